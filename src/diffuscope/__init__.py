@@ -1,0 +1,3 @@
+"""diffuscope: ground truth for diffusion models."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,113 @@
+r"""The one contract between models and everything else, and the four things a model may predict.
+
+A denoiser answers :math:`D(x_t, t) = E[x_0 \mid x_t]` and knows its schedule. With
+:math:`x_t = \alpha x_0 + \sigma\varepsilon` the other predictions are functions of it:
+
+.. math::
+    \varepsilon = \frac{x_t - \alpha D}{\sigma}, \qquad
+    s = \frac{\alpha D - x_t}{\sigma^2}, \qquad
+    v = \dot\alpha D + \dot\sigma\varepsilon .
+
+The inverses are below; only the one from noise and the one from the score need alpha > 0.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.exact import Distribution
+from diffuscope.schedules import Schedule, as_time
+
+Batch = Float[Tensor, "batch *event"]
+BatchTime = Float[Tensor, " batch"] | Float[Tensor, ""] | float | int
+
+
+@runtime_checkable
+class Denoiser(Protocol):
+    """`denoiser(x_t, t)` is the estimate of E[x_0 | x_t], same shape and dtype as `x_t`."""
+
+    @property
+    def schedule(self) -> Schedule: ...
+
+    def __call__(self, x_t: Batch, t: BatchTime) -> Batch: ...
+
+
+@dataclass(frozen=True)
+class ExactDenoiser:
+    """The exact denoiser of a known data law under a schedule."""
+
+    distribution: Distribution
+    schedule: Schedule
+
+    def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
+        return self.distribution.denoise(x_t, self.schedule.alpha(t), self.schedule.sigma(t))
+
+
+@dataclass(frozen=True)
+class Rescheduled:
+    """The same denoiser read through another schedule.
+
+    Two schedules agree where sigma/alpha agrees; there the states differ by the scalar
+    sqrt((alpha^2 + sigma^2) / (alpha'^2 + sigma'^2)), which is finite at alpha = 0 too.
+    """
+
+    denoiser: Denoiser
+    schedule: Schedule
+
+    def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
+        inner = self.denoiser.schedule
+        t_inner = inner.time_of_lambda(self.schedule.lam(t))
+        outer_norm = torch.hypot(self.schedule.alpha(t), self.schedule.sigma(t))
+        inner_norm = torch.hypot(inner.alpha(t_inner), inner.sigma(t_inner))
+        return self.denoiser(x_t * over_events(inner_norm / outer_norm, x_t), t_inner)
+
+
+def over_events(values: Float[Tensor, " batch"] | Float[Tensor, ""], x: Batch) -> Tensor:
+    """Per-sample `values` shaped to multiply `x`, in its dtype and on its device."""
+    values = values.to(device=x.device, dtype=x.dtype)
+    return values if values.ndim == 0 else values.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _scales(x_t: Batch, schedule: Schedule, t: BatchTime) -> tuple[Tensor, Tensor]:
+    t = as_time(t)
+    return over_events(schedule.alpha(t), x_t), over_events(schedule.sigma(t), x_t)
+
+
+def denoised_to_noise(x_t: Batch, denoised: Batch, schedule: Schedule, t: BatchTime) -> Batch:
+    """eps = (x_t - alpha D) / sigma."""
+    alpha, sigma = _scales(x_t, schedule, t)
+    return (x_t - alpha * denoised) / sigma
+
+
+def noise_to_denoised(x_t: Batch, noise: Batch, schedule: Schedule, t: BatchTime) -> Batch:
+    """D = (x_t - sigma eps) / alpha; needs alpha > 0."""
+    alpha, sigma = _scales(x_t, schedule, t)
+    return (x_t - sigma * noise) / alpha
+
+
+def denoised_to_score(x_t: Batch, denoised: Batch, schedule: Schedule, t: BatchTime) -> Batch:
+    """s = (alpha D - x_t) / sigma^2."""
+    alpha, sigma = _scales(x_t, schedule, t)
+    return (alpha * denoised - x_t) / sigma**2
+
+
+def score_to_denoised(x_t: Batch, score: Batch, schedule: Schedule, t: BatchTime) -> Batch:
+    """D = (x_t + sigma^2 s) / alpha (Tweedie); needs alpha > 0."""
+    alpha, sigma = _scales(x_t, schedule, t)
+    return (x_t + sigma**2 * score) / alpha
+
+
+def denoised_to_velocity(x_t: Batch, denoised: Batch, schedule: Schedule, t: BatchTime) -> Batch:
+    """v = alpha' D + sigma' eps: the probability-flow velocity dx_t/dt."""
+    alpha_dot, sigma_dot = over_events(schedule.alpha_dot(t), x_t), over_events(schedule.sigma_dot(t), x_t)
+    return alpha_dot * denoised + sigma_dot * denoised_to_noise(x_t, denoised, schedule, t)
+
+
+def velocity_to_denoised(x_t: Batch, velocity: Batch, schedule: Schedule, t: BatchTime) -> Batch:
+    """D = (sigma v - sigma' x_t) / (sigma alpha' - sigma' alpha); finite at alpha = 0."""
+    alpha, sigma = _scales(x_t, schedule, t)
+    alpha_dot, sigma_dot = over_events(schedule.alpha_dot(t), x_t), over_events(schedule.sigma_dot(t), x_t)
+    return (sigma * velocity - sigma_dot * x_t) / (sigma * alpha_dot - sigma_dot * alpha)

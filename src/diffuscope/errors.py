@@ -1,0 +1,5 @@
+"""The one error that is the user's to mend: a single line naming the argument, what came, what is expected."""
+
+
+class InputError(ValueError):
+    """Bad input. The command line prints the message alone and exits with code 2."""

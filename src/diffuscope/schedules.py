@@ -1,0 +1,511 @@
+r"""Noise schedules: the two functions of time that define a diffusion, and grids of times.
+
+A schedule is the pair :math:`(\alpha, \sigma)` of the perturbation kernel
+
+.. math::  x_t = \alpha_t x_0 + \sigma_t \varepsilon, \qquad \varepsilon \sim N(0, I),
+
+with t growing from data to noise. It fixes the forward SDE :math:`dX = f X\,dt + g\,dB` through
+
+.. math::  f = \dot\alpha/\alpha, \qquad g^2 = 2\sigma\dot\sigma - 2 f \sigma^2, \qquad
+           \lambda = \log(\alpha/\sigma), \qquad g^2 = -2\sigma^2\dot\lambda .
+
+Everything else about a diffusion depends on time through the *noise-to-signal ratio*
+:math:`\tilde\sigma = \sigma/\alpha = e^{-\lambda}` alone, which is how two schedules are compared.
+Every function of time takes a number or a tensor and answers in float64.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Time = Float[Tensor, "*times"] | float | int
+Times = Float[Tensor, "*times"]
+
+
+def as_time(t: Time) -> Times:
+    """`t` as a float64 tensor on its own device."""
+    return torch.as_tensor(t, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Schedule(ABC):
+    """A choice of (alpha, sigma); a subclass states the two, their derivatives and the inverse.
+
+    `t_min` and `t_max` bound the times in use: `t_min` is where sampling stops (sigma > 0 there),
+    `t_max` where it starts.
+    """
+
+    @property
+    @abstractmethod
+    def t_min(self) -> float: ...
+
+    @property
+    @abstractmethod
+    def t_max(self) -> float: ...
+
+    @abstractmethod
+    def alpha(self, t: Time) -> Times:
+        """Signal scale alpha(t)."""
+
+    @abstractmethod
+    def sigma(self, t: Time) -> Times:
+        """Noise scale sigma(t)."""
+
+    @abstractmethod
+    def alpha_dot(self, t: Time) -> Times:
+        """d alpha / dt."""
+
+    @abstractmethod
+    def sigma_dot(self, t: Time) -> Times:
+        """d sigma / dt."""
+
+    @abstractmethod
+    def time_of_lambda(self, lam: Time) -> Times:
+        """The time t at which log(alpha/sigma) equals `lam`."""
+
+    def lam(self, t: Time) -> Times:
+        """lambda(t) = log(alpha/sigma): half the log signal-to-noise ratio."""
+        return self.alpha(t).log() - self.sigma(t).log()
+
+    def noise_to_signal(self, t: Time) -> Times:
+        """sigma(t) / alpha(t); infinite where alpha = 0."""
+        return self.sigma(t) / self.alpha(t)
+
+    def time_of_noise_to_signal(self, ratio: Time) -> Times:
+        """The time t at which sigma/alpha equals `ratio`."""
+        return self.time_of_lambda(-as_time(ratio).log())
+
+    def f(self, t: Time) -> Times:
+        """Linear drift coefficient f = d log(alpha) / dt."""
+        return self.alpha_dot(t) / self.alpha(t)
+
+    def g_squared(self, t: Time) -> Times:
+        """Squared diffusion g^2 = d(sigma^2)/dt - 2 f sigma^2."""
+        sigma = self.sigma(t)
+        return 2 * sigma * self.sigma_dot(t) - 2 * self.f(t) * sigma**2
+
+
+@dataclass(frozen=True)
+class VE(Schedule):
+    """Variance exploding in EDM's time (Karras et al. 2022): alpha = 1, sigma = t."""
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+
+    def __post_init__(self) -> None:
+        _require_ordered("VE", self.sigma_min, self.sigma_max)
+
+    @property
+    def t_min(self) -> float:
+        return self.sigma_min
+
+    @property
+    def t_max(self) -> float:
+        return self.sigma_max
+
+    def alpha(self, t: Time) -> Times:
+        return torch.ones_like(as_time(t))
+
+    def sigma(self, t: Time) -> Times:
+        return as_time(t)
+
+    def alpha_dot(self, t: Time) -> Times:
+        return torch.zeros_like(as_time(t))
+
+    def sigma_dot(self, t: Time) -> Times:
+        return torch.ones_like(as_time(t))
+
+    def time_of_lambda(self, lam: Time) -> Times:
+        return (-as_time(lam)).exp()
+
+
+@dataclass(frozen=True)
+class GeometricVE(Schedule):
+    """Variance exploding as in Song et al. 2021: alpha = 1, sigma = smin (smax/smin)^t on [0, 1]."""
+
+    sigma_min: float = 0.01
+    sigma_max: float = 50.0
+
+    def __post_init__(self) -> None:
+        _require_ordered("GeometricVE", self.sigma_min, self.sigma_max)
+
+    @property
+    def t_min(self) -> float:
+        return 0.0
+
+    @property
+    def t_max(self) -> float:
+        return 1.0
+
+    @property
+    def _rate(self) -> float:
+        return math.log(self.sigma_max / self.sigma_min)
+
+    def alpha(self, t: Time) -> Times:
+        return torch.ones_like(as_time(t))
+
+    def sigma(self, t: Time) -> Times:
+        return self.sigma_min * (self._rate * as_time(t)).exp()
+
+    def alpha_dot(self, t: Time) -> Times:
+        return torch.zeros_like(as_time(t))
+
+    def sigma_dot(self, t: Time) -> Times:
+        return self._rate * self.sigma(t)
+
+    def time_of_lambda(self, lam: Time) -> Times:
+        return (-as_time(lam) - math.log(self.sigma_min)) / self._rate
+
+
+@dataclass(frozen=True)
+class Karras(Schedule):
+    """EDM's noise levels as a schedule on [0, 1]: alpha = 1, sigma = (a + t (b - a))^rho.
+
+    a = smin^(1/rho), b = smax^(1/rho); uniform times are EDM's sampling steps (eq. 5).
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+
+    def __post_init__(self) -> None:
+        _require_ordered("Karras", self.sigma_min, self.sigma_max)
+
+    @property
+    def t_min(self) -> float:
+        return 0.0
+
+    @property
+    def t_max(self) -> float:
+        return 1.0
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        return self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+
+    def alpha(self, t: Time) -> Times:
+        return torch.ones_like(as_time(t))
+
+    def sigma(self, t: Time) -> Times:
+        a, b = self._ends
+        return (a + as_time(t) * (b - a)) ** self.rho
+
+    def alpha_dot(self, t: Time) -> Times:
+        return torch.zeros_like(as_time(t))
+
+    def sigma_dot(self, t: Time) -> Times:
+        a, b = self._ends
+        return self.rho * (b - a) * (a + as_time(t) * (b - a)) ** (self.rho - 1)
+
+    def time_of_lambda(self, lam: Time) -> Times:
+        a, b = self._ends
+        return ((-as_time(lam) / self.rho).exp() - a) / (b - a)
+
+
+class _VariancePreserving(Schedule):
+    """alpha^2 + sigma^2 = 1, stated through ell(t) = log(alpha^2) so that sigma never cancels."""
+
+    @abstractmethod
+    def _log_alpha_squared(self, t: Times) -> Times: ...
+
+    @abstractmethod
+    def _log_alpha_squared_dot(self, t: Times) -> Times: ...
+
+    @abstractmethod
+    def _time_of_log_alpha_squared(self, ell: Times) -> Times: ...
+
+    def alpha(self, t: Time) -> Times:
+        return (self._log_alpha_squared(as_time(t)) / 2).exp()
+
+    def sigma(self, t: Time) -> Times:
+        return (-torch.expm1(self._log_alpha_squared(as_time(t)))).sqrt()
+
+    def alpha_dot(self, t: Time) -> Times:
+        return self.alpha(t) * self._log_alpha_squared_dot(as_time(t)) / 2
+
+    def sigma_dot(self, t: Time) -> Times:
+        # alpha alpha' + sigma sigma' = 0
+        return -self.alpha(t) * self.alpha_dot(t) / self.sigma(t)
+
+    def time_of_lambda(self, lam: Time) -> Times:
+        # alpha^2 = 1 / (1 + exp(-2 lambda))
+        return self._time_of_log_alpha_squared(torch.nn.functional.logsigmoid(2 * as_time(lam)))
+
+
+@dataclass(frozen=True)
+class VP(_VariancePreserving):
+    """Variance preserving with linear beta (Song et al. 2021): log alpha = -(b0 t + (b1-b0) t^2/2)/2."""
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+    epsilon: float = 1e-3
+
+    def __post_init__(self) -> None:
+        _require_ordered("VP", self.beta_min, self.beta_max)
+
+    @property
+    def t_min(self) -> float:
+        return self.epsilon
+
+    @property
+    def t_max(self) -> float:
+        return 1.0
+
+    def _log_alpha_squared(self, t: Times) -> Times:
+        return -(self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2)
+
+    def _log_alpha_squared_dot(self, t: Times) -> Times:
+        return -(self.beta_min + (self.beta_max - self.beta_min) * t)
+
+    def _time_of_log_alpha_squared(self, ell: Times) -> Times:
+        slope = self.beta_max - self.beta_min
+        # the root of slope t^2/2 + beta_min t + ell = 0 that does not cancel near t = 0
+        return -2 * ell / (self.beta_min + (self.beta_min**2 - 2 * slope * ell).sqrt())
+
+
+@dataclass(frozen=True)
+class DiscreteVP(_VariancePreserving):
+    """The DDPM chain (Ho et al. 2020) as a continuous schedule on [0, T].
+
+    After k steps alpha^2 = prod_{i<=k} (1 - beta_i): the chain is an Ornstein-Uhlenbeck process read
+    at the times where int beta = -log(1 - beta_k), so log(alpha^2) is exactly linear between steps.
+    Step k of the chain is time t = k; t = 0 is clean data.
+    """
+
+    betas: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.betas or not all(0 < beta < 1 for beta in self.betas):
+            raise ValueError("betas: every step needs 0 < beta < 1, and at least one step")
+
+    @classmethod
+    def linear(cls, beta_min: float = 1e-4, beta_max: float = 0.02, steps: int = 1000) -> "DiscreteVP":
+        """The linear table of DDPM: beta from 1e-4 to 0.02 in 1000 steps."""
+        return cls(tuple(torch.linspace(beta_min, beta_max, steps, dtype=torch.float64).tolist()))
+
+    @property
+    def t_min(self) -> float:
+        return 1.0
+
+    @property
+    def t_max(self) -> float:
+        return float(len(self.betas))
+
+    def _table(self) -> Times:
+        steps = torch.log1p(-torch.tensor(self.betas, dtype=torch.float64))
+        return torch.cat([steps.new_zeros(1), steps.cumsum(0)])
+
+    def _interval(self, t: Times) -> Tensor:
+        return t.detach().floor().clamp(0, len(self.betas) - 1).long()
+
+    def _log_alpha_squared(self, t: Times) -> Times:
+        table, k = self._table().to(t.device), self._interval(t)
+        return table[k] + (t - k) * (table[k + 1] - table[k])
+
+    def _log_alpha_squared_dot(self, t: Times) -> Times:
+        table, k = self._table().to(t.device), self._interval(t)
+        return table[k + 1] - table[k]
+
+    def _time_of_log_alpha_squared(self, ell: Times) -> Times:
+        table = self._table().to(ell.device)
+        k = (torch.searchsorted(-table, -ell.detach(), right=True) - 1).clamp(0, len(self.betas) - 1)
+        return k + (ell - table[k]) / (table[k + 1] - table[k])
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    r"""Nichol & Dhariwal 2021: alpha = cos(a)/cos(b), a = (t+s)/(1+s) pi/2, b = s/(1+s) pi/2, on [0, 1].
+
+    Written with :math:`\cos a = \sin(\frac{\pi}{2}\frac{1-t}{1+s})` so that alpha(1) = 0 exactly, and
+    :math:`\sigma^2 = \sin(a-b)\sin(a+b)/\cos^2 b`, which does not cancel near t = 0.
+    """
+
+    s: float = 0.008
+    epsilon: float = 1e-3
+
+    @property
+    def t_min(self) -> float:
+        return self.epsilon
+
+    @property
+    def t_max(self) -> float:
+        return 1.0
+
+    @property
+    def _rate(self) -> float:
+        return math.pi / 2 / (1 + self.s)
+
+    @property
+    def _cos_b(self) -> float:
+        return math.cos(self.s * self._rate)
+
+    def alpha(self, t: Time) -> Times:
+        return torch.sin(self._rate * (1 - as_time(t))) / self._cos_b
+
+    def sigma(self, t: Time) -> Times:
+        t = as_time(t)
+        product = torch.sin(self._rate * t) * torch.sin(self._rate * (t + 2 * self.s))
+        return product.sqrt() / self._cos_b
+
+    def alpha_dot(self, t: Time) -> Times:
+        return -self._rate * torch.cos(self._rate * (1 - as_time(t))) / self._cos_b
+
+    def sigma_dot(self, t: Time) -> Times:
+        return -self.alpha(t) * self.alpha_dot(t) / self.sigma(t)
+
+    def time_of_lambda(self, lam: Time) -> Times:
+        alpha = torch.sigmoid(2 * as_time(lam)).sqrt()
+        return 1 - torch.asin(alpha * self._cos_b) / self._rate
+
+
+@dataclass(frozen=True)
+class Sigmoid(_VariancePreserving):
+    r"""Chen 2023, with alpha^2 *decreasing*: alpha^2 = (S(end) - S(start + t(end-start))) / (S(end) - S(start)).
+
+    S(u) = 1/(1 + exp(-u/tau)), t on [0, 1]; alpha(1) = 0. Some write-ups print the opposite sign.
+    """
+
+    start: float = -3.0
+    end: float = 3.0
+    tau: float = 1.0
+    epsilon: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not self.start < self.end or self.tau <= 0:
+            raise ValueError(f"Sigmoid: needs start < end and tau > 0, got {self.start}, {self.end}, {self.tau}")
+
+    @property
+    def t_min(self) -> float:
+        return self.epsilon
+
+    @property
+    def t_max(self) -> float:
+        return 1.0
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        return 1 / (1 + math.exp(-self.start / self.tau)), 1 / (1 + math.exp(-self.end / self.tau))
+
+    def _logistic(self, t: Times) -> Times:
+        return torch.sigmoid((self.start + t * (self.end - self.start)) / self.tau)
+
+    def _log_alpha_squared(self, t: Times) -> Times:
+        low, high = self._ends
+        # S(end) - S(u) = S(end) S(-u) (1 - exp(-(end - u)/tau)): exact zero at t = 1
+        u = (self.start + t * (self.end - self.start)) / self.tau
+        rest = -torch.expm1(-(1 - t) * (self.end - self.start) / self.tau)
+        return torch.log(high * torch.sigmoid(-u) * rest / (high - low))
+
+    def _log_alpha_squared_dot(self, t: Times) -> Times:
+        low, high = self._ends
+        logistic = self._logistic(t)
+        slope = logistic * (1 - logistic) * (self.end - self.start) / self.tau
+        return -slope / ((high - low) * self._log_alpha_squared(t).exp())
+
+    def sigma(self, t: Time) -> Times:
+        low, high = self._ends
+        t = as_time(t)
+        # S(u) - S(start) = S(u) S(-start) (1 - exp(-(u - start)/tau)): no cancellation near t = 0
+        rest = -torch.expm1(-t * (self.end - self.start) / self.tau)
+        return (self._logistic(t) * (1 - low) * rest / (high - low)).sqrt()
+
+    def _time_of_log_alpha_squared(self, ell: Times) -> Times:
+        low, high = self._ends
+        logistic = low - (high - low) * torch.expm1(ell)
+        return (self.tau * torch.logit(logistic) - self.start) / (self.end - self.start)
+
+
+@dataclass(frozen=True)
+class RectifiedFlow(Schedule):
+    """Flow matching on straight lines (Liu et al. 2022): alpha = 1 - t, sigma = t, t from data to noise."""
+
+    epsilon: float = 1e-3
+
+    @property
+    def t_min(self) -> float:
+        return self.epsilon
+
+    @property
+    def t_max(self) -> float:
+        return 1.0
+
+    def alpha(self, t: Time) -> Times:
+        return 1 - as_time(t)
+
+    def sigma(self, t: Time) -> Times:
+        return as_time(t)
+
+    def alpha_dot(self, t: Time) -> Times:
+        return -torch.ones_like(as_time(t))
+
+    def sigma_dot(self, t: Time) -> Times:
+        return torch.ones_like(as_time(t))
+
+    def time_of_lambda(self, lam: Time) -> Times:
+        return torch.sigmoid(-as_time(lam))
+
+
+# Grids of times: n steps are n + 1 decreasing float64 times from `start` to `end`.
+
+
+def uniform_times(start: float, end: float, steps: int) -> Float[Tensor, " times"]:
+    """Equal steps in t."""
+    _require_grid(start, end, steps)
+    return _pinned(torch.linspace(start, end, steps + 1, dtype=torch.float64), start, end)
+
+
+def quadratic_times(start: float, end: float, steps: int) -> Float[Tensor, " times"]:
+    """Equal steps in sqrt(t) (DDIM's quadratic grid): denser near the data."""
+    _require_grid(start, end, steps)
+    return _pinned(torch.linspace(math.sqrt(start), math.sqrt(end), steps + 1, dtype=torch.float64) ** 2, start, end)
+
+
+def log_snr_times(schedule: Schedule, start: float, end: float, steps: int) -> Float[Tensor, " times"]:
+    """Equal steps in lambda = log(alpha/sigma); needs alpha(start) > 0 and sigma(end) > 0."""
+    _require_grid(start, end, steps)
+    ends = schedule.lam(torch.tensor([start, end], dtype=torch.float64))
+    if not torch.isfinite(ends).all():
+        raise ValueError(f"log_snr_times: log-SNR is infinite at start = {start} or end = {end}; move inside")
+    lam = torch.linspace(float(ends[0]), float(ends[1]), steps + 1, dtype=torch.float64)
+    return _pinned(schedule.time_of_lambda(lam), start, end)
+
+
+def karras_times(schedule: Schedule, start: float, end: float, steps: int, rho: float = 7.0) -> Float[Tensor, " times"]:
+    """Equal steps in (sigma/alpha)^(1/rho) (Karras et al. 2022, eq. 5), in any schedule's time."""
+    _require_grid(start, end, steps)
+    ends = schedule.noise_to_signal(torch.tensor([start, end], dtype=torch.float64)) ** (1 / rho)
+    if not torch.isfinite(ends).all():
+        raise ValueError(f"karras_times: sigma/alpha is infinite at start = {start}; start where alpha > 0")
+    ratio = torch.linspace(float(ends[0]), float(ends[1]), steps + 1, dtype=torch.float64) ** rho
+    return _pinned(schedule.time_of_noise_to_signal(ratio), start, end)
+
+
+def table_times(times: Sequence[float]) -> Float[Tensor, " times"]:
+    """A grid given point by point; it must decrease strictly."""
+    grid = torch.tensor(times, dtype=torch.float64)
+    if len(grid) < 2 or not bool((grid[1:] < grid[:-1]).all()):
+        raise ValueError("times: expected at least two strictly decreasing times")
+    return grid
+
+
+def _pinned(grid: Times, start: float, end: float) -> Times:
+    """The grid with its two ends exactly as asked, whatever a round trip through lambda gave."""
+    grid[0], grid[-1] = start, end
+    return grid
+
+
+def _require_grid(start: float, end: float, steps: int) -> None:
+    if steps < 1:
+        raise ValueError(f"steps: expected at least 1, got {steps}")
+    if not start > end >= 0:
+        raise ValueError(f"times: expected start > end >= 0 (noise to data), got start = {start}, end = {end}")
+
+
+def _require_ordered(name: str, low: float, high: float) -> None:
+    if not 0 < low < high:
+        raise ValueError(f"{name}: expected 0 < minimum < maximum, got {low}, {high}")

@@ -1,0 +1,67 @@
+"""What every test uses: measured orders of convergence, Monte-Carlo standard errors, the shared data folder."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+# shapes and types are checked in the whole test run; installed before the first import of the library
+install_import_hook("diffuscope", "beartype.beartype")
+
+
+@dataclass(frozen=True)
+class MeasuredOrder:
+    """The slope of log(error) against log(step), with the standard error of the fitted line."""
+
+    order: float
+    standard_error: float
+
+
+def measured_order(error: Callable[[int], float], steps: list[int]) -> MeasuredOrder:
+    """Least-squares order of `error(n)` over the numbers of steps `steps`: error ~ n^(-order)."""
+    log_n = np.log(np.asarray(steps, dtype=np.float64))
+    log_error = np.log(np.asarray([error(n) for n in steps], dtype=np.float64))
+    design = np.stack([np.ones_like(log_n), -log_n], axis=1)
+    coefficients, *_ = np.linalg.lstsq(design, log_error, rcond=None)
+    residual = log_error - design @ coefficients
+    variance = residual @ residual / max(1, len(steps) - 2)
+    covariance = variance * np.linalg.inv(design.T @ design)
+    return MeasuredOrder(float(coefficients[1]), float(np.sqrt(covariance[1, 1])))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A Monte-Carlo mean with its standard error."""
+
+    mean: float
+    standard_error: float
+
+    def agrees_with(self, truth: float, standard_errors: float = 4.0) -> bool:
+        """|mean - truth| within so many standard errors (4: one false alarm in 16,000)."""
+        return abs(self.mean - truth) <= standard_errors * self.standard_error
+
+
+def monte_carlo(values: torch.Tensor) -> Estimate:
+    """Mean and standard error of independent draws."""
+    flat = values.double().flatten()
+    return Estimate(float(flat.mean()), float(flat.std() / len(flat) ** 0.5))
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """A fresh generator with a fixed seed: no test draws from the global one."""
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data; a test that needs it is skipped where it is absent."""
+    folder = Path(os.environ.get("DIFFUSCOPE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"the shared data folder is absent ({folder.name}); set DIFFUSCOPE_DATA")
+    return folder
