@@ -1,0 +1,286 @@
+r"""Gaussian data: the diffusion solved in closed form, trajectories included.
+
+Data N(mu, Sigma), kernel :math:`x_t = \alpha x_0 + \sigma\varepsilon`. In the eigenbasis of Sigma, with
+:math:`e = x_t - \alpha\mu`, :math:`c_k = u_k^T e` and eigenvalue :math:`\lambda_k` (tail variance on the complement):
+
+.. math::
+    D &= \mu + \sum_k \frac{\alpha\lambda_k}{\alpha^2\lambda_k + \sigma^2}\, c_k u_k, \qquad
+    \nabla\log p = -\sum_k \frac{c_k u_k}{\alpha^2\lambda_k + \sigma^2}, \qquad
+    \mathrm{Cov}(x_0|x_t) = \sum_k \frac{\lambda_k\sigma^2}{\alpha^2\lambda_k + \sigma^2}\, u_k u_k^T
+
+and the probability-flow ODE from t to s is the linear map
+
+.. math::
+    x_s = \alpha_s\mu + \sum_k \psi_k c_k(t) u_k, \qquad
+    \psi_k = \sqrt{\frac{\alpha_s^2\lambda_k + \sigma_s^2}{\alpha_t^2\lambda_k + \sigma_t^2}} .
+
+Source: Wang & Vastola 2023 (arXiv:2303.02490, arXiv:2311.10892); the formulas hold for any (alpha, sigma).
+All arithmetic is float64; results come back in the dtype and on the device of the input.
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from diffuscope.errors import InputError
+from diffuscope.exact.distribution import Level, checked_levels
+from diffuscope.exact.spectral import Spectrum, top_eigenpairs
+from diffuscope.schedules import Schedule, Time
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian:
+    """N(mean, U diag(eigenvalues) U^T + tail_variance (I - U U^T)).
+
+    `eigenvectors` is (D, k) with orthonormal columns, D = prod(event), eigenvalues largest first. Dense is k = D;
+    k = 0 is isotropic. `count` is the number of examples it was fitted on, if any.
+    """
+
+    mean: Float[Tensor, "*event"]
+    eigenvectors: Float[Tensor, "D k"]
+    eigenvalues: Float[Tensor, " k"]
+    tail_variance: float = 0.0
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.eigenvectors.shape[0] != self.mean.numel():
+            raise ValueError(
+                f"eigenvectors: expected {self.mean.numel()} rows (the size of the mean), "
+                f"got {self.eigenvectors.shape[0]}"
+            )
+        if bool((self.eigenvalues < 0).any()) or self.tail_variance < 0:
+            raise ValueError("eigenvalues, tail_variance: expected values >= 0")
+        for name in ("mean", "eigenvectors", "eigenvalues"):
+            object.__setattr__(self, name, getattr(self, name).double())
+
+    @classmethod
+    def isotropic(cls, mean: Float[Tensor, "*event"], variance: float) -> "Gaussian":
+        """N(mean, variance I)."""
+        return cls(mean, mean.new_zeros(mean.numel(), 0), mean.new_zeros(0), variance)
+
+    @classmethod
+    def from_covariance(
+        cls, mean: Float[Tensor, "*event"], covariance: Float[Tensor, "D D"], rank: int | None = None
+    ) -> "Gaussian":
+        """From a dense covariance, keeping the top `rank` eigenpairs (all by default)."""
+        return cls(mean, *top_eigenpairs(covariance.double(), rank))
+
+    @classmethod
+    def fit(cls, batches: Iterable[Float[Tensor, "_ *event"]], rank: int | None = None) -> "Gaussian":
+        """Mean and covariance (1/n) of a stream of batches, merged in float64 without cancellation.
+
+        Chan's pairwise update keeps the centered scatter, so E[xx^T] - mu mu^T is never formed. Memory: one D x D
+        float64 matrix and one batch. Raises InputError for fewer than two examples or non-finite values.
+        """
+        count, mean, scatter = 0, torch.zeros(0), torch.zeros(0, 0)
+        event: tuple[int, ...] = ()
+        for batch in batches:
+            rows = batch.double().flatten(1)
+            if not bool(torch.isfinite(rows).all()):
+                raise InputError("batches: expected finite values, got NaN or infinity")
+            if count == 0:
+                event = tuple(batch.shape[1:])
+                mean, scatter = rows.new_zeros(rows.shape[1]), rows.new_zeros(rows.shape[1], rows.shape[1])
+            n = len(rows)
+            batch_mean = rows.mean(0)
+            centered = rows - batch_mean
+            shift = batch_mean - mean
+            scatter = scatter + centered.T @ centered + torch.outer(shift, shift) * (count * n / (count + n))
+            mean = mean + shift * (n / (count + n))
+            count += n
+        if count < 2:
+            raise InputError(f"batches: expected at least two examples to fit a Gaussian, got {count}")
+        vectors, values, tail = top_eigenpairs(scatter / count, rank)
+        return cls(mean.reshape(event), vectors, values, tail, count)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return tuple(self.mean.shape)
+
+    @property
+    def dimension(self) -> int:
+        return self.mean.numel()
+
+    @property
+    def trace(self) -> float:
+        """tr Sigma: the total variance of the data."""
+        return float(self.eigenvalues.sum()) + self.tail_variance * (self.dimension - len(self.eigenvalues))
+
+    def truncate(self, rank: int) -> "Gaussian":
+        """Keep the top `rank` eigenpairs; the total variance is unchanged (the rest goes into the tail)."""
+        if not 0 <= rank <= self.dimension:
+            raise ValueError(f"rank: expected 0 .. {self.dimension}, got {rank}")
+        if rank >= len(self.eigenvalues):
+            return self
+        rest = self.trace - float(self.eigenvalues[:rank].sum())
+        tail = max(0.0, rest) / (self.dimension - rank)
+        return Gaussian(self.mean, self.eigenvectors[:, :rank], self.eigenvalues[:rank], tail, self.count)
+
+    def rescale(self, scale: float, shift: float) -> "Gaussian":
+        """The law of scale * x_0 + shift, for instance from pixels in [0, 1] to [-1, 1] with (2, -1)."""
+        mean = scale * self.mean + shift
+        return Gaussian(mean, self.eigenvectors, scale**2 * self.eigenvalues, scale**2 * self.tail_variance, self.count)
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file (float64)."""
+        facts = {"kind": "Gaussian", "tail_variance": self.tail_variance, "count": self.count}
+        tensors = {name: getattr(self, name).contiguous().cpu() for name in ("mean", "eigenvectors", "eigenvalues")}
+        save_file(tensors, str(path), metadata={"diffuscope": json.dumps(facts)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Gaussian":
+        """Read what `save` wrote. Raises InputError for a file that is not one."""
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                facts = json.loads((file.metadata() or {}).get("diffuscope", "{}"))
+                if facts.get("kind") != "Gaussian":
+                    raise InputError(f"path: expected a saved Gaussian, got {Path(path).name}, which is none")
+                tensors = {name: file.get_tensor(name) for name in ("mean", "eigenvectors", "eigenvalues")}
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(f"path: cannot read {Path(path).name} as a saved Gaussian ({error})") from error
+        return cls(
+            tensors["mean"], tensors["eigenvectors"], tensors["eigenvalues"], facts["tail_variance"], facts["count"]
+        )
+
+    def sample(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n *event"]:
+        """Independent draws, float64."""
+        white = torch.randn(n, 1, self.dimension, dtype=torch.float64, generator=generator, device=generator.device)
+        coordinates, rest = self._spectrum.split(white)
+        x = self._spectrum.join(self.eigenvalues.sqrt() * coordinates) + self.tail_variance**0.5 * rest
+        return x.reshape(n, *self.event_shape) + self.mean
+
+    def denoise(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
+        """D = mu + alpha Sigma (alpha^2 Sigma + sigma^2)^-1 (x_t - alpha mu)."""
+        alphas, sigmas = checked_levels(x_t, alpha, sigma, self.event_shape)
+        spread, tail = self._spectrum.at(alphas, sigmas)
+        gain = alphas[:, None, None] * self.eigenvalues / spread
+        gain_tail = alphas[:, None] * self.tail_variance / tail
+        return self._returned(self._apply(x_t, alphas, gain, gain_tail) + self.mean.flatten(), x_t)
+
+    def score(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
+        """-(alpha^2 Sigma + sigma^2)^-1 (x_t - alpha mu)."""
+        alphas, sigmas = checked_levels(x_t, alpha, sigma, self.event_shape)
+        spread, tail = self._spectrum.at(alphas, sigmas)
+        return self._returned(self._apply(x_t, alphas, -1 / spread, -1 / tail), x_t)
+
+    def log_prob(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, " batch"]:
+        """log N(x_t; alpha mu, alpha^2 Sigma + sigma^2 I), in nats."""
+        alphas, sigmas = checked_levels(x_t, alpha, sigma, self.event_shape)
+        return component_log_prob(self._spectrum, self._centered(x_t, alphas), alphas, sigmas)[:, 0].to(x_t.dtype)
+
+    def posterior_covariance(
+        self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level
+    ) -> "GaussianPosteriorCovariance":
+        """Cov(x_0 | x_t): the same for every x_t."""
+        alphas, sigmas = checked_levels(x_t, alpha, sigma, self.event_shape)
+        return GaussianPosteriorCovariance(self, x_t.dtype, alphas, sigmas)
+
+    def flow(
+        self, x_t: Float[Tensor, "batch *event"], schedule: Schedule, t: Time, s: Time
+    ) -> Float[Tensor, "batch *event"]:
+        """The probability-flow map from time t to time s, in either direction; sigma must be positive at t."""
+        alphas, sigmas = checked_levels(x_t, schedule.alpha(t), schedule.sigma(t), self.event_shape)
+        ends = _levels_at(schedule, s, x_t)
+        spread, tail = self._spectrum.at(alphas, sigmas)
+        spread_end, tail_end = self._spectrum.at(*ends)
+        moved = self._apply(x_t, alphas, (spread_end / spread).sqrt(), (tail_end / tail).sqrt())
+        return self._returned(moved + ends[0][:, None] * self.mean.flatten(), x_t)
+
+    def flow_denoised(
+        self, x_t: Float[Tensor, "batch *event"], schedule: Schedule, t: Time, s: Time
+    ) -> Float[Tensor, "batch *event"]:
+        """The denoiser at time s on the trajectory through x_t at time t: D(s) = mu + sum_k xi_k c_k(t) u_k.
+
+        xi_k = alpha_s lambda_k / sqrt((alpha_s^2 lambda_k + sigma_s^2)(alpha_t^2 lambda_k + sigma_t^2)).
+        """
+        alphas, sigmas = checked_levels(x_t, schedule.alpha(t), schedule.sigma(t), self.event_shape)
+        ends = _levels_at(schedule, s, x_t)
+        spread, tail = self._spectrum.at(alphas, sigmas)
+        spread_end, tail_end = self._spectrum.at(*ends)
+        gain = ends[0][:, None, None] * self.eigenvalues / (spread_end * spread).sqrt()
+        gain_tail = ends[0][:, None] * self.tail_variance / (tail_end * tail).sqrt()
+        return self._returned(self._apply(x_t, alphas, gain, gain_tail) + self.mean.flatten(), x_t)
+
+    def flow_log_det(self, schedule: Schedule, t: float, s: float) -> float:
+        """log |det dx_s/dx_t| of the probability-flow map: half the log ratio of the variances."""
+        levels = [_levels_at(schedule, time, self.mean[None]) for time in (t, s)]
+        (spread, tail), (spread_end, tail_end) = (self._spectrum.at(*level) for level in levels)
+        rest = self.dimension - len(self.eigenvalues)
+        return float(((spread_end / spread).log().sum() + rest * (tail_end / tail).log().sum()) / 2)
+
+    @property
+    def _spectrum(self) -> Spectrum:
+        tail = torch.tensor([self.tail_variance], dtype=torch.float64, device=self.mean.device)
+        return Spectrum(self.eigenvectors[None], self.eigenvalues[None], tail)
+
+    def _centered(self, x_t: Float[Tensor, "batch *event"], alphas: Float[Tensor, " batch"]) -> Tensor:
+        return (x_t.double().flatten(1) - alphas[:, None] * self.mean.flatten())[:, None]
+
+    def _apply(self, x_t: Tensor, alphas: Tensor, gain: Tensor, gain_tail: Tensor) -> Tensor:
+        """U gain U^T e + gain_tail (e - U U^T e) for e = x_t - alpha mu, as (batch, D)."""
+        coordinates, rest = self._spectrum.split(self._centered(x_t, alphas))
+        return (self._spectrum.join(gain * coordinates) + gain_tail[..., None] * rest)[:, 0]
+
+    def _returned(self, rows: Tensor, like: Tensor) -> Tensor:
+        return rows.reshape(like.shape).to(like.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianPosteriorCovariance:
+    """Sigma sigma^2 (alpha^2 Sigma + sigma^2)^-1 as an operator."""
+
+    gaussian: Gaussian
+    dtype: torch.dtype
+    alphas: Float[Tensor, " batch"]
+    sigmas: Float[Tensor, " batch"]
+
+    def _variances(self) -> tuple[Tensor, Tensor]:
+        spectrum, s2 = self.gaussian._spectrum, self.sigmas[:, None] ** 2
+        spread, tail = spectrum.at(self.alphas, self.sigmas)
+        return s2[..., None] * spectrum.eigenvalues / spread, s2 * spectrum.tail_variance / tail
+
+    def matvec(self, v: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
+        variances, tail = self._variances()
+        coordinates, rest = self.gaussian._spectrum.split(v.double().flatten(1)[:, None])
+        out = self.gaussian._spectrum.join(variances * coordinates) + tail[..., None] * rest
+        return out.reshape(v.shape).to(self.dtype)
+
+    def trace(self) -> Float[Tensor, " batch"]:
+        variances, tail = self._variances()
+        rest = self.gaussian.dimension - len(self.gaussian.eigenvalues)
+        return (variances.sum((1, 2)) + rest * tail[:, 0]).to(self.dtype)
+
+    def diagonal(self) -> Float[Tensor, "batch *event"]:
+        variances, tail = self._variances()
+        squares = self.gaussian.eigenvectors**2
+        diagonal = (variances[:, 0] - tail) @ squares.T + tail
+        return diagonal.reshape(-1, *self.gaussian.event_shape).to(self.dtype)
+
+
+def component_log_prob(
+    spectrum: Spectrum, e: Float[Tensor, "B K D"], alphas: Float[Tensor, " B"], sigmas: Float[Tensor, " B"]
+) -> Float[Tensor, "B K"]:
+    """log N(e; 0, alpha^2 Sigma_j + sigma^2 I) for every component j."""
+    spread, tail = spectrum.at(alphas, sigmas)
+    coordinates, rest = spectrum.split(e)
+    distance = (coordinates**2 / spread).sum(-1) + (rest**2).sum(-1) / tail
+    log_det = spread.log().sum(-1) + (spectrum.dimension - spectrum.rank) * tail.log()
+    return -0.5 * (distance + log_det + spectrum.dimension * LOG_2PI)
+
+
+def _levels_at(schedule: Schedule, time: Time, x: Tensor) -> tuple[Tensor, Tensor]:
+    """(alpha, sigma) per sample at a time where sigma = 0 is allowed: the end of a flow."""
+    alpha, sigma = schedule.alpha(time).to(x.device), schedule.sigma(time).to(x.device)
+    return alpha.expand(len(x)), sigma.expand(len(x))
