@@ -1,0 +1,52 @@
+# The project's chores. Each creates .venv and installs what it needs; a second run installs nothing.
+
+PYTHON ?= python3
+install = .venv/bin/python -m pip install --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint bench docs clean
+
+demo: .venv/core  # train a small model on scikit-learn's digits and audit it
+	.venv/bin/diffuscope audit --out out/demo
+
+test: .venv/dev  # the whole test suite, shapes and types checked on every call
+	.venv/bin/python -m pytest --durations=10
+
+lint: .venv/dev  # style, types, and the direction of imports
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/pyright
+	.venv/bin/lint-imports
+
+bench: .venv/bench  # side by side with peers
+	for benchmark in benchmarks/*.py; do .venv/bin/python $$benchmark || exit 1; done
+
+docs: .venv/docs  # the pages and the gallery, into docs/_build/html
+	.venv/bin/python -m sphinx -q -W --keep-going docs docs/_build/html
+
+clean:  # what the chores wrote, but not .venv
+	rm -rf out/demo dist docs/_build docs/api docs/gallery docs/sg_execution_times.rst
+	rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+# The environment, one file in .venv for each set of packages; they renew when a requirement changes.
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "diffuscope needs Python 3.11 or later, and '$(PYTHON)' is not: name one, as in 'make demo PYTHON=python3.12'"; \
+	  exit 1; }
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+
+.venv/core: pyproject.toml constraints.txt | .venv/bin/python
+	$(install) --editable .
+	@touch $@
+
+.venv/dev: .venv/core
+	$(install) --quiet --editable '.[dev]'
+	@touch $@
+
+.venv/docs: .venv/core
+	$(install) --quiet --editable '.[docs]'
+	@touch $@
+
+.venv/bench: .venv/core  # the peer without its dependencies: its denoiser needs none beyond ours
+	$(install) --quiet --no-deps smalldiffusion
+	@touch $@
