@@ -1,0 +1,144 @@
+r"""A data set: examples to train on, examples held out, and the range their values live in.
+
+A model sees data in its own range [low, high]; a value x of data in [a, b] is there
+
+.. math::  low + \frac{x - a}{b - a}\,(high - low) .
+
+Two examples are *the same* when every value agrees exactly; they are found by a 128-bit digest of each example.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import isfinite
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+from torch import Tensor
+
+from diffuscope.errors import InputError
+
+Range = tuple[float | int, float | int]
+
+# fewer examples than this have no spread, and so no statistics
+FEWEST = 2
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """Training and held-out examples of one shape, in float32.
+
+    `train` is (n, *event) and `heldout` (m, *event), where event is (C, H, W) for images, with C = 1 for
+    gray and 3 for RGB, and (d,) for vectors. All values lie in `data_range`, up to rounding.
+    `train_index` and `heldout_index` say where an example stood in its source: the place among a folder's
+    sorted names, the row of an array. `provenance` tells in one line how the data came to be as they are.
+    """
+
+    name: str
+    train: Float32[Tensor, "n *event"] = field(repr=False)
+    heldout: Float32[Tensor, "m *event"] = field(repr=False)
+    data_range: Range
+    provenance: str
+    train_index: Int64[Tensor, " n"] = field(repr=False)
+    heldout_index: Int64[Tensor, " m"] = field(repr=False)
+    train_labels: Int64[Tensor, " n"] | None = field(default=None, repr=False)
+    heldout_labels: Int64[Tensor, " m"] | None = field(default=None, repr=False)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """The shape of one example."""
+        return tuple(self.train.shape[1:])
+
+    @cached_property
+    def duplicates(self) -> int:
+        """How many training examples repeat an earlier training example exactly."""
+        return len(self.train) - len(self._train_digests)
+
+    @cached_property
+    def shared(self) -> int:
+        """How many held-out examples also occur, exactly, among the training examples."""
+        return sum(digest in self._train_digests for digest in _digests(self.heldout))
+
+    @cached_property
+    def _train_digests(self) -> frozenset[bytes]:
+        return frozenset(_digests(self.train))
+
+    def in_range(self, low: float | int, high: float | int) -> "DataSet":
+        """The same data with `data_range` mapped affinely to [low, high]; both ends are met exactly.
+
+        Raises InputError unless low < high are finite.
+        """
+        checked_range((low, high), "data_range")
+        if (low, high) == self.data_range:
+            return self
+        return replace(
+            self,
+            train=_rescaled(self.train, self.data_range, (low, high)),
+            heldout=_rescaled(self.heldout, self.data_range, (low, high)),
+            data_range=(float(low), float(high)),
+            provenance=f"{self.provenance}; values mapped from {in_words(self.data_range)} to {in_words((low, high))}",
+        )
+
+    def subset(self, n_train: int, n_heldout: int, *, seed: int = 0) -> "DataSet":
+        """`n_train` training and `n_heldout` held-out examples, drawn without replacement.
+
+        Of one seed a larger subset contains the smaller. Raises InputError for more examples than there are,
+        or fewer than 2.
+        """
+        train = _drawn(len(self.train), n_train, "n_train", seed)
+        heldout = _drawn(len(self.heldout), n_heldout, "n_heldout", seed)
+        return replace(
+            self,
+            train=self.train[train],
+            heldout=self.heldout[heldout],
+            train_index=self.train_index[train],
+            heldout_index=self.heldout_index[heldout],
+            train_labels=None if self.train_labels is None else self.train_labels[train],
+            heldout_labels=None if self.heldout_labels is None else self.heldout_labels[heldout],
+            provenance=f"{self.provenance}; of these {n_train} + {n_heldout} drawn at random (seed {seed})",
+        )
+
+    def fingerprint(self) -> str:
+        """SHA-256, in hexadecimal, of every value, label and shape and of the range.
+
+        Two data sets with one fingerprint are the same data, whatever they are called and wherever they lie.
+        """
+        digest = hashlib.sha256(repr(self.data_range).encode())
+        for tensor in (self.train, self.heldout, self.train_labels, self.heldout_labels):
+            digest.update(b"none" if tensor is None else repr((tensor.dtype, tuple(tensor.shape))).encode())
+            if tensor is not None:
+                digest.update(tensor.detach().cpu().contiguous().numpy().data.cast("B"))
+        return digest.hexdigest()
+
+
+def in_words(data_range: Range) -> str:
+    """A range as [low, high]."""
+    return f"[{data_range[0]:g}, {data_range[1]:g}]"
+
+
+def checked_range(data_range: Range, argument: str) -> Range:
+    """`data_range` as two floats; raises InputError unless low < high are finite."""
+    low, high = float(data_range[0]), float(data_range[1])
+    if not (isfinite(low) and isfinite(high) and low < high):
+        raise InputError(f"{argument}: got {low:g} {high:g}, expected two finite numbers, the lower first")
+    return low, high
+
+
+def _digests(x: Float32[Tensor, "n *event"]) -> Iterator[bytes]:
+    rows = x.detach().cpu().numpy().reshape(len(x), -1)
+    # adding zero turns -0 into 0, so that equal values have equal bytes
+    return (hashlib.blake2b((row + np.float32(0)).data, digest_size=16).digest() for row in rows)
+
+
+def _rescaled(x: Float32[Tensor, "n *event"], old: Range, new: Range) -> Float32[Tensor, "n *event"]:
+    # dividing first makes the fraction exactly 0 and 1 at the ends
+    fraction = (x - old[0]).div_(old[1] - old[0])
+    return fraction.mul_(new[1] - new[0]).add_(new[0])
+
+
+def _drawn(available: int, n: int, argument: str, seed: int) -> Int64[Tensor, " drawn"]:
+    if not FEWEST <= n <= available:
+        raise InputError(f"{argument}: got {n}, expected {FEWEST} to {available}, the number of examples there are")
+    return torch.randperm(available, generator=torch.Generator().manual_seed(seed))[:n]

@@ -1,0 +1,121 @@
+"""Examples as they were read: in their own units and dtype, checked, in the library's one layout.
+
+Values are (n, d) for vectors and (n, C, H, W) for images. They stay bytes on disk or in memory, as they came,
+until it is known which of them become training examples.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from diffuscope.data.dataset import Range
+from diffuscope.errors import InputError
+
+CHANNELS = (1, 3)
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Examples of one source. `argument` names who gave them, `origin` what they are, for messages.
+
+    `data_range` is the range that the format itself states (8-bit images: 0..255), or None.
+    """
+
+    argument: str
+    origin: str
+    values: np.ndarray[Any, Any]
+    labels: np.ndarray[Any, Any] | None = None
+    data_range: Range | None = None
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.values.shape[1:]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What one spec names: examples, and its own held-out examples where it has them."""
+
+    name: str
+    train: Examples
+    heldout: Examples | None = None
+
+
+def examples_of_array(
+    array: np.ndarray[Any, Any],
+    argument: str,
+    origin: str,
+    labels: np.ndarray[Any, Any] | None = None,
+) -> Examples:
+    """Checked examples of an array in any of the layouts (n, d), (n, H, W), (n, C, H, W), (n, H, W, C).
+
+    Raises InputError for other dtypes than real numbers, for shapes that can be read in two ways or in none,
+    for NaN and infinity, and for labels that are not one integer per example.
+    """
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"{argument}: {origin} has dtype {array.dtype}, expected integers or floating-point numbers")
+    _require_finite(array, argument, origin)
+    values = _in_layout(array, argument, origin)
+    return Examples(argument, origin, values, _checked_labels(labels, len(values), argument, origin))
+
+
+def _require_finite(array: np.ndarray[Any, Any], argument: str, origin: str) -> None:
+    if array.dtype.kind != "f" or array.size == 0:
+        return
+    with np.errstate(invalid="ignore"):
+        ends = array.min(), array.max()  # NaN propagates into both, so one pass without a mask tells
+    if np.isfinite(ends).all():
+        limit = float(np.finfo(np.float32).max)
+        if ends[0] < -limit or ends[1] > limit:
+            raise InputError(f"{argument}: {origin} reaches {ends[0]:g} .. {ends[1]:g}, expected the range of float32")
+        return
+    bad = ~np.isfinite(array)
+    first = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), array.shape))
+    raise InputError(
+        f"{argument}: {origin} has {int(bad.sum())} values that are NaN or infinite, "
+        f"the first at index {first}; expected finite numbers"
+    )
+
+
+def _in_layout(array: np.ndarray[Any, Any], argument: str, origin: str) -> np.ndarray[Any, Any]:
+    shape = array.shape
+    if 0 in shape:
+        raise InputError(f"{argument}: {origin} has shape {shape}, expected at least one example and one value")
+    if array.ndim == 2:
+        return array
+    if array.ndim == 3:
+        # (H, W, 3) is one picture far more often than H pictures of width 3
+        if shape[0] == 1 or shape[-1] in CHANNELS:
+            raise InputError(
+                f"{argument}: {origin} has shape {shape}, which may be one single image; "
+                "expected images (n, H, W) or, with their channels, (n, C, H, W)"
+            )
+        return array[:, None]
+    if array.ndim == 4:
+        first, last = shape[1] in CHANNELS, shape[3] in CHANNELS
+        if first and last:
+            raise InputError(
+                f"{argument}: {origin} has shape {shape}, which is (n, C, H, W) and (n, H, W, C) alike; "
+                "expected 1 or 3 on one of the two channel axes"
+            )
+        if first:
+            return array
+        if last:
+            return array.transpose(0, 3, 1, 2)
+    raise InputError(
+        f"{argument}: {origin} has shape {shape}, expected vectors (n, d) or images (n, H, W), (n, C, H, W) "
+        "or (n, H, W, C) with 1 or 3 channels"
+    )
+
+
+def _checked_labels(
+    labels: np.ndarray[Any, Any] | None, n: int, argument: str, origin: str
+) -> np.ndarray[Any, Any] | None:
+    if labels is None:
+        return None
+    if labels.dtype.kind not in "iu" or labels.shape != (n,):
+        raise InputError(
+            f"{argument}: the labels of {origin} are {labels.dtype} of shape {labels.shape}, expected integers ({n},)"
+        )
+    return labels.astype(np.int64)

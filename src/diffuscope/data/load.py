@@ -1,0 +1,263 @@
+"""From a name, a file, a folder or arrays to a `DataSet`: which examples are held out, and what range they have.
+
+The range of a data set is the first of these that applies: the one the user states; the one the format states
+(8-bit images: [0, 255]); for vectors of floating-point numbers their own minimum and maximum; for images of
+floating-point numbers [0, 1], [-.5, .5] or [-1, 1], told apart by their values. Anything else is asked for.
+
+Without held-out examples, some are split off at random. For a model trained elsewhere that is the wrong choice:
+it has seen both halves. Give it its own held-out examples.
+"""
+
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int64, Num
+from torch import Tensor
+
+from diffuscope.data.array_file import read_npy, read_npz
+from diffuscope.data.dataset import FEWEST, DataSet, Range, checked_range, in_words
+from diffuscope.data.examples import Examples, Source, examples_of_array
+from diffuscope.data.image_folder import SUFFIXES, read_image_folder
+from diffuscope.data.named import NAMES, read_named
+from diffuscope.errors import InputError
+
+PICKLES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib"})
+
+# float32 arithmetic on the way to a range leaves values this far outside it, in units of its width
+ROUNDING = 1e-5
+
+# two sets of images whose widths of values differ by more are not in the same units
+UNIT_RATIO = 50
+
+
+def load_data(
+    spec: str,
+    *,
+    heldout: str | None = None,
+    data_range: Range | None = None,
+    heldout_fraction: float = 0.5,
+    seed: int = 0,
+) -> DataSet:
+    """The data set that `spec` says: a name (see NAMES), a `.npy` or `.npz` file, or a folder of images.
+
+    `heldout` is a second spec, of which the held-out part is taken where it has one and all of it otherwise.
+    Without it the data's own held-out part is used, and failing that a random `heldout_fraction`, drawn with
+    `seed`. `data_range` states the range of the values, of both parts.
+
+    Raises InputError, with the first thing that is wrong in one line.
+    """
+    source = _read(spec, "data")
+    if heldout is None:
+        apart = source.heldout
+    else:
+        other = _read(heldout, "heldout")
+        apart = other.train if other.heldout is None else other.heldout
+    return _assembled(source.name, source.train, apart, data_range, heldout_fraction, seed)
+
+
+def data_from_arrays(
+    x: Num[np.ndarray, "n *event"] | Num[Tensor, "n *event"],
+    heldout: Num[np.ndarray, "m *event"] | Num[Tensor, "m *event"] | None = None,
+    *,
+    labels: np.ndarray | Tensor | None = None,
+    heldout_labels: np.ndarray | Tensor | None = None,
+    data_range: Range | None = None,
+    heldout_fraction: float = 0.5,
+    seed: int = 0,
+    name: str = "array",
+) -> DataSet:
+    """A data set of arrays in memory, (n, d), (n, H, W), (n, C, H, W) or (n, H, W, C); see `load_data`.
+
+    The arrays are copied. Raises InputError, with the first thing that is wrong in one line.
+    """
+    train = examples_of_array(_as_numpy(x), "x", "the array", None if labels is None else _as_numpy(labels))
+    if heldout is None:
+        return _assembled(name, train, None, data_range, heldout_fraction, seed)
+    apart = examples_of_array(
+        _as_numpy(heldout), "heldout", "the array", None if heldout_labels is None else _as_numpy(heldout_labels)
+    )
+    return _assembled(name, train, apart, data_range, heldout_fraction, seed)
+
+
+def _as_numpy(x: np.ndarray | Tensor) -> np.ndarray:
+    return x.detach().cpu().numpy() if isinstance(x, Tensor) else x
+
+
+def _read(spec: str, argument: str) -> Source:
+    if spec.lower() in NAMES:
+        return read_named(spec.lower(), argument)
+    path = _existing(spec, argument)
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        return read_image_folder(path, argument)
+    if suffix == ".npy":
+        return read_npy(path, argument)
+    if suffix == ".npz":
+        return read_npz(path, argument)
+    if suffix in PICKLES:
+        raise InputError(f"{argument}: {spec} may hold a pickle, which is never loaded; expected a .npy or .npz file")
+    if suffix in SUFFIXES:
+        raise InputError(f"{argument}: {spec} is one single image; expected a folder of images")
+    raise InputError(f"{argument}: {spec} is of unknown kind; expected a folder of images, or a .npy or .npz file")
+
+
+def _existing(spec: str, argument: str) -> Path:
+    # an empty spec would be the current folder; a name too long, or a home that is nobody's, raises by itself
+    with suppress(OSError, RuntimeError):
+        path = Path(spec).expanduser()
+        if spec and path.exists():
+            return path
+    raise InputError(
+        f"{argument}: {spec!r} does not exist or may not be read; expected one of {', '.join(NAMES)}, "
+        "a folder of images, or a .npy or .npz file"
+    )
+
+
+def _assembled(
+    name: str,
+    source: Examples,
+    apart: Examples | None,
+    data_range: Range | None,
+    heldout_fraction: float,
+    seed: int,
+) -> DataSet:
+    if apart is not None and apart.event_shape != source.event_shape:
+        raise InputError(
+            f"{apart.argument}: {apart.origin} has examples of shape {apart.event_shape}; "
+            f"expected {source.event_shape} as in {source.origin}"
+        )
+    stated, how = _range_of([source] if apart is None else [source, apart], data_range)
+    if apart is None:
+        train_index, heldout_index = _split(source, heldout_fraction, seed)
+        origin = (
+            f"{source.origin}, {len(source.values)} examples split at random into "
+            f"{len(train_index)} + {len(heldout_index)} (seed {seed})"
+        )
+        apart = source
+    else:
+        train_index, heldout_index = _all(source), _all(apart)
+        origin = f"{source.origin}, {len(source.values)} examples, against {apart.origin}, {len(apart.values)} examples"
+    data = DataSet(
+        name=name,
+        train=_float32(source, train_index),
+        heldout=_float32(apart, heldout_index),
+        data_range=stated,
+        provenance=f"{origin}; range {in_words(stated)} {how}",
+        train_index=train_index,
+        heldout_index=heldout_index,
+        train_labels=_labels(source, train_index),
+        heldout_labels=_labels(apart, heldout_index),
+    )
+    if data.duplicates == len(data.train) - 1:
+        raise InputError(
+            f"{source.argument}: the {len(data.train)} training examples of {source.origin} are all the same; "
+            "expected examples that vary"
+        )
+    if data.shared == len(data.heldout):
+        raise InputError(
+            f"{apart.argument}: every one of the {len(data.heldout)} held-out examples is also a training example; "
+            "expected examples that were not trained on"
+        )
+    return data
+
+
+def _range_of(parts: list[Examples], data_range: Range | None) -> tuple[Range, str]:
+    """The range of all parts together, and how it is known."""
+    ends = [(float(part.values.min()), float(part.values.max())) for part in parts]
+    low, high = min(end[0] for end in ends), max(end[1] for end in ends)
+    if data_range is not None:
+        stated, how = checked_range(data_range, "data_range"), "as stated"
+    elif all(part.data_range is not None for part in parts):
+        stated, how = _range_of_format(parts), "by format"
+    else:
+        stated, how = _range_of_values(parts, low, high), "by its values"
+    _require_one_unit(parts, ends)
+    slack = ROUNDING * (stated[1] - stated[0])
+    for part, end in zip(parts, ends, strict=True):
+        if end[0] < stated[0] - slack or end[1] > stated[1] + slack:
+            raise InputError(
+                f"{part.argument}: {part.origin} has values in {in_words(end)}; expected them in {in_words(stated)}"
+            )
+    return stated, how
+
+
+def _require_one_unit(parts: list[Examples], ends: list[Range]) -> None:
+    """Images in [0, 1] held against images in [0, 255] fit one range, and every distance would be wrong."""
+    widths = [end[1] - end[0] for end in ends]
+    if parts[0].values.ndim == 4 and 0 < min(widths) < max(widths) / UNIT_RATIO:
+        told = " and ".join(f"{in_words(end)} ({part.origin})" for part, end in zip(parts, ends, strict=True))
+        raise InputError(f"{parts[-1].argument}: the values lie in {told}; expected both in the same units")
+
+
+def _range_of_format(parts: list[Examples]) -> Range:
+    known = {part.origin: part.data_range for part in parts if part.data_range is not None}
+    if len(set(known.values())) > 1:
+        told = " and ".join(f"{in_words(found)} ({origin})" for origin, found in known.items())
+        raise InputError(f"heldout: the ranges are {told}; expected one range, or state one with --data-range")
+    return next(iter(known.values()))
+
+
+def _range_of_values(parts: list[Examples], low: float, high: float) -> Range:
+    for part in parts:
+        if part.data_range is not None:
+            raise InputError(
+                f"{part.argument}: the range of {part.origin} is {in_words(part.data_range)} by its format, and of the "
+                "other examples not known; expected --data-range for both"
+            )
+        if part.values.dtype.kind != "f":
+            raise InputError(
+                f"{part.argument}: {part.origin} has integer values ({part.values.dtype}) in {in_words((low, high))} "
+                "of a range not stated; expected --data-range, for 8-bit pixels --data-range 0 255"
+            )
+    if parts[0].values.ndim == 2:
+        return low, high
+    if low >= -ROUNDING and high <= 1 + ROUNDING:
+        return 0.0, 1.0
+    # data that reach exactly these two ends are centered pixels, hardly a half-used [-1, 1]
+    if (low, high) == (-0.5, 0.5):
+        return -0.5, 0.5
+    if low >= -1 - ROUNDING and high <= 1 + ROUNDING:
+        return -1.0, 1.0
+    part = parts[0]
+    raise InputError(
+        f"{part.argument}: {part.origin} has values in {in_words((low, high))}, of a range not stated; "
+        "expected [0, 1] or [-1, 1], or --data-range"
+    )
+
+
+def _split(source: Examples, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    n = len(source.values)
+    if not 0 < fraction < 1:
+        raise InputError(f"heldout_fraction: got {fraction:g}, expected a number between 0 and 1")
+    n_heldout = round(fraction * n)
+    if min(n_heldout, n - n_heldout) < FEWEST:
+        count = "one single example" if n == 1 else f"{n} examples, {n_heldout} of them to hold out"
+        raise InputError(
+            f"{source.argument}: {source.origin} has {count}; expected at least {FEWEST} to train on "
+            f"and {FEWEST} to hold out"
+        )
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    return order[n_heldout:], order[:n_heldout]
+
+
+def _all(examples: Examples) -> Int64[Tensor, " n"]:
+    n = len(examples.values)
+    if n < FEWEST:
+        raise InputError(f"{examples.argument}: {examples.origin} has one single example; expected at least {FEWEST}")
+    return torch.arange(n)
+
+
+def _float32(examples: Examples, index: Tensor) -> Tensor:
+    """The examples at `index`, converted block by block: the only float32 copy there is."""
+    result = np.empty((len(index), *examples.event_shape), dtype=np.float32)
+    rows = index.numpy()
+    block = max(1, 2**22 // max(1, result[0].size))
+    for start in range(0, len(rows), block):
+        result[start : start + block] = examples.values[rows[start : start + block]]
+    return torch.from_numpy(result)
+
+
+def _labels(examples: Examples, index: Tensor) -> Tensor | None:
+    return None if examples.labels is None else torch.from_numpy(examples.labels)[index]
