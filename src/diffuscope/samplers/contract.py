@@ -7,9 +7,11 @@ The reverse family with one dial :math:`\eta`,
 has the marginals of the forward process for every eta when the score is exact; eta = 0 is the
 probability-flow ODE, with velocity :math:`v = \dot\alpha D + \dot\sigma\varepsilon`.
 
-A trajectory is a generator: the caller owns the loop, the progress bar and the stopping.
+A trajectory is a generator: the caller owns the loop, the progress bar and the stopping. It runs without gradients
+(a network would otherwise keep the activations of every step); `step` itself is differentiable.
 """
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import Batch, Denoiser
+from diffuscope.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,10 @@ class Sampler(ABC):
     def step(
         self, denoiser: Denoiser, state: State, s: Float[Tensor, ""], generator: torch.Generator | None = None
     ) -> State:
-        """The state at time s < t. A step to sigma(s) = 0 ends exactly at alpha(s) D or is deterministic Euler."""
+        """The state at time s < t, with the evaluations it made; a step to sigma(s) = 0 ends exactly at alpha(s) D."""
 
 
+@torch.no_grad()
 def trajectory(
     sampler: Sampler,
     denoiser: Denoiser,
@@ -67,12 +71,17 @@ def trajectory(
     """Every state from `times[0]` to `times[-1]`, the start included.
 
     `history` warms up a multistep sampler with evaluations from before `times[0]`.
-    Raises ValueError for times that do not decrease and for a stochastic sampler without a generator.
+    Raises InputError for times that do not decrease, for a history that is not from before them, latest last, and for
+    a stochastic sampler without a generator.
     """
-    if not bool((times[1:] < times[:-1]).all()):
-        raise ValueError("times: expected strictly decreasing times, from noise to data")
+    if len(times) == 0 or not bool((times[1:] < times[:-1]).all()):
+        raise InputError(f"times: expected strictly decreasing times, from noise to data, got {times.tolist()}")
+    seen = [float(evaluation.t) for evaluation in history] + [float(times[0])]
+    if any(later >= earlier for earlier, later in itertools.pairwise(seen)):
+        raise InputError(f"history: expected decreasing times above the start {seen[-1]:g}, got {seen[:-1]}")
     if sampler.stochastic and generator is None:
-        raise ValueError(f"generator: {type(sampler).__name__} draws noise and needs a torch.Generator, got None")
+        raise InputError(f"generator: {type(sampler).__name__} draws noise and needs a torch.Generator, got None")
+    times = times.double()
     state = State(times[0], x_start, history)
     yield state
     for s in times[1:]:
@@ -82,6 +91,7 @@ def trajectory(
         yield state
 
 
+@torch.no_grad()
 def sample(
     sampler: Sampler,
     denoiser: Denoiser,

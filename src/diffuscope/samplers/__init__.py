@@ -1,0 +1,31 @@
+"""Samplers that declare their order, and the closed-form jump over high noise."""
+
+from diffuscope.samplers.contract import Evaluation, Sampler, State, sample, trajectory
+from diffuscope.samplers.ddim import DDIM
+from diffuscope.samplers.ddpm import DDPM
+from diffuscope.samplers.dpm_solver import DPMSolverPP2M
+from diffuscope.samplers.ode import Euler, Heun
+from diffuscope.samplers.teleport import Truncation, reallocate, teleport, truncate, warm_history
+from diffuscope.samplers.teleport_error import SkipSuggestion, TeleportError, suggest_skip, teleport_error
+
+__all__ = [
+    "DDIM",
+    "DDPM",
+    "DPMSolverPP2M",
+    "Euler",
+    "Evaluation",
+    "Heun",
+    "Sampler",
+    "SkipSuggestion",
+    "State",
+    "TeleportError",
+    "Truncation",
+    "reallocate",
+    "sample",
+    "suggest_skip",
+    "teleport",
+    "teleport_error",
+    "trajectory",
+    "truncate",
+    "warm_history",
+]
