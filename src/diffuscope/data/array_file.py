@@ -22,8 +22,6 @@ LABELS = ("labels", "label", "y")
 TRAIN_LABELS = ("train_labels", "y_train")
 HELDOUT_LABELS = ("heldout_labels", "test_labels", "y_test")
 
-_Array = np.ndarray[Any, Any]
-
 
 def read_npy(path: Path, argument: str) -> Source:
     """The examples of a `.npy` file, mapped from disk rather than read whole."""
@@ -39,7 +37,8 @@ def read_npz(path: Path, argument: str) -> Source:
     """The examples of a `.npz` archive, with its own held-out part and labels where it has them."""
     _require_magic(path, argument, b"PK", "a .npz file as numpy.savez writes it")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # NumPy leaves a file open that turns out to be damaged, hence the first of the two
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             names = list(archive.files)
             return _source_of(_Archive(archive, path, argument), path.stem, names)
     except (zipfile.BadZipFile, EOFError, OSError) as error:
@@ -55,7 +54,7 @@ class _Archive:
     def origin(self, name: str) -> str:
         return f"{self.path}[{name}]"
 
-    def array(self, name: str) -> _Array:
+    def array(self, name: str) -> np.ndarray:
         try:
             array = self.archive[name]
         except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
@@ -65,7 +64,7 @@ class _Archive:
             raise _unreadable(self.argument, self.origin(name), None)
         return array
 
-    def optional(self, name: str | None) -> _Array | None:
+    def optional(self, name: str | None) -> np.ndarray | None:
         return None if name is None else self.array(name)
 
 

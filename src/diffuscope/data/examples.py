@@ -5,7 +5,6 @@ until it is known which of them become training examples.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -24,8 +23,8 @@ class Examples:
 
     argument: str
     origin: str
-    values: np.ndarray[Any, Any]
-    labels: np.ndarray[Any, Any] | None = None
+    values: np.ndarray
+    labels: np.ndarray | None = None
     data_range: Range | None = None
 
     @property
@@ -43,10 +42,10 @@ class Source:
 
 
 def examples_of_array(
-    array: np.ndarray[Any, Any],
+    array: np.ndarray,
     argument: str,
     origin: str,
-    labels: np.ndarray[Any, Any] | None = None,
+    labels: np.ndarray | None = None,
 ) -> Examples:
     """Checked examples of an array in any of the layouts (n, d), (n, H, W), (n, C, H, W), (n, H, W, C).
 
@@ -60,15 +59,14 @@ def examples_of_array(
     return Examples(argument, origin, values, _checked_labels(labels, len(values), argument, origin))
 
 
-def _require_finite(array: np.ndarray[Any, Any], argument: str, origin: str) -> None:
+def _require_finite(array: np.ndarray, argument: str, origin: str) -> None:
     if array.dtype.kind != "f" or array.size == 0:
         return
     with np.errstate(invalid="ignore"):
-        ends = array.min(), array.max()  # NaN propagates into both, so one pass without a mask tells
-    if np.isfinite(ends).all():
-        limit = float(np.finfo(np.float32).max)
-        if ends[0] < -limit or ends[1] > limit:
-            raise InputError(f"{argument}: {origin} reaches {ends[0]:g} .. {ends[1]:g}, expected the range of float32")
+        low, high = array.min(), array.max()  # NaN propagates into both, so one pass without a mask tells
+    if np.isfinite(low) and np.isfinite(high):
+        if max(-float(low), float(high)) > float(np.finfo(np.float32).max):
+            raise InputError(f"{argument}: {origin} reaches {low:g} .. {high:g}, expected the range of float32")
         return
     bad = ~np.isfinite(array)
     first = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), array.shape))
@@ -78,7 +76,7 @@ def _require_finite(array: np.ndarray[Any, Any], argument: str, origin: str) -> 
     )
 
 
-def _in_layout(array: np.ndarray[Any, Any], argument: str, origin: str) -> np.ndarray[Any, Any]:
+def _in_layout(array: np.ndarray, argument: str, origin: str) -> np.ndarray:
     shape = array.shape
     if 0 in shape:
         raise InputError(f"{argument}: {origin} has shape {shape}, expected at least one example and one value")
@@ -109,9 +107,7 @@ def _in_layout(array: np.ndarray[Any, Any], argument: str, origin: str) -> np.nd
     )
 
 
-def _checked_labels(
-    labels: np.ndarray[Any, Any] | None, n: int, argument: str, origin: str
-) -> np.ndarray[Any, Any] | None:
+def _checked_labels(labels: np.ndarray | None, n: int, argument: str, origin: str) -> np.ndarray | None:
     if labels is None:
         return None
     if labels.dtype.kind not in "iu" or labels.shape != (n,):

@@ -7,6 +7,8 @@ Nothing is resized, cropped or rotated, and transparency is refused: each would 
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -49,17 +51,27 @@ def read_image_folder(folder: Path, argument: str) -> Source:
     return Source(folder.resolve().name, Examples(argument, str(folder), values, data_range=(0.0, 255.0)))
 
 
+@contextmanager
+def _opened(path: Path, argument: str) -> Iterator[Image.Image]:
+    """An open image; Pillow's warnings of odd metadata are dropped, for they say nothing of the pixels."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            yield image
+    except _DECODING:
+        kind = path.suffix.lower().lstrip(".")
+        raise InputError(
+            f"{argument}: {path} cannot be read, it is damaged or no {kind} image; expected a whole image"
+        ) from None
+
+
 def _header(path: Path, argument: str) -> tuple[tuple[int, int], bool]:
     """Size and whether the image has color."""
-    try:
-        with Image.open(path) as image:
-            size, mode, frames = image.size, image.mode, getattr(image, "n_frames", 1)
-            transparent = mode in TRANSPARENT_MODES or "transparency" in image.info
-            if transparent and image.convert("RGBA").getchannel("A").getextrema() == (255, 255):
-                transparent = False
-            color = mode not in GRAY_MODES | {"LA"}
-    except _DECODING:
-        raise _unreadable(path, argument) from None
+    with _opened(path, argument) as image:
+        size, mode, frames = image.size, image.mode, getattr(image, "n_frames", 1)
+        transparent = mode in TRANSPARENT_MODES or "transparency" in image.info
+        if transparent and image.convert("RGBA").getchannel("A").getextrema() == (255, 255):
+            transparent = False
+        color = mode not in GRAY_MODES | {"LA"}
     if transparent:
         raise InputError(f"{argument}: {path} has transparent pixels; expected opaque images")
     if frames > 1:
@@ -73,18 +85,8 @@ def _header(path: Path, argument: str) -> tuple[tuple[int, int], bool]:
 
 
 def _pixels(path: Path, mode: str, argument: str) -> np.ndarray:
-    try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            # Pillow warns of odd metadata, which is none of the pixels
-            warnings.simplefilter("ignore")
-            return np.asarray(image.convert(mode))
-    except _DECODING:
-        raise _unreadable(path, argument) from None
-
-
-def _unreadable(path: Path, argument: str) -> InputError:
-    kind = path.suffix.lower().lstrip(".")
-    return InputError(f"{argument}: {path} cannot be read, it is damaged or no {kind} image; expected a whole image")
+    with _opened(path, argument) as image:
+        return np.asarray(image.convert(mode))
 
 
 def _size(size: tuple[int, int]) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int64, Num
+from jaxtyping import Int64
 from torch import Tensor
 
 from diffuscope.data.array_file import read_npy, read_npz
@@ -58,8 +58,8 @@ def load_data(
 
 
 def data_from_arrays(
-    x: Num[np.ndarray, "n *event"] | Num[Tensor, "n *event"],
-    heldout: Num[np.ndarray, "m *event"] | Num[Tensor, "m *event"] | None = None,
+    x: np.ndarray | Tensor,
+    heldout: np.ndarray | Tensor | None = None,
     *,
     labels: np.ndarray | Tensor | None = None,
     heldout_labels: np.ndarray | Tensor | None = None,
@@ -70,7 +70,8 @@ def data_from_arrays(
 ) -> DataSet:
     """A data set of arrays in memory, (n, d), (n, H, W), (n, C, H, W) or (n, H, W, C); see `load_data`.
 
-    The arrays are copied. Raises InputError, with the first thing that is wrong in one line.
+    The arrays are copied. Their shapes and dtypes are checked here, so any may come: raises InputError, with the
+    first thing that is wrong in one line.
     """
     train = examples_of_array(_as_numpy(x), "x", "the array", None if labels is None else _as_numpy(labels))
     if heldout is None:
@@ -82,7 +83,10 @@ def data_from_arrays(
 
 
 def _as_numpy(x: np.ndarray | Tensor) -> np.ndarray:
-    return x.detach().cpu().numpy() if isinstance(x, Tensor) else x
+    if isinstance(x, np.ndarray):
+        return x
+    # NumPy has no bfloat16
+    return (x.float() if x.dtype == torch.bfloat16 else x).detach().cpu().numpy()
 
 
 def _read(spec: str, argument: str) -> Source:

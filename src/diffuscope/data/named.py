@@ -37,7 +37,7 @@ def read_named(name: str, argument: str) -> Source:
 
 def data_folder() -> Path:
     """The folder of data sets that do not come with the library."""
-    return Path(os.environ.get("DIFFUSCOPE_DATA", "../shared/data"))
+    return Path(os.environ.get("DIFFUSCOPE_DATA") or "../shared/data")
 
 
 def _folder(name: str, parents: Sequence[Path], argument: str) -> Path:
