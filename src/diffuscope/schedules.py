@@ -402,10 +402,19 @@ class Sigmoid(_VariancePreserving):
         return torch.log(high * torch.sigmoid(-u) * rest / (high - low))
 
     def _log_alpha_squared_dot(self, t: Times) -> Times:
+        return self._alpha_squared_dot(t) / self._log_alpha_squared(t).exp()
+
+    def _alpha_squared_dot(self, t: Times) -> Times:
         low, high = self._ends
         logistic = self._logistic(t)
-        slope = logistic * (1 - logistic) * (self.end - self.start) / self.tau
-        return -slope / ((high - low) * self._log_alpha_squared(t).exp())
+        return -logistic * (1 - logistic) * (self.end - self.start) / self.tau / (high - low)
+
+    def alpha_dot(self, t: Time) -> Times:
+        # alpha falls like sqrt(1 - t): -infinity at t = 1, where alpha times d log(alpha)/dt would be 0 times infinity
+        return self._alpha_squared_dot(as_time(t)) / (2 * self.alpha(t))
+
+    def sigma_dot(self, t: Time) -> Times:
+        return -self._alpha_squared_dot(as_time(t)) / (2 * self.sigma(t))
 
     def sigma(self, t: Time) -> Times:
         low, high = self._ends

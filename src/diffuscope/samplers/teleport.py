@@ -4,7 +4,8 @@ At high noise a diffusion model's denoiser is that of the Gaussian with the data
 probability-flow map is known (`exact.gaussian`). So jump from the start t_T to t_skip with it,
 
 .. math::  x_{skip} = \alpha_s\mu + \sum_k
-           \sqrt{\frac{\alpha_s^2\lambda_k + \sigma_s^2}{\alpha_T^2\lambda_k + \sigma_T^2}}\; u_k u_k^T (x_T - \alpha_T\mu),
+           \sqrt{\frac{\alpha_s^2\lambda_k + \sigma_s^2}{\alpha_T^2\lambda_k + \sigma_T^2}}
+           \; u_k u_k^T (x_T - \alpha_T\mu),
 
 and run any sampler from there, on one of two grids of times:
 
