@@ -1,0 +1,91 @@
+"""How Sphinx builds these pages: MyST text, the API from docstrings, a gallery of examples that run at each build."""
+
+import os
+import re
+from html import escape
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")  # the examples are small; more threads only wait for each other
+
+import torch
+from docutils import nodes
+from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.util import logging
+
+import diffuscope
+
+torch.set_num_threads(2)
+
+project = "diffuscope"
+author = "the diffuscope authors"
+copyright = "the diffuscope authors, Apache-2.0"
+release = version = diffuscope.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "examples"]
+templates_path = ["_templates"]
+html_theme = "furo"
+html_title = "diffuscope"
+html_math_renderer = "mathml"
+
+myst_enable_extensions = ["dollarmath", "deflist"]
+myst_heading_anchors = 3
+default_role = "code"  # docstrings write `name` for code
+
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_typehints = "signature"
+autodoc_class_signature = "mixed"
+maximum_signature_line_length = 100
+
+sphinx_gallery_conf = {
+    "examples_dirs": "examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"plot_",
+    "download_all_examples": False,
+    "show_memory": False,
+    "show_signature": False,
+    "remove_config_comments": True,
+    "abort_on_example_error": True,
+}
+
+
+def plain_docstring(*event):
+    """Docstrings are plain text with `code` and mathematics; a bare * or | is a shape or a modulus, not markup."""
+    lines = event[-1]
+    markup = re.compile(r"(^\.\. [\s\S]*?(?=^\S|\Z)|`[^`]*`)|([*|])", re.MULTILINE)
+    lines[:] = markup.sub(lambda found: found[1] or "\\" + found[2], "\n".join(lines)).split("\n")
+
+
+def mathml(node, as_block):
+    """Mathematics as MathML, which browsers render by themselves: no script, no network."""
+    # the converter knows neither; sizes it chooses by itself
+    tex = re.sub(r"\\[bB]igg?[lrm]?(?![A-Za-z])", "", node.astext()).replace(r"\dots", r"\ldots")
+    if as_block and ("&" in tex or r"\\" in tex):
+        tex = rf"\begin{{aligned}}{tex}\end{{aligned}}"
+    try:
+        return tex2mathml(tex, as_block=as_block)
+    except MathError as error:
+        logging.getLogger(__name__).warning(str(error), location=node)
+        return f"<code>{escape(tex)}</code>"
+
+
+def visit_inline(writer, node):
+    writer.body.append(mathml(node, as_block=False))
+    raise nodes.SkipNode
+
+
+def visit_block(writer, node):
+    writer.body.append(
+        f'<div class="math" style="overflow-y: hidden; padding: 0.4em 0">{mathml(node, as_block=True)}</div>'
+    )
+    raise nodes.SkipNode
+
+
+def setup(app):
+    app.add_html_math_renderer("mathml", inline_renderers=(visit_inline, None), block_renderers=(visit_block, None))
+    app.connect("autodoc-process-docstring", plain_docstring)
