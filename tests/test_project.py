@@ -1,0 +1,92 @@
+"""The promises that the project's own files make to each other."""
+
+import re
+import subprocess
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+import diffuscope
+from diffuscope.denoisers import Denoiser
+
+ROOT = Path(__file__).parents[1]
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def tracked_files() -> list[Path]:
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listing.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/index.md", "docs/benchmarks.md", ".ci/run"])
+def test_every_make_command_that_a_page_names_exists(page):
+    chores = set(re.findall(r"^([a-z]+):", read("Makefile"), re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make ([a-z]+)", read(page), re.MULTILINE))
+    assert named
+    assert named <= chores
+
+
+def test_continuous_integration_runs_lint_then_the_tests():
+    assert re.findall(r"^make .*$", read(".ci/run"), re.MULTILINE) == ["make lint", "make test"]
+    assert (ROOT / ".ci/run").stat().st_mode & 0o100
+
+
+def test_the_version_is_one():
+    declared = tomllib.loads(read("pyproject.toml"))["project"]["version"]
+    newest = re.search(r"^## \[(.+?)\]", read("CHANGELOG.md"), re.MULTILINE)
+    assert newest is not None
+    assert declared == newest[1] == diffuscope.__version__
+
+
+def test_types_ship_with_the_package():
+    assert (files("diffuscope") / "py.typed").is_file()
+
+
+def test_every_requirement_has_a_tested_version():
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    wanted = project["dependencies"] + [name for extra in project["optional-dependencies"].values() for name in extra]
+    pinned = {line.split("==")[0].lower().replace("_", "-") for line in read("constraints.txt").splitlines()}
+    assert {re.match(r"[\w-]+", name)[0].lower() for name in wanted} <= pinned  # type: ignore[index]
+
+
+def test_every_layer_of_the_import_contract_is_a_room_of_the_design():
+    (contract,) = tomllib.loads(read("pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    present = [layer for layer in contract["layers"] if not layer.startswith("(")]
+    rooms = re.findall(r"^\| (`.*?`) \|", read("docs/design.md").split("## The rooms")[1], re.MULTILINE)
+    assert [room.replace("`", "").replace(", ", " | ") for room in rooms] == present
+
+
+def test_the_readme_model_fulfills_the_contract():
+    (example,) = re.findall(r"```python\n(.*?)```", read("README.md"), re.DOTALL)
+    names: dict[str, object] = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert isinstance(names["denoiser"], Denoiser)
+
+
+def test_every_link_of_a_page_leads_somewhere():
+    pages = [path for path in tracked_files() if path.suffix == ".md"]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())]
+    assert [f"{page.name}: {link}" for page, link in links if not (page.parent / link).exists()] == []
+
+
+def test_no_file_names_a_machine_or_a_package_index():
+    # a path from the root of one machine; the host of an index or a mirror, which belongs in the user's settings
+    elsewhere = re.compile(
+        r"(?<![\w.~>})])/(?:work|root|opt|home|mnt)/\w|file:///\w|pypi\.(?:org|python)|python[h]osted|download\.pytorch"
+        r"|registry\.npmjs|--(?:extra-)?index-url|--find[-]links"
+    )
+    found = []
+    for path in tracked_files():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:  # a picture
+            continue
+        found += [f"{path.relative_to(ROOT)}: {hit[0]}" for hit in elsewhere.finditer(text)]
+    assert found == []
