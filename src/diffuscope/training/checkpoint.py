@@ -1,0 +1,206 @@
+r"""Checkpoints of a training run: one safetensors file that holds its whole state, replaced atomically.
+
+Tensors: `weights/*`, `buffers/*`, `average/*`, `adam/*` (both moments and the step count of every parameter),
+`generator` (its state, uint8) and `permutation`. JSON in the header: what the run is (settings, schedule, a hash of
+the data) and where it stands. A new file is written beside the old one, flushed to the disk and moved over it, so at
+every moment the path holds one whole checkpoint: the former or the new one. A run resumes only as the same run.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from diffuscope.errors import InputError
+from diffuscope.training.run import TrainingRun
+
+FORMAT = "diffuscope training checkpoint 1"
+
+
+class RunCheckpoint:
+    """The checkpoint file of one run: `save` its state, or `restore` it into a run that starts.
+
+    The data are hashed once, here (about a second per gigabyte).
+    """
+
+    def __init__(self, path: Path, run: TrainingRun) -> None:
+        if path.is_dir() or not path.parent.is_dir():
+            raise InputError(f"checkpoint: expected a file in an existing folder, got {path}")
+        self.path = path
+        self.run = run
+        self.saved_step: int | None = None
+        # through JSON once, so that it compares equal to what is read back
+        self._identity: dict[str, Any] = json.loads(json.dumps(_identity(run)))
+
+    def save(self) -> None:
+        """Write the run's state. Raises InputError where the disk refuses, the former checkpoint intact."""
+        run = self.run
+        if self.saved_step == run.step:
+            return
+        standing = {
+            "step": run.step,
+            "position": run.batches.position,
+            "loss": run.loss,
+            "smoothed_loss": run.smoothed_loss,
+            "gradient_norm": run.gradient_norm,
+        }
+        header = {"format": FORMAT, "run": json.dumps(self._identity), "standing": json.dumps(standing)}
+        # a copy of each, for safetensors refuses tensors that share memory
+        tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in _tensors(run).items()}
+        try:
+            replace_atomically(self.path, safetensors.torch.save(tensors, header))
+        except OSError as error:
+            kept = "" if self.saved_step is None else f"; the checkpoint of step {self.saved_step} is intact"
+            raise InputError(f"checkpoint: cannot write {self.path}: {error.strerror or error}{kept}") from error
+        self.saved_step = run.step
+
+    def restore(self) -> None:
+        """Put the state on the disk into the run.
+
+        Raises InputError for a file that is cut off or no training checkpoint, and for one written by a run with
+        other settings, another schedule, other data or another network; the run is then unchanged.
+        """
+        header, stored = _read(self.path)
+        if header.get("format") != FORMAT:
+            raise InputError(f"checkpoint: {self.path} is not a training checkpoint of this version; expected {FORMAT}")
+        _require_same_run(self.path, json.loads(header["run"]), self._identity)
+        self._require_same_tensors(stored)
+        _restore_tensors(self.run, stored)
+        standing = json.loads(header["standing"])
+        self.run.step = self.saved_step = standing["step"]
+        self.run.batches.position = standing["position"]
+        self.run.loss = standing["loss"]
+        self.run.smoothed_loss = standing["smoothed_loss"]
+        self.run.gradient_norm = standing["gradient_norm"]
+
+    def _require_same_tensors(self, stored: dict[str, Tensor]) -> None:
+        expected = _shapes(_tensors(self.run))
+        # Adam has no moments before its first step
+        given = {name: shape for name, shape in _shapes(stored).items() if not name.startswith("adam/")}
+        for name in sorted(expected.keys() | given.keys()):
+            if not name.startswith("adam/") and expected.get(name) != given.get(name):
+                raise InputError(
+                    f"checkpoint: {self.path} was written for another network: {name} is {given.get(name, 'absent')} "
+                    f"there, expected {expected.get(name, 'absent')}"
+                )
+
+
+def replace_atomically(path: Path, content: bytes) -> None:
+    """Make `content` the whole of the file `path`, or leave `path` as it was and raise OSError.
+
+    The new file has one fixed name beside the old one, so a killed process leaves at most that one behind,
+    and the next write takes it over.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    _flush_folder(path.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the move itself survive a power cut, where the system can."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _tensors(run: TrainingRun) -> dict[str, Tensor]:
+    """Every tensor of the run's state by its name in the file; the tensors themselves, not copies."""
+    tensors: dict[str, Tensor] = {"generator": run.generator.get_state(), "permutation": run.batches.permutation}
+    tensors |= {f"weights/{name}": parameter for name, parameter in run.denoiser.named_parameters()}
+    tensors |= {f"buffers/{name}": buffer for name, buffer in run.denoiser.named_buffers()}
+    tensors |= {f"average/{name}": average for name, average in run.average.items()}
+    for name, parameter in run.parameters.items():
+        tensors |= {f"adam/{key}/{name}": value for key, value in run.optimizer.state.get(parameter, {}).items()}
+    return tensors
+
+
+@torch.no_grad()
+def _restore_tensors(run: TrainingRun, stored: dict[str, Tensor]) -> None:
+    for name, tensor in _tensors(run).items():
+        if not name.startswith(("adam/", "generator", "permutation")):
+            tensor.copy_(stored[name])
+    run.generator.set_state(stored["generator"].clone())
+    run.batches.permutation = stored["permutation"].to(run.device, copy=True)
+    run.optimizer.state.clear()
+    for name, parameter in run.parameters.items():
+        if f"adam/step/{name}" in stored:  # a parameter that never had a gradient has no moments
+            run.optimizer.state[parameter] = {
+                "step": stored[f"adam/step/{name}"].to(parameter.device, copy=True),
+                # in the parameter's own memory layout, which the fused step takes for granted
+                "exp_avg": torch.empty_like(parameter).copy_(stored[f"adam/exp_avg/{name}"]),
+                "exp_avg_sq": torch.empty_like(parameter).copy_(stored[f"adam/exp_avg_sq/{name}"]),
+            }
+
+
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, str]:
+    return {name: f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)}" for name, t in tensors.items()}
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
+        raise InputError(f"checkpoint: {path} is cut off or not a safetensors file; expected {FORMAT}") from error
+
+
+def _identity(run: TrainingRun) -> dict[str, Any]:
+    """What must be the same for a run to be resumed, flat: dotted name -> plain value."""
+    return {
+        **_flat("", run.settings),
+        **_flat("schedule", run.denoiser.schedule),
+        "data.shape": list(run.data.shape),
+        "data.dtype": str(run.data.dtype).removeprefix("torch."),
+        "data.sha256": _sha256(run.data),
+    }
+
+
+def _flat(name: str, value: object) -> dict[str, Any]:
+    prefix = f"{name}." if name else ""
+    if not is_dataclass(value):
+        return {name: value if isinstance(value, (bool, int, float, str, list, tuple)) else type(value).__qualname__}
+    record: dict[str, Any] = {name: type(value).__name__} if name else {}
+    for field in fields(value):
+        record |= _flat(prefix + field.name, getattr(value, field.name))
+    return record
+
+
+def _sha256(data: Tensor) -> str:
+    digest = hashlib.sha256()
+    for part in data.detach().split(4096):
+        digest.update(part.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _require_same_run(path: Path, written: dict[str, Any], expected: dict[str, Any]) -> None:
+    for name in [*expected, *(written.keys() - expected.keys())]:
+        then, now = written.get(name, "absent"), expected.get(name, "absent")
+        if then != now:
+            raise InputError(
+                f"checkpoint: {path} was written with {name} = {_short(then)}, this run has {_short(now)}; "
+                "expected the same, or another checkpoint"
+            )
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:37] + "..."

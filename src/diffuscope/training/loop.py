@@ -1,0 +1,175 @@
+"""The training loop as a generator: the caller owns the loop, the logging and the stopping.
+
+    for progress in train(denoiser, data, settings, checkpoint=Path("run.safetensors")):
+        print(progress.step, progress.smoothed_loss)
+    denoiser = averaged(denoiser, progress.average)
+
+Nothing computed is lost. A killed process (SIGKILL, power) resumes from the last checkpoint, which is at most
+`save_every` seconds old; Ctrl-C, `break` and `close()` save one first. The resumed run ends in the weights of the
+uninterrupted one, bit for bit (see `run.py` for what that rests on).
+"""
+
+import copy
+import signal
+import threading
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from diffuscope.errors import InputError
+from diffuscope.training.checkpoint import RunCheckpoint
+from diffuscope.training.run import TrainingRun
+from diffuscope.training.settings import TrainingSettings
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands after `step` of `steps`.
+
+    `smoothed_loss` is the mean over about the last hundred batches; `gradient_norm` is taken before clipping.
+    `average` holds the averaged weights by name: the live tensors, which the next step changes.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    smoothed_loss: float
+    learning_rate: float
+    gradient_norm: float
+    average: Mapping[str, Tensor] = field(repr=False, compare=False)
+
+
+def train(
+    denoiser: nn.Module,
+    data: Float[Tensor, "examples *event"],
+    settings: TrainingSettings,
+    *,
+    checkpoint: Path | None,
+    save_every: float = 60.0,
+) -> Generator[Progress, None, None]:
+    """Train `denoiser` in place on `data` and yield after every step.
+
+    `denoiser` is a module that fulfils the `Denoiser` contract. With a `checkpoint`, a run that was begun there is
+    resumed (its weights replace those of `denoiser`), and the state is saved at the start, every `save_every`
+    seconds, and at the end; a finished run yields once and changes nothing.
+
+    Raises InputError where the denoiser, the data or the checkpoint do not fit, where the loss or the gradient stops
+    being finite (before a weight changes; the last checkpoint stays), and where the disk refuses a checkpoint.
+    """
+    run = TrainingRun(denoiser, data, settings)
+    file = None if checkpoint is None else RunCheckpoint(checkpoint, run)
+    if file is not None:
+        if file.path.exists():
+            file.restore()
+        else:
+            file.save()  # a folder that cannot be written shows now, not after an hour
+    return _steps(run, file, save_every)
+
+
+def _steps(run: TrainingRun, file: RunCheckpoint | None, save_every: float) -> Generator[Progress, None, None]:
+    steps, saved_at = run.settings.steps, time.monotonic()
+    try:
+        if run.step == steps:
+            yield _progress(run)
+        while run.step < steps:
+            with _interrupt_after():
+                run.advance()
+                if file is not None and (run.step == steps or time.monotonic() - saved_at >= save_every):
+                    file.save()
+                    saved_at = time.monotonic()
+            yield _progress(run)
+    except (KeyboardInterrupt, GeneratorExit):
+        if file is not None and run.between_steps:
+            file.save()
+        raise
+
+
+def _progress(run: TrainingRun) -> Progress:
+    rate = run.settings.learning_rate_at(run.step - 1)
+    return Progress(
+        run.step, run.settings.steps, run.loss, run.smoothed_loss, rate, run.gradient_norm, average=run.average
+    )
+
+
+@contextmanager
+def _interrupt_after() -> Iterator[None]:
+    """Hold a Ctrl-C back until the block ends, so that no step is left half done; a second one stops at once."""
+    former = signal.getsignal(signal.SIGINT)
+    # only the main thread receives signals and may choose what they do
+    if not callable(former) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held = False
+
+    def hold(signum: int, frame: object) -> None:
+        nonlocal held
+        del signum, frame
+        if held:
+            raise KeyboardInterrupt
+        held = True
+
+    signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+    if held:
+        signal.raise_signal(signal.SIGINT)
+
+
+def show_progress(
+    progresses: Generator[Progress, None, None], title: str = "training"
+) -> Generator[Progress, None, None]:
+    """The same steps under a bar with the smoothed loss and an estimate of the remaining time."""
+    bar: tqdm | None = None
+    try:
+        for progress in progresses:
+            if bar is None:
+                bar = tqdm(total=progress.steps, initial=progress.step - 1, desc=title, unit="step", mininterval=0.5)
+            bar.set_postfix_str(f"loss {progress.smoothed_loss:.4f}", refresh=False)
+            bar.update()
+            yield progress
+    finally:
+        if bar is not None:
+            bar.close()
+        progresses.close()  # a break out of the bar saves like a break out of the run
+
+
+@torch.no_grad()
+def averaged(denoiser: Module, average: Mapping[str, Tensor]) -> Module:
+    """A copy of `denoiser` that carries the averaged weights: the one to use."""
+    result = copy.deepcopy(denoiser)
+    parameters = dict(result.named_parameters())
+    for name, weights in average.items():
+        if name not in parameters or parameters[name].shape != weights.shape:
+            raise InputError(f"average: expected the weights of this denoiser, got {name} {tuple(weights.shape)}")
+        parameters[name].copy_(weights)
+    result.zero_grad()
+    return result
+
+
+def fit(
+    denoiser: Module,
+    data: Float[Tensor, "examples *event"],
+    settings: TrainingSettings,
+    *,
+    checkpoint: Path | None = None,
+    save_every: float = 60.0,
+) -> Module:
+    """Train to the end under a progress bar and answer `averaged`; see `train` for everything else."""
+    average: Mapping[str, Tensor] = {}
+    progresses = show_progress(train(denoiser, data, settings, checkpoint=checkpoint, save_every=save_every))
+    with closing(progresses):
+        for progress in progresses:
+            average = progress.average
+    return averaged(denoiser, average)

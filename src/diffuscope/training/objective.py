@@ -1,0 +1,142 @@
+r"""Denoising score matching: at which noise levels a denoiser is trained, and how much each level counts.
+
+For data :math:`x_0` with d coordinates, a time t drawn from a *noise law* and
+:math:`x_t = \alpha x_0 + \sigma\varepsilon`, the loss is
+
+.. math::  L = E\left[\, w(t)\, \tfrac{1}{d} |D(x_t, t) - x_0|^2 \right]
+             = E\left[\, w(t)\, \tfrac{1}{d} |D - D^*|^2 \right]
+             + E\left[\, w(t)\, \tfrac{1}{d} \operatorname{tr}\mathrm{Cov}(x_0 \mid x_t) \right],
+
+so its minimizer is :math:`D^* = E[x_0 \mid x_t]` for every w > 0 (Vincent 2011), and its least value is the
+posterior variance, which no network removes. Data, noise, score and velocity errors are the same error in other units:
+
+.. math::
+    |\hat\varepsilon - \varepsilon|^2 = \frac{\alpha^2}{\sigma^2} |D - x_0|^2, \qquad
+    |\hat s + \varepsilon/\sigma|^2 = \frac{\alpha^2}{\sigma^4} |D - x_0|^2, \qquad
+    |\hat v - v|^2 = (\alpha\dot\lambda)^2 |D - x_0|^2,
+
+hence the plain noise, score and velocity losses are this loss with :math:`w = \alpha^2/\sigma^2`,
+:math:`\alpha^2/\sigma^4` and :math:`(\alpha\dot\lambda)^2`. A noise law of density q(t) and a weight w enter L through
+the product q w only: the law decides the variance of the estimate, the product what is learnt.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.denoisers import Batch, BatchTime, Denoiser, over_events
+from diffuscope.errors import InputError
+from diffuscope.schedules import Schedule, Time, Times, as_time
+
+
+@runtime_checkable
+class NoiseLaw(Protocol):
+    """A law over the times of any schedule; a frozen dataclass, so that a checkpoint can record it."""
+
+    def sample(self, schedule: Schedule, n: int, *, generator: torch.Generator) -> Float[Tensor, " n"]:
+        """`n` independent float64 times in [t_min, t_max], on the generator's device."""
+        ...
+
+
+@dataclass(frozen=True)
+class LogNormalNoise:
+    """log(sigma/alpha) ~ N(mean, std^2) (Karras et al. 2022, table 1); clamped to the schedule's times."""
+
+    mean: float = -1.2
+    std: float = 1.2
+
+    def __post_init__(self) -> None:
+        if not self.std > 0:
+            raise InputError(f"LogNormalNoise.std: expected a number > 0, got {self.std}")
+
+    def sample(self, schedule: Schedule, n: int, *, generator: torch.Generator) -> Float[Tensor, " n"]:
+        normal = torch.randn(n, generator=generator, device=generator.device, dtype=torch.float64)
+        return _times_of_log_noise(schedule, self.mean + self.std * normal)
+
+
+@dataclass(frozen=True)
+class LogUniformNoise:
+    """log(sigma/alpha) uniform between log(low) and log(high); clamped to the schedule's times."""
+
+    low: float = 0.002
+    high: float = 80.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.high:
+            raise InputError(f"LogUniformNoise: expected 0 < low < high, got low = {self.low}, high = {self.high}")
+
+    def sample(self, schedule: Schedule, n: int, *, generator: torch.Generator) -> Float[Tensor, " n"]:
+        low, high = torch.tensor([self.low, self.high], dtype=torch.float64).log().tolist()
+        return _times_of_log_noise(schedule, low + (high - low) * _uniform(n, generator))
+
+
+@dataclass(frozen=True)
+class UniformTime:
+    """t uniform on [t_min, t_max], as in DDPM and flow matching."""
+
+    def sample(self, schedule: Schedule, n: int, *, generator: torch.Generator) -> Float[Tensor, " n"]:
+        return schedule.t_min + (schedule.t_max - schedule.t_min) * _uniform(n, generator)
+
+
+def _uniform(n: int, generator: torch.Generator) -> Tensor:
+    return torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64)
+
+
+def _times_of_log_noise(schedule: Schedule, log_noise: Tensor) -> Tensor:
+    return schedule.time_of_lambda(-log_noise).clamp(schedule.t_min, schedule.t_max)
+
+
+@runtime_checkable
+class Weight(Protocol):
+    """w(t) on the squared error of the data prediction; a frozen dataclass, so that a checkpoint can record it."""
+
+    def __call__(self, schedule: Schedule, t: Time) -> Times: ...
+
+
+@dataclass(frozen=True)
+class EDMWeight:
+    """w = (r^2 + s^2) / (r s)^2 with r = sigma/alpha and s the standard deviation of the data (Karras et al. 2022).
+
+    Under it EDM's preconditioned network starts with loss one at every level. At alpha = 0 it is 1/s^2.
+    """
+
+    data_std: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.data_std > 0:
+            raise InputError(f"EDMWeight.data_std: expected a number > 0, got {self.data_std}")
+
+    def __call__(self, schedule: Schedule, t: Time) -> Times:
+        # written as 1/s^2 + 1/r^2, which is finite at alpha = 0
+        return 1 / self.data_std**2 + (schedule.alpha(t) / schedule.sigma(t)) ** 2
+
+
+@dataclass(frozen=True)
+class PlainWeight:
+    """w = 1: the mean squared error of the data prediction itself."""
+
+    def __call__(self, schedule: Schedule, t: Time) -> Times:
+        del schedule
+        return torch.ones_like(as_time(t))
+
+
+def squared_errors(denoiser: Denoiser, x_0: Batch, t: BatchTime, noise: Batch) -> Float[Tensor, " batch"]:
+    """|D(alpha x_0 + sigma noise, t) - x_0|^2 / d of every sample, d the number of coordinates.
+
+    Raises InputError for a denoiser whose answer has another shape than its input.
+    """
+    t = as_time(t)
+    alpha, sigma = over_events(denoiser.schedule.alpha(t), x_0), over_events(denoiser.schedule.sigma(t), x_0)
+    denoised = denoiser(alpha * x_0 + sigma * noise, t)
+    if denoised.shape != x_0.shape:
+        raise InputError(f"denoiser: expected an answer of shape {tuple(x_0.shape)}, got {tuple(denoised.shape)}")
+    return (denoised - x_0).square().reshape(len(x_0), -1).mean(1)
+
+
+def denoising_loss(denoiser: Denoiser, x_0: Batch, t: BatchTime, noise: Batch, weight: Weight) -> Float[Tensor, ""]:
+    """The batch's mean of w(t) |D(x_t, t) - x_0|^2 / d, at x_t = alpha x_0 + sigma noise."""
+    errors = squared_errors(denoiser, x_0, t, noise)
+    return (weight(denoiser.schedule, t).to(errors) * errors).mean()

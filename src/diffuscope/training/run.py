@@ -1,0 +1,123 @@
+r"""The state of a training run and the one step that changes it.
+
+Step k takes the next batch of the epoch's permutation, draws times and noise, and moves
+
+.. math::  g = \nabla_\theta L, \qquad g \leftarrow g\,\min(1, c/|g|), \qquad
+           \theta \leftarrow \mathrm{AdamW}(\theta, g; \eta_k), \qquad
+           \bar\theta \leftarrow \beta_k\bar\theta + (1 - \beta_k)\theta .
+
+All randomness comes from one generator, so (weights, average, Adam's moments, generator, permutation, step) is the
+whole state: two runs that agree in it agree ever after, bit for bit, on the same device with the same number of
+threads (`torch.get_num_threads()`: the order of summation inside matrix products depends on it).
+"""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from diffuscope.denoisers import Denoiser
+from diffuscope.errors import InputError
+from diffuscope.training.average import average_decay, update_average
+from diffuscope.training.batches import EpochPermutations
+from diffuscope.training.objective import denoising_loss
+from diffuscope.training.settings import TrainingSettings
+
+SMOOTHING_STEPS = 100
+
+
+class TrainingRun:
+    """A run after `step` steps; `advance` makes the next one.
+
+    Raises InputError for a denoiser that cannot be trained and for data that are empty or not finite.
+    """
+
+    def __init__(self, denoiser: nn.Module, data: Float[Tensor, "examples *event"], settings: TrainingSettings) -> None:
+        if not isinstance(denoiser, Denoiser):
+            raise InputError(f"denoiser: expected a module with a `schedule`, got {type(denoiser).__name__} without")
+        _require_no_dropout(denoiser)
+        _require_finite(data)
+        self.denoiser = denoiser
+        self.data = data
+        self.settings = settings
+        self.parameters = {name: p for name, p in denoiser.named_parameters() if p.requires_grad}
+        if not self.parameters:
+            raise InputError("denoiser: expected at least one parameter that requires a gradient, got none")
+        first = next(iter(self.parameters.values()))
+        self.device, self.dtype = first.device, first.dtype
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self.generator = torch.Generator(self.device).manual_seed(settings.seed)
+        self.batches = EpochPermutations.start(len(data), self.generator)
+        self.step = 0
+        self.loss = math.nan
+        self.smoothed_loss = 0.0
+        self.gradient_norm = math.nan
+        self.between_steps = True  # false while a step is half done and the state is not worth saving
+        # lists once, not at every step
+        self._weights, self._averages = list(self.parameters.values()), list(self.average.values())
+
+    def advance(self) -> None:
+        """One step. A loss or a gradient that is not finite raises InputError before any weight changes."""
+        self.between_steps = False
+        settings, generator = self.settings, self.generator
+        index = self.batches.next_batch(settings.batch_size, generator)
+        x_0 = self.data[index.to(self.data.device)].to(self.device, self.dtype)
+        t = settings.noise.sample(self.denoiser.schedule, len(x_0), generator=generator)
+        noise = torch.randn(x_0.shape, generator=generator, device=self.device, dtype=self.dtype)
+
+        self.optimizer.zero_grad()
+        loss = denoising_loss(self.denoiser, x_0, t, noise, settings.weight)
+        loss.backward()
+        gradient_norm = clip_gradients(self._weights, settings.max_gradient_norm)
+        loss_value = float(loss.detach())
+        rate = settings.learning_rate_at(self.step)
+        if not (math.isfinite(loss_value) and math.isfinite(gradient_norm)):
+            raise InputError(
+                f"learning_rate: training diverged at step {self.step + 1} with learning rate {rate:.3g} "
+                f"(loss {loss_value:.3g}, gradient norm {gradient_norm:.3g}); expected finite values; try a smaller one"
+            )
+        self.optimizer.param_groups[0]["lr"] = rate
+        self.optimizer.step()
+
+        self.step += 1
+        update_average(self._averages, self._weights, average_decay(self.step, settings.average_decay))
+        self.loss, self.gradient_norm = loss_value, gradient_norm
+        self.smoothed_loss += (loss_value - self.smoothed_loss) / min(self.step, SMOOTHING_STEPS)
+        self.between_steps = True
+
+
+@torch.no_grad()
+def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> float:
+    """Scale the gradients in place by min(1, max_norm / |g|) and return |g|, the norm of all of them before.
+
+    A gradient below the cap is left untouched, and so is one that is not finite.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not gradients:
+        raise InputError("denoiser: expected an answer that depends on its parameters, got no gradient for any")
+    norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
+    if max_norm < norm < math.inf:
+        torch._foreach_mul_(gradients, max_norm / norm)
+    return norm
+
+
+def _require_no_dropout(denoiser: nn.Module) -> None:
+    for name, module in denoiser.named_modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0 and module.training:
+            raise InputError(
+                f"denoiser: {name} is dropout with p = {module.p}, which draws from the global generator and cannot "
+                "be resumed; expected p = 0"
+            )
+
+
+def _require_finite(data: Tensor) -> None:
+    if len(data) == 0 or data[0].numel() == 0:
+        raise InputError(f"data: expected at least one example, got shape {tuple(data.shape)}")
+    # sums propagate NaN and infinity without a mask as large as the data
+    if not all(math.isfinite(float(part.sum(dtype=torch.float64))) for part in data.split(4096)):
+        raise InputError("data: expected finite values, got NaN or infinity")

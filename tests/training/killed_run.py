@@ -1,0 +1,48 @@
+"""A program that begins a training run and kills it with SIGKILL, again and again, at arbitrary moments.
+
+Called with the checkpoint's path, a number of kills and a seed; prints the number of runs that it killed.
+The children are forked before any computation, so that torch is imported only once.
+"""
+
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+from training_models import KILLED_SETTINGS, SmallDenoiser, vectors
+
+from diffuscope.training import train
+
+
+def main(checkpoint: Path, kills: int, seed: int) -> None:
+    torch.set_num_threads(1)
+    moments = random.Random(seed)
+    killed = 0
+    for life in range(kills):
+        before = _written(checkpoint)
+        child = os.fork()
+        if child == 0:
+            # other initial weights in every life: what counts is on the disk
+            for _ in train(
+                SmallDenoiser(3, seed=life), vectors(), KILLED_SETTINGS, checkpoint=checkpoint, save_every=0
+            ):
+                pass
+            os._exit(0)
+        while _written(checkpoint) == before:  # some progress in every life
+            time.sleep(1e-3)
+        time.sleep(moments.uniform(0, 0.06))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        killed += os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    print(killed)
+
+
+def _written(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
