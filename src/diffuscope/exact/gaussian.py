@@ -31,11 +31,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from diffuscope.errors import InputError
-from diffuscope.exact.distribution import Level, checked_levels
+from diffuscope.exact.distribution import Level, checked_levels, per_sample
 from diffuscope.exact.spectral import Spectrum, top_eigenpairs
 from diffuscope.schedules import Schedule, Time
 
-LOG_2PI = math.log(2 * math.pi)
+TINY = torch.finfo(torch.float64).tiny  # turns 0/0 into 0 where a variance and the noise both vanish
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +54,16 @@ class Gaussian:
 
     def __post_init__(self) -> None:
         if self.eigenvectors.shape[0] != self.mean.numel():
-            raise ValueError(
+            raise InputError(
                 f"eigenvectors: expected {self.mean.numel()} rows (the size of the mean), "
                 f"got {self.eigenvectors.shape[0]}"
             )
+        if len(self.eigenvalues) != self.eigenvectors.shape[1]:
+            raise InputError(
+                f"eigenvalues: expected one per eigenvector ({self.eigenvectors.shape[1]}), got {len(self.eigenvalues)}"
+            )
         if bool((self.eigenvalues < 0).any()) or self.tail_variance < 0:
-            raise ValueError("eigenvalues, tail_variance: expected values >= 0")
+            raise InputError("eigenvalues, tail_variance: expected values >= 0")
         for name in ("mean", "eigenvectors", "eigenvalues"):
             object.__setattr__(self, name, getattr(self, name).double())
 
@@ -77,31 +81,42 @@ class Gaussian:
 
     @classmethod
     def fit(cls, batches: Iterable[Float[Tensor, "_ *event"]], rank: int | None = None) -> "Gaussian":
-        """Mean and covariance (1/n) of a stream of batches, merged in float64 without cancellation.
+        """Mean and covariance (1/n) of a stream of batches of any sizes, in float64 without cancellation.
 
-        Chan's pairwise update keeps the centered scatter, so E[xx^T] - mu mu^T is never formed. Memory: one D x D
-        float64 matrix and one batch. Raises InputError for fewer than two examples or non-finite values.
+        Chan's update merges centered scatters, so E[xx^T] - mu mu^T is never formed, and everything is counted from
+        the first batch's mean, so that an offset common to all data costs no digits. Memory: one D x D float64 matrix
+        and three batches. Raises InputError for fewer than two examples, examples of different shapes, or values that
+        are not finite.
         """
-        count, mean, scatter = 0, torch.zeros(0), torch.zeros(0, 0)
-        event: tuple[int, ...] = ()
+        count, event = 0, ()
+        origin = shift = torch.zeros(0, dtype=torch.float64)
+        scatter = torch.zeros(0, 0, dtype=torch.float64)
         for batch in batches:
-            rows = batch.double().flatten(1)
+            n, D = len(batch), math.prod(batch.shape[1:])
+            rows = batch.double().reshape(n, D)
+            if n == 0:
+                continue
             if not bool(torch.isfinite(rows).all()):
                 raise InputError("batches: expected finite values, got NaN or infinity")
             if count == 0:
-                event = tuple(batch.shape[1:])
-                mean, scatter = rows.new_zeros(rows.shape[1]), rows.new_zeros(rows.shape[1], rows.shape[1])
-            n = len(rows)
-            batch_mean = rows.mean(0)
-            centered = rows - batch_mean
-            shift = batch_mean - mean
-            scatter = scatter + centered.T @ centered + torch.outer(shift, shift) * (count * n / (count + n))
-            mean = mean + shift * (n / (count + n))
+                event, origin = tuple(batch.shape[1:]), rows.mean(0)
+                shift, scatter = torch.zeros_like(origin), rows.new_zeros(D, D)
+            elif tuple(batch.shape[1:]) != event:
+                given = tuple(batch.shape[1:])
+                raise InputError(f"batches: expected examples of shape {event} like the first, got {given}")
+            rows = rows - origin
+            batch_shift = rows.mean(0)
+            step = batch_shift - shift
+            between = (count * n / (count + n)) ** 0.5 * step
+            # the shift between batch and past as one more row: the D x D matrix is touched once a batch
+            centered = torch.cat([rows - batch_shift, between[None]])
+            scatter.addmm_(centered.T, centered)
+            shift = shift + step * (n / (count + n))
             count += n
         if count < 2:
             raise InputError(f"batches: expected at least two examples to fit a Gaussian, got {count}")
         vectors, values, tail = top_eigenpairs(scatter / count, rank)
-        return cls(mean.reshape(event), vectors, values, tail, count)
+        return cls((origin + shift).reshape(event), vectors, values, tail, count)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -119,12 +134,12 @@ class Gaussian:
     def truncate(self, rank: int) -> "Gaussian":
         """Keep the top `rank` eigenpairs; the total variance is unchanged (the rest goes into the tail)."""
         if not 0 <= rank <= self.dimension:
-            raise ValueError(f"rank: expected 0 .. {self.dimension}, got {rank}")
+            raise InputError(f"rank: expected 0 .. {self.dimension}, got {rank}")
         if rank >= len(self.eigenvalues):
             return self
         rest = self.trace - float(self.eigenvalues[:rank].sum())
         tail = max(0.0, rest) / (self.dimension - rank)
-        return Gaussian(self.mean, self.eigenvectors[:, :rank], self.eigenvalues[:rank], tail, self.count)
+        return Gaussian(self.mean, self.eigenvectors[:, :rank].clone(), self.eigenvalues[:rank], tail, self.count)
 
     def rescale(self, scale: float, shift: float) -> "Gaussian":
         """The law of scale * x_0 + shift, for instance from pixels in [0, 1] to [-1, 1] with (2, -1)."""
@@ -139,26 +154,27 @@ class Gaussian:
 
     @classmethod
     def load(cls, path: str | Path) -> "Gaussian":
-        """Read what `save` wrote. Raises InputError for a file that is not one."""
+        """Read what `save` wrote. Raises InputError for a file that is missing, truncated, or something else."""
+        name = Path(path).name
         try:
             with safe_open(str(path), framework="pt") as file:
                 facts = json.loads((file.metadata() or {}).get("diffuscope", "{}"))
                 if facts.get("kind") != "Gaussian":
-                    raise InputError(f"path: expected a saved Gaussian, got {Path(path).name}, which is none")
-                tensors = {name: file.get_tensor(name) for name in ("mean", "eigenvectors", "eigenvalues")}
+                    raise InputError(f"path: expected a saved Gaussian, got {name}, which is none")
+                mean, eigenvectors, eigenvalues = (
+                    file.get_tensor(key) for key in ("mean", "eigenvectors", "eigenvalues")
+                )
+            return cls(mean, eigenvectors, eigenvalues, facts["tail_variance"], facts["count"])
         except InputError:
             raise
         except Exception as error:
-            raise InputError(f"path: cannot read {Path(path).name} as a saved Gaussian ({error})") from error
-        return cls(
-            tensors["mean"], tensors["eigenvectors"], tensors["eigenvalues"], facts["tail_variance"], facts["count"]
-        )
+            raise InputError(f"path: cannot read {name} as a saved Gaussian ({error})") from error
 
     def sample(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n *event"]:
         """Independent draws, float64."""
         white = torch.randn(n, 1, self.dimension, dtype=torch.float64, generator=generator, device=generator.device)
-        coordinates, rest = self._spectrum.split(white)
-        x = self._spectrum.join(self.eigenvalues.sqrt() * coordinates) + self.tail_variance**0.5 * rest
+        spectrum = self._spectrum
+        x = spectrum.apply(white, spectrum.eigenvalues.sqrt()[None], spectrum.tail_variance.sqrt()[None])
         return x.reshape(n, *self.event_shape) + self.mean
 
     def denoise(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
@@ -178,7 +194,8 @@ class Gaussian:
     def log_prob(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, " batch"]:
         """log N(x_t; alpha mu, alpha^2 Sigma + sigma^2 I), in nats."""
         alphas, sigmas = checked_levels(x_t, alpha, sigma, self.event_shape)
-        return component_log_prob(self._spectrum, self._centered(x_t, alphas), alphas, sigmas)[:, 0].to(x_t.dtype)
+        coordinates, rest = self._spectrum.split(self._centered(x_t, alphas))
+        return self._spectrum.log_prob(coordinates, rest, alphas, sigmas)[:, 0].to(x_t.dtype)
 
     def posterior_covariance(
         self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level
@@ -190,9 +207,12 @@ class Gaussian:
     def flow(
         self, x_t: Float[Tensor, "batch *event"], schedule: Schedule, t: Time, s: Time
     ) -> Float[Tensor, "batch *event"]:
-        """The probability-flow map from time t to time s, in either direction; sigma must be positive at t."""
+        """The probability-flow map from time t to time s, in either direction.
+
+        Times are numbers or one per sample. sigma must be positive at t; at s it may be zero (clean data).
+        """
         alphas, sigmas = checked_levels(x_t, schedule.alpha(t), schedule.sigma(t), self.event_shape)
-        ends = _levels_at(schedule, s, x_t)
+        ends = _end_levels(schedule, s, x_t)
         spread, tail = self._spectrum.at(alphas, sigmas)
         spread_end, tail_end = self._spectrum.at(*ends)
         moved = self._apply(x_t, alphas, (spread_end / spread).sqrt(), (tail_end / tail).sqrt())
@@ -206,19 +226,22 @@ class Gaussian:
         xi_k = alpha_s lambda_k / sqrt((alpha_s^2 lambda_k + sigma_s^2)(alpha_t^2 lambda_k + sigma_t^2)).
         """
         alphas, sigmas = checked_levels(x_t, schedule.alpha(t), schedule.sigma(t), self.event_shape)
-        ends = _levels_at(schedule, s, x_t)
+        ends = _end_levels(schedule, s, x_t)
         spread, tail = self._spectrum.at(alphas, sigmas)
         spread_end, tail_end = self._spectrum.at(*ends)
-        gain = ends[0][:, None, None] * self.eigenvalues / (spread_end * spread).sqrt()
-        gain_tail = ends[0][:, None] * self.tail_variance / (tail_end * tail).sqrt()
+        gain = ends[0][:, None, None] * self.eigenvalues / (spread_end * spread).clamp(min=TINY).sqrt()
+        gain_tail = ends[0][:, None] * self.tail_variance / (tail_end * tail).clamp(min=TINY).sqrt()
         return self._returned(self._apply(x_t, alphas, gain, gain_tail) + self.mean.flatten(), x_t)
 
     def flow_log_det(self, schedule: Schedule, t: float, s: float) -> float:
-        """log |det dx_s/dx_t| of the probability-flow map: half the log ratio of the variances."""
-        levels = [_levels_at(schedule, time, self.mean[None]) for time in (t, s)]
+        """log |det dx_s/dx_t| of the probability-flow map: half the log ratio of the variances. Needs sigma(s) > 0."""
+        levels = [_end_levels(schedule, time, self.mean[None]) for time in (t, s)]
         (spread, tail), (spread_end, tail_end) = (self._spectrum.at(*level) for level in levels)
         rest = self.dimension - len(self.eigenvalues)
-        return float(((spread_end / spread).log().sum() + rest * (tail_end / tail).log().sum()) / 2)
+        log_ratio = (spread_end / spread).log().sum()
+        if rest:
+            log_ratio = log_ratio + rest * (tail_end / tail).log().sum()
+        return float(log_ratio / 2)
 
     @property
     def _spectrum(self) -> Spectrum:
@@ -226,12 +249,13 @@ class Gaussian:
         return Spectrum(self.eigenvectors[None], self.eigenvalues[None], tail)
 
     def _centered(self, x_t: Float[Tensor, "batch *event"], alphas: Float[Tensor, " batch"]) -> Tensor:
-        return (x_t.double().flatten(1) - alphas[:, None] * self.mean.flatten())[:, None]
+        """e = x_t - alpha mu, as (batch, 1, D)."""
+        rows = x_t.double().reshape(len(x_t), self.dimension)
+        return (rows - alphas[:, None] * self.mean.flatten())[:, None]
 
     def _apply(self, x_t: Tensor, alphas: Tensor, gain: Tensor, gain_tail: Tensor) -> Tensor:
         """U gain U^T e + gain_tail (e - U U^T e) for e = x_t - alpha mu, as (batch, D)."""
-        coordinates, rest = self._spectrum.split(self._centered(x_t, alphas))
-        return (self._spectrum.join(gain * coordinates) + gain_tail[..., None] * rest)[:, 0]
+        return self._spectrum.apply(self._centered(x_t, alphas), gain, gain_tail)[:, 0]
 
     def _returned(self, rows: Tensor, like: Tensor) -> Tensor:
         return rows.reshape(like.shape).to(like.dtype)
@@ -252,10 +276,8 @@ class GaussianPosteriorCovariance:
         return s2[..., None] * spectrum.eigenvalues / spread, s2 * spectrum.tail_variance / tail
 
     def matvec(self, v: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
-        variances, tail = self._variances()
-        coordinates, rest = self.gaussian._spectrum.split(v.double().flatten(1)[:, None])
-        out = self.gaussian._spectrum.join(variances * coordinates) + tail[..., None] * rest
-        return out.reshape(v.shape).to(self.dtype)
+        rows = v.double().reshape(len(v), 1, self.gaussian.dimension)
+        return self.gaussian._spectrum.apply(rows, *self._variances()).reshape(v.shape).to(self.dtype)
 
     def trace(self) -> Float[Tensor, " batch"]:
         variances, tail = self._variances()
@@ -269,18 +291,6 @@ class GaussianPosteriorCovariance:
         return diagonal.reshape(-1, *self.gaussian.event_shape).to(self.dtype)
 
 
-def component_log_prob(
-    spectrum: Spectrum, e: Float[Tensor, "B K D"], alphas: Float[Tensor, " B"], sigmas: Float[Tensor, " B"]
-) -> Float[Tensor, "B K"]:
-    """log N(e; 0, alpha^2 Sigma_j + sigma^2 I) for every component j."""
-    spread, tail = spectrum.at(alphas, sigmas)
-    coordinates, rest = spectrum.split(e)
-    distance = (coordinates**2 / spread).sum(-1) + (rest**2).sum(-1) / tail
-    log_det = spread.log().sum(-1) + (spectrum.dimension - spectrum.rank) * tail.log()
-    return -0.5 * (distance + log_det + spectrum.dimension * LOG_2PI)
-
-
-def _levels_at(schedule: Schedule, time: Time, x: Tensor) -> tuple[Tensor, Tensor]:
-    """(alpha, sigma) per sample at a time where sigma = 0 is allowed: the end of a flow."""
-    alpha, sigma = schedule.alpha(time).to(x.device), schedule.sigma(time).to(x.device)
-    return alpha.expand(len(x)), sigma.expand(len(x))
+def _end_levels(schedule: Schedule, time: Time, x: Tensor) -> tuple[Tensor, Tensor]:
+    """(alpha, sigma) per sample at the end of a flow, where sigma = 0 is allowed."""
+    return per_sample(schedule.alpha(time), x, "alpha"), per_sample(schedule.sigma(time), x, "sigma")

@@ -12,6 +12,7 @@ Fits: hard k-means clusters, or expectation-maximization, whose M-step for a low
 eigendecomposition of its weighted covariance (Tipping & Bishop 1999). Arithmetic is float64.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,10 +23,10 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 from diffuscope.exact.distribution import Level, checked_levels
-from diffuscope.exact.gaussian import Gaussian, component_log_prob
+from diffuscope.exact.gaussian import Gaussian
 from diffuscope.exact.spectral import Spectrum, top_eigenpairs
 
-CHUNK_BYTES = 256 * 2**20  # working memory of one chunk: about four (batch, K, D) float64 arrays
+CHUNK_BYTES = 256 * 2**20  # working memory of one chunk of examples (one example at least)
 MANY_EXAMPLES = 10_000  # beyond this k-means runs on minibatches
 
 
@@ -43,12 +44,21 @@ class GaussianMixture:
     tail_variances: Float[Tensor, " K"]
 
     def __post_init__(self) -> None:
-        if bool((self.weights < 0).any()) or not abs(float(self.weights.sum()) - 1) < 1e-6:
-            raise ValueError(
-                f"weights: expected non-negative values that sum to 1, got sum {float(self.weights.sum())}"
-            )
+        K, D = len(self.means), math.prod(self.event_shape)
+        expected = {"weights": (K,), "eigenvectors": (K, D, self.eigenvectors.shape[-1])}
+        expected |= {"eigenvalues": (K, self.eigenvectors.shape[-1]), "tail_variances": (K,)}
+        for name, shape in expected.items():
+            if tuple(getattr(self, name).shape) != shape:
+                raise InputError(f"{name}: expected shape {shape}, got {tuple(getattr(self, name).shape)}")
+        if bool((self.eigenvalues < 0).any()) or bool((self.tail_variances < 0).any()):
+            raise InputError("eigenvalues, tail_variances: expected values >= 0")
+        total = float(self.weights.sum())
+        if bool((self.weights < 0).any()) or not abs(total - 1) < 1e-6:
+            raise InputError(f"weights: expected non-negative values that sum to 1, got sum {total}")
         for name in ("weights", "means", "eigenvectors", "eigenvalues", "tail_variances"):
             object.__setattr__(self, name, getattr(self, name).double())
+        # weights given in float32 sum to 1 within 1e-7 only
+        object.__setattr__(self, "weights", self.weights / self.weights.sum())
 
     @classmethod
     def isotropic(
@@ -86,7 +96,11 @@ class GaussianMixture:
         ridge: float = 1e-5,
         generator: torch.Generator,
     ) -> "GaussianMixture":
-        """Clusters of k-means as components: weights are frequencies, covariances 1/n_j plus `ridge` I."""
+        """Clusters of k-means as components: weights are frequencies, covariances 1/n_j plus `ridge` I.
+
+        A cluster of one example is a component of variance `ridge`. Raises InputError when there are more components
+        than examples, or values that are not finite.
+        """
         labels = _kmeans_labels(data, components, generator)
         memberships = torch.nn.functional.one_hot(labels, components).double()
         return _maximize(data, memberships, rank, ridge)
@@ -103,7 +117,12 @@ class GaussianMixture:
         max_iterations: int = 200,
         generator: torch.Generator,
     ) -> "GaussianMixture":
-        """Maximum likelihood by EM from the k-means fit; stops when the mean log-likelihood gains < `tolerance`."""
+        """Maximum likelihood by EM from the k-means fit; stops when the mean log-likelihood gains < `tolerance`.
+
+        `tolerance` is in nats per example. The M-step is the exact maximum for the model of this rank, so that the
+        likelihood never decreases when `ridge` is 0; the ridge (added to every covariance) keeps a component from
+        collapsing onto one example. Raises InputError as `fit_kmeans` does, or when a component has collapsed.
+        """
         mixture = cls.fit_kmeans(data, components, rank=rank, ridge=ridge, generator=generator)
         previous = -float("inf")
         for _ in range(max_iterations):
@@ -112,6 +131,8 @@ class GaussianMixture:
             if float(likelihood.mean()) - previous < tolerance:
                 break
             previous = float(likelihood.mean())
+            if not math.isfinite(previous):
+                raise InputError(f"ridge: expected enough to keep every covariance regular, got {ridge}")
             mixture = _maximize(data, (joint - likelihood[:, None]).exp(), rank, ridge)
         return mixture
 
@@ -121,15 +142,16 @@ class GaussianMixture:
 
     def as_gaussian(self) -> Gaussian:
         """The Gaussian with the mixture's mean and covariance."""
-        flat = self.means.flatten(1)
+        flat = self._flat_means
         mean = self.weights @ flat
-        K, D, r = self.eigenvectors.shape
-        columns = self.eigenvectors.permute(1, 0, 2).reshape(D, K * r)
-        excess = (self.weights[:, None] * (self.eigenvalues - self.tail_variances[:, None])).flatten()
-        tail = float(self.weights @ self.tail_variances)
-        within = (columns * excess) @ columns.T + tail * torch.eye(D, dtype=torch.float64, device=flat.device)
-        between = (flat - mean).T @ (self.weights[:, None] * (flat - mean))
-        return Gaussian.from_covariance(mean.reshape(self.event_shape), within + between)
+        deviations = self.weights.sqrt()[:, None] * (flat - mean)
+        covariance = deviations.T @ deviations
+        for weight, U, values, tail in zip(  # one component at a time: all bases side by side may not fit in memory
+            self.weights, self.eigenvectors, self.eigenvalues, self.tail_variances, strict=True
+        ):
+            covariance.addmm_(U * (weight * (values - tail)), U.T)
+        covariance.diagonal().add_(self.weights @ self.tail_variances)
+        return Gaussian.from_covariance(mean.reshape(self.event_shape), covariance)
 
     def sample(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n *event"]:
         """Independent draws, float64."""
@@ -143,13 +165,13 @@ class GaussianMixture:
             coordinates = white[rows] @ U
             rest = white[rows] - coordinates @ U.T
             out[rows] = (coordinates * self.eigenvalues[j].sqrt()) @ U.T + self.tail_variances[j].sqrt() * rest
-        return (out + self.means.flatten(1)[which]).reshape(n, *self.event_shape)
+        return (out + self._flat_means[which]).reshape(n, *self.event_shape)
 
     def responsibilities(
         self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level
     ) -> Float[Tensor, "batch K"]:
         """w_j(x_t): the posterior probability of every component."""
-        parts = [self._joint_log_prob(x, *levels).softmax(1) for x, *levels in self._chunks(x_t, alpha, sigma)]
+        parts = [self._joint_log_prob(x, *levels).softmax(1) for x, *levels in self._levels(x_t, alpha, sigma)]
         return torch.cat(parts).to(x_t.dtype)
 
     def denoise(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
@@ -164,12 +186,10 @@ class GaussianMixture:
         """sum_j w_j times the score of component j: no division by sigma^2, so nothing cancels at small sigma."""
         parts = []
         for x, alphas, sigmas in self._levels(x_t, alpha, sigma):
-            e = self._centered(x, alphas)
-            weights = self._joint_log_prob(x, alphas, sigmas).softmax(1)
+            joint, coordinates, rest = self._split(x, alphas, sigmas)
             spread, tail = self._spectrum.at(alphas, sigmas)
-            coordinates, rest = self._spectrum.split(e)
             scores = self._spectrum.join(coordinates / spread) + rest / tail[..., None]
-            parts.append(-torch.einsum("bk,bkd->bd", weights, scores))
+            parts.append(-torch.einsum("bk,bkd->bd", joint.softmax(1), scores))
         return torch.cat(parts).reshape(x_t.shape).to(x_t.dtype)
 
     def log_prob(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, " batch"]:
@@ -188,34 +208,41 @@ class GaussianMixture:
     def _spectrum(self) -> Spectrum:
         return Spectrum(self.eigenvectors, self.eigenvalues, self.tail_variances)
 
+    @property
+    def _flat_means(self) -> Tensor:
+        return self.means.reshape(self.eigenvectors.shape[:2])
+
     def _levels(self, x_t: Tensor, alpha: Level, sigma: Level) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         alphas, sigmas = checked_levels(x_t, alpha, sigma, self.event_shape)
         yield from self._chunks(x_t, alphas, sigmas)
 
     def _chunks(self, x: Tensor, alpha: Level, sigma: Level) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """(x rows, alphas, sigmas) in float64, so many rows at a time that CHUNK_BYTES is not exceeded."""
-        K, D = self.means.flatten(1).shape
-        rows = max(1, CHUNK_BYTES // (4 * 8 * K * D))
+        K, D, r = self.eigenvectors.shape
+        rows = max(1, CHUNK_BYTES // (8 * K * (6 * D + 4 * r)))  # float64 arrays alive at once: (B, K, D), (B, K, r)
         alphas = torch.as_tensor(alpha, dtype=torch.float64, device=x.device).expand(len(x))
         sigmas = torch.as_tensor(sigma, dtype=torch.float64, device=x.device).expand(len(x))
-        for start in range(0, len(x), rows):
+        for start in range(0, max(1, len(x)), rows):  # an empty batch is one empty chunk
             part = slice(start, start + rows)
-            yield x[part].double().flatten(1), alphas[part], sigmas[part]
+            yield x[part].double().reshape(len(x[part]), D), alphas[part], sigmas[part]
 
-    def _centered(self, x: Tensor, alphas: Tensor) -> Tensor:
-        return x[:, None] - alphas[:, None, None] * self.means.flatten(1)
+    def _split(self, x: Tensor, alphas: Tensor, sigmas: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """log(pi_j p_j(x)) (B, K), and x - alpha mu_j in every component's eigenbasis (B, K, r) and beside it."""
+        coordinates, rest = self._spectrum.split(x[:, None] - alphas[:, None, None] * self._flat_means)
+        joint = self.weights.log() + self._spectrum.log_prob(coordinates, rest, alphas, sigmas)
+        return joint, coordinates, rest
 
     def _joint_log_prob(self, x: Tensor, alphas: Tensor, sigmas: Tensor) -> Tensor:
-        return self.weights.log() + component_log_prob(self._spectrum, self._centered(x, alphas), alphas, sigmas)
+        return self._split(x, alphas, sigmas)[0]
 
     def _posterior_means(self, x: Tensor, alphas: Tensor, sigmas: Tensor) -> tuple[Tensor, Tensor]:
         """Weights w_j (B, K) and component denoisers m_j (B, K, D)."""
+        joint, coordinates, rest = self._split(x, alphas, sigmas)
         spread, tail = self._spectrum.at(alphas, sigmas)
-        coordinates, rest = self._spectrum.split(self._centered(x, alphas))
         gain = alphas[:, None, None] * self.eigenvalues / spread
         gain_tail = alphas[:, None] * self.tail_variances / tail
-        means = self.means.flatten(1) + self._spectrum.join(gain * coordinates) + gain_tail[..., None] * rest
-        return self._joint_log_prob(x, alphas, sigmas).softmax(1), means
+        means = self._flat_means + self._spectrum.join(gain * coordinates) + gain_tail[..., None] * rest
+        return joint.softmax(1), means
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,11 +267,11 @@ class MixturePosteriorCovariance:
             start += len(x)
 
     def matvec(self, v: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
-        spectrum, flat, parts = self.mixture._spectrum, v.double().flatten(1), []
+        spectrum, parts = self.mixture._spectrum, []
+        flat = v.double().reshape(len(v), spectrum.dimension)
         for rows, weights, deviations, within, within_tail in self._parts():
             every = flat[rows][:, None].expand_as(deviations)
-            coordinates, rest = spectrum.split(every)
-            inside = spectrum.join(within * coordinates) + within_tail[..., None] * rest
+            inside = spectrum.apply(every, within, within_tail)
             between = deviations * torch.einsum("bkd,bd->bk", deviations, flat[rows])[..., None]
             parts.append(torch.einsum("bk,bkd->bd", weights, inside + between))
         return torch.cat(parts).reshape(v.shape).to(self.x_t.dtype)
@@ -269,8 +296,10 @@ class MixturePosteriorCovariance:
 def _kmeans_labels(data: Tensor, components: int, generator: torch.Generator) -> Int[Tensor, " n"]:
     if not 1 <= components <= len(data):
         raise InputError(f"components: expected 1 .. {len(data)} (the number of examples), got {components}")
-    seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
-    rows = data.flatten(1).cpu().numpy()
+    if not bool(torch.isfinite(data).all()):
+        raise InputError("data: expected finite values, got NaN or infinity")
+    seed = int(torch.randint(2**31 - 1, (1,), generator=generator, device=generator.device))
+    rows = data.reshape(len(data), -1).cpu().numpy()
     kmeans = (
         MiniBatchKMeans(components, random_state=seed, batch_size=2048)
         if len(rows) > MANY_EXAMPLES
@@ -282,22 +311,34 @@ def _kmeans_labels(data: Tensor, components: int, generator: torch.Generator) ->
 
 def _maximize(data: Tensor, memberships: Float[Tensor, "n K"], rank: int | None, ridge: float) -> GaussianMixture:
     """The M-step: weighted means and covariances; components that nobody belongs to are dropped."""
-    memberships = memberships[:, memberships.sum(0) > 1e-8 * len(data)]
-    counts = memberships.sum(0)
+    memberships = memberships[:, memberships.sum(0) > 1e-8]
     identity = torch.eye(data[0].numel(), dtype=torch.float64, device=data.device)
     means, pairs = [], []
-    for j in range(len(counts)):
-        members = memberships[:, j] > 1e-12 * memberships[:, j].max()
-        rows, weights = data[members].double().flatten(1), memberships[members, j] / counts[j]
-        mean = weights @ rows
-        centered = rows - mean
-        covariance = (weights[:, None] * centered).T @ centered
+    for column in memberships.T:
+        mean, covariance = _weighted_moments(data, column)
         means.append(mean.reshape(data.shape[1:]))
         pairs.append(top_eigenpairs(covariance + ridge * identity, rank))
     return GaussianMixture(
-        counts / len(data),
+        memberships.sum(0) / memberships.sum(),
         torch.stack(means),
         torch.stack([vectors for vectors, _, _ in pairs]),
         torch.stack([values for _, values, _ in pairs]),
         torch.tensor([tail for _, _, tail in pairs], dtype=torch.float64, device=data.device),
     )
+
+
+def _weighted_moments(
+    data: Tensor, memberships: Float[Tensor, " n"]
+) -> tuple[Float[Tensor, " D"], Float[Tensor, "D D"]]:
+    """Mean and covariance of one component's members, in chunks of the data and in two passes: nothing cancels."""
+    members = (memberships > 1e-16 * memberships.max()).nonzero()[:, 0]  # less is below the rounding of the sums
+    weights, D = memberships[members] / memberships[members].sum(), data[0].numel()
+    chunks = list(zip(*(x.split(max(1, CHUNK_BYTES // (3 * 8 * D))) for x in (members, weights)), strict=True))
+    mean = torch.zeros(D, dtype=torch.float64, device=data.device)
+    for rows, shares in chunks:
+        mean += shares @ data[rows].double().reshape(-1, D)
+    covariance = mean.new_zeros(D, D)
+    for rows, shares in chunks:
+        centered = shares.sqrt()[:, None] * (data[rows].double().reshape(-1, D) - mean)
+        covariance.addmm_(centered.T, centered)
+    return mean, covariance

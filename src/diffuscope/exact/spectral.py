@@ -3,15 +3,29 @@ r"""Covariances kept as eigenpairs with a constant tail, for one Gaussian or for
 .. math::  \Sigma_j = U_j \Lambda_j U_j^T + \tau_j (I - U_j U_j^T), \qquad j = 1 \dots K,
 
 with U_j of shape (D, r) orthonormal. Any function h of it acts as
-:math:`h(\Sigma) e = U h(\Lambda) U^T e + h(\tau)(e - U U^T e)`: cost O(D r), never a D x D matrix, and nothing cancels
-because the complement is formed explicitly.
+
+.. math::  h(\Sigma) e = h(\tau)\, e + U \left[h(\Lambda) - h(\tau)\right] U^T e,
+
+two products of cost O(D r), never a D x D matrix; the rounding error is that of float64 times max |h|, the same as if
+the complement e - U U^T e were formed first. The complement is formed where its own size matters, which is the
+density of x_t = alpha x_0 + sigma eps about its mean:
+
+.. math::
+    -2 \log N(e; 0, \alpha^2\Sigma + \sigma^2) = \sum_k \frac{(u_k^T e)^2}{\alpha^2\lambda_k + \sigma^2}
+      + \frac{|e - U U^T e|^2}{\alpha^2\tau + \sigma^2} + \sum_k \log(\alpha^2\lambda_k + \sigma^2)
+      + (D - r)\log(\alpha^2\tau + \sigma^2) + D \log 2\pi .
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from diffuscope.errors import InputError
+
+LOG_2PI = math.log(2 * math.pi)
 
 
 @dataclass(frozen=True)
@@ -30,14 +44,28 @@ class Spectrum:
     def rank(self) -> int:
         return self.eigenvectors.shape[2]
 
-    def split(self, e: Float[Tensor, "B K D"]) -> tuple[Float[Tensor, "B K r"], Float[Tensor, "B K D"]]:
-        """Coordinates U^T e in the eigenbasis, and the rest e - U U^T e."""
-        coordinates = torch.einsum("bkd,kdr->bkr", e, self.eigenvectors)
-        return coordinates, e - self.join(coordinates)
+    def coordinates(self, e: Float[Tensor, "B K D"]) -> Float[Tensor, "B K r"]:
+        """U^T e."""
+        return torch.einsum("bkd,kdr->bkr", e, self.eigenvectors)
 
     def join(self, coordinates: Float[Tensor, "B K r"]) -> Float[Tensor, "B K D"]:
         """U c."""
         return torch.einsum("bkr,kdr->bkd", coordinates, self.eigenvectors)
+
+    def split(self, e: Float[Tensor, "B K D"]) -> tuple[Float[Tensor, "B K r"], Float[Tensor, "B K D"]]:
+        """Coordinates c = U^T e in the eigenbasis, and the rest e - U c (exactly zero at full rank)."""
+        coordinates = self.coordinates(e)
+        if self.rank == self.dimension:
+            return coordinates, e.new_zeros(()).expand_as(e)
+        return coordinates, e - self.join(coordinates)
+
+    def apply(
+        self, e: Float[Tensor, "B K D"], along: Float[Tensor, "#B K r"], tail: Float[Tensor, "#B K"]
+    ) -> Float[Tensor, "B K D"]:
+        """h(Sigma) e, given the values of h `along` the eigenvectors and in the `tail` (per sample or for all)."""
+        if self.rank == self.dimension:  # no tail: keep its value, which may be far larger, out of the sum
+            return self.join(along * self.coordinates(e))
+        return self.join((along - tail[..., None]) * self.coordinates(e)) + tail[..., None] * e
 
     def at(
         self, alpha: Float[Tensor, " B"], sigma: Float[Tensor, " B"]
@@ -46,17 +74,33 @@ class Spectrum:
         a2, s2 = alpha[:, None] ** 2, sigma[:, None] ** 2
         return a2[..., None] * self.eigenvalues + s2[..., None], a2 * self.tail_variance + s2
 
+    def log_prob(
+        self,
+        coordinates: Float[Tensor, "B K r"],
+        rest: Float[Tensor, "B K D"],
+        alpha: Float[Tensor, " B"],
+        sigma: Float[Tensor, " B"],
+    ) -> Float[Tensor, "B K"]:
+        """log N(e; 0, alpha^2 Sigma_j + sigma^2 I) for every j, in nats, from the `split` of e."""
+        spread, tail = self.at(alpha, sigma)
+        twice = (coordinates**2 / spread + spread.log()).sum(-1) + self.dimension * LOG_2PI
+        if self.rank < self.dimension:
+            twice = twice + (rest**2).sum(-1) / tail + (self.dimension - self.rank) * tail.log()
+        return -twice / 2
+
 
 def top_eigenpairs(
     covariance: Float[Tensor, "D D"], rank: int | None
 ) -> tuple[Float[Tensor, "D r"], Float[Tensor, " r"], float]:
     """The `rank` largest eigenpairs, largest first, and the mean of the remaining eigenvalues.
 
-    At full rank nothing remains; the tail is then the smallest eigenvalue, so that rounding noise in the empty
-    complement is never amplified.
+    Negative eigenvalues, which are rounding, become zero. `rank` None or beyond D means all D; nothing remains then
+    and the tail is reported as the smallest eigenvalue. Raises InputError for a negative rank.
     """
+    if rank is not None and rank < 0:
+        raise InputError(f"rank: expected at least 0 (isotropic), got {rank}")
     eigenvalues, eigenvectors = torch.linalg.eigh(covariance)
     eigenvalues, eigenvectors = eigenvalues.flip(0).clamp(min=0), eigenvectors.flip(1)
     if rank is None or rank >= len(eigenvalues):
         return eigenvectors, eigenvalues, float(eigenvalues[-1])
-    return eigenvectors[:, :rank], eigenvalues[:rank], float(eigenvalues[rank:].mean())
+    return eigenvectors[:, :rank].contiguous(), eigenvalues[:rank], float(eigenvalues[rank:].mean())
