@@ -1,0 +1,41 @@
+"""The self-contained HTML page of a report: its parts, its figures, its two themes."""
+
+from diffuscope.report.charts import heatmap, line_with_band, plain_log_ticks
+from diffuscope.report.images import image_png
+from diffuscope.report.page import (
+    Block,
+    Cell,
+    Figure,
+    Gallery,
+    GalleryItem,
+    Page,
+    Picture,
+    Section,
+    Table,
+    render,
+    write_page,
+)
+from diffuscope.report.theme import LIGHT, SERIES, figure_style, figure_svg, heat_colormap
+
+__all__ = [
+    "LIGHT",
+    "SERIES",
+    "Block",
+    "Cell",
+    "Figure",
+    "Gallery",
+    "GalleryItem",
+    "Page",
+    "Picture",
+    "Section",
+    "Table",
+    "figure_style",
+    "figure_svg",
+    "heat_colormap",
+    "heatmap",
+    "image_png",
+    "line_with_band",
+    "plain_log_ticks",
+    "render",
+    "write_page",
+]

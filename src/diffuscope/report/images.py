@@ -1,0 +1,39 @@
+"""Small images as data addresses: a page carries its pictures inside itself."""
+
+import base64
+import io
+
+import numpy as np
+from jaxtyping import Real
+from PIL import Image
+
+from diffuscope.errors import InputError
+
+_COMFORTABLE_PIXELS = 96
+
+
+def image_png(image: Real[np.ndarray, "*image"], low: float | int, high: float | int, scale: int | None = None) -> str:
+    """A gray (H, W), (H, W, 1), (1, H, W) or color (H, W, 3), (3, H, W) image as a PNG data address.
+
+    `low` is shown black and `high` white, values beyond are clipped. Each pixel becomes a square of `scale` pixels;
+    by default as many as keep the longer side within 96. An array (3, H, 3) is read with its channels first.
+    Raises InputError for another shape, for values that are not finite, and unless low < high.
+    """
+    values = np.asarray(image, dtype=np.float64)
+    if values.ndim == 3 and values.shape[0] in (1, 3):
+        values = np.moveaxis(values, 0, -1)
+    if values.ndim == 3 and values.shape[-1] == 1:
+        values = values[..., 0]
+    if values.size == 0 or not (values.ndim == 2 or (values.ndim == 3 and values.shape[-1] == 3)):
+        raise InputError(f"image: expected (H, W), (H, W, 3) or (C, H, W) with C = 1 or 3, got {np.shape(image)}")
+    if not np.isfinite(values).all():
+        raise InputError(f"image: expected finite values, got {int((~np.isfinite(values)).sum())} that are not")
+    if not low < high:
+        raise InputError(f"image range: expected low < high, got {low} and {high}")
+    if scale is None:
+        scale = max(1, _COMFORTABLE_PIXELS // max(values.shape[:2]))
+    levels = np.rint(255 * np.clip((values - low) / (high - low), 0, 1)).astype(np.uint8)
+    enlarged = levels.repeat(scale, axis=0).repeat(scale, axis=1)
+    encoded = io.BytesIO()
+    Image.fromarray(enlarged).save(encoded, format="png", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(encoded.getvalue()).decode("ascii")

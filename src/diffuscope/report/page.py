@@ -1,0 +1,235 @@
+"""A report as data, and the one HTML file it becomes.
+
+The page opens with its verdicts, then gives every question a section (answer, figures and how to read them, findings),
+and ends with how it was computed. The file needs nothing but itself: style, script, figures and pictures are inline,
+and its content security policy forbids the browser to fetch anything, whatever a name in the data may contain.
+"""
+
+import base64
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from diffuscope.audit.finding import Finding
+from diffuscope.errors import InputError
+from diffuscope.report import numbers
+from diffuscope.report.theme import DARK, LIGHT, css_variables, with_unique_ids
+
+Cell = str | float | int | None
+
+_RESERVED_ANCHORS = ("main", "verdicts", "method")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing: `svg` from `figure_svg`; `description` says in words what it shows to who cannot see it."""
+
+    title: str
+    svg: str
+    how_to_read: str
+    description: str
+
+    def __post_init__(self) -> None:
+        if not self.svg.startswith("<svg"):
+            raise ValueError(f"figure {self.title!r}: svg must be one <svg> element, as figure_svg gives it")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a header; numbers are aligned by their decimal point, None is a cell without a value."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.header):
+                raise ValueError(f"table {self.title!r}: {len(self.header)} columns, but a row of {len(row)} cells")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image as a data address (`image_png`), with its label."""
+
+    source: str
+    label: str
+
+    def __post_init__(self) -> None:
+        if not self.source.startswith("data:image/"):
+            raise ValueError(f"picture {self.label!r}: source must be a data:image/ address, as image_png gives it")
+
+
+@dataclass(frozen=True)
+class GalleryItem:
+    """Pictures side by side under one caption: a generated sample and its nearest training example."""
+
+    pictures: Sequence[Picture]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """A grid of small pictures or pairs."""
+
+    title: str
+    items: Sequence[GalleryItem]
+    how_to_read: str
+
+
+Block = Figure | Table | Gallery | str  # a string is a paragraph
+
+
+@dataclass(frozen=True)
+class Section:
+    """One question: `title` asks it, `answer` answers in a sentence, blocks and findings are the evidence."""
+
+    anchor: str
+    title: str
+    answer: str
+    blocks: Sequence[Block] = ()
+    findings: Sequence[Finding] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """The whole report; a verdict that does not say what it could have detected is refused."""
+
+    title: str
+    subtitle: str
+    headline: str
+    verdicts: Sequence[Finding]
+    sections: Sequence[Section]
+    method: Sequence[Block]
+
+    def __post_init__(self) -> None:
+        for verdict in self.verdicts:
+            if not verdict.power:
+                raise ValueError(f"verdict {verdict.name!r}: no power statement; a verdict needs one to be printed")
+        anchors = [section.anchor for section in self.sections]
+        for anchor in anchors:
+            if not re.fullmatch("[a-z][a-z0-9-]*", anchor) or anchor in _RESERVED_ANCHORS or anchors.count(anchor) > 1:
+                raise ValueError(f"section anchor {anchor!r}: expected a word of its own, small letters, digits, -")
+
+
+def render(page: Page) -> str:
+    """The page as one self-contained HTML document; every text of `page` is escaped."""
+    style = _environment().get_template("page.css.jinja").render(light=css_variables(LIGHT), dark=css_variables(DARK))
+    script = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    figures = _Numbering()
+    tables = _Numbering()
+    return (
+        _environment()
+        .get_template("page.html.jinja")
+        .render(
+            page=page,
+            style=Markup(style),
+            script=Markup(script),
+            script_digest=digest,
+            section_of={finding.name: section for section in page.sections for finding in section.findings},
+            next_figure=figures.next,
+            next_table=tables.next,
+        )
+    )
+
+
+def write_page(page: Page, path: str | Path) -> Path:
+    """Write the rendered page to `path`, whole or not at all: what stood there before stays until the last byte is out.
+
+    Raises InputError if the folder cannot be made or written, or the disk is full.
+    """
+    path = Path(path)
+    content = render(page).encode()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise _unwritable(path, content, error) from error
+    unfinished = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.chmod(0o644)  # mkstemp's file is for its owner alone
+        unfinished.replace(path)
+    except OSError as error:
+        raise _unwritable(path, content, error) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def _unwritable(path: Path, content: bytes, error: OSError) -> InputError:
+    megabytes = len(content) / 1e6
+    return InputError(
+        f"path: cannot write {path} ({error.strerror}); expected a writable folder with {megabytes:.1f} MB free"
+    )
+
+
+class _Numbering:
+    """1, 2, 3 in the order of the page."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def next(self) -> int:
+        self._last += 1
+        return self._last
+
+
+_NO_VALUE = "–"
+_TONE_WORDS = {"good": "Good", "attention": "Attention", "alarm": "Alarm", "neutral": "For information"}
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(tone_words=_TONE_WORDS)
+    environment.filters.update(
+        kind=lambda block: type(block).__name__,
+        placed=_placed,
+        cells=_cells,
+        measurement=lambda finding: numbers.measurement(finding.value, finding.interval, finding.unit),
+        p_value=numbers.p_value,
+        percent=lambda share: f"{100 * share:g}%",
+    )
+    return environment
+
+
+def _placed(figure: Figure, label: str) -> Markup:
+    """The figure's SVG where it stands: its ids made the page's only ones, named by its caption, described in words."""
+    prefix = f"{label}-"
+    svg = with_unique_ids(figure.svg, prefix)
+    role = f'<svg role="img" aria-labelledby="{label}" aria-describedby="{prefix}desc"'
+    svg = role + svg.removeprefix("<svg")
+    head_end = svg.index(">") + 1
+    description = Markup('<desc id="{}desc">{}</desc>').format(prefix, figure.description)
+    return Markup(svg[:head_end]) + description + Markup(svg[head_end:])
+
+
+def _cells(table: Table) -> list[list[tuple[str, bool]]]:
+    """(text, belongs to a column of numbers) row by row; the numbers of a column are written alike."""
+    columns = []
+    for cells in zip(*table.rows, strict=True):
+        written = iter(numbers.column([float(cell) for cell in cells if isinstance(cell, (int, float))]))
+        of_numbers = not any(isinstance(cell, str) for cell in cells)
+        texts = [next(written) if isinstance(cell, (int, float)) else cell or _NO_VALUE for cell in cells]
+        columns.append([(text, of_numbers) for text in texts])
+    return [list(row) for row in zip(*columns, strict=True)]

@@ -1,0 +1,206 @@
+"""The two themes of the page, and figures that follow them.
+
+A figure is drawn in the colors of the light theme. `figure_svg` then replaces every color that has a name here by the
+page's variable of that name, so one SVG is right in both themes; drawn any other way, the same figure is simply light.
+
+The six series colors stay apart for readers with normal vision, protanopia, deuteranopia and tritanopia (Machado et
+al. 2009). The heat ramp passes, at its middle and in both themes, through the luminance L at which black and white
+text are equally readable, (1.05)/(L + .05) = (L + .05)/.05, so one rule for the ink of a cell serves both.
+"""
+
+import io
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import matplotlib as mpl
+from cycler import cycler
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+HEAT_LEVELS = 24
+_HEAT = "diffuscope-heat"
+
+
+def _heat_ramp(low: str, middle: str, high: str) -> dict[str, str]:
+    """HEAT_LEVELS colors from `low` through `middle` to `high`, linear in sRGB."""
+    anchors = [[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in (low, middle, high)]
+    ramp = {}
+    for level in range(HEAT_LEVELS):
+        place = 2 * level / (HEAT_LEVELS - 1)
+        start, end = (anchors[0], anchors[1]) if place < 1 else (anchors[1], anchors[2])
+        mix = place if place < 1 else place - 1
+        ramp[f"heat-{level}"] = "#" + "".join(
+            f"{round(a + mix * (b - a)):02x}" for a, b in zip(start, end, strict=True)
+        )
+    return ramp
+
+
+LIGHT: dict[str, str] = {
+    "paper": "#fcfcfa",
+    "surface": "#f4f4f0",
+    "ink": "#1c2024",
+    "muted": "#545c66",
+    "rule": "#d9dad4",
+    "edge": "#84898f",
+    "accent": "#1f4f96",
+    "good": "#1a6e3f",
+    "attention": "#8a5300",
+    "alarm": "#b0251c",
+    "neutral": "#4b5665",
+    "series-1": "#364ba8",
+    "series-2": "#972b07",
+    "series-3": "#017b45",
+    "series-4": "#ad7a03",
+    "series-5": "#684880",
+    "series-6": "#189cd7",
+    "heat-ink-low": "#010101",
+    "heat-ink-high": "#fefefe",
+    **_heat_ramp("#eef2f8", "#3f77b5", "#0c2148"),
+}
+
+DARK: dict[str, str] = {
+    "paper": "#14171b",
+    "surface": "#1c2026",
+    "ink": "#e6e8ea",
+    "muted": "#a4adb8",
+    "rule": "#333a43",
+    "edge": "#78828e",
+    "accent": "#93bbf5",
+    "good": "#74cf98",
+    "attention": "#efb54d",
+    "alarm": "#ff8f85",
+    "neutral": "#aeb8c5",
+    "series-1": "#90a9fe",
+    "series-2": "#ffbc8c",
+    "series-3": "#318e65",
+    "series-4": "#b67a0e",
+    "series-5": "#9b67a7",
+    "series-6": "#7fe3fb",
+    "heat-ink-low": "#fefefe",
+    "heat-ink-high": "#010101",
+    **_heat_ramp("#1d2630", "#3f77b5", "#dcebff"),
+}
+
+SERIES: tuple[str, ...] = tuple(LIGHT[f"series-{k}"] for k in range(1, 7))
+MARKERS: tuple[str, ...] = ("o", "s", "^", "D", "v", "P")
+
+
+def css_variables(theme: Mapping[str, str]) -> str:
+    """The theme as CSS custom properties, one declaration after the other."""
+    return " ".join(f"--{name}: {color};" for name, color in theme.items())
+
+
+def heat_colormap() -> ListedColormap:
+    """From little (the page's background) to much; for `pcolormesh` and `contourf`, not for `imshow`.
+
+    A raster is colored before the page is read and cannot follow its theme.
+    """
+    return ListedColormap([LIGHT[f"heat-{level}"] for level in range(HEAT_LEVELS)], name=_HEAT)
+
+
+@contextmanager
+def figure_style() -> Iterator[None]:
+    """matplotlib's settings for a figure of this page, in force inside the `with` only.
+
+    Draw on a `matplotlib.figure.Figure` (never pyplot). The default size, 7.2 x 3.4 inches, fills the page's column;
+    there a 9.5 point letter is 13 pixels high. Write Unicode (σ, λ, 10⁻²) rather than mathtext: letters are set in the
+    reader's own font, whose widths mathtext does not know.
+    """
+    ink, muted, rule, paper = (LIGHT[name] for name in ("ink", "muted", "rule", "paper"))
+    with mpl.rc_context(
+        {
+            "figure.figsize": (7.2, 3.4),
+            "figure.facecolor": "none",
+            "figure.constrained_layout.use": True,
+            "font.size": 9.5,
+            "text.color": ink,
+            "axes.facecolor": "none",
+            "axes.edgecolor": muted,
+            "axes.labelcolor": ink,
+            "axes.labelsize": 9.5,
+            "axes.labelpad": 5.0,
+            "axes.linewidth": 0.7,
+            "axes.titlesize": 9.5,
+            "axes.titleweight": "bold",
+            "axes.titlelocation": "left",
+            "axes.titlecolor": ink,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "axes.prop_cycle": cycler(color=SERIES, marker=MARKERS),
+            "grid.color": rule,
+            "grid.linewidth": 0.6,
+            "xtick.color": muted,
+            "ytick.color": muted,
+            "xtick.labelcolor": muted,
+            "ytick.labelcolor": muted,
+            "xtick.labelsize": 9.0,
+            "ytick.labelsize": 9.0,
+            "xtick.major.size": 3.0,
+            "ytick.major.size": 0.0,
+            "xtick.major.width": 0.7,
+            "xtick.minor.size": 1.5,
+            "xtick.minor.width": 0.5,
+            "ytick.minor.size": 0.0,
+            "lines.linewidth": 1.6,
+            "lines.markersize": 4.0,
+            "lines.markeredgewidth": 0.0,
+            "patch.linewidth": 0.0,
+            "legend.frameon": False,
+            "legend.fontsize": 9.0,
+            "legend.facecolor": paper,
+            "image.cmap": "viridis",
+        }
+    ):
+        yield
+
+
+_VARIABLE_OF_COLOR = {color: name for name, color in LIGHT.items()}
+
+
+def figure_svg(figure: Figure) -> str:
+    """The figure as one `<svg>` element for a page: themed, sized by its container, the same bytes every time.
+
+    Letters stay text in the page's font. Raises ValueError if the figure holds a raster in theme colors.
+    """
+    for raster in figure.findobj(AxesImage):
+        if raster.get_cmap().name == _HEAT:  # pyright: ignore[reportAttributeAccessIssue]
+            raise ValueError(
+                "figure: an image in the heat colors cannot follow the page's theme; draw it by pcolormesh"
+            )
+    drawn = io.StringIO()
+    no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "diffuscope"}):
+        figure.savefig(drawn, format="svg", metadata=no_metadata)
+    svg = drawn.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # matplotlib's style rule is for every element, `*`: inline it would reach the whole page
+    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)
+    svg = svg.replace("xlink:href=", "href=")
+    svg = _without_unused_ids(svg)
+    svg = re.sub(r"font-family: [^;\"]*", "font-family: var(--figure-font)", svg)
+    svg = re.sub(r"#[0-9a-f]{6}\b", _themed, svg)
+    svg = re.sub(r"\s*\n\s*", " ", svg).replace("> <", "><").strip()
+    return re.sub(r"^<svg[^>]*?(viewBox=\"[^\"]*\")[^>]*>", r'<svg class="plot" \1>', svg)
+
+
+def _themed(color: re.Match[str]) -> str:
+    name = _VARIABLE_OF_COLOR.get(color.group())
+    return f"var(--{name})" if name else color.group()
+
+
+def _without_unused_ids(svg: str) -> str:
+    used = set(re.findall(r"(?:href=\"|url\()#([^\")]+)", svg))
+    return re.sub(r' id="([^"]*)"', lambda found: found.group() if found.group(1) in used else "", svg)
+
+
+def with_unique_ids(svg: str, prefix: str) -> str:
+    """`svg` with `prefix` before each of its ids and every reference to them: two figures then never share one."""
+    svg = re.sub(r'(?<= id=")(?=[^"])', prefix, svg)
+    svg = re.sub(r'(?<= href="#)(?=[^"])', prefix, svg)
+    return re.sub(r"(?<=url\(#)", prefix, svg)
