@@ -1,0 +1,83 @@
+r"""How a network is told the time: from a schedule's time t to the label that it was trained with.
+
+.. math::
+    \text{ScheduleTime: } t, \qquad
+    \text{SignalTime: } 1 - t, \qquad
+    \text{StepIndex: } k - 1 \text{ at } t = k \in \{1, \dots, T\} .
+
+Flow-matching code often counts time from noise to data, hence `SignalTime`. A DDPM table of T steps is
+indexed from 0 by its network, while step k of the chain is time t = k of `DiscreteVP` (t = 0 is clean
+data): index 0 is the state after *one* step of noise. Networks indexed like this know no time in between.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from diffuscope.schedules import DiscreteVP, Schedule, Time, Times, as_time
+
+
+class Clock(Protocol):
+    """Times of a schedule as labels of a network."""
+
+    def label(self, t: Time) -> Tensor:
+        """What the network is given at time `t`."""
+        ...
+
+    def nearest(self, t: Time) -> Times:
+        """The trained time closest to `t`; `t` itself where the network knows every time."""
+        ...
+
+
+@dataclass(frozen=True)
+class ScheduleTime:
+    """The network reads the schedule's own time."""
+
+    def label(self, t: Time) -> Tensor:
+        return as_time(t)
+
+    def nearest(self, t: Time) -> Times:
+        return as_time(t)
+
+
+@dataclass(frozen=True)
+class SignalTime:
+    """The network counts from noise (0) to data (1)."""
+
+    def label(self, t: Time) -> Tensor:
+        return 1 - as_time(t)
+
+    def nearest(self, t: Time) -> Times:
+        return as_time(t)
+
+
+@dataclass(frozen=True)
+class StepIndex:
+    """The network reads the index k - 1 of one of `steps` steps; t = k = 1, ..., steps.
+
+    It can be asked at every step; `nearest` keeps to those it saw in training, from `first_trained` on.
+    """
+
+    steps: int
+    first_trained: int = 1
+
+    def label(self, t: Time) -> Tensor:
+        """The int64 index; ValueError where t is further than 1e-6 from an integer in 1..steps."""
+        times = as_time(t)
+        index = times.round()
+        unknown = ~((times - index).abs() <= 1e-6) | (index < 1) | (index > self.steps)
+        if bool(unknown.any()):
+            raise ValueError(
+                f"t: this network knows the integer times 1..{self.steps} only, got {float(times[unknown][0])!r}; "
+                "take `nearest_trained_time` first"
+            )
+        return (index - 1).long()
+
+    def nearest(self, t: Time) -> Times:
+        return as_time(t).round().clamp(self.first_trained, self.steps)
+
+
+def clock_of(schedule: Schedule) -> Clock:
+    """The usual clock of a schedule: step indices for a discrete table, otherwise its own time."""
+    return StepIndex(len(schedule.betas)) if isinstance(schedule, DiscreteVP) else ScheduleTime()

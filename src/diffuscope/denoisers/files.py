@@ -1,0 +1,228 @@
+r"""Denoisers as files: safetensors with a description of what the tensors belong to.
+
+A file of ours holds the parameters of the network and, in its header, one JSON text: the predictor, the
+network and its arguments, the schedule, the clock, the event shape and the data range. Each is a name of
+the registries below and plain values, so that loading a file runs no code of the file. Files of others
+(`.npz`, safetensors) are recognized by the names of their parameters. No pickle is ever loaded.
+"""
+
+import contextlib
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from diffuscope.denoisers.clocks import ScheduleTime, SignalTime, StepIndex
+from diffuscope.denoisers.networks import MLP, UNet
+from diffuscope.denoisers.preconditioning import Preconditioned
+from diffuscope.denoisers.predictors import DataPredictor, NoisePredictor, VelocityPredictor
+from diffuscope.denoisers.pretrained import FlowTransformer, NoiseCNN, NoiseUNet, recognized
+from diffuscope.errors import InputError
+from diffuscope.schedules import VE, VP, Cosine, DiscreteVP, GeometricVE, Karras, RectifiedFlow, Sigmoid
+
+SavedDenoiser = NoisePredictor | DataPredictor | VelocityPredictor | Preconditioned
+"""What a file can hold."""
+
+FORMAT = "diffuscope denoiser 1"
+SCHEDULES = {kind.__name__: kind for kind in (VE, GeometricVE, Karras, VP, DiscreteVP, Cosine, Sigmoid, RectifiedFlow)}
+CLOCKS = {kind.__name__: kind for kind in (ScheduleTime, SignalTime, StepIndex)}
+NETWORKS = {kind.__name__: kind for kind in (MLP, UNet, NoiseUNet, NoiseCNN, FlowTransformer)}
+PREDICTORS = {kind.__name__: kind for kind in (NoisePredictor, DataPredictor, VelocityPredictor)}
+
+PICKLE_SUFFIXES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib"}
+
+
+def save_denoiser(denoiser: SavedDenoiser, path: str | Path) -> None:
+    """Write `denoiser` to `path` in one move: a reader, or a run that is killed, sees the old file or the new one.
+
+    Raises InputError for a network, schedule or clock outside this library's, and where the disk refuses.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise InputError(f"path: expected a name ending in .safetensors, got {path.name}")
+    description = json.dumps(_description(denoiser))
+    network = cast(nn.Module, denoiser.network)
+    # a copy of each, for safetensors refuses tensors that share memory
+    tensors = {name: value.detach().cpu().clone().contiguous() for name, value in network.state_dict().items()}
+    _replace(path, safetensors.torch.save(tensors, {"format": FORMAT, "denoiser": description}))
+
+
+def load_denoiser(path: str | Path) -> SavedDenoiser:
+    """The denoiser of a `.safetensors` or `.npz` file, on the CPU, in evaluation mode.
+
+    Raises InputError for a missing, truncated or unreadable file, for a pickle in any dress, and for parameters
+    whose names or shapes are not those of a known network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"model: no file {path}")
+    _refuse_pickle(path)
+    if path.suffix == ".npz":
+        return _from_others(_npz(path), path)
+    if path.suffix != ".safetensors":
+        raise InputError(f"model: expected a .safetensors or .npz file, got {path.name}")
+    header, tensors = _safetensors(path)
+    if header.get("format") != FORMAT:
+        return _from_others(tensors, path)
+    return _rebuilt(header.get("denoiser", ""), tensors, path)
+
+
+# Out: what a denoiser is, in plain values.
+
+
+def _description(denoiser: SavedDenoiser) -> dict[str, Any]:
+    network, schedule = denoiser.network, denoiser.schedule
+    common = {
+        "predictor": type(denoiser).__name__,
+        "network": _named(network, NETWORKS, "network", getattr(network, "arguments", None)),
+        "schedule": _named(schedule, SCHEDULES, "schedule", asdict(schedule)),
+        "event_shape": list(denoiser.event_shape),
+        "data_range": list(denoiser.data_range),
+    }
+    if isinstance(denoiser, Preconditioned):
+        return common | {"sigma_data": denoiser.sigma_data, "data_mean": denoiser.data_mean}
+    clock = cast(Any, denoiser.clock)
+    return common | {"clock": _named(clock, CLOCKS, "clock", getattr(clock, "__dict__", None))}
+
+
+def _named(value: object, registry: dict[str, Any], what: str, arguments: object) -> dict[str, Any]:
+    name = type(value).__name__
+    if registry.get(name) is not type(value):
+        raise InputError(f"denoiser: its {what} is a {name}; a file can hold {', '.join(registry)}")
+    return {"name": name, "arguments": arguments}
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        try:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise
+    except OSError as error:
+        raise InputError(f"path: cannot write {path}: {error.strerror or error}") from error
+
+
+# In: from names and plain values to objects.
+
+
+def _rebuilt(text: str, tensors: dict[str, Tensor], path: Path) -> SavedDenoiser:
+    try:
+        description = json.loads(text)
+        # on the meta device nothing is computed and no random number is drawn; the tensors then take their places
+        with torch.device("meta"):
+            network = _made(description["network"], NETWORKS)
+        arguments: dict[str, Any] = {
+            "event_shape": tuple(description["event_shape"]),
+            "data_range": tuple(description["data_range"]),
+        }
+        schedule = _made(description["schedule"], SCHEDULES)
+        kind = description["predictor"]
+        if kind == Preconditioned.__name__:
+            arguments |= {"sigma_data": description["sigma_data"], "data_mean": description["data_mean"]}
+            make: Callable[..., SavedDenoiser] = Preconditioned
+        else:
+            arguments["clock"] = _made(description["clock"], CLOCKS)
+            make = PREDICTORS[kind]
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"model: {path.name} describes no denoiser that this version knows ({reason})") from error
+    _require_state(network, tensors, path)
+    network.load_state_dict(tensors, assign=True)
+    return make(network, schedule, **arguments).eval()
+
+
+def _made(named: dict[str, Any], registry: dict[str, Any]) -> Any:
+    values = {name: _frozen(value) for name, value in named["arguments"].items()}
+    return registry[named["name"]](**values)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _from_others(tensors: dict[str, Tensor], path: Path) -> SavedDenoiser:
+    published = recognized(tensors)
+    if published is None:
+        some = ", ".join(list(tensors)[:3])
+        raise InputError(
+            f"model: {path.name} holds no network known here (its arrays: {some}, ...); expected a file of "
+            "`save_denoiser` or a published network; any other model can be given as module:object"
+        )
+    make, network, state = published
+    _require_state(network, state, path)
+    return make(state).eval()
+
+
+def _require_state(network: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    expected = network.state_dict()
+    if expected.keys() != tensors.keys():
+        odd = sorted(expected.keys() ^ tensors.keys())[0]
+        raise InputError(f"model: {path.name} {'lacks' if odd in expected else 'has an unexpected'} array {odd!r}")
+    for name, value in expected.items():
+        if value.shape != tensors[name].shape:
+            raise InputError(
+                f"model: {path.name}: {name} expected shape {tuple(value.shape)}, got {tuple(tensors[name].shape)}"
+            )
+        if value.is_floating_point() != tensors[name].is_floating_point():
+            raise InputError(
+                f"model: {path.name}: {name} expected numbers like {value.dtype}, got {tensors[name].dtype}"
+            )
+
+
+# Reading bytes that may be anything.
+
+
+def _refuse_pickle(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(2)
+    pickled = path.suffix.lower() in PICKLE_SUFFIXES or (start[:1] == b"\x80" and start[1:] in b"\x02\x03\x04\x05")
+    if not pickled and zipfile.is_zipfile(path):
+        # a torch file is a zip with a pickle inside, whatever its name
+        with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+            pickled = any(name.endswith(".pkl") for name in archive.namelist())
+    if pickled:
+        raise InputError(
+            f"model: {path.name} is a pickle, which can run code; pickles are never loaded, convert it to safetensors"
+        )
+
+
+def _npz(path: Path) -> dict[str, Tensor]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except ValueError as error:
+        if "allow_pickle" in str(error):
+            raise InputError(
+                f"model: {path.name} holds Python objects, which are never loaded; keep arrays only"
+            ) from error
+        raise InputError(f"model: {path.name} is not a readable .npz file ({error})") from error
+    except (OSError, EOFError, KeyError, zipfile.BadZipFile, AttributeError) as error:
+        raise InputError(f"model: {path.name} is truncated or no .npz file") from error
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiu":
+            raise InputError(f"model: {path.name}: {name} expected an array of numbers, got {array.dtype}")
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+
+
+def _safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
+        raise InputError(f"model: {path.name} is truncated or no safetensors file ({error})") from error

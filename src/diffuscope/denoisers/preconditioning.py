@@ -1,0 +1,72 @@
+r"""EDM preconditioning (Karras et al. 2022, table 1) for any schedule, alpha = 0 included.
+
+With data of mean m and standard deviation s per coordinate, and u = x_t - alpha m,
+
+.. math::
+    D = m + c_{skip}\, u + c_{out}\, F(c_{in}\, u;\, c_{noise}), \qquad
+    c_{skip} = \frac{\alpha s^2}{\alpha^2 s^2 + \sigma^2}, \quad
+    c_{out} = \frac{\sigma s}{\sqrt{\alpha^2 s^2 + \sigma^2}}, \quad
+    c_{in} = \frac{1}{\sqrt{\alpha^2 s^2 + \sigma^2}}, \quad
+    c_{noise} = \tfrac14 \log\frac{\sigma}{\alpha} = -\tfrac{\lambda}{4} .
+
+Input and target of F have unit variance at every t, c_skip is the choice that makes c_out smallest, and
+F = 0 is the exact denoiser of N(m, s^2 I). alpha = 1 and m = 0 give the table of the paper.
+"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from diffuscope.denoisers.contract import Batch, BatchTime, over_events
+from diffuscope.denoisers.predictors import Network, network_output
+from diffuscope.errors import InputError
+from diffuscope.schedules import Schedule
+
+LARGEST_LAMBDA = 10.0
+"""Labels are clamped to |lambda| <= 10 (sigma/alpha from 4.5e-5 to 2.2e4), so that alpha = 0 has a finite one."""
+
+
+@dataclass(frozen=True)
+class Preconditioning:
+    """The four coefficients at given times, in float64."""
+
+    c_skip: Float[Tensor, "*times"]
+    c_out: Float[Tensor, "*times"]
+    c_in: Float[Tensor, "*times"]
+    c_noise: Float[Tensor, "*times"]
+
+
+def preconditioning(schedule: Schedule, t: BatchTime, sigma_data: float) -> Preconditioning:
+    """The coefficients for data of standard deviation `sigma_data` at time `t`; finite for sigma > 0 or alpha > 0."""
+    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+    scale = (alpha * sigma_data).hypot(sigma)
+    label = -schedule.lam(t).clamp(-LARGEST_LAMBDA, LARGEST_LAMBDA) / 4
+    return Preconditioning(alpha * sigma_data**2 / scale**2, sigma * sigma_data / scale, 1 / scale, label)
+
+
+class Preconditioned(nn.Module):
+    """A network F in EDM's preconditioning; see the top of this file. The label it reads is c_noise."""
+
+    def __init__(
+        self,
+        network: Network,
+        schedule: Schedule,
+        sigma_data: float,
+        *,
+        event_shape: tuple[int, ...],
+        data_range: tuple[float, float],
+        data_mean: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not sigma_data > 0:
+            raise InputError(f"sigma_data: expected the standard deviation of the data, > 0, got {sigma_data}")
+        self.network, self.schedule = network, schedule
+        self.sigma_data, self.data_mean = sigma_data, data_mean
+        self.event_shape, self.data_range = tuple(event_shape), data_range
+
+    def forward(self, x_t: Batch, t: BatchTime) -> Batch:
+        c = preconditioning(self.schedule, t, self.sigma_data)
+        centred = x_t - over_events(self.schedule.alpha(t), x_t) * self.data_mean
+        output = network_output(self.network, over_events(c.c_in, x_t) * centred, c.c_noise, self.event_shape)
+        return self.data_mean + over_events(c.c_skip, x_t) * centred + over_events(c.c_out, x_t) * output
