@@ -11,13 +11,14 @@ data): index 0 is the state after *one* step of noise. Networks indexed like thi
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from diffuscope.schedules import DiscreteVP, Schedule, Time, Times, as_time
 
 
+@runtime_checkable
 class Clock(Protocol):
     """Times of a schedule as labels of a network."""
 
