@@ -272,8 +272,8 @@ class MixturePosteriorCovariance:
         for rows, weights, deviations, within, within_tail in self._parts():
             every = flat[rows][:, None].expand_as(deviations)
             inside = spectrum.apply(every, within, within_tail)
-            between = deviations * torch.einsum("bkd,bd->bk", deviations, flat[rows])[..., None]
-            parts.append(torch.einsum("bk,bkd->bd", weights, inside + between))
+            between = weights * torch.einsum("bkd,bd->bk", deviations, flat[rows])
+            parts.append(torch.einsum("bk,bkd->bd", weights, inside) + torch.einsum("bk,bkd->bd", between, deviations))
         return torch.cat(parts).reshape(v.shape).to(self.x_t.dtype)
 
     def trace(self) -> Float[Tensor, " batch"]:
