@@ -66,9 +66,11 @@ def test_browser_refuses_what_a_hostile_page_would_fetch(browser, written, tmp_p
     page.close()
 
 
-def test_page_prints_light_without_navigation(browser, written):
+def test_page_prints_light_and_whole_without_navigation(browser, written):
     with opened(browser, written, width=WIDE, scheme="dark") as page:
         page.emulate_media(media="print", color_scheme="dark")
+        page.set_viewport_size({"width": 660, "height": 930})  # A4 within margins of 18 mm
+        assert page.evaluate("document.documentElement.scrollWidth") == 660
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         assert not page.is_visible("nav")
         assert not page.is_visible("#theme")
