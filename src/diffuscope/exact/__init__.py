@@ -1,7 +1,21 @@
 """Data laws whose diffusion is known exactly."""
 
 from diffuscope.exact.distribution import Distribution, Level, PosteriorCovariance
+from diffuscope.exact.empirical import Denoised, Empirical, EmpiricalCovariance, Evidence
 from diffuscope.exact.gaussian import Gaussian
 from diffuscope.exact.mixture import GaussianMixture
+from diffuscope.exact.neighbors import nearest_neighbors, nearest_other_neighbors
 
-__all__ = ["Distribution", "Gaussian", "GaussianMixture", "Level", "PosteriorCovariance"]
+__all__ = [
+    "Denoised",
+    "Distribution",
+    "Empirical",
+    "EmpiricalCovariance",
+    "Evidence",
+    "Gaussian",
+    "GaussianMixture",
+    "Level",
+    "PosteriorCovariance",
+    "nearest_neighbors",
+    "nearest_other_neighbors",
+]

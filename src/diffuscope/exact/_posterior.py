@@ -1,0 +1,285 @@
+r"""The posterior of a finite data set: a few heavy points exactly, the many light ones by matrix products.
+
+With scores :math:`s_i` (see `_screening`) the posterior weights are :math:`w_i = e^{s_i} / \sum_j e^{s_j}`.
+At large sigma thousands of points share the weight, and the rounding errors of their scores are small and average out.
+At small sigma one or two points have it all, and the rounding error of a product is many logits. So the K points with
+the largest scores are *heavy*. Relative to the first of them, r, their log-weights come from differences,
+
+.. math::
+    \Delta_i = \frac{\alpha\, e_i \cdot (x - \alpha y_r - \tfrac\alpha2 e_i)}{\sigma^2} + \log w^0_i - \log w^0_r,
+    \qquad e_i = y_i - y_r,
+
+which vanish where they must. The rest are *light*: weighed by the product, unless their whole weight is provably
+negligible, :math:`N e^{s_K - s_r + 2E}`; then the second product is never made. All moments are taken about
+:math:`y_r`, where nothing cancels: with one heavy point both terms of :math:`E|y - y_r|^2 - |D - y_r|^2` vanish.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from diffuscope.exact._screening import PointTable
+
+# Log-weights below this are zero: no subnormal numbers, which run many times slower.
+LEAST_LOG_WEIGHT = {torch.float32: -80.0, torch.float64: -700.0}
+
+
+@dataclass(frozen=True)
+class Noised:
+    """A block of noised points with their levels (float64) and their queries in the working precision."""
+
+    x: Float[Tensor, "batch d"]
+    alpha: Float[Tensor, " batch"]
+    sigma: Float[Tensor, " batch"]
+    queries: Float[Tensor, "batch d"]
+    kappa: Float[Tensor, " batch"]
+
+    @classmethod
+    def at(cls, x: Tensor, alpha: Tensor, sigma: Tensor, center: Tensor, working: torch.dtype) -> "Noised":
+        """The queries q = alpha (x - alpha c) / sigma^2, rounded once."""
+        x = x.double()
+        queries = (alpha / sigma**2)[:, None] * (x - alpha[:, None] * center)
+        return cls(x, alpha, sigma, queries.to(working), (alpha / sigma) ** 2)
+
+    def __getitem__(self, rows: Tensor) -> "Noised":
+        return Noised(self.x[rows], self.alpha[rows], self.sigma[rows], self.queries[rows], self.kappa[rows])
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+def fused_mean(table: PointTable, noised: Noised) -> tuple[Float[Tensor, "batch d"], Float[Tensor, " batch"]]:
+    """E[y | x] and its error, by one fused attention: keys and values are the points, -kappa h the bias.
+
+    Takes two matrix products and O(1) memory. Every row has the same levels; good where the scores are exact enough.
+    """
+    dtype = noised.queries.dtype
+    bias = (table.log_weights - noised.kappa[0] * table.half_squares).to(dtype)
+    keys = table.points[None, None]
+    mean = scaled_dot_product_attention(noised.queries[None, None], keys, keys, bias[None, None, None], scale=1.0)
+    error = table.score_error(noised.queries, noised.kappa) * table.radius + _floor(table, dtype)
+    return mean[0, 0], error
+
+
+def _floor(table: PointTable, dtype: torch.dtype) -> float:
+    """What summing the weighted points loses, whatever the scores."""
+    return 16 * torch.finfo(dtype).eps / 2 * table.typical_norm
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Weights of every point given every row of a block, heavy ones exactly, and the moments that follow."""
+
+    table: PointTable
+    noised: Noised
+    heavy: Int[Tensor, "batch heavy"]  # indices, the reference first
+    weights: Float[Tensor, "batch heavy"]  # their posterior weights
+    log_evidence: Float[Tensor, " batch"]  # log sum_i w0_i exp(-|x - alpha y_i|^2 / 2 sigma^2), w0 as in the table
+    light: Bool[Tensor, " batch"]  # whether the other points matter
+    light_offset: Float[Tensor, " batch"]  # what their scores exceed their log-weights by
+    mean: Float[Tensor, "batch d"]
+    variance: Float[Tensor, " batch"]  # E|y - D|^2
+    error: Float[Tensor, " batch"]  # of the mean, in norm
+
+    def __getitem__(self, rows: Tensor) -> "Posterior":
+        kept = {name: getattr(self, name)[rows] for name in self.__dataclass_fields__ if name != "table"}
+        return Posterior(table=self.table, **kept)
+
+    def light_weights(self) -> Iterator[tuple[Tensor, Float[Tensor, "rows chunk"], Float[Tensor, "chunk d"]]]:
+        """(rows, weights of those rows, points) chunk by chunk, heavy points weighing nothing."""
+        rows = self.light.nonzero()[:, 0]
+        if len(rows):
+            noised, heavy, offset = self.noised[rows], self.heavy[rows], self.light_offset[rows]
+            for start, stop, weights in _light_weights(self.table, noised, heavy, offset):
+                yield rows, weights, self.table.points[start:stop].to(weights.dtype)
+
+    def reference(self) -> Float[Tensor, "batch d"]:
+        return self.table.points[self.heavy[:, 0]].double()
+
+    def matvec(self, v: Float[Tensor, "batch d"]) -> Float[Tensor, "batch d"]:
+        """Cov v = E[(y - y_r) (y - y_r).v] - (D - y_r) E[(y - y_r).v]."""
+        reference = self.reference()
+        product = torch.zeros_like(self.mean)
+        first = torch.zeros_like(self.variance)
+        for rows, weights, e in _heavy_differences(self.table, self.heavy, self.weights):
+            along = weights * (e * v[rows]).sum(1)
+            product.index_add_(0, rows, along[:, None] * e)
+            first.index_add_(0, rows, along)
+        at_reference = (reference * v).sum(1)
+        for rows, weights, points in self.light_weights():
+            # v is scaled to unit length so that the working precision neither over- nor underflows
+            length = v[rows].norm(dim=1).clamp_min(torch.finfo(torch.float64).tiny)
+            unit = (v[rows] / length[:, None]).to(weights.dtype)
+            along = weights * (unit @ points.T - (at_reference[rows] / length).to(weights.dtype)[:, None])
+            sums = along.sum(1, dtype=torch.float64)
+            product[rows] += length[:, None] * ((along @ points).double() - sums[:, None] * reference[rows])
+            first[rows] += length * sums
+        return product - (self.mean - reference) * first[:, None]
+
+    def diagonal(self) -> Float[Tensor, "batch d"]:
+        """E[(y - y_r)^2] - (D - y_r)^2, coordinate by coordinate."""
+        reference = self.reference()
+        squares = torch.zeros_like(self.mean)
+        for rows, weights, e in _heavy_differences(self.table, self.heavy, self.weights):
+            squares.index_add_(0, rows, weights[:, None] * e.square())
+        for rows, weights, points in self.light_weights():
+            about = reference[rows]
+            mass = weights.sum(1, dtype=torch.float64)[:, None]
+            squares[rows] += (weights @ points.square()).double() - 2 * (weights @ points).double() * about
+            squares[rows] += mass * about.square()
+        return (squares - (self.mean - reference).square()).clamp_min(0)
+
+
+def posterior(
+    table: PointTable, noised: Noised, heavy_points: int, *, accepted: float, accepted_variance: float | None
+) -> Posterior:
+    """The posterior of a block, in the working precision of its queries, with `heavy_points` exact ones.
+
+    Light points are left out where provably they weigh less than a tenth of the relative error `accepted` allows; and,
+    where the variance is asked for, change it by less than the share `accepted_variance` (or by less than a hundredth
+    of its square times the squared diameter, below which a variance counts as zero).
+    """
+    dtype = noised.queries.dtype
+    k = min(heavy_points, len(table))
+    scores, heavy = table.largest(noised.queries, noised.kappa, k)
+    reference = table.points[heavy[:, 0]].double()
+    diameter = 2 * table.radius
+
+    log_weights, rounding = _exact_log_weights(table, noised, heavy)
+    peak = log_weights.amax(1)
+    weights = (log_weights - peak[:, None]).exp()
+    heavy_mass = weights.sum(1)
+    heavy_square, heavy_first = _heavy_moments(table, heavy, weights)
+
+    # the score of the reference as the product sees it: the light points are weighed relative to it
+    offset = (noised.queries.double() * reference).sum(1) - noised.kappa * table.half_squares[heavy[:, 0]]
+    offset = offset + table.log_weights[heavy[:, 0]] + peak
+
+    others = len(table) - k
+    most_light = scores[:, -1].double() + table.score_bound(noised.queries, noised.kappa) - offset
+    most_light = (most_light - heavy_mass.log()).exp() * others
+    heavy_shift = heavy_first / heavy_mass[:, None]
+    norm = (reference + heavy_shift).norm(dim=1).clamp_min(1e-6 * diameter)
+    light = most_light > 0.1 * accepted * (norm / max(diameter, 1e-300)).clamp_max(1)
+    if accepted_variance is not None:
+        least = heavy_square / heavy_mass - heavy_shift.square().sum(1) + 0.01 * accepted_variance * diameter**2
+        light |= most_light * diameter**2 > accepted_variance * least
+    left_out = torch.where(light, 0, most_light)
+
+    light_mass, light_first, light_square = _light_moments(table, noised, heavy, offset, light)
+    mass = heavy_mass + light_mass
+    # the light sums are of the raw points: move them to the reference
+    from_center = reference - table.center
+    light_square = light_square - 2 * ((light_first - light_mass[:, None] * table.center) * from_center).sum(1)
+    light_square = (light_square + light_mass * from_center.square().sum(1)).clamp_min(0) / mass
+    light_first = (light_first - light_mass[:, None] * reference) / mass[:, None]
+    light_mass = light_mass / mass
+    shift = heavy_first / mass[:, None] + light_first
+    variance = (heavy_square / mass + light_square - shift.square().sum(1)).clamp_min(0)
+
+    # scores wrong by delta move the mean by at most delta sqrt(light mass) sqrt(light variance)
+    about_mean = light_square - 2 * (light_first * shift).sum(1) + light_mass * shift.square().sum(1)
+    about_mean = about_mean.clamp_min(0) + torch.finfo(dtype).eps * light_mass * table.radius**2
+    error = 2 * table.score_error(noised.queries, noised.kappa) * (light_mass * about_mean).sqrt()
+    error = error + left_out * diameter + rounding * variance.sqrt()
+    error = error + light_mass * _floor(table, dtype) + _floor(table, torch.float64)
+
+    residual = noised.x - noised.alpha[:, None] * reference
+    log_evidence = table.log_weights[heavy[:, 0]] - residual.square().sum(1) / (2 * noised.sigma**2)
+    return Posterior(
+        table=table,
+        noised=noised,
+        heavy=heavy,
+        weights=weights / mass[:, None],
+        log_evidence=log_evidence + peak + mass.log(),
+        light=light,
+        light_offset=offset + mass.log(),
+        mean=reference + shift,
+        variance=variance,
+        error=error,
+    )
+
+
+def _heavy_pairs(table: PointTable, heavy: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """(rows, columns, y_i - y_r) of the heavy points, some pairs at a time."""
+    rows, columns = torch.meshgrid(*(torch.arange(n, device=heavy.device) for n in heavy.shape), indexing="ij")
+    yield from _differences(table, heavy, rows.flatten(), columns.flatten())
+
+
+def _heavy_differences(table: PointTable, heavy: Tensor, weights: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """(rows, weights, y_i - y_r) of the heavy points that weigh anything, some pairs at a time."""
+    for rows, columns, e in _differences(table, heavy, *weights.nonzero(as_tuple=True)):
+        yield rows, weights[rows, columns], e
+
+
+def _differences(
+    table: PointTable, heavy: Tensor, rows: Tensor, columns: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    pairs = max(1, table.memory // (32 * table.points.shape[1]))
+    for i, j in zip(rows.split(pairs), columns.split(pairs), strict=True):
+        e = table.points[heavy[i, j]].double()
+        yield i, j, e.sub_(table.points[heavy[i, 0]])
+
+
+def _exact_log_weights(
+    table: PointTable, noised: Noised, heavy: Tensor
+) -> tuple[Float[Tensor, "batch heavy"], Float[Tensor, " batch"]]:
+    """Delta of every heavy point, in float64, and the rounding error of the worst that matters."""
+    log_weights = torch.empty(heavy.shape, dtype=torch.float64, device=heavy.device)
+    magnitude = torch.empty_like(log_weights)
+    reference = table.points[heavy[:, 0]].double()
+    residual = noised.x - noised.alpha[:, None] * reference
+    scale = noised.alpha / noised.sigma**2
+    for rows, columns, e in _heavy_pairs(table, heavy):
+        halfway = residual[rows] - noised.alpha[rows][:, None] / 2 * e
+        log_weights[rows, columns] = scale[rows] * (e * halfway).sum(1)
+        magnitude[rows, columns] = scale[rows] * e.norm(dim=1) * halfway.norm(dim=1)
+    prior = table.log_weights[heavy]
+    log_weights += prior - prior[:, :1]
+    matter = log_weights > log_weights.amax(1, keepdim=True) - 40
+    return log_weights, 4 * torch.finfo(torch.float64).eps * torch.where(matter, magnitude, 0).amax(1)
+
+
+def _heavy_moments(
+    table: PointTable, heavy: Tensor, weights: Tensor
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch d"]]:
+    """sum w |y - y_r|^2 and sum w (y - y_r)."""
+    square = weights.new_zeros(len(heavy))
+    mean = weights.new_zeros(len(heavy), table.points.shape[1])
+    for rows, w, e in _heavy_differences(table, heavy, weights):
+        square.index_add_(0, rows, w * e.square().sum(1))
+        mean.index_add_(0, rows, w[:, None] * e)
+    return square, mean
+
+
+def _light_weights(
+    table: PointTable, noised: Noised, heavy: Tensor, offset: Tensor
+) -> Iterator[tuple[int, int, Float[Tensor, "batch chunk"]]]:
+    """exp(score - offset) of every point but the heavy, chunk by chunk."""
+    dtype = noised.queries.dtype
+    for start, stop in table.chunks(len(noised)):
+        scores = table.scores(start, stop, noised.queries, noised.kappa)
+        scores -= offset.to(dtype)[:, None]
+        rows, columns = ((heavy >= start) & (heavy < stop)).nonzero(as_tuple=True)
+        scores[rows, heavy[rows, columns] - start] = -torch.inf
+        yield start, stop, torch.threshold_(scores, LEAST_LOG_WEIGHT[dtype], -torch.inf).exp_()
+
+
+def _light_moments(
+    table: PointTable, noised: Noised, heavy: Tensor, offset: Tensor, light: Tensor
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch d"], Float[Tensor, " batch"]]:
+    """sum w, sum w y and sum w |y - c|^2 over the light points of the rows where they matter; zero elsewhere."""
+    mass = torch.zeros_like(offset)
+    mean = torch.zeros_like(noised.x)
+    square = torch.zeros_like(offset)
+    rows = light.nonzero()[:, 0]
+    if len(rows):
+        for start, stop, weights in _light_weights(table, noised[rows], heavy[rows], offset[rows]):
+            mass[rows] += weights.sum(1, dtype=torch.float64)
+            mean[rows] += (weights @ table.points[start:stop].to(weights.dtype)).double()
+            square[rows] += 2 * (weights @ table.half_squares[start:stop].to(weights.dtype)).double()
+    return mass, mean, square
