@@ -4,7 +4,7 @@ import os
 import re
 from html import escape
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")  # the examples are small; more threads only wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the examples are small: threads would only wait for each other
 
 import torch
 from docutils import nodes
@@ -14,7 +14,7 @@ from sphinx.util import logging
 
 import diffuscope
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 
 project = "diffuscope"
 author = "the diffuscope authors"
@@ -49,7 +49,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "show_memory": False,
     "show_signature": False,
-    "remove_config_comments": True,
+    "run_stale_examples": True,  # the library may have changed though the example has not
     "abort_on_example_error": True,
 }
 
@@ -63,8 +63,10 @@ def plain_docstring(*event):
 
 def mathml(node, as_block):
     """Mathematics as MathML, which browsers render by themselves: no script, no network."""
-    # the converter knows neither; sizes it chooses by itself
-    tex = re.sub(r"\\[bB]igg?[lrm]?(?![A-Za-z])", "", node.astext()).replace(r"\dots", r"\ldots")
+    # sizes the browser chooses by itself, and the converter knows one kind of dots
+    tex = re.sub(r"\\([bB]igg?[lrm]?|textstyle|displaystyle)(?![A-Za-z])", "", node.astext()).replace(
+        r"\dots", r"\ldots"
+    )
     if as_block and ("&" in tex or r"\\" in tex):
         tex = rf"\begin{{aligned}}{tex}\end{{aligned}}"
     try:
