@@ -1,6 +1,7 @@
 """A program that begins a training run and kills it with SIGKILL, again and again, at arbitrary moments.
 
-Called with the checkpoint's path, a number of kills and a seed; prints the number of runs that it killed.
+Called with the checkpoint's path, a number of kills and a seed; prints the number of runs that it killed. Last it
+makes a few steps itself, prints where it is, and dies of a Ctrl-C that its own loop does not catch.
 The children are forked before any computation, so that torch is imported only once.
 """
 
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 import torch
+import torch._dynamo  # the first optimizer would import it, for seconds, in every child
 from training_models import KILLED_SETTINGS, SmallDenoiser, vectors
 
 from diffuscope.training import train
@@ -27,7 +29,7 @@ def main(checkpoint: Path, kills: int, seed: int) -> None:
         if child == 0:
             # other initial weights in every life: what counts is on the disk
             for _ in train(
-                SmallDenoiser(3, seed=life), vectors(), KILLED_SETTINGS, checkpoint=checkpoint, save_every=0
+                SmallDenoiser(3, seed=life), vectors(), KILLED_SETTINGS, checkpoint=checkpoint, save_every=0.0
             ):
                 pass
             os._exit(0)
@@ -38,6 +40,10 @@ def main(checkpoint: Path, kills: int, seed: int) -> None:
         _, status = os.waitpid(child, 0)
         killed += os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
     print(killed)
+    for taken, progress in enumerate(train(SmallDenoiser(3), vectors(), KILLED_SETTINGS, checkpoint=checkpoint)):
+        if taken == 5:
+            print(progress.step)
+            raise KeyboardInterrupt
 
 
 def _written(path: Path) -> int:

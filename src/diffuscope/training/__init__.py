@@ -12,6 +12,7 @@ from diffuscope.training.objective import (
     denoising_loss,
     squared_errors,
 )
+from diffuscope.training.recipe import new_denoiser, recipe
 from diffuscope.training.settings import TrainingSettings
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "averaged",
     "denoising_loss",
     "fit",
+    "new_denoiser",
+    "recipe",
     "show_progress",
     "squared_errors",
     "train",

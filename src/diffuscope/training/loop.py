@@ -1,5 +1,7 @@
 """The training loop as a generator: the caller owns the loop, the logging and the stopping.
 
+.. code-block:: python
+
     for progress in train(denoiser, data, settings, checkpoint=Path("run.safetensors")):
         print(progress.step, progress.smoothed_loss)
     denoiser = averaged(denoiser, progress.average)
@@ -9,6 +11,7 @@ Nothing computed is lost. A killed process (SIGKILL, power) resumes from the las
 uninterrupted one, bit for bit (see `run.py` for what that rests on).
 """
 
+import atexit
 import copy
 import signal
 import threading
@@ -78,6 +81,13 @@ def train(
 
 def _steps(run: TrainingRun, file: RunCheckpoint | None, save_every: float) -> Generator[Progress, None, None]:
     steps, saved_at = run.settings.steps, time.monotonic()
+
+    def save_whole_steps() -> None:
+        if file is not None and run.between_steps:
+            file.save()
+
+    # a Ctrl-C in the caller's loop may close this generator only while Python is torn down, too late to write
+    atexit.register(save_whole_steps)
     try:
         if run.step == steps:
             yield _progress(run)
@@ -89,9 +99,10 @@ def _steps(run: TrainingRun, file: RunCheckpoint | None, save_every: float) -> G
                     saved_at = time.monotonic()
             yield _progress(run)
     except (KeyboardInterrupt, GeneratorExit):
-        if file is not None and run.between_steps:
-            file.save()
+        save_whole_steps()
         raise
+    finally:
+        atexit.unregister(save_whole_steps)
 
 
 def _progress(run: TrainingRun) -> Progress:
