@@ -10,7 +10,7 @@ from conftest import monte_carlo
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
 from diffuscope.errors import InputError
-from diffuscope.exact import Distribution, Gaussian, GaussianMixture, PosteriorCovariance, mixture
+from diffuscope.exact import Distribution, Empirical, Gaussian, GaussianMixture, PosteriorCovariance, mixture
 from diffuscope.schedules import VE, VP, RectifiedFlow
 
 EVENT, D, K = (2, 2), 4, 3
@@ -120,12 +120,11 @@ def test_zero_variance_components_are_a_softmax_over_points(alpha, sigma):
 
 @pytest.mark.parametrize(("alpha", "sigma"), [(1.0, 0.02), *LEVELS, (0.0, 1.0)])
 def test_the_empirical_law_is_the_mixture_without_variance(alpha, sigma):
-    empirical = pytest.importorskip("diffuscope.exact.empirical")
     points, weights = normal(30, *EVENT, seed=17), torch.rand(30, dtype=torch.float64, generator=seeded(18))
     spikes = GaussianMixture.isotropic(weights / weights.sum(), points.clone(), torch.zeros(30))
     x_t = alpha * points[:8] + sigma * normal(8, *EVENT, seed=19)
     truth = answers(spikes, x_t, alpha, sigma)
-    for name, value in answers(empirical.Empirical(points, weights), x_t, alpha, sigma).items():
+    for name, value in answers(Empirical(points, weights), x_t, alpha, sigma).items():
         torch.testing.assert_close(value, truth[name], rtol=1e-10, atol=1e-10, msg=lambda m, name=name: f"{name}: {m}")
 
 
