@@ -73,7 +73,13 @@ _OVERFLOWING = """() => {
 _SMALLEST_LETTER = """() => Math.min(Infinity, ...[...document.querySelectorAll(".plot text")].map((text) =>
   parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a || Infinity))"""
 
-_STOPS = """() => [...document.querySelectorAll("nav a, #theme, .skip, .card a, .scroll")].filter((stop) =>
+# opened, and the page has had its two frames to react
+_UNFOLD = """async () => {
+  document.querySelectorAll("details").forEach((fold) => { fold.open = true; });
+  for (const _ of [1, 2]) await new Promise(requestAnimationFrame);
+}"""
+
+_STOPS = """() => [...document.querySelectorAll("nav a, #theme, .skip, .card a, summary, .scroll")].filter((stop) =>
   stop.checkVisibility() && (!stop.matches(".scroll") || stop.scrollWidth > stop.clientWidth)).length"""
 
 _FOCUSED = """() => {
@@ -84,7 +90,7 @@ _FOCUSED = """() => {
   if (!document.stops.has(focused)) document.stops.set(focused, document.stops.size);
   return {
     number: document.stops.get(focused),
-    expected: focused.matches("nav a, #theme, .skip, .card a, .scroll"),
+    expected: focused.matches("nav a, #theme, .skip, .card a, summary, .scroll"),
     outlined: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0,
     inside: box.right > 0 && box.left < innerWidth && box.bottom > 0 && box.top < innerHeight,
     html: focused.outerHTML.slice(0, 120),
@@ -134,6 +140,7 @@ def check_page(browser, path: Path) -> None:
     for width in (WIDE, PHONE):
         for scheme in ("light", "dark"):
             with opened(browser, path, width=width, scheme=scheme) as page:
+                page.evaluate(_UNFOLD)
                 assert page.evaluate(_EMPTY_FIGURES) == []
                 assert page.evaluate(_OVERFLOWING) == []
                 assert page.evaluate(_LOW_CONTRAST) == []
@@ -144,6 +151,7 @@ def check_page(browser, path: Path) -> None:
 def check_keyboard(browser, path: Path, *, width: int) -> None:
     """Tab alone reaches the skip link, the theme, every section and everything that scrolls, each visibly focused."""
     with opened(browser, path, width=width, scheme="light") as page:
+        page.evaluate(_UNFOLD)
         expected = page.evaluate(_STOPS)
         reached: set[int] = set()
         for _ in range(2 * expected + 20):

@@ -1,7 +1,7 @@
 """The sample page in a real browser: quiet, offline, readable on both screens and in both themes, by keyboard."""
 
 import pytest
-from browser_checks import PHONE, WIDE, check_page, chromium, opened
+from browser_checks import PHONE, WIDE, check_keyboard, check_page, chromium, opened
 from sample_report import sample_page
 
 from diffuscope.report import write_page
@@ -51,6 +51,18 @@ def test_nothing_to_scroll_is_no_stop_for_the_keyboard(browser, written):
         idle = "[...document.querySelectorAll('.scroll')].filter((box) => box.scrollWidth <= box.clientWidth)"
         assert page.evaluate(f"{idle}.length") > 0
         assert page.evaluate(f"{idle}.every((box) => !box.hasAttribute('tabindex'))")
+
+
+def test_folded_table_scrolls_by_keyboard_once_it_is_open_and_prints_open(browser, written, tmp_path):
+    wide = '<div class="scroll" tabindex="0"><p style="width: 99rem">wide</p></div>'
+    folded = tmp_path / "folded.html"
+    inserted = f"<details id='fold'><summary>Show</summary>{wide}</details></main>"
+    folded.write_text(written.read_text(encoding="utf-8").replace("</main>", inserted), encoding="utf-8")
+    check_keyboard(browser, folded, width=PHONE)
+    with opened(browser, folded, width=PHONE, scheme="light") as page:
+        assert not page.is_visible("#fold .scroll")
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert page.is_visible("#fold .scroll")
 
 
 def test_browser_refuses_what_a_hostile_page_would_fetch(browser, written, tmp_path):

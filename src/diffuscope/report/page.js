@@ -30,6 +30,11 @@
     mark();
     addEventListener("resize", mark);
 
+    // What is folded is measured when it opens, and paper shows all.
+    const folds = document.querySelectorAll("details");
+    folds.forEach((fold) => fold.addEventListener("toggle", mark));
+    addEventListener("beforeprint", () => folds.forEach((fold) => { fold.open = true; }));
+
     // The section being read is marked in the list of sections.
     const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
     const seen = new IntersectionObserver((entries) => {
