@@ -6,7 +6,8 @@ r"""Euler and Heun on the probability-flow ODE, in the schedule's own time.
 The right side is finite at alpha(t) = 0 when the derivatives are (rectified flow, cosine). Two kinds of step have no
 finite velocity at an end: those that reach sigma(s) = 0, and those that leave a time where alpha or sigma has an
 infinite derivative (`Sigmoid` at t = 1). There both methods take the exact step with D frozen (`ddim`), which for a
-final step in VE and rectified flow *is* Euler's.
+final step in VE and rectified flow *is* Euler's. After a start at an infinite derivative, as alpha ~ sqrt(1 - t), the
+order of both falls to 1/2: start inside, or use a sampler that follows log-SNR.
 """
 
 from dataclasses import dataclass

@@ -91,7 +91,9 @@ def warm_history(
 ) -> tuple[Evaluation, ...]:
     """What the Gaussian's denoiser says along the jump, at decreasing `times` above t_skip, for multistep samplers.
 
-    With protocol A these are the times skipped, so that a multistep method resumes as if it had walked: 0 evaluations.
+    With protocol A these are the times skipped: 0 evaluations, and a multistep method resumes as if it had walked. Its
+    first step is then of second order; that is no gain where a cold first step happens to offset what follows, as on
+    Gaussian data.
     """
     return tuple(Evaluation(t, gaussian.flow_denoised(x_start, schedule, t_start, t)) for t in times.double())
 

@@ -1,0 +1,163 @@
+"""What every sampler promises besides accuracy: dtype, independence of rows, explicit randomness, honest costs."""
+
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+
+from diffuscope.denoisers import Batch, BatchTime, ExactDenoiser
+from diffuscope.errors import InputError
+from diffuscope.exact import GaussianMixture
+from diffuscope.samplers import DDIM, DDPM, DPMSolverPP2M, Euler, Evaluation, Heun, Sampler, State, sample, trajectory
+from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule, log_snr_times, uniform_times
+
+SAMPLERS = [Euler(), Heun(), DDIM(), DDPM(), DPMSolverPP2M()]
+every_sampler = pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: type(sampler).__name__)
+LAW = GaussianMixture.isotropic(
+    torch.tensor([0.3, 0.7], dtype=torch.float64),
+    torch.tensor([[-1.0, 0.5], [1.0, 0.2]], dtype=torch.float64),
+    torch.tensor([0.1, 0.3], dtype=torch.float64),
+)
+TIMES = log_snr_times(VP(), 1.0, 1e-3, 8)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def x_start(rows: int = 5) -> torch.Tensor:
+    return torch.randn(rows, 2, dtype=torch.float64, generator=seeded(1))
+
+
+@dataclass(frozen=True)
+class Counting:
+    """A denoiser that counts its calls and can require gradients."""
+
+    schedule: Schedule
+    calls: list[float] = field(default_factory=list)
+    weight: torch.Tensor = field(default_factory=lambda: torch.ones((), dtype=torch.float64, requires_grad=True))
+
+    def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
+        self.calls.append(float(t))
+        return self.weight * LAW.denoise(x_t, self.schedule.alpha(t), self.schedule.sigma(t))
+
+
+@every_sampler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_states_keep_the_dtype_of_the_start(sampler: Sampler, dtype: torch.dtype):
+    denoiser = ExactDenoiser(LAW, VP())
+    for state in trajectory(sampler, denoiser, x_start().to(dtype), TIMES, generator=seeded()):
+        assert state.x_t.dtype == dtype
+        assert state.t.dtype == torch.float64
+
+
+@pytest.mark.parametrize("sampler", [Euler(), Heun(), DDIM(), DPMSolverPP2M()], ids=lambda s: type(s).__name__)
+def test_float32_differs_from_float64_by_rounding_only(sampler: Sampler):
+    denoiser = ExactDenoiser(LAW, VP())
+    double = sample(sampler, denoiser, x_start().float().double(), TIMES)
+    single = sample(sampler, denoiser, x_start().float(), TIMES)
+    # 8 steps, each rounding at 6e-8, grown by the flow
+    assert float((single.double() - double).abs().max()) < 2e-5
+
+
+@pytest.mark.parametrize("sampler", [Euler(), Heun(), DDIM(), DPMSolverPP2M()], ids=lambda s: type(s).__name__)
+def test_a_batch_is_its_rows_one_by_one(sampler: Sampler):
+    denoiser = ExactDenoiser(LAW, VP())
+    together = sample(sampler, denoiser, x_start(), TIMES)
+    apart = torch.cat([sample(sampler, denoiser, row[None], TIMES) for row in x_start()])
+    assert torch.allclose(together, apart, rtol=1e-13, atol=1e-14)
+
+
+def test_ddpm_treats_a_batch_as_its_rows_with_their_noise():
+    denoiser = ExactDenoiser(LAW, VP())
+    t, s = TIMES[0], TIMES[1]
+    together = DDPM().step(denoiser, State(t, x_start(1).repeat(3, 1)), s, seeded()).x_t
+    # equal rows differ by their noise alone, which the seed makes known
+    noise = torch.randn(3, 2, dtype=torch.float64, generator=seeded())
+    scale = (together[0] - together[1]) / (noise[0] - noise[1])
+    assert torch.allclose(together - scale * noise, (together - scale * noise)[:1].expand(3, 2), atol=1e-14)
+
+
+@every_sampler
+def test_the_same_seed_gives_the_same_samples_and_the_global_generator_is_not_touched(sampler: Sampler):
+    denoiser = ExactDenoiser(LAW, VP())
+    before = torch.get_rng_state()
+    first = sample(sampler, denoiser, x_start(), TIMES, generator=seeded(4))
+    second = sample(sampler, denoiser, x_start(), TIMES, generator=seeded(4))
+    other = sample(sampler, denoiser, x_start(), TIMES, generator=seeded(5))
+    assert torch.equal(first, second)
+    assert torch.equal(first, other) == (not sampler.stochastic)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@every_sampler
+def test_the_start_is_not_changed(sampler: Sampler):
+    start = x_start()
+    kept = start.clone()
+    sample(sampler, ExactDenoiser(LAW, VP()), start, TIMES, generator=seeded())
+    assert torch.equal(start, kept)
+
+
+@every_sampler
+def test_a_step_costs_the_evaluations_it_declares(sampler: Sampler):
+    counting = Counting(VP())
+    sample(sampler, counting, x_start(), TIMES, generator=seeded())
+    assert len(counting.calls) == sampler.nfe_per_step * (len(TIMES) - 1)
+
+
+def test_heun_to_clean_data_costs_two_evaluations_a_step_less_one():
+    counting = Counting(RectifiedFlow())
+    sample(Heun(), counting, x_start(), uniform_times(1.0, 0.0, 18))
+    assert len(counting.calls) == 2 * 18 - 1
+
+
+@every_sampler
+def test_a_trajectory_is_every_state_and_keeps_only_the_memory_it_needs(sampler: Sampler):
+    states = list(trajectory(sampler, ExactDenoiser(LAW, VP()), x_start(), TIMES, generator=seeded()))
+    assert [float(state.t) for state in states] == TIMES.tolist()
+    assert torch.equal(states[0].x_t, x_start())
+    assert all(len(state.history) == sampler.memory for state in states[1:])
+    ended = sample(sampler, ExactDenoiser(LAW, VP()), x_start(), TIMES, generator=seeded())
+    assert torch.equal(states[-1].x_t, ended)
+
+
+@every_sampler
+def test_stopping_and_resuming_a_trajectory_changes_nothing(sampler: Sampler):
+    denoiser, draw = ExactDenoiser(LAW, VP()), seeded()
+    whole = sample(sampler, denoiser, x_start(), TIMES, generator=seeded())
+    *_, middle = trajectory(sampler, denoiser, x_start(), TIMES[:5], generator=draw)
+    resumed = sample(sampler, denoiser, middle.x_t, TIMES[4:], generator=draw, history=middle.history)
+    assert torch.equal(whole, resumed)
+
+
+@every_sampler
+def test_a_step_reports_what_the_denoiser_said(sampler: Sampler):
+    counting = Counting(VP())
+    state = sampler.step(counting, State(TIMES[0], x_start()), TIMES[1], seeded())
+    assert [float(evaluation.t) for evaluation in state.history] == counting.calls
+    assert torch.equal(state.history[0].denoised, counting(x_start(), TIMES[0]))
+
+
+@every_sampler
+def test_a_trajectory_runs_without_gradients_and_a_step_with_them(sampler: Sampler):
+    counting = Counting(VP())
+    assert not sample(sampler, counting, x_start(), TIMES, generator=seeded()).requires_grad
+    assert sampler.step(counting, State(TIMES[0], x_start()), TIMES[1], seeded()).x_t.requires_grad
+
+
+def test_what_cannot_be_sampled_is_refused_with_the_reason():
+    denoiser = ExactDenoiser(LAW, VP())
+    with pytest.raises(InputError, match="strictly decreasing"):
+        sample(DDIM(), denoiser, x_start(), TIMES.flip(0))
+    with pytest.raises(InputError, match=r"DDPM draws noise and needs a torch\.Generator"):
+        sample(DDPM(), denoiser, x_start(), TIMES)
+    with pytest.raises(InputError, match=r"DDPM draws noise and needs a torch\.Generator"):
+        DDPM().step(denoiser, State(TIMES[0], x_start()), TIMES[1])
+    late = Evaluation(TIMES[3], x_start())
+    with pytest.raises(InputError, match="history: expected decreasing times above the start"):
+        sample(DPMSolverPP2M(), denoiser, x_start(), TIMES, history=(late,))
+
+
+def test_times_in_single_precision_are_accepted():
+    states = list(trajectory(DDIM(), ExactDenoiser(LAW, VE()), x_start(), torch.tensor([3.0, 1.0, 0.1])))
+    assert states[-1].t.dtype == torch.float64
