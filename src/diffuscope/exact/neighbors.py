@@ -18,7 +18,7 @@ MEMORY = 64 * 2**20
 
 
 def nearest_neighbors(
-    queries: Shaped[Tensor, "queries *event"], points: Shaped[Tensor, "points *event"], k: int
+    queries: Shaped[Tensor, "queries ..."], points: Shaped[Tensor, "points ..."], k: int
 ) -> tuple[Float[Tensor, "queries k"], Int[Tensor, "queries k"]]:
     """Distances |x - y| (float64, nearest first) from every query to its k nearest points, and their indices.
 
@@ -33,7 +33,7 @@ def nearest_neighbors(
 
 
 def nearest_other_neighbors(
-    points: Shaped[Tensor, "points *event"], k: int
+    points: Shaped[Tensor, "points ..."], k: int
 ) -> tuple[Float[Tensor, "points k"], Int[Tensor, "points k"]]:
     """The k nearest *other* points of every point: itself is left out, its duplicates are not."""
     points = _checked("points", points)

@@ -1,0 +1,454 @@
+"""The exact diffusion of a finite data set, against direct sums and closed forms."""
+
+import gzip
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import measured_order, monte_carlo
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.autograd.functional import jacobian
+
+from diffuscope.errors import InputError
+from diffuscope.exact import Distribution, Empirical, PosteriorCovariance
+
+
+def direct_log_joint(points: Tensor, weights: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """log w_i - |x - alpha y_i|^2 / 2 sigma^2 by explicit differences, one sample after the other."""
+    flat, x = points.flatten(1), x.flatten(1)
+    squares = torch.stack([(x[b] - alpha[b] * flat).square().sum(1) for b in range(len(x))])
+    return weights.log() - squares / (2 * sigma[:, None] ** 2)
+
+
+def direct_mean(points: Tensor, weights: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    return (direct_log_joint(points, weights, x, alpha, sigma).softmax(1) @ points.flatten(1)).reshape(x.shape)
+
+
+def levels(x: Tensor, alpha: float, sigma: float) -> tuple[Tensor, Tensor]:
+    return torch.full((len(x),), alpha, dtype=torch.float64), torch.full((len(x),), sigma, dtype=torch.float64)
+
+
+def equal_weights(points: Tensor) -> Tensor:
+    return torch.full((len(points),), 1 / len(points), dtype=torch.float64)
+
+
+def relative_error(value: Tensor, exact: Tensor) -> Tensor:
+    return (value.double() - exact).flatten(1).norm(dim=1) / exact.flatten(1).norm(dim=1)
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    n=st.integers(1, 90),
+    event=st.sampled_from([(1,), (2,), (3, 2), (5,)]),
+    alpha=st.sampled_from([0.0, 0.03, 0.7, 1.0]),
+    sigma=st.sampled_from([0.003, 0.1, 1.0, 30.0]),
+    scale=st.sampled_from([0.01, 1.0, 100.0]),
+    weighted=st.booleans(),
+    precision=st.sampled_from([(torch.float32, 1e-4), (torch.float64, 1e-10)]),
+)
+@settings(max_examples=60, deadline=None)
+def test_denoiser_is_the_direct_sum_and_its_reported_error_bounds_the_true_one(
+    seed, n, event, alpha, sigma, scale, weighted, precision
+):
+    dtype, tolerance = precision
+    generator = torch.Generator().manual_seed(seed)
+    points = scale * torch.randn(n, *event, generator=generator, dtype=dtype)
+    weights = torch.rand(n, generator=generator, dtype=torch.float64) if weighted else equal_weights(points)
+    x = alpha * points[torch.randint(n, (4,), generator=generator)] + sigma * torch.randn(
+        4, *event, generator=generator, dtype=dtype
+    )
+    x[3] = alpha * (points[0] + points[-1]) / 2
+    alphas, sigmas = levels(x, alpha, sigma)
+    law = Empirical(points, weights)
+
+    denoised = law.denoise_with_error(x, alpha, sigma)
+    exact = direct_mean(points.double(), weights / weights.sum(), x.double(), alphas, sigmas)
+    # a mean that nearly vanishes has no relative error: measure against the size of the points too
+    size = exact.flatten(1).norm(dim=1).clamp_min(1e-3 * scale)
+    error = (denoised.value.double() - exact).flatten(1).norm(dim=1)
+    assert bool((error <= tolerance * size).all())
+    norm = denoised.value.double().flatten(1).norm(dim=1)
+    # the direct sum in float64 has rounding errors of its own, of |logit| u
+    rounding = 1e-15 * (1 + (x.double().flatten(1).norm(dim=1) + 10 * scale) ** 2 / sigma**2)
+    assert bool((error <= denoised.relative_error * norm + rounding * scale).all())
+
+    log_prob = direct_log_joint(points.double(), weights / weights.sum(), x.double(), alphas, sigmas).logsumexp(1)
+    log_prob -= math.prod(event) / 2 * math.log(2 * math.pi * sigma**2)
+    torch.testing.assert_close(
+        law.log_prob(x, alpha, sigma).double(), log_prob, rtol=tolerance * 0.1, atol=tolerance * 0.1
+    )
+
+
+def test_every_sample_may_have_its_own_level(generator):
+    points = torch.randn(70, 2, 3, generator=generator, dtype=torch.float64)
+    x = torch.randn(5, 2, 3, generator=generator, dtype=torch.float64)
+    alpha, sigma = torch.tensor([0.0, 0.2, 0.5, 1.0, 1.0]).double(), torch.tensor([1.0, 0.9, 0.3, 0.01, 40.0]).double()
+    law = Empirical(points)
+    exact = direct_mean(points, equal_weights(points), x, alpha, sigma)
+    torch.testing.assert_close(law.denoise(x, alpha, sigma), exact, rtol=1e-11, atol=1e-12)
+    single = Empirical(points.float()).denoise(x.float(), alpha, sigma)
+    exact = direct_mean(points.float().double(), equal_weights(points), x.float().double(), alpha, sigma)
+    assert float(relative_error(single, exact).max()) < 1e-4
+
+
+def test_two_points_on_a_line_give_a_hyperbolic_tangent():
+    law = Empirical(torch.tensor([[-1.0], [1.0]], dtype=torch.float64))
+    x = torch.linspace(-2, 2, 41, dtype=torch.float64)[:, None]
+    for alpha, sigma in [(1.0, 0.5), (0.3, 0.9), (1.0, 3.0), (0.0, 1.0)]:
+        mean = torch.tanh(alpha * x / sigma**2)
+        torch.testing.assert_close(law.denoise(x, alpha, sigma), mean, rtol=1e-13, atol=1e-15)
+        covariance = law.posterior_covariance(x, alpha, sigma)
+        assert isinstance(covariance, PosteriorCovariance)
+        torch.testing.assert_close(
+            covariance.trace(), 1 / torch.cosh(alpha * x[:, 0] / sigma**2) ** 2, rtol=1e-12, atol=0
+        )
+
+
+def test_one_point_is_a_dirac():
+    point = torch.tensor([[0.3, -2.0]], dtype=torch.float64)
+    law = Empirical(point)
+    assert isinstance(law, Distribution)
+    x = torch.tensor([[5.0, 1.0], [-100.0, 3.0]], dtype=torch.float64)
+    torch.testing.assert_close(law.denoise(x, 0.7, 0.2), point.expand(2, 2), rtol=0, atol=0)
+    torch.testing.assert_close(law.score(x, 0.7, 0.2), (0.7 * point - x) / 0.04, rtol=1e-14, atol=0)
+    normal = -(x - 0.7 * point).square().sum(1) / 0.08 - math.log(2 * math.pi * 0.04)
+    torch.testing.assert_close(law.log_prob(x, 0.7, 0.2), normal, rtol=1e-14, atol=0)
+    covariance = law.posterior_covariance(x, 0.7, 0.2)
+    assert float(covariance.trace().abs().max()) == 0
+    assert float(covariance.matvec(x).abs().max()) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_without_signal_the_denoiser_is_the_weighted_mean(dtype, generator):
+    points = torch.randn(100, 4, generator=generator, dtype=dtype)
+    weights = torch.rand(100, generator=generator)
+    law = Empirical(points, weights)
+    x = torch.randn(3, 4, generator=generator, dtype=dtype)
+    mean = (weights.double() / weights.double().sum()) @ points.double()
+    tolerance = 1e-6 if dtype == torch.float32 else 1e-14
+    torch.testing.assert_close(law.denoise(x, 0.0, 1.0).double(), mean.expand(3, 4), rtol=tolerance, atol=tolerance)
+    evidence = law.nearest(x, 0.0, 1.0, k=2)
+    torch.testing.assert_close(
+        evidence.weights.double(), (weights.double() / weights.double().sum()).topk(2).values.expand(3, 2)
+    )
+
+
+def test_duplicates_are_weights_and_zero_weight_is_absence(generator):
+    points = torch.randn(40, 3, generator=generator, dtype=torch.float64)
+    copies = torch.randint(0, 4, (40,), generator=generator)
+    x = torch.randn(6, 3, generator=generator, dtype=torch.float64)
+    repeated = Empirical(points.repeat_interleave(copies, 0))
+    weighted = Empirical(points, 7.5 * copies)  # integers, any sum
+    for sigma in (0.01, 0.4, 5.0):
+        for answer in ("denoise", "score", "log_prob"):
+            ours, theirs = getattr(weighted, answer)(x, 0.8, sigma), getattr(repeated, answer)(x, 0.8, sigma)
+            torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+    found = weighted.nearest(x, 0.8, 0.4, k=int((copies > 0).sum()))
+    assert bool((copies[found.indices] > 0).all())
+    assert set(found.indices[0].tolist()) == set(copies.nonzero()[:, 0].tolist())
+    torch.testing.assert_close(found.weights.sum(1), torch.ones(6, dtype=torch.float64), rtol=1e-12, atol=0)
+
+
+def test_order_of_the_points_does_not_matter(generator):
+    points = torch.randn(500, 6, generator=generator)
+    x = torch.randn(5, 6, generator=generator)
+    order = torch.randperm(500, generator=generator)
+    for sigma in (0.01, 0.3, 3.0):
+        a, b = Empirical(points).denoise(x, 1.0, sigma), Empirical(points[order]).denoise(x, 1.0, sigma)
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_logits_of_a_million_are_stable(generator):
+    # |x - y|^2 / 2 sigma^2 is about 1e6 for every point; only differences of order one matter
+    points = torch.randn(200, 8, generator=generator, dtype=torch.float64)
+    x = torch.full((1, 8), 3e4, dtype=torch.float64)
+    sigma = 3e4 * math.sqrt(8) / math.sqrt(2e6)
+    law = Empirical(points)
+    exact = direct_mean(points, equal_weights(points), x, *levels(x, 1.0, sigma))
+    torch.testing.assert_close(law.denoise(x, 1.0, sigma), exact, rtol=1e-8, atol=0)  # the direct sum has 1e6 u
+    single = Empirical(points.float()).denoise_with_error(x.float(), 1.0, sigma)
+    assert bool((relative_error(single.value, exact) < 1e-4).all())
+
+
+def test_moving_data_and_sample_together_moves_the_mean(generator):
+    points = torch.randint(-64, 64, (300, 5), generator=generator).double() / 64  # exact after the shift
+    x = points[:4] + 0.1 * torch.randn(4, 5, generator=generator, dtype=torch.float64)
+    x = (x * 2**20).round() / 2**20
+    shift = 1024.0
+    here, there = Empirical(points), Empirical(points + shift)
+    for sigma in (0.05, 0.3, 2.0):
+        a, b = here.denoise(x, 1.0, sigma), there.denoise(x + shift, 1.0, sigma) - shift
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-8)
+        a, b = (law.posterior_covariance(y, 1.0, sigma).trace() for law, y in ((here, x), (there, x + shift)))
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("sigma", [0.05, 0.4, 3.0])
+def test_score_is_the_gradient_of_log_prob(sigma, generator):
+    points = torch.randn(60, 4, generator=generator, dtype=torch.float64)
+    law = Empirical(points, torch.rand(60, generator=generator))
+    x = (0.6 * points[:5] + sigma * torch.randn(5, 4, generator=generator, dtype=torch.float64)).requires_grad_()
+    alpha, sigmas = levels(x, 0.6, sigma)
+    log_joint = direct_log_joint(points, law.weights, x, alpha, sigmas)
+    (direct,) = torch.autograd.grad(log_joint.logsumexp(1).sum(), x)
+    score = law.score(x, 0.6, sigma)
+    torch.testing.assert_close(score.detach(), direct, rtol=1e-9, atol=1e-9)
+    (gradient,) = torch.autograd.grad(law.log_prob(x, 0.6, sigma).sum(), x)
+    torch.testing.assert_close(gradient, score.detach(), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("sigma", [0.3, 1.0, 4.0])
+def test_every_derivative_equals_finite_differences(sigma, generator):
+    points = torch.randn(60, 3, generator=generator, dtype=torch.float64)
+    law = Empirical(points)
+    x = torch.randn(3, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    for answer in (law.denoise, law.score, law.log_prob):
+        assert torch.autograd.gradcheck(lambda x, answer=answer: answer(x, 0.8, sigma), (x,), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("n", [20, 400])  # every point heavy; most of them light
+@pytest.mark.parametrize("sigma", [0.1, 0.5, 5.0])
+def test_posterior_covariance_is_the_jacobian_of_the_denoiser(n, sigma, generator):
+    points = torch.randn(n, 2, 2, generator=generator, dtype=torch.float64)
+    x = 0.5 * (points[:3] + points[3:6]) * 0.9 + sigma * torch.randn(3, 2, 2, generator=generator, dtype=torch.float64)
+    covariance = Empirical(points).posterior_covariance(x, 0.9, sigma)
+    v = torch.randn(3, 2, 2, generator=generator, dtype=torch.float64)
+    for b in range(3):
+
+        def mean(y: Tensor) -> Tensor:
+            return direct_mean(points, equal_weights(points), y[None], *levels(y[None], 0.9, sigma))[0]
+
+        gradient = jacobian(mean, x[b])
+        assert isinstance(gradient, Tensor)
+        exact = sigma**2 / 0.9 * gradient.reshape(4, 4)
+        ours = (covariance.matvec(v)[b].flatten(), covariance.trace()[b], covariance.diagonal()[b].flatten())
+        theirs = (exact @ v[b].flatten(), exact.trace(), exact.diagonal())
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_posterior_variance_does_not_cancel_when_one_point_has_nearly_all_the_weight():
+    # weights 1 - p and p: the variance is p (1 - p) |y_1 - y_2|^2, here down to 1e-40 beside |y|^2 = 2e6
+    points = torch.tensor([[1000.0, 1000.0], [1000.5, 1000.0]])
+    law = Empirical(points)
+    sigma = 0.05
+    for x_0 in (1000.2, 1000.1, 1000.0):
+        x = torch.tensor([[x_0, 1000.0]])
+        log_odds = (float(x[0, 0]) - 1000.25) * 0.5 / sigma**2
+        exact = 0.25 / (2 + math.exp(log_odds) + math.exp(-log_odds))
+        assert float(law.posterior_covariance(x, 1.0, sigma).trace()[0]) == pytest.approx(exact, rel=1e-6)
+
+
+def test_log_prob_is_a_normalised_density():
+    law = Empirical(
+        torch.tensor([[-1.0], [0.2], [0.25], [3.0]], dtype=torch.float64), torch.tensor([1.0, 2.0, 0.5, 3.0])
+    )
+    for alpha, sigma in [(1.0, 0.05), (0.4, 0.9), (0.0, 2.0)]:
+        x = torch.linspace(-20, 20, 4001, dtype=torch.float64)[:, None]
+        mass = law.log_prob(x, alpha, sigma).exp().sum() * 1e-2  # the trapezoidal rule is spectrally accurate here
+        assert float(mass) == pytest.approx(1, abs=1e-12)
+
+
+def test_far_from_the_data_the_gaussian_explains_skewed_points_at_order_two_and_symmetric_ones_at_order_three():
+    """Centred error of D against the Gaussian denoiser of the same mean and variance: sigma^-1, sigma^-2 more."""
+    z = torch.linspace(-3, 3, 61, dtype=torch.float64)[:, None]
+    skewed = torch.tensor([[0.0], [0.0], [0.0], [1.0]], dtype=torch.float64)
+    for points, order in ((skewed, 1), (torch.tensor([[-1.0], [1.0]], dtype=torch.float64), 2)):
+        law, mean, variance = Empirical(points), points.mean(), points.var(correction=0)
+
+        def error(sigma: int, law=law, mean=mean, variance=variance) -> float:
+            x = mean + sigma * z
+            gaussian = mean + variance / (variance + sigma**2) * (x - mean)
+            return float((law.denoise(x, 1.0, float(sigma)) - gaussian).norm() / (gaussian - mean).norm())
+
+        assert measured_order(error, [20, 40, 80, 160]).order == pytest.approx(order, abs=0.05)
+
+
+def test_samples_have_the_weights_as_frequencies(generator):
+    points = torch.tensor([[0.0], [1.0], [2.0]])
+    drawn = Empirical(points, torch.tensor([0.2, 0.0, 0.8])).sample(20_000, generator=generator)
+    assert drawn.dtype == torch.float32
+    assert monte_carlo(drawn[:, 0] == 2.0).agrees_with(0.8)
+    assert not bool((drawn == 1.0).any())
+
+
+def test_score_equals_the_marginal_average_of_the_conditional_score(generator):
+    """E[score(x_t)] = 0 under the noised law, coordinate by coordinate, within four standard errors."""
+    law = Empirical(torch.randn(50, 2, generator=generator, dtype=torch.float64))
+    x = 0.8 * law.sample(4000, generator=generator) + 0.5 * torch.randn(
+        4000, 2, generator=generator, dtype=torch.float64
+    )
+    score = law.score(x, 0.8, 0.5)
+    assert monte_carlo(score[:, 0]).agrees_with(0)
+    assert monte_carlo(score[:, 1]).agrees_with(0)
+
+
+def test_evidence_is_the_nearest_points_with_their_posterior_weights(generator):
+    points = torch.randn(300, 5, generator=generator)
+    x = 0.7 * points[:6] + 0.8 * torch.randn(6, 5, generator=generator)
+    evidence = Empirical(points).nearest(x, 0.7, 0.8, k=7)
+    alpha, sigma = levels(x, 0.7, 0.8)
+    weights = direct_log_joint(points.double(), equal_weights(points), x.double(), alpha, sigma).softmax(1)
+    exact, indices = weights.topk(7)
+    assert torch.equal(evidence.indices, indices)
+    torch.testing.assert_close(evidence.weights, exact, rtol=1e-5, atol=0)
+    distances = (x.double()[:, None] - 0.7 * points.double()[indices]).norm(dim=2)
+    torch.testing.assert_close(evidence.distances, distances, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("points", "weights", "named"),
+    [
+        (torch.zeros(4, 3, dtype=torch.uint8), None, "points: expected floating-point"),
+        (torch.zeros(0, 3), None, "points: expected at least one"),
+        (torch.tensor([[0.0, torch.nan]]), None, "points: expected finite"),
+        (torch.tensor([[0.0, torch.inf], [1.0, -torch.inf]]), None, "points: expected finite"),
+        (torch.zeros(4, 3), torch.ones(3), "weights: expected one per point"),
+        (torch.zeros(2, 3), torch.tensor([1.0, -1.0]), "weights: expected finite values >= 0"),
+        (torch.zeros(2, 3), torch.tensor([1.0, torch.nan]), "weights: expected finite values >= 0"),
+        (torch.zeros(2, 3), torch.zeros(2), "weights: expected a positive sum"),
+    ],
+)
+def test_bad_data_is_refused_with_the_argument_named(points, weights, named):
+    with pytest.raises(InputError, match=named):
+        Empirical(points, weights)
+
+
+def test_a_wrong_shape_or_k_is_refused_with_the_argument_named():
+    law = Empirical(torch.zeros(4, 3))
+    with pytest.raises(ValueError, match="x_t"):
+        law.denoise(torch.zeros(2, 4), 1.0, 1.0)
+    with pytest.raises(InputError, match="k: expected 1"):
+        law.nearest(torch.zeros(2, 3), 1.0, 1.0, k=5)
+
+
+# MNIST, 60,000 x 784
+
+
+@pytest.fixture(scope="module")
+def digits(shared_data: Path) -> Tensor:
+    return _images(shared_data / "mnist" / "train-images-idx3-ubyte.gz")
+
+
+@pytest.fixture(scope="module")
+def held_out(shared_data: Path) -> Tensor:
+    return _images(shared_data / "mnist" / "t10k-images-idx3-ubyte.gz")
+
+
+def _images(file: Path) -> Tensor:
+    with gzip.open(file) as stream:
+        pixels = np.frombuffer(stream.read(), np.uint8, offset=16).copy()
+    return torch.from_numpy(pixels).reshape(-1, 28, 28).float() / 255
+
+
+def hard_queries(points: Tensor, held_out: Tensor, sigma: float, count: int) -> Tensor:
+    """Noised training points, noised held-out points, midpoints of two training points, and points at a midpoint."""
+    generator = torch.Generator().manual_seed(round(1000 * sigma))
+    noise = sigma * torch.randn(3, count, 28, 28, generator=generator)
+    i, j, k = torch.randint(len(points), (3, count), generator=generator)
+    middle = (points[i] + points[j]) / 2
+    return torch.cat([points[k] + noise[0], held_out[:count] + noise[1], middle, middle + noise[2]])
+
+
+def extended_mean(points: Tensor, x: Tensor, sigma: float) -> Tensor:
+    """The direct sum: float64 for all, and in extended precision for the points that weigh more than 1e-26."""
+    means = []
+    for b in x.double():
+        squares = torch.cat([(b - chunk.double()).flatten(1).square().sum(1) for chunk in points.split(8192)])
+        # ties at small sigma: a float64 square has 1e-15 x 100 / sigma^2 = 2e-8 logits of rounding at sigma = .002
+        contenders = (squares <= squares.min() + 120 * sigma**2 + 1e-9).nonzero()[:, 0]
+        if len(contenders) <= 4000:
+            y = points[contenders].flatten(1).double().numpy().astype(np.longdouble)
+            square = ((b.flatten().numpy().astype(np.longdouble) - y) ** 2).sum(1)
+            weights = np.exp(-(square - square.min()) / (2 * np.longdouble(sigma) ** 2))
+            means.append(torch.from_numpy(((weights / weights.sum()) @ y).astype(np.float64)))
+        else:
+            weights = (-(squares - squares.min()) / (2 * sigma**2)).softmax(0)
+            sums = [
+                w @ chunk.flatten(1).double() for w, chunk in zip(weights.split(8192), points.split(8192), strict=True)
+            ]
+            means.append(torch.stack(sums).sum(0))
+    return torch.stack(means).reshape(x.shape)
+
+
+SIGMAS = [0.002, 0.01, 0.05, 0.1, 0.3, 1.0, 2.0, 5.0, 20.0, 80.0]
+
+
+def check_on_digits(points: Tensor, held_out: Tensor, sigma: float, count: int) -> None:
+    law = Empirical(points)
+    x = hard_queries(points, held_out, sigma, count)
+    exact = extended_mean(points, x, sigma)
+    for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 1e-10)):
+        denoised = law.denoise_with_error(x.to(dtype), 1.0, sigma)
+        error = relative_error(denoised.value, exact)
+        assert float(error.max()) <= tolerance
+        assert float(denoised.relative_error.max()) <= tolerance
+        # the reference itself: float64 sums where thousands of points share the weight
+        assert bool((error <= denoised.relative_error + 1e-12).all())
+
+
+@pytest.mark.parametrize("sigma", [0.002, 0.1, 1.0, 20.0])
+def test_mnist_denoiser_is_within_its_stated_error_of_the_direct_sum(sigma, digits, held_out):
+    check_on_digits(digits, held_out, sigma, count=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sigma", SIGMAS)
+@pytest.mark.parametrize("low", [0, -1])
+def test_mnist_denoiser_is_within_its_stated_error_at_every_noise_level(sigma, low, digits, held_out):
+    span = 1 - low
+    check_on_digits(span * digits + low, span * held_out + low, sigma, count=8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sigma", SIGMAS)
+def test_mnist_posterior_variance_is_the_direct_sum_at_every_noise_level(sigma, digits, held_out):
+    law = Empirical(digits)
+    x = hard_queries(digits, held_out, sigma, count=4)
+    covariance = law.posterior_covariance(x, 1.0, sigma)
+    traces, totals = covariance.trace(), covariance.diagonal().flatten(1).sum(1)
+    for b, mean in enumerate(extended_mean(digits, x, sigma)):
+        squares = torch.cat([(x[b].double() - c.double()).flatten(1).square().sum(1) for c in digits.split(8192)])
+        weights = (-(squares - squares.min()) / (2 * sigma**2)).softmax(0)
+        spread = torch.cat([(c.double() - mean).flatten(1).square().sum(1) for c in digits.split(8192)])
+        exact = float(weights @ spread)
+        # midpoints at sigma = .002: the direct weights have 2e-8 logits of rounding; below 1e-12 R^2 variance is zero
+        assert float(traces[b]) == pytest.approx(exact, rel=1e-4, abs=1e-9)
+        assert float(totals[b]) == pytest.approx(exact, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("sigma", [0.3, 1.0, 20.0])
+@pytest.mark.parametrize("answer", ["denoise", "log_prob", "posterior_covariance"])
+def test_no_matrix_of_all_pairs_is_formed(sigma, answer, generator):
+    n, batch = 60_000, 256
+    law = Empirical(torch.rand(n, 64, generator=generator), memory=16 * 2**20)
+    x = torch.rand(batch, 64, generator=generator) + sigma * torch.randn(batch, 64, generator=generator)
+    getattr(law, answer)(x[:2], 1.0, sigma)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        getattr(law, answer)(x, 1.0, sigma)
+    largest = max(event.cpu_memory_usage for event in profile.events() or [])
+    assert largest <= 16 * 2**20 < 4 * n * batch
+
+
+@pytest.mark.slow
+def test_denoising_mnist_adds_little_to_the_resident_memory(shared_data):
+    script = f"""
+import gzip, resource, numpy as np, torch
+from diffuscope.exact import Empirical
+file = gzip.open({str(shared_data / "mnist" / "train-images-idx3-ubyte.gz")!r})
+pixels = np.frombuffer(file.read(), np.uint8, offset=16)
+points = torch.from_numpy(pixels.copy()).reshape(-1, 784).float() / 255
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+law = Empirical(points)
+for sigma in (0.05, 0.5, 1.5, 20.0):
+    x = points[:512] + sigma * torch.randn(512, 784, generator=torch.Generator().manual_seed(0))
+    law.denoise(x, 1.0, sigma); law.log_prob(x, 1.0, sigma); law.posterior_covariance(x, 1.0, sigma).trace()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(out.stdout) < 500  # MB
