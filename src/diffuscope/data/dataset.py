@@ -75,8 +75,8 @@ class DataSet:
             return self
         return replace(
             self,
-            train=_rescaled(self.train, self.data_range, (low, high)),
-            heldout=_rescaled(self.heldout, self.data_range, (low, high)),
+            train=rescaled(self.train, self.data_range, (low, high)),
+            heldout=rescaled(self.heldout, self.data_range, (low, high)),
             data_range=(float(low), float(high)),
             provenance=f"{self.provenance}; values mapped from {in_words(self.data_range)} to {in_words((low, high))}",
         )
@@ -132,7 +132,8 @@ def _digests(x: Float32[Tensor, "n *event"]) -> Iterator[bytes]:
     return (hashlib.blake2b((row + np.float32(0)).data, digest_size=16).digest() for row in rows)
 
 
-def _rescaled(x: Float32[Tensor, "n *event"], old: Range, new: Range) -> Float32[Tensor, "n *event"]:
+def rescaled(x: Float32[Tensor, "n *event"], old: Range, new: Range) -> Float32[Tensor, "n *event"]:
+    """`x` with the range `old` mapped affinely to `new`."""
     # dividing first makes the fraction exactly 0 and 1 at the ends
     fraction = (x - old[0]).div_(old[1] - old[0])
     return fraction.mul_(new[1] - new[0]).add_(new[0])

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from diffuscope.data.array_file import read_npy, read_npz
-from diffuscope.data.dataset import FEWEST, DataSet, Range, checked_range, in_words
+from diffuscope.data.dataset import FEWEST, DataSet, Range, checked_range, in_words, rescaled
 from diffuscope.data.examples import Examples, Source, examples_of_array
 from diffuscope.data.image_folder import SUFFIXES, read_image_folder
 from diffuscope.data.named import NAMES, read_named
@@ -80,6 +80,28 @@ def data_from_arrays(
         _as_numpy(heldout), "heldout", "the array", None if heldout_labels is None else _as_numpy(heldout_labels)
     )
     return _assembled(name, train, apart, data_range, heldout_fraction, seed)
+
+
+def load_samples(spec: str, data_range: Range | None, *, like: DataSet) -> Float32[Tensor, "n *event"]:
+    """Generated samples from a file or folder, in the range of `like` and of its event shape.
+
+    Floating-point samples without a stated range are taken to be in the range of `like` already (a sampler may leave
+    it a little); integers need `data_range` unless their format states it.
+    """
+    examples = _read(spec, "samples").train
+    if examples.event_shape != like.event_shape:
+        raise InputError(
+            f"samples: {examples.origin} has examples of shape {examples.event_shape}; expected {like.event_shape} as "
+            f"in {like.name}"
+        )
+    values = _float32(examples, _all(examples))
+    known = data_range if data_range is not None else examples.data_range
+    if known is None and examples.values.dtype.kind != "f":
+        raise InputError(
+            f"samples: {examples.origin} has integer values ({examples.values.dtype}) of a range not stated; expected "
+            "--samples-range, for 8-bit pixels --samples-range 0 255"
+        )
+    return values if known is None else rescaled(values, checked_range(known, "samples_range"), like.data_range)
 
 
 def _as_numpy(x: np.ndarray | Tensor) -> np.ndarray:

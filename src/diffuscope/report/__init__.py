@@ -1,5 +1,6 @@
 """The self-contained HTML page of a report: its parts, its figures, its two themes."""
 
+from diffuscope.report.audit_report import audit_page
 from diffuscope.report.charts import heatmap, line_with_band, plain_log_ticks
 from diffuscope.report.images import image_png
 from diffuscope.report.page import (
@@ -29,6 +30,7 @@ __all__ = [
     "Picture",
     "Section",
     "Table",
+    "audit_page",
     "figure_style",
     "figure_svg",
     "heat_colormap",

@@ -44,12 +44,16 @@ class Figure:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a header; numbers are aligned by their decimal point, None is a cell without a value."""
+    """Rows under a header; numbers are aligned by their decimal point, None is a cell without a value.
+
+    A folded table shows its title only until the reader opens it.
+    """
 
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     note: str = ""
+    folded: bool = False
 
     def __post_init__(self) -> None:
         for row in self.rows:

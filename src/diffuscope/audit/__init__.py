@@ -1,0 +1,20 @@
+"""What a trained model learned, where its loss comes from, whether it memorized, and how few steps it needs."""
+
+from diffuscope.audit.finding import Finding
+from diffuscope.audit.references import References, fit_references
+from diffuscope.audit.run import AuditResult, Memorization, audit, memorized
+from diffuscope.audit.steps import grid
+from diffuscope.audit.subject import Settings, Subject
+
+__all__ = [
+    "AuditResult",
+    "Finding",
+    "Memorization",
+    "References",
+    "Settings",
+    "Subject",
+    "audit",
+    "fit_references",
+    "grid",
+    "memorized",
+]

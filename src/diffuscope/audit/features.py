@@ -1,0 +1,42 @@
+"""The spaces in which distances between examples are taken: pixels, principal components, or the user's own."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.denoisers import load_object
+from diffuscope.errors import InputError
+from diffuscope.exact import Gaussian
+
+WHITENED_COMPONENTS = 50
+FEATURE_BATCH = 1024
+Features = Callable[[Float[Tensor, "n *event"]], Float[Tensor, "n features"]]
+
+
+def feature_map(name: str, gaussian: Gaussian) -> Features:
+    """`pixels`, `pca` (the leading 50 principal components, whitened) or `module:function` mapping a batch to rows.
+
+    Raises InputError for a name that is none of these, or a function whose answer is not one finite row per example.
+    """
+    if name == "pixels":
+        return lambda x: x.flatten(1)
+    if name == "pca":
+        kept = gaussian.truncate(min(WHITENED_COMPONENTS, int((gaussian.eigenvalues > 0).sum())))
+        whiten = (kept.eigenvectors / kept.eigenvalues.sqrt()).float()
+        return lambda x: (x - gaussian.mean.float()).flatten(1) @ whiten
+    if ":" not in name:
+        raise InputError(f"features: expected 'pixels', 'pca' or module:function, got {name!r}")
+    function = load_object(name, "features")
+    if not callable(function):
+        raise InputError(f"features: {name} is a {type(function).__name__}, expected a function")
+
+    def features(x: Float[Tensor, "n *event"]) -> Float[Tensor, "n features"]:
+        with torch.no_grad():
+            rows = torch.cat([torch.as_tensor(function(part)) for part in x.split(FEATURE_BATCH)])
+        if rows.ndim != 2 or len(rows) != len(x) or not bool(torch.isfinite(rows).all()):
+            raise InputError(f"features: {name} must return one finite row per example, got shape {tuple(rows.shape)}")
+        return rows.float()
+
+    return features

@@ -1,0 +1,65 @@
+"""The model's own samples, and the states that its trajectories pass through at every audited noise level.
+
+All samples follow the probability-flow ODE by Heun's method on one grid that contains the audited levels; a last
+call of the denoiser removes the noise that is left. They start from the Gaussian of the data noised to the highest
+level, which has the first two moments of the exact start.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.audit.store import Arrays
+from diffuscope.audit.subject import EVALUATION_BATCH, Levels, Subject, evaluate, levels_at
+from diffuscope.denoisers import Denoiser
+from diffuscope.exact import Gaussian
+from diffuscope.samplers import Heun, trajectory
+from diffuscope.schedules import Schedule
+
+
+def refined(denoiser: Denoiser, levels: Levels) -> Float[Tensor, " times"]:
+    """The levels' times with the geometric mean of every two neighbors in between."""
+    middles = (levels.ratios[:-1] * levels.ratios[1:]).sqrt()
+    ratios = torch.stack([levels.ratios[:-1], middles], dim=1).flatten()
+    return levels_at(denoiser, torch.cat([ratios, levels.ratios[-1:]])).times
+
+
+def starting_noise(
+    gaussian: Gaussian, schedule: Schedule, t: float, n: int, generator: torch.Generator
+) -> Float[Tensor, "n *event"]:
+    """n draws from N(alpha mu, alpha^2 Sigma + sigma^2 I) at time t, float32."""
+    clean = gaussian.sample(n, generator=generator)
+    noise = torch.randn(clean.shape, dtype=clean.dtype, generator=generator)
+    return (schedule.alpha(t) * clean + schedule.sigma(t) * noise).float()
+
+
+def generate(
+    subject: Subject,
+    gaussian: Gaussian,
+    levels: Levels,
+    samples: int,
+    followed: int,
+    seed: int,
+    advance: Callable[[int], object],
+) -> Arrays:
+    """`samples` finished samples, and the states of the first `followed` at every level: (levels, followed, *event)."""
+    denoiser, generator = subject.denoiser, subject.generator(seed, "generate")
+    times = refined(denoiser, levels)
+    start = starting_noise(gaussian, denoiser.schedule, float(times[0]), samples, generator)
+    finished, states = [], []
+    for batch in start.split(EVALUATION_BATCH):
+        kept, last = [], batch
+        with torch.no_grad():
+            for state in trajectory(Heun(), denoiser, batch, times):
+                if bool((levels.times == state.t).any()):
+                    kept.append(state.x_t)
+                last = state.x_t
+        finished.append(evaluate(denoiser, last, float(times[-1])))
+        states.append(torch.stack(kept))
+        advance(len(batch))
+    return {
+        "samples": torch.cat(finished).numpy(),
+        "states": torch.cat(states, dim=1)[:, :followed].numpy(),
+    }

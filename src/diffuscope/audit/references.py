@@ -1,0 +1,84 @@
+r"""The exact models that a trained denoiser is compared with, from the least to the most detailed.
+
+- isotropic: N(mean, s^2 I), which knows the mean and the scale of the data;
+- Gaussian: N(mean, covariance), which knows every pair of coordinates;
+- mixture: Gaussians around the clusters of the data;
+- empirical: the training examples themselves, whose denoiser is the exact optimum of the training loss and can only
+  reproduce them.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from diffuscope.errors import InputError
+from diffuscope.exact import Distribution, Empirical, Gaussian, GaussianMixture
+
+LARGEST_DIMENSION = 4096  # a dense covariance of this size takes 134 MB and under a minute to diagonalize
+MIXTURE_RANK = 64
+FIT_BATCH = 4096
+CONTROL_EXAMPLES_PER_COMPONENT = 50
+
+
+@dataclass(frozen=True, eq=False)
+class References:
+    """The four exact models of the training data, and the empirical one of the held-out data.
+
+    `control` is the Gaussian cut down to so few components that it cannot remember examples.
+    """
+
+    gaussian: Gaussian
+    control: Gaussian
+    models: dict[str, Distribution]
+    train: Empirical
+    heldout: Empirical
+
+    @property
+    def mean(self) -> Tensor:
+        return self.gaussian.mean.float()
+
+
+def fit_references(
+    train: Float[Tensor, "n *event"],
+    heldout: Float[Tensor, "m *event"],
+    components: int,
+    generator: torch.Generator,
+) -> References:
+    """Fit every exact model on the training data alone."""
+    dimension = train[0].numel()
+    if dimension > LARGEST_DIMENSION:
+        raise InputError(
+            f"data: expected at most {LARGEST_DIMENSION} coordinates per example (a dense covariance), got {dimension}"
+        )
+    gaussian = Gaussian.fit(train.split(FIT_BATCH))
+    mixture = GaussianMixture.fit_kmeans(
+        train,
+        min(components, len(train)),
+        rank=min(MIXTURE_RANK, dimension),
+        ridge=1e-4 * gaussian.trace / dimension,
+        generator=generator,
+    )
+    empirical = Empirical(train)
+    models: dict[str, Distribution] = {
+        "isotropic": Gaussian.isotropic(gaussian.mean, gaussian.trace / dimension),
+        "Gaussian": gaussian,
+        "mixture": mixture,
+        "empirical": empirical,
+    }
+    control = gaussian.truncate(max(1, min(16, len(train) // CONTROL_EXAMPLES_PER_COMPONENT)))
+    return References(gaussian, control, models, empirical, Empirical(heldout))
+
+
+def component_bands(dimension: int) -> Int[Tensor, " dimension"]:
+    """The octave of every principal component: 1 | 2-3 | 4-7 | 8-15 | ..."""
+    return torch.arange(1, dimension + 1).double().log2().floor().long()
+
+
+def band_names(dimension: int) -> list[str]:
+    """How `component_bands` are called in figures."""
+    octaves = int(component_bands(dimension).max()) + 1
+    starts = [2**k for k in range(octaves)]
+    ends = [min(2 ** (k + 1) - 1, dimension) for k in range(octaves)]
+    return [str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True)]

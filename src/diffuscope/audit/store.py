@@ -1,0 +1,52 @@
+"""What has been computed stays computed: every stage of an audit is kept on disk under the key of its inputs.
+
+An interrupted audit that is started again with the same inputs reads the finished stages and goes on; different
+inputs have a different key and never meet the old results.
+"""
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy import ndarray
+
+from diffuscope.errors import InputError
+
+Arrays = dict[str, ndarray]
+
+
+class Store:
+    """Named dictionaries of arrays in `folder`/state/<key>; without a folder nothing is kept."""
+
+    def __init__(self, folder: Path | None, inputs: dict[str, object]) -> None:
+        digest = hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
+        self.folder = None if folder is None else folder / "state" / digest[:16]
+
+    def remember(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
+        """The stored result called `name`, or `compute()` stored under that name."""
+        if self.folder is None:
+            return compute()
+        path = self.folder / f"{name}.npz"
+        if path.exists():
+            try:
+                with np.load(path, allow_pickle=False) as stored:
+                    return {key: stored[key] for key in stored.files}
+            except (OSError, ValueError, zipfile.BadZipFile):
+                path.unlink()  # half-written by a crash of the machine: compute it again
+        arrays = compute()
+        partial = path.with_suffix(".partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                np.savez(file, allow_pickle=False, **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise InputError(f"out: cannot write {path.name} to {self.folder} ({error.strerror})") from error
+        return arrays

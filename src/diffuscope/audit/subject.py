@@ -1,0 +1,121 @@
+"""What is audited, at which noise levels, and how its network is called.
+
+Noise levels are ratios sigma/alpha, which mean the same under every schedule. They run geometrically between
+LOWEST and HIGHEST times the standard deviation s of a coordinate of the data (clipped to what the model was trained
+on): below them every denoiser returns its input, above them the mean of the data.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.denoisers import Batch, Denoiser, nearest_trained_time
+from diffuscope.errors import InputError
+
+LOWEST, HIGHEST = 0.03, 100.0
+EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How thorough the audit is; the defaults take about two minutes for 8 x 8 digits on two cores."""
+
+    levels: int = 16  # noise levels
+    points: int = 512  # examples per noise level, of training and of held-out data each
+    trajectories: int = 256  # own trajectories that are followed
+    generated: int = 1000  # generated samples searched for copies
+    components: int = 10  # of the Gaussian mixture
+    references: int = 10_000  # held-out examples that calibrate the search for copies, at most
+    step_seeds: int = 128  # trajectories that measure the error of few steps
+    features: tuple[str, ...] = ("pixels",)  # distances for copies: pixels, pca, or module:function
+    false_discovery: float = 0.05  # share of false entries in the list of copies, in expectation
+    significance: float = 0.01  # level of the tests for leaning towards the training data
+    skip_tolerance: float = 0.05  # teleport error allowed, in standard deviations of the data
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("levels", 4), ("points", 8), ("trajectories", 8), ("generated", 20), ("step_seeds", 8)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A denoiser with the data it was trained on and data it has never seen, all in the model's own range."""
+
+    denoiser: Denoiser
+    train: Float[Tensor, "n *event"]
+    heldout: Float[Tensor, "m *event"]
+    name: str = "model"
+    data_name: str = "data"
+    notes: tuple[str, ...] = field(default=())  # facts about the data that the report repeats
+
+    def __post_init__(self) -> None:
+        for name, data in (("train", self.train), ("heldout", self.heldout)):
+            if len(data) < 20:
+                raise InputError(f"{name}: an audit needs at least 20 examples, got {len(data)}")
+
+    @property
+    def scale(self) -> float:
+        """Standard deviation of a coordinate of the training data: sqrt(tr Sigma / D)."""
+        return float(self.train.flatten(1).var(0, unbiased=False).double().mean().sqrt())
+
+    def generator(self, seed: int, purpose: str) -> torch.Generator:
+        """An independent, reproducible stream of noise for every purpose."""
+        return torch.Generator().manual_seed(
+            (seed * 1_000_003 + sum(ord(c) * 131**i for i, c in enumerate(purpose))) % 2**63
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """The noise levels of an audit, from high to low, as times of the model and as ratios sigma/alpha."""
+
+    times: Float[Tensor, " levels"]
+    ratios: Float[Tensor, " levels"]
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def __iter__(self) -> Iterator[tuple[float, float]]:
+        return iter(zip(self.times.tolist(), self.ratios.tolist(), strict=True))
+
+
+def noise_levels(denoiser: Denoiser, scale: float, count: int) -> Levels:
+    """`count` geometric levels within the model's range, snapped to times it was trained on."""
+    schedule = denoiser.schedule
+    low = max(LOWEST * scale, float(schedule.noise_to_signal(schedule.t_min)))
+    high = min(HIGHEST * scale, float(schedule.noise_to_signal(schedule.t_max)))
+    if not low < high:
+        raise InputError(
+            f"model: its noise levels {schedule.t_min:g} .. {schedule.t_max:g} do not cover data of deviation {scale:g}"
+        )
+    ratios = torch.logspace(torch.log10(torch.tensor(high)), torch.log10(torch.tensor(low)), count, dtype=torch.float64)
+    return levels_at(denoiser, ratios)
+
+
+def levels_at(denoiser: Denoiser, ratios: Float[Tensor, " levels"]) -> Levels:
+    """The trained levels nearest to decreasing `ratios`; levels that coincide are kept once."""
+    schedule = denoiser.schedule
+    times = nearest_trained_time(denoiser, schedule.time_of_noise_to_signal(ratios))
+    times = torch.unique_consecutive(times)
+    return Levels(times, schedule.noise_to_signal(times))
+
+
+def evaluate(denoiser: Denoiser, x_t: Batch, t: float) -> Batch:
+    """D(x_t, t) in batches without gradients; refuses answers of another shape or with non-finite values."""
+    parts = []
+    with torch.no_grad():
+        for part in x_t.split(EVALUATION_BATCH):
+            denoised = denoiser(part, torch.tensor(t, dtype=torch.float64))
+            if denoised.shape != part.shape:
+                raise InputError(
+                    f"model: expected an output of the input's shape {tuple(part.shape)}, got {tuple(denoised.shape)}"
+                )
+            if not bool(torch.isfinite(denoised).all()):
+                raise InputError(f"model: expected finite values, got NaN or infinity at time {t:g}")
+            parts.append(denoised)
+    return torch.cat(parts)

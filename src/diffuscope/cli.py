@@ -1,0 +1,288 @@
+"""The command line: parses, calls, prints. Bad input ends in one line and exit code 2, never in a traceback."""
+
+import errno
+import json
+import math
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+import tyro
+from PIL import Image
+from tqdm import tqdm
+
+from diffuscope.audit import AuditResult, Settings, Subject, audit, grid
+from diffuscope.data import NAMES, DataSet, load_data, load_samples
+from diffuscope.denoisers import Denoiser, load_callable, load_denoiser, save_denoiser
+from diffuscope.errors import InputError
+from diffuscope.report import audit_page, write_page
+from diffuscope.samplers import DDIM, DDPM, DPMSolverPP2M, Euler, Heun, sample
+from diffuscope.training import fit, new_denoiser, recipe
+
+SAMPLERS = {"euler": Euler(), "heun": Heun(), "ddim": DDIM(), "ddpm": DDPM(), "dpm++2m": DPMSolverPP2M()}
+LARGEST_GRID = 100  # pictures on the contact sheet of `sample`
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which data."""
+
+    data: str = "digits"
+    """digits, mnist, fashion-mnist, cifar10, a .npy or .npz file, or a folder of images."""
+    heldout: str | None = None
+    """Unseen data, given like --data; without it the data's own test set, or a random part of the data."""
+    data_range: tuple[float, float] | None = None
+    """Lowest and highest possible value, for instance 0 255; needed for integer arrays."""
+    train_limit: int | None = None
+    """Use only this many training examples, chosen at random."""
+
+    def load(self, seed: int) -> DataSet:
+        """The data set, in its own range."""
+        data = load_data(self.data, heldout=self.heldout, data_range=self.data_range, seed=seed)
+        return data if self.train_limit is None else data.subset(self.train_limit, len(data.heldout), seed=seed)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How long to train."""
+
+    train_steps: int = 2500
+    """Training steps, if a model is trained."""
+    batch_size: int = 64
+    """Examples per step."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Audit a diffusion model: what it learned, where its loss comes from, whether it memorized, how few steps.
+
+    Without --model a small model is trained first. Writes report.html and audit.json to --out; an interrupted audit
+    resumes when the same command is given again.
+    """
+
+    source: tyro.conf.OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
+    model: str | None = None
+    """A .safetensors or .npz file, or module:object; without it a small model is trained on the data."""
+    samples: str | None = None
+    """Generated samples to search for copies in place of the model's own: a .npy or .npz file, or a folder."""
+    samples_range: tuple[float, float] | None = None
+    """Lowest and highest possible value of --samples; needed for integers."""
+    out: Path = Path("out/audit")
+    """Folder for the report."""
+    training: tyro.conf.OmitArgPrefixes[TrainOptions] = field(default_factory=TrainOptions)
+    settings: tyro.conf.OmitArgPrefixes[Settings] = field(default_factory=Settings)
+
+    def run(self) -> None:
+        """Train if needed, audit, write."""
+        require_folder(self.out)
+        data = self.source.load(self.settings.seed)
+        notes = [data.provenance]
+        if self.model is None:
+            print(f"No --model given: training a small one on {data.name}.")
+            data = data.in_range(-1.0, 1.0)
+            denoiser = trained(data, self.training, self.settings.seed, self.out)
+            name = f"a small model trained on {data.name}"
+        else:
+            denoiser, name = load_model(self.model), Path(self.model).name
+            low, high = model_range(denoiser, data)
+            data = data.in_range(low, high)
+            if self.source.heldout is None and self.source.data not in NAMES:
+                warning = (
+                    "the unseen data are a random part of --data: if the model was trained on all of it, "
+                    "it has seen them; give --heldout"
+                )
+                print(f"Warning: {warning}.", file=sys.stderr)
+                notes.append(warning)
+        if data.shared:
+            notes.append(f"{data.shared} unseen examples are also training examples, bit for bit")
+        if data.duplicates:
+            notes.append(f"{data.duplicates} training examples are exact duplicates of others")
+        require_shape(denoiser, data)
+        samples = None if self.samples is None else load_samples(self.samples, self.samples_range, like=data)
+        subject = Subject(denoiser, data.train, data.heldout, name, data.name, tuple(notes))
+        result = audit(subject, self.settings, out=self.out, samples=samples, progress=True)
+        report = write_page(audit_page(result), self.out / "report.html")
+        write_json(result, self.out / "audit.json")
+        print_verdicts(result)
+        print(f"Report: {report}")
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a small model; the run resumes when the same command is given again."""
+
+    source: tyro.conf.OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
+    training: tyro.conf.OmitArgPrefixes[TrainOptions] = field(default_factory=TrainOptions)
+    out: Path = Path("out/train")
+    """Folder for model.safetensors and the checkpoint."""
+    seed: int = 0
+    """Decides the split, the initial weights, batches and noise."""
+
+    def run(self) -> None:
+        """Train and save."""
+        require_folder(self.out)
+        data = self.source.load(self.seed).in_range(-1.0, 1.0)
+        trained(data, self.training, self.seed, self.out)
+        print(f"Model: {self.out / 'model.safetensors'}")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw samples from a model: an .npz file, and for images a PNG contact sheet."""
+
+    model: str
+    """A .safetensors or .npz file, or module:object."""
+    n: int = 64
+    """Number of samples."""
+    sampler: Literal["euler", "heun", "ddim", "ddpm", "dpm++2m"] = "dpm++2m"
+    """The sampler."""
+    evaluations: int = 40
+    """Evaluations of the network per sample, the final denoise included."""
+    out: Path = Path("out/samples")
+    """Folder for samples.npz and samples.png."""
+    seed: int = 0
+    """Decides the noise."""
+
+    def run(self) -> None:
+        """Sample and write."""
+        if self.n < 1:
+            raise InputError(f"n: expected at least 1, got {self.n}")
+        method = SAMPLERS[self.sampler]
+        steps = (self.evaluations - 1) // method.nfe_per_step
+        if steps < 1:
+            raise InputError(f"evaluations: expected at least {method.nfe_per_step + 1}, got {self.evaluations}")
+        require_folder(self.out)
+        denoiser = load_model(self.model)
+        shape = getattr(denoiser, "event_shape", None)
+        if shape is None:
+            raise InputError(f"model: {self.model} has no .event_shape, which says what to sample")
+        schedule, generator = denoiser.schedule, torch.Generator().manual_seed(self.seed)
+        low = max(1e-3, float(schedule.noise_to_signal(schedule.t_min)))
+        high = min(160.0, float(schedule.noise_to_signal(schedule.t_max)))
+        times = grid(denoiser, high, low, steps)
+        noise = float(schedule.sigma(times[0])) * torch.randn(self.n, *shape, generator=generator)
+        batches = []
+        with torch.no_grad():
+            for start in tqdm(noise.split(256), desc="sampling", unit="batch"):
+                end = sample(method, denoiser, start, times, generator=generator)
+                batches.append(denoiser(end, times[-1]))
+        samples = torch.cat(batches)
+        np.savez(self.out / "samples.npz", x=samples.numpy())
+        print(f"Samples: {self.out / 'samples.npz'}")
+        if samples.ndim == 4 and samples.shape[1] in (1, 3):
+            contact_sheet(samples, getattr(denoiser, "data_range", None)).save(self.out / "samples.png")
+            print(f"Picture: {self.out / 'samples.png'}")
+
+
+Command = (
+    Annotated[Audit, tyro.conf.subcommand("audit")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Sample, tyro.conf.subcommand("sample")]
+)
+
+
+def main() -> None:
+    """Entry point of the `diffuscope` command."""
+    try:
+        command = tyro.cli(Command, prog="diffuscope", description="Ground truth for diffusion models.")  # pyright: ignore[reportCallIssue, reportArgumentType]
+        command.run()
+    except InputError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        fail("interrupted; what is finished is kept, and the same command resumes")
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        fail(f"out: the disk is full ({error.filename or 'while writing'}); free some space, the same command resumes")
+
+
+def fail(message: str) -> None:
+    """One line on stderr, exit code 2."""
+    print("diffuscope: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)
+
+
+def require_folder(out: Path) -> None:
+    """Make `out`, so that an unwritable place shows before any work is done."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"out: cannot make the folder {out} ({error.strerror})") from error
+    if not os.access(out, os.W_OK):
+        raise InputError(f"out: the folder {out} is not writable")
+
+
+def load_model(spec: str) -> Denoiser:
+    """A denoiser from a file or from module:object."""
+    return load_callable(spec) if ":" in spec and not Path(spec).exists() else load_denoiser(spec)
+
+
+def model_range(denoiser: Denoiser, data: DataSet) -> tuple[float, float]:
+    """The range of values that the model was trained on; the data's own where the model does not say."""
+    low, high = getattr(denoiser, "data_range", data.data_range)
+    return float(low), float(high)
+
+
+def require_shape(denoiser: Denoiser, data: DataSet) -> None:
+    """Model and data must be about examples of one shape."""
+    shape = getattr(denoiser, "event_shape", data.event_shape)
+    if tuple(shape) != tuple(data.event_shape):
+        raise InputError(
+            f"model: it was trained on examples of shape {tuple(shape)}, and {data.name} has {tuple(data.event_shape)}"
+        )
+
+
+def trained(data: DataSet, options: TrainOptions, seed: int, out: Path) -> Denoiser:
+    """A small model trained on `data`, saved to `out`; resumes from the checkpoint there."""
+    low, high = data.data_range
+    denoiser = new_denoiser(data.train, (float(low), float(high)), seed)
+    settings = recipe(denoiser.sigma_data, steps=options.train_steps, batch_size=options.batch_size, seed=seed)
+    denoiser = fit(denoiser, data.train, settings, checkpoint=out / "training.safetensors").eval()
+    save_denoiser(denoiser, out / "model.safetensors")
+    return denoiser
+
+
+def write_json(result: AuditResult, path: Path) -> None:
+    """The findings for machines; NaN and infinity, which JSON lacks, become null."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(finite(result.as_json()), indent=2, allow_nan=False), encoding="utf-8")
+    partial.replace(path)
+
+
+def finite(value: object) -> object:
+    """`value` with every number that JSON cannot hold replaced by None."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_verdicts(result: AuditResult) -> None:
+    """The first screen of the report, in the terminal."""
+    for finding in audit_page(result).verdicts:
+        print(f"- {finding.title}: {finding.verdict}")
+
+
+def contact_sheet(samples: torch.Tensor, data_range: tuple[float, float] | None) -> Image.Image:
+    """Up to LARGEST_GRID samples in a square, enlarged to be seen."""
+    shown = samples[:LARGEST_GRID]
+    low, high = data_range or (float(shown.min()), float(shown.max()))
+    levels = ((shown - low) / (high - low)).clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).numpy()
+    columns = math.ceil(math.sqrt(len(levels)))
+    height, width, channels = levels.shape[1:]
+    sheet = np.zeros((math.ceil(len(levels) / columns) * (height + 1), columns * (width + 1), channels), np.uint8)
+    for index, image in enumerate(levels):
+        row, column = divmod(index, columns)
+        sheet[row * (height + 1) :, column * (width + 1) :][:height, :width] = image
+    scale = max(1, 800 // sheet.shape[1])
+    picture = Image.fromarray(sheet.squeeze(-1) if channels == 1 else sheet)
+    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+
+
+if __name__ == "__main__":
+    main()
