@@ -21,7 +21,7 @@ RANGES = [
     (Cosine(), 0.95, 2e-3),
     (RectifiedFlow(), 0.95, 2e-3),
 ]
-STEPS = [16, 50, 160]  # a decade
+STEPS = [12, 38, 120]  # a decade
 
 every_range = pytest.mark.parametrize(
     ("schedule", "start", "end"), RANGES, ids=[type(schedule).__name__ for schedule, _, _ in RANGES]

@@ -95,9 +95,9 @@ def test_teleport_on_gaussian_data_is_where_the_model_would_have_arrived(schedul
     direct = teleport(LAW, schedule, x_start, t_start, schedule.t_min)
     halfway = teleport(LAW, schedule, x_start, t_start, t_skip)
     assert torch.allclose(teleport(LAW, schedule, halfway, t_skip, schedule.t_min), direct, rtol=1e-12, atol=1e-13)
-    fine = sample(Heun(), ExactDenoiser(LAW, schedule), halfway, log_snr_times(schedule, t_skip, schedule.t_min, 200))
-    # Heun's own error at 200 steps: second order, about 1e-4 of the data's scale
-    assert torch.allclose(fine, direct, atol=1e-3)
+    fine = sample(Heun(), ExactDenoiser(LAW, schedule), halfway, log_snr_times(schedule, t_skip, schedule.t_min, 60))
+    # Heun's own error at 60 steps: second order, about 1e-3 of the data's scale
+    assert torch.allclose(fine, direct, atol=1e-2)
 
 
 def test_teleport_keeps_dtype_and_refuses_to_go_back():
