@@ -92,7 +92,7 @@ def test_a_run_left_at_any_step_resumes_bit_for_bit(network, data, stop, path):
 
 
 def test_a_run_killed_at_arbitrary_moments_resumes_bit_for_bit(path):
-    """SIGKILL six times, while it saves after every step: inside steps, writes and moves; then one plain Ctrl-C."""
+    """SIGKILL six times, while it saves every few steps: inside steps, writes and moves; then one uncaught Ctrl-C."""
     program = Path(__file__).with_name("killed_run.py")
     done = subprocess.run(
         [sys.executable, str(program), str(path), "6", "11"], capture_output=True, text=True, timeout=100, check=False

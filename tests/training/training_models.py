@@ -80,5 +80,5 @@ def vectors(n: int = 50, dimension: int = 3, seed: int = 7) -> Tensor:
 
 
 # The run that is killed, in other processes too, and its uninterrupted twin.
-KILLED_SETTINGS = TrainingSettings(steps=250, batch_size=16, warmup_steps=10, seed=3)
+KILLED_SETTINGS = TrainingSettings(steps=300, batch_size=16, warmup_steps=10, seed=3)
 KILLED_CHECKPOINT = Path("run.safetensors")
