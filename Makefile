@@ -47,6 +47,6 @@ clean:  # what the chores wrote, but not .venv
 	$(install) --quiet --editable '.[docs]'
 	@touch $@
 
-.venv/bench: .venv/core  # the peer without its dependencies: its denoiser needs none beyond ours
+.venv/bench: .venv/core  # the peer alone: its exact denoiser needs none of its dependencies
 	$(install) --quiet --no-deps smalldiffusion
 	@touch $@
