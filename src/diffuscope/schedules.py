@@ -426,7 +426,8 @@ class Sigmoid(_VariancePreserving):
     def _time_of_log_alpha_squared(self, ell: Times) -> Times:
         low, high = self._ends
         logistic = low - (high - low) * torch.expm1(ell)
-        return (self.tau * torch.logit(logistic) - self.start) / (self.end - self.start)
+        # rounding may put the end of the schedule, alpha = 0, beyond t = 1
+        return ((self.tau * torch.logit(logistic) - self.start) / (self.end - self.start)).clamp(max=1.0)
 
 
 @dataclass(frozen=True)
