@@ -52,9 +52,10 @@ class NoisePredictor(nn.Module):
         self.clock = clock or clock_of(schedule)
 
     def forward(self, x_t: Batch, t: BatchTime) -> Batch:
+        label = self.clock.label(t)
         if bool((self.schedule.alpha(t) == 0).any()):
             raise ValueError("t: expected alpha(t) > 0 for a network that predicts the noise, got alpha = 0")
-        predicted = network_output(self.network, x_t, self.clock.label(t), self.event_shape)
+        predicted = network_output(self.network, x_t, label, self.event_shape)
         return noise_to_denoised(x_t, predicted, self.schedule, t)
 
 

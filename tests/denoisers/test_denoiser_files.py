@@ -1,0 +1,230 @@
+"""A denoiser comes back from its file bit for bit, and every file that is none is refused in one line."""
+
+import io
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from diffuscope.denoisers import (
+    MLP,
+    DataPredictor,
+    NoisePredictor,
+    Preconditioned,
+    SignalTime,
+    StepIndex,
+    UNet,
+    VelocityPredictor,
+    load_denoiser,
+    save_denoiser,
+)
+from diffuscope.denoisers.pretrained import FlowTransformer, NoiseUNet
+from diffuscope.errors import InputError
+from diffuscope.schedules import VE, VP, Cosine, DiscreteVP, GeometricVE, Karras, RectifiedFlow, Sigmoid
+
+SHAPE = {"event_shape": (1, 6, 5), "data_range": (0.0, 1.0)}
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+def drawn(network):
+    """Random parameters everywhere, the zero layer too."""
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return network
+
+
+def denoisers():
+    unet = drawn(UNet((1, 6, 5), channels=(8, 12)))
+    mlp = drawn(MLP((1, 6, 5), width=16, depth=2))
+    schedules = [VE(sigma_max=50.0), GeometricVE(), Karras(rho=5.0), VP(), Cosine(), Sigmoid(tau=0.7), RectifiedFlow()]
+    yield from (Preconditioned(mlp, schedule, 0.4, data_mean=0.1, **SHAPE) for schedule in schedules)
+    yield NoisePredictor(unet, DiscreteVP.linear(steps=20), clock=StepIndex(20, first_trained=2), **SHAPE)
+    yield NoisePredictor(unet, VP(), **SHAPE)
+    yield DataPredictor(unet, RectifiedFlow(), clock=SignalTime(), **SHAPE)
+    yield VelocityPredictor(mlp, Cosine(), **SHAPE)
+
+
+@pytest.mark.parametrize("number", range(11))
+def test_a_saved_denoiser_comes_back_bit_for_bit(number, tmp_path, generator):
+    denoiser = list(denoisers())[number].eval()
+    save_denoiser(denoiser, tmp_path / "model.safetensors")
+    state = torch.random.get_rng_state()
+    loaded = load_denoiser(tmp_path / "model.safetensors")
+    assert torch.equal(torch.random.get_rng_state(), state)  # loading draws nothing
+    assert type(loaded) is type(denoiser)
+    assert (loaded.schedule, loaded.event_shape, loaded.data_range) == (denoiser.schedule, (1, 6, 5), (0.0, 1.0))
+    assert getattr(loaded, "clock", None) == getattr(denoiser, "clock", None)
+    x_t = torch.randn(4, 1, 6, 5, generator=generator)
+    t = 7.0 if isinstance(denoiser.schedule, DiscreteVP) else 0.6 * denoiser.schedule.t_max
+    assert torch.equal(loaded(x_t, t), denoiser(x_t, t))
+    assert all(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_a_flow_transformer_keeps_its_label(tmp_path):
+    denoiser = DataPredictor(
+        drawn(FlowTransformer(3)), RectifiedFlow(), event_shape=(1, 28, 28), data_range=(0.0, 1.0), clock=SignalTime()
+    )
+    save_denoiser(denoiser, tmp_path / "model.safetensors")
+    network = load_denoiser(tmp_path / "model.safetensors").network
+    assert isinstance(network, FlowTransformer)
+    assert network.label == 3
+
+
+def saved(folder: Path) -> Path:
+    path = folder / "model.safetensors"
+    save_denoiser(next(iter(denoisers())), path)
+    return path
+
+
+def test_saving_replaces_the_file_in_one_move_and_leaves_nothing_beside_it(tmp_path):
+    path = saved(tmp_path)
+    first = path.stat().st_ino
+    saved(tmp_path)
+    assert path.stat().st_ino != first  # another file took the name; nobody read a half-written one
+    assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_disk_that_refuses_leaves_the_former_file_and_one_line(tmp_path, monkeypatch):
+    path = saved(tmp_path)
+    before = path.read_bytes()
+
+    def refuse(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", refuse)
+    with pytest.raises(InputError, match=r"path: cannot write .*: No space left on device"):
+        saved(tmp_path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def refused(path: Path, match: str) -> None:
+    with pytest.raises(InputError, match=match) as caught:
+        load_denoiser(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    refused(tmp_path / "nothing.safetensors", r"no file .*nothing\.safetensors")
+
+
+@pytest.mark.parametrize("kept", [0, 4, 300, 0.5, -1])
+def test_a_truncated_file_is_refused(kept, tmp_path):
+    path = saved(tmp_path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
+    refused(path, r"model\.safetensors is truncated or no safetensors file")
+
+
+@pytest.mark.parametrize("kept", [0, 10, 0.5, -1])
+def test_a_truncated_npz_is_refused(kept, tmp_path):
+    path = tmp_path / "model.npz"
+    np.savez(path, weight=np.zeros((30, 30)))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
+    refused(path, r"model\.npz is (truncated|not a readable)")
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.pkl", "model.ckpt", "model.safetensors", "model.npz", "model"])
+@pytest.mark.parametrize("form", ["pickle", "torch"])
+def test_a_pickle_is_never_loaded_whatever_its_name(name, form, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "sprung",))
+
+    path = tmp_path / name
+    if form == "pickle":
+        path.write_bytes(pickle.dumps({"state": Trap()}))
+    else:
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("archive/data.pkl", pickle.dumps(Trap()))
+        path.write_bytes(buffer.getvalue())
+    refused(path, "is a pickle.*never loaded, convert it to safetensors")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_file_written_by_torch_save_is_recognized_as_a_pickle(tmp_path):
+    torch.save(MLP((2,)).state_dict(), tmp_path / "renamed.safetensors")
+    refused(tmp_path / "renamed.safetensors", "is a pickle")
+
+
+def test_an_npz_of_python_objects_is_refused(tmp_path):
+    np.savez(tmp_path / "model.npz", weights=np.array([{"a": 1}, None], dtype=object))
+    refused(tmp_path / "model.npz", r"holds Python objects, which are never loaded")
+
+
+def test_an_npz_of_text_is_refused(tmp_path):
+    np.savez(tmp_path / "model.npz", names=np.array(["a", "b"]))
+    refused(tmp_path / "model.npz", r"names expected an array of numbers")
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_unknown_parameter_names_are_refused_with_what_to_do(suffix, tmp_path):
+    path = tmp_path / f"model.{suffix}"
+    if suffix == "npz":
+        np.savez(path, weight=np.zeros(3), bias=np.zeros(3))
+    else:
+        safetensors.torch.save_file({"weight": torch.zeros(3), "bias": torch.zeros(3)}, path)
+    refused(path, r"holds no network known here \(its arrays: \w+, \w+, \.\.\.\).*module:object")
+
+
+def test_published_networks_are_recognized_by_their_names_and_checked_by_their_shapes(tmp_path):
+    state = {name: value.numpy() for name, value in drawn(NoiseUNet()).state_dict().items()}
+    np.savez(tmp_path / "unet.npz", **state)
+    loaded = load_denoiser(tmp_path / "unet.npz")
+    assert isinstance(loaded.network, NoiseUNet)
+    assert np.array_equal(loaded.network.conv_out.weight.detach().numpy(), state["conv_out.weight"])
+    state["conv_out.bias"] = np.zeros(2, dtype=np.float32)
+    np.savez(tmp_path / "unet.npz", **state)
+    refused(tmp_path / "unet.npz", r"conv_out\.bias expected shape \(1,\), got \(2,\)")
+
+
+def rewritten(path: Path, tensors=None, **header: str) -> None:
+    """The same file with other tensors or another header."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata, kept = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    safetensors.torch.save_file(kept | (tensors or {}), path, metadata | header)
+
+
+def test_tensors_that_do_not_fit_the_description_are_refused(tmp_path):
+    path = saved(tmp_path)
+    rewritten(path, {"first.bias": torch.zeros(3)})
+    refused(path, r"first\.bias expected shape \(16,\), got \(3,\)")
+    saved(tmp_path)
+    rewritten(path, {"first.bias": torch.zeros(16, dtype=torch.int64)})
+    refused(path, r"first\.bias expected numbers like torch\.float32, got torch\.int64")
+    saved(tmp_path)
+    rewritten(path, {"more": torch.zeros(3)})
+    refused(path, "has an unexpected array 'more'")
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "7", '{"network": {"name": "os.system", "arguments": {}}}'])
+def test_a_description_of_something_else_is_refused(text, tmp_path):
+    path = saved(tmp_path)
+    rewritten(path, denoiser=text)
+    refused(path, "describes no denoiser that this version knows")
+
+
+def test_a_file_with_another_ending_is_refused_in_both_directions(tmp_path):
+    (tmp_path / "model.h5").write_bytes(b"\x89HDF")
+    refused(tmp_path / "model.h5", r"expected a \.safetensors or \.npz file, got model\.h5")
+    with pytest.raises(InputError, match=r"expected a name ending in \.safetensors, got model\.pt"):
+        save_denoiser(next(iter(denoisers())), tmp_path / "model.pt")
+
+
+def test_a_network_of_the_user_cannot_be_described_and_says_so(tmp_path):
+    denoiser = DataPredictor(torch.nn.Linear(2, 2), VP(), event_shape=(2,), data_range=(0.0, 1.0))
+    with pytest.raises(InputError, match=r"its network is a Linear; a file can hold MLP, UNet"):
+        save_denoiser(denoiser, tmp_path / "model.safetensors")
+    assert not list(tmp_path.iterdir())

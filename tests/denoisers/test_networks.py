@@ -1,0 +1,120 @@
+"""The networks learn what can be known, see the whole input, and take images of any size."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from diffuscope.denoisers import MLP, Preconditioned, UNet
+from diffuscope.errors import InputError
+from diffuscope.schedules import VE
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Initial weights come from the global generator: fixed here, and left as it was. One thread suits small ones."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+    torch.set_num_threads(threads)
+
+
+def awakened(network: Any) -> Any:
+    """The network with its zero layer drawn at random, so that its answer depends on everything inside."""
+    nn.init.normal_(network.last[-1].weight, std=0.1)
+    return network
+
+
+@pytest.mark.parametrize(
+    "network",
+    [MLP((1, 7, 7)), UNet((1, 7, 7)), UNet((1, 7, 7), channels=(8, 16, 24)), MLP((3,)), UNet((2, 9, 5))],
+    ids=["mlp", "unet", "three levels", "vector", "two channels"],
+)
+def test_every_output_depends_on_every_input_and_on_the_label(network, generator):
+    network = awakened(network).double()
+    x = torch.randn(1, *network.arguments["event_shape"], dtype=torch.float64, generator=generator)
+    label = torch.tensor([0.3], dtype=torch.float64)
+    by_input, by_label = torch.autograd.functional.jacobian(network, (x, label))
+    assert bool((by_input.reshape(x.numel(), x.numel()) != 0).all())
+    assert bool((by_label != 0).all())
+
+
+def test_the_samples_of_a_batch_do_not_see_each_other(generator):
+    x, label = torch.randn(5, 1, 8, 8, generator=generator), torch.randn(5, generator=generator)
+    for network in (awakened(UNet((1, 8, 8))), awakened(MLP((1, 8, 8)))):
+        alone = torch.cat([network(x[i : i + 1], label[i : i + 1]) for i in range(5)])
+        assert torch.allclose(network(x, label), alone, rtol=1e-4, atol=1e-5)
+
+
+def test_an_image_without_channels_is_an_image_of_one_channel(generator):
+    one, none = UNet((1, 6, 9)), UNet((6, 9))
+    none.load_state_dict(awakened(one).state_dict())
+    x, label = torch.randn(3, 6, 9, generator=generator), torch.zeros(3)
+    assert torch.equal(none(x, label), one(x[:, None], label)[:, 0])
+
+
+def test_the_embedding_tells_apart_all_noise_levels_of_its_span():
+    embedding = UNet((8, 8)).embedding
+    # EDM's labels of sigma from .002 to 80, fifty levels; and the indices of a table
+    for label, module in (
+        (torch.linspace(-1.55, 1.1, 50), embedding),
+        (torch.arange(0, 1000, 20), embedding_of(1000.0)),
+    ):
+        vectors = module(label)
+        distances = torch.cdist(vectors, vectors) + torch.eye(len(label)) * 10
+        assert distances.min() > 1e-3
+
+
+def embedding_of(span: float) -> nn.Module:
+    return MLP((2,), label_span=span).embedding
+
+
+@pytest.mark.parametrize("make", [lambda: MLP((1, 4, 4), width=64), lambda: UNet((1, 4, 4), channels=(16, 16))])
+def test_a_few_hundred_steps_learn_the_exact_denoiser_of_a_correlated_gaussian(make, generator):
+    """Unexplained share of the way from the isotropic start to the exact (linear) denoiser: below a fifth."""
+    schedule, deviations = VE(), torch.linspace(0.1, 1.5, 16)
+    rotation, _ = torch.linalg.qr(torch.randn(16, 16, generator=generator))
+    sigma_data = float(deviations.square().mean().sqrt())
+    denoiser = Preconditioned(make(), schedule, sigma_data, event_shape=(1, 4, 4), data_range=(-3.0, 3.0))
+
+    def drawn(n):
+        x_0 = (torch.randn(n, 16, generator=generator) * deviations) @ rotation.T
+        t = torch.exp(torch.randn(n, generator=generator, dtype=torch.float64) - 0.5)
+        return x_0, t, x_0 + t.float()[:, None] * torch.randn(n, 16, generator=generator)
+
+    def exact(x_t, t):
+        gain = deviations**2 / (deviations**2 + t.float()[:, None] ** 2)
+        return (x_t @ rotation * gain) @ rotation.T
+
+    def distance():
+        _, t, x_t = held_out
+        with torch.inference_mode():
+            denoised = denoiser(x_t.reshape(-1, 1, 4, 4), t).flatten(1)
+        return float((denoised - exact(x_t, t)).square().mean())
+
+    held_out = drawn(2000)
+    start = distance()
+    optimizer = torch.optim.Adam(denoiser.parameters(), lr=2e-3)
+    for _ in range(300):
+        x_0, t, x_t = drawn(128)
+        loss = (1 / sigma_data**2 + 1 / t.float() ** 2) * (
+            denoiser(x_t.reshape(-1, 1, 4, 4), t).flatten(1) - x_0
+        ).square().mean(1)
+        optimizer.zero_grad()
+        loss.mean().backward()
+        optimizer.step()
+    assert distance() < 0.2 * start
+
+
+def test_the_default_unet_has_about_a_hundred_thousand_parameters():
+    assert 100_000 < sum(parameter.numel() for parameter in UNet((1, 8, 8)).parameters()) < 300_000
+
+
+def test_a_unet_refuses_what_is_no_image():
+    with pytest.raises(InputError, match=r"event_shape: expected an image .* got \(64,\)"):
+        UNet((64,))
+    with pytest.raises(InputError, match="channels: expected the width of at least one level"):
+        UNet((8, 8), channels=())

@@ -1,0 +1,97 @@
+"""`module:object` finds a denoiser in the current folder, and says in one line why it does not."""
+
+import sys
+
+import pytest
+import torch
+
+from diffuscope.denoisers import load_callable, load_object
+from diffuscope.errors import InputError
+
+SOURCE = '''
+from diffuscope.schedules import VP
+
+class Half:
+    """D = x / 2."""
+    schedule = VP()
+    def __call__(self, x_t, t):
+        return x_t / 2
+
+class Sized(Half):
+    def __init__(self, size): ...
+
+class Mute:
+    schedule = VP()
+
+half = Half()
+
+def build():
+    return Half()
+
+def build_for(size):
+    return Half()
+
+def function(x_t, t):
+    return x_t / 2
+
+function.schedule = VP()
+
+class Space:
+    inner = Half()
+
+def nothing():
+    return None
+
+text_schedule = Half()
+text_schedule.schedule = "VP"
+'''
+
+
+@pytest.fixture(autouse=True)
+def models(tmp_path, monkeypatch):
+    (tmp_path / "their_models.py").write_text(SOURCE)
+    (tmp_path / "broken_model.py").write_text("raise RuntimeError('boom\\nand more')")
+    (tmp_path / "needy_model.py").write_text("import a_package_that_is_not_installed")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    for name in ("their_models", "broken_model", "needy_model"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("name", ["half", "Half", "build", "function", "Space.inner"])
+def test_an_instance_a_class_and_a_function_that_makes_one_are_found_in_the_current_folder(name):
+    denoiser = load_callable(f"their_models:{name}")
+    x_t = torch.ones(2, 3)
+    assert torch.equal(denoiser(x_t, 0.5), x_t / 2)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("their_models", "expected module:object, got 'their_models'"),
+        ("their_models:", "expected module:object"),
+        ("models.npz:half x", "expected module:object"),
+        ("absent_models:half", "no module named 'absent_models'"),
+        ("their_models.inner:half", "importing 'their_models.inner' failed|no module named 'their_models.inner'"),
+        ("their_models:whole", "module 'their_models' has no 'whole'"),
+        ("broken_model:half", "importing 'broken_model' failed with RuntimeError: boom$"),
+        ("needy_model:half", "importing 'needy_model' failed with ModuleNotFoundError"),
+        ("their_models:Sized", "Sized needs arguments"),
+        ("their_models:build_for", "build_for needs arguments"),
+        ("their_models:nothing", r"NoneType without a \.schedule"),
+        ("their_models:text_schedule", r"without a \.schedule of diffuscope\.schedules"),
+        ("their_models:Mute", "cannot be called"),
+    ],
+)
+def test_each_way_to_fail_has_its_line(spec, message):
+    with pytest.raises(InputError, match=message) as caught:
+        load_callable(spec)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("model: ")
+
+
+def test_any_object_can_be_named_for_any_argument():
+    assert load_object("math:pi", "features") == pytest.approx(3.141592653589793)
+    with pytest.raises(InputError, match="features: module 'math' has no 'tau2'"):
+        load_object("math:tau2", "features")

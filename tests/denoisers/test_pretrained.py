@@ -1,0 +1,204 @@
+"""The published networks reproduce the clean-estimate errors published with them.
+
+Each error is the mean over n MNIST test images of the squared error per pixel of D at one noise level. It must
+agree with the published one within 4 standard errors plus half a unit of the last printed digit. The noise levels
+are printed with two or three digits and a table has steps of about 1 to 2 % in sigma/alpha, so the level itself
+is uncertain by up to `LEVEL` = 2.5 %; the error's change over that range is added, measured from the network.
+The tables were made with the estimate clipped to the data's range for the two noise predictors, and unclipped
+for the flow transformer: the other choice misses them (the CNN's first epoch by 80 % at sigma 3).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from conftest import Estimate, monte_carlo
+
+from diffuscope.data.idx import read_idx
+from diffuscope.denoisers import Clock, NoisePredictor, load_denoiser, nearest_trained_time, with_label
+from diffuscope.denoisers.predictors import DataPredictor
+from diffuscope.errors import InputError
+
+LEVEL = 0.025
+N = 300  # images; a third for the CNN, which is slow
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Threads that wait for each other cost more than they give where the tests run side by side."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def images(shared_data: Path) -> torch.Tensor:
+    return torch.tensor(read_idx(shared_data / "mnist" / "t10k-images-idx3-ubyte.gz", "data")).float()[:, None] / 255
+
+
+@pytest.fixture(scope="module")
+def digits(shared_data: Path) -> np.ndarray:
+    return read_idx(shared_data / "mnist" / "t10k-labels-idx1-ubyte.gz", "data")
+
+
+def loaded(shared_data: Path, name: str) -> Any:
+    return load_denoiser(shared_data / "weights" / f"{name}.npz")
+
+
+def clean_estimate_errors(denoiser, images: torch.Tensor, ratio: float, *, clipped: bool, seed: int = 0):
+    """Squared error per pixel of every image at sigma/alpha = `ratio`, or the nearest step of a table."""
+    generator = torch.Generator().manual_seed(seed)
+    schedule, (low, high) = denoiser.schedule, denoiser.data_range
+    t = nearest_trained_time(denoiser, schedule.time_of_noise_to_signal(ratio))
+    x_0 = low + (high - low) * images
+    x_t = schedule.alpha(t).float() * x_0 + schedule.sigma(t).float() * torch.randn(x_0.shape, generator=generator)
+    with torch.inference_mode():
+        denoised = torch.cat([denoiser(part, t) for part in x_t.split(100)])
+    denoised = denoised.clamp(low, high) if clipped else denoised
+    return (denoised - x_0).square().flatten(1).mean(1)
+
+
+def assert_published(errors_at, ratio: float, published: float) -> None:
+    """`errors_at(ratio, n)`, of n images, agrees with a number printed with four decimals."""
+    estimate = monte_carlo(errors_at(ratio, N))
+    # the same images and noise: the difference is known better than either
+    lower, upper = (float(errors_at(ratio * factor, N // 4).mean()) for factor in (1 - LEVEL, 1 + LEVEL))
+    tolerance = 4 * estimate.standard_error + 0.5e-4 + (upper - lower) / 2
+    assert abs(estimate.mean - published) < tolerance, (estimate, published, tolerance)
+
+
+@pytest.mark.parametrize(("ratio", "published"), [(0.18, 0.0019), (0.72, 0.0128), (2.0, 0.0431)])
+def test_the_noise_unet_has_its_published_errors(ratio, published, shared_data, images):
+    denoiser = loaded(shared_data, "mnist_ddpm_unet_franfee")
+    assert_published(lambda r, n: clean_estimate_errors(denoiser, images[:n], r, clipped=True), ratio, published)
+
+
+def test_the_noise_unet_is_worse_than_the_mean_image_above_sigma_10_and_better_at_3(shared_data, images):
+    denoiser, n = loaded(shared_data, "mnist_ddpm_unet_franfee"), N
+    mean_image = (images[:n] - images[n:].mean(0)).square().flatten(1).mean(1)
+
+    def excess(ratio: float) -> Estimate:
+        return monte_carlo(clean_estimate_errors(denoiser, images[:n], ratio, clipped=True) - mean_image)
+
+    for ratio in (10.0, 20.0, 60.0):
+        worse = excess(ratio)
+        assert worse.mean > 4 * worse.standard_error
+    better = excess(3.0)
+    assert better.mean < -4 * better.standard_error
+
+
+FLOW = [
+    (0.11, 0.0033, 0.0033),
+    (0.43, 0.0082, 0.0079),
+    (1.0, 0.0235, 0.0196),
+    (2.3, 0.0493, 0.0393),
+    (9.0, 0.0629, 0.0505),
+]
+
+
+@pytest.mark.parametrize(("ratio", "published"), [(ratio, free) for ratio, free, _ in FLOW])
+def test_the_flow_transformer_has_its_published_errors_without_a_class(ratio, published, shared_data, images):
+    denoiser = loaded(shared_data, "mnist_flow_vit_sofia")
+    assert_published(lambda r, n: clean_estimate_errors(denoiser, images[:n], r, clipped=False), ratio, published)
+
+
+@pytest.mark.parametrize(("ratio", "published"), [(ratio, conditional) for ratio, _, conditional in FLOW])
+def test_the_flow_transformer_has_its_published_errors_with_the_class(ratio, published, shared_data, images, digits):
+    denoiser = loaded(shared_data, "mnist_flow_vit_sofia")
+
+    def errors(r: float, n: int) -> torch.Tensor:
+        parts = [
+            clean_estimate_errors(with_label(denoiser, k), images[:n][digits[:n] == k], r, clipped=False, seed=k)
+            for k in range(10)
+        ]
+        return torch.cat(parts)
+
+    assert_published(errors, ratio, published)
+
+
+def test_a_label_asks_the_same_parameters_and_the_true_one_lowers_the_error(shared_data, images, digits):
+    denoiser = loaded(shared_data, "mnist_flow_vit_sofia")
+    assert isinstance(denoiser, DataPredictor)
+    labelled = with_label(denoiser, 7)
+    for parameter, other in zip(denoiser.parameters(), labelled.parameters(), strict=True):
+        assert parameter.data_ptr() == other.data_ptr()
+    sevens = images[:1000][digits[:1000] == 7]
+    gain = clean_estimate_errors(denoiser, sevens, 2.3, clipped=False) - clean_estimate_errors(
+        labelled, sevens, 2.3, clipped=False
+    )
+    assert monte_carlo(gain).mean > 4 * monte_carlo(gain).standard_error
+    with pytest.raises(InputError, match=r"label: expected a digit 0\.\.9, or 10 for no class, got 11"):
+        with_label(denoiser, 11)
+
+
+CNN = {
+    0: [(0.1, 0.0018), (0.3, 0.0097), (1.0, 0.0482), (3.0, 0.1575)],
+    20: [(0.1, 0.0009), (0.3, 0.0046), (1.0, 0.0303), (3.0, 0.0684)],
+    400: [(0.1, 0.0008), (0.3, 0.0039), (1.0, 0.0265), (3.0, 0.0628)],
+}
+
+
+@pytest.mark.parametrize(
+    ("epoch", "ratio", "published"), [(epoch, *row) for epoch, rows in CNN.items() for row in rows]
+)
+def test_the_noise_cnn_has_its_published_errors_along_its_training(epoch, ratio, published, shared_data, images):
+    denoiser = loaded(shared_data, f"mnist_ddpm_cnn_trajectory_hughes_run1_epoch{epoch:04d}")
+    assert_published(lambda r, n: clean_estimate_errors(denoiser, images[: n // 3], r, clipped=True), ratio, published)
+
+
+def test_the_stored_tables_of_the_noise_cnn_are_those_of_its_schedule_one_step_ahead_of_the_index(shared_data):
+    name = "mnist_ddpm_cnn_trajectory_hughes_run1_epoch0400"
+    schedule = loaded(shared_data, name).schedule
+    with np.load(shared_data / "weights" / f"{name}.npz", allow_pickle=False) as arrays:
+        beta, alpha_squared = torch.from_numpy(arrays["beta_t"]), torch.from_numpy(arrays["alpha_t"])
+    steps = torch.arange(1, 1002, dtype=torch.float64)
+    assert len(beta) == len(alpha_squared) == len(schedule.betas) == 1001
+    # 1e-6: the stored running product of 1001 factors in float32
+    assert torch.allclose(torch.tensor(schedule.betas), beta, rtol=1e-6)
+    assert (schedule.alpha(steps) ** 2 - alpha_squared).abs().max() < 1e-6
+    # one index off is a hundred times further away
+    assert (schedule.alpha(steps - 1) ** 2 - alpha_squared).abs().max() > 1e-4
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """Step k reads index k - 1 + shift."""
+
+    shift: int
+
+    def label(self, t):
+        return torch.as_tensor(t).long() - 1 + self.shift
+
+
+def errors_read_off_by(shift: int, denoiser: NoisePredictor, images: torch.Tensor, step: int) -> torch.Tensor:
+    schedule, (low, high) = denoiser.schedule, denoiser.data_range
+    x_0 = low + (high - low) * images[:150]
+    noise = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(1))
+    x_t = float(schedule.alpha(step)) * x_0 + float(schedule.sigma(step)) * noise
+    denoiser.clock = cast(Clock, Shifted(shift))
+    with torch.inference_mode():
+        return (denoiser(x_t, float(step)) - x_0).square().flatten(1).mean(1)
+
+
+@pytest.mark.parametrize("name", ["mnist_ddpm_unet_franfee", "mnist_ddpm_cnn_trajectory_hughes_run1_epoch0400"])
+@pytest.mark.parametrize("step", [2, 3, 5])
+def test_index_k_minus_one_is_what_denoises_step_k_best(name, step, shared_data, images):
+    """At low noise neighboring steps differ by up to half in sigma, so a table read off by one shows."""
+    denoiser = loaded(shared_data, name)
+    own = errors_read_off_by(0, denoiser, images, step)
+    for shift in (-1, 1):
+        loss = monte_carlo(errors_read_off_by(shift, denoiser, images, step) - own)
+        assert loss.mean > 4 * loss.standard_error
+
+
+def test_the_noise_cnn_never_learned_index_0(shared_data, images):
+    """At step 1 the label of step 2 serves better than its own, so step 2 is the first trained time."""
+    denoiser = loaded(shared_data, "mnist_ddpm_cnn_trajectory_hughes_run1_epoch0400")
+    assert float(nearest_trained_time(denoiser, 1.0)) == 2
+    own, next_label = (errors_read_off_by(shift, denoiser, images, 1) for shift in (0, 1))
+    gain = monte_carlo(own - 1.5 * next_label)
+    assert gain.mean > 4 * gain.standard_error
