@@ -24,8 +24,12 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from diffuscope.exact._screening import PointTable
 
-# Log-weights below this are zero: no subnormal numbers, which run many times slower.
+# exp(-this) is zero in float64.
+ZERO_LOG_WEIGHT = 746.0
+# Log-weights of light points below this are zero: no subnormal numbers, which run many times slower.
 LEAST_LOG_WEIGHT = {torch.float32: -80.0, torch.float64: -700.0}
+# So many scores (2 MiB) may be held at once: fewer than a chunk of them has.
+FEW_SCORES = 2**19
 
 
 @dataclass(frozen=True)
@@ -57,12 +61,23 @@ def fused_mean(table: PointTable, noised: Noised) -> tuple[Float[Tensor, "batch 
 
     Takes two matrix products and O(1) memory. Every row has the same levels; good where the scores are exact enough.
     """
-    dtype = noised.queries.dtype
-    bias = (table.log_weights - noised.kappa[0] * table.half_squares).to(dtype)
-    keys = table.points[None, None]
-    mean = scaled_dot_product_attention(noised.queries[None, None], keys, keys, bias[None, None, None], scale=1.0)
-    error = table.score_error(noised.queries, noised.kappa) * table.radius + _floor(table, dtype)
-    return mean[0, 0], error
+    queries = noised.queries
+    bias = (table.log_weights - noised.kappa[0] * table.half_squares).to(queries.dtype)
+    if queries.shape[0] * len(table) <= FEW_SCORES:
+        weights = torch.addmm(bias, queries, table.points.T)
+        weights -= weights.amax(1, keepdim=True)
+        torch.threshold_(weights, LEAST_LOG_WEIGHT[queries.dtype], -torch.inf).exp_()
+        mean = (weights @ table.points) / weights.sum(1, keepdim=True)
+    else:
+        # a group for every thread: the kernel runs groups side by side, but the products of a small group one by one
+        groups = torch.get_num_threads()
+        rows = torch.arange(-(-len(queries) // groups) * groups).clamp_max(len(queries) - 1)
+        keys = table.points.expand(groups, 1, -1, -1)
+        attended = scaled_dot_product_attention(
+            queries[rows].reshape(groups, 1, -1, queries.shape[1]), keys, keys, bias[None, None, None], scale=1.0
+        )
+        mean = attended.reshape(-1, queries.shape[1])[: len(queries)]
+    return mean, table.score_error(queries, noised.kappa) * table.radius + _floor(table, queries.dtype)
 
 
 def _floor(table: PointTable, dtype: torch.dtype) -> float:
@@ -145,11 +160,15 @@ def posterior(
     """
     dtype = noised.queries.dtype
     k = min(heavy_points, len(table))
-    scores, heavy = table.largest(noised.queries, noised.kappa, k)
+    bound = table.score_bound(noised.queries, noised.kappa)
+    window = ZERO_LOG_WEIGHT + 2 * bound
+    scores, heavy = table.largest(noised.queries, noised.kappa, k, window)
+    scores = scores.double()
+    counted = scores > scores[:, :1] - window[:, None]
     reference = table.points[heavy[:, 0]].double()
     diameter = 2 * table.radius
 
-    log_weights, rounding = _exact_log_weights(table, noised, heavy)
+    log_weights, rounding = _exact_log_weights(table, noised, heavy, counted)
     peak = log_weights.amax(1)
     weights = (log_weights - peak[:, None]).exp()
     heavy_mass = weights.sum(1)
@@ -160,7 +179,7 @@ def posterior(
     offset = offset + table.log_weights[heavy[:, 0]] + peak
 
     others = len(table) - k
-    most_light = scores[:, -1].double() + table.score_bound(noised.queries, noised.kappa) - offset
+    most_light = torch.maximum(scores[:, -1], scores[:, 0] - window) + bound - offset
     most_light = (most_light - heavy_mass.log()).exp() * others
     heavy_shift = heavy_first / heavy_mass[:, None]
     norm = (reference + heavy_shift).norm(dim=1).clamp_min(1e-6 * diameter)
@@ -204,12 +223,6 @@ def posterior(
     )
 
 
-def _heavy_pairs(table: PointTable, heavy: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """(rows, columns, y_i - y_r) of the heavy points, some pairs at a time."""
-    rows, columns = torch.meshgrid(*(torch.arange(n, device=heavy.device) for n in heavy.shape), indexing="ij")
-    yield from _differences(table, heavy, rows.flatten(), columns.flatten())
-
-
 def _heavy_differences(table: PointTable, heavy: Tensor, weights: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """(rows, weights, y_i - y_r) of the heavy points that weigh anything, some pairs at a time."""
     for rows, columns, e in _differences(table, heavy, *weights.nonzero(as_tuple=True)):
@@ -226,18 +239,20 @@ def _differences(
 
 
 def _exact_log_weights(
-    table: PointTable, noised: Noised, heavy: Tensor
+    table: PointTable, noised: Noised, heavy: Tensor, counted: Tensor
 ) -> tuple[Float[Tensor, "batch heavy"], Float[Tensor, " batch"]]:
-    """Delta of every heavy point, in float64, and the rounding error of the worst that matters."""
-    log_weights = torch.empty(heavy.shape, dtype=torch.float64, device=heavy.device)
-    magnitude = torch.empty_like(log_weights)
+    """Delta of every heavy point that is counted, in float64, and the rounding error of the worst that matters."""
+    log_weights = torch.full(heavy.shape, -torch.inf, dtype=torch.float64, device=heavy.device)
+    magnitude = torch.zeros_like(log_weights)
     reference = table.points[heavy[:, 0]].double()
     residual = noised.x - noised.alpha[:, None] * reference
     scale = noised.alpha / noised.sigma**2
-    for rows, columns, e in _heavy_pairs(table, heavy):
+    # the residual is rounded as its larger term is, one coordinate independently of the other
+    largest = (noised.x.norm(dim=1) + noised.alpha * reference.norm(dim=1)) / noised.x.shape[1] ** 0.5
+    for rows, columns, e in _differences(table, heavy, *counted.nonzero(as_tuple=True)):
         halfway = residual[rows] - noised.alpha[rows][:, None] / 2 * e
         log_weights[rows, columns] = scale[rows] * (e * halfway).sum(1)
-        magnitude[rows, columns] = scale[rows] * e.norm(dim=1) * halfway.norm(dim=1)
+        magnitude[rows, columns] = scale[rows] * e.norm(dim=1) * (halfway.norm(dim=1) + largest[rows])
     prior = table.log_weights[heavy]
     log_weights += prior - prior[:, :1]
     matter = log_weights > log_weights.amax(1, keepdim=True) - 40

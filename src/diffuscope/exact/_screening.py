@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-MOST_ROWS = 4096  # rows of points in one product: larger gains nothing, smaller pays for launching
+MOST_ROWS = 8192  # rows of points in one product: larger gains nothing, smaller pays for launching
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,11 @@ class PointTable:
     ) -> Float[Tensor, "batch rows"]:
         """Scores of the points start..stop, in the precision of `queries`."""
         dtype = queries.dtype
-        scores = torch.outer(-kappa.to(dtype), self.half_squares[start:stop].to(dtype))
-        scores += self.log_weights[start:stop].to(dtype)
+        log_weights, half_squares = (
+            self.log_weights[None, start:stop].to(dtype),
+            self.half_squares[start:stop].to(dtype),
+        )
+        scores = torch.addr(log_weights, -kappa.to(dtype), half_squares)
         return scores.addmm_(queries, self.points[start:stop].to(dtype).T)
 
     def score_bound(self, queries: Float[Tensor, "batch d"], kappa: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
@@ -94,14 +97,23 @@ class PointTable:
         return 2 * roundoff * (product + kappa * self.half_squares.mean() + self.log_weights.mean().abs())
 
     def largest(
-        self, queries: Float[Tensor, "batch d"], kappa: Float[Tensor, " batch"], k: int
+        self,
+        queries: Float[Tensor, "batch d"],
+        kappa: Float[Tensor, " batch"],
+        k: int,
+        window: Float[Tensor, " batch"],
     ) -> tuple[Float[Tensor, "batch k"], Int[Tensor, "batch k"]]:
-        """The k largest scores, largest first, and whose they are; ties fall in any order."""
+        """The k largest scores, largest first, and whose they are; ties fall in any order.
+
+        Points further than `window` below the largest may be missed; where no point was found the score is -infinity.
+        """
+        window = window.to(queries.dtype)
         values = queries.new_full((len(queries), k), -torch.inf)
         indices = torch.zeros(len(queries), k, dtype=torch.int64, device=queries.device)
         for start, stop in self.chunks(len(queries)):
             scores = self.scores(start, stop, queries, kappa)
-            rows = (scores.amax(1) > values[:, -1]).nonzero()[:, 0]
+            least = torch.maximum(values[:, -1], values[:, 0] - window)
+            rows = (scores.amax(1) > least).nonzero()[:, 0]
             if len(rows) == 0:
                 continue
             if len(rows) < len(scores):
@@ -135,7 +147,9 @@ class PointTable:
         while len(open_rows):
             undecided = []
             for rows in open_rows.split(max(1, self.memory // (32 * candidates))):
-                scores, found = self.largest(queries[rows], kappa[rows], candidates)
+                scores, found = self.largest(
+                    queries[rows], kappa[rows], candidates, torch.full_like(bound[rows], torch.inf)
+                )
                 exact = cost(rows.repeat_interleave(candidates), found.flatten()).reshape(found.shape)
                 found, by_index = found.sort(1)
                 exact, order = exact.gather(1, by_index).sort(dim=1, stable=True)
