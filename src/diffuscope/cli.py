@@ -50,7 +50,7 @@ class DataOptions:
 class TrainOptions:
     """How long to train."""
 
-    train_steps: int = 2500
+    train_steps: int = 3000
     """Training steps, if a model is trained."""
     batch_size: int = 64
     """Examples per step."""
@@ -283,6 +283,3 @@ def contact_sheet(samples: torch.Tensor, data_range: tuple[float, float] | None)
     picture = Image.fromarray(sheet.squeeze(-1) if channels == 1 else sheet)
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
 
-
-if __name__ == "__main__":
-    main()

@@ -33,7 +33,7 @@ from diffuscope.audit.statistics import (
 )
 from diffuscope.exact import nearest_neighbors
 
-Rows = Float[Tensor, "n features"]
+Rows = Float[Tensor, "_ features"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -126,7 +126,7 @@ def explained_range(ratios: Float[ndarray, " levels"], unexplained: Float[ndarra
         return float("nan"), float("nan")
     edges = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(int)))
     runs = edges.reshape(-1, 2)
-    first, stop = runs[np.argmax(runs[:, 1] - runs[:, 0])]
+    first, stop = runs[np.argmax(runs[:, 1] - runs[:, 0])].tolist()
 
     def crossing(a: int, b: int) -> float:
         x, y = np.log(ratios[[a, b]]), np.log(np.maximum(unexplained[[a, b]], 1e-300))

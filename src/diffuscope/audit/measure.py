@@ -21,7 +21,7 @@ from diffuscope.audit.store import Arrays
 from diffuscope.audit.subject import Subject, evaluate
 
 SETS = ("training", "heldout", "trajectory")
-Points = Float[Tensor, "n *event"]
+Points = Float[Tensor, "_ *event"]
 
 
 def measure_level(

@@ -24,7 +24,7 @@ def percentile_interval(
     """Lower and upper percentile bounds over the first axis."""
     tail = (1 - confidence) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail], axis=0)
-    return low, high
+    return np.asarray(low), np.asarray(high)
 
 
 def bootstrap_sums(

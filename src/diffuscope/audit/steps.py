@@ -140,7 +140,7 @@ def steps(arrays: Arrays, scale: float, tolerance: float) -> Steps:
 
 def rms(distances: Float[ndarray, "seeds *shape"]) -> Float[ndarray, "*shape"]:
     """Root mean square over seeds."""
-    return np.sqrt((distances**2).mean(0))
+    return np.asarray(np.sqrt((distances**2).mean(0)))
 
 
 def findings(result: Steps, rng: np.random.Generator) -> list[Finding]:

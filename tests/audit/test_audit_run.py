@@ -1,0 +1,164 @@
+"""Whole audits of models whose answer is known, and what happens when one is interrupted."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from audit_subjects import QUICK, digits, exact_subject
+
+from diffuscope.audit import Subject, audit
+from diffuscope.audit import run as run_module
+from diffuscope.denoisers import MLP, Preconditioned
+from diffuscope.errors import InputError
+from diffuscope.exact import Empirical, Gaussian
+from diffuscope.schedules import VE
+from diffuscope.training import TrainingSettings, averaged, train
+
+
+@pytest.fixture(scope="module")
+def data():
+    x = digits(3)
+    return {"train": x[:100], "heldout": x[100:700], "other": x[700:]}
+
+
+@pytest.fixture(scope="module")
+def memorizer_result(data):
+    subject = exact_subject(Empirical(data["train"]), data["train"], data["heldout"])
+    return audit(subject, QUICK)
+
+
+def found(result, name):
+    return next(f for group in result.findings.values() for f in group if f.name == name)
+
+
+def test_the_exact_memorizer_is_called_copying_by_all_three_tests(memorizer_result):
+    verdict = found(memorizer_result, "memorized.verdict")
+    assert verdict.verdict.startswith("Copies training examples")
+    assert verdict.tone == "alarm"
+    assert found(memorizer_result, "memorized.gap").p_value < 1e-3
+    assert found(memorizer_result, "memorized.nearness").p_value < 1e-3
+    # every sample of the exact memorizer is a training example
+    assert found(memorizer_result, "memorized.copies").value > 95
+    assert found(memorizer_result, "loss.irreducible_share").value == pytest.approx(100)
+
+
+def test_a_network_trained_to_convergence_on_few_digits_is_called_copying(data):
+    few = data["train"][:30]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = MLP((1, 8, 8), width=192, depth=2)
+    denoiser = Preconditioned(network, VE(0.01, 20.0), 0.75, event_shape=(1, 8, 8), data_range=(-1.0, 1.0))
+    settings = TrainingSettings(steps=2500, batch_size=64, learning_rate=2e-3, average_decay=0.99)
+    for progress in train(denoiser, few, settings, checkpoint=None):
+        average = progress.average
+    result = audit(Subject(averaged(denoiser, average).eval(), few, data["heldout"]), QUICK)
+    assert found(result, "memorized.verdict").verdict.startswith("Copies training examples")
+    assert found(result, "memorized.gap").p_value < 1e-3
+    assert found(result, "memorized.nearness").p_value < 1e-3
+    assert found(result, "memorized.copies").value > 50
+
+
+def test_a_model_that_saw_neither_set_shows_no_sign_and_states_its_power(data):
+    model = Gaussian.fit([data["other"]]).truncate(40)
+    result = audit(exact_subject(model, data["heldout"][:300], data["heldout"][300:]), QUICK)
+    verdict = found(result, "memorized.verdict")
+    assert verdict.verdict.startswith("No sign")
+    assert verdict.tone == "good"
+    assert "probability .95" in verdict.power
+    assert found(result, "memorized.copies").value == 0
+
+
+def test_given_samples_are_searched_in_place_of_the_models_own(data):
+    model = Gaussian.fit([data["other"]]).truncate(40)
+    train, heldout = data["heldout"][:300], data["heldout"][300:]
+    planted = torch.cat([train[:30], data["other"][:100]])
+    result = audit(exact_subject(model, train, heldout), QUICK, samples=planted)
+    listed = np.flatnonzero(result.memorization.copies["pixels"].listed)
+    assert set(range(30)) <= set(listed.tolist())
+    assert len(listed) <= 33
+    with pytest.raises(InputError, match="samples: expected examples of shape"):
+        audit(exact_subject(model, train, heldout), QUICK, samples=torch.zeros(40, 1, 4, 4))
+
+
+def test_json_holds_every_finding_and_every_copy(memorizer_result):
+    stored = json.loads(json.dumps(memorizer_result.as_json()))
+    names = {f["name"] for group in stored["findings"].values() for f in group}
+    assert {"memorized.verdict", "learned.gaussian_range", "loss.irreducible_share", "steps.enough"} <= names
+    listed = memorizer_result.memorization.copies["pixels"].listed
+    assert len(stored["copies"]["pixels"]) == listed.sum()
+
+
+def test_an_interrupted_audit_resumes_to_the_same_result(data, tmp_path, monkeypatch):
+    model = Gaussian.fit([data["other"]])
+    subject = exact_subject(model, data["heldout"][:300], data["heldout"][300:])
+    whole = audit(subject, QUICK)
+    measured = []
+    original = run_module.measure_level
+
+    def interrupted(subject, references, t, *points):
+        measured.append(t)
+        if len(measured) == 4:
+            raise KeyboardInterrupt
+        return original(subject, references, t, *points)
+
+    monkeypatch.setattr(run_module, "measure_level", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        audit(subject, QUICK, out=tmp_path)
+    # one stage damaged as by a crash of the machine: it is computed again
+    (next(tmp_path.glob("state/*")) / "level-00.npz").write_bytes(b"PK\x03\x04 torn")
+    resumed = audit(subject, QUICK, out=tmp_path)
+    # 3 finished before the interruption, 1 of them damaged: 4th to 8th and the damaged one are computed
+    assert len(measured) == 4 + 6
+    assert resumed.as_json() == whole.as_json()
+    again = audit(subject, QUICK, out=tmp_path)
+    assert len(measured) == 10
+    assert again.as_json() == whole.as_json()
+
+
+def test_other_inputs_never_meet_the_old_results(data, tmp_path):
+    model = Gaussian.fit([data["other"]])
+    first = audit(exact_subject(model, data["heldout"][:300], data["heldout"][300:]), QUICK, out=tmp_path)
+    second = audit(exact_subject(model, data["heldout"][:280], data["heldout"][300:]), QUICK, out=tmp_path)
+    assert len(list(tmp_path.glob("state/*"))) == 2
+    assert first.as_json() != second.as_json()
+
+
+def test_teleport_is_exact_for_a_gaussian_model_and_few_steps_are_measured_against_it(data):
+    train = data["heldout"][:300]
+    result = audit(exact_subject(Gaussian.fit([train]), train, data["heldout"][300:]), QUICK)
+    steps = result.steps
+    # the model is its own Gaussian: every level may be skipped, and nothing moves but by the fine integration's error
+    assert steps.suggested == pytest.approx(float(result.levels.ratios[-1]))
+    assert steps.estimated.max() < 1e-5
+    assert np.sqrt((steps.measured**2).mean()) < 10 * steps.reference_error + 1e-4
+    # errors of order one and two: twice the evaluations, at most .75 of the error of Euler, less of DPM-Solver++ 2M
+    error = np.sqrt((steps.plain**2).mean(0))
+    euler, second = steps.samplers.index("Euler"), steps.samplers.index("DPM-Solver++ 2M")
+    ten, twenty = steps.budgets.index(10), steps.budgets.index(20)
+    assert error[euler, twenty] < 0.75 * error[euler, ten]
+    assert error[second, twenty] < 0.5 * error[second, ten]
+
+
+class Broken:
+    """A model that answers wrongly in a way the user must hear about."""
+
+    schedule = VE()
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def __call__(self, x_t, t):
+        del t
+        return self.answer(x_t)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [(lambda x: x[:, :, :4], "model: expected an output"), (lambda x: x * float("nan"), "model: expected finite")],
+)
+def test_a_model_with_wrong_answers_is_refused_in_one_line(data, answer, message):
+    subject = Subject(Broken(answer), data["train"], data["heldout"])
+    with pytest.raises(InputError, match=message) as raised:
+        audit(subject, QUICK)
+    assert "\n" not in str(raised.value)

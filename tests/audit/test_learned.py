@@ -1,0 +1,113 @@
+"""What a model learned: exact models are recognized for what they are."""
+
+import numpy as np
+import pytest
+import torch
+from audit_subjects import QUICK, digits, exact_subject
+
+from diffuscope.audit.learned import best_ranges, explained_range, findings, learned
+from diffuscope.audit.measure import measure_level
+from diffuscope.audit.references import band_names, component_bands, fit_references
+from diffuscope.audit.subject import noise_levels
+from diffuscope.exact import Gaussian, GaussianMixture
+
+
+@pytest.fixture(scope="module")
+def setting():
+    x = digits()
+    train, heldout = x[:500], x[500:900]
+    references = fit_references(train, heldout, 4, torch.Generator().manual_seed(0))
+    return train, heldout, references
+
+
+def result_for(law, setting):
+    train, heldout, references = setting
+    subject = exact_subject(law, train, heldout)
+    levels = noise_levels(subject.denoiser, subject.scale, QUICK.levels)
+    noise = torch.randn(200, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    states = train[200:240] + 0.5 * noise[:40]
+    measures = [measure_level(subject, references, t, train[:200], heldout[:200], noise, states) for t, _ in levels]
+    models = tuple(references.models)
+    return learned(
+        measures, levels.ratios.numpy(), subject.scale, models, tuple(band_names(64)), np.random.default_rng(0)
+    )
+
+
+def test_the_gaussian_denoiser_is_explained_by_the_gaussian_and_by_nothing_else(setting):
+    result = result_for(setting[2].gaussian, setting)
+    column = result.models.index("Gaussian")
+    for name in ("training", "heldout", "trajectory"):
+        # float32 answers against float32 answers of the same law: the same bits
+        assert result.unexplained[name].value[:, column].max() == 0
+        assert result.unexplained_score[name].value[:, column].max() == 0
+        assert np.abs(result.cosine[name].value[:, column] - 1).max() < 1e-6
+    others = [c for c in range(len(result.models)) if c != column]
+    assert (result.sharp.value[:, others] > 1e-5).all()
+    assert set(result.best) == {column}
+    assert [run[0] for run in best_ranges(result)] == ["Gaussian"]
+    assert np.allclose(result.gaussian_range[0], [result.ratios[-1], result.ratios[0]])
+
+
+def test_the_memorizer_is_recognized_at_unseen_points(setting):
+    result = result_for(setting[2].train, setting)
+    assert {result.models[i] for i in result.best} == {"empirical"}
+    # at low noise it is far from every smooth model: the score tells, although the denoiser cannot
+    low = len(result.ratios) - 1
+    assert result.sharp.value[low, result.models.index("Gaussian")] > 0.5
+
+
+def test_unexplained_fraction_of_a_scaled_answer_is_the_square_of_the_missing_share(setting):
+    """D = mu + (D_G - mu)/2 leaves |a - b|^2/|a|^2 = 1 unexplained by D_G, in every band and with cosine 1."""
+    train, heldout, references = setting
+
+    class Half:
+        schedule = exact_subject(references.gaussian, train, heldout).denoiser.schedule
+
+        def __call__(self, x_t, t):
+            exact = references.gaussian.denoise(x_t, 1.0, float(t))
+            return (references.mean + exact) / 2
+
+    subject = exact_subject(references.gaussian, train, heldout)
+    object.__setattr__(subject, "denoiser", Half())
+    noise = torch.randn(200, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    sums = measure_level(subject, references, 0.7, train[:200], heldout[:200], noise, train[:20])
+    column = list(references.models).index("Gaussian")
+    # float32 answers: relative rounding of about 1e-6 in each square
+    assert np.allclose(sums["heldout.gap"][:, column] / sums["heldout.norm"], 1, atol=1e-4)
+    bands = sums["heldout.gap_bands"][:, column].sum(0) / sums["heldout.norm_bands"].sum(0)
+    assert np.allclose(bands[:-1], 1, atol=1e-3)
+    cosine = sums["heldout.dot"][:, column] / np.sqrt(sums["heldout.norm"] * sums["heldout.exact_norm"][:, column])
+    assert np.allclose(cosine, 1, atol=1e-5)
+
+
+def test_bands_partition_the_squared_answer(setting):
+    train, heldout, references = setting
+    subject = exact_subject(references.models["mixture"], train, heldout)
+    noise = torch.randn(200, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    sums = measure_level(subject, references, 0.7, train[:200], heldout[:200], noise, train[:20])
+    assert np.allclose(sums["heldout.norm_bands"].sum(1), sums["heldout.norm"], rtol=1e-4)
+    assert component_bands(9).tolist() == [0, 1, 1, 2, 2, 2, 2, 3, 3]
+    assert band_names(9) == ["1", "2-3", "4-7", "8-9"]
+
+
+def test_explained_range_interpolates_the_crossing_of_a_power_law():
+    ratios = np.logspace(2, -2, 9)
+    low, high = explained_range(ratios, 0.1 * (0.3 / ratios))  # crosses 0.1 at 0.3
+    assert low == pytest.approx(0.3, rel=1e-9)
+    assert high == 100
+    assert np.isnan(explained_range(ratios, np.ones(9))).all()
+
+
+def test_findings_name_the_numbers_of_the_result(setting):
+    result = result_for(setting[2].gaussian, setting)
+    found = {f.name: f for f in findings(result)}
+    assert found["learned.gaussian_range"].value == pytest.approx(result.ratios[-1])
+    assert found["learned.best_at_lowest"].value == 0
+
+
+def test_the_mixture_of_one_component_is_the_gaussian_for_the_audit(setting):
+    train = setting[0]
+    single = GaussianMixture.fit_kmeans(train, 1, ridge=0.0, generator=torch.Generator().manual_seed(0))
+    gaussian = Gaussian.fit([train])
+    x = train[:50] + 0.4
+    assert torch.allclose(single.denoise(x, 1.0, 0.5), gaussian.denoise(x, 1.0, 0.5), atol=1e-6)

@@ -1,0 +1,169 @@
+"""The command line: every mistake is one line and exit code 2; the main job writes its files."""
+
+import errno
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diffuscope import cli
+from diffuscope.denoisers import MLP, Preconditioned, save_denoiser
+from diffuscope.schedules import VE
+
+QUICK = ["--levels", "5", "--points", "40", "--trajectories", "8", "--generated", "40", "--step-seeds", "8",
+         "--components", "2"]  # fmt: skip
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["diffuscope", *map(str, arguments)])
+    cli.main()
+
+
+def refused(monkeypatch, capsys, *arguments):
+    """The one line on stderr of a command that must end with exit code 2."""
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, *arguments)
+    assert ended.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("diffuscope: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.fixture
+def model(tmp_path):
+    """An untrained network on vectors of eight numbers: the exact denoiser of an isotropic Gaussian."""
+    denoiser = Preconditioned(
+        MLP((8,), width=16, depth=1), VE(0.01, 40.0), 1.0, event_shape=(8,), data_range=(-5.0, 5.0)
+    )
+    path = tmp_path / "model.safetensors"
+    save_denoiser(denoiser, path)
+    return path
+
+
+@pytest.fixture
+def vectors(tmp_path):
+    path = tmp_path / "vectors.npy"
+    rows = np.random.default_rng(0).normal(size=(200, 8)).clip(-4.9, 4.9)
+    rows[0, 0], rows[1, 0] = -5, 5
+    np.save(path, rows.astype(np.float32))
+    return path
+
+
+def test_an_audit_writes_the_report_and_the_numbers(monkeypatch, capsys, tmp_path, model, vectors):
+    run(monkeypatch, "audit", "--data", vectors, "--model", model, "--out", tmp_path / "out", *QUICK)
+    said = capsys.readouterr()
+    assert "Report: " in said.out
+    assert "give --heldout" in said.err
+    stored = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert stored["training_examples"] == 100
+    assert (tmp_path / "out" / "report.html").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_training_then_sampling_gives_finite_samples_and_a_picture(monkeypatch, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, size=(60, 6, 6)).astype(np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    run(monkeypatch, "train", "--data", tmp_path / "images.npy", "--data-range", 0, 255, "--train-steps", 3,
+        "--out", tmp_path)  # fmt: skip
+    run(
+        monkeypatch,
+        "sample",
+        "--model",
+        tmp_path / "model.safetensors",
+        "--n",
+        5,
+        "--evaluations",
+        7,
+        "--out",
+        tmp_path,
+    )
+    samples = np.load(tmp_path / "samples.npz")["x"]
+    assert samples.shape == (5, 1, 6, 6)
+    assert np.isfinite(samples).all()
+    with Image.open(tmp_path / "samples.png") as picture:
+        assert picture.width >= 400
+
+
+def test_the_same_seed_gives_the_same_samples(monkeypatch, tmp_path, model):
+    for name in ("a", "b"):
+        run(monkeypatch, "sample", "--model", model, "--n", 4, "--sampler", "ddpm", "--evaluations", 5,
+            "--out", tmp_path / name)  # fmt: skip
+    first, second = (np.load(tmp_path / name / "samples.npz")["x"] for name in ("a", "b"))
+    assert np.array_equal(first, second)
+
+
+def test_missing_files_and_folders_without_images(monkeypatch, capsys, tmp_path):
+    out = ("--out", tmp_path / "out")
+    assert "data:" in refused(monkeypatch, capsys, "audit", "--data", tmp_path / "none.npy", *out)
+    (tmp_path / "empty").mkdir()
+    assert "data:" in refused(monkeypatch, capsys, "audit", "--data", tmp_path / "empty", *out)
+    assert "model:" in refused(monkeypatch, capsys, "audit", "--model", tmp_path / "none.safetensors", *out)
+    assert "model:" in refused(monkeypatch, capsys, "audit", "--model", "no_such_module:thing", *out)
+
+
+def test_images_of_different_sizes_or_only_one(monkeypatch, capsys, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "a.png")
+    assert "one single" in refused(monkeypatch, capsys, "audit", "--data", folder, "--out", tmp_path)
+    Image.fromarray(np.zeros((9, 8), np.uint8)).save(folder / "b.png")
+    assert "b.png" in refused(monkeypatch, capsys, "audit", "--data", folder, "--out", tmp_path)
+
+
+def test_nan_integers_without_a_range_and_heldout_identical_to_training(monkeypatch, capsys, tmp_path):
+    rows = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+    same = ("--data", tmp_path / "rows.npy", "--heldout", tmp_path / "rows.npy", "--out", tmp_path)
+    assert "is also a training example" in refused(monkeypatch, capsys, "audit", *same)
+    rows[3, 1] = np.nan
+    np.save(tmp_path / "nan.npy", rows)
+    assert "NaN" in refused(monkeypatch, capsys, "audit", "--data", tmp_path / "nan.npy", "--out", tmp_path)
+    np.save(tmp_path / "bytes.npy", np.zeros((30, 5, 5), np.uint8))
+    assert "--data-range" in refused(monkeypatch, capsys, "audit", "--data", tmp_path / "bytes.npy", "--out", tmp_path)
+
+
+def test_models_of_another_shape_pickles_and_truncated_checkpoints(monkeypatch, capsys, tmp_path, model):
+    out = ("--out", tmp_path / "out")
+    assert "shape" in refused(monkeypatch, capsys, "audit", "--model", model, *out)
+    torch.save({"a": 1}, tmp_path / "model.pt")
+    assert "pickle" in refused(monkeypatch, capsys, "audit", "--model", tmp_path / "model.pt", *out)
+    (tmp_path / "cut.safetensors").write_bytes(model.read_bytes()[:-100])
+    assert "truncated" in refused(monkeypatch, capsys, "audit", "--model", tmp_path / "cut.safetensors", *out)
+
+
+def test_a_folder_that_cannot_be_made(monkeypatch, capsys, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    line = refused(monkeypatch, capsys, "audit", "--out", tmp_path / "file" / "out")
+    assert "out: cannot make the folder" in line
+
+
+def test_a_full_disk_and_ctrl_c_end_in_one_line_and_can_be_resumed(monkeypatch, capsys, tmp_path, model, vectors):
+    command = ("audit", "--data", vectors, "--model", model, "--out", tmp_path / "out", *QUICK)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("diffuscope.audit.store.os.fsync", full)
+        assert "No space left" in refused(monkeypatch, capsys, *command)
+    assert not list((tmp_path / "out").rglob("*.partial"))
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr("diffuscope.audit.run.steps_.measure_steps", interrupted)
+        assert "resumes" in refused(monkeypatch, capsys, *command)
+    kept = len(list((tmp_path / "out").rglob("*.npz")))
+    assert kept == 1 + 5  # the samples and five noise levels
+    run(monkeypatch, *command)
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_samples_of_integers_need_their_range(monkeypatch, capsys, tmp_path, model, vectors):
+    np.save(tmp_path / "samples.npy", np.zeros((30, 8), np.int32))
+    line = refused(monkeypatch, capsys, "audit", "--data", vectors, "--model", model, "--out", tmp_path / "out",
+                   "--samples", tmp_path / "samples.npy", *QUICK)  # fmt: skip
+    assert "--samples-range" in line
