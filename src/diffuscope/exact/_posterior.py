@@ -3,14 +3,9 @@ r"""The posterior of a finite data set: a few heavy points exactly, the many lig
 With scores :math:`s_i` (see `_screening`) the posterior weights are :math:`w_i = e^{s_i} / \sum_j e^{s_j}`.
 At large sigma thousands of points share the weight, and the rounding errors of their scores are small and average out.
 At small sigma one or two points have it all, and the rounding error of a product is many logits. So the K points with
-the largest scores are *heavy*. Relative to the first of them, r, their log-weights come from differences,
-
-.. math::
-    \Delta_i = \frac{\alpha\, e_i \cdot (x - \alpha y_r - \tfrac\alpha2 e_i)}{\sigma^2} + \log w^0_i - \log w^0_r,
-    \qquad e_i = y_i - y_r,
-
-which vanish where they must. The rest are *light*: weighed by the product, unless their whole weight is provably
-negligible, :math:`N e^{s_K - s_r + 2E}`; then the second product is never made. All moments are taken about
+the largest scores are *heavy*: relative to the first of them, r, their log-weights come from differences that vanish
+where two points tie (see `_log_odds`). The others are *light*: weighed by the product, unless their whole weight is
+provably negligible, :math:`N e^{s_K - s_r + 2E}`; then the second product is never made. All moments are taken about
 :math:`y_r`, where nothing cancels: with one heavy point both terms of :math:`E|y - y_r|^2 - |D - y_r|^2` vanish.
 """
 
@@ -22,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from diffuscope.exact._log_odds import compensated_log_odds, log_odds
 from diffuscope.exact._screening import PointTable
 
 # exp(-this) is zero in float64.
@@ -168,7 +164,7 @@ def posterior(
     reference = table.points[heavy[:, 0]].double()
     diameter = 2 * table.radius
 
-    log_weights, rounding = _exact_log_weights(table, noised, heavy, counted)
+    log_weights, rounding = _exact_log_weights(table, noised, heavy, counted, accepted)
     peak = log_weights.amax(1)
     weights = (log_weights - peak[:, None]).exp()
     heavy_mass = weights.sum(1)
@@ -225,38 +221,31 @@ def posterior(
 
 def _heavy_differences(table: PointTable, heavy: Tensor, weights: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """(rows, weights, y_i - y_r) of the heavy points that weigh anything, some pairs at a time."""
-    for rows, columns, e in _differences(table, heavy, *weights.nonzero(as_tuple=True)):
-        yield rows, weights[rows, columns], e
-
-
-def _differences(
-    table: PointTable, heavy: Tensor, rows: Tensor, columns: Tensor
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     pairs = max(1, table.memory // (32 * table.points.shape[1]))
+    rows, columns = weights.nonzero(as_tuple=True)
     for i, j in zip(rows.split(pairs), columns.split(pairs), strict=True):
         e = table.points[heavy[i, j]].double()
-        yield i, j, e.sub_(table.points[heavy[i, 0]])
+        yield i, weights[i, j], e.sub_(table.points[heavy[i, 0]])
 
 
 def _exact_log_weights(
-    table: PointTable, noised: Noised, heavy: Tensor, counted: Tensor
+    table: PointTable, noised: Noised, heavy: Tensor, counted: Tensor, accepted: float
 ) -> tuple[Float[Tensor, "batch heavy"], Float[Tensor, " batch"]]:
     """Delta of every heavy point that is counted, in float64, and the rounding error of the worst that matters."""
     log_weights = torch.full(heavy.shape, -torch.inf, dtype=torch.float64, device=heavy.device)
-    magnitude = torch.zeros_like(log_weights)
-    reference = table.points[heavy[:, 0]].double()
-    residual = noised.x - noised.alpha[:, None] * reference
-    scale = noised.alpha / noised.sigma**2
-    # the residual is rounded as its larger term is, one coordinate independently of the other
-    largest = (noised.x.norm(dim=1) + noised.alpha * reference.norm(dim=1)) / noised.x.shape[1] ** 0.5
-    for rows, columns, e in _differences(table, heavy, *counted.nonzero(as_tuple=True)):
-        halfway = residual[rows] - noised.alpha[rows][:, None] / 2 * e
-        log_weights[rows, columns] = scale[rows] * (e * halfway).sum(1)
-        magnitude[rows, columns] = scale[rows] * e.norm(dim=1) * (halfway.norm(dim=1) + largest[rows])
+    errors = torch.zeros_like(log_weights)
     prior = table.log_weights[heavy]
-    log_weights += prior - prior[:, :1]
-    matter = log_weights > log_weights.amax(1, keepdim=True) - 40
-    return log_weights, 4 * torch.finfo(torch.float64).eps * torch.where(matter, magnitude, 0).amax(1)
+    chosen = counted
+    for compute in (log_odds, compensated_log_odds):
+        pairs = max(1, table.memory // (128 * table.points.shape[1]))
+        rows, columns = chosen.nonzero(as_tuple=True)
+        for i, j in zip(rows.split(pairs), columns.split(pairs), strict=True):
+            y, reference = table.points[heavy[i, j]].double(), table.points[heavy[i, 0]].double()
+            odds, errors[i, j] = compute(noised.x[i], noised.alpha[i], noised.sigma[i], y, reference)
+            log_weights[i, j] = odds + prior[i, j] - prior[i, 0]
+        matter = log_weights > log_weights.amax(1, keepdim=True) - 40 - errors.amax(1, keepdim=True)
+        chosen = matter & (errors > 0.01 * accepted)
+    return log_weights, torch.where(matter, errors, 0).amax(1)
 
 
 def _heavy_moments(

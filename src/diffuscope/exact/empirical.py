@@ -312,7 +312,7 @@ def _checked_points(points: Tensor) -> Tensor:
         raise InputError(f"points: expected at least one point of at least one value, got shape {tuple(points.shape)}")
     flat = points.detach().reshape(len(points), -1)
     flat = flat if flat.dtype in (torch.float32, torch.float64) else flat.float()
-    if not bool(torch.isfinite(flat.sum(1, dtype=torch.float64)).all()):
+    if not all(bool(torch.isfinite(rows).all()) for rows in flat.split(4096)):
         raise InputError("points: expected finite values, got NaN or infinity")
     return flat
 

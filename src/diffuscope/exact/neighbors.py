@@ -79,6 +79,6 @@ def _checked(name: str, values: Tensor) -> Tensor:
         raise InputError(f"{name}: expected at least one event of at least one value, got shape {tuple(values.shape)}")
     flat = values.detach().reshape(len(values), -1)
     flat = flat if flat.dtype in (torch.float32, torch.float64) else flat.float()
-    if not bool(torch.isfinite(flat.sum(1, dtype=torch.float64)).all()):
+    if not all(bool(torch.isfinite(rows).all()) for rows in flat.split(4096)):
         raise InputError(f"{name}: expected finite values, got NaN or infinity")
     return flat
