@@ -282,4 +282,3 @@ def contact_sheet(samples: torch.Tensor, data_range: tuple[float, float] | None)
     scale = max(1, 800 // sheet.shape[1])
     picture = Image.fromarray(sheet.squeeze(-1) if channels == 1 else sheet)
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
-

@@ -21,9 +21,9 @@ from diffuscope.schedules import Schedule
 
 def refined(denoiser: Denoiser, levels: Levels) -> Float[Tensor, " times"]:
     """The levels' times with the geometric mean of every two neighbors in between."""
-    middles = (levels.ratios[:-1] * levels.ratios[1:]).sqrt()
-    ratios = torch.stack([levels.ratios[:-1], middles], dim=1).flatten()
-    return levels_at(denoiser, torch.cat([ratios, levels.ratios[-1:]])).times
+    middles = levels_at(denoiser, (levels.ratios[:-1] * levels.ratios[1:]).sqrt()).times
+    # the levels' own times, not a round trip through their ratios: a state is kept where the time is equal
+    return torch.cat([levels.times, middles]).unique().flip(0)
 
 
 def starting_noise(

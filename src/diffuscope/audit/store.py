@@ -33,7 +33,8 @@ class Store:
         path = self.folder / f"{name}.npz"
         if path.exists():
             try:
-                with np.load(path, allow_pickle=False) as stored:
+                # NumPy leaves a file open that turns out to be damaged, hence the first of the two
+                with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                     return {key: stored[key] for key in stored.files}
             except (OSError, ValueError, zipfile.BadZipFile):
                 path.unlink()  # half-written by a crash of the machine: compute it again

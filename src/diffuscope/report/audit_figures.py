@@ -52,7 +52,7 @@ def sets_figure(result: Learned) -> Figure:
             larger = Curve(*(np.maximum(getattr(denoiser, f), getattr(score, f)) for f in ("value", "low", "high")))
             _curves(axes, result, larger, SET_NAMES[name])
         panels[0].set_ylabel("unexplained fraction")
-        panels[0].legend(loc="lower left", fontsize=8)
+        panels[0].legend(loc="lower left", fontsize=9)
         return Figure(
             "The same comparison where the data were seen, unseen, and generated",
             figure_svg(drawing),
@@ -100,7 +100,7 @@ def bands_figure(result: Learned) -> Figure:
             high=1.0,
             text=lambda v: f"{v:.2f}".removeprefix("0") if v < 1 else "≥1",
         )
-        axes.tick_params(axis="x", labelsize=8)
+        axes.tick_params(axis="x", labelsize=9)
         axes.set_xlabel(NOISE)
         return Figure(
             "What the Gaussian leaves unexplained, direction by direction",
@@ -142,7 +142,7 @@ def loss_figure(result: LossSplit) -> Figure:
             axes.set_title(title)
         panels[0].set_ylabel("squared error / variance of the data")
         panels[0].set_ylim(0, 1.2 * max(1.0, float(result.value["heldout"]["measured"].max())))
-        panels[0].legend(loc="upper left", fontsize=8)
+        panels[0].legend(loc="upper left", fontsize=9)
         return Figure(
             "The loss, split exactly",
             figure_svg(drawing),
@@ -234,7 +234,7 @@ def steps_figure(result: Steps) -> Figure:
             axes.set_title(title)
             axes.set_xlabel("evaluations")
         panels[0].set_ylabel("distance / deviation of the data")
-        panels[0].legend(loc="lower left", fontsize=8)
+        panels[0].legend(loc="lower left", fontsize=9)
         plain_log_ticks(panels[0].yaxis)
         return Figure(
             "How close few steps come to the finely integrated result",

@@ -1,0 +1,56 @@
+"""The report of a whole audit, as text and in a real browser."""
+
+import re
+
+import pytest
+import torch
+from browser_checks import check_page, chromium
+
+from audit_subjects import QUICK, digits, exact_subject
+from diffuscope.audit import Subject, audit
+from diffuscope.exact import Empirical, Gaussian
+from diffuscope.report import audit_page, render, write_page
+
+
+@pytest.fixture(scope="module")
+def copying():
+    """The audit of the exact memorizer of 100 digits: listed copies, pairs of pictures, every tone of verdict."""
+    x = digits(3)
+    return audit(exact_subject(Empirical(x[:100]), x[:100], x[100:700]), QUICK)
+
+
+def test_the_report_passes_every_check_of_a_browser(copying, tmp_path):
+    path = write_page(audit_page(copying), tmp_path / "report.html")
+    with chromium() as browser:
+        check_page(browser, path)
+
+
+def test_the_first_screen_carries_the_four_verdicts_and_the_sections_their_numbers(copying):
+    page = audit_page(copying)
+    assert page.headline.startswith("Copies training examples")
+    assert [section.anchor for section in page.sections] == ["learned", "loss", "memorized", "steps"]
+    assert len(page.verdicts) == 4
+    html = render(page)
+    for group in copying.findings.values():
+        for finding in group:
+            assert finding.title in html.replace("&#39;", "'").replace("&gt;", ">")
+    # nine figures and a gallery, none of them fetched
+    assert html.count("<svg class") + html.count('<svg role="img"') >= 9
+    assert not re.search(r'(src|href)="https?:', html)
+
+
+def test_names_are_escaped(copying):
+    subject = Subject(
+        copying.subject.denoiser, copying.subject.train, copying.subject.heldout, "<script>x</script>", "<b>data</b>"
+    )
+    renamed = type(copying)(**{**{f: getattr(copying, f) for f in copying.__dataclass_fields__}, "subject": subject})
+    html = render(audit_page(renamed))
+    assert "<script>x" not in html
+    assert "<b>data" not in html
+
+
+def test_data_that_are_not_images_get_a_report_without_pictures(tmp_path):
+    rows = torch.randn(300, 6, generator=torch.Generator().manual_seed(0))
+    result = audit(exact_subject(Gaussian.fit([rows[200:]]), rows[:100], rows[100:200]), QUICK)
+    html = write_page(audit_page(result), tmp_path / "report.html").read_text()
+    assert "data:image/png" not in html
