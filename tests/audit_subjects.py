@@ -14,7 +14,7 @@ QUICK = Settings(levels=8, points=200, trajectories=16, generated=200, component
 
 def digits(seed: int = 0) -> Tensor:
     """scikit-learn's 1797 digits in random order, (n, 1, 8, 8) in [-1, 1]."""
-    images = torch.tensor(load_digits().images / 8 - 1, dtype=torch.float32)[:, None]
+    images = torch.tensor(load_digits(return_X_y=True)[0] / 8 - 1, dtype=torch.float32).reshape(-1, 1, 8, 8)
     return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))]
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from audit_subjects import digits
 from scipy import stats
 
+from audit_subjects import digits
 from diffuscope.audit.copies import _closeness, _nearest, copies, nearness
 from diffuscope.audit.statistics import conformal_p_values
 from diffuscope.exact import Gaussian, nearest_neighbors
@@ -14,7 +14,7 @@ from diffuscope.exact import Gaussian, nearest_neighbors
 def split(seed, *sizes):
     """Disjoint random parts of the digits, flattened."""
     x = digits(seed).flatten(1)
-    return torch.split(x[: sum(sizes)], sizes)
+    return torch.split(x[: sum(sizes)], list(sizes))
 
 
 def test_five_percent_of_copies_among_fresh_digits_are_called_copying_in_at_least_95_of_100_draws():
