@@ -143,14 +143,17 @@ def findings(result: Learned) -> list[Finding]:
     out = []
     (low, high), resampled = result.gaussian_range[0], result.gaussian_range[1:]
     if np.isnan(low):
-        least = result.sharp.value[:, result.models.index("Gaussian")].min()
+        gaussian = result.sharp.value[:, result.models.index("Gaussian")]
+        level = int(gaussian.argmin())
+        least = gaussian[level]
         out.append(
             Finding(
                 "learned.gaussian_range",
                 "Noise level down to which one Gaussian is enough",
                 100 * float(least),
                 "% unexplained",
-                f"No noise level is explained to {EXPLAINED:.0%} by a Gaussian; at best {least:.1%} stays unexplained.",
+                f"A Gaussian explains {EXPLAINED:.0%} of what the model does at no noise level; most at noise "
+                f"{result.ratios[level]:.3g}, where {least:.1%} stays unexplained.",
                 "attention",
                 power=f"{result.points} held-out examples at each noise level.",
             )
