@@ -67,7 +67,7 @@ def fit_references(
         "mixture": mixture,
         "empirical": empirical,
     }
-    control = gaussian.truncate(max(1, min(16, len(train) // CONTROL_EXAMPLES_PER_COMPONENT)))
+    control = gaussian.truncate(max(1, min(16, dimension, len(train) // CONTROL_EXAMPLES_PER_COMPONENT)))
     return References(gaussian, control, models, empirical, Empirical(heldout))
 
 
