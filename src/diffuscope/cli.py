@@ -50,7 +50,7 @@ class DataOptions:
 class TrainOptions:
     """How long to train."""
 
-    train_steps: int = 3000
+    train_steps: int = 2000
     """Training steps, if a model is trained."""
     batch_size: int = 64
     """Examples per step."""
