@@ -19,7 +19,7 @@ from diffuscope.audit import AuditResult, Settings, Subject, audit, grid
 from diffuscope.data import NAMES, DataSet, load_data, load_samples
 from diffuscope.denoisers import Denoiser, load_callable, load_denoiser, save_denoiser
 from diffuscope.errors import InputError
-from diffuscope.report import audit_page, write_page
+from diffuscope.report import Page, audit_page, write_page
 from diffuscope.samplers import DDIM, DDPM, DPMSolverPP2M, Euler, Heun, sample
 from diffuscope.training import fit, new_denoiser, recipe
 
@@ -105,9 +105,10 @@ class Audit:
         samples = None if self.samples is None else load_samples(self.samples, self.samples_range, like=data)
         subject = Subject(denoiser, data.train, data.heldout, name, data.name, tuple(notes))
         result = audit(subject, self.settings, out=self.out, samples=samples, progress=True)
-        report = write_page(audit_page(result), self.out / "report.html")
+        page = audit_page(result)
+        report = write_page(page, self.out / "report.html")
         write_json(result, self.out / "audit.json")
-        print_verdicts(result)
+        print_verdicts(page)
         print(f"Report: {report}")
 
 
@@ -262,9 +263,9 @@ def finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def print_verdicts(result: AuditResult) -> None:
+def print_verdicts(page: Page) -> None:
     """The first screen of the report, in the terminal."""
-    for finding in audit_page(result).verdicts:
+    for finding in page.verdicts:
         print(f"- {finding.title}: {finding.verdict}")
 
 

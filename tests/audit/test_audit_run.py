@@ -178,7 +178,7 @@ def test_trajectories_stop_at_every_level_under_every_schedule(data, schedule):
     gaussian = Gaussian.fit([train])
     subject = Subject(ExactDenoiser(gaussian, schedule), train, data["heldout"][300:])
     levels = noise_levels(subject.denoiser, subject.scale, 16)
-    arrays = generate(subject, gaussian, levels, 20, 20, 0, lambda _: None)
+    arrays = generate(subject, gaussian, levels, 20, 20, 0)
     states = torch.from_numpy(arrays["states"])
     assert len(states) == len(levels)
     for state, t in zip(states, levels.times, strict=True):

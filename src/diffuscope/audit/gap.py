@@ -44,7 +44,7 @@ class Gap:
 def gap(
     measures: list[Arrays], ratios: Float[ndarray, " levels"], significance: float, rng: np.random.Generator
 ) -> Gap:
-    """Reduce the errors of `measure_level`; the last column of exact_error is the memorizer, the first the control."""
+    """Reduce the errors of `measure_level`; the last column of exact_error is the memorizer's."""
     train = np.stack([sums["training.error"] for sums in measures], 1)
     heldout = np.stack([sums["heldout.error"] for sums in measures], 1)
     remembered = np.stack([sums["training.exact_error"][:, -1] for sums in measures], 1).mean(0)

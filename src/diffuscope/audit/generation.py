@@ -5,8 +5,6 @@ call of the denoiser removes the noise that is left. They start from the Gaussia
 level, which has the first two moments of the exact start.
 """
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -35,15 +33,7 @@ def starting_noise(
     return (schedule.alpha(t) * clean + schedule.sigma(t) * noise).float()
 
 
-def generate(
-    subject: Subject,
-    gaussian: Gaussian,
-    levels: Levels,
-    samples: int,
-    followed: int,
-    seed: int,
-    advance: Callable[[int], object],
-) -> Arrays:
+def generate(subject: Subject, gaussian: Gaussian, levels: Levels, samples: int, followed: int, seed: int) -> Arrays:
     """`samples` finished samples, and the states of the first `followed` at every level: (levels, followed, *event)."""
     denoiser, generator = subject.denoiser, subject.generator(seed, "generate")
     times = refined(denoiser, levels)
@@ -58,7 +48,6 @@ def generate(
                 last = state.x_t
         finished.append(evaluate(denoiser, last, float(times[-1])))
         states.append(torch.stack(kept))
-        advance(len(batch))
     return {
         "samples": torch.cat(finished).numpy(),
         "states": torch.cat(states, dim=1)[:, :followed].numpy(),

@@ -125,7 +125,7 @@ def audit(
         count = settings.generated if samples is None else settings.trajectories
         generated = store.remember(
             "samples",
-            lambda: generate(subject, references.gaussian, levels, count, settings.trajectories, seed, lambda _: None),
+            lambda: generate(subject, references.gaussian, levels, count, settings.trajectories, seed),
         )
         own = torch.from_numpy(generated["samples"]) if samples is None else samples.float()
         bar.update()
