@@ -12,8 +12,8 @@ test: .venv/dev  # the whole test suite, shapes and types checked on every call
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile --durations=10
 
 lint: .venv/dev  # style, types, and the direction of imports
-	.venv/bin/ruff check
-	.venv/bin/ruff format --check
+	.venv/bin/ruff check --no-cache
+	.venv/bin/ruff format --no-cache --check
 	.venv/bin/pyright
 	.venv/bin/lint-imports
 

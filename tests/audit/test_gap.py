@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from audit_subjects import digits
 from scipy import stats
 
+from audit_subjects import digits
 from diffuscope.audit.gap import findings, gap
 from diffuscope.exact import Gaussian
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from audit_subjects import QUICK, digits, exact_subject
 
+from audit_subjects import QUICK, digits, exact_subject
 from diffuscope.audit.learned import best_ranges, explained_range, findings, learned
 from diffuscope.audit.measure import measure_level
 from diffuscope.audit.references import band_names, component_bands, fit_references

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from audit_subjects import digits, exact_subject
 from scipy import integrate, stats
 
+from audit_subjects import digits, exact_subject
 from diffuscope.audit.loss import findings, loss_split
 from diffuscope.audit.measure import measure_level
 from diffuscope.audit.references import fit_references
