@@ -169,7 +169,7 @@ class Sample:
         batches = []
         with torch.no_grad():
             for start in tqdm(noise.split(256), desc="sampling", unit="batch"):
-                end = sample(method, denoiser, start, times, generator=generator)
+                end = sample(method, denoiser, start, times, noise=generator)
                 batches.append(denoiser(end, times[-1]))
         samples = torch.cat(batches)
         np.savez(self.out / "samples.npz", x=samples.numpy())

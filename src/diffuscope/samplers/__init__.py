@@ -4,7 +4,9 @@ from diffuscope.samplers.contract import Evaluation, Sampler, State, sample, tra
 from diffuscope.samplers.ddim import DDIM
 from diffuscope.samplers.ddpm import DDPM
 from diffuscope.samplers.dpm_solver import DPMSolverPP2M
-from diffuscope.samplers.ode import Euler, Heun
+from diffuscope.samplers.instant import Instant, instant, instants
+from diffuscope.samplers.noise import Noise
+from diffuscope.samplers.ode import Euler, Heun, RungeKutta4
 from diffuscope.samplers.teleport import Truncation, reallocate, teleport, truncate, warm_history
 from diffuscope.samplers.teleport_error import SkipSuggestion, TeleportError, suggest_skip, teleport_error
 
@@ -15,11 +17,16 @@ __all__ = [
     "Euler",
     "Evaluation",
     "Heun",
+    "Instant",
+    "Noise",
+    "RungeKutta4",
     "Sampler",
     "SkipSuggestion",
     "State",
     "TeleportError",
     "Truncation",
+    "instant",
+    "instants",
     "reallocate",
     "sample",
     "suggest_skip",

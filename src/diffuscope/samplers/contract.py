@@ -12,10 +12,9 @@ A trajectory is a generator: the caller owns the loop, the progress bar and the 
 """
 
 import itertools
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -23,39 +22,55 @@ from torch import Tensor
 
 from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.errors import InputError
+from diffuscope.samplers.instant import Instant, instants
+from diffuscope.samplers.noise import Noise
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One call of the denoiser: at time `t` it answered `denoised`."""
+    """One call of the denoiser: in state `x_t` at the instant `at` it answered `denoised`."""
 
-    t: Float[Tensor, ""]
+    at: Instant
+    x_t: Batch
     denoised: Batch
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class State:
-    """Where a trajectory is: at time `t` in state `x_t`, with the evaluations it remembers (latest last)."""
+    """Where a trajectory is: at the instant `at` in state `x_t`, with what its next step remembers (latest last)."""
 
-    t: Float[Tensor, ""]
+    at: Instant
     x_t: Batch
     history: tuple[Evaluation, ...] = ()
 
+    @property
+    def t(self) -> float:
+        """The time of the state."""
+        return self.at.t
 
-@dataclass(frozen=True)
-class Sampler(ABC):
-    """One family of steps; a subclass declares its order of accuracy and its cost."""
 
-    order: ClassVar[int]
-    stochastic: ClassVar[bool]
-    nfe_per_step: ClassVar[int]
-    memory: ClassVar[int] = 0  # how many earlier evaluations a step reads
+@runtime_checkable
+class Sampler(Protocol):
+    """One family of steps: a frozen dataclass that declares its order of accuracy and its cost."""
 
-    @abstractmethod
-    def step(
-        self, denoiser: Denoiser, state: State, s: Float[Tensor, ""], generator: torch.Generator | None = None
-    ) -> State:
-        """The state at time s < t, with the evaluations it made; a step to sigma(s) = 0 ends exactly at alpha(s) D."""
+    @property
+    def order(self) -> int:
+        """Order of convergence of the endpoint: strong for a deterministic sampler, weak for a stochastic one."""
+        ...
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether a step draws noise."""
+        ...
+
+    @property
+    def nfe_per_step(self) -> int | None:
+        """Evaluations of the denoiser per step; None where they vary (error control, acceptance)."""
+        ...
+
+    def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:
+        """The state at s.t < state.t; a step to sigma(s) = 0 ends exactly at alpha(s) D."""
+        ...
 
 
 @torch.no_grad()
@@ -65,29 +80,30 @@ def trajectory(
     x_start: Batch,
     times: Float[Tensor, " times"],
     *,
-    generator: torch.Generator | None = None,
+    noise: torch.Generator | Noise | None = None,
     history: tuple[Evaluation, ...] = (),
 ) -> Iterator[State]:
     """Every state from `times[0]` to `times[-1]`, the start included.
 
-    `history` warms up a multistep sampler with evaluations from before `times[0]`.
+    `noise` is a generator to draw from, or a `BrownianPath` that other runs share. `history` warms up a multistep
+    sampler with evaluations from before `times[0]`.
     Raises InputError for times that do not decrease, for a history that is not from before them, latest last, and for
-    a stochastic sampler without a generator.
+    a stochastic sampler without noise.
     """
     if len(times) == 0 or not bool((times[1:] < times[:-1]).all()):
         raise InputError(f"times: expected strictly decreasing times, from noise to data, got {times.tolist()}")
-    seen = [float(evaluation.t) for evaluation in history] + [float(times[0])]
+    seen = [evaluation.at.t for evaluation in history] + [float(times[0])]
     if any(later >= earlier for earlier, later in itertools.pairwise(seen)):
         raise InputError(f"history: expected decreasing times above the start {seen[-1]:g}, got {seen[:-1]}")
-    if sampler.stochastic and generator is None:
-        raise InputError(f"generator: {type(sampler).__name__} draws noise and needs a torch.Generator, got None")
-    times = times.double()
-    state = State(times[0], x_start, history)
+    if isinstance(noise, torch.Generator):
+        noise = Noise(noise)
+    if sampler.stochastic and noise is None:
+        raise InputError(f"noise: {type(sampler).__name__} draws noise and needs a torch.Generator, got None")
+    grid = instants(denoiser.schedule, times)
+    state = State(grid[0], x_start, history)
     yield state
-    for s in times[1:]:
-        state = sampler.step(denoiser, state, s, generator)
-        # the slice keeps exactly `memory` evaluations, also when that is none
-        state = State(state.t, state.x_t, state.history[max(0, len(state.history) - sampler.memory) :])
+    for s in grid[1:]:
+        state = sampler.step(denoiser, state, s, noise)
         yield state
 
 
@@ -98,11 +114,18 @@ def sample(
     x_start: Batch,
     times: Float[Tensor, " times"],
     *,
-    generator: torch.Generator | None = None,
+    noise: torch.Generator | Noise | None = None,
     history: tuple[Evaluation, ...] = (),
 ) -> Batch:
     """The last state of `trajectory`, without keeping the others."""
     x_t = x_start
-    for state in trajectory(sampler, denoiser, x_start, times, generator=generator, history=history):
+    for state in trajectory(sampler, denoiser, x_start, times, noise=noise, history=history):
         x_t = state.x_t
     return x_t
+
+
+def required(noise: Noise | None, sampler: object) -> Noise:
+    """`noise`, or InputError where a step needs some and has none."""
+    if noise is None:
+        raise InputError(f"noise: {type(sampler).__name__} draws noise and needs a Noise, got None")
+    return noise

@@ -11,28 +11,21 @@ steps. The other deterministic samplers are this step with a better D, or use it
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from diffuscope.denoisers import Batch, Denoiser
-from diffuscope.samplers.contract import Evaluation, Sampler, State
-from diffuscope.schedules import Schedule
+from diffuscope.samplers.contract import State
+from diffuscope.samplers.instant import Instant
+from diffuscope.samplers.noise import Noise
 
 
-def frozen_denoised_step(
-    x_t: Batch, denoised: Batch, schedule: Schedule, t: Float[Tensor, ""], s: Float[Tensor, ""]
-) -> Batch:
-    """x_s = alpha_s D + (sigma_s / sigma_t)(x_t - alpha_t D), coefficients in float64; needs sigma(t) > 0."""
-    kept = schedule.sigma(s) / schedule.sigma(t)
-    # 0-d float64 coefficients leave the dtype of x as it is
-    return kept * x_t + (schedule.alpha(s) - kept * schedule.alpha(t)) * denoised
+def frozen_denoised_step(x_t: Batch, denoised: Batch, t: Instant, s: Instant) -> Batch:
+    """x_s = alpha_s D + (sigma_s / sigma_t)(x_t - alpha_t D); needs sigma(t) > 0."""
+    kept = s.sigma / t.sigma
+    return kept * x_t + (s.alpha - kept * t.alpha) * denoised
 
 
 @dataclass(frozen=True)
-class DDIM(Sampler):
+class DDIM:
     r"""Deterministic DDIM.
 
     .. math::  x_s = \alpha_s D(x_t, t) + \frac{\sigma_s}{\sigma_t}\left(x_t - \alpha_t D(x_t, t)\right)
@@ -43,18 +36,11 @@ class DDIM(Sampler):
     with sigma = 0; their alpha is our alpha^2).
     """
 
-    order: ClassVar[int] = 1
-    stochastic: ClassVar[bool] = False
-    nfe_per_step: ClassVar[int] = 1
+    order = 1
+    stochastic = False
+    nfe_per_step = 1
 
-    def step(
-        self,
-        denoiser: Denoiser,
-        state: State,
-        s: Float[Tensor, ""],
-        generator: torch.Generator | None = None,  # noqa: ARG002
-    ) -> State:
+    def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:  # noqa: ARG002
         """One step with the denoiser frozen at time t."""
         denoised = denoiser(state.x_t, state.t)
-        x_s = frozen_denoised_step(state.x_t, denoised, denoiser.schedule, state.t, s)
-        return State(s, x_s, (*state.history, Evaluation(state.t, denoised)))
+        return State(s, frozen_denoised_step(state.x_t, denoised, state.at, s))

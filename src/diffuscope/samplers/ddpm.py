@@ -12,20 +12,17 @@ This is the posterior q(x_s | x_t, x_0) of Ho et al., variance included
 any (alpha, sigma): at alpha(t) = 0 the memory e^{-h} is zero, at sigma(s) = 0 the step ends at alpha_s x_0.
 """
 
+import math
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from diffuscope.denoisers import Denoiser
-from diffuscope.errors import InputError
-from diffuscope.samplers.contract import Evaluation, Sampler, State
+from diffuscope.samplers.contract import State, required
+from diffuscope.samplers.instant import Instant
+from diffuscope.samplers.noise import Noise
 
 
 @dataclass(frozen=True)
-class DDPM(Sampler):
+class DDPM:
     r"""Ancestral sampling with the posterior variance.
 
     .. math::  x_s = \alpha_s D + \frac{\sigma_s}{\sigma_t} e^{-h}(x_t - \alpha_t D)
@@ -38,23 +35,18 @@ class DDPM(Sampler):
     denoiser frozen, in any schedule: Cao et al. 2025, https://arxiv.org/abs/2501.17054.
     """
 
-    order: ClassVar[int] = 1
-    stochastic: ClassVar[bool] = True
-    nfe_per_step: ClassVar[int] = 1
+    order = 1
+    stochastic = True
+    nfe_per_step = 1
 
-    def step(
-        self, denoiser: Denoiser, state: State, s: Float[Tensor, ""], generator: torch.Generator | None = None
-    ) -> State:
+    def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:
         """One draw from the posterior of x_s, with the denoiser's estimate as the data point."""
-        if generator is None:
-            raise InputError("generator: DDPM draws noise and needs a torch.Generator, got None")
-        schedule, t, x_t = denoiser.schedule, state.t, state.x_t
-        alpha_t, sigma_t, alpha_s, sigma_s = schedule.alpha(t), schedule.sigma(t), schedule.alpha(s), schedule.sigma(s)
-        denoised = denoiser(x_t, t)
-        memory = sigma_s * alpha_t / (sigma_t * alpha_s)
-        kept = memory * sigma_s / sigma_t
-        x_s = kept * x_t + (alpha_s - kept * alpha_t) * denoised
-        if sigma_s > 0:
-            noise = torch.randn(x_t.shape, dtype=x_t.dtype, device=generator.device, generator=generator)
-            x_s = x_s + sigma_s * ((1 - memory) * (1 + memory)).sqrt() * noise.to(x_t.device)
-        return State(s, x_s, (*state.history, Evaluation(t, denoised)))
+        t, x_t, noise = state.at, state.x_t, required(noise, self)
+        denoised = denoiser(x_t, t.t)
+        memory = s.sigma * t.alpha / (t.sigma * s.alpha)
+        kept = memory * s.sigma / t.sigma
+        x_s = kept * x_t + (s.alpha - kept * t.alpha) * denoised
+        if s.sigma > 0:
+            spread = s.sigma * math.sqrt((1 - memory) * (1 + memory))
+            x_s = x_s + spread * noise.increment(x_t, t.angle, s.angle)
+        return State(s, x_s)

@@ -8,21 +8,18 @@ Freezing D at time t gives DDIM. Freezing it at its linear extrapolation to the 
 before, makes the step second order at no further cost.
 """
 
+import math
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from diffuscope.denoisers import Denoiser
-from diffuscope.samplers.contract import Evaluation, Sampler, State
+from diffuscope.samplers.contract import Evaluation, State
 from diffuscope.samplers.ddim import frozen_denoised_step
-from diffuscope.schedules import Schedule
+from diffuscope.samplers.instant import Instant
+from diffuscope.samplers.noise import Noise
 
 
 @dataclass(frozen=True)
-class DPMSolverPP2M(Sampler):
+class DPMSolverPP2M:
     r"""DPM-Solver++ of order 2, multistep.
 
     .. math::
@@ -36,33 +33,18 @@ class DPMSolverPP2M(Sampler):
     Source: Lu et al. 2022, *DPM-Solver++*, https://arxiv.org/abs/2211.01095 (algorithm 2).
     """
 
-    order: ClassVar[int] = 2
-    stochastic: ClassVar[bool] = False
-    nfe_per_step: ClassVar[int] = 1
-    memory: ClassVar[int] = 1
+    order = 2
+    stochastic = False
+    nfe_per_step = 1
 
-    def step(
-        self,
-        denoiser: Denoiser,
-        state: State,
-        s: Float[Tensor, ""],
-        generator: torch.Generator | None = None,  # noqa: ARG002
-    ) -> State:
+    def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:  # noqa: ARG002
         """One step with the denoiser extrapolated to the middle of the step."""
-        denoised = denoiser(state.x_t, state.t)
-        extrapolated = denoised
+        t = state.at
+        latest = Evaluation(t, state.x_t, denoiser(state.x_t, t.t))
+        extrapolated = latest.denoised
         if state.history:
             previous = state.history[-1]
-            weight = _extrapolation(denoiser.schedule, previous.t, state.t, s)
-            extrapolated = denoised + weight * (denoised - previous.denoised)
-        x_s = frozen_denoised_step(state.x_t, extrapolated, denoiser.schedule, state.t, s)
-        return State(s, x_s, (*state.history, Evaluation(state.t, denoised)))
-
-
-def _extrapolation(
-    schedule: Schedule, previous: Float[Tensor, ""], t: Float[Tensor, ""], s: Float[Tensor, ""]
-) -> Float[Tensor, ""]:
-    """h / (2 h_p); zero where a log-SNR is infinite and no line can be drawn."""
-    lam_previous, lam_t, lam_s = schedule.lam(previous), schedule.lam(t), schedule.lam(s)
-    weight = (lam_s - lam_t) / (2 * (lam_t - lam_previous))
-    return torch.where(torch.isfinite(weight), weight, torch.zeros_like(weight))
+            weight = (s.lam - t.lam) / (2 * (t.lam - previous.at.lam))
+            if math.isfinite(weight):
+                extrapolated = extrapolated + weight * (latest.denoised - previous.denoised)
+        return State(s, frozen_denoised_step(state.x_t, extrapolated, t, s), (latest,))

@@ -1,36 +1,38 @@
-r"""Euler and Heun on the probability-flow ODE, in the schedule's own time.
+r"""Euler, Heun and Runge-Kutta 4 on the probability-flow ODE, in the schedule's own time.
 
 .. math::  \dot x = v(x, t) = \dot\alpha D(x, t) + \dot\sigma\varepsilon(x, t), \qquad
            \varepsilon = \frac{x - \alpha D}{\sigma} .
 
 The right side is finite at alpha(t) = 0 when the derivatives are (rectified flow, cosine). Two kinds of step have no
 finite velocity at an end: those that reach sigma(s) = 0, and those that leave a time where alpha or sigma has an
-infinite derivative (`Sigmoid` at t = 1). There both methods take the exact step with D frozen (`ddim`), which for a
+infinite derivative (`Sigmoid` at t = 1). There all three take the exact step with D frozen (`ddim`), which for a
 final step in VE and rectified flow *is* Euler's. After a start at an infinite derivative, as alpha ~ sqrt(1 - t), the
-order of both falls to 1/2: start inside, or use a sampler that follows log-SNR.
+order of all falls to 1/2: start inside, or use a sampler that follows log-SNR.
 """
 
+import math
 from dataclasses import dataclass
-from typing import ClassVar
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from diffuscope.denoisers import Denoiser, denoised_to_velocity
-from diffuscope.samplers.contract import Evaluation, Sampler, State
+from diffuscope.denoisers import Batch, Denoiser
+from diffuscope.samplers.contract import State
 from diffuscope.samplers.ddim import frozen_denoised_step
-from diffuscope.schedules import Schedule
+from diffuscope.samplers.instant import Instant, instant
+from diffuscope.samplers.noise import Noise
 
 
-def _is_singular(schedule: Schedule, t: Float[Tensor, ""], s: Float[Tensor, ""]) -> bool:
+def is_singular(t: Instant, s: Instant) -> bool:
     """Whether the step ends without noise, or the velocity at its start is infinite."""
-    derivatives = torch.stack([schedule.alpha_dot(t), schedule.sigma_dot(t)])
-    return bool(schedule.sigma(s) == 0) or not bool(torch.isfinite(derivatives).all())
+    return s.sigma == 0 or not (math.isfinite(t.alpha_dot) and math.isfinite(t.sigma_dot))
+
+
+def velocity(x_t: Batch, denoised: Batch, at: Instant) -> Batch:
+    """v = alpha' D + sigma' (x_t - alpha D) / sigma."""
+    growth = at.sigma_dot / at.sigma
+    return growth * x_t + (at.alpha_dot - growth * at.alpha) * denoised
 
 
 @dataclass(frozen=True)
-class Euler(Sampler):
+class Euler:
     r"""Euler's method.
 
     .. math::  x_s = x_t + (s - t)\, v(x_t, t)
@@ -40,28 +42,21 @@ class Euler(Sampler):
     Source: the probability-flow ODE of Song et al. 2021, https://arxiv.org/abs/2011.13456.
     """
 
-    order: ClassVar[int] = 1
-    stochastic: ClassVar[bool] = False
-    nfe_per_step: ClassVar[int] = 1
+    order = 1
+    stochastic = False
+    nfe_per_step = 1
 
-    def step(
-        self,
-        denoiser: Denoiser,
-        state: State,
-        s: Float[Tensor, ""],
-        generator: torch.Generator | None = None,  # noqa: ARG002
-    ) -> State:
+    def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:  # noqa: ARG002
         """One step along the velocity at time t."""
-        schedule, t, x_t = denoiser.schedule, state.t, state.x_t
-        denoised = denoiser(x_t, t)
-        history = (*state.history, Evaluation(t, denoised))
-        if _is_singular(schedule, t, s):
-            return State(s, frozen_denoised_step(x_t, denoised, schedule, t, s), history)
-        return State(s, x_t + (s - t) * denoised_to_velocity(x_t, denoised, schedule, t), history)
+        t, x_t = state.at, state.x_t
+        denoised = denoiser(x_t, t.t)
+        if is_singular(t, s):
+            return State(s, frozen_denoised_step(x_t, denoised, t, s))
+        return State(s, x_t + (s.t - t.t) * velocity(x_t, denoised, t))
 
 
 @dataclass(frozen=True)
-class Heun(Sampler):
+class Heun:
     r"""Heun's method: the trapezoidal rule, its far end predicted by Euler.
 
     .. math::
@@ -73,25 +68,53 @@ class Heun(Sampler):
     Source: Karras, Aittala, Aila & Laine 2022, https://arxiv.org/abs/2206.00364 (algorithm 1, in any schedule's time).
     """
 
-    order: ClassVar[int] = 2
-    stochastic: ClassVar[bool] = False
-    nfe_per_step: ClassVar[int] = 2
+    order = 2
+    stochastic = False
+    nfe_per_step = 2
 
-    def step(
-        self,
-        denoiser: Denoiser,
-        state: State,
-        s: Float[Tensor, ""],
-        generator: torch.Generator | None = None,  # noqa: ARG002
-    ) -> State:
+    def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:  # noqa: ARG002
         """One trapezoidal step."""
-        schedule, t, x_t = denoiser.schedule, state.t, state.x_t
-        denoised = denoiser(x_t, t)
-        history = (*state.history, Evaluation(t, denoised))
-        if _is_singular(schedule, t, s):
-            return State(s, frozen_denoised_step(x_t, denoised, schedule, t, s), history)
-        velocity = denoised_to_velocity(x_t, denoised, schedule, t)
-        predicted = x_t + (s - t) * velocity
-        denoised_s = denoiser(predicted, s)
-        velocity_s = denoised_to_velocity(predicted, denoised_s, schedule, s)
-        return State(s, x_t + (s - t) / 2 * (velocity + velocity_s), (*history, Evaluation(s, denoised_s)))
+        t, x_t = state.at, state.x_t
+        denoised = denoiser(x_t, t.t)
+        if is_singular(t, s):
+            return State(s, frozen_denoised_step(x_t, denoised, t, s))
+        v_t = velocity(x_t, denoised, t)
+        predicted = x_t + (s.t - t.t) * v_t
+        v_s = velocity(predicted, denoiser(predicted, s.t), s)
+        return State(s, x_t + (s.t - t.t) / 2 * (v_t + v_s))
+
+
+@dataclass(frozen=True)
+class RungeKutta4:
+    r"""The classical Runge-Kutta method.
+
+    .. math::
+        k_1 = v(x_t, t), \quad k_2 = v(x_t + \tfrac{h}{2} k_1, t + \tfrac{h}{2}), \quad
+        k_3 = v(x_t + \tfrac{h}{2} k_2, t + \tfrac{h}{2}), \quad k_4 = v(x_t + h k_3, s), \qquad
+        x_s = x_t + \tfrac{h}{6}(k_1 + 2 k_2 + 2 k_3 + k_4), \quad h = s - t
+
+    Order 4, four evaluations per step, one for a step that reaches sigma(s) = 0.
+
+    Source: Kutta 1901; Hairer, Norsett & Wanner, *Solving Ordinary Differential Equations I*, II.1.
+    """
+
+    order = 4
+    stochastic = False
+    nfe_per_step = 4
+
+    def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:  # noqa: ARG002
+        """One step of four stages."""
+        t, x_t = state.at, state.x_t
+        denoised = denoiser(x_t, t.t)
+        if is_singular(t, s):
+            return State(s, frozen_denoised_step(x_t, denoised, t, s))
+        h, middle = s.t - t.t, instant(denoiser.schedule, (t.t + s.t) / 2)
+        k_1 = velocity(x_t, denoised, t)
+        k_2 = _slope(denoiser, x_t + h / 2 * k_1, middle)
+        k_3 = _slope(denoiser, x_t + h / 2 * k_2, middle)
+        k_4 = _slope(denoiser, x_t + h * k_3, s)
+        return State(s, x_t + h / 6 * (k_1 + 2 * k_2 + 2 * k_3 + k_4))
+
+
+def _slope(denoiser: Denoiser, x: Batch, at: Instant) -> Batch:
+    return velocity(x, denoiser(x, at.t), at)

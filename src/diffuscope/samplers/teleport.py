@@ -26,6 +26,7 @@ from diffuscope.denoisers import Batch
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.samplers.contract import Evaluation
+from diffuscope.samplers.instant import instants
 from diffuscope.schedules import Schedule, Time, as_time
 
 
@@ -95,7 +96,14 @@ def warm_history(
     first step is then of second order; that is no gain where a cold first step happens to offset what follows, as on
     Gaussian data.
     """
-    return tuple(Evaluation(t, gaussian.flow_denoised(x_start, schedule, t_start, t)) for t in times.double())
+    return tuple(
+        Evaluation(
+            at,
+            gaussian.flow(x_start, schedule, t_start, at.t),
+            gaussian.flow_denoised(x_start, schedule, t_start, at.t),
+        )
+        for at in instants(schedule, times)
+    )
 
 
 def _require_level(noise_to_signal: float) -> None:

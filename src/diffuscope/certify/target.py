@@ -1,0 +1,35 @@
+"""What can be certified: anything that carries a batch from one noise level to a lower one under a denoiser."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.denoisers import Batch, Denoiser
+from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
+
+Run = Callable[[Denoiser, Batch, Float[Tensor, " times"], torch.Generator | None], Batch]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A sampler, ours or another library's, and what it claims of itself.
+
+    `run(denoiser, x_start, times, generator)` walks the strictly decreasing float64 `times` of `denoiser.schedule`,
+    one step between neighbors, from x_start at times[0], and returns the state at times[-1], in the dtype of x_start;
+    at sigma(times[-1]) = 0 that is the finished sample. `generator` is None exactly for deterministic samplers.
+    `order` is the declared order of convergence (weak order for a stochastic sampler), None where nothing is declared.
+    `nfe_per_step` is the declared cost, None where it varies. `schedules` are those it can be run in, its own first.
+    `coarsest` and `finest` bound the numbers of steps it accepts.
+    """
+
+    name: str
+    run: Run
+    order: int | None
+    stochastic: bool
+    nfe_per_step: int | None
+    schedules: tuple[Schedule, ...] = (VE(), VP(), RectifiedFlow())
+    coarsest: int = 1
+    finest: int = 1000
