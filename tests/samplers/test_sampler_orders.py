@@ -10,10 +10,22 @@ from torch import Tensor
 
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Gaussian
-from diffuscope.samplers import DDIM, DDPM, DPMSolverPP2M, Euler, Evaluation, Heun, Sampler, State
+from diffuscope.samplers import (
+    DDIM,
+    DDPM,
+    DPMSolverPP2M,
+    Euler,
+    Evaluation,
+    Heun,
+    RungeKutta4,
+    Sampler,
+    State,
+    instants,
+    sample,
+)
 from diffuscope.schedules import VE, VP, Cosine, RectifiedFlow, Schedule, karras_times, log_snr_times
 
-DETERMINISTIC = [Euler(), Heun(), DDIM(), DPMSolverPP2M()]
+DETERMINISTIC = [Euler(), Heun(), RungeKutta4(), DDIM(), DPMSolverPP2M()]
 # schedule, start, end: from far above the data's scale to far below it, inside where log-SNR is finite
 RANGES = [
     (VE(), 10.0, 0.02),
@@ -60,11 +72,11 @@ def test_a_warm_history_raises_the_first_multistep_step_to_second_order(warm: bo
     x_t = diffusion.start(schedule, 1.0)
 
     def error(steps: int) -> float:
-        before, s = (torch.tensor(scale, dtype=torch.float64) for scale in (2 ** (1 / steps), 2 ** (-1 / steps)))
-        x_before = diffusion.flow(x_t, schedule, 1.0, float(before))
-        history = (Evaluation(before, denoiser(x_before, before)),) if warm else ()
-        ended = DPMSolverPP2M().step(denoiser, State(torch.tensor(1.0, dtype=torch.float64), x_t, history), s)
-        return float((ended.x_t - diffusion.flow(x_t, schedule, 1.0, float(s))).abs().max())
+        before, t, s = instants(schedule, torch.tensor([2 ** (1 / steps), 1.0, 2 ** (-1 / steps)], dtype=torch.float64))
+        x_before = diffusion.flow(x_t, schedule, 1.0, before.t)
+        history = (Evaluation(before, x_before, denoiser(x_before, before.t)),) if warm else ()
+        ended = DPMSolverPP2M().step(denoiser, State(t, x_t, history), s)
+        return float((ended.x_t - diffusion.flow(x_t, schedule, 1.0, s.t)).abs().max())
 
     assert abs(measured_order(error, [8, 25, 80]).order - (3 if warm else 2)) < 0.15
 
@@ -75,7 +87,7 @@ def affine_step(denoiser: ExactDenoiser, t: Tensor, s: Tensor) -> tuple[float, f
     The least-squares residual certifies that the step is affine with exactly this noise.
     """
     x_t = torch.linspace(-3, 3, 12, dtype=torch.float64)[:, None]
-    x_s = DDPM().step(denoiser, State(t, x_t), s, torch.Generator().manual_seed(3)).x_t
+    x_s = sample(DDPM(), denoiser, x_t, torch.stack([t, s]), noise=torch.Generator().manual_seed(3))
     noise = torch.randn(x_t.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     rows = torch.cat([x_t, torch.ones_like(x_t), noise], dim=1)
     solution = torch.linalg.lstsq(rows, x_s).solution

@@ -10,6 +10,7 @@ from diffuscope.samplers import (
     DPMSolverPP2M,
     Evaluation,
     Heun,
+    instants,
     reallocate,
     sample,
     teleport,
@@ -118,7 +119,7 @@ def test_warm_history_is_what_the_denoiser_says_on_the_exact_trajectory(schedule
     history = warm_history(LAW, schedule, x_start, times[0], times[:4])
     for evaluation, t in zip(history, times[:4], strict=True):
         x_t = teleport(LAW, schedule, x_start, times[0], t)
-        assert float(evaluation.t) == float(t)
+        assert evaluation.at.t == float(t)
         assert torch.allclose(evaluation.denoised, denoiser(x_t, t), rtol=1e-12, atol=1e-12)
 
 
@@ -128,7 +129,8 @@ def test_a_multistep_sampler_resumes_from_a_warm_history_as_if_it_had_walked_the
     x_start, tail = 20 * noise(), truncate(times, VE(), 2.0)
     denoiser = ExactDenoiser(LAW, VE())
     skipped = times[: tail.steps_saved]
-    walked = tuple(Evaluation(t, denoiser(teleport(LAW, VE(), x_start, times[0], t), t)) for t in skipped)
+    passed = [(at, teleport(LAW, VE(), x_start, times[0], at.t)) for at in instants(VE(), skipped)]
+    walked = tuple(Evaluation(at, x, denoiser(x, at.t)) for at, x in passed)
     x_skip = teleport(LAW, VE(), x_start, times[0], tail.t_skip)
 
     def resumed(history: tuple[Evaluation, ...]) -> torch.Tensor:

@@ -29,7 +29,12 @@ from diffuscope.samplers import DDIM, DPMSolverPP2M, Euler, Heun, Sampler, sampl
 
 REFERENCE_STEPS = 128
 BUDGETS = (5, 8, 10, 15, 20, 35)
-SAMPLERS: dict[str, Sampler] = {"Euler": Euler(), "DDIM": DDIM(), "Heun": Heun(), "DPM-Solver++ 2M": DPMSolverPP2M()}
+SAMPLERS: dict[str, Euler | DDIM | Heun | DPMSolverPP2M] = {
+    "Euler": Euler(),
+    "DDIM": DDIM(),
+    "Heun": Heun(),
+    "DPM-Solver++ 2M": DPMSolverPP2M(),
+}
 ENOUGH = 0.1  # a budget suffices when samples end within this many data deviations of the reference
 
 
