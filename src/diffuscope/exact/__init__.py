@@ -5,6 +5,7 @@ from diffuscope.exact.empirical import Denoised, Empirical, EmpiricalCovariance,
 from diffuscope.exact.gaussian import Gaussian
 from diffuscope.exact.mixture import GaussianMixture
 from diffuscope.exact.neighbors import nearest_neighbors, nearest_other_neighbors
+from diffuscope.exact.ring import Ring, RingCovariance
 
 __all__ = [
     "Denoised",
@@ -16,6 +17,8 @@ __all__ = [
     "GaussianMixture",
     "Level",
     "PosteriorCovariance",
+    "Ring",
+    "RingCovariance",
     "nearest_neighbors",
     "nearest_other_neighbors",
 ]
