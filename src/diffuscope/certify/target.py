@@ -22,7 +22,8 @@ class Target:
     at sigma(times[-1]) = 0 that is the finished sample. `generator` is None exactly for deterministic samplers.
     `order` is the declared order of convergence (weak order for a stochastic sampler), None where nothing is declared.
     `nfe_per_step` is the declared cost, None where it varies. `schedules` are those it can be run in, its own first.
-    `coarsest` and `finest` bound the numbers of steps it accepts.
+    `coarsest` and `finest` bound the numbers of steps it accepts; `floor` is the relative accuracy of its own tables
+    (float32 in some libraries), below which errors are rounding.
     """
 
     name: str
@@ -33,3 +34,4 @@ class Target:
     schedules: tuple[Schedule, ...] = (VE(), VP(), RectifiedFlow())
     coarsest: int = 1
     finest: int = 1000
+    floor: float = 1e-12

@@ -1,0 +1,172 @@
+"""Measured orders against declared ones: of the endpoint, and of the law for stochastic samplers."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.audit import Finding
+from diffuscope.certify.affine import count_draws, weak_error
+from diffuscope.certify.behavior import run
+from diffuscope.certify.counting import CountingDenoiser
+from diffuscope.certify.order import STEPS, MeasuredOrder, measured_order
+from diffuscope.certify.problems import OracleProblem
+from diffuscope.certify.target import Target
+from diffuscope.denoisers import ExactDenoiser
+from diffuscope.exact import Gaussian, GaussianMixture
+from diffuscope.schedules import Schedule
+
+STRONG_TOLERANCE = 0.15
+WEAK_TOLERANCE = 0.2
+AFFINE = 1e-8  # a larger misfit means that the sampler is not affine on Gaussian data
+
+
+def admitted(target: Target, steps: Sequence[int]) -> tuple[int, ...]:
+    """Those numbers of steps that the target accepts."""
+    return tuple(n for n in steps if target.coarsest <= n <= target.finest)
+
+
+def endpoint_error(target: Target, problem: OracleProblem, schedule: Schedule, times: Float[Tensor, " times"]) -> float:
+    """rms distance of the endpoints from the exact flow's, relative to the data's scale."""
+    ended = run(target, problem.denoiser(schedule), problem.start(schedule), times)
+    return float((ended - problem.exact_end(schedule)).double().square().mean().sqrt()) / problem.scale
+
+
+def strong_order(
+    target: Target, problem: OracleProblem, schedule: Schedule, steps: Sequence[int] = STEPS
+) -> MeasuredOrder:
+    """Order of the endpoint error of a deterministic target on grids of equal steps in log-SNR."""
+    n = admitted(target, steps)
+    errors = [endpoint_error(target, problem, schedule, problem.times(schedule, k)) for k in n]
+    return measured_order(n, errors, target.floor)
+
+
+def weak_order(
+    target: Target, problem: OracleProblem, schedule: Schedule, steps: Sequence[int] = STEPS
+) -> MeasuredOrder | None:
+    """Order of the exact error of mean and covariance on Gaussian data; None where the target is not affine there."""
+    n, denoiser = admitted(target, steps), problem.denoiser(schedule)
+    draws = count_draws(target, denoiser, problem.times(schedule, n[0]))
+    if draws.others or not draws.draws:
+        return None
+    found = [weak_error(target, denoiser, problem.times(schedule, k)) for k in n]
+    if max(misfit for _, misfit in found) > AFFINE:
+        return None
+    return measured_order(n, [error for error, _ in found], target.floor)
+
+
+def strong_order_finding(
+    target: Target, problem: OracleProblem, schedule: Schedule, steps: Sequence[int] = STEPS
+) -> Finding:
+    """The measured order of a deterministic target against the declared one."""
+    return judged(strong_order(target, problem, schedule, steps), target.order, STRONG_TOLERANCE)
+
+
+def weak_order_finding(
+    target: Target, problem: OracleProblem, schedule: Schedule, steps: Sequence[int] = STEPS
+) -> Finding:
+    """The measured weak order of a stochastic target against the declared one."""
+    found = weak_order(target, problem, schedule, steps)
+    if found is None:
+        verdict = (
+            "Not affine in torch's normal draws on Gaussian data: no exact weak order; see the law of the samples."
+        )
+        return Finding("weak_order", "Weak order", float("nan"), "order", verdict, "neutral")
+    return judged(found, target.order, WEAK_TOLERANCE)
+
+
+def judged(found: MeasuredOrder, declared: int | None, tolerance: float) -> Finding:
+    """Measured against declared: short of it by more than the tolerance is a failure."""
+    (low, high), last = found.interval, f"error {found.errors[-1]:.1e} at {found.steps[-1]} steps"
+    if found.exact:
+        return Finding("order", "Order", float("inf"), "order", f"Exact: {last}.", "good")
+    band = f"{found.order:.2f} (95 %: {low:.2f} to {high:.2f}), {last}"
+    if declared is None:
+        return Finding(
+            "order", "Order", found.order, "order", f"Order {band}; none is declared.", "neutral", (low, high)
+        )
+    if found.falls_short_of(declared, tolerance):
+        verdict, tone = f"Converges at order {band}, not at the declared order {declared}.", "alarm"
+    elif found.order > declared + tolerance:
+        verdict, tone = f"Converges at order {band}, faster than the declared order {declared}.", "good"
+    else:
+        verdict, tone = f"Order {band}, as declared ({declared}).", "good"
+    null = f"Declared order {declared}, within {tolerance}."
+    return Finding("order", "Order", found.order, "order", verdict, tone, (low, high), null=null)
+
+
+def moments(law: GaussianMixture, y: Float[Tensor, "batch d"], ratio: float) -> Float[Tensor, "batch statistics"]:
+    """Per sample: the coordinates, their products, and the responsibilities, whose means are known exactly."""
+    products = torch.einsum("bi,bj->bij", y, y).flatten(1)
+    return torch.cat([y, products, law.responsibilities(y, 1.0, ratio)], dim=1)
+
+
+def exact_moments(law: GaussianMixture, ratio: float) -> Float[Tensor, " statistics"]:
+    """E of `moments` under the noised law: mean, second moment, and the weights."""
+    overall = law.as_gaussian()
+    mean, covariance = overall.mean.reshape(-1), overall.eigenvectors @ torch.diag(overall.eigenvalues)
+    covariance = covariance @ overall.eigenvectors.T + ratio**2 * torch.eye(len(mean)).double()
+    return torch.cat([mean, (torch.outer(mean, mean) + covariance).flatten(), law.weights.double()])
+
+
+def law_finding(target: Target, problem: OracleProblem, schedule: Schedule, samples: int) -> Finding:
+    """Monte Carlo on a mixture: means, second moments and component weights, with their standard errors."""
+    law = problem.distribution
+    if not isinstance(law, GaussianMixture):
+        raise TypeError(f"problem: expected a GaussianMixture, got {type(law).__name__}")
+    denoiser, truth = ExactDenoiser(law, schedule), exact_moments(law, problem.low)
+    coarse, fine = (min(max(n, target.coarsest), target.finest) for n in (40, 160))
+    errors, deviations = [], []
+    for n in (coarse, fine):
+        draw = torch.Generator().manual_seed(17)
+        clean = law.sample(samples, generator=draw).double()
+        times = problem.times(schedule, n)
+        noised = clean + problem.high * torch.randn(clean.shape, dtype=torch.float64, generator=draw)
+        ended = run(target, denoiser, schedule.alpha(times[0]) * noised, times, seed=n)
+        values = moments(law, ended.double() / schedule.alpha(times[-1]), problem.low)
+        errors.append((values.mean(0) - truth).abs())
+        deviations.append(values.std(0) / samples**0.5)
+    # what is left at the finer grid: noise, and at least half of the coarse bias gone
+    beyond = errors[1] - errors[0] / 2 - 4.5 * deviations[1]
+    worst = int((errors[1] / deviations[1]).argmax())
+    error, deviation = float(errors[1][worst]), float(deviations[1][worst])
+    good = bool((beyond <= 0).all())
+    return Finding(
+        "law",
+        f"Law of the samples on {problem.title}",
+        error / deviation,
+        "standard errors",
+        f"Means, second moments and component weights are {'right' if good else 'wrong'}: the worst of {len(truth)} is "
+        f"{error / deviation:.1f} standard errors off at {fine} steps.",
+        "good" if good else "alarm",
+        null=f"{samples} samples; within 4.5 standard errors and half of the bias at {coarse} steps.",
+    )
+
+
+def stationary_bias(target: Target, schedule: Schedule) -> Finding:
+    """On N(0, I) data every noised law is N(0, (alpha^2 + sigma^2) I): the variance that 20 steps add or lose."""
+    law = Gaussian.isotropic(torch.zeros(2, dtype=torch.float64), 1.0)
+    problem = OracleProblem("standard", "the standard normal law", law)
+    (n,) = (min(max(20, target.coarsest), target.finest),)
+    error, misfit = weak_error(target, problem.denoiser(schedule), problem.times(schedule, n))
+    verdict = f"{n} steps on standard normal data move the variance by {error:.2g} of its value."
+    if misfit > AFFINE:
+        verdict, error = "Not affine on Gaussian data: no exact variance.", float("nan")
+    return Finding("bias", "Stationary bias", error, "relative", verdict, "neutral")
+
+
+def budget_errors(
+    target: Target, problem: OracleProblem, schedule: Schedule, budgets: Sequence[int]
+) -> list[tuple[int, int, float]]:
+    """(steps, evaluations, endpoint error) for numbers of steps that cost about each of the `budgets`."""
+    rows = []
+    for budget in budgets:
+        n = max(1, budget // (target.nfe_per_step or 1))
+        if not admitted(target, (n,)):
+            continue
+        counting = CountingDenoiser(problem.denoiser(schedule))
+        ended = run(target, counting, problem.start(schedule), problem.times(schedule, n))
+        error = float((ended - problem.exact_end(schedule)).double().square().mean().sqrt()) / problem.scale
+        rows.append((n, counting.calls, error))
+    return rows
