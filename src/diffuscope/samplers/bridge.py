@@ -1,0 +1,66 @@
+r"""The reverse family solved exactly from a fixed point, at any eta.
+
+If the data were one point :math:`x_0`, the residual :math:`\varepsilon_t = (x_t - \alpha_t x_0)/\sigma_t` would follow,
+along the reverse family, an Ornstein-Uhlenbeck process in :math:`\lambda = \log(\alpha/\sigma)`,
+
+.. math::  d\varepsilon = -\eta^2\varepsilon\, d\lambda + \sqrt{2}\,\eta\, dB_\lambda ,
+
+whose transition is known for a step of any size. With :math:`h = \lambda_s - \lambda_t`,
+
+.. math::  x_s = \alpha_s x_0 + \sigma_s\left[e^{-\eta^2 h}\varepsilon_t + \sqrt{1 - e^{-2\eta^2 h}}\;\xi\right],
+           \qquad \xi \sim N(0, I), \qquad e^{-h} = \frac{\sigma_s\alpha_t}{\sigma_t\alpha_s} .
+
+eta = 0 is DDIM, eta = 1 DDPM with its posterior variance. In between it is *not* Song et al.'s DDIM family: the two
+coincide when :math:`\eta_{DDIM}^2 = (1 - e^{-2\eta^2 h})/(1 - e^{-2h})`, so a fixed eta here is one there that varies
+with the step. At alpha(t) = 0 the memory :math:`e^{-\eta^2 h}` is zero (one for eta = 0); at sigma(s) = 0 the step ends
+at alpha_s x_0 without noise.
+"""
+
+import math
+from dataclasses import dataclass
+
+from diffuscope.denoisers import Batch, Denoiser
+from diffuscope.samplers.contract import State, required
+from diffuscope.samplers.eta import Eta, draws_noise, eta_at
+from diffuscope.samplers.instant import Instant
+from diffuscope.samplers.noise import Noise
+
+
+def reverse_bridge(x_t: Batch, denoised: Batch, t: Instant, s: Instant, eta: float) -> tuple[Batch, float]:
+    """Mean and standard deviation of x_s given x_t when the data are the point `denoised`; needs sigma(t) > 0."""
+    e_h = s.sigma * t.alpha / (t.sigma * s.alpha)  # e^{-h}
+    memory = min(e_h, 1.0) ** (eta**2)
+    kept = memory * s.sigma / t.sigma
+    mean = kept * x_t + (s.alpha - kept * t.alpha) * denoised
+    return mean, s.sigma * math.sqrt((1 - memory) * (1 + memory))
+
+
+@dataclass(frozen=True)
+class ReverseBridge:
+    r"""The exact reverse transition of a single data point, with the denoiser as the point.
+
+    .. math::  x_s = \alpha_s D + \frac{\sigma_s}{\sigma_t} e^{-\eta^2 h}(x_t - \alpha_t D)
+               + \sigma_s\sqrt{1 - e^{-2\eta^2 h}}\;\xi, \qquad D = D(x_t, t), \quad h = \lambda_s - \lambda_t
+
+    `eta` >= 0 is a number or a function of t, read at the start of a step. Weak order 1 (strong for eta = 0), one
+    evaluation per step; the exact law on a single data point, whatever the steps. Raises InputError for a negative eta.
+
+    Source: Cao et al. 2025, https://arxiv.org/abs/2501.17054 (the fixed start); eta = 1 is Ho et al. 2020, eq. 6-7.
+    """
+
+    eta: Eta = 1.0
+
+    order = 1
+    nfe_per_step = 1
+
+    @property
+    def stochastic(self) -> bool:
+        return draws_noise(self.eta)
+
+    def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:
+        """One draw from the bridge with the denoiser frozen at time t."""
+        t, x_t = state.at, state.x_t
+        x_s, deviation = reverse_bridge(x_t, denoiser(x_t, t.t), t, s, eta_at(self.eta, t))
+        if deviation > 0:
+            x_s = x_s + deviation * required(noise, self).increment(x_t, t.angle, s.angle)
+        return State(s, x_s)
