@@ -1,10 +1,12 @@
 """Samplers that declare their order, and the closed-form jump over high noise."""
 
+from diffuscope.samplers.adams_bashforth import DataAdamsBashforth, NoiseAdamsBashforth
 from diffuscope.samplers.bridge import ReverseBridge
+from diffuscope.samplers.brownian import BrownianPath
 from diffuscope.samplers.contract import Evaluation, Sampler, State, sample, trajectory
 from diffuscope.samplers.ddim import DDIM
 from diffuscope.samplers.ddim_eta import StochasticDDIM
-from diffuscope.samplers.ddpm import DDPM
+from diffuscope.samplers.ddpm import DDPM, OptimalVariance, ReverseVariance, posterior_variance, upper_variance
 from diffuscope.samplers.dpm_solver import DPMSolverPP2M
 from diffuscope.samplers.eta import Eta, stochastic_until
 from diffuscope.samplers.instant import Instant, instant, instants
@@ -15,9 +17,11 @@ from diffuscope.samplers.teleport import Truncation, reallocate, teleport, trunc
 from diffuscope.samplers.teleport_error import SkipSuggestion, TeleportError, suggest_skip, teleport_error
 
 __all__ = [
+    "BrownianPath",
     "DDIM",
     "DDPM",
     "DPMSolverPP2M",
+    "DataAdamsBashforth",
     "Eta",
     "Euler",
     "EulerMaruyama",
@@ -25,7 +29,10 @@ __all__ = [
     "Heun",
     "Instant",
     "Noise",
+    "NoiseAdamsBashforth",
+    "OptimalVariance",
     "ReverseBridge",
+    "ReverseVariance",
     "RungeKutta4",
     "Sampler",
     "SkipSuggestion",
@@ -37,6 +44,7 @@ __all__ = [
     "Truncation",
     "instant",
     "instants",
+    "posterior_variance",
     "reallocate",
     "sample",
     "stochastic_until",
@@ -45,5 +53,6 @@ __all__ = [
     "teleport_error",
     "trajectory",
     "truncate",
+    "upper_variance",
     "warm_history",
 ]
