@@ -1,0 +1,419 @@
+r"""diffusers' schedulers (https://github.com/huggingface/diffusers) as targets:
+`diffusers:DPMSolverMultistepScheduler?solver_order=3&algorithm_type=sde-dpmsolver++`.
+
+A scheduler is a table of noise levels and a `step`. We give it a table that *is* our grid, let it walk the whole of it,
+and answer its model with our denoiser at the timestep it names. Options are constructor arguments or arguments of
+`step` (`eta`, `s_churn`, `order`); those that lay out levels, and dynamic thresholding's, are ours to set.
+Four kinds, by the state x_t = alpha x_0 + sigma eps that they carry (r = sigma/alpha):
+
+- table, VP states: alpha^2 = 1/(1 + r^2) is `alphas_cumprod`, a training step per level.
+- table, VE states: the same table, states y = x/alpha, scaled to VP for the model by `scale_model_input`.
+- flow: alpha = 1 - s, sigma = s at explicit `sigmas` s; the model answers the velocity eps - x_0. The table solvers
+  become this kind with `use_flow_sigmas=true` (and predict the velocity, unless another prediction is asked for).
+- EDM: alpha = 1 at explicit levels; the model answers EDM's preconditioned network.
+
+Any denoiser schedule is brought to these by its log-SNR, which needs alpha > 0 for VE and EDM states.
+
+What to know when reading a certificate:
+
+- Tables are built in float32 by the library; we refine them to float64, after checking that they are our levels. Some
+  steps cast the state to float32 (Euler, EulerAncestral, DPMSolverMultistep, EDMEuler, the flow-matching ones), and
+  KDPM2 keeps its half steps in it: errors below about 1e-6 of such a target are its rounding (`Target.floor`).
+- Multistep solvers begin at order 1 and climb. At the end, `lower_order_final` lowers the order for fewer than 15
+  steps; UniPC and SASolver do so for any number of steps. One step of order 1 anywhere keeps the whole run at order 2.
+  DPMSolverSinglestep alternates orders (1, 2 or 1, 2, 3) and reaches its order at the end of a group, so that the
+  number of steps should be a multiple of `solver_order`.
+- A grid that stops at sigma > 0 makes no step to 0: `final_sigmas_type="sigma_min"`, or, where a scheduler always
+  appends a step to 0, that step is not taken. A grid that ends at sigma = 0 takes the scheduler's own last step.
+  DEISMultistep, SASolver, and DPM-Solver without ++ have none (InputError), as they end at the lowest level.
+- DPMSolverSDE draws a Brownian tree from `noise_sampler_seed`, drawn from our generator; all others take the generator.
+  SASolver's noise is on in the window of training steps 200 to 800 of 1000; the window is scaled to our table.
+
+Declared orders are the library's words: `solver_order` of the DPM solvers and DEIS, "effective order of accuracy is
+solver_order + 1" of UniPC, `order` of LMS, Heun and DPM-Solver-2 as named, 1 for DDIM and Euler. The class attribute
+`order` counts evaluations and is not read. None is stated for stochastic ones.
+
+Not offered: LCM, TCD, SCM, consistency and flow-map schedulers (their models are not denoisers), PNDM and IPNDM (their
+levels cannot be set; PNDM's half steps fall between training steps), inverse, parallel, inpainting and discrete ones.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.adapters.peers import Options, arguments_of, library, require_known, seed_from
+from diffuscope.certify import Target
+from diffuscope.denoisers import Batch, Denoiser, denoised_to_noise
+from diffuscope.errors import InputError
+from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
+
+_CHAINS = ("DDIMScheduler", "DDPMScheduler")
+_SOLVERS = (
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "UniPCMultistepScheduler",
+    "DEISMultistepScheduler",
+    "SASolverScheduler",
+)
+_VARIANCE_EXPLODING = (
+    "EulerDiscreteScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "DPMSolverSDEScheduler",
+)
+_FLOWS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
+_EDMS = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
+_DRIVEN = (*_CHAINS, *_SOLVERS, *_VARIANCE_EXPLODING, *_FLOWS, *_EDMS)
+_TWO_EVALUATIONS = (
+    "HeunDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "DPMSolverSDEScheduler",
+    "FlowMatchHeunDiscreteScheduler",
+)
+# these cast the state to float32, or keep a table of half steps in it
+_SINGLE_PRECISION = (
+    "EulerDiscreteScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "DPMSolverMultistepScheduler",
+    "EDMEulerScheduler",
+    *_FLOWS,
+)
+_STOCHASTIC = (
+    "DDPMScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "DPMSolverSDEScheduler",
+    "SASolverScheduler",
+)
+_ORDERS = {
+    "DDIMScheduler": 1,
+    "EulerDiscreteScheduler": 1,
+    "EDMEulerScheduler": 1,
+    "FlowMatchEulerDiscreteScheduler": 1,
+    "HeunDiscreteScheduler": 2,
+    "KDPM2DiscreteScheduler": 2,
+    "FlowMatchHeunDiscreteScheduler": 2,
+}
+_OF_STEP = {"eta", "use_clipped_model_output", "s_churn", "s_tmin", "s_tmax", "s_noise", "order"}
+_OF_CONSTRUCTOR = {
+    "prediction_type",
+    "variance_type",
+    "clip_sample",
+    "clip_sample_range",
+    "solver_order",
+    "algorithm_type",
+    "solver_type",
+    "lower_order_final",
+    "euler_at_final",
+    "use_flow_sigmas",
+    "predict_x0",
+    "predictor_order",
+    "corrector_order",
+    "sigma_data",
+    "stochastic_sampling",
+}
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Our times as a scheduler's table: training step i is `times[i]`, the least noise first.
+
+    A grid that ends at sigma = 0 has that end outside the table: it is where the scheduler's last step goes.
+    """
+
+    schedule: Schedule
+    times: Float[Tensor, " levels"]
+    to_zero: bool
+
+    @classmethod
+    def of(cls, schedule: Schedule, times: Float[Tensor, " times"]) -> "_Table":
+        to_zero = float(schedule.sigma(times[-1])) == 0
+        return cls(schedule, times[: len(times) - to_zero].double().cpu().flip(0), to_zero)
+
+    @property
+    def steps(self) -> int:
+        return len(self.times) if self.to_zero else len(self.times) - 1
+
+    @property
+    def ratios(self) -> Float[Tensor, " levels"]:
+        """sigma/alpha at every level."""
+        return self.schedule.noise_to_signal(self.times)
+
+    def descending(self, levels: Float[Tensor, " levels"]) -> Float[Tensor, " times"]:
+        """`levels` of the table as the path that a scheduler walks, its end included."""
+        down = levels.flip(0)
+        return torch.cat([down, down.new_zeros(1)]) if self.to_zero else down
+
+    def times_told(self, steps: Float[Tensor, " calls"]) -> Float[Tensor, " calls"]:
+        """Our time of each training step; between two of them the library means linear log sigma."""
+        below = steps.long().clamp(max=len(self.times) - 1)
+        above = (below + 1).clamp(max=len(self.times) - 1)
+        lam = -self.ratios.log()
+        between = self.schedule.time_of_lambda(torch.lerp(lam[below], lam[above], steps - below))
+        return torch.where(steps == below, self.times[below], between)
+
+
+def names() -> tuple[str, ...]:
+    """The schedulers of the installed diffusers that can be driven. Raises InputError where it is absent."""
+    peer = library("diffusers", "diffusers")
+    with _silence():
+        return tuple(name for name in _DRIVEN if hasattr(peer, name) and not _is_stand_in(getattr(peer, name)))
+
+
+def target(name: str, options: Options) -> Target:
+    """The diffusers scheduler `name` with `options` of its constructor or of its `step`.
+
+    Raises InputError where diffusers is absent, has no such scheduler or none that can be driven, or the scheduler no
+    such option.
+    """
+    peer = library("diffusers", "diffusers")
+    if name not in _DRIVEN or not hasattr(peer, name):
+        raise InputError(f"target: diffusers has no scheduler {name!r} to drive; expected one of {', '.join(names())}")
+    with _silence():
+        scheduler = getattr(peer, name)
+    if _is_stand_in(scheduler):
+        raise InputError(f"target: diffusers:{name} needs torchsde; pip install torchsde trampoline")
+    built, stepped = arguments_of(scheduler.__init__), arguments_of(scheduler.step)
+    require_known(options, (set(built) & _OF_CONSTRUCTOR) | (set(stepped) & _OF_STEP), f"diffusers:{name}")
+    settings = {**stepped, **built, **options}
+    kind, stochastic = _kind(name, settings), _stochastic(name, settings)
+    of_constructor = {key: value for key, value in options.items() if key in built}
+    of_step: dict[str, Any] = {key: value for key, value in options.items() if key not in built}
+
+    def run(
+        denoiser: Denoiser, x_start: Batch, times: Float[Tensor, " times"], generator: torch.Generator | None
+    ) -> Batch:
+        table = _Table.of(denoiser.schedule, times)
+        given = {"generator": generator} if stochastic and "generator" in stepped else {}
+        with torch.no_grad(), _silence():
+            made = _made(scheduler, kind, of_constructor, table, generator)
+            return _walk(made, kind, {**of_step, **given}, denoiser, table, x_start, times)
+
+    return Target(
+        name=f"diffusers:{name}",
+        run=run,
+        order=None if stochastic else _order(name, settings),
+        stochastic=stochastic,
+        nfe_per_step=2 if name in _TWO_EVALUATIONS else 1,
+        schedules={"flow": (RectifiedFlow(),), "edm": (VE(),)}.get(kind, (VP(),)),
+        coarsest=2 if name in _TWO_EVALUATIONS else int(settings.get("solver_order") or 1),
+        floor=1e-6 if name in _SINGLE_PRECISION else 1e-12,
+    )
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """The library's warnings and remarks, and NumPy's at its use of NumPy, are not the caller's to mend."""
+    logger = logging.getLogger("diffusers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _is_stand_in(scheduler: Any) -> bool:
+    """Whether diffusers put an empty class in the place of a scheduler that needs a package which is absent."""
+    return ".dummy_" in scheduler.__module__
+
+
+def _kind(name: str, settings: Options) -> str:
+    """Which states and table a scheduler has: chain or vp, ve, flow, edm."""
+    if name in _FLOWS or settings.get("use_flow_sigmas"):
+        return "flow"
+    kinds = {"chain": _CHAINS, "vp": _SOLVERS, "ve": _VARIANCE_EXPLODING, "edm": _EDMS}
+    return next(kind for kind, members in kinds.items() if name in members)
+
+
+def _stochastic(name: str, settings: dict[str, Any]) -> bool:
+    dials = ("eta", "s_churn", "stochastic_sampling")
+    by_algorithm = str(settings.get("algorithm_type")).startswith("sde")
+    return name in _STOCHASTIC or by_algorithm or any(settings.get(dial) for dial in dials)
+
+
+def _order(name: str, settings: dict[str, Any]) -> int | None:
+    if name == "UniPCMultistepScheduler":
+        return settings["solver_order"] + 1
+    return settings.get("solver_order") or settings.get("order") or _ORDERS.get(name)
+
+
+def _made(scheduler: Any, kind: str, options: Options, table: _Table, generator: torch.Generator | None) -> Any:
+    """The scheduler with our grid as its table, set to walk all of it."""
+    if kind in ("flow", "edm"):
+        made = _with_explicit_sigmas(scheduler, kind, options, table)
+    else:
+        made = _laid_out(scheduler, options, table, generator)
+    if hasattr(made, "set_begin_index"):
+        made.set_begin_index(0)
+    return made
+
+
+def _laid_out(scheduler: Any, options: Options, table: _Table, generator: torch.Generator | None) -> Any:
+    """A scheduler on a table of trained betas, one training step per level."""
+    name, accepted = scheduler.__name__, set(arguments_of(scheduler.__init__))
+    _require_reachable(name, options, table)
+    alphas_cumprod = 1 / (1 + table.ratios**2)
+    levels = len(table.times)
+    layout = {
+        "num_train_timesteps": levels,
+        "trained_betas": _betas(alphas_cumprod).tolist(),
+        "clip_sample": False,
+        "set_alpha_to_one": table.to_zero,
+        "final_sigmas_type": "zero" if table.to_zero else "sigma_min",
+    }
+    calls: dict[str, Any] = {"num_inference_steps": levels}
+    if name == "DDIMScheduler":
+        # its step goes levels // steps training steps down, which is 1; training step 0 is never left
+        calls = {"num_inference_steps": table.steps}
+        layout["steps_offset"] = 0 if table.to_zero else 1
+    elif name in _SOLVERS and not table.to_zero:
+        calls = {"num_inference_steps": table.steps}
+    elif name == "DPMSolverSinglestepScheduler":
+        calls = {"timesteps": list(range(levels))[::-1]}
+    elif name in _SOLVERS:
+        layout["timestep_spacing"] = "trailing"
+    elif name in _VARIANCE_EXPLODING:
+        layout["final_sigmas_type"] = "zero"  # that step is taken only where the grid ends there
+    layout |= {
+        # a window in training steps, of which there are usually 1000
+        "tau_func": lambda step: float(0.2 * levels <= step <= 0.8 * levels),
+        "noise_sampler_seed": None if generator is None else seed_from(generator),
+    }
+    made = scheduler(**({key: value for key, value in layout.items() if key in accepted} | dict(options)))
+    made.alphas_cumprod = alphas_cumprod
+    if hasattr(made, "final_alpha_cumprod") and not table.to_zero:
+        made.final_alpha_cumprod = alphas_cumprod[0]
+    made.set_timesteps(**calls)
+    if hasattr(made, "sigmas"):
+        made.sigmas = _refined(made.sigmas, table.ratios)
+    return made
+
+
+def _with_explicit_sigmas(scheduler: Any, kind: str, options: Options, table: _Table) -> Any:
+    """A flow-matching or EDM scheduler, whose levels are numbers and not a table of training steps."""
+    name, accepted = scheduler.__name__, set(arguments_of(scheduler.__init__))
+    _require_reachable(name, options, table)
+    ratios = table.ratios
+    levels = table.descending(ratios if kind == "edm" else ratios / (1 + ratios))
+    # at infinite noise s = 1
+    levels = torch.where(levels.isnan(), 1.0, levels)
+    layout: dict[str, Any] = {"final_sigmas_type": "zero" if table.to_zero else "sigma_min"}
+    if kind == "flow":
+        layout["prediction_type"] = "flow_prediction"
+    made = scheduler(**({key: value for key, value in layout.items() if key in accepted} | dict(options)))
+    made.set_timesteps(table.steps)
+    walked = levels[:-1]
+    if name in _TWO_EVALUATIONS:
+        end = [] if table.to_zero else [levels[-1:], levels[-1:]]
+        walked = torch.cat([walked[:1], walked[1:].repeat_interleave(2), *end])
+        levels = torch.cat([walked, levels[-1:]])
+        walked = walked[: 2 * table.steps - table.to_zero]
+    made.sigmas = levels
+    made.timesteps = 0.25 * walked.log() if kind == "edm" else walked * made.config.num_train_timesteps
+    return made
+
+
+def _require_reachable(name: str, options: Options, table: _Table) -> None:
+    ends_at_lowest = name in ("DEISMultistepScheduler", "SASolverScheduler")
+    if table.to_zero and (ends_at_lowest or options.get("algorithm_type") in ("dpmsolver", "sde-dpmsolver")):
+        raise InputError(f"times: diffusers:{name} ends at its lowest level; expected sigma(times[-1]) > 0")
+
+
+def _betas(alphas_cumprod: Float[Tensor, " levels"]) -> Float[Tensor, " levels"]:
+    """beta_i = 1 - alphas_cumprod_i / alphas_cumprod_(i-1), from alphas_cumprod_(-1) = 1."""
+    before = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
+    return 1 - alphas_cumprod / before
+
+
+def _refined(sigmas: Tensor, levels: Float[Tensor, " levels"]) -> Tensor:
+    """The scheduler's float32 `sigmas` as the float64 levels that they round; a zero stays.
+
+    Raises RuntimeError where one of them is no level of ours: the scheduler would walk another grid.
+    """
+    sigmas = sigmas.double()
+    above = torch.searchsorted(levels, sigmas).clamp(max=len(levels) - 1)
+    below = (above - 1).clamp(min=0)
+    nearest = torch.where(levels[above] - sigmas < sigmas - levels[below], levels[above], levels[below])
+    if not bool((((nearest - sigmas).abs() <= 1e-5 * sigmas) | (sigmas == 0)).all()):
+        raise RuntimeError("diffusers: the scheduler lays out other noise levels than the grid's")
+    return torch.where(sigmas == 0, sigmas, nearest)
+
+
+def _walk(
+    scheduler: Any,
+    kind: str,
+    options: dict[str, Any],
+    denoiser: Denoiser,
+    table: _Table,
+    x_start: Batch,
+    times: Float[Tensor, " times"],
+) -> Batch:
+    """The library's own sampling loop, with our denoiser as its model."""
+    twice = type(scheduler).__name__ in _TWO_EVALUATIONS
+    # a last step to 0 is a single evaluation; a last step that the grid does not make is left out
+    steps = scheduler.timesteps[: 2 * table.steps - table.to_zero if twice else table.steps]
+    told = _times_told(scheduler, kind, table, steps)
+    norms = _scale("vp", denoiser.schedule, told).tolist()
+    scales = _scale(kind, denoiser.schedule, told).tolist()
+    first, last = _scale(kind, denoiser.schedule, times[[0, -1]]).tolist()
+    state = x_start / first
+    for step, t, norm, scale in zip(steps, told, norms, scales, strict=True):
+        shown = scheduler.scale_model_input(state, step) if hasattr(scheduler, "scale_model_input") else state
+        x_t = state * scale if kind in ("flow", "edm") else shown * norm
+        answer = _answer(scheduler, kind, denoiser, x_t, t, state)
+        state = scheduler.step(answer, step, state, **options).prev_sample
+    return (state * last).to(x_start.dtype)
+
+
+def _times_told(scheduler: Any, kind: str, table: _Table, steps: Tensor) -> Float[Tensor, " calls"]:
+    """What a model is told at each call, as times of our schedule."""
+    steps = steps.double().cpu()
+    if kind == "flow":
+        s = steps / scheduler.config.num_train_timesteps
+        return table.schedule.time_of_noise_to_signal(s / (1 - s))
+    if kind == "edm":
+        return table.schedule.time_of_noise_to_signal((4 * steps).exp())
+    return table.times_told(steps)
+
+
+def _scale(kind: str, schedule: Schedule, t: Float[Tensor, " times"]) -> Float[Tensor, " times"]:
+    """Our state over the scheduler's."""
+    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+    if kind in ("ve", "edm"):
+        return alpha
+    return alpha + sigma if kind == "flow" else torch.hypot(alpha, sigma)
+
+
+def _answer(scheduler: Any, kind: str, denoiser: Denoiser, x_t: Batch, t: Float[Tensor, ""], state: Batch) -> Batch:
+    """What the scheduler's model answers: the denoiser in the scheduler's parametrization."""
+    denoised = denoiser(x_t, t)
+    if kind == "edm":
+        ratio = denoiser.schedule.noise_to_signal(t)
+        skip, out = (scheduler.precondition_outputs(*unit, ratio) for unit in ((1.0, 0.0), (0.0, 1.0)))
+        return (denoised - skip * state) / out
+    prediction = scheduler.config.get("prediction_type", "flow_prediction")
+    if prediction == "sample":
+        return denoised
+    noise = denoised_to_noise(x_t, denoised, denoiser.schedule, t)
+    if prediction == "epsilon":
+        return noise
+    if prediction == "flow_prediction":
+        return noise - denoised
+    norm = _scale("vp", denoiser.schedule, t)
+    return (denoiser.schedule.alpha(t) * noise - denoiser.schedule.sigma(t) * denoised) / norm

@@ -1,0 +1,97 @@
+"""What every adapter does with somebody else's library: import it, read its options, hand it our noise."""
+
+import importlib
+import inspect
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import ModuleType
+
+import torch
+
+from diffuscope.errors import InputError
+
+Option = bool | int | float | str | None
+Options = Mapping[str, Option]
+
+_WORDS: dict[str, Option] = {"true": True, "false": False, "none": None}
+
+
+def library(module: str, package: str) -> ModuleType:
+    """The imported `module`; `package` is what a person installs to have it.
+
+    Raises InputError where it is absent, or fails while it is imported.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what a library is warned of while it loads is not ours to mend
+            return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if f"{module}.".startswith(f"{error.name}."):
+            raise not_installed(package) from error
+        raise InputError(f"target: importing {module} failed with no module named {error.name!r}") from error
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"target: importing {module} failed with {reason}") from error
+
+
+def not_installed(package: str) -> InputError:
+    """The one line that says how to mend an absent library."""
+    return InputError(f"target: {package} is not installed; pip install {package}")
+
+
+def read_options(text: str) -> dict[str, Option]:
+    """`a=1&b=.5&c=true&d=word` as numbers, truth values, None and words; nothing is evaluated.
+
+    Raises InputError for a part without `=`, an empty name or a name given twice.
+    """
+    options: dict[str, Option] = {}
+    for part in text.split("&") if text else []:
+        name, equals, value = part.partition("=")
+        if not (equals and name.isidentifier()):
+            raise InputError(f"target: expected options as name=value joined by &, got {part!r}")
+        if name in options:
+            raise InputError(f"target: option {name!r} is given twice")
+        options[name] = _read(value)
+    return options
+
+
+def _read(value: str) -> Option:
+    if value.lower() in _WORDS:
+        return _WORDS[value.lower()]
+    for number in (int, float):
+        try:
+            return number(value)
+        except ValueError:
+            pass
+    return value
+
+
+def arguments_of(function: Callable[..., object]) -> dict[str, object]:
+    """The named arguments that have defaults, which are those a person may set, with their defaults."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def require_known(options: Options, known: set[str], target: str) -> None:
+    """Raises InputError, naming them, for options that `target` does not have."""
+    if unknown := sorted(set(options) - known):
+        has = ", ".join(sorted(known)) or "none"
+        raise InputError(f"target: {target} has no option {', '.join(map(repr, unknown))}; expected {has}")
+
+
+def seed_from(generator: torch.Generator) -> int:
+    """A seed drawn from `generator`, for libraries that take a number."""
+    return int(torch.empty((), dtype=torch.int64, device=generator.device).random_(generator=generator))
+
+
+@contextmanager
+def global_noise_from(generator: torch.Generator | None, device: torch.device) -> Iterator[None]:
+    """Inside, torch's global generators are seeded from `generator`; afterwards they are as they were.
+
+    For libraries that draw with `torch.randn_like`. With None, whatever they draw is not used, and is undone.
+    """
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        if generator is not None:
+            torch.manual_seed(seed_from(generator))
+        yield

@@ -1,0 +1,89 @@
+"""A target from its name: a peer's sampler, or any callable of the user."""
+
+import inspect
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+from diffuscope.adapters import azula, diffusers, k_diffusion
+from diffuscope.adapters.peers import read_options
+from diffuscope.certify import Target
+from diffuscope.denoisers import load_object
+from diffuscope.errors import InputError
+
+_PEERS: dict[str, ModuleType] = {"azula": azula, "diffusers": diffusers, "k_diffusion": k_diffusion}
+
+
+def load_target(name: str) -> Target:
+    """The target that `name` names.
+
+    `azula:REABSampler`, `diffusers:DPMSolverMultistepScheduler`, `k_diffusion:sample_dpmpp_2m` are other libraries'
+    samplers; `?option=value&option=value` after the name are their options (numbers, true, false, none, words).
+    `module:callable` is `callable(denoiser, x_start, times, generator) -> x_end`, as `Target.run`, or a class that
+    makes one without arguments; its attributes `order`, `stochastic` and `nfe_per_step` are its declarations. Where
+    it has no `stochastic` it is taken as deterministic, which the name of the target then says. A `Target` is taken
+    as it is.
+
+    Importing a module runs it: name only modules that you trust.
+    Raises InputError for a name of another form, a library that is absent, a sampler or an option that it lacks.
+    """
+    spec, question, text = name.partition("?")
+    library, colon, sampler = spec.partition(":")
+    if not (library and colon and sampler):
+        raise InputError(f"target: expected library:sampler or module:callable, got {name!r}")
+    options = read_options(text)
+    if library in _PEERS:
+        return replace(_PEERS[library].target(sampler, options), name=name)
+    if question:
+        raise InputError(f"target: options belong to the samplers of {', '.join(_PEERS)}, got {name!r}")
+    return _of_object(load_object(spec, "target"), name)
+
+
+def known_targets() -> dict[str, tuple[str, ...]]:
+    """The names that `load_target` takes, for each peer that is installed."""
+    known = {}
+    for library, peer in _PEERS.items():
+        try:
+            known[library] = tuple(f"{library}:{sampler}" for sampler in peer.names())
+        except InputError:  # not installed
+            continue
+    return known
+
+
+def _of_object(found: Any, name: str) -> Target:
+    """The target that an object of the user is."""
+    if isinstance(found, Target):
+        return found
+    if isinstance(found, type) and _takes(found):
+        found = found()
+    # an instance of diffuscope's own Sampler becomes a target here
+    if not (callable(found) and _takes(found, *_RUN_ARGUMENTS)):
+        raise InputError(
+            f"target: {name} is a {type(found).__name__}; expected callable(denoiser, x_start, times, generator)"
+        )
+    order, nfe = _declared_number(found, "order", name), _declared_number(found, "nfe_per_step", name)
+    stochastic = getattr(found, "stochastic", None)
+    if stochastic not in (None, True, False):
+        raise InputError(f"target: {name}.stochastic: expected True or False, got {stochastic!r}")
+    shown = name if stochastic is not None else f"{name} (stochastic undeclared, taken as deterministic)"
+    run: Any = found
+    return Target(name=shown, run=run, order=order, stochastic=bool(stochastic), nfe_per_step=nfe)
+
+
+_RUN_ARGUMENTS = ("denoiser", "x_start", "times", "generator")
+
+
+def _takes(function: Any, *arguments: str) -> bool:
+    """Whether `function` can be called with so many arguments by position."""
+    try:
+        inspect.signature(function).bind(*arguments)
+    except (TypeError, ValueError):  # other arguments; no signature
+        return False
+    return True
+
+
+def _declared_number(found: object, attribute: str, name: str) -> int | None:
+    value = getattr(found, attribute, None)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise InputError(f"target: {name}.{attribute}: expected a positive integer or None, got {value!r}")
+    return value

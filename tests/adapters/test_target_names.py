@@ -1,0 +1,133 @@
+"""What a name of a target may be, and what is said of one that is none."""
+
+import sys
+
+import pytest
+import torch
+
+from diffuscope.adapters import k_diffusion, known_targets, load_target
+from diffuscope.adapters.peers import read_options, seed_from
+from diffuscope.denoisers import ExactDenoiser
+from diffuscope.errors import InputError
+from diffuscope.exact import Gaussian
+from diffuscope.schedules import VE, uniform_times
+
+MODULE = """
+from diffuscope.certify import Target
+
+def halve(denoiser, x_start, times, generator):
+    return x_start / 2
+
+class Declared:
+    order = 2
+    stochastic = True
+    nfe_per_step = 3
+
+    def __call__(self, denoiser, x_start, times, generator):
+        return x_start
+
+class Overstated(Declared):
+    order = "two"
+
+def too_few(denoiser, x_start):
+    return x_start
+
+whole = Target("mine", halve, 1, False, 1)
+number = 3
+"""
+
+
+@pytest.fixture
+def named(tmp_path, monkeypatch):
+    """A folder with one module of the user's, under a name that no other test imports."""
+    (tmp_path / "a_users_samplers.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    yield "a_users_samplers"
+    sys.modules.pop("a_users_samplers", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "module"),
+    [
+        ("azula:REABSampler", "azula", "azula"),
+        ("diffusers:DDIMScheduler", "diffusers", "diffusers"),
+        ("k_diffusion:sample_euler", "k-diffusion", "k_diffusion"),
+    ],
+)
+def test_an_absent_library_is_named_with_its_remedy(name, package, module, monkeypatch):
+    for loaded in [key for key in sys.modules if key.split(".")[0] == module]:
+        monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setitem(sys.modules, module, None)
+    k_diffusion._sampling.cache_clear()
+    with pytest.raises(InputError) as caught:
+        load_target(name)
+    assert str(caught.value) == f"target: {package} is not installed; pip install {package}"
+    assert module not in known_targets()
+
+
+def test_options_are_read_as_plain_values():
+    read = read_options("solver_order=3&eta=.5&thresholding=False&algorithm_type=sde-dpmsolver++&s_tmax=inf&seed=none")
+    assert read == {
+        "solver_order": 3,
+        "eta": 0.5,
+        "thresholding": False,
+        "algorithm_type": "sde-dpmsolver++",
+        "s_tmax": float("inf"),
+        "seed": None,
+    }
+    assert isinstance(read["solver_order"], int)
+    assert read_options("") == {}
+
+
+@pytest.mark.parametrize("text", ["order", "order=2&", "=3", "a b=1", "order=1&order=2"])
+def test_options_of_another_form_are_refused(text):
+    with pytest.raises(InputError, match=r"^target: "):
+        read_options(text)
+
+
+@pytest.mark.parametrize("name", ["REABSampler", "azula:", ":halve", ""])
+def test_a_name_without_a_library_or_a_sampler_is_refused(name):
+    with pytest.raises(InputError, match="expected library:sampler or module:callable"):
+        load_target(name)
+
+
+def test_a_users_function_is_a_target_that_says_what_it_leaves_open(named):
+    target = load_target(f"{named}:halve")
+    assert (target.order, target.stochastic, target.nfe_per_step) == (None, False, None)
+    assert target.name == f"{named}:halve (stochastic undeclared, taken as deterministic)"
+    data = Gaussian.isotropic(torch.zeros(2, dtype=torch.float64), 1.0)
+    x = torch.ones(3, 2, dtype=torch.float64)
+    ended = target.run(ExactDenoiser(data, VE()), x, uniform_times(1.0, 0.5, 4), None)
+    assert torch.equal(ended, x / 2)
+
+
+def test_a_users_class_declares_by_its_attributes(named):
+    target = load_target(f"{named}:Declared")
+    assert (target.name, target.order, target.stochastic, target.nfe_per_step) == (f"{named}:Declared", 2, True, 3)
+
+
+def test_a_users_target_is_taken_as_it_is(named):
+    assert load_target(f"{named}:whole").name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ("number", r"is a int; expected callable\(denoiser, x_start, times, generator\)"),
+        ("too_few", r"expected callable\(denoiser, x_start, times, generator\)"),
+        ("Overstated", "order: expected a positive integer or None, got 'two'"),
+        ("absent", "has no 'absent'"),
+        ("halve?order=2", "options belong to the samplers of azula, diffusers, k_diffusion"),
+    ],
+)
+def test_a_users_object_that_is_no_sampler_is_refused_in_one_line(named, found, said):
+    with pytest.raises(InputError, match=said):
+        load_target(f"{named}:{found}")
+
+
+def test_a_seed_is_the_generators_and_moves_it_on():
+    first, second = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
+    seeds = [seed_from(first), seed_from(first)]
+    assert seeds == [seed_from(second), seed_from(second)]
+    assert seeds[0] != seeds[1]
