@@ -15,11 +15,12 @@ from diffuscope.samplers.ode import Euler, Heun, RungeKutta4
 from diffuscope.samplers.sde import EulerMaruyama, StochasticHeun, StrongOrder15
 from diffuscope.samplers.teleport import Truncation, reallocate, teleport, truncate, warm_history
 from diffuscope.samplers.teleport_error import SkipSuggestion, TeleportError, suggest_skip, teleport_error
+from diffuscope.samplers.unipc import UniPC
 
 __all__ = [
-    "BrownianPath",
     "DDIM",
     "DDPM",
+    "BrownianPath",
     "DPMSolverPP2M",
     "DataAdamsBashforth",
     "Eta",
@@ -42,6 +43,7 @@ __all__ = [
     "StrongOrder15",
     "TeleportError",
     "Truncation",
+    "UniPC",
     "instant",
     "instants",
     "posterior_variance",
