@@ -66,7 +66,7 @@ def end_on_a_point(name: str, steps: int = 12) -> float:
     return float((target.run(ExactDenoiser(POINT, schedule), x, times, generator) - POINT.mean).abs().max())
 
 
-def assert_reaches_the_marginal(name: str, steps: int = 240) -> None:
+def assert_reaches_the_marginal(name: str, steps: int = 100) -> None:
     """A stochastic sampler ends at the mean and variances of the noised Gaussian, within 4 standard errors."""
     target = load_target(name)
     schedule = target.schedules[0]

@@ -23,9 +23,12 @@ What to know when reading a certificate:
   steps; UniPC and SASolver do so for any number of steps. One step of order 1 anywhere keeps the whole run at order 2.
   DPMSolverSinglestep alternates orders (1, 2 or 1, 2, 3) and reaches its order at the end of a group, so that the
   number of steps should be a multiple of `solver_order`.
+- DPM-Solver++(3M), `solver_order=3` of the DPM multistep solvers, converges at order 2 by its own formula: it halves
+  the second difference and then multiplies it by the phi function of the whole second derivative.
 - A grid that stops at sigma > 0 makes no step to 0: `final_sigmas_type="sigma_min"`, or, where a scheduler always
   appends a step to 0, that step is not taken. A grid that ends at sigma = 0 takes the scheduler's own last step.
-  DEISMultistep, SASolver, and DPM-Solver without ++ have none (InputError), as they end at the lowest level.
+  DEISMultistep, SASolver, and DPM-Solver without ++ have none (InputError), as they end at the lowest level; UniPC
+  with `lower_order_final=false` makes NaN of it.
 - DPMSolverSDE draws a Brownian tree from `noise_sampler_seed`, drawn from our generator; all others take the generator.
   SASolver's noise is on in the window of training steps 200 to 800 of 1000; the window is scaled to our table.
 
@@ -392,7 +395,7 @@ def _times_told(scheduler: Any, kind: str, table: _Table, steps: Tensor) -> Floa
     return table.times_told(steps)
 
 
-def _scale(kind: str, schedule: Schedule, t: Float[Tensor, " times"]) -> Float[Tensor, " times"]:
+def _scale(kind: str, schedule: Schedule, t: Float[Tensor, "*times"]) -> Float[Tensor, "*times"]:
     """Our state over the scheduler's."""
     alpha, sigma = schedule.alpha(t), schedule.sigma(t)
     if kind in ("ve", "edm"):

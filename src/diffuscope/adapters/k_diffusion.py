@@ -10,7 +10,8 @@ our generator where a sampler takes one, else from torch's global generator, see
 
 Declared orders: those of the named method for the deterministic samplers ("Euler steps" 1, "Heun steps" and
 "DPM-Solver-2" 2, "2M" 2, the argument `order` of `sample_lms`). For the stochastic ones the library names the order of
-a step but none of convergence, so that none is declared.
+a step but none of convergence, so that none is declared. `sample_dpmpp_3m_sde` at eta = 0 converges at order 2 where
+its name says 3: its second difference is half of the second derivative that its last coefficient belongs to.
 
 The package imports far more than its samplers need. `k_diffusion.sampling` is loaded alone, with empty modules in the
 place of those that are absent, and both leave `sys.modules` afterwards.
