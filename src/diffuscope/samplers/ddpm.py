@@ -1,4 +1,4 @@
-r"""DDPM: ancestral sampling with the exact reverse kernel of a single data point.
+r"""DDPM: ancestral sampling with the exact reverse kernel of a single data point, and with wider ones.
 
 If the data were one point :math:`x_0`, the reverse SDE (eta = 1) could be solved for a step of any size: the residual
 :math:`\varepsilon_t = (x_t - \alpha_t x_0)/\sigma_t` is an Ornstein-Uhlenbeck process in
@@ -10,43 +10,106 @@ If the data were one point :math:`x_0`, the reverse SDE (eta = 1) could be solve
 This is the posterior q(x_s | x_t, x_0) of Ho et al., variance included
 (:math:`\tilde\beta = (1 - \alpha_t^2/\alpha_s^2)\sigma_s^2/\sigma_t^2` in a variance-preserving schedule), written for
 any (alpha, sigma): at alpha(t) = 0 the memory e^{-h} is zero, at sigma(s) = 0 the step ends at alpha_s x_0.
+
+For other data the mean of x_s given x_t is the same with D in place of x_0, and its covariance is larger by what is not
+known of x_0. The mean moves by :math:`\alpha_s(1 - e^{-2h})` per unit of x_0, so that the best isotropic Gaussian has
+
+.. math::  v^* = \sigma_s^2(1 - e^{-2h}) + \alpha_s^2(1 - e^{-2h})^2\; \tfrac1d\,\mathrm{tr}\,\mathrm{Cov}(x_0 | x_t) .
+
+Three choices of the variance are the functions below: no doubt about x_0 (`posterior_variance`, the least),
+the doubt of unit-variance data (`upper_variance`, the most for data of variance at most 1), and the exact
+(`OptimalVariance`). All three give the same limit of small steps.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from diffuscope.denoisers import Denoiser
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.denoisers import Batch, Denoiser
+from diffuscope.denoisers.contract import over_events
+from diffuscope.exact import Distribution
 from diffuscope.samplers.contract import State, required
 from diffuscope.samplers.instant import Instant
 from diffuscope.samplers.noise import Noise
 
+Variance = Float[Tensor, " batch"] | float
+ReverseVariance = Callable[[Batch, Instant, Instant], Variance]
+
+
+def _memory(t: Instant, s: Instant) -> float:
+    """e^{-h} = sigma_s alpha_t / (sigma_t alpha_s), at most 1 whatever the rounding."""
+    return min(s.sigma * t.alpha / (t.sigma * s.alpha), 1.0)
+
+
+def posterior_variance(x_t: Batch, t: Instant, s: Instant) -> Variance:  # noqa: ARG001
+    """sigma_s^2 (1 - e^{-2h}): the variance of q(x_s | x_t, x_0), DDPM's beta-tilde."""
+    memory = _memory(t, s)
+    return s.sigma**2 * (1 - memory) * (1 + memory)
+
+
+def upper_variance(x_t: Batch, t: Instant, s: Instant) -> Variance:
+    """v* of data N(m, I), with Cov(x_0 | x_t) = sigma_t^2 / (alpha_t^2 + sigma_t^2); DDPM's beta where VP holds."""
+    doubt = t.sigma**2 / (t.alpha**2 + t.sigma**2)
+    return _with_doubt(x_t, t, s, doubt)
+
+
+@dataclass(frozen=True)
+class OptimalVariance:
+    """v*, sample by sample, from the exact posterior covariance of `distribution`.
+
+    The mean over coordinates is what an isotropic kernel can match: in one dimension, or where the posterior is
+    isotropic, the first two moments of every step are then exact. Costs one posterior covariance per step.
+
+    Source: Bao, Li, Zhu & Zhang 2022, *Analytic-DPM*, https://arxiv.org/abs/2201.06503 (theorem 1; they average over
+    x_t).
+    """
+
+    distribution: Distribution
+
+    def __call__(self, x_t: Batch, t: Instant, s: Instant) -> Variance:
+        """The variance of x_s for every sample."""
+        covariance = self.distribution.posterior_covariance(x_t, t.alpha, t.sigma)
+        return _with_doubt(x_t, t, s, covariance.trace().double() / math.prod(x_t.shape[1:]))
+
+
+def _with_doubt(x_t: Batch, t: Instant, s: Instant, doubt: Variance) -> Variance:
+    """beta-tilde + [alpha_s (1 - e^{-2h})]^2 doubt, for a variance `doubt` of x_0 given x_t."""
+    memory = _memory(t, s)
+    per_unit = s.alpha * (1 - memory) * (1 + memory)
+    return posterior_variance(x_t, t, s) + per_unit**2 * doubt
+
 
 @dataclass(frozen=True)
 class DDPM:
-    r"""Ancestral sampling with the posterior variance.
+    r"""Ancestral sampling; the posterior variance unless `variance` is another.
 
-    .. math::  x_s = \alpha_s D + \frac{\sigma_s}{\sigma_t} e^{-h}(x_t - \alpha_t D)
-               + \sigma_s\sqrt{1 - e^{-2h}}\;\xi, \qquad D = D(x_t, t)
+    .. math::  x_s = \alpha_s D + \frac{\sigma_s}{\sigma_t} e^{-h}(x_t - \alpha_t D) + \sqrt{v}\;\xi, \qquad
+               D = D(x_t, t), \qquad v = \sigma_s^2(1 - e^{-2h})
 
-    Weak order 1, one evaluation per step; the exact law on a single data point, whatever the steps. A step to
-    sigma(s) = 0 draws no noise.
+    Weak order 1, one evaluation per step; with the posterior variance the exact law on a single data point, with the
+    optimal one on any isotropic Gaussian, whatever the steps. A step to sigma(s) = 0 draws no noise.
 
-    Source: Ho, Jain & Abbeel 2020, https://arxiv.org/abs/2006.11239 (eq. 6-7); that it solves the reverse SDE with the
-    denoiser frozen, in any schedule: Cao et al. 2025, https://arxiv.org/abs/2501.17054.
+    Source: Ho, Jain & Abbeel 2020, https://arxiv.org/abs/2006.11239 (eq. 6-7 and section 3.2); that it solves the
+    reverse SDE with the denoiser frozen, in any schedule: Cao et al. 2025, https://arxiv.org/abs/2501.17054.
     """
+
+    variance: ReverseVariance = posterior_variance
 
     order = 1
     stochastic = True
     nfe_per_step = 1
 
     def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:
-        """One draw from the posterior of x_s, with the denoiser's estimate as the data point."""
+        """One draw from the kernel of x_s, with the denoiser's estimate as the data point."""
         t, x_t, noise = state.at, state.x_t, required(noise, self)
         denoised = denoiser(x_t, t.t)
-        memory = s.sigma * t.alpha / (t.sigma * s.alpha)
-        kept = memory * s.sigma / t.sigma
+        kept = _memory(t, s) * s.sigma / t.sigma
         x_s = kept * x_t + (s.alpha - kept * t.alpha) * denoised
         if s.sigma > 0:
-            spread = s.sigma * math.sqrt((1 - memory) * (1 + memory))
+            variance = self.variance(x_t, t, s)
+            spread = over_events(variance.sqrt(), x_t) if isinstance(variance, Tensor) else math.sqrt(variance)
             x_s = x_s + spread * noise.increment(x_t, t.angle, s.angle)
         return State(s, x_s)
