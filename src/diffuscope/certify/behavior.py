@@ -38,7 +38,7 @@ def steps_of(target: Target) -> int:
     return min(max(STEPS, target.coarsest), target.finest)
 
 
-def finished(times: Float[Tensor, " times"]) -> Float[Tensor, " times"]:
+def finished(times: Float[Tensor, " times"]) -> Float[Tensor, " times+1"]:
     """`times` with a last step to clean data, t = 0."""
     return torch.cat([times, times.new_zeros(1)])
 

@@ -170,3 +170,18 @@ def budget_errors(
         error = float((ended - problem.exact_end(schedule)).double().square().mean().sqrt()) / problem.scale
         rows.append((n, counting.calls, error))
     return rows
+
+
+def weak_errors(
+    target: Target, problem: OracleProblem, schedule: Schedule, budgets: Sequence[int]
+) -> list[tuple[int, int, float]]:
+    """(steps, evaluations, exact error of mean and covariance on Gaussian data); empty if the target is not affine."""
+    rows = []
+    for budget in budgets:
+        n = max(1, budget // (target.nfe_per_step or 1))
+        if not admitted(target, (n,)):
+            continue
+        error, misfit = weak_error(target, problem.denoiser(schedule), problem.times(schedule, n))
+        if misfit <= AFFINE:
+            rows.append((n, n * (target.nfe_per_step or 1), error))
+    return rows

@@ -30,7 +30,7 @@ class MeasuredOrder:
     errors: tuple[float, ...]
     exact: bool
 
-    def falls_short_of(self, declared: float, tolerance: float) -> bool:
+    def falls_short_of(self, declared: int, tolerance: float) -> bool:
         """Whether the error falls more slowly than the declared order says."""
         return not self.exact and not self.order >= declared - tolerance
 

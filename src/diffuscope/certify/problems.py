@@ -44,7 +44,7 @@ class OracleProblem:
         return flow(self.distribution, self._start, self.high, self.low)
 
     def start(self, schedule: Schedule) -> Batch:
-        """Points of the noised law at sigma/alpha = `high`, in the schedule's scale: the same ones in every schedule."""
+        """Points of the noised law at sigma/alpha = `high`: the same ones in every schedule, in its scale."""
         return schedule.alpha(schedule.time_of_noise_to_signal(self.high)) * self._start
 
     def exact_end(self, schedule: Schedule) -> Batch:
@@ -105,13 +105,9 @@ def mixture(dimension: int = 2, components: int = 5) -> OracleProblem:
 @cache
 def finite_data(points: int = 12) -> OracleProblem:
     """A handful of points in the plane: the law that a memorizing model has."""
-    draw = torch.Generator().manual_seed(3)
-    return OracleProblem(
-        "finite",
-        f"{points} data points",
-        Empirical(torch.randn(points, 2, dtype=torch.float64, generator=draw)),
-        low=0.4,
-    )
+    data = torch.randn(points, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    # below .4 most trajectories have chosen their point, and the flow is that of a single one
+    return OracleProblem("finite", f"{points} data points", Empirical(data), low=0.4)
 
 
 @cache

@@ -1,6 +1,7 @@
 """The self-contained HTML page of a report: its parts, its figures, its two themes."""
 
 from diffuscope.report.audit_report import audit_page
+from diffuscope.report.certificate_report import certificate_page
 from diffuscope.report.charts import heatmap, line_with_band, plain_log_ticks
 from diffuscope.report.images import image_png
 from diffuscope.report.page import (
@@ -31,6 +32,7 @@ __all__ = [
     "Section",
     "Table",
     "audit_page",
+    "certificate_page",
     "figure_style",
     "figure_svg",
     "heat_colormap",

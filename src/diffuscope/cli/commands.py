@@ -1,13 +1,12 @@
-"""The command line: parses, calls, prints. Bad input ends in one line and exit code 2, never in a traceback."""
+"""Audit, train, sample."""
 
-import errno
 import json
 import math
 import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ import tyro
 from PIL import Image
 from tqdm import tqdm
 
-from diffuscope.audit import AuditResult, Settings, Subject, audit, grid
+from diffuscope.audit import Settings, Subject, audit, grid
 from diffuscope.data import NAMES, DataSet, load_data, load_samples
 from diffuscope.denoisers import Denoiser, load_callable, load_denoiser, save_denoiser
 from diffuscope.errors import InputError
@@ -107,7 +106,7 @@ class Audit:
         result = audit(subject, self.settings, out=self.out, samples=samples, progress=True)
         page = audit_page(result)
         report = write_page(page, self.out / "report.html")
-        write_json(result, self.out / "audit.json")
+        write_json(result.as_json(), self.out / "audit.json")
         print_verdicts(page)
         print(f"Report: {report}")
 
@@ -179,34 +178,6 @@ class Sample:
             print(f"Picture: {self.out / 'samples.png'}")
 
 
-Command = (
-    Annotated[Audit, tyro.conf.subcommand("audit")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Sample, tyro.conf.subcommand("sample")]
-)
-
-
-def main() -> None:
-    """Entry point of the `diffuscope` command."""
-    try:
-        command = tyro.cli(Command, prog="diffuscope", description="Ground truth for diffusion models.")  # pyright: ignore[reportCallIssue, reportArgumentType]
-        command.run()
-    except InputError as error:
-        fail(str(error))
-    except KeyboardInterrupt:
-        fail("interrupted; what is finished is kept, and the same command resumes")
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        fail(f"out: the disk is full ({error.filename or 'while writing'}); free some space, the same command resumes")
-
-
-def fail(message: str) -> None:
-    """One line on stderr, exit code 2."""
-    print("diffuscope: " + " ".join(message.split()), file=sys.stderr)
-    sys.exit(2)
-
-
 def require_folder(out: Path) -> None:
     """Make `out`, so that an unwritable place shows before any work is done."""
     try:
@@ -247,10 +218,10 @@ def trained(data: DataSet, options: TrainOptions, seed: int, out: Path) -> Denoi
     return denoiser
 
 
-def write_json(result: AuditResult, path: Path) -> None:
+def write_json(result: object, path: Path) -> None:
     """The findings for machines; NaN and infinity, which JSON lacks, become null."""
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(finite(result.as_json()), indent=2, allow_nan=False), encoding="utf-8")
+    partial.write_text(json.dumps(finite(result), indent=2, allow_nan=False), encoding="utf-8")
     partial.replace(path)
 
 

@@ -1,0 +1,150 @@
+"""Every question of the certifier fails the sampler that deserves it, and passes the one that does not."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from diffuscope.certify import Target, mixture, own_target
+from diffuscope.certify import behavior as ask
+from diffuscope.errors import InputError
+from diffuscope.samplers import DDIM, DDPM, Heun, sample
+from diffuscope.schedules import VE, VP
+
+PROBLEM = mixture(2)
+Run = Callable[..., torch.Tensor]
+
+
+def plain(denoiser, x, times, generator):  # noqa: ARG001
+    return sample(DDIM(), denoiser, x, times)
+
+
+def deterministic(run: Run, nfe: int | None = 1) -> Target:
+    return Target("some sampler", run, 1, False, nfe)
+
+
+def stochastic(run: Run) -> Target:
+    return Target("some sampler", run, 1, True, 1)
+
+
+QUESTIONS = (ask.single_point, ask.last_step, ask.precision, ask.batching, ask.randomness, ask.cost)
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.__name__)
+@pytest.mark.parametrize("sampler", [DDIM(), Heun(), DDPM()], ids=lambda sampler: type(sampler).__name__)
+@pytest.mark.parametrize("schedule", [VE(), VP()], ids=lambda schedule: type(schedule).__name__)
+def test_sound_samplers_pass(question, sampler, schedule):
+    finding = question(own_target(sampler), PROBLEM, schedule)
+    if question is ask.cost and sampler == Heun():
+        assert finding.tone == "good"
+    assert finding.tone == "good", finding.verdict
+
+
+def test_noise_left_in_the_finished_sample_misses_the_single_point():
+    def run(denoiser, x, times, generator):
+        ended = sample(DDPM(), denoiser, x, times, noise=generator)
+        return ended + 0.01 * torch.randn(x.shape, dtype=x.dtype, generator=generator)
+
+    finding = ask.single_point(stochastic(run), PROBLEM, VE())
+    assert finding.tone == "alarm"
+    assert "away from the only data point" in finding.verdict
+
+
+def test_a_division_by_zero_at_the_last_step_is_told():
+    def run(denoiser, x, times, generator):  # noqa: ARG001
+        return sample(DDIM(), denoiser, x, times) / denoiser.schedule.sigma(times[-1])
+
+    assert "NaN or infinity" in ask.last_step(deterministic(run), PROBLEM, VE()).verdict
+
+
+def test_a_last_step_that_skips_the_denoise_is_measured():
+    def run(denoiser, x, times, generator):  # noqa: ARG001
+        return sample(DDIM(), denoiser, x, times[:-1])
+
+    finding = ask.last_step(deterministic(run), PROBLEM, VE())
+    assert finding.value > 0.01
+    assert "from a plain denoise" in finding.verdict
+
+
+def test_a_lost_dtype_is_told():
+    def run(denoiser, x, times, generator):
+        return plain(denoiser, x, times, generator).double()
+
+    assert ask.precision(deterministic(run), PROBLEM, VE()).tone == "alarm"
+
+
+def test_single_precision_inside_is_told():
+    def run(denoiser, x, times, generator):
+        coarse = plain(denoiser, (x.float() * 1000).round() / 1000, times, generator)
+        return coarse.to(x.dtype) if x.dtype == torch.float32 else plain(denoiser, x, times, generator)
+
+    assert ask.precision(deterministic(run), PROBLEM, VE()).tone == "alarm"
+
+
+def test_rows_that_see_each_other_are_told():
+    def run(denoiser, x, times, generator):
+        return plain(denoiser, x + 1e-3 * x.mean(0), times, generator)
+
+    finding = ask.batching(deterministic(run), PROBLEM, VE())
+    assert finding.tone == "alarm"
+    assert "when others join it" in finding.verdict
+
+
+def test_the_global_generator_is_told():
+    def run(denoiser, x, times, generator):  # noqa: ARG001
+        return plain(denoiser, x, times, None) + 0 * torch.randn(x.shape, dtype=x.dtype)
+
+    finding = ask.randomness(stochastic(run), PROBLEM, VE())
+    assert "global generator is drawn from" in finding.verdict
+    assert "nother seed changes nothing" in finding.verdict
+
+
+def test_a_hidden_state_between_runs_is_told():
+    calls: list[int] = []
+
+    def run(denoiser, x, times, generator):
+        calls.append(1)
+        return plain(denoiser, x, times, generator) + 1e-3 * len(calls)
+
+    finding = ask.randomness(deterministic(run), PROBLEM, VE())
+    assert finding.verdict == "The same seed gives different results."
+
+
+def test_a_deterministic_sampler_that_draws_is_told():
+    def run(denoiser, x, times, generator):  # noqa: ARG001
+        own = torch.Generator().manual_seed(0)
+        return plain(denoiser, x, times, None) + 0 * torch.randn(x.shape, dtype=x.dtype, generator=own)
+
+    assert "makes 1 random draws" in ask.randomness(deterministic(run), PROBLEM, VE()).verdict
+
+
+def test_an_undeclared_evaluation_is_told_and_an_undeclared_cost_is_not_judged():
+    def run(denoiser, x, times, generator):
+        denoiser(x, times[0])
+        return plain(denoiser, x, times, generator)
+
+    assert ask.cost(deterministic(run), PROBLEM, VE()).tone == "alarm"
+    assert ask.cost(deterministic(run, None), PROBLEM, VE()).tone == "neutral"
+
+
+def test_change_of_schedule_is_measured():
+    assert ask.invariance(own_target(DDIM()), PROBLEM).value < 1e-12
+    depends = ask.invariance(own_target(Heun()), PROBLEM)
+    assert depends.value > 1e-3
+    assert "depend on the time variable" in depends.verdict
+    alone = Target("one", plain, 1, False, 1, schedules=(VE(),))
+    assert "one schedule only" in ask.invariance(alone, PROBLEM).verdict
+
+
+def test_too_few_admitted_steps_are_respected():
+    asked: list[int] = []
+
+    def run(denoiser, x, times, generator):
+        asked.append(len(times) - 1)
+        if len(times) > 6:
+            raise InputError("times: at most 5 steps")
+        return plain(denoiser, x, times, generator)
+
+    target = Target("few", run, 1, False, 1, finest=5)
+    assert ask.cost(target, PROBLEM, VE()).tone == "good"
+    assert asked == [5]

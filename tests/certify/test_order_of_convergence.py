@@ -1,0 +1,43 @@
+"""The fitted order on errors whose order is known."""
+
+import math
+
+import pytest
+
+from diffuscope.certify import measured_order
+
+STEPS = (16, 25, 40, 63, 100, 160)
+
+
+@pytest.mark.parametrize("p", [1, 2, 3, 4])
+@pytest.mark.parametrize("a", [-5.0, 0.0, 8.0])
+def test_a_power_with_its_next_term_is_fitted_without_bias(p: int, a: float):
+    found = measured_order(STEPS, [3 * n**-p * math.exp(a / n) for n in STEPS], floor=1e-15)
+    assert found.order == pytest.approx(p, abs=1e-9)
+    assert found.interval[0] <= p + 1e-9
+    assert found.interval[1] >= p - 1e-9
+
+
+def test_an_order_one_too_low_falls_short_and_one_too_high_does_not():
+    found = measured_order(STEPS, [n**-1.0 for n in STEPS], floor=1e-15)
+    assert found.falls_short_of(2, 0.15)
+    assert not found.falls_short_of(1, 0.15)
+    assert not measured_order(STEPS, [n**-3.0 for n in STEPS], floor=1e-15).falls_short_of(2, 0.15)
+
+
+def test_an_error_that_does_not_vanish_falls_short():
+    assert measured_order(STEPS, [1e-3] * 6, floor=1e-12).falls_short_of(1, 0.15)
+    assert measured_order(STEPS, [1e-3 + n**-2.0 for n in STEPS], floor=1e-12).falls_short_of(2, 0.15)
+
+
+def test_rounding_is_not_fitted():
+    errors = [1e-6 * (16 / n) ** 4 if n < 60 else 1e-14 for n in STEPS]
+    assert measured_order(STEPS, errors, floor=1e-12).exact
+    mostly = [max(1e-9 * (16 / n) ** 2, 0.0) for n in STEPS]
+    assert measured_order(STEPS, mostly, floor=1e-12).order == pytest.approx(2, abs=1e-9)
+
+
+def test_nan_is_neither_exact_nor_of_any_order():
+    found = measured_order(STEPS, [float("nan")] * 6, floor=1e-12)
+    assert not found.exact
+    assert found.falls_short_of(1, 0.15)
