@@ -7,7 +7,8 @@ from diffuscope.samplers.contract import Evaluation, Sampler, State, sample, tra
 from diffuscope.samplers.ddim import DDIM
 from diffuscope.samplers.ddim_eta import StochasticDDIM
 from diffuscope.samplers.ddpm import DDPM, OptimalVariance, ReverseVariance, posterior_variance, upper_variance
-from diffuscope.samplers.dpm_solver import DPMSolverPP2M
+from diffuscope.samplers.dpm_solver import DPMSolverPP2M, DPMSolverPP2S, DPMSolverPP3M
+from diffuscope.samplers.dpm_solver_sde import SDEDPMSolverPP2M, SDEDPMSolverPP3M
 from diffuscope.samplers.eta import Eta, stochastic_until
 from diffuscope.samplers.instant import Instant, instant, instants
 from diffuscope.samplers.noise import Noise
@@ -22,6 +23,8 @@ __all__ = [
     "DDPM",
     "BrownianPath",
     "DPMSolverPP2M",
+    "DPMSolverPP2S",
+    "DPMSolverPP3M",
     "DataAdamsBashforth",
     "Eta",
     "Euler",
@@ -35,6 +38,8 @@ __all__ = [
     "ReverseBridge",
     "ReverseVariance",
     "RungeKutta4",
+    "SDEDPMSolverPP2M",
+    "SDEDPMSolverPP3M",
     "Sampler",
     "SkipSuggestion",
     "State",

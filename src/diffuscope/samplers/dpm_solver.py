@@ -1,20 +1,24 @@
-r"""DPM-Solver++ 2M: the exact step with the denoiser extrapolated instead of frozen.
+r"""DPM-Solver++: the exact step with the denoiser extrapolated instead of frozen. Orders 2 (2M, 2S) and 3 (3M).
 
 In :math:`\lambda = \log(\alpha/\sigma)` the probability-flow ODE integrates to
 
 .. math::  x_s = \frac{\sigma_s}{\sigma_t} x_t + \sigma_s\int_{\lambda_t}^{\lambda_s} e^{\lambda} D(\lambda)\,d\lambda .
 
-Freezing D at time t gives DDIM. Freezing it at its linear extrapolation to the middle of the step, from the evaluation
-before, makes the step second order at no further cost.
+Freezing D at time t gives DDIM, which is DPM-Solver++ 1. Freezing it at its linear extrapolation to the middle of the
+step makes the step second order: from the evaluation before (2M, at no further cost), or from one inside the step (2S).
+The mean of the parabola through the last three evaluations makes it third order (3M).
 """
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 from diffuscope.denoisers import Denoiser
+from diffuscope.errors import InputError
+from diffuscope.samplers.adams_bashforth import adams_bashforth_step, data_transport
 from diffuscope.samplers.contract import Evaluation, State
 from diffuscope.samplers.ddim import frozen_denoised_step
-from diffuscope.samplers.instant import Instant
+from diffuscope.samplers.instant import Instant, instant_of_lambda
 from diffuscope.samplers.noise import Noise
 
 
@@ -48,3 +52,69 @@ class DPMSolverPP2M:
             if math.isfinite(weight):
                 extrapolated = extrapolated + weight * (latest.denoised - previous.denoised)
         return State(s, frozen_denoised_step(state.x_t, extrapolated, t, s), (latest,))
+
+
+@dataclass(frozen=True)
+class DPMSolverPP2S:
+    r"""DPM-Solver++ of order 2, single step: the second evaluation lies inside the step, a share `r` of it in lambda.
+
+    .. math::
+        \lambda_u = \lambda_t + r h, \qquad
+        x_u = \alpha_u D_t + \frac{\sigma_u}{\sigma_t}(x_t - \alpha_t D_t), \qquad
+        \bar D = D_t + \frac{1}{2r}\left(D(x_u, u) - D_t\right), \qquad
+        x_s = \alpha_s\bar D + \frac{\sigma_s}{\sigma_t}(x_t - \alpha_t\bar D)
+
+    Order 2, two evaluations per step; needs no history. r = 1/2 is the exponential midpoint rule, r = 1 Heun's. Steps
+    that touch an infinite lambda are DDIM's, with one evaluation.
+
+    Raises InputError for r outside (0, 1]. Source: Lu et al. 2022, https://arxiv.org/abs/2211.01095 (algorithm 1).
+    """
+
+    r: float = 0.5
+
+    order = 2
+    stochastic = False
+    nfe_per_step = 2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.r <= 1:
+            raise InputError(f"r: expected a share of the step in (0, 1], got {self.r:g}")
+
+    def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:  # noqa: ARG002
+        """One step with the denoiser extrapolated from inside the step."""
+        t, x_t = state.at, state.x_t
+        denoised = denoiser(x_t, t.t)
+        if not (math.isfinite(t.lam) and math.isfinite(s.lam)):
+            return State(s, frozen_denoised_step(x_t, denoised, t, s))
+        u = s if self.r == 1 else instant_of_lambda(denoiser.schedule, t.lam + self.r * (s.lam - t.lam))
+        inside = denoiser(frozen_denoised_step(x_t, denoised, t, u), u.t)
+        extrapolated = denoised + 1 / (2 * self.r) * (inside - denoised)
+        return State(s, frozen_denoised_step(x_t, extrapolated, t, s))
+
+
+@dataclass(frozen=True)
+class DPMSolverPP3M:
+    r"""DPM-Solver++ of order 3, multistep: the parabola in lambda through the last three evaluations.
+
+    .. math::
+        x_s = \frac{\sigma_s}{\sigma_t} x_t + \alpha_s\left[(1 - e^{-h}) D_t + \varphi_2 D^{(1)}
+              - 2\varphi_3 D^{(2)}\right], \qquad
+        \varphi_2 = \frac{e^{-h} - 1}{h} + 1, \quad \varphi_3 = \frac{\varphi_2}{h} - \frac12,
+
+    where :math:`D_t + r D^{(1)} + r^2 D^{(2)}`, :math:`r = (\lambda - \lambda_t)/h`, is the parabola. The authors' code
+    and those after it have :math:`\varphi_3 D^{(2)}`, without the 2, which leaves order 2. This is
+    `DataAdamsBashforth(order=3, power=0)`.
+
+    Order 3, one evaluation per step; the second corrects the first step (`adams_bashforth`), unless a `history` is
+    given. Steps that touch an infinite lambda are DDIM's.
+
+    Source: Lu et al. 2022, https://arxiv.org/abs/2211.01095 (its order, appendix B; the formula is derived here).
+    """
+
+    order = 3
+    stochastic = False
+    nfe_per_step = 1
+
+    def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:  # noqa: ARG002
+        """One step with the denoiser extrapolated by the parabola."""
+        return adams_bashforth_step(self.order, partial(data_transport, power=0.0), denoiser, state, s)
