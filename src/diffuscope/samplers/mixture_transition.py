@@ -1,0 +1,84 @@
+r"""The exact reverse transition of a finite data set: the oracle among the stochastic samplers.
+
+For points y_i with prior weights :math:`w^0_i` the reverse SDE (eta = 1) from t to s has the transition (Bayes' rule)
+
+.. math::  q(x_s | x_t) = \sum_i w_i(x_t)\; N\!\left(x_s;\, m_i, \tilde\beta I\right), \qquad
+           w_i \propto w^0_i\, e^{-|x_t - \alpha_t y_i|^2 / 2\sigma_t^2},
+
+a mixture of the single-point posteriors (`ddpm`)
+
+.. math::  m_i = \alpha_s y_i + \frac{\sigma_s}{\sigma_t} e^{-h}(x_t - \alpha_t y_i), \qquad
+           \tilde\beta = \sigma_s^2\left(1 - e^{-2h}\right) .
+
+So: draw an index from the posterior weights, then take a DDPM step with that point in place of the denoiser's answer.
+DDPM itself replaces the mixture by one Gaussian at its mean.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffuscope.denoisers import Batch, Denoiser
+from diffuscope.exact import Empirical
+from diffuscope.exact._posterior import Noised
+from diffuscope.samplers.bridge import reverse_bridge
+from diffuscope.samplers.contract import State, required
+from diffuscope.samplers.instant import Instant
+from diffuscope.samplers.noise import Noise
+
+
+@dataclass(frozen=True, eq=False)
+class MixtureTransition:
+    """Draws from the exact reverse transition of `data`, whatever the steps.
+
+    The law at every time of any grid is exact (so its error has every order; 1 is declared). The denoiser is never
+    asked: a step reads the data twice at most, in chunks within the memory that `data` was given, and takes one uniform
+    per sample beside the Gaussian. Weights are float64: a logit is wrong by about 1e-16 (alpha |y| / sigma)^2. A step
+    to sigma(s) = 0 ends on a data point, alpha_s y_i, which is the exact law there, not on alpha_s D.
+
+    Source: Cao et al. 2025, https://arxiv.org/abs/2501.17054 (finite data); Bayes' rule.
+    """
+
+    data: Empirical
+
+    order = 1
+    stochastic = True
+    nfe_per_step = 0
+
+    def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:  # noqa: ARG002
+        """One draw of x_s given x_t."""
+        t, x_t, noise = state.at, state.x_t, required(noise, self)
+        point = posterior_draw(self.data, x_t, t, noise.uniform(x_t))
+        x_s, deviation = reverse_bridge(x_t, point, t, s, eta=1.0)
+        if deviation > 0:
+            x_s = x_s + deviation * noise.increment(x_t, t.angle, s.angle)
+        return State(s, x_s)
+
+
+def posterior_draw(data: Empirical, x_t: Batch, t: Instant, uniform: Tensor) -> Batch:
+    """For every sample the point y_i where the cumulated posterior weights pass its `uniform` number in (0, 1).
+
+    One pass over the data sums the weights of every chunk; a second one, of each sample's own chunk, finds the point.
+    """
+    table = data._table
+    flat = x_t.detach().reshape(len(x_t), -1)
+    alphas, sigmas = (
+        torch.full((len(x_t),), level, dtype=torch.float64, device=x_t.device) for level in (t.alpha, t.sigma)
+    )
+    noised = Noised.at(flat, alphas, sigmas, table.center, torch.float64)
+    chunks = list(table.chunks(len(flat)))
+    masses = torch.stack([table.scores(*chunk, noised.queries, noised.kappa).logsumexp(1) for chunk in chunks], dim=1)
+    shares = masses.softmax(1)
+    ends = shares.cumsum(1)
+    target = uniform * ends[:, -1]
+    chosen = (ends <= target[:, None]).sum(1).clamp_max(len(chunks) - 1)
+    point = torch.empty_like(flat)
+    for k, chunk in enumerate(chunks):
+        rows = (chosen == k).nonzero()[:, 0]
+        if len(rows):
+            weights = table.scores(*chunk, noised.queries[rows], noised.kappa[rows]).softmax(1).cumsum(1)
+            rest = (target[rows] - (ends[rows, k] - shares[rows, k])) / shares[rows, k]
+            found = (weights <= rest[:, None] * weights[:, -1:]).sum(1).clamp_max(chunk[1] - chunk[0] - 1)
+            point[rows] = table.points[chunk[0] + found].to(point.dtype)
+    return point.reshape(x_t.shape)
