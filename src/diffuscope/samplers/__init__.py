@@ -3,6 +3,7 @@
 from diffuscope.samplers.adams_bashforth import DataAdamsBashforth, NoiseAdamsBashforth
 from diffuscope.samplers.bridge import ReverseBridge
 from diffuscope.samplers.brownian import BrownianPath
+from diffuscope.samplers.churn import EDMChurn
 from diffuscope.samplers.contract import Evaluation, Sampler, State, sample, trajectory
 from diffuscope.samplers.ddim import DDIM
 from diffuscope.samplers.ddim_eta import StochasticDDIM
@@ -11,6 +12,8 @@ from diffuscope.samplers.dpm_solver import DPMSolverPP2M, DPMSolverPP2S, DPMSolv
 from diffuscope.samplers.dpm_solver_sde import SDEDPMSolverPP2M, SDEDPMSolverPP3M
 from diffuscope.samplers.eta import Eta, stochastic_until
 from diffuscope.samplers.instant import Instant, instant, instants
+from diffuscope.samplers.langevin import Langevin, MetropolisLangevin
+from diffuscope.samplers.mixture_transition import MixtureTransition
 from diffuscope.samplers.noise import Noise
 from diffuscope.samplers.ode import Euler, Heun, RungeKutta4
 from diffuscope.samplers.sde import EulerMaruyama, StochasticHeun, StrongOrder15
@@ -26,12 +29,16 @@ __all__ = [
     "DPMSolverPP2S",
     "DPMSolverPP3M",
     "DataAdamsBashforth",
+    "EDMChurn",
     "Eta",
     "Euler",
     "EulerMaruyama",
     "Evaluation",
     "Heun",
     "Instant",
+    "Langevin",
+    "MetropolisLangevin",
+    "MixtureTransition",
     "Noise",
     "NoiseAdamsBashforth",
     "OptimalVariance",

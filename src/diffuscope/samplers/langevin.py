@@ -1,0 +1,142 @@
+r"""Predictor-corrector: after every step of any sampler, Langevin steps at the level it reached.
+
+Langevin dynamics keeps a law p when its score drives it. With the step :math:`r\,\sigma^2` (r a pure number: the noised
+law varies over distances of sigma at least) one step at level (alpha, sigma) is
+
+.. math::  x' = x + \tfrac{r\sigma^2}{2}\nabla\log p(x) + \sqrt r\,\sigma\,\xi
+              = x + \tfrac r2(\alpha D - x) + \sqrt r\,\sigma\,\xi .
+
+*Unadjusted*, its own stationary law is off by O(r): for a Gaussian direction of variance v at that level it is
+
+.. math::  \frac{v}{1 - r\sigma^2/4v} .
+
+*Metropolis-adjusted* (MALA), x' is a proposal accepted with probability
+:math:`\min(1, p(x')\,q(x|x') / p(x)\,q(x'|x))`, where :math:`q(x'|x)` is the Gaussian of the step; the stationary
+law is then p itself, at any r and for any drift. It needs log p, hence a `Distribution`.
+
+The correctors draw fresh noise: they are no integration in time, so no Brownian path holds them. At sigma = 0 there
+is nothing left to correct.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffuscope.denoisers import Batch, Denoiser
+from diffuscope.errors import InputError
+from diffuscope.exact import Distribution
+from diffuscope.samplers.contract import Sampler, State, required
+from diffuscope.samplers.instant import Instant
+from diffuscope.samplers.noise import Noise
+
+
+def langevin_mean(x: Batch, denoised: Batch, at: Instant, r: float) -> Batch:
+    """x + r/2 (alpha D - x): where a Langevin step of size r sigma^2 goes on average."""
+    return (1 - r / 2) * x + r / 2 * at.alpha * denoised
+
+
+@dataclass(frozen=True)
+class Langevin:
+    """`corrections` unadjusted Langevin steps of size `step_size` sigma^2 after each step of `predictor`.
+
+    The bias of the stationary law is that of the step size, not of the grid: it stays when the steps are refined, which
+    is why the order declared is 0. Evaluations per step: the predictor's and one for each correction, none of them at
+    sigma(s) = 0. Raises InputError for corrections < 1, and step sizes outside (0, 4), where the iteration diverges on
+    a single point.
+
+    Source: Song et al. 2021, https://arxiv.org/abs/2011.13456 (algorithms 2-5; they set the step from batch norms,
+    which ties samples to their batch).
+    """
+
+    predictor: Sampler
+    corrections: int = 1
+    step_size: float = 0.1
+
+    order = 0
+    stochastic = True
+
+    def __post_init__(self) -> None:
+        _require_corrector(self.corrections, self.step_size)
+
+    @property
+    def nfe_per_step(self) -> int | None:
+        predicted = self.predictor.nfe_per_step
+        return None if predicted is None else predicted + self.corrections
+
+    def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:
+        """One step of the predictor, then the corrections at time s."""
+        noise = required(noise, self)
+        predicted = self.predictor.step(denoiser, state, s, noise)
+        x, r = predicted.x_t, self.step_size
+        if s.sigma > 0:
+            for _ in range(self.corrections):
+                x = langevin_mean(x, denoiser(x, s.t), s, r) + r**0.5 * s.sigma * noise.normal(x)
+        return State(s, x, predicted.history)
+
+
+@dataclass(frozen=True)
+class MetropolisLangevin:
+    """`corrections` Metropolis-adjusted Langevin steps of size `step_size` sigma^2 after each step of `predictor`.
+
+    They keep the noised law of `distribution` exactly and draw the predictor's error towards it: the order is at least
+    the predictor's. The drift is the denoiser's, right or wrong. Evaluations per step: the predictor's, one for
+    the first drift, and one for each proposal, none of them at sigma(s) = 0; beside them as many log-densities. A
+    proposal is accepted or refused sample by sample. Raises InputError as `Langevin` does.
+
+    Source: Roberts & Tweedie 1996, *Exponential convergence of Langevin distributions and their discrete
+    approximations*, Bernoulli 2(4).
+    """
+
+    predictor: Sampler
+    distribution: Distribution
+    corrections: int = 1
+    step_size: float = 0.1
+
+    stochastic = True
+
+    def __post_init__(self) -> None:
+        _require_corrector(self.corrections, self.step_size)
+
+    @property
+    def order(self) -> int:
+        return self.predictor.order
+
+    @property
+    def nfe_per_step(self) -> int | None:
+        predicted = self.predictor.nfe_per_step
+        return None if predicted is None else predicted + 1 + self.corrections
+
+    def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:
+        """One step of the predictor, then the corrections at time s."""
+        noise = required(noise, self)
+        predicted = self.predictor.step(denoiser, state, s, noise)
+        x, r = predicted.x_t, self.step_size
+        if s.sigma > 0:
+            mean, log_p = self._drift_and_density(denoiser, x, s)
+            for _ in range(self.corrections):
+                proposed = mean + r**0.5 * s.sigma * noise.normal(x)
+                mean_back, log_p_proposed = self._drift_and_density(denoiser, proposed, s)
+                forth = -_square(proposed - mean) / (2 * r * s.sigma**2)  # log q(x' | x)
+                back = -_square(x - mean_back) / (2 * r * s.sigma**2)  # log q(x | x')
+                log_ratio = log_p_proposed - log_p + back - forth
+                accepted = noise.uniform(x).log() < log_ratio
+                here = accepted.reshape(-1, *[1] * (x.ndim - 1))
+                x, mean = torch.where(here, proposed, x), torch.where(here, mean_back, mean)
+                log_p = torch.where(accepted, log_p_proposed, log_p)
+        return State(s, x, predicted.history)
+
+    def _drift_and_density(self, denoiser: Denoiser, x: Batch, at: Instant) -> tuple[Batch, Tensor]:
+        mean = langevin_mean(x, denoiser(x, at.t), at, self.step_size)
+        return mean, self.distribution.log_prob(x, at.alpha, at.sigma).double()
+
+
+def _square(x: Tensor) -> Tensor:
+    return x.double().flatten(1).square().sum(1)
+
+
+def _require_corrector(corrections: int, step_size: float) -> None:
+    if corrections < 1:
+        raise InputError(f"corrections: expected at least 1 (the predictor alone has none), got {corrections}")
+    if not 0 < step_size < 4:
+        raise InputError(f"step_size: expected a multiple of sigma^2 in (0, 4), got {step_size}")
