@@ -19,6 +19,13 @@ from diffuscope.samplers.ode import Euler, Heun, RungeKutta4
 from diffuscope.samplers.sde import EulerMaruyama, StochasticHeun, StrongOrder15
 from diffuscope.samplers.teleport import Truncation, reallocate, teleport, truncate, warm_history
 from diffuscope.samplers.teleport_error import SkipSuggestion, TeleportError, suggest_skip, teleport_error
+from diffuscope.samplers.teleported import (
+    Teleported,
+    TeleportedSample,
+    reallocated_times,
+    suggest_sigma_skip,
+    teleported_sample,
+)
 from diffuscope.samplers.unipc import UniPC
 
 __all__ = [
@@ -54,17 +61,22 @@ __all__ = [
     "StochasticHeun",
     "StrongOrder15",
     "TeleportError",
+    "Teleported",
+    "TeleportedSample",
     "Truncation",
     "UniPC",
     "instant",
     "instants",
     "posterior_variance",
     "reallocate",
+    "reallocated_times",
     "sample",
     "stochastic_until",
+    "suggest_sigma_skip",
     "suggest_skip",
     "teleport",
     "teleport_error",
+    "teleported_sample",
     "trajectory",
     "truncate",
     "upper_variance",

@@ -1,0 +1,186 @@
+r"""Teleport as a wrapper on any sampler: closed-form steps at high noise, the sampler's own below.
+
+A step that ends at or above the level :math:`\sigma/\alpha` = `noise_to_signal` is the probability flow of the Gaussian
+with the data's mean and covariance (`teleport`): exact for that Gaussian, at no evaluation. Steps below are the
+sampler's. So a whole grid of times goes in, and the two protocols are two grids:
+
+- truncate: any grid; its steps above the level cost nothing;
+- reallocate: `reallocated_times`, one jump from the start and all other steps below the level.
+
+At the first step of its own the sampler is handed what the Gaussian's denoiser would have said earlier on the same
+trajectory, at equal steps of lambda: at :math:`\lambda_t - h, \lambda_t - 2h, \dots`, with h the step about to be made.
+A multistep method then starts at its full order.
+
+How far the jump moves the end of each trajectory is estimated to first order in the difference of the two denoisers
+(`teleport_error`), for a few evaluations along the jump: `teleported_sample`. Source: Wang & Vastola 2024,
+https://arxiv.org/abs/2412.09726; the warm start and the estimate are ours.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.denoisers import Batch, Denoiser
+from diffuscope.errors import InputError
+from diffuscope.exact import Gaussian
+from diffuscope.samplers.contract import Evaluation, Sampler, State, sample
+from diffuscope.samplers.instant import Instant
+from diffuscope.samplers.noise import Noise
+from diffuscope.samplers.teleport import reallocate, teleport, warm_history
+from diffuscope.samplers.teleport_error import SkipSuggestion, TeleportError, suggest_skip, teleport_error
+from diffuscope.schedules import Schedule, log_snr_times
+
+ROUNDING = 1e-9  # a time computed from the level is at the level
+HIGHEST, LOWEST = 100.0, 0.05  # the levels searched for a jump, in standard deviations of the data
+
+
+@dataclass(frozen=True, eq=False)
+class Teleported:
+    """`sampler` below the level sigma/alpha = `noise_to_signal`, the flow of `gaussian` above it.
+
+    Order and noise are the sampler's; above the level a step costs no evaluation. `remembered` analytic evaluations
+    begin the sampler's history (3 serve every method here; 0 starts it cold). Use it with `sample` or `trajectory` on
+    a grid from the start. Raises InputError for a level that is not positive or a negative number of evaluations.
+    """
+
+    sampler: Sampler
+    gaussian: Gaussian
+    noise_to_signal: float
+    remembered: int = 3
+
+    nfe_per_step = None
+
+    def __post_init__(self) -> None:
+        if not self.noise_to_signal > 0:
+            raise InputError(f"noise_to_signal: expected sigma/alpha > 0 to jump to, got {self.noise_to_signal}")
+        if self.remembered < 0:
+            raise InputError(f"remembered: expected a number of evaluations >= 0, got {self.remembered}")
+
+    @property
+    def order(self) -> int:
+        """That of the sampler; the jump's own error does not depend on the steps."""
+        return self.sampler.order
+
+    @property
+    def stochastic(self) -> bool:
+        """That of the sampler; the jump draws no noise."""
+        return self.sampler.stochastic
+
+    def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:
+        """A closed-form step above the level, one of the sampler's below."""
+        t = state.at
+        if self._above(s):
+            return State(s, teleport(self.gaussian, denoiser.schedule, state.x_t, t.t, s.t))
+        if self._above(t):
+            state = State(t, state.x_t, self._history(denoiser.schedule, state, s))
+        return self.sampler.step(denoiser, state, s, noise)
+
+    def _above(self, at: Instant) -> bool:
+        return at.sigma >= self.noise_to_signal * at.alpha * (1 - ROUNDING)
+
+    def _history(self, schedule: Schedule, state: State, s: Instant) -> tuple[Evaluation, ...]:
+        """The Gaussian's evaluations at equal steps of lambda before the state, as far as the schedule reaches."""
+        t = state.at
+        h = s.lam - t.lam
+        if not math.isfinite(h):
+            return ()
+        lams = [t.lam - k * h for k in range(self.remembered, 0, -1)]
+        within = [lam for lam in lams if lam >= float(schedule.lam(schedule.t_max))]
+        times = schedule.time_of_lambda(torch.tensor(within, dtype=torch.float64))
+        return warm_history(self.gaussian, schedule, state.x_t, t.t, times)
+
+
+def reallocated_times(
+    times: Float[Tensor, " times"],
+    schedule: Schedule,
+    noise_to_signal: float,
+    grid: Callable[[float, int], Float[Tensor, " remaining"]],
+) -> Float[Tensor, " more_times"]:
+    """Protocol B for `Teleported`: a jump from `times[0]` to the level, then `grid(start, steps)` with all the steps.
+
+    As many steps after the jump as `times` has (see `teleport.reallocate`); no jump if the level is above the start.
+    """
+    below = reallocate(times, schedule, noise_to_signal, grid)
+    return torch.cat([times[:1], below]) if float(below[0]) < float(times[0]) else below
+
+
+@dataclass(frozen=True, eq=False)
+class TeleportedSample:
+    """The end of a teleported trajectory, the time jumped to, and the estimated displacement by the jump."""
+
+    x: Batch
+    t_skip: float
+    error: TeleportError
+
+
+def teleported_sample(
+    teleported: Teleported,
+    denoiser: Denoiser,
+    x_start: Batch,
+    times: Float[Tensor, " times"],
+    *,
+    checks: int = 4,
+    noise: torch.Generator | Noise | None = None,
+) -> TeleportedSample:
+    """`sample`, with the error of the jump estimated on the way for `checks` evaluations more.
+
+    The estimate is `teleport_error` on these very starts, at `checks` levels from the start to the jump's end: its last
+    row, `error.at_end[-1]`, tells for every sample how far it lands from where the model alone would have taken it.
+    Raises InputError if no time of the grid is above the level, or for fewer than two checks.
+    """
+    lams = denoiser.schedule.lam(times)
+    jumped = times[lams <= -math.log(teleported.noise_to_signal) + ROUNDING]
+    if len(jumped) < 2:
+        raise InputError(f"times: expected a grid with a step above {teleported.noise_to_signal:g}, got none")
+    if checks < 2:
+        raise InputError(f"checks: expected at least two levels, got {checks}")
+    t_start, t_skip = float(times[0]), float(jumped[-1])
+    error = teleport_error(denoiser, teleported.gaussian, x_start, _levels(denoiser.schedule, t_start, t_skip, checks))
+    return TeleportedSample(sample(teleported, denoiser, x_start, times, noise=noise), t_skip, error)
+
+
+def suggest_sigma_skip(
+    denoiser: Denoiser,
+    gaussian: Gaussian,
+    tolerance: float,
+    *,
+    generator: torch.Generator,
+    samples: int = 256,
+    levels: int = 24,
+) -> SkipSuggestion:
+    """The lowest level to jump to from the schedule's end with an estimated displacement within `tolerance`.
+
+    The front of `teleport_error.suggest_skip`: it draws `samples` starts from the Gaussian's noised law at t_max, and
+    searches `levels` levels down to .05 of the data's standard deviation. `tolerance` is in units of that deviation;
+    the level is the answer's `noise_to_signal`, the time its `t_skip`. Costs `samples` * `levels` evaluations.
+    """
+    schedule = denoiser.schedule
+    t_start = schedule.t_max
+    scale = (gaussian.trace / gaussian.dimension) ** 0.5
+    lowest = max(LOWEST * scale, float(schedule.noise_to_signal(schedule.t_min)))
+    times = _levels(schedule, t_start, float(schedule.time_of_noise_to_signal(lowest)), levels, HIGHEST * scale)
+    clean = gaussian.sample(samples, generator=generator)
+    noise = torch.randn(clean.shape, dtype=clean.dtype, generator=generator, device=generator.device)
+    x_start = schedule.alpha(t_start) * clean + schedule.sigma(t_start) * noise
+    return suggest_skip(denoiser, gaussian, x_start, times, tolerance=tolerance)
+
+
+def _levels(
+    schedule: Schedule, t_start: float, t_end: float, count: int, highest: float = math.inf
+) -> Float[Tensor, " count"]:
+    """`count` times in equal ratios of sigma/alpha; a start without signal, or above `highest`, is one of its own."""
+    ratio = float(schedule.noise_to_signal(t_start))
+    end_ratio = float(schedule.noise_to_signal(t_end))
+    top = min(highest, ratio)
+    if not math.isfinite(top):
+        top = HIGHEST * end_ratio
+    if top >= ratio * (1 - ROUNDING):
+        return log_snr_times(schedule, t_start, t_end, count - 1)
+    if count == 2:
+        return torch.tensor([t_start, t_end], dtype=torch.float64)
+    below = log_snr_times(schedule, float(schedule.time_of_noise_to_signal(top)), t_end, count - 2)
+    return torch.cat([torch.tensor([t_start], dtype=torch.float64), below])
