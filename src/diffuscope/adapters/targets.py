@@ -5,20 +5,27 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
-from diffuscope.adapters import azula, diffusers, k_diffusion
+from diffuscope.adapters import azula, diffusers, k_diffusion, own
 from diffuscope.adapters.peers import read_options
-from diffuscope.certify import Target
+from diffuscope.certify import Target, own_target
 from diffuscope.denoisers import load_object
 from diffuscope.errors import InputError
+from diffuscope.samplers import Sampler
 
-_PEERS: dict[str, ModuleType] = {"azula": azula, "diffusers": diffusers, "k_diffusion": k_diffusion}
+_LIBRARIES: dict[str, ModuleType] = {
+    "diffuscope": own,
+    "azula": azula,
+    "diffusers": diffusers,
+    "k_diffusion": k_diffusion,
+}
 
 
 def load_target(name: str) -> Target:
     """The target that `name` names.
 
-    `azula:REABSampler`, `diffusers:DPMSolverMultistepScheduler`, `k_diffusion:sample_dpmpp_2m` are other libraries'
-    samplers; `?option=value&option=value` after the name are their options (numbers, true, false, none, words).
+    `diffuscope:UniPC` is one of our samplers; `azula:REABSampler`, `diffusers:DPMSolverMultistepScheduler` and
+    `k_diffusion:sample_dpmpp_2m` are other libraries'. `?option=value&option=value` after the name are their options
+    (numbers, true, false, none, words).
     `module:callable` is `callable(denoiser, x_start, times, generator) -> x_end`, as `Target.run`, or a class that
     makes one without arguments; its attributes `order`, `stochastic` and `nfe_per_step` are its declarations. Where
     it has no `stochastic` it is taken as deterministic, which the name of the target then says. A `Target` is taken
@@ -32,19 +39,19 @@ def load_target(name: str) -> Target:
     if not (library and colon and sampler):
         raise InputError(f"target: expected library:sampler or module:callable, got {name!r}")
     options = read_options(text)
-    if library in _PEERS:
-        return replace(_PEERS[library].target(sampler, options), name=name)
+    if library in _LIBRARIES:
+        return replace(_LIBRARIES[library].target(sampler, options), name=name)
     if question:
-        raise InputError(f"target: options belong to the samplers of {', '.join(_PEERS)}, got {name!r}")
+        raise InputError(f"target: options belong to the samplers of {', '.join(_LIBRARIES)}, got {name!r}")
     return _of_object(load_object(spec, "target"), name)
 
 
 def known_targets() -> dict[str, tuple[str, ...]]:
-    """The names that `load_target` takes, for each peer that is installed."""
+    """The names that `load_target` takes, for each library that is installed."""
     known = {}
-    for library, peer in _PEERS.items():
+    for library, adapter in _LIBRARIES.items():
         try:
-            known[library] = tuple(f"{library}:{sampler}" for sampler in peer.names())
+            known[library] = tuple(f"{library}:{sampler}" for sampler in adapter.names())
         except InputError:  # not installed
             continue
     return known
@@ -56,7 +63,8 @@ def _of_object(found: Any, name: str) -> Target:
         return found
     if isinstance(found, type) and _takes(found):
         found = found()
-    # an instance of diffuscope's own Sampler becomes a target here
+    if isinstance(found, Sampler):
+        return own_target(found)
     if not (callable(found) and _takes(found, *_RUN_ARGUMENTS)):
         raise InputError(
             f"target: {name} is a {type(found).__name__}; expected callable(denoiser, x_start, times, generator)"

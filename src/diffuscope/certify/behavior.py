@@ -147,19 +147,26 @@ def randomness(target: Target, problem: OracleProblem, schedule: Schedule) -> Fi
 
 
 def cost(target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:
-    """The evaluations of the denoiser per step, against the declared."""
-    n = steps_of(target)
-    counting = CountingDenoiser(problem.denoiser(schedule))
-    noiseless(target, counting, problem.start(schedule), problem.times(schedule, n))
-    per_step = counting.calls / n
+    """The evaluations of the denoiser per step, against the declared; what a start costs more is told apart."""
+    n = max(1, steps_of(target) // 2)
+    few, many = (evaluations(target, problem, schedule, steps) for steps in (n, 2 * n))
+    per_step, start = (many - few) / n, 2 * few - many
     if target.nfe_per_step is None:
-        verdict, tone = f"{counting.calls} evaluations in {n} steps; no fixed cost is declared.", "neutral"
-    elif counting.calls == n * target.nfe_per_step:
-        verdict, tone = f"{target.nfe_per_step} evaluations per step, as declared.", "good"
+        verdict, tone = f"{many} evaluations in {2 * n} steps; no fixed cost is declared.", "neutral"
+    elif per_step == target.nfe_per_step and start >= 0:
+        extra = f" and {start} for the start" if start else ""
+        verdict, tone = f"{target.nfe_per_step} evaluations per step{extra}, as declared.", "good"
     else:
-        verdict = f"{counting.calls} evaluations in {n} steps, {target.nfe_per_step} per step declared."
+        verdict = f"{many} evaluations in {2 * n} steps, {few} in {n}; {target.nfe_per_step} per step declared."
         tone = "alarm"
     return Finding("cost", "Evaluations per step", per_step, "evaluations", verdict, tone)
+
+
+def evaluations(target: Target, problem: OracleProblem, schedule: Schedule, steps: int) -> int:
+    """How often a run of so many steps asks the denoiser."""
+    counting = CountingDenoiser(problem.denoiser(schedule))
+    noiseless(target, counting, problem.start(schedule), problem.times(schedule, steps))
+    return counting.calls
 
 
 def invariance(target: Target, problem: OracleProblem) -> Finding:

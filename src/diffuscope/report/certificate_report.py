@@ -39,13 +39,16 @@ def certificate_page(certificate: Certificate) -> Page:
 
 def _verdict(certificate: Certificate, headline: str) -> Finding:
     failures = certificate.failures
-    told = " ".join(f"{finding.title}: {finding.verdict}" for finding in failures[:3])
+    told = headline
+    if failures:
+        told = f"{failures[0].title}: {failures[0].verdict}"
+        told += f" {len(failures) - 1} more answers are wrong; all are listed below." if len(failures) > 1 else ""
     return Finding(
         "certificate",
         "Is it right?",
         float(len(failures)),
         "failures",
-        told if failures else headline,
+        told,
         "alarm" if failures else "good",
         null="A correct sampler fails nothing.",
         power=f"An order short by more than {STRONG_TOLERANCE} (weak order: {WEAK_TOLERANCE}) between {STEPS[0]} and "
@@ -89,7 +92,7 @@ def _figure(certificate: Certificate) -> Figure:
         order, tables = certificate.target.order, [table for table in certificate.errors.values() if len(table) > 1]
         if order and tables:
             first, last = tables[0][0], tables[0][-1]
-            slope = [last[2] * (last[0] / row[0]) ** order for row in tables[0]]
+            slope = [first[2] * (first[0] / row[0]) ** order for row in tables[0]]
             axes.plot([row[1] for row in tables[0]], slope, color=LIGHT["ink"], linestyle=":", label=f"order {order}")
             axes.set_xlim(first[1] * 0.9, last[1] * 1.1)
         axes.set_xscale("log")
