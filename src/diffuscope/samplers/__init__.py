@@ -16,6 +16,7 @@ from diffuscope.samplers.langevin import Langevin, MetropolisLangevin
 from diffuscope.samplers.mixture_transition import MixtureTransition
 from diffuscope.samplers.noise import Noise
 from diffuscope.samplers.ode import Euler, Heun, RungeKutta4
+from diffuscope.samplers.restart import Restart
 from diffuscope.samplers.sde import EulerMaruyama, StochasticHeun, StrongOrder15
 from diffuscope.samplers.teleport import Truncation, reallocate, teleport, truncate, warm_history
 from diffuscope.samplers.teleport_error import SkipSuggestion, TeleportError, suggest_skip, teleport_error
@@ -49,6 +50,7 @@ __all__ = [
     "Noise",
     "NoiseAdamsBashforth",
     "OptimalVariance",
+    "Restart",
     "ReverseBridge",
     "ReverseVariance",
     "RungeKutta4",

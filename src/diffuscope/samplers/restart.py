@@ -1,0 +1,85 @@
+r"""Restart: having come down to a level, jump back up by adding noise, and come down again, K times.
+
+From the lower level l of an interval of noise-to-signal ratios to its upper level h the forward process is one draw,
+
+.. math::  x_h = \frac{\alpha_h}{\alpha_l} x_l
+               + \alpha_h\sqrt{\tilde\sigma_h^2 - \tilde\sigma_l^2}\;\xi, \qquad \tilde\sigma = \sigma/\alpha,
+
+and a deterministic sampler goes down from h to l. With the exact score both keep the marginals. Errors of earlier steps
+do not survive the fresh noise: on Gaussian data of variance v each round multiplies what was wrong with the mean by
+:math:`\sqrt{(v + \tilde\sigma_l^2)/(v + \tilde\sigma_h^2)}` (in x/alpha), which is why a few rounds help where many
+deterministic steps have accumulated error, and cost evaluations where they have not.
+"""
+
+import math
+from dataclasses import dataclass
+
+from diffuscope.denoisers import Batch, Denoiser
+from diffuscope.errors import InputError
+from diffuscope.samplers.contract import Sampler, State, required
+from diffuscope.samplers.instant import Instant, instant_of_lambda
+from diffuscope.samplers.noise import Noise
+
+SAME_LEVEL = 1e-9  # in lambda: a grid's own time for the lower level, up to rounding
+
+
+@dataclass(frozen=True)
+class Restart:
+    """`sampler`, restarted `repeats` times from sigma/alpha = `high` when it reaches `low`.
+
+    The step that crosses `low` first goes there, then up and down, then on to its own end: a step of the grid that ends
+    at `low` is not split. Each way down is uniform in log-SNR, in `steps` steps, or by default as many as make none
+    longer than the step that crosses, so that a finer grid refines the way down too and the sampler's order is kept. A
+    multistep sampler starts each way down without history.
+
+    Evaluations vary with the step. Raises InputError unless 0 < low < high, repeats >= 1, steps >= 1, and for a sampler
+    that is itself stochastic (going over the same times again it would meet the same noise on a Brownian path).
+
+    Source: Xu, Deng, Cheng, Tian, Liu & Jaakkola 2023, https://arxiv.org/abs/2306.14878 (their t_min, t_max, K are
+    low, high, repeats).
+    """
+
+    sampler: Sampler
+    low: float
+    high: float
+    repeats: int = 1
+    steps: int | None = None
+
+    stochastic = True
+    nfe_per_step = None
+
+    def __post_init__(self) -> None:
+        if self.sampler.stochastic:
+            raise InputError(f"sampler: expected a deterministic one to restart, got {type(self.sampler).__name__}")
+        if not 0 < self.low < self.high < math.inf:
+            raise InputError(f"low, high: expected 0 < low < high, levels sigma/alpha, got {self.low}, {self.high}")
+        if self.repeats < 1 or (self.steps is not None and self.steps < 1):
+            raise InputError(f"repeats, steps: expected at least 1, got {self.repeats}, {self.steps}")
+
+    @property
+    def order(self) -> int:
+        return self.sampler.order
+
+    def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:
+        """The sampler's step, with the restarts inside it if it crosses `low`."""
+        t, lam_low, lam_high = state.at, -math.log(self.low), -math.log(self.high)
+        if not t.lam < lam_low - SAME_LEVEL < s.lam:
+            return self.sampler.step(denoiser, state, s, noise)
+        noise = required(noise, self)
+        ends_there = abs(s.lam - lam_low) <= SAME_LEVEL
+        bottom = s if ends_there else instant_of_lambda(denoiser.schedule, lam_low)
+        state = self.sampler.step(denoiser, state, bottom, noise)
+        count = self.steps or max(1, math.ceil((lam_low - lam_high) / (s.lam - t.lam) - SAME_LEVEL))
+        down = [instant_of_lambda(denoiser.schedule, lam_high + (lam_low - lam_high) * k / count) for k in range(count)]
+        for _ in range(self.repeats):
+            state = State(down[0], raised(state.x_t, bottom, down[0], noise))
+            for u in (*down[1:], bottom):
+                state = self.sampler.step(denoiser, state, u, noise)
+        return state if ends_there else self.sampler.step(denoiser, state, s, noise)
+
+
+def raised(x_l: Batch, low: Instant, high: Instant, noise: Noise) -> Batch:
+    """A draw of the forward process from time `low` to the later time `high`, with fresh noise."""
+    level_l, level_h = low.sigma / low.alpha, high.sigma / high.alpha
+    spread = high.alpha * math.sqrt((level_h - level_l) * (level_h + level_l))
+    return high.alpha / low.alpha * x_l + spread * noise.normal(x_l)
