@@ -110,12 +110,14 @@ def test_a_hidden_state_between_runs_is_told():
     assert finding.verdict == "The same seed gives different results."
 
 
-def test_a_deterministic_sampler_that_draws_is_told():
+def test_a_deterministic_sampler_that_draws_for_nothing_is_noted():
     def run(denoiser, x, times, generator):  # noqa: ARG001
         own = torch.Generator().manual_seed(0)
         return plain(denoiser, x, times, None) + 0 * torch.randn(x.shape, dtype=x.dtype, generator=own)
 
-    assert "makes 1 random draws" in ask.randomness(deterministic(run), PROBLEM, VE()).verdict
+    finding = ask.randomness(deterministic(run), PROBLEM, VE())
+    assert finding.tone == "attention"
+    assert "1 random draws are made for nothing" in finding.verdict
 
 
 def test_an_undeclared_evaluation_is_told_and_an_undeclared_cost_is_not_judged():

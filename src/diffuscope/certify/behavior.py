@@ -128,22 +128,20 @@ def randomness(target: Target, problem: OracleProblem, schedule: Schedule) -> Fi
     faults = []
     if not torch.equal(first, second):
         faults.append("the same seed gives different results")
-    if not untouched:
+    if target.stochastic and not untouched:
         faults.append("the global generator is drawn from")
     if target.stochastic and torch.equal(first, other):
         faults.append("another seed changes nothing")
-    if not target.stochastic and draws:
-        faults.append(f"a deterministic sampler makes {draws} random draws")
-    good = not faults
-    verdict = "The generator decides everything." if target.stochastic else "Nothing is drawn at random."
-    return Finding(
-        "randomness",
-        "Determinism under a fixed generator",
-        float(draws),
-        "draws",
-        verdict if good else "; ".join(faults).capitalize() + ".",
-        "good" if good else "alarm",
-    )
+    if faults:
+        tone, verdict = "alarm", "; ".join(faults).capitalize() + "."
+    elif target.stochastic:
+        tone, verdict = "good", "The generator decides everything."
+    elif draws:
+        # the result does not depend on them, but other people's draws now do
+        tone, verdict = "attention", f"The result is deterministic; {draws} random draws are made for nothing."
+    else:
+        tone, verdict = "good", "Nothing is drawn at random."
+    return Finding("randomness", "Determinism under a fixed generator", float(draws), "draws", verdict, tone)
 
 
 def cost(target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:
