@@ -19,10 +19,31 @@ from diffuscope.data import NAMES, DataSet, load_data, load_samples
 from diffuscope.denoisers import Denoiser, load_callable, load_denoiser, save_denoiser
 from diffuscope.errors import InputError
 from diffuscope.report import Page, audit_page, write_page
-from diffuscope.samplers import DDIM, DDPM, DPMSolverPP2M, Euler, Heun, sample
+from diffuscope.samplers import (
+    DDIM,
+    DDPM,
+    DPMSolverPP2M,
+    DPMSolverPP3M,
+    Euler,
+    Heun,
+    NoiseAdamsBashforth,
+    SDEDPMSolverPP2M,
+    UniPC,
+    sample,
+)
 from diffuscope.training import fit, new_denoiser, recipe
 
-SAMPLERS = {"euler": Euler(), "heun": Heun(), "ddim": DDIM(), "ddpm": DDPM(), "dpm++2m": DPMSolverPP2M()}
+SAMPLERS = {
+    "euler": Euler(),
+    "heun": Heun(),
+    "ddim": DDIM(),
+    "ddpm": DDPM(),
+    "dpm++2m": DPMSolverPP2M(),
+    "dpm++3m": DPMSolverPP3M(),
+    "dpm++2m-sde": SDEDPMSolverPP2M(),
+    "deis3": NoiseAdamsBashforth(3),
+    "unipc": UniPC(),
+}
 LARGEST_GRID = 100  # pictures on the contact sheet of `sample`
 
 
@@ -138,7 +159,7 @@ class Sample:
     """A .safetensors or .npz file, or module:object."""
     n: int = 64
     """Number of samples."""
-    sampler: Literal["euler", "heun", "ddim", "ddpm", "dpm++2m"] = "dpm++2m"
+    sampler: Literal["euler", "heun", "ddim", "ddpm", "dpm++2m", "dpm++3m", "dpm++2m-sde", "deis3", "unipc"] = "dpm++2m"
     """The sampler."""
     evaluations: int = 40
     """Evaluations of the network per sample, the final denoise included."""
