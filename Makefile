@@ -47,6 +47,7 @@ clean:  # what the chores wrote, but not .venv
 	$(install) --quiet --editable '.[docs]'
 	@touch $@
 
-.venv/bench: .venv/core  # the peer alone: its exact denoiser needs none of its dependencies
-	$(install) --quiet --no-deps smalldiffusion
+.venv/bench: .venv/core  # the peers; those of the second line alone, as what they need beyond ours is not used
+	$(install) --quiet --editable '.[diffusers]'
+	$(install) --quiet --no-deps smalldiffusion azula einops k-diffusion
 	@touch $@

@@ -18,6 +18,7 @@ from peer_runs import (
 )
 
 from diffuscope.adapters import k_diffusion, known_targets, load_target
+from diffuscope.certify import unequal_gaussian, weak_order
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.samplers import DDIM, sample
@@ -88,6 +89,14 @@ def test_a_stochastic_k_diffusion_sampler_reaches_the_marginal_by_our_generator(
     assert load_target(name).order is None
     assert_noise_is_the_generators(load_target(name))
     assert_reaches_the_marginal(name)
+
+
+@pytest.mark.parametrize("name", ["sample_dpmpp_sde", "sample_dpmpp_2m_sde"])
+def test_second_order_sde_steps_have_weak_order_two(name):
+    # dpmpp_sde asks for the noise of its half step too: drawn apart from the whole step's, the order would be 1
+    found = weak_order(load_target(f"k_diffusion:{name}"), unequal_gaussian(), VE(), (12, 18, 27, 40))
+    assert found is not None
+    assert found.order == pytest.approx(2.0, abs=0.25)
 
 
 def test_single_precision_stays():

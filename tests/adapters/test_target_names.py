@@ -4,9 +4,10 @@ import sys
 
 import pytest
 import torch
+from conftest import monte_carlo
 
 from diffuscope.adapters import k_diffusion, known_targets, load_target
-from diffuscope.adapters.peers import read_options, seed_from
+from diffuscope.adapters.peers import BrownianNoise, read_options, seed_from
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
@@ -48,21 +49,22 @@ def named(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "package", "module"),
+    ("name", "said"),
     [
-        ("azula:REABSampler", "azula", "azula"),
-        ("diffusers:DDIMScheduler", "diffusers", "diffusers"),
-        ("k_diffusion:sample_euler", "k-diffusion", "k_diffusion"),
+        ("azula:REABSampler", "azula is not installed; pip install azula"),
+        ("diffusers:DDIMScheduler", "diffusers is not installed; pip install diffusers"),
+        ("k_diffusion:sample_euler", "k-diffusion is not installed; pip install --no-deps k-diffusion"),
     ],
 )
-def test_an_absent_library_is_named_with_its_remedy(name, package, module, monkeypatch):
+def test_an_absent_library_is_named_with_its_remedy(name, said, monkeypatch):
+    module = name.split(":")[0]
     for loaded in [key for key in sys.modules if key.split(".")[0] == module]:
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, module, None)
     k_diffusion._sampling.cache_clear()
     with pytest.raises(InputError) as caught:
         load_target(name)
-    assert str(caught.value) == f"target: {package} is not installed; pip install {package}"
+    assert str(caught.value) == f"target: {said}"
     assert module not in known_targets()
 
 
@@ -118,7 +120,7 @@ def test_a_users_target_is_taken_as_it_is(named):
         ("too_few", r"expected callable\(denoiser, x_start, times, generator\)"),
         ("Overstated", "order: expected a positive integer or None, got 'two'"),
         ("absent", "has no 'absent'"),
-        ("halve?order=2", "options belong to the samplers of azula, diffusers, k_diffusion"),
+        ("halve?order=2", "options belong to the samplers of"),
     ],
 )
 def test_a_users_object_that_is_no_sampler_is_refused_in_one_line(named, found, said):
@@ -131,3 +133,15 @@ def test_a_seed_is_the_generators_and_moves_it_on():
     seeds = [seed_from(first), seed_from(first)]
     assert seeds == [seed_from(second), seed_from(second)]
     assert seeds[0] != seeds[1]
+
+
+def test_a_step_that_asks_for_its_middle_gets_one_brownian_path():
+    # W(4) - W(1) holds W(4) - W(2); the rest, and the next step, are independent of it
+    noise = BrownianNoise(torch.zeros(20_000, dtype=torch.float64), torch.Generator().manual_seed(0))
+    half, whole, following = noise(4.0, 2.0), noise(4.0, 1.0), noise(1.0, 0.5)
+    rest = 3**0.5 * whole - 2**0.5 * half
+    for drawn, variance in ((half, 1.0), (whole, 1.0), (rest, 1.0), (following, 1.0)):
+        assert monte_carlo(drawn).agrees_with(0.0)
+        assert monte_carlo(drawn**2).agrees_with(variance)
+    assert monte_carlo(half * rest).agrees_with(0.0)
+    assert monte_carlo(whole * following).agrees_with(0.0)

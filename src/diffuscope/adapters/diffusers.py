@@ -29,7 +29,7 @@ What to know when reading a certificate:
   appends a step to 0, that step is not taken. A grid that ends at sigma = 0 takes the scheduler's own last step.
   DEISMultistep, SASolver, and DPM-Solver without ++ have none (InputError), as they end at the lowest level; UniPC
   with `lower_order_final=false` makes NaN of it.
-- DPMSolverSDE draws a Brownian tree from `noise_sampler_seed`, drawn from our generator; all others take the generator.
+- Noise comes from our generator; DPMSolverSDE's Brownian tree is replaced by a Brownian motion of the same law.
   SASolver's noise is on in the window of training steps 200 to 800 of 1000; the window is scaled to our table.
 
 Declared orders are the library's words: `solver_order` of the DPM solvers and DEIS, "effective order of accuracy is
@@ -51,7 +51,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.adapters.peers import Options, arguments_of, library, require_known, seed_from
+from diffuscope.adapters.peers import BrownianNoise, Options, arguments_of, library, require_known
 from diffuscope.certify import Target
 from diffuscope.denoisers import Batch, Denoiser, denoised_to_noise
 from diffuscope.errors import InputError
@@ -171,9 +171,8 @@ class _Table:
 
 def names() -> tuple[str, ...]:
     """The schedulers of the installed diffusers that can be driven. Raises InputError where it is absent."""
-    peer = library("diffusers", "diffusers")
-    with _silence():
-        return tuple(name for name in _DRIVEN if hasattr(peer, name) and not _is_stand_in(getattr(peer, name)))
+    library("diffusers", "diffusers")
+    return tuple(name for name in _DRIVEN if _scheduler(name) is not None)
 
 
 def target(name: str, options: Options) -> Target:
@@ -182,13 +181,11 @@ def target(name: str, options: Options) -> Target:
     Raises InputError where diffusers is absent, has no such scheduler or none that can be driven, or the scheduler no
     such option.
     """
-    peer = library("diffusers", "diffusers")
-    if name not in _DRIVEN or not hasattr(peer, name):
+    scheduler = _scheduler(name) if name in _DRIVEN else None
+    if scheduler is None and name == "DPMSolverSDEScheduler":
+        raise InputError(f"target: diffusers:{name} needs torchsde; pip install torchsde")
+    if scheduler is None:
         raise InputError(f"target: diffusers has no scheduler {name!r} to drive; expected one of {', '.join(names())}")
-    with _silence():
-        scheduler = getattr(peer, name)
-    if _is_stand_in(scheduler):
-        raise InputError(f"target: diffusers:{name} needs torchsde; pip install torchsde trampoline")
     built, stepped = arguments_of(scheduler.__init__), arguments_of(scheduler.step)
     require_known(options, (set(built) & _OF_CONSTRUCTOR) | (set(stepped) & _OF_STEP), f"diffusers:{name}")
     settings = {**stepped, **built, **options}
@@ -202,7 +199,9 @@ def target(name: str, options: Options) -> Target:
         table = _Table.of(denoiser.schedule, times)
         given = {"generator": generator} if stochastic and "generator" in stepped else {}
         with torch.no_grad(), _silence():
-            made = _made(scheduler, kind, of_constructor, table, generator)
+            made = _made(scheduler, kind, of_constructor, table)
+            if hasattr(made, "noise_sampler"):
+                made.noise_sampler = BrownianNoise(x_start, generator)
             return _walk(made, kind, {**of_step, **given}, denoiser, table, x_start, times)
 
     return Target(
@@ -231,9 +230,18 @@ def _silence() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _is_stand_in(scheduler: Any) -> bool:
-    """Whether diffusers put an empty class in the place of a scheduler that needs a package which is absent."""
-    return ".dummy_" in scheduler.__module__
+def _scheduler(name: str) -> Any:
+    """The class, or None where this diffusers lacks it or a package that it needs.
+
+    Raises InputError where diffusers is not installed.
+    """
+    peer = library("diffusers", "diffusers")
+    try:
+        with _silence():
+            found = getattr(peer, name)
+    except (AttributeError, RuntimeError):  # no such scheduler; its file cannot be imported
+        return None
+    return None if ".dummy_" in found.__module__ else found  # an empty class stands in for one that lacks a package
 
 
 def _kind(name: str, settings: Options) -> str:
@@ -256,18 +264,18 @@ def _order(name: str, settings: dict[str, Any]) -> int | None:
     return settings.get("solver_order") or settings.get("order") or _ORDERS.get(name)
 
 
-def _made(scheduler: Any, kind: str, options: Options, table: _Table, generator: torch.Generator | None) -> Any:
+def _made(scheduler: Any, kind: str, options: Options, table: _Table) -> Any:
     """The scheduler with our grid as its table, set to walk all of it."""
     if kind in ("flow", "edm"):
         made = _with_explicit_sigmas(scheduler, kind, options, table)
     else:
-        made = _laid_out(scheduler, options, table, generator)
+        made = _laid_out(scheduler, options, table)
     if hasattr(made, "set_begin_index"):
         made.set_begin_index(0)
     return made
 
 
-def _laid_out(scheduler: Any, options: Options, table: _Table, generator: torch.Generator | None) -> Any:
+def _laid_out(scheduler: Any, options: Options, table: _Table) -> Any:
     """A scheduler on a table of trained betas, one training step per level."""
     name, accepted = scheduler.__name__, set(arguments_of(scheduler.__init__))
     _require_reachable(name, options, table)
@@ -293,11 +301,8 @@ def _laid_out(scheduler: Any, options: Options, table: _Table, generator: torch.
         layout["timestep_spacing"] = "trailing"
     elif name in _VARIANCE_EXPLODING:
         layout["final_sigmas_type"] = "zero"  # that step is taken only where the grid ends there
-    layout |= {
-        # a window in training steps, of which there are usually 1000
-        "tau_func": lambda step: float(0.2 * levels <= step <= 0.8 * levels),
-        "noise_sampler_seed": None if generator is None else seed_from(generator),
-    }
+    # a window in training steps, of which there are usually 1000
+    layout["tau_func"] = lambda step: float(0.2 * levels <= step <= 0.8 * levels)
     made = scheduler(**({key: value for key, value in layout.items() if key in accepted} | dict(options)))
     made.alphas_cumprod = alphas_cumprod
     if hasattr(made, "final_alpha_cumprod") and not table.to_zero:

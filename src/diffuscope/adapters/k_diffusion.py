@@ -5,8 +5,9 @@ k-diffusion lives in variance-exploding states, :math:`y = x/\alpha` at noise :m
 levels it is given, one step each, and makes no step of its own after the last; its last step to 0 is its own formula.
 `sample_dpm_fast` and `sample_dpm_adaptive` choose their own levels and are not offered; `log_likelihood` is no sampler.
 
-Levels are cast to the dtype of the state, as the library's own callers do. Noise is drawn by a `noise_sampler` from
-our generator where a sampler takes one, else from torch's global generator, seeded from ours.
+Levels are cast to the dtype of the state, as the library's own callers do. A sampler that takes a `noise_sampler` gets
+one of the same law as its default, a Brownian motion over the levels drawn from our generator; the others draw from
+torch's global generator, seeded from ours.
 
 Declared orders: those of the named method for the deterministic samplers ("Euler steps" 1, "Heun steps" and
 "DPM-Solver-2" 2, "2M" 2, the argument `order` of `sample_lms`). For the stochastic ones the library names the order of
@@ -30,7 +31,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.adapters.peers import Options, arguments_of, global_noise_from, not_installed, require_known
+from diffuscope.adapters.peers import (
+    BrownianNoise,
+    Options,
+    arguments_of,
+    global_noise_from,
+    not_installed,
+    require_known,
+)
 from diffuscope.certify import Target
 from diffuscope.denoisers import Batch, Denoiser, over_events
 from diffuscope.errors import InputError
@@ -93,7 +101,7 @@ def target(name: str, options: Options) -> Target:
     ) -> Batch:
         schedule = denoiser.schedule
         levels = schedule.noise_to_signal(times).to(x_start)
-        given = {"noise_sampler": _noise(x_start, generator)} if takes_noise else {}
+        given = {"noise_sampler": BrownianNoise(x_start, generator)} if takes_noise else {}
         y = x_start / over_events(schedule.alpha(times[0]), x_start)
         with torch.no_grad(), global_noise_from(generator, x_start.device):
             y = sampler(_Model(denoiser), y, levels, extra_args={}, disable=True, **given, **options)
@@ -121,16 +129,6 @@ def _order(name: str, settings: dict[str, Any]) -> int | None:
     return settings["order"] if "order" in settings else (_ORDERS | _ORDERS_WITHOUT_NOISE).get(name)
 
 
-def _noise(x: Batch, generator: torch.Generator | None) -> Any:
-    """k-diffusion's `noise_sampler`: a fresh standard normal draw for the step between two levels."""
-
-    def draw(sigma: Any, sigma_next: Any) -> Batch:  # noqa: ARG001
-        device = x.device if generator is None else generator.device
-        return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device).to(x.device)
-
-    return draw
-
-
 class _Absent(ModuleType):
     """A module that is not installed and of which the samplers use nothing: every name in it is another."""
 
@@ -151,7 +149,7 @@ def _sampling() -> ModuleType:
         return sys.modules["k_diffusion"].sampling
     found = importlib.util.find_spec("k_diffusion") if sys.modules.get("k_diffusion", "") is not None else None
     if found is None or found.submodule_search_locations is None:
-        raise not_installed("k-diffusion")
+        raise not_installed("k-diffusion", "--no-deps k-diffusion")  # its samplers need none of its dependencies
     before = set(sys.modules)
     package = ModuleType("k_diffusion")
     package.__path__ = list(found.submodule_search_locations)

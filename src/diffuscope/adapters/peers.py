@@ -2,13 +2,17 @@
 
 import importlib
 import inspect
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from diffuscope.denoisers import Batch
 from diffuscope.errors import InputError
 
 Option = bool | int | float | str | None
@@ -18,7 +22,7 @@ _WORDS: dict[str, Option] = {"true": True, "false": False, "none": None}
 
 
 def library(module: str, package: str) -> ModuleType:
-    """The imported `module`; `package` is what a person installs to have it.
+    """The imported `module`; `package` is what a person asks pip to install for it.
 
     Raises InputError where it is absent, or fails while it is imported.
     """
@@ -35,9 +39,9 @@ def library(module: str, package: str) -> ModuleType:
         raise InputError(f"target: importing {module} failed with {reason}") from error
 
 
-def not_installed(package: str) -> InputError:
-    """The one line that says how to mend an absent library."""
-    return InputError(f"target: {package} is not installed; pip install {package}")
+def not_installed(package: str, asked: str | None = None) -> InputError:
+    """The one line that says how to mend an absent library; `asked` is what pip is asked for, if not the package."""
+    return InputError(f"target: {package} is not installed; pip install {asked or package}")
 
 
 def read_options(text: str) -> dict[str, Option]:
@@ -83,6 +87,31 @@ def require_known(options: Options, known: set[str], target: str) -> None:
 def seed_from(generator: torch.Generator) -> int:
     """A seed drawn from `generator`, for libraries that take a number."""
     return int(torch.empty((), dtype=torch.int64, device=generator.device).random_(generator=generator))
+
+
+class BrownianNoise:
+    r"""k-diffusion's `noise_sampler`: :math:`(W_b - W_a)/\sqrt{a - b}` of one Brownian motion W over noise levels.
+
+    A step from level a may ask first for its middle and then for its end; the second answer holds the first, as in
+    the Brownian tree that the library builds by default. Levels fall within a step and from step to step. Drawn from
+    `generator` alone.
+    """
+
+    def __init__(self, x: Batch, generator: torch.Generator | None) -> None:
+        self.x, self.generator = x, generator
+        self.start, self.lowest = math.nan, math.nan
+        self.walked = torch.zeros_like(x)  # from start to lowest
+
+    def __call__(self, level: Float[Tensor, ""] | float, next_level: Float[Tensor, ""] | float) -> Batch:
+        """The standardized increment from `level` down to `next_level`."""
+        start, end = float(level), float(next_level)
+        if start != self.start:
+            self.start, self.lowest, self.walked = start, start, torch.zeros_like(self.x)
+        device = self.x.device if self.generator is None else self.generator.device
+        fresh = torch.randn(self.x.shape, generator=self.generator, dtype=self.x.dtype, device=device).to(self.x.device)
+        self.walked = self.walked + math.sqrt(max(0.0, self.lowest - end)) * fresh
+        self.lowest = end
+        return self.walked / math.sqrt(start - end)
 
 
 @contextmanager
