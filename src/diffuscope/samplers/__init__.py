@@ -3,11 +3,14 @@
 from diffuscope.samplers.adams_bashforth import DataAdamsBashforth, NoiseAdamsBashforth
 from diffuscope.samplers.bridge import ReverseBridge
 from diffuscope.samplers.brownian import BrownianPath
+from diffuscope.samplers.calibrated import Calibrated
+from diffuscope.samplers.calibration import calibrate
 from diffuscope.samplers.churn import EDMChurn
 from diffuscope.samplers.contract import Evaluation, Sampler, State, sample, trajectory
 from diffuscope.samplers.ddim import DDIM
 from diffuscope.samplers.ddim_eta import StochasticDDIM
 from diffuscope.samplers.ddpm import DDPM, OptimalVariance, ReverseVariance, posterior_variance, upper_variance
+from diffuscope.samplers.dormand_prince import DormandPrince
 from diffuscope.samplers.dpm_solver import DPMSolverPP2M, DPMSolverPP2S, DPMSolverPP3M
 from diffuscope.samplers.dpm_solver_sde import SDEDPMSolverPP2M, SDEDPMSolverPP3M
 from diffuscope.samplers.eta import Eta, stochastic_until
@@ -33,10 +36,12 @@ __all__ = [
     "DDIM",
     "DDPM",
     "BrownianPath",
+    "Calibrated",
     "DPMSolverPP2M",
     "DPMSolverPP2S",
     "DPMSolverPP3M",
     "DataAdamsBashforth",
+    "DormandPrince",
     "EDMChurn",
     "Eta",
     "Euler",
@@ -67,6 +72,7 @@ __all__ = [
     "TeleportedSample",
     "Truncation",
     "UniPC",
+    "calibrate",
     "instant",
     "instants",
     "posterior_variance",

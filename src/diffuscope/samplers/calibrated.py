@@ -1,0 +1,268 @@
+r"""A few-evaluation sampler fitted to one model: Adams-Bashforth around the Gaussian, weights and levels calibrated.
+
+In the whitened coordinates z of `whitened` only the residual :math:`\Delta = D - D_G` moves the state. With levels
+:math:`w_0 < w_1 < \dots < w_{n-1}` of :math:`w = \alpha/\sigma` and one evaluation at each,
+
+.. math::
+    z_0 = z_T + b, \qquad
+    z_{i+1} = z_i + \kappa(w_i, w_{i+1})\sum_{j=0}^{3} a_{ij}\,\Delta_{i-j}, \qquad
+    u_k^T(x_0 - \mu) = g_{end} z_{n-1} + \sum_{j=0}^3 a_{n-1,j}\,\Delta_{n-1-j} + c\,(g_{n-1} - g_{end})\, z_{n-1},
+
+where :math:`g z` is the Gaussian's denoiser, read at the last level and at the end of the schedule. The first line is
+the teleport (no evaluation; b is the model's mean departure from the Gaussian up to w_0). The last is a denoise: with
+a = (1, 0, 0, 0) and c = 1 exactly D. The usual Adams-Bashforth weights :math:`a_{ij}` would be those of polynomial
+extrapolation in log w; here `calibration.calibrate` fits them, scalars all, to trajectories of the model itself.
+
+On Gaussian data Delta = 0, and every choice of weights and levels is exact. Calibrated coefficients belong to one
+model: with another they are a solver of order 1 at best. Where a plain solver did better in validation, `plain` names
+it and it does the steps.
+"""
+
+import bisect
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.denoisers import Batch, Denoiser, nearest_trained_time
+from diffuscope.errors import InputError
+from diffuscope.exact import Gaussian
+from diffuscope.samplers.adams_bashforth import DataAdamsBashforth, NoiseAdamsBashforth
+from diffuscope.samplers.contract import Evaluation, Sampler, State, sample
+from diffuscope.samplers.ddim import DDIM
+from diffuscope.samplers.dpm_solver import DPMSolverPP2M, DPMSolverPP3M
+from diffuscope.samplers.instant import Instant
+from diffuscope.samplers.noise import Noise
+from diffuscope.samplers.whitened import Eigenbasis
+
+HISTORY = 4  # residuals that a step combines
+SAME_LEVEL = 1e-4  # in lambda: levels closer than this are one
+
+PLAIN: Mapping[str, Sampler] = {
+    "DDIM": DDIM(),
+    "DPM-Solver++ 2M": DPMSolverPP2M(),
+    "DPM-Solver++ 3M": DPMSolverPP3M(),
+    "data Adams-Bashforth 2": DataAdamsBashforth(2),
+    "data Adams-Bashforth 3": DataAdamsBashforth(3),
+    "noise Adams-Bashforth 2": NoiseAdamsBashforth(2),
+    "noise Adams-Bashforth 3": NoiseAdamsBashforth(3),
+}
+"""The plain solvers that a calibration is measured against, one evaluation per step each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Residual(Evaluation):
+    """An evaluation with D - D_G in the Gaussian's eigenbasis."""
+
+    delta: Float[Tensor, "batch m"]
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """The sampler that `calibrate` makes; walk `times(denoiser)` with it, or call `sample`.
+
+    `levels` are log(alpha/sigma) from the start on (-inf where it has alpha = 0): the first is the start, and if
+    `jumps`, the second is where the teleport lands; one evaluation at each but the start of a jump. `end` is the level
+    of the end of the model's schedule. `weights` is a_ij, latest residual first; `carry` is c; `shift` is b, as a
+    vector of the data space.
+
+    What the calibration measured, as mean endpoint distance over sqrt(D) on starts that were not fitted: `error` of
+    this sampler, `plain_errors` of every plain solver on its best grid; `reference_error` is how far the reference
+    trajectories are from those of half as many steps. `evaluations` counts what it cost, in single-sample calls.
+    """
+
+    gaussian: Gaussian
+    levels: tuple[float, ...]
+    end: float
+    jumps: bool
+    weights: Float[Tensor, "n 4"]
+    carry: float
+    shift: Float[Tensor, "*event"]
+    plain: str | None
+    error: float
+    plain_errors: Mapping[str, float]
+    reference_error: float
+    evaluations: int
+    _tables: dict = field(default_factory=dict, init=False, repr=False)  # what a step multiplies by, once computed
+
+    order = 1
+    stochastic = False
+
+    def __post_init__(self) -> None:
+        if self.plain is not None and self.plain not in PLAIN:
+            raise InputError(f"plain: expected one of {', '.join(PLAIN)}, got {self.plain!r}")
+        if not all(a < b for a, b in itertools.pairwise(self.levels)):
+            raise InputError(f"levels: expected increasing log(alpha/sigma), got {list(self.levels)}")
+
+    @property
+    def nfe(self) -> int:
+        """Evaluations per trajectory, the final denoise included."""
+        return len(self.levels) - self.jumps
+
+    @property
+    def nfe_per_step(self) -> int | None:
+        """One, but for the jump, which costs none."""
+        return None if self.jumps else 1
+
+    @property
+    def gain(self) -> float:
+        """Error of the best plain solver over ours, in validation: 1 where it is the plain solver."""
+        best = min(self.plain_errors.values(), default=math.nan)
+        return best / self.error if self.error > 0 else 1.0 if best == 0 else math.inf
+
+    def times(self, denoiser: Denoiser) -> Float[Tensor, " times"]:
+        """The levels as times of the denoiser's schedule, and the time of clean data after them."""
+        schedule = denoiser.schedule
+        inner = nearest_trained_time(denoiser, schedule.time_of_lambda(torch.tensor(self.levels, dtype=torch.float64)))
+        return torch.cat([inner, schedule.time_of_lambda(math.inf).reshape(1)])
+
+    def sample(self, denoiser: Denoiser, x_start: Batch) -> Batch:
+        """Clean data from states at the start of the schedule, in `nfe` evaluations."""
+        return sample(self, denoiser, x_start, self.times(denoiser))
+
+    def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:
+        """From one of the levels to the next, or from the last to clean data.
+
+        Raises InputError for any other step.
+        """
+        if self.plain is not None:
+            return PLAIN[self.plain].step(denoiser, state, s, noise)
+        t, x_t = state.at, state.x_t
+        table = self._table(self._index(t, s), t, s, x_t)
+        basis = table.basis
+        noised = x_t.flatten(1) - t.alpha * basis.mean
+        if isinstance(table, _Jump):
+            coordinates, history = torch.addcmul(table.shift, table.kept, basis.coordinates(noised)), ()
+        else:
+            denoised = denoiser(x_t, t.t)
+            both = basis.coordinates(torch.cat([noised, denoised.flatten(1) - basis.mean]))
+            noised, answered = both.split(len(x_t))
+            residual = Residual(t, x_t, denoised, torch.addcmul(answered, table.gaussian, noised, value=-1))
+            history = (*state.history, residual)[-HISTORY:]
+            coordinates = table.kept * noised
+            for weight, past in zip(table.weights, reversed(history), strict=False):
+                assert isinstance(past, Residual)
+                coordinates = torch.addcmul(coordinates, weight, past.delta)
+        x_s = (basis.rows(coordinates) + s.alpha * basis.mean).reshape(x_t.shape)
+        return State(s, x_s, history)
+
+    def _index(self, t: Instant, s: Instant) -> int:
+        """Which step this is."""
+        i = bisect.bisect_left(self.levels, t.lam - SAME_LEVEL)
+        following = (*self.levels, math.inf)
+        if i < len(self.levels) and _same(following[i], t.lam) and _same(following[i + 1], s.lam):
+            return i
+        raise InputError(
+            f"times: a calibrated sampler walks its own `times(denoiser)` only, got a step from {t.t:g} to {s.t:g}"
+        )
+
+    def _table(self, i: int, t: Instant, s: Instant, x_t: Batch) -> "_Step | _Jump":
+        key = (i, t.alpha, x_t.dtype, x_t.device)
+        if key not in self._tables:
+            self._tables[key] = self._computed_table(i, t, s, x_t)
+        return self._tables[key]
+
+    def _computed_table(self, i: int, t: Instant, s: Instant, x_t: Batch) -> "_Step | _Jump":
+        basis = Eigenbasis.of(self.gaussian)
+        shared = next((table.basis for key, table in self._tables.items() if key[2:] == (x_t.dtype, x_t.device)), None)
+        shared = basis.to(x_t) if shared is None else shared
+        whiten, n = 1 / basis.spread(t), i - self.jumps
+        if n < 0:
+            shift = basis.spread(s) * basis.coordinates(self.shift.double().reshape(1, -1).to(basis.mean.device))
+            return _Jump(shared, (basis.spread(s) * whiten).to(x_t), shift.to(x_t))
+        if n < self.nfe - 1:
+            kept = basis.spread(s) * whiten
+            weights = [a * basis.spread(s) * basis.kernel(t, s) for a in self.weights[n].tolist()]
+        else:
+            end = basis.gain_at(self.end)
+            kept = (end + self.carry * (basis.gain(t) - end)) * whiten
+            weights = [a * torch.ones_like(kept) for a in self.weights[n].tolist()]
+        gaussian = basis.gain(t) * whiten
+        return _Step(shared, kept.to(x_t), gaussian.to(x_t), [weight.to(x_t) for weight in weights])
+
+    def save(self, path: str | Path) -> None:
+        """Write a .npz file of plain arrays."""
+        numbers = {
+            "kind": np.array("Calibrated"),
+            "levels": np.array(self.levels),
+            "end": np.array(self.end),
+            "jumps": np.array(self.jumps),
+            "weights": self.weights.cpu().numpy(),
+            "carry": np.array(self.carry),
+            "shift": self.shift.cpu().numpy(),
+            "plain": np.array(self.plain or ""),
+            "error": np.array(self.error),
+            "plain_names": np.array(list(self.plain_errors), dtype=np.str_),
+            "plain_errors": np.array(list(self.plain_errors.values()), dtype=float),
+            "reference_error": np.array(self.reference_error),
+            "evaluations": np.array(self.evaluations),
+            "mean": self.gaussian.mean.cpu().numpy(),
+            "eigenvectors": self.gaussian.eigenvectors.cpu().numpy(),
+            "eigenvalues": self.gaussian.eigenvalues.cpu().numpy(),
+            "tail_variance": np.array(self.gaussian.tail_variance),
+        }
+        with Path(path).open("wb") as file:
+            np.savez(file, **numbers)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Calibrated":
+        """Read what `save` wrote, without pickle. Raises InputError for a file that is missing or something else."""
+        name = Path(path).name
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                if "kind" not in file or str(file["kind"]) != "Calibrated":
+                    raise InputError(f"path: expected a saved calibration, got {name}, which is none")
+                a = dict(file)
+            gaussian = Gaussian(
+                torch.tensor(a["mean"]),
+                torch.tensor(a["eigenvectors"]),
+                torch.tensor(a["eigenvalues"]),
+                float(a["tail_variance"]),
+            )
+            return cls(
+                gaussian=gaussian,
+                levels=tuple(a["levels"].tolist()),
+                end=float(a["end"]),
+                jumps=bool(a["jumps"]),
+                weights=torch.tensor(a["weights"]),
+                carry=float(a["carry"]),
+                shift=torch.tensor(a["shift"]),
+                plain=str(a["plain"]) or None,
+                error=float(a["error"]),
+                plain_errors=dict(zip(a["plain_names"].tolist(), a["plain_errors"].tolist(), strict=True)),
+                reference_error=float(a["reference_error"]),
+                evaluations=int(a["evaluations"]),
+            )
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(f"path: cannot read {name} as a saved calibration ({error})") from error
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """What a step multiplies by: the state to keep, the state to have D_G of it, the residuals, latest first."""
+
+    basis: Eigenbasis
+    kept: Float[Tensor, " m"]
+    gaussian: Float[Tensor, " m"]
+    weights: list[Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class _Jump:
+    """What the teleport multiplies by and adds."""
+
+    basis: Eigenbasis
+    kept: Float[Tensor, " m"]
+    shift: Float[Tensor, "1 m"]
+
+
+def _same(a: float, b: float) -> bool:
+    return a == b or abs(a - b) < SAME_LEVEL
