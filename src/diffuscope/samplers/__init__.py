@@ -13,6 +13,8 @@ from diffuscope.samplers.ddpm import DDPM, OptimalVariance, ReverseVariance, pos
 from diffuscope.samplers.dormand_prince import DormandPrince
 from diffuscope.samplers.dpm_solver import DPMSolverPP2M, DPMSolverPP2S, DPMSolverPP3M
 from diffuscope.samplers.dpm_solver_sde import SDEDPMSolverPP2M, SDEDPMSolverPP3M
+from diffuscope.samplers.dpm_solver_v3 import DPMSolverV3
+from diffuscope.samplers.ems import ModelStatistics, estimate_statistics, plain_statistics
 from diffuscope.samplers.eta import Eta, stochastic_until
 from diffuscope.samplers.instant import Instant, instant, instants
 from diffuscope.samplers.langevin import Langevin, MetropolisLangevin
@@ -40,6 +42,7 @@ __all__ = [
     "DPMSolverPP2M",
     "DPMSolverPP2S",
     "DPMSolverPP3M",
+    "DPMSolverV3",
     "DataAdamsBashforth",
     "DormandPrince",
     "EDMChurn",
@@ -52,6 +55,7 @@ __all__ = [
     "Langevin",
     "MetropolisLangevin",
     "MixtureTransition",
+    "ModelStatistics",
     "Noise",
     "NoiseAdamsBashforth",
     "OptimalVariance",
@@ -73,8 +77,10 @@ __all__ = [
     "Truncation",
     "UniPC",
     "calibrate",
+    "estimate_statistics",
     "instant",
     "instants",
+    "plain_statistics",
     "posterior_variance",
     "reallocate",
     "reallocated_times",
