@@ -68,8 +68,8 @@ def v3_transport(x_a: Batch, a: Instant, b: Instant, nodes: Nodes, *, statistics
     """x at b from x at a, g interpolated through the nodes; those outside the statistics' range are left out."""
     _require_covered(statistics, x_a, a, b)
     nodes = [node for node in nodes if statistics.covers(node.at.lam)]
-    scalars = _coefficients(statistics, a.lam, b.lam, tuple(node.at.lam for node in nodes))
-    kept, source, *terms = (torch.as_tensor(value, dtype=x_a.dtype, device=x_a.device) for value in scalars)
+    lams = tuple(node.at.lam for node in nodes)
+    kept, source, *terms = _coefficients(statistics, a.lam, b.lam, lams, x_a.dtype, x_a.device)
     bracket = x_a / a.alpha - source
     for k, node in enumerate(nodes):
         on_state, on_denoised = terms[2 * k], terms[2 * k + 1]
@@ -78,7 +78,14 @@ def v3_transport(x_a: Batch, a: Instant, b: Instant, nodes: Nodes, *, statistics
 
 
 @lru_cache(maxsize=1024)  # one grid serves many trajectories
-def _coefficients(statistics: ModelStatistics, lam_a: float, lam_b: float, lams: tuple[float, ...]) -> list[np.ndarray]:
+def _coefficients(
+    statistics: ModelStatistics,
+    lam_a: float,
+    lam_b: float,
+    lams: tuple[float, ...],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> list[Tensor]:
     """e^(L_a - L_b), everything in the bracket that is known, and for every node what multiplies x / alpha and D."""
     L, S, B = statistics.integral_l, statistics.integral_s, statistics.integral_b
     L_a, S_a, B_a = L(lam_a), S(lam_a), B(lam_a)
@@ -100,7 +107,8 @@ def _coefficients(statistics: ModelStatistics, lam_a: float, lam_b: float, lams:
         decay = np.exp(S_a - S(lam))
         source = source - W * np.exp(S_a) * (B(lam) - B_a)
         terms += [W * decay * (1 - statistics.l_at(lam)), W * decay]
-    return [np.exp(L_a - L(lam_b)), source, *terms]
+    arrays = [np.exp(L_a - L(lam_b)), source, *terms]
+    return [torch.as_tensor(array, dtype=dtype, device=device) for array in arrays]
 
 
 def _lagrange(lams: tuple[float, ...], k: int, origin: float) -> list[float]:
