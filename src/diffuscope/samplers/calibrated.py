@@ -136,21 +136,19 @@ class Calibrated:
         t, x_t = state.at, state.x_t
         table = self._table(self._index(t, s), t, s, x_t)
         basis = table.basis
-        noised = x_t.flatten(1) - t.alpha * basis.mean
+        noised = basis.coordinates_about(table.start, x_t.flatten(1))
         if isinstance(table, _Jump):
-            coordinates, history = torch.addcmul(table.shift, table.kept, basis.coordinates(noised)), ()
+            coordinates, history = torch.addcmul(table.shift, table.kept, noised), ()
         else:
             denoised = denoiser(x_t, t.t)
-            both = basis.coordinates(torch.cat([noised, denoised.flatten(1) - basis.mean]))
-            noised, answered = both.split(len(x_t))
+            answered = basis.coordinates_about(table.mean, denoised.flatten(1))
             residual = Residual(t, x_t, denoised, torch.addcmul(answered, table.gaussian, noised, value=-1))
-            history = (*state.history, residual)[-HISTORY:]
+            history = (*state.history[-HISTORY + 1 :], residual)
             coordinates = table.kept * noised
             for weight, past in zip(table.weights, reversed(history), strict=False):
                 assert isinstance(past, Residual)
                 coordinates = torch.addcmul(coordinates, weight, past.delta)
-        x_s = (basis.rows(coordinates) + s.alpha * basis.mean).reshape(x_t.shape)
-        return State(s, x_s, history)
+        return State(s, basis.rows_about(table.arrival, coordinates).reshape(x_t.shape), history)
 
     def _index(self, t: Instant, s: Instant) -> int:
         """Which step this is."""
@@ -170,12 +168,13 @@ class Calibrated:
 
     def _computed_table(self, i: int, t: Instant, s: Instant, x_t: Batch) -> "_Step | _Jump":
         basis = Eigenbasis.of(self.gaussian)
-        shared = next((table.basis for key, table in self._tables.items() if key[2:] == (x_t.dtype, x_t.device)), None)
-        shared = basis.to(x_t) if shared is None else shared
-        whiten, n = 1 / basis.spread(t), i - self.jumps
+        same = (table.basis for key, table in self._tables.items() if key[2:] == (x_t.dtype, x_t.device))
+        shared = next(same, None) or basis.to(x_t)
+        mean, whiten, n = basis.coordinates(basis.mean[None]), 1 / basis.spread(t), i - self.jumps
+        start, arrival = (t.alpha * mean).to(x_t), (s.alpha * basis.mean[None]).to(x_t)
         if n < 0:
-            shift = basis.spread(s) * basis.coordinates(self.shift.double().reshape(1, -1).to(basis.mean.device))
-            return _Jump(shared, (basis.spread(s) * whiten).to(x_t), shift.to(x_t))
+            shift = basis.spread(s) * basis.coordinates(self.shift.to(basis.mean).reshape(1, -1))
+            return _Jump(shared, start, arrival, (basis.spread(s) * whiten).to(x_t), shift.to(x_t))
         if n < self.nfe - 1:
             kept = basis.spread(s) * whiten
             weights = [a * basis.spread(s) * basis.kernel(t, s) for a in self.weights[n].tolist()]
@@ -184,7 +183,9 @@ class Calibrated:
             kept = (end + self.carry * (basis.gain(t) - end)) * whiten
             weights = [a * torch.ones_like(kept) for a in self.weights[n].tolist()]
         gaussian = basis.gain(t) * whiten
-        return _Step(shared, kept.to(x_t), gaussian.to(x_t), [weight.to(x_t) for weight in weights])
+        return _Step(
+            shared, start, arrival, kept.to(x_t), mean.to(x_t), gaussian.to(x_t), [weight.to(x_t) for weight in weights]
+        )
 
     def save(self, path: str | Path) -> None:
         """Write a .npz file of plain arrays."""
@@ -246,22 +247,27 @@ class Calibrated:
 
 
 @dataclass(frozen=True, eq=False)
-class _Step:
-    """What a step multiplies by: the state to keep, the state to have D_G of it, the residuals, latest first."""
+class _Jump:
+    """What the teleport multiplies by and adds. `start` and `arrival` are alpha mu, as coordinates and as a row."""
 
     basis: Eigenbasis
+    start: Float[Tensor, "1 m"]
+    arrival: Float[Tensor, "1 D"]
     kept: Float[Tensor, " m"]
-    gaussian: Float[Tensor, " m"]
-    weights: list[Tensor]
+    shift: Float[Tensor, "1 m"]
 
 
 @dataclass(frozen=True, eq=False)
-class _Jump:
-    """What the teleport multiplies by and adds."""
+class _Step:
+    """What a step multiplies by: the state to keep, the state to have D_G - mu of it, the residuals, latest first."""
 
     basis: Eigenbasis
+    start: Float[Tensor, "1 m"]
+    arrival: Float[Tensor, "1 D"]
     kept: Float[Tensor, " m"]
-    shift: Float[Tensor, "1 m"]
+    mean: Float[Tensor, "1 m"]
+    gaussian: Float[Tensor, " m"]
+    weights: list[Tensor]
 
 
 def _same(a: float, b: float) -> bool:

@@ -67,6 +67,18 @@ class Eigenbasis:
         along = coordinates[:, :k] @ self.vectors.T
         return along if len(self.variances) == k else along + coordinates[:, k:]
 
+    def coordinates_about(self, origin: Float[Tensor, "1 m"], rows: Float[Tensor, "B D"]) -> Float[Tensor, "B m"]:
+        """`coordinates(rows) - origin`, in one product where the basis is complete."""
+        if len(self.variances) == self.vectors.shape[1]:
+            return torch.addmm(origin, rows, self.vectors, beta=-1)
+        return self.coordinates(rows) - origin
+
+    def rows_about(self, origin: Float[Tensor, "1 D"], coordinates: Float[Tensor, "B m"]) -> Float[Tensor, "B D"]:
+        """`origin + rows(coordinates)`, likewise."""
+        if len(self.variances) == self.vectors.shape[1]:
+            return torch.addmm(origin, coordinates, self.vectors.T)
+        return origin + self.rows(coordinates)
+
     def spread(self, at: Instant) -> Float[Tensor, " m"]:
         """sqrt(alpha^2 lambda + sigma^2): the deviation of every coordinate of x_t."""
         return (at.alpha**2 * self.variances + at.sigma**2).sqrt()
