@@ -69,8 +69,8 @@ def test_a_last_step_to_no_noise_ends_on_the_point(name):
     assert end_on_a_point(name) < 1e-9
 
 
-@pytest.mark.parametrize("name", ["azula:HeunSampler", "azula:zEABSampler", "azula:REABSampler"])
-def test_a_sampler_that_divides_by_the_last_noise_says_so(name):
+@pytest.mark.parametrize("name", ["azula:HeunSampler", "azula:ItoSampler", "azula:zEABSampler"])
+def test_a_sampler_without_a_last_step_says_so(name):
     with pytest.raises(InputError, match=r"expected sigma\(times\[-1\]\) > 0"):
         end_on_a_point(name)
 

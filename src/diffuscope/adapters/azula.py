@@ -4,9 +4,9 @@ azula writes a perturbation kernel as :math:`N(\alpha_t x, \sigma_t^2 I)` with t
 so that nothing is converted: its schedule answers our (alpha, sigma), its denoiser our D as the mean of a posterior.
 Its grid is `timesteps`, equal steps of its own time; a subclass puts our times there. Every schedule will do.
 
-azula's own schedules keep sigma > 0, so that its samplers have no last step of their own. At sigma = 0 those that
-divide by sigma or take its logarithm (`HeunSampler`, `zEABSampler`, `xEABSampler`, `REABSampler`) raise InputError;
-the others return what their formula gives. Noise comes from torch's global generator, seeded from ours.
+azula's own schedules keep sigma > 0, so that its samplers have no last step of their own. At sigma = 0 those whose step
+divides by sigma or takes its logarithm (`HeunSampler`, `zEABSampler`, `xEABSampler`, `REABSampler`), and `ItoSampler`,
+whose step would add noise there, raise InputError; the others return what their formula gives. Noise comes from torch's global generator, seeded from ours.
 
 Declared orders are azula's words: the argument `order` of the multistep samplers, "1st order" for `EulerSampler` and
 `DDIMSampler` ("equivalent"), "2nd order" for `HeunSampler`. It states none for the stochastic ones.
@@ -27,7 +27,7 @@ from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.errors import InputError
 from diffuscope.schedules import VE, VP, RectifiedFlow
 
-_NEEDS_NOISE_AT_THE_END = ("HeunSampler", "zEABSampler", "xEABSampler", "REABSampler")
+_NO_STEP_TO_ZERO = ("HeunSampler", "ItoSampler", "zEABSampler", "xEABSampler", "REABSampler")
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ def target(name: str, options: Options) -> Target:
     def run(
         denoiser: Denoiser, x_start: Batch, times: Float[Tensor, " times"], generator: torch.Generator | None
     ) -> Batch:
-        if name in _NEEDS_NOISE_AT_THE_END and float(denoiser.schedule.sigma(times[-1])) == 0:
-            raise InputError(f"times: azula:{name} divides by the noise at the end; expected sigma(times[-1]) > 0")
+        if name in _NO_STEP_TO_ZERO and float(denoiser.schedule.sigma(times[-1])) == 0:
+            raise InputError(f"times: azula:{name} has no step to sigma = 0; expected sigma(times[-1]) > 0")
         on_our_times = type(name, (sampler,), {"timesteps": times.double().to(x_start.device)})
         with torch.no_grad(), global_noise_from(generator, x_start.device):
             return on_our_times(_Denoiser(denoiser), silent=True, **options)(x_start)
