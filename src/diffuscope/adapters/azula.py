@@ -6,7 +6,8 @@ Its grid is `timesteps`, equal steps of its own time; a subclass puts our times 
 
 azula's own schedules keep sigma > 0, so that its samplers have no last step of their own. At sigma = 0 those whose step
 divides by sigma or takes its logarithm (`HeunSampler`, `zEABSampler`, `xEABSampler`, `REABSampler`), and `ItoSampler`,
-whose step would add noise there, raise InputError; the others return what their formula gives. Noise comes from torch's global generator, seeded from ours.
+whose step would add noise there, raise InputError; the others return what their formula gives. Noise comes from torch's
+global generator, seeded from ours.
 
 Declared orders are azula's words: the argument `order` of the multistep samplers, "1st order" for `EulerSampler` and
 `DDIMSampler` ("equivalent"), "2nd order" for `HeunSampler`. It states none for the stochastic ones.
