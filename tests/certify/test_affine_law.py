@@ -32,6 +32,15 @@ def test_chosen_noise_ends_with_its_context_and_keeps_dtypes():
     assert float(torch.randn(2, generator=torch.Generator().manual_seed(0)).abs().max()) > 0
 
 
+def test_draws_from_another_generator_are_not_ours_to_choose():
+    ours, theirs = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
+    with ChosenNoise(no_noise, ours) as chosen:
+        assert float(torch.randn(4, generator=ours).abs().max()) == 0
+        assert float(torch.randn(4, generator=theirs).abs().max()) > 0
+        assert float(torch.randn_like(torch.ones(4)).abs().max()) > 0
+    assert (chosen.draws, chosen.others) == (1, 2)
+
+
 def known_walk() -> Target:
     """x -> M x + c + .3 xi_1 + .4 R xi_2, whatever the denoiser says."""
 

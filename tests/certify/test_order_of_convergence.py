@@ -37,6 +37,13 @@ def test_rounding_is_not_fitted():
     assert measured_order(STEPS, mostly, floor=1e-12).order == pytest.approx(2, abs=1e-9)
 
 
+def test_rounding_that_bends_the_line_is_left_out():
+    errors = [(16 / n) ** 2 * 1e-4 + 1e-7 for n in STEPS]
+    assert measured_order(STEPS, errors, floor=1e-12).order < 1.95
+    clear = [(16 / n) ** 2 * 1e-3 + 1e-10 for n in STEPS]
+    assert measured_order(STEPS, clear, floor=1e-10).order == pytest.approx(2, abs=1e-3)
+
+
 def test_nan_is_neither_exact_nor_of_any_order():
     found = measured_order(STEPS, [float("nan")] * 6, floor=1e-12)
     assert not found.exact

@@ -44,8 +44,9 @@ class AffineMap:
 def count_draws(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " times"]) -> ChosenNoise:
     """How many draws a run of `target` makes, normal and other."""
     x = torch.zeros(1, *denoiser.distribution.event_shape, dtype=torch.float64)
-    with ChosenNoise(no_noise) as noise:
-        target.run(denoiser, x, times, torch.Generator() if target.stochastic else None)
+    generator = torch.Generator() if target.stochastic else None
+    with ChosenNoise(no_noise, generator) as noise:
+        target.run(denoiser, x, times, generator)
     return noise
 
 
@@ -67,8 +68,9 @@ def affine_map(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " t
             chosen[-1] = check[1 + k]
         return chosen
 
-    with ChosenNoise(draw):
-        end = target.run(denoiser, x, times, torch.Generator() if target.stochastic else None)
+    generator = torch.Generator() if target.stochastic else None
+    with ChosenNoise(draw, generator):
+        end = target.run(denoiser, x, times, generator)
     b = end[0]
     A = (end[1 : 1 + d] - b).T
     C = (end[1 + d : -1] - b).reshape(draws, d, d).transpose(1, 2)

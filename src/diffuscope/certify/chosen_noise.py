@@ -26,18 +26,25 @@ OTHER = (
 
 
 class ChosenNoise(TorchFunctionMode):
-    """Answers every normal draw by `draw(k, shape)`; `draws` and `others` count the normal and the other draws."""
+    """Answers every normal draw by `draw(k, shape)`; `draws` counts them, `others` the draws that are not answered so.
 
-    def __init__(self, draw: Draw) -> None:
+    With a `generator`, normal draws from another one (a Brownian tree with seeds of its own, say) are left alone and
+    counted among the others.
+    """
+
+    def __init__(self, draw: Draw, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.draw = draw
+        self.generator = generator
         self.draws = 0
         self.others = 0
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         drawn = func(*args, **(kwargs or {}))
-        if func in OTHER:
+        foreign = self.generator is not None and (kwargs or {}).get("generator") is not self.generator
+        if func in OTHER or (func in NORMAL and foreign):
             self.others += 1
+            return drawn
         if func not in NORMAL:
             return drawn
         chosen = self.draw(self.draws, tuple(drawn.shape)).to(drawn)

@@ -21,12 +21,17 @@ from diffuscope.schedules import Schedule
 STRONG_TOLERANCE = 0.15
 WEAK_TOLERANCE = 0.2
 FINER = ((250, 400), (630, 1000))  # steps added where the order falls short
-AFFINE = 1e-8  # a larger misfit means that the sampler is not affine on Gaussian data
+AFFINE = 1e-8  # a larger misfit means that the sampler is not affine on Gaussian data; or 1e3 times its own rounding
 
 
 def admitted(target: Target, steps: Sequence[int]) -> tuple[int, ...]:
     """Those numbers of steps that the target accepts."""
     return tuple(n for n in steps if target.coarsest <= n <= target.finest)
+
+
+def most_misfit(target: Target) -> float:
+    """The largest misfit of an affine map that rounding explains."""
+    return max(AFFINE, 1e3 * target.floor)
 
 
 def endpoint_error(target: Target, problem: OracleProblem, schedule: Schedule, times: Float[Tensor, " times"]) -> float:
@@ -52,7 +57,11 @@ def strong_order(
         further = admitted(target, finer)
         n.extend(further)
         errors.extend(endpoint_error(target, problem, schedule, problem.times(schedule, k)) for k in further)
-        found = measured_order(n[-len(steps) :], errors[-len(steps) :], target.floor)
+        clear = [pair for pair in zip(n, errors, strict=True) if not pair[1] <= 10 * target.floor]
+        if len(clear) < len(steps):
+            break
+        finest = clear[-len(steps) :]
+        found = measured_order([k for k, _ in finest], [error for _, error in finest], target.floor)
     return found
 
 
@@ -65,7 +74,7 @@ def weak_order(
     if draws.others or not draws.draws:
         return None
     found = [weak_error(target, denoiser, problem.times(schedule, k)) for k in n]
-    if max(misfit for _, misfit in found) > AFFINE:
+    if max(misfit for _, misfit in found) > most_misfit(target):
         return None
     return measured_order(n, [error for error, _ in found], target.floor)
 
@@ -171,7 +180,7 @@ def stationary_bias(target: Target, schedule: Schedule) -> Finding:
     (n,) = (min(max(20, target.coarsest), target.finest),)
     error, misfit = weak_error(target, problem.denoiser(schedule), problem.times(schedule, n))
     verdict = f"{n} steps on standard normal data move the variance by {error:.2g} of its value."
-    if misfit > AFFINE:
+    if misfit > most_misfit(target):
         verdict, error = "Not affine on Gaussian data: no exact variance.", float("nan")
     return Finding("bias", "Stationary bias", error, "relative", verdict, "neutral")
 
@@ -202,6 +211,6 @@ def weak_errors(
         if not admitted(target, (n,)):
             continue
         error, misfit = weak_error(target, problem.denoiser(schedule), problem.times(schedule, n))
-        if misfit <= AFFINE:
+        if misfit <= most_misfit(target):
             rows.append((n, n * (target.nfe_per_step or 1), error))
     return rows

@@ -36,9 +36,14 @@ class MeasuredOrder:
 
 
 def measured_order(steps: Sequence[int], errors: Sequence[float], floor: float) -> MeasuredOrder:
-    """Fit the errors above `floor` (rounding); fewer than four of them count as exact if the last is below it."""
+    """Fit the errors well above `floor`, which is rounding; fewer than four of them count as exact if the last is not.
+
+    Rounding bends the line well before it is all that is left: errors below ten times `floor` are left out where four
+    others remain.
+    """
     n, e = np.asarray(steps, dtype=float), np.asarray(errors, dtype=float)
-    used = np.isfinite(e) & (e > floor)
+    clear = np.isfinite(e) & (e > 10 * floor)
+    used = clear if clear.sum() >= 4 else np.isfinite(e) & (e > floor)
     shown = (tuple(int(k) for k in n), tuple(float(x) for x in e))
     if not np.isfinite(e).all() or used.sum() < 4:
         settled = bool(np.isfinite(e).all() and e[-1] <= floor)
