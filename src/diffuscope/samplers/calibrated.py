@@ -39,6 +39,7 @@ from diffuscope.samplers.ddim import DDIM
 from diffuscope.samplers.dpm_solver import DPMSolverPP2M, DPMSolverPP3M
 from diffuscope.samplers.instant import Instant
 from diffuscope.samplers.noise import Noise
+from diffuscope.samplers.unipc import UniPC
 from diffuscope.samplers.whitened import Eigenbasis
 
 HISTORY = 4  # residuals that a step combines
@@ -52,6 +53,8 @@ PLAIN: Mapping[str, Sampler] = {
     "data Adams-Bashforth 3": DataAdamsBashforth(3),
     "noise Adams-Bashforth 2": NoiseAdamsBashforth(2),
     "noise Adams-Bashforth 3": NoiseAdamsBashforth(3),
+    "UniPC 2": UniPC(2),
+    "UniPC 3": UniPC(3, accurate_start=False),
 }
 """The plain solvers that a calibration is measured against, one evaluation per step each."""
 
