@@ -5,8 +5,8 @@ inputs have a different key and never meet the old results.
 """
 
 import hashlib
+import io
 import json
-import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
+from diffuscope.atomic import replace_atomically
 from diffuscope.errors import InputError
 
 Arrays = dict[str, ndarray]
@@ -39,15 +40,11 @@ class Store:
             except (OSError, ValueError, zipfile.BadZipFile):
                 path.unlink()  # half-written by a crash of the machine: compute it again
         arrays = compute()
-        partial = path.with_suffix(".partial")
+        content = io.BytesIO()
+        np.savez(content, allow_pickle=False, **arrays)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                np.savez(file, allow_pickle=False, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
+            replace_atomically(path, content.getvalue())
         except OSError as error:
-            partial.unlink(missing_ok=True)
             raise InputError(f"out: cannot write {path.name} to {self.folder} ({error.strerror})") from error
         return arrays

@@ -14,6 +14,7 @@ import tyro
 from PIL import Image
 from tqdm import tqdm
 
+from diffuscope.atomic import replace_atomically
 from diffuscope.audit import Settings, Subject, audit, grid
 from diffuscope.data import NAMES, DataSet, load_data, load_samples
 from diffuscope.denoisers import Denoiser, load_callable, load_denoiser, save_denoiser
@@ -241,9 +242,7 @@ def trained(data: DataSet, options: TrainOptions, seed: int, out: Path) -> Denoi
 
 def write_json(result: object, path: Path) -> None:
     """The findings for machines; NaN and infinity, which JSON lacks, become null."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(finite(result), indent=2, allow_nan=False), encoding="utf-8")
-    partial.replace(path)
+    replace_atomically(path, json.dumps(finite(result), indent=2, allow_nan=False).encode())
 
 
 def finite(value: object) -> object:

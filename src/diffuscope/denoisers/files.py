@@ -8,7 +8,6 @@ the registries below and plain values, so that loading a file runs no code of th
 
 import contextlib
 import json
-import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
@@ -21,6 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from diffuscope.atomic import replace_atomically
 from diffuscope.denoisers.clocks import ScheduleTime, SignalTime, StepIndex
 from diffuscope.denoisers.networks import MLP, UNet
 from diffuscope.denoisers.preconditioning import Preconditioned
@@ -102,18 +102,8 @@ def _named(value: object, registry: dict[str, Any], what: str, arguments: object
 
 
 def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        try:
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                partial.unlink()
-            raise
+        replace_atomically(path, content)
     except OSError as error:
         raise InputError(f"path: cannot write {path}: {error.strerror or error}") from error
 

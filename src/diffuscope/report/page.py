@@ -7,9 +7,7 @@ and its content security policy forbids the browser to fetch anything, whatever 
 
 import base64
 import hashlib
-import os
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +16,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from diffuscope.atomic import replace_atomically
 from diffuscope.audit.finding import Finding
 from diffuscope.errors import InputError
 from diffuscope.report import numbers
@@ -156,29 +155,13 @@ def write_page(page: Page, path: str | Path) -> Path:
     content = render(page).encode()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        replace_atomically(path, content)
     except OSError as error:
-        raise _unwritable(path, content, error) from error
-    unfinished = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.chmod(0o644)  # mkstemp's file is for its owner alone
-        unfinished.replace(path)
-    except OSError as error:
-        raise _unwritable(path, content, error) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+        raise InputError(
+            f"path: cannot write {path} ({error.strerror}); expected a writable folder with {len(content) / 1e6:.1f} "
+            "MB free"
+        ) from error
     return path
-
-
-def _unwritable(path: Path, content: bytes, error: OSError) -> InputError:
-    megabytes = len(content) / 1e6
-    return InputError(
-        f"path: cannot write {path} ({error.strerror}); expected a writable folder with {megabytes:.1f} MB free"
-    )
 
 
 class _Numbering:

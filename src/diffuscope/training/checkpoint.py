@@ -8,7 +8,6 @@ every moment the path holds one whole checkpoint: the former or the new one. A r
 
 import hashlib
 import json
-import os
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from diffuscope.atomic import replace_atomically
 from diffuscope.errors import InputError
 from diffuscope.training.run import TrainingRun
 
@@ -90,36 +90,6 @@ class RunCheckpoint:
                     f"checkpoint: {self.path} was written for another network: {name} is {given.get(name, 'absent')} "
                     f"there, expected {expected.get(name, 'absent')}"
                 )
-
-
-def replace_atomically(path: Path, content: bytes) -> None:
-    """Make `content` the whole of the file `path`, or leave `path` as it was and raise OSError.
-
-    The new file has one fixed name beside the old one, so a killed process leaves at most that one behind,
-    and the next write takes it over.
-    """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    _flush_folder(path.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make the move itself survive a power cut, where the system can."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _tensors(run: TrainingRun) -> dict[str, Tensor]:
