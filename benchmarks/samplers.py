@@ -163,7 +163,7 @@ def mixture(d: int, seed: int, device: str) -> Problem:
     law = GaussianMixture.from_covariances(
         (weights / weights.sum()).to(device), means.to(device), covariances.to(device)
     )
-    count = 1024 if d == 2 else 256
+    count = 512 if d == 2 else 256
     name = f"mixture d={d} #{seed}"
     return Problem(
         name,
