@@ -77,6 +77,11 @@ def questions(target: Target, steps: Sequence[int] = STEPS, samples: int = SAMPL
                 f"Weak order under {where}",
                 partial(convergence.weak_order_finding, target, unequal_gaussian(), schedule, steps),
             )
+        yield Question(
+            "weak_order.uneven",
+            f"Weak order under {type(first).__name__} in uneven steps",
+            partial(convergence.weak_order_finding, target, unequal_gaussian().in_uneven_steps(), first, steps),
+        )
         yield Question("law", "Law of the samples", partial(convergence.law_finding, target, plane, first, samples))
         yield Question("bias", "Stationary bias", partial(convergence.stationary_bias, target, first))
     else:
@@ -93,6 +98,11 @@ def questions(target: Target, steps: Sequence[int] = STEPS, samples: int = SAMPL
                 f"Order on {plane.title} under {where}",
                 partial(convergence.strong_order_finding, target, plane, schedule, steps),
             )
+        yield Question(
+            f"order.{plane.name}.uneven",
+            f"Order on {plane.title} in uneven steps",
+            partial(convergence.strong_order_finding, target, plane.in_uneven_steps(), first, steps),
+        )
     yield Question("point", "A single data point", partial(behavior.single_point, target, plane, first))
     yield Question("last_step", "The step to clean data", partial(behavior.last_step, target, plane, first))
     yield Question("dtype", "float32 and float64", partial(behavior.precision, target, plane, first))
