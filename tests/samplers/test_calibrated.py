@@ -150,9 +150,15 @@ def test_levels_are_log_snr_so_that_another_schedule_ends_in_the_same_place(cali
     torch.testing.assert_close(other, calibrated.sample(denoiser, x_start), rtol=0, atol=1e-10)
 
 
-def test_a_model_of_discrete_steps_is_asked_at_its_steps_only():
-    schedule = DiscreteVP.linear(1e-3, 0.1, 200)
-    denoiser = Discrete(LINE.distribution, schedule)
+@pytest.mark.parametrize("read_as", ["a chain", "variance exploding"])
+def test_a_model_of_discrete_steps_is_asked_at_its_steps_only(read_as):
+    """Its clock refuses any other time, also when the table is read through another schedule."""
+    chain = DiscreteVP.linear(1e-3, 0.1, 200)
+    denoiser, schedule = Discrete(LINE.distribution, chain), chain
+    if read_as == "variance exploding":
+        ends = chain.noise_to_signal(torch.tensor([1.0, 200.0], dtype=torch.float64)).tolist()
+        schedule = VE(*ends)
+        denoiser = Rescheduled(denoiser, schedule)
     x_start = noise(schedule, 32)
     found = calibrate(denoiser, line_gaussian(), 4, starts=x_start, reference_steps=40, rounds=1)
     assert torch.isfinite(found.sample(denoiser, x_start)).all()

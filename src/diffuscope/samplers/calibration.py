@@ -175,7 +175,7 @@ class _Model:
         if not (lams[0] >= self.start.lam and lams[-1] <= self.end.lam + 1e-9):
             return None
         times = self.schedule.time_of_lambda(torch.tensor(lams, dtype=torch.float64))
-        times = nearest_trained_time(self, times)
+        times = nearest_trained_time(self.denoiser, times)
         if lams[0] <= self.start.lam + SAME_LEVEL:
             times[0] = self.start.t
         if not bool((times[1:] < times[:-1]).all()):
@@ -187,11 +187,6 @@ class _Model:
     def distance(self, a: Float[Tensor, "M m"], b: Float[Tensor, "M m"]) -> float:
         """Mean distance over sqrt(D). At low rank too: the rest is orthogonal to the eigenvectors."""
         return float((a - b).norm(dim=1).mean()) / len(self.basis.mean) ** 0.5
-
-    @property
-    def clock(self) -> object:
-        """The denoiser's, so that trained times are found through the model."""
-        return getattr(self.denoiser, "clock", None)
 
     @property
     def discrete(self) -> bool:
