@@ -126,21 +126,30 @@ def judged(found: MeasuredOrder, declared: int | None, tolerance: float) -> Find
 
 
 def moments(law: GaussianMixture, y: Float[Tensor, "batch d"], ratio: float) -> Float[Tensor, "batch statistics"]:
-    """Per sample: the coordinates, their products, and the responsibilities, whose means are known exactly."""
+    """Per sample, what has a mean known exactly: the coordinates, their products, the responsibilities w_k(y), and the
+    width :math:`\\sum_k w_k(y)|y - \\mu_k|^2 / E|y - \\mu_k|^2`, with E over component k.
+
+    The overall second moments hardly feel how wide the components are; the width feels nothing else.
+    """
     products = torch.einsum("bi,bj->bij", y, y).flatten(1)
-    return torch.cat([y, products, law.responsibilities(y, 1.0, ratio)], dim=1)
+    shares = law.responsibilities(y, 1.0, ratio)
+    rank, d = law.eigenvalues.shape[1], y.shape[1]
+    spread = law.eigenvalues.sum(1) + (d - rank) * law.tail_variances + d * ratio**2
+    distances = (y[:, None] - law.means.flatten(1)).square().sum(2)
+    width = (shares * distances / spread).sum(1, keepdim=True)
+    return torch.cat([y, products, shares, width], dim=1)
 
 
 def exact_moments(law: GaussianMixture, ratio: float) -> Float[Tensor, " statistics"]:
-    """E of `moments` under the noised law: mean, second moment, and the weights."""
+    """E of `moments` under the noised law: mean, second moment, the weights, and 1."""
     overall = law.as_gaussian()
     mean, covariance = overall.mean.reshape(-1), overall.eigenvectors @ torch.diag(overall.eigenvalues)
     covariance = covariance @ overall.eigenvectors.T + ratio**2 * torch.eye(len(mean)).double()
-    return torch.cat([mean, (torch.outer(mean, mean) + covariance).flatten(), law.weights.double()])
+    return torch.cat([mean, (torch.outer(mean, mean) + covariance).flatten(), law.weights, torch.ones(1).double()])
 
 
 def law_finding(target: Target, problem: OracleProblem, schedule: Schedule, samples: int) -> Finding:
-    """Monte Carlo on a mixture: means, second moments and component weights, with their standard errors."""
+    """Monte Carlo on a mixture: means, second moments, component weights and widths, with their standard errors."""
     law = problem.distribution
     if not isinstance(law, GaussianMixture):
         raise TypeError(f"problem: expected a GaussianMixture, got {type(law).__name__}")
@@ -161,12 +170,13 @@ def law_finding(target: Target, problem: OracleProblem, schedule: Schedule, samp
     worst = int((errors[1] / deviations[1]).argmax())
     error, deviation = float(errors[1][worst]), float(deviations[1][worst])
     good = bool((beyond <= 0).all())
+    word = "right" if good else "wrong"
     return Finding(
         "law",
         f"Law of the samples on {problem.title}",
         error / deviation,
         "standard errors",
-        f"Means, second moments and component weights are {'right' if good else 'wrong'}: the worst of {len(truth)} is "
+        f"Means, second moments, component weights and widths are {word}: the worst of {len(truth)} is "
         f"{error / deviation:.1f} standard errors off at {fine} steps.",
         "good" if good else "alarm",
         null=f"{samples} samples; within 4.5 standard errors and half of the bias at {coarse} steps.",
