@@ -332,7 +332,7 @@ def our_loop(x_start: Tensor, rank: int, levels: Tensor) -> Callable[[], Tensor]
 def plain_loop(x_start: Tensor, levels: Tensor) -> Callable[[], Tensor]:
     from diffuscope.adapters import k_diffusion
 
-    two_m = k_diffusion._sampling().sample_dpmpp_2m
+    two_m = k_diffusion.sampling().sample_dpmpp_2m
     sigmas = torch.cat([levels.neg().exp(), torch.zeros(1)]).float()
     return lambda: two_m(lambda x, _sigma: x, x_start, sigmas, disable=True)
 

@@ -80,7 +80,7 @@ class _Model:
 
 def names() -> tuple[str, ...]:
     """The samplers of the installed k-diffusion that walk given levels. Raises InputError where it is absent."""
-    return tuple(name for name in vars(_sampling()) if name.startswith("sample_") and name not in _OWN_LEVELS)
+    return tuple(name for name in vars(sampling()) if name.startswith("sample_") and name not in _OWN_LEVELS)
 
 
 def target(name: str, options: Options) -> Target:
@@ -90,7 +90,7 @@ def target(name: str, options: Options) -> Target:
     """
     if name not in names():
         raise InputError(f"target: k_diffusion has no sampler {name!r}; expected one of {', '.join(names())}")
-    sampler = getattr(_sampling(), name)
+    sampler = getattr(sampling(), name)
     settings = arguments_of(sampler)
     takes_noise = "noise_sampler" in settings
     require_known(options, set(settings) - _OURS, f"k_diffusion:{name}")
@@ -143,7 +143,7 @@ class _Absent(ModuleType):
 
 
 @functools.cache
-def _sampling() -> ModuleType:
+def sampling() -> ModuleType:
     """`k_diffusion.sampling`, without the rest of its package."""
     if "k_diffusion" in sys.modules and hasattr(sys.modules["k_diffusion"], "sampling"):
         return sys.modules["k_diffusion"].sampling
