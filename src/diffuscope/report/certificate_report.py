@@ -129,7 +129,7 @@ def _method(certificate: Certificate) -> list[str | Table]:
         "numbers of steps n, equal in log-SNR.",
         "Stochastic samplers: on Gaussian data the endpoint is an affine function of the start and of every random "
         "draw. The draws are replaced by unit vectors, so that mean and covariance of the endpoint follow without "
-        "Monte Carlo. On the mixture, means, second moments and component weights are estimated from samples.",
+        "Monte Carlo. On the mixture, means, second moments, component weights and widths are estimated from samples.",
         Table("Oracle problems", ["name", "what", "from noise", "to noise"], problems),
         Table("Inputs and versions", ["", ""], facts),
     ]
