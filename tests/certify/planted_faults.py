@@ -8,6 +8,8 @@ all of these: another eta, which has the same marginals, or sigma_t for sigma_s 
 
 from planting import Subject, planted, report
 
+from diffuscope.samplers import DDIM, Heun
+
 SUBJECTS = {
     "Euler": Subject("ode", lambda m, _: m.Euler()),
     "Heun": Subject("ode", lambda m, _: m.Heun()),
@@ -29,7 +31,8 @@ SUBJECTS = {
     "Euler-Maruyama": Subject("sde", lambda m, _: m.EulerMaruyama()),
     "stochastic Heun": Subject("sde", lambda m, _: m.StochasticHeun()),
     "SRA1": Subject("sde", lambda m, _: m.StrongOrder15()),
-    "SRA1 on a path": Subject("sde", lambda m, _: m.StrongOrder15(), on_a_path=True),
+    "restart": Subject("restart", lambda m, _: m.Restart(Heun(), 0.3, 1.0)),
+    "MALA": Subject("langevin", lambda m, walk: m.MetropolisLangevin(DDIM(), walk.law, 2, 3.0)),
     "churn": Subject("churn", lambda m, walk: m.EDMChurn(2.0, walk.steps)),
 }
 
@@ -149,6 +152,11 @@ FAULTS = (
         "dpm_solver",
         {
             "no half in the extrapolation": ("/ (2 * (t.lam - previous.at.lam))", "/ (t.lam - previous.at.lam)"),
+            "ratio of the steps taken for one": (
+                "(s.lam - t.lam) / (2 * (t.lam - previous.at.lam))",
+                "1 / 2",
+            ),
+            # order 2 on any grid: its errors, as h_k^2 - h_(k-1)^2, cancel in the sum over steps
             "ratio of the steps inverted": (
                 "(s.lam - t.lam) / (2 * (t.lam - previous.at.lam))",
                 "(t.lam - previous.at.lam) / (2 * (s.lam - t.lam))",
@@ -182,6 +190,11 @@ FAULTS = (
         "dpm_solver_sde",
         {
             "no half in the extrapolation": ("/ (2 * (t.lam - previous.at.lam))", "/ (t.lam - previous.at.lam)"),
+            "ratio of the steps taken for one": (
+                "(s.lam - t.lam) / (2 * (t.lam - previous.at.lam))",
+                "1 / 2",
+            ),
+            # order 2 on any grid: its errors, as h_k^2 - h_(k-1)^2, cancel in the sum over steps
             "ratio of the steps inverted": (
                 "(s.lam - t.lam) / (2 * (t.lam - previous.at.lam))",
                 "(t.lam - previous.at.lam) / (2 * (s.lam - t.lam))",
@@ -290,6 +303,7 @@ FAULTS = (
             "sign of the area": ("(G_t - G_s) * mean", "(G_s - G_t) * mean"),
             "the stage in the middle": ("t.t + 0.75 * (s.t - t.t)", "t.t + 0.5 * (s.t - t.t)"),
             "weights of the stages swapped": ("b_t / 3 + 2 * b_middle / 3", "2 * b_t / 3 + b_middle / 3"),
+            # missed: it lowers the strong order, and the weak one is what is asked
             "3 for its root in the area": ("zeta / math.sqrt(3)", "zeta / 3"),
         },
     ),
@@ -307,6 +321,41 @@ FAULTS = (
                 "level, level_s = state.at.sigma / state.at.alpha,",
             ),
             "no half in Heun's step": ("(level_s - level) / 2 *", "(level_s - level) *"),
+        },
+    ),
+    *planted(
+        "restart",
+        "restart",
+        {
+            "difference of levels for that of squares": (
+                "math.sqrt((level_h - level_l) * (level_h + level_l))",
+                "(level_h - level_l)",
+            ),
+            "noise without the state's scale": ("spread = high.alpha * math.sqrt", "spread = low.alpha * math.sqrt"),
+            "state not scaled on the way up": ("high.alpha / low.alpha * x_l", "x_l"),
+            "variance of the upper level alone": ("(level_h - level_l) * (level_h + level_l)", "level_h * level_h"),
+            "restarted from the time of the lower level": ("State(down[0], raised(", "State(bottom, raised("),
+        },
+    ),
+    *planted(
+        "MALA",
+        "langevin",
+        {
+            "accepted without the proposal's density": (
+                "log_p_proposed - log_p + back - forth",
+                "log_p_proposed - log_p",
+            ),
+            "proposal's densities swapped": ("+ back - forth", "+ forth - back"),
+            "every proposal accepted": (
+                "accepted = noise.uniform(x).log() < log_ratio",
+                "accepted = log_ratio == log_ratio",
+            ),
+            # missed: rows are compared without noise
+            "one decision for the whole batch": (
+                "noise.uniform(x).log() < log_ratio",
+                "noise.uniform(x).log() < log_ratio.mean()",
+            ),
+            "proposal's mean not kept": ("torch.where(here, mean_back, mean)", "mean"),
         },
     ),
     *planted(
@@ -338,13 +387,6 @@ FAULTS = (
                 "return self.normal(like), self.normal(like)",
                 "return (xi := self.normal(like)), xi",
             ),
-        },
-    ),
-    *planted(
-        "SRA1 on a path",
-        "brownian",
-        {
-            "a path walked backwards with the area of forwards": ("-self.w, self.a - self.w)", "-self.w, -self.a)"),
         },
     ),
     *planted(
