@@ -61,7 +61,7 @@ def test_an_absent_library_is_named_with_its_remedy(name, said, monkeypatch):
     for loaded in [key for key in sys.modules if key.split(".")[0] == module]:
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, module, None)
-    k_diffusion._sampling.cache_clear()
+    k_diffusion.sampling.cache_clear()
     with pytest.raises(InputError) as caught:
         load_target(name)
     assert str(caught.value) == f"target: {said}"
