@@ -28,8 +28,8 @@ OTHER = (
 class ChosenNoise(TorchFunctionMode):
     """Answers every normal draw by `draw(k, shape)`; `draws` counts them, `others` the draws that are not answered so.
 
-    With a `generator`, normal draws from another one (a Brownian tree with seeds of its own, say) are left alone and
-    counted among the others.
+    With a `generator`, normal draws from another explicit one (a Brownian tree with seeds of its own, say) are left
+    alone and counted among the others.
     """
 
     def __init__(self, draw: Draw, generator: torch.Generator | None = None) -> None:
@@ -41,7 +41,8 @@ class ChosenNoise(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         drawn = func(*args, **(kwargs or {}))
-        foreign = self.generator is not None and (kwargs or {}).get("generator") is not self.generator
+        drawn_from = (kwargs or {}).get("generator")
+        foreign = None not in (self.generator, drawn_from) and drawn_from is not self.generator
         if func in OTHER or (func in NORMAL and foreign):
             self.others += 1
             return drawn
