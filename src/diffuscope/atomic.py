@@ -1,7 +1,12 @@
 """Writing a file whole or not at all."""
 
+import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
+from numpy import ndarray
 
 
 def replace_atomically(path: Path, content: bytes) -> None:
@@ -21,6 +26,13 @@ def replace_atomically(path: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
         raise
     _flush_folder(path.parent)
+
+
+def save_arrays(path: Path, arrays: Mapping[str, ndarray]) -> None:
+    """`arrays` as the .npz file `path`, without pickle, whole or not at all."""
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **arrays)
+    replace_atomically(path, content.getvalue())
 
 
 def _flush_folder(folder: Path) -> None:

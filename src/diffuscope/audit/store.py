@@ -5,7 +5,6 @@ inputs have a different key and never meet the old results.
 """
 
 import hashlib
-import io
 import json
 import zipfile
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
-from diffuscope.atomic import replace_atomically
+from diffuscope.atomic import save_arrays
 from diffuscope.errors import InputError
 
 Arrays = dict[str, ndarray]
@@ -40,11 +39,9 @@ class Store:
             except (OSError, ValueError, zipfile.BadZipFile):
                 path.unlink()  # half-written by a crash of the machine: compute it again
         arrays = compute()
-        content = io.BytesIO()
-        np.savez(content, allow_pickle=False, **arrays)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            replace_atomically(path, content.getvalue())
+            save_arrays(path, arrays)
         except OSError as error:
             raise InputError(f"out: cannot write {path.name} to {self.folder} ({error.strerror})") from error
         return arrays

@@ -30,6 +30,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.atomic import save_arrays
 from diffuscope.denoisers import Batch, Denoiser, nearest_trained_time
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
@@ -211,8 +212,7 @@ class Calibrated:
             "eigenvalues": self.gaussian.eigenvalues.cpu().numpy(),
             "tail_variance": np.array(self.gaussian.tail_variance),
         }
-        with Path(path).open("wb") as file:
-            np.savez(file, **numbers)
+        save_arrays(Path(path), numbers)
 
     @classmethod
     def load(cls, path: str | Path) -> "Calibrated":

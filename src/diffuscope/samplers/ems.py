@@ -34,6 +34,7 @@ from jaxtyping import Float
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
+from diffuscope.atomic import save_arrays
 from diffuscope.denoisers import Batch, Denoiser, ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.samplers.ddim import frozen_denoised_step
@@ -100,8 +101,7 @@ class ModelStatistics:
     def save(self, path: str | Path) -> None:
         """Write the arrays to an .npz file (float64, no pickle)."""
         arrays = {name: getattr(self, name).numpy() for name in ("lams", "l", "s", "b")}
-        with Path(path).open("wb") as file:
-            np.savez(file, **arrays)
+        save_arrays(Path(path), arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> "ModelStatistics":
