@@ -195,15 +195,17 @@ def stationary_bias(target: Target, schedule: Schedule) -> Finding:
     return Finding("bias", "Stationary bias", error, "relative", verdict, "neutral")
 
 
+def affordable(target: Target, budgets: Sequence[int]) -> tuple[int, ...]:
+    """The numbers of steps that cost about each of the `budgets`, those that the target accepts."""
+    return admitted(target, [max(1, budget // (target.nfe_per_step or 1)) for budget in budgets])
+
+
 def budget_errors(
     target: Target, problem: OracleProblem, schedule: Schedule, budgets: Sequence[int]
 ) -> list[tuple[int, int, float]]:
     """(steps, evaluations, endpoint error) for numbers of steps that cost about each of the `budgets`."""
     rows = []
-    for budget in budgets:
-        n = max(1, budget // (target.nfe_per_step or 1))
-        if not admitted(target, (n,)):
-            continue
+    for n in affordable(target, budgets):
         counting = CountingDenoiser(problem.denoiser(schedule))
         ended = run(target, counting, problem.start(schedule), problem.times(schedule, n))
         error = float((ended - problem.exact_end(schedule)).double().square().mean().sqrt()) / problem.scale
@@ -216,10 +218,7 @@ def weak_errors(
 ) -> list[tuple[int, int, float]]:
     """(steps, evaluations, exact error of mean and covariance on Gaussian data); empty if the target is not affine."""
     rows = []
-    for budget in budgets:
-        n = max(1, budget // (target.nfe_per_step or 1))
-        if not admitted(target, (n,)):
-            continue
+    for n in affordable(target, budgets):
         error, misfit = weak_error(target, problem.denoiser(schedule), problem.times(schedule, n))
         if misfit <= most_misfit(target):
             rows.append((n, n * (target.nfe_per_step or 1), error))

@@ -14,7 +14,7 @@ import tyro
 from PIL import Image
 from tqdm import tqdm
 
-from diffuscope.atomic import replace_atomically
+from diffuscope.atomic import replace_atomically, save_arrays
 from diffuscope.audit import Settings, Subject, audit, grid
 from diffuscope.data import NAMES, DataSet, load_data, load_samples
 from diffuscope.denoisers import Denoiser, load_callable, load_denoiser, save_denoiser
@@ -193,7 +193,7 @@ class Sample:
                 end = sample(method, denoiser, start, times, noise=generator)
                 batches.append(denoiser(end, times[-1]))
         samples = torch.cat(batches)
-        np.savez(self.out / "samples.npz", x=samples.numpy())
+        save_arrays(self.out / "samples.npz", {"x": samples.numpy()})
         print(f"Samples: {self.out / 'samples.npz'}")
         if samples.ndim == 4 and samples.shape[1] in (1, 3):
             contact_sheet(samples, getattr(denoiser, "data_range", None)).save(self.out / "samples.png")
