@@ -1,4 +1,4 @@
-"""diffuscope's own samplers by name: `diffuscope:UniPC?order=2`."""
+"""diffuscope's own samplers by name: `diffuscope:UniPC?predictor_order=2`."""
 
 import inspect
 
