@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from diffuscope import cli
-from diffuscope.certify import Certificate, Target, certify, certify_likelihood, own_target
+from diffuscope.certify import Certificate, Target, certify, certify_likelihood, own_target, questions
 from diffuscope.cli.commands import finite
 from diffuscope.errors import InputError
 from diffuscope.report import certificate_page, render
-from diffuscope.samplers import DDIM, DDPM, DPMSolverPP2M, sample
+from diffuscope.samplers import DDIM, DDPM, DormandPrince, DPMSolverPP2M, sample
 from diffuscope.schedules import VE
 
 FEWER = (20, 32, 50, 80)
@@ -31,6 +31,14 @@ def test_sound_samplers_are_certified(sampler):
     assert certificate.passed, [finding.verdict for finding in certificate.failures]
     assert certificate.errors
     json.dumps(finite(certificate.as_json()), allow_nan=False)
+
+
+def test_error_control_is_not_accused_of_an_order_in_the_number_of_steps():
+    target = own_target(DormandPrince())
+    assert target.order is None
+    order = next(questions(target, FEWER))
+    assert order.name == "order.gaussian"
+    assert order.answer().tone in ("good", "neutral")
 
 
 def test_a_claimed_order_that_is_not_there_fails_by_name():
