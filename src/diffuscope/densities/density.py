@@ -1,0 +1,120 @@
+r"""A probability density on a grid, one value per cell, and the numbers it is judged by.
+
+.. math::
+    \text{mass} = V\sum_i p_i, \qquad
+    \mathrm{KL}(p\,\|\,q) = V\sum_i p_i\log\frac{p_i}{q_i}, \qquad
+    H(p) = -V\sum_i p_i\log p_i, \qquad V = \text{volume of a cell} .
+
+A value is the average over its cell (finite volumes) or the value at its center (spectral methods); the two differ by
+O(h^2), and on the sums above by less than rounding once the density is resolved on a periodic box.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.densities.grid import Grid
+from diffuscope.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Density:
+    """Values on a grid, float64; nothing forces them to be positive or of mass one: that is measured.
+
+    Raises InputError for values of another shape than the grid's, or not finite.
+    """
+
+    grid: Grid
+    values: Float[Tensor, "*cells"]
+
+    def __post_init__(self) -> None:
+        if tuple(self.values.shape) != self.grid.cells:
+            raise InputError(f"values: expected the grid's shape {self.grid.cells}, got {tuple(self.values.shape)}")
+        if not bool(torch.isfinite(self.values.detach()).all()):
+            raise InputError("values: expected finite values, got NaN or infinity")
+        object.__setattr__(self, "values", self.values.double())
+
+    def mass(self) -> float:
+        """The integral over the box."""
+        return self.grid.volume * float(self.values.sum())
+
+    def lowest(self) -> float:
+        """The smallest value: negative where a scheme lost positivity."""
+        return float(self.values.min())
+
+    def mean(self) -> Float[Tensor, " d"]:
+        """The first moment, divided by the mass."""
+        weights = (self.values / self.values.sum()).reshape(-1)
+        return weights @ self.grid.points().reshape(-1, self.grid.dimensions)
+
+    def covariance(self) -> Float[Tensor, "d d"]:
+        """The second central moment, divided by the mass: of the points at the centers of the cells."""
+        weights = (self.values / self.values.sum()).reshape(-1)
+        centered = self.grid.points().reshape(-1, self.grid.dimensions) - self.mean()
+        return centered.T @ (weights[:, None] * centered)
+
+    def entropy(self) -> float:
+        """-int p log p in nats; empty cells add nothing. Raises InputError where a value is negative."""
+        self._require_nonnegative()
+        return -self.grid.volume * float(torch.xlogy(self.values, self.values).sum())
+
+    def relative_entropy(self, other: "Density") -> float:
+        """KL(self || other) in nats, infinite where `other` is empty and self is not.
+
+        Raises InputError for another grid, and where a value of either is negative.
+        """
+        self._require_same_grid(other)
+        self._require_nonnegative()
+        other._require_nonnegative()
+        if bool(((other.values == 0) & (self.values > 0)).any()):
+            return math.inf
+        ratio = torch.where(self.values > 0, self.values / other.values, 1.0)
+        return self.grid.volume * float((self.values * ratio.log()).sum())
+
+    def l1_distance(self, other: "Density") -> float:
+        """int |p - q|: twice the total variation."""
+        self._require_same_grid(other)
+        return self.grid.volume * float((self.values - other.values).abs().sum())
+
+    def sample(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n d"]:
+        """Independent draws from the density that is constant in every cell. Raises InputError for negative values."""
+        self._require_nonnegative()
+        below = self.values.reshape(-1).cumsum(0)
+        u = torch.rand(n, dtype=torch.float64, generator=generator) * below[-1]
+        cell = torch.searchsorted(below, u, right=True).clamp(max=len(below) - 1)
+        corner = torch.stack(torch.unravel_index(cell, self.grid.cells), dim=-1).double()
+        inside = torch.rand(n, self.grid.dimensions, dtype=torch.float64, generator=generator)
+        widths = torch.tensor(self.grid.widths, dtype=torch.float64)
+        return torch.tensor(self.grid.low, dtype=torch.float64) + (corner + inside) * widths
+
+    def _require_same_grid(self, other: "Density") -> None:
+        if self.grid != other.grid:
+            raise InputError(f"other: expected a density on the same grid {self.grid}, got {other.grid}")
+
+    def _require_nonnegative(self) -> None:
+        if self.lowest() < 0:
+            raise InputError(f"density: expected values >= 0, got {self.lowest():.3g}")
+
+
+def histogram(points: Float[Tensor, "n d"], grid: Grid) -> Density:
+    """The density of `points`: counts / (n V); points outside the box are lost, which the mass then shows.
+
+    Its standard error in a cell of probability P is sqrt(P (1 - P) / n) / V. Raises InputError for an empty or
+    non-finite batch, or points of another dimension than the grid's.
+    """
+    if points.ndim != 2 or points.shape[1] != grid.dimensions or len(points) == 0:
+        raise InputError(f"points: expected shape (n >= 1, {grid.dimensions}), got {tuple(points.shape)}")
+    if not bool(torch.isfinite(points).all()):
+        raise InputError("points: expected finite values, got NaN or infinity")
+    low, widths = torch.tensor(grid.low, dtype=torch.float64), torch.tensor(grid.widths, dtype=torch.float64)
+    cells = torch.tensor(grid.cells)
+    index = ((points.double() - low) / widths).floor().long()
+    index = index[((index >= 0) & (index < cells)).all(1)]
+    flat = torch.zeros(len(index), dtype=torch.int64)
+    for axis, n in enumerate(grid.cells):
+        flat = flat * n + index[:, axis]
+    counts = torch.bincount(flat, minlength=math.prod(grid.cells)).reshape(grid.cells)
+    return Density(grid, counts.double() / (len(points) * grid.volume))
