@@ -239,14 +239,18 @@ class _VariancePreserving(Schedule):
 
 @dataclass(frozen=True)
 class VP(_VariancePreserving):
-    """Variance preserving with linear beta (Song et al. 2021): log alpha = -(b0 t + (b1-b0) t^2/2)/2."""
+    """Variance preserving with linear beta (Song et al. 2021): log alpha = -(b0 t + (b1-b0) t^2/2)/2.
+
+    VP(2, 2) is the Ornstein-Uhlenbeck process dX = -X dt + sqrt(2) dB: alpha = e^-t.
+    """
 
     beta_min: float = 0.1
     beta_max: float = 20.0
     epsilon: float = 1e-3
 
     def __post_init__(self) -> None:
-        _require_ordered("VP", self.beta_min, self.beta_max)
+        if not 0 < self.beta_min <= self.beta_max:
+            raise ValueError(f"VP: expected 0 < minimum <= maximum, got {self.beta_min}, {self.beta_max}")
 
     @property
     def t_min(self) -> float:

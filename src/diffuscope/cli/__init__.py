@@ -8,6 +8,7 @@ import tyro
 
 from diffuscope.cli.certify import Certify
 from diffuscope.cli.commands import Audit, Sample, Train
+from diffuscope.cli.reproduce import Reproduce
 from diffuscope.errors import InputError
 
 Command = (
@@ -15,6 +16,7 @@ Command = (
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Sample, tyro.conf.subcommand("sample")]
     | Annotated[Certify, tyro.conf.subcommand("certify")]
+    | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
 )
 
 

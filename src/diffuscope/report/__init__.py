@@ -3,6 +3,8 @@
 from diffuscope.report.audit_report import audit_page
 from diffuscope.report.certificate_report import certificate_page
 from diffuscope.report.charts import heatmap, line_with_band, plain_log_ticks
+from diffuscope.report.experiment_figures import chart_figure, charts_png
+from diffuscope.report.experiment_report import experiment_page
 from diffuscope.report.images import image_png
 from diffuscope.report.page import (
     Block,
@@ -33,6 +35,9 @@ __all__ = [
     "Table",
     "audit_page",
     "certificate_page",
+    "chart_figure",
+    "charts_png",
+    "experiment_page",
     "figure_style",
     "figure_svg",
     "heat_colormap",

@@ -1,0 +1,61 @@
+"""Published experiments, each with the number it must reach; `diffuscope reproduce` runs them."""
+
+from difflib import get_close_matches
+
+from diffuscope.errors import InputError
+from diffuscope.experiments.chart import (
+    Bars,
+    Chart,
+    Groups,
+    HeatMap,
+    Line,
+    Mark,
+    Panel,
+    Points,
+    density_bars,
+    groups,
+    line,
+    points,
+)
+from diffuscope.experiments.claim import Claim, at_least, at_most, equals
+from diffuscope.experiments.experiment import Answer, Experiment, Outcome, Part
+from diffuscope.experiments.fixed_start import FIXED_START
+
+EXPERIMENTS: tuple[Experiment, ...] = (FIXED_START,)
+
+
+def find(name: str) -> Experiment:
+    """The experiment of that name; InputError names the nearest one, or all, where there is none."""
+    for found in EXPERIMENTS:
+        if found.name == name:
+            return found
+    names = [known.name for known in EXPERIMENTS]
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(names)}"
+    raise InputError(f"name: there is no experiment {name!r}; {hint}")
+
+
+__all__ = [
+    "EXPERIMENTS",
+    "Answer",
+    "Bars",
+    "Chart",
+    "Claim",
+    "Experiment",
+    "Groups",
+    "HeatMap",
+    "Line",
+    "Mark",
+    "Outcome",
+    "Panel",
+    "Part",
+    "Points",
+    "at_least",
+    "at_most",
+    "density_bars",
+    "equals",
+    "find",
+    "groups",
+    "line",
+    "points",
+]

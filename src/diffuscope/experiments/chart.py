@@ -1,0 +1,145 @@
+"""Figures as data: what an experiment shows, before anyone draws it.
+
+A `Chart` is a row of `Panel`s, each two axes and the marks between them. `report` draws them; their numbers go into
+result.json as they are, so that a reader can draw them again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.errors import InputError
+
+Numbers = Sequence[float] | Sequence[int] | Float[Tensor, " points"]
+Series = tuple[float, ...]
+
+
+def series(values: Numbers) -> Series:
+    """The numbers as plain floats."""
+    return tuple(torch.as_tensor(values, dtype=torch.float64).reshape(-1).tolist())
+
+
+@dataclass(frozen=True)
+class Line:
+    """y(x), over a band from `low` to `high` where they are given; a dashed or dotted line is a reference."""
+
+    x: Series
+    y: Series
+    label: str = ""
+    style: Literal["solid", "dashed", "dotted"] = "solid"
+    low: Series = ()
+    high: Series = ()
+
+
+@dataclass(frozen=True)
+class Points:
+    """A scatter of single points."""
+
+    x: Series
+    y: Series
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Heights over the edges of cells, one edge more than heights: a histogram as a filled staircase."""
+
+    edges: Series
+    heights: Series
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Bars side by side, group by group: `heights[k][i]` is of the series `labels[k]` in the group `names[i]`."""
+
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
+    heights: tuple[Series, ...]
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """Rows of values over rectangular cells: `values[j][i]` lies between edges i, i + 1 of x and j, j + 1 of y."""
+
+    x_edges: Series
+    y_edges: Series
+    values: tuple[Series, ...]
+
+
+Mark = Line | Points | Bars | Groups | HeatMap
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Two axes and what stands between them. Ranges are (low, high), or None for what the marks need."""
+
+    title: str
+    x_label: str
+    y_label: str
+    marks: tuple[Mark, ...]
+    x_log: bool = False
+    y_log: bool = False
+    x_range: tuple[float, float] | None = None
+    y_range: tuple[float, float] | None = None
+    equal_scales: bool = False  # a plane: one unit is as long on both axes
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Panels side by side under one caption, `how_to_read` below it."""
+
+    title: str
+    panels: tuple[Panel, ...]
+    how_to_read: str
+    shared_y: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not self.panels or not all(panel.marks for panel in self.panels):
+            raise InputError(f"panels: expected at least one panel, each with a mark, in chart {self.title!r}")
+
+
+def line(
+    x: Numbers,
+    y: Numbers,
+    label: str = "",
+    *,
+    style: Literal["solid", "dashed", "dotted"] = "solid",
+    low: Numbers = (),
+    high: Numbers = (),
+) -> Line:
+    """A `Line` from tensors or sequences of one length; InputError for others."""
+    made = Line(series(x), series(y), label, style, series(low), series(high))
+    lengths = {len(made.x), len(made.y)} | ({len(made.low), len(made.high)} if made.low or made.high else set())
+    if len(lengths) > 1:
+        raise InputError(f"line {label!r}: expected x, y, low and high of one length, got lengths {sorted(lengths)}")
+    return made
+
+
+def points(x: Numbers, y: Numbers, label: str = "") -> Points:
+    """`Points` from tensors or sequences of one length; InputError for others."""
+    made = Points(series(x), series(y), label)
+    if len(made.x) != len(made.y):
+        raise InputError(f"points {label!r}: expected x and y of one length, got {len(made.x)} and {len(made.y)}")
+    return made
+
+
+def density_bars(values: Numbers, edges: Numbers, label: str = "") -> Bars:
+    """The histogram of `values` as a density: counts / (number of values x width); values outside are counted too."""
+    sample, cells = torch.as_tensor(series(values)).double(), torch.as_tensor(series(edges)).double()
+    if len(sample) == 0 or len(cells) < 2 or not bool((cells.diff() > 0).all()):
+        raise InputError(f"bars {label!r}: expected values, and at least two edges that increase")
+    counts = torch.histogram(sample, cells).hist
+    return Bars(series(cells), series(counts / (len(sample) * cells.diff())), label)
+
+
+def groups(names: Sequence[str], heights: dict[str, Numbers]) -> Groups:
+    """`Groups` from the heights of every label, one per name; InputError for another number of heights."""
+    found = tuple(series(values) for values in heights.values())
+    if any(len(values) != len(names) for values in found):
+        raise InputError(f"groups: expected {len(names)} heights per label, got {[len(values) for values in found]}")
+    return Groups(tuple(names), tuple(heights), found)
