@@ -20,6 +20,7 @@ from diffuscope.experiments.chart import (
 from diffuscope.experiments.claim import Claim, at_least, at_most, equals
 from diffuscope.experiments.experiment import Answer, Experiment, Outcome, Part
 from diffuscope.experiments.fixed_start import FIXED_START
+from diffuscope.experiments.record import Record, code_fingerprint
 
 EXPERIMENTS: tuple[Experiment, ...] = (FIXED_START,)
 
@@ -50,8 +51,10 @@ __all__ = [
     "Panel",
     "Part",
     "Points",
+    "Record",
     "at_least",
     "at_most",
+    "code_fingerprint",
     "density_bars",
     "equals",
     "find",

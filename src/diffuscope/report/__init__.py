@@ -4,7 +4,7 @@ from diffuscope.report.audit_report import audit_page
 from diffuscope.report.certificate_report import certificate_page
 from diffuscope.report.charts import heatmap, line_with_band, plain_log_ticks
 from diffuscope.report.experiment_figures import chart_figure, charts_png
-from diffuscope.report.experiment_report import experiment_page
+from diffuscope.report.experiment_report import experiment_page, experiments_index
 from diffuscope.report.images import image_png
 from diffuscope.report.page import (
     Block,
@@ -12,6 +12,7 @@ from diffuscope.report.page import (
     Figure,
     Gallery,
     GalleryItem,
+    Link,
     Page,
     Picture,
     Section,
@@ -29,6 +30,7 @@ __all__ = [
     "Figure",
     "Gallery",
     "GalleryItem",
+    "Link",
     "Page",
     "Picture",
     "Section",
@@ -38,6 +40,7 @@ __all__ = [
     "chart_figure",
     "charts_png",
     "experiment_page",
+    "experiments_index",
     "figure_style",
     "figure_svg",
     "heat_colormap",

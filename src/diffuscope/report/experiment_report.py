@@ -1,16 +1,22 @@
-"""An experiment as a page: the verdict, one section per question with its claims and charts, how it was run."""
+"""An experiment as a page: the verdict, one section per question with its claims and charts, how it was run.
+
+And the index: one page that links them all, with the summary that the command prints.
+"""
 
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from diffuscope import __version__
 from diffuscope.audit import Finding
-from diffuscope.experiments import Answer, Claim, Outcome
+from diffuscope.experiments import Answer, Claim, Outcome, Record
 from diffuscope.report.experiment_figures import chart_figure
-from diffuscope.report.page import Block, Page, Section, Table
+from diffuscope.report.numbers import typeset
+from diffuscope.report.page import Block, Cell, Link, Page, Section, Table
 
+POWER = "A claim fails as soon as its number leaves the range that the tables give, with the reason for it."
 HEADER = ("claim", "verdict", "measured", "must be", "because", "source")
 
 
@@ -22,9 +28,46 @@ def experiment_page(outcome: Outcome, seconds: float) -> Page:
         experiment.title,
         f"Experiment {experiment.name}, {experiment.source}",
         f"{experiment.question} {headline}",
-        [_verdict(outcome, headline), *(claim.as_finding() for claim in failures)],
+        [_verdict(outcome, headline), *(_card(claim) for claim in failures)],
         [_section(part.name, part.question, outcome.answers[part.name]) for part in experiment.parts],
         _method(outcome, seconds),
+    )
+
+
+def experiments_index(records: Sequence[Record]) -> Page:
+    """The page over all experiments: the folder of each lies beside it and holds its report.html."""
+    held, claims = (sum(getattr(record, name) for record in records) for name in ("held", "claims"))
+    failed = [record.name for record in records if not record.passed]
+    told = f"Claims fail in {', '.join(failed)}." if failed else "Every claim holds."
+    rows: list[list[Cell]] = [
+        [
+            Link(record.name, f"{record.name}/report.html"),
+            record.title,
+            f"{record.held} of {record.claims}" + ("" if record.passed else ": FAILS"),
+            typeset(f"{record.margin}: {record.closest}"),
+            f"{record.seconds:.1f} s",
+        ]
+        for record in records
+    ]
+    verdict = Finding(
+        "claims",
+        "Do they come out as published?",
+        float(held),
+        f"of {claims} claims",
+        told,
+        "alarm" if failed else "good",
+        power=POWER,
+    )
+    table = Table(
+        "One line per experiment", ["experiment", "what it shows", "claims that hold", "closest claim", "took"], rows
+    )
+    return Page(
+        "Published experiments, reproduced",
+        "diffuscope reproduce --all",
+        f"{held} of {claims} claims hold in {len(records)} experiments.",
+        [verdict],
+        [Section("experiments", "What was reproduced?", "Every name leads to the experiment's page.", [table])],
+        [Table("Versions", ["", ""], _versions())],
     )
 
 
@@ -34,9 +77,9 @@ def claims_table(title: str, claims: Sequence[Claim]) -> Table:
         [
             claim.title,
             "holds" if claim.holds else "FAILS",
-            claim.measured,
-            claim.requirement,
-            claim.because,
+            typeset(claim.measured),
+            typeset(claim.requirement),
+            typeset(claim.because),
             claim.source,
         ]
         for claim in claims
@@ -46,23 +89,29 @@ def claims_table(title: str, claims: Sequence[Claim]) -> Table:
 
 def _verdict(outcome: Outcome, headline: str) -> Finding:
     closest, held = outcome.closest, len(outcome.claims) - len(outcome.failures)
-    told = f"{headline} The closest: {closest.title[0].lower()}{closest.title[1:]}; measured {closest.measured}, "
-    told += f"must be {closest.requirement}."
+    told = (
+        f"{headline} The closest call: “{closest.title}”, measured {closest.measured}, must be {closest.requirement}."
+    )
     return Finding(
         "claims",
         "Does it come out as published?",
         float(held),
         f"of {len(outcome.claims)} claims",
-        told,
+        typeset(told),
         "alarm" if outcome.failures else "good",
-        power="A claim fails as soon as its number leaves the range that the tables give, with the reason for it.",
+        power=POWER,
     )
+
+
+def _card(claim: Claim) -> Finding:
+    found = claim.as_finding()
+    return replace(found, verdict=typeset(found.verdict), power=typeset(found.power))
 
 
 def _section(anchor: str, question: str, answer: Answer) -> Section:
     blocks: list[Block] = [chart_figure(chart) for chart in answer.charts]
     blocks.append(claims_table("What is claimed, and what was measured", answer.claims))
-    return Section(anchor, question, answer.text, blocks)
+    return Section(anchor, question, typeset(answer.text), blocks)
 
 
 def _method(outcome: Outcome, seconds: float) -> list[Block]:
@@ -70,8 +119,10 @@ def _method(outcome: Outcome, seconds: float) -> list[Block]:
     facts += [
         ["seed", str(outcome.seed)],
         ["seconds", f"{seconds:.1f}"],
-        ["diffuscope", __version__],
-        ["python", platform.python_version()],
-        ["torch", torch.__version__],
+        *_versions(),
     ]
     return [*outcome.experiment.notes, Table("Settings and versions", ["", ""], facts)]
+
+
+def _versions() -> list[list[str]]:
+    return [["diffuscope", __version__], ["python", platform.python_version()], ["torch", torch.__version__]]

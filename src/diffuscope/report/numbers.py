@@ -5,6 +5,7 @@ both ends; a value alone gets three leading digits. The minus sign is a minus si
 """
 
 import math
+import re
 from collections.abc import Sequence
 
 _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
@@ -42,6 +43,16 @@ def number(value: float) -> str:
     if not _SMALLEST_PLAIN <= abs(value) < _LARGEST_PLAIN:
         return scientific(value, 3)
     return _fixed(value, max(0, 2 - _order(value)))
+
+
+def typeset(text: str) -> str:
+    """The text with every number in a program's notation, 4.9e-14, written as 4.9 × 10⁻¹⁴; 1e-10 as 10⁻¹⁰."""
+
+    def written(found: re.Match[str]) -> str:
+        mantissa, power = found[1], "10" + str(int(found[2])).translate(_SUPERSCRIPTS)
+        return power if mantissa == "1" else f"{mantissa} × {power}"
+
+    return re.sub(r"(?<![\w.])(\d+(?:\.\d+)?)e([+-]?\d+)\b", written, text)
 
 
 def measurement(value: float, interval: tuple[float, float] | None, unit: str) -> tuple[str, str]:

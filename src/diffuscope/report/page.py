@@ -22,9 +22,22 @@ from diffuscope.errors import InputError
 from diffuscope.report import numbers
 from diffuscope.report.theme import DARK, LIGHT, css_variables, with_unique_ids
 
-Cell = str | float | int | None
-
 _RESERVED_ANCHORS = ("main", "verdicts", "method")
+
+
+@dataclass(frozen=True)
+class Link:
+    """A cell that leads to a page beside this one; `address` is relative to it."""
+
+    text: str
+    address: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", self.address):
+            raise ValueError(f"link {self.text!r}: expected a relative path of plain words, got {self.address!r}")
+
+
+Cell = str | float | int | Link | None
 
 
 @dataclass(frozen=True)
@@ -216,7 +229,13 @@ def _cells(table: Table) -> list[list[tuple[str, bool]]]:
     columns = []
     for cells in zip(*table.rows, strict=True):
         written = iter(numbers.column([float(cell) for cell in cells if isinstance(cell, (int, float))]))
-        of_numbers = not any(isinstance(cell, str) for cell in cells)
-        texts = [next(written) if isinstance(cell, (int, float)) else cell or _NO_VALUE for cell in cells]
+        of_numbers = not any(isinstance(cell, (str, Link)) for cell in cells)
+        texts = [next(written) if isinstance(cell, (int, float)) else _text(cell) for cell in cells]
         columns.append([(text, of_numbers) for text in texts])
     return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _text(cell: str | Link | None) -> str:
+    if isinstance(cell, Link):
+        return Markup('<a href="{}">{}</a>').format(cell.address, cell.text)
+    return cell or _NO_VALUE
