@@ -1,0 +1,127 @@
+r"""Derivatives of a denoiser in x along a direction, for any model that torch can differentiate.
+
+With the Jacobian :math:`J_{ik} = \partial_k D_i` at one point and a direction v,
+
+.. math::
+    J^T v = \nabla_x\, (v \cdot D), \qquad
+    J v = \nabla_u\, (v \cdot J^T u), \qquad
+    \nabla_x\, (v^T J v) = \nabla_x\, (v \cdot J^T v) .
+
+The first is one reverse pass, the other two a second pass through the first, so that no model needs forward-mode rules.
+Sums over the unit vectors v = e_k are exact, :math:`\sum_k \nabla (e_k^T J e_k) = \nabla\,\mathrm{div}\,D`; over random
+v with :math:`E[vv^T] = I` they are unbiased. Every function works ROWS points at a time.
+
+A model of piecewise linear layers (ReLU) has :math:`\nabla (v^T J v) = 0` almost everywhere, whatever it learned.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from diffuscope.denoisers import Batch, Denoiser
+from diffuscope.errors import InputError
+from diffuscope.schedules import as_time
+
+ROWS = 256
+"""Points whose derivatives are taken at once: the memory is that of a training step on so many examples."""
+
+OneTime = Float[Tensor, ""] | float | int
+
+
+def pull_back(denoiser: Denoiser, x_t: Batch, t: OneTime, v: Batch) -> Batch:
+    """J^T v at every point. Raises InputError where the denoiser has no derivative in x_t."""
+    return _by_rows(lambda x, w: _pulled(denoiser, x, t, w, twice=False)[1].detach(), x_t, v)
+
+
+def push_and_pull(denoiser: Denoiser, x_t: Batch, t: OneTime, v: Batch) -> tuple[Batch, Batch]:
+    """(J v, J^T v) at every point. Raises InputError where the denoiser cannot be differentiated twice."""
+
+    def both(x: Tensor, w: Tensor) -> Tensor:
+        u = torch.zeros_like(w, requires_grad=True)
+        _, pulled = _pulled(denoiser, x, t, u, twice=True)
+        pushed = _gradient(pulled, u, w, twice=False)
+        _, pulled = _pulled(denoiser, x, t, w, twice=False)
+        return torch.stack([pushed.detach(), pulled.detach()], 1)
+
+    stacked = _by_rows(both, x_t, v)
+    return stacked[:, 0], stacked[:, 1]
+
+
+def divergence_gradient_along(denoiser: Denoiser, x_t: Batch, t: OneTime, v: Batch) -> Batch:
+    """grad (v^T J v) at every point. Raises InputError where the denoiser cannot be differentiated twice."""
+
+    def along(x: Tensor, w: Tensor) -> Tensor:
+        x, pulled = _pulled(denoiser, x, t, w, twice=True)
+        # a Jacobian that does not depend on x leaves no graph: its gradient is zero
+        return _gradient(pulled, x, w, twice=False) if pulled.requires_grad else torch.zeros_like(x)
+
+    return _by_rows(along, x_t, v)
+
+
+def divergence_gradient(denoiser: Denoiser, x_t: Batch, t: OneTime) -> Batch:
+    """grad div D exactly, from one second derivative per point and coordinate. Raises InputError as above."""
+    total, D = torch.zeros_like(x_t), x_t[0].numel()
+    for pairs in torch.arange(len(x_t) * D, device=x_t.device).split(ROWS):  # of a point and a coordinate
+        points = pairs // D
+        units = torch.nn.functional.one_hot(pairs % D, D).to(x_t.dtype).reshape(-1, *x_t.shape[1:])
+        total.index_add_(0, points, divergence_gradient_along(denoiser, x_t[points], t, units))
+    return total
+
+
+def signs(x: Batch, generator: torch.Generator) -> Batch:
+    """A direction of independent random signs per point (Rademacher), E[v v^T] = I, |v_k| = 1."""
+    drawn = torch.randint(0, 2, x.shape, generator=generator, device=generator.device)
+    return (2 * drawn - 1).to(device=x.device, dtype=x.dtype)
+
+
+def checked_points(x_t: Batch, t: OneTime) -> Batch:
+    """`x_t` without its graph; InputError for an empty or non-finite batch and for a time that is not one number."""
+    if x_t.ndim < 2 or x_t.numel() == 0:
+        raise InputError(f"x_t: expected a batch of at least one point, (batch, *event), got shape {tuple(x_t.shape)}")
+    if not x_t.is_floating_point() or not bool(torch.isfinite(x_t).all()):
+        raise InputError("x_t: expected finite floating-point values")
+    if as_time(t).ndim != 0 or not bool(torch.isfinite(as_time(t))):
+        raise InputError(f"t: expected one finite time for all points, got {t!r}")
+    return x_t.detach()
+
+
+def differentiable(derivative: Callable[[], Tensor]) -> Tensor:
+    """`derivative()` under autograd, attention in its plain form; what torch cannot differentiate is an InputError."""
+    try:
+        # the fused attention kernels have no second derivative
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            return derivative()
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(
+            f"denoiser: expected an answer that torch can differentiate in x_t, twice, got: {reason}"
+        ) from error
+
+
+def _pulled(denoiser: Denoiser, x: Tensor, t: OneTime, v: Tensor, *, twice: bool) -> tuple[Tensor, Tensor]:
+    """x as a leaf, and J^T v, with its own graph if it is to be differentiated again."""
+    x = x.detach().requires_grad_()
+    denoised = denoiser(x, t)
+    if denoised.shape != x.shape:
+        raise InputError(f"denoiser: expected an answer of shape {tuple(x.shape)}, got {tuple(denoised.shape)}")
+    return x, _gradient(denoised, x, v, twice=twice)
+
+
+def _gradient(y: Tensor, x: Tensor, v: Tensor, *, twice: bool) -> Tensor:
+    """d (v . y) / dx; InputError where y was computed without torch's knowledge of x."""
+    found = torch.autograd.grad(y, x, v, create_graph=twice, allow_unused=True)[0] if y.requires_grad else None
+    if found is None:
+        raise InputError("denoiser: expected an answer that depends on x_t through torch, got one without a gradient")
+    if not bool(torch.isfinite(found.detach()).all()):
+        raise InputError("denoiser: expected finite derivatives in x_t, got NaN or infinity")
+    return found
+
+
+def _by_rows(function: Callable[[Tensor, Tensor], Tensor], x_t: Tensor, v: Tensor) -> Tensor:
+    parts = zip(x_t.split(ROWS), v.split(ROWS), strict=True)
+    return torch.cat([differentiable(lambda x=x, w=w: function(x, w)).detach() for x, w in parts])

@@ -1,0 +1,185 @@
+r"""How a denoiser's answer moves with the noise level: its derivative in lambda at a fixed place x_t / alpha.
+
+.. math::
+    \left.\frac{\partial D}{\partial\lambda}\right|_{x_t/\alpha}
+      = \frac{\partial_t D + f J x_t}{\dot\lambda}, \qquad
+    \frac{dt}{d\lambda} = \frac{\alpha\sigma}{\dot\alpha\sigma - \dot\sigma\alpha}, \qquad
+    \frac{d\log\alpha}{d\lambda} = \frac{\dot\alpha\sigma}{\dot\alpha\sigma - \dot\sigma\alpha} .
+
+Two ways. *Autograd* through the time is exact to rounding, where the model lets it through: a table of steps does not,
+and a model that reads only part of its time through torch would be wrong in silence. *Differences* in lambda work for
+any model: answers at :math:`\lambda \pm h`, :math:`h = 0.4, 0.2, \dots, 0.0125` (moved inside at the ends of the
+schedule, snapped to the table of a model that has one), are interpolated by polynomials through every run of
+neighboring pairs. On equidistant halvings this is Richardson extrapolation, of order 2m with m pairs; the polynomial
+that agrees best with the two shorter ones inside it is kept; the disagreement, and what rounding of the answers would
+make of it, is its error (Ridders 1982).
+Autograd is therefore used only where it agrees with the differences.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.denoisers import Batch, Denoiser, nearest_trained_time, over_events
+from diffuscope.densities.denoiser_derivatives import ROWS, OneTime, checked_points, differentiable
+from diffuscope.errors import InputError
+from diffuscope.schedules import as_time
+
+LONGEST, HALVINGS = 0.4, 5
+ROOM = (0.8, 1.6, 3.2)  # longer steps for a table too coarse for the others
+AGREEMENT = 0.01  # autograd may differ so much, relatively, from the differences
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseDerivative:
+    """dD/dlambda at every point, the estimated norm of its error per point, and how it was found."""
+
+    value: Batch
+    error: Float[Tensor, " batch"]
+    by_autograd: bool
+
+
+def noise_derivative(denoiser: Denoiser, x_t: Batch, t: OneTime) -> NoiseDerivative:
+    """dD/dlambda at fixed x_t/alpha, by autograd where it agrees with differences, else by these.
+
+    Costs 12 answers and, for the check of autograd, about one training step per point. Raises InputError where
+    alpha(t) = 0 or sigma(t) = 0, and for a table of too few steps.
+    """
+    differences = noise_derivative_by_differences(denoiser, x_t, t)
+    try:
+        exact = noise_derivative_by_autograd(denoiser, x_t, t)
+    except InputError:
+        return differences
+    gap = (exact.value - differences.value).double().norm()
+    allowed = 10 * differences.error.norm() + AGREEMENT * differences.value.double().norm()
+    return exact if bool(gap <= allowed) else differences
+
+
+def noise_derivative_by_autograd(denoiser: Denoiser, x_t: Batch, t: OneTime) -> NoiseDerivative:
+    """dD/dlambda through torch's graph of the time; the error stated is the rounding of one answer.
+
+    Right only where the denoiser does all of its arithmetic on the time in torch, which cannot be seen from outside:
+    `noise_derivative` compares. Raises InputError for a table of steps, and where no gradient reaches the time.
+    """
+    x_t, time = checked_points(x_t, t), as_time(t)
+    schedule = denoiser.schedule
+    _noise_level(denoiser, t)
+    alpha, sigma, alpha_dot, sigma_dot = (
+        function(time) for function in (schedule.alpha, schedule.sigma, schedule.alpha_dot, schedule.sigma_dot)
+    )
+    wronskian = alpha_dot * sigma - sigma_dot * alpha
+    step = alpha * sigma / wronskian
+    beside = time + 1e-3 * step
+    if bool(nearest_trained_time(denoiser, beside) != beside):
+        raise InputError("denoiser: expected one that knows every time, got one that knows a table of steps")
+
+    def derivative(x: Tensor) -> Tensor:
+        along = torch.zeros_like(time, requires_grad=True)
+        moved = over_events(1 + along * (alpha_dot * sigma / wronskian), x) * x
+        denoised = denoiser(moved, time + along * step)
+        u = torch.zeros_like(denoised, requires_grad=True)
+        found = None
+        if denoised.requires_grad:
+            found = torch.autograd.grad(denoised, along, u, create_graph=True, allow_unused=True)[0]
+        if found is None:
+            raise InputError("denoiser: expected one whose answer depends on the time through torch")
+        return torch.autograd.grad(found, u)[0]
+
+    value = torch.cat([differentiable(lambda x=x: derivative(x)).detach() for x in x_t.split(ROWS)])
+    rounding = torch.finfo(x_t.dtype).eps * value.flatten(1).double().norm(dim=1)
+    return NoiseDerivative(value, rounding, True)
+
+
+def noise_derivative_by_differences(denoiser: Denoiser, x_t: Batch, t: OneTime) -> NoiseDerivative:
+    """dD/dlambda from answers at neighboring noise levels; see the top of this file. Raises InputError as above."""
+    x_t = checked_points(x_t, t)
+    nodes = _nodes(denoiser, t)
+    offsets = torch.tensor([offset for offset, _ in nodes], dtype=torch.float64)
+    alpha = denoiser.schedule.alpha(t)
+    parts = []
+    with torch.no_grad():
+        for x in x_t.split(ROWS):
+            here = denoiser(x, as_time(t))
+            rounding = torch.finfo(x.dtype).eps * here.flatten(1).double().norm(dim=1)
+
+            def change(time: Tensor, x: Tensor = x, here: Tensor = here) -> Tensor:
+                moved = over_events(denoiser.schedule.alpha(time) / alpha, x) * x
+                return denoiser(moved, time) - here
+
+            parts.append(_best_polynomial(offsets, [time for _, time in nodes], change, rounding))
+    return NoiseDerivative(
+        torch.cat([value for value, _ in parts]).to(x_t.dtype), torch.cat([error for _, error in parts]), False
+    )
+
+
+def _noise_level(denoiser: Denoiser, t: OneTime) -> float:
+    """lambda(t); InputError where it is infinite."""
+    lam = float(denoiser.schedule.lam(t))
+    if not abs(lam) < float("inf"):
+        raise InputError(f"t: expected alpha > 0 and sigma > 0, got t = {float(t):g}, where lambda = {lam:g}")
+    return lam
+
+
+def _nodes(denoiser: Denoiser, t: OneTime) -> list[tuple[float, Tensor]]:
+    """(offset in lambda, time) of the neighbors to ask, the farthest first, an even number."""
+    schedule, lam = denoiser.schedule, _noise_level(denoiser, t)
+    ends = sorted(float(end) for end in schedule.lam(torch.tensor([schedule.t_min, schedule.t_max]).double()))
+    found: dict[float, tuple[float, Tensor]] = {}
+
+    def ask(length: float) -> None:
+        above = length if lam + length <= ends[1] else -1.5 * length
+        below = -length if lam - length >= ends[0] else 1.5 * length
+        for offset in (above, below):
+            time = nearest_trained_time(denoiser, schedule.time_of_lambda(lam + offset))
+            reached = float(schedule.lam(time)) - lam
+            if float(time) != float(t) and abs(reached) < float("inf"):
+                found[float(time)] = (reached, time)
+
+    for halving in range(HALVINGS + 1):
+        ask(LONGEST / 2**halving)
+    for length in ROOM:
+        if len(found) < 4:
+            ask(length)
+    nodes = sorted(found.values(), key=lambda node: -abs(node[0]))
+    if len(nodes) < 4:
+        raise InputError(f"t: expected at least 4 other noise levels near t = {float(t):g}, got {len(nodes)}")
+    return nodes[len(nodes) % 2 :]
+
+
+def _best_polynomial(
+    offsets: Float[Tensor, " nodes"],
+    times: list[Tensor],
+    change: Callable[[Tensor], Tensor],
+    rounding: Float[Tensor, " batch"],
+) -> tuple[Tensor, Tensor]:
+    """The derivative at 0 of the best interpolating polynomial per point, and its error, from D(offset) - D(0)."""
+    changes = torch.stack([change(time).double() for time in times])
+    pairs = len(times) // 2
+    runs: dict[tuple[int, int], Tensor] = {}
+    value = torch.zeros_like(changes[0])
+    least = torch.full((len(value),), float("inf"), dtype=torch.float64, device=value.device)
+    for length in range(1, pairs + 1):
+        for first in range(pairs - length + 1):
+            part = slice(2 * first, 2 * (first + length))
+            weights = _weights(offsets[part]).to(value.device)
+            estimate = torch.einsum("n,nb...->b...", weights, changes[part])
+            runs[first, length] = estimate
+            if length > 1:
+                shorter = (runs[first, length - 1], runs[first + 1, length - 1])
+                apart = [(estimate - other).flatten(1).norm(dim=1) for other in shorter]
+                error = torch.stack([*apart, weights.abs().sum() * rounding]).amax(0)
+                better = error < least
+                value = torch.where(over_events(better, value) > 0, estimate, value)
+                least = torch.where(better, error, least)
+    return value, least
+
+
+def _weights(offsets: Float[Tensor, " nodes"]) -> Float[Tensor, " nodes"]:
+    """w with p'(0) = sum_i w_i (y_i - y_0) for the polynomial through (0, y_0) and (offset_i, y_i) (Lagrange)."""
+    others = offsets[None] - torch.diag(offsets)  # row i: every other node, and 0 in place of node i
+    differences = offsets[:, None] - others
+    factors = torch.where(torch.eye(len(offsets), dtype=torch.bool), 1.0, -others / differences)
+    return factors.prod(1) / offsets
