@@ -1,0 +1,65 @@
+r"""The heat equation run backward without a score: why diffusion models need one.
+
+Reversed, the mode k of :math:`p_\tau = -D\,\Delta p` *grows* by :math:`e^{+D k^2 \tau}`. A perturbation of size
+:math:`\delta` in the last bit of the data is multiplied as well, at the highest mode :math:`k = \pi/h` of the grid by
+:math:`e^{D\tau\pi^2/h^2}`: the finer the grid, the worse. Cutting the modes above :math:`k_c` bounds the amplification
+by :math:`e^{D k_c^2\tau}` and loses what the density had there; between the two errors there is a best cutoff.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.densities.density import Density
+from diffuscope.densities.grid import Grid
+from diffuscope.errors import InputError
+
+
+@dataclass(frozen=True)
+class AntiDiffusion:
+    """What was recovered with the modes up to `cutoff`, and by how much it multiplies an error in its input."""
+
+    density: Density
+    cutoff: float  # the largest wave number kept, radians per unit of length
+    amplification: float  # e^{D k^2 tau} at the cutoff
+
+
+def amplification(grid: Grid, exponent: float | int) -> float:
+    """e^{D tau |k|^2} at the highest mode of a periodic grid, `exponent` = D tau >= 0; infinite beyond float64."""
+    highest = sum((math.pi / h) ** 2 for h in grid.widths)
+    return math.exp(exponent * highest) if exponent * highest < 700 else math.inf
+
+
+def anti_diffuse(density: Density, exponent: float | int, cutoff: float | int) -> AntiDiffusion:
+    """Undo the heat flow of a variance 2 D tau per axis, `exponent` = D tau, keeping the modes with |k| <= `cutoff`.
+
+    Raises InputError for a negative exponent or cutoff, or where the amplification at the cutoff leaves float64.
+    """
+    if not (exponent >= 0 and cutoff >= 0):
+        raise InputError(f"exponent, cutoff: expected values >= 0, got {exponent}, {cutoff}")
+    if exponent * cutoff**2 >= 700:
+        raise InputError(f"cutoff: at {cutoff:g} a mode grows by e^{exponent * cutoff**2:.0f}, beyond float64")
+    grid = density.grid
+    squares = _squared_wave_numbers(grid)
+    kept = squares <= float(cutoff) ** 2
+    spectrum = torch.fft.fftn(density.values) * torch.where(kept, (exponent * squares.clamp(max=cutoff**2)).exp(), 0.0)
+    return AntiDiffusion(Density(grid, torch.fft.ifftn(spectrum).real), float(cutoff), math.exp(exponent * cutoff**2))
+
+
+def best_anti_diffusion(density: Density, exponent: float | int, truth: Density) -> AntiDiffusion:
+    """The recovery with the least L1 distance to `truth` among all cutoffs: better than anyone without it could do."""
+    grid = density.grid
+    cutoffs = torch.arange(max(grid.cells) // 2) * 2 * math.pi / max(grid.lengths)
+    candidates = [anti_diffuse(density, exponent, float(k)) for k in cutoffs if exponent * float(k) ** 2 < 700]
+    return min(candidates, key=lambda candidate: candidate.density.l1_distance(truth))
+
+
+def _squared_wave_numbers(grid: Grid) -> Float[Tensor, "*cells"]:
+    axes = [
+        2 * math.pi * torch.fft.fftfreq(n, d=h, dtype=torch.float64)
+        for n, h in zip(grid.cells, grid.widths, strict=True)
+    ]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij")).square().sum(0)

@@ -1,0 +1,89 @@
+r"""The Kolmogorov backward equation and Feynman-Kac: expectations of the future as functions of the present.
+
+For the process of a Fokker-Planck equation, killed at the rate V,
+
+.. math::
+    u(x, s) = E\Big[e^{-\int_s^T V(X_r, r)\,dr}\,\varphi(X_T) \,\Big|\, X_s = x\Big], \qquad
+    -\partial_s u = \sum_k \left(b_k\,\partial_k u + A_k\,\partial_k^2 u\right) - V u, \qquad u(\cdot, T) = \varphi .
+
+Here u is carried by the *transposed* steps of the forward scheme, so that :math:`\int u\, p` is the same at every
+time to rounding, whatever the grid. With :math:`\varphi = 1` and absorbing ends, u is the probability to survive.
+
+For a schedule's own process, :math:`X_t = a X_s + \sqrt v\,\xi`, no grid is needed: Gauss-Hermite quadrature of
+:math:`u(x, s) = E\,\varphi(a x + \sqrt v\,\xi)` is exact for polynomials. Its eigenfunctions are the Hermite
+polynomials: for :math:`dX = -X dt + \sqrt2\, dB`, :math:`\varphi = He_n` gives :math:`e^{-n (T - s)} He_n(x)`.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.densities.fokker_planck import FokkerPlanck
+from diffuscope.densities.stepping import Scheme, Times, steps
+from diffuscope.errors import InputError
+from diffuscope.schedules import Schedule
+
+
+def expectations(
+    equation: FokkerPlanck, payoff: Float[Tensor, "*cells"], times: Times, scheme: Scheme
+) -> Iterator[Float[Tensor, "*cells"]]:
+    """u at every one of the increasing `times`, the last first: it begins with `payoff`, the values of phi.
+
+    Keeps the steps of the whole grid of times, one matrix per step (a steady equation with equal steps: one in all).
+    Raises InputError for a payoff of another shape than the grid, or with values that are not finite.
+    """
+    if tuple(payoff.shape) != equation.grid.cells:
+        raise InputError(f"payoff: expected the grid's shape {equation.grid.cells}, got {tuple(payoff.shape)}")
+    if not bool(torch.isfinite(payoff.detach()).all()):
+        raise InputError("payoff: expected finite values, got NaN or infinity")
+    u = payoff.double()
+    yield u
+    transposes: dict[int, object] = {}
+    for step in reversed(list(steps(equation, times, scheme))):
+        if id(step) not in transposes:
+            transposes = {id(step): step.transposed()}
+        u = transposes[id(step)].apply(u)  # pyright: ignore[reportAttributeAccessIssue]
+        yield u
+
+
+def expectation(
+    equation: FokkerPlanck, payoff: Float[Tensor, "*cells"], times: Times, scheme: Scheme
+) -> Float[Tensor, "*cells"]:
+    """u at the first of `times`."""
+    u = payoff
+    for u in expectations(equation, payoff, times, scheme):  # noqa: B007
+        pass
+    return u
+
+
+def gaussian_expectation(
+    schedule: Schedule,
+    payoff: Callable[[Tensor], Tensor],
+    x: Float[Tensor, "batch d"],
+    s: float | int,
+    t: float | int,
+    *,
+    nodes: int = 64,
+) -> Float[Tensor, " batch"]:
+    """E[phi(X_t) | X_s = x] for t > s under a schedule's forward process, `payoff` (n, d) -> (n,).
+
+    `nodes` Gauss-Hermite nodes per coordinate, exact for polynomials of degree 2 nodes - 1 in each; batch times
+    nodes^d points in memory. Raises InputError for t <= s or alpha(s) = 0.
+    """
+    if not t > s:
+        raise InputError(f"t: expected a time after s = {s:g}, got {t:g}")
+    alpha_s, alpha_t = float(schedule.alpha(s)), float(schedule.alpha(t))
+    if alpha_s == 0:
+        raise InputError(f"s: expected alpha(s) > 0, got alpha = 0 at {s:g}")
+    a = alpha_t / alpha_s
+    spread = max(0.0, float(schedule.sigma(t)) ** 2 - (a * float(schedule.sigma(s))) ** 2) ** 0.5
+    places, weights = np.polynomial.hermite_e.hermegauss(nodes)
+    weights = weights / weights.sum()
+    d = x.shape[1]
+    xi = torch.cartesian_prod(*[torch.from_numpy(places)] * d).reshape(-1, d)
+    weight = torch.cartesian_prod(*[torch.from_numpy(weights)] * d).reshape(-1, d).prod(1)
+    ends = a * x.double()[:, None] + spread * xi
+    return payoff(ends.reshape(-1, d)).reshape(len(x), -1) @ weight

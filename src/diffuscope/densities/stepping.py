@@ -1,0 +1,189 @@
+r"""Steps in time for the Fokker-Planck equation, and their transposes for the backward equation.
+
+With the generator L of an axis (time-dependent ones read where the order needs them) and the step :math:`\tau`,
+
+.. math::
+    \text{backward Euler:}\quad & p' = \prod_k (I - \tau L_k)^{-1} p & \text{order 1, positive for every } \tau \\
+    \text{Crank-Nicolson (1-D):}\quad & p' = (I - \tfrac\tau2 L)^{-1}(I + \tfrac\tau2 L)\, p
+        & \text{order 2, positive if } \tfrac\tau2\max_i|L_{ii}| \le 1 \\
+    \text{Peaceman-Rachford (2-D):}\quad & p' = (I - \tfrac\tau2 L_y)^{-1}(I + \tfrac\tau2 L_x)
+        (I - \tfrac\tau2 L_x)^{-1}(I + \tfrac\tau2 L_y)\, p & \text{order 2 (ADI)}
+
+The columns of every factor sum to one (nothing killed or absorbed): mass is conserved to rounding. A step is a product
+of tridiagonal factors, so its transpose is the product of theirs in the opposite order, and
+
+.. math::  \langle P^T u, p \rangle = \langle u, P p \rangle
+
+holds to rounding whatever the step size.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.densities.density import Density
+from diffuscope.densities.fokker_planck import FokkerPlanck
+from diffuscope.densities.tridiagonal import Tridiagonal
+from diffuscope.errors import InputError
+
+Times = Float[Tensor, " times"]
+
+
+@dataclass(frozen=True)
+class Factor:
+    """Multiplication by a tridiagonal matrix along one axis, or by its inverse."""
+
+    axis: int
+    matrix: Tridiagonal
+    inverse: bool
+
+    def apply(self, values: Tensor) -> Tensor:
+        """The factor times `values`."""
+        lines = values.movedim(self.axis, -1)
+        return (self.matrix.solve(lines) if self.inverse else self.matrix.apply(lines)).movedim(-1, self.axis)
+
+    def transposed(self) -> "Factor":
+        """The transposed factor."""
+        return Factor(self.axis, self.matrix.transposed(), self.inverse)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step as a product of factors, the first applied first."""
+
+    factors: tuple[Factor, ...]
+
+    def apply(self, values: Tensor) -> Tensor:
+        """Carry a density over the step."""
+        for factor in self.factors:
+            values = factor.apply(values)
+        return values
+
+    def transposed(self) -> "Step":
+        """The step that carries an expectation back."""
+        return Step(tuple(factor.transposed() for factor in reversed(self.factors)))
+
+
+@runtime_checkable
+class Scheme(Protocol):
+    """A rule that makes a step from time t to time s > t."""
+
+    @property
+    def order(self) -> int:
+        """Order of accuracy in the step size."""
+        ...
+
+    def step(self, equation: FokkerPlanck, t: float, s: float) -> Step: ...
+
+
+@dataclass(frozen=True)
+class BackwardEuler:
+    """Order 1, never negative; in several dimensions one axis after the other, which keeps both."""
+
+    order = 1
+
+    def step(self, equation: FokkerPlanck, t: float, s: float) -> Step:
+        """prod_k (I - tau L_k(s))^{-1}."""
+        return Step(
+            tuple(
+                Factor(axis, equation.generator(axis, s).shifted_identity(t - s), inverse=True)
+                for axis in range(equation.grid.dimensions)
+            )
+        )
+
+
+@dataclass(frozen=True)
+class CrankNicolson:
+    """Order 2 in one dimension, the generator read at the middle of the step."""
+
+    order = 2
+
+    def step(self, equation: FokkerPlanck, t: float, s: float) -> Step:
+        """(I - tau/2 L)^{-1} (I + tau/2 L); raises InputError in more than one dimension."""
+        if equation.grid.dimensions != 1:
+            raise InputError(
+                f"scheme: CrankNicolson is for 1 dimension, got {equation.grid.dimensions}; use PeacemanRachford"
+            )
+        L, tau = equation.generator(0, (t + s) / 2), s - t
+        return Step(
+            (
+                Factor(0, L.shifted_identity(tau / 2), inverse=False),
+                Factor(0, L.shifted_identity(-tau / 2), inverse=True),
+            )
+        )
+
+
+@dataclass(frozen=True)
+class PeacemanRachford:
+    """Order 2 in two dimensions: alternating directions, the generators read at the middle of the step."""
+
+    order = 2
+
+    def step(self, equation: FokkerPlanck, t: float, s: float) -> Step:
+        """Explicit in y, implicit then explicit in x, implicit in y; raises InputError in other than 2 dimensions."""
+        if equation.grid.dimensions != 2:
+            raise InputError(f"scheme: PeacemanRachford is for 2 dimensions, got {equation.grid.dimensions}")
+        (x, y), half = (equation.generator(axis, (t + s) / 2) for axis in (0, 1)), (s - t) / 2
+        return Step(
+            (
+                Factor(1, y.shifted_identity(half), inverse=False),
+                Factor(0, x.shifted_identity(-half), inverse=True),
+                Factor(0, x.shifted_identity(half), inverse=False),
+                Factor(1, y.shifted_identity(-half), inverse=True),
+            )
+        )
+
+
+def evolution(equation: FokkerPlanck, density: Density, times: Times, scheme: Scheme) -> Iterator[Density]:
+    """The density at every one of the increasing `times`, beginning with `density` at the first.
+
+    The caller owns the loop. Raises InputError for times that do not increase, and for a density on another grid.
+    """
+    if density.grid != equation.grid:
+        raise InputError(f"density: expected the grid of the equation {equation.grid}, got {density.grid}")
+    values = density.values
+    yield density
+    for step in steps(equation, times, scheme):
+        values = step.apply(values)
+        yield Density(equation.grid, values)
+
+
+def evolve(equation: FokkerPlanck, density: Density, times: Times, scheme: Scheme) -> Density:
+    """The last density of `evolution`, without making the others."""
+    if density.grid != equation.grid:
+        raise InputError(f"density: expected the grid of the equation {equation.grid}, got {density.grid}")
+    values = density.values
+    for step in steps(equation, times, scheme):
+        values = step.apply(values)
+    return Density(equation.grid, values)
+
+
+def steps(equation: FokkerPlanck, times: Times, scheme: Scheme) -> Iterator[Step]:
+    """One step per interval of `times`; a steady equation makes a step anew only where its length changes."""
+    known: dict[float, Step] = {}
+    for t, s in itertools.pairwise(_increasing(times)):
+        if not equation.steady:
+            yield scheme.step(equation, t, s)
+            continue
+        length = float(f"{s - t:.11e}")  # equal steps of a grid differ in their last digits
+        if length not in known:
+            known = {length: scheme.step(equation, 0.0, length)}
+        yield known[length]
+
+
+def _increasing(times: Times) -> list[float]:
+    if len(times) < 2 or not bool((times[1:] > times[:-1]).all()):
+        raise InputError(f"times: expected at least two increasing times, got {times.tolist()}")
+    return times.tolist()
+
+
+def uniform(start: float | int, end: float | int, steps: int) -> Times:
+    """n + 1 increasing times in equal steps."""
+    if not start < end or steps < 1:
+        raise InputError(f"times: expected start < end and at least 1 step, got {start}, {end}, {steps}")
+    return torch.linspace(float(start), float(end), steps + 1, dtype=torch.float64)

@@ -1,0 +1,54 @@
+"""Tridiagonal matrices against dense linear algebra."""
+
+import pytest
+import torch
+
+from diffuscope.densities.tridiagonal import Tridiagonal
+
+
+def matrices(generator, *, periodic):
+    """Three random diagonally dominant matrices of size 7, and the same as dense ones."""
+    bands = [torch.randn(3, 7, generator=generator, dtype=torch.float64) for _ in range(3)]
+    lower, diagonal, upper = bands[0], bands[1].abs() + 4, bands[2]
+    if not periodic:
+        lower[:, 0] = upper[:, -1] = 0
+    rows = torch.arange(7)
+    dense = torch.zeros(3, 7, 7, dtype=torch.float64)
+    dense[:, rows, rows] += diagonal
+    dense[:, rows, (rows - 1) % 7] += lower
+    dense[:, rows, (rows + 1) % 7] += upper
+    return Tridiagonal(lower, diagonal, upper), dense
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+def test_products_solutions_and_transposes_are_those_of_the_dense_matrix(periodic, generator):
+    matrix, dense = matrices(generator, periodic=periodic)
+    x = torch.randn(3, 7, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(matrix.apply(x), torch.einsum("bij,bj->bi", dense, x), atol=1e-14, rtol=0)
+    torch.testing.assert_close(matrix.solve(x), torch.linalg.solve(dense, x), atol=1e-14, rtol=0)
+    torch.testing.assert_close(matrix.transposed().apply(x), torch.einsum("bji,bj->bi", dense, x), atol=1e-14, rtol=0)
+    torch.testing.assert_close(matrix.transposed().solve(x), torch.linalg.solve(dense.mT, x), atol=1e-14, rtol=0)
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+def test_the_solution_is_differentiable_in_the_right_side_and_in_every_band(periodic, generator):
+    matrix, _ = matrices(generator, periodic=periodic)
+    inner = slice(None) if periodic else slice(1, None)
+    b = torch.randn(3, 7, generator=generator, dtype=torch.float64).requires_grad_()
+    lower, diagonal, upper = (
+        band[:, inner].clone().requires_grad_() for band in (matrix.lower, matrix.diagonal, matrix.upper.flip(-1))
+    )
+
+    def solved(b, lower, diagonal, upper):
+        pad = (0, 0) if periodic else (1, 0)
+        full = [torch.nn.functional.pad(band, pad) for band in (lower, upper)]
+        centre = diagonal if periodic else torch.cat([matrix.diagonal[:, :1], diagonal], 1)
+        return Tridiagonal(full[0], centre, full[1].flip(-1)).solve(b)
+
+    assert torch.autograd.gradcheck(solved, (b, lower, diagonal, upper))
+
+
+def test_a_singular_matrix_is_said_to_be_singular():
+    zero = torch.zeros(1, 3, dtype=torch.float64)
+    with pytest.raises(ZeroDivisionError, match="singular"):
+        Tridiagonal(zero, zero, zero).solve(torch.ones(1, 3, dtype=torch.float64))
