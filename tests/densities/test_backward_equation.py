@@ -15,7 +15,7 @@ from diffuscope.errors import InputError
 from diffuscope.schedules import VE, VP, Cosine
 
 F64 = torch.float64
-ORNSTEIN_UHLENBECK = VP(beta_min=2.0, beta_max=math.nextafter(2.0, 3.0))  # dX = -X dt + sqrt 2 dB, alpha = e^{-t}
+ORNSTEIN_UHLENBECK = VP(2.0, 2.0)  # dX = -X dt + sqrt 2 dB, alpha = e^{-t}
 
 
 def hermite(n, x):

@@ -62,7 +62,7 @@ def test_backward_euler_keeps_the_generated_density_nonnegative_with_a_wrong_sco
 
 def test_the_generated_density_of_a_wrong_score_is_the_stationary_law_of_that_score():
     # eta = 1 with beta constant and the score of N(0, v) at every time: dY = (b/2 - b/v) Y dtau + sqrt b dB, a Gaussian
-    v, schedule = 0.5, VP(beta_min=2.0, beta_max=2.0 + 1e-9)
+    v, schedule = 0.5, VP(2.0, 2.0)
 
     class Frozen:
         def __init__(self):

@@ -1,0 +1,92 @@
+r"""The reverse family on Gaussian data from a Gaussian start, in closed form: what every dial forgets, and how fast.
+
+Data :math:`N(m, s_0^2)` give :math:`p_t = N(\alpha m, V_t)`, :math:`V = \alpha^2 s_0^2 + \sigma^2`. Started at T from
+any Gaussian, the generated law stays Gaussian; in the units of :math:`p_t` write it
+:math:`q_t = N(\alpha m + \sqrt V\, d_t,\; V r_t)`. The reverse family then reads
+
+.. math::  \frac{d r}{d\tau} = -\eta^2\frac{g^2}{V}(r - 1), \qquad \frac{d d}{d\tau} = -\frac{\eta^2}{2}\frac{g^2}{V} d,
+
+and since :math:`g^2/V` is the derivative of :math:`\log(s_0^2 + w)` with :math:`w = \sigma^2/\alpha^2`, with
+:math:`\rho = (s_0^2 + w_t)/(s_0^2 + w_T) \le 1`,
+
+.. math::  r_t - 1 = (r_T - 1)\,\rho^{\eta^2}, \qquad d_t = d_T\,\rho^{\eta^2/2} .
+
+The relative entropy and its rate of dissipation are
+
+.. math::
+    \mathrm{KL}(q_t\|p_t) = \tfrac12\left(r - 1 - \log r + d^2\right), \qquad
+    \frac{d}{d\tau}\mathrm{KL} = -\frac{\eta^2}{2} g^2\int q\left|\nabla\log\frac qp\right|^2
+        = -\frac{\eta^2}{2}\frac{g^2}{V}\left[\frac{(r - 1)^2}{r} + d^2\right] .
+
+At eta = 0 nothing is forgotten: KL is constant. Derived from Cao et al. 2025, section 2 (all in one dimension, or per
+coordinate).
+"""
+
+import math
+from dataclasses import dataclass
+
+from diffuscope.errors import InputError
+from diffuscope.schedules import Schedule
+
+
+@dataclass(frozen=True)
+class GaussianReverse:
+    """Data N(`mean`, `variance`), generation started at time `start` from N(`start_mean`, `start_variance`).
+
+    Raises InputError for a negative data variance, a start variance that is not positive, a negative eta, and where
+    alpha(start) = 0.
+    """
+
+    schedule: Schedule
+    mean: float
+    variance: float
+    start: float
+    start_mean: float
+    start_variance: float
+    eta: float
+
+    def __post_init__(self) -> None:
+        if self.variance < 0 or self.start_variance <= 0:
+            raise InputError(
+                f"variance: expected data variance >= 0 and start variance > 0, got {self.variance}, "
+                f"{self.start_variance}"
+            )
+        if not self.eta >= 0:
+            raise InputError(f"eta: expected a value >= 0, got {self.eta}")
+        if float(self.schedule.alpha(self.start)) == 0:
+            raise InputError(f"start: expected alpha(start) > 0, got alpha = 0 at {self.start:g}")
+
+    def exact(self, t: float) -> tuple[float, float]:
+        """Mean and variance of p_t."""
+        alpha, sigma = float(self.schedule.alpha(t)), float(self.schedule.sigma(t))
+        return alpha * self.mean, alpha**2 * self.variance + sigma**2
+
+    def law(self, t: float) -> tuple[float, float]:
+        """Mean and variance of q_t."""
+        d, r = self._relative(t)
+        mean, variance = self.exact(t)
+        return mean + math.sqrt(variance) * d, variance * r
+
+    def relative_entropy(self, t: float) -> float:
+        """KL(q_t || p_t) in nats."""
+        d, r = self._relative(t)
+        # r - 1 - log r cancels where r is near 1
+        return ((r - 1) - math.log1p(r - 1) + d**2) / 2 if abs(r - 1) > 1e-4 else (_small(r - 1) + d**2) / 2
+
+    def dissipation(self, t: float) -> float:
+        """-d KL / d tau >= 0, nats per unit of the schedule's time."""
+        d, r = self._relative(t)
+        return self.eta**2 / 2 * float(self.schedule.g_squared(t)) / self.exact(t)[1] * ((r - 1) ** 2 / r + d**2)
+
+    def _relative(self, t: float) -> tuple[float, float]:
+        """d and r at time t."""
+        mean, variance = self.exact(self.start)
+        d, r = (self.start_mean - mean) / math.sqrt(variance), self.start_variance / variance
+        ratios = [float(self.schedule.noise_to_signal(time)) ** 2 for time in (t, self.start)]
+        rho = (self.variance + ratios[0]) / (self.variance + ratios[1])
+        return d * rho ** (self.eta**2 / 2), 1 + (r - 1) * rho ** (self.eta**2)
+
+
+def _small(excess: float) -> float:
+    """x - log(1 + x) for small x."""
+    return excess**2 / 2 - excess**3 / 3 + excess**4 / 4 - excess**5 / 5

@@ -1,0 +1,69 @@
+"""The reverse family on Gaussian data, against the moment equations and the published numbers."""
+
+import math
+
+import pytest
+from scipy.integrate import quad, solve_ivp
+
+from diffuscope.densities.gaussian_reverse import GaussianReverse
+from diffuscope.errors import InputError
+from diffuscope.schedules import VE, VP, Cosine
+
+OU = VP(2.0, 2.0)
+
+
+def published(eta):
+    """Data N(1.3, .25), dX = -X dt + sqrt 2 dB to T = 1.5, started from N(0, 1)."""
+    return GaussianReverse(OU, 1.3, 0.25, 1.5, 0.0, 1.0, float(eta))
+
+
+@pytest.mark.parametrize(
+    ("eta", "nats", "half_digit"),
+    [(0, 0.044069, 5e-7), (0.5, 0.014779, 5e-7), (1, 5.651e-4, 5e-8), (2, 1.22e-9, 5e-12)],
+)
+def test_the_relative_entropy_that_each_dial_leaves_is_the_published_one(eta, nats, half_digit):
+    assert abs(published(eta).relative_entropy(1.5) - 0.044069) <= 5e-7
+    assert abs(published(eta).relative_entropy(0.0) - nats) <= half_digit
+
+
+@pytest.mark.parametrize("eta", [0, 0.5, 1, 2])
+@pytest.mark.parametrize("schedule", [OU, VP(), VE(), Cosine()])
+def test_what_is_lost_is_the_integral_of_the_dissipation(eta, schedule):
+    start, end = float(schedule.time_of_noise_to_signal(3.0)), float(schedule.time_of_noise_to_signal(0.05))
+    flow = GaussianReverse(schedule, 1.3, 0.25, start, 0.4, 1.7, float(eta))
+    lost, _ = quad(flow.dissipation, end, start, epsabs=1e-13, epsrel=1e-13, limit=400)
+    assert abs(flow.relative_entropy(start) - flow.relative_entropy(end) - lost) <= 1e-10
+
+
+@pytest.mark.parametrize("eta", [0, 0.5, 1, 2])
+def test_mean_and_variance_solve_their_differential_equations(eta):
+    schedule, m, s2 = VP(), 1.3, 0.25
+    flow = GaussianReverse(schedule, m, s2, 0.9, 0.4, 1.7, float(eta))
+
+    def rate(tau, moments):
+        t = 0.9 - tau
+        f, g2 = float(schedule.f(t)), float(schedule.g_squared(t))
+        mean, V = flow.exact(t)
+        pull = (1 + eta**2) / 2 * g2 / V
+        return [-f * moments[0] - pull * (moments[0] - mean), 2 * (-f - pull) * moments[1] + eta**2 * g2]
+
+    solved = solve_ivp(rate, (0, 0.88), [0.4, 1.7], method="DOP853", rtol=1e-12, atol=1e-13).y[:, -1]
+    mean, variance = flow.law(0.02)
+    assert abs(solved[0] - mean) <= 1e-10
+    assert abs(solved[1] - variance) <= 1e-10
+
+
+def test_the_entropy_of_nearly_equal_laws_does_not_cancel():
+    for excess in (0.99e-4, 1.01e-4):  # on both sides of the series
+        flow = GaussianReverse(VE(), 0.0, 1.0, 1.0, 0.0, 2.0 * (1 + excess), 0.0)
+        exact = (excess**2 / 2 - excess**3 / 3 + excess**4 / 4) / 2
+        assert math.isclose(flow.relative_entropy(1.0), exact, rel_tol=1e-6)
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(InputError, match="variance"):
+        GaussianReverse(OU, 0.0, -1.0, 1.0, 0.0, 1.0, 1.0)
+    with pytest.raises(InputError, match="eta"):
+        GaussianReverse(OU, 0.0, 1.0, 1.0, 0.0, 1.0, -1.0)
+    with pytest.raises(InputError, match="alpha = 0"):
+        GaussianReverse(Cosine(), 0.0, 1.0, 1.0, 0.0, 1.0, 1.0)
