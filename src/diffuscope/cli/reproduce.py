@@ -75,6 +75,7 @@ class Reproduce:
                     continue
                 require_folder(self.out / experiment.name)
                 outcome, record = self._reproduce(experiment, told_by(bar, experiment))
+                bar.update()
                 records.append(record)
                 bar.write(f"{experiment.name}: {record.held} of {record.claims} claims hold, {record.seconds:.1f} s")
                 if outcome.failures:
@@ -105,11 +106,12 @@ def progress(parts: int) -> tqdm:
 
 
 def told_by(bar: tqdm, experiment: Experiment) -> Callable[[str], object]:
-    """What an experiment calls before each part: the bar shows its name and the question."""
+    """What an experiment calls before each part: the bar shows its name and the question, and the parts behind it."""
+    ahead = iter(range(bar.n, bar.n + len(experiment.parts)))
 
     def advance(question: str) -> None:
+        bar.n = next(ahead)
         bar.set_postfix_str(f"{experiment.name}: {question}")
-        bar.update()
 
     return advance
 

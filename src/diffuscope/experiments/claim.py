@@ -124,6 +124,6 @@ def _share(distance: float, room: float) -> float:
 
 def _in_digits(number: float, tolerance: float) -> str:
     """One digit beyond the leading one of the tolerance."""
-    if not math.isfinite(number) or tolerance == 0 or not 1e-9 <= tolerance < 1e6:
+    if not math.isfinite(number) or tolerance == 0 or not 1e-14 <= tolerance < 1e6:
         return f"{number:.3g}"
     return f"{number:.{max(0, 1 - math.floor(math.log10(tolerance)))}f}"

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import Batch, BatchTime, Denoiser
-from diffuscope.samplers import Noise, Sampler, State, instants
+from diffuscope.samplers import Instant, Noise, Sampler, State, instants
 from diffuscope.schedules import Schedule, as_time
 
 
@@ -49,6 +49,16 @@ def law_after(
         b, a, c = sampler.step(denoiser, State(t, zero_and_one), s, noise).x_t[:, 0].tolist()
         mean, variance = (a - b) * mean + b, (a - b) ** 2 * variance + (c - b) ** 2
     return mean, variance
+
+
+def apart(a: tuple[float, float], b: tuple[float, float]) -> float:
+    """The larger difference of two pairs (mean, variance)."""
+    return max(abs(a[0] - b[0]), abs(a[1] - b[1]))
+
+
+def at_ratios(schedule: Schedule, *ratios: float) -> tuple[Instant, ...]:
+    """The instants where sigma/alpha takes these values."""
+    return instants(schedule, schedule.time_of_noise_to_signal(torch.tensor(ratios, dtype=torch.float64)))
 
 
 class _Once(Noise):

@@ -1,0 +1,42 @@
+"""The experiment on one data point and one start."""
+
+from diffuscope.experiments.experiment import Experiment, Part
+from diffuscope.experiments.fixed_start.chain import ddim_inside, ddpm_inside, song_family
+from diffuscope.experiments.fixed_start.explicit import (
+    CLEAN,
+    NOISY,
+    PAPER,
+    PARTICLES,
+    POINT,
+    START,
+    explicit_solution,
+    particles,
+)
+from diffuscope.experiments.fixed_start.frozen import frozen_order, step_variance
+
+FIXED_START = Experiment(
+    name="fixed-start",
+    title="One data point: the reverse process in closed form",
+    question="What does the reverse process do from a fixed start, and what have DDPM and DDIM to do with it?",
+    source=PAPER,
+    seconds=6,
+    parts=(
+        Part("explicit", "Does the explicit formula solve the reverse SDE?", explicit_solution),
+        Part("particles", "Do particles follow it?", particles),
+        Part("ddpm", "Is DDPM's posterior the same thing?", ddpm_inside),
+        Part("ddim", "And DDIM?", ddim_inside),
+        Part("song", "Is DDIM's η the η of the reverse family?", song_family),
+        Part("order", "What happens on other data?", frozen_order),
+        Part("variance", "Which variance should a step have?", step_variance),
+    ),
+    settings={
+        "data point": POINT,
+        "start": START,
+        "noise-to-signal ratio": f"{NOISY:g} to {CLEAN:g}",
+        "schedules": "Ornstein-Uhlenbeck, VE, cosine, rectified flow; DDPM's linear table for its posterior",
+        "particles": PARTICLES,
+    },
+)
+
+
+__all__ = ["FIXED_START"]
