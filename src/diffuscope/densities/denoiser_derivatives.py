@@ -15,6 +15,7 @@ A model of piecewise linear layers (ReLU) has :math:`\nabla (v^T J v) = 0` almos
 """
 
 from collections.abc import Callable
+from typing import NoReturn
 
 import torch
 from jaxtyping import Float
@@ -40,11 +41,12 @@ def push_and_pull(denoiser: Denoiser, x_t: Batch, t: OneTime, v: Batch) -> tuple
     """(J v, J^T v) at every point. Raises InputError where the denoiser cannot be differentiated twice."""
 
     def both(x: Tensor, w: Tensor) -> Tensor:
-        u = torch.zeros_like(w, requires_grad=True)
+        u = w.clone().requires_grad_()
         _, pulled = _pulled(denoiser, x, t, u, twice=True)
-        pushed = _gradient(pulled, u, w, twice=False)
-        _, pulled = _pulled(denoiser, x, t, w, twice=False)
-        return torch.stack([pushed.detach(), pulled.detach()], 1)
+        pushed = torch.autograd.grad(pulled, u, w, allow_unused=True)[0]
+        if pushed is None:
+            _only_once()
+        return torch.stack([_finite(pushed), pulled], 1)
 
     stacked = _by_rows(both, x_t, v)
     return stacked[:, 0], stacked[:, 1]
@@ -54,9 +56,12 @@ def divergence_gradient_along(denoiser: Denoiser, x_t: Batch, t: OneTime, v: Bat
     """grad (v^T J v) at every point. Raises InputError where the denoiser cannot be differentiated twice."""
 
     def along(x: Tensor, w: Tensor) -> Tensor:
-        x, pulled = _pulled(denoiser, x, t, w, twice=True)
-        # a Jacobian that does not depend on x leaves no graph: its gradient is zero
-        return _gradient(pulled, x, w, twice=False) if pulled.requires_grad else torch.zeros_like(x)
+        u = w.clone().requires_grad_()
+        x, pulled = _pulled(denoiser, x, t, u, twice=True)
+        found, pushed = torch.autograd.grad(pulled, (x, u), w, allow_unused=True)
+        if pushed is None:
+            _only_once()
+        return torch.zeros_like(x) if found is None else _finite(found)  # None: a Jacobian that does not depend on x
 
     return _by_rows(along, x_t, v)
 
@@ -117,9 +122,18 @@ def _gradient(y: Tensor, x: Tensor, v: Tensor, *, twice: bool) -> Tensor:
     found = torch.autograd.grad(y, x, v, create_graph=twice, allow_unused=True)[0] if y.requires_grad else None
     if found is None:
         raise InputError("denoiser: expected an answer that depends on x_t through torch, got one without a gradient")
-    if not bool(torch.isfinite(found.detach()).all()):
+    return _finite(found)
+
+
+def _only_once() -> NoReturn:
+    """J^T u does not know u: the model's one derivative is not made of operations of torch."""
+    raise InputError("denoiser: expected an answer that torch can differentiate in x_t twice, got only once")
+
+
+def _finite(derivative: Tensor) -> Tensor:
+    if not bool(torch.isfinite(derivative.detach()).all()):
         raise InputError("denoiser: expected finite derivatives in x_t, got NaN or infinity")
-    return found
+    return derivative
 
 
 def _by_rows(function: Callable[[Tensor, Tensor], Tensor], x_t: Tensor, v: Tensor) -> Tensor:

@@ -172,8 +172,7 @@ def _best_polynomial(
                 apart = [(estimate - other).flatten(1).norm(dim=1) for other in shorter]
                 error = torch.stack([*apart, weights.abs().sum() * rounding]).amax(0)
                 better = error < least
-                value = torch.where(over_events(better, value) > 0, estimate, value)
-                least = torch.where(better, error, least)
+                value[better], least[better] = estimate[better], error[better]
     return value, least
 
 

@@ -150,7 +150,7 @@ def relative_residual(mean_squares: Float[Tensor, "*rows four"]) -> Float[Tensor
 
     Squares that the noise of the probes made negative count as zero.
     """
-    residual, *terms = mean_squares.clamp(min=0).sqrt().unbind(-1)
+    residual, *terms = mean_squares.double().clamp(min=0).sqrt().unbind(-1)
     return residual / sum(terms, torch.zeros_like(residual)).clamp(min=torch.finfo(torch.float64).tiny)
 
 

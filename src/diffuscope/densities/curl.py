@@ -1,0 +1,112 @@
+r"""How far a denoiser's score is from being the gradient of anything.
+
+The score of a density is a gradient, so that its Jacobian is symmetric. With J the Jacobian of D in x_t and
+:math:`K = \alpha J` (for an exact denoiser :math:`\mathrm{Cov}(x_0|x_t)/\tilde\sigma^2`, symmetric and positive),
+
+.. math::
+    \nabla s = \frac{K - I}{\sigma^2}, \qquad
+    \text{curl} = \frac{|\nabla s - \nabla s^T|_F}{|\nabla s|_F} = \frac{|K - K^T|_F}{|K - I|_F} \in [0, 2],
+
+0 for a gradient and 2 for a pure rotation. At high noise K - I is nearly -I whatever the model learned, and the
+curl relative to the denoiser's own Jacobian, :math:`|K - K^T|_F / |K|_F`, says more; at low noise it is the other way
+round. For random v with :math:`E[vv^T] = I`,
+
+.. math::
+    E|Kv - K^T v|^2 = |K - K^T|_F^2, \qquad E|K^T v|^2 = |K|_F^2, \qquad E|K^T v - v|^2 = |K - I|_F^2,
+
+unbiased for any dimension. A sampler that follows a score with curl has no density behind it: what it generates then
+depends on the sampler (its eta), not on the model alone.
+
+Source: Salimans & Ho 2021 (energy-based against score models); the probes are Hutchinson's.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.denoisers import Batch, Denoiser
+from diffuscope.densities.denoiser_derivatives import OneTime, checked_points, push_and_pull, signs
+from diffuscope.densities.divergence import jacobian
+from diffuscope.errors import InputError
+
+LARGEST_BLOCK = 2**24  # entries of Jacobians held at once
+
+
+@dataclass(frozen=True, eq=False)
+class Curl:
+    """Squared Frobenius norms at every point; from probes they are unbiased, and `rotation_error` is their spread."""
+
+    rotation: Float[Tensor, " batch"]  # |K - K^T|^2
+    denoiser_size: Float[Tensor, " batch"]  # |K|^2
+    score_size: Float[Tensor, " batch"]  # |K - I|^2: sigma^4 |grad s|^2
+    rotation_error: Float[Tensor, " batch"]  # standard error of `rotation`; 0 where it is exact
+
+    @property
+    def of_score(self) -> Float[Tensor, " batch"]:
+        """|grad s - grad s^T| / |grad s|."""
+        return _ratio(self.rotation, self.score_size)
+
+    @property
+    def of_denoiser(self) -> Float[Tensor, " batch"]:
+        """|J - J^T| / |J|."""
+        return _ratio(self.rotation, self.denoiser_size)
+
+    @property
+    def squares(self) -> Float[Tensor, "batch 3"]:
+        """Rotation, denoiser and score side by side, for `relative_curl` and for resampling."""
+        return torch.stack([self.rotation, self.denoiser_size, self.score_size], 1)
+
+
+def curl(denoiser: Denoiser, x_t: Batch, t: OneTime) -> Curl:
+    """Exactly, from the whole Jacobian at the points `x_t` at time `t`: for small dimensions.
+
+    Costs one derivative per point and coordinate; memory 128 MB in float64, or one Jacobian. Raises InputError where
+    the denoiser has no derivative in x_t, beyond 4096 dimensions, and for points that are empty or not finite.
+    """
+    x_t = checked_points(x_t, t)
+    alpha, D = float(denoiser.schedule.alpha(t)), x_t[0].numel()
+    parts = []
+    for x in x_t.split(max(1, LARGEST_BLOCK // D**2)):
+        K = alpha * jacobian(denoiser, x, t)
+        unit = torch.eye(D, dtype=K.dtype, device=K.device)
+        parts.append(torch.stack([_square(K - K.mT), _square(K), _square(K - unit)]))
+    rotation, denoiser_size, score_size = torch.cat(parts, 1)
+    return Curl(rotation, denoiser_size, score_size, torch.zeros_like(rotation))
+
+
+def curl_by_probes(denoiser: Denoiser, x_t: Batch, t: OneTime, *, probes: int = 4, generator: torch.Generator) -> Curl:
+    """Unbiased from `probes` random sign vectors per point, two derivatives each.
+
+    Raises InputError for fewer than two probes, where the denoiser cannot be differentiated twice, and as `curl`.
+    """
+    if probes < 2:
+        raise InputError(f"probes: expected at least 2 (their spread is the error), got {probes}")
+    x_t = checked_points(x_t, t)
+    alpha = float(denoiser.schedule.alpha(t))
+    drawn = []
+    for _ in range(probes):  # a few probes, each for all points at once
+        v = signs(x_t, generator)
+        pushed, pulled = (alpha * part.double() for part in push_and_pull(denoiser, x_t, t, v))
+        drawn.append(torch.stack([_square(pushed - pulled), _square(pulled), _square(pulled - v.double())]))
+    squares = torch.stack(drawn)
+    rotation, denoiser_size, score_size = squares.mean(0)
+    return Curl(rotation, denoiser_size, score_size, squares[:, 0].std(0) / probes**0.5)
+
+
+def relative_curl(mean_squares: Float[Tensor, "*rows three"]) -> Float[Tensor, "*rows"]:
+    """Root mean square rotation over the smaller of the two Jacobians, from means of `Curl.squares`.
+
+    The smaller one, so that neither end of the noise range looks free of curl because -I or I drowns what was learned.
+    """
+    rotation, denoiser_size, score_size = mean_squares.unbind(-1)
+    return _ratio(rotation, torch.minimum(denoiser_size, score_size))
+
+
+def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    return (numerator / denominator.clamp(min=torch.finfo(torch.float64).tiny)).sqrt()
+
+
+def _square(x: Tensor) -> Float[Tensor, " batch"]:
+    return x.flatten(1).square().sum(1)
