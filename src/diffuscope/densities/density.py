@@ -19,6 +19,8 @@ from torch import Tensor
 from diffuscope.densities.grid import Grid
 from diffuscope.errors import InputError
 
+ROUNDING = 1e-12  # of the largest value: a spectral method leaves less, of either sign, where a density vanishes
+
 
 @dataclass(frozen=True, eq=False)
 class Density:
@@ -57,22 +59,24 @@ class Density:
         return centered.T @ (weights[:, None] * centered)
 
     def entropy(self) -> float:
-        """-int p log p in nats; empty cells add nothing. Raises InputError where a value is negative."""
-        self._require_nonnegative()
-        return -self.grid.volume * float(torch.xlogy(self.values, self.values).sum())
+        """-int p log p in nats; empty cells add nothing.
+
+        Raises InputError where a value is negative beyond rounding.
+        """
+        p = self._nonnegative()
+        return -self.grid.volume * float(torch.xlogy(p, p).sum())
 
     def relative_entropy(self, other: "Density") -> float:
-        """KL(self || other) in nats, infinite where `other` is empty and self is not.
+        """KL(self || other) in nats, infinite where `other` is empty and self is not; what is rounding counts as empty.
 
-        Raises InputError for another grid, and where a value of either is negative.
+        Raises InputError for another grid, and where a value of either is negative beyond rounding.
         """
         self._require_same_grid(other)
-        self._require_nonnegative()
-        other._require_nonnegative()
-        if bool(((other.values == 0) & (self.values > 0)).any()):
+        p, q = self._nonnegative(), other._nonnegative()
+        if bool(((q == 0) & (p > ROUNDING * p.max())).any()):
             return math.inf
-        ratio = torch.where(self.values > 0, self.values / other.values, 1.0)
-        return self.grid.volume * float((self.values * ratio.log()).sum())
+        both = (p > 0) & (q > 0)
+        return self.grid.volume * float((p[both] * (p[both] / q[both]).log()).sum())
 
     def l1_distance(self, other: "Density") -> float:
         """int |p - q|: twice the total variation."""
@@ -80,9 +84,11 @@ class Density:
         return self.grid.volume * float((self.values - other.values).abs().sum())
 
     def sample(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n d"]:
-        """Independent draws from the density that is constant in every cell. Raises InputError for negative values."""
-        self._require_nonnegative()
-        below = self.values.reshape(-1).cumsum(0)
+        """Independent draws from the density that is constant in every cell.
+
+        Raises InputError where a value is negative beyond rounding.
+        """
+        below = self._nonnegative().reshape(-1).cumsum(0)
         u = torch.rand(n, dtype=torch.float64, generator=generator) * below[-1]
         cell = torch.searchsorted(below, u, right=True).clamp(max=len(below) - 1)
         corner = torch.stack(torch.unravel_index(cell, self.grid.cells), dim=-1).double()
@@ -94,9 +100,11 @@ class Density:
         if self.grid != other.grid:
             raise InputError(f"other: expected a density on the same grid {self.grid}, got {other.grid}")
 
-    def _require_nonnegative(self) -> None:
-        if self.lowest() < 0:
+    def _nonnegative(self) -> Tensor:
+        """The values, with 0 for those that are negative within rounding."""
+        if self.lowest() < -ROUNDING * float(self.values.max()):
             raise InputError(f"density: expected values >= 0, got {self.lowest():.3g}")
+        return self.values.clamp(min=0)
 
 
 def histogram(points: Float[Tensor, "n d"], grid: Grid) -> Density:

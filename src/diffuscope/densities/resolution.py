@@ -33,9 +33,8 @@ HIGH = (
 def unresolved(density: Density) -> float:
     """The L2 share of the spectrum in the highest eighth of the frequencies of any axis.
 
-    About 1e-16 when resolved to rounding, of order one for noise or for a jump. What is lost to aliasing is less
-    wherever the spectrum decays at least exponentially; behind a kink (1/k^2) it is up to 3 times, behind a jump (1/k)
-    up to 9 times as much.
+    About 1e-16 when resolved to rounding. The L2 share of what lies above Nyquist, which aliasing loses, is smaller for
+    a spectrum that decays exponentially or faster, and at most 1.5 times this for a kink (1/k^2), 3 for a jump (1/k).
     """
     cells = density.grid.cells
     energy = torch.fft.rfftn(density.values.detach()).abs() ** 2
