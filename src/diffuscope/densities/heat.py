@@ -91,7 +91,7 @@ def periodic_heat_kernel(
     Dt = _positive(t, diffusivity)
     x = x.double() - length * torch.round(x.detach().double() / length)
     n = torch.arange(1, TERMS + 1, dtype=torch.float64)
-    if 4 * math.pi * float(Dt) < length**2:
+    if 4 * math.pi * float(Dt.detach()) < length**2:
         shifts = length * torch.cat([-n, n.new_zeros(1), n])
         return (torch.exp(-((x[..., None] + shifts) ** 2) / (4 * Dt)) / (4 * math.pi * Dt).sqrt()).sum(-1)
     k = 2 * math.pi / length * n
@@ -99,7 +99,7 @@ def periodic_heat_kernel(
 
 
 def _positive(t: Number, diffusivity: Number) -> Tensor:
-    Dt = torch.as_tensor(t, dtype=torch.float64) * torch.as_tensor(diffusivity, dtype=torch.float64)
-    if not bool(torch.isfinite(Dt) & (Dt > 0)):
-        raise InputError(f"t: expected t and diffusivity finite and > 0, got {float(t):g} and {float(diffusivity):g}")
-    return Dt
+    t, D = torch.as_tensor(t, dtype=torch.float64), torch.as_tensor(diffusivity, dtype=torch.float64)
+    if not all(bool(torch.isfinite(number) & (number > 0)) for number in (t, D)):
+        raise InputError(f"t: expected t and diffusivity finite and > 0, got {t.item():g} and {D.item():g}")
+    return t * D

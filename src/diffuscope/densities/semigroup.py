@@ -58,7 +58,7 @@ class Transition:
                 f"target: expected {self.source.dimensions} axes as the source, got {self.target.dimensions}"
             )
         for name in ("scale", "variance"):
-            value = float(getattr(self, name))
+            value = _number(getattr(self, name))
             if not (math.isfinite(value) and value >= 0):
                 raise InputError(f"{name}: expected a finite number >= 0, got {value:g}")
 
@@ -73,7 +73,7 @@ class Transition:
         _require(
             unresolved(density), tolerance, "density: the source grid is too coarse, {} of the spectrum is unresolved"
         )
-        outside = mass_outside(density, self.target, scale=float(self.scale), variance=float(self.variance))
+        outside = mass_outside(density, self.target, scale=_number(self.scale), variance=_number(self.variance))
         _require(outside, tolerance, "target: the box is too small, a mass of {} leaves it")
         result = Density(self.target, self.apply(density.values))
         _require(unresolved(result), tolerance, "target: the grid is too coarse, {} of the spectrum is unresolved")
@@ -96,11 +96,11 @@ def transition(schedule: Schedule, s: Time, t: Time, source: Grid, target: Grid 
 
     alpha(t) = 0 is allowed. Raises InputError for t < s and where alpha(s) = 0.
     """
-    if not float(s) <= float(t):
-        raise InputError(f"t: expected a time at or after s = {float(s):g}, got {float(t):g}")
+    if not _number(s) <= _number(t):
+        raise InputError(f"t: expected a time at or after s = {_number(s):g}, got {_number(t):g}")
     alpha_s, alpha_t = schedule.alpha(s), schedule.alpha(t)
-    if not float(alpha_s) > 0:
-        raise InputError(f"s: expected a time with alpha(s) > 0, got {float(s):g}")
+    if not _number(alpha_s) > 0:
+        raise InputError(f"s: expected a time with alpha(s) > 0, got {_number(s):g}")
     a = alpha_t / alpha_s
     v = schedule.sigma(t) ** 2 - a**2 * schedule.sigma(s) ** 2
     return Transition(source, source if target is None else target, a, v.clamp(min=0))
@@ -114,8 +114,8 @@ def ornstein_uhlenbeck(
     theta = 0 is Brownian motion, theta < 0 the unstable process. Raises InputError for a negative t or diffusivity.
     """
     t, theta, D = (torch.as_tensor(number, dtype=torch.float64) for number in (t, theta, diffusivity))
-    if not (float(t) >= 0 and float(D) >= 0):
-        raise InputError(f"t: expected t >= 0 and diffusivity >= 0, got {float(t):g} and {float(D):g}")
+    if not (_number(t) >= 0 and _number(D) >= 0):
+        raise InputError(f"t: expected t >= 0 and diffusivity >= 0, got {_number(t):g} and {_number(D):g}")
     rate = torch.where(theta == 0, 1.0, theta)
     v = torch.where(theta == 0, 2 * D * t, -D * torch.expm1(-2 * theta * t) / rate)
     return Transition(source, source if target is None else target, torch.exp(-theta * t), v)
@@ -152,6 +152,10 @@ def _plan(transition: Transition, axis: int) -> _Axis:
     amplitude = torch.where(resolved, h / target.widths[axis] * torch.exp(-v * k**2 / 2), 0.0)
     before, chirp = torch.exp(-0.5j * theta * j**2), torch.fft.fft(torch.exp(0.5j * theta * lag**2))
     return _Axis(before, chirp, amplitude * torch.exp(1j * (k * shift - theta * m**2 / 2)), M)
+
+
+def _number(value: Time) -> float:
+    return torch.as_tensor(value).detach().item()
 
 
 def _require(found: float, tolerance: float | int, message: str) -> None:
