@@ -105,7 +105,7 @@ def test_a_mixture_in_one_two_and_three_dimensions(dimensions):
 
 
 def test_an_anisotropic_flow_adds_twice_its_diffusivity_times_t_to_each_variance():
-    grid = Grid.square(-11, 11, 64, dimensions=3)
+    grid = Grid.square(-13, 13, 64, dimensions=3)
     start = noised(Gaussian.isotropic(torch.tensor([0.1, -0.2, 0.3]), 0.5), grid, 0.25)
     flowed = heat_flow(start, 0.5, diffusivity=DIFFUSIVITIES)
     torch.testing.assert_close(

@@ -155,7 +155,7 @@ def _plan(transition: Transition, axis: int) -> _Axis:
 
 
 def _number(value: Time) -> float:
-    return torch.as_tensor(value).detach().item()
+    return float(torch.as_tensor(value).detach())
 
 
 def _require(found: float, tolerance: float | int, message: str) -> None:
