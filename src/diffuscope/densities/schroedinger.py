@@ -97,11 +97,11 @@ class PotentialDiffusion:
         """
         coarse, error = unresolved(density), self.error_estimate(density, t)
         allowed = f"(tolerance {float(tolerance):.0e})"
-        if not coarse <= tolerance:
-            raise InputError(f"density: the grid is too coarse, {coarse:.1e} of the spectrum is unresolved {allowed}")
         edge = _edge(density)
         if SAFETY * edge > tolerance:
             raise InputError(f"density: expected to vanish at the edge, it is {edge:.1e} of its maximum {allowed}")
+        if not coarse <= tolerance:
+            raise InputError(f"density: the grid is too coarse, {coarse:.1e} of the spectrum is unresolved {allowed}")
         if not error <= tolerance:
             raise InputError(
                 f"density: its error may be {error:.1e} {allowed}, as p/sqrt(p_inf) is too large, most at "
