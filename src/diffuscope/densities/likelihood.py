@@ -1,0 +1,152 @@
+r"""The log-likelihood of a denoiser: the density that its probability flow carries, with a standard error.
+
+The flow takes x_t at time t to x_T at the end of the schedule, where the law is close to a Gaussian, and
+
+.. math::
+    \log p_t(x_t) = \log p_T(x_T) + \log\Big|\det\frac{\partial x_T}{\partial x_t}\Big|
+                  = \log p_T(x_T) + \int_t^T \operatorname{div} v\, dt' .
+
+It is the density of the *noised* law at time t, also at t_min: what the model says of x_0 itself only as far as the
+noise is below anything that matters in the data. For integer data k = 0 .. L - 1 that a model sees as values of
+spacing w, uniform noise of one spacing makes a density of a probability, and bounds it (Jensen):
+
+.. math::
+    -\log_2 P(k) \le -\frac{1}{\ln 2} E_u\big[\log p(x(k + u))\big] - d\log_2 w, \qquad
+    u \sim U\big(-\tfrac12, \tfrac12\big)^d .
+
+Source: Song et al. 2021 (arXiv:2011.13456, section 4.3 and appendix D.2); dequantization: Theis, van den Oord & Bethge
+2016 (arXiv:1511.01844, section 3.1).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from diffuscope.denoisers import Batch, BatchTime, Denoiser, ExactDenoiser
+from diffuscope.densities.divergence import Divergence, ExactDivergence, HutchinsonDivergence, JacobianDivergence
+from diffuscope.densities.terminal import terminal_gaussian
+from diffuscope.densities.transport import transport
+from diffuscope.errors import InputError
+from diffuscope.exact import Distribution
+
+PROBES = 16  # of `estimated_log_density`
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """log p_t(x_t) in nats, float64, and what is known of its error.
+
+    `standard_error` is that of the mean over Hutchinson's probes, zero for the others. `terminal_gap` is by how much
+    the law at the end is seen to differ from a Gaussian at x_T; it is in `log_prob` already, and what is left is of
+    the next order: well below it while it is small. Zero where the terminal law was given. The integration adds about
+    its tolerance times the dimension. `evaluations` are those along the trajectory.
+    """
+
+    log_prob: Float[Tensor, " batch"]
+    standard_error: Float[Tensor, " batch"]
+    terminal_gap: Float[Tensor, " batch"]
+    evaluations: int
+
+
+def log_likelihood(
+    denoiser: Denoiser,
+    x_t: Batch,
+    t: BatchTime,
+    *,
+    divergence: Divergence | None = None,
+    terminal: Distribution | None = None,
+    tolerance: float | None = None,
+    max_evaluations: int = 10_000,
+) -> Likelihood:
+    """log p_t(x_t), the density of the noised law at time `t` (a number, or one per sample), in nats.
+
+    `divergence` is exact for an `ExactDenoiser` and the full Jacobian for others, unless given: beyond a few hundred
+    dimensions give `HutchinsonDivergence.rademacher(x_t, probes, generator=generator)`. `terminal` is a law of x_0
+    whose noised law holds at the end, t_max; without it, the Gaussian that the denoiser itself shows there, corrected
+    by its score (see `terminal`). `tolerance` and `max_evaluations` as in `transport`, which also says what is
+    refused: points that are not finite, times outside the schedule, sigma(t) = 0.
+    """
+    if divergence is None:
+        divergence = ExactDivergence() if isinstance(denoiser, ExactDenoiser) else JacobianDivergence()
+    schedule, end = denoiser.schedule, denoiser.schedule.t_max
+    if terminal is not None and tuple(terminal.event_shape) != tuple(x_t.shape[1:]):
+        raise InputError(
+            f"terminal: expected a law of events of shape {tuple(x_t.shape[1:])}, got {tuple(terminal.event_shape)}"
+        )
+    carried = transport(
+        denoiser, x_t, t, end, divergence=divergence, tolerance=tolerance, max_evaluations=max_evaluations
+    )
+    if terminal is None:
+        law = terminal_gaussian(denoiser, x_t, end, divergence=divergence)
+        gap = law.gap(carried.x_s)
+        at_end = law.log_prob(carried.x_s) + gap
+    else:
+        at_end = terminal.log_prob(carried.x_s.double(), schedule.alpha(end), schedule.sigma(end))
+        gap = torch.zeros_like(at_end)
+    probes = carried.log_det.shape[1]
+    error = carried.log_det.std(1) / probes**0.5 if probes > 1 else torch.zeros_like(at_end)
+    return Likelihood(at_end + carried.log_det.mean(1), error, gap, carried.evaluations)
+
+
+def log_density(
+    denoiser: Denoiser,
+    x_t: Batch,
+    t: float | int,
+    generator: torch.Generator,  # noqa: ARG001
+) -> Float[Tensor, " batch"]:
+    """`log_likelihood` as the certifier asks for it.
+
+    diffuscope certify --likelihood diffuscope.densities.likelihood:log_density
+    """
+    return log_likelihood(denoiser, x_t, t).log_prob
+
+
+def estimated_log_density(
+    denoiser: Denoiser, x_t: Batch, t: float | int, generator: torch.Generator
+) -> Float[Tensor, " batch"]:
+    """The same by 16 random probes, at a tolerance below their noise.
+
+    diffuscope certify --likelihood diffuscope.densities.likelihood:estimated_log_density
+    """
+    divergence = HutchinsonDivergence.rademacher(x_t, PROBES, generator=generator)
+    return log_likelihood(denoiser, x_t, t, divergence=divergence, tolerance=1e-4).log_prob
+
+
+def dequantize(
+    levels: Integer[Tensor, "batch *event"],
+    count: int = 256,
+    *,
+    data_range: tuple[float, float] = (-1.0, 1.0),
+    generator: torch.Generator,
+) -> Float[Tensor, "batch *event"]:
+    """Integers 0 .. `count` - 1 as the model sees them, plus uniform noise of one spacing, float64.
+
+    Level k is low + k w with w = (high - low) / (count - 1), the `bin_width` of `bits_per_dimension`; the noise is
+    w U(-1/2, 1/2). Raises InputError for integers out of range.
+    """
+    low, high = data_range
+    if count < 2 or not low < high:
+        raise InputError(
+            f"count, data_range: expected 2 or more levels in an increasing range, got {count}, {data_range}"
+        )
+    if levels.numel() and not (int(levels.min()) >= 0 and int(levels.max()) < count):
+        raise InputError(f"levels: expected integers 0 .. {count - 1}, got {int(levels.min())} .. {int(levels.max())}")
+    noise = torch.rand(levels.shape, dtype=torch.float64, generator=generator, device=generator.device) - 0.5
+    return low + (high - low) / (count - 1) * (levels.double() + noise.to(levels.device))
+
+
+def bits_per_dimension(
+    log_prob: Float[Tensor, " batch"], dimension: int, bin_width: float | int
+) -> Float[Tensor, " batch"]:
+    """-(log_prob / d + log w) / log 2: bits for each of d integers, of a density in nats of their dequantized values.
+
+    A bound on the bits of the integers themselves, from above and in the mean over `dequantize`'s noise; `bin_width` w
+    is the spacing of the integers in the units of the density. A density that was noised further, to t_min, is that of
+    noisier data. Raises InputError for a dimension or a width that is not positive.
+    """
+    if dimension < 1 or not (bin_width > 0 and math.isfinite(bin_width)):
+        raise InputError(f"dimension, bin_width: expected positive values, got {dimension}, {bin_width}")
+    return -(log_prob / dimension + math.log(bin_width)) / math.log(2)
