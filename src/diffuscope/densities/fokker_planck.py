@@ -45,7 +45,7 @@ class FokkerPlanck:
     """The equation on `grid`: drift u and diffusion A on the faces of every axis, as functions of (axis, time).
 
     `steady` says that nothing depends on time, so that the matrices are made once. The functions `ito_equation`,
-    `gradient_equation`, `forward_equation` and `reverse_equation` make one.
+    `homogeneous_equation`, `gradient_equation`, `forward_equation` and `reverse_equation` make one.
     """
 
     grid: Grid
@@ -173,12 +173,26 @@ def gradient_equation(
     )
 
 
+def homogeneous_equation(
+    grid: Grid, drift: Field, diffusion: Callable[[float], float], *, boundary: Boundary = "no-flux"
+) -> FokkerPlanck:
+    """As `ito_equation` for noise that is the same everywhere: `diffusion` is a function A(t) of time alone."""
+
+    def face_drift(axis: int, t: float) -> Tensor:
+        points = grid.face_points(axis)
+        return _component(drift(points.reshape(-1, grid.dimensions), t), "drift", points, axis, scalar=False)
+
+    return FokkerPlanck(
+        grid, face_drift, lambda axis, t: _diffusion_at(diffusion(t), grid.face_points(axis), axis, t), boundary
+    )
+
+
 def forward_equation(grid: Grid, schedule: Schedule, *, boundary: Boundary = "no-flux") -> FokkerPlanck:
     """The forward process of a schedule, dX = f(t) X dt + g(t) dB, in the schedule's own time."""
-    return ito_equation(
+    return homogeneous_equation(
         grid,
         lambda points, t: float(schedule.f(t)) * points,
-        lambda points, t: points.new_full(points.shape[:1], float(schedule.g_squared(t)) / 2),
+        lambda t: float(schedule.g_squared(t)) / 2,
         boundary=boundary,
     )
 

@@ -19,6 +19,8 @@ Source: Cao et al. 2025, https://arxiv.org/abs/2501.17054, section 2; Song et al
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -26,13 +28,12 @@ from torch import Tensor
 
 from diffuscope.denoisers import Denoiser, denoised_to_score
 from diffuscope.densities.density import Density
-from diffuscope.densities.fokker_planck import Boundary, FokkerPlanck, ito_equation
+from diffuscope.densities.fokker_planck import Boundary, FokkerPlanck, homogeneous_equation
 from diffuscope.densities.grid import Grid
 from diffuscope.densities.stepping import Scheme, evolution
 from diffuscope.errors import InputError
-from diffuscope.samplers import Eta, Instant, instant
+from diffuscope.samplers import Eta, instant
 from diffuscope.samplers.eta import eta_at
-from diffuscope.schedules import Schedule
 
 Times = Float[Tensor, " times"]
 
@@ -47,17 +48,23 @@ def reverse_equation(
     """
     schedule = denoiser.schedule
 
+    @lru_cache(maxsize=1)  # one time after the other, asked for by drift and diffusion of every axis
+    def at(tau: float) -> _Coefficients:
+        t = start - tau
+        return _Coefficients(
+            t, float(schedule.f(t)), float(schedule.g_squared(t)) / 2, eta_at(eta, instant(schedule, t)) ** 2
+        )
+
     @torch.no_grad()
     def drift(points: Tensor, tau: float) -> Tensor:
-        at = instant(schedule, start - tau)
-        score = denoised_to_score(points, denoiser(points, at.t), schedule, at.t)
-        return -float(schedule.f(at.t)) * points + (1 + eta_at(eta, at) ** 2) * _diffusion(schedule, at) * score
+        now = at(tau)
+        score = denoised_to_score(points, denoiser(points, now.t), schedule, now.t)
+        return -now.f * points + (1 + now.eta_squared) * now.half_g_squared * score
 
-    def diffusion(points: Tensor, tau: float) -> Tensor:
-        at = instant(schedule, start - tau)
-        return points.new_full(points.shape[:1], eta_at(eta, at) ** 2 * _diffusion(schedule, at))
+    def diffusion(tau: float) -> float:
+        return at(tau).eta_squared * at(tau).half_g_squared
 
-    return ito_equation(grid, drift, diffusion, boundary=boundary)
+    return homogeneous_equation(grid, drift, diffusion, boundary=boundary)
 
 
 def reverse_evolution(
@@ -80,6 +87,11 @@ def reverse_evolution(
     yield from evolution(equation, density, start - times, scheme)
 
 
-def _diffusion(schedule: Schedule, at: Instant) -> float:
-    """g^2 / 2."""
-    return float(schedule.g_squared(at.t)) / 2
+@dataclass(frozen=True)
+class _Coefficients:
+    """f, g^2 / 2 and eta^2 at time t."""
+
+    t: float
+    f: float
+    half_g_squared: float
+    eta_squared: float

@@ -18,11 +18,25 @@ from diffuscope.experiments.chart import (
     points,
 )
 from diffuscope.experiments.claim import Claim, at_least, at_most, equals
+from diffuscope.experiments.entropy import ENTROPY
 from diffuscope.experiments.experiment import Answer, Experiment, Outcome, Part
+from diffuscope.experiments.finite_data import FINITE_DATA
 from diffuscope.experiments.fixed_start import FIXED_START
+from diffuscope.experiments.heat_1d import HEAT_1D
+from diffuscope.experiments.mixture_forward import MIXTURE_FORWARD
 from diffuscope.experiments.record import Record, code_fingerprint
+from diffuscope.experiments.reverse_family import REVERSE_FAMILY
+from diffuscope.experiments.support import SUPPORT
 
-EXPERIMENTS: tuple[Experiment, ...] = (FIXED_START,)
+EXPERIMENTS: tuple[Experiment, ...] = (
+    HEAT_1D,
+    MIXTURE_FORWARD,
+    REVERSE_FAMILY,
+    SUPPORT,
+    FIXED_START,
+    FINITE_DATA,
+    ENTROPY,
+)
 
 
 def find(name: str) -> Experiment:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 
-Numbers = Sequence[float] | Sequence[int] | Float[Tensor, " points"]
+Numbers = Sequence[float] | Sequence[int] | Float[Tensor, " _"]
 Series = tuple[float, ...]
 
 

@@ -48,7 +48,7 @@ class Experiment:
     title: str
     question: str
     source: str
-    seconds: float
+    seconds: float | int
     parts: tuple[Part, ...]
     settings: Mapping[str, Setting] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
