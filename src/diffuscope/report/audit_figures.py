@@ -73,7 +73,7 @@ def cosine_figure(result: Learned) -> Figure:
             line_with_band(
                 axes, result.ratios, curve.value[:, column], curve.low[:, column], curve.high[:, column], model
             )
-        _noise_axis(axes, result.scale)
+        noise_axis(axes, result.scale)
         axes.set_ylabel("cosine")
         axes.set_ylim(min(0.0, float(curve.low.min())), 1.03)
         axes.legend(loc="lower left")
@@ -138,7 +138,7 @@ def loss_figure(result: LossSplit) -> Figure:
             axes.plot(
                 result.ratios, value["memorizer"], color=SERIES[1], marker="None", linestyle=":", label="memorizer"
             )
-            _noise_axis(axes, result.scale)
+            noise_axis(axes, result.scale)
             axes.set_title(title)
         panels[0].set_ylabel("squared error / variance of the data")
         panels[0].set_ylim(0, 1.2 * max(1.0, float(result.value["heldout"]["measured"].max())))
@@ -283,11 +283,12 @@ def _curves(axes: Axes, result: Learned, curve: Curve, title: str) -> None:
     axes.set_yscale("log")
     axes.set_ylim(SMALLEST_UNEXPLAINED, 2 * LARGEST_UNEXPLAINED)
     plain_log_ticks(axes.yaxis)
-    _noise_axis(axes, result.scale)
+    noise_axis(axes, result.scale)
     axes.set_title(title)
 
 
-def _noise_axis(axes: Axes, scale: float) -> None:
+def noise_axis(axes: Axes, scale: float) -> None:
+    """Noise in powers of ten, a thin line at the deviation of the data."""
     axes.set_xscale("log")
     plain_log_ticks(axes.xaxis)
     axes.set_xlabel(NOISE)

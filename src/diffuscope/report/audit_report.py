@@ -12,6 +12,7 @@ from diffuscope.audit.learned import best_ranges
 from diffuscope.audit.run import AuditResult
 from diffuscope.audit.steps import REFERENCE_STEPS, rms
 from diffuscope.report import audit_figures as figures
+from diffuscope.report.diagnostics_section import diagnostics_method, diagnostics_section
 from diffuscope.report.images import image_png
 from diffuscope.report.page import Block, Cell, Gallery, GalleryItem, Page, Picture, Section, Table
 
@@ -23,13 +24,17 @@ def audit_page(result: AuditResult) -> Page:
     """The page of an audit; `report.write_page` makes it a file."""
     found = result.findings
     verdicts = [found["memorized"][0], found["learned"][0], _loss_verdict(result), _steps_verdict(found["steps"])]
+    sections = [_learned(result), _loss(result), _memorized(result), _steps(result)]
+    if result.diagnostics is not None:
+        verdicts.append(found["diagnostics"][0])
+        sections.append(diagnostics_section(result.diagnostics, found["diagnostics"]))
     return Page(
         f"Audit of {result.subject.name}",
         f"{result.subject.data_name}: {len(result.subject.train):,} training and "
         f"{len(result.subject.heldout):,} unseen examples",
         found["memorized"][0].verdict,
         verdicts,
-        [_learned(result), _loss(result), _memorized(result), _steps(result)],
+        sections,
         _method(result),
     )
 
@@ -258,6 +263,7 @@ def _method(result: AuditResult) -> list[Block]:
         "Own trajectories and samples: Heun's method on the probability-flow ODE through the audited noise levels, "
         "from a Gaussian with the first two moments of the noised data; a last call of the network removes the "
         "remaining noise.",
+        *([] if result.diagnostics is None else [diagnostics_method(result.diagnostics)]),
         "Limits. The unseen data must be drawn like the training data: a difference between the two sets looks like "
         "memorization (the control line in section 3 shows how much). Copies are found as far as the chosen distance "
         "sees them: a shifted or recolored copy needs a feature space of its own. The power statements concern exact "

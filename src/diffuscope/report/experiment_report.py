@@ -23,7 +23,7 @@ HEADER = ("claim", "verdict", "measured", "must be", "because", "source")
 def experiment_page(outcome: Outcome, seconds: float) -> Page:
     """The page of one run; `report.write_page` makes it a file."""
     experiment, claims, failures = outcome.experiment, outcome.claims, outcome.failures
-    headline = f"{len(failures)} of {len(claims)} claims fail." if failures else f"All {len(claims)} claims of it hold."
+    headline = f"{len(failures)} of {len(claims)} claims fail." if failures else f"All {len(claims)} claims hold."
     return Page(
         experiment.title,
         f"Experiment {experiment.name}, {experiment.source}",
@@ -75,12 +75,12 @@ def claims_table(title: str, claims: Sequence[Claim]) -> Table:
     """Every claim with what was measured and what it must be."""
     rows = [
         [
-            claim.title,
+            typeset(claim.title),
             "holds" if claim.holds else "FAILS",
             typeset(claim.measured),
             typeset(claim.requirement),
             typeset(claim.because),
-            claim.source,
+            typeset(claim.source),
         ]
         for claim in claims
     ]
@@ -105,7 +105,7 @@ def _verdict(outcome: Outcome, headline: str) -> Finding:
 
 def _card(claim: Claim) -> Finding:
     found = claim.as_finding()
-    return replace(found, verdict=typeset(found.verdict), power=typeset(found.power))
+    return replace(found, title=typeset(found.title), verdict=typeset(found.verdict), power=typeset(found.power))
 
 
 def _section(anchor: str, question: str, answer: Answer) -> Section:

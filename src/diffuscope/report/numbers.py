@@ -50,7 +50,7 @@ def typeset(text: str) -> str:
 
     def written(found: re.Match[str]) -> str:
         mantissa, power = found[1], "10" + str(int(found[2])).translate(_SUPERSCRIPTS)
-        return power if mantissa == "1" else f"{mantissa} × {power}"
+        return power if mantissa == "1" else f"{mantissa}\u00a0×\u00a0{power}"
 
     return re.sub(r"(?<![\w.])(\d+(?:\.\d+)?)e([+-]?\d+)\b", written, text)
 

@@ -1,6 +1,7 @@
 """The experiment on the support theorem: where the reverse process can end, and with which weights."""
 
 from diffuscope.experiments.experiment import Experiment, Part
+from diffuscope.experiments.four_points import HORIZON
 from diffuscope.experiments.support import bayes, constraint, containment, leaving
 
 SUPPORT = Experiment(
@@ -22,7 +23,7 @@ SUPPORT = Experiment(
         "two bumps": f"0.3 N(-1.2, 0.25²) + 0.7 N(0.8, 0.4²), {bayes.PARTICLES:,} particles, T = {bayes.HORIZON:g}, "
         f"{bayes.STEPS} steps",
         "digits": f"{constraint.DIGITS} of scikit-learn's, {constraint.SAMPLES} samples in {constraint.STEPS} steps",
-        "four points": f"-1.5, -0.2, 0.4, 2; {leaving.PARTICLES:,} particles, T = {leaving.HORIZON:g}",
+        "four points": f"-1.5, -0.2, 0.4, 2; {leaving.PARTICLES:,} particles, T = {HORIZON:g}",
     },
 )
 

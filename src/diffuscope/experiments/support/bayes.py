@@ -90,7 +90,7 @@ def bayes_form(generator: torch.Generator) -> Answer:
         masses.append(abs(spacing * float(density.sum()) - 1))
         ended = ended_particles(law, start, generator)
         distances.append(kolmogorov(ended, x, density) * math.sqrt(PARTICLES))
-        bars = density_bars(ended, torch.linspace(-2.5, 2.5, 101, dtype=torch.float64))
+        bars = density_bars(ended, torch.linspace(-2.5, 2.5, 101, dtype=torch.float64), "particles")
         shown = slice(750, 3251, 10)  # -2.5 to 2.5
         marks = (bars, line(x[shown], density[shown], "h ρ₀"), line(x[shown], data[shown], "data ρ₀", style="dotted"))
         panels.append(Panel(f"from {start.label}", "x", "density", marks))

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Ring
-from diffuscope.experiments.chart import Chart, Panel, line, points
+from diffuscope.experiments.chart import Chart, Panel, density_bars, line, points
 from diffuscope.experiments.claim import at_most, equals
 from diffuscope.experiments.experiment import Answer
 from diffuscope.experiments.support.bayes import OU, PAPER
@@ -28,7 +28,7 @@ from diffuscope.samplers import SDEDPMSolverPP2M, instant, sample
 from diffuscope.schedules import log_snr_times
 
 HORIZON, END = 1.0, 1e-6
-STEPS, PARTICLES, SHOWN = 60, 10_000, 300
+STEPS, PARTICLES, SHOWN = 60, 20_000, 200
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,22 @@ def mean_by_bayes(start: PlaneStart) -> Tensor:
     return Ring().denoise(start.place(torch.cartesian_prod(u, u)), T.alpha, T.sigma).mean(0)
 
 
+def angle_density(start: PlaneStart, angles: Tensor) -> Tensor:
+    """The density over the angle for a start law: von Mises densities averaged over 100 x 100 places."""
+    u = (torch.arange(100, dtype=torch.float64) + 0.5) / 100
+    y, T = start.place(torch.cartesian_prod(u, u)), instant(OU, HORIZON)
+    kappa = T.alpha * y.norm(dim=1) / T.sigma**2
+    height = torch.exp(kappa * (torch.cos(angles[:, None] - torch.atan2(y[:, 1], y[:, 0])) - 1))
+    return (height / (2 * math.pi * torch.special.i0e(kappa))).mean(1)
+
+
 def containment(generator: torch.Generator) -> Answer:
     """Distance from the circle before and after the last denoising, and where on the circle."""
     denoiser, end = ExactDenoiser(Ring(), OU), instant(OU, END)
     times = log_snr_times(OU, HORIZON, END, STEPS)
     circle = torch.linspace(0, 2 * math.pi, 200, dtype=torch.float64)
-    noise_ratios, gaps, z, found, lengths, panels = [], [], [], [], [], []
+    angles = torch.linspace(-math.pi, math.pi, 73, dtype=torch.float64)
+    noise_ratios, gaps, z, found, lengths, planes, weights = [], [], [], [], [], [], []
     for start in STARTS:
         began = start.place(torch.rand(PARTICLES, 2, dtype=torch.float64, generator=generator))
         ended = sample(SDEDPMSolverPP2M(), denoiser, began, times, noise=generator)
@@ -85,7 +95,14 @@ def containment(generator: torch.Generator) -> Answer:
             line(circle.cos(), circle.sin(), "data", style="dotted"),
         )
         window = (-3.3, 3.3)
-        panels.append(Panel(f"from {start.label}", "", "", marks, x_range=window, y_range=window, equal_scales=True))
+        planes.append(Panel(f"from {start.label}", "", "", marks, x_range=window, y_range=window, equal_scales=True))
+        angle = torch.atan2(denoised[:, 1], denoised[:, 0])
+        marks = (
+            density_bars(angle, angles, "particles"),
+            line(angles, angle_density(start, angles), "Bayes' rule"),
+            line([-math.pi, math.pi], [0.5 / math.pi] * 2, "data", style="dotted"),
+        )
+        weights.append(Panel(f"from {start.label}", "angle", "density", marks, y_range=(0.0, 0.6)))
     worst = max(noise_ratios, key=lambda ratio: abs(ratio - 1))
     claims = (
         equals(
@@ -128,11 +145,20 @@ def containment(generator: torch.Generator) -> Answer:
             source=PAPER,
         ),
     )
-    chart = Chart(
-        "Four starts, one circle",
-        tuple(panels),
-        f"{SHOWN} of {PARTICLES:,} particles each: where they start and where they end. Every start ends on the "
-        "circle. A wrong start gets the weights wrong, never the support.",
-        shared_y=True,
+    charts = (
+        Chart(
+            "Four starts, one circle",
+            tuple(planes),
+            f"{SHOWN} of {PARTICLES:,} particles each: where they start and where they end. Every start ends on the "
+            "circle.",
+            shared_y=True,
+        ),
+        Chart(
+            "Where on the circle",
+            tuple(weights),
+            "The density of the same ends over the angle. The data are uniform (dotted); a wrong start gets the "
+            "weights wrong, by the factor of Bayes' rule (solid), and never the support.",
+            shared_y=True,
+        ),
     )
-    return Answer("Yes, from any start, once t reaches 0; but on the circle the start decides where.", claims, (chart,))
+    return Answer("Yes, from any start, once t reaches 0; but on the circle the start decides where.", claims, charts)

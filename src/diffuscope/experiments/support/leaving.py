@@ -18,31 +18,30 @@ from diffuscope.exact import Empirical, GaussianMixture
 from diffuscope.experiments.chart import Chart, Panel, line
 from diffuscope.experiments.claim import Claim, at_most, equals
 from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.support.bayes import OU
+from diffuscope.experiments.four_points import HORIZON, OU, POINTS
 from diffuscope.samplers import MixtureTransition, SDEDPMSolverPP2M, instant, sample
 from diffuscope.schedules import log_snr_times
 
-POINTS = torch.tensor([[-1.5], [-0.2], [0.4], [2.0]], dtype=torch.float64)
-HORIZON, STEPS, PARTICLES = 0.7, 120, 10_000
+STEPS, PARTICLES = 120, 10_000
 SIZES = (1e-3, 3e-3, 1e-2, 3e-2)
 
 
 def off_the_points(x: Tensor, alpha: float = 1.0) -> float:
     """Root mean square distance to the nearest point, times alpha."""
-    return float((x - alpha * POINTS[:, 0]).abs().amin(1).square().mean().sqrt())
+    return float((x - alpha * POINTS).abs().amin(1).square().mean().sqrt())
 
 
 def blurred(delta: float) -> Denoiser:
     """The exact denoiser of the points blurred by delta."""
     weights = torch.full((len(POINTS),), 1 / len(POINTS), dtype=torch.float64)
     variances = torch.full((len(POINTS),), delta**2, dtype=torch.float64)
-    return ExactDenoiser(GaussianMixture.isotropic(weights, POINTS, variances), OU)
+    return ExactDenoiser(GaussianMixture.isotropic(weights, POINTS[:, None], variances), OU)
 
 
 def leaving(generator: torch.Generator) -> Answer:
     """The distance to the data against the last noise level, and against the blur of the score."""
     start = torch.randn(PARTICLES, 1, dtype=torch.float64, generator=generator)
-    exact, transition = ExactDenoiser(Empirical(POINTS), OU), MixtureTransition(Empirical(POINTS))
+    exact, transition = ExactDenoiser(Empirical(POINTS[:, None]), OU), MixtureTransition(Empirical(POINTS[:, None]))
     stopped, blurs, levels = [], [], []
     for size in SIZES:
         end = instant(OU, float(OU.time_of_noise_to_signal(size)))
@@ -59,7 +58,7 @@ def leaving(generator: torch.Generator) -> Answer:
         at_most(
             "landed",
             "With the exact reverse transition down to t = 0 the largest distance to the four points",
-            float((landed - POINTS[:, 0]).abs().amin(1).max()),
+            float((landed - POINTS).abs().amin(1).max()),
             0.0,
             because="the last step ends on a point, to the last bit",
             source="Cao et al. 2025, finite data",

@@ -61,7 +61,7 @@ def uniform(low: float, high: float) -> StartLaw:
     def density(x: Tensor) -> Tensor:
         return ((x >= low) & (x <= high)).double() / (high - low)
 
-    return StartLaw(f"uniform on [{low:g}, {high:g}]", nodes, torch.from_numpy(weights) / 2, draw, density)
+    return StartLaw(f"U[{low:g}, {high:g}]", nodes, torch.from_numpy(weights) / 2, draw, density)
 
 
 def point(place: float) -> StartLaw:
