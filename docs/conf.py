@@ -47,6 +47,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "gallery",
     "filename_pattern": r"plot_",
     "download_all_examples": False,
+    "matplotlib_animations": True,  # as a slider inside the page
     "show_memory": False,
     "show_signature": False,
     "run_stale_examples": True,  # the library may have changed though the example has not
