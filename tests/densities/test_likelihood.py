@@ -108,6 +108,31 @@ def test_the_gaussian_that_a_denoiser_shows_is_exact_for_a_gaussian(schedule: Sc
     assert float(shown.gap(x_t).abs().max()) < 1e-12
 
 
+def test_a_network_ends_in_pure_noise_unless_it_is_trusted_to_show_a_gaussian():
+    """Pure noise is off by what the signal left at t_max adds; both are told to the bit."""
+    law, schedule = unequal_gaussian(), VP()
+    x_t, exact = points(law, schedule, 0.5)
+    network = Opaque(ExactDenoiser(law, schedule))
+    plain, noise, shown = (
+        log_likelihood(network, x_t, 0.5, terminal=terminal, tolerance=1e-7)
+        for terminal in (
+            None,
+            Gaussian.isotropic(torch.zeros(2).double(), 0.0),
+            terminal_gaussian(network, x_t, 1.0, divergence=JacobianDivergence()),
+        )
+    )
+    assert torch.equal(plain.log_prob, noise.log_prob)
+    assert torch.allclose(shown.log_prob, exact, rtol=0, atol=1e-6)
+    end = law.flow(x_t, schedule, 0.5, 1.0)
+    levels = schedule.alpha(1.0), schedule.sigma(1.0)
+    missing = torch.distributions.Normal(0.0, levels[1]).log_prob(end).sum(1) - law.log_prob(end, *levels)
+    assert torch.allclose(plain.log_prob - exact, missing, rtol=0, atol=1e-6)
+    assert float(missing.abs().max()) > 1e-3
+    early = terminal_gaussian(network, x_t, 0.9, divergence=JacobianDivergence())
+    with pytest.raises(InputError, match=r"terminal: expected the law at t_max = 1, got t = 0.9"):
+        log_likelihood(network, x_t, 0.5, terminal=early)
+
+
 @pytest.mark.parametrize("ratio", [80.0, 20.0])
 def test_at_the_end_of_a_mixture_what_is_left_is_a_fourth_order_constant_below_the_gap(ratio: float):
     """The gap is of third order in alpha/sigma, and takes the error with it but for one constant."""

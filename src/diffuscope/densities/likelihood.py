@@ -27,7 +27,7 @@ from torch import Tensor
 
 from diffuscope.denoisers import Batch, BatchTime, Denoiser, ExactDenoiser
 from diffuscope.densities.divergence import Divergence, ExactDivergence, HutchinsonDivergence, JacobianDivergence
-from diffuscope.densities.terminal import terminal_gaussian
+from diffuscope.densities.terminal import TerminalGaussian, require_law, start_law
 from diffuscope.densities.transport import transport
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution
@@ -40,9 +40,9 @@ class Likelihood:
     """log p_t(x_t) in nats, float64, and what is known of its error.
 
     `standard_error` is that of the mean over Hutchinson's probes, zero for the others. `terminal_gap` is by how much
-    the law at the end is seen to differ from a Gaussian at x_T; it is in `log_prob` already, and what is left is of
-    the next order: well below it while it is small. Zero where the terminal law was given. The integration adds about
-    its tolerance times the dimension. `evaluations` are those along the trajectory.
+    the law at the end is seen to differ at x_T from the Gaussian that the denoiser shows; it is in `log_prob` already,
+    and what is left is of the next order: well below it while it is small. Zero for other laws at the end. The
+    integration adds about its tolerance times the dimension. `evaluations` are those along the trajectory.
     """
 
     log_prob: Float[Tensor, " batch"]
@@ -57,7 +57,7 @@ def log_likelihood(
     t: BatchTime,
     *,
     divergence: Divergence | None = None,
-    terminal: Distribution | None = None,
+    terminal: Distribution | TerminalGaussian | None = None,
     tolerance: float | None = None,
     max_evaluations: int = 10_000,
 ) -> Likelihood:
@@ -65,26 +65,26 @@ def log_likelihood(
 
     `divergence` is exact for an `ExactDenoiser` and the full Jacobian for others, unless given: beyond a few hundred
     dimensions give `HutchinsonDivergence.rademacher(x_t, probes, generator=generator)`. `terminal` is a law of x_0
-    whose noised law holds at the end, t_max; without it, the Gaussian that the denoiser itself shows there, corrected
-    by its score (see `terminal`). `tolerance` and `max_evaluations` as in `transport`, which also says what is
-    refused: points that are not finite, times outside the schedule, sigma(t) = 0.
+    whose noised law holds at the end, t_max, or a `terminal_gaussian`. Without it, an `ExactDenoiser` ends in the
+    Gaussian that it shows there, corrected by its score (see `terminal`), and any other in pure noise, where its
+    samples start: the density is then that of its samples by the probability flow. A model of a table of steps goes
+    in `BetweenSteps`. `tolerance` and `max_evaluations` as in `transport`, which also says what is refused: points
+    that are not finite, times outside the schedule, sigma(t) = 0.
     """
     if divergence is None:
         divergence = ExactDivergence() if isinstance(denoiser, ExactDenoiser) else JacobianDivergence()
     schedule, end = denoiser.schedule, denoiser.schedule.t_max
-    if terminal is not None and tuple(terminal.event_shape) != tuple(x_t.shape[1:]):
-        raise InputError(
-            f"terminal: expected a law of events of shape {tuple(x_t.shape[1:])}, got {tuple(terminal.event_shape)}"
-        )
+    if terminal is not None:
+        require_law(terminal, denoiser, x_t)
     carried = transport(
         denoiser, x_t, t, end, divergence=divergence, tolerance=tolerance, max_evaluations=max_evaluations
     )
-    if terminal is None:
-        law = terminal_gaussian(denoiser, x_t, end, divergence=divergence)
+    law = start_law(denoiser, x_t, divergence=divergence) if terminal is None else terminal
+    if isinstance(law, TerminalGaussian):
         gap = law.gap(carried.x_s)
         at_end = law.log_prob(carried.x_s) + gap
     else:
-        at_end = terminal.log_prob(carried.x_s.double(), schedule.alpha(end), schedule.sigma(end))
+        at_end = law.log_prob(carried.x_s.double(), schedule.alpha(end), schedule.sigma(end))
         gap = torch.zeros_like(at_end)
     probes = carried.log_det.shape[1]
     error = carried.log_det.std(1) / probes**0.5 if probes > 1 else torch.zeros_like(at_end)

@@ -1,4 +1,4 @@
-r"""The law at the end of a diffusion that a denoiser itself shows there: a Gaussian, and how far it is from one.
+r"""The law at the end of a diffusion: pure noise, or the Gaussian that an exact denoiser itself shows there.
 
 For Gaussian data :math:`N(\mu, \Sigma)` the noised law is :math:`N(\alpha\mu, V)` with
 :math:`V = \alpha^2\Sigma + \sigma^2`, and the denoiser is :math:`D = \mu + \alpha\Sigma V^{-1}(x - \alpha\mu)`. So its
@@ -20,6 +20,9 @@ what any point is off by, against the mode, is one line integral (three Gauss-Le
 
 With :math:`\delta`, alpha/sigma times the size of the data, it is of order delta^3 (delta^2 where V is isotropic and
 the data are not). Added to log N it leaves the error of :math:`\log N(m)` alone, one constant of order delta^4.
+
+A trained network is rarely a denoiser there: one that predicts noise has its error multiplied by sigma/alpha, and its J
+is not small, nor even symmetric. Its samples start from pure noise whatever it shows, and so does its density.
 """
 
 import math
@@ -29,10 +32,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.denoisers import Batch, Denoiser, denoised_to_score
+from diffuscope.denoisers import Batch, Denoiser, ExactDenoiser, denoised_to_score
 from diffuscope.densities.divergence import Divergence, jacobian
 from diffuscope.errors import InputError
-from diffuscope.exact import Gaussian
+from diffuscope.exact import Distribution, Gaussian
 
 DENSE = 1024  # dimension up to which all of J is computed, once; beyond, V is isotropic and has its trace
 STEPS = 3  # of Newton's method towards the mode; one is enough for a Gaussian
@@ -91,6 +94,27 @@ def terminal_gaussian(denoiser: Denoiser, like: Batch, t: float | int, *, diverg
     variances, tail = sigma**2 * gains / (1 - gains), sigma**2 * tail / (1 - tail)
     signal = Gaussian(mode, vectors.flip(1), variances.flip(0), tail)
     return TerminalGaussian(denoiser, float(t), signal)
+
+
+def start_law(denoiser: Denoiser, like: Batch, *, divergence: Divergence) -> Distribution | TerminalGaussian:
+    """Where samples start at t_max if nothing is said: an exact denoiser's own Gaussian, for others pure noise.
+
+    Pure noise, N(0, sigma^2 I), is the noised law of data at 0.
+    """
+    if isinstance(denoiser, ExactDenoiser):
+        return terminal_gaussian(denoiser, like, denoiser.schedule.t_max, divergence=divergence)
+    return Gaussian.isotropic(torch.zeros_like(like[0], dtype=torch.float64), 0.0)
+
+
+def require_law(terminal: Distribution | TerminalGaussian, denoiser: Denoiser, like: Batch) -> None:
+    """Raise InputError unless the law is one of such events, at the end of the denoiser's schedule."""
+    if isinstance(terminal, TerminalGaussian) and terminal.t != denoiser.schedule.t_max:
+        raise InputError(f"terminal: expected the law at t_max = {denoiser.schedule.t_max:g}, got t = {terminal.t:g}")
+    law = terminal.signal if isinstance(terminal, TerminalGaussian) else terminal
+    if tuple(law.event_shape) != tuple(like.shape[1:]):
+        raise InputError(
+            f"terminal: expected a law of events of shape {tuple(like.shape[1:])}, got {tuple(law.event_shape)}"
+        )
 
 
 def _required(gains: Float[Tensor, " k"], t: float | int) -> Float[Tensor, " k"]:

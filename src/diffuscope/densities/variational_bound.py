@@ -32,7 +32,7 @@ from torch import Tensor
 
 from diffuscope.denoisers import Batch, Denoiser, over_events
 from diffuscope.densities.divergence import HutchinsonDivergence
-from diffuscope.densities.terminal import terminal_gaussian
+from diffuscope.densities.terminal import TerminalGaussian, require_law, start_law
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution
 from diffuscope.schedules import Times
@@ -58,14 +58,15 @@ def variational_bound(
     generator: torch.Generator,
     levels: int = 64,
     repeats: int = 8,
-    terminal: Distribution | None = None,
+    terminal: Distribution | TerminalGaussian | None = None,
 ) -> VariationalBound:
     """The bound for every x_0, over the schedule's t_min to t_max, by `repeats` independent draws.
 
     A draw has one noise in each of `levels` strata of noise, its own for every sample; the standard error is that of
     the mean of the draws. Costs repeats (levels + 1) evaluations, one batch at a time in the dtype of `x_0`. The prior
-    is the noised law at t_max of `terminal` or, without it, the Gaussian that the denoiser shows there. In bits per
-    dimension of integers: `bits_per_dimension(-bound, ...)` of a `dequantize`d batch.
+    is the law at t_max as in `log_likelihood`: the noised law of `terminal`; without it, the Gaussian that an
+    `ExactDenoiser` shows there, for any other denoiser pure noise. In bits per dimension of integers:
+    `bits_per_dimension(-bound, ...)` of a `dequantize`d batch.
 
     Raises InputError for data that are not finite, fewer than 1 level or 2 repeats, and a schedule whose t_min has no
     noise.
@@ -95,15 +96,20 @@ def variational_bound(
 
 
 def _prior_density(
-    denoiser: Denoiser, x_0: Batch, terminal: Distribution | None, generator: torch.Generator
+    denoiser: Denoiser, x_0: Batch, terminal: Distribution | TerminalGaussian | None, generator: torch.Generator
 ) -> Callable[[Batch], Float[Tensor, " batch"]]:
     """log p_T."""
-    end = denoiser.schedule.t_max
     if terminal is None:
         divergence = HutchinsonDivergence.rademacher(x_0, 2, generator=generator)
-        return terminal_gaussian(denoiser, x_0, end, divergence=divergence).log_prob
+        law = start_law(denoiser, x_0, divergence=divergence)
+    else:
+        require_law(terminal, denoiser, x_0)
+        law = terminal
+    if isinstance(law, TerminalGaussian):
+        return law.log_prob
+    end = denoiser.schedule.t_max
     alpha, sigma = denoiser.schedule.alpha(end), denoiser.schedule.sigma(end)
-    return lambda x_t: terminal.log_prob(x_t, alpha, sigma)
+    return lambda x_t: law.log_prob(x_t, alpha, sigma)
 
 
 def _prior_part(
