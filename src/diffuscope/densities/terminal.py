@@ -21,8 +21,10 @@ what any point is off by, against the mode, is one line integral (three Gauss-Le
 With :math:`\delta`, alpha/sigma times the size of the data, it is of order delta^3 (delta^2 where V is isotropic and
 the data are not). Added to log N it leaves the error of :math:`\log N(m)` alone, one constant of order delta^4.
 
-A trained network is rarely a denoiser there: one that predicts noise has its error multiplied by sigma/alpha, and its J
-is not small, nor even symmetric. Its samples start from pure noise whatever it shows, and so does its density.
+A trained network is rarely such a denoiser there: one that predicts noise has its error multiplied by sigma/alpha, and
+none was trained at the mode, which noise never visits. On two published ones the mean eigenvalue of alpha J is 1e-2 at
+typical noise, in place of 4e-6, and beyond all bounds at the mode. Their samples start from pure noise whatever they
+show, and so does their density.
 """
 
 import math
