@@ -1,5 +1,6 @@
 """The report of a whole audit, as text and in a real browser."""
 
+import dataclasses
 import re
 
 import pytest
@@ -8,8 +9,10 @@ from browser_checks import check_page, chromium
 
 from audit_subjects import QUICK, digits, exact_subject
 from diffuscope.audit import Subject, audit
+from diffuscope.denoisers import MLP, Preconditioned
 from diffuscope.exact import Empirical, Gaussian
 from diffuscope.report import audit_page, render, write_page
+from diffuscope.schedules import VE
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +40,20 @@ def test_the_first_screen_carries_the_four_verdicts_and_the_sections_their_numbe
     # nine figures and a gallery, none of them fetched
     assert html.count("<svg class") + html.count('<svg role="img"') >= 9
     assert not re.search(r'(src|href)="https?:', html)
+
+
+def test_the_report_with_diagnostics_passes_every_check_of_a_browser(tmp_path):
+    """A network with random weights on digits: curl, equation, entropies, in their figures and table."""
+    x = digits(3)
+    denoiser = Preconditioned(
+        MLP((1, 8, 8), width=32, depth=1), VE(0.01, 20.0), 0.75, event_shape=(1, 8, 8), data_range=(-1.0, 1.0)
+    )
+    torch.nn.init.normal_(list(denoiser.parameters())[-2], std=0.05, generator=torch.Generator().manual_seed(2))
+    settings = dataclasses.replace(QUICK, levels=5, points=40, generated=40, diagnostics=True)
+    result = audit(Subject(denoiser.eval(), x[:200], x[200:400]), settings)
+    path = write_page(audit_page(result), tmp_path / "report.html")
+    with chromium() as browser:
+        check_page(browser, path)
 
 
 def test_names_are_escaped(copying):

@@ -1,5 +1,6 @@
 """What a trained model learned, where its loss comes from, whether it memorized, and how few steps it needs."""
 
+from diffuscope.audit.diagnostics import Diagnostics
 from diffuscope.audit.finding import Finding
 from diffuscope.audit.references import References, fit_references
 from diffuscope.audit.run import AuditResult, Memorization, audit, memorized
@@ -8,6 +9,7 @@ from diffuscope.audit.subject import Settings, Subject
 
 __all__ = [
     "AuditResult",
+    "Diagnostics",
     "Finding",
     "Memorization",
     "References",

@@ -15,11 +15,13 @@ from tqdm import tqdm
 
 import diffuscope
 from diffuscope.audit import copies as copies_
+from diffuscope.audit import diagnostics as diagnostics_
 from diffuscope.audit import gap as gap_
 from diffuscope.audit import learned as learned_
 from diffuscope.audit import loss as loss_
 from diffuscope.audit import steps as steps_
 from diffuscope.audit.copies import Copies, Nearness
+from diffuscope.audit.diagnostics import Diagnostics, diagnose
 from diffuscope.audit.features import feature_map
 from diffuscope.audit.finding import Finding, Tone
 from diffuscope.audit.gap import Gap
@@ -59,8 +61,9 @@ class AuditResult:
     loss: LossSplit
     memorization: Memorization
     steps: Steps
-    findings: dict[str, tuple[Finding, ...]]  # by question: learned, loss, memorized, steps
+    findings: dict[str, tuple[Finding, ...]]  # by question: learned, loss, memorized, steps, and diagnostics if asked
     versions: dict[str, str]
+    diagnostics: Diagnostics | None = None
 
     def as_json(self) -> dict[str, object]:
         """Plain JSON types: every finding, the settings, the versions, and the facts about the data."""
@@ -113,7 +116,10 @@ def audit(
     store = Store(out, _inputs(subject, settings, samples))
     spaces = len(settings.features)
     with tqdm(
-        total=len(levels) + steps_.STAGES + 2 + 2 * spaces, desc="audit", unit="stage", disable=not progress
+        total=(1 + settings.diagnostics) * len(levels) + steps_.STAGES + 2 + 2 * spaces,
+        desc="audit",
+        unit="stage",
+        disable=not progress,
     ) as bar:
         bar.set_postfix_str("fitting the exact models")
         references = fit_references(
@@ -161,24 +167,22 @@ def audit(
             ),
         )
         steps = steps_.steps(arrays, scale, settings.skip_tolerance)
+        diagnostics = None
+        if settings.diagnostics:
+            bar.set_postfix_str("differentiating")
+            diagnostics = diagnose(subject, settings, references, levels, measures, heldout, noise, store, bar.update)
         bar.n = bar.total
         bar.set_postfix_str("done")
+    findings = {
+        "learned": tuple(learned_.findings(learned)),
+        "loss": tuple(loss_.findings(loss)),
+        "memorized": (memorization.verdict, *memorization.findings),
+        "steps": tuple(steps_.findings(steps, np.random.default_rng([seed, 4]))),
+    }
+    if diagnostics is not None:
+        findings["diagnostics"] = tuple(diagnostics_.findings(diagnostics, settings.significance))
     return AuditResult(
-        subject,
-        settings,
-        levels,
-        own,
-        learned,
-        loss,
-        memorization,
-        steps,
-        {
-            "learned": tuple(learned_.findings(learned)),
-            "loss": tuple(loss_.findings(loss)),
-            "memorized": (memorization.verdict, *memorization.findings),
-            "steps": tuple(steps_.findings(steps, np.random.default_rng([seed, 4]))),
-        },
-        versions(),
+        subject, settings, levels, own, learned, loss, memorization, steps, findings, versions(), diagnostics
     )
 
 
@@ -264,7 +268,10 @@ def _points(subject: Subject, settings: Settings) -> tuple[torch.Tensor, torch.T
 
 
 def _inputs(subject: Subject, settings: Settings, samples: torch.Tensor | None) -> dict[str, object]:
-    """What decides the result: the data, the settings, and how the model answers a fixed question."""
+    """What decides the result: the data, the settings, and how the model answers a fixed question.
+
+    Not whether diagnostics are asked for: they are stages of their own, and an audit can be given them afterwards.
+    """
     generator = subject.generator(0, "probe")
     schedule = subject.denoiser.schedule
     t = noise_levels(subject.denoiser, subject.scale, 4).times[1]
@@ -273,7 +280,7 @@ def _inputs(subject: Subject, settings: Settings, samples: torch.Tensor | None) 
     )
     answer = evaluate(subject.denoiser, probe, float(t))
     return {
-        "settings": asdict(settings),
+        "settings": {name: value for name, value in asdict(settings).items() if name != "diagnostics"},
         "schedule": repr(schedule),
         "train": _digest(subject.train),
         "heldout": _digest(subject.heldout),

@@ -35,6 +35,7 @@ class Settings:
     significance: float = 0.01  # level of the tests for leaning towards the training data
     skip_tolerance: float = 0.05  # teleport error allowed, in standard deviations of the data
     seed: int = 0
+    diagnostics: bool = False  # also measure whether the model is the score of a density that diffuses
 
     def __post_init__(self) -> None:
         for name, least in (("levels", 4), ("points", 8), ("trajectories", 8), ("generated", 20), ("step_seeds", 8)):

@@ -1,0 +1,180 @@
+r"""Is it the score of a density that diffuses? Curl and score equation, at noised unseen examples.
+
+A network is free to answer with a field that is no gradient, or with gradients that belong to another density at every
+noise level. At each level, over a few points and a few random probes per point, the two squares
+
+.. math::
+    \text{curl}^2 = \frac{E|K - K^T|_F^2}{\min(E|K|_F^2,\, E|K - I|_F^2)}, \qquad
+    \text{residual} = \frac{\sqrt{E|r|^2}}{\sqrt{E|r_1|^2} + \sqrt{E|r_2|^2} + \sqrt{E|r_3|^2}}, \quad
+    r = r_1 + r_2 + r_3,
+
+are estimated without bias (`densities.curl`, `densities.score_equation`); residual 0: the terms of the equation cancel,
+1: not at all. The instrument's zero is the exact Gaussian mixture of the references, measured in the same way at noised
+draws of its own. Intervals resample points.
+
+How small a residual would be found: without one, a square of K probes with covariance S about the spread has deviation
+:math:`\sqrt{2\,\mathrm{tr}S^2/K(K-1)}`, at most :math:`\sqrt{2/K(K-1)}\,\mathrm{tr}S`, which the probes tell.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy import ndarray
+
+from diffuscope.audit.finding import Finding, Tone
+from diffuscope.audit.learned import EXPLAINED, Curve
+from diffuscope.audit.measure import Points
+from diffuscope.audit.references import References
+from diffuscope.audit.statistics import bootstrap_sums, detectable_shift, percentile_interval
+from diffuscope.audit.store import Arrays
+from diffuscope.audit.subject import Subject
+from diffuscope.denoisers import ExactDenoiser
+from diffuscope.densities.curl import curl_by_probes, relative_curl
+from diffuscope.densities.score_equation import relative_residual, score_equation_by_probes
+
+POINTS, PROBES = 64, 4
+MEASURED = ("this model", "an exact mixture")
+SMALL, LARGE = 1 - EXPLAINED, 0.5  # of the terms, or of the Jacobian: good below the one, attention beyond the other
+ROUNDING = 1e-3  # of the terms, which at the lowest audited noise are a few thousandths of the float32 answers
+
+
+@dataclass(frozen=True, eq=False)
+class Equation:
+    """Per noise level and MEASURED: relative residual and relative curl with intervals, and their means over levels."""
+
+    ratios: Float[ndarray, " levels"]
+    scale: float
+    residual: Curve
+    curl: Curve
+    mean_residual: tuple[float, float, float]  # of this model: value and interval
+    mean_curl: tuple[float, float, float]
+    detectable: Float[ndarray, " levels"]  # relative residual found with probability .95
+    rate_error: float  # largest share of the terms that the derivative in the noise may be wrong by
+    points: int
+
+
+def measure_equation(
+    subject: Subject, references: References, t: float, heldout: Points, noise: Points, seed: int, index: int
+) -> Arrays:
+    """The squares at time `t` for the model and for the mixture: (n, 4), (n, 3), and two errors (n,).
+
+    Raises InputError for a model that torch cannot differentiate twice in its input.
+    """
+    schedule, mixture = subject.denoiser.schedule, references.models["mixture"]
+    alpha, sigma = float(schedule.alpha(t)), float(schedule.sigma(t))
+    out: Arrays = {}
+    own = mixture.sample(len(heldout[:POINTS]), generator=subject.generator(seed, "mixture")).to(heldout)
+    exact = ExactDenoiser(mixture, schedule)
+    for name, denoiser, clean in zip(MEASURED, (subject.denoiser, exact), (heldout[:POINTS], own), strict=True):
+        x_t = alpha * clean + sigma * noise[:POINTS]
+        generator = subject.generator(seed, f"probes {index}")
+        equation = score_equation_by_probes(denoiser, x_t, t, probes=PROBES, generator=generator)
+        rotation = curl_by_probes(denoiser, x_t, t, probes=PROBES, generator=generator)
+        out[f"{name}.equation"] = equation.squares.numpy()
+        out[f"{name}.curl"] = rotation.squares.numpy()
+        out[f"{name}.rate_error"] = equation.rate_error.numpy()
+        out[f"{name}.probe_noise"] = PROBES * equation.spread_error.double().square().flatten(1).sum(1).numpy()
+    return out
+
+
+def equation(
+    measures: list[Arrays],
+    ratios: Float[ndarray, " levels"],
+    scale: float,
+    significance: float,
+    rng: np.random.Generator,
+) -> Equation:
+    """Reduce the squares of `measure_equation`, one dictionary per level."""
+    curves, means = {}, {}
+    for key, relative in (("equation", relative_residual), ("curl", relative_curl)):
+        values, resamples = [], []
+        for name in MEASURED:
+            rows = np.stack([level[f"{name}.{key}"] for level in measures], 1)  # points, levels, squares
+            resampled = bootstrap_sums(rows.reshape(len(rows), -1), rng).reshape(-1, *rows.shape[1:])
+            values.append(relative(torch.from_numpy(rows.mean(0))).numpy())
+            resamples.append(relative(torch.from_numpy(resampled)).numpy())
+        low, high = percentile_interval(np.stack(resamples, 2))
+        curves[key] = Curve(np.stack(values, 1), low, high)
+        bounds = percentile_interval(resamples[0].mean(1))
+        means[key] = (float(values[0].mean()), float(bounds[0]), float(bounds[1]))
+    own = {
+        key: [level[f"{MEASURED[0]}.{key}"] for level in measures] for key in ("equation", "rate_error", "probe_noise")
+    }
+    sizes = np.array([np.sqrt(np.maximum(rows.mean(0)[1:], 0)).sum() for rows in own["equation"]])
+    sizes = np.maximum(sizes, np.finfo(float).tiny)
+    points = len(own["equation"][0])
+    deviations = [
+        np.sqrt(2 / (PROBES * (PROBES - 1))) * np.sqrt((noise**2).sum()) / points for noise in own["probe_noise"]
+    ]
+    detectable = np.sqrt([detectable_shift(float(deviation), significance) for deviation in deviations]) / sizes
+    detectable = np.maximum(detectable, ROUNDING)
+    rate_errors = np.array([np.sqrt((error**2).mean()) for error in own["rate_error"]]) / sizes
+    return Equation(
+        ratios,
+        scale,
+        curves["equation"],
+        curves["curl"],
+        means["equation"],
+        means["curl"],
+        detectable,
+        float(rate_errors.max()),
+        points,
+    )
+
+
+def findings(result: Equation) -> list[Finding]:
+    """How much of the equation's terms is left, and how much of the Jacobian rotates."""
+    residual, curl = result.residual.value[:, 0], result.curl.value[:, 0]
+    worst, turned = int(residual.argmax()), int(curl.argmax())
+    value, low, high = result.mean_residual
+    rotation, rotation_low, rotation_high = result.mean_curl
+    sample = f"{result.points} unseen examples at each noise level, {PROBES} probes each"
+    return [
+        Finding(
+            "diagnostics.score_equation",
+            "Left over from the equation of a diffusing density",
+            100 * value,
+            "%",
+            f"On average over noise levels {value:.0%} of the terms that should cancel do not; most, "
+            f"{residual[worst]:.0%}, at noise {result.ratios[worst]:.3g}. "
+            + (
+                "Its answers at different noise levels belong together."
+                if high < SMALL
+                else "Its answers at one noise level do not follow from those at the next, so that different samplers, "
+                "however fine their steps, generate different laws."
+            ),
+            _tone(low, high),
+            (100 * low, 100 * high),
+            null=f"0% for the score of any diffusing density; {MEASURED[1]} measured alike gives "
+            f"{result.residual.value[:, 1].mean():.1%}. The derivative in the noise level is good to "
+            f"{result.rate_error:.1g} of the terms.",
+            power=f"Would have been found with probability .95 at a typical noise level: "
+            f"{np.median(result.detectable):.1%} ({sample}).",
+        ),
+        Finding(
+            "diagnostics.curl",
+            "Rotating part of its answers",
+            100 * rotation,
+            "%",
+            f"On average over noise levels the antisymmetric part of its Jacobian is {rotation:.0%} of the whole; "
+            f"most, {curl[turned]:.0%}, at noise {result.ratios[turned]:.3g}. "
+            + (
+                "It is close to the gradient of a log-density."
+                if rotation_high < SMALL
+                else "No density has exactly this score."
+            ),
+            _tone(rotation_low, rotation_high),
+            (100 * rotation_low, 100 * rotation_high),
+            null=f"0% for the score of any density; {MEASURED[1]} measured alike gives "
+            f"{result.curl.value[:, 1].max():.1g}, which is rounding.",
+            power=f"A gradient leaves nothing but rounding, whatever the probe: any larger curl is found ({sample}).",
+        ),
+    ]
+
+
+def _tone(low: float, high: float) -> Tone:
+    if high < SMALL:
+        return "good"
+    return "attention" if low > LARGE else "neutral"
