@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Real
 from torch import Tensor
 
 from diffuscope.errors import InputError
 
-Numbers = Sequence[float] | Sequence[int] | Float[Tensor, " _"]
+Numbers = Sequence[float | int] | Real[Tensor, " _"]
 Series = tuple[float, ...]
 
 

@@ -53,7 +53,7 @@ class Claim:
             return _share(abs(self.value - self.required), self.tolerance)
         larger, smaller = (self.value, self.required) if self.relation == "at most" else (self.required, self.value)
         if smaller > 0:
-            return max(larger, 0.0) / smaller if math.isfinite(larger) else math.inf
+            return max(larger, 0.0) / smaller
         return 0.0 if larger <= smaller else math.inf  # a bound of zero, or signs: no share, only a side
 
     @property
@@ -70,7 +70,7 @@ class Claim:
     def requirement(self) -> str:
         """What the value must be, in words."""
         if self.relation == "equals":
-            return f"{self._written(self.required)} ± {self.tolerance:.2g}"
+            return f"{_in_digits(self.required, self.tolerance)} ± {self.tolerance:.2g} {self.unit}".strip()
         return f"{self.relation} {self._written(self.required)}"
 
     def as_finding(self) -> Finding:

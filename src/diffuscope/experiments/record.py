@@ -54,7 +54,7 @@ class Record:
             return "out of bounds"
         if self.used > 1:
             return f"{self.used:.3g} times its room"
-        return "exact" if self.used == 0 else f"{100 * self.used:.2g}% of its room"
+        return "exact" if self.used == 0 else f"{100 * self.used:.3g}% of its room"
 
 
 def code_fingerprint() -> str:

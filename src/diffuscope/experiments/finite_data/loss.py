@@ -4,8 +4,9 @@ Every loss is a floor plus the distance of the model from the exact minimizer. W
 
 .. math::
     \min E|\varepsilon - \hat\varepsilon|^2
-    = d - \sigma^2 J = \frac{\alpha^2}{\sigma^2}\,E\,\mathrm{tr\,Cov}(x_0 | x_t), \qquad
-    \min E\left|s + \frac{\varepsilon}{\sigma}\right|^2 = \frac{d}{\sigma^2} - J, \qquad \nabla D = \frac{\alpha}{\sigma^2}\,\mathrm{Cov}(x_0 | x_t) .
+    &= d - \sigma^2 J = \frac{\alpha^2}{\sigma^2}\,E\,\mathrm{tr\,Cov}(x_0 | x_t), \\
+    \min E\left|s + \frac{\varepsilon}{\sigma}\right|^2 &= \frac{d}{\sigma^2} - J, \qquad
+    \nabla D = \frac{\alpha}{\sigma^2}\,\mathrm{Cov}(x_0 | x_t) .
 
 A denoiser that is off by :math:`\Delta` pays :math:`(\alpha/\sigma)^2 E|\Delta|^2` more in the first.
 

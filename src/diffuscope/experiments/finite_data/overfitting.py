@@ -44,7 +44,6 @@ def overfitting(generator: torch.Generator) -> Answer:
     of_network = [digits.distances(x) for x in by_network]
     delta, end = BLURS[0], VE_SCHEDULE.t_min
     off = nearest_neighbors(by_blur[0], digits.train, 1)[0][:, 0].square().mean().sqrt() / math.sqrt(PIXELS)
-    unit = "of an unseen digit's distance"
     claims = (
         at_most(
             "recites",
@@ -67,22 +66,20 @@ def overfitting(generator: torch.Generator) -> Answer:
         ),
         at_least(
             "network-new",
-            f"A network copies nothing after {TRAINING[-1]} training steps: its sample nearest to a training digit",
+            f"A network copies nothing after {TRAINING[-1]} training steps: its nearest sample (unseen digits: 1)",
             float(of_network[-1].min()),
             0.2,
             because="a copy would be at 0",
             source=PAPER,
-            unit=unit,
         ),
         equals(
             "network-distance",
-            "The median of its samples is about as far from the training digits as unseen digits are",
+            "The median of its samples is about as far from the training digits as unseen digits are, at 1",
             float(of_network[-1].median()),
             1.0,
             within=0.5,
             because=f"half way to copies, at 0; before training it is at {float(of_network[0].median()):.2g}",
             source="derived",
-            unit=unit,
         ),
     )
     errors = [digits.error(network, generator) for network in networks]

@@ -1,0 +1,192 @@
+"""What a claim is: when it holds, how much of its room it uses, and that nothing slips through it."""
+
+import json
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diffuscope.errors import InputError
+from diffuscope.experiments import (
+    EXPERIMENTS,
+    Answer,
+    Chart,
+    Claim,
+    Experiment,
+    HeatMap,
+    Line,
+    Panel,
+    Part,
+    at_least,
+    at_most,
+    density_bars,
+    equals,
+    find,
+    groups,
+    line,
+    points,
+)
+
+finite = st.floats(-1e6, 1e6)
+WHY = {"because": "rounding", "source": "derived"}
+
+
+@settings(max_examples=200, deadline=None)
+@given(value=finite, required=finite, tolerance=st.floats(1e-6, 1e6))
+def test_equality_holds_exactly_within_its_tolerance(value, required, tolerance):
+    claim = equals("a", "a", value, required, within=tolerance, **WHY)
+    assert claim.holds == (abs(value - required) / tolerance <= 1)
+    assert claim.used == pytest.approx(abs(value - required) / tolerance)
+
+
+@settings(max_examples=200, deadline=None)
+@given(value=finite, bound=finite)
+def test_bounds_hold_on_their_side_whatever_the_signs(value, bound):
+    assert at_most("a", "a", value, bound, **WHY).holds == (value <= bound)
+    assert at_least("a", "a", value, bound, **WHY).holds == (value >= bound)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_fails_every_claim_but_infinity_on_its_own_side(value):
+    assert not equals("a", "a", value, 1.0, within=0.5, **WHY).holds
+    assert at_most("a", "a", value, 1.0, **WHY).holds == (value == -math.inf)
+    assert at_least("a", "a", value, 1.0, **WHY).holds == (value == math.inf)
+
+
+def test_zero_room_admits_the_exact_value_only():
+    assert at_most("a", "a", 0.0, 0.0, **WHY).used == 0
+    assert at_most("a", "a", 5e-324, 0.0, **WHY).used == math.inf
+    assert equals("a", "a", 2, 2, within=0, **WHY).used == 0
+    assert equals("a", "a", 2.0000000000000004, 2, within=0, **WHY).used == math.inf
+
+
+def test_the_share_of_the_room_is_one_at_its_edge():
+    assert at_most("a", "a", 3.0, 4.0, **WHY).used == 0.75
+    assert at_least("a", "a", 4.0, 3.0, **WHY).used == 0.75
+    assert equals("a", "a", 1.3, 1.0, within=0.4, **WHY).used == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "required", "named"),
+    [(-1.0, 0.0, "tolerance"), (math.nan, 0.0, "tolerance"), (1.0, math.nan, "required"), (1.0, math.inf, "required")],
+)
+def test_a_claim_that_could_not_fail_is_refused(tolerance, required, named):
+    with pytest.raises(InputError, match=named):
+        equals("a", "a", 0.0, required, within=tolerance, **WHY)
+
+
+def test_numbers_are_written_in_the_digits_that_the_tolerance_bears():
+    claim = equals("a", "a", 0.12345678, 0.125, within=0.004, unit="nats", **WHY)
+    assert (claim.measured, claim.requirement) == ("0.1235 nats", "0.1250 ± 0.004 nats")
+    fine = equals("a", "a", 1 / 3, 0.3, within=1e-12, **WHY)
+    assert fine.measured == "0.3333333333333"
+    assert at_most("a", "a", 4.913e-14, 1e-10, **WHY).requirement == "at most 1e-10"
+
+
+def test_a_failed_claim_is_an_alarm_that_says_measured_required_and_why():
+    found = at_most("a", "A number", 2.0, 1.0, because="it says so", source="someone 2020").as_finding()
+    assert (found.tone, found.title, found.value) == ("alarm", "A number", 2.0)
+    for told in ("Measured 2", "at most 1", "it says so"):
+        assert told in found.verdict
+    assert "someone 2020" in found.power
+
+
+def test_a_claim_as_json_is_plain_and_carries_its_verdict():
+    written = json.loads(json.dumps(at_most("a", "a", 2.0, 1.0, **WHY).as_json()))
+    assert (written["holds"], written["used"], written["relation"]) == (False, 2.0, "at most")
+
+
+def two_parts() -> Experiment:
+    def draws(generator: torch.Generator) -> Answer:
+        drawn = float(torch.rand((), generator=generator))
+        return Answer("drawn", (at_most(f"drawn-{next(count)}", "a", drawn, 1.0, **WHY),))
+
+    count = iter(range(100))
+    return Experiment("two-parts", "t", "q", "s", 1.0, (Part("one", "?", draws), Part("two", "?", draws)))
+
+
+def test_a_part_gives_the_same_answer_alone_and_in_company_and_the_seed_decides_it():
+    experiment = two_parts()
+    together = experiment.run(seed=7)
+    first, second = together.claims
+    assert first.value == second.value  # each part draws from a generator of its own
+    alone = experiment.parts[1].answer(torch.Generator().manual_seed(7))
+    assert alone.claims[0].value == second.value
+    assert experiment.run(seed=8).claims[0].value != first.value
+
+
+def test_the_closest_claim_is_the_one_that_uses_most_room_and_failures_are_listed():
+    claims = (at_most("far", "a", 0.1, 1.0, **WHY), at_most("near", "a", 0.9, 1.0, **WHY))
+    failing = at_most("failing", "a", 1.5, 1.0, **WHY)
+
+    def outcome(*found: Claim):
+        return Experiment("x", "t", "q", "s", 1.0, (Part("one", "?", lambda _: Answer("", found)),)).run()
+
+    assert outcome(*claims).closest.name == "near"
+    assert outcome(*claims).failures == ()
+    assert outcome(*claims, failing).failures == (failing,)
+    with pytest.raises(InputError, match="name of its own"):
+        outcome(claims[0], claims[0])
+    with pytest.raises(InputError, match="at least one"):
+        outcome()
+
+
+def test_names_are_words_and_unique():
+    part = Part("one", "?", lambda _: Answer("", ()))
+    for name in ("", "Big", "two words", "dot.dot", "-a", "a--b"):
+        with pytest.raises(InputError, match="small letters"):
+            Experiment(name, "t", "q", "s", 1.0, (part,))
+    with pytest.raises(InputError, match="name of its own"):
+        Experiment("x", "t", "q", "s", 1.0, (part, part))
+    with pytest.raises(InputError, match="seed"):
+        two_parts().run(seed=-1)
+
+
+def test_every_experiment_has_a_name_a_source_and_a_stated_cost():
+    assert len({experiment.name for experiment in EXPERIMENTS}) == len(EXPERIMENTS)
+    for experiment in EXPERIMENTS:
+        assert find(experiment.name) is experiment
+        assert experiment.source
+        assert experiment.question.endswith("?")
+        assert 0 < experiment.seconds <= 60
+
+
+def test_an_unknown_name_is_told_the_nearest_or_all():
+    with pytest.raises(InputError, match="did you mean fixed-start"):
+        find("fixedstart")
+    with pytest.raises(InputError, match=r"expected one of .*support"):
+        find("zzzzzz")
+
+
+def test_a_histogram_as_a_density_integrates_to_the_share_inside():
+    values = torch.tensor([0.1, 0.2, 0.7, 5.0], dtype=torch.float64)
+    bars = density_bars(values, [0.0, 0.5, 1.0])
+    widths = torch.tensor(bars.edges).diff()
+    assert float(torch.tensor(bars.heights) @ widths) == pytest.approx(0.75)
+    assert bars.heights == pytest.approx((1.0, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: line([1.0], [1.0, 2.0]), "one length"),
+        (lambda: line([1.0, 2.0], [1.0, 2.0], low=[0.0], high=[1.0]), "one length"),
+        (lambda: points([1.0], []), "one length"),
+        (lambda: density_bars([], [0.0, 1.0]), "expected values"),
+        (lambda: density_bars([1.0], [1.0, 0.0]), "increase"),
+        (lambda: groups(["a"], {"x": [1.0, 2.0]}), "heights"),
+        (lambda: Chart("c", (), ""), "at least one panel"),
+        (lambda: Chart("c", (Panel("", "x", "y", ()),), ""), "with a mark"),
+    ],
+)
+def test_marks_that_do_not_fit_are_refused(make, named):
+    with pytest.raises(InputError, match=named):
+        make()
+
+
+def test_marks_are_plain_numbers():
+    made = line(torch.tensor([1, 2]), torch.tensor([0.5, 0.25], dtype=torch.float32), "a")
+    assert made == Line((1.0, 2.0), (0.5, 0.25), "a")
+    assert HeatMap((0.0, 1.0), (0.0, 1.0), ((2.0,),)).values == ((2.0,),)
