@@ -1,0 +1,19 @@
+"""Our own likelihoods pass `diffuscope certify --likelihood`, as a person runs it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.parametrize("name", ["log_density", pytest.param("estimated_log_density", marks=pytest.mark.slow)])
+def test_the_certifier_passes_ours(name: str, tmp_path: Path):
+    command = [sys.executable, "-m", "diffuscope", "certify", "--likelihood", "--out", str(tmp_path)]
+    done = subprocess.run([*command, f"diffuscope.densities.likelihood:{name}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    findings = json.loads((tmp_path / "certificate.json").read_text())["findings"]
+    assert [finding["tone"] for finding in findings] == 7 * ["good"]
+    if name == "log_density":  # its end is the Gaussian that the denoiser shows
+        assert max(abs(finding["value"]) for finding in findings[:-1]) < 1e-5
