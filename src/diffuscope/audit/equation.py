@@ -10,7 +10,8 @@ noise level. At each level, over a few points and a few random probes per point,
 
 are estimated without bias (`densities.curl`, `densities.score_equation`); residual 0: the terms of the equation cancel,
 1: not at all. The instrument's zero is the exact Gaussian mixture of the references, measured in the same way at noised
-draws of its own. Intervals resample points.
+draws of its own. Intervals resample points; those of the residual are widened by the estimated error of the derivative
+in the noise level, which is large for a model that knows a coarse table of steps only.
 
 How small a residual would be found: without one, a square of K probes with covariance S about the spread has deviation
 :math:`\sqrt{2\,\mathrm{tr}S^2/K(K-1)}`, at most :math:`\sqrt{2/K(K-1)}\,\mathrm{tr}S`, which the probes tell.
@@ -51,7 +52,7 @@ class Equation:
     mean_residual: tuple[float, float, float]  # of this model: value and interval
     mean_curl: tuple[float, float, float]
     detectable: Float[ndarray, " levels"]  # relative residual found with probability .95
-    rate_error: float  # largest share of the terms that the derivative in the noise may be wrong by
+    rate_error: Float[ndarray, " levels"]  # share of the terms that the derivative in the noise may be wrong by
     points: int
 
 
@@ -109,17 +110,21 @@ def equation(
         np.sqrt(2 / (PROBES * (PROBES - 1))) * np.sqrt((noise**2).sum()) / points for noise in own["probe_noise"]
     ]
     detectable = np.sqrt([detectable_shift(float(deviation), significance) for deviation in deviations]) / sizes
-    detectable = np.maximum(detectable, ROUNDING)
     rate_errors = np.array([np.sqrt((error**2).mean()) for error in own["rate_error"]]) / sizes
+    detectable = np.maximum(detectable, ROUNDING) + rate_errors
+    residual, widening = curves["equation"], np.stack([rate_errors, np.zeros_like(rate_errors)], 1)
+    residual = Curve(residual.value, np.maximum(residual.low - widening, 0), np.minimum(residual.high + widening, 1))
+    mean, low, high = means["equation"]
+    mean_residual = (mean, max(0.0, low - float(rate_errors.mean())), min(1.0, high + float(rate_errors.mean())))
     return Equation(
         ratios,
         scale,
-        curves["equation"],
+        residual,
         curves["curl"],
-        means["equation"],
+        mean_residual,
         means["curl"],
         detectable,
-        float(rate_errors.max()),
+        rate_errors,
         points,
     )
 
@@ -149,7 +154,7 @@ def findings(result: Equation) -> list[Finding]:
             (100 * low, 100 * high),
             null=f"0% for the score of any diffusing density; {MEASURED[1]} measured alike gives "
             f"{result.residual.value[:, 1].mean():.1%}. The derivative in the noise level is good to "
-            f"{result.rate_error:.1g} of the terms.",
+            f"{result.rate_error.mean():.1g} of the terms, which the interval includes.",
             power=f"Would have been found with probability .95 at a typical noise level: "
             f"{np.median(result.detectable):.1%} ({sample}).",
         ),
