@@ -10,6 +10,7 @@ Mean and variance then follow by m -> A m + b, v -> A^2 v + c^2.
 
 import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -29,13 +30,13 @@ class GaussianDenoiser:
     variance: float = 0.0
 
     def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
-        alpha, sigma = float(self.schedule.alpha(as_time(t))), float(self.schedule.sigma(as_time(t)))
+        alpha, sigma = _levels(self.schedule, float(as_time(t)))
         gain = alpha * self.variance / (alpha**2 * self.variance + sigma**2)
         return self.mean + gain * (x_t - alpha * self.mean)
 
     def marginal(self, t: float) -> tuple[float, float]:
         """Mean and variance of the noised law."""
-        alpha, sigma = float(self.schedule.alpha(t)), float(self.schedule.sigma(t))
+        alpha, sigma = _levels(self.schedule, t)
         return alpha * self.mean, alpha**2 * self.variance + sigma**2
 
 
@@ -59,6 +60,12 @@ def apart(a: tuple[float, float], b: tuple[float, float]) -> float:
 def at_ratios(schedule: Schedule, *ratios: float) -> tuple[Instant, ...]:
     """The instants where sigma/alpha takes these values."""
     return instants(schedule, schedule.time_of_noise_to_signal(torch.tensor(ratios, dtype=torch.float64)))
+
+
+@lru_cache(maxsize=2**14)
+def _levels(schedule: Schedule, t: float) -> tuple[float, float]:
+    """(alpha, sigma): a run asks for the same times again and again."""
+    return float(schedule.alpha(t)), float(schedule.sigma(t))
 
 
 class _Once(Noise):
