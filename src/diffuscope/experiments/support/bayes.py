@@ -22,7 +22,7 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from diffuscope.denoisers import ExactDenoiser
-from diffuscope.exact import GaussianMixture
+from diffuscope.exact import Distribution, GaussianMixture
 from diffuscope.experiments.chart import Chart, Panel, density_bars, line, points
 from diffuscope.experiments.claim import Claim, at_most
 from diffuscope.experiments.experiment import Answer
@@ -133,7 +133,7 @@ def bayes_form(generator: torch.Generator) -> Answer:
     return Answer(told, claims, (chart,))
 
 
-def ended_particles(law: GaussianMixture, start: StartLaw, generator: torch.Generator) -> Tensor:
+def ended_particles(law: Distribution, start: StartLaw, generator: torch.Generator) -> Tensor:
     """Particles of the reverse SDE at time END, from `start` at the horizon."""
     times = log_snr_times(OU, HORIZON, END, STEPS)
     drawn = start.draw(PARTICLES, generator)

@@ -18,7 +18,7 @@ from diffuscope.exact import Empirical, GaussianMixture
 from diffuscope.experiments.chart import Chart, Panel, line
 from diffuscope.experiments.claim import Claim, at_most, equals
 from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.four_points import HORIZON, OU, POINTS
+from diffuscope.experiments.four_points import HORIZON, OU, POINTS, FourPoints
 from diffuscope.samplers import MixtureTransition, SDEDPMSolverPP2M, instant, sample
 from diffuscope.schedules import log_snr_times
 
@@ -41,7 +41,7 @@ def blurred(delta: float) -> Denoiser:
 def leaving(generator: torch.Generator) -> Answer:
     """The distance to the data against the last noise level, and against the blur of the score."""
     start = torch.randn(PARTICLES, 1, dtype=torch.float64, generator=generator)
-    exact, transition = ExactDenoiser(Empirical(POINTS[:, None]), OU), MixtureTransition(Empirical(POINTS[:, None]))
+    exact, transition = FourPoints(), MixtureTransition(Empirical(POINTS[:, None]))
     stopped, blurs, levels = [], [], []
     for size in SIZES:
         end = instant(OU, float(OU.time_of_noise_to_signal(size)))

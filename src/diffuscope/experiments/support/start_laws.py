@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.exact import GaussianMixture
+from diffuscope.exact import Distribution
 from diffuscope.samplers import Instant
 
 NODES = 240
@@ -75,7 +75,7 @@ def point(place: float) -> StartLaw:
 
 
 def bayes_weight(
-    law: GaussianMixture, start: StartLaw, x: Float[Tensor, " points"], begin: Instant, end: Instant
+    law: Distribution, start: StartLaw, x: Float[Tensor, " points"], begin: Instant, end: Instant
 ) -> Float[Tensor, " points"]:
     """h(x) at the instant `end` for a start from `start` at the instant `begin`; `law` is the data's."""
     a = begin.alpha / end.alpha
@@ -86,7 +86,7 @@ def bayes_weight(
 
 
 def ended_density(
-    law: GaussianMixture, start: StartLaw, x: Float[Tensor, " points"], begin: Instant, end: Instant
+    law: Distribution, start: StartLaw, x: Float[Tensor, " points"], begin: Instant, end: Instant
 ) -> Float[Tensor, " points"]:
     """q(x) = h(x) rho(x) at the instant `end`."""
     return bayes_weight(law, start, x, begin, end) * law.log_prob(x[:, None], end.alpha, end.sigma).exp()
