@@ -234,7 +234,7 @@ ENTROPY = Experiment(
     "Entropy, forward and in reverse",
     "What does noise destroy, how fast, and what does a wrong score cost?",
     "Cao et al. 2025, https://arxiv.org/abs/2501.17054; de Bruijn (Stam 1959); Song et al. 2021",
-    10.0,
+    2,
     (
         Part("de-bruijn", "Is the entropy's rate the Fisher information?", de_bruijn),
         Part("contraction", "How fast is equilibrium reached?", contraction),

@@ -15,6 +15,7 @@ from diffuscope.samplers.dpm_solver import DPMSolverPP2M, DPMSolverPP2S, DPMSolv
 from diffuscope.samplers.dpm_solver_sde import SDEDPMSolverPP2M, SDEDPMSolverPP3M
 from diffuscope.samplers.dpm_solver_v3 import DPMSolverV3
 from diffuscope.samplers.ems import ModelStatistics, estimate_statistics, plain_statistics
+from diffuscope.samplers.error_control import EvaluationsSpentError, Slope, integrate
 from diffuscope.samplers.eta import Eta, stochastic_until
 from diffuscope.samplers.instant import Instant, instant, instants
 from diffuscope.samplers.langevin import Langevin, MetropolisLangevin
@@ -50,6 +51,7 @@ __all__ = [
     "Euler",
     "EulerMaruyama",
     "Evaluation",
+    "EvaluationsSpentError",
     "Heun",
     "Instant",
     "Langevin",
@@ -67,6 +69,7 @@ __all__ = [
     "SDEDPMSolverPP3M",
     "Sampler",
     "SkipSuggestion",
+    "Slope",
     "State",
     "StochasticDDIM",
     "StochasticHeun",
@@ -80,6 +83,7 @@ __all__ = [
     "estimate_statistics",
     "instant",
     "instants",
+    "integrate",
     "plain_statistics",
     "posterior_variance",
     "reallocate",

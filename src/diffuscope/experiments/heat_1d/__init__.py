@@ -20,7 +20,7 @@ HEAT_1D = Experiment(
     "The heat equation in one dimension",
     "How exactly can a density be blurred, and can the blur be undone?",
     ARTICLE,
-    12.0,
+    4,
     (
         Part("forward", "Is the propagator exact, and where does it stop being so?", forward),
         Part("particles", "Do particles follow the equation?", particles),

@@ -71,12 +71,13 @@ def backward(generator: torch.Generator) -> Answer:
                 because="rounding, itself amplified",
                 source=ARTICLE,
             ),
-            at_least(
+            equals(
                 "finer-is-worse",
                 "Halving the cells raises the exponent of the amplification four times",
                 math.log(amplification(Grid.line(-12, 12, 64), 0.5))
                 / math.log(amplification(Grid.line(-12, 12, 32), 0.5)),
-                4.0 - 1e-9,
+                4,
+                within=1e-12,
                 because="k of the finest mode is pi/h",
                 source="derived",
             ),

@@ -24,7 +24,7 @@ MIXTURE_FORWARD = Experiment(
     "A mixture under the forward equation",
     "Do the closed form, the semigroup, finite volumes and particles tell one story?",
     ARTICLE,
-    15.0,
+    4,
     (
         Part("finite-volumes", "Does the scheme converge, and keep what the equation keeps?", finite_volumes),
         Part("semigroup", "Can time be jumped over?", semigroup),

@@ -23,7 +23,7 @@ REVERSE_FAMILY = Experiment(
     "The reverse family with one dial",
     "What does each sampler's equation generate, from a right and from a wrong start?",
     "Cao et al. 2025, https://arxiv.org/abs/2501.17054, section 2",
-    60.0,
+    30,
     (
         Part("there-and-back", "Is generation the forward flow played backward?", there_and_back),
         Part("forgetting", "How much of a wrong start does each dial forget?", forgetting),
