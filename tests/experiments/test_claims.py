@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,6 +27,7 @@ from diffuscope.experiments import (
     equals,
     find,
     groups,
+    heat_map,
     line,
     points,
 )
@@ -153,6 +156,12 @@ def test_every_experiment_has_a_name_a_source_and_a_stated_cost():
         assert 0 < experiment.seconds <= 60
 
 
+def test_the_page_of_the_documentation_lists_every_experiment_in_the_order_of_the_command():
+    page = (Path(__file__).parents[2] / "docs" / "reproduce.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([a-z0-9-]+)` \|", page, re.MULTILINE)
+    assert listed == [experiment.name for experiment in EXPERIMENTS]
+
+
 def test_an_unknown_name_is_told_the_nearest_or_all():
     with pytest.raises(InputError, match="did you mean fixed-start"):
         find("fixedstart")
@@ -177,6 +186,7 @@ def test_a_histogram_as_a_density_integrates_to_the_share_inside():
         (lambda: density_bars([], [0.0, 1.0]), "expected values"),
         (lambda: density_bars([1.0], [1.0, 0.0]), "increase"),
         (lambda: groups(["a"], {"x": [1.0, 2.0]}), "heights"),
+        (lambda: heat_map([0, 1], [0, 1], torch.zeros(2, 1)), "rows and columns"),
         (lambda: Chart("c", (), ""), "at least one panel"),
         (lambda: Chart("c", (Panel("", "x", "y", ()),), ""), "with a mark"),
     ],
@@ -189,4 +199,4 @@ def test_marks_that_do_not_fit_are_refused(make, named):
 def test_marks_are_plain_numbers():
     made = line(torch.tensor([1, 2]), torch.tensor([0.5, 0.25], dtype=torch.float32), "a")
     assert made == Line((1.0, 2.0), (0.5, 0.25), "a")
-    assert HeatMap((0.0, 1.0), (0.0, 1.0), ((2.0,),)).values == ((2.0,),)
+    assert heat_map([0, 1], [0, 1], torch.tensor([[2]])) == HeatMap((0.0, 1.0), (0.0, 1.0), ((2.0,),))

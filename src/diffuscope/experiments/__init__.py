@@ -14,6 +14,7 @@ from diffuscope.experiments.chart import (
     Points,
     density_bars,
     groups,
+    heat_map,
     line,
     points,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "equals",
     "find",
     "groups",
+    "heat_map",
     "line",
     "points",
 ]

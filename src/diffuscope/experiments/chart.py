@@ -143,3 +143,12 @@ def groups(names: Sequence[str], heights: dict[str, Numbers]) -> Groups:
     if any(len(values) != len(names) for values in found):
         raise InputError(f"groups: expected {len(names)} heights per label, got {[len(values) for values in found]}")
     return Groups(tuple(names), tuple(heights), found)
+
+
+def heat_map(x_edges: Numbers, y_edges: Numbers, values: Real[Tensor, "rows columns"]) -> HeatMap:
+    """A `HeatMap` from a matrix; NaN is a cell without a value. InputError unless there is one edge more than cells."""
+    made = HeatMap(series(x_edges), series(y_edges), tuple(map(series, values)))
+    if values.shape != (len(made.y_edges) - 1, len(made.x_edges) - 1):
+        cells = (len(made.y_edges) - 1, len(made.x_edges) - 1)
+        raise InputError(f"values: expected {cells} rows and columns between the edges, got {tuple(values.shape)}")
+    return made

@@ -45,7 +45,7 @@ def experiments_index(records: Sequence[Record]) -> Page:
             record.title,
             f"{record.held} of {record.claims}" + ("" if record.passed else ": FAILS"),
             typeset(f"{record.margin}: {record.closest}"),
-            f"{record.seconds:.1f} s",
+            f"{record.seconds:.1f}\u00a0s",
         ]
         for record in records
     ]

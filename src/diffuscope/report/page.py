@@ -27,14 +27,14 @@ _RESERVED_ANCHORS = ("main", "verdicts", "method")
 
 @dataclass(frozen=True)
 class Link:
-    """A cell that leads to a page beside this one; `address` is relative to it."""
+    """A cell that leads to a page beside or below this one; `address` is relative to it."""
 
     text: str
     address: str
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", self.address):
-            raise ValueError(f"link {self.text!r}: expected a relative path of plain words, got {self.address!r}")
+        if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", self.address):
+            raise ValueError(f"link {self.text!r}: expected a path below this page, plain words, got {self.address!r}")
 
 
 Cell = str | float | int | Link | None

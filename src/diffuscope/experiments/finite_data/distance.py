@@ -87,7 +87,7 @@ def distance(generator: torch.Generator) -> Answer:
             source=PAPER,
         ),
     )
-    shown = slice(0, None, 10)
+    few, many = slice(0, None, 25), slice(0, None, 5)
     chart = Chart(
         "The distance to the nearest data point",
         (
@@ -109,9 +109,9 @@ def distance(generator: torch.Generator) -> Answer:
                 "distance / σ",
                 (
                     points(
-                        starts[shown, 0], (nearest(moved[:, 0], instant(OU, TIMES[-1]))[0] / sigmas[-1])[shown], "paths"
+                        starts[few, 0], (nearest(moved[:, 0], instant(OU, TIMES[-1]))[0] / sigmas[-1])[few], "paths"
                     ),
-                    line(starts[shown, 0], constants[shown], "|Φ⁻¹(u - ⌊u⌋)|", style="dashed"),
+                    line(starts[many, 0], constants[many], "|Φ⁻¹(u - ⌊u⌋)|", style="dashed"),
                 ),
             ),
         ),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Empirical, nearest_neighbors
-from diffuscope.experiments.chart import Chart, HeatMap, Panel, line, points
+from diffuscope.experiments.chart import Chart, Panel, heat_map, line, points
 from diffuscope.experiments.claim import at_least, at_most, equals
 from diffuscope.experiments.experiment import Answer
 from diffuscope.experiments.finite_data.digits import (
@@ -115,11 +115,7 @@ def _mosaic(digits: Digits, exact: Tensor, by_network: Tensor) -> Chart:
         rows = torch.stack([few, near]).clamp(-1, 1).reshape(2, SHOWN, 8, 8)
         framed = torch.nn.functional.pad(rows, (0, 1, 0, 1), value=math.nan)  # a gap between pictures
         cells = framed.permute(0, 2, 1, 3).reshape(18, 9 * SHOWN)
-        heat = HeatMap(
-            tuple(map(float, range(9 * SHOWN + 1))),
-            tuple(map(float, range(18, -1, -1))),
-            tuple(tuple(row) for row in cells.tolist()),
-        )
+        heat = heat_map(range(9 * SHOWN + 1), range(18, -1, -1), cells)
         panels.append(Panel(title, "", "", (heat,), equal_scales=True))
     how = (
         "Upper row: samples. Lower row: the training digit that is nearest to each. The exact minimizer's are the same "
