@@ -16,7 +16,7 @@ from diffuscope.denoisers.contract import (
     velocity_to_denoised,
 )
 from diffuscope.denoisers.files import load_denoiser, save_denoiser
-from diffuscope.denoisers.networks import MLP, UNet
+from diffuscope.denoisers.networks import MLP, LevelTable, LinearDenoiser, SymmetricLinearDenoiser, UNet
 from diffuscope.denoisers.objects import load_callable, load_object
 from diffuscope.denoisers.preconditioning import Preconditioned, Preconditioning, preconditioning
 from diffuscope.denoisers.predictors import (
@@ -36,6 +36,8 @@ __all__ = [
     "DataPredictor",
     "Denoiser",
     "ExactDenoiser",
+    "LevelTable",
+    "LinearDenoiser",
     "Network",
     "NoisePredictor",
     "Preconditioned",

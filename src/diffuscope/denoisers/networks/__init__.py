@@ -1,7 +1,8 @@
 """Small networks that train in minutes on two cores."""
 
 from diffuscope.denoisers.networks.embedding import LabelEmbedding
+from diffuscope.denoisers.networks.linear import LevelTable, LinearDenoiser, SymmetricLinearDenoiser
 from diffuscope.denoisers.networks.mlp import MLP
 from diffuscope.denoisers.networks.unet import UNet
 
-__all__ = ["MLP", "LabelEmbedding", "UNet"]
+__all__ = ["MLP", "LabelEmbedding", "LevelTable", "LinearDenoiser", "SymmetricLinearDenoiser", "UNet"]

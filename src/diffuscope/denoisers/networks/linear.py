@@ -1,0 +1,152 @@
+r"""Linear denoisers, one map per noise level: affine, and two layers that share their weights.
+
+At the level t of a table, with :math:`x_t = \alpha x_0 + \sigma\varepsilon`,
+
+.. math::  D = W_t x_t + b_t, \qquad\text{or}\qquad D = m + P_t P_t^T (x_t - \alpha m),
+
+m the mean of the data, which is given and not learned. The levels share nothing: training at one leaves the others
+alone, and a question at another time is refused rather than answered by the nearest. The best affine denoiser is the
+exact one of a Gaussian (`exact.Gaussian`), and the curve that gradient descent takes to it is known in closed form
+(`theory`). Source: Wang & Pehlevan 2025, https://arxiv.org/abs/2503.03206.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from diffuscope.errors import InputError
+from diffuscope.schedules import Schedule, Time, Times, as_time
+
+RELATIVE = 1e-6  # a time this close to a level is that level: float32 schedules round it
+
+
+@dataclass(frozen=True, eq=False)
+class LevelTable:
+    """The clock of a network that knows a table of times: the label is the place in the table.
+
+    Raises InputError for times that are not finite, not >= 0 or not increasing.
+    """
+
+    times: Float[Tensor, " levels"]
+
+    def __post_init__(self) -> None:
+        times = as_time(self.times)
+        if times.ndim != 1 or len(times) == 0 or not bool(times.isfinite().all()) or bool(times[0] < 0):
+            raise InputError("times: expected a table of at least one finite time >= 0")
+        if not bool((times.diff() > 0).all()):
+            raise InputError("times: expected times that increase from level to level")
+        object.__setattr__(self, "times", times)
+
+    def label(self, t: Time) -> Tensor:
+        """The int64 place of `t` in the table; ValueError where it is no level."""
+        times = as_time(t)
+        index = self._place(times)
+        unknown = ~((times - self.times[index]).abs() <= RELATIVE * times.abs())
+        if bool(unknown.any()):
+            raise ValueError(
+                f"t: this network knows {len(self.times)} noise levels only, got {float(times[unknown][0])!r}; "
+                "take `nearest_trained_time` first"
+            )
+        return index
+
+    def nearest(self, t: Time) -> Times:
+        """The level closest to `t`."""
+        return self.times[self._place(as_time(t))]
+
+    def _place(self, times: Tensor) -> Tensor:
+        return (times[..., None] - self.times).abs().argmin(-1)
+
+
+class LinearDenoiser(nn.Module):
+    """D(x_t, t) = W_t x_t + b_t, weights and biases of their own at every one of `times`; W starts at `start` I.
+
+    Fulfils the `Denoiser` contract at the times of the table. Memory is levels x d^2 numbers.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        times: Float[Tensor, " levels"],
+        *,
+        event_shape: tuple[int, ...],
+        data_range: tuple[float, float],
+        start: float | int = 0.0,
+    ) -> None:
+        super().__init__()
+        self.schedule, self.clock = schedule, LevelTable(times)
+        self.event_shape, self.data_range = tuple(event_shape), data_range
+        levels, d = len(self.clock.times), math.prod(self.event_shape)
+        self.weight = nn.Parameter(start * torch.eye(d).repeat(levels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(levels, d))
+
+    def forward(self, x_t: Float[Tensor, "batch *event"], t: Time) -> Float[Tensor, "batch *event"]:
+        rows = _rows(x_t, self.event_shape, self.weight)
+        index = self.clock.label(t).expand(len(rows))
+        answer = rows.new_empty(rows.shape)
+        for level, here in _by_level(index):
+            answer = answer.index_put((here,), torch.addmm(self.bias[level], rows[here], self.weight[level].T))
+        return answer.reshape(x_t.shape).to(x_t.dtype)
+
+    def map_at(self, t: float | int) -> tuple[Float[Tensor, "d d"], Float[Tensor, " d"]]:
+        """A copy of (W, b) at one level, in float64."""
+        level = int(self.clock.label(t))
+        return self.weight[level].detach().double().clone(), self.bias[level].detach().double().clone()
+
+
+class SymmetricLinearDenoiser(nn.Module):
+    """D(x_t, t) = m + P_t P_t^T (x_t - alpha m): two layers with shared weights, `mean` = m fixed.
+
+    P starts at sqrt(`start`) I, so that P P^T = start I commutes with every covariance; `start` > 0, because P = 0 is
+    a stationary point of every loss. Fulfils the `Denoiser` contract at the times of the table.
+    """
+
+    mean: Tensor
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        times: Float[Tensor, " levels"],
+        *,
+        mean: Float[Tensor, "*event"],
+        data_range: tuple[float, float],
+        start: float | int = 0.01,
+    ) -> None:
+        super().__init__()
+        if not 0 < start < math.inf:
+            raise InputError(f"start: expected a number > 0 (P = 0 never moves), got {start}")
+        self.schedule, self.clock = schedule, LevelTable(times)
+        self.event_shape, self.data_range = tuple(mean.shape), data_range
+        levels, d = len(self.clock.times), mean.numel()
+        self.factor = nn.Parameter(math.sqrt(start) * torch.eye(d).repeat(levels, 1, 1))
+        self.register_buffer("mean", mean.detach().flatten().to(self.factor.dtype))
+
+    def forward(self, x_t: Float[Tensor, "batch *event"], t: Time) -> Float[Tensor, "batch *event"]:
+        rows = _rows(x_t, self.event_shape, self.factor)
+        index = self.clock.label(t).expand(len(rows))
+        alpha = self.schedule.alpha(t).to(rows)
+        centered = rows - alpha.reshape(-1, 1) * self.mean
+        answer = rows.new_empty(rows.shape)
+        for level, here in _by_level(index):
+            hidden = centered[here] @ self.factor[level]
+            answer = answer.index_put((here,), self.mean + hidden @ self.factor[level].T)
+        return answer.reshape(x_t.shape).to(x_t.dtype)
+
+    def map_at(self, t: float | int) -> tuple[Float[Tensor, "d d"], Float[Tensor, " d"]]:
+        """(W, b) at one level: P P^T and (I - alpha P P^T) m, in float64."""
+        factor = self.factor[int(self.clock.label(t))].detach().double()
+        weight, mean = factor @ factor.T, self.mean.double()
+        return weight, mean - float(self.schedule.alpha(t)) * weight @ mean
+
+
+def _rows(x_t: Tensor, event_shape: tuple[int, ...], parameter: Tensor) -> Float[Tensor, "batch d"]:
+    if tuple(x_t.shape[1:]) != event_shape:
+        raise InputError(f"x_t: expected events of shape {event_shape}, got {tuple(x_t.shape[1:])}")
+    return x_t.reshape(len(x_t), -1).to(parameter.dtype)
+
+
+def _by_level(index: Tensor) -> list[tuple[int, Tensor]]:
+    """The levels of a batch, and the rows that have each: one product of matrices a level."""
+    return [(level, (index == level).nonzero()[:, 0]) for level in index.unique().tolist()]

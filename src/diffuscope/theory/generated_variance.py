@@ -1,0 +1,111 @@
+r"""What a half-learned linear denoiser generates: the variance of every component, by the probability-flow ODE.
+
+For :math:`x_\sigma = x_0 + \sigma\varepsilon` and a denoiser with the gain :math:`w(\sigma)` along a component c,
+
+.. math::
+    \frac{d\log c}{d\log\sigma} = 1 - w(\sigma), \qquad
+    \tilde\lambda = \sigma_T^2\, \frac{\Phi^2(\sigma_0)}{\Phi^2(\sigma_T)}, \qquad
+    \log\Phi(\sigma) = \int^\sigma (1 - w(s))\, \frac{ds}{s},
+
+started from :math:`N(0, \sigma_T^2)`. (As a matrix that takes :math:`x_{\sigma_T}` to :math:`x_{\sigma_0}`:
+:math:`\exp[+\int_{\sigma_0}^{\sigma_T} (W_s - I)\,ds/s]`; Lemma 4.1 of the source prints the other sign.) Let every
+level be trained for the same time :math:`\tau` from the same start Q, and :math:`c = 2\tau`. **One layer**,
+
+.. math::
+    \Phi = \sqrt{\lambda + \sigma^2}\,
+           \exp\Big[\tfrac12 (1 - Q)\, e^{-c\lambda}\,\mathrm{Ei}(-c\sigma^2)
+                    - \tfrac12 \mathrm{Ei}(-c(\sigma^2 + \lambda))\Big] .
+
+Ei diverges at :math:`\tau = 0`. With the entire function :math:`\mathrm{Ein}(x) = \gamma + \log x - \mathrm{Ei}(-x)`
+and without a factor that does not depend on :math:`\sigma`,
+
+.. math::
+    \log\Phi = \tfrac12 (1 - Q)\, e^{-c\lambda} \big[\log\sigma^2 - \mathrm{Ein}(c\sigma^2)\big]
+               + \tfrac12 \mathrm{Ein}(c(\sigma^2 + \lambda)),
+
+finite at :math:`\tau = 0` and :math:`\lambda = 0`. **Two layers** need no special function: with
+:math:`E = e^{-8\lambda\tau}`, :math:`A = E + Q (1 - E)`, :math:`B = Q (1 - E)/\lambda` (its limit :math:`8 Q\tau` at
+0) and q = Q/A,
+
+.. math::  w(\sigma) = \frac{Q}{A + B\sigma^2}, \qquad  \Phi = \sigma^{1 - q} (A + B\sigma^2)^{q/2} .
+
+After long training both are :math:`\sqrt{\lambda + \sigma^2}`, and :math:`\tilde\lambda` is
+:math:`(\lambda + \sigma_0^2)\,\sigma_T^2/(\lambda + \sigma_T^2)`, not exactly :math:`\lambda`.
+
+Source: Wang & Pehlevan 2025, https://arxiv.org/abs/2503.03206; the regular form and that of two layers derived.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from scipy.special import exp1
+from torch import Tensor
+
+from diffuscope.errors import InputError
+from diffuscope.theory.learning_curves import (
+    Modes,
+    Number,
+    Start,
+    checked_modes,
+    checked_start,
+    checked_times,
+    logistic_parts,
+)
+
+EULER_GAMMA = 0.57721566490153286
+
+
+def one_layer_generated_variance(
+    variances: Modes, times: Float[Tensor, " times"], start: Start, *, sigma_0: Number, sigma_T: Number
+) -> Float[Tensor, "times modes"]:
+    """Variance at sigma_0 of what starts from N(0, sigma_T^2), one layer trained for every time tau; float64.
+
+    Raises InputError for a negative variance or time, and unless 0 < sigma_0 < sigma_T.
+    """
+    lam, tau = _checked(variances, times, sigma_0, sigma_T)
+
+    def log_phi(sigma: Number) -> Tensor:
+        forgotten = (1 - start) * torch.exp(-2 * tau * lam)
+        unlearned = forgotten * (2 * math.log(sigma) - entire_exponential_integral(2 * tau * sigma**2 + 0 * lam))
+        return (unlearned + entire_exponential_integral(2 * tau * (lam + sigma**2))) / 2
+
+    return sigma_T**2 * torch.exp(2 * (log_phi(sigma_0) - log_phi(sigma_T)))
+
+
+def two_layer_generated_variance(
+    variances: Modes, times: Float[Tensor, " times"], start: Start, *, sigma_0: Number, sigma_T: Number
+) -> Float[Tensor, "times modes"]:
+    """The same for W = P P^T; float64. Raises InputError also for a negative start."""
+    lam, tau = _checked(variances, times, sigma_0, sigma_T)
+    q_0 = checked_start(start, lam)
+    remaining, grown = logistic_parts(8 * lam * tau)
+    slope = 8 * tau * q_0 * grown
+    level = remaining + slope * lam
+    q = torch.where(q_0 == 0, 0.0, q_0 / torch.where(q_0 == 0, 1.0, level))
+
+    def log_phi(sigma: Number) -> Tensor:
+        # a start of 0 stays there: q = 0, and the level may have underflowed to 0
+        return (1 - q) * math.log(sigma) + q / 2 * torch.log(torch.where(q == 0, 1.0, level + slope * sigma**2))
+
+    return sigma_T**2 * torch.exp(2 * (log_phi(sigma_0) - log_phi(sigma_T)))
+
+
+def learned_variance(variances: Modes, *, sigma_0: Number, sigma_T: Number) -> Modes:
+    """(lambda + sigma_0^2) sigma_T^2 / (lambda + sigma_T^2): what the exact denoiser generates."""
+    lam, _ = _checked(variances, variances.new_zeros(1), sigma_0, sigma_T)
+    return (lam + sigma_0**2) * sigma_T**2 / (lam + sigma_T**2)
+
+
+def entire_exponential_integral(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Ein(x) = int_0^x (1 - e^-u) du / u = gamma + log x + E_1(x), for x >= 0; absolute error about 1e-16 |log x|."""
+    safe = torch.where(x > 0, x, 1.0)
+    integral = torch.from_numpy(exp1(safe.numpy()))
+    return torch.where(x > 0, EULER_GAMMA + safe.log() + integral, 0.0)
+
+
+def _checked(variances: Modes, times: Tensor, sigma_0: Number, sigma_T: Number) -> tuple[Tensor, Tensor]:
+    if not 0 < sigma_0 < sigma_T < math.inf:
+        raise InputError(f"sigma_0, sigma_T: expected 0 < sigma_0 < sigma_T, got {sigma_0} and {sigma_T}")
+    lam, _ = checked_modes(variances, 1, sigma_T)
+    return lam, checked_times(times)[:, None]

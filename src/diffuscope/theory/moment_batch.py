@@ -1,0 +1,32 @@
+r"""A batch on which the denoising loss of every affine denoiser equals its expectation.
+
+For an affine D the loss :math:`E|D(\alpha x_0 + \sigma\varepsilon) - x_0|^2` is a quadratic in
+:math:`(x_0, \varepsilon)` and depends on their first two moments only. In dimension d these 4 d pairs of equal weight
+have the moments of data with mean :math:`\mu`, covariance :math:`\sum_k \lambda_k u_k u_k^T` and independent noise:
+
+.. math::  (\mu \pm \sqrt{2 d\lambda_k}\, u_k,\ 0), \qquad (\mu,\ \pm\sqrt{2 d}\, e_k), \qquad k = 1 \dots d .
+
+Gradient descent on them is full-batch gradient descent on the population, with any network that is linear in its
+input and any optimizer. Source: derived; the sigma points of Julier & Uhlmann 1997.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.exact import Gaussian
+
+
+def moment_batch(law: Gaussian) -> tuple[Float[Tensor, "pairs *event"], Float[Tensor, "pairs *event"]]:
+    """(x_0, noise), 4 d pairs in float64 with the mean and the covariance of `law`, and of white noise."""
+    d, mean = law.dimension, law.mean.double().flatten()
+    eye = torch.eye(d, dtype=torch.float64, device=mean.device)
+    tail = law.tail_variance * (eye - law.eigenvectors @ law.eigenvectors.T)
+    covariance = (law.eigenvectors * law.eigenvalues) @ law.eigenvectors.T + tail
+    values, vectors = torch.linalg.eigh(covariance)
+    data = math.sqrt(2 * d) * (vectors * values.clamp(min=0).sqrt()).T
+    zero, noise = torch.zeros_like(data), math.sqrt(2 * d) * eye
+    x_0 = mean + torch.cat([data, -data, zero, zero])
+    return x_0.reshape(-1, *law.mean.shape), torch.cat([zero, zero, noise, -noise]).reshape(-1, *law.mean.shape)
