@@ -22,8 +22,11 @@ from diffuscope.training import (
     EDMWeight,
     LogNormalNoise,
     LogUniformNoise,
+    NoiseWeight,
     PlainWeight,
+    ScoreWeight,
     UniformTime,
+    VelocityWeight,
     denoising_loss,
     squared_errors,
 )
@@ -88,6 +91,15 @@ def test_noise_score_and_velocity_errors_are_the_data_error_in_other_units(sched
     torch.testing.assert_close(noise_error, alpha**2 / sigma**2 * data_error, rtol=1e-9, atol=0)
     torch.testing.assert_close(score_error, alpha**2 / sigma**4 * data_error, rtol=1e-9, atol=0)
     torch.testing.assert_close(velocity_error, (alpha * lambda_dot) ** 2 * data_error, rtol=1e-9, atol=0)
+    # and those are the weights of that name
+    torch.testing.assert_close(NoiseWeight()(schedule, t) * data_error, noise_error, rtol=1e-9, atol=0)
+    torch.testing.assert_close(ScoreWeight()(schedule, t) * data_error, score_error, rtol=1e-9, atol=0)
+    torch.testing.assert_close(VelocityWeight()(schedule, t) * data_error, velocity_error, rtol=1e-9, atol=0)
+
+
+def test_flow_matching_is_the_velocity_weight_in_rectified_flow_and_finite_where_the_signal_is_gone():
+    t = torch.linspace(0.01, 1.0, 50, dtype=torch.float64)
+    torch.testing.assert_close(VelocityWeight()(RectifiedFlow(), t), t**-2, rtol=1e-13, atol=0)
 
 
 @every_schedule

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import json
 import os
 import resource
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from training_models import KILLED_SETTINGS, ConvolutionalDenoiser, SmallDenoiser, vectors
@@ -273,6 +275,18 @@ def test_a_truncated_checkpoint_is_refused(share, path):
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(InputError, match=r"checkpoint: .* is cut off or not a safetensors file"):
         train(SmallDenoiser(3), vectors(), SETTINGS, checkpoint=path)
+
+
+def test_a_checkpoint_from_before_objectives_were_recorded_resumes_as_denoising(path):
+    whole, resumed = SmallDenoiser(3), SmallDenoiser(3, seed=1)
+    begun(path)
+    with safe_open(path, framework="pt") as file:
+        header, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    run = json.loads(header["run"])
+    assert run.pop("objective") == "Denoising"
+    save_file(tensors, path, header | {"run": json.dumps(run)})
+    last = finished(resumed, vectors(), SETTINGS, path)
+    assert_same_bits(whole, finished(whole, vectors(), SETTINGS, None), resumed, last)
 
 
 def test_foreign_files_are_refused(path):

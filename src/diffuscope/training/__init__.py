@@ -1,36 +1,66 @@
-"""Denoising score matching, the training loop as a generator, and checkpoints that resume bit for bit."""
+"""Score-matching objectives, the training loop as a generator, and checkpoints that resume bit for bit."""
 
 from diffuscope.training.loop import Progress, averaged, fit, show_progress, train
 from diffuscope.training.objective import (
+    Denoising,
     EDMWeight,
     LogNormalNoise,
     LogUniformNoise,
     NoiseLaw,
+    NoiseWeight,
+    Objective,
     PlainWeight,
+    ScoreWeight,
     UniformTime,
+    VelocityWeight,
     Weight,
     denoising_loss,
     squared_errors,
 )
 from diffuscope.training.recipe import new_denoiser, recipe
+from diffuscope.training.score_matching import (
+    explicit_losses,
+    implicit_losses,
+    implicit_losses_by_probe,
+    signs,
+    sliced_losses,
+)
 from diffuscope.training.settings import TrainingSettings
+from diffuscope.training.target_average import AveragedTarget, DataPosterior, NoiseFreeTarget
+from diffuscope.training.unbiased_risk import Implicit, ImplicitByProbe, Sliced
 
 __all__ = [
+    "AveragedTarget",
+    "DataPosterior",
+    "Denoising",
     "EDMWeight",
+    "Implicit",
+    "ImplicitByProbe",
     "LogNormalNoise",
     "LogUniformNoise",
+    "NoiseFreeTarget",
     "NoiseLaw",
+    "NoiseWeight",
+    "Objective",
     "PlainWeight",
     "Progress",
+    "ScoreWeight",
+    "Sliced",
     "TrainingSettings",
     "UniformTime",
+    "VelocityWeight",
     "Weight",
     "averaged",
     "denoising_loss",
+    "explicit_losses",
     "fit",
+    "implicit_losses",
+    "implicit_losses_by_probe",
     "new_denoiser",
     "recipe",
     "show_progress",
+    "signs",
+    "sliced_losses",
     "squared_errors",
     "train",
 ]

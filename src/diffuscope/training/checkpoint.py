@@ -70,7 +70,8 @@ class RunCheckpoint:
         header, stored = _read(self.path)
         if header.get("format") != FORMAT:
             raise InputError(f"checkpoint: {self.path} is not a training checkpoint of this version; expected {FORMAT}")
-        _require_same_run(self.path, json.loads(header["run"]), self._identity)
+        written = {"objective": "Denoising"} | json.loads(header["run"])  # the only one, before it was recorded
+        _require_same_run(self.path, written, self._identity)
         self._require_same_tensors(stored)
         _restore_tensors(self.run, stored)
         standing = json.loads(header["standing"])

@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from diffuscope.errors import InputError
 from diffuscope.training.checkpoint import RunCheckpoint
-from diffuscope.training.run import TrainingRun
+from diffuscope.training.run import DivergedError, TrainingRun
 from diffuscope.training.settings import TrainingSettings
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -98,6 +98,12 @@ def _steps(run: TrainingRun, file: RunCheckpoint | None, save_every: float) -> G
                     file.save()
                     saved_at = time.monotonic()
             yield _progress(run)
+    except DivergedError as error:
+        if file is None:
+            last = "no checkpoint was asked for"
+        else:
+            last = f"the last good checkpoint is {file.path}, of step {file.saved_step}"
+        raise InputError(f"{error}; {last}") from error
     except (KeyboardInterrupt, GeneratorExit):
         save_whole_steps()
         raise

@@ -15,9 +15,10 @@ posterior variance, which no network removes. Data, noise, score and velocity er
     |\hat s + \varepsilon/\sigma|^2 = \frac{\alpha^2}{\sigma^4} |D - x_0|^2, \qquad
     |\hat v - v|^2 = (\alpha\dot\lambda)^2 |D - x_0|^2,
 
-hence the plain noise, score and velocity losses are this loss with :math:`w = \alpha^2/\sigma^2`,
-:math:`\alpha^2/\sigma^4` and :math:`(\alpha\dot\lambda)^2`. A noise law of density q(t) and a weight w enter L through
-the product q w only: the law decides the variance of the estimate, the product what is learnt.
+hence the plain noise, score and velocity losses are this loss with `NoiseWeight` :math:`\alpha^2/\sigma^2`,
+`ScoreWeight` :math:`\alpha^2/\sigma^4` and `VelocityWeight` :math:`(\alpha\dot\lambda)^2`. A noise law of density
+q(t) and a weight w enter L through the product q w only: the law decides the variance of the estimate, the product
+what is learnt.
 """
 
 from dataclasses import dataclass
@@ -123,20 +124,99 @@ class PlainWeight:
         return torch.ones_like(as_time(t))
 
 
+@dataclass(frozen=True)
+class NoiseWeight:
+    """w = alpha^2 / sigma^2: the plain error of the noise prediction (DDPM's simple loss, Ho et al. 2020, eq. 14)."""
+
+    def __call__(self, schedule: Schedule, t: Time) -> Times:
+        return (schedule.alpha(t) / schedule.sigma(t)) ** 2
+
+
+@dataclass(frozen=True)
+class ScoreWeight:
+    """w = alpha^2 / sigma^4: the plain error of the score, which the least noisy levels dominate."""
+
+    def __call__(self, schedule: Schedule, t: Time) -> Times:
+        return (schedule.alpha(t) / schedule.sigma(t) ** 2) ** 2
+
+
+@dataclass(frozen=True)
+class VelocityWeight:
+    """w = (alpha dlambda/dt)^2: the plain error of the velocity dx_t/dt; finite at alpha = 0 where alpha' is.
+
+    With `RectifiedFlow` and `UniformTime` this is flow matching, w = 1/t^2 (Lipman et al. 2023; Liu et al. 2022).
+    """
+
+    def __call__(self, schedule: Schedule, t: Time) -> Times:
+        # alpha lambda' = alpha' - alpha sigma' / sigma, without a division by alpha
+        return (schedule.alpha_dot(t) - schedule.alpha(t) * schedule.sigma_dot(t) / schedule.sigma(t)) ** 2
+
+
+def noised(schedule: Schedule, x_0: Batch, t: BatchTime, noise: Batch) -> Batch:
+    """x_t = alpha x_0 + sigma noise, in the precision of `x_0`."""
+    t = as_time(t)
+    return over_events(schedule.alpha(t), x_0) * x_0 + over_events(schedule.sigma(t), x_0) * noise
+
+
+def errors_from(target: Batch, denoiser: Denoiser, x_t: Batch, t: BatchTime) -> Float[Tensor, " batch"]:
+    """|D(x_t, t) - target|^2 / d of every sample.
+
+    Raises InputError for a denoiser whose answer has another shape than its input.
+    """
+    denoised = denoiser(x_t, as_time(t))
+    if denoised.shape != x_t.shape:
+        raise InputError(f"denoiser: expected an answer of shape {tuple(x_t.shape)}, got {tuple(denoised.shape)}")
+    return (denoised - target).square().reshape(len(x_t), -1).mean(1)
+
+
 def squared_errors(denoiser: Denoiser, x_0: Batch, t: BatchTime, noise: Batch) -> Float[Tensor, " batch"]:
     """|D(alpha x_0 + sigma noise, t) - x_0|^2 / d of every sample, d the number of coordinates.
 
     Raises InputError for a denoiser whose answer has another shape than its input.
     """
-    t = as_time(t)
-    alpha, sigma = over_events(denoiser.schedule.alpha(t), x_0), over_events(denoiser.schedule.sigma(t), x_0)
-    denoised = denoiser(alpha * x_0 + sigma * noise, t)
-    if denoised.shape != x_0.shape:
-        raise InputError(f"denoiser: expected an answer of shape {tuple(x_0.shape)}, got {tuple(denoised.shape)}")
-    return (denoised - x_0).square().reshape(len(x_0), -1).mean(1)
+    return errors_from(x_0, denoiser, noised(denoiser.schedule, x_0, t, noise), t)
 
 
 def denoising_loss(denoiser: Denoiser, x_0: Batch, t: BatchTime, noise: Batch, weight: Weight) -> Float[Tensor, ""]:
     """The batch's mean of w(t) |D(x_t, t) - x_0|^2 / d, at x_t = alpha x_0 + sigma noise."""
     errors = squared_errors(denoiser, x_0, t, noise)
     return (weight(denoiser.schedule, t).to(errors) * errors).mean()
+
+
+@runtime_checkable
+class Errors(Protocol):
+    """An objective bound to its data: the error of every sample, before the weight."""
+
+    def __call__(
+        self, denoiser: Denoiser, x_0: Batch, t: BatchTime, noise: Batch, *, generator: torch.Generator
+    ) -> Float[Tensor, " batch"]: ...
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What the denoiser is compared with; a frozen dataclass, so that a checkpoint can record it.
+
+    The errors of every objective have the mean E|D - D*|^2 / d plus a number that does not depend on D, hence the same
+    minimizer and, in the mean, the same gradient. They differ in their variance and in what they need.
+    """
+
+    def on(self, data: Batch, device: torch.device) -> Errors:
+        """The errors of a run on `data` that computes on `device`; called once, at the start."""
+        ...
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """|D(x_t, t) - x_0|^2 / d: the clean example itself is the target (Vincent 2011)."""
+
+    def on(self, data: Batch, device: torch.device) -> Errors:
+        """The same errors for all data."""
+        del data, device
+        return _denoising_errors
+
+
+def _denoising_errors(
+    denoiser: Denoiser, x_0: Batch, t: BatchTime, noise: Batch, *, generator: torch.Generator
+) -> Float[Tensor, " batch"]:
+    del generator
+    return squared_errors(denoiser, x_0, t, noise)

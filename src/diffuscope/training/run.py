@@ -22,10 +22,13 @@ from diffuscope.denoisers import Denoiser
 from diffuscope.errors import InputError
 from diffuscope.training.average import average_decay, update_average
 from diffuscope.training.batches import EpochPermutations
-from diffuscope.training.objective import denoising_loss
 from diffuscope.training.settings import TrainingSettings
 
 SMOOTHING_STEPS = 100
+
+
+class DivergedError(InputError):
+    """The loss or the gradient of a step is not finite; one line that says where."""
 
 
 class TrainingRun:
@@ -53,6 +56,7 @@ class TrainingRun:
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
         self.generator = torch.Generator(self.device).manual_seed(settings.seed)
         self.batches = EpochPermutations.start(len(data), self.generator)
+        self.errors = settings.objective.on(data, self.device)
         self.step = 0
         self.loss = math.nan
         self.smoothed_loss = 0.0
@@ -62,7 +66,7 @@ class TrainingRun:
         self._weights, self._averages = list(self.parameters.values()), list(self.average.values())
 
     def advance(self) -> None:
-        """One step. A loss or a gradient that is not finite raises InputError before any weight changes."""
+        """One step. A loss or a gradient that is not finite raises `DivergedError` before any weight changes."""
         self.between_steps = False
         settings, generator = self.settings, self.generator
         index = self.batches.next_batch(settings.batch_size, generator)
@@ -71,15 +75,21 @@ class TrainingRun:
         noise = torch.randn(x_0.shape, generator=generator, device=self.device, dtype=self.dtype)
 
         self.optimizer.zero_grad()
-        loss = denoising_loss(self.denoiser, x_0, t, noise, settings.weight)
+        errors = self.errors(self.denoiser, x_0, t, noise, generator=generator)
+        losses = settings.weight(self.denoiser.schedule, t).to(errors) * errors
+        loss = losses.mean()
         loss.backward()
         gradient_norm = clip_gradients(self._weights, settings.max_gradient_norm)
         loss_value = float(loss.detach())
         rate = settings.learning_rate_at(self.step)
         if not (math.isfinite(loss_value) and math.isfinite(gradient_norm)):
-            raise InputError(
+            schedule = self.denoiser.schedule
+            worst = t[losses.detach().abs().argmax().to(t.device)]  # NaN counts as the largest
+            raise DivergedError(
                 f"learning_rate: training diverged at step {self.step + 1} with learning rate {rate:.3g} "
-                f"(loss {loss_value:.3g}, gradient norm {gradient_norm:.3g}); expected finite values; try a smaller one"
+                f"(loss {loss_value:.3g}, gradient norm {gradient_norm:.3g}; worst at the noise level "
+                f"sigma = {float(schedule.sigma(worst)):.3g}, alpha = {float(schedule.alpha(worst)):.3g}); "
+                "expected finite values; try a smaller one"
             )
         self.optimizer.param_groups[0]["lr"] = rate
         self.optimizer.step()

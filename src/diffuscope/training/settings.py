@@ -13,12 +13,12 @@ import math
 from dataclasses import dataclass, field
 
 from diffuscope.errors import InputError
-from diffuscope.training.objective import EDMWeight, LogNormalNoise, NoiseLaw, Weight
+from diffuscope.training.objective import Denoising, EDMWeight, LogNormalNoise, NoiseLaw, Objective, Weight
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """AdamW on the denoising loss for `steps` batches, with clipped gradients and averaged weights.
+    """AdamW on the objective, denoising if none is given, with clipped gradients and averaged weights.
 
     `max_gradient_norm` caps the Euclidean norm of the whole gradient (infinity: no cap); `average_decay` is the
     beta of the weight average; `seed` decides batches, noise levels and noise. Raises InputError for a value
@@ -35,6 +35,7 @@ class TrainingSettings:
     average_decay: float = 0.999
     noise: NoiseLaw = field(default_factory=LogNormalNoise)
     weight: Weight = field(default_factory=EDMWeight)
+    objective: Objective = field(default_factory=Denoising)
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -1,0 +1,111 @@
+r"""The classical losses of a score model s(x) at one noise level, sample by sample: explicit, implicit and sliced.
+
+For x of density p with score :math:`s^* = \nabla\log p` and Fisher information :math:`J = E|s^*|^2`, and a random
+direction v with :math:`E[vv^T] = I`,
+
+.. math::
+    \text{explicit: } \tfrac12 |s - s^*|^2, \qquad
+    \text{implicit: } \tfrac12 |s|^2 + \nabla\cdot s, \qquad
+    \text{by a probe: } \tfrac12 |s|^2 + v^T \nabla s\, v, \qquad
+    \text{sliced: } \tfrac12 (v\cdot s)^2 + v^T \nabla s\, v .
+
+Integration by parts, :math:`E[s\cdot s^*] = -E[\nabla\cdot s]`, makes the means of the last three equal, and equal to
+explicit - J/2, for every s that grows slower than p decays: one minimizer, one mean gradient. Denoising,
+:math:`\tfrac12|s(x_0 + \sigma\varepsilon) + \varepsilon/\sigma|^2`, has the mean
+explicit + :math:`\tfrac12(d/\sigma^2 - J)` for the density of :math:`x_0 + \sigma\varepsilon`, where
+:math:`d/\sigma^2 - J \ge 0` is what no score removes. The sliced loss has more variance than the probe's, by that of
+:math:`\tfrac12(v\cdot s)^2`; it needs no more than products of s with v.
+
+Every function keeps the graph to the parameters of s, so that the losses can be minimized.
+
+Sources: Hyvarinen 2005 (explicit and implicit, theorem 1); Vincent 2011 (denoising); Song, Garg, Shi & Ermon 2019,
+*Sliced score matching* (arXiv:1905.07088, eqs. 7 and 8: sliced, and by a probe, there with variance reduction).
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from diffuscope.denoisers import Batch
+from diffuscope.errors import InputError
+
+Score = Callable[[Batch], Batch]
+"""s(x): one score per sample, from that sample alone."""
+
+Losses = Float[Tensor, " batch"]
+
+
+def explicit_losses(score: Score, x: Batch, true_score: Float[Tensor, "..."]) -> Losses:
+    """|s(x) - s*(x)|^2 / 2 of every sample, with `true_score` = s*(x). Raises InputError for another shape."""
+    if true_score.shape != x.shape:
+        raise InputError(f"true_score: expected the shape of x {tuple(x.shape)}, got {tuple(true_score.shape)}")
+    return _half_square(_answer(score, x) - true_score)
+
+
+def implicit_losses(score: Score, x: Batch) -> Losses:
+    """|s|^2 / 2 + div s of every sample, the divergence exact: d gradients, one after the other.
+
+    Raises InputError where torch cannot differentiate s in x.
+    """
+    leaf, answer = _at_leaf(score, x)
+    units = torch.eye(leaf[0].numel(), dtype=x.dtype, device=x.device).reshape(-1, 1, *x.shape[1:])
+    divergence = torch.stack([_along(answer, leaf, unit.expand_as(leaf)) for unit in units]).sum(0)
+    return _half_square(answer) + divergence
+
+
+def implicit_losses_by_probe(score: Score, x: Batch, v: Float[Tensor, "..."]) -> Losses:
+    """|s|^2 / 2 + v^T (ds/dx) v of every sample, one direction `v` each with E[v v^T] = I (Hutchinson)."""
+    leaf, answer = _at_leaf(score, x)
+    return _half_square(answer) + _along(answer, leaf, _direction(v, x))
+
+
+def sliced_losses(score: Score, x: Batch, v: Float[Tensor, "..."]) -> Losses:
+    """(v . s)^2 / 2 + v^T (ds/dx) v of every sample, one direction `v` each with E[v v^T] = I."""
+    leaf, answer = _at_leaf(score, x)
+    projected = (answer * _direction(v, x)).flatten(1).sum(1)
+    return projected.square() / 2 + _along(answer, leaf, v)
+
+
+def signs(x: Batch, *, generator: torch.Generator) -> Batch:
+    """One direction of independent random signs per sample of `x`: E[v v^T] = I with the least variance."""
+    drawn = torch.randint(0, 2, x.shape, generator=generator, device=generator.device)
+    return (2 * drawn - 1).to(x)
+
+
+def _half_square(s: Batch) -> Losses:
+    return s.square().flatten(1).sum(1) / 2
+
+
+def _answer(score: Score, x: Batch) -> Batch:
+    answer = score(x)
+    if answer.shape != x.shape:
+        raise InputError(f"score: expected an answer of shape {tuple(x.shape)}, got {tuple(answer.shape)}")
+    return answer
+
+
+def _direction(v: Tensor, x: Batch) -> Batch:
+    if v.shape != x.shape:
+        raise InputError(f"v: expected one direction per sample, shape {tuple(x.shape)}, got {tuple(v.shape)}")
+    return v
+
+
+@torch.enable_grad()
+def _at_leaf(score: Score, x: Batch) -> tuple[Batch, Batch]:
+    """x as a leaf, and s there; the fused attention kernels have no second derivative, so attention is plain."""
+    leaf = x.detach().clone().requires_grad_()
+    with sdpa_kernel(SDPBackend.MATH):
+        return leaf, _answer(score, leaf)
+
+
+@torch.enable_grad()
+def _along(answer: Batch, x: Batch, v: Batch) -> Losses:
+    """v^T (ds/dx) v, with its graph."""
+    found = None
+    if answer.requires_grad:
+        found = torch.autograd.grad(answer, x, v, create_graph=True, allow_unused=True)[0]
+    if found is None:
+        raise InputError("score: expected an answer that torch can differentiate in x, got one without a gradient")
+    return (found * v).flatten(1).sum(1)

@@ -1,0 +1,140 @@
+r"""The variance of the target as a dial: the mean of M posterior draws of x_0, from denoising to the noise-free target.
+
+For training data y_1 .. y_N the posterior of the clean example given :math:`x_t = \alpha x_0 + \sigma\varepsilon` is
+
+.. math::  w_i(x_t) \propto e^{-|x_t - \alpha y_i|^2 / 2\sigma^2}, \qquad
+           D^*(x_t) = \sum_i w_i y_i, \qquad
+           \mathrm{Cov}(x_0 | x_t) = \sum_i w_i (y_i - D^*)(y_i - D^*)^T .
+
+The target is the mean of M independent draws from it. The example that made x_t is one, and the others are drawn anew,
+
+.. math::
+    T_M = \frac1M\Big(x_0 + \sum_{m=2}^M x_0^{(m)}\Big), \qquad
+    E[T_M | x_t] = D^*, \qquad \mathrm{Cov}(T_M | x_t) = \tfrac1M \mathrm{Cov}(x_0 | x_t),
+
+.. math::
+    E\left[\tfrac1d |D - T_M|^2\right] = E\left[\tfrac1d |D - D^*|^2\right]
+      + \frac{1}{M d} E\left[\operatorname{tr}\mathrm{Cov}(x_0 | x_t)\right] .
+
+M = 1 is denoising score matching, bit for bit; M to infinity is the explicit objective with the exact score of the
+finite data set, `NoiseFreeTarget`. All have the same minimizer D*, the memorizer; what a network of limited time and
+capacity makes of the noise in its target is a question that the dial lets one ask.
+
+Sources: Vastola 2025, *Generalization through variance* (arXiv:2504.12532: the two ends and the target's covariance);
+Bertrand et al. 2025 (arXiv:2506.03719) weigh M examples drawn from the data instead, which is biased for finite M
+unless x_0 is among them; draws from the posterior are unbiased for every M.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from diffuscope.denoisers import Batch, BatchTime, Denoiser
+from diffuscope.errors import InputError
+from diffuscope.exact import Empirical
+from diffuscope.schedules import as_time
+from diffuscope.training.objective import Denoising, Errors, errors_from, noised
+
+MEMORY = 128 * 2**20
+"""Bytes that the posterior weights of a block of samples may take."""
+
+
+@dataclass(frozen=True)
+class AveragedTarget:
+    """The mean of `targets` = M posterior draws as the target, x_0 itself among them.
+
+    Beyond denoising, a step weighs every training example once per sample in float64 (about 2 B N d operations), and
+    a run keeps one float64 copy of the data. Raises InputError for M < 1.
+    """
+
+    targets: int = 8
+
+    def __post_init__(self) -> None:
+        if self.targets < 1:
+            raise InputError(f"targets: expected a whole number >= 1, got {self.targets}")
+
+    def on(self, data: Batch, device: torch.device) -> Errors:
+        """The errors for draws from the posterior over `data`."""
+        if self.targets == 1:
+            return Denoising().on(data, device)
+        posterior = DataPosterior(data.to(device))
+
+        def errors(
+            denoiser: Denoiser, x_0: Batch, t: BatchTime, noise: Batch, *, generator: torch.Generator
+        ) -> Float[Tensor, " batch"]:
+            schedule, times = denoiser.schedule, as_time(t).expand(len(x_0))
+            x_t = noised(schedule, x_0, times, noise)
+            alpha, sigma = schedule.alpha(times), schedule.sigma(times)
+            drawn = posterior.draw(x_t, alpha, sigma, self.targets - 1, generator=generator)
+            total = x_0.double()
+            for column in drawn.unbind(1):  # one draw at a time: the memory is that of a few batches
+                total = total + posterior.examples[column]
+            return errors_from((total / self.targets).to(x_0), denoiser, x_t, times)
+
+        return errors
+
+
+@dataclass(frozen=True)
+class NoiseFreeTarget:
+    """E[x_0 | x_t] of the finite data set as the target: M to infinity, explicit score matching with its exact score.
+
+    A step evaluates the exact denoiser of the training set once.
+    """
+
+    def on(self, data: Batch, device: torch.device) -> Errors:
+        """The errors from the exact denoiser of `data`."""
+        law = Empirical(data.to(device))
+
+        def errors(
+            denoiser: Denoiser, x_0: Batch, t: BatchTime, noise: Batch, *, generator: torch.Generator
+        ) -> Float[Tensor, " batch"]:
+            del generator
+            schedule, times = denoiser.schedule, as_time(t).expand(len(x_0))
+            x_t = noised(schedule, x_0, times, noise)
+            with torch.no_grad():
+                target = law.denoise(x_t, schedule.alpha(times), schedule.sigma(times))
+            return errors_from(target, denoiser, x_t, times)
+
+        return errors
+
+
+class DataPosterior:
+    """The posterior of the clean example over equally likely `data`: what `AveragedTarget` draws from.
+
+    Keeps one float64 copy of the data, and works in float64 on blocks of samples whose weights take at most 128 MiB.
+    """
+
+    def __init__(self, data: Float[Tensor, "examples *event"]) -> None:
+        self.examples = data.double()
+        flat = self.examples.flatten(1)
+        # about the center, so that the product loses as little as can be at small sigma
+        self._center = flat.mean(0)
+        self._points = flat - self._center
+        self._half_squares = self._points.square().sum(1) / 2
+
+    @torch.no_grad()
+    def draw(
+        self,
+        x_t: Batch,
+        alpha: Float[Tensor, " batch"],
+        sigma: Float[Tensor, " batch"],
+        draws: int,
+        *,
+        generator: torch.Generator,
+    ) -> Int[Tensor, "batch draws"]:
+        """Indices of `draws` independent examples per sample, with replacement: example i with probability w_i(x_t)."""
+        alpha, sigma = alpha.to(x_t.device)[:, None], sigma.to(x_t.device)[:, None]
+        queries = alpha / sigma**2 * (x_t.double().flatten(1) - alpha * self._center)
+        kappa = (alpha / sigma) ** 2
+        uniform = torch.rand(len(x_t), draws, dtype=torch.float64, generator=generator, device=generator.device)
+        found = []
+        for rows in torch.arange(len(x_t), device=x_t.device).split(max(1, MEMORY // (16 * len(self._points)))):
+            # -|x_t - alpha y|^2 / 2 sigma^2, less what does not depend on y
+            log_weights = torch.addmm(-kappa[rows] * self._half_squares, queries[rows], self._points.T)
+            cumulative = torch.softmax(log_weights, 1).cumsum(1)
+            # the first example whose cumulative weight exceeds the uniform number
+            share = uniform[rows.to(uniform.device)].to(cumulative) * cumulative[:, -1:]
+            found.append(torch.searchsorted(cumulative, share, right=True))
+        return torch.cat(found).clamp_max(len(self._points) - 1)
