@@ -1,6 +1,7 @@
 """The backward equation: duality to rounding, closed forms of Feynman-Kac, Hermite eigenfunctions."""
 
 import math
+import weakref
 
 import pytest
 import torch
@@ -121,3 +122,27 @@ def test_bad_input_is_refused():
         list(expectations(equation, torch.full((10,), torch.nan, dtype=F64), uniform(0, 1, 3), BackwardEuler()))
     with pytest.raises(InputError, match="t: expected a time after"):
         gaussian_expectation(VE(), lambda y: y[:, 0], torch.zeros(1, 1, dtype=F64), 3.0, 1.0)
+
+
+def test_the_backward_equation_holds_the_matrices_of_one_step_at_a_time():
+    alive: list[weakref.ref] = []
+
+    class Watched:
+        order = 1
+
+        def step(self, equation, t, s):
+            assert sum(reference() is not None for reference in alive) <= 2
+            made = BackwardEuler().step(equation, t, s)
+            alive.append(weakref.ref(made.factors[0]))
+            return made
+
+    equation = ito_equation(Grid.line(-1, 1, 16), lambda x, t: -t * x, 0.5)
+    expectation(equation, torch.ones(16, dtype=F64), uniform(0, 1, 20), Watched())
+    assert len(alive) == 20
+
+
+def test_the_probability_of_an_event_is_the_expectation_of_its_indicator():
+    # P(X_t > -1) or P(X_t < 9) of a narrow law: either is 0 or 1 at every node of the quadrature
+    x = torch.tensor([[0.0], [-3.0]], dtype=F64)
+    found = gaussian_expectation(VE(), lambda y: y[:, 0] > -1, x, 0.01, 0.011)
+    torch.testing.assert_close(found, torch.tensor([1.0, 0.0], dtype=F64), rtol=0, atol=1e-14)

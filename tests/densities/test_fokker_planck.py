@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from conftest import measured_order
+from jaxtyping import TypeCheckError
 
 from diffuscope.densities.density import Density
 from diffuscope.densities.fokker_planck import (
@@ -355,5 +356,38 @@ def test_bad_input_is_one_line():
     plane, even = ito_equation(square, lambda x, _: x, 1.0), Density(square, torch.ones(4, 4, dtype=F64))
     with pytest.raises(InputError, match="CrankNicolson is for 1 dimension, got 2"):
         evolve(plane, even, uniform(0, 1, 2), CrankNicolson())
-    with pytest.raises(InputError, match="expected start < end"):
+    with pytest.raises(InputError, match="expected finite start < end"):
         uniform(1, 0, 3)
+
+
+def test_a_boundary_of_another_name_is_refused():
+    # no ends at all would be closed: mass would leak in silence; the misspelled name is what a user without types has
+    with pytest.raises((InputError, TypeCheckError), match="boundary"):
+        ito_equation(Grid.line(-1, 1, 8), lambda x, _: -x, 0.5, boundary="reflecting")  # pyright: ignore[reportArgumentType]
+
+
+def test_the_bernoulli_function_has_its_derivative_on_both_sides_however_far():
+    z = torch.tensor([-800.0, -30.0, -1.0, 0.5, 30.0, 300.0, 720.0, 1e6], dtype=F64, requires_grad=True)
+    (slope,) = torch.autograd.grad(bernoulli(z).sum(), z)
+    for point, found in zip(z.tolist(), slope.tolist(), strict=True):
+        # B' = B (1 - B e^z) / z, with B e^z = B(-z)
+        value, mirrored = (float(bernoulli(torch.tensor(s * point, dtype=F64))) for s in (1, -1))
+        assert found == pytest.approx(value * (1 - mirrored) / point, rel=1e-12, abs=1e-300)
+
+
+def test_drift_that_overwhelms_the_noise_in_a_cell_has_a_finite_gradient():
+    grid = Grid.line(0, 1, 20)
+    start = law(grid, Gaussian.isotropic(torch.tensor([0.5], dtype=F64), 0.01), 1.0, 1e-9)
+
+    def mean(speed):  # u h / A = 5e4 speed
+        equation = ito_equation(grid, lambda x, _: speed + 0 * x, 1e-6, steady=True)
+        return evolve(equation, start, uniform(0, 0.1, 4), BackwardEuler()).mean()[0]
+
+    speed = torch.tensor(1.0, dtype=F64, requires_grad=True)
+    (slope,) = torch.autograd.grad(mean(speed), speed)
+    with torch.no_grad():
+        difference = (mean(1 + 1e-4) - mean(1 - 1e-4)) / 2e-4
+    assert float(slope) == pytest.approx(float(difference), rel=1e-6)
+    assert float(slope) == pytest.approx(
+        0.1, rel=0.05
+    )  # all of the mass moves for a time of .1, but what is at the end

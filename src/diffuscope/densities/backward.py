@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.densities.fokker_planck import FokkerPlanck
-from diffuscope.densities.stepping import Scheme, Times, steps
+from diffuscope.densities.stepping import Scheme, Times, transposed_steps
 from diffuscope.errors import InputError
 from diffuscope.schedules import Schedule
 
@@ -32,8 +32,8 @@ def expectations(
 ) -> Iterator[Float[Tensor, "*cells"]]:
     """u at every one of the increasing `times`, the last first: it begins with `payoff`, the values of phi.
 
-    Keeps the steps of the whole grid of times, one matrix per step (a steady equation with equal steps: one in all).
-    Raises InputError for a payoff of another shape than the grid, or with values that are not finite.
+    Holds the matrices of one step at a time, unless u is to be differentiated. Raises InputError for a payoff of
+    another shape than the grid, or with values that are not finite.
     """
     if tuple(payoff.shape) != equation.grid.cells:
         raise InputError(f"payoff: expected the grid's shape {equation.grid.cells}, got {tuple(payoff.shape)}")
@@ -41,11 +41,8 @@ def expectations(
         raise InputError("payoff: expected finite values, got NaN or infinity")
     u = payoff.double()
     yield u
-    transposes: dict[int, object] = {}
-    for step in reversed(list(steps(equation, times, scheme))):
-        if id(step) not in transposes:
-            transposes = {id(step): step.transposed()}
-        u = transposes[id(step)].apply(u)  # pyright: ignore[reportAttributeAccessIssue]
+    for step in transposed_steps(equation, times, scheme):
+        u = step.apply(u)
         yield u
 
 
@@ -71,8 +68,10 @@ def gaussian_expectation(
     """E[phi(X_t) | X_s = x] for t > s under a schedule's forward process, `payoff` (n, d) -> (n,).
 
     `nodes` Gauss-Hermite nodes per coordinate, exact for polynomials of degree 2 nodes - 1 in each; batch times
-    nodes^d points in memory. Raises InputError for t <= s or alpha(s) = 0.
+    nodes^d points in memory. Raises InputError for t <= s or alpha(s) = 0, and for x of another shape.
     """
+    if x.ndim != 2:
+        raise InputError(f"x: expected points of shape (batch, d), got {tuple(x.shape)}")
     if not t > s:
         raise InputError(f"t: expected a time after s = {s:g}, got {t:g}")
     alpha_s, alpha_t = float(schedule.alpha(s)), float(schedule.alpha(t))
@@ -86,4 +85,4 @@ def gaussian_expectation(
     xi = torch.cartesian_prod(*[torch.from_numpy(places)] * d).reshape(-1, d)
     weight = torch.cartesian_prod(*[torch.from_numpy(weights)] * d).reshape(-1, d).prod(1)
     ends = a * x.double()[:, None] + spread * xi
-    return payoff(ends.reshape(-1, d)).reshape(len(x), -1) @ weight
+    return payoff(ends.reshape(-1, d)).double().reshape(len(x), -1) @ weight

@@ -23,7 +23,7 @@ is the neighbor of the first. The diffusion is diagonal: no correlated noise.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -37,6 +37,7 @@ from diffuscope.schedules import Schedule
 Boundary = Literal["no-flux", "absorbing", "periodic"]
 Field = Callable[[Tensor, float], Tensor]  # ((n, d) points, time) -> (n, d) drift, or (n,) or (n, d) diffusion
 
+VANISHING = 700.0
 NEGLIGIBLE = 1e-12  # diffusion over |u| h below which a face is upwinded: the fitted flux differs by less than rounding
 
 
@@ -45,7 +46,8 @@ class FokkerPlanck:
     """The equation on `grid`: drift u and diffusion A on the faces of every axis, as functions of (axis, time).
 
     `steady` says that nothing depends on time, so that the matrices are made once. The functions `ito_equation`,
-    `homogeneous_equation`, `gradient_equation`, `forward_equation` and `reverse_equation` make one.
+    `homogeneous_equation`, `gradient_equation`, `forward_equation` and `reverse_equation` make one. Raises InputError
+    for a boundary of another name than the three.
     """
 
     grid: Grid
@@ -54,6 +56,10 @@ class FokkerPlanck:
     boundary: Boundary = "no-flux"
     killing: Callable[[float], Tensor] | None = None  # the rate V in every cell
     steady: bool = False
+
+    def __post_init__(self) -> None:
+        if self.boundary not in get_args(Boundary):
+            raise InputError(f"boundary: expected one of {', '.join(get_args(Boundary))}, got {self.boundary!r}")
 
     def generator(self, axis: int, t: float) -> Tridiagonal:
         """The part of the equation along `axis`, one matrix per line; killing is shared among the axes.
@@ -108,8 +114,8 @@ def ito_equation(
 ) -> FokkerPlanck:
     """The equation of dX = b(X, t) dt + sqrt(2 A(X, t)) dB from `drift` b and `diffusion` A.
 
-    Fields take points (n, d) and a time. b answers (n, d), A a number, (n,) or (n, d), V (n,). Raises InputError for
-    fields of another shape.
+    Fields take points (n, d) and a time. b answers (n, d), A a number, (n,) or (n, d), V (n,). A field A is also asked
+    half a cell beyond the ends of the box, for its derivative there. Raises InputError for fields of another shape.
     """
 
     def face_drift(axis: int, t: float) -> Tensor:
@@ -198,10 +204,14 @@ def forward_equation(grid: Grid, schedule: Schedule, *, boundary: Boundary = "no
 
 
 def bernoulli(z: Float[Tensor, "*faces"]) -> Float[Tensor, "*faces"]:
-    """B(z) = z / (e^z - 1), by its series 1 - z/2 + z^2/12 - z^4/720 where |z| < .01."""
-    small = z.abs() < 1e-2
-    away = torch.where(small, 1.0, z)
-    return torch.where(small, 1 - z / 2 + z**2 / 12 - z**4 / 720, away / torch.expm1(away))
+    """B(z) = z / (e^z - 1), by its series 1 - z/2 + z^2/12 - z^4/720 where |z| < .01, and 0 where z > 700.
+
+    Beyond 700, B is below 1e-301, and autograd's quotient of an infinite e^z would not be a number.
+    """
+    small, vanishing = z.abs() < 1e-2, z > VANISHING
+    away = torch.where(small | vanishing, 1.0, z)
+    series = 1 - z / 2 + z**2 / 12 - z**4 / 720
+    return torch.where(small, series, torch.where(vanishing, 0.0, away / torch.expm1(away)))
 
 
 def _fitted(u: Tensor, A: Tensor, h: float) -> tuple[Tensor, Tensor]:

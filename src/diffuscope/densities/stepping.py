@@ -18,7 +18,8 @@ holds to rounding whatever the step size.
 """
 
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -165,14 +166,26 @@ def evolve(equation: FokkerPlanck, density: Density, times: Times, scheme: Schem
 
 def steps(equation: FokkerPlanck, times: Times, scheme: Scheme) -> Iterator[Step]:
     """One step per interval of `times`; a steady equation makes a step anew only where its length changes."""
+    yield from _made(equation.steady, itertools.pairwise(_increasing(times)), lambda t, s: scheme.step(equation, t, s))
+
+
+def transposed_steps(equation: FokkerPlanck, times: Times, scheme: Scheme) -> Iterator[Step]:
+    """The transposes of `steps`, the last interval first: one at a time, so that none has to be kept."""
+    intervals = reversed(list(itertools.pairwise(_increasing(times))))
+    yield from _made(equation.steady, intervals, lambda t, s: scheme.step(equation, t, s).transposed())
+
+
+def _made(
+    steady: bool, intervals: Iterable[tuple[float, float]], make: Callable[[float, float], Step]
+) -> Iterator[Step]:
     known: dict[float, Step] = {}
-    for t, s in itertools.pairwise(_increasing(times)):
-        if not equation.steady:
-            yield scheme.step(equation, t, s)
+    for t, s in intervals:
+        if not steady:
+            yield make(t, s)
             continue
         length = float(f"{s - t:.11e}")  # equal steps of a grid differ in their last digits
         if length not in known:
-            known = {length: scheme.step(equation, 0.0, length)}
+            known = {length: make(0.0, length)}
         yield known[length]
 
 
@@ -183,7 +196,7 @@ def _increasing(times: Times) -> list[float]:
 
 
 def uniform(start: float | int, end: float | int, steps: int) -> Times:
-    """n + 1 increasing times in equal steps."""
-    if not start < end or steps < 1:
-        raise InputError(f"times: expected start < end and at least 1 step, got {start}, {end}, {steps}")
+    """The steps + 1 times from `start` to `end` in equal steps. Raises InputError unless start < end, both finite."""
+    if not -math.inf < start < end < math.inf or steps < 1:
+        raise InputError(f"times: expected finite start < end and at least 1 step, got {start}, {end}, {steps}")
     return torch.linspace(float(start), float(end), steps + 1, dtype=torch.float64)
