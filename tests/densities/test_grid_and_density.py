@@ -261,3 +261,22 @@ def test_the_histogram_of_draws_approaches_the_density_like_one_over_the_root_of
 def test_points_that_are_not_a_batch_on_the_grid_are_refused(points):
     with pytest.raises(InputError, match="points"):
         histogram(points, Grid.line(0, 1, 3))
+
+
+def test_a_density_without_mass_has_no_moments_and_no_draws(generator):
+    empty = Density(Grid.line(0, 1, 8), torch.zeros(8, dtype=torch.float64))
+    for asked in (empty.mean, empty.covariance, lambda: empty.sample(3, generator=generator)):
+        with pytest.raises(InputError, match="density: expected one with mass"):
+            asked()
+
+
+def test_numbers_of_a_density_that_carries_a_graph_are_those_of_its_values():
+    p, q = on_line(Grid.line(-6, 6, 96), 0.3, 0.5), on_line(Grid.line(-6, 6, 96), 0.0, 1.0)
+    traced = Density(p.grid, p.values.clone().requires_grad_())
+    assert traced.mass() == p.mass()
+    assert traced.entropy() == p.entropy()
+    assert traced.relative_entropy(q) == p.relative_entropy(q)
+    assert traced.l1_distance(q) == p.l1_distance(q)
+    (slope,) = torch.autograd.grad(traced.mean()[0], traced.values)  # d mean / d p_i = (x_i - mean) / sum p
+    expected = (p.grid.centers() - p.mean()[0]) / p.values.sum()
+    torch.testing.assert_close(slope, expected, rtol=1e-12, atol=1e-12)

@@ -41,20 +41,22 @@ class Density:
 
     def mass(self) -> float:
         """The integral over the box."""
-        return self.grid.volume * float(self.values.sum())
+        return self.grid.volume * float(self.values.detach().sum())
 
     def lowest(self) -> float:
         """The smallest value: negative where a scheme lost positivity."""
-        return float(self.values.min())
+        return float(self.values.detach().min())
 
     def mean(self) -> Float[Tensor, " d"]:
-        """The first moment, divided by the mass."""
-        weights = (self.values / self.values.sum()).reshape(-1)
-        return weights @ self.grid.points().reshape(-1, self.grid.dimensions)
+        """The first moment, divided by the mass. Raises InputError for a density without mass."""
+        return self._shares() @ self.grid.points().reshape(-1, self.grid.dimensions)
 
     def covariance(self) -> Float[Tensor, "d d"]:
-        """The second central moment, divided by the mass: of the points at the centers of the cells."""
-        weights = (self.values / self.values.sum()).reshape(-1)
+        """The second central moment, divided by the mass: of the points at the centers of the cells.
+
+        Raises InputError for a density without mass.
+        """
+        weights = self._shares()
         centered = self.grid.points().reshape(-1, self.grid.dimensions) - self.mean()
         return centered.T @ (weights[:, None] * centered)
 
@@ -81,14 +83,16 @@ class Density:
     def l1_distance(self, other: "Density") -> float:
         """int |p - q|: twice the total variation."""
         self._require_same_grid(other)
-        return self.grid.volume * float((self.values - other.values).abs().sum())
+        return self.grid.volume * float((self.values - other.values).detach().abs().sum())
 
     def sample(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n d"]:
         """Independent draws from the density that is constant in every cell.
 
-        Raises InputError where a value is negative beyond rounding.
+        Raises InputError where a value is negative beyond rounding, and for a density without mass.
         """
         below = self._nonnegative().reshape(-1).cumsum(0)
+        if not float(below[-1]) > 0:
+            raise InputError("density: expected one with mass to sample from, got none")
         u = torch.rand(n, dtype=torch.float64, generator=generator) * below[-1]
         cell = torch.searchsorted(below, u, right=True).clamp(max=len(below) - 1)
         corner = torch.stack(torch.unravel_index(cell, self.grid.cells), dim=-1).double()
@@ -100,11 +104,18 @@ class Density:
         if self.grid != other.grid:
             raise InputError(f"other: expected a density on the same grid {self.grid}, got {other.grid}")
 
+    def _shares(self) -> Float[Tensor, " n"]:
+        """The share of the mass in every cell, in one row."""
+        if float(self.values.detach().sum()) == 0:
+            raise InputError("density: expected one with mass, got none")
+        return (self.values / self.values.sum()).reshape(-1)
+
     def _nonnegative(self) -> Tensor:
-        """The values, with 0 for those that are negative within rounding."""
-        if self.lowest() < -ROUNDING * float(self.values.max()):
+        """The values without their graph, with 0 for those that are negative within rounding."""
+        values = self.values.detach()
+        if self.lowest() < -ROUNDING * float(values.max()):
             raise InputError(f"density: expected values >= 0, got {self.lowest():.3g}")
-        return self.values.clamp(min=0)
+        return values.clamp(min=0)
 
 
 def histogram(points: Float[Tensor, "n d"], grid: Grid) -> Density:

@@ -23,11 +23,10 @@ from torch import Tensor
 
 from diffuscope.densities.density import Density
 from diffuscope.densities.grid import Grid
+from diffuscope.errors import InputError
 
 TINY = 1e-300
-HIGH = (
-    7 / 8
-)  # of Nyquist's frequency: for a Gaussian the share above is then e^(a/4) times the spectrum e^(-a) at its end
+HIGH = 7 / 8  # of Nyquist's frequency; for a Gaussian the share above is e^(a/4) times the spectrum e^(-a) at its end
 
 
 def unresolved(density: Density) -> float:
@@ -49,8 +48,13 @@ def unresolved(density: Density) -> float:
 def mass_outside(density: Density, box: Grid, *, scale: float | int = 1.0, variance: float | int = 0.0) -> float:
     """The mass of x = scale y + sqrt(variance) xi, y ~ `density`, that falls outside `box`.
 
-    Accurate in relative terms however small. Heat flow for a time t has variance 2 D t.
+    Accurate in relative terms however small. Heat flow for a time t has variance 2 D t. Raises InputError for a box of
+    another dimension than the density's, and for a variance that is negative or NaN.
     """
+    if box.dimensions != density.grid.dimensions:
+        raise InputError(f"box: expected {density.grid.dimensions} axes as the density's grid, got {box.dimensions}")
+    if not variance >= 0:
+        raise InputError(f"variance: expected a number >= 0, got {variance}")
     log_inside = torch.zeros(density.grid.cells, dtype=torch.float64)
     for axis in range(density.grid.dimensions):
         center = float(scale) * density.grid.centers(axis)
