@@ -67,3 +67,20 @@ def test_bad_input_is_refused():
         GaussianReverse(OU, 0.0, 1.0, 1.0, 0.0, 1.0, -1.0)
     with pytest.raises(InputError, match="alpha = 0"):
         GaussianReverse(Cosine(), 0.0, 1.0, 1.0, 0.0, 1.0, 1.0)
+
+
+def test_what_is_left_of_a_wrong_variance_keeps_its_digits_however_small():
+    # with d = 0: KL = (r - 1)^2 / 4 to leading order, where r - 1 = (r_T - 1) rho^(eta^2), here about 1e-13
+    flow = GaussianReverse(OU, 0, 0.25, 1.5, 0, 1, 4)
+    ratio = (0.25 + float(OU.noise_to_signal(1e-3)) ** 2) / (0.25 + float(OU.noise_to_signal(1.5)) ** 2)
+    excess = (1 / flow.exact(1.5)[1] - 1) * ratio**16
+    assert abs(excess) < 1e-12
+    assert flow.relative_entropy(1e-3) == pytest.approx(excess**2 / 4, rel=1e-9)
+
+
+@pytest.mark.parametrize("place", range(1, 7))
+def test_numbers_that_are_not_finite_are_refused(place):
+    given = [OU, 1.3, 0.25, 1.5, 0.0, 1.0, 1.0]
+    given[place] = math.nan
+    with pytest.raises(InputError):
+        GaussianReverse(*given)

@@ -28,63 +28,70 @@ from dataclasses import dataclass
 from diffuscope.errors import InputError
 from diffuscope.schedules import Schedule
 
+Number = float | int
+
 
 @dataclass(frozen=True)
 class GaussianReverse:
     """Data N(`mean`, `variance`), generation started at time `start` from N(`start_mean`, `start_variance`).
 
-    Raises InputError for a negative data variance, a start variance that is not positive, a negative eta, and where
-    alpha(start) = 0.
+    Raises InputError for numbers that are not finite, a negative data variance, a start variance that is not positive,
+    a negative eta, and where alpha(start) = 0.
     """
 
     schedule: Schedule
-    mean: float
-    variance: float
-    start: float
-    start_mean: float
-    start_variance: float
-    eta: float
+    mean: Number
+    variance: Number
+    start: Number
+    start_mean: Number
+    start_variance: Number
+    eta: Number
 
     def __post_init__(self) -> None:
-        if self.variance < 0 or self.start_variance <= 0:
+        if not (math.isfinite(self.mean) and math.isfinite(self.start_mean)):
+            raise InputError(f"mean: expected finite means, got {self.mean} of data, {self.start_mean} at the start")
+        if not (0 <= self.variance < math.inf and 0 < self.start_variance < math.inf):
             raise InputError(
                 f"variance: expected data variance >= 0 and start variance > 0, got {self.variance}, "
                 f"{self.start_variance}"
             )
-        if not self.eta >= 0:
+        if not 0 <= self.eta < math.inf:
             raise InputError(f"eta: expected a value >= 0, got {self.eta}")
-        if float(self.schedule.alpha(self.start)) == 0:
-            raise InputError(f"start: expected alpha(start) > 0, got alpha = 0 at {self.start:g}")
+        alpha = float(self.schedule.alpha(self.start))
+        if not alpha > 0:
+            raise InputError(f"start: expected alpha(start) > 0, got alpha = {alpha:g} at {self.start:g}")
 
-    def exact(self, t: float) -> tuple[float, float]:
+    def exact(self, t: Number) -> tuple[float, float]:
         """Mean and variance of p_t."""
         alpha, sigma = float(self.schedule.alpha(t)), float(self.schedule.sigma(t))
         return alpha * self.mean, alpha**2 * self.variance + sigma**2
 
-    def law(self, t: float) -> tuple[float, float]:
+    def law(self, t: Number) -> tuple[float, float]:
         """Mean and variance of q_t."""
-        d, r = self._relative(t)
+        d, excess = self._relative(t)
         mean, variance = self.exact(t)
-        return mean + math.sqrt(variance) * d, variance * r
+        return mean + math.sqrt(variance) * d, variance * (1 + excess)
 
-    def relative_entropy(self, t: float) -> float:
-        """KL(q_t || p_t) in nats."""
-        d, r = self._relative(t)
+    def relative_entropy(self, t: Number) -> float:
+        """KL(q_t || p_t) in nats, to nearly all digits however small it is."""
+        d, excess = self._relative(t)
         # r - 1 - log r cancels where r is near 1
-        return ((r - 1) - math.log1p(r - 1) + d**2) / 2 if abs(r - 1) > 1e-4 else (_small(r - 1) + d**2) / 2
+        spread = excess - math.log1p(excess) if abs(excess) > 1e-4 else _small(excess)
+        return (spread + d**2) / 2
 
-    def dissipation(self, t: float) -> float:
+    def dissipation(self, t: Number) -> float:
         """-d KL / d tau >= 0, nats per unit of the schedule's time."""
-        d, r = self._relative(t)
-        return self.eta**2 / 2 * float(self.schedule.g_squared(t)) / self.exact(t)[1] * ((r - 1) ** 2 / r + d**2)
+        d, excess = self._relative(t)
+        rate = self.eta**2 / 2 * float(self.schedule.g_squared(t)) / self.exact(t)[1]
+        return rate * (excess**2 / (1 + excess) + d**2)
 
-    def _relative(self, t: float) -> tuple[float, float]:
-        """d and r at time t."""
+    def _relative(self, t: Number) -> tuple[float, float]:
+        """d and r - 1 at time t."""
         mean, variance = self.exact(self.start)
         d, r = (self.start_mean - mean) / math.sqrt(variance), self.start_variance / variance
         ratios = [float(self.schedule.noise_to_signal(time)) ** 2 for time in (t, self.start)]
         rho = (self.variance + ratios[0]) / (self.variance + ratios[1])
-        return d * rho ** (self.eta**2 / 2), 1 + (r - 1) * rho ** (self.eta**2)
+        return d * rho ** (self.eta**2 / 2), (r - 1) * rho ** (self.eta**2)
 
 
 def _small(excess: float) -> float:
