@@ -218,6 +218,9 @@ def test_bad_input_is_one_clear_line():
     for line, x, t, s, options in refusals:
         with pytest.raises(InputError, match=line):
             transport(ExactDenoiser(law, schedule), x, t, s, divergence=ExactDivergence(), **options)
+    flow = ExactDenoiser(law, RectifiedFlow())
+    with pytest.raises(InputError, match="spent at sigma/alpha = inf"):  # before the first step from pure noise
+        transport(flow, good, 1.0, 0.1, divergence=ExactDivergence(), max_evaluations=3)
 
     @dataclass(frozen=True)
     class Broken:

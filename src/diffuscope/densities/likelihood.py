@@ -119,7 +119,7 @@ def dequantize(
     levels: Integer[Tensor, "batch *event"],
     count: int = 256,
     *,
-    data_range: tuple[float, float] = (-1.0, 1.0),
+    data_range: tuple[float | int, float | int] = (-1.0, 1.0),
     generator: torch.Generator,
 ) -> Float[Tensor, "batch *event"]:
     """Integers 0 .. `count` - 1 as the model sees them, plus uniform noise of one spacing, float64.

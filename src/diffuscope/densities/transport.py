@@ -101,7 +101,7 @@ def transport(
         ended = integrate(field, y, start.tau, end.tau, slope, norm=norm, max_evaluations=max_evaluations)
     except EvaluationsSpentError as spent:
         lost = int((spent.reached - end.tau).abs().argmax())
-        ratio = 1 / float(spent.reached[lost].sinh())
+        ratio = float(1 / spent.reached[lost].sinh())  # infinite where alpha = 0
         raise InputError(
             f"max_evaluations: expected enough to go from t = {start.t[lost]:g} to {end.t[lost]:g} at "
             f"tolerance = {tolerance:g}, got {max_evaluations}, spent at sigma/alpha = {ratio:.3g}"

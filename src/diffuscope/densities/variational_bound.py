@@ -71,8 +71,10 @@ def variational_bound(
     Raises InputError for data that are not finite, fewer than 1 level or 2 repeats, and a schedule whose t_min has no
     noise.
     """
-    if x_0.ndim < 2 or x_0.numel() == 0 or not bool(torch.isfinite(x_0).all()):
-        raise InputError(f"x_0: expected finite floats of shape (batch, *event), got shape {tuple(x_0.shape)}")
+    floats = x_0.is_floating_point() and bool(torch.isfinite(x_0).all())
+    if x_0.ndim < 2 or x_0.numel() == 0 or not floats:
+        given = f"{x_0.dtype} of shape {tuple(x_0.shape)}"
+        raise InputError(f"x_0: expected finite floats of shape (batch, *event), got {given}")
     if levels < 1 or repeats < 2:
         raise InputError(f"levels, repeats: expected at least 1 and 2, got {levels}, {repeats}")
     schedule = denoiser.schedule
