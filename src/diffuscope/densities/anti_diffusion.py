@@ -50,10 +50,13 @@ def anti_diffuse(density: Density, exponent: float | int, cutoff: float | int) -
 
 
 def best_anti_diffusion(density: Density, exponent: float | int, truth: Density) -> AntiDiffusion:
-    """The recovery with the least L1 distance to `truth` among all cutoffs: better than anyone without it could do."""
+    """The recovery with the least L1 distance to `truth`: a better cutoff than anyone without it could choose.
+
+    Of the cutoffs at whole multiples of the lowest wave number below Nyquist's; one density is held at a time.
+    """
     grid = density.grid
     cutoffs = torch.arange(max(grid.cells) // 2) * 2 * math.pi / max(grid.lengths)
-    candidates = [anti_diffuse(density, exponent, float(k)) for k in cutoffs if exponent * float(k) ** 2 < 700]
+    candidates = (anti_diffuse(density, exponent, float(k)) for k in cutoffs if exponent * float(k) ** 2 < 700)
     return min(candidates, key=lambda candidate: candidate.density.l1_distance(truth))
 
 

@@ -2,8 +2,8 @@ r"""A denoiser that knows a table of steps only, read between them: what an adap
 
 .. math::  D(x, t) = (1 - w)\,D(x, k) + w\,D(x, k + 1), \qquad k \le t \le k + 1, \quad w = t - k .
 
-This is a denoiser of its own, continuous in time, and a likelihood or a bound is that of *it*. Of a table that samples
-a smooth denoiser it differs by a term of second order in the step.
+This is a denoiser of its own, continuous in time, and a likelihood or a bound is that of *it*. From the
+smooth denoiser that a table samples it differs by a term of second order in the step.
 """
 
 from dataclasses import dataclass

@@ -128,7 +128,7 @@ def integrate(
 
 
 def _first_size(field: Field, y: Batch, slope: Batch, t: Times, end: Times, norm: Norm) -> Times:
-    """A step over which an Euler step, then the change of the slope, is a hundredth of the tolerance."""
+    """A step that a trial Euler step, which moves y by a hundredth, says is worth a hundredth of the tolerance."""
     direction = (end - t).sign()
     d_0, d_1 = norm(y, y, y), norm(slope, y, y)
     small = (d_0 < 1e-5) | (d_1 < 1e-5)
