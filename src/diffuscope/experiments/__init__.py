@@ -27,6 +27,7 @@ from diffuscope.experiments.heat_1d import HEAT_1D
 from diffuscope.experiments.mixture_forward import MIXTURE_FORWARD
 from diffuscope.experiments.record import Record, code_fingerprint
 from diffuscope.experiments.reverse_family import REVERSE_FAMILY
+from diffuscope.experiments.samplers_compared import SAMPLERS
 from diffuscope.experiments.support import SUPPORT
 
 EXPERIMENTS: tuple[Experiment, ...] = (
@@ -37,6 +38,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     FIXED_START,
     FINITE_DATA,
     ENTROPY,
+    SAMPLERS,
 )
 
 
