@@ -114,7 +114,7 @@ def modes(generator: torch.Generator) -> Answer:
             [s.x_t for s in trajectory(sampler, DENOISER, start, uniform_times(1.0, END, steps), noise=generator)]
         )
         paths = [line(states[:, k, 0], states[:, k, 1]) for k in range(7)]
-        panels.append(Panel(name, "x", "y", tuple(paths), x_range=(-4, 4), y_range=(-3, 3), equal_scales=True))
+        panels.append(Panel(name, "x", "y", tuple(paths), x_range=(-4.0, 4.0), y_range=(-3.0, 3.0), equal_scales=True))
     return Answer(
         "With the score of the noised law both samplers find the modes.",
         tuple(claims),
