@@ -1,6 +1,6 @@
 """A program that begins a training run and kills it with SIGKILL, again and again, at arbitrary moments.
 
-Called with the checkpoint's path, a number of kills and a seed; prints the number of runs that it killed. Last it
+The run saves and logs every few steps. Called with the checkpoint's path (the log lies beside it), a number of kills and a seed; prints the number of runs that it killed. Last it
 makes a few steps itself, prints where it is, and dies of a Ctrl-C that its own loop does not catch.
 The children are forked before any computation, so that torch is imported only once.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 import torch._dynamo  # the first optimizer would import it, for seconds, in every child
-from training_models import KILLED_SETTINGS, SmallDenoiser, vectors
+from training_models import KILLED_SETTINGS, SmallDenoiser, killed_log, vectors
 
 from diffuscope.training import train
 
@@ -27,15 +27,14 @@ def main(checkpoint: Path, kills: int, seed: int) -> None:
         before = _written(checkpoint)
         child = os.fork()
         if child == 0:
-            # other initial weights in every life: what counts is on the disk
-            for _ in train(
-                SmallDenoiser(3, seed=life), vectors(), KILLED_SETTINGS, checkpoint=checkpoint, save_every=0.005
-            ):
+            # other initial weights in every life but the first: what counts is on the disk
+            denoiser, log = SmallDenoiser(3, seed=life), killed_log(checkpoint.with_suffix(".jsonl"))
+            for _ in train(denoiser, vectors(), KILLED_SETTINGS, checkpoint=checkpoint, save_every=0.005, log=log):
                 pass
             os._exit(0)
         while _written(checkpoint) == before:  # some progress in every life
             time.sleep(1e-3)
-        time.sleep(moments.uniform(0, 0.02))
+        time.sleep(moments.uniform(0, 0.04))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         killed += os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
@@ -49,7 +48,9 @@ def _written(path: Path) -> int:
 if __name__ == "__main__":
     main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
     # a module's name outlives its traceback: Python is torn down before this generator is closed
-    run = train(SmallDenoiser(3), vectors(), KILLED_SETTINGS, checkpoint=Path(sys.argv[1]))
+    path = Path(sys.argv[1])
+    log = killed_log(path.with_suffix(".jsonl"))
+    run = train(SmallDenoiser(3), vectors(), KILLED_SETTINGS, checkpoint=path, log=log)
     for taken, progress in enumerate(run):
         if taken == 5:
             print(progress.step)

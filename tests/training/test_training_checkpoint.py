@@ -15,7 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
-from training_models import KILLED_SETTINGS, ConvolutionalDenoiser, SmallDenoiser, vectors
+from training_models import KILLED_SETTINGS, ConvolutionalDenoiser, SmallDenoiser, killed_log, vectors
 
 from diffuscope.errors import InputError
 from diffuscope.schedules import VE
@@ -26,6 +26,7 @@ from diffuscope.training import (
     PlainWeight,
     Progress,
     TrainingSettings,
+    read_distances,
     show_progress,
     train,
 )
@@ -93,22 +94,30 @@ def test_a_run_left_at_any_step_resumes_bit_for_bit(network, data, stop, path):
     assert_same_bits(whole, whole_last, resumed, finished(resumed, data, SETTINGS, path))
 
 
-def test_a_run_killed_at_arbitrary_moments_resumes_bit_for_bit(path):
-    """SIGKILL six times, while it saves every few steps: inside steps, writes and moves; then one uncaught Ctrl-C."""
-    program = Path(__file__).with_name("killed_run.py")
+def test_a_run_killed_at_twenty_random_moments_resumes_bit_for_bit_and_so_does_its_log(path):
+    """SIGKILL while it saves and logs every few steps: inside steps, writes and moves; then one uncaught Ctrl-C.
+
+    The log is that of the uninterrupted run in every byte: no line twice, none missing, none half written.
+    """
+    program, log = Path(__file__).with_name("killed_run.py"), path.with_suffix(".jsonl")
     done = subprocess.run(
-        [sys.executable, str(program), str(path), "6", "11"], capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, str(program), str(path), "20", "11"], capture_output=True, text=True, timeout=100, check=False
     )
     assert done.returncode == -signal.SIGINT, done.stderr
     assert "Exception ignored" not in done.stderr
     killed, step = map(int, done.stdout.split())
-    assert killed == 6
+    assert killed == 20
     resumed, whole = SmallDenoiser(3, seed=99), SmallDenoiser(3, seed=0)
-    run = train(resumed, vectors(), KILLED_SETTINGS, checkpoint=path)
+    run = train(resumed, vectors(), KILLED_SETTINGS, checkpoint=path, log=killed_log(log))
     assert next(run).step == step + 1
     *_, last = run
-    assert_same_bits(whole, finished(whole, vectors(), KILLED_SETTINGS, None), resumed, last)
-    assert list(path.parent.iterdir()) == [path]  # the remains of a killed write were taken over
+    whole_log = path.with_name("whole.jsonl")
+    *_, whole_last = train(whole, vectors(), KILLED_SETTINGS, checkpoint=None, log=killed_log(whole_log))
+    assert_same_bits(whole, whole_last, resumed, last)
+    assert [d.step for d in read_distances(log)] == list(range(0, KILLED_SETTINGS.steps + 1, 4))
+    assert log.read_bytes() == whole_log.read_bytes()
+    # the remains of a killed write were taken over
+    assert sorted(path.parent.iterdir()) == sorted([path, log, whole_log])
 
 
 class Interrupted(SmallDenoiser):

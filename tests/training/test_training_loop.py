@@ -1,6 +1,7 @@
 """The loop: what it learns, that its seed decides everything, its gradient cap, and how it stops."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from conftest import monte_carlo
 from torch import nn
 from training_models import FixedTime, LinearDenoiser, SmallDenoiser, vectors
 
+from diffuscope.cli import commands, main
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import GaussianMixture
@@ -20,6 +22,7 @@ from diffuscope.training import (
     TrainingSettings,
     averaged,
     fit,
+    new_denoiser,
     show_progress,
     train,
 )
@@ -188,8 +191,71 @@ def test_a_diverging_run_stops_before_it_spoils_a_weight_and_leaves_the_last_che
     with pytest.raises(InputError, match=r"diverged at step 8 with learning rate 0\.5") as caught:
         next(run)
     assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith(f"the last good checkpoint is {path}, of step 0")
     assert all(torch.equal(a, b) for a, b in zip(before, weights_of(denoiser), strict=True))
     assert path.read_bytes() == file
+
+
+class PlantedNaN(SmallDenoiser):
+    """Answers NaN for one sample of the batch at call `at`, the one of largest noise."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__(3)
+        self.at, self.calls, self.planted = at, 0, math.nan
+
+    def forward(self, x_t, t):
+        self.calls += 1
+        answer = super().forward(x_t, t)
+        if self.calls == self.at:
+            worst = int(t.argmax())
+            self.planted = float(t[worst])
+            answer = torch.where((torch.arange(len(x_t)) == worst)[:, None], math.nan, answer)
+        return answer
+
+
+@pytest.mark.parametrize("saved", [True, False], ids=["with a checkpoint", "without"])
+def test_a_planted_nan_stops_in_one_line_with_its_step_its_noise_and_the_last_good_checkpoint(saved, tmp_path):
+    path = tmp_path / "run.safetensors" if saved else None
+    denoiser = PlantedNaN(at=6)
+    settings = TrainingSettings(steps=20, batch_size=8)
+    run = train(denoiser, vectors(), settings, checkpoint=path, save_every=0.0)
+    for _ in range(5):
+        next(run)
+    before = weights_of(denoiser)
+    with pytest.raises(InputError, match=r"diverged at step 6 .*\(loss nan") as caught:
+        next(run)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert f"sigma = {denoiser.planted:.3g}, alpha = 1)" in message
+    assert message.endswith(f"checkpoint is {path}, of step 5" if saved else "no checkpoint was asked for")
+    assert all(torch.equal(a, b) for a, b in zip(before, weights_of(denoiser), strict=True))
+    if saved:  # and it is good: a run without the fault goes on from there
+        assert next(train(SmallDenoiser(3), vectors(), settings, checkpoint=path)).step == 6
+
+
+def test_a_nan_on_the_command_line_is_one_line_and_exit_code_2(monkeypatch, capsys, tmp_path):
+    class Planted(torch.nn.Module):
+        """The command's own model, spoiled at its fourth call."""
+
+        def __init__(self, denoiser) -> None:
+            super().__init__()
+            self.denoiser, self.schedule, self.sigma_data, self.calls = denoiser, denoiser.schedule, 1.0, 0
+
+        def forward(self, x_t, t):
+            self.calls += 1
+            return self.denoiser(x_t, t) * (math.nan if self.calls == 4 else 1.0)
+
+    monkeypatch.setattr(commands, "new_denoiser", lambda *given: Planted(new_denoiser(*given)))
+    np.save(tmp_path / "data.npy", vectors(40).numpy())
+    given = ["--data", str(tmp_path / "data.npy"), "--train-steps", "9", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["diffuscope", "train", *given, "--log-every", "0"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("diffuscope:")]
+    assert "diverged at step 4" in line
+    assert "sigma = " in line
+    assert f"the last good checkpoint is {tmp_path / 'training.safetensors'}, of step 0" in line
 
 
 def test_the_bar_shows_the_loss_and_the_remaining_time_and_closing_it_closes_the_run(capsys):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from diffuscope.denoisers import over_events
 from diffuscope.schedules import VE, Schedule, as_time
-from diffuscope.training import TrainingSettings
+from diffuscope.training import DistanceLog, Optimum, TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -80,5 +80,10 @@ def vectors(n: int = 50, dimension: int = 3, seed: int = 7) -> Tensor:
 
 
 # The run that is killed, in other processes too, and its uninterrupted twin.
-KILLED_SETTINGS = TrainingSettings(steps=300, batch_size=16, warmup_steps=10, seed=3)
-KILLED_CHECKPOINT = Path("run.safetensors")
+KILLED_SETTINGS = TrainingSettings(steps=600, batch_size=16, warmup_steps=10, seed=3)
+
+
+def killed_log(path: Path) -> DistanceLog:
+    """Of the run that is killed: the same whatever the weights of the denoiser it is made with."""
+    optimum = Optimum.of(SmallDenoiser(3), vectors(), unseen=vectors(20, seed=8), noise_to_signal=(0.2, 1.0), points=16)
+    return DistanceLog(optimum, every=4, path=path)

@@ -32,7 +32,7 @@ from diffuscope.samplers import (
     UniPC,
     sample,
 )
-from diffuscope.training import fit, new_denoiser, recipe
+from diffuscope.training import DistanceLog, Optimum, fit, new_denoiser, recipe
 
 SAMPLERS = {
     "euler": Euler(),
@@ -75,6 +75,16 @@ class TrainOptions:
     """Training steps, if a model is trained."""
     batch_size: int = 64
     """Examples per step."""
+
+
+@dataclass(frozen=True)
+class LogOptions:
+    """What is written down while a model is trained."""
+
+    log_every: int = 500
+    """Steps between two measurements of the distance to the optimum; 0: none."""
+    tensorboard: bool = False
+    """Write them as TensorBoard events too, in the folder `tensorboard`; needs diffuscope[tensorboard]."""
 
 
 @dataclass(frozen=True)
@@ -139,17 +149,22 @@ class Train:
 
     source: tyro.conf.OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
     training: tyro.conf.OmitArgPrefixes[TrainOptions] = field(default_factory=TrainOptions)
+    logging: tyro.conf.OmitArgPrefixes[LogOptions] = field(default_factory=LogOptions)
     out: Path = Path("out/train")
-    """Folder for model.safetensors and the checkpoint."""
+    """Folder for model.safetensors, the checkpoint and distance.jsonl."""
     seed: int = 0
     """Decides the split, the initial weights, batches and noise."""
 
     def run(self) -> None:
         """Train and save."""
+        if self.logging.log_every < 0:
+            raise InputError(f"log_every: expected a whole number of steps >= 0, got {self.logging.log_every}")
         require_folder(self.out)
         data = self.source.load(self.seed).in_range(-1.0, 1.0)
-        trained(data, self.training, self.seed, self.out)
+        trained(data, self.training, self.seed, self.out, self.logging)
         print(f"Model: {self.out / 'model.safetensors'}")
+        if self.logging.log_every:
+            print(f"Distance to the optimum: {self.out / 'distance.jsonl'}")
 
 
 @dataclass(frozen=True)
@@ -230,12 +245,19 @@ def require_shape(denoiser: Denoiser, data: DataSet) -> None:
         )
 
 
-def trained(data: DataSet, options: TrainOptions, seed: int, out: Path) -> Denoiser:
+def trained(
+    data: DataSet, options: TrainOptions, seed: int, out: Path, logging: LogOptions = LogOptions(log_every=0)
+) -> Denoiser:
     """A small model trained on `data`, saved to `out`; resumes from the checkpoint there."""
     low, high = data.data_range
     denoiser = new_denoiser(data.train, (float(low), float(high)), seed)
     settings = recipe(denoiser.sigma_data, steps=options.train_steps, batch_size=options.batch_size, seed=seed)
-    denoiser = fit(denoiser, data.train, settings, checkpoint=out / "training.safetensors").eval()
+    log = None
+    if logging.log_every:
+        optimum = Optimum.of(denoiser, data.train, unseen=data.heldout, seed=seed)
+        board = out / "tensorboard" if logging.tensorboard else None
+        log = DistanceLog(optimum, logging.log_every, out / "distance.jsonl", board)
+    denoiser = fit(denoiser, data.train, settings, checkpoint=out / "training.safetensors", log=log).eval()
     save_denoiser(denoiser, out / "model.safetensors")
     return denoiser
 

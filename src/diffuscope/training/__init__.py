@@ -1,5 +1,6 @@
 """Score-matching objectives, the training loop as a generator, and checkpoints that resume bit for bit."""
 
+from diffuscope.training.log import DistanceLog, read_distances
 from diffuscope.training.loop import Progress, averaged, fit, show_progress, train
 from diffuscope.training.objective import (
     Denoising,
@@ -17,6 +18,7 @@ from diffuscope.training.objective import (
     denoising_loss,
     squared_errors,
 )
+from diffuscope.training.optimum import Distance, Excess, LevelDistance, Optimum
 from diffuscope.training.recipe import new_denoiser, recipe
 from diffuscope.training.score_matching import (
     explicit_losses,
@@ -33,15 +35,20 @@ __all__ = [
     "AveragedTarget",
     "DataPosterior",
     "Denoising",
+    "Distance",
+    "DistanceLog",
     "EDMWeight",
+    "Excess",
     "Implicit",
     "ImplicitByProbe",
+    "LevelDistance",
     "LogNormalNoise",
     "LogUniformNoise",
     "NoiseFreeTarget",
     "NoiseLaw",
     "NoiseWeight",
     "Objective",
+    "Optimum",
     "PlainWeight",
     "Progress",
     "ScoreWeight",
@@ -57,6 +64,7 @@ __all__ = [
     "implicit_losses",
     "implicit_losses_by_probe",
     "new_denoiser",
+    "read_distances",
     "recipe",
     "show_progress",
     "signs",

@@ -16,7 +16,7 @@ import copy
 import signal
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,8 @@ from tqdm import tqdm
 
 from diffuscope.errors import InputError
 from diffuscope.training.checkpoint import RunCheckpoint
+from diffuscope.training.log import DistanceLog, OpenLog
+from diffuscope.training.optimum import Distance
 from diffuscope.training.run import DivergedError, TrainingRun
 from diffuscope.training.settings import TrainingSettings
 
@@ -40,7 +42,8 @@ class Progress:
     """Where a run stands after `step` of `steps`.
 
     `smoothed_loss` is the mean over about the last hundred batches; `gradient_norm` is taken before clipping.
-    `average` holds the averaged weights by name: the live tensors, which the next step changes.
+    `average` holds the averaged weights by name: the live tensors, which the next step changes. `distance` is the
+    latest distance to the optimum, if one is logged.
     """
 
     step: int
@@ -50,6 +53,7 @@ class Progress:
     learning_rate: float
     gradient_norm: float
     average: Mapping[str, Tensor] = field(repr=False, compare=False)
+    distance: Distance | None = field(default=None, repr=False, compare=False)
 
 
 def train(
@@ -59,27 +63,32 @@ def train(
     *,
     checkpoint: Path | None,
     save_every: float = 60.0,
+    log: DistanceLog | None = None,
 ) -> Generator[Progress, None, None]:
     """Train `denoiser` in place on `data` and yield after every step.
 
     `denoiser` is a module that fulfils the `Denoiser` contract. With a `checkpoint`, a run that was begun there is
     resumed (its weights replace those of `denoiser`), and the state is saved at the start, every `save_every`
-    seconds, and at the end; a finished run yields once and changes nothing.
+    seconds, and at the end; a finished run yields once and changes nothing. A `log` measures the distance of the
+    averaged denoiser to the optimum and writes it down; the weights of the run are the same with it and without.
 
     Raises InputError where the denoiser, the data or the checkpoint do not fit, where the loss or the gradient stops
     being finite (before a weight changes; the last checkpoint stays), and where the disk refuses a checkpoint.
     """
     run = TrainingRun(denoiser, data, settings)
     file = None if checkpoint is None else RunCheckpoint(checkpoint, run)
+    resumed = file is not None and file.path.exists()
     if file is not None:
-        if file.path.exists():
+        if resumed:
             file.restore()
         else:
             file.save()  # a folder that cannot be written shows now, not after an hour
-    return _steps(run, file, save_every)
+    return _steps(run, file, save_every, None if log is None else OpenLog(log, run.step, resumed=resumed))
 
 
-def _steps(run: TrainingRun, file: RunCheckpoint | None, save_every: float) -> Generator[Progress, None, None]:
+def _steps(
+    run: TrainingRun, file: RunCheckpoint | None, save_every: float, log: OpenLog | None
+) -> Generator[Progress, None, None]:
     steps, saved_at = run.settings.steps, time.monotonic()
 
     def save_whole_steps() -> None:
@@ -89,15 +98,17 @@ def _steps(run: TrainingRun, file: RunCheckpoint | None, save_every: float) -> G
     # a Ctrl-C in the caller's loop may close this generator only while Python is torn down, too late to write
     atexit.register(save_whole_steps)
     try:
+        _measure(run, log, save_whole_steps)
         if run.step == steps:
-            yield _progress(run)
+            yield _progress(run, log)
         while run.step < steps:
             with _interrupt_after():
                 run.advance()
+                _measure(run, log, save_whole_steps)  # before the checkpoint: a step that is saved is logged
                 if file is not None and (run.step == steps or time.monotonic() - saved_at >= save_every):
                     file.save()
                     saved_at = time.monotonic()
-            yield _progress(run)
+            yield _progress(run, log)
     except DivergedError as error:
         if file is None:
             last = "no checkpoint was asked for"
@@ -109,12 +120,34 @@ def _steps(run: TrainingRun, file: RunCheckpoint | None, save_every: float) -> G
         raise
     finally:
         atexit.unregister(save_whole_steps)
+        if log is not None:
+            log.close()
 
 
-def _progress(run: TrainingRun) -> Progress:
+def _measure(run: TrainingRun, log: OpenLog | None, save: Callable[[], None]) -> None:
+    """Log the distance of the averaged denoiser where it is due; a log that cannot be written costs no step."""
+    if log is None or not log.log.is_due(run.step, run.settings.steps):
+        return
+    if log.last is not None and log.last.step == run.step:
+        return
+    try:
+        log.write(log.log.optimum.distance(averaged(run.denoiser, run.average), run.step))
+    except InputError:
+        save()
+        raise
+
+
+def _progress(run: TrainingRun, log: OpenLog | None) -> Progress:
     rate = run.settings.learning_rate_at(run.step - 1)
     return Progress(
-        run.step, run.settings.steps, run.loss, run.smoothed_loss, rate, run.gradient_norm, average=run.average
+        run.step,
+        run.settings.steps,
+        run.loss,
+        run.smoothed_loss,
+        rate,
+        run.gradient_norm,
+        average=run.average,
+        distance=None if log is None else log.last,
     )
 
 
@@ -147,19 +180,29 @@ def _interrupt_after() -> Iterator[None]:
 def show_progress(
     progresses: Generator[Progress, None, None], title: str = "training"
 ) -> Generator[Progress, None, None]:
-    """The same steps under a bar with the smoothed loss and an estimate of the remaining time."""
+    """The same steps under a bar with the smoothed loss, the distance to the optimum if logged, and the time left.
+
+    `excess` is the mean over the logged noise levels of E|D - D*|^2 / d on training and on unseen examples.
+    """
     bar: tqdm | None = None
     try:
         for progress in progresses:
             if bar is None:
                 bar = tqdm(total=progress.steps, initial=progress.step - 1, desc=title, unit="step", mininterval=0.5)
-            bar.set_postfix_str(f"loss {progress.smoothed_loss:.4f}", refresh=False)
+            bar.set_postfix_str(f"loss {progress.smoothed_loss:.4f}{_excess(progress)}", refresh=False)
             bar.update()
             yield progress
     finally:
         if bar is not None:
             bar.close()
         progresses.close()  # a break out of the bar saves like a break out of the run
+
+
+def _excess(progress: Progress) -> str:
+    if progress.distance is None:
+        return ""
+    unseen = progress.distance.unseen
+    return f", excess {progress.distance.train:.3g}" + ("" if unseen is None else f" (unseen {unseen:.3g})")
 
 
 @torch.no_grad()
@@ -182,10 +225,11 @@ def fit(
     *,
     checkpoint: Path | None = None,
     save_every: float = 60.0,
+    log: DistanceLog | None = None,
 ) -> Module:
     """Train to the end under a progress bar and answer `averaged`; see `train` for everything else."""
     average: Mapping[str, Tensor] = {}
-    progresses = show_progress(train(denoiser, data, settings, checkpoint=checkpoint, save_every=save_every))
+    progresses = show_progress(train(denoiser, data, settings, checkpoint=checkpoint, save_every=save_every, log=log))
     with closing(progresses):
         for progress in progresses:
             average = progress.average

@@ -1,0 +1,220 @@
+r"""How far a denoiser is from the optimum, which a finite data set makes known exactly.
+
+Over the training examples S = {y_1, .., y_N} the loss at one noise level splits without remainder,
+
+.. math::
+    E_S\left[\tfrac1d |D - x_0|^2\right] = \underbrace{E_S\left[\tfrac1d |D - D_S|^2\right]}_{\text{excess}}
+      + \underbrace{E_S\left[\tfrac1d \operatorname{tr}\mathrm{Cov}_S(x_0 | x_t)\right]}_{\text{irreducible}},
+    \qquad D_S(x_t) = E_S[x_0 | x_t],
+
+and both terms are computed, not subtracted: the excess is the distance to the exact denoiser of S at a few fixed
+noised examples, so that it has no Monte Carlo noise of the loss in it and cannot be negative. Zero is reached only by
+the memorizer D_S.
+
+For unseen examples H the law behind them is unknown, and so is its optimum D_p. What is known is the optimum over H
+itself: the unseen excess is the same expression with H in place of S, loss on H less the irreducible loss of H. For H
+drawn from p and D trained without it,
+
+.. math::
+    E_H\, \text{excess}_H(D) = E_p\left[\tfrac1d |D - D_p|^2\right] + \left(R_p - E_H R_H\right), \qquad
+    R_p \ge E_H R_H ,
+
+with R the irreducible loss, since knowing H can only help: it bounds the distance to the population's optimum from
+above, closely where the noise is so large that H and p cannot be told apart. Beside it stands the unseen excess of the
+training memorizer D_S, the value at which a model that has memorized ends.
+
+For float32 data the exact denoiser has a relative error below 1e-4, hence an excess below 1e-8 E|D*|^2 / d is zero.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from diffuscope.denoisers import Batch, Denoiser, nearest_trained_time
+from diffuscope.errors import InputError
+from diffuscope.exact import Empirical
+from diffuscope.schedules import Times
+
+RELATIVE_LEVELS = (0.1, 0.2, 0.5, 1.0, 2.0)
+"""sigma/alpha in standard deviations of the data, where none are given: from single examples to the mean."""
+ROWS = 256  # examples in one call of the denoiser
+
+
+@dataclass(frozen=True)
+class Excess:
+    """E|D - D*|^2 / d with its standard error over the examples, and the irreducible loss E tr Cov(x_0|x_t) / d.
+
+    `memorizer` is the excess of the training set's own optimum: zero on training examples.
+    """
+
+    excess: float
+    standard_error: float
+    irreducible: float
+    memorizer: float
+
+    @property
+    def loss(self) -> float:
+        """E|D - x_0|^2 / d, averaged exactly over the x_0 that may have made x_t."""
+        return self.excess + self.irreducible
+
+
+@dataclass(frozen=True)
+class LevelDistance:
+    """The two excesses at one noise level sigma/alpha; `unseen` is None where no unseen examples were given."""
+
+    noise_to_signal: float
+    train: Excess
+    unseen: Excess | None
+
+
+@dataclass(frozen=True)
+class Distance:
+    """The distance to the optimum after `step` steps, level by level."""
+
+    step: int
+    levels: tuple[LevelDistance, ...]
+
+    @property
+    def train(self) -> float:
+        """The training excess, averaged over the levels."""
+        return sum(level.train.excess for level in self.levels) / len(self.levels)
+
+    @property
+    def unseen(self) -> float | None:
+        """The unseen excess, averaged over the levels."""
+        found = [level.unseen.excess for level in self.levels if level.unseen is not None]
+        return sum(found) / len(found) if found else None
+
+
+@dataclass(frozen=True, eq=False)
+class _Fixed:
+    """Noised examples of one set at one time, drawn once, and what the exact denoiser says of them."""
+
+    x_t: Batch
+    optimal: Batch
+    irreducible: float
+    memorizer: float
+
+    def excess_of(self, denoiser: Denoiser, t: Times) -> Excess:
+        squares = torch.cat(
+            [
+                (denoiser(x_t, t).double() - optimal.double()).square().flatten(1).mean(1)
+                for x_t, optimal in zip(self.x_t.split(ROWS), self.optimal.split(ROWS), strict=True)
+            ]
+        )
+        error = float(squares.std()) / math.sqrt(len(squares)) if len(squares) > 1 else math.nan
+        return Excess(float(squares.mean()), error, self.irreducible, self.memorizer)
+
+
+@dataclass(frozen=True, eq=False)
+class Optimum:
+    """The exact optimum at a few noised examples: `distance` compares a denoiser with it, at the cost of evaluations.
+
+    Make it with `Optimum.of`. It keeps 2 x (levels) x (points) examples, twice that with unseen ones.
+    """
+
+    times: tuple[Times, ...]
+    noise_to_signal: tuple[float, ...]
+    _train: tuple[_Fixed, ...] = field(repr=False)
+    _unseen: tuple[_Fixed, ...] = field(repr=False)
+
+    @classmethod
+    @torch.no_grad()
+    def of(
+        cls,
+        denoiser: Denoiser,
+        data: Float[Tensor, "examples *event"],
+        *,
+        unseen: Float[Tensor, "..."] | None = None,
+        noise_to_signal: tuple[float, ...] | None = None,
+        points: int = 128,
+        seed: int = 0,
+    ) -> "Optimum":
+        """The optimum of `data` in the schedule, precision and device of `denoiser`, whose weights do not matter.
+
+        At each `noise_to_signal` = sigma/alpha (by default five multiples of the data's standard deviation, within
+        the schedule) `points` examples of each set are noised once, with `seed`; the exact denoiser of the whole set
+        answers there once: 2 (levels) (points) N d operations or a few times that.
+
+        Raises InputError for no levels or no points, levels outside the schedule, and unseen data of another shape.
+        """
+        if points < 1:
+            raise InputError(f"points: expected a whole number >= 1, got {points}")
+        if unseen is not None and (len(unseen) == 0 or unseen.shape[1:] != data.shape[1:]):
+            raise InputError(
+                f"unseen: expected at least one example of shape {tuple(data.shape[1:])}, got {tuple(unseen.shape)}"
+            )
+        schedule = denoiser.schedule
+        low, high = (float(schedule.noise_to_signal(t)) for t in (schedule.t_min, schedule.t_max))
+        if noise_to_signal is None:
+            scale = float(data.double().std(unbiased=False))
+            noise_to_signal = tuple(level * scale for level in RELATIVE_LEVELS if low <= level * scale <= high)
+        if not noise_to_signal or not all(low <= level <= high for level in noise_to_signal):
+            raise InputError(
+                f"noise_to_signal: expected levels between {low:.4g} and {high:.4g}, the schedule's, "
+                f"got {noise_to_signal}"
+            )
+        first = next(denoiser.parameters(), data) if isinstance(denoiser, nn.Module) else data
+        generator = torch.Generator().manual_seed(seed)
+        times = tuple(nearest_trained_time(denoiser, schedule.time_of_noise_to_signal(r)) for r in noise_to_signal)
+        levels = [(schedule.alpha(t), schedule.sigma(t)) for t in times]
+        law = Empirical(data.to(first.device))
+        train = _fixed(law, law, data, levels, points, like=first, generator=generator)
+        if unseen is None:
+            return cls(times, noise_to_signal, train, ())
+        other = Empirical(unseen.to(first.device))
+        return cls(
+            times, noise_to_signal, train, _fixed(other, law, unseen, levels, points, like=first, generator=generator)
+        )
+
+    @torch.no_grad()
+    def distance(self, denoiser: Denoiser, step: int) -> Distance:
+        """The distance of `denoiser` after `step` steps. A module is evaluated in evaluation mode and left as it was.
+
+        Draws nothing: two equal denoisers have the same distance, bit for bit.
+        """
+        training = isinstance(denoiser, nn.Module) and denoiser.training
+        if isinstance(denoiser, nn.Module):
+            denoiser.eval()
+        try:
+            return Distance(
+                step,
+                tuple(
+                    LevelDistance(
+                        level,
+                        self._train[i].excess_of(denoiser, t),
+                        self._unseen[i].excess_of(denoiser, t) if self._unseen else None,
+                    )
+                    for i, (level, t) in enumerate(zip(self.noise_to_signal, self.times, strict=True))
+                ),
+            )
+        finally:
+            if isinstance(denoiser, nn.Module):
+                denoiser.train(training)
+
+
+def _fixed(
+    law: Empirical,
+    training_law: Empirical,
+    examples: Tensor,
+    levels: list[tuple[Times, Times]],
+    points: int,
+    *,
+    like: Tensor,
+    generator: torch.Generator,
+) -> tuple[_Fixed, ...]:
+    chosen = torch.randperm(len(examples), generator=generator)[:points]
+    x_0 = examples[chosen.to(examples.device)].to(like)
+    fixed, d = [], x_0[0].numel()
+    for alpha, sigma in levels:
+        noise = torch.randn(x_0.shape, generator=generator, dtype=torch.float64).to(like)
+        x_t = float(alpha) * x_0 + float(sigma) * noise
+        optimal = law.denoise(x_t, alpha, sigma)
+        irreducible = float(law.posterior_covariance(x_t, alpha, sigma).trace().double().mean()) / d
+        memorized = optimal if law is training_law else training_law.denoise(x_t, alpha, sigma)
+        memorizer = float((memorized.double() - optimal.double()).square().mean())
+        fixed.append(_Fixed(x_t, optimal, irreducible, memorizer))
+    return tuple(fixed)
