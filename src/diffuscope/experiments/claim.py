@@ -10,6 +10,7 @@ of a scheme, so many standard errors, or the digits that a source prints. A valu
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -77,7 +78,7 @@ class Claim:
         """The claim as an audit's finding: its verdict says the requirement, its power what would have failed."""
         verdict = f"Measured {self.measured}; it must be {self.requirement} ({self.because})."
         tone = "good" if self.holds else "alarm"
-        power = f"A value outside of {self.requirement} fails. Source: {self.source}."
+        power = f"It fails unless it is {self.requirement}. Source: {self.source}."
         return Finding(self.name, self.title, self.value, self.unit, verdict, tone, power=power)
 
     def as_json(self) -> dict[str, object]:
@@ -114,6 +115,12 @@ def at_least(
 ) -> Claim:
     """value >= bound."""
     return Claim(name, title, float(value), "at least", float(bound), 0.0, because, source, unit)
+
+
+def largest(values: Iterable[Number]) -> float:
+    """The largest of the numbers, NaN if any is: Python's `max` passes over a NaN that does not come first."""
+    found = [float(value) for value in values]
+    return math.nan if any(map(math.isnan, found)) else max(found)
 
 
 def _share(distance: float, room: float) -> float:

@@ -31,8 +31,9 @@ def diagnostics_method(result: Diagnostics) -> str:
     equation = (
         f"Score equation and curl: {result.equation.points} unseen examples at each noise level, {PROBES} random sign "
         "vectors each, with the sampling noise of the probes subtracted from every square; derivatives by automatic "
-        "differentiation, in the noise level by differences where the model knows only a table of steps. Both are "
-        "relative to the smaller of two sizes, so that neither end of the noise range looks perfect by itself. "
+        "differentiation, in the noise level by differences where the model knows only a table of steps. What is left "
+        "of the equation is relative to the sum of its terms' sizes, the curl to the smaller of two Jacobians (the "
+        "denoiser's, and that of the score), so that neither end of the noise range looks perfect by itself. "
         if result.equation is not None
         else f"Score equation and curl need a model that torch can differentiate (on {POINTS} examples at each level). "
     )

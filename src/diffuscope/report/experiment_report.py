@@ -89,9 +89,8 @@ def claims_table(title: str, claims: Sequence[Claim]) -> Table:
 
 def _verdict(outcome: Outcome, headline: str) -> Finding:
     closest, held = outcome.closest, len(outcome.claims) - len(outcome.failures)
-    told = (
-        f"{headline} The closest call: “{closest.title}”, measured {closest.measured}, must be {closest.requirement}."
-    )
+    which = "The worst" if outcome.failures else "The closest call"
+    told = f"{headline} {which}: “{closest.title}”, measured {closest.measured}, must be {closest.requirement}."
     return Finding(
         "claims",
         "Does it come out as published?",
@@ -111,7 +110,9 @@ def _card(claim: Claim) -> Finding:
 def _section(anchor: str, question: str, answer: Answer) -> Section:
     blocks: list[Block] = [chart_figure(chart) for chart in answer.charts]
     blocks.append(claims_table("What is claimed, and what was measured", answer.claims))
-    return Section(anchor, question, typeset(answer.text), blocks)
+    failed = sum(not claim.holds for claim in answer.claims)
+    told = f"Not reproduced: {failed} of {len(answer.claims)} claims below fail. Expected was: " if failed else ""
+    return Section(anchor, question, typeset(told + answer.text), blocks)
 
 
 def _method(outcome: Outcome, seconds: float) -> list[Block]:

@@ -8,8 +8,8 @@ FINITE_DATA = Experiment(
     name="finite-data",
     title="Finite data: the exact minimizer generates its training set",
     question="What does a perfectly trained diffusion model generate from finitely many examples?",
-    source=landing.PAPER,
-    seconds=25,
+    source="Cao et al. 2025, https://arxiv.org/abs/2501.17054, finite data",
+    seconds=20,
     parts=(
         Part("landing", "On which points does it land, how often?", landing.landing),
         Part("distance", "How near does it come?", distance.distance),

@@ -5,7 +5,6 @@ from diffuscope.experiments.fixed_start.chain import ddim_inside, ddpm_inside, s
 from diffuscope.experiments.fixed_start.explicit import (
     CLEAN,
     NOISY,
-    PAPER,
     PARTICLES,
     POINT,
     START,
@@ -18,8 +17,8 @@ FIXED_START = Experiment(
     name="fixed-start",
     title="One data point: the reverse process in closed form",
     question="What does the reverse process do from a fixed start, and what have DDPM and DDIM to do with it?",
-    source=PAPER,
-    seconds=6,
+    source="Cao et al. 2025, https://arxiv.org/abs/2501.17054, fixed start",
+    seconds=3,
     parts=(
         Part("explicit", "Does the explicit formula solve the reverse SDE?", explicit_solution),
         Part("particles", "Do particles follow it?", particles),

@@ -8,8 +8,8 @@ SUPPORT = Experiment(
     name="support",
     title="The reverse process stays in the support of the data",
     question="What survives of the data when the reverse process is started from the wrong law?",
-    source=bayes.PAPER,
-    seconds=30,
+    source="Cao et al. 2025, https://arxiv.org/abs/2501.17054, support theorem",
+    seconds=10,
     parts=(
         Part("containment", "Does it end in the data's support, from any start?", containment.containment),
         Part("bayes", "With which weights?", bayes.bayes_form),
