@@ -17,6 +17,9 @@ from diffuscope.audit import Subject, audit
 from diffuscope.audit import diagnostics as diagnostics_module
 from diffuscope.audit import run as run_module
 from diffuscope.audit.diagnostics import diagnose, findings
+from diffuscope.audit.equation import Equation
+from diffuscope.audit.equation import findings as equation_findings
+from diffuscope.audit.learned import Curve
 from diffuscope.audit.measure import measure_level
 from diffuscope.audit.references import fit_references
 from diffuscope.audit.store import Store
@@ -137,6 +140,18 @@ def test_answers_that_are_turned_are_found():
     assert curl[-1] == pytest.approx(2 * np.cos(0.15), rel=0.01)
     assert found["curl"].tone == "attention"
     assert "No density" in found["curl"].verdict
+
+
+@pytest.mark.parametrize(
+    ("interval", "said"),
+    [((0.0, 0.05), "belong together."), ((0.0, 0.4), "cannot be told"), ((0.3, 0.6), "generate different laws")],
+)
+def test_the_verdict_says_no_more_than_its_interval(interval, said):
+    ratios, ones = np.array([0.1, 1.0]), np.ones((2, 2))
+    curve = Curve(0.2 * ones, interval[0] * ones, interval[1] * ones)
+    residual, curl = (0.2, *interval), (0.01, 0.0, 0.02)
+    measured = Equation(ratios, 1.0, curve, curve, residual, curl, 0.01 * ones[0], 0.1 * ones[0], 64)
+    assert said in equation_findings(measured)[0].verdict
 
 
 def test_a_residual_beyond_the_stated_size_is_told_from_zero():

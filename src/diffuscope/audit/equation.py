@@ -1,17 +1,17 @@
 r"""Is it the score of a density that diffuses? Curl and score equation, at noised unseen examples.
 
 A network is free to answer with a field that is no gradient, or with gradients that belong to another density at every
-noise level. At each level, over a few points and a few random probes per point, the two squares
+noise level. At each level, over a few points and a few random probes per point, two numbers are measured,
 
 .. math::
     \text{curl}^2 = \frac{E|K - K^T|_F^2}{\min(E|K|_F^2,\, E|K - I|_F^2)}, \qquad
     \text{residual} = \frac{\sqrt{E|r|^2}}{\sqrt{E|r_1|^2} + \sqrt{E|r_2|^2} + \sqrt{E|r_3|^2}}, \quad
     r = r_1 + r_2 + r_3,
 
-are estimated without bias (`densities.curl`, `densities.score_equation`); residual 0: the terms of the equation cancel,
-1: not at all. The instrument's zero is the exact Gaussian mixture of the references, measured in the same way at noised
-draws of its own. Intervals resample points; those of the residual are widened by the estimated error of the derivative
-in the noise level, which is large for a model that knows a coarse table of steps only.
+whose squares are estimated without bias (`densities.curl`, `densities.score_equation`); residual 0: the terms of the
+equation cancel, 1: not at all. The instrument's zero is the exact Gaussian mixture of the references, measured in the
+same way at noised draws of its own. Intervals resample points; those of the residual are widened by the estimated error
+of the derivative in the noise level, which is large for a model that knows a coarse table of steps only.
 
 How small a residual would be found: without one, a square of K probes with covariance S about the spread has deviation
 :math:`\sqrt{2\,\mathrm{tr}S^2/K(K-1)}`, at most :math:`\sqrt{2/K(K-1)}\,\mathrm{tr}S`, which the probes tell.
@@ -32,8 +32,7 @@ from diffuscope.audit.statistics import bootstrap_sums, detectable_shift, percen
 from diffuscope.audit.store import Arrays
 from diffuscope.audit.subject import Subject
 from diffuscope.denoisers import ExactDenoiser
-from diffuscope.densities.curl import curl_by_probes, relative_curl
-from diffuscope.densities.score_equation import relative_residual, score_equation_by_probes
+from diffuscope.densities import curl_by_probes, relative_curl, relative_residual, score_equation_by_probes
 
 POINTS, PROBES = 64, 4
 MEASURED = ("this model", "an exact mixture")
@@ -143,13 +142,7 @@ def findings(result: Equation) -> list[Finding]:
             100 * value,
             "%",
             f"On average over noise levels {value:.0%} of the terms that should cancel do not; most, "
-            f"{residual[worst]:.0%}, at noise {result.ratios[worst]:.3g}. "
-            + (
-                "Its answers at different noise levels belong together."
-                if high < SMALL
-                else "Its answers at one noise level do not follow from those at the next, so that different samplers, "
-                "however fine their steps, generate different laws."
-            ),
+            f"{residual[worst]:.0%}, at noise {result.ratios[worst]:.3g}. " + _consequence(low, high),
             _tone(low, high),
             (100 * low, 100 * high),
             null=f"0% for the score of any diffusing density; {MEASURED[1]} measured alike gives "
@@ -177,6 +170,18 @@ def findings(result: Equation) -> list[Finding]:
             power=f"A gradient leaves nothing but rounding, whatever the probe: any larger curl is found ({sample}).",
         ),
     ]
+
+
+def _consequence(low: float, high: float) -> str:
+    """What the interval of the mean residual allows to be said."""
+    if high < SMALL:
+        return "Its answers at different noise levels belong together."
+    if low == 0:
+        return "Whether its answers at different noise levels belong together cannot be told: the interval includes 0."
+    return (
+        "Its answers at one noise level do not follow from those at the next, so that different samplers, however fine "
+        "their steps, generate different laws."
+    )
 
 
 def _tone(low: float, high: float) -> Tone:

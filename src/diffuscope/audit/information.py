@@ -129,7 +129,7 @@ def findings(result: Information, significance: float) -> list[Finding]:
             "nats per example",
             f"The model knows at least {beyond.value:.3g} nats per unseen example that a Gaussian does not."
             if low > 0
-            else "The model knows nothing about unseen data that a Gaussian does not.",
+            else "Nothing shows that the model knows more about unseen data than a Gaussian does.",
             "good" if low > 0 else "attention",
             (low, high),
             null="0 for a model that knows mean and covariance only. A lower bound of the relative entropy between the "
