@@ -31,6 +31,7 @@ from diffuscope.experiments import (
     line,
     points,
 )
+from diffuscope.experiments.claim import largest
 
 finite = st.floats(-1e6, 1e6)
 WHY = {"because": "rounding", "source": "derived"}
@@ -200,3 +201,11 @@ def test_marks_are_plain_numbers():
     made = line(torch.tensor([1, 2]), torch.tensor([0.5, 0.25], dtype=torch.float32), "a")
     assert made == Line((1.0, 2.0), (0.5, 0.25), "a")
     assert heat_map([0, 1], [0, 1], torch.tensor([[2]])) == HeatMap((0.0, 1.0), (0.0, 1.0), ((2.0,),))
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_the_largest_of_numbers_one_of_which_is_none_fails_its_claim(place):
+    values = [0.1, 0.2, 0.3]
+    assert largest(values) == 0.3
+    values[place] = math.nan
+    assert not at_most("a", "a", largest(values), 1.0, **WHY).holds

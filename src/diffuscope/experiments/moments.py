@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import Batch, BatchTime, Denoiser
+from diffuscope.experiments.claim import largest
 from diffuscope.samplers import Instant, Noise, Sampler, State, instants
 from diffuscope.schedules import Schedule, as_time
 
@@ -54,7 +55,7 @@ def law_after(
 
 def apart(a: tuple[float, float], b: tuple[float, float]) -> float:
     """The larger difference of two pairs (mean, variance)."""
-    return max(abs(a[0] - b[0]), abs(a[1] - b[1]))
+    return largest((abs(a[0] - b[0]), abs(a[1] - b[1])))
 
 
 def at_ratios(schedule: Schedule, *ratios: float) -> tuple[Instant, ...]:

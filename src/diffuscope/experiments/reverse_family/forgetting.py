@@ -15,9 +15,9 @@ from diffuscope.densities import (
 )
 from diffuscope.exact import Gaussian
 from diffuscope.experiments.chart import Chart, Panel, line
-from diffuscope.experiments.claim import at_most, equals
+from diffuscope.experiments.claim import at_most, equals, largest
 from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.moments import GaussianDenoiser, law_after
+from diffuscope.experiments.moments import GaussianDenoiser, apart, law_after
 from diffuscope.experiments.reverse_family.setting import CLEAN, ETAS, HORIZON, OU, PAPER, gaussian
 from diffuscope.samplers import StochasticHeun
 from diffuscope.schedules import log_snr_times
@@ -53,7 +53,7 @@ def forgetting(generator: torch.Generator) -> Answer:  # noqa: ARG001
         at_most(
             "identity",
             "KL lost minus the integral of its dissipation, largest over eta",
-            max(gaps),
+            largest(gaps),
             1e-10,
             because="quadrature at 1e-13",
             source=PAPER,
@@ -111,7 +111,7 @@ def hybrid(generator: torch.Generator) -> Answer:  # noqa: ARG001
     between = law_after(StochasticHeun(), denoiser, first, 0.0, 1.0)
     ended = law_after(StochasticHeun(eta=0.0), denoiser, last, *between)
     exact = late.law(CLEAN)
-    off = max(abs(ended[0] - exact[0]), abs(ended[1] - exact[1]))
+    off = apart(ended, exact)
     t_late, t_early = torch.linspace(CLEAN, switch, 30), torch.linspace(switch, HORIZON, 45)
     curve = [late.relative_entropy(float(t)) for t in t_late] + [early.relative_entropy(float(t)) for t in t_early]
     x = HORIZON - torch.cat([t_late, t_early])

@@ -14,7 +14,7 @@ from diffuscope.densities import (
     steps,
 )
 from diffuscope.experiments.chart import Chart, HeatMap, Line, Panel, line, series
-from diffuscope.experiments.claim import at_most, equals
+from diffuscope.experiments.claim import at_most, equals, largest
 from diffuscope.experiments.experiment import Answer
 from diffuscope.experiments.reverse_family.setting import (
     CLEAN,
@@ -49,7 +49,7 @@ def same_law(generator: torch.Generator) -> Answer:  # noqa: ARG001
             at_most(
                 "every-eta",
                 "Largest L1 error of eta = 1/2, 1, 2 with 300 cells",
-                max(errors[eta][-1] for eta in ETAS[1:]),
+                largest(errors[eta][-1] for eta in ETAS[1:]),
                 5e-3,
                 because="second order in cells and steps",
                 source=PAPER,
@@ -75,7 +75,7 @@ def same_law(generator: torch.Generator) -> Answer:  # noqa: ARG001
             at_most(
                 "sup",
                 "Largest rise of sup q/p in a step, eta = 1/2, 1, 2",
-                max(up for up, _ in rises),
+                largest(up for up, _ in rises),
                 1e-12,
                 because="rounding; each step averages the ratio",
                 source=PAPER,
@@ -83,7 +83,7 @@ def same_law(generator: torch.Generator) -> Answer:  # noqa: ARG001
             at_most(
                 "inf",
                 "Largest fall of inf q/p in a step, eta = 1/2, 1, 2",
-                max(down for _, down in rises),
+                largest(down for _, down in rises),
                 1e-12,
                 because="rounding; each step averages the ratio",
                 source=PAPER,
