@@ -50,4 +50,5 @@ clean:  # what the chores wrote, but not .venv
 .venv/bench: .venv/core  # the peers; those of the second line alone, as what they need beyond ours is not used
 	$(install) --quiet --editable '.[diffusers]'
 	$(install) --quiet --no-deps smalldiffusion azula einops k-diffusion
+	$(install) --quiet py-pde fplanck
 	@touch $@

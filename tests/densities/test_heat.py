@@ -272,13 +272,17 @@ def test_unresolved_bounds_the_error_of_a_gaussian_between_its_grid_points(cells
 
 
 def test_unresolved_looks_along_every_axis(generator):
-    for modes in ((14, 0, 0), (0, 14, 0), (0, 0, 14), (13, 13, 13)):
-        grid = Grid.square(0, 1, 32, dimensions=3)
-        flat = 1 + 1e-5 * waves(grid, modes)
-        exact = 1e-5 * float(waves(grid, modes).norm()) / float(flat.norm()) if max(modes) == 14 else 0.0
-        assert unresolved(Density(grid, flat)) == pytest.approx(exact, rel=1e-9, abs=1e-15)
+    for cells in (31, 32):
+        grid = Grid.square(0, 1, cells, dimensions=3)
+        for modes in ((14, 0, 0), (0, 14, 0), (0, 0, 15), (14, 15, 0), (13, 13, 13)):
+            flat = 1 + 1e-5 * waves(grid, modes)
+            axes = sum(m >= 14 for m in modes)
+            exact = 1e-5 * float(waves(grid, modes).norm()) / float(flat.norm()) * math.sqrt(axes)
+            assert unresolved(Density(grid, flat)) == pytest.approx(exact, rel=1e-9, abs=1e-15)
+    nyquist = Density(Grid.line(0, 1, 4), torch.tensor([1.0, -1.0, 1.0, -1.0]))
+    assert unresolved(nyquist) == 1
     noise = torch.randn(64, 64, dtype=torch.float64, generator=generator)
-    share = math.sqrt(1 - (55 / 64) ** 2)  # white noise: 55 of 64 modes per axis are below 7/8 of Nyquist
+    share = math.sqrt(2 * 9 / 64)  # white noise: 55 of 64 modes per axis are below 7/8 of Nyquist
     assert unresolved(Density(Grid.square(0, 1, 64), noise)) == pytest.approx(share, abs=0.05)
 
 

@@ -1,10 +1,10 @@
 r"""Is a density resolved by its grid, and does it stay on it? Two numbers that bound what a spectral method loses.
 
 A grid of width h represents the frequencies up to Nyquist's :math:`\pi/h`; what lies above is read as something below
-(aliasing). How much does is told by what lies just below, in the highest eighth along any axis:
+(aliasing). How much does is told by what lies just below, in the highest eighth along each axis:
 
-.. math::  \text{unresolved} = \|p_{high}\|_2 / \|p\|_2, \qquad
-           p_{high} = \text{the modes with } |k_j| \ge \tfrac78\,\pi/h_j \text{ for some axis } j .
+.. math::  \text{unresolved}^2 = \sum_j \|P_j p\|_2^2 / \|p\|_2^2, \qquad
+           P_j = \text{onto the modes with } |k_j| \ge \tfrac78\,\pi/h_j .
 
 A method with periodic images folds back what would leave the box. After the kernel :math:`N(x; a y, v I)` that mass is
 
@@ -30,38 +30,49 @@ HIGH = 7 / 8  # of Nyquist's frequency; for a Gaussian the share above is e^(a/4
 
 
 def unresolved(density: Density) -> float:
-    """The L2 share of the spectrum in the highest eighth of the frequencies of any axis.
+    """The L2 share of the spectrum in the highest eighth of the frequencies of some axis.
 
     About 1e-16 when resolved to rounding. The L2 share of what lies above Nyquist, which aliasing loses, is smaller for
     a spectrum that decays exponentially or faster, and at most 1.5 times this for a kink (1/k^2), 3 for a jump (1/k).
     """
-    cells = density.grid.cells
-    energy = torch.fft.rfftn(density.values.detach()).abs() ** 2
-    energy[..., 1 : (cells[-1] + 1) // 2] *= 2  # the negative frequencies that a real transform leaves out
-    high = torch.zeros_like(energy, dtype=torch.bool)
-    for axis, n in enumerate(cells):
-        frequency = torch.fft.fftfreq(n, 1 / n, dtype=torch.float64).abs()[: energy.shape[axis]]
-        high |= (frequency >= HIGH * n / 2).reshape([-1 if k == axis else 1 for k in range(len(cells))])
-    return math.sqrt(float(energy[high].sum()) / max(float(energy.sum()), TINY))
+    p = density.values.detach()
+    high = 0.0
+    for axis, n in enumerate(density.grid.cells):
+        first = math.ceil(HIGH * n / 2)
+        band = torch.view_as_real(torch.fft.rfft(p, dim=axis).narrow(axis, first, n // 2 + 1 - first))
+        high += 2 * float((band**2).sum()) / n  # twice, for the negative frequencies
+        if n % 2 == 0:  # of Nyquist's there is one
+            high -= float((band.select(axis, -1) ** 2).sum()) / n
+    return math.sqrt(max(high, 0.0) / max(float((p**2).sum()), TINY))
 
 
 def mass_outside(density: Density, box: Grid, *, scale: float | int = 1.0, variance: float | int = 0.0) -> float:
     """The mass of x = scale y + sqrt(variance) xi, y ~ `density`, that falls outside `box`.
 
-    Accurate in relative terms however small. Heat flow for a time t has variance 2 D t. Raises InputError for a box of
-    another dimension than the density's, and for a variance that is negative or NaN.
+    Accurate in relative terms however small. Heat flow for a time t has variance 2 D t. Raises InputError as
+    `leaving_probability`.
     """
-    if box.dimensions != density.grid.dimensions:
-        raise InputError(f"box: expected {density.grid.dimensions} axes as the density's grid, got {box.dimensions}")
+    leaving = leaving_probability(density.grid, box, scale=scale, variance=variance)
+    return density.grid.volume * float((density.values.detach() * leaving).sum())
+
+
+def leaving_probability(
+    grid: Grid, box: Grid, *, scale: float | int = 1.0, variance: float | int = 0.0
+) -> Float[Tensor, "*cells"]:
+    """P(scale y + sqrt(variance) xi is outside `box`) for every center y of `grid`.
+
+    Raises InputError for a box of another dimension than the grid's, and for a variance that is negative or NaN.
+    """
+    if box.dimensions != grid.dimensions:
+        raise InputError(f"box: expected {grid.dimensions} axes as the density's grid, got {box.dimensions}")
     if not variance >= 0:
         raise InputError(f"variance: expected a number >= 0, got {variance}")
-    log_inside = torch.zeros(density.grid.cells, dtype=torch.float64)
-    for axis in range(density.grid.dimensions):
-        center = float(scale) * density.grid.centers(axis)
+    log_inside = torch.zeros(grid.cells, dtype=torch.float64)
+    for axis in range(grid.dimensions):
+        center = float(scale) * grid.centers(axis)
         beyond = _upper_tail(box.high[axis] - center, variance) + _upper_tail(center - box.low[axis], variance)
-        shape = [-1 if k == axis else 1 for k in range(density.grid.dimensions)]
-        log_inside = log_inside + torch.log1p(-beyond).reshape(shape)
-    return density.grid.volume * float((density.values.detach() * -torch.expm1(log_inside)).sum())
+        log_inside += torch.log1p(-beyond).reshape([-1 if k == axis else 1 for k in range(grid.dimensions)])
+    return -torch.expm1(log_inside)
 
 
 def _upper_tail(distance: Float[Tensor, " n"], variance: float | int) -> Float[Tensor, " n"]:

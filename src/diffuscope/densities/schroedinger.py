@@ -24,7 +24,7 @@ the mass is wrong by :math:`E_{p_0}\delta`, so that
     {\sqrt{p_\infty}}\,dx
 
 bounds the error of the mass, and costs no more than the answer. In 451 cases of a double well whose errors ran from
-1e-9 to 1e26 the largest error of p was .008 to 17 times this number plus what :math:`p_0` has left at the edges;
+1e-9 to 1e26 the largest error of p was .006 to 17 times this number plus what :math:`p_0` has left at the edges;
 `error_estimate` is 20 times that sum, and a density is refused where it is above a tolerance.
 """
 

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from diffuscope.densities.density import Density
 from diffuscope.densities.grid import Grid
-from diffuscope.densities.resolution import mass_outside, unresolved
+from diffuscope.densities.resolution import leaving_probability, unresolved
 from diffuscope.errors import InputError
 from diffuscope.schedules import Schedule, Time
 
@@ -73,7 +73,7 @@ class Transition:
         _require(
             unresolved(density), tolerance, "density: the source grid is too coarse, {} of the spectrum is unresolved"
         )
-        outside = mass_outside(density, self.target, scale=_number(self.scale), variance=_number(self.variance))
+        outside = self.source.volume * float((density.values.detach() * self._leaving).sum())
         _require(outside, tolerance, "target: the box is too small, a mass of {} leaves it")
         result = Density(self.target, self.apply(density.values))
         _require(unresolved(result), tolerance, "target: the grid is too coarse, {} of the spectrum is unresolved")
@@ -85,6 +85,10 @@ class Transition:
         for back, axis in enumerate(reversed(self._axes), start=1):
             values = axis.apply(values.movedim(-back, -1)).movedim(-1, -back)
         return values
+
+    @cached_property
+    def _leaving(self) -> Float[Tensor, "*source"]:
+        return leaving_probability(self.source, self.target, scale=_number(self.scale), variance=_number(self.variance))
 
     @cached_property
     def _axes(self) -> "tuple[_Axis, ...]":
