@@ -123,6 +123,12 @@ def largest(values: Iterable[Number]) -> float:
     return math.nan if any(map(math.isnan, found)) else max(found)
 
 
+def farthest(values: Iterable[Number], target: Number) -> float:
+    """The number that is farthest from `target`, NaN if any is."""
+    found = [float(value) for value in values]
+    return math.nan if any(map(math.isnan, found)) else max(found, key=lambda value: abs(value - target))
+
+
 def _share(distance: float, room: float) -> float:
     if room > 0:
         return distance / room

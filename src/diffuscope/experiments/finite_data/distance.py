@@ -17,7 +17,7 @@ import torch
 
 from diffuscope.exact import Empirical
 from diffuscope.experiments.chart import Chart, Panel, line, points
-from diffuscope.experiments.claim import at_most, equals
+from diffuscope.experiments.claim import at_most, equals, farthest, largest
 from diffuscope.experiments.experiment import Answer
 from diffuscope.experiments.finite_data.landing import PAPER, even_starts
 from diffuscope.experiments.four_points import HORIZON, OU, POINTS, FourPoints, distribution_function, nearest
@@ -35,7 +35,7 @@ def distance(generator: torch.Generator) -> Answer:
     starts = even_starts(STARTS)
     u = len(POINTS) * distribution_function(starts[:, 0], instant(OU, HORIZON))
     constants = torch.special.ndtri(u - u.floor()).abs()
-    of_sde, of_ode, worst, begin = [], [], 0.0, HORIZON
+    of_sde, of_ode, apart, begin = [], [], [], HORIZON
     x, moved = drawn, starts
     for t in TIMES:
         end = instant(OU, t)
@@ -45,7 +45,7 @@ def distance(generator: torch.Generator) -> Answer:
         off = nearest(moved[:, 0], end)[0]
         of_ode.append(float(off.max()))
         if t < 1e-3:  # before, the other points are still felt
-            worst = max(worst, float((off / end.sigma - constants).abs().max()))
+            apart.append(float((off / end.sigma - constants).abs().max()))
         begin = t
     sigmas = [instant(OU, t).sigma for t in TIMES]
     last = torch.cat([denoiser(x, TIMES[-1]), denoiser(moved, TIMES[-1])])
@@ -54,7 +54,7 @@ def distance(generator: torch.Generator) -> Answer:
         equals(
             "sde-distance",
             "η = 1: the root mean square distance is σ, at t = 0.001 and four decades below (the worst of them)",
-            max(ratios, key=lambda ratio: abs(ratio - 1)),
+            farthest(ratios, 1.0),
             1.0,
             within=4 / math.sqrt(2 * PATHS),
             because=f"4 standard errors of {PATHS:,} paths",
@@ -64,7 +64,7 @@ def distance(generator: torch.Generator) -> Answer:
         at_most(
             "ode-constant",
             f"η = 0: distance/σ is |Φ⁻¹(u - ⌊u⌋)| for each of {STARTS:,} paths below t = 0.001; largest difference",
-            worst,
+            largest(apart),
             1e-4,
             because=f"order 4 in {STEPS} steps",
             source="derived",

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from diffuscope.experiments.chart import Chart, Panel, line, points
-from diffuscope.experiments.claim import at_most
+from diffuscope.experiments.claim import at_most, largest
 from diffuscope.experiments.experiment import Answer
 from diffuscope.experiments.four_points import OU, POINTS, FourPoints, weights
 from diffuscope.samplers import Instant, instants
@@ -48,13 +48,14 @@ def by_quadrature(at: Instant) -> tuple[float, float, float]:
 
 def loss_floors(generator: torch.Generator) -> Answer:
     """The identities by quadrature, the losses of the minimizer and of a Gaussian model by Monte Carlo."""
-    identity = slope_error = 0.0
+    identity, slope_errors = [], []
     z_minimizer, z_gaussian = [], []
     floors, measured, of_gaussian = [], [], []
     ratios = torch.tensor(RATIOS, dtype=torch.float64)
     for at in instants(OU, OU.time_of_noise_to_signal(ratios)):
         by_information, by_doubt, error = by_quadrature(at)
-        identity, slope_error = max(identity, abs(by_information - by_doubt)), max(slope_error, error * at.sigma)
+        identity.append(abs(by_information - by_doubt))
+        slope_errors.append(error * at.sigma)
         x_0 = POINTS[torch.randint(len(POINTS), (DRAWS,), generator=generator)][:, None]
         noise = torch.randn(DRAWS, 1, dtype=torch.float64, generator=generator)
         x_t = at.alpha * x_0 + at.sigma * noise
@@ -73,7 +74,7 @@ def loss_floors(generator: torch.Generator) -> Answer:
         at_most(
             "floor-identity",
             "The two forms of the floor agree, 1 - σ²J and (α/σ)² E Var(x₀|x_t), at eleven noise levels",
-            identity,
+            largest(identity),
             1e-12,
             because="quadrature, spectrally accurate",
             source="derived",
@@ -81,7 +82,7 @@ def loss_floors(generator: torch.Generator) -> Answer:
         at_most(
             "denoiser-slope",
             "The slope of the minimizer is (α/σ²) Var(x₀|x_t): largest difference, times σ",
-            slope_error,
+            largest(slope_errors),
             1e-10,
             because="rounding of derivatives up to 1/σ",
             source="derived",
@@ -89,7 +90,7 @@ def loss_floors(generator: torch.Generator) -> Answer:
         at_most(
             "noise-loss",
             f"The noise loss of the exact minimizer, and σ² times its score loss, is the floor ({DRAWS:,} draws each)",
-            max(z_minimizer),
+            largest(z_minimizer),
             4.5,
             because=four,
             source="Cao et al. 2025, finite data",
@@ -98,7 +99,7 @@ def loss_floors(generator: torch.Generator) -> Answer:
         at_most(
             "excess-loss",
             "A Gaussian model pays the floor and (α/σ)² times its squared distance from the minimizer",
-            max(z_gaussian),
+            largest(z_gaussian),
             4.5,
             because=four,
             source="derived",

@@ -23,7 +23,7 @@ from torch import Tensor
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import GaussianMixture
 from diffuscope.experiments.chart import Chart, Panel, line
-from diffuscope.experiments.claim import at_least, at_most, equals
+from diffuscope.experiments.claim import at_least, at_most, equals, largest
 from diffuscope.experiments.experiment import Answer
 from diffuscope.experiments.fixed_start.explicit import (
     CLEAN,
@@ -62,21 +62,21 @@ def ddpm_inside(_: torch.Generator) -> Answer:
     textbook = textbook_posterior(chain.betas)
     steps = torch.arange(1, len(chain.betas) + 1, dtype=torch.float64)
     ou_times = OU.time_of_lambda(chain.lam(steps)).tolist()
-    identity = ou_identity = sinh_form = 0.0
+    identity, ou_identity, sinh_form = [], [], []
     for k in range(2, len(chain.betas) + 1, 9):
         posterior = textbook[k - 2]
         for sampler in (ReverseBridge(1.0), DDPM()):
-            identity = max(identity, apart(posterior, from_the_start(sampler, chain, float(k), float(k - 1))))
+            identity.append(apart(posterior, from_the_start(sampler, chain, float(k), float(k - 1))))
         t, s = ou_times[k - 1], ou_times[k - 2]
-        ou_identity = max(ou_identity, apart(posterior, from_the_start(ReverseBridge(1.0), OU, t, s)))
+        ou_identity.append(apart(posterior, from_the_start(ReverseBridge(1.0), OU, t, s)))
         kept = math.sinh(s) / math.sinh(t)
         mean = math.exp(-s) * POINT + kept * (START - math.exp(-t) * POINT)
-        sinh_form = max(sinh_form, apart(posterior, (mean, 2 * kept * math.sinh(t - s))))
+        sinh_form.append(apart(posterior, (mean, 2 * kept * math.sinh(t - s))))
     claims = (
         at_most(
             "ddpm-posterior",
             "At η = 1 a step is DDPM's posterior, mean and variance, at every ninth of the 1,000 steps",
-            identity,
+            largest(identity),
             1e-14,
             because="rounding of numbers up to 2",
             source=f"{PAPER}; {HO}",
@@ -84,7 +84,7 @@ def ddpm_inside(_: torch.Generator) -> Answer:
         at_most(
             "ou-chain",
             "The chain is the Ornstein-Uhlenbeck process dX = -X dt + √2 dB, read at the times where ∫2dt = -Σ ln(1-β)",
-            ou_identity,
+            largest(ou_identity),
             1e-13,
             because="rounding of the times, up to 5, in their exponentials",
             source=PAPER,
@@ -92,7 +92,7 @@ def ddpm_inside(_: torch.Generator) -> Answer:
         at_most(
             "hyperbolic-form",
             "There the step keeps sinh s / sinh t of U = Y - αx₀ and adds the variance 2 sinh s sinh(t - s) / sinh t",
-            sinh_form,
+            largest(sinh_form),
             1e-13,
             because="rounding of the times, up to 5, in their exponentials",
             source=PAPER,
@@ -105,21 +105,21 @@ def ddpm_inside(_: torch.Generator) -> Answer:
 def ddim_inside(generator: torch.Generator) -> Answer:
     """eta = 0 is DDIM, which on any data is Euler's method in sigma/alpha; Song's eta in between is something else."""
     mixture = GaussianMixture.isotropic(*(torch.tensor(v).double() for v in ([0.3, 0.7], [[-1.0], [1.2]], [0.05, 0.2])))
-    euler = on_a_point = 0.0
+    euler, on_a_point = [], []
     for schedule in SCHEDULES:
         denoiser = ExactDenoiser(mixture, schedule)
         t, s = at_ratios(schedule, NOISY, 0.3)
         x = torch.randn(1000, 1, dtype=torch.float64, generator=generator)
         noise = (x - t.alpha * denoiser(x, t.t)) / t.sigma
         expected = s.alpha * (x / t.alpha + (s.sigma / s.alpha - t.sigma / t.alpha) * noise)
-        euler = max(euler, float((DDIM().step(denoiser, State(t, x), s).x_t - expected).abs().max()))
+        euler.append(float((DDIM().step(denoiser, State(t, x), s).x_t - expected).abs().max()))
         ddim = from_the_start(DDIM(), schedule, t.t, s.t)
-        on_a_point = max(on_a_point, apart(ddim, explicit_law(t, s, 0.0)))
+        on_a_point.append(apart(ddim, explicit_law(t, s, 0.0)))
     claims = (
         at_most(
             "ddim-point",
             "At η = 0 a step of any size is DDIM's, and exact",
-            on_a_point,
+            largest(on_a_point),
             1e-13,
             because="rounding",
             source=PAPER,
@@ -127,7 +127,7 @@ def ddim_inside(generator: torch.Generator) -> Answer:
         at_most(
             "ddim-euler",
             "On any data DDIM is Euler's method in σ/α: x_s = α_s [x_t/α_t + (σ_s/α_s - σ_t/α_t) ε]",
-            euler,
+            largest(euler),
             1e-12,
             because="rounding",
             source="derived",
@@ -178,7 +178,7 @@ def song_family(_: torch.Generator) -> Answer:
         at_most(
             "memory-fixed",
             "At η = ½ the reverse family keeps exp(-η²h) of the start's residual, in 1 step or 128",
-            max(abs(m - kept) for m in memory["reverse family"]),
+            largest(abs(m - kept) for m in memory["reverse family"]),
             1e-12,
             because="rounding of 128 steps",
             source=PAPER,

@@ -21,7 +21,7 @@ from torch import Tensor
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Ring
 from diffuscope.experiments.chart import Chart, Panel, density_bars, line, points
-from diffuscope.experiments.claim import at_most, equals
+from diffuscope.experiments.claim import at_most, equals, farthest, largest
 from diffuscope.experiments.experiment import Answer
 from diffuscope.experiments.support.bayes import OU, PAPER
 from diffuscope.samplers import SDEDPMSolverPP2M, instant, sample
@@ -103,12 +103,11 @@ def containment(generator: torch.Generator) -> Answer:
             line([-math.pi, math.pi], [0.5 / math.pi] * 2, "data", style="dotted"),
         )
         weights.append(Panel(f"from {start.label}", "angle", "density", marks, y_range=(0.0, 0.6)))
-    worst = max(noise_ratios, key=lambda ratio: abs(ratio - 1))
     claims = (
         equals(
             "noise-off",
             f"At t = {END:g} the root mean square distance to the circle is σ, for every start (the worst of four)",
-            worst,
+            farthest(noise_ratios, 1.0),
             1.0,
             within=4 / math.sqrt(2 * PARTICLES) + 4 * end.sigma,
             because=f"4 standard errors of {PARTICLES:,} particles, and the circle's curvature over σ",
@@ -118,7 +117,7 @@ def containment(generator: torch.Generator) -> Answer:
         equals(
             "on-circle",
             "After denoising once the largest distance to the circle is σ²/2: the support is reached as t → 0",
-            max(gaps, key=lambda gap: abs(gap - 0.5)),
+            farthest(gaps, 0.5),
             0.5,
             within=0.01,
             because="the next term of the expansion of I₁/I₀, and 4.5 σ of noise in the radius",
@@ -128,7 +127,7 @@ def containment(generator: torch.Generator) -> Answer:
         at_most(
             "where",
             "Where on the circle: the mean of the particles is Bayes' mean, the largest deviation of all",
-            max(z),
+            largest(z),
             4.0,
             because="4 standard errors: exceeded by chance in 1 of 2,000 runs",
             source=PAPER,
