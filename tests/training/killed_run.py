@@ -1,7 +1,8 @@
 """A program that begins a training run and kills it with SIGKILL, again and again, at arbitrary moments.
 
-The run saves and logs every few steps. Called with the checkpoint's path (the log lies beside it), a number of kills and a seed; prints the number of runs that it killed. Last it
-makes a few steps itself, prints where it is, and dies of a Ctrl-C that its own loop does not catch.
+The run saves and logs every few steps. Called with the checkpoint's path (the log lies beside it), a number of kills
+and a seed; prints the number of runs that it killed. Last it makes a few steps itself, prints where it is, and dies of
+a Ctrl-C that its own loop does not catch.
 The children are forked before any computation, so that torch is imported only once.
 """
 
