@@ -1,7 +1,7 @@
 """Data sets by name, from files, folders and arrays."""
 
 from diffuscope.data.dataset import DataSet
-from diffuscope.data.load import data_from_arrays, load_data, load_samples
+from diffuscope.data.load import data_from_arrays, load_data, load_samples, toy_data
 from diffuscope.data.named import NAMES
 
-__all__ = ["NAMES", "DataSet", "data_from_arrays", "load_data", "load_samples"]
+__all__ = ["NAMES", "DataSet", "data_from_arrays", "load_data", "load_samples", "toy_data"]

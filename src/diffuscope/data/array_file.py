@@ -40,16 +40,16 @@ def read_npz(path: Path, argument: str) -> Source:
         # NumPy leaves a file open that turns out to be damaged, hence the first of the two
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             names = list(archive.files)
-            return _source_of(_Archive(archive, path, argument), path.stem, names)
+            return source_of_archive(Archive(archive, path, argument), path.stem, names)
     except (zipfile.BadZipFile, EOFError, OSError) as error:
         raise _unreadable(argument, str(path), error) from None
 
 
-class _Archive:
-    """An open archive that answers with arrays or with one clear line."""
+class Archive:
+    """An open archive that answers with arrays or with one clear line; `otherwise` tells how else to ask for one."""
 
-    def __init__(self, archive: Any, path: Path, argument: str) -> None:
-        self.archive, self.path, self.argument = archive, path, argument
+    def __init__(self, archive: Any, path: Path, argument: str, otherwise: str = "") -> None:
+        self.archive, self.path, self.argument, self.otherwise = archive, path, argument, otherwise
 
     def origin(self, name: str) -> str:
         return f"{self.path}[{name}]"
@@ -68,7 +68,9 @@ class _Archive:
         return None if name is None else self.array(name)
 
 
-def _source_of(archive: _Archive, stem: str, names: list[str]) -> Source:
+def source_of_archive(archive: Archive, stem: str, names: list[str]) -> Source:
+    """The examples among an archive's arrays `names`; raises InputError where several could be meant."""
+
     def one_of(known: tuple[str, ...]) -> str | None:
         found = [name for name in known if name in names]
         if len(found) > 1:
@@ -96,7 +98,7 @@ def _source_of(archive: _Archive, stem: str, names: list[str]) -> Source:
     if only is None:
         raise InputError(
             f"{archive.argument}: {archive.path} holds {_listed(names)}, "
-            f"expected one of {', '.join(EXAMPLES + TRAIN)}, or a single array"
+            f"expected one of {', '.join(EXAMPLES + TRAIN)}, or a single array{archive.otherwise}"
         )
     return Source(
         stem,

@@ -17,12 +17,17 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from diffuscope.data.array_file import read_npy, read_npz
+from diffuscope.data.cifar import is_batch_folder, read_batch, read_batches
 from diffuscope.data.dataset import FEWEST, DataSet, Range, checked_range, in_words, rescaled
 from diffuscope.data.examples import Examples, Source, examples_of_array
+from diffuscope.data.hdf5_file import hdf5_spec, read_hdf5
 from diffuscope.data.image_folder import SUFFIXES, read_image_folder
 from diffuscope.data.named import NAMES, read_named
+from diffuscope.data.toys import EXAMPLES, read_toy
 from diffuscope.errors import InputError
+from diffuscope.exact import TOYS
 
+FORMS = "a folder of images, or a .npy, .npz or .h5 file"
 PICKLES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib"})
 
 # float32 arithmetic on the way to a range leaves values this far outside it, in units of its width
@@ -40,21 +45,35 @@ def load_data(
     heldout_fraction: float = 0.5,
     seed: int = 0,
 ) -> DataSet:
-    """The data set that `spec` says: a name (see NAMES), a `.npy` or `.npz` file, or a folder of images.
+    """The data set that `spec` says: a name (see NAMES), a file, or a folder of images.
 
-    `heldout` is a second spec, of which the held-out part is taken where it has one and all of it otherwise.
-    Without it the data's own held-out part is used, and failing that a random `heldout_fraction`, drawn with
-    `seed`. `data_range` states the range of the values, of both parts.
+    Files are `.npy`, `.npz`, `.h5` or `.hdf5` (as `file.h5:name` where it holds several data sets); the folder may also
+    be CIFAR-10's of binary batches. Of a toy of the plane, 5,000 + 5,000 examples are drawn with `seed`.
+
+    `heldout` is a second spec, of which the held-out part is taken where it has one and all of it otherwise. Without
+    it the data's own held-out part is used, and failing that a random `heldout_fraction`, drawn with `seed`.
+    `data_range` states the range of the values, of both parts.
 
     Raises InputError, with the first thing that is wrong in one line.
     """
-    source = _read(spec, "data")
+    source = _read(spec, "data", seed)
     if heldout is None:
         apart = source.heldout
     else:
-        other = _read(heldout, "heldout")
+        other = _read(heldout, "heldout", seed)
         apart = other.train if other.heldout is None else other.heldout
     return _assembled(source.name, source.train, apart, data_range, heldout_fraction, seed)
+
+
+def toy_data(name: str, *, n_train: int = EXAMPLES, n_heldout: int = EXAMPLES, seed: int = 0) -> DataSet:
+    """Independent draws of the toy `name`, one of `diffuscope.exact.TOYS`, whose law `known_law(name)` is.
+
+    The range is `known_range(name)`. Raises InputError for another name, or fewer than 2 examples of either part.
+    """
+    if name not in TOYS:
+        raise InputError(f"name: expected one of {', '.join(TOYS)}, got {name!r}")
+    source = read_toy(name, "name", seed, n_train, n_heldout)
+    return _assembled(source.name, source.train, source.heldout, None, 0.5, seed)
 
 
 def data_from_arrays(
@@ -88,7 +107,7 @@ def load_samples(spec: str, data_range: Range | None, *, like: DataSet) -> Float
     Floating-point samples without a stated range are taken to be in the range of `like` already (a sampler may leave
     it a little); integers need `data_range` unless their format states it.
     """
-    examples = _read(spec, "samples").train
+    examples = _read(spec, "samples", 0).train
     if examples.event_shape != like.event_shape:
         raise InputError(
             f"samples: {examples.origin} has examples of shape {examples.event_shape}; expected {like.event_shape} as "
@@ -111,13 +130,18 @@ def _as_numpy(x: np.ndarray | Tensor) -> np.ndarray:
     return (x.float() if x.dtype == torch.bfloat16 else x).detach().cpu().numpy()
 
 
-def _read(spec: str, argument: str) -> Source:
+def _read(spec: str, argument: str, seed: int) -> Source:
     if spec.lower() in NAMES:
-        return read_named(spec.lower(), argument)
-    path = _existing(spec, argument)
+        return read_named(spec.lower(), argument, seed)
+    inside = hdf5_spec(spec)
+    path = _existing(spec if inside is None else inside[0], argument)
     suffix = path.suffix.lower()
     if path.is_dir():
-        return read_image_folder(path, argument)
+        return (read_batches if is_batch_folder(path) else read_image_folder)(path, argument)
+    if inside is not None:
+        return read_hdf5(path, inside[1], argument)
+    if suffix == ".bin":
+        return read_batch(path, argument)
     if suffix == ".npy":
         return read_npy(path, argument)
     if suffix == ".npz":
@@ -126,7 +150,7 @@ def _read(spec: str, argument: str) -> Source:
         raise InputError(f"{argument}: {spec} may hold a pickle, which is never loaded; expected a .npy or .npz file")
     if suffix in SUFFIXES:
         raise InputError(f"{argument}: {spec} is one single image; expected a folder of images")
-    raise InputError(f"{argument}: {spec} is of unknown kind; expected a folder of images, or a .npy or .npz file")
+    raise InputError(f"{argument}: {spec} is of unknown kind; expected {FORMS}")
 
 
 def _existing(spec: str, argument: str) -> Path:
@@ -136,8 +160,7 @@ def _existing(spec: str, argument: str) -> Path:
         if spec and path.exists():
             return path
     raise InputError(
-        f"{argument}: {spec!r} does not exist or may not be read; expected one of {', '.join(NAMES)}, "
-        "a folder of images, or a .npy or .npz file"
+        f"{argument}: {spec!r} does not exist or may not be read; expected one of {', '.join(NAMES)}, {FORMS}"
     )
 
 

@@ -1,8 +1,10 @@
 """Data sets that go by a name.
 
-`digits` comes with scikit-learn. The others are read from the data folder, which the environment variable
-DIFFUSCOPE_DATA names and which otherwise is `../shared/data`; MNIST and its kin also from `/usr/share/datasets`,
-where Debian's packages put them. Official test images are the held-out examples.
+`digits` comes with scikit-learn, and the toys of the plane are drawn from laws known exactly (see `toys`). The others
+are read from the data folder, which the environment variable DIFFUSCOPE_DATA names and which otherwise is
+`../shared/data`; MNIST and its kin also from `/usr/share/datasets`, where Debian's packages put them. CIFAR-10 is there
+as sheets of tiles, in the folder `cifar10`, or as the batches of its binary version. Official test images are the
+held-out examples.
 
 Sources: digits, Alpaydin & Kaynak 1998; MNIST, LeCun et al. 1998; Fashion-MNIST, Xiao et al. 2017;
 CIFAR-10, Krizhevsky 2009.
@@ -16,21 +18,31 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from diffuscope.data.cifar import FOLDER, read_batches
 from diffuscope.data.examples import Examples, Source
 from diffuscope.data.idx import read_idx
+from diffuscope.data.toys import read_toy
 from diffuscope.errors import InputError
+from diffuscope.exact import TOYS
 
-NAMES = ("digits", "mnist", "fashion-mnist", "cifar10")
+NAMES = ("digits", "mnist", "fashion-mnist", "cifar10", *TOYS)
 BYTES = (0.0, 255.0)
 
 _DEBIAN = Path("/usr/share/datasets")
 
 
-def read_named(name: str, argument: str) -> Source:
-    """The data set called `name`, one of NAMES; raises InputError where its files are absent or damaged."""
+def read_named(name: str, argument: str, seed: int) -> Source:
+    """The data set called `name`, one of NAMES; raises InputError where its files are absent or damaged.
+
+    `seed` decides what is drawn of a toy; the others are what they are.
+    """
+    if name in TOYS:
+        return read_toy(name, argument, seed)
     if name == "digits":
         return _digits(argument)
     if name == "cifar10":
+        if not (data_folder() / name).is_dir() and (data_folder() / FOLDER).is_dir():
+            return read_batches(data_folder() / FOLDER, argument)
         return _cifar10(_folder(name, [data_folder()], argument), argument)
     return _idx_pair(name, _folder(name, [data_folder(), _DEBIAN], argument), argument)
 

@@ -1,0 +1,66 @@
+"""CIFAR-10 in its authors' binary form: records of one label byte and 3 x 32 x 32 bytes, red plane first.
+
+Training images are `data_batch_1.bin` to `data_batch_5.bin`, held-out ones `test_batch.bin`, all in one folder. The
+authors' Python version holds pickles, which are never loaded. Source: Krizhevsky 2009,
+https://www.cs.toronto.edu/~kriz/cifar.html
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from diffuscope.data.examples import Examples, Source
+from diffuscope.errors import InputError
+
+FOLDER = "cifar-10-batches-bin"
+SHAPE = (3, 32, 32)
+RECORD = 1 + 3 * 32 * 32
+CLASSES = 10
+_BINARY = "cifar-10-binary.tar.gz with its data_batch_*.bin files"
+
+
+def is_batch_folder(folder: Path) -> bool:
+    """Whether a folder holds CIFAR batches, binary or pickled."""
+    return any(True for pattern in ("data_batch_*", "test_batch*") for _ in folder.glob(pattern))
+
+
+def read_batches(folder: Path, argument: str) -> Source:
+    """The images of a folder of binary batches; those of `test_batch.bin`, where it is there, are held out.
+
+    Raises InputError for pickled batches, and for a batch that is cut short or holds other labels than 0 .. 9.
+    """
+    paths = sorted(folder.glob("data_batch_*.bin"))
+    if not paths:
+        pickled = (folder / "data_batch_1").exists() or (folder / "test_batch").exists()
+        told = "CIFAR-10's Python version, pickles, which are never loaded" if pickled else "no data_batch_*.bin file"
+        raise InputError(f"{argument}: {folder} holds {told}; expected {_BINARY}")
+    train = _examples(paths, f"{folder}/data_batch_*.bin", argument)
+    test = folder / "test_batch.bin"
+    return Source("cifar10", train, _examples([test], str(test), argument) if test.exists() else None)
+
+
+def read_batch(path: Path, argument: str) -> Source:
+    """The images of one binary batch."""
+    return Source(path.stem, _examples([path], str(path), argument))
+
+
+def _examples(paths: list[Path], origin: str, argument: str) -> Examples:
+    records = np.concatenate([_records(path, argument) for path in paths])
+    values = records[:, 1:].reshape(-1, *SHAPE)
+    return Examples(argument, origin, values, records[:, 0].astype(np.int64), (0.0, 255.0))
+
+
+def _records(path: Path, argument: str) -> np.ndarray:
+    try:
+        content = np.fromfile(path, dtype=np.uint8)
+    except OSError:
+        raise InputError(f"{argument}: {path} may not be read; expected a batch of CIFAR-10's binary version") from None
+    if content.size == 0 or content.size % RECORD:
+        raise InputError(
+            f"{argument}: {path} has {content.size} bytes, expected a multiple of {RECORD} as in {_BINARY} "
+            "(pickles are never loaded)"
+        )
+    records = content.reshape(-1, RECORD)
+    if int(records[:, 0].max()) >= CLASSES:
+        raise InputError(f"{argument}: {path} has a label {records[:, 0].max()}, expected 0 .. 9 as in {_BINARY}")
+    return records

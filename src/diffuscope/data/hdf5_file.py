@@ -1,0 +1,73 @@
+"""Examples from an HDF5 file, `.h5` or `.hdf5`, read with h5py (an extra).
+
+`file.h5:name` takes the data set of that name (a path inside the file). Without one the names are those of an `.npz`
+archive: `x`, `images` or `data`, `train` with `test`, their labels, or the only data set there is. Links to other files
+are not followed.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffuscope.data.array_file import Archive, source_of_archive
+from diffuscope.data.examples import Source
+from diffuscope.errors import InputError
+
+_SPEC = re.compile(r"(.+?\.(?:h5|hdf5))(?::(.*))?", re.IGNORECASE | re.DOTALL)
+
+
+def hdf5_spec(spec: str) -> tuple[str, str | None] | None:
+    """(path, name or None) of a spec `path.h5` or `path.h5:name`, None for any other."""
+    match = _SPEC.fullmatch(spec)
+    return None if match is None else (match[1], match[2])
+
+
+def read_hdf5(path: Path, name: str | None, argument: str) -> Source:
+    """The examples of a file, of its data set `name` where one is given.
+
+    Raises InputError where h5py is absent, the file is damaged or of another kind, the name is not in it, or several
+    data sets could be meant. A data set is read whole.
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise InputError(
+            f"{argument}: {path} needs h5py, which is absent; expected it installed: pip install 'diffuscope[h5py]'"
+        ) from None
+    try:
+        with h5py.File(path, "r") as file:
+            names: list[str] = []
+            # hard links alone are visited: neither other files nor one data set twice
+            file.visititems(lambda found, item: names.append(found) if isinstance(item, h5py.Dataset) else None)
+            if name is None:
+                archive = Archive(_Members(file), path, argument, f", or one of them as {path.name}:NAME")
+                return source_of_archive(archive, path.stem, names)
+            inside = name.strip("/")
+            if inside not in names:
+                raise InputError(f"{argument}: {path} has no data set {name!r}; expected {_listed(names)}")
+            only = Archive(_Members(file), path, argument)
+            return source_of_archive(only, f"{path.stem}-{inside.replace('/', '-')}", [inside])
+    except InputError:
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError):
+        raise InputError(
+            f"{argument}: {path} cannot be read, it is cut short, damaged or no HDF5 file; expected a whole one"
+        ) from None
+
+
+class _Members:
+    """An open file's data sets as arrays, by name."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return np.asarray(self.file[name][()])
+
+
+def _listed(names: list[str]) -> str:
+    if not names:
+        return "a file with a data set"
+    return f"one of {', '.join(names[:6])}" + (f" and {len(names) - 6} more" if len(names) > 6 else "")

@@ -1,0 +1,89 @@
+r"""An exact law in other units: x_0 = scale c + shift, where c follows a law whose diffusion is known.
+
+Then :math:`x_t - \alpha\,\mathrm{shift} = (\alpha\,\mathrm{scale})\, c + \sigma\varepsilon` is c's own diffusion at
+:math:`(\alpha\,\mathrm{scale}, \sigma)`: log density and score are read off there, and
+
+.. math::
+    D = \mathrm{scale}\, D_c + \mathrm{shift}, \qquad \mathrm{Cov}(x_0|x_t) = \mathrm{scale}^2\, C_c .
+
+It is what a data set's law becomes when its values are mapped to a model's range.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.errors import InputError
+from diffuscope.exact.distribution import Distribution, Level, PosteriorCovariance, checked_levels
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """The law of scale c + shift for c from `law`, scale > 0. Raises InputError for another scale or shift."""
+
+    law: Distribution
+    scale: float | int
+    shift: float | int
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise InputError(f"scale: expected a finite number > 0, got {self.scale}")
+        if not math.isfinite(self.shift):
+            raise InputError(f"shift: expected a finite number, got {self.shift}")
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """That of `law`."""
+        return tuple(self.law.event_shape)
+
+    def sample(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n *event"]:
+        """Independent draws, float64."""
+        return self.scale * self.law.sample(n, generator=generator).double() + self.shift
+
+    def denoise(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
+        """scale D_c + shift."""
+        return (self.scale * self.law.denoise(*self._own(x_t, alpha, sigma)) + self.shift).to(x_t.dtype)
+
+    def score(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
+        """The score of `law` at (alpha scale, sigma)."""
+        return self.law.score(*self._own(x_t, alpha, sigma)).to(x_t.dtype)
+
+    def log_prob(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, " batch"]:
+        """The log density of `law` at (alpha scale, sigma), in nats."""
+        return self.law.log_prob(*self._own(x_t, alpha, sigma)).to(x_t.dtype)
+
+    def posterior_covariance(
+        self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level
+    ) -> "AffineCovariance":
+        """scale^2 C_c."""
+        own = self.law.posterior_covariance(*self._own(x_t, alpha, sigma))
+        return AffineCovariance(own, self.scale**2, x_t.dtype)
+
+    def _own(self, x_t: Tensor, alpha: Level, sigma: Level) -> tuple[Tensor, Tensor, Tensor]:
+        alphas, sigmas = checked_levels(x_t, alpha, sigma, self.event_shape)
+        x = x_t.double() - self.shift * alphas.reshape(-1, *[1] * (x_t.ndim - 1))
+        return x, alphas * self.scale, sigmas
+
+
+@dataclass(frozen=True, eq=False)
+class AffineCovariance:
+    """`own` times a number."""
+
+    own: PosteriorCovariance
+    factor: float | int
+    dtype: torch.dtype
+
+    def matvec(self, v: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
+        """Cov(x_0 | x_t) v."""
+        return (self.factor * self.own.matvec(v.double())).to(self.dtype)
+
+    def trace(self) -> Float[Tensor, " batch"]:
+        """The summed posterior variance."""
+        return (self.factor * self.own.trace()).to(self.dtype)
+
+    def diagonal(self) -> Float[Tensor, "batch *event"]:
+        """The posterior variance of every coordinate."""
+        return (self.factor * self.own.diagonal()).to(self.dtype)

@@ -1,0 +1,100 @@
+r"""A law with Gaussian jitter: x_0 = c + tau z, where c follows a law whose diffusion is known.
+
+Jitter and noise add up to noise of deviation :math:`\rho = \sqrt{\alpha^2\tau^2 + \sigma^2}` about :math:`\alpha c`, so
+that log density and score are those of c's law at :math:`(\alpha, \rho)`, and with its denoiser :math:`D_c` and
+posterior covariance :math:`C_c` there
+
+.. math::
+    D = \frac{\sigma^2}{\rho^2}\, D_c + \frac{\alpha\tau^2}{\rho^2}\, x_t, \qquad
+    \mathrm{Cov}(x_0|x_t) = \frac{\tau^2\sigma^2}{\rho^2}\, I + \frac{\sigma^4}{\rho^4}\, C_c .
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.errors import InputError
+from diffuscope.exact.distribution import Distribution, Level, PosteriorCovariance, checked_levels
+
+
+@dataclass(frozen=True, eq=False)
+class Blurred:
+    """`law` convolved with N(0, jitter^2 I), jitter >= 0. Raises InputError for another jitter."""
+
+    law: Distribution
+    jitter: float | int
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.jitter) and self.jitter >= 0):
+            raise InputError(f"jitter: expected a finite number >= 0, got {self.jitter}")
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """That of `law`."""
+        return tuple(self.law.event_shape)
+
+    def sample(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n *event"]:
+        """Independent draws, float64."""
+        centers = self.law.sample(n, generator=generator).double()
+        noise = torch.randn(centers.shape, dtype=torch.float64, generator=generator, device=generator.device)
+        return centers + self.jitter * noise.to(centers.device)
+
+    def denoise(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
+        """sigma^2 / rho^2 D_c + alpha tau^2 / rho^2 x_t."""
+        alphas, sigmas, rho = self._levels(x_t, alpha, sigma)
+        centers = self.law.denoise(x_t.double(), alphas, rho)
+        kept, jittered = (sigmas / rho) ** 2, alphas * (self.jitter / rho) ** 2
+        return (_over(kept, centers) * centers + _over(jittered, centers) * x_t.double()).to(x_t.dtype)
+
+    def score(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
+        """The score of `law` at (alpha, rho)."""
+        alphas, _, rho = self._levels(x_t, alpha, sigma)
+        return self.law.score(x_t.double(), alphas, rho).to(x_t.dtype)
+
+    def log_prob(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, " batch"]:
+        """The log density of `law` at (alpha, rho), in nats."""
+        alphas, _, rho = self._levels(x_t, alpha, sigma)
+        return self.law.log_prob(x_t.double(), alphas, rho).to(x_t.dtype)
+
+    def posterior_covariance(
+        self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level
+    ) -> "BlurredCovariance":
+        """Cov(x_0 | x_t): the jitter's own, and what the noise leaves of c's."""
+        alphas, sigmas, rho = self._levels(x_t, alpha, sigma)
+        centers = self.law.posterior_covariance(x_t.double(), alphas, rho)
+        return BlurredCovariance(x_t, centers, (self.jitter * sigmas / rho) ** 2, (sigmas / rho) ** 4)
+
+    def _levels(self, x_t: Tensor, alpha: Level, sigma: Level) -> tuple[Tensor, Tensor, Tensor]:
+        alphas, sigmas = checked_levels(x_t, alpha, sigma, self.event_shape)
+        return alphas, sigmas, torch.hypot(alphas * self.jitter, sigmas)
+
+
+@dataclass(frozen=True, eq=False)
+class BlurredCovariance:
+    """own I + kept C_c, as an operator."""
+
+    x_t: Float[Tensor, "batch *event"]
+    centers: PosteriorCovariance
+    own: Float[Tensor, " batch"]
+    kept: Float[Tensor, " batch"]
+
+    def matvec(self, v: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
+        """Cov(x_0 | x_t) v."""
+        applied = self.centers.matvec(v.double())
+        return (_over(self.own, applied) * v.double() + _over(self.kept, applied) * applied).to(self.x_t.dtype)
+
+    def trace(self) -> Float[Tensor, " batch"]:
+        """The summed posterior variance."""
+        return (self.own * self.x_t[:1].numel() + self.kept * self.centers.trace()).to(self.x_t.dtype)
+
+    def diagonal(self) -> Float[Tensor, "batch *event"]:
+        """The posterior variance of every coordinate."""
+        every = self.centers.diagonal()
+        return (_over(self.own, every) + _over(self.kept, every) * every).to(self.x_t.dtype)
+
+
+def _over(values: Tensor, x: Tensor) -> Tensor:
+    return values.reshape(-1, *[1] * (x.ndim - 1))

@@ -1,0 +1,119 @@
+r"""A mixture of any exact laws, which is exact again.
+
+With weights pi_j and laws of density p_j, denoiser D_j and posterior covariance C_j,
+
+.. math::
+    p = \sum_j \pi_j p_j, \quad w_j = \frac{\pi_j p_j(x_t)}{p(x_t)}, \quad
+    \nabla\log p = \sum_j w_j \nabla\log p_j, \quad
+    D = \sum_j w_j D_j, \quad
+    \mathrm{Cov}(x_0|x_t) = \sum_j w_j \left[ C_j + (D_j - D)(D_j - D)^T \right].
+
+Gaussian components have a faster form of this, `GaussianMixture`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from diffuscope.errors import InputError
+from diffuscope.exact.distribution import Distribution, Level, PosteriorCovariance, checked_levels
+
+
+class Superposition:
+    """sum_j weights_j laws_j, over laws of one event shape; weights >= 0 of any positive sum, equal when left out.
+
+    Raises InputError for no law, laws of different shapes, and weights that are not one finite value >= 0 per law.
+    """
+
+    def __init__(self, laws: Sequence[Distribution], weights: Float[Tensor, " K"] | None = None) -> None:
+        shapes = {tuple(law.event_shape) for law in laws}
+        if len(shapes) != 1:
+            raise InputError(f"laws: expected at least one, all of one event shape, got shapes {sorted(shapes)}")
+        pi = torch.ones(len(laws), dtype=torch.float64) if weights is None else weights.double()
+        if len(pi) != len(laws) or not bool((torch.isfinite(pi) & (pi >= 0)).all()) or not bool(pi.sum() > 0):
+            raise InputError(f"weights: expected {len(laws)} finite values >= 0, not all zero, got {pi.tolist()}")
+        self.laws, self.weights, self.event_shape = tuple(laws), pi / pi.sum(), shapes.pop()
+
+    def sample(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n *event"]:
+        """n independent draws, float64."""
+        return self.sample_with_labels(n, generator=generator)[0]
+
+    def sample_with_labels(
+        self, n: int, *, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "n *event"], Int64[Tensor, " n"]]:
+        """n independent draws, and the index of the law that each is from."""
+        device = generator.device
+        which = torch.multinomial(self.weights.to(device), n, replacement=True, generator=generator)
+        drawn = torch.empty(n, *self.event_shape, dtype=torch.float64, device=device)
+        for j, law in enumerate(self.laws):
+            rows = which == j
+            drawn[rows] = law.sample(int(rows.sum()), generator=generator).double()
+        return drawn, which
+
+    def responsibilities(
+        self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level
+    ) -> Float[Tensor, "batch K"]:
+        """w_j(x_t): the posterior probability of every law."""
+        return self._log_joint(x_t, alpha, sigma).softmax(1).to(x_t.dtype)
+
+    def denoise(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
+        """D = sum_j w_j D_j."""
+        means = torch.stack([law.denoise(x_t.double(), alpha, sigma) for law in self.laws], 1)
+        return _weighted(self._log_joint(x_t, alpha, sigma).softmax(1), means).to(x_t.dtype)
+
+    def score(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
+        """sum_j w_j grad log p_j."""
+        scores = torch.stack([law.score(x_t.double(), alpha, sigma) for law in self.laws], 1)
+        return _weighted(self._log_joint(x_t, alpha, sigma).softmax(1), scores).to(x_t.dtype)
+
+    def log_prob(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, " batch"]:
+        """log sum_j pi_j p_j(x_t), in nats."""
+        return self._log_joint(x_t, alpha, sigma).logsumexp(1).to(x_t.dtype)
+
+    def posterior_covariance(
+        self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level
+    ) -> "SuperpositionCovariance":
+        """Cov(x_0 | x_t): within plus between the laws."""
+        x = x_t.double()
+        weights = self._log_joint(x, alpha, sigma).softmax(1)
+        means = torch.stack([law.denoise(x, alpha, sigma) for law in self.laws], 1)
+        within = tuple(law.posterior_covariance(x, alpha, sigma) for law in self.laws)
+        return SuperpositionCovariance(weights, means - _weighted(weights, means)[:, None], within, x_t.dtype)
+
+    def _log_joint(self, x_t: Tensor, alpha: Level, sigma: Level) -> Float[Tensor, "batch K"]:
+        checked_levels(x_t, alpha, sigma, self.event_shape)
+        logs = torch.stack([law.log_prob(x_t.double(), alpha, sigma) for law in self.laws], 1)
+        return logs + self.weights.to(logs.device).log()
+
+
+@dataclass(frozen=True, eq=False)
+class SuperpositionCovariance:
+    """sum_j w_j [C_j + deviation_j deviation_j^T] as an operator."""
+
+    weights: Float[Tensor, "batch K"]
+    deviations: Float[Tensor, "batch K *event"]
+    within: tuple[PosteriorCovariance, ...]
+    dtype: torch.dtype
+
+    def matvec(self, v: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
+        """Cov(x_0 | x_t) v."""
+        every = torch.stack([covariance.matvec(v.double()) for covariance in self.within], 1)
+        along = (self.deviations * v.double()[:, None]).flatten(2).sum(2)
+        return (_weighted(self.weights, every) + _weighted(self.weights * along, self.deviations)).to(self.dtype)
+
+    def trace(self) -> Float[Tensor, " batch"]:
+        """The summed posterior variance."""
+        every = torch.stack([covariance.trace() for covariance in self.within], 1)
+        return (self.weights * (every + self.deviations.flatten(2).square().sum(2))).sum(1).to(self.dtype)
+
+    def diagonal(self) -> Float[Tensor, "batch *event"]:
+        """The posterior variance of every coordinate."""
+        every = torch.stack([covariance.diagonal() for covariance in self.within], 1)
+        return _weighted(self.weights, every + self.deviations**2).to(self.dtype)
+
+
+def _weighted(weights: Float[Tensor, "batch K"], values: Float[Tensor, "batch K *event"]) -> Tensor:
+    return torch.einsum("bk,bk...->b...", weights, values)

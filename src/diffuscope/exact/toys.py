@@ -1,0 +1,150 @@
+r"""The plane's well-known toy laws, each with its exact diffusion: the truth that a learned score is compared with.
+
+==================  =======================================================================================
+`two-moons`         arcs (cos th, sin th) and (1 - cos th, 1/2 - sin th), th uniform on [0, pi]; jitter .05
+`spirals`           arms +-(2 / 3 pi) th (cos th, sin th), th^2 uniform on [0, (3 pi)^2]; jitter .05
+`swiss-roll`        (4 / 9 pi) th (cos th, sin th), th uniform on [3/2 pi, 9/2 pi]; jitter .05
+`rings`             circles of radius 1/2, 1, 3/2, 2, each as likely; jitter .05
+`checkerboard`      uniform on the 8 squares (i + j even) of a board of 4 x 4 squares of side 1 about 0
+==================  =======================================================================================
+
+Rings and board are known in closed form, the others by quadrature along the curve to 1e-12 (see `curve`).
+The spirals' density in th grows like th, so that their arms are about evenly thick. The swiss roll is scikit-learn's
+without its depth, scaled to outer radius 2.
+"""
+
+import math
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from diffuscope.errors import InputError
+from diffuscope.exact.affine import Affine
+from diffuscope.exact.blurred import Blurred
+from diffuscope.exact.box import Box
+from diffuscope.exact.curve import Curve
+from diffuscope.exact.distribution import Distribution
+from diffuscope.exact.ring import Ring
+from diffuscope.exact.superposition import Superposition
+
+Number = float | int
+JITTER = 0.05
+OUTSIDE = 8.0  # the stated range ends so many jitters outside of the curve: one value in 1e15 lies beyond
+
+
+def two_moons(jitter: Number = JITTER, *, smallest_noise: Number = 0.0, accuracy: float = 1e-12) -> Superposition:
+    """Two interleaved half circles; the options are those of `Curve`, here and below."""
+    options = {"jitter": jitter, "smallest_noise": smallest_noise, "accuracy": accuracy}
+
+    def upper(v: Tensor) -> Tensor:
+        return torch.stack([(math.pi * v).cos(), (math.pi * v).sin()], 1)
+
+    def lower(v: Tensor) -> Tensor:
+        return torch.stack([1 - (math.pi * v).cos(), 0.5 - (math.pi * v).sin()], 1)
+
+    return Superposition([Curve(upper, **options), Curve(lower, **options)])
+
+
+def spirals(jitter: Number = JITTER, *, smallest_noise: Number = 0.0, accuracy: float = 1e-12) -> Superposition:
+    """Two interleaved arms of one and a half turns and radius 2."""
+    options = {"jitter": jitter, "smallest_noise": smallest_noise, "accuracy": accuracy}
+
+    def arm(sign: int) -> Callable[[Tensor], Tensor]:
+        def point(v: Tensor) -> Tensor:
+            angle = 3 * math.pi * v
+            return sign * 2 * v[:, None] * torch.stack([angle.cos(), angle.sin()], 1)
+
+        return point
+
+    return Superposition([Curve(arm(sign), _twice, torch.sqrt, **options) for sign in (1, -1)])
+
+
+def swiss_roll(jitter: Number = JITTER, *, smallest_noise: Number = 0.0, accuracy: float = 1e-12) -> Curve:
+    """One spiral of one and a half turns, from radius 2/3 to 2."""
+
+    def point(v: Tensor) -> Tensor:
+        angle = 1.5 * math.pi * (1 + 2 * v)
+        return 2 * angle[:, None] / (4.5 * math.pi) * torch.stack([angle.cos(), angle.sin()], 1)
+
+    return Curve(point, jitter=jitter, smallest_noise=smallest_noise, accuracy=accuracy)
+
+
+def rings(jitter: Number = JITTER, *, radii: tuple[Number, ...] = (0.5, 1.0, 1.5, 2.0)) -> Superposition:
+    """Concentric circles, each as likely; in closed form."""
+    if not all(math.isfinite(radius) and radius > 0 for radius in radii):
+        raise InputError(f"radii: expected finite numbers > 0, got {radii}")
+    return Superposition([Blurred(Ring(float(radius)), jitter) for radius in radii])
+
+
+def checkerboard(cells: int = 4, *, side: Number = 1.0) -> Superposition:
+    """Uniform on the squares (i, j), i + j even, of a board of cells x cells squares about the origin; closed form."""
+    if cells < 1:
+        raise InputError(f"cells: expected at least 1, got {cells}")
+    if not (math.isfinite(side) and side > 0):
+        raise InputError(f"side: expected a finite number > 0, got {side}")
+    corners = [
+        side * (torch.tensor([i, j], dtype=torch.float64) - cells / 2)
+        for i in range(cells)
+        for j in range(cells)
+        if (i + j) % 2 == 0
+    ]
+    return Superposition([Box(corner, corner + side) for corner in corners])
+
+
+TOYS: dict[str, Callable[[], Superposition | Curve]] = {
+    "two-moons": two_moons,
+    "spirals": spirals,
+    "swiss-roll": swiss_roll,
+    "rings": rings,
+    "checkerboard": checkerboard,
+}
+
+# the ends of the clean curve over both coordinates, and whether the law is jittered around it
+_ENDS = {
+    "two-moons": (-1.0, 2.0, True),
+    "spirals": (-2.0, 2.0, True),
+    "swiss-roll": (-2.0, 2.0, True),
+    "rings": (-2.0, 2.0, True),
+    "checkerboard": (-2.0, 2.0, False),
+}
+
+
+def known_range(name: str) -> tuple[float, float]:
+    """The range of values that the toy data set `name` states: the clean law's ends, and 8 jitters beyond."""
+    low, high, jittered = _ENDS[_checked(name)]
+    margin = OUTSIDE * JITTER if jittered else 0.0
+    return low - margin, high + margin
+
+
+def known_law(name: str, data_range: tuple[Number, Number] | None = None) -> Distribution:
+    """The law that the toy data set `name` is drawn from, in its own units or mapped to `data_range`.
+
+    With `data_range` it is the law of `load_data(name).in_range(*data_range)`. Raises InputError for another name or a
+    range that is not two finite numbers, the lower first.
+    """
+    law = _law(_checked(name))
+    if data_range is None:
+        return law
+    low, high = data_range
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise InputError(f"data_range: expected two finite numbers, the lower first, got {data_range}")
+    own_low, own_high = known_range(name)
+    scale = (high - low) / (own_high - own_low)
+    return Affine(law, scale, low - scale * own_low)
+
+
+@cache  # resolving a curve takes a second
+def _law(name: str) -> Distribution:
+    return TOYS[name]()
+
+
+def _checked(name: str) -> str:
+    if name not in TOYS:
+        raise InputError(f"name: expected one of {', '.join(TOYS)}, got {name!r}")
+    return name
+
+
+def _twice(v: Tensor) -> Tensor:
+    return 2 * v
