@@ -46,8 +46,8 @@ def law(mean=(0.0, 0.0, 0.0), tail=0.0):
 
 def solved(rate_of_change, start, time):
     # short steps: near a fixed point the solver's own control lets 1e-11 pass
-    found = solve_ivp(lambda _, w: rate_of_change(w), (0, time), start, method="DOP853", rtol=1e-13, atol=1e-15, max_step=0.02)
-    return found.y[:, -1]
+    tight = {"method": "DOP853", "rtol": 1e-13, "atol": 1e-15, "max_step": 0.02}
+    return solve_ivp(lambda _, w: rate_of_change(w), (0, time), start, **tight).y[:, -1]
 
 
 def trained_maps(model, data, noise, t, learning_rates):

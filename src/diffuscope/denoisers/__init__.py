@@ -46,6 +46,7 @@ __all__ = [
     "ScheduleTime",
     "SignalTime",
     "StepIndex",
+    "SymmetricLinearDenoiser",
     "UNet",
     "VelocityPredictor",
     "clock_of",

@@ -28,6 +28,7 @@ from diffuscope.experiments.mixture_forward import MIXTURE_FORWARD
 from diffuscope.experiments.record import Record, code_fingerprint
 from diffuscope.experiments.reverse_family import REVERSE_FAMILY
 from diffuscope.experiments.samplers_compared import SAMPLERS
+from diffuscope.experiments.spectral_bias import SPECTRAL_BIAS
 from diffuscope.experiments.support import SUPPORT
 
 EXPERIMENTS: tuple[Experiment, ...] = (
@@ -39,6 +40,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     FINITE_DATA,
     ENTROPY,
     SAMPLERS,
+    SPECTRAL_BIAS,
 )
 
 

@@ -16,9 +16,9 @@ so that under gradient flow, and under gradient descent with the learning rates 
 The modes are the eigenvectors of M. They are the principal components of the data, with the bias apart
 (:math:`b = b_0 e^{-2\tau} + \dots`), only where :math:`\mu = 0`, or where the bias is kept at its optimum
 :math:`(I - \alpha W)\mu` throughout. Where :math:`\mu \ne 0` is along a component, of noised variance
-:math:`s = \alpha^2\lambda + \sigma^2`, that component and the bias mix into two modes whose rates have the product
-s and the sum :math:`s + 1 + \alpha^2|\mu|^2`: a large mean is learned fast into weights *and* bias, and telling the two apart
-is slow, with a rate of about :math:`s/(1 + \alpha^2|\mu|^2)`.
+:math:`s = \alpha^2\lambda + \sigma^2`, that component and the bias mix into two modes: their rates have the product s
+and the sum :math:`s + 1 + \alpha^2|\mu|^2`. A large mean is learned fast into weights *and* bias, and telling the two
+apart is slow, with a rate of about :math:`s/(1 + \alpha^2|\mu|^2)`.
 
 Source: derived; Wang & Pehlevan 2025 (https://arxiv.org/abs/2503.03206) state the case of mean 0.
 """

@@ -11,6 +11,7 @@ exact one of a Gaussian (`exact.Gaussian`), and the curve that gradient descent 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -85,9 +86,8 @@ class LinearDenoiser(nn.Module):
     def forward(self, x_t: Float[Tensor, "batch *event"], t: Time) -> Float[Tensor, "batch *event"]:
         rows = _rows(x_t, self.event_shape, self.weight)
         index = self.clock.label(t).expand(len(rows))
-        answer = rows.new_empty(rows.shape)
-        for level, here in _by_level(index):
-            answer = answer.index_put((here,), torch.addmm(self.bias[level], rows[here], self.weight[level].T))
+        weights, biases = self.weight.unbind(), self.bias.unbind()
+        answer = _by_level(rows, index, lambda level, x: torch.addmm(biases[level], x, weights[level].T))
         return answer.reshape(x_t.shape).to(x_t.dtype)
 
     def map_at(self, t: float | int) -> tuple[Float[Tensor, "d d"], Float[Tensor, " d"]]:
@@ -127,11 +127,8 @@ class SymmetricLinearDenoiser(nn.Module):
         rows = _rows(x_t, self.event_shape, self.factor)
         index = self.clock.label(t).expand(len(rows))
         alpha = self.schedule.alpha(t).to(rows)
-        centered = rows - alpha.reshape(-1, 1) * self.mean
-        answer = rows.new_empty(rows.shape)
-        for level, here in _by_level(index):
-            hidden = centered[here] @ self.factor[level]
-            answer = answer.index_put((here,), self.mean + hidden @ self.factor[level].T)
+        centered, factors = rows - alpha.reshape(-1, 1) * self.mean, self.factor.unbind()
+        answer = self.mean + _by_level(centered, index, lambda level, x: x @ factors[level] @ factors[level].T)
         return answer.reshape(x_t.shape).to(x_t.dtype)
 
     def map_at(self, t: float | int) -> tuple[Float[Tensor, "d d"], Float[Tensor, " d"]]:
@@ -147,6 +144,12 @@ def _rows(x_t: Tensor, event_shape: tuple[int, ...], parameter: Tensor) -> Float
     return x_t.reshape(len(x_t), -1).to(parameter.dtype)
 
 
-def _by_level(index: Tensor) -> list[tuple[int, Tensor]]:
-    """The levels of a batch, and the rows that have each: one product of matrices a level."""
-    return [(level, (index == level).nonzero()[:, 0]) for level in index.unique().tolist()]
+def _by_level(rows: Tensor, index: Tensor, apply: Callable[[int, Tensor], Tensor]) -> Tensor:
+    """`apply(level, rows of that level)` in the order of the rows: one product of matrices a level."""
+    levels, counts = index.unique(return_counts=True)
+    if len(levels) == 1:
+        return apply(int(levels), rows)
+    order = index.argsort(stable=True)
+    parts = rows[order].split(counts.tolist())
+    answers = [apply(level, part) for level, part in zip(levels.tolist(), parts, strict=True)]
+    return torch.cat(answers)[order.argsort()]
