@@ -101,7 +101,7 @@ def equals(
     source: str,
     unit: str = "",
 ) -> Claim:
-    """|value - required| <= within."""
+    """The value is `required`, up to `within` on either side."""
     return Claim(name, title, float(value), "equals", float(required), float(within), because, source, unit)
 
 

@@ -129,6 +129,6 @@ def loss_floors(generator: torch.Generator) -> Answer:
 
 
 def _standard_errors(values: Tensor, expected: float) -> float:
-    """|mean - expected| in standard errors; rounding is no error where the values hardly vary."""
+    """How far the mean is from `expected`, in standard errors; rounding is no error where the values hardly vary."""
     error = float(values.std()) / math.sqrt(len(values)) + 1e-15
     return abs(float(values.mean()) - expected) / error

@@ -141,7 +141,7 @@ def ended_particles(law: Distribution, start: StartLaw, generator: torch.Generat
 
 
 def kolmogorov(drawn: Tensor, x: Tensor, density: Tensor) -> float:
-    """sup |F_n - F| over an even grid, with F by the trapezoidal rule."""
+    """The largest gap of the two distribution functions over an even grid, the exact one by the trapezoidal rule."""
     F = torch.cumulative_trapezoid(density, x)
     below = torch.searchsorted(drawn.sort().values, x[1:]).double() / len(drawn)
     return float((below - F).abs().max())
