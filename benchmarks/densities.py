@@ -31,12 +31,12 @@ from diffuscope.densities import (
     Density,
     Grid,
     PeacemanRachford,
+    PotentialDiffusion,
     evolve,
     gradient_equation,
     ornstein_uhlenbeck,
     uniform,
 )
-from diffuscope.densities.schroedinger import PotentialDiffusion
 from diffuscope.exact import GaussianMixture
 
 TARGET = 1e-4
