@@ -28,13 +28,13 @@ def _smaller():
     """Fewer levels, components and steps; the bars stay."""
 
     def shorter(share, first, cap, end):
-        return clock(share, first, cap, min(end, 2.5))
+        return clock(share, first, cap, min(end, 1.2))
 
     with (
         planted(f"{HERE}.weights.LEVELS", torch.tensor([0.5], dtype=torch.float64)),
         planted(f"{HERE}.weights.learning_rates", shorter),
-        planted(f"{HERE}.generated.COMPONENTS", 8),
-        planted(f"{HERE}.generated.END", 5.0),
+        planted(f"{HERE}.generated.COMPONENTS", 5),
+        planted(f"{HERE}.generated.END", 1.5),
         planted(f"{HERE}.network.COMPONENTS", 8),
         planted(f"{HERE}.network.SMALLEST", 0.4),
         planted(f"{HERE}.network.STEPS", 250),
