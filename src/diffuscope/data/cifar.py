@@ -16,12 +16,25 @@ FOLDER = "cifar-10-batches-bin"
 SHAPE = (3, 32, 32)
 RECORD = 1 + 3 * 32 * 32
 CLASSES = 10
+PICKLED = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 _BINARY = "cifar-10-binary.tar.gz with its data_batch_*.bin files"
 
 
 def is_batch_folder(folder: Path) -> bool:
     """Whether a folder holds CIFAR batches, binary or pickled."""
-    return any(True for pattern in ("data_batch_*", "test_batch*") for _ in folder.glob(pattern))
+    names = [*PICKLED, *(f"{name}.bin" for name in PICKLED)]
+    return any((folder / name).is_file() for name in names)
+
+
+def is_pickled_batch(path: Path) -> bool:
+    """Whether a file is called as a batch of the Python version is."""
+    return path.name in PICKLED
+
+
+def pickled_refusal(path: Path, argument: str) -> InputError:
+    """The one line with which pickled batches are refused."""
+    told = "CIFAR-10's Python version, pickles, which are never loaded"
+    return InputError(f"{argument}: {path} holds {told}; expected {_BINARY}")
 
 
 def read_batches(folder: Path, argument: str) -> Source:
@@ -31,9 +44,9 @@ def read_batches(folder: Path, argument: str) -> Source:
     """
     paths = sorted(folder.glob("data_batch_*.bin"))
     if not paths:
-        pickled = (folder / "data_batch_1").exists() or (folder / "test_batch").exists()
-        told = "CIFAR-10's Python version, pickles, which are never loaded" if pickled else "no data_batch_*.bin file"
-        raise InputError(f"{argument}: {folder} holds {told}; expected {_BINARY}")
+        if any((folder / name).exists() for name in PICKLED):
+            raise pickled_refusal(folder, argument)
+        raise InputError(f"{argument}: {folder} holds no data_batch_*.bin file; expected {_BINARY}")
     train = _examples(paths, f"{folder}/data_batch_*.bin", argument)
     test = folder / "test_batch.bin"
     return Source("cifar10", train, _examples([test], str(test), argument) if test.exists() else None)

@@ -17,7 +17,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from diffuscope.data.array_file import read_npy, read_npz
-from diffuscope.data.cifar import is_batch_folder, read_batch, read_batches
+from diffuscope.data.cifar import is_batch_folder, is_pickled_batch, pickled_refusal, read_batch, read_batches
 from diffuscope.data.dataset import FEWEST, DataSet, Range, checked_range, in_words, rescaled
 from diffuscope.data.examples import Examples, Source, examples_of_array
 from diffuscope.data.hdf5_file import hdf5_spec, read_hdf5
@@ -140,6 +140,8 @@ def _read(spec: str, argument: str, seed: int) -> Source:
         return (read_batches if is_batch_folder(path) else read_image_folder)(path, argument)
     if inside is not None:
         return read_hdf5(path, inside[1], argument)
+    if is_pickled_batch(path):
+        raise pickled_refusal(path, argument)
     if suffix == ".bin":
         return read_batch(path, argument)
     if suffix == ".npy":
