@@ -67,7 +67,7 @@ error = float((generated[-1] - clean).abs().sum()) * grid.volume
 print(f"with the score: mass {float(generated[-1].sum()) * grid.volume:.12f}, L1 distance to the data {error:.3f}")
 
 # %%
-# **Backward without.** The density is known to 1e-6, and every mode up to |k| = 3 is multiplied by what the heat flow
+# **Backward without.** The density is known to 1e-6, and every mode up to k = 3 is multiplied by what the heat flow
 # took from it: at the end by e^18. A lower cutoff multiplies less, and leaves the blur.
 
 rough = Density(grid, forward[-1] + 1e-6 * torch.randn(120, 120, dtype=torch.float64, generator=generator))

@@ -7,7 +7,7 @@ Jacobian J, at any one point, and its fixed point give both moments:
 .. math::
     \sigma^2 V^{-1} = I - \alpha J, \qquad
     V - \sigma^2 = \sigma^2\,\alpha J (I - \alpha J)^{-1}, \qquad
-    \alpha D(m) = m \iff m = \alpha\mu .
+    \alpha D(m) = m \Leftrightarrow m = \alpha\mu .
 
 All of it holds at alpha = 0, where V is sigma^2 and m is 0. For other data this is the Gaussian of the same mode and
 curvature; J is made symmetric, with eigenvalues of alpha J at least 0, as every noised law has them.

@@ -66,7 +66,7 @@ def variational_bound(
     the mean of the draws. Costs repeats (levels + 1) evaluations, one batch at a time in the dtype of `x_0`. The prior
     is the law at t_max as in `log_likelihood`: the noised law of `terminal`; without it, the Gaussian that an
     `ExactDenoiser` shows there, for any other denoiser pure noise. In bits per dimension of integers:
-    `bits_per_dimension(-bound, ...)` of a `dequantize`d batch.
+    `bits_per_dimension(-bound, ...)` of a batch that `dequantize` made.
 
     Raises InputError for data that are not finite, fewer than 1 level or 2 repeats, and a schedule whose t_min has no
     noise.
