@@ -1,7 +1,7 @@
 """What every test uses: measured orders of convergence, Monte-Carlo standard errors, the shared data folder."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +56,15 @@ def monte_carlo(values: torch.Tensor) -> Estimate:
 def generator() -> torch.Generator:
     """A fresh generator with a fixed seed: no test draws from the global one."""
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """The order of summation in a matrix product follows the number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,8 @@ from exact_flows import ExactDiffusion, gaussian_in_the_plane, mixture_on_the_li
 from diffuscope.denoisers import Batch, BatchTime, Denoiser, ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.samplers import DDIM, DormandPrince, Instant, Noise, State, instant, sample
-from diffuscope.samplers.dormand_prince import ERROR, NODES, STAGES, dormand_prince_step
+from diffuscope.samplers.dormand_prince import _velocity_field
+from diffuscope.samplers.error_control import ERROR, NODES, STAGES, Slope, pair_step
 from diffuscope.samplers.ode import velocity
 from diffuscope.schedules import VE, VP, Cosine, RectifiedFlow, Schedule, Sigmoid, log_snr_times, uniform_times
 
@@ -46,8 +47,8 @@ class FixedSteps:
         x = state.x_t
         v = velocity(x, denoiser(x, state.t), state.at)
         t, end = (torch.full((len(x),), time, dtype=torch.float64) for time in (state.t, s.t))
-        done = dormand_prince_step(denoiser, x, v, t, end)
-        return State(s, done.x_s - done.error if self.embedded else done.x_s)
+        done = pair_step(_velocity_field(denoiser), x, Slope(v), t, end)
+        return State(s, done.y - done.error if self.embedded else done.y)
 
 
 @pytest.mark.parametrize(

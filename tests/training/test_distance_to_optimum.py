@@ -27,15 +27,7 @@ from diffuscope.training import (
 )
 
 SETTINGS = TrainingSettings(steps=30, batch_size=16, warmup_steps=5, seed=3)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Bit for bit holds for a fixed number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")  # bit for bit holds for a fixed number of threads
 
 
 def gaussian_points(n: int, d: int, v: float, seed: int) -> torch.Tensor:

@@ -25,13 +25,7 @@ CPU = torch.device("cpu")
 POINTS = torch.tensor([[-1.5, 0.3], [-0.2, -0.8], [0.4, 0.9], [2.0, 0.1]], dtype=torch.float64)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Bit for bit holds for a fixed number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")  # bit for bit holds for a fixed number of threads
 
 
 def times(n: int, t: float) -> torch.Tensor:

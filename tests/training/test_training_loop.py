@@ -30,13 +30,7 @@ from diffuscope.training.average import average_decay
 from diffuscope.training.run import clip_gradients
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small matrices; and the order of summation, hence the last bit, follows the number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")  # bit for bit holds for a fixed number of threads
 
 
 def weights_of(denoiser: nn.Module) -> list[torch.Tensor]:

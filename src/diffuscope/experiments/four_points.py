@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import Batch, BatchTime
-from diffuscope.samplers import Instant
-from diffuscope.schedules import VP, Schedule, as_time
+from diffuscope.samplers import Instant, instant
+from diffuscope.schedules import VP, Schedule
 
 POINTS = torch.tensor([-1.5, -0.2, 0.4, 2.0], dtype=torch.float64)
 OU = VP(2.0, 2.0)  # dX = -X dt + sqrt(2) dB
@@ -44,6 +44,4 @@ class FourPoints:
     schedule: Schedule = OU
 
     def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
-        alpha, sigma = float(self.schedule.alpha(as_time(t))), float(self.schedule.sigma(as_time(t)))
-        share = (-((x_t - alpha * POINTS) ** 2) / (2 * sigma**2)).softmax(1)
-        return (share @ POINTS)[:, None]
+        return (weights(x_t[:, 0], instant(self.schedule, t)) @ POINTS)[:, None]

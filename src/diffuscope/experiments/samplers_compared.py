@@ -155,23 +155,17 @@ def what_goes_wrong(generator: torch.Generator) -> Answer:
         f"With the clean score the flow ends at ({mean['flow'][0]:.2f}, {mean['flow'][1]:.2f}) with variance "
         f"{float(side['flow'].var(0).mean()):.3f} instead of (1.30, 0.60) and 0.45: sharper, and wrong.",
         (
-            equals(
-                "collapse-x",
-                "Where the flow with the clean score ends (x)",
-                float(mean["flow"][0]),
-                2.25,
-                within=0.02,
-                because="the digits of the reference",
-                source=ARTICLE,
-            ),
-            equals(
-                "collapse-y",
-                "Where the flow with the clean score ends (y)",
-                float(mean["flow"][1]),
-                1.04,
-                within=0.02,
-                because="the digits of the reference",
-                source=ARTICLE,
+            *(
+                equals(
+                    f"collapse-{axis}",
+                    f"Where the flow with the clean score ends ({axis})",
+                    float(found),
+                    published,
+                    within=0.02,
+                    because="the digits of the reference",
+                    source=ARTICLE,
+                )
+                for axis, found, published in zip("xy", mean["flow"], (2.25, 1.04), strict=True)
             ),
             at_most(
                 "toward-the-fixed-point",
@@ -245,32 +239,21 @@ def equal_cost(generator: torch.Generator) -> Answer:
         f"At 16 evaluations {best} is {ratio:.1f} times nearer to the end of the trajectory than the best of Euler, "
         "Heun and Runge-Kutta.",
         (
-            equals(
-                "euler-order",
-                "Order of Euler, 64 to 128 evaluations",
-                orders["Euler"],
-                1,
-                within=0.1,
-                because="pre-asymptotic terms",
-                source="derived",
-            ),
-            equals(
-                "heun-order",
-                "Order of Heun, 64 to 128 evaluations",
-                orders["Heun"],
-                2,
-                within=0.2,
-                because="pre-asymptotic terms",
-                source="derived",
-            ),
-            equals(
-                "runge-kutta",
-                "Order of Runge-Kutta 4, 64 to 128 evaluations",
-                orders["Runge-Kutta 4"],
-                4,
-                within=0.6,
-                because="pre-asymptotic terms, 16 and 32 steps",
-                source="derived",
+            *(
+                equals(
+                    name,
+                    f"Order of {method}, 64 to 128 evaluations",
+                    orders[method],
+                    order,
+                    within=within,
+                    because="pre-asymptotic terms",
+                    source="derived",
+                )
+                for name, method, order, within in (
+                    ("euler-order", "Euler", 1, 0.1),
+                    ("heun-order", "Heun", 2, 0.2),
+                    ("runge-kutta", "Runge-Kutta 4", 4, 0.6),
+                )
             ),
             at_least(
                 "multistep",

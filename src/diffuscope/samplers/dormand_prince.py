@@ -18,37 +18,15 @@ from diffuscope.errors import InputError
 from diffuscope.samplers.contract import Evaluation, State
 from diffuscope.samplers.ddim import frozen_denoised_step
 from diffuscope.samplers.error_control import (
-    ERROR,
-    NODES,
-    STAGES,
     EvaluationsSpentError,
     Field,
     Slope,
     Times,
     integrate,
-    pair_step,
 )
 from diffuscope.samplers.instant import Instant
 from diffuscope.samplers.noise import Noise
 from diffuscope.samplers.ode import is_singular
-
-__all__ = ["ERROR", "NODES", "STAGES", "DormandPrince", "DormandPrinceStep", "dormand_prince_step"]
-
-
-@dataclass(frozen=True)
-class DormandPrinceStep:
-    """The end of one step: x_s of order 5, the denoiser and the velocity there, and the estimated error of x_s."""
-
-    x_s: Batch
-    denoised: Batch
-    velocity: Batch
-    error: Batch
-
-
-def dormand_prince_step(denoiser: Denoiser, x_t: Batch, v_t: Batch, t: Times, s: Times) -> DormandPrinceStep:
-    """One step from times `t` to `s`, each sample its own, given the velocity `v_t` at the start: six evaluations."""
-    done = pair_step(_velocity_field(denoiser), x_t, Slope(v_t), t, s)
-    return DormandPrinceStep(done.y, done.slope.kept[0], done.slope.value, done.error)
 
 
 @dataclass(frozen=True)
