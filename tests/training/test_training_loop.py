@@ -29,7 +29,6 @@ from diffuscope.training import (
 from diffuscope.training.average import average_decay
 from diffuscope.training.run import clip_gradients
 
-
 pytestmark = pytest.mark.usefixtures("one_thread")  # bit for bit holds for a fixed number of threads
 
 
