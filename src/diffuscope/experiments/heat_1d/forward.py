@@ -13,8 +13,9 @@ from diffuscope.densities import (
 )
 from diffuscope.experiments.chart import Chart, Panel, density_bars, line
 from diffuscope.experiments.claim import at_least, at_most, equals
+from diffuscope.experiments.distribution_functions import distribution_function
 from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.heat_1d.setting import ARTICLE, PAIR, SEPARATION, SPREAD, VARIANCE, spread
+from diffuscope.experiments.heat_1d.setting import ARTICLE, PAIR, SPREAD, VARIANCE, spread
 
 PARTICLES = 1_000_000
 
@@ -147,4 +148,4 @@ def particles(generator: torch.Generator) -> Answer:
 
 
 def _cdf(x: Tensor, variance: float) -> Tensor:
-    return sum(torch.special.ndtr((x - mean) / math.sqrt(variance)) for mean in (-SEPARATION, SEPARATION)) / 2  # pyright: ignore[reportReturnType, reportOperatorIssue]
+    return distribution_function(PAIR, x, 1.0, math.sqrt(variance - VARIANCE))

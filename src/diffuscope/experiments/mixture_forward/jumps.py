@@ -20,6 +20,7 @@ from diffuscope.densities import (
 )
 from diffuscope.experiments.chart import Chart, Panel, density_bars, line
 from diffuscope.experiments.claim import at_most, largest
+from diffuscope.experiments.distribution_functions import distribution_function
 from diffuscope.experiments.experiment import Answer
 from diffuscope.experiments.mixture_forward.setting import ARTICLE, PAIR, SCHEDULE, TIMES, cells_of, log_law
 
@@ -141,6 +142,4 @@ def particles(generator: torch.Generator) -> Answer:
 
 
 def _cdf(t: float, x: Tensor) -> Tensor:
-    alpha, sigma = float(SCHEDULE.alpha(t)), float(SCHEDULE.sigma(t))
-    deviation = math.sqrt(alpha**2 * 0.25 + sigma**2)
-    return (torch.special.ndtr((x - 2 * alpha) / deviation) + torch.special.ndtr((x + 2 * alpha) / deviation)) / 2
+    return distribution_function(PAIR, x, float(SCHEDULE.alpha(t)), float(SCHEDULE.sigma(t)))

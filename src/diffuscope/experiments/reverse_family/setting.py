@@ -10,6 +10,7 @@ from diffuscope.densities import (
     Grid,
 )
 from diffuscope.exact import Gaussian, GaussianMixture
+from diffuscope.experiments.distribution_functions import distribution_function
 from diffuscope.schedules import VP
 
 PAPER = "Cao et al. 2025, section 2"
@@ -62,6 +63,4 @@ def gaussian(eta: float) -> GaussianReverse:
 
 def cdf(t: float, x: Tensor) -> Tensor:
     """The distribution function of p_t at the numbers x."""
-    alpha, sigma = float(OU.alpha(t)), float(OU.sigma(t))
-    deviations = (alpha**2 * DATA.tail_variances + sigma**2).sqrt()
-    return torch.special.ndtr((x[:, None] - alpha * DATA.means[:, 0]) / deviations) @ DATA.weights
+    return distribution_function(DATA, x, float(OU.alpha(t)), float(OU.sigma(t)))

@@ -1,0 +1,18 @@
+r"""Distribution functions of noised mixtures on the line.
+
+.. math::  F_t(x) = \sum_j \pi_j\,\Phi\!\left(\frac{x - \alpha\mu_j}{\sqrt{\alpha^2 v_j + \sigma^2}}\right)
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.exact import GaussianMixture
+
+
+def distribution_function(
+    law: GaussianMixture, x: Float[Tensor, " n"], alpha: float, sigma: float
+) -> Float[Tensor, " n"]:
+    """F of the noised law at the numbers x, for isotropic components on the line."""
+    deviations = (alpha**2 * law.tail_variances + sigma**2).sqrt()
+    return torch.special.ndtr((x[:, None] - alpha * law.means[:, 0]) / deviations) @ law.weights
