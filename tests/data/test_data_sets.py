@@ -257,7 +257,8 @@ def test_mnist_has_its_published_mean_and_deviation(shared_data, monkeypatch: py
     # .1307 and .3081 are the figures that every MNIST tutorial normalizes by
     flat = data.train.flatten()
     mean = flat.mean(dtype=torch.float64).item()
-    deviation = (torch.dot(flat, flat).item() / len(flat) - mean**2) ** 0.5
+    square = torch.linalg.vector_norm(flat, dtype=torch.float64).item() ** 2 / len(flat)
+    deviation = (square - mean**2) ** 0.5
     assert mean == pytest.approx(0.1307, abs=5e-5)
     assert deviation == pytest.approx(0.3081, abs=5e-5)
     # the published counts of the digits 0..9 in the training set

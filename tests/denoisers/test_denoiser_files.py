@@ -22,7 +22,7 @@ from diffuscope.denoisers import (
     load_denoiser,
     save_denoiser,
 )
-from diffuscope.denoisers.pretrained import FlowTransformer, NoiseUNet
+from diffuscope.denoisers.pretrained import NoiseUNet
 from diffuscope.errors import InputError
 from diffuscope.schedules import VE, VP, Cosine, DiscreteVP, GeometricVE, Karras, RectifiedFlow, Sigmoid
 
@@ -70,14 +70,15 @@ def test_a_saved_denoiser_comes_back_bit_for_bit(number, tmp_path, generator):
     assert all(parameter.requires_grad for parameter in loaded.parameters())
 
 
-def test_a_flow_transformer_keeps_its_label(tmp_path):
-    denoiser = DataPredictor(
-        drawn(FlowTransformer(3)), RectifiedFlow(), event_shape=(1, 28, 28), data_range=(0.0, 1.0), clock=SignalTime()
-    )
+@pytest.mark.parametrize("network", [MLP((1, 4, 4), width=8, classes=3), UNet((1, 4, 4), channels=(8,), classes=3)])
+def test_a_network_keeps_its_classes(network, tmp_path, generator):
+    denoiser = Preconditioned(drawn(network), VE(), 0.5, event_shape=(1, 4, 4), data_range=(-1.0, 1.0))
     save_denoiser(denoiser, tmp_path / "model.safetensors")
-    network = load_denoiser(tmp_path / "model.safetensors").network
-    assert isinstance(network, FlowTransformer)
-    assert network.label == 3
+    loaded = load_denoiser(tmp_path / "model.safetensors")
+    x, y = torch.randn(4, 1, 4, 4, generator=generator), torch.tensor([0, 1, 2, 3])
+    assert loaded.classes == 3
+    assert torch.equal(loaded(x, 0.7, y), denoiser(x, 0.7, y))
+    assert not torch.equal(loaded(x, 0.7, y)[:3], loaded(x, 0.7)[:3])
 
 
 def saved(folder: Path) -> Path:

@@ -21,7 +21,7 @@ import torch
 from conftest import Estimate, monte_carlo
 
 from diffuscope.data.idx import read_idx
-from diffuscope.denoisers import Clock, NoisePredictor, load_denoiser, nearest_trained_time, with_label
+from diffuscope.denoisers import Clock, NoisePredictor, OfClass, load_denoiser, nearest_trained_time
 from diffuscope.denoisers.predictors import DataPredictor
 from diffuscope.errors import InputError
 
@@ -115,7 +115,7 @@ def test_the_flow_transformer_has_its_published_errors_with_the_class(ratio, pub
 
     def errors(r: float, n: int) -> torch.Tensor:
         parts = [
-            clean_estimate_errors(with_label(denoiser, k), images[:n][digits[:n] == k], r, clipped=False, seed=k)
+            clean_estimate_errors(OfClass(denoiser, k), images[:n][digits[:n] == k], r, clipped=False, seed=k)
             for k in range(10)
         ]
         return torch.cat(parts)
@@ -123,19 +123,17 @@ def test_the_flow_transformer_has_its_published_errors_with_the_class(ratio, pub
     assert_published(errors, ratio, published)
 
 
-def test_a_label_asks_the_same_parameters_and_the_true_one_lowers_the_error(shared_data, images, digits):
+def test_the_true_class_lowers_the_error_and_no_class_is_the_class_behind_the_last(shared_data, images, digits):
     denoiser = loaded(shared_data, "mnist_flow_vit_sofia")
     assert isinstance(denoiser, DataPredictor)
-    labelled = with_label(denoiser, 7)
-    for parameter, other in zip(denoiser.parameters(), labelled.parameters(), strict=True):
-        assert parameter.data_ptr() == other.data_ptr()
     sevens = images[:1000][digits[:1000] == 7]
     gain = clean_estimate_errors(denoiser, sevens, 2.3, clipped=False) - clean_estimate_errors(
-        labelled, sevens, 2.3, clipped=False
+        OfClass(denoiser, 7), sevens, 2.3, clipped=False
     )
     assert monte_carlo(gain).mean > 4 * monte_carlo(gain).standard_error
-    with pytest.raises(InputError, match=r"label: expected a digit 0\.\.9, or 10 for no class, got 11"):
-        with_label(denoiser, 11)
+    assert torch.equal(OfClass(denoiser, 10)(sevens, 0.5), denoiser(sevens, 0.5))
+    with pytest.raises(InputError, match=r"y: expected classes 0 \.\. 9, or 10 for none, got 11"):
+        OfClass(denoiser, 11)
 
 
 CNN = {

@@ -238,7 +238,7 @@ def test_a_nan_on_the_command_line_is_one_line_and_exit_code_2(monkeypatch, caps
             self.calls += 1
             return self.denoiser(x_t, t) * (math.nan if self.calls == 4 else 1.0)
 
-    monkeypatch.setattr(commands, "new_denoiser", lambda *given: Planted(new_denoiser(*given)))
+    monkeypatch.setattr(commands, "new_denoiser", lambda *given, **classes: Planted(new_denoiser(*given, **classes)))
     np.save(tmp_path / "data.npy", vectors(40).numpy())
     given = ["--data", str(tmp_path / "data.npy"), "--train-steps", "9", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["diffuscope", "train", *given, "--log-every", "0"])

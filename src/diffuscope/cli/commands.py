@@ -4,7 +4,7 @@ import json
 import math
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,15 @@ from tqdm import tqdm
 from diffuscope.atomic import replace_atomically, save_arrays
 from diffuscope.audit import Settings, Subject, audit, grid
 from diffuscope.data import NAMES, DataSet, load_data, load_samples
-from diffuscope.denoisers import Denoiser, load_callable, load_denoiser, save_denoiser
+from diffuscope.denoisers import (
+    ConditionalDenoiser,
+    Denoiser,
+    Guided,
+    OfClass,
+    load_callable,
+    load_denoiser,
+    save_denoiser,
+)
 from diffuscope.errors import InputError
 from diffuscope.report import Page, audit_page, write_page
 from diffuscope.samplers import (
@@ -32,7 +40,16 @@ from diffuscope.samplers import (
     UniPC,
     sample,
 )
-from diffuscope.training import DistanceLog, Optimum, fit, new_denoiser, recipe
+from diffuscope.training import (
+    DistanceLog,
+    Optimum,
+    Precision,
+    fit,
+    new_denoiser,
+    process_group,
+    rank,
+    recipe,
+)
 
 SAMPLERS = {
     "euler": Euler(),
@@ -146,10 +163,19 @@ class Audit:
 
 @dataclass(frozen=True)
 class Train:
-    """Train a small model; the run resumes when the same command is given again."""
+    """Train a small model; the run resumes when the same command is given again.
+
+    Under torchrun the processes share every batch: torchrun --nproc-per-node 2 -m diffuscope train
+    """
 
     source: tyro.conf.OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
     training: tyro.conf.OmitArgPrefixes[TrainOptions] = field(default_factory=TrainOptions)
+    conditional: bool = False
+    """Teach the model the classes of the data, so that it can be asked for one; needs data with labels."""
+    precision: Precision = "float32"
+    """bfloat16: matrix products in bfloat16, weights in float32."""
+    compile: bool = False
+    """Compile the model with torch.compile; it takes a minute and then makes steps faster on a GPU."""
     logging: tyro.conf.OmitArgPrefixes[LogOptions] = field(default_factory=LogOptions)
     out: Path = Path("out/train")
     """Folder for model.safetensors, the checkpoint and distance.jsonl."""
@@ -162,10 +188,15 @@ class Train:
             raise InputError(f"log_every: expected a whole number of steps >= 0, got {self.logging.log_every}")
         require_folder(self.out)
         data = self.source.load(self.seed).in_range(-1.0, 1.0)
-        trained(data, self.training, self.seed, self.out, self.logging)
-        print(f"Model: {self.out / 'model.safetensors'}")
-        if self.logging.log_every:
-            print(f"Distance to the optimum: {self.out / 'distance.jsonl'}")
+        if self.conditional and data.train_labels is None:
+            raise InputError(f"conditional: expected data with labels, and {data.name} has none")
+        with process_group() as device:
+            choices = Choices(self.conditional, self.precision, self.compile, device)
+            trained(data, self.training, self.seed, self.out, self.logging, choices)
+            if rank() == 0:
+                print(f"Model: {self.out / 'model.safetensors'}")
+                if self.logging.log_every:
+                    print(f"Distance to the optimum: {self.out / 'distance.jsonl'}")
 
 
 @dataclass(frozen=True)
@@ -179,7 +210,11 @@ class Sample:
     sampler: Literal["euler", "heun", "ddim", "ddpm", "dpm++2m", "dpm++3m", "dpm++2m-sde", "deis3", "unipc"] = "dpm++2m"
     """The sampler."""
     evaluations: int = 40
-    """Evaluations of the network per sample, the final denoise included."""
+    """Evaluations of the model per sample, the final denoise included; with guidance each evaluates it twice."""
+    classes: tuple[int, ...] = ()
+    """Ask for these classes, in turn: one sample of each, then again; needs a model trained with classes."""
+    guidance: float = 1.0
+    """Scale of the guidance toward the class: 1 is the class as it is, more exaggerates it."""
     out: Path = Path("out/samples")
     """Folder for samples.npz and samples.png."""
     seed: int = 0
@@ -193,6 +228,8 @@ class Sample:
         steps = (self.evaluations - 1) // method.nfe_per_step
         if steps < 1:
             raise InputError(f"evaluations: expected at least {method.nfe_per_step + 1}, got {self.evaluations}")
+        if self.guidance != 1 and not self.classes:
+            raise InputError(f"guidance: expected --classes with it, got {self.guidance:g} and no class")
         require_folder(self.out)
         denoiser = load_model(self.model)
         shape = getattr(denoiser, "event_shape", None)
@@ -205,11 +242,13 @@ class Sample:
         noise = float(schedule.sigma(times[0])) * torch.randn(self.n, *shape, generator=generator)
         batches = []
         with torch.no_grad():
-            for start in tqdm(noise.split(256), desc="sampling", unit="batch"):
-                end = sample(method, denoiser, start, times, noise=generator)
-                batches.append(denoiser(end, times[-1]))
+            for index in tqdm(torch.arange(self.n).split(256), desc="sampling", unit="batch"):
+                asked = asked_for(denoiser, index, self.classes, self.guidance)
+                end = sample(method, asked, noise[index], times, noise=generator)
+                batches.append(asked(end, times[-1]))
         samples = torch.cat(batches)
-        save_arrays(self.out / "samples.npz", {"x": samples.numpy()})
+        labels = {"y": turn(torch.arange(self.n), self.classes).numpy()} if self.classes else {}
+        save_arrays(self.out / "samples.npz", {"x": samples.numpy(), **labels})
         print(f"Samples: {self.out / 'samples.npz'}")
         if samples.ndim == 4 and samples.shape[1] in (1, 3):
             contact_sheet(samples, getattr(denoiser, "data_range", None)).save(self.out / "samples.png")
@@ -246,21 +285,61 @@ def require_shape(denoiser: Denoiser, data: DataSet) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Choices:
+    """How a model is trained, beyond how long."""
+
+    conditional: bool = False
+    precision: Precision = "float32"
+    compiled: bool = False
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+
 def trained(
-    data: DataSet, options: TrainOptions, seed: int, out: Path, logging: LogOptions = LogOptions(log_every=0)
+    data: DataSet,
+    options: TrainOptions,
+    seed: int,
+    out: Path,
+    logging: LogOptions = LogOptions(log_every=0),
+    choices: Choices = Choices(),
 ) -> Denoiser:
     """A small model trained on `data`, saved to `out`; resumes from the checkpoint there."""
     low, high = data.data_range
-    denoiser = new_denoiser(data.train, (float(low), float(high)), seed)
-    settings = recipe(denoiser.sigma_data, steps=options.train_steps, batch_size=options.batch_size, seed=seed)
+    labels = data.train_labels if choices.conditional else None
+    classes = 0 if labels is None else int(labels.max()) + 1
+    denoiser = new_denoiser(data.train, (float(low), float(high)), seed, classes=classes).to(choices.device)
+    settings = replace(
+        recipe(denoiser.sigma_data, steps=options.train_steps, batch_size=options.batch_size, seed=seed),
+        precision=choices.precision,
+        compiled=choices.compiled,
+    )
     log = None
-    if logging.log_every:
+    if logging.log_every and rank() == 0:
         optimum = Optimum.of(denoiser, data.train, unseen=data.heldout, seed=seed)
         board = out / "tensorboard" if logging.tensorboard else None
         log = DistanceLog(optimum, logging.log_every, out / "distance.jsonl", board)
-    denoiser = fit(denoiser, data.train, settings, checkpoint=out / "training.safetensors", log=log).eval()
-    save_denoiser(denoiser, out / "model.safetensors")
+    checkpoint = out / "training.safetensors"
+    denoiser = fit(denoiser, data.train, settings, checkpoint=checkpoint, labels=labels, log=log).eval()
+    if rank() == 0:
+        save_denoiser(denoiser, out / "model.safetensors")
     return denoiser
+
+
+def turn(index: torch.Tensor, classes: tuple[int, ...]) -> torch.Tensor:
+    """The class of the samples at `index` when classes are asked for in turn."""
+    return torch.tensor(classes)[index % len(classes)]
+
+
+def asked_for(denoiser: Denoiser, index: torch.Tensor, classes: tuple[int, ...], guidance: float) -> Denoiser:
+    """`denoiser` for the samples at `index`: of their classes, with guidance, where classes are asked for."""
+    if not classes:
+        return denoiser
+    if not isinstance(denoiser, ConditionalDenoiser) or denoiser.classes < 1:
+        raise InputError("classes: expected a model trained with classes, got one without")
+    if not all(0 <= y < denoiser.classes for y in classes):
+        raise InputError(f"classes: expected classes 0 .. {denoiser.classes - 1}, got {', '.join(map(str, classes))}")
+    conditional = OfClass(denoiser, turn(index, classes))
+    return conditional if guidance == 1 else Guided(conditional, denoiser, guidance)
 
 
 def write_json(result: object, path: Path) -> None:

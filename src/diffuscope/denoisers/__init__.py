@@ -16,30 +16,36 @@ from diffuscope.denoisers.contract import (
     velocity_to_denoised,
 )
 from diffuscope.denoisers.files import load_denoiser, save_denoiser
+from diffuscope.denoisers.guidance import ConditionalDenoiser, Guided, OfClass
 from diffuscope.denoisers.networks import MLP, LevelTable, LinearDenoiser, SymmetricLinearDenoiser, UNet
 from diffuscope.denoisers.objects import load_callable, load_object
 from diffuscope.denoisers.preconditioning import Preconditioned, Preconditioning, preconditioning
 from diffuscope.denoisers.predictors import (
+    Classes,
     DataPredictor,
     Network,
     NoisePredictor,
     VelocityPredictor,
+    checked_classes,
     nearest_trained_time,
 )
-from diffuscope.denoisers.pretrained import with_label
 
 __all__ = [
     "MLP",
     "Batch",
     "BatchTime",
+    "Classes",
     "Clock",
+    "ConditionalDenoiser",
     "DataPredictor",
     "Denoiser",
     "ExactDenoiser",
+    "Guided",
     "LevelTable",
     "LinearDenoiser",
     "Network",
     "NoisePredictor",
+    "OfClass",
     "Preconditioned",
     "Preconditioning",
     "Rescheduled",
@@ -49,6 +55,7 @@ __all__ = [
     "SymmetricLinearDenoiser",
     "UNet",
     "VelocityPredictor",
+    "checked_classes",
     "clock_of",
     "denoised_to_noise",
     "denoised_to_score",
@@ -63,5 +70,4 @@ __all__ = [
     "save_denoiser",
     "score_to_denoised",
     "velocity_to_denoised",
-    "with_label",
 ]

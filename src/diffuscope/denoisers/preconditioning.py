@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffuscope.denoisers.contract import Batch, BatchTime, over_events
-from diffuscope.denoisers.predictors import Network, network_output
+from diffuscope.denoisers.predictors import Classes, Network, classes_of, network_output
 from diffuscope.errors import InputError
 from diffuscope.schedules import Schedule
 
@@ -65,8 +65,13 @@ class Preconditioned(nn.Module):
         self.sigma_data, self.data_mean = sigma_data, data_mean
         self.event_shape, self.data_range = tuple(event_shape), data_range
 
-    def forward(self, x_t: Batch, t: BatchTime) -> Batch:
+    @property
+    def classes(self) -> int:
+        """How many classes the network knows."""
+        return classes_of(self.network)
+
+    def forward(self, x_t: Batch, t: BatchTime, y: Classes = None) -> Batch:
         c = preconditioning(self.schedule, t, self.sigma_data)
         centred = x_t - over_events(self.schedule.alpha(t), x_t) * self.data_mean
-        output = network_output(self.network, over_events(c.c_in, x_t) * centred, c.c_noise, self.event_shape)
+        output = network_output(self.network, over_events(c.c_in, x_t) * centred, c.c_noise, self.event_shape, y)
         return self.data_mean + over_events(c.c_skip, x_t) * centred + over_events(c.c_out, x_t) * output

@@ -6,14 +6,16 @@ r"""From a raw network F(x, label) to a denoiser D(x_t, t), by what the network 
     \text{velocity: } D = \frac{\sigma F - \dot\sigma x_t}{\sigma\dot\alpha - \dot\sigma\alpha} .
 
 A network is any callable that takes x of shape (batch, *event) and labels of shape (batch,) and answers
-with the shape of x. It computes in the dtype of its parameters; the answer has the dtype of x_t.
+with the shape of x. One that knows classes has an attribute `classes` = C and takes a third argument, y of shape
+(batch,): the class 0 .. C-1 of every sample, or C for none. A network computes in the dtype of its parameters; the
+answer has the dtype of x_t.
 Every predictor states the `event_shape` and the `data_range` (lowest and highest value) of its data.
 """
 
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from diffuscope.denoisers.clocks import Clock, clock_of
@@ -28,81 +30,65 @@ from diffuscope.denoisers.contract import (
 from diffuscope.errors import InputError
 from diffuscope.schedules import Schedule, Times, as_time
 
-Network = Callable[[Tensor, Tensor], Tensor]
+Network = Callable[..., Tensor]
+Classes = Int[Tensor, "*batch"] | int | None
 
 
-class NoisePredictor(nn.Module):
+class _Predictor(nn.Module):
+    """A network with the schedule, clock and data that it was trained for."""
+
+    def __init__(
+        self,
+        network: Network,
+        schedule: Schedule,
+        *,
+        event_shape: tuple[int, ...],
+        data_range: tuple[float, float],
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__()
+        self.network, self.schedule = network, schedule
+        self.event_shape, self.data_range = tuple(event_shape), data_range
+        self.clock = clock or clock_of(schedule)
+
+    @property
+    def classes(self) -> int:
+        """How many classes the network knows."""
+        return classes_of(self.network)
+
+    def predicted(self, x_t: Batch, t: BatchTime, y: Classes) -> Batch:
+        """What the network says of x_t."""
+        return network_output(self.network, x_t, self.clock.label(t), self.event_shape, y)
+
+
+class NoisePredictor(_Predictor):
     """A network that predicts the noise: D = (x_t - sigma F) / alpha.
 
     Raises ValueError where alpha = 0: there the noise tells nothing about the data.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        schedule: Schedule,
-        *,
-        event_shape: tuple[int, ...],
-        data_range: tuple[float, float],
-        clock: Clock | None = None,
-    ) -> None:
-        super().__init__()
-        self.network, self.schedule = network, schedule
-        self.event_shape, self.data_range = tuple(event_shape), data_range
-        self.clock = clock or clock_of(schedule)
-
-    def forward(self, x_t: Batch, t: BatchTime) -> Batch:
-        label = self.clock.label(t)
+    def forward(self, x_t: Batch, t: BatchTime, y: Classes = None) -> Batch:
+        predicted = self.predicted(x_t, t, y)
         if bool((self.schedule.alpha(t) == 0).any()):
             raise ValueError("t: expected alpha(t) > 0 for a network that predicts the noise, got alpha = 0")
-        predicted = network_output(self.network, x_t, label, self.event_shape)
         return noise_to_denoised(x_t, predicted, self.schedule, t)
 
 
-class DataPredictor(nn.Module):
+class DataPredictor(_Predictor):
     """A network that predicts the clean data: D = F."""
 
-    def __init__(
-        self,
-        network: Network,
-        schedule: Schedule,
-        *,
-        event_shape: tuple[int, ...],
-        data_range: tuple[float, float],
-        clock: Clock | None = None,
-    ) -> None:
-        super().__init__()
-        self.network, self.schedule = network, schedule
-        self.event_shape, self.data_range = tuple(event_shape), data_range
-        self.clock = clock or clock_of(schedule)
-
-    def forward(self, x_t: Batch, t: BatchTime) -> Batch:
-        return network_output(self.network, x_t, self.clock.label(t), self.event_shape)
+    def forward(self, x_t: Batch, t: BatchTime, y: Classes = None) -> Batch:
+        return self.predicted(x_t, t, y)
 
 
-class VelocityPredictor(nn.Module):
+class VelocityPredictor(_Predictor):
     """A network that predicts the velocity dx_t/dt = alpha' x_0 + sigma' eps, in the schedule's own time.
 
     A network trained in time 1 - t predicts -v; wrap it to change the sign.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        schedule: Schedule,
-        *,
-        event_shape: tuple[int, ...],
-        data_range: tuple[float, float],
-        clock: Clock | None = None,
-    ) -> None:
-        super().__init__()
-        self.network, self.schedule = network, schedule
-        self.event_shape, self.data_range = tuple(event_shape), data_range
-        self.clock = clock or clock_of(schedule)
-
-    def forward(self, x_t: Batch, t: BatchTime) -> Batch:
-        predicted = network_output(self.network, x_t, self.clock.label(t), self.event_shape)
-        return velocity_to_denoised(x_t, predicted, self.schedule, t)
+    def forward(self, x_t: Batch, t: BatchTime, y: Classes = None) -> Batch:
+        return velocity_to_denoised(x_t, self.predicted(x_t, t, y), self.schedule, t)
 
 
 def nearest_trained_time(denoiser: Denoiser, t: BatchTime) -> Times:
@@ -121,19 +107,50 @@ def nearest_trained_time(denoiser: Denoiser, t: BatchTime) -> Times:
     return as_time(t) if clock is None else clock.nearest(t)
 
 
-def network_output(network: Network, x: Batch, label: Tensor, event_shape: tuple[int, ...]) -> Batch:
-    """`network(x, label)` with one label per sample, in the network's dtype and back; InputError on a shape."""
+def network_output(network: Network, x: Batch, label: Tensor, event_shape: tuple[int, ...], y: Classes = None) -> Batch:
+    """`network(x, label)`, or `network(x, label, y)` where a class is asked for, in the network's dtype and back.
+
+    Raises InputError for x or an answer of another shape, and for classes that the network does not know.
+    """
     if tuple(x.shape[1:]) != event_shape:
         raise InputError(f"x_t: expected shape {_with_batch(event_shape)}, got {_with_batch(x.shape[1:])}")
     dtype = network_dtype(network, x)
     label = label.to(x.device)
-    label = label.to(dtype) if label.is_floating_point() else label
-    output = network(x.to(dtype), label.expand(len(x)))
+    label = (label.to(dtype) if label.is_floating_point() else label).expand(len(x))
+    asked = () if y is None else (checked_classes(y, len(x), classes_of(network)).to(x.device),)
+    output = network(x.to(dtype), label, *asked)
     if output.shape != x.shape:
         raise InputError(
             f"network: expected an output of the shape of its input {tuple(x.shape)}, got {tuple(output.shape)}"
         )
     return output.to(x.dtype)
+
+
+def classes_of(network: object) -> int:
+    """How many classes `network` knows, by its attribute `classes`; 0 without one."""
+    return int(getattr(network, "classes", 0))
+
+
+def checked_classes(y: Classes, n: int, classes: int) -> Int[Tensor, " n"]:
+    """`y` as one class per sample, 0 .. classes - 1 or `classes` for none; None asks for none everywhere.
+
+    Raises InputError for classes outside that range, for any where `classes` is 0, and for another number of them.
+    """
+    if classes < 1:
+        raise InputError(f"y: expected no class, as this denoiser was not trained with classes, got {_few(y)}")
+    given = torch.as_tensor(classes if y is None else y)
+    if given.is_floating_point() or given.dtype == torch.bool:
+        raise InputError(f"y: expected integers, got {given.dtype}")
+    if given.ndim > 1 or (given.ndim == 1 and len(given) != n):
+        raise InputError(f"y: expected one class, or one per sample, shape ({n},), got {tuple(given.shape)}")
+    if given.numel() and (int(given.min()) < 0 or int(given.max()) > classes):
+        raise InputError(f"y: expected classes 0 .. {classes - 1}, or {classes} for none, got {_few(given)}")
+    return given.long().expand(n)
+
+
+def _few(y: Classes) -> str:
+    values = torch.as_tensor(-1 if y is None else y).flatten().tolist()
+    return ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")
 
 
 def network_dtype(network: Network, x: Float[Tensor, "..."]) -> torch.dtype:

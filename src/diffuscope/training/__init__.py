@@ -19,6 +19,7 @@ from diffuscope.training.objective import (
     squared_errors,
 )
 from diffuscope.training.optimum import Distance, Excess, LevelDistance, Optimum
+from diffuscope.training.parallel import process_group, processes, rank
 from diffuscope.training.recipe import new_denoiser, recipe
 from diffuscope.training.score_matching import (
     explicit_losses,
@@ -27,7 +28,7 @@ from diffuscope.training.score_matching import (
     signs,
     sliced_losses,
 )
-from diffuscope.training.settings import TrainingSettings
+from diffuscope.training.settings import Precision, TrainingSettings
 from diffuscope.training.target_average import AveragedTarget, DataPosterior, NoiseFreeTarget
 from diffuscope.training.unbiased_risk import Implicit, ImplicitByProbe, Sliced
 
@@ -50,6 +51,7 @@ __all__ = [
     "Objective",
     "Optimum",
     "PlainWeight",
+    "Precision",
     "Progress",
     "ScoreWeight",
     "Sliced",
@@ -64,6 +66,9 @@ __all__ = [
     "implicit_losses",
     "implicit_losses_by_probe",
     "new_denoiser",
+    "process_group",
+    "processes",
+    "rank",
     "read_distances",
     "recipe",
     "show_progress",

@@ -3,7 +3,8 @@ r"""Checkpoints of a training run: one safetensors file that holds its whole sta
 Tensors: `weights/*`, `buffers/*`, `average/*`, `adam/*` (both moments and the step count of every parameter),
 `generator` (its state, uint8) and `permutation`. JSON in the header: what the run is (settings, schedule, a hash of
 the data) and where it stands. A new file is written beside the old one, flushed to the disk and moved over it, so at
-every moment the path holds one whole checkpoint: the former or the new one. A run resumes only as the same run.
+every moment the path holds one whole checkpoint: the former or the new one. A run resumes only as the same run, in as
+many processes as one likes: all read the file, process 0 writes it.
 """
 
 import hashlib
@@ -19,9 +20,12 @@ from torch import Tensor
 
 from diffuscope.atomic import replace_atomically
 from diffuscope.errors import InputError
+from diffuscope.training.parallel import rank
 from diffuscope.training.run import TrainingRun
 
 FORMAT = "diffuscope training checkpoint 1"
+BEFORE = {"objective": "Denoising", "class_dropout": 0.1, "precision": "float32", "compiled": False}
+"""What runs were before it was recorded."""
 
 
 class RunCheckpoint:
@@ -43,6 +47,9 @@ class RunCheckpoint:
         """Write the run's state. Raises InputError where the disk refuses, the former checkpoint intact."""
         run = self.run
         if self.saved_step == run.step:
+            return
+        if rank() > 0:
+            self.saved_step = run.step
             return
         standing = {
             "step": run.step,
@@ -70,7 +77,7 @@ class RunCheckpoint:
         header, stored = _read(self.path)
         if header.get("format") != FORMAT:
             raise InputError(f"checkpoint: {self.path} is not a training checkpoint of this version; expected {FORMAT}")
-        written = {"objective": "Denoising"} | json.loads(header["run"])  # the only one, before it was recorded
+        written = BEFORE | json.loads(header["run"])
         _require_same_run(self.path, written, self._identity)
         self._require_same_tensors(stored)
         _restore_tensors(self.run, stored)
@@ -142,6 +149,7 @@ def _identity(run: TrainingRun) -> dict[str, Any]:
         "data.shape": list(run.data.shape),
         "data.dtype": str(run.data.dtype).removeprefix("torch."),
         "data.sha256": _sha256(run.data),
+        **({} if run.labels is None else {"labels.sha256": _sha256(run.labels)}),
     }
 
 

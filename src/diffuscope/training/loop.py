@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -31,6 +31,7 @@ from diffuscope.errors import InputError
 from diffuscope.training.checkpoint import RunCheckpoint
 from diffuscope.training.log import DistanceLog, OpenLog
 from diffuscope.training.optimum import Distance
+from diffuscope.training.parallel import agreed, rank, together
 from diffuscope.training.run import DivergedError, TrainingRun
 from diffuscope.training.settings import TrainingSettings
 
@@ -62,6 +63,7 @@ def train(
     settings: TrainingSettings,
     *,
     checkpoint: Path | None,
+    labels: Int[Tensor, " _"] | None = None,
     save_every: float = 60.0,
     log: DistanceLog | None = None,
 ) -> Generator[Progress, None, None]:
@@ -72,18 +74,24 @@ def train(
     seconds, and at the end; a finished run yields once and changes nothing. A `log` measures the distance of the
     averaged denoiser to the optimum and writes it down; the weights of the run are the same with it and without.
 
-    Raises InputError where the denoiser, the data or the checkpoint do not fit, where the loss or the gradient stops
-    being finite (before a weight changes; the last checkpoint stays), and where the disk refuses a checkpoint.
+    A denoiser with `classes` = C is trained on the `labels` of the examples, 0 .. C-1, or C for an example without; the
+    distance is then that of the unconditional denoiser. Under `torchrun`, within `process_group()`, the processes share
+    every batch (see `parallel`).
+
+    Raises InputError where the denoiser, the data, the labels or the checkpoint do not fit, where the loss or the
+    gradient stops being finite (before a weight changes; the last checkpoint stays), and where the disk refuses a
+    checkpoint.
     """
-    run = TrainingRun(denoiser, data, settings)
+    run = TrainingRun(denoiser, data, settings, labels)
     file = None if checkpoint is None else RunCheckpoint(checkpoint, run)
-    resumed = file is not None and file.path.exists()
+    resumed = file is not None and agreed(file.path.exists(), run.device)
     if file is not None:
         if resumed:
             file.restore()
         else:
             file.save()  # a folder that cannot be written shows now, not after an hour
-    return _steps(run, file, save_every, None if log is None else OpenLog(log, run.step, resumed=resumed))
+    together()  # nobody writes while another reads
+    return _steps(run, file, save_every, None if log is None or rank() else OpenLog(log, run.step, resumed=resumed))
 
 
 def _steps(
@@ -188,7 +196,14 @@ def show_progress(
     try:
         for progress in progresses:
             if bar is None:
-                bar = tqdm(total=progress.steps, initial=progress.step - 1, desc=title, unit="step", mininterval=0.5)
+                bar = tqdm(
+                    total=progress.steps,
+                    initial=progress.step - 1,
+                    desc=title,
+                    unit="step",
+                    mininterval=0.5,
+                    disable=rank() > 0,
+                )
             bar.set_postfix_str(f"loss {progress.smoothed_loss:.4f}{_excess(progress)}", refresh=False)
             bar.update()
             yield progress
@@ -224,12 +239,14 @@ def fit(
     settings: TrainingSettings,
     *,
     checkpoint: Path | None = None,
+    labels: Int[Tensor, " _"] | None = None,
     save_every: float = 60.0,
     log: DistanceLog | None = None,
 ) -> Module:
     """Train to the end under a progress bar and answer `averaged`; see `train` for everything else."""
     average: Mapping[str, Tensor] = {}
-    progresses = show_progress(train(denoiser, data, settings, checkpoint=checkpoint, save_every=save_every, log=log))
+    run = train(denoiser, data, settings, checkpoint=checkpoint, labels=labels, save_every=save_every, log=log)
+    progresses = show_progress(run)
     with closing(progresses):
         for progress in progresses:
             average = progress.average

@@ -19,13 +19,16 @@ from diffuscope.training.settings import TrainingSettings
 LARGEST_NOISE = 40.0  # in deviations of the data; there every example looks alike
 
 
-def new_denoiser(data: Float[Tensor, "n *event"], data_range: tuple[float, float], seed: int) -> Preconditioned:
-    """An untrained U-Net (images) or MLP (vectors) for `data`, its weights drawn with `seed`."""
+def new_denoiser(
+    data: Float[Tensor, "n *event"], data_range: tuple[float, float], seed: int, *, classes: int = 0
+) -> Preconditioned:
+    """An untrained U-Net (images) or MLP (vectors) for `data` of `classes` classes, its weights drawn with `seed`."""
     event_shape = tuple(data.shape[1:])
     # module constructors draw from the global generator: fork it, seed it, leave it as it was
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = UNet(event_shape) if len(event_shape) == 3 else MLP(event_shape)
+        make = UNet if len(event_shape) == 3 else MLP
+        network = make(event_shape, classes=classes)
     scale = float(data.double().std())
     return Preconditioned(
         network,

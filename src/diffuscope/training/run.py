@@ -6,23 +6,30 @@ Step k takes the next batch of the epoch's permutation, draws times and noise, a
            \theta \leftarrow \mathrm{AdamW}(\theta, g; \eta_k), \qquad
            \bar\theta \leftarrow \beta_k\bar\theta + (1 - \beta_k)\theta .
 
-All randomness comes from one generator, so (weights, average, Adam's moments, generator, permutation, step) is the
-whole state: two runs that agree in it agree ever after, bit for bit, on the same device with the same number of
-threads (`torch.get_num_threads()`: the order of summation inside matrix products depends on it).
+A batch has the classes of its examples where labels are given, and a share of it, drawn anew, is asked without.
+
+All randomness comes from one generator (an objective that draws for itself has one of its seed and the step), so
+(weights, average, Adam's moments, generator, permutation, step) is the whole state: two runs that agree in it agree
+ever after, bit for bit, on the same device with the same number of threads (`torch.get_num_threads()`: the order of
+summation inside matrix products depends on it) and of processes.
 """
 
 import math
 from collections.abc import Iterable
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from diffuscope.denoisers import Denoiser
+from diffuscope.denoisers import Denoiser, OfClass
 from diffuscope.errors import InputError
 from diffuscope.training.average import average_decay, update_average
 from diffuscope.training.batches import EpochPermutations
+from diffuscope.training.evaluation import Evaluation
+from diffuscope.training.parallel import gathered, rank, require_even, share
 from diffuscope.training.settings import TrainingSettings
+from diffuscope.training.target_average import AveragedTarget, NoiseFreeTarget
 
 SMOOTHING_STEPS = 100
 
@@ -37,19 +44,28 @@ class TrainingRun:
     Raises InputError for a denoiser that cannot be trained and for data that are empty or not finite.
     """
 
-    def __init__(self, denoiser: nn.Module, data: Float[Tensor, "examples *event"], settings: TrainingSettings) -> None:
+    def __init__(
+        self,
+        denoiser: nn.Module,
+        data: Float[Tensor, "examples *event"],
+        settings: TrainingSettings,
+        labels: Int[Tensor, " _"] | None = None,
+    ) -> None:
         if not isinstance(denoiser, Denoiser):
             raise InputError(f"denoiser: expected a module with a `schedule`, got {type(denoiser).__name__} without")
         _require_no_dropout(denoiser)
         _require_finite(data)
+        _require_labels(denoiser, data, labels, settings)
+        require_even(settings.batch_size)
         self.denoiser = denoiser
-        self.data = data
+        self.data, self.labels = data, labels
         self.settings = settings
         self.parameters = {name: p for name, p in denoiser.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise InputError("denoiser: expected at least one parameter that requires a gradient, got none")
         first = next(iter(self.parameters.values()))
         self.device, self.dtype = first.device, first.dtype
+        self.evaluation = Evaluation(denoiser, settings, self.device)
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
@@ -69,25 +85,29 @@ class TrainingRun:
         """One step. A loss or a gradient that is not finite raises `DivergedError` before any weight changes."""
         self.between_steps = False
         settings, generator = self.settings, self.generator
+        schedule = self.denoiser.schedule
         index = self.batches.next_batch(settings.batch_size, generator)
-        x_0 = self.data[index.to(self.data.device)].to(self.device, self.dtype)
-        t = settings.noise.sample(self.denoiser.schedule, len(x_0), generator=generator)
-        noise = torch.randn(x_0.shape, generator=generator, device=self.device, dtype=self.dtype)
+        y = self._classes(index)
+        times = settings.noise.sample(schedule, len(index), generator=generator)
+        shape = (len(index), *self.data.shape[1:])
+        noise = torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
+        own = self._generator_of_the_objective()
+        x_0 = self.data[share(index).to(self.data.device)].to(self.device, self.dtype)
 
         self.optimizer.zero_grad()
-        errors = self.errors(self.denoiser, x_0, t, noise, generator=generator)
-        losses = settings.weight(self.denoiser.schedule, t).to(errors) * errors
-        loss = losses.mean()
-        loss.backward()
+        denoiser = self.evaluation if y is None else OfClass(self.evaluation, share(y))
+        errors = self.errors(denoiser, x_0, share(times), share(noise), generator=own)
+        weighted = settings.weight(schedule, share(times)).to(errors) * errors
+        weighted.mean().backward()
         gradient_norm = clip_gradients(self._weights, settings.max_gradient_norm)
-        loss_value = float(loss.detach())
+        losses = gathered(weighted.detach())
+        loss = float(losses.mean())
         rate = settings.learning_rate_at(self.step)
-        if not (math.isfinite(loss_value) and math.isfinite(gradient_norm)):
-            schedule = self.denoiser.schedule
-            worst = t[losses.detach().abs().argmax().to(t.device)]  # NaN counts as the largest
+        if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
+            worst = times[losses.abs().argmax().to(times.device)]  # NaN counts as the largest
             raise DivergedError(
                 f"learning_rate: training diverged at step {self.step + 1} with learning rate {rate:.3g} "
-                f"(loss {loss_value:.3g}, gradient norm {gradient_norm:.3g}; worst at the noise level "
+                f"(loss {loss:.3g}, gradient norm {gradient_norm:.3g}; worst at the noise level "
                 f"sigma = {float(schedule.sigma(worst)):.3g}, alpha = {float(schedule.alpha(worst)):.3g}); "
                 "expected finite values; try a smaller one"
             )
@@ -96,9 +116,22 @@ class TrainingRun:
 
         self.step += 1
         update_average(self._averages, self._weights, average_decay(self.step, settings.average_decay))
-        self.loss, self.gradient_norm = loss_value, gradient_norm
-        self.smoothed_loss += (loss_value - self.smoothed_loss) / min(self.step, SMOOTHING_STEPS)
+        self.loss, self.gradient_norm = loss, gradient_norm
+        self.smoothed_loss += (loss - self.smoothed_loss) / min(self.step, SMOOTHING_STEPS)
         self.between_steps = True
+
+    def _classes(self, index: Int[Tensor, " batch"]) -> Int[Tensor, " batch"] | None:
+        """The class of every example of the batch, or none for a share of them."""
+        if self.labels is None:
+            return None
+        y = self.labels[index.to(self.labels.device)].to(self.device)
+        free = torch.rand(len(index), generator=self.generator, device=self.device) < self.settings.class_dropout
+        return y.masked_fill(free, self.evaluation.classes)
+
+    def _generator_of_the_objective(self) -> torch.Generator:
+        """Another one in every process, as their samples are others; the run's own generator stays common to all."""
+        seed = np.random.SeedSequence((self.settings.seed, self.step, rank())).generate_state(1, np.uint64)[0]
+        return torch.Generator(self.device).manual_seed(int(seed) >> 1)
 
 
 @torch.no_grad()
@@ -131,3 +164,24 @@ def _require_finite(data: Tensor) -> None:
     # sums propagate NaN and infinity without a mask as large as the data
     if not all(math.isfinite(float(part.sum(dtype=torch.float64))) for part in data.split(4096)):
         raise InputError("data: expected finite values, got NaN or infinity")
+
+
+def _require_labels(denoiser: nn.Module, data: Tensor, labels: Tensor | None, settings: TrainingSettings) -> None:
+    classes = int(getattr(denoiser, "classes", 0))
+    if labels is None:
+        if classes:
+            raise InputError(f"labels: expected one per example for a denoiser of {classes} classes, got none")
+        return
+    if not classes:
+        raise InputError("labels: expected none, as the denoiser has no classes")
+    if len(labels) != len(data):
+        raise InputError(f"labels: expected one per example, {len(data)}, got {len(labels)}")
+    if int(labels.min()) < 0 or int(labels.max()) > classes:
+        raise InputError(
+            f"labels: expected classes 0 .. {classes - 1}, or {classes} for an example without, "
+            f"got {int(labels.min())} .. {int(labels.max())}"
+        )
+    if isinstance(settings.objective, AveragedTarget | NoiseFreeTarget):
+        raise InputError(
+            f"labels: expected none with {type(settings.objective).__name__}, whose target is that of all classes"
+        )

@@ -1,33 +1,39 @@
-r"""The noise label as a vector: cosines and sines of geometrically spaced frequencies, then a small MLP.
+r"""The noise label, and the class where there is one, as a vector: sinusoids, then a small MLP.
 
 .. math::  \cos(2\pi f_k c / L), \ \sin(2\pi f_k c / L), \qquad f_k = \tfrac12 \cdot 64^{k/(K-1)}, \quad k = 0..K-1,
 
 where L is the width of the interval in which labels lie: 5 for EDM's label, 1 for a time in [0, 1], T for
 the index of one of T steps. The lowest frequency tells the two ends apart, the highest resolves L/32.
+
+A class y = 0 .. C-1 adds a learned vector v_y before the first nonlinearity, and v_C stands for 'no class'. All begin
+at zero, so that an untrained network does not know the classes yet.
 """
 
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 SINUSOIDS = 16
 
 
 class LabelEmbedding(nn.Module):
-    """Labels of shape (batch,) as vectors of shape (batch, width)."""
+    """Labels of shape (batch,), with one of `classes` classes each or none, as vectors of shape (batch, width)."""
 
-    def __init__(self, width: int, label_span: float) -> None:
+    def __init__(self, width: int, label_span: float, classes: int = 0) -> None:
         super().__init__()
         self.label_span = label_span
         self.first = nn.Linear(2 * SINUSOIDS, width)
         self.second = nn.Linear(width, width)
+        self.of_class = nn.Parameter(torch.zeros(classes + 1, width)) if classes else None
 
-    def forward(self, label: Tensor) -> Float[Tensor, "batch width"]:
+    def forward(self, label: Tensor, y: Int[Tensor, " batch"] | None = None) -> Float[Tensor, "batch width"]:
         dtype = self.first.weight.dtype
         exponents = torch.linspace(0, 1, SINUSOIDS, dtype=dtype, device=label.device)
         frequencies = math.pi * 64**exponents
         phases = (label.to(dtype) / self.label_span)[:, None] * frequencies
         hidden = self.first(torch.cat([phases.cos(), phases.sin()], dim=1))
+        if self.of_class is not None:
+            hidden = hidden + (self.of_class[-1] if y is None else self.of_class[y])
         return nn.functional.silu(self.second(nn.functional.silu(hidden)))

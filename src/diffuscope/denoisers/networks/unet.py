@@ -1,6 +1,6 @@
 r"""A compact U-Net for small images, of any size, even or odd: (C, H, W), or (H, W) for one channel.
 
-A residual block with the embedding e of the noise label,
+A residual block with the embedding e of the noise label and, where there are classes, of the class,
 
 .. math::  h \leftarrow R h + K_2 N(K_1 N(h) + U e), \qquad N = \text{SiLU} \circ \text{GroupNorm},
 
@@ -13,7 +13,7 @@ denoiser of an isotropic Gaussian.
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from diffuscope.denoisers.networks.embedding import LabelEmbedding
@@ -22,7 +22,7 @@ from diffuscope.errors import InputError
 
 
 class UNet(nn.Module):
-    """network(x, label) for images; `channels` states the width of every level, the finest first."""
+    """network(x, label) or network(x, label, y) for images; `channels` states every level's width, the finest first."""
 
     def __init__(
         self,
@@ -31,6 +31,7 @@ class UNet(nn.Module):
         channels: Sequence[int] = (24, 48),
         attention: bool = True,
         label_span: float = 5.0,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         if len(event_shape) not in (2, 3):
@@ -43,10 +44,12 @@ class UNet(nn.Module):
             "channels": tuple(channels),
             "attention": attention,
             "label_span": label_span,
+            "classes": classes,
         }
+        self.classes = classes
         fine, coarse = tuple(channels[:-1]), channels[-1]
         embedding = 2 * coarse
-        self.embedding = LabelEmbedding(embedding, label_span)
+        self.embedding = LabelEmbedding(embedding, label_span, classes)
         self.first = nn.Conv2d(self.image_shape[0], channels[0], 3, padding=1)
         self.down_blocks = nn.ModuleList(_Block(width, width, embedding) for width in fine)
         self.downs = nn.ModuleList(
@@ -61,8 +64,10 @@ class UNet(nn.Module):
             _norm(channels[0]), nn.SiLU(), zeroed(nn.Conv2d(channels[0], self.image_shape[0], 3, padding=1))
         )
 
-    def forward(self, x: Float[Tensor, "batch *event"], label: Tensor) -> Float[Tensor, "batch *event"]:
-        embedding = self.embedding(label)
+    def forward(
+        self, x: Float[Tensor, "batch *event"], label: Tensor, y: Int[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch *event"]:
+        embedding = self.embedding(label, y)
         h, skips = self.first(x.reshape(-1, *self.image_shape)), []
         for block, down in zip(self.down_blocks, self.downs, strict=True):
             h = block(h, embedding)

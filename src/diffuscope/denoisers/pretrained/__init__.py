@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from diffuscope.denoisers.predictors import DataPredictor, NoisePredictor
-from diffuscope.denoisers.pretrained.flow_transformer import FlowTransformer, flow_transformer, with_label
+from diffuscope.denoisers.pretrained.flow_transformer import FlowTransformer, flow_transformer
 from diffuscope.denoisers.pretrained.noise_cnn import NoiseCNN, noise_cnn, without_training_record
 from diffuscope.denoisers.pretrained.noise_unet import NoiseUNet, noise_unet
 
@@ -37,5 +37,4 @@ __all__ = [
     "noise_cnn",
     "noise_unet",
     "recognized",
-    "with_label",
 ]

@@ -2,18 +2,17 @@ r"""A class-conditional vision transformer for 28 x 28 images in [0, 1] (the pub
 
 Flow matching :math:`x = \tau x_0 + (1 - \tau)\varepsilon`, tau = 1 - t of `RectifiedFlow`; the network predicts
 the clean image. Sixteen 7 x 7 patches, two tokens of time and two of the class go through four post-norm
-encoder layers. Label 10 is 'no class': the unconditional denoiser.
+encoder layers. Class 10 is 'no class': the unconditional denoiser.
 """
 
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from diffuscope.denoisers.clocks import SignalTime
 from diffuscope.denoisers.predictors import DataPredictor
-from diffuscope.errors import InputError
 from diffuscope.schedules import RectifiedFlow
 
 SIZE, PATCH, WIDTH, LAYERS = 28, 7, 64, 4
@@ -23,14 +22,13 @@ NO_CLASS = 10
 
 
 class FlowTransformer(nn.Module):
-    """x_0(x, tau) for images of class `label` (10: any): x of shape (batch, 1, 28, 28) or (batch, 28, 28)."""
+    """x_0(x, tau) or x_0(x, tau, y), y a digit: x of shape (batch, 1, 28, 28) or (batch, 28, 28)."""
 
-    def __init__(self, label: int = NO_CLASS) -> None:
+    classes = NO_CLASS
+
+    def __init__(self) -> None:
         super().__init__()
-        if not 0 <= label <= NO_CLASS:
-            raise InputError(f"label: expected a digit 0..9, or {NO_CLASS} for no class, got {label}")
-        self.label = label
-        self.arguments: dict[str, object] = {"label": label}
+        self.arguments: dict[str, object] = {}
         self.pos_embed = nn.Parameter(torch.zeros(1, TOKENS, WIDTH))
         self.patch_embed = nn.Conv2d(1, WIDTH, PATCH, stride=PATCH)
         self.transformer = nn.ModuleList(
@@ -40,31 +38,29 @@ class FlowTransformer(nn.Module):
         self.unpatch = nn.ConvTranspose2d(WIDTH, 1, PATCH, stride=PATCH)
         self.y_encoder = nn.Embedding(NO_CLASS + 1, EMBEDDING)
 
-    def forward(self, x: Float[Tensor, "batch *event"], tau: Float[Tensor, " batch"]) -> Float[Tensor, "batch *event"]:
+    def forward(
+        self,
+        x: Float[Tensor, "batch *event"],
+        tau: Float[Tensor, " batch"],
+        y: Int[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, "batch *event"]:
         patches = self.patch_embed(x.reshape(-1, 1, SIZE, SIZE)).flatten(2).transpose(1, 2) + self.pos_embed
         time = _sinusoids(tau).reshape(-1, 2, WIDTH)
-        label = self.y_encoder.weight[self.label].expand(len(x), -1).reshape(-1, 2, WIDTH)
-        tokens = torch.cat([patches, time, label], dim=1)
+        rows = self.y_encoder.weight[-1].expand(len(x), -1) if y is None else self.y_encoder(y)
+        tokens = torch.cat([patches, time, rows.reshape(-1, 2, WIDTH)], dim=1)
         for layer in self.transformer:
             tokens = layer(tokens)
         grid = tokens[:, :TOKENS].transpose(1, 2).reshape(-1, WIDTH, SIZE // PATCH, SIZE // PATCH)
         return self.unpatch(grid).reshape(x.shape)
 
 
-def flow_transformer(state: dict[str, Tensor], label: int = NO_CLASS) -> DataPredictor:
-    """The denoiser of class `label` made of the published arrays."""
-    network = FlowTransformer(label)
+def flow_transformer(state: dict[str, Tensor]) -> DataPredictor:
+    """The denoiser made of the published arrays."""
+    network = FlowTransformer()
     network.load_state_dict(state, assign=True)
     return DataPredictor(
         network.eval(), RectifiedFlow(), event_shape=(1, SIZE, SIZE), data_range=(0.0, 1.0), clock=SignalTime()
     )
-
-
-def with_label(denoiser: DataPredictor, label: int) -> DataPredictor:
-    """The same flow transformer asked for another class; the two share their parameters."""
-    if not isinstance(denoiser.network, FlowTransformer):
-        raise InputError(f"denoiser: expected a flow transformer, got {type(denoiser.network).__name__}")
-    return flow_transformer(denoiser.network.state_dict(keep_vars=True), label)
 
 
 def _sinusoids(tau: Float[Tensor, " batch"]) -> Float[Tensor, "batch width"]:

@@ -1,0 +1,108 @@
+r"""Classes: a conditional denoiser asked for one class, and guidance toward it. Both are denoisers themselves.
+
+A conditional denoiser answers :math:`D(x_t, t, y) = E[x_0 \mid x_t, y]`, and without y the unconditional
+:math:`D(x_t, t) = E[x_0 \mid x_t]`. Guidance of scale w extrapolates from the second through the first,
+
+.. math::  D_w = D_u + w\,(D_c - D_u), \qquad
+           s_w = w\, \nabla\log p_t(x \mid y) + (1 - w)\, \nabla\log p_t(x) .
+
+At every t that is the score of the tilted law :math:`\propto p_t(x|y)^w p_t(x)^{1-w}`. But these laws are not one
+diffusion of each other, and what is sampled is *not* :math:`p_0(x|y)^w p_0(x)^{1-w}`. For Gaussians about 0 of
+variances :math:`v_c, v_u` (alpha = 1) the flow of :math:`D_w` from sigma = T to 0 multiplies x by
+
+.. math::  \left(\frac{v_c}{v_c + T^2}\right)^{w/2} \left(\frac{v_u}{v_u + T^2}\right)^{(1-w)/2},
+
+so that the variance it samples tends, as T grows, to the geometric :math:`v_c^w v_u^{1-w}`; the tilted law has
+:math:`1 / (w / v_c + (1 - w) / v_u)`. With one covariance for all classes the two agree, and D_w is the exact denoiser
+of the mean :math:`m_u + w (m_c - m_u)`.
+
+Sources: Ho & Salimans 2022 (arXiv:2207.12598), whose w is one less; Bradley & Nakkiran 2024 (arXiv:2408.09000), that
+guidance does not sample the tilted law.
+"""
+
+import math
+from typing import Any, Protocol, runtime_checkable
+
+from diffuscope.denoisers.contract import Batch, BatchTime, Denoiser
+from diffuscope.denoisers.predictors import Classes, checked_classes
+from diffuscope.errors import InputError
+from diffuscope.schedules import Schedule
+
+
+@runtime_checkable
+class ConditionalDenoiser(Protocol):
+    """A denoiser that can be asked for a class 0 .. classes - 1 of every sample; `classes` itself means none."""
+
+    @property
+    def schedule(self) -> Schedule: ...
+
+    @property
+    def classes(self) -> int: ...
+
+    def __call__(self, x_t: Batch, t: BatchTime, y: Classes = None) -> Batch: ...
+
+
+class OfClass:
+    """E[x_0 | x_t, y]: `denoiser` asked for the class `y`, one for all samples or one per sample.
+
+    What else the denoiser knows (`event_shape`, `data_range`, `clock`) is known here too. Raises InputError for a
+    denoiser without classes and for a class that it does not have.
+    """
+
+    def __init__(self, denoiser: ConditionalDenoiser, y: Classes) -> None:
+        self.denoiser, self.y = denoiser, y
+        classes = int(getattr(denoiser, "classes", 0))
+        checked_classes(y, getattr(y, "numel", lambda: 1)(), classes)
+
+    @property
+    def schedule(self) -> Schedule:
+        """The denoiser's."""
+        return self.denoiser.schedule
+
+    def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
+        return self.denoiser(x_t, t, self.y)
+
+    def __getattr__(self, name: str) -> Any:
+        return _of(self, "denoiser", name)
+
+
+class Guided:
+    """D_u + scale (D_c - D_u): guidance from `unconditional` toward `conditional`, two evaluations in one.
+
+    scale = 1 is the conditional denoiser, 0 the unconditional one. With a worse model of the same data as
+    `unconditional` it is autoguidance (Karras et al. 2024, arXiv:2406.02507). What else the conditional denoiser knows
+    (`event_shape`, `data_range`, `clock`) is known here too. Raises InputError for a scale that is not finite and for
+    two schedules.
+    """
+
+    def __init__(self, conditional: Denoiser, unconditional: Denoiser, scale: float | int) -> None:
+        if not math.isfinite(scale):
+            raise InputError(f"scale: expected a finite number, got {scale}")
+        if conditional.schedule != unconditional.schedule:
+            raise InputError(
+                f"unconditional: expected the schedule of the conditional denoiser, {conditional.schedule}, "
+                f"got {unconditional.schedule}"
+            )
+        self.conditional, self.unconditional, self.scale = conditional, unconditional, scale
+
+    @property
+    def schedule(self) -> Schedule:
+        """That of both."""
+        return self.conditional.schedule
+
+    def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
+        free = self.unconditional(x_t, t)
+        return free + self.scale * (self.conditional(x_t, t) - free)
+
+    def __getattr__(self, name: str) -> Any:
+        return _of(self, "conditional", name)
+
+
+KNOWN = ("event_shape", "data_range", "clock")
+
+
+def _of(wrapper: object, inner: str, name: str) -> Any:
+    """The attribute of the wrapped denoiser, for the names that describe a denoiser and no others."""
+    if name in KNOWN and inner in wrapper.__dict__:
+        return getattr(wrapper.__dict__[inner], name)
+    raise AttributeError(f"{type(wrapper).__name__} has no {name}")

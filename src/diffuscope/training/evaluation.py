@@ -1,0 +1,43 @@
+r"""How a step calls the denoiser: the class of every sample, the precision, compiled or not, alone or in company.
+
+With `precision = "bfloat16"` the matrix products and convolutions of the network round their inputs to 8 bits of
+significand (`torch.autocast`): relative errors of :math:`2^{-9}` per product. Weights, gradients, Adam's moments, the
+average, the preconditioning around the network and every exact target keep the precision they have. Compilation
+(`torch.compile`) reorders sums. Neither changes what is computed.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import cast
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from diffuscope.denoisers import Batch, BatchTime, Classes, Denoiser
+from diffuscope.schedules import Schedule
+from diffuscope.training.parallel import processes
+from diffuscope.training.settings import TrainingSettings
+
+
+class Evaluation:
+    """`denoiser` as the steps of a run call it; `of_class` gives the denoiser of a batch's classes."""
+
+    def __init__(self, denoiser: nn.Module, settings: TrainingSettings, device: torch.device) -> None:
+        self.schedule: Schedule = cast(Denoiser, denoiser).schedule
+        self.classes = int(getattr(denoiser, "classes", 0))
+        self._call = cast(nn.Module, torch.compile(denoiser)) if settings.compiled else denoiser
+        if processes() > 1:
+            # broadcasts the weights of process 0, and averages gradients as they become known
+            self._call = DistributedDataParallel(
+                self._call, device_ids=[device.index] if device.type == "cuda" else None
+            )
+        self._half = settings.precision == "bfloat16"
+        self._device = device.type
+
+    def __call__(self, x_t: Batch, t: BatchTime, y: Classes = None) -> Batch:
+        asked = () if y is None else (y,)
+        with self._precision():
+            return self._call(x_t, t, *asked)
+
+    def _precision(self) -> AbstractContextManager[object]:
+        return torch.autocast(self._device, dtype=torch.bfloat16) if self._half else nullcontext()

@@ -1,0 +1,102 @@
+"""A program for torchrun: runs of training in several processes, their losses written by process 0 as JSON.
+
+The cases are functions, so that the test runs the same ones in its own single process. Called with a folder.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from training_models import SmallDenoiser, vectors
+
+from diffuscope.denoisers import Denoiser, Preconditioned, UNet
+from diffuscope.errors import InputError
+from diffuscope.schedules import VE
+from diffuscope.training import (
+    DistanceLog,
+    Implicit,
+    LogNormalNoise,
+    LogUniformNoise,
+    Optimum,
+    TrainingSettings,
+    process_group,
+    processes,
+    rank,
+    train,
+)
+
+STEPS = 200
+IMAGES = vectors(96, 16).reshape(96, 1, 4, 4)
+LABELS = torch.arange(96) % 3
+
+
+def images(folder: Path, stop: int | None = None) -> list[float]:
+    """A U-Net with classes, 200 steps; checkpoint and log in the folder, where `stop` breaks the run off."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = UNet((1, 4, 4), channels=(8, 8), classes=3)
+    denoiser = Preconditioned(network, VE(), 1.0, event_shape=(1, 4, 4), data_range=(-1.0, 1.0))
+    settings = TrainingSettings(steps=STEPS, batch_size=8, noise=LogNormalNoise(0.0, 1.0), class_dropout=0.2)
+    log = DistanceLog(Optimum.of(denoiser, IMAGES, points=16), every=50, path=folder / "log.jsonl")
+    checkpoint, losses = folder / "run.safetensors", []
+    for progress in train(denoiser, IMAGES, settings, checkpoint=checkpoint, labels=LABELS, log=log):
+        losses.append(progress.loss)
+        if progress.step == stop:
+            break
+    return losses
+
+
+def implicit() -> list[float]:
+    """An objective that differentiates twice."""
+    settings = TrainingSettings(steps=10, batch_size=16, noise=LogUniformNoise(0.5, 2.0), objective=Implicit())
+    run = train(SmallDenoiser(3), vectors(), settings, checkpoint=None)
+    return [progress.loss for progress in run]
+
+
+class Poisoned(SmallDenoiser):
+    """Its answer is NaN where the noise is largest of all: in one process's share."""
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        answer = super().forward(x_t, t)
+        return answer.masked_fill((t >= 1.999)[:, None], float("nan"))
+
+
+class OneNoisy:
+    """sigma = 2 for the last sample of the whole batch, 1 for the others."""
+
+    def sample(self, schedule: VE, n: int, *, generator: torch.Generator) -> Tensor:
+        del schedule, generator
+        return torch.cat([torch.ones(n - 1), torch.full((1,), 2.0)]).double()
+
+
+def refusal(denoiser: Denoiser, settings: TrainingSettings) -> str:
+    """The line that a run ends with."""
+    try:
+        for _ in train(denoiser, vectors(), settings, checkpoint=None):  # pyright: ignore[reportArgumentType]
+            pass
+    except InputError as error:
+        return str(error)
+    return "no error"
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    with process_group():
+        (folder / "whole").mkdir(exist_ok=True)
+        (folder / "broken").mkdir(exist_ok=True)
+        diverging = TrainingSettings(steps=3, batch_size=16, noise=OneNoisy())
+        found = {
+            "processes": processes(),
+            "images": images(folder / "whole"),
+            "implicit": implicit(),
+            "broken off": images(folder / "broken", stop=80),
+            "diverged": refusal(Poisoned(3), diverging),
+            "uneven": refusal(SmallDenoiser(3), TrainingSettings(steps=3, batch_size=15)),
+        }
+        (folder / f"found{rank()}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,76 @@
+"""Two processes under torchrun take the steps of one; a run goes on with another number of processes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from parallel_run import STEPS, OneNoisy, Poisoned, images, implicit, refusal
+
+from diffuscope.training import TrainingSettings, read_distances
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """What two processes found, each; and the folder they wrote."""
+    folder = tmp_path_factory.mktemp("two")
+    program = Path(__file__).with_name("parallel_run.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(program)]
+    done = subprocess.run([*command, str(folder)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return folder, [json.loads((folder / f"found{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float]]:
+    folder = tmp_path_factory.mktemp("alone")
+    return folder, images(folder)
+
+
+def relative(found: list[float], expected: list[float]) -> float:
+    one, other = torch.tensor(found, dtype=torch.float64), torch.tensor(expected, dtype=torch.float64)
+    return float(((one - other) / other).abs().max())
+
+
+def test_two_processes_have_the_loss_curve_of_one_with_the_same_global_batch(two, alone):
+    """U-Net, classes, 200 steps: every loss to 1e-5, the rounding of float32 sums that training carries on."""
+    _, found = two
+    _, expected = alone
+    assert [each["processes"] for each in found] == [2, 2]
+    assert found[0]["images"] == found[1]["images"]
+    assert len(expected) == STEPS
+    assert relative(found[0]["images"], expected) < 1e-5
+
+
+def test_an_objective_that_differentiates_twice_is_shared_alike(two):
+    assert relative(two[1][0]["implicit"], implicit()) < 1e-5
+
+
+def test_a_run_broken_off_in_two_processes_goes_on_in_one_and_its_log_too(two, alone):
+    folder, found = two
+    _, expected = alone
+    rest = images(folder / "broken")
+    assert len(found[0]["broken off"]) == 80
+    assert len(rest) == STEPS - 80
+    assert relative(found[0]["broken off"] + rest, expected) < 1e-5
+    logs = [read_distances(path / "log.jsonl") for path in (folder / "broken", folder / "whole", alone[0])]
+    assert all([each.step for each in log] == [0, 50, 100, 150, 200] for log in logs)
+    for log in logs[:2]:
+        assert [each.train for each in log] == pytest.approx([each.train for each in logs[2]], rel=1e-4)
+
+
+def test_a_loss_that_is_nan_in_one_share_stops_every_process_with_the_line_of_one(two):
+    expected = refusal(Poisoned(3), TrainingSettings(steps=3, batch_size=16, noise=OneNoisy()))
+    assert "diverged at step 1" in expected
+    assert "sigma = 2" in expected
+    assert [each["diverged"] for each in two[1]] == [expected, expected]
+
+
+def test_a_batch_that_two_cannot_share_is_refused(two):
+    expected = "batch_size: expected a multiple of the number of processes, 2, got 15"
+    assert [each["uneven"] for each in two[1]] == [expected, expected]
