@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from affine import GaussianOnTheLine
 from conftest import measured_order
 from exact_flows import unequal_gaussian
 from torch import Tensor
@@ -26,7 +27,6 @@ from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule, log_snr_times,
 
 METHODS = [SDEDPMSolverPP2M, SDEDPMSolverPP3M]
 every_method = pytest.mark.parametrize("method", METHODS, ids=["2M", "3M"])
-LAW = Gaussian.isotropic(torch.tensor([1.3], dtype=torch.float64), 0.25)
 
 
 class Prescribed(Noise):
@@ -45,7 +45,7 @@ def moments(sampler: Sampler, schedule: Schedule, times: Tensor) -> tuple[float,
     Its matrix is read off from one row per argument; mean and covariance of (x, evaluations) are then propagated.
     """
     grid = instants(schedule, times)
-    denoiser = ExactDenoiser(LAW, schedule)
+    denoiser = GaussianOnTheLine(schedule)
     alpha, sigma = grid[0].alpha, grid[0].sigma
     mean = torch.tensor([1.3 * alpha, 0.0, 0.0], dtype=torch.float64)
     covariance = torch.zeros(3, 3, dtype=torch.float64)

@@ -13,7 +13,7 @@ from training_models import SmallDenoiser, vectors
 
 from diffuscope.denoisers import Denoiser, Preconditioned, UNet
 from diffuscope.errors import InputError
-from diffuscope.schedules import VE
+from diffuscope.schedules import VE, Schedule
 from diffuscope.training import (
     DistanceLog,
     Implicit,
@@ -66,7 +66,7 @@ class Poisoned(SmallDenoiser):
 class OneNoisy:
     """sigma = 2 for the last sample of the whole batch, 1 for the others."""
 
-    def sample(self, schedule: VE, n: int, *, generator: torch.Generator) -> Tensor:
+    def sample(self, schedule: Schedule, n: int, *, generator: torch.Generator) -> Tensor:
         del schedule, generator
         return torch.cat([torch.ones(n - 1), torch.full((1,), 2.0)]).double()
 
@@ -91,7 +91,7 @@ def main(folder: Path) -> None:
             "processes": processes(),
             "images": images(folder / "whole"),
             "implicit": implicit(),
-            "broken off": images(folder / "broken", stop=80),
+            "broken off": images(folder / "broken", stop=40),
             "diverged": refusal(Poisoned(3), diverging),
             "uneven": refusal(SmallDenoiser(3), TrainingSettings(steps=3, batch_size=15)),
         }

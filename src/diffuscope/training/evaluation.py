@@ -39,5 +39,9 @@ class Evaluation:
         with self._precision():
             return self._call(x_t, t, *asked)
 
+    def leave(self) -> None:
+        """Let go of the other processes; the denoiser is not called any more."""
+        del self._call
+
     def _precision(self) -> AbstractContextManager[object]:
         return torch.autocast(self._device, dtype=torch.bfloat16) if self._half else nullcontext()

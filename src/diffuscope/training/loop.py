@@ -128,6 +128,7 @@ def _steps(
         raise
     finally:
         atexit.unregister(save_whole_steps)
+        run.evaluation.leave()
         if log is not None:
             log.close()
 

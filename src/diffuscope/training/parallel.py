@@ -10,6 +10,7 @@ So R processes take the step that one takes with the same batch, up to the order
 know R: a run resumes with another number of processes. Process 0 writes the checkpoint and the log.
 """
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,9 @@ def process_group() -> Iterator[torch.device]:
     try:
         yield device
     finally:
+        # Gloo's threads must be gone before Python is torn down, or they abort the process; they go with the group's
+        # last owner, which may be a cycle
+        gc.collect()
         dist.destroy_process_group()
 
 

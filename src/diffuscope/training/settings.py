@@ -18,6 +18,7 @@ from diffuscope.training.objective import Denoising, EDMWeight, LogNormalNoise, 
 from diffuscope.training.unbiased_risk import Implicit, ImplicitByProbe, Sliced
 
 Precision = Literal["float32", "bfloat16"]
+"""The values that `precision` may have; it is a plain string, so that another one gets its line."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class TrainingSettings:
     weight: Weight = field(default_factory=EDMWeight)
     objective: Objective = field(default_factory=Denoising)
     class_dropout: float = 0.1
-    precision: Precision = "float32"
+    precision: str = "float32"
     compiled: bool = False
     seed: int = 0
 

@@ -5,8 +5,8 @@ r"""The noise label, and the class where there is one, as a vector: sinusoids, t
 where L is the width of the interval in which labels lie: 5 for EDM's label, 1 for a time in [0, 1], T for
 the index of one of T steps. The lowest frequency tells the two ends apart, the highest resolves L/32.
 
-A class y = 0 .. C-1 adds a learned vector v_y before the first nonlinearity, and v_C stands for 'no class'. All begin
-at zero, so that an untrained network does not know the classes yet.
+A class y = 0 .. C-1 adds a learned vector v_y before the first nonlinearity, and v_C stands for 'no class'. The classes
+begin as independent normal vectors, which are told apart from the first step on, and v_C begins at zero.
 """
 
 import math
@@ -26,7 +26,9 @@ class LabelEmbedding(nn.Module):
         self.label_span = label_span
         self.first = nn.Linear(2 * SINUSOIDS, width)
         self.second = nn.Linear(width, width)
-        self.of_class = nn.Parameter(torch.zeros(classes + 1, width)) if classes else None
+        self.of_class = nn.Parameter(torch.randn(classes + 1, width)) if classes else None
+        if self.of_class is not None:
+            nn.init.zeros_(self.of_class[-1])
 
     def forward(self, label: Tensor, y: Int[Tensor, " batch"] | None = None) -> Float[Tensor, "batch width"]:
         dtype = self.first.weight.dtype
