@@ -30,7 +30,7 @@ from diffuscope.experiments.learning_curve.residuals import SETS, SIGNIFICANCE, 
 
 EPOCHS = (0, 20, 40, 60, 100, 200, 400)  # as the files count; one more have been trained
 RATIOS = (0.5, 2.0, 4.0, 8.0)  # noise, in deviations of the data
-TURNING = {"middle": 2.0, "high": 4.0}  # where claims are made
+TURNING = {"middle": 2.0, "high": 4.0}  # where turning points are claimed
 TRAINING, POINTS, COMPONENTS = 60_000, 256, 10
 
 
@@ -97,30 +97,30 @@ def checkpoints(generator: torch.Generator) -> Answer:
         ),
         turnings_claim(
             "mnist-training",
-            "The same at training points",
+            "MNIST, the same at training points",
             [seen["training"][place] for place in places.values()],
             levels,
         ),
         turnings_claim(
             "mnist-published",
-            "The same in the published form, over the network's own score",
+            "MNIST, the same in the published form, over the network's own score",
             [heldout[place].published_turning(rng) for place in places.values()],
             levels,
         ),
         lead_claim(
             "mnist-linear-first",
-            f"Noise {middle.ratio:g}, after one epoch: by how much the Gaussian is nearer than the mixture",
+            f"MNIST, noise {middle.ratio:g}, after one epoch: by how much the Gaussian is nearer than the mixture",
             middle.lead("Gaussian", "mixture", trained[0]),
         ),
         lead_claim(
             "mnist-mixture-later",
-            f"Noise {middle.ratio:g}, after {trained[-1]} epochs: by how much the mixture is nearer than the Gaussian",
+            f"MNIST, noise {middle.ratio:g}, after {trained[-1]} epochs: by how much the mixture is nearer",
             middle.lead("mixture", "Gaussian", trained[-1]),
         ),
         at_most(
             "mnist-low-noise",
-            f"Noise {RATIOS[0]:g}: least at the first checkpoint (epoch {low.step:g}), so that it turned within the "
-            "first epoch or never fell; the p-value of 'no rise'",
+            f"MNIST, noise {RATIOS[0]:g}: least at the first checkpoint (epoch {low.step:g}), so that it turned "
+            "within the first epoch or never fell; the p-value of 'no rise'",
             low.p_rise if low.step == trained[0] else 1.0,
             SIGNIFICANCE / len(RATIOS),
             because=f"level {SIGNIFICANCE:g} over {len(RATIOS)} noise levels",

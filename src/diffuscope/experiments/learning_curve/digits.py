@@ -84,29 +84,29 @@ def digits(generator: torch.Generator) -> Answer:
         ),
         turnings_claim(
             "digits-training",
-            f"The same at training points (noise {listed})",
+            f"Digits, the same at training points (noise {listed})",
             [seen["training"][place] for place in places.values()],
             levels,
         ),
         turnings_claim(
             "digits-published",
-            f"The same in the published form, over the network's own score (noise {listed})",
+            f"Digits, the same in the published form, over the network's own score (noise {listed})",
             [heldout[place].published_turning(rng) for place in places.values()],
             levels,
         ),
         lead_claim(
             "digits-linear-first",
-            f"Noise {curve.ratio:g}, where it turns: by how much the Gaussian is nearer than the mixture",
+            f"Digits, noise {curve.ratio:g}, where it turns: by how much the Gaussian is nearer than the mixture",
             curve.lead("Gaussian", "mixture", turn.step),
         ),
         lead_claim(
             "digits-mixture-later",
-            f"Noise {curve.ratio:g}, step {STEPS}, the end: by how much the mixture is nearer than the Gaussian",
+            f"Digits, noise {curve.ratio:g}, step {STEPS}, the end: by how much the mixture is nearer",
             curve.lead("mixture", "Gaussian", STEPS),
         ),
         at_most(
             "training-points",
-            f"Noise {FAVORED:g}, the end: the empirical residual at training points over that at held-out ones",
+            f"Digits, noise {FAVORED:g}, the end: the empirical residual at training points over that at held-out ones",
             at_end[1] / at_end[0],
             0.5,
             because="the empirical model knows the training points, and is near anything there; 1 would be no favor",
@@ -114,7 +114,7 @@ def digits(generator: torch.Generator) -> Answer:
         ),
         at_most(
             "vacuous",
-            f"Noise {RATIOS[-1]:g}, the first step: the published residual of the score over that of D around the mean",
+            f"Digits, noise {RATIOS[-1]:g}, the first step: the published residual of the score over that of D - μ",
             vacuous / centered,
             0.3,
             because="before anything is learned, the score of an untrained network seems explained; D is not",
