@@ -1,5 +1,7 @@
 """The turning point of a residual: level, coverage and power on known curves, and closed forms of its parts."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -36,18 +38,18 @@ def share(hits):
 
 @pytest.mark.parametrize("mean", [FLAT, TO_A_PLATEAU], ids=["flat", "to-a-plateau"])
 def test_a_curve_that_does_not_rise_raises_an_alarm_no_more_often_than_the_level(mean):
-    alarms = share(seen.p_rise <= 0.05 for seen in found(mean, 60, 250, seed=0))
-    assert alarms < 0.05 + 4 * np.sqrt(0.05 * 0.95 / 250)
+    alarms = share(seen.p_rise <= 0.05 for seen in found(mean, 60, 160, seed=0))
+    assert alarms < 0.05 + 4 * np.sqrt(0.05 * 0.95 / 160)
 
 
 def test_the_last_step_tested_against_the_least_as_if_it_were_chosen_beforehand_is_no_test():
     """What the maximum over the steps is for: the naive test at 5 % is wrong in a flat curve far more often."""
     rng, alarms = np.random.default_rng(0), 0
-    for _ in range(250):
+    for _ in range(160):
         drawn = residuals(FLAT, 60, rng, kept=0)
         rise = drawn[:, -1] - drawn[:, drawn.mean(0).argmin()]
         alarms += rise.mean() > stats.norm.isf(0.05) * rise.std(ddof=1) / np.sqrt(60)
-    assert alarms / 250 > 0.05 + 4 * np.sqrt(0.05 * 0.95 / 250)
+    assert alarms / 160 > 0.05 + 4 * np.sqrt(0.05 * 0.95 / 160)
 
 
 def test_a_curve_that_only_falls_raises_no_alarm():
@@ -56,10 +58,10 @@ def test_a_curve_that_only_falls_raises_no_alarm():
 
 @pytest.mark.parametrize("mean", [TURNS, TO_A_PLATEAU], ids=["turns", "to-a-plateau"])
 def test_the_interval_covers_the_step_of_least_expected_residual(mean):
-    """At least 95 %, up to 4 standard errors of 250 repetitions; a plateau has four such steps, the first is asked."""
+    """At least 95 %, up to 4 standard errors of 160 repetitions; a plateau has four such steps, the first is asked."""
     least = STEPS[mean.argmin()]
-    covered = share(seen.interval[0] <= least <= seen.interval[1] for seen in found(mean, 60, 250, seed=2))
-    assert covered > 0.95 - 4 * np.sqrt(0.05 * 0.95 / 250)
+    covered = share(seen.interval[0] <= least <= seen.interval[1] for seen in found(mean, 60, 160, seed=2))
+    assert covered > 0.95 - 4 * np.sqrt(0.05 * 0.95 / 160)
 
 
 def test_percentiles_of_the_resampled_argmin_do_not_cover_where_the_curve_is_flat():
@@ -91,11 +93,11 @@ def test_with_one_comparison_the_p_value_is_that_of_the_paired_normal_test():
     for rise in (0.05, 0.1, 0.15):
         drawn = one_comparison(800, rise, rng)
         difference = drawn[:, 2] - drawn[:, 1]
-        exact = stats.norm.sf(difference.mean() / (difference.std() / np.sqrt(800)))
+        exact = float(stats.norm.sf(difference.mean() / (difference.std() / np.sqrt(800))))
         seen = turning_point(drawn, np.arange(3), rng, resamples=1999)
         assert difference.mean() > 0
         # 4 standard errors of the resampling; 800 points are normal to about 1/800
-        assert seen.p_rise == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 1999) + 2 / 800)
+        assert seen.p_rise == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 1999) + 2 / 800)
 
 
 def test_with_one_comparison_the_detectable_rise_is_that_of_the_normal_test_and_is_found_as_often_as_it_says():
@@ -104,10 +106,10 @@ def test_with_one_comparison_the_detectable_rise_is_that_of_the_normal_test_and_
     exact = (stats.norm.isf(0.05) + stats.norm.isf(0.05)) * error
     seen = [
         turning_point(one_comparison(200, exact, rng), np.arange(3), rng, significance=0.05, resamples=299)
-        for _ in range(250)
+        for _ in range(160)
     ]
     assert np.median([at.detectable_rise for at in seen]) == pytest.approx(exact, rel=0.05)
-    assert share(at.p_rise <= 0.05 for at in seen) == pytest.approx(0.95, abs=4 * np.sqrt(0.05 * 0.95 / 250))
+    assert share(at.p_rise <= 0.05 for at in seen) == pytest.approx(0.95, abs=4 * np.sqrt(0.05 * 0.95 / 160))
 
 
 def test_a_difference_that_is_the_same_at_every_point_is_beyond_doubt():
