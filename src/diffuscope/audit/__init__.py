@@ -6,6 +6,7 @@ from diffuscope.audit.references import References, fit_references
 from diffuscope.audit.run import AuditResult, Memorization, audit, memorized
 from diffuscope.audit.steps import grid
 from diffuscope.audit.subject import Settings, Subject
+from diffuscope.audit.turning_point import TurningPoint, turning_point
 
 __all__ = [
     "AuditResult",
@@ -15,8 +16,10 @@ __all__ = [
     "References",
     "Settings",
     "Subject",
+    "TurningPoint",
     "audit",
     "fit_references",
     "grid",
     "memorized",
+    "turning_point",
 ]

@@ -57,6 +57,7 @@ class Reproduce:
         with progress(len(experiment.parts)) as bar:
             outcome, record = self._reproduce(experiment, told_by(bar, experiment))
         print_claims(outcome.claims)
+        print("".join(f"{line}\n" for line in unclaimed(outcome)), end="")
         print(f"Report: {self.out / experiment.name / 'report.html'}")
         _end([record])
 
@@ -80,6 +81,8 @@ class Reproduce:
                 bar.write(f"{experiment.name}: {record.held} of {record.claims} claims hold, {record.seconds:.1f} s")
                 if outcome.failures:
                     bar.write("\n".join(told(claim) for claim in outcome.failures))
+                for line in unclaimed(outcome):
+                    bar.write(line)
         print_summary(records)
         print(f"Index: {write_page(experiments_index(records), self.out / 'index.html')}")
         _end(records)
@@ -119,6 +122,12 @@ def told_by(bar: tqdm, experiment: Experiment) -> Callable[[str], object]:
 def told(claim: Claim) -> str:
     """The claim in one line."""
     return f"{'ok  ' if claim.holds else 'FAIL'} {claim.title}: {claim.measured}; must be {claim.requirement}"
+
+
+def unclaimed(outcome: Outcome) -> list[str]:
+    """A line for every part that claims nothing: it could not be run, and says why."""
+    answers = ((part, outcome.answers[part.name]) for part in outcome.experiment.parts)
+    return [f"--   {part.question} {answer.text}" for part, answer in answers if not answer.claims]
 
 
 def print_claims(claims: tuple[Claim, ...]) -> None:

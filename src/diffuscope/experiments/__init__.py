@@ -24,6 +24,7 @@ from diffuscope.experiments.experiment import Answer, Experiment, Outcome, Part
 from diffuscope.experiments.finite_data import FINITE_DATA
 from diffuscope.experiments.fixed_start import FIXED_START
 from diffuscope.experiments.heat_1d import HEAT_1D
+from diffuscope.experiments.learning_curve import LEARNING_CURVE
 from diffuscope.experiments.mixture_forward import MIXTURE_FORWARD
 from diffuscope.experiments.record import Record, code_fingerprint
 from diffuscope.experiments.reverse_family import REVERSE_FAMILY
@@ -41,6 +42,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     ENTROPY,
     SAMPLERS,
     SPECTRAL_BIAS,
+    LEARNING_CURVE,
 )
 
 

@@ -109,7 +109,8 @@ def _card(claim: Claim) -> Finding:
 
 def _section(anchor: str, question: str, answer: Answer) -> Section:
     blocks: list[Block] = [chart_figure(chart) for chart in answer.charts]
-    blocks.append(claims_table("What is claimed, and what was measured", answer.claims))
+    if answer.claims:
+        blocks.append(claims_table("What is claimed, and what was measured", answer.claims))
     failed = sum(not claim.holds for claim in answer.claims)
     told = f"Not reproduced: {failed} of {len(answer.claims)} claims below fail. Expected was: " if failed else ""
     return Section(anchor, question, typeset(told + answer.text), blocks)
