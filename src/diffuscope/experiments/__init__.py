@@ -27,6 +27,7 @@ from diffuscope.experiments.heat_1d import HEAT_1D
 from diffuscope.experiments.mixture_forward import MIXTURE_FORWARD
 from diffuscope.experiments.record import Record, code_fingerprint
 from diffuscope.experiments.reverse_family import REVERSE_FAMILY
+from diffuscope.experiments.sample_quality import SAMPLE_QUALITY
 from diffuscope.experiments.samplers_compared import SAMPLERS
 from diffuscope.experiments.spectral_bias import SPECTRAL_BIAS
 from diffuscope.experiments.support import SUPPORT
@@ -41,6 +42,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     ENTROPY,
     SAMPLERS,
     SPECTRAL_BIAS,
+    SAMPLE_QUALITY,
 )
 
 
