@@ -35,6 +35,11 @@ def subject(digits):
     return Subject(ExactDenoiser(law, VE()), digits.train, digits.heldout, **labels)
 
 
+@pytest.fixture(autouse=True)
+def _fitted_once(monkeypatch, features):
+    monkeypatch.setattr("diffuscope.audit.quality.fit_classifier", lambda *_: features)
+
+
 def ratio(samples, subject):
     finding, _ = judge(samples.float(), subject, Settings()).findings
     return finding.value, finding.tone
@@ -85,8 +90,9 @@ def test_a_single_label_is_refused():
 # distances
 
 
-def test_reciting_has_the_ratio_that_is_derived(generator):
+def test_reciting_has_the_ratio_that_is_derived(generator, monkeypatch):
     """Gaussian data, N = 300 of training and unseen each, so n = 150: new draws 1, reciting 1.25."""
+    monkeypatch.setattr("diffuscope.audit.fidelity.DRAWS", 8)
     recited, new = [], []
     for seed in range(40):
         samples, train, unseen = torch.randn(3, 300, 5, dtype=torch.float64, generator=generator)
@@ -98,8 +104,9 @@ def test_reciting_has_the_ratio_that_is_derived(generator):
     assert monte_carlo(torch.tensor(new) - 0.01).agrees_with(1.0)
 
 
-def test_the_standard_error_is_the_spread_over_independent_data(generator):
+def test_the_standard_error_is_the_spread_over_independent_data(generator, monkeypatch):
     """Laws that differ; 4 standard errors of a deviation from so many replicates, and 4 % for the draws."""
+    monkeypatch.setattr("diffuscope.audit.fidelity.DRAWS", 16)
     found = []
     for _ in range(120):
         x = 1.3 * torch.randn(200, 4, dtype=torch.float64, generator=generator) + 0.4

@@ -59,8 +59,8 @@ def copying(generator: torch.Generator) -> Answer:
         f"The distance sees no copies: reciting the training digits gives {ratio:.2f}. The search for copies does: it "
         f"lists {of_recital.share:.0%} of those, and of the network's samples {listed} of {len(made)} (95 % interval "
         f"{low:.1%} to {high:.1%}). {near.share:.0%} of its samples are nearer to training than to unseen digits "
-        f"(p = {near.p_value:.2g}; 50 % if it had no memory), and their distance to training digits is {apart:.2f} times "
-        "that of unseen digits (medians): new, and a little less typical."
+        f"(p = {near.p_value:.2g}; 50 % if it had no memory), and their distance to training "
+        f"digits is {apart:.2f} times that of unseen digits (medians)."
     )
     return Answer(told, claims, (_chart(of_network),))
 
