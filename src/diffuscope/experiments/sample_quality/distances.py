@@ -177,6 +177,7 @@ def controls(generator: torch.Generator) -> Answer:
         y_log=True,
         y_range=(0.5, 2 * ratios["untrained"]),
     )
+    how = "Lower is closer to real digits; 1 is real. No fours: real digits without them."
     told = (
         f"Yes: the Gaussian of the digits is at {ratios['Gaussian']:.1f}, blurred digits at {ratios['blurred']:.0f}, "
         f"the network before training at {ratios['untrained']:.0f}. A mixture of ten Gaussians, a good law for images "
@@ -186,13 +187,7 @@ def controls(generator: torch.Generator) -> Answer:
     return Answer(
         told,
         claims,
-        (
-            Chart(
-                "Near and far",
-                (panel,),
-                "Lower is closer to real digits; 1 is real. No fours: real digits without them.",
-            ),
-        ),
+        (Chart("Near and far", (panel,), how),),
     )
 
 
