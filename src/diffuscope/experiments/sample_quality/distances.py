@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from diffuscope.audit.fidelity import BAR
 from diffuscope.audit.frechet import frechet_distance
 from diffuscope.audit.label_balance import label_balance
 from diffuscope.exact import Gaussian, GaussianMixture
@@ -15,7 +16,6 @@ from diffuscope.experiments.sample_quality import setting
 from diffuscope.experiments.sample_quality.setting import DERIVED, SOURCE, generated, ruler, samples, untrained
 
 ACCURACY = 0.95
-BAR = 2.0
 RAREST = 0.25  # of its due
 NOISES = (0.05, 0.1, 0.2, 0.4, 0.8)
 SHOWN_COLUMNS, SHOWN_ROWS = 10, 4
