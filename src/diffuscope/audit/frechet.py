@@ -29,7 +29,8 @@ samples of one Gaussian law with eigenvalues :math:`\lambda_i` of its covariance
            \left[\sum_i \lambda_i + \frac12 \sum_{ij} \frac{\lambda_i\lambda_j (1 + \delta_{ij})}{\lambda_i +
            \lambda_j}\right] ,
 
-about :math:`d^2 \lambda / 2n` in d dimensions. So distances are compared at equal sizes only.
+about :math:`D^2 \lambda / 2n` for n and n points in D dimensions of variance :math:`\lambda`. So
+distances are compared at equal sizes only.
 
 Sources: Dowson & Landau 1982 (the distance); Heusel et al. 2017, https://arxiv.org/abs/1706.08500 (of features);
 Chong & Forsyth 2020, https://arxiv.org/abs/1911.07023 (its bias).
