@@ -8,7 +8,7 @@ SAMPLE_QUALITY = Experiment(
     title="How good are the samples of a small network?",
     question="Can a network trained for a minute draw digits that a classifier takes for real ones?",
     source=setting.SOURCE,
-    seconds=70,
+    seconds=55,
     parts=(
         Part("features", "Does the classifier see what makes a digit?", distances.features),
         Part("trained", "How far are samples from real digits?", distances.trained),
