@@ -81,9 +81,9 @@ def findings(result: LabelBalance, significance: float) -> list[Finding]:
         else f"Labels are generated as often as they occur, as far as can be told; farthest off: {shares}."
     )
     least = result.detectable(significance)
-    power = f"Would have been found with probability {POWER}: a label of average share short by {least:.1%} of samples."
+    power = f"Would have been found with probability .95: a label of average share short by {least:.1%} of samples."
     if math.isinf(least):
-        power = f"Not even a label that is missing altogether would be found with probability {POWER}."
+        power = "Not even a label that is missing altogether would be found with probability .95."
     return [
         Finding(
             "fidelity.labels",
