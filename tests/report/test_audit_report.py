@@ -1,6 +1,7 @@
 """The report of a whole audit, as text and in a real browser."""
 
 import dataclasses
+import json
 import re
 
 import pytest
@@ -9,7 +10,7 @@ from browser_checks import check_page, chromium
 
 from audit_subjects import QUICK, digits, exact_subject
 from diffuscope.audit import Subject, audit
-from diffuscope.denoisers import MLP, Preconditioned
+from diffuscope.denoisers import MLP, ExactDenoiser, Preconditioned
 from diffuscope.exact import Empirical, Gaussian
 from diffuscope.report import audit_page, render, write_page
 from diffuscope.schedules import VE
@@ -28,12 +29,36 @@ def test_the_report_passes_every_check_of_a_browser(copying, tmp_path):
         check_page(browser, path)
 
 
+def test_the_report_of_labeled_data_tells_how_good_the_samples_are(tmp_path):
+    """Three clusters and the Gaussian of all: a verdict more, a section with two figures and a table."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(3, (400,), generator=generator)
+    rows = torch.randn(400, 3, generator=generator) + 6.0 * torch.nn.functional.one_hot(labels, 3)
+    model = ExactDenoiser(Gaussian.fit([rows]), VE())
+    subject = Subject(model, rows[:200], rows[200:], train_labels=labels[:200], heldout_labels=labels[200:])
+    result = audit(subject, dataclasses.replace(QUICK, levels=4, points=20))
+    distance, shares = result.findings["quality"]
+    assert distance.tone == "attention"
+    page = audit_page(result)
+    assert page.verdicts[-1] is distance
+    assert page.sections[-1].anchor == "quality"
+    stored = json.loads(json.dumps(result.as_json()))
+    assert [found["name"] for found in stored["findings"]["quality"]] == [distance.name, shares.name]
+    assert stored["quality_not_measured"] is None
+    path = write_page(page, tmp_path / "report.html")
+    assert shares.title in path.read_text()
+    with chromium() as browser:
+        check_page(browser, path)
+
+
 def test_the_first_screen_carries_the_four_verdicts_and_the_sections_their_numbers(copying):
     page = audit_page(copying)
     assert page.headline.startswith("Copies training examples")
     assert [section.anchor for section in page.sections] == ["learned", "loss", "memorized", "steps"]
     assert len(page.verdicts) == 4
     html = render(page)
+    assert "The quality of the samples was not measured: the data have no labels" in html
+    assert "no labels" in str(copying.as_json()["quality_not_measured"])
     for group in copying.findings.values():
         for finding in group:
             assert finding.title in html.replace("&#39;", "'").replace("&gt;", ">")

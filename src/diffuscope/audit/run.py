@@ -29,6 +29,7 @@ from diffuscope.audit.generation import generate
 from diffuscope.audit.learned import Learned
 from diffuscope.audit.loss import LossSplit
 from diffuscope.audit.measure import measure_level
+from diffuscope.audit.quality import Quality, judge
 from diffuscope.audit.references import References, band_names, fit_references
 from diffuscope.audit.steps import Steps
 from diffuscope.audit.store import Store
@@ -61,7 +62,8 @@ class AuditResult:
     loss: LossSplit
     memorization: Memorization
     steps: Steps
-    findings: dict[str, tuple[Finding, ...]]  # by question: learned, loss, memorized, steps, and diagnostics if asked
+    quality: Quality
+    findings: dict[str, tuple[Finding, ...]]  # by question: learned, loss, memorized, steps, quality, diagnostics
     versions: dict[str, str]
     diagnostics: Diagnostics | None = None
 
@@ -76,6 +78,7 @@ class AuditResult:
             "settings": asdict(self.settings),
             "versions": self.versions,
             "noise_levels": self.levels.ratios.tolist(),
+            "quality_not_measured": self.quality.refusal or None,
             "findings": {key: [f.as_json() for f in found] for key, found in self.findings.items()},
             "copies": {
                 space: [
@@ -116,7 +119,7 @@ def audit(
     store = Store(out, _inputs(subject, settings, samples))
     spaces = len(settings.features)
     with tqdm(
-        total=(1 + settings.diagnostics) * len(levels) + steps_.STAGES + 2 + 2 * spaces,
+        total=(1 + settings.diagnostics) * len(levels) + steps_.STAGES + 3 + 2 * spaces,
         desc="audit",
         unit="stage",
         disable=not progress,
@@ -159,6 +162,10 @@ def audit(
         bar.set_postfix_str("looking for copies")
         memorization = memorized(own, subject, references, settings, gap, bar.update)
 
+        bar.set_postfix_str("comparing samples with unseen data")
+        quality = judge(own, subject, settings)
+        bar.update()
+
         bar.set_postfix_str("counting steps")
         arrays = store.remember(
             "steps",
@@ -178,11 +185,12 @@ def audit(
         "loss": tuple(loss_.findings(loss)),
         "memorized": (memorization.verdict, *memorization.findings),
         "steps": tuple(steps_.findings(steps, np.random.default_rng([seed, 4]))),
+        "quality": quality.findings,
     }
     if diagnostics is not None:
         findings["diagnostics"] = tuple(diagnostics_.findings(diagnostics, settings.significance))
     return AuditResult(
-        subject, settings, levels, own, learned, loss, memorization, steps, findings, versions(), diagnostics
+        subject, settings, levels, own, learned, loss, memorization, steps, quality, findings, versions(), diagnostics
     )
 
 

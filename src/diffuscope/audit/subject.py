@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from diffuscope.denoisers import Batch, Denoiser, nearest_trained_time
@@ -45,7 +45,10 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A denoiser with the data it was trained on and data it has never seen, all in the model's own range."""
+    """A denoiser with the data it was trained on and data it has never seen, all in the model's own range.
+
+    Labels, where both parts have them, train the classifier whose features tell how good the samples are.
+    """
 
     denoiser: Denoiser
     train: Float[Tensor, "n *event"]
@@ -53,11 +56,19 @@ class Subject:
     name: str = "model"
     data_name: str = "data"
     notes: tuple[str, ...] = field(default=())  # facts about the data that the report repeats
+    train_labels: Int[Tensor, " labels"] | None = field(default=None, repr=False)
+    heldout_labels: Int[Tensor, " others"] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name, data in (("train", self.train), ("heldout", self.heldout)):
             if len(data) < 20:
                 raise InputError(f"{name}: an audit needs at least 20 examples, got {len(data)}")
+        for name, labels, data in (
+            ("train_labels", self.train_labels, self.train),
+            ("heldout_labels", self.heldout_labels, self.heldout),
+        ):
+            if labels is not None and len(labels) != len(data):
+                raise InputError(f"{name}: expected one label per example ({len(data)}), got {len(labels)}")
 
     @property
     def scale(self) -> float:

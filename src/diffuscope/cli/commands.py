@@ -152,7 +152,16 @@ class Audit:
             notes.append(f"{data.duplicates} training examples are exact duplicates of others")
         require_shape(denoiser, data)
         samples = None if self.samples is None else load_samples(self.samples, self.samples_range, like=data)
-        subject = Subject(denoiser, data.train, data.heldout, name, data.name, tuple(notes))
+        subject = Subject(
+            denoiser,
+            data.train,
+            data.heldout,
+            name,
+            data.name,
+            tuple(notes),
+            train_labels=data.train_labels,
+            heldout_labels=data.heldout_labels,
+        )
         result = audit(subject, self.settings, out=self.out, samples=samples, progress=True)
         page = audit_page(result)
         report = write_page(page, self.out / "report.html")

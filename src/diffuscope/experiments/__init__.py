@@ -28,6 +28,7 @@ from diffuscope.experiments.learning_curve import LEARNING_CURVE
 from diffuscope.experiments.mixture_forward import MIXTURE_FORWARD
 from diffuscope.experiments.record import Record, code_fingerprint
 from diffuscope.experiments.reverse_family import REVERSE_FAMILY
+from diffuscope.experiments.sample_quality import SAMPLE_QUALITY
 from diffuscope.experiments.samplers_compared import SAMPLERS
 from diffuscope.experiments.spectral_bias import SPECTRAL_BIAS
 from diffuscope.experiments.support import SUPPORT
@@ -43,6 +44,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     SAMPLERS,
     SPECTRAL_BIAS,
     LEARNING_CURVE,
+    SAMPLE_QUALITY,
 )
 
 

@@ -15,6 +15,7 @@ from diffuscope.report import audit_figures as figures
 from diffuscope.report.diagnostics_section import diagnostics_method, diagnostics_section
 from diffuscope.report.images import image_png
 from diffuscope.report.page import Block, Cell, Gallery, GalleryItem, Page, Picture, Section, Table
+from diffuscope.report.quality_section import quality_method, quality_section
 
 SHOWN_PAIRS = 12
 SHOWN_ROWS = 200
@@ -25,6 +26,9 @@ def audit_page(result: AuditResult) -> Page:
     found = result.findings
     verdicts = [found["memorized"][0], found["learned"][0], _loss_verdict(result), _steps_verdict(found["steps"])]
     sections = [_learned(result), _loss(result), _memorized(result), _steps(result)]
+    if result.quality.measured is not None:
+        verdicts.append(found["quality"][0])
+        sections.append(quality_section(result.quality.measured))
     if result.diagnostics is not None:
         verdicts.append(found["diagnostics"][0])
         sections.append(diagnostics_section(result.diagnostics, found["diagnostics"]))
@@ -263,6 +267,9 @@ def _method(result: AuditResult) -> list[Block]:
         "Own trajectories and samples: Heun's method on the probability-flow ODE through the audited noise levels, "
         "from a Gaussian with the first two moments of the noised data; a last call of the network removes the "
         "remaining noise.",
+        f"The quality of the samples was not measured: {result.quality.refusal}."
+        if result.quality.measured is None
+        else quality_method(result.quality.measured),
         *([] if result.diagnostics is None else [diagnostics_method(result.diagnostics)]),
         "Limits. The unseen data must be drawn like the training data: a difference between the two sets looks like "
         "memorization (the control line in section 3 shows how much). Copies are found as far as the chosen distance "

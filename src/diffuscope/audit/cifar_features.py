@@ -1,0 +1,84 @@
+r"""Features of natural images of 32 x 32 pixels: the pooled last layer of a published CIFAR-10 classifier.
+
+A residual network of 6n + 2 layers (He et al. 2016, https://arxiv.org/abs/1512.03385): a convolution 3 -> 16, three
+groups of n blocks of widths 16, 32, 64 that halve the image twice, and the mean over pixels of the last 64 channels,
+
+.. math::  h \leftarrow \max(0,\, F(h) + S h), \qquad F = \mathrm{BN} \circ \mathrm{conv} \circ \max(0, \cdot) \circ
+           \mathrm{BN} \circ \mathrm{conv},
+
+where S drops every second pixel and pads the new channels with zeros, half of them before the old ones, when the width
+changes. Colors enter with the mean and the deviation of ImageNet. The weights are those of the file, nothing is
+trained; names are `conv1`, `bn1`, `layer1.0.conv1`, ..., `linear`.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as fn
+
+from diffuscope.errors import InputError
+
+COLOR_MEAN, COLOR_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+GROUPS = ("layer1", "layer2", "layer3")
+BATCH = 250
+
+
+@dataclass(frozen=True, eq=False)
+class CifarFeatures:
+    """Images (n, 3, 32, 32) in `data_range` -> 64 features each; a callable for `audit.features` and `frechet`."""
+
+    weights: dict[str, Tensor] = field(repr=False)
+    data_range: tuple[float, float] = (-1.0, 1.0)
+
+    @torch.no_grad()
+    def __call__(self, x: Float[Tensor, "n 3 32 32"]) -> Float[Tensor, "n 64"]:
+        """Pooled features, float32."""
+        return torch.cat([self._pooled(part) for part in x.split(BATCH)])
+
+    def logits(self, x: Float[Tensor, "n 3 32 32"]) -> Float[Tensor, "n 10"]:
+        """The classifier's answer."""
+        return fn.linear(self(x), self.weights["linear.weight"], self.weights["linear.bias"])
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        low, high = self.data_range
+        mean, deviation = (torch.tensor(v).reshape(3, 1, 1) for v in (COLOR_MEAN, COLOR_DEVIATION))
+        h = fn.relu(self._layer(((x.float() - low) / (high - low) - mean) / deviation, "conv1", "bn1", 1))
+        for group in GROUPS:
+            for block in range(self._blocks(group)):
+                stride = 2 if block == 0 and group != GROUPS[0] else 1
+                h = self._block(h, f"{group}.{block}", stride)
+        return h.mean((2, 3))
+
+    def _block(self, h: Tensor, name: str, stride: int) -> Tensor:
+        inner = fn.relu(self._layer(h, f"{name}.conv1", f"{name}.bn1", stride))
+        outer = self._layer(inner, f"{name}.conv2", f"{name}.bn2", 1)
+        added = (outer.shape[1] - h.shape[1]) // 2
+        return fn.relu(outer + fn.pad(h[:, :, ::stride, ::stride], (0, 0, 0, 0, added, added)))
+
+    def _layer(self, h: Tensor, conv: str, norm: str, stride: int) -> Tensor:
+        h = fn.conv2d(h, self.weights[f"{conv}.weight"], stride=stride, padding=1)
+        moments = self.weights[f"{norm}.running_mean"], self.weights[f"{norm}.running_var"]
+        return fn.batch_norm(h, *moments, self.weights[f"{norm}.weight"], self.weights[f"{norm}.bias"])
+
+    def _blocks(self, group: str) -> int:
+        return sum(name.startswith(f"{group}.") and name.endswith(".conv1.weight") for name in self.weights)
+
+
+def load_cifar_features(path: Path, data_range: tuple[float, float] = (-1.0, 1.0)) -> CifarFeatures:
+    """From an `.npz` of the network's arrays. Raises InputError for a file that is not one."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            weights = {name: torch.from_numpy(stored[name]) for name in stored.files}
+    except (OSError, ValueError) as error:
+        raise InputError(f"path: cannot read {path.name} as an .npz of arrays ({error})") from error
+    shapes = {name: tuple(weights[name].shape) for name in ("conv1.weight", "linear.weight") if name in weights}
+    if shapes != {"conv1.weight": (16, 3, 3, 3), "linear.weight": (10, 64)}:
+        raise InputError(
+            f"path: expected a CIFAR ResNet (conv1 of 16 channels, linear of 64 features) in {path.name}, "
+            f"got {shapes or 'other names'}"
+        )
+    return CifarFeatures(weights, data_range)

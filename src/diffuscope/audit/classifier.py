@@ -1,0 +1,114 @@
+r"""Features that mean something: the hidden layer of a small classifier of the data's own labels, whitened.
+
+.. math::
+    h(x) = \max\left(0, W \tfrac{x - \mu}{s} + b\right), \qquad
+    \text{label} \sim \operatorname{softmax}(W' h + b'), \qquad
+    f(x) = \Lambda^{-1/2} V^T (h(x) - \bar h) .
+
+mu and s are the mean and the standard deviation of all values of the training data; :math:`\bar h` and :math:`V \Lambda
+V^T` the mean and covariance of h there, with RIDGE of the mean eigenvalue added to each. Two examples are near when the
+classifier sees the same in them; how well it names the labels of unseen data says how far that can be relied on.
+
+Whitened, every direction counts alike in a distance, which is then free of units. Left as they are, the few directions
+that tell the labels apart carry it: it is mostly the chance of how often each label was drawn, and hardly notices noise
+or the samples of a Gaussian.
+
+Random numbers are fixed, so that one data set has one feature space.
+"""
+
+import math
+import warnings
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Float, Int
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier
+from torch import Tensor
+
+from diffuscope.errors import InputError
+
+WIDTH = 32
+PENALTY = 1.0  # of the squared weights
+RIDGE = 1e-3
+STEPS = 1500
+BATCH = 200  # examples per step, as MLPClassifier takes them
+LARGEST_TRAINING_SET = 10_000  # more examples are not needed for features; every so many-th is taken
+FEATURE_BATCH = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class ClassifierFeatures:
+    """x -> f(x). `accuracy` is the share of the `unseen` many unseen examples whose label the classifier names."""
+
+    mean: float
+    scale: float
+    weight: Float[Tensor, "d width"] = field(repr=False)
+    bias: Float[Tensor, " width"] = field(repr=False)
+    label_weight: Float[Tensor, "width outputs"] = field(repr=False)
+    label_bias: Float[Tensor, " outputs"] = field(repr=False)
+    classes: Int[Tensor, " classes"]
+    center: Float[Tensor, " width"] = field(repr=False)
+    whitening: Float[Tensor, "width width"] = field(repr=False)
+    accuracy: float = math.nan
+    unseen: int = 0
+
+    def __call__(self, x: Float[Tensor, "n *event"]) -> Float[Tensor, "n width"]:
+        """Whitened features in float64."""
+        return (self.hidden(x) - self.center) @ self.whitening
+
+    def hidden(self, x: Float[Tensor, "n *event"]) -> Float[Tensor, "n width"]:
+        """h(x), in float64."""
+        parts = ((part.flatten(1).double() - self.mean) / self.scale for part in x.split(FEATURE_BATCH))
+        return torch.cat([torch.relu(part @ self.weight + self.bias) for part in parts])
+
+    def label(self, x: Float[Tensor, "n *event"]) -> Int[Tensor, " n"]:
+        """The most probable label."""
+        outputs = self.hidden(x) @ self.label_weight + self.label_bias
+        # one output decides between two labels
+        return self.classes[(outputs[:, 0] > 0).long() if len(self.classes) == 2 else outputs.argmax(1)]
+
+
+def fit_classifier(
+    train: Float[Tensor, "n *event"],
+    train_labels: Int[Tensor, " n"],
+    unseen: Float[Tensor, "m *event"],
+    unseen_labels: Int[Tensor, " m"],
+) -> ClassifierFeatures:
+    """The classifier of `train`, in a second or a few; `unseen` only measures its accuracy.
+
+    Raises InputError for labels that are all the same.
+    """
+    stride = math.ceil(len(train) / LARGEST_TRAINING_SET)  # data may be sorted by label
+    train, train_labels = train[::stride], train_labels[::stride]
+    if len(train_labels.unique()) < 2:
+        raise InputError("train_labels: expected at least two different labels, got one")
+    mean, scale = float(train.double().mean()), float(train.double().std())
+    network = MLPClassifier(
+        (WIDTH,),
+        alpha=PENALTY,
+        max_iter=math.ceil(STEPS / math.ceil(len(train) / BATCH)),
+        random_state=0,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # so many steps, no matter whether they converge
+        network.fit(((train.flatten(1).double() - mean) / scale).numpy(), train_labels.numpy())
+    (weight, label_weight), (bias, label_bias) = (
+        [torch.from_numpy(found) for found in layers] for layers in (network.coefs_, network.intercepts_)
+    )
+    plain = ClassifierFeatures(
+        mean,
+        scale,
+        weight,
+        bias,
+        label_weight,
+        label_bias,
+        torch.as_tensor(network.classes_),
+        torch.zeros(WIDTH, dtype=torch.float64),
+        torch.eye(WIDTH, dtype=torch.float64),
+    )
+    hidden = plain.hidden(train)
+    variances, directions = torch.linalg.eigh(torch.cov(hidden.mT))
+    whitening = directions / (variances.clamp(min=0) + RIDGE * variances.mean()).sqrt()
+    accuracy = float((plain.label(unseen) == unseen_labels).double().mean())
+    return replace(plain, center=hidden.mean(0), whitening=whitening, accuracy=accuracy, unseen=len(unseen))

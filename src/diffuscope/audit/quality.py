@@ -1,0 +1,53 @@
+"""How good are the samples? Fit a classifier of the labels, measure in its features; or say why that cannot be done."""
+
+from dataclasses import dataclass, field
+
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.audit.classifier import ClassifierFeatures, fit_classifier
+from diffuscope.audit.fidelity import Fidelity, fidelity
+from diffuscope.audit.fidelity import findings as fidelity_findings
+from diffuscope.audit.finding import Finding
+from diffuscope.audit.label_balance import LabelBalance, label_balance
+from diffuscope.audit.label_balance import findings as label_findings
+from diffuscope.audit.subject import Settings, Subject
+from diffuscope.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """The distances, the classifier in whose features they were taken, and how often it gives each label."""
+
+    fidelity: Fidelity
+    features: ClassifierFeatures
+    balance: LabelBalance
+    findings: tuple[Finding, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Quality:
+    """What was measured, or in its place the reason why nothing was."""
+
+    measured: Measured | None
+    refusal: str = ""
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """None where nothing was measured."""
+        return () if self.measured is None else self.measured.findings
+
+
+def judge(samples: Float[Tensor, "n *event"], subject: Subject, settings: Settings) -> Quality:
+    """Compare `samples` with the unseen data of `subject`; a second for the classifier, less for the distances."""
+    if subject.train_labels is None or subject.heldout_labels is None:
+        return Quality(None, "the data have no labels, and the features are those of a classifier of labels")
+    try:
+        features = fit_classifier(subject.train, subject.train_labels, subject.heldout, subject.heldout_labels)
+        found = fidelity(features(samples), features(subject.train), features(subject.heldout), settings.seed)
+    except InputError as error:
+        return Quality(None, str(error))
+    balance = label_balance(features.classes, features.label(samples), features.label(subject.heldout))
+    level = settings.significance
+    told = (*fidelity_findings(found, features, level), *label_findings(balance, level))
+    return Quality(Measured(found, features, balance, told))
