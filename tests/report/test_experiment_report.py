@@ -4,10 +4,11 @@ import io
 import math
 import re
 
+import numpy as np
 import pytest
 import torch
 from browser_checks import check_page, chromium
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -158,20 +159,23 @@ def test_references_take_no_color_from_the_series():
 
 def test_an_arrow_goes_from_its_point_along_its_step_in_the_units_of_the_axes():
     """The tip lies at (x + dx, y + dy), whatever the axes; its fill is the series', its rim the page's."""
-    axes = Figure(figsize=(4, 3)).subplots()
+    figure = Figure(figsize=(4, 3))
+    axes = figure.subplots()
     panel = Panel(
         "", "x", "y", (arrows([1.0, 2.0], [10.0, 30.0], [0.5, 1.0], [20.0, -5.0], "field"),), x_range=(0.0, 4.0)
     )
     _draw_panel(axes, panel)
     axes.set_ylim(0, 60)
-    axes.figure.draw_without_rendering()
+    figure.draw_without_rendering()
     (drawn,) = axes.collections
     to_data = drawn.get_transform() + axes.transData.inverted()
-    for path, offset, tip in zip(drawn.get_paths(), drawn.get_offsets(), ((1.5, 30.0), (3.0, 25.0)), strict=True):
+    for path, offset, tip in zip(
+        drawn.get_paths(), np.asarray(drawn.get_offsets()), ((1.5, 30.0), (3.0, 25.0)), strict=True
+    ):
         corners = to_data.transform(path.vertices) - to_data.transform((0.0, 0.0)) + offset
         assert abs(corners - tip).sum(1).min() < 1e-6
-    assert to_hex(drawn.get_facecolor()[0]) == SERIES[0]
-    assert to_hex(drawn.get_edgecolor()[0]) == LIGHT["paper"]
+    assert np.allclose(drawn.get_facecolor(), to_rgba(SERIES[0]))
+    assert np.allclose(drawn.get_edgecolor(), to_rgba(LIGHT["paper"]))
 
 
 def test_a_figure_is_described_for_who_cannot_see_it():

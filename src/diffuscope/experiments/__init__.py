@@ -4,6 +4,7 @@ from difflib import get_close_matches
 
 from diffuscope.errors import InputError
 from diffuscope.experiments.chart import (
+    Arrows,
     Bars,
     Chart,
     Groups,
@@ -12,6 +13,7 @@ from diffuscope.experiments.chart import (
     Mark,
     Panel,
     Points,
+    arrows,
     density_bars,
     groups,
     heat_map,
@@ -19,6 +21,7 @@ from diffuscope.experiments.chart import (
     points,
 )
 from diffuscope.experiments.claim import Claim, at_least, at_most, equals
+from diffuscope.experiments.double_moon import DOUBLE_MOON
 from diffuscope.experiments.entropy import ENTROPY
 from diffuscope.experiments.experiment import Answer, Experiment, Outcome, Part
 from diffuscope.experiments.finite_data import FINITE_DATA
@@ -41,6 +44,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     ENTROPY,
     SAMPLERS,
     SPECTRAL_BIAS,
+    DOUBLE_MOON,
 )
 
 
@@ -58,6 +62,7 @@ def find(name: str) -> Experiment:
 __all__ = [
     "EXPERIMENTS",
     "Answer",
+    "Arrows",
     "Bars",
     "Chart",
     "Claim",
@@ -71,6 +76,7 @@ __all__ = [
     "Part",
     "Points",
     "Record",
+    "arrows",
     "at_least",
     "at_most",
     "code_fingerprint",

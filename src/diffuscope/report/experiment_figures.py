@@ -147,10 +147,22 @@ def _draw_mark(axes: Axes, mark: Mark, color: str, marker: str) -> None:
             axes.pcolormesh(x_edges, y_edges, np.ma.masked_invalid(_matrix(values)), cmap=heat_colormap())
             axes.grid(visible=False)
         case Arrows(x, y, dx, dy, label):
-            # a rim in the page's color, so that an arrow stands out from the dark cells of a heat map too
-            shape = {"width": ARROW_WIDTH, "headwidth": 4.0, "linewidth": 0.5, "edgecolor": LIGHT["paper"], "zorder": 3}
-            way = {"angles": "xy", "scale_units": "xy", "scale": 1.0}
-            axes.quiver(x, y, dx, dy, label=label, facecolor=color, **way, **shape)
+            axes.quiver(
+                x,
+                y,
+                dx,
+                dy,
+                label=label,
+                angles="xy",
+                scale_units="xy",
+                scale=1.0,
+                width=ARROW_WIDTH,
+                headwidth=4.0,
+                facecolor=color,
+                edgecolor=LIGHT["paper"],  # a rim, so that an arrow stands out from the dark cells of a heat map too
+                linewidth=0.5,
+                zorder=3,
+            )
 
 
 def _draw_line(axes: Axes, mark: Line, color: str, marker: str) -> None:
