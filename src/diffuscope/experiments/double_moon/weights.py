@@ -107,7 +107,7 @@ def weights(generator: torch.Generator) -> Answer:
             source="measured here",
         ),
     )
-    names = [f"{sigma:.1g}".removeprefix("0") for sigma in TEN.tolist()]
+    names = [f"{float(f'{sigma:.1g}'):g}".removeprefix("0") for sigma in TEN.tolist()]  # one digit, to fit
     panels = (
         Panel("share of the loss of s = 0", "noise σ", "share", (groups(names, dict(of_loss)),)),
         Panel(
