@@ -79,7 +79,7 @@ def few_draws(generator: torch.Generator) -> Answer:
             f"Largest error of a network trained on {FEW} draws, at noise {', '.join(f'{s:g}' for s in LEVELS)}",
             max(seen.error for seen in network.values()),
             2 * LARGEST_ERROR,
-            because="twice the bar: the draws alone take half of it",
+            because="twice the bar: the draws alone take two thirds of it",
             source=BAR,
         ),
     )
