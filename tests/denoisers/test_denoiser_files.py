@@ -52,9 +52,11 @@ def denoisers():
     yield NoisePredictor(unet, VP(), **SHAPE)
     yield DataPredictor(unet, RectifiedFlow(), clock=SignalTime(), **SHAPE)
     yield VelocityPredictor(mlp, Cosine(), **SHAPE)
+    featured = drawn(MLP((1, 6, 5), width=16, depth=1, fourier=8, fourier_scale=2))
+    yield Preconditioned(featured, VE(), 0.4, **SHAPE)
 
 
-@pytest.mark.parametrize("number", range(11))
+@pytest.mark.parametrize("number", range(12))
 def test_a_saved_denoiser_comes_back_bit_for_bit(number, tmp_path, generator):
     denoiser = list(denoisers())[number].eval()
     save_denoiser(denoiser, tmp_path / "model.safetensors")

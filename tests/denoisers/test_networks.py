@@ -30,8 +30,15 @@ def awakened(network: Any) -> Any:
 
 @pytest.mark.parametrize(
     "network",
-    [MLP((1, 7, 7)), UNet((1, 7, 7)), UNet((1, 7, 7), channels=(8, 16, 24)), MLP((3,)), UNet((2, 9, 5))],
-    ids=["mlp", "unet", "three levels", "vector", "two channels"],
+    [
+        MLP((1, 7, 7)),
+        UNet((1, 7, 7)),
+        UNet((1, 7, 7), channels=(8, 16, 24)),
+        MLP((3,)),
+        UNet((2, 9, 5)),
+        MLP((3,), fourier=8),
+    ],
+    ids=["mlp", "unet", "three levels", "vector", "two channels", "fourier"],
 )
 def test_every_output_depends_on_every_input_and_on_the_label(network, generator):
     network = awakened(network).double()
@@ -107,6 +114,59 @@ def test_a_few_hundred_steps_learn_the_exact_denoiser_of_a_correlated_gaussian(m
         loss.mean().backward()
         optimizer.step()
     assert distance() < 0.2 * start
+
+
+def test_random_fourier_features_are_a_gaussian_kernel(generator):
+    """Rahimi & Recht: the mean of cos(b.x) cos(b.y) + sin(b.x) sin(b.y) is exp(-s^2 |x - y|^2 / 2), to 1/sqrt(2 K)."""
+    features, scale = 20_000, 1.5
+    network = MLP((2,), width=8, depth=1, fourier=features, fourier_scale=scale)
+    seen = []
+    network.first.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))  # noqa: ARG005
+    x = torch.randn(6, 2, generator=generator)
+    network(x, torch.zeros(6))
+    assert torch.equal(seen[0][:, :2], x)
+    kernel = seen[0][:, 2:] @ seen[0][:, 2:].T / features
+    exact = torch.exp(-(scale**2) * torch.cdist(x, x) ** 2 / 2)
+    assert bool(((kernel - exact).abs() <= 4 / (2 * features) ** 0.5).all())
+
+
+def test_fourier_features_learn_what_bends_faster_than_x_alone_shows(generator):
+    """sin(10 x) in 150 steps: an error below a tenth with features of that frequency, above a half without."""
+
+    def error(**options):
+        network, loss = MLP((1,), width=32, depth=1, **options), torch.tensor(0.0)
+        optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+        for _ in range(150):
+            x = 2 * torch.rand(256, 1, generator=generator) - 1
+            loss = (network(x, torch.zeros(256)) - (10 * x).sin()).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return float(loss.detach()) / 0.5  # over the variance of a sine
+
+    assert error(fourier=32, fourier_scale=8) < 0.1
+    assert error() > 0.5
+
+
+def test_frequencies_are_drawn_once_and_not_trained():
+    network = MLP((2,), width=8, depth=1, fourier=4)
+    assert "frequencies" in network.state_dict()
+    assert "frequencies" not in dict(network.named_parameters())
+    # without features the weights are those that they always were
+    torch.manual_seed(5)
+    plain = MLP((2,), width=8, depth=1).state_dict()
+    torch.manual_seed(5)
+    assert torch.equal(plain["first.weight"], MLP((2,), width=8, depth=1, fourier=0).first.weight)
+    assert "frequencies" not in plain
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [({"fourier": -1}, "fourier: expected"), ({"fourier": 2, "fourier_scale": 0.0}, "fourier_scale: expected")],
+)
+def test_a_number_or_a_scale_of_features_that_cannot_be_is_refused(options, named):
+    with pytest.raises(InputError, match=named):
+        MLP((2,), **options)
 
 
 def test_the_default_unet_has_about_a_hundred_thousand_parameters():

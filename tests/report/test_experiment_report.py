@@ -4,9 +4,12 @@ import io
 import math
 import re
 
+import numpy as np
 import pytest
 import torch
 from browser_checks import check_page, chromium
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
 from PIL import Image
 
 from diffuscope.experiments import (
@@ -17,6 +20,7 @@ from diffuscope.experiments import (
     Panel,
     Part,
     Record,
+    arrows,
     at_least,
     at_most,
     equals,
@@ -36,6 +40,7 @@ from diffuscope.report import (
     render,
     write_page,
 )
+from diffuscope.report.experiment_figures import _draw_panel
 
 HOSTILE = "<script>alert('x')</script>&\"{{ 7 * 7 }}"
 MANY = [k / 50 for k in range(51)]
@@ -65,6 +70,11 @@ CHARTS = (
         "A picture",
         (Panel("nan", "", "", (heat_map([0, 1, 2], [1, 0], torch.tensor([[math.nan, 1.0]])),), equal_scales=True),),
         "One cell.",
+    ),
+    Chart(
+        "A field",
+        (Panel("", "x", "y", (heat_map([0, 2], [0, 1], torch.ones(1, 1)), arrows([1], [0.5], [0.2], [0.1], "f"))),),
+        "One arrow.",
     ),
 )
 CLAIMS = (
@@ -145,6 +155,27 @@ def test_references_take_no_color_from_the_series():
     assert "--series-2" in svg
     assert "--series-3" not in svg
     assert len(SERIES) > 2
+
+
+def test_an_arrow_goes_from_its_point_along_its_step_in_the_units_of_the_axes():
+    """The tip lies at (x + dx, y + dy), whatever the axes; its fill is the series', its rim the page's."""
+    figure = Figure(figsize=(4, 3))
+    axes = figure.subplots()
+    panel = Panel(
+        "", "x", "y", (arrows([1.0, 2.0], [10.0, 30.0], [0.5, 1.0], [20.0, -5.0], "field"),), x_range=(0.0, 4.0)
+    )
+    _draw_panel(axes, panel)
+    axes.set_ylim(0, 60)
+    figure.draw_without_rendering()
+    (drawn,) = axes.collections
+    to_data = drawn.get_transform() + axes.transData.inverted()
+    for path, offset, tip in zip(
+        drawn.get_paths(), np.asarray(drawn.get_offsets()), ((1.5, 30.0), (3.0, 25.0)), strict=True
+    ):
+        corners = to_data.transform(path.vertices) - to_data.transform((0.0, 0.0)) + offset
+        assert abs(corners - tip).sum(1).min() < 1e-6
+    assert np.allclose(drawn.get_facecolor(), to_rgba(SERIES[0]))
+    assert np.allclose(drawn.get_edgecolor(), to_rgba(LIGHT["paper"]))
 
 
 def test_a_figure_is_described_for_who_cannot_see_it():

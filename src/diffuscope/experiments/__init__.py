@@ -4,6 +4,7 @@ from difflib import get_close_matches
 
 from diffuscope.errors import InputError
 from diffuscope.experiments.chart import (
+    Arrows,
     Bars,
     Chart,
     Groups,
@@ -12,6 +13,7 @@ from diffuscope.experiments.chart import (
     Mark,
     Panel,
     Points,
+    arrows,
     density_bars,
     groups,
     heat_map,
@@ -19,6 +21,7 @@ from diffuscope.experiments.chart import (
     points,
 )
 from diffuscope.experiments.claim import Claim, at_least, at_most, equals
+from diffuscope.experiments.double_moon import DOUBLE_MOON
 from diffuscope.experiments.entropy import ENTROPY
 from diffuscope.experiments.experiment import Answer, Experiment, Outcome, Part
 from diffuscope.experiments.finite_data import FINITE_DATA
@@ -45,6 +48,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     SPECTRAL_BIAS,
     LEARNING_CURVE,
     SAMPLE_QUALITY,
+    DOUBLE_MOON,
 )
 
 
@@ -62,6 +66,7 @@ def find(name: str) -> Experiment:
 __all__ = [
     "EXPERIMENTS",
     "Answer",
+    "Arrows",
     "Bars",
     "Chart",
     "Claim",
@@ -75,6 +80,7 @@ __all__ = [
     "Part",
     "Points",
     "Record",
+    "arrows",
     "at_least",
     "at_most",
     "code_fingerprint",

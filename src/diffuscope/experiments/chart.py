@@ -71,7 +71,18 @@ class HeatMap:
     values: tuple[Series, ...]
 
 
-Mark = Line | Points | Bars | Groups | HeatMap
+@dataclass(frozen=True)
+class Arrows:
+    """A field: an arrow from every (x, y) to (x + dx, y + dy), in the units of the axes."""
+
+    x: Series
+    y: Series
+    dx: Series
+    dy: Series
+    label: str = ""
+
+
+Mark = Line | Points | Bars | Groups | HeatMap | Arrows
 
 
 @dataclass(frozen=True)
@@ -125,6 +136,15 @@ def points(x: Numbers, y: Numbers, label: str = "") -> Points:
     made = Points(series(x), series(y), label)
     if len(made.x) != len(made.y):
         raise InputError(f"points {label!r}: expected x and y of one length, got {len(made.x)} and {len(made.y)}")
+    return made
+
+
+def arrows(x: Numbers, y: Numbers, dx: Numbers, dy: Numbers, label: str = "") -> Arrows:
+    """`Arrows` from tensors or sequences of one length; InputError for others."""
+    made = Arrows(series(x), series(y), series(dx), series(dy), label)
+    lengths = [len(made.x), len(made.y), len(made.dx), len(made.dy)]
+    if len(set(lengths)) > 1:
+        raise InputError(f"arrows {label!r}: expected x, y, dx and dy of one length, got lengths {lengths}")
     return made
 
 

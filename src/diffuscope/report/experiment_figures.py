@@ -12,7 +12,7 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from diffuscope.experiments import Bars, Chart, Groups, HeatMap, Line, Mark, Panel, Points
+from diffuscope.experiments import Arrows, Bars, Chart, Groups, HeatMap, Line, Mark, Panel, Points
 from diffuscope.report.numbers import typeset
 from diffuscope.report.page import Figure
 from diffuscope.report.theme import LIGHT, MARKERS, SERIES, figure_style, figure_svg, heat_colormap
@@ -20,6 +20,7 @@ from diffuscope.report.theme import LIGHT, MARKERS, SERIES, figure_style, figure
 WIDTH, HEIGHT = 7.2, 3.2
 MARKED = 25  # a line of more points is drawn without a marker at each, a scatter of more with small ones
 SMALL_POINT, LARGE_POINT = 2.5, 5.0
+ARROW_WIDTH = 0.006  # of its shaft, in widths of the panel
 _DASHES = {"solid": "-", "dashed": "--", "dotted": ":"}
 
 
@@ -145,6 +146,23 @@ def _draw_mark(axes: Axes, mark: Mark, color: str, marker: str) -> None:
         case HeatMap(x_edges, y_edges, values):
             axes.pcolormesh(x_edges, y_edges, np.ma.masked_invalid(_matrix(values)), cmap=heat_colormap())
             axes.grid(visible=False)
+        case Arrows(x, y, dx, dy, label):
+            axes.quiver(
+                x,
+                y,
+                dx,
+                dy,
+                label=label,
+                angles="xy",
+                scale_units="xy",
+                scale=1.0,
+                width=ARROW_WIDTH,
+                headwidth=4.0,
+                facecolor=color,
+                edgecolor=LIGHT["paper"],  # a rim, so that an arrow stands out from the dark cells of a heat map too
+                linewidth=0.5,
+                zorder=3,
+            )
 
 
 def _draw_line(axes: Axes, mark: Line, color: str, marker: str) -> None:

@@ -15,14 +15,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from diffuscope.errors import InputError
+
 SINUSOIDS = 16
 
 
 class LabelEmbedding(nn.Module):
-    """Labels of shape (batch,), with one of `classes` classes each or none, as vectors of shape (batch, width)."""
+    """Labels of shape (batch,), with one of `classes` classes each or none, as vectors of shape (batch, width).
+
+    Raises InputError for classes < 0.
+    """
 
     def __init__(self, width: int, label_span: float, classes: int = 0) -> None:
         super().__init__()
+        if classes < 0:
+            raise InputError(f"classes: expected a number >= 0, got {classes}")
         self.label_span = label_span
         self.first = nn.Linear(2 * SINUSOIDS, width)
         self.second = nn.Linear(width, width)

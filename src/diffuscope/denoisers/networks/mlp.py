@@ -4,19 +4,35 @@ r"""A residual multilayer perceptron for vectors, or for small images flattened.
 
 with e(c) the embedding of the noise label c and, where there are classes, of the class. The last layer starts at zero:
 in EDM preconditioning the untrained network is the exact denoiser of an isotropic Gaussian.
+
+The first h is W x, or, with K random Fourier features (Rahimi & Recht 2007; Tancik et al. 2020, arXiv:2006.10739),
+
+.. math::  h = W\,\big[x,\ \cos(B x),\ \sin(B x)\big], \qquad B \in R^{K \times d}, \quad B_{ij} \sim N(0, s^2),
+
+B drawn once and never trained. In few dimensions they let a small network bend within about 1/s of a point, which it is
+slow to learn from x alone.
 """
 
 import math
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from diffuscope.denoisers.networks.embedding import LabelEmbedding
+from diffuscope.errors import InputError
 
 
 class MLP(nn.Module):
-    """network(x, label) or network(x, label, y) for events of any shape; `depth` residual blocks of width `width`."""
+    """network(x, label) or network(x, label, y) for events of any shape; `depth` residual blocks of width `width`.
+
+    `fourier` = K random Fourier features of deviation `fourier_scale` = s are put beside x; 0 is none. B belongs to the
+    state of the network, not to its parameters: a file or a checkpoint brings it back. Raises InputError for K < 0 and
+    for s that is not a finite number > 0.
+    """
+
+    frequencies: Tensor
 
     def __init__(
         self,
@@ -26,8 +42,14 @@ class MLP(nn.Module):
         depth: int = 3,
         label_span: float = 5.0,
         classes: int = 0,
+        fourier: int = 0,
+        fourier_scale: float | int = 1.0,
     ) -> None:
         super().__init__()
+        if fourier < 0:
+            raise InputError(f"fourier: expected a number of features >= 0, got {fourier}")
+        if not (math.isfinite(fourier_scale) and fourier_scale > 0):
+            raise InputError(f"fourier_scale: expected a finite number > 0, got {fourier_scale}")
         self.event_shape, self.classes = tuple(event_shape), classes
         self.arguments = {
             "event_shape": self.event_shape,
@@ -37,8 +59,12 @@ class MLP(nn.Module):
             "classes": classes,
         }
         size = math.prod(self.event_shape)
+        self.fourier = fourier
+        if fourier:
+            self.arguments |= {"fourier": fourier, "fourier_scale": fourier_scale}
+            self.register_buffer("frequencies", fourier_scale * torch.randn(size, fourier))
         self.embedding = LabelEmbedding(width, label_span, classes)
-        self.first = nn.Linear(size, width)
+        self.first = nn.Linear(size + 2 * fourier, width)
         self.blocks = nn.ModuleList(_Block(width) for _ in range(depth))
         self.last = nn.Sequential(nn.LayerNorm(width), zeroed(nn.Linear(width, size)))
 
@@ -46,10 +72,16 @@ class MLP(nn.Module):
         self, x: Float[Tensor, "batch *event"], label: Tensor, y: Int[Tensor, " batch"] | None = None
     ) -> Float[Tensor, "batch *event"]:
         embedding = self.embedding(label, y)
-        h = self.first(x.flatten(1))
+        h = self.first(self._features(x.flatten(1)))
         for block in self.blocks:
             h = block(h, embedding)
         return self.last(h).reshape(x.shape)
+
+    def _features(self, x: Float[Tensor, "batch size"]) -> Float[Tensor, "batch features"]:
+        if self.fourier == 0:
+            return x
+        phases = x @ self.frequencies
+        return torch.cat([x, phases.cos(), phases.sin()], dim=1)
 
 
 class _Block(nn.Module):
