@@ -31,6 +31,20 @@ class Repeated:
         """Of at least two values."""
         return cls(float(values.mean()), float(values.std()) / math.sqrt(len(values)), len(values))
 
+    @property
+    def significance(self) -> float:
+        """The mean in standard errors, NaN where both are zero."""
+        return (
+            self.mean / self.error
+            if self.error > 0
+            else (math.nan if self.mean == 0 else math.copysign(math.inf, self.mean))
+        )
+
+    @property
+    def seen(self) -> float:
+        """The standard errors from which on a mean differs from zero, at 99.9 %."""
+        return float(stats.t.isf(DIFFERS / 2, self.repetitions - 1))
+
     def room(self, tail: float) -> float:
         """Half the width of the interval that misses with probability `tail`."""
         return float(stats.t.isf(tail / 2, self.repetitions - 1)) * self.error

@@ -28,7 +28,7 @@ class Ladder:
     """Trained networks and their data: `examples[s][k]` are those of set s at the size `sizes[k]`."""
 
     sizes: tuple[int, ...]
-    examples: tuple[tuple[Float[Tensor, "n 2"], ...], ...] = field(repr=False)
+    examples: tuple[tuple[Float[Tensor, "_ 2"], ...], ...] = field(repr=False)
     denoiser: Preconditioned = field(repr=False)
 
     @property

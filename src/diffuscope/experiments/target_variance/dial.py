@@ -24,12 +24,12 @@ EXAMPLES = 16
 PAPER = "Vastola 2025, https://arxiv.org/abs/2504.12532"
 
 
-def objective(targets: float) -> Objective:
+def objective(targets: float | int) -> Objective:
     """The library's objective for a mean of that many draws."""
     return NoiseFreeTarget() if math.isinf(targets) else AveragedTarget(int(targets))
 
 
-def written(targets: float) -> str:
+def written(targets: float | int) -> str:
     """The number of draws, as one reads it."""
     return "∞" if math.isinf(targets) else f"{targets:g}"
 

@@ -191,7 +191,7 @@ def _chart(found: Gradients, variance: Tensor, a: float, b: float) -> Chart:
     by_level = Panel(
         "by noise level",
         "noise level σ",
-        "share per tenth of the levels",
+        "variance at that level",
         (
             line(centers, binned(found.target_part), "b: what the target said"),
             line(centers, binned(found.noise_free), "a: where x_t fell"),

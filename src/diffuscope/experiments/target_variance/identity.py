@@ -1,4 +1,4 @@
-r"""The law of the averaged target at a fixed x_t: in the mean the exact denoiser, with the posterior's covariance over M.
+r"""The law of the averaged target at a fixed x_t: the exact denoiser in the mean, the posterior's covariance over M.
 
 .. math::  E[T_M | x_t] = D^*(x_t), \qquad \mathrm{Cov}(T_M | x_t) = \tfrac1M\, \mathrm{Cov}(x_0 | x_t) .
 

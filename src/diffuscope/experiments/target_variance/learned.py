@@ -22,9 +22,9 @@ from diffuscope.experiments.chart import Chart, Panel, line
 from diffuscope.experiments.claim import at_least, at_most, equals, largest
 from diffuscope.experiments.experiment import Answer
 from diffuscope.experiments.nearness import chance
-from diffuscope.experiments.repeated import Repeated
+from diffuscope.experiments.repeated import DIFFERS, Repeated
 from diffuscope.experiments.target_variance.dial import DIAL, EXAMPLES, PAPER, objective, targets_of, written
-from diffuscope.experiments.target_variance.networks import SETS, STEPS, dialed
+from diffuscope.experiments.target_variance.networks import dialed
 from diffuscope.experiments.three_modes import LAW, alone
 
 FLOOR_LEVEL, DRAWS = 0.25, 20_000
@@ -88,7 +88,10 @@ def floors(generator: torch.Generator) -> Answer:
         ),
         y_range=(0.0, 1.15 * max(losses)),
     )
-    how = "Six networks of one training set, one per M. The loss says little of how well a network does: most is floor."
+    how = (
+        "Networks of one training set, one per M; dashed: distance plus floor. The loss says little of how well a "
+        "network does: at M = 1 most of it is floor."
+    )
     told = f"Exactly: from {losses[0]:.4f} at M = 1, of which {floor:.4f} is floor, to {losses[-1]:.4f}, all distance."
     return Answer(told, claims, (Chart("The loss and its floor", (panel,), how),))
 
@@ -106,25 +109,34 @@ def generalization(generator: torch.Generator) -> Answer:
         *(
             at_least(
                 name,
-                f"{what}: lower end of the difference's 99.9 % interval over {SETS} training sets",
-                difference.low,
-                0.0,
-                because=f"the difference is {difference}; one of {difference.room(1e-3):.2g} would have been seen",
+                what,
+                difference.significance,
+                difference.seen,
+                because=f"Student's 99.9 % over {len(train)} training sets; the difference is {difference}, and one of "
+                f"{difference.room(DIFFERS):.2g} would have been seen",
                 source=source,
+                unit="standard errors",
             )
             for name, what, difference, source in (
-                ("learned", "Without noise in the target a network comes nearer to the memorizer", learned, "derived"),
+                (
+                    "learned",
+                    "Without noise in the target a network comes nearer to the memorizer: training error at M = 1 less "
+                    "that at M = ∞",
+                    learned,
+                    "derived",
+                ),
                 ("unseen", "And goes farther from the law: unseen error at M = ∞ less that at M = 1", worse, PAPER),
                 ("copies", "It copies more: share of copies (ratio) at M = ∞ less that at M = 1", more, PAPER),
             )
         ),
         at_most(
             "dial",
-            "It is a dial: the slope of the unseen error over 1/M, upper end of the 99.9 % interval",
-            slope.high,
-            0.0,
-            because=f"more noise, less error: {slope}",
+            "It is a dial: the slope of the unseen error over 1/M",
+            slope.significance,
+            -slope.seen,
+            because=f"Student's 99.9 %; more noise, less error: {slope}",
             source=PAPER,
+            unit="standard errors",
         ),
         at_most(
             "speed",
@@ -140,8 +152,8 @@ def generalization(generator: torch.Generator) -> Answer:
     told = (
         f"After equally many steps yes: from M = ∞ to M = 1 the unseen error falls by {fell:.0%} and copies from "
         f"{float(copied[:, -1].mean()):.1%} to {float(copied[:, 0].mean()):.1%} of the samples. But the noise-free "
-        f"network has only come farther on the same way: at equal training error the difference in unseen error, {worse}, "
-        f"is {matched}."
+        f"network has mostly come farther on the same way: of a difference in unseen error of {worse} it keeps "
+        f"{matched} at equal training error."
     )
     return Answer(told, claims, (_dial_chart(train, unseen, copied), _path_chart(found.train, found.unseen)))
 
@@ -179,8 +191,11 @@ def _dial_chart(train: Tensor, unseen: Tensor, copied: Tensor) -> Chart:
         marks = [line(INVERSE, mean, f"{len(values)} networks", low=mean - error, high=mean + error)]
         if title == "copies":
             marks.append(line((0.0, 1.0), [float(chance(LAW, EXAMPLES)[1])] * 2, "by chance", style="dashed"))
-        panels.append(Panel(title, "1 / M  (0: noise-free, 1: denoising)", label, tuple(marks)))
-    how = "Mean and one standard error over training sets, the same sets at every M. Errors in units of the noise."
+        panels.append(Panel(title, "1 / M", label, tuple(marks)))
+    how = (
+        "0 is the noise-free target, 1 denoising. Mean and one standard error over training sets, the same sets at "
+        "every M, so that differences are surer than the bands say. Errors in units of the noise."
+    )
     return Chart("Less noise in the target, more memory", tuple(panels), how)
 
 
@@ -189,7 +204,7 @@ def _path_chart(train: Tensor, unseen: Tensor) -> Chart:
         line(train[:, :, k].mean(1), unseen[:, :, k].mean(1), f"M = {written(DIAL[k])}") for k in (0, 2, len(DIAL) - 1)
     )
     how = (
-        f"Each curve runs from right to left in {STEPS:,} steps. If the dial were speed alone all would be one curve, "
-        "and only how far they get would differ."
+        "Each curve runs from right to left in training, mean over the training sets. If the dial were speed alone all "
+        "would be one curve, and only how far they get would differ."
     )
     return Chart("The way there", (Panel("", "training error", "unseen error", marks),), how)

@@ -129,8 +129,8 @@ class _Errors:
 
     x_train: Float[Tensor, "levels points sets 2"]
     train: Float[Tensor, "levels points sets 2"]
-    x_unseen: Float[Tensor, "levels points 1 2"]
-    unseen: Float[Tensor, "levels points 1 2"]
+    x_unseen: Float[Tensor, "levels draws 1 2"]
+    unseen: Float[Tensor, "levels draws 1 2"]
 
     @classmethod
     def at(cls, examples: tuple[Tensor, ...], generator: torch.Generator) -> "_Errors":
