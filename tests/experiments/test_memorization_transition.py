@@ -257,9 +257,10 @@ def per_event(*arguments):
 
 losses_denoising_loss = losses.denoising_loss
 
+QUICK = {"chance-of-draws", "small-radius"}
 FAULTS = [
     ("share", f"{HERE}.share.Empirical", Shifted, {"memorizer"}),
-    ("share", f"{HERE}.share.chance", of_more_examples, {"chance-of-draws", "chance-of-flow"}),
+    ("share", f"{HERE}.share.chance", of_more_examples, {"chance-of-draws"}),
     ("share", f"{HERE}.share.generated", stretched, {"chance-of-flow"}),
     ("share", f"{HERE}.ladder.Ladder.generated", innocents, {"small-radius", "small-ratio", "trend"}),
     ("share", f"{HERE}.ladder.Ladder.generated", copier, {"large"}),
@@ -274,7 +275,7 @@ FAULTS = [
 @pytest.mark.parametrize(
     ("part", "target", "mutant", "claims"),
     [
-        pytest.param(*fault, marks=() if fault[0] == "share" else pytest.mark.slow, id=f"{fault[0]}-{min(fault[3])}")
+        pytest.param(*fault, marks=() if min(fault[3]) in QUICK else pytest.mark.slow, id=f"{fault[0]}-{min(fault[3])}")
         for fault in FAULTS
     ],
 )
@@ -283,6 +284,7 @@ def test_a_planted_fault_makes_its_claims_fail(part, target, mutant, claims):
         assert claims <= failures(MEMORIZATION_TRANSITION, part)
 
 
+@pytest.mark.slow
 def test_too_few_samples_are_told_as_a_lack_of_power():
     with known_networks("share"), planted(f"{HERE}.share.SAMPLES", 40):
         assert "power" in failures(MEMORIZATION_TRANSITION, "share")
