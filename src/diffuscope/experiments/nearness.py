@@ -14,8 +14,8 @@ where in the second one of the n is within c s, one at s and the others beyond s
 second tends to c^d, here 1/9, as p becomes flat at the distance of neighbors. Under three Gaussian modes G_x is a sum
 of noncentral chi-square distribution functions, and both are integrals over the plane that a quadrature does to 1e-4.
 
-Sources: the radius from the code of Wang & Vastola's follow-up on memorization; the ratio from Yoon et al. 2023 (ICML
-workshop) and Gu et al. 2023 (arXiv:2310.02664). The chances are derived here.
+Sources: the radius is that of https://github.com/Animadversio/DiffusionMemorizationPhaseTrans;
+the ratio that of Yoon et al. 2023 (ICML workshop) and Gu et al. 2023 (arXiv:2310.02664). The chances are derived here.
 """
 
 import math

@@ -8,7 +8,7 @@ MEMORIZATION_TRANSITION = Experiment(
     name="memorization-transition",
     title="Memorization: few examples are copied, many are learned from",
     question="From how many training examples on does one network stop copying them?",
-    source="gaussian mixture and radius: DiffusionMemorizationPhaseTrans (Binxu Wang); Gu et al. 2023, "
+    source="https://github.com/Animadversio/DiffusionMemorizationPhaseTrans; Gu et al. 2023, "
     "https://arxiv.org/abs/2310.02664; Kadkhodaie et al. 2024, https://arxiv.org/abs/2310.02557",
     seconds=60,
     parts=(

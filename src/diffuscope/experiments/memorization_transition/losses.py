@@ -33,7 +33,7 @@ POINTS, UNSEEN, DRAWN = 512, 3000, 20_000
 MEMORIZER_SETS = 4
 FLAT = 64  # from here on neighbors are nearer than the modes are wide
 CLOSED = 0.2  # floors
-SOURCE = "DiffusionMemorizationPhaseTrans (Binxu Wang): half the mean nearest-neighbor distance marks the gap"
+SOURCE = "the marker: https://github.com/Animadversio/DiffusionMemorizationPhaseTrans"
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ SAMPLES, HELD_OUT = 4000, 4  # of each network; held-out sets to compare them wi
 INNOCENT_SETS, INNOCENT = 64, 200  # training sets of every size, and exact draws beside each
 RECITED, RECITED_STEPS = 200, 60
 TO_THE_END = VE(1e-5, 10.0)
-SOURCE = "gaussian mixture and radius: DiffusionMemorizationPhaseTrans (Binxu Wang); the intervals are ours"
-RATIO_SOURCE = "Yoon et al. 2023; Gu et al. 2023, arXiv:2310.02664"
+SOURCE = "the radius: https://github.com/Animadversio/DiffusionMemorizationPhaseTrans"
+RATIO_SOURCE = "Yoon et al. 2023; Gu et al. 2023, https://arxiv.org/abs/2310.02664"
 POWER = 0.03  # the largest excess that may pass unseen at the upper end
 BY = ("radius", "ratio")
 
