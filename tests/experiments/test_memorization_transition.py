@@ -168,7 +168,8 @@ def test_networks_side_by_side_are_the_networks_alone_and_so_are_their_gradients
         assert torch.equal(together.alone(k)(x[:, k], label), answer)
         (answer - target[:, k]).square().mean().backward()
         for values, grown in zip(network.parameters(), together.weights, strict=True):
-            assert grown.grad is not None and values.grad is not None
+            assert grown.grad is not None
+            assert values.grad is not None
             assert torch.allclose(grown.grad[k], values.grad / 3, atol=1e-6)
 
 
