@@ -21,7 +21,7 @@ from diffuscope.experiments.memorization_transition.ladder import climbed
 from diffuscope.experiments.repeated import Repeated
 from diffuscope.experiments.three_modes import LAW
 
-STARTS = 500
+STARTS = 2000
 SOURCE = "Kadkhodaie et al. 2024, https://arxiv.org/abs/2310.02557"
 
 
@@ -33,7 +33,7 @@ def agreement(generator: torch.Generator) -> Answer:
     x = ladder.generated(starts)
     one, other = x[:, 0 : 2 * pairs : 2], x[:, 1 : 2 * pairs : 2]
     apart = _rms(one - other) / _rms(one - other.roll(1, 0))
-    fresh = LAW.sample(4 * STARTS, generator=generator)
+    fresh = LAW.sample(2 * STARTS, generator=generator)
     near = torch.zeros(ladder.sets, len(sizes), dtype=torch.float64)
     for s, rungs in enumerate(ladder.examples):
         for k, examples in enumerate(rungs):
