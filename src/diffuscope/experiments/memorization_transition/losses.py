@@ -241,13 +241,13 @@ def _gap_chart(ladder: Ladder, gaps: Gaps) -> Chart:
             shown = mean > 0.02  # below it the mean is noise
             if int(shown.sum()) > 1 and n not in (128, 512):  # as many curves as there are colors
                 marks.append(line((LEVELS / marker[k])[shown], mean[shown], f"n = {n}"))
-        marks.append(line([1.0, 1.0], [0.02, 300.0], "the marker", style="dashed"))
+        marks.append(line([1.0, 1.0], [0.02, 300.0], style="dashed"))
         panels.append(
             Panel(title, "σ over half the mean distance of neighbors", "gap / floor", tuple(marks), x_log=True,
                   y_log=True, x_range=(0.05, 30.0), y_range=(0.02, 300.0))
         )  # fmt: skip
     how = (
-        "Held-out less training loss. The memorizers of many examples fall on one curve of σ over the marker. A "
+        "Held-out less training loss; dashed: the marker. The memorizers of many examples fall on one curve of σ over the marker. A "
         "network comes along it from the right and leaves it where the examples are finer than it can resolve."
     )
     return Chart("Where the gap opens", tuple(panels), how, shared_y=True)
