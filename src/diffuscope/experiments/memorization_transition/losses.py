@@ -247,7 +247,7 @@ def _gap_chart(ladder: Ladder, gaps: Gaps) -> Chart:
                   y_log=True, x_range=(0.05, 30.0), y_range=(0.02, 300.0))
         )  # fmt: skip
     how = (
-        "Held-out less training loss; dashed: the marker. The memorizers of many examples fall on one curve of σ over the marker. A "
-        "network comes along it from the right and leaves it where the examples are finer than it can resolve."
+        "Held-out less training loss; dashed: the marker. The memorizers of many examples fall on one curve of σ over "
+        "it. A network comes along it from the right and leaves it where the examples are finer than it can resolve."
     )
     return Chart("Where the gap opens", tuple(panels), how, shared_y=True)
