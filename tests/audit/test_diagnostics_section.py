@@ -239,7 +239,7 @@ def added(finished):
 def test_diagnostics_are_added_to_a_finished_audit_and_resumed_with_the_rest_untouched(finished, added):
     without, _ = finished
     assert without.diagnostics is None
-    assert list(without.findings) == ["learned", "loss", "memorized", "steps"]
+    assert list(without.findings) == ["learned", "loss", "memorized", "steps", "quality"]
     assert {key: added.findings[key] for key in without.findings} == without.findings
     assert torch.equal(added.samples, without.samples)
     assert len(added.findings["diagnostics"]) == 5

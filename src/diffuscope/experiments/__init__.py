@@ -28,6 +28,7 @@ from diffuscope.experiments.finite_data import FINITE_DATA
 from diffuscope.experiments.fixed_start import FIXED_START
 from diffuscope.experiments.heat_1d import HEAT_1D
 from diffuscope.experiments.learning_curve import LEARNING_CURVE
+from diffuscope.experiments.memorization_transition import MEMORIZATION_TRANSITION
 from diffuscope.experiments.mixture_forward import MIXTURE_FORWARD
 from diffuscope.experiments.record import Record, code_fingerprint
 from diffuscope.experiments.reverse_family import REVERSE_FAMILY
@@ -35,6 +36,7 @@ from diffuscope.experiments.sample_quality import SAMPLE_QUALITY
 from diffuscope.experiments.samplers_compared import SAMPLERS
 from diffuscope.experiments.spectral_bias import SPECTRAL_BIAS
 from diffuscope.experiments.support import SUPPORT
+from diffuscope.experiments.target_variance import TARGET_VARIANCE
 
 EXPERIMENTS: tuple[Experiment, ...] = (
     HEAT_1D,
@@ -49,6 +51,8 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     LEARNING_CURVE,
     SAMPLE_QUALITY,
     DOUBLE_MOON,
+    MEMORIZATION_TRANSITION,
+    TARGET_VARIANCE,
 )
 
 

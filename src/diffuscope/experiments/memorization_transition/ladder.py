@@ -1,0 +1,66 @@
+"""The ladder: one network, one number of steps, training sets from 8 to 1024 examples, several independent ones each.
+
+Every rung of every set has its own draw of examples and its own initial weights; all are trained side by side, so that
+they share the noise levels of a batch and nothing else.
+"""
+
+import math
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.denoisers import Preconditioned
+from diffuscope.experiments.side_by_side import SideBySide, stacked
+from diffuscope.experiments.three_modes import LAW, SCALE, alone, as_denoiser, generated, small_networks
+from diffuscope.training import EDMWeight, LogUniformNoise, TrainingSettings, averaged, train
+
+SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
+SETS, STEPS, BATCH = 8, 2400, 64
+LEARNING_RATE = 5e-3
+NOISE = LogUniformNoise(0.01, 5.0)
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Trained networks and their data: `examples[s][k]` are those of set s at the size `sizes[k]`."""
+
+    sizes: tuple[int, ...]
+    examples: tuple[tuple[Float[Tensor, "_ 2"], ...], ...] = field(repr=False)
+    denoiser: Preconditioned = field(repr=False)
+
+    @property
+    def sets(self) -> int:
+        """How many training sets there are of every size."""
+        return len(self.examples)
+
+    def alone(self, which: int, rung: int) -> Preconditioned:
+        """The network of set `which` at the size `sizes[rung]`."""
+        return alone(self.denoiser, which * len(self.sizes) + rung)
+
+    def generated(self, starts: Float[Tensor, "samples sets sizes 2"]) -> Float[Tensor, "samples sets sizes 2"]:
+        """The samples of every network from standard normal `starts`."""
+        return generated(self.denoiser, starts.flatten(1, 2).float()).reshape(starts.shape)
+
+
+@lru_cache(maxsize=1)  # the parts ask for the same one
+def climbed(seed: int) -> Ladder:
+    """The ladder after training; data, weights and batches follow from `seed`."""
+    generator = torch.Generator().manual_seed(seed)
+    examples = tuple(tuple(LAW.sample(n, generator=generator) for n in SIZES) for _ in range(SETS))
+    data = stacked([rows for rungs in examples for rows in rungs])
+    denoiser = as_denoiser(SideBySide(small_networks(SETS * len(SIZES), seed)))
+    settings = TrainingSettings(
+        steps=STEPS,
+        batch_size=BATCH,
+        learning_rate=LEARNING_RATE,
+        max_gradient_norm=math.inf,
+        average_decay=0.99,
+        noise=NOISE,
+        weight=EDMWeight(SCALE),
+        seed=seed,
+    )
+    *_, last = train(denoiser, data, settings, checkpoint=None)
+    return Ladder(SIZES, examples, averaged(denoiser, last.average).eval())

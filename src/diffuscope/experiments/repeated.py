@@ -1,0 +1,74 @@
+r"""A mean over a few independent repetitions, with Student's interval.
+
+.. math::  \bar z \pm t_{R-1}\, \frac{s}{\sqrt R}, \qquad s^2 = \frac{1}{R-1} \sum_r (z_r - \bar z)^2 .
+
+Two levels are in use. What must *be* a number gets a room that it leaves once in 10,000 runs by chance; what must be
+*seen* to differ from one, an interval of 99.9 %.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from scipy import stats
+from torch import Tensor
+
+AGREES, DIFFERS = 1e-4, 1e-3  # two-sided
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """Mean and standard error over `repetitions` runs."""
+
+    mean: float
+    error: float
+    repetitions: int
+
+    @classmethod
+    def of(cls, values: Float[Tensor, " repetitions"]) -> "Repeated":
+        """Of at least two values."""
+        return cls(float(values.mean()), float(values.std()) / math.sqrt(len(values)), len(values))
+
+    @property
+    def significance(self) -> float:
+        """The mean in standard errors, NaN where both are zero."""
+        return (
+            self.mean / self.error
+            if self.error > 0
+            else (math.nan if self.mean == 0 else math.copysign(math.inf, self.mean))
+        )
+
+    @property
+    def seen(self) -> float:
+        """The standard errors from which on a mean differs from zero, at 99.9 %."""
+        return float(stats.t.isf(DIFFERS / 2, self.repetitions - 1))
+
+    def room(self, tail: float) -> float:
+        """Half the width of the interval that misses with probability `tail`."""
+        return float(stats.t.isf(tail / 2, self.repetitions - 1)) * self.error
+
+    @property
+    def low(self) -> float:
+        """Lower end of the 99.9 % interval."""
+        return self.mean - self.room(DIFFERS)
+
+    @property
+    def high(self) -> float:
+        """Upper end of the 99.9 % interval."""
+        return self.mean + self.room(DIFFERS)
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ± {self.error:.3f}"
+
+
+def jackknife(estimate: Callable[[Int[Tensor, " kept"]], Tensor], repetitions: int) -> Repeated:
+    """A number that is no mean, `estimate(kept runs)`: value and error from leaving out each run in turn (Tukey 1958).
+
+    The pseudo-values R z - (R - 1) z_{-r} are treated as a mean's.
+    """
+    runs = torch.arange(repetitions)
+    whole = estimate(runs)
+    without = torch.stack([estimate(runs[runs != run]) for run in runs])
+    return Repeated.of(repetitions * whole - (repetitions - 1) * without)

@@ -1,0 +1,58 @@
+r"""Three equal Gaussian modes in the plane, and small networks that learn them from few examples.
+
+.. math::  p = \tfrac13 \sum_{k} N(\mu_k,\, v I), \qquad |\mu_k| = 1 \text{ at } 90°, 210°, 330°, \qquad v = 0.35^2,
+
+of mean 0 and variance :math:`s^2 = \tfrac12 + v` per coordinate. The law, its denoiser D_p and its irreducible loss are
+closed forms, so that everything a training set of n draws makes of a network has its exact counterpart at n = infinity.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from diffuscope.denoisers import MLP, Denoiser, Preconditioned
+from diffuscope.exact import GaussianMixture
+from diffuscope.experiments.side_by_side import SideBySide
+from diffuscope.samplers import DPMSolverPP2M, sample
+from diffuscope.schedules import VE, karras_times
+
+VARIANCE = 0.35**2
+ANGLES = torch.tensor([90.0, 210.0, 330.0], dtype=torch.float64).deg2rad()
+LAW = GaussianMixture.isotropic(
+    torch.full((3,), 1 / 3, dtype=torch.float64),
+    torch.stack([ANGLES.cos(), ANGLES.sin()], 1),
+    torch.full((3,), VARIANCE, dtype=torch.float64),
+)
+SCALE = math.sqrt(0.5 + VARIANCE)
+SCHEDULE = VE(0.01, 10.0)
+WIDTH, DEPTH = 32, 2
+EVALUATIONS = 25
+
+
+def small_networks(count: int, seed: int) -> list[nn.Module]:
+    """`count` untrained MLPs, their weights drawn with `seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return [MLP((2,), width=WIDTH, depth=DEPTH) for _ in range(count)]
+
+
+def as_denoiser(networks: SideBySide) -> Preconditioned:
+    """The networks in EDM's preconditioning, with the deviation of the law; events are (models, 2)."""
+    return Preconditioned(networks, SCHEDULE, SCALE, event_shape=(len(networks), 2), data_range=(-3.0, 3.0))
+
+
+def alone(denoiser: Preconditioned, place: int) -> Preconditioned:
+    """The network at `place` of `as_denoiser` as a denoiser of its own."""
+    assert isinstance(denoiser.network, SideBySide)
+    network = denoiser.network.alone(place)
+    return Preconditioned(network, SCHEDULE, SCALE, event_shape=(2,), data_range=(-3.0, 3.0)).eval()
+
+
+@torch.no_grad()
+def generated(denoiser: Denoiser, starts: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
+    """Samples in float64 from standard normal `starts`: the flow from sigma = 10 to .01, and a last denoising."""
+    times = karras_times(SCHEDULE, SCHEDULE.t_max, SCHEDULE.t_min, EVALUATIONS)
+    x = sample(DPMSolverPP2M(), denoiser, SCHEDULE.t_max * starts, times)
+    return denoiser(x, torch.tensor(SCHEDULE.t_min, dtype=torch.float64)).double()

@@ -1,0 +1,202 @@
+"""The dial of averaged targets: every claim holds for another seed, and a planted fault makes its claim fail."""
+
+import math
+
+import pytest
+import torch
+from answering import answered, failures, planted
+
+from diffuscope.exact import Empirical
+from diffuscope.experiments import find
+from diffuscope.experiments.side_by_side import SideBySide
+from diffuscope.experiments.target_variance import TARGET_VARIANCE, learned, networks
+from diffuscope.experiments.target_variance.dial import DIAL, objective, targets_of
+from diffuscope.experiments.target_variance.networks import Nested
+from diffuscope.experiments.three_modes import LAW, as_denoiser, small_networks
+from diffuscope.training import AveragedTarget, DataPosterior
+
+HERE = "diffuscope.experiments.target_variance"
+DRAW = "diffuscope.training.target_average.DataPosterior.draw"
+FULL = {name: getattr(networks, name) for name in ("SETS", "STEPS", "SAMPLES")}  # before they are made smaller
+sound_draw, sound_targets = DataPosterior.draw, Nested.targets
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _smaller():
+    """Fewer draws, and a training that is enough for the floor of the loss, which all tests share; the bars stay."""
+    with (
+        planted(f"{HERE}.identity.DRAWS", 8_000),
+        planted(f"{HERE}.gradient.SAMPLES", 1_000),
+        planted(f"{HERE}.gradient.STEPS", 60),
+        planted(f"{HERE}.networks.SETS", 2),
+        planted(f"{HERE}.networks.STEPS", 60),
+        planted(f"{HERE}.networks.SAMPLES", 50),
+        planted(f"{HERE}.learned.DRAWS", 8_000),
+    ):
+        networks.dialed.cache_clear()
+        yield
+        networks.dialed.cache_clear()
+
+
+def test_it_is_found_by_its_name():
+    assert find("target-variance") is TARGET_VARIANCE
+
+
+@pytest.mark.parametrize("part", ["identity", "gradient", "floor"])
+def test_every_claim_of_an_identity_holds(part):
+    answer = answered(TARGET_VARIANCE, part)
+    assert {claim.name: claim.measured for claim in answer.claims if not claim.holds} == {}
+
+
+def made_up(turned: float, by_speed: bool) -> networks.Dialed:
+    """Twelve sets whose errors follow 1/M with the slope `turned`, by speed on one common way or beside it."""
+    generator = torch.Generator().manual_seed(0)
+    sets = torch.randn(12, 1, dtype=torch.float64, generator=generator)
+    noise = 0.02 * torch.randn(12, len(DIAL), dtype=torch.float64, generator=generator)
+    progress = torch.linspace(0, 1, 9, dtype=torch.float64)[:, None, None] * (1 - 0.3 * turned * learned.INVERSE)
+    train = 1 - 0.5 * progress + 0.01 * noise
+    unseen = progress + 0.3 * sets + noise if by_speed else 1 - turned * learned.INVERSE + 0.3 * sets + noise
+    copies = (0.3 - 0.1 * turned * learned.INVERSE + 0.1 * sets + 0.1 * noise)[..., None].expand(-1, -1, 2)
+    network = as_denoiser(SideBySide(small_networks(1, 0)))
+    return networks.Dialed(copies, train, unseen.expand(9, -1, -1), (), network)
+
+
+@pytest.mark.parametrize(
+    ("turned", "by_speed", "failing"),
+    [
+        (1.0, True, set()),
+        (1.0, False, {"speed"}),
+        (0.0, True, {"learned", "unseen", "copies", "dial"}),
+        (-1.0, True, {"learned", "unseen", "copies", "dial"}),
+    ],
+    ids=["by-speed", "beside-it", "no-dial", "turned-round"],
+)
+def test_what_a_dial_does_is_read_off_made_up_numbers(turned, by_speed, failing):
+    with planted(f"{HERE}.learned.dialed", lambda seed: made_up(turned, by_speed)):  # noqa: ARG005
+        found = failures(TARGET_VARIANCE, "generalization")
+    assert found - {"speed"} == failing - {"speed"}
+    assert turned < 1 or ("speed" in found) == ("speed" in failing)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_every_claim_holds_at_full_size(seed):
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in FULL.items():
+            patch.setattr(f"{HERE}.networks.{name}", value)
+        networks.dialed.cache_clear()
+        for part in ("floor", "generalization"):
+            answer = answered(TARGET_VARIANCE, part, seed)
+            assert {claim.name: claim.measured for claim in answer.claims if not claim.holds} == {}
+        networks.dialed.cache_clear()
+
+
+def noised(n: int, generator: torch.Generator):
+    """Examples, and n of them noised at one level each: data, x_0, sigma, noise."""
+    data = LAW.sample(16, generator=generator)
+    x_0 = data[torch.randint(16, (n,), generator=generator)]
+    sigma = 0.05 + torch.rand(n, dtype=torch.float64, generator=generator)
+    return data, x_0, sigma, torch.randn(n, 2, dtype=torch.float64, generator=generator)
+
+
+def test_targets_are_read_off_exactly_at_both_ends_of_the_dial(generator):
+    data, x_0, sigma, noise = noised(50, generator)
+    x_t = x_0 + sigma[:, None] * noise
+    read = [targets_of(objective(m), data, x_0, sigma, noise, generator=generator) for m in (1, math.inf)]
+    assert torch.allclose(read[0], x_0, atol=1e-14)
+    assert torch.allclose(read[1], Empirical(data).denoise(x_t, 1.0, sigma), atol=1e-13)
+
+
+def test_an_averaged_target_is_a_mean_of_examples_with_x_0_among_them(generator):
+    """4 T_4 - x_0 is a sum of three examples: of the 816 sums one is met, to rounding."""
+    data, x_0, sigma, noise = noised(50, generator)
+    rest = 4 * targets_of(AveragedTarget(4), data, x_0, sigma, noise, generator=generator) - x_0
+    sums = data[torch.combinations(torch.arange(16), 3, with_replacement=True)].sum(1)
+    assert float(torch.cdist(rest, sums, compute_mode="donot_use_mm_for_euclid_dist").amin(1).max()) < 1e-12
+
+
+def test_the_copies_of_a_set_have_the_targets_of_the_library(generator):
+    """The ends are x_0 and the exact denoiser; between them M T_M - x_0 is the sum of the first M - 1 draws."""
+    data, x_0, sigma, noise = noised(60, generator)
+    x_t = x_0 + sigma[:, None] * noise
+    posterior, ones = DataPosterior(data), torch.ones(60, dtype=torch.float64)
+    made = Nested.targets(posterior, x_0, x_t, sigma, torch.Generator().manual_seed(4))
+    drawn = data[posterior.draw(x_t, ones, sigma, 31, generator=torch.Generator().manual_seed(4))]
+    assert torch.allclose(made[:, 0], x_0, atol=1e-14)
+    assert torch.allclose(made[:, -1], Empirical(data).denoise(x_t, 1.0, sigma), atol=1e-12)
+    for k, m in enumerate(DIAL[1:-1], start=1):
+        assert torch.allclose(m * made[:, k] - x_0, drawn[:, : int(m) - 1].sum(1), atol=1e-12)
+
+
+def test_what_is_left_at_equal_training_error_is_between_the_looks():
+    """Two ways of one shape: nothing is left; one that is worse by .5 everywhere: .5."""
+    train = torch.linspace(1, 0, 5, dtype=torch.float64)[:, None, None].expand(5, 3, 2).clone()
+    train[:, :, 0] = 0.6 + 0.4 * train[:, :, 0]  # the first has come to .6
+    unseen = 1 - train
+    assert learned._matched(train, unseen).mean == pytest.approx(0, abs=1e-12)
+    unseen[:, :, 1] += 0.5
+    assert learned._matched(train, unseen).mean == pytest.approx(0.5)
+
+
+# faults
+
+
+def from_the_prior(self, x_t, alpha, sigma, draws, *, generator):  # noqa: ARG001
+    return torch.randint(len(self.examples), (len(x_t), draws), generator=generator)
+
+
+def too_cold(self, x_t, alpha, sigma, draws, *, generator):
+    return sound_draw(self, x_t, alpha, 0.8 * sigma, draws, generator=generator)
+
+
+def only_once(self, x_t, alpha, sigma, draws, *, generator):
+    """One draw, counted often."""
+    return sound_draw(self, x_t, alpha, sigma, 1, generator=generator).expand(-1, draws)
+
+
+class Warmer(Empirical):
+    def posterior_covariance(self, x_t, alpha, sigma):
+        return super().posterior_covariance(x_t, alpha, 1.3 * sigma)
+
+
+def all_denoise(posterior, x_0, x_t, sigma, generator):
+    return sound_targets(posterior, x_0, x_t, sigma, generator)[:, :1].expand(-1, len(DIAL), -1)
+
+
+def turned_round(posterior, x_0, x_t, sigma, generator):
+    return sound_targets(posterior, x_0, x_t, sigma, generator).flip(1)
+
+
+FAULTS = [
+    ("identity", DRAW, from_the_prior, {"target-mean", "target-covariance", "target-variance"}),
+    ("identity", DRAW, too_cold, {"target-mean", "target-covariance"}),
+    ("identity", DRAW, only_once, {"target-covariance", "target-variance"}),
+    ("gradient", DRAW, from_the_prior, {"total-variance"}),
+    ("gradient", DRAW, only_once, {"total-variance", "slope"}),
+    ("gradient", f"{HERE}.gradient.Empirical", Warmer, {"total-variance"}),
+    ("floor", DRAW, only_once, {"loss-floor"}),
+    ("floor", f"{HERE}.learned.Empirical", Warmer, {"loss-floor"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("part", "target", "mutant", "claims"), FAULTS, ids=[f"{f[0]}-{f[2].__name__}" for f in FAULTS]
+)
+def test_a_planted_fault_makes_its_claims_fail(part, target, mutant, claims):
+    answered(TARGET_VARIANCE, "floor")  # the training is not what the fault is in
+    with planted(target, mutant):
+        assert claims <= failures(TARGET_VARIANCE, part)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", [all_denoise, turned_round])
+def test_a_dial_that_turns_nothing_or_the_other_way_is_caught(mutant):
+    """In training: where nothing is turned no difference is significant, however small its error."""
+    networks.dialed.cache_clear()
+    with (
+        planted(f"{HERE}.networks.Nested.targets", staticmethod(mutant)),
+        planted(f"{HERE}.networks.SETS", 12),
+        planted(f"{HERE}.networks.STEPS", 1200),
+    ):
+        assert {"learned", "unseen", "copies", "dial"} <= failures(TARGET_VARIANCE, "generalization")
+    networks.dialed.cache_clear()
