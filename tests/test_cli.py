@@ -62,6 +62,30 @@ def test_an_audit_writes_the_report_and_the_numbers(monkeypatch, capsys, tmp_pat
     assert (tmp_path / "out" / "report.html").read_text().lstrip().startswith("<!DOCTYPE html>")
 
 
+def test_classes_are_trained_sampled_in_turn_and_refused_where_there_are_none(
+    monkeypatch, capsys, tmp_path, model, vectors
+):
+    (trained := tmp_path / "trained").mkdir()
+    run(monkeypatch, "train", "--data", "two-moons", "--conditional", "--precision", "bfloat16", "--train-steps", 3,
+        "--log-every", 0, "--out", trained)  # fmt: skip
+    sample = ("sample", "--model", trained / "model.safetensors", "--out", tmp_path, "--n", 5)
+    found = {}
+    for scale in (1, 3):
+        run(monkeypatch, *sample, "--classes", 1, 0, "--guidance", scale)
+        with np.load(tmp_path / "samples.npz") as stored:
+            assert stored["y"].tolist() == [1, 0, 1, 0, 1]
+            found[scale] = stored["x"]
+    assert np.isfinite(found[1]).all()
+    assert not np.allclose(found[1], found[3])
+    assert "classes: expected classes 0 .. 1, got 2" in refused(monkeypatch, capsys, *sample, "--classes", 2)
+    assert "guidance: expected --classes with it" in refused(monkeypatch, capsys, *sample, "--guidance", 2)
+    assert "guidance: expected a finite" in refused(monkeypatch, capsys, *sample, "--classes", 0, "--guidance", "nan")
+    without = ("sample", "--model", model, "--out", tmp_path, "--classes", 0)
+    assert "classes: expected a model trained with classes" in refused(monkeypatch, capsys, *without)
+    unlabeled = ("train", "--data", vectors, "--conditional", "--out", tmp_path / "other")
+    assert "conditional: expected data with labels" in refused(monkeypatch, capsys, *unlabeled)
+
+
 def test_training_then_sampling_gives_finite_samples_and_a_picture(monkeypatch, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, size=(60, 6, 6)).astype(np.uint8)
     np.save(tmp_path / "images.npy", images)

@@ -237,6 +237,8 @@ class Sample:
         steps = (self.evaluations - 1) // method.nfe_per_step
         if steps < 1:
             raise InputError(f"evaluations: expected at least {method.nfe_per_step + 1}, got {self.evaluations}")
+        if not math.isfinite(self.guidance):
+            raise InputError(f"guidance: expected a finite number, got {self.guidance}")
         if self.guidance != 1 and not self.classes:
             raise InputError(f"guidance: expected --classes with it, got {self.guidance:g} and no class")
         require_folder(self.out)
