@@ -1,6 +1,7 @@
 r"""Three equal Gaussian modes in the plane, and small networks that learn them from few examples.
 
-.. math::  p = \tfrac13 \sum_{k} N(\mu_k,\, v I), \qquad |\mu_k| = 1 \text{ at } 90°, 210°, 330°, \qquad v = 0.35^2,
+.. math::  p = \tfrac13 \sum_{k} N(\mu_k,\, v I), \qquad \mu_k = (\cos\theta_k, \sin\theta_k), \quad
+           \theta_k = \tfrac{\pi}{2}, \tfrac{7\pi}{6}, \tfrac{11\pi}{6}, \qquad v = 0.35^2,
 
 of mean 0 and variance :math:`s^2 = \tfrac12 + v` per coordinate. The law, its denoiser D_p and its irreducible loss are
 closed forms, so that everything a training set of n draws makes of a network has its exact counterpart at n = infinity.
