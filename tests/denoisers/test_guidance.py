@@ -1,6 +1,8 @@
 """Classes and guidance against exact conditional laws: what guidance is, and what it is not."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -14,15 +16,17 @@ from diffuscope.denoisers import (
     Denoiser,
     ExactDenoiser,
     Guided,
+    NoisePredictor,
     OfClass,
     Preconditioned,
+    Rescheduled,
     UNet,
     nearest_trained_time,
 )
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.samplers import DormandPrince, sample
-from diffuscope.schedules import VE, VP, RectifiedFlow
+from diffuscope.schedules import VE, VP, DiscreteVP, RectifiedFlow
 
 MEANS = torch.tensor([[1.0, 0.5], [-1.5, 0.2], [0.3, -2.0]], dtype=torch.float64)
 WEIGHTS = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
@@ -120,8 +124,34 @@ def test_what_describes_a_denoiser_is_known_through_class_and_guidance():
     denoiser = preconditioned(MLP((1, 4, 4), classes=3))
     guided = Guided(OfClass(denoiser, 1), denoiser, 2.0)
     assert (guided.event_shape, guided.data_range) == ((1, 4, 4), (-1.0, 1.0))
-    assert not hasattr(guided, "clock")  # EDM's preconditioning has none
+    assert not hasattr(guided, "network")
     assert float(nearest_trained_time(guided, 0.3)) == 0.3
+
+
+def test_the_trained_times_are_known_through_class_guidance_and_another_schedule():
+    network = MLP((2,), classes=3, label_span=50.0)
+    table = NoisePredictor(network, DiscreteVP.linear(1e-4, 0.02, 50), event_shape=(2,), data_range=(-1.0, 1.0))
+    assert float(nearest_trained_time(OfClass(table, 1), 7.4)) == 7
+    other = Rescheduled(table, VE())
+    guided = Guided(other, other, 2.0)
+    t = nearest_trained_time(guided, 0.3)
+    assert float(t) == float(nearest_trained_time(other, 0.3)) != 0.3
+    assert bool(guided(torch.zeros(1, 2), t).isfinite().all())
+
+
+def test_a_compiled_conditional_denoiser_is_one_graph():
+    """In a process of its own, where no checker of types stands between torch and the code."""
+    code = """
+import torch
+from diffuscope.denoisers import MLP, Preconditioned
+from diffuscope.schedules import VE
+model = Preconditioned(MLP((2,), classes=3), VE(), 0.5, event_shape=(2,), data_range=(-1.0, 1.0))
+args = torch.zeros(4, 2), torch.ones(4, dtype=torch.float64), torch.tensor([0, 1, 2, 3])
+print(torch._dynamo.explain(model)(*args).graph_break_count)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["0"]
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,18 @@
-"""A program for torchrun: runs of training in several processes, their losses written by process 0 as JSON.
+"""A program for torchrun: runs of training in several processes; each writes what it found as JSON.
 
 The cases are functions, so that the test runs the same ones in its own single process. Called with a folder.
 """
 
+import hashlib
 import json
 import sys
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from training_models import SmallDenoiser, vectors
+from torch import Tensor, nn
+from training_models import ConvolutionalDenoiser, SmallDenoiser, vectors
 
-from diffuscope.denoisers import Denoiser, Preconditioned, UNet
+from diffuscope.denoisers import Preconditioned, UNet
 from diffuscope.errors import InputError
 from diffuscope.schedules import VE, Schedule
 from diffuscope.training import (
@@ -32,8 +33,11 @@ IMAGES = vectors(96, 16).reshape(96, 1, 4, 4)
 LABELS = torch.arange(96) % 3
 
 
-def images(folder: Path, stop: int | None = None) -> list[float]:
-    """A U-Net with classes, 200 steps; checkpoint and log in the folder, where `stop` breaks the run off."""
+def images(folder: Path, stop: int | None = None) -> tuple[list[float], str]:
+    """A U-Net with classes, 200 steps; checkpoint and log in the folder, where `stop` breaks the run off.
+
+    Answers the losses and a digest of the weights.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = UNet((1, 4, 4), channels=(8, 8), classes=3)
@@ -45,7 +49,20 @@ def images(folder: Path, stop: int | None = None) -> list[float]:
         losses.append(progress.loss)
         if progress.step == stop:
             break
-    return losses
+    return losses, digest(denoiser)
+
+
+def digest(denoiser: nn.Module) -> str:
+    """Equal for equal weights, bit for bit."""
+    return hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in denoiser.parameters())).hexdigest()
+
+
+class Unused(SmallDenoiser):
+    """It has a parameter that no answer depends on."""
+
+    def __init__(self) -> None:
+        super().__init__(3)
+        self.idle = nn.Parameter(torch.zeros(2))
 
 
 def implicit() -> list[float]:
@@ -71,10 +88,10 @@ class OneNoisy:
         return torch.cat([torch.ones(n - 1), torch.full((1,), 2.0)]).double()
 
 
-def refusal(denoiser: Denoiser, settings: TrainingSettings) -> str:
+def refusal(denoiser: nn.Module, settings: TrainingSettings, log: DistanceLog | None = None) -> str:
     """The line that a run ends with."""
     try:
-        for _ in train(denoiser, vectors(), settings, checkpoint=None):  # pyright: ignore[reportArgumentType]
+        for _ in train(denoiser, vectors(), settings, checkpoint=None, log=log):
             pass
     except InputError as error:
         return str(error)
@@ -86,14 +103,20 @@ def main(folder: Path) -> None:
     with process_group():
         (folder / "whole").mkdir(exist_ok=True)
         (folder / "broken").mkdir(exist_ok=True)
+        (folder / "again").mkdir(exist_ok=True)
+        nowhere = DistanceLog(Optimum.of(SmallDenoiser(3), vectors(), points=8), path=folder / "nowhere" / "log.jsonl")
         diverging = TrainingSettings(steps=3, batch_size=16, noise=OneNoisy())
         found = {
             "processes": processes(),
             "images": images(folder / "whole"),
+            "resumed": [images(folder / "again", stop=40), images(folder / "again")],
             "implicit": implicit(),
             "broken off": images(folder / "broken", stop=40),
             "diverged": refusal(Poisoned(3), diverging),
             "uneven": refusal(SmallDenoiser(3), TrainingSettings(steps=3, batch_size=15)),
+            "batch norm": refusal(ConvolutionalDenoiser(), TrainingSettings(steps=3, batch_size=16)),
+            "unused": refusal(Unused(), TrainingSettings(steps=3, batch_size=16)),
+            "no place": refusal(SmallDenoiser(3), TrainingSettings(steps=3, batch_size=16), nowhere),
         }
         (folder / f"found{rank()}.json").write_text(json.dumps(found))
 

@@ -75,6 +75,27 @@ def test_an_example_that_has_no_class_is_asked_without():
     assert rows_that_learn(run(labels=torch.full((50,), 2), class_dropout=0.0)) == [False, False, True]
 
 
+def test_two_runs_with_classes_are_equal_bit_for_bit_on_two_threads():
+    """The gradient of an embedding is a sum over the batch, which several threads must not take in any order."""
+    weights = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for _ in range(3):
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                network = MLP((2,), depth=1, classes=2)
+            model = Preconditioned(network, VE(), 0.8, event_shape=(2,), data_range=(-2.0, 2.0))
+            settings = TrainingSettings(steps=6, batch_size=256)
+            for _ in train(model, vectors(50, 2), settings, labels=LABELS, checkpoint=None):
+                pass
+            weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(weights[0], weights[1])
+    assert torch.equal(weights[0], weights[2])
+
+
 def test_other_labels_are_another_run(tmp_path):
     settings = TrainingSettings(steps=3, batch_size=16)
     fit(denoiser(), vectors(50, 2), settings, labels=LABELS, checkpoint=tmp_path / "run.safetensors")
@@ -88,6 +109,8 @@ def test_other_labels_are_another_run(tmp_path):
         (None, "labels: expected one per example for a denoiser of 2 classes, got none"),
         (LABELS[:-1], "labels: expected one per example, 50, got 49"),
         (LABELS + 2, r"labels: expected classes 0 \.\. 1, or 2 for an example without, got 2 \.\. 3"),
+        (LABELS.double(), r"labels: expected a vector of integers, got torch.float64 of shape \(50,\)"),
+        (LABELS[:, None], r"labels: expected a vector of integers, got torch.int64 of shape \(50, 1\)"),
         (LABELS - 1, r"labels: expected classes 0 \.\. 1, or 2 for an example without, got -1 \.\. 0"),
     ],
 )

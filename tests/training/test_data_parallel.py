@@ -29,7 +29,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float]]:
     folder = tmp_path_factory.mktemp("alone")
-    return folder, images(folder)
+    return folder, images(folder)[0]
 
 
 def relative(found: list[float], expected: list[float]) -> float:
@@ -42,9 +42,19 @@ def test_two_processes_have_the_loss_curve_of_one_with_the_same_global_batch(two
     _, found = two
     _, expected = alone
     assert [each["processes"] for each in found] == [2, 2]
-    assert found[0]["images"] == found[1]["images"]
     assert len(expected) == STEPS
-    assert relative(found[0]["images"], expected) < 1e-5
+    assert relative(found[0]["images"][0], expected) < 1e-5
+
+
+def test_both_processes_have_the_same_weights_and_resume_to_those_of_the_whole_run_bit_for_bit(two):
+    """The loss is common by construction; the weights are each process's own."""
+    (_, weights), (_, others) = (each["images"] for each in two[1])
+    assert weights == others
+    for each in two[1]:
+        (begun, unfinished), (rest, resumed) = each["resumed"]
+        assert (len(begun), len(rest)) == (40, STEPS - 40)
+        assert unfinished != weights
+        assert resumed == weights
 
 
 def test_an_objective_that_differentiates_twice_is_shared_alike(two):
@@ -54,10 +64,9 @@ def test_an_objective_that_differentiates_twice_is_shared_alike(two):
 def test_a_run_broken_off_in_two_processes_goes_on_in_one_and_its_log_too(two, alone):
     folder, found = two
     _, expected = alone
-    rest = images(folder / "broken")
-    assert len(found[0]["broken off"]) == 40
-    assert len(rest) == STEPS - 40
-    assert relative(found[0]["broken off"] + rest, expected) < 1e-5
+    begun, rest = found[0]["broken off"][0], images(folder / "broken")[0]
+    assert (len(begun), len(rest)) == (40, STEPS - 40)
+    assert relative(begun + rest, expected) < 1e-5
     logs = [read_distances(path / "log.jsonl") for path in (folder / "broken", folder / "whole", alone[0])]
     assert all([each.step for each in log] == [0, 50, 100, 150, 200] for log in logs)
     for log in logs[:2]:
@@ -74,3 +83,17 @@ def test_a_loss_that_is_nan_in_one_share_stops_every_process_with_the_line_of_on
 def test_a_batch_that_two_cannot_share_is_refused(two):
     expected = "batch_size: expected a multiple of the number of processes, 2, got 15"
     assert [each["uneven"] for each in two[1]] == [expected, expected]
+
+
+@pytest.mark.parametrize(
+    ("what", "line"),
+    [
+        ("batch norm", "denoiser: network.1 is batch norm, whose statistics would be those of one process's share"),
+        ("unused", "denoiser: idle takes no part in a step; expected a gradient for every parameter, or one process"),
+        ("no place", "log: cannot write"),
+    ],
+)
+def test_what_two_cannot_do_and_what_one_alone_finds_is_a_line_in_both(two, what, line):
+    first, second = (each[what] for each in two[1])
+    assert line in first
+    assert first == second

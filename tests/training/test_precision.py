@@ -32,7 +32,7 @@ def run(precision: str, **settings) -> TrainingRun:
 
 
 def test_a_bfloat16_gradient_is_the_float32_one_up_to_its_rounding():
-    """Eight bits: 2^-9 in each product; a few dozen layers, forward and back, leave it well below ten times that."""
+    """Eight bits, up to 2^-8 in each rounding; a few dozen layers, forward and back, leave it below five times that."""
     gradients = {}
     for precision in ("float32", "bfloat16"):
         started = run(precision)
@@ -40,7 +40,7 @@ def test_a_bfloat16_gradient_is_the_float32_one_up_to_its_rounding():
         gradients[precision] = torch.cat([p.grad.flatten() for p in started.parameters.values() if p.grad is not None])
     difference = gradients["bfloat16"] - gradients["float32"]
     relative = float(difference.norm() / gradients["float32"].norm())
-    assert 1e-4 < relative < 10 * 2**-9
+    assert 1e-4 < relative < 5 * 2**-8
 
 
 def test_weights_moments_and_average_stay_in_float32():
@@ -52,7 +52,7 @@ def test_weights_moments_and_average_stay_in_float32():
 
 
 def test_a_bfloat16_run_has_the_loss_curve_of_a_float32_one():
-    """Thirty steps: every loss to 1 %, five times the rounding of a single product."""
+    """Thirty steps: every loss to 1%, two and a half times one rounding."""
     curves = []
     for precision in ("float32", "bfloat16"):
         settings = TrainingSettings(steps=30, batch_size=64, precision=precision, warmup_steps=10)

@@ -5,6 +5,7 @@ import sys
 from typing import Annotated
 
 import tyro
+from torch.distributed import is_torchelastic_launched
 
 from diffuscope.cli.certify import Certify
 from diffuscope.cli.commands import Audit, Sample, Train
@@ -24,6 +25,8 @@ def main() -> None:
     """Entry point of the `diffuscope` command."""
     try:
         command = tyro.cli(Command, prog="diffuscope", description="Ground truth for diffusion models.")  # pyright: ignore[reportCallIssue, reportArgumentType]
+        if is_torchelastic_launched() and not isinstance(command, Train):
+            raise InputError("torchrun: expected `diffuscope train`, the one command whose processes share their work")
         command.run()
     except InputError as error:
         fail(str(error))

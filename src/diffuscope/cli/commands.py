@@ -46,6 +46,7 @@ from diffuscope.training import (
     Precision,
     fit,
     new_denoiser,
+    of_process_0,
     process_group,
     rank,
     recipe,
@@ -174,7 +175,8 @@ class Audit:
 class Train:
     """Train a small model; the run resumes when the same command is given again.
 
-    Under torchrun the processes share every batch: torchrun --nproc-per-node 2 -m diffuscope train
+    Under torchrun the processes share every batch (torchrun --nproc-per-node 2 -m diffuscope train), each on its GPU if
+    there are any; alone it trains on the CPU.
     """
 
     source: tyro.conf.OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
@@ -184,7 +186,7 @@ class Train:
     precision: Precision = "float32"
     """bfloat16: matrix products in bfloat16, weights in float32."""
     compile: bool = False
-    """Compile the model with torch.compile; it takes a minute and then makes steps faster on a GPU."""
+    """Compile the model with torch.compile, which takes a minute."""
     logging: tyro.conf.OmitArgPrefixes[LogOptions] = field(default_factory=LogOptions)
     out: Path = Path("out/train")
     """Folder for model.safetensors, the checkpoint and distance.jsonl."""
@@ -197,10 +199,9 @@ class Train:
             raise InputError(f"log_every: expected a whole number of steps >= 0, got {self.logging.log_every}")
         require_folder(self.out)
         data = self.source.load(self.seed).in_range(-1.0, 1.0)
-        if self.conditional and data.train_labels is None:
-            raise InputError(f"conditional: expected data with labels, and {data.name} has none")
+        classes = class_count(data) if self.conditional else 0
         with process_group() as device:
-            choices = Choices(self.conditional, self.precision, self.compile, device)
+            choices = Choices(classes, self.precision, self.compile, device)
             trained(data, self.training, self.seed, self.out, self.logging, choices)
             if rank() == 0:
                 print(f"Model: {self.out / 'model.safetensors'}")
@@ -300,7 +301,7 @@ def require_shape(denoiser: Denoiser, data: DataSet) -> None:
 class Choices:
     """How a model is trained, beyond how long."""
 
-    conditional: bool = False
+    classes: int = 0
     precision: Precision = "float32"
     compiled: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -316,24 +317,36 @@ def trained(
 ) -> Denoiser:
     """A small model trained on `data`, saved to `out`; resumes from the checkpoint there."""
     low, high = data.data_range
-    labels = data.train_labels if choices.conditional else None
-    classes = 0 if labels is None else int(labels.max()) + 1
-    denoiser = new_denoiser(data.train, (float(low), float(high)), seed, classes=classes).to(choices.device)
+    labels = data.train_labels if choices.classes else None
+    denoiser = new_denoiser(data.train, (float(low), float(high)), seed, classes=choices.classes).to(choices.device)
     settings = replace(
         recipe(denoiser.sigma_data, steps=options.train_steps, batch_size=options.batch_size, seed=seed),
         precision=choices.precision,
         compiled=choices.compiled,
     )
-    log = None
-    if logging.log_every and rank() == 0:
+
+    def distance_log() -> DistanceLog:
         optimum = Optimum.of(denoiser, data.train, unseen=data.heldout, seed=seed)
         board = out / "tensorboard" if logging.tensorboard else None
-        log = DistanceLog(optimum, logging.log_every, out / "distance.jsonl", board)
+        return DistanceLog(optimum, logging.log_every, out / "distance.jsonl", board)
+
+    log = of_process_0(distance_log, choices.device) if logging.log_every else None
     checkpoint = out / "training.safetensors"
     denoiser = fit(denoiser, data.train, settings, checkpoint=checkpoint, labels=labels, log=log).eval()
     if rank() == 0:
         save_denoiser(denoiser, out / "model.safetensors")
     return denoiser
+
+
+def class_count(data: DataSet) -> int:
+    """How many classes the labels of the training examples name."""
+    if data.train_labels is None:
+        raise InputError(f"conditional: expected data with labels, and {data.name} has none")
+    found = data.train_labels.unique()
+    if not torch.equal(found, torch.arange(len(found))):
+        some = ", ".join(map(str, found[:5].tolist())) + (", ..." if len(found) > 5 else "")
+        raise InputError(f"conditional: expected the labels 0 .. C-1, each at least once, and {data.name} has {some}")
+    return len(found)
 
 
 def turn(index: torch.Tensor, classes: tuple[int, ...]) -> torch.Tensor:

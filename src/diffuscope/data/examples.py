@@ -114,4 +114,6 @@ def _checked_labels(labels: np.ndarray | None, n: int, argument: str, origin: st
         raise InputError(
             f"{argument}: the labels of {origin} are {labels.dtype} of shape {labels.shape}, expected integers ({n},)"
         )
+    if labels.dtype.kind == "u" and int(labels.max()) > np.iinfo(np.int64).max:
+        raise InputError(f"{argument}: the labels of {origin} reach {labels.max()}, expected numbers below 2^63")
     return labels.astype(np.int64)

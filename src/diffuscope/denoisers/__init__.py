@@ -1,4 +1,4 @@
-"""The denoiser contract, its conversions, and the networks that fulfil it."""
+"""The denoiser contract, its conversions, and the networks that fulfill it."""
 
 from diffuscope.denoisers.clocks import Clock, ScheduleTime, SignalTime, StepIndex, clock_of
 from diffuscope.denoisers.contract import (
@@ -26,7 +26,7 @@ from diffuscope.denoisers.predictors import (
     Network,
     NoisePredictor,
     VelocityPredictor,
-    checked_classes,
+    classes_of,
     nearest_trained_time,
 )
 
@@ -55,7 +55,7 @@ __all__ = [
     "SymmetricLinearDenoiser",
     "UNet",
     "VelocityPredictor",
-    "checked_classes",
+    "classes_of",
     "clock_of",
     "denoised_to_noise",
     "denoised_to_score",

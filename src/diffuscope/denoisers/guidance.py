@@ -13,8 +13,8 @@ variances :math:`v_c, v_u` (alpha = 1) the flow of :math:`D_w` from sigma = T to
 .. math::  \left(\frac{v_c}{v_c + T^2}\right)^{w/2} \left(\frac{v_u}{v_u + T^2}\right)^{(1-w)/2},
 
 so that the variance it samples tends, as T grows, to the geometric :math:`v_c^w v_u^{1-w}`; the tilted law has
-:math:`1 / (w / v_c + (1 - w) / v_u)`. With one covariance for all classes the two agree, and D_w is the exact denoiser
-of the mean :math:`m_u + w (m_c - m_u)`.
+:math:`1 / (w / v_c + (1 - w) / v_u)`, if that is positive. Where both laws are Gaussian with one covariance the two
+agree, and D_w is the exact denoiser of the mean :math:`m_u + w (m_c - m_u)`.
 
 Sources: Ho & Salimans 2022 (arXiv:2207.12598), whose w is one less; Bradley & Nakkiran 2024 (arXiv:2408.09000), that
 guidance does not sample the tilted law.
@@ -23,10 +23,14 @@ guidance does not sample the tilted law.
 import math
 from typing import Any, Protocol, runtime_checkable
 
+import torch
+
 from diffuscope.denoisers.contract import Batch, BatchTime, Denoiser
-from diffuscope.denoisers.predictors import Classes, checked_classes
+from diffuscope.denoisers.predictors import Classes, checked_classes, classes_of
 from diffuscope.errors import InputError
 from diffuscope.schedules import Schedule
+
+_KNOWN = ("event_shape", "data_range")
 
 
 @runtime_checkable
@@ -45,14 +49,13 @@ class ConditionalDenoiser(Protocol):
 class OfClass:
     """E[x_0 | x_t, y]: `denoiser` asked for the class `y`, one for all samples or one per sample.
 
-    What else the denoiser knows (`event_shape`, `data_range`, `clock`) is known here too. Raises InputError for a
-    denoiser without classes and for a class that it does not have.
+    What else the denoiser knows (`event_shape`, `data_range`) is known here too. Raises InputError for a denoiser
+    without classes and for a class that it does not have.
     """
 
     def __init__(self, denoiser: ConditionalDenoiser, y: Classes) -> None:
-        self.denoiser, self.y = denoiser, y
-        classes = int(getattr(denoiser, "classes", 0))
-        checked_classes(y, getattr(y, "numel", lambda: 1)(), classes)
+        self.denoiser, self.y = denoiser, None if y is None else torch.as_tensor(y)
+        checked_classes(self.y, 1 if self.y is None else self.y.numel(), classes_of(denoiser))
 
     @property
     def schedule(self) -> Schedule:
@@ -71,7 +74,7 @@ class Guided:
 
     scale = 1 is the conditional denoiser, 0 the unconditional one. With a worse model of the same data as
     `unconditional` it is autoguidance (Karras et al. 2024, arXiv:2406.02507). What else the conditional denoiser knows
-    (`event_shape`, `data_range`, `clock`) is known here too. Raises InputError for a scale that is not finite and for
+    (`event_shape`, `data_range`) is known here too. Raises InputError for a scale that is not finite and for
     two schedules.
     """
 
@@ -98,11 +101,8 @@ class Guided:
         return _of(self, "conditional", name)
 
 
-KNOWN = ("event_shape", "data_range", "clock")
-
-
 def _of(wrapper: object, inner: str, name: str) -> Any:
     """The attribute of the wrapped denoiser, for the names that describe a denoiser and no others."""
-    if name in KNOWN and inner in wrapper.__dict__:
+    if name in _KNOWN and inner in wrapper.__dict__:
         return getattr(wrapper.__dict__[inner], name)
     raise AttributeError(f"{type(wrapper).__name__} has no {name}")

@@ -32,6 +32,7 @@ from diffuscope.schedules import Schedule, Times, as_time
 
 Network = Callable[..., Tensor]
 Classes = Int[Tensor, "*batch"] | int | None
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 class _Predictor(nn.Module):
@@ -103,6 +104,9 @@ def nearest_trained_time(denoiser: Denoiser, t: BatchTime) -> Times:
         # an untouched time is returned as it came, free of the round trip through lambda
         there = denoiser.schedule.time_of_lambda(inner.schedule.lam(nearest))
         return torch.where(nearest == t_inner, as_time(t), there)
+    wrapped = getattr(denoiser, "conditional", getattr(denoiser, "denoiser", None))
+    if isinstance(wrapped, Denoiser) and wrapped.schedule == denoiser.schedule:  # asked for a class, or guided
+        return nearest_trained_time(wrapped, t)
     clock: Clock | None = getattr(denoiser, "clock", None)
     return as_time(t) if clock is None else clock.nearest(t)
 
@@ -127,8 +131,9 @@ def network_output(network: Network, x: Batch, label: Tensor, event_shape: tuple
 
 
 def classes_of(network: object) -> int:
-    """How many classes `network` knows, by its attribute `classes`; 0 without one."""
-    return int(getattr(network, "classes", 0))
+    """How many classes `network` knows: its attribute `classes`, 0 where it has none that is a number."""
+    found = getattr(network, "classes", 0)
+    return found if isinstance(found, int) and not isinstance(found, bool) else 0
 
 
 def checked_classes(y: Classes, n: int, classes: int) -> Int[Tensor, " n"]:
@@ -139,17 +144,20 @@ def checked_classes(y: Classes, n: int, classes: int) -> Int[Tensor, " n"]:
     if classes < 1:
         raise InputError(f"y: expected no class, as this denoiser was not trained with classes, got {_few(y)}")
     given = torch.as_tensor(classes if y is None else y)
-    if given.is_floating_point() or given.dtype == torch.bool:
+    if given.dtype not in INTEGERS:
         raise InputError(f"y: expected integers, got {given.dtype}")
     if given.ndim > 1 or (given.ndim == 1 and len(given) != n):
         raise InputError(f"y: expected one class, or one per sample, shape ({n},), got {tuple(given.shape)}")
-    if given.numel() and (int(given.min()) < 0 or int(given.max()) > classes):
+    # a look at the values would break a compiled model in pieces
+    if not torch.compiler.is_compiling() and given.numel() and (int(given.min()) < 0 or int(given.max()) > classes):
         raise InputError(f"y: expected classes 0 .. {classes - 1}, or {classes} for none, got {_few(given)}")
     return given.long().expand(n)
 
 
 def _few(y: Classes) -> str:
-    values = torch.as_tensor(-1 if y is None else y).flatten().tolist()
+    if y is None:
+        return "none"
+    values = torch.as_tensor(y).flatten().tolist()
     return ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")
 
 

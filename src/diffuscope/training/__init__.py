@@ -19,7 +19,7 @@ from diffuscope.training.objective import (
     squared_errors,
 )
 from diffuscope.training.optimum import Distance, Excess, LevelDistance, Optimum
-from diffuscope.training.parallel import process_group, processes, rank
+from diffuscope.training.parallel import of_process_0, process_group, processes, rank
 from diffuscope.training.recipe import new_denoiser, recipe
 from diffuscope.training.score_matching import (
     explicit_losses,
@@ -66,6 +66,7 @@ __all__ = [
     "implicit_losses",
     "implicit_losses_by_probe",
     "new_denoiser",
+    "of_process_0",
     "process_group",
     "processes",
     "rank",

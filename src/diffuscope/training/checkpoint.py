@@ -49,7 +49,6 @@ class RunCheckpoint:
         if self.saved_step == run.step:
             return
         if rank() > 0:
-            self.saved_step = run.step
             return
         standing = {
             "step": run.step,

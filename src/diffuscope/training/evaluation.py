@@ -1,9 +1,9 @@
 r"""How a step calls the denoiser: the class of every sample, the precision, compiled or not, alone or in company.
 
-With `precision = "bfloat16"` the matrix products and convolutions of the network round their inputs to 8 bits of
-significand (`torch.autocast`): relative errors of :math:`2^{-9}` per product. Weights, gradients, Adam's moments, the
-average, the preconditioning around the network and every exact target keep the precision they have. Compilation
-(`torch.compile`) reorders sums. Neither changes what is computed.
+With `precision = "bfloat16"` the matrix products and convolutions of the network round inputs and outputs to 8 bits of
+significand (`torch.autocast`), a relative error up to :math:`2^{-8}` each; so is what lies between two of them.
+Weights, gradients, Adam's moments, the average, the preconditioning around the network and every exact target keep the
+precision they have. Compilation (`torch.compile`) reorders sums. Up to that, neither changes what is computed.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from diffuscope.denoisers import Batch, BatchTime, Classes, Denoiser
+from diffuscope.denoisers import Batch, BatchTime, Classes, Denoiser, classes_of
 from diffuscope.schedules import Schedule
-from diffuscope.training.parallel import processes
+from diffuscope.training.parallel import processes, require_device
 from diffuscope.training.settings import TrainingSettings
 
 
@@ -24,13 +24,13 @@ class Evaluation:
 
     def __init__(self, denoiser: nn.Module, settings: TrainingSettings, device: torch.device) -> None:
         self.schedule: Schedule = cast(Denoiser, denoiser).schedule
-        self.classes = int(getattr(denoiser, "classes", 0))
+        self.classes = classes_of(denoiser)
         self._call = cast(nn.Module, torch.compile(denoiser)) if settings.compiled else denoiser
         if processes() > 1:
+            require_device(device)
             # broadcasts the weights of process 0, and averages gradients as they become known
-            self._call = DistributedDataParallel(
-                self._call, device_ids=[device.index] if device.type == "cuda" else None
-            )
+            own = [device.index] if device.type == "cuda" else None
+            self._call = DistributedDataParallel(self._call, device_ids=own)
         self._half = settings.precision == "bfloat16"
         self._device = device.type
 

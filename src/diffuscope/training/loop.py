@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -31,7 +31,7 @@ from diffuscope.errors import InputError
 from diffuscope.training.checkpoint import RunCheckpoint
 from diffuscope.training.log import DistanceLog, OpenLog
 from diffuscope.training.optimum import Distance
-from diffuscope.training.parallel import agreed, rank, together
+from diffuscope.training.parallel import of_process_0, rank, said_by_process_0, wait_for_all
 from diffuscope.training.run import DivergedError, TrainingRun
 from diffuscope.training.settings import TrainingSettings
 
@@ -63,13 +63,13 @@ def train(
     settings: TrainingSettings,
     *,
     checkpoint: Path | None,
-    labels: Int[Tensor, " _"] | None = None,
+    labels: Shaped[Tensor, "..."] | None = None,
     save_every: float = 60.0,
     log: DistanceLog | None = None,
 ) -> Generator[Progress, None, None]:
     """Train `denoiser` in place on `data` and yield after every step.
 
-    `denoiser` is a module that fulfils the `Denoiser` contract. With a `checkpoint`, a run that was begun there is
+    `denoiser` is a module that fulfills the `Denoiser` contract. With a `checkpoint`, a run that was begun there is
     resumed (its weights replace those of `denoiser`), and the state is saved at the start, every `save_every`
     seconds, and at the end; a finished run yields once and changes nothing. A `log` measures the distance of the
     averaged denoiser to the optimum and writes it down; the weights of the run are the same with it and without.
@@ -84,14 +84,15 @@ def train(
     """
     run = TrainingRun(denoiser, data, settings, labels)
     file = None if checkpoint is None else RunCheckpoint(checkpoint, run)
-    resumed = file is not None and agreed(file.path.exists(), run.device)
+    resumed = file is not None and said_by_process_0(file.path.exists(), run.device)
     if file is not None:
         if resumed:
             file.restore()
         else:
-            file.save()  # a folder that cannot be written shows now, not after an hour
-    together()  # nobody writes while another reads
-    return _steps(run, file, save_every, None if log is None or rank() else OpenLog(log, run.step, resumed=resumed))
+            of_process_0(file.save, run.device)  # a folder that cannot be written shows now, not after an hour
+    wait_for_all()  # nobody writes while another reads
+    opened = of_process_0(lambda: None if log is None else OpenLog(log, run.step, resumed=resumed), run.device)
+    return _steps(run, file, save_every, opened)
 
 
 def _steps(
@@ -121,7 +122,8 @@ def _steps(
         if file is None:
             last = "no checkpoint was asked for"
         else:
-            last = f"the last good checkpoint is {file.path}, of step {file.saved_step}"
+            step = "" if rank() else f", of step {file.saved_step}"  # process 0 saves
+            last = f"the last good checkpoint is {file.path}{step}"
         raise InputError(f"{error}; {last}") from error
     except (KeyboardInterrupt, GeneratorExit):
         save_whole_steps()
@@ -240,7 +242,7 @@ def fit(
     settings: TrainingSettings,
     *,
     checkpoint: Path | None = None,
-    labels: Int[Tensor, " _"] | None = None,
+    labels: Shaped[Tensor, "..."] | None = None,
     save_every: float = 60.0,
     log: DistanceLog | None = None,
 ) -> Module:

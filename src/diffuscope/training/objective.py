@@ -18,7 +18,7 @@ posterior variance, which no network removes. Data, noise, score and velocity er
 hence the plain noise, score and velocity losses are this loss with `NoiseWeight` :math:`\alpha^2/\sigma^2`,
 `ScoreWeight` :math:`\alpha^2/\sigma^4` and `VelocityWeight` :math:`(\alpha\dot\lambda)^2`. A noise law of density
 q(t) and a weight w enter L through the product q w only: the law decides the variance of the estimate, the product
-what is learnt.
+what is learned.
 """
 
 from dataclasses import dataclass

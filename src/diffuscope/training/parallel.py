@@ -7,13 +7,16 @@ the gradients:
 .. math::  g = \frac1R \sum_r \nabla \frac{R}{B} \sum_{b \in r} \ell_b = \nabla \frac1B \sum_b \ell_b .
 
 So R processes take the step that one takes with the same batch, up to the order of summation, and the state does not
-know R: a run resumes with another number of processes. Process 0 writes the checkpoint and the log.
+know R: a run resumes with another number of processes. (An objective that draws for itself draws other numbers in every
+process; batch norm, whose statistics would be those of a share, is refused.) Process 0 writes the checkpoint and the
+log; an error of its own is raised in all.
 """
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -22,12 +25,15 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 
+Made = TypeVar("Made")
+
 
 @contextmanager
 def process_group() -> Iterator[torch.device]:
     """Under `torchrun`, join the other processes (NCCL on GPUs, Gloo on CPUs) until the block ends; else do nothing.
 
-    Yields the device of this process: its GPU if there is one under `torchrun`, otherwise the CPU.
+    Yields the device of this process: its GPU if there is one under `torchrun`, otherwise the CPU. Raises InputError
+    for more processes than GPUs.
     """
     if not dist.is_torchelastic_launched():
         yield torch.device("cpu")
@@ -35,6 +41,11 @@ def process_group() -> Iterator[torch.device]:
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
     if cuda:
+        if int(os.environ["LOCAL_RANK"]) >= torch.cuda.device_count():
+            raise InputError(
+                f"nproc-per-node: expected at most the number of GPUs, {torch.cuda.device_count()}, "
+                f"got {os.environ['LOCAL_WORLD_SIZE']}"
+            )
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if cuda else "gloo")
     try:
@@ -71,8 +82,26 @@ def gathered(rows: Shaped[Tensor, " share"]) -> Shaped[Tensor, " batch"]:
     return torch.cat(shares)
 
 
-def agreed(value: bool, device: torch.device) -> bool:
-    """What process 0 says."""
+def of_process_0(make: Callable[[], Made], device: torch.device) -> Made | None:
+    """What `make` gives in process 0, None in the others, which wait for it; its InputError is raised in all."""
+    made, line = None, ""
+    if rank() == 0:
+        try:
+            made = make()
+        except InputError as error:
+            if processes() == 1:
+                raise
+            line = str(error)
+    if processes() > 1:
+        told: list[str] = [line]
+        dist.broadcast_object_list(told, 0, device=device)
+        if told[0]:
+            raise InputError(told[0])
+    return made
+
+
+def said_by_process_0(value: bool, device: torch.device) -> bool:
+    """The value that process 0 gives."""
     if processes() == 1:
         return value
     told = torch.tensor([value], dtype=torch.uint8, device=device)
@@ -80,10 +109,16 @@ def agreed(value: bool, device: torch.device) -> bool:
     return bool(told.item())
 
 
-def together() -> None:
+def wait_for_all() -> None:
     """Wait until every process is here."""
     if processes() > 1:
         dist.barrier()
+
+
+def require_device(device: torch.device) -> None:
+    """Raises InputError where this device cannot take part in the group."""
+    if dist.get_backend() == "nccl" and device.type != "cuda":
+        raise InputError(f"denoiser: expected its parameters on a GPU under torchrun with NCCL, got {device}")
 
 
 def require_even(batch_size: int) -> None:

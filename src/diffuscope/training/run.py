@@ -15,23 +15,24 @@ summation inside matrix products depends on it) and of processes.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from diffuscope.denoisers import Denoiser, OfClass
+from diffuscope.denoisers import Denoiser, OfClass, classes_of
 from diffuscope.errors import InputError
 from diffuscope.training.average import average_decay, update_average
 from diffuscope.training.batches import EpochPermutations
 from diffuscope.training.evaluation import Evaluation
-from diffuscope.training.parallel import gathered, rank, require_even, share
+from diffuscope.training.parallel import gathered, processes, rank, require_even, share
 from diffuscope.training.settings import TrainingSettings
 from diffuscope.training.target_average import AveragedTarget, NoiseFreeTarget
 
 SMOOTHING_STEPS = 100
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 class DivergedError(InputError):
@@ -49,16 +50,17 @@ class TrainingRun:
         denoiser: nn.Module,
         data: Float[Tensor, "examples *event"],
         settings: TrainingSettings,
-        labels: Int[Tensor, " _"] | None = None,
+        labels: Shaped[Tensor, "..."] | None = None,
     ) -> None:
         if not isinstance(denoiser, Denoiser):
             raise InputError(f"denoiser: expected a module with a `schedule`, got {type(denoiser).__name__} without")
         _require_no_dropout(denoiser)
+        _require_no_batch_norm(denoiser)
         _require_finite(data)
         _require_labels(denoiser, data, labels, settings)
         require_even(settings.batch_size)
         self.denoiser = denoiser
-        self.data, self.labels = data, labels
+        self.data, self.labels = data, None if labels is None else labels.long()
         self.settings = settings
         self.parameters = {name: p for name, p in denoiser.named_parameters() if p.requires_grad}
         if not self.parameters:
@@ -99,6 +101,7 @@ class TrainingRun:
         errors = self.errors(denoiser, x_0, share(times), share(noise), generator=own)
         weighted = settings.weight(schedule, share(times)).to(errors) * errors
         weighted.mean().backward()
+        _require_every_gradient(self.parameters)
         gradient_norm = clip_gradients(self._weights, settings.max_gradient_norm)
         losses = gathered(weighted.detach())
         loss = float(losses.mean())
@@ -158,6 +161,25 @@ def _require_no_dropout(denoiser: nn.Module) -> None:
             )
 
 
+def _require_no_batch_norm(denoiser: nn.Module) -> None:
+    for name, module in denoiser.named_modules():
+        if processes() > 1 and isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+            raise InputError(
+                f"denoiser: {name} is batch norm, whose statistics would be those of one process's share; "
+                "expected another norm, or one process"
+            )
+
+
+def _require_every_gradient(parameters: Mapping[str, Tensor]) -> None:
+    """Gradients are averaged when all are there; one process alone can do without some."""
+    if processes() > 1:
+        for name, parameter in parameters.items():
+            if parameter.grad is None:
+                raise InputError(
+                    f"denoiser: {name} takes no part in a step; expected a gradient for every parameter, or one process"
+                )
+
+
 def _require_finite(data: Tensor) -> None:
     if len(data) == 0 or data[0].numel() == 0:
         raise InputError(f"data: expected at least one example, got shape {tuple(data.shape)}")
@@ -167,13 +189,15 @@ def _require_finite(data: Tensor) -> None:
 
 
 def _require_labels(denoiser: nn.Module, data: Tensor, labels: Tensor | None, settings: TrainingSettings) -> None:
-    classes = int(getattr(denoiser, "classes", 0))
+    classes = classes_of(denoiser)
     if labels is None:
         if classes:
             raise InputError(f"labels: expected one per example for a denoiser of {classes} classes, got none")
         return
     if not classes:
         raise InputError("labels: expected none, as the denoiser has no classes")
+    if labels.dtype not in INTEGERS or labels.ndim != 1:
+        raise InputError(f"labels: expected a vector of integers, got {labels.dtype} of shape {tuple(labels.shape)}")
     if len(labels) != len(data):
         raise InputError(f"labels: expected one per example, {len(data)}, got {len(labels)}")
     if int(labels.min()) < 0 or int(labels.max()) > classes:

@@ -44,5 +44,6 @@ class LabelEmbedding(nn.Module):
         phases = (label.to(dtype) / self.label_span)[:, None] * frequencies
         hidden = self.first(torch.cat([phases.cos(), phases.sin()], dim=1))
         if self.of_class is not None:
-            hidden = hidden + (self.of_class[-1] if y is None else self.of_class[y])
+            # not self.of_class[y], whose gradient is summed in any order by several threads
+            hidden = hidden + (self.of_class[-1] if y is None else nn.functional.embedding(y, self.of_class))
         return nn.functional.silu(self.second(nn.functional.silu(hidden)))

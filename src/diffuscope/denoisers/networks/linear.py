@@ -64,7 +64,7 @@ class LevelTable:
 class LinearDenoiser(nn.Module):
     """D(x_t, t) = W_t x_t + b_t, weights and biases of their own at every one of `times`; W starts at `start` I.
 
-    Fulfils the `Denoiser` contract at the times of the table. Memory is levels x d^2 numbers.
+    Fulfills the `Denoiser` contract at the times of the table. Memory is levels x d^2 numbers.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class SymmetricLinearDenoiser(nn.Module):
     """D(x_t, t) = m + P_t P_t^T (x_t - alpha m): two layers with shared weights, `mean` = m fixed.
 
     P starts at sqrt(`start`) I, so that P P^T = start I commutes with every covariance; `start` > 0, because P = 0 is
-    a stationary point of every loss. Fulfils the `Denoiser` contract at the times of the table.
+    a stationary point of every loss. Fulfills the `Denoiser` contract at the times of the table.
     """
 
     mean: Tensor

@@ -80,7 +80,8 @@ class MLP(nn.Module):
     def _features(self, x: Float[Tensor, "batch size"]) -> Float[Tensor, "batch features"]:
         if self.fourier == 0:
             return x
-        phases = x @ self.frequencies
+        with torch.autocast(x.device.type, enabled=False):  # a rounded phase is another feature
+            phases = x.to(self.frequencies.dtype) @ self.frequencies
         return torch.cat([x, phases.cos(), phases.sin()], dim=1)
 
 
