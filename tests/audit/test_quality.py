@@ -126,25 +126,37 @@ def test_reciting_has_the_ratio_that_is_derived(generator, monkeypatch):
     assert monte_carlo((torch.tensor(new) - unit) / unit.mean()).agrees_with(0)
 
 
-@pytest.mark.parametrize(("spread", "shift"), [(1.3, 0.4), (2.0, 2.0)], ids=["near", "far"])
-def test_the_interval_of_the_ratio_allows_for_an_uncertain_ruler(spread, shift, generator, monkeypatch):
-    """Ratios 9 and 150; at least the stated 90 % where the ruler is most of the error, less 3 standard errors."""
+@pytest.mark.parametrize(("shift", "skew"), [(0.4, 0.0), (2.0, 0.0), (2.0, 0.3)], ids=["near", "far", "skewed"])
+def test_the_interval_of_the_ratio_allows_for_an_uncertain_ruler(shift, skew, generator, monkeypatch):
+    """Ratios of 4 to 80, also of features that are not Gaussian; 95 % less 3 standard errors."""
     monkeypatch.setattr("diffuscope.audit.fidelity.DRAWS", 16)
-    repeats, found = 80, []
+    repeats, found = 100, []
     for _ in range(repeats):
-        train, unseen = torch.randn(2, 200, 4, dtype=torch.float64, generator=generator)
-        samples = spread * torch.randn(200, 4, dtype=torch.float64, generator=generator) + shift
-        found.append(fidelity(samples, train, unseen, 0))
+        x = torch.randn(3, 300, 5, dtype=torch.float64, generator=generator)
+        samples, train, unseen = x + skew * (x.square() - 1)
+        found.append(fidelity(1.3 * samples + shift, train, unseen, 0))
     truth = sum(f.samples.value for f in found) / sum(f.real for f in found)
 
-    def coverage(intervals):
-        return sum(low <= truth <= high for low, high in intervals) / repeats
+    def coverage(results):
+        return sum(f.interval[0] <= truth <= f.interval[1] for f in results) / repeats
 
-    least = 0.9 - 3 * math.sqrt(0.9 * 0.1 / repeats)
-    assert coverage(f.interval for f in found) >= least
+    least = 0.95 - 3 * math.sqrt(0.95 * 0.05 / repeats)
+    assert coverage(found) >= least
     if shift > 1:  # with the ruler taken as exact
-        exact = [replace(f, real_deviation=0.0) for f in found]
-        assert coverage(f.interval for f in exact) < least
+        assert coverage([replace(f, real_error=0.0) for f in found]) < least
+
+
+def test_the_standard_error_of_the_ruler_is_its_spread_over_independent_data(generator, monkeypatch):
+    """Four standard errors of a deviation from so many replicates, and 10 % for what is of order 1/m."""
+    monkeypatch.setattr("diffuscope.audit.fidelity.DRAWS", 16)
+    found = []
+    for _ in range(150):
+        x = torch.randn(3, 300, 5, dtype=torch.float64, generator=generator)
+        found.append(fidelity(*(x + 0.2 * (x.square() - 1)), 0))
+    stated = torch.tensor([f.real_error for f in found]).square().mean().sqrt()
+    assert float(torch.tensor([f.real for f in found]).std() / stated) == pytest.approx(
+        1, abs=4 / math.sqrt(2 * 150) + 0.1
+    )
 
 
 def test_what_is_stated_as_detectable_is_called_far_as_often_as_stated(generator):

@@ -38,7 +38,7 @@ def quality_method(result: Measured) -> str:
         f"of the {features.unseen:,} unseen labels. Every distance is between {found.size} and {found.size} examples, "
         f"because its bias depends on their number, and is a mean over {DRAWS} random draws. Standard errors of "
         "distances are of first order; between equal laws they are too large, by a factor 1.4. Intervals of ratios "
-        "include the error of the distance between unseen data, as far as random divisions of these show it. Shares "
+        "include the error of the distance between unseen data. Shares "
         "of labels are tested by Pearson's chi-squared, shrunk for what a model cannot know of them from "
         f"{result.balance.known:,} training examples, against {PERMUTATIONS:,} permutations."
     )
