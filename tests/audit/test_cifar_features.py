@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffuscope.atomic import save_arrays
 from diffuscope.audit import CifarFeatures, frechet_distance, load_cifar_features
 from diffuscope.audit.features import feature_map
 from diffuscope.data import load_data
@@ -73,14 +74,14 @@ def test_images_of_another_shape_are_refused(generator):
 
 def test_a_file_that_was_written_is_read(tmp_path, generator):
     weights = random_weights(generator)
-    np.savez(tmp_path / "own.npz", **{name: value.numpy() for name, value in weights.items()})
+    save_arrays(tmp_path / "own.npz", {name: value.numpy() for name, value in weights.items()})
     x = torch.rand(2, 3, 32, 32, generator=generator)
     assert torch.equal(load_cifar_features(str(tmp_path / "own.npz"))(x), CifarFeatures(weights)(x))
 
 
 def test_the_features_serve_an_audit_by_their_name(tmp_path, generator, monkeypatch):
     weights = random_weights(generator)
-    np.savez(tmp_path / "own.npz", **{name: value.numpy() for name, value in weights.items()})
+    save_arrays(tmp_path / "own.npz", {name: value.numpy() for name, value in weights.items()})
     module = "from diffuscope.audit import load_cifar_features\n\nfeatures = load_cifar_features('own.npz')\n"
     (tmp_path / "my_cifar_features.py").write_text(module)
     monkeypatch.chdir(tmp_path)
@@ -104,19 +105,19 @@ def arrays(generator, **changed):
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda path, g: np.savez(path, weight=np.zeros(3)), "other.npz, it has no array 'conv1.weight'"),  # noqa: ARG005
-        (lambda path, g: np.savez(path, **arrays(g, **{"bn1.bias": np.zeros(3, np.float32)})), "do not fit"),
-        (lambda path, g: np.savez(path, **arrays(g, **{"conv1.weight": np.zeros(3, np.float32)})), "do not fit"),
-        (lambda path, g: np.savez(path, **arrays(g, **{"conv1.weight": np.zeros((16, 3, 3, 3))})), "do not fit"),
+        (lambda path, g: save_arrays(path, {"weight": np.zeros(3)}), "other.npz, it has no array 'conv1.weight'"),  # noqa: ARG005
+        (lambda path, g: save_arrays(path, arrays(g, **{"bn1.bias": np.zeros(3, np.float32)})), "do not fit"),
+        (lambda path, g: save_arrays(path, arrays(g, **{"conv1.weight": np.zeros(3, np.float32)})), "do not fit"),
+        (lambda path, g: save_arrays(path, arrays(g, **{"conv1.weight": np.zeros((16, 3, 3, 3))})), "do not fit"),
         (
-            lambda path, g: np.savez(path, **arrays(g, **{"linear.bias": np.full(10, np.nan, np.float32)})),
+            lambda path, g: save_arrays(path, arrays(g, **{"linear.bias": np.full(10, np.nan, np.float32)})),
             "not all finite",
         ),
         (
-            lambda path, g: np.savez(path, **{k: v for k, v in arrays(g).items() if not k.startswith("layer2.0.bn2")}),
+            lambda path, g: save_arrays(path, {k: v for k, v in arrays(g).items() if not k.startswith("layer2.0.bn2")}),
             "it has no array 'layer2.0.bn2.running_mean'",
         ),
-        (lambda path, g: np.savez(path, names=np.array(["a"])), "names expected an array of numbers"),  # noqa: ARG005
+        (lambda path, g: save_arrays(path, {"names": np.array(["a"])}), "names expected an array of numbers"),  # noqa: ARG005
         (lambda path, g: path.write_text("no archive"), "is truncated or no .npz file"),  # noqa: ARG005
         (lambda path, g: path.write_bytes(b"PK\x03\x04 torn"), "is truncated or no .npz file"),  # noqa: ARG005
         (lambda path, g: path.write_bytes(one_array()), "is truncated or no .npz file"),  # noqa: ARG005

@@ -152,7 +152,8 @@ def test_the_standard_error_of_the_ruler_is_its_spread_over_independent_data(gen
     found = []
     for _ in range(150):
         x = torch.randn(3, 300, 5, dtype=torch.float64, generator=generator)
-        found.append(fidelity(*(x + 0.2 * (x.square() - 1)), 0))
+        samples, train, unseen = x + 0.2 * (x.square() - 1)
+        found.append(fidelity(samples, train, unseen, 0))
     stated = torch.tensor([f.real_error for f in found]).square().mean().sqrt()
     assert float(torch.tensor([f.real for f in found]).std() / stated) == pytest.approx(
         1, abs=4 / math.sqrt(2 * 150) + 0.1

@@ -8,7 +8,7 @@ groups of n blocks of widths 16, 32, 64 that halve the image twice, and the mean
 
 where S drops every second pixel and pads the new channels with zeros, half of them before the old ones, when the width
 changes. Colors enter with the mean and the deviation of ImageNet. The weights are those of the file, nothing is
-trained; names are `conv1`, `bn1`, `layer1.0.conv1`, ..., `linear`. A module of the user's with
+trained; names are `conv1`, `bn1`, `layer1.0.conv1`, ..., `linear`. A module of the user's with ::
 
     features = load_cifar_features("resnet20.npz")
 

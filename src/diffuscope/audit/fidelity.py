@@ -120,7 +120,7 @@ def fidelity(samples: Rows, train: Rows, unseen: Rows, seed: int) -> Fidelity:
         distance_at_size(samples, unseen, size, generator),
         distance_at_size(recited, unseen, size, generator),
         real,
-        real * math.hypot(deviation / real / math.sqrt(DRAWS), _error_of_all_divisions(unseen)),
+        math.hypot(deviation / math.sqrt(DRAWS), real * _error_of_all_divisions(unseen)),
         deviation,
     )
 
