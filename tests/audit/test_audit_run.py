@@ -86,6 +86,9 @@ def test_given_samples_are_searched_in_place_of_the_models_own(data):
     assert len(listed) <= 33
     with pytest.raises(InputError, match="samples: expected examples of shape"):
         audit(exact_subject(model, train, heldout), QUICK, samples=torch.zeros(40, 1, 4, 4))
+    planted[3, 0, 2, 2] = torch.nan
+    with pytest.raises(InputError, match="samples: expected finite values, got NaN or infinity"):
+        audit(exact_subject(model, train, heldout), QUICK, samples=planted)
 
 
 def test_json_holds_every_finding_and_every_copy(memorizer_result):

@@ -97,6 +97,26 @@ def test_a_twin_in_the_training_set_does_not_hide_or_invent_copies():
     assert not found.listed.any()
 
 
+def test_samples_that_are_unseen_examples_are_no_copies():
+    """At distance 0 from an unseen example and not from training ones: infinitely farther from those."""
+    train, heldout = split(9, 400, 400)
+    with np.errstate(all="raise"):
+        found = copies(heldout[:100], train, heldout, 10_000, 0.05, 0)
+    assert not found.listed.any()
+    _, _, relative = _closeness(np.array([[0.5, 1.0]]), np.zeros(1))
+    assert relative[0] == np.inf
+
+
+def test_a_copy_of_a_training_example_that_has_a_twin_is_listed():
+    """Both distances are 0; their ratio counts as 0, like a copy's."""
+    train, heldout, fresh = split(10, 400, 400, 100)
+    with np.errstate(all="raise"):
+        found = copies(torch.cat([train[:20], fresh]), torch.cat([train, train[:20]]), heldout, 10_000, 0.05, 0)
+    assert found.listed[:20].all()
+    _, second, _ = _closeness(np.zeros((1, 2)), np.ones(1))
+    assert second[0] == 0
+
+
 def test_references_are_of_equal_size_and_ties_are_left_out():
     train = torch.eye(6)[:4]
     heldout = torch.eye(6)[:3]

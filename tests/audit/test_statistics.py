@@ -9,6 +9,7 @@ from scipy import stats
 from diffuscope.audit.statistics import (
     binomial_p_value,
     bootstrap_sums,
+    chi_squared_permutation,
     conformal_p_values,
     detectable_shift,
     exact_share_interval,
@@ -31,6 +32,27 @@ def test_paired_permutation_equals_the_enumeration_of_all_sign_changes():
     # standard error of a share from 40,000 draws is at most .0025
     assert np.abs(per_level - exact).max() < 4 * 0.0025
     assert abs(overall - exact_overall) < 4 * 0.0025
+
+
+def test_chi_squared_permutation_equals_the_enumeration_of_all_tables():
+    """Seven members and five, of three classes and one that nobody is of; the statistic is scipy's."""
+    counts, rng = np.array([[5, 0, 1, 1], [1, 0, 3, 1]]), np.random.default_rng(0)
+    members = np.repeat(np.arange(4), counts.sum(0))
+
+    def pearson(table):
+        return np.asarray(stats.contingency.chi2_contingency(table[:, [0, 2, 3]], correction=False)[0])
+
+    def chi_squared(first):
+        rows = np.stack([np.bincount(first, minlength=4), counts.sum(0) - np.bincount(first, minlength=4)])
+        return pearson(rows)
+
+    every = np.array([chi_squared(members[list(chosen)]) for chosen in combinations(range(12), 7)])
+    for share in (1.0, 0.5):
+        observed = share * pearson(counts)
+        exact = (every >= observed - 1e-9).mean()
+        found = chi_squared_permutation(counts, share, rng, permutations=40_000)
+        assert 0.05 < exact < 1
+        assert abs(found - exact) < 4 * 0.0025
 
 
 def test_label_permutation_equals_the_enumeration_of_all_labelings():

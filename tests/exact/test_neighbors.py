@@ -1,4 +1,4 @@
-"""Nearest neighbours are those of a brute-force search, ties included."""
+"""Nearest neighbors are those of a brute-force search, ties included."""
 
 import pytest
 import torch

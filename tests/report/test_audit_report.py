@@ -10,9 +10,11 @@ from browser_checks import check_page, chromium
 
 from audit_subjects import QUICK, digits, exact_subject
 from diffuscope.audit import Subject, audit
+from diffuscope.audit.quality import judge
 from diffuscope.denoisers import MLP, ExactDenoiser, Preconditioned
 from diffuscope.exact import Empirical, Gaussian
 from diffuscope.report import audit_page, render, write_page
+from diffuscope.report.quality_section import quality_section
 from diffuscope.schedules import VE
 
 
@@ -51,13 +53,52 @@ def test_the_report_of_labeled_data_tells_how_good_the_samples_are(tmp_path):
         check_page(browser, path)
 
 
+@pytest.fixture(scope="module")
+def many_classes():
+    """25 labels of one direction each; samples that are the training data."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(500) % 25
+    rows = torch.randn(500, 25, generator=generator) + 12.0 * torch.nn.functional.one_hot(labels, 25)
+    subject = Subject(
+        ExactDenoiser(Gaussian.fit([rows]), VE()),
+        rows[:250],
+        rows[250:],
+        train_labels=labels[:250],
+        heldout_labels=labels[250:],
+    )
+    measured = judge(subject.train, subject, QUICK).measured
+    assert measured is not None
+    return measured
+
+
+def test_more_labels_than_bars_can_tell_apart_are_told_in_words(many_classes):
+    *_, told = quality_section(many_classes).blocks
+    assert isinstance(told, str)
+    assert "25 labels are not drawn" in told
+
+
+def test_the_intervals_of_the_figure_are_inside_it(many_classes, monkeypatch):
+    """A recited ratio that is farther than the samples'."""
+    found = many_classes.fidelity
+    far = dataclasses.replace(found, recited=dataclasses.replace(found.samples, value=5 * found.real))
+    drawn = []
+    monkeypatch.setattr(
+        "diffuscope.report.quality_section.figure_svg", lambda drawing: drawn.append(drawing) or "<svg/>"
+    )
+    quality_section(dataclasses.replace(many_classes, fidelity=far))
+    low, high = drawn[0].axes[0].get_xlim()
+    for interval in (far.interval, far.recited_interval):
+        assert low <= interval[0]
+        assert interval[1] <= high
+
+
 def test_the_first_screen_carries_the_four_verdicts_and_the_sections_their_numbers(copying):
     page = audit_page(copying)
     assert page.headline.startswith("Copies training examples")
     assert [section.anchor for section in page.sections] == ["learned", "loss", "memorized", "steps"]
     assert len(page.verdicts) == 4
     html = render(page)
-    assert "The quality of the samples was not measured: the data have no labels" in html
+    assert "The quality of the samples was not measured: the training and unseen data have no labels" in html
     assert "no labels" in str(copying.as_json()["quality_not_measured"])
     for group in copying.findings.values():
         for finding in group:

@@ -8,38 +8,45 @@ groups of n blocks of widths 16, 32, 64 that halve the image twice, and the mean
 
 where S drops every second pixel and pads the new channels with zeros, half of them before the old ones, when the width
 changes. Colors enter with the mean and the deviation of ImageNet. The weights are those of the file, nothing is
-trained; names are `conv1`, `bn1`, `layer1.0.conv1`, ..., `linear`.
+trained; names are `conv1`, `bn1`, `layer1.0.conv1`, ..., `linear`. A module of the user's with ::
+
+    features = load_cifar_features("resnet20.npz")
+
+serves `diffuscope audit --features module:features` as a space of distances for the search for copies.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as fn
 
+from diffuscope.denoisers import load_npz
 from diffuscope.errors import InputError
 
 COLOR_MEAN, COLOR_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 GROUPS = ("layer1", "layer2", "layer3")
 BATCH = 250
+IMAGE, CLASSES = (3, 32, 32), 10
 
 
 @dataclass(frozen=True, eq=False)
 class CifarFeatures:
-    """Images (n, 3, 32, 32) in `data_range` -> 64 features each; a callable for `audit.features` and `frechet`."""
+    """Images (n, 3, 32, 32) in `data_range` -> 64 features each; a callable, as `--features` needs one."""
 
     weights: dict[str, Tensor] = field(repr=False)
     data_range: tuple[float, float] = (-1.0, 1.0)
 
     @torch.no_grad()
-    def __call__(self, x: Float[Tensor, "n 3 32 32"]) -> Float[Tensor, "n 64"]:
-        """Pooled features, float32."""
+    def __call__(self, x: Float[Tensor, "n *image"]) -> Float[Tensor, "n 64"]:
+        """Pooled features, float32. Raises InputError for images of another shape."""
+        if x.shape[1:] != IMAGE:
+            raise InputError(f"x: expected images of shape {IMAGE}, got {tuple(x.shape[1:])}")
         return torch.cat([self._pooled(part) for part in x.split(BATCH)])
 
-    def logits(self, x: Float[Tensor, "n 3 32 32"]) -> Float[Tensor, "n 10"]:
+    def logits(self, x: Float[Tensor, "n *image"]) -> Float[Tensor, "n 10"]:
         """The classifier's answer."""
         return fn.linear(self(x), self.weights["linear.weight"], self.weights["linear.bias"])
 
@@ -68,17 +75,20 @@ class CifarFeatures:
         return sum(name.startswith(f"{group}.") and name.endswith(".conv1.weight") for name in self.weights)
 
 
-def load_cifar_features(path: Path, data_range: tuple[float, float] = (-1.0, 1.0)) -> CifarFeatures:
+def load_cifar_features(path: str | Path, data_range: tuple[float, float] = (-1.0, 1.0)) -> CifarFeatures:
     """From an `.npz` of the network's arrays. Raises InputError for a file that is not one."""
+    path = Path(path)
+    features = CifarFeatures(load_npz(path, "path"), data_range)
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            weights = {name: torch.from_numpy(stored[name]) for name in stored.files}
-    except (OSError, ValueError) as error:
-        raise InputError(f"path: cannot read {path.name} as an .npz of arrays ({error})") from error
-    shapes = {name: tuple(weights[name].shape) for name in ("conv1.weight", "linear.weight") if name in weights}
-    if shapes != {"conv1.weight": (16, 3, 3, 3), "linear.weight": (10, 64)}:
+        answer = features.logits(torch.zeros(1, *IMAGE))
+    except KeyError as error:
+        raise InputError(f"path: expected a CIFAR ResNet in {path.name}, it has no array {error}") from error
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"path: expected a CIFAR ResNet in {path.name}, its arrays do not fit ({reason})") from error
+    if answer.shape != (1, CLASSES) or not bool(torch.isfinite(answer).all()):
         raise InputError(
-            f"path: expected a CIFAR ResNet (conv1 of 16 channels, linear of 64 features) in {path.name}, "
-            f"got {shapes or 'other names'}"
+            f"path: expected a CIFAR ResNet in {path.name} that answers {CLASSES} finite numbers, "
+            f"got {tuple(answer.shape[1:])} of them{'' if bool(torch.isfinite(answer).all()) else ', not all finite'}"
         )
-    return CifarFeatures(weights, data_range)
+    return features

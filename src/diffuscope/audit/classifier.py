@@ -33,7 +33,7 @@ PENALTY = 1.0  # of the squared weights
 RIDGE = 1e-3
 STEPS = 1500
 BATCH = 200  # examples per step, as MLPClassifier takes them
-LARGEST_TRAINING_SET = 10_000  # more examples are not needed for features; every so many-th is taken
+LARGEST_TRAINING_SET = 10_000  # more examples are not needed for features; so many are taken at random
 FEATURE_BATCH = 4096
 
 
@@ -77,13 +77,18 @@ def fit_classifier(
 ) -> ClassifierFeatures:
     """The classifier of `train`, in a second or a few; `unseen` only measures its accuracy.
 
-    Raises InputError for labels that are all the same.
+    Raises InputError for labels that are all the same, and for data that are constant or not finite.
     """
-    stride = math.ceil(len(train) / LARGEST_TRAINING_SET)  # data may be sorted by label
-    train, train_labels = train[::stride], train_labels[::stride]
+    # at random: data may be sorted by label, or their labels may take turns
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:LARGEST_TRAINING_SET]
+    train, train_labels = train[order], train_labels[order]
     if len(train_labels.unique()) < 2:
         raise InputError("train_labels: expected at least two different labels, got one")
     mean, scale = float(train.double().mean()), float(train.double().std())
+    if not math.isfinite(scale):
+        raise InputError("train: expected finite values, got NaN or infinity")
+    if scale == 0:
+        raise InputError(f"train: expected values that differ, got {mean:g} everywhere")
     network = MLPClassifier(
         (WIDTH,),
         alpha=PENALTY,

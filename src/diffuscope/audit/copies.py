@@ -145,9 +145,14 @@ def _closeness(
     to_train: Float[ndarray, "n two"], to_heldout: Float[ndarray, " n"]
 ) -> tuple[Float[ndarray, " n"], Float[ndarray, " n"], Float[ndarray, " n"]]:
     """Nearest distance; relative to the second nearest; relative to the nearest held-out example."""
-    tiny = np.finfo(float).tiny
     nearest = to_train[:, 0]
-    return nearest, nearest / np.maximum(to_train[:, 1], tiny), nearest / np.maximum(to_heldout, tiny)
+    return nearest, _relative(nearest, to_train[:, 1]), _relative(nearest, to_heldout)
+
+
+def _relative(nearest: Float[ndarray, " n"], other: Float[ndarray, " n"]) -> Float[ndarray, " n"]:
+    """nearest / other: infinite where only `other` is 0, and 0, as of a copy, where both are."""
+    limit = np.where(nearest > 0, np.inf, 0.0)
+    return np.divide(nearest, other, out=limit, where=other > 0, dtype=np.float64)
 
 
 def findings(near: Nearness, found: Copies, space: str, significance: float) -> list[Finding]:

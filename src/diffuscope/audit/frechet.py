@@ -56,13 +56,16 @@ class FrechetDistance:
 def frechet_distance(x: Float[Tensor, "n features"], y: Float[Tensor, "m same"]) -> FrechetDistance:
     """d^2 between two samples of equally wide rows, in float64; n and m may differ, and be below the width.
 
+    Below the width the samples span a part of the space only, and the standard error is that of a distance within it:
+    it does not know that other samples would span another part.
+
     Raises InputError for fewer than 2 rows, rows of different widths, and values that are not finite.
     """
     _require_samples(x, y)
     (mean_x, rows_x, root_x), (mean_y, rows_y, root_y) = _moments(x), _moments(y)
     root_x, root_y = _equally_tall(root_x, root_y)
-    u, _, v = torch.linalg.svd(root_x @ root_y.mT)
-    turned = u @ v
+    u, _, vh = torch.linalg.svd(root_x @ root_y.mT)
+    turned = u @ vh
     apart = mean_x - mean_y
     # R_1 - O R_2 and R_2 - O^T R_1: what the optimal map moves the rows of the roots by
     left, right = root_x - turned @ root_y, root_y - turned.mT @ root_x

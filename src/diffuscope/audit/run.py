@@ -1,4 +1,7 @@
-"""The audit from end to end: fit the exact models, measure, judge; every stage kept, so that it can be resumed."""
+"""The audit from end to end: fit the exact models, measure, judge.
+
+What a model must be called for is kept stage by stage, so that it can be resumed; fits and judgements are made anew.
+"""
 
 import hashlib
 import platform
@@ -114,6 +117,8 @@ def audit(
         raise InputError(
             f"samples: expected examples of shape {tuple(subject.train.shape[1:])}, got {tuple(samples.shape[1:])}"
         )
+    if samples is not None and not bool(torch.isfinite(samples).all()):
+        raise InputError("samples: expected finite values, got NaN or infinity")
     denoiser, seed = subject.denoiser, settings.seed
     levels = noise_levels(denoiser, subject.scale, settings.levels)
     store = Store(out, _inputs(subject, settings, samples))

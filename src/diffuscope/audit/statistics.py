@@ -14,6 +14,7 @@ from numpy import ndarray
 from scipy import stats
 
 PERMUTATIONS = 9_999
+POWER = 0.95  # with which what is stated as detectable is found
 RESAMPLES = 1_000
 CHUNK = 4_000_000  # numbers held at once by a resampling loop
 
@@ -92,6 +93,37 @@ def label_permutation(
     return (1 + exceed) / (1 + permutations), float(np.concatenate(shares).std())
 
 
+def chi_squared_permutation(
+    counts: Int[ndarray, "2 classes"],
+    share: float,
+    rng: np.random.Generator,
+    permutations: int = PERMUTATIONS,
+) -> float:
+    r"""P-value of `share` of Pearson's chi-squared for two rows of counts, the members of both rows permuted.
+
+    With n and m members, a_k of class k in the first row and t_k in both, the statistic is
+
+    .. math::  \chi^2 = \frac{(n + m)^2}{n m} \sum_k \frac{(a_k - n t_k / (n + m))^2}{t_k} .
+
+    Permuted, the first row is a draw of n from the t_k (multivariate hypergeometric), so that counts may be small. A
+    `share` below 1 makes room for a variance that permutations do not have.
+    """
+    counts = counts[:, counts.sum(0) > 0]
+    together = counts.sum(0)
+    first, total = int(counts[0].sum()), int(counts.sum())
+
+    def chi_squared(rows: ndarray) -> ndarray:
+        unscaled = ((rows - first * together / total) ** 2 / together).sum(1)
+        return unscaled * total**2 / (first * (total - first))
+
+    threshold = share * float(chi_squared(counts[:1])[0]) - 1e-9  # ties count, also after rounding
+    exceed, chunk = 0, max(1, CHUNK // len(together))
+    for start in range(0, permutations, chunk):
+        drawn = rng.multivariate_hypergeometric(together, first, size=min(chunk, permutations - start))
+        exceed += int((chi_squared(drawn) >= threshold).sum())
+    return (1 + exceed) / (1 + permutations)
+
+
 def conformal_p_values(
     observed: Float[ndarray, " samples"], null: Float[ndarray, " calibration"]
 ) -> Float[ndarray, " samples"]:
@@ -125,7 +157,7 @@ def binomial_p_value(count: int, total: int) -> float:
     return float(stats.binom.sf(count - 1, total, 0.5))
 
 
-def smallest_detectable_copies(samples: int, calibration: int, rate: float, power: float = 0.95) -> float:
+def smallest_detectable_copies(samples: int, calibration: int, rate: float, power: float = POWER) -> float:
     """The smallest share of exact copies that false-discovery control finds with probability `power`.
 
     An exact copy has the smallest possible conformal p-value 1/(calibration + 1); k of them are discovered as soon as
@@ -139,6 +171,6 @@ def smallest_detectable_copies(samples: int, calibration: int, rate: float, powe
     return float(stats.beta.ppf(power, needed, samples - needed + 1))
 
 
-def detectable_shift(null_deviation: float, level: float, power: float = 0.95) -> float:
+def detectable_shift(null_deviation: float, level: float, power: float = POWER) -> float:
     """The shift of a mean that a one-sided test at `level` finds with probability `power` (normal approximation)."""
     return float((stats.norm.isf(level) + stats.norm.isf(1 - power)) * null_deviation)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from diffuscope.denoisers import Batch, Denoiser, nearest_trained_time
@@ -56,8 +56,8 @@ class Subject:
     name: str = "model"
     data_name: str = "data"
     notes: tuple[str, ...] = field(default=())  # facts about the data that the report repeats
-    train_labels: Int[Tensor, " labels"] | None = field(default=None, repr=False)
-    heldout_labels: Int[Tensor, " others"] | None = field(default=None, repr=False)
+    train_labels: Shaped[Tensor, " labels"] | None = field(default=None, repr=False)
+    heldout_labels: Shaped[Tensor, " others"] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name, data in (("train", self.train), ("heldout", self.heldout)):
@@ -67,7 +67,11 @@ class Subject:
             ("train_labels", self.train_labels, self.train),
             ("heldout_labels", self.heldout_labels, self.heldout),
         ):
-            if labels is not None and len(labels) != len(data):
+            if labels is None:
+                continue
+            if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+                raise InputError(f"{name}: expected integers, got {labels.dtype}")
+            if len(labels) != len(data):
                 raise InputError(f"{name}: expected one label per example ({len(data)}), got {len(labels)}")
 
     @property

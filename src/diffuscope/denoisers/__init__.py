@@ -15,7 +15,7 @@ from diffuscope.denoisers.contract import (
     score_to_denoised,
     velocity_to_denoised,
 )
-from diffuscope.denoisers.files import load_denoiser, save_denoiser
+from diffuscope.denoisers.files import load_denoiser, load_npz, save_denoiser
 from diffuscope.denoisers.guidance import ConditionalDenoiser, Guided, OfClass
 from diffuscope.denoisers.networks import MLP, LevelTable, LinearDenoiser, SymmetricLinearDenoiser, UNet
 from diffuscope.denoisers.objects import load_callable, load_object
@@ -62,6 +62,7 @@ __all__ = [
     "denoised_to_velocity",
     "load_callable",
     "load_denoiser",
+    "load_npz",
     "load_object",
     "nearest_trained_time",
     "noise_to_denoised",

@@ -9,6 +9,7 @@ the registries below and plain values, so that loading a file runs no code of th
 import contextlib
 import json
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -67,7 +68,7 @@ def load_denoiser(path: str | Path) -> SavedDenoiser:
         raise InputError(f"model: no file {path}")
     _refuse_pickle(path)
     if path.suffix == ".npz":
-        return _from_others(_npz(path), path)
+        return _from_others(load_npz(path, "model"), path)
     if path.suffix != ".safetensors":
         raise InputError(f"model: expected a .safetensors or .npz file, got {path.name}")
     header, tensors = _safetensors(path)
@@ -192,21 +193,35 @@ def _refuse_pickle(path: Path) -> None:
         )
 
 
-def _npz(path: Path) -> dict[str, Tensor]:
+def load_npz(path: Path, argument: str) -> dict[str, Tensor]:
+    """The arrays of a NumPy archive. Raises InputError, naming `argument`, for other files and other contents."""
+    if not path.is_file():
+        raise InputError(f"{argument}: no file {path}")
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"{argument}: {path.name} is truncated or no .npz file")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except ValueError as error:
         if "allow_pickle" in str(error):
             raise InputError(
-                f"model: {path.name} holds Python objects, which are never loaded; keep arrays only"
+                f"{argument}: {path.name} holds Python objects, which are never loaded; keep arrays only"
             ) from error
-        raise InputError(f"model: {path.name} is not a readable .npz file ({error})") from error
-    except (OSError, EOFError, KeyError, zipfile.BadZipFile, AttributeError) as error:
-        raise InputError(f"model: {path.name} is truncated or no .npz file") from error
+        raise InputError(f"{argument}: {path.name} is not a readable .npz file ({error})") from error
+    except (
+        OSError,
+        EOFError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise InputError(f"{argument}: {path.name} is truncated or no .npz file") from error
     for name, array in arrays.items():
         if array.dtype.kind not in "fiu":
-            raise InputError(f"model: {path.name}: {name} expected an array of numbers, got {array.dtype}")
+            raise InputError(f"{argument}: {path.name}: {name} expected an array of numbers, got {array.dtype}")
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
 

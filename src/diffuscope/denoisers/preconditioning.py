@@ -72,6 +72,6 @@ class Preconditioned(nn.Module):
 
     def forward(self, x_t: Batch, t: BatchTime, y: Classes = None) -> Batch:
         c = preconditioning(self.schedule, t, self.sigma_data)
-        centred = x_t - over_events(self.schedule.alpha(t), x_t) * self.data_mean
-        output = network_output(self.network, over_events(c.c_in, x_t) * centred, c.c_noise, self.event_shape, y)
-        return self.data_mean + over_events(c.c_skip, x_t) * centred + over_events(c.c_out, x_t) * output
+        centered = x_t - over_events(self.schedule.alpha(t), x_t) * self.data_mean
+        output = network_output(self.network, over_events(c.c_in, x_t) * centered, c.c_noise, self.event_shape, y)
+        return self.data_mean + over_events(c.c_skip, x_t) * centered + over_events(c.c_out, x_t) * output

@@ -6,7 +6,7 @@ A query b gives every point y_i the score
 
 with c the mean of the points and :math:`\ell_i` a log-weight. Two choices are used:
 
-- nearest neighbours: q = x - c, kappa = 1, so s = const - |x - y|^2 / 2;
+- nearest neighbors: q = x - c, kappa = 1, so s = const - |x - y|^2 / 2;
 - posterior of a noised point: q = alpha (x_t - alpha c) / sigma^2, kappa = alpha^2 / sigma^2,
   so s = const - |x_t - alpha y|^2 / (2 sigma^2) + log-weight.
 

@@ -89,7 +89,7 @@ class Empirical:
 
     @property
     def weights(self) -> Float[Tensor, " points"]:
-        """Normalised weights in float64, one per point as given."""
+        """Normalized weights in float64, one per point as given."""
         return self._weights
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-r"""Exact nearest neighbours in Euclidean distance, by one screened matrix product.
+r"""Exact nearest neighbors in Euclidean distance, by one screened matrix product.
 
 .. math::  |x - y_i|^2 = |x - c|^2 - 2 \left[(x - c)\cdot(y_i - c) - \tfrac12 |y_i - c|^2\right]
 

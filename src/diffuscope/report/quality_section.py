@@ -5,9 +5,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from diffuscope.audit.fidelity import BAR, DRAWS
-from diffuscope.audit.frechet import FrechetDistance
 from diffuscope.audit.label_balance import LabelBalance
 from diffuscope.audit.quality import Measured
+from diffuscope.audit.statistics import PERMUTATIONS
 from diffuscope.report.charts import plain_log_ticks
 from diffuscope.report.page import Block, Figure, Section, Table
 from diffuscope.report.theme import LIGHT, SERIES, figure_style, figure_svg
@@ -19,8 +19,13 @@ LOG_BEYOND = 6.0  # times; larger ratios need a logarithmic axis to leave room f
 def quality_section(result: Measured) -> Section:
     """The distances, and how often the classifier gives each of its labels."""
     blocks: list[Block] = [_distances(result), _numbers(result)]
-    if len(result.balance.classes) <= MOST_CLASSES:
+    classes = len(result.balance.classes)
+    if classes <= MOST_CLASSES:
         blocks.append(_labels(result.balance))
+    else:
+        blocks.append(
+            f"The shares of {classes} labels are not drawn: more than {MOST_CLASSES} bars cannot be told apart."
+        )
     return Section("quality", "How good are its samples?", result.findings[0].verdict, blocks, result.findings)
 
 
@@ -31,8 +36,11 @@ def quality_method(result: Measured) -> str:
         f"Quality of samples: Frechet distance of {len(features.bias)} whitened features, the hidden layer of a "
         f"classifier fitted to the labels of the training data; it names {features.accuracy:.1%} "
         f"of the {features.unseen:,} unseen labels. Every distance is between {found.size} and {found.size} examples, "
-        f"because its bias depends on their number, and is a mean over {DRAWS} random draws. Standard errors are of "
-        "first order; between equal laws they are too large, by a factor 1.4."
+        f"because its bias depends on their number, and is a mean over {DRAWS} random draws. Standard errors of "
+        "distances are of first order; between equal laws they are too large, by a factor 1.4. Intervals of ratios "
+        "include the error of the distance between unseen data. Shares "
+        "of labels are tested by Pearson's chi-squared, shrunk for what a model cannot know of them from "
+        f"{result.balance.known:,} training examples, against {PERMUTATIONS:,} permutations."
     )
 
 
@@ -45,15 +53,16 @@ def _distances(result: Measured) -> Figure:
         axes.axvspan(max(0.0, 1 - 1.96 * spread), 1 + 1.96 * spread, color=LIGHT["muted"], alpha=0.25, linewidth=0)
         axes.axvline(1, color=LIGHT["muted"], linewidth=1)
         axes.axvline(BAR, color=LIGHT["muted"], linewidth=0.8, linestyle=":")
-        _row(axes, 1, found.recited, found.real, SERIES[1], "s")
-        _row(axes, 0, found.samples, found.real, SERIES[0], "o")
+        _row(axes, 1, found.recited_ratio, found.recited_interval, SERIES[1], "s")
+        _row(axes, 0, found.ratio, found.interval, SERIES[0], "o")
         axes.set_yticks([1, 0], ["recited training data", "samples"])
         axes.set_ylim(-0.6, 1.6)
-        largest = max(BAR, found.ratio + 1.96 * found.ratio_error)
+        lowest = min(found.interval[0], found.recited_interval[0])
+        largest = max(BAR, found.interval[1], found.recited_interval[1])
         if largest > LOG_BEYOND:
             axes.set_xscale("log")
             plain_log_ticks(axes.xaxis)
-            axes.set_xlim(0.5, 1.5 * largest)
+            axes.set_xlim(min(0.5, max(0.1, 0.8 * lowest)), 1.5 * largest)
         else:
             axes.set_xlim(0, 1.15 * largest)
         axes.grid(visible=False, axis="y")
@@ -82,11 +91,11 @@ def _numbers(result: Measured) -> Table:
     )
 
 
-def _row(axes: Axes, row: int, found: FrechetDistance, unit: float, color: str, marker: str) -> None:
+def _row(axes: Axes, row: int, ratio: float, interval: tuple[float, float], color: str, marker: str) -> None:
     axes.errorbar(
-        [found.value / unit],
+        [ratio],
         [row],
-        xerr=[1.96 * found.standard_error / unit],
+        xerr=[[ratio - interval[0]], [interval[1] - ratio]],
         color=color,
         marker=marker,
         markersize=6,

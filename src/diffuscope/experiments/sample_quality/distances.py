@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -84,7 +85,11 @@ def trained(generator: torch.Generator) -> Answer:
     distance = found.distance(made, generator)
     ratio, error = distance.value / found.real, distance.standard_error / found.real
     balance = label_balance(
-        found.features.classes, found.features.label(made), found.features.label(found.data.heldout)
+        found.features.classes,
+        found.features.label(made),
+        found.features.label(found.data.heldout),
+        len(found.data.train),
+        np.random.default_rng(seed),
     )
     share = balance.of_samples / balance.of_unseen
     rarest = int(share.argmin())

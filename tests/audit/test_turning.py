@@ -56,12 +56,29 @@ def test_a_curve_that_only_falls_raises_no_alarm():
     assert share(seen.p_rise <= 0.05 for seen in found(np.linspace(2, 1, 8), 60, 100, seed=1)) == 0
 
 
-@pytest.mark.parametrize("mean", [TURNS, TO_A_PLATEAU], ids=["turns", "to-a-plateau"])
-def test_the_interval_covers_the_step_of_least_expected_residual(mean):
-    """At least 95 %, up to 4 standard errors of 160 repetitions; a plateau has four such steps, the first is asked."""
+def coverage_of_kept(mean, points=60, repeats=160):
+    """Of one step of least expected residual; where there are several, of the first."""
     least = STEPS[mean.argmin()]
-    covered = share(seen.interval[0] <= least <= seen.interval[1] for seen in found(mean, 60, 160, seed=2))
-    assert covered > 0.95 - 4 * np.sqrt(0.05 * 0.95 / 160)
+    return share(least in seen.kept for seen in found(mean, points, repeats, seed=2))
+
+
+@pytest.mark.parametrize("mean", [FLAT, TURNS, TO_A_PLATEAU], ids=["flat", "turns", "to-a-plateau"])
+def test_the_kept_steps_cover_the_step_of_least_expected_residual(mean):
+    """At least 95 %, up to 3 standard errors of 160 repetitions; the interval runs a look farther on either side."""
+    assert coverage_of_kept(mean) >= 0.95 - 3 * np.sqrt(0.05 * 0.95 / 160)
+
+
+def test_another_confidence_covers_less_often(monkeypatch):
+    """In a flat curve every hypothesis holds with equality: what is kept covers as often as it says, not more."""
+    monkeypatch.setattr("diffuscope.audit.turning.CONFIDENCE", 0.2)
+    assert coverage_of_kept(FLAT) < 0.95 - 3 * np.sqrt(0.05 * 0.95 / 160)
+
+
+def test_the_interval_runs_to_the_looks_beside_those_that_are_kept():
+    for seen in found(TURNS, 400, 10, seed=11):
+        first, last = max(seen.kept[0] - 1, STEPS[0]), min(seen.kept[-1] + 1, STEPS[-1])
+        assert seen.interval == (first, last)
+        assert seen.step in seen.kept
 
 
 def test_percentiles_of_the_resampled_argmin_do_not_cover_where_the_curve_is_flat():
@@ -137,13 +154,13 @@ def test_a_residual_in_other_units_has_the_same_turning_point():
 
 
 def test_the_verdict_says_what_was_found_or_what_would_have_been():
-    seen = TurningPoint(20.0, (10.0, 40.0), 2.0, 3.0, 0.001, 0.001, 0.5, 0.01, 100)
+    seen = TurningPoint(20.0, (20.0,), (10.0, 40.0), 2.0, 3.0, 0.001, 0.001, 0.5, 0.01)
     assert seen.found
     assert "least at step 20 (95 % interval 10 to 40), then it rises by 50%" in seen.verdict
-    missed = TurningPoint(20.0, (10.0, 40.0), 2.0, 2.1, 0.001, 0.3, 0.5, 0.01, 100)
+    missed = TurningPoint(20.0, (20.0,), (10.0, 40.0), 2.0, 2.1, 0.001, 0.3, 0.5, 0.01)
     assert not missed.found
-    assert "no rise is found (p = 0.3); one of 25% would have been" in missed.verdict
-    late = TurningPoint(1.0, (1.0, 2.0), 2.0, 3.0, 1.0, 0.001, 0.5, 0.01, 100)
+    assert "no rise is found (p = 0.3); one of 25% would have been with probability .95" in missed.verdict
+    late = TurningPoint(1.0, (1.0,), (1.0, 2.0), 2.0, 3.0, 1.0, 0.001, 0.5, 0.01)
     assert not late.found
     assert "before the first look" in late.verdict
 
@@ -153,8 +170,8 @@ def test_the_verdict_says_what_was_found_or_what_would_have_been():
     [
         ((19, 4), [1, 2, 3, 4], {}, "at least 20 points and 3 steps, got 19 points and 4 steps"),
         ((30, 2), [1, 2], {}, "got 30 points and 2 steps"),
-        ((30, 3), [1, 2, 2], {}, "expected 3 that increase"),
-        ((30, 3), [1, 2, 3], {"resamples": 50}, "with 50 resamples"),
+        ((30, 3), [1, 2, 2], {}, r"expected 3 that increase, one per column of the residuals, got \[1 2 2\]"),
+        ((30, 3), [1, 2, 3], {"resamples": 50}, "with 50 resamples, got 0.01"),
     ],
 )
 def test_what_cannot_be_tested_is_refused_in_one_line(shape, steps, options, told):

@@ -12,9 +12,9 @@ t_k is at most the largest *centered* difference. Resampling points gives the la
 .. math::
     p_k = \frac{1 + \#\{b : \max_j\,[(R_b - R)(k) - (R_b - R)(j)] / s_{b,kj} \ge t_k\}}{1 + B} .
 
-- The steps with :math:`p_k > 1 - \text{confidence}` cover k* with that confidence and without a correction for many
-  steps: only one hypothesis, that of k*, must survive. The interval runs to the looks on either side of them, because
-  a curve with one valley may have its least between two looks.
+- The steps with :math:`p_k > 1 - \text{confidence}` (`kept`) cover k* with that confidence and without a correction for
+  many steps: only one hypothesis, that of k*, must survive. The interval runs to the looks on either side of them,
+  because a curve with one valley may have its least between two looks.
 - A *rise* is the rejection of the last step: the residual does not end where it is least. A *fall* is the rejection of
   the first. A turning point is both.
 
@@ -37,11 +37,12 @@ from jaxtyping import Float, Real
 from numpy import ndarray
 from scipy import stats
 
+from diffuscope.audit.statistics import POWER
 from diffuscope.errors import InputError
 
 RESAMPLES = 1_999
 FEWEST_POINTS = 20  # below, a bootstrap has too few points to resample
-CONFIDENCE, POWER = 0.95, 0.95
+CONFIDENCE = 0.95
 ROUNDING = 1e-12  # a deviation this small against the differences themselves is rounding
 
 
@@ -49,11 +50,13 @@ ROUNDING = 1e-12  # a deviation this small against the differences themselves is
 class TurningPoint:
     """The step of least residual with its interval, and the p-values that the residual fell before and rose after.
 
+    `kept` are the looks that no test excludes, at confidence 0.95; `interval` runs to the looks on either side of them.
     `least` and `last` are mean residuals, at `step` and at the last step. `detectable_rise` is the smallest rise from
     `least` that would have been found at `significance` with probability 0.95.
     """
 
     step: float
+    kept: tuple[float, ...]
     interval: tuple[float, float]
     least: float
     last: float
@@ -61,7 +64,6 @@ class TurningPoint:
     p_rise: float
     detectable_rise: float
     significance: float
-    points: int
 
     @property
     def found(self) -> bool:
@@ -83,7 +85,8 @@ class TurningPoint:
         """What was found, in one sentence, with what could have been."""
         least = f"least at step {self.step:g} (95 % interval {self.interval[0]:g} to {self.interval[1]:g})"
         if self.p_rise > self.significance:
-            told = f"no rise is found (p = {self.p_rise:.2g}); one of {self.smallest_rise:.0%} would have been"
+            told = f"no rise is found (p = {self.p_rise:.2g}); one of {self.smallest_rise:.0%} "
+            told += "would have been with probability .95"
             return f"{least}: {told}"
         fell = "" if self.found else "; no fall before it is found, it may have turned before the first look"
         return f"{least}, then it rises by {self.rise:.0%} (p = {self.p_rise:.2g}){fell}"
@@ -111,11 +114,14 @@ def turning_point(
             f"residuals: expected at least {FEWEST_POINTS} points and 3 steps, got {points} points and {count} steps"
         )
     if steps.shape != (count,) or not bool((np.diff(steps) > 0).all()):
-        raise InputError(f"steps: expected {count} that increase, one per column of the residuals")
+        told = np.array2string(steps, max_line_width=10_000, threshold=8, edgeitems=3)
+        raise InputError(f"steps: expected {count} that increase, one per column of the residuals, got {told}")
     if not bool(np.isfinite(residuals).all()):
         raise InputError("residuals: expected finite numbers, got NaN or infinity")
     if not 1 / (1 + resamples) <= significance < 1:
-        raise InputError(f"significance: expected {1 / (1 + resamples):.2g} to 1 with {resamples} resamples")
+        raise InputError(
+            f"significance: expected {1 / (1 + resamples):.2g} to 1 with {resamples} resamples, got {significance:g}"
+        )
     mean = residuals.mean(0)
     counts = rng.multinomial(points, np.full(points, 1 / points), size=resamples).astype(float)
     tests = [_test(residuals[:, [k]] - residuals, counts) for k in range(count)]
@@ -128,6 +134,7 @@ def turning_point(
     critical = float(np.quantile(end.law, 1 - significance))
     return TurningPoint(
         step=float(steps[place]),
+        kept=tuple(steps[kept].astype(float).tolist()),
         interval=(float(steps[first]), float(steps[last])),
         least=float(mean[place]),
         last=float(mean[-1]),
@@ -135,7 +142,6 @@ def turning_point(
         p_rise=float(p_values[-1]),
         detectable_rise=(critical + float(stats.norm.ppf(POWER))) * float(beyond),
         significance=significance,
-        points=points,
     )
 
 
