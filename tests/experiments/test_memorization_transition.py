@@ -183,7 +183,7 @@ def test_sets_of_several_sizes_are_repeated_to_one_length():
 
 
 def test_students_interval_misses_as_often_as_it_says(generator):
-    """Of 4,000 means of 6 normal numbers 0.1 % miss, within 4 standard errors."""
+    """Of 4,000 means of 6 normal numbers 0.1% miss, within 4 standard errors."""
     found = [Repeated.of(values) for values in torch.randn(4_000, 6, generator=generator, dtype=torch.float64)]
     missed = sum(not one.low <= 0 <= one.high for one in found)
     assert abs(missed - 4) < 4 * math.sqrt(4)

@@ -112,7 +112,7 @@ def generalization(generator: torch.Generator) -> Answer:
                 what,
                 difference.significance,
                 difference.seen,
-                because=f"Student's 99.9 % over {len(train)} training sets; the difference is {difference}, and one of "
+                because=f"Student's 99.9% over {len(train)} training sets; the difference is {difference}, and one of "
                 f"{difference.room(DIFFERS):.2g} would have been seen",
                 source=source,
                 unit="standard errors",
@@ -134,14 +134,14 @@ def generalization(generator: torch.Generator) -> Answer:
             "It is a dial: the slope of the unseen error over 1/M",
             slope.significance,
             -slope.seen,
-            because=f"Student's 99.9 %; more noise, less error: {slope}",
+            because=f"Student's 99.9%; more noise, less error: {slope}",
             source=PAPER,
             unit="standard errors",
         ),
         at_most(
             "speed",
             "Most of it is speed: at equal training error what is left of the difference in unseen error, farther end "
-            "of the 99.9 % interval, as a share of it",
+            "of the 99.9% interval, as a share of it",
             max(abs(matched.low), abs(matched.high)) / worse.mean,
             0.5,
             because=f"half; {matched} is left, over {matched.repetitions} sets",
