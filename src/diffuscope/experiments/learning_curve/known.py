@@ -129,7 +129,7 @@ def known(generator: torch.Generator) -> Answer:
             "And in linear denoisers under gradient flow, in closed form: they only come nearer",
             linear_alarms,
             LEVEL + error,
-            because=f"{because}; no point of theirs ever rises, so that one alarm is already the detector's fault",
+            because=f"{because}; their residual only falls, so that an alarm is the detector's fault",
             source="derived",
         ),
         at_least(
