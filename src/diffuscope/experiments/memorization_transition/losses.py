@@ -141,7 +141,7 @@ def losses(generator: torch.Generator) -> Answer:
     )
     told = (
         f"The memorizer's held-out loss is twice its floor at σ = {center:.2f} times half the mean distance of "
-        f"neighbors, whatever n. The network's follows it where n is small and never opens where n is large."
+        f"neighbors, whatever n from {FLAT} on. The network's follows it where n is small and never opens where n is large."
     )
     return Answer(told, claims, (_loss_chart(ladder, gaps), _gap_chart(ladder, gaps)))
 
@@ -248,6 +248,7 @@ def _gap_chart(ladder: Ladder, gaps: Gaps) -> Chart:
         )  # fmt: skip
     how = (
         "Held-out less training loss; dashed: the marker. The memorizers of many examples fall on one curve of σ over "
-        "it. A network comes along it from the right and leaves it where the examples are finer than it can resolve."
+        "it. A network comes along it from the right and leaves it where the examples are finer than it can resolve. "
+        "Gaps below the axis are not drawn."
     )
     return Chart("Where the gap opens", tuple(panels), how, shared_y=True)
