@@ -141,7 +141,8 @@ def losses(generator: torch.Generator) -> Answer:
     )
     told = (
         f"The memorizer's held-out loss is twice its floor at σ = {center:.2f} times half the mean distance of "
-        f"neighbors, whatever n from {FLAT} on. The network's follows it where n is small and never opens where n is large."
+        f"neighbors, whatever n from {FLAT} on. The network's follows it where n is small and never opens where n is "
+        "large."
     )
     return Answer(told, claims, (_loss_chart(ladder, gaps), _gap_chart(ladder, gaps)))
 
