@@ -8,7 +8,7 @@ SAMPLE_QUALITY = Experiment(
     title="How good are the samples of a small network?",
     question="How far from real digits are those of a network trained for a minute?",
     source=setting.SOURCE,
-    seconds=55,
+    seconds=50,
     parts=(
         Part("features", "Does the classifier see what makes a digit?", distances.features),
         Part("trained", "How far are samples from real digits?", distances.trained),
