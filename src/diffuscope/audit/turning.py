@@ -58,6 +58,7 @@ class TurningPoint:
     step: float
     kept: tuple[float, ...]
     interval: tuple[float, float]
+    kept: tuple[float, ...]
     least: float
     last: float
     p_fall: float
@@ -136,6 +137,7 @@ def turning_point(
         step=float(steps[place]),
         kept=tuple(steps[kept].astype(float).tolist()),
         interval=(float(steps[first]), float(steps[last])),
+        kept=tuple(float(step) for step in steps[kept]),
         least=float(mean[place]),
         last=float(mean[-1]),
         p_fall=float(p_values[0]),

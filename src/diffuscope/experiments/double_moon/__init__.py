@@ -9,7 +9,7 @@ DOUBLE_MOON = Experiment(
     title="A network learns the score of the double moon",
     question="How near does a small network come to the exact score, and what is it to be compared with?",
     source=ARTICLE,
-    seconds=75,
+    seconds=90,
     parts=(
         Part("learned", "Does a network learn the score of the noised law?", learned.learned),
         Part("few-draws", "Are 5000 draws enough?", few_draws.few_draws),
@@ -22,7 +22,7 @@ DOUBLE_MOON = Experiment(
         "training": f"{STEPS} steps of {BATCH} examples, noise from {LOW:g} to {HIGH:g}, uniform in log σ; "
         f"{weights.SHORT} steps, .01 to 10 (weights)",
         "measures": "centered relative error under the noised law; mean of the pointwise direction cosine over a grid, "
-        "where the density exceeds 1 % of its maximum, every point counting the same",
+        "where the density exceeds 1% of its maximum, every point counting the same",
     },
 )
 

@@ -9,7 +9,7 @@ LEARNING_CURVE = Experiment(
     title="Linear first: networks pass by the Gaussian score",
     question="Does a network come near the Gaussian score and then leave it, and when?",
     source=PAPER,
-    seconds=60,
+    seconds=55,
     parts=(
         Part("known", "Is a turning point found where there is one, and only there?", known.known),
         Part("digits", "Does a network on digits learn the linear part first?", digits.digits),

@@ -23,7 +23,7 @@ LEARNING_RATE = 5e-3
 NOISE = LogUniformNoise(0.01, 5.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ladder:
     """Trained networks and their data: `examples[s][k]` are those of set s at the size `sizes[k]`."""
 

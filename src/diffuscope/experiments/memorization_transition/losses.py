@@ -36,7 +36,7 @@ CLOSED = 0.2  # floors
 SOURCE = "the marker: https://github.com/Animadversio/DiffusionMemorizationPhaseTrans"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gaps:
     """The two losses of networks and of exact memorizers by set, size and level; R_p by level; the marker."""
 
@@ -92,7 +92,7 @@ def losses(generator: torch.Generator) -> Answer:
                 f"{sizes[flat[0]]} to {sizes[-1]}: {what} multiple over it",
                 found / center if name == "widest" else center / found,
                 1.25,
-                because=f"25 %; the marker itself falls {float(marker[flat[0]] / marker[-1]):.1f}-fold",
+                because=f"25%; the marker itself falls {float(marker[flat[0]] / marker[-1]):.1f}-fold",
                 source=SOURCE,
             )
             for name, what, found in (
@@ -114,7 +114,7 @@ def losses(generator: torch.Generator) -> Answer:
         ),
         at_most(
             "network-opens",
-            f"Networks on {sizes[1]} examples open their gap near the same marker: the farther end of the 99.9 % "
+            f"Networks on {sizes[1]} examples open their gap near the same marker: the farther end of the 99.9% "
             "interval of the multiple's logarithm",
             max(abs(small.low), abs(small.high)),
             math.log(4),
@@ -123,7 +123,7 @@ def losses(generator: torch.Generator) -> Answer:
         ),
         at_most(
             "network-closed",
-            f"On {sizes[-1]} it opens at no level: the largest upper end of the gap's 99.9 % intervals, in floors",
+            f"On {sizes[-1]} it opens at no level: the largest upper end of the gap's 99.9% intervals, in floors",
             largest(end.high for end in ends),
             CLOSED,
             because=f"the memorizer reaches {float(relative[:, -1].amax()):.0f}",
@@ -141,7 +141,8 @@ def losses(generator: torch.Generator) -> Answer:
     )
     told = (
         f"The memorizer's held-out loss is twice its floor at σ = {center:.2f} times half the mean distance of "
-        f"neighbors, whatever n. The network's follows it where n is small and never opens where n is large."
+        f"neighbors, whatever n from {FLAT} on. The network's follows it where n is small and never opens where n is "
+        "large."
     )
     return Answer(told, claims, (_loss_chart(ladder, gaps), _gap_chart(ladder, gaps)))
 
@@ -248,6 +249,7 @@ def _gap_chart(ladder: Ladder, gaps: Gaps) -> Chart:
         )  # fmt: skip
     how = (
         "Held-out less training loss; dashed: the marker. The memorizers of many examples fall on one curve of σ over "
-        "it. A network comes along it from the right and leaves it where the examples are finer than it can resolve."
+        "it. A network comes along it from the right and leaves it where the examples are finer than it can resolve. "
+        "Gaps below the axis are not drawn."
     )
     return Chart("Where the gap opens", tuple(panels), how, shared_y=True)

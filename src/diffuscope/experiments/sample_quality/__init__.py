@@ -6,9 +6,9 @@ from diffuscope.experiments.sample_quality import copying, distances, setting
 SAMPLE_QUALITY = Experiment(
     name="sample-quality",
     title="How good are the samples of a small network?",
-    question="Can a network trained for a minute draw digits that a classifier takes for real ones?",
+    question="How far from real digits are those of a network trained for a minute?",
     source=setting.SOURCE,
-    seconds=55,
+    seconds=50,
     parts=(
         Part("features", "Does the classifier see what makes a digit?", distances.features),
         Part("trained", "How far are samples from real digits?", distances.trained),

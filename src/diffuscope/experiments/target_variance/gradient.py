@@ -36,7 +36,7 @@ FINITE = tuple(m for m in DIAL if not math.isinf(m))
 BINS = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gradients:
     """Of every sample: the squared length of its gradient by M, and of the noise-free one; the posterior's part b.
 
