@@ -58,7 +58,6 @@ class TurningPoint:
     step: float
     kept: tuple[float, ...]
     interval: tuple[float, float]
-    kept: tuple[float, ...]
     least: float
     last: float
     p_fall: float
@@ -137,7 +136,6 @@ def turning_point(
         step=float(steps[place]),
         kept=tuple(steps[kept].astype(float).tolist()),
         interval=(float(steps[first]), float(steps[last])),
-        kept=tuple(float(step) for step in steps[kept]),
         least=float(mean[place]),
         last=float(mean[-1]),
         p_fall=float(p_values[0]),

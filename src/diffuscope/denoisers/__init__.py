@@ -17,7 +17,7 @@ from diffuscope.denoisers.contract import (
 )
 from diffuscope.denoisers.files import load_denoiser, load_npz, save_denoiser
 from diffuscope.denoisers.guidance import ConditionalDenoiser, Guided, OfClass
-from diffuscope.denoisers.networks import MLP, LevelTable, LinearDenoiser, SymmetricLinearDenoiser, UNet
+from diffuscope.denoisers.networks import MLP, LevelTable, LinearDenoiser, SymmetricLinearDenoiser, UNet, seeded
 from diffuscope.denoisers.objects import load_callable, load_object
 from diffuscope.denoisers.preconditioning import Preconditioned, Preconditioning, preconditioning
 from diffuscope.denoisers.predictors import (
@@ -70,5 +70,6 @@ __all__ = [
     "preconditioning",
     "save_denoiser",
     "score_to_denoised",
+    "seeded",
     "velocity_to_denoised",
 ]

@@ -13,9 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diffuscope.denoisers import MLP, Denoiser, Preconditioned
+from diffuscope.denoisers import MLP, Denoiser, Preconditioned, seeded
 from diffuscope.exact import GaussianMixture
-from diffuscope.experiments.seeded import seeded
 from diffuscope.experiments.side_by_side import SideBySide
 from diffuscope.samplers import DPMSolverPP2M, sample
 from diffuscope.schedules import VE, karras_times

@@ -7,11 +7,10 @@ instead of 1.2 in log sigma), so that a short training reaches the high noise wh
 
 import math
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.denoisers import MLP, Preconditioned, UNet
+from diffuscope.denoisers import MLP, Preconditioned, UNet, seeded
 from diffuscope.schedules import VE
 from diffuscope.training.objective import EDMWeight, LogNormalNoise
 from diffuscope.training.settings import TrainingSettings
@@ -24,9 +23,7 @@ def new_denoiser(
 ) -> Preconditioned:
     """An untrained U-Net (images) or MLP (vectors) for `data` of `classes` classes, its weights drawn with `seed`."""
     event_shape = tuple(data.shape[1:])
-    # module constructors draw from the global generator: fork it, seed it, leave it as it was
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         make = UNet if len(event_shape) == 3 else MLP
         network = make(event_shape, classes=classes)
     scale = float(data.double().std())

@@ -21,10 +21,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.denoisers import MLP, Batch, Denoiser, Preconditioned, denoised_to_score
+from diffuscope.denoisers import MLP, Batch, Denoiser, Preconditioned, denoised_to_score, seeded
 from diffuscope.exact import known_law, known_range
 from diffuscope.experiments.double_moon.measure import POINTS, Plane
-from diffuscope.experiments.seeded import seeded
 from diffuscope.schedules import VE
 from diffuscope.training import (
     EDMWeight,

@@ -17,9 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.data import load_data
-from diffuscope.denoisers import MLP, Batch, BatchTime, Denoiser, ExactDenoiser, Preconditioned
+from diffuscope.denoisers import MLP, Batch, BatchTime, Denoiser, ExactDenoiser, Preconditioned, seeded
 from diffuscope.exact import Empirical, nearest_neighbors
-from diffuscope.experiments.seeded import seeded
 from diffuscope.samplers import DPMSolverPP2M, sample
 from diffuscope.schedules import VE, karras_times
 from diffuscope.training import averaged, recipe, train

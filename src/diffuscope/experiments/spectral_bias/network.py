@@ -19,12 +19,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.denoisers import MLP, Preconditioned
+from diffuscope.denoisers import MLP, Preconditioned, seeded
 from diffuscope.exact import Gaussian
 from diffuscope.experiments.chart import Chart, Panel, line, points
 from diffuscope.experiments.claim import at_least, at_most
 from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.seeded import seeded
 from diffuscope.experiments.spectral_bias.setting import PAPER, spread
 from diffuscope.samplers import DPMSolverPP2M, sample
 from diffuscope.schedules import VE, karras_times
