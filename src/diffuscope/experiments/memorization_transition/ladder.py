@@ -1,7 +1,7 @@
 """The ladder: one network, one number of steps, training sets from 8 to 1024 examples, several independent ones each.
 
 Every rung of every set has its own draw of examples and its own initial weights; all are trained side by side, so that
-they share the noise levels of a batch and nothing else.
+they share the noise levels of a batch, and the permutation that orders the rows (repeated to one length) in an epoch.
 """
 
 import math
