@@ -2,7 +2,7 @@
 
 from diffuscope.experiments.experiment import Experiment, Part
 from diffuscope.experiments.memorization_transition import agreement, ladder, losses, share
-from diffuscope.experiments.three_modes import DEPTH, EVALUATIONS, SCHEDULE, VARIANCE, WIDTH
+from diffuscope.experiments.three_modes import DEPTH, SAMPLING_STEPS, SCHEDULE, VARIANCE, WIDTH
 
 MEMORIZATION_TRANSITION = Experiment(
     name="memorization-transition",
@@ -20,8 +20,8 @@ MEMORIZATION_TRANSITION = Experiment(
         "law": f"three equal modes of variance {VARIANCE:.4g} on the unit circle, in the plane",
         "training sets": f"{ladder.SETS} independent ones of each of {', '.join(map(str, ladder.SIZES))} examples",
         "network": f"MLP of {WIDTH} x {DEPTH}, {ladder.STEPS} steps of {ladder.BATCH} examples, the same at every size",
-        "sampler": f"DPM-Solver++ 2M, {EVALUATIONS} steps from σ = {SCHEDULE.t_max:g} to {SCHEDULE.t_min:g} and a last "
-        f"denoising; {share.SAMPLES:,} samples of each network",
+        "sampler": f"DPM-Solver++ 2M, {SAMPLING_STEPS} steps from σ = {SCHEDULE.t_max:g} to {SCHEDULE.t_min:g} and a "
+        f"last denoising; {share.SAMPLES:,} samples of each network",
     },
 )
 

@@ -14,13 +14,20 @@ from torch import Tensor
 
 from diffuscope.denoisers import Preconditioned
 from diffuscope.experiments.side_by_side import SideBySide, stacked
-from diffuscope.experiments.three_modes import LAW, SCALE, alone, as_denoiser, generated, small_networks
-from diffuscope.training import EDMWeight, LogUniformNoise, TrainingSettings, averaged, train
+from diffuscope.experiments.three_modes import (
+    LAW,
+    LEARNING_RATE,
+    NOISE,
+    SCALE,
+    alone,
+    as_denoiser,
+    generated,
+    small_networks,
+)
+from diffuscope.training import EDMWeight, TrainingSettings, averaged, train
 
 SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
 SETS, STEPS, BATCH = 8, 2400, 64
-LEARNING_RATE = 5e-3
-NOISE = LogUniformNoise(0.01, 5.0)
 
 
 @dataclass(frozen=True)

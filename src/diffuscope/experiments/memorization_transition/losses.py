@@ -256,6 +256,6 @@ def _gap_chart(ladder: Ladder, gaps: Gaps) -> Chart:
         )  # fmt: skip
     how = (
         "Held-out less training loss; dashed: the marker. The memorizers of many examples fall on one curve of σ over "
-        "it. A network comes along it from the right, and leaves it at the levels it does not resolve within these steps."
+        "it. A network comes along it from the right, and leaves it at levels that it does not resolve in these steps."
     )
     return Chart("Where the gap opens", tuple(panels), how, shared_y=True)
