@@ -148,9 +148,9 @@ def losses(generator: torch.Generator) -> Answer:
     held = {claim.name for claim in claims if claim.holds}
     told = (
         f"The memorizer's held-out loss leaves its training loss by a whole floor at σ = {center:.2f} times half the "
-        f"mean distance of neighbors, {'whatever' if {'widest', 'narrowest'} <= held else 'but not at every'} n. The "
-        f"network's {'opens near it' if 'network-opens' in held else 'does not open near it'} at n = {sizes[1]} and "
-        f"{'at no level' if 'network-closed' in held else 'may still open'} at {sizes[-1]}."
+        f"mean distance of neighbors, {'whatever' if {'widest', 'narrowest'} <= held else 'but not at every'} n from "
+        f"{FLAT} on. The network's opens {'near' if 'network-opens' in held else 'elsewhere than'} its memorizer's at "
+        f"n = {sizes[1]} and {'at no level' if 'network-closed' in held else 'perhaps still'} at {sizes[-1]}."
     )
     return Answer(told, claims, (_loss_chart(ladder, gaps), _gap_chart(ladder, gaps)))
 

@@ -147,7 +147,7 @@ def generalization(generator: torch.Generator) -> Answer:
             "speed",
             "Most of it is speed: at equal training error what is left of the difference in unseen error, farther end "
             "of the 99.9 % interval, as a share of it",
-            max(abs(matched.low), abs(matched.high)) / theirs,
+            max(abs(matched.low), abs(matched.high)) / theirs if theirs > 0 else math.nan,
             0.5,
             because=f"half asked for; {matched} is left of {theirs:.3f}, over {matched.repetitions} sets",
             source="measured here",
@@ -167,7 +167,7 @@ def generalization(generator: torch.Generator) -> Answer:
     speed = (
         "has mostly come farther on the same way"
         if {"speed", "reached"} <= held
-        else "has not just come farther on the same way"
+        else "is not shown to have just come farther on the same way"
     )
     fell = 1 - float(unseen[:, 0].mean() / unseen[:, -1].mean())
     told = (
