@@ -33,6 +33,8 @@ def _smaller():
         planted(f"{HERE}.learned.SHOWN", [0.3, 1.0]),
         planted(f"{HERE}.weights.SHOWN", [0.3, 1.0]),
         planted(f"{HERE}.few_draws.SIZES", (500, 1000, 2000)),
+        planted(f"{HERE}.learned.DRAWS", 50_000),
+        planted(f"{HERE}.weights.DRAWS", 50_000),
     ):
         yield
     torch.set_num_threads(threads)
@@ -82,8 +84,8 @@ def test_the_exact_score_has_no_mean_and_the_fisher_information_of_its_law():
     assert information == pytest.approx(2 / 0.25 - float(plane.share @ spread) / 0.5**4, rel=1e-6)
 
 
-def test_a_large_mean_score_does_not_flatter():
-    """The exact score less a constant c: the error is that of 0 against s - c, whatever c is added to both."""
+def test_a_constant_added_to_both_fields_changes_no_error():
+    """The mean of the exact field is taken off: what the quadrature leaves of it is not measured against."""
     share = torch.tensor([0.25, 0.75], dtype=torch.float64)
     exact = torch.tensor([[3.0], [-1.0]], dtype=torch.float64)  # mean 0, mean square 3
     for shift in (0.0, 100.0):
@@ -128,7 +130,7 @@ def test_regions_part_the_plane_by_density():
 
 def fewer():
     """Sets for the floor."""
-    return planted(f"{HERE}.few_draws.REPEATS", 4)
+    return planted(f"{HERE}.few_draws.REPEATS", 12)
 
 
 def test_the_error_of_the_exact_score_of_n_draws_is_two_over_root_n_for_a_normal_law(generator):
@@ -230,7 +232,7 @@ BAR = {f"{what}-{level}" for what in ("error", "cosine") for level in ("03", "05
         (Field(lambda score: score, sigma=0.05), BAR - {"cosine-1"}),
         (Field(lambda score: score + 0.5), BAR),
     ],
-    ids=["6 % too long", "turned by 9 degrees", "of a law with less noise", "shifted"],
+    ids=["6% too long", "turned by 9 degrees", "of a law with less noise", "shifted"],
 )
 def test_a_wrong_field_fails_the_bar(field, failing):
     with of(field):
@@ -285,6 +287,14 @@ def test_shares_of_the_loss_are_those_of_the_inverse_squares(generator):
     assert bool(((found / exact - 1).abs() <= 4 * 2**0.5 / weights.SEEN**0.5).all())
 
 
+@pytest.mark.parametrize("weight", [ScoreWeight(), NoiseWeight()], ids=["no weight", "weight"])
+def test_the_standard_error_of_the_first_share_is_its_deviation_over_sets_of_draws(weight, generator):
+    """Over 150 sets the deviation itself is known to 6%."""
+    with planted(f"{HERE}.weights.SEEN", 256):
+        found = torch.stack([weights.shares(weight, generator) for _ in range(150)])
+        assert weights.standard_error(found.mean(0)) == pytest.approx(float(found[:, 0].std()), rel=0.24)
+
+
 def test_the_weight_is_worth_its_claim_and_without_it_nothing_is_claimed():
     with planted(f"{HERE}.weights.SHORT", 200), planted(f"{HERE}.setting.BATCH", 512):
         assert failures(DOUBLE_MOON, "weights") == set()
@@ -302,5 +312,7 @@ def test_the_weight_is_worth_its_claim_and_without_it_nothing_is_claimed():
 def test_every_claim_holds_after_the_whole_training(part, seed, monkeypatch):
     for module in (learned, few_draws, weights):
         monkeypatch.setattr(module, "plane", setting.plane)
+    for module in (learned, weights):
+        monkeypatch.setattr(module, "DRAWS", setting.DRAWS)
     answer = answered(DOUBLE_MOON, part, seed)
     assert {claim.name: claim.measured for claim in answer.claims if not claim.holds} == {}

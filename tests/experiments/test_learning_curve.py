@@ -13,6 +13,7 @@ from answering import answered, failures, planted
 from diffuscope import cli
 from diffuscope.audit import fit_references, turning_point
 from diffuscope.denoisers import ExactDenoiser
+from diffuscope.errors import InputError
 from diffuscope.experiments import Answer, Chart, Experiment, Panel, Part, at_most, find, line
 from diffuscope.experiments.learning_curve import LEARNING_CURVE, checkpoints, digits, known
 from diffuscope.experiments.learning_curve.residuals import Curves, Probe
@@ -40,7 +41,8 @@ def _smaller():
         planted(f"{HERE}.known.POOL", 1000),
         planted(f"{HERE}.digits.RATIOS", (0.3, 1.0, 3.0)),
         planted(f"{HERE}.digits.TURNING", {"middle": 1.0}),
-        planted(f"{HERE}.digits.STEPS", 750),
+        planted(f"{HERE}.digits.STEPS", 600),
+        planted(f"{HERE}.digits.BATCH", 64),
         planted(f"{HERE}.digits.recipe", faster),
         planted(f"{HERE}.digits.LOOKS", 12),
         planted(f"{HERE}.digits.POINTS", 256),
@@ -116,7 +118,13 @@ def test_made_denoisers_are_at_the_distance_that_they_are_given():
 def point_interval(residuals, steps, rng, **options):
     """The step of least residual, and no doubt about it."""
     seen = turning_point(residuals, steps, rng, **options)
-    return replace(seen, interval=(seen.step, seen.step))
+    return replace(seen, kept=(seen.step,))
+
+
+def at_the_first_step(residuals, steps, rng, **options):
+    """It asks about the first step where it should ask about the last."""
+    seen = turning_point(residuals, steps, rng, **options)
+    return replace(seen, p_rise=seen.p_fall)
 
 
 def too_sure(residuals, steps, rng, **options):
@@ -133,11 +141,22 @@ def blind(residuals, steps, rng, **options):
 
 @pytest.mark.parametrize(
     ("mutant", "claims"),
-    [(point_interval, {"covers"}), (too_sure, {"power"}), (blind, {"false-alarms"})],
+    [
+        (point_interval, {"covers"}),
+        (too_sure, {"power"}),
+        (blind, {"false-alarms"}),
+        (at_the_first_step, {"linear-alarms"}),
+    ],
 )
 def test_a_detector_that_is_wrong_is_caught(mutant, claims):
     with planted(f"{HERE}.known.turning_point", mutant):
         assert claims <= failures(LEARNING_CURVE, "known")
+
+
+def test_steps_that_are_kept_at_less_confidence_are_caught(monkeypatch):
+    monkeypatch.setattr(sys.modules[turning_point.__module__], "CONFIDENCE", 0.2)
+    monkeypatch.setattr(known, "REPEATS", 100)
+    assert failures(LEARNING_CURVE, "known") == {"covers"}
 
 
 def changed(change):
@@ -205,6 +224,18 @@ def test_a_score_residual_that_is_not_vacuous_is_caught():
 
     with planted(f"{HERE}.digits.watched", changed(over_the_answer)):
         assert "vacuous" in failures(LEARNING_CURVE, "digits")
+
+
+def test_a_fault_in_what_is_computed_is_not_taken_for_missing_files():
+    def faulty(networks, data, generator):  # noqa: ARG001
+        raise InputError("t: expected a time")
+
+    with (
+        planted(f"{HERE}.checkpoints.stored", lambda: ([], None)),
+        planted(f"{HERE}.checkpoints.watched", faulty),
+        pytest.raises(InputError, match="expected a time"),
+    ):
+        answered(LEARNING_CURVE, "mnist")
 
 
 # without the files

@@ -2,6 +2,7 @@
 
 import math
 from contextlib import contextmanager
+from functools import cache
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ SMALLER = {
     "ladder.SIZES": (8, 16, 64, 512),
     "ladder.SETS": 4,
     "ladder.STEPS": 2,
-    "share.SAMPLES": 4000,
+    "share.SAMPLES": 1200,
     "share.RECITED": 20,
     "share.RECITED_STEPS": 30,
     "share.INNOCENT_SETS": 32,
@@ -38,12 +39,19 @@ SMALLER = {
 }
 
 
+@cache
+def by_chance(n):
+    """The integrals for the law of the experiment, once for all tests."""
+    return chance(LAW, n)
+
+
 @pytest.fixture(autouse=True)
 def _smaller(request, monkeypatch):
     """Networks that hardly learn, for tests that put known denoisers in their place; full size for the slow ones."""
     if request.node.originalname != "test_every_claim_holds_at_full_size":
         for name, value in SMALLER.items():
             monkeypatch.setattr(f"{HERE}.{name}", value)
+        monkeypatch.setattr(f"{HERE}.share.chance", lambda law, n: by_chance(n))  # noqa: ARG005
     ladder.climbed.cache_clear()
     yield
     ladder.climbed.cache_clear()
@@ -189,7 +197,7 @@ def test_sets_of_several_sizes_are_repeated_to_one_length():
 
 
 def test_students_interval_misses_as_often_as_it_says(generator):
-    """Of 4,000 means of 6 normal numbers 0.1 % miss, within 4 standard errors."""
+    """Of 4,000 means of 6 normal numbers 0.1% miss, within 4 standard errors."""
     found = [Repeated.of(values) for values in torch.randn(4_000, 6, generator=generator, dtype=torch.float64)]
     missed = sum(not one.low <= 0 <= one.high for one in found)
     assert abs(missed - 4) < 4 * math.sqrt(4)

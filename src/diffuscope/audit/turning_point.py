@@ -55,6 +55,7 @@ class TurningPoint:
 
     step: float
     interval: tuple[float, float]
+    kept: tuple[float, ...]
     least: float
     last: float
     p_fall: float
@@ -129,6 +130,7 @@ def turning_point(
     return TurningPoint(
         step=float(steps[place]),
         interval=(float(steps[first]), float(steps[last])),
+        kept=tuple(float(step) for step in steps[kept]),
         least=float(mean[place]),
         last=float(mean[-1]),
         p_fall=float(p_values[0]),

@@ -34,7 +34,7 @@ NODES = 16  # Gauss-Hermite, per axis and mode
 PER_FOLD = 48  # distances between s and s / RATIO
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Near:
     """Which samples meet each criterion, and their distance to the nearest example."""
 

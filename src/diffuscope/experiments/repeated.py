@@ -3,7 +3,7 @@ r"""A mean over a few independent repetitions, with Student's interval.
 .. math::  \bar z \pm t_{R-1}\, \frac{s}{\sqrt R}, \qquad s^2 = \frac{1}{R-1} \sum_r (z_r - \bar z)^2 .
 
 Two levels are in use. What must *be* a number gets a room that it leaves once in 10,000 runs by chance; what must be
-*seen* to differ from one, an interval of 99.9 %.
+*seen* to differ from one, an interval of 99.9%.
 """
 
 import math
@@ -42,7 +42,7 @@ class Repeated:
 
     @property
     def seen(self) -> float:
-        """The standard errors from which on a mean differs from zero, at 99.9 %."""
+        """The standard errors from which on a mean differs from zero, at 99.9%."""
         return float(stats.t.isf(DIFFERS / 2, self.repetitions - 1))
 
     def room(self, tail: float) -> float:
@@ -51,12 +51,12 @@ class Repeated:
 
     @property
     def low(self) -> float:
-        """Lower end of the 99.9 % interval."""
+        """Lower end of the 99.9% interval."""
         return self.mean - self.room(DIFFERS)
 
     @property
     def high(self) -> float:
-        """Upper end of the 99.9 % interval."""
+        """Upper end of the 99.9% interval."""
         return self.mean + self.room(DIFFERS)
 
     def __str__(self) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from diffuscope.denoisers import MLP, Denoiser, Preconditioned
 from diffuscope.exact import GaussianMixture
+from diffuscope.experiments.seeded import seeded
 from diffuscope.experiments.side_by_side import SideBySide
 from diffuscope.samplers import DPMSolverPP2M, sample
 from diffuscope.schedules import VE, karras_times
@@ -36,8 +37,7 @@ NOISE, LEARNING_RATE = LogUniformNoise(0.01, 5.0), 5e-3  # of every training
 
 def small_networks(count: int, seed: int) -> list[nn.Module]:
     """`count` untrained MLPs, their weights drawn with `seed`."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return [MLP((2,), width=WIDTH, depth=DEPTH) for _ in range(count)]
 
 

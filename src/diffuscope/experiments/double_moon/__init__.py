@@ -22,7 +22,7 @@ DOUBLE_MOON = Experiment(
         "training": f"{STEPS} steps of {BATCH} examples, noise from {LOW:g} to {HIGH:g}, uniform in log σ; "
         f"{weights.SHORT} steps, .01 to 10 (weights)",
         "measures": "centered relative error under the noised law; mean of the pointwise direction cosine over a grid, "
-        "where the density exceeds 1 % of its maximum, every point counting the same",
+        "where the density exceeds 1% of its maximum, every point counting the same",
     },
 )
 

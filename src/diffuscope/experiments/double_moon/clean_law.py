@@ -130,7 +130,7 @@ def clean_law(generator: torch.Generator) -> Answer:
             right,
             relative_error(bumps(x) @ best(x, noised_share, noised), noised, noised_share),
             within=0.01,
-            because="what bumps and ridge leave of endless draws, by quadrature; 8000 draws change less than 1 %",
+            because="what bumps and ridge leave of endless draws, by quadrature; 8000 draws change less than 1%",
             source="derived",
         ),
         at_least(
@@ -138,7 +138,7 @@ def clean_law(generator: torch.Generator) -> Answer:
             f"Double moon, noise {MOON_SIGMA:g}: the exact score, compared with the clean law's",
             moons,
             0.9,
-            because="along the arcs the slope falls from 1/.05² to about 1/(.05² + .3²): a gap of 97 % were they lines",
+            because="along the arcs the slope falls from 1/.05² to about 1/(.05² + .3²): a gap of 97% were they lines",
             source="derived",
         ),
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffuscope.denoisers import Denoiser
 from diffuscope.experiments.chart import Arrows, Chart, HeatMap, Panel, arrows, heat_map, line
-from diffuscope.experiments.claim import Claim, at_least, at_most
+from diffuscope.experiments.claim import Claim, at_least, at_most, largest
 from diffuscope.experiments.double_moon.measure import COARSE, Agreement, Plane, Regions, agreement, by_density
 from diffuscope.experiments.double_moon.setting import (
     BAR,
@@ -55,10 +55,10 @@ def learned(generator: torch.Generator) -> Answer:
             rare / dense,
             2.0,
             because="the draws of a region decide its error: like 1/√density it would be about 10",
-            source="derived",
+            source=BAR,
         ),
     )
-    worst, least = max(seen.error for seen in found.values()), min(seen.cosine for seen in found.values())
+    worst, least = largest(seen.error for seen in found.values()), -largest(-seen.cosine for seen in found.values())
     under = ", ".join(f"{seen.law_cosine:.4f}" for seen in found.values())
     return Answer(
         f"Yes: at noise {_listed()} the centered relative error is at most {worst:.1%} and the mean direction cosine "
@@ -86,12 +86,12 @@ def bar(sigma: float, seen: Agreement) -> tuple[Claim, Claim]:
             f"Noise {sigma:g}: centered relative error of the learned score against the exact score of the noised law",
             seen.error,
             LARGEST_ERROR,
-            because="5 %, asked for",
+            because="5%, asked for",
             source=BAR,
         ),
         at_least(
             f"cosine-{sigma:g}".replace(".", ""),
-            f"Noise {sigma:g}: mean cosine between the two, over the grid's points above 1 % of the largest density",
+            f"Noise {sigma:g}: mean cosine between the two, over the grid's points above 1% of the largest density",
             seen.cosine,
             LEAST_COSINE,
             because=".99, asked for",

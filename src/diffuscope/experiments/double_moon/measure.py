@@ -3,8 +3,8 @@ r"""How near a field s is to the exact score s*: two numbers, defined here and u
 On a grid over the plane, of cells much smaller than the noised law is wide, with the exact density p and the shares
 :math:`w_i = p(x_i) / \sum_j p(x_j)` (the trapezoid rule; only what lies beyond the grid is lost, some 1e-7 of the law):
 
-*Centered relative error*, under the noised law, means taken off so that a law with a large mean score flatters nobody
-(the exact score's is 0),
+*Centered relative error*, under the noised law (the exact score's mean is 0; what is subtracted is the error of the
+quadrature),
 
 .. math::  e = \left( \frac{\sum_i w_i |s_i - s^*_i|^2}{\sum_i w_i |s^*_i - \bar s^*|^2} \right)^{1/2}, \qquad
            \bar s^* = \sum_i w_i s^*_i .
@@ -32,7 +32,7 @@ POINTS, COARSE = 120, 60  # of the grid along either axis; COARSE is enough for 
 TAIL = 5.5  # deviations of noise that the grid reaches beyond the data
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plane:
     """The noised law on a grid: density over its maximum, shares w, and the exact score."""
 
@@ -95,7 +95,7 @@ def cosines(plane: Plane, score: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
     return torch.nn.functional.cosine_similarity(score, plane.score, dim=1, eps=1e-300)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Regions:
     """By the density over its maximum, between `edges`: rms error times sigma, and mean cosine."""
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from diffuscope.denoisers import MLP, Batch, Denoiser, Preconditioned, denoised_to_score
 from diffuscope.exact import known_law, known_range
 from diffuscope.experiments.double_moon.measure import POINTS, Plane
+from diffuscope.experiments.seeded import seeded
 from diffuscope.schedules import VE
 from diffuscope.training import (
     EDMWeight,
@@ -70,8 +71,7 @@ def trained(
 ) -> Preconditioned:
     """The network after `steps` steps on `data`, under a bar with the time left; EDM's weight unless one is given."""
     seed = int(torch.randint(2**31, (), generator=generator))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         network = MLP((2,), width=WIDTH, depth=DEPTH, fourier=FOURIER)
     scale = float(data.std())
     model = Preconditioned(

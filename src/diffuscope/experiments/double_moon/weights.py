@@ -4,12 +4,14 @@ The article's loss adds :math:`|s + \varepsilon/\sigma|^2` over ten levels, logs
 :math:`d/\sigma^2`: of an untrained network's loss (s = 0) level k of K makes the share
 
 .. math::  \frac{\sigma_k^{-2}}{\sum_j \sigma_j^{-2}}, \qquad 78\,\% \text{ for } \sigma = .01, \qquad
-           6 \cdot 10^{-7} \text{ for } \sigma = 10,
+           8 \cdot 10^{-7} \text{ for } \sigma = 10,
 
 and the noise of its gradients likewise. Times :math:`\sigma^2` (DDPM's simple loss, the plain error of the noise)
 every level makes a tenth. In the data's units the two are `ScoreWeight` and `NoiseWeight`. Two networks, trained alike
 but for the weight, show what it costs.
 """
+
+import math
 
 import torch
 from jaxtyping import Float
@@ -21,6 +23,7 @@ from diffuscope.experiments.claim import at_least, equals
 from diffuscope.experiments.double_moon.measure import COARSE, agreement
 from diffuscope.experiments.double_moon.setting import (
     ARTICLE,
+    BAR,
     DRAWS,
     LAW,
     LEVELS,
@@ -62,6 +65,16 @@ def shares(weight: Weight, generator: torch.Generator) -> Float[Tensor, " levels
     return torch.stack(losses) / torch.stack(losses).sum()
 
 
+def standard_error(shares: Float[Tensor, " levels"]) -> float:
+    r"""Of the first share p_0 of a loss over SEEN draws of two coordinates.
+
+    A level's loss is :math:`\chi^2` with 2 SEEN degrees, known to 1/sqrt(SEEN) of itself; to first order the share is
+    known to :math:`p_0 [(1 - p_0)^2 + \sum_{j>0} p_j^2]^{1/2} / \sqrt{SEEN}`.
+    """
+    first, others = shares[0], shares[1:]
+    return float(first * ((1 - first).square() + others.square().sum()).sqrt()) / math.sqrt(SEEN)
+
+
 def weights(generator: torch.Generator) -> Answer:
     """The shares, and the errors of two short trainings."""
     of_loss = {name: shares(weight, generator) for name, weight in WEIGHTS.items()}
@@ -78,23 +91,24 @@ def weights(generator: torch.Generator) -> Answer:
     right, wrong = (torch.tensor(at_bar[name]) for name in WEIGHTS)
     cost = wrong / right
     exact = TEN**-2 / (TEN**-2).sum()
+    even = torch.full_like(exact, 1 / len(TEN))
     claims = (
         equals(
             "smallest-share",
             f"Without the weight: what σ = .01, one of ten levels, makes of the loss of s = 0 ({SEEN} draws)",
             float(of_loss["no weight"][0]),
             float(exact[0]),
-            within=0.02,
-            because=f"4 standard errors of {SEEN} draws: a share of .78 is known to .5 %, 1/√8192 of its rest",
+            within=4 * standard_error(exact),
+            because=f"4 standard errors of {SEEN} draws of two coordinates, by the delta method",
             source=ARTICLE,
         ),
         equals(
             "even-share",
             "With the weight σ²: what the same level makes",
             float(of_loss["weight σ²"][0]),
-            0.1,
-            within=0.008,
-            because=f"4 standard errors of {SEEN} draws, two coordinates each",
+            float(even[0]),
+            within=4 * standard_error(even),
+            because=f"4 standard errors of {SEEN} draws of two coordinates, by the delta method",
             source="derived",
         ),
         at_least(
@@ -103,8 +117,8 @@ def weights(generator: torch.Generator) -> Answer:
             f"{', '.join(f'{sigma:g}' for sigma in LEVELS)}",
             float(cost.min()),
             1.5,
-            because="clearly worse",
-            source="measured here",
+            because="half as much again, asked for",
+            source=BAR,
         ),
     )
     names = [f"{float(f'{sigma:.1g}'):g}".removeprefix("0") for sigma in TEN.tolist()]  # one digit, to fit

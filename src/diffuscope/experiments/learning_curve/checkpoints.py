@@ -1,11 +1,11 @@
 r"""A convolutional network that somebody else trained on MNIST, kept after 1 to 401 epochs.
 
-`mnist_ddpm_cnn_trajectory_hughes_run1` (MIT licence) predicts noise with DDPM's discrete chain, images in
+`mnist_ddpm_cnn_trajectory_hughes_run1` (MIT license) predicts noise with DDPM's discrete chain, images in
 [-1/2, 1/2]. Its first checkpoint has already seen one epoch, so that what came before it is not on record: where the
 Gaussian residual only rises from there, its least is at or before the first checkpoint.
 """
 
-from itertools import chain
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,12 @@ import torch
 from tqdm import tqdm
 
 from diffuscope.audit import fit_references
-from diffuscope.data import data_folder, load_data
-from diffuscope.denoisers import load_denoiser, nearest_trained_time
+from diffuscope.data import DataSet, data_folder, load_data
+from diffuscope.denoisers import Denoiser, load_denoiser, nearest_trained_time
 from diffuscope.errors import InputError
 from diffuscope.experiments.claim import at_most
 from diffuscope.experiments.experiment import Answer
+from diffuscope.experiments.learning_curve import residuals
 from diffuscope.experiments.learning_curve.curves import (
     STANDARD_ERRORS,
     lead_claim,
@@ -26,7 +27,7 @@ from diffuscope.experiments.learning_curve.curves import (
     turning_claim,
     turnings_claim,
 )
-from diffuscope.experiments.learning_curve.residuals import SETS, SIGNIFICANCE, Curves, Probe
+from diffuscope.experiments.learning_curve.residuals import SETS, SIGNIFICANCE, Curves
 
 EPOCHS = (0, 20, 40, 60, 100, 200, 400)  # as the files count; one more have been trained
 RATIOS = (0.5, 2.0, 4.0, 8.0)  # noise, in deviations of the data
@@ -51,39 +52,33 @@ def checkpoint_files() -> list[Path]:
     return files
 
 
-def watched(generator: torch.Generator) -> dict[str, list[Curves]]:
-    """Look at every checkpoint; per set the curves of every level. InputError where the data are not there."""
-    networks = (load_denoiser(file) for file in checkpoint_files())
-    first = next(networks)
-    data = load_data("mnist").in_range(-0.5, 0.5)
-    train = data.train[:TRAINING]
+def stored() -> tuple[list[Denoiser], DataSet]:
+    """The networks of all epochs, and MNIST in their range; InputError where a file is missing or damaged."""
+    return [load_denoiser(file) for file in checkpoint_files()], load_data("mnist").in_range(-0.5, 0.5)
+
+
+def watched(networks: Sequence[Denoiser], data: DataSet, generator: torch.Generator) -> dict[str, list[Curves]]:
+    """Look at every checkpoint; per set the curves of every level."""
+    train, first = data.train[:TRAINING], networks[0]
     references = fit_references(train, data.heldout[:POINTS], COMPONENTS, generator)
     scale = float(train.flatten(1).var(0, correction=0).mean().sqrt())
     levels = first.schedule.time_of_noise_to_signal(torch.tensor(RATIOS, dtype=torch.float64) * scale)
-    times = nearest_trained_time(first, levels).tolist()
+    times = dict(zip(RATIOS, nearest_trained_time(first, levels).tolist(), strict=True))
     noise = torch.randn(POINTS, *data.event_shape, generator=generator)
-    probes: dict[tuple[str, float], Probe] = {}
-    for name, rows in zip(SETS, (data.heldout, train), strict=True):
-        x_0 = rows[torch.randperm(len(rows), generator=generator)[:POINTS]]
-        for ratio, t in zip(RATIOS, times, strict=True):
-            probes[name, ratio] = Probe.at(first.schedule, references, t, x_0, noise)
-    looks = {key: [] for key in probes}
-    for network in tqdm(chain([first], networks), "checkpoints", len(EPOCHS), unit="network", leave=False):
-        for key, probe in probes.items():
-            looks[key].append(probe.look(network))
-    models, trained = tuple(references.models), [epoch + 1 for epoch in EPOCHS]
-    return {
-        name: [Curves.of(probes[name, ratio], ratio, trained, models, looks[name, ratio]) for ratio in RATIOS]
-        for name in SETS
-    }
+    halves = zip(SETS, (data.heldout, train), strict=True)
+    sets = {name: residuals.chosen(rows, POINTS, generator) for name, rows in halves}
+    shown = tqdm(zip(EPOCHS, networks, strict=True), "checkpoints", len(EPOCHS), unit="network", leave=False)
+    trained = ((epoch + 1, network) for epoch, network in shown)
+    return residuals.watched(trained, first.schedule, references, times, sets, noise)
 
 
 def checkpoints(generator: torch.Generator) -> Answer:
     """Turning points along the checkpoints; without their files a sentence, and no claims."""
     try:
-        found = watched(generator)
+        networks, data = stored()
     except InputError as error:
         return Answer(f"Not run, and nothing is claimed. {error}.", ())
+    found = watched(networks, data, generator)
     rng = np.random.default_rng(generator.initial_seed())
     seen = {name: [curve.turning(rng) for curve in curves] for name, curves in found.items()}
     places = {name: RATIOS.index(ratio) for name, ratio in TURNING.items()}
@@ -141,7 +136,7 @@ def checkpoints(generator: torch.Generator) -> Answer:
                 found,
                 x_label="epochs trained",
                 how_to_read="How far the network moves away from the Gaussian again; noise in deviations of the data. "
-                "Bands: 95 % over the points.",
+                "Bands: 95% over the points.",
             ),
             *(
                 multiples(
@@ -152,7 +147,7 @@ def checkpoints(generator: torch.Generator) -> Answer:
                     x_range=(0.8, 500.0),
                     y_range=(0.08, 8.0),
                     how_to_read="Distance from each exact model after so many epochs; noise in deviations of the "
-                    "data. Bands: 95 % over the points. Shaded: the interval of the epoch where the Gaussian residual "
+                    "data. Bands: 95% over the points. Shaded: the interval of the epoch where the Gaussian residual "
                     "is least.",
                 )
                 for name in SETS

@@ -15,8 +15,9 @@ from diffuscope.audit import fit_references
 from diffuscope.data import load_data
 from diffuscope.experiments.claim import at_most
 from diffuscope.experiments.experiment import Answer
+from diffuscope.experiments.learning_curve import residuals
 from diffuscope.experiments.learning_curve.curves import lead_claim, multiples, turning_claim, turnings_claim
-from diffuscope.experiments.learning_curve.residuals import SETS, Curves, Probe
+from diffuscope.experiments.learning_curve.residuals import SETS, Curves
 from diffuscope.training import new_denoiser, recipe, show_progress, train
 
 RATIOS = (0.1, 0.3, 1.0, 3.0)  # noise, in deviations of the data
@@ -44,27 +45,13 @@ def watched(generator: torch.Generator) -> dict[str, list[Curves]]:
     seed, scale = generator.initial_seed(), float(train_digits.var(0, correction=0).mean().sqrt())
     model = new_denoiser(train_digits, (-1.0, 1.0), seed)
     noise = torch.randn(POINTS, train_digits.shape[1], generator=generator)
-    chosen = {
-        name: rows[torch.randperm(len(rows), generator=generator)[:POINTS]]
-        for name, rows in zip(SETS, (heldout, train_digits), strict=True)
-    }
-    probes = {
-        (name, ratio): Probe.at(model.schedule, references, ratio * scale, x_0, noise)
-        for name, x_0 in chosen.items()
-        for ratio in RATIOS
-    }
-    looks = {key: [] for key in probes}
+    halves = zip(SETS, (heldout, train_digits), strict=True)
+    sets = {name: residuals.chosen(rows, POINTS, generator) for name, rows in halves}
     settings = recipe(float(train_digits.std()), steps=STEPS, batch_size=BATCH, seed=seed)
-    logged = logged_steps()
-    for progress in show_progress(train(model, train_digits, settings, checkpoint=None), "digits"):
-        if progress.step in logged:
-            for key, probe in probes.items():
-                looks[key].append(probe.look(model))
-    models = tuple(references.models)
-    return {
-        name: [Curves.of(probes[name, ratio], ratio, logged, models, looks[name, ratio]) for ratio in RATIOS]
-        for name in SETS
-    }
+    training, logged = train(model, train_digits, settings, checkpoint=None), logged_steps()
+    networks = ((seen.step, model) for seen in show_progress(training, "digits") if seen.step in logged)
+    times = {ratio: ratio * scale for ratio in RATIOS}
+    return residuals.watched(networks, model.schedule, references, times, sets, noise)
 
 
 def digits(generator: torch.Generator) -> Answer:
@@ -109,8 +96,8 @@ def digits(generator: torch.Generator) -> Answer:
             f"Digits, noise {FAVORED:g}, the end: the empirical residual at training points over that at held-out ones",
             at_end[1] / at_end[0],
             0.5,
-            because="the empirical model knows the training points, and is near anything there; 1 would be no favor",
-            source="derived",
+            because="half; the empirical model knows the training points, and is near anything there: 1 is no favor",
+            source="asked for",
         ),
         at_most(
             "vacuous",
@@ -118,7 +105,7 @@ def digits(generator: torch.Generator) -> Answer:
             vacuous / centered,
             0.3,
             because="before anything is learned, the score of an untrained network seems explained; D is not",
-            source="derived",
+            source="asked for",
         ),
     )
     told = "; ".join(f"noise {RATIOS[place]:g}: {seen['held-out'][place].verdict}" for place in range(len(RATIOS)))
@@ -136,7 +123,7 @@ def digits(generator: torch.Generator) -> Answer:
                 x_range=(10.0, float(STEPS)),
                 y_range=(0.03, 12.0),
                 how_to_read="Distance from each exact model against the training step; noise in deviations of the "
-                "data. Bands: 95 % over the points. Shaded: the interval of the step where the Gaussian residual is "
+                "data. Bands: 95% over the points. Shaded: the interval of the step where the Gaussian residual is "
                 "least. What is off the scale is farther away: the empirical model at low noise.",
             )
             for name in SETS

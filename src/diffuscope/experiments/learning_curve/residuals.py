@@ -19,7 +19,7 @@ which is near 0 for any model where the noise is high, because there every score
 Source: Wang & Vastola 2024, https://arxiv.org/abs/2412.09726 (score residuals against training).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,6 +118,38 @@ class Curves:
         place = self.steps.index(int(step))
         more = self.of_model(far)[:, place] - self.of_model(near)[:, place]
         return float(more.mean() / (more.std(ddof=1) / np.sqrt(len(more))))
+
+
+def chosen(rows: Float[Tensor, "n *event"], points: int, generator: torch.Generator) -> Float[Tensor, "points *event"]:
+    """As many of the rows as `points`, drawn without replacement."""
+    return rows[torch.randperm(len(rows), generator=generator)[:points]]
+
+
+def watched(
+    networks: Iterable[tuple[int, Denoiser]],
+    schedule: Schedule,
+    references: References,
+    times: Mapping[float, float],
+    sets: Mapping[str, Float[Tensor, "n *event"]],
+    noise: Float[Tensor, "n *event"],
+) -> dict[str, list[Curves]]:
+    """Look at every network, with its step; per set of `sets` the curves of every level, `times` by noise."""
+    probes = {
+        (name, ratio): Probe.at(schedule, references, t, x_0, noise)
+        for name, x_0 in sets.items()
+        for ratio, t in times.items()
+    }
+    looks: dict[tuple[str, float], list[Look]] = {key: [] for key in probes}
+    steps = []
+    for step, network in networks:
+        steps.append(step)
+        for key, probe in probes.items():
+            looks[key].append(probe.look(network))
+    models = tuple(references.models)
+    return {
+        name: [Curves.of(probes[name, ratio], ratio, steps, models, looks[name, ratio]) for ratio in times]
+        for name in sets
+    }
 
 
 def _squares(x: Tensor) -> Float[Tensor, " n"]:

@@ -59,7 +59,7 @@ def agreement(generator: torch.Generator) -> Answer:
         ),
         at_least(
             "leave",
-            f"While they leave their own examples: what b rises by, lower end of the 99.9 % interval over "
+            f"While they leave their own examples: what b rises by, lower end of the 99.9% interval over "
             f"{ladder.sets} networks",
             rose.low,
             0.2,
@@ -69,7 +69,7 @@ def agreement(generator: torch.Generator) -> Answer:
         at_most(
             "fresh",
             f"At n = {sizes[-1]} samples are as far from the training examples as fresh draws are: |b - 1|, the "
-            "farther end of the 99.9 % interval",
+            "farther end of the 99.9% interval",
             max(abs(last.low - 1), abs(last.high - 1)),
             0.15,
             because="15% asked for: the law of the network need not be p",

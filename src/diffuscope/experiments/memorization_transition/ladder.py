@@ -30,7 +30,7 @@ SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
 SETS, STEPS, BATCH = 8, 2400, 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ladder:
     """Trained networks and their data: `examples[s][k]` are those of set s at the size `sizes[k]`."""
 

@@ -39,7 +39,7 @@ CLOSED = 0.2  # floors
 SOURCE = "the marker: https://github.com/Animadversio/DiffusionMemorizationPhaseTrans"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gaps:
     """The two losses of networks and of exact memorizers by set, size and level; R_p by level; the marker."""
 
@@ -129,7 +129,7 @@ def losses(generator: torch.Generator) -> Answer:
         ),
         at_most(
             "network-closed",
-            f"On {sizes[-1]} it opens at no level: the largest upper end of the gap's 99.9 % intervals, in floors",
+            f"On {sizes[-1]} it opens at no level: the largest upper end of the gap's 99.9% intervals, in floors",
             largest(end.high for end in ends),
             CLOSED,
             because=f"a fifth of a floor asked for; the memorizer reaches {float(relative[:, -1].amax()):.0f}",
@@ -256,6 +256,7 @@ def _gap_chart(ladder: Ladder, gaps: Gaps) -> Chart:
         )  # fmt: skip
     how = (
         "Held-out less training loss; dashed: the marker. The memorizers of many examples fall on one curve of σ over "
-        "it. A network comes along it from the right, and leaves it at levels that it does not resolve in these steps."
+        "it. A network comes along it from the right, and leaves it at levels that it does not resolve in these steps. "
+        "Gaps below the axis are not drawn."
     )
     return Chart("Where the gap opens", tuple(panels), how, shared_y=True)

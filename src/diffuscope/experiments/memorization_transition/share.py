@@ -83,7 +83,7 @@ def shares(generator: torch.Generator) -> Answer:
         *(
             at_least(
                 f"small-{by}",
-                f"Trained on {sizes[0]} examples the network copies them ({by}): the lower end of the share's 99.9 % "
+                f"Trained on {sizes[0]} examples the network copies them ({by}): the lower end of the share's 99.9% "
                 f"interval over {ladder.sets} training sets",
                 smallest[j].low,
                 times * float(by_chance[0, j]),
@@ -97,7 +97,7 @@ def shares(generator: torch.Generator) -> Answer:
             "The share above chance (ratio) falls with the doublings of the training set: its slope",
             slope.significance,
             -slope.seen,
-            because=f"Student's 99.9 % over {ladder.sets} slopes, {slope} per doubling",
+            because=f"Student's 99.9% over {ladder.sets} slopes, {slope} per doubling",
             source=RATIO_SOURCE,
             unit="standard errors",
         ),
@@ -125,8 +125,8 @@ def shares(generator: torch.Generator) -> Answer:
             "An excess that would have been missed there is small, by either criterion",
             largest((near.room(AGREES), end.room(AGREES))),
             POWER,
-            because="5% of the samples asked for",
-            source="derived",
+            because="5% of the samples",
+            source="asked for",
         ),
         at_least(
             "radius-misleads",
@@ -134,7 +134,7 @@ def shares(generator: torch.Generator) -> Answer:
             f"{sizes[_middle(sizes)]}",
             over.significance,
             over.seen,
-            because=f"Student's 99.9 %; it is {over}, though chance alone grows with the number of examples",
+            because=f"Student's 99.9%; it is {over}, though chance alone grows with the number of examples",
             source="derived",
             unit="standard errors",
         ),
@@ -215,7 +215,7 @@ def _chart(sizes: tuple[int, ...], found: Tensor, held: Tensor, by_chance: Tenso
         )
     how = (
         f"Samples of the networks near training and held-out examples, mean over {len(found)} training sets with its "
-        "99.9 % interval; the memorizer and chance are exact. Left: beyond 128 examples the share rises "
+        "99.9% interval; the memorizer and chance are exact. Left: beyond 128 examples the share rises "
         "again, and that of held-out examples with it. Right: chance is about 1/9 at every size. What a network "
         "remembers is what is above the held-out examples' share, whatever its law."
     )

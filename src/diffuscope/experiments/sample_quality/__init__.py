@@ -6,7 +6,7 @@ from diffuscope.experiments.sample_quality import copying, distances, setting
 SAMPLE_QUALITY = Experiment(
     name="sample-quality",
     title="How good are the samples of a small network?",
-    question="Can a network trained for a minute draw digits that a classifier takes for real ones?",
+    question="How far from real digits are those of a network trained for a minute?",
     source=setting.SOURCE,
     seconds=55,
     parts=(

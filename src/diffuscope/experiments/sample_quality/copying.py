@@ -11,7 +11,7 @@ from diffuscope.experiments.chart import Chart, Panel, density_bars
 from diffuscope.experiments.claim import at_least, at_most
 from diffuscope.experiments.experiment import Answer
 from diffuscope.experiments.sample_quality import setting
-from diffuscope.experiments.sample_quality.setting import DERIVED, Ruler, ruler, samples
+from diffuscope.experiments.sample_quality.setting import ASKED, DERIVED, Ruler, ruler, samples
 
 FALSE_ENTRIES = 0.05  # of a list of copies, at most, in expectation
 COPIES = 0.01
@@ -42,7 +42,7 @@ def copying(generator: torch.Generator) -> Answer:
             of_recital.share,
             0.9,
             because="every one is a copy",
-            source=DERIVED,
+            source=ASKED,
         ),
         at_most(
             "copies",
@@ -50,16 +50,16 @@ def copying(generator: torch.Generator) -> Answer:
             of_network.share,
             COPIES,
             because=f"none is wanted; one share in {round(1 / COPIES)} is left for false entries",
-            source=DERIVED,
+            source=ASKED,
         ),
     )
     low, high = exact_share_interval(listed, len(made))
     apart = float(np.median(of_network.distance) / np.median(of_network.null_distance))
     told = (
         f"The distance sees no copies: reciting the training digits gives {ratio:.2f}. The search for copies does: it "
-        f"lists {of_recital.share:.0%} of those, and of the network's samples {listed} of {len(made)} (95 % interval "
+        f"lists {of_recital.share:.0%} of those, and of the network's samples {listed} of {len(made)} (95% interval "
         f"{low:.1%} to {high:.1%}). {near.share:.0%} of its samples are nearer to training than to unseen digits "
-        f"(p = {near.p_value:.2g}; 50 % if it had no memory), and their distance to training "
+        f"(p = {near.p_value:.2g}; 50% if it had no memory), and their distance to training "
         f"digits is {apart:.2f} times that of unseen digits (medians)."
     )
     return Answer(told, claims, (_chart(of_network),))

@@ -13,7 +13,7 @@ from diffuscope.experiments.chart import Chart, Panel, groups, heat_map, line
 from diffuscope.experiments.claim import at_least, at_most, equals
 from diffuscope.experiments.experiment import Answer
 from diffuscope.experiments.sample_quality import setting
-from diffuscope.experiments.sample_quality.setting import DERIVED, SOURCE, generated, ruler, samples, untrained
+from diffuscope.experiments.sample_quality.setting import ASKED, DERIVED, generated, ruler, samples, untrained
 
 ACCURACY = 0.95
 RAREST = 0.25  # of its due
@@ -34,8 +34,8 @@ def features(generator: torch.Generator) -> Answer:
             f"The classifier names the digit on so many of {found.features.unseen} unseen images",
             found.features.accuracy,
             ACCURACY,
-            because="asked for: features of a classifier that errs more would mean little",
-            source=DERIVED,
+            because="features of a classifier that errs more would mean little",
+            source=ASKED,
         ),
         equals(
             "real",
@@ -53,7 +53,7 @@ def features(generator: torch.Generator) -> Answer:
             noisy[-2],
             BAR,
             because="the bar that samples must reach: noise must not pass it",
-            source=DERIVED,
+            source=ASKED,
         ),
     )
     panel = Panel(
@@ -99,8 +99,8 @@ def trained(generator: torch.Generator) -> Answer:
             f"single divisions spread by {found.spread:.2g})",
             ratio,
             BAR,
-            because="asked for; 1 would be real digits, 1.25 reciting the training half",
-            source=SOURCE,
+            because="1 would be real digits, 1.25 reciting the training half",
+            source=ASKED,
         ),
         at_least(
             "every-digit",
@@ -109,7 +109,7 @@ def trained(generator: torch.Generator) -> Answer:
             float(share[rarest]),
             RAREST,
             because="a digit that is never drawn has 0; the distance hardly sees one of ten",
-            source=DERIVED,
+            source=ASKED,
         ),
     )
     told = (
@@ -147,7 +147,7 @@ def controls(generator: torch.Generator) -> Answer:
             ratios["Gaussian"],
             BAR,
             because=far,
-            source=DERIVED,
+            source=ASKED,
         ),
         at_least(
             "blurred",
@@ -155,7 +155,7 @@ def controls(generator: torch.Generator) -> Answer:
             ratios["blurred"],
             BAR,
             because=far,
-            source=DERIVED,
+            source=ASKED,
         ),
         at_least(
             "untrained",
@@ -163,7 +163,7 @@ def controls(generator: torch.Generator) -> Answer:
             ratios["untrained"] / ratios["trained"],
             10.0,
             because="a network that learned nothing has 1",
-            source=DERIVED,
+            source=ASKED,
         ),
     )
     panel = Panel(

@@ -55,7 +55,7 @@ CLOSED = {"one": one_layer_generated_variance, "two": two_layer_generated_varian
 WORDS = {"one": "One layer", "two": "Two layers"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Nodes:
     """Noise levels and their weights in log sigma."""
 
@@ -76,7 +76,7 @@ class Nodes:
         return SIGMA_T**2 * (moved.T @ vectors).square().sum(0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Learned:
     """Generated variance against training time: of a trained network, and in closed form."""
 
@@ -164,7 +164,7 @@ def _claims(kind: str, found: Learned, fit: PowerLaw, closed: PowerLaw) -> list[
             "variance learned in the end",
             found.error,
             0.01,
-            because="1 %, asked for; steps are a small share of the time passed",
+            because="1%, asked for; steps are a small share of the time passed",
             source=PAPER,
         ),
         equals(
@@ -173,7 +173,7 @@ def _claims(kind: str, found: Learned, fit: PowerLaw, closed: PowerLaw) -> list[
             fit.exponent,
             closed.exponent,
             within=fit.interval + closed.interval + 0.002,
-            because="both 95 % intervals of the fit, and a first-order step size",
+            because="both 95% intervals of the fit, and a first-order step size",
             source=PAPER,
         ),
         equals(

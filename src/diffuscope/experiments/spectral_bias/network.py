@@ -24,6 +24,7 @@ from diffuscope.exact import Gaussian
 from diffuscope.experiments.chart import Chart, Panel, line, points
 from diffuscope.experiments.claim import at_least, at_most
 from diffuscope.experiments.experiment import Answer
+from diffuscope.experiments.seeded import seeded
 from diffuscope.experiments.spectral_bias.setting import PAPER, spread
 from diffuscope.samplers import DPMSolverPP2M, sample
 from diffuscope.schedules import VE, karras_times
@@ -36,7 +37,7 @@ SMALL_START = 0.1
 SCHEDULE = VE(0.01, 20.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Watched:
     """Generated variances over the steps of one training."""
 
@@ -55,8 +56,7 @@ def watched(sigma_data: float | None, generator: torch.Generator) -> Watched:
     data = law.sample(EXAMPLES, generator=generator).float()
     seed = int(torch.randint(2**31, (), generator=generator))
     scale = sigma_data or float(data.std())
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         network = MLP((COMPONENTS,), width=96, depth=2)
     model = Preconditioned(network, SCHEDULE, scale, event_shape=(COMPONENTS,), data_range=(-1.0, 1.0))
     settings = TrainingSettings(
@@ -96,7 +96,7 @@ def network(generator: torch.Generator) -> Answer:
         at_most(
             "network-order",
             "An MLP whose components all have to grow learns large variances first: the upper end of the exponent's "
-            "95 % interval",
+            "95% interval",
             grown.fit.exponent + grown.fit.interval,
             0.0,
             because="an interval that reaches 0 would show no order",

@@ -44,7 +44,7 @@ SCHEDULE = VE(0.01, 10.0)
 START, STOCHASTIC_START = 0.01, 0.05  # of P P^T; a longer wait lets the noise of batches grow
 BATCH, SEEN_LEVEL = 4096, 0.5  # real examples and fresh noise, at one level
 SHOWN = 6
-BAR = 0.01  # the and the reader's: 1 % of the height
+BAR = 0.01  # the and the reader's: 1% of the height
 
 
 def one_layer(generator: torch.Generator) -> Answer:  # noqa: ARG001
@@ -84,7 +84,7 @@ def one_layer(generator: torch.Generator) -> Answer:  # noqa: ARG001
             "Gradient flow tells every component's gain at every logged step: the largest error over the height",
             flow,
             BAR,
-            because="1 %, asked for; steps of 2 % of the time passed leave 0.5 %",
+            because="1%, asked for; steps of 2% of the time passed leave 0.5%",
             source=PAPER,
         ),
         at_least(
@@ -138,7 +138,7 @@ def two_layers(generator: torch.Generator) -> Answer:  # noqa: ARG001
             "The logistic curve tells every component's gain at every logged step: the largest error over the height",
             flow,
             BAR,
-            because="1 %, asked for",
+            because="1%, asked for",
             source=PAPER,
         ),
         at_most(
@@ -183,7 +183,7 @@ def stochastic(generator: torch.Generator) -> Answer:
         )
         found[name], theory[name] = curve, flow(lam, times, start, alpha=1, sigma=SEEN_LEVEL)
         errors[name] = float(((curve - theory[name]).abs() / theory[name].amax(0)).max())
-    because = f"1 %, asked for; batches of {BATCH:,} leave about 0.2 % at a time, and the steps 0.4 %"
+    because = f"1%, asked for; batches of {BATCH:,} leave about 0.2% at a time, and the steps 0.4%"
     claims = tuple(
         at_most(
             f"stochastic-{name}",

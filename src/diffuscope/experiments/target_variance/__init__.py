@@ -10,7 +10,7 @@ TARGET_VARIANCE = Experiment(
     title="The noise of the target: a dial between denoising and memorizing",
     question="What does a network make of the noise in its targets?",
     source=PAPER,
-    seconds=60,
+    seconds=45,
     parts=(
         Part("identity", "Does averaging M draws divide the target's covariance by M?", identity.identity),
         Part("gradient", "How much of the gradient's noise is the target's?", gradient.gradient),

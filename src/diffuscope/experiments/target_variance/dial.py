@@ -36,7 +36,7 @@ def written(targets: float | int) -> str:
     return "∞" if math.isinf(targets) else f"{targets:g}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Answering:
     """A denoiser with one answer."""
 

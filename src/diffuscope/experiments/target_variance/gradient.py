@@ -38,7 +38,7 @@ SAMPLES, ROWS = 6_000, 500
 BINS = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gradients:
     """Of every sample: the squared length of its gradient by M, and of the noise-free one; the posterior's part b.
 

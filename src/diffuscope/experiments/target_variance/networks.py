@@ -32,7 +32,7 @@ LEVELS = torch.logspace(math.log10(0.02), 0, 8, dtype=torch.float64)
 LOOKS = 8  # during training
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dialed:
     """After training, by set and M: share of copies (radius, ratio); the two errors, at every look and at the end."""
 
@@ -43,7 +43,7 @@ class Dialed:
     denoiser: Preconditioned = field(repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Nested:
     """The objective of all copies: for every set one list of draws, and the mean of its first M for the copy at M."""
 
@@ -120,7 +120,7 @@ def dialed(seed: int) -> Dialed:
     return Dialed(shares, train_errors, unseen_errors, examples, network)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Errors:
     """Noised examples and noised draws of the law, drawn once, with the exact denoisers there."""
 
