@@ -10,7 +10,7 @@ MEMORIZATION_TRANSITION = Experiment(
     question="From how many training examples on does one network stop copying them?",
     source="https://github.com/Animadversio/DiffusionMemorizationPhaseTrans; Gu et al. 2023, "
     "https://arxiv.org/abs/2310.02664; Kadkhodaie et al. 2024, https://arxiv.org/abs/2310.02557",
-    seconds=65,
+    seconds=70,
     parts=(
         Part("share", "How many samples are copies, and how many would be by chance?", share.shares),
         Part("losses", "At which noise levels does the held-out loss leave the training loss?", losses.losses),

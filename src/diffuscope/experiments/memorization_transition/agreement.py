@@ -5,9 +5,9 @@ r"""Two networks on disjoint training sets, started from the same noise: do they
     b = \frac{\mathrm{med}\,d_1(x^A; S_A)}{\mathrm{med}\,d_1(x; S_A)},
 
 B' a sample of B from other noise, x a fresh draw of p. A model of the law has b = 1 and a = 0. A memorizer has b = 0;
-its a is well above 0, since its samples end on its own examples, but below 1, since the start still decides in which
-region, and it falls as examples fill the plane: the exact memorizers' a is shown beside the networks'. (Medians: a few
-samples end between the modes.)
+its a is below 1, since the start still decides in which region its samples end, and falls as examples fill the plane.
+In two dimensions it falls as fast as the networks' does, beside which it is shown: a small a alone is no sign of a
+law learned, a small a with b = 1 is. (Medians: a few samples end between the modes.)
 
 Source: Kadkhodaie et al. 2024 (arXiv:2310.02557), who compare images by their cosine; the two ratios are ours.
 """
@@ -94,8 +94,9 @@ def agreement(generator: torch.Generator) -> Answer:
         "everywhere, so that a alone tells little: it is a small a beside b near one that a memorizer cannot have."
     )
     told = (
-        f"a falls from {float(apart[:, 0].mean()):.2f} to {float(apart[:, -1].mean()):.2f}, b rises from "
-        f"{float(near[:, 0].mean()):.2f} to {float(near[:, -1].mean()):.2f}."
+        f"a falls from {float(apart[:, 0].mean()):.2f} to {float(apart[:, -1].mean()):.2f} (of two exact memorizers "
+        f"from {float(recalled[0]):.2f} to {float(recalled[-1]):.2f}), b rises from {float(near[:, 0].mean()):.2f} to "
+        f"{float(near[:, -1].mean()):.2f} (of memorizers it is 0)."
     )
     return Answer(told, claims, (Chart("Do two networks agree?", (panel,), how),))
 
