@@ -9,7 +9,8 @@ import torch
 from answering import answered, failures, planted
 from conftest import monte_carlo
 
-from diffuscope.denoisers import ExactDenoiser
+from diffuscope.denoisers import MLP, ExactDenoiser
+from diffuscope.errors import InputError
 from diffuscope.exact import Empirical, GaussianMixture
 from diffuscope.experiments import find, nearness
 from diffuscope.experiments.memorization_transition import MEMORIZATION_TRANSITION, ladder, losses
@@ -181,6 +182,11 @@ def test_networks_side_by_side_are_the_networks_alone_and_so_are_their_gradients
             assert torch.allclose(grown.grad[k], values.grad / 3, atol=1e-6)
 
 
+def test_networks_with_buffers_are_refused():
+    with pytest.raises(InputError, match=r"^networks: expected networks without buffers, got frequencies$"):
+        SideBySide([MLP((2,), width=8, fourier=4) for _ in range(2)])
+
+
 def test_sets_of_several_sizes_are_repeated_to_one_length():
     sets = [torch.arange(2.0)[:, None], torch.arange(3.0)[:, None]]
     assert stacked(sets)[:, 0, 0].tolist() == [0, 1, 0, 1, 0, 1]
@@ -212,6 +218,42 @@ def test_the_jackknife_of_a_mean_is_the_mean(generator):
 def test_a_gap_that_is_a_power_of_sigma_opens_where_it_is_one():
     assert float(losses.opening((0.2 / losses.LEVELS) ** 3)) == pytest.approx(0.2, rel=1e-12)
     assert math.isnan(float(losses.opening(0.5 * torch.ones(len(losses.LEVELS), dtype=torch.float64))))
+
+
+def made_up_gaps(of_memorizers, of_networks, at_end=0.0, fine=0.0):
+    """Gaps (m sigma_* / sigma)^2 that open at given multiples m of the marker; networks' only above sigma = .1."""
+
+    def gaps(known, generator):
+        sets, sizes = known.sets, known.sizes
+        marker = 1 / torch.tensor(sizes, dtype=torch.float64).sqrt() * torch.ones(sets, 1, dtype=torch.float64)
+        jitter = 1 + 0.01 * torch.randn(sets, 1, 1, dtype=torch.float64, generator=generator)
+        one = jitter * (marker[:, :, None] / losses.LEVELS).square()
+        network = of_networks**2 * one * torch.where(losses.LEVELS > 0.1, 1.0, fine)
+        network[:, -1] = at_end * jitter[:, 0]
+        nothing, unit = torch.zeros_like(one), torch.ones(len(losses.LEVELS), dtype=torch.float64)
+        return losses.Gaps(nothing, network, nothing, of_memorizers**2 * one, unit, marker)
+
+    return gaps
+
+
+@pytest.mark.parametrize(
+    ("gaps", "failing"),
+    [
+        (made_up_gaps(1.6, 1.2), set()),
+        (made_up_gaps(0.8, 0.8), {"marker-low"}),
+        (made_up_gaps(2.3, 2.0), {"marker-high"}),
+        (made_up_gaps(1.6, 0.4), {"network-opens"}),
+        (made_up_gaps(1.6, 1.2, at_end=0.5), {"network-closed"}),
+        (made_up_gaps(1.6, 1.2, fine=1.0), {"network-blind"}),
+    ],
+    ids=["as-it-is", "too-low", "too-high", "elsewhere", "open", "resolved"],
+)
+def test_where_gaps_open_is_read_off_made_up_ones(gaps, failing):
+    with planted(f"{HERE}.losses._gaps", gaps), known_networks("losses"):
+        answer = answered(MEMORIZATION_TRANSITION, "losses")
+    assert {claim.name for claim in answer.claims if not claim.holds} == failing
+    assert ("opens elsewhere" in answer.text) == ("network-opens" in failing)
+    assert ("perhaps still" in answer.text) == ("network-closed" in failing)
 
 
 # faults
@@ -273,7 +315,7 @@ FAULTS = [
     ("share", f"{HERE}.share.chance", of_more_examples, {"chance-of-draws"}),
     ("share", f"{HERE}.share.generated", stretched, {"chance-of-flow"}),
     ("share", f"{HERE}.ladder.Ladder.generated", innocents, {"small-radius", "small-ratio", "trend"}),
-    ("share", f"{HERE}.ladder.Ladder.generated", copier, {"large"}),
+    ("share", f"{HERE}.ladder.Ladder.generated", copier, {"large", "large-radius", "radius-misleads"}),
     ("losses", f"{HERE}.losses.denoising_loss", per_event, {"loss-is-excess-and-floor"}),
     ("losses", f"{HERE}.losses.nearest_other_neighbors", same_for_all, {"widest", "narrowest"}),
     ("losses", f"{HERE}.ladder.Ladder.alone", memorizer, {"network-closed"}),

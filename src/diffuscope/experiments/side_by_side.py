@@ -19,13 +19,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
+from diffuscope.errors import InputError
+
 
 class SideBySide(nn.Module):
-    """`networks` of one architecture, network(x, label), as one on events (models, *event)."""
+    """`networks` of one architecture, network(x, label), as one on events (models, *event).
+
+    Raises InputError for networks with buffers.
+    """
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()
-        weights, _ = stack_module_state(list(networks))
+        weights, buffers = stack_module_state(list(networks))
+        if buffers:  # every network would answer with those of the first
+            raise InputError(f"networks: expected networks without buffers, got {', '.join(buffers)}")
         self._names = tuple(weights)
         self.weights = nn.ParameterList([nn.Parameter(values.detach()) for values in weights.values()])
         self._template = (copy.deepcopy(networks[0]),)  # in a tuple: its weights are not this module's

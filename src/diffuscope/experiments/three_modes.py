@@ -18,6 +18,7 @@ from diffuscope.exact import GaussianMixture
 from diffuscope.experiments.side_by_side import SideBySide
 from diffuscope.samplers import DPMSolverPP2M, sample
 from diffuscope.schedules import VE, karras_times
+from diffuscope.training import LogUniformNoise
 
 VARIANCE = 0.35**2
 ANGLES = torch.tensor([90.0, 210.0, 330.0], dtype=torch.float64).deg2rad()
@@ -29,7 +30,8 @@ LAW = GaussianMixture.isotropic(
 SCALE = math.sqrt(0.5 + VARIANCE)
 SCHEDULE = VE(0.01, 10.0)
 WIDTH, DEPTH = 32, 2
-EVALUATIONS = 25
+SAMPLING_STEPS = 25
+NOISE, LEARNING_RATE = LogUniformNoise(0.01, 5.0), 5e-3  # of every training
 
 
 def small_networks(count: int, seed: int) -> list[nn.Module]:
@@ -53,6 +55,6 @@ def alone(denoiser: Preconditioned, place: int) -> Preconditioned:
 @torch.no_grad()
 def generated(denoiser: Denoiser, starts: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
     """Samples in float64 from standard normal `starts`: the flow from sigma = 10 to .01, and a last denoising."""
-    times = karras_times(SCHEDULE, SCHEDULE.t_max, SCHEDULE.t_min, EVALUATIONS)
+    times = karras_times(SCHEDULE, SCHEDULE.t_max, SCHEDULE.t_min, SAMPLING_STEPS)
     x = sample(DPMSolverPP2M(), denoiser, SCHEDULE.t_max * starts, times)
     return denoiser(x, torch.tensor(SCHEDULE.t_min, dtype=torch.float64)).double()

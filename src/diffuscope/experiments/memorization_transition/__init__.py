@@ -2,7 +2,7 @@
 
 from diffuscope.experiments.experiment import Experiment, Part
 from diffuscope.experiments.memorization_transition import agreement, ladder, losses, share
-from diffuscope.experiments.three_modes import DEPTH, EVALUATIONS, SCHEDULE, VARIANCE, WIDTH
+from diffuscope.experiments.three_modes import DEPTH, SAMPLING_STEPS, SCHEDULE, VARIANCE, WIDTH
 
 MEMORIZATION_TRANSITION = Experiment(
     name="memorization-transition",
@@ -10,7 +10,7 @@ MEMORIZATION_TRANSITION = Experiment(
     question="From how many training examples on does one network stop copying them?",
     source="https://github.com/Animadversio/DiffusionMemorizationPhaseTrans; Gu et al. 2023, "
     "https://arxiv.org/abs/2310.02664; Kadkhodaie et al. 2024, https://arxiv.org/abs/2310.02557",
-    seconds=65,
+    seconds=70,
     parts=(
         Part("share", "How many samples are copies, and how many would be by chance?", share.shares),
         Part("losses", "At which noise levels does the held-out loss leave the training loss?", losses.losses),
@@ -20,8 +20,8 @@ MEMORIZATION_TRANSITION = Experiment(
         "law": f"three equal modes of variance {VARIANCE:.4g} on the unit circle, in the plane",
         "training sets": f"{ladder.SETS} independent ones of each of {', '.join(map(str, ladder.SIZES))} examples",
         "network": f"MLP of {WIDTH} x {DEPTH}, {ladder.STEPS} steps of {ladder.BATCH} examples, the same at every size",
-        "sampler": f"DPM-Solver++ 2M, {EVALUATIONS} steps from σ = {SCHEDULE.t_max:g} to {SCHEDULE.t_min:g} and a last "
-        f"denoising; {share.SAMPLES:,} samples of each network",
+        "sampler": f"DPM-Solver++ 2M, {SAMPLING_STEPS} steps from σ = {SCHEDULE.t_max:g} to {SCHEDULE.t_min:g} and a "
+        f"last denoising; {share.SAMPLES:,} samples of each network",
     },
 )
 

@@ -1,7 +1,7 @@
 """The ladder: one network, one number of steps, training sets from 8 to 1024 examples, several independent ones each.
 
 Every rung of every set has its own draw of examples and its own initial weights; all are trained side by side, so that
-they share the noise levels of a batch and nothing else.
+they share the noise levels of a batch, and the permutation that orders the rows (repeated to one length) in an epoch.
 """
 
 import math
@@ -14,13 +14,20 @@ from torch import Tensor
 
 from diffuscope.denoisers import Preconditioned
 from diffuscope.experiments.side_by_side import SideBySide, stacked
-from diffuscope.experiments.three_modes import LAW, SCALE, alone, as_denoiser, generated, small_networks
-from diffuscope.training import EDMWeight, LogUniformNoise, TrainingSettings, averaged, train
+from diffuscope.experiments.three_modes import (
+    LAW,
+    LEARNING_RATE,
+    NOISE,
+    SCALE,
+    alone,
+    as_denoiser,
+    generated,
+    small_networks,
+)
+from diffuscope.training import EDMWeight, TrainingSettings, averaged, train
 
 SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
 SETS, STEPS, BATCH = 8, 2400, 64
-LEARNING_RATE = 5e-3
-NOISE = LogUniformNoise(0.01, 5.0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,11 +15,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import Batch, BatchTime
+from diffuscope.exact import Empirical
 from diffuscope.experiments.three_modes import SCHEDULE
 from diffuscope.schedules import Schedule
 from diffuscope.training import AveragedTarget, NoiseFreeTarget, Objective
 
 DIAL = (1, 2, 4, 8, 32, math.inf)
+FINITE = tuple(int(m) for m in DIAL if not math.isinf(m))
 EXAMPLES = 16
 PAPER = "Vastola 2025, https://arxiv.org/abs/2504.12532"
 
@@ -60,3 +62,19 @@ def targets_of(
     asked.on(data, x_0.device)(_Answering(answer), x_0, t, noise, generator=generator).sum().backward()
     assert answer.grad is not None
     return -answer.grad * x_0.shape[1] / 2
+
+
+def weighed(
+    data: Float[Tensor, "n d"], x_t: Float[Tensor, "batch d"], sigma: Float[Tensor, " batch"]
+) -> Float[Tensor, "batch n"]:
+    """The posterior probability of each example, written out: what any exact denoiser of `data` must agree with."""
+    square = (x_t[:, None] - data).square().sum(2)
+    return torch.softmax(-square / (2 * sigma[:, None] ** 2), 1)
+
+
+def covariance(
+    law: Empirical, x_t: Float[Tensor, "batch d"], sigma: Float[Tensor, " batch"]
+) -> Float[Tensor, "batch d d"]:
+    """Cov(x_0 | x_t) as matrices."""
+    operator, eye = law.posterior_covariance(x_t, 1.0, sigma), torch.eye(x_t.shape[1], dtype=torch.float64)
+    return torch.stack([operator.matvec(row.expand_as(x_t)) for row in eye], 1)

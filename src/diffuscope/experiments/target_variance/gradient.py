@@ -10,6 +10,10 @@ With :math:`J = \partial D/\partial\theta` and w the weight, the gradient of one
 
 Averaging targets removes b and nothing else. Both are computed from the exact posterior, the left side from targets
 that the library's objectives draw; all use the same x_t, so that nothing but the targets' noise is between them.
+
+A variance :math:`E|g|^2 - |\bar g|^2` is no mean over samples; its standard error is that of its influence function,
+
+.. math::  |g|^2 - 2\, \bar g \cdot g .
 """
 
 import math
@@ -25,14 +29,12 @@ from diffuscope.exact import Empirical
 from diffuscope.experiments.chart import Chart, Panel, line, points
 from diffuscope.experiments.claim import at_most, equals, largest
 from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.target_variance.dial import DIAL, EXAMPLES, objective, targets_of
-from diffuscope.experiments.three_modes import LAW, SCALE, SCHEDULE, small_networks
-from diffuscope.training import EDMWeight, LogUniformNoise, TrainingSettings, train
+from diffuscope.experiments.target_variance.dial import EXAMPLES, FINITE, covariance, objective, targets_of
+from diffuscope.experiments.three_modes import LAW, LEARNING_RATE, NOISE, SCALE, SCHEDULE, small_networks
+from diffuscope.training import EDMWeight, TrainingSettings, train
 
 STEPS = 300  # of training before the weights are fixed
 SAMPLES, ROWS = 6_000, 500
-NOISE = LogUniformNoise(0.01, 5.0)
-FINITE = tuple(m for m in DIAL if not math.isinf(m))
 BINS = 10
 
 
@@ -40,7 +42,8 @@ BINS = 10
 class Gradients:
     """Of every sample: the squared length of its gradient by M, and of the noise-free one; the posterior's part b.
 
-    `mean` and `noise_free_mean` are the squared lengths of the mean gradients.
+    `mean` and `noise_free_mean` are the squared lengths of the mean gradients, `influence` and `noise_free_influence`
+    what each sample does to the variance: |g|^2 less twice g along the mean gradient.
     """
 
     squares: Float[Tensor, "dial samples"]
@@ -48,6 +51,8 @@ class Gradients:
     target_part: Float[Tensor, " samples"]
     mean: Float[Tensor, " dial"]
     noise_free_mean: float
+    influence: Float[Tensor, "dial samples"]
+    noise_free_influence: Float[Tensor, " samples"]
     sigma: Float[Tensor, " samples"]
 
 
@@ -60,15 +65,15 @@ def gradient(generator: torch.Generator) -> Answer:
     inverse = torch.tensor([1 / m for m in FINITE], dtype=torch.float64)
     deviations = []
     for k, m in enumerate(FINITE):
-        off = found.squares[k] - found.noise_free - found.target_part / m
-        error = float(off.std()) / math.sqrt(SAMPLES)
-        deviations.append(abs(float(off.mean() - found.mean[k]) + found.noise_free_mean) / error)
-    # the slope of the least-squares line is a fixed combination of the variances
+        error = _error(found.influence[k] - found.noise_free_influence - found.target_part / m)
+        deviations.append(abs(float(variance[k]) - a - b / m) / error)
+    # slope and intercept of the least-squares line are fixed combinations of the variances
     centered = inverse - inverse.mean()
-    combination = centered / centered.square().sum()
-    slope = float(combination @ variance)
-    slope_error = float((combination @ found.squares - found.target_part).std()) / math.sqrt(SAMPLES)
-    intercept = float(variance.mean() - slope * inverse.mean())
+    sloping = centered / centered.square().sum()
+    leveling = 1 / len(inverse) - inverse.mean() * sloping
+    slope, intercept = float(sloping @ variance), float(leveling @ variance)
+    slope_error = _error(sloping @ found.influence - found.target_part)
+    intercept_error = _error(leveling @ found.influence - found.noise_free_influence)
     claims = (
         at_most(
             "total-variance",
@@ -95,22 +100,21 @@ def gradient(generator: torch.Generator) -> Answer:
             "What is left at M = ∞ is the part a that averaging cannot remove",
             intercept / a,
             1.0,
-            within=4 * slope_error * float(inverse.mean()) / a + 4 * _relative(found, a),
-            because="4 standard errors of slope and mean",
+            within=4 * intercept_error / a,
+            because="4 standard errors",
             source="derived",
             unit="a",
         ),
     )
     told = (
         f"At these weights the target's noise is {b / (a + b):.0%} of the gradient's variance at M = 1 and "
-        f"{b / 32 / (a + b / 32):.0%} at M = 32."
+        f"{b / FINITE[-1] / (a + b / FINITE[-1]):.0%} at M = {FINITE[-1]}."
     )
     return Answer(told, claims, (_chart(found, variance, a, b),))
 
 
-def _relative(found: Gradients, a: float) -> float:
-    off = (found.squares - found.noise_free - found.target_part / torch.tensor(FINITE)[:, None]).mean(0)
-    return float(off.std()) / math.sqrt(SAMPLES) / a
+def _error(values: Float[Tensor, " samples"]) -> float:
+    return float(values.std()) / math.sqrt(SAMPLES)
 
 
 def _gradients(generator: torch.Generator) -> Gradients:
@@ -122,13 +126,11 @@ def _gradients(generator: torch.Generator) -> Gradients:
     sigma = NOISE.sample(SCHEDULE, SAMPLES, generator=generator)
     x_t = x_0 + sigma[:, None] * noise
     exact = law.denoise(x_t, 1.0, sigma)
-    covariance = law.posterior_covariance(x_t, 1.0, sigma)
-    first, second = (covariance.matvec(row.expand_as(x_t)) for row in torch.eye(2, dtype=torch.float64))
-    posterior = torch.stack([first, second], 1)
+    posterior = covariance(law, x_t, sigma)
     drawn = [targets_of(objective(m), data, x_0, sigma, noise, generator=generator) for m in FINITE]
     # rows of T: the noise-free target, then each M
     targets, scale = torch.stack([exact, *drawn]), weight(SCHEDULE, sigma)  # 2 w / d = w
-    squares = torch.zeros(len(targets), SAMPLES, dtype=torch.float64)
+    squares, along = torch.zeros(2, len(targets), SAMPLES, dtype=torch.float64)
     part = torch.zeros(SAMPLES, dtype=torch.float64)
     total = 0.0
     for rows in torch.arange(SAMPLES).split(ROWS):
@@ -139,8 +141,12 @@ def _gradients(generator: torch.Generator) -> Gradients:
         squares[:, rows] = torch.einsum("mbi,bij,mbj->mb", off, gram, off)
         part[rows] = (gram * posterior[rows]).sum((1, 2))
         total = total + torch.einsum("mbi,bip->mp", off, J)
-    means = (torch.as_tensor(total) / SAMPLES).square().sum(1)
-    return Gradients(squares[1:], squares[0], part, means[1:], float(means[0]), sigma)
+    mean = torch.as_tensor(total) / SAMPLES
+    for k, direction in enumerate(mean):
+        answer, turned = _along(denoiser, direction, x_t, sigma)
+        along[k] = scale * ((answer - targets[k]) * turned).sum(1)
+    lengths, influence = mean.square().sum(1), squares - 2 * along
+    return Gradients(squares[1:], squares[0], part, lengths[1:], float(lengths[0]), influence[1:], influence[0], sigma)
 
 
 def _trained(data: Tensor, generator: torch.Generator) -> Preconditioned:
@@ -149,7 +155,7 @@ def _trained(data: Tensor, generator: torch.Generator) -> Preconditioned:
     (network,) = small_networks(1, seed)
     denoiser = Preconditioned(network, SCHEDULE, SCALE, event_shape=(2,), data_range=(-3.0, 3.0))  # type: ignore[arg-type]
     settings = TrainingSettings(
-        steps=STEPS, batch_size=32, learning_rate=5e-3, noise=NOISE, weight=EDMWeight(SCALE), seed=seed
+        steps=STEPS, batch_size=32, learning_rate=LEARNING_RATE, noise=NOISE, weight=EDMWeight(SCALE), seed=seed
     )
     for _ in train(denoiser, data.float(), settings, checkpoint=None):
         pass
@@ -166,6 +172,17 @@ def _jacobian(denoiser: nn.Module, x_t: Tensor, t: Tensor) -> tuple[Float[Tensor
 
     jacobians, answers = vmap(jacrev(answer, has_aux=True), in_dims=(None, 0, 0))(weights, x_t, t)
     return answers.detach(), torch.cat([part.flatten(2) for part in jacobians.values()], 2).detach()
+
+
+def _along(
+    denoiser: nn.Module, direction: Float[Tensor, " p"], x_t: Tensor, t: Tensor
+) -> tuple[Float[Tensor, "b 2"], Float[Tensor, "b 2"]]:
+    """D and J times `direction`, of every row: J^T u is linear in u, and J v the derivative of v . J^T u there."""
+    weights, answer = list(denoiser.parameters()), denoiser(x_t, t)
+    u = torch.zeros_like(answer).requires_grad_()
+    pulled = torch.autograd.grad(answer, weights, u, create_graph=True)
+    (turned,) = torch.autograd.grad(torch.cat([part.flatten() for part in pulled]) @ direction, u)
+    return answer.detach(), turned
 
 
 def _chart(found: Gradients, variance: Tensor, a: float, b: float) -> Chart:

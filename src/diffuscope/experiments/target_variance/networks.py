@@ -1,8 +1,8 @@
 r"""The same networks on the same batches at every M: how well they know their examples, and the law, in the end.
 
-Every data set starts M-many copies of one network. All copies see the same x_t; T_M is the mean of the *first* M of one
+Every data set starts one copy of a network per M. All copies see the same x_t; T_M is the mean of the *first* M of one
 list of posterior draws, x_0 first, so that two settings of the dial differ in nothing but how far they average. Batches
-are small (16): noise of the target is averaged over a batch like any other, and a large batch has none left.
+are small (16): noise of the target is averaged over a batch like any other, and a large batch has hardly any left.
 
 Errors are those of the noise prediction, :math:`|D - D^*|^2 / (d \sigma^2)`, in the mean over LEVELS: to the denoiser
 of the training set (training error; zero is the memorizer), and to that of the law (unseen error; zero is p).
@@ -20,18 +20,16 @@ from diffuscope.denoisers import Batch, BatchTime, Denoiser, Preconditioned
 from diffuscope.exact import Empirical
 from diffuscope.experiments.nearness import Near
 from diffuscope.experiments.side_by_side import SideBySide, stacked
-from diffuscope.experiments.target_variance.dial import DIAL, EXAMPLES
-from diffuscope.experiments.three_modes import LAW, SCALE, as_denoiser, generated, small_networks
+from diffuscope.experiments.target_variance.dial import DIAL, EXAMPLES, FINITE
+from diffuscope.experiments.three_modes import LAW, LEARNING_RATE, NOISE, SCALE, as_denoiser, generated, small_networks
 from diffuscope.schedules import as_time
-from diffuscope.training import DataPosterior, EDMWeight, LogUniformNoise, TrainingSettings, averaged, train
+from diffuscope.training import DataPosterior, EDMWeight, TrainingSettings, averaged, train
 from diffuscope.training.objective import Errors, errors_from
 
 SETS, STEPS, BATCH = 24, 2400, 16
-LEARNING_RATE = 5e-3
 SAMPLES, POINTS = 1000, 128
 LEVELS = torch.logspace(math.log10(0.02), 0, 8, dtype=torch.float64)
 LOOKS = 8  # during training
-NOISE = LogUniformNoise(0.01, 5.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +78,7 @@ class Nested:
         posterior: DataPosterior, x_0: Tensor, x_t: Tensor, sigma: Tensor, generator: torch.Generator
     ) -> Float[Tensor, "batch dial 2"]:
         """T_M for every M, nested."""
-        finite = [int(m) for m in DIAL if not math.isinf(m)]
-        drawn = posterior.draw(x_t, torch.ones_like(sigma), sigma, max(finite) - 1, generator=generator)
+        drawn = posterior.draw(x_t, torch.ones_like(sigma), sigma, FINITE[-1] - 1, generator=generator)
         total = torch.cat([x_0[:, None].double(), posterior.examples[drawn]], 1).cumsum(1)
         square = (x_t[:, None].double() - posterior.examples).square().sum(2)
         exact = torch.softmax(-square / (2 * sigma[:, None] ** 2), 1) @ posterior.examples
