@@ -73,7 +73,7 @@ class Fidelity:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the ratio."""
+        """95% interval of the ratio."""
         return _interval(self.ratio, self.ratio_error)
 
     @property
@@ -83,7 +83,7 @@ class Fidelity:
 
     @property
     def recited_interval(self) -> tuple[float, float]:
-        """95 % interval of the recited ratio."""
+        """95% interval of the recited ratio."""
         return _interval(self.recited_ratio, self._error(self.recited))
 
     @property

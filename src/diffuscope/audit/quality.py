@@ -66,6 +66,6 @@ def _require_knowledge(features: ClassifierFeatures, unseen_labels: Int[Tensor, 
     if low <= commonest:
         raise InputError(
             f"labels: expected some that a classifier can tell, but naming {features.accuracy:.1%} of "
-            f"{features.unseen:,} unseen ones (95 % interval from {low:.1%}) is no better than naming the "
+            f"{features.unseen:,} unseen ones (95% interval from {low:.1%}) is no better than naming the "
             f"commonest every time ({commonest:.1%})"
         )

@@ -83,7 +83,7 @@ class TurningPoint:
     @property
     def verdict(self) -> str:
         """What was found, in one sentence, with what could have been."""
-        least = f"least at step {self.step:g} (95 % interval {self.interval[0]:g} to {self.interval[1]:g})"
+        least = f"least at step {self.step:g} (95% interval {self.interval[0]:g} to {self.interval[1]:g})"
         if self.p_rise > self.significance:
             told = f"no rise is found (p = {self.p_rise:.2g}); one of {self.smallest_rise:.0%} "
             told += "would have been with probability .95"

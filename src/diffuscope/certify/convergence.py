@@ -110,7 +110,7 @@ def judged(found: MeasuredOrder, declared: int | None, tolerance: float) -> Find
     (low, high), last = found.interval, f"error {found.errors[-1]:.2g} at {found.steps[-1]} steps"
     if found.exact:
         return Finding("order", "Order", float("inf"), "order", f"Exact: {last}.", "good")
-    band = f"{found.order:.2f} (95 %: {low:.2f} to {high:.2f}), {last}"
+    band = f"{found.order:.2f} (95%: {low:.2f} to {high:.2f}), {last}"
     if declared is None:
         return Finding(
             "order", "Order", found.order, "order", f"Order {band}; none is declared.", "neutral", (low, high)

@@ -19,7 +19,7 @@ STEPS = (16, 25, 40, 63, 100, 160)  # a decade
 
 @dataclass(frozen=True)
 class MeasuredOrder:
-    """The fitted order p with its band at 95 %, and the errors it was read from; p is NaN where no error was left.
+    """The fitted order p with its band at 95%, and the errors it was read from; p is NaN where no error was left.
 
     `exact` says that the errors are rounding already: there is nothing to converge.
     """

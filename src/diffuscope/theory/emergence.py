@@ -25,7 +25,7 @@ from diffuscope.errors import InputError
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """y proportional to x^exponent, with a 95 % interval of half-width `interval` from `count` points."""
+    """y proportional to x^exponent, with a 95% interval of half-width `interval` from `count` points."""
 
     exponent: float
     interval: float

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffuscope.audit.fidelity import BAR
+from diffuscope.audit.fidelity import BAR, fidelity
 from diffuscope.audit.frechet import frechet_distance
 from diffuscope.audit.label_balance import label_balance
 from diffuscope.exact import Gaussian, GaussianMixture
@@ -83,7 +83,9 @@ def trained(generator: torch.Generator) -> Answer:
     seed = generator.initial_seed()
     found, made = ruler(seed), samples(seed, setting.STEPS)
     distance = found.distance(made, generator)
-    ratio, error = distance.value / found.real, distance.standard_error / found.real
+    ratio = distance.value / found.real
+    # the ruler's own error is in it
+    error = fidelity(found.features(made), found.features(found.data.train), found.unseen, seed).ratio_error
     balance = label_balance(
         found.features.classes,
         found.features.label(made),
