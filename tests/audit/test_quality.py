@@ -128,7 +128,7 @@ def test_reciting_has_the_ratio_that_is_derived(generator, monkeypatch):
 
 @pytest.mark.parametrize(("shift", "skew"), [(0.4, 0.0), (2.0, 0.0), (2.0, 0.3)], ids=["near", "far", "skewed"])
 def test_the_interval_of_the_ratio_allows_for_an_uncertain_ruler(shift, skew, generator, monkeypatch):
-    """Ratios of 4 to 80, also of features that are not Gaussian; 95 % less 3 standard errors."""
+    """Ratios of 4 to 80, also of features that are not Gaussian; 95% less 3 standard errors."""
     monkeypatch.setattr("diffuscope.audit.fidelity.DRAWS", 16)
     repeats, found = 100, []
     for _ in range(repeats):

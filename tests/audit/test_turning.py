@@ -64,7 +64,7 @@ def coverage_of_kept(mean, points=60, repeats=160):
 
 @pytest.mark.parametrize("mean", [FLAT, TURNS, TO_A_PLATEAU], ids=["flat", "turns", "to-a-plateau"])
 def test_the_kept_steps_cover_the_step_of_least_expected_residual(mean):
-    """At least 95 %, up to 3 standard errors of 160 repetitions; the interval runs a look farther on either side."""
+    """At least 95%, up to 3 standard errors of 160 repetitions; the interval runs a look farther on either side."""
     assert coverage_of_kept(mean) >= 0.95 - 3 * np.sqrt(0.05 * 0.95 / 160)
 
 
@@ -156,7 +156,7 @@ def test_a_residual_in_other_units_has_the_same_turning_point():
 def test_the_verdict_says_what_was_found_or_what_would_have_been():
     seen = TurningPoint(20.0, (20.0,), (10.0, 40.0), 2.0, 3.0, 0.001, 0.001, 0.5, 0.01)
     assert seen.found
-    assert "least at step 20 (95 % interval 10 to 40), then it rises by 50%" in seen.verdict
+    assert "least at step 20 (95% interval 10 to 40), then it rises by 50%" in seen.verdict
     missed = TurningPoint(20.0, (20.0,), (10.0, 40.0), 2.0, 2.1, 0.001, 0.3, 0.5, 0.01)
     assert not missed.found
     assert "no rise is found (p = 0.3); one of 25% would have been with probability .95" in missed.verdict

@@ -344,7 +344,7 @@ def test_emergence_is_found_where_an_exponential_curve_crosses_its_geometric_mea
 
 
 def test_an_exponent_is_found_with_an_interval_that_covers():
-    """Slope -1.3 with log-normal scatter: the 95 % interval covers in 95 % of 400 fits, within 4 standard errors."""
+    """Slope -1.3 with log-normal scatter: the 95% interval covers in 95% of 400 fits, within 4 standard errors."""
     generator, x = torch.Generator().manual_seed(0), torch.logspace(-2, 1, 12, dtype=torch.float64)
     covered = []
     for _ in range(400):
