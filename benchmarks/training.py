@@ -1,8 +1,8 @@
 """Milliseconds of a training step, as ratios to the plain float32 step in one process with the same threads.
 
-The library's own U-Net for 8 x 8 digits with the recipe of `diffuscope train`, batch 128, on the CPU. Each way takes the
-same steps, in several rounds, and its fastest round counts. Two processes have one thread each and are compared with
-one process of two threads; torchrun is started from here.
+The library's own U-Net for 8 x 8 digits with the recipe of `diffuscope train`, batch 128, on the CPU. Each way takes
+the same steps, in several rounds, and its fastest round counts. Two processes have one thread each and are compared
+with one process of two threads; torchrun is started from here.
 """
 
 import json
