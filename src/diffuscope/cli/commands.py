@@ -22,6 +22,7 @@ from diffuscope.denoisers import (
     Denoiser,
     Guided,
     OfClass,
+    classes_of,
     load_callable,
     load_denoiser,
     save_denoiser,
@@ -358,10 +359,11 @@ def asked_for(denoiser: Denoiser, index: torch.Tensor, classes: tuple[int, ...],
     """`denoiser` for the samples at `index`: of their classes, with guidance, where classes are asked for."""
     if not classes:
         return denoiser
-    if not isinstance(denoiser, ConditionalDenoiser) or denoiser.classes < 1:
+    known = classes_of(denoiser)
+    if not isinstance(denoiser, ConditionalDenoiser) or known < 1:
         raise InputError("classes: expected a model trained with classes, got one without")
-    if not all(0 <= y < denoiser.classes for y in classes):
-        raise InputError(f"classes: expected classes 0 .. {denoiser.classes - 1}, got {', '.join(map(str, classes))}")
+    if not all(0 <= y < known for y in classes):
+        raise InputError(f"classes: expected classes 0 .. {known - 1}, got {', '.join(map(str, classes))}")
     conditional = OfClass(denoiser, turn(index, classes))
     return conditional if guidance == 1 else Guided(conditional, denoiser, guidance)
 

@@ -21,6 +21,7 @@ from diffuscope.denoisers.networks import MLP, LevelTable, LinearDenoiser, Symme
 from diffuscope.denoisers.objects import load_callable, load_object
 from diffuscope.denoisers.preconditioning import Preconditioned, Preconditioning, preconditioning
 from diffuscope.denoisers.predictors import (
+    INTEGERS,
     Classes,
     DataPredictor,
     Network,
@@ -31,6 +32,7 @@ from diffuscope.denoisers.predictors import (
 )
 
 __all__ = [
+    "INTEGERS",
     "MLP",
     "Batch",
     "BatchTime",

@@ -33,6 +33,7 @@ from diffuscope.schedules import Schedule, Times, as_time
 Network = Callable[..., Tensor]
 Classes = Int[Tensor, "*batch"] | int | None
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+"""The dtypes that classes may have."""
 
 
 class _Predictor(nn.Module):

@@ -18,7 +18,7 @@ from diffuscope.exact import GaussianMixture
 from diffuscope.experiments.side_by_side import SideBySide
 from diffuscope.samplers import DPMSolverPP2M, sample
 from diffuscope.schedules import VE, karras_times
-from diffuscope.training import LogUniformNoise
+from diffuscope.training import EDMWeight, LogUniformNoise, Objective, TrainingSettings
 
 VARIANCE = 0.35**2
 ANGLES = torch.tensor([90.0, 210.0, 330.0], dtype=torch.float64).deg2rad()
@@ -50,6 +50,21 @@ def alone(denoiser: Preconditioned, place: int) -> Preconditioned:
     assert isinstance(denoiser.network, SideBySide)
     network = denoiser.network.alone(place)
     return Preconditioned(network, SCHEDULE, SCALE, event_shape=(2,), data_range=(-3.0, 3.0)).eval()
+
+
+def settings(steps: int, batch_size: int, seed: int, objective: Objective) -> TrainingSettings:
+    """How networks side by side are trained: without a cap on the gradient, which would mix them."""
+    return TrainingSettings(
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=LEARNING_RATE,
+        max_gradient_norm=math.inf,
+        average_decay=0.99,
+        noise=NOISE,
+        weight=EDMWeight(SCALE),
+        objective=objective,
+        seed=seed,
+    )
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from diffuscope.training.settings import TrainingSettings
 
 
 class Evaluation:
-    """`denoiser` as the steps of a run call it; `of_class` gives the denoiser of a batch's classes."""
+    """`denoiser` as the steps of a run call it, with a class for every sample or without."""
 
     def __init__(self, denoiser: nn.Module, settings: TrainingSettings, device: torch.device) -> None:
         self.schedule: Schedule = cast(Denoiser, denoiser).schedule

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from diffuscope.denoisers import Denoiser, OfClass, classes_of
+from diffuscope.denoisers import INTEGERS, Denoiser, OfClass, classes_of
 from diffuscope.errors import InputError
 from diffuscope.training.average import average_decay, update_average
 from diffuscope.training.batches import EpochPermutations
@@ -32,7 +32,6 @@ from diffuscope.training.settings import TrainingSettings
 from diffuscope.training.target_average import AveragedTarget, NoiseFreeTarget
 
 SMOOTHING_STEPS = 100
-INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 class DivergedError(InputError):

@@ -4,7 +4,6 @@ Every rung of every set has its own draw of examples and its own initial weights
 they share the noise levels of a batch, and the permutation that orders the rows (repeated to one length) in an epoch.
 """
 
-import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -16,15 +15,13 @@ from diffuscope.denoisers import Preconditioned
 from diffuscope.experiments.side_by_side import SideBySide, stacked
 from diffuscope.experiments.three_modes import (
     LAW,
-    LEARNING_RATE,
-    NOISE,
-    SCALE,
     alone,
     as_denoiser,
     generated,
+    settings,
     small_networks,
 )
-from diffuscope.training import EDMWeight, TrainingSettings, averaged, train
+from diffuscope.training import Denoising, averaged, train
 
 SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
 SETS, STEPS, BATCH = 8, 2400, 64
@@ -59,15 +56,5 @@ def climbed(seed: int) -> Ladder:
     examples = tuple(tuple(LAW.sample(n, generator=generator) for n in SIZES) for _ in range(SETS))
     data = stacked([rows for rungs in examples for rows in rungs])
     denoiser = as_denoiser(SideBySide(small_networks(SETS * len(SIZES), seed)))
-    settings = TrainingSettings(
-        steps=STEPS,
-        batch_size=BATCH,
-        learning_rate=LEARNING_RATE,
-        max_gradient_norm=math.inf,
-        average_decay=0.99,
-        noise=NOISE,
-        weight=EDMWeight(SCALE),
-        seed=seed,
-    )
-    *_, last = train(denoiser, data, settings, checkpoint=None)
+    *_, last = train(denoiser, data, settings(STEPS, BATCH, seed, Denoising()), checkpoint=None)
     return Ladder(SIZES, examples, averaged(denoiser, last.average).eval())

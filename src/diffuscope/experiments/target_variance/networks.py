@@ -21,9 +21,9 @@ from diffuscope.exact import Empirical
 from diffuscope.experiments.nearness import Near
 from diffuscope.experiments.side_by_side import SideBySide, stacked
 from diffuscope.experiments.target_variance.dial import DIAL, EXAMPLES, FINITE
-from diffuscope.experiments.three_modes import LAW, LEARNING_RATE, NOISE, SCALE, as_denoiser, generated, small_networks
+from diffuscope.experiments.three_modes import LAW, as_denoiser, generated, settings, small_networks
 from diffuscope.schedules import as_time
-from diffuscope.training import DataPosterior, EDMWeight, TrainingSettings, averaged, train
+from diffuscope.training import DataPosterior, averaged, train
 from diffuscope.training.objective import Errors, errors_from
 
 SETS, STEPS, BATCH = 24, 2400, 16
@@ -92,22 +92,11 @@ def dialed(seed: int) -> Dialed:
     examples = tuple(LAW.sample(EXAMPLES, generator=generator) for _ in range(SETS))
     copies = [network for network in small_networks(SETS, seed) for _ in DIAL]
     denoiser = as_denoiser(SideBySide(copies))
-    settings = TrainingSettings(
-        steps=STEPS,
-        batch_size=BATCH,
-        learning_rate=LEARNING_RATE,
-        max_gradient_norm=math.inf,
-        average_decay=0.99,
-        noise=NOISE,
-        weight=EDMWeight(SCALE),
-        objective=Nested(examples),
-        seed=seed,
-    )
     looks = {round(STEPS * share) for share in torch.logspace(-1.2, 0, LOOKS).tolist()}
     errors = _Errors.at(examples, generator)
     data, found = stacked([rows for rows in examples for _ in DIAL]), []
     network = denoiser
-    for progress in train(denoiser, data, settings, checkpoint=None):
+    for progress in train(denoiser, data, settings(STEPS, BATCH, seed, Nested(examples)), checkpoint=None):
         if progress.step in looks:
             network = averaged(denoiser, progress.average).eval()
             found.append(errors.of(network))
