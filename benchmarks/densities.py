@@ -32,10 +32,10 @@ from diffuscope.densities import (
     Grid,
     PeacemanRachford,
     PotentialDiffusion,
+    equal_steps,
     evolve,
     gradient_equation,
     ornstein_uhlenbeck,
-    uniform,
 )
 from diffuscope.exact import GaussianMixture
 
@@ -154,7 +154,7 @@ def finite_volumes(steps: int) -> Callable[[Problem, int], Ready]:
             problem.diffusivity,
         )
         set_up = time.process_time() - begun
-        start, times = Density(grid, problem.start(grid)), uniform(0.0, problem.end, steps)
+        start, times = Density(grid, problem.start(grid)), equal_steps(0.0, problem.end, steps)
         scheme = CrankNicolson() if problem.dimensions == 1 else PeacemanRachford()
         return Ready(set_up, lambda: evolve(equation, start, times, scheme).values.numpy())
 

@@ -31,7 +31,7 @@ from diffuscope.exact import Empirical, Gaussian, GaussianMixture
 from diffuscope.samplers import Calibrated, DataAdamsBashforth, RungeKutta4, Sampler, calibrate, sample
 from diffuscope.schedules import VE, karras_times, log_snr_times
 from diffuscope.training import fit
-from diffuscope.training.recipe import new_denoiser, recipe
+from diffuscope.training.default_model import new_denoiser, recipe
 
 ROUNDING = 1e-12  # on finite data both land on the same point from some budget on
 BUDGETS = (5, 8, 10, 15, 20, 35)

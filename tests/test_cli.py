@@ -170,7 +170,7 @@ def test_a_full_disk_and_ctrl_c_end_in_one_line_and_can_be_resumed(monkeypatch, 
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr("diffuscope.atomic.os.fsync", full)
+        broken.setattr("diffuscope.files.os.fsync", full)
         assert "No space left" in refused(monkeypatch, capsys, *command)
     assert not list((tmp_path / "out").rglob("*.partial"))
 

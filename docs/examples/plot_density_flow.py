@@ -21,14 +21,7 @@ import torch
 from matplotlib.animation import FuncAnimation
 
 from diffuscope.denoisers import ExactDenoiser
-from diffuscope.densities import (
-    Density,
-    Grid,
-    PeacemanRachford,
-    anti_diffuse,
-    heat_flows,
-    reverse_evolution,
-)
+from diffuscope.densities import Density, Grid, PeacemanRachford, anti_diffuse, heat_flows, reverse_evolution
 from diffuscope.exact import GaussianMixture
 from diffuscope.samplers import StochasticHeun, trajectory
 from diffuscope.schedules import VE, log_snr_times

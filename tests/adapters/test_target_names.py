@@ -7,7 +7,7 @@ import torch
 from conftest import monte_carlo
 
 from diffuscope.adapters import k_diffusion, known_targets, load_target
-from diffuscope.adapters.peers import BrownianNoise, read_options, seed_from
+from diffuscope.adapters.libraries import BrownianNoise, read_options, seed_from
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from diffuscope.atomic import save_arrays
-from diffuscope.audit import CifarFeatures, frechet_distance, load_cifar_features
+from diffuscope.audit import CifarFeatures, load_cifar_features
 from diffuscope.audit.features import feature_map
 from diffuscope.data import load_data
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
+from diffuscope.files import save_arrays
+from diffuscope.findings import frechet_distance
 
 EXAMPLES = 1000
 

@@ -7,8 +7,8 @@ from scipy import stats
 
 from audit_subjects import digits
 from diffuscope.audit.copies import _closeness, _nearest, copies, nearness
-from diffuscope.audit.statistics import conformal_p_values
 from diffuscope.exact import Gaussian, nearest_neighbors
+from diffuscope.findings import conformal_p_values
 
 
 def split(seed, *sizes):

@@ -13,10 +13,11 @@ from torch import nn
 
 from audit_subjects import QUICK, exact_subject
 from diffuscope import cli
-from diffuscope.audit import Subject, audit
+from diffuscope.audit import Subject, audit, audit_page
 from diffuscope.audit import diagnostics as diagnostics_module
 from diffuscope.audit import run as run_module
 from diffuscope.audit.diagnostics import diagnose, findings
+from diffuscope.audit.diagnostics_section import diagnostics_section
 from diffuscope.audit.equation import Equation
 from diffuscope.audit.equation import findings as equation_findings
 from diffuscope.audit.learned import Curve
@@ -30,8 +31,7 @@ from diffuscope.densities.grid import Grid
 from diffuscope.densities.law_integrals import relative_entropy
 from diffuscope.errors import InputError
 from diffuscope.exact import Empirical, Gaussian, GaussianMixture
-from diffuscope.report import audit_page, render
-from diffuscope.report.diagnostics_section import diagnostics_section
+from diffuscope.report import render
 from diffuscope.schedules import VE, DiscreteVP
 
 LAW = GaussianMixture.isotropic(

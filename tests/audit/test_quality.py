@@ -14,11 +14,11 @@ from diffuscope.audit.classifier import RIDGE, fit_classifier
 from diffuscope.audit.fidelity import distance_at_size, fidelity
 from diffuscope.audit.label_balance import label_balance
 from diffuscope.audit.quality import judge
-from diffuscope.audit.statistics import chi_squared_permutation
 from diffuscope.data import load_data
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
+from diffuscope.findings import chi_squared_permutation
 from diffuscope.schedules import VE
 
 

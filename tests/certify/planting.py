@@ -15,11 +15,11 @@ from unittest.mock import patch
 
 import torch
 
-from diffuscope.audit import Finding
 from diffuscope.certify import Question, Target, mixture, questions
 from diffuscope.denoisers import Denoiser, ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution
+from diffuscope.findings import Finding
 from diffuscope.samplers import Sampler, contract
 from diffuscope.schedules import VE
 
@@ -138,7 +138,9 @@ def findings(target: Target) -> Iterator[Finding]:
             continue
         except Exception as error:
             verdict = f"Raised {type(error).__name__}: {error}"
-            yield Finding(question.name, question.title, float("nan"), "", verdict, "alarm")
+            yield Finding(
+                name=question.name, title=question.title, value=float("nan"), unit="", verdict=verdict, tone="alarm"
+            )
 
 
 def first_alarm(target: Target) -> Finding | None:

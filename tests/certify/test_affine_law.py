@@ -2,7 +2,7 @@
 
 import torch
 
-from diffuscope.certify import Target, affine_map, own_target, unequal_gaussian, weak_error
+from diffuscope.certify import Target, affine_map, sampler_target, unequal_gaussian, weak_error
 from diffuscope.certify.affine import marginal
 from diffuscope.certify.chosen_noise import ChosenNoise, no_noise
 from diffuscope.exact import Gaussian
@@ -90,7 +90,7 @@ def test_a_map_that_is_not_affine_is_found_out():
 
 def test_the_exact_weak_error_agrees_with_monte_carlo():
     problem, n = unequal_gaussian(), 6
-    target, times = own_target(DDPM()), problem.times(VP(), n)
+    target, times = sampler_target(DDPM()), problem.times(VP(), n)
     denoiser, law = problem.denoiser(VP()), problem.distribution
     assert isinstance(law, Gaussian)
     mean, covariance = affine_map(target, denoiser, times).moments(*marginal(law, VP(), float(times[0])))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from diffuscope.certify import Target, mixture, own_target
+from diffuscope.certify import Target, mixture, sampler_target
 from diffuscope.certify import behavior as ask
 from diffuscope.errors import InputError
 from diffuscope.samplers import DDIM, DDPM, Heun, sample
@@ -34,7 +34,7 @@ QUESTIONS = (ask.single_point, ask.last_step, ask.precision, ask.batching, ask.r
 @pytest.mark.parametrize("sampler", [DDIM(), Heun(), DDPM()], ids=lambda sampler: type(sampler).__name__)
 @pytest.mark.parametrize("schedule", [VE(), VP()], ids=lambda schedule: type(schedule).__name__)
 def test_sound_samplers_pass(question, sampler, schedule):
-    finding = question(own_target(sampler), PROBLEM, schedule)
+    finding = question(sampler_target(sampler), PROBLEM, schedule)
     assert finding.tone == "good", finding.verdict
 
 
@@ -139,8 +139,8 @@ def test_what_a_start_costs_is_told_apart_from_the_steps():
 
 
 def test_change_of_schedule_is_measured():
-    assert ask.invariance(own_target(DDIM()), PROBLEM).value < 1e-12
-    depends = ask.invariance(own_target(Heun()), PROBLEM)
+    assert ask.invariance(sampler_target(DDIM()), PROBLEM).value < 1e-12
+    depends = ask.invariance(sampler_target(Heun()), PROBLEM)
     assert depends.value > 1e-3
     assert "depend on the time variable" in depends.verdict
     alone = Target("one", plain, 1, False, 1, schedules=(VE(),))

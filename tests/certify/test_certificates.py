@@ -10,10 +10,18 @@ import pytest
 import torch
 
 from diffuscope import cli
-from diffuscope.certify import Certificate, Target, certify, certify_likelihood, own_target, questions
-from diffuscope.cli.commands import finite
+from diffuscope.certify import (
+    Certificate,
+    Target,
+    certificate_page,
+    certify,
+    certify_likelihood,
+    questions,
+    sampler_target,
+)
 from diffuscope.errors import InputError
-from diffuscope.report import certificate_page, render
+from diffuscope.files import finite
+from diffuscope.report import render
 from diffuscope.samplers import DDIM, DDPM, DormandPrince, DPMSolverPP2M, sample
 from diffuscope.schedules import VE
 
@@ -27,14 +35,14 @@ def quick(target: Target) -> Certificate:
 
 @pytest.mark.parametrize("sampler", [DDIM(), DPMSolverPP2M(), DDPM()], ids=lambda sampler: type(sampler).__name__)
 def test_sound_samplers_are_certified(sampler):
-    certificate = quick(own_target(sampler))
+    certificate = quick(sampler_target(sampler))
     assert certificate.passed, [finding.verdict for finding in certificate.failures]
     assert certificate.errors
     json.dumps(finite(certificate.as_json()), allow_nan=False)
 
 
 def test_error_control_is_not_accused_of_an_order_in_the_number_of_steps():
-    target = own_target(DormandPrince())
+    target = sampler_target(DormandPrince())
     assert target.order is None
     order = next(questions(target, FEWER))
     assert order.name == "order.gaussian"
@@ -42,7 +50,7 @@ def test_error_control_is_not_accused_of_an_order_in_the_number_of_steps():
 
 
 def test_a_claimed_order_that_is_not_there_fails_by_name():
-    honest = own_target(DDIM())
+    honest = sampler_target(DDIM())
     boast = Target("boast", honest.run, 2, False, 1, finest=80)  # no finer grids for a second look
     certificate = quick(boast)
     assert not certificate.passed

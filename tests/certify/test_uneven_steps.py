@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from diffuscope.certify import Target, mixture, own_target, strong_order
+from diffuscope.certify import Target, mixture, sampler_target, strong_order
 from diffuscope.certify.certificate import questions
 from diffuscope.samplers import DDPM, DPMSolverPP2M
 from diffuscope.schedules import VE, VP, RectifiedFlow
@@ -38,11 +38,11 @@ def test_a_ratio_of_steps_taken_for_one_keeps_its_order_on_equal_steps_and_loses
     target = Target("2M for equal steps", extrapolates_as_on_equal_steps, 2, False, 1, finest=80)
     assert strong_order(target, mixture(), VE(), STEPS).order == pytest.approx(2, abs=0.2)
     assert strong_order(target, mixture().in_uneven_steps(), VE(), STEPS).order == pytest.approx(1, abs=0.2)
-    sound = strong_order(own_target(DPMSolverPP2M()), mixture().in_uneven_steps(), VE(), STEPS)
+    sound = strong_order(sampler_target(DPMSolverPP2M()), mixture().in_uneven_steps(), VE(), STEPS)
     assert sound.order == pytest.approx(2, abs=0.2)
 
 
 def test_uneven_steps_are_asked_of_every_sampler():
-    names = [question.name for question in questions(own_target(DPMSolverPP2M()))]
+    names = [question.name for question in questions(sampler_target(DPMSolverPP2M()))]
     assert "order.mixture-2.uneven" in names
-    assert "weak_order.uneven" in [question.name for question in questions(own_target(DDPM()))]
+    assert "weak_order.uneven" in [question.name for question in questions(sampler_target(DDPM()))]

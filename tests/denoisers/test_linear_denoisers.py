@@ -5,13 +5,7 @@ import math
 import pytest
 import torch
 
-from diffuscope.denoisers import (
-    Denoiser,
-    LevelTable,
-    LinearDenoiser,
-    SymmetricLinearDenoiser,
-    nearest_trained_time,
-)
+from diffuscope.denoisers import Denoiser, LevelTable, LinearDenoiser, SymmetricLinearDenoiser, nearest_trained_time
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.schedules import VE, VP

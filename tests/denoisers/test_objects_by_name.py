@@ -5,8 +5,9 @@ import sys
 import pytest
 import torch
 
-from diffuscope.denoisers import load_callable, load_object
+from diffuscope.denoisers import load_callable
 from diffuscope.errors import InputError
+from diffuscope.files import load_object
 
 SOURCE = '''
 from diffuscope.schedules import VP

@@ -11,7 +11,7 @@ from diffuscope.densities.backward import expectation, expectations, gaussian_ex
 from diffuscope.densities.density import Density
 from diffuscope.densities.fokker_planck import ito_equation
 from diffuscope.densities.grid import Grid
-from diffuscope.densities.stepping import BackwardEuler, CrankNicolson, PeacemanRachford, evolution, evolve, uniform
+from diffuscope.densities.stepping import BackwardEuler, CrankNicolson, PeacemanRachford, equal_steps, evolution, evolve
 from diffuscope.errors import InputError
 from diffuscope.schedules import VE, VP, Cosine
 
@@ -32,7 +32,7 @@ def hermite(n, x):
 @pytest.mark.parametrize("boundary", ["no-flux", "absorbing", "periodic"])
 @pytest.mark.parametrize("scheme", [BackwardEuler(), CrankNicolson()])
 def test_the_pairing_of_forward_and_backward_is_constant_in_time(scheme, boundary, generator):
-    grid, times = Grid.line(-2, 2, 90), uniform(0, 1, 40)
+    grid, times = Grid.line(-2, 2, 90), equal_steps(0, 1, 40)
     equation = ito_equation(
         grid,
         lambda x, t: torch.sin(math.pi * x / 2) * (1 + t),
@@ -49,7 +49,7 @@ def test_the_pairing_of_forward_and_backward_is_constant_in_time(scheme, boundar
 
 
 def test_the_pairing_is_constant_in_two_dimensions(generator):
-    grid, times = Grid.square(-2, 2, 24), uniform(0, 1, 30)
+    grid, times = Grid.square(-2, 2, 24), equal_steps(0, 1, 30)
     equation = ito_equation(grid, lambda x, t: torch.stack([-x[:, 1] * t, x[:, 0] ** 2], 1), 0.4)
     p = Density(grid, torch.rand(24, 24, dtype=F64, generator=generator))
     payoff = torch.randn(24, 24, dtype=F64, generator=generator)
@@ -68,7 +68,7 @@ def test_feynman_kac_gives_the_closed_form_of_a_quadratic_potential_at_order_two
         equation = ito_equation(
             grid, lambda x, _: 0 * x, 0.5, killing=lambda x, _: 0.5 * c**2 * x[:, 0] ** 2, steady=True
         )
-        u = expectation(equation, torch.ones(cells, dtype=F64), uniform(0, t, cells), CrankNicolson())
+        u = expectation(equation, torch.ones(cells, dtype=F64), equal_steps(0, t, cells), CrankNicolson())
         x = grid.centers()
         exact = math.cosh(c * t) ** -0.5 * torch.exp(-0.5 * c * x**2 * math.tanh(c * t))
         return float((u - exact).abs().max())
@@ -80,7 +80,7 @@ def test_the_backward_equation_on_a_grid_approaches_the_exact_expectation_at_ord
     def error(cells):
         grid = Grid.line(-8, 8, cells)
         equation = ito_equation(grid, lambda x, _: -x, 1.0, steady=True)
-        u = expectation(equation, torch.cos(grid.centers()), uniform(0, 0.5, cells), CrankNicolson())
+        u = expectation(equation, torch.cos(grid.centers()), equal_steps(0, 0.5, cells), CrankNicolson())
         exact = gaussian_expectation(ORNSTEIN_UHLENBECK, lambda x: x[:, 0].cos(), grid.points(), 0.3, 0.8)
         middle = grid.centers().abs() < 3
         return float((u - exact)[middle].abs().max())
@@ -117,9 +117,9 @@ def test_bad_input_is_refused():
     grid = Grid.line(0, 1, 10)
     equation = ito_equation(grid, lambda x, _: -x, 1.0)
     with pytest.raises(InputError, match=r"payoff: expected the grid's shape \(10,\), got \(9,\)"):
-        list(expectations(equation, torch.ones(9, dtype=F64), uniform(0, 1, 3), BackwardEuler()))
+        list(expectations(equation, torch.ones(9, dtype=F64), equal_steps(0, 1, 3), BackwardEuler()))
     with pytest.raises(InputError, match="payoff: expected finite values"):
-        list(expectations(equation, torch.full((10,), torch.nan, dtype=F64), uniform(0, 1, 3), BackwardEuler()))
+        list(expectations(equation, torch.full((10,), torch.nan, dtype=F64), equal_steps(0, 1, 3), BackwardEuler()))
     with pytest.raises(InputError, match="t: expected a time after"):
         gaussian_expectation(VE(), lambda y: y[:, 0], torch.zeros(1, 1, dtype=F64), 3.0, 1.0)
 
@@ -137,7 +137,7 @@ def test_the_backward_equation_holds_the_matrices_of_one_step_at_a_time():
             return made
 
     equation = ito_equation(Grid.line(-1, 1, 16), lambda x, t: -t * x, 0.5)
-    expectation(equation, torch.ones(16, dtype=F64), uniform(0, 1, 20), Watched())
+    expectation(equation, torch.ones(16, dtype=F64), equal_steps(0, 1, 20), Watched())
     assert len(alive) == 20
 
 

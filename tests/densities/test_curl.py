@@ -5,7 +5,7 @@ import torch
 from conftest import monte_carlo
 
 from diffuscope.denoisers import MLP, ExactDenoiser, Preconditioned
-from diffuscope.densities.curl import curl, curl_by_probes, relative_curl
+from diffuscope.densities.jacobian_symmetry import curl, curl_by_probes, relative_curl
 from diffuscope.errors import InputError
 from diffuscope.exact import Empirical, Gaussian, GaussianMixture
 from diffuscope.schedules import VE, VP, RectifiedFlow

@@ -23,16 +23,9 @@ from diffuscope.densities.law_integrals import (
     relative_entropy,
     relative_fisher,
 )
-from diffuscope.densities.score_information import (
-    fisher_information as estimated_fisher_information,
-)
-from diffuscope.densities.score_information import (
-    integrated,
-    path_relative_entropy,
-)
-from diffuscope.densities.score_information import (
-    relative_fisher as estimated_relative_fisher,
-)
+from diffuscope.densities.score_information import fisher_information as estimated_fisher_information
+from diffuscope.densities.score_information import integrated, path_relative_entropy
+from diffuscope.densities.score_information import relative_fisher as estimated_relative_fisher
 from diffuscope.errors import InputError
 from diffuscope.exact import Empirical, Gaussian, GaussianMixture
 from diffuscope.schedules import VE, VP, RectifiedFlow, log_snr_times

@@ -16,14 +16,7 @@ from diffuscope.densities.fokker_planck import (
     ito_equation,
 )
 from diffuscope.densities.grid import Grid
-from diffuscope.densities.stepping import (
-    BackwardEuler,
-    CrankNicolson,
-    PeacemanRachford,
-    evolution,
-    evolve,
-    uniform,
-)
+from diffuscope.densities.stepping import BackwardEuler, CrankNicolson, PeacemanRachford, equal_steps, evolution, evolve
 from diffuscope.densities.tridiagonal import Tridiagonal
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian, GaussianMixture
@@ -47,7 +40,7 @@ def relaxing(grid):
 def test_crank_nicolson_in_space_converges_at_order_two_in_l1():
     def error(cells):
         grid = Grid.line(-8, 8, cells)
-        end = evolve(relaxing(grid), law(grid, PAIR, 1.0, 1e-9), uniform(0, 1, 200), CrankNicolson())
+        end = evolve(relaxing(grid), law(grid, PAIR, 1.0, 1e-9), equal_steps(0, 1, 200), CrankNicolson())
         return end.l1_distance(law(grid, PAIR, DECAY, math.sqrt(1 - DECAY**2)))
 
     assert abs(measured_order(error, [100, 200, 400]).order - 2) < 0.03
@@ -64,7 +57,7 @@ def test_schemes_converge_in_time_at_their_order(scheme, order):
     exact = torch.linalg.matrix_exp(dense) @ start.values
 
     def error(n):
-        return float((evolve(relaxing(grid), start, uniform(0, 1, n), scheme).values - exact).abs().max())
+        return float((evolve(relaxing(grid), start, equal_steps(0, 1, n), scheme).values - exact).abs().max())
 
     assert abs(measured_order(error, [16, 32, 64, 128]).order - order) < 0.05
 
@@ -78,7 +71,7 @@ def test_a_time_dependent_drift_keeps_the_order(scheme, order):
     end = law(grid, data, float(schedule.alpha(0.6)), float(schedule.sigma(0.6)))
 
     def error(n):
-        return evolve(forward_equation(grid, schedule), start, uniform(0.05, 0.6, n), scheme).l1_distance(end)
+        return evolve(forward_equation(grid, schedule), start, equal_steps(0.05, 0.6, n), scheme).l1_distance(end)
 
     floor = 2e-5  # of the grid: h^2 times the second derivatives
     assert error(512) < 40 * floor
@@ -95,7 +88,7 @@ def test_mass_is_conserved_to_rounding_over_a_thousand_steps(scheme, boundary):
         lambda x, _: 1 + 0.5 * torch.cos(math.pi * x / 4),
         boundary=boundary,
     )
-    end = evolve(equation, law(grid, PAIR, 1.0, 0.1), uniform(0, 2, 1000), scheme)
+    end = evolve(equation, law(grid, PAIR, 1.0, 0.1), equal_steps(0, 2, 1000), scheme)
     assert abs(end.mass() - law(grid, PAIR, 1.0, 0.1).mass()) <= 1e-12
 
 
@@ -104,7 +97,7 @@ def test_mass_is_conserved_in_two_dimensions():
     equation = ito_equation(grid, lambda x, _: torch.stack([-x[:, 1], x[:, 0] - x[:, 1] ** 3], 1), 0.7, steady=True)
     start = Density(grid, torch.rand(40, 40, dtype=F64, generator=torch.Generator().manual_seed(0)))
     for scheme in (BackwardEuler(), PeacemanRachford()):
-        assert abs(evolve(equation, start, uniform(0, 3, 1000), scheme).mass() / start.mass() - 1) <= 1e-12
+        assert abs(evolve(equation, start, equal_steps(0, 3, 1000), scheme).mass() / start.mass() - 1) <= 1e-12
 
 
 def test_the_gibbs_law_is_stationary_to_rounding():
@@ -118,7 +111,7 @@ def test_the_gibbs_law_is_stationary_to_rounding():
     equation = gradient_equation(grid, double_well, 0.4)
     largest = float(equation.generator(0, 0.0).diagonal.abs().max())
     assert float(equation.rate(gibbs, 0.0).abs().max()) <= 1e-13 * largest
-    end = evolve(equation, Density(grid, gibbs), uniform(0, 10, 1000), CrankNicolson())
+    end = evolve(equation, Density(grid, gibbs), equal_steps(0, 10, 1000), CrankNicolson())
     assert end.l1_distance(Density(grid, gibbs)) <= 1e-13 * 10
 
 
@@ -135,13 +128,13 @@ def test_backward_euler_is_never_negative(tau):
     equation = ito_equation(grid, lambda x, _: 20 * torch.sin(3 * x), 0.01, steady=True)
     spike = torch.zeros(120, dtype=F64)
     spike[40] = 1
-    densities = list(evolution(equation, Density(grid, spike), uniform(0, 10 * tau, 10), BackwardEuler()))
+    densities = list(evolution(equation, Density(grid, spike), equal_steps(0, 10 * tau, 10), BackwardEuler()))
     assert min(density.lowest() for density in densities) >= 0
     square = Grid.square(-3, 3, 30)
     equation = ito_equation(square, lambda x, _: 20 * torch.sin(3 * x), 0.01, steady=True)
     spike = torch.zeros(30, 30, dtype=F64)
     spike[10, 20] = 1
-    densities = list(evolution(equation, Density(square, spike), uniform(0, 10 * tau, 10), BackwardEuler()))
+    densities = list(evolution(equation, Density(square, spike), equal_steps(0, 10 * tau, 10), BackwardEuler()))
     assert min(density.lowest() for density in densities) >= 0
 
 
@@ -152,7 +145,9 @@ def test_crank_nicolson_turns_negative_beyond_its_bound_and_not_below():
     spike = torch.zeros(120, dtype=F64)
     spike[60] = 1
     for tau, negative in ((0.99 * bound, False), (3 * bound, True)):
-        assert (evolve(equation, Density(grid, spike), uniform(0, tau, 1), CrankNicolson()).lowest() < 0) is negative
+        assert (
+            evolve(equation, Density(grid, spike), equal_steps(0, tau, 1), CrankNicolson()).lowest() < 0
+        ) is negative
 
 
 @pytest.mark.parametrize("scheme", [BackwardEuler(), CrankNicolson()])
@@ -163,7 +158,7 @@ def test_relative_entropy_to_the_stationary_law_never_grows(scheme):
     gibbs = Density(grid, gibbs / gibbs.sum() / grid.volume)
     start = law(grid, PAIR, 0.5, 0.2)
     start = Density(grid, start.values / start.mass())
-    path = list(evolution(equation, start, uniform(0, 2, 4000), scheme))
+    path = list(evolution(equation, start, equal_steps(0, 2, 4000), scheme))
     entropies = torch.tensor([density.relative_entropy(gibbs) for density in path[::10]])
     assert bool((entropies.diff() <= 1e-15).all())
     assert entropies[-1] < 0.6 * entropies[0]
@@ -174,7 +169,7 @@ def test_an_absorbing_interval_loses_its_first_mode_at_the_exact_rate():
         grid = Grid.line(0, 1, cells)
         equation = ito_equation(grid, lambda x, _: 0 * x, 1.0, boundary="absorbing", steady=True)
         mode = torch.sin(math.pi * grid.centers())
-        end = evolve(equation, Density(grid, mode), uniform(0, 0.1, 400), CrankNicolson())
+        end = evolve(equation, Density(grid, mode), equal_steps(0, 0.1, 400), CrankNicolson())
         return float((end.values - math.exp(-(math.pi**2) * 0.1) * mode).abs().max())
 
     assert abs(measured_order(error, [20, 40, 80]).order - 2) < 0.05
@@ -203,7 +198,7 @@ def test_a_wave_goes_round_a_periodic_box_at_the_speed_of_its_drift():
         grid = Grid.line(0, 1, cells)
         equation = ito_equation(grid, lambda x, _: 0 * x + 1.3, 0.02, boundary="periodic", steady=True)
         x, k = grid.centers(), 2 * math.pi
-        end = evolve(equation, Density(grid, 1 + torch.cos(k * x) / 2), uniform(0, 1, 1000), CrankNicolson())
+        end = evolve(equation, Density(grid, 1 + torch.cos(k * x) / 2), equal_steps(0, 1, 1000), CrankNicolson())
         exact = 1 + math.exp(-0.02 * k**2) * torch.cos(k * (x - 1.3)) / 2
         return float((end.values - exact).abs().max())
 
@@ -229,7 +224,7 @@ def test_alternating_directions_follow_a_turning_gaussian_at_order_two():
         drift = torch.tensor([[-1.0, -w], [w, -1.0]], dtype=F64)
         equation = ito_equation(grid, lambda x, _: x @ drift.T, 1.0, steady=True)
         start = law(grid, data, 1.0, 1e-9, nodes=3)
-        end = evolve(equation, start, uniform(0, end_time, cells // 2), PeacemanRachford())
+        end = evolve(equation, start, equal_steps(0, end_time, cells // 2), PeacemanRachford())
         return end.l1_distance(law(grid, exact, 1.0, 1e-9, nodes=3))
 
     assert abs(measured_order(error, [32, 64, 128]).order - 2) < 0.1
@@ -245,7 +240,7 @@ def test_alternating_directions_converge_at_order_two_in_time():
     exact = (torch.linalg.matrix_exp(0.5 * dense) @ start.values.reshape(-1)).reshape(24, 24)
 
     def error(n):
-        return float((evolve(equation, start, uniform(0, 0.5, n), PeacemanRachford()).values - exact).abs().max())
+        return float((evolve(equation, start, equal_steps(0, 0.5, n), PeacemanRachford()).values - exact).abs().max())
 
     assert abs(measured_order(error, [8, 16, 32, 64]).order - 2) < 0.05
 
@@ -262,7 +257,7 @@ def test_noise_that_depends_on_place_is_read_in_the_sense_of_ito():
             steady=True,
         )
         flat = Density(grid, torch.ones(cells, dtype=F64))
-        end = evolve(equation, flat, uniform(0, 4, 100), BackwardEuler())
+        end = evolve(equation, flat, equal_steps(0, 4, 100), BackwardEuler())
         stationary = 1 / (1 + 0.5 * torch.cos(2 * math.pi * grid.centers()))
         return end.l1_distance(Density(grid, stationary / stationary.mean()))
 
@@ -274,7 +269,7 @@ def test_without_diffusion_the_flux_is_upwind_and_keeps_mass_and_sign():
     equation = ito_equation(grid, lambda x, _: torch.cos(3 * x), 0.0, boundary="no-flux", steady=True)
     spike = torch.zeros(100, dtype=F64)
     spike[20] = 100
-    end = evolve(equation, Density(grid, spike), uniform(0, 0.2, 50), BackwardEuler())
+    end = evolve(equation, Density(grid, spike), equal_steps(0, 0.2, 50), BackwardEuler())
     assert abs(end.mass() - 1) <= 1e-13
     assert end.lowest() >= 0
     # x' = cos 3x from x = .205: sin 3x = tanh(3 t + artanh sin .615), but for the scheme's own first-order spread
@@ -285,7 +280,7 @@ def test_without_diffusion_the_flux_is_upwind_and_keeps_mass_and_sign():
 def test_the_variance_exploding_forward_flow_is_the_heat_flow():
     grid = Grid.line(-12, 12, 600)
     start = law(grid, PAIR, 1.0, 0.5)
-    end = evolve(forward_equation(grid, VE()), start, uniform(0.5, 1.5, 200), CrankNicolson())
+    end = evolve(forward_equation(grid, VE()), start, equal_steps(0.5, 1.5, 200), CrankNicolson())
     assert end.l1_distance(law(grid, PAIR, 1.0, 1.5)) < 4e-4  # 1.7e-4 x (h / .04)^2
 
 
@@ -302,7 +297,7 @@ def test_differencing_twice_is_caught():
     mutant = Mutant(sound.grid, sound.face_drift, sound.face_diffusion, steady=True)
     start = law(grid, PAIR, 1.0, 1e-9)
     exact = law(grid, PAIR, DECAY, math.sqrt(1 - DECAY**2))
-    ends = {eq: evolve(eq, start, uniform(0, 1, 200), CrankNicolson()) for eq in (sound, mutant)}
+    ends = {eq: evolve(eq, start, equal_steps(0, 1, 200), CrankNicolson()) for eq in (sound, mutant)}
     assert abs(ends[sound].mass() - 1) <= 1e-12
     assert ends[sound].l1_distance(exact) < 1e-3
     # both checks of this file catch it: mass grows as e^{t/2}, and so does the distance
@@ -316,7 +311,7 @@ def test_the_end_is_differentiable_in_a_parameter_of_the_drift():
 
     def mean_square(theta):
         equation = ito_equation(grid, lambda x, _: -theta * x, 0.5, steady=True)
-        return (evolve(equation, start, uniform(0, 0.5, 8), CrankNicolson()).values * grid.centers() ** 2).sum()
+        return (evolve(equation, start, equal_steps(0, 0.5, 8), CrankNicolson()).values * grid.centers() ** 2).sum()
 
     assert torch.autograd.gradcheck(mean_square, (torch.tensor(0.8, dtype=F64, requires_grad=True),))
 
@@ -349,15 +344,15 @@ def test_bad_input_is_one_line():
     with pytest.raises(InputError, match="increasing times"):
         evolve(sound, flat, torch.tensor([1.0, 0.5], dtype=F64), BackwardEuler())
     with pytest.raises(InputError, match="expected the grid of the equation"):
-        evolve(sound, Density(Grid.line(0, 2, 10), flat.values), uniform(0, 1, 2), BackwardEuler())
+        evolve(sound, Density(Grid.line(0, 2, 10), flat.values), equal_steps(0, 1, 2), BackwardEuler())
     with pytest.raises(InputError, match="PeacemanRachford is for 2 dimensions"):
-        evolve(sound, flat, uniform(0, 1, 2), PeacemanRachford())
+        evolve(sound, flat, equal_steps(0, 1, 2), PeacemanRachford())
     square = Grid.square(0, 1, 4)
     plane, even = ito_equation(square, lambda x, _: x, 1.0), Density(square, torch.ones(4, 4, dtype=F64))
     with pytest.raises(InputError, match="CrankNicolson is for 1 dimension, got 2"):
-        evolve(plane, even, uniform(0, 1, 2), CrankNicolson())
+        evolve(plane, even, equal_steps(0, 1, 2), CrankNicolson())
     with pytest.raises(InputError, match="expected finite start < end"):
-        uniform(1, 0, 3)
+        equal_steps(1, 0, 3)
 
 
 def test_a_boundary_of_another_name_is_refused():
@@ -381,7 +376,7 @@ def test_drift_that_overwhelms_the_noise_in_a_cell_has_a_finite_gradient():
 
     def mean(speed):  # u h / A = 5e4 speed
         equation = ito_equation(grid, lambda x, _: speed + 0 * x, 1e-6, steady=True)
-        return evolve(equation, start, uniform(0, 0.1, 4), BackwardEuler()).mean()[0]
+        return evolve(equation, start, equal_steps(0, 0.1, 4), BackwardEuler()).mean()[0]
 
     speed = torch.tensor(1.0, dtype=F64, requires_grad=True)
     (slope,) = torch.autograd.grad(mean(speed), speed)

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from diffuscope.denoisers import MLP, DataPredictor, ExactDenoiser, Preconditioned, Rescheduled, UNet
 from diffuscope.densities.denoiser_derivatives import divergence_gradient, push_and_pull
-from diffuscope.densities.noise_derivative import (
+from diffuscope.densities.equation_residual import relative_residual, score_equation, score_equation_by_probes
+from diffuscope.densities.level_derivative import (
     noise_derivative,
     noise_derivative_by_autograd,
     noise_derivative_by_differences,
 )
-from diffuscope.densities.score_equation import relative_residual, score_equation, score_equation_by_probes
 from diffuscope.errors import InputError
 from diffuscope.exact import Empirical, Gaussian, GaussianMixture
 from diffuscope.schedules import VE, VP, Cosine, DiscreteVP, RectifiedFlow

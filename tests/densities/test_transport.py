@@ -11,7 +11,7 @@ from torch import Tensor
 from diffuscope.certify import mixture
 from diffuscope.denoisers import Batch, BatchTime, ExactDenoiser
 from diffuscope.densities.divergence import ExactDivergence, HutchinsonDivergence, JacobianDivergence
-from diffuscope.densities.transport import Transported, transport
+from diffuscope.densities.flow_map import Transported, transport
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Gaussian, GaussianMixture
 from diffuscope.schedules import VE, VP, Cosine, DiscreteVP, RectifiedFlow, Schedule, Sigmoid

@@ -11,7 +11,7 @@ from torch import Tensor
 from diffuscope.certify import likelihood_problems, mixture
 from diffuscope.denoisers import Batch, BatchTime, ExactDenoiser, over_events
 from diffuscope.densities.between_steps import BetweenSteps
-from diffuscope.densities.variational_bound import VariationalBound, variational_bound
+from diffuscope.densities.evidence_bound import VariationalBound, variational_bound
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Gaussian
 from diffuscope.schedules import VE, VP, Cosine, DiscreteVP, GeometricVE, RectifiedFlow, Schedule

@@ -11,12 +11,13 @@ import torch
 from answering import answered, failures, planted
 
 from diffuscope import cli
-from diffuscope.audit import fit_references, turning_point
+from diffuscope.audit import fit_references
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
-from diffuscope.experiments import Answer, Chart, Experiment, Panel, Part, at_most, find, line
+from diffuscope.experiments import Answer, Experiment, Part, find
 from diffuscope.experiments.learning_curve import LEARNING_CURVE, checkpoints, digits, known
 from diffuscope.experiments.learning_curve.residuals import Curves, Probe
+from diffuscope.findings import Chart, Panel, at_most, line, turning_point
 from diffuscope.schedules import VE
 
 HERE = "diffuscope.experiments.learning_curve"

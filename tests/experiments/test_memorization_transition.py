@@ -15,9 +15,9 @@ from diffuscope.exact import Empirical, GaussianMixture
 from diffuscope.experiments import find, nearness
 from diffuscope.experiments.memorization_transition import MEMORIZATION_TRANSITION, ladder, losses
 from diffuscope.experiments.nearness import Near, chance
-from diffuscope.experiments.repeated import Repeated, jackknife
 from diffuscope.experiments.side_by_side import SideBySide, stacked
 from diffuscope.experiments.three_modes import LAW, SCHEDULE, generated, small_networks
+from diffuscope.findings import Repeated, jackknife
 
 HERE = "diffuscope.experiments.memorization_transition"
 PARTS = [part.name for part in MEMORIZATION_TRANSITION.parts]

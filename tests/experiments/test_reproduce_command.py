@@ -11,21 +11,8 @@ import torch
 from PIL import Image
 
 from diffuscope import cli
-from diffuscope.experiments import (
-    Answer,
-    Bars,
-    Chart,
-    Experiment,
-    HeatMap,
-    Panel,
-    Part,
-    Record,
-    at_most,
-    code_fingerprint,
-    groups,
-    line,
-    points,
-)
+from diffuscope.experiments import Answer, Experiment, Part, Record, code_fingerprint
+from diffuscope.findings import Bars, Chart, HeatMap, Panel, at_most, groups, line, points
 
 EVERY_MARK = Chart(
     "Every mark",
@@ -224,7 +211,7 @@ def test_a_full_disk_ends_in_one_line_and_leaves_nothing_half_written(run, capsy
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr("diffuscope.atomic.os.fsync", full)
+        broken.setattr("diffuscope.files.os.fsync", full)
         assert exit_code(run, [experiment("first")], "first") == 2
     assert "diffuscope: " in capsys.readouterr().err
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

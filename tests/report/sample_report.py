@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure as Drawing
 
-from diffuscope.audit.finding import Finding
+from diffuscope.findings import Finding
 from diffuscope.report import (
     Figure,
     Gallery,

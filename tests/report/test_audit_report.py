@@ -9,12 +9,12 @@ import torch
 from browser_checks import check_page, chromium
 
 from audit_subjects import QUICK, digits, exact_subject
-from diffuscope.audit import Subject, audit
+from diffuscope.audit import Subject, audit, audit_page
 from diffuscope.audit.quality import judge
+from diffuscope.audit.quality_section import quality_section
 from diffuscope.denoisers import MLP, ExactDenoiser, Preconditioned
 from diffuscope.exact import Empirical, Gaussian
-from diffuscope.report import audit_page, render, write_page
-from diffuscope.report.quality_section import quality_section
+from diffuscope.report import render, write_page
 from diffuscope.schedules import VE
 
 
@@ -83,7 +83,7 @@ def test_the_intervals_of_the_figure_are_inside_it(many_classes, monkeypatch):
     far = dataclasses.replace(found, recited=dataclasses.replace(found.samples, value=5 * found.real))
     drawn = []
     monkeypatch.setattr(
-        "diffuscope.report.quality_section.figure_svg", lambda drawing: drawn.append(drawing) or "<svg/>"
+        "diffuscope.audit.quality_section.figure_svg", lambda drawing: drawn.append(drawing) or "<svg/>"
     )
     quality_section(dataclasses.replace(many_classes, fidelity=far))
     low, high = drawn[0].axes[0].get_xlim()

@@ -12,35 +12,11 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from PIL import Image
 
-from diffuscope.experiments import (
-    Answer,
-    Bars,
-    Chart,
-    Experiment,
-    Panel,
-    Part,
-    Record,
-    arrows,
-    at_least,
-    at_most,
-    equals,
-    groups,
-    heat_map,
-    line,
-    points,
-)
-from diffuscope.report import (
-    LIGHT,
-    SERIES,
-    Link,
-    chart_figure,
-    charts_png,
-    experiment_page,
-    experiments_index,
-    render,
-    write_page,
-)
-from diffuscope.report.experiment_figures import _draw_panel
+from diffuscope.experiments import Answer, Experiment, Part, Record
+from diffuscope.experiments.page import experiment_page, experiments_index
+from diffuscope.findings import Bars, Chart, Panel, arrows, at_least, at_most, equals, groups, heat_map, line, points
+from diffuscope.report import LIGHT, SERIES, Link, chart_figure, charts_png, render, write_page
+from diffuscope.report.drawing import _draw_panel
 
 HOSTILE = "<script>alert('x')</script>&\"{{ 7 * 7 }}"
 MANY = [k / 50 for k in range(51)]

@@ -13,8 +13,8 @@ from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.samplers import Calibrated, Sampler, calibrate, sample
 from diffuscope.samplers.calibrated import PLAIN
-from diffuscope.samplers.instant import instant
-from diffuscope.samplers.whitened import Eigenbasis
+from diffuscope.samplers.eigenbasis import Eigenbasis
+from diffuscope.samplers.schedule_values import instant
 from diffuscope.schedules import VE, VP, DiscreteVP, RectifiedFlow
 
 LINE = mixture_on_the_line()

@@ -8,13 +8,7 @@ from conftest import monte_carlo
 from scipy import stats
 from training_models import FixedTime, LinearDenoiser
 
-from diffuscope.denoisers import (
-    ExactDenoiser,
-    denoised_to_noise,
-    denoised_to_score,
-    denoised_to_velocity,
-    over_events,
-)
+from diffuscope.denoisers import ExactDenoiser, denoised_to_noise, denoised_to_score, denoised_to_velocity, over_events
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.schedules import VE, VP, Cosine, RectifiedFlow, Schedule

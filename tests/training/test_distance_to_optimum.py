@@ -16,15 +16,7 @@ from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Empirical, Gaussian
 from diffuscope.schedules import VE, VP, Cosine, RectifiedFlow
-from diffuscope.training import (
-    DistanceLog,
-    Optimum,
-    TrainingSettings,
-    fit,
-    read_distances,
-    squared_errors,
-    train,
-)
+from diffuscope.training import DistanceLog, Optimum, TrainingSettings, fit, read_distances, squared_errors, train
 
 SETTINGS = TrainingSettings(steps=30, batch_size=16, warmup_steps=5, seed=3)
 pytestmark = pytest.mark.usefixtures("one_thread")  # bit for bit holds for a fixed number of threads

@@ -10,6 +10,6 @@ A peer walks exactly the times that it is given, one of its own steps between ne
 adapters only translate. They import a library when a target of it is asked for; none is a dependency.
 """
 
-from diffuscope.adapters.targets import known_targets, load_target
+from .targets import known_targets, load_target
 
 __all__ = ["known_targets", "load_target"]

@@ -22,11 +22,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.adapters.peers import Options, arguments_of, global_noise_from, library, require_known
 from diffuscope.certify import Target
 from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.errors import InputError
 from diffuscope.schedules import VE, VP, RectifiedFlow
+
+from .libraries import Options, arguments_of, global_noise_from, library, require_known
 
 _NO_STEP_TO_ZERO = ("HeunSampler", "ItoSampler", "zEABSampler", "xEABSampler", "REABSampler")
 

@@ -51,11 +51,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.adapters.peers import BrownianNoise, Options, arguments_of, library, require_known
 from diffuscope.certify import Target
 from diffuscope.denoisers import Batch, Denoiser, denoised_to_noise
 from diffuscope.errors import InputError
 from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
+
+from .libraries import BrownianNoise, Options, arguments_of, library, require_known
 
 _CHAINS = ("DDIMScheduler", "DDPMScheduler")
 _SOLVERS = (

@@ -31,18 +31,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.adapters.peers import (
-    BrownianNoise,
-    Options,
-    arguments_of,
-    global_noise_from,
-    not_installed,
-    require_known,
-)
 from diffuscope.certify import Target
 from diffuscope.denoisers import Batch, Denoiser, over_events
 from diffuscope.errors import InputError
 from diffuscope.schedules import VE
+
+from .libraries import BrownianNoise, Options, arguments_of, global_noise_from, not_installed, require_known
 
 _OWN_LEVELS = ("sample_dpm_fast", "sample_dpm_adaptive")
 _OURS = {"extra_args", "callback", "disable", "noise_sampler"}

@@ -5,15 +5,16 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
-from diffuscope.adapters import azula, diffusers, k_diffusion, own
-from diffuscope.adapters.peers import read_options
-from diffuscope.certify import Target, own_target
-from diffuscope.denoisers import load_object
+from diffuscope.certify import Target, sampler_target
 from diffuscope.errors import InputError
+from diffuscope.files import load_object
 from diffuscope.samplers import Sampler
 
+from . import azula, diffuscope_samplers, diffusers, k_diffusion
+from .libraries import read_options
+
 _LIBRARIES: dict[str, ModuleType] = {
-    "diffuscope": own,
+    "diffuscope": diffuscope_samplers,
     "azula": azula,
     "diffusers": diffusers,
     "k_diffusion": k_diffusion,
@@ -64,7 +65,7 @@ def _of_object(found: Any, name: str) -> Target:
     if isinstance(found, type) and _takes(found):
         found = found()
     if isinstance(found, Sampler):
-        return own_target(found)
+        return sampler_target(found)
     if not (callable(found) and _takes(found, *_RUN_ARGUMENTS)):
         raise InputError(
             f"target: {name} is a {type(found).__name__}; expected callable(denoiser, x_start, times, generator)"

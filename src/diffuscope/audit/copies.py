@@ -21,8 +21,9 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from torch import Tensor
 
-from diffuscope.audit.finding import Finding
-from diffuscope.audit.statistics import (
+from diffuscope.exact import nearest_neighbors
+from diffuscope.findings import (
+    Finding,
     binomial_p_value,
     conformal_p_values,
     detectable_shift,
@@ -31,7 +32,6 @@ from diffuscope.audit.statistics import (
     label_permutation,
     smallest_detectable_copies,
 )
-from diffuscope.exact import nearest_neighbors
 
 Rows = Float[Tensor, "_ features"]
 
@@ -167,28 +167,29 @@ def findings(near: Nearness, found: Copies, space: str, significance: float) -> 
         power = f"Would have been found with probability .95: {found.detectable:.2%} exact copies among the samples."
     return [
         Finding(
-            f"memorized.nearness{suffix}",
-            f"Samples nearer to training than to unseen data ({space})",
-            100 * near.share,
-            "%",
-            f"{near.share:.1%} of the samples are nearer to training than to unseen examples; chance gives 50%.",
-            "attention" if beyond else "good",
-            (100 * near.interval[0], 100 * near.interval[1]),
+            name=f"memorized.nearness{suffix}",
+            title=f"Samples nearer to training than to unseen data ({space})",
+            value=100 * near.share,
+            unit="%",
+            verdict=f"{near.share:.1%} of the samples are nearer to training than to unseen examples; chance gives "
+            "50%.",
+            tone="attention" if beyond else "good",
+            interval=(100 * near.interval[0], 100 * near.interval[1]),
             null=f"1/2: {near.references} references of each kind, their names permuted "
             f"(binomial p = {near.binomial_p_value:.2g}, which ignores shared neighbors).",
             p_value=near.p_value,
             power=f"Would have been found with probability .95: {near.detectable:.1%} copies among the samples.",
         ),
         Finding(
-            f"memorized.copies{suffix}",
-            f"Samples that copy a training example ({space})",
-            100 * found.share,
-            "%",
-            f"{listed} of {total} samples are closer to one training example than unseen data ever are."
+            name=f"memorized.copies{suffix}",
+            title=f"Samples that copy a training example ({space})",
+            value=100 * found.share,
+            unit="%",
+            verdict=f"{listed} of {total} samples are closer to one training example than unseen data ever are."
             if listed
             else f"None of {total} samples is closer to a training example than unseen data are.",
-            "alarm" if listed else "good",
-            (100 * low, 100 * high),
+            tone="alarm" if listed else "good",
+            interval=(100 * low, 100 * high),
             null=f"Unseen examples treated as samples ({found.calibration} of them); false entries at most "
             f"{found.rate:.0%} of the list in expectation.",
             p_value=float(found.p_values.min()),

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from diffuscope.audit import equation as equation_
-from diffuscope.audit import information as information_
-from diffuscope.audit.equation import Equation, measure_equation
-from diffuscope.audit.finding import Finding
-from diffuscope.audit.information import Information
-from diffuscope.audit.references import References
-from diffuscope.audit.store import Arrays, Store
-from diffuscope.audit.subject import Levels, Settings, Subject
 from diffuscope.errors import InputError
+from diffuscope.findings import Finding
+
+from . import equation as equation_
+from . import information as information_
+from .equation import Equation, measure_equation
+from .information import Information
+from .references import References
+from .store import Arrays, Store
+from .subject import Levels, Settings, Subject
 
 
 @dataclass(frozen=True, eq=False)

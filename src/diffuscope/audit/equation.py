@@ -8,10 +8,11 @@ noise level. At each level, over a few points and a few random probes per point,
     \text{residual} = \frac{\sqrt{E|r|^2}}{\sqrt{E|r_1|^2} + \sqrt{E|r_2|^2} + \sqrt{E|r_3|^2}}, \quad
     r = r_1 + r_2 + r_3,
 
-whose squares are estimated without bias (`densities.curl`, `densities.score_equation`); residual 0: the terms of the
-equation cancel, 1: not at all. The instrument's zero is the exact Gaussian mixture of the references, measured in the
-same way at noised draws of its own. Intervals resample points; those of the residual are widened by the estimated error
-of the derivative in the noise level, which is large for a model that knows a coarse table of steps only.
+whose squares are estimated without bias (`densities.jacobian_symmetry`, `densities.equation_residual`); residual 0:
+the terms of the equation cancel, 1: not at all. The instrument's zero is the exact Gaussian mixture of the references,
+measured in the same way at noised draws of its own. Intervals resample points; those of the residual are widened by the
+estimated error of the derivative in the noise level, which is large for a model that knows a coarse table of steps
+only.
 
 How small a residual would be found: without one, a square of K probes with covariance S about the spread has deviation
 :math:`\sqrt{2\,\mathrm{tr}S^2/K(K-1)}`, at most :math:`\sqrt{2/K(K-1)}\,\mathrm{tr}S`, which the probes tell.
@@ -24,15 +25,15 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
-from diffuscope.audit.finding import Finding, Tone
-from diffuscope.audit.learned import EXPLAINED, Curve
-from diffuscope.audit.measure import Points
-from diffuscope.audit.references import References
-from diffuscope.audit.statistics import bootstrap_sums, detectable_shift, percentile_interval
-from diffuscope.audit.store import Arrays
-from diffuscope.audit.subject import Subject
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.densities import curl_by_probes, relative_curl, relative_residual, score_equation_by_probes
+from diffuscope.findings import Finding, Tone, bootstrap_sums, detectable_shift, percentile_interval
+
+from .learned import EXPLAINED, Curve
+from .measure import Points
+from .references import References
+from .store import Arrays
+from .subject import Subject
 
 POINTS, PROBES = 64, 4
 MEASURED = ("this model", "an exact mixture")
@@ -137,14 +138,14 @@ def findings(result: Equation) -> list[Finding]:
     sample = f"{result.points} unseen examples at each noise level, {PROBES} probes each"
     return [
         Finding(
-            "diagnostics.score_equation",
-            "Left over from the equation of a diffusing density",
-            100 * value,
-            "%",
-            f"On average over noise levels {value:.0%} of the terms that should cancel do not; most, "
+            name="diagnostics.score_equation",
+            title="Left over from the equation of a diffusing density",
+            value=100 * value,
+            unit="%",
+            verdict=f"On average over noise levels {value:.0%} of the terms that should cancel do not; most, "
             f"{residual[worst]:.0%}, at noise {result.ratios[worst]:.3g}. " + _consequence(low, high),
-            _tone(low, high),
-            (100 * low, 100 * high),
+            tone=_tone(low, high),
+            interval=(100 * low, 100 * high),
             null=f"0% for the score of any diffusing density; {MEASURED[1]} measured alike gives "
             f"{result.residual.value[:, 1].mean():.1%}. The derivative in the noise level is good to "
             f"{result.rate_error.mean():.1g} of the terms, which the interval includes.",
@@ -152,19 +153,20 @@ def findings(result: Equation) -> list[Finding]:
             f"{np.median(result.detectable):.1%} ({sample}).",
         ),
         Finding(
-            "diagnostics.curl",
-            "Rotating part of its answers",
-            100 * rotation,
-            "%",
-            f"On average over noise levels the antisymmetric part of its Jacobian is {rotation:.0%} of the whole; "
+            name="diagnostics.curl",
+            title="Rotating part of its answers",
+            value=100 * rotation,
+            unit="%",
+            verdict=f"On average over noise levels the antisymmetric part of its Jacobian is {rotation:.0%} of the "
+            "whole; "
             f"most, {curl[turned]:.0%}, at noise {result.ratios[turned]:.3g}. "
             + (
                 "It is close to the gradient of a log-density."
                 if rotation_high < SMALL
                 else "No density has exactly this score."
             ),
-            _tone(rotation_low, rotation_high),
-            (100 * rotation_low, 100 * rotation_high),
+            tone=_tone(rotation_low, rotation_high),
+            interval=(100 * rotation_low, 100 * rotation_high),
             null=f"0% for the score of any density; {MEASURED[1]} measured alike gives "
             f"{result.curl.value[:, 1].max():.1g}, which is rounding.",
             power=f"A gradient leaves nothing but rounding, whatever the probe: any larger curl is found ({sample}).",

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.denoisers import load_object
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
+from diffuscope.files import load_object
 
 WHITENED_COMPONENTS = 50
 FEATURE_BATCH = 1024

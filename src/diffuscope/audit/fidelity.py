@@ -35,11 +35,10 @@ from jaxtyping import Float
 from scipy import stats
 from torch import Tensor
 
-from diffuscope.audit.classifier import ClassifierFeatures
-from diffuscope.audit.finding import Finding
-from diffuscope.audit.frechet import FrechetDistance, frechet_distance
-from diffuscope.audit.statistics import POWER
 from diffuscope.errors import InputError
+from diffuscope.findings import POWER, Finding, FrechetDistance, frechet_distance
+
+from .classifier import ClassifierFeatures
 
 DRAWS = 32
 BAR = 2.0  # times the distance between real data: up to here samples count as close
@@ -168,14 +167,15 @@ def findings(result: Fidelity, features: ClassifierFeatures) -> list[Finding]:
     judged = "close to them" if close else "farther than counts as close"
     return [
         Finding(
-            "fidelity.frechet",
-            "How good are its samples?",
-            result.ratio,
-            "times",
-            f"Its samples are {result.ratio:.3g} times as far from unseen data as unseen data are from each other: "
+            name="fidelity.frechet",
+            title="How good are its samples?",
+            value=result.ratio,
+            unit="times",
+            verdict=f"Its samples are {result.ratio:.3g} times as far from unseen data as unseen data are from each "
+            "other: "
             f"{judged}. Reciting the training data would give {result.recited_ratio:.3g} times.",
-            "good" if close else "attention",
-            result.interval,
+            tone="good" if close else "attention",
+            interval=result.interval,
             null=f"1: two sets of {result.size} unseen examples, {result.real:.3g} apart; the samples are at "
             f"{result.samples.value:.3g}, standard error {result.samples.standard_error:.2g}. Up to {BAR:g} is close.",
             power=f"Would have been called far with probability .95: {result.detectable:.3g} times, by a "

@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from diffuscope.audit.finding import Finding
-from diffuscope.audit.statistics import bootstrap_sums, detectable_shift, paired_permutation, percentile_interval
-from diffuscope.audit.store import Arrays
+from diffuscope.findings import Finding, bootstrap_sums, detectable_shift, paired_permutation, percentile_interval
+
+from .store import Arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,13 +95,13 @@ def findings(result: Gap, significance: float) -> list[Finding]:
         )
     return [
         Finding(
-            "memorized.gap",
-            "Denoising error on training against unseen data",
-            100 * result.mean_share,
-            "%",
-            verdict,
-            "attention" if beyond else "good",
-            (100 * result.mean_interval[0], 100 * result.mean_interval[1]),
+            name="memorized.gap",
+            title="Denoising error on training against unseen data",
+            value=100 * result.mean_share,
+            unit="%",
+            verdict=verdict,
+            tone="attention" if beyond else "good",
+            interval=(100 * result.mean_interval[0], 100 * result.mean_interval[1]),
             null=f"0 if the model had seen neither set; {result.pairs} pairs, signs permuted over all levels at once.",
             p_value=result.p_value,
             power=f"Would have been found with probability .95: {result.detectable:.1%} of training data remembered.",

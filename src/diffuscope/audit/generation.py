@@ -9,12 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.audit.store import Arrays
-from diffuscope.audit.subject import EVALUATION_BATCH, Levels, Subject, evaluate, levels_at
 from diffuscope.denoisers import Denoiser
 from diffuscope.exact import Gaussian
 from diffuscope.samplers import Heun, trajectory
 from diffuscope.schedules import Schedule
+
+from .store import Arrays
+from .subject import EVALUATION_BATCH, Levels, Subject, evaluate, levels_at
 
 
 def refined(denoiser: Denoiser, levels: Levels) -> Float[Tensor, " times"]:

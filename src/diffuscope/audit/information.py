@@ -31,14 +31,14 @@ from jaxtyping import Float
 from numpy import ndarray
 from scipy import stats
 
-from diffuscope.audit.finding import Finding
-from diffuscope.audit.learned import Curve
-from diffuscope.audit.measure import Points
-from diffuscope.audit.statistics import bootstrap_sums, detectable_shift, percentile_interval
-from diffuscope.audit.store import Arrays
 from diffuscope.densities.entropy import gaussian_fisher_information
 from diffuscope.densities.score_information import PathEntropy, integrated
 from diffuscope.exact import Gaussian
+from diffuscope.findings import Finding, bootstrap_sums, detectable_shift, percentile_interval
+
+from .learned import Curve
+from .measure import Points
+from .store import Arrays
 
 KINDS = ("this model", "certain from its loss", "memorizer", "Gaussian")
 RATES = ("beyond the Gaussian, unseen data", "away from the memorizer, training data")
@@ -123,15 +123,15 @@ def findings(result: Information, significance: float) -> list[Finding]:
     lowest, highest = result.ratios.min(), result.ratios.max()
     return [
         Finding(
-            "diagnostics.beyond_gaussian",
-            "Known about unseen data beyond mean and covariance",
-            beyond.value,
-            "nats per example",
-            f"The model knows at least {beyond.value:.3g} nats per unseen example that a Gaussian does not."
+            name="diagnostics.beyond_gaussian",
+            title="Known about unseen data beyond mean and covariance",
+            value=beyond.value,
+            unit="nats per example",
+            verdict=f"The model knows at least {beyond.value:.3g} nats per unseen example that a Gaussian does not."
             if low > 0
             else "Nothing shows that the model knows more about unseen data than a Gaussian does.",
-            "good" if low > 0 else "attention",
-            (low, high),
+            tone="good" if low > 0 else "attention",
+            interval=(low, high),
             null="0 for a model that knows mean and covariance only. A lower bound of the relative entropy between the "
             f"unseen data and that Gaussian, both with noise {lowest:.2g}; the sum over noise levels is good to "
             f"{beyond.quadrature_error:.2g}.",
@@ -139,27 +139,29 @@ def findings(result: Information, significance: float) -> list[Finding]:
             f"({result.points} unseen examples).",
         ),
         Finding(
-            "diagnostics.from_memorizer",
-            "Relative entropy between the bare training set and the model, at most",
-            away.value,
-            "nats per example",
-            f"With noise {lowest:.2g} the training set itself is at most {away.value:.3g} nats per example away from "
+            name="diagnostics.from_memorizer",
+            title="Relative entropy between the bare training set and the model, at most",
+            value=away.value,
+            unit="nats per example",
+            verdict=f"With noise {lowest:.2g} the training set itself is at most {away.value:.3g} nats per example "
+            "away from "
             "what the model generates; reciting it would bring this to 0.",
-            "neutral",
-            _interval(away),
+            tone="neutral",
+            interval=_interval(away),
             null=f"0 for the memorizer. Girsanov's bound over noise {lowest:.2g} to {highest:.3g}; the sum over noise "
             f"levels is good to {away.quadrature_error:.2g}.",
             power=f"{result.points} training examples at each noise level; see the interval.",
         ),
         Finding(
-            "diagnostics.fisher",
-            "Its Fisher information, from the Gaussian (0%) to the memorizer (100%)",
-            100 * place,
-            "%",
-            f"Summed over noise levels, its Fisher information lies {place:.0%} of the way from the Gaussian's, the "
+            name="diagnostics.fisher",
+            title="Its Fisher information, from the Gaussian (0%) to the memorizer (100%)",
+            value=100 * place,
+            unit="%",
+            verdict=f"Summed over noise levels, its Fisher information lies {place:.0%} of the way from the "
+            "Gaussian's, the "
             "least possible for data of this covariance, to that of the bare training set.",
-            "neutral",
-            (100 * bounds[0], 100 * bounds[1]),
+            tone="neutral",
+            interval=(100 * bounds[0], 100 * bounds[1]),
             null="0% is one Gaussian, 100% a sharp peak at every training example.",
             power=f"{result.points} examples at each noise level; see the interval.",
         ),

@@ -29,8 +29,7 @@ from jaxtyping import Float, Int
 from scipy import special, stats
 from torch import Tensor
 
-from diffuscope.audit.finding import Finding
-from diffuscope.audit.statistics import POWER, chi_squared_permutation
+from diffuscope.findings import POWER, Finding, chi_squared_permutation
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,12 +113,12 @@ def findings(result: LabelBalance, significance: float) -> list[Finding]:
         power = "Not even a label that is missing altogether would be found with probability .95."
     return [
         Finding(
-            "fidelity.labels",
-            "Is every label generated as often as it occurs?",
-            100 * result.variation,
-            "%",
-            verdict,
-            "attention" if beyond else "good",
+            name="fidelity.labels",
+            title="Is every label generated as often as it occurs?",
+            value=100 * result.variation,
+            unit="%",
+            verdict=verdict,
+            tone="attention" if beyond else "good",
             null=f"Samples have the unseen data's law of labels, known from {result.known:,} training examples.",
             p_value=result.p_value,
             power=power,

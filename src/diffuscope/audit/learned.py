@@ -23,10 +23,10 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from diffuscope.audit.finding import Finding
-from diffuscope.audit.measure import SETS
-from diffuscope.audit.statistics import bootstrap_sums, percentile_interval
-from diffuscope.audit.store import Arrays
+from diffuscope.findings import Finding, bootstrap_sums, percentile_interval
+
+from .measure import SETS
+from .store import Arrays
 
 NEGLIGIBLE = 1e-9  # a band with less than this share of the answer's variance has nothing to explain
 EXPLAINED = 0.9  # a model 'explains' a noise level when it leaves less than 1 - EXPLAINED unexplained
@@ -148,13 +148,13 @@ def findings(result: Learned) -> list[Finding]:
         least = gaussian[level]
         out.append(
             Finding(
-                "learned.gaussian_range",
-                "Noise level down to which one Gaussian is enough",
-                100 * float(least),
-                "% unexplained",
-                f"A Gaussian explains {EXPLAINED:.0%} of what the model does at no noise level; most at noise "
+                name="learned.gaussian_range",
+                title="Noise level down to which one Gaussian is enough",
+                value=100 * float(least),
+                unit="% unexplained",
+                verdict=f"A Gaussian explains {EXPLAINED:.0%} of what the model does at no noise level; most at noise "
                 f"{result.ratios[level]:.3g}, where {least:.1%} stays unexplained.",
-                "attention",
+                tone="attention",
                 power=f"{result.points} held-out examples at each noise level.",
             )
         )
@@ -163,14 +163,15 @@ def findings(result: Learned) -> list[Finding]:
         interval = (float(np.quantile(known, 0.025)), float(np.quantile(known, 0.975)))
         out.append(
             Finding(
-                "learned.gaussian_range",
-                "Noise level down to which one Gaussian is enough",
-                float(low),
-                "σ/α",
-                f"From noise {high:.3g} down to {low:.3g} ({low / result.scale:.2g} deviations of the data) mean and "
+                name="learned.gaussian_range",
+                title="Noise level down to which one Gaussian is enough",
+                value=float(low),
+                unit="σ/α",
+                verdict=f"From noise {high:.3g} down to {low:.3g} ({low / result.scale:.2g} deviations of the data) "
+                "mean and "
                 f"covariance of the data explain at least {EXPLAINED:.0%} of what the model does with unseen data.",
-                "neutral",
-                interval,
+                tone="neutral",
+                interval=interval,
                 null="The number is the lower end of the range; its interval resamples held-out examples.",
                 power=f"{result.points} held-out examples at each noise level; the interval is what they resolve.",
             )
@@ -180,14 +181,15 @@ def findings(result: Learned) -> list[Finding]:
         curve, column = result.sharp, result.best[level]
         out.append(
             Finding(
-                f"learned.best_at_{text}",
-                f"Unexplained by the nearest exact model at the {text} noise",
-                100 * float(curve.value[level, column]),
-                "%",
-                f"At the {text} noise ({result.ratios[level]:.3g}) the {model} model is nearest to what was learned; "
+                name=f"learned.best_at_{text}",
+                title=f"Unexplained by the nearest exact model at the {text} noise",
+                value=100 * float(curve.value[level, column]),
+                unit="%",
+                verdict=f"At the {text} noise ({result.ratios[level]:.3g}) the {model} model is nearest to what was "
+                "learned; "
                 f"it leaves {curve.value[level, column]:.2%} unexplained.",
-                "neutral",
-                (100 * float(curve.low[level, column]), 100 * float(curve.high[level, column])),
+                tone="neutral",
+                interval=(100 * float(curve.low[level, column]), 100 * float(curve.high[level, column])),
                 null=f"{result.support[level]:.0%} of resamples name the same model.",
             )
         )

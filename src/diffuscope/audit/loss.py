@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from diffuscope.audit.finding import Finding
-from diffuscope.audit.statistics import bootstrap_sums, percentile_interval
-from diffuscope.audit.store import Arrays
+from diffuscope.findings import Finding, bootstrap_sums, percentile_interval
+
+from .store import Arrays
 
 PARTS = ("irreducible", "distance", "total", "measured", "memorizer", "gaussian")
 
@@ -84,44 +84,46 @@ def findings(result: LossSplit) -> list[Finding]:
     high = float(weights @ result.high["training"]["irreducible"] / (weights @ result.low["training"]["total"]))
     return [
         Finding(
-            "loss.irreducible_share",
-            "Share of the training loss that no model can avoid",
-            100 * irreducible,
-            "%",
-            f"{irreducible:.0%} of the training loss is irreducible; the rest is the distance to the exact optimum, "
+            name="loss.irreducible_share",
+            title="Share of the training loss that no model can avoid",
+            value=100 * irreducible,
+            unit="%",
+            verdict=f"{irreducible:.0%} of the training loss is irreducible; the rest is the distance to the exact "
+            "optimum, "
             "the model that can only reproduce its training examples. A model that generalizes keeps this distance.",
-            "neutral",
-            (max(0.0, 100 * low), min(100.0, 100 * high)),
+            tone="neutral",
+            interval=(max(0.0, 100 * low), min(100.0, 100 * high)),
             null="100% would mean the model has become the memorizer; the interval is conservative.",
         ),
         Finding(
-            "loss.distance_peak",
-            "Noise level where the distance to the optimum weighs most",
-            float(result.ratios[peak]),
-            "σ/α",
-            f"The distance to the optimum weighs most at noise {result.ratios[peak]:.3g} "
+            name="loss.distance_peak",
+            title="Noise level where the distance to the optimum weighs most",
+            value=float(result.ratios[peak]),
+            unit="σ/α",
+            verdict=f"The distance to the optimum weighs most at noise {result.ratios[peak]:.3g} "
             f"({result.ratios[peak] / result.scale:.2g} data deviations).",
-            "neutral",
+            tone="neutral",
         ),
         Finding(
-            "loss.memorizer_on_heldout",
-            "Loss of the pure memorizer on unseen data, relative to the model",
-            excess,
-            "ratio",
-            f"On unseen data a perfect memorizer of the training set would pay {excess:.2g} times the model's loss: "
-            + ("the model generalizes." if excess > 1 else "the model does no better on unseen data."),
-            "good" if excess > 1 else "attention",
-            (bounds[0], bounds[1]),
+            name="loss.memorizer_on_heldout",
+            title="Loss of the pure memorizer on unseen data, relative to the model",
+            value=excess,
+            unit="ratio",
+            verdict=f"On unseen data a perfect memorizer of the training set would pay {excess:.2g} times the model's "
+            "loss: " + ("the model generalizes." if excess > 1 else "the model does no better on unseen data."),
+            tone="good" if excess > 1 else "attention",
+            interval=(bounds[0], bounds[1]),
             null="1 would mean the model is no better on unseen data than a lookup of its training set.",
             power=f"{result.points} unseen examples at {len(result.ratios)} noise levels; see the interval.",
         ),
         Finding(
-            "loss.identity",
-            "Largest deviation of the measured loss from its split",
-            float(worst),
-            "standard errors",
-            f"The measured loss equals the sum of its two parts within {worst:.1f} standard errors at every level.",
-            "good" if worst < 4 else "alarm",
+            name="loss.identity",
+            title="Largest deviation of the measured loss from its split",
+            value=float(worst),
+            unit="standard errors",
+            verdict=f"The measured loss equals the sum of its two parts within {worst:.1f} standard errors at every "
+            "level.",
+            tone="good" if worst < 4 else "alarm",
             null="The identity is exact; among some thirty levels about 3 standard errors are expected at most.",
         ),
     ]

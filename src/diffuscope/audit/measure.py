@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.audit.references import References, component_bands
-from diffuscope.audit.store import Arrays
-from diffuscope.audit.subject import Subject, evaluate
+from .references import References, component_bands
+from .store import Arrays
+from .subject import Subject, evaluate
 
 SETS = ("training", "heldout", "trajectory")
 Points = Float[Tensor, "_ *event"]

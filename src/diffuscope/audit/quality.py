@@ -6,15 +6,15 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from diffuscope.audit.classifier import ClassifierFeatures, fit_classifier
-from diffuscope.audit.fidelity import Fidelity, fidelity
-from diffuscope.audit.fidelity import findings as fidelity_findings
-from diffuscope.audit.finding import Finding
-from diffuscope.audit.label_balance import LabelBalance, label_balance
-from diffuscope.audit.label_balance import findings as label_findings
-from diffuscope.audit.statistics import exact_share_interval
-from diffuscope.audit.subject import Settings, Subject
 from diffuscope.errors import InputError
+from diffuscope.findings import Finding, exact_share_interval
+
+from .classifier import ClassifierFeatures, fit_classifier
+from .fidelity import Fidelity, fidelity
+from .fidelity import findings as fidelity_findings
+from .label_balance import LabelBalance, label_balance
+from .label_balance import findings as label_findings
+from .subject import Settings, Subject
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,27 +17,28 @@ import torch
 from tqdm import tqdm
 
 import diffuscope
-from diffuscope.audit import copies as copies_
-from diffuscope.audit import diagnostics as diagnostics_
-from diffuscope.audit import gap as gap_
-from diffuscope.audit import learned as learned_
-from diffuscope.audit import loss as loss_
-from diffuscope.audit import steps as steps_
-from diffuscope.audit.copies import Copies, Nearness
-from diffuscope.audit.diagnostics import Diagnostics, diagnose
-from diffuscope.audit.features import feature_map
-from diffuscope.audit.finding import Finding, Tone
-from diffuscope.audit.gap import Gap
-from diffuscope.audit.generation import generate
-from diffuscope.audit.learned import Learned
-from diffuscope.audit.loss import LossSplit
-from diffuscope.audit.measure import measure_level
-from diffuscope.audit.quality import Quality, judge
-from diffuscope.audit.references import References, band_names, fit_references
-from diffuscope.audit.steps import Steps
-from diffuscope.audit.store import Store
-from diffuscope.audit.subject import Levels, Settings, Subject, evaluate, noise_levels
 from diffuscope.errors import InputError
+from diffuscope.findings import Finding, Tone
+
+from . import copies as copies_
+from . import diagnostics as diagnostics_
+from . import gap as gap_
+from . import learned as learned_
+from . import loss as loss_
+from . import steps as steps_
+from .copies import Copies, Nearness
+from .diagnostics import Diagnostics, diagnose
+from .features import feature_map
+from .gap import Gap
+from .generation import generate
+from .learned import Learned
+from .loss import LossSplit
+from .measure import measure_level
+from .quality import Quality, judge
+from .references import References, band_names, fit_references
+from .steps import Steps
+from .store import Store
+from .subject import Levels, Settings, Subject, evaluate, noise_levels
 
 Advance = Callable[[int], object]
 
@@ -246,13 +247,13 @@ def verdict(gap: Gap | None, near: dict[str, Nearness], found: dict[str, Copies]
         text = f"Leans towards its training data: {' and '.join(parts)}; no sample is a copy."
     power = min([c.detectable for c in found.values()] + [n.detectable for n in near.values()])
     return Finding(
-        "memorized.verdict",
-        "Did it memorize?",
-        100 * worst.share,
-        "%",
-        text,
-        tone,
-        (100 * low, 100 * high),
+        name="memorized.verdict",
+        title="Did it memorize?",
+        value=100 * worst.share,
+        unit="%",
+        verdict=text,
+        tone=tone,
+        interval=(100 * low, 100 * high),
         null="Unseen examples treated as samples; the three tests are in section 3.",
         power=f"Copies making up {power:.1%} of the samples would have been found with probability .95.",
     )

@@ -18,14 +18,14 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from diffuscope.audit.finding import Finding
-from diffuscope.audit.generation import starting_noise
-from diffuscope.audit.statistics import bootstrap_sums, percentile_interval
-from diffuscope.audit.store import Arrays
-from diffuscope.audit.subject import EVALUATION_BATCH, Levels, Subject, evaluate, levels_at
 from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.exact import Gaussian
+from diffuscope.findings import Finding, bootstrap_sums, percentile_interval
 from diffuscope.samplers import DDIM, DPMSolverPP2M, Euler, Heun, Sampler, sample, suggest_skip, teleport
+
+from .generation import starting_noise
+from .store import Arrays
+from .subject import EVALUATION_BATCH, Levels, Subject, evaluate, levels_at
 
 REFERENCE_STEPS = 128
 BUDGETS = (5, 8, 10, 15, 20, 35)
@@ -155,13 +155,14 @@ def findings(result: Steps, rng: np.random.Generator) -> list[Finding]:
         least = float(rms(result.estimated)[1])
         out.append(
             Finding(
-                "steps.teleport",
-                "Noise level down to which the Gaussian flow replaces the model",
-                result.skip,
-                "σ/α",
-                f"No part of the trajectory can be skipped within {result.tolerance} data deviations; just below the "
+                name="steps.teleport",
+                title="Noise level down to which the Gaussian flow replaces the model",
+                value=result.skip,
+                unit="σ/α",
+                verdict=f"No part of the trajectory can be skipped within {result.tolerance} data deviations; just "
+                "below the "
                 f"highest noise the estimated error is {least:.2g}.",
-                "attention",
+                tone="attention",
             )
         )
     else:
@@ -170,26 +171,26 @@ def findings(result: Steps, rng: np.random.Generator) -> list[Finding]:
         interval = np.sqrt(np.array(percentile_interval(bootstrap_sums(result.measured[:, None] ** 2, rng)))).ravel()
         out.append(
             Finding(
-                "steps.teleport",
-                "Noise level down to which the Gaussian flow replaces the model",
-                result.skip,
-                "σ/α",
-                f"Start at noise {result.skip:.3g} from the closed-form Gaussian flow: the estimated error is "
+                name="steps.teleport",
+                title="Noise level down to which the Gaussian flow replaces the model",
+                value=result.skip,
+                unit="σ/α",
+                verdict=f"Start at noise {result.skip:.3g} from the closed-form Gaussian flow: the estimated error is "
                 f"{estimate:.3f} data deviations per coordinate, the error measured {measured:.3f}.",
-                "good",
+                tone="good",
                 null=f"Allowed: {result.tolerance} data deviations. The estimate alone would suggest "
                 f"{result.suggested:.3g}.",
             )
         )
         out.append(
             Finding(
-                "steps.teleport_error",
-                "Measured error of the recommended teleport",
-                measured,
-                "data deviations",
-                f"Samples end {measured:.3f} data deviations from where the model alone would take them.",
-                "good",
-                (float(interval[0]), float(interval[1])),
+                name="steps.teleport_error",
+                title="Measured error of the recommended teleport",
+                value=measured,
+                unit="data deviations",
+                verdict=f"Samples end {measured:.3f} data deviations from where the model alone would take them.",
+                tone="good",
+                interval=(float(interval[0]), float(interval[1])),
                 null=f"Estimated {estimate:.3f} beforehand; the reference is exact to {result.reference_error:.1g}.",
             )
         )
@@ -205,26 +206,28 @@ def findings(result: Steps, rng: np.random.Generator) -> list[Finding]:
         least = float(min(plain.min(), teleported.min()))
         out.append(
             Finding(
-                "steps.enough",
-                "Evaluations needed",
-                float("nan"),
-                "evaluations",
-                f"Even {result.budgets[-1]} evaluations leave {least:.2f} data deviations; more are needed than the "
+                name="steps.enough",
+                title="Evaluations needed",
+                value=float("nan"),
+                unit="evaluations",
+                verdict=f"Even {result.budgets[-1]} evaluations leave {least:.2f} data deviations; more are needed "
+                "than the "
                 "table covers.",
-                "attention",
+                tone="attention",
                 power=f"{len(result.plain)} trajectories; the reference is exact to {result.reference_error:.1g}.",
             )
         )
     else:
         out.append(
             Finding(
-                "steps.enough",
-                "Evaluations needed",
-                float(best[0]),
-                "evaluations",
-                f"{best[0]} evaluations of {best[1]} come within {ENOUGH} data deviations of the finely integrated "
+                name="steps.enough",
+                title="Evaluations needed",
+                value=float(best[0]),
+                unit="evaluations",
+                verdict=f"{best[0]} evaluations of {best[1]} come within {ENOUGH} data deviations of the finely "
+                "integrated "
                 f"result ({best[2]:.3f}).",
-                "good",
+                tone="good",
                 null=f"Smallest budget of the table whose error is at most {ENOUGH}.",
                 power=f"{len(result.plain)} trajectories; the reference is exact to {result.reference_error:.1g}.",
             )

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray
 
-from diffuscope.atomic import save_arrays
 from diffuscope.errors import InputError
+from diffuscope.files import save_arrays
 
 Arrays = dict[str, ndarray]
 

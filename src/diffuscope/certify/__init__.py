@@ -1,21 +1,13 @@
 """Oracle problems with exact solutions, and what a sampler or a likelihood must do on them."""
 
-from diffuscope.certify.affine import AffineMap, affine_map, weak_error
-from diffuscope.certify.certificate import Certificate, Question, certify, questions
-from diffuscope.certify.convergence import strong_order, weak_order
-from diffuscope.certify.likelihood import LogDensity, certify_likelihood, likelihood_problems
-from diffuscope.certify.order import MeasuredOrder, measured_order
-from diffuscope.certify.own import own_target
-from diffuscope.certify.problems import (
-    OracleProblem,
-    finite_data,
-    flow,
-    mixture,
-    oracle_problems,
-    ring,
-    unequal_gaussian,
-)
-from diffuscope.certify.target import Run, Target
+from .affine import AffineMap, affine_map, weak_error
+from .certificate import Certificate, Question, certify, questions
+from .convergence import strong_order, weak_order
+from .likelihood import LogDensity, certify_likelihood, likelihood_problems
+from .order import MeasuredOrder, measured_order
+from .page import certificate_page
+from .problems import OracleProblem, finite_data, flow, mixture, oracle_problems, ring, unequal_gaussian
+from .target import Run, Target, sampler_target
 
 __all__ = [
     "AffineMap",
@@ -27,6 +19,7 @@ __all__ = [
     "Run",
     "Target",
     "affine_map",
+    "certificate_page",
     "certify",
     "certify_likelihood",
     "finite_data",
@@ -35,9 +28,9 @@ __all__ = [
     "measured_order",
     "mixture",
     "oracle_problems",
-    "own_target",
     "questions",
     "ring",
+    "sampler_target",
     "strong_order",
     "unequal_gaussian",
     "weak_error",

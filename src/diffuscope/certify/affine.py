@@ -19,11 +19,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.certify.chosen_noise import ChosenNoise, no_noise
-from diffuscope.certify.target import Target
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Gaussian
 from diffuscope.schedules import Schedule
+
+from .chosen_noise import ChosenNoise, no_noise
+from .target import Target
 
 
 @dataclass(frozen=True, eq=False)

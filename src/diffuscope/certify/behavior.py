@@ -4,15 +4,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.audit import Finding
-from diffuscope.certify.affine import count_draws
-from diffuscope.certify.chosen_noise import ChosenNoise, no_noise
-from diffuscope.certify.counting import CountingDenoiser
-from diffuscope.certify.problems import OracleProblem
-from diffuscope.certify.target import Target
 from diffuscope.denoisers import Batch, Denoiser, ExactDenoiser
 from diffuscope.exact import Empirical
+from diffuscope.findings import Finding
 from diffuscope.schedules import Schedule
+
+from .affine import count_draws
+from .chosen_noise import ChosenNoise, no_noise
+from .counting import CountingDenoiser
+from .problems import OracleProblem
+from .target import Target
 
 STEPS = 12
 
@@ -51,13 +52,14 @@ def single_point(target: Target, problem: OracleProblem, schedule: Schedule) -> 
     ended = run(target, denoiser, problem.start(schedule)[:, :2], times)
     error = float((ended - point).abs().max()) if bool(torch.isfinite(ended).all()) else float("nan")
     reached = error <= allowed(target)
+    place = "the data point" if reached else f"{error:.2g} away from the only data point"
     return Finding(
-        "point",
-        "A single data point is hit",
-        error,
-        "data units",
-        f"The finished sample is {'the data point' if reached else f'{error:.2g} away from the only data point'}.",
-        "good" if reached else "alarm",
+        name="point",
+        title="A single data point is hit",
+        value=error,
+        unit="data units",
+        verdict=f"The finished sample is {place}.",
+        tone="good" if reached else "alarm",
         null=f"Distance at most {allowed(target):.0e} after the step to clean data.",
     )
 
@@ -77,7 +79,14 @@ def last_step(target: Target, problem: OracleProblem, schedule: Schedule) -> Fin
         verdict = "The step to clean data is one call of the denoiser."
     else:
         verdict = f"The step to clean data is finite; it ends {apart:.2g} from a plain denoise."
-    return Finding("last_step", "The last step", apart, "data units", verdict, "good" if finite else "alarm")
+    return Finding(
+        name="last_step",
+        title="The last step",
+        value=apart,
+        unit="data units",
+        verdict=verdict,
+        tone="good" if finite else "alarm",
+    )
 
 
 def precision(target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:
@@ -95,7 +104,14 @@ def precision(target: Target, problem: OracleProblem, schedule: Schedule) -> Fin
         if not good
         else f"The result has the dtype of the start; float32 costs {apart:.1g}."
     )
-    return Finding("dtype", "float32 and float64", apart, "data scale", verdict, "good" if good else "alarm")
+    return Finding(
+        name="dtype",
+        title="float32 and float64",
+        value=apart,
+        unit="data scale",
+        verdict=verdict,
+        tone="good" if good else "alarm",
+    )
 
 
 def batching(target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:
@@ -107,12 +123,14 @@ def batching(target: Target, problem: OracleProblem, schedule: Schedule) -> Find
     error = float((together - apart).abs().max()) / problem.scale
     good = error <= allowed(target)
     return Finding(
-        "batch",
-        "Rows of a batch are independent",
-        error,
-        "data scale",
-        "A batch ends as its rows one by one." if good else f"A row ends {error:.2g} elsewhere when others join it.",
-        "good" if good else "alarm",
+        name="batch",
+        title="Rows of a batch are independent",
+        value=error,
+        unit="data scale",
+        verdict="A batch ends as its rows one by one."
+        if good
+        else f"A row ends {error:.2g} elsewhere when others join it.",
+        tone="good" if good else "alarm",
     )
 
 
@@ -141,7 +159,14 @@ def randomness(target: Target, problem: OracleProblem, schedule: Schedule) -> Fi
         tone, verdict = "attention", f"The result is deterministic; {draws} random draws are made for nothing."
     else:
         tone, verdict = "good", "Nothing is drawn at random."
-    return Finding("randomness", "Determinism under a fixed generator", float(draws), "draws", verdict, tone)
+    return Finding(
+        name="randomness",
+        title="Determinism under a fixed generator",
+        value=float(draws),
+        unit="draws",
+        verdict=verdict,
+        tone=tone,
+    )
 
 
 def cost(target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:
@@ -157,7 +182,9 @@ def cost(target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:
     else:
         verdict = f"{many} evaluations in {2 * n} steps, {few} in {n}; {target.nfe_per_step} per step declared."
         tone = "alarm"
-    return Finding("cost", "Evaluations per step", per_step, "evaluations", verdict, tone)
+    return Finding(
+        name="cost", title="Evaluations per step", value=per_step, unit="evaluations", verdict=verdict, tone=tone
+    )
 
 
 def evaluations(target: Target, problem: OracleProblem, schedule: Schedule, steps: int) -> int:
@@ -183,4 +210,11 @@ def invariance(target: Target, problem: OracleProblem) -> Finding:
         verdict = f"The same steps in log-SNR end at the same points under {names}."
     else:
         verdict = f"The steps depend on the time variable: {apart:.2g} apart under {names} at {n} steps."
-    return Finding("invariance", "Invariance under change of schedule", apart, "data scale", verdict, "neutral")
+    return Finding(
+        name="invariance",
+        title="Invariance under change of schedule",
+        value=apart,
+        unit="data scale",
+        verdict=verdict,
+        tone="neutral",
+    )

@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from diffuscope.audit import Finding
-from diffuscope.certify import behavior, convergence
-from diffuscope.certify.order import STEPS
-from diffuscope.certify.problems import mixture, oracle_problems, unequal_gaussian
-from diffuscope.certify.target import Target
 from diffuscope.errors import InputError
+from diffuscope.findings import Finding
+
+from . import behavior, convergence
+from .order import STEPS
+from .problems import mixture, oracle_problems, unequal_gaussian
+from .target import Target
 
 BUDGETS = (5, 10, 20, 40, 80)
 SAMPLES = 20_000
@@ -153,11 +154,13 @@ def _answered(question: Question) -> Finding:
         finding = question.answer()
     except InputError as error:
         # a limit that the target states: not a wrong answer, and not a right one
-        finding = Finding("", "", float("nan"), "", f"Not asked: {error}", "attention")
+        finding = Finding(
+            name="", title="", value=float("nan"), unit="", verdict=f"Not asked: {error}", tone="attention"
+        )
     except Exception as error:
         # someone else's code: whatever it raises is a finding, told with the line it comes from
         where = traceback.extract_tb(error.__traceback__)[-1]
         message = str(error).splitlines()[0] if str(error) else "no message"
         verdict = f"Raised {type(error).__name__} in {where.name}, line {where.lineno}: {message}"
-        finding = Finding("", "", float("nan"), "", verdict, "alarm")
+        finding = Finding(name="", title="", value=float("nan"), unit="", verdict=verdict, tone="alarm")
     return replace(finding, name=question.name, title=question.title)

@@ -7,16 +7,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.audit import Finding
-from diffuscope.certify.affine import count_draws, weak_error
-from diffuscope.certify.behavior import run
-from diffuscope.certify.counting import CountingDenoiser
-from diffuscope.certify.order import STEPS, MeasuredOrder, measured_order
-from diffuscope.certify.problems import OracleProblem
-from diffuscope.certify.target import Target
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Gaussian, GaussianMixture
+from diffuscope.findings import Finding
 from diffuscope.schedules import Schedule
+
+from .affine import count_draws, weak_error
+from .behavior import run
+from .counting import CountingDenoiser
+from .order import STEPS, MeasuredOrder, measured_order
+from .problems import OracleProblem
+from .target import Target
 
 STRONG_TOLERANCE = 0.15
 WEAK_TOLERANCE = 0.2
@@ -101,7 +102,9 @@ def weak_order_finding(
         verdict = (
             "Not affine in torch's normal draws on Gaussian data: no exact weak order; see the law of the samples."
         )
-        return Finding("weak_order", "Weak order", float("nan"), "order", verdict, "neutral")
+        return Finding(
+            name="weak_order", title="Weak order", value=float("nan"), unit="order", verdict=verdict, tone="neutral"
+        )
     return judged(found, target.order, WEAK_TOLERANCE)
 
 
@@ -109,11 +112,19 @@ def judged(found: MeasuredOrder, declared: int | None, tolerance: float) -> Find
     """Measured against declared: short of it by more than the tolerance is a failure."""
     (low, high), last = found.interval, f"error {found.errors[-1]:.2g} at {found.steps[-1]} steps"
     if found.exact:
-        return Finding("order", "Order", float("inf"), "order", f"Exact: {last}.", "good")
+        return Finding(
+            name="order", title="Order", value=float("inf"), unit="order", verdict=f"Exact: {last}.", tone="good"
+        )
     band = f"{found.order:.2f} (95%: {low:.2f} to {high:.2f}), {last}"
     if declared is None:
         return Finding(
-            "order", "Order", found.order, "order", f"Order {band}; none is declared.", "neutral", (low, high)
+            name="order",
+            title="Order",
+            value=found.order,
+            unit="order",
+            verdict=f"Order {band}; none is declared.",
+            tone="neutral",
+            interval=(low, high),
         )
     if found.falls_short_of(declared, tolerance):
         verdict, tone = f"Converges at order {band}, not at the declared order {declared}.", "alarm"
@@ -122,7 +133,16 @@ def judged(found: MeasuredOrder, declared: int | None, tolerance: float) -> Find
     else:
         verdict, tone = f"Order {band}, as declared ({declared}).", "good"
     null = f"Declared order {declared}, within {tolerance}."
-    return Finding("order", "Order", found.order, "order", verdict, tone, (low, high), null=null)
+    return Finding(
+        name="order",
+        title="Order",
+        value=found.order,
+        unit="order",
+        verdict=verdict,
+        tone=tone,
+        interval=(low, high),
+        null=null,
+    )
 
 
 def moments(law: GaussianMixture, y: Float[Tensor, "batch d"], ratio: float) -> Float[Tensor, "batch statistics"]:
@@ -172,13 +192,13 @@ def law_finding(target: Target, problem: OracleProblem, schedule: Schedule, samp
     good = bool((beyond <= 0).all())
     word = "right" if good else "wrong"
     return Finding(
-        "law",
-        f"Law of the samples on {problem.title}",
-        error / deviation,
-        "standard errors",
-        f"Means, second moments, component weights and widths are {word}: the worst of {len(truth)} is "
+        name="law",
+        title=f"Law of the samples on {problem.title}",
+        value=error / deviation,
+        unit="standard errors",
+        verdict=f"Means, second moments, component weights and widths are {word}: the worst of {len(truth)} is "
         f"{error / deviation:.1f} standard errors off at {fine} steps.",
-        "good" if good else "alarm",
+        tone="good" if good else "alarm",
         null=f"{samples} samples; within 4.5 standard errors and half of the bias at {coarse} steps.",
     )
 
@@ -192,7 +212,7 @@ def stationary_bias(target: Target, schedule: Schedule) -> Finding:
     verdict = f"{n} steps on standard normal data move the variance by {error:.2g} of its value."
     if misfit > most_misfit(target):
         verdict, error = "Not affine on Gaussian data: no exact variance.", float("nan")
-    return Finding("bias", "Stationary bias", error, "relative", verdict, "neutral")
+    return Finding(name="bias", title="Stationary bias", value=error, unit="relative", verdict=verdict, tone="neutral")
 
 
 def affordable(target: Target, budgets: Sequence[int]) -> tuple[int, ...]:

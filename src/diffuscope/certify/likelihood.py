@@ -7,11 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.audit import Finding
-from diffuscope.certify.problems import OracleProblem, mixture, unequal_gaussian
 from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.exact import Gaussian, GaussianMixture
+from diffuscope.findings import Finding
 from diffuscope.schedules import VP, Schedule
+
+from .problems import OracleProblem, mixture, unequal_gaussian
 
 LogDensity = Callable[[Denoiser, Batch, float, torch.Generator], Float[Tensor, " batch"]]
 
@@ -72,7 +73,14 @@ def _compared(log_density: LogDensity, problem: OracleProblem, schedule: Schedul
     ).double()
     if runs.shape != (REPEATS, len(x_t)):
         verdict = f"Expected one value per sample, got shape {tuple(runs.shape[1:])} for {len(x_t)} samples."
-        return Finding(f"likelihood.{problem.name}", problem.title, math.nan, "nats", verdict, "alarm")
+        return Finding(
+            name=f"likelihood.{problem.name}",
+            title=problem.title,
+            value=math.nan,
+            unit="nats",
+            verdict=verdict,
+            tone="alarm",
+        )
     off = runs.mean(0) - exact
     deviation = runs.std(0) / REPEATS**0.5
     good = bool((off.abs() <= tolerance + 4 * deviation).all())
@@ -81,12 +89,12 @@ def _compared(log_density: LogDensity, problem: OracleProblem, schedule: Schedul
     noise_word = f" (standard error {error:.2g})" if error > 0 else ""
     per_dimension = value / x_t[0].numel()
     return Finding(
-        f"likelihood.{problem.name}",
-        f"Log-density of {problem.title}",
-        value,
-        "nats",
-        f"At worst {value:+.2g} nats from the exact value{noise_word}, {per_dimension:+.2g} per dimension.",
-        "good" if good else "alarm",
+        name=f"likelihood.{problem.name}",
+        title=f"Log-density of {problem.title}",
+        value=value,
+        unit="nats",
+        verdict=f"At worst {value:+.2g} nats from the exact value{noise_word}, {per_dimension:+.2g} per dimension.",
+        tone="good" if good else "alarm",
         null=f"Within {tolerance} nats, and 4 standard errors where it is random.",
     )
 
@@ -98,11 +106,11 @@ def _normalized(log_density: LogDensity, problem: OracleProblem, schedule: Sched
     mass = float(torch.trapezoid(values.exp(), grid[:, 0])) if values.shape == (len(grid),) else math.nan
     good = abs(mass - 1) <= max(tolerance, 0.02)
     return Finding(
-        "likelihood.mass",
-        "The density integrates to one",
-        mass,
-        "probability",
-        f"On the line it integrates to {mass:.4f}.",
-        "good" if good else "alarm",
+        name="likelihood.mass",
+        title="The density integrates to one",
+        value=mass,
+        unit="probability",
+        verdict=f"On the line it integrates to {mass:.4f}.",
+        tone="good" if good else "alarm",
         null="1, by the trapezoidal rule.",
     )

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import Batch, Denoiser
+from diffuscope.samplers import DormandPrince, Sampler, sample
 from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
 
 Run = Callable[[Denoiser, Batch, Float[Tensor, " times"], torch.Generator | None], Batch]
@@ -35,3 +36,17 @@ class Target:
     coarsest: int = 1
     finest: int = 1000
     floor: float = 1e-12
+
+
+def sampler_target(sampler: Sampler, name: str | None = None) -> Target:
+    """`sampler` with what it declares of itself.
+
+    Under error control the steps are the tolerance's: no order in the number of times is declared.
+    """
+    return Target(
+        name or type(sampler).__name__,
+        lambda denoiser, x, times, generator: sample(sampler, denoiser, x, times, noise=generator),
+        None if isinstance(sampler, DormandPrince) else sampler.order,
+        sampler.stochastic,
+        sampler.nfe_per_step,
+    )

@@ -7,10 +7,11 @@ from typing import Annotated
 import tyro
 from torch.distributed import is_torchelastic_launched
 
-from diffuscope.cli.certify import Certify
-from diffuscope.cli.commands import Audit, Sample, Train
-from diffuscope.cli.reproduce import Reproduce
 from diffuscope.errors import InputError
+
+from .certify import Certify
+from .commands import Audit, Sample, Train
+from .reproduce import Reproduce
 
 Command = (
     Annotated[Audit, tyro.conf.subcommand("audit")]

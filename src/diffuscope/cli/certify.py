@@ -8,12 +8,13 @@ import tyro
 from tqdm import tqdm
 
 from diffuscope.adapters import known_targets, load_target
-from diffuscope.audit import Finding
-from diffuscope.certify import certify, certify_likelihood, likelihood_problems, questions
-from diffuscope.cli.commands import require_folder, write_json
-from diffuscope.denoisers import load_object
+from diffuscope.certify import certificate_page, certify, certify_likelihood, likelihood_problems, questions
 from diffuscope.errors import InputError
-from diffuscope.report import certificate_page, write_page
+from diffuscope.files import load_object, write_json
+from diffuscope.findings import Finding
+from diffuscope.report import write_page
+
+from .commands import require_folder
 
 MARKS = {"good": "ok  ", "alarm": "FAIL", "attention": "note", "neutral": "    "}
 

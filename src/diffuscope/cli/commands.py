@@ -1,6 +1,5 @@
 """Audit, train, sample."""
 
-import json
 import math
 import os
 import sys
@@ -14,8 +13,7 @@ import tyro
 from PIL import Image
 from tqdm import tqdm
 
-from diffuscope.atomic import replace_atomically, save_arrays
-from diffuscope.audit import Settings, Subject, audit, grid
+from diffuscope.audit import Settings, Subject, audit, audit_page, grid
 from diffuscope.data import NAMES, DataSet, load_data, load_samples
 from diffuscope.denoisers import (
     ConditionalDenoiser,
@@ -28,7 +26,8 @@ from diffuscope.denoisers import (
     save_denoiser,
 )
 from diffuscope.errors import InputError
-from diffuscope.report import Page, audit_page, write_page
+from diffuscope.files import save_arrays, write_json
+from diffuscope.report import Page, write_page
 from diffuscope.samplers import (
     DDIM,
     DDPM,
@@ -366,20 +365,6 @@ def asked_for(denoiser: Denoiser, index: torch.Tensor, classes: tuple[int, ...],
         raise InputError(f"classes: expected classes 0 .. {known - 1}, got {', '.join(map(str, classes))}")
     conditional = OfClass(denoiser, turn(index, classes))
     return conditional if guidance == 1 else Guided(conditional, denoiser, guidance)
-
-
-def write_json(result: object, path: Path) -> None:
-    """The findings for machines; NaN and infinity, which JSON lacks, become null."""
-    replace_atomically(path, json.dumps(finite(result), indent=2, allow_nan=False).encode())
-
-
-def finite(value: object) -> object:
-    """`value` with every number that JSON cannot hold replaced by None."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_verdicts(page: Page) -> None:

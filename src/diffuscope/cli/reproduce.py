@@ -9,11 +9,14 @@ from pathlib import Path
 import tyro
 from tqdm import tqdm
 
-from diffuscope.atomic import replace_atomically
-from diffuscope.cli.commands import require_folder, write_json
 from diffuscope.errors import InputError
-from diffuscope.experiments import EXPERIMENTS, Claim, Experiment, Outcome, Record, code_fingerprint, find
-from diffuscope.report import charts_png, experiment_page, experiments_index, write_page
+from diffuscope.experiments import EXPERIMENTS, Experiment, Outcome, Record, code_fingerprint, find
+from diffuscope.experiments.page import experiment_page, experiments_index
+from diffuscope.files import replace_atomically, write_json
+from diffuscope.findings import Claim
+from diffuscope.report import charts_png, write_page
+
+from .commands import require_folder
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The denoiser contract, its conversions, and the networks that fulfill it."""
 
-from diffuscope.denoisers.clocks import Clock, ScheduleTime, SignalTime, StepIndex, clock_of
-from diffuscope.denoisers.contract import (
+from .clocks import Clock, ScheduleTime, SignalTime, StepIndex, clock_of
+from .contract import (
     Batch,
     BatchTime,
     Denoiser,
@@ -15,12 +15,12 @@ from diffuscope.denoisers.contract import (
     score_to_denoised,
     velocity_to_denoised,
 )
-from diffuscope.denoisers.files import load_denoiser, load_npz, save_denoiser
-from diffuscope.denoisers.guidance import ConditionalDenoiser, Guided, OfClass
-from diffuscope.denoisers.networks import MLP, LevelTable, LinearDenoiser, SymmetricLinearDenoiser, UNet, seeded
-from diffuscope.denoisers.objects import load_callable, load_object
-from diffuscope.denoisers.preconditioning import Preconditioned, Preconditioning, preconditioning
-from diffuscope.denoisers.predictors import (
+from .edm import Preconditioned, Preconditioning, preconditioning
+from .files import load_denoiser, load_npz, save_denoiser
+from .guidance import ConditionalDenoiser, Guided, OfClass
+from .networks import MLP, LevelTable, LinearDenoiser, SymmetricLinearDenoiser, UNet, seeded
+from .objects import load_callable
+from .predictors import (
     INTEGERS,
     Classes,
     DataPredictor,
@@ -65,7 +65,6 @@ __all__ = [
     "load_callable",
     "load_denoiser",
     "load_npz",
-    "load_object",
     "nearest_trained_time",
     "noise_to_denoised",
     "over_events",

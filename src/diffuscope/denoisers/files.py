@@ -21,14 +21,15 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from diffuscope.atomic import replace_atomically
-from diffuscope.denoisers.clocks import ScheduleTime, SignalTime, StepIndex
-from diffuscope.denoisers.networks import MLP, UNet
-from diffuscope.denoisers.preconditioning import Preconditioned
-from diffuscope.denoisers.predictors import DataPredictor, NoisePredictor, VelocityPredictor
-from diffuscope.denoisers.pretrained import FlowTransformer, NoiseCNN, NoiseUNet, recognized
 from diffuscope.errors import InputError
+from diffuscope.files import replace_atomically
 from diffuscope.schedules import VE, VP, Cosine, DiscreteVP, GeometricVE, Karras, RectifiedFlow, Sigmoid
+
+from .clocks import ScheduleTime, SignalTime, StepIndex
+from .edm import Preconditioned
+from .networks import MLP, UNet
+from .predictors import DataPredictor, NoisePredictor, VelocityPredictor
+from .pretrained import FlowTransformer, NoiseCNN, NoiseUNet, recognized
 
 SavedDenoiser = NoisePredictor | DataPredictor | VelocityPredictor | Preconditioned
 """What a file can hold."""

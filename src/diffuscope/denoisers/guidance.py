@@ -25,10 +25,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from diffuscope.denoisers.contract import Batch, BatchTime, Denoiser
-from diffuscope.denoisers.predictors import Classes, checked_classes, classes_of
 from diffuscope.errors import InputError
 from diffuscope.schedules import Schedule
+
+from .contract import Batch, BatchTime, Denoiser
+from .predictors import Classes, checked_classes, classes_of
 
 _KNOWN = ("event_shape", "data_range")
 

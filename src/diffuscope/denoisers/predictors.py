@@ -18,17 +18,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from diffuscope.denoisers.clocks import Clock, clock_of
-from diffuscope.denoisers.contract import (
-    Batch,
-    BatchTime,
-    Denoiser,
-    Rescheduled,
-    noise_to_denoised,
-    velocity_to_denoised,
-)
 from diffuscope.errors import InputError
 from diffuscope.schedules import Schedule, Times, as_time
+
+from .clocks import Clock, clock_of
+from .contract import Batch, BatchTime, Denoiser, Rescheduled, noise_to_denoised, velocity_to_denoised
 
 Network = Callable[..., Tensor]
 Classes = Int[Tensor, "*batch"] | int | None

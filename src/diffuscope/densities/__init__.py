@@ -1,14 +1,22 @@
 """Densities that flow under a PDE: the heat, Fokker-Planck and backward equations, and likelihoods."""
 
-from diffuscope.densities.anti_diffusion import AntiDiffusion, amplification, anti_diffuse, best_anti_diffusion
-from diffuscope.densities.backward import expectation, expectations, gaussian_expectation
-from diffuscope.densities.between_steps import BetweenSteps
-from diffuscope.densities.characteristics import generated_log_density
-from diffuscope.densities.curl import Curl, curl, curl_by_probes, relative_curl
-from diffuscope.densities.density import Density, histogram
-from diffuscope.densities.divergence import Divergence, ExactDivergence, HutchinsonDivergence, JacobianDivergence
-from diffuscope.densities.entropy import entropy_rate, relative_entropy_rate
-from diffuscope.densities.fokker_planck import (
+from .anti_diffusion import AntiDiffusion, amplification, anti_diffuse, best_anti_diffusion
+from .backward import expectation, expectations, gaussian_expectation
+from .between_steps import BetweenSteps
+from .characteristics import generated_log_density
+from .density import Density, histogram
+from .divergence import Divergence, ExactDivergence, HutchinsonDivergence, JacobianDivergence
+from .entropy import entropy_rate, relative_entropy_rate
+from .equation_residual import (
+    ProbedScoreEquation,
+    ScoreEquation,
+    relative_residual,
+    score_equation,
+    score_equation_by_probes,
+)
+from .evidence_bound import VariationalBound, variational_bound
+from .flow_map import Transported, transport
+from .fokker_planck import (
     Boundary,
     FokkerPlanck,
     forward_equation,
@@ -16,42 +24,34 @@ from diffuscope.densities.fokker_planck import (
     homogeneous_equation,
     ito_equation,
 )
-from diffuscope.densities.gaussian_reverse import GaussianReverse
-from diffuscope.densities.grid import Grid
-from diffuscope.densities.heat import heat_flow, heat_flows, heat_kernel, periodic_heat_kernel
-from diffuscope.densities.likelihood import Likelihood, bits_per_dimension, dequantize, log_likelihood
-from diffuscope.densities.resolution import mass_outside, unresolved
-from diffuscope.densities.reverse import reverse_equation, reverse_evolution
-from diffuscope.densities.schroedinger import PotentialDiffusion
-from diffuscope.densities.score_equation import (
-    ProbedScoreEquation,
-    ScoreEquation,
-    relative_residual,
-    score_equation,
-    score_equation_by_probes,
-)
-from diffuscope.densities.score_information import (
+from .gaussian_reverse import GaussianReverse
+from .grid import Grid
+from .heat import heat_flow, heat_flows, heat_kernel, periodic_heat_kernel
+from .jacobian_symmetry import Curl, curl, curl_by_probes, relative_curl
+from .likelihood import Likelihood, bits_per_dimension, dequantize, log_likelihood
+from .resolution import mass_outside, unresolved
+from .reverse import reverse_equation, reverse_evolution
+from .schroedinger import PotentialDiffusion
+from .score_information import (
     FisherInformation,
     PathEntropy,
     fisher_information,
     path_relative_entropy,
     relative_fisher,
 )
-from diffuscope.densities.semigroup import ornstein_uhlenbeck, transition
-from diffuscope.densities.stepping import (
+from .semigroup import ornstein_uhlenbeck, transition
+from .stepping import (
     BackwardEuler,
     CrankNicolson,
     PeacemanRachford,
     Scheme,
     Step,
+    equal_steps,
     evolution,
     evolve,
     steps,
-    uniform,
 )
-from diffuscope.densities.terminal import TerminalGaussian, terminal_gaussian
-from diffuscope.densities.transport import Transported, transport
-from diffuscope.densities.variational_bound import VariationalBound, variational_bound
+from .terminal import TerminalGaussian, terminal_gaussian
 
 __all__ = [
     "AntiDiffusion",
@@ -88,6 +88,7 @@ __all__ = [
     "curl_by_probes",
     "dequantize",
     "entropy_rate",
+    "equal_steps",
     "evolution",
     "evolve",
     "expectation",
@@ -120,7 +121,6 @@ __all__ = [
     "terminal_gaussian",
     "transition",
     "transport",
-    "uniform",
     "unresolved",
     "variational_bound",
 ]

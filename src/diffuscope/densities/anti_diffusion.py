@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.densities.density import Density
-from diffuscope.densities.grid import Grid
 from diffuscope.errors import InputError
+
+from .density import Density
+from .grid import Grid
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.densities.fokker_planck import FokkerPlanck
-from diffuscope.densities.stepping import Scheme, Times, transposed_steps
 from diffuscope.errors import InputError
 from diffuscope.schedules import Schedule
+
+from .fokker_planck import FokkerPlanck
+from .stepping import Scheme, Times, transposed_steps
 
 
 def expectations(

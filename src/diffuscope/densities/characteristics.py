@@ -16,8 +16,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import Batch, Denoiser, ExactDenoiser
-from diffuscope.densities.divergence import Divergence, ExactDivergence, JacobianDivergence
-from diffuscope.densities.transport import transport
+
+from .divergence import Divergence, ExactDivergence, JacobianDivergence
+from .flow_map import transport
 
 
 def generated_log_density(

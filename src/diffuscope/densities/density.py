@@ -16,8 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.densities.grid import Grid
 from diffuscope.errors import InputError
+
+from .grid import Grid
 
 ROUNDING = 1e-12  # of the largest value: a spectral method leaves less, of either sign, where a density vanishes
 

@@ -29,10 +29,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.densities.grid import Grid
-from diffuscope.densities.tridiagonal import Tridiagonal
 from diffuscope.errors import InputError
 from diffuscope.schedules import Schedule
+
+from .grid import Grid
+from .tridiagonal import Tridiagonal
 
 Boundary = Literal["no-flux", "absorbing", "periodic"]
 Field = Callable[[Tensor, float], Tensor]  # ((n, d) points, time) -> (n, d) drift, or (n,) or (n, d) diffusion

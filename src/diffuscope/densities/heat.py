@@ -21,9 +21,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.densities.density import Density
-from diffuscope.densities.grid import Grid
 from diffuscope.errors import InputError
+
+from .density import Density
+from .grid import Grid
 
 Number = Float[Tensor, ""] | float | int
 TERMS = 4  # of either series: the first term left out is at most e^(-20 pi) of the sum

@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.densities.grid import Grid
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Level
+
+from .grid import Grid
 
 BLOCK = 2**16  # points at once
 LOST_MASS = 1e-9

@@ -26,11 +26,12 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from diffuscope.denoisers import Batch, BatchTime, Denoiser, ExactDenoiser
-from diffuscope.densities.divergence import Divergence, ExactDivergence, HutchinsonDivergence, JacobianDivergence
-from diffuscope.densities.terminal import TerminalGaussian, require_law, start_law
-from diffuscope.densities.transport import transport
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution
+
+from .divergence import Divergence, ExactDivergence, HutchinsonDivergence, JacobianDivergence
+from .flow_map import transport
+from .terminal import TerminalGaussian, require_law, start_law
 
 PROBES = 16  # of `estimated_log_density`
 

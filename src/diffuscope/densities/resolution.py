@@ -21,9 +21,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.densities.density import Density
-from diffuscope.densities.grid import Grid
 from diffuscope.errors import InputError
+
+from .density import Density
+from .grid import Grid
 
 TINY = 1e-300
 HIGH = 7 / 8  # of Nyquist's frequency; for a Gaussian the share above is e^(a/4) times the spectrum e^(-a) at its end

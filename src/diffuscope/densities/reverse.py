@@ -13,7 +13,7 @@ gives :math:`q_\tau = p_{T - \tau}`. From another start the wrong information di
            = -\tfrac{\eta^2}{2} g^2 \int q\,\Big|\nabla\log\frac{q}{p}\Big|^2 .
 
 At eta = 0 nothing diffuses, the flux is upwind and first order in h: there follow the characteristics instead
-(`densities.transport`), which carry log q along the probability flow without a grid.
+(`densities.flow_map`), which carry log q along the probability flow without a grid.
 
 Source: Cao et al. 2025, https://arxiv.org/abs/2501.17054, section 2; Song et al. 2021, appendix D.
 """
@@ -27,13 +27,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import Denoiser, denoised_to_score
-from diffuscope.densities.density import Density
-from diffuscope.densities.fokker_planck import Boundary, FokkerPlanck, homogeneous_equation
-from diffuscope.densities.grid import Grid
-from diffuscope.densities.stepping import Scheme, evolution
 from diffuscope.errors import InputError
 from diffuscope.samplers import Eta, instant
 from diffuscope.samplers.eta import eta_at
+
+from .density import Density
+from .fokker_planck import Boundary, FokkerPlanck, homogeneous_equation
+from .grid import Grid
+from .stepping import Scheme, evolution
 
 Times = Float[Tensor, " times"]
 

@@ -36,10 +36,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.densities.density import Density
-from diffuscope.densities.grid import Grid
-from diffuscope.densities.resolution import unresolved
 from diffuscope.errors import InputError
+
+from .density import Density
+from .grid import Grid
+from .resolution import unresolved
 
 LARGEST = 4096  # cells: H and its eigenvectors are then 134 MB each
 SAFETY = 20

@@ -32,10 +32,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import Batch, Denoiser, denoised_to_score, over_events
-from diffuscope.densities.denoiser_derivatives import ROWS, OneTime, checked_points
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution
 from diffuscope.schedules import as_time
+
+from .denoiser_derivatives import ROWS, OneTime, checked_points
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,12 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from diffuscope.densities.density import Density
-from diffuscope.densities.grid import Grid
-from diffuscope.densities.resolution import leaving_probability, unresolved
 from diffuscope.errors import InputError
 from diffuscope.schedules import Schedule, Time
+
+from .density import Density
+from .grid import Grid
+from .resolution import leaving_probability, unresolved
 
 Number = Float[Tensor, ""] | float | int
 TOLERANCE = 1e-6

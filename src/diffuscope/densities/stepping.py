@@ -27,10 +27,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.densities.density import Density
-from diffuscope.densities.fokker_planck import FokkerPlanck
-from diffuscope.densities.tridiagonal import Tridiagonal
 from diffuscope.errors import InputError
+
+from .density import Density
+from .fokker_planck import FokkerPlanck
+from .tridiagonal import Tridiagonal
 
 Times = Float[Tensor, " times"]
 
@@ -195,7 +196,7 @@ def _increasing(times: Times) -> list[float]:
     return times.tolist()
 
 
-def uniform(start: float | int, end: float | int, steps: int) -> Times:
+def equal_steps(start: float | int, end: float | int, steps: int) -> Times:
     """The steps + 1 times from `start` to `end` in equal steps. Raises InputError unless start < end, both finite."""
     if not -math.inf < start < end < math.inf or steps < 1:
         raise InputError(f"times: expected finite start < end and at least 1 step, got {start}, {end}, {steps}")

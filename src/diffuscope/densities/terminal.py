@@ -35,9 +35,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import Batch, Denoiser, ExactDenoiser, denoised_to_score
-from diffuscope.densities.divergence import Divergence, jacobian
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Gaussian
+
+from .divergence import Divergence, jacobian
 
 DENSE = 1024  # dimension up to which all of J is computed, once; beyond, V is isotropic and has its trace
 STEPS = 3  # of Newton's method towards the mode; one is enough for a Gaussian

@@ -1,26 +1,17 @@
 """Data laws whose diffusion is known exactly."""
 
-from diffuscope.exact.affine import Affine
-from diffuscope.exact.blurred import Blurred
-from diffuscope.exact.box import Box
-from diffuscope.exact.curve import Curve
-from diffuscope.exact.distribution import Distribution, Level, PosteriorCovariance
-from diffuscope.exact.empirical import Denoised, Empirical, EmpiricalCovariance, Evidence
-from diffuscope.exact.gaussian import Gaussian
-from diffuscope.exact.mixture import GaussianMixture
-from diffuscope.exact.neighbors import nearest_neighbors, nearest_other_neighbors
-from diffuscope.exact.ring import Ring, RingCovariance
-from diffuscope.exact.superposition import Superposition
-from diffuscope.exact.toys import (
-    TOYS,
-    checkerboard,
-    known_law,
-    known_range,
-    rings,
-    spirals,
-    swiss_roll,
-    two_moons,
-)
+from .affine import Affine
+from .blurred import Blurred
+from .box import Box
+from .curve import Curve
+from .distribution import Distribution, Level, PosteriorCovariance
+from .empirical import Denoised, Empirical, EmpiricalCovariance, Evidence
+from .gaussian import Gaussian
+from .mixture import GaussianMixture
+from .neighbors import nearest_neighbors, nearest_other_neighbors
+from .ring import Ring, RingCovariance
+from .superposition import Superposition
+from .toys import TOYS, checkerboard, known_law, known_range, rings, spirals, swiss_roll, two_moons
 
 __all__ = [
     "TOYS",

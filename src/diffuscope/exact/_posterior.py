@@ -17,8 +17,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from diffuscope.exact._log_odds import compensated_log_odds, log_odds
-from diffuscope.exact._screening import PointTable
+from ._log_odds import compensated_log_odds, log_odds
+from ._screening import PointTable
 
 # exp(-this) is zero in float64.
 ZERO_LOG_WEIGHT = 746.0

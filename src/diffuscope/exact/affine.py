@@ -17,7 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.errors import InputError
-from diffuscope.exact.distribution import Distribution, Level, PosteriorCovariance, checked_levels
+
+from .distribution import Distribution, Level, PosteriorCovariance, checked_levels
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,7 +28,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.errors import InputError
-from diffuscope.exact.distribution import Level, checked_levels
+
+from .distribution import Level, checked_levels
 
 NODES = 48
 DEPTH = 40.0  # the integrand's exponent where it is cut off

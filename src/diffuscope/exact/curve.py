@@ -28,8 +28,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.errors import InputError
-from diffuscope.exact.distribution import Level, checked_levels
-from diffuscope.exact.mixture import GaussianMixture, MixturePosteriorCovariance
+
+from .distribution import Level, checked_levels
+from .mixture import GaussianMixture, MixturePosteriorCovariance
 
 SIZES = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)  # SIZES[k] = 2 SIZES[k-2]
 ROUNDING = 1e-13  # no accuracy below it can be seen

@@ -27,9 +27,10 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from diffuscope.errors import InputError
-from diffuscope.exact._posterior import Noised, Posterior, fused_mean, posterior
-from diffuscope.exact._screening import PointTable
-from diffuscope.exact.distribution import Level, checked_levels
+
+from ._posterior import Noised, Posterior, fused_mean, posterior
+from ._screening import PointTable
+from .distribution import Level, checked_levels
 
 # Relative error of the mean, and of the variance, above which a result is worked out again more exactly.
 ACCEPTED = {torch.float32: 1e-4, torch.float64: 2e-11}

@@ -31,9 +31,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from diffuscope.errors import InputError
-from diffuscope.exact.distribution import Level, checked_levels, per_sample
-from diffuscope.exact.spectral import Spectrum, top_eigenpairs
 from diffuscope.schedules import Schedule, Time
+
+from .distribution import Level, checked_levels, per_sample
+from .spectral import Spectrum, top_eigenpairs
 
 TINY = torch.finfo(torch.float64).tiny  # turns 0/0 into 0 where a variance and the noise both vanish
 

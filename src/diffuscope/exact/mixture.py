@@ -22,9 +22,10 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 from torch import Tensor
 
 from diffuscope.errors import InputError
-from diffuscope.exact.distribution import Level, checked_levels
-from diffuscope.exact.gaussian import Gaussian
-from diffuscope.exact.spectral import Spectrum, top_eigenpairs
+
+from .distribution import Level, checked_levels
+from .gaussian import Gaussian
+from .spectral import Spectrum, top_eigenpairs
 
 CHUNK_BYTES = 256 * 2**20  # working memory of one chunk of examples (one example at least)
 MANY_EXAMPLES = 10_000  # beyond this k-means runs on minibatches

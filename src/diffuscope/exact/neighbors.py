@@ -12,7 +12,8 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from diffuscope.errors import InputError
-from diffuscope.exact._screening import PointTable
+
+from ._screening import PointTable
 
 MEMORY = 64 * 2**20
 

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.exact.distribution import Level, checked_levels
+from .distribution import Level, checked_levels
 
 
 @dataclass(frozen=True)

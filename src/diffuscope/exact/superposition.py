@@ -19,7 +19,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from diffuscope.errors import InputError
-from diffuscope.exact.distribution import Distribution, Level, PosteriorCovariance, checked_levels
+
+from .distribution import Distribution, Level, PosteriorCovariance, checked_levels
 
 
 class Superposition:

@@ -21,13 +21,14 @@ import torch
 from torch import Tensor
 
 from diffuscope.errors import InputError
-from diffuscope.exact.affine import Affine
-from diffuscope.exact.blurred import Blurred
-from diffuscope.exact.box import Box
-from diffuscope.exact.curve import Curve
-from diffuscope.exact.distribution import Distribution
-from diffuscope.exact.ring import Ring
-from diffuscope.exact.superposition import Superposition
+
+from .affine import Affine
+from .blurred import Blurred
+from .box import Box
+from .curve import Curve
+from .distribution import Distribution
+from .ring import Ring
+from .superposition import Superposition
 
 Number = float | int
 JITTER = 0.05

@@ -3,40 +3,24 @@
 from difflib import get_close_matches
 
 from diffuscope.errors import InputError
-from diffuscope.experiments.chart import (
-    Arrows,
-    Bars,
-    Chart,
-    Groups,
-    HeatMap,
-    Line,
-    Mark,
-    Panel,
-    Points,
-    arrows,
-    density_bars,
-    groups,
-    heat_map,
-    line,
-    points,
-)
-from diffuscope.experiments.claim import Claim, at_least, at_most, equals
-from diffuscope.experiments.double_moon import DOUBLE_MOON
-from diffuscope.experiments.entropy import ENTROPY
-from diffuscope.experiments.experiment import Answer, Experiment, Outcome, Part
-from diffuscope.experiments.finite_data import FINITE_DATA
-from diffuscope.experiments.fixed_start import FIXED_START
-from diffuscope.experiments.heat_1d import HEAT_1D
-from diffuscope.experiments.learning_curve import LEARNING_CURVE
-from diffuscope.experiments.memorization_transition import MEMORIZATION_TRANSITION
-from diffuscope.experiments.mixture_forward import MIXTURE_FORWARD
-from diffuscope.experiments.record import Record, code_fingerprint
-from diffuscope.experiments.reverse_family import REVERSE_FAMILY
-from diffuscope.experiments.sample_quality import SAMPLE_QUALITY
-from diffuscope.experiments.samplers_compared import SAMPLERS
-from diffuscope.experiments.spectral_bias import SPECTRAL_BIAS
-from diffuscope.experiments.support import SUPPORT
-from diffuscope.experiments.target_variance import TARGET_VARIANCE
+
+from .double_moon import DOUBLE_MOON
+from .entropy import ENTROPY
+from .experiment import Answer, Experiment, Outcome, Part
+from .finite_data import FINITE_DATA
+from .fixed_start import FIXED_START
+from .heat_1d import HEAT_1D
+from .learning_curve import LEARNING_CURVE
+from .memorization_transition import MEMORIZATION_TRANSITION
+from .mixture_forward import MIXTURE_FORWARD
+from .page import experiment_page, experiments_index
+from .record import Record, code_fingerprint
+from .reverse_family import REVERSE_FAMILY
+from .sample_quality import SAMPLE_QUALITY
+from .samplers_compared import SAMPLERS
+from .spectral_bias import SPECTRAL_BIAS
+from .support import SUPPORT
+from .target_variance import TARGET_VARIANCE
 
 EXPERIMENTS: tuple[Experiment, ...] = (
     HEAT_1D,
@@ -70,29 +54,12 @@ def find(name: str) -> Experiment:
 __all__ = [
     "EXPERIMENTS",
     "Answer",
-    "Arrows",
-    "Bars",
-    "Chart",
-    "Claim",
     "Experiment",
-    "Groups",
-    "HeatMap",
-    "Line",
-    "Mark",
     "Outcome",
-    "Panel",
     "Part",
-    "Points",
     "Record",
-    "arrows",
-    "at_least",
-    "at_most",
     "code_fingerprint",
-    "density_bars",
-    "equals",
+    "experiment_page",
+    "experiments_index",
     "find",
-    "groups",
-    "heat_map",
-    "line",
-    "points",
 ]

@@ -28,10 +28,10 @@ from diffuscope.densities.law_integrals import (
     relative_fisher,
 )
 from diffuscope.exact import Gaussian, GaussianMixture
-from diffuscope.experiments.chart import Chart, Panel, line
-from diffuscope.experiments.claim import at_most, equals, largest
-from diffuscope.experiments.experiment import Answer, Experiment, Part
+from diffuscope.findings import Chart, Panel, at_most, equals, largest, line
 from diffuscope.schedules import VP
+
+from .experiment import Answer, Experiment, Part
 
 PAPER = "Cao et al. 2025, entropy"
 OU = VP(2.0, 2.0)  # dX = -X dt + sqrt 2 dB

@@ -13,8 +13,7 @@ from dataclasses import asdict, dataclass, field
 import torch
 
 from diffuscope.errors import InputError
-from diffuscope.experiments.chart import Chart
-from diffuscope.experiments.claim import Claim
+from diffuscope.findings import Chart, Claim
 
 Setting = str | float | int
 _WORD = r"[a-z][a-z0-9]*(-[a-z0-9]+)*"

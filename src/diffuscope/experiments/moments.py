@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import Batch, BatchTime, Denoiser
-from diffuscope.experiments.claim import largest
+from diffuscope.findings import largest
 from diffuscope.samplers import Instant, Noise, Sampler, State, instants
 from diffuscope.schedules import Schedule, as_time
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import diffuscope
-from diffuscope.experiments.experiment import Outcome
+
+from .experiment import Outcome
 
 
 @dataclass(frozen=True)

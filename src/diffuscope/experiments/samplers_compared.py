@@ -17,9 +17,7 @@ from torch import Tensor
 from diffuscope.denoisers import Batch, BatchTime, Denoiser, ExactDenoiser, score_to_denoised
 from diffuscope.densities import CrankNicolson, Density, ExactDivergence, Grid, reverse_evolution, transport
 from diffuscope.exact import GaussianMixture
-from diffuscope.experiments.chart import Chart, Line, Panel, line
-from diffuscope.experiments.claim import Claim, at_least, at_most, equals
-from diffuscope.experiments.experiment import Answer, Experiment, Part
+from diffuscope.findings import Chart, Claim, Line, Panel, at_least, at_most, equals, line
 from diffuscope.samplers import (
     DPMSolverPP3M,
     Euler,
@@ -34,6 +32,8 @@ from diffuscope.samplers import (
     trajectory,
 )
 from diffuscope.schedules import VP, Schedule, log_snr_times, uniform_times
+
+from .experiment import Answer, Experiment, Part
 
 ARTICLE = "Chen Kai, PDE and Machine Learning (7), figure 4"
 SCHEDULE = VP(4.0, 4.0)  # its time 1 is T = 4 at beta = 1

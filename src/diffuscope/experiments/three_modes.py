@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from diffuscope.denoisers import MLP, Denoiser, Preconditioned, seeded
 from diffuscope.exact import GaussianMixture
-from diffuscope.experiments.side_by_side import SideBySide
 from diffuscope.samplers import DPMSolverPP2M, sample
 from diffuscope.schedules import VE, karras_times
 from diffuscope.training import EDMWeight, LogUniformNoise, Objective, TrainingSettings
+
+from .side_by_side import SideBySide
 
 VARIANCE = 0.35**2
 ANGLES = torch.tensor([90.0, 210.0, 330.0], dtype=torch.float64).deg2rad()

@@ -9,7 +9,7 @@ from matplotlib.axis import Axis
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from diffuscope.report.theme import HEAT_LEVELS, LIGHT, heat_colormap
+from .theme import HEAT_LEVELS, LIGHT, heat_colormap
 
 
 def line_with_band(

@@ -16,11 +16,12 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from diffuscope.atomic import replace_atomically
-from diffuscope.audit.finding import Finding
 from diffuscope.errors import InputError
-from diffuscope.report import numbers
-from diffuscope.report.theme import DARK, LIGHT, css_variables, with_unique_ids
+from diffuscope.files import replace_atomically
+from diffuscope.findings import Finding
+
+from . import numbers
+from .theme import DARK, LIGHT, css_variables, with_unique_ids
 
 _RESERVED_ANCHORS = ("main", "verdicts", "method")
 

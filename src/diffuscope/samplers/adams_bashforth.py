@@ -40,10 +40,11 @@ import numpy as np
 
 from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.errors import InputError
-from diffuscope.samplers.contract import Evaluation, State
-from diffuscope.samplers.ddim import frozen_denoised_step
-from diffuscope.samplers.instant import Instant
-from diffuscope.samplers.noise import Noise
+
+from .contract import Evaluation, State
+from .ddim import frozen_denoised_step
+from .noise import Noise
+from .schedule_values import Instant
 
 PANEL = 2.0  # 12 Gauss nodes integrate exp(4 lambda) over such a length to rounding
 ABSCISSAE, WEIGHTS = (rule.tolist() for rule in np.polynomial.legendre.leggauss(12))

@@ -20,10 +20,11 @@ import math
 from dataclasses import dataclass
 
 from diffuscope.denoisers import Batch, Denoiser
-from diffuscope.samplers.contract import State, required
-from diffuscope.samplers.eta import Eta, draws_noise, eta_at
-from diffuscope.samplers.instant import Instant
-from diffuscope.samplers.noise import Noise
+
+from .contract import State, required
+from .eta import Eta, draws_noise, eta_at
+from .noise import Noise
+from .schedule_values import Instant
 
 
 def reverse_bridge(x_t: Batch, denoised: Batch, t: Instant, s: Instant, eta: float) -> tuple[Batch, float]:

@@ -40,7 +40,8 @@ from torch import Tensor
 
 from diffuscope.denoisers import Batch
 from diffuscope.errors import InputError
-from diffuscope.samplers.noise import Noise
+
+from .noise import Noise
 
 
 @dataclass(frozen=True)

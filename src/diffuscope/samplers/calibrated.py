@@ -1,6 +1,6 @@
 r"""A few-evaluation sampler fitted to one model: Adams-Bashforth around the Gaussian, weights and levels calibrated.
 
-In the whitened coordinates z of `whitened` only the residual :math:`\Delta = D - D_G` moves the state. With levels
+In the whitened coordinates z of `eigenbasis` only the residual :math:`\Delta = D - D_G` moves the state. With levels
 :math:`w_0 < w_1 < \dots < w_{n-1}` of :math:`w = \alpha/\sigma` and one evaluation at each,
 
 .. math::
@@ -30,18 +30,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.atomic import save_arrays
 from diffuscope.denoisers import Batch, Denoiser, nearest_trained_time
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
-from diffuscope.samplers.adams_bashforth import DataAdamsBashforth, NoiseAdamsBashforth
-from diffuscope.samplers.contract import Evaluation, Sampler, State, sample
-from diffuscope.samplers.ddim import DDIM
-from diffuscope.samplers.dpm_solver import DPMSolverPP2M, DPMSolverPP3M
-from diffuscope.samplers.instant import Instant
-from diffuscope.samplers.noise import Noise
-from diffuscope.samplers.unipc import UniPC
-from diffuscope.samplers.whitened import Eigenbasis
+from diffuscope.files import save_arrays
+
+from .adams_bashforth import DataAdamsBashforth, NoiseAdamsBashforth
+from .contract import Evaluation, Sampler, State, sample
+from .ddim import DDIM
+from .dpm_solver import DPMSolverPP2M, DPMSolverPP3M
+from .eigenbasis import Eigenbasis
+from .noise import Noise
+from .schedule_values import Instant
+from .unipc import UniPC
 
 HISTORY = 4  # residuals that a step combines
 SAME_LEVEL = 1e-4  # in lambda: levels closer than this are one

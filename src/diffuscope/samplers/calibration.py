@@ -36,12 +36,13 @@ from torch import Tensor
 from diffuscope.denoisers import Batch, BatchTime, Denoiser, nearest_trained_time
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
-from diffuscope.samplers.adams_bashforth import interpolation_weights
-from diffuscope.samplers.calibrated import HISTORY, PLAIN, SAME_LEVEL, Calibrated
-from diffuscope.samplers.contract import sample
-from diffuscope.samplers.instant import Instant, instants
-from diffuscope.samplers.whitened import Eigenbasis
 from diffuscope.schedules import Schedule
+
+from .adams_bashforth import interpolation_weights
+from .calibrated import HISTORY, PLAIN, SAME_LEVEL, Calibrated
+from .contract import sample
+from .eigenbasis import Eigenbasis
+from .schedule_values import Instant, instants
 
 FAR = 300.0  # sigma/alpha in deviations of the data, above which a grid of finite levels does not start
 RIDGE = 1e-6  # of the mean square of a feature

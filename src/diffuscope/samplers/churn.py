@@ -20,10 +20,11 @@ from dataclasses import dataclass
 
 from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.errors import InputError
-from diffuscope.samplers.contract import State, required
-from diffuscope.samplers.ddim import frozen_denoised_step
-from diffuscope.samplers.instant import Instant, instant_of_lambda
-from diffuscope.samplers.noise import Noise
+
+from .contract import State, required
+from .ddim import frozen_denoised_step
+from .noise import Noise
+from .schedule_values import Instant, instant_of_lambda
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,9 @@ from torch import Tensor
 
 from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.errors import InputError
-from diffuscope.samplers.instant import Instant, instants
-from diffuscope.samplers.noise import Noise
+
+from .noise import Noise
+from .schedule_values import Instant, instants
 
 
 @dataclass(frozen=True, slots=True)

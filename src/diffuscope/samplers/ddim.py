@@ -13,9 +13,10 @@ steps. The other deterministic samplers are this step with a better D, or use it
 from dataclasses import dataclass
 
 from diffuscope.denoisers import Batch, Denoiser
-from diffuscope.samplers.contract import State
-from diffuscope.samplers.instant import Instant
-from diffuscope.samplers.noise import Noise
+
+from .contract import State
+from .noise import Noise
+from .schedule_values import Instant
 
 
 def frozen_denoised_step(x_t: Batch, denoised: Batch, t: Instant, s: Instant) -> Batch:

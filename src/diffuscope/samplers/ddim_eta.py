@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 from diffuscope.denoisers import Denoiser
 from diffuscope.errors import InputError
-from diffuscope.samplers.contract import State, required
-from diffuscope.samplers.instant import Instant
-from diffuscope.samplers.noise import Noise
+
+from .contract import State, required
+from .noise import Noise
+from .schedule_values import Instant
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,10 @@ from torch import Tensor
 from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.denoisers.contract import over_events
 from diffuscope.exact import Distribution
-from diffuscope.samplers.contract import State, required
-from diffuscope.samplers.instant import Instant
-from diffuscope.samplers.noise import Noise
+
+from .contract import State, required
+from .noise import Noise
+from .schedule_values import Instant
 
 Variance = Float[Tensor, " batch"] | float
 ReverseVariance = Callable[[Batch, Instant, Instant], Variance]

@@ -15,18 +15,13 @@ import torch
 
 from diffuscope.denoisers import Batch, Denoiser, over_events
 from diffuscope.errors import InputError
-from diffuscope.samplers.contract import Evaluation, State
-from diffuscope.samplers.ddim import frozen_denoised_step
-from diffuscope.samplers.error_control import (
-    EvaluationsSpentError,
-    Field,
-    Slope,
-    Times,
-    integrate,
-)
-from diffuscope.samplers.instant import Instant
-from diffuscope.samplers.noise import Noise
-from diffuscope.samplers.ode import is_singular
+
+from .contract import Evaluation, State
+from .ddim import frozen_denoised_step
+from .error_control import EvaluationsSpentError, Field, Slope, Times, integrate
+from .noise import Noise
+from .ode import is_singular
+from .schedule_values import Instant
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ from functools import partial
 
 from diffuscope.denoisers import Denoiser
 from diffuscope.errors import InputError
-from diffuscope.samplers.adams_bashforth import adams_bashforth_step, data_transport
-from diffuscope.samplers.contract import Evaluation, State
-from diffuscope.samplers.ddim import frozen_denoised_step
-from diffuscope.samplers.instant import Instant, instant_of_lambda
-from diffuscope.samplers.noise import Noise
+
+from .adams_bashforth import adams_bashforth_step, data_transport
+from .contract import Evaluation, State
+from .ddim import frozen_denoised_step
+from .noise import Noise
+from .schedule_values import Instant, instant_of_lambda
 
 
 @dataclass(frozen=True)

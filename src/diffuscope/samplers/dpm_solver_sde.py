@@ -26,12 +26,13 @@ import math
 from dataclasses import dataclass
 
 from diffuscope.denoisers import Batch, Denoiser
-from diffuscope.samplers.adams_bashforth import finite_history, interpolation_weights, weighted_denoised
-from diffuscope.samplers.bridge import reverse_bridge
-from diffuscope.samplers.contract import Evaluation, State, required
-from diffuscope.samplers.eta import Eta, draws_noise, eta_at
-from diffuscope.samplers.instant import Instant
-from diffuscope.samplers.noise import Noise
+
+from .adams_bashforth import finite_history, interpolation_weights, weighted_denoised
+from .bridge import reverse_bridge
+from .contract import Evaluation, State, required
+from .eta import Eta, draws_noise, eta_at
+from .noise import Noise
+from .schedule_values import Instant
 
 
 def frozen_reverse_step(

@@ -1,7 +1,7 @@
 r"""DPM-Solver-v3: an exponential integrator in the coefficients that suit the model best.
 
-With the model statistics l, s, b of `ems`, :math:`y = x/\alpha`, :math:`f = (1 - l) y - D`, and the integrals
-:math:`L = \int l`, :math:`S = \int s`, :math:`B = \int e^{-S} b`, the variable
+With the model statistics l, s, b of `model_statistics`, :math:`y = x/\alpha`, :math:`f = (1 - l) y - D`, and the
+integrals :math:`L = \int l`, :math:`S = \int s`, :math:`B = \int e^{-S} b`, the variable
 
 .. math::  g(\lambda) = e^{S_t - S} f - e^{S_t}(B - B_t)
 
@@ -31,16 +31,17 @@ from torch import Tensor
 
 from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.errors import InputError
-from diffuscope.samplers.adams_bashforth import ABSCISSAE, PANEL, WEIGHTS, Nodes, adams_bashforth_step
-from diffuscope.samplers.contract import State
-from diffuscope.samplers.ems import ModelStatistics
-from diffuscope.samplers.instant import Instant
-from diffuscope.samplers.noise import Noise
+
+from .adams_bashforth import ABSCISSAE, PANEL, WEIGHTS, Nodes, adams_bashforth_step
+from .contract import State
+from .model_statistics import ModelStatistics
+from .noise import Noise
+from .schedule_values import Instant
 
 
 @dataclass(frozen=True)
 class DPMSolverV3:
-    """DPM-Solver-v3 of order 1 to 3 with the given model statistics (`ems.estimate_statistics`).
+    """DPM-Solver-v3 of order 1 to 3 with the given model statistics (`model_statistics.estimate_statistics`).
 
     Order as declared for any smooth statistics, right or wrong: they change the constant only. One evaluation per step;
     the second corrects the first step for order 3 (`adams_bashforth`). Exact for Gaussian data with a diagonal

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from diffuscope.errors import InputError
-from diffuscope.samplers.instant import Instant
 from diffuscope.schedules import Schedule
+
+from .schedule_values import Instant
 
 Eta = float | Callable[[float], float]
 

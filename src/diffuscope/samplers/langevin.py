@@ -26,9 +26,10 @@ from torch import Tensor
 from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution
-from diffuscope.samplers.contract import Sampler, State, required
-from diffuscope.samplers.instant import Instant
-from diffuscope.samplers.noise import Noise
+
+from .contract import Sampler, State, required
+from .noise import Noise
+from .schedule_values import Instant
 
 
 def langevin_mean(x: Batch, denoised: Batch, at: Instant, r: float) -> Batch:

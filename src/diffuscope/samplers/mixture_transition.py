@@ -22,10 +22,11 @@ from torch import Tensor
 from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.exact import Empirical
 from diffuscope.exact._posterior import Noised
-from diffuscope.samplers.bridge import reverse_bridge
-from diffuscope.samplers.contract import State, required
-from diffuscope.samplers.instant import Instant
-from diffuscope.samplers.noise import Noise
+
+from .bridge import reverse_bridge
+from .contract import State, required
+from .noise import Noise
+from .schedule_values import Instant
 
 
 @dataclass(frozen=True, eq=False)

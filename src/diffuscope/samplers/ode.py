@@ -14,10 +14,11 @@ import math
 from dataclasses import dataclass
 
 from diffuscope.denoisers import Batch, Denoiser
-from diffuscope.samplers.contract import State
-from diffuscope.samplers.ddim import frozen_denoised_step
-from diffuscope.samplers.instant import Instant, instant
-from diffuscope.samplers.noise import Noise
+
+from .contract import State
+from .ddim import frozen_denoised_step
+from .noise import Noise
+from .schedule_values import Instant, instant
 
 
 def is_singular(t: Instant, s: Instant) -> bool:

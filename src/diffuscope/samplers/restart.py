@@ -16,9 +16,10 @@ from dataclasses import dataclass
 
 from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.errors import InputError
-from diffuscope.samplers.contract import Sampler, State, required
-from diffuscope.samplers.instant import Instant, instant_of_lambda
-from diffuscope.samplers.noise import Noise
+
+from .contract import Sampler, State, required
+from .noise import Noise
+from .schedule_values import Instant, instant_of_lambda
 
 SAME_LEVEL = 1e-9  # in lambda: a grid's own time for the lower level, up to rounding
 

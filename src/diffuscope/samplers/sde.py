@@ -19,12 +19,13 @@ import math
 from dataclasses import dataclass
 
 from diffuscope.denoisers import Batch, Denoiser
-from diffuscope.samplers.bridge import reverse_bridge
-from diffuscope.samplers.contract import State, required
-from diffuscope.samplers.eta import Eta, draws_noise, eta_at
-from diffuscope.samplers.instant import Instant, instant
-from diffuscope.samplers.noise import Noise
-from diffuscope.samplers.ode import is_singular, velocity
+
+from .bridge import reverse_bridge
+from .contract import State, required
+from .eta import Eta, draws_noise, eta_at
+from .noise import Noise
+from .ode import is_singular, velocity
+from .schedule_values import Instant, instant
 
 
 def drift(x_t: Batch, denoised: Batch, at: Instant, eta: float) -> Batch:

@@ -27,12 +27,13 @@ from torch import Tensor
 from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
-from diffuscope.samplers.contract import Evaluation, Sampler, State, sample
-from diffuscope.samplers.instant import Instant
-from diffuscope.samplers.noise import Noise
-from diffuscope.samplers.teleport import reallocate, teleport, warm_history
-from diffuscope.samplers.teleport_error import SkipSuggestion, TeleportError, suggest_skip, teleport_error
 from diffuscope.schedules import Schedule, log_snr_times
+
+from .contract import Evaluation, Sampler, State, sample
+from .displacement import SkipSuggestion, TeleportError, suggest_skip, teleport_error
+from .gaussian_jump import reallocate, teleport, warm_history
+from .noise import Noise
+from .schedule_values import Instant
 
 ROUNDING = 1e-9  # a time computed from the level is at the level
 HIGHEST, LOWEST = 100.0, 0.05  # the levels searched for a jump, in standard deviations of the data

@@ -28,11 +28,12 @@ from typing import Literal
 
 from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.errors import InputError
-from diffuscope.samplers.adams_bashforth import Nodes, Predicted, data_transport, finite_history
-from diffuscope.samplers.contract import Evaluation, State
-from diffuscope.samplers.ddim import frozen_denoised_step
-from diffuscope.samplers.instant import Instant
-from diffuscope.samplers.noise import Noise
+
+from .adams_bashforth import Nodes, Predicted, data_transport, finite_history
+from .contract import Evaluation, State
+from .ddim import frozen_denoised_step
+from .noise import Noise
+from .schedule_values import Instant
 
 WARM = 3  # so many steps from a cold start nothing is left to mend
 

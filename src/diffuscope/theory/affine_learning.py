@@ -32,7 +32,8 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
-from diffuscope.theory.learning_curves import Number, checked_modes, checked_times
+
+from .learning_curves import Number, checked_modes, checked_times
 
 
 @dataclass(frozen=True, eq=False)

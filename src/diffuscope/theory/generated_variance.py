@@ -43,15 +43,8 @@ from scipy.special import exp1
 from torch import Tensor
 
 from diffuscope.errors import InputError
-from diffuscope.theory.learning_curves import (
-    Modes,
-    Number,
-    Start,
-    checked_modes,
-    checked_start,
-    checked_times,
-    logistic_parts,
-)
+
+from .learning_curves import Modes, Number, Start, checked_modes, checked_start, checked_times, logistic_parts
 
 EULER_GAMMA = 0.57721566490153286
 

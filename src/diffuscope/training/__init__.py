@@ -1,8 +1,9 @@
 """Score-matching objectives, the training loop as a generator, and checkpoints that resume bit for bit."""
 
-from diffuscope.training.log import DistanceLog, read_distances
-from diffuscope.training.loop import Progress, averaged, fit, show_progress, train
-from diffuscope.training.objective import (
+from .default_model import new_denoiser, recipe
+from .log import DistanceLog, read_distances
+from .loop import Progress, averaged, fit, show_progress, train
+from .objective import (
     Denoising,
     EDMWeight,
     LogNormalNoise,
@@ -18,19 +19,12 @@ from diffuscope.training.objective import (
     denoising_loss,
     squared_errors,
 )
-from diffuscope.training.optimum import Distance, Excess, LevelDistance, Optimum
-from diffuscope.training.parallel import of_process_0, process_group, processes, rank
-from diffuscope.training.recipe import new_denoiser, recipe
-from diffuscope.training.score_matching import (
-    explicit_losses,
-    implicit_losses,
-    implicit_losses_by_probe,
-    signs,
-    sliced_losses,
-)
-from diffuscope.training.settings import Precision, TrainingSettings
-from diffuscope.training.target_average import AveragedTarget, DataPosterior, NoiseFreeTarget
-from diffuscope.training.unbiased_risk import Implicit, ImplicitByProbe, Sliced
+from .optimum import Distance, Excess, LevelDistance, Optimum
+from .parallel import of_process_0, process_group, processes, rank
+from .score_matching import explicit_losses, implicit_losses, implicit_losses_by_probe, signs, sliced_losses
+from .settings import Precision, TrainingSettings
+from .target_average import AveragedTarget, DataPosterior, NoiseFreeTarget
+from .unbiased_risk import Implicit, ImplicitByProbe, Sliced
 
 __all__ = [
     "AveragedTarget",

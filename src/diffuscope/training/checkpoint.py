@@ -18,10 +18,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from diffuscope.atomic import replace_atomically
 from diffuscope.errors import InputError
-from diffuscope.training.parallel import rank
-from diffuscope.training.run import TrainingRun
+from diffuscope.files import replace_atomically
+
+from .parallel import rank
+from .run import TrainingRun
 
 FORMAT = "diffuscope training checkpoint 1"
 BEFORE = {"objective": "Denoising", "class_dropout": 0.1, "precision": "float32", "compiled": False}

@@ -15,8 +15,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from diffuscope.denoisers import Batch, BatchTime, Classes, Denoiser, classes_of
 from diffuscope.schedules import Schedule
-from diffuscope.training.parallel import processes, require_device
-from diffuscope.training.settings import TrainingSettings
+
+from .parallel import processes, require_device
+from .settings import TrainingSettings
 
 
 class Evaluation:

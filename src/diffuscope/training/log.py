@@ -14,9 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from diffuscope.atomic import replace_atomically
 from diffuscope.errors import InputError
-from diffuscope.training.optimum import Distance, Excess, LevelDistance, Optimum
+from diffuscope.files import finite, replace_atomically
+
+from .optimum import Distance, Excess, LevelDistance, Optimum
 
 
 @dataclass(frozen=True)
@@ -108,15 +109,7 @@ def _rewrite(path: Path, kept: list[Distance]) -> None:
 
 
 def _line(distance: Distance) -> bytes:
-    return json.dumps(_without_nan(asdict(distance)), allow_nan=False).encode() + b"\n"
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json.dumps(finite(asdict(distance)), allow_nan=False).encode() + b"\n"
 
 
 def _distance(record: Mapping[str, Any]) -> Distance:

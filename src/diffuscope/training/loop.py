@@ -28,12 +28,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from diffuscope.errors import InputError
-from diffuscope.training.checkpoint import RunCheckpoint
-from diffuscope.training.log import DistanceLog, OpenLog
-from diffuscope.training.optimum import Distance
-from diffuscope.training.parallel import of_process_0, rank, said_by_process_0, wait_for_all
-from diffuscope.training.run import DivergedError, TrainingRun
-from diffuscope.training.settings import TrainingSettings
+
+from .checkpoint import RunCheckpoint
+from .log import DistanceLog, OpenLog
+from .optimum import Distance
+from .parallel import of_process_0, rank, said_by_process_0, wait_for_all
+from .run import DivergedError, TrainingRun
+from .settings import TrainingSettings
 
 Module = TypeVar("Module", bound=nn.Module)
 

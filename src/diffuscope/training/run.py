@@ -24,12 +24,13 @@ from torch import Tensor, nn
 
 from diffuscope.denoisers import INTEGERS, Denoiser, OfClass, classes_of
 from diffuscope.errors import InputError
-from diffuscope.training.average import average_decay, update_average
-from diffuscope.training.batches import EpochPermutations
-from diffuscope.training.evaluation import Evaluation
-from diffuscope.training.parallel import gathered, processes, rank, require_even, share
-from diffuscope.training.settings import TrainingSettings
-from diffuscope.training.target_average import AveragedTarget, NoiseFreeTarget
+
+from .average import average_decay, update_average
+from .batches import EpochPermutations
+from .evaluation import Evaluation
+from .parallel import gathered, processes, rank, require_even, share
+from .settings import TrainingSettings
+from .target_average import AveragedTarget, NoiseFreeTarget
 
 SMOOTHING_STEPS = 100
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from diffuscope.errors import InputError
-from diffuscope.training.objective import Denoising, EDMWeight, LogNormalNoise, NoiseLaw, Objective, Weight
-from diffuscope.training.unbiased_risk import Implicit, ImplicitByProbe, Sliced
+
+from .objective import Denoising, EDMWeight, LogNormalNoise, NoiseLaw, Objective, Weight
+from .unbiased_risk import Implicit, ImplicitByProbe, Sliced
 
 Precision = Literal["float32", "bfloat16"]
 """The values that `precision` may have; it is a plain string, so that another one gets its line."""

@@ -35,7 +35,8 @@ from diffuscope.denoisers import Batch, BatchTime, Denoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Empirical
 from diffuscope.schedules import as_time
-from diffuscope.training.objective import Denoising, Errors, errors_from, noised
+
+from .objective import Denoising, Errors, errors_from, noised
 
 MEMORY = 128 * 2**20
 """Bytes that the posterior weights of a block of samples may take."""

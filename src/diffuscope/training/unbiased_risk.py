@@ -27,15 +27,9 @@ from torch import Tensor
 from diffuscope.denoisers import Batch, BatchTime, Denoiser, denoised_to_score
 from diffuscope.errors import InputError
 from diffuscope.schedules import as_time
-from diffuscope.training.objective import Errors, noised
-from diffuscope.training.score_matching import (
-    Losses,
-    Score,
-    implicit_losses,
-    implicit_losses_by_probe,
-    signs,
-    sliced_losses,
-)
+
+from .objective import Errors, noised
+from .score_matching import Losses, Score, implicit_losses, implicit_losses_by_probe, signs, sliced_losses
 
 
 @dataclass(frozen=True)

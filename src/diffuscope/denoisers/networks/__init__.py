@@ -1,9 +1,9 @@
 """Small networks that train in minutes on two cores."""
 
-from diffuscope.denoisers.networks.embedding import LabelEmbedding
-from diffuscope.denoisers.networks.linear import LevelTable, LinearDenoiser, SymmetricLinearDenoiser
-from diffuscope.denoisers.networks.mlp import MLP
-from diffuscope.denoisers.networks.seeded import seeded
-from diffuscope.denoisers.networks.unet import UNet
+from .embedding import LabelEmbedding
+from .linear import LevelTable, LinearDenoiser, SymmetricLinearDenoiser
+from .mlp import MLP
+from .seeding import seeded
+from .unet import UNet
 
 __all__ = ["MLP", "LabelEmbedding", "LevelTable", "LinearDenoiser", "SymmetricLinearDenoiser", "UNet", "seeded"]

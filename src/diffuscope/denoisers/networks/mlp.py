@@ -20,8 +20,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from diffuscope.denoisers.networks.embedding import LabelEmbedding
 from diffuscope.errors import InputError
+
+from .embedding import LabelEmbedding
 
 
 class MLP(nn.Module):

@@ -16,9 +16,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from diffuscope.denoisers.networks.embedding import LabelEmbedding
-from diffuscope.denoisers.networks.mlp import zeroed
 from diffuscope.errors import InputError
+
+from .embedding import LabelEmbedding
+from .mlp import zeroed
 
 
 class UNet(nn.Module):

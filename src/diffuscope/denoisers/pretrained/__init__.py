@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from diffuscope.denoisers.predictors import DataPredictor, NoisePredictor
-from diffuscope.denoisers.pretrained.flow_transformer import FlowTransformer, flow_transformer
-from diffuscope.denoisers.pretrained.noise_cnn import NoiseCNN, noise_cnn, without_training_record
-from diffuscope.denoisers.pretrained.noise_unet import NoiseUNet, noise_unet
+from ..predictors import DataPredictor, NoisePredictor
+from .flow_transformer import FlowTransformer, flow_transformer
+from .noise_cnn import NoiseCNN, noise_cnn, without_training_record
+from .noise_unet import NoiseUNet, noise_unet
 
 Make = Callable[[dict[str, Tensor]], NoisePredictor | DataPredictor]
 

@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from diffuscope.denoisers.clocks import SignalTime
-from diffuscope.denoisers.predictors import DataPredictor
 from diffuscope.schedules import RectifiedFlow
+
+from ..clocks import SignalTime
+from ..predictors import DataPredictor
 
 SIZE, PATCH, WIDTH, LAYERS = 28, 7, 64, 4
 TOKENS = (SIZE // PATCH) ** 2

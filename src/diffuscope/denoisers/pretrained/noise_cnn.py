@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from diffuscope.denoisers.clocks import StepIndex
-from diffuscope.denoisers.predictors import NoisePredictor
 from diffuscope.schedules import DiscreteVP
+
+from ..clocks import StepIndex
+from ..predictors import NoisePredictor
 
 STEPS = 1001
 CHANNELS = (1, 16, 32, 32, 16)

@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from diffuscope.denoisers.predictors import NoisePredictor
 from diffuscope.schedules import DiscreteVP
+
+from ..predictors import NoisePredictor
 
 SIZES = (28, 14, 7, 3)
 CHANNELS = (10, 20, 40, 80)

@@ -1,8 +1,8 @@
 """The experiment on the double moon: a network learns its score, and what the learned score is compared with."""
 
-from diffuscope.experiments.double_moon import clean_law, few_draws, learned, weights
-from diffuscope.experiments.double_moon.setting import ARTICLE, BATCH, DEPTH, DRAWS, FOURIER, HIGH, LOW, STEPS, WIDTH
-from diffuscope.experiments.experiment import Experiment, Part
+from ..experiment import Experiment, Part
+from . import clean_law, few_draws, learned, weights
+from .setting import ARTICLE, BATCH, DEPTH, DRAWS, FOURIER, HIGH, LOW, STEPS, WIDTH
 
 DOUBLE_MOON = Experiment(
     name="double-moon",

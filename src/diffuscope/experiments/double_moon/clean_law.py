@@ -19,11 +19,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.exact import GaussianMixture
-from diffuscope.experiments.chart import Chart, Panel, line
-from diffuscope.experiments.claim import at_least, equals
-from diffuscope.experiments.double_moon.measure import agreement, relative_error
-from diffuscope.experiments.double_moon.setting import LAW, plane
-from diffuscope.experiments.experiment import Answer
+from diffuscope.findings import Chart, Panel, at_least, equals, line
+
+from ..experiment import Answer
+from .measure import agreement, relative_error
+from .setting import LAW, plane
 
 FIGURE = "Chen Kai, PDE and Machine Learning (7), figure 5"
 MODE, DEVIATION, SIGMA = 1.6, 0.5, 0.4

@@ -18,25 +18,12 @@ import torch
 from torch import Tensor
 
 from diffuscope.exact import Empirical
-from diffuscope.experiments.chart import Chart, Panel, line, points
-from diffuscope.experiments.claim import Claim, at_most, equals, largest
-from diffuscope.experiments.double_moon.measure import COARSE, Agreement, Plane, agreement
-from diffuscope.experiments.double_moon.setting import (
-    BAR,
-    HIGH,
-    LARGEST_ERROR,
-    LAW,
-    LEAST_COSINE,
-    LEVELS,
-    LOW,
-    STEPS,
-    drawn,
-    plane,
-    score_of,
-    trained,
-)
-from diffuscope.experiments.experiment import Answer
+from diffuscope.findings import Chart, Claim, Panel, at_most, equals, largest, line, points
 from diffuscope.training import LogUniformNoise
+
+from ..experiment import Answer
+from .measure import COARSE, Agreement, Plane, agreement
+from .setting import BAR, HIGH, LARGEST_ERROR, LAW, LEAST_COSINE, LEVELS, LOW, STEPS, drawn, plane, score_of, trained
 
 FEW = 5000
 REPEATS = 100  # sets of FEW draws, over which the floor's mean is taken

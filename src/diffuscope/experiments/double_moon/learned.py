@@ -10,25 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import Denoiser
-from diffuscope.experiments.chart import Arrows, Chart, HeatMap, Panel, arrows, heat_map, line
-from diffuscope.experiments.claim import Claim, at_least, at_most, largest
-from diffuscope.experiments.double_moon.measure import COARSE, Agreement, Plane, Regions, agreement, by_density
-from diffuscope.experiments.double_moon.setting import (
-    BAR,
-    DRAWS,
-    HIGH,
-    LARGEST_ERROR,
-    LEAST_COSINE,
-    LEVELS,
-    LOW,
-    STEPS,
-    drawn,
-    plane,
-    score_of,
-    trained,
-)
-from diffuscope.experiments.experiment import Answer
+from diffuscope.findings import Arrows, Chart, Claim, HeatMap, Panel, arrows, at_least, at_most, heat_map, largest, line
 from diffuscope.training import LogUniformNoise
+
+from ..experiment import Answer
+from .measure import COARSE, Agreement, Plane, Regions, agreement, by_density
+from .setting import BAR, DRAWS, HIGH, LARGEST_ERROR, LEAST_COSINE, LEVELS, LOW, STEPS, drawn, plane, score_of, trained
 
 SHOWN = torch.logspace(-1.3, 0.5, 13, dtype=torch.float64).tolist()  # .05 to 3.2
 REGIONS = torch.logspace(-5, 0, 11, dtype=torch.float64)

@@ -23,17 +23,10 @@ from torch import Tensor
 
 from diffuscope.denoisers import MLP, Batch, Denoiser, Preconditioned, denoised_to_score, seeded
 from diffuscope.exact import known_law, known_range
-from diffuscope.experiments.double_moon.measure import POINTS, Plane
 from diffuscope.schedules import VE
-from diffuscope.training import (
-    EDMWeight,
-    NoiseLaw,
-    TrainingSettings,
-    Weight,
-    averaged,
-    show_progress,
-    train,
-)
+from diffuscope.training import EDMWeight, NoiseLaw, TrainingSettings, Weight, averaged, show_progress, train
+
+from .measure import POINTS, Plane
 
 ARTICLE = "Chen Kai, PDE and Machine Learning (7), experiment 2"
 BAR = "the bar of this experiment; the article states none"

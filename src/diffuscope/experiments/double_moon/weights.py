@@ -18,24 +18,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import Batch, BatchTime
-from diffuscope.experiments.chart import Chart, Panel, groups, line
-from diffuscope.experiments.claim import at_least, equals
-from diffuscope.experiments.double_moon.measure import COARSE, agreement
-from diffuscope.experiments.double_moon.setting import (
-    ARTICLE,
-    BAR,
-    DRAWS,
-    LAW,
-    LEVELS,
-    SCHEDULE,
-    drawn,
-    plane,
-    score_of,
-    trained,
-)
-from diffuscope.experiments.experiment import Answer
+from diffuscope.findings import Chart, Panel, at_least, equals, groups, line
 from diffuscope.schedules import Schedule
 from diffuscope.training import LogUniformNoise, NoiseWeight, ScoreWeight, Weight, denoising_loss
+
+from ..experiment import Answer
+from .measure import COARSE, agreement
+from .setting import ARTICLE, BAR, DRAWS, LAW, LEVELS, SCHEDULE, drawn, plane, score_of, trained
 
 TEN = torch.logspace(-2, 1, 10, dtype=torch.float64)
 SHORT = 500  # steps

@@ -1,8 +1,8 @@
 """The experiment on finite data: where the exact reverse process lands, how near, and what it never makes."""
 
-from diffuscope.experiments.experiment import Experiment, Part
-from diffuscope.experiments.finite_data import digits, distance, landing, loss, overfitting, unseen
-from diffuscope.experiments.four_points import HORIZON
+from ..experiment import Experiment, Part
+from ..four_points import HORIZON
+from . import digits, distance, landing, loss, overfitting, unseen
 
 FINITE_DATA = Experiment(
     name="finite-data",

@@ -16,13 +16,13 @@ import math
 import torch
 
 from diffuscope.exact import Empirical
-from diffuscope.experiments.chart import Chart, Panel, line, points
-from diffuscope.experiments.claim import at_most, equals, farthest, largest
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.finite_data.landing import PAPER, even_starts
-from diffuscope.experiments.four_points import HORIZON, OU, POINTS, FourPoints, distribution_function, nearest
+from diffuscope.findings import Chart, Panel, at_most, equals, farthest, largest, line, points
 from diffuscope.samplers import MixtureTransition, RungeKutta4, instant, sample
 from diffuscope.schedules import log_snr_times
+
+from ..experiment import Answer
+from ..four_points import HORIZON, OU, POINTS, FourPoints, distribution_function, nearest
+from .landing import PAPER, even_starts
 
 TIMES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 PATHS, STARTS, STEPS = 40_000, 2_000, 120

@@ -16,20 +16,12 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from diffuscope.exact import Empirical
-from diffuscope.experiments.chart import Chart, Panel, groups, line
-from diffuscope.experiments.claim import Claim, at_most, equals, largest
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.four_points import (
-    HORIZON,
-    OU,
-    POINTS,
-    FourPoints,
-    distribution_function,
-    nearest,
-    weights,
-)
+from diffuscope.findings import Chart, Claim, Panel, at_most, equals, groups, largest, line
 from diffuscope.samplers import DDIM, MixtureTransition, instant, instants, sample, trajectory
 from diffuscope.schedules import log_snr_times
+
+from ..experiment import Answer
+from ..four_points import HORIZON, OU, POINTS, FourPoints, distribution_function, nearest, weights
 
 PAPER = "Cao et al. 2025, finite data"
 T_MIN = 1e-4

@@ -18,11 +18,11 @@ import math
 import torch
 from torch import Tensor
 
-from diffuscope.experiments.chart import Chart, Panel, line, points
-from diffuscope.experiments.claim import at_most, largest
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.four_points import OU, POINTS, FourPoints, weights
+from diffuscope.findings import Chart, Panel, at_most, largest, line, points
 from diffuscope.samplers import Instant, instants
+
+from ..experiment import Answer
+from ..four_points import OU, POINTS, FourPoints, weights
 
 RATIOS = (0.1, 0.14, 0.2, 0.35, 0.5, 0.7, 1.0, 1.5, 2.5, 5.0)
 DRAWS = 100_000

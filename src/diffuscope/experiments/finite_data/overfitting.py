@@ -14,21 +14,11 @@ from torch import Tensor
 
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Empirical, nearest_neighbors
-from diffuscope.experiments.chart import Chart, Panel, heat_map, line, points
-from diffuscope.experiments.claim import at_least, at_most, equals
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.finite_data.digits import (
-    DIGITS,
-    PIXELS,
-    SAMPLES,
-    TRAINING,
-    VE_SCHEDULE,
-    Blurred,
-    Digits,
-    generated,
-    trained,
-)
-from diffuscope.experiments.finite_data.landing import PAPER
+from diffuscope.findings import Chart, Panel, at_least, at_most, equals, heat_map, line, points
+
+from ..experiment import Answer
+from .digits import DIGITS, PIXELS, SAMPLES, TRAINING, VE_SCHEDULE, Blurred, Digits, generated, trained
+from .landing import PAPER
 
 BLURS = (0.05, 0.15, 0.3)
 SHOWN = 6

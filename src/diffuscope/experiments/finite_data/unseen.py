@@ -14,10 +14,10 @@ import math
 import torch
 
 from diffuscope.exact import Empirical, nearest_neighbors
-from diffuscope.experiments.chart import Chart, Panel, line
-from diffuscope.experiments.claim import Claim, at_least, equals
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.finite_data.digits import DIGITS, PIXELS, Digits
+from diffuscope.findings import Chart, Claim, Panel, at_least, equals, line
+
+from ..experiment import Answer
+from .digits import DIGITS, PIXELS, Digits
 
 BLURS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
 

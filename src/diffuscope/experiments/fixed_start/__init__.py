@@ -1,17 +1,9 @@
 """The experiment on one data point and one start."""
 
-from diffuscope.experiments.experiment import Experiment, Part
-from diffuscope.experiments.fixed_start.chain import ddim_inside, ddpm_inside, song_family
-from diffuscope.experiments.fixed_start.explicit import (
-    CLEAN,
-    NOISY,
-    PARTICLES,
-    POINT,
-    START,
-    explicit_solution,
-    particles,
-)
-from diffuscope.experiments.fixed_start.frozen import frozen_order, step_variance
+from ..experiment import Experiment, Part
+from .chain import ddim_inside, ddpm_inside, song_family
+from .explicit import CLEAN, NOISY, PARTICLES, POINT, START, explicit_solution, particles
+from .frozen import frozen_order, step_variance
 
 FIXED_START = Experiment(
     name="fixed-start",

@@ -22,23 +22,13 @@ from torch import Tensor
 
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import GaussianMixture
-from diffuscope.experiments.chart import Chart, Panel, line
-from diffuscope.experiments.claim import at_least, at_most, equals, largest
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.fixed_start.explicit import (
-    CLEAN,
-    NOISY,
-    OU,
-    PAPER,
-    POINT,
-    SCHEDULES,
-    START,
-    explicit_law,
-    from_the_start,
-)
-from diffuscope.experiments.moments import GaussianDenoiser, apart, at_ratios, law_after
+from diffuscope.findings import Chart, Panel, at_least, at_most, equals, largest, line
 from diffuscope.samplers import DDIM, DDPM, ReverseBridge, State, StochasticDDIM
 from diffuscope.schedules import DiscreteVP, log_snr_times
+
+from ..experiment import Answer
+from ..moments import GaussianDenoiser, apart, at_ratios, law_after
+from .explicit import CLEAN, NOISY, OU, PAPER, POINT, SCHEDULES, START, explicit_law, from_the_start
 
 HO = "Ho et al. 2020, eq. 6-7"
 SONG = "Song et al. 2021, eq. 12 and 16"

@@ -20,12 +20,12 @@ from numpy import ndarray
 from scipy.integrate import solve_ivp
 from scipy.stats import kstest, norm
 
-from diffuscope.experiments.chart import Chart, Panel, density_bars, line
-from diffuscope.experiments.claim import at_most, largest
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.moments import GaussianDenoiser, apart, at_ratios, law_after
+from diffuscope.findings import Chart, Panel, at_most, density_bars, largest, line
 from diffuscope.samplers import Instant, ReverseBridge, Sampler, instant, instants, sample
 from diffuscope.schedules import VE, VP, Cosine, RectifiedFlow, Schedule, log_snr_times
+
+from ..experiment import Answer
+from ..moments import GaussianDenoiser, apart, at_ratios, law_after
 
 PAPER = "Cao et al. 2025, fixed start"
 OU = VP(2.0, 2.0)

@@ -16,21 +16,13 @@ import math
 import torch
 
 from diffuscope.exact import Gaussian
-from diffuscope.experiments.chart import Chart, Line, Panel, line
-from diffuscope.experiments.claim import Claim, at_most, equals, largest
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.fixed_start.explicit import HORIZON, OU
-from diffuscope.experiments.moments import GaussianDenoiser, apart, at_ratios, law_after
-from diffuscope.samplers import (
-    DDIM,
-    DDPM,
-    OptimalVariance,
-    ReverseBridge,
-    Sampler,
-    posterior_variance,
-    upper_variance,
-)
+from diffuscope.findings import Chart, Claim, Line, Panel, at_most, equals, largest, line
+from diffuscope.samplers import DDIM, DDPM, OptimalVariance, ReverseBridge, Sampler, posterior_variance, upper_variance
 from diffuscope.schedules import log_snr_times
+
+from ..experiment import Answer
+from ..moments import GaussianDenoiser, apart, at_ratios, law_after
+from .explicit import HORIZON, OU
 
 MEAN, DEVIATION = 1.3, 0.5  # the Gaussian data of the order
 END = 1e-3  # the last time

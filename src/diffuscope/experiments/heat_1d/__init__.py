@@ -10,10 +10,10 @@ of a float, is multiplied. A diffusion model runs backward all the same, because
 Source: Chen Kai, *PDE and Machine Learning (7)*, experiment 1; its heat equation, figure 1.
 """
 
-from diffuscope.experiments.experiment import Experiment, Part
-from diffuscope.experiments.heat_1d.backward import backward
-from diffuscope.experiments.heat_1d.forward import PARTICLES, forward, particles
-from diffuscope.experiments.heat_1d.setting import ARTICLE, SEPARATION, SPREAD, VARIANCE
+from ..experiment import Experiment, Part
+from .backward import backward
+from .forward import PARTICLES, forward, particles
+from .setting import ARTICLE, SEPARATION, SPREAD, VARIANCE
 
 HEAT_1D = Experiment(
     "heat-1d",

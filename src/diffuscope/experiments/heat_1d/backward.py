@@ -15,11 +15,11 @@ from diffuscope.densities import (
     best_anti_diffusion,
     reverse_evolution,
 )
-from diffuscope.experiments.chart import Chart, Panel, line
-from diffuscope.experiments.claim import at_least, at_most, equals
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.heat_1d.setting import ARTICLE, PAIR, spread
+from diffuscope.findings import Chart, Panel, at_least, at_most, equals, line
 from diffuscope.schedules import VE
+
+from ..experiment import Answer
+from .setting import ARTICLE, PAIR, spread
 
 MILD, SEVERE = 0.05, 1.0  # variances to undo
 

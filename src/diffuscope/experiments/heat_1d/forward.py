@@ -6,16 +6,12 @@ import torch
 from scipy.stats import kstest
 from torch import Tensor
 
-from diffuscope.densities import (
-    Density,
-    Grid,
-    heat_flow,
-)
-from diffuscope.experiments.chart import Chart, Panel, density_bars, line
-from diffuscope.experiments.claim import at_least, at_most, equals
-from diffuscope.experiments.distribution_functions import distribution_function
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.heat_1d.setting import ARTICLE, PAIR, SPREAD, VARIANCE, spread
+from diffuscope.densities import Density, Grid, heat_flow
+from diffuscope.findings import Chart, Panel, at_least, at_most, density_bars, equals, line
+
+from ..distribution_functions import distribution_function
+from ..experiment import Answer
+from .setting import ARTICLE, PAIR, SPREAD, VARIANCE, spread
 
 PARTICLES = 1_000_000
 

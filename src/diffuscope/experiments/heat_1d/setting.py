@@ -4,10 +4,7 @@ import math
 
 import torch
 
-from diffuscope.densities import (
-    Density,
-    Grid,
-)
+from diffuscope.densities import Density, Grid
 from diffuscope.exact import GaussianMixture
 
 ARTICLE = "Chen Kai, PDE and Machine Learning (7), experiment 1"

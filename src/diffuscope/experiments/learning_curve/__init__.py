@@ -1,8 +1,8 @@
 """The experiment on the learning curve: a network comes near the Gaussian score first, and then leaves it."""
 
-from diffuscope.experiments.experiment import Experiment, Part
-from diffuscope.experiments.learning_curve import checkpoints, digits, known
-from diffuscope.experiments.learning_curve.residuals import PAPER
+from ..experiment import Experiment, Part
+from . import checkpoints, digits, known
+from .residuals import PAPER
 
 LEARNING_CURVE = Experiment(
     name="learning-curve",

@@ -16,18 +16,12 @@ from diffuscope.audit import fit_references
 from diffuscope.data import DataSet, data_folder, load_data
 from diffuscope.denoisers import Denoiser, load_denoiser, nearest_trained_time
 from diffuscope.errors import InputError
-from diffuscope.experiments.claim import at_most
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.learning_curve import residuals
-from diffuscope.experiments.learning_curve.curves import (
-    STANDARD_ERRORS,
-    lead_claim,
-    multiples,
-    over_least,
-    turning_claim,
-    turnings_claim,
-)
-from diffuscope.experiments.learning_curve.residuals import SETS, SIGNIFICANCE, Curves
+from diffuscope.findings import at_most
+
+from ..experiment import Answer
+from . import residuals
+from .curves import STANDARD_ERRORS, lead_claim, multiples, over_least, turning_claim, turnings_claim
+from .residuals import SETS, SIGNIFICANCE, Curves
 
 EPOCHS = (0, 20, 40, 60, 100, 200, 400)  # as the files count; one more have been trained
 RATIOS = (0.5, 2.0, 4.0, 8.0)  # noise, in deviations of the data

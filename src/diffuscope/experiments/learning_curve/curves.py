@@ -6,11 +6,23 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from diffuscope.audit import TurningPoint
-from diffuscope.audit.statistics import bootstrap_sums, percentile_interval
-from diffuscope.experiments.chart import Chart, Line, Mark, Panel, line, points
-from diffuscope.experiments.claim import Claim, at_least, at_most, largest
-from diffuscope.experiments.learning_curve.residuals import PAPER, SIGNIFICANCE, Curves
+from diffuscope.findings import (
+    Chart,
+    Claim,
+    Line,
+    Mark,
+    Panel,
+    TurningPoint,
+    at_least,
+    at_most,
+    bootstrap_sums,
+    largest,
+    line,
+    percentile_interval,
+    points,
+)
+
+from .residuals import PAPER, SIGNIFICANCE, Curves
 
 STANDARD_ERRORS = 4  # of a lead: exceeded by chance once in 16,000
 

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from diffuscope.audit import fit_references
 from diffuscope.data import load_data
-from diffuscope.experiments.claim import at_most
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.learning_curve import residuals
-from diffuscope.experiments.learning_curve.curves import lead_claim, multiples, turning_claim, turnings_claim
-from diffuscope.experiments.learning_curve.residuals import SETS, Curves
+from diffuscope.findings import at_most
 from diffuscope.training import new_denoiser, recipe, show_progress, train
+
+from ..experiment import Answer
+from . import residuals
+from .curves import lead_claim, multiples, turning_claim, turnings_claim
+from .residuals import SETS, Curves
 
 RATIOS = (0.1, 0.3, 1.0, 3.0)  # noise, in deviations of the data
 TURNING = {"low": 0.3, "middle": 1.0, "high": 3.0}  # where turning points are claimed

@@ -25,15 +25,15 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
-from diffuscope.audit import TurningPoint, fit_references, turning_point
-from diffuscope.experiments.chart import Chart, Panel, line
-from diffuscope.experiments.claim import at_least, at_most
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.learning_curve.curves import interval_mark
-from diffuscope.experiments.learning_curve.digits import COMPONENTS, vectors
-from diffuscope.experiments.learning_curve.residuals import Probe
+from diffuscope.audit import fit_references
+from diffuscope.findings import Chart, Panel, TurningPoint, at_least, at_most, line, turning_point
 from diffuscope.schedules import VE
 from diffuscope.theory import AffineLearning, AffineMap
+
+from ..experiment import Answer
+from .curves import interval_mark
+from .digits import COMPONENTS, vectors
+from .residuals import Probe
 
 POOL, POINTS, REPEATS, RESAMPLES = 4096, 128, 150, 399
 STEPS = np.geomspace(1, 1000, 16)

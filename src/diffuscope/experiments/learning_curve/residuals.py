@@ -28,8 +28,9 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from diffuscope.audit import References, TurningPoint, turning_point
+from diffuscope.audit import References
 from diffuscope.denoisers import Denoiser
+from diffuscope.findings import TurningPoint, turning_point
 from diffuscope.schedules import Schedule
 
 PAPER = "Wang & Vastola 2024, https://arxiv.org/abs/2412.09726"

@@ -1,8 +1,8 @@
 """The experiment on memorization: how many training examples turn a network from a copier into a model of the law."""
 
-from diffuscope.experiments.experiment import Experiment, Part
-from diffuscope.experiments.memorization_transition import agreement, ladder, losses, share
-from diffuscope.experiments.three_modes import DEPTH, SAMPLING_STEPS, SCHEDULE, VARIANCE, WIDTH
+from ..experiment import Experiment, Part
+from ..three_modes import DEPTH, SAMPLING_STEPS, SCHEDULE, VARIANCE, WIDTH
+from . import agreement, ladder, losses, share
 
 MEMORIZATION_TRANSITION = Experiment(
     name="memorization-transition",

@@ -20,12 +20,11 @@ from torch import Tensor
 
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Empirical, nearest_neighbors
-from diffuscope.experiments.chart import Chart, Panel, line
-from diffuscope.experiments.claim import at_least, at_most
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.memorization_transition.ladder import Ladder, climbed
-from diffuscope.experiments.repeated import Repeated, jackknife
-from diffuscope.experiments.three_modes import LAW, SCHEDULE, generated
+from diffuscope.findings import Chart, Panel, Repeated, at_least, at_most, jackknife, line
+
+from ..experiment import Answer
+from ..three_modes import LAW, SCHEDULE, generated
+from .ladder import Ladder, climbed
 
 STARTS, RECALLED = 2000, 500  # of networks, and of exact memorizers
 SOURCE = "Kadkhodaie et al. 2024, https://arxiv.org/abs/2310.02557"

@@ -12,16 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import Preconditioned
-from diffuscope.experiments.side_by_side import SideBySide, stacked
-from diffuscope.experiments.three_modes import (
-    LAW,
-    alone,
-    as_denoiser,
-    generated,
-    settings,
-    small_networks,
-)
 from diffuscope.training import Denoising, averaged, train
+
+from ..side_by_side import SideBySide, stacked
+from ..three_modes import LAW, alone, as_denoiser, generated, settings, small_networks
 
 SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
 SETS, STEPS, BATCH = 8, 2400, 64

@@ -23,13 +23,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.exact import Empirical, nearest_other_neighbors
-from diffuscope.experiments.chart import Chart, Panel, line
-from diffuscope.experiments.claim import at_least, at_most, equals, largest
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.memorization_transition.ladder import Ladder, climbed
-from diffuscope.experiments.repeated import Repeated, jackknife
-from diffuscope.experiments.three_modes import LAW
+from diffuscope.findings import Chart, Panel, Repeated, at_least, at_most, equals, jackknife, largest, line
 from diffuscope.training import Optimum, PlainWeight, denoising_loss
+
+from ..experiment import Answer
+from ..three_modes import LAW
+from .ladder import Ladder, climbed
 
 LEVELS = torch.logspace(math.log10(0.015), math.log10(1.5), 9, dtype=torch.float64)
 POINTS, UNSEEN, DRAWN = 512, 3000, 20_000

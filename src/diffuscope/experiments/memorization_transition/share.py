@@ -15,15 +15,14 @@ from torch import Tensor
 
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Empirical
-from diffuscope.experiments.chart import Chart, Panel, line
-from diffuscope.experiments.claim import at_least, at_most, equals, largest
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.memorization_transition.ladder import climbed
-from diffuscope.experiments.nearness import RADIUS, Near, chance
-from diffuscope.experiments.repeated import AGREES, Repeated
-from diffuscope.experiments.three_modes import LAW, SCHEDULE, generated
+from diffuscope.findings import AGREES, Chart, Panel, Repeated, at_least, at_most, equals, largest, line
 from diffuscope.samplers import DPMSolverPP2M, sample
 from diffuscope.schedules import VE, karras_times
+
+from ..experiment import Answer
+from ..nearness import RADIUS, Near, chance
+from ..three_modes import LAW, SCHEDULE, generated
+from .ladder import climbed
 
 SAMPLES, HELD_OUT = 4000, 4  # of each network; held-out sets to compare them with
 INNOCENT_SETS, INNOCENT = 64, 200  # training sets of every size, and exact draws beside each

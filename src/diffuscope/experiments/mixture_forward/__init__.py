@@ -13,11 +13,11 @@ Source: Chen Kai, *PDE and Machine Learning (7)*, experiment 1: the mixture, the
 figure, which draws the closed form only.
 """
 
-from diffuscope.experiments.experiment import Experiment, Part
-from diffuscope.experiments.mixture_forward.finite_volumes import finite_volumes
-from diffuscope.experiments.mixture_forward.jumps import PARTICLES, particles, semigroup
-from diffuscope.experiments.mixture_forward.setting import ARTICLE
-from diffuscope.experiments.mixture_forward.wrong import what_goes_wrong
+from ..experiment import Experiment, Part
+from .finite_volumes import finite_volumes
+from .jumps import PARTICLES, particles, semigroup
+from .setting import ARTICLE
+from .wrong import what_goes_wrong
 
 MIXTURE_FORWARD = Experiment(
     "mixture-forward",

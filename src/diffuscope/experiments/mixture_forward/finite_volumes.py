@@ -4,19 +4,11 @@ import math
 
 import torch
 
-from diffuscope.densities import (
-    BackwardEuler,
-    CrankNicolson,
-    Density,
-    Grid,
-    evolution,
-    evolve,
-    uniform,
-)
-from diffuscope.experiments.chart import Chart, Panel, line
-from diffuscope.experiments.claim import at_least, at_most, equals
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.mixture_forward.setting import cells_of, relaxation
+from diffuscope.densities import BackwardEuler, CrankNicolson, Density, Grid, equal_steps, evolution, evolve
+from diffuscope.findings import Chart, Panel, at_least, at_most, equals, line
+
+from ..experiment import Answer
+from .setting import cells_of, relaxation
 
 CELLS = (100, 200, 400, 800)
 
@@ -28,22 +20,22 @@ def finite_volumes(generator: torch.Generator) -> Answer:  # noqa: ARG001
     grid = Grid.line(-8, 8, 400)
     steps = (16, 32, 64, 128)
     start = cells_of(grid, 0.0)
-    reference = evolve(relaxation(grid), start, uniform(0, 1, 4096), CrankNicolson())
+    reference = evolve(relaxation(grid), start, equal_steps(0, 1, 4096), CrankNicolson())
     in_time = {
-        name: [evolve(relaxation(grid), start, uniform(0, 1, n), scheme).l1_distance(reference) for n in steps]
+        name: [evolve(relaxation(grid), start, equal_steps(0, 1, n), scheme).l1_distance(reference) for n in steps]
         for name, scheme in (("backward Euler", BackwardEuler()), ("Crank-Nicolson", CrankNicolson()))
     }
     orders = {name: math.log2(found[-2] / found[-1]) for name, found in in_time.items()}
-    mass = abs(evolve(relaxation(grid), start, uniform(0, 5, 1000), CrankNicolson()).mass() - start.mass())
+    mass = abs(evolve(relaxation(grid), start, equal_steps(0, 5, 1000), CrankNicolson()).mass() - start.mass())
     spike = torch.zeros(400, dtype=torch.float64)
     spike[150] = 1 / grid.volume
     lowest = min(
-        d.lowest() for d in evolution(relaxation(grid), Density(grid, spike), uniform(0, 50, 50), BackwardEuler())
+        d.lowest() for d in evolution(relaxation(grid), Density(grid, spike), equal_steps(0, 50, 50), BackwardEuler())
     )
     coarse = Grid.line(-8, 8, 256)
     gibbs = Density(coarse, coarse.evaluate(lambda x: -(x[:, 0] ** 2) / 2) / math.sqrt(2 * math.pi))
     residual = float(relaxation(coarse).rate(gibbs.values, 0.0).abs().max())
-    path = evolution(relaxation(coarse), cells_of(coarse, 0.0), uniform(0, 5, 500), BackwardEuler())
+    path = evolution(relaxation(coarse), cells_of(coarse, 0.0), equal_steps(0, 5, 500), BackwardEuler())
     entropies = torch.tensor([density.relative_entropy(gibbs) for density in path])
     panels = (
         Panel(
@@ -163,6 +155,6 @@ def finite_volumes(generator: torch.Generator) -> Answer:  # noqa: ARG001
 
 def _error(cells: int) -> float:
     grid = Grid.line(-8, 8, cells)
-    return evolve(relaxation(grid), cells_of(grid, 0.0), uniform(0, 1, 1000), CrankNicolson()).l1_distance(
+    return evolve(relaxation(grid), cells_of(grid, 0.0), equal_steps(0, 1, 1000), CrankNicolson()).l1_distance(
         cells_of(grid, 1.0)
     )

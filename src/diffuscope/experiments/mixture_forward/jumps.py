@@ -11,18 +11,18 @@ from diffuscope.densities import (
     CrankNicolson,
     Density,
     Grid,
+    equal_steps,
     evolve,
     expectation,
     forward_equation,
     gaussian_expectation,
     transition,
-    uniform,
 )
-from diffuscope.experiments.chart import Chart, Panel, density_bars, line
-from diffuscope.experiments.claim import at_most, largest
-from diffuscope.experiments.distribution_functions import distribution_function
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.mixture_forward.setting import ARTICLE, PAIR, SCHEDULE, TIMES, cells_of, log_law
+from diffuscope.findings import Chart, Panel, at_most, density_bars, largest, line
+
+from ..distribution_functions import distribution_function
+from ..experiment import Answer
+from .setting import ARTICLE, PAIR, SCHEDULE, TIMES, cells_of, log_law
 
 PARTICLES = 1_000_000
 
@@ -37,7 +37,7 @@ def semigroup(generator: torch.Generator) -> Answer:  # noqa: ARG001
         for t in TIMES[i + 1 :]
     )
     fine = Grid.line(-12, 12, 512)
-    times = uniform(0.15, 1.5, 256)
+    times = equal_steps(0.15, 1.5, 256)
     equation = forward_equation(fine, SCHEDULE)
     start = cells_of(fine, 0.15)
     payoff = fine.centers().sin()

@@ -3,12 +3,7 @@
 import torch
 from torch import Tensor
 
-from diffuscope.densities import (
-    Density,
-    FokkerPlanck,
-    Grid,
-    gradient_equation,
-)
+from diffuscope.densities import Density, FokkerPlanck, Grid, gradient_equation
 from diffuscope.exact import GaussianMixture
 from diffuscope.schedules import VP
 

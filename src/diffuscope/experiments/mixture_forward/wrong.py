@@ -4,18 +4,12 @@ import math
 
 import torch
 
-from diffuscope.densities import (
-    CrankNicolson,
-    FokkerPlanck,
-    Grid,
-    evolution,
-    uniform,
-)
+from diffuscope.densities import CrankNicolson, FokkerPlanck, Grid, equal_steps, evolution
 from diffuscope.densities.tridiagonal import Tridiagonal
-from diffuscope.experiments.chart import Chart, Panel, line
-from diffuscope.experiments.claim import Claim, at_most, equals
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.mixture_forward.setting import cells_of, relaxation
+from diffuscope.findings import Chart, Claim, Panel, at_most, equals, line
+
+from ..experiment import Answer
+from .setting import cells_of, relaxation
 
 
 class DifferencedTwice(FokkerPlanck):
@@ -29,7 +23,7 @@ class DifferencedTwice(FokkerPlanck):
 
 def what_goes_wrong(generator: torch.Generator) -> Answer:  # noqa: ARG001
     """The published fault beside the sound scheme."""
-    grid, times = Grid.line(-8, 8, 400), uniform(0, 3, 300)
+    grid, times = Grid.line(-8, 8, 400), equal_steps(0, 3, 300)
     sound = relaxation(grid)
     faulty = DifferencedTwice(grid, sound.face_drift, sound.face_diffusion, steady=True)
     paths = {

@@ -12,11 +12,11 @@ grows with :math:`\eta^2`, which is why a stochastic start followed by a determi
 Source: Cao, Johnston, Laurent, Le & Motsch 2025, https://arxiv.org/abs/2501.17054, section 2.
 """
 
-from diffuscope.experiments.experiment import Experiment, Part
-from diffuscope.experiments.reverse_family.forgetting import forgetting, hybrid
-from diffuscope.experiments.reverse_family.generated import same_law, there_and_back
-from diffuscope.experiments.reverse_family.setting import HORIZON
-from diffuscope.experiments.reverse_family.starts import PARTICLES, characteristics, particles
+from ..experiment import Experiment, Part
+from .forgetting import forgetting, hybrid
+from .generated import same_law, there_and_back
+from .setting import HORIZON
+from .starts import PARTICLES, characteristics, particles
 
 REVERSE_FAMILY = Experiment(
     "reverse-family",

@@ -6,21 +6,15 @@ import torch
 from scipy.integrate import quad
 
 from diffuscope.denoisers import ExactDenoiser
-from diffuscope.densities import (
-    CrankNicolson,
-    Density,
-    GaussianReverse,
-    Grid,
-    reverse_evolution,
-)
+from diffuscope.densities import CrankNicolson, Density, GaussianReverse, Grid, reverse_evolution
 from diffuscope.exact import Gaussian
-from diffuscope.experiments.chart import Chart, Panel, line
-from diffuscope.experiments.claim import at_most, equals, largest
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.moments import GaussianDenoiser, apart, law_after
-from diffuscope.experiments.reverse_family.setting import CLEAN, ETAS, HORIZON, OU, PAPER, gaussian
+from diffuscope.findings import Chart, Panel, at_most, equals, largest, line
 from diffuscope.samplers import StochasticHeun
 from diffuscope.schedules import log_snr_times
+
+from ..experiment import Answer
+from ..moments import GaussianDenoiser, apart, law_after
+from .setting import CLEAN, ETAS, HORIZON, OU, PAPER, gaussian
 
 PUBLISHED = {0.0: (0.044069, 5e-7), 0.5: (0.014779, 5e-7), 1.0: (5.651e-4, 5e-8), 2.0: (1.22e-9, 5e-12)}
 

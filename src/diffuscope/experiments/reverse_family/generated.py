@@ -4,31 +4,13 @@ import math
 
 import torch
 
-from diffuscope.densities import (
-    BackwardEuler,
-    CrankNicolson,
-    Density,
-    Grid,
-    reverse_equation,
-    reverse_evolution,
-    steps,
-)
-from diffuscope.experiments.chart import Chart, HeatMap, Line, Panel, line, series
-from diffuscope.experiments.claim import at_most, equals, largest
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.reverse_family.setting import (
-    CLEAN,
-    DATA,
-    DENOISER,
-    ETAS,
-    HORIZON,
-    OU,
-    PAPER,
-    cells_of,
-    wrong_start,
-)
+from diffuscope.densities import BackwardEuler, CrankNicolson, Density, Grid, reverse_equation, reverse_evolution, steps
+from diffuscope.findings import Chart, HeatMap, Line, Panel, at_most, equals, largest, line, series
 from diffuscope.samplers import StochasticHeun, trajectory
 from diffuscope.schedules import log_snr_times
+
+from ..experiment import Answer
+from .setting import CLEAN, DATA, DENOISER, ETAS, HORIZON, OU, PAPER, cells_of, wrong_start
 
 
 def same_law(generator: torch.Generator) -> Answer:  # noqa: ARG001

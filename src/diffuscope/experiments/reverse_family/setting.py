@@ -4,14 +4,11 @@ import torch
 from torch import Tensor
 
 from diffuscope.denoisers import ExactDenoiser
-from diffuscope.densities import (
-    Density,
-    GaussianReverse,
-    Grid,
-)
+from diffuscope.densities import Density, GaussianReverse, Grid
 from diffuscope.exact import Gaussian, GaussianMixture
-from diffuscope.experiments.distribution_functions import distribution_function
 from diffuscope.schedules import VP
+
+from ..distribution_functions import distribution_function
 
 PAPER = "Cao et al. 2025, section 2"
 

@@ -16,24 +16,12 @@ from diffuscope.densities import (
     reverse_evolution,
     transport,
 )
-from diffuscope.experiments.chart import Chart, Panel, density_bars, line
-from diffuscope.experiments.claim import at_least, at_most
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.reverse_family.setting import (
-    CLEAN,
-    DATA,
-    DENOISER,
-    HORIZON,
-    OU,
-    PAPER,
-    WRONG,
-    cdf,
-    cells_of,
-    log_law,
-    wrong_start,
-)
+from diffuscope.findings import Chart, Panel, at_least, at_most, density_bars, line
 from diffuscope.samplers import StrongOrder15, sample
 from diffuscope.schedules import log_snr_times
+
+from ..experiment import Answer
+from .setting import CLEAN, DATA, DENOISER, HORIZON, OU, PAPER, WRONG, cdf, cells_of, log_law, wrong_start
 
 PARTICLES = 1_000_000
 

@@ -1,7 +1,7 @@
 """The experiment on the quality of samples: a network trained here, against digits that nobody has seen."""
 
-from diffuscope.experiments.experiment import Experiment, Part
-from diffuscope.experiments.sample_quality import copying, distances, setting
+from ..experiment import Experiment, Part
+from . import copying, distances, setting
 
 SAMPLE_QUALITY = Experiment(
     name="sample-quality",

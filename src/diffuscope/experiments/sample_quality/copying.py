@@ -6,12 +6,11 @@ from torch import Tensor
 
 from diffuscope.audit.copies import Copies, copies, nearness
 from diffuscope.audit.fidelity import BAR
-from diffuscope.audit.statistics import exact_share_interval
-from diffuscope.experiments.chart import Chart, Panel, density_bars
-from diffuscope.experiments.claim import at_least, at_most
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.sample_quality import setting
-from diffuscope.experiments.sample_quality.setting import ASKED, DERIVED, Ruler, ruler, samples
+from diffuscope.findings import Chart, Panel, at_least, at_most, density_bars, exact_share_interval
+
+from ..experiment import Answer
+from . import setting
+from .setting import ASKED, DERIVED, Ruler, ruler, samples
 
 FALSE_ENTRIES = 0.05  # of a list of copies, at most, in expectation
 COPIES = 0.01

@@ -7,14 +7,13 @@ import torch
 from torch import Tensor
 
 from diffuscope.audit.fidelity import BAR, fidelity
-from diffuscope.audit.frechet import frechet_distance
 from diffuscope.audit.label_balance import label_balance
 from diffuscope.exact import Gaussian, GaussianMixture
-from diffuscope.experiments.chart import Chart, Panel, groups, heat_map, line
-from diffuscope.experiments.claim import at_least, at_most, equals
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.sample_quality import setting
-from diffuscope.experiments.sample_quality.setting import ASKED, DERIVED, generated, ruler, samples, untrained
+from diffuscope.findings import Chart, Panel, at_least, at_most, equals, frechet_distance, groups, heat_map, line
+
+from ..experiment import Answer
+from . import setting
+from .setting import ASKED, DERIVED, generated, ruler, samples, untrained
 
 ACCURACY = 0.95
 RAREST = 0.25  # of its due

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from diffuscope.audit.classifier import ClassifierFeatures, fit_classifier
 from diffuscope.audit.fidelity import distance_at_size, distance_between_halves
-from diffuscope.audit.frechet import FrechetDistance
 from diffuscope.data import DataSet, load_data
 from diffuscope.denoisers import Preconditioned
+from diffuscope.findings import FrechetDistance
 from diffuscope.samplers import DPMSolverPP2M, sample
 from diffuscope.schedules import karras_times
 from diffuscope.training import fit, new_denoiser, recipe

@@ -1,8 +1,8 @@
 """The experiment on spectral bias: in which order, and how fast, denoisers learn the components of the data."""
 
-from diffuscope.experiments.experiment import Experiment, Part
-from diffuscope.experiments.spectral_bias import generated, network, weights
-from diffuscope.experiments.spectral_bias.setting import PAPER
+from ..experiment import Experiment, Part
+from . import generated, network, weights
+from .setting import PAPER
 
 SPECTRAL_BIAS = Experiment(
     name="spectral-bias",

@@ -23,18 +23,7 @@ from torch import Tensor
 
 from diffuscope.denoisers import LinearDenoiser, SymmetricLinearDenoiser
 from diffuscope.exact import Gaussian
-from diffuscope.experiments.chart import Chart, Line, Panel, line, points
-from diffuscope.experiments.claim import Claim, at_most, equals
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.spectral_bias.setting import (
-    PAPER,
-    LinearModel,
-    descend,
-    digits_law,
-    learning_rates,
-    spread,
-    times_after,
-)
+from diffuscope.findings import Chart, Claim, Line, Panel, at_most, equals, line, points
 from diffuscope.schedules import VE
 from diffuscope.theory import (
     PowerLaw,
@@ -45,6 +34,9 @@ from diffuscope.theory import (
     one_layer_generated_variance,
     two_layer_generated_variance,
 )
+
+from ..experiment import Answer
+from .setting import PAPER, LinearModel, descend, digits_law, learning_rates, spread, times_after
 
 COMPONENTS, NODES = 32, 12
 SIGMA_0, SIGMA_T, START = 0.03, 4.0, 0.05

@@ -21,14 +21,14 @@ from torch import Tensor
 
 from diffuscope.denoisers import MLP, Preconditioned, seeded
 from diffuscope.exact import Gaussian
-from diffuscope.experiments.chart import Chart, Panel, line, points
-from diffuscope.experiments.claim import at_least, at_most
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.spectral_bias.setting import PAPER, spread
+from diffuscope.findings import Chart, Panel, at_least, at_most, line, points
 from diffuscope.samplers import DPMSolverPP2M, sample
 from diffuscope.schedules import VE, karras_times
 from diffuscope.theory import PowerLaw, emergence_times, fit_power_law, learned_variance
 from diffuscope.training import EDMWeight, LogNormalNoise, TrainingSettings, train
+
+from ..experiment import Answer
+from .setting import PAPER, spread
 
 COMPONENTS, LARGEST, SMALLEST = 12, 4.0, 0.15
 STEPS, BATCH, EXAMPLES, SAMPLES = 450, 128, 8192, 600

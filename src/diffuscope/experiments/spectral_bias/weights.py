@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from diffuscope.denoisers import LinearDenoiser, SymmetricLinearDenoiser
-from diffuscope.experiments.chart import Chart, Line, Panel, line
-from diffuscope.experiments.claim import at_least, at_most
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.spectral_bias.setting import (
+from diffuscope.findings import Chart, Line, Panel, at_least, at_most, line
+from diffuscope.schedules import VE
+from diffuscope.theory import AffineLearning, AffineMap, moment_batch, one_layer_flow, two_layer_descent, two_layer_flow
+
+from ..experiment import Answer
+from .setting import (
     PAPER,
     centered,
     descend,
@@ -28,15 +30,6 @@ from diffuscope.experiments.spectral_bias.setting import (
     off_diagonal,
     spread,
     times_after,
-)
-from diffuscope.schedules import VE
-from diffuscope.theory import (
-    AffineLearning,
-    AffineMap,
-    moment_batch,
-    one_layer_flow,
-    two_layer_descent,
-    two_layer_flow,
 )
 
 LEVELS = torch.tensor([0.2, 0.5, 1.0], dtype=torch.float64)

@@ -1,8 +1,8 @@
 """The experiment on the support theorem: where the reverse process can end, and with which weights."""
 
-from diffuscope.experiments.experiment import Experiment, Part
-from diffuscope.experiments.four_points import HORIZON
-from diffuscope.experiments.support import bayes, constraint, containment, leaving
+from ..experiment import Experiment, Part
+from ..four_points import HORIZON
+from . import bayes, constraint, containment, leaving
 
 SUPPORT = Experiment(
     name="support",

@@ -23,21 +23,13 @@ from torch import Tensor
 
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Distribution, GaussianMixture
-from diffuscope.experiments.chart import Chart, Panel, density_bars, line, points
-from diffuscope.experiments.claim import Claim, at_most, largest
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.moments import GaussianDenoiser
-from diffuscope.experiments.support.start_laws import (
-    StartLaw,
-    bayes_weight,
-    ended_density,
-    gaussian,
-    point,
-    total_variation,
-    uniform,
-)
+from diffuscope.findings import Chart, Claim, Panel, at_most, density_bars, largest, line, points
 from diffuscope.samplers import SDEDPMSolverPP2M, instant, sample
 from diffuscope.schedules import VP, log_snr_times
+
+from ..experiment import Answer
+from ..moments import GaussianDenoiser
+from .start_laws import StartLaw, bayes_weight, ended_density, gaussian, point, total_variation, uniform
 
 PAPER = "Cao et al. 2025, support theorem"
 OU = VP(2.0, 2.0)

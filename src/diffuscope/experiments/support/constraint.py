@@ -19,12 +19,12 @@ from torch import Tensor
 from diffuscope.data import load_data
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Empirical
-from diffuscope.experiments.chart import Chart, Panel, line
-from diffuscope.experiments.claim import at_most, equals, largest
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.support.bayes import OU
+from diffuscope.findings import Chart, Panel, at_most, equals, largest, line
 from diffuscope.samplers import DDPM, trajectory
 from diffuscope.schedules import log_snr_times
+
+from ..experiment import Answer
+from .bayes import OU
 
 DIGITS = 40
 LEVELS = (1e-3, 1e-2, 0.1, 0.5, 1.0, 2.0, 10.0, 100.0)

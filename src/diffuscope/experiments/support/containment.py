@@ -20,12 +20,12 @@ from torch import Tensor
 
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Ring
-from diffuscope.experiments.chart import Chart, Panel, density_bars, line, points
-from diffuscope.experiments.claim import at_most, equals, farthest, largest
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.support.bayes import OU, PAPER
+from diffuscope.findings import Chart, Panel, at_most, density_bars, equals, farthest, largest, line, points
 from diffuscope.samplers import SDEDPMSolverPP2M, instant, sample
 from diffuscope.schedules import log_snr_times
+
+from ..experiment import Answer
+from .bayes import OU, PAPER
 
 HORIZON, END = 1.0, 1e-6
 STEPS, PARTICLES, SHOWN = 60, 20_000, 200

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from diffuscope.denoisers import Denoiser, ExactDenoiser
 from diffuscope.exact import Empirical, GaussianMixture
-from diffuscope.experiments.chart import Chart, Panel, line
-from diffuscope.experiments.claim import Claim, at_most, equals
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.four_points import HORIZON, OU, POINTS, FourPoints
+from diffuscope.findings import Chart, Claim, Panel, at_most, equals, line
 from diffuscope.samplers import MixtureTransition, SDEDPMSolverPP2M, instant, sample
 from diffuscope.schedules import log_snr_times
+
+from ..experiment import Answer
+from ..four_points import HORIZON, OU, POINTS, FourPoints
 
 STEPS, PARTICLES = 120, 10_000
 SIZES = (1e-3, 3e-3, 1e-2, 3e-2)

@@ -1,9 +1,9 @@
 """The experiment on the noise of the target: what averaging posterior draws changes, exactly and in a network."""
 
-from diffuscope.experiments.experiment import Experiment, Part
-from diffuscope.experiments.target_variance import gradient, identity, learned, networks
-from diffuscope.experiments.target_variance.dial import DIAL, EXAMPLES, PAPER, written
-from diffuscope.experiments.three_modes import DEPTH, VARIANCE, WIDTH
+from ..experiment import Experiment, Part
+from ..three_modes import DEPTH, VARIANCE, WIDTH
+from . import gradient, identity, learned, networks
+from .dial import DIAL, EXAMPLES, PAPER, written
 
 TARGET_VARIANCE = Experiment(
     name="target-variance",

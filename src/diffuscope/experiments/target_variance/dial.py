@@ -16,9 +16,10 @@ from torch import Tensor
 
 from diffuscope.denoisers import Batch, BatchTime
 from diffuscope.exact import Empirical
-from diffuscope.experiments.three_modes import SCHEDULE
 from diffuscope.schedules import Schedule
 from diffuscope.training import AveragedTarget, NoiseFreeTarget, Objective
+
+from ..three_modes import SCHEDULE
 
 DIAL = (1, 2, 4, 8, 32, math.inf)
 FINITE = tuple(int(m) for m in DIAL if not math.isinf(m))

@@ -26,12 +26,12 @@ from torch.func import functional_call, jacrev, vmap
 
 from diffuscope.denoisers import Preconditioned
 from diffuscope.exact import Empirical
-from diffuscope.experiments.chart import Chart, Panel, line, points
-from diffuscope.experiments.claim import at_most, equals, largest
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.target_variance.dial import EXAMPLES, FINITE, covariance, objective, targets_of
-from diffuscope.experiments.three_modes import LAW, LEARNING_RATE, NOISE, SCALE, SCHEDULE, small_networks
+from diffuscope.findings import Chart, Panel, at_most, equals, largest, line, points
 from diffuscope.training import EDMWeight, TrainingSettings, train
+
+from ..experiment import Answer
+from ..three_modes import LAW, LEARNING_RATE, NOISE, SCALE, SCHEDULE, small_networks
+from .dial import EXAMPLES, FINITE, covariance, objective, targets_of
 
 STEPS = 300  # of training before the weights are fixed
 SAMPLES, ROWS = 6_000, 500

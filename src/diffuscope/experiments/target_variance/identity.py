@@ -11,19 +11,11 @@ import math
 import torch
 
 from diffuscope.exact import Empirical, nearest_other_neighbors
-from diffuscope.experiments.chart import Chart, Panel, line, points
-from diffuscope.experiments.claim import at_most, equals, largest
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.target_variance.dial import (
-    EXAMPLES,
-    FINITE,
-    PAPER,
-    covariance,
-    objective,
-    targets_of,
-    weighed,
-)
-from diffuscope.experiments.three_modes import LAW
+from diffuscope.findings import Chart, Panel, at_most, equals, largest, line, points
+
+from ..experiment import Answer
+from ..three_modes import LAW
+from .dial import EXAMPLES, FINITE, PAPER, covariance, objective, targets_of, weighed
 
 LEVELS = (0.1, 0.2, 0.4, 0.8)
 DRAWS = 20_000  # at each of 2 points per level

@@ -18,14 +18,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.exact import Empirical
-from diffuscope.experiments.chart import Chart, Panel, line
-from diffuscope.experiments.claim import at_least, at_most, largest
-from diffuscope.experiments.experiment import Answer
-from diffuscope.experiments.nearness import chance
-from diffuscope.experiments.repeated import DIFFERS, Repeated
-from diffuscope.experiments.target_variance.dial import DIAL, EXAMPLES, PAPER, objective, targets_of, weighed, written
-from diffuscope.experiments.target_variance.networks import dialed
-from diffuscope.experiments.three_modes import LAW, alone
+from diffuscope.findings import DIFFERS, Chart, Panel, Repeated, at_least, at_most, largest, line
+
+from ..experiment import Answer
+from ..nearness import chance
+from ..three_modes import LAW, alone
+from .dial import DIAL, EXAMPLES, PAPER, objective, targets_of, weighed, written
+from .networks import dialed
 
 FLOOR_LEVEL, DRAWS = 0.25, 20_000
 INVERSE = torch.tensor([0.0 if math.isinf(m) else 1 / m for m in DIAL], dtype=torch.float64)

@@ -18,13 +18,14 @@ from torch import Tensor
 
 from diffuscope.denoisers import Batch, BatchTime, Denoiser, Preconditioned
 from diffuscope.exact import Empirical
-from diffuscope.experiments.nearness import Near
-from diffuscope.experiments.side_by_side import SideBySide, stacked
-from diffuscope.experiments.target_variance.dial import DIAL, EXAMPLES, FINITE
-from diffuscope.experiments.three_modes import LAW, as_denoiser, generated, settings, small_networks
 from diffuscope.schedules import as_time
 from diffuscope.training import DataPosterior, averaged, train
 from diffuscope.training.objective import Errors, errors_from
+
+from ..nearness import Near
+from ..side_by_side import SideBySide, stacked
+from ..three_modes import LAW, as_denoiser, generated, settings, small_networks
+from .dial import DIAL, EXAMPLES, FINITE
 
 SETS, STEPS, BATCH = 24, 2400, 16
 SAMPLES, POINTS = 1000, 128

@@ -4,13 +4,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
-from diffuscope.audit.fidelity import BAR, DRAWS
-from diffuscope.audit.label_balance import LabelBalance
-from diffuscope.audit.quality import Measured
-from diffuscope.audit.statistics import PERMUTATIONS
+from diffuscope.findings import PERMUTATIONS
 from diffuscope.report.charts import plain_log_ticks
 from diffuscope.report.page import Block, Figure, Section, Table
 from diffuscope.report.theme import LIGHT, SERIES, figure_style, figure_svg
+
+from .fidelity import BAR, DRAWS
+from .label_balance import LabelBalance
+from .quality import Measured
 
 MOST_CLASSES = 20  # bars that can be told apart
 LOG_BEYOND = 6.0  # times; larger ratios need a logarithmic axis to leave room for the ruler

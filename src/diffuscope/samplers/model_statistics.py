@@ -34,11 +34,12 @@ from jaxtyping import Float
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
-from diffuscope.atomic import save_arrays
 from diffuscope.denoisers import Batch, Denoiser, ExactDenoiser
 from diffuscope.errors import InputError
-from diffuscope.samplers.ddim import frozen_denoised_step
-from diffuscope.samplers.instant import Instant, instant_of_lambda
+from diffuscope.files import save_arrays
+
+from .ddim import frozen_denoised_step
+from .schedule_values import Instant, instant_of_lambda
 
 STEP = 1e-2  # of the differences: in lambda along the flow, in units of sigma across it
 CONSTANT = 1e-8  # a variance of f, relative to that of y - D, below which f does not vary

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from diffuscope.audit.diagnostics import Diagnostics
-from diffuscope.audit.equation import POINTS, PROBES
-from diffuscope.audit.finding import Finding
-from diffuscope.report.diagnostics_figures import equation_figure, information_figure
+from diffuscope.findings import Finding
 from diffuscope.report.page import Block, Cell, Section, Table
+
+from .diagnostics import Diagnostics
+from .diagnostics_figures import equation_figure, information_figure
+from .equation import POINTS, PROBES
 
 
 def diagnostics_section(result: Diagnostics, findings: Sequence[Finding]) -> Section:

@@ -3,10 +3,11 @@
 import inspect
 
 from diffuscope import samplers
-from diffuscope.adapters.peers import Options
-from diffuscope.certify import Target, own_target
+from diffuscope.certify import Target, sampler_target
 from diffuscope.errors import InputError
 from diffuscope.samplers import Sampler
+
+from .libraries import Options
 
 
 def names() -> tuple[str, ...]:
@@ -24,7 +25,7 @@ def target(name: str, options: Options) -> Target:
     if unknown:
         raise InputError(f"target: {name} has no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
     sampler = made(**options)
-    return own_target(sampler)
+    return sampler_target(sampler)
 
 
 def _is_plain(found: object) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from diffuscope.audit.statistics import (
+from diffuscope.findings import (
     binomial_p_value,
     bootstrap_sums,
     chi_squared_permutation,

@@ -31,11 +31,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import Batch, Denoiser, over_events
-from diffuscope.densities.divergence import HutchinsonDivergence
-from diffuscope.densities.terminal import TerminalGaussian, require_law, start_law
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution
 from diffuscope.schedules import Times
+
+from .divergence import HutchinsonDivergence
+from .terminal import TerminalGaussian, require_law, start_law
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,15 @@ import scipy
 import torch
 from matplotlib.figure import Figure as Drawing
 
-from diffuscope.audit import Finding
-from diffuscope.certify import Certificate, oracle_problems
-from diffuscope.certify.convergence import STRONG_TOLERANCE, WEAK_TOLERANCE
-from diffuscope.certify.order import STEPS
+from diffuscope.findings import Finding
 from diffuscope.report.charts import plain_log_ticks
 from diffuscope.report.page import Figure, Page, Section, Table
 from diffuscope.report.theme import LIGHT, figure_style, figure_svg
+
+from .certificate import Certificate
+from .convergence import STRONG_TOLERANCE, WEAK_TOLERANCE
+from .order import STEPS
+from .problems import oracle_problems
 
 WORDS = {"good": "passes", "alarm": "FAILS", "attention": "note", "neutral": "for information"}
 
@@ -44,12 +46,12 @@ def _verdict(certificate: Certificate, headline: str) -> Finding:
         told = f"{failures[0].title}: {failures[0].verdict}"
         told += f" {len(failures) - 1} more answers are wrong; all are listed below." if len(failures) > 1 else ""
     return Finding(
-        "certificate",
-        "Is it right?",
-        float(len(failures)),
-        "failures",
-        told,
-        "alarm" if failures else "good",
+        name="certificate",
+        title="Is it right?",
+        value=float(len(failures)),
+        unit="failures",
+        verdict=told,
+        tone="alarm" if failures else "good",
         null="A correct sampler fails nothing.",
         power=f"An order short by more than {STRONG_TOLERANCE} (weak order: {WEAK_TOLERANCE}) between {STEPS[0]} and "
         f"{STEPS[-1]} steps fails; a fault that leaves order, law, end and cost unchanged does not.",

@@ -136,20 +136,13 @@ def false_discovery(p_values: Float[ndarray, " samples"], rate: float) -> Bool[n
 
     Conformal p-values of one calibration set are positively dependent, for which the bound holds (Bates et al. 2023).
     """
-    order = np.argsort(p_values, kind="stable")
-    passes = p_values[order] <= rate * np.arange(1, len(p_values) + 1) / len(p_values)
-    keep = np.zeros(len(p_values), dtype=bool)
-    if passes.any():
-        keep[order[: int(np.flatnonzero(passes)[-1]) + 1]] = True
-    return keep
+    return stats.false_discovery_control(p_values) <= rate
 
 
 def exact_share_interval(count: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
     """Clopper & Pearson 1934: the interval of a share whose coverage is at least `confidence`."""
-    tail = (1 - confidence) / 2
-    low = 0.0 if count == 0 else float(stats.beta.ppf(tail, count, total - count + 1))
-    high = 1.0 if count == total else float(stats.beta.ppf(1 - tail, count + 1, total - count))
-    return low, high
+    found = stats.binomtest(count, total).proportion_ci(confidence)
+    return float(found.low), float(found.high)
 
 
 def binomial_p_value(count: int, total: int) -> float:

@@ -25,9 +25,10 @@ from torch import Tensor
 from diffuscope.denoisers import Batch
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
-from diffuscope.samplers.contract import Evaluation
-from diffuscope.samplers.instant import instants
 from diffuscope.schedules import Schedule, Time, as_time
+
+from .contract import Evaluation
+from .schedule_values import instants
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.exact import Gaussian
-from diffuscope.samplers.instant import Instant
+
+from .schedule_values import Instant
 
 FLAT = 1e-8  # asinh(r)/r differs from 1 by r^2/6, which float64 does not see
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from conftest import monte_carlo
 
-from diffuscope.audit.frechet import frechet_distance
 from diffuscope.errors import InputError
+from diffuscope.findings import frechet_distance
 
 
 def normal(n, d, generator):

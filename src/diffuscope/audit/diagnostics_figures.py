@@ -6,13 +6,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
-from diffuscope.audit.equation import MEASURED, Equation
-from diffuscope.audit.information import KINDS, RATES, Information
-from diffuscope.audit.learned import Curve
-from diffuscope.report.audit_figures import noise_axis
 from diffuscope.report.charts import line_with_band
 from diffuscope.report.page import Figure
 from diffuscope.report.theme import LIGHT, figure_style, figure_svg
+
+from .equation import MEASURED, Equation
+from .figures import noise_axis
+from .information import KINDS, RATES, Information
+from .learned import Curve
 
 
 def equation_figure(result: Equation) -> Figure:

@@ -27,9 +27,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import Batch, Denoiser
-from diffuscope.densities.denoiser_derivatives import OneTime, checked_points, push_and_pull, signs
-from diffuscope.densities.divergence import jacobian
 from diffuscope.errors import InputError
+
+from .denoiser_derivatives import OneTime, checked_points, push_and_pull, signs
+from .divergence import jacobian
 
 LARGEST_BLOCK = 2**24  # entries of Jacobians held at once
 

@@ -6,16 +6,17 @@ from dataclasses import asdict
 import numpy as np
 from torch import Tensor
 
-from diffuscope.audit.copies import Copies
-from diffuscope.audit.finding import Finding
-from diffuscope.audit.learned import best_ranges
-from diffuscope.audit.run import AuditResult
-from diffuscope.audit.steps import REFERENCE_STEPS, rms
-from diffuscope.report import audit_figures as figures
-from diffuscope.report.diagnostics_section import diagnostics_method, diagnostics_section
+from diffuscope.findings import Finding
 from diffuscope.report.images import image_png
 from diffuscope.report.page import Block, Cell, Gallery, GalleryItem, Page, Picture, Section, Table
-from diffuscope.report.quality_section import quality_method, quality_section
+
+from . import figures
+from .copies import Copies
+from .diagnostics_section import diagnostics_method, diagnostics_section
+from .learned import best_ranges
+from .quality_section import quality_method, quality_section
+from .run import AuditResult
+from .steps import REFERENCE_STEPS, rms
 
 SHOWN_PAIRS = 12
 SHOWN_ROWS = 200

@@ -6,7 +6,7 @@ from typing import Literal
 Tone = Literal["good", "attention", "alarm", "neutral"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Finding:
     """A number with everything needed to judge it.
 

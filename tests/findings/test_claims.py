@@ -11,28 +11,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffuscope.errors import InputError
-from diffuscope.experiments import (
-    EXPERIMENTS,
-    Answer,
+from diffuscope.experiments import EXPERIMENTS, Answer, Experiment, Part, find
+from diffuscope.findings import (
     Chart,
     Claim,
-    Experiment,
     HeatMap,
     Line,
     Panel,
-    Part,
     arrows,
     at_least,
     at_most,
     density_bars,
     equals,
-    find,
+    farthest,
     groups,
     heat_map,
+    largest,
     line,
     points,
 )
-from diffuscope.experiments.claim import farthest, largest
 
 finite = st.floats(-1e6, 1e6)
 WHY = {"because": "rounding", "source": "derived"}

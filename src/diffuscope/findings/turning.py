@@ -37,8 +37,9 @@ from jaxtyping import Float, Real
 from numpy import ndarray
 from scipy import stats
 
-from diffuscope.audit.statistics import POWER
 from diffuscope.errors import InputError
+
+from .statistics import POWER
 
 RESAMPLES = 1_999
 FEWEST_POINTS = 20  # below, a bootstrap has too few points to resample

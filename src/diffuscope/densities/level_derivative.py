@@ -24,9 +24,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import Batch, Denoiser, nearest_trained_time, over_events
-from diffuscope.densities.denoiser_derivatives import ROWS, OneTime, checked_points, differentiable
 from diffuscope.errors import InputError
 from diffuscope.schedules import as_time
+
+from .denoiser_derivatives import ROWS, OneTime, checked_points, differentiable
 
 LONGEST, HALVINGS = 0.4, 5
 ROOM = (0.8, 1.6, 3.2)  # longer steps for a table too coarse for the others

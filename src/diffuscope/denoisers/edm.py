@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diffuscope.denoisers.contract import Batch, BatchTime, over_events
-from diffuscope.denoisers.predictors import Classes, Network, classes_of, network_output
 from diffuscope.errors import InputError
 from diffuscope.schedules import Schedule
+
+from .contract import Batch, BatchTime, over_events
+from .predictors import Classes, Network, classes_of, network_output
 
 LARGEST_LAMBDA = 10.0
 """Labels are clamped to |lambda| <= 10 (sigma/alpha from 4.5e-5 to 2.2e4), so that alpha = 0 has a finite one."""

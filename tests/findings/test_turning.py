@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from diffuscope.audit import TurningPoint, turning_point
-from diffuscope.audit.statistics import bootstrap_sums
 from diffuscope.errors import InputError
+from diffuscope.findings import TurningPoint, bootstrap_sums, turning_point
 
 STEPS = np.arange(1, 9)
 FLAT = np.ones(8)
@@ -70,7 +69,7 @@ def test_the_kept_steps_cover_the_step_of_least_expected_residual(mean):
 
 def test_another_confidence_covers_less_often(monkeypatch):
     """In a flat curve every hypothesis holds with equality: what is kept covers as often as it says, not more."""
-    monkeypatch.setattr("diffuscope.audit.turning.CONFIDENCE", 0.2)
+    monkeypatch.setattr("diffuscope.findings.CONFIDENCE", 0.2)
     assert coverage_of_kept(FLAT) < 0.95 - 3 * np.sqrt(0.05 * 0.95 / 160)
 
 

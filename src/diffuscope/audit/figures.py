@@ -6,14 +6,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from numpy import ndarray
 
-from diffuscope.audit.copies import Copies
-from diffuscope.audit.gap import Gap
-from diffuscope.audit.learned import EXPLAINED, Curve, Learned
-from diffuscope.audit.loss import LossSplit
-from diffuscope.audit.steps import Steps, rms
 from diffuscope.report.charts import heatmap, line_with_band, plain_log_ticks
 from diffuscope.report.page import Figure
 from diffuscope.report.theme import LIGHT, SERIES, figure_style, figure_svg
+
+from .copies import Copies
+from .gap import Gap
+from .learned import EXPLAINED, Curve, Learned
+from .loss import LossSplit
+from .steps import Steps, rms
 
 NOISE = "noise σ/α"
 LARGEST_UNEXPLAINED, SMALLEST_UNEXPLAINED = 3.0, 1e-5

@@ -32,7 +32,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import Batch, Denoiser
-from diffuscope.densities.denoiser_derivatives import (
+from diffuscope.errors import InputError
+
+from .denoiser_derivatives import (
     ROWS,
     OneTime,
     checked_points,
@@ -41,8 +43,7 @@ from diffuscope.densities.denoiser_derivatives import (
     pull_back,
     signs,
 )
-from diffuscope.densities.noise_derivative import noise_derivative
-from diffuscope.errors import InputError
+from .level_derivative import noise_derivative
 
 
 @dataclass(frozen=True, eq=False)

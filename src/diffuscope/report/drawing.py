@@ -12,10 +12,11 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from diffuscope.experiments import Arrows, Bars, Chart, Groups, HeatMap, Line, Mark, Panel, Points
-from diffuscope.report.numbers import typeset
-from diffuscope.report.page import Figure
-from diffuscope.report.theme import LIGHT, MARKERS, SERIES, figure_style, figure_svg, heat_colormap
+from diffuscope.findings import Arrows, Bars, Chart, Groups, HeatMap, Line, Mark, Panel, Points
+
+from .numbers import typeset
+from .page import Figure
+from .theme import LIGHT, MARKERS, SERIES, figure_style, figure_svg, heat_colormap
 
 WIDTH, HEIGHT = 7.2, 3.2
 MARKED = 25  # a line of more points is drawn without a marker at each, a scatter of more with small ones

@@ -14,8 +14,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from diffuscope.audit import Finding
 from diffuscope.errors import InputError
+
+from .finding import Finding
 
 Relation = Literal["equals", "at most", "at least"]
 Number = float | int
@@ -79,7 +80,9 @@ class Claim:
         verdict = f"Measured {self.measured}; it must be {self.requirement} ({self.because})."
         tone = "good" if self.holds else "alarm"
         power = f"It fails unless it is {self.requirement}. Source: {self.source}."
-        return Finding(self.name, self.title, self.value, self.unit, verdict, tone, power=power)
+        return Finding(
+            name=self.name, title=self.title, value=self.value, unit=self.unit, verdict=verdict, tone=tone, power=power
+        )
 
     def as_json(self) -> dict[str, object]:
         """Plain JSON types, the verdict included."""

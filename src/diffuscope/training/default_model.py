@@ -12,8 +12,9 @@ from torch import Tensor
 
 from diffuscope.denoisers import MLP, Preconditioned, UNet, seeded
 from diffuscope.schedules import VE
-from diffuscope.training.objective import EDMWeight, LogNormalNoise
-from diffuscope.training.settings import TrainingSettings
+
+from .objective import EDMWeight, LogNormalNoise
+from .settings import TrainingSettings
 
 LARGEST_NOISE = 40.0  # in deviations of the data; there every example looks alike
 

@@ -10,11 +10,13 @@ from dataclasses import replace
 import torch
 
 from diffuscope import __version__
-from diffuscope.audit import Finding
-from diffuscope.experiments import Answer, Claim, Outcome, Record
-from diffuscope.report.experiment_figures import chart_figure
+from diffuscope.findings import Claim, Finding
+from diffuscope.report.drawing import chart_figure
 from diffuscope.report.numbers import typeset
 from diffuscope.report.page import Block, Cell, Link, Page, Section, Table
+
+from .experiment import Answer, Outcome
+from .record import Record
 
 POWER = "A claim fails as soon as its number leaves the range that the tables give, with the reason for it."
 HEADER = ("claim", "verdict", "measured", "must be", "because", "source")
@@ -50,12 +52,12 @@ def experiments_index(records: Sequence[Record]) -> Page:
         for record in records
     ]
     verdict = Finding(
-        "claims",
-        "Do they come out as published?",
-        float(held),
-        f"of {claims} claims",
-        told,
-        "alarm" if failed else "good",
+        name="claims",
+        title="Do they come out as published?",
+        value=float(held),
+        unit=f"of {claims} claims",
+        verdict=told,
+        tone="alarm" if failed else "good",
         power=POWER,
     )
     table = Table(
@@ -92,12 +94,12 @@ def _verdict(outcome: Outcome, headline: str) -> Finding:
     which = "The worst" if outcome.failures else "The closest call"
     told = f"{headline} {which}: “{closest.title}”, measured {closest.measured}, must be {closest.requirement}."
     return Finding(
-        "claims",
-        "Does it come out as published?",
-        float(held),
-        f"of {len(outcome.claims)} claims",
-        typeset(told),
-        "alarm" if outcome.failures else "good",
+        name="claims",
+        title="Does it come out as published?",
+        value=float(held),
+        unit=f"of {len(outcome.claims)} claims",
+        verdict=typeset(told),
+        tone="alarm" if outcome.failures else "good",
         power=POWER,
     )
 

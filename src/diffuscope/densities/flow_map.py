@@ -36,10 +36,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import Batch, BatchTime, Denoiser, over_events
-from diffuscope.densities.divergence import Divergence
 from diffuscope.errors import InputError
 from diffuscope.samplers.error_control import EvaluationsSpentError, Field, Slope, Times, integrate
 from diffuscope.schedules import as_time
+
+from .divergence import Divergence
 
 FINE, COARSE = 1e-9, 1e-5  # the tolerance if none is given: in float64, and where rounding is coarser
 

@@ -1,0 +1,93 @@
+"""Files written whole or not at all, JSON, and objects that a user names as `module:object`."""
+
+import importlib
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy import ndarray
+
+from diffuscope.errors import InputError
+
+
+def replace_atomically(path: Path, content: bytes) -> None:
+    """Make `content` the whole of the file `path`, or leave `path` as it was and raise OSError.
+
+    The new file has one fixed name beside the old one, so a killed process leaves at most that one behind,
+    and the next write takes it over.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    _flush_folder(path.parent)
+
+
+def save_arrays(path: Path, arrays: Mapping[str, ndarray]) -> None:
+    """`arrays` as the .npz file `path`, without pickle, whole or not at all."""
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **arrays)
+    replace_atomically(path, content.getvalue())
+
+
+def write_json(result: object, path: Path) -> None:
+    """`result` as JSON, whole or not at all; NaN and infinity, which JSON lacks, become null."""
+    replace_atomically(path, json.dumps(finite(result), indent=2, allow_nan=False).encode())
+
+
+def finite(value: object) -> object:
+    """`value` with every number that JSON cannot hold replaced by None."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def load_object(spec: str, argument: str) -> object:
+    """The object that `module:object` names; dots after the colon reach inside it.
+
+    The current folder becomes importable. Raises InputError, naming `argument`, for another form, a module that
+    is not found or fails while it is imported, and a name that it lacks.
+    """
+    module_name, _, path = spec.partition(":")
+    if not all(part.isidentifier() for name in (module_name, path) for part in name.split(".")):
+        raise InputError(f"{argument}: expected module:object, got {spec!r}")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+    try:
+        found: object = importlib.import_module(module_name)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
+            raise InputError(f"{argument}: no module named {error.name!r} here or in the environment") from error
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"{argument}: importing {module_name!r} failed with {reason}") from error
+    for part in path.split("."):
+        if not hasattr(found, part):
+            raise InputError(f"{argument}: module {module_name!r} has no {path!r}")
+        found = getattr(found, part)
+    return found
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the move itself survive a power cut, where the system can."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
