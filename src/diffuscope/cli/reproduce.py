@@ -10,7 +10,7 @@ import tyro
 from tqdm import tqdm
 
 from diffuscope.errors import InputError
-from diffuscope.experiments import EXPERIMENTS, Experiment, Outcome, Record, code_fingerprint, find
+from diffuscope.experiments import NAMES, Experiment, Outcome, Record, code_fingerprint, find
 from diffuscope.experiments.page import experiment_page, experiments_index
 from diffuscope.files import replace_atomically, write_json
 from diffuscope.findings import Claim
@@ -66,11 +66,11 @@ class Reproduce:
 
     def _run_all(self) -> None:
         require_folder(self.out)
-        code, records = code_fingerprint(), []
-        with progress(sum(len(experiment.parts) for experiment in EXPERIMENTS)) as bar:
-            for experiment in EXPERIMENTS:
+        experiments, records = [find(name) for name in NAMES], []
+        with progress(sum(len(experiment.parts) for experiment in experiments)) as bar:
+            for experiment in experiments:
                 kept = None if self.fresh else Record.read(self.out / experiment.name / "result.json")
-                if kept is not None and (kept.code, kept.seed) == (code, self.seed):
+                if kept is not None and (kept.code, kept.seed) == (code_fingerprint(experiment.name), self.seed):
                     bar.update(len(experiment.parts))
                     bar.write(
                         f"{experiment.name}: kept, it is finished with this code and seed (--fresh runs it again)"
@@ -130,7 +130,7 @@ def told(claim: Claim) -> str:
 def unclaimed(outcome: Outcome) -> list[str]:
     """A line for every part that claims nothing: it could not be run, and says why."""
     answers = ((part, outcome.answers[part.name]) for part in outcome.experiment.parts)
-    return [f"--   {part.question} {answer.text}" for part, answer in answers if not answer.claims]
+    return [f"--   {part.text} {answer.text}" for part, answer in answers if not answer.claims]
 
 
 def print_claims(claims: tuple[Claim, ...]) -> None:
@@ -140,7 +140,7 @@ def print_claims(claims: tuple[Claim, ...]) -> None:
 
 def print_list() -> None:
     """The table of experiments."""
-    rows = [(found.name, f"{found.seconds:g} s", found.title, found.source) for found in EXPERIMENTS]
+    rows = [(found.name, f"{found.seconds:g} s", found.title, found.source) for found in map(find, NAMES)]
     print_table(("name", "takes", "what it shows", "source"), rows)
 
 

@@ -1,8 +1,18 @@
-"""What a published experiment is: parts that each ask one thing and answer it with claims and charts.
+"""What a published experiment is: parts that each ask one thing, and answer it with claims and charts.
 
-An experiment is deterministic: its seed decides every random number, and every part draws from a generator of its own,
-so that a part gives the same answer alone and in company. Claims about random numbers are stated in standard errors and
-are made to hold for any seed.
+An experiment is one short file: the mathematics on top, an `Experiment`, and one function per part::
+
+    EXPERIMENT = Experiment(name="heat-1d", title=..., question=..., source=..., seconds=4)
+
+    @EXPERIMENT.part("Is the propagator exact?")
+    def forward(part: Part) -> str:
+        part.at_most("resolved", "The flow is the exact mixture", error, 1e-13, "rounding")
+        part.chart("Heat spreads a density", panel, how_to_read="Every curve is wider than the one before.")
+        return f"The propagator is exact to {error:.1e}."
+
+It is deterministic: the seed decides every random number, and every part draws from a generator of its own, so that a
+part gives the same answer alone and in company. Claims about random numbers are stated in standard errors and hold for
+any seed.
 """
 
 import re
@@ -14,6 +24,8 @@ import torch
 
 from diffuscope.errors import InputError
 from diffuscope.findings import Chart, Claim
+
+from .part import Part
 
 Setting = str | float | int
 _WORD = r"[a-z][a-z0-9]*(-[a-z0-9]+)*"
@@ -29,15 +41,15 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Part:
-    """One thing that an experiment asks; `answer` draws from the generator it is given, and from nothing else."""
+class Question:
+    """One part of an experiment: its name, what it asks, and the function that answers."""
 
     name: str
-    question: str
-    answer: Callable[[torch.Generator], Answer] = field(repr=False)
+    text: str
+    answer: Callable[[Part], str] = field(repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Experiment:
     """A published experiment. `seconds` is what it takes on two quiet cores, `settings` what it is run with.
 
@@ -49,17 +61,35 @@ class Experiment:
     question: str
     source: str
     seconds: float | int
-    parts: tuple[Part, ...]
     settings: Mapping[str, Setting] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    parts: list[Question] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        names = [part.name for part in self.parts]
-        for name in (self.name, *names):
-            if not re.fullmatch(_WORD, name):
-                raise InputError(f"name: expected small letters, digits and hyphens, got {name!r}")
-        if not names or len(set(names)) < len(names):
-            raise InputError(f"parts: expected at least one, each with a name of its own, got {names}")
+        _require_word(self.name)
+
+    def part(self, question: str) -> Callable[[Callable[[Part], str]], Callable[[Part], str]]:
+        """Makes a function the next part, named like it; it fills the `Part` it is given and returns its answer."""
+
+        def registered(answer: Callable[[Part], str]) -> Callable[[Part], str]:
+            name = getattr(answer, "__name__", "").replace("_", "-")
+            _require_word(name)
+            if any(known.name == name for known in self.parts):
+                raise InputError(f"part: {self.name} has a part {name!r} already")
+            self.parts.append(Question(name, question, answer))
+            return answer
+
+        return registered
+
+    def answer(self, name: str, seed: int = 0) -> Answer:
+        """The answer of the part called `name` alone, as in a whole run. Raises InputError for a negative seed."""
+        if seed < 0:
+            raise InputError(f"seed: expected a number >= 0, got {seed}")
+        (question,) = (known for known in self.parts if known.name == name)
+        part = Part(self.name, name, self.source, seed)
+        with _one_thread():
+            text = question.answer(part)
+        return Answer(text, tuple(part.claims), tuple(part.charts))
 
     def run(self, seed: int = 0, advance: Callable[[str], object] = lambda question: None) -> "Outcome":  # noqa: ARG005
         """Answer every part in turn; `advance` is called with its question before each.
@@ -67,14 +97,16 @@ class Experiment:
         Runs on one thread: the order of summation belongs to the result, and small tensors gain nothing from more.
         Raises InputError for a negative seed.
         """
-        if seed < 0:
-            raise InputError(f"seed: expected a number >= 0, got {seed}")
         answers = {}
-        with _one_thread():
-            for part in self.parts:
-                advance(part.question)
-                answers[part.name] = part.answer(torch.Generator().manual_seed(seed))
+        for question in self.parts:
+            advance(question.text)
+            answers[question.name] = self.answer(question.name, seed)
         return Outcome(self, seed, answers)
+
+
+def _require_word(name: str) -> None:
+    if not re.fullmatch(_WORD, name):
+        raise InputError(f"name: expected small letters, digits and hyphens, got {name!r}")
 
 
 @contextmanager
@@ -125,12 +157,12 @@ class Outcome:
             "settings": dict(self.experiment.settings),
             "parts": [
                 {
-                    "name": part.name,
-                    "question": part.question,
-                    "answer": self.answers[part.name].text,
-                    "claims": [claim.as_json() for claim in self.answers[part.name].claims],
-                    "charts": [asdict(chart) for chart in self.answers[part.name].charts],
+                    "name": question.name,
+                    "question": question.text,
+                    "answer": self.answers[question.name].text,
+                    "claims": [claim.as_json() for claim in self.answers[question.name].claims],
+                    "charts": [asdict(chart) for chart in self.answers[question.name].charts],
                 }
-                for part in self.experiment.parts
+                for question in self.experiment.parts
             ],
         }

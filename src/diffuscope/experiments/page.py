@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from diffuscope import __version__
+import diffuscope
 from diffuscope.findings import Claim, Finding
 from diffuscope.report.drawing import chart_figure
 from diffuscope.report.numbers import typeset
@@ -31,7 +31,7 @@ def experiment_page(outcome: Outcome, seconds: float) -> Page:
         f"Experiment {experiment.name}, {experiment.source}",
         f"{experiment.question} {headline}",
         [_verdict(outcome, headline), *(_card(claim) for claim in failures)],
-        [_section(part.name, part.question, outcome.answers[part.name]) for part in experiment.parts],
+        [_section(part.name, part.text, outcome.answers[part.name]) for part in experiment.parts],
         _method(outcome, seconds),
     )
 
@@ -129,4 +129,4 @@ def _method(outcome: Outcome, seconds: float) -> list[Block]:
 
 
 def _versions() -> list[list[str]]:
-    return [["diffuscope", __version__], ["python", platform.python_version()], ["torch", torch.__version__]]
+    return [["diffuscope", diffuscope.__version__], ["python", platform.python_version()], ["torch", torch.__version__]]

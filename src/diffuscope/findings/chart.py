@@ -4,7 +4,7 @@ A `Chart` is a row of `Panel`s, each two axes and the marks between them. `repor
 result.json as they are, so that a reader can draw them again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -82,7 +82,47 @@ class Arrows:
     label: str = ""
 
 
-Mark = Line | Points | Bars | Groups | HeatMap | Arrows
+@dataclass(frozen=True)
+class Area:
+    """The filled region between `low` and `high` over x."""
+
+    x: Series
+    low: Series
+    high: Series
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A matrix with named rows, the first on top, and named columns: `values[j][i]`, colored over `color_range`."""
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: tuple[Series, ...]
+    color_range: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """One point with its interval per name, the names along the vertical axis, the first on top."""
+
+    names: tuple[str, ...]
+    values: Series
+    low: Series
+    high: Series
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A reference at one place of an axis across the whole panel; with a `width`, a band centered there."""
+
+    at: float
+    axis: Literal["x", "y"] = "y"
+    width: float = 0.0
+    label: str = ""
+
+
+Mark = Line | Points | Bars | Groups | HeatMap | Arrows | Area | Cells | Intervals | Rule
 
 
 @dataclass(frozen=True)
@@ -98,6 +138,7 @@ class Panel:
     x_range: tuple[float, float] | None = None
     y_range: tuple[float, float] | None = None
     equal_scales: bool = False  # a plane: one unit is as long on both axes
+    x_ticks: Series = ()  # where the horizontal axis is marked, if not at round numbers
 
 
 @dataclass(frozen=True)
@@ -172,3 +213,31 @@ def heat_map(x_edges: Numbers, y_edges: Numbers, values: Real[Tensor, "rows colu
         cells = (len(made.y_edges) - 1, len(made.x_edges) - 1)
         raise InputError(f"values: expected {cells} rows and columns between the edges, got {tuple(values.shape)}")
     return made
+
+
+def area(x: Numbers, low: Numbers, high: Numbers, label: str = "") -> Area:
+    """An `Area` from tensors or sequences of one length; InputError for others."""
+    made = Area(series(x), series(low), series(high), label)
+    if not len(made.x) == len(made.low) == len(made.high):
+        lengths = [len(made.x), len(made.low), len(made.high)]
+        raise InputError(f"area {label!r}: expected x, low and high of one length, got lengths {lengths}")
+    return made
+
+
+def cells(
+    rows: Sequence[str],
+    columns: Sequence[str],
+    values: Real[Tensor, "rows columns"],
+    *,
+    color_range: tuple[float, float],
+) -> Cells:
+    """`Cells` from a matrix; NaN is an empty cell. InputError unless there is a name for every row and column."""
+    if values.shape != (len(rows), len(columns)):
+        raise InputError(f"values: expected {len(rows)} rows and {len(columns)} columns, got {tuple(values.shape)}")
+    return Cells(tuple(rows), tuple(columns), tuple(map(series, values)), color_range)
+
+
+def intervals(estimates: Mapping[str, tuple[float, float, float]]) -> Intervals:
+    """`Intervals` from (value, low, high) by name."""
+    values, low, high = (tuple(float(triple[k]) for triple in estimates.values()) for k in range(3))
+    return Intervals(tuple(estimates), values, low, high)

@@ -1,0 +1,111 @@
+r"""What a part of an experiment writes down while it runs: claims, charts, and the statistics that many share.
+
+Three recurring statements have a call of their own:
+
+- draws follow a distribution if Kolmogorov's distance :math:`\sup_x |F_n(x) - F(x)|` is at most
+  :math:`1.95/\sqrt n`, which it exceeds once in a thousand by chance;
+- a curve :math:`y \sim x^{p}` is a straight line of slope p on two logarithmic axes;
+- a mean over independent repetitions is a number if it is within Student's interval of it (`findings.Repeated`).
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.stats import kstest
+from torch import Tensor
+
+from diffuscope.findings import AGREES, Chart, Claim, Mark, Panel, Repeated, at_least, at_most, equals
+
+KOLMOGOROV = 1.95  # the distance of n draws exceeds 1.95 / sqrt(n) once in a thousand
+Number = float | int
+
+
+class Part:
+    """One part while it runs. Claims and charts stand on the page in the order in which they are made.
+
+    `seed` is that of the run, for what several parts share; `generator` is the part's own stream. A claim's `source`
+    is the experiment's unless it is given.
+    """
+
+    def __init__(self, experiment: str, name: str, source: str, seed: int) -> None:
+        self.experiment, self.name, self.source, self.seed = experiment, name, source, seed
+        self.generator = torch.Generator().manual_seed(seed)
+        self.claims: list[Claim] = []
+        self.charts: list[Chart] = []
+
+    def equals(
+        self,
+        name: str,
+        title: str,
+        value: Number,
+        required: Number,
+        within: Number,
+        because: str,
+        *,
+        source: str = "",
+        unit: str = "",
+    ) -> None:
+        """Claim that the value is `required`, up to `within` on either side."""
+        source = source or self.source
+        self.claims.append(
+            equals(name, title, value, required, within=within, because=because, source=source, unit=unit)
+        )
+
+    def at_most(
+        self, name: str, title: str, value: Number, bound: Number, because: str, *, source: str = "", unit: str = ""
+    ) -> None:
+        """Claim that value <= bound."""
+        self.claims.append(at_most(name, title, value, bound, because=because, source=source or self.source, unit=unit))
+
+    def at_least(
+        self, name: str, title: str, value: Number, bound: Number, because: str, *, source: str = "", unit: str = ""
+    ) -> None:
+        """Claim that value >= bound."""
+        self.claims.append(
+            at_least(name, title, value, bound, because=because, source=source or self.source, unit=unit)
+        )
+
+    def agrees(
+        self, name: str, title: str, mean: Repeated, required: Number, *, source: str = "", unit: str = ""
+    ) -> None:
+        """Claim that a mean over repetitions is `required`, with room that it leaves once in 10,000 by chance."""
+        because = f"Student's interval of {mean.repetitions} repetitions, left once in {1 / AGREES:,.0f} by chance"
+        self.equals(name, title, mean.mean, required, mean.room(AGREES), because, source=source, unit=unit)
+
+    def follows_distribution(
+        self,
+        name: str,
+        title: str,
+        draws: Float[Tensor, " n"],
+        cdf: Callable[[Float[np.ndarray, " n"]], Float[np.ndarray, " n"]],
+        *,
+        bias: float = 0.0,
+        source: str = "",
+    ) -> None:
+        """Claim that independent draws have the distribution function `cdf`, up to a known `bias` of it."""
+        because = f"Kolmogorov's distance is beyond {KOLMOGOROV}/sqrt(n) once in a thousand"
+        because += f"; {bias:g} more for the steps" if bias else ""
+        bound = KOLMOGOROV / math.sqrt(len(draws)) + bias
+        self.at_most(name, title, kolmogorov(draws, cdf), bound, because, source=source)
+
+    def chart(self, title: str, *panels: Panel, how_to_read: str, shared_y: bool = False) -> None:
+        """Show panels side by side under one caption."""
+        self.charts.append(Chart(title, panels, how_to_read, shared_y=shared_y))
+
+
+def kolmogorov(draws: Float[Tensor, " n"], cdf: Callable[[Float[np.ndarray, " n"]], Float[np.ndarray, " n"]]) -> float:
+    """Kolmogorov's distance of `draws` from the distribution function `cdf`."""
+    return float(kstest(draws.numpy(), cdf).statistic)
+
+
+def panel(title: str, x_label: str, y_label: str, *marks: Mark) -> Panel:
+    """Linear axes."""
+    return Panel(title, x_label, y_label, marks)
+
+
+def loglog(title: str, x_label: str, y_label: str, *marks: Mark) -> Panel:
+    """Logarithmic axes: a power is a straight line."""
+    return Panel(title, x_label, y_label, marks, x_log=True, y_log=True)
