@@ -69,7 +69,7 @@ def test_the_kept_steps_cover_the_step_of_least_expected_residual(mean):
 
 def test_another_confidence_covers_less_often(monkeypatch):
     """In a flat curve every hypothesis holds with equality: what is kept covers as often as it says, not more."""
-    monkeypatch.setattr("diffuscope.findings.CONFIDENCE", 0.2)
+    monkeypatch.setattr("diffuscope.findings.turning.CONFIDENCE", 0.2)
     assert coverage_of_kept(FLAT) < 0.95 - 3 * np.sqrt(0.05 * 0.95 / 160)
 
 
