@@ -1,10 +1,10 @@
-r"""The dial: training on the mean of M posterior draws of x_0 in place of x_0, M = 1 to infinity, and reading it off.
+r"""The dial: training on the mean of M posterior draws of x_0 in place of x_0 itself, from M = 1 to infinity.
 
-The errors of an objective are :math:`|D - T|^2/d`, so that the target is in their gradient in the denoiser's *answer*:
+The errors of an objective are :math:`|D - T|^2/d`, whose gradient in the denoiser's *answer* gives the target back,
 
-.. math::  T = D - \tfrac d2\, \partial_D \tfrac1d |D - T|^2 .
+.. math::  T = D - \tfrac d2\, \partial_D \tfrac1d |D - T|^2 ,
 
-This reads T out of the library's own objectives, whatever they do inside.
+for each of the library's objectives, whatever it does inside.
 """
 
 import math
@@ -17,24 +17,13 @@ from torch import Tensor
 from diffuscope.denoisers import Batch, BatchTime
 from diffuscope.exact import Empirical
 from diffuscope.schedules import Schedule
-from diffuscope.training import AveragedTarget, NoiseFreeTarget, Objective
+from diffuscope.training import AveragedTarget, NoiseFreeTarget
 
 from ..three_modes import SCHEDULE
 
 DIAL = (1, 2, 4, 8, 32, math.inf)
 FINITE = tuple(int(m) for m in DIAL if not math.isinf(m))
 EXAMPLES = 16
-PAPER = "Vastola 2025, https://arxiv.org/abs/2504.12532"
-
-
-def objective(targets: float | int) -> Objective:
-    """The library's objective for a mean of that many draws."""
-    return NoiseFreeTarget() if math.isinf(targets) else AveragedTarget(int(targets))
-
-
-def written(targets: float | int) -> str:
-    """The number of draws, as one reads it."""
-    return "∞" if math.isinf(targets) else f"{targets:g}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +39,7 @@ class _Answering:
 
 
 def targets_of(
-    asked: Objective,
+    M: float | int,
     data: Float[Tensor, "n d"],
     x_0: Float[Tensor, "batch d"],
     t: Float[Tensor, " batch"],
@@ -58,24 +47,25 @@ def targets_of(
     *,
     generator: torch.Generator,
 ) -> Float[Tensor, "batch d"]:
-    """The targets that the objective `asked` compares with at x_0 + sigma noise."""
+    """The targets T_M that the library's objective compares with at x_0 + sigma noise."""
     answer = torch.zeros_like(x_0).requires_grad_()
-    asked.on(data, x_0.device)(_Answering(answer), x_0, t, noise, generator=generator).sum().backward()
+    objective = NoiseFreeTarget() if math.isinf(M) else AveragedTarget(int(M))
+    objective.on(data, x_0.device)(_Answering(answer), x_0, t, noise, generator=generator).sum().backward()
     assert answer.grad is not None
     return -answer.grad * x_0.shape[1] / 2
 
 
-def weighed(
+def posterior_weights(
     data: Float[Tensor, "n d"], x_t: Float[Tensor, "batch d"], sigma: Float[Tensor, " batch"]
 ) -> Float[Tensor, "batch n"]:
-    """The posterior probability of each example, written out: what any exact denoiser of `data` must agree with."""
+    """The posterior probability of each example, written out: the reference for any exact denoiser of `data`."""
     square = (x_t[:, None] - data).square().sum(2)
     return torch.softmax(-square / (2 * sigma[:, None] ** 2), 1)
 
 
 def covariance(
-    law: Empirical, x_t: Float[Tensor, "batch d"], sigma: Float[Tensor, " batch"]
+    p: Empirical, x_t: Float[Tensor, "batch d"], sigma: Float[Tensor, " batch"]
 ) -> Float[Tensor, "batch d d"]:
     """Cov(x_0 | x_t) as matrices."""
-    operator, eye = law.posterior_covariance(x_t, 1.0, sigma), torch.eye(x_t.shape[1], dtype=torch.float64)
+    operator, eye = p.posterior_covariance(x_t, 1.0, sigma), torch.eye(x_t.shape[1], dtype=torch.float64)
     return torch.stack([operator.matvec(row.expand_as(x_t)) for row in eye], 1)
