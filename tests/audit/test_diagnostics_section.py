@@ -25,7 +25,7 @@ from diffuscope.audit.measure import measure_level
 from diffuscope.audit.references import fit_references
 from diffuscope.audit.store import Store
 from diffuscope.audit.subject import noise_levels
-from diffuscope.cli import commands
+from diffuscope.cli import audit as audit_command
 from diffuscope.denoisers import MLP, DataPredictor, ExactDenoiser, Preconditioned, save_denoiser
 from diffuscope.densities.grid import Grid
 from diffuscope.densities.law_integrals import relative_entropy
@@ -291,8 +291,8 @@ def test_the_command_line_switches_it_on(added, page, monkeypatch, tmp_path):
         asked.append(settings)
         return added
 
-    monkeypatch.setattr(commands, "audit", audited)
-    monkeypatch.setattr(commands, "audit_page", lambda _: page)
+    monkeypatch.setattr(audit_command, "audit", audited)
+    monkeypatch.setattr(audit_command, "audit_page", lambda _: page)
     sources = ["--data", tmp_path / "rows.npy", "--model", tmp_path / "model.safetensors", "--out", tmp_path / "out"]
     for flag in ([], ["--diagnostics"]):
         arguments = ["diffuscope", "audit", *sources, "--data-range", -5, 5, *flag]

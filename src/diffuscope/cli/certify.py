@@ -14,7 +14,7 @@ from diffuscope.files import load_object, write_json
 from diffuscope.findings import Finding
 from diffuscope.report import write_page
 
-from .commands import require_folder
+from .options import require_folder
 
 MARKS = {"good": "ok  ", "alarm": "FAIL", "attention": "note", "neutral": "    "}
 

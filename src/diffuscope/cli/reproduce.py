@@ -16,7 +16,7 @@ from diffuscope.files import replace_atomically, write_json
 from diffuscope.findings import Claim
 from diffuscope.report import charts_png, write_page
 
-from .commands import require_folder
+from .options import require_folder
 
 
 @dataclass(frozen=True)

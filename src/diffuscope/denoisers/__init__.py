@@ -19,7 +19,7 @@ from .edm import Preconditioned, Preconditioning, preconditioning
 from .files import load_denoiser, load_npz, save_denoiser
 from .guidance import ConditionalDenoiser, Guided, OfClass
 from .networks import MLP, LevelTable, LinearDenoiser, SymmetricLinearDenoiser, UNet, seeded
-from .objects import load_callable
+from .objects import load_callable, load_model
 from .predictors import (
     INTEGERS,
     Classes,
@@ -64,6 +64,7 @@ __all__ = [
     "denoised_to_velocity",
     "load_callable",
     "load_denoiser",
+    "load_model",
     "load_npz",
     "nearest_trained_time",
     "noise_to_denoised",

@@ -1,6 +1,6 @@
 """Score-matching objectives, the training loop as a generator, and checkpoints that resume bit for bit."""
 
-from .default_model import new_denoiser, recipe
+from .default_model import new_denoiser, recipe, train_denoiser
 from .log import DistanceLog, read_distances
 from .loop import Progress, averaged, fit, show_progress, train
 from .objective import (
@@ -71,4 +71,5 @@ __all__ = [
     "sliced_losses",
     "squared_errors",
     "train",
+    "train_denoiser",
 ]
