@@ -107,7 +107,6 @@ def trajectory(
         yield state
 
 
-@torch.no_grad()
 def sample(
     sampler: Sampler,
     denoiser: Denoiser,
