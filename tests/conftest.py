@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,16 @@ def monte_carlo(values: torch.Tensor) -> Estimate:
     """Mean and standard error of independent draws."""
     flat = values.double().flatten()
     return Estimate(float(flat.mean()), float(flat.std() / len(flat) ** 0.5))
+
+
+def tensors_of(answer: object) -> list[torch.Tensor]:
+    """The tensors of an answer: itself, or those in its fields and items at any depth."""
+    if isinstance(answer, torch.Tensor):
+        return [answer]
+    if is_dataclass(answer):
+        return [tensor for field in fields(answer) for tensor in tensors_of(getattr(answer, field.name))]
+    items = answer.values() if isinstance(answer, dict) else answer if isinstance(answer, (tuple, list)) else ()
+    return [tensor for item in items for tensor in tensors_of(item)]
 
 
 @pytest.fixture

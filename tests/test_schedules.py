@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffuscope.errors import InputError
 from diffuscope.schedules import (
     VE,
     VP,
@@ -288,23 +289,48 @@ def test_table_grid_is_the_table():
     assert table_times([3.0, 2.0, 0.5]).tolist() == [3.0, 2.0, 0.5]
 
 
-def test_grids_that_cannot_be_are_refused_with_the_reason():
-    with pytest.raises(ValueError, match="strictly decreasing"):
-        table_times([1.0, 2.0])
-    with pytest.raises(ValueError, match="noise to data"):
-        uniform_times(0.1, 1.0, 10)
-    with pytest.raises(ValueError, match="at least 1"):
-        uniform_times(1.0, 0.1, 0)
-    with pytest.raises(ValueError, match="log-SNR is infinite"):
-        log_snr_times(RectifiedFlow(), 1.0, 0.1, 10)
-    with pytest.raises(ValueError, match="start where alpha > 0"):
-        karras_times(Cosine(), 1.0, 0.1, 10)
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: table_times([1.0, 2.0]), "times: expected .* strictly decreasing"),
+        (lambda: table_times([1.0, 1.0]), "times: expected .* strictly decreasing"),
+        (lambda: table_times([1.0]), "times: expected at least two"),
+        (lambda: uniform_times(0.1, 1.0, 10), "start, end: expected start > end"),
+        (lambda: uniform_times(1.0, 1.0, 10), "start, end: expected start > end"),
+        (lambda: quadratic_times(1.0, -1e-9, 10), "start, end: expected start > end >= 0"),
+        (lambda: uniform_times(1.0, 0.1, 0), "steps: expected at least 1, got 0"),
+        (lambda: log_snr_times(RectifiedFlow(), 1.0, 0.1, 10), "start, end: .*log-SNR is infinite"),
+        (lambda: log_snr_times(RectifiedFlow(), 0.9, 0.0, 10), "start, end: .*log-SNR is infinite"),
+        (lambda: karras_times(Cosine(), 1.0, 0.1, 10), "start: expected a time where alpha > 0"),
+        (lambda: VE(80.0, 0.002), "sigma_min, sigma_max: expected 0 < minimum < maximum"),
+        (lambda: VE(0.0, 1.0), "sigma_min, sigma_max: expected 0 < minimum < maximum"),
+        (lambda: VE(1.0, 1.0), "sigma_min, sigma_max: expected 0 < minimum < maximum"),
+        (lambda: GeometricVE(0.0, 1.0), "sigma_min, sigma_max: expected 0 < minimum < maximum"),
+        (lambda: GeometricVE(0.1, math.inf), "sigma_min, sigma_max: .*finite"),
+        (lambda: Karras(0.0, 1.0), "sigma_min, sigma_max: expected 0 < minimum < maximum"),
+        (lambda: Karras(rho=0.0), "rho: expected a finite number > 0"),
+        (lambda: VP(0.0, 1.0), "beta_min, beta_max: expected 0 < minimum <= maximum"),
+        (lambda: VP(2.0, 1.9), "beta_min, beta_max: expected 0 < minimum <= maximum"),
+        (lambda: VP(2.0, math.inf), "beta_min, beta_max: .*finite"),
+        (lambda: DiscreteVP((0.1, 1.0)), "betas: expected .*0 < beta < 1"),
+        (lambda: DiscreteVP((0.1, 0.0)), "betas: expected .*0 < beta < 1"),
+        (lambda: DiscreteVP(()), "betas: expected at least one step"),
+        (lambda: Sigmoid(start=3.0, end=-3.0), "start, end, tau: expected finite start < end"),
+        (lambda: Sigmoid(start=3.0, end=3.0), "start, end, tau: expected finite start < end"),
+        (lambda: Sigmoid(tau=0.0), "start, end, tau: .* tau > 0"),
+        (lambda: Sigmoid(tau=math.nan), "start, end, tau: .* tau > 0"),
+    ],
+)
+def test_schedules_and_grids_that_cannot_be_are_refused_with_the_argument(make, message):
+    with pytest.raises(InputError, match=message) as raised:
+        make()
+    assert "\n" not in str(raised.value)
 
 
-def test_schedules_that_cannot_be_are_refused_with_the_reason():
-    with pytest.raises(ValueError, match="minimum < maximum"):
-        VE(80.0, 0.002)
-    with pytest.raises(ValueError, match="0 < beta < 1"):
-        DiscreteVP((0.1, 1.0))
-    with pytest.raises(ValueError, match="start < end"):
-        Sigmoid(start=3.0, end=-3.0)
+def test_what_lies_just_at_the_bound_is_accepted():
+    assert VP(2.0, 2.0).beta_max == 2.0
+    assert DiscreteVP((0.5,)).t_max == 1.0
+    assert uniform_times(1e-9, 0.0, 1).tolist() == [1e-9, 0.0]
+    assert quadratic_times(1.0, 0.0, 1).tolist() == [1.0, 0.0]
+    assert log_snr_times(VE(), 1.0, 0.5, 1).tolist() == [1.0, 0.5]
+    assert karras_times(VE(), 1.0, 0.0, 1).tolist() == [1.0, 0.0]

@@ -23,6 +23,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.errors import InputError
+
 Time = Float[Tensor, "*times"] | float | int
 Times = Float[Tensor, "*times"]
 
@@ -98,7 +100,7 @@ class VE(Schedule):
     sigma_max: float = 80.0
 
     def __post_init__(self) -> None:
-        _require_ordered("VE", self.sigma_min, self.sigma_max)
+        _require_ordered(self.sigma_min, self.sigma_max)
 
     @property
     def t_min(self) -> float:
@@ -132,7 +134,7 @@ class GeometricVE(Schedule):
     sigma_max: float = 50.0
 
     def __post_init__(self) -> None:
-        _require_ordered("GeometricVE", self.sigma_min, self.sigma_max)
+        _require_ordered(self.sigma_min, self.sigma_max)
 
     @property
     def t_min(self) -> float:
@@ -174,7 +176,9 @@ class Karras(Schedule):
     rho: float = 7.0
 
     def __post_init__(self) -> None:
-        _require_ordered("Karras", self.sigma_min, self.sigma_max)
+        _require_ordered(self.sigma_min, self.sigma_max)
+        if not 0 < self.rho < math.inf:
+            raise InputError(f"rho: expected a finite number > 0, got {self.rho}")
 
     @property
     def t_min(self) -> float:
@@ -249,8 +253,9 @@ class VP(_VariancePreserving):
     epsilon: float = 1e-3
 
     def __post_init__(self) -> None:
-        if not 0 < self.beta_min <= self.beta_max:
-            raise ValueError(f"VP: expected 0 < minimum <= maximum, got {self.beta_min}, {self.beta_max}")
+        if not 0 < self.beta_min <= self.beta_max < math.inf:
+            given = f"{self.beta_min}, {self.beta_max}"
+            raise InputError(f"beta_min, beta_max: expected 0 < minimum <= maximum, both finite, got {given}")
 
     @property
     def t_min(self) -> float:
@@ -285,7 +290,7 @@ class DiscreteVP(_VariancePreserving):
 
     def __post_init__(self) -> None:
         if not self.betas or not all(0 < beta < 1 for beta in self.betas):
-            raise ValueError("betas: every step needs 0 < beta < 1, and at least one step")
+            raise InputError("betas: expected at least one step, each with 0 < beta < 1")
 
     @classmethod
     def linear(cls, beta_min: float = 1e-4, beta_max: float = 0.02, steps: int = 1000) -> "DiscreteVP":
@@ -305,7 +310,7 @@ class DiscreteVP(_VariancePreserving):
         return torch.cat([steps.new_zeros(1), steps.cumsum(0)])
 
     def _interval(self, t: Times) -> Tensor:
-        return t.detach().floor().clamp(0, len(self.betas) - 1).long()
+        return t.floor().clamp(0, len(self.betas) - 1).long()
 
     def _log_alpha_squared(self, t: Times) -> Times:
         table, k = self._table().to(t.device), self._interval(t)
@@ -317,7 +322,7 @@ class DiscreteVP(_VariancePreserving):
 
     def _time_of_log_alpha_squared(self, ell: Times) -> Times:
         table = self._table().to(ell.device)
-        k = (torch.searchsorted(-table, -ell.detach(), right=True) - 1).clamp(0, len(self.betas) - 1)
+        k = (torch.searchsorted(-table, -ell, right=True) - 1).clamp(0, len(self.betas) - 1)
         return k + (ell - table[k]) / (table[k + 1] - table[k])
 
 
@@ -380,8 +385,9 @@ class Sigmoid(_VariancePreserving):
     epsilon: float = 1e-3
 
     def __post_init__(self) -> None:
-        if not self.start < self.end or self.tau <= 0:
-            raise ValueError(f"Sigmoid: needs start < end and tau > 0, got {self.start}, {self.end}, {self.tau}")
+        if not (-math.inf < self.start < self.end < math.inf and 0 < self.tau < math.inf):
+            given = f"{self.start}, {self.end}, {self.tau}"
+            raise InputError(f"start, end, tau: expected finite start < end and tau > 0, got {given}")
 
     @property
     def t_min(self) -> float:
@@ -484,7 +490,7 @@ def log_snr_times(schedule: Schedule, start: float, end: float, steps: int) -> F
     _require_grid(start, end, steps)
     ends = schedule.lam(torch.tensor([start, end], dtype=torch.float64))
     if not torch.isfinite(ends).all():
-        raise ValueError(f"log_snr_times: log-SNR is infinite at start = {start} or end = {end}; move inside")
+        raise InputError(f"start, end: expected times inside, log-SNR is infinite at start = {start} or end = {end}")
     lam = torch.linspace(float(ends[0]), float(ends[1]), steps + 1, dtype=torch.float64)
     return _pinned(schedule.time_of_lambda(lam), start, end)
 
@@ -494,7 +500,7 @@ def karras_times(schedule: Schedule, start: float, end: float, steps: int, rho: 
     _require_grid(start, end, steps)
     ends = schedule.noise_to_signal(torch.tensor([start, end], dtype=torch.float64)) ** (1 / rho)
     if not torch.isfinite(ends).all():
-        raise ValueError(f"karras_times: sigma/alpha is infinite at start = {start}; start where alpha > 0")
+        raise InputError(f"start: expected a time where alpha > 0, got {start}, where sigma/alpha is infinite")
     ratio = torch.linspace(float(ends[0]), float(ends[1]), steps + 1, dtype=torch.float64) ** rho
     return _pinned(schedule.time_of_noise_to_signal(ratio), start, end)
 
@@ -503,7 +509,7 @@ def table_times(times: Sequence[float]) -> Float[Tensor, " times"]:
     """A grid given point by point; it must decrease strictly."""
     grid = torch.tensor(times, dtype=torch.float64)
     if len(grid) < 2 or not bool((grid[1:] < grid[:-1]).all()):
-        raise ValueError("times: expected at least two strictly decreasing times")
+        raise InputError(f"times: expected at least two strictly decreasing times, got {grid.tolist()}")
     return grid
 
 
@@ -515,11 +521,11 @@ def _pinned(grid: Times, start: float, end: float) -> Times:
 
 def _require_grid(start: float, end: float, steps: int) -> None:
     if steps < 1:
-        raise ValueError(f"steps: expected at least 1, got {steps}")
+        raise InputError(f"steps: expected at least 1, got {steps}")
     if not start > end >= 0:
-        raise ValueError(f"times: expected start > end >= 0 (noise to data), got start = {start}, end = {end}")
+        raise InputError(f"start, end: expected start > end >= 0 (noise to data), got start = {start}, end = {end}")
 
 
-def _require_ordered(name: str, low: float, high: float) -> None:
-    if not 0 < low < high:
-        raise ValueError(f"{name}: expected 0 < minimum < maximum, got {low}, {high}")
+def _require_ordered(low: float, high: float) -> None:
+    if not 0 < low < high < math.inf:
+        raise InputError(f"sigma_min, sigma_max: expected 0 < minimum < maximum, both finite, got {low}, {high}")

@@ -54,7 +54,7 @@ def save_denoiser(denoiser: SavedDenoiser, path: str | Path) -> None:
     description = json.dumps(_description(denoiser))
     network = cast(nn.Module, denoiser.network)
     # a copy of each, for safetensors refuses tensors that share memory
-    tensors = {name: value.detach().cpu().clone().contiguous() for name, value in network.state_dict().items()}
+    tensors = {name: value.cpu().clone().contiguous() for name, value in network.state_dict().items()}
     _replace(path, safetensors.torch.save(tensors, {"format": FORMAT, "denoiser": description}))
 
 

@@ -111,7 +111,7 @@ class Empirical:
             return self._mean(x, alphas, sigmas)[0].reshape(x.shape).to(x.dtype)
 
         def pullback(gradient: Tensor) -> Tensor:
-            return self._denoise_pullback(x_t.detach(), alphas, sigmas, gradient)
+            return self._denoise_pullback(x_t, alphas, sigmas, gradient)
 
         return cast(Tensor, _Differentiable.apply(x_t, value, pullback))
 
@@ -131,7 +131,7 @@ class Empirical:
             return self._score(x, alphas, sigmas)
 
         def pullback(gradient: Tensor) -> Tensor:
-            through_mean = self._denoise_pullback(x_t.detach(), alphas, sigmas, gradient)
+            through_mean = self._denoise_pullback(x_t, alphas, sigmas, gradient)
             return (_over(alphas, gradient) * through_mean - gradient) / _over(sigmas**2, gradient)
 
         return cast(Tensor, _Differentiable.apply(x_t, value, pullback))
@@ -147,7 +147,7 @@ class Empirical:
             return log_prob.to(x.dtype)
 
         def pullback(gradient: Tensor) -> Tensor:
-            return _over(gradient, x_t) * self._score(x_t.detach(), alphas, sigmas)
+            return _over(gradient, x_t) * self._score(x_t, alphas, sigmas)
 
         return cast(Tensor, _Differentiable.apply(x_t, value, pullback))
 
