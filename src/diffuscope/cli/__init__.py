@@ -9,6 +9,7 @@ from torch.distributed import is_torchelastic_launched
 
 from diffuscope.cli.certify import Certify
 from diffuscope.cli.commands import Audit, Sample, Train
+from diffuscope.cli.data import Data
 from diffuscope.cli.reproduce import Reproduce
 from diffuscope.errors import InputError
 
@@ -18,6 +19,7 @@ Command = (
     | Annotated[Sample, tyro.conf.subcommand("sample")]
     | Annotated[Certify, tyro.conf.subcommand("certify")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
+    | Annotated[Data, tyro.conf.subcommand("data")]
 )
 
 
