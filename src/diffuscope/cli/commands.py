@@ -72,8 +72,8 @@ class DataOptions:
     """Which data."""
 
     data: str = "digits"
-    """digits, mnist, fashion-mnist, cifar10, two-moons, spirals, swiss-roll, rings or checkerboard;
-    a .npy, .npz or .h5 file (file.h5:name); or a folder, of images or of CIFAR-10's binary batches."""
+    """digits, mnist, fashion-mnist, cifar10, two-moons, spirals, swiss-roll, rings or checkerboard
+    (see diffuscope data list); a .npy, .npz or .h5 file (file.h5:name); or a folder, of images or of CIFAR-10's binary batches."""
     heldout: str | None = None
     """Unseen data, given like --data; without it the data's own test set, or a random part of the data."""
     data_range: tuple[float, float] | None = None
@@ -117,7 +117,7 @@ class Audit:
 
     source: tyro.conf.OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
     model: str | None = None
-    """A .safetensors or .npz file, or module:object; without it a small model is trained on the data."""
+    """A .safetensors file that diffuscope wrote, or module:object; without it a small model is trained on the data."""
     samples: str | None = None
     """Generated samples to search for copies in place of the model's own: a .npy or .npz file, or a folder."""
     samples_range: tuple[float, float] | None = None
@@ -215,7 +215,7 @@ class Sample:
     """Draw samples from a model: an .npz file, and for images a PNG contact sheet."""
 
     model: str
-    """A .safetensors or .npz file, or module:object."""
+    """A .safetensors file that diffuscope wrote, or module:object."""
     n: int = 64
     """Number of samples."""
     sampler: Literal["euler", "heun", "ddim", "ddpm", "dpm++2m", "dpm++3m", "dpm++2m-sde", "deis3", "unipc"] = "dpm++2m"
