@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 install = .venv/bin/python -m pip install --disable-pip-version-check --constraint constraints.txt
+# the real data sets for tests and benchmarks, where this folder exists and nothing else is set
+export DIFFUSCOPE_DATA ?= $(abspath $(wildcard ../shared/data))
 
 .PHONY: demo test lint mutants bench docs clean
 

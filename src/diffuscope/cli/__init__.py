@@ -12,6 +12,7 @@ from diffuscope.errors import InputError
 
 from .audit import Audit
 from .certify import Certify
+from .data import Data
 from .reproduce import Reproduce
 from .sample import Sample
 from .train import Train
@@ -22,6 +23,7 @@ Command = (
     | Annotated[Sample, tyro.conf.subcommand("sample")]
     | Annotated[Certify, tyro.conf.subcommand("certify")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
+    | Annotated[Data, tyro.conf.subcommand("data")]
 )
 
 

@@ -27,7 +27,7 @@ class Audit:
 
     source: tyro.conf.OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
     model: str | None = None
-    """A .safetensors or .npz file, or module:object; without it a small model is trained on the data."""
+    """A .safetensors file that diffuscope wrote, or module:object; without it a small model is trained on the data."""
     samples: str | None = None
     """Generated samples to search for copies in place of the model's own: a .npy or .npz file, or a folder."""
     samples_range: tuple[float, float] | None = None

@@ -13,8 +13,8 @@ class DataOptions:
     """Which data."""
 
     data: str = "digits"
-    """digits, mnist, fashion-mnist, cifar10, two-moons, spirals, swiss-roll, rings or checkerboard;
-    a .npy, .npz or .h5 file (file.h5:name); or a folder, of images or of CIFAR-10's binary batches."""
+    """digits, mnist, fashion-mnist, cifar10, two-moons, spirals, swiss-roll, rings or checkerboard (see diffuscope data
+    list); a .npy, .npz or .h5 file (file.h5:name); or a folder, of images or of CIFAR-10's binary batches."""
     heldout: str | None = None
     """Held-out data, in the same forms as --data; by default the data's own test set, or a random part of the data."""
     data_range: tuple[float, float] | None = None

@@ -47,7 +47,7 @@ class Sample:
     """Draw samples from a model: an .npz file, and for images a PNG contact sheet."""
 
     model: str
-    """A .safetensors or .npz file, or module:object."""
+    """A .safetensors file that diffuscope wrote, or module:object."""
     n: int = 64
     """Number of samples."""
     sampler: Literal["euler", "heun", "ddim", "ddpm", "dpm++2m", "dpm++3m", "dpm++2m-sde", "deis3", "unipc"] = "dpm++2m"

@@ -12,7 +12,7 @@ from .files import load_denoiser
 
 
 def load_model(spec: str | Path) -> Denoiser:
-    """A denoiser from a .safetensors or .npz file, or from `module:object` (a file of that name goes first).
+    """A denoiser from a .safetensors file of ours, or from `module:object` (a file of that name goes first).
 
     Raises InputError where there is none, and for what `load_denoiser` and `load_callable` refuse.
     """

@@ -9,14 +9,17 @@ its input. Above sigma/alpha about 10 the clean estimate is worse than the mean 
 example of a network that is good where its loss looked, and not beyond.
 """
 
+from pathlib import Path
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from diffuscope.data import data_folder
+from diffuscope.denoisers import NoisePredictor, load_npz
 from diffuscope.schedules import DiscreteVP
 
-from ..predictors import NoisePredictor
-
+WEIGHTS = "mnist_ddpm_unet_franfee.npz"
 SIZES = (28, 14, 7, 3)
 CHANNELS = (10, 20, 40, 80)
 STEPS = 1000
@@ -28,7 +31,6 @@ class NoiseUNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.arguments: dict[str, object] = {}
         self.pe = nn.ModuleDict({"embedding": nn.Embedding(STEPS, EMBEDDING)})
         inputs = (1, *CHANNELS[:2])
         self.encoders = nn.ModuleList(
@@ -78,10 +80,10 @@ class _Block(nn.Module):
         return torch.relu(h + self.residual_conv(x))
 
 
-def noise_unet(state: dict[str, Tensor]) -> NoisePredictor:
-    """The denoiser made of the published arrays."""
+def denoiser(weights: Path | None = None) -> NoisePredictor:
+    """The published denoiser, of the file `weights` or of WEIGHTS in the data folder's `weights`."""
     network = NoiseUNet()
-    network.load_state_dict(state, assign=True)
+    network.load_state_dict(load_npz(weights or data_folder() / "weights" / WEIGHTS, "weights"))
     return NoisePredictor(
         network.eval(), DiscreteVP.linear(1e-4, 0.02, STEPS), event_shape=(1, 28, 28), data_range=(0.0, 1.0)
     )

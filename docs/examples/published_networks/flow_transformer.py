@@ -6,16 +6,17 @@ encoder layers. Class 10 is 'no class': the unconditional denoiser.
 """
 
 import math
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from diffuscope.data import data_folder
+from diffuscope.denoisers import DataPredictor, SignalTime, load_npz
 from diffuscope.schedules import RectifiedFlow
 
-from ..clocks import SignalTime
-from ..predictors import DataPredictor
-
+WEIGHTS = "mnist_flow_vit_sofia.npz"
 SIZE, PATCH, WIDTH, LAYERS = 28, 7, 64, 4
 TOKENS = (SIZE // PATCH) ** 2
 EMBEDDING = 2 * WIDTH
@@ -29,7 +30,6 @@ class FlowTransformer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.arguments: dict[str, object] = {}
         self.pos_embed = nn.Parameter(torch.zeros(1, TOKENS, WIDTH))
         self.patch_embed = nn.Conv2d(1, WIDTH, PATCH, stride=PATCH)
         self.transformer = nn.ModuleList(
@@ -46,7 +46,7 @@ class FlowTransformer(nn.Module):
         y: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch *event"]:
         patches = self.patch_embed(x.reshape(-1, 1, SIZE, SIZE)).flatten(2).transpose(1, 2) + self.pos_embed
-        time = _sinusoids(tau).reshape(-1, 2, WIDTH)
+        time = sinusoids(tau).reshape(-1, 2, WIDTH)
         rows = self.y_encoder.weight[-1].expand(len(x), -1) if y is None else self.y_encoder(y)
         tokens = torch.cat([patches, time, rows.reshape(-1, 2, WIDTH)], dim=1)
         for layer in self.transformer:
@@ -55,16 +55,21 @@ class FlowTransformer(nn.Module):
         return self.unpatch(grid).reshape(x.shape)
 
 
-def flow_transformer(state: dict[str, Tensor]) -> DataPredictor:
-    """The denoiser made of the published arrays."""
+def denoiser(weights: Path | None = None) -> DataPredictor:
+    """The published denoiser, of the file `weights` or of WEIGHTS in the data folder's `weights`."""
     network = FlowTransformer()
-    network.load_state_dict(state, assign=True)
+    network.load_state_dict(load_npz(weights or data_folder() / "weights" / WEIGHTS, "weights"))
     return DataPredictor(
-        network.eval(), RectifiedFlow(), event_shape=(1, SIZE, SIZE), data_range=(0.0, 1.0), clock=SignalTime()
+        network.eval(),
+        RectifiedFlow(),
+        clock=SignalTime(),  # the network counts from noise to data, the schedule from data to noise
+        event_shape=(1, SIZE, SIZE),
+        data_range=(0.0, 1.0),
     )
 
 
-def _sinusoids(tau: Float[Tensor, " batch"]) -> Float[Tensor, "batch width"]:
+def sinusoids(tau: Float[Tensor, " batch"]) -> Float[Tensor, "batch width"]:
+    """Sines, then cosines, of tau times frequencies from 1 down to 1e-4, both included, in geometric steps."""
     half = EMBEDDING // 2
     frequencies = torch.exp(-math.log(1e4) * torch.arange(half, dtype=tau.dtype, device=tau.device) / (half - 1))
     phases = tau[:, None] * frequencies

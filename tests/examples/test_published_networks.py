@@ -11,6 +11,7 @@ clipped to the data's range. It is here for the two noise predictors and not for
 the other choice misses by far: the CNN's first epoch by 80 % at sigma 3, the transformer by 10 % at sigma .11.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,9 +22,9 @@ import torch
 from conftest import Estimate, monte_carlo
 
 from diffuscope.data.idx import read_idx
-from diffuscope.denoisers import Clock, NoisePredictor, OfClass, load_denoiser, nearest_trained_time
-from diffuscope.denoisers.predictors import DataPredictor
+from diffuscope.denoisers import Clock, DataPredictor, NoisePredictor, OfClass, load_callable, nearest_trained_time
 from diffuscope.errors import InputError
+from published_networks import flow_transformer, noise_cnn, noise_unet
 
 LEVEL = 0.025
 N = 300  # images; a third for the CNN, which is slow
@@ -49,7 +50,8 @@ def digits(shared_data: Path) -> np.ndarray:
 
 
 def loaded(shared_data: Path, name: str) -> Any:
-    return load_denoiser(shared_data / "weights" / f"{name}.npz")
+    (module,) = (module for module in (flow_transformer, noise_cnn, noise_unet) if name[:12] == module.WEIGHTS[:12])
+    return module.denoiser(shared_data / "weights" / f"{name}.npz")
 
 
 def clean_estimate_errors(denoiser, images: torch.Tensor, ratio: float, *, clipped: bool, seed: int = 0):
@@ -203,3 +205,82 @@ def test_the_noise_cnn_never_learned_index_0(shared_data, images):
     own, next_label = (errors_read_off_by(shift, denoiser, images, 1) for shift in (0, 1))
     gain = monte_carlo(own - 1.5 * next_label)
     assert gain.mean > 4 * gain.standard_error
+
+
+# The embeddings of the time, which the published errors alone would hardly miss.
+
+
+def test_the_flow_transformers_frequencies_run_from_1_to_1e_4_in_geometric_steps():
+    """sin(tau f) and cos(tau f) at f = 10^(-4 i/63), i = 0 .. 63. In float64 only the exponential rounds: 1e-12."""
+    tau = torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64)
+    embedding = flow_transformer.sinusoids(tau)
+    frequencies = torch.logspace(0, -4, 64, dtype=torch.float64)
+    assert float(embedding[2, 63]) == pytest.approx(math.sin(1e-4), rel=1e-10)  # the last one, exactly 1e-4
+    assert torch.allclose(embedding[:, :64], (tau[:, None] * frequencies).sin(), rtol=1e-12, atol=1e-15)
+    assert torch.allclose(embedding[:, 64:], (tau[:, None] * frequencies).cos(), rtol=1e-12, atol=1e-15)
+
+
+def embedded(denoiser: Any, layer: torch.nn.Module, t: float) -> torch.Tensor:
+    """What `layer` gets when the denoiser is evaluated at t."""
+    seen = []
+    hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.inference_mode():
+        denoiser(torch.zeros(1, 1, 28, 28), t)
+    hook.remove()
+    return seen[0][0]
+
+
+@pytest.mark.parametrize("t", [0.0, 0.4, 0.9])
+def test_the_flow_transformer_gets_two_tokens_of_time_counted_from_the_noise(t, shared_data):
+    """Tokens 16 and 17 are the embedding of 1 - t; in float32, with phases up to 1: 1e-6."""
+    denoiser = loaded(shared_data, "mnist_flow_vit_sofia")
+    tokens = embedded(denoiser, denoiser.network.transformer[0], t)
+    assert tokens.shape == (20, 64)
+    expected = flow_transformer.sinusoids(torch.tensor([1 - t], dtype=torch.float64))[0]
+    assert torch.allclose(tokens[16:18].flatten().double(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("step", [2, 500, 1001])
+def test_the_noise_cnn_reads_its_stored_frequencies_at_the_fraction_of_the_chain(step, shared_data):
+    """sin and cos - 1 of f index/1000, index = step - 1. Phases up to 1834 in float32: 1834 2^-23 = 2.2e-4."""
+    name = "mnist_ddpm_cnn_trajectory_hughes_run1_epoch0400"
+    denoiser = loaded(shared_data, name)
+    with np.load(shared_data / "weights" / f"{name}.npz", allow_pickle=False) as arrays:
+        phases = arrays["gt.frequencies"].astype(np.float64) * (step - 1) / 1000
+    assert np.count_nonzero(phases) == 15  # the first frequency is 0
+    found = embedded(denoiser, denoiser.network.time_embed, float(step)).double().numpy()
+    np.testing.assert_allclose(found, np.concatenate([np.sin(phases), np.cos(phases) - 1]), atol=2.2e-4)
+
+
+def test_the_noise_unets_table_is_of_interleaved_sinusoids(shared_data):
+    """Row k is sin(k w), cos(k w) at w = 10^(-4 i/64), i = 0 .. 63. Phases up to 999 in float32: 999 2^-23 = 1.2e-4."""
+    table = loaded(shared_data, "mnist_ddpm_unet_franfee").network.pe["embedding"].weight.detach().double()
+    phases = torch.arange(1000, dtype=torch.float64)[:, None] * 10 ** (-4 * torch.arange(64, dtype=torch.float64) / 64)
+    assert torch.allclose(table[:, 0::2], phases.sin(), rtol=0, atol=1.2e-4)
+    assert torch.allclose(table[:, 1::2], phases.cos(), rtol=0, atol=1.2e-4)
+
+
+# As a user brings them.
+
+
+@pytest.mark.parametrize("module", ["flow_transformer", "noise_cnn", "noise_unet"])
+def test_each_is_found_by_its_name(module, shared_data, monkeypatch):
+    monkeypatch.setenv("DIFFUSCOPE_DATA", str(shared_data))
+    denoiser = load_callable(f"published_networks.{module}:denoiser")
+    assert denoiser.event_shape == (1, 28, 28)
+
+
+def test_without_its_weights_a_network_says_which_file_it_lacks(tmp_path, monkeypatch):
+    monkeypatch.setenv("DIFFUSCOPE_DATA", str(tmp_path))
+    with pytest.raises(InputError, match=r"weights: no file .*weights/mnist_ddpm_unet_franfee\.npz"):
+        load_callable("published_networks.noise_unet:denoiser")
+
+
+def test_checkpoints_are_counted_by_the_epochs_trained(shared_data, monkeypatch):
+    monkeypatch.setenv("DIFFUSCOPE_DATA", str(shared_data))
+    along = noise_cnn.checkpoints()
+    assert list(along) == [1, 21, 41, 61, 101, 201, 401]
+    for epochs, name in ((1, "epoch0000"), (401, "epoch0400")):
+        alone = loaded(shared_data, f"mnist_ddpm_cnn_trajectory_hughes_run1_{name}")
+        for key, value in along[epochs].state_dict().items():
+            assert torch.equal(value, alone.state_dict()[key])
