@@ -15,8 +15,8 @@ from PIL import Image
 from diffuscope.experiments import Answer, Experiment, Part, Record
 from diffuscope.experiments.page import experiment_page, experiments_index
 from diffuscope.findings import Bars, Chart, Panel, arrows, at_least, at_most, equals, groups, heat_map, line, points
-from diffuscope.report import LIGHT, SERIES, Link, chart_figure, charts_png, render, write_page
-from diffuscope.report.drawing import _draw_panel
+from diffuscope.report import LIGHT, SERIES, Link, charts_png, render, write_page
+from diffuscope.report.drawing import described, draw_panel, page_svg
 
 HOSTILE = "<script>alert('x')</script>&\"{{ 7 * 7 }}"
 MANY = [k / 50 for k in range(51)]
@@ -119,14 +119,14 @@ def test_a_link_leads_only_beside_or_below(address):
 def test_a_figure_has_the_theme_s_colors_only():
     """Every fill and stroke is a variable of the page, none or white-free black of text."""
     for chart in CHARTS:
-        svg = chart_figure(chart).svg
+        svg = page_svg(chart)
         assert re.findall(r"#[0-9a-f]{6}\b", svg) == []
 
 
 def test_references_take_no_color_from_the_series():
     """The line after a dashed one has the second series color, not the third."""
     marks = (line([0, 1], [0, 1], "a"), line([0, 1], [1, 1], "r", style="dashed"), line([0, 1], [1, 0], "b"))
-    svg = chart_figure(Chart("c", (Panel("", "x", "y", marks),), "")).svg
+    svg = page_svg(Chart("c", (Panel("", "x", "y", marks),), ""))
     assert "--series-1" in svg
     assert "--series-2" in svg
     assert "--series-3" not in svg
@@ -140,7 +140,7 @@ def test_an_arrow_goes_from_its_point_along_its_step_in_the_units_of_the_axes():
     panel = Panel(
         "", "x", "y", (arrows([1.0, 2.0], [10.0, 30.0], [0.5, 1.0], [20.0, -5.0], "field"),), x_range=(0.0, 4.0)
     )
-    _draw_panel(axes, panel)
+    draw_panel(axes, panel)
     axes.set_ylim(0, 60)
     figure.draw_without_rendering()
     (drawn,) = axes.collections
@@ -155,24 +155,24 @@ def test_an_arrow_goes_from_its_point_along_its_step_in_the_units_of_the_axes():
 
 
 def test_a_figure_is_described_for_who_cannot_see_it():
-    told = chart_figure(CHARTS[0]).description
+    told = described(CHARTS[0])
     for word in ("with a band", "Y against time t", "mean", "error against steps"):
         assert word in told
 
 
 def test_panels_that_share_their_labels_share_one_legend():
     panel = Panel("", "x", "y", (line([0, 1], [0, 1], "first"), line([0, 1], [1, 0], "second")))
-    assert chart_figure(Chart("c", (panel, panel), "")).svg.count(">first<") == 1
+    assert page_svg(Chart("c", (panel, panel), "")).count(">first<") == 1
     other = Panel("", "x", "y", (line([0, 1], [0, 1], "third"), line([0, 1], [1, 0], "second")))
-    assert chart_figure(Chart("c", (panel, other), "")).svg.count(">second<") == 2
+    assert page_svg(Chart("c", (panel, other), "")).count(">second<") == 2
 
 
 def test_log_ticks_are_plain_near_one_and_powers_beyond():
-    svg = chart_figure(CHARTS[0]).svg
+    svg = page_svg(CHARTS[0])
     assert ">10⁻⁶<" in svg
     assert ">100<" in svg
     narrow = Chart("c", (Panel("", "x", "y", (line([2, 8], [2, 8], "a"),), True, True),), "")
-    assert ">5<" in chart_figure(narrow).svg
+    assert ">5<" in page_svg(narrow)
 
 
 def test_the_picture_holds_every_chart_below_the_others():

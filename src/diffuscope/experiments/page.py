@@ -11,7 +11,6 @@ import torch
 
 import diffuscope
 from diffuscope.findings import Claim, Finding
-from diffuscope.report.drawing import chart_figure
 from diffuscope.report.numbers import typeset
 from diffuscope.report.page import Block, Cell, Link, Page, Section, Table
 
@@ -110,7 +109,7 @@ def _card(claim: Claim) -> Finding:
 
 
 def _section(anchor: str, question: str, answer: Answer) -> Section:
-    blocks: list[Block] = [chart_figure(chart) for chart in answer.charts]
+    blocks: list[Block] = [*answer.charts]
     if answer.claims:
         blocks.append(claims_table("What is claimed, and what was measured", answer.claims))
     failed = sum(not claim.holds for claim in answer.claims)

@@ -18,9 +18,10 @@ from markupsafe import Markup
 
 from diffuscope.errors import InputError
 from diffuscope.files import replace_atomically
-from diffuscope.findings import Finding
+from diffuscope.findings import Chart, Finding
 
 from . import numbers
+from .drawing import described, page_svg
 from .theme import DARK, LIGHT, css_variables, with_unique_ids
 
 _RESERVED_ANCHORS = ("main", "verdicts", "method")
@@ -103,7 +104,7 @@ class Gallery:
     how_to_read: str
 
 
-Block = Figure | Table | Gallery | str  # a string is a paragraph
+Block = Chart | Figure | Table | Gallery | str  # a string is a paragraph
 
 
 @dataclass(frozen=True)
@@ -214,14 +215,15 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _placed(figure: Figure, label: str) -> Markup:
-    """The figure's SVG where it stands: its ids made the page's only ones, named by its caption, described in words."""
+def _placed(chart: Chart | Figure, label: str) -> Markup:
+    """The chart's SVG where it stands: its ids made the page's only ones, named by its caption, described in words."""
     prefix = f"{label}-"
-    svg = with_unique_ids(figure.svg, prefix)
+    drawn, words = (page_svg(chart), described(chart)) if isinstance(chart, Chart) else (chart.svg, chart.description)
+    svg = with_unique_ids(drawn, prefix)
     role = f'<svg role="img" aria-labelledby="{label}" aria-describedby="{prefix}desc"'
     svg = role + svg.removeprefix("<svg")
     head_end = svg.index(">") + 1
-    description = Markup('<desc id="{}desc">{}</desc>').format(prefix, figure.description)
+    description = Markup('<desc id="{}desc">{}</desc>').format(prefix, words)
     return Markup(svg[:head_end]) + description + Markup(svg[head_end:])
 
 
