@@ -11,7 +11,7 @@ import torch
 
 import diffuscope
 from diffuscope.findings import Claim, Finding
-from diffuscope.report.numbers import typeset
+from diffuscope.findings.numbers import typeset
 from diffuscope.report.page import Block, Cell, Link, Page, Section, Table
 
 from .experiment import Answer, Outcome

@@ -27,8 +27,8 @@ from diffuscope.findings import (
     Points,
     Rule,
 )
+from diffuscope.findings.numbers import typeset
 
-from .numbers import typeset
 from .theme import HEAT_LEVELS, LIGHT, MARKERS, SERIES, figure_style, figure_svg, heat_colormap, standing_alone
 
 WIDTH, HEIGHT = 7.2, 3.2
