@@ -1,137 +1,229 @@
-"""The certificate of a sampler as a page: the verdict, every question, error against evaluations, how it was asked."""
+"""What a certificate says: the findings on a sampler or a likelihood, its page, and its numbers as JSON."""
 
 import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import scipy
 import torch
-from matplotlib.figure import Figure as Drawing
 
-from diffuscope.findings import Finding
-from diffuscope.report.charts import plain_log_ticks
-from diffuscope.report.page import Figure, Page, Section, Table
-from diffuscope.report.theme import LIGHT, figure_style, figure_svg
+from diffuscope.files import write_json
+from diffuscope.findings import Chart, Finding, Panel, cards, line
+from diffuscope.report import Block, Page, Section, Table, write_page
 
-from .certificate import Certificate
 from .convergence import STRONG_TOLERANCE, WEAK_TOLERANCE
 from .order import STEPS
 from .problems import oracle_problems
+from .target import Target
 
-WORDS = {"good": "passes", "alarm": "FAILS", "attention": "note", "neutral": "for information"}
-
-
-def certificate_page(certificate: Certificate) -> Page:
-    """The page of a certificate; `report.write_page` makes it a file."""
-    target, failures = certificate.target, certificate.failures
-    answered = sum(finding.tone == "good" for finding in certificate.findings)
-    if failures:
-        headline = f"{target.name} fails {len(failures)} of {len(certificate.findings)} questions."
-    else:
-        headline = f"{target.name} passes: {answered} questions answered as they should be, none failed."
-    kind = "stochastic" if target.stochastic else "deterministic"
-    declared = "no declared order" if target.order is None else f"declared order {target.order}"
-    return Page(
-        f"Certificate of {target.name}",
-        f"a {kind} sampler, {declared}",
-        headline,
-        [_verdict(certificate, headline)],
-        [_questions(certificate), _errors(certificate)],
-        _method(certificate),
-    )
+WORDS = {"good": "passes", "alarm": "FAILS", "attention": "note", "neutral": "informational"}
+Errors = dict[str, list[tuple[int, int, float]]]
 
 
-def _verdict(certificate: Certificate, headline: str) -> Finding:
-    failures = certificate.failures
-    told = headline
-    if failures:
-        told = f"{failures[0].title}: {failures[0].verdict}"
-        told += f" {len(failures) - 1} more answers are wrong; all are listed below." if len(failures) > 1 else ""
-    return Finding(
-        name="certificate",
-        title="Is it right?",
-        value=float(len(failures)),
-        unit="failures",
-        verdict=told,
-        tone="alarm" if failures else "good",
-        null="A correct sampler fails nothing.",
-        power=f"An order short by more than {STRONG_TOLERANCE} (weak order: {WEAK_TOLERANCE}) between {STEPS[0]} and "
-        f"{STEPS[-1]} steps fails; a fault that leaves order, law, end and cost unchanged does not.",
-    )
+class Certified:
+    """What the two certificates share: they can be saved, and they show themselves in a notebook."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def failures(self) -> tuple[Finding, ...]:
+        """The findings that say the target is wrong."""
+        return tuple(finding for finding in self.findings if finding.tone == "alarm")
+
+    @property
+    def passed(self) -> bool:
+        """Something was measured, and nothing failed."""
+        raise NotImplementedError
+
+    def page(self) -> Page:
+        """The certificate as a page; `report.write_page` makes it a file."""
+        raise NotImplementedError
+
+    def as_json(self) -> dict[str, object]:
+        """Plain JSON types."""
+        raise NotImplementedError
+
+    def save(self, folder: str | Path) -> Path:
+        """Write certificate.html and certificate.json, each whole or not at all; the path of the page.
+
+        Raises InputError if the folder cannot be written.
+        """
+        path = write_page(self.page(), Path(folder) / "certificate.html")
+        write_json(self.as_json(), path.with_suffix(".json"))
+        return path
+
+    def _repr_html_(self) -> str:
+        return cards([*self.page().verdicts, *self.failures])
 
 
-def _questions(certificate: Certificate) -> Section:
-    rows = [[finding.title, WORDS[finding.tone], finding.verdict] for finding in certificate.findings]
-    return Section(
-        "questions",
-        "What was asked, and what came out",
-        f"{len(certificate.failures)} of {len(rows)} questions failed.",
-        [Table("Every question", ["question", "verdict", "what was measured"], rows)],
-    )
+@dataclass(frozen=True)
+class Certificate(Certified):
+    """The findings on one sampler, and its error against the number of function evaluations on every problem.
 
+    `errors` maps the name of a problem to rows (steps, NFE, error): of the endpoints relative to the data's scale, or
+    for a stochastic target of mean and covariance on Gaussian data relative to the spread.
+    """
 
-def _errors(certificate: Certificate) -> Section:
-    rows = [
-        [name, steps, evaluations, error]
-        for name, table in certificate.errors.items()
-        for steps, evaluations, error in table
-    ]
-    blocks = [_figure(certificate)] if rows else []
-    header = ["problem", "steps", "evaluations", "error"]
-    table = Table("Error against evaluations", header, rows, "Relative to the data's scale.", folded=True)
-    answer = (
-        "The distance of the endpoints from the exact ones, relative to the data's scale."
-        if not certificate.target.stochastic
-        else "The error of mean and covariance on Gaussian data, exact and relative to the spread."
-    )
-    return Section("errors", "How large is the error?", answer, [*blocks, table] if rows else [])
+    target: Target
+    findings: tuple[Finding, ...]
+    errors: Errors
 
+    @property
+    def passed(self) -> bool:
+        """Nothing failed, and something of its order or its distribution was measured."""
+        measured = any(
+            f.name.startswith(("order", "weak_order", "law")) and f.tone != "attention" for f in self.findings
+        )
+        return measured and not self.failures
 
-def _figure(certificate: Certificate) -> Figure:
-    with figure_style():
-        drawing = Drawing(figsize=(7.2, 3.8))
-        axes = drawing.subplots()
-        for name, table in certificate.errors.items():
-            axes.plot([row[1] for row in table], [row[2] for row in table], marker="o", label=name)
-        order, tables = certificate.target.order, [table for table in certificate.errors.values() if len(table) > 1]
-        if order and tables:
-            first, last = tables[0][0], tables[0][-1]
-            slope = [first[2] * (first[0] / row[0]) ** order for row in tables[0]]
-            axes.plot([row[1] for row in tables[0]], slope, color=LIGHT["ink"], linestyle=":", label=f"order {order}")
-            axes.set_xlim(first[1] * 0.9, last[1] * 1.1)
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        plain_log_ticks(axes.xaxis)
-        axes.set_xlabel("evaluations of the denoiser")
-        axes.set_ylabel("error")
-        axes.legend(fontsize=9)
-        return Figure(
-            "Error against evaluations",
-            figure_svg(drawing),
-            "Lower is better. A sampler of order p falls in parallel to the dotted line once its steps are small.",
-            "A log-log chart of the error on each oracle problem against the number of evaluations.",
+    def page(self) -> Page:
+        """The verdict, every question, error against NFE, the method; `report.write_page` makes it a file."""
+        target, passed = self.target, sum(finding.tone == "good" for finding in self.findings)
+        kind = "stochastic" if target.stochastic else "deterministic"
+        declared = "no declared order" if target.order is None else f"declared order {target.order}"
+        power = (
+            f"An order short by more than {STRONG_TOLERANCE} (weak order: {WEAK_TOLERANCE}) between {STEPS[0]} and "
+            f"{STEPS[-1]} steps fails; a fault that changes neither order, distribution, last step nor cost does not."
+        )
+        verdict = _verdict(target.name, "Is the sampler right?", self, f"none failed, {passed} passed", power)
+        return Page(
+            f"Certificate of {target.name}",
+            f"a {kind} sampler, {declared}",
+            _headline(target.name, self),
+            [verdict],
+            [_questions(self), self._errors()],
+            _method(target),
         )
 
+    def as_json(self) -> dict[str, object]:
+        """Plain JSON types: what is declared, every finding, every number of every figure."""
+        return {
+            "target": self.target.name,
+            "declared": {
+                "order": self.target.order,
+                "stochastic": self.target.stochastic,
+                "nfe_per_step": self.target.nfe_per_step,
+                "schedules": [type(schedule).__name__ for schedule in self.target.schedules],
+            },
+            "passed": self.passed,
+            "findings": [finding.as_json() for finding in self.findings],
+            "errors": {name: [list(row) for row in rows] for name, rows in self.errors.items()},
+            "charts": [asdict(chart) for chart in self._charts()],
+        }
 
-def _method(certificate: Certificate) -> list[str | Table]:
-    target = certificate.target
+    def _errors(self) -> Section:
+        answer = (
+            "Error of mean and covariance on Gaussian data: exact, relative to the spread of the data."
+            if self.target.stochastic
+            else "Distance of the endpoints from the exact ones, relative to the scale of the data."
+        )
+        rows = [[name, *row] for name, table in self.errors.items() for row in table]
+        table = Table("Error by number of steps", ["problem", "steps", "NFE", "error"], rows, folded=True)
+        return Section("errors", "How large is the error?", answer, [*self._charts(), table] if rows else [])
+
+    def _charts(self) -> list[Chart]:
+        """Error against NFE, with the declared slope through the first point of the first problem."""
+        if not self.errors:
+            return []
+        marks = [line([row[1] for row in table], [row[2] for row in table], n) for n, table in self.errors.items()]
+        order, first = self.target.order, next(iter(self.errors.values()))
+        x_range = None
+        if order and len(first) > 1:
+            steps, nfe, error = zip(*first, strict=True)
+            slope = [error[0] * (steps[0] / n) ** order for n in steps]
+            marks.append(line(nfe, slope, f"order {order}", style="dotted"))
+            x_range = nfe[0] * 0.9, nfe[-1] * 1.1
+        panel = Panel("", "number of function evaluations (NFE)", "error", tuple(marks), True, True, x_range)
+        how = "Lower is better. Once its steps are small, a sampler of order p falls in parallel to the dotted line."
+        return [Chart("Error against NFE", (panel,), how)]
+
+
+@dataclass(frozen=True)
+class LikelihoodCertificate(Certified):
+    """The findings of `certify_likelihood` on the likelihood called `name`."""
+
+    name: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Something was compared, and nothing failed."""
+        return bool(self.findings) and not self.failures
+
+    def page(self) -> Page:
+        """The verdict, every comparison, the versions; `report.write_page` makes it a file."""
+        power = "A log-density that is wrong by more than its tolerance on any of the densities below fails."
+        passed = f"{len(self.findings)} comparisons agree"
+        verdict = _verdict(self.name, "Is the likelihood right?", self, passed, power)
+        facts = Table("Inputs and versions", ["", ""], [["target", self.name], *_versions()])
+        method = "Log-densities are compared with closed forms, in nats, on Gaussians and Gaussian mixtures."
+        headline = _headline(self.name, self)
+        subtitle = "a likelihood, compared with exact log-densities"
+        sections = [_questions(self)]
+        return Page(f"Certificate of {self.name}", subtitle, headline, [verdict], sections, [method, facts])
+
+    def as_json(self) -> dict[str, object]:
+        """Plain JSON types: every finding."""
+        findings = [finding.as_json() for finding in self.findings]
+        return {"target": self.name, "passed": self.passed, "findings": findings}
+
+
+def _headline(name: str, found: Certified) -> str:
+    failed, asked = len(found.failures), len(found.findings)
+    if failed:
+        return f"{name} fails {failed} of {asked} questions."
+    if not found.passed:
+        return f"{name} cannot be certified: too little of it could be measured."
+    return f"{name} passes: none of {asked} questions failed."
+
+
+def _verdict(name: str, title: str, found: Certified, passed: str, power: str) -> Finding:
+    """How many questions failed, with the first failure."""
+    failures = found.failures
+    verdict = f"{name}: {passed}." if found.passed else _headline(name, found)
+    if failures:
+        verdict = f"{failures[0].title}: {failures[0].verdict}"
+        verdict += f" {len(failures) - 1} more failed; see below." if len(failures) > 1 else ""
+    return Finding(
+        name="certificate",
+        title=title,
+        value=float(len(failures)),
+        unit="failures",
+        verdict=verdict,
+        tone="alarm" if failures else "good" if found.passed else "attention",
+        null="A correct target fails nothing.",
+        power=power,
+    )
+
+
+def _questions(found: Certified) -> Section:
+    rows = [[finding.title, WORDS[finding.tone], finding.verdict] for finding in found.findings]
+    table = Table("Every question", ["question", "verdict", "measured"], rows)
+    return Section("questions", "What was asked?", f"{len(found.failures)} of {len(rows)} questions failed.", [table])
+
+
+def _method(target: Target) -> list[Block]:
     facts = [
         ["target", target.name],
         ["declared order", "none" if target.order is None else str(target.order)],
-        ["declared evaluations per step", "varies" if target.nfe_per_step is None else str(target.nfe_per_step)],
+        ["declared NFE per step", "varies" if target.nfe_per_step is None else str(target.nfe_per_step)],
         ["schedules", ", ".join(repr(schedule) for schedule in target.schedules)[:300]],
-        ["steps of the orders", ", ".join(map(str, STEPS))],
-        ["python", platform.python_version()],
-        ["torch", torch.__version__],
-        ["scipy", scipy.__version__],
+        ["numbers of steps for the order", ", ".join(map(str, STEPS))],
+        *_versions(),
     ]
     problems = [[problem.name, problem.title, problem.high, problem.low] for problem in oracle_problems()]
     return [
-        "Deterministic samplers start from fixed points of the noised law and are compared with the exact "
+        "Deterministic samplers start from fixed points of the noised distribution and are compared with the exact "
         "probability-flow map: in closed form for the Gaussian, by an explicit Runge-Kutta method of order 8 at a "
-        "relative tolerance of 1e-12 elsewhere. The order is fitted to log(error) = c - p log n + a/n over a decade of "
-        "numbers of steps n, equal in log-SNR.",
+        "relative tolerance of 1e-12 elsewhere. The order p is fitted to log(error) = c - p log n + a/n over a decade "
+        "of numbers of steps n, equally spaced in log-SNR.",
         "Stochastic samplers: on Gaussian data the endpoint is an affine function of the start and of every random "
-        "draw. The draws are replaced by unit vectors, so that mean and covariance of the endpoint follow without "
+        "draw. The draws are replaced by unit vectors, which gives mean and covariance of the endpoint without "
         "Monte Carlo. On the mixture, means, second moments, component weights and widths are estimated from samples.",
-        Table("Oracle problems", ["name", "what", "from noise", "to noise"], problems),
+        Table("Oracle problems", ["name", "data", "from noise", "to noise"], problems),
         Table("Inputs and versions", ["", ""], facts),
     ]
+
+
+def _versions() -> list[list[str]]:
+    return [["python", platform.python_version()], ["torch", torch.__version__], ["scipy", scipy.__version__]]

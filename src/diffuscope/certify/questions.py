@@ -1,4 +1,4 @@
-"""Everything a sampler is asked, in order, and the verdict."""
+"""Everything that a sampler is asked, in order."""
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +9,7 @@ from diffuscope.errors import InputError
 from diffuscope.findings import Finding
 
 from . import behavior, convergence
+from .certificate import Certificate, Errors
 from .order import STEPS
 from .problems import mixture, oracle_problems, unequal_gaussian
 from .target import Target
@@ -24,47 +25,6 @@ class Question:
     name: str
     title: str
     answer: Callable[[], Finding]
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """The findings on one target, and its error against evaluations on every problem.
-
-    `errors` maps the name of a problem to rows (steps, evaluations, error): of the endpoints relative to the data's
-    scale, or for a stochastic target of mean and covariance on Gaussian data relative to the spread.
-    """
-
-    target: Target
-    findings: tuple[Finding, ...]
-    errors: dict[str, list[tuple[int, int, float]]]
-
-    @property
-    def failures(self) -> tuple[Finding, ...]:
-        """The findings that say the target is wrong."""
-        return tuple(finding for finding in self.findings if finding.tone == "alarm")
-
-    @property
-    def passed(self) -> bool:
-        """Nothing failed, and something of its order or its law was measured."""
-        measured = any(
-            f.name.startswith(("order", "weak_order", "law")) and f.tone != "attention" for f in self.findings
-        )
-        return measured and not self.failures
-
-    def as_json(self) -> dict[str, object]:
-        """Plain JSON types."""
-        return {
-            "target": self.target.name,
-            "declared": {
-                "order": self.target.order,
-                "stochastic": self.target.stochastic,
-                "nfe_per_step": self.target.nfe_per_step,
-                "schedules": [type(schedule).__name__ for schedule in self.target.schedules],
-            },
-            "passed": self.passed,
-            "findings": [finding.as_json() for finding in self.findings],
-            "errors": {name: [list(row) for row in rows] for name, rows in self.errors.items()},
-        }
 
 
 def questions(target: Target, steps: Sequence[int] = STEPS, samples: int = SAMPLES) -> Iterator[Question]:
@@ -83,7 +43,9 @@ def questions(target: Target, steps: Sequence[int] = STEPS, samples: int = SAMPL
             f"Weak order under {type(first).__name__} in uneven steps",
             partial(convergence.weak_order_finding, target, unequal_gaussian().in_uneven_steps(), first, steps),
         )
-        yield Question("law", "Law of the samples", partial(convergence.law_finding, target, plane, first, samples))
+        yield Question(
+            "law", "Distribution of the samples", partial(convergence.law_finding, target, plane, first, samples)
+        )
         yield Question("bias", "Stationary bias", partial(convergence.stationary_bias, target, first))
     else:
         for problem in oracle_problems():
@@ -109,7 +71,7 @@ def questions(target: Target, steps: Sequence[int] = STEPS, samples: int = SAMPL
     yield Question("dtype", "float32 and float64", partial(behavior.precision, target, plane, first))
     yield Question("batch", "Rows of a batch", partial(behavior.batching, target, plane, first))
     yield Question("randomness", "Where randomness comes from", partial(behavior.randomness, target, plane, first))
-    yield Question("cost", "Evaluations per step", partial(behavior.cost, target, plane, first))
+    yield Question("cost", "NFE per step", partial(behavior.cost, target, plane, first))
     yield Question("invariance", "Change of schedule", partial(behavior.invariance, target, plane))
 
 
@@ -122,19 +84,19 @@ def certify(
 ) -> Certificate:
     """Ask `target` everything. Where it raises an exception that question counts as failed, and the others go on.
 
-    `steps` are the grids of the orders, `samples` the number drawn for the law. `advance` is called with the title of
-    each question before it is asked.
+    `steps` are the numbers of steps for the orders, `samples` how many are drawn for the distribution of the samples.
+    `advance` is called with the title of each question before it is asked.
     """
     findings = []
     for question in questions(target, steps, samples):
         advance(question.title)
         findings.append(_answered(question))
-    advance("Error against evaluations")
+    advance("Error against NFE")
     return Certificate(target, tuple(findings), _error_tables(target))
 
 
-def _error_tables(target: Target) -> dict[str, list[tuple[int, int, float]]]:
-    """Rows by problem; empty where the target raises, which its findings tell already."""
+def _error_tables(target: Target) -> Errors:
+    """Rows by problem; empty where the target raises, which its findings already report."""
     schedule, tables = target.schedules[0], {}
     try:
         if target.stochastic:
@@ -158,7 +120,7 @@ def _answered(question: Question) -> Finding:
             name="", title="", value=float("nan"), unit="", verdict=f"Not asked: {error}", tone="attention"
         )
     except Exception as error:
-        # someone else's code: whatever it raises is a finding, told with the line it comes from
+        # someone else's code: whatever it raises is a finding, with the line that it comes from
         where = traceback.extract_tb(error.__traceback__)[-1]
         message = str(error).splitlines()[0] if str(error) else "no message"
         verdict = f"Raised {type(error).__name__} in {where.name}, line {where.lineno}: {message}"
