@@ -28,7 +28,7 @@ from .chart import (
     series,
 )
 from .claim import Claim, Relation, at_least, at_most, equals, farthest, largest
-from .finding import Finding, Tone
+from .finding import TONE_WORDS, Finding, Tone, cards
 from .frechet import FrechetDistance, frechet_distance
 from .repeated import AGREES, DIFFERS, Repeated, jackknife
 from .statistics import (
@@ -53,6 +53,7 @@ __all__ = [
     "DIFFERS",
     "PERMUTATIONS",
     "POWER",
+    "TONE_WORDS",
     "Area",
     "Arrows",
     "Bars",
@@ -81,6 +82,7 @@ __all__ = [
     "at_most",
     "binomial_p_value",
     "bootstrap_sums",
+    "cards",
     "cells",
     "chi_squared_permutation",
     "conformal_p_values",

@@ -16,7 +16,8 @@ from typing import Literal
 
 from diffuscope.errors import InputError
 
-from .finding import Finding
+from .finding import Finding, cards
+from .numbers import typeset
 
 Relation = Literal["equals", "at most", "at least"]
 Number = float | int
@@ -81,8 +82,17 @@ class Claim:
         tone = "good" if self.holds else "alarm"
         power = f"It fails unless it is {self.requirement}. Source: {self.source}."
         return Finding(
-            name=self.name, title=self.title, value=self.value, unit=self.unit, verdict=verdict, tone=tone, power=power
+            name=self.name,
+            title=typeset(self.title),
+            value=self.value,
+            unit=self.unit,
+            verdict=typeset(verdict),
+            tone=tone,
+            power=typeset(power),
         )
+
+    def _repr_html_(self) -> str:
+        return cards([self.as_finding()])
 
     def as_json(self) -> dict[str, object]:
         """Plain JSON types, the verdict included."""

@@ -12,6 +12,7 @@ _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _LARGEST_PLAIN = 1e7
 _SMALLEST_PLAIN = 1e-4
 _MINUS = "−"
+_SIGNS = ("%", "x")  # units that stand right behind their number
 
 
 def _order(value: float) -> int:
@@ -26,10 +27,14 @@ def _fixed(value: float, decimals: int) -> str:
     return written.replace("-", _MINUS)
 
 
+def _power(exponent: int) -> str:
+    return "10" + str(exponent).translate(_SUPERSCRIPTS)
+
+
 def scientific(value: float, digits: int = 2) -> str:
     """1.2 × 10⁻⁷."""
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
-    return f"{mantissa.replace('-', _MINUS)} × 10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+    return f"{mantissa.replace('-', _MINUS)} × {_power(int(exponent))}"
 
 
 def number(value: float) -> str:
@@ -48,17 +53,19 @@ def number(value: float) -> str:
 def typeset(text: str) -> str:
     """The text with every number in a program's notation, 4.9e-14, written as 4.9 × 10⁻¹⁴; 1e-10 as 10⁻¹⁰."""
 
-    def written(found: re.Match[str]) -> str:
-        mantissa, power = found[1], "10" + str(int(found[2])).translate(_SUPERSCRIPTS)
-        return power if mantissa == "1" else f"{mantissa}\u00a0×\u00a0{power}"
+    def written(match: re.Match[str]) -> str:
+        power = _power(int(match[2]))
+        return power if match[1] == "1" else f"{match[1]}\u00a0×\u00a0{power}"
 
     return re.sub(r"(?<![\w.])(\d+(?:\.\d+)?)e([+-]?\d+)\b", written, text)
 
 
 def measurement(value: float, interval: tuple[float, float] | None, unit: str) -> tuple[str, str]:
     """The value with its unit, and its interval in words with as many decimals; no interval gives ''."""
+    sign = unit if unit in _SIGNS else ""
+    behind = sign or (f"\u00a0{unit}" if unit else "")
     if interval is None:
-        return _with_unit(number(value), unit), ""
+        return number(value) + behind, ""
     low, high = interval
     half_width = (high - low) / 2
     whole = all(math.isfinite(v) and float(v).is_integer() for v in (value, low, high))
@@ -68,10 +75,8 @@ def measurement(value: float, interval: tuple[float, float] | None, unit: str) -
         digits = 2 + max(0, _order(max(abs(value), abs(low), abs(high))) - _order(half_width))
         texts = [scientific(v, digits) for v in (value, low, high)]
     else:
-        decimals = max(0, 1 - _order(half_width))
-        texts = [_fixed(v, decimals) for v in (value, low, high)]
-    sign = "%" if unit == "%" else ""
-    return _with_unit(texts[0], unit), f"{texts[1]}{sign} to {texts[2]}{sign}"
+        texts = [_fixed(v, max(0, 1 - _order(half_width))) for v in (value, low, high)]
+    return texts[0] + behind, f"{texts[1]}{sign} to {texts[2]}{sign}"
 
 
 def p_value(p: float) -> str:
@@ -80,9 +85,7 @@ def p_value(p: float) -> str:
         return "not available"
     if p == 0:
         return "0"
-    if p < 1e-3:
-        return scientific(p)
-    return _fixed(p, 2 if p >= 0.095 else 1 - _order(p))
+    return scientific(p) if p < 1e-3 else _fixed(p, 2 if p >= 0.095 else 1 - _order(p))
 
 
 def column(values: Sequence[float]) -> list[str]:
@@ -99,9 +102,3 @@ def column(values: Sequence[float]) -> list[str]:
         return [number(v) for v in values]
     decimals = max(0, 2 - largest, 1 - smallest)
     return [_fixed(v, decimals) if math.isfinite(v) else number(v) for v in values]
-
-
-def _with_unit(text: str, unit: str) -> str:
-    if not unit:
-        return text
-    return text + unit if unit == "%" else f"{text}\u00a0{unit}"

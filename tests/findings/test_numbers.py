@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from diffuscope.report import numbers
+from diffuscope.findings import numbers
 
 
 @pytest.mark.parametrize(
