@@ -25,58 +25,55 @@ if TYPE_CHECKING:  # what a type checker sees of the names below
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = (
-    "adapters",
-    "audit",
-    "certify",
-    "data",
-    "denoisers",
-    "densities",
-    "exact",
-    "experiments",
-    "findings",
-    "report",
-    "samplers",
-    "schedules",
-    "theory",
-    "times",
-    "training",
-)
 _HOMES = {
-    "audit_model": "audit",
-    "certify_likelihood": "certify",
-    "certify_sampler": "certify",
-    "Denoiser": "denoisers",
-    "ExactDenoiser": "denoisers",
-    "load_model": "denoisers",
-    "load_data": "data",
-    "Empirical": "exact",
-    "Gaussian": "exact",
-    "GaussianMixture": "exact",
-    "two_moons": "exact",
-    "reproduce": "experiments",
-    "DDIM": "samplers",
-    "DPMSolverPP2M": "samplers",
-    "Heun": "samplers",
-    "generate": "samplers",
-    "teleport": "samplers",
-    "Cosine": "schedules",
-    "RectifiedFlow": "schedules",
-    "VE": "schedules",
-    "VP": "schedules",
-    "InputError": "errors",
-    "train_denoiser": "training",
+    "audit": ("audit_model",),
+    "certify": ("certify_likelihood", "certify_sampler"),
+    "data": ("load_data",),
+    "denoisers": ("Denoiser", "ExactDenoiser", "load_model"),
+    "errors": ("InputError",),
+    "exact": ("Empirical", "Gaussian", "GaussianMixture", "two_moons"),
+    "experiments": ("reproduce",),
+    "samplers": ("DDIM", "DPMSolverPP2M", "Heun", "generate", "teleport"),
+    "schedules": ("VE", "VP", "Cosine", "RectifiedFlow"),
+    "training": ("train_denoiser",),
 }
-__all__ = ["__version__", *_SUBPACKAGES, *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+_SUBPACKAGES = ("adapters", "densities", "findings", "report", "theory", "times", *(set(_HOMES) - {"errors"}))
+__all__ = [
+    "DDIM",
+    "VE",
+    "VP",
+    "Cosine",
+    "DPMSolverPP2M",
+    "Denoiser",
+    "Empirical",
+    "ExactDenoiser",
+    "Gaussian",
+    "GaussianMixture",
+    "Heun",
+    "InputError",
+    "RectifiedFlow",
+    "__version__",
+    "audit_model",
+    "certify_likelihood",
+    "certify_sampler",
+    "generate",
+    "load_data",
+    "load_model",
+    "reproduce",
+    "teleport",
+    "train_denoiser",
+    "two_moons",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name in _SUBPACKAGES:
         return import_module(f"{__name__}.{name}")
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted((*__all__, *_SUBPACKAGES))

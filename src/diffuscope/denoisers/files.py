@@ -30,7 +30,7 @@ from .clocks import ScheduleTime, SignalTime, StepIndex
 from .edm import Preconditioned
 from .networks import MLP, UNet
 from .predictors import DataPredictor, NoisePredictor, VelocityPredictor
-from .pretrained import FlowTransformer, NoiseCNN, NoiseUNet, recognized
+from .pretrained import NoiseCNN
 
 SavedDenoiser = NoisePredictor | DataPredictor | VelocityPredictor | Preconditioned
 """What a file can hold."""
