@@ -9,9 +9,9 @@ from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 
 from diffuscope.findings import Chart, Panel, Points, Rule, area, arrows, cells, groups, intervals, line, points
-from diffuscope.report import LIGHT, SERIES, chart_svg, figure_style
+from diffuscope.report import chart_svg
 from diffuscope.report.drawing import described, draw_panel, page_svg
-from diffuscope.report.theme import HEAT_LEVELS
+from diffuscope.report.theme import HEAT_LEVELS, LIGHT, SERIES, figure_style
 
 STRAIGHT = line([0, 1], [0, 1], "straight")
 

@@ -12,8 +12,9 @@ from PIL import Image
 
 from diffuscope.experiments import Answer, Experiment, Outcome, Record, experiments_index
 from diffuscope.findings import Bars, Chart, Panel, arrows, at_least, at_most, equals, groups, heat_map, line, points
-from diffuscope.report import LIGHT, Link, charts_png, render, write_page
+from diffuscope.report import Link, charts_png, render, write_page
 from diffuscope.report.drawing import page_svg
+from diffuscope.report.theme import LIGHT
 
 HOSTILE = "<script>alert('x')</script>&\"{{ 7 * 7 }}"
 MANY = [k / 50 for k in range(51)]

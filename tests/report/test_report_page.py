@@ -11,7 +11,8 @@ import pytest
 from sample_report import COPIES, HOSTILE, STEPS, correlations_chart, noise_levels_chart, sample_page
 
 from diffuscope.errors import InputError
-from diffuscope.report import LIGHT, Page, Picture, Section, Table, render, write_page
+from diffuscope.report import Page, Picture, Section, Table, render, write_page
+from diffuscope.report.theme import LIGHT
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
@@ -153,6 +154,22 @@ def test_tone_is_told_by_word_and_icon_not_color_alone(document, outline):
 def test_verdict_without_power_is_not_printed():
     with pytest.raises(ValueError, match=r"memorized\.copies.*power"):
         empty_page(verdicts=[dataclasses.replace(COPIES, power="")])
+
+
+def test_an_interval_stands_beside_the_probability_with_which_it_holds():
+    """95% where nothing else is said, on the card and in the table of numbers."""
+    page = empty_page(verdicts=[STEPS], sections=[Section("a", "q", "a", findings=[STEPS])])
+    outline = Outline(render(page))
+    assert "95% interval 16 to 21" in outline.text
+    assert outline.text[outline.text.index("16 to 21") + 1] == "95%"
+    other = Outline(render(empty_page(verdicts=[dataclasses.replace(STEPS, confidence=0.9)])))
+    assert "90% interval 16 to 21" in other.text
+
+
+def test_a_table_without_names_of_columns_has_no_head():
+    named, unnamed = (Outline(render(empty_page(method=[Table("t", head, [["b"]])]))) for head in (["a"], [""]))
+    assert [tag for tag, _ in named.elements].count("thead") == 1
+    assert [tag for tag, _ in unnamed.elements].count("thead") == 0
 
 
 def test_verdict_card_leads_to_the_section_with_its_finding():

@@ -8,8 +8,16 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from diffuscope.report import LIGHT, SERIES, figure_style, figure_svg, heat_colormap
-from diffuscope.report.theme import DARK, HEAT_LEVELS, with_unique_ids
+from diffuscope.report.theme import (
+    DARK,
+    HEAT_LEVELS,
+    LIGHT,
+    SERIES,
+    figure_style,
+    figure_svg,
+    heat_colormap,
+    with_unique_ids,
+)
 
 THEMES = {"light": LIGHT, "dark": DARK}
 

@@ -9,6 +9,7 @@ import torch
 
 from diffuscope.files import write_json
 from diffuscope.findings import Chart, Finding, Panel, cards, line
+from diffuscope.findings.numbers import typeset
 from diffuscope.report import Block, Page, Section, Table, write_page
 
 from .convergence import STRONG_TOLERANCE, WEAK_TOLERANCE
@@ -78,14 +79,15 @@ class Certificate(Certified):
 
     def page(self) -> Page:
         """The verdict, every question, error against NFE, the method; `report.write_page` makes it a file."""
-        target, passed = self.target, sum(finding.tone == "good" for finding in self.findings)
+        target, good = self.target, sum(finding.tone == "good" for finding in self.findings)
+        passed = f"{good} of {len(self.findings)} questions passed, none failed"
         kind = "stochastic" if target.stochastic else "deterministic"
         declared = "no declared order" if target.order is None else f"declared order {target.order}"
         power = (
             f"An order short by more than {STRONG_TOLERANCE} (weak order: {WEAK_TOLERANCE}) between {STEPS[0]} and "
-            f"{STEPS[-1]} steps fails; a fault that changes neither order, distribution, last step nor cost does not."
+            f"{STEPS[-1]} steps fails; a fault that leaves order, distribution, last step and cost unchanged does not."
         )
-        verdict = _verdict(target.name, "Is the sampler right?", self, f"none failed, {passed} passed", power)
+        verdict = _verdict(target.name, "Is the sampler right?", self, passed, power)
         return Page(
             f"Certificate of {target.name}",
             f"a {kind} sampler, {declared}",
@@ -118,7 +120,7 @@ class Certificate(Certified):
             else "Distance of the endpoints from the exact ones, relative to the scale of the data."
         )
         rows = [[name, *row] for name, table in self.errors.items() for row in table]
-        table = Table("Error by number of steps", ["problem", "steps", "NFE", "error"], rows, folded=True)
+        table = Table("Error by number of steps", ["problem", "steps", "NFE", "error"], rows, folded=len(rows) > 10)
         return Section("errors", "How large is the error?", answer, [*self._charts(), table] if rows else [])
 
     def _charts(self) -> list[Chart]:
@@ -182,7 +184,7 @@ def _verdict(name: str, title: str, found: Certified, passed: str, power: str) -
     failures = found.failures
     verdict = f"{name}: {passed}." if found.passed else _headline(name, found)
     if failures:
-        verdict = f"{failures[0].title}: {failures[0].verdict}"
+        verdict = typeset(f"{failures[0].title}: {failures[0].verdict}")
         verdict += f" {len(failures) - 1} more failed; see below." if len(failures) > 1 else ""
     return Finding(
         name="certificate",
@@ -197,7 +199,7 @@ def _verdict(name: str, title: str, found: Certified, passed: str, power: str) -
 
 
 def _questions(found: Certified) -> Section:
-    rows = [[finding.title, WORDS[finding.tone], finding.verdict] for finding in found.findings]
+    rows = [[finding.title, WORDS[finding.tone], typeset(finding.verdict)] for finding in found.findings]
     table = Table("Every question", ["question", "verdict", "measured"], rows)
     return Section("questions", "What was asked?", f"{len(found.failures)} of {len(rows)} questions failed.", [table])
 
@@ -215,7 +217,7 @@ def _method(target: Target) -> list[Block]:
     return [
         "Deterministic samplers start from fixed points of the noised distribution and are compared with the exact "
         "probability-flow map: in closed form for the Gaussian, by an explicit Runge-Kutta method of order 8 at a "
-        "relative tolerance of 1e-12 elsewhere. The order p is fitted to log(error) = c - p log n + a/n over a decade "
+        "relative tolerance of 10⁻¹² elsewhere. The order p is fitted to log(error) = c - p log n + a/n over a decade "
         "of numbers of steps n, equally spaced in log-SNR.",
         "Stochastic samplers: on Gaussian data the endpoint is an affine function of the start and of every random "
         "draw. The draws are replaced by unit vectors, which gives mean and covariance of the endpoint without "

@@ -149,7 +149,9 @@ def _share(distance: float, room: float) -> float:
 
 
 def _in_digits(number: float, tolerance: float) -> str:
-    """One digit beyond the leading one of the tolerance."""
+    """One digit beyond the leading one of the tolerance; a small number as 5.42e-08."""
     if not math.isfinite(number) or tolerance == 0 or not 1e-14 <= tolerance < 1e6:
         return f"{number:.3g}"
+    if tolerance < abs(number) < 1e-4:
+        return f"{number:.{math.floor(math.log10(abs(number))) - math.floor(math.log10(tolerance)) + 1}e}"
     return f"{number:.{max(0, 1 - math.floor(math.log10(tolerance)))}f}"

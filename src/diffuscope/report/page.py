@@ -41,20 +41,6 @@ Cell = str | float | int | Link | None
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A drawing: `svg` from `figure_svg`; `description` says in words what it shows to who cannot see it."""
-
-    title: str
-    svg: str
-    how_to_read: str
-    description: str
-
-    def __post_init__(self) -> None:
-        if not self.svg.startswith("<svg"):
-            raise ValueError(f"figure {self.title!r}: svg must be one <svg> element, as figure_svg gives it")
-
-
-@dataclass(frozen=True)
 class Table:
     """Rows under a header; numbers are aligned by their decimal point, None is a cell without a value.
 
@@ -102,7 +88,7 @@ class Gallery:
     how_to_read: str
 
 
-Block = Chart | Figure | Table | Gallery | str  # a string is a paragraph
+Block = Chart | Table | Gallery | str  # a string is a paragraph
 
 
 @dataclass(frozen=True)
@@ -195,15 +181,14 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _placed(chart: Chart | Figure, label: str) -> Markup:
+def _placed(chart: Chart, label: str) -> Markup:
     """The chart's SVG where it stands: its ids made the page's only ones, named by its caption, described in words."""
     prefix = f"{label}-"
-    drawn, words = (page_svg(chart), described(chart)) if isinstance(chart, Chart) else (chart.svg, chart.description)
-    svg = with_unique_ids(drawn, prefix)
+    svg = with_unique_ids(page_svg(chart), prefix)
     role = f'<svg role="img" aria-labelledby="{label}" aria-describedby="{prefix}desc"'
     svg = role + svg.removeprefix("<svg")
     head_end = svg.index(">") + 1
-    description = Markup('<desc id="{}desc">{}</desc>').format(prefix, words)
+    description = Markup('<desc id="{}desc">{}</desc>').format(prefix, described(chart))
     return Markup(svg[:head_end]) + description + Markup(svg[head_end:])
 
 
