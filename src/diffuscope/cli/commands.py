@@ -13,7 +13,7 @@ import tyro
 from PIL import Image
 from tqdm import tqdm
 
-from diffuscope.audit import Settings, Subject, audit, audit_page, grid
+from diffuscope.audit import AuditResult, Settings, Subject, audit, grid
 from diffuscope.data import NAMES, DataSet, load_data, load_samples
 from diffuscope.denoisers import (
     ConditionalDenoiser,
@@ -26,8 +26,7 @@ from diffuscope.denoisers import (
     save_denoiser,
 )
 from diffuscope.errors import InputError
-from diffuscope.files import save_arrays, write_json
-from diffuscope.report import Page, write_page
+from diffuscope.files import save_arrays
 from diffuscope.samplers import (
     DDIM,
     DDPM,
@@ -164,10 +163,8 @@ class Audit:
             heldout_labels=data.heldout_labels,
         )
         result = audit(subject, self.settings, out=self.out, samples=samples, progress=True)
-        page = audit_page(result)
-        report = write_page(page, self.out / "report.html")
-        write_json(result.as_json(), self.out / "audit.json")
-        print_verdicts(page)
+        report = result.save(self.out)
+        print_verdicts(result)
         print(f"Report: {report}")
 
 
@@ -367,9 +364,9 @@ def asked_for(denoiser: Denoiser, index: torch.Tensor, classes: tuple[int, ...],
     return conditional if guidance == 1 else Guided(conditional, denoiser, guidance)
 
 
-def print_verdicts(page: Page) -> None:
+def print_verdicts(result: AuditResult) -> None:
     """The first screen of the report, in the terminal."""
-    for finding in page.verdicts:
+    for finding in result.verdicts:
         print(f"- {finding.title}: {finding.verdict}")
 
 
