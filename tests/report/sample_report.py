@@ -61,9 +61,8 @@ def noise_levels_chart(name: str = "digits") -> Chart:
         band = 0.05 * (explained * (1 - explained)).sqrt() + 0.008
         curves.append(line(sigma, explained, label, low=explained - band, high=explained + band))
     title = f"Held-out examples of {name}"
-    panel = Panel(
-        title, "noise σ/α", "variance explained", (*curves, Rule(0.9), Rule(0.5, "x", 0.2)), x_log=True, y_range=(0, 1.04)
-    )
+    marks = (*curves, Rule(0.9), Rule(0.5, "x", 0.2))
+    panel = Panel(title, "noise σ/α", "variance explained", marks, x_log=True, y_range=(0, 1.04))
     return Chart(
         "What the network agrees with, noise level by noise level",
         (panel,),

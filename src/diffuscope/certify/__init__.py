@@ -1,17 +1,18 @@
 """Oracle problems with exact solutions, and what a sampler or a likelihood must do on them."""
 
 from .affine import AffineMap, affine_map, weak_error
-from .certificate import Certificate, Question, certify, questions
+from .certificate import Certificate, LikelihoodCertificate
 from .convergence import strong_order, weak_order
 from .likelihood import LogDensity, certify_likelihood, likelihood_problems
 from .order import MeasuredOrder, measured_order
-from .page import certificate_page
 from .problems import OracleProblem, finite_data, flow, mixture, oracle_problems, ring, unequal_gaussian
+from .questions import Question, certify, questions
 from .target import Run, Target, sampler_target
 
 __all__ = [
     "AffineMap",
     "Certificate",
+    "LikelihoodCertificate",
     "LogDensity",
     "MeasuredOrder",
     "OracleProblem",
@@ -19,7 +20,6 @@ __all__ = [
     "Run",
     "Target",
     "affine_map",
-    "certificate_page",
     "certify",
     "certify_likelihood",
     "finite_data",

@@ -9,7 +9,7 @@ from importlib import import_module
 from diffuscope.errors import InputError
 
 from .experiment import Answer, Experiment, Outcome
-from .page import experiment_page, experiments_index
+from .page import experiments_index
 from .part import Part, kolmogorov, loglog, panel
 from .record import Record, code_fingerprint
 
@@ -48,7 +48,6 @@ __all__ = [
     "Part",
     "Record",
     "code_fingerprint",
-    "experiment_page",
     "experiments_index",
     "find",
     "kolmogorov",
