@@ -178,7 +178,7 @@ def test_a_full_disk_and_ctrl_c_end_in_one_line_and_can_be_resumed(monkeypatch, 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr("diffuscope.audit.run.steps_.measure_steps", interrupted)
+        broken.setattr("diffuscope.audit.questions.steps.measure_steps", interrupted)
         assert "resume" in refused(monkeypatch, capsys, *command)
     kept = len(list((tmp_path / "out").rglob("*.npz")))
     assert kept == 1 + 5  # the samples and five noise levels

@@ -90,7 +90,7 @@ def test_the_features_serve_an_audit_by_their_name(tmp_path, generator, monkeypa
     x = torch.rand(40, 3, 32, 32, generator=generator)
     named = feature_map(
         "my_cifar_features:features", Gaussian.fit([x[..., 0]])
-    )  # the law is that of `pca`, another name
+    )  # the distribution is that of `pca`, another name
     assert torch.equal(named(x), CifarFeatures(weights)(x))
 
 

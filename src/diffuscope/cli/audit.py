@@ -6,12 +6,10 @@ from pathlib import Path
 
 import tyro
 
-from diffuscope.audit import Settings, Subject, audit, audit_page
+from diffuscope.audit import AuditResult, Settings, Subject, audit
 from diffuscope.data import NAMES, DataSet, load_samples
 from diffuscope.denoisers import Denoiser, load_model
 from diffuscope.errors import InputError
-from diffuscope.files import write_json
-from diffuscope.report import Page, write_page
 from diffuscope.training import train_denoiser
 
 from .options import DataOptions, TrainOptions, require_folder
@@ -81,10 +79,8 @@ class Audit:
             heldout_labels=data.heldout_labels,
         )
         result = audit(subject, self.settings, out=self.out, samples=samples, progress=True)
-        page = audit_page(result)
-        report = write_page(page, self.out / "report.html")
-        write_json(result.as_json(), self.out / "audit.json")
-        print_verdicts(page)
+        report = result.save(self.out)
+        print_verdicts(result)
         print(f"Report: {report}")
 
 
@@ -103,7 +99,7 @@ def require_shape(denoiser: Denoiser, data: DataSet) -> None:
         )
 
 
-def print_verdicts(page: Page) -> None:
+def print_verdicts(result: AuditResult) -> None:
     """The first screen of the report, in the terminal."""
-    for finding in page.verdicts:
+    for finding in result.verdicts:
         print(f"- {finding.title}: {finding.verdict}")

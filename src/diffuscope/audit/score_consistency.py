@@ -1,4 +1,4 @@
-r"""Is it the score of a density that diffuses? Curl and score equation, at noised unseen examples.
+r"""Is it the score of a density that diffuses? Curl and score equation, at noised held-out examples.
 
 A network is free to answer with a field that is no gradient, or with gradients that belong to another density at every
 noise level. At each level, over a few points and a few random probes per point, two numbers are measured,
@@ -27,21 +27,19 @@ from numpy import ndarray
 
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.densities import curl_by_probes, relative_curl, relative_residual, score_equation_by_probes
-from diffuscope.findings import Finding, Tone, bootstrap_sums, detectable_shift, percentile_interval
+from diffuscope.findings import Chart, Finding, Panel, Tone, bootstrap_sums, detectable_shift, percentile_interval
 
-from .learned import EXPLAINED, Curve
-from .measure import Points
-from .references import References
+from .level_charts import Curve, noise_panel
+from .session import Session
 from .store import Arrays
-from .subject import Subject
 
 POINTS, PROBES = 64, 4
 MEASURED = ("this model", "an exact mixture")
-SMALL, LARGE = 1 - EXPLAINED, 0.5  # of the terms, or of the Jacobian: good below the one, attention beyond the other
+SMALL, LARGE = 0.1, 0.5  # of the terms, or of the Jacobian: good below the one, attention beyond the other
 ROUNDING = 1e-3  # of the terms, which at the lowest audited noise are a few thousandths of the float32 answers
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Equation:
     """Per noise level and MEASURED: relative residual and relative curl with intervals, and their means over levels."""
 
@@ -51,26 +49,26 @@ class Equation:
     curl: Curve
     mean_residual: tuple[float, float, float]  # of this model: value and interval
     mean_curl: tuple[float, float, float]
-    detectable: Float[ndarray, " levels"]  # relative residual found with probability .95
+    detectable: Float[ndarray, " levels"]  # relative residual found with probability 0.95
     rate_error: Float[ndarray, " levels"]  # share of the terms that the derivative in the noise may be wrong by
     points: int
 
 
-def measure_equation(
-    subject: Subject, references: References, t: float, heldout: Points, noise: Points, seed: int, index: int
-) -> Arrays:
-    """The squares at time `t` for the model and for the mixture: (n, 4), (n, 3), and two errors (n,).
+def measure_equation(session: Session, index: int) -> Arrays:
+    """The squares at level `index` for the model and for the mixture: (n, 4), (n, 3), and two errors (n,).
 
     Raises InputError for a model that torch cannot differentiate twice in its input.
     """
-    schedule, mixture = subject.denoiser.schedule, references.models["mixture"]
+    model, mixture = session.subject.denoiser, session.references.models["mixture"]
+    schedule, t = model.schedule, float(session.levels.times[index])
     alpha, sigma = float(schedule.alpha(t)), float(schedule.sigma(t))
+    _, heldout, noise = (part[:POINTS] for part in session.points)
     out: Arrays = {}
-    own = mixture.sample(len(heldout[:POINTS]), generator=subject.generator(seed, "mixture")).to(heldout)
+    own = mixture.sample(len(heldout), generator=session.torch_stream("mixture")).to(heldout)
     exact = ExactDenoiser(mixture, schedule)
-    for name, denoiser, clean in zip(MEASURED, (subject.denoiser, exact), (heldout[:POINTS], own), strict=True):
-        x_t = alpha * clean + sigma * noise[:POINTS]
-        generator = subject.generator(seed, f"probes {index}")
+    for name, denoiser, clean in zip(MEASURED, (model, exact), (heldout, own), strict=True):
+        x_t = alpha * clean + sigma * noise
+        generator = session.torch_stream(f"probes {index}")
         equation = score_equation_by_probes(denoiser, x_t, t, probes=PROBES, generator=generator)
         rotation = curl_by_probes(denoiser, x_t, t, probes=PROBES, generator=generator)
         out[f"{name}.equation"] = equation.squares.numpy()
@@ -80,7 +78,7 @@ def measure_equation(
     return out
 
 
-def equation(
+def residuals(
     measures: list[Arrays],
     ratios: Float[ndarray, " levels"],
     scale: float,
@@ -117,59 +115,55 @@ def equation(
     mean, low, high = means["equation"]
     mean_residual = (mean, max(0.0, low - float(rate_errors.mean())), min(1.0, high + float(rate_errors.mean())))
     return Equation(
-        ratios,
-        scale,
-        residual,
-        curves["curl"],
-        mean_residual,
-        means["curl"],
-        detectable,
-        rate_errors,
-        points,
+        ratios=ratios,
+        scale=scale,
+        residual=residual,
+        curl=curves["curl"],
+        mean_residual=mean_residual,
+        mean_curl=means["curl"],
+        detectable=detectable,
+        rate_error=rate_errors,
+        points=points,
     )
 
 
-def findings(result: Equation) -> list[Finding]:
-    """How much of the equation's terms is left, and how much of the Jacobian rotates."""
+def consistency_findings(result: Equation) -> list[Finding]:
+    """How much of the equation's terms is left over, and how much of the Jacobian rotates."""
     residual, curl = result.residual.value[:, 0], result.curl.value[:, 0]
     worst, turned = int(residual.argmax()), int(curl.argmax())
     value, low, high = result.mean_residual
     rotation, rotation_low, rotation_high = result.mean_curl
-    sample = f"{result.points} unseen examples at each noise level, {PROBES} probes each"
+    sample = f"{result.points} held-out examples at each noise level, {PROBES} probes each"
+    gradient = "It is close to the gradient of a log-density."
     return [
         Finding(
             name="diagnostics.score_equation",
-            title="Left over from the equation of a diffusing density",
+            title="Is it the score of one diffusing density?",
             value=100 * value,
             unit="%",
-            verdict=f"On average over noise levels {value:.0%} of the terms that should cancel do not; most, "
-            f"{residual[worst]:.0%}, at noise {result.ratios[worst]:.3g}. " + _consequence(low, high),
+            verdict=f"Averaged over noise levels, {value:.0%} of the terms of the score equation do not cancel; most, "
+            f"{residual[worst]:.0%}, at σ/α = {result.ratios[worst]:.3g}. " + _consequence(low, high),
             tone=_tone(low, high),
             interval=(100 * low, 100 * high),
-            null=f"0% for the score of any diffusing density; {MEASURED[1]} measured alike gives "
-            f"{result.residual.value[:, 1].mean():.1%}. The derivative in the noise level is good to "
+            null=f"0%: the score of any diffusing density. {MEASURED[1].capitalize()} measured in the same way gives "
+            f"{result.residual.value[:, 1].mean():.1%}; the derivative in the noise level is accurate to "
             f"{result.rate_error.mean():.1g} of the terms, which the interval includes.",
-            power=f"Would have been found with probability .95 at a typical noise level: "
-            f"{np.median(result.detectable):.1%} ({sample}).",
+            power=f"At a typical noise level {np.median(result.detectable):.1%} would have been found with probability "
+            f"0.95 ({sample}).",
         ),
         Finding(
             name="diagnostics.curl",
-            title="Rotating part of its answers",
+            title="Curl of its score",
             value=100 * rotation,
             unit="%",
-            verdict=f"On average over noise levels the antisymmetric part of its Jacobian is {rotation:.0%} of the "
-            "whole; "
-            f"most, {curl[turned]:.0%}, at noise {result.ratios[turned]:.3g}. "
-            + (
-                "It is close to the gradient of a log-density."
-                if rotation_high < SMALL
-                else "No density has exactly this score."
-            ),
+            verdict=f"Averaged over noise levels, the antisymmetric part of its Jacobian is {rotation:.0%} of the "
+            f"whole; most, {curl[turned]:.0%}, at σ/α = {result.ratios[turned]:.3g}. "
+            + (gradient if rotation_high < SMALL else "No density has exactly this score."),
             tone=_tone(rotation_low, rotation_high),
             interval=(100 * rotation_low, 100 * rotation_high),
-            null=f"0% for the score of any density; {MEASURED[1]} measured alike gives "
+            null=f"0%: the score of any density. {MEASURED[1].capitalize()} measured in the same way gives "
             f"{result.curl.value[:, 1].max():.1g}, which is rounding.",
-            power=f"A gradient leaves nothing but rounding, whatever the probe: any larger curl is found ({sample}).",
+            power=f"A gradient has no curl beyond rounding, so that any larger curl is found ({sample}).",
         ),
     ]
 
@@ -177,12 +171,12 @@ def findings(result: Equation) -> list[Finding]:
 def _consequence(low: float, high: float) -> str:
     """What the interval of the mean residual allows to be said."""
     if high < SMALL:
-        return "Its answers at different noise levels belong together."
+        return "Its answers at different noise levels are consistent."
     if low == 0:
-        return "Whether its answers at different noise levels belong together cannot be told: the interval includes 0."
+        return "Whether its answers at different noise levels are consistent cannot be told: the interval includes 0."
     return (
-        "Its answers at one noise level do not follow from those at the next, so that different samplers, however fine "
-        "their steps, generate different laws."
+        "Its answers at different noise levels are inconsistent, so that different samplers generate different "
+        "distributions, however small their steps."
     )
 
 
@@ -190,3 +184,24 @@ def _tone(low: float, high: float) -> Tone:
     if high < SMALL:
         return "good"
     return "attention" if low > LARGE else "neutral"
+
+
+def consistency_chart(result: Equation) -> Chart:
+    """Relative residual and relative curl of the model and of the exact mixture."""
+
+    def panel(curve: Curve, title: str) -> Panel:
+        limits = (0.0, 1.1 * max(10.0, float(100 * curve.high[:, 0].max())))
+        marks = curve.lines(result.ratios, MEASURED, 100)
+        return noise_panel(title, "%", result.scale, *marks, y_range=limits)
+
+    return Chart(
+        "Are its answers at all noise levels the score of one density?",
+        (
+            panel(result.residual, "score equation: terms left over"),
+            panel(result.curl, "curl: antisymmetric part of the Jacobian"),
+        ),
+        "Left: the score of a diffusing density obeys an equation of three terms, which cancel at every point and "
+        "noise level; shown is the part that does not, and 100% means no cancellation at all. Right: the antisymmetric "
+        "part of the network's Jacobian, which no gradient has. An exact mixture measured in the same way shows the "
+        "zero of the instrument and its noise.",
+    )

@@ -12,8 +12,12 @@ the exact optimum D* of the set at hand (the empirical denoiser of training, or 
 :math:`\mathrm{tr}\,\mathrm{Cov}(x_0|x_t)` and :math:`|D - D^*|^2`.
 """
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
+from numpy import ndarray
 from torch import Tensor
 
 from .references import References, component_bands
@@ -22,6 +26,21 @@ from .subject import Subject, evaluate
 
 SETS = ("training", "heldout", "trajectory")
 Points = Float[Tensor, "_ *event"]
+
+
+@dataclass(frozen=True, eq=False)
+class LevelMeasures:
+    """The sums of `measure_level` at every noise level, from high to low, and what they were measured with."""
+
+    ratios: Float[ndarray, " levels"]
+    scale: float  # standard deviation of a coordinate of the data
+    dimension: int
+    models: tuple[str, ...]
+    sums: list[Arrays]
+
+    def rows(self, key: str) -> Shaped[ndarray, "points levels *rest"]:
+        """The quantity `key` (set.quantity) of every point at every level."""
+        return np.stack([level[key] for level in self.sums], 1)
 
 
 def measure_level(

@@ -23,16 +23,23 @@ from torch import Tensor
 
 from diffuscope.exact import nearest_neighbors
 from diffuscope.findings import (
+    Chart,
     Finding,
+    Panel,
     binomial_p_value,
     conformal_p_values,
     detectable_shift,
     exact_share_interval,
     false_discovery,
     label_permutation,
+    line,
+    points,
     smallest_detectable_copies,
 )
+from diffuscope.report import Block, Table
 
+SHOWN_POINTS = 500
+SHOWN_ROWS, OPEN_ROWS = 200, 12
 Rows = Float[Tensor, "_ features"]
 
 
@@ -46,7 +53,7 @@ class Nearness:
     interval: tuple[float, float]
     p_value: float
     binomial_p_value: float
-    detectable: float  # smallest share of copies found with probability .95
+    detectable: float  # smallest share of copies found with probability 0.95
 
     @property
     def share(self) -> float:
@@ -71,6 +78,12 @@ class Copies:
     @property
     def share(self) -> float:
         return float(self.listed.mean())
+
+    @property
+    def listed_first(self) -> Int[ndarray, " listed"]:
+        """The samples on the list, the most suspicious first."""
+        listed = np.flatnonzero(self.listed)
+        return listed[np.argsort(self.p_values[listed], kind="stable")]
 
     @property
     def calibration(self) -> int:
@@ -161,38 +174,73 @@ def findings(near: Nearness, found: Copies, space: str, significance: float) -> 
     listed, total = int(found.listed.sum()), len(found.listed)
     low, high = exact_share_interval(listed, total)
     suffix = "" if space == "pixels" else f".{space}"
+    power = f"{found.detectable:.2%} exact copies among the samples would have been found with probability 0.95."
     if np.isinf(found.detectable):
-        power = f"None: with {found.calibration} calibration examples no share of copies among {total} could be found."
-    else:
-        power = f"Would have been found with probability .95: {found.detectable:.2%} exact copies among the samples."
+        power = f"None: {found.calibration} calibration examples cannot reveal any share of copies among {total}."
     return [
         Finding(
             name=f"memorized.nearness{suffix}",
-            title=f"Samples nearer to training than to unseen data ({space})",
+            title=f"Samples nearer to training than to held-out data ({space})",
             value=100 * near.share,
             unit="%",
-            verdict=f"{near.share:.1%} of the samples are nearer to training than to unseen examples; chance gives "
-            "50%.",
+            verdict=f"{near.share:.1%} of the samples are nearer to training than to held-out examples; 50% are "
+            "expected by chance.",
             tone="attention" if beyond else "good",
             interval=(100 * near.interval[0], 100 * near.interval[1]),
-            null=f"1/2: {near.references} references of each kind, their names permuted "
-            f"(binomial p = {near.binomial_p_value:.2g}, which ignores shared neighbors).",
+            null=f"50%: {near.references} references of each kind, their labels permuted (binomial "
+            f"p = {near.binomial_p_value:.2g}, which ignores shared neighbors).",
             p_value=near.p_value,
-            power=f"Would have been found with probability .95: {near.detectable:.1%} copies among the samples.",
+            power=f"{near.detectable:.1%} copies among the samples would have been found with probability 0.95.",
         ),
         Finding(
             name=f"memorized.copies{suffix}",
             title=f"Samples that copy a training example ({space})",
             value=100 * found.share,
             unit="%",
-            verdict=f"{listed} of {total} samples are closer to one training example than unseen data ever are."
+            verdict=f"{listed} of {total} samples are closer to one training example than held-out data ever are."
             if listed
-            else f"None of {total} samples is closer to a training example than unseen data are.",
+            else f"None of {total} samples is closer to a training example than held-out data are.",
             tone="alarm" if listed else "good",
             interval=(100 * low, 100 * high),
-            null=f"Unseen examples treated as samples ({found.calibration} of them); false entries at most "
-            f"{found.rate:.0%} of the list in expectation.",
+            null=f"{found.calibration} held-out examples treated as samples; expected share of false discoveries at "
+            f"most {found.rate:.0%}.",
             p_value=float(found.p_values.min()),
             power=power,
         ),
     ]
+
+
+def distances_chart(found: Copies, space: str) -> Chart:
+    """Distances to the nearest training and the nearest held-out example, of a random part of each kind."""
+    rng = np.random.default_rng(0)
+    null = rng.permutation(found.calibration)[:SHOWN_POINTS]
+    free, listed = (rng.permutation(np.flatnonzero(kind))[:SHOWN_POINTS] for kind in (~found.listed, found.listed))
+    groups = (
+        (found.null_heldout_distance[null], found.null_distance[null], "held-out examples"),
+        (found.heldout_distance[free], found.distance[free], "samples"),
+        (found.heldout_distance[listed], found.distance[listed], "samples listed as copies"),
+    )
+    right = 1.05 * max(float(x.max(initial=0)) for x, _, _ in groups)
+    top = 1.05 * max(float(y.max(initial=0)) for _, y, _ in groups)
+    marks = [points(x.tolist(), y.tolist(), label) for x, y, label in groups if len(x)]
+    diagonal = line([0.0, min(right, top)], [0.0, min(right, top)], style="dotted")
+    axes = f"distance to the nearest held-out example ({space})", "to the nearest training example"
+    return Chart(
+        f"Is any sample closer to training data than held-out data are? ({space})",
+        (Panel("", *axes, (*marks, diagonal), x_range=(0.0, right), y_range=(0.0, top)),),
+        "Held-out examples show what is normal for data that are no copies. Samples among them are fine; samples far "
+        f"below the diagonal, near the bottom, copy a training example. At most {SHOWN_POINTS} of each kind are drawn.",
+    )
+
+
+def copies_table(found: Copies, space: str) -> list[Block]:
+    """The first of the listed samples; none where none is listed."""
+    listed = found.listed_first
+    if not len(listed):
+        return []
+    columns = (found.nearest_training, found.distance, found.heldout_distance, found.p_values)
+    shown = [[int(i), *(column[i].item() for column in columns)] for i in listed[:SHOWN_ROWS]]
+    note = f"The first {SHOWN_ROWS} of {len(listed)}; all are in audit.json." if len(listed) > SHOWN_ROWS else ""
+    header = ["sample", "training example", "distance", "to nearest held-out", "p-value"]
+    title = f"Samples listed as copies ({space})"
+    return [Table(title, header, shown, note, folded=len(listed) > OPEN_ROWS)]

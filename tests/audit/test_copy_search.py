@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from audit_subjects import digits
-from diffuscope.audit.copies import _closeness, _nearest, copies, nearness
+from diffuscope.audit.copy_search import _closeness, _nearest, copies, nearness
 from diffuscope.exact import Gaussian, nearest_neighbors
 from diffuscope.findings import conformal_p_values
 
@@ -81,7 +81,7 @@ def test_the_stated_share_of_copies_makes_samples_lean_with_the_stated_probabili
 
 
 def test_smooth_samples_are_not_accused_although_they_are_near_to_everything():
-    """Local averages of unseen digits are closer to training data than unseen digits are, and copies of none."""
+    """Local averages of held-out digits are closer to training data than such digits are, and copies of none."""
     first, second, train, heldout = split(7, 150, 447, 600, 600)
     smooth = second[nearest_neighbors(first, second, 3)[1]].mean(1)
     found = copies(smooth, train, heldout, 10_000, 0.05, 0)
@@ -97,8 +97,8 @@ def test_a_twin_in_the_training_set_does_not_hide_or_invent_copies():
     assert not found.listed.any()
 
 
-def test_samples_that_are_unseen_examples_are_no_copies():
-    """At distance 0 from an unseen example and not from training ones: infinitely farther from those."""
+def test_samples_that_are_heldout_examples_are_no_copies():
+    """At distance 0 from a held-out example and not from training ones: infinitely farther from those."""
     train, heldout = split(9, 400, 400)
     with np.errstate(all="raise"):
         found = copies(heldout[:100], train, heldout, 10_000, 0.05, 0)
