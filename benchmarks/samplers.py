@@ -31,7 +31,8 @@ from diffuscope.denoisers import Denoiser, ExactDenoiser, Rescheduled, load_obje
 from diffuscope.errors import InputError
 from diffuscope.exact import Empirical, Gaussian, GaussianMixture
 from diffuscope.samplers import Calibrated, DataAdamsBashforth, RungeKutta4, Sampler, calibrate, sample
-from diffuscope.schedules import VE, karras_times, log_snr_times
+from diffuscope.schedules import VE
+from diffuscope.times import karras_times, log_snr_times
 from diffuscope.training import fit
 from diffuscope.training.default_model import new_denoiser, recipe
 

@@ -9,7 +9,7 @@ import pytest
 from mutants import ROOT, Mutant, drawn, report, suite_of
 from single_edits import Edit, edits
 
-REAL = [Path(ROOT, "src/diffuscope/samplers/ode.py"), Path(ROOT, "src/diffuscope/schedules.py")]
+REAL = [Path(ROOT, "src/diffuscope/samplers/ode.py"), Path(ROOT, "src/diffuscope/schedules/preserving.py")]
 
 
 def by_kind(source: str) -> dict[str, set[str]]:
@@ -120,7 +120,7 @@ def test_the_tests_of_a_module_are_those_of_its_subpackage_the_ones_that_name_it
     tests = suite_of("src/diffuscope/samplers/unipc.py")
     assert tests[0] == "tests/samplers/test_unipc.py"
     assert {Path(name).parent.name for name in tests} == {"samplers"}
-    assert suite_of("src/diffuscope/schedules.py") == ["tests/test_schedules.py"]
+    assert suite_of("src/diffuscope/times.py") == ["tests/test_times.py"]
 
 
 def test_the_report_leaves_out_the_equivalent_and_shows_a_survivor_as_a_diff():

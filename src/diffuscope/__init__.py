@@ -40,31 +40,10 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 _SUBPACKAGES = ("adapters", "densities", "findings", "report", "theory", "times", *(set(_HOMES) - {"errors"}))
 __all__ = [
-    "DDIM",
-    "VE",
-    "VP",
-    "Cosine",
-    "DPMSolverPP2M",
-    "Denoiser",
-    "Empirical",
-    "ExactDenoiser",
-    "Gaussian",
-    "GaussianMixture",
-    "Heun",
-    "InputError",
-    "RectifiedFlow",
-    "__version__",
-    "audit_model",
-    "certify_likelihood",
-    "certify_sampler",
-    "generate",
-    "load_data",
-    "load_model",
-    "reproduce",
-    "teleport",
-    "train_denoiser",
-    "two_moons",
-]  # fmt: skip
+    "DDIM", "VE", "VP", "Cosine", "DPMSolverPP2M", "Denoiser", "Empirical", "ExactDenoiser", "Gaussian",
+    "GaussianMixture", "Heun", "InputError", "RectifiedFlow", "__version__", "audit_model", "certify_likelihood",
+    "certify_sampler", "generate", "load_data", "load_model", "reproduce", "teleport", "train_denoiser", "two_moons",
+]  # fmt: skip  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,8 @@ from diffuscope.exact import Gaussian
 from diffuscope.samplers import DDIM, DataAdamsBashforth, DPMSolverPP3M, Sampler, sample
 from diffuscope.samplers.dpm_solver_v3 import DPMSolverV3
 from diffuscope.samplers.model_statistics import ModelStatistics, estimate_statistics, plain_statistics
-from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule, karras_times, log_snr_times
+from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
+from diffuscope.times import karras_times, log_snr_times
 
 MEAN = torch.tensor([1.3, -0.4, 0.2], dtype=torch.float64)
 VARIANCE = torch.tensor([2.25, 0.16, 1e-4], dtype=torch.float64)

@@ -12,18 +12,8 @@ from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.samplers import DDIM, DDPM, Instant, ReverseBridge, Sampler, StochasticDDIM, instant, sample
-from diffuscope.schedules import (
-    VE,
-    VP,
-    Cosine,
-    DiscreteVP,
-    GeometricVE,
-    Karras,
-    RectifiedFlow,
-    Schedule,
-    Sigmoid,
-    uniform_times,
-)
+from diffuscope.schedules import VE, VP, Cosine, DiscreteVP, GeometricVE, Karras, RectifiedFlow, Schedule, Sigmoid
+from diffuscope.times import uniform_times
 
 SCHEDULES = [VE(), GeometricVE(), Karras(), VP(), DiscreteVP.linear(), Cosine(), Sigmoid(), RectifiedFlow()]
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: type(schedule).__name__)

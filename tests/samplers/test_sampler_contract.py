@@ -24,7 +24,8 @@ from diffuscope.samplers import (
     sample,
     trajectory,
 )
-from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule, log_snr_times, uniform_times
+from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
+from diffuscope.times import log_snr_times, uniform_times
 
 SAMPLERS = [Euler(), Heun(), RungeKutta4(), DDIM(), DDPM(), DPMSolverPP2M()]
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: type(sampler).__name__)

@@ -11,7 +11,8 @@ from diffuscope.denoisers import Batch, BatchTime, ExactDenoiser, denoised_to_ve
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.samplers import suggest_skip, teleport, teleport_error
-from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule, log_snr_times
+from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
+from diffuscope.times import log_snr_times
 
 ROTATION = torch.tensor([[0.8, -0.6], [0.6, 0.8]], dtype=torch.float64)
 GAUSSIAN = Gaussian(

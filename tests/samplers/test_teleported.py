@@ -24,7 +24,8 @@ from diffuscope.samplers import (
     warm_history,
 )
 from diffuscope.samplers.teleported import Teleported, reallocated_times, suggest_sigma_skip, teleported_sample
-from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule, karras_times, log_snr_times
+from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
+from diffuscope.times import karras_times, log_snr_times
 
 LAW = unequal_gaussian()
 every_schedule = pytest.mark.parametrize("schedule", [VE(), VP(), RectifiedFlow()], ids=["VE", "VP", "rectified flow"])

@@ -11,17 +11,6 @@ from .session import Session
 from .subject import Settings, Subject
 
 __all__ = [
-    "QUESTIONS",
-    "Answer",
-    "AuditResult",
-    "CifarFeatures",
-    "Question",
-    "References",
-    "Session",
-    "Settings",
-    "Subject",
-    "audit",
-    "fit_references",
-    "grid",
-    "load_cifar_features",
-]
+    "QUESTIONS", "Answer", "AuditResult", "CifarFeatures", "Question", "References", "Session", "Settings", "Subject",
+    "audit", "fit_references", "grid", "load_cifar_features",
+]  # fmt: skip

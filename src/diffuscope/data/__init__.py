@@ -8,18 +8,6 @@ from .places import cache_folder, data_folder, found
 from .registry import PUBLISHED, DataFile, Published
 
 __all__ = [
-    "NAMES",
-    "PUBLISHED",
-    "DataFile",
-    "DataSet",
-    "Fetched",
-    "Published",
-    "cache_folder",
-    "data_folder",
-    "data_from_arrays",
-    "fetch_data",
-    "found",
-    "load_data",
-    "load_samples",
-    "toy_data",
-]
+    "NAMES", "PUBLISHED", "DataFile", "DataSet", "Fetched", "Published", "cache_folder", "data_folder",
+    "data_from_arrays", "fetch_data", "found", "load_data", "load_samples", "toy_data",
+]  # fmt: skip

@@ -41,16 +41,6 @@ def find(name: str) -> Experiment:
 
 
 __all__ = [
-    "NAMES",
-    "Answer",
-    "Experiment",
-    "Outcome",
-    "Part",
-    "Record",
-    "code_fingerprint",
-    "experiments_index",
-    "find",
-    "kolmogorov",
-    "loglog",
-    "panel",
-]
+    "NAMES", "Answer", "Experiment", "Outcome", "Part", "Record", "code_fingerprint", "experiments_index", "find",
+    "kolmogorov", "loglog", "panel",
+]  # fmt: skip
