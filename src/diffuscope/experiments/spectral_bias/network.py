@@ -23,8 +23,9 @@ from diffuscope.denoisers import MLP, Preconditioned, seeded
 from diffuscope.exact import Gaussian
 from diffuscope.findings import Chart, Panel, at_least, at_most, line, points
 from diffuscope.samplers import DPMSolverPP2M, sample
-from diffuscope.schedules import VE, karras_times
+from diffuscope.schedules import VE
 from diffuscope.theory import PowerLaw, emergence_times, fit_power_law, learned_variance
+from diffuscope.times import karras_times
 from diffuscope.training import EDMWeight, LogNormalNoise, TrainingSettings, train
 
 from ..experiment import Answer
