@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from diffuscope.denoisers import MLP, Denoiser, Preconditioned, seeded
 from diffuscope.exact import GaussianMixture
-from diffuscope.samplers import DPMSolverPP2M, sample
+from diffuscope.samplers import DPMSolverPP2M, finish
 from diffuscope.schedules import VE
 from diffuscope.times import karras_times
 from diffuscope.training import EDMWeight, LogUniformNoise, Objective, TrainingSettings
@@ -68,9 +68,7 @@ def settings(steps: int, batch_size: int, seed: int, objective: Objective) -> Tr
     )
 
 
-@torch.no_grad()
 def generated(denoiser: Denoiser, starts: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
     """Samples in float64 from standard normal `starts`: the ODE from sigma = 10 to 0.01, and a last denoising."""
     times = karras_times(SCHEDULE, SCHEDULE.t_max, SCHEDULE.t_min, SAMPLING_STEPS)
-    x = sample(DPMSolverPP2M(), denoiser, SCHEDULE.t_max * starts, times)
-    return denoiser(x, torch.tensor(SCHEDULE.t_min, dtype=torch.float64)).double()
+    return finish(denoiser, DPMSolverPP2M(), SCHEDULE.t_max * starts, times, batch_size=len(starts)).double()

@@ -124,20 +124,15 @@ def generalization(part: Part) -> str:
     """Training error, held-out error and copies at every M, set by set."""
     found = dialed(part.seed)
     train, heldout, copied = found.train[-1], found.heldout[-1], found.copied
-    further = heldout[:, -1] - heldout[:, 0]
+    closer, further, more = train[:, 0] - train[:, -1], heldout[:, -1] - heldout[:, 0], copied[:, -1] - copied[:, 0]
     for name, title, difference in (
         (
             "learned",
-            "Without noise in the target a network comes closer to the memorizer: training error at M = 1 minus that "
-            "at M = ∞",
-            train[:, 0] - train[:, -1],
+            "Without noise in the target a network is closer to the memorizer: training error, M = 1 - M = ∞",
+            closer,
         ),
-        ("unseen", "And moves away from the distribution: held-out error at M = ∞ minus that at M = 1", further),
-        (
-            "copies",
-            "It copies more: share of copies (ratio) at M = ∞ minus that at M = 1",
-            copied[:, -1] - copied[:, 0],
-        ),
+        ("unseen", "And further from the distribution: held-out error, M = ∞ - M = 1", further),
+        ("copies", "It copies more: share of copies (ratio), M = ∞ - M = 1", more),
     ):
         mean = Repeated.of(difference)
         because = f"Student's 99.9% over {len(train)} training sets; the difference is {mean}, and "
@@ -145,8 +140,7 @@ def generalization(part: Part) -> str:
         part.at_least(name, title, mean.significance, mean.seen, because, unit="standard errors")
     centered = INVERSE - INVERSE.mean()
     slope = Repeated.of(heldout @ centered / (centered @ centered))
-    because = f"Student's 99.9%; more noise, less error: {slope}"
-    title = "It is a dial: the slope of the held-out error over 1/M"
+    title, because = "It is a dial: the slope of the held-out error over 1/M", f"Student's 99.9%; the slope is {slope}"
     part.at_most("dial", title, slope.significance, -slope.seen, because, unit="standard errors")
     left = left_at_equal_error(found.train, found.heldout)
     reached = ~left.isnan()

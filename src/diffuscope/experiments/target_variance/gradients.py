@@ -49,7 +49,8 @@ class Gradients:
 def sample_gradients(generator: torch.Generator) -> Gradients:
     """The gradients of SAMPLES samples at the weights of one network."""
     data = MODES.sample(EXAMPLES, generator=generator)
-    p, denoiser = Empirical(data), _trained(data, generator)
+    seed = int(torch.randint(2**31, (), generator=generator))
+    p, denoiser = Empirical(data), _trained(data, seed)
     x_0 = data[torch.randint(EXAMPLES, (SAMPLES,), generator=generator)]
     noise = torch.randn(SAMPLES, 2, dtype=torch.float64, generator=generator)
     sigma = NOISE.sample(SCHEDULE, SAMPLES, generator=generator)
@@ -74,9 +75,8 @@ def sample_gradients(generator: torch.Generator) -> Gradients:
     return Gradients(squares, squares - 2 * along, mean.square().sum(1), part)
 
 
-def _trained(data: Tensor, generator: torch.Generator) -> Preconditioned:
+def _trained(data: Tensor, seed: int) -> Preconditioned:
     """A network after a short training, in float64."""
-    seed = int(torch.randint(2**31, (), generator=generator))
     denoiser = as_denoiser(*small_networks(1, seed))
     settings = TrainingSettings(
         steps=STEPS, batch_size=32, learning_rate=LEARNING_RATE, noise=NOISE, weight=EDMWeight(SCALE), seed=seed
