@@ -19,7 +19,7 @@ from torch import Tensor
 
 from diffuscope.denoisers import Denoiser
 from diffuscope.exact import Empirical
-from diffuscope.findings import Panel, Rule, arrows, groups, heat_map, largest, line, points
+from diffuscope.findings import Panel, Rule, arrows, heat_map, largest, line, points
 from diffuscope.training import LogUniformNoise, NoiseWeight, ScoreWeight
 
 from ..experiment import Experiment
@@ -205,7 +205,8 @@ def clean_law(part: Part) -> str:
 @EXPERIMENT.part("What does the loss without its weight cost?")
 def weights(part: Part) -> str:
     """Two short trainings that differ in the weight only."""
-    shares = {"weight σ²": [0.1] * 10, "no weight": TEN**-2 / (TEN**-2).sum()}
+    unweighted = TEN**-2 / (TEN**-2).sum()
+    shares = (line(TEN, [0.1] * 10, "weight σ²"), line(TEN, unweighted, "no weight"))
     data, seed = drawn(DRAWS, part.generator), int(torch.randint(2**31, (), generator=part.generator))
     noise = LogUniformNoise(float(TEN[0]), float(TEN[-1]))
     models = {}
@@ -215,18 +216,17 @@ def weights(part: Part) -> str:
     right, wrong = (torch.tensor([_error(model, sigma) for sigma in LEVELS]) for model in models.values())
     title = f"Error without the weight over error with it, after the same {SHORT} steps; the least {AT}"
     part.at_least("cost", title, float((wrong / right).min()), 1.5, "half as much again, our bar", source=BAR)
-    names = [f"{sigma:.1g}" for sigma in TEN.tolist()]
     curves = (line(SHOWN, [_error(model, sigma) for sigma in SHOWN], name) for name, model in models.items())
     part.chart(
         "No weight on the loss",
-        panel("share of the loss of s = 0", "noise σ", "share", groups(names, shares)),
+        loglog("loss of an untrained network (s = 0)", "noise σ", "share of the level", *shares),
         loglog(f"after {SHORT} steps", "noise σ", "centered relative error", *curves),
         how_to_read="Left: without the weight one level makes up nearly all of the loss. Right: two networks that "
         "differ in the weight only.",
     )
     ratios = ", ".join(f"{ratio:.1f}" for ratio in (wrong / right).tolist())
     return (
-        f"Without the weight the lowest of ten levels makes up {float(shares['no weight'][0]):.0%} of the loss, and "
+        f"Without the weight the lowest of ten levels makes up {float(unweighted[0]):.0%} of the loss, and "
         f"the others are hardly trained: after the same {SHORT} steps the error is {ratios} times that with the "
         f"weight, {AT}."
     )

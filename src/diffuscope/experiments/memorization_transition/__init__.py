@@ -23,6 +23,7 @@ between the modes.)
 """
 
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import torch
@@ -35,7 +36,7 @@ from diffuscope.findings import AGREES, Panel, Repeated, Rule, jackknife, larges
 
 from ..experiment import Experiment
 from ..nearness import RADIUS, chance, copies
-from ..part import Part
+from ..part import Part, loglog
 from ..three_modes import DEPTH, MODES, SAMPLING_STEPS, SCHEDULE, VARIANCE, WIDTH, generated
 from .gaps import LEVELS, Gaps, measured, opening
 from .ladder import BATCH, SETS, SIZES, STEPS, Ladder, climbed
@@ -180,9 +181,9 @@ def _show_gaps(part: Part, sizes: tuple[int, ...], gaps: Gaps) -> None:
             shown = rows[k] > 0.02  # below it the mean is noise
             if int(shown.sum()) > 1 and n not in (128, 512):  # as many curves as there are colors
                 marks.append(line((LEVELS / marker[k])[shown], rows[k][shown], f"n = {n}"))
-        x_label, marks = "σ over half the mean distance of neighbors", (*marks, Rule(1.0, axis="x"))
-        ranges = {"x_range": (0.05, 30.0), "y_range": (0.02, 300.0)}
-        panels.append(Panel(title, x_label, "gap / irreducible loss", marks, x_log=True, y_log=True, **ranges))
+        axes = ("σ over half the mean distance of neighbors", "gap / irreducible loss")
+        drawn = loglog(title, *axes, *marks, Rule(1.0, axis="x"))
+        panels.append(replace(drawn, x_range=(0.05, 30.0), y_range=(0.02, 300.0)))
     part.chart(
         "Where the gap opens",
         *panels,

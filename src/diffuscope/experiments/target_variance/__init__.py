@@ -39,7 +39,7 @@ EXPERIMENT = Experiment(
     source="Vastola 2025, https://arxiv.org/abs/2504.12532",
     seconds=45,
     settings={
-        "M": ", ".join(f"{M:g}" for M in DIAL),
+        "M": ", ".join(map(str, FINITE)) + ", ∞",
         "data": f"{EXAMPLES} draws from three equal modes of variance {VARIANCE:.4g} on the unit circle, in the plane",
         "training": f"{SETS} training sets, a network for every M, {STEPS} steps of {BATCH} examples, the same batches "
         "at every M",
@@ -160,8 +160,8 @@ def generalization(part: Part) -> str:
     panels = []
     for title, label, values in (
         ("copies", "share of samples (ratio)", copied),
-        ("error to the distribution", "held-out error", heldout),
-        ("error to the memorizer", "training error", train),
+        ("distance from the distribution", "held-out error", heldout),
+        ("distance from the memorizer", "training error", train),
     ):
         means = [Repeated.of(values[:, k]) for k in range(len(DIAL))]
         mean, error = torch.tensor([m.mean for m in means]), torch.tensor([m.error for m in means])
@@ -177,7 +177,9 @@ def generalization(part: Part) -> str:
     paths = ((DIAL[k], found.train[:, :, k].mean(1), found.heldout[:, :, k].mean(1)) for k in (0, 2, len(DIAL) - 1))
     part.chart(
         "The path of training",
-        panel("", "training error", "held-out error", *(line(x, y, f"M = {M:g}") for M, x, y in paths)),
+        panel(
+            "", "training error", "held-out error", *(line(x, y, f"M = {M:g}".replace("inf", "∞")) for M, x, y in paths)
+        ),
         how_to_read="Each curve runs from right to left during training, mean over the training sets. If the dial were "
         "speed alone, all would be one curve, of different lengths.",
     )

@@ -77,7 +77,7 @@ def sample_gradients(generator: torch.Generator) -> Gradients:
 
 def _trained(data: Tensor, seed: int) -> Preconditioned:
     """A network after a short training, in float64."""
-    denoiser = as_denoiser(*small_networks(1, seed))
+    denoiser = as_denoiser(small_networks(1, seed)[0])
     settings = TrainingSettings(
         steps=STEPS, batch_size=32, learning_rate=LEARNING_RATE, noise=NOISE, weight=EDMWeight(SCALE), seed=seed
     )
