@@ -88,6 +88,44 @@ def test_rows_that_see_each_other_are_told():
     assert "when others join it" in finding.verdict
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_fault_is_told_whichever_its_sign(sign: int):
+    """Every question measures a distance."""
+
+    def leaking(denoiser, x, times, generator):
+        return plain(denoiser, x, times, generator) + sign * (len(x) > 1)
+
+    def off(denoiser, x, times, generator):
+        return plain(denoiser, x, times, generator) + sign
+
+    def single(denoiser, x, times, generator):
+        return plain(denoiser, x, times, generator) + sign * (x.dtype == torch.float32)
+
+    leak = ask.batching(deterministic(leaking), PROBLEM, VE())
+    assert leak.tone == "alarm"
+    assert leak.value == pytest.approx(1 / PROBLEM.scale, rel=1e-6)
+    missed = ask.single_point(deterministic(off), PROBLEM, VE())
+    assert missed.tone == "alarm"
+    assert missed.value == pytest.approx(1, rel=1e-9)
+    assert ask.precision(deterministic(single), PROBLEM, VE()).value == pytest.approx(1 / PROBLEM.scale, rel=1e-4)
+    last = ask.last_step(deterministic(off), PROBLEM, VE())
+    # the state before is off by one too, and so is what is denoised from it
+    assert last.value > 0.1
+    assert "from a plain denoise" in last.verdict
+
+
+def test_what_rounding_allows_is_accepted_and_what_is_just_beyond_is_not():
+    """1e-9 for a sampler that computes in float64."""
+
+    def leaking(leak: float) -> Run:
+        return lambda denoiser, x, times, generator: (
+            plain(denoiser, x, times, generator) + leak * PROBLEM.scale * (len(x) > 1)
+        )
+
+    assert ask.batching(deterministic(leaking(0.9e-9)), PROBLEM, VE()).tone == "good"
+    assert ask.batching(deterministic(leaking(1.1e-9)), PROBLEM, VE()).tone == "alarm"
+
+
 def test_the_global_generator_is_told():
     def run(denoiser, x, times, generator):  # noqa: ARG001
         return plain(denoiser, x, times, None) + 0 * torch.randn(x.shape, dtype=x.dtype)
