@@ -47,4 +47,4 @@ def test_components_too_wide_are_found_where_the_overall_moments_hide_them():
 
 def test_the_law_of_samples_is_asked_on_a_mixture_only():
     with pytest.raises(TypeError, match="expected a GaussianMixture, got Gaussian"):
-        law_finding(Target("any", lambda d, x, t, g: x, 1, True, 1), unequal_gaussian(), VE(), 10)
+        law_finding(Target("any", lambda *given: given[1], 1, True, 1), unequal_gaussian(), VE(), 10)

@@ -91,7 +91,8 @@ def test_a_level_is_known_within_a_millionth_on_both_sides():
 
 
 def test_the_maps_are_told_without_their_graph_and_the_mean_is_not_learned():
-    for model in (linear(), SymmetricLinearDenoiser(VP(), LEVELS, mean=LAW.mean.requires_grad_(), data_range=(-1, 1))):
+    mean = LAW.mean.clone().requires_grad_()
+    for model in (linear(), SymmetricLinearDenoiser(VP(), LEVELS, mean=mean, data_range=(-1.0, 1.0))):
         assert any(parameter.requires_grad for parameter in model.parameters())
         assert not any(part.requires_grad for part in model.map_at(0.5))
         assert not any(buffer.requires_grad for buffer in model.buffers())
