@@ -1,8 +1,9 @@
 """What the law of the samples is judged by: statistics whose means are exact, and a fault that only the width feels."""
 
+import pytest
 import torch
 
-from diffuscope.certify import Target, mixture
+from diffuscope.certify import Target, mixture, unequal_gaussian
 from diffuscope.certify.convergence import exact_moments, law_finding, moments
 from diffuscope.exact import GaussianMixture
 from diffuscope.samplers import DDPM, sample
@@ -42,3 +43,8 @@ def test_components_too_wide_are_found_where_the_overall_moments_hide_them():
     assert finding.tone == "alarm"
     sound = Target("DDPM", lambda d, x, t, g: sample(DDPM(), d, x, t, noise=g), 1, True, 1)
     assert law_finding(sound, mixture(2), VE(), 4000).tone == "good"
+
+
+def test_the_law_of_samples_is_asked_on_a_mixture_only():
+    with pytest.raises(TypeError, match="expected a GaussianMixture, got Gaussian"):
+        law_finding(Target("any", lambda *given: given[1], 1, True, 1), unequal_gaussian(), VE(), 10)

@@ -256,22 +256,38 @@ def test_a_time_that_torch_sees_only_in_part_is_noticed():
     assert torch.allclose(found.value, exact.value, atol=1e-6)
 
 
-@pytest.mark.parametrize("drift", [0.0, 0.3])
-def test_probed_squares_are_unbiased(drift):
-    """2000 independent pairs of probes at each of three points, against the exact squares (4 standard errors)."""
+@pytest.mark.parametrize(("drift", "probes"), [(0.0, 2), (0.3, 2), (0.3, 4)])
+def test_probed_squares_are_unbiased(drift, probes):
+    """1000 independent sets of probes at each of three points, against the exact squares (4 standard errors)."""
     denoiser = Drifting(VP(), drift)
     x, t = noised(mixture(2), VP(), 0.8, n=3)
     exact = score_equation(denoiser, x, t)
     for k in range(3):
         many = score_equation_by_probes(
-            denoiser, x[k].expand(2000, 2).clone(), t, probes=2, generator=torch.Generator().manual_seed(k)
+            denoiser, x[k].expand(1000, 2).clone(), t, probes=probes, generator=torch.Generator().manual_seed(k)
         )
         assert monte_carlo(many.squared_residual).agrees_with(float(exact.residual[k].square().sum()))
         assert monte_carlo(many.squared_spread).agrees_with(float(exact.spread[k].square().sum()))
         assert monte_carlo(many.spread[:, 0]).agrees_with(float(exact.spread[k, 0]))
-        # the standard error told by two probes, squared, is unbiased for the variance of their mean
+        # the standard error told by the probes, squared, is unbiased for the variance of their mean
         told = monte_carlo(many.spread_error[:, 0] ** 2)
         assert told.agrees_with(float((many.spread[:, 0] - exact.spread[k, 0]).square().mean()), 5.0)
+        assert monte_carlo(many.spread_error[:, 1] ** 2).agrees_with(
+            float((many.spread[:, 1] - exact.spread[k, 1]).square().mean()), 5.0
+        )
+
+
+@pytest.mark.parametrize("probes", [2, 3, 7])
+def test_on_the_line_every_probe_says_the_same_and_the_error_is_zero(probes):
+    """v^2 = 1: no spread between the probes, but for rounding, which must not make a root of a negative number."""
+    x, t = noised(mixture(1), VP(), 0.8, n=50)
+    exact = score_equation(ExactDenoiser(mixture(1), VP()), x, t)
+    found = score_equation_by_probes(
+        ExactDenoiser(mixture(1), VP()), x, t, probes=probes, generator=torch.Generator().manual_seed(0)
+    )
+    assert torch.allclose(found.spread, exact.spread, rtol=1e-12, atol=1e-14)
+    assert float(found.spread_error.max()) < 1e-7 * (1 + float(exact.spread.abs().max()))
+    assert torch.allclose(found.squared_spread, exact.spread.square().sum(1), rtol=1e-10, atol=1e-13)
 
 
 def test_pooled_relative_residual_is_zero_for_the_law_and_one_without_cancellation():

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import measured_order, monte_carlo
+from conftest import measured_order, monte_carlo, tensors_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -252,6 +252,47 @@ def test_posterior_covariance_is_the_jacobian_of_the_denoiser(n, sigma, generato
         ours = (covariance.matvec(v)[b].flatten(), covariance.trace()[b], covariance.diagonal()[b].flatten())
         theirs = (exact @ v[b].flatten(), exact.trace(), exact.diagonal())
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("memory", [2**14, 128 * 2**20])  # many chunks, the last of them short; all at once
+def test_moments_over_many_chunks_are_the_direct_sums(memory, generator):
+    points = torch.randn(9001, 3, generator=generator, dtype=torch.float64)
+    law, x = Empirical(points, memory=memory), torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    v = torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    covariance = law.posterior_covariance(x, 0.8, 0.7)
+    weights = direct_log_joint(points, equal_weights(points), x, *levels(x, 0.8, 0.7)).softmax(1)
+    mean = weights @ points
+    apart = points - mean[:, None]
+    exact = torch.einsum("bn,bni,bnj->bij", weights, apart, apart)
+    torch.testing.assert_close(law.denoise(x, 0.8, 0.7), mean, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(covariance.matvec(v), torch.einsum("bij,bj->bi", exact, v), rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(covariance.diagonal(), exact.diagonal(dim1=1, dim2=2), rtol=1e-11, atol=0)
+    torch.testing.assert_close(covariance.trace(), exact.diagonal(dim1=1, dim2=2).sum(1), rtol=1e-11, atol=0)
+
+
+def test_what_is_not_differentiable_carries_no_graph(generator):
+    """The data are fixed, whoever is learning them; errors, covariances and neighbors are numbers about an answer."""
+    points = torch.randn(20, 3, generator=generator, dtype=torch.float64)
+    weights = torch.rand(20, generator=generator, dtype=torch.float64)
+    law, learned = Empirical(points, weights), Empirical(points.requires_grad_(), weights.clone().requires_grad_())
+    x = torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    leaf, v = x.clone().requires_grad_(), torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    covariance = learned.posterior_covariance(leaf, 0.8, 0.5)
+    for found, expected in (
+        (learned.denoise_with_error(leaf, 0.8, 0.5), law.denoise_with_error(x, 0.8, 0.5)),
+        (learned.nearest(leaf, 0.8, 0.5, 3), law.nearest(x, 0.8, 0.5, 3)),
+        (covariance.matvec(v.requires_grad_()), law.posterior_covariance(x, 0.8, 0.5).matvec(v.detach())),
+        (covariance.trace(), law.posterior_covariance(x, 0.8, 0.5).trace()),
+        (covariance.diagonal(), law.posterior_covariance(x, 0.8, 0.5).diagonal()),
+        (learned.weights, law.weights),
+        (learned.denoise(x, 0.8, 0.5), law.denoise(x, 0.8, 0.5)),
+        (
+            learned.sample(5, generator=torch.Generator().manual_seed(0)),
+            law.sample(5, generator=torch.Generator().manual_seed(0)),
+        ),
+    ):
+        assert not any(tensor.requires_grad for tensor in tensors_of(found))
+        assert all(torch.equal(a, b) for a, b in zip(tensors_of(found), tensors_of(expected), strict=True))
 
 
 def test_posterior_variance_does_not_cancel_when_one_point_has_nearly_all_the_weight():

@@ -343,6 +343,18 @@ def test_emergence_is_found_where_an_exponential_curve_crosses_its_geometric_mea
     assert bool(found[2].isnan())
 
 
+def test_a_kinked_curve_crosses_in_its_first_interval_and_a_touch_is_a_crossing():
+    """From 1 to 9, half-way (3) within [1, 2] at the geometric mean of its ends, whatever comes after."""
+    times = double(1.0, 2.0, 4.0, 8.0)
+    curves = torch.stack([double(1.0, 9.0, 9.1, 9.0), double(1.0, 1.0, 3.0, 9.0), double(1.0, 1.0, 1.0, 9.0)], 1)
+    found = emergence_times(times, curves, double(9.0, 9.0, 9.0))
+    assert torch.allclose(found, double(2**0.5, 4.0, 32**0.5), rtol=1e-14)
+    # a start at 0 has no logarithm: what crosses before the first time > 0 is not found, what crosses later is
+    found = emergence_times(double(0.0, 2.0, 4.0, 8.0), curves, double(9.0, 9.0, 9.0))
+    assert bool(found[0].isnan())
+    assert torch.allclose(found[1:], double(4.0, 32**0.5), rtol=1e-14)
+
+
 def test_an_exponent_is_found_with_an_interval_that_covers():
     """Slope -1.3 with log-normal scatter: the 95% interval covers in 95% of 400 fits, within 4 standard errors."""
     generator, x = torch.Generator().manual_seed(0), torch.logspace(-2, 1, 12, dtype=torch.float64)

@@ -155,6 +155,26 @@ def test_all_objectives_have_the_same_gradient_in_the_parameter():
         assert slope(loss, model) == pytest.approx(explicit, abs=1e-10), name
 
 
+def directed(losses):
+    """The loss with a fixed direction, another one at every point."""
+    return lambda model, x: losses(model, x, 1 + x.detach().sin())
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [implicit_losses, directed(implicit_losses_by_probe), directed(sliced_losses)],
+    ids=["implicit", "probe", "sliced"],
+)
+def test_a_loss_without_a_target_carries_the_graph_of_the_score_and_not_of_its_points(losses):
+    model, x = Model(), line(11)[0].requires_grad_()
+    found = losses(model, x)
+    found.sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert x.grad is None
+    with torch.no_grad():  # the derivative in x is taken whether or not the caller asks for gradients
+        torch.testing.assert_close(losses(model, x), found.detach(), rtol=0, atol=0)
+
+
 def test_the_gradients_agree_in_the_plane_too():
     x, p = plane()
     model = Model()

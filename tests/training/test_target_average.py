@@ -135,6 +135,22 @@ def test_one_target_is_denoising_bit_for_bit():
     assert torch.equal(weights_after(AveragedTarget(1)), weights_after(Denoising()))
 
 
+def test_the_noise_free_target_is_a_constant():
+    """The gradient of |E[x_0 | x_t] - a x_t|^2 in x_0 is that through the answer alone."""
+    clean = torch.tensor([[0.3, -0.2], [1.0, 0.4]], dtype=torch.float64)
+    noise, model = torch.ones(2, 2, dtype=torch.float64), Shrinking(VE())
+
+    def gradient(x_0, errors):
+        x_0 = x_0.clone().requires_grad_()
+        return torch.autograd.grad(errors(x_0).sum(), x_0)[0]
+
+    on = NoiseFreeTarget().on(POINTS, CPU)
+    found = gradient(clean, lambda x_0: on(model, x_0, times(2, 0.5), noise, generator=torch.Generator()))
+    target = Empirical(POINTS).denoise(clean + 0.5 * noise, 1.0, 0.5)
+    expected = gradient(clean, lambda x_0: (target - model(x_0 + 0.5 * noise, 0.5)).square().mean(1))
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+
+
 def test_many_targets_come_to_the_noise_free_gradient_as_one_over_root_m(generator):
     """|T_M - D*|^2 = tr Cov / M in the mean: the targets of M = 4096 lie within 4 such deviations, sample by sample."""
     x_t, m = torch.randn(64, 2, generator=generator, dtype=torch.float64), 4096
