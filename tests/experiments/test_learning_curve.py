@@ -132,17 +132,14 @@ def test_the_unit_is_the_smaller_move_of_the_gaussian(probe):
 
 def test_the_published_form_is_over_the_networks_own_score(probe):
     """|s - s_G|^2 / |s|^2 with the scores of `exact`, for the isotropic model as the network."""
-    _, references = probe
-    model = references.models["isotropic"]
+    references, data = probe[1], {"held-out": digit_vectors()["held-out"]}
+    model, draws = references.models["isotropic"], (torch.Generator().manual_seed(2) for _ in range(2))
     networks = [(1, ExactDenoiser(model, VE(0.01, 40.0)))]
-    data = {"held-out": digit_vectors()["held-out"]}
-    (curves,) = watch(networks, VE(0.01, 40.0), references, {1.0: 0.7}, data, 40, torch.Generator().manual_seed(2))[
-        "held-out"
-    ]
-    generator = torch.Generator().manual_seed(2)
-    noise = torch.randn(40, 64, generator=generator)
-    x_0 = data["held-out"][torch.randperm(len(data["held-out"]), generator=generator)[:40]]
-    own, gaussian = (m.score(x_0 + 0.7 * noise, 1.0, 0.7).double() for m in (model, references.gaussian))
+    curves = watch(networks, VE(0.01, 40.0), references, {1.0: 0.7}, data, 40, next(draws))["held-out"][0]
+    again = next(draws)
+    noise = torch.randn(40, 64, generator=again)
+    x_t = data["held-out"][torch.randperm(len(data["held-out"]), generator=again)[:40]] + 0.7 * noise
+    own, gaussian = (exact.score(x_t, 1.0, 0.7).double() for exact in (model, references.gaussian))
     expected = (own - gaussian).square().sum(1) / own.square().sum(1)
     assert np.allclose(curves.published[:, 0], expected.numpy(), rtol=1e-3, atol=1e-6)
 
@@ -247,15 +244,15 @@ def clusters_first(curve):
 @pytest.mark.parametrize(
     ("change", "claims"),
     [
-        (stopped, {"digits-middle", "digits-mixture-later"}),
-        (backward, {"digits-mixture-later"}),
-        (swapped, {"digits-middle", "digits-mixture-later"}),
-        (clusters_first, {"digits-linear-first"}),
+        (stopped, {"middle", "mixture-later"}),
+        (backward, {"mixture-later"}),
+        (swapped, {"middle", "mixture-later"}),
+        (clusters_first, {"linear-first"}),
     ],
 )
 def test_a_network_that_learns_otherwise_is_caught(change, claims):
     with planted(f"{HERE}.watch_digits", changed(change)):
-        assert claims <= failures(EXPERIMENT, "digits")
+        assert {f"digits-{claim}" for claim in claims} <= failures(EXPERIMENT, "digits")
 
 
 @pytest.mark.usefixtures("stand_in")
@@ -320,24 +317,20 @@ def test_a_setting_that_brings_no_checkpoints_is_explained_in_one_line(monkeypat
     assert not_run(answer.text, SETTING, named)
 
 
-@pytest.mark.parametrize("damaged", [False, True], ids=["missing", "damaged"])
-def test_a_file_that_is_missing_or_damaged_is_named_in_one_line(tmp_path, monkeypatch, damaged):
+@pytest.mark.parametrize(
+    ("networks", "damaged", "named"),
+    [("published", False, "epoch0000"), ("published", True, "epoch0000"), ("stand_in", False, "mnist")],
+    ids=["missing", "damaged", "no-mnist"],
+)
+def test_a_file_that_is_missing_or_damaged_is_named_in_one_line(tmp_path, monkeypatch, networks, damaged, named):
     monkeypatch.setenv("DIFFUSCOPE_DATA", str(tmp_path))
-    monkeypatch.setenv(SETTING, "mnist_checkpoints:published")
+    monkeypatch.setenv(SETTING, f"mnist_checkpoints:{networks}")
     if damaged:
         (tmp_path / "weights").mkdir()
         (tmp_path / "weights" / "mnist_ddpm_cnn_trajectory_hughes_run1_epoch0000.npz").write_bytes(b"damaged")
     answer = answered(EXPERIMENT, "mnist")
     assert answer.claims == ()
-    assert not_run(answer.text, "epoch0000")
-
-
-def test_without_mnist_the_part_claims_nothing(tmp_path, monkeypatch):
-    monkeypatch.setenv("DIFFUSCOPE_DATA", str(tmp_path))
-    monkeypatch.setenv(SETTING, "mnist_checkpoints:stand_in")
-    answer = answered(EXPERIMENT, "mnist")
-    assert answer.claims == ()
-    assert not_run(answer.text, "mnist")
+    assert not_run(answer.text, named)
 
 
 def test_a_fault_in_what_is_computed_is_not_taken_for_missing_files():
@@ -372,5 +365,4 @@ def test_the_command_says_so_and_does_not_fail(tmp_path, monkeypatch, capsys):
     cli.main()
     (printed,) = (row for row in capsys.readouterr().out.splitlines() if row.startswith("--"))
     assert not_run(printed[printed.index("Not run") :], SETTING)
-    page = (tmp_path / "learning-curve" / "report.html").read_text(encoding="utf-8")
-    assert "Not run, and nothing is claimed" in page
+    assert "Not run, and nothing" in (tmp_path / "learning-curve" / "report.html").read_text(encoding="utf-8")

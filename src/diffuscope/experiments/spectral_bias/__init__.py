@@ -41,15 +41,13 @@ from .linear_training import descend, gains, gauss_legendre, generated_gains, le
 LEVELS, LEVEL = torch.tensor([0.2, 0.5, 1.0], dtype=torch.float64), 0.5  # LEVEL: shown, and of the real batches
 DIGITS_SCHEDULE, RANGE = VE(0.01, 10.0), (-1.0, 1.0)
 START, STOCHASTIC_START = 0.01, 0.05  # of P P^T; a longer wait lets the noise of batches grow
-DIGITS_BATCH = 4096
-BAR = 0.01  # 1% of the height
+DIGITS_BATCH, BAR = 4096, 0.01  # BAR: 1% of the height
 COMPONENTS, NODES, SIGMA_0, SIGMA_T, GENERATED_START, END = 32, 12, 0.03, 4.0, 0.05, 20.0  # END: training time
 SHARE = {"one": 0.015, "two": 0.008}
 CLOSED = {"one": theory.one_layer_generated_variance, "two": theory.two_layer_generated_variance}
 VARIANCES = torch.logspace(math.log10(4.0), math.log10(0.15), 12, dtype=torch.float64)  # of the network's data
 STEPS, BATCH, EXAMPLES, SAMPLES = 450, 128, 8192, 600
-SMALL_START = 0.1
-NETWORK_SCHEDULE = VE(0.01, 20.0)
+NETWORK_SCHEDULE, SMALL_START = VE(0.01, 20.0), 0.1
 EXPERIMENT = Experiment(
     name="spectral-bias",
     title="Spectral bias: large variances are learned first",
@@ -93,21 +91,21 @@ def one_layer(part: Part) -> str:
     rates = learning_rates(0.02, 1e-4, 0.9 * min(learning.largest_learning_rate for learning in learnings), 8.0)
     model = LinearDenoiser(DIGITS_SCHEDULE, LEVELS, event_shape=(64,), data_range=RANGE).double()
     zero = theory.AffineMap(torch.zeros(64, 64, dtype=torch.float64), torch.zeros(64, dtype=torch.float64))
-    batch, trained, closed = theory.moment_batch(p), [], []
+    batch, looks, flows = theory.moment_batch(p), [], []
     for step in descend(model, LEVELS, lambda: batch, rates):
-        trained.append(gains((model.map_at(sigma)[0] for sigma in sigmas), vectors))
-        closed.append(gains((learning.flow(zero, float(rates[:step].sum())).weight for learning in learnings), vectors))
-    found, flow, times = torch.stack(trained), torch.stack(closed), times_after(rates)
-    error = largest_error(found, flow)
+        looks.append(gains((model.map_at(sigma)[0] for sigma in sigmas), vectors))
+        flows.append(gains((learning.flow(zero, float(rates[:step].sum())).weight for learning in learnings), vectors))
+    trained, flow, times = torch.stack(looks), torch.stack(flows), times_after(rates)
+    error = largest_error(trained, flow)
     title = "Gradient flow predicts every component's gain at every logged step: the largest error over the height"
     part.at_most("one-layer-flow", title, error, BAR, "1%, asked for; steps of 2% of the time passed leave 0.5%")
     without_mean = torch.stack([theory.one_layer_flow(lam, times, 0, alpha=1, sigma=sigma) for sigma in sigmas], 1)
     k = sigmas.index(LEVEL)
     title = "One layer learns the digits, component by component"
-    chart_gains(part, title, times, lam, {"one layer": (found[:, k], flow[:, k])})
+    chart_gains(part, title, times, lam, {"one layer": (trained[:, k], flow[:, k])})
     return (
         f"To {error:.1%} of their height, with the mean in the theory; the textbook curve for mean 0 is off by "
-        f"{float((found - without_mean).abs().max()):.2f} in a gain."
+        f"{float((trained - without_mean).abs().max()):.2f} in a gain."
     )
 
 
@@ -118,17 +116,16 @@ def two_layers(part: Part) -> str:
     rates, lam = learning_rates(0.015, 1e-3, 0.05, 12.0), p.eigenvalues.clamp(min=0)
     model = SymmetricLinearDenoiser(DIGITS_SCHEDULE, LEVELS, mean=p.mean, data_range=RANGE, start=START).double()
     model.factor.data = model.factor.data.sign() * START**0.5  # exact in float64
-    batch, times, trained = theory.moment_batch(p), times_after(rates), []
+    batch, times, looks = theory.moment_batch(p), times_after(rates), []
     for _ in descend(model, LEVELS, lambda: batch, rates):
-        trained.append(gains((model.map_at(sigma)[0] for sigma in sigmas), p.eigenvectors))
-    found = torch.stack(trained)
+        looks.append(gains((model.map_at(sigma)[0] for sigma in sigmas), p.eigenvectors))
+    trained = torch.stack(looks)
     flow = torch.stack([theory.two_layer_flow(lam, times, START, alpha=1, sigma=sigma) for sigma in sigmas], 1)
-    error = largest_error(found, flow)
+    error = largest_error(trained, flow)
     title = "The logistic curve predicts every component's gain at every logged step: the largest error over the height"
     part.at_most("two-layer-flow", title, error, BAR, "1%, asked for")
     k = sigmas.index(LEVEL)
-    title = "Two layers wait, then learn at once"
-    chart_gains(part, title, times, lam, {"two layers": (found[:, k], flow[:, k])})
+    chart_gains(part, "Two layers wait, then learn at once", times, lam, {"two layers": (trained[:, k], flow[:, k])})
     return f"Logistic curves, to {error:.1%}: each component waits for a time ∝ 1/λ, then rises."
 
 
@@ -153,8 +150,8 @@ def stochastic(part: Part) -> str:
     }
     curves = {}
     for model, (name, flow) in zip((one, two), flows.items(), strict=True):
-        found = [gains([model.map_at(LEVEL)[0]], vectors) for _ in descend(model, level, batches, rates)]
-        curves[name] = (torch.cat(found), flow)
+        looks = [gains([model.map_at(LEVEL)[0]], vectors) for _ in descend(model, level, batches, rates)]
+        curves[name] = (torch.cat(looks), flow)
     errors = [largest_error(*pair) for pair in curves.values()]
     title = f"Trained on batches, two layers: the largest error of a gain over its height, the {len(lam)} components "
     title += "with λ ≥ σ², every logged step"
@@ -164,16 +161,16 @@ def stochastic(part: Part) -> str:
     return f"Yes: within {errors[0]:.1%} (one layer) and {errors[1]:.1%} (two) at every logged step."
 
 
-def largest_error(found: Tensor, closed: Tensor) -> float:
-    """Over the height of the curve, that is along the first axis."""
-    return float(((found - closed).abs() / closed.abs().amax(0)).max())
+def largest_error(trained: Tensor, closed: Tensor) -> float:
+    """As a share of the height of each curve; curves run along the first axis."""
+    return float(((trained - closed).abs() / closed.abs().amax(0)).max())
 
 
-def along_components(times: Tensor, lam: Tensor, found: Tensor, closed: Tensor | None = None) -> list[Line]:
+def along_components(times: Tensor, lam: Tensor, trained: Tensor, closed: Tensor | None = None) -> list[Line]:
     """Six components, from the first to the last of `lam`, each beside its closed form."""
     lines = []
     for mode in sorted({round(place) for place in torch.linspace(0, len(lam) - 1, 6).tolist()}):
-        lines.append(line(times[1:], found[1:, mode], f"λ = {float(lam[mode]):.2g}"))
+        lines.append(line(times[1:], trained[1:, mode], f"λ = {float(lam[mode]):.2g}"))
         if closed is not None:
             lines.append(line(times[1:], closed[1:, mode], style="dashed"))
     return lines
@@ -248,8 +245,7 @@ def network(part: Part) -> str:
         there = emerged.isfinite()
         fit = theory.PowerLaw(math.nan, math.nan, math.nan, int(there.sum()))
         fits.append(theory.fit_power_law(VARIANCES, emerged) if fit.count >= 3 else fit)
-        lines = along_components(steps, VARIANCES, curves)
-        panels.append(loglog(title, "training step", "generated variance", *lines))
+        panels.append(loglog(title, "training step", "generated variance", *along_components(steps, VARIANCES, curves)))
         label = f"λ^{fits[-1].exponent:.2f} ± {fits[-1].interval:.2f}"
         marks.append(points(VARIANCES[there], emerged[there], title))
         marks.append(line(VARIANCES, fits[-1](VARIANCES), label, style="dashed"))
@@ -262,7 +258,7 @@ def network(part: Part) -> str:
     text = "Variance of its samples along six components."
     part.chart("A small MLP in training", *panels, how_to_read=text, shared_y=True)
     text = "One point per component; dashed: the fitted power law."
-    part.chart("Its emergence times", loglog("emergence", "variance λ", "step", *marks), how_to_read=text)
+    part.chart("Its emergence times", loglog("", "variance λ", "step", *marks), how_to_read=text)
     return (
         f"The order: exponent {grown.exponent:.2f} ± {grown.interval:.2f} where all components grow, "
         f"{inside.exponent:.2f} ± {inside.interval:.2f} from EDM's start. Published for Gaussian data: -1.05 to -1.13, "
