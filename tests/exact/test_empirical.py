@@ -276,6 +276,18 @@ def test_log_prob_is_a_normalised_density():
         assert float(mass) == pytest.approx(1, abs=1e-12)
 
 
+def test_linear_equations_of_the_points_hold_for_the_denoiser_near_and_far(generator):
+    """C x = d on the data implies C E[x_0 | x_t] = d everywhere: an average stays in an affine subspace."""
+    plane, normal = torch.linalg.qr(torch.randn(6, 6, generator=generator, dtype=torch.float64))[0].split([4, 2], 1)
+    points = torch.randn(30, 4, generator=generator, dtype=torch.float64) @ plane.mT + normal.sum(1)
+    for sigma in (1e-3, 0.1, 1.0, 10.0, 100.0):
+        alpha = 1 / math.hypot(1.0, sigma)
+        for spread in (1.0, 10.0):
+            x = spread * torch.randn(50, 6, generator=generator, dtype=torch.float64)
+            found = Empirical(points).denoise(x, alpha, sigma * alpha) @ normal
+            torch.testing.assert_close(found, torch.ones_like(found), rtol=0, atol=1e-12)  # rounding of the weights
+
+
 def test_at_small_noise_the_density_is_that_of_the_nearest_point_alone(generator):
     """log p = -d/2 log(2 pi sigma^2) - log N - |x - nearest|^2 / 2 sigma^2: beyond bounds on the data, and off them."""
     points = torch.randn(20, 8, generator=generator, dtype=torch.float64)
