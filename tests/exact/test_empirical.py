@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.functional import jacobian
 
 from diffuscope.errors import InputError
-from diffuscope.exact import Distribution, Empirical, PosteriorCovariance
+from diffuscope.exact import Blurred, Distribution, Empirical, GaussianMixture, PosteriorCovariance
 
 
 def direct_log_joint(points: Tensor, weights: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -315,6 +315,36 @@ def test_log_prob_is_a_normalised_density():
         x = torch.linspace(-20, 20, 4001, dtype=torch.float64)[:, None]
         mass = law.log_prob(x, alpha, sigma).exp().sum() * 1e-2  # the trapezoidal rule is spectrally accurate here
         assert float(mass) == pytest.approx(1, abs=1e-12)
+
+
+def test_linear_equations_of_the_points_hold_for_the_denoiser_near_and_far(generator):
+    """C x = d on the data implies C E[x_0 | x_t] = d everywhere: an average stays in an affine subspace."""
+    plane, normal = torch.linalg.qr(torch.randn(6, 6, generator=generator, dtype=torch.float64))[0].split([4, 2], 1)
+    points = torch.randn(30, 4, generator=generator, dtype=torch.float64) @ plane.mT + normal.sum(1)
+    for sigma in (1e-3, 0.1, 1.0, 10.0, 100.0):
+        alpha = 1 / math.hypot(1.0, sigma)
+        for spread in (1.0, 10.0):
+            x = spread * torch.randn(50, 6, generator=generator, dtype=torch.float64)
+            found = Empirical(points).denoise(x, alpha, sigma * alpha) @ normal
+            torch.testing.assert_close(found, torch.ones_like(found), rtol=0, atol=1e-12)  # rounding of the weights
+
+
+def test_at_small_noise_the_density_is_that_of_the_nearest_point_alone(generator):
+    """log p = -d/2 log(2 pi sigma^2) - log N - |x - nearest|^2 / 2 sigma^2: beyond bounds on the data, and off them."""
+    points = torch.randn(20, 8, generator=generator, dtype=torch.float64)
+    x = torch.cat([points, points + 0.3 * torch.randn(20, 8, generator=generator, dtype=torch.float64)])
+    square, sigma = torch.cdist(x, points).amin(1).square(), 0.02
+    expected = -4 * math.log(2 * math.pi * sigma**2) - math.log(20) - square / (2 * sigma**2)
+    torch.testing.assert_close(Empirical(points).log_prob(x, 1.0, sigma), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_blurred_points_are_a_mixture_of_gaussians(generator):
+    points = torch.randn(7, 5, generator=generator, dtype=torch.float64)
+    x = torch.randn(20, 5, generator=generator, dtype=torch.float64)
+    mixture = GaussianMixture.isotropic(equal_weights(points), points, torch.full((7,), 0.3**2, dtype=torch.float64))
+    for sigma in (0.02, 0.5, 3.0):
+        found = Blurred(Empirical(points), 0.3).denoise(x, 1.0, sigma)
+        torch.testing.assert_close(found, mixture.denoise(x, 1.0, sigma), rtol=0, atol=1e-12)
 
 
 def test_far_from_the_data_the_gaussian_explains_skewed_points_at_order_two_and_symmetric_ones_at_order_three():
