@@ -15,7 +15,7 @@ from diffuscope.experiments.four_points import HORIZON, OU
 from diffuscope.experiments.support import EXPERIMENT, starts
 from diffuscope.experiments.support.starts import bayes_weight, gaussian, point, uniform
 from diffuscope.samplers import DDPM, DPMSolverPP2M, SDEDPMSolverPP2M, instant, posterior_variance, sample
-from diffuscope.schedules import log_snr_times
+from diffuscope.times import log_snr_times
 
 HERE = "diffuscope.experiments.support"
 STARTS = [gaussian(0.3, 1.2), uniform(-3.0, -1.0), point(0.4)]

@@ -27,7 +27,8 @@ from diffuscope.samplers import (
 from diffuscope.samplers.dpm_solver import DPMSolverPP2S
 from diffuscope.samplers.dpm_solver_v3 import DPMSolverV3
 from diffuscope.samplers.eta import eta_at
-from diffuscope.schedules import VE, uniform_times
+from diffuscope.schedules import VE
+from diffuscope.times import uniform_times
 
 JUST_ABOVE, JUST_BELOW = 1e-12, 1 - 1e-12
 ONE_POINT = Gaussian.isotropic(torch.zeros(2), 0.0)

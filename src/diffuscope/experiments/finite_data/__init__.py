@@ -39,7 +39,7 @@ from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Blurred, Empirical, nearest_neighbors
 from diffuscope.findings import Panel, groups, heat_map, largest, line, points
 from diffuscope.samplers import DDIM, Instant, MixtureTransition, RungeKutta4, instant, instants, sample, trajectory
-from diffuscope.schedules import log_snr_times
+from diffuscope.times import log_snr_times
 
 from ..experiment import Experiment
 from ..four_points import HORIZON, OU, POINTS, FourPoints, distribution_function, nearest, weights

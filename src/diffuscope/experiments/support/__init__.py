@@ -32,7 +32,7 @@ from diffuscope.denoisers import Denoiser, ExactDenoiser
 from diffuscope.exact import Empirical, GaussianMixture, Ring
 from diffuscope.findings import Panel, density_bars, farthest, largest, line, points
 from diffuscope.samplers import DDPM, MixtureTransition, SDEDPMSolverPP2M, instant, sample, trajectory
-from diffuscope.schedules import log_snr_times
+from diffuscope.times import log_snr_times
 
 from ..experiment import Experiment
 from ..four_points import HORIZON, OU, POINTS, FourPoints
