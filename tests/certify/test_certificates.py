@@ -63,7 +63,7 @@ def test_a_claimed_order_that_is_not_there_fails_by_name():
     assert certificate.failures[0].title in certificate._repr_html_()
 
 
-def test_a_wrong_variance_fails_the_weak_order_and_the_law():
+def test_a_wrong_variance_fails_the_weak_order_and_the_distribution():
     def run(denoiser, x, times, generator):
         return sample(DDPM(), denoiser, x, times, noise=generator) * 1.2
 
@@ -166,8 +166,8 @@ def faulty(denoiser, x_start, times, generator):
 faulty.order, faulty.stochastic, faulty.nfe_per_step = 2, False, 1
 
 def exact(denoiser, x_t, t, generator):
-    law, schedule = denoiser.distribution, denoiser.schedule
-    return law.log_prob(x_t, schedule.alpha(t), schedule.sigma(t))
+    distribution, schedule = denoiser.distribution, denoiser.schedule
+    return distribution.log_prob(x_t, schedule.alpha(t), schedule.sigma(t))
 
 def wrong_prior(denoiser, x_t, t, generator):
     return exact(denoiser, x_t, t, generator) - x_t.shape[1] * 4.0

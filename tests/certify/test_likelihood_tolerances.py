@@ -44,9 +44,11 @@ def test_a_likelihood_is_asked_at_noised_points(schedule):
         return exact_density(denoiser, x_t, t, generator)
 
     certify_likelihood(watching, schedule)
-    law, x_t, t = asked[64,]
+    distribution, x_t, t = asked[64,]
     assert float(schedule.noise_to_signal(t)) == pytest.approx(0.3, rel=1e-9)
     alpha, sigma = schedule.alpha(t), schedule.sigma(t)
-    squares = (x_t[:, None] - alpha * law.means).square().mean(2) / (alpha**2 * law.tail_variances + sigma**2)
-    nearest = squares.gather(1, law.responsibilities(x_t, alpha, sigma).argmax(1)[:, None])
+    squares = (x_t[:, None] - alpha * distribution.means).square().mean(2) / (
+        alpha**2 * distribution.tail_variances + sigma**2
+    )
+    nearest = squares.gather(1, distribution.responsibilities(x_t, alpha, sigma).argmax(1)[:, None])
     assert abs(float(nearest.mean()) - 1) < 4 * (2 / (64 * len(x_t))) ** 0.5

@@ -1,4 +1,4 @@
-"""The diffused circle against quadrature over the circle, autograd, and the identities every law obeys."""
+"""The diffused circle against quadrature over the circle, autograd, and the identities every distribution obeys."""
 
 import math
 

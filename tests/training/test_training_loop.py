@@ -52,26 +52,28 @@ def test_a_network_trained_on_a_mixture_comes_ten_times_closer_to_the_exact_deno
     standard errors to spare, is reached only by learning the components.
     """
     modes = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [0.0, -1.2]], dtype=torch.float64)
-    law = GaussianMixture.isotropic(torch.full((3,), 1 / 3, dtype=torch.float64), modes, torch.full((3,), 0.02))
+    distribution = GaussianMixture.isotropic(
+        torch.full((3,), 1 / 3, dtype=torch.float64), modes, torch.full((3,), 0.02)
+    )
     generator = torch.Generator().manual_seed(5)
-    data = law.sample(20_000, generator=generator).float()
-    noise_law, weight = LogNormalNoise(-0.7, 0.8), EDMWeight(1.0)
+    data = distribution.sample(20_000, generator=generator).float()
+    noise_distribution, weight = LogNormalNoise(-0.7, 0.8), EDMWeight(1.0)
     settings = TrainingSettings(
         steps=600,
         batch_size=256,
         learning_rate=1e-2,
         warmup_steps=20,
         weight=weight,
-        noise=noise_law,
+        noise=noise_distribution,
         average_decay=0.99,
     )
     network = fit(SmallDenoiser(2, hidden=64), data, settings)
 
-    x_0 = law.sample(20_000, generator=generator).float()
-    t = noise_law.sample(VE(), len(x_0), generator=generator)
+    x_0 = distribution.sample(20_000, generator=generator).float()
+    t = noise_distribution.sample(VE(), len(x_0), generator=generator)
     x_t = x_0 + t[:, None].float() * torch.randn(x_0.shape, generator=generator)
-    exact = ExactDenoiser(law, VE())(x_t, t)
-    linear = ExactDenoiser(law.as_gaussian(), VE())(x_t, t)
+    exact = ExactDenoiser(distribution, VE())(x_t, t)
+    linear = ExactDenoiser(distribution.as_gaussian(), VE())(x_t, t)
     with torch.no_grad():
         network_excess = monte_carlo(weight(VE(), t) * (network(x_t, t) - exact).square().mean(1))
     linear_excess = monte_carlo(weight(VE(), t) * (linear - exact).square().mean(1))

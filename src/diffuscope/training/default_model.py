@@ -1,8 +1,8 @@
 """The model that is trained when none is given: EDM preconditioning around a small network, for images or vectors.
 
 The data's mean and standard deviation enter the preconditioning, so that the untrained network is already the exact
-denoiser of an isotropic Gaussian. Weights are those of Karras et al. 2022; the noise law is wider than theirs (1.8
-instead of 1.2 in log sigma), so that a short training reaches the high noise where samples begin.
+denoiser of an isotropic Gaussian. Weights are those of Karras et al. 2022; the noise distribution is wider than theirs
+(1.8 instead of 1.2 in log sigma), so that a short training reaches the high noise where samples begin.
 """
 
 import math

@@ -22,15 +22,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import MLP, Batch, Denoiser, Preconditioned, denoised_to_score, seeded
-from diffuscope.exact import known_law, known_range
+from diffuscope.exact import known_distribution, known_range
 from diffuscope.schedules import VE
-from diffuscope.training import EDMWeight, NoiseLaw, TrainingSettings, Weight, averaged, show_progress, train
+from diffuscope.training import EDMWeight, NoiseDistribution, TrainingSettings, Weight, averaged, show_progress, train
 
 from .measure import POINTS, Plane
 
 ARTICLE = "Chen Kai, PDE and Machine Learning (7), experiment 2"
 BAR = "the bar of this experiment; the article states none"
-LAW = known_law("two-moons")
+LAW = known_distribution("two-moons")
 JITTER = 0.05
 SCHEDULE = VE(0.01, 10.0)
 LEVELS = (0.3, 0.5, 1.0)  # where the bar is
@@ -58,7 +58,7 @@ def trained(
     *,
     title: str,
     steps: int,
-    noise: NoiseLaw,
+    noise: NoiseDistribution,
     weight: Weight | None = None,
 ) -> Preconditioned:
     """The network after `steps` steps on `data`, under a bar with the time left; EDM's weight unless one is given."""

@@ -1,10 +1,12 @@
-"""What the law of the samples is judged by: statistics whose means are exact, and a fault that only the width feels."""
+"""What the distribution of the samples is judged by: statistics whose means are exact, and a fault that only the width
+feels.
+"""
 
 import pytest
 import torch
 
 from diffuscope.certify import Target, mixture, unequal_gaussian
-from diffuscope.certify.convergence import exact_moments, law_finding, moments
+from diffuscope.certify.convergence import distribution_finding, exact_moments, moments
 from diffuscope.exact import GaussianMixture
 from diffuscope.samplers import DDPM, sample
 from diffuscope.schedules import VE
@@ -12,17 +14,17 @@ from diffuscope.schedules import VE
 RATIO, SAMPLES = 0.3, 50_000
 
 
-def errors_in_standard_errors(law: GaussianMixture, generator: torch.Generator) -> torch.Tensor:
-    y = law.sample(SAMPLES, generator=generator).double()
+def errors_in_standard_errors(distribution: GaussianMixture, generator: torch.Generator) -> torch.Tensor:
+    y = distribution.sample(SAMPLES, generator=generator).double()
     y = y + RATIO * torch.randn(y.shape, dtype=torch.float64, generator=generator)
-    values = moments(law, y, RATIO)
-    return (values.mean(0) - exact_moments(law, RATIO)).abs() / (values.std(0) / SAMPLES**0.5)
+    values = moments(distribution, y, RATIO)
+    return (values.mean(0) - exact_moments(distribution, RATIO)).abs() / (values.std(0) / SAMPLES**0.5)
 
 
 def test_exact_samples_have_the_exact_moments(generator: torch.Generator):
-    law = mixture(2).distribution
-    assert isinstance(law, GaussianMixture)
-    assert float(errors_in_standard_errors(law, generator).max()) < 4
+    distribution = mixture(2).distribution
+    assert isinstance(distribution, GaussianMixture)
+    assert float(errors_in_standard_errors(distribution, generator).max()) < 4
 
 
 def test_the_moments_are_exact_for_components_of_any_shape_too(generator: torch.Generator):
@@ -30,8 +32,8 @@ def test_the_moments_are_exact_for_components_of_any_shape_too(generator: torch.
     covariances = factors @ factors.transpose(1, 2) + 0.01 * torch.eye(2).double()
     means = 2 * torch.randn(3, 2, dtype=torch.float64, generator=generator)
     weights = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
-    law = GaussianMixture.from_covariances(weights, means, covariances)
-    assert float(errors_in_standard_errors(law, generator).max()) < 4
+    distribution = GaussianMixture.from_covariances(weights, means, covariances)
+    assert float(errors_in_standard_errors(distribution, generator).max()) < 4
 
 
 def test_components_too_wide_are_found_where_the_overall_moments_hide_them():
@@ -39,12 +41,12 @@ def test_components_too_wide_are_found_where_the_overall_moments_hide_them():
         ended = sample(DDPM(), denoiser, x, times, noise=generator)
         return ended + 0.15 * torch.randn(x.shape, dtype=x.dtype, generator=generator)
 
-    finding = law_finding(Target("wide", run, 1, True, 1), mixture(2), VE(), 4000)
+    finding = distribution_finding(Target("wide", run, 1, True, 1), mixture(2), VE(), 4000)
     assert finding.tone == "alarm"
     sound = Target("DDPM", lambda d, x, t, g: sample(DDPM(), d, x, t, noise=g), 1, True, 1)
-    assert law_finding(sound, mixture(2), VE(), 4000).tone == "good"
+    assert distribution_finding(sound, mixture(2), VE(), 4000).tone == "good"
 
 
-def test_the_law_of_samples_is_asked_on_a_mixture_only():
+def test_the_distribution_of_samples_is_asked_on_a_mixture_only():
     with pytest.raises(TypeError, match="expected a GaussianMixture, got Gaussian"):
-        law_finding(Target("any", lambda *given: given[1], 1, True, 1), unequal_gaussian(), VE(), 10)
+        distribution_finding(Target("any", lambda *given: given[1], 1, True, 1), unequal_gaussian(), VE(), 10)
