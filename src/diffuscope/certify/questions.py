@@ -77,7 +77,7 @@ def questions(target: Target, steps: Sequence[int] = STEPS, samples: int = SAMPL
     yield Question("invariance", "Change of schedule", partial(behavior.invariance, target, plane))
 
 
-def certify(
+def certify_sampler(
     target: Target,
     *,
     steps: Sequence[int] = STEPS,
