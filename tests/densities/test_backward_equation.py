@@ -142,7 +142,7 @@ def test_the_backward_equation_holds_the_matrices_of_one_step_at_a_time():
 
 
 def test_the_probability_of_an_event_is_the_expectation_of_its_indicator():
-    # P(X_t > -1) or P(X_t < 9) of a narrow law: either is 0 or 1 at every node of the quadrature
+    # P(X_t > -1) or P(X_t < 9) of a narrow distribution: either is 0 or 1 at every node of the quadrature
     x = torch.tensor([[0.0], [-3.0]], dtype=F64)
     found = gaussian_expectation(VE(), lambda y: y[:, 0] > -1, x, 0.01, 0.011)
     torch.testing.assert_close(found, torch.tensor([1.0, 0.0], dtype=F64), rtol=0, atol=1e-14)

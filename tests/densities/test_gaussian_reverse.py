@@ -48,12 +48,12 @@ def test_mean_and_variance_solve_their_differential_equations(eta):
         return [-f * moments[0] - pull * (moments[0] - mean), 2 * (-f - pull) * moments[1] + eta**2 * g2]
 
     solved = solve_ivp(rate, (0, 0.88), [0.4, 1.7], method="DOP853", rtol=1e-12, atol=1e-13).y[:, -1]
-    mean, variance = flow.law(0.02)
+    mean, variance = flow.distribution(0.02)
     assert abs(solved[0] - mean) <= 1e-10
     assert abs(solved[1] - variance) <= 1e-10
 
 
-def test_the_entropy_of_nearly_equal_laws_does_not_cancel():
+def test_the_entropy_of_nearly_equal_distributions_does_not_cancel():
     for excess in (0.99e-4, 1.01e-4):  # on both sides of the series
         flow = GaussianReverse(VE(), 0.0, 1.0, 1.0, 0.0, 2.0 * (1 + excess), 0.0)
         exact = (excess**2 / 2 - excess**3 / 3 + excess**4 / 4) / 2

@@ -180,8 +180,8 @@ def test_a_denoiser_between_steps_is_differentiable_as_the_one_it_reads():
 
 def test_the_gaussian_at_the_end_is_differentiable_in_the_point():
     x = points()
-    law = Gaussian.isotropic(torch.zeros(2), 1.0)
-    terminal = terminal_gaussian(ExactDenoiser(law, VP()), x, 1.0, divergence=JacobianDivergence())
+    distribution = Gaussian.isotropic(torch.zeros(2), 1.0)
+    terminal = terminal_gaussian(ExactDenoiser(distribution, VP()), x, 1.0, divergence=JacobianDivergence())
     (slope,) = torch.autograd.grad(terminal.log_prob(x).sum(), x)
-    # alpha^2 + sigma^2 = 1: the noised law is standard normal
+    # alpha^2 + sigma^2 = 1: the noised distribution is standard normal
     assert torch.allclose(slope, -x.detach(), rtol=1e-9, atol=0)

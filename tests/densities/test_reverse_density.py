@@ -25,7 +25,7 @@ PAIR = GaussianMixture.isotropic(
 )
 
 
-def law(grid, distribution, t):
+def distribution(grid, distribution, t):
     alpha, sigma = float(SCHEDULE.alpha(t)), float(SCHEDULE.sigma(t))
     return Density(grid, grid.averages(lambda x: distribution.log_prob(x, alpha, sigma), nodes=4))
 
@@ -39,10 +39,10 @@ def last(densities):
 def test_the_exact_score_brings_the_data_back_for_every_eta(eta, order):
     def error(cells):
         grid, times = Grid.line(-6, 6, cells), log_snr_times(SCHEDULE, 1.0, 1e-3, cells)
-        start = law(grid, PAIR, 1.0)
+        start = distribution(grid, PAIR, 1.0)
         end = last(reverse_evolution(ExactDenoiser(PAIR, SCHEDULE), start, times, CrankNicolson(), eta=eta))
         assert abs(end.mass() - start.mass()) <= 1e-12
-        return end.l1_distance(law(grid, PAIR, 1e-3))
+        return end.l1_distance(distribution(grid, PAIR, 1e-3))
 
     assert abs(measured_order(error, [100, 200]).order - order) < 0.15
 
@@ -61,7 +61,7 @@ def test_backward_euler_keeps_the_generated_density_nonnegative_with_a_wrong_sco
     assert min(d.lowest() for d in reverse_evolution(Loud(), Density(grid, spike), times, BackwardEuler())) >= 0
 
 
-def test_the_generated_density_of_a_wrong_score_is_the_stationary_law_of_that_score():
+def test_the_generated_density_of_a_wrong_score_is_the_stationary_distribution_of_that_score():
     # eta = 1 with beta constant and the score of N(0, v) at every time: dY = (b/2 - b/v) Y dtau + sqrt b dB, a Gaussian
     v, schedule = 0.5, VP(2.0, 2.0)
 
@@ -83,7 +83,7 @@ def test_the_generated_density_of_a_wrong_score_is_the_stationary_law_of_that_sc
 
 
 def test_the_density_agrees_with_particles_of_a_sampler():
-    # from a start that is not the forward process's law at that time, late enough to be remembered
+    # from a start that is not the forward process's distribution at that time, late enough to be remembered
     fine, coarse = Grid.line(-6, 6, 1200), Grid.line(-6, 6, 60)
     denoiser, wrong = ExactDenoiser(PAIR, SCHEDULE), Gaussian.isotropic(torch.tensor([0.5], dtype=F64), 0.4)
 
@@ -99,8 +99,8 @@ def test_the_density_agrees_with_particles_of_a_sampler():
     standard_error = (shares * (1 - shares) / n).sqrt()
     bias = 0.01 * shares.max()  # of Euler-Maruyama at 100 steps, weak order 1
     assert bool(((counted - shares).abs() <= 4 * standard_error + bias).all())
-    # the start is remembered: both are far from the law of the data
-    data = coarsened(law(fine, PAIR, 1e-2))
+    # the start is remembered: both are far from the distribution of the data
+    data = coarsened(distribution(fine, PAIR, 1e-2))
     assert end.l1_distance(data) > 0.2
     assert histogram(particles, coarse).l1_distance(data) > 0.2
 
@@ -111,8 +111,8 @@ def test_two_dimensions_come_back_too():
     def error(cells):
         grid, times = Grid.square(-5, 5, cells), log_snr_times(SCHEDULE, 1.0, 0.02, cells)
         denoiser = ExactDenoiser(data, SCHEDULE)
-        end = last(reverse_evolution(denoiser, law(grid, data, 1.0), times, PeacemanRachford()))
-        return end.l1_distance(law(grid, data, 0.02))
+        end = last(reverse_evolution(denoiser, distribution(grid, data, 1.0), times, PeacemanRachford()))
+        return end.l1_distance(distribution(grid, data, 0.02))
 
     assert abs(measured_order(error, [40, 80]).order - 2) < 0.25
 

@@ -62,7 +62,7 @@ def test_two_steps_are_one_step(eta: float, schedule: Schedule):
 
 @every_schedule
 @pytest.mark.parametrize("sampler", [*map(ReverseBridge, ETAS), StochasticDDIM(0.4), StochasticDDIM()], ids=repr)
-def test_one_step_of_any_size_has_the_exact_law_on_a_single_data_point(sampler: Sampler, schedule: Schedule):
+def test_one_step_of_any_size_has_the_exact_distribution_on_a_single_data_point(sampler: Sampler, schedule: Schedule):
     """From N(alpha_t x_0, sigma_t^2) to N(alpha_s x_0, sigma_s^2)."""
     t, s = inside(schedule, 0.97), inside(schedule, 0.05)
     a, b, variance = on_a_point(sampler, schedule, t, s)

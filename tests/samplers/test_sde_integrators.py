@@ -1,4 +1,4 @@
-"""Integrators of the reverse family: what they reduce to, their orders in law and along the path, the ends."""
+"""Integrators of the reverse family: what they reduce to, their orders in distribution and along the path, the ends."""
 
 import pytest
 import torch
@@ -102,15 +102,17 @@ def test_a_late_deterministic_phase_draws_nothing(family: type):
 
 def test_euler_maruyama_is_the_reverse_sde_written_with_its_score():
     """x + (s - t)[f x - (1 + eta^2)/2 g^2 score] + eta g sqrt(t - s) xi, term by term."""
-    schedule, law, eta = Cosine(), unequal_gaussian(), 0.7
+    schedule, distribution, eta = Cosine(), unequal_gaussian(), 0.7
     x_t = torch.randn(6, 2, dtype=torch.float64, generator=seeded())
     t, s = 0.6, 0.55
-    score = law.score(x_t, schedule.alpha(t), schedule.sigma(t))
+    score = distribution.score(x_t, schedule.alpha(t), schedule.sigma(t))
     f, g2 = float(schedule.f(t)), float(schedule.g_squared(t))
     xi = Noise(seeded(1)).normal(x_t)
     expected = x_t + (s - t) * (f * x_t - (1 + eta**2) / 2 * g2 * score) + eta * (g2 * (t - s)) ** 0.5 * xi
     state = State(instant(schedule, t), x_t)
-    ended = EulerMaruyama(eta).step(ExactDenoiser(law, schedule), state, instant(schedule, s), Noise(seeded(1)))
+    ended = EulerMaruyama(eta).step(
+        ExactDenoiser(distribution, schedule), state, instant(schedule, s), Noise(seeded(1))
+    )
     assert torch.allclose(ended.x_t, expected, rtol=1e-12, atol=1e-13)
 
 
@@ -130,7 +132,9 @@ def test_on_a_single_data_point_the_integrators_tend_to_the_exact_bridge(eta: fl
 
 @every_family
 @pytest.mark.parametrize("schedule", [RectifiedFlow(), Cosine(), Sigmoid()], ids=lambda s: type(s).__name__)
-def test_from_pure_noise_to_clean_data_the_law_is_right_and_a_single_point_is_found(family: type, schedule: Schedule):
+def test_from_pure_noise_to_clean_data_the_distribution_is_right_and_a_single_point_is_found(
+    family: type, schedule: Schedule
+):
     point = torch.tensor([0.7, -1.9, 3.0], dtype=torch.float64)
     denoiser = ExactDenoiser(Gaussian.isotropic(point, 0.0), schedule)
     x_start = torch.randn(4, 3, dtype=torch.float64, generator=seeded(2))

@@ -19,13 +19,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import MLP, Batch, Denoiser, Preconditioned, denoised_to_score, seeded
-from diffuscope.exact import known_law, known_range
+from diffuscope.exact import known_distribution, known_range
 from diffuscope.schedules import VE
-from diffuscope.training import EDMWeight, NoiseLaw, TrainingSettings, Weight, fit
+from diffuscope.training import EDMWeight, NoiseDistribution, TrainingSettings, Weight, fit
 
 from .measures import Plane
 
-MOONS, JITTER = known_law("two-moons"), 0.05
+MOONS, JITTER = known_distribution("two-moons"), 0.05
 SCHEDULE = VE(0.01, 10.0)
 WIDTH, DEPTH, FOURIER = 64, 2, 16
 BATCH, LEARNING_RATE = 2048, 5e-3
@@ -48,7 +48,7 @@ def trained(
     generator: torch.Generator,
     *,
     steps: int,
-    noise: NoiseLaw,
+    noise: NoiseDistribution,
     weight: Weight | None = None,
 ) -> Preconditioned:
     """The network after `steps` steps on `data`, with averaged weights; EDM's weight unless one is given."""

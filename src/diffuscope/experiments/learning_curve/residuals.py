@@ -6,20 +6,20 @@ r"""How far a denoiser in training is from each exact model, at the same noised 
     \qquad R^m = \langle r_i^m\rangle ,
 
 for the exact models m of `audit.fit_references`, G the Gaussian. The denominator is how much the Gaussian's own answer
-moves, away from the mean or away from the input, whichever is less: it does not depend on the step, so that a minimum
-of R is one of the distance itself; and it is vacuous at neither end of the noise. Because
+moves, away from the mean or away from the input, whichever is less. It does not depend on the step, so that a minimum
+of R is one of the distance itself, and it is meaningful at both ends of the noise. Because
 :math:`s - s_m = \alpha (D - D_m)/\sigma^2`, the score has the same minimum. The published form divides every point by
 the network's own score,
 
 .. math::
     \Big\langle\frac{|s - s_m|^2}{|s|^2}\Big\rangle = \Big\langle\frac{|D - D_m|^2}{|D - x/\alpha|^2}\Big\rangle ,
 
-which is near 0 for any model where the noise is high, because there every score is :math:`-x/\sigma^2`.
+which is near 0 for any model at high noise, because there every score is :math:`-x/\sigma^2`.
 
 Source: Wang & Vastola 2024, https://arxiv.org/abs/2412.09726 (score residuals against training).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,125 +33,93 @@ from diffuscope.denoisers import Denoiser
 from diffuscope.findings import TurningPoint, turning_point
 from diffuscope.schedules import Schedule
 
-PAPER = "Wang & Vastola 2024, https://arxiv.org/abs/2412.09726"
-SETS = ("held-out", "training")
 SIGNIFICANCE = 0.01
-BATCH = 256
+ROWS = 256  # answered at once
 
 
-@dataclass(frozen=True, eq=False)
 class Probe:
-    """Noised examples of one set at one level, with the answer of every exact model."""
+    """Noised examples of one set at the noise level of time t, and the answer of every exact model to them."""
 
-    t: float
-    x_t: Float[Tensor, "n *event"]
-    clean: Float[Tensor, "n *event"]  # x_t / alpha: what a denoiser that does nothing answers
-    exact: Float[Tensor, "models n *event"]
-    mean: Float[Tensor, "*event"]
-    unit: float
-
-    @classmethod
-    def at(cls, schedule: Schedule, references: References, t: float, x_0: Tensor, noise: Tensor) -> "Probe":
-        """The examples `x_0` noised to the level of time `t`."""
+    def __init__(self, schedule: Schedule, references: References, t: float, x_0: Tensor, noise: Tensor) -> None:
         alpha, sigma = float(schedule.alpha(t)), float(schedule.sigma(t))
-        x_t = alpha * x_0 + sigma * noise
-        exact = {name: model.denoise(x_t, alpha, sigma) for name, model in references.models.items()}
-        moved = (_squares(exact["Gaussian"] - other).mean() for other in (references.mean, x_t / alpha))
-        return cls(t, x_t, x_t / alpha, torch.stack(list(exact.values())), references.mean, float(min(moved)))
+        self.t, self.x_t = t, alpha * x_0 + sigma * noise
+        self.clean = self.x_t / alpha  # the answer of a denoiser that does nothing
+        self.exact = {name: model.denoise(self.x_t, alpha, sigma) for name, model in references.models.items()}
+        moves = (squares(self.exact["Gaussian"] - other).mean() for other in (references.mean, self.clean))
+        self.unit = float(min(moves))
 
-    def look(self, denoiser: Denoiser) -> "Look":
-        """Every distance of the denoiser's answers."""
-        with torch.no_grad():
-            answer = torch.cat([denoiser(part, torch.tensor(self.t).double()) for part in self.x_t.split(BATCH)])
-        distances = torch.stack([_squares(answer - model) for model in self.exact], 1)
-        return Look(distances, _squares(answer - self.clean), _squares(answer - self.mean))
-
-
-@dataclass(frozen=True, eq=False)
-class Look:
-    """What one denoiser says at one probe."""
-
-    distances: Float[Tensor, "n models"]  # |D - D_m|^2
-    score: Float[Tensor, " n"]  # |D - x / alpha|^2, the score's square up to a factor
-    centered: Float[Tensor, " n"]  # |D - mu|^2
+    @torch.no_grad()
+    def distances(self, denoiser: Denoiser) -> Float[Tensor, "n answers"]:
+        """|D - D_m|^2 for every exact model, and last |D - x_t/alpha|^2, the square of the score up to a factor."""
+        t = torch.tensor(self.t, dtype=torch.float64)
+        answer = torch.cat([denoiser(rows, t) for rows in self.x_t.split(ROWS)])
+        return torch.stack([squares(answer - other) for other in (*self.exact.values(), self.clean)], 1)
 
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """The residuals at one level and set over all logged steps."""
+    """The residuals at one noise level, in standard deviations of the data, over all logged steps."""
 
-    ratio: float  # sigma / alpha over the deviation of the data
+    ratio: float
     steps: tuple[int, ...]
-    models: tuple[str, ...]
-    residuals: Float[ndarray, "n steps models"]
-    published: Float[ndarray, "n steps models"]
-    centered: Float[ndarray, "steps models"]  # pooled, of the denoiser around the mean
-
-    @classmethod
-    def of(cls, probe: Probe, ratio: float, steps: Sequence[int], models: Sequence[str], looks: list[Look]) -> "Curves":
-        """The curves that the looks at one probe make."""
-        distances = torch.stack([look.distances for look in looks], 1)
-        score, centered = (torch.stack([getattr(look, name) for look in looks], 1) for name in ("score", "centered"))
-        return cls(
-            ratio,
-            tuple(steps),
-            tuple(models),
-            (distances / probe.unit).numpy(),
-            (distances / score[:, :, None]).numpy(),
-            (distances.mean(0) / centered.mean(0)[:, None]).numpy(),
-        )
-
-    def of_model(self, model: str) -> Float[ndarray, "n steps"]:
-        """Residuals against one exact model."""
-        return self.residuals[:, :, self.models.index(model)]
+    residuals: Mapping[str, Float[ndarray, "n steps"]]  # by exact model
+    published: Float[ndarray, "n steps"]  # of the Gaussian, over the network's own score
 
     def turning(self, rng: np.random.Generator) -> TurningPoint:
         """The turning point of the Gaussian residual."""
-        return turning_point(self.of_model("Gaussian"), np.asarray(self.steps), rng, significance=SIGNIFICANCE)
+        return turning_point(self.residuals["Gaussian"], np.asarray(self.steps), rng, significance=SIGNIFICANCE)
 
     def published_turning(self, rng: np.random.Generator) -> TurningPoint:
-        """The turning point in the published form, every point over the network's own score."""
-        values = self.published[:, :, self.models.index("Gaussian")]
-        return turning_point(values, np.asarray(self.steps), rng, significance=SIGNIFICANCE)
+        """The turning point in the published form."""
+        return turning_point(self.published, np.asarray(self.steps), rng, significance=SIGNIFICANCE)
 
     def lead(self, near: str, far: str, step: float | int) -> float:
         """By how many standard errors `near` is nearer than `far` at a logged step."""
         place = self.steps.index(int(step))
-        more = self.of_model(far)[:, place] - self.of_model(near)[:, place]
+        more = self.residuals[far][:, place] - self.residuals[near][:, place]
         return float(more.mean() / (more.std(ddof=1) / np.sqrt(len(more))))
 
 
-def chosen(rows: Float[Tensor, "n *event"], points: int, generator: torch.Generator) -> Float[Tensor, "points *event"]:
-    """As many of the rows as `points`, drawn without replacement."""
-    return rows[torch.randperm(len(rows), generator=generator)[:points]]
-
-
-def watched(
+def watch(
     networks: Iterable[tuple[int, Denoiser]],
     schedule: Schedule,
     references: References,
     times: Mapping[float, float],
-    sets: Mapping[str, Float[Tensor, "n *event"]],
-    noise: Float[Tensor, "n *event"],
+    data: Mapping[str, Float[Tensor, "_ *event"]],
+    points: int,
+    generator: torch.Generator,
 ) -> dict[str, list[Curves]]:
-    """Look at every network, with its step; per set of `sets` the curves of every level, `times` by noise."""
+    """The curves of every noise level (`times` by ratio) for each set in `data`, at `points` of its examples.
+
+    `networks` are pairs of step and denoiser; one denoiser may be yielded again and again while it is trained.
+    """
+    noise = torch.randn(points, *references.mean.shape, generator=generator)
+    examples = {name: rows[torch.randperm(len(rows), generator=generator)[:points]] for name, rows in data.items()}
     probes = {
-        (name, ratio): Probe.at(schedule, references, t, x_0, noise)
-        for name, x_0 in sets.items()
+        (name, ratio): Probe(schedule, references, t, x_0, noise)
+        for name, x_0 in examples.items()
         for ratio, t in times.items()
     }
-    looks: dict[tuple[str, float], list[Look]] = {key: [] for key in probes}
+    distances: dict[tuple[str, float], list[Tensor]] = {key: [] for key in probes}
     steps = []
     for step, network in networks:
         steps.append(step)
         for key, probe in probes.items():
-            looks[key].append(probe.look(network))
-    models = tuple(references.models)
-    return {
-        name: [Curves.of(probes[name, ratio], ratio, steps, models, looks[name, ratio]) for ratio in times]
-        for name in sets
-    }
+            distances[key].append(probe.distances(network))
+    curves: dict[str, list[Curves]] = {name: [] for name in data}
+    for (name, ratio), probe in probes.items():
+        *models, score = torch.stack(distances[name, ratio], 1).unbind(2)
+        by_model = dict(zip(probe.exact, models, strict=True))
+        residuals = {model: (values / probe.unit).numpy() for model, values in by_model.items()}
+        curves[name].append(Curves(ratio, tuple(steps), residuals, (by_model["Gaussian"] / score).numpy()))
+    return curves
 
 
-def _squares(x: Tensor) -> Float[Tensor, " n"]:
+def standard_deviation(data: Float[Tensor, "_ *event"]) -> float:
+    """The root of the mean variance of a coordinate."""
+    return float(data.flatten(1).var(0, correction=0).mean().sqrt())
+
+
+def squares(x: Tensor) -> Float[Tensor, " n"]:
+    """|x|^2 of every row."""
     return x.flatten(1).double().square().sum(1)

@@ -1,4 +1,4 @@
-"""Chosen noise, and the exact law of a sampler's endpoint read off with it."""
+"""Chosen noise, and the exact distribution of a sampler's endpoint read off with it."""
 
 import torch
 
@@ -91,12 +91,12 @@ def test_a_map_that_is_not_affine_is_found_out():
 def test_the_exact_weak_error_agrees_with_monte_carlo():
     problem, n = unequal_gaussian(), 6
     target, times = sampler_target(DDPM()), problem.times(VP(), n)
-    denoiser, law = problem.denoiser(VP()), problem.distribution
-    assert isinstance(law, Gaussian)
-    mean, covariance = affine_map(target, denoiser, times).moments(*marginal(law, VP(), float(times[0])))
+    denoiser, distribution = problem.denoiser(VP()), problem.distribution
+    assert isinstance(distribution, Gaussian)
+    mean, covariance = affine_map(target, denoiser, times).moments(*marginal(distribution, VP(), float(times[0])))
     draw, samples = torch.Generator().manual_seed(0), 200_000
     noise = torch.randn(samples, 2, dtype=torch.float64, generator=draw)
-    x = VP().alpha(times[0]) * law.sample(samples, generator=draw).double() + VP().sigma(times[0]) * noise
+    x = VP().alpha(times[0]) * distribution.sample(samples, generator=draw).double() + VP().sigma(times[0]) * noise
     ended = target.run(denoiser, x, times, draw)
     standard_error = ended.std(0) / samples**0.5
     assert bool(((ended.mean(0) - mean).abs() < 4 * standard_error).all())

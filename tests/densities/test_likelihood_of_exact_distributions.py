@@ -1,4 +1,4 @@
-"""Log-likelihoods against the closed forms of the certifier's six laws, within a millionth of a nat."""
+"""Log-likelihoods against the closed forms of the certifier's six distributions, within a millionth of a nat."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ every_problem = pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem:
 
 
 def noised(problem: OracleProblem, schedule: Schedule, ratios: tuple[float, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    """Points of the noised law at every ratio, their times, and the exact log-density."""
+    """Points of the noised distribution at every ratio, their times, and the exact log-density."""
     draw = torch.Generator().manual_seed(5)
     t = schedule.time_of_noise_to_signal(torch.tensor(ratios, dtype=torch.float64).repeat_interleave(3))
     clean = problem.distribution.sample(len(t), generator=draw)

@@ -23,6 +23,7 @@ from diffuscope.samplers import (
     State,
     instant,
     sample,
+    trajectory,
 )
 from diffuscope.samplers.mixture_transition import posterior_draw
 from diffuscope.schedules import VE, VP, Cosine, RectifiedFlow, Schedule, as_time
@@ -170,6 +171,19 @@ def test_the_sde_lands_in_the_plane_with_the_averaged_posterior_weights():
         assert monte_carlo(reached[:, i]).agrees_with(float(expected[i]))
 
 
+def test_along_the_sde_the_mean_posterior_weights_do_not_move():
+    """E[w_i(x_t, t)] is a martingale: at every time the probability of landing on y_i from this start."""
+    schedule = VP()
+    t = instant(schedule, start_time(schedule))
+    x_start = torch.randn(8000, 1, dtype=torch.float64, generator=seeded(9))
+    times = log_snr_times(schedule, t.t, float(schedule.time_of_noise_to_signal(1e-2)), 5)
+    expected = sde_landing(POINTS, WEIGHTS, t.alpha, t.sigma)
+    for state in trajectory(MixtureTransition(LINE), OnTheLine(schedule), x_start, times, noise=seeded(10)):
+        weights = posterior_weights(state.x_t, POINTS, WEIGHTS, state.at.alpha, state.at.sigma)
+        for i in range(4):
+            assert monte_carlo(weights[:, i]).agrees_with(float(expected[i]))
+
+
 def test_from_pure_noise_one_step_to_clean_data_draws_from_the_data():
     denoiser = OnTheLine(RectifiedFlow())
     x_start = torch.randn(20_000, 1, dtype=torch.float64, generator=seeded())
@@ -208,3 +222,16 @@ def test_the_distance_of_the_ode_to_the_data_vanishes_in_proportion_to_the_noise
     assert constants[2] == pytest.approx(constants[1], rel=0.005)
     last = sample(RungeKutta4(), denoiser, x_t, torch.tensor([level, 0.0], dtype=torch.float64))
     assert float(nearest_distance(last, 1.0).max()) < 1e-15
+
+
+def test_the_place_between_the_quantiles_decides_how_far_a_path_of_the_ode_stays():
+    """x_t = alpha y_i + sigma z with Phi(z) the share of w_i below the start: the marginal's quantiles are kept."""
+    schedule = VP()
+    t, end = instant(schedule, start_time(schedule)), instant(schedule, float(schedule.time_of_noise_to_signal(1e-3)))
+    starts = torch.special.ndtri((torch.arange(400, dtype=torch.float64) + 0.5) / 400)[:, None]
+    quantile = torch.special.ndtr((starts - t.alpha * POINTS[:, 0]) / t.sigma) @ WEIGHTS
+    above = WEIGHTS.cumsum(0)
+    point = torch.searchsorted(above, quantile)
+    z = torch.special.ndtri((quantile - (above - WEIGHTS)[point]) / WEIGHTS[point])
+    ended = sample(RungeKutta4(), OnTheLine(schedule), starts, log_snr_times(schedule, t.t, end.t, 120))[:, 0]
+    assert float(((ended - end.alpha * POINTS[point, 0]) / end.sigma - z).abs().max()) < 1e-4  # order 4 in 120 steps
