@@ -3,10 +3,9 @@
 from .cifar_features import CifarFeatures, load_cifar_features
 from .question import Answer, Question
 from .questions import QUESTIONS
-from .questions.steps import grid
 from .references import References, fit_references
 from .result import AuditResult
-from .run import audit
+from .run import audit_model
 from .session import Session
 from .subject import Settings, Subject
 
@@ -20,8 +19,7 @@ __all__ = [
     "Session",
     "Settings",
     "Subject",
-    "audit",
+    "audit_model",
     "fit_references",
-    "grid",
     "load_cifar_features",
 ]
