@@ -7,7 +7,7 @@ from diffuscope.denoisers import score_to_denoised
 from diffuscope.experiments import reverse_family
 from diffuscope.experiments.reverse_family import EXPERIMENT
 from diffuscope.samplers import StrongOrder15
-from diffuscope.schedules import log_snr_times
+from diffuscope.times import log_snr_times
 
 FEWER = 20_000  # particles; the claim states its standard error
 

@@ -29,7 +29,8 @@ from diffuscope.densities import (
 from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.findings import Panel, density_bars, heat_map, largest, line
 from diffuscope.samplers import StochasticHeun, StrongOrder15, sample, trajectory
-from diffuscope.schedules import VP, log_snr_times
+from diffuscope.schedules import VP
+from diffuscope.times import log_snr_times
 
 from .distribution_functions import distribution_function
 from .experiment import Experiment
