@@ -9,11 +9,10 @@ from answering import answered, failures, planted
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Empirical
 from diffuscope.experiments import find, target_variance
-from diffuscope.experiments.side_by_side import SideBySide
 from diffuscope.experiments.target_variance import EXPERIMENT, gradients, left_at_equal_error, networks
 from diffuscope.experiments.target_variance.networks import Nested
 from diffuscope.experiments.target_variance.targets import DIAL, targets_of
-from diffuscope.experiments.three_modes import MODES, SCHEDULE, as_denoiser, small_networks
+from diffuscope.experiments.three_modes import MODES, SCHEDULE
 from diffuscope.training import DataPosterior
 
 HERE = "diffuscope.experiments.target_variance"
@@ -33,9 +32,7 @@ def _smaller():
         planted(f"{HERE}.networks.SETS", 2),
         planted(f"{HERE}.networks.SAMPLES", 50),
     ):
-        networks.dialed.cache_clear()
         yield
-        networks.dialed.cache_clear()
 
 
 def test_it_is_found_by_its_name():
@@ -51,9 +48,7 @@ def test_every_claim_of_an_identity_holds(part):
 def test_the_copies_of_a_set_differ_in_their_targets_alone():
     """Trained on equal targets they stay equal: they share initial weights, x_0, noise and levels. Sets differ."""
     with planted(f"{HERE}.networks.Nested.targets", staticmethod(all_denoise)), planted(f"{HERE}.networks.STEPS", 20):
-        networks.dialed.cache_clear()
         found = networks.dialed(1)
-        networks.dialed.cache_clear()
     for errors in (found.train, found.heldout):
         assert torch.allclose(errors, errors[..., :1].expand_as(errors), rtol=1e-4)  # of float32
         assert not torch.allclose(errors[:, 0], errors[:, 1], rtol=1e-2)
@@ -86,8 +81,7 @@ def made_up(turned: float, by_speed: bool) -> networks.Dialed:
     train = 1 - 0.5 * progress + 0.01 * noise
     heldout = progress + 0.3 * sets + noise if by_speed else 1 - turned * target_variance.INVERSE + 0.3 * sets + noise
     copied = 0.3 - 0.1 * turned * target_variance.INVERSE + 0.1 * sets + 0.1 * noise
-    network = as_denoiser(SideBySide(small_networks(1, 0)), 1)
-    return networks.Dialed(copied, train, heldout.expand(9, -1, -1), (), network)
+    return networks.Dialed(copied, train, heldout.expand(9, -1, -1))
 
 
 @pytest.mark.parametrize(
@@ -114,10 +108,8 @@ def test_every_claim_holds_at_full_size(seed):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in FULL.items():
             patch.setattr(f"{HERE}.networks.{name}", value)
-        networks.dialed.cache_clear()
         answer = answered(EXPERIMENT, "generalization", seed)
         assert {claim.name: claim.measured for claim in answer.claims if not claim.holds} == {}
-        networks.dialed.cache_clear()
 
 
 def noised(n: int, generator: torch.Generator):
@@ -175,7 +167,7 @@ def test_sets_whose_noise_free_network_never_comes_so_far_are_left_out_on_both_s
     made = made_up(1.0, by_speed=True)
     train, heldout = made.train.clone(), made.heldout.clone()
     train[:, :2, -1], heldout[:, :2, -1] = 2.0, 100.0
-    stuck = networks.Dialed(made.copied, train, heldout, (), made.denoiser)
+    stuck = networks.Dialed(made.copied, train, heldout)
     assert left_at_equal_error(train, heldout).isnan().tolist() == [True] * 2 + [False] * 10
     with planted(f"{HERE}.dialed", lambda seed: stuck):  # noqa: ARG005
         found = {claim.name: claim for claim in answered(EXPERIMENT, "generalization").claims}
@@ -255,11 +247,9 @@ def test_a_planted_fault_makes_its_claims_fail(part, target, mutant, claims):
 @pytest.mark.parametrize("mutant", [all_denoise, turned_round])
 def test_a_dial_that_turns_nothing_or_the_other_way_is_caught(mutant):
     """In training: where nothing is turned no difference is significant, however small its error."""
-    networks.dialed.cache_clear()
     with (
         planted(f"{HERE}.networks.Nested.targets", staticmethod(mutant)),
         planted(f"{HERE}.networks.SETS", 12),
         planted(f"{HERE}.networks.STEPS", 1200),
     ):
         assert {"learned", "unseen", "copies", "dial"} <= failures(EXPERIMENT, "generalization")
-    networks.dialed.cache_clear()

@@ -78,8 +78,8 @@ def learned(part: Part) -> str:
     scale = LENGTH / float((sigma**2 * shown.score[at]).norm(dim=1).max())
     panels = []
     for title, field in (("exact, noised distribution", shown.score), ("learned from draws", scores[sigma])):
-        way = arrows(*shown.points[at].T, *(scale * sigma**2 * field[at]).T)
-        panels.append(Panel(title, "x", "y", (density, way), equal_scales=True))
+        (x, y), (dx, dy) = shown.points[at].T, (scale * sigma**2 * field[at]).T
+        panels.append(Panel(title, "x", "y", (density, arrows(x, y, dx, dy)), equal_scales=True))
     how = f"Arrows: σ²·score = E[x₀|x] - x, the way back to the data, at {scale:.2g} of its length, over the noised "
     how += f"density; drawn where that exceeds {DRAWN_ABOVE:g} of its maximum."
     part.chart(f"The score of the double moon at noise {sigma:g}", *panels, how_to_read=how, shared_y=True)

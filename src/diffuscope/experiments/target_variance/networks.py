@@ -9,14 +9,13 @@ denoiser of the training set (training error; zero is the memorizer), and agains
 """
 
 import math
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.denoisers import Batch, BatchTime, Denoiser, Preconditioned
+from diffuscope.denoisers import Batch, BatchTime, Denoiser
 from diffuscope.exact import Empirical, GaussianMixture
 from diffuscope.schedules import as_time
 from diffuscope.training import DataPosterior, averaged, train
@@ -40,8 +39,6 @@ class Dialed:
     copied: Float[Tensor, "sets dial"]
     train: Float[Tensor, "looks sets dial"]
     heldout: Float[Tensor, "looks sets dial"]
-    examples: tuple[Float[Tensor, "n 2"], ...] = field(repr=False)
-    denoiser: Preconditioned = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +77,6 @@ class Nested:
         return torch.stack([*(total[:, M - 1] / M for M in FINITE), exact], 1)
 
 
-@lru_cache(maxsize=1)  # two parts share it
 def dialed(seed: int) -> Dialed:
     """Train all copies of all sets, measure them on the way, and draw samples at the end."""
     generator = torch.Generator().manual_seed(seed)
@@ -102,7 +98,7 @@ def dialed(seed: int) -> Dialed:
     made = generated(network, starts).unflatten(1, (SETS, len(DIAL)))
     shares = [[copies(examples[s], made[:, s, k])[1].double().mean() for k in range(len(DIAL))] for s in range(SETS)]
     copied = torch.tensor(shares, dtype=torch.float64)
-    return Dialed(copied, torch.stack(train_errors), torch.stack(heldout_errors), examples, network)
+    return Dialed(copied, torch.stack(train_errors), torch.stack(heldout_errors))
 
 
 def noised(
