@@ -2,8 +2,10 @@
 
 PYTHON ?= python3
 install = .venv/bin/python -m pip install --disable-pip-version-check --constraint constraints.txt
+# the real data sets for tests and benchmarks, where this folder exists and nothing else is set
+export DIFFUSCOPE_DATA ?= $(abspath $(wildcard ../shared/data))
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test lint mutants bench docs clean
 
 demo: .venv/core  # train a small model on scikit-learn's digits and audit it
 	.venv/bin/diffuscope audit --out out/demo
@@ -16,6 +18,9 @@ lint: .venv/dev  # style, types, and the direction of imports
 	.venv/bin/ruff format --no-cache --check
 	.venv/bin/pyright
 	.venv/bin/lint-imports
+
+mutants: .venv/dev  # single edits of the changed files that the tests miss; MUTANTS="--all --number 100" for more
+	.venv/bin/python tools/mutants.py $(MUTANTS)
 
 bench: .venv/bench  # side by side with peers
 	for benchmark in benchmarks/*.py; do .venv/bin/python $$benchmark || exit 1; done

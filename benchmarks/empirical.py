@@ -7,18 +7,17 @@ other work on the machine disturbs least; a ratio is that of the fastest rounds,
 import gzip
 import importlib
 import importlib.util
-import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from unittest.mock import MagicMock
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from diffuscope.data import data_folder
 from diffuscope.exact import Empirical
 
 SIGMAS = (20.0, 2.0, 1.0, 0.1)
@@ -63,8 +62,7 @@ def main() -> None:
 
 def data() -> tuple[Tensor, str]:
     """MNIST's training images in [0, 1], or uniform noise of the same size where they are absent."""
-    folder = Path(os.environ.get("DIFFUSCOPE_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    file = folder / "mnist" / "train-images-idx3-ubyte.gz"
+    file = data_folder() / "mnist" / "train-images-idx3-ubyte.gz"
     if not file.is_file():
         generator = torch.Generator().manual_seed(0)
         return torch.rand(60_000, 1, 28, 28, generator=generator), "synthetic (the MNIST file is absent)"

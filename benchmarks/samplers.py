@@ -13,10 +13,12 @@ import argparse
 import contextlib
 import json
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from sklearn.datasets import load_digits
@@ -25,11 +27,12 @@ from torch import Tensor
 from diffuscope.adapters import load_target
 from diffuscope.certify import Target
 from diffuscope.data.idx import read_idx
-from diffuscope.denoisers import Denoiser, ExactDenoiser, Rescheduled, load_denoiser, nearest_trained_time
+from diffuscope.denoisers import Denoiser, ExactDenoiser, Rescheduled, load_object, nearest_trained_time
 from diffuscope.errors import InputError
 from diffuscope.exact import Empirical, Gaussian, GaussianMixture
 from diffuscope.samplers import Calibrated, DataAdamsBashforth, RungeKutta4, Sampler, calibrate, sample
-from diffuscope.schedules import VE, karras_times, log_snr_times
+from diffuscope.schedules import VE
+from diffuscope.times import karras_times, log_snr_times
 from diffuscope.training import fit
 from diffuscope.training.default_model import new_denoiser, recipe
 
@@ -56,6 +59,7 @@ PEERS = (
     "diffusers:UniPCMultistepScheduler?solver_order=3",
     "diffusers:DEISMultistepScheduler?solver_order=3",
 )
+PUBLISHED = {"mnist_flow_vit_sofia": "flow_transformer", "mnist_ddpm_unet_franfee": "noise_unet"}
 
 
 @dataclass(frozen=True)
@@ -203,7 +207,11 @@ def trained_digits(folder: Path, device: str) -> Problem:
 
 def published(name: str, shared: Path, device: str, starts: int) -> Problem:
     """A published MNIST network in VE convention, from sigma/alpha = 80 or its own top level down to its own lowest."""
-    denoiser = load_denoiser(shared / "weights" / f"{name}.npz").to(device)
+    # the networks are an example of the documentation
+    sys.path.append(str(Path(__file__).parents[1] / "docs" / "examples"))
+    denoiser = cast(Any, load_object(f"published_networks.{PUBLISHED[name]}:denoiser", "published"))(
+        shared / "weights" / f"{name}.npz"
+    ).to(device)
     inner = denoiser.schedule
     low, high = denoiser.data_range
     images = torch.tensor(read_idx(shared / "mnist" / "train-images-idx3-ubyte.gz", "data")[:10_000])
@@ -362,7 +370,7 @@ def main() -> None:
         "mlp": [lambda: trained_digits(arguments.out, device)],
     }
     if arguments.published:
-        for short, name in (("vit", "mnist_flow_vit_sofia"), ("unet", "mnist_ddpm_unet_franfee")):
+        for short, name in zip(("vit", "unet"), PUBLISHED, strict=True):
             makers[short] = [lambda name=name: published(name, arguments.published, device, arguments.starts)]
     print("| problem | evaluations | best peer | its error | ours | ratio | ours in validation | method ", end="")
     print("| calls to calibrate | s |\n" + "|--:" * 10 + "|")

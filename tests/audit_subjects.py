@@ -4,7 +4,9 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from diffuscope.audit import Settings, Subject
+from diffuscope.audit import References, Settings, Subject
+from diffuscope.audit.level_measures import LevelMeasures, measure_level
+from diffuscope.audit.subject import noise_levels
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Distribution
 from diffuscope.schedules import VE
@@ -18,6 +20,16 @@ def digits(seed: int = 0) -> Tensor:
     return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))]
 
 
-def exact_subject(law: Distribution, train: Tensor, heldout: Tensor) -> Subject:
-    """The exact denoiser of `law`, audited against `train` and `heldout`."""
-    return Subject(ExactDenoiser(law, VE()), train, heldout, "exact", "digits")
+def exact_subject(distribution: Distribution, train: Tensor, heldout: Tensor) -> Subject:
+    """The exact denoiser of `distribution`, audited against `train` and `heldout`."""
+    return Subject(ExactDenoiser(distribution, VE()), train, heldout, "exact", "digits")
+
+
+def measured(
+    subject: Subject, references: References, count: int, train: Tensor, heldout: Tensor, noise: Tensor, states: Tensor
+) -> LevelMeasures:
+    """What an audit measures at `count` noise levels, at the given points."""
+    levels = noise_levels(subject.denoiser, subject.scale, count)
+    sums = [measure_level(subject, references, t, train, heldout, noise, states) for t, _ in levels]
+    models = tuple(references.models)
+    return LevelMeasures(levels.ratios.numpy(), subject.scale, train[0].numel(), models, sums)

@@ -1,9 +1,12 @@
 """What every test uses: measured orders of convergence, Monte-Carlo standard errors, the shared data folder."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -52,6 +55,16 @@ def monte_carlo(values: torch.Tensor) -> Estimate:
     return Estimate(float(flat.mean()), float(flat.std() / len(flat) ** 0.5))
 
 
+def tensors_of(answer: object) -> list[torch.Tensor]:
+    """The tensors of an answer: itself, or those in its fields and items at any depth."""
+    if isinstance(answer, torch.Tensor):
+        return [answer]
+    if is_dataclass(answer):
+        return [tensor for field in fields(answer) for tensor in tensors_of(getattr(answer, field.name))]
+    items = answer.values() if isinstance(answer, dict) else answer if isinstance(answer, (tuple, list)) else ()
+    return [tensor for item in items for tensor in tensors_of(item)]
+
+
 @pytest.fixture
 def generator() -> torch.Generator:
     """A fresh generator with a fixed seed: no test draws from the global one."""
@@ -69,8 +82,22 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real data; a test that needs it is skipped where it is absent."""
-    folder = Path(os.environ.get("DIFFUSCOPE_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"the shared data folder is absent ({folder.name}); set DIFFUSCOPE_DATA")
-    return folder
+    """The folder of real data that DIFFUSCOPE_DATA names; a test that needs it is skipped where it is absent."""
+    named = os.environ.get("DIFFUSCOPE_DATA")
+    if not named or not Path(named).is_dir():
+        pytest.skip("the folder of real data is absent; name it in DIFFUSCOPE_DATA")
+    return Path(named).resolve()
+
+
+@pytest.fixture(scope="session")
+def cifar_data(shared_data: Path) -> Iterator[Path]:
+    """A data folder in which `cifar10` is found; where there are sheets of tiles they are converted, once a session."""
+    if any((shared_data / name / "data_batch_1.bin").is_file() for name in ("cifar10", "cifar-10-batches-bin")):
+        yield shared_data
+        return
+    if not any((shared_data / "cifar10").glob("train_*.webp")):
+        pytest.skip("CIFAR-10 is absent from the folder that DIFFUSCOPE_DATA names")
+    with TemporaryDirectory(prefix="cifar10-") as folder:
+        script = Path(__file__).parents[1] / "tools" / "cifar_sheets.py"
+        subprocess.run([sys.executable, script, shared_data / "cifar10", "--out", folder], check=True)
+        yield Path(folder)

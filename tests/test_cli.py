@@ -78,7 +78,7 @@ def test_classes_are_trained_sampled_in_turn_and_refused_where_there_are_none(
     assert np.isfinite(found[1]).all()
     assert not np.allclose(found[1], found[3])
     assert "classes: expected classes 0 .. 1, got 2" in refused(monkeypatch, capsys, *sample, "--classes", 2)
-    assert "guidance: expected --classes with it" in refused(monkeypatch, capsys, *sample, "--guidance", 2)
+    assert "guidance: expected classes with it" in refused(monkeypatch, capsys, *sample, "--guidance", 2)
     assert "guidance: expected a finite" in refused(monkeypatch, capsys, *sample, "--classes", 0, "--guidance", "nan")
     without = ("sample", "--model", model, "--out", tmp_path, "--classes", 0)
     assert "classes: expected a model trained with classes" in refused(monkeypatch, capsys, *without)
@@ -98,7 +98,7 @@ def test_training_then_sampling_gives_finite_samples_and_a_picture(monkeypatch, 
         tmp_path / "model.safetensors",
         "--n",
         5,
-        "--evaluations",
+        "--nfe",
         7,
         "--out",
         tmp_path,
@@ -112,7 +112,7 @@ def test_training_then_sampling_gives_finite_samples_and_a_picture(monkeypatch, 
 
 def test_the_same_seed_gives_the_same_samples(monkeypatch, tmp_path, model):
     for name in ("a", "b"):
-        run(monkeypatch, "sample", "--model", model, "--n", 4, "--sampler", "ddpm", "--evaluations", 5,
+        run(monkeypatch, "sample", "--model", model, "--n", 4, "--sampler", "ddpm", "--nfe", 5,
             "--out", tmp_path / name)  # fmt: skip
     first, second = (np.load(tmp_path / name / "samples.npz")["x"] for name in ("a", "b"))
     assert np.array_equal(first, second)
@@ -178,8 +178,8 @@ def test_a_full_disk_and_ctrl_c_end_in_one_line_and_can_be_resumed(monkeypatch, 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr("diffuscope.audit.run.steps_.measure_steps", interrupted)
-        assert "resumes" in refused(monkeypatch, capsys, *command)
+        broken.setattr("diffuscope.audit.questions.steps.measure_steps", interrupted)
+        assert "resume" in refused(monkeypatch, capsys, *command)
     kept = len(list((tmp_path / "out").rglob("*.npz")))
     assert kept == 1 + 5  # the samples and five noise levels
     run(monkeypatch, *command)

@@ -24,7 +24,8 @@ from diffuscope.denoisers import ExactDenoiser
 from diffuscope.densities import Density, Grid, PeacemanRachford, anti_diffuse, heat_flows, reverse_evolution
 from diffuscope.exact import GaussianMixture
 from diffuscope.samplers import StochasticHeun, trajectory
-from diffuscope.schedules import VE, log_snr_times
+from diffuscope.schedules import VE
+from diffuscope.times import log_snr_times
 
 generator = torch.Generator().manual_seed(0)
 angles = torch.linspace(0, math.pi, 12, dtype=torch.float64)

@@ -15,7 +15,8 @@ import torch
 from diffuscope.denoisers import ExactDenoiser, Guided
 from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.samplers import Heun, sample
-from diffuscope.schedules import VE, karras_times
+from diffuscope.schedules import VE
+from diffuscope.times import karras_times
 
 schedule = VE(0.002, 80.0)
 times = karras_times(schedule, 80.0, 0.002, 60)

@@ -10,7 +10,8 @@ functions of time, yet two schedules are the same diffusion wherever their noise
 import matplotlib.pyplot as plt
 import torch
 
-from diffuscope.schedules import VP, Cosine, Karras, RectifiedFlow, Sigmoid, karras_times, log_snr_times, uniform_times
+from diffuscope.schedules import VP, Cosine, Karras, RectifiedFlow, Sigmoid
+from diffuscope.times import karras_times, log_snr_times, uniform_times
 
 schedules = {
     "EDM": Karras(),

@@ -17,7 +17,8 @@ from diffuscope.data import load_data
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import GaussianMixture
 from diffuscope.samplers import Heun, sample, teleport, teleport_error
-from diffuscope.schedules import VE, karras_times
+from diffuscope.schedules import VE
+from diffuscope.times import karras_times
 
 generator = torch.Generator().manual_seed(0)
 digits = load_data("digits").in_range(-1, 1).train

@@ -8,7 +8,8 @@ from diffuscope.adapters import load_target
 from diffuscope.certify import Target
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Gaussian
-from diffuscope.schedules import Schedule, log_snr_times
+from diffuscope.schedules import Schedule
+from diffuscope.times import log_snr_times
 
 UNEQUAL = Gaussian.from_covariance(
     torch.tensor([0.5, -0.3], dtype=torch.float64), torch.diag(torch.tensor([1.5, 0.2], dtype=torch.float64))

@@ -11,7 +11,8 @@ from diffuscope.adapters.libraries import BrownianNoise, read_options, seed_from
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
-from diffuscope.schedules import VE, uniform_times
+from diffuscope.schedules import VE
+from diffuscope.times import uniform_times
 
 MODULE = """
 from diffuscope.certify import Target

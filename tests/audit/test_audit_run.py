@@ -7,13 +7,16 @@ import pytest
 import torch
 
 from audit_subjects import QUICK, digits, exact_subject
-from diffuscope.audit import Subject, audit
-from diffuscope.audit import run as run_module
+from diffuscope.audit import QUESTIONS, Answer, Question, Subject, audit
 from diffuscope.audit.generation import generate
+from diffuscope.audit.level_measures import measure_level
+from diffuscope.audit.questions.loss import LOSS
 from diffuscope.audit.subject import noise_levels
 from diffuscope.denoisers import MLP, ExactDenoiser, Preconditioned
 from diffuscope.errors import InputError
 from diffuscope.exact import Empirical, Gaussian
+from diffuscope.findings import Chart, Finding, Panel, points
+from diffuscope.report import render
 from diffuscope.schedules import VE, VP, DiscreteVP, RectifiedFlow
 from diffuscope.training import TrainingSettings, averaged, train
 
@@ -72,7 +75,7 @@ def test_a_model_that_saw_neither_set_shows_no_sign_and_states_its_power(data):
     verdict = found(result, "memorized.verdict")
     assert verdict.verdict.startswith("No sign")
     assert verdict.tone == "good"
-    assert "probability .95" in verdict.power
+    assert "probability 0.95" in verdict.power
     assert found(result, "memorized.copies").value == 0
 
 
@@ -81,7 +84,7 @@ def test_given_samples_are_searched_in_place_of_the_models_own(data):
     train, heldout = data["heldout"][:300], data["heldout"][300:]
     planted = torch.cat([train[:30], data["other"][:100]])
     result = audit(exact_subject(model, train, heldout), QUICK, samples=planted)
-    listed = np.flatnonzero(result.memorization.copies["pixels"].listed)
+    listed = np.flatnonzero(result["memorized"].result.copies["pixels"].listed)
     assert set(range(30)) <= set(listed.tolist())
     assert len(listed) <= 33
     with pytest.raises(InputError, match="samples: expected examples of shape"):
@@ -95,8 +98,73 @@ def test_json_holds_every_finding_and_every_copy(memorizer_result):
     stored = json.loads(json.dumps(memorizer_result.as_json()))
     names = {f["name"] for group in stored["findings"].values() for f in group}
     assert {"memorized.verdict", "learned.gaussian_range", "loss.irreducible_share", "steps.enough"} <= names
-    listed = memorizer_result.memorization.copies["pixels"].listed
+    listed = memorizer_result["memorized"].result.copies["pixels"].listed
     assert len(stored["copies"]["pixels"]) == listed.sum()
+
+
+def test_json_holds_the_numbers_of_every_figure(memorizer_result):
+    stored = json.loads(json.dumps(memorizer_result.as_json()))
+    for question, answer in memorizer_result.answers.items():
+        drawn = [block for block in answer.blocks if isinstance(block, Chart)]
+        assert [chart["title"] for chart in stored["charts"][question.name]] == [chart.title for chart in drawn]
+    loss = memorizer_result["loss"].result
+    irreducible, distance, *_ = stored["charts"]["loss"][0]["panels"][1]["marks"]
+    assert irreducible["x"] == loss.ratios.tolist()
+    assert irreducible["high"] == loss.value["heldout"]["irreducible"].tolist()
+    assert distance["high"] == loss.value["heldout"]["total"].tolist()
+    gap, learned = memorizer_result["memorized"].result.gap, memorizer_result["learned"].result
+    assert stored["charts"]["memorized"][0]["panels"][0]["marks"][0]["low"] == (100 * gap.low).tolist()
+    isotropic = stored["charts"]["learned"][0]["panels"][0]["marks"][0]
+    assert isotropic["y"] == learned.unexplained["heldout"].value[:, 0].tolist()
+
+
+def test_every_finding_of_every_question_shows_on_the_page_and_the_first_is_its_verdict(memorizer_result):
+    page = memorizer_result.page()
+    assert [finding.name for finding in page.verdicts] == [
+        "memorized.verdict", "learned.gaussian_range", "loss.memorizer_on_heldout", "steps.enough",
+    ]  # fmt: skip
+    assert page.headline == page.verdicts[0].verdict
+    html = memorizer_result._repr_html_()
+    for finding in page.verdicts:
+        assert finding.title in html.replace("&#39;", "'")
+
+
+def test_a_question_that_is_added_is_asked_shown_and_stored(data, monkeypatch):
+    """One file and one line: nothing else knows the questions."""
+
+    def ask(session):
+        finding = Finding(
+            name="mean.distance",
+            title="How far is the mean of its samples?",
+            value=float((session.samples.mean(0) - session.references.mean).norm()),
+            unit="",
+            verdict="Its samples have the mean of the data.",
+            tone="neutral",
+            power="Anything.",
+        )
+        shown = points(session.measures.ratios.tolist(), session.measures.rows("heldout.error").mean(0).tolist())
+        return Answer(
+            findings=[finding],
+            blocks=[
+                Chart("Errors of the added question", (Panel("", "noise", "error", (shown,)),), "Lower is better.")
+            ],
+            method="The added question is asked last.",
+            facts={"added": 1},
+        )
+
+    monkeypatch.setattr("diffuscope.audit.questions.QUESTIONS", [LOSS, Question("mean", "Is the mean right?", ask)])
+    train = data["heldout"][:100]
+    result = audit(exact_subject(Gaussian.fit([train]), train, data["heldout"][100:200]), QUICK)
+    page = result.page()
+    assert [section.anchor for section in page.sections] == ["loss", "mean"]
+    html = render(page)
+    for text in ("Is the mean right?", "Errors of the added question", "The added question is asked last."):
+        assert text in html
+    stored = json.loads(json.dumps(result.as_json()))
+    assert stored["findings"]["mean"][0]["name"] == "mean.distance"
+    assert len(stored["charts"]["mean"][0]["panels"][0]["marks"][0]["x"]) == QUICK.levels
+    assert stored["added"] == 1
+    assert [question.name for question in QUESTIONS][:1] == ["memorized"]  # the list itself is untouched
 
 
 def test_an_interrupted_audit_resumes_to_the_same_result(data, tmp_path, monkeypatch):
@@ -104,7 +172,7 @@ def test_an_interrupted_audit_resumes_to_the_same_result(data, tmp_path, monkeyp
     subject = exact_subject(model, data["heldout"][:300], data["heldout"][300:])
     whole = audit(subject, QUICK)
     measured = []
-    original = run_module.measure_level
+    original = measure_level
 
     def interrupted(subject, references, t, *points):
         measured.append(t)
@@ -112,7 +180,7 @@ def test_an_interrupted_audit_resumes_to_the_same_result(data, tmp_path, monkeyp
             raise KeyboardInterrupt
         return original(subject, references, t, *points)
 
-    monkeypatch.setattr(run_module, "measure_level", interrupted)
+    monkeypatch.setattr("diffuscope.audit.session.measure_level", interrupted)
     with pytest.raises(KeyboardInterrupt):
         audit(subject, QUICK, out=tmp_path)
     # one stage damaged as by a crash of the machine: it is computed again
@@ -137,12 +205,12 @@ def test_other_inputs_never_meet_the_old_results(data, tmp_path):
 def test_teleport_is_exact_for_a_gaussian_model_and_few_steps_are_measured_against_it(data):
     train = data["heldout"][:300]
     result = audit(exact_subject(Gaussian.fit([train]), train, data["heldout"][300:]), QUICK)
-    steps = result.steps
+    steps = result["steps"].result
     # the model is its own Gaussian: every level may be skipped, and nothing moves but by the fine integration's error
     assert steps.suggested == pytest.approx(float(result.levels.ratios[-1]))
     assert steps.estimated.max() < 1e-5
     assert np.sqrt((steps.measured**2).mean()) < 10 * steps.reference_error + 1e-4
-    # errors of order one and two: twice the evaluations, at most .75 of the error of Euler, less of DPM-Solver++ 2M
+    # errors of order one and two: twice the NFE, at most 0.75 of the error of Euler, less of DPM-Solver++ 2M
     error = np.sqrt((steps.plain**2).mean(0))
     euler, second = steps.samplers.index("Euler"), steps.samplers.index("DPM-Solver++ 2M")
     ten, twenty = steps.budgets.index(10), steps.budgets.index(20)
@@ -181,7 +249,7 @@ def test_trajectories_stop_at_every_level_under_every_schedule(data, schedule):
     gaussian = Gaussian.fit([train])
     subject = Subject(ExactDenoiser(gaussian, schedule), train, data["heldout"][300:])
     levels = noise_levels(subject.denoiser, subject.scale, 16)
-    arrays = generate(subject, gaussian, levels, 20, 20, 0)
+    arrays = generate(subject, gaussian, levels, 20, 20, torch.Generator().manual_seed(0))
     states = torch.from_numpy(arrays["states"])
     assert len(states) == len(levels)
     for state, t in zip(states, levels.times, strict=True):

@@ -19,14 +19,14 @@ EXAMPLES = 1000
 
 @pytest.mark.slow
 def test_the_published_accuracy_is_reached_and_what_is_less_like_the_data_is_farther(
-    shared_data, generator, monkeypatch
+    shared_data, cifar_data, generator, monkeypatch
 ):
     """Published: 91.5 %, to 4 standard errors. Test images are nearest to training images, then blur, then noise.
 
     Distances depend on the number of examples, and no source says how many stand behind those that it states (.39, .32,
     12.6 and 30 for train, test, blur and noise .1): so their order is tested, not they.
     """
-    monkeypatch.setenv("DIFFUSCOPE_DATA", str(shared_data))
+    monkeypatch.setenv("DIFFUSCOPE_DATA", str(cifar_data))
     data = load_data("cifar10").in_range(0.0, 1.0)
     features = load_cifar_features(shared_data / "weights" / "cifar10_resnet20_akamaster.npz", (0.0, 1.0))
     test = data.heldout[:EXAMPLES]
@@ -90,7 +90,7 @@ def test_the_features_serve_an_audit_by_their_name(tmp_path, generator, monkeypa
     x = torch.rand(40, 3, 32, 32, generator=generator)
     named = feature_map(
         "my_cifar_features:features", Gaussian.fit([x[..., 0]])
-    )  # the law is that of `pca`, another name
+    )  # the distribution is that of `pca`, another name
     assert torch.equal(named(x), CifarFeatures(weights)(x))
 
 

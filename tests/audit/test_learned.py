@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from audit_subjects import QUICK, digits, exact_subject
-from diffuscope.audit.learned import best_ranges, explained_range, findings, learned
-from diffuscope.audit.measure import measure_level
+from audit_subjects import QUICK, digits, exact_subject, measured
+from diffuscope.audit.level_measures import measure_level
+from diffuscope.audit.questions.learned import best_ranges, explained, explained_range, findings
 from diffuscope.audit.references import band_names, component_bands, fit_references
-from diffuscope.audit.subject import noise_levels
 from diffuscope.exact import Gaussian, GaussianMixture
 
 
@@ -20,24 +19,20 @@ def setting():
     return train, heldout, references
 
 
-def result_for(law, setting):
+def result_for(distribution, setting):
     train, heldout, references = setting
-    subject = exact_subject(law, train, heldout)
-    levels = noise_levels(subject.denoiser, subject.scale, QUICK.levels)
+    subject = exact_subject(distribution, train, heldout)
     noise = torch.randn(200, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     states = train[200:240] + 0.5 * noise[:40]
-    measures = [measure_level(subject, references, t, train[:200], heldout[:200], noise, states) for t, _ in levels]
-    models = tuple(references.models)
-    return learned(
-        measures, levels.ratios.numpy(), subject.scale, models, tuple(band_names(64)), np.random.default_rng(0)
-    )
+    measures = measured(subject, references, QUICK.levels, train[:200], heldout[:200], noise, states)
+    return explained(measures, np.random.default_rng(0))
 
 
 def test_the_gaussian_denoiser_is_explained_by_the_gaussian_and_by_nothing_else(setting):
     result = result_for(setting[2].gaussian, setting)
     column = result.models.index("Gaussian")
     for name in ("training", "heldout", "trajectory"):
-        # float32 answers against float32 answers of the same law: the same bits
+        # float32 answers against float32 answers of the same distribution: the same bits
         assert result.unexplained[name].value[:, column].max() == 0
         assert result.unexplained_score[name].value[:, column].max() == 0
         assert np.abs(result.cosine[name].value[:, column] - 1).max() < 1e-6
@@ -48,7 +43,7 @@ def test_the_gaussian_denoiser_is_explained_by_the_gaussian_and_by_nothing_else(
     assert np.allclose(result.gaussian_range[0], [result.ratios[-1], result.ratios[0]])
 
 
-def test_the_memorizer_is_recognized_at_unseen_points(setting):
+def test_the_memorizer_is_recognized_at_heldout_points(setting):
     result = result_for(setting[2].train, setting)
     assert {result.models[i] for i in result.best} == {"empirical"}
     # at low noise it is far from every smooth model: the score tells, although the denoiser cannot

@@ -12,8 +12,8 @@ import torch
 from diffuscope import cli
 from diffuscope.certify import (
     Certificate,
+    LikelihoodCertificate,
     Target,
-    certificate_page,
     certify,
     certify_likelihood,
     questions,
@@ -21,6 +21,7 @@ from diffuscope.certify import (
 )
 from diffuscope.errors import InputError
 from diffuscope.files import finite
+from diffuscope.findings import Chart, Finding
 from diffuscope.report import render
 from diffuscope.samplers import DDIM, DDPM, DormandPrince, DPMSolverPP2M, sample
 from diffuscope.schedules import VE
@@ -56,9 +57,10 @@ def test_a_claimed_order_that_is_not_there_fails_by_name():
     assert not certificate.passed
     assert "order.gaussian" in {finding.name for finding in certificate.failures}
     assert "not at the declared order 2" in certificate.failures[0].verdict
-    page = render(certificate_page(certificate))
+    page = render(certificate.page())
     assert "FAILS" in page
     assert "boast" in page
+    assert certificate.failures[0].title in certificate._repr_html_()
 
 
 def test_a_wrong_variance_fails_the_weak_order_and_the_law():
@@ -77,7 +79,7 @@ def test_a_target_that_raises_fails_every_question_it_breaks_and_the_run_goes_on
     assert not certificate.passed
     assert all("Raised RuntimeError in run, line" in finding.verdict for finding in certificate.failures)
     assert certificate.errors == {}
-    assert "<b>bold</b>" not in render(certificate_page(certificate))
+    assert "<b>bold</b>" not in render(certificate.page())
 
 
 def test_a_target_that_refuses_everything_is_not_certified():
@@ -87,6 +89,64 @@ def test_a_target_that_refuses_everything_is_not_certified():
     certificate = quick(Target("refusing", run, 1, False, 1))
     assert not certificate.failures
     assert not certificate.passed
+    (verdict,) = certificate.page().verdicts
+    assert verdict.tone == "attention"
+    assert "cannot be certified" in verdict.verdict
+
+
+def small_certificate(**changes) -> Certificate:
+    """Two problems, two numbers of steps each, and the one finding that a certificate needs to pass."""
+    errors = {"gaussian": [(10, 20, 0.04), (40, 80, 0.0025)], "mixture": [(10, 20, 0.08), (40, 80, 0.005)]}
+    order = Finding(name="order.gaussian", title="Order <b>", value=2.0, unit="order", verdict="2.00", tone="good")
+    return replace(Certificate(Target("mine", print, 2, False, 2), (order,), errors), **changes)
+
+
+def test_the_figure_of_a_certificate_spans_its_errors_and_its_dotted_line_has_the_declared_slope():
+    """Order 2 from 10 to 40 steps: the error falls 16-fold. The axis ends a tenth beyond the first problem's NFE."""
+    (chart,) = [block for block in small_certificate().page().sections[1].blocks if isinstance(block, Chart)]
+    (panel,) = chart.panels
+    gaussian, mixture, slope = panel.marks
+    assert (gaussian.label, gaussian.x, gaussian.y) == ("gaussian", (20.0, 80.0), (0.04, 0.0025))
+    assert mixture.y == (0.08, 0.005)
+    assert (slope.label, slope.style, slope.x) == ("order 2", "dotted", (20.0, 80.0))
+    assert slope.y == pytest.approx((0.04, 0.04 / 16), rel=1e-14)
+    assert panel.x_range == pytest.approx((18.0, 88.0), rel=1e-14)
+    assert (panel.x_log, panel.y_log) == (True, True)
+
+
+def test_a_saved_certificate_is_a_page_and_every_number_of_its_figure(tmp_path: Path):
+    certificate = small_certificate()
+    page = certificate.save(tmp_path / "new")
+    assert page == tmp_path / "new" / "certificate.html"
+    assert "mine passes" in page.read_text()
+    assert "Order &lt;b&gt;" in page.read_text()
+    saved = json.loads((tmp_path / "new" / "certificate.json").read_text())
+    assert saved["errors"] == {name: [list(row) for row in rows] for name, rows in certificate.errors.items()}
+    marks = saved["charts"][0]["panels"][0]["marks"]
+    assert [mark["label"] for mark in marks] == ["gaussian", "mixture", "order 2"]
+    assert marks[0]["y"] == [0.04, 0.0025]
+    assert "mine" in certificate._repr_html_()
+
+
+def test_a_certificate_without_errors_has_no_figure_and_one_without_an_order_no_slope():
+    assert not small_certificate(errors={}).page().sections[1].blocks
+    undeclared = small_certificate(target=Target("mine", print, None, False, 2))
+    chart, _ = undeclared.page().sections[1].blocks
+    assert len(chart.panels[0].marks) == 2
+    assert chart.panels[0].x_range is None
+
+
+def test_a_likelihood_has_a_certificate_of_its_own(tmp_path: Path):
+    good = Finding(name="likelihood.mass", title="Mass <b>", value=1.0, unit="", verdict="It is 1.", tone="good")
+    certificate = LikelihoodCertificate("mine", (good,))
+    assert certificate.passed
+    assert not LikelihoodCertificate("mine", ()).passed
+    page = certificate.save(tmp_path)
+    assert "Mass &lt;b&gt;" in page.read_text()
+    assert json.loads((tmp_path / "certificate.json").read_text())["findings"][0]["verdict"] == "It is 1."
+    failing = LikelihoodCertificate("mine", (good, replace(good, tone="alarm", title="Second")))
+    assert not failing.passed
+    assert "Second" in failing._repr_html_()
 
 
 @pytest.fixture
@@ -139,6 +199,7 @@ def test_the_command_exits_with_one_and_names_what_fails(module: Path):
 
 def test_the_command_certifies_likelihoods(module: Path):
     assert command(module, "my_samplers:exact", "--likelihood").returncode == 0
+    assert "my_samplers:exact passes" in (module / "out" / "certificate.html").read_text()
     wrong = command(module, "my_samplers:wrong_prior", "--likelihood")
     assert wrong.returncode == 1
     assert "-4 per dimension" in wrong.stdout

@@ -5,8 +5,7 @@ import itertools
 import pytest
 import torch
 
-from diffuscope.certify import Target, mixture, sampler_target, strong_order
-from diffuscope.certify.certificate import questions
+from diffuscope.certify import Target, mixture, questions, sampler_target, strong_order
 from diffuscope.samplers import DDPM, DPMSolverPP2M
 from diffuscope.schedules import VE, VP, RectifiedFlow
 

@@ -1,13 +1,18 @@
-"""CIFAR-10's own batches: binary ones are read record by record, pickled ones are refused."""
+"""CIFAR-10: binary batches are read record by record, arrays are mapped, pickled batches are refused."""
 
 import pickle
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from diffuscope.data import load_data
+from diffuscope.data.cifar import read_arrays
 from diffuscope.errors import InputError
 
 
@@ -68,10 +73,58 @@ def test_one_batch_alone_is_split(tmp_path: Path):
     assert np.array_equal(pictures(data.train), images[data.train_index])
 
 
-def test_the_name_finds_the_batches_where_there_are_no_sheets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    images, _ = batches(tmp_path / "cifar-10-batches-bin")
+@pytest.mark.parametrize("name", ["cifar-10-batches-bin", "cifar10"])
+def test_the_name_finds_the_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    images, _ = batches(tmp_path / name)
     monkeypatch.setenv("DIFFUSCOPE_DATA", str(tmp_path))
     assert np.array_equal(pictures(load_data("cifar10").heldout), images[5])
+
+
+def arrays(folder: Path, **changed: np.ndarray) -> dict[str, np.ndarray]:
+    """Write the four arrays, some of them others than they should be."""
+    draw = np.random.default_rng(0)
+    values = {}
+    for part, n in (("train", 5), ("test", 3)):
+        values[f"{part}_images"] = draw.integers(0, 256, (n, 3, 32, 32), dtype=np.uint8)
+        values[f"{part}_labels"] = draw.integers(0, 10, n, dtype=np.uint8)
+    folder.mkdir(parents=True)
+    for name, value in (values | changed).items():
+        np.save(folder / f"{name}.npy", value)
+    return values
+
+
+def test_the_name_finds_the_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    values = arrays(tmp_path / "cifar10")
+    monkeypatch.setenv("DIFFUSCOPE_DATA", str(tmp_path))
+    data = load_data("cifar10")
+    assert np.array_equal(data.train.numpy(), values["train_images"].astype("f4"))
+    assert np.array_equal(data.heldout.numpy(), values["test_images"].astype("f4"))
+    assert data.train_labels is not None
+    assert data.train_labels.tolist() == values["train_labels"].tolist()
+    assert data.data_range == (0, 255)
+
+
+def test_arrays_are_mapped_from_disk_and_not_read_whole(tmp_path: Path):
+    arrays(tmp_path / "cifar10")
+    source = read_arrays(tmp_path / "cifar10", "data")
+    assert source.heldout is not None
+    assert all(isinstance(part.values, np.memmap) for part in (source.train, source.heldout))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("train_images", np.zeros((5, 32, 32, 3), np.uint8), r"expected images \(n, 3, 32, 32\) and one label"),
+        ("test_labels", np.zeros(4, np.uint8), "expected images .* and one label for each"),
+        ("train_images", np.zeros((5, 3, 32, 32), np.float32), "has dtype float32; expected uint8"),
+        ("test_labels", np.array([0, 10, 3], np.uint8), r"has a label 10, expected 0 \.\. 9"),
+        ("test_images", np.array([{}], object), "cannot be read; expected a whole .npy file"),
+    ],
+)
+def test_arrays_that_are_not_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name, value, expected):
+    arrays(tmp_path / "cifar10", **{name: value})
+    monkeypatch.setenv("DIFFUSCOPE_DATA", str(tmp_path))
+    assert re.search(expected, refusal("cifar10"))
 
 
 def test_pickled_batches_are_refused_and_never_run(tmp_path: Path):
@@ -111,3 +164,46 @@ def test_a_label_that_is_none(tmp_path: Path):
 def test_a_test_batch_alone_in_a_folder(tmp_path: Path):
     batch(tmp_path / "test_batch.bin", 4, 0)
     assert "no data_batch_*.bin file" in refusal(str(tmp_path))
+
+
+# sheets of tiles, which a script of the repository turns into arrays
+
+TOOL = Path(__file__).parents[2] / "tools" / "cifar_sheets.py"
+
+
+def sheets(folder: Path, labels: int) -> None:
+    """One sheet of each part: tile k has k in its first pixel, and in its last pixel the part."""
+    folder.mkdir()
+    for part, mark, name in (("train", 1, "labels_train"), ("test", 2, "labels_test_first1000")):
+        pixels = np.zeros((25 * 32, 40 * 32, 3), np.uint8)
+        for k in range(1000):
+            row, column = divmod(k, 40)
+            pixels[32 * row, 32 * column] = k % 256, k // 256, 7
+            pixels[32 * row + 31, 32 * column + 31] = 0, 0, mark
+        Image.fromarray(pixels).save(folder / f"{part}_00.webp", lossless=True)
+        np.save(folder / f"{name}.npy", (np.arange(labels) % 10).astype(np.uint8))
+
+
+def test_sheets_become_arrays_in_reading_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    sheets(tmp_path / "sheets", 1000)
+    subprocess.run([sys.executable, TOOL, tmp_path / "sheets", "--out", tmp_path / "data"], check=True)
+    monkeypatch.setenv("DIFFUSCOPE_DATA", str(tmp_path / "data"))
+    data = load_data("cifar10")
+    k = torch.arange(1000)
+    for part, mark in ((data.train, 1), (data.heldout, 2)):
+        first, last = part[:, :, 0, 0], part[:, :, 31, 31]
+        assert torch.equal(first.long(), torch.stack([k % 256, k // 256, torch.full_like(k, 7)], 1))
+        assert torch.equal(last.long(), torch.tensor([0, 0, mark]).expand(1000, 3))
+        assert int(part.count_nonzero()) == int(first.count_nonzero() + last.count_nonzero())
+    assert data.train_labels is not None
+    assert torch.equal(data.train_labels, k % 10)
+
+
+def test_sheets_with_another_number_of_labels_are_refused(tmp_path: Path):
+    sheets(tmp_path / "sheets", 999)
+    ended = subprocess.run(
+        [sys.executable, TOOL, tmp_path / "sheets", "--out", tmp_path / "data"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert "1 sheets of 1,000 train images, and 999 labels" in ended.stderr

@@ -1,6 +1,7 @@
 """What is written to a file or folder is what is read from it; and whatever the array, it is read or refused."""
 
 import gzip
+import shutil
 import struct
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from diffuscope.data import DataSet, load_data
+from diffuscope.data import DataSet, data_folder, load_data
 from diffuscope.errors import InputError
 
 
@@ -186,27 +187,54 @@ def test_subfolders_are_searched_in_the_order_of_their_names(tmp_path: Path):
     assert np.array_equal(reassembled(load_data(str(tmp_path)))[:, 0].numpy(), images.astype("f4"))
 
 
-def test_a_data_set_is_found_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    train, test = pixels(5, 4, 4), pixels(3, 4, 4) // 2
-    folder = tmp_path / "fashion-mnist"
-    folder.mkdir()
+def write_idx(folder: Path, train: np.ndarray, test: np.ndarray) -> None:
+    """A small data set in MNIST's form, with labels 0, 1, 2, ..."""
+    folder.mkdir(parents=True)
     for prefix, images in (("train", train), ("t10k", test)):
         header = struct.pack(">HBB3I", 0, 8, 3, *images.shape)
         (folder / f"{prefix}-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + images.tobytes()))
         labels = struct.pack(">HBBI", 0, 8, 1, len(images)) + bytes(range(len(images)))
         (folder / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
-    monkeypatch.setenv("DIFFUSCOPE_DATA", str(tmp_path))
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folders in which named data sets are looked for, in order: the variable's, the user's cache, Debian's."""
+    monkeypatch.setenv("DIFFUSCOPE_DATA", str(tmp_path / "named"))
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setattr("diffuscope.data.places.DEBIAN", tmp_path / "debian")
+    return [tmp_path / "named", tmp_path / "cache" / "diffuscope" / "data", tmp_path / "debian"]
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_a_data_set_is_found_in_each_of_the_folders(folders: list[Path], place: int):
+    train, test = pixels(5, 4, 4), pixels(3, 4, 4) // 2
+    write_idx(folders[place] / "fashion-mnist", train, test)
     data = load_data("fashion-mnist")
     assert np.array_equal(data.train[:, 0].numpy(), train.astype("f4"))
     assert labels_of(data)[1] == [0, 1, 2]
 
 
-def test_without_the_variable_the_folder_lies_beside_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    project = tmp_path / "project"
-    project.mkdir()
-    (tmp_path / "shared" / "data" / "cifar10").mkdir(parents=True)
-    monkeypatch.delenv("DIFFUSCOPE_DATA", raising=False)
-    monkeypatch.chdir(project)
-    # found, and found to be empty
-    with pytest.raises(InputError, match="absent or damaged"):
-        load_data("cifar10")
+def test_the_first_folder_that_has_the_data_is_read(folders: list[Path]):
+    for n, folder in enumerate(folders, 4):
+        write_idx(folder / "mnist", pixels(n, 4, 4), pixels(3, 4, 4) // 2)
+    (folders[0] / "cifar10").mkdir()  # another data set's folder, empty at that
+    assert len(load_data("mnist").train) == 4
+    shutil.rmtree(folders[0] / "mnist")
+    (folders[0] / "mnist").mkdir()
+    assert len(load_data("mnist").train) == 5
+
+
+@pytest.mark.parametrize("named", [None, ""])
+def test_without_the_variable_the_users_cache_comes_first(folders: list[Path], monkeypatch, named: str | None):
+    monkeypatch.delenv("DIFFUSCOPE_DATA") if named is None else monkeypatch.setenv("DIFFUSCOPE_DATA", named)
+    monkeypatch.chdir(folders[0].parent)
+    write_idx(folders[1] / "mnist", pixels(4, 4, 4), pixels(3, 4, 4) // 2)
+    assert data_folder() == folders[1]
+    assert len(load_data("mnist").train) == 4
+
+
+def test_a_home_in_the_variable_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DIFFUSCOPE_DATA", "~/data")
+    assert data_folder() == tmp_path / "data"

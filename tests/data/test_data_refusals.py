@@ -61,11 +61,19 @@ def test_a_missing_heldout_file_is_named_as_heldout():
     assert refusal(load_data, "digits", heldout="missing.npy").startswith("heldout: 'missing.npy' does not exist")
 
 
-def test_a_data_set_that_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_absent_data_set_says_where_it_was_looked_for_and_how_to_get_it(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("DIFFUSCOPE_DATA", str(tmp_path))
-    for name in ("mnist", "cifar10"):
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setattr("diffuscope.data.places.DEBIAN", tmp_path / "debian")
+    cache = tmp_path / "cache" / "diffuscope" / "data"
+    for name, folders in (
+        ("mnist", f"{tmp_path}/mnist, {cache}/mnist and {tmp_path}/debian/mnist"),
+        ("cifar10", f"{tmp_path}/cifar-10-batches-bin, {tmp_path}/cifar10, {cache}/cifar-10-batches-bin and "
+         f"{cache}/cifar10"),
+    ):  # fmt: skip
         line = refusal(load_data, name)
-        assert line.startswith(f"data: {name} was looked for in {tmp_path / name}")
+        assert line.startswith(f"data: {name} was looked for in {folders}; expected it there")
+        assert f"`diffuscope data fetch {name}`" in line
         assert "DIFFUSCOPE_DATA" in line
 
 

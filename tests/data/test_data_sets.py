@@ -230,6 +230,13 @@ def test_a_fingerprint_sees_every_value_shape_label_and_range(generator: torch.G
     assert same.fingerprint() not in prints
 
 
+def test_a_tensor_that_requires_a_gradient_loads_as_its_values():
+    x = torch.rand(6, 4, generator=torch.Generator().manual_seed(0))
+    data = data_from_arrays(x.clone().requires_grad_(), x + 2)
+    assert torch.equal(data.train, x)
+    assert not data.train.requires_grad
+
+
 # data sets by name
 
 
@@ -267,8 +274,8 @@ def test_mnist_has_its_published_mean_and_deviation(shared_data, monkeypatch: py
     assert (data.duplicates, data.shared) == (0, 0)
 
 
-def test_cifar10_has_its_published_mean_and_total_variance(shared_data, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("DIFFUSCOPE_DATA", str(shared_data))
+def test_cifar10_has_its_published_mean_and_total_variance(cifar_data, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DIFFUSCOPE_DATA", str(cifar_data))
     data = load_data("cifar10")
     assert (len(data.train), len(data.heldout), data.event_shape) == (50_000, 1_000, (3, 32, 32))
     total, square = torch.zeros(3 * 32 * 32, dtype=torch.float64), 0.0

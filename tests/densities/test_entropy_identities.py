@@ -28,7 +28,8 @@ from diffuscope.densities.score_information import integrated, path_relative_ent
 from diffuscope.densities.score_information import relative_fisher as estimated_relative_fisher
 from diffuscope.errors import InputError
 from diffuscope.exact import Empirical, Gaussian, GaussianMixture
-from diffuscope.schedules import VE, VP, RectifiedFlow, log_snr_times
+from diffuscope.schedules import VE, VP, RectifiedFlow
+from diffuscope.times import log_snr_times
 
 MIXTURE = GaussianMixture.isotropic(
     torch.tensor([0.3, 0.5, 0.2]), torch.tensor([[-1.6], [0.4], [2.0]]), torch.tensor([0.25, 0.1, 0.4])

@@ -15,7 +15,8 @@ from diffuscope.densities.stepping import BackwardEuler, CrankNicolson, Peaceman
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.samplers import EulerMaruyama, sample
-from diffuscope.schedules import VP, log_snr_times
+from diffuscope.schedules import VP
+from diffuscope.times import log_snr_times
 
 F64 = torch.float64
 SCHEDULE = VP()

@@ -1,14 +1,12 @@
 """The Gaussian diffusion against integration, linear algebra, autograd and Monte Carlo."""
 
-import functools
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from conftest import monte_carlo
 from scipy.integrate import solve_ivp
 
+from diffuscope.data import load_data
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Gaussian, PosteriorCovariance
 from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
@@ -483,21 +481,11 @@ def test_mean_square_of_denoiser_score_and_error_are_their_spectral_sums(law, si
     assert monte_carlo(((x_0 - D_t) ** 2).sum((1, 2))).agrees_with(irreducible)
 
 
-@functools.cache
-def cifar_gaussian(folder: Path) -> Gaussian:
-    from PIL import Image
-
-    def batches():
-        for sheet in sorted(folder.glob("train_*.webp")):
-            tiles = np.asarray(Image.open(sheet).convert("RGB")).reshape(25, 32, 40, 32, 3).transpose(0, 2, 1, 3, 4)
-            yield torch.from_numpy(tiles.reshape(1000, 32, 32, 3).copy()).double() / 127.5 - 1
-
-    return Gaussian.fit(batches())
-
-
 @pytest.mark.slow
-def test_cifar10_moments_are_the_published_ones(shared_data):
-    gaussian = cifar_gaussian(shared_data / "cifar10")
+def test_cifar10_moments_are_the_published_ones(cifar_data, monkeypatch):
+    monkeypatch.setenv("DIFFUSCOPE_DATA", str(cifar_data))
+    images = load_data("cifar10").train
+    gaussian = Gaussian.fit(part.double() / 127.5 - 1 for part in images.split(1000))
     values = gaussian.eigenvalues
     assert gaussian.count == 50_000
     # the published table's |mu|^2; our specification's trace and leading eigenvalues

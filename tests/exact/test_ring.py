@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from diffuscope.errors import InputError
 from diffuscope.exact import Ring
 
 LEVELS = [(1.0, 0.05), (1.0, 0.6), (0.4, 0.9), (0.0, 1.0)]
@@ -59,5 +60,5 @@ def test_at_the_center_and_far_out_nothing_breaks():
 
 
 def test_a_ring_needs_a_positive_radius():
-    with pytest.raises(ValueError, match="radius: expected a positive number, got 0"):
+    with pytest.raises(InputError, match="radius: expected a positive number, got 0"):
         Ring(0.0)

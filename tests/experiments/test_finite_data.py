@@ -12,7 +12,7 @@ from diffuscope.experiments import four_points
 from diffuscope.experiments.finite_data import FINITE_DATA, digits, landing, loss
 from diffuscope.experiments.four_points import FourPoints
 from diffuscope.samplers import DDIM, DDPM, RungeKutta4, instant, posterior_variance, sample
-from diffuscope.schedules import log_snr_times
+from diffuscope.times import log_snr_times
 
 HERE = "diffuscope.experiments.finite_data"
 EXACT = Empirical(four_points.POINTS[:, None])

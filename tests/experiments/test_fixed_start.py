@@ -19,7 +19,8 @@ from diffuscope.samplers import (
     sample,
     upper_variance,
 )
-from diffuscope.schedules import Cosine, log_snr_times
+from diffuscope.schedules import Cosine
+from diffuscope.times import log_snr_times
 
 chain_posterior, explicit_law, moment_ode = chain.textbook_posterior, explicit.explicit_law, explicit.moment_ode
 TWO = (explicit.OU, Cosine())

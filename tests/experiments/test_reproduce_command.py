@@ -5,14 +5,15 @@ import io
 import json
 import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 
 from diffuscope import cli
-from diffuscope.experiments import Answer, Experiment, Part, Record, code_fingerprint
-from diffuscope.findings import Bars, Chart, HeatMap, Panel, at_most, groups, line, points
+from diffuscope.experiments import Experiment, Part, Record
+from diffuscope.findings import Bars, Chart, HeatMap, Panel, groups, line, points
 
 EVERY_MARK = Chart(
     "Every mark",
@@ -35,18 +36,28 @@ def experiment(
     log: list[str] | None = None,
     error: BaseException | None = None,
     chart: Chart = ONE_LINE,
-):
-    def answer(generator: torch.Generator) -> Answer:
+) -> Experiment:
+    made = Experiment(
+        name=name,
+        title=f"About {name}",
+        question="What is it?",
+        source="someone 2020",
+        seconds=3,
+        settings={"setting": 4},
+    )
+
+    @made.part("Is the number small?")
+    def number(part: Part) -> str:
         if error is not None:
             raise error
         if log is not None:
             log.append(name)
-        drawn = float(torch.rand((), generator=generator))
-        claims = (at_most("number", "A number <is> small", value, 1.0, because="1e-10 & all", source="someone 2020"),)
-        return Answer(f"It is {value:g}, and {drawn:.3f}.", claims, (chart,))
+        drawn = float(torch.rand((), generator=part.generator))
+        part.at_most("number", "A number <is> small", value, 1.0, "1e-10 & all")
+        part.charts.append(chart)
+        return f"It is {value:g}, and {drawn:.3f}."
 
-    part = Part("part", "Is the number small?", answer)
-    return Experiment(name, f"About {name}", "What is it?", "someone 2020", 3.0, (part,), {"setting": 4})
+    return made
 
 
 @pytest.fixture
@@ -54,8 +65,15 @@ def run(monkeypatch, tmp_path):
     """Runs the command on a list of experiments, with --out in the test's own folder."""
 
     def command(experiments, *arguments):
-        monkeypatch.setattr("diffuscope.experiments.EXPERIMENTS", tuple(experiments))
-        monkeypatch.setattr("diffuscope.cli.reproduce.EXPERIMENTS", tuple(experiments))
+        known = {experiment.name: experiment for experiment in experiments}
+        monkeypatch.setattr("diffuscope.experiments.NAMES", tuple(known))
+        monkeypatch.setattr("diffuscope.cli.reproduce.NAMES", tuple(known))
+        monkeypatch.setattr(
+            "diffuscope.experiments.import_module",
+            lambda module, _: SimpleNamespace(EXPERIMENT=known[module.removeprefix(".").replace("_", "-")]),
+        )
+        for user in ("experiments.experiment", "cli.reproduce"):
+            monkeypatch.setattr(f"diffuscope.{user}.code_fingerprint", lambda name: f"the code of {name}")
         monkeypatch.setattr(sys, "argv", ["diffuscope", "reproduce", *map(str, arguments), "--out", str(tmp_path)])
         cli.main()
 
@@ -72,7 +90,7 @@ def exit_code(call, *arguments) -> int:
 def test_the_list_shows_name_cost_title_and_source_and_runs_nothing(run, capsys, tmp_path):
     run([experiment("first"), experiment("second-one")], "--list")
     header, first, second = capsys.readouterr().out.splitlines()
-    assert header.split() == ["name", "takes", "what", "it", "shows", "source"]
+    assert header.split() == ["name", "takes", "title", "source"]
     assert first.split("  ")[0] == "first"
     for told in ("second-one", "3 s", "About second-one", "someone 2020"):
         assert told in second
@@ -82,7 +100,7 @@ def test_the_list_shows_name_cost_title_and_source_and_runs_nothing(run, capsys,
 def test_one_experiment_prints_its_claims_and_writes_page_numbers_and_picture(run, capsys, tmp_path):
     run([experiment("first", chart=EVERY_MARK)], "first")
     said = capsys.readouterr().out
-    assert "ok   A number <is> small: 0.5; must be at most 1" in said
+    assert "ok   A number <is> small: 0.5; required: at most 1" in said
     folder = tmp_path / "first"
     page = (folder / "report.html").read_text()
     assert page.lstrip().startswith("<!DOCTYPE html>")
@@ -94,7 +112,7 @@ def test_one_experiment_prints_its_claims_and_writes_page_numbers_and_picture(ru
     assert part["claims"][0]["holds"] is True
     assert part["charts"][0]["panels"][0]["marks"][0]["y"] == [1, 10, 100]
     assert part["charts"][0]["panels"][3]["marks"][0]["values"] == [[None, 1.0]]  # JSON has no NaN
-    assert written["record"]["code"] == code_fingerprint()
+    assert written["record"]["code"] == "the code of first"
     with Image.open(io.BytesIO((folder / "figure.png").read_bytes())) as picture:
         assert picture.width > 1000
 
@@ -112,7 +130,7 @@ def test_the_same_seed_writes_the_same_numbers_and_the_same_picture(run, tmp_pat
 def test_a_claim_that_fails_is_shown_and_exits_with_one(run, capsys, tmp_path):
     assert exit_code(run, [experiment("first", value=2.0)], "first") == 1
     said = capsys.readouterr()
-    assert "FAIL A number <is> small: 2; must be at most 1" in said.out
+    assert "FAIL A number <is> small: 2; required: at most 1" in said.out
     assert said.err.splitlines()[-1].endswith("claims fail: first")
     page = (tmp_path / "first" / "report.html").read_text()
     assert "1 of 1 claims fail." in page
@@ -142,7 +160,7 @@ def test_all_ends_in_a_summary_and_an_index_that_links_every_page(run, capsys, t
     experiments = [experiment("first"), experiment("second", value=0.999), experiment("third", value=-1.0)]
     run(experiments, "--all")
     said = capsys.readouterr().out
-    assert re.search(r"second +1/1 +99\.9% of its room", said)
+    assert re.search(r"second +1/1 +99\.9% of its tolerance", said)
     assert re.search(r"third +1/1 +exact", said)
     index = (tmp_path / "index.html").read_text()
     for name in ("first", "second", "third"):
@@ -155,7 +173,7 @@ def test_one_failure_among_all_does_not_keep_the_others_from_running(run, capsys
     experiments = [experiment("first", value=3.0), experiment("second")]
     assert exit_code(run, experiments, "--all") == 1
     said = capsys.readouterr()
-    assert re.search(r"first +0/1 +3 times its room", said.out)
+    assert re.search(r"first +0/1 +3x its tolerance", said.out)
     assert re.search(r"second +1/1", said.out)
     assert "claims fail: first" in said.err
     assert "0 of 1: FAILS" in (tmp_path / "index.html").read_text()
@@ -176,14 +194,14 @@ def test_an_interrupted_run_resumes_with_what_is_finished(run, capsys):
     assert log[-1] == "first"  # one by name always runs
 
 
-def test_what_another_seed_or_other_code_has_finished_is_run_again(run, monkeypatch):
+def test_what_another_seed_or_other_code_has_finished_is_run_again(run, tmp_path):
     log: list[str] = []
     run([experiment("first", log=log)], "--all")
     run([experiment("first", log=log)], "--all", "--seed", "1")
     assert len(log) == 2
-    with monkeypatch.context() as patch:
-        patch.setattr("diffuscope.cli.reproduce.code_fingerprint", lambda: "another")
-        run([experiment("first", log=log)], "--all", "--seed", "1")
+    kept = tmp_path / "first" / "result.json"
+    kept.write_text(kept.read_text().replace("the code of first", "another code"))
+    run([experiment("first", log=log)], "--all", "--seed", "1")
     assert len(log) == 3
 
 
@@ -218,9 +236,26 @@ def test_a_full_disk_ends_in_one_line_and_leaves_nothing_half_written(run, capsy
 
 
 def test_a_record_keeps_infinity_through_json(tmp_path):
-    record = Record("a", "t", 0, 1, float("inf"), "c", 1.0, 0, "code")
+    record = Record(
+        name="a", title="t", held=0, claims=1, used=float("inf"), closest="c", seconds=1.0, seed=0, code="code"
+    )
     path = tmp_path / "result.json"
     path.write_text(json.dumps({"record": record.__dict__ | {"used": None}}))
     assert Record.read(path) == record
     assert record.margin == "out of bounds"
     assert Record.read(tmp_path / "none.json") is None
+
+
+def test_a_run_is_saved_from_python_as_by_the_command(run, tmp_path):
+    run([experiment("first")], "first", "--seed", "5")
+    outcome = experiment("first").run(5)
+    page = outcome.save(tmp_path / "saved")
+    assert page == tmp_path / "saved" / "report.html"
+    ours, by_command = (json.loads((tmp_path / f / "result.json").read_text()) for f in ("saved", "first"))
+    for written in (ours, by_command):
+        del written["record"]["seconds"]
+    assert ours == by_command
+    assert "A number" in (tmp_path / "saved" / "report.html").read_text()
+    card = outcome._repr_html_()
+    assert "Is the published result reproduced?" in card
+    assert "<is>" not in card

@@ -1,10 +1,11 @@
 """The sample page in a real browser: quiet, offline, readable on both screens and in both themes, by keyboard."""
 
 import pytest
-from browser_checks import PHONE, WIDE, check_keyboard, check_page, chromium, opened
+from browser_checks import PHONE, WIDE, check_page, chromium, opened
 from sample_report import sample_page
 
 from diffuscope.report import write_page
+from diffuscope.report.theme import DARK, LIGHT
 
 
 @pytest.fixture(scope="module")
@@ -22,21 +23,21 @@ def test_page_is_sound_on_both_screens_in_both_themes(browser, written):
     check_page(browser, written)
 
 
-def test_theme_button_turns_page_and_figures_by_keyboard_and_is_remembered(browser, written):
+def test_page_and_figures_follow_the_color_scheme_of_the_reader(browser, written):
+    background = "getComputedStyle(document.body).backgroundColor"
+    letters = "getComputedStyle(document.querySelector('.plot text')).fill"
     with opened(browser, written, width=WIDE, scheme="light") as page:
-        background = "getComputedStyle(document.body).backgroundColor"
-        letters = "getComputedStyle(document.querySelector('.plot text')).fill"
         light = page.evaluate(background), page.evaluate(letters)
-        page.focus("#theme")
-        page.keyboard.press("Enter")
+        page.emulate_media(color_scheme="dark")
         dark = page.evaluate(background), page.evaluate(letters)
-        assert all(before != after for before, after in zip(light, dark, strict=True))
-        assert page.get_attribute("#theme", "aria-pressed") == "true"
-        page.reload()
-        assert page.evaluate(background) == dark[0]
-        page.focus("#theme")
-        page.keyboard.press("Space")
+        assert light == tuple(rgb(LIGHT[name]) for name in ("paper", "muted"))
+        assert dark == tuple(rgb(DARK[name]) for name in ("paper", "muted"))
+        page.emulate_media(color_scheme="light")
         assert (page.evaluate(background), page.evaluate(letters)) == light
+
+
+def rgb(color: str) -> str:
+    return f"rgb({', '.join(str(int(color[k : k + 2], 16)) for k in (1, 3, 5))})"
 
 
 def test_scroll_containers_hold_what_is_wider_than_a_phone(browser, written):
@@ -46,23 +47,28 @@ def test_scroll_containers_hold_what_is_wider_than_a_phone(browser, written):
         assert page.evaluate(f"{wide}.every((box) => box.tabIndex === 0)")
 
 
-def test_nothing_to_scroll_is_no_stop_for_the_keyboard(browser, written):
+def test_folded_table_scrolls_by_keyboard_once_it_is_open(browser, written):
+    with opened(browser, written, width=PHONE, scheme="light") as page:
+        assert not page.is_visible("details .scroll")
+        page.focus("summary")
+        page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.matches('details .scroll')")
+        assert page.is_visible("details .scroll")
+
+
+def test_paper_shows_what_is_folded(browser, written):
+    """The height of the printed table is that of the open one, though nobody has opened it."""
     with opened(browser, written, width=WIDE, scheme="light") as page:
-        idle = "[...document.querySelectorAll('.scroll')].filter((box) => box.scrollWidth <= box.clientWidth)"
-        assert page.evaluate(f"{idle}.length") > 0
-        assert page.evaluate(f"{idle}.every((box) => !box.hasAttribute('tabindex'))")
-
-
-def test_folded_table_scrolls_by_keyboard_once_it_is_open_and_prints_open(browser, written, tmp_path):
-    wide = '<div class="scroll" tabindex="0"><p style="width: 99rem">wide</p></div>'
-    folded = tmp_path / "folded.html"
-    inserted = f"<details id='fold'><summary>Show</summary>{wide}</details></main>"
-    folded.write_text(written.read_text(encoding="utf-8").replace("</main>", inserted), encoding="utf-8")
-    check_keyboard(browser, folded, width=PHONE)
-    with opened(browser, folded, width=PHONE, scheme="light") as page:
-        assert not page.is_visible("#fold .scroll")
-        page.evaluate("dispatchEvent(new Event('beforeprint'))")
-        assert page.is_visible("#fold .scroll")
+        height = "document.querySelector('details').getBoundingClientRect().height"
+        folded = page.evaluate(height)
+        page.emulate_media(media="print")
+        assert page.evaluate("document.querySelector('details').open") is False
+        assert page.evaluate(height) > 10 * folded
+        printed = page.evaluate("document.querySelector('details td').checkVisibility({contentVisibilityAuto: true})")
+        assert printed
+        assert not page.is_visible("summary")
+        assert page.pdf().startswith(b"%PDF")
 
 
 def test_browser_refuses_what_a_hostile_page_would_fetch(browser, written, tmp_path):
@@ -85,7 +91,6 @@ def test_page_prints_light_and_whole_without_navigation(browser, written):
         assert page.evaluate("document.documentElement.scrollWidth") == 660
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         assert not page.is_visible("nav")
-        assert not page.is_visible("#theme")
 
 
 CORRUPTIONS = {

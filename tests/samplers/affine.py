@@ -12,7 +12,8 @@ from torch import Tensor
 
 from diffuscope.denoisers import Batch, BatchTime, Denoiser
 from diffuscope.samplers import Instant, Noise, Sampler, State, instants
-from diffuscope.schedules import Schedule, as_time, log_snr_times
+from diffuscope.schedules import Schedule, as_time
+from diffuscope.times import log_snr_times
 
 DRAWS = 4  # at most, in one step
 

@@ -14,7 +14,8 @@ from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.samplers import DDIM, DPMSolverPP2M, Evaluation, instants, sample
 from diffuscope.samplers.adams_bashforth import DataAdamsBashforth, NoiseAdamsBashforth, interpolation_weights
-from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule, log_snr_times, uniform_times
+from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
+from diffuscope.times import log_snr_times, uniform_times
 
 METHODS = [NoiseAdamsBashforth, DataAdamsBashforth]
 STEPS = [32, 101, 320]  # a decade

@@ -14,7 +14,8 @@ from diffuscope.denoisers import Batch, BatchTime, ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import GaussianMixture
 from diffuscope.samplers import BrownianPath, EulerMaruyama, Sampler, StochasticHeun, StrongOrder15, sample
-from diffuscope.schedules import VP, Schedule, as_time, log_snr_times
+from diffuscope.schedules import VP, Schedule, as_time
+from diffuscope.times import log_snr_times
 
 LIKE = torch.zeros(20_000, dtype=torch.float64)
 

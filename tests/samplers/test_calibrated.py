@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import tensors_of
 from exact_flows import gaussian_in_the_plane, mixture_on_the_line, quantile_map, unequal_gaussian
 
 from diffuscope.denoisers import ExactDenoiser, Rescheduled
 from diffuscope.denoisers.clocks import StepIndex
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian, GaussianMixture
-from diffuscope.samplers import Calibrated, Sampler, calibrate, sample
+from diffuscope.samplers import Calibrated, Sampler, State, calibrate, instants, sample
 from diffuscope.samplers.calibrated import PLAIN
 from diffuscope.samplers.eigenbasis import Eigenbasis
 from diffuscope.samplers.schedule_values import instant
@@ -208,6 +209,30 @@ def test_a_file_that_is_no_calibration_is_refused(tmp_path):
     for name in ("noise.npz", "absent.npz"):
         with pytest.raises(InputError, match=name):
             Calibrated.load(tmp_path / name)
+
+
+def test_a_step_from_one_level_goes_to_the_next_and_nowhere_else(calibrated):
+    denoiser, x = ExactDenoiser(LINE.distribution, VE()), noise(VE(), 2)
+    levels = instants(VE(), calibrated.times(denoiser))
+    assert len(levels) >= 4
+    for i, t in enumerate(levels[:-1]):
+        calibrated.step(denoiser, State(t, x), levels[i + 1])
+        for j, s in enumerate(levels):
+            if j != i + 1:
+                with pytest.raises(InputError, match="its own"):
+                    calibrated.step(denoiser, State(t, x), s)
+
+
+def test_calibrating_a_model_that_learns_leaves_no_graph():
+    class Learning:
+        schedule, weight = VE(), torch.ones((), dtype=torch.float64, requires_grad=True)
+
+        def __call__(self, x_t, t):
+            return self.weight * ExactDenoiser(LINE.distribution, VE())(x_t, t)
+
+    starts = noise(VE(), 8).requires_grad_()
+    found = calibrate(Learning(), line_gaussian(), 2, starts=starts, reference_steps=4, rounds=0)
+    assert not any(tensor.requires_grad for tensor in tensors_of(found))
 
 
 def test_other_times_are_refused(calibrated):

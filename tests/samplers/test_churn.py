@@ -13,7 +13,8 @@ from torch import Tensor
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.samplers import EDMChurn, Heun, Noise, State, instant, sample
-from diffuscope.schedules import VE, VP, Cosine, RectifiedFlow, Schedule, karras_times, log_snr_times, uniform_times
+from diffuscope.schedules import VE, VP, Cosine, RectifiedFlow, Schedule
+from diffuscope.times import karras_times, log_snr_times, uniform_times
 
 
 def seeded(seed: int = 0) -> torch.Generator:

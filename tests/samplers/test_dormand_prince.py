@@ -13,7 +13,8 @@ from diffuscope.samplers import DDIM, DormandPrince, Instant, Noise, State, inst
 from diffuscope.samplers.dormand_prince import _velocity_field
 from diffuscope.samplers.error_control import ERROR, NODES, STAGES, Slope, pair_step
 from diffuscope.samplers.ode import velocity
-from diffuscope.schedules import VE, VP, Cosine, RectifiedFlow, Schedule, Sigmoid, log_snr_times, uniform_times
+from diffuscope.schedules import VE, VP, Cosine, RectifiedFlow, Schedule, Sigmoid
+from diffuscope.times import log_snr_times, uniform_times
 
 DIFFUSIONS = {"gaussian": gaussian_in_the_plane(), "mixture": mixture_on_the_line()}
 every_diffusion = pytest.mark.parametrize("diffusion", DIFFUSIONS.values(), ids=DIFFUSIONS.keys())

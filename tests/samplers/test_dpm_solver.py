@@ -14,7 +14,8 @@ from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.samplers import DataAdamsBashforth, Evaluation, Sampler, instants, sample
 from diffuscope.samplers.dpm_solver import DPMSolverPP2S, DPMSolverPP3M
-from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule, karras_times, log_snr_times, uniform_times
+from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
+from diffuscope.times import karras_times, log_snr_times, uniform_times
 
 SAMPLERS = [DPMSolverPP2S(), DPMSolverPP2S(1.0), DPMSolverPP2S(0.3), DPMSolverPP3M()]
 STEPS = [20, 63, 200]

@@ -23,7 +23,8 @@ from diffuscope.samplers import (
     stochastic_until,
 )
 from diffuscope.samplers.dpm_solver_sde import SDEDPMSolverPP2M, SDEDPMSolverPP3M
-from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule, log_snr_times, uniform_times
+from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
+from diffuscope.times import log_snr_times, uniform_times
 
 METHODS = [SDEDPMSolverPP2M, SDEDPMSolverPP3M]
 every_method = pytest.mark.parametrize("method", METHODS, ids=["2M", "3M"])

@@ -1,11 +1,12 @@
 """DPM-Solver-v3 and its statistics: DPM-Solver++ as a special case, Gaussians exact, the order for any statistics."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import measured_order
+from conftest import measured_order, tensors_of
 from exact_flows import ExactDiffusion, gaussian_in_the_plane, mixture_on_the_line
 from torch import Tensor
 
@@ -15,7 +16,8 @@ from diffuscope.exact import Gaussian
 from diffuscope.samplers import DDIM, DataAdamsBashforth, DPMSolverPP3M, Sampler, sample
 from diffuscope.samplers.dpm_solver_v3 import DPMSolverV3
 from diffuscope.samplers.model_statistics import ModelStatistics, estimate_statistics, plain_statistics
-from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule, karras_times, log_snr_times
+from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
+from diffuscope.times import karras_times, log_snr_times
 
 MEAN = torch.tensor([1.3, -0.4, 0.2], dtype=torch.float64)
 VARIANCE = torch.tensor([2.25, 0.16, 1e-4], dtype=torch.float64)
@@ -195,6 +197,35 @@ def test_statistics_survive_a_file_and_other_files_are_refused(tmp_path: Path):
     for name in ("other.npz", "pickled.npz", "missing.npz"):
         with pytest.raises(InputError, match="path: cannot read"):
             ModelStatistics.load(tmp_path / name)
+
+
+def test_statistics_carry_no_graph():
+    weight = torch.ones((), dtype=torch.float64, requires_grad=True)
+
+    class Learning:
+        schedule = VE()
+
+        def __call__(self, x_t, t):
+            return weight * LAW.denoise(x_t, VE().alpha(t), VE().sigma(t))
+
+    x_0 = LAW.sample(6, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    lams = torch.linspace(-1.0, 1.0, 4, dtype=torch.float64)
+    found = estimate_statistics(Learning(), x_0, lams, generator=torch.Generator().manual_seed(1))
+    assert not any(tensor.requires_grad for tensor in tensors_of(found))
+    given = ModelStatistics(*(tensor.clone().requires_grad_() for tensor in tensors_of(found)))
+    assert not any(tensor.requires_grad for tensor in tensors_of(given))
+    assert torch.equal(given.l, found.l)
+
+
+def test_at_the_ends_of_the_statistics_a_step_is_taken_and_just_beyond_it_is_refused():
+    statistics = closed_form(0.01, 10.0, 60)
+    assert statistics.covers(-math.log(10.0))
+    assert statistics.covers(-math.log(0.01))
+    assert not statistics.covers(-math.log(10.0) - 1e-8)
+    assert not statistics.covers(-math.log(0.01) + 1e-8)
+    with pytest.raises(InputError, match="at least four"):
+        plain_statistics(torch.arange(3.0), (2,))
+    assert plain_statistics(torch.arange(4.0), (2,)).event_shape == (2,)
 
 
 def test_steps_outside_the_statistics_are_refused():

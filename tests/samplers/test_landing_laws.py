@@ -25,7 +25,8 @@ from diffuscope.samplers import (
     sample,
 )
 from diffuscope.samplers.mixture_transition import posterior_draw
-from diffuscope.schedules import VE, VP, Cosine, RectifiedFlow, Schedule, as_time, log_snr_times, uniform_times
+from diffuscope.schedules import VE, VP, Cosine, RectifiedFlow, Schedule, as_time
+from diffuscope.times import log_snr_times, uniform_times
 
 POINTS = torch.tensor([[-1.1], [0.1], [0.5], [1.7]], dtype=torch.float64)
 WEIGHTS = torch.tensor([0.4, 0.1, 0.2, 0.3], dtype=torch.float64)

@@ -23,7 +23,8 @@ from diffuscope.samplers import (
     sample,
     trajectory,
 )
-from diffuscope.schedules import VE, VP, Cosine, RectifiedFlow, Schedule, log_snr_times
+from diffuscope.schedules import VE, VP, Cosine, RectifiedFlow, Schedule
+from diffuscope.times import log_snr_times
 
 MIXTURE = mixture_on_the_line().distribution
 every_schedule = pytest.mark.parametrize("schedule", [VE(), Cosine(), RectifiedFlow()], ids=lambda s: type(s).__name__)

@@ -25,7 +25,8 @@ from diffuscope.samplers import (
     instant,
     sample,
 )
-from diffuscope.schedules import VE, VP, Cosine, RectifiedFlow, Schedule, log_snr_times, uniform_times
+from diffuscope.schedules import VE, VP, Cosine, RectifiedFlow, Schedule
+from diffuscope.times import log_snr_times, uniform_times
 
 every_schedule = pytest.mark.parametrize("schedule", [VE(), VP(), RectifiedFlow()], ids=lambda s: type(s).__name__)
 LINE = Gaussian.isotropic(torch.tensor([1.3], dtype=torch.float64), 0.25)

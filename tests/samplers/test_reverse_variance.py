@@ -22,7 +22,8 @@ from diffuscope.samplers import (
     sample,
     upper_variance,
 )
-from diffuscope.schedules import VE, VP, Cosine, DiscreteVP, RectifiedFlow, Schedule, log_snr_times
+from diffuscope.schedules import VE, VP, Cosine, DiscreteVP, RectifiedFlow, Schedule
+from diffuscope.times import log_snr_times
 
 SCHEDULES = [VE(), VP(), Cosine(), RectifiedFlow()]
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: type(schedule).__name__)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
+from conftest import tensors_of
 
 from diffuscope.denoisers import Batch, BatchTime, ExactDenoiser
 from diffuscope.errors import InputError
@@ -23,7 +24,8 @@ from diffuscope.samplers import (
     sample,
     trajectory,
 )
-from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule, log_snr_times, uniform_times
+from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
+from diffuscope.times import log_snr_times, uniform_times
 
 SAMPLERS = [Euler(), Heun(), RungeKutta4(), DDIM(), DDPM(), DPMSolverPP2M()]
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: type(sampler).__name__)
@@ -155,7 +157,14 @@ def test_a_multistep_sampler_remembers_what_the_denoiser_said_and_where():
 @every_sampler
 def test_a_trajectory_runs_without_gradients_and_a_step_with_them(sampler: Sampler):
     counting = Counting(VP())
-    assert not sample(sampler, counting, x_start(), TIMES, noise=seeded()).requires_grad
+    for start in (x_start(), x_start().requires_grad_()):
+        _, *states = trajectory(sampler, counting, start, TIMES, noise=seeded())
+        # but for the start itself, which the first evaluation may remember
+        made = [tensor for state in states for tensor in tensors_of(state) if tensor is not start]
+        assert len(made) >= len(states)
+        assert not any(tensor.requires_grad for tensor in made)
+        assert not sample(sampler, counting, start, TIMES, noise=seeded()).requires_grad
+    assert torch.is_grad_enabled()
     t, s = instants(VP(), TIMES[:2])
     assert sampler.step(counting, State(t, x_start()), s, Noise(seeded())).x_t.requires_grad
 
@@ -171,6 +180,27 @@ def test_what_cannot_be_sampled_is_refused_with_the_reason():
         DDPM().step(denoiser, State(t, x_start()), s)
     with pytest.raises(InputError, match="history: expected decreasing times above the start"):
         sample(DPMSolverPP2M(), denoiser, x_start(), TIMES, history=(Evaluation(late, x_start(), x_start()),))
+
+
+def test_a_single_time_is_the_start():
+    (state,) = trajectory(DDIM(), ExactDenoiser(LAW, VP()), x_start(), TIMES[:1])
+    assert state.t == 1.0
+    assert torch.equal(state.x_t, x_start())
+
+
+@pytest.mark.parametrize("times", [torch.tensor([]), torch.tensor([0.5, 0.5])], ids=["none", "twice the same"])
+def test_no_time_and_a_repeated_time_are_refused(times: torch.Tensor):
+    with pytest.raises(InputError, match="strictly decreasing"):
+        sample(DDIM(), ExactDenoiser(LAW, VP()), x_start(), times.double())
+
+
+def test_a_history_ends_before_the_start_and_decreases():
+    denoiser = ExactDenoiser(LAW, VP())
+    early, later, start = (Evaluation(at, x_start(), x_start()) for at in instants(VP(), TIMES[:3]))
+    sample(DPMSolverPP2M(), denoiser, x_start(), TIMES[2:], history=(early, later))
+    for history in ((early, start), (later, early), (later, later)):
+        with pytest.raises(InputError, match="history: expected decreasing times above the start"):
+            sample(DPMSolverPP2M(), denoiser, x_start(), TIMES[2:], history=history)
 
 
 def test_times_in_single_precision_are_accepted():

@@ -8,19 +8,8 @@ from exact_flows import unequal_gaussian
 from diffuscope.denoisers import ExactDenoiser, denoised_to_noise
 from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.samplers import DDIM, DDPM, DPMSolverPP2M, Euler, Heun, RungeKutta4, Sampler, sample
-from diffuscope.schedules import (
-    VE,
-    VP,
-    Cosine,
-    DiscreteVP,
-    GeometricVE,
-    Karras,
-    RectifiedFlow,
-    Schedule,
-    Sigmoid,
-    log_snr_times,
-    uniform_times,
-)
+from diffuscope.schedules import VE, VP, Cosine, DiscreteVP, GeometricVE, Karras, RectifiedFlow, Schedule, Sigmoid
+from diffuscope.times import log_snr_times, uniform_times
 
 SAMPLERS = [Euler(), Heun(), RungeKutta4(), DDIM(), DDPM(), DPMSolverPP2M()]
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: type(sampler).__name__)

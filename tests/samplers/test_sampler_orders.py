@@ -23,7 +23,8 @@ from diffuscope.samplers import (
     instants,
     sample,
 )
-from diffuscope.schedules import VE, VP, Cosine, RectifiedFlow, Schedule, karras_times, log_snr_times
+from diffuscope.schedules import VE, VP, Cosine, RectifiedFlow, Schedule
+from diffuscope.times import karras_times, log_snr_times
 
 DETERMINISTIC = [Euler(), Heun(), RungeKutta4(), DDIM(), DPMSolverPP2M()]
 # schedule, start, end: from far above the data's scale to far below it, inside where log-SNR is finite

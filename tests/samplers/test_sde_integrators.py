@@ -23,7 +23,8 @@ from diffuscope.samplers import (
     sample,
     stochastic_until,
 )
-from diffuscope.schedules import VE, VP, Cosine, RectifiedFlow, Schedule, Sigmoid, log_snr_times, uniform_times
+from diffuscope.schedules import VE, VP, Cosine, RectifiedFlow, Schedule, Sigmoid
+from diffuscope.times import log_snr_times, uniform_times
 
 FAMILIES = [EulerMaruyama, StochasticHeun, StrongOrder15]
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.__name__)

@@ -18,18 +18,8 @@ from diffuscope.samplers import (
     truncate,
     warm_history,
 )
-from diffuscope.schedules import (
-    VE,
-    VP,
-    Cosine,
-    DiscreteVP,
-    RectifiedFlow,
-    Schedule,
-    Sigmoid,
-    karras_times,
-    log_snr_times,
-    uniform_times,
-)
+from diffuscope.schedules import VE, VP, Cosine, DiscreteVP, RectifiedFlow, Schedule, Sigmoid
+from diffuscope.times import karras_times, log_snr_times, uniform_times
 
 LAW = unequal_gaussian()
 SCHEDULES = [VE(), VP(), DiscreteVP.linear(), Cosine(), Sigmoid(), RectifiedFlow()]

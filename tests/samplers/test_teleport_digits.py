@@ -10,7 +10,8 @@ from torch import Tensor
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.samplers import Heun, TeleportError, sample, teleport, teleport_error
-from diffuscope.schedules import VE, karras_times, log_snr_times
+from diffuscope.schedules import VE
+from diffuscope.times import karras_times, log_snr_times
 
 LEVELS = [80.0, 20.0, 10.0, 5.0, 2.5, 1.0]
 FINE = 80  # Heun steps of the reference: its own error is below 1e-3

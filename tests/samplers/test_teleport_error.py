@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import tensors_of
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
@@ -10,7 +11,8 @@ from diffuscope.denoisers import Batch, BatchTime, ExactDenoiser, denoised_to_ve
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.samplers import suggest_skip, teleport, teleport_error
-from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule, log_snr_times
+from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
+from diffuscope.times import log_snr_times
 
 ROTATION = torch.tensor([[0.8, -0.6], [0.6, 0.8]], dtype=torch.float64)
 GAUSSIAN = Gaussian(
@@ -53,6 +55,20 @@ def times_down(schedule: Schedule, t_start: float, t_end: float, levels: int) ->
         return log_snr_times(schedule, t_start, t_end, levels)
     below = log_snr_times(schedule, float(schedule.time_of_noise_to_signal(1e2)), t_end, levels)
     return torch.cat([torch.tensor([t_start], dtype=torch.float64), below])
+
+
+def test_the_estimate_carries_no_graph_of_the_model_nor_of_the_starts():
+    weight = torch.ones((), dtype=torch.float64, requires_grad=True)
+
+    class Learning:
+        schedule = VE()
+
+        def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
+            return weight * ExactDenoiser(GAUSSIAN, VE())(x_t, t)
+
+    error = teleport_error(Learning(), GAUSSIAN, start(VE(), 80.0).requires_grad_(), times_down(VE(), 80.0, 0.5, 4))
+    assert not any(tensor.requires_grad for tensor in tensors_of(error))
+    assert isinstance(suggest_skip(Learning(), GAUSSIAN, start(VE(), 80.0), error.times, tolerance=1.0).estimate, float)
 
 
 @pytest.mark.parametrize("gaussian", [GAUSSIAN, LOW_RANK], ids=["dense", "low rank"])

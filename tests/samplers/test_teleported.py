@@ -24,7 +24,8 @@ from diffuscope.samplers import (
     warm_history,
 )
 from diffuscope.samplers.teleported import Teleported, reallocated_times, suggest_sigma_skip, teleported_sample
-from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule, karras_times, log_snr_times
+from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
+from diffuscope.times import karras_times, log_snr_times
 
 LAW = unequal_gaussian()
 every_schedule = pytest.mark.parametrize("schedule", [VE(), VP(), RectifiedFlow()], ids=["VE", "VP", "rectified flow"])
@@ -183,6 +184,19 @@ def test_on_gaussian_data_the_suggested_level_is_the_lowest():
 def test_bad_settings_are_refused():
     with pytest.raises(InputError, match="noise_to_signal"):
         Teleported(UniPC(), LAW, 0.0)
+    with pytest.raises(InputError, match="remembered"):
+        Teleported(UniPC(), LAW, 1.0, remembered=-1)
     denoiser, times = ExactDenoiser(LAW, VE()), log_snr_times(VE(), 5.0, 0.05, 9)
     with pytest.raises(InputError, match="step above"):
         teleported_sample(Teleported(UniPC(), LAW, 20.0), denoiser, starts(VE(), 5.0), times)
+    with pytest.raises(InputError, match="checks: expected at least two"):
+        teleported_sample(Teleported(UniPC(), LAW, 1.0), denoiser, starts(VE(), 5.0), times, checks=1)
+    teleported_sample(Teleported(UniPC(), LAW, 1.0), denoiser, starts(VE(), 5.0), times, checks=2)
+
+
+def test_without_memory_the_sampler_starts_cold_where_the_jump_lands():
+    denoiser, times, x = ExactDenoiser(LAW, VE()), log_snr_times(VE(), 5.0, 0.05, 9), starts(VE(), 5.0)
+    landed = int((VE().noise_to_signal(times) >= 1.0).sum()) - 1
+    cold = sample(UniPC(), denoiser, LAW.flow(x, VE(), times[0], times[landed]), times[landed:])
+    found = sample(Teleported(UniPC(), LAW, 1.0, remembered=0), denoiser, x, times)
+    torch.testing.assert_close(found, cold, rtol=1e-12, atol=1e-12)

@@ -15,7 +15,8 @@ from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.samplers import DPMSolverPP2M, Evaluation, instants, sample
 from diffuscope.samplers.unipc import UniPC
-from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule, karras_times, log_snr_times, uniform_times
+from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
+from diffuscope.times import karras_times, log_snr_times, uniform_times
 
 Variant = Literal["bh1", "bh2"]
 VARIANTS: tuple[Variant, ...] = ("bh1", "bh2")

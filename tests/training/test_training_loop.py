@@ -10,7 +10,7 @@ from conftest import monte_carlo
 from torch import nn
 from training_models import FixedTime, LinearDenoiser, SmallDenoiser, vectors
 
-from diffuscope.cli import commands, main
+from diffuscope.cli import main
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import GaussianMixture
@@ -238,7 +238,10 @@ def test_a_nan_on_the_command_line_is_one_line_and_exit_code_2(monkeypatch, caps
             self.calls += 1
             return self.denoiser(x_t, t) * (math.nan if self.calls == 4 else 1.0)
 
-    monkeypatch.setattr(commands, "new_denoiser", lambda *given, **classes: Planted(new_denoiser(*given, **classes)))
+    monkeypatch.setattr(
+        "diffuscope.training.default_model.new_denoiser",
+        lambda *given, **classes: Planted(new_denoiser(*given, **classes)),
+    )
     np.save(tmp_path / "data.npy", vectors(40).numpy())
     given = ["--data", str(tmp_path / "data.npy"), "--train-steps", "9", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["diffuscope", "train", *given, "--log-every", "0"])

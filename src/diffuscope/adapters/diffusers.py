@@ -56,79 +56,19 @@ from diffuscope.denoisers import Batch, Denoiser, denoised_to_noise
 from diffuscope.errors import InputError
 from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
 
+from .diffusers_schedulers import (
+    DRIVEN,
+    OF_CONSTRUCTOR,
+    OF_STEP,
+    SINGLE_PRECISION,
+    SOLVERS,
+    TWO_EVALUATIONS,
+    VARIANCE_EXPLODING,
+    declared_order,
+    is_stochastic,
+    kind_of,
+)
 from .libraries import BrownianNoise, Options, arguments_of, library, require_known
-
-_CHAINS = ("DDIMScheduler", "DDPMScheduler")
-_SOLVERS = (
-    "DPMSolverMultistepScheduler",
-    "DPMSolverSinglestepScheduler",
-    "UniPCMultistepScheduler",
-    "DEISMultistepScheduler",
-    "SASolverScheduler",
-)
-_VARIANCE_EXPLODING = (
-    "EulerDiscreteScheduler",
-    "EulerAncestralDiscreteScheduler",
-    "HeunDiscreteScheduler",
-    "KDPM2DiscreteScheduler",
-    "KDPM2AncestralDiscreteScheduler",
-    "LMSDiscreteScheduler",
-    "DPMSolverSDEScheduler",
-)
-_FLOWS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
-_EDMS = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
-_DRIVEN = (*_CHAINS, *_SOLVERS, *_VARIANCE_EXPLODING, *_FLOWS, *_EDMS)
-_TWO_EVALUATIONS = (
-    "HeunDiscreteScheduler",
-    "KDPM2DiscreteScheduler",
-    "KDPM2AncestralDiscreteScheduler",
-    "DPMSolverSDEScheduler",
-    "FlowMatchHeunDiscreteScheduler",
-)
-# these cast the state to float32, or keep a table of half steps in it
-_SINGLE_PRECISION = (
-    "EulerDiscreteScheduler",
-    "EulerAncestralDiscreteScheduler",
-    "KDPM2DiscreteScheduler",
-    "KDPM2AncestralDiscreteScheduler",
-    "DPMSolverMultistepScheduler",
-    "EDMEulerScheduler",
-    *_FLOWS,
-)
-_STOCHASTIC = (
-    "DDPMScheduler",
-    "EulerAncestralDiscreteScheduler",
-    "KDPM2AncestralDiscreteScheduler",
-    "DPMSolverSDEScheduler",
-    "SASolverScheduler",
-)
-_ORDERS = {
-    "DDIMScheduler": 1,
-    "EulerDiscreteScheduler": 1,
-    "EDMEulerScheduler": 1,
-    "FlowMatchEulerDiscreteScheduler": 1,
-    "HeunDiscreteScheduler": 2,
-    "KDPM2DiscreteScheduler": 2,
-    "FlowMatchHeunDiscreteScheduler": 2,
-}
-_OF_STEP = {"eta", "use_clipped_model_output", "s_churn", "s_tmin", "s_tmax", "s_noise", "order"}
-_OF_CONSTRUCTOR = {
-    "prediction_type",
-    "variance_type",
-    "clip_sample",
-    "clip_sample_range",
-    "solver_order",
-    "algorithm_type",
-    "solver_type",
-    "lower_order_final",
-    "euler_at_final",
-    "use_flow_sigmas",
-    "predict_x0",
-    "predictor_order",
-    "corrector_order",
-    "sigma_data",
-    "stochastic_sampling",
-}
 
 
 @dataclass(frozen=True)
@@ -173,7 +113,7 @@ class _Table:
 def names() -> tuple[str, ...]:
     """The schedulers of the installed diffusers that can be driven. Raises InputError where it is absent."""
     library("diffusers", "diffusers")
-    return tuple(name for name in _DRIVEN if _scheduler(name) is not None)
+    return tuple(name for name in DRIVEN if _scheduler(name) is not None)
 
 
 def target(name: str, options: Options) -> Target:
@@ -182,15 +122,15 @@ def target(name: str, options: Options) -> Target:
     Raises InputError where diffusers is absent, has no such scheduler or none that can be driven, or the scheduler no
     such option.
     """
-    scheduler = _scheduler(name) if name in _DRIVEN else None
+    scheduler = _scheduler(name) if name in DRIVEN else None
     if scheduler is None and name == "DPMSolverSDEScheduler":
         raise InputError(f"target: diffusers:{name} needs torchsde; pip install torchsde")
     if scheduler is None:
         raise InputError(f"target: diffusers has no scheduler {name!r} to drive; expected one of {', '.join(names())}")
     built, stepped = arguments_of(scheduler.__init__), arguments_of(scheduler.step)
-    require_known(options, (set(built) & _OF_CONSTRUCTOR) | (set(stepped) & _OF_STEP), f"diffusers:{name}")
+    require_known(options, (set(built) & OF_CONSTRUCTOR) | (set(stepped) & OF_STEP), f"diffusers:{name}")
     settings = {**stepped, **built, **options}
-    kind, stochastic = _kind(name, settings), _stochastic(name, settings)
+    kind, stochastic = kind_of(name, settings), is_stochastic(name, settings)
     of_constructor = {key: value for key, value in options.items() if key in built}
     of_step: dict[str, Any] = {key: value for key, value in options.items() if key not in built}
 
@@ -208,12 +148,12 @@ def target(name: str, options: Options) -> Target:
     return Target(
         name=f"diffusers:{name}",
         run=run,
-        order=None if stochastic else _order(name, settings),
+        order=None if stochastic else declared_order(name, settings),
         stochastic=stochastic,
-        nfe_per_step=2 if name in _TWO_EVALUATIONS else 1,
+        nfe_per_step=2 if name in TWO_EVALUATIONS else 1,
         schedules={"flow": (RectifiedFlow(),), "edm": (VE(),)}.get(kind, (VP(),)),
-        coarsest=2 if name in _TWO_EVALUATIONS else int(settings.get("solver_order") or 1),
-        floor=1e-6 if name in _SINGLE_PRECISION else 1e-12,
+        coarsest=2 if name in TWO_EVALUATIONS else int(settings.get("solver_order") or 1),
+        floor=1e-6 if name in SINGLE_PRECISION else 1e-12,
     )
 
 
@@ -245,26 +185,6 @@ def _scheduler(name: str) -> Any:
     return None if ".dummy_" in found.__module__ else found  # an empty class stands in for one that lacks a package
 
 
-def _kind(name: str, settings: Options) -> str:
-    """Which states and table a scheduler has: chain or vp, ve, flow, edm."""
-    if name in _FLOWS or settings.get("use_flow_sigmas"):
-        return "flow"
-    kinds = {"chain": _CHAINS, "vp": _SOLVERS, "ve": _VARIANCE_EXPLODING, "edm": _EDMS}
-    return next(kind for kind, members in kinds.items() if name in members)
-
-
-def _stochastic(name: str, settings: dict[str, Any]) -> bool:
-    dials = ("eta", "s_churn", "stochastic_sampling")
-    by_algorithm = str(settings.get("algorithm_type")).startswith("sde")
-    return name in _STOCHASTIC or by_algorithm or any(settings.get(dial) for dial in dials)
-
-
-def _order(name: str, settings: dict[str, Any]) -> int | None:
-    if name == "UniPCMultistepScheduler":
-        return settings["solver_order"] + 1
-    return settings.get("solver_order") or settings.get("order") or _ORDERS.get(name)
-
-
 def _made(scheduler: Any, kind: str, options: Options, table: _Table) -> Any:
     """The scheduler with our grid as its table, set to walk all of it."""
     if kind in ("flow", "edm"):
@@ -294,13 +214,13 @@ def _laid_out(scheduler: Any, options: Options, table: _Table) -> Any:
         # its step goes levels // steps training steps down, which is 1; training step 0 is never left
         calls = {"num_inference_steps": table.steps}
         layout["steps_offset"] = 0 if table.to_zero else 1
-    elif name in _SOLVERS and not table.to_zero:
+    elif name in SOLVERS and not table.to_zero:
         calls = {"num_inference_steps": table.steps}
     elif name == "DPMSolverSinglestepScheduler":
         calls = {"timesteps": list(range(levels))[::-1]}
-    elif name in _SOLVERS:
+    elif name in SOLVERS:
         layout["timestep_spacing"] = "trailing"
-    elif name in _VARIANCE_EXPLODING:
+    elif name in VARIANCE_EXPLODING:
         layout["final_sigmas_type"] = "zero"  # that step is taken only where the grid ends there
     # a window in training steps, of which there are usually 1000
     layout["tau_func"] = lambda step: float(0.2 * levels <= step <= 0.8 * levels)
@@ -328,7 +248,7 @@ def _with_explicit_sigmas(scheduler: Any, kind: str, options: Options, table: _T
     made = scheduler(**({key: value for key, value in layout.items() if key in accepted} | dict(options)))
     made.set_timesteps(table.steps)
     walked = levels[:-1]
-    if name in _TWO_EVALUATIONS:
+    if name in TWO_EVALUATIONS:
         end = [] if table.to_zero else [levels[-1:], levels[-1:]]
         walked = torch.cat([walked[:1], walked[1:].repeat_interleave(2), *end])
         levels = torch.cat([walked, levels[-1:]])
@@ -374,7 +294,7 @@ def _walk(
     times: Float[Tensor, " times"],
 ) -> Batch:
     """The library's own sampling loop, with our denoiser as its model."""
-    twice = type(scheduler).__name__ in _TWO_EVALUATIONS
+    twice = type(scheduler).__name__ in TWO_EVALUATIONS
     # a last step to 0 is a single evaluation; a last step that the grid does not make is left out
     steps = scheduler.timesteps[: 2 * table.steps - table.to_zero if twice else table.steps]
     told = _times_told(scheduler, kind, table, steps)

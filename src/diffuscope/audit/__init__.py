@@ -1,25 +1,16 @@
 """What a trained model learned, where its loss comes from, whether it memorized, and how few steps it needs."""
 
 from .cifar_features import CifarFeatures, load_cifar_features
-from .diagnostics import Diagnostics
-from .page import audit_page
+from .question import Answer, Question
+from .questions import QUESTIONS
+from .questions.steps import grid
 from .references import References, fit_references
-from .run import AuditResult, Memorization, audit, memorized
-from .steps import grid
+from .result import AuditResult
+from .run import audit
+from .session import Session
 from .subject import Settings, Subject
 
 __all__ = [
-    "AuditResult",
-    "CifarFeatures",
-    "Diagnostics",
-    "Memorization",
-    "References",
-    "Settings",
-    "Subject",
-    "audit",
-    "audit_page",
-    "fit_references",
-    "grid",
-    "load_cifar_features",
-    "memorized",
-]
+    "QUESTIONS", "Answer", "AuditResult", "CifarFeatures", "Question", "References", "Session", "Settings", "Subject",
+    "audit", "fit_references", "grid", "load_cifar_features",
+]  # fmt: skip

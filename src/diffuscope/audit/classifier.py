@@ -7,7 +7,7 @@ r"""Features that mean something: the hidden layer of a small classifier of the 
 
 mu and s are the mean and the standard deviation of all values of the training data; :math:`\bar h` and :math:`V \Lambda
 V^T` the mean and covariance of h there, with RIDGE of the mean eigenvalue added to each. Two examples are near when the
-classifier sees the same in them; how well it names the labels of unseen data says how far that can be relied on.
+classifier sees the same in them; how well it names the labels of held-out data says how far that can be relied on.
 
 Whitened, every direction counts alike in a distance, which is then free of units. Left as they are, the few directions
 that tell the labels apart carry it: it is mostly the chance of how often each label was drawn, and hardly notices noise
@@ -39,7 +39,7 @@ FEATURE_BATCH = 4096
 
 @dataclass(frozen=True, eq=False)
 class ClassifierFeatures:
-    """x -> f(x). `accuracy` is the share of the `unseen` many unseen examples whose label the classifier names."""
+    """x -> f(x). `accuracy` is the share of the `heldout` many held-out examples whose label the classifier names."""
 
     mean: float
     scale: float
@@ -51,7 +51,7 @@ class ClassifierFeatures:
     center: Float[Tensor, " width"] = field(repr=False)
     whitening: Float[Tensor, "width width"] = field(repr=False)
     accuracy: float = math.nan
-    unseen: int = 0
+    heldout: int = 0
 
     def __call__(self, x: Float[Tensor, "n *event"]) -> Float[Tensor, "n width"]:
         """Whitened features in float64."""
@@ -72,10 +72,10 @@ class ClassifierFeatures:
 def fit_classifier(
     train: Float[Tensor, "n *event"],
     train_labels: Int[Tensor, " n"],
-    unseen: Float[Tensor, "m *event"],
-    unseen_labels: Int[Tensor, " m"],
+    heldout: Float[Tensor, "m *event"],
+    heldout_labels: Int[Tensor, " m"],
 ) -> ClassifierFeatures:
-    """The classifier of `train`, in a second or a few; `unseen` only measures its accuracy.
+    """The classifier of `train`, in a second or a few; `heldout` only measures its accuracy.
 
     Raises InputError for labels that are all the same, and for data that are constant or not finite.
     """
@@ -115,5 +115,5 @@ def fit_classifier(
     hidden = plain.hidden(train)
     variances, directions = torch.linalg.eigh(torch.cov(hidden.mT))
     whitening = directions / (variances.clamp(min=0) + RIDGE * variances.mean()).sqrt()
-    accuracy = float((plain.label(unseen) == unseen_labels).double().mean())
-    return replace(plain, center=hidden.mean(0), whitening=whitening, accuracy=accuracy, unseen=len(unseen))
+    accuracy = float((plain.label(heldout) == heldout_labels).double().mean())
+    return replace(plain, center=hidden.mean(0), whitening=whitening, accuracy=accuracy, heldout=len(heldout))

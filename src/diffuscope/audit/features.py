@@ -11,6 +11,7 @@ from diffuscope.exact import Gaussian
 from diffuscope.files import load_object
 
 WHITENED_COMPONENTS = 50
+ROUNDING = 1e-9  # of the largest variance: components below are rounding of a lower rank
 FEATURE_BATCH = 1024
 Features = Callable[[Float[Tensor, "n *event"]], Float[Tensor, "n features"]]
 
@@ -23,7 +24,8 @@ def feature_map(name: str, gaussian: Gaussian) -> Features:
     if name == "pixels":
         return lambda x: x.flatten(1)
     if name == "pca":
-        kept = gaussian.truncate(min(WHITENED_COMPONENTS, int((gaussian.eigenvalues > 0).sum())))
+        variances = gaussian.eigenvalues
+        kept = gaussian.truncate(min(WHITENED_COMPONENTS, int((variances > ROUNDING * variances.max()).sum())))
         whiten = (kept.eigenvectors / kept.eigenvalues.sqrt()).float()
         return lambda x: (x - gaussian.mean.float()).flatten(1) @ whiten
     if ":" not in name:

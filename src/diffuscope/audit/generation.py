@@ -34,9 +34,11 @@ def starting_noise(
     return (schedule.alpha(t) * clean + schedule.sigma(t) * noise).float()
 
 
-def generate(subject: Subject, gaussian: Gaussian, levels: Levels, samples: int, followed: int, seed: int) -> Arrays:
+def generate(
+    subject: Subject, gaussian: Gaussian, levels: Levels, samples: int, followed: int, generator: torch.Generator
+) -> Arrays:
     """`samples` finished samples, and the states of the first `followed` at every level: (levels, followed, *event)."""
-    denoiser, generator = subject.denoiser, subject.generator(seed, "generate")
+    denoiser = subject.denoiser
     times = refined(denoiser, levels)
     start = starting_noise(gaussian, denoiser.schedule, float(times[0]), samples, generator)
     finished, states = [], []

@@ -32,10 +32,10 @@ class Settings:
     step_seeds: int = 128  # trajectories that measure the error of few steps
     features: tuple[str, ...] = ("pixels",)  # distances for copies: pixels, pca, or module:function
     false_discovery: float = 0.05  # share of false entries in the list of copies, in expectation
-    significance: float = 0.01  # level of the tests for leaning towards the training data
+    significance: float = 0.01  # level of the tests
     skip_tolerance: float = 0.05  # teleport error allowed, in standard deviations of the data
     seed: int = 0
-    diagnostics: bool = False  # also measure whether the model is the score of a density that diffuses
+    diagnostics: bool = False  # also test whether it is the score of one diffusing density
 
     def __post_init__(self) -> None:
         for name, least in (("levels", 4), ("points", 8), ("trajectories", 8), ("generated", 20), ("step_seeds", 8)):
@@ -45,9 +45,9 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A denoiser with the data it was trained on and data it has never seen, all in the model's own range.
+    """A denoiser, its training data and held-out data, all in the model's own range.
 
-    Labels, where both parts have them, train the classifier whose features tell how good the samples are.
+    Labels, where both parts have them, train the classifier in whose features samples are compared with held-out data.
     """
 
     denoiser: Denoiser
@@ -79,12 +79,6 @@ class Subject:
         """Standard deviation of a coordinate of the training data: sqrt(tr Sigma / D)."""
         return float(self.train.flatten(1).var(0, unbiased=False).double().mean().sqrt())
 
-    def generator(self, seed: int, purpose: str) -> torch.Generator:
-        """An independent, reproducible stream of noise for every purpose."""
-        return torch.Generator().manual_seed(
-            (seed * 1_000_003 + sum(ord(c) * 131**i for i, c in enumerate(purpose))) % 2**63
-        )
-
 
 @dataclass(frozen=True, eq=False)
 class Levels:
@@ -107,7 +101,8 @@ def noise_levels(denoiser: Denoiser, scale: float, count: int) -> Levels:
     high = min(HIGHEST * scale, float(schedule.noise_to_signal(schedule.t_max)))
     if not low < high:
         raise InputError(
-            f"model: its noise levels {schedule.t_min:g} .. {schedule.t_max:g} do not cover data of deviation {scale:g}"
+            f"model: its times {schedule.t_min:g} .. {schedule.t_max:g} do not cover the noise levels of data of "
+            f"standard deviation {scale:g}"
         )
     ratios = torch.logspace(torch.log10(torch.tensor(high)), torch.log10(torch.tensor(low)), count, dtype=torch.float64)
     return levels_at(denoiser, ratios)

@@ -1,38 +1,17 @@
 """Oracle problems with exact solutions, and what a sampler or a likelihood must do on them."""
 
 from .affine import AffineMap, affine_map, weak_error
-from .certificate import Certificate, Question, certify, questions
+from .certificate import Certificate, LikelihoodCertificate
 from .convergence import strong_order, weak_order
 from .likelihood import LogDensity, certify_likelihood, likelihood_problems
 from .order import MeasuredOrder, measured_order
-from .page import certificate_page
 from .problems import OracleProblem, finite_data, flow, mixture, oracle_problems, ring, unequal_gaussian
+from .questions import Question, certify, questions
 from .target import Run, Target, sampler_target
 
 __all__ = [
-    "AffineMap",
-    "Certificate",
-    "LogDensity",
-    "MeasuredOrder",
-    "OracleProblem",
-    "Question",
-    "Run",
-    "Target",
-    "affine_map",
-    "certificate_page",
-    "certify",
-    "certify_likelihood",
-    "finite_data",
-    "flow",
-    "likelihood_problems",
-    "measured_order",
-    "mixture",
-    "oracle_problems",
-    "questions",
-    "ring",
-    "sampler_target",
-    "strong_order",
-    "unequal_gaussian",
-    "weak_error",
-    "weak_order",
-]
+    "AffineMap", "Certificate", "LikelihoodCertificate", "LogDensity", "MeasuredOrder", "OracleProblem", "Question",
+    "Run", "Target", "affine_map", "certify", "certify_likelihood", "finite_data", "flow", "likelihood_problems",
+    "measured_order", "mixture", "oracle_problems", "questions", "ring", "sampler_target", "strong_order",
+    "unequal_gaussian", "weak_error", "weak_order",
+]  # fmt: skip

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from diffuscope.denoisers import Batch, ExactDenoiser
 from diffuscope.exact import Distribution, Empirical, Gaussian, GaussianMixture, Ring
-from diffuscope.schedules import VE, Schedule, log_snr_times
+from diffuscope.schedules import VE, Schedule
+from diffuscope.times import log_snr_times
 
 STARTS = 12  # starting points of every problem
 

@@ -7,11 +7,15 @@ from typing import Annotated
 import tyro
 from torch.distributed import is_torchelastic_launched
 
+import diffuscope
 from diffuscope.errors import InputError
 
+from .audit import Audit
 from .certify import Certify
-from .commands import Audit, Sample, Train
+from .data import Data
 from .reproduce import Reproduce
+from .sample import Sample
+from .train import Train
 
 Command = (
     Annotated[Audit, tyro.conf.subcommand("audit")]
@@ -19,11 +23,15 @@ Command = (
     | Annotated[Sample, tyro.conf.subcommand("sample")]
     | Annotated[Certify, tyro.conf.subcommand("certify")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
+    | Annotated[Data, tyro.conf.subcommand("data")]
 )
 
 
 def main() -> None:
     """Entry point of the `diffuscope` command."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"diffuscope {diffuscope.__version__}")
+        return
     try:
         command = tyro.cli(Command, prog="diffuscope", description="Ground truth for diffusion models.")  # pyright: ignore[reportCallIssue, reportArgumentType]
         if is_torchelastic_launched() and not isinstance(command, Train):
@@ -32,11 +40,12 @@ def main() -> None:
     except InputError as error:
         fail(str(error))
     except KeyboardInterrupt:
-        fail("interrupted; what is finished is kept, and the same command resumes")
+        fail("interrupted; rerun the same command to resume")
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        fail(f"out: the disk is full ({error.filename or 'while writing'}); free some space, the same command resumes")
+        where = error.filename or "while writing"
+        fail(f"out: the disk is full ({where}); free some space and rerun the same command to resume")
 
 
 def fail(message: str) -> None:

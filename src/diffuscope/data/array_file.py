@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from diffuscope.data.examples import Source, examples_of_array
 from diffuscope.errors import InputError
+
+from .examples import Source, examples_of_array
 
 EXAMPLES = ("x", "images", "data")
 TRAIN = ("train", "x_train")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffuscope.data.dataset import Range
 from diffuscope.errors import InputError
+
+from .dataset import Range
 
 CHANNELS = (1, 3)
 

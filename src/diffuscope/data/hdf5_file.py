@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from diffuscope.data.array_file import Archive, source_of_archive
-from diffuscope.data.examples import Source
 from diffuscope.errors import InputError
+
+from .array_file import Archive, source_of_archive
+from .examples import Source
 
 _SPEC = re.compile(r"(.+?\.(?:h5|hdf5))(?::(.*))?", re.IGNORECASE | re.DOTALL)
 

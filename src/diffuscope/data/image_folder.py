@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from diffuscope.data.examples import Examples, Source
 from diffuscope.errors import InputError
+
+from .examples import Examples, Source
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"})
 GRAY_MODES = frozenset({"1", "L"})

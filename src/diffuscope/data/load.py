@@ -16,16 +16,17 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from diffuscope.data.array_file import read_npy, read_npz
-from diffuscope.data.cifar import is_batch_folder, is_pickled_batch, pickled_refusal, read_batch, read_batches
-from diffuscope.data.dataset import FEWEST, DataSet, Range, checked_range, in_words, rescaled
-from diffuscope.data.examples import Examples, Source, examples_of_array
-from diffuscope.data.hdf5_file import hdf5_spec, read_hdf5
-from diffuscope.data.image_folder import SUFFIXES, read_image_folder
-from diffuscope.data.named import NAMES, read_named
-from diffuscope.data.toys import EXAMPLES, read_toy
 from diffuscope.errors import InputError
 from diffuscope.exact import TOYS
+
+from .array_file import read_npy, read_npz
+from .cifar import is_batch_folder, is_pickled_batch, pickled_refusal, read_batch, read_batches
+from .dataset import FEWEST, DataSet, Range, checked_range, in_words, rescaled
+from .examples import Examples, Source, examples_of_array
+from .hdf5_file import hdf5_spec, read_hdf5
+from .image_folder import SUFFIXES, read_image_folder
+from .named import NAMES, read_named
+from .toys import EXAMPLES, read_toy
 
 FORMS = "a folder of images, or a .npy, .npz or .h5 file"
 PICKLES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib"})

@@ -6,10 +6,11 @@
 import numpy as np
 import torch
 
-from diffuscope.data.dataset import FEWEST
-from diffuscope.data.examples import Examples, Source
 from diffuscope.errors import InputError
 from diffuscope.exact import Superposition, known_law, known_range
+
+from .dataset import FEWEST
+from .examples import Examples, Source
 
 EXAMPLES = 5000  # to train on, and as many to hold out
 

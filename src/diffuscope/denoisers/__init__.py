@@ -19,7 +19,7 @@ from .edm import Preconditioned, Preconditioning, preconditioning
 from .files import load_denoiser, load_npz, save_denoiser
 from .guidance import ConditionalDenoiser, Guided, OfClass
 from .networks import MLP, LevelTable, LinearDenoiser, SymmetricLinearDenoiser, UNet, seeded
-from .objects import load_callable
+from .objects import load_callable, load_model
 from .predictors import (
     INTEGERS,
     Classes,
@@ -32,45 +32,10 @@ from .predictors import (
 )
 
 __all__ = [
-    "INTEGERS",
-    "MLP",
-    "Batch",
-    "BatchTime",
-    "Classes",
-    "Clock",
-    "ConditionalDenoiser",
-    "DataPredictor",
-    "Denoiser",
-    "ExactDenoiser",
-    "Guided",
-    "LevelTable",
-    "LinearDenoiser",
-    "Network",
-    "NoisePredictor",
-    "OfClass",
-    "Preconditioned",
-    "Preconditioning",
-    "Rescheduled",
-    "ScheduleTime",
-    "SignalTime",
-    "StepIndex",
-    "SymmetricLinearDenoiser",
-    "UNet",
-    "VelocityPredictor",
-    "classes_of",
-    "clock_of",
-    "denoised_to_noise",
-    "denoised_to_score",
-    "denoised_to_velocity",
-    "load_callable",
-    "load_denoiser",
-    "load_npz",
-    "nearest_trained_time",
-    "noise_to_denoised",
-    "over_events",
-    "preconditioning",
-    "save_denoiser",
-    "score_to_denoised",
-    "seeded",
-    "velocity_to_denoised",
-]
+    "INTEGERS", "MLP", "Batch", "BatchTime", "Classes", "Clock", "ConditionalDenoiser", "DataPredictor", "Denoiser",
+    "ExactDenoiser", "Guided", "LevelTable", "LinearDenoiser", "Network", "NoisePredictor", "OfClass", "Preconditioned",
+    "Preconditioning", "Rescheduled", "ScheduleTime", "SignalTime", "StepIndex", "SymmetricLinearDenoiser", "UNet",
+    "VelocityPredictor", "classes_of", "clock_of", "denoised_to_noise", "denoised_to_score", "denoised_to_velocity",
+    "load_callable", "load_denoiser", "load_model", "load_npz", "nearest_trained_time", "noise_to_denoised",
+    "over_events", "preconditioning", "save_denoiser", "score_to_denoised", "seeded", "velocity_to_denoised",
+]  # fmt: skip

@@ -15,6 +15,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from diffuscope.errors import InputError
 from diffuscope.schedules import DiscreteVP, Schedule, Time, Times, as_time
 
 
@@ -64,12 +65,12 @@ class StepIndex:
     first_trained: int = 1
 
     def label(self, t: Time) -> Tensor:
-        """The int64 index; ValueError where t is further than 1e-6 from an integer in 1..steps."""
+        """The int64 index; InputError where t is further than 1e-6 from an integer in 1..steps."""
         times = as_time(t)
         index = times.round()
         unknown = ~((times - index).abs() <= 1e-6) | (index < 1) | (index > self.steps)
         if bool(unknown.any()):
-            raise ValueError(
+            raise InputError(
                 f"t: this network knows the integer times 1..{self.steps} only, got {float(times[unknown][0])!r}; "
                 "take `nearest_trained_time` first"
             )

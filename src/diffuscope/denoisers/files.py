@@ -2,8 +2,9 @@ r"""Denoisers as files: safetensors with a description of what the tensors belon
 
 A file of ours holds the parameters of the network and, in its header, one JSON text: the predictor, the
 network and its arguments, the schedule, the clock, the event shape and the data range. Each is a name of
-the registries below and plain values, so that loading a file runs no code of the file. Files of others
-(`.npz`, safetensors) are recognized by the names of their parameters. No pickle is ever loaded.
+the registries below and plain values, so that loading a file runs no code of the file. A file that does not say what
+its tensors belong to is refused: the model of others is given as `module:object`, which builds its network and loads
+its arrays (`load_npz`). No pickle is ever loaded.
 """
 
 import contextlib
@@ -29,7 +30,7 @@ from .clocks import ScheduleTime, SignalTime, StepIndex
 from .edm import Preconditioned
 from .networks import MLP, UNet
 from .predictors import DataPredictor, NoisePredictor, VelocityPredictor
-from .pretrained import FlowTransformer, NoiseCNN, NoiseUNet, recognized
+from .pretrained import NoiseCNN
 
 SavedDenoiser = NoisePredictor | DataPredictor | VelocityPredictor | Preconditioned
 """What a file can hold."""
@@ -37,7 +38,7 @@ SavedDenoiser = NoisePredictor | DataPredictor | VelocityPredictor | Preconditio
 FORMAT = "diffuscope denoiser 1"
 SCHEDULES = {kind.__name__: kind for kind in (VE, GeometricVE, Karras, VP, DiscreteVP, Cosine, Sigmoid, RectifiedFlow)}
 CLOCKS = {kind.__name__: kind for kind in (ScheduleTime, SignalTime, StepIndex)}
-NETWORKS = {kind.__name__: kind for kind in (MLP, UNet, NoiseUNet, NoiseCNN, FlowTransformer)}
+NETWORKS = {kind.__name__: kind for kind in (MLP, UNet)}
 PREDICTORS = {kind.__name__: kind for kind in (NoisePredictor, DataPredictor, VelocityPredictor)}
 
 PICKLE_SUFFIXES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib"}
@@ -54,27 +55,27 @@ def save_denoiser(denoiser: SavedDenoiser, path: str | Path) -> None:
     description = json.dumps(_description(denoiser))
     network = cast(nn.Module, denoiser.network)
     # a copy of each, for safetensors refuses tensors that share memory
-    tensors = {name: value.detach().cpu().clone().contiguous() for name, value in network.state_dict().items()}
+    tensors = {name: value.cpu().clone().contiguous() for name, value in network.state_dict().items()}
     _replace(path, safetensors.torch.save(tensors, {"format": FORMAT, "denoiser": description}))
 
 
 def load_denoiser(path: str | Path) -> SavedDenoiser:
-    """The denoiser of a `.safetensors` or `.npz` file, on the CPU, in evaluation mode.
+    """The denoiser of a `.safetensors` file that `save_denoiser` wrote, on the CPU, in evaluation mode.
 
-    Raises InputError for a missing, truncated or unreadable file, for a pickle in any dress, and for parameters
-    whose names or shapes are not those of a known network.
+    Raises InputError for a missing, truncated or unreadable file, for a pickle in any dress, for a file that does not
+    say what network it is, and for parameters whose names or shapes are not those of the network it names.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"model: no file {path}")
     _refuse_pickle(path)
     if path.suffix == ".npz":
-        return _from_others(load_npz(path, "model"), path)
+        return _checkpoint(load_npz(path, "model"), path)
     if path.suffix != ".safetensors":
-        raise InputError(f"model: expected a .safetensors or .npz file, got {path.name}")
+        raise InputError(f"model: expected a .safetensors file or module:object, got {path.name}")
     header, tensors = _safetensors(path)
     if header.get("format") != FORMAT:
-        return _from_others(tensors, path)
+        raise _undescribed(path)
     return _rebuilt(header.get("denoiser", ""), tensors, path)
 
 
@@ -148,17 +149,22 @@ def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _from_others(tensors: dict[str, Tensor], path: Path) -> SavedDenoiser:
-    published = recognized(tensors)
-    if published is None:
-        some = ", ".join(list(tensors)[:3])
-        raise InputError(
-            f"model: {path.name} holds no network known here (its arrays: {some}, ...); expected a file of "
-            "`save_denoiser` or a published network; any other model can be given as module:object"
-        )
-    make, network, state = published
+def _undescribed(path: Path) -> InputError:
+    return InputError(
+        f"model: {path.name} holds arrays and not what network they belong to; expected a .safetensors file that "
+        "diffuscope wrote, or module:object that builds the network and loads them"
+    )
+
+
+def _checkpoint(tensors: dict[str, Tensor], path: Path) -> SavedDenoiser:
+    # to be removed with `pretrained`, once no experiment loads checkpoints by the names of their arrays
+    state = without_training_record(tensors)
+    with torch.device("meta"):
+        network = NoiseCNN()
+    if network.state_dict().keys() != state.keys():
+        raise _undescribed(path)
     _require_state(network, state, path)
-    return make(state).eval()
+    return noise_cnn(state).eval()
 
 
 def _require_state(network: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

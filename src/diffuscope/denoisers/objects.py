@@ -1,12 +1,23 @@
 """A denoiser that the user names as `module:object`, the way to bring any Python model."""
 
 import inspect
+from pathlib import Path
 
 from diffuscope.errors import InputError
 from diffuscope.files import load_object
 from diffuscope.schedules import Schedule
 
 from .contract import Denoiser
+from .files import load_denoiser
+
+
+def load_model(spec: str | Path) -> Denoiser:
+    """A denoiser from a .safetensors file of ours, or from `module:object` (a file of that name goes first).
+
+    Raises InputError where there is none, and for what `load_denoiser` and `load_callable` refuse.
+    """
+    named = isinstance(spec, str) and ":" in spec and not Path(spec).exists()
+    return load_callable(str(spec)) if named else load_denoiser(spec)
 
 
 def load_callable(spec: str) -> Denoiser:

@@ -60,13 +60,13 @@ class _Predictor(nn.Module):
 class NoisePredictor(_Predictor):
     """A network that predicts the noise: D = (x_t - sigma F) / alpha.
 
-    Raises ValueError where alpha = 0: there the noise tells nothing about the data.
+    Raises InputError where alpha = 0: there the noise tells nothing about the data.
     """
 
     def forward(self, x_t: Batch, t: BatchTime, y: Classes = None) -> Batch:
         predicted = self.predicted(x_t, t, y)
         if bool((self.schedule.alpha(t) == 0).any()):
-            raise ValueError("t: expected alpha(t) > 0 for a network that predicts the noise, got alpha = 0")
+            raise InputError("t: expected alpha(t) > 0 for a network that predicts the noise, got alpha = 0")
         return noise_to_denoised(x_t, predicted, self.schedule, t)
 
 

@@ -38,7 +38,7 @@ def expectations(
     """
     if tuple(payoff.shape) != equation.grid.cells:
         raise InputError(f"payoff: expected the grid's shape {equation.grid.cells}, got {tuple(payoff.shape)}")
-    if not bool(torch.isfinite(payoff.detach()).all()):
+    if not bool(torch.isfinite(payoff).all()):
         raise InputError("payoff: expected finite values, got NaN or infinity")
     u = payoff.double()
     yield u

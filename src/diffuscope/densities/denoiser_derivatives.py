@@ -34,7 +34,7 @@ OneTime = Float[Tensor, ""] | float | int
 
 def pull_back(denoiser: Denoiser, x_t: Batch, t: OneTime, v: Batch) -> Batch:
     """J^T v at every point. Raises InputError where the denoiser has no derivative in x_t."""
-    return _by_rows(lambda x, w: _pulled(denoiser, x, t, w, twice=False)[1].detach(), x_t, v)
+    return _by_rows(lambda x, w: _pulled(denoiser, x, t, w, twice=False)[1], x_t, v)
 
 
 def push_and_pull(denoiser: Denoiser, x_t: Batch, t: OneTime, v: Batch) -> tuple[Batch, Batch]:
@@ -131,7 +131,7 @@ def _only_once() -> NoReturn:
 
 
 def _finite(derivative: Tensor) -> Tensor:
-    if not bool(torch.isfinite(derivative.detach()).all()):
+    if not bool(torch.isfinite(derivative).all()):
         raise InputError("denoiser: expected finite derivatives in x_t, got NaN or infinity")
     return derivative
 

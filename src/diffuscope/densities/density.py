@@ -36,7 +36,7 @@ class Density:
     def __post_init__(self) -> None:
         if tuple(self.values.shape) != self.grid.cells:
             raise InputError(f"values: expected the grid's shape {self.grid.cells}, got {tuple(self.values.shape)}")
-        if not bool(torch.isfinite(self.values.detach()).all()):
+        if not bool(torch.isfinite(self.values).all()):
             raise InputError("values: expected finite values, got NaN or infinity")
         object.__setattr__(self, "values", self.values.double())
 

@@ -69,7 +69,7 @@ class FokkerPlanck:
         """
         h = self.grid.widths[axis]
         u, A = (self._checked(field(axis, t), axis, t) for field in (self.face_drift, self.face_diffusion))
-        if bool((A.detach() < 0).any()):
+        if bool((A < 0).any()):
             raise InputError(f"diffusion: expected values >= 0, got {float(A.min()):.3g} at time {t:g}")
         if self.boundary == "periodic":  # one face: equal to the last bit, or mass would leak
             u, A = (torch.cat([field[..., :-1], field[..., :1]], -1) for field in (u, A))
@@ -99,7 +99,7 @@ class FokkerPlanck:
         return torch.stack(parts).sum(0)
 
     def _checked(self, field: Tensor, axis: int, t: float) -> Tensor:
-        if not bool(torch.isfinite(field.detach()).all()):
+        if not bool(torch.isfinite(field).all()):
             raise InputError(f"drift, diffusion: expected finite values on the grid, got NaN or infinity at time {t:g}")
         return field.movedim(axis, -1)
 

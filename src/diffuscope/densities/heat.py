@@ -90,7 +90,7 @@ def periodic_heat_kernel(
     if not (math.isfinite(length) and length > 0):
         raise InputError(f"length: expected a finite length > 0, got {length}")
     Dt = _positive(t, diffusivity)
-    x = x.double() - length * torch.round(x.detach().double() / length)
+    x = x.double() - length * torch.round(x.double() / length)
     n = torch.arange(1, TERMS + 1, dtype=torch.float64)
     if 4 * math.pi * float(Dt.detach()) < length**2:
         shifts = length * torch.cat([-n, n.new_zeros(1), n])

@@ -89,7 +89,7 @@ def noise_derivative_by_autograd(denoiser: Denoiser, x_t: Batch, t: OneTime) -> 
             raise InputError("denoiser: expected one whose answer depends on the time through torch")
         return torch.autograd.grad(found, u)[0]
 
-    value = torch.cat([differentiable(lambda x=x: derivative(x)).detach() for x in x_t.split(ROWS)])
+    value = torch.cat([differentiable(lambda x=x: derivative(x)) for x in x_t.split(ROWS)])
     rounding = torch.finfo(x_t.dtype).eps * value.flatten(1).double().norm(dim=1)
     return NoiseDerivative(value, rounding, True)
 

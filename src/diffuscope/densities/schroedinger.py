@@ -133,7 +133,7 @@ class PotentialDiffusion:
         return self.modes @ (torch.exp(-self.rates * t) * (self.modes.T @ psi))
 
     def _worst(self, density: Density) -> str:
-        worst = int((density.values.detach().abs().reshape(-1) / self.root).argmax())
+        worst = int((density.values.abs().reshape(-1) / self.root).argmax())
         point = self.grid.points().reshape(-1, self.grid.dimensions)[worst]
         return "x = (" + ", ".join(f"{x:.3g}" for x in point.tolist()) + ")"
 

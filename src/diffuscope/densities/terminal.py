@@ -56,14 +56,14 @@ class TerminalGaussian:
         """log N(x_t; m, V), float64, in nats."""
         return self.signal.log_prob(x_t.double(), 1.0, self.denoiser.schedule.sigma(self.t))
 
+    @torch.no_grad()
     def gap(self, x_t: Batch) -> Float[Tensor, " batch"]:
         """What log(p(x_t) / p(m)) exceeds its Gaussian value by, in nats, float64: three evaluations per sample."""
         mean, total = self.signal.mean, torch.zeros(len(x_t), dtype=torch.float64, device=x_t.device)
         away = x_t.double() - mean
         for node, weight in ((0.5 - 0.15**0.5, 5 / 18), (0.5, 8 / 18), (0.5 + 0.15**0.5, 5 / 18)):
             point = mean + node * away
-            with torch.no_grad():
-                denoised = self.denoiser(point.to(x_t.dtype), self.t).double()
+            denoised = self.denoiser(point.to(x_t.dtype), self.t).double()
             excess = denoised_to_score(point, denoised, self.denoiser.schedule, self.t)
             excess = excess - self.signal.score(point, 1.0, self.denoiser.schedule.sigma(self.t))
             total += weight * (excess * away).flatten(1).sum(1)

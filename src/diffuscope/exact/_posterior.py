@@ -52,8 +52,8 @@ class Noised:
         return len(self.x)
 
 
-def fused_mean(table: PointTable, noised: Noised) -> tuple[Float[Tensor, "batch d"], Float[Tensor, " batch"]]:
-    """E[y | x] and its error, by one fused attention: keys and values are the points, -kappa h the bias.
+def fused_mean(table: PointTable, noised: Noised) -> Float[Tensor, "batch d"]:
+    """E[y | x] by one fused attention: keys and values are the points, -kappa h the bias.
 
     Takes two matrix products and O(1) memory. Every row has the same levels; good where the scores are exact enough.
     """
@@ -73,10 +73,10 @@ def fused_mean(table: PointTable, noised: Noised) -> tuple[Float[Tensor, "batch 
             queries[rows].reshape(groups, 1, -1, queries.shape[1]), keys, keys, bias[None, None, None], scale=1.0
         )
         mean = attended.reshape(-1, queries.shape[1])[: len(queries)]
-    return mean, table.score_error(queries, noised.kappa) * table.radius + _floor(table, queries.dtype)
+    return mean
 
 
-def _floor(table: PointTable, dtype: torch.dtype) -> float:
+def summation_error(table: PointTable, dtype: torch.dtype) -> float:
     """What summing the weighted points loses, whatever the scores."""
     return 16 * torch.finfo(dtype).eps / 2 * table.typical_norm
 
@@ -201,7 +201,7 @@ def posterior(
     about_mean = about_mean.clamp_min(0) + torch.finfo(dtype).eps * light_mass * table.radius**2
     error = 2 * table.score_error(noised.queries, noised.kappa) * (light_mass * about_mean).sqrt()
     error = error + left_out * diameter + rounding * variance.sqrt()
-    error = error + light_mass * _floor(table, dtype) + _floor(table, torch.float64)
+    error = error + light_mass * summation_error(table, dtype) + summation_error(table, torch.float64)
 
     residual = noised.x - noised.alpha[:, None] * reference
     log_evidence = table.log_weights[heavy[:, 0]] - residual.square().sum(1) / (2 * noised.sigma**2)

@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.errors import InputError
+
 Level = Float[Tensor, " batch"] | Float[Tensor, ""] | float | int
 
 
@@ -65,9 +67,9 @@ def per_sample(level: Level, x: Float[Tensor, "batch *event"], name: str) -> Flo
     """`level` as one float64 value per sample of `x`; negative or non-finite levels are refused."""
     values = torch.as_tensor(level, dtype=torch.float64, device=x.device)
     if values.ndim > 1 or (values.ndim == 1 and len(values) != len(x)):
-        raise ValueError(f"{name}: expected a number or one per sample ({len(x)}), got shape {tuple(values.shape)}")
+        raise InputError(f"{name}: expected a number or one per sample ({len(x)}), got shape {tuple(values.shape)}")
     if not bool((torch.isfinite(values) & (values >= 0)).all()):
-        raise ValueError(f"{name}: expected finite values >= 0, got {values.min().item()} .. {values.max().item()}")
+        raise InputError(f"{name}: expected finite values >= 0, got {values.min().item()} .. {values.max().item()}")
     return values.expand(len(x))
 
 
@@ -76,8 +78,8 @@ def checked_levels(
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
     """(alpha, sigma) per sample in float64, after checking `x` against the distribution's event shape."""
     if tuple(x.shape[1:]) != tuple(event_shape):
-        raise ValueError(f"x_t: expected shape (batch, {', '.join(map(str, event_shape))}), got {tuple(x.shape)}")
+        raise InputError(f"x_t: expected shape (batch, {', '.join(map(str, event_shape))}), got {tuple(x.shape)}")
     sigmas = per_sample(sigma, x, "sigma")
     if bool((sigmas == 0).any()):
-        raise ValueError("sigma: expected values > 0, got 0 (the noised law is defined for sigma > 0)")
+        raise InputError("sigma: expected values > 0, got 0 (the noised law is defined for sigma > 0)")
     return per_sample(alpha, x, "alpha"), sigmas

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 
-from ._posterior import Noised, Posterior, fused_mean, posterior
+from ._posterior import Noised, Posterior, fused_mean, posterior, summation_error
 from ._screening import PointTable
 from .distribution import Level, checked_levels
 
@@ -111,7 +111,7 @@ class Empirical:
             return self._mean(x, alphas, sigmas)[0].reshape(x.shape).to(x.dtype)
 
         def pullback(gradient: Tensor) -> Tensor:
-            return self._denoise_pullback(x_t.detach(), alphas, sigmas, gradient)
+            return self._denoise_pullback(x_t, alphas, sigmas, gradient)
 
         return cast(Tensor, _Differentiable.apply(x_t, value, pullback))
 
@@ -131,7 +131,7 @@ class Empirical:
             return self._score(x, alphas, sigmas)
 
         def pullback(gradient: Tensor) -> Tensor:
-            through_mean = self._denoise_pullback(x_t.detach(), alphas, sigmas, gradient)
+            through_mean = self._denoise_pullback(x_t, alphas, sigmas, gradient)
             return (_over(alphas, gradient) * through_mean - gradient) / _over(sigmas**2, gradient)
 
         return cast(Tensor, _Differentiable.apply(x_t, value, pullback))
@@ -147,7 +147,7 @@ class Empirical:
             return log_prob.to(x.dtype)
 
         def pullback(gradient: Tensor) -> Tensor:
-            return _over(gradient, x_t) * self._score(x_t.detach(), alphas, sigmas)
+            return _over(gradient, x_t) * self._score(x_t, alphas, sigmas)
 
         return cast(Tensor, _Differentiable.apply(x_t, value, pullback))
 
@@ -215,13 +215,13 @@ class Empirical:
     ) -> tuple[Float[Tensor, "batch d"], Float[Tensor, " batch"]]:
         """E[x_0 | x_t] and its error in norm: by the fused product where that is exact enough, else by `posterior`."""
         precision = self._precision(x_t)
-        if not self._can_fuse(x_t, alphas, sigmas):
+        fused = self._fused(x_t, alphas, sigmas)
+        if fused is None:
             mean = torch.empty(len(x_t), self._table.points.shape[1], dtype=torch.float64, device=x_t.device)
             error = torch.empty(len(x_t), dtype=torch.float64, device=x_t.device)
             rest = torch.arange(len(x_t), device=x_t.device)
         else:
-            noised = Noised.at(self._flat(x_t), alphas, sigmas, self._table.center, precision)
-            mean, error = fused_mean(self._table, noised)
+            mean, error = fused
             rest = (~(error <= ACCEPTED[precision] * mean.norm(dim=1))).nonzero()[:, 0]
             mean = mean if len(rest) == 0 else mean.double()
         if len(rest):
@@ -229,14 +229,18 @@ class Empirical:
                 mean[rest[rows]], error[rest[rows]] = block.mean, block.error
         return mean, error
 
-    def _can_fuse(self, x_t: Tensor, alphas: Tensor, sigmas: Tensor) -> bool:
-        """Whether one fused kernel serves the batch: float32 on a CPU, one level, and scores exact enough."""
+    def _fused(
+        self, x_t: Tensor, alphas: Tensor, sigmas: Tensor
+    ) -> tuple[Float[Tensor, "batch d"], Float[Tensor, " batch"]] | None:
+        """Mean and error by one kernel for the batch: float32 on a CPU, one level, scores exact enough; else None."""
         on_cpu = x_t.device.type == "cpu" and self._precision(x_t) == self._table.points.dtype == torch.float32
         if len(x_t) == 0 or not on_cpu or bool((alphas != alphas[0]).any() | (sigmas != sigmas[0]).any()):
-            return False
+            return None
         noised = Noised.at(self._flat(x_t), alphas, sigmas, self._table.center, torch.float32)
         error = self._table.score_error(noised.queries, noised.kappa) * self._table.radius
-        return bool(error.median() <= ACCEPTED[torch.float32] * self._table.typical_norm)
+        if not bool(error.median() <= ACCEPTED[torch.float32] * self._table.typical_norm):
+            return None
+        return fused_mean(self._table, noised), error + summation_error(self._table, torch.float32)
 
     def _posteriors(
         self, x_t: Tensor, alphas: Tensor, sigmas: Tensor, accepted_variance: float | None

@@ -19,6 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.errors import InputError
+
 from .distribution import Level, checked_levels
 
 
@@ -30,7 +32,7 @@ class Ring:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.radius) and self.radius > 0):
-            raise ValueError(f"radius: expected a positive number, got {self.radius}")
+            raise InputError(f"radius: expected a positive number, got {self.radius}")
 
     @property
     def event_shape(self) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from importlib import import_module
 from diffuscope.errors import InputError
 
 from .experiment import Answer, Experiment, Outcome
-from .page import experiment_page, experiments_index
+from .page import experiments_index
 from .part import Part, kolmogorov, loglog, panel
 from .record import Record, code_fingerprint
 
@@ -41,17 +41,6 @@ def find(name: str) -> Experiment:
 
 
 __all__ = [
-    "NAMES",
-    "Answer",
-    "Experiment",
-    "Outcome",
-    "Part",
-    "Record",
-    "code_fingerprint",
-    "experiment_page",
-    "experiments_index",
-    "find",
-    "kolmogorov",
-    "loglog",
-    "panel",
-]
+    "NAMES", "Answer", "Experiment", "Outcome", "Part", "Record", "code_fingerprint", "experiments_index", "find",
+    "kolmogorov", "loglog", "panel",
+]  # fmt: skip

@@ -16,16 +16,22 @@ any seed.
 """
 
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import torch
 
 from diffuscope.errors import InputError
-from diffuscope.findings import Chart, Claim
+from diffuscope.files import replace_atomically, write_json
+from diffuscope.findings import Chart, Claim, cards
+from diffuscope.report import Page, charts_png, write_page
 
+from .page import method, section, verdict
 from .part import Part
+from .record import Record, code_fingerprint
 
 Setting = str | float | int
 _WORD = r"[a-z][a-z0-9]*(-[a-z0-9]+)*"
@@ -97,11 +103,11 @@ class Experiment:
         Runs on one thread: the order of summation belongs to the result, and small tensors gain nothing from more.
         Raises InputError for a negative seed.
         """
-        answers = {}
+        start, answers = time.perf_counter(), {}
         for question in self.parts:
             advance(question.text)
             answers[question.name] = self.answer(question.name, seed)
-        return Outcome(self, seed, answers)
+        return Outcome(self, seed, answers, time.perf_counter() - start)
 
 
 def _require_word(name: str) -> None:
@@ -121,11 +127,12 @@ def _one_thread() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The answers of one run, by the name of the part."""
+    """The answers of one run, by the name of the part, and how long it took."""
 
     experiment: Experiment
     seed: int
     answers: Mapping[str, Answer]
+    seconds: float = 0.0
 
     def __post_init__(self) -> None:
         names = [claim.name for claim in self.claims]
@@ -166,3 +173,48 @@ class Outcome:
                 for question in self.experiment.parts
             ],
         }
+
+    def page(self) -> Page:
+        """The verdict, a card for each failed claim, a section per question; `report.write_page` makes it a file."""
+        experiment, failed = self.experiment, len(self.failures)
+        headline = f"{failed} of {len(self.claims)} claims fail." if failed else f"All {len(self.claims)} claims hold."
+        asked = [(part, self.answers[part.name]) for part in experiment.parts]
+        facts = [*experiment.settings.items(), ("seed", self.seed), ("seconds", f"{self.seconds:.1f}")]
+        return Page(
+            experiment.title,
+            f"Experiment {experiment.name}, {experiment.source}",
+            f"{experiment.question} {headline}",
+            [verdict(headline, self.claims), *(claim.as_finding() for claim in self.failures)],
+            [section(part.name, part.text, answer.text, answer.claims, answer.charts) for part, answer in asked],
+            method(experiment.notes, facts),
+        )
+
+    def record(self) -> Record:
+        """What the summary and the next run need to know of this one."""
+        closest = self.closest
+        return Record(
+            name=self.experiment.name,
+            title=self.experiment.title,
+            held=len(self.claims) - len(self.failures),
+            claims=len(self.claims),
+            used=closest.used,
+            closest=closest.title,
+            seconds=self.seconds,
+            seed=self.seed,
+            code=code_fingerprint(self.experiment.name),
+        )
+
+    def save(self, folder: str | Path) -> Path:
+        """Write report.html, figure.png and, last, result.json: where it lies, the others are finished.
+
+        Returns the path of the page. Raises InputError if the folder cannot be written.
+        """
+        charts = tuple(chart for answer in self.answers.values() for chart in answer.charts)
+        path = write_page(self.page(), Path(folder) / "report.html")
+        if charts:
+            replace_atomically(path.with_name("figure.png"), charts_png(charts, self.experiment.title))
+        write_json({"record": asdict(self.record())} | self.as_json(), path.with_name("result.json"))
+        return path
+
+    def _repr_html_(self) -> str:
+        return cards(self.page().verdicts)

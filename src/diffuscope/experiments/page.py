@@ -1,46 +1,53 @@
-"""An experiment as a page: the verdict, one section per question with its claims and charts, how it was run.
+"""Parts of the page of an experiment: the verdict, a section per question with claims and charts, the method.
 
-And the index: one page that links them all, with the summary that the command prints.
+And the index: one page that links those of all experiments, with the summary that the command prints.
 """
 
 import platform
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 
 import diffuscope
-from diffuscope.findings import Claim, Finding
-from diffuscope.report.drawing import chart_figure
-from diffuscope.report.numbers import typeset
-from diffuscope.report.page import Block, Cell, Link, Page, Section, Table
+from diffuscope.findings import Chart, Claim, Finding
+from diffuscope.findings.numbers import typeset
+from diffuscope.report import Block, Cell, Link, Page, Section, Table
 
-from .experiment import Answer, Outcome
 from .record import Record
 
-POWER = "A claim fails as soon as its number leaves the range that the tables give, with the reason for it."
-HEADER = ("claim", "verdict", "measured", "must be", "because", "source")
+POWER = "A claim fails as soon as its number leaves the range in the tables below, which also give the reason for it."
+LINKS = "Each name links to the page of its experiment."
+HEADER = ("claim", "verdict", "measured", "required", "because", "source")
 
 
-def experiment_page(outcome: Outcome, seconds: float) -> Page:
-    """The page of one run; `report.write_page` makes it a file."""
-    experiment, claims, failures = outcome.experiment, outcome.claims, outcome.failures
-    headline = f"{len(failures)} of {len(claims)} claims fail." if failures else f"All {len(claims)} claims hold."
-    return Page(
-        experiment.title,
-        f"Experiment {experiment.name}, {experiment.source}",
-        f"{experiment.question} {headline}",
-        [_verdict(outcome, headline), *(_card(claim) for claim in failures)],
-        [_section(part.name, part.text, outcome.answers[part.name]) for part in experiment.parts],
-        _method(outcome, seconds),
-    )
+def verdict(headline: str, claims: Sequence[Claim]) -> Finding:
+    """How many claims hold, and which comes closest to failing."""
+    closest, held = max(claims, key=lambda claim: claim.used), sum(claim.holds for claim in claims)
+    which = "Closest to failing" if closest.holds else "Worst"
+    text = f"{headline} {which}: “{closest.title}”, measured {closest.measured}, required {closest.requirement}."
+    return _held(held, len(claims), "Is the published result reproduced?", typeset(text))
+
+
+def section(anchor: str, question: str, answer: str, claims: Sequence[Claim], charts: Sequence[Chart]) -> Section:
+    """One part: its charts, and every claim with what was measured and what is required."""
+    blocks: list[Block] = [*charts]
+    if claims:
+        blocks.append(Table("Claims", HEADER, [[typeset(text) for text in _row(claim)] for claim in claims]))
+    failed = sum(not claim.holds for claim in claims)
+    missed = f"Not reproduced: {failed} of {len(claims)} claims below fail. Expected was: " if failed else ""
+    return Section(anchor, question, typeset(missed + answer), blocks)
+
+
+def method(notes: Sequence[str], facts: Sequence[tuple[str, object]]) -> list[Block]:
+    """The notes, and a table of settings and versions."""
+    rows = [[name, str(value)] for name, value in facts]
+    return [*notes, Table("Settings and versions", ["", ""], [*rows, *_versions()])]
 
 
 def experiments_index(records: Sequence[Record]) -> Page:
     """The page over all experiments: the folder of each lies beside it and holds its report.html."""
     held, claims = (sum(getattr(record, name) for record in records) for name in ("held", "claims"))
     failed = [record.name for record in records if not record.passed]
-    told = f"Claims fail in {', '.join(failed)}." if failed else "Every claim holds."
     rows: list[list[Cell]] = [
         [
             Link(record.name, f"{record.name}/report.html"),
@@ -51,81 +58,26 @@ def experiments_index(records: Sequence[Record]) -> Page:
         ]
         for record in records
     ]
-    verdict = Finding(
-        name="claims",
-        title="Do they come out as published?",
-        value=float(held),
-        unit=f"of {claims} claims",
-        verdict=told,
-        tone="alarm" if failed else "good",
-        power=POWER,
-    )
-    table = Table(
-        "One line per experiment", ["experiment", "what it shows", "claims that hold", "closest claim", "took"], rows
-    )
+    header = ["experiment", "title", "claims that hold", "closest to failing", "time"]
+    text = f"Claims fail in {', '.join(failed)}." if failed else "Every claim holds."
     return Page(
         "Published experiments, reproduced",
         "diffuscope reproduce --all",
         f"{held} of {claims} claims hold in {len(records)} experiments.",
-        [verdict],
-        [Section("experiments", "What was reproduced?", "Every name leads to the experiment's page.", [table])],
+        [_held(held, claims, "Are the published results reproduced?", text)],
+        [Section("experiments", "Which experiments?", LINKS, [Table("One line per experiment", header, rows)])],
         [Table("Versions", ["", ""], _versions())],
     )
 
 
-def claims_table(title: str, claims: Sequence[Claim]) -> Table:
-    """Every claim with what was measured and what it must be."""
-    rows = [
-        [
-            typeset(claim.title),
-            "holds" if claim.holds else "FAILS",
-            typeset(claim.measured),
-            typeset(claim.requirement),
-            typeset(claim.because),
-            typeset(claim.source),
-        ]
-        for claim in claims
-    ]
-    return Table(title, HEADER, rows)
+def _held(held: int, claims: int, title: str, text: str) -> Finding:
+    unit, tone = f"of {claims} claims", "good" if held == claims else "alarm"
+    return Finding(name="claims", title=title, value=float(held), unit=unit, verdict=text, tone=tone, power=POWER)
 
 
-def _verdict(outcome: Outcome, headline: str) -> Finding:
-    closest, held = outcome.closest, len(outcome.claims) - len(outcome.failures)
-    which = "The worst" if outcome.failures else "The closest call"
-    told = f"{headline} {which}: “{closest.title}”, measured {closest.measured}, must be {closest.requirement}."
-    return Finding(
-        name="claims",
-        title="Does it come out as published?",
-        value=float(held),
-        unit=f"of {len(outcome.claims)} claims",
-        verdict=typeset(told),
-        tone="alarm" if outcome.failures else "good",
-        power=POWER,
-    )
-
-
-def _card(claim: Claim) -> Finding:
-    found = claim.as_finding()
-    return replace(found, title=typeset(found.title), verdict=typeset(found.verdict), power=typeset(found.power))
-
-
-def _section(anchor: str, question: str, answer: Answer) -> Section:
-    blocks: list[Block] = [chart_figure(chart) for chart in answer.charts]
-    if answer.claims:
-        blocks.append(claims_table("What is claimed, and what was measured", answer.claims))
-    failed = sum(not claim.holds for claim in answer.claims)
-    told = f"Not reproduced: {failed} of {len(answer.claims)} claims below fail. Expected was: " if failed else ""
-    return Section(anchor, question, typeset(told + answer.text), blocks)
-
-
-def _method(outcome: Outcome, seconds: float) -> list[Block]:
-    facts = [[name, str(value)] for name, value in outcome.experiment.settings.items()]
-    facts += [
-        ["seed", str(outcome.seed)],
-        ["seconds", f"{seconds:.1f}"],
-        *_versions(),
-    ]
-    return [*outcome.experiment.notes, Table("Settings and versions", ["", ""], facts)]
+def _row(claim: Claim) -> tuple[str, ...]:
+    word = "holds" if claim.holds else "FAILS"
+    return claim.title, word, claim.measured, claim.requirement, claim.because, claim.source
 
 
 def _versions() -> list[list[str]]:

@@ -10,12 +10,10 @@ from pathlib import Path
 
 import diffuscope
 
-from .experiment import Outcome
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Record:
-    """One line of the summary. `used` is the share of its room that the closest claim uses, above 1 where it fails."""
+    """One line of the summary; `used` is the share of its tolerance that the closest claim uses, > 1 if it fails."""
 
     name: str
     title: str
@@ -26,16 +24,6 @@ class Record:
     seconds: float
     seed: int
     code: str  # the fingerprint that `code_fingerprint` gave
-
-    @classmethod
-    def of(cls, outcome: Outcome, seconds: float) -> "Record":
-        """The record of a run of this code."""
-        claims, closest = outcome.claims, outcome.closest
-        held = len(claims) - len(outcome.failures)
-        named = (outcome.experiment.name, outcome.experiment.title)
-        return cls(
-            *named, held, len(claims), closest.used, closest.title, seconds, outcome.seed, code_fingerprint(named[0])
-        )
 
     @classmethod
     def read(cls, path: Path) -> "Record | None":
@@ -58,8 +46,8 @@ class Record:
         if math.isinf(self.used):
             return "out of bounds"
         if self.used > 1:
-            return f"{self.used:.3g} times its room"
-        return "exact" if self.used == 0 else f"{100 * self.used:.3g}% of its room"
+            return f"{self.used:.3g}x its tolerance"
+        return "exact" if self.used == 0 else f"{100 * self.used:.3g}% of its tolerance"
 
 
 def code_fingerprint(experiment: str) -> str:
@@ -67,21 +55,29 @@ def code_fingerprint(experiment: str) -> str:
 
     Results of one code and one seed are the same results; a change elsewhere in the package keeps them.
     """
-    root = Path(diffuscope.__file__).parent
+    root, digest = _root(), hashlib.sha256()
+    for path in sorted(imported_files(experiment)):
+        digest.update(path.relative_to(root).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def imported_files(experiment: str) -> set[Path]:
+    """The package's files that the experiment of this name imports, directly or not, its own among them."""
+    room, name = _root() / "experiments", experiment.replace("-", "_")
+    own = room / f"{name}.py" if (room / f"{name}.py").exists() else room / name / "__init__.py"
     found: set[Path] = set()
-    pending = [root / "experiments" / f"{experiment.replace('-', '_')}.py", root / "experiments" / "experiment.py"]
-    if not pending[0].exists():
-        pending[0] = pending[0].with_suffix("") / "__init__.py"
+    pending = [own, room / "experiment.py"]
     while pending:
         path = pending.pop()
         if path not in found:
             found.add(path)
-            pending += _imported(path, root)
-    digest = hashlib.sha256()
-    for path in sorted(found):
-        digest.update(path.relative_to(root).as_posix().encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+            pending += _imported(path, _root())
+    return found
+
+
+def _root() -> Path:
+    return Path(diffuscope.__file__).parent
 
 
 def _imported(path: Path, root: Path) -> Iterator[Path]:
@@ -97,5 +93,5 @@ def _imported(path: Path, root: Path) -> Iterator[Path]:
             continue
         for place in (base, *(base / name.name for name in node.names)):
             for candidate in (place.with_suffix(".py"), place / "__init__.py"):
-                if candidate.exists() and candidate.parent != root:
+                if candidate.exists() and candidate != root / "__init__.py":
                     yield candidate

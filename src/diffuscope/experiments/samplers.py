@@ -31,7 +31,8 @@ from diffuscope.samplers import (
     stochastic_until,
     trajectory,
 )
-from diffuscope.schedules import VP, Schedule, log_snr_times, uniform_times
+from diffuscope.schedules import VP, Schedule
+from diffuscope.times import log_snr_times, uniform_times
 
 from .experiment import Answer, Experiment, Part
 

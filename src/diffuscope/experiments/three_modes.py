@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from diffuscope.denoisers import MLP, Denoiser, Preconditioned, seeded
 from diffuscope.exact import GaussianMixture
 from diffuscope.samplers import DPMSolverPP2M, sample
-from diffuscope.schedules import VE, karras_times
+from diffuscope.schedules import VE
+from diffuscope.times import karras_times
 from diffuscope.training import EDMWeight, LogUniformNoise, Objective, TrainingSettings
 
 from .side_by_side import SideBySide

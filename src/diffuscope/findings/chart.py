@@ -16,6 +16,7 @@ from diffuscope.errors import InputError
 
 Numbers = Sequence[float | int] | Real[Tensor, " _"]
 Series = tuple[float, ...]
+Range = tuple[float | int, float | int]
 
 
 def series(values: Numbers) -> Series:
@@ -99,7 +100,7 @@ class Cells:
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     values: tuple[Series, ...]
-    color_range: tuple[float, float]
+    color_range: Range
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,9 @@ class Intervals:
 class Rule:
     """A reference at one place of an axis across the whole panel; with a `width`, a band centered there."""
 
-    at: float
+    at: float | int
     axis: Literal["x", "y"] = "y"
-    width: float = 0.0
+    width: float | int = 0.0
     label: str = ""
 
 
@@ -135,10 +136,10 @@ class Panel:
     marks: tuple[Mark, ...]
     x_log: bool = False
     y_log: bool = False
-    x_range: tuple[float, float] | None = None
-    y_range: tuple[float, float] | None = None
+    x_range: Range | None = None
+    y_range: Range | None = None
     equal_scales: bool = False  # a plane: one unit is as long on both axes
-    x_ticks: Series = ()  # where the horizontal axis is marked, if not at round numbers
+    x_ticks: tuple[float | int, ...] = ()  # where the horizontal axis is marked, if not at round numbers
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,7 @@ def cells(
     columns: Sequence[str],
     values: Real[Tensor, "rows columns"],
     *,
-    color_range: tuple[float, float],
+    color_range: Range,
 ) -> Cells:
     """`Cells` from a matrix; NaN is an empty cell. InputError unless there is a name for every row and column."""
     if values.shape != (len(rows), len(columns)):
@@ -237,7 +238,7 @@ def cells(
     return Cells(tuple(rows), tuple(columns), tuple(map(series, values)), color_range)
 
 
-def intervals(estimates: Mapping[str, tuple[float, float, float]]) -> Intervals:
+def intervals(estimates: Mapping[str, tuple[float | int, float | int, float | int]]) -> Intervals:
     """`Intervals` from (value, low, high) by name."""
     values, low, high = (tuple(float(triple[k]) for triple in estimates.values()) for k in range(3))
     return Intervals(tuple(estimates), values, low, high)

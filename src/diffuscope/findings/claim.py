@@ -16,7 +16,8 @@ from typing import Literal
 
 from diffuscope.errors import InputError
 
-from .finding import Finding
+from .finding import Finding, cards
+from .numbers import typeset
 
 Relation = Literal["equals", "at most", "at least"]
 Number = float | int
@@ -81,8 +82,17 @@ class Claim:
         tone = "good" if self.holds else "alarm"
         power = f"It fails unless it is {self.requirement}. Source: {self.source}."
         return Finding(
-            name=self.name, title=self.title, value=self.value, unit=self.unit, verdict=verdict, tone=tone, power=power
+            name=self.name,
+            title=typeset(self.title),
+            value=self.value,
+            unit=self.unit,
+            verdict=typeset(verdict),
+            tone=tone,
+            power=typeset(power),
         )
+
+    def _repr_html_(self) -> str:
+        return cards([self.as_finding()])
 
     def as_json(self) -> dict[str, object]:
         """Plain JSON types, the verdict included."""
@@ -139,7 +149,9 @@ def _share(distance: float, room: float) -> float:
 
 
 def _in_digits(number: float, tolerance: float) -> str:
-    """One digit beyond the leading one of the tolerance."""
+    """One digit beyond the leading one of the tolerance; a small number as 5.42e-08."""
     if not math.isfinite(number) or tolerance == 0 or not 1e-14 <= tolerance < 1e6:
         return f"{number:.3g}"
+    if tolerance < abs(number) < 1e-4:
+        return f"{number:.{math.floor(math.log10(abs(number))) - math.floor(math.log10(tolerance)) + 1}e}"
     return f"{number:.{max(0, 1 - math.floor(math.log10(tolerance)))}f}"

@@ -1,9 +1,25 @@
 """One measured statement of an audit: a number, its uncertainty, its null, and the verdict in one sentence."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from html import escape
 from typing import Literal
 
+from . import numbers
+
 Tone = Literal["good", "attention", "alarm", "neutral"]
+TONE_WORDS: dict[Tone, str] = {
+    "good": "Good",
+    "attention": "Attention",
+    "alarm": "Alarm",
+    "neutral": "Informational",
+}
+CARD_COLORS: dict[Tone, str] = {  # of an edge: they stand out from white and from black alike
+    "good": "#2e8b57",
+    "attention": "#b7791f",
+    "alarm": "#d0443a",
+    "neutral": "#7a8594",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,3 +45,28 @@ class Finding:
     def as_json(self) -> dict[str, object]:
         """The finding as plain JSON types."""
         return asdict(self)
+
+    def _repr_html_(self) -> str:
+        return cards([self])
+
+
+def cards(findings: Iterable[Finding]) -> str:
+    """Small cards for a notebook, one below the other: verdict, value with its interval, power; all escaped.
+
+    Text keeps the notebook's own color, so that the cards are readable in a light and in a dark one.
+    """
+    return "".join(map(_card, findings))
+
+
+def _card(finding: Finding) -> str:
+    value, interval = numbers.measurement(finding.value, finding.interval, finding.unit)
+    facts = [value]
+    if interval:
+        facts.append(f"{100 * finding.confidence:g}% interval {interval}")
+    if finding.p_value is not None:
+        facts.append(f"p = {numbers.p_value(finding.p_value)}")
+    lines = [finding.verdict, ", ".join(facts), finding.power]
+    edge = f"border: 1px solid #8888; border-left: 5px solid {CARD_COLORS[finding.tone]}; border-radius: 4px"
+    heading = f"<strong>{TONE_WORDS[finding.tone]}: {escape(finding.title)}</strong>"
+    text = "".join(f"<br>{escape(text)}" for text in lines if text)
+    return f'<div style="{edge}; padding: 0.5em 0.9em; margin: 0.5em 0; max-width: 48em">{heading}{text}</div>'

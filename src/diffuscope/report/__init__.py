@@ -1,33 +1,10 @@
-"""The self-contained HTML page of a report: its parts, its figures, its two themes."""
+"""Draws charts and pages: the self-contained HTML of a report, its figures in two color schemes, its pictures."""
 
-from .charts import heatmap, line_with_band, plain_log_ticks
-from .drawing import chart_figure, charts_png
+from .drawing import chart_svg, charts_png
 from .images import image_png
-from .page import Block, Cell, Figure, Gallery, GalleryItem, Link, Page, Picture, Section, Table, render, write_page
-from .theme import LIGHT, SERIES, figure_style, figure_svg, heat_colormap
+from .page import Block, Cell, Gallery, GalleryItem, Link, Page, Picture, Section, Table, render, write_page
 
 __all__ = [
-    "LIGHT",
-    "SERIES",
-    "Block",
-    "Cell",
-    "Figure",
-    "Gallery",
-    "GalleryItem",
-    "Link",
-    "Page",
-    "Picture",
-    "Section",
-    "Table",
-    "chart_figure",
-    "charts_png",
-    "figure_style",
-    "figure_svg",
-    "heat_colormap",
-    "heatmap",
-    "image_png",
-    "line_with_band",
-    "plain_log_ticks",
-    "render",
-    "write_page",
-]
+    "Block", "Cell", "Gallery", "GalleryItem", "Link", "Page", "Picture", "Section", "Table", "chart_svg", "charts_png",
+    "image_png", "render", "write_page",
+]  # fmt: skip

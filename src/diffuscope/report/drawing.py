@@ -1,22 +1,35 @@
-"""The charts of an experiment, drawn: its panels side by side, in the page's theme or as one picture."""
+"""Charts, drawn: panels side by side, in the page's two color schemes, alone for a notebook, or as one picture."""
 
 import io
+from dataclasses import fields, replace
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Drawing
 from matplotlib.figure import SubFigure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from diffuscope.findings import Arrows, Bars, Chart, Groups, HeatMap, Line, Mark, Panel, Points
+from diffuscope.findings import (
+    Area,
+    Arrows,
+    Bars,
+    Cells,
+    Chart,
+    Groups,
+    HeatMap,
+    Intervals,
+    Line,
+    Mark,
+    Panel,
+    Points,
+    Rule,
+)
+from diffuscope.findings.numbers import typeset
 
-from .numbers import typeset
-from .page import Figure
-from .theme import LIGHT, MARKERS, SERIES, figure_style, figure_svg, heat_colormap
+from .theme import HEAT_LEVELS, LIGHT, MARKERS, SERIES, figure_style, figure_svg, heat_colormap, standing_alone
 
 WIDTH, HEIGHT = 7.2, 3.2
 MARKED = 25  # a line of more points is drawn without a marker at each, a scatter of more with small ones
@@ -25,12 +38,17 @@ ARROW_WIDTH = 0.006  # of its shaft, in widths of the panel
 _DASHES = {"solid": "-", "dashed": "--", "dotted": ":"}
 
 
-def chart_figure(chart: Chart) -> Figure:
-    """The chart as a figure of the page; its description for who cannot see it lists axes and marks."""
+def page_svg(chart: Chart) -> str:
+    """The chart as one `<svg>` element whose colors are the page's variables."""
     with figure_style():
         drawing = Drawing(figsize=(WIDTH, _height(chart)))
         _draw(drawing, chart)
-        return Figure(chart.title, figure_svg(drawing), chart.how_to_read, _described(chart))
+        return figure_svg(drawing)
+
+
+def chart_svg(chart: Chart) -> str:
+    """The chart as one `<svg>` element that needs nothing around it: light, on its own background, for a notebook."""
+    return standing_alone(page_svg(chart))
 
 
 def charts_png(charts: tuple[Chart, ...], title: str) -> bytes:
@@ -48,11 +66,36 @@ def charts_png(charts: tuple[Chart, ...], title: str) -> bytes:
     return content.getvalue()
 
 
+def described(chart: Chart) -> str:
+    """Axes and marks in words, for readers who cannot see the chart."""
+    sentences = []
+    for panel in chart.panels:
+        names = [name for mark in panel.marks for name in _names(mark) if name]
+        axes = " against ".join(filter(None, (panel.y_label, panel.x_label)))
+        heading = ", ".join(filter(None, (panel.title or chart.title, axes)))
+        sentences.append(f"{heading}: {', '.join(names)}." if names else f"{heading}.")
+    return " ".join(sentences)
+
+
+def _names(mark: Mark) -> tuple[str, ...]:
+    match mark:
+        case Groups(labels=names) | Intervals(names=names) | Cells(rows=names):
+            return names
+        case HeatMap():
+            return ()
+    return (mark.label,)
+
+
 def _height(chart: Chart) -> float:
-    """Inches: panels of equal scales are as high as their width asks for, others HEIGHT."""
-    if not all(panel.equal_scales for panel in chart.panels):
-        return HEIGHT
-    return 0.9 + (WIDTH - 0.5) / len(chart.panels) * max(map(_proportion, chart.panels))
+    """Inches: rows of cells and of intervals, and panels of equal scales, are as high as they need, others HEIGHT."""
+    marks = [mark for panel in chart.panels for mark in panel.marks]
+    if any(isinstance(mark, Cells) for mark in marks):
+        return 0.8 + 0.32 * max(len(mark.rows) for mark in marks if isinstance(mark, Cells))
+    if any(isinstance(mark, Intervals) for mark in marks):
+        return 0.9 + 0.5 * max(len(mark.names) for mark in marks if isinstance(mark, Intervals))
+    if all(panel.equal_scales for panel in chart.panels):
+        return 0.9 + (WIDTH - 0.5) / len(chart.panels) * max(map(_proportion, chart.panels))
+    return HEIGHT
 
 
 def _proportion(panel: Panel) -> float:
@@ -67,23 +110,25 @@ def _proportion(panel: Panel) -> float:
 def _draw(place: Drawing | SubFigure, chart: Chart) -> None:
     every = place.subplots(1, len(chart.panels), sharey=chart.shared_y, squeeze=False)[0]
     for axes, panel in zip(every, chart.panels, strict=True):
-        _draw_panel(axes, panel)
+        draw_panel(axes, panel)
         if chart.shared_y and axes is not every[0]:
             axes.set_ylabel("")
     _legends(place, list(every))
 
 
-def _draw_panel(axes: Axes, panel: Panel) -> None:
+def draw_panel(axes: Axes, panel: Panel) -> None:
+    """The panel's marks, axes and labels on matplotlib's `axes`."""
+    if panel.x_log:
+        axes.set_xscale("log")
+    if panel.y_log:
+        axes.set_yscale("log")
     number = 0  # of the marks that are not references: each has the next color and marker
     for mark in panel.marks:
         if _is_reference(mark):
             _draw_mark(axes, mark, LIGHT["ink"], "None")
         else:
-            _draw_mark(axes, mark, SERIES[number % len(SERIES)], MARKERS[number % len(MARKERS)])
+            _draw_mark(axes, _clipped(mark, panel), SERIES[number % len(SERIES)], MARKERS[number % len(MARKERS)])
             number += 1
-    for log, scale in ((panel.x_log, axes.set_xscale), (panel.y_log, axes.set_yscale)):
-        if log:
-            scale("log")
     if panel.x_range is not None:
         axes.set_xlim(panel.x_range)
     if panel.y_range is not None:
@@ -91,6 +136,9 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     for log, axis, limits in ((panel.x_log, axes.xaxis, axes.get_xlim()), (panel.y_log, axes.yaxis, axes.get_ylim())):
         if log:
             _log_ticks(axis, min(limits), max(limits))
+    if panel.x_ticks:
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xticks(panel.x_ticks, [f"{place:g}" for place in panel.x_ticks])
     if panel.equal_scales:
         axes.set_aspect("equal")
         if not (panel.x_label or panel.y_label) and all(isinstance(mark, HeatMap) for mark in panel.marks):
@@ -100,12 +148,23 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     axes.set_ylabel(panel.y_label)
 
 
+def _clipped(mark: Mark, panel: Panel) -> Mark:
+    """The mark with its heights within the range of a logarithmic axis: a zero is drawn at the edge, not nowhere."""
+    if not panel.y_log or panel.y_range is None or not isinstance(mark, Line | Points | Area):
+        return mark
+    heights = [field.name for field in fields(mark) if field.name in ("y", "low", "high")]
+    ends = min(panel.y_range), max(panel.y_range)
+    return replace(mark, **{name: tuple(np.clip(getattr(mark, name), *ends).tolist()) for name in heights})
+
+
 def _legends(place: Drawing | SubFigure, every: list[Axes]) -> None:
-    """One legend below panels that share their labels, else one in each panel; none where there is one label."""
+    """One legend below panels that share their labels and below bars, else one in each; none for a single label."""
     found = [axes.get_legend_handles_labels() for axes in every]
-    if len(every) > 1 and all(labels == found[0][1] for _, labels in found):
+    full = any(axes.containers for axes in every)  # bars leave no corner free
+    if (full or len(every) > 1) and all(labels == found[0][1] for _, labels in found):
         if len(found[0][1]) > 1:
-            _with_visible_points(place.legend(*found[0], loc="outside lower center", ncols=len(found[0][1])))
+            columns = min(len(found[0][1]), 5)
+            _with_visible_points(place.legend(*found[0], loc="outside lower center", ncols=columns))
         return
     for axes, (_, labels) in zip(every, found, strict=True):
         if len(labels) > 1:
@@ -131,61 +190,69 @@ def _log_tick(value: float, _: object) -> str:
 
 def _draw_mark(axes: Axes, mark: Mark, color: str, marker: str) -> None:
     match mark:
-        case Line():
-            _draw_line(axes, mark, color, marker)
+        case Line(x, y, label, style, low, high):
+            if low:
+                axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
+            shown = "None" if _is_reference(mark) or len(x) > MARKED else marker
+            axes.plot(x, y, label=label, color=color, marker=shown, linestyle=_DASHES[style])
         case Points(x, y, label):
             size, alpha = (LARGE_POINT, 1.0) if len(x) <= MARKED else (SMALL_POINT, 0.6)
             axes.plot(x, y, label=label, color=color, marker=marker, linestyle="None", markersize=size, alpha=alpha)
         case Bars(edges, heights, label):
             axes.stairs(heights, edges, fill=True, alpha=0.45, label=label, color=color)
+        case Area(x, low, high, label):
+            axes.fill_between(x, low, high, color=color, alpha=0.4, linewidth=0, label=label)
+        case Rule(at, axis, width, label):
+            line, band = (axes.axvline, axes.axvspan) if axis == "x" else (axes.axhline, axes.axhspan)
+            if width:
+                band(at - width / 2, at + width / 2, color=LIGHT["muted"], alpha=0.25, linewidth=0, zorder=0.6)
+            line(at, color=LIGHT["muted"], linewidth=0.9, linestyle=":", zorder=0.7, label=label)
         case Groups(names, labels, heights):
             width = 0.8 / len(labels)
             for k, (label, values) in enumerate(zip(labels, heights, strict=True)):
                 places = np.arange(len(names)) - 0.4 + (k + 0.5) * width
                 axes.bar(places, values, 0.92 * width, label=label, color=SERIES[k % len(SERIES)])
             axes.set_xticks(np.arange(len(names)), names)
-        case HeatMap(x_edges, y_edges, values):
-            axes.pcolormesh(x_edges, y_edges, np.ma.masked_invalid(_matrix(values)), cmap=heat_colormap())
-            axes.grid(visible=False)
-        case Arrows(x, y, dx, dy, label):
-            axes.quiver(
-                x,
-                y,
-                dx,
-                dy,
-                label=label,
-                angles="xy",
-                scale_units="xy",
-                scale=1.0,
-                width=ARROW_WIDTH,
-                headwidth=4.0,
-                facecolor=color,
-                edgecolor=LIGHT["paper"],  # a rim, so that an arrow stands out from the dark cells of a heat map too
-                linewidth=0.5,
-                zorder=3,
+            axes.grid(visible=False, axis="x")
+        case Intervals(names, values, low, high):
+            rows, reach = np.arange(len(names)), np.abs(np.asarray([low, high]) - values)
+            axes.errorbar(
+                values, rows, xerr=reach, color=color, marker=marker, markersize=6, capsize=3, linestyle="None"
             )
+            axes.set_yticks(rows, names)
+            axes.set_ylim(len(names) - 0.4, -0.6)  # the first on top
+            axes.grid(visible=False, axis="y")
+        case HeatMap(x_edges, y_edges, values):
+            axes.pcolormesh(x_edges, y_edges, np.ma.masked_invalid(values), cmap=heat_colormap())
+            axes.grid(visible=False)
+        case Cells():
+            _draw_cells(axes, mark)
+        case Arrows(x, y, dx, dy, label):
+            # a rim, so that an arrow stands out from the dark cells of a heat map too
+            looks = {"facecolor": color, "edgecolor": LIGHT["paper"], "linewidth": 0.5, "zorder": 3}
+            lengths = {"angles": "xy", "scale_units": "xy", "scale": 1.0, "width": ARROW_WIDTH, "headwidth": 4.0}
+            axes.quiver(x, y, dx, dy, label=label, **looks, **lengths)
 
 
-def _draw_line(axes: Axes, mark: Line, color: str, marker: str) -> None:
-    x, y, low, high = (np.asarray(values) for values in (mark.x, mark.y, mark.low, mark.high))
-    if mark.low:
-        axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
-    shown = "None" if _is_reference(mark) or len(x) > MARKED else marker
-    axes.plot(x, y, label=mark.label, color=color, marker=shown, linestyle=_DASHES[mark.style])
+def _draw_cells(axes: Axes, mark: Cells) -> None:
+    """Colored cells with their numbers, in an ink that reads on its cell in both themes; a cell of NaN stays empty."""
+    (low, high), values = mark.color_range, np.ma.masked_where(np.isnan(mark.values), mark.values)
+    rows, columns = values.shape
+    edges = np.arange(columns + 1), np.arange(rows + 1)
+    colors = {"cmap": heat_colormap(), "vmin": low, "vmax": high, "edgecolors": LIGHT["paper"], "linewidth": 1.2}
+    axes.pcolormesh(*edges, values, **colors)
+    for (row, column), value in np.ma.ndenumerate(values):
+        light = (value - low) / (high - low) * HEAT_LEVELS < HEAT_LEVELS / 2
+        text = f"{value:.2f}" if low <= value <= high else f"<{low:g}" if value < low else f">{high:g}"
+        ink = LIGHT["heat-ink-low" if light else "heat-ink-high"]
+        axes.text(column + 0.5, row + 0.5, text, color=ink, ha="center", va="center_baseline")
+    axes.set_xticks(np.arange(columns) + 0.5, mark.columns)
+    axes.set_yticks(np.arange(rows) + 0.5, mark.rows)
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.invert_yaxis()
 
 
 def _is_reference(mark: Mark) -> bool:
-    return isinstance(mark, Line) and mark.style != "solid"
-
-
-def _matrix(values: tuple[tuple[float, ...], ...]) -> Float[np.ndarray, "rows columns"]:
-    return np.asarray(values, dtype=np.float64)
-
-
-def _described(chart: Chart) -> str:
-    told = []
-    for panel in chart.panels:
-        labels = [label for mark in panel.marks if (label := getattr(mark, "label", ""))]
-        shown = f": {', '.join(labels)}" if labels else ""
-        told.append(f"{panel.title or chart.title}, {panel.y_label} against {panel.x_label}{shown}.")
-    return " ".join(told)
+    return isinstance(mark, Rule) or (isinstance(mark, Line) and mark.style != "solid")

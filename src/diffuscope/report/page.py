@@ -1,16 +1,15 @@
 """A report as data, and the one HTML file it becomes.
 
 The page opens with its verdicts, then gives every question a section (answer, figures and how to read them, findings),
-and ends with how it was computed. The file needs nothing but itself: style, script, figures and pictures are inline,
-and its content security policy forbids the browser to fetch anything, whatever a name in the data may contain.
+and ends with how it was computed. The file needs nothing but itself: style, figures and pictures are inline, and its
+content security policy forbids the browser to run or to fetch anything, whatever a name in the data may contain.
 """
 
-import base64
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import count
 from pathlib import Path
 
 import jinja2
@@ -18,9 +17,9 @@ from markupsafe import Markup
 
 from diffuscope.errors import InputError
 from diffuscope.files import replace_atomically
-from diffuscope.findings import Finding
+from diffuscope.findings import TONE_WORDS, Chart, Finding, numbers
 
-from . import numbers
+from .drawing import described, page_svg
 from .theme import DARK, LIGHT, css_variables, with_unique_ids
 
 _RESERVED_ANCHORS = ("main", "verdicts", "method")
@@ -39,20 +38,6 @@ class Link:
 
 
 Cell = str | float | int | Link | None
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A drawing: `svg` from `figure_svg`; `description` says in words what it shows to who cannot see it."""
-
-    title: str
-    svg: str
-    how_to_read: str
-    description: str
-
-    def __post_init__(self) -> None:
-        if not self.svg.startswith("<svg"):
-            raise ValueError(f"figure {self.title!r}: svg must be one <svg> element, as figure_svg gives it")
 
 
 @dataclass(frozen=True)
@@ -103,7 +88,7 @@ class Gallery:
     how_to_read: str
 
 
-Block = Figure | Table | Gallery | str  # a string is a paragraph
+Block = Chart | Table | Gallery | str  # a string is a paragraph
 
 
 @dataclass(frozen=True)
@@ -140,22 +125,16 @@ class Page:
 
 def render(page: Page) -> str:
     """The page as one self-contained HTML document; every text of `page` is escaped."""
-    style = _environment().get_template("page.css.jinja").render(light=css_variables(LIGHT), dark=css_variables(DARK))
-    script = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    figures = _Numbering()
-    tables = _Numbering()
     return (
         _environment()
         .get_template("page.html.jinja")
         .render(
             page=page,
-            style=Markup(style),
-            script=Markup(script),
-            script_digest=digest,
+            light=css_variables(LIGHT),
+            dark=css_variables(DARK),
             section_of={finding.name: section for section in page.sections for finding in section.findings},
-            next_figure=figures.next,
-            next_table=tables.next,
+            next_figure=count(1).__next__,
+            next_table=count(1).__next__,
         )
     )
 
@@ -178,19 +157,7 @@ def write_page(page: Page, path: str | Path) -> Path:
     return path
 
 
-class _Numbering:
-    """1, 2, 3 in the order of the page."""
-
-    def __init__(self) -> None:
-        self._last = 0
-
-    def next(self) -> int:
-        self._last += 1
-        return self._last
-
-
 _NO_VALUE = "–"
-_TONE_WORDS = {"good": "Good", "attention": "Attention", "alarm": "Alarm", "neutral": "For information"}
 
 
 @cache
@@ -202,7 +169,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(tone_words=_TONE_WORDS)
+    environment.globals.update(tone_words=TONE_WORDS)
     environment.filters.update(
         kind=lambda block: type(block).__name__,
         placed=_placed,
@@ -214,14 +181,14 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _placed(figure: Figure, label: str) -> Markup:
-    """The figure's SVG where it stands: its ids made the page's only ones, named by its caption, described in words."""
+def _placed(chart: Chart, label: str) -> Markup:
+    """The chart's SVG where it stands: its ids made the page's only ones, named by its caption, described in words."""
     prefix = f"{label}-"
-    svg = with_unique_ids(figure.svg, prefix)
+    svg = with_unique_ids(page_svg(chart), prefix)
     role = f'<svg role="img" aria-labelledby="{label}" aria-describedby="{prefix}desc"'
     svg = role + svg.removeprefix("<svg")
     head_end = svg.index(">") + 1
-    description = Markup('<desc id="{}desc">{}</desc>').format(prefix, figure.description)
+    description = Markup('<desc id="{}desc">{}</desc>').format(prefix, described(chart))
     return Markup(svg[:head_end]) + description + Markup(svg[head_end:])
 
 

@@ -204,3 +204,10 @@ def with_unique_ids(svg: str, prefix: str) -> str:
     svg = re.sub(r'(?<= id=")(?=[^"])', prefix, svg)
     svg = re.sub(r'(?<= href="#)(?=[^"])', prefix, svg)
     return re.sub(r"(?<=url\(#)", prefix, svg)
+
+
+def standing_alone(svg: str) -> str:
+    """`svg` of a page with the light theme's colors in itself, for a place that has no variables."""
+    used = {name: LIGHT[name] for name in LIGHT if f"var(--{name})" in svg}
+    style = f"background: {LIGHT['paper']}; max-width: 50rem; --figure-font: sans-serif; {css_variables(used)}"
+    return svg.replace("<svg ", f'<svg style="{style}" ', 1)

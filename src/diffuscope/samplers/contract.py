@@ -74,7 +74,6 @@ class Sampler(Protocol):
         ...
 
 
-@torch.no_grad()
 def trajectory(
     sampler: Sampler,
     denoiser: Denoiser,
@@ -84,7 +83,7 @@ def trajectory(
     noise: torch.Generator | Noise | None = None,
     history: tuple[Evaluation, ...] = (),
 ) -> Iterator[State]:
-    """Every state from `times[0]` to `times[-1]`, the start included.
+    """Every state from `times[0]` to `times[-1]`, the start included; the steps carry no graph.
 
     `noise` is a generator to draw from, or a `BrownianPath` that other runs share. `history` warms up a multistep
     sampler with evaluations from before `times[0]`.
@@ -104,11 +103,11 @@ def trajectory(
     state = State(grid[0], x_start, history)
     yield state
     for s in grid[1:]:
-        state = sampler.step(denoiser, state, s, noise)
+        with torch.no_grad():  # not around the yield, which would switch gradients off for the caller
+            state = sampler.step(denoiser, state, s, noise)
         yield state
 
 
-@torch.no_grad()
 def sample(
     sampler: Sampler,
     denoiser: Denoiser,

@@ -41,7 +41,7 @@ class Instant:
 
 def instants(schedule: Schedule, times: Float[Tensor, " times"]) -> tuple[Instant, ...]:
     """The schedule at all `times`, evaluated in one call of each of its functions."""
-    times = times.detach().double().cpu()
+    times = times.double().cpu()
     table = torch.stack(
         [
             times,

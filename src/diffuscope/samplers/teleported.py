@@ -27,7 +27,8 @@ from torch import Tensor
 from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
-from diffuscope.schedules import Schedule, log_snr_times
+from diffuscope.schedules import Schedule
+from diffuscope.times import log_snr_times
 
 from .contract import Evaluation, Sampler, State, sample
 from .displacement import SkipSuggestion, TeleportError, suggest_skip, teleport_error

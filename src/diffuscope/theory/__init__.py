@@ -7,18 +7,7 @@ from .generated_variance import learned_variance, one_layer_generated_variance, 
 from .learning_curves import one_layer_descent, one_layer_flow, optimal_weights, two_layer_descent, two_layer_flow
 
 __all__ = [
-    "AffineLearning",
-    "AffineMap",
-    "PowerLaw",
-    "emergence_times",
-    "fit_power_law",
-    "learned_variance",
-    "moment_batch",
-    "one_layer_descent",
-    "one_layer_flow",
-    "one_layer_generated_variance",
-    "optimal_weights",
-    "two_layer_descent",
-    "two_layer_flow",
-    "two_layer_generated_variance",
-]
+    "AffineLearning", "AffineMap", "PowerLaw", "emergence_times", "fit_power_law", "learned_variance", "moment_batch",
+    "one_layer_descent", "one_layer_flow", "one_layer_generated_variance", "optimal_weights", "two_layer_descent",
+    "two_layer_flow", "two_layer_generated_variance",
+]  # fmt: skip

@@ -1,6 +1,6 @@
 """Score-matching objectives, the training loop as a generator, and checkpoints that resume bit for bit."""
 
-from .default_model import new_denoiser, recipe
+from .default_model import new_denoiser, recipe, train_denoiser
 from .log import DistanceLog, read_distances
 from .loop import Progress, averaged, fit, show_progress, train
 from .objective import (
@@ -27,48 +27,11 @@ from .target_average import AveragedTarget, DataPosterior, NoiseFreeTarget
 from .unbiased_risk import Implicit, ImplicitByProbe, Sliced
 
 __all__ = [
-    "AveragedTarget",
-    "DataPosterior",
-    "Denoising",
-    "Distance",
-    "DistanceLog",
-    "EDMWeight",
-    "Excess",
-    "Implicit",
-    "ImplicitByProbe",
-    "LevelDistance",
-    "LogNormalNoise",
-    "LogUniformNoise",
-    "NoiseFreeTarget",
-    "NoiseLaw",
-    "NoiseWeight",
-    "Objective",
-    "Optimum",
-    "PlainWeight",
-    "Precision",
-    "Progress",
-    "ScoreWeight",
-    "Sliced",
-    "TrainingSettings",
-    "UniformTime",
-    "VelocityWeight",
-    "Weight",
-    "averaged",
-    "denoising_loss",
-    "explicit_losses",
-    "fit",
-    "implicit_losses",
-    "implicit_losses_by_probe",
-    "new_denoiser",
-    "of_process_0",
-    "process_group",
-    "processes",
-    "rank",
-    "read_distances",
-    "recipe",
-    "show_progress",
-    "signs",
-    "sliced_losses",
-    "squared_errors",
-    "train",
-]
+    "AveragedTarget", "DataPosterior", "Denoising", "Distance", "DistanceLog", "EDMWeight", "Excess", "Implicit",
+    "ImplicitByProbe", "LevelDistance", "LogNormalNoise", "LogUniformNoise", "NoiseFreeTarget", "NoiseLaw",
+    "NoiseWeight", "Objective", "Optimum", "PlainWeight", "Precision", "Progress", "ScoreWeight", "Sliced",
+    "TrainingSettings", "UniformTime", "VelocityWeight", "Weight", "averaged", "denoising_loss", "explicit_losses",
+    "fit", "implicit_losses", "implicit_losses_by_probe", "new_denoiser", "of_process_0", "process_group", "processes",
+    "rank", "read_distances", "recipe", "show_progress", "signs", "sliced_losses", "squared_errors", "train",
+    "train_denoiser",
+]  # fmt: skip

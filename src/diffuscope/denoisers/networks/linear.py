@@ -42,12 +42,12 @@ class LevelTable:
         object.__setattr__(self, "times", times)
 
     def label(self, t: Time) -> Tensor:
-        """The int64 place of `t` in the table; ValueError where it is no level."""
+        """The int64 place of `t` in the table; InputError where it is no level."""
         times = as_time(t)
         index = self._place(times)
         unknown = ~((times - self.times[index]).abs() <= RELATIVE * times.abs())
         if bool(unknown.any()):
-            raise ValueError(
+            raise InputError(
                 f"t: this network knows {len(self.times)} noise levels only, got {float(times[unknown][0])!r}; "
                 "take `nearest_trained_time` first"
             )

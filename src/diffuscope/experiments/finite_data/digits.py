@@ -20,7 +20,8 @@ from diffuscope.data import load_data
 from diffuscope.denoisers import MLP, Batch, BatchTime, Denoiser, ExactDenoiser, Preconditioned, seeded
 from diffuscope.exact import Empirical, nearest_neighbors
 from diffuscope.samplers import DPMSolverPP2M, sample
-from diffuscope.schedules import VE, karras_times
+from diffuscope.schedules import VE
+from diffuscope.times import karras_times
 from diffuscope.training import averaged, recipe, train
 
 DIGITS, SAMPLES, PIXELS = 200, 200, 64

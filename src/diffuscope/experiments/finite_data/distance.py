@@ -18,7 +18,7 @@ import torch
 from diffuscope.exact import Empirical
 from diffuscope.findings import Chart, Panel, at_most, equals, farthest, largest, line, points
 from diffuscope.samplers import MixtureTransition, RungeKutta4, instant, sample
-from diffuscope.schedules import log_snr_times
+from diffuscope.times import log_snr_times
 
 from ..experiment import Answer
 from ..four_points import HORIZON, OU, POINTS, FourPoints, distribution_function, nearest

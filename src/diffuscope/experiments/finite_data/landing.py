@@ -18,7 +18,7 @@ from torch import Tensor
 from diffuscope.exact import Empirical
 from diffuscope.findings import Chart, Claim, Panel, at_most, equals, groups, largest, line
 from diffuscope.samplers import DDIM, MixtureTransition, instant, instants, sample, trajectory
-from diffuscope.schedules import log_snr_times
+from diffuscope.times import log_snr_times
 
 from ..experiment import Answer
 from ..four_points import HORIZON, OU, POINTS, FourPoints, distribution_function, nearest, weights

@@ -24,7 +24,8 @@ from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import GaussianMixture
 from diffuscope.findings import Chart, Panel, at_least, at_most, equals, largest, line
 from diffuscope.samplers import DDIM, DDPM, ReverseBridge, State, StochasticDDIM
-from diffuscope.schedules import DiscreteVP, log_snr_times
+from diffuscope.schedules import DiscreteVP
+from diffuscope.times import log_snr_times
 
 from ..experiment import Answer
 from ..moments import GaussianDenoiser, apart, at_ratios, law_after

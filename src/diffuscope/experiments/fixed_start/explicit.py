@@ -22,7 +22,8 @@ from scipy.stats import kstest, norm
 
 from diffuscope.findings import Chart, Panel, at_most, density_bars, largest, line
 from diffuscope.samplers import Instant, ReverseBridge, Sampler, instant, instants, sample
-from diffuscope.schedules import VE, VP, Cosine, RectifiedFlow, Schedule, log_snr_times
+from diffuscope.schedules import VE, VP, Cosine, RectifiedFlow, Schedule
+from diffuscope.times import log_snr_times
 
 from ..experiment import Answer
 from ..moments import GaussianDenoiser, apart, at_ratios, law_after

@@ -18,7 +18,7 @@ import torch
 from diffuscope.exact import Gaussian
 from diffuscope.findings import Chart, Claim, Line, Panel, at_most, equals, largest, line
 from diffuscope.samplers import DDIM, DDPM, OptimalVariance, ReverseBridge, Sampler, posterior_variance, upper_variance
-from diffuscope.schedules import log_snr_times
+from diffuscope.times import log_snr_times
 
 from ..experiment import Answer
 from ..moments import GaussianDenoiser, apart, at_ratios, law_after

@@ -17,7 +17,8 @@ from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Empirical
 from diffuscope.findings import AGREES, Chart, Panel, Repeated, at_least, at_most, equals, largest, line
 from diffuscope.samplers import DPMSolverPP2M, sample
-from diffuscope.schedules import VE, karras_times
+from diffuscope.schedules import VE
+from diffuscope.times import karras_times
 
 from ..experiment import Answer
 from ..nearness import RADIUS, Near, chance

@@ -10,7 +10,7 @@ from diffuscope.densities import CrankNicolson, Density, GaussianReverse, Grid, 
 from diffuscope.exact import Gaussian
 from diffuscope.findings import Chart, Panel, at_most, equals, largest, line
 from diffuscope.samplers import StochasticHeun
-from diffuscope.schedules import log_snr_times
+from diffuscope.times import log_snr_times
 
 from ..experiment import Answer
 from ..moments import GaussianDenoiser, apart, law_after

@@ -7,7 +7,7 @@ import torch
 from diffuscope.densities import BackwardEuler, CrankNicolson, Density, Grid, reverse_equation, reverse_evolution, steps
 from diffuscope.findings import Chart, HeatMap, Line, Panel, at_most, equals, largest, line, series
 from diffuscope.samplers import StochasticHeun, trajectory
-from diffuscope.schedules import log_snr_times
+from diffuscope.times import log_snr_times
 
 from ..experiment import Answer
 from .setting import CLEAN, DATA, DENOISER, ETAS, HORIZON, OU, PAPER, cells_of, wrong_start

@@ -18,7 +18,7 @@ from diffuscope.densities import (
 )
 from diffuscope.findings import Chart, Panel, at_least, at_most, density_bars, line
 from diffuscope.samplers import StrongOrder15, sample
-from diffuscope.schedules import log_snr_times
+from diffuscope.times import log_snr_times
 
 from ..experiment import Answer
 from .setting import CLEAN, DATA, DENOISER, HORIZON, OU, PAPER, WRONG, cdf, cells_of, log_law, wrong_start

@@ -18,7 +18,7 @@ from diffuscope.data import DataSet, load_data
 from diffuscope.denoisers import Preconditioned
 from diffuscope.findings import FrechetDistance
 from diffuscope.samplers import DPMSolverPP2M, sample
-from diffuscope.schedules import karras_times
+from diffuscope.times import karras_times
 from diffuscope.training import fit, new_denoiser, recipe
 
 STEPS, BATCH, RATE = 2000, 64, 3e-3

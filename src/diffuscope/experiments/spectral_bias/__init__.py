@@ -31,7 +31,8 @@ from diffuscope.denoisers import MLP, LinearDenoiser, Preconditioned, SymmetricL
 from diffuscope.exact import Gaussian
 from diffuscope.findings import Line, Panel, line, points
 from diffuscope.samplers import DPMSolverPP2M, sample
-from diffuscope.schedules import VE, karras_times
+from diffuscope.schedules import VE
+from diffuscope.times import karras_times
 from diffuscope.training import EDMWeight, LogNormalNoise, TrainingSettings, train
 
 from ..experiment import Experiment

@@ -25,7 +25,8 @@ from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Distribution, GaussianMixture
 from diffuscope.findings import Chart, Claim, Panel, at_most, density_bars, largest, line, points
 from diffuscope.samplers import SDEDPMSolverPP2M, instant, sample
-from diffuscope.schedules import VP, log_snr_times
+from diffuscope.schedules import VP
+from diffuscope.times import log_snr_times
 
 from ..experiment import Answer
 from ..moments import GaussianDenoiser

@@ -21,7 +21,7 @@ from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Empirical
 from diffuscope.findings import Chart, Panel, at_most, equals, largest, line
 from diffuscope.samplers import DDPM, trajectory
-from diffuscope.schedules import log_snr_times
+from diffuscope.times import log_snr_times
 
 from ..experiment import Answer
 from .bayes import OU

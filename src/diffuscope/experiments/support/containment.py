@@ -22,7 +22,7 @@ from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Ring
 from diffuscope.findings import Chart, Panel, at_most, density_bars, equals, farthest, largest, line, points
 from diffuscope.samplers import SDEDPMSolverPP2M, instant, sample
-from diffuscope.schedules import log_snr_times
+from diffuscope.times import log_snr_times
 
 from ..experiment import Answer
 from .bayes import OU, PAPER

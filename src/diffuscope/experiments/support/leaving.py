@@ -17,7 +17,7 @@ from diffuscope.denoisers import Denoiser, ExactDenoiser
 from diffuscope.exact import Empirical, GaussianMixture
 from diffuscope.findings import Chart, Claim, Panel, at_most, equals, line
 from diffuscope.samplers import MixtureTransition, SDEDPMSolverPP2M, instant, sample
-from diffuscope.schedules import log_snr_times
+from diffuscope.times import log_snr_times
 
 from ..experiment import Answer
 from ..four_points import HORIZON, OU, POINTS, FourPoints

@@ -1,0 +1,109 @@
+r"""One pass over noise levels and point sets, from which the first three questions are answered.
+
+At every level, for noised training points, noised held-out points (the i-th of both with the same noise) and points
+on the model's own trajectories, the model's answer D is compared with every exact model D_m. Kept are sums per point,
+
+.. math::
+    |D - \mu|^2, \quad |s|^2, \quad |D - D_m|^2, \quad \langle D - \mu, D_m - \mu\rangle, \quad |D_m - \mu|^2,
+    \quad |D - x_0|^2, \quad |D_m - x_0|^2,
+
+the shares of :math:`|D - \mu|^2` and :math:`|D - D_m|^2` in every octave of principal components, and for the loss
+the exact optimum D* of the set at hand (the empirical denoiser of training, or of held-out data):
+:math:`\mathrm{tr}\,\mathrm{Cov}(x_0|x_t)` and :math:`|D - D^*|^2`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from numpy import ndarray
+from torch import Tensor
+
+from .references import References, component_bands
+from .store import Arrays
+from .subject import Subject, evaluate
+
+SETS = ("training", "heldout", "trajectory")
+Points = Float[Tensor, "_ *event"]
+
+
+@dataclass(frozen=True, eq=False)
+class LevelMeasures:
+    """The sums of `measure_level` at every noise level, from high to low, and what they were measured with."""
+
+    ratios: Float[ndarray, " levels"]
+    scale: float  # standard deviation of a coordinate of the data
+    dimension: int
+    models: tuple[str, ...]
+    sums: list[Arrays]
+
+    def rows(self, key: str) -> Shaped[ndarray, "points levels *rest"]:
+        """The quantity `key` (set.quantity) of every point at every level."""
+        return np.stack([level[key] for level in self.sums], 1)
+
+
+def measure_level(
+    subject: Subject,
+    references: References,
+    t: float,
+    train: Points,
+    heldout: Points,
+    noise: Points,
+    states: Points,
+) -> Arrays:
+    """Every sum at time `t`; keys are set.quantity, arrays are (n,), (n, models) or (n, models, bands)."""
+    schedule = subject.denoiser.schedule
+    alpha, sigma = float(schedule.alpha(t)), float(schedule.sigma(t))
+    out: Arrays = {}
+    for name, clean in (("training", train), ("heldout", heldout), ("trajectory", None)):
+        x_t = states if clean is None else alpha * clean + sigma * noise
+        denoised = evaluate(subject.denoiser, x_t, t)
+        exact = [model.denoise(x_t, alpha, sigma) for model in references.models.values()]
+        sums = _comparison(x_t, denoised, exact, references, alpha, sigma)
+        if clean is not None:
+            optimum = references.train if name == "training" else references.heldout
+            best = exact[-1] if name == "training" else optimum.denoise(x_t, alpha, sigma)
+            sums |= {
+                "error": _square(denoised - clean),
+                "control_error": _square(references.control.denoise(x_t, alpha, sigma) - clean),
+                "exact_error": torch.stack([_square(answer - clean) for answer in exact], 1),
+                # E[|D - x0|^2 | x_t] is the sum of these two, exactly and at every single x_t
+                "irreducible": optimum.posterior_covariance(x_t, alpha, sigma).trace().double(),
+                "distance": _square(denoised - best),
+            }
+        out |= {f"{name}.{key}": value.numpy() for key, value in sums.items()}
+    return out
+
+
+def _comparison(
+    x_t: Points, denoised: Points, exact: list[Points], references: References, alpha: float, sigma: float
+) -> dict[str, Tensor]:
+    mean = references.mean
+    basis = references.gaussian.eigenvectors.float()
+    bands = torch.nn.functional.one_hot(component_bands(basis.shape[1])).double()
+    centered = _rows(denoised - mean)
+    gap = torch.stack([_square(denoised - answer) for answer in exact], 1)
+    return {
+        "norm": _square(denoised - mean),
+        "score_norm": _square(alpha * denoised - x_t) / sigma**4,
+        "gap": gap,
+        "score_gap": gap * (alpha / sigma**2) ** 2,
+        "dot": torch.stack([(centered * _rows(answer - mean)).sum(1) for answer in exact], 1),
+        "exact_norm": torch.stack([_square(answer - mean) for answer in exact], 1),
+        "norm_bands": _band_sums(denoised - mean, basis, bands),
+        "gap_bands": torch.stack([_band_sums(denoised - answer, basis, bands) for answer in exact], 1),
+    }
+
+
+def _rows(x: Tensor) -> Float[Tensor, "n D"]:
+    return x.flatten(1).double()
+
+
+def _square(x: Tensor) -> Float[Tensor, " n"]:
+    return (_rows(x) ** 2).sum(1)
+
+
+def _band_sums(difference: Tensor, basis: Tensor, bands: Tensor) -> Float[Tensor, "n bands"]:
+    """Squared coordinates along the principal components, summed by octave."""
+    return (difference.flatten(1) @ basis).double().square() @ bands

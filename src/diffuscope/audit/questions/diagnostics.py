@@ -1,0 +1,107 @@
+"""Is it the score of one diffusing density, and how many nats does it know? Asked with `--diagnostics` only.
+
+`score_consistency` differentiates the network itself; `entropy_budget` is reduced from the shared measurements. A
+network without derivatives is no error: one line says why the first part is missing.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+from diffuscope.errors import InputError
+from diffuscope.report import Cell, Table
+
+from ..entropy_budget import Information, information, information_chart, information_findings
+from ..question import Answer, Question
+from ..score_consistency import (
+    POINTS,
+    PROBES,
+    Equation,
+    consistency_chart,
+    consistency_findings,
+    measure_equation,
+    residuals,
+)
+from ..session import Session
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnostics:
+    """Curl and score equation, or in their place the reason why there are none; Fisher information and entropies."""
+
+    equation: Equation | None
+    refusal: str
+    information: Information
+
+
+def diagnose(session: Session) -> Diagnostics:
+    """Measure and reduce."""
+    squares, refusal, levels = [], "", session.levels
+    known = information(session, session.numpy_stream("information"))
+    for index in range(len(levels)):
+        measure = partial(measure_equation, session, index)
+        try:
+            squares.append(session.stage(f"equation-{index:02d}", "differentiating", measure))
+        except InputError as error:
+            refusal = str(error)
+            break
+    ratios, significance = levels.ratios.numpy(), session.settings.significance
+    stream = session.numpy_stream("equation")
+    equation = None if refusal else residuals(squares, ratios, session.subject.scale, significance, stream)
+    return Diagnostics(equation, refusal, known)
+
+
+def _ask(session: Session) -> Answer | None:
+    if not session.settings.diagnostics:
+        return None
+    result = diagnose(session)
+    found = information_findings(result.information, session.settings.significance)
+    blocks = [information_chart(result.information), _numbers(result)]
+    if result.equation is not None:
+        found = [*consistency_findings(result.equation), *found]
+        blocks = [consistency_chart(result.equation), *blocks]
+    text = f"Curl and score equation were not measured ({result.refusal})." if result.refusal else ""
+    return Answer(findings=found, blocks=blocks, text=text, method=_method(result), result=result)
+
+
+def _method(result: Diagnostics) -> str:
+    equation = f"Score equation and curl need a model that torch can differentiate ({POINTS} examples at each level). "
+    if result.equation is not None:
+        equation = (
+            f"Score equation and curl: {result.equation.points} held-out examples at each noise level, {PROBES} random "
+            "sign vectors each, with the sampling noise of the probes subtracted from every square; derivatives by "
+            "automatic differentiation, and in the noise level by differences where the model knows only a table of "
+            "steps. The residual of the equation is relative to the sum of the sizes of its terms, the curl to the "
+            "smaller of two Jacobians (the denoiser's and the score's), so that neither end of the noise range looks "
+            "perfect by itself. "
+        )
+    return (
+        equation + "Fisher information and entropies follow from the losses of the sections above, summed over noise "
+        "levels by the trapezoidal rule."
+    )
+
+
+def _numbers(result: Diagnostics) -> Table:
+    information, equation = result.information, result.equation
+    rows: list[list[Cell]] = []
+    for level, ratio in enumerate(information.ratios):
+        measured: list[Cell] = [None] * 3
+        if equation is not None:
+            residual, curl = equation.residual.value[level], equation.curl.value[level]
+            measured = [round(100 * float(value), 1) for value in (*residual, curl[0])]
+        known = (*information.fisher.value[level], *information.rates.value[level])
+        rows.append([float(ratio), *measured, *map(float, known)])
+    fisher = ("Fisher σ²J/d: model", "implied by loss", "memorizer", "Gaussian")
+    return Table(
+        "All numbers by noise level",
+        ["σ/α", "residual, %", "of a mixture, %", "curl, %", *fisher, "beyond the Gaussian", "from the memorizer"],
+        rows,
+        "The last two in nats per coordinate and e-fold of noise, on held-out and on training data.",
+        folded=True,
+    )
+
+
+def _stages(session: Session) -> int:
+    return len(session.levels) if session.settings.diagnostics else 0
+
+
+DIAGNOSTICS = Question("diagnostics", "Is it the score of a density that diffuses?", _ask, _stages)

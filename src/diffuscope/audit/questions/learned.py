@@ -1,0 +1,315 @@
+r"""What the model learned: how much of its answer each exact model explains, at every noise level.
+
+The fraction of unexplained variance of exact model m at one noise level is, with centered answers
+:math:`a = D - \mu`, :math:`b = D_m - \mu`,
+
+.. math::
+    \mathrm{FUV}_m = \frac{\sum_i |a_i - b_i|^2}{\sum_i |a_i|^2} \ (\text{pooled}), \qquad
+    \frac1n \sum_i \frac{|a_i - b_i|^2}{|a_i|^2}\ (\text{per sample}), \qquad
+    \cos_m = \frac1n\sum_i \frac{\langle a_i, b_i\rangle}{|a_i||b_i|} .
+
+The same for the score, :math:`s = (\alpha D - x_t)/\sigma^2`, which Wang & Vastola 2024 report. Each is blind at one
+end: at low noise every denoiser returns its input, so that any model explains D; at high noise every score is
+:math:`-x_t/\sigma^2`, so that any model explains s. Models are therefore ranked by the larger of the two,
+
+.. math::  \frac{\sum_i |D - D_m|^2}{\min\left(\sum_i |D - \mu|^2, \sum_i |D - x_t/\alpha|^2\right)} .
+
+Intervals resample examples.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+from diffuscope.findings import Chart, Finding, Panel, bootstrap_sums, cells, line, percentile_interval
+from diffuscope.report import Block, Cell, Table
+
+from ..level_charts import NOISE, Curve, noise_panel
+from ..level_measures import SETS, LevelMeasures
+from ..question import Answer, Question
+from ..references import band_names
+from ..session import Session
+from ..store import Arrays
+
+TINY = np.finfo(float).tiny
+NEGLIGIBLE = 1e-9  # a band with less than this share of the answer's variance has nothing to explain
+EXPLAINED = 0.9  # a model explains a noise level where it leaves less than 1 - EXPLAINED unexplained
+SHOWN = (1e-5, 6.0)  # of unexplained fractions
+SET_NAMES = {"training": "training points", "heldout": "held-out points", "trajectory": "its own trajectories"}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Learned:
+    """Per set of points ("training", "heldout", "trajectory") the four comparisons with every exact model."""
+
+    ratios: Float[ndarray, " levels"]
+    scale: float
+    models: tuple[str, ...]
+    unexplained: dict[str, Curve]
+    unexplained_per_sample: dict[str, Curve]
+    unexplained_score: dict[str, Curve]
+    cosine: dict[str, Curve]
+    points: int  # held-out examples per level
+    bands: tuple[str, ...]
+    unexplained_bands: Float[ndarray, "levels models bands"]  # at held-out points; NaN where nothing varies
+    sharp: Curve  # the larger of the two fractions, at held-out points
+    best: Int[ndarray, " levels"]  # which model has the smallest
+    support: Float[ndarray, " levels"]  # share of resamples that agree
+    gaussian_range: Float[ndarray, "resamples 2"]  # where the Gaussian explains, in every resample; NaN: nowhere
+
+
+def explained(measures: LevelMeasures, rng: np.random.Generator) -> Learned:
+    """Reduce the sums of all levels to fractions with intervals."""
+    curves: dict[str, dict[str, Curve]] = {key: {} for key in ("pooled", "per_sample", "score", "cosine")}
+    models, sharp_resampled = measures.models, np.empty(0)
+    for name in SETS:
+        resampled = {key: [] for key in curves}
+        values = {key: [] for key in curves}
+        for sums in measures.sums:
+            columns = _columns(sums, name)
+            for target, table in ((values, columns.mean(0, keepdims=True)), (resampled, bootstrap_sums(columns, rng))):
+                for key, fraction in _fractions(table).items():
+                    target[key].append(fraction)
+        for key in curves:
+            low, high = percentile_interval(np.stack(resampled[key], 1))
+            curves[key][name] = Curve(np.concatenate(values[key]), low, high)
+        if name == "heldout":
+            sharp_resampled = np.maximum(np.stack(resampled["pooled"], 1), np.stack(resampled["score"], 1))
+    value = np.maximum(curves["pooled"]["heldout"].value, curves["score"]["heldout"].value)
+    best = value.argmin(1)
+    gap, norm = measures.rows("heldout.gap_bands").mean(0), measures.rows("heldout.norm_bands").mean(0)
+    norm = np.where(norm > NEGLIGIBLE * norm.sum(1, keepdims=True), norm, np.nan)
+    column = models.index("Gaussian")
+    gaussian = [value[:, column], *sharp_resampled[:, :, column]]
+    return Learned(
+        ratios=measures.ratios,
+        scale=measures.scale,
+        models=models,
+        unexplained=curves["pooled"],
+        unexplained_per_sample=curves["per_sample"],
+        unexplained_score=curves["score"],
+        cosine=curves["cosine"],
+        points=len(measures.sums[0]["heldout.norm"]),
+        bands=tuple(band_names(measures.dimension)),
+        unexplained_bands=gap / norm[:, None],
+        sharp=Curve(value, *percentile_interval(sharp_resampled)),
+        best=best,
+        support=(sharp_resampled.argmin(2) == best).mean(0),
+        gaussian_range=np.array([explained_range(measures.ratios, curve) for curve in gaussian]),
+    )
+
+
+def explained_range(ratios: Float[ndarray, " levels"], unexplained: Float[ndarray, " levels"]) -> tuple[float, float]:
+    """The widest run of noise levels with less than 1 - EXPLAINED unexplained, ends interpolated in log-log.
+
+    Ratios decrease. Returns (low, high), or NaN twice where no level qualifies; a run that reaches the end of the
+    audited range ends there.
+    """
+    inside = unexplained < 1 - EXPLAINED
+    if not inside.any():
+        return float("nan"), float("nan")
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(int)))
+    runs = edges.reshape(-1, 2)
+    first, stop = runs[np.argmax(runs[:, 1] - runs[:, 0])].tolist()
+
+    def crossing(a: int, b: int) -> float:
+        x, y = np.log(ratios[[a, b]]), np.log(np.maximum(unexplained[[a, b]], 1e-300))
+        share = (np.log(1 - EXPLAINED) - y[0]) / (y[1] - y[0])
+        return float(np.exp(x[0] + share * (x[1] - x[0])))
+
+    high = float(ratios[0]) if first == 0 else crossing(first - 1, first)
+    low = float(ratios[-1]) if stop == len(ratios) else crossing(stop - 1, stop)
+    return low, high
+
+
+def findings(result: Learned) -> list[Finding]:
+    """Where a Gaussian is enough, and which exact model is best at each end of the noise range."""
+    out = [_gaussian_range(result)]
+    for end, level in (("highest", 0), ("lowest", len(result.ratios) - 1)):
+        column, curve = result.best[level], result.sharp
+        value, low, high = (float(part[level, column]) for part in (curve.value, curve.low, curve.high))
+        out.append(
+            Finding(
+                name=f"learned.best_at_{end}",
+                title=f"Left unexplained by the best exact model at the {end} noise",
+                value=100 * value,
+                unit="%",
+                verdict=f"At the {end} noise, σ/α = {result.ratios[level]:.3g}, the {result.models[column]} model is "
+                f"closest to the network and leaves {value:.2%} unexplained.",
+                tone="neutral",
+                interval=(100 * low, 100 * high),
+                power=f"{result.support[level]:.0%} of bootstrap resamples select the same model.",
+            )
+        )
+    return out
+
+
+def _gaussian_range(result: Learned) -> Finding:
+    (low, high), resampled = result.gaussian_range[0], result.gaussian_range[1:]
+    if np.isnan(low):
+        gaussian = result.sharp.value[:, result.models.index("Gaussian")]
+        level = int(gaussian.argmin())
+        return Finding(
+            name="learned.gaussian_range",
+            title="Left unexplained by a Gaussian, at best",
+            value=100 * float(gaussian[level]),
+            unit="%",
+            verdict=f"At no noise level does a Gaussian explain {EXPLAINED:.0%} of the model; it comes closest at "
+            f"σ/α = {result.ratios[level]:.3g}, where {gaussian[level]:.1%} remains unexplained.",
+            tone="attention",
+            power=f"{result.points} held-out examples at each noise level.",
+        )
+    known = resampled[~np.isnan(resampled[:, 0]), 0]
+    return Finding(
+        name="learned.gaussian_range",
+        title="Noise level down to which a Gaussian is enough",
+        value=float(low),
+        unit="σ/α",
+        verdict=f"From σ/α = {high:.3g} down to {low:.3g} ({low / result.scale:.2g} standard deviations of the data), "
+        f"the mean and covariance of the data explain at least {EXPLAINED:.0%} of the model on held-out data.",
+        tone="neutral",
+        interval=(float(np.quantile(known, 0.025)), float(np.quantile(known, 0.975))),
+        power=f"{result.points} held-out examples at each noise level, resampled for the interval.",
+    )
+
+
+def best_ranges(result: Learned) -> list[tuple[str, float, float, float]]:
+    """Runs of noise levels with the same best model: (model, highest noise, lowest noise, least support)."""
+    runs = []
+    start = 0
+    for level in range(1, len(result.best) + 1):
+        if level == len(result.best) or result.best[level] != result.best[start]:
+            part = slice(start, level)
+            runs.append(
+                (
+                    result.models[result.best[start]],
+                    float(result.ratios[start]),
+                    float(result.ratios[level - 1]),
+                    float(result.support[part].min()),
+                )
+            )
+            start = level
+    return runs
+
+
+def _columns(sums: Arrays, name: str) -> Float[ndarray, "n columns"]:
+    """norm | score norm | gap | score gap | per-sample fraction | cosine, the last four per model."""
+    norm, score_norm, gap, score_gap, dot, exact_norm = (
+        sums[f"{name}.{key}"] for key in ("norm", "score_norm", "gap", "score_gap", "dot", "exact_norm")
+    )
+    positive = np.maximum(norm, TINY)[:, None]
+    cosine = dot / np.maximum(np.sqrt(positive * exact_norm), TINY)
+    return np.concatenate([norm[:, None], score_norm[:, None], gap, score_gap, gap / positive, cosine], 1)
+
+
+def _fractions(means: Float[ndarray, "rows columns"]) -> dict[str, Float[ndarray, "rows models"]]:
+    norm, score_norm = means[:, :1], means[:, 1:2]
+    gap, score_gap, per_sample, cosine = np.split(means[:, 2:], 4, axis=1)
+    return {
+        "pooled": gap / np.maximum(norm, TINY),
+        "per_sample": per_sample,
+        "score": score_gap / np.maximum(score_norm, TINY),
+        "cosine": cosine,
+    }
+
+
+def blocks(result: Learned) -> list[Block]:
+    """Four figures, the ranges of the best models, and all numbers."""
+    ranges = Table(
+        "The exact model closest to the network, by noise range",
+        ["model", "from σ/α", "down to σ/α", "agreement of resamples, %"],
+        [[model, high, low, 100 * support] for model, high, low, support in best_ranges(result)],
+        "Judged at held-out points by the larger of the two unexplained fractions.",
+    )
+    return [_unexplained(result), ranges, _by_set(result), _by_band(result), _cosine(result), _numbers(result)]
+
+
+def _unexplained(result: Learned) -> Chart:
+    return Chart(
+        "Unexplained fraction of the network, by exact model",
+        (
+            _fraction_panel(result, result.unexplained["heldout"], "denoiser"),
+            _fraction_panel(result, result.unexplained_score["heldout"], "score"),
+        ),
+        "Each line is an exact model of the training data; lower means that it predicts the network better on held-out "
+        f"data. The dotted line marks {1 - EXPLAINED:.0%}. Read the left panel at high noise and the right panel at "
+        "low noise: at low noise every denoiser returns its input, and at high noise every score points to the mean, "
+        "so that any model looks right there.",
+        shared_y=True,
+    )
+
+
+def _by_set(result: Learned) -> Chart:
+    return Chart(
+        "The same comparison on training data, on held-out data, and on its own trajectories",
+        tuple(
+            _fraction_panel(result, result.unexplained[name].larger(result.unexplained_score[name]), title)
+            for name, title in SET_NAMES.items()
+        ),
+        "The larger of the two fractions above. The empirical model is the memorizer. If its line is at the bottom on "
+        "training points and on the network's own trajectories, the network replays its training data; if it is low "
+        "on training points only, that is because these points lie next to the training examples.",
+        shared_y=True,
+    )
+
+
+def _fraction_panel(result: Learned, curve: Curve, title: str) -> Panel:
+    bar = line([result.ratios[-1], result.ratios[0]], [1 - EXPLAINED] * 2, style="dotted")
+    marks = (*curve.lines(result.ratios, result.models), bar)
+    return noise_panel(title, "unexplained fraction", result.scale, *marks, y_log=True, y_range=SHOWN)
+
+
+def _cosine(result: Learned) -> Chart:
+    curve = result.cosine["heldout"]
+    marks = curve.lines(result.ratios, result.models)
+    limits = (min(0.0, float(curve.low.min())), 1.03)
+    return Chart(
+        "Cosine similarity of the network's output and each exact model's",
+        (noise_panel("", "cosine", result.scale, *marks, y_range=limits),),
+        "1 means the same direction from the mean of the data, whatever the length; at held-out points.",
+    )
+
+
+def _by_band(result: Learned) -> Chart:
+    values = result.unexplained_bands[::-1, result.models.index("Gaussian")].T
+    rows, columns = [f"PC {band}" for band in result.bands], [f"{ratio:.2g}" for ratio in result.ratios[::-1]]
+    matrix = cells(rows, columns, torch.from_numpy(values.copy()), color_range=(0.0, 1.0))
+    return Chart(
+        "Fraction that the Gaussian leaves unexplained, by direction",
+        (Panel("", NOISE, "", (matrix,)),),
+        "Rows are principal components of the data in octaves, the largest on top. Where a row is light, the network "
+        "treats these directions as the Gaussian does; dark cells at high noise in the last rows are directions of "
+        "little variance, where both outputs are nearly the mean.",
+    )
+
+
+def _numbers(result: Learned) -> Table:
+    fractions = (result.unexplained, result.unexplained_per_sample, result.unexplained_score)
+    rows: list[list[Cell]] = [
+        [
+            f"{ratio:.3g}",
+            model,
+            *(100 * float(curves["heldout"].value[level, column]) for curves in fractions),
+            float(result.cosine["heldout"].value[level, column]),
+        ]
+        for level, ratio in enumerate(result.ratios)
+        for column, model in enumerate(result.models)
+    ]
+    return Table(
+        "All numbers at held-out points",
+        ["σ/α", "model", "unexplained, pooled, %", "unexplained, per sample, %", "unexplained score, %", "cosine"],
+        rows,
+        "Pooled: ratio of sums over points. Per sample: mean of ratios. The score is not centered.",
+        folded=True,
+    )
+
+
+def _ask(session: Session) -> Answer:
+    result = explained(session.measures, session.numpy_stream("learned"))
+    return Answer(findings=findings(result), blocks=blocks(result), result=result)
+
+
+LEARNED = Question("learned", "What did it learn at each noise level?", _ask)

@@ -1,0 +1,288 @@
+r"""How few steps? Distances from the finely integrated trajectory, and the part of it that is known in closed form.
+
+Every run starts from the same noise, integrates the probability-flow ODE from the highest to the lowest audited level
+and ends with one call of the denoiser. Distances are root mean squares per coordinate in units of the data's standard
+deviation. The reference is Heun's method on REFERENCE_STEPS steps; its own error is estimated by halving the steps
+(order 2: a third of the difference).
+
+Teleportation replaces the part above some noise level by the Gaussian's closed-form flow, at no NFE. Its error
+is estimated from the difference of the two denoisers along the closed-form path (`suggest_skip`) and then measured.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy import ndarray
+from torch import Tensor
+
+from diffuscope.denoisers import Batch, Denoiser
+from diffuscope.findings import Chart, Finding, Mark, Panel, bootstrap_sums, line, percentile_interval, points
+from diffuscope.report import Cell, Table
+from diffuscope.samplers import DDIM, DPMSolverPP2M, Euler, Heun, Sampler, sample, suggest_skip, teleport
+
+from ..generation import starting_noise
+from ..level_charts import NOISE, noise_panel
+from ..question import Answer, Question
+from ..session import Session
+from ..store import Arrays
+from ..subject import EVALUATION_BATCH, evaluate, levels_at
+
+REFERENCE_STEPS = 128
+BUDGETS = (5, 8, 10, 15, 20, 35)
+SAMPLERS: dict[str, Euler | DDIM | Heun | DPMSolverPP2M] = {
+    "Euler": Euler(),
+    "DDIM": DDIM(),
+    "Heun": Heun(),
+    "DPM-Solver++ 2M": DPMSolverPP2M(),
+}
+ENOUGH = 0.1  # standard deviations of the data: a budget suffices when samples end within this distance
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Steps:
+    """Per seed, sampler and budget (NFE) the distance to the reference; per noise level the teleport error."""
+
+    scale: float
+    samplers: tuple[str, ...]
+    budgets: tuple[int, ...]
+    plain: Float[ndarray, "seeds samplers budgets"]
+    teleported: Float[ndarray, "seeds samplers budgets"]
+    reference_error: float
+    candidates: Float[ndarray, " candidates"]  # noise levels, decreasing
+    estimated: Float[ndarray, "seeds candidates"]
+    suggested: float  # the lowest noise level whose estimate is within the tolerance
+    skip: float  # the lowest at or above it whose measured error is too: recommended; the top level if nowhere
+    measured: Float[ndarray, " seeds"]  # distance of the finely integrated teleported run from the reference
+    tolerance: float
+
+
+def grid(denoiser: Denoiser, high: float, low: float, steps: int) -> Float[Tensor, " times"]:
+    """At most `steps` steps, equal in (sigma/alpha)^(1/7) (Karras et al. 2022), at times the model was trained on."""
+    ratios = torch.linspace(high ** (1 / 7), low ** (1 / 7), steps + 1, dtype=torch.float64) ** 7
+    return levels_at(denoiser, ratios).times
+
+
+def run(denoiser: Denoiser, sampler: Sampler, x: Batch, times: Float[Tensor, " times"]) -> Batch:
+    """Integrate from times[0] to times[-1] and end with a denoise."""
+    with torch.no_grad():
+        ends = [sample(sampler, denoiser, part, times) for part in x.split(EVALUATION_BATCH)]
+    return evaluate(denoiser, torch.cat(ends), float(times[-1]))
+
+
+def measure_steps(session: Session) -> Arrays:
+    """Everything that `Steps` holds, as arrays."""
+    denoiser, scale, levels = session.subject.denoiser, session.subject.scale, session.levels
+    gaussian, seeds = session.references.gaussian, session.settings.step_seeds
+    tolerance = session.settings.skip_tolerance
+    high, low = float(levels.ratios[0]), float(levels.ratios[-1])
+    fine = grid(denoiser, high, low, REFERENCE_STEPS)
+    start = starting_noise(gaussian, denoiser.schedule, float(fine[0]), seeds, session.torch_stream("steps"))
+
+    def distance(a: Batch, b: Batch) -> Float[Tensor, " seeds"]:
+        return (a - b).flatten(1).double().square().mean(1).sqrt() / scale
+
+    reference = run(denoiser, Heun(), start, fine)
+    session.advance()
+    coarse = run(denoiser, Heun(), start, grid(denoiser, high, low, REFERENCE_STEPS // 2))
+    reference_error = float(distance(coarse, reference).square().mean().sqrt()) / 3
+    session.advance()
+    suggestion = suggest_skip(denoiser, gaussian, start, levels.times, tolerance=tolerance)
+    # the estimate is of first order: move up until the measured displacement is within the tolerance too
+    landed, measured, skip = start, torch.zeros(seeds, dtype=torch.float64), high
+    for index in range(suggestion.index, 0, -1):
+        jump = teleport(gaussian, denoiser.schedule, start, fine[0], levels.times[index])
+        ratio = float(levels.ratios[index])
+        missed = distance(run(denoiser, Heun(), jump, grid(denoiser, ratio, low, REFERENCE_STEPS // 2)), reference)
+        if float(missed.square().mean().sqrt()) <= tolerance:
+            landed, measured, skip = jump, missed, ratio
+            break
+    session.advance()
+    table = {}
+    for name, x, top in (("plain", start, high), ("teleported", landed, skip)):
+        columns = []
+        for sampler in SAMPLERS.values():
+            for budget in BUDGETS:
+                times = grid(denoiser, top, low, max(1, (budget - 1) // sampler.nfe_per_step))
+                columns.append(distance(run(denoiser, sampler, x, times), reference))
+            session.advance()
+        table[name] = torch.stack(columns, 1).reshape(seeds, len(SAMPLERS), len(BUDGETS)).numpy()
+    return table | {
+        "reference_error": np.array(reference_error),
+        "candidates": levels.ratios.numpy(),
+        "estimated": (suggestion.error.at_end / scale).T.numpy(),
+        "skip": np.array(skip),
+        "suggested": np.array(suggestion.noise_to_signal),
+        "measured": measured.numpy(),
+    }
+
+
+def reduced(arrays: Arrays, scale: float, tolerance: float) -> Steps:
+    """The stored arrays of `measure_steps` under their names."""
+    numbers = {name: float(arrays[name]) for name in ("reference_error", "suggested", "skip")}
+    tables = {name: arrays[name] for name in ("plain", "teleported", "candidates", "estimated", "measured")}
+    return Steps(scale=scale, samplers=tuple(SAMPLERS), budgets=BUDGETS, tolerance=tolerance, **tables, **numbers)
+
+
+def rms(distances: Float[ndarray, "seeds *shape"]) -> Float[ndarray, "*shape"]:
+    """Root mean square over seeds."""
+    return np.asarray(np.sqrt((distances**2).mean(0)))
+
+
+def findings(result: Steps, rng: np.random.Generator) -> list[Finding]:
+    """The smallest sufficient NFE, and the recommended teleport level with its estimated and measured error."""
+    return [_enough(result), *_teleport(result, rng)]
+
+
+def _enough(result: Steps) -> Finding:
+    ends = [
+        (budget, float(rms(table)[row, column]), sampler + label)
+        for label, table in (("", result.plain), (" after teleportation", result.teleported))
+        for column, budget in enumerate(result.budgets)
+        for row, sampler in enumerate(result.samplers)
+    ]
+    enough = [end for end in ends if end[1] <= ENOUGH]
+    value, verdict, null = float("nan"), "", f"Smallest NFE of the table with an error of at most {ENOUGH}."
+    if enough:
+        budget, error, sampler = min(enough, key=lambda end: end[:2])
+        value = float(budget)
+        verdict = (
+            f"{sampler} with {budget} NFE ends {error:.3f} standard deviations from the finely integrated result, "
+            f"within the {ENOUGH} that count as enough."
+        )
+    else:
+        least = min(error for _, error, _ in ends)
+        verdict = (
+            f"Even {result.budgets[-1]} NFE end {least:.2f} standard deviations from the finely integrated result: "
+            "more are needed than were tried."
+        )
+    return Finding(
+        name="steps.enough",
+        title="How few steps does it need?",
+        value=value,
+        unit="NFE",
+        verdict=verdict,
+        tone="good" if enough else "attention",
+        null=null if enough else "",
+        power=f"{len(result.plain)} trajectories; the reference is accurate to {result.reference_error:.1g}.",
+    )
+
+
+def _teleport(result: Steps, rng: np.random.Generator) -> list[Finding]:
+    impossible = result.skip == result.candidates[0]
+    level = int(np.flatnonzero(np.isclose(result.candidates, result.skip))[0])
+    measured, estimate = float(rms(result.measured)), float(rms(result.estimated)[1 if impossible else level])
+    verdict = (
+        f"Start at σ/α = {result.skip:.3g} from the closed-form Gaussian flow: the estimated error is {estimate:.3f} "
+        f"standard deviations of the data per coordinate, the measured error {measured:.3f}."
+    )
+    if impossible:
+        verdict = (
+            f"No part of the trajectory can be skipped within {result.tolerance} standard deviations of the data; just "
+            f"below the highest noise the estimated error is {estimate:.2g}."
+        )
+    null = f"Tolerance: {result.tolerance} standard deviations of the data. The estimate alone suggests "
+    where = Finding(
+        name="steps.teleport",
+        title="Noise level down to which the Gaussian flow can replace the model",
+        value=result.skip,
+        unit="σ/α",
+        verdict=verdict,
+        tone="attention" if impossible else "good",
+        null="" if impossible else f"{null}{result.suggested:.3g}.",
+    )
+    if impossible:
+        return [where]
+    bounds = np.sqrt(np.array(percentile_interval(bootstrap_sums(result.measured[:, None] ** 2, rng)))).ravel()
+    error = Finding(
+        name="steps.teleport_error",
+        title="Measured error of the recommended teleportation",
+        value=measured,
+        unit="standard deviations",
+        verdict=f"Samples end {measured:.3f} standard deviations from where the model alone would take them.",
+        tone="good",
+        interval=(float(bounds[0]), float(bounds[1])),
+        null=f"Estimated at {estimate:.3f} beforehand; the reference is accurate to {result.reference_error:.1g}.",
+    )
+    return [where, error]
+
+
+def budgets_chart(result: Steps) -> Chart:
+    """Distance to the fine trajectory by sampler and NFE, plain and teleported."""
+    budgets = [float(budget) for budget in result.budgets]
+
+    def panel(table: Float[ndarray, "seeds samplers budgets"], title: str) -> Panel:
+        lines = [line(budgets, row.tolist(), name) for name, row in zip(result.samplers, rms(table), strict=True)]
+        axes = "NFE", "distance / standard deviation of the data"
+        return Panel(title, *axes, tuple(lines), y_log=True, x_ticks=tuple(budgets))
+
+    return Chart(
+        "How close few steps come to the finely integrated result",
+        (panel(result.plain, "from the start"), panel(result.teleported, f"teleported to σ/α = {result.skip:.3g}")),
+        "Every sampler starts from the same noise; lower is closer to the result of very many steps. On the right, the "
+        "high-noise part is replaced by the Gaussian's closed-form flow.",
+        shared_y=True,
+    )
+
+
+def teleport_chart(result: Steps) -> Chart:
+    """Estimated teleport error per hand-over level, with the measured one."""
+    x, estimate = result.candidates[1:].tolist(), rms(result.estimated)[1:]
+    marks: list[Mark] = [line(x, estimate.tolist(), "estimated")]
+    if result.skip < result.candidates[0]:
+        marks.append(points([result.skip], [float(rms(result.measured))], "measured"))
+    marks.append(line([x[-1], x[0]], [result.tolerance] * 2, "tolerance", style="dotted"))
+    low = max(1e-5, 0.5 * float(estimate[estimate > 0].min(initial=1e-4)))
+    axis = f"hand-over at {NOISE}"
+    return Chart(
+        "How far down the Gaussian flow can replace the network",
+        (
+            noise_panel(
+                "",
+                "displacement / standard deviation",
+                result.scale,
+                *marks,
+                y_log=True,
+                y_range=(low, 3.0),
+                x_label=axis,
+            ),
+        ),
+        "The displacement of the final sample if the closed form takes over above each noise level.",
+    )
+
+
+def _numbers(result: Steps) -> Table:
+    rows: list[list[Cell]] = [
+        [sampler + suffix, *errors.tolist()]
+        for table, suffix in ((result.plain, ""), (result.teleported, ", teleported"))
+        for sampler, errors in zip(result.samplers, rms(table), strict=True)
+    ]
+    return Table(
+        "Distance from the finely integrated result, in standard deviations of the data",
+        ["sampler", *(f"{budget} NFE" for budget in result.budgets)],
+        rows,
+        f"Root mean square over {len(result.plain)} trajectories; the last evaluation is always a denoise. "
+        f"Reference: Heun, {REFERENCE_STEPS} steps, accurate to {result.reference_error:.1g}.",
+    )
+
+
+def _ask(session: Session) -> Answer:
+    session.progress.set_postfix_str("counting steps")
+    arrays = session.store.remember("steps", partial(measure_steps, session))
+    result = reduced(arrays, session.subject.scale, session.settings.skip_tolerance)
+    found = findings(result, session.numpy_stream("steps"))
+    return Answer(
+        findings=found,
+        blocks=[budgets_chart(result), _numbers(result), teleport_chart(result)],
+        text=" ".join(finding.verdict for finding in found[:2]),
+        result=result,
+    )
+
+
+def _stages(_: Session) -> int:
+    return 3 + 2 * len(SAMPLERS)
+
+
+STEPS = Question("steps", "How few steps does it need?", _ask, _stages)

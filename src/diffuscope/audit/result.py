@@ -1,0 +1,143 @@
+"""What an audit found: its page (verdicts, a section per question, the method), its JSON, and both as files."""
+
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import scipy
+import sklearn
+import torch
+
+import diffuscope
+from diffuscope.files import write_json
+from diffuscope.findings import Chart, Finding
+from diffuscope.report import Block, Cell, Page, Section, Table, write_page
+
+from .level_measures import Points
+from .question import Answer, Question
+from .subject import Levels, Settings, Subject
+
+GENERAL = (
+    "The network is compared with four diffusions that are solved exactly: isotropic Gaussian, Gaussian, Gaussian "
+    "mixture, and the finite set of training examples. All points, noise and resamples are drawn from the seed below: "
+    "the same inputs give the same report.",
+    "Trajectories and samples of the model: Heun's method on the probability-flow ODE through the audited levels, "
+    "from a Gaussian with the first two moments of the noised data; a last call of the network removes the remaining "
+    "noise.",
+)
+LIMITS = (
+    "Limits. Held-out data must come from the same distribution as the training data: any difference between the two "
+    "looks like memorization (the control of the denoising gap shows how much). Copies are found as far as the chosen "
+    "distance sees them: a shifted or recolored copy needs a feature space of its own. The power statements concern "
+    "exact copies. Intervals have 95% coverage each, not simultaneously. The teleport estimate is of first order in "
+    "the difference between the network and the Gaussian."
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AuditResult:
+    """The answers to the questions that were asked, in order, and what they were asked about.
+
+    `result["memorized"]` is one answer: its findings, what the page shows, and the numbers behind them (`.result`).
+    """
+
+    subject: Subject
+    settings: Settings
+    levels: Levels
+    samples: Points
+    answers: dict[Question, Answer]
+    versions: dict[str, str]
+
+    def __getitem__(self, name: str) -> Answer:
+        """The answer to the question called `name`; KeyError if it was not asked."""
+        return {question.name: answer for question, answer in self.answers.items()}[name]
+
+    @property
+    def findings(self) -> dict[str, tuple[Finding, ...]]:
+        """The findings by the name of their question."""
+        return {question.name: tuple(answer.findings) for question, answer in self.answers.items()}
+
+    @property
+    def verdicts(self) -> list[Finding]:
+        """The first finding of every question that could be answered."""
+        return [answer.findings[0] for answer in self.answers.values() if answer.findings]
+
+    def as_json(self) -> dict[str, object]:
+        """Plain JSON types: every finding, the numbers of every chart and table, and what they were measured on."""
+        shown = {question.name: answer.blocks for question, answer in self.answers.items()}
+        out: dict[str, object] = {
+            "model": self.subject.name,
+            "data": self.subject.data_name,
+            "notes": list(self.subject.notes),
+            "training_examples": len(self.subject.train),
+            "heldout_examples": len(self.subject.heldout),
+            "settings": asdict(self.settings),
+            "versions": self.versions,
+            "noise_levels": self.levels.ratios.tolist(),
+            "findings": {name: [f.as_json() for f in found] for name, found in self.findings.items()},
+        }
+        for key, kind in (("charts", Chart), ("tables", Table)):
+            out[key] = {
+                name: [asdict(block) for block in blocks if isinstance(block, kind)] for name, blocks in shown.items()
+            }
+        for answer in self.answers.values():
+            out |= answer.facts
+        return out
+
+    def page(self) -> Page:
+        """The report; `report.write_page` makes it a file."""
+        subject = self.subject
+        sections = [
+            Section(
+                question.name, question.title, answer.text or answer.findings[0].verdict, answer.blocks, answer.findings
+            )
+            for question, answer in self.answers.items()
+            if answer.findings
+        ]
+        return Page(
+            f"Audit of {subject.name}",
+            f"{subject.data_name}: {len(subject.train):,} training and {len(subject.heldout):,} held-out examples",
+            self.verdicts[0].verdict,
+            self.verdicts,
+            sections,
+            self._method(),
+        )
+
+    def save(self, folder: str | Path) -> Path:
+        """Write report.html and audit.json to `folder`, each whole or not at all; returns the path of the report.
+
+        Raises InputError if the folder cannot be written.
+        """
+        report = write_page(self.page(), Path(folder) / "report.html")
+        write_json(self.as_json(), report.with_name("audit.json"))
+        return report
+
+    def _repr_html_(self) -> str:
+        return "".join(finding._repr_html_() for finding in self.verdicts)
+
+    def _method(self) -> list[Block]:
+        subject, ratios = self.subject, self.levels.ratios
+        facts: list[Sequence[Cell]] = [
+            ["model", subject.name],
+            ["schedule", repr(subject.denoiser.schedule)[:200]],
+            ["data", subject.data_name],
+            ["training examples", f"{len(subject.train):,}"],
+            ["held-out examples", f"{len(subject.heldout):,}"],
+            ["noise levels σ/α", f"{ratios[-1]:.3g} to {ratios[0]:.3g} ({len(ratios)})"],
+        ]
+        for name, value in (asdict(self.settings) | self.versions).items():
+            facts.append([name, ", ".join(value) if isinstance(value, tuple) else str(value)])
+        notes = [f"Note: {note}" for note in subject.notes]
+        methods = [answer.method for answer in self.answers.values() if answer.method]
+        return [*notes, *GENERAL, *methods, LIMITS, Table("Inputs, settings and versions", ["", ""], facts)]
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computed the result."""
+    packages = (diffuscope, torch, np, scipy, sklearn, safetensors)
+    return {"python": platform.python_version()} | {
+        package.__name__.replace("sklearn", "scikit-learn"): package.__version__ for package in packages
+    }

@@ -1,0 +1,160 @@
+"""One audit while it runs: what all questions share, measured when one of them first needs it and kept by the store.
+
+Every use of chance has a stream of its own, found by its name: the same seed gives the same audit, whichever questions
+are asked and in whatever order.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cached_property, partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+import diffuscope
+
+from .generation import generate
+from .level_measures import LevelMeasures, Points, measure_level
+from .references import References, fit_references
+from .store import Arrays, Store
+from .subject import Levels, Settings, Subject, evaluate, noise_levels
+
+NUMPY_STREAMS = {"learned": 1, "loss": 2, "gap": 3, "steps": 4, "equation": 5, "information": 6}
+
+
+class Session:
+    """Subject, settings and store of one audit, its streams of random numbers, and the measurements that are shared.
+
+    `given` samples take the place of the model's own in what is asked about samples.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        settings: Settings,
+        *,
+        store: Store | None = None,
+        given: Tensor | None = None,
+        progress: "tqdm[object] | None" = None,
+    ) -> None:
+        self.subject, self.settings, self.given = subject, settings, given
+        self.store = store or Store(None, {})
+        self.progress = progress if progress is not None else tqdm(disable=True)
+
+    def torch_stream(self, name: str) -> torch.Generator:
+        """The stream `name` of random tensors, from its start."""
+        return torch_stream(self.settings.seed, name)
+
+    def numpy_stream(self, name: str) -> np.random.Generator:
+        """The stream `name` of random arrays, from its start."""
+        number = NUMPY_STREAMS.get(name)
+        return np.random.default_rng(self.settings.seed if number is None else [self.settings.seed, number])
+
+    def seed(self, name: str) -> int:
+        """The seed of the stream `name`, for functions that make their own generator."""
+        del name
+        return self.settings.seed
+
+    def stage(self, name: str, doing: str, compute: Callable[[], Arrays]) -> Arrays:
+        """The arrays called `name` from the store, or computed and stored; one stage of the progress bar."""
+        self.progress.set_postfix_str(doing)
+        arrays = self.store.remember(name, compute)
+        self.advance()
+        return arrays
+
+    def advance(self) -> None:
+        """One stage of the progress bar is done."""
+        self.progress.update()
+
+    @property
+    def shared_stages(self) -> int:
+        """How many stages the shared measurements take."""
+        return 2 + len(self.levels)
+
+    @cached_property
+    def levels(self) -> Levels:
+        """The audited noise levels."""
+        return noise_levels(self.subject.denoiser, self.subject.scale, self.settings.levels)
+
+    @cached_property
+    def references(self) -> References:
+        """The exact models of the data."""
+        self.progress.set_postfix_str("fitting the exact models")
+        subject = self.subject
+        fitted = fit_references(
+            subject.train, subject.heldout, self.settings.components, self.torch_stream("references")
+        )
+        self.advance()
+        return fitted
+
+    @cached_property
+    def generated(self) -> Arrays:
+        """The model's own samples, and the states of its trajectories at every level."""
+        settings, gaussian = self.settings, self.references.gaussian
+        count = settings.generated if self.given is None else settings.trajectories
+        stream = self.torch_stream("generate")
+        draw = partial(generate, self.subject, gaussian, self.levels, count, settings.trajectories, stream)
+        return self.stage("samples", "generating samples", draw)
+
+    @cached_property
+    def samples(self) -> Points:
+        """The samples that are judged: the given ones, or the model's own."""
+        return torch.from_numpy(self.generated["samples"]) if self.given is None else self.given.float()
+
+    @cached_property
+    def points(self) -> tuple[Points, Points, Points]:
+        """Equally many random training and held-out examples, and the noise that the i-th of both share."""
+        train, heldout, stream = self.subject.train, self.subject.heldout, self.torch_stream("points")
+        n = min(self.settings.points, len(train), len(heldout))
+        train = train[torch.randperm(len(train), generator=stream)[:n]]
+        heldout = heldout[torch.randperm(len(heldout), generator=stream)[:n]]
+        return train, heldout, torch.randn(train.shape, generator=stream)
+
+    @cached_property
+    def measures(self) -> LevelMeasures:
+        """The model beside the exact models, at every level."""
+        states = torch.from_numpy(self.generated["states"])
+        sums = [
+            self.stage(
+                f"level-{index:02d}",
+                "measuring noise levels",
+                partial(measure_level, self.subject, self.references, t, *self.points, states[index]),
+            )
+            for index, (t, _) in enumerate(self.levels)
+        ]
+        dimension = self.subject.train[0].numel()
+        return LevelMeasures(
+            self.levels.ratios.numpy(), self.subject.scale, dimension, tuple(self.references.models), sums
+        )
+
+
+def torch_stream(seed: int, name: str) -> torch.Generator:
+    """The stream of random tensors that `seed` and `name` decide."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + sum(ord(c) * 131**i for i, c in enumerate(name))) % 2**63)
+
+
+def fingerprint(subject: Subject, settings: Settings, given: Tensor | None) -> dict[str, object]:
+    """What decides the stored stages: the data, the settings, and how the model answers a fixed input.
+
+    Not whether diagnostics are asked for: they are stages of their own, and can be added to a finished audit.
+    """
+    schedule, clean = subject.denoiser.schedule, subject.train[:4]
+    t = noise_levels(subject.denoiser, subject.scale, 4).times[1]
+    noise = torch.randn(clean.shape, generator=torch_stream(0, "probe"))
+    answer = evaluate(subject.denoiser, float(schedule.alpha(t)) * clean + float(schedule.sigma(t)) * noise, float(t))
+    return {
+        "settings": {name: value for name, value in asdict(settings).items() if name != "diagnostics"},
+        "schedule": repr(schedule),
+        "train": _digest(subject.train),
+        "heldout": _digest(subject.heldout),
+        "samples": None if given is None else _digest(given),
+        "model": _digest(answer),
+        "version": diffuscope.__version__,
+    }
+
+
+def _digest(x: Tensor) -> str:
+    return hashlib.sha256(x.contiguous().numpy().tobytes()).hexdigest()

@@ -1,0 +1,106 @@
+"""Draw samples from a model."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+
+from diffuscope.denoisers import load_model
+from diffuscope.errors import InputError
+from diffuscope.files import save_arrays
+from diffuscope.samplers import (
+    DDIM,
+    DDPM,
+    DPMSolverPP2M,
+    DPMSolverPP3M,
+    Euler,
+    Heun,
+    NoiseAdamsBashforth,
+    SDEDPMSolverPP2M,
+    UniPC,
+    cycled,
+    generate,
+)
+
+from .options import require_folder
+
+SAMPLERS = {
+    "euler": Euler(),
+    "heun": Heun(),
+    "ddim": DDIM(),
+    "ddpm": DDPM(),
+    "dpm++2m": DPMSolverPP2M(),
+    "dpm++3m": DPMSolverPP3M(),
+    "dpm++2m-sde": SDEDPMSolverPP2M(),
+    "deis3": NoiseAdamsBashforth(3),
+    "unipc": UniPC(accurate_start=False),  # one evaluation per step, no more
+}
+LARGEST_GRID = 100  # pictures on the contact sheet
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw samples from a model: an .npz file, and for images a PNG contact sheet."""
+
+    model: str
+    """A .safetensors file that diffuscope wrote, or module:object."""
+    n: int = 64
+    """Number of samples."""
+    sampler: Literal["euler", "heun", "ddim", "ddpm", "dpm++2m", "dpm++3m", "dpm++2m-sde", "deis3", "unipc"] = "dpm++2m"
+    """Which sampler."""
+    nfe: int = 40
+    """Number of function evaluations per sample, the final denoise included; guidance doubles the cost of each."""
+    classes: tuple[int, ...] = ()
+    """Class labels to condition on, cycled over the samples; needs a class-conditional model."""
+    guidance: float = 1.0
+    """Classifier-free guidance scale (1 = none)."""
+    out: Path = Path("out/samples")
+    """Folder for samples.npz and samples.png."""
+    seed: int = 0
+    """Random seed."""
+
+    def run(self) -> None:
+        """Sample and write."""
+        method = SAMPLERS[self.sampler]
+        steps = (self.nfe - 1) // method.nfe_per_step
+        if steps < 1:
+            raise InputError(f"nfe: expected at least {method.nfe_per_step + 1}, got {self.nfe}")
+        require_folder(self.out)
+        denoiser = load_model(self.model)
+        samples = generate(
+            denoiser,
+            self.n,
+            sampler=method,
+            steps=steps,
+            seed=self.seed,
+            classes=self.classes,
+            guidance=self.guidance,
+            progress=True,
+        )
+        y = cycled(self.classes, torch.arange(self.n))
+        labels = {} if y is None else {"y": y.numpy()}
+        save_arrays(self.out / "samples.npz", {"x": samples.numpy(), **labels})
+        print(f"Samples: {self.out / 'samples.npz'}")
+        if samples.ndim == 4 and samples.shape[1] in (1, 3):
+            contact_sheet(samples, getattr(denoiser, "data_range", None)).save(self.out / "samples.png")
+            print(f"Picture: {self.out / 'samples.png'}")
+
+
+def contact_sheet(samples: torch.Tensor, data_range: tuple[float, float] | None) -> Image.Image:
+    """Up to LARGEST_GRID samples in a square, enlarged to be seen."""
+    shown = samples[:LARGEST_GRID]
+    low, high = data_range or (float(shown.min()), float(shown.max()))
+    levels = ((shown - low) / (high - low)).clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).numpy()
+    columns = math.ceil(math.sqrt(len(levels)))
+    height, width, channels = levels.shape[1:]
+    sheet = np.zeros((math.ceil(len(levels) / columns) * (height + 1), columns * (width + 1), channels), np.uint8)
+    for index, image in enumerate(levels):
+        row, column = divmod(index, columns)
+        sheet[row * (height + 1) :, column * (width + 1) :][:height, :width] = image
+    scale = max(1, 800 // sheet.shape[1])
+    picture = Image.fromarray(sheet.squeeze(-1) if channels == 1 else sheet)
+    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)

@@ -1,0 +1,59 @@
+"""Train a small model."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from diffuscope.training import Precision, process_group, rank, train_denoiser
+
+from .options import DataOptions, TrainOptions, require_folder
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a small model. Rerun the same command to resume an interrupted run.
+
+    Under torchrun the processes share every batch (torchrun --nproc-per-node 2 -m diffuscope train), each on its GPU
+    if there are any; alone it trains on the CPU.
+    """
+
+    source: tyro.conf.OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
+    training: tyro.conf.OmitArgPrefixes[TrainOptions] = field(default_factory=TrainOptions)
+    conditional: bool = False
+    """Train a class-conditional model (needs labels)."""
+    precision: Precision = "float32"
+    """bfloat16: matrix products in bfloat16, weights in float32."""
+    compile: bool = False
+    """Compile the model with torch.compile, which takes a minute."""
+    log_every: int = 500
+    """Steps between two measurements of the distance to the exact optimum; 0 turns them off."""
+    tensorboard: bool = False
+    """Also write the log as TensorBoard events, in the folder `tensorboard`; needs diffuscope[tensorboard]."""
+    out: Path = Path("out/train")
+    """Folder for model.safetensors, the checkpoint and distance.jsonl."""
+    seed: int = 0
+    """Random seed, for the split, the initial weights, batches and noise."""
+
+    def run(self) -> None:
+        """Train and save."""
+        require_folder(self.out)
+        data = self.source.load(self.seed).in_range(-1.0, 1.0)
+        with process_group() as device:
+            train_denoiser(
+                data,
+                steps=self.training.train_steps,
+                batch_size=self.training.batch_size,
+                seed=self.seed,
+                conditional=self.conditional,
+                out=self.out,
+                log_every=self.log_every,
+                tensorboard=self.tensorboard,
+                precision=self.precision,
+                compiled=self.compile,
+                device=device,
+            )
+            if rank() == 0:
+                print(f"Model: {self.out / 'model.safetensors'}")
+                if self.log_every:
+                    print(f"Distance to the optimum: {self.out / 'distance.jsonl'}")

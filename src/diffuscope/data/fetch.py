@@ -1,0 +1,205 @@
+"""Downloading a named data set, the only thing in the library that reaches for the network, and only when asked to.
+
+Files are downloaded into a scratch folder beside their place, checked by size and SHA-256 of their content, and moved
+there only when all of them are whole: a download that breaks off, or holds something else, leaves nothing. Of an
+archive the files of the table are read by name; a path that leads outside, or a link, refuses the whole archive.
+"""
+
+import gzip
+import hashlib
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from types import ModuleType
+
+from diffuscope.errors import InputError
+
+from .places import complete, data_folder
+from .registry import PUBLISHED, DataFile, Published
+
+TIMEOUT = 30  # seconds without an answer
+BLOCK = 2**20
+
+_DAMAGE = (OSError, EOFError, zlib.error, tarfile.TarError)
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Where a data set lies, and the address it came from: None where it was there already.
+
+    `unverified` are the files whose hash in the table is unverified, each with the SHA-256 that was found.
+    """
+
+    folder: Path
+    address: str | None = None
+    unverified: tuple[tuple[DataFile, str], ...] = ()
+
+
+class _RefusedError(Exception):
+    """Why one address does not serve, in a few words."""
+
+
+def fetch_data(name: str, *, address: str | None = None, progress: bool = False) -> Fetched:
+    """Download the data set called `name` into the first folder that is searched for it, unless it is there already.
+
+    `address`, a folder on the web, takes the place of those in the table. Raises InputError for a name that cannot be
+    downloaded, without pooch, where the folder cannot be written, and where no address has the expected content.
+    """
+    if name not in PUBLISHED:
+        raise InputError(f"name: expected one of {', '.join(PUBLISHED)}, which can be downloaded, got {name!r}")
+    published = PUBLISHED[name]
+    present = complete(name)
+    if present is not None:
+        return Fetched(present)
+    pooch = _pooch()
+    folder, refusals = data_folder() / published.folder, []
+    for base in [address] if address is not None else published.addresses:
+        with _scratch(folder) as scratch:
+            try:
+                hashes = _downloaded(pooch, published, base, scratch, progress)
+            except _RefusedError as refused:
+                refusals.append(str(refused))
+                continue
+            _keep(scratch, folder, published)
+        unverified = tuple((file, hashes[file.name]) for file in published.files if not file.verified)
+        return Fetched(folder, base, unverified)
+    raise InputError(
+        f"name: {name} could not be downloaded: {'; '.join(refusals)}; expected an address that has it, "
+        "another is given as --address URL"
+    )
+
+
+def _pooch() -> ModuleType:
+    try:
+        import pooch
+    except ImportError:
+        raise InputError(
+            "name: downloading needs pooch, which is absent; expected it installed: pip install 'diffuscope[fetch]'"
+        ) from None
+    pooch.get_logger().setLevel("WARNING")
+    return pooch
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder`, on the same disk, that is removed at the end."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise _unwritable(folder.parent, error) from None
+    with scratch as path:
+        yield Path(path)
+
+
+def _keep(scratch: Path, folder: Path, published: Published) -> None:
+    """Move the files, all of them whole, to their place."""
+    try:
+        folder.mkdir(exist_ok=True)
+        for file in published.files:
+            (scratch / file.name).replace(folder / file.name)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
+def _unwritable(folder: Path, error: OSError) -> InputError:
+    return InputError(
+        f"DIFFUSCOPE_DATA: cannot write to {folder} ({error.strerror or error}); expected it to name a folder that is "
+        "writable"
+    )
+
+
+def _downloaded(pooch: ModuleType, published: Published, base: str, scratch: Path, progress: bool) -> dict[str, str]:
+    """The files in `scratch`, and the hash of each; _RefusedError where they are not what the table says."""
+    if published.archive is not None:
+        url = f"{base.rstrip('/')}/{published.archive}"
+        archive = _download(pooch, url, scratch / published.archive, progress)
+        return _unpacked(archive, published, url, scratch)
+    hashes = {}
+    for file in published.files:
+        url = f"{base.rstrip('/')}/{file.name}"
+        path = _download(pooch, url, scratch / file.name, progress)
+        try:
+            with gzip.open(path) as content:
+                hashes[file.name] = _checked(content.read, file, url)
+        except _DAMAGE:
+            raise _RefusedError(f"{url} is cut short or no .gz file") from None
+    return hashes
+
+
+def _download(pooch: ModuleType, url: str, path: Path, progress: bool) -> Path:
+    import requests
+
+    # files come as they are stored: a server may otherwise undo their compression
+    downloader = pooch.HTTPDownloader(
+        progressbar=progress, chunk_size=2**16, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}
+    )
+    try:
+        pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent, downloader=downloader)
+    except requests.HTTPError as error:
+        raise _RefusedError(f"{url} answers {error.response.status_code}") from None
+    except requests.Timeout:
+        raise _RefusedError(f"{url} does not answer within {TIMEOUT} s") from None
+    except requests.exceptions.ChunkedEncodingError:
+        raise _RefusedError(f"{url} broke off") from None
+    except requests.ConnectionError:
+        raise _RefusedError(f"{url} cannot be reached") from None
+    except requests.RequestException as error:
+        raise _RefusedError(f"{url} cannot be downloaded ({type(error).__name__})") from None
+    except OSError as error:
+        raise _unwritable(path.parent.parent, error) from None
+    return path
+
+
+def _checked(
+    content: Callable[[int], bytes], file: DataFile, url: str, copy: Callable[[bytes], object] | None = None
+) -> str:
+    """The SHA-256 of what `content(n)` reads, of the size and hash that the table says; `copy` gets it on the way."""
+    digest, size = hashlib.sha256(), 0
+    while block := content(BLOCK):
+        size += len(block)
+        if size > file.size:
+            raise _RefusedError(f"{url} holds more than the {file.size} bytes of {file.name}")
+        digest.update(block)
+        if copy is not None:
+            copy(block)
+    if size < file.size:
+        raise _RefusedError(f"{url} holds {size} of the {file.size} bytes of {file.name}")
+    found = digest.hexdigest()
+    if file.verified and found != file.sha256:
+        raise _RefusedError(
+            f"{url} holds another {file.name}: the SHA-256 of its content is {found}, not {file.sha256}"
+        )
+    return found
+
+
+def _unpacked(archive: Path, published: Published, url: str, scratch: Path) -> dict[str, str]:
+    """The table's files of an archive, written under their own names; no path of the archive is ever written to."""
+    wanted, hashes = {f"{published.folder}/{file.name}": file for file in published.files}, {}
+    try:
+        with tarfile.open(archive, "r:gz") as members:
+            for member in members:
+                _require_inside(member, url)
+                file, content = wanted.get(member.name), members.extractfile(member)
+                if file is None or content is None:
+                    continue
+                with content, (scratch / file.name).open("wb") as copy:
+                    hashes[file.name] = _checked(content.read, file, url, copy.write)
+    except _DAMAGE:
+        raise _RefusedError(f"{url} is cut short or no .tar.gz file") from None
+    missing = [file.name for file in published.files if file.name not in hashes]
+    if missing:
+        raise _RefusedError(f"{url} lacks {missing[0]}")
+    return hashes
+
+
+def _require_inside(member: tarfile.TarInfo, url: str) -> None:
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in member.name:
+        raise _RefusedError(f"{url} holds {member.name!r}, which leads outside its folder")
+    if not (member.isreg() or member.isdir()):
+        raise _RefusedError(f"{url} holds {member.name!r}, which is no plain file")

@@ -1,0 +1,104 @@
+"""Numbers as a reader wants them: no more digits than their uncertainty bears.
+
+A value with an interval [a, b] is written to the decimal place of the second leading digit of (b - a) / 2, and so are
+both ends; a value alone gets three leading digits. The minus sign is a minus sign, powers of ten are superscripts.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+
+_SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+_LARGEST_PLAIN = 1e7
+_SMALLEST_PLAIN = 1e-4
+_MINUS = "−"
+_SIGNS = ("%", "x")  # units that stand right behind their number
+
+
+def _order(value: float) -> int:
+    """floor(log10 |value|)."""
+    return math.floor(math.log10(abs(value)))
+
+
+def _fixed(value: float, decimals: int) -> str:
+    written = f"{value:,.{decimals}f}"
+    if not any(digit in written for digit in "123456789"):
+        written = written.removeprefix("-")  # rounded to zero: minus zero says nothing
+    return written.replace("-", _MINUS)
+
+
+def _power(exponent: int) -> str:
+    return "10" + str(exponent).translate(_SUPERSCRIPTS)
+
+
+def scientific(value: float, digits: int = 2) -> str:
+    """1.2 × 10⁻⁷."""
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    return f"{mantissa.replace('-', _MINUS)} × {_power(int(exponent))}"
+
+
+def number(value: float) -> str:
+    """Three leading digits, whole numbers in full."""
+    if math.isnan(value):
+        return "not available"
+    if math.isinf(value):
+        return "∞" if value > 0 else _MINUS + "∞"
+    if value == 0 or (float(value).is_integer() and abs(value) < _LARGEST_PLAIN):
+        return _fixed(value, 0)
+    if not _SMALLEST_PLAIN <= abs(value) < _LARGEST_PLAIN:
+        return scientific(value, 3)
+    return _fixed(value, max(0, 2 - _order(value)))
+
+
+def typeset(text: str) -> str:
+    """The text with every number in a program's notation, 4.9e-14, written as 4.9 × 10⁻¹⁴; 1e-10 as 10⁻¹⁰."""
+
+    def written(match: re.Match[str]) -> str:
+        power = _power(int(match[2]))
+        return power if match[1] == "1" else f"{match[1]}\u00a0×\u00a0{power}"
+
+    return re.sub(r"(?<![\w.])(\d+(?:\.\d+)?)e([+-]?\d+)\b", written, text)
+
+
+def measurement(value: float, interval: tuple[float, float] | None, unit: str) -> tuple[str, str]:
+    """The value with its unit, and its interval in words with as many decimals; no interval gives ''."""
+    sign = unit if unit in _SIGNS else ""
+    behind = sign or (f"\u00a0{unit}" if unit else "")
+    if interval is None:
+        return number(value) + behind, ""
+    low, high = interval
+    half_width = (high - low) / 2
+    whole = all(math.isfinite(v) and float(v).is_integer() for v in (value, low, high))
+    if half_width == 0 or whole or not math.isfinite(value + half_width):
+        texts = [number(v) for v in (value, low, high)]
+    elif max(abs(low), abs(high)) >= _LARGEST_PLAIN or half_width < _SMALLEST_PLAIN * 0.1:
+        digits = 2 + max(0, _order(max(abs(value), abs(low), abs(high))) - _order(half_width))
+        texts = [scientific(v, digits) for v in (value, low, high)]
+    else:
+        texts = [_fixed(v, max(0, 1 - _order(half_width))) for v in (value, low, high)]
+    return texts[0] + behind, f"{texts[1]}{sign} to {texts[2]}{sign}"
+
+
+def p_value(p: float) -> str:
+    """Two leading digits; below 0.001 as a power of ten."""
+    if math.isnan(p):
+        return "not available"
+    if p == 0:
+        return "0"
+    return scientific(p) if p < 1e-3 else _fixed(p, 2 if p >= 0.095 else 1 - _order(p))
+
+
+def column(values: Sequence[float]) -> list[str]:
+    """A column of numbers with one count of decimals, so that the decimal points stand below each other.
+
+    The largest shows at least three leading digits, the smallest at least two; a column that spans more than five
+    decades is written number by number.
+    """
+    sizes = [abs(v) for v in values if math.isfinite(v) and v != 0]
+    if not sizes or all(float(v).is_integer() for v in values if math.isfinite(v)):
+        return [number(v) for v in values]
+    smallest, largest = _order(min(sizes)), _order(max(sizes))
+    if largest - smallest > 5 or largest >= 7 or smallest < -6:
+        return [number(v) for v in values]
+    decimals = max(0, 2 - largest, 1 - smallest)
+    return [_fixed(v, decimals) if math.isfinite(v) else number(v) for v in values]

@@ -1,0 +1,70 @@
+"""Weights for given levels: least squares on states that the fitted steps before have reached."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..calibrated import HISTORY
+from ..schedule_values import Instant
+from .plan import Plan, combined, features_of, gaussian_step, plain_weights
+from .reference import Trajectories
+from .whitened_model import WhitenedModel
+
+RIDGE = 1e-6  # of the mean square of a feature
+NEGLIGIBLE = 1e-9  # a feature this much smaller than the largest is rounding
+HIGH_NOISE_SHARE = 0.3
+OUTLIERS = 0.1  # share of the mean distance below which a trajectory weighs no more
+
+
+def fitted_plan(model: WhitenedModel, reference: Trajectories, levels: tuple[Instant, ...]) -> Plan:
+    """Step after step, the weights that bring the walk back to the reference."""
+    last = len(levels) - 1
+    weights = plain_weights(levels)
+    shift = mean_departure(reference.at(levels[0].lam) - reference.z[0])
+    z, residuals = reference.z[0].double() + shift, []
+    for i, at in enumerate(levels):
+        residuals.append(model.residual(z, at))
+        features = features_of(model, levels, i, z, residuals)
+        plain = combined(gaussian_step(model, levels, i, z), weights[i], features, i == last)
+        if i < last:
+            ratio = levels[i + 1].sigma / levels[i + 1].alpha
+            metric = (model.basis.variances + HIGH_NOISE_SHARE * ratio**2).sqrt()
+            missing = reference.at(levels[i + 1].lam) - plain
+        else:
+            metric, missing = torch.ones_like(model.basis.variances), reference.end - plain
+        found = robust_least_squares([metric * feature for feature in features], metric * missing)
+        columns = [*range(len(features) - 1), HISTORY] if i == last else list(range(len(features)))
+        weights[i, columns] += found.to(weights.device)
+        z = combined(gaussian_step(model, levels, i, z), weights[i], features, i == last)
+    return Plan(levels, weights, shift)
+
+
+def mean_departure(departure: Float[Tensor, "M m"]) -> Float[Tensor, " m"]:
+    """The mean over trajectories, each coordinate shrunk by how well it is known (positive-part James-Stein)."""
+    mean = departure.mean(0)
+    noise = departure.var(0) / len(departure)
+    return mean * (1 - noise / mean.square().clamp(min=torch.finfo(torch.float64).tiny)).clamp(min=0)
+
+
+def influence_of(missing: Float[Tensor, "M m"]) -> Float[Tensor, "M 1"]:
+    """sqrt(q_m): least squares with these weights minimizes distances, not their squares."""
+    distance = missing.norm(dim=1, keepdim=True)
+    return (distance + OUTLIERS * distance.mean() + torch.finfo(torch.float64).tiny).rsqrt()
+
+
+def robust_least_squares(features: Sequence[Tensor], missing: Float[Tensor, "M m"]) -> Float[Tensor, " F"]:
+    """The combination of the features closest to `missing`, twice: the second time outliers count less."""
+    influence = torch.ones_like(missing[:, :1])
+    found = missing.new_zeros(len(features))
+    for _ in range(2):
+        A = torch.stack([(influence * feature).flatten() for feature in features])
+        size = A.norm(dim=1)
+        size = size.clamp(min=max(float(size.max()) * NEGLIGIBLE, torch.finfo(torch.float64).tiny))
+        A = A / size[:, None]
+        normal = A @ A.T + RIDGE * torch.eye(len(A), dtype=A.dtype, device=A.device)
+        found = torch.linalg.solve(normal, A @ (influence * missing).flatten()) / size
+        rest = missing - sum(a * feature for a, feature in zip(found, features, strict=True))
+        influence = influence_of(rest)
+    return found

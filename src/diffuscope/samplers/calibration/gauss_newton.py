@@ -1,0 +1,99 @@
+"""Weights and levels together, by Gauss-Newton on the distance at the end."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..calibrated import HISTORY
+from .fitting import influence_of
+from .plan import Plan, Walk, combined, features_of, gaussian_step, walked
+from .reference import Trajectories
+from .search import Judged
+from .whitened_model import WhitenedModel
+
+DIFFERENCE = 1e-3  # step of the numerical derivatives, in weights and in log(alpha/sigma)
+
+
+def polish(
+    model: WhitenedModel, fitting: Trajectories, validating: Trajectories, judged: Judged, rounds: int
+) -> Judged:
+    """Gauss-Newton on the distance at the end, over all weights and, where times are continuous, all levels."""
+    plan, best = judged.plan, judged
+    z_fit, z_val = fitting.z[0].double(), validating.z[0].double()
+    damping = 1e-2
+    for _ in range(rounds):
+        walk = walked(model, plan, z_fit)
+        missing = fitting.end - walk.end
+        names, columns = end_derivatives(model, plan, z_fit, walk)
+        influence = influence_of(missing)
+        A = torch.stack([(influence * column).flatten() for column in columns])
+        normal, right = A @ A.T, A @ (influence * missing).flatten()
+        scale = normal.diagonal().mean() * torch.eye(len(A), dtype=A.dtype, device=A.device)
+        error = model.distance(walk.end, fitting.end)
+        improved = False
+        for _ in range(5):
+            step = torch.linalg.solve(normal + damping * scale, right)
+            moved = moved_plan(model, plan, names, step)
+            if moved is not None and model.distance(walked(model, moved, z_fit).end, fitting.end) < error:
+                validated = model.distance(walked(model, moved, z_val).end, validating.end)
+                if validated < best.error:
+                    plan, best, improved = moved, Judged(validated, moved), True
+                    damping = max(damping / 4, 1e-6)
+                    break
+            damping *= 5
+        if not improved:
+            break
+    return best
+
+
+def end_derivatives(
+    model: WhitenedModel, plan: Plan, z: Tensor, walk: Walk
+) -> tuple[list[tuple[int, int]], list[Tensor]]:
+    """d end / d parameter by forward differences; a parameter is (row, column of weights) or (level, -1)."""
+    names, columns = [], []
+    last = len(plan.levels) - 1
+    for i in range(last + 1):
+        features = walk.features[i]
+        for j, feature in enumerate(features):
+            column = HISTORY if i == last and j == len(features) - 1 else j
+            names.append((i, column))
+            if i == last:
+                columns.append(feature)
+                continue
+            nudged = walk._replace(states=[*walk.states[: i + 1], walk.states[i + 1] + DIFFERENCE * feature])
+            columns.append((walked(model, plan, z, nudged, i + 1).end - walk.end) / DIFFERENCE)
+        if not model.discrete and math.isfinite(plan.levels[i].lam):
+            change = DIFFERENCE if i == 0 else -DIFFERENCE
+            moved = moved_plan(model, plan, [(i, -1)], torch.tensor([change]))
+            if moved is None:
+                continue
+            since = max(0, i - 1)
+            known = walk if i > 0 else None
+            end = rewalked(model, moved, z, known, since)
+            names.append((i, -1))
+            columns.append((end - walk.end) / change)
+    return names, columns
+
+
+def rewalked(model: WhitenedModel, plan: Plan, z: Tensor, known: Walk | None, since: int) -> Tensor:
+    """The end of `plan`, which differs from the one of `known` in the level after `since` first."""
+    if known is None:
+        return walked(model, plan, z).end
+    features = features_of(model, plan.levels, since, known.states[since], known.residuals[: since + 1])
+    base = gaussian_step(model, plan.levels, since, known.states[since])
+    state = combined(base, plan.weights[since], features, last=False)
+    return walked(model, plan, z, known._replace(states=[*known.states[: since + 1], state]), since + 1).end
+
+
+def moved_plan(model: WhitenedModel, plan: Plan, names: Sequence[tuple[int, int]], step: Tensor) -> Plan | None:
+    """The plan with its parameters changed by `step`; None where the levels leave their order."""
+    weights, lams = plan.weights.clone(), [at.lam for at in plan.levels]
+    for (i, column), change in zip(names, step.tolist(), strict=True):
+        if column < 0:
+            lams[i] += change
+        else:
+            weights[i, column] += change
+    levels = plan.levels if all(column >= 0 for _, column in names) else model.levels(lams)
+    return None if levels is None else Plan(levels, weights, plan.shift)

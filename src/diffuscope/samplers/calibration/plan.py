@@ -1,0 +1,86 @@
+"""A plan, levels and weights of a calibrated sampler, and the walk of whitened states along it."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..adams_bashforth import interpolation_weights
+from ..calibrated import HISTORY
+from ..schedule_values import Instant
+from .whitened_model import WhitenedModel
+
+
+class Plan(NamedTuple):
+    """Levels of evaluation, a row of weights for each (latest residual first; the carry last), the shift b."""
+
+    levels: tuple[Instant, ...]
+    weights: Float[Tensor, "n 5"]
+    shift: Float[Tensor, " m"]
+
+
+class Walk(NamedTuple):
+    """A walk of a plan: the states z at its levels, the residuals there, the features of each step, the end."""
+
+    states: list[Tensor]
+    residuals: list[Tensor]
+    features: list[list[Tensor]]
+    end: Tensor
+
+
+def plain_weights(levels: Sequence[Instant]) -> Float[Tensor, "n 5"]:
+    """Adams-Bashforth of order up to 4, the residual a polynomial in log w; a plain denoise at the end."""
+    weights = torch.zeros(len(levels), HISTORY + 1, dtype=torch.float64)
+    for i in range(len(levels) - 1):
+        past = [at.lam for at in reversed(levels[max(0, i - HISTORY + 1) : i + 1]) if math.isfinite(at.lam)]
+        if math.isfinite(levels[i].lam):
+            row = interpolation_weights(tuple(past), levels[i].lam, levels[i + 1].lam, rate=0.0, power=0.0)
+            weights[i, : len(row)] = torch.tensor(row, dtype=torch.float64)
+        else:
+            weights[i, 0] = 1.0
+    weights[-1, 0] = 1.0
+    return weights
+
+
+def features_of(
+    model: WhitenedModel, levels: Sequence[Instant], i: int, z: Tensor, residuals: Sequence[Tensor]
+) -> list[Tensor]:
+    """What step i combines: transported residuals, latest first, and at the end the carry."""
+    latest = residuals[i::-1][:HISTORY] if i < HISTORY else residuals[i : i - HISTORY : -1]
+    if i < len(levels) - 1:
+        kernel = model.basis.kernel(levels[i], levels[i + 1])
+        return [kernel * delta for delta in latest]
+    return [*latest, (model.basis.gain(levels[i]) - model.basis.gain(model.end)) * z]
+
+
+def gaussian_step(model: WhitenedModel, levels: Sequence[Instant], i: int, z: Tensor) -> Tensor:
+    """What Gaussian data would do: stand still, and be denoised at the end."""
+    return z if i < len(levels) - 1 else model.basis.gain(model.end) * z
+
+
+def combined(base: Tensor, weights: Tensor, features: Sequence[Tensor], last: bool) -> Tensor:
+    """base + sum_j a_j F_j; the carry is the last feature of the last step."""
+    row = weights.tolist()
+    if last:
+        row = [*row[: len(features) - 1], row[HISTORY]]
+    for weight, feature in zip(row, features, strict=False):
+        if weight:
+            base = base.add(feature, alpha=weight)
+    return base
+
+
+def walked(model: WhitenedModel, plan: Plan, z_start: Tensor, known: Walk | None = None, since: int = 0) -> Walk:
+    """The walk of `plan`; with `known`, its states up to level `since` and residuals before it are taken over."""
+    levels, last = plan.levels, len(plan.levels) - 1
+    states = [z_start + plan.shift] if known is None else list(known.states[: since + 1])
+    residuals = [] if known is None else list(known.residuals[:since])
+    features = [] if known is None else list(known.features[:since])
+    for i in range(since, last + 1):
+        z = states[i]
+        residuals.append(model.residual(z, levels[i]))
+        features.append(features_of(model, levels, i, z, residuals))
+        states.append(combined(gaussian_step(model, levels, i, z), plan.weights[i], features[i], i == last))
+    return Walk(states[:-1], residuals, features, states[-1])

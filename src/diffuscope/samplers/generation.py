@@ -1,0 +1,153 @@
+r"""Samples from a model in one call: start noise, a grid of times the model knows, a sampler, and a last denoise.
+
+.. math::
+    x_T = \sigma_T\,\varepsilon \ \ (\text{or } \alpha_T x_0 + \sigma_T\varepsilon,\ x_0 \sim \text{start}), \qquad
+    x_T \to \dots \to x_{t_{\min}} \text{ by the sampler}, \qquad x = D(x_{t_{\min}}, t_{\min}) .
+
+The last call removes the noise that is left at the lowest level instead of following a step to sigma = 0, where a
+network has not been trained. It costs one evaluation: NFE = steps x NFE per step + 1, and twice that with guidance.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from diffuscope.denoisers import (
+    Batch,
+    ConditionalDenoiser,
+    Denoiser,
+    Guided,
+    OfClass,
+    classes_of,
+    nearest_trained_time,
+)
+from diffuscope.errors import InputError
+from diffuscope.exact import Distribution
+
+from .contract import Sampler, sample
+from .dpm_solver import DPMSolverPP2M
+
+LOWEST, HIGHEST = 1e-3, 160.0  # sigma/alpha where a model's own range goes beyond it
+RHO = 7.0  # steps are equal in (sigma/alpha)^(1/7) (Karras et al. 2022)
+BATCH = 256
+
+
+def generate(
+    denoiser: Denoiser,
+    n: int,
+    *,
+    sampler: Sampler | None = None,
+    steps: int = 20,
+    seed: int = 0,
+    classes: Sequence[int] = (),
+    guidance: float | int = 1.0,
+    start: Distribution | None = None,
+    event_shape: tuple[int, ...] | None = None,
+    dtype: torch.dtype | None = None,
+    batch_size: int = BATCH,
+    progress: bool = False,
+) -> Batch:
+    """`n` samples of the model: shape (n, *event), on its device; DPM-Solver++(2M) unless a `sampler` is given.
+
+    `classes` are conditioned on in turn, one sample of each and again, with classifier-free `guidance` (1 = none).
+    `start` draws the first state from a distribution noised to the highest level instead of from pure noise. The start
+    noise of all samples is drawn at once, so that a deterministic sampler's result does not depend on `batch_size`.
+    Raises InputError for n or steps below 1, a model that does not tell its event shape (unless it is given), classes
+    that it does not have, and guidance without classes.
+
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.exact import two_moons
+    >>> from diffuscope.schedules import VE
+    >>> generate(ExactDenoiser(two_moons(), VE()), 3, event_shape=(2,)).shape
+    torch.Size([3, 2])
+    """
+    if n < 1:
+        raise InputError(f"n: expected at least 1 sample, got {n}")
+    if not math.isfinite(guidance):
+        raise InputError(f"guidance: expected a finite number, got {guidance}")
+    if guidance != 1 and not classes:
+        raise InputError(f"guidance: expected classes with it, got {guidance:g} and no class")
+    shape = getattr(denoiser, "event_shape", None) if event_shape is None else event_shape
+    if shape is None:
+        raise InputError(
+            "event_shape: the model has no .event_shape, which says what to generate; expected one of them"
+        )
+    sampler = DPMSolverPP2M() if sampler is None else sampler
+    times, schedule = model_times(denoiser, steps), denoiser.schedule
+    generator = torch.Generator().manual_seed(seed)
+    x_start = float(schedule.sigma(times[0])) * torch.randn(n, *shape, dtype=dtype, generator=generator)
+    if start is not None:
+        x_start += float(schedule.alpha(times[0])) * start.sample(n, generator=generator).to(x_start)
+    x_start, finished = x_start.to(_device(denoiser)), []
+    for index in tqdm(torch.arange(n).split(batch_size), desc="sampling", unit="batch", disable=not progress):
+        model = conditioned(denoiser, cycled(classes, index), guidance)
+        finished.append(finish(model, sampler, x_start[index], times, noise=generator))
+    return torch.cat(finished)
+
+
+@torch.no_grad()
+def finish(
+    denoiser: Denoiser,
+    sampler: Sampler,
+    x_start: Batch,
+    times: Float[Tensor, " times"],
+    *,
+    noise: torch.Generator | None = None,
+    batch_size: int = BATCH,
+) -> Batch:
+    """Samples from states at `times[0]`: the sampler through `times` in batches, and a denoise at the last of them."""
+    ends = (sample(sampler, denoiser, part, times, noise=noise) for part in x_start.split(batch_size))
+    return torch.cat([denoiser(end, times[-1]) for end in ends])
+
+
+def model_times(
+    denoiser: Denoiser, steps: int, *, high: float | None = None, low: float | None = None
+) -> Float[Tensor, " times"]:
+    """At most `steps` steps from sigma/alpha = `high` to `low`, at times the model was trained on, decreasing.
+
+    Left out, the ends are those of the model's schedule, within 1e-3 .. 160. Steps are equal in (sigma/alpha)^(1/7);
+    a model that knows a table of times only makes fewer where two fall on one entry.
+    Raises InputError for fewer than 1 step, and unless low < high.
+    """
+    schedule = denoiser.schedule
+    low = max(LOWEST, float(schedule.noise_to_signal(schedule.t_min))) if low is None else low
+    high = min(HIGHEST, float(schedule.noise_to_signal(schedule.t_max))) if high is None else high
+    if steps < 1:
+        raise InputError(f"steps: expected at least 1, got {steps}")
+    if not low < high:
+        raise InputError(f"low: expected a noise level below the highest, {high:g}, got {low:g}")
+    ratios = torch.linspace(high ** (1 / RHO), low ** (1 / RHO), steps + 1, dtype=torch.float64) ** RHO
+    return torch.unique_consecutive(nearest_trained_time(denoiser, schedule.time_of_noise_to_signal(ratios)))
+
+
+def cycled(classes: Sequence[int], index: Tensor) -> Tensor | None:
+    """The class of the samples at `index` when `classes` take turns; None without classes."""
+    return torch.tensor(tuple(classes))[index % len(classes)] if classes else None
+
+
+def conditioned(denoiser: Denoiser, y: Tensor | None, guidance: float | int = 1.0) -> Denoiser:
+    """`denoiser` for samples of the classes `y`, with classifier-free guidance; itself where y is None.
+
+    Raises InputError for a model without classes and for a class that it does not have.
+    """
+    if y is None:
+        return denoiser
+    known = classes_of(denoiser)
+    if not isinstance(denoiser, ConditionalDenoiser) or known < 1:
+        raise InputError("classes: expected a model trained with classes, got one without")
+    if not bool(((y >= 0) & (y < known)).all()):
+        given = ", ".join(map(str, y.unique().tolist()))
+        raise InputError(f"classes: expected classes 0 .. {known - 1}, got {given}")
+    conditional = OfClass(denoiser, y)
+    return conditional if guidance == 1 else Guided(conditional, denoiser, guidance)
+
+
+def _device(denoiser: Denoiser) -> torch.device:
+    """Where the model's weights are; the CPU for a model without."""
+    weights = denoiser.parameters() if isinstance(denoiser, nn.Module) else iter(())
+    first = next(weights, None)
+    return torch.device("cpu") if first is None else first.device

@@ -1,0 +1,241 @@
+"""Variance-preserving schedules: alpha^2 + sigma^2 = 1."""
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffuscope.errors import InputError
+
+from .schedule import Schedule, Time, Times, as_time
+
+
+class _VariancePreserving(Schedule):
+    """alpha^2 + sigma^2 = 1, stated through ell(t) = log(alpha^2) so that sigma never cancels."""
+
+    @abstractmethod
+    def _log_alpha_squared(self, t: Times) -> Times: ...
+
+    @abstractmethod
+    def _log_alpha_squared_dot(self, t: Times) -> Times: ...
+
+    @abstractmethod
+    def _time_of_log_alpha_squared(self, ell: Times) -> Times: ...
+
+    def alpha(self, t: Time) -> Times:
+        return (self._log_alpha_squared(as_time(t)) / 2).exp()
+
+    def sigma(self, t: Time) -> Times:
+        return (-torch.expm1(self._log_alpha_squared(as_time(t)))).sqrt()
+
+    def alpha_dot(self, t: Time) -> Times:
+        return self.alpha(t) * self._log_alpha_squared_dot(as_time(t)) / 2
+
+    def sigma_dot(self, t: Time) -> Times:
+        # alpha alpha' + sigma sigma' = 0
+        return -self.alpha(t) * self.alpha_dot(t) / self.sigma(t)
+
+    def time_of_lambda(self, lam: Time) -> Times:
+        # alpha^2 = 1 / (1 + exp(-2 lambda))
+        return self._time_of_log_alpha_squared(torch.nn.functional.logsigmoid(2 * as_time(lam)))
+
+
+@dataclass(frozen=True)
+class VP(_VariancePreserving):
+    """Variance preserving with linear beta (Song et al. 2021): log alpha = -(b0 t + (b1-b0) t^2/2)/2.
+
+    VP(2, 2) is the Ornstein-Uhlenbeck process dX = -X dt + sqrt(2) dB: alpha = e^-t.
+    """
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+    epsilon: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not 0 < self.beta_min <= self.beta_max < math.inf:
+            given = f"{self.beta_min}, {self.beta_max}"
+            raise InputError(f"beta_min, beta_max: expected 0 < minimum <= maximum, both finite, got {given}")
+
+    @property
+    def t_min(self) -> float:
+        return self.epsilon
+
+    @property
+    def t_max(self) -> float:
+        return 1.0
+
+    def _log_alpha_squared(self, t: Times) -> Times:
+        return -(self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2)
+
+    def _log_alpha_squared_dot(self, t: Times) -> Times:
+        return -(self.beta_min + (self.beta_max - self.beta_min) * t)
+
+    def _time_of_log_alpha_squared(self, ell: Times) -> Times:
+        slope = self.beta_max - self.beta_min
+        # the root of slope t^2/2 + beta_min t + ell = 0 that does not cancel near t = 0
+        return -2 * ell / (self.beta_min + (self.beta_min**2 - 2 * slope * ell).sqrt())
+
+
+@dataclass(frozen=True)
+class DiscreteVP(_VariancePreserving):
+    """The DDPM chain (Ho et al. 2020) as a continuous schedule on [0, T].
+
+    After k steps alpha^2 = prod_{i<=k} (1 - beta_i): the chain is an Ornstein-Uhlenbeck process read
+    at the times where int beta = -log(1 - beta_k), so log(alpha^2) is exactly linear between steps.
+    Step k of the chain is time t = k; t = 0 is clean data.
+    """
+
+    betas: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.betas or not all(0 < beta < 1 for beta in self.betas):
+            raise InputError("betas: expected at least one step, each with 0 < beta < 1")
+
+    @classmethod
+    def linear(cls, beta_min: float = 1e-4, beta_max: float = 0.02, steps: int = 1000) -> "DiscreteVP":
+        """The linear table of DDPM: beta from 1e-4 to 0.02 in 1000 steps."""
+        return cls(tuple(torch.linspace(beta_min, beta_max, steps, dtype=torch.float64).tolist()))
+
+    @property
+    def t_min(self) -> float:
+        return 1.0
+
+    @property
+    def t_max(self) -> float:
+        return float(len(self.betas))
+
+    def _table(self) -> Times:
+        steps = torch.log1p(-torch.tensor(self.betas, dtype=torch.float64))
+        return torch.cat([steps.new_zeros(1), steps.cumsum(0)])
+
+    def _interval(self, t: Times) -> Tensor:
+        return t.floor().clamp(0, len(self.betas) - 1).long()
+
+    def _log_alpha_squared(self, t: Times) -> Times:
+        table, k = self._table().to(t.device), self._interval(t)
+        return table[k] + (t - k) * (table[k + 1] - table[k])
+
+    def _log_alpha_squared_dot(self, t: Times) -> Times:
+        table, k = self._table().to(t.device), self._interval(t)
+        return table[k + 1] - table[k]
+
+    def _time_of_log_alpha_squared(self, ell: Times) -> Times:
+        table = self._table().to(ell.device)
+        k = (torch.searchsorted(-table, -ell, right=True) - 1).clamp(0, len(self.betas) - 1)
+        return k + (ell - table[k]) / (table[k + 1] - table[k])
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    r"""Nichol & Dhariwal 2021: alpha = cos(a)/cos(b), a = (t+s)/(1+s) pi/2, b = s/(1+s) pi/2, on [0, 1].
+
+    Written with :math:`\cos a = \sin(\frac{\pi}{2}\frac{1-t}{1+s})` so that alpha(1) = 0 exactly, and
+    :math:`\sigma^2 = \sin(a-b)\sin(a+b)/\cos^2 b`, which does not cancel near t = 0.
+    """
+
+    s: float = 0.008
+    epsilon: float = 1e-3
+
+    @property
+    def t_min(self) -> float:
+        return self.epsilon
+
+    @property
+    def t_max(self) -> float:
+        return 1.0
+
+    @property
+    def _rate(self) -> float:
+        return math.pi / 2 / (1 + self.s)
+
+    @property
+    def _cos_b(self) -> float:
+        return math.cos(self.s * self._rate)
+
+    def alpha(self, t: Time) -> Times:
+        return torch.sin(self._rate * (1 - as_time(t))) / self._cos_b
+
+    def sigma(self, t: Time) -> Times:
+        t = as_time(t)
+        product = torch.sin(self._rate * t) * torch.sin(self._rate * (t + 2 * self.s))
+        return product.sqrt() / self._cos_b
+
+    def alpha_dot(self, t: Time) -> Times:
+        return -self._rate * torch.cos(self._rate * (1 - as_time(t))) / self._cos_b
+
+    def sigma_dot(self, t: Time) -> Times:
+        return -self.alpha(t) * self.alpha_dot(t) / self.sigma(t)
+
+    def time_of_lambda(self, lam: Time) -> Times:
+        alpha = torch.sigmoid(2 * as_time(lam)).sqrt()
+        return 1 - torch.asin(alpha * self._cos_b) / self._rate
+
+
+@dataclass(frozen=True)
+class Sigmoid(_VariancePreserving):
+    r"""Chen 2023, with alpha^2 *decreasing*: alpha^2 = (S(end) - S(start + t(end-start))) / (S(end) - S(start)).
+
+    S(u) = 1/(1 + exp(-u/tau)), t on [0, 1]; alpha(1) = 0. Some write-ups print the opposite sign.
+    """
+
+    start: float = -3.0
+    end: float = 3.0
+    tau: float = 1.0
+    epsilon: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not (-math.inf < self.start < self.end < math.inf and 0 < self.tau < math.inf):
+            given = f"{self.start}, {self.end}, {self.tau}"
+            raise InputError(f"start, end, tau: expected finite start < end and tau > 0, got {given}")
+
+    @property
+    def t_min(self) -> float:
+        return self.epsilon
+
+    @property
+    def t_max(self) -> float:
+        return 1.0
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        return 1 / (1 + math.exp(-self.start / self.tau)), 1 / (1 + math.exp(-self.end / self.tau))
+
+    def _logistic(self, t: Times) -> Times:
+        return torch.sigmoid((self.start + t * (self.end - self.start)) / self.tau)
+
+    def _log_alpha_squared(self, t: Times) -> Times:
+        low, high = self._ends
+        # S(end) - S(u) = S(end) S(-u) (1 - exp(-(end - u)/tau)): exact zero at t = 1
+        u = (self.start + t * (self.end - self.start)) / self.tau
+        rest = -torch.expm1(-(1 - t) * (self.end - self.start) / self.tau)
+        return torch.log(high * torch.sigmoid(-u) * rest / (high - low))
+
+    def _log_alpha_squared_dot(self, t: Times) -> Times:
+        return self._alpha_squared_dot(t) / self._log_alpha_squared(t).exp()
+
+    def _alpha_squared_dot(self, t: Times) -> Times:
+        low, high = self._ends
+        logistic = self._logistic(t)
+        return -logistic * (1 - logistic) * (self.end - self.start) / self.tau / (high - low)
+
+    def alpha_dot(self, t: Time) -> Times:
+        # alpha falls like sqrt(1 - t): -infinity at t = 1, where alpha times d log(alpha)/dt would be 0 times infinity
+        return self._alpha_squared_dot(as_time(t)) / (2 * self.alpha(t))
+
+    def sigma_dot(self, t: Time) -> Times:
+        return -self._alpha_squared_dot(as_time(t)) / (2 * self.sigma(t))
+
+    def sigma(self, t: Time) -> Times:
+        low, high = self._ends
+        t = as_time(t)
+        # S(u) - S(start) = S(u) S(-start) (1 - exp(-(u - start)/tau)): no cancellation near t = 0
+        rest = -torch.expm1(-t * (self.end - self.start) / self.tau)
+        return (self._logistic(t) * (1 - low) * rest / (high - low)).sqrt()
+
+    def _time_of_log_alpha_squared(self, ell: Times) -> Times:
+        low, high = self._ends
+        logistic = low - (high - low) * torch.expm1(ell)
+        # rounding may put the end of the schedule, alpha = 0, beyond t = 1
+        return ((self.tau * torch.logit(logistic) - self.start) / (self.end - self.start)).clamp(max=1.0)

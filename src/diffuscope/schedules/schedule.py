@@ -1,0 +1,88 @@
+r"""A noise schedule: the two functions of time that define a diffusion.
+
+A schedule is the pair :math:`(\alpha, \sigma)` of the perturbation kernel
+
+.. math::  x_t = \alpha_t x_0 + \sigma_t \varepsilon, \qquad \varepsilon \sim N(0, I),
+
+with t growing from data to noise. It fixes the forward SDE :math:`dX = f X\,dt + g\,dB` through
+
+.. math::  f = \dot\alpha/\alpha, \qquad g^2 = 2\sigma\dot\sigma - 2 f \sigma^2, \qquad
+           \lambda = \log(\alpha/\sigma), \qquad g^2 = -2\sigma^2\dot\lambda .
+
+Everything else about a diffusion depends on time through the *noise-to-signal ratio*
+:math:`\tilde\sigma = \sigma/\alpha = e^{-\lambda}` alone, which is how two schedules are compared.
+Every function of time takes a number or a tensor and answers in float64.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Time = Float[Tensor, "*times"] | float | int
+Times = Float[Tensor, "*times"]
+
+
+def as_time(t: Time) -> Times:
+    """`t` as a float64 tensor on its own device."""
+    return torch.as_tensor(t, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Schedule(ABC):
+    """A choice of (alpha, sigma); a subclass states the two, their derivatives and the inverse.
+
+    `t_min` and `t_max` bound the times in use: `t_min` is where sampling stops (sigma > 0 there),
+    `t_max` where it starts.
+    """
+
+    @property
+    @abstractmethod
+    def t_min(self) -> float: ...
+
+    @property
+    @abstractmethod
+    def t_max(self) -> float: ...
+
+    @abstractmethod
+    def alpha(self, t: Time) -> Times:
+        """Signal scale alpha(t)."""
+
+    @abstractmethod
+    def sigma(self, t: Time) -> Times:
+        """Noise scale sigma(t)."""
+
+    @abstractmethod
+    def alpha_dot(self, t: Time) -> Times:
+        """d alpha / dt."""
+
+    @abstractmethod
+    def sigma_dot(self, t: Time) -> Times:
+        """d sigma / dt."""
+
+    @abstractmethod
+    def time_of_lambda(self, lam: Time) -> Times:
+        """The time t at which log(alpha/sigma) equals `lam`."""
+
+    def lam(self, t: Time) -> Times:
+        """lambda(t) = log(alpha/sigma): half the log signal-to-noise ratio."""
+        return self.alpha(t).log() - self.sigma(t).log()
+
+    def noise_to_signal(self, t: Time) -> Times:
+        """sigma(t) / alpha(t); infinite where alpha = 0."""
+        return self.sigma(t) / self.alpha(t)
+
+    def time_of_noise_to_signal(self, ratio: Time) -> Times:
+        """The time t at which sigma/alpha equals `ratio`."""
+        return self.time_of_lambda(-as_time(ratio).log())
+
+    def f(self, t: Time) -> Times:
+        """Linear drift coefficient f = d log(alpha) / dt."""
+        return self.alpha_dot(t) / self.alpha(t)
+
+    def g_squared(self, t: Time) -> Times:
+        """Squared diffusion g^2 = d(sigma^2)/dt - 2 f sigma^2."""
+        sigma = self.sigma(t)
+        return 2 * sigma * self.sigma_dot(t) - 2 * self.f(t) * sigma**2

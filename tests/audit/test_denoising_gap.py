@@ -1,0 +1,90 @@
+"""The gap between training and held-out errors: size, p-value, power, calibration."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from audit_subjects import digits
+from diffuscope.audit.denoising_gap import denoising_gap, gap_finding
+from diffuscope.audit.level_measures import LevelMeasures
+from diffuscope.exact import Gaussian
+
+
+def measures_of(train, heldout, remembered=0.0):
+    """The sums that the gap needs, for errors of shape (n, levels)."""
+    sums = [
+        {
+            "training.error": train[:, level],
+            "heldout.error": heldout[:, level],
+            "training.exact_error": np.full((len(train), 1), remembered),
+            "training.control_error": np.ones(len(train)),
+            "heldout.control_error": np.ones(len(heldout)),
+        }
+        for level in range(train.shape[1])
+    ]
+    return LevelMeasures(0.5 ** np.arange(len(sums)), 1.0, 1, ("empirical",), sums)
+
+
+def test_a_known_gap_is_measured_with_its_size_and_found():
+    rng = np.random.default_rng(0)
+    heldout = rng.gamma(20, 0.05, size=(400, 3))
+    train = rng.gamma(20, 0.05, size=(400, 3)) * 0.8
+    result = denoising_gap(measures_of(train, heldout), 0.01, rng)
+    # the ratio of two means of 400 gamma(20) draws has the standard error 0.8 sqrt(2/400/20) = 0.0126
+    error = 0.8 * (2 / 400 / 20) ** 0.5
+    assert np.abs(result.share - 0.2).max() < 4 * error
+    assert (result.low < result.share).all()
+    assert (result.share < result.high).all()
+    # an end is a quantile of 1,000 resamples (0.085 standard errors) of 400 pairs (another 0.085): 4 times both
+    assert np.abs(result.share - result.low - 1.96 * error).max() < 0.48 * error
+    assert np.abs(result.high - result.share - 1.96 * error).max() < 0.48 * error
+    assert result.p_value < 1e-3
+    assert gap_finding(result, 0.01).tone == "attention"
+
+
+def test_the_stated_share_of_remembered_examples_is_found_with_at_least_the_stated_probability():
+    """Remember the share the result calls detectable; the overall test must find it in at least 95% of draws."""
+    rng = np.random.default_rng(1)
+
+    def errors():
+        return rng.gamma(20, 0.05, size=(300, 4))
+
+    detectable = denoising_gap(measures_of(errors(), errors()), 0.01, rng).detectable
+    found = []
+    for _ in range(100):
+        train = errors() * (rng.random((300, 1)) >= detectable)
+        found.append(denoising_gap(measures_of(train, errors()), 0.01, rng).p_value < 0.01)
+    # a remembered example helps all four levels, the power is stated for one: 95% is a lower bound (less 4 errors)
+    assert np.mean(found) > 0.95 - 4 * (0.95 * 0.05 / 100) ** 0.5
+
+
+def test_p_values_are_uniform_over_200_audits_of_a_model_that_saw_neither_set():
+    x = digits(1)
+    model = Gaussian.fit([x[:597]])
+    pool = x[597:]
+    generator = torch.Generator().manual_seed(2)
+    rng = np.random.default_rng(3)
+    overall, single = [], []
+    for _ in range(200):
+        chosen = pool[torch.randperm(len(pool), generator=generator)]
+        noise = torch.randn(150, 1, 8, 8, generator=generator)
+        errors = {"train": [], "heldout": []}
+        for sigma in (2.0, 1.0, 0.5, 0.25):
+            for name, clean in (("train", chosen[:150]), ("heldout", chosen[150:300])):
+                denoised = model.denoise(clean + sigma * noise, 1.0, sigma)
+                errors[name].append((denoised - clean).flatten(1).double().square().sum(1).numpy())
+        result = denoising_gap(measures_of(*(np.stack(found, 1) for found in errors.values())), 0.01, rng)
+        overall.append(result.p_value)
+        single.append(result.p_values[1])
+    assert stats.kstest(overall, "uniform").pvalue > 0.01
+    assert stats.kstest(single, "uniform").pvalue > 0.01
+
+
+def test_equal_errors_are_no_gap():
+    rng = np.random.default_rng(0)
+    errors = rng.gamma(20, 0.05, size=(200, 2))
+    result = denoising_gap(measures_of(errors, errors), 0.01, rng)
+    assert result.mean_share == 0
+    assert result.p_value == pytest.approx(1)
+    assert gap_finding(result, 0.01).tone == "good"

@@ -1,0 +1,73 @@
+"""Numbers as they are written: digits that the uncertainty bears, in one notation."""
+
+import math
+
+import pytest
+
+from diffuscope.findings import numbers
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (0.0, "0"),
+        (3.14159, "3.14"),
+        (-0.012345, "−0.0123"),
+        (1437.0, "1,437"),
+        (1437.4, "1,437"),
+        (1.234e-7, "1.23 × 10⁻⁷"),
+        (6.02e23, "6.02 × 10²³"),
+        (math.inf, "∞"),
+        (-math.inf, "−∞"),
+        (math.nan, "not available"),
+    ],
+)
+def test_a_number_alone_has_three_leading_digits(value, written):
+    assert numbers.number(value) == written
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "unit", "written"),
+    [
+        (3.2184, (1.9012, 5.0999), "%", ("3.2%", "1.9% to 5.1%")),
+        (1.2567, (1.1834, 1.3301), "x", ("1.257x", "1.183x to 1.330x")),
+        (1.2567, None, "x", ("1.26x", "")),
+        (0.53712, (0.5061, 0.5684), "", ("0.537", "0.506 to 0.568")),
+        (1234.567, (1200.0, 1270.0), "steps", ("1,235\u00a0steps", "1,200 to 1,270")),
+        (18.0, (16.0, 21.0), "NFE", ("18\u00a0NFE", "16 to 21")),
+        (-0.001, (-0.02, 0.018), "", ("−0.001", "−0.020 to 0.018")),
+        (2.5e-9, (1.5e-9, 3.5e-9), "", ("2.5 × 10⁻⁹", "1.5 × 10⁻⁹ to 3.5 × 10⁻⁹")),
+        (0.25, None, "", ("0.250", "")),
+        (0.5, (0.5, 0.5), "", ("0.500", "0.500 to 0.500")),
+        (1.0, (0.5, math.inf), "", ("1", "0.500 to ∞")),
+    ],
+)
+def test_interval_decides_the_decimals(value, interval, unit, written):
+    assert numbers.measurement(value, interval, unit) == written
+
+
+@pytest.mark.parametrize(
+    ("p", "written"),
+    [(1.0, "1.00"), (0.5, "0.50"), (0.0996, "0.10"), (0.0499, "0.050"), (0.00123, "0.0012"), (3.14e-6, "3.1 × 10⁻⁶")],
+)
+def test_p_value_has_two_leading_digits(p, written):
+    assert numbers.p_value(p) == written
+
+
+def test_rounding_to_zero_has_no_sign():
+    assert numbers.measurement(-0.001, (-3.0, 3.0), "")[0] == "0.0"
+    assert numbers.measurement(-0.001, (-30.0, 30.0), "")[0] == "0"
+
+
+def test_points_of_a_column_stand_below_each_other():
+    written = numbers.column([0.912, 0.0304, 12.5, math.nan])
+    assert [text.partition(".")[2] for text in written[:3]] == ["912", "030", "500"]
+    assert written[3] == "not available"
+
+
+def test_counts_have_no_decimals():
+    assert numbers.column([1.0, 60_000.0]) == ["1", "60,000"]
+
+
+def test_column_over_many_decades_is_written_number_by_number():
+    assert numbers.column([1e-9, 0.5]) == ["1.00 × 10⁻⁹", "0.500"]

@@ -1,0 +1,138 @@
+"""The edits that `make mutants` draws: each kind makes exactly the edit that its name says."""
+
+import ast
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mutants import ROOT, Mutant, drawn, report, suite_of
+from single_edits import Edit, edits
+
+REAL = [Path(ROOT, "src/diffuscope/samplers/ode.py"), Path(ROOT, "src/diffuscope/schedules/preserving.py")]
+
+
+def by_kind(source: str) -> dict[str, set[str]]:
+    """The sources that the edits of each kind make."""
+    made: dict[str, set[str]] = {}
+    for edit in edits(source):
+        made.setdefault(edit.kind, set()).add(edit.applied(source))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "mutated"),
+    [
+        ("arithmetic", "y = a + b", {"y = a - b"}),
+        ("arithmetic", "y = (a  # a * b\n / b)", {"y = (a  # a * b\n * b)"}),
+        ("arithmetic", "y = a**b", {"y = a*b"}),
+        ("dropped term", "y = a - b", {"y = a"}),
+        ("dropped term", "y = a + b", {"y = a", "y = b"}),
+        ("dropped term", "y = a and b", {"y = (a)", "y = (b)"}),
+        ("constant", "y = f(0.95, 0.0)", {"y = f(1.045, 0.0)", "y = f(0.95, 0.1)"}),
+        ("off by one", "y = x[0]", {"y = x[1]"}),
+        ("off by one", "y = n - 1", {"y = n", "y = n - 2"}),
+        ("sign", "y = f(-x)", {"y = f(x)"}),
+        ("sign", "def f(x):\n    return a + b", {"def f(x):\n    return -(a + b)"}),
+        ("gradient kept", "y = (a + b).detach()", {"y = (a + b)"}),
+        ("gradient kept", "@torch.no_grad()\ndef f(): ...", {"\ndef f(): ..."}),
+        (
+            "gradient kept",
+            "with torch.no_grad():\n    f()",
+            {"with __import__('contextlib').nullcontext():\n    f()"},
+        ),
+        ("input returned", "def f(x: T, y: T) -> T:\n    return g(x)", {"def f(x: T, y: T) -> T:\n    return x"}),
+        ("validation removed", "if x < 0:\n    raise ValueError(x)", {"if False:\n    raise ValueError(x)"}),
+        ("validation removed", "check_times(t)", {"None"}),
+        ("wrong variable", "def f(a: T, b: T, c: S):\n    g(a, c)", {"def f(a: T, b: T, c: S):\n    g(b, c)"}),
+        ("wrong variable", "def f():\n    a, b = g()\n    h(a)", {"def f():\n    a, b = g()\n    h(b)"}),
+        (
+            "wrong variable",
+            "class C:\n    a: T\n    b: T\n    c: S\nx.a",
+            {"class C:\n    a: T\n    b: T\n    c: S\nx.b"},
+        ),
+        ("negation", "y = not x", {"y = x"}),
+        ("negation", "y = f(bias=True)", {"y = f(bias=False)"}),
+        ("negation", "if x:\n    f()", {"if not (x):\n    f()"}),
+        ("limit removed", "y = x.clamp(min=2)", {"y = x"}),
+        ("limit removed", "y = torch.abs(x - z)", {"y = (x - z)"}),
+        ("limit removed", "y = min(a, b)", {"y = a", "y = b"}),
+        ("boundary", "y = 0 < x <= 1", {"y = 0 <= x <= 1", "y = 0 < x < 1"}),
+        ("swapped arguments", "f(a, b)", {"f(b, a)"}),
+        ("swapped arguments", "f(σ,\n  b)", {"f(b,\n  σ)"}),
+    ],
+)
+def test_each_kind_makes_exactly_its_edit(kind, source, mutated):
+    assert by_kind(source)[kind] == mutated
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f(x: Annotated[int, 3] = None) -> Literal[4]: ...",
+        "x: Annotated[int, 3]",
+        "def f():\n    '''A docstring - of 3 words.'''",
+        "raise ValueError(3 * word)",
+        "y = f'{a + b:.3f}'",
+        "y = 'a' + b",
+        "y = x.min()",
+        "y = max(values)",
+        "isinstance(a, b)",
+    ],
+)
+def test_what_no_test_should_notice_is_left_alone(source):
+    assert edits(source) == []
+
+
+def test_a_field_of_a_class_defined_elsewhere_is_taken_for_another_of_its_type():
+    (definition,) = ast.parse("class C:\n    a: T\n    b: T").body
+    assert isinstance(definition, ast.ClassDef)
+    source = "def f(x: C):\n    g(x.a)"
+    assert [edit.applied(source) for edit in edits(source, {"C": definition})] == ["def f(x: C):\n    g(x.b)"]
+
+
+@pytest.mark.parametrize("path", REAL, ids=lambda path: path.stem)
+def test_every_edit_of_a_real_file_is_valid_and_changes_it(path):
+    source = path.read_text(encoding="utf-8")
+    original = ast.dump(ast.parse(source))
+    some = edits(source)[::7]  # parsing takes milliseconds
+    assert len(some) > 10
+    assert all(ast.dump(ast.parse(edit.applied(source))) != original for edit in some)
+
+
+def mutants() -> list[Mutant]:
+    return [
+        Mutant(str(path.relative_to(ROOT)), edit) for path in REAL for edit in edits(path.read_text(encoding="utf-8"))
+    ]
+
+
+def test_a_draw_is_reproduced_by_its_seed_and_takes_the_kinds_in_turn():
+    chosen = drawn(mutants(), 26, seed=1)
+    assert chosen == drawn(mutants(), 26, seed=1) != drawn(mutants(), 26, seed=2)
+    counts = Counter(mutant.edit.kind for mutant in chosen)
+    kinds = {mutant.edit.kind for mutant in mutants()}
+    assert set(counts) == kinds
+    assert len(set(chosen)) == 26
+    assert max(counts.values()) <= 3
+
+
+def test_the_tests_of_a_module_are_those_of_its_subpackage_the_ones_that_name_it_first():
+    tests = suite_of("src/diffuscope/samplers/unipc.py")
+    assert tests[0] == "tests/samplers/test_unipc.py"
+    assert {Path(name).parent.name for name in tests} == {"samplers"}
+    assert suite_of("src/diffuscope/times.py") == ["tests/test_times.py"]
+
+
+def test_the_report_leaves_out_the_equivalent_and_shows_a_survivor_as_a_diff():
+    path = "src/diffuscope/errors.py"
+    source = (ROOT / path).read_text(encoding="utf-8")
+    start = len(source[: source.index("ValueError")].encode())
+    first, second, third = (
+        Mutant(path, Edit(kind, start, start + 10, kind)) for kind in ("TypeError", "KeyError", "OSError")
+    )
+    text = report({first: True, second: False, third: False}, equivalent={third.diff})
+    assert "killed 1, survived 1, equivalent 1" in text
+    # one of two: the exact interval is [1 - q, q] with q^2 = 1 - alpha/2, q = 0.9874
+    assert "50% of those not equivalent are killed, 95% interval 1% to 99%" in text
+    (old,) = [line for line in source.splitlines() if "ValueError" in line]
+    assert f"  - {old}\n  + {old.replace('ValueError', 'KeyError')}" in text

@@ -1,0 +1,245 @@
+"""Would the tests notice? Single edits of the source, drawn by a seed, against the tests of their own subpackage.
+
+A mutant is the source with one edit (`single_edits.py`). It is killed if a test fails, or does not end within three
+times what the unmutated tests take (and half a minute). Of n mutants that are not equivalent to
+the source, k are killed: k/n estimates the share of such edits that the tests notice, with the exact (Clopper-Pearson)
+95% interval. The draw takes the kinds in turn, so that a rare kind (a `detach`) weighs as much as a frequent one.
+
+An interrupted run resumes: results are kept in a file, by the edit and a fingerprint of source and tests. A mutant that
+no test can kill is listed in `equivalent_mutants.txt`, with its reason.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import count, zip_longest
+from pathlib import Path
+from queue import Queue
+
+from scipy.stats import binomtest
+from tqdm import tqdm
+
+from single_edits import Edit, classes, edits
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "src/diffuscope"
+EQUIVALENT = "tools/equivalent_mutants.txt"
+file_times = count(1_000_000_000)  # Python recognizes a compiled file by the whole second of its source
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One edit of one file."""
+
+    path: str
+    edit: Edit
+
+    @cached_property
+    def source(self) -> str:
+        """The file as it is."""
+        return (ROOT / self.path).read_text(encoding="utf-8")
+
+    @cached_property
+    def line(self) -> int:
+        """Where the edit begins, counted from 1."""
+        return self.source.encode()[: self.edit.start].count(b"\n") + 1
+
+    @cached_property
+    def diff(self) -> str:
+        """The path and the changed lines, old and new."""
+        old, new = self.source.splitlines(), self.edit.applied(self.source).splitlines()
+        first = self.line - 1
+        same_end = next(i for i, (a, b) in enumerate(zip_longest(old[::-1], new[::-1])) if a != b)
+        same_end = min(same_end, len(old) - first - 1, len(new) - first)
+        removed, added = old[first : len(old) - same_end], new[first : len(new) - same_end]
+        changes = [f"- {text.strip()}" for text in removed] + [f"+ {text.strip()}" for text in added]
+        return "\n".join([self.path, *changes])
+
+
+def drawn(mutants: list[Mutant], number: int, seed: int) -> list[Mutant]:
+    """So many mutants at random, the kinds in turn."""
+    order = random.Random(seed)
+    kinds: dict[str, list[Mutant]] = defaultdict(list)
+    for mutant in mutants:
+        kinds[mutant.edit.kind].append(mutant)
+    for members in kinds.values():
+        order.shuffle(members)
+    turns = zip_longest(*(kinds[kind] for kind in sorted(kinds)))
+    return [mutant for turn in turns for mutant in turn if mutant is not None][:number]
+
+
+def suite_of(path: str) -> list[str]:
+    """The test files of a module's subpackage, those that name most of what the module defines first."""
+    module = Path(path).relative_to(PACKAGE)
+    name = module.parts[0].removesuffix(".py").strip("_")
+    files = [*(ROOT / "tests" / name).rglob("test_*.py"), *(ROOT / "tests").glob(f"test_{name}.py")]
+    defined = [line.split("(")[0].split(":")[0].split() for line in (ROOT / path).read_text().splitlines()]
+    names = {words[1] for words in defined if len(words) == 2 and words[0] in ("def", "class")} | {module.stem}
+
+    def relevance(file: Path) -> int:
+        words = set(file.read_text(encoding="utf-8").replace("(", " ").replace(".", " ").replace(",", " ").split())
+        return len(names & words)
+
+    return [str(file.relative_to(ROOT)) for file in sorted(sorted(files), key=relevance, reverse=True)]
+
+
+def passes(copy: Path, tests: list[str], timeout: float | None) -> bool:
+    """Whether the tests pass in a copy of the tree, in time."""
+    here = {"PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1"}
+    data = os.environ.get("DIFFUSCOPE_DATA", str(ROOT.parent / "shared" / "data"))
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    process = subprocess.Popen(
+        command,
+        cwd=copy,
+        env=os.environ | here | {"DIFFUSCOPE_DATA": data},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        return process.wait(timeout) == 0
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def write(path: Path, text: str) -> None:
+    """Write a source with a time that no earlier version had."""
+    path.write_text(text, encoding="utf-8")
+    moment = next(file_times)
+    os.utime(path, (moment, moment))
+
+
+def git(*arguments: str) -> list[str]:
+    """The lines that git answers."""
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def judged(mutants: list[Mutant], *, jobs: int, kept: Path) -> dict[Mutant, bool]:
+    """Which mutants are killed."""
+    tree = [name for name in git("ls-files", "-co", "--exclude-standard") if (ROOT / name).is_file()]
+    digest = hashlib.sha256()
+    for name in sorted(name for name in tree if name.startswith(("src/", "tests/"))):
+        digest.update(name.encode() + (ROOT / name).read_bytes())
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.loads(line) for line in kept.read_text().splitlines()] if kept.is_file() else []
+    known = {line["of"]: line for line in lines if line["tree"] == digest.hexdigest()}
+
+    def keep(of: str, **result: object) -> None:
+        with kept.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"tree": digest.hexdigest(), "of": of, **result}) + "\n")
+
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder, ThreadPoolExecutor(jobs) as workers:
+        copies: Queue[Path] = Queue()
+        for worker in range(jobs):
+            for name in tree:
+                target = Path(folder, str(worker), name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, target)
+            copies.put(Path(folder, str(worker)))
+
+        def unmutated(tests: frozenset[str]) -> float:
+            """Seconds that these tests take."""
+            of = ", ".join(sorted(tests))
+            if of not in known:
+                copy, start = copies.get(), time.monotonic()
+                passed, seconds = passes(copy, sorted(tests), None), time.monotonic() - start
+                copies.put(copy)
+                if not passed:
+                    raise SystemExit(f"the tests fail without a mutant: {of}")
+                known[of] = {"seconds": seconds}
+                keep(of, seconds=seconds)
+            return float(known[of]["seconds"])
+
+        def killed(mutant: Mutant, limit: float) -> bool:
+            of = repr(mutant)
+            if of not in known:
+                copy = copies.get()
+                write(copy / mutant.path, mutant.edit.applied(mutant.source))
+                known[of] = {"killed": not passes(copy, suite_of(mutant.path), limit)}
+                write(copy / mutant.path, mutant.source)
+                copies.put(copy)
+                keep(of, **known[of])
+            return known[of]["killed"]
+
+        tests = {mutant: frozenset(suite_of(mutant.path)) for mutant in mutants}
+        suites = sorted(set(tests.values()), key=sorted)
+        print(f"{len(suites)} subpackages without a mutant", file=sys.stderr)
+        seconds = dict(zip(suites, workers.map(unmutated, suites), strict=True))
+        limits = [3 * seconds[tests[mutant]] + 30 for mutant in mutants]
+        try:
+            return dict(zip(mutants, tqdm(workers.map(killed, mutants, limits), total=len(mutants)), strict=True))
+        except KeyboardInterrupt:
+            workers.shutdown(cancel_futures=True)
+            raise SystemExit("interrupted; the same command resumes") from None
+
+
+def report(results: dict[Mutant, bool], equivalent: set[str]) -> str:
+    """The survivors, the counts by kind, and the rate with its interval."""
+    real = {mutant: killed for mutant, killed in results.items() if killed or mutant.diff not in equivalent}
+    lines = []
+    for mutant in sorted((m for m, killed in real.items() if not killed), key=lambda m: (m.path, m.line)):
+        place, *changes = mutant.diff.splitlines()
+        lines += [f"{place}:{mutant.line}  {mutant.edit.kind}", *(f"  {change}" for change in changes)]
+    counts = Counter((mutant.edit.kind, killed) for mutant, killed in real.items())
+    for kind in sorted({kind for kind, _ in counts}):
+        lines.append(f"{kind:18} killed {counts[kind, True]:3}, survived {counts[kind, False]:3}")
+    killed, n = sum(real.values()), len(real)
+    lines.append(f"killed {killed}, survived {n - killed}, equivalent {len(results) - n}")
+    if n:
+        low, high = binomtest(killed, n).proportion_ci(0.95)
+        lines.append(f"{killed / n:.0%} of those not equivalent are killed, 95% interval {low:.0%} to {high:.0%}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n\n")[0])
+    parser.add_argument("paths", nargs="*", help=f"files or folders; by default the changed files of {PACKAGE}")
+    parser.add_argument("--base", default="origin/main", help="changed since this revision")
+    parser.add_argument("--all", action="store_true", help="the whole source")
+    parser.add_argument("--number", type=int, default=60, help="how many mutants")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--list", action="store_true", help="show the mutants, run nothing")
+    given = parser.parse_args()
+    named = [str(Path(path).resolve().relative_to(ROOT)) for path in given.paths]
+    if given.all or named:
+        files = git("ls-files", "--", *(named or [PACKAGE]))
+    else:
+        files = git("diff", "--name-only", "--diff-filter=d", "--merge-base", given.base, "--", PACKAGE)
+    files = [name for name in files if name.endswith(".py") and (ROOT / name).is_file()]
+    for name in files:
+        if not suite_of(name):
+            print(f"{name} has no tests of its own and is left out", file=sys.stderr)
+    library = {}
+    for path in (ROOT / PACKAGE).rglob("*.py"):
+        library |= classes(path.read_text(encoding="utf-8"))
+    tested = {name: (ROOT / name).read_text(encoding="utf-8") for name in files if suite_of(name)}
+    mutants = [Mutant(name, edit) for name, source in tested.items() for edit in edits(source, library)]
+    chosen = drawn(mutants, given.number, given.seed)
+    if given.list:
+        print("\n".join(f"{mutant.edit.kind}: {mutant.diff}" for mutant in chosen))
+        return
+    blocks = (ROOT / EQUIVALENT).read_text(encoding="utf-8").strip().split("\n\n")
+    equivalent = {"\n".join(line for line in block.splitlines() if not line.startswith("#")) for block in blocks}
+    print(report(judged(chosen, jobs=given.jobs, kept=ROOT / "out" / "mutants.jsonl"), equivalent))
+
+
+if __name__ == "__main__":
+    main()
