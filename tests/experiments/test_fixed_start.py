@@ -11,7 +11,8 @@ from diffuscope.experiments import fixed_start
 from diffuscope.experiments.fixed_start import EXPERIMENT, POINT, START
 from diffuscope.experiments.moments import GaussianDenoiser, apart, at_ratios, law_after
 from diffuscope.samplers import DDPM, Heun, ReverseBridge, StochasticDDIM, posterior_variance, sample, upper_variance
-from diffuscope.schedules import Cosine, log_snr_times
+from diffuscope.schedules import Cosine
+from diffuscope.times import log_snr_times
 
 textbook_posterior, transition, moment_equations = (
     fixed_start.textbook_posterior,

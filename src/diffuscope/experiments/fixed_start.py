@@ -52,7 +52,8 @@ from diffuscope.samplers import (
     sample,
     upper_variance,
 )
-from diffuscope.schedules import VE, VP, Cosine, DiscreteVP, RectifiedFlow, Schedule, log_snr_times
+from diffuscope.schedules import VE, VP, Cosine, DiscreteVP, RectifiedFlow, Schedule
+from diffuscope.times import log_snr_times
 
 from .experiment import Experiment
 from .moments import GaussianDenoiser, apart, at_ratios, law_after

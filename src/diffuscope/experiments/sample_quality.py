@@ -28,7 +28,7 @@ from diffuscope.denoisers import Preconditioned
 from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.findings import Panel, density_bars, exact_share_interval, frechet_distance, groups, heat_map, line
 from diffuscope.samplers import DPMSolverPP2M, sample
-from diffuscope.schedules import karras_times
+from diffuscope.times import karras_times
 from diffuscope.training import fit, new_denoiser, recipe
 
 from .experiment import Experiment
