@@ -8,7 +8,7 @@ import pytest
 import torch
 from answering import answered, failures, planted
 
-from diffuscope.audit.fidelity import BAR
+from diffuscope.audit.frechet_ratio import BAR
 from diffuscope.experiments import find, sample_quality
 from diffuscope.experiments.sample_quality import EXPERIMENT, blurred, digits
 
@@ -162,6 +162,6 @@ def test_a_network_that_replays_a_few_digits_is_caught():
 
 
 def test_a_search_that_lists_nothing_is_caught():
-    search = "diffuscope.audit.copies.false_discovery"
+    search = "diffuscope.audit.copy_search.false_discovery"
     with samples_are(real), planted(search, lambda p_values, rate: p_values < 0):  # noqa: ARG005
         assert failures(EXPERIMENT, "copies") == {"recited-found"}

@@ -19,10 +19,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.audit.classifier import ClassifierFeatures, fit_classifier
-from diffuscope.audit.copies import Copies, nearness
-from diffuscope.audit.copies import copies as search_for_copies
-from diffuscope.audit.fidelity import BAR, Fidelity, distance_at_size, fidelity
-from diffuscope.audit.label_balance import label_balance
+from diffuscope.audit.copy_search import Copies, nearness
+from diffuscope.audit.copy_search import copies as search_for_copies
+from diffuscope.audit.frechet_ratio import BAR, Fidelity, distance_at_size, fidelity
+from diffuscope.audit.label_shares import label_balance
 from diffuscope.data import DataSet, load_data
 from diffuscope.denoisers import Preconditioned
 from diffuscope.exact import Gaussian, GaussianMixture
