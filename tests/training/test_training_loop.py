@@ -180,12 +180,12 @@ def test_the_rate_and_the_step_that_are_reported_are_those_of_the_step_that_was_
 
 def test_the_smoothed_loss_is_the_mean_so_far_and_neither_it_nor_the_average_carries_a_graph():
     settings = TrainingSettings(steps=4, batch_size=10, warmup_steps=0)
-    losses = []
-    for progress in train(SmallDenoiser(3), vectors(), settings, checkpoint=None):
-        losses.append(progress.loss)
-        assert progress.smoothed_loss == pytest.approx(sum(losses) / len(losses), rel=1e-12)
+    reported = list(train(SmallDenoiser(3), vectors(), settings, checkpoint=None))
+    for k, progress in enumerate(reported, 1):
+        mean = sum(earlier.loss for earlier in reported[:k]) / k
+        assert progress.smoothed_loss == pytest.approx(mean, rel=1e-12)
         assert not any(tensor.requires_grad for tensor in progress.average.values())
-    model = averaged(SmallDenoiser(3), progress.average)
+    model = averaged(SmallDenoiser(3), reported[-1].average)
     assert all(parameter.requires_grad and parameter.is_leaf for parameter in model.parameters())
 
 
