@@ -156,9 +156,9 @@ def particles(part: Part) -> str:
     for eta in ETAS[1:]:
         ends = sample(ReverseBridge(eta), GaussianDenoiser(OU, POINT), start, times, noise=part.generator)[:, 0]
         mean, variance = transition(t, s, eta)
-        p = norm(mean, math.sqrt(variance))
-        distances.append(kolmogorov(ends, p.cdf) * math.sqrt(PARTICLES))
-        formula = line(x, p.pdf(x.numpy()).tolist(), "explicit formula", style="dashed")
+        deviation = math.sqrt(variance)
+        distances.append(kolmogorov(ends, norm(mean, deviation).cdf) * math.sqrt(PARTICLES))
+        formula = line(x, norm.pdf(x.numpy(), mean, deviation).tolist(), "explicit formula", style="dashed")
         panels.append(panel(f"η = {eta:g}", "Y", "density", density_bars(ends, x, "particles"), formula))
     title = "Kolmogorov's distance of the particles, times the square root of their number: the largest of η = ½, 1, 2"
     because = "Kolmogorov's distribution: exceeded by chance in 1 of 17,000 runs"
@@ -238,10 +238,7 @@ def song(part: Part) -> str:
     exact = math.sqrt(1 + 0.25 * math.expm1(-2 * h))
     part.equals("memory-moves", title, one_step, exact, 1e-12, "rounding", source=SONG)
 
-    etas, axes = (
-        torch.linspace(0, 1, 101, dtype=torch.float64),
-        ("η of the reverse family", "DDIM's η of the same step"),
-    )
+    etas, axes = torch.linspace(0, 1, 101, dtype=torch.float64), ("η of the reverse family", "DDIM's η of the step")
     of_step = (line(etas, song_of(etas, length), f"h = {length:g}") for length in (4.0, 1.0, 0.25))
     shares = tuple(line(LENGTHS, values, name) for name, values in kept.items())
     title, label = f"from σ/α = {NOISY:g} to {CLEAN:g} at η = ½", "residual of the start kept"

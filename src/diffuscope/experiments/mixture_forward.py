@@ -128,7 +128,7 @@ def finite_volumes(part: Part) -> str:
     bound = line(t, kl[0] * torch.exp(-t), "e^(−t), the bound", style="dotted")
     part.chart(
         "Finite volumes against the closed form",
-        loglog("in space", "cells", "L¹ error at t = 1", line(CELLS, errors, "Crank-Nicolson, fitted fluxes"), slope),
+        loglog("in space", "cells", "L¹ error at t = 1", line(CELLS, errors, "finite volumes"), slope),
         loglog("in time", "steps", "", *(line(STEPS, found, name) for name, found in in_time.items())),
         Panel("relative entropy", "t", "nats", (line(t, kl[::10], "on the grid"), bound), y_log=True),
         how_to_read="Left and middle: errors fall along straight lines whose slope is the order. Right: the relative "

@@ -111,9 +111,10 @@ def there_and_back(part: Part) -> str:
 
     start, log_snr = forward(DATA.sample(3, generator=part.generator), HORIZON, part.generator), OU.lam(times)
     paths = []
-    for sampler, style in ((StochasticHeun(eta=0.0), "solid"), (StochasticHeun(), "dotted")):
-        states = list(trajectory(sampler, DENOISER, start, times, noise=part.generator))
-        paths += [line(log_snr, torch.stack([at.x_t[k, 0] for at in states]), style=style) for k in range(3)]
+    for sampler in (StochasticHeun(eta=0.0), StochasticHeun()):
+        path = trajectory(sampler, DENOISER, start, times, noise=part.generator)
+        states, style = torch.stack([at.x_t[:, 0] for at in path]), "dotted" if sampler.stochastic else "solid"
+        paths += [line(log_snr, states[:, k], style=style) for k in range(3)]
     shown = log_snr[::2]
     edges = torch.cat([shown[:1], (shown[1:] + shown[:-1]) / 2, shown[-1:]])
     colors = q.reshape(len(q), -1, 2).mean(2).T.clamp(max=0.7)  # two cells of the grid to one of the picture
@@ -256,8 +257,8 @@ def hybrid(part: Part) -> str:
     times = torch.linspace(HORIZON, CLEAN, 80, dtype=torch.float64)
     both = [(noisy if t > SWITCH else late).relative_entropy(t) for t in times.tolist()]
     curves = [line(HORIZON - times, both, "eta = 1, then 0")]
-    for flow, style in ((noisy, "dotted"), (gaussian(0.0), "dashed")):
-        kl = [flow.relative_entropy(t) for t in times.tolist()]
+    for flow in (noisy, gaussian(0.0)):
+        kl, style = [flow.relative_entropy(t) for t in times.tolist()], "dotted" if flow is noisy else "dashed"
         curves.append(line(HORIZON - times, kl, f"eta = {flow.eta:g} throughout", style=style))
     part.chart(
         "Stochastic early, deterministic late",
