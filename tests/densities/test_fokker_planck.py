@@ -302,9 +302,11 @@ def test_differencing_twice_is_caught():
     ends = {eq: evolve(eq, start, equal_steps(0, 1, 200), CrankNicolson()) for eq in (sound, mutant)}
     assert abs(ends[sound].mass() - 1) <= 1e-12
     assert ends[sound].l1_distance(exact) < 1e-3
-    # both checks of this file catch it: mass grows as e^{t/2}, and so does the distance
+    # the checks of this file catch it: mass grows as e^{t/2}, and so does the distance; the Gibbs density moves
     assert abs(ends[mutant].mass() - math.exp(0.5)) < 1e-5
     assert ends[mutant].l1_distance(exact) > 0.6
+    gibbs = grid.evaluate(lambda x: -0.5 * x[:, 0] ** 2)
+    assert float(mutant.rate(gibbs, 0.0).abs().max()) == pytest.approx(0.5, rel=0.01)
 
 
 def test_the_end_is_differentiable_in_a_parameter_of_the_drift():

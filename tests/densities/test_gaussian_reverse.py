@@ -35,6 +35,14 @@ def test_what_is_lost_is_the_integral_of_the_dissipation(eta, schedule):
     assert abs(flow.relative_entropy(start) - flow.relative_entropy(end) - lost) <= 1e-10
 
 
+def test_noise_early_and_none_late_leave_the_relative_entropy_of_the_switch():
+    """KL at the end = KL at the start less what was dissipated while eta = 1; the deterministic end loses nothing."""
+    early = published(1)
+    late = GaussianReverse(OU, 1.3, 0.25, 0.4, *early.law(0.4), 0.0)
+    lost, _ = quad(early.dissipation, 0.4, 1.5, epsabs=1e-14, epsrel=1e-13)
+    assert 0 < late.relative_entropy(0.0) == pytest.approx(early.relative_entropy(1.5) - lost, abs=1e-10)
+
+
 @pytest.mark.parametrize("eta", [0, 0.5, 1, 2])
 def test_mean_and_variance_solve_their_differential_equations(eta):
     schedule, m, s2 = VP(), 1.3, 0.25

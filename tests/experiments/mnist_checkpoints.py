@@ -1,29 +1,19 @@
-"""Checkpoints for the learning curve, as DIFFUSCOPE_CHECKPOINTS names them: published ones, and stand-ins."""
+"""Stand-ins for the checkpoints of the learning curve, as DIFFUSCOPE_CHECKPOINTS names them."""
 
 from dataclasses import dataclass
 
 import torch
 
 from diffuscope.audit import fit_references
-from diffuscope.data import data_folder, load_data
-from diffuscope.denoisers import Denoiser, ExactDenoiser, load_denoiser
+from diffuscope.data import load_data
+from diffuscope.denoisers import Denoiser, ExactDenoiser
 from diffuscope.schedules import VE
-
-EPOCHS = (0, 20, 40, 60, 100, 200, 400)  # as the files count; one more has been trained
-
-
-def published():
-    """The networks of mnist_ddpm_cnn_trajectory_hughes_run1, from the folder of the data."""
-    folder = data_folder() / "weights"
-    return {
-        epoch + 1: load_denoiser(folder / f"mnist_ddpm_cnn_trajectory_hughes_run1_epoch{epoch:04d}.npz")
-        for epoch in EPOCHS
-    }
+from published_networks.noise_cnn import checkpoints
 
 
 def one_published():
-    """The last of them in the place of all."""
-    networks = published()
+    """The last published checkpoint in the place of all."""
+    networks = checkpoints()
     return dict.fromkeys(networks, networks[401])
 
 

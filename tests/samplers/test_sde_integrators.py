@@ -7,6 +7,7 @@ from conftest import measured_order
 from exact_flows import unequal_gaussian
 
 from diffuscope.denoisers import ExactDenoiser
+from diffuscope.densities import GaussianReverse
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.samplers import (
@@ -85,6 +86,17 @@ def test_noise_that_stops_at_a_level_keeps_the_weak_order(family: type):
     sampler = family(switch)
     measured = measured_order(lambda steps: moment_error(sampler, schedule, 0.95, 1e-3, steps), [40, 100, 250])
     assert abs(measured.order - sampler.order) < 0.2, measured
+
+
+def test_from_a_wrong_start_noise_early_and_none_late_have_the_moments_of_the_closed_form():
+    """Data N(1.3, 1/4) from N(0, 1): the densities' closed form by parts; second order, 400 steps a part."""
+    schedule = VP(3.0, 3.0)
+    denoiser, early = GaussianOnTheLine(schedule), GaussianReverse(schedule, 1.3, 0.25, 1.0, 0.0, 1.0, 1.0)
+    late = GaussianReverse(schedule, 1.3, 0.25, 0.27, *early.law(0.27), 0.0)
+    between = propagated(StochasticHeun(), denoiser, log_snr_times(schedule, 1.0, 0.27, 400), 0.0, 1.0)
+    assert between == pytest.approx(early.law(0.27), abs=1e-4)
+    ended = propagated(StochasticHeun(0.0), denoiser, log_snr_times(schedule, 0.27, 0.007, 400), *between)
+    assert ended == pytest.approx(late.law(0.007), abs=1e-4)
 
 
 @every_family

@@ -38,14 +38,14 @@ def start(schedule: Schedule, t: float, rows: int = 4) -> Tensor:
 
 
 def integrated(distribution: GaussianMixture, schedule: Schedule, x_t: Tensor, t: float, s: float) -> Tensor:
-    """The model's own probability flow by DOP853 at relative tolerance 1e-9."""
+    """The model's own probability flow by DOP853 at tolerance 1e-7: a hundred-thousandth of a displacement."""
     denoiser = ExactDenoiser(distribution, schedule)
 
     def velocity(time: float, flat: np.ndarray) -> np.ndarray:
         x = torch.as_tensor(flat, dtype=torch.float64).reshape(x_t.shape)
         return denoised_to_velocity(x, denoiser(x, time), schedule, time).flatten().numpy()
 
-    solution = solve_ivp(velocity, (t, s), x_t.flatten().numpy(), method="DOP853", rtol=1e-9, atol=1e-9)
+    solution = solve_ivp(velocity, (t, s), x_t.flatten().numpy(), method="DOP853", rtol=1e-7, atol=1e-7)
     return torch.as_tensor(solution.y[:, -1]).reshape(x_t.shape)
 
 
@@ -101,7 +101,7 @@ def test_the_estimate_is_the_displacement_up_to_second_order_in_the_non_gaussian
     """Halving the non-Gaussianity halves the displacement and quarters the discrepancy of its estimate."""
     x_start = start(schedule, t_start)
     teleported = teleport(GAUSSIAN, schedule, x_start, t_start, t_end)
-    times = times_down(schedule, t_start, t_end, 120)
+    times = times_down(schedule, t_start, t_end, 90)
 
     def measured_and_estimated(share: float) -> tuple[Tensor, Tensor]:
         distribution = contaminated(share)
@@ -118,13 +118,13 @@ def test_the_estimate_is_the_displacement_up_to_second_order_in_the_non_gaussian
 
 def test_the_displacement_at_the_end_is_the_one_at_the_level_carried_by_the_gaussian_flow():
     schedule, x_start = VE(), start(VE(), 20.0)
-    distribution, times = contaminated(0.01), log_snr_times(VE(), 20.0, 1e-3, 120)
+    distribution, times = contaminated(0.01), log_snr_times(VE(), 20.0, 1e-3, 60)
     error = teleport_error(ExactDenoiser(distribution, schedule), GAUSSIAN, x_start, times)
     # near clean data the two are the same coordinates: sqrt(lambda + sigma^2) against sqrt(lambda)
     assert torch.allclose(error.at_level[-1], error.at_end[-1], rtol=1e-4)
     # along an eigenvector alone the carried displacement shrinks by sqrt(lambda / (lambda + sigma^2)) or more
-    least, most = (float((value / (value + times[60] ** 2)).sqrt()) for value in (0.16, 2.25))
-    ratio = error.at_end[60] / error.at_level[60]
+    least, most = (float((value / (value + times[30] ** 2)).sqrt()) for value in (0.16, 2.25))
+    ratio = error.at_end[30] / error.at_level[30]
     assert bool(((ratio >= least - 1e-12) & (ratio <= most + 1e-12)).all())
 
 
@@ -149,7 +149,7 @@ def test_each_level_costs_one_evaluation_and_the_estimate_ignores_how_far_down_o
 def test_the_trapezoidal_rule_is_within_its_stated_error():
     """(log q)^2 / 6 relatively, for levels in the ratio q."""
     denoiser, x_start = ExactDenoiser(contaminated(0.1), VE()), start(VE(), 20.0)
-    fine = teleport_error(denoiser, GAUSSIAN, x_start, log_snr_times(VE(), 20.0, 0.5, 160)).relative[-1]
+    fine = teleport_error(denoiser, GAUSSIAN, x_start, log_snr_times(VE(), 20.0, 0.5, 80)).relative[-1]
     for levels in (10, 20):
         log_ratio = torch.tensor(40.0).log() / levels
         coarse = teleport_error(denoiser, GAUSSIAN, x_start, log_snr_times(VE(), 20.0, 0.5, levels)).relative[-1]

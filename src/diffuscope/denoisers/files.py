@@ -30,7 +30,6 @@ from .clocks import ScheduleTime, SignalTime, StepIndex
 from .edm import Preconditioned
 from .networks import MLP, UNet
 from .predictors import DataPredictor, NoisePredictor, VelocityPredictor
-from .pretrained import NoiseCNN
 
 SavedDenoiser = NoisePredictor | DataPredictor | VelocityPredictor | Preconditioned
 """What a file can hold."""
@@ -70,7 +69,7 @@ def load_denoiser(path: str | Path) -> SavedDenoiser:
         raise InputError(f"model: no file {path}")
     _refuse_pickle(path)
     if path.suffix == ".npz":
-        return _checkpoint(load_npz(path, "model"), path)
+        raise _undescribed(path)
     if path.suffix != ".safetensors":
         raise InputError(f"model: expected a .safetensors file or module:object, got {path.name}")
     header, tensors = _safetensors(path)
@@ -154,17 +153,6 @@ def _undescribed(path: Path) -> InputError:
         f"model: {path.name} holds arrays and not what network they belong to; expected a .safetensors file that "
         "diffuscope wrote, or module:object that builds the network and loads them"
     )
-
-
-def _checkpoint(tensors: dict[str, Tensor], path: Path) -> SavedDenoiser:
-    # to be removed with `pretrained`, once no experiment loads checkpoints by the names of their arrays
-    state = without_training_record(tensors)
-    with torch.device("meta"):
-        network = NoiseCNN()
-    if network.state_dict().keys() != state.keys():
-        raise _undescribed(path)
-    _require_state(network, state, path)
-    return noise_cnn(state).eval()
 
 
 def _require_state(network: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

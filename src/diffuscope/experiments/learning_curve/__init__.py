@@ -61,10 +61,10 @@ EXPERIMENT = Experiment(
         "mixture": f"{COMPONENTS} components by k-means, no EM",
     },
     notes=(
-        f"The part on MNIST needs the data set and the checkpoints of a network trained on it. {CHECKPOINTS} names, as "
+        f"The part on MNIST needs the data set and checkpoints of a network trained on it. {CHECKPOINTS} names, as "
         "module:function, a function without arguments that returns denoisers by the number of epochs they were "
-        "trained for. The published numbers are those of mnist_ddpm_cnn_trajectory_hughes_run1 after 1, 21, 41, 61, "
-        "101, 201 and 401 epochs. Without them the part says so and claims nothing.",
+        "trained for. For mnist_ddpm_cnn_trajectory_hughes_run1 it is published_networks.noise_cnn:checkpoints, of "
+        "docs/examples. Without them the part says so and claims nothing.",
     ),
 )
 
@@ -187,18 +187,16 @@ def checkpoints() -> tuple[dict[int, Denoiser], DataSet]:
     Raises InputError where it names no such function, and where the function or MNIST lacks a file.
     """
     spec = os.environ.get(CHECKPOINTS)
-    expected = "that returns at least three denoisers of one training on MNIST by their number of epochs"
+    expected = "expected a function that returns at least three denoisers, by their number of epochs trained on MNIST"
     if not spec:
-        raise InputError(f"{CHECKPOINTS}: it is not set; expected module:function, a function {expected}")
+        raise InputError(f"{CHECKPOINTS}: it is not set; {expected}, as module:function")
     make = load_object(spec, CHECKPOINTS)
     networks = make() if callable(make) else make
     if not isinstance(networks, Mapping) or len(networks) < 3:
-        raise InputError(f"{CHECKPOINTS}: expected {spec} to be a function {expected}")
+        raise InputError(f"{CHECKPOINTS}: {expected}, got {spec}")
     for epoch, network in networks.items():
         if not (isinstance(epoch, int) and epoch > 0 and isinstance(network, Denoiser)):
-            raise InputError(
-                f"{CHECKPOINTS}: {spec} gives a {type(network).__name__} for {epoch!r}; expected {expected}"
-            )
+            raise InputError(f"{CHECKPOINTS}: {expected}, got a {type(network).__name__} for {epoch!r}")
     data_range = getattr(next(iter(networks.values())), "data_range", (-1.0, 1.0))
     return dict(sorted(networks.items())), load_data("mnist").in_range(*data_range)
 
@@ -214,7 +212,7 @@ def watch_mnist(networks: Mapping[int, Denoiser], data: DataSet, generator: torc
     return watch(shown, first.schedule, references, times, sets, MNIST_POINTS, generator)
 
 
-def claim_linear_first(part: Part, data: str, unit: str, curve: Curves, turn: TurningPoint, early: float) -> None:
+def claim_linear_first(part: Part, data: str, unit: str, curve: Curves, turn: TurningPoint, early: float | int) -> None:
     """Claim that the residual turns, and that the Gaussian is nearer than the mixture `early` and farther in the end.
 
     The turning point has the p-values of 'it never fell' and 'it does not rise', at a level corrected for the noise
