@@ -95,12 +95,12 @@ def test_a_constant_added_to_both_fields_changes_no_error():
         assert relative_error(exact + shift + 0.3, exact + shift, share) == pytest.approx(0.3 / 3**0.5)
 
 
-def test_quadrature_on_the_grid_agrees_with_draws_from_the_noised_law(generator):
-    law, n = setting.MOONS, 4000
-    x = law.sample(n, generator=generator) + LEVEL * torch.randn(n, 2, dtype=torch.float64, generator=generator)
+def test_quadrature_on_the_grid_agrees_with_draws_from_the_noised_distribution(generator):
+    p, n = setting.MOONS, 4000
+    x = p.sample(n, generator=generator) + LEVEL * torch.randn(n, 2, dtype=torch.float64, generator=generator)
     wrong = x.new_tensor([[0.2, -0.1]]) * x
     plane = coarse(LEVEL)
-    squares = (wrong.square().sum(1), law.score(x, 1.0, LEVEL).square().sum(1))
+    squares = (wrong.square().sum(1), p.score(x, 1.0, LEVEL).square().sum(1))
     by_draws = (squares[0].mean() / squares[1].mean()).sqrt()
     field = plane.score + plane.points * plane.points.new_tensor([[0.2, -0.1]])
     # 4 standard errors of the ratio, to first order
@@ -116,7 +116,7 @@ def test_directions_count_where_the_density_is_visible_only():
     seen = agreement(plane, half)
     flipped = float((plane.density > 0.2).double().sum() / plane.visible.double().sum())
     assert seen.cosine == pytest.approx(1 - 2 * flipped, abs=1e-12)
-    assert seen.weighted_cosine < seen.cosine  # the same fault weighs more where the law is
+    assert seen.weighted_cosine < seen.cosine  # the same fault weighs more where the mass is
 
 
 def test_regions_part_the_plane_by_density():
@@ -262,13 +262,13 @@ def test_the_claims_about_the_clean_reference_hold():
 
 
 def test_slopes_and_gap_are_those_of_the_closed_form():
-    """s' = -1/v + (m/v)^2 / cosh^2(m x / v) at x = m, and far from the other mode the gap tends to 1 - .25/.41."""
+    """s' = -1/v + (m/v)^2 / cosh^2(m x / v) at x = m, and far from the other mode the gap tends to 1 - 0.25/0.41."""
     x = torch.linspace(-4.8, 4.8, 1921, dtype=torch.float64)[:, None]
     for sigma, variance in ((bumps.SIGMA, 0.41), (double_moon.NO_NOISE, 0.25)):
         m = bumps.MODE
         exact = -1 / variance + (m / variance) ** 2 / math.cosh(m * m / variance) ** 2
         measured = bumps.slope(bumps.exact_score(x, sigma), x, m)
-        assert measured == pytest.approx(exact, abs=1e-4)  # the difference's second order in a spacing of .005
+        assert measured == pytest.approx(exact, abs=1e-4)  # the difference's second order in a spacing of 0.005
     value = {claim.name: claim.value for claim in answered(EXPERIMENT, "clean-law").claims}["perfect-gap"]
     assert value == pytest.approx(1 - 0.25 / 0.41, abs=0.011)  # the valley adds a little
 
@@ -301,7 +301,7 @@ def test_the_learner_has_the_error_that_bumps_and_ridge_leave_of_endless_draws(g
 
 
 def test_for_the_moons_the_gap_of_perfect_learning_is_nearly_everything():
-    """Across an arc the slope falls from 1/.05^2 to about 1/(.05^2 + .3^2): a gap of 97% were they lines."""
+    """Across an arc the slope falls from 1/0.05^2 to about 1/(0.05^2 + 0.3^2): a gap of 97% were they lines."""
     bare = coarse(double_moon.NO_NOISE)
     assert relative_error(setting.MOONS.score(bare.points, 1.0, LEVEL), bare.score, bare.w) >= 0.9
 

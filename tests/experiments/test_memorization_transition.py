@@ -282,7 +282,7 @@ def test_the_exact_memorizers_gap_opens_at_one_multiple_of_half_the_distance_of_
 
 
 def made_up_gaps(of_memorizers, of_networks, at_end=0.0):
-    """Gaps (m sigma_* / sigma)^2 that open at given multiples m of the marker; networks' only above sigma = .1."""
+    """Gaps (m sigma_* / sigma)^2 that open at given multiples m of the marker; networks' only above sigma = 0.1."""
 
     def made(known, generator):
         sets, sizes = known.sets, known.sizes

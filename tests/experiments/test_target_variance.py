@@ -153,9 +153,9 @@ def test_the_copies_of_a_set_have_the_targets_of_the_library(generator):
 
 
 def test_what_is_left_at_equal_training_error_is_between_the_looks():
-    """Two ways of one shape: nothing is left; one that is worse by .5 everywhere: .5."""
+    """Two ways of one shape: nothing is left; one that is worse by 0.5 everywhere: 0.5."""
     train = torch.linspace(1, 0, 5, dtype=torch.float64)[:, None, None].expand(5, 3, 2).clone()
-    train[:, :, 0] = 0.6 + 0.4 * train[:, :, 0]  # the first has come to .6
+    train[:, :, 0] = 0.6 + 0.4 * train[:, :, 0]  # the first has come to 0.6
     heldout = 1 - train
     assert left_at_equal_error(train, heldout).tolist() == pytest.approx([0] * 3, abs=1e-12)
     heldout[:, :, 1] += 0.5
