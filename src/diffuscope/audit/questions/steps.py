@@ -84,7 +84,12 @@ def measure_steps(session: Session) -> Arrays:
     gaussian, seeds = session.references.gaussian, session.settings.step_seeds
     tolerance = session.settings.skip_tolerance
     high, low = float(levels.ratios[0]), float(levels.ratios[-1])
-    fine = model_times(denoiser, REFERENCE_STEPS, high=high, low=low)
+
+    def times(steps: int, top: float = high) -> Float[Tensor, " times"]:
+        # a jump to the lowest level leaves no step, only the denoise
+        return model_times(denoiser, steps, high=top, low=low) if low < top else levels.times[-1:]
+
+    fine = times(REFERENCE_STEPS)
     start = starting_noise(gaussian, denoiser.schedule, float(fine[0]), seeds, session.torch_stream("steps"))
 
     def distance(a: Batch, b: Batch) -> Float[Tensor, " seeds"]:
@@ -92,8 +97,7 @@ def measure_steps(session: Session) -> Arrays:
 
     reference = run(denoiser, Heun(), start, fine)
     session.advance()
-    half = REFERENCE_STEPS // 2
-    coarse = run(denoiser, Heun(), start, model_times(denoiser, half, high=high, low=low))
+    coarse = run(denoiser, Heun(), start, times(REFERENCE_STEPS // 2))
     reference_error = float(distance(coarse, reference).square().mean().sqrt()) / 3
     session.advance()
     suggestion = suggest_skip(denoiser, gaussian, start, levels.times, tolerance=tolerance)
@@ -102,8 +106,7 @@ def measure_steps(session: Session) -> Arrays:
     for index in range(suggestion.index, 0, -1):
         jump = teleport(gaussian, denoiser.schedule, start, fine[0], levels.times[index])
         ratio = float(levels.ratios[index])
-        end = run(denoiser, Heun(), jump, model_times(denoiser, half, high=ratio, low=low))
-        missed = distance(end, reference)
+        missed = distance(run(denoiser, Heun(), jump, times(REFERENCE_STEPS // 2, ratio)), reference)
         if float(missed.square().mean().sqrt()) <= tolerance:
             landed, measured, skip = jump, missed, ratio
             break
@@ -113,9 +116,8 @@ def measure_steps(session: Session) -> Arrays:
         columns = []
         for sampler in SAMPLERS.values():
             for budget in BUDGETS:
-                steps = max(1, (budget - 1) // sampler.nfe_per_step)
-                times = model_times(denoiser, steps, high=top, low=low)
-                columns.append(distance(run(denoiser, sampler, x, times), reference))
+                taken = times(max(1, (budget - 1) // sampler.nfe_per_step), top)
+                columns.append(distance(run(denoiser, sampler, x, taken), reference))
             session.advance()
         table[name] = torch.stack(columns, 1).reshape(seeds, len(SAMPLERS), len(BUDGETS)).numpy()
     return table | {
