@@ -13,6 +13,7 @@ from diffuscope.densities import (
     anti_diffuse,
     bits_per_dimension,
     dequantize,
+    equal_steps,
     expectations,
     gaussian_expectation,
     heat_flows,
@@ -22,7 +23,6 @@ from diffuscope.densities import (
     ornstein_uhlenbeck,
     periodic_heat_kernel,
     transition,
-    uniform,
 )
 from diffuscope.densities.entropy import gaussian_entropy
 from diffuscope.densities.resolution import leaving_probability, mass_outside
@@ -49,7 +49,7 @@ def reverse(**change):
 
 def backward(payoff):
     equation = ito_equation(LINE, lambda x, t: 0 * x, 1.0)  # noqa: ARG005
-    return list(expectations(equation, payoff, uniform(0.0, 1.0, 1), BackwardEuler()))
+    return list(expectations(equation, payoff, equal_steps(0.0, 1.0, 1), BackwardEuler()))
 
 
 def square(x):
@@ -113,9 +113,9 @@ def square(x):
         (lambda: bits_per_dimension(POINTS[:, 0], 0, 1.0), "dimension, bin_width"),
         (lambda: bits_per_dimension(POINTS[:, 0], 1, 0.0), "dimension, bin_width"),
         (lambda: bits_per_dimension(POINTS[:, 0], 1, math.inf), "dimension, bin_width"),
-        (lambda: uniform(1.0, 1.0, 1), "times"),
-        (lambda: uniform(0.0, math.inf, 1), "times"),
-        (lambda: uniform(0.0, 1.0, 0), "times"),
+        (lambda: equal_steps(1.0, 1.0, 1), "times"),
+        (lambda: equal_steps(0.0, math.inf, 1), "times"),
+        (lambda: equal_steps(0.0, 1.0, 0), "times"),
     ],
 )
 def test_what_is_just_beyond_is_refused_with_the_argument(make, argument: str):
@@ -139,4 +139,4 @@ def test_what_is_just_at_the_bound_is_accepted():
     assert gaussian_entropy(STANDARD, 0.0, 1.0) == pytest.approx(math.log(2 * math.pi * math.e) / 2, rel=1e-12)
     assert dequantize(LEVELS, generator=seeded()).shape == (1, 2)
     assert float(bits_per_dimension(POINTS[:, 0], 1, 1.0).abs().max()) == 0
-    assert uniform(0.0, 1.0, 1).tolist() == [0, 1]
+    assert equal_steps(0.0, 1.0, 1).tolist() == [0, 1]

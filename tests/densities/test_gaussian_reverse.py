@@ -38,7 +38,7 @@ def test_what_is_lost_is_the_integral_of_the_dissipation(eta, schedule):
 def test_noise_early_and_none_late_leave_the_relative_entropy_of_the_switch():
     """KL at the end = KL at the start less what was dissipated while eta = 1; the deterministic end loses nothing."""
     early = published(1)
-    late = GaussianReverse(OU, 1.3, 0.25, 0.4, *early.law(0.4), 0.0)
+    late = GaussianReverse(OU, 1.3, 0.25, 0.4, *early.distribution(0.4), 0.0)
     lost, _ = quad(early.dissipation, 0.4, 1.5, epsabs=1e-14, epsrel=1e-13)
     assert 0 < late.relative_entropy(0.0) == pytest.approx(early.relative_entropy(1.5) - lost, abs=1e-10)
 

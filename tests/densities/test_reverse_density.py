@@ -69,7 +69,7 @@ def test_a_step_of_backward_euler_averages_the_ratio_to_the_exact_density(eta):
     """sup q/p never rises and inf q/p never falls, beyond rounding: two densities under one equation with noise."""
     grid, times = Grid.line(-4, 4, 200), 1.0 - log_snr_times(SCHEDULE, 1.0, 1e-2, 100)
     wrong = Gaussian.isotropic(torch.tensor([-0.6], dtype=F64), 1.3)
-    q, p = grid.averages(lambda x: wrong.log_prob(x, 1.0, 1e-9), nodes=4), law(grid, PAIR, 1.0).values
+    q, p = grid.averages(lambda x: wrong.log_prob(x, 1.0, 1e-9), nodes=4), distribution(grid, PAIR, 1.0).values
     ratios = [q / p]
     equation = reverse_equation(ExactDenoiser(PAIR, SCHEDULE), grid, 1.0, eta=eta)
     for step in steps(equation, times, BackwardEuler()):

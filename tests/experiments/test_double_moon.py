@@ -78,7 +78,7 @@ def test_a_turned_score_has_the_cosine_of_its_angle(angle):
     assert seen.weighted_cosine == pytest.approx(math.cos(angle), abs=1e-12)
 
 
-def test_the_exact_score_has_no_mean_and_the_fisher_information_of_its_law():
+def test_the_exact_score_has_no_mean_and_the_fisher_information_of_its_distribution():
     """E s = 0, and E|s|^2 = E tr(-grad s) = d/s^2 - E tr C / s^4: two ways to the denominator, by one quadrature."""
     plane = coarse(0.5)
     assert float((plane.w @ plane.score).abs().max()) < 1e-8
@@ -257,7 +257,7 @@ def test_a_turned_field_fails_its_claims():
 
 
 def test_the_claims_about_the_clean_reference_hold():
-    answer = answered(EXPERIMENT, "clean-law")
+    answer = answered(EXPERIMENT, "clean-distribution")
     assert {claim.name: claim.measured for claim in answer.claims if not claim.holds} == {}
 
 
@@ -269,7 +269,7 @@ def test_slopes_and_gap_are_those_of_the_closed_form():
         exact = -1 / variance + (m / variance) ** 2 / math.cosh(m * m / variance) ** 2
         measured = bumps.slope(bumps.exact_score(x, sigma), x, m)
         assert measured == pytest.approx(exact, abs=1e-4)  # the difference's second order in a spacing of 0.005
-    value = {claim.name: claim.value for claim in answered(EXPERIMENT, "clean-law").claims}["perfect-gap"]
+    value = {claim.name: claim.value for claim in answered(EXPERIMENT, "clean-distribution").claims}["perfect-gap"]
     assert value == pytest.approx(1 - 0.25 / 0.41, abs=0.011)  # the valley adds a little
 
 
@@ -277,7 +277,7 @@ def test_a_comparison_with_the_noised_distribution_shows_no_gap():
     """The corrected figure: then the claims about the wrong one fail."""
     sound = bumps.exact_score
     with planted(f"{HERE}.exact_score", lambda x, sigma=0.4: sound(x, max(sigma, 0.4))):
-        assert failures(EXPERIMENT, "clean-law") == {"perfect-gap", "slope-clean"}
+        assert failures(EXPERIMENT, "clean-distribution") == {"perfect-gap", "slope-clean"}
 
 
 def test_the_learner_has_the_error_that_bumps_and_ridge_leave_of_endless_draws(generator):

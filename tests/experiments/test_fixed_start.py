@@ -9,7 +9,7 @@ from answering import answered, failures, planted
 
 from diffuscope.experiments import fixed_start
 from diffuscope.experiments.fixed_start import EXPERIMENT, POINT, START
-from diffuscope.experiments.moments import GaussianDenoiser, apart, at_ratios, law_after
+from diffuscope.experiments.moments import GaussianDenoiser, apart, at_ratios, distribution_after
 from diffuscope.samplers import DDPM, Heun, ReverseBridge, StochasticDDIM, posterior_variance, sample, upper_variance
 from diffuscope.schedules import Cosine
 from diffuscope.times import log_snr_times
@@ -90,7 +90,7 @@ def test_the_recursion_of_moments_is_what_particles_do():
     """Mean and variance of 100,000 particles of DDPM on Gaussian data, within 4 standard errors."""
     denoiser = GaussianDenoiser(Cosine(), 1.3, 0.25)
     times = log_snr_times(Cosine(), 0.9, 0.1, 6)
-    mean, variance = law_after(DDPM(), denoiser, times, 0.4, 0.7)
+    mean, variance = distribution_after(DDPM(), denoiser, times, 0.4, 0.7)
     n, generator = 100_000, torch.Generator().manual_seed(0)
     x = 0.4 + 0.7**0.5 * torch.randn(n, 1, dtype=torch.float64, generator=generator)
     x = sample(DDPM(), denoiser, x, times, noise=generator)
@@ -155,8 +155,8 @@ FAULTS = [
     ("explicit", "transition", wrong_power, "moment-equations"),
     ("explicit", "transition", no_root, "moment-equations"),
     ("explicit", "transition", none_at_two, "moment-equations"),
-    ("particles", "sample", skewed, "particle-law"),
-    ("particles", "ReverseBridge", lambda eta: StochasticDDIM(min(eta, 1.0)), "particle-law"),
+    ("particles", "sample", skewed, "particle-distribution"),
+    ("particles", "ReverseBridge", lambda eta: StochasticDDIM(min(eta, 1.0)), "particle-distribution"),
     ("ddpm", "DDPM", lambda: DDPM(upper_variance), "ddpm-posterior"),
     ("ddpm", "ReverseBridge", lambda eta: ReverseBridge(eta * 1.001), "ddpm-posterior"),
     ("ddpm", "textbook_posterior", with_beta, "ddpm-posterior"),

@@ -92,11 +92,11 @@ def test_from_a_wrong_start_noise_early_and_none_late_have_the_moments_of_the_cl
     """Data N(1.3, 1/4) from N(0, 1): the densities' closed form by parts; second order, 400 steps a part."""
     schedule = VP(3.0, 3.0)
     denoiser, early = GaussianOnTheLine(schedule), GaussianReverse(schedule, 1.3, 0.25, 1.0, 0.0, 1.0, 1.0)
-    late = GaussianReverse(schedule, 1.3, 0.25, 0.27, *early.law(0.27), 0.0)
+    late = GaussianReverse(schedule, 1.3, 0.25, 0.27, *early.distribution(0.27), 0.0)
     between = propagated(StochasticHeun(), denoiser, log_snr_times(schedule, 1.0, 0.27, 400), 0.0, 1.0)
-    assert between == pytest.approx(early.law(0.27), abs=1e-4)
+    assert between == pytest.approx(early.distribution(0.27), abs=1e-4)
     ended = propagated(StochasticHeun(0.0), denoiser, log_snr_times(schedule, 0.27, 0.007, 400), *between)
-    assert ended == pytest.approx(late.law(0.007), abs=1e-4)
+    assert ended == pytest.approx(late.distribution(0.007), abs=1e-4)
 
 
 @every_family

@@ -99,7 +99,7 @@ def all_signs(n: int) -> list[torch.Tensor]:
     return [torch.tensor(v, dtype=torch.float64).expand(n, 2) for v in ([1.0, 1.0], [1.0, -1.0])]
 
 
-@pytest.mark.parametrize(("law", "grid"), [(LAW, line), (PLANE, plane)], ids=["line", "plane"])
+@pytest.mark.parametrize(("distribution", "grid"), [(LAW, line), (PLANE, plane)], ids=["line", "plane"])
 def test_the_implicit_loss_is_the_explicit_one_less_half_the_fisher_information(distribution, grid):
     model, (x, p) = Model(), grid()
     explicit = p @ explicit_losses(model, x, score_of(distribution, x))

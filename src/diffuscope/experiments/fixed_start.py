@@ -56,7 +56,7 @@ from diffuscope.schedules import VE, VP, Cosine, DiscreteVP, RectifiedFlow, Sche
 from diffuscope.times import log_snr_times
 
 from .experiment import Experiment
-from .moments import GaussianDenoiser, apart, at_ratios, law_after
+from .moments import GaussianDenoiser, apart, at_ratios, distribution_after
 from .part import Part, kolmogorov, loglog, panel
 
 OU = VP(2.0, 2.0)  # dX = -X dt + sqrt 2 dB
@@ -114,7 +114,9 @@ def moment_equations(schedule: Schedule, t: Instant, s: Instant, start: float = 
 
 def from_the_start(sampler: Sampler, schedule: Schedule, *times: float) -> tuple[float, float]:
     """Mean and variance to which a sampler carries the fixed start over these times."""
-    return law_after(sampler, GaussianDenoiser(schedule, POINT), torch.tensor(times, dtype=torch.float64), START, 0.0)
+    return distribution_after(
+        sampler, GaussianDenoiser(schedule, POINT), torch.tensor(times, dtype=torch.float64), START, 0.0
+    )
 
 
 @EXPERIMENT.part("Does the explicit formula solve the reverse SDE?")
@@ -162,7 +164,7 @@ def particles(part: Part) -> str:
         panels.append(panel(f"η = {eta:g}", "Y", "density", density_bars(ends, x, "particles"), formula))
     title = "Kolmogorov's distance of the particles, times the square root of their number: the largest of η = ½, 1, 2"
     because = "Kolmogorov's distribution: exceeded by chance in 1 of 17,000 runs"
-    part.at_most("particle-law", title, largest(distances), 2.4, because)
+    part.at_most("particle-distribution", title, largest(distances), 2.4, because)
     part.chart(
         f"{PARTICLES:,} particles after five steps, and the explicit formula",
         *panels,
@@ -231,7 +233,7 @@ def song(part: Part) -> str:
         times = log_snr_times(OU, t.t, s.t, count)
         for name, sampler in (("reverse family", ReverseBridge(0.5)), ("DDIM's", StochasticDDIM(0.5))):
             starts = (START, START - t.sigma)
-            high, low = (law_after(sampler, GaussianDenoiser(OU, POINT), times, x, 0.0)[0] for x in starts)
+            high, low = (distribution_after(sampler, GaussianDenoiser(OU, POINT), times, x, 0.0)[0] for x in starts)
             kept[name].append((high - low) / s.sigma)
     one_step = kept["DDIM's"][0]
     title = "A single step of DDIM with η = ½ keeps √(1 - η²(1 - exp(-2h))) of the start's residual, not exp(-η²h)"
@@ -266,7 +268,7 @@ def order(part: Part) -> str:
         errors = []
         for count in STEPS:
             times = log_snr_times(OU, HORIZON, END, count)
-            end = law_after(sampler, denoiser, times, *denoiser.marginal(HORIZON))
+            end = distribution_after(sampler, denoiser, times, *denoiser.marginal(HORIZON))
             errors.append(apart(end, denoiser.marginal(END)))
         curves.append(line(STEPS, errors, name))
         if name != "η = ½":
@@ -290,7 +292,7 @@ def variance(part: Part) -> str:
         denoiser = GaussianDenoiser(OU, MEAN, s_squared)
         exact = OptimalVariance(Gaussian.isotropic(torch.full((1,), MEAN, dtype=torch.float64), s_squared))
         for name, kernel in zip(reached, (posterior_variance, exact, upper_variance), strict=True):
-            end = law_after(DDPM(kernel), denoiser, times, *denoiser.marginal(HORIZON))
+            end = distribution_after(DDPM(kernel), denoiser, times, *denoiser.marginal(HORIZON))
             reached[name].append(end[1])
             if kernel is exact:
                 errors.append(apart(end, denoiser.marginal(END)))

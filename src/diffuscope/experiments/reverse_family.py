@@ -157,7 +157,7 @@ def forgetting(part: Part) -> str:
 
 
 @EXPERIMENT.part("Does every eta generate the data distribution?")
-def same_law(part: Part) -> str:
+def same_distribution(part: Part) -> str:
     """From the exact start, finite volumes for four values of eta."""
     grid, times = Grid.line(-6, 6, 300), log_snr_times(OU, HORIZON, CLEAN, 300)
     data, ends = exact(grid, CLEAN), {eta: generated(exact(grid, HORIZON), times, eta) for eta in ETAS}
@@ -253,7 +253,7 @@ def particles(part: Part) -> str:
 def hybrid(part: Part) -> str:
     """eta = 1, then 0, on Gaussian data in closed form."""
     noisy = gaussian(1.0)
-    late = GaussianReverse(OU, 1.3, 0.25, SWITCH, *noisy.law(SWITCH), 0.0)
+    late = GaussianReverse(OU, 1.3, 0.25, SWITCH, *noisy.distribution(SWITCH), 0.0)
     times = torch.linspace(HORIZON, CLEAN, 80, dtype=torch.float64)
     both = [(noisy if t > SWITCH else late).relative_entropy(t) for t in times.tolist()]
     curves = [line(HORIZON - times, both, "eta = 1, then 0")]

@@ -162,7 +162,7 @@ def _reaches(seen: Agreement) -> bool:
 
 
 @EXPERIMENT.part("What does a comparison with the score of the clean distribution show?")
-def clean_law(part: Part) -> str:
+def clean_distribution(part: Part) -> str:
     """Both comparisons for the exact score and for the figure's learner; then for the moons."""
     x = torch.linspace(-4.8, 4.8, 1921, dtype=torch.float64)[:, None]  # contains both modes
     clean, noised, found = exact_score(x, NO_NOISE), exact_score(x), features(x) @ fitted(part.generator)
