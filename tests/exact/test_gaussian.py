@@ -38,7 +38,7 @@ def isotropic() -> Gaussian:
 
 
 LAWS = {"dense": dense, "low rank": low_rank, "isotropic": isotropic}
-every_distribution = pytest.mark.parametrize("law", LAWS.values(), ids=LAWS.keys())
+every_distribution = pytest.mark.parametrize("distribution", LAWS.values(), ids=LAWS.keys())
 every_schedule = pytest.mark.parametrize(("schedule", "start", "end"), SCHEDULES.values(), ids=SCHEDULES.keys())
 
 
@@ -200,7 +200,7 @@ def integrated(gaussian: Gaussian, schedule: Schedule, x: np.ndarray, start: flo
 
 
 @every_schedule
-@pytest.mark.parametrize("law", [dense, low_rank], ids=["dense", "low rank"])
+@pytest.mark.parametrize("distribution", [dense, low_rank], ids=["dense", "low rank"])
 def test_flow_map_equals_the_integrated_probability_flow_ode(distribution, schedule, start, end):
     gaussian = distribution()
     x_t = noised(gaussian, float(schedule.alpha(start)), float(schedule.sigma(start)), n=1)
@@ -274,7 +274,7 @@ def test_denoiser_on_the_trajectory_is_the_denoiser_after_the_flow(distribution,
 
 
 @pytest.mark.parametrize(
-    "law",
+    "distribution",
     [dense, low_rank, lambda: Gaussian(mean_of(EVENT), random_basis(D)[:, :2], torch.tensor([9.0, 2.0]))],
     ids=["dense with a null direction", "low rank", "low rank without tail"],
 )
@@ -384,7 +384,7 @@ def test_rescale_is_the_distribution_of_the_rescaled_data():
         assert rescaled.count == 60
 
 
-@pytest.mark.parametrize("law", [dense, low_rank, isotropic, lambda: Gaussian.fit([pixels()], rank=3)])
+@pytest.mark.parametrize("distribution", [dense, low_rank, isotropic, lambda: Gaussian.fit([pixels()], rank=3)])
 def test_a_saved_gaussian_loads_to_the_last_bit(distribution, tmp_path):
     gaussian = distribution()
     gaussian.save(tmp_path / "distribution.safetensors")

@@ -43,7 +43,7 @@ def isotropic() -> GaussianMixture:
 
 
 LAWS = {"dense": dense, "low rank": low_rank, "isotropic": isotropic}
-every_distribution = pytest.mark.parametrize("law", LAWS.values(), ids=LAWS.keys())
+every_distribution = pytest.mark.parametrize("distribution", LAWS.values(), ids=LAWS.keys())
 
 
 def noised(distribution: GaussianMixture, alpha: float, sigma: float, n: int = 5) -> torch.Tensor:

@@ -55,7 +55,9 @@ def test_uniform_time_is_uniform_between_the_ends_of_the_schedule(schedule, gene
 
 
 @every_schedule
-@pytest.mark.parametrize("distribution", [LogNormalNoise(0.0, 9.0), LogUniformNoise(1e-9, 1e9)], ids=["normal", "uniform"])
+@pytest.mark.parametrize(
+    "distribution", [LogNormalNoise(0.0, 9.0), LogUniformNoise(1e-9, 1e9)], ids=["normal", "uniform"]
+)
 def test_times_stay_in_the_schedule_however_wide_the_distribution(distribution, schedule, generator):
     t = distribution.sample(schedule, 5000, generator=generator)
     assert t.min() == schedule.t_min
@@ -156,7 +158,7 @@ def test_an_answer_of_another_shape_is_refused_instead_of_broadcast(generator):
 
 
 @pytest.mark.parametrize(
-    ("law", "name"),
+    ("distribution", "name"),
     [
         (lambda: LogNormalNoise(std=0.0), "LogNormalNoise.std"),
         (lambda: LogUniformNoise(2.0, 1.0), "LogUniformNoise"),
