@@ -124,7 +124,7 @@ def features(part: Part) -> str:
     x_label, y_label = "standard deviation of the noise (pixels in [-1, 1])", "distance, in distances between real sets"
     part.chart("The distance under noise", loglog("", x_label, y_label, *curves), how_to_read="It grows from 1.")
     return (
-        f"Yes: it is right on {found.features.accuracy:.1%} of {found.features.unseen} held-out digits, and in its "
+        f"Yes: it is right on {found.features.accuracy:.1%} of {found.features.heldout} held-out digits, and in its "
         f"{found.heldout.shape[1]} features training digits are {real:.2f} times as far from held-out ones as two "
         "halves of those from each other."
     )
@@ -142,7 +142,7 @@ def trained(part: Part) -> str:
     part.at_most("bar", title, measured.ratio, BAR, "1 would be real digits, 1.25 the training half", source=ASKED)
     labels, rng = (label(x) for x in (made, found.data.heldout)), np.random.default_rng(part.seed)
     balance = label_balance(found.features.classes, *labels, len(found.data.train), rng)
-    share = balance.of_samples / balance.of_unseen
+    share = balance.of_samples / balance.of_heldout
     rarest = int(share.argmin())
     title = f"Every digit is drawn: the share of {balance.classes[rarest]}, the rarest, over that among held-out digits"
     because = "a digit that is never drawn has 0; the distance hardly sees one of ten"
