@@ -29,6 +29,7 @@ def _smaller():
         planted(f"{HERE}.BUMPS_PARTICLES", 10_000),
         planted(f"{HERE}.CIRCLE_PARTICLES", 5_000),
         planted(f"{HERE}.POINTS_PARTICLES", 3_000),
+        planted(f"{HERE}.POINTS_STEPS", 50),
         planted(f"{HERE}.SIZES", (1e-3, 3e-2)),
         planted(f"{HERE}.SAMPLES", 40),
     ):
@@ -84,9 +85,9 @@ def test_on_gaussian_data_bayes_rule_has_the_moments_of_the_reverse_sde():
     m = 1.3
 
     def slope(tau, moments, variance):
-        at = instant(OU, HORIZON - tau)
-        V = at.alpha**2 * variance + at.sigma**2
-        return [moments[0] + 2 * (at.alpha * m - moments[0]) / V, 2 * (1 - 2 / V) * moments[1] + 2]
+        alpha = math.exp(tau - HORIZON)  # dX = -X dt + sqrt(2) dB
+        V = alpha**2 * variance + 1 - alpha**2
+        return [moments[0] + 2 * (alpha * m - moments[0]) / V, 2 * (1 - 2 / V) * moments[1] + 2]
 
     for variance, start in itertools.product((0.01, 0.25, 4.0), ((0.0, 1.0), (1.5, 0.09), (-3.0, 25.0), (0.4, 0.0))):
         solved = solve_ivp(slope, (0.0, HORIZON), start, "DOP853", rtol=1e-13, atol=1e-15, args=(variance,))

@@ -54,6 +54,7 @@ PARTICLES = 40_000
 FAR = 1.6  # standard deviation of the article's start
 POINTS = 64  # starts of the trajectories whose ends are compared
 BUDGETS = (8, 16, 32, 64, 128)
+CELLS = 350  # of [-7, 7], and steps of the reverse equation
 ONE_STEP: dict[str, tuple[Sampler, int]] = {
     "Euler": (Euler(), 1),
     "Heun": (Heun(), 2),
@@ -195,7 +196,7 @@ def late(t: float) -> float:
 
 def relative_entropies() -> tuple[float, dict[str, float]]:
     """Of N(0, 1) to the density at T, and of what each dial makes of it to the density at the end."""
-    grid, times = Grid.line(-7, 7, 350), log_snr_times(SCHEDULE, 1.0, 0.01, 350)
+    grid, times = Grid.line(-7, 7, CELLS), log_snr_times(SCHEDULE, 1.0, 0.01, CELLS)
     start = Density(grid, grid.averages(lambda x: -(x[:, 0] ** 2) / 2 - math.log(2 * math.pi) / 2, nodes=4))
     first, last = (
         Density(grid, grid.averages(lambda x, at=at: LINE.log_prob(x, at.alpha, at.sigma), nodes=4))
