@@ -221,7 +221,7 @@ def mixture(dimensions: int) -> GaussianMixture:
 def ornstein_uhlenbeck_problem(dimensions: int) -> Problem:
     """Two narrow modes at time 1 of dX = -X dt + sqrt(2) dB: the analytic mixture."""
     axes = "xyz"[:dimensions]
-    law, alpha = mixture(dimensions), math.exp(-1)
+    distribution, alpha = mixture(dimensions), math.exp(-1)
     return Problem(
         f"OU, {dimensions}-D",
         dimensions,
@@ -230,8 +230,8 @@ def ornstein_uhlenbeck_problem(dimensions: int) -> Problem:
         1.0,
         harmonic,
         "laplace(p) + " + " + ".join(f"d_d{x}({x} * p)" for x in axes),
-        lambda grid: grid.evaluate(lambda x: law.log_prob(x, 1.0, 1e-9)),
-        lambda grid: grid.evaluate(lambda x: law.log_prob(x, alpha, math.sqrt(1 - alpha**2))),
+        lambda grid: grid.evaluate(lambda x: distribution.log_prob(x, 1.0, 1e-9)),
+        lambda grid: grid.evaluate(lambda x: distribution.log_prob(x, alpha, math.sqrt(1 - alpha**2))),
     )
 
 

@@ -27,7 +27,7 @@ ROUNDS = {1: 21, 64: 11}
 def main() -> None:
     points, source = data()
     print(f"Data: {source}, {len(points):,} x {points[0].numel()} in float32; {torch.get_num_threads()} threads.\n")
-    law = Empirical(points)
+    distribution = Empirical(points)
     peer, absence = ideal_denoiser(points)
     print(
         "| batch | sigma | ours, ms | two products, ms | smalldiffusion, ms | ours / two products "
@@ -40,16 +40,16 @@ def main() -> None:
             chosen = points[torch.randint(len(points), (batch,), generator=generator)]
             x = chosen + sigma * torch.randn(chosen.shape, generator=generator)
             contestants: dict[str, Callable[[], object]] = {
-                "ours": lambda x=x, sigma=sigma: law.denoise(x, 1.0, sigma),
+                "ours": lambda x=x, sigma=sigma: distribution.denoise(x, 1.0, sigma),
                 "products": two_products(x, points),
-                "variance": lambda x=x, sigma=sigma: law.posterior_covariance(x, 1.0, sigma).trace(),
+                "variance": lambda x=x, sigma=sigma: distribution.posterior_covariance(x, 1.0, sigma).trace(),
             }
             if peer is not None:
                 contestants["peer"] = lambda x=x, sigma=sigma: peer(x, torch.tensor(sigma))
             times = interleaved(contestants, rounds)
             fastest = {name: f"{1e3 * min(values):.1f}" for name, values in times.items()}
             against_peer = ratio(times["peer"], times["ours"]) if peer is not None else "-"
-            error = float(law.denoise_with_error(x, 1.0, sigma).relative_error.max())
+            error = float(distribution.denoise_with_error(x, 1.0, sigma).relative_error.max())
             print(
                 f"| {batch} | {sigma:g} | {fastest['ours']} | {fastest['products']} | {fastest.get('peer', '-')} "
                 f"| {ratio(times['ours'], times['products'])} | {against_peer} | {error:.0e} "

@@ -165,7 +165,7 @@ def mixture(d: int, seed: int, device: str) -> Problem:
     turns = torch.linalg.qr(torch.randn(10, d, d, generator=draw, dtype=torch.float64)).Q
     covariances = turns @ torch.diag_embed(deviations**2) @ turns.mT
     weights = 0.2 + torch.rand(10, generator=draw, dtype=torch.float64)
-    law = GaussianMixture.from_covariances(
+    distribution = GaussianMixture.from_covariances(
         (weights / weights.sum()).to(device), means.to(device), covariances.to(device)
     )
     count = 512 if d == 2 else 256
@@ -173,8 +173,8 @@ def mixture(d: int, seed: int, device: str) -> Problem:
     return Problem(
         name,
         f"mixture d={d}",
-        ExactDenoiser(law, VE()),
-        law.as_gaussian(),
+        ExactDenoiser(distribution, VE()),
+        distribution.as_gaussian(),
         torch.float64,
         count,
         2048 if d == 2 else 512,

@@ -20,11 +20,13 @@ LABELS = {"train": "labels_train.npy", "test": "labels_test_first1000.npy"}
 def converted(sheets: Path, out: Path) -> Path:
     """Write the arrays of a folder of sheets; the folder they are in. Images are written sheet by sheet."""
     folder = out / "cifar10"
-    folder.mkdir(parents=True, exist_ok=True)
     for part, labels_file in LABELS.items():
+        if not (sheets / labels_file).is_file():
+            raise SystemExit(f"{sheets}: there is no {labels_file}")
         paths, labels = sorted(sheets.glob(f"{part}_*.webp")), np.load(sheets / labels_file, allow_pickle=False)
         if len(labels) != 1000 * len(paths):
             raise SystemExit(f"{sheets}: {len(paths)} sheets of 1,000 {part} images, and {len(labels)} labels")
+        folder.mkdir(parents=True, exist_ok=True)
         name, shape = folder / f"{part}_images.npy", (len(labels), 3, 32, 32)
         images = np.lib.format.open_memmap(name, mode="w+", dtype=np.uint8, shape=shape)
         for i, path in enumerate(paths):

@@ -130,8 +130,8 @@ def git(*arguments: str) -> list[str]:
     return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
-def judged(mutants: list[Mutant], *, jobs: int, kept: Path) -> dict[Mutant, bool]:
-    """Which mutants are killed."""
+def judged(mutants: list[Mutant], *, jobs: int, first: int | None, kept: Path) -> dict[Mutant, bool]:
+    """Which mutants are killed, by all tests of their subpackage or by the `first` test files alone."""
     tree = [name for name in git("ls-files", "-co", "--exclude-standard") if (ROOT / name).is_file()]
     digest = hashlib.sha256()
     for name in sorted(name for name in tree if name.startswith(("src/", "tests/"))):
@@ -167,19 +167,19 @@ def judged(mutants: list[Mutant], *, jobs: int, kept: Path) -> dict[Mutant, bool
             return float(known[of]["seconds"])
 
         def killed(mutant: Mutant, limit: float) -> bool:
-            of = repr(mutant)
+            of = repr(mutant) if first is None else f"{mutant!r} by {first}"
             if of not in known:
                 copy = copies.get()
                 write(copy / mutant.path, mutant.edit.applied(mutant.source))
-                known[of] = {"killed": not passes(copy, suite_of(mutant.path), limit)}
+                known[of] = {"killed": not passes(copy, suite_of(mutant.path)[:first], limit)}
                 write(copy / mutant.path, mutant.source)
                 copies.put(copy)
                 keep(of, **known[of])
             return known[of]["killed"]
 
-        tests = {mutant: frozenset(suite_of(mutant.path)) for mutant in mutants}
+        tests = {mutant: frozenset(suite_of(mutant.path)[:first]) for mutant in mutants}
         suites = sorted(set(tests.values()), key=sorted)
-        print(f"{len(suites)} subpackages without a mutant", file=sys.stderr)
+        print(f"{len(suites)} sets of tests without a mutant", file=sys.stderr)
         seconds = dict(zip(suites, workers.map(unmutated, suites), strict=True))
         limits = [3 * seconds[tests[mutant]] + 30 for mutant in mutants]
         try:
@@ -216,6 +216,7 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=60, help="how many mutants")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--first", type=int, help="only so many test files, those that name most of the mutated module")
     parser.add_argument("--list", action="store_true", help="show the mutants, run nothing")
     given = parser.parse_args()
     named = [str(Path(path).resolve().relative_to(ROOT)) for path in given.paths]
@@ -238,7 +239,7 @@ def main() -> None:
         return
     blocks = (ROOT / EQUIVALENT).read_text(encoding="utf-8").strip().split("\n\n")
     equivalent = {"\n".join(line for line in block.splitlines() if not line.startswith("#")) for block in blocks}
-    print(report(judged(chosen, jobs=given.jobs, kept=ROOT / "out" / "mutants.jsonl"), equivalent))
+    print(report(judged(chosen, jobs=given.jobs, first=given.first, kept=ROOT / "out" / "mutants.jsonl"), equivalent))
 
 
 if __name__ == "__main__":

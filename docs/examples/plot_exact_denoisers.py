@@ -18,7 +18,7 @@ points = torch.from_numpy(make_moons(300, noise=0.05, random_state=0)[0])
 center = points.mean(0)
 points = points - center
 
-laws = {
+distributions = {
     "Gaussian": Gaussian.fit([points]),
     "mixture of 12": GaussianMixture.fit_em(points, components=12, generator=generator),
     "the data set": Empirical(points),
@@ -33,11 +33,11 @@ laws = {
 sigmas = (1.0, 0.3, 0.1)
 noise = torch.randn(150, 2, generator=generator, dtype=torch.float64)
 figure, axes = plt.subplots(3, 3, figsize=(7.2, 5.0), layout="constrained")
-for row, (name, law) in zip(axes, laws.items(), strict=True):
+for row, (name, distribution) in zip(axes, distributions.items(), strict=True):
     row[0].set_ylabel(name)
     for axis, sigma in zip(row, sigmas, strict=True):
         x_t = points[:150] + sigma * noise
-        denoised = law.denoise(x_t, alpha=1.0, sigma=sigma)
+        denoised = distribution.denoise(x_t, alpha=1.0, sigma=sigma)
         axis.plot(*torch.stack([x_t, denoised]).unbind(-1), color="tab:gray", linewidth=0.5)
         axis.plot(*denoised.T, ".", markersize=3)
         axis.set(xticks=[], yticks=[], xlim=(-2.1, 2.1), ylim=(-1.4, 1.4), aspect="equal")
@@ -45,9 +45,9 @@ for axis, sigma in zip(axes[0], sigmas, strict=True):
     axis.set_title(rf"$\sigma$ = {sigma}")
 
 # %%
-# The mean squared error at every noise level, on the data and on fresh points of the same law. No denoiser is better on
-# the data than the data set's own. On fresh points the order turns around at low noise: what it has memorized is of
-# no use there. The gap between the two curves is what an audit looks for in a trained network.
+# The mean squared error at every noise level, on the data and on fresh points of the same distribution. No denoiser is
+# better on # the data than the data set's own. On fresh points the order turns around at low noise: what it has
+# memorized is of # no use there. The gap between the two curves is what an audit looks for in a trained network.
 
 fresh = torch.from_numpy(make_moons(2000, noise=0.05, random_state=1)[0])
 fresh = fresh - center
@@ -56,8 +56,8 @@ levels = torch.logspace(-2, 1, 25, dtype=torch.float64)
 figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.2), sharey=True, layout="constrained")
 for axis, (title, clean) in zip(axes, {"the data": points, "fresh points": fresh}.items(), strict=True):
     noise = torch.randn(clean.shape, generator=generator, dtype=torch.float64)
-    for name, law in laws.items():
-        errors = [(law.denoise(clean + s * noise, 1.0, s) - clean).square().sum(1).mean() for s in levels]
+    for name, distribution in distributions.items():
+        errors = [(distribution.denoise(clean + s * noise, 1.0, s) - clean).square().sum(1).mean() for s in levels]
         axis.loglog(levels, torch.stack(errors) / levels**2, label=name)
     axis.set(title=title, xlabel=r"$\sigma$")
 axes[0].set_ylabel(r"squared error / $\sigma^2$")

@@ -3,8 +3,8 @@ What guidance samples
 =====================
 
 Guidance replaces a denoiser by :math:`D_u + w (D_c - D_u)`: from 'any class' through 'this class' and beyond. At every
-noise level that is the score of :math:`p_t(x|y)^w p_t(x)^{1-w}`. What comes out at the end is not the law with that
-formula at noise zero. With exact denoisers the difference is guidance's own, and no network's.
+noise level that is the score of :math:`p_t(x|y)^w p_t(x)^{1-w}`. What comes out at the end is not the distribution with
+that formula at noise zero. With exact denoisers the difference is guidance's own, and no network's.
 """
 
 import math
@@ -24,7 +24,7 @@ generator = torch.Generator().manual_seed(0)
 
 # %%
 # Two Gaussians about 0: the class has variance 1/2, all data together 2. The flow of the guided denoiser is linear, and
-# the variance that it samples is the geometric mean :math:`v_c^w v_u^{1-w}`. The tilted law has
+# the variance that it samples is the geometric mean :math:`v_c^w v_u^{1-w}`. The tilted distribution has
 # :math:`1 / (w / v_c + (1 - w) / v_u)`.
 
 
@@ -39,7 +39,7 @@ sampled = [float(sample(Heun(), Guided(exact(0.5), exact(2.0), float(w)), one, t
 figure, axis = plt.subplots(figsize=(5.6, 3.2), layout="constrained")
 axis.plot(scales, sampled, "o", label="sampled with guidance")
 axis.plot(scales, 0.5**scales * 2 ** (1 - scales), label=r"$v_c^w v_u^{1-w}$")
-axis.plot(scales, 1 / (scales / 0.5 + (1 - scales) / 2.0), "--", label="the tilted law")
+axis.plot(scales, 1 / (scales / 0.5 + (1 - scales) / 2.0), "--", label="the tilted distribution")
 axis.set(xlabel="scale w", ylabel="variance", yscale="log")
 _ = axis.legend(frameon=False)
 

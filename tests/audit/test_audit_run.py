@@ -1,13 +1,14 @@
 """Whole audits of models whose answer is known, and what happens when one is interrupted."""
 
 import json
+from html import unescape
 
 import numpy as np
 import pytest
 import torch
 
 from audit_subjects import QUICK, digits, exact_subject
-from diffuscope.audit import QUESTIONS, Answer, Question, Subject, audit
+from diffuscope.audit import QUESTIONS, Answer, Question, Subject, audit_model
 from diffuscope.audit.generation import generate
 from diffuscope.audit.level_measures import measure_level
 from diffuscope.audit.questions.loss import LOSS
@@ -30,7 +31,7 @@ def data():
 @pytest.fixture(scope="module")
 def memorizer_result(data):
     subject = exact_subject(Empirical(data["train"]), data["train"], data["heldout"])
-    return audit(subject, QUICK)
+    return audit_model(subject, QUICK)
 
 
 def found(result, name):
@@ -62,7 +63,7 @@ def test_a_network_trained_to_convergence_on_few_digits_is_called_copying(data):
     denoiser = Preconditioned(network, VE(0.01, 20.0), 0.75, event_shape=(1, 8, 8), data_range=(-1.0, 1.0))
     settings = TrainingSettings(steps=2500, batch_size=64, learning_rate=2e-3, average_decay=0.99)
     *_, last = train(denoiser, few, settings, checkpoint=None)
-    result = audit(Subject(averaged(denoiser, last.average).eval(), few, data["heldout"]), QUICK)
+    result = audit_model(Subject(averaged(denoiser, last.average).eval(), few, data["heldout"]), QUICK)
     assert found(result, "memorized.verdict").verdict.startswith("Copies training examples")
     assert p_value(result, "memorized.gap") < 1e-3
     assert p_value(result, "memorized.nearness") < 1e-3
@@ -71,7 +72,7 @@ def test_a_network_trained_to_convergence_on_few_digits_is_called_copying(data):
 
 def test_a_model_that_saw_neither_set_shows_no_sign_and_states_its_power(data):
     model = Gaussian.fit([data["other"]]).truncate(40)
-    result = audit(exact_subject(model, data["heldout"][:300], data["heldout"][300:]), QUICK)
+    result = audit_model(exact_subject(model, data["heldout"][:300], data["heldout"][300:]), QUICK)
     verdict = found(result, "memorized.verdict")
     assert verdict.verdict.startswith("No sign")
     assert verdict.tone == "good"
@@ -83,15 +84,15 @@ def test_given_samples_are_searched_in_place_of_the_models_own(data):
     model = Gaussian.fit([data["other"]]).truncate(40)
     train, heldout = data["heldout"][:300], data["heldout"][300:]
     planted = torch.cat([train[:30], data["other"][:100]])
-    result = audit(exact_subject(model, train, heldout), QUICK, samples=planted)
+    result = audit_model(exact_subject(model, train, heldout), QUICK, samples=planted)
     listed = np.flatnonzero(result["memorized"].result.copies["pixels"].listed)
     assert set(range(30)) <= set(listed.tolist())
     assert len(listed) <= 33
     with pytest.raises(InputError, match="samples: expected examples of shape"):
-        audit(exact_subject(model, train, heldout), QUICK, samples=torch.zeros(40, 1, 4, 4))
+        audit_model(exact_subject(model, train, heldout), QUICK, samples=torch.zeros(40, 1, 4, 4))
     planted[3, 0, 2, 2] = torch.nan
     with pytest.raises(InputError, match="samples: expected finite values, got NaN or infinity"):
-        audit(exact_subject(model, train, heldout), QUICK, samples=planted)
+        audit_model(exact_subject(model, train, heldout), QUICK, samples=planted)
 
 
 def test_json_holds_every_finding_and_every_copy(memorizer_result):
@@ -124,9 +125,9 @@ def test_every_finding_of_every_question_shows_on_the_page_and_the_first_is_its_
         "memorized.verdict", "learned.gaussian_range", "loss.memorizer_on_heldout", "steps.enough",
     ]  # fmt: skip
     assert page.headline == page.verdicts[0].verdict
-    html = memorizer_result._repr_html_()
+    shown = unescape(memorizer_result._repr_html_())
     for finding in page.verdicts:
-        assert finding.title in html.replace("&#39;", "'")
+        assert finding.title in shown
 
 
 def test_a_question_that_is_added_is_asked_shown_and_stored(data, monkeypatch):
@@ -154,7 +155,7 @@ def test_a_question_that_is_added_is_asked_shown_and_stored(data, monkeypatch):
 
     monkeypatch.setattr("diffuscope.audit.questions.QUESTIONS", [LOSS, Question("mean", "Is the mean right?", ask)])
     train = data["heldout"][:100]
-    result = audit(exact_subject(Gaussian.fit([train]), train, data["heldout"][100:200]), QUICK)
+    result = audit_model(exact_subject(Gaussian.fit([train]), train, data["heldout"][100:200]), QUICK)
     page = result.page()
     assert [section.anchor for section in page.sections] == ["loss", "mean"]
     html = render(page)
@@ -170,7 +171,7 @@ def test_a_question_that_is_added_is_asked_shown_and_stored(data, monkeypatch):
 def test_an_interrupted_audit_resumes_to_the_same_result(data, tmp_path, monkeypatch):
     model = Gaussian.fit([data["other"]])
     subject = exact_subject(model, data["heldout"][:300], data["heldout"][300:])
-    whole = audit(subject, QUICK)
+    whole = audit_model(subject, QUICK)
     measured = []
     original = measure_level
 
@@ -182,29 +183,29 @@ def test_an_interrupted_audit_resumes_to_the_same_result(data, tmp_path, monkeyp
 
     monkeypatch.setattr("diffuscope.audit.session.measure_level", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        audit(subject, QUICK, out=tmp_path)
+        audit_model(subject, QUICK, out=tmp_path)
     # one stage damaged as by a crash of the machine: it is computed again
     (next(tmp_path.glob("state/*")) / "level-00.npz").write_bytes(b"PK\x03\x04 torn")
-    resumed = audit(subject, QUICK, out=tmp_path)
+    resumed = audit_model(subject, QUICK, out=tmp_path)
     # 3 finished before the interruption, 1 of them damaged: 4th to 8th and the damaged one are computed
     assert len(measured) == 4 + 6
     assert resumed.as_json() == whole.as_json()
-    again = audit(subject, QUICK, out=tmp_path)
+    again = audit_model(subject, QUICK, out=tmp_path)
     assert len(measured) == 10
     assert again.as_json() == whole.as_json()
 
 
 def test_other_inputs_never_meet_the_old_results(data, tmp_path):
     model = Gaussian.fit([data["other"]])
-    first = audit(exact_subject(model, data["heldout"][:300], data["heldout"][300:]), QUICK, out=tmp_path)
-    second = audit(exact_subject(model, data["heldout"][:280], data["heldout"][300:]), QUICK, out=tmp_path)
+    first = audit_model(exact_subject(model, data["heldout"][:300], data["heldout"][300:]), QUICK, out=tmp_path)
+    second = audit_model(exact_subject(model, data["heldout"][:280], data["heldout"][300:]), QUICK, out=tmp_path)
     assert len(list(tmp_path.glob("state/*"))) == 2
     assert first.as_json() != second.as_json()
 
 
 def test_teleport_is_exact_for_a_gaussian_model_and_few_steps_are_measured_against_it(data):
     train = data["heldout"][:300]
-    result = audit(exact_subject(Gaussian.fit([train]), train, data["heldout"][300:]), QUICK)
+    result = audit_model(exact_subject(Gaussian.fit([train]), train, data["heldout"][300:]), QUICK)
     steps = result["steps"].result
     # the model is its own Gaussian: every level may be skipped, and nothing moves but by the fine integration's error
     assert steps.suggested == pytest.approx(float(result.levels.ratios[-1]))
@@ -238,7 +239,7 @@ class Broken:
 def test_a_model_with_wrong_answers_is_refused_in_one_line(data, answer, message):
     subject = Subject(Broken(answer), data["train"], data["heldout"])
     with pytest.raises(InputError, match=message) as raised:
-        audit(subject, QUICK)
+        audit_model(subject, QUICK)
     assert "\n" not in str(raised.value)
 
 

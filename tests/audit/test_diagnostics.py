@@ -14,7 +14,7 @@ from torch import nn
 
 from audit_subjects import QUICK, exact_subject, measured
 from diffuscope import cli
-from diffuscope.audit import Session, Subject, audit
+from diffuscope.audit import Session, Subject, audit_model
 from diffuscope.audit.level_charts import Curve
 from diffuscope.audit.questions.diagnostics import DIAGNOSTICS
 from diffuscope.audit.references import fit_references
@@ -28,8 +28,8 @@ from diffuscope.audit.score_consistency import (
 )
 from diffuscope.cli import audit as audit_command
 from diffuscope.denoisers import MLP, DataPredictor, ExactDenoiser, Preconditioned, save_denoiser
+from diffuscope.densities.expectations import relative_entropy
 from diffuscope.densities.grid import Grid
-from diffuscope.densities.law_integrals import relative_entropy
 from diffuscope.errors import InputError
 from diffuscope.exact import Empirical, Gaussian, GaussianMixture
 from diffuscope.report import render
@@ -222,7 +222,7 @@ def test_a_model_without_derivatives_says_so_in_one_line(denoiser, reason):
 def finished(tmp_path_factory):
     """A finished audit without diagnostics, and the folder with its stages."""
     folder = tmp_path_factory.mktemp("audit")
-    return audit(exact_subject(DATA, TRAIN, HELDOUT), TINY, out=folder), folder
+    return audit_model(exact_subject(DATA, TRAIN, HELDOUT), TINY, out=folder), folder
 
 
 @pytest.fixture(scope="module")
@@ -243,10 +243,10 @@ def added(finished):
         with pytest.MonkeyPatch.context() as stop:
             stop.setattr("diffuscope.audit.questions.diagnostics.measure_equation", interrupted)
             with pytest.raises(KeyboardInterrupt):
-                audit(without.subject, ASKED, out=folder)
+                audit_model(without.subject, ASKED, out=folder)
         stored = {path: path.stat().st_mtime_ns for path in folder.glob("state/*/equation-*.npz")}
         assert len(stored) == 2
-        resumed = audit(without.subject, ASKED, out=folder)
+        resumed = audit_model(without.subject, ASKED, out=folder)
         assert {path: path.stat().st_mtime_ns for path in stored} == stored
     return resumed
 
@@ -269,7 +269,7 @@ def test_a_refusal_leaves_the_rest_of_the_audit_untouched(finished, monkeypatch,
         raise InputError("denoiser: expected an answer that torch can differentiate in x_t twice, got only once")
 
     monkeypatch.setattr("diffuscope.audit.questions.diagnostics.measure_equation", refuse)
-    result = audit(without.subject, ASKED, out=tmp_path / "out")
+    result = audit_model(without.subject, ASKED, out=tmp_path / "out")
     assert {key: result.findings[key] for key in without.findings} == without.findings
     assert len(result.findings["diagnostics"]) == 3
     section = result.page().sections[-1]

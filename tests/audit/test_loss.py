@@ -9,6 +9,7 @@ from audit_subjects import digits, exact_subject, measured
 from diffuscope.audit.level_measures import measure_level
 from diffuscope.audit.questions.loss import findings, loss_split, split_chart
 from diffuscope.audit.references import fit_references
+from diffuscope.findings import Area
 
 
 def split_for(name, n_train=400):
@@ -76,6 +77,8 @@ def test_every_interval_contains_its_value(of_gaussian):
 def test_the_areas_of_the_figure_are_stacked_to_the_total(of_gaussian):
     for panel, name in zip(split_chart(of_gaussian).panels, ("training", "heldout"), strict=True):
         lower, upper, *_ = panel.marks
+        assert isinstance(lower, Area)
+        assert isinstance(upper, Area)
         value = of_gaussian.value[name]
         assert lower.low == (0.0,) * len(value["total"])
         assert lower.high == upper.low == tuple(value["irreducible"])

@@ -125,8 +125,8 @@ def test_the_classifier_is_fitted_to_the_training_data_and_replayed_data_are_dra
     expected = (subject.train, subject.train_labels, subject.heldout, subject.heldout_labels)
     assert len(fitted_to) == 1
     assert all(torch.equal(given, wanted) for given, wanted in zip(fitted_to[0], expected, strict=True))
-    rows = (features(x) for x in (subject.heldout[:300], subject.train, subject.heldout))
-    assert result.fidelity == fidelity(*rows, 5)
+    samples, train, heldout = (features(x) for x in (subject.heldout[:300], subject.train, subject.heldout))
+    assert result.fidelity == fidelity(samples, train, heldout, 5)
     assert result.balance.known == len(subject.train)
 
 

@@ -1,7 +1,8 @@
 """Faults that people make in samplers: each is planted in one of ours, and the certifier has to find it.
 
-Each breaks the declared order, the law, the cost or the arithmetic. Not listed are departures from a formula that keep
-all of these: another eta, which has the same marginals, or sigma_t for sigma_s in DDPM's noise, of the same order.
+Each breaks the declared order, the distribution, the cost or the arithmetic. Not listed are departures from a formula
+that keep all of these: another eta, which has the same marginals, or sigma_t for sigma_s in DDPM's noise, of the same
+order.
 
 `python tests/certify/planted_faults.py` prints what is found, one line of JSON per sampler and per fault.
 """
@@ -32,7 +33,7 @@ SUBJECTS = {
     "stochastic Heun": Subject("sde", lambda m, _: m.StochasticHeun()),
     "SRA1": Subject("sde", lambda m, _: m.StrongOrder15()),
     "restart": Subject("restart", lambda m, _: m.Restart(Heun(), 0.3, 1.0)),
-    "MALA": Subject("langevin", lambda m, walk: m.MetropolisLangevin(DDIM(), walk.law, 2, 3.0)),
+    "MALA": Subject("langevin", lambda m, walk: m.MetropolisLangevin(DDIM(), walk.distribution, 2, 3.0)),
     "churn": Subject("churn", lambda m, walk: m.EDMChurn(2.0, walk.steps)),
 }
 

@@ -40,8 +40,8 @@ class Walk:
     denoiser: Denoiser
 
     @property
-    def law(self) -> Distribution:
-        """The data law of the exact denoiser, also where its calls are counted."""
+    def distribution(self) -> Distribution:
+        """The data distribution of the exact denoiser, also where its calls are counted."""
         exact = getattr(self.denoiser, "denoiser", self.denoiser)
         assert isinstance(exact, ExactDenoiser)
         return exact.distribution
@@ -122,7 +122,9 @@ def target_of(name: str, subject: Subject, fresh: Mapping[str, ModuleType]) -> T
 
 
 def in_order_of_cost(target: Target) -> list[Question]:
-    """The certifier's questions: the first order, which most faults fail, then all but orders and laws, then these."""
+    """The certifier's questions: the first order, which most faults fail, then all but orders and distributions, then
+    these.
+    """
     unrefined = target.stochastic and target.order == 2
     steps = (*STEPS, FINEST) if unrefined else STEPS
     first, *rest = questions(target, steps, SAMPLES)

@@ -88,6 +88,41 @@ def test_rows_that_see_each_other_are_told():
     assert "when others join it" in finding.verdict
 
 
+def one_call(denoiser, x, times, generator):  # noqa: ARG001
+    """A sampler that costs one evaluation: the answer at the start, denoised once more by a step to clean data."""
+    denoised = denoiser(x, times[0])
+    return denoised if times[-1] > 0 else denoiser(denoised, times[-2])
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("question", "wrong"),
+    [
+        (ask.batching, lambda x, times: len(x) > 1),  # noqa: ARG005
+        (ask.precision, lambda x, times: x.dtype == torch.float32),  # noqa: ARG005
+        (ask.last_step, lambda x, times: times[-1] == 0),  # noqa: ARG005
+        (ask.single_point, lambda x, times: True),  # noqa: ARG005
+    ],
+    ids=["batching", "precision", "last_step", "single_point"],
+)
+def test_a_fault_of_one_is_measured_as_one_whichever_its_sign(question, wrong, sign: int):
+    def run(denoiser, x, times, generator):
+        return one_call(denoiser, x, times, generator) + sign * int(wrong(x, times))
+
+    finding = question(deterministic(run), PROBLEM, VE())
+    size = finding.value * (PROBLEM.scale if finding.unit == "data scale" else 1)
+    assert size == pytest.approx(1, abs=1e-4)  # float32 rounds to 1e-5
+    assert finding.tone == ("good" if question is ask.last_step else "alarm")  # a last step is told, not judged
+
+
+@pytest.mark.parametrize(("leak", "tone"), [(0.9e-9, "good"), (1.1e-9, "alarm")])
+def test_rows_may_differ_by_a_billionth_and_no_more(leak: float, tone: str):
+    def run(denoiser, x, times, generator):
+        return one_call(denoiser, x, times, generator) + leak * PROBLEM.scale * (len(x) > 1)
+
+    assert ask.batching(deterministic(run), PROBLEM, VE()).tone == tone
+
+
 def test_the_global_generator_is_told():
     def run(denoiser, x, times, generator):  # noqa: ARG001
         return plain(denoiser, x, times, None) + 0 * torch.randn(x.shape, dtype=x.dtype)

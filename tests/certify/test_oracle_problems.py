@@ -24,14 +24,14 @@ def test_the_integrated_flow_in_one_dimension_keeps_the_quantile():
     weights = torch.tensor([0.6, 0.4], dtype=torch.float64)
     means = torch.tensor([[-1.0], [1.2]], dtype=torch.float64)
     variances = torch.tensor([0.1, 0.2], dtype=torch.float64)
-    law = GaussianMixture.isotropic(weights, means, variances)
+    distribution = GaussianMixture.isotropic(weights, means, variances)
     y = torch.linspace(-6, 6, 9, dtype=torch.float64)[:, None]
 
     def quantile(y: torch.Tensor, ratio: float) -> torch.Tensor:
         z = (y - means.T) / (variances + ratio**2).sqrt()
         return torch.from_numpy(stats.norm.cdf(z.numpy())) @ weights
 
-    ended = flow(law, y, 4.0, 0.1)
+    ended = flow(distribution, y, 4.0, 0.1)
     assert torch.allclose(quantile(ended, 0.1), quantile(y, 4.0), rtol=1e-9, atol=1e-12)
 
 

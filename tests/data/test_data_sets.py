@@ -1,5 +1,6 @@
 """A data set holds what its source held: splits, ranges, subsets, duplicates and fingerprints."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -84,6 +85,18 @@ def test_values_survive_every_dtype(dtype: str):
 def test_a_bfloat16_tensor_keeps_its_values(generator: torch.Generator):
     x = images(6, generator).bfloat16()
     assert torch.equal(data_from_arrays(x, x.float() / 2).train, x.float())
+
+
+def test_a_tensor_that_requires_gradients_is_data_like_another(generator: torch.Generator):
+    x, labels = images(6, generator), torch.arange(6) % 2
+    leaf = x.clone().requires_grad_()
+    data, plain = data_from_arrays(leaf, leaf / 2, labels=labels), data_from_arrays(x, x / 2, labels=labels)
+    assert not data.train.requires_grad
+    assert data.fingerprint() == plain.fingerprint()
+    # a data set made by hand may hold such a tensor
+    by_hand = replace(plain, train=leaf)
+    assert by_hand.fingerprint() == plain.fingerprint()
+    assert by_hand.duplicates == plain.duplicates == 0
 
 
 def test_the_arrays_are_copied():

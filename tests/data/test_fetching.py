@@ -35,8 +35,8 @@ class Handler(BaseHTTPRequestHandler):
         broken = self.path in self.server.broken  # type: ignore[attr-defined]
         self.wfile.write(content[: len(content) // 3] if broken else content)
 
-    def log_message(self, *_):
-        pass
+    def log_message(self, format, *args):
+        del format, args
 
 
 class Server(ThreadingHTTPServer):
@@ -138,9 +138,11 @@ def test_a_second_download_asks_nobody(server):
 
 
 @pytest.mark.usefixtures("digits")
-def test_a_data_set_that_lacks_a_file_is_completed(folder):
+def test_a_data_set_that_lacks_a_file_is_listed_as_such_and_completed(folder, monkeypatch, capsys):
     fetch_data("mnist")
     (folder / "mnist" / "t10k-labels-idx1-ubyte.gz").unlink()
+    command(monkeypatch, "list")
+    assert f"{folder / 'mnist'}, incomplete; diffuscope data fetch mnist\n" in capsys.readouterr().out
     assert fetch_data("mnist").address is not None
     assert len(left(folder)) == 5
 
@@ -224,8 +226,9 @@ def test_every_address_that_failed_is_named(server):
     line = refusal(lambda: fetch_data("mnist", address="http://127.0.0.1:1/closed"))
     assert "http://127.0.0.1:1/closed/train-images-idx3-ubyte.gz cannot be reached" in line
     assert server.asked == []
-    assert "cannot be downloaded (MissingSchema)" in refusal(lambda: fetch_data("mnist", address="nowhere"))
-    assert "cannot be downloaded (InvalidSchema)" in refusal(lambda: fetch_data("mnist", address="ftp://localhost"))
+    for other in ("nowhere", "ftp://localhost", ""):
+        assert refusal(lambda: fetch_data("mnist", address=other)).startswith("address: expected one that begins")  # noqa: B023
+    assert "cannot be downloaded (InvalidURL)" in refusal(lambda: fetch_data("mnist", address="http://"))
 
 
 @pytest.mark.usefixtures("digits")

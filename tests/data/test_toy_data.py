@@ -1,4 +1,4 @@
-"""Toy data sets are drawn from the law that is named, reproducibly, and the commands take them."""
+"""Toy data sets are drawn from the distribution that is named, reproducibly, and the commands take them."""
 
 import math
 from pathlib import Path
@@ -12,20 +12,20 @@ from diffuscope.cli import main
 from diffuscope.data import load_data, toy_data
 from diffuscope.denoisers import load_denoiser
 from diffuscope.errors import InputError
-from diffuscope.exact import TOYS, known_law, known_range
+from diffuscope.exact import TOYS, known_distribution, known_range
 
 
 @pytest.mark.parametrize("name", TOYS)
-def test_examples_are_as_likely_as_draws_of_the_named_law(name: str):
-    data, law = load_data(name, seed=1), known_law(name)
+def test_examples_are_as_likely_as_draws_of_the_named_distribution(name: str):
+    data, distribution = load_data(name, seed=1), known_distribution(name)
     assert (len(data.train), len(data.heldout), data.event_shape) == (5000, 5000, (2,))
-    # the mean log density of noised examples, against that of the law's own draws: within the errors of both
+    # the mean log density of noised examples, against that of the distribution's own draws: within the errors of both
     draw = torch.Generator().manual_seed(2)
-    own = law.sample(5000, generator=draw)
+    own = distribution.sample(5000, generator=draw)
     means = []
     for x in (data.train.double(), data.heldout.double(), own):
         noised = x + 0.1 * torch.randn(x.shape, dtype=torch.float64, generator=draw)
-        means.append(monte_carlo(law.log_prob(noised[:700], 1.0, 0.1)))
+        means.append(monte_carlo(distribution.log_prob(noised[:700], 1.0, 0.1)))
     for part in means[:2]:
         error = math.hypot(part.standard_error, means[2].standard_error)
         assert abs(part.mean - means[2].mean) < 4 * error
@@ -88,11 +88,11 @@ def test_a_toy_is_trained_on_and_sampled_from_the_command_line(tmp_path: Path, m
 
     run("train", "--data", "checkerboard", "--train-steps", "200")
     model = load_denoiser(tmp_path / "model.safetensors")
-    law = known_law("checkerboard", (-1.0, 1.0))
-    # beside the exact denoiser of the law in the model's range, at noise as wide as the board
+    distribution = known_distribution("checkerboard", (-1.0, 1.0))
+    # beside the exact denoiser of the distribution in the model's range, at noise as wide as the board
     draw = torch.Generator().manual_seed(0)
-    x = law.sample(1000, generator=draw).float() + torch.randn(1000, 2, generator=draw)
-    exact = law.denoise(x, 1.0, 1.0)
+    x = distribution.sample(1000, generator=draw).float() + torch.randn(1000, 2, generator=draw)
+    exact = distribution.denoise(x, 1.0, 1.0)
     with torch.no_grad():
         error = (model(x, 1.0) - exact).square().mean() / exact.square().mean()
     assert float(error) < 0.05

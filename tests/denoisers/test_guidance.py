@@ -1,4 +1,4 @@
-"""Classes and guidance against exact conditional laws: what guidance is, and what it is not."""
+"""Classes and guidance against exact conditional distributions: what guidance is, and what it is not."""
 
 import math
 import subprocess
@@ -85,8 +85,10 @@ def test_with_one_covariance_guidance_is_the_exact_denoiser_of_the_extrapolated_
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.0, 3.0])
-def test_guidance_samples_the_geometric_mean_of_two_variances_and_not_the_tilted_law(scale):
-    """Gaussians of variances .5 and 2: the flow's factor in closed form, and the tilted law's variance elsewhere."""
+def test_guidance_samples_the_geometric_mean_of_two_variances_and_not_the_tilted_distribution(scale):
+    """Gaussians of variances .5 and 2: the flow's factor in closed form, and the tilted distribution's variance
+    elsewhere.
+    """
     v_c, v_u, top = 0.5, 2.0, 300.0
     schedule = VE(1e-4, top)
 

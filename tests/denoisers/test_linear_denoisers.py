@@ -64,11 +64,37 @@ def test_it_computes_in_its_own_dtype_and_answers_in_that_of_the_question():
 
 def test_another_time_than_a_level_is_refused_and_the_nearest_is_told():
     model = linear()
-    with pytest.raises(ValueError, match="nearest_trained_time"):
+    with pytest.raises(InputError, match="nearest_trained_time"):
         model(torch.zeros(1, 1, 2, dtype=torch.float64), 0.51)
     assert float(nearest_trained_time(model, 0.51)) == 0.5
     rounded = torch.tensor(0.2, dtype=torch.float32).double()  # one float32 away from the level
     assert int(model.clock.label(rounded)) == 0
+
+
+def test_a_level_is_known_within_a_millionth_on_both_sides():
+    table = LevelTable(LEVELS)
+    for place, level in enumerate(LEVELS.tolist()):
+        for known in (level, level * (1 + 9e-7), level * (1 - 9e-7)):
+            assert int(table.label(known)) == place
+            assert float(table.nearest(known)) == level
+        for unknown in (level * (1 + 2e-6), level * (1 - 2e-6)):
+            assert float(table.nearest(unknown)) == level
+            with pytest.raises(InputError, match="noise levels only"):
+                table.label(unknown)
+    assert int(LevelTable(torch.zeros(1, dtype=torch.float64)).label(0.0)) == 0
+
+
+def test_the_maps_are_told_without_their_graph_and_the_mean_is_not_learned():
+    mean = LAW.mean.clone().requires_grad_()
+    for model in (linear(), SymmetricLinearDenoiser(VP(), LEVELS, mean=mean, data_range=(-1.0, 1.0))):
+        assert any(parameter.requires_grad for parameter in model.parameters())
+        assert not any(part.requires_grad for part in model.map_at(0.5))
+        assert not any(buffer.requires_grad for buffer in model.buffers())
+        weight, _ = model.map_at(0.5)
+        before = weight.clone()
+        with torch.no_grad():
+            next(model.parameters()).add_(1.0)
+        assert torch.equal(weight, before)  # a copy
 
 
 @pytest.mark.parametrize("times", [[], [0.5, 0.5], [0.5, 0.2], [-1.0, 1.0], [math.nan], [math.inf]])

@@ -94,6 +94,18 @@ def test_clocks_count_from_data_or_from_noise():
     assert StepIndex(10, first_trained=2).nearest(torch.tensor([1.0, 30.0])).tolist() == [2, 10]
 
 
+def test_a_step_is_known_within_a_millionth_on_both_sides_and_between_the_ends_of_the_table():
+    clock = StepIndex(20)
+    for known in (1.0, 20.0, 17 + 9e-7, 17 - 9e-7):
+        assert int(clock.label(known)) == round(known) - 1
+    for unknown in (0.0, 21.0, 16.7, 17.3, 17 + 2e-6, 17 - 2e-6, float("nan")):
+        with pytest.raises(InputError, match="integer times"):
+            clock.label(unknown)
+    # one unknown time of many
+    with pytest.raises(InputError, match=r"got 16\.7"):
+        clock.label(torch.tensor([3.0, 16.7, 5.0], dtype=torch.float64))
+
+
 def test_the_network_computes_in_its_own_dtype_and_the_answer_has_that_of_the_state():
     seen = []
 

@@ -96,6 +96,23 @@ def test_hermite_polynomials_decay_at_their_degree(n):
     assert float((u - exact).abs().max()) <= 1e-12 * max(1.0, float(exact.abs().max()))
 
 
+def test_the_expectation_of_a_sine_is_its_closed_form():
+    # X_t given x is N(a x, v): E sin X_t = e^(-v/2) sin(a x)
+    x = torch.linspace(-12, 12, 49, dtype=F64)[:, None]
+    a, v = math.exp(-0.7), -math.expm1(-1.4)
+    u = gaussian_expectation(ORNSTEIN_UHLENBECK, lambda y: y[:, 0].sin(), x, 0.2, 0.9)
+    torch.testing.assert_close(u, math.exp(-v / 2) * torch.sin(a * x[:, 0]), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("scheme", [BackwardEuler(), CrankNicolson()])
+def test_an_expectation_stays_between_the_bounds_of_its_payoff(scheme):
+    """The maximum principle: an average of values between -1 and 1, for a payoff that the grid resolves."""
+    grid = Grid.line(-12, 12, 256)
+    equation = ito_equation(grid, lambda x, _: -0.5 * x, 0.5, steady=True)
+    for u in expectations(equation, grid.centers().sin(), equal_steps(0, 1.35, 128), scheme):
+        assert float(u.abs().max()) <= 1
+
+
 def test_expectations_agree_with_samples_of_the_forward_process(generator):
     schedule = Cosine()
     s, t = 0.3, 0.7
@@ -142,7 +159,7 @@ def test_the_backward_equation_holds_the_matrices_of_one_step_at_a_time():
 
 
 def test_the_probability_of_an_event_is_the_expectation_of_its_indicator():
-    # P(X_t > -1) or P(X_t < 9) of a narrow law: either is 0 or 1 at every node of the quadrature
+    # P(X_t > -1) or P(X_t < 9) of a narrow distribution: either is 0 or 1 at every node of the quadrature
     x = torch.tensor([[0.0], [-3.0]], dtype=F64)
     found = gaussian_expectation(VE(), lambda y: y[:, 0] > -1, x, 0.01, 0.011)
     torch.testing.assert_close(found, torch.tensor([1.0, 0.0], dtype=F64), rtol=0, atol=1e-14)

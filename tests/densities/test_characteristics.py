@@ -20,7 +20,7 @@ def levels(t):
     return float(OU.alpha(t)), float(OU.sigma(t))
 
 
-def test_the_exact_start_gives_the_noised_law_of_the_data():
+def test_the_exact_start_gives_the_noised_distribution_of_the_data():
     x = torch.linspace(-2.5, 2.5, 41, dtype=F64)[:, None]
     found = generated_log_density(
         ExactDenoiser(PAIR, OU), x, 0.02, 0.9, lambda y: PAIR.log_prob(y, *levels(0.9)), tolerance=1e-11
@@ -42,6 +42,6 @@ def test_a_wrong_gaussian_start_on_gaussian_data_gives_the_closed_form():
         divergence=JacobianDivergence(),
         tolerance=1e-11,
     )
-    mean, variance = flow.law(0.1)
+    mean, variance = flow.distribution(0.1)
     exact = Gaussian.isotropic(torch.tensor([mean], dtype=F64), variance).log_prob(x, 1.0, 1e-9)
     torch.testing.assert_close(found, exact, atol=1e-8, rtol=0)

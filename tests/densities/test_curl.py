@@ -1,4 +1,6 @@
-"""The curl of a score: zero for exact laws, the known antisymmetric part for a linear denoiser, unbiased by probes."""
+"""The curl of a score: zero for exact distributions, the known antisymmetric part for a linear denoiser, unbiased by
+probes.
+"""
 
 import pytest
 import torch
@@ -57,22 +59,22 @@ def test_curl_is_two_for_a_pure_rotation_and_grows_with_the_planted_antisymmetri
     assert sizes[0] == pytest.approx(2 * 2**0.5 * 1e-8 / (0.5 * 2**0.5), rel=1e-6)
 
 
-def test_exact_laws_have_no_curl_beyond_rounding():
+def test_exact_distributions_have_no_curl_beyond_rounding():
     generator = torch.Generator().manual_seed(3)
     roots = torch.randn(3, 4, 4, generator=generator, dtype=torch.float64)
     means = torch.randn(3, 4, generator=generator, dtype=torch.float64)
     data = torch.randn(30, 4, generator=generator, dtype=torch.float64)
-    laws = (
+    distributions = (
         GaussianMixture.from_covariances(torch.tensor([0.5, 0.3, 0.2]), means, roots @ roots.mT / 4),
         Gaussian.fit([data]),
         Empirical(data),
     )
-    for law in laws:
+    for distribution in distributions:
         for ratio in (0.1, 1.0, 10.0):
-            found = curl(ExactDenoiser(law, VP()), points(20, 4), float(VP().time_of_noise_to_signal(ratio)))
+            found = curl(ExactDenoiser(distribution, VP()), points(20, 4), float(VP().time_of_noise_to_signal(ratio)))
             assert float(found.of_score.max()) < 1e-13
     generator = torch.Generator().manual_seed(4)
-    found = curl_by_probes(ExactDenoiser(laws[0], VP()), points(20, 4), 0.3, generator=generator)
+    found = curl_by_probes(ExactDenoiser(distributions[0], VP()), points(20, 4), 0.3, generator=generator)
     assert float(found.of_score.max()) < 1e-13
 
 

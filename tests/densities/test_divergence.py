@@ -38,7 +38,7 @@ def correlated_gaussian() -> Gaussian:
     return Gaussian.from_covariance(torch.tensor([0.5, -1.0, 0.2], dtype=torch.float64), root @ root.T)
 
 
-def laws() -> dict[str, Distribution]:
+def distributions() -> dict[str, Distribution]:
     draw = torch.Generator().manual_seed(3)
     means = torch.randn(4, 2, dtype=torch.float64, generator=draw)
     return {
@@ -49,18 +49,18 @@ def laws() -> dict[str, Distribution]:
     }
 
 
-def noised(law: Distribution, schedule: Schedule, t: float, count: int = 5) -> Tensor:
+def noised(distribution: Distribution, schedule: Schedule, t: float, count: int = 5) -> Tensor:
     draw = torch.Generator().manual_seed(1)
-    x_0 = law.sample(count, generator=draw)
+    x_0 = distribution.sample(count, generator=draw)
     return schedule.alpha(t) * x_0 + schedule.sigma(t) * torch.randn(x_0.shape, dtype=torch.float64, generator=draw)
 
 
-@pytest.mark.parametrize("name", laws())
+@pytest.mark.parametrize("name", distributions())
 @pytest.mark.parametrize("ratio", [0.1, 1.0, 30.0])
 def test_the_exact_divergence_is_the_trace_of_the_jacobian(name: str, ratio: float):
-    law, schedule = laws()[name], VP()
+    distribution, schedule = distributions()[name], VP()
     t = float(schedule.time_of_noise_to_signal(ratio))
-    x_t, denoiser = noised(law, schedule, t), ExactDenoiser(law, schedule)
+    x_t, denoiser = noised(distribution, schedule, t), ExactDenoiser(distribution, schedule)
     exact, full = ExactDivergence()(denoiser, x_t, t), JacobianDivergence()(denoiser, x_t, t)
     assert torch.equal(exact.denoised, denoiser(x_t, t))
     assert torch.equal(full.denoised, exact.denoised)
@@ -70,18 +70,18 @@ def test_the_exact_divergence_is_the_trace_of_the_jacobian(name: str, ratio: flo
 
 
 def test_the_jacobian_of_a_gaussians_denoiser_is_its_gain():
-    law, schedule, t = correlated_gaussian(), VP(), 0.3
+    distribution, schedule, t = correlated_gaussian(), VP(), 0.3
     alpha, sigma = schedule.alpha(t), schedule.sigma(t)
-    covariance = law.eigenvectors @ torch.diag(law.eigenvalues) @ law.eigenvectors.T
+    covariance = distribution.eigenvectors @ torch.diag(distribution.eigenvalues) @ distribution.eigenvectors.T
     gain = alpha * covariance @ torch.linalg.inv(alpha**2 * covariance + sigma**2 * torch.eye(3, dtype=torch.float64))
-    found = jacobian(ExactDenoiser(law, schedule), noised(law, schedule, t), t)
+    found = jacobian(ExactDenoiser(distribution, schedule), noised(distribution, schedule, t), t)
     assert torch.allclose(found, gain.expand_as(found), rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("divergence", [ExactDivergence(), JacobianDivergence()], ids=lambda d: type(d).__name__)
 def test_at_alpha_zero_the_divergence_is_zero(divergence: Divergence, generator: torch.Generator):
     x_t = torch.randn(4, 2, dtype=torch.float64, generator=generator)
-    found = divergence(ExactDenoiser(laws()["mixture"], RectifiedFlow()), x_t, 1.0)
+    found = divergence(ExactDenoiser(distributions()["mixture"], RectifiedFlow()), x_t, 1.0)
     assert float(found.divergence.abs().max()) < 1e-15
 
 
@@ -155,8 +155,8 @@ def test_the_answer_has_the_dtype_of_the_input_and_the_divergence_is_float64(gen
         found = divergence(denoiser, x_t, 1.0)
         assert found.denoised.dtype == torch.float32
         assert found.divergence.dtype == torch.float64
-    law = correlated_gaussian()
-    assert ExactDivergence()(ExactDenoiser(law, VE()), x_t, 1.0).divergence.dtype == torch.float64
+    distribution = correlated_gaussian()
+    assert ExactDivergence()(ExactDenoiser(distribution, VE()), x_t, 1.0).divergence.dtype == torch.float64
 
 
 def test_what_cannot_be_differentiated_and_what_is_too_large_is_one_clear_line(generator: torch.Generator):

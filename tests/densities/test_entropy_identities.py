@@ -15,14 +15,14 @@ from diffuscope.densities.entropy import (
     gaussian_relative_fisher,
     relative_entropy_rate,
 )
-from diffuscope.densities.grid import Grid
-from diffuscope.densities.law_integrals import (
+from diffuscope.densities.expectations import (
     entropy,
     expectation,
     fisher_information,
     relative_entropy,
     relative_fisher,
 )
+from diffuscope.densities.grid import Grid
 from diffuscope.densities.score_information import fisher_information as estimated_fisher_information
 from diffuscope.densities.score_information import integrated, path_relative_entropy
 from diffuscope.densities.score_information import relative_fisher as estimated_relative_fisher
@@ -94,7 +94,7 @@ def test_the_published_rate_of_four_points_under_ornstein_uhlenbeck():
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=by_name)
-def test_two_laws_under_one_diffusion_approach_at_the_rate_of_their_relative_fisher_information(schedule):
+def test_two_distributions_under_one_diffusion_approach_at_the_rate_of_their_relative_fisher_information(schedule):
     for ratio in (0.3, 1.0, 4.0):
         t = float(schedule.time_of_noise_to_signal(ratio))
         rate = relative_entropy_rate(schedule, t, relative_fisher(MIXTURE, OTHER, *level(schedule, t), LINE))
@@ -105,7 +105,7 @@ def test_two_laws_under_one_diffusion_approach_at_the_rate_of_their_relative_fis
         assert found == pytest.approx(rate, rel=1e-9)
 
 
-def test_relative_entropy_to_the_stationary_law_contracts_by_e_to_the_minus_2t():
+def test_relative_entropy_to_the_stationary_distribution_contracts_by_e_to_the_minus_2t():
     stationary = Gaussian.isotropic(torch.zeros(1), 1.0)
     start = relative_entropy(MIXTURE, stationary, 1.0, 1e-9, Grid.line(-8, 8, 20000))
     for t in (0.1, 0.5, 1.0, 2.0):
@@ -127,7 +127,7 @@ def test_fisher_information_lies_between_that_of_the_gaussian_and_d_over_sigma_s
 
 def test_moments_of_the_score_in_two_dimensions():
     """E[s] = 0, E[x s^T] = -I, E[s s^T] = -E[grad s] = (I - alpha K)/sigma^2, by quadrature to 1e-10."""
-    law = GaussianMixture.from_covariances(
+    distribution = GaussianMixture.from_covariances(
         torch.tensor([0.6, 0.4]),
         torch.tensor([[-0.8, 0.3], [0.9, -0.5]]),
         torch.tensor([[[0.3, 0.1], [0.1, 0.2]], [[0.25, -0.05], [-0.05, 0.4]]]),
@@ -135,15 +135,15 @@ def test_moments_of_the_score_in_two_dimensions():
     alpha, sigma, square = 0.9, 0.4, Grid.square(-9, 9, 300)
 
     def mean(function):
-        return expectation(law, alpha, sigma, square, function)
+        return expectation(distribution, alpha, sigma, square, function)
 
     def score(x):
-        return law.score(x, alpha, sigma)
+        return distribution.score(x, alpha, sigma)
 
     units = torch.eye(2, dtype=torch.float64)
 
     def slope(x):  # grad s = (alpha^2 Cov / sigma^2 - I) / sigma^2, column by column
-        covariance = law.posterior_covariance(x, alpha, sigma)
+        covariance = distribution.posterior_covariance(x, alpha, sigma)
         columns = [covariance.matvec(unit.expand_as(x)) for unit in units]
         return (alpha**2 / sigma**2 * torch.stack(columns, 2) - units) / sigma**2
 
@@ -159,9 +159,9 @@ def test_gaussian_closed_forms_agree_with_dense_linear_algebra(rank):
     alpha, sigma = 0.7, 0.6
     unit = torch.eye(4, dtype=torch.float64)
 
-    def covariance(law):
-        U, tail = law.eigenvectors, law.tail_variance if len(law.eigenvalues) < 4 else 0.0
-        return alpha**2 * (U @ torch.diag(law.eigenvalues - tail) @ U.T + tail * unit) + sigma**2 * unit
+    def covariance(distribution):
+        U, tail = distribution.eigenvectors, distribution.tail_variance if len(distribution.eigenvalues) < 4 else 0.0
+        return alpha**2 * (U @ torch.diag(distribution.eigenvalues - tail) @ U.T + tail * unit) + sigma**2 * unit
 
     P, Q = covariance(p), covariance(q)
     shift = alpha * (p.mean - q.mean)
@@ -290,7 +290,7 @@ def test_what_cannot_be_computed_is_refused():
         entropy(MIXTURE, 1.0, 0.5, Grid.line(-2, 2, 1000))
     with pytest.raises(InputError, match="grid: expected one that holds and resolves"):
         entropy(MIXTURE, 0.0, 0.001, Grid.line(-10, 10, 101))
-    with pytest.raises(InputError, match="law: expected vectors of the grid's dimension"):
+    with pytest.raises(InputError, match="distribution: expected vectors of the grid's dimension"):
         entropy(MIXTURE, 1.0, 0.5, Grid.square(-5, 5, 10))
     with pytest.raises(InputError, match="other: expected events of shape"):
         gaussian_relative_entropy(gaussians()[0], MIXTURE.as_gaussian(), 1.0, 1.0)

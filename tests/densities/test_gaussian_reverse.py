@@ -35,6 +35,14 @@ def test_what_is_lost_is_the_integral_of_the_dissipation(eta, schedule):
     assert abs(flow.relative_entropy(start) - flow.relative_entropy(end) - lost) <= 1e-10
 
 
+def test_noise_early_and_none_late_leave_the_relative_entropy_of_the_switch():
+    """KL at the end = KL at the start less what was dissipated while eta = 1; the deterministic end loses nothing."""
+    early = published(1)
+    late = GaussianReverse(OU, 1.3, 0.25, 0.4, *early.distribution(0.4), 0.0)
+    lost, _ = quad(early.dissipation, 0.4, 1.5, epsabs=1e-14, epsrel=1e-13)
+    assert 0 < late.relative_entropy(0.0) == pytest.approx(early.relative_entropy(1.5) - lost, abs=1e-10)
+
+
 @pytest.mark.parametrize("eta", [0, 0.5, 1, 2])
 def test_mean_and_variance_solve_their_differential_equations(eta):
     schedule, m, s2 = VP(), 1.3, 0.25
@@ -48,12 +56,12 @@ def test_mean_and_variance_solve_their_differential_equations(eta):
         return [-f * moments[0] - pull * (moments[0] - mean), 2 * (-f - pull) * moments[1] + eta**2 * g2]
 
     solved = solve_ivp(rate, (0, 0.88), [0.4, 1.7], method="DOP853", rtol=1e-12, atol=1e-13).y[:, -1]
-    mean, variance = flow.law(0.02)
+    mean, variance = flow.distribution(0.02)
     assert abs(solved[0] - mean) <= 1e-10
     assert abs(solved[1] - variance) <= 1e-10
 
 
-def test_the_entropy_of_nearly_equal_laws_does_not_cancel():
+def test_the_entropy_of_nearly_equal_distributions_does_not_cancel():
     for excess in (0.99e-4, 1.01e-4):  # on both sides of the series
         flow = GaussianReverse(VE(), 0.0, 1.0, 1.0, 0.0, 2.0 * (1 + excess), 0.0)
         exact = (excess**2 / 2 - excess**3 / 3 + excess**4 / 4) / 2

@@ -18,15 +18,14 @@ from diffuscope.densities import (
     HutchinsonDivergence,
     JacobianDivergence,
     PotentialDiffusion,
+    equal_steps,
     evolve,
     log_likelihood,
     reverse_equation,
     terminal_gaussian,
     transport,
-    uniform,
     variational_bound,
 )
-from diffuscope.densities.curl import curl, curl_by_probes
 from diffuscope.densities.denoiser_derivatives import (
     divergence_gradient,
     divergence_gradient_along,
@@ -35,13 +34,14 @@ from diffuscope.densities.denoiser_derivatives import (
 )
 from diffuscope.densities.density import Density
 from diffuscope.densities.divergence import jacobian
-from diffuscope.densities.noise_derivative import (
+from diffuscope.densities.equation_residual import score_equation, score_equation_by_probes
+from diffuscope.densities.jacobian_symmetry import curl, curl_by_probes
+from diffuscope.densities.level_derivative import (
     noise_derivative,
     noise_derivative_by_autograd,
     noise_derivative_by_differences,
 )
 from diffuscope.densities.resolution import mass_outside, unresolved
-from diffuscope.densities.score_equation import score_equation, score_equation_by_probes
 from diffuscope.densities.score_information import fisher_information, path_relative_entropy, relative_fisher
 from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.schedules import VP, DiscreteVP, Schedule
@@ -146,7 +146,7 @@ def test_the_moments_of_a_density_carry_its_graph():
 
 
 def test_the_generated_density_carries_the_graph_of_its_start_and_not_that_of_the_model():
-    denoiser, grid, times = Learning(), Grid.square(-3, 3, 8), uniform(0.0, 0.1, 2)
+    denoiser, grid, times = Learning(), Grid.square(-3, 3, 8), equal_steps(0.0, 0.1, 2)
     equation = reverse_equation(denoiser, grid, 0.5)
     ended = evolve(equation, bump(grid), times, BackwardEuler())
     ended.values.square().sum().backward()
@@ -180,8 +180,8 @@ def test_a_denoiser_between_steps_is_differentiable_as_the_one_it_reads():
 
 def test_the_gaussian_at_the_end_is_differentiable_in_the_point():
     x = points()
-    law = Gaussian.isotropic(torch.zeros(2), 1.0)
-    terminal = terminal_gaussian(ExactDenoiser(law, VP()), x, 1.0, divergence=JacobianDivergence())
+    distribution = Gaussian.isotropic(torch.zeros(2), 1.0)
+    terminal = terminal_gaussian(ExactDenoiser(distribution, VP()), x, 1.0, divergence=JacobianDivergence())
     (slope,) = torch.autograd.grad(terminal.log_prob(x).sum(), x)
-    # alpha^2 + sigma^2 = 1: the noised law is standard normal
+    # alpha^2 + sigma^2 = 1: the noised distribution is standard normal
     assert torch.allclose(slope, -x.detach(), rtol=1e-9, atol=0)

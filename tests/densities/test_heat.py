@@ -18,9 +18,9 @@ TWO_MODES = GaussianMixture.isotropic(
 DIFFUSIVITIES = torch.tensor([0.7, 1.3, 0.2], dtype=torch.float64)
 
 
-def noised(law: GaussianMixture | Gaussian, grid: Grid, variance: float) -> Density:
-    """The law convolved with a Gaussian, at the centers."""
-    return Density(grid, grid.evaluate(lambda x: law.log_prob(x, 1.0, math.sqrt(variance))))
+def noised(distribution: GaussianMixture | Gaussian, grid: Grid, variance: float) -> Density:
+    """The distribution convolved with a Gaussian, at the centers."""
+    return Density(grid, grid.evaluate(lambda x: distribution.log_prob(x, 1.0, math.sqrt(variance))))
 
 
 def two_modes(grid: Grid, variance: float = 0.25) -> Density:
@@ -82,25 +82,27 @@ def test_the_l1_error_of_a_box_is_the_mass_that_would_have_left_it():
 
 def test_the_mass_outside_a_box_in_three_dimensions():
     grid, box = Grid.square(-5, 5, 24, dimensions=3), Grid((-1.0, -2.0, -9.0), (1.5, 2.0, 9.0), (4, 4, 4))
-    law = Gaussian.isotropic(torch.zeros(3), 0.6)
+    distribution = Gaussian.isotropic(torch.zeros(3), 0.6)
     inside = 1.0
     for low, high in zip(box.low, box.high, strict=True):
         inside *= float(
             torch.special.ndtr(torch.tensor([high, low]).double() / math.sqrt(0.5**2 * 0.6 + 0.4)).diff().abs()
         )
-    found = mass_outside(noised(law, grid, 1e-30), box, scale=0.5, variance=0.4)
+    found = mass_outside(noised(distribution, grid, 1e-30), box, scale=0.5, variance=0.4)
     assert found == pytest.approx(1 - inside, rel=1e-8)
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
 def test_a_mixture_in_one_two_and_three_dimensions(dimensions):
     means = torch.tensor([[1.0, -0.5, 0.4], [-1.0, 0.6, 0.0]], dtype=torch.float64)[:, :dimensions]
-    law = GaussianMixture.isotropic(torch.tensor([0.25, 0.75]), means, torch.tensor([0.5, 0.25]))
+    distribution = GaussianMixture.isotropic(torch.tensor([0.25, 0.75]), means, torch.tensor([0.5, 0.25]))
     grid = Grid((-9.0, -8.5, -8.0)[:dimensions], (9.5, 8.5, 8.0)[:dimensions], (72, 70, 66)[:dimensions])
-    start = noised(law, grid, 0.1)
+    start = noised(distribution, grid, 0.1)
     assert unresolved(start) < 1e-9
     flowed = heat_flow(start, 0.3, diffusivity=0.8)
-    torch.testing.assert_close(flowed.values, noised(law, grid, 0.1 + 2 * 0.8 * 0.3).values, rtol=0, atol=1e-13)
+    torch.testing.assert_close(
+        flowed.values, noised(distribution, grid, 0.1 + 2 * 0.8 * 0.3).values, rtol=0, atol=1e-13
+    )
     assert flowed.mass() == pytest.approx(1, abs=1e-13)
 
 

@@ -1,4 +1,4 @@
-"""What a log-likelihood says of its own error, the law at the end, tables of steps, and bits of integers."""
+"""What a log-likelihood says of its own error, the distribution at the end, tables of steps, and bits of integers."""
 
 import math
 from dataclasses import dataclass
@@ -26,17 +26,17 @@ def unequal_gaussian() -> Gaussian:
     )
 
 
-def points(law: Distribution, schedule: Schedule, t: float, count: int = 6) -> tuple[Tensor, Tensor]:
-    """Points of the noised law, and their exact log-density."""
+def points(distribution: Distribution, schedule: Schedule, t: float, count: int = 6) -> tuple[Tensor, Tensor]:
+    """Points of the noised distribution, and their exact log-density."""
     draw = torch.Generator().manual_seed(2)
-    x_0 = law.sample(count, generator=draw)
+    x_0 = distribution.sample(count, generator=draw)
     x_t = schedule.alpha(t) * x_0 + schedule.sigma(t) * torch.randn(x_0.shape, dtype=torch.float64, generator=draw)
-    return x_t, law.log_prob(x_t, schedule.alpha(t), schedule.sigma(t))
+    return x_t, distribution.log_prob(x_t, schedule.alpha(t), schedule.sigma(t))
 
 
 @dataclass(frozen=True)
 class Opaque:
-    """A denoiser of unknown law; a table of steps when `steps_only`."""
+    """A denoiser of unknown distribution; a table of steps when `steps_only`."""
 
     inner: Denoiser
     steps_only: bool = False
@@ -55,15 +55,15 @@ class Opaque:
 @pytest.mark.parametrize("draw", [HutchinsonDivergence.rademacher, HutchinsonDivergence.normal])
 def test_random_probes_are_within_four_of_their_standard_errors(dimension: int, draw, generator: torch.Generator):
     """Six samples and 32 probes; the whole is unbiased too: a fourth check over all of them."""
-    law, schedule = mixture(dimension).distribution, VP()
+    distribution, schedule = mixture(dimension).distribution, VP()
     t = float(schedule.time_of_noise_to_signal(0.3))
-    x_t, exact = points(law, schedule, t)
+    x_t, exact = points(distribution, schedule, t)
     found = log_likelihood(
-        ExactDenoiser(law, schedule),
+        ExactDenoiser(distribution, schedule),
         x_t,
         t,
         divergence=draw(x_t, 32, generator=generator),
-        terminal=law,
+        terminal=distribution,
         tolerance=1e-5,
     )
     off = (found.log_prob - exact) / found.standard_error
@@ -77,17 +77,17 @@ def test_the_standard_error_is_that_of_the_flows_own_matrix(generator: torch.Gen
 
     2,000 samples of 8 probes; their mean square error of the mean within 4 standard errors of it.
     """
-    law, schedule, t, probes = unequal_gaussian(), VP(), 0.1, 8
-    x_t = points(law, schedule, t, 1)[0].expand(2000, 2)
+    distribution, schedule, t, probes = unequal_gaussian(), VP(), 0.1, 8
+    x_t = points(distribution, schedule, t, 1)[0].expand(2000, 2)
     found = log_likelihood(
-        ExactDenoiser(law, schedule),
+        ExactDenoiser(distribution, schedule),
         x_t,
         t,
         divergence=HutchinsonDivergence.rademacher(x_t, probes, generator=generator),
         tolerance=1e-5,
     )
-    spreads = [schedule.alpha(at) ** 2 * law.eigenvalues + schedule.sigma(at) ** 2 for at in (t, 1.0)]
-    matrix = law.eigenvectors @ torch.diag((spreads[1] / spreads[0]).log() / 2) @ law.eigenvectors.T
+    spreads = [schedule.alpha(at) ** 2 * distribution.eigenvalues + schedule.sigma(at) ** 2 for at in (t, 1.0)]
+    matrix = distribution.eigenvectors @ torch.diag((spreads[1] / spreads[0]).log() / 2) @ distribution.eigenvectors.T
     variance = 4 * float(matrix[0, 1]) ** 2 / probes
     squares = found.standard_error.square()
     assert abs(float(squares.mean()) - variance) < 4 * float(squares.std()) / 2000**0.5
@@ -98,21 +98,21 @@ def test_the_standard_error_is_that_of_the_flows_own_matrix(generator: torch.Gen
 
 @pytest.mark.parametrize("schedule", [VP(), VE()], ids=lambda schedule: type(schedule).__name__)
 def test_the_gaussian_that_a_denoiser_shows_is_exact_for_a_gaussian(schedule: Schedule):
-    law = unequal_gaussian()
-    x_t, exact = points(law, schedule, schedule.t_max)
+    distribution = unequal_gaussian()
+    x_t, exact = points(distribution, schedule, schedule.t_max)
     shown = terminal_gaussian(
-        Opaque(ExactDenoiser(law, schedule)), x_t, schedule.t_max, divergence=JacobianDivergence()
+        Opaque(ExactDenoiser(distribution, schedule)), x_t, schedule.t_max, divergence=JacobianDivergence()
     )
-    assert torch.allclose(shown.signal.mean, schedule.alpha(schedule.t_max) * law.mean, rtol=1e-10, atol=1e-13)
+    assert torch.allclose(shown.signal.mean, schedule.alpha(schedule.t_max) * distribution.mean, rtol=1e-10, atol=1e-13)
     assert torch.allclose(shown.log_prob(x_t), exact, rtol=0, atol=1e-12)
     assert float(shown.gap(x_t).abs().max()) < 1e-12
 
 
 def test_a_network_ends_in_pure_noise_unless_it_is_trusted_to_show_a_gaussian():
     """Pure noise is off by what the signal left at t_max adds; both are told to the bit."""
-    law, schedule = unequal_gaussian(), VP()
-    x_t, exact = points(law, schedule, 0.5)
-    network = Opaque(ExactDenoiser(law, schedule))
+    distribution, schedule = unequal_gaussian(), VP()
+    x_t, exact = points(distribution, schedule, 0.5)
+    network = Opaque(ExactDenoiser(distribution, schedule))
     plain, noise, shown = (
         log_likelihood(network, x_t, 0.5, terminal=terminal, tolerance=1e-7)
         for terminal in (
@@ -123,24 +123,24 @@ def test_a_network_ends_in_pure_noise_unless_it_is_trusted_to_show_a_gaussian():
     )
     assert torch.equal(plain.log_prob, noise.log_prob)
     assert torch.allclose(shown.log_prob, exact, rtol=0, atol=1e-6)
-    end = law.flow(x_t, schedule, 0.5, 1.0)
+    end = distribution.flow(x_t, schedule, 0.5, 1.0)
     levels = schedule.alpha(1.0), schedule.sigma(1.0)
-    missing = torch.distributions.Normal(0.0, levels[1]).log_prob(end).sum(1) - law.log_prob(end, *levels)
+    missing = torch.distributions.Normal(0.0, levels[1]).log_prob(end).sum(1) - distribution.log_prob(end, *levels)
     assert torch.allclose(plain.log_prob - exact, missing, rtol=0, atol=1e-6)
     assert float(missing.abs().max()) > 1e-3
     early = terminal_gaussian(network, x_t, 0.9, divergence=JacobianDivergence())
-    with pytest.raises(InputError, match=r"terminal: expected the law at t_max = 1, got t = 0.9"):
+    with pytest.raises(InputError, match=r"terminal: expected the distribution at t_max = 1, got t = 0.9"):
         log_likelihood(network, x_t, 0.5, terminal=early)
 
 
 @pytest.mark.parametrize("ratio", [80.0, 20.0])
 def test_at_the_end_of_a_mixture_what_is_left_is_a_fourth_order_constant_below_the_gap(ratio: float):
     """The gap is of third order in alpha/sigma, and takes the error with it but for one constant."""
-    law, left, gaps = mixture(2).distribution, [], []
+    distribution, left, gaps = mixture(2).distribution, [], []
     for sigma_max in (ratio, 2 * ratio):
         schedule = VE(sigma_max=sigma_max)
-        x_t, exact = points(law, schedule, sigma_max, 200)
-        shown = terminal_gaussian(ExactDenoiser(law, schedule), x_t, sigma_max, divergence=ExactDivergence())
+        x_t, exact = points(distribution, schedule, sigma_max, 200)
+        shown = terminal_gaussian(ExactDenoiser(distribution, schedule), x_t, sigma_max, divergence=ExactDivergence())
         error = exact - shown.log_prob(x_t) - shown.gap(x_t)
         assert float(error.std()) < 1e-3 * float(error.abs().mean())
         gaps.append(float(shown.gap(x_t).square().mean().sqrt()))
@@ -154,10 +154,10 @@ def test_beyond_a_thousand_dimensions_the_end_is_isotropic_and_its_gap_says_at_w
     """Error of the constant: a quarter of the sum of squared relative deviations, half of the gap's variance."""
     d = 1500
     vectors = torch.linalg.qr(torch.randn(d, 3, dtype=torch.float64, generator=generator))[0]
-    law = Gaussian(torch.zeros(d).double(), vectors, torch.tensor([400.0, 200.0, 50.0]).double(), 0.1)
+    distribution = Gaussian(torch.zeros(d).double(), vectors, torch.tensor([400.0, 200.0, 50.0]).double(), 0.1)
     schedule = VE()
-    x_t, exact = points(law, schedule, schedule.t_max, 2000)
-    denoiser, divergence = ExactDenoiser(law, schedule), ExactDivergence()
+    x_t, exact = points(distribution, schedule, schedule.t_max, 2000)
+    denoiser, divergence = ExactDenoiser(distribution, schedule), ExactDivergence()
     shown = terminal_gaussian(denoiser, x_t, schedule.t_max, divergence=divergence)
     gap = shown.gap(x_t)
     assert float((exact - shown.log_prob(x_t)).std()) == pytest.approx(float(gap.std()), rel=1e-6)
@@ -182,25 +182,25 @@ def test_the_density_of_any_network_integrates_to_one():
 
 
 def test_a_table_of_steps_is_read_between_them_with_an_error_of_order_two():
-    law = unequal_gaussian()
+    distribution = unequal_gaussian()
 
     def error(steps: int) -> float:
         schedule = DiscreteVP.linear(0.1 / steps, 20 / steps, steps)
         t = float(schedule.time_of_noise_to_signal(0.3))
-        x_t, exact = points(law, schedule, t)
-        table = BetweenSteps(Opaque(ExactDenoiser(law, schedule), steps_only=True))
-        found = log_likelihood(table, x_t, t, terminal=law, tolerance=1e-5)
+        x_t, exact = points(distribution, schedule, t)
+        table = BetweenSteps(Opaque(ExactDenoiser(distribution, schedule), steps_only=True))
+        found = log_likelihood(table, x_t, t, terminal=distribution, tolerance=1e-5)
         return float((found.log_prob - exact).square().mean().sqrt())
 
     assert measured_order(error, [50, 100, 200]).order == pytest.approx(2, abs=0.3)
     with pytest.raises(InputError, match="denoiser: expected a DiscreteVP schedule"):
-        BetweenSteps(ExactDenoiser(law, VP()))
+        BetweenSteps(ExactDenoiser(distribution, VP()))
 
 
 def test_a_generator_settles_an_estimate():
-    law, schedule = mixture(2).distribution, VP()
-    x_t, _ = points(law, schedule, 0.5)
-    denoiser = ExactDenoiser(law, schedule)
+    distribution, schedule = mixture(2).distribution, VP()
+    x_t, _ = points(distribution, schedule, 0.5)
+    denoiser = ExactDenoiser(distribution, schedule)
     first, again, other = (
         estimated_log_density(denoiser, x_t, 0.5, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
     )
@@ -247,11 +247,11 @@ def test_dequantized_levels_are_where_the_model_saw_them_give_or_take_half_a_spa
             bits_per_dimension(x[:, 0], dimension, width)
 
 
-def test_a_law_of_another_shape_and_an_end_that_is_no_gaussian_are_one_clear_line():
-    law, schedule = mixture(2).distribution, VP()
-    x_t, _ = points(law, schedule, 0.5)
-    with pytest.raises(InputError, match=r"terminal: expected a law of events of shape \(2,\), got \(64,\)"):
-        log_likelihood(ExactDenoiser(law, schedule), x_t, 0.5, terminal=mixture(64).distribution)
+def test_a_distribution_of_another_shape_and_an_end_that_is_no_gaussian_are_one_clear_line():
+    distribution, schedule = mixture(2).distribution, VP()
+    x_t, _ = points(distribution, schedule, 0.5)
+    with pytest.raises(InputError, match=r"terminal: expected events of shape \(2,\), got \(64,\)"):
+        log_likelihood(ExactDenoiser(distribution, schedule), x_t, 0.5, terminal=mixture(64).distribution)
 
     apart = GaussianMixture.isotropic(
         torch.full((2,), 0.5), torch.tensor([[-3.0], [3.0]], dtype=torch.float64), torch.full((2,), 0.1)

@@ -9,9 +9,10 @@ from conftest import measured_order
 from diffuscope.denoisers import ExactDenoiser, score_to_denoised
 from diffuscope.densities.anti_diffusion import amplification, anti_diffuse, best_anti_diffusion
 from diffuscope.densities.density import Density, histogram
+from diffuscope.densities.gaussian_reverse import GaussianReverse
 from diffuscope.densities.grid import Grid
 from diffuscope.densities.reverse import reverse_equation, reverse_evolution
-from diffuscope.densities.stepping import BackwardEuler, CrankNicolson, PeacemanRachford
+from diffuscope.densities.stepping import BackwardEuler, CrankNicolson, PeacemanRachford, steps
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.samplers import EulerMaruyama, sample
@@ -25,7 +26,7 @@ PAIR = GaussianMixture.isotropic(
 )
 
 
-def law(grid, distribution, t):
+def distribution(grid, distribution, t):
     alpha, sigma = float(SCHEDULE.alpha(t)), float(SCHEDULE.sigma(t))
     return Density(grid, grid.averages(lambda x: distribution.log_prob(x, alpha, sigma), nodes=4))
 
@@ -39,12 +40,45 @@ def last(densities):
 def test_the_exact_score_brings_the_data_back_for_every_eta(eta, order):
     def error(cells):
         grid, times = Grid.line(-6, 6, cells), log_snr_times(SCHEDULE, 1.0, 1e-3, cells)
-        start = law(grid, PAIR, 1.0)
+        start = distribution(grid, PAIR, 1.0)
         end = last(reverse_evolution(ExactDenoiser(PAIR, SCHEDULE), start, times, CrankNicolson(), eta=eta))
         assert abs(end.mass() - start.mass()) <= 1e-12
-        return end.l1_distance(law(grid, PAIR, 1e-3))
+        return end.l1_distance(distribution(grid, PAIR, 1e-3))
 
     assert abs(measured_order(error, [100, 200]).order - order) < 0.15
+
+
+def test_the_relative_entropy_of_a_wrong_start_converges_to_the_closed_form_at_order_two():
+    # data N(1.3, 1/4), started at T = 1 from N(0, 1), eta = 1/2
+    ou, data = VP(3.0, 3.0), Gaussian.isotropic(torch.tensor([1.3], dtype=F64), 0.25)
+    closed = GaussianReverse(ou, 1.3, 0.25, 1.0, 0.0, 1.0, 0.5).relative_entropy(0.007)
+
+    def error(cells):
+        grid, times = Grid.line(-6, 6, cells), log_snr_times(ou, 1.0, 0.007, cells)
+        normal = Density(grid, grid.averages(lambda x: -(x[:, 0] ** 2) / 2 - 0.5 * math.log(2 * math.pi), nodes=4))
+        alpha, sigma = float(ou.alpha(0.007)), float(ou.sigma(0.007))
+        exact = Density(grid, grid.averages(lambda x: data.log_prob(x, alpha, sigma), nodes=4))
+        end = last(reverse_evolution(ExactDenoiser(data, ou), normal, times, CrankNicolson(), eta=0.5))
+        return abs(end.relative_entropy(exact) - closed)
+
+    assert abs(measured_order(error, [200, 400]).order - 2) < 0.1  # pre-asymptotic terms
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0, 2.0])
+def test_a_step_of_backward_euler_averages_the_ratio_to_the_exact_density(eta):
+    """sup q/p never rises and inf q/p never falls, beyond rounding: two densities under one equation with noise."""
+    grid, times = Grid.line(-4, 4, 200), 1.0 - log_snr_times(SCHEDULE, 1.0, 1e-2, 100)
+    wrong = Gaussian.isotropic(torch.tensor([-0.6], dtype=F64), 1.3)
+    q, p = grid.averages(lambda x: wrong.log_prob(x, 1.0, 1e-9), nodes=4), distribution(grid, PAIR, 1.0).values
+    ratios = [q / p]
+    equation = reverse_equation(ExactDenoiser(PAIR, SCHEDULE), grid, 1.0, eta=eta)
+    for step in steps(equation, times, BackwardEuler()):
+        q, p = step.apply(q), step.apply(p)
+        ratios.append(q / p)
+    top, bottom = (torch.stack([end(ratio) for ratio in ratios]) for end in (torch.amax, torch.amin))
+    assert float((top.diff() / top[:-1]).max()) <= 1e-12
+    assert float((bottom.diff() / bottom[:-1]).min()) >= -1e-12
+    assert float(top[-1] - bottom[-1]) < 0.9 * float(top[0] - bottom[0])  # noise forgets
 
 
 def test_backward_euler_keeps_the_generated_density_nonnegative_with_a_wrong_score():
@@ -61,7 +95,7 @@ def test_backward_euler_keeps_the_generated_density_nonnegative_with_a_wrong_sco
     assert min(d.lowest() for d in reverse_evolution(Loud(), Density(grid, spike), times, BackwardEuler())) >= 0
 
 
-def test_the_generated_density_of_a_wrong_score_is_the_stationary_law_of_that_score():
+def test_the_generated_density_of_a_wrong_score_is_the_stationary_distribution_of_that_score():
     # eta = 1 with beta constant and the score of N(0, v) at every time: dY = (b/2 - b/v) Y dtau + sqrt b dB, a Gaussian
     v, schedule = 0.5, VP(2.0, 2.0)
 
@@ -83,7 +117,7 @@ def test_the_generated_density_of_a_wrong_score_is_the_stationary_law_of_that_sc
 
 
 def test_the_density_agrees_with_particles_of_a_sampler():
-    # from a start that is not the forward process's law at that time, late enough to be remembered
+    # from a start that is not the forward process's distribution at that time, late enough to be remembered
     fine, coarse = Grid.line(-6, 6, 1200), Grid.line(-6, 6, 60)
     denoiser, wrong = ExactDenoiser(PAIR, SCHEDULE), Gaussian.isotropic(torch.tensor([0.5], dtype=F64), 0.4)
 
@@ -99,8 +133,8 @@ def test_the_density_agrees_with_particles_of_a_sampler():
     standard_error = (shares * (1 - shares) / n).sqrt()
     bias = 0.01 * shares.max()  # of Euler-Maruyama at 100 steps, weak order 1
     assert bool(((counted - shares).abs() <= 4 * standard_error + bias).all())
-    # the start is remembered: both are far from the law of the data
-    data = coarsened(law(fine, PAIR, 1e-2))
+    # the start is remembered: both are far from the distribution of the data
+    data = coarsened(distribution(fine, PAIR, 1e-2))
     assert end.l1_distance(data) > 0.2
     assert histogram(particles, coarse).l1_distance(data) > 0.2
 
@@ -111,8 +145,8 @@ def test_two_dimensions_come_back_too():
     def error(cells):
         grid, times = Grid.square(-5, 5, cells), log_snr_times(SCHEDULE, 1.0, 0.02, cells)
         denoiser = ExactDenoiser(data, SCHEDULE)
-        end = last(reverse_evolution(denoiser, law(grid, data, 1.0), times, PeacemanRachford()))
-        return end.l1_distance(law(grid, data, 0.02))
+        end = last(reverse_evolution(denoiser, distribution(grid, data, 1.0), times, PeacemanRachford()))
+        return end.l1_distance(distribution(grid, data, 0.02))
 
     assert abs(measured_order(error, [40, 80]).order - 2) < 0.25
 
@@ -126,6 +160,9 @@ def test_undoing_heat_multiplies_rounding_by_the_amplification():
     torch.testing.assert_close(back.values, math.exp(0.1 * k**2) * wave, rtol=1e-8, atol=1e-13 * math.exp(40))
     assert amplification(grid, 0.1) == pytest.approx(math.exp(0.1 * 32**2), rel=1e-12)
     assert math.isinf(amplification(grid, 1.0))
+    # the finest mode is pi/h: half the cells' width, four times the exponent
+    coarse, fine = (math.log(amplification(Grid.line(-12, 12, cells), 0.5)) for cells in (32, 64))
+    assert fine / coarse == pytest.approx(4, abs=1e-12)
 
 
 def test_the_best_cutoff_recovers_less_and_less_as_the_blur_and_the_noise_grow():

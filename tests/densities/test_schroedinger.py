@@ -188,7 +188,7 @@ def test_the_error_falls_faster_than_any_power_of_the_number_of_cells():
     assert orders[-1] > 15
 
 
-def test_evolutions_compose_keep_mass_and_leave_the_stationary_law_alone():
+def test_evolutions_compose_keep_mass_and_leave_the_stationary_distribution_alone():
     grid = Grid.line(-2.8, 2.8, 90)
     well = PotentialDiffusion.diagonalize(quartic(1.0), grid)
     start = Density(grid, normal(grid.centers(), 0.3, 0.04))
@@ -211,7 +211,7 @@ def test_forward_and_backward_are_dual():
     assert grid.volume * float((backward * start.values).sum()) == pytest.approx(forward, abs=1e-12)
 
 
-def test_relative_entropy_to_the_stationary_law_falls():
+def test_relative_entropy_to_the_stationary_distribution_falls():
     well, start = in_razavy_well(4.2, 112)
     stationary = well.stationary()
     flow = [well.evolve(start, t).relative_entropy(stationary) for t in (0.0, 0.5, 1.0, 3.0, 8.0, 15.0)]
@@ -292,7 +292,7 @@ def test_a_density_that_the_grid_does_not_resolve_is_refused():
     assert "too coarse" in refusal(well, Density(grid, normal(grid.centers(), 0.5, 0.005)), 0.3)
 
 
-def test_where_the_stationary_law_underflows_the_estimate_is_infinite():
+def test_where_the_stationary_distribution_underflows_the_estimate_is_infinite():
     grid = Grid.line(-9, 9, 128)
     well = PotentialDiffusion.diagonalize(quartic(1.0), grid)
     start = Density(grid, normal(grid.centers(), 0.0, 0.1))

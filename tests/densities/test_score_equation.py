@@ -1,4 +1,6 @@
-"""The score equation holds for exact laws under every schedule, and its residual is the derived one where it fails."""
+"""The score equation holds for exact distributions under every schedule, and its residual is the derived one where it
+fails.
+"""
 
 import math
 
@@ -34,11 +36,11 @@ def mixture(d, seed=0):
     return GaussianMixture.from_covariances(torch.tensor([0.5, 0.3, 0.2]), means, covariances)
 
 
-def noised(law, schedule, ratio, n=40, seed=1):
-    """A time of noise sigma/alpha = ratio, and n points of the noised law."""
+def noised(distribution, schedule, ratio, n=40, seed=1):
+    """A time of noise sigma/alpha = ratio, and n points of the noised distribution."""
     generator = torch.Generator().manual_seed(seed)
     t = float(schedule.time_of_noise_to_signal(ratio))
-    clean = law.sample(n, generator=generator)
+    clean = distribution.sample(n, generator=generator)
     noise = torch.randn(clean.shape, generator=generator, dtype=torch.float64)
     return schedule.alpha(t) * clean + schedule.sigma(t) * noise, t
 
@@ -121,10 +123,10 @@ def test_residual_is_that_of_the_log_density_equation(schedule):
 @pytest.mark.parametrize("schedule", [VP(), VE(), RectifiedFlow()], ids=by_name)
 def test_the_clean_score_used_at_all_times_is_found(schedule):
     """Score of the data at every t, as in a published figure: the terms do not cancel at all."""
-    law = mixture(2)
-    clean = FromScore(schedule, lambda x, _: law.score(x, 1.0, 1e-3))
-    x, t = noised(law, schedule, 1.0)
-    found, exact = score_equation(clean, x, t), score_equation(ExactDenoiser(law, schedule), x, t)
+    distribution = mixture(2)
+    clean = FromScore(schedule, lambda x, _: distribution.score(x, 1.0, 1e-3))
+    x, t = noised(distribution, schedule, 1.0)
+    found, exact = score_equation(clean, x, t), score_equation(ExactDenoiser(distribution, schedule), x, t)
     assert float(found.relative.median()) > 1e10 * float(exact.relative.median())
     assert float(found.relative.median()) > 0.2
 
@@ -150,11 +152,11 @@ def test_terms_do_not_change_when_the_denoiser_is_read_through_another_schedule(
 
 def test_the_gaussian_terms_are_the_closed_forms():
     """k = v/(v + sigma^2): rate 2 k (1 - k) (x - mu) = -pull, spread 0."""
-    law = Gaussian.isotropic(torch.tensor([1.0, -2.0, 0.5]), 0.7)
-    x, t = noised(law, VE(), 0.9)
-    equation = score_equation(ExactDenoiser(law, VE()), x, t)
+    distribution = Gaussian.isotropic(torch.tensor([1.0, -2.0, 0.5]), 0.7)
+    x, t = noised(distribution, VE(), 0.9)
+    equation = score_equation(ExactDenoiser(distribution, VE()), x, t)
     k = 0.7 / (0.7 + 0.81)
-    assert torch.allclose(equation.rate, 2 * k * (1 - k) * (x - law.mean), rtol=1e-12, atol=1e-13)
+    assert torch.allclose(equation.rate, 2 * k * (1 - k) * (x - distribution.mean), rtol=1e-12, atol=1e-13)
     assert torch.allclose(equation.pull, -equation.rate, rtol=1e-12, atol=1e-13)
     assert float(equation.spread.abs().max()) == 0
 
@@ -184,10 +186,10 @@ def test_gradient_of_the_divergence_and_both_products_of_a_cubic_map():
 
 @pytest.mark.parametrize("schedule", [*SCHEDULES, DiscreteVP.linear()], ids=by_name)
 def test_differences_in_lambda_err_by_less_than_they_say(schedule):
-    law = mixture(3)
-    denoiser = ExactDenoiser(law, schedule)
+    distribution = mixture(3)
+    denoiser = ExactDenoiser(distribution, schedule)
     for ratio in (0.1, 1.0, 10.0):
-        x, t = noised(law, schedule, ratio)
+        x, t = noised(distribution, schedule, ratio)
         exact, found = noise_derivative_by_autograd(denoiser, x, t), noise_derivative_by_differences(denoiser, x, t)
         error = (exact.value - found.value).norm(dim=1)
         assert not found.by_autograd
@@ -198,7 +200,7 @@ def test_differences_in_lambda_err_by_less_than_they_say(schedule):
 
 @pytest.mark.parametrize("schedule", [VP(), VE(), RectifiedFlow()], ids=by_name)
 def test_differences_stay_within_the_levels_of_the_schedule(schedule):
-    law, asked = mixture(2), []
+    distribution, asked = mixture(2), []
 
     class Watched(ExactDenoiser):
         def __call__(self, x_t, t):
@@ -206,9 +208,9 @@ def test_differences_stay_within_the_levels_of_the_schedule(schedule):
             return super().__call__(x_t, t)
 
     for t in (schedule.t_min, 0.9 * schedule.t_max):
-        x = law.sample(10, generator=torch.Generator().manual_seed(0))
-        found = noise_derivative_by_differences(Watched(law, schedule), x, t)
-        exact = noise_derivative_by_autograd(ExactDenoiser(law, schedule), x, t)
+        x = distribution.sample(10, generator=torch.Generator().manual_seed(0))
+        found = noise_derivative_by_differences(Watched(distribution, schedule), x, t)
+        exact = noise_derivative_by_autograd(ExactDenoiser(distribution, schedule), x, t)
         assert bool(((exact.value - found.value).norm(dim=1) <= 2 * found.error).all())
     assert min(asked) > 0.999999 * schedule.t_min
     assert max(asked) <= schedule.t_max
@@ -216,20 +218,20 @@ def test_differences_stay_within_the_levels_of_the_schedule(schedule):
 
 def test_a_table_of_steps_is_differentiated_across_its_own_steps():
     """A network that knows steps 1..1000 only: autograd is refused, differences err by less than they say."""
-    law, schedule = mixture(2), DiscreteVP.linear()
+    distribution, schedule = mixture(2), DiscreteVP.linear()
 
     class Table(nn.Module):
         def forward(self, x, index):
             t = (index[0] + 1).double()
-            return law.denoise(x, schedule.alpha(t), schedule.sigma(t))
+            return distribution.denoise(x, schedule.alpha(t), schedule.sigma(t))
 
     denoiser = DataPredictor(Table(), schedule, event_shape=(2,), data_range=(-5.0, 5.0))
     for step in (30, 300, 700, 999):
-        x = law.sample(20, generator=torch.Generator().manual_seed(2)) * float(schedule.alpha(step))
+        x = distribution.sample(20, generator=torch.Generator().manual_seed(2)) * float(schedule.alpha(step))
         with pytest.raises(InputError, match="table of steps"):
             noise_derivative_by_autograd(denoiser, x, step)
         found = noise_derivative(denoiser, x, step)
-        exact = noise_derivative_by_autograd(ExactDenoiser(law, schedule), x, step)
+        exact = noise_derivative_by_autograd(ExactDenoiser(distribution, schedule), x, step)
         assert not found.by_autograd
         assert bool(((exact.value - found.value).norm(dim=1) <= 2 * found.error).all())
         assert float(found.error.max()) < 1e-3 * float(exact.value.norm(dim=1).max())
@@ -237,7 +239,7 @@ def test_a_table_of_steps_is_differentiated_across_its_own_steps():
 
 def test_a_time_that_torch_sees_only_in_part_is_noticed():
     """alpha(t) inside the graph, sigma(t) outside: autograd is wrong without a word, and is not used."""
-    law, schedule = mixture(2), VP()
+    distribution, schedule = mixture(2), VP()
 
     class Partly:
         def __init__(self):
@@ -245,10 +247,10 @@ def test_a_time_that_torch_sees_only_in_part_is_noticed():
 
         def __call__(self, x_t, t):
             t = torch.as_tensor(t)
-            return law.denoise(x_t, schedule.alpha(t), schedule.sigma(t.detach()))
+            return distribution.denoise(x_t, schedule.alpha(t), schedule.sigma(t.detach()))
 
-    x, t = noised(law, schedule, 0.7)
-    exact = noise_derivative_by_autograd(ExactDenoiser(law, schedule), x, t)
+    x, t = noised(distribution, schedule, 0.7)
+    exact = noise_derivative_by_autograd(ExactDenoiser(distribution, schedule), x, t)
     wrong = noise_derivative_by_autograd(Partly(), x, t)
     assert float((wrong.value - exact.value).norm()) > 0.1 * float(exact.value.norm())
     found = noise_derivative(Partly(), x, t)
@@ -256,25 +258,41 @@ def test_a_time_that_torch_sees_only_in_part_is_noticed():
     assert torch.allclose(found.value, exact.value, atol=1e-6)
 
 
-@pytest.mark.parametrize("drift", [0.0, 0.3])
-def test_probed_squares_are_unbiased(drift):
-    """2000 independent pairs of probes at each of three points, against the exact squares (4 standard errors)."""
+@pytest.mark.parametrize(("drift", "probes"), [(0.0, 2), (0.3, 2), (0.3, 4)])
+def test_probed_squares_are_unbiased(drift, probes):
+    """1000 independent sets of probes at each of three points, against the exact squares (4 standard errors)."""
     denoiser = Drifting(VP(), drift)
     x, t = noised(mixture(2), VP(), 0.8, n=3)
     exact = score_equation(denoiser, x, t)
     for k in range(3):
         many = score_equation_by_probes(
-            denoiser, x[k].expand(2000, 2).clone(), t, probes=2, generator=torch.Generator().manual_seed(k)
+            denoiser, x[k].expand(1000, 2).clone(), t, probes=probes, generator=torch.Generator().manual_seed(k)
         )
         assert monte_carlo(many.squared_residual).agrees_with(float(exact.residual[k].square().sum()))
         assert monte_carlo(many.squared_spread).agrees_with(float(exact.spread[k].square().sum()))
         assert monte_carlo(many.spread[:, 0]).agrees_with(float(exact.spread[k, 0]))
-        # the standard error told by two probes, squared, is unbiased for the variance of their mean
+        # the standard error told by the probes, squared, is unbiased for the variance of their mean
         told = monte_carlo(many.spread_error[:, 0] ** 2)
         assert told.agrees_with(float((many.spread[:, 0] - exact.spread[k, 0]).square().mean()), 5.0)
+        assert monte_carlo(many.spread_error[:, 1] ** 2).agrees_with(
+            float((many.spread[:, 1] - exact.spread[k, 1]).square().mean()), 5.0
+        )
 
 
-def test_pooled_relative_residual_is_zero_for_the_law_and_one_without_cancellation():
+@pytest.mark.parametrize("probes", [2, 3, 7])
+def test_on_the_line_every_probe_says_the_same_and_the_error_is_zero(probes):
+    """v^2 = 1: no spread between the probes, but for rounding, which must not make a root of a negative number."""
+    x, t = noised(mixture(1), VP(), 0.8, n=50)
+    exact = score_equation(ExactDenoiser(mixture(1), VP()), x, t)
+    found = score_equation_by_probes(
+        ExactDenoiser(mixture(1), VP()), x, t, probes=probes, generator=torch.Generator().manual_seed(0)
+    )
+    assert torch.allclose(found.spread, exact.spread, rtol=1e-12, atol=1e-14)
+    assert float(found.spread_error.max()) < 1e-7 * (1 + float(exact.spread.abs().max()))
+    assert torch.allclose(found.squared_spread, exact.spread.square().sum(1), rtol=1e-10, atol=1e-13)
+
+
+def test_pooled_relative_residual_is_zero_for_the_distribution_and_one_without_cancellation():
     assert float(relative_residual(torch.tensor([9.0, 1.0, 1.0, 1.0]))) == pytest.approx(1.0)
     assert float(relative_residual(torch.tensor([-1e-9, 1.0, 0.0, 1.0]))) == 0
     assert relative_residual(torch.zeros(5, 4)).tolist() == [0.0] * 5

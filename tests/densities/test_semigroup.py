@@ -35,12 +35,12 @@ def mixture(dimensions: int) -> GaussianMixture:
     return GaussianMixture.isotropic(weights, means[:, :dimensions], torch.tensor([0.25, 0.4]))
 
 
-def at(law: GaussianMixture | Gaussian, grid: Grid, alpha: float, sigma: float) -> Density:
-    return Density(grid, grid.evaluate(lambda x: law.log_prob(x, alpha, sigma)))
+def at(distribution: GaussianMixture | Gaussian, grid: Grid, alpha: float, sigma: float) -> Density:
+    return Density(grid, grid.evaluate(lambda x: distribution.log_prob(x, alpha, sigma)))
 
 
-def at_time(law: GaussianMixture | Gaussian, grid: Grid, schedule: Schedule, t: float) -> Density:
-    return at(law, grid, float(schedule.alpha(t)), float(schedule.sigma(t)))
+def at_time(distribution: GaussianMixture | Gaussian, grid: Grid, schedule: Schedule, t: float) -> Density:
+    return at(distribution, grid, float(schedule.alpha(t)), float(schedule.sigma(t)))
 
 
 def box(half: float, cells: int, dimensions: int = 1) -> Grid:
@@ -60,21 +60,21 @@ def largest_error(found: Density, exact: Density) -> float:
 @every_step
 @pytest.mark.parametrize(("dimensions", "cells"), [(1, 128), (2, 92), (3, 62)])
 def test_a_mixture_becomes_the_analytic_mixture_of_any_schedule(schedule, s, t, dimensions, cells):
-    law, source = mixture(dimensions), box(7.0, cells, dimensions)
+    distribution, source = mixture(dimensions), box(7.0, cells, dimensions)
     target = box(17.0 if isinstance(schedule, VE) else 9.0, cells + 11, dimensions)
-    found = transition(schedule, s, t, source, target)(at_time(law, source, schedule, s))
-    assert largest_error(found, at_time(law, target, schedule, t)) <= BAR
+    found = transition(schedule, s, t, source, target)(at_time(distribution, source, schedule, s))
+    assert largest_error(found, at_time(distribution, target, schedule, t)) <= BAR
     assert found.mass() == pytest.approx(1, abs=1e-13)
 
 
 def test_a_correlated_gaussian_stays_gaussian():
-    law = Gaussian.from_covariance(
+    distribution = Gaussian.from_covariance(
         torch.tensor([0.5, -0.3], dtype=torch.float64), torch.tensor([[0.8, 0.3], [0.3, 0.5]], dtype=torch.float64)
     )
     grid = box(9.0, 90, 2)
-    found = ornstein_uhlenbeck(0.7, grid, theta=1.5, diffusivity=0.6)(at(law, grid, 1.0, 1e-9))
+    found = ornstein_uhlenbeck(0.7, grid, theta=1.5, diffusivity=0.6)(at(distribution, grid, 1.0, 1e-9))
     a = math.exp(-1.05)
-    assert largest_error(found, at(law, grid, a, math.sqrt(0.4 * (1 - a**2)))) <= BAR
+    assert largest_error(found, at(distribution, grid, a, math.sqrt(0.4 * (1 - a**2)))) <= BAR
 
 
 def test_at_alpha_zero_every_density_becomes_the_same_noise(generator):
@@ -87,18 +87,18 @@ def test_at_alpha_zero_every_density_becomes_the_same_noise(generator):
 
 
 def test_a_shrinking_density_is_seen_on_a_box_that_shrinks_with_it():
-    law, source = mixture(1), Grid.line(-7, 7, 96)
+    distribution, source = mixture(1), Grid.line(-7, 7, 96)
     for scale in (0.5, 0.01, 1e-6):
         target = Grid.line(-7 * scale, 7 * scale, 96)
-        found = Transition(source, target, scale, 0.0)(at(law, source, 1.0, 0.2))
-        assert largest_error(found, at(law, target, scale, 0.2 * scale)) <= BAR
+        found = Transition(source, target, scale, 0.0)(at(distribution, source, 1.0, 0.2))
+        assert largest_error(found, at(distribution, target, scale, 0.2 * scale)) <= BAR
 
 
 def test_a_growing_density_of_an_unstable_process():
-    law, source, target = mixture(1), Grid.line(-7, 7, 128), Grid.line(-20, 20, 120)
-    found = ornstein_uhlenbeck(0.8, source, target, theta=-1.0, diffusivity=0.5)(at(law, source, 1.0, 0.2))
+    distribution, source, target = mixture(1), Grid.line(-7, 7, 128), Grid.line(-20, 20, 120)
+    found = ornstein_uhlenbeck(0.8, source, target, theta=-1.0, diffusivity=0.5)(at(distribution, source, 1.0, 0.2))
     variance = (math.exp(1.6) - 1) / 2 + math.exp(1.6) * 0.04
-    assert largest_error(found, at(law, target, math.exp(0.8), math.sqrt(variance))) <= BAR
+    assert largest_error(found, at(distribution, target, math.exp(0.8), math.sqrt(variance))) <= BAR
 
 
 @pytest.mark.parametrize("n", range(9))
@@ -115,7 +115,9 @@ def test_products_of_hermite_functions_decay_at_the_sum_of_their_rates():
     grid = box(10.0, 64, 3)
     mode, theta, t = torch.ones(grid.cells, dtype=torch.float64), 0.8, 0.4
     for axis, n in enumerate((2, 0, 3)):
-        x = grid.centers(axis) * math.sqrt(theta)  # the stationary law of theta = .8, D = 1 has variance 1/theta
+        x = grid.centers(axis) * math.sqrt(
+            theta
+        )  # the stationary distribution of theta = .8, D = 1 has variance 1/theta
         values = torch.as_tensor(hermeval(x.numpy(), [0] * n + [1])) * torch.exp(-(x**2) / 2)
         mode = mode * values.reshape([-1 if k == axis else 1 for k in range(3)])
     found = ornstein_uhlenbeck(t, grid, theta=theta).apply(mode)
@@ -128,8 +130,8 @@ def test_products_of_hermite_functions_decay_at_the_sum_of_their_rates():
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
 def test_two_transitions_in_a_row_are_one_even_through_another_grid(dimensions):
     cells = {1: 128, 2: 84, 3: 56}[dimensions]
-    law, grid, between = mixture(dimensions), box(7.0, cells, dimensions), box(7.9, cells + 19, dimensions)
-    start, schedule = at_time(law, grid, VP(), 0.1), VP()
+    distribution, grid, between = mixture(dimensions), box(7.0, cells, dimensions), box(7.9, cells + 19, dimensions)
+    start, schedule = at_time(distribution, grid, VP(), 0.1), VP()
     once = transition(schedule, 0.1, 0.6, grid)(start)
     twice = transition(schedule, 0.3, 0.6, between, grid)(transition(schedule, 0.1, 0.3, grid, between)(start))
     assert largest_error(twice, once) <= BAR
@@ -158,7 +160,7 @@ def test_mass_is_kept_even_of_what_is_not_resolved(generator):
     assert box(4.0, 31, 2).volume * float(found.sum()) == pytest.approx(grid.volume * float(values.sum()), rel=1e-13)
 
 
-def test_relative_entropy_to_the_stationary_law_falls_at_twice_the_rate():
+def test_relative_entropy_to_the_stationary_distribution_falls_at_twice_the_rate():
     grid, theta, D = Grid.line(-10, 10, 160), 0.7, 0.9
     start = at(mixture(1), grid, 1.0, 0.3)
     stationary = at(Gaussian.isotropic(torch.zeros(1), D / theta), grid, 1.0, 1e-9)
@@ -202,13 +204,13 @@ def test_derivatives_in_the_scale_and_the_variance_are_those_of_the_gaussian():
 @pytest.mark.parametrize("half", [3.0, 4.0, 5.0, 7.0])
 @pytest.mark.parametrize("cells", [24, 32, 48, 64, 96])
 def test_the_error_is_below_the_numbers_that_are_reported(half, cells):
-    law, grid = mixture(1), Grid.line(-half, half + 0.1, cells)
-    start = at(law, grid, 1.0, 0.05)
-    # what the box has lost of the start is no fault of the step: take the law that it holds
+    distribution, grid = mixture(1), Grid.line(-half, half + 0.1, cells)
+    start = at(distribution, grid, 1.0, 0.05)
+    # what the box has lost of the start is no fault of the step: take the distribution that it holds
     step = Transition(grid, grid, 0.8, 0.05)
-    found, exact = Density(grid, step.apply(start.values)), at(law, grid, 0.8, math.sqrt(0.64 * 0.0025 + 0.05))
+    found, exact = Density(grid, step.apply(start.values)), at(distribution, grid, 0.8, math.sqrt(0.64 * 0.0025 + 0.05))
     reported = unresolved(start) + unresolved(found) + mass_outside(start, grid, scale=0.8, variance=0.05)
-    missing = 1 - start.mass() + mass_outside(at(law, Grid.line(-12, 12, 400), 1.0, 0.05), grid)
+    missing = 1 - start.mass() + mass_outside(at(distribution, Grid.line(-12, 12, 400), 1.0, 0.05), grid)
     assert largest_error(found, exact) <= 4 * (reported + abs(missing)) + 1e-13
 
 

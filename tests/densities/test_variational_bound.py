@@ -1,4 +1,6 @@
-"""The variational bound of an exact denoiser is the law's own -log p, point by point, and any error has its price."""
+"""The variational bound of an exact denoiser is the distribution's own -log p, point by point, and any error has its
+price.
+"""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Gaussian
 from diffuscope.schedules import VE, VP, Cosine, DiscreteVP, GeometricVE, RectifiedFlow, Schedule
 
-SMALLEST = 1e-7  # a noise so small that the noised law is the law
+SMALLEST = 1e-7  # a noise so small that the noised distribution is the distribution
 
 
 def unequal_gaussian(scale: float = 1.0) -> Gaussian:
@@ -25,18 +27,18 @@ def unequal_gaussian(scale: float = 1.0) -> Gaussian:
     return Gaussian(mean, rotation, scale * torch.tensor([2.25, 0.16], dtype=torch.float64))
 
 
-def of_exact(law: Distribution, schedule: Schedule, x_0: Tensor, **options) -> VariationalBound:
+def of_exact(distribution: Distribution, schedule: Schedule, x_0: Tensor, **options) -> VariationalBound:
     draw = torch.Generator().manual_seed(1)
-    return variational_bound(ExactDenoiser(law, schedule), x_0, generator=draw, **options)
+    return variational_bound(ExactDenoiser(distribution, schedule), x_0, generator=draw, **options)
 
 
 @pytest.mark.parametrize("problem", likelihood_problems(), ids=lambda problem: problem.name)
 def test_the_exact_denoisers_bound_is_minus_the_log_density_at_every_point(problem):
     """Within its standard errors: in the mean square over 300 points, and in the mean, which sees 17 times less."""
-    law = problem.distribution
-    x_0 = law.sample(300, generator=torch.Generator().manual_seed(0))
-    found = of_exact(law, VP(), x_0, levels=16, repeats=24, terminal=law)
-    off = found.bound + law.log_prob(x_0, 1.0, SMALLEST)
+    distribution = problem.distribution
+    x_0 = distribution.sample(300, generator=torch.Generator().manual_seed(0))
+    found = of_exact(distribution, VP(), x_0, levels=16, repeats=24, terminal=distribution)
+    off = found.bound + distribution.log_prob(x_0, 1.0, SMALLEST)
     mean = monte_carlo(off)
     assert mean.agrees_with(0.0)
     assert mean.standard_error < 0.02 * x_0.shape[1] ** 0.5
@@ -49,15 +51,15 @@ def test_the_exact_denoisers_bound_is_minus_the_log_density_at_every_point(probl
 )
 def test_in_the_mean_over_a_gaussian_it_is_the_entropy(schedule: Schedule):
     """I-MMSE: log det(2 pi e Sigma) / 2, the end being the Gaussian that the denoiser shows."""
-    law = unequal_gaussian()
-    entropy = float((2 * math.pi * math.e * law.eigenvalues).log().sum()) / 2
-    x_0 = law.sample(2000, generator=torch.Generator().manual_seed(0))
-    found = of_exact(law, schedule, x_0, levels=32, repeats=8)
+    distribution = unequal_gaussian()
+    entropy = float((2 * math.pi * math.e * distribution.eigenvalues).log().sum()) / 2
+    x_0 = distribution.sample(2000, generator=torch.Generator().manual_seed(0))
+    found = of_exact(distribution, schedule, x_0, levels=32, repeats=8)
     # -log p itself varies from point to point: take its known mean instead
-    varying = -law.log_prob(x_0, 1.0, SMALLEST) - entropy
+    varying = -distribution.log_prob(x_0, 1.0, SMALLEST) - entropy
     estimate = monte_carlo(found.bound - varying)
     # the decoder's variance is 1 / SNR instead of the posterior's: of second order in 1 / (SNR Sigma)
-    ratio = float(schedule.noise_to_signal(schedule.t_min)) ** 2 / law.eigenvalues
+    ratio = float(schedule.noise_to_signal(schedule.t_min)) ** 2 / distribution.eigenvalues
     excess = float((torch.log1p(ratio) - ratio / (1 + ratio)).sum()) / 2
     assert estimate.agrees_with(entropy + excess)
     assert estimate.standard_error < 0.01
@@ -65,9 +67,9 @@ def test_in_the_mean_over_a_gaussian_it_is_the_entropy(schedule: Schedule):
 
 def test_the_three_parts_of_a_gaussians_bound_are_their_closed_forms():
     """KL(q(x_T|x_0) || p_T), the information between the two ends, and the decoder's cross-entropy, in the mean."""
-    law, schedule = Gaussian.isotropic(torch.zeros(1, dtype=torch.float64), 0.49), GeometricVE(0.3, 2.0)
-    x_0 = law.sample(4000, generator=torch.Generator().manual_seed(0))
-    found = of_exact(law, schedule, x_0, levels=16, repeats=4)
+    distribution, schedule = Gaussian.isotropic(torch.zeros(1, dtype=torch.float64), 0.49), GeometricVE(0.3, 2.0)
+    x_0 = distribution.sample(4000, generator=torch.Generator().manual_seed(0))
+    found = of_exact(distribution, schedule, x_0, levels=16, repeats=4)
     information = [math.log1p(0.49 / sigma**2) / 2 for sigma in (2.0, 0.3)]
     decoded = (math.log(2 * math.pi * 0.09) + 0.49 / (0.49 + 0.09)) / 2
     assert monte_carlo(found.prior).agrees_with(information[0])
@@ -77,7 +79,7 @@ def test_the_three_parts_of_a_gaussians_bound_are_their_closed_forms():
     assert found.evaluations == 4 * 17
 
 
-def test_the_denoiser_of_another_law_has_that_laws_log_density():
+def test_the_denoiser_of_another_distribution_has_that_distributions_log_density():
     data, model = unequal_gaussian(), unequal_gaussian(0.5)
     x_0 = data.sample(500, generator=torch.Generator().manual_seed(0))
     found = of_exact(model, VP(), x_0, levels=32, repeats=8)
@@ -91,62 +93,70 @@ def test_the_denoiser_of_another_law_has_that_laws_log_density():
 class Shifted:
     """The exact denoiser with an error of `shift` sigma^2 in every coordinate."""
 
-    law: Distribution
+    distribution: Distribution
     schedule: Schedule
     shift: float
 
     def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
-        exact = ExactDenoiser(self.law, self.schedule)(x_t, t)
+        exact = ExactDenoiser(self.distribution, self.schedule)(x_t, t)
         return exact + self.shift * over_events(self.schedule.sigma(t) ** 2, x_t)
 
 
 def test_an_error_of_the_denoiser_costs_half_its_square_integrated_over_the_snr():
     """In VP, SNR = sigma^-2 - 1: delta = c sigma^2 in each of 2 dimensions costs c^2 (sigma_T^2 - sigma_min^2)."""
-    law, schedule, c = unequal_gaussian(), VP(), 0.8
-    x_0 = law.sample(2000, generator=torch.Generator().manual_seed(0))
+    distribution, schedule, c = unequal_gaussian(), VP(), 0.8
+    x_0 = distribution.sample(2000, generator=torch.Generator().manual_seed(0))
     found = variational_bound(
-        Shifted(law, schedule, c), x_0, generator=torch.Generator().manual_seed(1), levels=16, repeats=4, terminal=law
+        Shifted(distribution, schedule, c),
+        x_0,
+        generator=torch.Generator().manual_seed(1),
+        levels=16,
+        repeats=4,
+        terminal=distribution,
     )
     sigmas = [float(schedule.sigma(t)) for t in (schedule.t_max, schedule.t_min)]
     cost = c**2 * (sigmas[0] ** 2 - sigmas[1] ** 2)
-    off = monte_carlo(found.bound + law.log_prob(x_0, 1.0, SMALLEST))
+    off = monte_carlo(found.bound + distribution.log_prob(x_0, 1.0, SMALLEST))
     assert off.agrees_with(cost)
     assert off.standard_error < 0.05 * cost
 
 
 def test_a_wrong_prior_costs_its_relative_entropy():
     """KL(N(m, v) || N(0, v)) = m^2 / 2v at the end."""
-    law, schedule = Gaussian.isotropic(torch.tensor([0.7], dtype=torch.float64), 0.3), GeometricVE(0.05, 1.5)
-    x_0 = law.sample(2000, generator=torch.Generator().manual_seed(0))
+    distribution, schedule = Gaussian.isotropic(torch.tensor([0.7], dtype=torch.float64), 0.3), GeometricVE(0.05, 1.5)
+    x_0 = distribution.sample(2000, generator=torch.Generator().manual_seed(0))
     wrong = Gaussian.isotropic(torch.zeros(1, dtype=torch.float64), 0.3)
-    right, off = (of_exact(law, schedule, x_0, levels=4, repeats=4, terminal=prior).prior for prior in (law, wrong))
+    right, off = (
+        of_exact(distribution, schedule, x_0, levels=4, repeats=4, terminal=prior).prior
+        for prior in (distribution, wrong)
+    )
     assert monte_carlo(off - right).agrees_with(0.7**2 / 2 / (0.3 + 1.5**2))
 
 
 def test_a_table_of_steps_has_a_bound_too():
-    law, schedule = mixture(2).distribution, DiscreteVP.linear()
-    x_0 = law.sample(300, generator=torch.Generator().manual_seed(0))
+    distribution, schedule = mixture(2).distribution, DiscreteVP.linear()
+    x_0 = distribution.sample(300, generator=torch.Generator().manual_seed(0))
     found = variational_bound(
-        BetweenSteps(ExactDenoiser(law, schedule)),
+        BetweenSteps(ExactDenoiser(distribution, schedule)),
         x_0,
         generator=torch.Generator().manual_seed(1),
         levels=16,
         repeats=4,
-        terminal=law,
+        terminal=distribution,
     )
-    assert monte_carlo(found.bound + law.log_prob(x_0, 1.0, SMALLEST)).agrees_with(0.0)
+    assert monte_carlo(found.bound + distribution.log_prob(x_0, 1.0, SMALLEST)).agrees_with(0.0)
 
 
 def test_float32_data_and_images_are_taken_and_a_generator_settles_the_estimate():
-    law = Gaussian.isotropic(torch.zeros(1, 2, 2, dtype=torch.float64), 0.5)
-    x_0 = law.sample(5, generator=torch.Generator().manual_seed(0)).float()
-    first, again = (of_exact(law, VP(), x_0, levels=8, repeats=2) for _ in range(2))
+    distribution = Gaussian.isotropic(torch.zeros(1, 2, 2, dtype=torch.float64), 0.5)
+    x_0 = distribution.sample(5, generator=torch.Generator().manual_seed(0)).float()
+    first, again = (of_exact(distribution, VP(), x_0, levels=8, repeats=2) for _ in range(2))
     assert torch.equal(first.bound, again.bound)
     assert first.bound.dtype == torch.float64
 
 
 def test_bad_input_is_one_clear_line():
-    law, x_0 = unequal_gaussian(), torch.zeros(3, 2, dtype=torch.float64)
+    distribution, x_0 = unequal_gaussian(), torch.zeros(3, 2, dtype=torch.float64)
     for line, data, options in (
         ("x_0: expected finite floats", x_0 / 0, {}),
         ("x_0: expected finite floats", x_0[:0], {}),
@@ -154,6 +164,6 @@ def test_bad_input_is_one_clear_line():
         ("levels, repeats: expected at least 1 and 2", x_0, {"repeats": 1}),
     ):
         with pytest.raises(InputError, match=line):
-            of_exact(law, VP(), data, **options)
+            of_exact(distribution, VP(), data, **options)
     with pytest.raises(InputError, match="expected a schedule with noise at its t_min"):
-        of_exact(law, VP(epsilon=0.0), x_0)
+        of_exact(distribution, VP(epsilon=0.0), x_0)

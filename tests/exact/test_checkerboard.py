@@ -1,4 +1,4 @@
-"""The noised checkerboard against 50-digit arithmetic, autograd and the identities every law obeys."""
+"""The noised checkerboard against 50-digit arithmetic, autograd and the identities every distribution obeys."""
 
 import math
 from typing import Any
@@ -68,7 +68,7 @@ def panels(low: torch.Tensor, high: torch.Tensor) -> tuple[torch.Tensor, torch.T
 
 def quadrature(x: torch.Tensor, alpha: float, sigma: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """log p, posterior mean and covariance by 1,600 nodes per side of every square."""
-    corners = torch.stack([box.low for box in BOARD.laws if isinstance(box, Box)])
+    corners = torch.stack([box.low for box in BOARD.distributions if isinstance(box, Box)])
     moments = []
     for axis in (0, 1):
         nodes, weights = panels(corners[:, axis], corners[:, axis] + 1)
@@ -183,7 +183,7 @@ def test_levels_may_differ_from_sample_to_sample():
 
 def test_a_board_is_a_distribution():
     assert isinstance(BOARD, Distribution)
-    assert isinstance(BOARD.laws[0], Distribution)
+    assert isinstance(BOARD.distributions[0], Distribution)
 
 
 @pytest.mark.parametrize(

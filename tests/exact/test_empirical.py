@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import measured_order, monte_carlo
+from conftest import measured_order, monte_carlo, tensors_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd.functional import jacobian
 
 from diffuscope.errors import InputError
-from diffuscope.exact import Distribution, Empirical, PosteriorCovariance
+from diffuscope.exact import Blurred, Distribution, Empirical, GaussianMixture, PosteriorCovariance
 
 
 def direct_log_joint(points: Tensor, weights: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -90,10 +90,10 @@ def test_denoiser_and_its_variance_are_the_direct_sums_and_the_reported_error_bo
         4, *event, generator=generator, dtype=dtype
     )
     x[3] = alpha * (points[0] + points[-1]) / 2
-    law = Empirical(points, weights)
+    distribution = Empirical(points, weights)
     exact, log_evidence, variance = rational_moments(points, weights / weights.sum(), x, alpha, sigma)
 
-    denoised = law.denoise_with_error(x, alpha, sigma)
+    denoised = distribution.denoise_with_error(x, alpha, sigma)
     # a mean that nearly vanishes has no relative error: measure against the size of the points too
     norm = exact.flatten(1).norm(dim=1)
     error = (denoised.value.double() - exact).flatten(1).norm(dim=1)
@@ -102,8 +102,8 @@ def test_denoiser_and_its_variance_are_the_direct_sums_and_the_reported_error_bo
 
     log_prob = log_evidence - math.prod(event) / 2 * math.log(2 * math.pi * sigma**2)
     near = tolerance * 0.1
-    torch.testing.assert_close(law.log_prob(x, alpha, sigma).double(), log_prob, rtol=near, atol=near)
-    trace = law.posterior_covariance(x, alpha, sigma).trace().double()
+    torch.testing.assert_close(distribution.log_prob(x, alpha, sigma).double(), log_prob, rtol=near, atol=near)
+    trace = distribution.posterior_covariance(x, alpha, sigma).trace().double()
     torch.testing.assert_close(trace, variance, rtol=tolerance, atol=1e-12 * scale**2)
 
 
@@ -111,21 +111,21 @@ def test_every_sample_may_have_its_own_level(generator):
     points = torch.randn(70, 2, 3, generator=generator, dtype=torch.float64)
     x = torch.randn(5, 2, 3, generator=generator, dtype=torch.float64)
     alpha, sigma = torch.tensor([0.0, 0.2, 0.5, 1.0, 1.0]).double(), torch.tensor([1.0, 0.9, 0.3, 0.01, 40.0]).double()
-    law = Empirical(points)
+    distribution = Empirical(points)
     exact = direct_mean(points, equal_weights(points), x, alpha, sigma)
-    torch.testing.assert_close(law.denoise(x, alpha, sigma), exact, rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(distribution.denoise(x, alpha, sigma), exact, rtol=1e-11, atol=1e-12)
     single = Empirical(points.float()).denoise(x.float(), alpha, sigma)
     exact = direct_mean(points.float().double(), equal_weights(points), x.float().double(), alpha, sigma)
     assert float(relative_error(single, exact).max()) < 1e-4
 
 
 def test_two_points_on_a_line_give_a_hyperbolic_tangent():
-    law = Empirical(torch.tensor([[-1.0], [1.0]], dtype=torch.float64))
+    distribution = Empirical(torch.tensor([[-1.0], [1.0]], dtype=torch.float64))
     x = torch.linspace(-2, 2, 41, dtype=torch.float64)[:, None]
     for alpha, sigma in [(1.0, 0.5), (0.3, 0.9), (1.0, 3.0), (0.0, 1.0)]:
         mean = torch.tanh(alpha * x / sigma**2)
-        torch.testing.assert_close(law.denoise(x, alpha, sigma), mean, rtol=1e-13, atol=1e-15)
-        covariance = law.posterior_covariance(x, alpha, sigma)
+        torch.testing.assert_close(distribution.denoise(x, alpha, sigma), mean, rtol=1e-13, atol=1e-15)
+        covariance = distribution.posterior_covariance(x, alpha, sigma)
         assert isinstance(covariance, PosteriorCovariance)
         torch.testing.assert_close(
             covariance.trace(), 1 / torch.cosh(alpha * x[:, 0] / sigma**2) ** 2, rtol=1e-12, atol=0
@@ -134,14 +134,14 @@ def test_two_points_on_a_line_give_a_hyperbolic_tangent():
 
 def test_one_point_is_a_dirac():
     point = torch.tensor([[0.3, -2.0]], dtype=torch.float64)
-    law = Empirical(point)
-    assert isinstance(law, Distribution)
+    distribution = Empirical(point)
+    assert isinstance(distribution, Distribution)
     x = torch.tensor([[5.0, 1.0], [-100.0, 3.0]], dtype=torch.float64)
-    torch.testing.assert_close(law.denoise(x, 0.7, 0.2), point.expand(2, 2), rtol=0, atol=0)
-    torch.testing.assert_close(law.score(x, 0.7, 0.2), (0.7 * point - x) / 0.04, rtol=1e-14, atol=0)
+    torch.testing.assert_close(distribution.denoise(x, 0.7, 0.2), point.expand(2, 2), rtol=0, atol=0)
+    torch.testing.assert_close(distribution.score(x, 0.7, 0.2), (0.7 * point - x) / 0.04, rtol=1e-14, atol=0)
     normal = -(x - 0.7 * point).square().sum(1) / 0.08 - math.log(2 * math.pi * 0.04)
-    torch.testing.assert_close(law.log_prob(x, 0.7, 0.2), normal, rtol=1e-14, atol=0)
-    covariance = law.posterior_covariance(x, 0.7, 0.2)
+    torch.testing.assert_close(distribution.log_prob(x, 0.7, 0.2), normal, rtol=1e-14, atol=0)
+    covariance = distribution.posterior_covariance(x, 0.7, 0.2)
     assert float(covariance.trace().abs().max()) == 0
     assert float(covariance.matvec(x).abs().max()) == 0
 
@@ -150,12 +150,14 @@ def test_one_point_is_a_dirac():
 def test_without_signal_the_denoiser_is_the_weighted_mean(dtype, generator):
     points = torch.randn(100, 4, generator=generator, dtype=dtype)
     weights = torch.rand(100, generator=generator)
-    law = Empirical(points, weights)
+    distribution = Empirical(points, weights)
     x = torch.randn(3, 4, generator=generator, dtype=dtype)
     mean = (weights.double() / weights.double().sum()) @ points.double()
     tolerance = 1e-6 if dtype == torch.float32 else 1e-14
-    torch.testing.assert_close(law.denoise(x, 0.0, 1.0).double(), mean.expand(3, 4), rtol=tolerance, atol=tolerance)
-    evidence = law.nearest(x, 0.0, 1.0, k=2)
+    torch.testing.assert_close(
+        distribution.denoise(x, 0.0, 1.0).double(), mean.expand(3, 4), rtol=tolerance, atol=tolerance
+    )
+    evidence = distribution.nearest(x, 0.0, 1.0, k=2)
     torch.testing.assert_close(
         evidence.weights.double(), (weights.double() / weights.double().sum()).topk(2).values.expand(3, 2)
     )
@@ -191,9 +193,11 @@ def test_logits_of_a_million_are_stable(generator):
     points = torch.randn(200, 8, generator=generator, dtype=torch.float64)
     x = torch.full((1, 8), 3e4, dtype=torch.float64)
     sigma = 3e4 * math.sqrt(8) / math.sqrt(2e6)
-    law = Empirical(points)
+    distribution = Empirical(points)
     exact = direct_mean(points, equal_weights(points), x, *levels(x, 1.0, sigma))
-    torch.testing.assert_close(law.denoise(x, 1.0, sigma), exact, rtol=1e-8, atol=0)  # the direct sum has 1e6 u
+    torch.testing.assert_close(
+        distribution.denoise(x, 1.0, sigma), exact, rtol=1e-8, atol=0
+    )  # the direct sum has 1e6 u
     single = Empirical(points.float()).denoise_with_error(x.float(), 1.0, sigma)
     assert bool((relative_error(single.value, exact) < 1e-4).all())
 
@@ -207,30 +211,33 @@ def test_moving_data_and_sample_together_moves_the_mean(generator):
     for sigma in (0.05, 0.3, 2.0):
         a, b = here.denoise(x, 1.0, sigma), there.denoise(x + shift, 1.0, sigma) - shift
         torch.testing.assert_close(a, b, rtol=0, atol=1e-8)
-        a, b = (law.posterior_covariance(y, 1.0, sigma).trace() for law, y in ((here, x), (there, x + shift)))
+        a, b = (
+            distribution.posterior_covariance(y, 1.0, sigma).trace()
+            for distribution, y in ((here, x), (there, x + shift))
+        )
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-12)
 
 
 @pytest.mark.parametrize("sigma", [0.05, 0.4, 3.0])
 def test_score_is_the_gradient_of_log_prob(sigma, generator):
     points = torch.randn(60, 4, generator=generator, dtype=torch.float64)
-    law = Empirical(points, torch.rand(60, generator=generator))
+    distribution = Empirical(points, torch.rand(60, generator=generator))
     x = (0.6 * points[:5] + sigma * torch.randn(5, 4, generator=generator, dtype=torch.float64)).requires_grad_()
     alpha, sigmas = levels(x, 0.6, sigma)
-    log_joint = direct_log_joint(points, law.weights, x, alpha, sigmas)
+    log_joint = direct_log_joint(points, distribution.weights, x, alpha, sigmas)
     (direct,) = torch.autograd.grad(log_joint.logsumexp(1).sum(), x)
-    score = law.score(x, 0.6, sigma)
+    score = distribution.score(x, 0.6, sigma)
     torch.testing.assert_close(score.detach(), direct, rtol=1e-9, atol=1e-9)
-    (gradient,) = torch.autograd.grad(law.log_prob(x, 0.6, sigma).sum(), x)
+    (gradient,) = torch.autograd.grad(distribution.log_prob(x, 0.6, sigma).sum(), x)
     torch.testing.assert_close(gradient, score.detach(), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("sigma", [0.3, 1.0, 4.0])
 def test_every_derivative_equals_finite_differences(sigma, generator):
     points = torch.randn(60, 3, generator=generator, dtype=torch.float64)
-    law = Empirical(points)
+    distribution = Empirical(points)
     x = torch.randn(3, 3, generator=generator, dtype=torch.float64, requires_grad=True)
-    for answer in (law.denoise, law.score, law.log_prob):
+    for answer in (distribution.denoise, distribution.score, distribution.log_prob):
         assert torch.autograd.gradcheck(lambda x, answer=answer: answer(x, 0.8, sigma), (x,), rtol=1e-6, atol=1e-8)
 
 
@@ -254,26 +261,102 @@ def test_posterior_covariance_is_the_jacobian_of_the_denoiser(n, sigma, generato
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("memory", [2**14, 128 * 2**20])  # many chunks, the last of them short; all at once
+def test_moments_over_many_chunks_are_the_direct_sums(memory, generator):
+    points = torch.randn(9001, 3, generator=generator, dtype=torch.float64)
+    distribution, x = Empirical(points, memory=memory), torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    v = torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    covariance = distribution.posterior_covariance(x, 0.8, 0.7)
+    weights = direct_log_joint(points, equal_weights(points), x, *levels(x, 0.8, 0.7)).softmax(1)
+    mean = weights @ points
+    apart = points - mean[:, None]
+    exact = torch.einsum("bn,bni,bnj->bij", weights, apart, apart)
+    torch.testing.assert_close(distribution.denoise(x, 0.8, 0.7), mean, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(covariance.matvec(v), torch.einsum("bij,bj->bi", exact, v), rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(covariance.diagonal(), exact.diagonal(dim1=1, dim2=2), rtol=1e-11, atol=0)
+    torch.testing.assert_close(covariance.trace(), exact.diagonal(dim1=1, dim2=2).sum(1), rtol=1e-11, atol=0)
+
+
+def test_what_is_not_differentiable_carries_no_graph(generator):
+    """The data are fixed, whoever is learning them; errors, covariances and neighbors are numbers about an answer."""
+    points = torch.randn(20, 3, generator=generator, dtype=torch.float64)
+    weights = torch.rand(20, generator=generator, dtype=torch.float64)
+    distribution, learned = (
+        Empirical(points, weights),
+        Empirical(points.requires_grad_(), weights.clone().requires_grad_()),
+    )
+    x = torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    leaf, v = x.clone().requires_grad_(), torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    covariance = learned.posterior_covariance(leaf, 0.8, 0.5)
+    for found, expected in (
+        (learned.denoise_with_error(leaf, 0.8, 0.5), distribution.denoise_with_error(x, 0.8, 0.5)),
+        (learned.nearest(leaf, 0.8, 0.5, 3), distribution.nearest(x, 0.8, 0.5, 3)),
+        (covariance.matvec(v.requires_grad_()), distribution.posterior_covariance(x, 0.8, 0.5).matvec(v.detach())),
+        (covariance.trace(), distribution.posterior_covariance(x, 0.8, 0.5).trace()),
+        (covariance.diagonal(), distribution.posterior_covariance(x, 0.8, 0.5).diagonal()),
+        (learned.weights, distribution.weights),
+        (learned.denoise(x, 0.8, 0.5), distribution.denoise(x, 0.8, 0.5)),
+        (
+            learned.sample(5, generator=torch.Generator().manual_seed(0)),
+            distribution.sample(5, generator=torch.Generator().manual_seed(0)),
+        ),
+    ):
+        assert not any(tensor.requires_grad for tensor in tensors_of(found))
+        assert all(torch.equal(a, b) for a, b in zip(tensors_of(found), tensors_of(expected), strict=True))
+
+
 def test_posterior_variance_does_not_cancel_when_one_point_has_nearly_all_the_weight():
     # weights 1 - p and p: the variance is p (1 - p) |y_1 - y_2|^2, here down to 1e-40 beside |y|^2 = 2e6
     points = torch.tensor([[1000.0, 1000.0], [1000.5, 1000.0]])
-    law = Empirical(points)
+    distribution = Empirical(points)
     sigma = 0.05
     for x_0 in (1000.2, 1000.1, 1000.0):
         x = torch.tensor([[x_0, 1000.0]])
         log_odds = (float(x[0, 0]) - 1000.25) * 0.5 / sigma**2
         exact = 0.25 / (2 + math.exp(log_odds) + math.exp(-log_odds))
-        assert float(law.posterior_covariance(x, 1.0, sigma).trace()[0]) == pytest.approx(exact, rel=1e-6)
+        assert float(distribution.posterior_covariance(x, 1.0, sigma).trace()[0]) == pytest.approx(exact, rel=1e-6)
 
 
 def test_log_prob_is_a_normalised_density():
-    law = Empirical(
+    distribution = Empirical(
         torch.tensor([[-1.0], [0.2], [0.25], [3.0]], dtype=torch.float64), torch.tensor([1.0, 2.0, 0.5, 3.0])
     )
     for alpha, sigma in [(1.0, 0.05), (0.4, 0.9), (0.0, 2.0)]:
         x = torch.linspace(-20, 20, 4001, dtype=torch.float64)[:, None]
-        mass = law.log_prob(x, alpha, sigma).exp().sum() * 1e-2  # the trapezoidal rule is spectrally accurate here
+        mass = (
+            distribution.log_prob(x, alpha, sigma).exp().sum() * 1e-2
+        )  # the trapezoidal rule is spectrally accurate here
         assert float(mass) == pytest.approx(1, abs=1e-12)
+
+
+def test_linear_equations_of_the_points_hold_for_the_denoiser_near_and_far(generator):
+    """C x = d on the data implies C E[x_0 | x_t] = d everywhere: an average stays in an affine subspace."""
+    plane, normal = torch.linalg.qr(torch.randn(6, 6, generator=generator, dtype=torch.float64))[0].split([4, 2], 1)
+    points = torch.randn(30, 4, generator=generator, dtype=torch.float64) @ plane.mT + normal.sum(1)
+    for sigma in (1e-3, 0.1, 1.0, 10.0, 100.0):
+        alpha = 1 / math.hypot(1.0, sigma)
+        for spread in (1.0, 10.0):
+            x = spread * torch.randn(50, 6, generator=generator, dtype=torch.float64)
+            found = Empirical(points).denoise(x, alpha, sigma * alpha) @ normal
+            torch.testing.assert_close(found, torch.ones_like(found), rtol=0, atol=1e-12)  # rounding of the weights
+
+
+def test_at_small_noise_the_density_is_that_of_the_nearest_point_alone(generator):
+    """log p = -d/2 log(2 pi sigma^2) - log N - |x - nearest|^2 / 2 sigma^2: beyond bounds on the data, and off them."""
+    points = torch.randn(20, 8, generator=generator, dtype=torch.float64)
+    x = torch.cat([points, points + 0.3 * torch.randn(20, 8, generator=generator, dtype=torch.float64)])
+    square, sigma = torch.cdist(x, points).amin(1).square(), 0.02
+    expected = -4 * math.log(2 * math.pi * sigma**2) - math.log(20) - square / (2 * sigma**2)
+    torch.testing.assert_close(Empirical(points).log_prob(x, 1.0, sigma), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_blurred_points_are_a_mixture_of_gaussians(generator):
+    points = torch.randn(7, 5, generator=generator, dtype=torch.float64)
+    x = torch.randn(20, 5, generator=generator, dtype=torch.float64)
+    mixture = GaussianMixture.isotropic(equal_weights(points), points, torch.full((7,), 0.3**2, dtype=torch.float64))
+    for sigma in (0.02, 0.5, 3.0):
+        found = Blurred(Empirical(points), 0.3).denoise(x, 1.0, sigma)
+        torch.testing.assert_close(found, mixture.denoise(x, 1.0, sigma), rtol=0, atol=1e-12)
 
 
 def test_far_from_the_data_the_gaussian_explains_skewed_points_at_order_two_and_symmetric_ones_at_order_three():
@@ -281,12 +364,12 @@ def test_far_from_the_data_the_gaussian_explains_skewed_points_at_order_two_and_
     z = torch.linspace(-3, 3, 61, dtype=torch.float64)[:, None]
     skewed = torch.tensor([[0.0], [0.0], [0.0], [1.0]], dtype=torch.float64)
     for points, order in ((skewed, 1), (torch.tensor([[-1.0], [1.0]], dtype=torch.float64), 2)):
-        law, mean, variance = Empirical(points), points.mean(), points.var(correction=0)
+        distribution, mean, variance = Empirical(points), points.mean(), points.var(correction=0)
 
-        def error(sigma: int, law=law, mean=mean, variance=variance) -> float:
+        def error(sigma: int, distribution=distribution, mean=mean, variance=variance) -> float:
             x = mean + sigma * z
             gaussian = mean + variance / (variance + sigma**2) * (x - mean)
-            return float((law.denoise(x, 1.0, float(sigma)) - gaussian).norm() / (gaussian - mean).norm())
+            return float((distribution.denoise(x, 1.0, float(sigma)) - gaussian).norm() / (gaussian - mean).norm())
 
         assert measured_order(error, [20, 40, 80, 160]).order == pytest.approx(order, abs=0.05)
 
@@ -300,12 +383,12 @@ def test_samples_have_the_weights_as_frequencies(generator):
 
 
 def test_score_equals_the_marginal_average_of_the_conditional_score(generator):
-    """E[score(x_t)] = 0 under the noised law, coordinate by coordinate, within four standard errors."""
-    law = Empirical(torch.randn(50, 2, generator=generator, dtype=torch.float64))
-    x = 0.8 * law.sample(4000, generator=generator) + 0.5 * torch.randn(
+    """E[score(x_t)] = 0 under the noised distribution, coordinate by coordinate, within four standard errors."""
+    distribution = Empirical(torch.randn(50, 2, generator=generator, dtype=torch.float64))
+    x = 0.8 * distribution.sample(4000, generator=generator) + 0.5 * torch.randn(
         4000, 2, generator=generator, dtype=torch.float64
     )
-    score = law.score(x, 0.8, 0.5)
+    score = distribution.score(x, 0.8, 0.5)
     assert monte_carlo(score[:, 0]).agrees_with(0)
     assert monte_carlo(score[:, 1]).agrees_with(0)
 
@@ -342,11 +425,11 @@ def test_bad_data_is_refused_with_the_argument_named(points, weights, named):
 
 
 def test_a_wrong_shape_or_k_is_refused_with_the_argument_named():
-    law = Empirical(torch.zeros(4, 3))
+    distribution = Empirical(torch.zeros(4, 3))
     with pytest.raises(ValueError, match="x_t"):
-        law.denoise(torch.zeros(2, 4), 1.0, 1.0)
+        distribution.denoise(torch.zeros(2, 4), 1.0, 1.0)
     with pytest.raises(InputError, match="k: expected 1"):
-        law.nearest(torch.zeros(2, 3), 1.0, 1.0, k=5)
+        distribution.nearest(torch.zeros(2, 3), 1.0, 1.0, k=5)
 
 
 # MNIST, 60,000 x 784
@@ -402,11 +485,11 @@ SIGMAS = [0.002, 0.01, 0.05, 0.1, 0.3, 1.0, 2.0, 5.0, 20.0, 80.0]
 
 
 def check_on_digits(points: Tensor, held_out: Tensor, sigma: float, count: int) -> None:
-    law = Empirical(points)
+    distribution = Empirical(points)
     x = hard_queries(points, held_out, sigma, count)
     exact = extended_mean(points, x, sigma)
     for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 1e-10)):
-        denoised = law.denoise_with_error(x.to(dtype), 1.0, sigma)
+        denoised = distribution.denoise_with_error(x.to(dtype), 1.0, sigma)
         error = relative_error(denoised.value, exact)
         assert float(error.max()) <= tolerance
         assert float(denoised.relative_error.max()) <= tolerance
@@ -430,9 +513,9 @@ def test_mnist_denoiser_is_within_its_stated_error_at_every_noise_level(sigma, l
 @pytest.mark.slow
 @pytest.mark.parametrize("sigma", SIGMAS)
 def test_mnist_posterior_variance_is_the_direct_sum_at_every_noise_level(sigma, digits, held_out):
-    law = Empirical(digits)
+    distribution = Empirical(digits)
     x = hard_queries(digits, held_out, sigma, count=4)
-    covariance = law.posterior_covariance(x, 1.0, sigma)
+    covariance = distribution.posterior_covariance(x, 1.0, sigma)
     traces, totals = covariance.trace(), covariance.diagonal().flatten(1).sum(1)
     for b, mean in enumerate(extended_mean(digits, x, sigma)):
         squares = torch.cat([(x[b].double() - c.double()).flatten(1).square().sum(1) for c in digits.split(8192)])
@@ -448,11 +531,11 @@ def test_mnist_posterior_variance_is_the_direct_sum_at_every_noise_level(sigma, 
 @pytest.mark.parametrize("answer", ["denoise", "log_prob", "posterior_covariance"])
 def test_no_matrix_of_all_pairs_is_formed(sigma, answer, generator):
     n, batch = 60_000, 256
-    law = Empirical(torch.rand(n, 64, generator=generator), memory=16 * 2**20)
+    distribution = Empirical(torch.rand(n, 64, generator=generator), memory=16 * 2**20)
     x = torch.rand(batch, 64, generator=generator) + sigma * torch.randn(batch, 64, generator=generator)
-    getattr(law, answer)(x[:2], 1.0, sigma)
+    getattr(distribution, answer)(x[:2], 1.0, sigma)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        getattr(law, answer)(x, 1.0, sigma)
+        getattr(distribution, answer)(x, 1.0, sigma)
     largest = max(event.cpu_memory_usage for event in profile.events() or [])
     assert largest <= 16 * 2**20 < 4 * n * batch
 
@@ -466,10 +549,12 @@ file = gzip.open({str(shared_data / "mnist" / "train-images-idx3-ubyte.gz")!r})
 pixels = np.frombuffer(file.read(), np.uint8, offset=16)
 points = torch.from_numpy(pixels.copy()).reshape(-1, 784).float() / 255
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-law = Empirical(points)
+distribution = Empirical(points)
 for sigma in (0.05, 0.5, 1.5, 20.0):
     x = points[:512] + sigma * torch.randn(512, 784, generator=torch.Generator().manual_seed(0))
-    law.denoise(x, 1.0, sigma); law.log_prob(x, 1.0, sigma); law.posterior_covariance(x, 1.0, sigma).trace()
+    distribution.denoise(x, 1.0, sigma)
+    distribution.log_prob(x, 1.0, sigma)
+    distribution.posterior_covariance(x, 1.0, sigma).trace()
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

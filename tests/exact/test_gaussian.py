@@ -38,7 +38,7 @@ def isotropic() -> Gaussian:
 
 
 LAWS = {"dense": dense, "low rank": low_rank, "isotropic": isotropic}
-every_law = pytest.mark.parametrize("law", LAWS.values(), ids=LAWS.keys())
+every_distribution = pytest.mark.parametrize("distribution", LAWS.values(), ids=LAWS.keys())
 every_schedule = pytest.mark.parametrize(("schedule", "start", "end"), SCHEDULES.values(), ids=SCHEDULES.keys())
 
 
@@ -61,10 +61,10 @@ def relative_error(value: torch.Tensor, truth: torch.Tensor) -> float:
 # --- the denoiser, the score and the density --------------------------------------------------------------------------
 
 
-@every_law
+@every_distribution
 @pytest.mark.parametrize(("alpha", "sigma"), [(1.0, 0.002), (1.0, 80.0), (0.6, 0.8), (1e-3, 1.0)])
-def test_denoiser_score_and_density_equal_dense_linear_algebra(law, alpha, sigma):
-    gaussian = law()
+def test_denoiser_score_and_density_equal_dense_linear_algebra(distribution, alpha, sigma):
+    gaussian = distribution()
     x_t = noised(gaussian, alpha, sigma)
     e = (x_t - alpha * gaussian.mean).flatten(1)
     sigma_0 = covariance(gaussian)
@@ -78,10 +78,10 @@ def test_denoiser_score_and_density_equal_dense_linear_algebra(law, alpha, sigma
     assert relative_error(gaussian.log_prob(x_t, alpha, sigma), log_p) < 1e-9
 
 
-@every_law
+@every_distribution
 @pytest.mark.parametrize(("alpha", "sigma"), [(1.0, 0.002), (1.0, 80.0), (0.6, 0.8)])
-def test_score_is_the_gradient_of_log_prob_and_gives_the_denoiser_by_tweedie(law, alpha, sigma):
-    gaussian = law()
+def test_score_is_the_gradient_of_log_prob_and_gives_the_denoiser_by_tweedie(distribution, alpha, sigma):
+    gaussian = distribution()
     x_t = noised(gaussian, alpha, sigma).requires_grad_()
     score = gaussian.score(x_t, alpha, sigma)
     (gradient,) = torch.autograd.grad(gaussian.log_prob(x_t, alpha, sigma).sum(), x_t)
@@ -90,9 +90,9 @@ def test_score_is_the_gradient_of_log_prob_and_gives_the_denoiser_by_tweedie(law
     assert relative_error(gaussian.denoise(x_t, alpha, sigma), tweedie) < 1e-12
 
 
-@every_law
-def test_at_alpha_zero_the_denoiser_is_the_mean_and_the_noised_law_is_the_noise(law):
-    gaussian, sigma = law(), 1.7
+@every_distribution
+def test_at_alpha_zero_the_denoiser_is_the_mean_and_the_noised_distribution_is_the_noise(distribution):
+    gaussian, sigma = distribution(), 1.7
     x_t = noised(gaussian, 0.0, sigma)
     assert torch.equal(gaussian.denoise(x_t, 0.0, sigma), gaussian.mean.expand_as(x_t))
     torch.testing.assert_close(gaussian.score(x_t, 0.0, sigma), -x_t / sigma**2, rtol=1e-14, atol=1e-14)
@@ -102,9 +102,9 @@ def test_at_alpha_zero_the_denoiser_is_the_mean_and_the_noised_law_is_the_noise(
     torch.testing.assert_close(prior, torch.full_like(prior, gaussian.trace), rtol=1e-14, atol=0)
 
 
-@every_law
-def test_levels_per_sample_equal_the_samples_one_by_one(law):
-    gaussian = law()
+@every_distribution
+def test_levels_per_sample_equal_the_samples_one_by_one(distribution):
+    gaussian = distribution()
     x_t = noised(gaussian, 1.0, 1.0)
     alphas = torch.tensor([1.0, 0.5, 0.0, 0.999], dtype=torch.float64)
     sigmas = torch.tensor([0.01, 0.7, 1.0, 40.0], dtype=torch.float64)
@@ -130,9 +130,9 @@ def test_levels_per_sample_equal_the_samples_one_by_one(law):
             torch.testing.assert_close(many[i : i + 1], one, rtol=1e-12, atol=1e-13)
 
 
-@every_law
-def test_float32_input_is_answered_in_float32_with_float64_inside(law):
-    gaussian = law()
+@every_distribution
+def test_float32_input_is_answered_in_float32_with_float64_inside(distribution):
+    gaussian = distribution()
     x_t = noised(gaussian, 1.0, 0.002).float()
     exact = x_t.double()
     schedule = VE()
@@ -151,7 +151,7 @@ def test_float32_input_is_answered_in_float32_with_float64_inside(law):
 
 
 @pytest.mark.parametrize(("alpha", "sigma"), [(1.0, 0.002), (1.0, 10.0), (0.3, 0.9)])
-def test_low_rank_with_tail_equals_the_dense_law_with_equal_tail_eigenvalues(alpha, sigma):
+def test_low_rank_with_tail_equals_the_dense_distribution_with_equal_tail_eigenvalues(alpha, sigma):
     low = low_rank()
     full = Gaussian(
         low.mean, random_basis(D), torch.cat([low.eigenvalues, torch.full((D - 2,), 0.3, dtype=torch.float64)])
@@ -168,10 +168,10 @@ def test_low_rank_with_tail_equals_the_dense_law_with_equal_tail_eigenvalues(alp
         assert relative_error(low.flow(x_t, schedule, sigma, s), full.flow(x_t, schedule, sigma, s)) < 1e-12
 
 
-@every_law
+@every_distribution
 @pytest.mark.parametrize(("alpha", "sigma"), [(1.0, 0.05), (1.0, 30.0), (0.6, 0.8)])
-def test_posterior_covariance_is_the_scaled_jacobian_of_the_denoiser(law, alpha, sigma):
-    gaussian = law()
+def test_posterior_covariance_is_the_scaled_jacobian_of_the_denoiser(distribution, alpha, sigma):
+    gaussian = distribution()
     x_t = noised(gaussian, alpha, sigma, n=2)
     operator = gaussian.posterior_covariance(x_t, alpha, sigma)
     v = torch.randn(x_t.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
@@ -200,9 +200,9 @@ def integrated(gaussian: Gaussian, schedule: Schedule, x: np.ndarray, start: flo
 
 
 @every_schedule
-@pytest.mark.parametrize("law", [dense, low_rank], ids=["dense", "low rank"])
-def test_flow_map_equals_the_integrated_probability_flow_ode(law, schedule, start, end):
-    gaussian = law()
+@pytest.mark.parametrize("distribution", [dense, low_rank], ids=["dense", "low rank"])
+def test_flow_map_equals_the_integrated_probability_flow_ode(distribution, schedule, start, end):
+    gaussian = distribution()
     x_t = noised(gaussian, float(schedule.alpha(start)), float(schedule.sigma(start)), n=1)
     truth = integrated(gaussian, schedule, x_t.flatten().numpy(), start, end)
     moved = gaussian.flow(x_t, schedule, start, end).flatten().numpy()
@@ -210,10 +210,10 @@ def test_flow_map_equals_the_integrated_probability_flow_ode(law, schedule, star
     assert np.abs(moved - truth).max() < 1e-8
 
 
-@every_law
+@every_distribution
 @every_schedule
-def test_flow_is_a_semigroup_with_inverse(law, schedule, start, end):
-    gaussian = law()
+def test_flow_is_a_semigroup_with_inverse(distribution, schedule, start, end):
+    gaussian = distribution()
     x_t = noised(gaussian, float(schedule.alpha(start)), float(schedule.sigma(start)))
     middle = (start * end) ** 0.5
     direct = gaussian.flow(x_t, schedule, start, end)
@@ -224,10 +224,10 @@ def test_flow_is_a_semigroup_with_inverse(law, schedule, start, end):
     assert relative_error(gaussian.flow(direct, schedule, end, start), x_t) < 1e-12
 
 
-@every_law
+@every_distribution
 @every_schedule
-def test_flow_pushes_the_noised_law_forward_to_the_noised_law(law, schedule, start, end):
-    gaussian = law()
+def test_flow_pushes_the_noised_distribution_forward_to_the_noised_distribution(distribution, schedule, start, end):
+    gaussian = distribution()
     levels = [(float(schedule.alpha(t)), float(schedule.sigma(t))) for t in (start, end)]
     identity = torch.eye(D, dtype=torch.float64)
     before, after = (a**2 * covariance(gaussian) + s**2 * identity for a, s in levels)
@@ -239,9 +239,9 @@ def test_flow_pushes_the_noised_law_forward_to_the_noised_law(law, schedule, sta
     assert abs(log_det - float(torch.linalg.slogdet(M)[1])) < 1e-9 * max(1.0, abs(log_det))
 
 
-@every_law
-def test_log_density_moves_along_the_flow_by_its_log_determinant(law):
-    gaussian, schedule = law(), VP()
+@every_distribution
+def test_log_density_moves_along_the_flow_by_its_log_determinant(distribution):
+    gaussian, schedule = distribution(), VP()
     t, s = 0.7, 0.2
     x_t = noised(gaussian, float(schedule.alpha(t)), float(schedule.sigma(t)))
     x_s = gaussian.flow(x_t, schedule, t, s)
@@ -250,10 +250,10 @@ def test_log_density_moves_along_the_flow_by_its_log_determinant(law):
     torch.testing.assert_close(before - after, torch.full_like(before, gaussian.flow_log_det(schedule, t, s)))
 
 
-@every_law
+@every_distribution
 @pytest.mark.parametrize("sigma", [0.01, 0.5, 20.0])
-def test_velocity_of_the_flow_is_x_minus_denoised_over_sigma(law, sigma):
-    gaussian, schedule = law(), VE()
+def test_velocity_of_the_flow_is_x_minus_denoised_over_sigma(distribution, sigma):
+    gaussian, schedule = distribution(), VE()
     x_T = noised(gaussian, 1.0, 80.0, n=1)
     s = torch.tensor(sigma, dtype=torch.float64)
     x_s = gaussian.flow(x_T, schedule, 80.0, s)
@@ -262,10 +262,10 @@ def test_velocity_of_the_flow_is_x_minus_denoised_over_sigma(law, sigma):
     torch.testing.assert_close(torch.as_tensor(velocity), truth, rtol=1e-10, atol=1e-10)
 
 
-@every_law
+@every_distribution
 @every_schedule
-def test_denoiser_on_the_trajectory_is_the_denoiser_after_the_flow(law, schedule, start, end):
-    gaussian = law()
+def test_denoiser_on_the_trajectory_is_the_denoiser_after_the_flow(distribution, schedule, start, end):
+    gaussian = distribution()
     x_t = noised(gaussian, float(schedule.alpha(start)), float(schedule.sigma(start)))
     for s in (end, (start * end) ** 0.5, start):
         x_s = gaussian.flow(x_t, schedule, start, s)
@@ -274,20 +274,20 @@ def test_denoiser_on_the_trajectory_is_the_denoiser_after_the_flow(law, schedule
 
 
 @pytest.mark.parametrize(
-    "law",
+    "distribution",
     [dense, low_rank, lambda: Gaussian(mean_of(EVENT), random_basis(D)[:, :2], torch.tensor([9.0, 2.0]))],
     ids=["dense with a null direction", "low rank", "low rank without tail"],
 )
-def test_where_the_noise_ends_the_denoiser_is_the_sample_itself(law):
-    gaussian, schedule = law(), RectifiedFlow()
+def test_where_the_noise_ends_the_denoiser_is_the_sample_itself(distribution):
+    gaussian, schedule = distribution(), RectifiedFlow()
     x_1 = noised(gaussian, 0.0, 1.0)
     x_0 = gaussian.flow(x_1, schedule, 1.0, 0.0)
     assert relative_error(gaussian.flow_denoised(x_1, schedule, 1.0, 0.0), x_0) < 1e-14
 
 
-@every_law
-def test_flow_with_times_per_sample_equals_the_samples_one_by_one(law):
-    gaussian, schedule = law(), VP()
+@every_distribution
+def test_flow_with_times_per_sample_equals_the_samples_one_by_one(distribution):
+    gaussian, schedule = distribution(), VP()
     x_t = noised(gaussian, 0.5, 0.9)
     t, s = torch.tensor([0.9, 0.5, 0.2, 1.0]), torch.tensor([0.1, 0.8, 0.2, 0.0])
     for many in (gaussian.flow, gaussian.flow_denoised):
@@ -375,7 +375,7 @@ def test_fit_refuses_examples_of_different_shapes(other):
         Gaussian.fit([pixels(), torch.zeros(4, *other)])
 
 
-def test_rescale_is_the_law_of_the_rescaled_data():
+def test_rescale_is_the_distribution_of_the_rescaled_data():
     data = pixels()
     for rank in (None, 2):
         rescaled, fitted = Gaussian.fit([data], rank).rescale(2.0, -1.0), Gaussian.fit([2 * data - 1], rank)
@@ -384,11 +384,11 @@ def test_rescale_is_the_law_of_the_rescaled_data():
         assert rescaled.count == 60
 
 
-@pytest.mark.parametrize("law", [dense, low_rank, isotropic, lambda: Gaussian.fit([pixels()], rank=3)])
-def test_a_saved_gaussian_loads_to_the_last_bit(law, tmp_path):
-    gaussian = law()
-    gaussian.save(tmp_path / "law.safetensors")
-    loaded = Gaussian.load(tmp_path / "law.safetensors")
+@pytest.mark.parametrize("distribution", [dense, low_rank, isotropic, lambda: Gaussian.fit([pixels()], rank=3)])
+def test_a_saved_gaussian_loads_to_the_last_bit(distribution, tmp_path):
+    gaussian = distribution()
+    gaussian.save(tmp_path / "distribution.safetensors")
+    loaded = Gaussian.load(tmp_path / "distribution.safetensors")
     for name in ("mean", "eigenvectors", "eigenvalues"):
         assert torch.equal(getattr(loaded, name), getattr(gaussian, name))
         assert getattr(loaded, name).dtype == torch.float64
@@ -453,9 +453,9 @@ def test_scalar_events_are_one_dimensional_events():
 # --- Monte Carlo ------------------------------------------------------------------------------------------------------
 
 
-@every_law
-def test_samples_have_the_mean_and_covariance_of_the_law(law, generator):
-    gaussian, n = law(), 20_000
+@every_distribution
+def test_samples_have_the_mean_and_covariance_of_the_distribution(distribution, generator):
+    gaussian, n = distribution(), 20_000
     e = (gaussian.sample(n, generator=generator) - gaussian.mean).flatten(1)
     truth = covariance(gaussian)
     # 1e-12: in a direction without variance the standard error is zero
@@ -464,10 +464,10 @@ def test_samples_have_the_mean_and_covariance_of_the_law(law, generator):
     assert bool(((e.T @ e / n - truth).abs() <= 4 * (variance_of_product / n).sqrt() + 1e-12).all())
 
 
-@every_law
+@every_distribution
 @pytest.mark.parametrize("sigma", [0.3, 3.0])
-def test_mean_square_of_denoiser_score_and_error_are_their_spectral_sums(law, sigma, generator):
-    gaussian, n = law(), 20_000
+def test_mean_square_of_denoiser_score_and_error_are_their_spectral_sums(distribution, sigma, generator):
+    gaussian, n = distribution(), 20_000
     values = torch.linalg.eigvalsh(covariance(gaussian)).clamp(min=0)
     x_0 = gaussian.sample(n, generator=generator)
     x_t = x_0 + sigma * torch.randn(x_0.shape, dtype=torch.float64, generator=generator)

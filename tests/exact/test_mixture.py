@@ -43,11 +43,11 @@ def isotropic() -> GaussianMixture:
 
 
 LAWS = {"dense": dense, "low rank": low_rank, "isotropic": isotropic}
-every_law = pytest.mark.parametrize("law", LAWS.values(), ids=LAWS.keys())
+every_distribution = pytest.mark.parametrize("distribution", LAWS.values(), ids=LAWS.keys())
 
 
-def noised(law: GaussianMixture, alpha: float, sigma: float, n: int = 5) -> torch.Tensor:
-    x_0 = law.sample(n, generator=seeded(3))
+def noised(distribution: GaussianMixture, alpha: float, sigma: float, n: int = 5) -> torch.Tensor:
+    x_0 = distribution.sample(n, generator=seeded(3))
     return alpha * x_0 + sigma * normal(*x_0.shape, seed=4)
 
 
@@ -55,13 +55,13 @@ def relative_error(value: torch.Tensor, truth: torch.Tensor) -> float:
     return ((value - truth).norm() / truth.norm()).item()
 
 
-def answers(law: Distribution, x_t: torch.Tensor, alpha, sigma) -> dict[str, torch.Tensor]:
+def answers(distribution: Distribution, x_t: torch.Tensor, alpha, sigma) -> dict[str, torch.Tensor]:
     """Everything a distribution says about a batch."""
-    posterior = law.posterior_covariance(x_t, alpha, sigma)
+    posterior = distribution.posterior_covariance(x_t, alpha, sigma)
     return {
-        "denoise": law.denoise(x_t, alpha, sigma),
-        "score": law.score(x_t, alpha, sigma),
-        "log_prob": law.log_prob(x_t, alpha, sigma),
+        "denoise": distribution.denoise(x_t, alpha, sigma),
+        "score": distribution.score(x_t, alpha, sigma),
+        "log_prob": distribution.log_prob(x_t, alpha, sigma),
         "matvec": posterior.matvec(torch.ones_like(x_t)),
         "trace": posterior.trace(),
         "diagonal": posterior.diagonal(),
@@ -87,39 +87,43 @@ def test_one_component_is_the_gaussian(rank, alpha, sigma):
 @pytest.mark.parametrize("v", [0.0, 0.2])
 def test_two_symmetric_components_denoise_by_a_hyperbolic_tangent(v, alpha, sigma):
     variances = torch.full((2,), v, dtype=torch.float64)
-    law = GaussianMixture.isotropic(torch.full((2,), 0.5), torch.tensor([[-1.0], [1.0]]), variances)
+    distribution = GaussianMixture.isotropic(torch.full((2,), 0.5), torch.tensor([[-1.0], [1.0]]), variances)
     x = torch.linspace(-4, 4, 41, dtype=torch.float64)[:, None]
     spread = alpha**2 * v + sigma**2
     sign = torch.tanh(alpha * x / spread)
     torch.testing.assert_close(
-        law.denoise(x, alpha, sigma), (alpha * v * x + sigma**2 * sign) / spread, rtol=0, atol=1e-12
+        distribution.denoise(x, alpha, sigma), (alpha * v * x + sigma**2 * sign) / spread, rtol=0, atol=1e-12
     )
     variance = v * sigma**2 / spread + (sigma**2 / spread) ** 2 * (1 - sign**2)
-    torch.testing.assert_close(law.posterior_covariance(x, alpha, sigma).diagonal(), variance, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        distribution.posterior_covariance(x, alpha, sigma).diagonal(), variance, rtol=1e-9, atol=1e-12
+    )
     density = ((x - alpha * sign.new_tensor([-1.0, 1.0])) ** 2 / (-2 * spread)).exp().mean(1) / (
         2 * math.pi * spread
     ) ** 0.5
-    torch.testing.assert_close(law.log_prob(x, alpha, sigma).exp(), density, rtol=1e-11, atol=1e-300)
+    torch.testing.assert_close(distribution.log_prob(x, alpha, sigma).exp(), density, rtol=1e-11, atol=1e-300)
 
 
 @pytest.mark.parametrize(("alpha", "sigma"), [(1.0, 0.01), *LEVELS, (0.0, 1.0)])
 def test_zero_variance_components_are_a_softmax_over_points(alpha, sigma):
     points, n = normal(20, D, seed=5), 20
-    law = GaussianMixture.isotropic(torch.full((n,), 1 / n), points, torch.zeros(n))
+    distribution = GaussianMixture.isotropic(torch.full((n,), 1 / n), points, torch.zeros(n))
     x_t = alpha * points[:6] + sigma * normal(6, D, seed=6)
     logits = -((x_t[:, None] - alpha * points) ** 2).sum(-1) / (2 * sigma**2)
     weights = logits.softmax(1)
-    torch.testing.assert_close(law.responsibilities(x_t, alpha, sigma), weights, rtol=1e-9, atol=1e-14)
-    torch.testing.assert_close(law.denoise(x_t, alpha, sigma), weights @ points, rtol=0, atol=1e-11)
+    torch.testing.assert_close(distribution.responsibilities(x_t, alpha, sigma), weights, rtol=1e-9, atol=1e-14)
+    torch.testing.assert_close(distribution.denoise(x_t, alpha, sigma), weights @ points, rtol=0, atol=1e-11)
     log_p = logits.logsumexp(1) - math.log(n) - D / 2 * math.log(2 * math.pi * sigma**2)
-    torch.testing.assert_close(law.log_prob(x_t, alpha, sigma), log_p, rtol=1e-12, atol=1e-10)
+    torch.testing.assert_close(distribution.log_prob(x_t, alpha, sigma), log_p, rtol=1e-12, atol=1e-10)
     deviations = points - (weights @ points)[:, None]
     variance = (weights[..., None] * deviations**2).sum(1)
-    torch.testing.assert_close(law.posterior_covariance(x_t, alpha, sigma).diagonal(), variance, rtol=0, atol=1e-11)
+    torch.testing.assert_close(
+        distribution.posterior_covariance(x_t, alpha, sigma).diagonal(), variance, rtol=0, atol=1e-11
+    )
 
 
 @pytest.mark.parametrize(("alpha", "sigma"), [(1.0, 0.02), *LEVELS, (0.0, 1.0)])
-def test_the_empirical_law_is_the_mixture_without_variance(alpha, sigma):
+def test_the_empirical_distribution_is_the_mixture_without_variance(alpha, sigma):
     points, weights = normal(30, *EVENT, seed=17), torch.rand(30, dtype=torch.float64, generator=seeded(18))
     spikes = GaussianMixture.isotropic(weights / weights.sum(), points.clone(), torch.zeros(30))
     x_t = alpha * points[:8] + sigma * normal(8, *EVENT, seed=19)
@@ -128,59 +132,61 @@ def test_the_empirical_law_is_the_mixture_without_variance(alpha, sigma):
         torch.testing.assert_close(value, truth[name], rtol=1e-10, atol=1e-10, msg=lambda m, name=name: f"{name}: {m}")
 
 
-@every_law
-def test_at_alpha_zero_the_denoiser_is_the_mean_and_the_posterior_is_the_data_law(law):
-    law, sigma = law(), 1.3
-    whole, x_t = law.as_gaussian(), noised(law, 0.0, sigma)
-    torch.testing.assert_close(law.denoise(x_t, 0.0, sigma), whole.mean.expand_as(x_t), rtol=0, atol=1e-14)
-    torch.testing.assert_close(law.score(x_t, 0.0, sigma), -x_t / sigma**2, rtol=0, atol=1e-14)
-    trace = law.posterior_covariance(x_t, 0.0, sigma).trace()
+@every_distribution
+def test_at_alpha_zero_the_denoiser_is_the_mean_and_the_posterior_is_the_data_distribution(distribution):
+    distribution, sigma = distribution(), 1.3
+    whole, x_t = distribution.as_gaussian(), noised(distribution, 0.0, sigma)
+    torch.testing.assert_close(distribution.denoise(x_t, 0.0, sigma), whole.mean.expand_as(x_t), rtol=0, atol=1e-14)
+    torch.testing.assert_close(distribution.score(x_t, 0.0, sigma), -x_t / sigma**2, rtol=0, atol=1e-14)
+    trace = distribution.posterior_covariance(x_t, 0.0, sigma).trace()
     torch.testing.assert_close(trace, torch.full_like(trace, whole.trace), rtol=1e-13, atol=0)
-    torch.testing.assert_close(law.responsibilities(x_t, 0.0, sigma), law.weights.expand(5, K), rtol=0, atol=1e-15)
+    torch.testing.assert_close(
+        distribution.responsibilities(x_t, 0.0, sigma), distribution.weights.expand(5, K), rtol=0, atol=1e-15
+    )
 
 
 # --- what the answers owe to each other -------------------------------------------------------------------------------
 
 
-@every_law
+@every_distribution
 @pytest.mark.parametrize(("alpha", "sigma"), LEVELS)
-def test_score_is_the_gradient_of_log_prob_and_gives_the_denoiser_by_tweedie(law, alpha, sigma):
-    law = law()
-    x_t = noised(law, alpha, sigma).requires_grad_()
-    score = law.score(x_t, alpha, sigma)
-    (gradient,) = torch.autograd.grad(law.log_prob(x_t, alpha, sigma).sum(), x_t)
+def test_score_is_the_gradient_of_log_prob_and_gives_the_denoiser_by_tweedie(distribution, alpha, sigma):
+    distribution = distribution()
+    x_t = noised(distribution, alpha, sigma).requires_grad_()
+    score = distribution.score(x_t, alpha, sigma)
+    (gradient,) = torch.autograd.grad(distribution.log_prob(x_t, alpha, sigma).sum(), x_t)
     assert relative_error(score, gradient) < 1e-9
-    assert relative_error(law.denoise(x_t, alpha, sigma), (x_t + sigma**2 * score) / alpha) < 1e-12
+    assert relative_error(distribution.denoise(x_t, alpha, sigma), (x_t + sigma**2 * score) / alpha) < 1e-12
 
 
-@every_law
+@every_distribution
 @pytest.mark.parametrize(("alpha", "sigma"), [(1.0, 0.3), (1.0, 2.0), (0.6, 0.8)])
-def test_posterior_covariance_is_the_scaled_jacobian_of_the_denoiser(law, alpha, sigma):
-    law = law()
-    x_t = noised(law, alpha, sigma, n=3)
-    operator, v = law.posterior_covariance(x_t, alpha, sigma), normal(3, *EVENT, seed=8)
+def test_posterior_covariance_is_the_scaled_jacobian_of_the_denoiser(distribution, alpha, sigma):
+    distribution = distribution()
+    x_t = noised(distribution, alpha, sigma, n=3)
+    operator, v = distribution.posterior_covariance(x_t, alpha, sigma), normal(3, *EVENT, seed=8)
     for i in range(3):
-        jacobian = torch.autograd.functional.jacobian(lambda x: law.denoise(x, alpha, sigma), x_t[i : i + 1])
+        jacobian = torch.autograd.functional.jacobian(lambda x: distribution.denoise(x, alpha, sigma), x_t[i : i + 1])
         truth = torch.as_tensor(jacobian).reshape(D, D) * sigma**2 / alpha
         torch.testing.assert_close(operator.matvec(v)[i].flatten(), truth @ v[i].flatten(), rtol=1e-9, atol=1e-12)
         torch.testing.assert_close(operator.trace()[i], truth.trace(), rtol=1e-10, atol=1e-12)
         torch.testing.assert_close(operator.diagonal()[i].flatten(), truth.diagonal(), rtol=1e-9, atol=1e-12)
 
 
-@every_law
+@every_distribution
 @pytest.mark.parametrize(
     ("schedule", "time"),
     [(s, t) for s, ts in [(VE(), (0.3, 4.0)), (VP(), (0.1, 0.4, 0.9)), (RectifiedFlow(), (0.2, 0.9))] for t in ts],
 )
-def test_log_density_solves_the_score_pde(law, schedule, time):
+def test_log_density_solves_the_score_pde(distribution, schedule, time):
     # d_t log rho = -div f - f.s + g^2/2 (div s + |s|^2) with drift f x
-    law = law()
+    distribution = distribution()
     alpha, sigma = schedule.alpha(time), schedule.sigma(time)
-    x_t = noised(law, float(alpha), float(sigma), n=1)
+    x_t = noised(distribution, float(alpha), float(sigma), n=1)
     t = torch.tensor(time, dtype=torch.float64, requires_grad=True)
-    (rate,) = torch.autograd.grad(law.log_prob(x_t, schedule.alpha(t), schedule.sigma(t)).sum(), t)
-    score = law.score(x_t, alpha, sigma)
-    jacobian = torch.autograd.functional.jacobian(lambda x: law.score(x, alpha, sigma), x_t)
+    (rate,) = torch.autograd.grad(distribution.log_prob(x_t, schedule.alpha(t), schedule.sigma(t)).sum(), t)
+    score = distribution.score(x_t, alpha, sigma)
+    jacobian = torch.autograd.functional.jacobian(lambda x: distribution.score(x, alpha, sigma), x_t)
     divergence = torch.as_tensor(jacobian).reshape(D, D).trace()
     f, g_squared = schedule.f(time), schedule.g_squared(time)
     right = -f * D - f * (x_t * score).sum() + g_squared / 2 * (divergence + (score**2).sum())
@@ -189,12 +195,14 @@ def test_log_density_solves_the_score_pde(law, schedule, time):
 
 @pytest.mark.parametrize(("alpha", "sigma"), [(1.0, 0.2), (1.0, 2.0), (0.6, 0.8)])
 def test_density_integrates_to_one_and_fisher_identities_hold_by_quadrature(alpha, sigma):
-    law = GaussianMixture.isotropic(WEIGHTS, torch.tensor([[-1.0], [0.3], [2.0]]), torch.tensor([0.2, 0.05, 0.4]))
+    distribution = GaussianMixture.isotropic(
+        WEIGHTS, torch.tensor([[-1.0], [0.3], [2.0]]), torch.tensor([0.2, 0.05, 0.4])
+    )
     # the trapezoidal rule is spectrally accurate for smooth densities that vanish at the ends
     x = torch.linspace(-30, 30, 20_001, dtype=torch.float64)[:, None]
-    rho = law.log_prob(x, alpha, sigma).exp() * (x[1] - x[0])
-    score = law.score(x, alpha, sigma)[:, 0]
-    posterior = law.posterior_covariance(x, alpha, sigma).trace()
+    rho = distribution.log_prob(x, alpha, sigma).exp() * (x[1] - x[0])
+    score = distribution.score(x, alpha, sigma)[:, 0]
+    posterior = distribution.posterior_covariance(x, alpha, sigma).trace()
     slope = (alpha**2 * posterior / sigma**2 - 1) / sigma**2  # grad s = (alpha^2 Cov / sigma^2 - 1) / sigma^2
     assert abs(float(rho.sum()) - 1) < 1e-10
     assert abs(float(rho @ score)) < 1e-10
@@ -202,55 +210,59 @@ def test_density_integrates_to_one_and_fisher_identities_hold_by_quadrature(alph
     assert abs(float(rho @ score**2 + rho @ slope)) < 1e-10 * max(1.0, float(rho @ score**2))
 
 
-@every_law
-def test_levels_per_sample_equal_the_samples_one_by_one(law):
-    law = law()
-    x_t = noised(law, 1.0, 1.0, n=4)
+@every_distribution
+def test_levels_per_sample_equal_the_samples_one_by_one(distribution):
+    distribution = distribution()
+    x_t = noised(distribution, 1.0, 1.0, n=4)
     alphas = torch.tensor([1.0, 0.5, 0.0, 0.999], dtype=torch.float64)
     sigmas = torch.tensor([0.05, 0.7, 1.0, 40.0], dtype=torch.float64)
-    together = answers(law, x_t, alphas, sigmas)
+    together = answers(distribution, x_t, alphas, sigmas)
     for i in range(4):
-        for name, one in answers(law, x_t[i : i + 1], float(alphas[i]), float(sigmas[i])).items():
+        for name, one in answers(distribution, x_t[i : i + 1], float(alphas[i]), float(sigmas[i])).items():
             torch.testing.assert_close(together[name][i : i + 1], one, rtol=1e-11, atol=1e-12)
 
 
-@every_law
-def test_float32_input_is_answered_in_float32_with_float64_inside(law):
-    law = law()
-    x_t = noised(law, 1.0, 0.002).float()
-    wide = answers(law, x_t.double(), 1.0, 0.002)
-    for name, narrow in answers(law, x_t, 1.0, 0.002).items():
+@every_distribution
+def test_float32_input_is_answered_in_float32_with_float64_inside(distribution):
+    distribution = distribution()
+    x_t = noised(distribution, 1.0, 0.002).float()
+    wide = answers(distribution, x_t.double(), 1.0, 0.002)
+    for name, narrow in answers(distribution, x_t, 1.0, 0.002).items():
         assert narrow.dtype == torch.float32
         assert torch.equal(narrow, wide[name].float())
 
 
-@every_law
-def test_chunks_change_nothing(law, monkeypatch):
-    law = law()
-    x_t = noised(law, 1.0, 0.5, n=7)
+@every_distribution
+def test_chunks_change_nothing(distribution, monkeypatch):
+    distribution = distribution()
+    x_t = noised(distribution, 1.0, 0.5, n=7)
     sigmas = torch.linspace(0.1, 3, 7, dtype=torch.float64)
-    whole = answers(law, x_t, 1.0, sigmas)
+    whole = answers(distribution, x_t, 1.0, sigmas)
     monkeypatch.setattr(mixture, "CHUNK_BYTES", 3000)  # two examples or so a chunk
-    assert len(list(law._chunks(x_t, 1.0, sigmas))) > 1
-    for name, value in answers(law, x_t, 1.0, sigmas).items():
+    assert len(list(distribution._chunks(x_t, 1.0, sigmas))) > 1
+    for name, value in answers(distribution, x_t, 1.0, sigmas).items():
         torch.testing.assert_close(value, whole[name], rtol=1e-12, atol=1e-13)
 
 
-@every_law
-def test_an_empty_batch_has_empty_answers(law):
-    for value in answers(law(), torch.zeros(0, *EVENT), 1.0, 0.5).values():
+@every_distribution
+def test_an_empty_batch_has_empty_answers(distribution):
+    for value in answers(distribution(), torch.zeros(0, *EVENT), 1.0, 0.5).values():
         assert len(value) == 0
 
 
-@every_law
+@every_distribution
 @pytest.mark.parametrize(("alpha", "sigma"), LEVELS)
-def test_order_of_components_is_immaterial(law, alpha, sigma):
-    law, order = law(), torch.tensor([2, 0, 1])
+def test_order_of_components_is_immaterial(distribution, alpha, sigma):
+    distribution, order = distribution(), torch.tensor([2, 0, 1])
     shuffled = GaussianMixture(
-        law.weights[order], law.means[order], law.eigenvectors[order], law.eigenvalues[order], law.tail_variances[order]
+        distribution.weights[order],
+        distribution.means[order],
+        distribution.eigenvectors[order],
+        distribution.eigenvalues[order],
+        distribution.tail_variances[order],
     )
-    x_t = noised(law, alpha, sigma)
-    truth = answers(law, x_t, alpha, sigma)
+    x_t = noised(distribution, alpha, sigma)
+    truth = answers(distribution, x_t, alpha, sigma)
     for name, value in answers(shuffled, x_t, alpha, sigma).items():
         torch.testing.assert_close(value, truth[name], rtol=1e-12, atol=1e-12)
 
@@ -268,16 +280,22 @@ def test_a_component_of_weight_zero_is_absent():
     assert relative_error(gradient, truth["score"]) < 1e-12
 
 
-@every_law
-def test_shifted_data_have_shifted_answers_where_logits_reach_a_million(law):
-    law, alpha, sigma = law(), 1.0, 0.002
+@every_distribution
+def test_shifted_data_have_shifted_answers_where_logits_reach_a_million(distribution):
+    distribution, alpha, sigma = distribution(), 1.0, 0.002
     far = 4.0 * normal(6, *EVENT, seed=9)
     c = 2.0**6  # adding it costs six bits
-    shifted = GaussianMixture(law.weights, law.means + c, law.eigenvectors, law.eigenvalues, law.tail_variances)
-    joint = torch.cat([law._joint_log_prob(*chunk) for chunk in law._chunks(far, alpha, sigma)])
-    if law.eigenvalues.numel() == 0:
+    shifted = GaussianMixture(
+        distribution.weights,
+        distribution.means + c,
+        distribution.eigenvectors,
+        distribution.eigenvalues,
+        distribution.tail_variances,
+    )
+    joint = torch.cat([distribution._joint_log_prob(*chunk) for chunk in distribution._chunks(far, alpha, sigma)])
+    if distribution.eigenvalues.numel() == 0:
         assert float(joint.abs().max()) > 1e6
-    value, truth = answers(shifted, far + c, alpha, sigma), answers(law, far, alpha, sigma)
+    value, truth = answers(shifted, far + c, alpha, sigma), answers(distribution, far, alpha, sigma)
     assert all(bool(torch.isfinite(answer).all()) for answer in value.values())
     torch.testing.assert_close(value["denoise"] - c, truth["denoise"], rtol=0, atol=1e-9)
     assert relative_error(value["score"], truth["score"]) < 1e-9
@@ -287,22 +305,22 @@ def test_shifted_data_have_shifted_answers_where_logits_reach_a_million(law):
 # --- moments ----------------------------------------------------------------------------------------------------------
 
 
-@every_law
-def test_as_gaussian_has_the_moments_of_the_mixture(law, generator):
-    law, n = law(), 40_000
-    whole = law.as_gaussian()
-    mean = sum(w * m for w, m in zip(law.weights, law.means.flatten(1), strict=True))
+@every_distribution
+def test_as_gaussian_has_the_moments_of_the_mixture(distribution, generator):
+    distribution, n = distribution(), 40_000
+    whole = distribution.as_gaussian()
+    mean = sum(w * m for w, m in zip(distribution.weights, distribution.means.flatten(1), strict=True))
     covariance = torch.zeros(D, D, dtype=torch.float64)
     for j in range(K):
-        U = law.eigenvectors[j]
+        U = distribution.eigenvectors[j]
         projector = torch.eye(D, dtype=torch.float64) - U @ U.T
-        within = (U * law.eigenvalues[j]) @ U.T + law.tail_variances[j] * projector
-        deviation = law.means[j].flatten() - mean
-        covariance += law.weights[j] * (within + torch.outer(deviation, deviation))
+        within = (U * distribution.eigenvalues[j]) @ U.T + distribution.tail_variances[j] * projector
+        deviation = distribution.means[j].flatten() - mean
+        covariance += distribution.weights[j] * (within + torch.outer(deviation, deviation))
     U = whole.eigenvectors
     torch.testing.assert_close(whole.mean.flatten(), mean, rtol=0, atol=1e-14)
     torch.testing.assert_close((U * whole.eigenvalues) @ U.T, covariance, rtol=0, atol=1e-13)
-    x_0 = law.sample(n, generator=generator)
+    x_0 = distribution.sample(n, generator=generator)
     e = (x_0 - whole.mean).flatten(1)
     for i in range(D):
         assert monte_carlo(e[:, i]).agrees_with(0.0)
@@ -310,17 +328,17 @@ def test_as_gaussian_has_the_moments_of_the_mixture(law, generator):
             assert monte_carlo(e[:, i] * e[:, j]).agrees_with(float(covariance[i, j]))
 
 
-@every_law
-def test_samples_come_from_the_components_in_proportion_and_denoise_to_the_least_square_error(law, generator):
-    law, n, sigma = law(), 40_000, 0.7
-    x_0 = law.sample(n, generator=generator)
+@every_distribution
+def test_samples_come_from_the_components_in_proportion_and_denoise_to_the_least_square_error(distribution, generator):
+    distribution, n, sigma = distribution(), 40_000, 0.7
+    x_0 = distribution.sample(n, generator=generator)
     x_t = x_0 + sigma * torch.randn(x_0.shape, dtype=torch.float64, generator=generator)
-    shares = law.responsibilities(x_t, 1.0, sigma)
+    shares = distribution.responsibilities(x_t, 1.0, sigma)
     for j in range(K):
-        assert monte_carlo(shares[:, j]).agrees_with(float(law.weights[j]))
-    error = ((law.denoise(x_t, 1.0, sigma) - x_0) ** 2).flatten(1).sum(1)
+        assert monte_carlo(shares[:, j]).agrees_with(float(distribution.weights[j]))
+    error = ((distribution.denoise(x_t, 1.0, sigma) - x_0) ** 2).flatten(1).sum(1)
     # paired: the squared error minus the posterior variance of the same x_t has mean zero
-    assert monte_carlo(error - law.posterior_covariance(x_t, 1.0, sigma).trace()).agrees_with(0.0)
+    assert monte_carlo(error - distribution.posterior_covariance(x_t, 1.0, sigma).trace()).agrees_with(0.0)
 
 
 # --- fits -------------------------------------------------------------------------------------------------------------
@@ -339,35 +357,39 @@ def overlapping() -> torch.Tensor:
     return blobs(separation=2.0)[0]
 
 
-def likelihood(law: GaussianMixture, data: torch.Tensor) -> float:
-    return float(law.log_prob(data, 1.0, 1e-9).mean())
+def likelihood(distribution: GaussianMixture, data: torch.Tensor) -> float:
+    return float(distribution.log_prob(data, 1.0, 1e-9).mean())
 
 
-def covariances(law: GaussianMixture) -> torch.Tensor:
-    U = law.eigenvectors
+def covariances(distribution: GaussianMixture) -> torch.Tensor:
+    U = distribution.eigenvectors
     rest = torch.eye(U.shape[1], dtype=torch.float64) - U @ U.mT
-    return (U * law.eigenvalues[:, None]) @ U.mT + law.tail_variances[:, None, None] * rest
+    return (U * distribution.eigenvalues[:, None]) @ U.mT + distribution.tail_variances[:, None, None] * rest
 
 
 def test_kmeans_components_are_the_moments_of_the_clusters():
     data, labels = blobs(separation=12.0)
     ridge = 0.01
-    law = GaussianMixture.fit_kmeans(data, 3, ridge=ridge, generator=seeded())
-    order = law.weights.argsort()
+    distribution = GaussianMixture.fit_kmeans(data, 3, ridge=ridge, generator=seeded())
+    order = distribution.weights.argsort()
     for j, cluster in zip(order.tolist(), [1, 0, 2], strict=True):
         members = data[labels == cluster].numpy()
-        assert abs(float(law.weights[j]) - len(members) / 600) < 1e-15
-        np.testing.assert_allclose(law.means[j], members.mean(0), atol=1e-12)
-        np.testing.assert_allclose(covariances(law)[j], np.cov(members.T, bias=True) + ridge * np.eye(2), atol=1e-12)
+        assert abs(float(distribution.weights[j]) - len(members) / 600) < 1e-15
+        np.testing.assert_allclose(distribution.means[j], members.mean(0), atol=1e-12)
+        np.testing.assert_allclose(
+            covariances(distribution)[j], np.cov(members.T, bias=True) + ridge * np.eye(2), atol=1e-12
+        )
 
 
 def test_as_many_components_as_examples_is_the_data_set_with_variance_ridge():
     data = normal(6, *EVENT, seed=12)
-    law = GaussianMixture.fit_kmeans(data, 6, ridge=1e-4, generator=seeded())
-    torch.testing.assert_close(law.weights, torch.full((6,), 1 / 6).double(), rtol=0, atol=1e-7)
-    torch.testing.assert_close(covariances(law), (1e-4 * torch.eye(D)).double().expand(6, D, D), rtol=0, atol=1e-10)
+    distribution = GaussianMixture.fit_kmeans(data, 6, ridge=1e-4, generator=seeded())
+    torch.testing.assert_close(distribution.weights, torch.full((6,), 1 / 6).double(), rtol=0, atol=1e-7)
+    torch.testing.assert_close(
+        covariances(distribution), (1e-4 * torch.eye(D)).double().expand(6, D, D), rtol=0, atol=1e-10
+    )
     rows = {tuple(row) for row in data.flatten(1).tolist()}
-    assert {tuple(row) for row in law.means.flatten(1).tolist()} == rows
+    assert {tuple(row) for row in distribution.means.flatten(1).tolist()} == rows
     fitted = GaussianMixture.fit_em(data, 6, ridge=1e-4, generator=seeded())
     assert relative_error(fitted.denoise(data, 1.0, 0.01), data) < 1e-2
 
@@ -375,9 +397,9 @@ def test_as_many_components_as_examples_is_the_data_set_with_variance_ridge():
 def test_kmeans_on_minibatches_still_gives_frequencies_and_moments(monkeypatch):
     monkeypatch.setattr(mixture, "MANY_EXAMPLES", 100)
     data, labels = blobs(separation=12.0)
-    law = GaussianMixture.fit_kmeans(data, 3, rank=0, generator=seeded())
+    distribution = GaussianMixture.fit_kmeans(data, 3, rank=0, generator=seeded())
     counts = torch.bincount(labels).double() / 600
-    torch.testing.assert_close(law.weights.sort()[0], counts.sort()[0], rtol=0, atol=1e-12)
+    torch.testing.assert_close(distribution.weights.sort()[0], counts.sort()[0], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("rank", [None, 1, 0])
@@ -439,13 +461,13 @@ def test_em_agrees_with_scikit_learn_from_the_same_start(rank, kind):
 
 def test_em_recovers_a_well_separated_mixture_within_standard_errors():
     data, labels = blobs(separation=12.0)
-    law = GaussianMixture.fit_em(data, 3, generator=seeded())
+    distribution = GaussianMixture.fit_em(data, 3, generator=seeded())
     truth = 12.0 * torch.tensor([[1.0, 0.2], [0.0, 0.0], [0.3, 1.0]], dtype=torch.float64)  # by size: 100, 200, 300
-    order = law.weights.argsort()
+    order = distribution.weights.argsort()
     for j, center, count in zip(order.tolist(), truth, [100, 200, 300], strict=True):
-        standard_error = (covariances(law)[j].diagonal() / count).sqrt()
-        assert bool(((law.means[j] - center).abs() < 4 * standard_error).all())
-        assert abs(float(law.weights[j]) - count / len(labels)) < 1e-6
+        standard_error = (covariances(distribution)[j].diagonal() / count).sqrt()
+        assert bool(((distribution.means[j] - center).abs() < 4 * standard_error).all())
+        assert abs(float(distribution.weights[j]) - count / len(labels)) < 1e-6
 
 
 def test_low_rank_em_is_the_maximum_likelihood_of_its_rank_not_a_truncated_dense_fit():
@@ -473,10 +495,10 @@ def test_fits_in_chunks_equal_fits_at_once(rank, monkeypatch):
 
 def test_fit_of_float32_images_keeps_their_shape_and_answers_in_float32():
     data = normal(40, *EVENT, seed=16).float()
-    law = GaussianMixture.fit_em(data, 2, generator=seeded())
-    assert law.event_shape == EVENT
-    assert law.denoise(data, 1.0, 0.5).dtype == torch.float32
-    torch.testing.assert_close(law.as_gaussian().mean.float(), data.mean(0), rtol=0, atol=1e-6)
+    distribution = GaussianMixture.fit_em(data, 2, generator=seeded())
+    assert distribution.event_shape == EVENT
+    assert distribution.denoise(data, 1.0, 0.5).dtype == torch.float32
+    torch.testing.assert_close(distribution.as_gaussian().mean.float(), data.mean(0), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("fit", [GaussianMixture.fit_kmeans, GaussianMixture.fit_em])
@@ -497,7 +519,7 @@ def test_a_collapsed_component_is_named():
 
 
 def test_wrong_arguments_are_named():
-    law = dense()
+    distribution = dense()
     with pytest.raises(InputError, match=r"weights: expected .* sum to 1"):
         GaussianMixture.isotropic(torch.tensor([0.5, 0.6]), normal(2, D), torch.ones(2))
     with pytest.raises(InputError, match=r"weights: expected .* sum to 1"):
@@ -505,12 +527,12 @@ def test_wrong_arguments_are_named():
     with pytest.raises(InputError, match="expected values >= 0"):
         GaussianMixture.isotropic(torch.tensor([0.5, 0.5]), normal(2, D), torch.tensor([1.0, -1.0]))
     with pytest.raises(ValueError, match=r"x_t: expected shape \(batch, 2, 2\)"):
-        law.denoise(normal(3, D), 1.0, 1.0)
+        distribution.denoise(normal(3, D), 1.0, 1.0)
     with pytest.raises(ValueError, match="sigma: expected values > 0"):
-        law.log_prob(normal(3, *EVENT), 1.0, 0.0)
+        distribution.log_prob(normal(3, *EVENT), 1.0, 0.0)
 
 
 def test_mixture_fits_the_contracts():
-    law = dense()
-    assert isinstance(law, Distribution)
-    assert isinstance(law.posterior_covariance(normal(2, *EVENT), 1.0, 1.0), PosteriorCovariance)
+    distribution = dense()
+    assert isinstance(distribution, Distribution)
+    assert isinstance(distribution.posterior_covariance(normal(2, *EVENT), 1.0, 1.0), PosteriorCovariance)

@@ -79,6 +79,23 @@ def test_no_screening_score_is_wrong_by_more_than_its_bound(dtype, offset, gener
     assert bool(((scores - exact).abs().amax(1) <= table.score_bound(queries, kappa)).all())
 
 
+def test_neighbors_of_points_that_require_gradients_carry_no_graph(generator):
+    points = torch.randn(20, 3, generator=generator)
+    leaves = points.clone().requires_grad_()
+    for found, expected in (
+        (nearest_neighbors(leaves, leaves, 2), nearest_neighbors(points, points, 2)),
+        (nearest_other_neighbors(leaves, 2), nearest_other_neighbors(points, 2)),
+    ):
+        assert not any(tensor.requires_grad for tensor in found)
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_all_points_are_asked_for_at_most(generator):
+    points = torch.randn(5, 2, generator=generator)
+    assert nearest_neighbors(points, points, 5)[1].shape == (5, 5)
+    assert nearest_other_neighbors(points, 4)[1].shape == (5, 4)
+
+
 def test_bad_input_is_refused_with_the_argument_named():
     points = torch.zeros(5, 2)
     with pytest.raises(InputError, match="points: expected floating-point"):
@@ -91,3 +108,10 @@ def test_bad_input_is_refused_with_the_argument_named():
         nearest_neighbors(points, points, 6)
     with pytest.raises(InputError, match="k: expected 1"):
         nearest_other_neighbors(points, 5)
+    for k in (0, -1):
+        with pytest.raises(InputError, match="k: expected 1"):
+            nearest_neighbors(points, points, k)
+        with pytest.raises(InputError, match="k: expected 1"):
+            nearest_other_neighbors(points, k)
+    with pytest.raises(InputError, match="points: expected at least one"):
+        nearest_neighbors(points, points[:0], 1)

@@ -1,4 +1,4 @@
-"""The diffused circle against quadrature over the circle, autograd, and the identities every law obeys."""
+"""The diffused circle against quadrature over the circle, autograd, and the identities every distribution obeys."""
 
 import math
 
@@ -59,6 +59,29 @@ def test_at_the_center_and_far_out_nothing_breaks():
     assert torch.allclose(operator.trace(), torch.tensor([1.3**2, 0.0], dtype=torch.float64), atol=1e-9)
 
 
+@pytest.mark.parametrize("kappa", [0.9e4, 1.1e4])
+def test_along_the_point_the_variance_is_that_of_a_great_concentration_on_both_sides_of_the_switch(kappa: float):
+    """R^2 / (2 kappa^2) (1 + O(1/kappa)); the difference that it replaces cancels to eps kappa^2, 3e-8."""
+    x = torch.tensor([[0.3, 0.4]], dtype=torch.float64)
+    sigma = (RING.radius * 0.5 / kappa) ** 0.5
+    operator = RING.posterior_covariance(x, 1.0, sigma)
+    unit = x / 0.5
+    along = float((operator.matvec(unit) * unit).sum())
+    assert along == pytest.approx(RING.radius**2 / (2 * kappa**2), rel=1e-3)
+    assert float(operator.trace()) - along == pytest.approx(RING.radius**2 / kappa, rel=1e-3)
+
+
+@pytest.mark.parametrize("kappa", [0.99e-4, 1.01e-4])
+def test_at_no_concentration_the_pull_is_one_half(kappa: float):
+    """A(kappa) / kappa = 1/2 - kappa^2 / 16, on both sides of the switch to the series."""
+    x, sigma = torch.tensor([[1.0, 0.0]], dtype=torch.float64), 1.0
+    alpha = kappa / RING.radius
+    pull = float(RING.denoise(x, alpha, sigma)[0, 0]) / (alpha * RING.radius**2)
+    assert pull == pytest.approx(0.5, abs=1e-9)
+
+
 def test_a_ring_needs_a_positive_radius():
+    with pytest.raises(InputError, match="radius: expected a positive number, got inf"):
+        Ring(math.inf)
     with pytest.raises(InputError, match="radius: expected a positive number, got 0"):
         Ring(0.0)

@@ -83,7 +83,9 @@ def test_float32_features_are_summed_in_float64(generator):
 
 @pytest.mark.parametrize("sizes", [(300, 300), (200, 600)], ids=["equal", "unequal"])
 def test_the_standard_error_is_the_spread_over_independent_samples(sizes, generator):
-    """Laws that differ, skewed; the bar is 4 standard errors of a deviation measured from so many replicates."""
+    """Distributions that differ, skewed; the bar is 4 standard errors of a deviation measured from so many
+    replicates.
+    """
     replicates, mix = 600, normal(4, 4, generator)
 
     def draw(n, shift):
@@ -98,7 +100,7 @@ def test_the_standard_error_is_the_spread_over_independent_samples(sizes, genera
     assert float(values.std() / stated) == pytest.approx(1, abs=4 * of_the_spread + 3 / min(sizes))
 
 
-def test_between_samples_of_one_law_bias_and_standard_error_are_as_stated(generator):
+def test_between_samples_of_one_distribution_bias_and_standard_error_are_as_stated(generator):
     """Gaussian data: the closed form of the bias, to 1/n more; twice the variance."""
     n, replicates = 400, 500
     lam = torch.tensor([4.0, 2.0, 1.0, 0.5, 0.1, 0.02], dtype=torch.float64)
@@ -112,7 +114,7 @@ def test_between_samples_of_one_law_bias_and_standard_error_are_as_stated(genera
     assert abs(estimate.mean - expected) < 4 * estimate.standard_error + 10 / n * expected
     stated = torch.tensor([f.standard_error for f in found]).square().mean()
     ratio = float(stated / torch.tensor([f.value for f in found]).var())
-    assert ratio == pytest.approx(2, abs=0.6)  # a variance of so skewed a law is known to 7 %
+    assert ratio == pytest.approx(2, abs=0.6)  # a variance of so skewed a distribution is known to 7 %
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ _LOW_CONTRAST = """() => {
   let read = 0;
   while (walker.nextNode()) {
     const text = walker.currentNode.textContent.trim(), element = walker.currentNode.parentElement;
-    if (!text || element.closest("script, style, desc, title, .unseen") || !element.checkVisibility()) continue;
+    if (!text || element.closest("style, desc, title, .visually-hidden") || !element.checkVisibility()) continue;
     const style = getComputedStyle(element), drawn = element instanceof SVGElement;
     if (drawn && /heat-ink/.test(element.getAttribute("style"))) continue;
     let behind = element;

@@ -9,7 +9,7 @@ import torch
 from browser_checks import check_page, chromium
 
 from audit_subjects import QUICK, digits, exact_subject
-from diffuscope.audit import Subject, audit
+from diffuscope.audit import Subject, audit_model
 from diffuscope.denoisers import MLP, ExactDenoiser, Preconditioned
 from diffuscope.exact import Empirical, Gaussian
 from diffuscope.report import render
@@ -20,7 +20,7 @@ from diffuscope.schedules import VE
 def copying():
     """The audit of the exact memorizer of 100 digits: listed copies, pairs of pictures, every tone of verdict."""
     x = digits(3)
-    return audit(exact_subject(Empirical(x[:100]), x[:100], x[100:700]), QUICK)
+    return audit_model(exact_subject(Empirical(x[:100]), x[:100], x[100:700]), QUICK)
 
 
 def test_the_report_passes_every_check_of_a_browser(copying, tmp_path):
@@ -37,7 +37,7 @@ def test_the_report_of_labeled_data_tells_how_good_the_samples_are(tmp_path):
     rows = torch.randn(400, 3, generator=generator) + 6.0 * torch.nn.functional.one_hot(labels, 3)
     model = ExactDenoiser(Gaussian.fit([rows]), VE())
     subject = Subject(model, rows[:200], rows[200:], train_labels=labels[:200], heldout_labels=labels[200:])
-    result = audit(subject, dataclasses.replace(QUICK, levels=4, points=20))
+    result = audit_model(subject, dataclasses.replace(QUICK, levels=4, points=20))
     distance, shares = result.findings["quality"]
     assert distance.tone == "attention"
     page = result.page()
@@ -77,7 +77,7 @@ def test_the_report_with_diagnostics_passes_every_check_of_a_browser(tmp_path):
     )
     torch.nn.init.normal_(list(denoiser.parameters())[-2], std=0.05, generator=torch.Generator().manual_seed(2))
     settings = dataclasses.replace(QUICK, levels=5, points=40, generated=40, diagnostics=True)
-    result = audit(Subject(denoiser.eval(), x[:200], x[200:400]), settings)
+    result = audit_model(Subject(denoiser.eval(), x[:200], x[200:400]), settings)
     path = result.save(tmp_path)
     with chromium() as browser:
         check_page(browser, path)
@@ -94,6 +94,6 @@ def test_names_are_escaped(copying):
 
 def test_data_that_are_not_images_get_a_report_without_pictures(tmp_path):
     rows = torch.randn(300, 6, generator=torch.Generator().manual_seed(0))
-    result = audit(exact_subject(Gaussian.fit([rows[200:]]), rows[:100], rows[100:200]), QUICK)
+    result = audit_model(exact_subject(Gaussian.fit([rows[200:]]), rows[:100], rows[100:200]), QUICK)
     html = result.save(tmp_path).read_text()
     assert "data:image/png" not in html

@@ -72,7 +72,7 @@ class GaussianOnTheLine:
         return self.mean + gain * (x_t - alpha * self.mean)
 
     def marginal(self, t: float) -> tuple[float, float]:
-        """Mean and variance of the noised law."""
+        """Mean and variance of the noised distribution."""
         alpha, sigma = float(self.schedule.alpha(t)), float(self.schedule.sigma(t))
         return self.mean * alpha, self.variance * alpha**2 + sigma**2
 

@@ -16,13 +16,13 @@ Flow = Callable[[Tensor, Schedule, float, float], Tensor]
 
 @dataclass(frozen=True)
 class ExactDiffusion:
-    """A data law, starting points at unit scale, and its exact probability-flow map."""
+    """A data distribution, starting points at unit scale, and its exact probability-flow map."""
 
     distribution: Gaussian | GaussianMixture
     flow: Flow
 
     def start(self, schedule: Schedule, t: float, count: int = 16) -> Tensor:
-        """Points of the noised law at time t, from a fixed seed."""
+        """Points of the noised distribution at time t, from a fixed seed."""
         draw = torch.Generator().manual_seed(7)
         x_0 = self.distribution.sample(count, generator=draw)
         noise = torch.randn(x_0.shape, dtype=torch.float64, generator=draw)

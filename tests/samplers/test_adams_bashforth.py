@@ -184,10 +184,10 @@ def test_a_single_data_point_is_exact_on_any_grid(method: type, order: int, sche
 @every_method
 def test_from_a_start_without_signal_in_equal_steps_of_time_the_order_is_two(method: type):
     """The first step has no lambda to interpolate in, and those after it grow like 2, 3/2, 4/3, ... in sigma/alpha."""
-    law = Gaussian.isotropic(torch.tensor([1.3, -0.4], dtype=torch.float64), 0.5)
-    denoiser = ExactDenoiser(law, RectifiedFlow())
+    distribution = Gaussian.isotropic(torch.tensor([1.3, -0.4], dtype=torch.float64), 0.5)
+    denoiser = ExactDenoiser(distribution, RectifiedFlow())
     x_start = torch.randn(16, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    exact = law.flow(x_start, RectifiedFlow(), 1.0, 0.1)
+    exact = distribution.flow(x_start, RectifiedFlow(), 1.0, 0.1)
 
     def error(steps: int) -> float:
         ended = sample(method(order=4), denoiser, x_start, uniform_times(1.0, 0.1, steps))

@@ -1,4 +1,6 @@
-"""One Brownian path: its law for any order of questions, its consistency, and what it is for: strong orders."""
+"""One Brownian path: its distribution for any order of questions, its consistency, and what it is for: strong
+orders.
+"""
 
 import functools
 import itertools
@@ -40,7 +42,7 @@ ORDERS = {
 
 
 @pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS.keys())
-def test_the_law_is_brownian_whatever_the_order_of_questions(order: list[float]):
+def test_the_distribution_is_brownian_whatever_the_order_of_questions(order: list[float]):
     """Standardized increments and areas of disjoint intervals: six independent N(0, 1), all 21 second moments."""
     noise = path()
     for a, b in itertools.pairwise(order):
@@ -50,7 +52,7 @@ def test_the_law_is_brownian_whatever_the_order_of_questions(order: list[float])
         assert monte_carlo(parts[i] * parts[j]).agrees_with(float(i == j)), (i, j)
 
 
-def conditional_law(theta: float) -> tuple[Tensor, Tensor]:
+def conditional_distribution(theta: float) -> tuple[Tensor, Tensor]:
     """Gain and covariance of (W, int W) at theta given both at 1, by linear algebra on their covariances."""
 
     def covariance(u: float, v: float) -> Tensor:
@@ -66,7 +68,7 @@ def conditional_law(theta: float) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("theta", [0.5, 0.2, 0.9])
-def test_a_split_has_the_conditional_gaussian_law(theta: float):
+def test_a_split_has_the_conditional_gaussian_distribution(theta: float):
     """The bridge's coefficients, read off from draws that are known one at a time, against linear algebra."""
 
     class Probe(BrownianPath):
@@ -83,7 +85,7 @@ def test_a_split_has_the_conditional_gaussian_law(theta: float):
     noise, like = Probe(), torch.zeros(4, dtype=torch.float64)
     w, a = displacement_and_area(noise, 0.0, 1.0, like)
     left = torch.stack(displacement_and_area(noise, 0.0, theta, like))
-    gain, covariance = conditional_law(theta)
+    gain, covariance = conditional_distribution(theta)
     assert torch.allclose(left[:, :2], gain @ torch.stack([w, a])[:, :2], atol=1e-14)
     assert torch.allclose(left[:, 2:] @ left[:, 2:].T, covariance, atol=1e-15)
     # the right part, which is written out separately, is what Chen's relation leaves
@@ -184,14 +186,14 @@ def strong_order(sampler: Sampler, denoiser: TwoModes, steps: list[int]) -> floa
 
 
 def test_the_nonlinear_problem_is_a_mixture():
-    law = GaussianMixture.isotropic(
+    distribution = GaussianMixture.isotropic(
         torch.tensor([0.5, 0.5], dtype=torch.float64),
         torch.tensor([[1.0], [-1.0]], dtype=torch.float64),
         torch.tensor([0.1, 0.1], dtype=torch.float64),
     )
     x = torch.linspace(-3, 3, 13, dtype=torch.float64)[:, None]
     for t in (START, 0.3, END):
-        assert torch.allclose(MODES(x, t), ExactDenoiser(law, VP())(x, t), rtol=1e-12, atol=1e-13)
+        assert torch.allclose(MODES(x, t), ExactDenoiser(distribution, VP())(x, t), rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("sampler", [EulerMaruyama(), StochasticHeun()], ids=lambda sampler: type(sampler).__name__)

@@ -1,4 +1,6 @@
-"""EDM's churn: the published algorithm where alpha = 1, the same samples in every schedule, its order in law."""
+"""EDM's churn: the published algorithm where alpha = 1, the same samples in every schedule, its order in
+distribution.
+"""
 
 import itertools
 import math
@@ -23,16 +25,16 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 def published(x: Tensor, sigmas: list[float], s_churn: float, s_min: float, s_max: float, s_noise: float) -> Tensor:
     """Algorithm 2 of Karras et al., line by line, on correlated Gaussian data."""
-    law, draw, N = unequal_gaussian(), Noise(seeded(3)), len(sigmas) - 1
+    distribution, draw, N = unequal_gaussian(), Noise(seeded(3)), len(sigmas) - 1
     for t_i, t_next in itertools.pairwise(sigmas):
         gamma = min(s_churn / N, math.sqrt(2) - 1) if s_min <= t_i <= s_max else 0.0
         t_hat = t_i + gamma * t_i
         if gamma > 0:
             x = x + math.sqrt(t_hat**2 - t_i**2) * s_noise * draw.normal(x)
-        d_i = (x - law.denoise(x, 1.0, t_hat)) / t_hat
+        d_i = (x - distribution.denoise(x, 1.0, t_hat)) / t_hat
         x_next = x + (t_next - t_hat) * d_i
         if t_next != 0:
-            d_prime = (x_next - law.denoise(x_next, 1.0, t_next)) / t_next
+            d_prime = (x_next - distribution.denoise(x_next, 1.0, t_next)) / t_next
             x_next = x + (t_next - t_hat) * (d_i / 2 + d_prime / 2)
         x = x_next
     return x

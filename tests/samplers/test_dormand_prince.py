@@ -55,10 +55,10 @@ class FixedSteps:
 @pytest.mark.parametrize(
     ("name", "embedded", "schedule", "start", "end", "steps"),
     [
-        ("gaussian", False, VP(), 0.6, 0.05, [12, 38, 120]),
-        ("mixture", False, VP(), 0.6, 0.05, [12, 38, 120]),
-        ("mixture", False, RectifiedFlow(), 0.9, 0.05, [20, 63, 200]),
-        ("gaussian", True, VP(), 0.6, 0.05, [8, 25, 80]),
+        ("gaussian", False, VP(), 0.6, 0.05, [24, 48]),
+        ("mixture", False, VP(), 0.6, 0.05, [24, 48]),
+        ("mixture", False, RectifiedFlow(), 0.9, 0.05, [20, 63]),
+        ("gaussian", True, VP(), 0.6, 0.05, [16, 32]),
     ],
 )
 def test_the_two_solutions_have_orders_five_and_four(

@@ -1,4 +1,6 @@
-"""SDE-DPM-Solver++: the law of its states by exact moment recursion on Gaussian data, and exact special cases."""
+"""SDE-DPM-Solver++: the distribution of its states by exact moment recursion on Gaussian data, and exact special
+cases.
+"""
 
 import itertools
 
@@ -89,14 +91,14 @@ def law_error(sampler: Sampler, schedule: Schedule, start: float, end: float, st
 def test_weak_order_is_two_at_any_eta(method: type, eta: float, schedule: Schedule, start: float, end: float):
     """No Monte Carlo: the moments are exact."""
     sampler = method(eta)
-    order = measured_order(lambda n: law_error(sampler, schedule, start, end, n), [80, 160, 320, 640]).order
+    order = measured_order(lambda n: law_error(sampler, schedule, start, end, n), [80, 160, 320]).order
     assert abs(order - sampler.order) < 0.2
 
 
 @every_method
 @pytest.mark.parametrize("eta", [0.0, 0.3])
 def test_extrapolation_pays_at_small_eta(method: type, eta: float):
-    """At 40 steps the law is 20 times nearer than with the denoiser frozen."""
+    """At 40 steps the distribution is 20 times nearer than with the denoiser frozen."""
     frozen = law_error(ReverseBridge(eta), VE(), 5.0, 0.1, 40)
     assert law_error(method(eta), VE(), 5.0, 0.1, 40) < frozen / 20
 

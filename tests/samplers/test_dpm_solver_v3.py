@@ -147,11 +147,11 @@ def test_estimated_statistics_make_a_gaussian_easy_and_probes_average_out_the_re
 
 def test_regression_finds_the_slope_it_is_defined_by():
     """On a mixture: E[(f' - s f - b)] = 0 and E[(f' - s f - b) f] = 0, with f' by an independent finer difference."""
-    law = mixture_on_the_line().distribution
-    denoiser = ExactDenoiser(law, VE())
+    distribution = mixture_on_the_line().distribution
+    denoiser = ExactDenoiser(distribution, VE())
     generator = torch.Generator().manual_seed(0)
     lams = torch.linspace(-1.0, 2.0, 31, dtype=torch.float64)
-    x_0 = law.sample(2000, generator=generator)
+    x_0 = distribution.sample(2000, generator=generator)
     found = estimate_statistics(denoiser, x_0, lams, generator=generator)
     k = 15
     sigma = float((-lams[k]).exp())

@@ -45,7 +45,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 @every_schedule
 @pytest.mark.parametrize("r", [0.1, 1.0, 1.9])
-def test_the_unadjusted_corrector_has_its_known_stationary_law(schedule: Schedule, r: float):
+def test_the_unadjusted_corrector_has_its_known_stationary_distribution(schedule: Schedule, r: float):
     """Mean alpha m, variance v / (1 - eps / 4v) with eps = r sigma^2: the fixed point of the step's own recursion."""
     denoiser, at = GaussianOnTheLine(schedule), instant(schedule, 0.5)
     a, b, c_squared = affine_step(Langevin(Stay(), step_size=r), denoiser, at, at)
@@ -79,7 +79,7 @@ def detailed_balance_gap(sampler: MetropolisLangevin, count: int) -> list:
     return [*gaps, *kept]
 
 
-def test_the_adjusted_corrector_keeps_the_law_and_is_reversible_at_a_step_size_that_biases_the_unadjusted():
+def test_the_adjusted_corrector_keeps_the_distribution_and_is_reversible_at_a_step_size_that_biases_the_unadjusted():
     sampler = MetropolisLangevin(Stay(), MIXTURE, step_size=2.5)
     assert all(estimate.agrees_with(0.0) for estimate in detailed_balance_gap(sampler, 60_000))
 
@@ -91,8 +91,8 @@ def test_the_adjusted_corrector_keeps_the_law_and_is_reversible_at_a_step_size_t
     assert not monte_carlo(after.square() - x.square()).agrees_with(0.0)
 
 
-def test_the_adjusted_corrector_keeps_the_law_whatever_the_drift():
-    """A denoiser that is wrong makes a worse proposal, not a wrong law."""
+def test_the_adjusted_corrector_keeps_the_distribution_whatever_the_drift():
+    """A denoiser that is wrong makes a worse proposal, not a wrong distribution."""
 
     class Wrong:
         schedule = VE()
@@ -101,36 +101,40 @@ def test_the_adjusted_corrector_keeps_the_law_whatever_the_drift():
             return 0.3 * x_t + 0.2
 
     at = instant(VE(), 0.5)
-    law = unequal_gaussian()
-    x = law.sample(40_000, generator=seeded(1)) + 0.5 * torch.randn(40_000, 2, dtype=torch.float64, generator=seeded(2))
-    sampler = MetropolisLangevin(Stay(), law, corrections=4, step_size=1.0)
+    distribution = unequal_gaussian()
+    x = distribution.sample(40_000, generator=seeded(1)) + 0.5 * torch.randn(
+        40_000, 2, dtype=torch.float64, generator=seeded(2)
+    )
+    sampler = MetropolisLangevin(Stay(), distribution, corrections=4, step_size=1.0)
     after = sampler.step(Wrong(), State(at, x), at, Noise(seeded(3))).x_t
     for moment in (after - x, after.square() - x.square(), after[:, :1] * after[:, 1:] - x[:, :1] * x[:, 1:]):
         for column in moment.T:
             assert monte_carlo(column).agrees_with(0.0)
 
 
-def test_the_adjusted_corrector_finds_the_law_from_elsewhere():
-    """From one wrong point, 60 corrections later: mean and variance of the noised law."""
-    at, law = instant(VP(), 0.5), GaussianOnTheLine(VP())
-    gaussian = Gaussian.isotropic(torch.tensor([law.mean], dtype=torch.float64), law.variance)
+def test_the_adjusted_corrector_finds_the_distribution_from_elsewhere():
+    """From one wrong point, 60 corrections later: mean and variance of the noised distribution."""
+    at, distribution = instant(VP(), 0.5), GaussianOnTheLine(VP())
+    gaussian = Gaussian.isotropic(torch.tensor([distribution.mean], dtype=torch.float64), distribution.variance)
     x = torch.full((8000, 1), 3.0, dtype=torch.float64)
     sampler = MetropolisLangevin(Stay(), gaussian, corrections=60, step_size=0.8)
-    after = sampler.step(law, State(at, x), at, Noise(seeded(4))).x_t
-    mean, variance = law.marginal(0.5)
+    after = sampler.step(distribution, State(at, x), at, Noise(seeded(4))).x_t
+    mean, variance = distribution.marginal(0.5)
     assert monte_carlo(after).agrees_with(mean)
     assert monte_carlo((after - mean).square()).agrees_with(variance)
 
 
 @pytest.mark.parametrize("predictor", [DDIM(), DDPM(), Heun(), DPMSolverPP2M()], ids=lambda s: type(s).__name__)
 def test_any_predictor_is_corrected_from_pure_noise_to_clean_data(predictor):
-    schedule, law = RectifiedFlow(), unequal_gaussian()
+    schedule, distribution = RectifiedFlow(), unequal_gaussian()
     x_start = torch.randn(6, 2, dtype=torch.float32, generator=seeded())
     times = torch.tensor([1.0, 0.8, 0.5, 0.2, 0.0], dtype=torch.float64)
-    for sampler in (Langevin(predictor, 2), MetropolisLangevin(predictor, law, 2)):
-        *_, before, last = trajectory(sampler, ExactDenoiser(law, schedule), x_start, times, noise=seeded(1))
+    for sampler in (Langevin(predictor, 2), MetropolisLangevin(predictor, distribution, 2)):
+        *_, before, last = trajectory(sampler, ExactDenoiser(distribution, schedule), x_start, times, noise=seeded(1))
         assert last.x_t.dtype == torch.float32
-        assert torch.allclose(last.x_t, law.denoise(before.x_t, 0.8, 0.2), atol=1e-5)  # the last step is uncorrected
+        assert torch.allclose(
+            last.x_t, distribution.denoise(before.x_t, 0.8, 0.2), atol=1e-5
+        )  # the last step is uncorrected
 
 
 def test_costs_are_what_a_step_asks_for():

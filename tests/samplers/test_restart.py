@@ -1,4 +1,6 @@
-"""Restart: what a round does to the law and to earlier errors, when it happens, and the order that it keeps."""
+"""Restart: what a round does to the distribution and to earlier errors, when it happens, and the order that it
+keeps.
+"""
 
 import math
 from dataclasses import dataclass
@@ -51,7 +53,9 @@ def at_level(schedule: Schedule, ratio: float) -> Instant:
 
 @every_schedule
 @pytest.mark.parametrize("repeats", [1, 3])
-def test_a_round_keeps_the_law_and_shrinks_an_error_of_the_mean_by_its_closed_form(schedule: Schedule, repeats: int):
+def test_a_round_keeps_the_distribution_and_shrinks_an_error_of_the_mean_by_its_closed_form(
+    schedule: Schedule, repeats: int
+):
     low, high = 0.3, 1.1
     sampler = Restart(ExactFlow([]), low, high, repeats)
     t, s = at_level(schedule, 2.0), at_level(schedule, 0.1)
@@ -103,7 +107,9 @@ def test_a_finer_grid_refines_the_way_down():
     [(DDIM(), VE(), 5.0, 0.05), (Heun(), VP(), 0.95, 1e-3), (DPMSolverPP2M(), RectifiedFlow(), 0.95, 2e-3)],
     ids=["DDIM", "Heun", "DPM-Solver++ 2M"],
 )
-def test_the_order_of_the_sampler_is_kept_in_law(sampler: Sampler, schedule: Schedule, start: float, end: float):
+def test_the_order_of_the_sampler_is_kept_in_distribution(
+    sampler: Sampler, schedule: Schedule, start: float, end: float
+):
     restarted = Restart(sampler, 0.3, 1.1, 2)
     assert restarted.order == sampler.order
 

@@ -61,8 +61,40 @@ def test_two_steps_are_one_step(eta: float, schedule: Schedule):
 
 
 @every_schedule
+@pytest.mark.parametrize("eta", ETAS)
+def test_a_step_of_any_size_from_one_start_has_the_explicit_mean_and_variance(eta: float, schedule: Schedule):
+    """x_s = alpha_s x_0 + sigma_s [e^(-eta^2 h) eps_t + sqrt(1 - e^(-2 eta^2 h)) xi] on a single data point x_0."""
+    t, s = inside(schedule, 0.95), inside(schedule, 0.1)
+    h = s.lam - t.lam
+    memory = math.exp(-(eta**2) * h) * s.sigma / t.sigma
+    exact = (memory, s.alpha * POINT - memory * t.alpha * POINT, -(s.sigma**2) * math.expm1(-2 * eta**2 * h))
+    assert on_a_point(ReverseBridge(eta), schedule, t, s) == pytest.approx(exact, rel=1e-12, abs=1e-14)
+    if 0 < eta < 1:  # neither a nearby eta nor Song's has them
+        for other in (ReverseBridge(1.001 * eta), StochasticDDIM(eta)):
+            assert on_a_point(other, schedule, t, s) != pytest.approx(exact, rel=1e-12, abs=1e-14)
+
+
+def test_ddpms_chain_is_the_ornstein_uhlenbeck_process_at_its_own_times():
+    """dX = -X dt + sqrt 2 dB at the times where int 2 dt = -sum log(1 - beta).
+
+    There U = x - alpha x_0 keeps sinh s / sinh t over a step and gains the variance 2 sinh s sinh(t - s) / sinh t.
+    """
+    chain, process = DiscreteVP.linear(), VP(2.0, 2.0)
+    times = (-0.5 * torch.log1p(-torch.tensor(chain.betas, dtype=torch.float64)).cumsum(0)).tolist()
+    for k in (2, 20, 101, 500, 1000):
+        t, s = times[k - 1], times[k - 2]
+        assert instant(process, t).alpha == pytest.approx(instant(chain, float(k)).alpha, rel=1e-13)
+        kept = math.sinh(s) / math.sinh(t)
+        exact = (kept, (math.exp(-s) - kept * math.exp(-t)) * POINT, 2 * kept * math.sinh(t - s))
+        of_chain = on_a_point(DDPM(), chain, instant(chain, float(k)), instant(chain, float(k - 1)))
+        of_process = on_a_point(ReverseBridge(1.0), process, instant(process, t), instant(process, s))
+        for step in (of_chain, of_process):
+            assert step == pytest.approx(exact, rel=0, abs=1e-13)  # rounding of times up to 5 in their exponentials
+
+
+@every_schedule
 @pytest.mark.parametrize("sampler", [*map(ReverseBridge, ETAS), StochasticDDIM(0.4), StochasticDDIM()], ids=repr)
-def test_one_step_of_any_size_has_the_exact_law_on_a_single_data_point(sampler: Sampler, schedule: Schedule):
+def test_one_step_of_any_size_has_the_exact_distribution_on_a_single_data_point(sampler: Sampler, schedule: Schedule):
     """From N(alpha_t x_0, sigma_t^2) to N(alpha_s x_0, sigma_s^2)."""
     t, s = inside(schedule, 0.97), inside(schedule, 0.05)
     a, b, variance = on_a_point(sampler, schedule, t, s)
@@ -80,6 +112,11 @@ def test_songs_eta_is_the_bridge_at_another_eta_that_depends_on_the_step(eta: fl
     here, there = (on_a_point(sampler, schedule, t, s) for sampler in (ReverseBridge(eta), StochasticDDIM(song)))
     assert here == pytest.approx(there, rel=1e-12)
     assert (song - eta < 1e-12) == (eta == 1)
+    # a long step of DDIM at the same eta keeps more of the residual; for short ones the two agree at first order in h
+    if eta < 1:
+        assert math.sqrt(1 + eta**2 * math.expm1(-2 * h)) > math.exp(-(eta**2) * h)
+        gaps = [math.expm1(-2 * eta**2 * short) / math.expm1(-2 * short) - eta**2 for short in (1e-2, 1e-3)]
+        assert math.log10(gaps[0] / gaps[1]) == pytest.approx(1, abs=0.01)  # the next term, at h = 0.01
 
 
 def test_at_eta_zero_both_are_ddim_to_the_last_bit():

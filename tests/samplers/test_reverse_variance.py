@@ -41,7 +41,9 @@ def inside(schedule: Schedule, share: float) -> float:
 @every_schedule
 @pytest.mark.parametrize("data_variance", [0.0, 0.3, 1.0])
 def test_the_optimal_variance_is_that_of_the_exact_reverse_transition(schedule: Schedule, data_variance: float):
-    """For Gaussian data x_s given x_t is Gaussian: its variance by conditioning on the joint law of (x_s, x_t)."""
+    """For Gaussian data x_s given x_t is Gaussian: its variance by conditioning on the joint distribution of (x_s,
+    x_t).
+    """
     optimal = OptimalVariance(line(data_variance))
     for share_t, share_s in ((0.9, 0.1), (0.6, 0.5)):
         t, s = (instant(schedule, inside(schedule, share)) for share in (share_t, share_s))
@@ -80,23 +82,25 @@ def test_ddpm_converges_weakly_at_order_one_with_either_variance(variance: Rever
 
 
 def density_error(variance: ReverseVariance, steps: int) -> float:
-    """The total variation between the law after `steps` steps and the exact one, on a grid: no Monte-Carlo noise."""
-    law, schedule = mixture_on_the_line().distribution, VP()
+    """The total variation between the distribution after `steps` steps and the exact one, on a grid: no Monte-Carlo
+    noise.
+    """
+    distribution, schedule = mixture_on_the_line().distribution, VP()
     x = torch.linspace(-5, 5, 401, dtype=torch.float64)[:, None]
     width = float(x[1] - x[0])
     times = log_snr_times(schedule, 0.6, 0.2, steps)
-    density = law.log_prob(x, schedule.alpha(0.6), schedule.sigma(0.6)).exp()
+    density = distribution.log_prob(x, schedule.alpha(0.6), schedule.sigma(0.6)).exp()
 
     class Still(Noise):
         def normal(self, like: Batch) -> Batch:
             return torch.zeros_like(like)
 
     for t, s in itertools.pairwise(instants(schedule, times)):
-        mean = DDPM().step(ExactDenoiser(law, schedule), State(t, x), s, Still(torch.Generator())).x_t
+        mean = DDPM().step(ExactDenoiser(distribution, schedule), State(t, x), s, Still(torch.Generator())).x_t
         spread = torch.as_tensor(variance(x, t, s), dtype=torch.float64).sqrt().expand(len(x))
         kernel = torch.distributions.Normal(mean[:, 0], spread).log_prob(x).exp()  # rows: to, columns: from
         density = kernel @ density * width
-    exact = law.log_prob(x, schedule.alpha(0.2), schedule.sigma(0.2)).exp()
+    exact = distribution.log_prob(x, schedule.alpha(0.2), schedule.sigma(0.2)).exp()
     return float((density - exact).abs().sum()) * width / 2
 
 
@@ -111,14 +115,16 @@ def test_the_optimal_variance_differs_from_sample_to_sample_in_any_event_shape()
     """An image-shaped mixture: each sample gets the trace of its own posterior covariance over d."""
     means = torch.zeros(2, 2, 3, dtype=torch.float64)
     means[1] = 4.0
-    law = GaussianMixture.isotropic(
+    distribution = GaussianMixture.isotropic(
         torch.tensor([0.5, 0.5], dtype=torch.float64), means, torch.tensor([0.01, 1.0], dtype=torch.float64)
     )
     t, s = instants(VE(), torch.tensor([1.0, 0.5], dtype=torch.float64))
     x_t = means.repeat(5000, 1, 1)
-    variance = torch.as_tensor(OptimalVariance(law)(x_t, t, s))
+    variance = torch.as_tensor(OptimalVariance(distribution)(x_t, t, s))
     assert torch.equal(variance[:2], variance[2:4])
-    ended = DDPM(OptimalVariance(law)).step(ExactDenoiser(law, VE()), State(t, x_t), s, Noise(torch.Generator()))
+    ended = DDPM(OptimalVariance(distribution)).step(
+        ExactDenoiser(distribution, VE()), State(t, x_t), s, Noise(torch.Generator())
+    )
     spread = (ended.x_t - ended.x_t.reshape(5000, 2, 2, 3).mean(0).repeat(5000, 1, 1)).square()
     for which in (0, 1):
         truth = float(variance[which]) * (1 - 1 / 5000)

@@ -100,8 +100,8 @@ def test_ddpm_step_is_the_posterior_of_the_ddpm_paper():
 @every_schedule
 def test_ddim_is_euler_in_noise_to_signal(schedule: Schedule):
     """x_s / alpha_s = x_t / alpha_t + (sigma_s/alpha_s - sigma_t/alpha_t) eps."""
-    law = unequal_gaussian()
-    denoiser = ExactDenoiser(law, schedule)
+    distribution = unequal_gaussian()
+    denoiser = ExactDenoiser(distribution, schedule)
     t, s = inside(schedule, 0.9), inside(schedule, 0.4)
     x_t = schedule.sigma(t) * torch.randn(6, 2, dtype=torch.float64, generator=seeded())
     noise = denoised_to_noise(x_t, denoiser(x_t, t), schedule, t)
@@ -156,10 +156,10 @@ DETERMINISTIC = [Euler(), Heun(), RungeKutta4(), DDIM(), DPMSolverPP2M()]
 
 def improvement(sampler: Sampler, schedule: Schedule) -> float:
     """By how much 8 times as many uniform steps from alpha = 0 shrink the error on Gaussian data."""
-    law = Gaussian.isotropic(torch.tensor([1.3, -0.4], dtype=torch.float64), 0.5)
-    denoiser = ExactDenoiser(law, schedule)
+    distribution = Gaussian.isotropic(torch.tensor([1.3, -0.4], dtype=torch.float64), 0.5)
+    denoiser = ExactDenoiser(distribution, schedule)
     x_start = torch.randn(16, 2, dtype=torch.float64, generator=seeded())
-    exact = law.flow(x_start, schedule, 1.0, 0.1)
+    exact = distribution.flow(x_start, schedule, 1.0, 0.1)
 
     def error(steps: int) -> float:
         return float((sample(sampler, denoiser, x_start, uniform_times(1.0, 0.1, steps)) - exact).abs().max())
@@ -182,14 +182,16 @@ def test_samplers_converge_from_a_start_where_alpha_falls_like_a_square_root(sam
 
 
 def test_sde_and_ode_land_on_four_points_with_different_known_probabilities():
-    """Started from N(0, 1) although the true marginal is another law: the paper-derived landing probabilities."""
+    """Started from N(0, 1) although the true marginal is another distribution: the paper-derived landing
+    probabilities.
+    """
     points = torch.tensor([[-1.5], [-0.2], [0.4], [2.0]], dtype=torch.float64)
-    law = GaussianMixture.isotropic(torch.full((4,), 0.25), points, torch.zeros(4, dtype=torch.float64))
+    distribution = GaussianMixture.isotropic(torch.full((4,), 0.25), points, torch.zeros(4, dtype=torch.float64))
     schedule = VP()
     # the Ornstein-Uhlenbeck process of T = 0.7 has sigma/alpha = sqrt(exp(2T) - 1) and preserves variance too
     t_start = float(schedule.time_of_noise_to_signal((torch.tensor(1.4, dtype=torch.float64).exp() - 1).sqrt()))
     times = log_snr_times(schedule, t_start, float(schedule.time_of_noise_to_signal(1e-2)), 150)
-    denoiser = ExactDenoiser(law, schedule)
+    denoiser = ExactDenoiser(distribution, schedule)
 
     def landed(x: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.one_hot((x - points[:, 0]).abs().argmin(1), 4).double()

@@ -100,8 +100,8 @@ def affine_step(denoiser: ExactDenoiser, t: Tensor, s: Tensor) -> tuple[float, f
 @every_range
 def test_ddpm_converges_weakly_at_order_one_on_gaussian_data(schedule: Schedule, start: float, end: float):
     """Mean and variance are propagated by the step's own affine recursion: no Monte-Carlo noise."""
-    law = Gaussian.isotropic(torch.tensor([1.3], dtype=torch.float64), 0.25)
-    denoiser = ExactDenoiser(law, schedule)
+    distribution = Gaussian.isotropic(torch.tensor([1.3], dtype=torch.float64), 0.25)
+    denoiser = ExactDenoiser(distribution, schedule)
 
     def marginal(t: float) -> tuple[float, float]:
         alpha, sigma = float(schedule.alpha(t)), float(schedule.sigma(t))

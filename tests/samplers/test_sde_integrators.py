@@ -1,4 +1,4 @@
-"""Integrators of the reverse family: what they reduce to, their orders in law and along the path, the ends."""
+"""Integrators of the reverse family: what they reduce to, their orders in distribution and along the path, the ends."""
 
 import pytest
 import torch
@@ -7,6 +7,7 @@ from conftest import measured_order
 from exact_flows import unequal_gaussian
 
 from diffuscope.denoisers import ExactDenoiser
+from diffuscope.densities import GaussianReverse
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.samplers import (
@@ -87,6 +88,17 @@ def test_noise_that_stops_at_a_level_keeps_the_weak_order(family: type):
     assert abs(measured.order - sampler.order) < 0.2, measured
 
 
+def test_from_a_wrong_start_noise_early_and_none_late_have_the_moments_of_the_closed_form():
+    """Data N(1.3, 1/4) from N(0, 1): the densities' closed form by parts; second order, 400 steps a part."""
+    schedule = VP(3.0, 3.0)
+    denoiser, early = GaussianOnTheLine(schedule), GaussianReverse(schedule, 1.3, 0.25, 1.0, 0.0, 1.0, 1.0)
+    late = GaussianReverse(schedule, 1.3, 0.25, 0.27, *early.distribution(0.27), 0.0)
+    between = propagated(StochasticHeun(), denoiser, log_snr_times(schedule, 1.0, 0.27, 400), 0.0, 1.0)
+    assert between == pytest.approx(early.distribution(0.27), abs=1e-4)
+    ended = propagated(StochasticHeun(0.0), denoiser, log_snr_times(schedule, 0.27, 0.007, 400), *between)
+    assert ended == pytest.approx(late.distribution(0.007), abs=1e-4)
+
+
 @every_family
 def test_a_late_deterministic_phase_draws_nothing(family: type):
     denoiser = ExactDenoiser(unequal_gaussian(), VP())
@@ -102,15 +114,17 @@ def test_a_late_deterministic_phase_draws_nothing(family: type):
 
 def test_euler_maruyama_is_the_reverse_sde_written_with_its_score():
     """x + (s - t)[f x - (1 + eta^2)/2 g^2 score] + eta g sqrt(t - s) xi, term by term."""
-    schedule, law, eta = Cosine(), unequal_gaussian(), 0.7
+    schedule, distribution, eta = Cosine(), unequal_gaussian(), 0.7
     x_t = torch.randn(6, 2, dtype=torch.float64, generator=seeded())
     t, s = 0.6, 0.55
-    score = law.score(x_t, schedule.alpha(t), schedule.sigma(t))
+    score = distribution.score(x_t, schedule.alpha(t), schedule.sigma(t))
     f, g2 = float(schedule.f(t)), float(schedule.g_squared(t))
     xi = Noise(seeded(1)).normal(x_t)
     expected = x_t + (s - t) * (f * x_t - (1 + eta**2) / 2 * g2 * score) + eta * (g2 * (t - s)) ** 0.5 * xi
     state = State(instant(schedule, t), x_t)
-    ended = EulerMaruyama(eta).step(ExactDenoiser(law, schedule), state, instant(schedule, s), Noise(seeded(1)))
+    ended = EulerMaruyama(eta).step(
+        ExactDenoiser(distribution, schedule), state, instant(schedule, s), Noise(seeded(1))
+    )
     assert torch.allclose(ended.x_t, expected, rtol=1e-12, atol=1e-13)
 
 
@@ -130,7 +144,9 @@ def test_on_a_single_data_point_the_integrators_tend_to_the_exact_bridge(eta: fl
 
 @every_family
 @pytest.mark.parametrize("schedule", [RectifiedFlow(), Cosine(), Sigmoid()], ids=lambda s: type(s).__name__)
-def test_from_pure_noise_to_clean_data_the_law_is_right_and_a_single_point_is_found(family: type, schedule: Schedule):
+def test_from_pure_noise_to_clean_data_the_distribution_is_right_and_a_single_point_is_found(
+    family: type, schedule: Schedule
+):
     point = torch.tensor([0.7, -1.9, 3.0], dtype=torch.float64)
     denoiser = ExactDenoiser(Gaussian.isotropic(point, 0.0), schedule)
     x_start = torch.randn(4, 3, dtype=torch.float64, generator=seeded(2))

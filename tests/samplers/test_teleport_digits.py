@@ -29,7 +29,7 @@ def digits() -> Digits:
     images = torch.as_tensor(load_digits(return_X_y=True)[0], dtype=torch.float64) / 8 - 1
     draw = torch.Generator().manual_seed(0)
     mixture = GaussianMixture.fit_kmeans(images, 10, generator=draw)
-    x_start = 80 * torch.randn(128, 64, dtype=torch.float64, generator=draw)
+    x_start = 80 * torch.randn(64, 64, dtype=torch.float64, generator=draw)
     return Digits(ExactDenoiser(mixture, VE()), Gaussian.fit([images]), x_start)
 
 

@@ -38,7 +38,7 @@ def double(*values):
     return torch.tensor(values, dtype=torch.float64)
 
 
-def law(mean=(0.0, 0.0, 0.0), tail=0.0):
+def distribution(mean=(0.0, 0.0, 0.0), tail=0.0):
     turn = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3)))[0]
     rank = 3 if tail == 0 else 2
     return Gaussian(double(*mean), turn[:, :rank], double(2.0, 0.5, 0.1)[:rank], tail)
@@ -128,7 +128,7 @@ def test_a_start_of_zero_never_moves_with_two_layers():
 @pytest.mark.parametrize("tail", [0.0, 0.2])
 def test_weights_and_bias_learned_together_solve_the_gradient_flow_of_the_expected_loss(tail):
     """E|W x_t + b - x_0|^2 from the moments, its gradient by autograd, integrated at 1e-13."""
-    data = law((0.7, -1.1, 0.4), tail)
+    data = distribution((0.7, -1.1, 0.4), tail)
     x_0, noise = moment_batch(data)
 
     def downhill(flat):
@@ -147,7 +147,7 @@ def test_weights_and_bias_learned_together_solve_the_gradient_flow_of_the_expect
 
 
 def test_the_affine_optimum_is_the_exact_denoiser_of_the_gaussian():
-    data = law((0.7, -1.1, 0.4))
+    data = distribution((0.7, -1.1, 0.4))
     x = torch.randn(20, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     best = AffineLearning(data, ALPHA, SIGMA).optimum
     assert torch.allclose(x @ best.weight.T + best.bias, data.denoise(x, ALPHA, SIGMA), rtol=0, atol=1e-13)
@@ -165,7 +165,7 @@ def test_under_gradient_flow_the_distance_to_the_exact_denoiser_only_shrinks():
 
 
 def test_without_a_mean_the_principal_components_learn_apart():
-    data, start = law(), AffineMap(0.2 * torch.eye(3, dtype=torch.float64), double(1.0, 2.0, 3.0))
+    data, start = distribution(), AffineMap(0.2 * torch.eye(3, dtype=torch.float64), double(1.0, 2.0, 3.0))
     learned = AffineLearning(data, ALPHA, SIGMA).flow(start, 0.6)
     modes = data.eigenvectors.T @ learned.weight @ data.eigenvectors
     expected = one_layer_flow(data.eigenvalues, double(0.6), 0.2, alpha=ALPHA, sigma=SIGMA)[0]
@@ -187,7 +187,7 @@ def test_a_mean_along_a_component_mixes_it_with_the_bias():
 
 
 def test_the_moment_batch_has_the_moments():
-    data = law((0.7, -1.1, 0.4), 0.2)
+    data = distribution((0.7, -1.1, 0.4), 0.2)
     x_0, noise = moment_batch(data)
     turned = data.eigenvectors
     covariance = (turned * (data.eigenvalues - 0.2)) @ turned.T + 0.2 * torch.eye(3, dtype=torch.float64)
@@ -199,7 +199,7 @@ def test_the_moment_batch_has_the_moments():
 
 def test_a_network_trained_on_the_moments_takes_the_exact_steps():
     """Autograd, SGD and the library's own loss against the matrix recursion, to rounding, under a VP schedule."""
-    data, schedule = law((0.7, -1.1, 0.4)), VP()
+    data, schedule = distribution((0.7, -1.1, 0.4)), VP()
     alpha, sigma = float(schedule.alpha(0.4)), float(schedule.sigma(0.4))
     theory = AffineLearning(data, alpha, sigma)
     rates = torch.linspace(0.01, 0.9, 30, dtype=torch.float64) * theory.largest_learning_rate
@@ -213,7 +213,7 @@ def test_a_network_trained_on_the_moments_takes_the_exact_steps():
 
 
 def test_a_two_layer_network_trained_on_the_moments_takes_the_exact_steps():
-    data, rates = law((0.7, -1.1, 0.4)), torch.full((60,), 0.02, dtype=torch.float64)
+    data, rates = distribution((0.7, -1.1, 0.4)), torch.full((60,), 0.02, dtype=torch.float64)
     model = SymmetricLinearDenoiser(VE(), double(SIGMA), mean=data.mean, data_range=(-1.0, 1.0), start=0.04)
     weights, _ = trained_maps(model, *moment_batch(data), SIGMA, rates.tolist())
     modes = torch.stack([data.eigenvectors.T @ weight @ data.eigenvectors for weight in weights])
@@ -225,7 +225,7 @@ def test_a_two_layer_network_trained_on_the_moments_takes_the_exact_steps():
 
 def test_stochastic_gradients_follow_the_exact_steps_in_the_mean():
     """Fresh samples: E[V_n] obeys the recursion exactly; 80 runs, every entry within 4.5 standard errors."""
-    data, runs, rates = law((0.7, -1.1, 0.4)), 80, torch.full((8,), 0.05, dtype=torch.float64)
+    data, runs, rates = distribution((0.7, -1.1, 0.4)), 80, torch.full((8,), 0.05, dtype=torch.float64)
     generator, ends = torch.Generator().manual_seed(0), []
     for _ in range(runs):
         model = LinearDenoiser(VE(), double(SIGMA), event_shape=(3,), data_range=(-1.0, 1.0)).double()
@@ -336,7 +336,9 @@ def test_the_weights_of_one_layer_emerge_with_the_noised_variance_and_not_with_i
 
 
 def test_the_generated_variance_scales_exactly_when_the_noise_levels_scale_with_it():
-    """lambda -> k lambda, sigma -> k^(1/2) sigma, tau -> tau / k multiplies lambda~ by k: the law tau* ~ 1/lambda."""
+    """lambda -> k lambda, sigma -> k^(1/2) sigma, tau -> tau / k multiplies lambda~ by k: the distribution tau* ~
+    1/lambda.
+    """
     lam, tau, k = double(0.3, 0.02), double(0.5, 4.0), 7.0
     for generated in (one_layer_generated_variance, two_layer_generated_variance):
         small = generated(lam, tau, 0.1, sigma_0=0.03, sigma_T=8.0)
@@ -352,6 +354,18 @@ def test_emergence_is_found_where_an_exponential_curve_crosses_its_geometric_mea
     found = emergence_times(times, curves, final)
     assert torch.allclose(found[:2], double(1.0, 1.0), rtol=1e-12)
     assert bool(found[2].isnan())
+
+
+def test_a_kinked_curve_crosses_in_its_first_interval_and_a_touch_is_a_crossing():
+    """From 1 to 9, half-way (3) within [1, 2] at the geometric mean of its ends, whatever comes after."""
+    times = double(1.0, 2.0, 4.0, 8.0)
+    curves = torch.stack([double(1.0, 9.0, 9.1, 9.0), double(1.0, 1.0, 3.0, 9.0), double(1.0, 1.0, 1.0, 9.0)], 1)
+    found = emergence_times(times, curves, double(9.0, 9.0, 9.0))
+    assert torch.allclose(found, double(2**0.5, 4.0, 32**0.5), rtol=1e-14)
+    # a start at 0 has no logarithm: what crosses before the first time > 0 is not found, what crosses later is
+    found = emergence_times(double(0.0, 2.0, 4.0, 8.0), curves, double(9.0, 9.0, 9.0))
+    assert bool(found[0].isnan())
+    assert torch.allclose(found[1:], double(4.0, 32**0.5), rtol=1e-14)
 
 
 def test_an_exponent_is_found_with_an_interval_that_covers():
@@ -397,9 +411,9 @@ def test_starts_levels_and_curves_that_cannot_be_are_named():
     with pytest.raises(InputError, match="sigma_0"):
         one_layer_generated_variance(VARIANCES, double(1.0), 0, sigma_0=2.0, sigma_T=1.0)
     with pytest.raises(InputError, match="start"):
-        AffineLearning(law(), 1.0, 1.0).flow(AffineMap(torch.eye(2), torch.zeros(2)), 1.0)
+        AffineLearning(distribution(), 1.0, 1.0).flow(AffineMap(torch.eye(2), torch.zeros(2)), 1.0)
     with pytest.raises(InputError, match="time"):
-        AffineLearning(law(), 1.0, 1.0).flow(AffineMap(torch.eye(3), torch.zeros(3)), -1.0)
+        AffineLearning(distribution(), 1.0, 1.0).flow(AffineMap(torch.eye(3), torch.zeros(3)), -1.0)
     with pytest.raises(InputError, match="times"):
         emergence_times(double(1.0, 1.0, 2.0), torch.ones(3, 2).double(), torch.ones(2).double())
     with pytest.raises(InputError, match="curves"):

@@ -1,4 +1,4 @@
-"""The denoising loss: its noise laws, its units, its minimizer and its least value, on Gaussians."""
+"""The denoising loss: its noise distributions, its units, its minimizer and its least value, on Gaussians."""
 
 import math
 
@@ -55,9 +55,11 @@ def test_uniform_time_is_uniform_between_the_ends_of_the_schedule(schedule, gene
 
 
 @every_schedule
-@pytest.mark.parametrize("law", [LogNormalNoise(0.0, 9.0), LogUniformNoise(1e-9, 1e9)], ids=["normal", "uniform"])
-def test_times_stay_in_the_schedule_however_wide_the_law(law, schedule, generator):
-    t = law.sample(schedule, 5000, generator=generator)
+@pytest.mark.parametrize(
+    "distribution", [LogNormalNoise(0.0, 9.0), LogUniformNoise(1e-9, 1e9)], ids=["normal", "uniform"]
+)
+def test_times_stay_in_the_schedule_however_wide_the_distribution(distribution, schedule, generator):
+    t = distribution.sample(schedule, 5000, generator=generator)
     assert t.min() == schedule.t_min
     # where alpha(t_max) = 0 the last time is approached, not reached
     assert schedule.t_max * (1 - 1e-6) <= t.max() <= schedule.t_max
@@ -156,13 +158,13 @@ def test_an_answer_of_another_shape_is_refused_instead_of_broadcast(generator):
 
 
 @pytest.mark.parametrize(
-    ("law", "name"),
+    ("distribution", "name"),
     [
         (lambda: LogNormalNoise(std=0.0), "LogNormalNoise.std"),
         (lambda: LogUniformNoise(2.0, 1.0), "LogUniformNoise"),
         (lambda: EDMWeight(data_std=-1.0), "EDMWeight.data_std"),
     ],
 )
-def test_laws_and_weights_refuse_values_outside_their_range(law, name):
+def test_distributions_and_weights_refuse_values_outside_their_range(distribution, name):
     with pytest.raises(InputError, match=name):
-        law()
+        distribution()

@@ -1,8 +1,8 @@
 """Explicit, implicit, sliced and denoising score matching are one objective up to constants: by quadrature.
 
-The model is s(x) = tanh(theta x) - x at theta = 1, the law p = N(+-1.6, .41)/2, which is N(+-1.6, .25)/2 noised by
-sigma = .4. All integrands are analytic in a strip and fall like a Gaussian, where equally spaced points converge
-geometrically: one level of refinement changes nothing above 1e-12.
+The model is s(x) = tanh(theta x) - x at theta = 1, the distribution p = N(+-1.6, .41)/2, which is N(+-1.6, .25)/2
+noised by sigma = .4. All integrands are analytic in a strip and fall like a Gaussian, where equally spaced points
+converge geometrically: one level of refinement changes nothing above 1e-12.
 """
 
 import math
@@ -59,7 +59,7 @@ def axis(n: int, end: float = 8.0) -> tuple[torch.Tensor, float]:
 
 
 def line(n: int = 401) -> tuple[torch.Tensor, torch.Tensor]:
-    """Points x and weights p_sigma(x) dx of the noised law."""
+    """Points x and weights p_sigma(x) dx of the noised distribution."""
     x, spacing = axis(n)
     return x[:, None], LAW.log_prob(x[:, None], 1.0, SIGMA).exp() * spacing
 
@@ -74,7 +74,7 @@ def denoising(model: nn.Module, n: int = 241) -> torch.Tensor:
     """E |s(x_0 + sigma eps) + eps/sigma|^2 / 2 over x_0 and eps, both on a grid."""
     x_0, spacing = axis(n, 6.0)
     eps, spacing_eps = axis(n, 9.0)
-    # the law of x_0, from that of no noise at all (1e-9 of its deviation)
+    # the distribution of x_0, from that of no noise at all (1e-9 of its deviation)
     p = LAW.log_prob(x_0[:, None], 1.0, 1e-9).exp() * spacing
     q = torch.exp(-(eps**2) / 2) / math.sqrt(2 * math.pi) * spacing_eps
     x = (x_0[:, None] + SIGMA * eps).reshape(-1, 1)
@@ -82,16 +82,16 @@ def denoising(model: nn.Module, n: int = 241) -> torch.Tensor:
     return (p[:, None] * q).flatten() @ losses
 
 
-def score_of(law: GaussianMixture, x: torch.Tensor) -> torch.Tensor:
-    return law.score(x, 1.0, SIGMA)
+def score_of(distribution: GaussianMixture, x: torch.Tensor) -> torch.Tensor:
+    return distribution.score(x, 1.0, SIGMA)
 
 
 def value(loss: torch.Tensor) -> float:
     return float(loss.detach())
 
 
-def fisher(law: GaussianMixture, x: torch.Tensor, p: torch.Tensor) -> float:
-    return float(p @ score_of(law, x).square().sum(1))
+def fisher(distribution: GaussianMixture, x: torch.Tensor, p: torch.Tensor) -> float:
+    return float(p @ score_of(distribution, x).square().sum(1))
 
 
 def all_signs(n: int) -> list[torch.Tensor]:
@@ -99,16 +99,16 @@ def all_signs(n: int) -> list[torch.Tensor]:
     return [torch.tensor(v, dtype=torch.float64).expand(n, 2) for v in ([1.0, 1.0], [1.0, -1.0])]
 
 
-@pytest.mark.parametrize(("law", "grid"), [(LAW, line), (PLANE, plane)], ids=["line", "plane"])
-def test_the_implicit_loss_is_the_explicit_one_less_half_the_fisher_information(law, grid):
+@pytest.mark.parametrize(("distribution", "grid"), [(LAW, line), (PLANE, plane)], ids=["line", "plane"])
+def test_the_implicit_loss_is_the_explicit_one_less_half_the_fisher_information(distribution, grid):
     model, (x, p) = Model(), grid()
-    explicit = p @ explicit_losses(model, x, score_of(law, x))
+    explicit = p @ explicit_losses(model, x, score_of(distribution, x))
     implicit = p @ implicit_losses(model, x)
-    assert value(implicit) == pytest.approx(value(explicit) - fisher(law, x, p) / 2, abs=1e-10)
+    assert value(implicit) == pytest.approx(value(explicit) - fisher(distribution, x, p) / 2, abs=1e-10)
 
 
 def test_the_denoising_loss_is_the_explicit_one_plus_its_floor():
-    """DSM = ESM of the noised law + (d/sigma^2 - J)/2; twice the floor is the 4.1006 of the specification."""
+    """DSM = ESM of the noised distribution + (d/sigma^2 - J)/2; twice the floor is the 4.1006 of the specification."""
     model, (x, p) = Model(), line()
     floor = (1 / SIGMA**2 - fisher(LAW, x, p)) / 2
     assert 2 * floor == pytest.approx(4.1006, abs=5e-5)
@@ -119,12 +119,12 @@ def test_the_denoising_loss_is_the_explicit_one_plus_its_floor():
 
 
 class ScoreOf(nn.Module):
-    def __init__(self, law: GaussianMixture) -> None:
+    def __init__(self, distribution: GaussianMixture) -> None:
         super().__init__()
-        self.law = law
+        self.distribution = distribution
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return score_of(self.law, x)
+        return score_of(self.distribution, x)
 
 
 @pytest.mark.parametrize("losses", [sliced_losses, implicit_losses_by_probe], ids=["sliced", "probe"])
@@ -153,6 +153,26 @@ def test_all_objectives_have_the_same_gradient_in_the_parameter():
     assert abs(explicit) > 0.1
     for name, loss in others.items():
         assert slope(loss, model) == pytest.approx(explicit, abs=1e-10), name
+
+
+def directed(losses):
+    """The loss with a fixed direction, another one at every point."""
+    return lambda model, x: losses(model, x, 1 + x.detach().sin())
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [implicit_losses, directed(implicit_losses_by_probe), directed(sliced_losses)],
+    ids=["implicit", "probe", "sliced"],
+)
+def test_a_loss_without_a_target_carries_the_graph_of_the_score_and_not_of_its_points(losses):
+    model, x = Model(), line(11)[0].requires_grad_()
+    found = losses(model, x)
+    found.sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert x.grad is None
+    with torch.no_grad():  # the derivative in x is taken whether or not the caller asks for gradients
+        torch.testing.assert_close(losses(model, x), found.detach(), rtol=0, atol=0)
 
 
 def test_the_gradients_agree_in_the_plane_too():
@@ -209,7 +229,7 @@ def test_objectives_without_x_0_estimate_the_denoising_error_without_bias(object
     """
     v, a, t = 1.7, 0.3, 0.6
     alpha, sigma = float(schedule.alpha(t)), float(schedule.sigma(t))
-    law = Gaussian.isotropic(torch.zeros(1, dtype=torch.float64), v)
+    distribution = Gaussian.isotropic(torch.zeros(1, dtype=torch.float64), v)
     x, spacing = axis(801, 12 * math.sqrt(alpha**2 * v + sigma**2))
 
     class Linear(nn.Module):
@@ -227,7 +247,7 @@ def test_objectives_without_x_0_estimate_the_denoising_error_without_bias(object
         Linear(), x[:, None] / alpha, torch.full((801,), t, dtype=torch.float64), torch.zeros(801, 1).double(),
         generator=generator,
     )  # fmt: skip
-    p = law.log_prob(x[:, None], alpha, sigma).exp() * spacing
+    p = distribution.log_prob(x[:, None], alpha, sigma).exp() * spacing
     assert value(p @ errors) == pytest.approx((a * alpha - 1) ** 2 * v + a**2 * sigma**2, rel=1e-12)
 
 

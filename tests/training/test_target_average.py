@@ -93,11 +93,11 @@ def test_over_the_targets_the_mean_of_the_loss_is_exact_at_every_point():
     """All M-tuples of the four points by their probabilities, instead of draws: M = 1, 2, 3 at 1e-13."""
     schedule, t = VE(), 0.9
     x_t = torch.tensor([[0.1, 0.2], [-1.0, 0.0], [1.2, -0.6]], dtype=torch.float64)
-    law, denoised = Empirical(POINTS), 0.4 * x_t
+    distribution, denoised = Empirical(POINTS), 0.4 * x_t
     square = (x_t[:, None] - POINTS).square().sum(2)
     weights = torch.softmax(-square / (2 * t**2), 1)
-    noise_free = (denoised - law.denoise(x_t, schedule.alpha(t), schedule.sigma(t))).square().mean(1)
-    variance = law.posterior_covariance(x_t, 1.0, t).trace() / 2
+    noise_free = (denoised - distribution.denoise(x_t, schedule.alpha(t), schedule.sigma(t))).square().mean(1)
+    variance = distribution.posterior_covariance(x_t, 1.0, t).trace() / 2
     for targets in (1, 2, 3):
         tuples = torch.cartesian_prod(*[torch.arange(4)] * targets).reshape(-1, targets)
         probability = weights[:, tuples].prod(2)
@@ -113,8 +113,8 @@ def test_the_variance_of_the_gradient_falls_to_that_of_the_noise_free_target(gen
     """
     t, n = 0.8, 40_000
     x_t = torch.tensor([0.3, -0.4], dtype=torch.float64)
-    law = Empirical(POINTS)
-    covariance = law.posterior_covariance(x_t[None], 1.0, t)
+    distribution = Empirical(POINTS)
+    covariance = distribution.posterior_covariance(x_t[None], 1.0, t)
     along = float((x_t * covariance.matvec(x_t[None])[0]).sum())
     posterior = DataPosterior(POINTS)
     for targets in (1, 4, 16):
@@ -135,13 +135,29 @@ def test_one_target_is_denoising_bit_for_bit():
     assert torch.equal(weights_after(AveragedTarget(1)), weights_after(Denoising()))
 
 
+def test_the_noise_free_target_is_a_constant():
+    """The gradient of |E[x_0 | x_t] - a x_t|^2 in x_0 is that through the answer alone."""
+    clean = torch.tensor([[0.3, -0.2], [1.0, 0.4]], dtype=torch.float64)
+    noise, model = torch.ones(2, 2, dtype=torch.float64), Shrinking(VE())
+
+    def gradient(x_0, errors):
+        x_0 = x_0.clone().requires_grad_()
+        return torch.autograd.grad(errors(x_0).sum(), x_0)[0]
+
+    on = NoiseFreeTarget().on(POINTS, CPU)
+    found = gradient(clean, lambda x_0: on(model, x_0, times(2, 0.5), noise, generator=torch.Generator()))
+    target = Empirical(POINTS).denoise(clean + 0.5 * noise, 1.0, 0.5)
+    expected = gradient(clean, lambda x_0: (target - model(x_0 + 0.5 * noise, 0.5)).square().mean(1))
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+
+
 def test_many_targets_come_to_the_noise_free_gradient_as_one_over_root_m(generator):
     """|T_M - D*|^2 = tr Cov / M in the mean: the targets of M = 4096 lie within 4 such deviations, sample by sample."""
     x_t, m = torch.randn(64, 2, generator=generator, dtype=torch.float64), 4096
     drawn = DataPosterior(POINTS).draw(x_t, times(64, 1.0), times(64, 0.7), m, generator=generator)
-    law = Empirical(POINTS)
-    distance = (POINTS[drawn].mean(1) - law.denoise(x_t, 1.0, 0.7)).norm(dim=1)
-    deviation = (law.posterior_covariance(x_t, 1.0, 0.7).trace() / m).sqrt()
+    distribution = Empirical(POINTS)
+    distance = (POINTS[drawn].mean(1) - distribution.denoise(x_t, 1.0, 0.7)).norm(dim=1)
+    deviation = (distribution.posterior_covariance(x_t, 1.0, 0.7).trace() / m).sqrt()
     assert bool((distance <= 4 * deviation + 1e-12).all())
     assert float((distance / deviation).square().mean()) == pytest.approx(1.0, abs=4 * math.sqrt(2 / 64))
 

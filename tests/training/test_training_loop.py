@@ -13,7 +13,7 @@ from training_models import FixedTime, LinearDenoiser, SmallDenoiser, vectors
 from diffuscope.cli import main
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
-from diffuscope.exact import GaussianMixture
+from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.schedules import VE, VP
 from diffuscope.training import (
     EDMWeight,
@@ -23,6 +23,7 @@ from diffuscope.training import (
     averaged,
     fit,
     new_denoiser,
+    recipe,
     show_progress,
     train,
 )
@@ -51,26 +52,28 @@ def test_a_network_trained_on_a_mixture_comes_ten_times_closer_to_the_exact_deno
     standard errors to spare, is reached only by learning the components.
     """
     modes = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [0.0, -1.2]], dtype=torch.float64)
-    law = GaussianMixture.isotropic(torch.full((3,), 1 / 3, dtype=torch.float64), modes, torch.full((3,), 0.02))
+    distribution = GaussianMixture.isotropic(
+        torch.full((3,), 1 / 3, dtype=torch.float64), modes, torch.full((3,), 0.02)
+    )
     generator = torch.Generator().manual_seed(5)
-    data = law.sample(20_000, generator=generator).float()
-    noise_law, weight = LogNormalNoise(-0.7, 0.8), EDMWeight(1.0)
+    data = distribution.sample(20_000, generator=generator).float()
+    noise_distribution, weight = LogNormalNoise(-0.7, 0.8), EDMWeight(1.0)
     settings = TrainingSettings(
         steps=600,
         batch_size=256,
         learning_rate=1e-2,
         warmup_steps=20,
         weight=weight,
-        noise=noise_law,
+        noise=noise_distribution,
         average_decay=0.99,
     )
     network = fit(SmallDenoiser(2, hidden=64), data, settings)
 
-    x_0 = law.sample(20_000, generator=generator).float()
-    t = noise_law.sample(VE(), len(x_0), generator=generator)
+    x_0 = distribution.sample(20_000, generator=generator).float()
+    t = noise_distribution.sample(VE(), len(x_0), generator=generator)
     x_t = x_0 + t[:, None].float() * torch.randn(x_0.shape, generator=generator)
-    exact = ExactDenoiser(law, VE())(x_t, t)
-    linear = ExactDenoiser(law.as_gaussian(), VE())(x_t, t)
+    exact = ExactDenoiser(distribution, VE())(x_t, t)
+    linear = ExactDenoiser(distribution.as_gaussian(), VE())(x_t, t)
     with torch.no_grad():
         network_excess = monte_carlo(weight(VE(), t) * (network(x_t, t) - exact).square().mean(1))
     linear_excess = monte_carlo(weight(VE(), t) * (linear - exact).square().mean(1))
@@ -164,6 +167,42 @@ def test_the_learning_rate_rises_linearly_and_falls_along_a_cosine():
     assert settings.learning_rate_at(1099) == pytest.approx(0.2, abs=1e-5)
     constant = TrainingSettings(steps=1100, warmup_steps=0, learning_rate=2.0, final_fraction=1.0)
     assert {constant.learning_rate_at(step) for step in range(1100)} == {2.0}
+
+
+def test_the_rate_and_the_step_that_are_reported_are_those_of_the_step_that_was_made():
+    settings = TrainingSettings(steps=5, batch_size=10, warmup_steps=3, learning_rate=0.1)
+    reported = list(train(SmallDenoiser(3), vectors(), settings, checkpoint=None))
+    assert [progress.step for progress in reported] == [1, 2, 3, 4, 5]
+    assert [progress.learning_rate for progress in reported] == [settings.learning_rate_at(k) for k in range(5)]
+    assert reported[0].learning_rate == pytest.approx(0.1 / 3)
+    assert all(progress.steps == 5 for progress in reported)
+
+
+def test_the_smoothed_loss_is_the_mean_so_far_and_neither_it_nor_the_average_carries_a_graph():
+    settings = TrainingSettings(steps=4, batch_size=10, warmup_steps=0)
+    reported = list(train(SmallDenoiser(3), vectors(), settings, checkpoint=None))
+    for k, progress in enumerate(reported, 1):
+        mean = sum(earlier.loss for earlier in reported[:k]) / k
+        assert progress.smoothed_loss == pytest.approx(mean, rel=1e-12)
+        assert not any(tensor.requires_grad for tensor in progress.average.values())
+    model = averaged(SmallDenoiser(3), reported[-1].average)
+    assert all(parameter.requires_grad and parameter.is_leaf for parameter in model.parameters())
+
+
+def test_the_recipe_is_what_its_docstring_says(generator):
+    """Noise from a hundredth of the data's standard deviation to 40 of them; log-normal about it with width 1.8."""
+    data = 3 + 0.7 * torch.randn(200, 5, generator=generator)
+    scale = float(data.double().std())
+    denoiser = new_denoiser(data, (-1.0, 6.0), seed=0)
+    assert denoiser.schedule.t_min == pytest.approx(0.01 * scale, rel=1e-12)
+    assert denoiser.schedule.t_max == pytest.approx(40 * scale, rel=1e-12)
+    settings = recipe(scale, steps=10, batch_size=10, seed=0)
+    assert settings.noise == LogNormalNoise(mean=math.log(scale), std=1.8)
+    assert settings.weight == EDMWeight(scale)
+    # untrained it is the exact denoiser of the isotropic Gaussian with the data's mean and variance
+    x = torch.randn(4, 5, generator=generator)
+    exact = Gaussian.isotropic(torch.full((5,), float(data.double().mean())), scale**2).denoise(x, 1.0, 0.9)
+    torch.testing.assert_close(denoiser(x, 0.9), exact.float(), rtol=1e-5, atol=1e-5)
 
 
 def test_a_diverging_run_stops_before_it_spoils_a_weight_and_leaves_the_last_checkpoint(tmp_path):

@@ -1,4 +1,4 @@
-"""Small trainable denoisers and noise laws that only the tests of training use."""
+"""Small trainable denoisers and noise distributions that only the tests of training use."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from diffuscope.training import DistanceLog, Optimum, TrainingSettings
 
 @dataclass(frozen=True)
 class FixedTime:
-    """The law of one time."""
+    """The distribution of one time."""
 
     t: float
 

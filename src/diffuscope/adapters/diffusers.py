@@ -29,8 +29,9 @@ What to know when reading a certificate:
   appends a step to 0, that step is not taken. A grid that ends at sigma = 0 takes the scheduler's own last step.
   DEISMultistep, SASolver, and DPM-Solver without ++ have none (InputError), as they end at the lowest level; UniPC
   with `lower_order_final=false` makes NaN of it.
-- Noise comes from our generator; DPMSolverSDE's Brownian tree is replaced by a Brownian motion of the same law.
-  SASolver's noise is on in the window of training steps 200 to 800 of 1000; the window is scaled to our table.
+- Noise comes from our generator; DPMSolverSDE's Brownian tree is replaced by a Brownian motion of the same
+  distribution. SASolver's noise is on in the window of training steps 200 to 800 of 1000; the window is scaled to our
+  table.
 
 Declared orders are the library's words: `solver_order` of the DPM solvers and DEIS, "effective order of accuracy is
 solver_order + 1" of UniPC, `order` of LMS, Heun and DPM-Solver-2 as named, 1 for DDIM and Euler. The class attribute

@@ -6,8 +6,8 @@ levels it is given, one step each, and makes no step of its own after the last; 
 `sample_dpm_fast` and `sample_dpm_adaptive` choose their own levels and are not offered; `log_likelihood` is no sampler.
 
 Levels are cast to the dtype of the state, as the library's own callers do. A sampler that takes a `noise_sampler` gets
-one of the same law as its default, a Brownian motion over the levels drawn from our generator; the others draw from
-torch's global generator, seeded from ours.
+one of the same distribution as its default, a Brownian motion over the levels drawn from our generator; the others draw
+from torch's global generator, seeded from ours.
 
 Declared orders: those of the named method for the deterministic samplers ("Euler steps" 1, "Heun steps" and
 "DPM-Solver-2" 2, "2M" 2, the argument `order` of `sample_lms`). For the stochastic ones the library names the order of

@@ -3,14 +3,13 @@
 from .cifar_features import CifarFeatures, load_cifar_features
 from .question import Answer, Question
 from .questions import QUESTIONS
-from .questions.steps import grid
 from .references import References, fit_references
 from .result import AuditResult
-from .run import audit
+from .run import audit_model
 from .session import Session
 from .subject import Settings, Subject
 
 __all__ = [
     "QUESTIONS", "Answer", "AuditResult", "CifarFeatures", "Question", "References", "Session", "Settings", "Subject",
-    "audit", "fit_references", "grid", "load_cifar_features",
+    "audit_model", "fit_references", "load_cifar_features",
 ]  # fmt: skip

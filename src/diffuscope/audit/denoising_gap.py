@@ -18,6 +18,7 @@ from numpy import ndarray
 from diffuscope.findings import (
     Chart,
     Finding,
+    Rule,
     bootstrap_sums,
     detectable_shift,
     line,
@@ -122,7 +123,7 @@ def gap_blocks(result: Gap) -> list[Block]:
     marks = (
         line(x, share.tolist(), "this model", low=low.tolist(), high=high.tolist()),
         line(x, control.tolist(), "control: a Gaussian too small to memorize", style="dashed"),
-        line([x[-1], x[0]], [0.0, 0.0], style="dotted"),
+        Rule(0.0),
     )
     chart = Chart(
         "How much better training examples are denoised than held-out ones",

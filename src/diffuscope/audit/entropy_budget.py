@@ -33,7 +33,7 @@ from scipy import stats
 
 from diffuscope.densities.entropy import gaussian_fisher_information
 from diffuscope.densities.score_information import PathEntropy, integrated
-from diffuscope.findings import Chart, Finding, bootstrap_sums, detectable_shift, line, percentile_interval
+from diffuscope.findings import Chart, Finding, Rule, bootstrap_sums, detectable_shift, percentile_interval
 
 from .level_charts import Curve, noise_panel
 from .session import Session
@@ -158,8 +158,7 @@ def information_findings(result: Information, significance: float) -> list[Findi
 def information_chart(result: Information) -> Chart:
     """Fisher information of the model and its references; rates of relative entropy."""
     fisher = result.fisher.lines(result.ratios, KINDS)
-    zero = line([result.ratios[-1], result.ratios[0]], [0.0, 0.0], style="dotted")
-    rates = [*result.rates.lines(result.ratios, RATES), zero]
+    rates = [*result.rates.lines(result.ratios, RATES), Rule(0.0)]
     unit = "nats per coordinate and e-fold of noise"
     return Chart(
         "How much the model knows, in nats",

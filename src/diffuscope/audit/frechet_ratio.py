@@ -181,8 +181,8 @@ def frechet_finding(result: Fidelity, features: ClassifierFeatures) -> Finding:
         title="How good are its samples?",
         value=result.ratio,
         unit="x",
-        verdict=f"Its samples are {result.ratio:.3g}x as far from held-out data as held-out data are from each other, "
-        + (f"close enough (at most {BAR:g}x). " if close else f"too far to count as close (at most {BAR:g}x). ")
+        verdict=f"Its samples are {result.ratio:.3g}x as far from held-out data as held-out data are from each other; "
+        + f"up to {BAR:g}x counts as close. "
         + f"A model that only replays its training data would score {result.recited_ratio:.3g}x.",
         tone="good" if close else "attention",
         interval=result.interval,

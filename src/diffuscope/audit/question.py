@@ -30,10 +30,6 @@ class Answer:
     result: Any = None
 
 
-def _no_stages(_: Session) -> int:
-    return 0
-
-
 @dataclass(frozen=True)
 class Question:
     """One thing that an audit asks. `ask` returns None where the settings do not ask for it.
@@ -44,4 +40,4 @@ class Question:
     name: str
     title: str
     ask: Callable[[Session], Answer | None] = field(repr=False)
-    stages: Callable[[Session], int] = field(default=_no_stages, repr=False)
+    stages: Callable[[Session], int] = field(default=lambda _: 0, repr=False)

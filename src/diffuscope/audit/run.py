@@ -17,7 +17,7 @@ from .store import Store
 from .subject import Settings, Subject
 
 
-def audit(
+def audit_model(
     subject: Subject,
     settings: Settings | None = None,
     *,

@@ -138,7 +138,7 @@ def consistency_findings(result: Equation) -> list[Finding]:
     return [
         Finding(
             name="diagnostics.score_equation",
-            title="Is it the score of one diffusing density?",
+            title="Is it the score of a density that diffuses?",
             value=100 * value,
             unit="%",
             verdict=f"Averaged over noise levels, {value:.0%} of the terms of the score equation do not cancel; most, "
@@ -191,7 +191,7 @@ def consistency_chart(result: Equation) -> Chart:
 
     def panel(curve: Curve, title: str) -> Panel:
         limits = (0.0, 1.1 * max(10.0, float(100 * curve.high[:, 0].max())))
-        marks = curve.lines(result.ratios, MEASURED, 100)
+        marks = curve.lines(result.ratios, MEASURED, 100.0)
         return noise_panel(title, "%", result.scale, *marks, y_range=limits)
 
     return Chart(

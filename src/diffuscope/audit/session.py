@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,14 +16,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 import diffuscope
+from diffuscope import streams
 
 from .generation import generate
 from .level_measures import LevelMeasures, Points, measure_level
 from .references import References, fit_references
 from .store import Arrays, Store
 from .subject import Levels, Settings, Subject, evaluate, noise_levels
-
-NUMPY_STREAMS = {"learned": 1, "loss": 2, "gap": 3, "steps": 4, "equation": 5, "information": 6}
 
 
 class Session:
@@ -38,7 +38,7 @@ class Session:
         *,
         store: Store | None = None,
         given: Tensor | None = None,
-        progress: "tqdm[object] | None" = None,
+        progress: "tqdm[Any] | None" = None,
     ) -> None:
         self.subject, self.settings, self.given = subject, settings, given
         self.store = store or Store(None, {})
@@ -46,17 +46,15 @@ class Session:
 
     def torch_stream(self, name: str) -> torch.Generator:
         """The stream `name` of random tensors, from its start."""
-        return torch_stream(self.settings.seed, name)
+        return streams.torch_stream(self.settings.seed, "audit", name)
 
     def numpy_stream(self, name: str) -> np.random.Generator:
         """The stream `name` of random arrays, from its start."""
-        number = NUMPY_STREAMS.get(name)
-        return np.random.default_rng(self.settings.seed if number is None else [self.settings.seed, number])
+        return streams.numpy_stream(self.settings.seed, "audit", name)
 
     def seed(self, name: str) -> int:
-        """The seed of the stream `name`, for functions that make their own generator."""
-        del name
-        return self.settings.seed
+        """A seed from the stream `name`, for functions that make their own generator."""
+        return int(self.numpy_stream(name).integers(2**32))
 
     def stage(self, name: str, doing: str, compute: Callable[[], Arrays]) -> Arrays:
         """The arrays called `name` from the store, or computed and stored; one stage of the progress bar."""
@@ -131,11 +129,6 @@ class Session:
         )
 
 
-def torch_stream(seed: int, name: str) -> torch.Generator:
-    """The stream of random tensors that `seed` and `name` decide."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + sum(ord(c) * 131**i for i, c in enumerate(name))) % 2**63)
-
-
 def fingerprint(subject: Subject, settings: Settings, given: Tensor | None) -> dict[str, object]:
     """What decides the stored stages: the data, the settings, and how the model answers a fixed input.
 
@@ -143,7 +136,7 @@ def fingerprint(subject: Subject, settings: Settings, given: Tensor | None) -> d
     """
     schedule, clean = subject.denoiser.schedule, subject.train[:4]
     t = noise_levels(subject.denoiser, subject.scale, 4).times[1]
-    noise = torch.randn(clean.shape, generator=torch_stream(0, "probe"))
+    noise = torch.randn(clean.shape, generator=streams.torch_stream(0, "audit", "probe"))
     answer = evaluate(subject.denoiser, float(schedule.alpha(t)) * clean + float(schedule.sigma(t)) * noise, float(t))
     return {
         "settings": {name: value for name, value in asdict(settings).items() if name != "diagnostics"},

@@ -6,12 +6,12 @@ from .convergence import strong_order, weak_order
 from .likelihood import LogDensity, certify_likelihood, likelihood_problems
 from .order import MeasuredOrder, measured_order
 from .problems import OracleProblem, finite_data, flow, mixture, oracle_problems, ring, unequal_gaussian
-from .questions import Question, certify, questions
+from .questions import Question, certify_sampler, questions
 from .target import Run, Target, sampler_target
 
 __all__ = [
     "AffineMap", "Certificate", "LikelihoodCertificate", "LogDensity", "MeasuredOrder", "OracleProblem", "Question",
-    "Run", "Target", "affine_map", "certify", "certify_likelihood", "finite_data", "flow", "likelihood_problems",
-    "measured_order", "mixture", "oracle_problems", "questions", "ring", "sampler_target", "strong_order",
-    "unequal_gaussian", "weak_error", "weak_order",
+    "Run", "Target", "affine_map", "certify_likelihood", "certify_sampler", "finite_data", "flow",
+    "likelihood_problems", "measured_order", "mixture", "oracle_problems", "questions", "ring", "sampler_target",
+    "strong_order", "unequal_gaussian", "weak_error", "weak_order",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-r"""The exact law of a stochastic sampler's endpoint on Gaussian data: no Monte Carlo.
+r"""The exact distribution of a stochastic sampler's endpoint on Gaussian data: no Monte Carlo.
 
 On Gaussian data the denoiser is affine, and so is everything that a sampler does with it:
 
@@ -80,23 +80,26 @@ def affine_map(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " t
     return AffineMap(A, b, C, misfit)
 
 
-def marginal(law: Gaussian, schedule: Schedule, t: float) -> tuple[Tensor, Tensor]:
+def marginal(distribution: Gaussian, schedule: Schedule, t: float) -> tuple[Tensor, Tensor]:
     """Mean and covariance of x_t."""
     alpha, sigma = schedule.alpha(t), schedule.sigma(t)
-    mean, d = law.mean.reshape(-1), law.dimension
-    U = law.eigenvectors
-    covariance = U @ torch.diag(law.eigenvalues - law.tail_variance) @ U.T + law.tail_variance * torch.eye(d).double()
+    mean, d = distribution.mean.reshape(-1), distribution.dimension
+    U = distribution.eigenvectors
+    covariance = (
+        U @ torch.diag(distribution.eigenvalues - distribution.tail_variance) @ U.T
+        + distribution.tail_variance * torch.eye(d).double()
+    )
     return alpha * mean, alpha**2 * covariance + sigma**2 * torch.eye(d).double()
 
 
 def weak_error(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " times"]) -> tuple[float, float]:
     """The largest error of mean and covariance at the end, relative to the exact spread, and the map's misfit."""
-    law, schedule = denoiser.distribution, denoiser.schedule
-    if not isinstance(law, Gaussian):
-        raise TypeError(f"denoiser: expected one of a Gaussian law, got {type(law).__name__}")
+    distribution, schedule = denoiser.distribution, denoiser.schedule
+    if not isinstance(distribution, Gaussian):
+        raise TypeError(f"denoiser: expected one of a Gaussian distribution, got {type(distribution).__name__}")
     found = affine_map(target, denoiser, times)
-    mean, covariance = found.moments(*marginal(law, schedule, float(times[0])))
-    exact_mean, exact_covariance = marginal(law, schedule, float(times[-1]))
+    mean, covariance = found.moments(*marginal(distribution, schedule, float(times[0])))
+    exact_mean, exact_covariance = marginal(distribution, schedule, float(times[-1]))
     size = float(exact_covariance.diagonal().max())
     error = max(
         float((mean - exact_mean).abs().max()) / size**0.5, float((covariance - exact_covariance).abs().max()) / size

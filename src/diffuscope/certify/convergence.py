@@ -1,4 +1,4 @@
-"""Measured orders against declared ones: of the endpoint, and of the law for stochastic samplers."""
+"""Measured orders against declared ones: of the endpoint, and of the distribution for stochastic samplers."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -99,9 +99,7 @@ def weak_order_finding(
     """The measured weak order of a stochastic target against the declared one."""
     found = weak_order(target, problem, schedule, steps)
     if found is None:
-        verdict = (
-            "Not affine in torch's normal draws on Gaussian data: no exact weak order; see the law of the samples."
-        )
+        verdict = "Not affine in torch's normal draws on Gaussian data: no weak order; see the samples' distribution."
         return Finding(
             name="weak_order", title="Weak order", value=float("nan"), unit="order", verdict=verdict, tone="neutral"
         )
@@ -145,44 +143,48 @@ def judged(found: MeasuredOrder, declared: int | None, tolerance: float) -> Find
     )
 
 
-def moments(law: GaussianMixture, y: Float[Tensor, "batch d"], ratio: float) -> Float[Tensor, "batch statistics"]:
+def moments(
+    distribution: GaussianMixture, y: Float[Tensor, "batch d"], ratio: float
+) -> Float[Tensor, "batch statistics"]:
     """Per sample, what has a mean known exactly: the coordinates, their products, the responsibilities w_k(y), and the
     width :math:`\\sum_k w_k(y)|y - \\mu_k|^2 / E|y - \\mu_k|^2`, with E over component k.
 
     The overall second moments hardly feel how wide the components are; the width feels nothing else.
     """
     products = torch.einsum("bi,bj->bij", y, y).flatten(1)
-    shares = law.responsibilities(y, 1.0, ratio)
-    rank, d = law.eigenvalues.shape[1], y.shape[1]
-    spread = law.eigenvalues.sum(1) + (d - rank) * law.tail_variances + d * ratio**2
-    distances = (y[:, None] - law.means.flatten(1)).square().sum(2)
+    shares = distribution.responsibilities(y, 1.0, ratio)
+    rank, d = distribution.eigenvalues.shape[1], y.shape[1]
+    spread = distribution.eigenvalues.sum(1) + (d - rank) * distribution.tail_variances + d * ratio**2
+    distances = (y[:, None] - distribution.means.flatten(1)).square().sum(2)
     width = (shares * distances / spread).sum(1, keepdim=True)
     return torch.cat([y, products, shares, width], dim=1)
 
 
-def exact_moments(law: GaussianMixture, ratio: float) -> Float[Tensor, " statistics"]:
-    """E of `moments` under the noised law: mean, second moment, the weights, and 1."""
-    overall = law.as_gaussian()
+def exact_moments(distribution: GaussianMixture, ratio: float) -> Float[Tensor, " statistics"]:
+    """E of `moments` under the noised distribution: mean, second moment, the weights, and 1."""
+    overall = distribution.as_gaussian()
     mean, covariance = overall.mean.reshape(-1), overall.eigenvectors @ torch.diag(overall.eigenvalues)
     covariance = covariance @ overall.eigenvectors.T + ratio**2 * torch.eye(len(mean)).double()
-    return torch.cat([mean, (torch.outer(mean, mean) + covariance).flatten(), law.weights, torch.ones(1).double()])
+    return torch.cat(
+        [mean, (torch.outer(mean, mean) + covariance).flatten(), distribution.weights, torch.ones(1).double()]
+    )
 
 
-def law_finding(target: Target, problem: OracleProblem, schedule: Schedule, samples: int) -> Finding:
+def distribution_finding(target: Target, problem: OracleProblem, schedule: Schedule, samples: int) -> Finding:
     """Monte Carlo on a mixture: means, second moments, component weights and widths, with their standard errors."""
-    law = problem.distribution
-    if not isinstance(law, GaussianMixture):
-        raise TypeError(f"problem: expected a GaussianMixture, got {type(law).__name__}")
-    denoiser, truth = ExactDenoiser(law, schedule), exact_moments(law, problem.low)
+    distribution = problem.distribution
+    if not isinstance(distribution, GaussianMixture):
+        raise TypeError(f"problem: expected a GaussianMixture, got {type(distribution).__name__}")
+    denoiser, truth = ExactDenoiser(distribution, schedule), exact_moments(distribution, problem.low)
     coarse, fine = (min(max(n, target.coarsest), target.finest) for n in (40, 160))
     errors, deviations = [], []
     for n in (coarse, fine):
         draw = torch.Generator().manual_seed(17)
-        clean = law.sample(samples, generator=draw).double()
+        clean = distribution.sample(samples, generator=draw).double()
         times = problem.times(schedule, n)
         noised = clean + problem.high * torch.randn(clean.shape, dtype=torch.float64, generator=draw)
         ended = run(target, denoiser, schedule.alpha(times[0]) * noised, times, seed=n)
-        values = moments(law, ended.double() / schedule.alpha(times[-1]), problem.low)
+        values = moments(distribution, ended.double() / schedule.alpha(times[-1]), problem.low)
         errors.append((values.mean(0) - truth).abs())
         deviations.append(values.std(0) / samples**0.5)
     # what is left at the finer grid: noise, and at least half of the coarse bias gone
@@ -193,7 +195,7 @@ def law_finding(target: Target, problem: OracleProblem, schedule: Schedule, samp
     word = "right" if good else "wrong"
     return Finding(
         name="law",
-        title=f"Law of the samples on {problem.title}",
+        title=f"Distribution of the samples on {problem.title}",
         value=error / deviation,
         unit="standard errors",
         verdict=f"Means, second moments, component weights and widths are {word}: the worst of {len(truth)} is "
@@ -204,9 +206,11 @@ def law_finding(target: Target, problem: OracleProblem, schedule: Schedule, samp
 
 
 def stationary_bias(target: Target, schedule: Schedule) -> Finding:
-    """On N(0, I) data every noised law is N(0, (alpha^2 + sigma^2) I): the variance that 20 steps add or lose."""
-    law = Gaussian.isotropic(torch.zeros(2, dtype=torch.float64), 1.0)
-    problem = OracleProblem("standard", "the standard normal law", law)
+    """On N(0, I) data every noised distribution is N(0, (alpha^2 + sigma^2) I): the variance that 20 steps add or
+    lose.
+    """
+    distribution = Gaussian.isotropic(torch.zeros(2, dtype=torch.float64), 1.0)
+    problem = OracleProblem("standard", "the standard normal distribution", distribution)
     (n,) = (min(max(20, target.coarsest), target.finest),)
     error, misfit = weak_error(target, problem.denoiser(schedule), problem.times(schedule, n))
     verdict = f"{n} steps on standard normal data move the variance by {error:.2g} of its value."

@@ -1,4 +1,4 @@
-"""Likelihoods against closed forms: the log-density of the noised law, in nats."""
+"""Likelihoods against closed forms: the log-density of the noised distribution, in nats."""
 
 import math
 from collections.abc import Callable
@@ -39,12 +39,12 @@ def likelihood_problems() -> tuple[OracleProblem, ...]:
 
 def pair_on_the_line() -> OracleProblem:
     """Two components in one dimension, where a density can be integrated."""
-    law = GaussianMixture.isotropic(
+    distribution = GaussianMixture.isotropic(
         torch.tensor([0.6, 0.4], dtype=torch.float64),
         torch.tensor([[-1.0], [1.2]], dtype=torch.float64),
         torch.tensor([0.1, 0.2], dtype=torch.float64),
     )
-    return OracleProblem("mixture-1", "two components on the line", law)
+    return OracleProblem("mixture-1", "two components on the line", distribution)
 
 
 def certify_likelihood(

@@ -1,4 +1,4 @@
-r"""Oracle problems: data laws whose probability-flow map is known, for testing any sampler.
+r"""Oracle problems: data distributions whose probability-flow map is known, for testing any sampler.
 
 In :math:`y = x/\alpha`, :math:`\tilde\sigma = \sigma/\alpha` every schedule has the same flow,
 :math:`dy/d\log\tilde\sigma = y - D(y)`. A Gaussian's is closed form. The others are integrated by an explicit
@@ -25,7 +25,7 @@ STARTS = 12  # starting points of every problem
 
 @dataclass(frozen=True)
 class OracleProblem:
-    """A data law, and the range of noise-to-signal ratios (`high` to `low`) over which its flow is compared.
+    """A data distribution, and the range of noise-to-signal ratios (`high` to `low`) over which its flow is compared.
 
     Its grids are uniform in log-SNR, or have every second step `swing` times as long as the one before.
     """
@@ -49,7 +49,7 @@ class OracleProblem:
         return flow(self.distribution, self._start, self.high, self.low)
 
     def start(self, schedule: Schedule) -> Batch:
-        """Points of the noised law at sigma/alpha = `high`: the same ones in every schedule, in its scale."""
+        """Points of the noised distribution at sigma/alpha = `high`: the same ones in every schedule, in its scale."""
         return schedule.alpha(schedule.time_of_noise_to_signal(self.high)) * self._start
 
     def exact_end(self, schedule: Schedule) -> Batch:
@@ -105,10 +105,10 @@ def flow(distribution: Distribution, y: Batch, high: float, low: float) -> Batch
 def unequal_gaussian() -> OracleProblem:
     """Correlated coordinates with standard deviations 1.5 and .4: an affine flow in closed form."""
     rotation = torch.tensor([[0.8, -0.6], [0.6, 0.8]], dtype=torch.float64)
-    law = Gaussian(
+    distribution = Gaussian(
         torch.tensor([1.3, -0.4], dtype=torch.float64), rotation, torch.tensor([2.25, 0.16], dtype=torch.float64)
     )
-    return OracleProblem("gaussian", "a Gaussian with unequal variances", law)
+    return OracleProblem("gaussian", "a Gaussian with unequal variances", distribution)
 
 
 @cache
@@ -118,13 +118,13 @@ def mixture(dimension: int = 2, components: int = 5) -> OracleProblem:
     means = 1.5 * torch.randn(components, dimension, dtype=torch.float64, generator=draw)
     weights = 0.5 + torch.rand(components, dtype=torch.float64, generator=draw)
     variances = (0.2 + 0.4 * torch.rand(components, dtype=torch.float64, generator=draw)) ** 2
-    law = GaussianMixture.isotropic(weights / weights.sum(), means, variances)
-    return OracleProblem(f"mixture-{dimension}", f"a Gaussian mixture in {dimension} dimensions", law)
+    distribution = GaussianMixture.isotropic(weights / weights.sum(), means, variances)
+    return OracleProblem(f"mixture-{dimension}", f"a Gaussian mixture in {dimension} dimensions", distribution)
 
 
 @cache
 def finite_data(points: int = 12) -> OracleProblem:
-    """A handful of points in the plane: the law that a memorizing model has."""
+    """A handful of points in the plane: the distribution that a memorizing model has."""
     data = torch.randn(points, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     # below .4 most trajectories have chosen their point, and the flow is that of a single one
     return OracleProblem("finite", f"{points} data points", Empirical(data), low=0.4)
@@ -132,7 +132,7 @@ def finite_data(points: int = 12) -> OracleProblem:
 
 @cache
 def ring() -> OracleProblem:
-    """The uniform law on the unit circle: data on a manifold."""
+    """The uniform distribution on the unit circle: data on a manifold."""
     return OracleProblem("ring", "the unit circle", Ring(1.0))
 
 

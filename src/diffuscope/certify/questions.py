@@ -44,7 +44,9 @@ def questions(target: Target, steps: Sequence[int] = STEPS, samples: int = SAMPL
             partial(convergence.weak_order_finding, target, unequal_gaussian().in_uneven_steps(), first, steps),
         )
         yield Question(
-            "law", "Distribution of the samples", partial(convergence.law_finding, target, plane, first, samples)
+            "law",
+            "Distribution of the samples",
+            partial(convergence.distribution_finding, target, plane, first, samples),
         )
         yield Question("bias", "Stationary bias", partial(convergence.stationary_bias, target, first))
     else:
@@ -75,7 +77,7 @@ def questions(target: Target, steps: Sequence[int] = STEPS, samples: int = SAMPL
     yield Question("invariance", "Change of schedule", partial(behavior.invariance, target, plane))
 
 
-def certify(
+def certify_sampler(
     target: Target,
     *,
     steps: Sequence[int] = STEPS,

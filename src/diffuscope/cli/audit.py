@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from diffuscope.audit import AuditResult, Settings, Subject, audit
+from diffuscope.audit import AuditResult, Settings, Subject, audit_model
 from diffuscope.data import NAMES, DataSet, load_samples
 from diffuscope.denoisers import Denoiser, load_model
 from diffuscope.errors import InputError
@@ -19,15 +19,15 @@ from .options import DataOptions, TrainOptions, require_folder
 class Audit:
     """Audit a diffusion model: what it learned, where its loss comes from, whether it memorized, how few steps.
 
-    Without --model a small model is trained first. Writes report.html and audit.json to --out; an interrupted audit
-    resumes when the same command is given again.
+    Without --model a small model is trained first. Writes report.html and audit.json to --out. Rerun the same command
+    to resume an interrupted audit.
     """
 
     source: tyro.conf.OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
     model: str | None = None
     """A .safetensors file that diffuscope wrote, or module:object; without it a small model is trained on the data."""
     samples: str | None = None
-    """Generated samples to search for copies in place of the model's own: a .npy or .npz file, or a folder."""
+    """Generated samples to judge in place of the model's own: a .npy or .npz file, or a folder."""
     samples_range: tuple[float, float] | None = None
     """Lowest and highest possible value of --samples; needed for integers."""
     out: Path = Path("out/audit")
@@ -57,13 +57,13 @@ class Audit:
             data = data.in_range(low, high)
             if self.source.heldout is None and self.source.data not in NAMES:
                 warning = (
-                    "the unseen data are a random part of --data: if the model was trained on all of it, "
+                    "the held-out data are a random part of --data: if the model was trained on all of it, "
                     "it has seen them; give --heldout"
                 )
                 print(f"Warning: {warning}.", file=sys.stderr)
                 notes.append(warning)
         if data.shared:
-            notes.append(f"{data.shared} unseen examples are also training examples, bit for bit")
+            notes.append(f"{data.shared} held-out examples are also training examples, bit for bit")
         if data.duplicates:
             notes.append(f"{data.duplicates} training examples are exact duplicates of others")
         require_shape(denoiser, data)
@@ -78,7 +78,7 @@ class Audit:
             train_labels=data.train_labels,
             heldout_labels=data.heldout_labels,
         )
-        result = audit(subject, self.settings, out=self.out, samples=samples, progress=True)
+        result = audit_model(subject, self.settings, out=self.out, samples=samples, progress=True)
         report = result.save(self.out)
         print_verdicts(result)
         print(f"Report: {report}")

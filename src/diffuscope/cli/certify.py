@@ -11,8 +11,8 @@ from diffuscope.adapters import known_targets, load_target
 from diffuscope.certify import (
     Certificate,
     LikelihoodCertificate,
-    certify,
     certify_likelihood,
+    certify_sampler,
     likelihood_problems,
     questions,
 )
@@ -64,7 +64,7 @@ class Certify:
                 bar.update()
                 bar.set_postfix_str(title)
 
-            return certify(target, advance=advance)
+            return certify_sampler(target, advance=advance)
 
     def _likelihood(self) -> LikelihoodCertificate:
         log_density = load_object(self.target, "target")

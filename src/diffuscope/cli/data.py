@@ -2,12 +2,11 @@
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from diffuscope.data import NAMES, PUBLISHED, fetch_data, found
+from diffuscope.data import NAMES, PUBLISHED, complete, fetch_data, found
 
 from .reproduce import print_table
 
@@ -74,9 +73,12 @@ def row(name: str) -> Row:
         return name, "5,000 + 5,000", "2", "", "", "drawn when it is used"
     counts = f"{published.train:,} + {published.heldout:,}"
     shape, size = " x ".join(map(str, published.shape)), f"{published.download / 1e6:.0f} MB"
-    return name, counts, shape, published.license, size, where(found(name), name)
+    return name, counts, shape, published.license, size, where(name)
 
 
-def where(folder: Path | None, name: str) -> str:
+def where(name: str) -> str:
     """The folder, or the command that gets the data."""
-    return f"diffuscope data fetch {name}" if folder is None else str(folder)
+    folder, command = found(name), f"diffuscope data fetch {name}"
+    if folder is None:
+        return command
+    return str(folder) if complete(name) is not None else f"{folder}, incomplete; {command}"

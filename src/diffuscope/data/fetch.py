@@ -51,6 +51,8 @@ def fetch_data(name: str, *, address: str | None = None, progress: bool = False)
     """
     if name not in PUBLISHED:
         raise InputError(f"name: expected one of {', '.join(PUBLISHED)}, which can be downloaded, got {name!r}")
+    if address is not None and not address.startswith(("http://", "https://")):
+        raise InputError(f"address: expected one that begins with http:// or https://, got {address!r}")
     published = PUBLISHED[name]
     present = complete(name)
     if present is not None:
@@ -68,8 +70,8 @@ def fetch_data(name: str, *, address: str | None = None, progress: bool = False)
         unverified = tuple((file, hashes[file.name]) for file in published.files if not file.verified)
         return Fetched(folder, base, unverified)
     raise InputError(
-        f"name: {name} could not be downloaded: {'; '.join(refusals)}; expected an address that has it, "
-        "another is given as --address URL"
+        f"name: {name} could not be downloaded: {'; '.join(refusals)}; expected an address that serves it; "
+        "give another with --address URL"
     )
 
 
@@ -141,7 +143,7 @@ def _download(pooch: ModuleType, url: str, path: Path, progress: bool) -> Path:
     try:
         pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent, downloader=downloader)
     except requests.HTTPError as error:
-        raise _RefusedError(f"{url} answers {error.response.status_code}") from None
+        raise _RefusedError(f"{url} answers {getattr(error.response, 'status_code', 'an error')}") from None
     except requests.Timeout:
         raise _RefusedError(f"{url} does not answer within {TIMEOUT} s") from None
     except requests.exceptions.ChunkedEncodingError:

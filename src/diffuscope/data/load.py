@@ -67,7 +67,8 @@ def load_data(
 
 
 def toy_data(name: str, *, n_train: int = EXAMPLES, n_heldout: int = EXAMPLES, seed: int = 0) -> DataSet:
-    """Independent draws of the toy `name`, one of `diffuscope.exact.TOYS`, whose law `known_law(name)` is.
+    """Independent draws of the toy `name`, one of `diffuscope.exact.TOYS`, whose distribution
+    `known_distribution(name)` is.
 
     The range is `known_range(name)`. Raises InputError for another name, or fewer than 2 examples of either part.
     """

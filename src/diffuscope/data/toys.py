@@ -1,13 +1,14 @@
-"""Toys of the plane as data sets: examples drawn from laws whose diffusion is known exactly.
+"""Toys of the plane as data sets: examples drawn from distributions whose diffusion is known exactly.
 
-`diffuscope.exact.known_law` gives the law back, in the data's own units or in the range they were mapped to.
+`diffuscope.exact.known_distribution` gives the distribution back, in the data's own units or in the range they were
+mapped to.
 """
 
 import numpy as np
 import torch
 
 from diffuscope.errors import InputError
-from diffuscope.exact import Superposition, known_law, known_range
+from diffuscope.exact import Superposition, known_distribution, known_range
 
 from .dataset import FEWEST
 from .examples import Examples, Source
@@ -25,12 +26,12 @@ def read_toy(name: str, argument: str, seed: int, n_train: int = EXAMPLES, n_hel
             raise InputError(f"{what}: got {n}, expected at least {FEWEST}")
     if not 0 <= seed < 2**63:
         raise InputError(f"seed: got {seed}, expected 0 or a positive number below 2^63")
-    law, generator = known_law(name), torch.Generator().manual_seed(seed)
-    if isinstance(law, Superposition):
-        drawn, which = law.sample_with_labels(n_train + n_heldout, generator=generator)
+    distribution, generator = known_distribution(name), torch.Generator().manual_seed(seed)
+    if isinstance(distribution, Superposition):
+        drawn, which = distribution.sample_with_labels(n_train + n_heldout, generator=generator)
         values, labels = drawn.numpy(), which.numpy()
     else:
-        values, labels = law.sample(n_train + n_heldout, generator=generator).numpy(), None
+        values, labels = distribution.sample(n_train + n_heldout, generator=generator).numpy(), None
 
     def part(rows: slice, what: str) -> Examples:
         origin = f"{name} ({what}, drawn with seed {seed})"

@@ -33,9 +33,10 @@ from .predictors import (
 
 __all__ = [
     "INTEGERS", "MLP", "Batch", "BatchTime", "Classes", "Clock", "ConditionalDenoiser", "DataPredictor", "Denoiser",
-    "ExactDenoiser", "Guided", "LevelTable", "LinearDenoiser", "Network", "NoisePredictor", "OfClass", "Preconditioned",
-    "Preconditioning", "Rescheduled", "ScheduleTime", "SignalTime", "StepIndex", "SymmetricLinearDenoiser", "UNet",
-    "VelocityPredictor", "classes_of", "clock_of", "denoised_to_noise", "denoised_to_score", "denoised_to_velocity",
-    "load_callable", "load_denoiser", "load_model", "load_npz", "nearest_trained_time", "noise_to_denoised",
-    "over_events", "preconditioning", "save_denoiser", "score_to_denoised", "seeded", "velocity_to_denoised",
+    "ExactDenoiser", "Guided", "LevelTable", "LinearDenoiser", "Network", "NoisePredictor", "OfClass",
+    "Preconditioned", "Preconditioning", "Rescheduled", "ScheduleTime", "SignalTime", "StepIndex",
+    "SymmetricLinearDenoiser", "UNet", "VelocityPredictor", "classes_of", "clock_of", "denoised_to_noise",
+    "denoised_to_score", "denoised_to_velocity", "load_callable", "load_denoiser", "load_model", "load_npz",
+    "nearest_trained_time", "noise_to_denoised", "over_events", "preconditioning", "save_denoiser",
+    "score_to_denoised", "seeded", "velocity_to_denoised",
 ]  # fmt: skip

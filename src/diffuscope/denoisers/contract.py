@@ -37,7 +37,7 @@ class Denoiser(Protocol):
 
 @dataclass(frozen=True)
 class ExactDenoiser:
-    """The exact denoiser of a known data law under a schedule."""
+    """The exact denoiser of a known data distribution under a schedule."""
 
     distribution: Distribution
     schedule: Schedule

@@ -6,18 +6,18 @@ A conditional denoiser answers :math:`D(x_t, t, y) = E[x_0 \mid x_t, y]`, and wi
 .. math::  D_w = D_u + w\,(D_c - D_u), \qquad
            s_w = w\, \nabla\log p_t(x \mid y) + (1 - w)\, \nabla\log p_t(x) .
 
-At every t that is the score of the tilted law :math:`\propto p_t(x|y)^w p_t(x)^{1-w}`. But these laws are not one
-diffusion of each other, and what is sampled is *not* :math:`p_0(x|y)^w p_0(x)^{1-w}`. For Gaussians about 0 of
-variances :math:`v_c, v_u` (alpha = 1) the flow of :math:`D_w` from sigma = T to 0 multiplies x by
+At every t that is the score of the tilted distribution :math:`\propto p_t(x|y)^w p_t(x)^{1-w}`. But these distributions
+are not one diffusion of each other, and what is sampled is *not* :math:`p_0(x|y)^w p_0(x)^{1-w}`. For Gaussians about 0
+of variances :math:`v_c, v_u` (alpha = 1) the flow of :math:`D_w` from sigma = T to 0 multiplies x by
 
 .. math::  \left(\frac{v_c}{v_c + T^2}\right)^{w/2} \left(\frac{v_u}{v_u + T^2}\right)^{(1-w)/2},
 
-so that the variance it samples tends, as T grows, to the geometric :math:`v_c^w v_u^{1-w}`; the tilted law has
-:math:`1 / (w / v_c + (1 - w) / v_u)`, if that is positive. Where both laws are Gaussian with one covariance the two
-agree, and D_w is the exact denoiser of the mean :math:`m_u + w (m_c - m_u)`.
+so that the variance it samples tends, as T grows, to the geometric :math:`v_c^w v_u^{1-w}`; the tilted distribution has
+:math:`1 / (w / v_c + (1 - w) / v_u)`, if that is positive. Where both distributions are Gaussian with one covariance
+the two agree, and D_w is the exact denoiser of the mean :math:`m_u + w (m_c - m_u)`.
 
 Sources: Ho & Salimans 2022 (arXiv:2207.12598), whose w is one less; Bradley & Nakkiran 2024 (arXiv:2408.09000), that
-guidance does not sample the tilted law.
+guidance does not sample the tilted distribution.
 """
 
 import math

@@ -53,7 +53,7 @@ class Divergence(Protocol):
 
 @dataclass(frozen=True)
 class ExactDivergence:
-    """(alpha / sigma^2) tr Cov(x_0 | x_t): for an `ExactDenoiser`, whose law knows its posterior covariance.
+    """(alpha / sigma^2) tr Cov(x_0 | x_t): for an `ExactDenoiser`, whose distribution knows its posterior covariance.
 
     Costs one evaluation of the posterior. Raises InputError for another denoiser.
     """

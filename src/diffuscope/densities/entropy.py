@@ -11,7 +11,7 @@ For a density :math:`\rho_t` of :math:`dX = f X dt + g dB` in d dimensions with 
 Heat flow with diffusivity D is f = 0, g^2 = 2 D: dH/dt = D J. For a variance-preserving diffusion
 :math:`\gamma = N(0, I)` does not move, and the second rate is its entropy production. Always
 :math:`d^2/\mathrm{tr}\,C \le \mathrm{tr}\,C^{-1} \le J \le d/\sigma^2` with C the covariance of :math:`\rho_t`; the
-Gaussian has the smallest J of all laws of its covariance (Stam 1959).
+Gaussian has the smallest J of all distributions of its covariance (Stam 1959).
 
 With :math:`C_p = \alpha^2\Sigma_p + \sigma^2 I` and :math:`\Delta = \alpha(\mu_p - \mu_q)`, Gaussians p and q have
 
@@ -45,63 +45,71 @@ def entropy_rate(schedule: Schedule, t: Number, fisher: Number, dimension: int) 
 
 
 def relative_entropy_rate(schedule: Schedule, t: Number, relative_fisher: Number) -> float:
-    """d KL/dt = -g^2 E|s - s'|^2 / 2 in nats per unit of t, both laws under the same diffusion; never positive."""
+    """d KL/dt = -g^2 E|s - s'|^2 / 2 in nats per unit of t, both distributions under the same diffusion; never
+    positive.
+    """
     return -float(schedule.g_squared(t)) * relative_fisher / 2
 
 
-def gaussian_entropy(law: Gaussian, alpha: Number, sigma: Number) -> float:
+def gaussian_entropy(distribution: Gaussian, alpha: Number, sigma: Number) -> float:
     """The differential entropy of the noised Gaussian in nats."""
-    spectrum = _variances(law, alpha, sigma)
-    return float(spectrum.log().sum() / 2) + law.dimension / 2 * math.log(2 * math.pi * math.e)
+    spectrum = _variances(distribution, alpha, sigma)
+    return float(spectrum.log().sum() / 2) + distribution.dimension / 2 * math.log(2 * math.pi * math.e)
 
 
-def gaussian_fisher_information(law: Gaussian, alpha: Number, sigma: Number) -> float:
+def gaussian_fisher_information(distribution: Gaussian, alpha: Number, sigma: Number) -> float:
     """J = tr (alpha^2 Sigma + sigma^2 I)^-1."""
-    return float((1 / _variances(law, alpha, sigma)).sum())
+    return float((1 / _variances(distribution, alpha, sigma)).sum())
 
 
-def gaussian_relative_entropy(law: Gaussian, other: Gaussian, alpha: Number, sigma: Number) -> float:
-    """KL of the noised `law` from the noised `other`, in nats. Raises InputError for events of different shapes."""
-    own, theirs = _variances(law, alpha, sigma), _variances(other, alpha, sigma)
-    along, shift = _whitened(law, other, alpha, sigma)
-    moved = alpha * (law.mean - other.mean)
-    trace = _trace_with(law, own, along[1], float((1 / theirs).sum()))
+def gaussian_relative_entropy(distribution: Gaussian, other: Gaussian, alpha: Number, sigma: Number) -> float:
+    """KL of the noised `distribution` from the noised `other`, in nats. Raises InputError for events of different
+    shapes.
+    """
+    own, theirs = _variances(distribution, alpha, sigma), _variances(other, alpha, sigma)
+    along, shift = _whitened(distribution, other, alpha, sigma)
+    moved = alpha * (distribution.mean - other.mean)
+    trace = _trace_with(distribution, own, along[1], float((1 / theirs).sum()))
     log_ratio = float(theirs.log().sum() - own.log().sum())
-    return (trace - law.dimension + log_ratio + float((shift * moved.flatten()).sum())) / 2
+    return (trace - distribution.dimension + log_ratio + float((shift * moved.flatten()).sum())) / 2
 
 
-def gaussian_relative_fisher(law: Gaussian, other: Gaussian, alpha: Number, sigma: Number) -> float:
-    """E|s - s'|^2 under the noised `law`. Raises InputError for events of different shapes."""
-    own, theirs = _variances(law, alpha, sigma), _variances(other, alpha, sigma)
-    along, shift = _whitened(law, other, alpha, sigma)
-    trace = _trace_with(law, own, along[0], float((1 / theirs**2).sum()))
+def gaussian_relative_fisher(distribution: Gaussian, other: Gaussian, alpha: Number, sigma: Number) -> float:
+    """E|s - s'|^2 under the noised `distribution`. Raises InputError for events of different shapes."""
+    own, theirs = _variances(distribution, alpha, sigma), _variances(other, alpha, sigma)
+    along, shift = _whitened(distribution, other, alpha, sigma)
+    trace = _trace_with(distribution, own, along[0], float((1 / theirs**2).sum()))
     return trace - 2 * float((1 / theirs).sum()) + float((1 / own).sum()) + float(shift.square().sum())
 
 
-def _variances(law: Gaussian, alpha: Number, sigma: Number) -> Float[Tensor, " D"]:
+def _variances(distribution: Gaussian, alpha: Number, sigma: Number) -> Float[Tensor, " D"]:
     """The eigenvalues of alpha^2 Sigma + sigma^2 I, those of the tail included. InputError for a bad level."""
     if not (0 <= alpha < math.inf and 0 < sigma < math.inf):
         raise InputError(f"alpha, sigma: expected alpha >= 0 and sigma > 0, got {alpha} and {sigma}")
-    tail = law.eigenvalues.new_full((law.dimension - len(law.eigenvalues),), law.tail_variance)
-    return alpha**2 * torch.cat([law.eigenvalues, tail]) + sigma**2
+    tail = distribution.eigenvalues.new_full(
+        (distribution.dimension - len(distribution.eigenvalues),), distribution.tail_variance
+    )
+    return alpha**2 * torch.cat([distribution.eigenvalues, tail]) + sigma**2
 
 
-def _whitened(law: Gaussian, other: Gaussian, alpha: Number, sigma: Number) -> tuple[Tensor, Tensor]:
-    """(|C_q^-1 u|^2, u^T C_q^-1 u) for every eigenvector u of `law`, as (2, k), and C_q^-1 Delta."""
-    if law.event_shape != other.event_shape:
-        raise InputError(f"other: expected events of shape {law.event_shape}, got {other.event_shape}")
-    units = law.eigenvectors.T
-    vectors = torch.cat([units, alpha * (law.mean - other.mean).reshape(1, -1)])
+def _whitened(distribution: Gaussian, other: Gaussian, alpha: Number, sigma: Number) -> tuple[Tensor, Tensor]:
+    """(|C_q^-1 u|^2, u^T C_q^-1 u) for every eigenvector u of `distribution`, as (2, k), and C_q^-1 Delta."""
+    if distribution.event_shape != other.event_shape:
+        raise InputError(f"other: expected events of shape {distribution.event_shape}, got {other.event_shape}")
+    units = distribution.eigenvectors.T
+    vectors = torch.cat([units, alpha * (distribution.mean - other.mean).reshape(1, -1)])
     # the score of q is -C_q^-1 (x - alpha mu_q)
-    applied = -other.score((vectors + alpha * other.mean.flatten()).reshape(-1, *law.event_shape), alpha, sigma)
+    applied = -other.score(
+        (vectors + alpha * other.mean.flatten()).reshape(-1, *distribution.event_shape), alpha, sigma
+    )
     applied = applied.flatten(1)
     return torch.stack([applied[:-1].square().sum(1), (applied[:-1] * units).sum(1)]), applied[-1]
 
 
-def _trace_with(law: Gaussian, own: Tensor, along: Tensor, trace: float) -> float:
+def _trace_with(distribution: Gaussian, own: Tensor, along: Tensor, trace: float) -> float:
     """tr (A C_p) from u_k^T A u_k `along` the eigenvectors of p and tr A, which only a tail needs."""
-    k = len(law.eigenvalues)
-    if k == law.dimension:
+    k = len(distribution.eigenvalues)
+    if k == distribution.dimension:
         return float((own * along).sum())
     tail = own[-1]
     return float(((own[:k] - tail) * along).sum() + tail * trace)

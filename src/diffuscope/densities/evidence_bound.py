@@ -8,9 +8,9 @@ decoded. With :math:`\mathrm{SNR} = \alpha^2/\sigma^2` its evidence bound is
       + \frac12\int_{\mathrm{SNR}_T}^{\mathrm{SNR}_{min}} E\,|x_0 - D(x_t, t)|^2 \, d\,\mathrm{SNR}
       + E\big[-\log N\big(x_0;\, D(x_{t_{min}}),\, \mathrm{SNR}_{min}^{-1} I\big)\big] .
 
-For the exact denoiser of a law this is -log p(x_0) itself at every x_0, up to the prior and the decoder, and in the
-mean over the law its entropy: that half the integrated squared error is an information is the I-MMSE relation. Any
-error delta of a denoiser costs :math:`\frac12\int E|\delta|^2 d\,\mathrm{SNR}` nats in that mean.
+For the exact denoiser of a distribution this is -log p(x_0) itself at every x_0, up to the prior and the decoder, and
+in the mean over the distribution its entropy: that half the integrated squared error is an information is the I-MMSE
+relation. Any error delta of a denoiser costs :math:`\frac12\int E|\delta|^2 d\,\mathrm{SNR}` nats in that mean.
 
 *Levels.* In :math:`u = \frac12\log(1 + \mathrm{SNR})`, finite at alpha = 0, the integral is
 :math:`\int E|x_0 - D|^2 (1 + \mathrm{SNR})\, du`, whose integrand is d for normal data of unit variance: so u is drawn
@@ -36,7 +36,7 @@ from diffuscope.exact import Distribution
 from diffuscope.schedules import Times
 
 from .divergence import HutchinsonDivergence
-from .terminal import TerminalGaussian, require_law, start_law
+from .terminal import TerminalGaussian, require_distribution, start_distribution
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ def variational_bound(
 
     A draw has one noise in each of `levels` strata of noise, its own for every sample; the standard error is that of
     the mean of the draws. Costs repeats (levels + 1) evaluations, one batch at a time in the dtype of `x_0`. The prior
-    is the law at t_max as in `log_likelihood`: the noised law of `terminal`; without it, the Gaussian that an
-    `ExactDenoiser` shows there, for any other denoiser pure noise. In bits per dimension of integers:
+    is the distribution at t_max as in `log_likelihood`: the noised distribution of `terminal`; without it, the Gaussian
+    that an `ExactDenoiser` shows there, for any other denoiser pure noise. In bits per dimension of integers:
     `bits_per_dimension(-bound, ...)` of a batch that `dequantize` made.
 
     Raises InputError for data that are not finite, fewer than 1 level or 2 repeats, and a schedule whose t_min has no
@@ -104,15 +104,15 @@ def _prior_density(
     """log p_T."""
     if terminal is None:
         divergence = HutchinsonDivergence.rademacher(x_0, 2, generator=generator)
-        law = start_law(denoiser, x_0, divergence=divergence)
+        distribution = start_distribution(denoiser, x_0, divergence=divergence)
     else:
-        require_law(terminal, denoiser, x_0)
-        law = terminal
-    if isinstance(law, TerminalGaussian):
-        return law.log_prob
+        require_distribution(terminal, denoiser, x_0)
+        distribution = terminal
+    if isinstance(distribution, TerminalGaussian):
+        return distribution.log_prob
     end = denoiser.schedule.t_max
     alpha, sigma = denoiser.schedule.alpha(end), denoiser.schedule.sigma(end)
-    return lambda x_t: law.log_prob(x_t, alpha, sigma)
+    return lambda x_t: distribution.log_prob(x_t, alpha, sigma)
 
 
 def _prior_part(

@@ -14,8 +14,8 @@ constant u, A and J is (Scharfetter & Gummel 1969; Chang & Cooper 1970; B is the
 
 and :math:`\dot p_i = -(F_{i+1/2} - F_{i-1/2})/h - V_i p_i`. Off the diagonal the matrix is nonnegative, and its
 columns sum to zero but for killing and absorption. It is second order in h, upwind where A = 0 (first order), and for
-:math:`b = -\nabla U` and constant A the discrete Gibbs law :math:`e^{-U(x_i)/A}` is stationary to rounding if the
-face drift is the difference quotient of U (`gradient_equation`).
+:math:`b = -\nabla U` and constant A the discrete Gibbs distribution :math:`e^{-U(x_i)/A}` is stationary to rounding if
+the face drift is the difference quotient of U (`gradient_equation`).
 
 At the ends of an axis: *no-flux*, F = 0; *absorbing*, p = 0 on the face, half a cell away; *periodic*, the last cell
 is the neighbor of the first. The diffusion is diagonal: no correlated noise.
@@ -149,7 +149,7 @@ def gradient_equation(
 ) -> FokkerPlanck:
     """The equation of dX = -grad U(X) dt + sqrt(2 A) dB from the potential U, (n, d) -> (n,), and a number A > 0.
 
-    Its stationary law on the grid is exp(-U / A) at the centers of the cells, to rounding.
+    Its stationary distribution on the grid is exp(-U / A) at the centers of the cells, to rounding.
     """
     if not diffusion > 0:
         raise InputError(f"diffusion: expected a number > 0, got {diffusion}")

@@ -1,7 +1,7 @@
 r"""The reverse family on Gaussian data from a Gaussian start, in closed form: what every dial forgets, and how fast.
 
 Data :math:`N(m, s_0^2)` give :math:`p_t = N(\alpha m, V_t)`, :math:`V = \alpha^2 s_0^2 + \sigma^2`. Started at T from
-any Gaussian, the generated law stays Gaussian; in the units of :math:`p_t` write it
+any Gaussian, the generated distribution stays Gaussian; in the units of :math:`p_t` write it
 :math:`q_t = N(\alpha m + \sqrt V\, d_t,\; V r_t)`. The reverse family then reads
 
 .. math::  \frac{d r}{d\tau} = -\eta^2\frac{g^2}{V}(r - 1), \qquad \frac{d d}{d\tau} = -\frac{\eta^2}{2}\frac{g^2}{V} d,
@@ -66,7 +66,7 @@ class GaussianReverse:
         alpha, sigma = float(self.schedule.alpha(t)), float(self.schedule.sigma(t))
         return alpha * self.mean, alpha**2 * self.variance + sigma**2
 
-    def law(self, t: Number) -> tuple[float, float]:
+    def distribution(self, t: Number) -> tuple[float, float]:
         """Mean and variance of q_t."""
         d, excess = self._relative(t)
         mean, variance = self.exact(t)

@@ -1,13 +1,13 @@
 r"""The log-likelihood of a denoiser: the density that its probability flow carries, with a standard error.
 
-The flow takes x_t at time t to x_T at the end of the schedule, where the law is close to a Gaussian, and
+The flow takes x_t at time t to x_T at the end of the schedule, where the distribution is close to a Gaussian, and
 
 .. math::
     \log p_t(x_t) = \log p_T(x_T) + \log\Big|\det\frac{\partial x_T}{\partial x_t}\Big|
                   = \log p_T(x_T) + \int_t^T \operatorname{div} v\, dt' .
 
-It is the density of the *noised* law at time t, also at t_min: what the model says of x_0 itself only as far as the
-noise is below anything that matters in the data. For integer data k = 0 .. L - 1 that a model sees as values of
+It is the density of the *noised* distribution at time t, also at t_min: what the model says of x_0 itself only as far
+as the noise is below anything that matters in the data. For integer data k = 0 .. L - 1 that a model sees as values of
 spacing w, uniform noise of one spacing makes a density of a probability, and bounds it (Jensen):
 
 .. math::
@@ -31,7 +31,7 @@ from diffuscope.exact import Distribution
 
 from .divergence import Divergence, ExactDivergence, HutchinsonDivergence, JacobianDivergence
 from .flow_map import transport
-from .terminal import TerminalGaussian, require_law, start_law
+from .terminal import TerminalGaussian, require_distribution, start_distribution
 
 PROBES = 16  # of `estimated_log_density`
 
@@ -41,9 +41,9 @@ class Likelihood:
     """log p_t(x_t) in nats, float64, and what is known of its error.
 
     `standard_error` is that of the mean over Hutchinson's probes, zero for the others. `terminal_gap` is by how much
-    the law at the end is seen to differ at x_T from the Gaussian that the denoiser shows; it is in `log_prob` already,
-    and what is left is of the next order: well below it while it is small. Zero for other laws at the end. The
-    integration adds about its tolerance times the dimension. `evaluations` are those along the trajectory.
+    the distribution at the end is seen to differ at x_T from the Gaussian that the denoiser shows; it is in `log_prob`
+    already, and what is left is of the next order: well below it while it is small. Zero for other distributions at the
+    end. The integration adds about its tolerance times the dimension. `evaluations` are those along the trajectory.
     """
 
     log_prob: Float[Tensor, " batch"]
@@ -62,12 +62,12 @@ def log_likelihood(
     tolerance: float | None = None,
     max_evaluations: int = 10_000,
 ) -> Likelihood:
-    """log p_t(x_t), the density of the noised law at time `t` (a number, or one per sample), in nats.
+    """log p_t(x_t), the density of the noised distribution at time `t` (a number, or one per sample), in nats.
 
     `divergence` is exact for an `ExactDenoiser` and the full Jacobian for others, unless given: beyond a few hundred
-    dimensions give `HutchinsonDivergence.rademacher(x_t, probes, generator=generator)`. `terminal` is a law of x_0
-    whose noised law holds at the end, t_max, or a `terminal_gaussian`. Without it, an `ExactDenoiser` ends in the
-    Gaussian that it shows there, corrected by its score (see `terminal`), and any other in pure noise, where its
+    dimensions give `HutchinsonDivergence.rademacher(x_t, probes, generator=generator)`. `terminal` is a distribution of
+    x_0 whose noised distribution holds at the end, t_max, or a `terminal_gaussian`. Without it, an `ExactDenoiser` ends
+    in the Gaussian that it shows there, corrected by its score (see `terminal`), and any other in pure noise, where its
     samples start: the density is then that of its samples by the probability flow. A model of a table of steps goes
     in `BetweenSteps`. `tolerance` and `max_evaluations` as in `transport`, which also says what is refused: points
     that are not finite, times outside the schedule, sigma(t) = 0.
@@ -76,16 +76,16 @@ def log_likelihood(
         divergence = ExactDivergence() if isinstance(denoiser, ExactDenoiser) else JacobianDivergence()
     schedule, end = denoiser.schedule, denoiser.schedule.t_max
     if terminal is not None:
-        require_law(terminal, denoiser, x_t)
+        require_distribution(terminal, denoiser, x_t)
     carried = transport(
         denoiser, x_t, t, end, divergence=divergence, tolerance=tolerance, max_evaluations=max_evaluations
     )
-    law = start_law(denoiser, x_t, divergence=divergence) if terminal is None else terminal
-    if isinstance(law, TerminalGaussian):
-        gap = law.gap(carried.x_s)
-        at_end = law.log_prob(carried.x_s) + gap
+    distribution = start_distribution(denoiser, x_t, divergence=divergence) if terminal is None else terminal
+    if isinstance(distribution, TerminalGaussian):
+        gap = distribution.gap(carried.x_s)
+        at_end = distribution.log_prob(carried.x_s) + gap
     else:
-        at_end = law.log_prob(carried.x_s.double(), schedule.alpha(end), schedule.sigma(end))
+        at_end = distribution.log_prob(carried.x_s.double(), schedule.alpha(end), schedule.sigma(end))
         gap = torch.zeros_like(at_end)
     probes = carried.log_det.shape[1]
     error = carried.log_det.std(1) / probes**0.5 if probes > 1 else torch.zeros_like(at_end)

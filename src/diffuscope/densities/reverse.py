@@ -1,6 +1,6 @@
 r"""The density that a given score generates: the reverse family with one dial, on a grid.
 
-Started from a law :math:`\nu` at noise level T, in the reverse clock :math:`\tau = T - t`,
+Started from a distribution :math:`\nu` at noise level T, in the reverse clock :math:`\tau = T - t`,
 
 .. math::
     \partial_\tau q = -\nabla\cdot\left(\left[-f x + \tfrac{1 + \eta^2}{2} g^2\, s(x, t)\right] q\right)

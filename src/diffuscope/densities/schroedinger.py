@@ -1,6 +1,7 @@
 r"""Diffusion in a potential as a Schroedinger equation: symmetric, diagonalized once, then exact at every time.
 
-For :math:`dX = -\nabla U\,dt + \sqrt{2D}\,dB` with stationary law :math:`p_\infty \propto e^{-U/D}`, the function
+For :math:`dX = -\nabla U\,dt + \sqrt{2D}\,dB` with stationary distribution :math:`p_\infty \propto e^{-U/D}`, the
+function
 :math:`\psi = p/\sqrt{p_\infty}` obeys an equation with a self-adjoint operator,
 
 .. math::

@@ -12,7 +12,8 @@ the last being the denoising loss: what the loss has removed of d/sigma^2 is a l
 information, and the bound falls short by exactly :math:`E|s - \hat s|^2`.
 
 Along the noise levels, counted in the logarithm of :math:`\tilde\sigma = \sigma/\alpha`, the relative entropy of the
-data from what the reverse SDE with :math:`\hat s` generates, started from the law q at the highest level, obeys
+data from what the reverse SDE with :math:`\hat s` generates, started from the distribution q at the highest level,
+obeys
 
 .. math::
     \mathrm{KL}(p_{low}\|\text{model}) \le \mathrm{KL}(p_{high}\|q)
@@ -78,35 +79,35 @@ def fisher_information(denoiser: Denoiser, x_0: Batch, t: OneTime, *, generator:
 
 
 def relative_fisher(
-    denoiser: Denoiser, law: Distribution, x_0: Batch, t: OneTime, *, generator: torch.Generator
+    denoiser: Denoiser, distribution: Distribution, x_0: Batch, t: OneTime, *, generator: torch.Generator
 ) -> Mean:
-    """E|s^ - s_law|^2 at noised data: of the model from the truth if `x_0` is drawn from `law`.
+    """E|s^ - s_distribution|^2 at noised data: of the model from the truth if `x_0` is drawn from `distribution`.
 
-    With a Gaussian `law` and the model's own data, the model's entropy production relative to that Gaussian (times
-    g^2/2). Raises InputError for fewer than two points.
+    With a Gaussian `distribution` and the model's own data, the model's entropy production relative to that Gaussian
+    (times g^2/2). Raises InputError for fewer than two points.
     """
     x_t, _, _ = _noised(denoiser, x_0, t, generator)
-    return _mean(_gap(denoiser, law, x_t, t))
+    return _mean(_gap(denoiser, distribution, x_t, t))
 
 
 def path_relative_entropy(
     denoiser: Denoiser,
-    law: Distribution,
+    distribution: Distribution,
     x_0: Batch,
     times: Float[Tensor, " times"],
     *,
     generator: torch.Generator,
 ) -> PathEntropy:
-    """int sigma^2 E|s - s^|^2 d log(sigma/alpha) over the noise levels of `times`, for `x_0` drawn from `law`.
+    """int sigma^2 E|s - s^|^2 d log(sigma/alpha) over the noise levels of `times`, for `x_0` drawn from `distribution`.
 
-    With KL(p_high || start) this bounds KL(law at the lowest level || what the reverse SDE generates). Raises
+    With KL(p_high || start) this bounds KL(distribution at the lowest level || what the reverse SDE generates). Raises
     InputError for fewer than two points or three times, and times at which alpha = 0.
     """
     schedule = denoiser.schedule
     rates = []
     for t in times:
         x_t, _, sigma = _noised(denoiser, x_0, t, generator)
-        rates.append(sigma**2 * _gap(denoiser, law, x_t, t))
+        rates.append(sigma**2 * _gap(denoiser, distribution, x_t, t))
     return integrated(torch.stack(rates, 1), schedule.noise_to_signal(times))
 
 
@@ -146,9 +147,9 @@ def _score(denoiser: Denoiser, x_t: Batch, t: OneTime) -> Batch:
     return denoised_to_score(x_t.double(), denoised.double(), denoiser.schedule, t)
 
 
-def _gap(denoiser: Denoiser, law: Distribution, x_t: Batch, t: OneTime) -> Float[Tensor, " batch"]:
+def _gap(denoiser: Denoiser, distribution: Distribution, x_t: Batch, t: OneTime) -> Float[Tensor, " batch"]:
     schedule = denoiser.schedule
-    exact = torch.cat([law.score(x, schedule.alpha(t), schedule.sigma(t)) for x in x_t.split(ROWS)])
+    exact = torch.cat([distribution.score(x, schedule.alpha(t), schedule.sigma(t)) for x in x_t.split(ROWS)])
     return _square(_score(denoiser, x_t, t) - exact.double())
 
 

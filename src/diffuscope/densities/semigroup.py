@@ -160,7 +160,7 @@ def _plan(transition: Transition, axis: int) -> _Axis:
 
 
 def _number(value: Time) -> float:
-    return float(torch.as_tensor(value).detach())
+    return float(torch.as_tensor(value, dtype=torch.float64).detach())
 
 
 def _require(found: float, tolerance: float | int, message: str) -> None:

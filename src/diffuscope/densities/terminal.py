@@ -1,6 +1,6 @@
-r"""The law at the end of a diffusion: pure noise, or the Gaussian that an exact denoiser itself shows there.
+r"""The distribution at the end of a diffusion: pure noise, or the Gaussian that an exact denoiser itself shows there.
 
-For Gaussian data :math:`N(\mu, \Sigma)` the noised law is :math:`N(\alpha\mu, V)` with
+For Gaussian data :math:`N(\mu, \Sigma)` the noised distribution is :math:`N(\alpha\mu, V)` with
 :math:`V = \alpha^2\Sigma + \sigma^2`, and the denoiser is :math:`D = \mu + \alpha\Sigma V^{-1}(x - \alpha\mu)`. So its
 Jacobian J, at any one point, and its fixed point give both moments:
 
@@ -10,7 +10,7 @@ Jacobian J, at any one point, and its fixed point give both moments:
     \alpha D(m) = m \Leftrightarrow m = \alpha\mu .
 
 All of it holds at alpha = 0, where V is sigma^2 and m is 0. For other data this is the Gaussian of the same mode and
-curvature; J is made symmetric, with eigenvalues of alpha J at least 0, as every noised law has them.
+curvature; J is made symmetric, with eigenvalues of alpha J at least 0, as every noised distribution has them.
 
 *Range of validity.* The score :math:`s = (\alpha D - x)/\sigma^2` gives differences of the true log-density, so that
 what any point is off by, against the mode, is one line integral (three Gauss-Legendre nodes, exact to degree 5):
@@ -46,7 +46,7 @@ STEPS = 3  # of Newton's method towards the mode; one is enough for a Gaussian
 
 @dataclass(frozen=True)
 class TerminalGaussian:
-    """The law of `x_t` at time `t`: that of `signal` + sigma eps. `denoiser` is where it comes from."""
+    """The distribution of `x_t` at time `t`: that of `signal` + sigma eps. `denoiser` is where it comes from."""
 
     denoiser: Denoiser
     t: float
@@ -74,7 +74,8 @@ def terminal_gaussian(denoiser: Denoiser, like: Batch, t: float | int, *, diverg
     """The Gaussian that `denoiser` shows at time `t`, for events of the shape, dtype and device of `like`.
 
     Up to 1,024 dimensions from the full Jacobian; beyond, isotropic, with tr J the mean of `divergence` over the batch
-    of `like` (and its probes). Raises InputError where alpha J reaches 1: at this time the law is not near a Gaussian.
+    of `like` (and its probes). Raises InputError where alpha J reaches 1: at this time the distribution is not near a
+    Gaussian.
     """
     alpha, sigma = (float(level) for level in (denoiser.schedule.alpha(t), denoiser.schedule.sigma(t)))
     d = math.prod(like.shape[1:])
@@ -99,24 +100,26 @@ def terminal_gaussian(denoiser: Denoiser, like: Batch, t: float | int, *, diverg
     return TerminalGaussian(denoiser, float(t), signal)
 
 
-def start_law(denoiser: Denoiser, like: Batch, *, divergence: Divergence) -> Distribution | TerminalGaussian:
+def start_distribution(denoiser: Denoiser, like: Batch, *, divergence: Divergence) -> Distribution | TerminalGaussian:
     """Where samples start at t_max if nothing is said: an exact denoiser's own Gaussian, for others pure noise.
 
-    Pure noise, N(0, sigma^2 I), is the noised law of data at 0.
+    Pure noise, N(0, sigma^2 I), is the noised distribution of data at 0.
     """
     if isinstance(denoiser, ExactDenoiser):
         return terminal_gaussian(denoiser, like, denoiser.schedule.t_max, divergence=divergence)
     return Gaussian.isotropic(torch.zeros_like(like[0], dtype=torch.float64), 0.0)
 
 
-def require_law(terminal: Distribution | TerminalGaussian, denoiser: Denoiser, like: Batch) -> None:
-    """Raise InputError unless the law is one of such events, at the end of the denoiser's schedule."""
+def require_distribution(terminal: Distribution | TerminalGaussian, denoiser: Denoiser, like: Batch) -> None:
+    """Raise InputError unless the distribution is one of such events, at the end of the denoiser's schedule."""
     if isinstance(terminal, TerminalGaussian) and terminal.t != denoiser.schedule.t_max:
-        raise InputError(f"terminal: expected the law at t_max = {denoiser.schedule.t_max:g}, got t = {terminal.t:g}")
-    law = terminal.signal if isinstance(terminal, TerminalGaussian) else terminal
-    if tuple(law.event_shape) != tuple(like.shape[1:]):
         raise InputError(
-            f"terminal: expected a law of events of shape {tuple(like.shape[1:])}, got {tuple(law.event_shape)}"
+            f"terminal: expected the distribution at t_max = {denoiser.schedule.t_max:g}, got t = {terminal.t:g}"
+        )
+    distribution = terminal.signal if isinstance(terminal, TerminalGaussian) else terminal
+    if tuple(distribution.event_shape) != tuple(like.shape[1:]):
+        raise InputError(
+            f"terminal: expected events of shape {tuple(like.shape[1:])}, got {tuple(distribution.event_shape)}"
         )
 
 
@@ -125,6 +128,6 @@ def _required(gains: Float[Tensor, " k"], t: float | int) -> Float[Tensor, " k"]
     if not bool((gains < 1).all()):
         raise InputError(
             f"terminal: at t = {float(t):g} the denoiser shows no Gaussian, as alpha dD/dx reaches "
-            f"{float(gains.max()):.3g}, expected below 1; give the terminal law, or a schedule with more noise"
+            f"{float(gains.max()):.3g}, expected below 1; give the terminal distribution, or a schedule with more noise"
         )
     return gains.clamp_min(0)

@@ -1,4 +1,5 @@
-r"""An exact law in other units: x_0 = scale c + shift, where c follows a law whose diffusion is known.
+r"""An exact distribution in other units: x_0 = scale c + shift, where c follows a distribution whose diffusion is
+known.
 
 Then :math:`x_t - \alpha\,\mathrm{shift} = (\alpha\,\mathrm{scale})\, c + \sigma\varepsilon` is c's own diffusion at
 :math:`(\alpha\,\mathrm{scale}, \sigma)`: log density and score are read off there, and
@@ -6,7 +7,7 @@ Then :math:`x_t - \alpha\,\mathrm{shift} = (\alpha\,\mathrm{scale})\, c + \sigma
 .. math::
     D = \mathrm{scale}\, D_c + \mathrm{shift}, \qquad \mathrm{Cov}(x_0|x_t) = \mathrm{scale}^2\, C_c .
 
-It is what a data set's law becomes when its values are mapped to a model's range.
+It is what a data set's distribution becomes when its values are mapped to a model's range.
 """
 
 import math
@@ -23,9 +24,11 @@ from .distribution import Distribution, Level, PosteriorCovariance, checked_leve
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """The law of scale c + shift for c from `law`, scale > 0. Raises InputError for another scale or shift."""
+    """The distribution of scale c + shift for c from `distribution`, scale > 0. Raises InputError for another scale or
+    shift.
+    """
 
-    law: Distribution
+    distribution: Distribution
     scale: float | int
     shift: float | int
 
@@ -37,30 +40,30 @@ class Affine:
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        """That of `law`."""
-        return tuple(self.law.event_shape)
+        """That of `distribution`."""
+        return tuple(self.distribution.event_shape)
 
     def sample(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n *event"]:
         """Independent draws, float64."""
-        return self.scale * self.law.sample(n, generator=generator).double() + self.shift
+        return self.scale * self.distribution.sample(n, generator=generator).double() + self.shift
 
     def denoise(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
         """scale D_c + shift."""
-        return (self.scale * self.law.denoise(*self._own(x_t, alpha, sigma)) + self.shift).to(x_t.dtype)
+        return (self.scale * self.distribution.denoise(*self._own(x_t, alpha, sigma)) + self.shift).to(x_t.dtype)
 
     def score(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
-        """The score of `law` at (alpha scale, sigma)."""
-        return self.law.score(*self._own(x_t, alpha, sigma)).to(x_t.dtype)
+        """The score of `distribution` at (alpha scale, sigma)."""
+        return self.distribution.score(*self._own(x_t, alpha, sigma)).to(x_t.dtype)
 
     def log_prob(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, " batch"]:
-        """The log density of `law` at (alpha scale, sigma), in nats."""
-        return self.law.log_prob(*self._own(x_t, alpha, sigma)).to(x_t.dtype)
+        """The log density of `distribution` at (alpha scale, sigma), in nats."""
+        return self.distribution.log_prob(*self._own(x_t, alpha, sigma)).to(x_t.dtype)
 
     def posterior_covariance(
         self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level
     ) -> "AffineCovariance":
         """scale^2 C_c."""
-        own = self.law.posterior_covariance(*self._own(x_t, alpha, sigma))
+        own = self.distribution.posterior_covariance(*self._own(x_t, alpha, sigma))
         return AffineCovariance(own, self.scale**2, x_t.dtype)
 
     def _own(self, x_t: Tensor, alpha: Level, sigma: Level) -> tuple[Tensor, Tensor, Tensor]:

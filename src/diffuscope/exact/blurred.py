@@ -1,8 +1,8 @@
-r"""A law with Gaussian jitter: x_0 = c + tau z, where c follows a law whose diffusion is known.
+r"""A distribution with Gaussian jitter: x_0 = c + tau z, where c follows a distribution whose diffusion is known.
 
 Jitter and noise add up to noise of deviation :math:`\rho = \sqrt{\alpha^2\tau^2 + \sigma^2}` about :math:`\alpha c`, so
-that log density and score are those of c's law at :math:`(\alpha, \rho)`, and with its denoiser :math:`D_c` and
-posterior covariance :math:`C_c` there
+that log density and score are those of c's distribution at :math:`(\alpha, \rho)`, and with its denoiser :math:`D_c`
+and posterior covariance :math:`C_c` there
 
 .. math::
     D = \frac{\sigma^2}{\rho^2}\, D_c + \frac{\alpha\tau^2}{\rho^2}\, x_t, \qquad
@@ -23,9 +23,9 @@ from .distribution import Distribution, Level, PosteriorCovariance, checked_leve
 
 @dataclass(frozen=True, eq=False)
 class Blurred:
-    """`law` convolved with N(0, jitter^2 I), jitter >= 0. Raises InputError for another jitter."""
+    """`distribution` convolved with N(0, jitter^2 I), jitter >= 0. Raises InputError for another jitter."""
 
-    law: Distribution
+    distribution: Distribution
     jitter: float | int
 
     def __post_init__(self) -> None:
@@ -34,38 +34,38 @@ class Blurred:
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        """That of `law`."""
-        return tuple(self.law.event_shape)
+        """That of `distribution`."""
+        return tuple(self.distribution.event_shape)
 
     def sample(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n *event"]:
         """Independent draws, float64."""
-        centers = self.law.sample(n, generator=generator).double()
+        centers = self.distribution.sample(n, generator=generator).double()
         noise = torch.randn(centers.shape, dtype=torch.float64, generator=generator, device=generator.device)
         return centers + self.jitter * noise.to(centers.device)
 
     def denoise(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
         """sigma^2 / rho^2 D_c + alpha tau^2 / rho^2 x_t."""
         alphas, sigmas, rho = self._levels(x_t, alpha, sigma)
-        centers = self.law.denoise(x_t.double(), alphas, rho)
+        centers = self.distribution.denoise(x_t.double(), alphas, rho)
         kept, jittered = (sigmas / rho) ** 2, alphas * (self.jitter / rho) ** 2
         return (_over(kept, centers) * centers + _over(jittered, centers) * x_t.double()).to(x_t.dtype)
 
     def score(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
-        """The score of `law` at (alpha, rho)."""
+        """The score of `distribution` at (alpha, rho)."""
         alphas, _, rho = self._levels(x_t, alpha, sigma)
-        return self.law.score(x_t.double(), alphas, rho).to(x_t.dtype)
+        return self.distribution.score(x_t.double(), alphas, rho).to(x_t.dtype)
 
     def log_prob(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, " batch"]:
-        """The log density of `law` at (alpha, rho), in nats."""
+        """The log density of `distribution` at (alpha, rho), in nats."""
         alphas, _, rho = self._levels(x_t, alpha, sigma)
-        return self.law.log_prob(x_t.double(), alphas, rho).to(x_t.dtype)
+        return self.distribution.log_prob(x_t.double(), alphas, rho).to(x_t.dtype)
 
     def posterior_covariance(
         self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level
     ) -> "BlurredCovariance":
         """Cov(x_0 | x_t): the jitter's own, and what the noise leaves of c's."""
         alphas, sigmas, rho = self._levels(x_t, alpha, sigma)
-        centers = self.law.posterior_covariance(x_t.double(), alphas, rho)
+        centers = self.distribution.posterior_covariance(x_t.double(), alphas, rho)
         return BlurredCovariance(x_t, centers, (self.jitter * sigmas / rho) ** 2, (sigmas / rho) ** 4)
 
     def _levels(self, x_t: Tensor, alpha: Level, sigma: Level) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,4 +1,5 @@
-r"""The uniform law on a box with axes along the coordinates, exact at every noise level and far into its tails.
+r"""The uniform distribution on a box with axes along the coordinates, exact at every noise level and far into its
+tails.
 
 Coordinates are independent. For one of them, uniform on [a, b] of width w = b - a, with
 :math:`z_a = (x_t - \alpha a)/\sigma`, :math:`z_b = z_a - \delta` and :math:`\delta = \alpha w/\sigma`,
@@ -16,7 +17,7 @@ moments of z - z_b are 1/z_b and 1/z_b^2, and at small :math:`\delta`. So nothin
     \phi(z)/\phi(z^*) = e^{-z^* s - s^2/2}
 
 over the part of [z_b, z_a] where it exceeds e^-40 (4e-18), by 48 Gauss-Legendre nodes: 1e-14 of each, in the worst
-case. Where :math:`\delta = 0` (alpha = 0) the nodes are those of the uniform law itself.
+case. Where :math:`\delta = 0` (alpha = 0) the nodes are those of the uniform distribution itself.
 """
 
 import math
@@ -110,7 +111,7 @@ class Box:
 
 @dataclass(frozen=True, eq=False)
 class _Slab:
-    """Every coordinate's normal law on [z_b, z_a], about its `mode` z*, where x_0 = `origin`.
+    """Every coordinate's normal distribution on [z_b, z_a], about its `mode` z*, where x_0 = `origin`.
 
     s = delta y: y runs over [start, start + length], so that x_0 = origin - (high - low) y.
     """

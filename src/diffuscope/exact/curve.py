@@ -1,4 +1,4 @@
-r"""A law on a curve, with Gaussian jitter: its diffusion by quadrature along the curve, to a stated accuracy.
+r"""A distribution on a curve, with Gaussian jitter: its diffusion by quadrature along the curve, to a stated accuracy.
 
 :math:`x_0 = c(v) + \tau z` with v of density q on [0, 1]. Jitter and noise add up to noise of deviation
 :math:`\rho = \sqrt{\alpha^2\tau^2 + \sigma^2}`, and

@@ -41,7 +41,7 @@ class PosteriorCovariance(Protocol):
 
 @runtime_checkable
 class Distribution(Protocol):
-    """A data law whose diffusion is known exactly."""
+    """A data distribution whose diffusion is known exactly."""
 
     @property
     def event_shape(self) -> tuple[int, ...]: ...
@@ -81,5 +81,5 @@ def checked_levels(
         raise InputError(f"x_t: expected shape (batch, {', '.join(map(str, event_shape))}), got {tuple(x.shape)}")
     sigmas = per_sample(sigma, x, "sigma")
     if bool((sigmas == 0).any()):
-        raise InputError("sigma: expected values > 0, got 0 (the noised law is defined for sigma > 0)")
+        raise InputError("sigma: expected values > 0, got 0 (the noised distribution is defined for sigma > 0)")
     return per_sample(alpha, x, "alpha"), sigmas

@@ -1,4 +1,4 @@
-r"""A finite data set: the data law a model sees, and the exact denoiser that memorises it.
+r"""A finite data set: the data distribution a model sees, and the exact denoiser that memorises it.
 
 For points y_i with weights :math:`w^0_i` (equal unless given), noised by :math:`x_t = \alpha x_0 + \sigma\varepsilon`:
 

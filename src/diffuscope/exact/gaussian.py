@@ -143,7 +143,7 @@ class Gaussian:
         return Gaussian(self.mean, self.eigenvectors[:, :rank].clone(), self.eigenvalues[:rank], tail, self.count)
 
     def rescale(self, scale: float, shift: float) -> "Gaussian":
-        """The law of scale * x_0 + shift, for instance from pixels in [0, 1] to [-1, 1] with (2, -1)."""
+        """The distribution of scale * x_0 + shift, for instance from pixels in [0, 1] to [-1, 1] with (2, -1)."""
         mean = scale * self.mean + shift
         return Gaussian(mean, self.eigenvectors, scale**2 * self.eigenvalues, scale**2 * self.tail_variance, self.count)
 

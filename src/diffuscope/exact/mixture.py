@@ -1,6 +1,6 @@
 r"""Gaussian mixtures: dense, low-rank or isotropic components, exact at every noise level.
 
-With weights pi_j and components N(mu_j, Sigma_j), the noised law is again a mixture and
+With weights pi_j and components N(mu_j, Sigma_j), the noised distribution is again a mixture and
 
 .. math::
     w_j(x_t) \propto \pi_j N(x_t; \alpha\mu_j, \alpha^2\Sigma_j + \sigma^2 I), \quad

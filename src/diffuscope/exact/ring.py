@@ -1,4 +1,4 @@
-r"""The uniform law on a circle, whose diffusion is known through Bessel functions.
+r"""The uniform distribution on a circle, whose diffusion is known through Bessel functions.
 
 For :math:`x_0` uniform on the circle of radius R in the plane and :math:`r = |x_t|`,
 
@@ -8,8 +8,8 @@ For :math:`x_0` uniform on the circle of radius R in the plane and :math:`r = |x
     D(x_t) = R\,A(\kappa)\,\frac{x_t}{r}, \quad A = \frac{I_1}{I_0}
 
 (x_0's direction is von Mises distributed around that of x_t, with concentration kappa). The posterior covariance has
-the eigenvalue :math:`R^2(1 - A/\kappa - A^2)` along x_t and :math:`R^2 A/\kappa` across it. Unlike a mixture, the law
-sits on a curve: a manifold with a tangent and a normal direction at every point.
+the eigenvalue :math:`R^2(1 - A/\kappa - A^2)` along x_t and :math:`R^2 A/\kappa` across it. Unlike a mixture, the
+distribution sits on a curve: a manifold with a tangent and a normal direction at every point.
 """
 
 import math

@@ -70,7 +70,7 @@ class Spectrum:
     def at(
         self, alpha: Float[Tensor, " B"], sigma: Float[Tensor, " B"]
     ) -> tuple[Float[Tensor, "B K r"], Float[Tensor, "B K"]]:
-        """Variances of the noised law alpha^2 Sigma + sigma^2 I: along the eigenvectors, and in the tail."""
+        """Variances of the noised distribution alpha^2 Sigma + sigma^2 I: along the eigenvectors, and in the tail."""
         a2, s2 = alpha[:, None] ** 2, sigma[:, None] ** 2
         return a2[..., None] * self.eigenvalues + s2[..., None], a2 * self.tail_variance + s2
 

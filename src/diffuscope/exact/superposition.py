@@ -1,6 +1,6 @@
-r"""A mixture of any exact laws, which is exact again.
+r"""A mixture of any exact distributions, which is exact again.
 
-With weights pi_j and laws of density p_j, denoiser D_j and posterior covariance C_j,
+With weights pi_j and distributions of density p_j, denoiser D_j and posterior covariance C_j,
 
 .. math::
     p = \sum_j \pi_j p_j, \quad w_j = \frac{\pi_j p_j(x_t)}{p(x_t)}, \quad
@@ -24,19 +24,25 @@ from .distribution import Distribution, Level, PosteriorCovariance, checked_leve
 
 
 class Superposition:
-    """sum_j weights_j laws_j, over laws of one event shape; weights >= 0 of any positive sum, equal when left out.
+    """sum_j weights_j laws_j, over distributions of one event shape; weights >= 0 of any positive sum, equal when left
+    out.
 
-    Raises InputError for no law, laws of different shapes, and weights that are not one finite value >= 0 per law.
+    Raises InputError for no distribution, distributions of different shapes, and weights that are not one finite value
+    >= 0 per distribution.
     """
 
-    def __init__(self, laws: Sequence[Distribution], weights: Float[Tensor, " K"] | None = None) -> None:
-        shapes = {tuple(law.event_shape) for law in laws}
+    def __init__(self, distributions: Sequence[Distribution], weights: Float[Tensor, " K"] | None = None) -> None:
+        shapes = {tuple(distribution.event_shape) for distribution in distributions}
         if len(shapes) != 1:
-            raise InputError(f"laws: expected at least one, all of one event shape, got shapes {sorted(shapes)}")
-        pi = torch.ones(len(laws), dtype=torch.float64) if weights is None else weights.double()
-        if len(pi) != len(laws) or not bool((torch.isfinite(pi) & (pi >= 0)).all()) or not bool(pi.sum() > 0):
-            raise InputError(f"weights: expected {len(laws)} finite values >= 0, not all zero, got {pi.tolist()}")
-        self.laws, self.weights, self.event_shape = tuple(laws), pi / pi.sum(), shapes.pop()
+            raise InputError(
+                f"distributions: expected at least one, all of one event shape, got shapes {sorted(shapes)}"
+            )
+        pi = torch.ones(len(distributions), dtype=torch.float64) if weights is None else weights.double()
+        if len(pi) != len(distributions) or not bool((torch.isfinite(pi) & (pi >= 0)).all()) or not bool(pi.sum() > 0):
+            raise InputError(
+                f"weights: expected {len(distributions)} finite values >= 0, not all zero, got {pi.tolist()}"
+            )
+        self.distributions, self.weights, self.event_shape = tuple(distributions), pi / pi.sum(), shapes.pop()
 
     def sample(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n *event"]:
         """n independent draws, float64."""
@@ -45,29 +51,31 @@ class Superposition:
     def sample_with_labels(
         self, n: int, *, generator: torch.Generator
     ) -> tuple[Float[Tensor, "n *event"], Int64[Tensor, " n"]]:
-        """n independent draws, and the index of the law that each is from."""
+        """n independent draws, and the index of the distribution that each is from."""
         device = generator.device
         which = torch.multinomial(self.weights.to(device), n, replacement=True, generator=generator)
         drawn = torch.empty(n, *self.event_shape, dtype=torch.float64, device=device)
-        for j, law in enumerate(self.laws):
+        for j, distribution in enumerate(self.distributions):
             rows = which == j
-            drawn[rows] = law.sample(int(rows.sum()), generator=generator).double()
+            drawn[rows] = distribution.sample(int(rows.sum()), generator=generator).double()
         return drawn, which
 
     def responsibilities(
         self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level
     ) -> Float[Tensor, "batch K"]:
-        """w_j(x_t): the posterior probability of every law."""
+        """w_j(x_t): the posterior probability of every distribution."""
         return self._log_joint(x_t, alpha, sigma).softmax(1).to(x_t.dtype)
 
     def denoise(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
         """D = sum_j w_j D_j."""
-        means = torch.stack([law.denoise(x_t.double(), alpha, sigma) for law in self.laws], 1)
+        means = torch.stack(
+            [distribution.denoise(x_t.double(), alpha, sigma) for distribution in self.distributions], 1
+        )
         return _weighted(self._log_joint(x_t, alpha, sigma).softmax(1), means).to(x_t.dtype)
 
     def score(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
         """sum_j w_j grad log p_j."""
-        scores = torch.stack([law.score(x_t.double(), alpha, sigma) for law in self.laws], 1)
+        scores = torch.stack([distribution.score(x_t.double(), alpha, sigma) for distribution in self.distributions], 1)
         return _weighted(self._log_joint(x_t, alpha, sigma).softmax(1), scores).to(x_t.dtype)
 
     def log_prob(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, " batch"]:
@@ -77,16 +85,18 @@ class Superposition:
     def posterior_covariance(
         self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level
     ) -> "SuperpositionCovariance":
-        """Cov(x_0 | x_t): within plus between the laws."""
+        """Cov(x_0 | x_t): within plus between the distributions."""
         x = x_t.double()
         weights = self._log_joint(x, alpha, sigma).softmax(1)
-        means = torch.stack([law.denoise(x, alpha, sigma) for law in self.laws], 1)
-        within = tuple(law.posterior_covariance(x, alpha, sigma) for law in self.laws)
+        means = torch.stack([distribution.denoise(x, alpha, sigma) for distribution in self.distributions], 1)
+        within = tuple(distribution.posterior_covariance(x, alpha, sigma) for distribution in self.distributions)
         return SuperpositionCovariance(weights, means - _weighted(weights, means)[:, None], within, x_t.dtype)
 
     def _log_joint(self, x_t: Tensor, alpha: Level, sigma: Level) -> Float[Tensor, "batch K"]:
         checked_levels(x_t, alpha, sigma, self.event_shape)
-        logs = torch.stack([law.log_prob(x_t.double(), alpha, sigma) for law in self.laws], 1)
+        logs = torch.stack(
+            [distribution.log_prob(x_t.double(), alpha, sigma) for distribution in self.distributions], 1
+        )
         return logs + self.weights.to(logs.device).log()
 
 

@@ -1,4 +1,5 @@
-r"""The plane's well-known toy laws, each with its exact diffusion: the truth that a learned score is compared with.
+r"""The plane's well-known toy distributions, each with its exact diffusion: the truth that a learned score is compared
+with.
 
 ==================  =======================================================================================
 `two-moons`         arcs (cos th, sin th) and (1 - cos th, 1/2 - sin th), th uniform on [0, pi]; jitter .05
@@ -102,7 +103,7 @@ TOYS: dict[str, Callable[[], Superposition | Curve]] = {
     "checkerboard": checkerboard,
 }
 
-# the ends of the clean curve over both coordinates, and whether the law is jittered around it
+# the ends of the clean curve over both coordinates, and whether the distribution is jittered around it
 _ENDS = {
     "two-moons": (-1.0, 2.0, True),
     "spirals": (-2.0, 2.0, True),
@@ -113,31 +114,31 @@ _ENDS = {
 
 
 def known_range(name: str) -> tuple[float, float]:
-    """The range of values that the toy data set `name` states: the clean law's ends, and 8 jitters beyond."""
+    """The range of values that the toy data set `name` states: the clean distribution's ends, and 8 jitters beyond."""
     low, high, jittered = _ENDS[_checked(name)]
     margin = OUTSIDE * JITTER if jittered else 0.0
     return low - margin, high + margin
 
 
-def known_law(name: str, data_range: tuple[Number, Number] | None = None) -> Distribution:
-    """The law that the toy data set `name` is drawn from, in its own units or mapped to `data_range`.
+def known_distribution(name: str, data_range: tuple[Number, Number] | None = None) -> Distribution:
+    """The distribution that the toy data set `name` is drawn from, in its own units or mapped to `data_range`.
 
-    With `data_range` it is the law of `load_data(name).in_range(*data_range)`. Raises InputError for another name or a
-    range that is not two finite numbers, the lower first.
+    With `data_range` it is the distribution of `load_data(name).in_range(*data_range)`. Raises InputError for another
+    name or a range that is not two finite numbers, the lower first.
     """
-    law = _law(_checked(name))
+    distribution = _distribution(_checked(name))
     if data_range is None:
-        return law
+        return distribution
     low, high = data_range
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise InputError(f"data_range: expected two finite numbers, the lower first, got {data_range}")
     own_low, own_high = known_range(name)
     scale = (high - low) / (own_high - own_low)
-    return Affine(law, scale, low - scale * own_low)
+    return Affine(distribution, scale, low - scale * own_low)
 
 
 @cache  # resolving a curve takes a second
-def _law(name: str) -> Distribution:
+def _distribution(name: str) -> Distribution:
     return TOYS[name]()
 
 

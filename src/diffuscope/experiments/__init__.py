@@ -5,6 +5,7 @@ An experiment is the module of its name, which is imported when it is asked for;
 
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 
 from diffuscope.errors import InputError
 
@@ -40,7 +41,21 @@ def find(name: str) -> Experiment:
     raise InputError(f"name: there is no experiment {name!r}; {hint}")
 
 
+def reproduce(name: str, *, seed: int = 0, out: str | Path | None = None) -> Outcome:
+    """Run the experiment `name`; with `out`, also write what `diffuscope reproduce` writes to `out`/`name`.
+
+    Raises InputError for a name that no experiment has, and for a negative seed.
+
+    >>> reproduce("heat-1d").failures
+    ()
+    """
+    outcome = find(name).run(seed)
+    if out is not None:
+        outcome.save(Path(out) / name)
+    return outcome
+
+
 __all__ = [
     "NAMES", "Answer", "Experiment", "Outcome", "Part", "Record", "code_fingerprint", "experiments_index", "find",
-    "kolmogorov", "loglog", "panel",
+    "kolmogorov", "loglog", "panel", "reproduce",
 ]  # fmt: skip

@@ -11,8 +11,8 @@ from diffuscope.exact import GaussianMixture
 
 
 def distribution_function(
-    law: GaussianMixture, x: Float[Tensor, " n"], alpha: float, sigma: float
+    distribution: GaussianMixture, x: Float[Tensor, " n"], alpha: float, sigma: float
 ) -> Float[Tensor, " n"]:
-    """F of the noised law at the numbers x, for isotropic components on the line."""
-    deviations = (alpha**2 * law.tail_variances + sigma**2).sqrt()
-    return torch.special.ndtr((x[:, None] - alpha * law.means[:, 0]) / deviations) @ law.weights
+    """F of the noised distribution at the numbers x, for isotropic components on the line."""
+    deviations = (alpha**2 * distribution.tail_variances + sigma**2).sqrt()
+    return torch.special.ndtr((x[:, None] - alpha * distribution.means[:, 0]) / deviations) @ distribution.weights

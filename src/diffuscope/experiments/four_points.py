@@ -28,7 +28,7 @@ def weights(x: Float[Tensor, " n"], at: Instant) -> Float[Tensor, "n 4"]:
 
 
 def distribution_function(x: Float[Tensor, " n"], at: Instant) -> Float[Tensor, " n"]:
-    """F(x) of the noised law."""
+    """F(x) of the noised distribution."""
     return torch.special.ndtr((x[:, None] - at.alpha * POINTS) / at.sigma).mean(1)
 
 

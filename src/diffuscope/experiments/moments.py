@@ -36,12 +36,12 @@ class GaussianDenoiser:
         return self.mean + gain * (x_t - alpha * self.mean)
 
     def marginal(self, t: float) -> tuple[float, float]:
-        """Mean and variance of the noised law."""
+        """Mean and variance of the noised distribution."""
         alpha, sigma = _levels(self.schedule, t)
         return alpha * self.mean, alpha**2 * self.variance + sigma**2
 
 
-def law_after(
+def distribution_after(
     sampler: Sampler, denoiser: Denoiser, times: Float[Tensor, " times"], mean: float, variance: float
 ) -> tuple[float, float]:
     """Mean and variance at the end of the grid, from those at its start; the sampler draws at most once per step."""

@@ -1,25 +1,24 @@
-r"""When is a sample a copy? Two usual criteria, and how often an innocent sample meets them.
+r"""When does a sample count as a copy? Two common criteria, and how often an independent draw meets them.
 
 With d_1 <= d_2 the distances of x to its nearest training examples, x is called a copy if
 
 .. math::  d_1 < r = 0.02 \quad\text{(radius)}, \qquad\text{or}\qquad d_1 < c\, d_2, \ c = \tfrac13 \quad\text{(ratio)}.
 
-Let x and the n training examples be independent draws of p, and :math:`G_x(s) = P(|y - x| < s)`. Then
+Let x and the n training examples be independent draws from p, and :math:`G_x(s) = P(|y - x| < s)`. Then
 
 .. math::
     P(\text{radius}) = E_x\left[1 - (1 - G_x(r))^n\right], \qquad
     P(\text{ratio}) = E_x\left[n \int_0^\infty G_x(c s)\; d\left[-(1 - G_x(s))^{n-1}\right]\right],
 
-where in the second one of the n is within c s, one at s and the others beyond s. The first grows with n up to one; the
-second tends to c^d, here 1/9, as p becomes flat at the distance of neighbors. Under three Gaussian modes G_x is a sum
-of noncentral chi-square distribution functions, and both are integrals over the plane that a quadrature does to 1e-4.
+where in the second one of the n is within c s, one at s and the others beyond s. The first grows with n to one; the
+second tends to c^d, here 1/9, as p becomes flat on the scale of neighbors. Under three Gaussian modes G_x is a sum of
+noncentral chi-square distribution functions, and a quadrature over the plane is good to 1e-4.
 
 Sources: the radius is that of https://github.com/Animadversio/DiffusionMemorizationPhaseTrans;
 the ratio that of Yoon et al. 2023 (ICML workshop) and Gu et al. 2023 (arXiv:2310.02664). The chances are derived here.
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -34,39 +33,24 @@ NODES = 16  # Gauss-Hermite, per axis and mode
 PER_FOLD = 48  # distances between s and s / RATIO
 
 
-@dataclass(frozen=True, eq=False)
-class Near:
-    """Which samples meet each criterion, and their distance to the nearest example."""
-
-    radius: Bool[Tensor, " samples"]
-    ratio: Bool[Tensor, " samples"]
-    distance: Float[Tensor, " samples"]
-
-    @classmethod
-    def to(cls, examples: Float[Tensor, "n d"], samples: Float[Tensor, "samples d"]) -> "Near":
-        """How near `samples` are to `examples`, of which there are at least two."""
-        found = nearest_neighbors(samples, examples, 2)[0]
-        return cls(found[:, 0] < RADIUS, found[:, 0] < RATIO * found[:, 1], found[:, 0])
-
-    @property
-    def shares(self) -> Float[Tensor, "2"]:
-        """Share of samples by radius, and by ratio."""
-        return torch.stack([self.radius.double().mean(), self.ratio.double().mean()])
+def copies(examples: Float[Tensor, "n d"], samples: Float[Tensor, "samples d"]) -> Bool[Tensor, "2 samples"]:
+    """Which samples are copies of one of at least two `examples`, by radius and by ratio."""
+    d = nearest_neighbors(samples, examples, 2)[0]
+    return torch.stack([d[:, 0] < RADIUS, d[:, 0] < RATIO * d[:, 1]])
 
 
-def chance(law: GaussianMixture, n: int) -> Float[Tensor, "2"]:
-    """P(radius) and P(ratio) for a draw of `law`, isotropic modes in the plane, beside n >= 2 others."""
+def chance(p: GaussianMixture, n: int) -> Float[Tensor, "2"]:
+    """P(radius) and P(ratio) for a draw from `p`, isotropic modes in the plane, against n >= 2 others."""
     hermite, weights = np.polynomial.hermite_e.hermegauss(NODES)
     weights = weights / math.sqrt(2 * math.pi)
-    deviations = law.tail_variances.sqrt()[:, None, None]
     offsets = torch.cartesian_prod(torch.from_numpy(hermite), torch.from_numpy(hermite))
-    x = (law.means[:, None] + deviations * offsets).reshape(-1, 2)
-    share = (law.weights[:, None] * torch.from_numpy(np.outer(weights, weights)).reshape(-1)).reshape(-1)
-    square = torch.cdist(x, law.means).square()
+    x = (p.means[:, None] + p.tail_variances.sqrt()[:, None, None] * offsets).reshape(-1, 2)
+    share = (p.weights[:, None] * torch.from_numpy(np.outer(weights, weights)).reshape(-1)).reshape(-1)
+    square = torch.cdist(x, p.means).square()
 
     def within(s: Float[Tensor, " distances"]) -> Float[Tensor, "nodes distances"]:
-        scaled = (s.square()[:, None] / law.tail_variances).numpy()
-        return torch.from_numpy(chndtr(scaled[None], 2, (square / law.tail_variances).numpy()[:, None])) @ law.weights
+        scaled = (s.square()[:, None] / p.tail_variances).numpy()
+        return torch.from_numpy(chndtr(scaled[None], 2, (square / p.tail_variances).numpy()[:, None])) @ p.weights
 
     radius = 1 - (1 - within(torch.tensor([RADIUS], dtype=torch.float64))[:, 0]) ** n
     step = -math.log(RATIO) / PER_FOLD

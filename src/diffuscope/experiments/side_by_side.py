@@ -1,13 +1,13 @@
-r"""Many small networks trained in one loop, each on its own data set: a batch of matrix products instead of a queue.
+r"""Many small networks trained in one loop, each on its own data set: one batch of matrix products, not a queue.
 
 Networks :math:`f_1, .., f_K` of one architecture become one network on events (K, ...),
 
 .. math::  F(x)_k = f_k(x_k), \qquad
            \tfrac{1}{Kd} |F(x) - y|^2 = \tfrac1K \sum_k \tfrac1d |f_k(x_k) - y_k|^2 ,
 
-whose gradient in the weights of f_k is 1/K times that of f_k alone. Adam does not notice the factor (beyond its 1e-8),
-so that the library's own training loop trains K runs at once. Data and noise are each network's own; the noise
-*levels* of a batch are shared. A cap on the norm of the gradient would mix the runs: leave it at infinity.
+whose gradient in the weights of f_k is 1/K times that of f_k alone. Adam is invariant to the factor (up to its 1e-8),
+so that the library's own training loop trains K runs at once. Each network has its own data and noise; they share the
+noise *levels* of a batch. A cap on the norm of the gradient would couple the runs: leave it at infinity.
 """
 
 import copy
@@ -36,9 +36,6 @@ class SideBySide(nn.Module):
         self._names = tuple(weights)
         self.weights = nn.ParameterList([nn.Parameter(values.detach()) for values in weights.values()])
         self._template = (copy.deepcopy(networks[0]),)  # in a tuple: its weights are not this module's
-
-    def __len__(self) -> int:
-        return len(self.weights[0])
 
     def forward(self, x: Float[Tensor, "batch models *event"], label: Tensor) -> Float[Tensor, "batch models *event"]:
         """Every network on its own column, all with the label of the row."""

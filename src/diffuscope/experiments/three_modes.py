@@ -3,8 +3,8 @@ r"""Three equal Gaussian modes in the plane, and small networks that learn them 
 .. math::  p = \tfrac13 \sum_{k} N(\mu_k,\, v I), \qquad \mu_k = (\cos\theta_k, \sin\theta_k), \quad
            \theta_k = \tfrac{\pi}{2}, \tfrac{7\pi}{6}, \tfrac{11\pi}{6}, \qquad v = 0.35^2,
 
-of mean 0 and variance :math:`s^2 = \tfrac12 + v` per coordinate. The law, its denoiser D_p and its irreducible loss are
-closed forms, so that everything a training set of n draws makes of a network has its exact counterpart at n = infinity.
+of mean zero and variance :math:`s^2 = \tfrac12 + v` per coordinate. Density, denoiser and irreducible loss are closed
+forms: whatever a network learns from n draws has its exact counterpart at n = infinity.
 """
 
 import math
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from diffuscope.denoisers import MLP, Denoiser, Preconditioned, seeded
 from diffuscope.exact import GaussianMixture
-from diffuscope.samplers import DPMSolverPP2M, sample
+from diffuscope.samplers import DPMSolverPP2M, finish
 from diffuscope.schedules import VE
 from diffuscope.times import karras_times
 from diffuscope.training import EDMWeight, LogUniformNoise, Objective, TrainingSettings
@@ -24,7 +24,7 @@ from .side_by_side import SideBySide
 
 VARIANCE = 0.35**2
 ANGLES = torch.tensor([90.0, 210.0, 330.0], dtype=torch.float64).deg2rad()
-LAW = GaussianMixture.isotropic(
+MODES = GaussianMixture.isotropic(
     torch.full((3,), 1 / 3, dtype=torch.float64),
     torch.stack([ANGLES.cos(), ANGLES.sin()], 1),
     torch.full((3,), VARIANCE, dtype=torch.float64),
@@ -42,20 +42,19 @@ def small_networks(count: int, seed: int) -> list[nn.Module]:
         return [MLP((2,), width=WIDTH, depth=DEPTH) for _ in range(count)]
 
 
-def as_denoiser(networks: SideBySide) -> Preconditioned:
-    """The networks in EDM's preconditioning, with the deviation of the law; events are (models, 2)."""
-    return Preconditioned(networks, SCHEDULE, SCALE, event_shape=(len(networks), 2), data_range=(-3.0, 3.0))
+def as_denoiser(network: nn.Module, *models: int) -> Preconditioned:
+    """A network on events (*models, 2) in EDM's preconditioning with the scale of the modes."""
+    return Preconditioned(network, SCHEDULE, SCALE, event_shape=(*models, 2), data_range=(-3.0, 3.0))  # type: ignore[arg-type]
 
 
 def alone(denoiser: Preconditioned, place: int) -> Preconditioned:
-    """The network at `place` of `as_denoiser` as a denoiser of its own."""
+    """The network at `place` of networks side by side as a denoiser of its own."""
     assert isinstance(denoiser.network, SideBySide)
-    network = denoiser.network.alone(place)
-    return Preconditioned(network, SCHEDULE, SCALE, event_shape=(2,), data_range=(-3.0, 3.0)).eval()
+    return as_denoiser(denoiser.network.alone(place)).eval()
 
 
 def settings(steps: int, batch_size: int, seed: int, objective: Objective) -> TrainingSettings:
-    """How networks side by side are trained: without a cap on the gradient, which would mix them."""
+    """How networks side by side are trained: without a cap on the gradient, which would couple them."""
     return TrainingSettings(
         steps=steps,
         batch_size=batch_size,
@@ -69,9 +68,7 @@ def settings(steps: int, batch_size: int, seed: int, objective: Objective) -> Tr
     )
 
 
-@torch.no_grad()
 def generated(denoiser: Denoiser, starts: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
-    """Samples in float64 from standard normal `starts`: the flow from sigma = 10 to .01, and a last denoising."""
+    """Samples in float64 from standard normal `starts`: the ODE from sigma = 10 to 0.01, and a last denoising."""
     times = karras_times(SCHEDULE, SCHEDULE.t_max, SCHEDULE.t_min, SAMPLING_STEPS)
-    x = sample(DPMSolverPP2M(), denoiser, SCHEDULE.t_max * starts, times)
-    return denoiser(x, torch.tensor(SCHEDULE.t_min, dtype=torch.float64)).double()
+    return finish(denoiser, DPMSolverPP2M(), SCHEDULE.t_max * starts, times, batch_size=len(starts)).double()

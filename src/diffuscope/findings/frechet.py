@@ -19,11 +19,12 @@ point x of the first sample,
            \qquad \bar x = x - m_1,
 
 and by symmetry that of the second. To first order :math:`\mathrm{SE}^2 = \operatorname{var}\varphi_1 / n_1 +
-\operatorname{var}\varphi_2 / n_2`. Where the two laws agree the first order vanishes and the distance is a quadratic
-form in the errors of the moments; this estimate of its variance is then twice too large, its error :math:`\sqrt 2`.
+\operatorname{var}\varphi_2 / n_2`. Where the two distributions agree the first order vanishes and the distance is a
+quadratic form in the errors of the moments; this estimate of its variance is then twice too large, its error
+:math:`\sqrt 2`.
 
 *Bias.* :math:`E\,\hat d^2 > d^2`, by about a constant over n, because every error of a moment is a distance. For two
-samples of one Gaussian law with eigenvalues :math:`\lambda_i` of its covariance
+samples of one Gaussian distribution with eigenvalues :math:`\lambda_i` of its covariance
 
 .. math::  E\,\hat d^2 \approx \left(\frac1{n_1} + \frac1{n_2}\right)
            \left[\sum_i \lambda_i + \frac12 \sum_{ij} \frac{\lambda_i\lambda_j (1 + \delta_{ij})}{\lambda_i +

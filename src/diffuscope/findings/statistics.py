@@ -50,7 +50,8 @@ def paired_permutation(
     """One-sided p-values that the mean difference of exchangeable pairs exceeds 0: per level, and over all levels.
 
     Swapping the members of pair i changes the sign of row i in every level at once. The overall p-value compares the
-    largest studentized mean with its permutation law (Westfall & Young 1993), so levels need no further correction.
+    largest studentized mean with its permutation distribution (Westfall & Young 1993), so levels need no further
+    correction.
     """
     n = len(differences)
     scale = np.sqrt((differences**2).mean(0))

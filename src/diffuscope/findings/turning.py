@@ -7,7 +7,7 @@ points, and the *turning step* k* is the logged step of least expected residual.
     t_k = \max_j \frac{R(k) - R(j)}{s_{kj}}, \qquad s_{kj}^2 = \tfrac1n \operatorname{Var}_i[r_i(k) - r_i(j)] .
 
 Under :math:`H_k`, 'no step has a smaller expected residual than k', every expected difference is at most 0, so that
-t_k is at most the largest *centered* difference. Resampling points gives the law of that one,
+t_k is at most the largest *centered* difference. Resampling points gives the distribution of that one,
 
 .. math::
     p_k = \frac{1 + \#\{b : \max_j\,[(R_b - R)(k) - (R_b - R)(j)] / s_{b,kj} \ge t_k\}}{1 + B} .
@@ -26,7 +26,7 @@ standard error, is found with probability :math:`\beta` (normal approximation). 
 run of the training is another curve.
 
 Sources: the confidence set of an argmin by test inversion, Mogstad et al. 2024 (inference for ranks) and Hansen, Lunde
-& Nason 2011 (model confidence set); the law of a maximum by resampling, Chernozhukov, Chetverikov & Kato 2013.
+& Nason 2011 (model confidence set); the distribution of a maximum by resampling, Chernozhukov, Chetverikov & Kato 2013.
 """
 
 import math
@@ -132,7 +132,7 @@ def turning_point(
     first, last = max(int(kept[0]) - 1, 0), min(int(kept[-1]) + 1, count - 1)
     end = tests[-1]
     beyond = end.errors[int(mean[:-1].argmin())]  # of the least step before the last
-    critical = float(np.quantile(end.law, 1 - significance))
+    critical = float(np.quantile(end.distribution, 1 - significance))
     return TurningPoint(
         step=float(steps[place]),
         kept=tuple(steps[kept].astype(float).tolist()),
@@ -148,10 +148,10 @@ def turning_point(
 
 @dataclass(frozen=True, eq=False)
 class _Test:
-    """One hypothesis H_k: its p-value, the resampled law of its statistic, and the standard errors in it."""
+    """One hypothesis H_k: its p-value, the resampled distribution of its statistic, and the standard errors in it."""
 
     p_value: float
-    law: Float[ndarray, " resamples"]
+    distribution: Float[ndarray, " resamples"]
     errors: Float[ndarray, " steps"]
 
 
@@ -163,6 +163,6 @@ def _test(differences: Float[ndarray, "points steps"], counts: Float[ndarray, "r
     errors = np.maximum(centered.std(0), floor) / np.sqrt(points)
     shift = counts @ centered / points
     deviation = np.sqrt(np.maximum(counts @ centered**2 / points - shift**2, floor**2))
-    law = (shift / deviation).max(1) * np.sqrt(points)
-    exceeding = int((law >= (mean / errors).max() - ROUNDING).sum())
-    return _Test((1 + exceeding) / (1 + len(law)), law, errors)
+    distribution = (shift / deviation).max(1) * np.sqrt(points)
+    exceeding = int((distribution >= (mean / errors).max() - ROUNDING).sum())
+    return _Test((1 + exceeding) / (1 + len(distribution)), distribution, errors)

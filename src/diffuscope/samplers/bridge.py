@@ -44,7 +44,8 @@ class ReverseBridge:
                + \sigma_s\sqrt{1 - e^{-2\eta^2 h}}\;\xi, \qquad D = D(x_t, t), \quad h = \lambda_s - \lambda_t
 
     `eta` >= 0 is a number or a function of t, read at the start of a step. Weak order 1 (strong for eta = 0), one
-    evaluation per step; the exact law on a single data point, whatever the steps. Raises InputError for a negative eta.
+    evaluation per step; the exact distribution on a single data point, whatever the steps. Raises InputError for a
+    negative eta.
 
     Source: Cao et al. 2025, https://arxiv.org/abs/2501.17054 (the fixed start); eta = 1 is Ho et al. 2020, eq. 6-7.
     """

@@ -9,8 +9,8 @@ Over an interval of length L keep the standardized displacement and area,
 Intervals join by Chen's relation: displacements add, and
 :math:`A_{[p, r]} = A_{[p, q]} + A_{[q, r]} + (r - q)\,\Delta W_{[p, q]}`.
 
-An interval is split at :math:`u = p + \theta L` by the exact conditional law of the left part. In units of the whole,
-with :math:`\phi = 1 - \theta` and :math:`n_1, n_2 \sim N(0, I)`,
+An interval is split at :math:`u = p + \theta L` by the exact conditional distribution of the left part. In units of the
+whole, with :math:`\phi = 1 - \theta` and :math:`n_1, n_2 \sim N(0, I)`,
 
 .. math::
     w_\theta &= \theta(3\theta - 2)\,w + 6\theta\phi\,a
@@ -65,7 +65,7 @@ class _Piece:
         return _Piece(self.length, -self.w, self.a - self.w)
 
     def split(self, left: float, right: float, n_1: Tensor, n_2: Tensor) -> tuple["_Piece", "_Piece"]:
-        """The parts of lengths `left` and `right`, by the conditional law; each in units of its own length."""
+        """The parts of lengths `left` and `right`, by the conditional distribution; each in units of its own length."""
         theta, phi = left / (left + right), right / (left + right)
         root = math.sqrt(theta * phi)
         wiggle = math.sqrt(3) * root * (0.5 - theta) * n_1 + root / 2 * n_2
@@ -84,7 +84,7 @@ class BrownianPath(Noise):
     """Noise whose increments are those of one path, drawn where it is first looked at.
 
     Increments over adjoining intervals add up and their areas obey Chen's relation, to rounding; any order of
-    questions gives the same law, and a question asked again the same answer, in any dtype (the path is kept in
+    questions gives the same distribution, and a question asked again the same answer, in any dtype (the path is kept in
     float64). `normal` and `uniform` stay fresh draws from the same generator. The clock may run either way: an interval
     asked for from b to a is the same stretch walked backwards.
 

@@ -28,8 +28,8 @@ class StochasticDDIM:
     .. math::  x_s = \alpha_s D + \sigma_s\sqrt{1 - \eta^2(1 - e^{-2h})}\;\frac{x_t - \alpha_t D}{\sigma_t}
                + \eta\,\sigma_s\sqrt{1 - e^{-2h}}\;\xi, \qquad D = D(x_t, t)
 
-    Weak order 1 (strong for eta = 0), one evaluation per step; the exact marginal law on a single data point. A step to
-    sigma(s) = 0 draws no noise. Raises InputError for eta outside [0, 1].
+    Weak order 1 (strong for eta = 0), one evaluation per step; the exact marginal distribution on a single data point.
+    A step to sigma(s) = 0 draws no noise. Raises InputError for eta outside [0, 1].
 
     Source: Song, Meng & Ermon 2021, https://arxiv.org/abs/2010.02502 (eq. 12 and 16; their alpha is our alpha^2).
     """

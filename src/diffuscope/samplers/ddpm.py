@@ -90,8 +90,8 @@ class DDPM:
     .. math::  x_s = \alpha_s D + \frac{\sigma_s}{\sigma_t} e^{-h}(x_t - \alpha_t D) + \sqrt{v}\;\xi, \qquad
                D = D(x_t, t), \qquad v = \sigma_s^2(1 - e^{-2h})
 
-    Weak order 1, one evaluation per step; with the posterior variance the exact law on a single data point, with the
-    optimal one on any isotropic Gaussian, whatever the steps. A step to sigma(s) = 0 draws no noise.
+    Weak order 1, one evaluation per step; with the posterior variance the exact distribution on a single data point,
+    with the optimal one on any isotropic Gaussian, whatever the steps. A step to sigma(s) = 0 draws no noise.
 
     Source: Ho, Jain & Abbeel 2020, https://arxiv.org/abs/2006.11239 (eq. 6-7 and section 3.2); that it solves the
     reverse SDE with the denoiser frozen, in any schedule: Cao et al. 2025, https://arxiv.org/abs/2501.17054.

@@ -1,4 +1,4 @@
-r"""SDE-DPM-Solver++: the reverse SDE at any eta, solved exactly in law with an extrapolated denoiser frozen.
+r"""SDE-DPM-Solver++: the reverse SDE at any eta, solved exactly in distribution with an extrapolated denoiser frozen.
 
 With the denoiser frozen at :math:`\bar D` the reverse SDE of dial eta is linear. In :math:`\lambda`, with
 :math:`h = \lambda_s - \lambda_t` and :math:`\xi \sim N(0, I)`,

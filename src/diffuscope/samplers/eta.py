@@ -4,8 +4,8 @@ r"""The dial of the reverse family, held over a step.
 
 has the marginals of the forward process for every :math:`\eta(t) \ge 0`: 0 is the probability-flow ODE, 1 Anderson's
 reverse SDE. A sampler reads eta at the start of each step and holds it. Since the marginals do not depend on eta, this
-costs no accuracy in law, and an eta that jumps (stochastic early, deterministic late) is followed exactly by a grid
-that holds the jump.
+costs no accuracy in distribution, and an eta that jumps (stochastic early, deterministic late) is followed exactly by a
+grid that holds the jump.
 """
 
 import math

@@ -1,18 +1,18 @@
 r"""Predictor-corrector: after every step of any sampler, Langevin steps at the level it reached.
 
-Langevin dynamics keeps a law p when its score drives it. With the step :math:`r\,\sigma^2` (r a pure number: the noised
-law varies over distances of sigma at least) one step at level (alpha, sigma) is
+Langevin dynamics keeps a distribution p when its score drives it. With the step :math:`r\,\sigma^2` (r a pure number:
+the noised distribution varies over distances of sigma at least) one step at level (alpha, sigma) is
 
 .. math::  x' = x + \tfrac{r\sigma^2}{2}\nabla\log p(x) + \sqrt r\,\sigma\,\xi
               = x + \tfrac r2(\alpha D - x) + \sqrt r\,\sigma\,\xi .
 
-*Unadjusted*, its own stationary law is off by O(r): for a Gaussian direction of variance v at that level it is
+*Unadjusted*, its own stationary distribution is off by O(r): for a Gaussian direction of variance v at that level it is
 
 .. math::  \frac{v}{1 - r\sigma^2/4v} .
 
 *Metropolis-adjusted* (MALA), x' is a proposal accepted with probability
 :math:`\min(1, p(x')\,q(x|x') / p(x)\,q(x'|x))`, where :math:`q(x'|x)` is the Gaussian of the step; the stationary
-law is then p itself, at any r and for any drift. It needs log p, hence a `Distribution`.
+distribution is then p itself, at any r and for any drift. It needs log p, hence a `Distribution`.
 
 The correctors draw fresh noise: they are no integration in time, so no Brownian path holds them. At sigma = 0 there
 is nothing left to correct.
@@ -41,10 +41,10 @@ def langevin_mean(x: Batch, denoised: Batch, at: Instant, r: float) -> Batch:
 class Langevin:
     """`corrections` unadjusted Langevin steps of size `step_size` sigma^2 after each step of `predictor`.
 
-    The bias of the stationary law is that of the step size, not of the grid: it stays when the steps are refined, which
-    is why the order declared is 0. Evaluations per step: the predictor's and one for each correction, none of them at
-    sigma(s) = 0. Raises InputError for corrections < 1, and step sizes outside (0, 4), where the iteration diverges on
-    a single point.
+    The bias of the stationary distribution is that of the step size, not of the grid: it stays when the steps are
+    refined, which is why the order declared is 0. Evaluations per step: the predictor's and one for each correction,
+    none of them at sigma(s) = 0. Raises InputError for corrections < 1, and step sizes outside (0, 4), where the
+    iteration diverges on a single point.
 
     Source: Song et al. 2021, https://arxiv.org/abs/2011.13456 (algorithms 2-5; they set the step from batch norms,
     which ties samples to their batch).
@@ -80,9 +80,9 @@ class Langevin:
 class MetropolisLangevin:
     """`corrections` Metropolis-adjusted Langevin steps of size `step_size` sigma^2 after each step of `predictor`.
 
-    They keep the noised law of `distribution` exactly and draw the predictor's error towards it: the order is at least
-    the predictor's. The drift is the denoiser's, right or wrong. Evaluations per step: the predictor's, one for
-    the first drift, and one for each proposal, none of them at sigma(s) = 0; beside them as many log-densities. A
+    They keep the noised distribution of `distribution` exactly and draw the predictor's error towards it: the order is
+    at least the predictor's. The drift is the denoiser's, right or wrong. Evaluations per step: the predictor's, one
+    for the first drift, and one for each proposal, none of them at sigma(s) = 0; beside them as many log-densities. A
     proposal is accepted or refused sample by sample. Raises InputError as `Langevin` does.
 
     Source: Roberts & Tweedie 1996, *Exponential convergence of Langevin distributions and their discrete

@@ -33,10 +33,10 @@ from .schedule_values import Instant
 class MixtureTransition:
     """Draws from the exact reverse transition of `data`, whatever the steps.
 
-    The law at every time of any grid is exact (so its error has every order; 1 is declared). The denoiser is never
-    asked: a step reads the data twice at most, in chunks within the memory that `data` was given, and takes one uniform
-    per sample beside the Gaussian. Weights are float64: a logit is wrong by about 1e-16 (alpha |y| / sigma)^2. A step
-    to sigma(s) = 0 ends on a data point, alpha_s y_i, which is the exact law there, not on alpha_s D.
+    The distribution at every time of any grid is exact (so its error has every order; 1 is declared). The denoiser is
+    never asked: a step reads the data twice at most, in chunks within the memory that `data` was given, and takes one
+    uniform per sample beside the Gaussian. Weights are float64: a logit is wrong by about 1e-16 (alpha |y| / sigma)^2.
+    A step to sigma(s) = 0 ends on a data point, alpha_s y_i, which is the exact distribution there, not on alpha_s D.
 
     Source: Cao et al. 2025, https://arxiv.org/abs/2501.17054 (finite data); Bayes' rule.
     """

@@ -156,9 +156,10 @@ def suggest_sigma_skip(
 ) -> SkipSuggestion:
     """The lowest level to jump to from the schedule's end with an estimated displacement within `tolerance`.
 
-    The front of `teleport_error.suggest_skip`: it draws `samples` starts from the Gaussian's noised law at t_max, and
-    searches `levels` levels down to .05 of the data's standard deviation. `tolerance` is in units of that deviation;
-    the level is the answer's `noise_to_signal`, the time its `t_skip`. Costs `samples` * `levels` evaluations.
+    The front of `teleport_error.suggest_skip`: it draws `samples` starts from the Gaussian's noised distribution at
+    t_max, and searches `levels` levels down to .05 of the data's standard deviation. `tolerance` is in units of that
+    deviation; the level is the answer's `noise_to_signal`, the time its `t_skip`. Costs `samples` * `levels`
+    evaluations.
     """
     schedule = denoiser.schedule
     t_start = schedule.t_max

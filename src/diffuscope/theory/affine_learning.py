@@ -46,23 +46,23 @@ class AffineMap:
 
 @dataclass(frozen=True, eq=False)
 class AffineLearning:
-    """Learning D(x_t) = W x_t + b at one noise level, for data whose mean and covariance are those of `law`.
+    """Learning D(x_t) = W x_t + b at one noise level, for data whose mean and covariance are those of `distribution`.
 
-    Only the two moments matter, so the law need not be Gaussian. Memory is that of a few (d + 1) x (d + 1) matrices.
-    Raises InputError for noise that is not positive.
+    Only the two moments matter, so the distribution need not be Gaussian. Memory is that of a few (d + 1) x (d + 1)
+    matrices. Raises InputError for noise that is not positive.
     """
 
-    law: Gaussian
+    distribution: Gaussian
     alpha: Number
     sigma: Number
 
     def __post_init__(self) -> None:
-        checked_modes(self.law.mean.new_ones(1).double(), self.alpha, self.sigma)
+        checked_modes(self.distribution.mean.new_ones(1).double(), self.alpha, self.sigma)
 
     @property
     def optimum(self) -> AffineMap:
         """W* and b*: the exact denoiser of the Gaussian with these moments."""
-        covariance, mean = self._covariance, self.law.mean.flatten()
+        covariance, mean = self._covariance, self.distribution.mean.flatten()
         eye = torch.eye(len(mean), dtype=torch.float64)
         spread = self.alpha**2 * covariance + self.sigma**2 * eye
         weight = torch.linalg.solve(spread, self.alpha * covariance).T  # both are symmetric
@@ -90,13 +90,15 @@ class AffineLearning:
 
     @property
     def _covariance(self) -> Float[Tensor, "d d"]:
-        law, eye = self.law, torch.eye(self.law.dimension, dtype=torch.float64)
-        return (law.eigenvectors * (law.eigenvalues - law.tail_variance)) @ law.eigenvectors.T + law.tail_variance * eye
+        distribution, eye = self.distribution, torch.eye(self.distribution.dimension, dtype=torch.float64)
+        return (
+            distribution.eigenvectors * (distribution.eigenvalues - distribution.tail_variance)
+        ) @ distribution.eigenvectors.T + distribution.tail_variance * eye
 
     @cached_property
     def _modes(self) -> tuple[Tensor, Tensor]:
         """Eigenvalues and eigenvectors of M."""
-        mean = self.law.mean.flatten()
+        mean = self.distribution.mean.flatten()
         d = len(mean)
         moments = torch.eye(d + 1, dtype=torch.float64)
         moments[:d, :d] *= self.sigma**2
@@ -107,7 +109,7 @@ class AffineLearning:
 
     def _with_factors(self, start: AffineMap, factors: Tensor) -> AffineMap:
         """V* + (V_0 - V*) U diag(factors) U^T."""
-        d = self.law.dimension
+        d = self.distribution.dimension
         if tuple(start.weight.shape) != (d, d):
             raise InputError(f"start: expected a map in dimension {d}, got {tuple(start.weight.shape)}")
         best, modes = self.optimum, self._modes[1]

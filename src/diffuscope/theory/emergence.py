@@ -8,7 +8,7 @@ a line in logarithms,
            \mathrm{se}(a)^2 = \frac{\sum_k r_k^2/(m - 2)}{\sum_k (\log\lambda_k - \overline{\log\lambda})^2},
 
 and the interval is Student's t with m - 2 degrees of freedom. It takes the departures r from the line as independent,
-and so measures how far the law is from a pure power as much as any noise.
+and so measures how far the distribution is from a pure power as much as any noise.
 
 Source: Wang & Pehlevan 2025, https://arxiv.org/abs/2503.03206 (emergence time; exponent fitted by least squares).
 """

@@ -19,14 +19,16 @@ from torch import Tensor
 from diffuscope.exact import Gaussian
 
 
-def moment_batch(law: Gaussian) -> tuple[Float[Tensor, "pairs *event"], Float[Tensor, "pairs *event"]]:
-    """(x_0, noise), 4 d pairs in float64 with the mean and the covariance of `law`, and of white noise."""
-    d, mean = law.dimension, law.mean.double().flatten()
+def moment_batch(distribution: Gaussian) -> tuple[Float[Tensor, "pairs *event"], Float[Tensor, "pairs *event"]]:
+    """(x_0, noise), 4 d pairs in float64 with the mean and the covariance of `distribution`, and of white noise."""
+    d, mean = distribution.dimension, distribution.mean.double().flatten()
     eye = torch.eye(d, dtype=torch.float64, device=mean.device)
-    tail = law.tail_variance * (eye - law.eigenvectors @ law.eigenvectors.T)
-    covariance = (law.eigenvectors * law.eigenvalues) @ law.eigenvectors.T + tail
+    tail = distribution.tail_variance * (eye - distribution.eigenvectors @ distribution.eigenvectors.T)
+    covariance = (distribution.eigenvectors * distribution.eigenvalues) @ distribution.eigenvectors.T + tail
     values, vectors = torch.linalg.eigh(covariance)
     data = math.sqrt(2 * d) * (vectors * values.clamp(min=0).sqrt()).T
     zero, noise = torch.zeros_like(data), math.sqrt(2 * d) * eye
     x_0 = mean + torch.cat([data, -data, zero, zero])
-    return x_0.reshape(-1, *law.mean.shape), torch.cat([zero, zero, noise, -noise]).reshape(-1, *law.mean.shape)
+    return x_0.reshape(-1, *distribution.mean.shape), torch.cat([zero, zero, noise, -noise]).reshape(
+        -1, *distribution.mean.shape
+    )

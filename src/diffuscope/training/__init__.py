@@ -8,7 +8,7 @@ from .objective import (
     EDMWeight,
     LogNormalNoise,
     LogUniformNoise,
-    NoiseLaw,
+    NoiseDistribution,
     NoiseWeight,
     Objective,
     PlainWeight,
@@ -28,10 +28,10 @@ from .unbiased_risk import Implicit, ImplicitByProbe, Sliced
 
 __all__ = [
     "AveragedTarget", "DataPosterior", "Denoising", "Distance", "DistanceLog", "EDMWeight", "Excess", "Implicit",
-    "ImplicitByProbe", "LevelDistance", "LogNormalNoise", "LogUniformNoise", "NoiseFreeTarget", "NoiseLaw",
+    "ImplicitByProbe", "LevelDistance", "LogNormalNoise", "LogUniformNoise", "NoiseDistribution", "NoiseFreeTarget",
     "NoiseWeight", "Objective", "Optimum", "PlainWeight", "Precision", "Progress", "ScoreWeight", "Sliced",
     "TrainingSettings", "UniformTime", "VelocityWeight", "Weight", "averaged", "denoising_loss", "explicit_losses",
     "fit", "implicit_losses", "implicit_losses_by_probe", "new_denoiser", "of_process_0", "process_group", "processes",
     "rank", "read_distances", "recipe", "show_progress", "signs", "sliced_losses", "squared_errors", "train",
     "train_denoiser",
-]  # fmt: skip
+]  # fmt: skip  # fmt: skip

@@ -1,8 +1,8 @@
 """The model that is trained when none is given: EDM preconditioning around a small network, for images or vectors.
 
 The data's mean and standard deviation enter the preconditioning, so that the untrained network is already the exact
-denoiser of an isotropic Gaussian. Weights are those of Karras et al. 2022; the noise law is wider than theirs (1.8
-instead of 1.2 in log sigma), so that a short training reaches the high noise where samples begin.
+denoiser of an isotropic Gaussian. Weights are those of Karras et al. 2022; the noise distribution is wider than theirs
+(1.8 instead of 1.2 in log sigma), so that a short training reaches the high noise where samples begin.
 """
 
 import math
@@ -31,7 +31,10 @@ LARGEST_NOISE = 40.0  # in deviations of the data; there every example looks ali
 def new_denoiser(
     data: Float[Tensor, "n *event"], data_range: tuple[float, float], seed: int, *, classes: int = 0
 ) -> Preconditioned:
-    """An untrained U-Net (images) or MLP (vectors) for `data` of `classes` classes, its weights drawn with `seed`."""
+    """An untrained U-Net (images) or MLP (vectors) for `data` of `classes` classes, its weights drawn with `seed`.
+
+    Its noise levels run from a hundredth of the data's standard deviation to 40 of them.
+    """
     event_shape = tuple(data.shape[1:])
     with seeded(seed):
         make = UNet if len(event_shape) == 3 else MLP

@@ -1,6 +1,6 @@
 r"""Denoising score matching: at which noise levels a denoiser is trained, and how much each level counts.
 
-For data :math:`x_0` with d coordinates, a time t drawn from a *noise law* and
+For data :math:`x_0` with d coordinates, a time t drawn from a *noise distribution* and
 :math:`x_t = \alpha x_0 + \sigma\varepsilon`, the loss is
 
 .. math::  L = E\left[\, w(t)\, \tfrac{1}{d} |D(x_t, t) - x_0|^2 \right]
@@ -16,9 +16,9 @@ posterior variance, which no network removes. Data, noise, score and velocity er
     |\hat v - v|^2 = (\alpha\dot\lambda)^2 |D - x_0|^2,
 
 hence the plain noise, score and velocity losses are this loss with `NoiseWeight` :math:`\alpha^2/\sigma^2`,
-`ScoreWeight` :math:`\alpha^2/\sigma^4` and `VelocityWeight` :math:`(\alpha\dot\lambda)^2`. A noise law of density
-q(t) and a weight w enter L through the product q w only: the law decides the variance of the estimate, the product
-what is learned.
+`ScoreWeight` :math:`\alpha^2/\sigma^4` and `VelocityWeight` :math:`(\alpha\dot\lambda)^2`. A noise distribution of
+density q(t) and a weight w enter L through the product q w only: the distribution decides the variance of the estimate,
+the product what is learned.
 """
 
 from dataclasses import dataclass
@@ -34,8 +34,8 @@ from diffuscope.schedules import Schedule, Time, Times, as_time
 
 
 @runtime_checkable
-class NoiseLaw(Protocol):
-    """A law over the times of any schedule; a frozen dataclass, so that a checkpoint can record it."""
+class NoiseDistribution(Protocol):
+    """A distribution over the times of any schedule; a frozen dataclass, so that a checkpoint can record it."""
 
     def sample(self, schedule: Schedule, n: int, *, generator: torch.Generator) -> Float[Tensor, " n"]:
         """`n` independent float64 times in [t_min, t_max], on the generator's device."""

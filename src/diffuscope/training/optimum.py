@@ -11,9 +11,9 @@ and both terms are computed, not subtracted: the excess is the distance to the e
 noised examples, so that it has no Monte Carlo noise of the loss in it and cannot be negative. Zero is reached only by
 the memorizer D_S.
 
-For unseen examples H the law behind them is unknown, and so is its optimum D_p. What is known is the optimum over H
-itself: the unseen excess is the same expression with H in place of S, loss on H less the irreducible loss of H. For H
-drawn from p and D trained without it,
+For unseen examples H the distribution behind them is unknown, and so is its optimum D_p. What is known is the optimum
+over H itself: the unseen excess is the same expression with H in place of S, loss on H less the irreducible loss of H.
+For H drawn from p and D trained without it,
 
 .. math::
     E_H\, \text{excess}_H(D) = E_p\left[\tfrac1d |D - D_p|^2\right] + \left(R_p - E_H R_H\right), \qquad
@@ -161,13 +161,16 @@ class Optimum:
         generator = torch.Generator().manual_seed(seed)
         times = tuple(nearest_trained_time(denoiser, schedule.time_of_noise_to_signal(r)) for r in noise_to_signal)
         levels = [(schedule.alpha(t), schedule.sigma(t)) for t in times]
-        law = Empirical(data.to(first.device))
-        train = _fixed(law, law, data, levels, points, like=first, generator=generator)
+        distribution = Empirical(data.to(first.device))
+        train = _fixed(distribution, distribution, data, levels, points, like=first, generator=generator)
         if unseen is None:
             return cls(times, noise_to_signal, train, ())
         other = Empirical(unseen.to(first.device))
         return cls(
-            times, noise_to_signal, train, _fixed(other, law, unseen, levels, points, like=first, generator=generator)
+            times,
+            noise_to_signal,
+            train,
+            _fixed(other, distribution, unseen, levels, points, like=first, generator=generator),
         )
 
     @torch.no_grad()
@@ -197,8 +200,8 @@ class Optimum:
 
 
 def _fixed(
-    law: Empirical,
-    training_law: Empirical,
+    distribution: Empirical,
+    training_distribution: Empirical,
     examples: Tensor,
     levels: list[tuple[Times, Times]],
     points: int,
@@ -212,9 +215,11 @@ def _fixed(
     for alpha, sigma in levels:
         noise = torch.randn(x_0.shape, generator=generator, dtype=torch.float64).to(like)
         x_t = float(alpha) * x_0 + float(sigma) * noise
-        optimal = law.denoise(x_t, alpha, sigma)
-        irreducible = float(law.posterior_covariance(x_t, alpha, sigma).trace().double().mean()) / d
-        memorized = optimal if law is training_law else training_law.denoise(x_t, alpha, sigma)
+        optimal = distribution.denoise(x_t, alpha, sigma)
+        irreducible = float(distribution.posterior_covariance(x_t, alpha, sigma).trace().double().mean()) / d
+        memorized = (
+            optimal if distribution is training_distribution else training_distribution.denoise(x_t, alpha, sigma)
+        )
         memorizer = float((memorized.double() - optimal.double()).square().mean())
         fixed.append(_Fixed(x_t, optimal, irreducible, memorizer))
     return tuple(fixed)

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 from diffuscope.errors import InputError
 
-from .objective import Denoising, EDMWeight, LogNormalNoise, NoiseLaw, Objective, Weight
+from .objective import Denoising, EDMWeight, LogNormalNoise, NoiseDistribution, Objective, Weight
 from .unbiased_risk import Implicit, ImplicitByProbe, Sliced
 
 Precision = Literal["float32", "bfloat16"]
@@ -41,7 +41,7 @@ class TrainingSettings:
     weight_decay: float = 0.0
     max_gradient_norm: float = 1.0
     average_decay: float = 0.999
-    noise: NoiseLaw = field(default_factory=LogNormalNoise)
+    noise: NoiseDistribution = field(default_factory=LogNormalNoise)
     weight: Weight = field(default_factory=EDMWeight)
     objective: Objective = field(default_factory=Denoising)
     class_dropout: float = 0.1

@@ -86,7 +86,7 @@ class NoiseFreeTarget:
 
     def on(self, data: Batch, device: torch.device) -> Errors:
         """The errors from the exact denoiser of `data`."""
-        law = Empirical(data.to(device))
+        distribution = Empirical(data.to(device))
 
         def errors(
             denoiser: Denoiser, x_0: Batch, t: BatchTime, noise: Batch, *, generator: torch.Generator
@@ -95,7 +95,7 @@ class NoiseFreeTarget:
             schedule, times = denoiser.schedule, as_time(t).expand(len(x_0))
             x_t = noised(schedule, x_0, times, noise)
             with torch.no_grad():
-                target = law.denoise(x_t, schedule.alpha(times), schedule.sigma(times))
+                target = distribution.denoise(x_t, schedule.alpha(times), schedule.sigma(times))
             return errors_from(target, denoiser, x_t, times)
 
         return errors

@@ -100,8 +100,9 @@ def _numbers(result: Diagnostics) -> Table:
     )
 
 
-def _stages(session: Session) -> int:
-    return len(session.levels) if session.settings.diagnostics else 0
-
-
-DIAGNOSTICS = Question("diagnostics", "Is it the score of a density that diffuses?", _ask, _stages)
+DIAGNOSTICS = Question(
+    "diagnostics",
+    "Is it the score of a density that diffuses?",
+    _ask,
+    stages=lambda session: len(session.levels) if session.settings.diagnostics else 0,
+)

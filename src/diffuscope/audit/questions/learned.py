@@ -18,13 +18,14 @@ Intervals resample examples.
 """
 
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from diffuscope.findings import Chart, Finding, Panel, bootstrap_sums, cells, line, percentile_interval
+from diffuscope.findings import Chart, Finding, Panel, Rule, bootstrap_sums, cells, percentile_interval
 from diffuscope.report import Block, Cell, Table
 
 from ..level_charts import NOISE, Curve, noise_panel
@@ -134,7 +135,7 @@ def findings(result: Learned) -> list[Finding]:
         out.append(
             Finding(
                 name=f"learned.best_at_{end}",
-                title=f"Left unexplained by the best exact model at the {end} noise",
+                title=f"Variance that the best exact model leaves unexplained at the {end} noise",
                 value=100 * value,
                 unit="%",
                 verdict=f"At the {end} noise, σ/α = {result.ratios[level]:.3g}, the {result.models[column]} model is "
@@ -154,7 +155,7 @@ def _gaussian_range(result: Learned) -> Finding:
         level = int(gaussian.argmin())
         return Finding(
             name="learned.gaussian_range",
-            title="Left unexplained by a Gaussian, at best",
+            title="Variance that a Gaussian leaves unexplained, at best",
             value=100 * float(gaussian[level]),
             unit="%",
             verdict=f"At no noise level does a Gaussian explain {EXPLAINED:.0%} of the model; it comes closest at "
@@ -179,19 +180,10 @@ def _gaussian_range(result: Learned) -> Finding:
 def best_ranges(result: Learned) -> list[tuple[str, float, float, float]]:
     """Runs of noise levels with the same best model: (model, highest noise, lowest noise, least support)."""
     runs = []
-    start = 0
-    for level in range(1, len(result.best) + 1):
-        if level == len(result.best) or result.best[level] != result.best[start]:
-            part = slice(start, level)
-            runs.append(
-                (
-                    result.models[result.best[start]],
-                    float(result.ratios[start]),
-                    float(result.ratios[level - 1]),
-                    float(result.support[part].min()),
-                )
-            )
-            start = level
+    for model, group in groupby(range(len(result.best)), lambda level: int(result.best[level])):
+        levels = list(group)
+        ends = float(result.ratios[levels[0]]), float(result.ratios[levels[-1]])
+        runs.append((result.models[model], *ends, float(result.support[levels].min())))
     return runs
 
 
@@ -234,10 +226,10 @@ def _unexplained(result: Learned) -> Chart:
             _fraction_panel(result, result.unexplained["heldout"], "denoiser"),
             _fraction_panel(result, result.unexplained_score["heldout"], "score"),
         ),
-        "Each line is an exact model of the training data; lower means that it predicts the network better on held-out "
-        f"data. The dotted line marks {1 - EXPLAINED:.0%}. Read the left panel at high noise and the right panel at "
-        "low noise: at low noise every denoiser returns its input, and at high noise every score points to the mean, "
-        "so that any model looks right there.",
+        "Each line is an exact model of the training data; lower means that it predicts the network better on "
+        f"held-out data. The horizontal line marks {1 - EXPLAINED:.0%}. Read the left panel at high noise and the "
+        "right panel at low noise: at low noise every denoiser returns its input, and at high noise every score points "
+        "to the mean, so that any model looks right there.",
         shared_y=True,
     )
 
@@ -257,8 +249,7 @@ def _by_set(result: Learned) -> Chart:
 
 
 def _fraction_panel(result: Learned, curve: Curve, title: str) -> Panel:
-    bar = line([result.ratios[-1], result.ratios[0]], [1 - EXPLAINED] * 2, style="dotted")
-    marks = (*curve.lines(result.ratios, result.models), bar)
+    marks = (*curve.lines(result.ratios, result.models), Rule(1 - EXPLAINED))
     return noise_panel(title, "unexplained fraction", result.scale, *marks, y_log=True, y_range=SHOWN)
 
 

@@ -5,6 +5,7 @@ the list of copies, 'biased toward its training data' if one of the other two te
 false-discovery rate is shared among the spaces of distances.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +53,10 @@ def verdict(result: Memorization, significance: float) -> Finding:
     elif biases:
         tone = "attention"
         text = f"Biased toward its training data: {' and '.join(biases)}; no sample is a copy."
-    power = min(part.detectable for part in (*result.copies.values(), *result.nearness.values()))
+    least = min(part.detectable for part in (*result.copies.values(), *result.nearness.values()))
+    power = f"Copies making up {least:.1%} of the samples would have been found with probability 0.95."
+    if math.isinf(least):
+        power = "None: so few examples cannot reveal any share of copies."
     return Finding(
         name="memorized.verdict",
         title="Did it memorize?",
@@ -62,7 +66,7 @@ def verdict(result: Memorization, significance: float) -> Finding:
         tone=tone,
         interval=(100 * low, 100 * high),
         null="Held-out examples treated as samples; the tests are below.",
-        power=f"Copies making up {power:.1%} of the samples would have been found with probability 0.95.",
+        power=power,
     )
 
 
@@ -129,8 +133,4 @@ def _listed(found: Copies) -> list[dict[str, object]]:
     ]
 
 
-def _spaces(session: Session) -> int:
-    return len(session.settings.features)
-
-
-MEMORIZED = Question("memorized", "Did it memorize?", _ask, _spaces)
+MEMORIZED = Question("memorized", "Did it memorize?", _ask, stages=lambda session: len(session.settings.features))

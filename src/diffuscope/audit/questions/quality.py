@@ -87,8 +87,4 @@ def _ask(session: Session) -> Answer:
     return answer(result, session.settings.significance)
 
 
-def _stages(_: Session) -> int:
-    return 1
-
-
-QUALITY = Question("quality", "How good are its samples?", _ask, _stages)
+QUALITY = Question("quality", "How good are its samples?", _ask, stages=lambda _: 1)

@@ -11,6 +11,7 @@ is estimated from the difference of the two denoisers along the closed-form path
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,16 +20,26 @@ from numpy import ndarray
 from torch import Tensor
 
 from diffuscope.denoisers import Batch, Denoiser
-from diffuscope.findings import Chart, Finding, Mark, Panel, bootstrap_sums, line, percentile_interval, points
+from diffuscope.errors import InputError
+from diffuscope.findings import Chart, Finding, Mark, Panel, Rule, bootstrap_sums, line, percentile_interval, points
 from diffuscope.report import Cell, Table
-from diffuscope.samplers import DDIM, DPMSolverPP2M, Euler, Heun, Sampler, sample, suggest_skip, teleport
+from diffuscope.samplers import (
+    DDIM,
+    DPMSolverPP2M,
+    Euler,
+    Heun,
+    Sampler,
+    finish,
+    model_times,
+    suggest_skip,
+    teleport,
+)
 
 from ..generation import starting_noise
 from ..level_charts import NOISE, noise_panel
 from ..question import Answer, Question
 from ..session import Session
 from ..store import Arrays
-from ..subject import EVALUATION_BATCH, evaluate, levels_at
 
 REFERENCE_STEPS = 128
 BUDGETS = (5, 8, 10, 15, 20, 35)
@@ -59,17 +70,12 @@ class Steps:
     tolerance: float
 
 
-def grid(denoiser: Denoiser, high: float, low: float, steps: int) -> Float[Tensor, " times"]:
-    """At most `steps` steps, equal in (sigma/alpha)^(1/7) (Karras et al. 2022), at times the model was trained on."""
-    ratios = torch.linspace(high ** (1 / 7), low ** (1 / 7), steps + 1, dtype=torch.float64) ** 7
-    return levels_at(denoiser, ratios).times
-
-
 def run(denoiser: Denoiser, sampler: Sampler, x: Batch, times: Float[Tensor, " times"]) -> Batch:
-    """Integrate from times[0] to times[-1] and end with a denoise."""
-    with torch.no_grad():
-        ends = [sample(sampler, denoiser, part, times) for part in x.split(EVALUATION_BATCH)]
-    return evaluate(denoiser, torch.cat(ends), float(times[-1]))
+    """Integrate from times[0] to times[-1] and end with a denoise; InputError where the end is not finite."""
+    ends = finish(denoiser, sampler, x, times)
+    if not bool(torch.isfinite(ends).all()):
+        raise InputError(f"model: expected finite samples, got NaN or infinity from {len(times) - 1} steps")
+    return ends
 
 
 def measure_steps(session: Session) -> Arrays:
@@ -78,7 +84,12 @@ def measure_steps(session: Session) -> Arrays:
     gaussian, seeds = session.references.gaussian, session.settings.step_seeds
     tolerance = session.settings.skip_tolerance
     high, low = float(levels.ratios[0]), float(levels.ratios[-1])
-    fine = grid(denoiser, high, low, REFERENCE_STEPS)
+
+    def times(steps: int, top: float = high) -> Float[Tensor, " times"]:
+        # a jump to the lowest level leaves no step, only the denoise
+        return model_times(denoiser, steps, high=top, low=low) if low < top else levels.times[-1:]
+
+    fine = times(REFERENCE_STEPS)
     start = starting_noise(gaussian, denoiser.schedule, float(fine[0]), seeds, session.torch_stream("steps"))
 
     def distance(a: Batch, b: Batch) -> Float[Tensor, " seeds"]:
@@ -86,7 +97,7 @@ def measure_steps(session: Session) -> Arrays:
 
     reference = run(denoiser, Heun(), start, fine)
     session.advance()
-    coarse = run(denoiser, Heun(), start, grid(denoiser, high, low, REFERENCE_STEPS // 2))
+    coarse = run(denoiser, Heun(), start, times(REFERENCE_STEPS // 2))
     reference_error = float(distance(coarse, reference).square().mean().sqrt()) / 3
     session.advance()
     suggestion = suggest_skip(denoiser, gaussian, start, levels.times, tolerance=tolerance)
@@ -95,7 +106,7 @@ def measure_steps(session: Session) -> Arrays:
     for index in range(suggestion.index, 0, -1):
         jump = teleport(gaussian, denoiser.schedule, start, fine[0], levels.times[index])
         ratio = float(levels.ratios[index])
-        missed = distance(run(denoiser, Heun(), jump, grid(denoiser, ratio, low, REFERENCE_STEPS // 2)), reference)
+        missed = distance(run(denoiser, Heun(), jump, times(REFERENCE_STEPS // 2, ratio)), reference)
         if float(missed.square().mean().sqrt()) <= tolerance:
             landed, measured, skip = jump, missed, ratio
             break
@@ -105,8 +116,8 @@ def measure_steps(session: Session) -> Arrays:
         columns = []
         for sampler in SAMPLERS.values():
             for budget in BUDGETS:
-                times = grid(denoiser, top, low, max(1, (budget - 1) // sampler.nfe_per_step))
-                columns.append(distance(run(denoiser, sampler, x, times), reference))
+                taken = times(max(1, (budget - 1) // sampler.nfe_per_step), top)
+                columns.append(distance(run(denoiser, sampler, x, taken), reference))
             session.advance()
         table[name] = torch.stack(columns, 1).reshape(seeds, len(SAMPLERS), len(BUDGETS)).numpy()
     return table | {
@@ -121,9 +132,8 @@ def measure_steps(session: Session) -> Arrays:
 
 def reduced(arrays: Arrays, scale: float, tolerance: float) -> Steps:
     """The stored arrays of `measure_steps` under their names."""
-    numbers = {name: float(arrays[name]) for name in ("reference_error", "suggested", "skip")}
-    tables = {name: arrays[name] for name in ("plain", "teleported", "candidates", "estimated", "measured")}
-    return Steps(scale=scale, samplers=tuple(SAMPLERS), budgets=BUDGETS, tolerance=tolerance, **tables, **numbers)
+    numbers: dict[str, Any] = {name: float(array) if array.ndim == 0 else array for name, array in arrays.items()}
+    return Steps(scale=scale, samplers=tuple(SAMPLERS), budgets=BUDGETS, tolerance=tolerance, **numbers)
 
 
 def rms(distances: Float[ndarray, "seeds *shape"]) -> Float[ndarray, "*shape"]:
@@ -149,8 +159,8 @@ def _enough(result: Steps) -> Finding:
         budget, error, sampler = min(enough, key=lambda end: end[:2])
         value = float(budget)
         verdict = (
-            f"{sampler} with {budget} NFE ends {error:.3f} standard deviations from the finely integrated result, "
-            f"within the {ENOUGH} that count as enough."
+            f"{budget} NFE are enough: {sampler} ends {error:.3f} standard deviations from the finely integrated "
+            f"result (at most {ENOUGH} counts as enough)."
         )
     else:
         least = min(error for _, error, _ in ends)
@@ -233,7 +243,7 @@ def teleport_chart(result: Steps) -> Chart:
     marks: list[Mark] = [line(x, estimate.tolist(), "estimated")]
     if result.skip < result.candidates[0]:
         marks.append(points([result.skip], [float(rms(result.measured))], "measured"))
-    marks.append(line([x[-1], x[0]], [result.tolerance] * 2, "tolerance", style="dotted"))
+    marks.append(Rule(result.tolerance))
     low = max(1e-5, 0.5 * float(estimate[estimate > 0].min(initial=1e-4)))
     axis = f"hand-over at {NOISE}"
     return Chart(
@@ -249,7 +259,8 @@ def teleport_chart(result: Steps) -> Chart:
                 x_label=axis,
             ),
         ),
-        "The displacement of the final sample if the closed form takes over above each noise level.",
+        "The displacement of the final sample if the closed form replaces the part above each noise level; the "
+        "horizontal line is the tolerance.",
     )
 
 
@@ -281,8 +292,4 @@ def _ask(session: Session) -> Answer:
     )
 
 
-def _stages(_: Session) -> int:
-    return 3 + 2 * len(SAMPLERS)
-
-
-STEPS = Question("steps", "How few steps does it need?", _ask, _stages)
+STEPS = Question("steps", "How few steps does it need?", _ask, stages=lambda _: 3 + 2 * len(SAMPLERS))

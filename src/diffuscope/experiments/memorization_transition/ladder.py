@@ -1,7 +1,7 @@
 """The ladder: one network, one number of steps, training sets from 8 to 1024 examples, several independent ones each.
 
-Every rung of every set has its own draw of examples and its own initial weights; all are trained side by side, so that
-they share the noise levels of a batch, and the permutation that orders the rows (repeated to one length) in an epoch.
+Every rung of every set has its own examples and its own initial weights; all are trained side by side, so that they
+share the noise levels of a batch, and the permutation that orders the rows (repeated to one length) in an epoch.
 """
 
 from dataclasses import dataclass, field
@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import Preconditioned
-from diffuscope.training import Denoising, averaged, train
+from diffuscope.training import Denoising, fit
 
 from ..side_by_side import SideBySide, stacked
-from ..three_modes import LAW, alone, as_denoiser, generated, settings, small_networks
+from ..three_modes import MODES, alone, as_denoiser, generated, settings, small_networks
 
 SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
 SETS, STEPS, BATCH = 8, 2400, 64
@@ -43,12 +43,12 @@ class Ladder:
         return generated(self.denoiser, starts.flatten(1, 2).float()).reshape(starts.shape)
 
 
-@lru_cache(maxsize=1)  # the parts ask for the same one
+@lru_cache(maxsize=1)  # the parts share it
 def climbed(seed: int) -> Ladder:
     """The ladder after training; data, weights and batches follow from `seed`."""
     generator = torch.Generator().manual_seed(seed)
-    examples = tuple(tuple(LAW.sample(n, generator=generator) for n in SIZES) for _ in range(SETS))
+    examples = tuple(tuple(MODES.sample(n, generator=generator) for n in SIZES) for _ in range(SETS))
+    networks = small_networks(SETS * len(SIZES), seed)
+    denoiser = as_denoiser(SideBySide(networks), len(networks))
     data = stacked([rows for rungs in examples for rows in rungs])
-    denoiser = as_denoiser(SideBySide(small_networks(SETS * len(SIZES), seed)))
-    *_, last = train(denoiser, data, settings(STEPS, BATCH, seed, Denoising()), checkpoint=None)
-    return Ladder(SIZES, examples, averaged(denoiser, last.average).eval())
+    return Ladder(SIZES, examples, fit(denoiser, data, settings(STEPS, BATCH, seed, Denoising())).eval())

@@ -1,31 +1,30 @@
-r"""The same networks on the same batches at every M: how well they know their examples, and the law, in the end.
+r"""The same networks on the same batches at every M: their distance to the memorizer and to the distribution.
 
 Every data set starts one copy of a network per M. All copies see the same x_t; T_M is the mean of the *first* M of one
-list of posterior draws, x_0 first, so that two settings of the dial differ in nothing but how far they average. Batches
-are small (16): noise of the target is averaged over a batch like any other, and a large batch has hardly any left.
+list of posterior draws, x_0 first, so that the copies of a set differ in M alone. Batches are small (16): a batch
+averages the noise of the target too, and a large one leaves little of it.
 
-Errors are those of the noise prediction, :math:`|D - D^*|^2 / (d \sigma^2)`, in the mean over LEVELS: to the denoiser
-of the training set (training error; zero is the memorizer), and to that of the law (unseen error; zero is p).
+Errors are those of the noise prediction, :math:`|D - D^*|^2 / (d \sigma^2)`, averaged over LEVELS: against the exact
+denoiser of the training set (training error; zero is the memorizer), and against that of p (held-out error).
 """
 
 import math
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.denoisers import Batch, BatchTime, Denoiser, Preconditioned
-from diffuscope.exact import Empirical
+from diffuscope.denoisers import Batch, BatchTime, Denoiser
+from diffuscope.exact import Empirical, GaussianMixture
 from diffuscope.schedules import as_time
 from diffuscope.training import DataPosterior, averaged, train
 from diffuscope.training.objective import Errors, errors_from
 
-from ..nearness import Near
+from ..nearness import copies
 from ..side_by_side import SideBySide, stacked
-from ..three_modes import LAW, as_denoiser, generated, settings, small_networks
-from .dial import DIAL, EXAMPLES, FINITE
+from ..three_modes import MODES, as_denoiser, generated, settings, small_networks
+from .targets import DIAL, EXAMPLES, FINITE, posterior_weights
 
 SETS, STEPS, BATCH = 24, 2400, 16
 SAMPLES, POINTS = 1000, 128
@@ -35,13 +34,11 @@ LOOKS = 8  # during training
 
 @dataclass(frozen=True, eq=False)
 class Dialed:
-    """After training, by set and M: share of copies (radius, ratio); the two errors, at every look and at the end."""
+    """By set and M: the share of copies (ratio) after training, and the two errors at every look."""
 
-    shares: Float[Tensor, "sets dial 2"]
+    copied: Float[Tensor, "sets dial"]
     train: Float[Tensor, "looks sets dial"]
-    unseen: Float[Tensor, "looks sets dial"]
-    examples: tuple[Float[Tensor, "n 2"], ...] = field(repr=False)
-    denoiser: Preconditioned = field(repr=False)
+    heldout: Float[Tensor, "looks sets dial"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,18 +56,13 @@ class Nested:
             denoiser: Denoiser, x_0: Batch, t: BatchTime, noise: Batch, *, generator: torch.Generator
         ) -> Float[Tensor, " batch"]:
             sigma = as_time(t).expand(len(x_0))
-            # the copies of a set have one x_0; they shall have one noise
+            # the copies of a set have one x_0; they must have one noise
             x_0, noise = (part.unflatten(1, (len(posteriors), -1))[:, :, 0] for part in (x_0, noise))
             x_t = x_0 + sigma[:, None, None].float() * noise
-            targets = torch.stack(
-                [
-                    self.targets(posterior, x_0[:, s], x_t[:, s], sigma, generator)
-                    for s, posterior in enumerate(posteriors)
-                ],
-                1,
-            )
+            rows = zip(posteriors, x_0.unbind(1), x_t.unbind(1), strict=True)
+            targets = torch.stack([self.targets(*row, sigma, generator) for row in rows], 1).flatten(1, 2)
             everywhere = x_t[:, :, None].expand(-1, -1, len(DIAL), -1).flatten(1, 2)
-            return errors_from(targets.flatten(1, 2).to(everywhere), denoiser, everywhere, sigma)
+            return errors_from(targets.to(everywhere), denoiser, everywhere, sigma)
 
         return errors
 
@@ -81,70 +73,51 @@ class Nested:
         """T_M for every M, nested."""
         drawn = posterior.draw(x_t, torch.ones_like(sigma), sigma, FINITE[-1] - 1, generator=generator)
         total = torch.cat([x_0[:, None].double(), posterior.examples[drawn]], 1).cumsum(1)
-        square = (x_t[:, None].double() - posterior.examples).square().sum(2)
-        exact = torch.softmax(-square / (2 * sigma[:, None] ** 2), 1) @ posterior.examples
-        return torch.stack([exact if math.isinf(m) else total[:, int(m) - 1] / m for m in DIAL], 1)
+        exact = posterior_weights(posterior.examples, x_t.double(), sigma) @ posterior.examples
+        return torch.stack([*(total[:, M - 1] / M for M in FINITE), exact], 1)
 
 
-@lru_cache(maxsize=1)  # two parts ask for the same one
 def dialed(seed: int) -> Dialed:
-    """Train all copies of all sets, look at them on the way, and draw samples in the end."""
+    """Train all copies of all sets, measure them on the way, and draw samples at the end."""
     generator = torch.Generator().manual_seed(seed)
-    examples = tuple(LAW.sample(EXAMPLES, generator=generator) for _ in range(SETS))
-    copies = [network for network in small_networks(SETS, seed) for _ in DIAL]
-    denoiser = as_denoiser(SideBySide(copies))
+    examples = tuple(MODES.sample(EXAMPLES, generator=generator) for _ in range(SETS))
+    networks = [network for network in small_networks(SETS, seed) for _ in DIAL]
+    denoiser = as_denoiser(SideBySide(networks), len(networks))
     looks = {round(STEPS * share) for share in torch.logspace(-1.2, 0, LOOKS).tolist()}
-    errors = _Errors.at(examples, generator)
-    data, found = stacked([rows for rows in examples for _ in DIAL]), []
+    known = [noised(Empirical(rows), rows.repeat(POINTS // EXAMPLES, 1), generator) for rows in examples]
+    x_train, exact_train = (torch.stack(parts, 2) for parts in zip(*known, strict=True))
+    x, exact = (part[:, :, None] for part in noised(MODES, MODES.sample(4 * POINTS, generator=generator), generator))
+    data, train_errors, heldout_errors = stacked([rows for rows in examples for _ in DIAL]), [], []
     network = denoiser
     for progress in train(denoiser, data, settings(STEPS, BATCH, seed, Nested(examples)), checkpoint=None):
         if progress.step in looks:
             network = averaged(denoiser, progress.average).eval()
-            found.append(errors.of(network))
+            train_errors.append(errors_of(network, x_train, exact_train))
+            heldout_errors.append(errors_of(network, x, exact))
     starts = torch.randn(SAMPLES, SETS, 1, 2, generator=generator).expand(-1, -1, len(DIAL), -1).flatten(1, 2)
-    x = generated(network, starts).unflatten(1, (SETS, len(DIAL)))
-    shares = torch.stack(
-        [torch.stack([Near.to(examples[s], x[:, s, k]).shares for k in range(len(DIAL))]) for s in range(SETS)]
-    )
-    train_errors, unseen_errors = (torch.stack(list(part)) for part in zip(*found, strict=True))
-    return Dialed(shares, train_errors, unseen_errors, examples, network)
+    made = generated(network, starts).unflatten(1, (SETS, len(DIAL)))
+    shares = [[copies(examples[s], made[:, s, k])[1].double().mean() for k in range(len(DIAL))] for s in range(SETS)]
+    copied = torch.tensor(shares, dtype=torch.float64)
+    return Dialed(copied, torch.stack(train_errors), torch.stack(heldout_errors))
 
 
-@dataclass(frozen=True, eq=False)
-class _Errors:
-    """Noised examples and noised draws of the law, drawn once, with the exact denoisers there."""
+def noised(
+    p: Empirical | GaussianMixture, x_0: Float[Tensor, "points 2"], generator: torch.Generator
+) -> tuple[Float[Tensor, "levels points 2"], Float[Tensor, "levels points 2"]]:
+    """x_t at every level, and the exact denoiser of p there."""
+    noise = torch.randn(len(LEVELS), *x_0.shape, dtype=torch.float64, generator=generator)
+    x_t = x_0 + LEVELS[:, None, None] * noise
+    return x_t, torch.stack([p.denoise(x, 1.0, sigma) for x, sigma in zip(x_t, LEVELS, strict=True)])
 
-    x_train: Float[Tensor, "levels points sets 2"]
-    train: Float[Tensor, "levels points sets 2"]
-    x_unseen: Float[Tensor, "levels draws 1 2"]
-    unseen: Float[Tensor, "levels draws 1 2"]
 
-    @classmethod
-    def at(cls, examples: tuple[Tensor, ...], generator: torch.Generator) -> "_Errors":
-        levels = LEVELS[:, None, None]
-        per_set = []
-        for rows in examples:
-            x_0 = rows.repeat(-(-POINTS // len(rows)), 1)[:POINTS]
-            x_t = x_0 + levels * torch.randn(len(LEVELS), *x_0.shape, dtype=torch.float64, generator=generator)
-            law = Empirical(rows)
-            per_set.append(
-                (x_t, torch.stack([law.denoise(x, 1.0, s) for x, s in zip(x_t, LEVELS, strict=True)]))
-            )  # fmt: skip
-        x_train, train_exact = (torch.stack(list(part), 2) for part in zip(*per_set, strict=True))
-        x_0 = LAW.sample(4 * POINTS, generator=generator)
-        x_t = x_0 + levels * torch.randn(len(LEVELS), *x_0.shape, dtype=torch.float64, generator=generator)
-        exact = torch.stack([LAW.denoise(x, 1.0, s) for x, s in zip(x_t, LEVELS, strict=True)])
-        return cls(x_train, train_exact, x_t[:, :, None], exact[:, :, None])
-
-    @torch.no_grad()
-    def of(self, network: Preconditioned) -> tuple[Float[Tensor, "sets dial"], Float[Tensor, "sets dial"]]:
-        """Training and unseen error of every copy."""
-        sets = self.x_train.shape[2]
-        train_error, unseen_error = torch.zeros(2, sets, len(DIAL), dtype=torch.float64)
-        for k, sigma in enumerate(LEVELS):
-            parts = ((train_error, self.x_train[k], self.train[k]), (unseen_error, self.x_unseen[k], self.unseen[k]))
-            for total, x, exact in parts:
-                columns = x[:, :, None].expand(-1, sets, len(DIAL), -1).flatten(1, 2).float()
-                off = network(columns, sigma).double().unflatten(1, (sets, -1)) - exact[:, :, None]
-                total += off.square().mean((0, 3)) / sigma**2 / len(LEVELS)
-        return train_error, unseen_error
+@torch.no_grad()
+def errors_of(
+    network: Denoiser, x_t: Float[Tensor, "levels points _ 2"], exact: Float[Tensor, "levels points _ 2"]
+) -> Float[Tensor, "sets dial"]:
+    """The error of every copy, against what is exact for its set or for all."""
+    total = torch.zeros(SETS, len(DIAL), dtype=torch.float64)
+    for x, known, sigma in zip(x_t, exact, LEVELS, strict=True):
+        columns = x[:, :, None].expand(-1, SETS, len(DIAL), -1).flatten(1, 2).float()
+        off = network(columns, sigma).double().unflatten(1, (SETS, -1)) - known[:, :, None]
+        total += off.square().mean((0, 3)) / sigma**2 / len(LEVELS)
+    return total

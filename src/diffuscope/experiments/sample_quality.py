@@ -1,0 +1,259 @@
+r"""How good are the samples of a small network? Their Frechet distance to held-out digits, and what it cannot see.
+
+The library's own U-Net learns one half of scikit-learn's digits. Distances are those of the audit: between equally
+large sets (half of the held-out digits), means over random draws, in the whitened features of a classifier of the
+training half. Neither the network nor the classifier has seen the other half. Claims are about the ratio of a distance
+to that between two halves of the held-out digits: 1 for new draws from the distribution of the data, 1.25 for a model
+that only replays its training half.
+
+Source: Heusel et al. 2017, https://arxiv.org/abs/1706.08500 (the distance); the bars are requirements of ours.
+"""
+
+import math
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.audit.classifier import ClassifierFeatures, fit_classifier
+from diffuscope.audit.copy_search import Copies, nearness
+from diffuscope.audit.copy_search import copies as search_for_copies
+from diffuscope.audit.frechet_ratio import BAR, Fidelity, distance_at_size, fidelity
+from diffuscope.audit.label_shares import label_balance
+from diffuscope.data import DataSet, load_data
+from diffuscope.denoisers import Preconditioned
+from diffuscope.exact import Gaussian, GaussianMixture
+from diffuscope.findings import Panel, density_bars, exact_share_interval, frechet_distance, groups, heat_map, line
+from diffuscope.samplers import DPMSolverPP2M, sample
+from diffuscope.times import karras_times
+from diffuscope.training import fit, new_denoiser, recipe
+
+from .experiment import Experiment
+from .part import Part, loglog, panel
+
+STEPS, BATCH, RATE = 2000, 64, 3e-3
+NFE = 40
+RAREST = 0.25  # of its due
+FALSE_ENTRIES, COPIES = 0.05, 0.01  # share of a list of copies, in expectation; of the samples
+NOISES = (0.05, 0.1, 0.2, 0.4, 0.8)
+ASKED = "a requirement, not derived"
+EXPERIMENT = Experiment(
+    name="sample-quality",
+    title="How good are the samples of a small network?",
+    question="How far from real digits are those of a network trained for a minute?",
+    source="Heusel et al. 2017, https://arxiv.org/abs/1706.08500",
+    seconds=50,
+    settings={
+        "data": "scikit-learn's digits, half of them for training, in [-1, 1]",
+        "network": f"the library's U-Net, {STEPS} steps of {BATCH}, learning rate {RATE:g}",
+        "samples": f"DPM-Solver++ 2M, NFE {NFE}, as many as there are held-out digits",
+    },
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Digits:
+    """The two halves of the digits, the features, and the distances between real digits in them."""
+
+    data: DataSet = field(repr=False)
+    features: ClassifierFeatures = field(repr=False)
+    heldout: Float[Tensor, "n width"] = field(repr=False)
+    real: Fidelity
+
+    def fidelity(self, x: Float[Tensor, "n *event"], generator: torch.Generator) -> Fidelity:
+        """The same with the images x as samples."""
+        return replace(self.real, samples=distance_at_size(self.features(x), self.heldout, self.real.size, generator))
+
+
+@cache
+def digits(seed: int) -> Digits:
+    """The digits divided by `seed` into a training and a held-out half, in [-1, 1]."""
+    data = load_data("digits", seed=seed).in_range(-1.0, 1.0)
+    assert data.train_labels is not None
+    assert data.heldout_labels is not None
+    features = fit_classifier(data.train, data.train_labels, data.heldout, data.heldout_labels)
+    train, heldout = features(data.train), features(data.heldout)
+    return Digits(data, features, heldout, fidelity(train, train, heldout, seed))
+
+
+def untrained(seed: int) -> Preconditioned:
+    """The network before training: EDM's preconditioning around random weights."""
+    return new_denoiser(digits(seed).data.train, (-1.0, 1.0), seed).eval()
+
+
+@torch.no_grad()
+def generated(denoiser: Preconditioned, n: int, generator: torch.Generator) -> Float[Tensor, "n 1 8 8"]:
+    """n samples by DPM-Solver++ 2M at this NFE, the last one a denoise."""
+    schedule = denoiser.schedule
+    times = karras_times(schedule, schedule.t_max, schedule.t_min, NFE - 1)
+    start = schedule.t_max * torch.randn(n, 1, 8, 8, generator=generator)
+    return torch.cat([denoiser(sample(DPMSolverPP2M(), denoiser, x, times), times[-1]) for x in start.split(256)])
+
+
+@cache
+def samples(seed: int) -> Float[Tensor, "n 1 8 8"]:
+    """As many as there are held-out digits, of the trained network; shows the progress of the training."""
+    data, denoiser = digits(seed).data, untrained(seed)
+    settings = replace(recipe(denoiser.sigma_data, steps=STEPS, batch_size=BATCH, seed=seed), learning_rate=RATE)
+    trained = fit(denoiser, data.train, settings).eval()
+    return generated(trained, len(data.heldout), torch.Generator().manual_seed(seed))
+
+
+@EXPERIMENT.part("Does the classifier see what makes a digit?")
+def features(part: Part) -> str:
+    """The zero of the scale, and how noise moves digits on it."""
+    found, generator = digits(part.seed), part.generator
+    train = found.data.train
+    real = found.fidelity(train, generator).ratio
+    noisy = [found.fidelity(train + s * torch.randn(train.shape, generator=generator), generator).ratio for s in NOISES]
+    title = "Training digits are as far from held-out ones as those from each other: the ratio of the distances"
+    because = "4 standard deviations of single divisions of the held-out digits into halves"
+    part.equals("real", title, real, 1.0, 4 * found.real.real_deviation / found.real.real, because, source="derived")
+    title = f"Real digits under noise of standard deviation {NOISES[-2]:g} (their range is 2) are not real: the ratio"
+    because = "the bar that samples must reach: noise must not pass it"
+    part.at_least("noise", title, noisy[-2], BAR, because, source=ASKED)
+    ends = [NOISES[0], NOISES[-1]]
+    curves = (
+        line(NOISES, noisy, "real digits under noise"),
+        line(ends, [BAR, BAR], "the bar", style="dotted"),
+        line(ends, [1.0, 1.0], "real digits", style="dashed"),
+    )
+    x_label, y_label = "standard deviation of the noise (pixels in [-1, 1])", "distance, in distances between real sets"
+    part.chart("The distance under noise", loglog("", x_label, y_label, *curves), how_to_read="It grows from 1.")
+    return (
+        f"Yes: it is right on {found.features.accuracy:.1%} of {found.features.unseen} held-out digits, and in its "
+        f"{found.heldout.shape[1]} features training digits are {real:.2f} times as far from held-out ones as two "
+        "halves of those from each other."
+    )
+
+
+@EXPERIMENT.part("How far are samples from real digits?")
+def trained(part: Part) -> str:
+    """The bar: at most twice the distance between two halves of the held-out digits."""
+    found, made = digits(part.seed), samples(part.seed)
+    measured, label = found.fidelity(made, part.generator), found.features.label
+    distance, real, size = measured.samples, measured.real, measured.size
+    title = f"Frechet distance of {size} samples to as many held-out digits ({distance.value:.3g}, standard error "
+    title += f"{distance.standard_error:.2g}), over that between two halves of the held-out digits ({real:.3g}; single "
+    title += f"divisions spread by {measured.real_deviation:.2g})"
+    part.at_most("bar", title, measured.ratio, BAR, "1 would be real digits, 1.25 the training half", source=ASKED)
+    labels, rng = (label(x) for x in (made, found.data.heldout)), np.random.default_rng(part.seed)
+    balance = label_balance(found.features.classes, *labels, len(found.data.train), rng)
+    share = balance.of_samples / balance.of_unseen
+    rarest = int(share.argmin())
+    title = f"Every digit is drawn: the share of {balance.classes[rarest]}, the rarest, over that among held-out digits"
+    because = "a digit that is never drawn has 0; the distance hardly sees one of ten"
+    part.at_least("every-digit", title, float(share[rarest]), RAREST, because, source=ASKED)
+    part.chart(
+        "The first forty samples, none chosen, and as many held-out digits",
+        _pictures("samples", made),
+        _pictures("held-out digits", found.data.heldout),
+        how_to_read="Could you tell them apart?",
+    )
+    whole, halves = (frechet_distance(found.features(x), found.heldout) for x in (made, found.data.train[: len(made)]))
+    return (
+        f"{measured.ratio:.2f} times as far from real digits as these from each other (standard error "
+        f"{measured.ratio_error:.2f}): {distance.value:.2f} against {real:.2f}, {size} images a side. With all "
+        f"{len(made)} and the training half in place of samples: {whole.value:.2f} ± {whole.standard_error:.2f} "
+        f"against {halves.value:.2f} ± {halves.standard_error:.2f}, {whole.value / halves.value:.2f} times; the larger "
+        "the sets, the smaller the bias of both."
+    )
+
+
+def _pictures(title: str, images: Float[Tensor, "n 1 8 8"]) -> Panel:
+    """The first forty, ten a row."""
+    framed = torch.nn.functional.pad(images[:40, 0].clamp(-1, 1), (0, 1, 0, 1), value=math.nan)  # a gap between them
+    cells = framed.reshape(4, 10, 9, 9).transpose(1, 2).reshape(36, 90)
+    return Panel(title, "", "", (heat_map(range(91), range(36, -1, -1), cells),), equal_scales=True)
+
+
+def blurred(images: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
+    """Binomial weights over 3 x 3 pixels, edges repeated."""
+    weights = torch.tensor([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]) / 16
+    padded = torch.nn.functional.pad(images, (1, 1, 1, 1), mode="replicate")
+    return torch.nn.functional.conv2d(padded, weights[None, None])
+
+
+@EXPERIMENT.part("Is what is not like digits far from them?")
+def controls(part: Part) -> str:
+    """What is not like digits must be far, and training must bring samples nearer."""
+    found, generator = digits(part.seed), part.generator
+    train, n = found.data.train, len(found.data.heldout)
+    gaussian, kmeans = Gaussian.fit([train]), torch.Generator().manual_seed(part.seed)
+    mixture = GaussianMixture.fit_kmeans(train, 10, rank=64, ridge=1e-4 * gaussian.trace / 64, generator=kmeans)
+
+    def ratio(x: Float[Tensor, "n 1 8 8"]) -> float:
+        return found.fidelity(x.float(), generator).ratio
+
+    ratios = {
+        "no fours": ratio(train[found.features.label(train) != 4]),
+        "trained": ratio(samples(part.seed)),
+        "10 Gaussians": ratio(mixture.sample(n, generator=generator)),
+        "Gaussian": ratio(gaussian.sample(n, generator=generator)),
+        "blurred": ratio(blurred(train)),
+        "untrained": ratio(generated(untrained(part.seed), n, generator)),
+    }
+    title = "Samples of the exact Gaussian with the digits' mean and covariance: the ratio"
+    because = "at the bar itself the distance could not tell them from good samples"
+    part.at_least("gaussian", title, ratios["Gaussian"], BAR, because, source=ASKED)
+    title = "Training moves the samples toward digits: the distance before it, over the distance after"
+    change, because = ratios["untrained"] / ratios["trained"], "a network that learned nothing has 1"
+    part.at_least("untrained", title, change, 10.0, because, source=ASKED)
+    bars = groups(["real", *ratios], {"distance to held-out digits": [1.0, *ratios.values()]})
+    bar = line([-0.5, len(ratios) + 0.5], [BAR, BAR], "the bar", style="dotted")
+    y_label, y_range = "distance, in distances between real sets", (0.5, 2 * ratios["untrained"])
+    part.chart(
+        "Near and far",
+        Panel("", "", y_label, (bars, bar), y_log=True, y_range=y_range),
+        how_to_read="Lower is closer to real digits; 1 is real. No fours: real digits without them.",
+    )
+    return (
+        f"Yes: the Gaussian of the digits is at {ratios['Gaussian']:.1f}, blurred digits at {ratios['blurred']:.0f}, "
+        f"the network before training at {ratios['untrained']:.0f}. A mixture of ten Gaussians, a good model of images "
+        f"so small, is at {ratios['10 Gaussians']:.2f}; the trained network at {ratios['trained']:.2f}. One missing "
+        f"digit of ten hardly shows: real digits without the fours are at {ratios['no fours']:.2f}."
+    )
+
+
+@EXPERIMENT.part("Are they new, or copies?")
+def copies(part: Part) -> str:
+    """The search for copies on the network's samples, and on samples that are copies."""
+    found, made = digits(part.seed), samples(part.seed)
+    train, heldout = found.data.train, found.data.heldout
+    replayed = train[torch.randint(len(train), (len(made),), generator=part.generator)]
+    ratio = found.fidelity(replayed, part.generator).ratio
+    of_network, of_replay = (_search(x, found.data, part.seed) for x in (made, replayed))
+    title = "The search for copies finds replayed training digits: the share of them that is listed"
+    part.at_least("recited-found", title, of_replay.share, 0.9, "every one is a copy", source=ASKED)
+    title = f"The trained network's samples that copy a training digit: the share of {len(made)}"
+    because = f"none is wanted; one in {round(1 / COPIES)} is left for false entries"
+    part.at_most("copies", title, of_network.share, COPIES, because, source=ASKED)
+    edges = torch.linspace(0, 1.05 * float(max(of_network.distance.max(), of_network.null_distance.max())), 40)
+    bars = (
+        density_bars(torch.from_numpy(of_network.null_distance), edges, "held-out digits"),
+        density_bars(torch.from_numpy(of_network.distance), edges, "samples"),
+    )
+    part.chart(
+        "How near samples come to training digits",
+        panel("", "distance to the nearest training digit", "density", *bars),
+        how_to_read="Copies would stand near 0. Samples as far from the training digits as held-out digits are new.",
+    )
+    near = nearness(made.flatten(1), train.flatten(1), heldout.flatten(1), 0.01, part.seed)
+    listed = int(of_network.listed.sum())
+    low, high = exact_share_interval(listed, len(made))
+    medians = float(np.median(of_network.distance) / np.median(of_network.null_distance))
+    return (
+        f"The distance sees no copies: replaying the training digits gives {ratio:.2f}. The search for copies does: it "
+        f"lists {of_replay.share:.0%} of those, and {listed} of the network's {len(made)} samples (95% interval "
+        f"{low:.1%} to {high:.1%}). {near.share:.0%} of its samples are nearer to training than to held-out digits "
+        f"(p = {near.p_value:.2g}; 50% without memory), and their distance to training digits is {medians:.2f} times "
+        "that of held-out digits (medians)."
+    )
+
+
+def _search(x: Float[Tensor, "n 1 8 8"], data: DataSet, seed: int) -> Copies:
+    rows, train, heldout = (images.flatten(1) for images in (x, data.train, data.heldout))
+    return search_for_copies(rows, train, heldout, len(heldout), FALSE_ENTRIES, seed)
