@@ -153,6 +153,17 @@ def test_the_affine_optimum_is_the_exact_denoiser_of_the_gaussian():
     assert torch.allclose(x @ best.weight.T + best.bias, data.denoise(x, ALPHA, SIGMA), rtol=0, atol=1e-13)
 
 
+def test_under_gradient_flow_the_distance_to_the_exact_denoiser_only_shrinks():
+    """E|(V - V*) z|^2 over the moments: no turning point in a linear network that starts at zero."""
+    data = law((0.7, -1.1, 0.4))
+    learning, (x_0, noise) = AffineLearning(data, ALPHA, SIGMA), moment_batch(data)
+    x_t = ALPHA * x_0 + SIGMA * noise
+    zero = AffineMap(torch.zeros(3, 3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64))
+    learned = [learning.flow(zero, time) for time in np.geomspace(0.01, 10, 16).tolist()]
+    errors = [x_t @ affine.weight.T + affine.bias - data.denoise(x_t, ALPHA, SIGMA) for affine in learned]
+    assert bool((torch.stack(errors).square().sum(2).mean(1).diff() < 0).all())
+
+
 def test_without_a_mean_the_principal_components_learn_apart():
     data, start = distribution(), AffineMap(0.2 * torch.eye(3, dtype=torch.float64), double(1.0, 2.0, 3.0))
     learned = AffineLearning(data, ALPHA, SIGMA).flow(start, 0.6)
