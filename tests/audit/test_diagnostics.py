@@ -304,7 +304,7 @@ def test_the_command_line_switches_it_on(added, monkeypatch, tmp_path):
         asked.append(settings)
         return added
 
-    monkeypatch.setattr(audit_command, "audit", audited)
+    monkeypatch.setattr(audit_command, "audit_model", audited)
     sources = ["--data", tmp_path / "rows.npy", "--model", tmp_path / "model.safetensors", "--out", tmp_path / "out"]
     for flag in ([], ["--diagnostics"]):
         arguments = ["diffuscope", "audit", *sources, "--data-range", -5, 5, *flag]
