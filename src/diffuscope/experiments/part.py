@@ -12,12 +12,12 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from scipy.stats import kstest
 from torch import Tensor
 
 from diffuscope.findings import AGREES, Chart, Claim, Mark, Panel, Repeated, at_least, at_most, equals
+from diffuscope.streams import numpy_stream, torch_stream
 
 KOLMOGOROV = 1.95  # the distance of n draws exceeds 1.95 / sqrt(n) once in a thousand
 Number = float | int
@@ -26,13 +26,14 @@ Number = float | int
 class Part:
     """One part while it runs. Claims and charts stand on the page in the order in which they are made.
 
-    `seed` is that of the run, for what several parts share; `generator` is the part's own stream. A claim's `source`
-    is the experiment's unless it is given.
+    `seed` is that of the run, for what several parts share; `generator` and `rng` are the part's own streams. A claim's
+    `source` is the experiment's unless it is given.
     """
 
     def __init__(self, experiment: str, name: str, source: str, seed: int) -> None:
         self.experiment, self.name, self.source, self.seed = experiment, name, source, seed
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch_stream(seed, "experiment", experiment, name)
+        self.rng = numpy_stream(seed, "experiment", experiment, name)
         self.claims: list[Claim] = []
         self.charts: list[Chart] = []
 

@@ -28,6 +28,7 @@ from diffuscope.denoisers import Preconditioned
 from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.findings import Panel, density_bars, exact_share_interval, frechet_distance, groups, heat_map, line
 from diffuscope.samplers import DPMSolverPP2M, sample
+from diffuscope.streams import torch_stream
 from diffuscope.times import karras_times
 from diffuscope.training import fit, new_denoiser, recipe
 
@@ -140,7 +141,7 @@ def trained(part: Part) -> str:
     title += f"{distance.standard_error:.2g}), over that between two halves of the held-out digits ({real:.3g}; single "
     title += f"divisions spread by {measured.real_deviation:.2g})"
     part.at_most("bar", title, measured.ratio, BAR, "1 would be real digits, 1.25 the training half", source=ASKED)
-    labels, rng = (label(x) for x in (made, found.data.heldout)), np.random.default_rng(part.seed)
+    labels, rng = (label(x) for x in (made, found.data.heldout)), part.rng
     balance = label_balance(found.features.classes, *labels, len(found.data.train), rng)
     share = balance.of_samples / balance.of_heldout
     rarest = int(share.argmin())
@@ -182,7 +183,7 @@ def controls(part: Part) -> str:
     """What is not like digits must be far, and training must bring samples nearer."""
     found, generator = digits(part.seed), part.generator
     train, n = found.data.train, len(found.data.heldout)
-    gaussian, kmeans = Gaussian.fit([train]), torch.Generator().manual_seed(part.seed)
+    gaussian, kmeans = Gaussian.fit([train]), torch_stream(part.seed, "sample-quality", "k-means")
     mixture = GaussianMixture.fit_kmeans(train, 10, rank=64, ridge=1e-4 * gaussian.trace / 64, generator=kmeans)
 
     def ratio(x: Float[Tensor, "n 1 8 8"]) -> float:

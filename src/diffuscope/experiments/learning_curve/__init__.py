@@ -81,7 +81,7 @@ def known(part: Part) -> str:
     """Coverage of the interval, and false alarms, on denoisers whose residual is known."""
     digits = digit_vectors()
     made = MadeDenoisers(digits["training"], digits["held-out"], COMPONENTS, part.generator)
-    rng, truth = np.random.default_rng(part.seed), float(MADE_STEPS[TURNING.argmin()])
+    rng, truth = part.rng, float(MADE_STEPS[TURNING.argmin()])
     pools = {"it turns": made.residuals(TURNING), "a plateau": made.residuals(PLATEAU)}
     turning, plateau = (detect(pool, rng, REPETITIONS) for pool in pools.values())
     covered = float(np.mean([truth in turn.kept for turn in turning]))  # the interval, a look wider, cannot miss
@@ -113,7 +113,7 @@ def known(part: Part) -> str:
 @EXPERIMENT.part("Does a network on digits learn the linear part first?")
 def digits(part: Part) -> str:
     """Turning points of the Gaussian residual of a network in training, at held-out and at training digits."""
-    curves, rng = watch_digits(part), np.random.default_rng(part.seed)
+    curves, rng = watch_digits(part), part.rng
     turns = {name: [curve.turning(rng) for curve in curves[name]] for name in curves}
     place = DIGITS_NOISE.index(DIGITS_MIDDLE)
     middle, turn = curves["held-out"][place], turns["held-out"][place]
@@ -157,7 +157,7 @@ def mnist(part: Part) -> str:
         networks, data = checkpoints()
     except InputError as error:
         return f"Not run, and nothing is claimed. {error}."
-    curves, rng = watch_mnist(networks, data, part.generator), np.random.default_rng(part.seed)
+    curves, rng = watch_mnist(networks, data, part.generator), part.rng
     turns = {name: [curve.turning(rng) for curve in curves[name]] for name in curves}
     place, epochs = MNIST_NOISE.index(MNIST_MIDDLE), list(networks)
     middle = curves["held-out"][place]
