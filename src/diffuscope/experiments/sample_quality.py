@@ -27,7 +27,7 @@ from diffuscope.data import DataSet, load_data
 from diffuscope.denoisers import Preconditioned
 from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.findings import Panel, density_bars, exact_share_interval, frechet_distance, groups, heat_map, line
-from diffuscope.samplers import DPMSolverPP2M, sample
+from diffuscope.samplers import DPMSolverPP2M, finish
 from diffuscope.streams import torch_stream
 from diffuscope.times import karras_times
 from diffuscope.training import fit, new_denoiser, recipe
@@ -85,13 +85,12 @@ def untrained(seed: int) -> Preconditioned:
     return new_denoiser(digits(seed).data.train, (-1.0, 1.0), seed).eval()
 
 
-@torch.no_grad()
 def generated(denoiser: Preconditioned, n: int, generator: torch.Generator) -> Float[Tensor, "n 1 8 8"]:
     """n samples by DPM-Solver++ 2M at this NFE, the last one a denoise."""
     schedule = denoiser.schedule
     times = karras_times(schedule, schedule.t_max, schedule.t_min, NFE - 1)
     start = schedule.t_max * torch.randn(n, 1, 8, 8, generator=generator)
-    return torch.cat([denoiser(sample(DPMSolverPP2M(), denoiser, x, times), times[-1]) for x in start.split(256)])
+    return finish(denoiser, DPMSolverPP2M(), start, times)
 
 
 @cache

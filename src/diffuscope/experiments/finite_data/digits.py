@@ -12,7 +12,7 @@ from torch import Tensor
 from diffuscope.data import load_data
 from diffuscope.denoisers import MLP, Batch, BatchTime, Denoiser, ExactDenoiser, Preconditioned, seeded
 from diffuscope.exact import Empirical, nearest_neighbors
-from diffuscope.samplers import DPMSolverPP2M, sample
+from diffuscope.samplers import DPMSolverPP2M, finish
 from diffuscope.schedules import VE
 from diffuscope.times import karras_times
 from diffuscope.training import averaged, recipe, train
@@ -82,4 +82,4 @@ def generated(denoiser: Denoiser, generator: torch.Generator) -> Float[Tensor, "
     """SAMPLES samples from pure noise, denoised at the end."""
     times = karras_times(SCHEDULE, SCHEDULE.t_max, SCHEDULE.t_min, STEPS)
     start = SCHEDULE.t_max * torch.randn(SAMPLES, PIXELS, dtype=torch.float64, generator=generator)
-    return denoiser(sample(DPMSolverPP2M(), denoiser, start, times), SCHEDULE.t_min)
+    return finish(denoiser, DPMSolverPP2M(), start, times)
