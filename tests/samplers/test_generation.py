@@ -130,7 +130,7 @@ def test_samples_carry_no_gradient():
     [
         ({"n": 0}, "n: expected at least 1 sample, got 0"),
         ({"steps": 0}, "steps: expected at least 1, got 0"),
-        ({"event_shape": None}, r"event_shape: the model has no \.event_shape"),
+        ({"event_shape": None}, r"event_shape: expected the shape of one sample, as the model has no \.event_shape"),
         ({"classes": (1,)}, "classes: expected a model trained with classes"),
         ({"guidance": 2.0}, "guidance: expected classes with it, got 2"),
         ({"guidance": math.nan, "classes": (0,)}, "guidance: expected a finite number"),
