@@ -1,4 +1,4 @@
-"""One call draws samples from a model: what it draws, where it asks the model, and what it refuses."""
+"""One call draws samples from a model: their distribution, the times of the model's calls, and errors."""
 
 import math
 
@@ -136,7 +136,7 @@ def test_samples_carry_no_gradient():
         ({"guidance": math.nan, "classes": (0,)}, "guidance: expected a finite number"),
     ],
 )
-def test_what_cannot_be_generated_is_refused_in_one_line(arguments, message):
+def test_bad_arguments_of_generate_raise_a_one_line_error(arguments, message):
     with pytest.raises(InputError, match=message):
         generate(ExactDenoiser(DATA, VE()), **({"n": 2, "event_shape": (2,)} | arguments))
 

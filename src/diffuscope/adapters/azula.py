@@ -14,7 +14,6 @@ and `DDIMSampler` ("equivalent"), "2nd order" for `HeunSampler`. It states none 
 """
 
 import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,13 +103,9 @@ def _order(name: str, settings: dict[str, Any]) -> int | None:
 
 
 def _stochastic(name: str, settings: dict[str, Any]) -> bool:
-    draws: dict[str, Callable[[], bool]] = {
-        "DDPMSampler": lambda: True,
-        "DDIMSampler": lambda: settings["eta"] > 0,
-        "ItoSampler": lambda: settings["eta"] > 0,
-        "PCSampler": lambda: settings["corrections"] > 0 and settings["delta"] > 0,
-    }
-    return name in draws and draws[name]()
+    if name == "PCSampler":
+        return settings["corrections"] > 0 and settings["delta"] > 0
+    return name == "DDPMSampler" or (name in ("DDIMSampler", "ItoSampler") and settings["eta"] > 0)
 
 
 def _nfe_per_step(name: str, settings: dict[str, Any]) -> int:

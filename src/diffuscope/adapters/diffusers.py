@@ -174,6 +174,9 @@ def _scheduler(name: str) -> Any:
 
 def _made(scheduler: Any, kind: str, options: Options, table: _Table) -> Any:
     """The scheduler with our grid as its table."""
+    name, ends_at_lowest = scheduler.__name__, ("DEISMultistepScheduler", "SASolverScheduler")
+    if table.to_zero and (name in ends_at_lowest or options.get("algorithm_type") in ("dpmsolver", "sde-dpmsolver")):
+        raise InputError(f"times: diffusers:{name} ends at its lowest level; expected sigma(times[-1]) > 0")
     if kind in ("flow", "edm"):
         made = _with_explicit_sigmas(scheduler, kind, options, table)
     else:
@@ -186,7 +189,6 @@ def _made(scheduler: Any, kind: str, options: Options, table: _Table) -> Any:
 def _laid_out(scheduler: Any, options: Options, table: _Table) -> Any:
     """A scheduler on a table of trained betas, one training step per level."""
     name = scheduler.__name__
-    _require_reachable(name, options, table)
     alphas_cumprod = 1 / (1 + table.ratios**2)
     levels = len(table.times)
     layout = {
@@ -223,8 +225,6 @@ def _laid_out(scheduler: Any, options: Options, table: _Table) -> Any:
 
 def _with_explicit_sigmas(scheduler: Any, kind: str, options: Options, table: _Table) -> Any:
     """A flow-matching or EDM scheduler, whose levels are numbers and not a table of training steps."""
-    name = scheduler.__name__
-    _require_reachable(name, options, table)
     ratios = table.ratios
     levels = table.descending(ratios if kind == "edm" else ratios / (1 + ratios))
     # at infinite noise s = 1
@@ -235,7 +235,7 @@ def _with_explicit_sigmas(scheduler: Any, kind: str, options: Options, table: _T
     made = _constructed(scheduler, layout, options)
     made.set_timesteps(table.steps)
     starts = levels[:-1]
-    if SCHEDULERS[name].evaluations == 2:
+    if SCHEDULERS[scheduler.__name__].evaluations == 2:
         end = [] if table.to_zero else [levels[-1:], levels[-1:]]
         starts = torch.cat([starts[:1], starts[1:].repeat_interleave(2), *end])
         levels = torch.cat([starts, levels[-1:]])
@@ -249,12 +249,6 @@ def _constructed(scheduler: Any, layout: dict[str, Any], options: Options) -> An
     """The scheduler with those entries of `layout` that its constructor accepts, and the user's `options`."""
     accepted = arguments_of(scheduler.__init__)
     return scheduler(**({key: value for key, value in layout.items() if key in accepted} | dict(options)))
-
-
-def _require_reachable(name: str, options: Options, table: _Table) -> None:
-    ends_at_lowest = name in ("DEISMultistepScheduler", "SASolverScheduler")
-    if table.to_zero and (ends_at_lowest or options.get("algorithm_type") in ("dpmsolver", "sde-dpmsolver")):
-        raise InputError(f"times: diffusers:{name} ends at its lowest level; expected sigma(times[-1]) > 0")
 
 
 def _betas(alphas_cumprod: Float[Tensor, " levels"]) -> Float[Tensor, " levels"]:

@@ -61,22 +61,23 @@ def known_targets() -> dict[str, tuple[str, ...]]:
     return known
 
 
-def _of_object(run: Any, name: str) -> Target:
+def _of_object(given: Any, name: str) -> Target:
     """An object of the user as a target."""
-    if isinstance(run, Target):
-        return run
-    if isinstance(run, type) and _takes(run):
-        run = run()
-    if isinstance(run, Sampler):
-        return sampler_target(run)
-    if not (callable(run) and _takes(run, "denoiser", "x_start", "times", "generator")):
+    if isinstance(given, Target):
+        return given
+    if isinstance(given, type) and _takes(given):
+        given = given()
+    if isinstance(given, Sampler):
+        return sampler_target(given)
+    if not (callable(given) and _takes(given, "denoiser", "x_start", "times", "generator")):
         expected = "callable(denoiser, x_start, times, generator)"
-        raise InputError(f"target: {name} is a {type(run).__name__}; expected {expected}")
-    order, nfe = _declared_number(run, "order", name), _declared_number(run, "nfe_per_step", name)
-    stochastic = getattr(run, "stochastic", None)
+        raise InputError(f"target: {name} is a {type(given).__name__}; expected {expected}")
+    order, nfe = _declared_number(given, "order", name), _declared_number(given, "nfe_per_step", name)
+    stochastic = getattr(given, "stochastic", None)
     if stochastic not in (None, True, False):
         raise InputError(f"target: {name}.stochastic: expected True or False, got {stochastic!r}")
     shown = name if stochastic is not None else f"{name} (stochastic undeclared, taken as deterministic)"
+    run: Any = given
     return Target(name=shown, run=run, order=order, stochastic=bool(stochastic), nfe_per_step=nfe)
 
 

@@ -216,8 +216,9 @@ class Calibrated:
                 if "kind" not in file or str(file["kind"]) != "Calibrated":
                     raise InputError(f"path: expected a saved calibration, got {name}, which is none")
                 a = dict(file)
+            mean, eigenvectors, eigenvalues = (torch.tensor(a[name]) for name in EIGENPAIRS)
             return cls(
-                gaussian=Gaussian(*(torch.tensor(a[name]) for name in EIGENPAIRS), float(a["tail_variance"])),
+                gaussian=Gaussian(mean, eigenvectors, eigenvalues, float(a["tail_variance"])),
                 levels=tuple(a["levels"].tolist()),
                 weights=torch.tensor(a["weights"]),
                 shift=torch.tensor(a["shift"]),

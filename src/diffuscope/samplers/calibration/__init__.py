@@ -38,13 +38,7 @@ from .whitened_model import WhitenedModel
 
 @torch.no_grad()
 def calibrate(
-    denoiser: Denoiser,
-    gaussian: Gaussian,
-    nfe: int,
-    *,
-    starts: Batch,
-    reference_steps: int = 160,
-    rounds: int = 4,
+    denoiser: Denoiser, gaussian: Gaussian, nfe: int, *, starts: Batch, reference_steps: int = 160, rounds: int = 4
 ) -> Calibrated:
     """The sampler of `nfe` evaluations fitted to `denoiser`, from states `starts` at the start of its schedule.
 

@@ -32,18 +32,17 @@ def polish(
         normal, right = A @ A.T, A @ (influence * missing).flatten()
         scale = normal.diagonal().mean() * torch.eye(len(A), dtype=A.dtype, device=A.device)
         error = model.distance(walk.end, fitting.end)
-        improved = False
         for _ in range(5):
             step = torch.linalg.solve(normal + damping * scale, right)
             moved = moved_plan(model, plan, names, step)
             if moved is not None and model.distance(walked(model, moved, z_fit).end, fitting.end) < error:
                 validated = model.distance(walked(model, moved, z_val).end, validating.end)
                 if validated < best.error:
-                    plan, best, improved = moved, Judged(validated, moved), True
+                    plan, best = moved, Judged(validated, moved)
                     damping = max(damping / 4, 1e-6)
                     break
             damping *= 5
-        if not improved:
+        else:  # no step was an improvement
             break
     return best
 

@@ -34,14 +34,12 @@ class Walk(NamedTuple):
 def plain_weights(levels: Sequence[Instant]) -> Float[Tensor, "n 5"]:
     """Adams-Bashforth of order up to 4, the residual a polynomial in log w; a plain denoise at the end."""
     weights = torch.zeros(len(levels), HISTORY + 1, dtype=torch.float64)
+    weights[:, 0] = 1.0
     for i in range(len(levels) - 1):
         past = [at.lam for at in reversed(levels[max(0, i - HISTORY + 1) : i + 1]) if math.isfinite(at.lam)]
         if math.isfinite(levels[i].lam):
             row = interpolation_weights(tuple(past), levels[i].lam, levels[i + 1].lam, rate=0.0, power=0.0)
             weights[i, : len(row)] = torch.tensor(row, dtype=torch.float64)
-        else:
-            weights[i, 0] = 1.0
-    weights[-1, 0] = 1.0
     return weights
 
 
