@@ -190,10 +190,11 @@ def _laid_out(scheduler: Any, options: Options, table: _Table) -> Any:
     """A scheduler on a table of trained betas, one training step per level."""
     name = scheduler.__name__
     alphas_cumprod = 1 / (1 + table.ratios**2)
+    before = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
     levels = len(table.times)
     layout = {
         "num_train_timesteps": levels,
-        "trained_betas": _betas(alphas_cumprod).tolist(),
+        "trained_betas": (1 - alphas_cumprod / before).tolist(),
         "clip_sample": False,
         "set_alpha_to_one": table.to_zero,
         "final_sigmas_type": "zero" if table.to_zero else "sigma_min",
@@ -249,12 +250,6 @@ def _constructed(scheduler: Any, layout: dict[str, Any], options: Options) -> An
     """The scheduler with those entries of `layout` that its constructor accepts, and the user's `options`."""
     accepted = arguments_of(scheduler.__init__)
     return scheduler(**({key: value for key, value in layout.items() if key in accepted} | dict(options)))
-
-
-def _betas(alphas_cumprod: Float[Tensor, " levels"]) -> Float[Tensor, " levels"]:
-    """beta_i = 1 - alphas_cumprod_i / alphas_cumprod_(i-1), from alphas_cumprod_(-1) = 1."""
-    before = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
-    return 1 - alphas_cumprod / before
 
 
 def _refined(sigmas: Tensor, levels: Float[Tensor, " levels"]) -> Tensor:

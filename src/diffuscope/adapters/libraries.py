@@ -5,7 +5,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 
 import torch
@@ -64,10 +64,8 @@ def _read(value: str) -> Option:
     if value.lower() in _WORDS:
         return _WORDS[value.lower()]
     for number in (int, float):
-        try:
+        with suppress(ValueError):
             return number(value)
-        except ValueError:
-            pass
     return value
 
 

@@ -31,6 +31,7 @@ Source: derived here from the Gaussian covariances of Brownian motion and its in
 """
 
 import bisect
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -108,18 +109,15 @@ class BrownianPath(Noise):
             raise InputError(f"like: expected the shape {self._shape} that this path has, got {tuple(like.shape)}")
         if a == b or not (math.isfinite(a) and math.isfinite(b)):
             raise InputError(f"a, b: expected two different finite times of the clock, got {a} and {b}")
-        piece = self._between(a, b) if a < b else self._between(b, a).reversed()
-        zeta = math.sqrt(3) * (2 * piece.a - piece.w)
-        return piece.w.to(like), zeta.to(like)
-
-    def _between(self, low: float, high: float) -> _Piece:
+        low, high = min(a, b), max(a, b)
         self._insert(low)
         self._insert(high)
         first, last = bisect.bisect_left(self._times, low), bisect.bisect_left(self._times, high)
-        piece = self._pieces[first]
-        for after in self._pieces[first + 1 : last]:
-            piece = piece.joined(after)
-        return piece
+        piece = functools.reduce(_Piece.joined, self._pieces[first:last])
+        if a > b:
+            piece = piece.reversed()
+        zeta = math.sqrt(3) * (2 * piece.a - piece.w)
+        return piece.w.to(like), zeta.to(like)
 
     def _insert(self, time: float) -> None:
         """Add `time` to the times of the path: a split inside, an extension beyond either end."""

@@ -11,7 +11,6 @@ from torch import Tensor
 from diffuscope.denoisers import Batch, BatchTime, Denoiser, nearest_trained_time
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
-from diffuscope.schedules import Schedule
 
 from ..calibrated import SAME_LEVEL
 from ..eigenbasis import Eigenbasis
@@ -26,15 +25,12 @@ class WhitenedModel:
 
     def __init__(self, denoiser: Denoiser, gaussian: Gaussian, starts: Batch) -> None:
         schedule, basis = denoiser.schedule, Eigenbasis.of(gaussian, starts.device)
+        self.schedule = schedule
         self.denoiser, self.basis, self.starts, self.evaluations = denoiser, basis, starts, 0
         ends = nearest_trained_time(denoiser, torch.tensor([schedule.t_max, schedule.t_min], dtype=torch.float64))
         self.start, self.end = instants(schedule, ends)
         self.rms_std = float(basis.variances.sum() / starts[0].numel()) ** 0.5
         self.largest_std = float(basis.variances.max()) ** 0.5
-
-    @property
-    def schedule(self) -> Schedule:
-        return self.denoiser.schedule
 
     def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
         """D(x_t, t), counted and checked; InputError where the denoiser's output has another shape or is not finite."""
