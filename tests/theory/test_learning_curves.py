@@ -153,7 +153,7 @@ def test_the_affine_optimum_is_the_exact_denoiser_of_the_gaussian():
     assert torch.allclose(x @ best.weight.T + best.bias, data.denoise(x, ALPHA, SIGMA), rtol=0, atol=1e-13)
 
 
-def test_without_a_mean_the_principal_components_learn_independently():
+def test_without_a_mean_the_principal_components_learn_apart():
     data, start = distribution(), AffineMap(0.2 * torch.eye(3, dtype=torch.float64), double(1.0, 2.0, 3.0))
     learned = AffineLearning(data, ALPHA, SIGMA).flow(start, 0.6)
     modes = data.eigenvectors.T @ learned.weight @ data.eigenvectors
