@@ -1,4 +1,4 @@
-"""What a peer's sampler must do on exactly solved diffusions, whatever the library."""
+"""What a sampler of any library must do on exactly solved diffusions."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def noised(data: Gaussian, schedule: Schedule, t: torch.Tensor, samples: int = 6
 
 
 def order_on_a_gaussian(name: str, high: float = 4.0, steps: tuple[int, ...] = (24, 48, 96, 192)) -> MeasuredOrder:
-    """The order of the endpoint's error, from sigma/alpha = high to .1."""
+    """The order of the endpoint's error, from sigma/alpha = high to 0.1."""
     target = load_target(name)
     schedule = target.schedules[0]
 
@@ -47,7 +47,7 @@ def order_on_a_gaussian(name: str, high: float = 4.0, steps: tuple[int, ...] = (
 def miss_of_a_point(name: str, steps: int = 12) -> float:
     """On a single data point noise and data are constant along the flow, which every consistent solver follows exactly.
 
-    The relative error at sigma/alpha = .05, where a final denoise would show.
+    The relative error at sigma/alpha = 0.05, where a final denoise would show.
     """
     target = load_target(name)
     schedule = target.schedules[0]
@@ -82,7 +82,7 @@ def assert_reaches_the_marginal(name: str, steps: int = 100) -> None:
 
 
 def assert_noise_is_the_generators(target: Target) -> None:
-    """The same generator gives the same sample, another another; torch's global generator is left as it was."""
+    """Equal seeds give equal samples, others others; torch's global generator is unchanged."""
     schedule = target.schedules[0]
     times = between(schedule, 4.0, 0.1, 12)
     x = noised(UNEQUAL, schedule, times[0])

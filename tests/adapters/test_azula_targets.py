@@ -40,7 +40,7 @@ def test_an_azula_sampler_has_the_order_that_azula_states(name):
 
 
 @pytest.mark.parametrize("name", ["azula:vABSampler?order=3", "azula:xEABSampler?order=3"])
-def test_third_order_shows_where_the_first_steps_are_short_of_nothing(name):
+def test_third_order_shows_where_the_first_steps_lose_none(name):
     # one step of order 1 begins a multistep run; at sigma/alpha = 200 its error does not show
     assert order_on_a_gaussian(name, high=200.0, steps=(64, 96, 144, 216)).order == pytest.approx(3.0, abs=0.3)
 
@@ -65,7 +65,7 @@ def test_a_single_point_is_followed_exactly(name):
 
 
 @pytest.mark.parametrize("name", ["azula:DDIMSampler", "azula:zABSampler", "azula:DDPMSampler"])
-def test_a_last_step_to_no_noise_ends_on_the_point(name):
+def test_a_last_step_to_zero_noise_ends_on_the_point(name):
     assert end_on_a_point(name) < 1e-9
 
 
@@ -82,7 +82,7 @@ def test_a_stochastic_azula_sampler_reaches_the_marginal_by_our_generator(name):
     assert_reaches_the_marginal(name)
 
 
-def test_single_precision_stays():
+def test_float32_states_stay_float32():
     assert_single_precision_stays(load_target("azula:zEABSampler"))
 
 

@@ -93,7 +93,7 @@ def test_dpmpp_3m_converges_at_order_two():
 
 @pytest.mark.parametrize("schedule", [VP(), Cosine(), RectifiedFlow()], ids=lambda s: type(s).__name__)
 @pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
-def test_diffusers_ddim_is_our_ddim_whatever_its_model_predicts(schedule, prediction):
+def test_diffusers_ddim_is_our_ddim_for_any_prediction_type(schedule, prediction):
     times = between(schedule, 20.0, 0.05, 10)
     denoiser, x = ExactDenoiser(UNEQUAL, schedule), noised(UNEQUAL, schedule, times[0])
     theirs = load_target(f"diffusers:DDIMScheduler?prediction_type={prediction}").run(denoiser, x, times, None)
@@ -101,7 +101,7 @@ def test_diffusers_ddim_is_our_ddim_whatever_its_model_predicts(schedule, predic
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
-def test_the_shortest_grids_are_walked_too(steps):
+def test_the_shortest_grids_work_too(steps):
     schedule = VP()
     times = between(schedule, 4.0, 0.1, steps)
     denoiser, x = ExactDenoiser(UNEQUAL, schedule), noised(UNEQUAL, schedule, times[0])
@@ -121,7 +121,7 @@ def test_a_single_point_is_followed_exactly(name):
 
 
 @pytest.mark.parametrize("name", [*DETERMINISTIC, *STOCHASTIC, "diffusers:UniPCMultistepScheduler"])
-def test_a_last_step_to_no_noise_ends_on_the_point_or_is_refused(name):
+def test_a_last_step_to_zero_noise_ends_on_the_point_or_raises(name):
     if name.split("?")[0] in ENDS_ABOVE_ZERO:
         with pytest.raises(InputError, match="ends at its lowest level"):
             end_on_a_point(name)
@@ -156,11 +156,11 @@ def test_a_flow_begins_at_pure_noise():
 
 
 @pytest.mark.parametrize("name", ["diffusers:UniPCMultistepScheduler", "diffusers:HeunDiscreteScheduler"])
-def test_single_precision_stays(name):
+def test_float32_states_stay_float32(name):
     assert_single_precision_stays(load_target(name))
 
 
-def test_every_scheduler_that_can_be_driven_loads():
+def test_every_scheduler_that_can_be_used_loads():
     names = known_targets()["diffusers"]
     assert len(names) >= 18
     assert [load_target(name).name for name in names] == list(names)
@@ -174,6 +174,6 @@ def test_every_scheduler_that_can_be_driven_loads():
         ("diffusers:DDIMScheduler?solver_order=2", "diffusers:DDIMScheduler has no option 'solver_order'; expected"),
     ],
 )
-def test_what_cannot_be_driven_is_named_in_one_line(name, said):
+def test_unknown_schedulers_and_options_raise_a_one_line_error(name, said):
     with pytest.raises(InputError, match=said):
         load_target(name)

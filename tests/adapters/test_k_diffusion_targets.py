@@ -79,7 +79,7 @@ def test_a_single_point_is_followed_exactly(name):
 
 
 @pytest.mark.parametrize("name", [*DETERMINISTIC, *STOCHASTIC])
-def test_a_last_step_to_no_noise_ends_on_the_point(name):
+def test_a_last_step_to_zero_noise_ends_on_the_point(name):
     assert end_on_a_point(name) < 1e-9
 
 
@@ -99,7 +99,7 @@ def test_second_order_sde_steps_have_weak_order_two(name):
     assert found.order == pytest.approx(2.0, abs=0.25)
 
 
-def test_single_precision_stays():
+def test_float32_states_stay_float32():
     assert_single_precision_stays(load_target("k_diffusion:sample_dpmpp_2m"))
 
 

@@ -1,4 +1,4 @@
-"""What a name of a target may be, and what is said of one that is none."""
+"""Names of targets: those that load, and the errors of the others."""
 
 import sys
 
@@ -57,7 +57,7 @@ def named(tmp_path, monkeypatch):
         ("k_diffusion:sample_euler", "k-diffusion is not installed; pip install --no-deps k-diffusion"),
     ],
 )
-def test_an_absent_library_is_named_with_its_remedy(name, said, monkeypatch):
+def test_the_error_for_an_absent_library_says_how_to_install_it(name, said, monkeypatch):
     module = name.split(":")[0]
     for loaded in [key for key in sys.modules if key.split(".")[0] == module]:
         monkeypatch.delitem(sys.modules, loaded)
@@ -84,18 +84,18 @@ def test_options_are_read_as_plain_values():
 
 
 @pytest.mark.parametrize("text", ["order", "order=2&", "=3", "a b=1", "order=1&order=2"])
-def test_options_of_another_form_are_refused(text):
+def test_options_of_another_form_raise(text):
     with pytest.raises(InputError, match=r"^target: "):
         read_options(text)
 
 
 @pytest.mark.parametrize("name", ["REABSampler", "azula:", ":halve", ""])
-def test_a_name_without_a_library_or_a_sampler_is_refused(name):
+def test_a_name_without_a_library_or_a_sampler_raises(name):
     with pytest.raises(InputError, match="expected library:sampler or module:callable"):
         load_target(name)
 
 
-def test_a_users_function_is_a_target_that_says_what_it_leaves_open(named):
+def test_a_users_function_is_a_target_whose_name_says_what_it_does_not_declare(named):
     target = load_target(f"{named}:halve")
     assert (target.order, target.stochastic, target.nfe_per_step) == (None, False, None)
     assert target.name == f"{named}:halve (stochastic undeclared, taken as deterministic)"
@@ -124,19 +124,19 @@ def test_a_users_target_is_taken_as_it_is(named):
         ("halve?order=2", "options belong to the samplers of"),
     ],
 )
-def test_a_users_object_that_is_no_sampler_is_refused_in_one_line(named, found, said):
+def test_a_users_object_that_is_not_a_sampler_raises_a_one_line_error(named, found, said):
     with pytest.raises(InputError, match=said):
         load_target(f"{named}:{found}")
 
 
-def test_a_seed_is_the_generators_and_moves_it_on():
+def test_a_seed_is_drawn_from_the_generator_and_advances_it():
     first, second = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
     seeds = [seed_from(first), seed_from(first)]
     assert seeds == [seed_from(second), seed_from(second)]
     assert seeds[0] != seeds[1]
 
 
-def test_a_step_that_asks_for_its_middle_gets_one_brownian_path():
+def test_a_step_that_queries_its_middle_gets_one_brownian_path():
     # W(4) - W(1) holds W(4) - W(2); the rest, and the next step, are independent of it
     noise = BrownianNoise(torch.zeros(20_000, dtype=torch.float64), torch.Generator().manual_seed(0))
     half, whole, following = noise(4.0, 2.0), noise(4.0, 1.0), noise(1.0, 0.5)

@@ -145,7 +145,7 @@ FAULTS = (
         "ddpm",
         {
             "noise at the last step": ("if s.sigma > 0:", "if t.sigma > 0:"),
-            "per unit, not its square": ("per_unit**2 * doubt", "per_unit * doubt"),
+            "per unit, not its square": ("per_unit**2 * variance", "per_unit * variance"),
         },
     ),
     *planted(
@@ -204,12 +204,9 @@ FAULTS = (
     ),
     *planted(
         "SDE-DPM++ 3M",
-        "dpm_solver_sde",
+        "bridge",
         {
-            "the noise of eta = 1 at any eta": (
-                "mean + deviation *",
-                "mean + reverse_bridge(x_t, denoised, t, s, 1.0)[1] *",
-            ),
+            "the noise of eta = 1 at any eta": ("mean + std *", "mean + reverse_bridge(x_t, denoised, t, s, 1.0)[1] *"),
         },
     ),
     *planted(
@@ -420,26 +417,26 @@ FAULTS = (
     ),
     *planted(
         "Heun",
-        "instant",
+        "schedule_values",
         {
             "derivatives of alpha and sigma swapped": (
-                "schedule.alpha_dot(times),\n            schedule.sigma_dot(times),",
-                "schedule.sigma_dot(times),\n            schedule.alpha_dot(times),",
+                "schedule.alpha_dot, schedule.sigma_dot",
+                "schedule.sigma_dot, schedule.alpha_dot",
             ),
         },
     ),
     *planted(
         "DPM++ 3M",
-        "instant",
+        "schedule_values",
         {
-            "sign of lambda": ("schedule.lam(times),", "-schedule.lam(times),"),
+            "sign of lambda": ("schedule.lam)", "lambda times: -schedule.lam(times))"),
         },
     ),
     *planted(
         "RungeKutta4",
-        "instant",
+        "schedule_values",
         {
-            "times in single precision": ("times.detach().double()", "times.detach().float().double()"),
+            "times in single precision": ("times.double().cpu()", "times.float().double().cpu()"),
         },
     ),
 )

@@ -28,7 +28,7 @@ STEPS = (20, 32, 50, 80)
 FINEST = 125
 SAMPLES = 4000
 
-FOUNDATIONS = ("contract", "instant", "noise")  # what `contract.sample` stands on
+FOUNDATIONS = ("contract", "schedule_values", "noise")  # what `contract.sample` stands on
 CHECKED = ("State", "Evaluation", "Instant")  # classes that unplanted modules check for, so they stay the library's
 
 

@@ -18,9 +18,9 @@ FAMILIES = {
     "ddpm",
     "dpm_solver",
     "dpm_solver_sde",
-    "instant",
     "noise",
     "ode",
+    "schedule_values",
     "sde",
     "unipc",
 }

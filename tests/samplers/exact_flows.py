@@ -40,7 +40,7 @@ class ExactDiffusion:
 
 
 def unequal_gaussian() -> Gaussian:
-    """Two correlated coordinates with standard deviations 1.5 and .4."""
+    """Two correlated coordinates with standard deviations 1.5 and 0.4."""
     rotation = torch.tensor([[0.8, -0.6], [0.6, 0.8]], dtype=torch.float64)
     return Gaussian(
         torch.tensor([1.3, -0.4], dtype=torch.float64), rotation, torch.tensor([2.25, 0.16], dtype=torch.float64)
@@ -81,5 +81,5 @@ def quantile_map(mixture: GaussianMixture, x_t: Tensor, schedule: Schedule, t: f
 
 def distribution_function(mixture: GaussianMixture, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
     """The noised mixture's cumulative distribution function."""
-    deviations = (alpha**2 * mixture.tail_variances + sigma**2).sqrt()
-    return (torch.special.ndtr((x - alpha * mixture.means[:, 0]) / deviations) * mixture.weights).sum(-1, keepdim=True)
+    stds = (alpha**2 * mixture.tail_variances + sigma**2).sqrt()
+    return (torch.special.ndtr((x - alpha * mixture.means[:, 0]) / stds) * mixture.weights).sum(-1, keepdim=True)

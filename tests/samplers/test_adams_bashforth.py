@@ -212,7 +212,7 @@ def test_float32_states_stay_float32(method: type):
 
 
 @every_method
-def test_bad_orders_and_powers_are_refused(method: type):
+def test_bad_orders_and_powers_raise(method: type):
     for bad in ({"order": 5}, {"order": 0}, {"power": -0.1}, {"power": 1.5}):
         with pytest.raises(InputError):
             method(**bad)

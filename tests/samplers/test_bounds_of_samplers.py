@@ -1,4 +1,4 @@
-"""What a sampler is made with: refused just beyond its bounds, accepted just at them."""
+"""Parameters of samplers: an error just beyond their bounds, accepted at them."""
 
 import math
 
@@ -72,12 +72,12 @@ STATISTICS = plain_statistics(uniform_times(3.0, 0.0, 3).flip(0), (2,))
         (lambda: stochastic_until(VE(), 0.0), "noise_to_signal"),
     ],
 )
-def test_what_is_just_beyond_is_refused_with_the_argument(make, argument: str):
+def test_values_just_beyond_a_bound_raise_an_error_that_names_the_argument(make, argument: str):
     with pytest.raises(InputError, match=f"^{argument}: expected"):
         make()
 
 
-def test_what_is_just_at_the_bound_is_accepted():
+def test_values_at_a_bound_are_accepted():
     assert DormandPrince(rtol=JUST_ABOVE, atol=JUST_ABOVE).order == 5
     assert DPMSolverPP2S(1.0).r == 1
     assert DPMSolverPP2S(JUST_ABOVE).r > 0

@@ -1,4 +1,4 @@
-"""One Brownian path: its distribution for any order of questions, its consistency, and what it is for: strong
+"""One Brownian path: its distribution for any order of queries, its consistency, and what it is for: strong
 orders.
 """
 
@@ -42,7 +42,7 @@ ORDERS = {
 
 
 @pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS.keys())
-def test_the_distribution_is_brownian_whatever_the_order_of_questions(order: list[float]):
+def test_the_distribution_is_brownian_for_any_order_of_queries(order: list[float]):
     """Standardized increments and areas of disjoint intervals: six independent N(0, 1), all 21 second moments."""
     noise = path()
     for a, b in itertools.pairwise(order):
@@ -112,7 +112,7 @@ def test_increments_add_up_and_areas_obey_chens_relation():
     assert torch.allclose(torch.stack(again), torch.stack(whole), atol=1e-13)
 
 
-def test_backwards_is_the_same_stretch_seen_from_its_other_end():
+def test_an_interval_run_backward_has_the_negative_displacement_and_the_area_about_its_end():
     noise = path()
     forth, area_forth = displacement_and_area(noise, 0.2, 0.9)
     back, area_back = displacement_and_area(noise, 0.9, 0.2)
@@ -145,9 +145,9 @@ def test_a_path_is_one_path_in_any_dtype_and_refuses_another_shape():
 
 @dataclass(frozen=True)
 class TwoModes:
-    """The denoiser of 1/2 N(1, .1) + 1/2 N(-1, .1): with V = .1 alpha^2 + sigma^2 it is
+    """The denoiser of 1/2 N(1, 0.1) + 1/2 N(-1, 0.1): with V = 0.1 alpha^2 + sigma^2 it is
 
-    D = (.1 alpha x + sigma^2 tanh(alpha x / V)) / V.
+    D = (0.1 alpha x + sigma^2 tanh(alpha x / V)) / V.
     """
 
     schedule: Schedule
@@ -175,7 +175,7 @@ def walked(denoiser: TwoModes) -> tuple[BrownianPath, Tensor, Tensor]:
 
 
 def strong_order(sampler: Sampler, denoiser: TwoModes, steps: list[int]) -> float:
-    """Every grid walks along the path of the reference; the error is that of each endpoint."""
+    """Every grid has the Brownian path of the reference; the error is that of each endpoint."""
     noise, x_start, reference = walked(denoiser)
 
     def error(count: int) -> float:

@@ -1,4 +1,4 @@
-"""A calibrated sampler is exact on Gaussian data, honest about its error, and never worse than its own fallback."""
+"""A calibrated sampler: exact on Gaussian data, its stated error right, never worse than its fallback."""
 
 import math
 from dataclasses import replace
@@ -35,7 +35,7 @@ class Counting:
 
 
 class Discrete(ExactDenoiser):
-    """An exact denoiser that knows the steps of a table only."""
+    """An exact denoiser with a table of times only."""
 
     clock = StepIndex(200)
 
@@ -70,7 +70,7 @@ def calibrated():
 
 
 @pytest.mark.parametrize("schedule", [VE(), VP(), RectifiedFlow()], ids=lambda schedule: type(schedule).__name__)
-def test_gaussian_data_are_exact_whatever_the_budget(schedule):
+def test_gaussian_data_are_exact_for_any_nfe(schedule):
     gaussian = gaussian_in_the_plane().distribution
     assert isinstance(gaussian, Gaussian)
     denoiser, x_start = ExactDenoiser(gaussian, schedule), noise(schedule, 16, event=(2,))
@@ -98,7 +98,7 @@ def test_on_fresh_starts_it_is_twice_as_accurate_as_every_plain_solver(calibrate
 
 
 @pytest.mark.parametrize("nfe", [2, 4])
-def test_it_never_loses_to_its_own_fallback_in_validation(nfe):
+def test_in_validation_it_is_never_worse_than_its_fallback(nfe):
     schedule = VE(sigma_min=0.05, sigma_max=20.0)
     denoiser = ExactDenoiser(LINE.distribution, schedule)
     for rounds in (0, 1):
@@ -107,8 +107,8 @@ def test_it_never_loses_to_its_own_fallback_in_validation(nfe):
         assert found.gain >= 1
 
 
-def test_a_plain_solver_that_wins_does_the_steps():
-    """With a Gaussian far from the data the fit has nothing to lean on but its weights; force the case."""
+def test_a_plain_solver_that_wins_makes_the_steps():
+    """Forced by a Gaussian far from the data, which does not help the fit."""
     schedule = VE()
     denoiser = ExactDenoiser(LINE.distribution, schedule)
     times = torch.tensor([80.0, 5.0, 1.0, 0.1, 0.0], dtype=torch.float64)
@@ -122,14 +122,14 @@ def test_a_plain_solver_that_wins_does_the_steps():
         )
 
 
-def test_its_calls_are_its_budget(calibrated):
+def test_its_calls_are_its_nfe(calibrated):
     counting = Counting(ExactDenoiser(LINE.distribution, VE()))
     calibrated.sample(counting, noise(VE(), 4))
     assert counting.calls == NFE == calibrated.nfe
     assert isinstance(calibrated, Sampler)
 
 
-def test_what_it_cost_is_counted():
+def test_the_cost_of_the_calibration_is_counted():
     schedule = VE()
     x_start = noise(schedule, 16)
     counted = Counting(ExactDenoiser(LINE.distribution, schedule))
@@ -152,8 +152,8 @@ def test_levels_are_log_snr_so_that_another_schedule_ends_in_the_same_place(cali
 
 
 @pytest.mark.parametrize("read_as", ["a chain", "variance exploding"])
-def test_a_model_of_discrete_steps_is_asked_at_its_steps_only(read_as):
-    """Its clock refuses any other time, also when the table is read through another schedule."""
+def test_a_discrete_time_model_is_evaluated_only_at_its_own_times(read_as):
+    """The model raises at any other time, also through another schedule."""
     chain = DiscreteVP.linear(1e-3, 0.1, 200)
     denoiser, schedule = Discrete(LINE.distribution, chain), chain
     if read_as == "variance exploding":
@@ -195,7 +195,7 @@ def test_calibrating_twice_gives_the_same_sampler():
     assert torch.equal(one.weights, two.weights)
 
 
-def test_a_saved_calibration_comes_back_whole(calibrated, tmp_path):
+def test_a_saved_calibration_loads_unchanged(calibrated, tmp_path):
     calibrated.save(tmp_path / "line.npz")
     again = Calibrated.load(tmp_path / "line.npz")
     denoiser, x_start = ExactDenoiser(LINE.distribution, VE()), noise(VE(), 7)
@@ -204,7 +204,7 @@ def test_a_saved_calibration_comes_back_whole(calibrated, tmp_path):
         assert getattr(again, name) == getattr(calibrated, name)
 
 
-def test_a_file_that_is_no_calibration_is_refused(tmp_path):
+def test_a_file_that_is_not_a_calibration_raises(tmp_path):
     (tmp_path / "noise.npz").write_bytes(b"not a file of arrays")
     for name in ("noise.npz", "absent.npz"):
         with pytest.raises(InputError, match=name):
@@ -223,7 +223,7 @@ def test_a_step_from_one_level_goes_to_the_next_and_nowhere_else(calibrated):
                     calibrated.step(denoiser, State(t, x), s)
 
 
-def test_calibrating_a_model_that_learns_leaves_no_graph():
+def test_calibrating_a_trainable_model_leaves_no_graph():
     class Learning:
         schedule, weight = VE(), torch.ones((), dtype=torch.float64, requires_grad=True)
 
@@ -235,7 +235,7 @@ def test_calibrating_a_model_that_learns_leaves_no_graph():
     assert not any(tensor.requires_grad for tensor in tensors_of(found))
 
 
-def test_other_times_are_refused(calibrated):
+def test_other_times_raise(calibrated):
     times = torch.tensor([80.0, 1.0, 0.0], dtype=torch.float64)
     with pytest.raises(InputError, match="its own"):
         sample(calibrated, ExactDenoiser(LINE.distribution, VE()), noise(VE(), 2), times)
@@ -259,7 +259,7 @@ def test_bad_arguments_are_named(change, message):
         calibrate(ExactDenoiser(LINE.distribution, VE()), line_gaussian(), nfe, **arguments)
 
 
-def test_a_denoiser_that_answers_nan_is_named():
+def test_a_denoiser_that_returns_nan_is_named():
     class Broken:
         schedule = VE()
 

@@ -112,7 +112,7 @@ def test_it_starts_without_signal_and_ends_at_the_denoised_signal():
     assert torch.allclose(state.x_t, denoiser(x_start, 0.3), rtol=1e-13)
 
 
-def test_parameters_out_of_range_are_refused():
+def test_parameters_out_of_range_raise():
     with pytest.raises(InputError, match="steps: expected"):
         EDMChurn(1.0, 0)
     with pytest.raises(InputError, match="s_noise: expected"):

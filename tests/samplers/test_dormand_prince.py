@@ -1,4 +1,4 @@
-"""Dormand-Prince: its order at fixed steps, what its tolerance means, and that samples do not feel their batch."""
+"""Dormand-Prince: its order at fixed steps, what its tolerance means, and samples that do not depend on their batch."""
 
 from dataclasses import dataclass, field
 
@@ -22,17 +22,17 @@ every_diffusion = pytest.mark.parametrize("diffusion", DIFFUSIONS.values(), ids=
 
 @dataclass(frozen=True)
 class Counting:
-    """A denoiser that keeps the times it was asked at."""
+    """A denoiser that records the times of its calls."""
 
     inner: Denoiser
-    asked: list = field(default_factory=list)
+    times: list = field(default_factory=list)
 
     @property
     def schedule(self) -> Schedule:
         return self.inner.schedule
 
     def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
-        self.asked.append(t)
+        self.times.append(t)
         return self.inner(x_t, t)
 
 
@@ -112,7 +112,7 @@ def test_its_cost_grows_with_the_fifth_root_of_the_accuracy():
     def cost(digits: int) -> float:
         counting = Counting(ExactDenoiser(diffusion.distribution, schedule))
         sample(DormandPrince(10.0**-digits, 10.0**-digits), counting, diffusion.start(schedule, 0.95, 1), times)
-        return len(counting.asked)
+        return len(counting.times)
 
     assert cost(12) / cost(10) == pytest.approx(100 ** (1 / 5), rel=0.15)
 
@@ -123,16 +123,16 @@ def test_the_last_stage_of_a_step_is_the_first_of_the_next():
     x = torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     middle = DormandPrince().step(counting, State(instant(VP(), 0.6), x), instant(VP(), 0.4))
     assert torch.equal(middle.history[-1].denoised, counting.inner(middle.x_t, 0.4))
-    for state, asked_again in ((middle, 0), (State(middle.at, middle.x_t + 1, middle.history), 1)):
-        counting.asked.clear()
+    for state, evaluated_again in ((middle, 0), (State(middle.at, middle.x_t + 1, middle.history), 1)):
+        counting.times.clear()
         ended = DormandPrince().step(counting, state, instant(VP(), 0.2))
-        assert len(counting.asked) % 6 == 1 + asked_again
+        assert len(counting.times) % 6 == 1 + evaluated_again
         fresh = DormandPrince().step(counting, State(state.at, state.x_t), instant(VP(), 0.2))
         assert torch.equal(ended.x_t, fresh.x_t)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_samples_do_not_feel_their_batch(dtype: torch.dtype):
+def test_samples_do_not_depend_on_their_batch(dtype: torch.dtype):
     diffusion = DIFFUSIONS["mixture"]
     denoiser = ExactDenoiser(diffusion.distribution, VP())
     x_start = diffusion.start(VP(), 0.95, 6).to(dtype)
@@ -143,12 +143,12 @@ def test_samples_do_not_feel_their_batch(dtype: torch.dtype):
     assert torch.allclose(together, apart, rtol=1e-12 if dtype == torch.float64 else 1e-5)
 
 
-def test_each_sample_walks_at_its_own_pace():
-    """The denoiser is asked at one time per sample, and the times differ once the errors do."""
+def test_each_sample_has_its_own_step_size():
+    """The denoiser is called with one time per sample, and the times differ once the errors do."""
     diffusion = DIFFUSIONS["mixture"]
     counting = Counting(ExactDenoiser(diffusion.distribution, VP()))
     sample(DormandPrince(), counting, diffusion.start(VP(), 0.95, 6), torch.tensor([0.95, 1e-3], dtype=torch.float64))
-    assert any(t.ndim == 1 and len(t.unique()) == 6 for t in counting.asked if isinstance(t, torch.Tensor))
+    assert any(t.ndim == 1 and len(t.unique()) == 6 for t in counting.times if isinstance(t, torch.Tensor))
 
 
 @pytest.mark.parametrize("schedule", [VE(), Cosine(), RectifiedFlow(), Sigmoid()], ids=lambda s: type(s).__name__)
@@ -166,7 +166,7 @@ def test_from_pure_noise_to_clean_data_it_ends_at_the_denoised_signal(schedule: 
     assert torch.equal(last, DDIM().step(denoiser, State(t, x_start), s).x_t)
 
 
-def test_too_few_evaluations_and_a_model_gone_wrong_end_with_one_clear_line():
+def test_too_few_evaluations_and_a_model_of_nan_raise_a_one_line_error():
     diffusion = DIFFUSIONS["mixture"]
     x_start = diffusion.start(VP(), 0.95, 3)
     times = torch.tensor([0.95, 1e-3], dtype=torch.float64)

@@ -77,7 +77,7 @@ def test_3m_is_the_phi_function_formula_with_the_factor_two(schedule: Schedule):
 
 @pytest.mark.parametrize(("factor", "order"), [(2.0, 3), (1.0, 2)])
 def test_without_the_factor_two_the_third_order_formula_has_order_two(factor: float, order: int):
-    """From exact history, so that no start is to blame."""
+    """From an exact history, so that the start has no error."""
     diffusion = mixture_on_the_line()
     denoiser = ExactDenoiser(diffusion.distribution, VE())
     exact = diffusion.exact_end(VE(), 3.0, 0.05)
@@ -119,6 +119,6 @@ def test_a_single_data_point_is_exact_from_no_signal_to_clean_data(sampler: Samp
         assert torch.allclose(ended, (1 - s) * point + s * noise, rtol=1e-12, atol=1e-13)
 
 
-def test_a_share_outside_the_step_is_refused():
+def test_a_share_outside_the_step_raises():
     with pytest.raises(InputError, match="r: expected"):
         DPMSolverPP2S(0.0)

@@ -21,11 +21,11 @@ from diffuscope.times import karras_times, log_snr_times
 
 MEAN = torch.tensor([1.3, -0.4, 0.2], dtype=torch.float64)
 VARIANCE = torch.tensor([2.25, 0.16, 1e-4], dtype=torch.float64)
-LAW = Gaussian(MEAN, torch.eye(3, dtype=torch.float64), VARIANCE)
+DATA = Gaussian(MEAN, torch.eye(3, dtype=torch.float64), VARIANCE)
 
 
 def closed_form(low: float, high: float, levels: int) -> ModelStatistics:
-    """l = 1 / (1 + Var e^(2 lambda)), s = 0, b = -mu dl/dlambda for LAW, sigma/alpha from `high` down to `low`."""
+    """l = 1 / (1 + Var e^(2 lambda)), s = 0, b = -mu dl/dlambda for DATA, sigma/alpha from `high` down to `low`."""
     lams = torch.linspace(-np.log(high), -np.log(low), levels, dtype=torch.float64)
     signal = VARIANCE * (2 * lams[:, None]).exp()
     slope = -2 * signal / (1 + signal) ** 2
@@ -33,7 +33,7 @@ def closed_form(low: float, high: float, levels: int) -> ModelStatistics:
 
 
 def any_statistics(low: float, high: float, event: int) -> ModelStatistics:
-    """Smooth, and nobody's."""
+    """Smooth statistics of no model."""
     lams = torch.linspace(-np.log(high), -np.log(low), 160, dtype=torch.float64)
     rows = lams[:, None] + torch.arange(event, dtype=torch.float64)
     return ModelStatistics(lams, 0.6 + 0.3 * rows.sin(), 0.4 * rows.cos(), 0.2 * (0.7 * rows).sin())
@@ -57,26 +57,26 @@ def test_plain_statistics_are_dpm_solver_plus_plus(order: int, plain: Sampler, s
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_closed_form_statistics_solve_a_diagonal_gaussian_in_three_steps(order: int):
     x_start = 80 * torch.randn(8, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    exact, times = LAW.flow(x_start, VE(), 80.0, 0.002), log_snr_times(VE(), 80.0, 0.002, 3)
+    exact, times = DATA.flow(x_start, VE(), 80.0, 0.002), log_snr_times(VE(), 80.0, 0.002, 3)
     sampler = DPMSolverV3(closed_form(0.002, 80.0, 1200), order)
-    ended = sample(sampler, ExactDenoiser(LAW, VE()), x_start, times)
+    ended = sample(sampler, ExactDenoiser(DATA, VE()), x_start, times)
     assert float((ended - exact).abs().max()) < 1e-8
     assert (
-        float((sample(DDIM(), ExactDenoiser(LAW, VE()), x_start, log_snr_times(VE(), 80.0, 0.002, 3)) - exact).norm())
+        float((sample(DDIM(), ExactDenoiser(DATA, VE()), x_start, log_snr_times(VE(), 80.0, 0.002, 3)) - exact).norm())
         > 1
     )
 
 
 def test_a_lower_start_uses_its_part_of_the_statistics_and_stretching_them_would_fail():
-    """The published sampler stretches the statistics of [.002, 80] over the range in use."""
+    """The published sampler stretches the statistics of [0.002, 80] over the range in use."""
     x_start = 10 * torch.randn(8, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    exact = LAW.flow(x_start, VE(), 10.0, 0.002)
+    exact = DATA.flow(x_start, VE(), 10.0, 0.002)
     times = log_snr_times(VE(), 10.0, 0.002, 5)
     whole = closed_form(0.002, 80.0, 1200)
     stretched = ModelStatistics(closed_form(0.002, 10.0, 1200).lams, whole.l, whole.s, whole.b)
 
     def error(statistics: ModelStatistics) -> float:
-        ended = sample(DPMSolverV3(statistics), ExactDenoiser(LAW, VE()), x_start, times)
+        ended = sample(DPMSolverV3(statistics), ExactDenoiser(DATA, VE()), x_start, times)
         return float((ended - exact).abs().max())
 
     assert error(whole) < 1e-8
@@ -117,7 +117,7 @@ def estimated(denoiser: Denoiser, rows: int = 256, probes: int = 1) -> ModelStat
     generator = torch.Generator().manual_seed(0)
     lams = torch.linspace(-np.log(80), -np.log(0.002), 120, dtype=torch.float64)
     return estimate_statistics(
-        denoiser, LAW.sample(rows, generator=generator), lams, generator=generator, probes=probes
+        denoiser, DATA.sample(rows, generator=generator), lams, generator=generator, probes=probes
     )
 
 
@@ -125,7 +125,7 @@ def estimated(denoiser: Denoiser, rows: int = 256, probes: int = 1) -> ModelStat
 @pytest.mark.parametrize("exact", [True, False], ids=["posterior covariance", "probes"])
 def test_estimated_statistics_of_a_gaussian_are_the_closed_form(exact: bool, schedule: Schedule):
     """Signs probe a diagonal Jacobian without variance; the differences err by STEP^2 = 1e-4."""
-    denoiser = ExactDenoiser(LAW, schedule)
+    denoiser = ExactDenoiser(DATA, schedule)
     found, true = estimated(denoiser if exact else Opaque(denoiser)), closed_form(0.002, 80.0, 120)
     assert torch.allclose(found.l, true.l, atol=1e-9)
     assert torch.allclose(found.b, true.b, atol=2e-3)
@@ -186,7 +186,7 @@ def test_estimated_statistics_of_a_mixture_lower_the_error():
     assert v3 < diffusion.endpoint_error(DPMSolverPP3M(), VE(), times, exact)
 
 
-def test_statistics_survive_a_file_and_other_files_are_refused(tmp_path: Path):
+def test_statistics_survive_a_file_and_other_files_raise(tmp_path: Path):
     statistics = closed_form(0.002, 80.0, 12)
     statistics.save(tmp_path / "statistics.npz")
     loaded = ModelStatistics.load(tmp_path / "statistics.npz")
@@ -206,9 +206,9 @@ def test_statistics_carry_no_graph():
         schedule = VE()
 
         def __call__(self, x_t, t):
-            return weight * LAW.denoise(x_t, VE().alpha(t), VE().sigma(t))
+            return weight * DATA.denoise(x_t, VE().alpha(t), VE().sigma(t))
 
-    x_0 = LAW.sample(6, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    x_0 = DATA.sample(6, generator=torch.Generator().manual_seed(0)).requires_grad_()
     lams = torch.linspace(-1.0, 1.0, 4, dtype=torch.float64)
     found = estimate_statistics(Learning(), x_0, lams, generator=torch.Generator().manual_seed(1))
     assert not any(tensor.requires_grad for tensor in tensors_of(found))
@@ -217,7 +217,7 @@ def test_statistics_carry_no_graph():
     assert torch.equal(given.l, found.l)
 
 
-def test_at_the_ends_of_the_statistics_a_step_is_taken_and_just_beyond_it_is_refused():
+def test_a_step_to_the_ends_of_the_statistics_is_taken_and_one_just_beyond_raises():
     statistics = closed_form(0.01, 10.0, 60)
     assert statistics.covers(-math.log(10.0))
     assert statistics.covers(-math.log(0.01))
@@ -228,11 +228,11 @@ def test_at_the_ends_of_the_statistics_a_step_is_taken_and_just_beyond_it_is_ref
     assert plain_statistics(torch.arange(4.0), (2,)).event_shape == (2,)
 
 
-def test_steps_outside_the_statistics_are_refused():
+def test_steps_outside_the_statistics_raise():
     x_start = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     sampler = DPMSolverV3(closed_form(0.002, 10.0, 60))
     with pytest.raises(InputError, match="cover lambda"):
-        sample(sampler, ExactDenoiser(LAW, VE()), x_start, log_snr_times(VE(), 20.0, 0.01, 4))
+        sample(sampler, ExactDenoiser(DATA, VE()), x_start, log_snr_times(VE(), 20.0, 0.01, 4))
     with pytest.raises(InputError, match="one row per level"):
         ModelStatistics(torch.arange(5.0), torch.ones(5, 2), torch.ones(4, 2), torch.ones(5, 2))
     with pytest.raises(InputError, match="increasing"):

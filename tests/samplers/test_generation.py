@@ -1,4 +1,4 @@
-"""One call draws samples from a model: what it draws, where it asks the model, and what it refuses."""
+"""One call draws samples from a model: their distribution, the times of the model's calls, and errors."""
 
 import math
 
@@ -130,13 +130,13 @@ def test_samples_carry_no_gradient():
     [
         ({"n": 0}, "n: expected at least 1 sample, got 0"),
         ({"steps": 0}, "steps: expected at least 1, got 0"),
-        ({"event_shape": None}, r"event_shape: the model has no \.event_shape"),
+        ({"event_shape": None}, r"event_shape: expected the shape of one sample, as the model has no \.event_shape"),
         ({"classes": (1,)}, "classes: expected a model trained with classes"),
         ({"guidance": 2.0}, "guidance: expected classes with it, got 2"),
         ({"guidance": math.nan, "classes": (0,)}, "guidance: expected a finite number"),
     ],
 )
-def test_what_cannot_be_generated_is_refused_in_one_line(arguments, message):
+def test_bad_arguments_of_generate_raise_a_one_line_error(arguments, message):
     with pytest.raises(InputError, match=message):
         generate(ExactDenoiser(DATA, VE()), **({"n": 2, "event_shape": (2,)} | arguments))
 

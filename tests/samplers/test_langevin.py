@@ -59,7 +59,7 @@ def test_the_unadjusted_corrector_has_its_known_stationary_distribution(schedule
 
 
 def test_the_figures_of_a_unit_gaussian():
-    """v = 1, eps = .1: 1.025641."""
+    """v = 1, eps = 0.1: 1.025641."""
     denoiser, at = GaussianOnTheLine(VE(), variance=0.0), instant(VE(), 1.0)
     a, _, c_squared = affine_step(Langevin(Stay(), step_size=0.1), denoiser, at, at)
     assert c_squared / (1 - a**2) == pytest.approx(1 / 0.975, rel=1e-12)
@@ -91,7 +91,7 @@ def test_the_adjusted_corrector_keeps_the_distribution_and_is_reversible_at_a_st
     assert not monte_carlo(after.square() - x.square()).agrees_with(0.0)
 
 
-def test_the_adjusted_corrector_keeps_the_distribution_whatever_the_drift():
+def test_the_adjusted_corrector_keeps_the_distribution_for_any_drift():
     """A denoiser that is wrong makes a worse proposal, not a wrong distribution."""
 
     class Wrong:
@@ -112,7 +112,7 @@ def test_the_adjusted_corrector_keeps_the_distribution_whatever_the_drift():
             assert monte_carlo(column).agrees_with(0.0)
 
 
-def test_the_adjusted_corrector_finds_the_distribution_from_elsewhere():
+def test_the_adjusted_corrector_reaches_the_distribution_from_another_start():
     """From one wrong point, 60 corrections later: mean and variance of the noised distribution."""
     at, distribution = instant(VP(), 0.5), GaussianOnTheLine(VP())
     gaussian = Gaussian.isotropic(torch.tensor([distribution.mean], dtype=torch.float64), distribution.variance)
@@ -137,7 +137,7 @@ def test_any_predictor_is_corrected_from_pure_noise_to_clean_data(predictor):
         )  # the last step is uncorrected
 
 
-def test_costs_are_what_a_step_asks_for():
+def test_nfe_per_step_is_the_number_of_calls():
     calls = []
 
     class Counting:
@@ -156,7 +156,7 @@ def test_costs_are_what_a_step_asks_for():
     assert (Langevin(DDIM()).order, MetropolisLangevin(Heun(), MIXTURE).order) == (0, 2)
 
 
-def test_parameters_out_of_range_are_refused():
+def test_parameters_out_of_range_raise():
     with pytest.raises(InputError, match="corrections: expected"):
         Langevin(DDIM(), 0)
     with pytest.raises(InputError, match="step_size: expected"):

@@ -88,7 +88,7 @@ def test_it_restarts_once_on_the_step_that_crosses_its_lower_level_and_nowhere_e
         assert (len(starts), len(ends)) == (3, 3)
 
 
-def test_a_finer_grid_refines_the_way_down():
+def test_a_finer_grid_refines_the_descent():
     for steps in (10, 100):
         visited = []
         schedule = VP()
@@ -143,7 +143,7 @@ def whole_trajectory_error(sampler: Sampler, schedule: Schedule, start: float, e
     return max(abs(a * mean + b - exact_mean), abs(a**2 * variance + c_1**2 + c_2**2 - exact_variance))
 
 
-def test_restarts_mend_a_wrong_start_as_far_as_their_contraction_says():
+def test_restarts_reduce_the_error_of_a_wrong_start_by_their_contraction():
     """A start whose mean is off by 5: three rounds multiply what coarse steps left of it by their contraction, cubed.
 
     Sixty fine steps resolve a round to 3% of its own factor, three rounds to 10%.
@@ -159,7 +159,7 @@ def test_restarts_mend_a_wrong_start_as_far_as_their_contraction_says():
     assert (mended - 1.3) / (plain - 1.3) == pytest.approx(left, rel=0.1)
 
 
-def test_from_pure_noise_to_clean_data_a_single_point_is_found():
+def test_from_pure_noise_to_clean_data_a_single_point_is_reached():
     point = torch.tensor([0.7, -1.9], dtype=torch.float64)
     denoiser = ExactDenoiser(Gaussian.isotropic(point, 0.0), RectifiedFlow())
     x_start = torch.randn(4, 2, dtype=torch.float32, generator=torch.Generator().manual_seed(1))
@@ -171,7 +171,7 @@ def test_from_pure_noise_to_clean_data_a_single_point_is_found():
         assert torch.allclose(ended, point.float().expand(4, 2), rtol=1e-5)
 
 
-def test_what_cannot_be_restarted_is_refused():
+def test_bad_arguments_of_restart_raise():
     with pytest.raises(InputError, match="sampler: expected a deterministic"):
         Restart(DDPM(), 0.1, 1.0)
     with pytest.raises(InputError, match="low, high: expected"):

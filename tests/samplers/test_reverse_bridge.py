@@ -131,7 +131,7 @@ def test_at_eta_zero_both_are_ddim_to_the_last_bit():
 
 @every_schedule
 @pytest.mark.parametrize("sampler", [ReverseBridge(0.5), ReverseBridge(1.0), StochasticDDIM(0.5)], ids=repr)
-def test_from_pure_noise_to_the_end_a_single_point_is_found(sampler: Sampler, schedule: Schedule):
+def test_from_pure_noise_to_the_end_a_single_point_is_reached(sampler: Sampler, schedule: Schedule):
     """Exactly where the schedule ends without noise, within the noise that it ends with elsewhere."""
     point = torch.tensor([0.7, -1.9, 3.0], dtype=torch.float64)
     start = instant(schedule, schedule.t_max)
@@ -156,7 +156,7 @@ def test_from_pure_noise_to_the_end_a_single_point_is_found(sampler: Sampler, sc
         (ReverseBridge(lambda t: 2 * t), VP(), 0.95, 1e-3),
         (StochasticDDIM(0.5), Cosine(), 0.95, 2e-3),
     ],
-    ids=["bridge 1", "bridge .5", "bridge eta(t)", "ddim .5"],
+    ids=["bridge 1", "bridge 0.5", "bridge eta(t)", "ddim 0.5"],
 )
 def test_they_converge_weakly_at_order_one_on_gaussian_data(
     sampler: Sampler, schedule: Schedule, start: float, end: float
@@ -165,7 +165,7 @@ def test_they_converge_weakly_at_order_one_on_gaussian_data(
     assert abs(measured.order - sampler.order) < 0.15, measured
 
 
-def test_an_eta_outside_zero_to_one_is_refused():
+def test_an_eta_outside_zero_to_one_raises():
     for eta in (-0.1, 1.1, float("nan")):
         with pytest.raises(InputError, match=r"eta: expected 0 \.\. 1"):
             StochasticDDIM(eta)

@@ -29,7 +29,7 @@ from diffuscope.times import log_snr_times, uniform_times
 
 SAMPLERS = [Euler(), Heun(), RungeKutta4(), DDIM(), DDPM(), DPMSolverPP2M()]
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: type(sampler).__name__)
-LAW = GaussianMixture.isotropic(
+DATA = GaussianMixture.isotropic(
     torch.tensor([0.3, 0.7], dtype=torch.float64),
     torch.tensor([[-1.0, 0.5], [1.0, 0.2]], dtype=torch.float64),
     torch.tensor([0.1, 0.3], dtype=torch.float64),
@@ -55,20 +55,20 @@ class Counting:
 
     def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
         self.calls.append(float(t))
-        return self.weight * LAW.denoise(x_t, self.schedule.alpha(t), self.schedule.sigma(t))
+        return self.weight * DATA.denoise(x_t, self.schedule.alpha(t), self.schedule.sigma(t))
 
 
 @every_sampler
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_states_keep_the_dtype_of_the_start(sampler: Sampler, dtype: torch.dtype):
-    denoiser = ExactDenoiser(LAW, VP())
+    denoiser = ExactDenoiser(DATA, VP())
     for state in trajectory(sampler, denoiser, x_start().to(dtype), TIMES, noise=seeded()):
         assert state.x_t.dtype == dtype
 
 
 @pytest.mark.parametrize("sampler", [Euler(), Heun(), DDIM(), DPMSolverPP2M()], ids=lambda s: type(s).__name__)
 def test_float32_differs_from_float64_by_rounding_only(sampler: Sampler):
-    denoiser = ExactDenoiser(LAW, VP())
+    denoiser = ExactDenoiser(DATA, VP())
     double = sample(sampler, denoiser, x_start().float().double(), TIMES)
     single = sample(sampler, denoiser, x_start().float(), TIMES)
     # 8 steps, each rounding at 6e-8, grown by the flow
@@ -77,14 +77,14 @@ def test_float32_differs_from_float64_by_rounding_only(sampler: Sampler):
 
 @pytest.mark.parametrize("sampler", [Euler(), Heun(), DDIM(), DPMSolverPP2M()], ids=lambda s: type(s).__name__)
 def test_a_batch_is_its_rows_one_by_one(sampler: Sampler):
-    denoiser = ExactDenoiser(LAW, VP())
+    denoiser = ExactDenoiser(DATA, VP())
     together = sample(sampler, denoiser, x_start(), TIMES)
     apart = torch.cat([sample(sampler, denoiser, row[None], TIMES) for row in x_start()])
     assert torch.allclose(together, apart, rtol=1e-13, atol=1e-14)
 
 
 def test_ddpm_treats_a_batch_as_its_rows_with_their_noise():
-    denoiser = ExactDenoiser(LAW, VP())
+    denoiser = ExactDenoiser(DATA, VP())
     t, s = instants(VP(), TIMES[:2])
     together = DDPM().step(denoiser, State(t, x_start(1).repeat(3, 1)), s, Noise(seeded())).x_t
     # equal rows differ by their noise alone, which the seed makes known
@@ -95,7 +95,7 @@ def test_ddpm_treats_a_batch_as_its_rows_with_their_noise():
 
 @every_sampler
 def test_the_same_seed_gives_the_same_samples_and_the_global_generator_is_not_touched(sampler: Sampler):
-    denoiser = ExactDenoiser(LAW, VP())
+    denoiser = ExactDenoiser(DATA, VP())
     before = torch.get_rng_state()
     first = sample(sampler, denoiser, x_start(), TIMES, noise=seeded(4))
     second = sample(sampler, denoiser, x_start(), TIMES, noise=seeded(4))
@@ -109,7 +109,7 @@ def test_the_same_seed_gives_the_same_samples_and_the_global_generator_is_not_to
 def test_the_start_is_not_changed(sampler: Sampler):
     start = x_start()
     kept = start.clone()
-    sample(sampler, ExactDenoiser(LAW, VP()), start, TIMES, noise=seeded())
+    sample(sampler, ExactDenoiser(DATA, VP()), start, TIMES, noise=seeded())
     assert torch.equal(start, kept)
 
 
@@ -128,24 +128,24 @@ def test_heun_to_clean_data_costs_two_evaluations_a_step_less_one():
 
 @every_sampler
 def test_a_trajectory_is_every_state_and_remembers_no_more_than_its_order(sampler: Sampler):
-    states = list(trajectory(sampler, ExactDenoiser(LAW, VP()), x_start(), TIMES, noise=seeded()))
+    states = list(trajectory(sampler, ExactDenoiser(DATA, VP()), x_start(), TIMES, noise=seeded()))
     assert [state.t for state in states] == TIMES.tolist()
     assert torch.equal(states[0].x_t, x_start())
     assert all(len(state.history) <= sampler.order for state in states)
-    ended = sample(sampler, ExactDenoiser(LAW, VP()), x_start(), TIMES, noise=seeded())
+    ended = sample(sampler, ExactDenoiser(DATA, VP()), x_start(), TIMES, noise=seeded())
     assert torch.equal(states[-1].x_t, ended)
 
 
 @every_sampler
 def test_stopping_and_resuming_a_trajectory_changes_nothing(sampler: Sampler):
-    denoiser, draw = ExactDenoiser(LAW, VP()), seeded()
+    denoiser, draw = ExactDenoiser(DATA, VP()), seeded()
     whole = sample(sampler, denoiser, x_start(), TIMES, noise=seeded())
     *_, middle = trajectory(sampler, denoiser, x_start(), TIMES[:5], noise=draw)
     resumed = sample(sampler, denoiser, middle.x_t, TIMES[4:], noise=draw, history=middle.history)
     assert torch.equal(whole, resumed)
 
 
-def test_a_multistep_sampler_remembers_what_the_denoiser_said_and_where():
+def test_the_history_of_a_multistep_sampler_holds_the_denoisers_outputs_and_their_states():
     counting = Counting(VP())
     t, s = instants(VP(), TIMES[:2])
     (latest,) = DPMSolverPP2M().step(counting, State(t, x_start()), s).history
@@ -169,8 +169,8 @@ def test_a_trajectory_runs_without_gradients_and_a_step_with_them(sampler: Sampl
     assert sampler.step(counting, State(t, x_start()), s, Noise(seeded())).x_t.requires_grad
 
 
-def test_what_cannot_be_sampled_is_refused_with_the_reason():
-    denoiser = ExactDenoiser(LAW, VP())
+def test_bad_arguments_of_sample_raise_with_the_reason():
+    denoiser = ExactDenoiser(DATA, VP())
     with pytest.raises(InputError, match="strictly decreasing"):
         sample(DDIM(), denoiser, x_start(), TIMES.flip(0))
     with pytest.raises(InputError, match=r"DDPM draws noise and needs a torch\.Generator"):
@@ -183,19 +183,19 @@ def test_what_cannot_be_sampled_is_refused_with_the_reason():
 
 
 def test_a_single_time_is_the_start():
-    (state,) = trajectory(DDIM(), ExactDenoiser(LAW, VP()), x_start(), TIMES[:1])
+    (state,) = trajectory(DDIM(), ExactDenoiser(DATA, VP()), x_start(), TIMES[:1])
     assert state.t == 1.0
     assert torch.equal(state.x_t, x_start())
 
 
 @pytest.mark.parametrize("times", [torch.tensor([]), torch.tensor([0.5, 0.5])], ids=["none", "twice the same"])
-def test_no_time_and_a_repeated_time_are_refused(times: torch.Tensor):
+def test_an_empty_grid_and_a_repeated_time_raise(times: torch.Tensor):
     with pytest.raises(InputError, match="strictly decreasing"):
-        sample(DDIM(), ExactDenoiser(LAW, VP()), x_start(), times.double())
+        sample(DDIM(), ExactDenoiser(DATA, VP()), x_start(), times.double())
 
 
 def test_a_history_ends_before_the_start_and_decreases():
-    denoiser = ExactDenoiser(LAW, VP())
+    denoiser = ExactDenoiser(DATA, VP())
     early, later, start = (Evaluation(at, x_start(), x_start()) for at in instants(VP(), TIMES[:3]))
     sample(DPMSolverPP2M(), denoiser, x_start(), TIMES[2:], history=(early, later))
     for history in ((early, start), (later, early), (later, later)):
@@ -205,7 +205,7 @@ def test_a_history_ends_before_the_start_and_decreases():
 
 def test_times_in_single_precision_are_accepted():
     single = torch.tensor([3.0, 1.0, 0.1])
-    denoiser = ExactDenoiser(LAW, VE())
+    denoiser = ExactDenoiser(DATA, VE())
     assert torch.equal(
         sample(DDIM(), denoiser, x_start(), single), sample(DDIM(), denoiser, x_start(), single.double())
     )

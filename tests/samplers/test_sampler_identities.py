@@ -64,7 +64,7 @@ def test_one_step_of_any_size_is_exact_on_a_single_data_point(sampler: Sampler, 
 
 @every_schedule
 def test_ddpm_step_is_the_bayes_posterior_of_a_single_data_point(schedule: Schedule):
-    """q(x_s | x_t, x_0) by Bayes' rule from the two forward kernels, in any schedule: mean and deviation to 1e-13."""
+    """q(x_s | x_t, x_0) by Bayes' rule from the two forward kernels, in any schedule, to 1e-13."""
     denoiser = ExactDenoiser(DIRAC, schedule)
     for share_t, share_s in ((0.95, 0.1), (0.9, 0.85), (0.3, 0.299)):
         t, s = inside(schedule, share_t), inside(schedule, share_s)
@@ -91,10 +91,10 @@ def test_ddpm_step_is_the_posterior_of_the_ddpm_paper():
         now, before, step = alpha_bar[k - 1], alpha_bar[k - 2], beta[k - 1]
         x_t = start(chain, time(k))
         mean = before.sqrt() * step / (1 - now) * POINT + (1 - step).sqrt() * (1 - before) / (1 - now) * x_t
-        deviation = ((1 - before) / (1 - now) * step).sqrt()
+        std = ((1 - before) / (1 - now) * step).sqrt()
         noise = torch.randn(x_t.shape, dtype=torch.float64, generator=seeded())
         ended = one_step(DDPM(), denoiser, x_t, time(k), time(k - 1))
-        assert torch.allclose(ended, mean + deviation * noise, rtol=1e-13, atol=1e-12)
+        assert torch.allclose(ended, mean + std * noise, rtol=1e-13, atol=1e-12)
 
 
 @every_schedule
@@ -139,7 +139,7 @@ def test_a_step_to_clean_data_ends_at_the_denoised_signal(sampler: Sampler, sche
 
 @every_schedule
 @every_sampler
-def test_from_pure_noise_to_the_schedules_end_every_state_is_finite_and_a_single_point_is_found(
+def test_from_pure_noise_to_the_schedules_end_every_state_is_finite_and_a_single_point_is_reached(
     sampler: Sampler, schedule: Schedule
 ):
     """The whole range, alpha = 0 at the start and sigma = 0 at the end included."""
@@ -171,7 +171,7 @@ def improvement(sampler: Sampler, schedule: Schedule) -> float:
 @pytest.mark.parametrize("schedule", [RectifiedFlow(), Cosine()], ids=lambda schedule: type(schedule).__name__)
 @pytest.mark.parametrize("sampler", DETERMINISTIC, ids=lambda sampler: type(sampler).__name__)
 def test_samplers_keep_their_order_from_a_start_without_signal(sampler: Sampler, schedule: Schedule):
-    # 8^order, the order within .2: the grids are coarse
+    # 8^order, the order within 0.2: the grids are coarse
     assert improvement(sampler, schedule) > 8 ** (sampler.order - 0.2)
 
 

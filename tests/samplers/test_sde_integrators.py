@@ -144,7 +144,7 @@ def test_on_a_single_data_point_the_integrators_tend_to_the_exact_bridge(eta: fl
 
 @every_family
 @pytest.mark.parametrize("schedule", [RectifiedFlow(), Cosine(), Sigmoid()], ids=lambda s: type(s).__name__)
-def test_from_pure_noise_to_clean_data_the_distribution_is_right_and_a_single_point_is_found(
+def test_from_pure_noise_to_clean_data_the_distribution_is_right_and_a_single_point_is_reached(
     family: type, schedule: Schedule
 ):
     point = torch.tensor([0.7, -1.9, 3.0], dtype=torch.float64)
@@ -160,7 +160,7 @@ def test_from_pure_noise_to_clean_data_the_distribution_is_right_and_a_single_po
 
 
 @pytest.mark.parametrize("eta", [-0.1, float("nan"), float("inf")])
-def test_an_eta_out_of_range_is_refused(eta: float):
+def test_an_eta_out_of_range_raises(eta: float):
     state = State(instant(VP(), 0.5), torch.zeros(1, 2, dtype=torch.float64))
     for family in [*FAMILIES, ReverseBridge]:
         with pytest.raises(InputError, match="eta: expected"):

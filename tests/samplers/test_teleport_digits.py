@@ -34,7 +34,7 @@ def digits() -> Digits:
 
 
 def edm_times(sigma: float, steps: int) -> Tensor:
-    """EDM's levels from `sigma` to .002 and a last step to clean data: 2 steps - 1 evaluations of Heun."""
+    """EDM's levels from `sigma` to 0.002 and a last step to clean data: 2 steps - 1 evaluations of Heun."""
     return torch.cat([karras_times(VE(), sigma, 0.002, steps - 1), torch.zeros(1, dtype=torch.float64)])
 
 
@@ -61,7 +61,7 @@ def estimate() -> TeleportError:
     return teleport_error(digits().denoiser, digits().gaussian, digits().x_start, times)
 
 
-def test_at_equal_cost_the_error_falls_and_then_rises_with_the_level_one_jumps_to():
+def test_at_equal_nfe_the_error_falls_and_then_rises_with_the_level_of_the_jump():
     """Protocol B at 17 evaluations: best near sigma = 5, far better than no jump and than a jump too far."""
     error = {sigma: rms(finish(jumped(sigma), sigma, 9) - reference()) for sigma in LEVELS}
     best = min(LEVELS, key=lambda sigma: error[sigma])
@@ -71,8 +71,8 @@ def test_at_equal_cost_the_error_falls_and_then_rises_with_the_level_one_jumps_t
     assert error[1.0] > 2.5 * error[best]
 
 
-def test_with_unlimited_steps_only_the_bias_of_the_jump_is_left_and_it_grows_as_the_level_falls():
-    """Known for another draw of 256 seeds: 1e-4, 3e-4, .0021, .021, .106 at 20, 10, 5, 2.5, 1."""
+def test_with_unlimited_steps_only_the_bias_of_the_jump_remains_and_it_grows_as_the_level_falls():
+    """Known for another draw of 256 seeds: 1e-4, 3e-4, 0.0021, 0.021, 0.106 at 20, 10, 5, 2.5, 1."""
     bias = {sigma: rms(finish(jumped(sigma), sigma, FINE) - reference()) for sigma in LEVELS[1:]}
     assert bias[20.0] < 1e-3  # the reference's own error included
     assert bias[10.0] < 1e-3

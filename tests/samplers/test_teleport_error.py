@@ -128,7 +128,7 @@ def test_the_displacement_at_the_end_is_the_one_at_the_level_carried_by_the_gaus
     assert bool(((ratio >= least - 1e-12) & (ratio <= most + 1e-12)).all())
 
 
-def test_each_level_costs_one_evaluation_and_the_estimate_ignores_how_far_down_one_looks():
+def test_each_level_costs_one_evaluation_and_its_estimate_does_not_depend_on_later_levels():
     calls = []
     exact = ExactDenoiser(contaminated(0.1), VE())
 
@@ -186,7 +186,7 @@ def test_relative_units_do_not_change_with_the_units_of_the_data():
     assert torch.allclose(one.relative, other.relative, rtol=1e-12)
 
 
-def test_what_cannot_be_estimated_is_refused_with_the_reason():
+def test_bad_arguments_of_the_estimate_raise_with_the_reason():
     denoiser = ExactDenoiser(GAUSSIAN, VE())
     with pytest.raises(InputError, match="tolerance: expected a positive share"):
         suggest_skip(denoiser, GAUSSIAN, start(VE(), 9.0), torch.tensor([9.0, 1.0]), tolerance=0.0)

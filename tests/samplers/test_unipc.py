@@ -191,7 +191,7 @@ def test_a_single_data_point_is_exact_on_any_grid_to_clean_data(p: int, variant:
         assert torch.allclose(ended, (1 - s) * point + s * noise, rtol=1e-12, atol=1e-13)
 
 
-def test_float32_states_stay_float32_and_bad_settings_are_refused():
+def test_float32_states_stay_float32_and_bad_settings_raise():
     denoiser = ExactDenoiser(unequal_gaussian(), VP())
     x_start = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
     assert sample(UniPC(), denoiser, x_start, log_snr_times(VP(), 0.9, 0.01, 6)).dtype == torch.float32

@@ -357,7 +357,7 @@ def test_emergence_is_found_where_an_exponential_curve_crosses_its_geometric_mea
 
 
 def test_a_kinked_curve_crosses_in_its_first_interval_and_a_touch_is_a_crossing():
-    """From 1 to 9, half-way (3) within [1, 2] at the geometric mean of its ends, whatever comes after."""
+    """From 1 to 9, half-way (3) within [1, 2] at the geometric mean of its ends, for any later values."""
     times = double(1.0, 2.0, 4.0, 8.0)
     curves = torch.stack([double(1.0, 9.0, 9.1, 9.0), double(1.0, 1.0, 3.0, 9.0), double(1.0, 1.0, 1.0, 9.0)], 1)
     found = emergence_times(times, curves, double(9.0, 9.0, 9.0))
@@ -405,7 +405,7 @@ def test_bad_arguments_are_named(call, change, named):
         call(given["variances"], given["times"], 0.1, alpha=given["alpha"], sigma=given["sigma"])
 
 
-def test_starts_levels_and_curves_that_cannot_be_are_named():
+def test_invalid_starts_levels_and_curves_are_named():
     with pytest.raises(InputError, match="start"):
         two_layer_flow(VARIANCES, double(1.0), -0.1, alpha=1, sigma=1)
     with pytest.raises(InputError, match="sigma_0"):

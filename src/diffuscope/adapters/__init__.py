@@ -5,9 +5,9 @@
 >>> load_target("diffusers:UniPCMultistepScheduler?solver_order=3") # doctest: +SKIP
 >>> load_target("my_module:my_sampler")                             # doctest: +SKIP
 
-One file per library says how its states, times, options and noise become ours, what is offered and what is not.
-A peer walks exactly the times that it is given, one of its own steps between neighbors, on its own formulas: the
-adapters only translate. They import a library when a target of it is asked for; none is a dependency.
+One file per library converts its states, times, options and noise to ours and lists what is not offered. A library's
+sampler takes exactly the given times, one of its own steps between neighbors, by its own formulas: the adapters only
+translate. A library is imported when one of its targets is loaded; none is a dependency.
 """
 
 from .targets import known_targets, load_target

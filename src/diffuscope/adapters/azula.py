@@ -1,20 +1,19 @@
 r"""azula's samplers (https://github.com/probabilists/azula) as targets: `azula:REABSampler?order=3`.
 
-azula writes a perturbation kernel as :math:`N(\alpha_t x, \sigma_t^2 I)` with t growing from data to noise, as we do,
-so that nothing is converted: its schedule answers our (alpha, sigma), its denoiser our D as the mean of a posterior.
-Its grid is `timesteps`, equal steps of its own time; a subclass puts our times there. Every schedule will do.
+azula writes the kernel as :math:`N(\alpha_t x, \sigma_t^2 I)` with t increasing from data to noise, as we do. Nothing
+is converted: its schedule returns our (alpha, sigma), its denoiser our D as the mean of a posterior. Its grid is
+`timesteps`, equal steps of its own time; a subclass replaces it by our times. Any schedule is possible.
 
-azula's own schedules keep sigma > 0, so that its samplers have no last step of their own. At sigma = 0 those whose step
-divides by sigma or takes its logarithm (`HeunSampler`, `zEABSampler`, `xEABSampler`, `REABSampler`), and `ItoSampler`,
-whose step would add noise there, raise InputError; the others return what their formula gives. Noise comes from torch's
+azula's own schedules keep sigma > 0, so its samplers have no special last step. At sigma = 0 those whose step divides
+by sigma or takes its logarithm (`HeunSampler`, `zEABSampler`, `xEABSampler`, `REABSampler`), and `ItoSampler`, whose
+step would add noise there, raise InputError; the others return the value of their formula. Noise comes from torch's
 global generator, seeded from ours.
 
-Declared orders are azula's words: the argument `order` of the multistep samplers, "1st order" for `EulerSampler` and
-`DDIMSampler` ("equivalent"), "2nd order" for `HeunSampler`. It states none for the stochastic ones.
+Declared orders are azula's statements: the argument `order` of the multistep samplers, "1st order" for `EulerSampler`
+and `DDIMSampler` ("equivalent"), "2nd order" for `HeunSampler`. It states none for the stochastic ones.
 """
 
 import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,14 +33,14 @@ _NO_STEP_TO_ZERO = ("HeunSampler", "ItoSampler", "zEABSampler", "xEABSampler", "
 
 @dataclass(frozen=True)
 class _Posterior:
-    """azula's answer of a denoiser, of which its samplers read the mean."""
+    """The output of a denoiser in azula; its samplers read the mean."""
 
     mean: Batch
 
 
 @dataclass(frozen=True)
 class _Denoiser:
-    """Our denoiser in azula's words."""
+    """Our denoiser with azula's interface."""
 
     denoiser: Denoiser
 
@@ -55,8 +54,8 @@ class _Denoiser:
 def names() -> tuple[str, ...]:
     """The samplers that the installed azula has. Raises InputError where it is not installed."""
     sample = library("azula.sample", "azula")
-    found = (getattr(sample, name) for name in sample.__all__)
-    return tuple(sampler.__name__ for sampler in found if _is_sampler(sampler, sample))
+    exported = (getattr(sample, name) for name in sample.__all__)
+    return tuple(sampler.__name__ for sampler in exported if _is_sampler(sampler, sample))
 
 
 def target(name: str, options: Options) -> Target:
@@ -91,8 +90,8 @@ def target(name: str, options: Options) -> Target:
     )
 
 
-def _is_sampler(found: Any, sample: Any) -> bool:
-    return inspect.isclass(found) and issubclass(found, sample.Sampler) and found is not sample.Sampler
+def _is_sampler(exported: Any, sample: Any) -> bool:
+    return inspect.isclass(exported) and issubclass(exported, sample.Sampler) and exported is not sample.Sampler
 
 
 def _order(name: str, settings: dict[str, Any]) -> int | None:
@@ -104,13 +103,9 @@ def _order(name: str, settings: dict[str, Any]) -> int | None:
 
 
 def _stochastic(name: str, settings: dict[str, Any]) -> bool:
-    draws: dict[str, Callable[[], bool]] = {
-        "DDPMSampler": lambda: True,
-        "DDIMSampler": lambda: settings["eta"] > 0,
-        "ItoSampler": lambda: settings["eta"] > 0,
-        "PCSampler": lambda: settings["corrections"] > 0 and settings["delta"] > 0,
-    }
-    return name in draws and draws[name]()
+    if name == "PCSampler":
+        return settings["corrections"] > 0 and settings["delta"] > 0
+    return name == "DDPMSampler" or (name in ("DDIMSampler", "ItoSampler") and settings["eta"] > 0)
 
 
 def _nfe_per_step(name: str, settings: dict[str, Any]) -> int:

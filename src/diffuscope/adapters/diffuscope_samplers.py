@@ -7,7 +7,7 @@ from diffuscope.certify import Target, sampler_target
 from diffuscope.errors import InputError
 from diffuscope.samplers import Sampler
 
-from .libraries import Options
+from .libraries import Options, arguments_of, require_known
 
 
 def names() -> tuple[str, ...]:
@@ -16,21 +16,16 @@ def names() -> tuple[str, ...]:
 
 
 def target(name: str, options: Options) -> Target:
-    """The sampler class `name`, built with `options`."""
+    """The sampler class `name`, built with `options`. Raises InputError for an unknown sampler or option."""
     if name not in names():
-        raise InputError(f"target: diffuscope has no sampler {name!r} that runs by name; it has {', '.join(names())}")
-    made = getattr(samplers, name)
-    known = inspect.signature(made).parameters
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise InputError(f"target: {name} has no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}")
-    sampler = made(**options)
-    return sampler_target(sampler)
+        raise InputError(f"target: diffuscope has no sampler {name!r} by name; expected one of {', '.join(names())}")
+    sampler = getattr(samplers, name)
+    require_known(options, set(arguments_of(sampler)), f"diffuscope:{name}")
+    return sampler_target(sampler(**options))
 
 
-def _is_plain(found: object) -> bool:
-    """A sampler class that can be built without arguments."""
-    if not (inspect.isclass(found) and found is not Sampler and hasattr(found, "step")):
+def _is_plain(exported: object) -> bool:
+    """Whether `exported` is a sampler class that can be built without arguments."""
+    if not (inspect.isclass(exported) and exported is not Sampler and hasattr(exported, "step")):
         return False
-    parameters = inspect.signature(found).parameters.values()
-    return all(parameter.default is not parameter.empty for parameter in parameters)
+    return len(arguments_of(exported)) == len(inspect.signature(exported).parameters)

@@ -1,11 +1,11 @@
-"""What every adapter does with somebody else's library: import it, read its options, hand it our noise."""
+"""What the adapters share: import a library, read the options of its samplers, provide it with our noise."""
 
 import importlib
 import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 
 import torch
@@ -22,13 +22,10 @@ _WORDS: dict[str, Option] = {"true": True, "false": False, "none": None}
 
 
 def library(module: str, package: str) -> ModuleType:
-    """The imported `module`; `package` is what a person asks pip to install for it.
-
-    Raises InputError where it is absent, or fails while it is imported.
-    """
+    """The imported `module`; `package` is its name for pip. Raises InputError where it is absent or fails to import."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what a library is warned of while it loads is not ours to mend
+            warnings.simplefilter("ignore")  # about the library's own code
             return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if f"{module}.".startswith(f"{error.name}."):
@@ -39,15 +36,18 @@ def library(module: str, package: str) -> ModuleType:
         raise InputError(f"target: importing {module} failed with {reason}") from error
 
 
-def not_installed(package: str, asked: str | None = None) -> InputError:
-    """The one line that says how to mend an absent library; `asked` is what pip is asked for, if not the package."""
-    return InputError(f"target: {package} is not installed; pip install {asked or package}")
+def not_installed(package: str, arguments: str | None = None) -> InputError:
+    """The error for an absent library; `arguments` of pip install are the package unless given."""
+    return InputError(f"target: {package} is not installed; pip install {arguments or package}")
 
 
 def read_options(text: str) -> dict[str, Option]:
-    """`a=1&b=.5&c=true&d=word` as numbers, truth values, None and words; nothing is evaluated.
+    """Options as numbers, booleans, None and words; nothing is evaluated.
 
     Raises InputError for a part without `=`, an empty name or a name given twice.
+
+    >>> read_options("a=1&b=0.5&c=true&d=word")
+    {'a': 1, 'b': 0.5, 'c': True, 'd': 'word'}
     """
     options: dict[str, Option] = {}
     for part in text.split("&") if text else []:
@@ -64,15 +64,13 @@ def _read(value: str) -> Option:
     if value.lower() in _WORDS:
         return _WORDS[value.lower()]
     for number in (int, float):
-        try:
+        with suppress(ValueError):
             return number(value)
-        except ValueError:
-            pass
     return value
 
 
 def arguments_of(function: Callable[..., object]) -> dict[str, object]:
-    """The named arguments that have defaults, which are those a person may set, with their defaults."""
+    """The named arguments with defaults, which are those that a user may set, and these defaults."""
     parameters = inspect.signature(function).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 
@@ -92,33 +90,32 @@ def seed_from(generator: torch.Generator) -> int:
 class BrownianNoise:
     r"""k-diffusion's `noise_sampler`: :math:`(W_b - W_a)/\sqrt{a - b}` of one Brownian motion W over noise levels.
 
-    A step from level a may ask first for its middle and then for its end; the second answer holds the first, as in
-    the Brownian tree that the library builds by default. Levels fall within a step and from step to step. Drawn from
-    `generator` alone.
+    A step from level a may query first its middle and then its end, which contains the first increment, as in the
+    library's own Brownian tree. Levels decrease within a step and from step to step. All draws are from `generator`.
     """
 
     def __init__(self, x: Batch, generator: torch.Generator | None) -> None:
         self.x, self.generator = x, generator
         self.start, self.lowest = math.nan, math.nan
-        self.walked = torch.zeros_like(x)  # from start to lowest
+        self.displacement = torch.zeros_like(x)  # from start to lowest
 
     def __call__(self, level: Float[Tensor, ""] | float, next_level: Float[Tensor, ""] | float) -> Batch:
         """The standardized increment from `level` down to `next_level`."""
         start, end = float(level), float(next_level)
         if start != self.start:
-            self.start, self.lowest, self.walked = start, start, torch.zeros_like(self.x)
+            self.start, self.lowest, self.displacement = start, start, torch.zeros_like(self.x)
         device = self.x.device if self.generator is None else self.generator.device
         fresh = torch.randn(self.x.shape, generator=self.generator, dtype=self.x.dtype, device=device).to(self.x.device)
-        self.walked = self.walked + math.sqrt(max(0.0, self.lowest - end)) * fresh
+        self.displacement = self.displacement + math.sqrt(max(0.0, self.lowest - end)) * fresh
         self.lowest = end
-        return self.walked / math.sqrt(start - end)
+        return self.displacement / math.sqrt(start - end)
 
 
 @contextmanager
 def global_noise_from(generator: torch.Generator | None, device: torch.device) -> Iterator[None]:
-    """Inside, torch's global generators are seeded from `generator`; afterwards they are as they were.
+    """Seeds torch's global generators from `generator` and restores them afterwards.
 
-    For libraries that draw with `torch.randn_like`. With None, whatever they draw is not used, and is undone.
+    For libraries that draw with `torch.randn_like`. With None the generators are only restored.
     """
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         if generator is not None:

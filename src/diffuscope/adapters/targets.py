@@ -1,4 +1,4 @@
-"""A target from its name: a peer's sampler, or any callable of the user."""
+"""A target from its name: a sampler of a library, or any callable of the user."""
 
 import inspect
 from dataclasses import replace
@@ -22,18 +22,21 @@ _LIBRARIES: dict[str, ModuleType] = {
 
 
 def load_target(name: str) -> Target:
-    """The target that `name` names.
+    """The target called `name`.
 
     `diffuscope:UniPC` is one of our samplers; `azula:REABSampler`, `diffusers:DPMSolverMultistepScheduler` and
-    `k_diffusion:sample_dpmpp_2m` are other libraries'. `?option=value&option=value` after the name are their options
+    `k_diffusion:sample_dpmpp_2m` are other libraries'. Options follow the name as `?option=value&option=value`
     (numbers, true, false, none, words).
-    `module:callable` is `callable(denoiser, x_start, times, generator) -> x_end`, as `Target.run`, or a class that
-    makes one without arguments; its attributes `order`, `stochastic` and `nfe_per_step` are its declarations. Where
-    it has no `stochastic` it is taken as deterministic, which the name of the target then says. A `Target` is taken
-    as it is.
+    `module:callable` is `callable(denoiser, x_start, times, generator) -> x_end`, as `Target.run`, or a class whose
+    instances are, built without arguments; its attributes `order`, `stochastic` and `nfe_per_step` are its
+    declarations. Without `stochastic` it is taken as deterministic, and the name of the target says so. It may also be
+    a `Target`.
 
-    Importing a module runs it: name only modules that you trust.
-    Raises InputError for a name of another form, a library that is absent, a sampler or an option that it lacks.
+    Importing a module runs it: use only modules that you trust.
+    Raises InputError for a name of another form, an absent library, and an unknown sampler or option.
+
+    >>> load_target("diffuscope:UniPC?predictor_order=2").order
+    3
     """
     spec, question, text = name.partition("?")
     library, colon, sampler = spec.partition(":")
@@ -48,7 +51,7 @@ def load_target(name: str) -> Target:
 
 
 def known_targets() -> dict[str, tuple[str, ...]]:
-    """The names that `load_target` takes, for each library that is installed."""
+    """The names that `load_target` accepts, for each installed library."""
     known = {}
     for library, adapter in _LIBRARIES.items():
         try:
@@ -58,32 +61,28 @@ def known_targets() -> dict[str, tuple[str, ...]]:
     return known
 
 
-def _of_object(found: Any, name: str) -> Target:
-    """The target that an object of the user is."""
-    if isinstance(found, Target):
-        return found
-    if isinstance(found, type) and _takes(found):
-        found = found()
-    if isinstance(found, Sampler):
-        return sampler_target(found)
-    if not (callable(found) and _takes(found, *_RUN_ARGUMENTS)):
-        raise InputError(
-            f"target: {name} is a {type(found).__name__}; expected callable(denoiser, x_start, times, generator)"
-        )
-    order, nfe = _declared_number(found, "order", name), _declared_number(found, "nfe_per_step", name)
-    stochastic = getattr(found, "stochastic", None)
+def _of_object(given: Any, name: str) -> Target:
+    """An object of the user as a target."""
+    if isinstance(given, Target):
+        return given
+    if isinstance(given, type) and _takes(given):
+        given = given()
+    if isinstance(given, Sampler):
+        return sampler_target(given)
+    if not (callable(given) and _takes(given, "denoiser", "x_start", "times", "generator")):
+        expected = "callable(denoiser, x_start, times, generator)"
+        raise InputError(f"target: {name} is a {type(given).__name__}; expected {expected}")
+    order, nfe = _declared_number(given, "order", name), _declared_number(given, "nfe_per_step", name)
+    stochastic = getattr(given, "stochastic", None)
     if stochastic not in (None, True, False):
         raise InputError(f"target: {name}.stochastic: expected True or False, got {stochastic!r}")
     shown = name if stochastic is not None else f"{name} (stochastic undeclared, taken as deterministic)"
-    run: Any = found
+    run: Any = given
     return Target(name=shown, run=run, order=order, stochastic=bool(stochastic), nfe_per_step=nfe)
 
 
-_RUN_ARGUMENTS = ("denoiser", "x_start", "times", "generator")
-
-
 def _takes(function: Any, *arguments: str) -> bool:
-    """Whether `function` can be called with so many arguments by position."""
+    """Whether `function` can be called with these positional arguments."""
     try:
         inspect.signature(function).bind(*arguments)
     except (TypeError, ValueError):  # other arguments; no signature
@@ -91,8 +90,8 @@ def _takes(function: Any, *arguments: str) -> bool:
     return True
 
 
-def _declared_number(found: object, attribute: str, name: str) -> int | None:
-    value = getattr(found, attribute, None)
+def _declared_number(run: object, attribute: str, name: str) -> int | None:
+    value = getattr(run, attribute, None)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise InputError(f"target: {name}.{attribute}: expected a positive integer or None, got {value!r}")
     return value

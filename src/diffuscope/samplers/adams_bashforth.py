@@ -6,9 +6,9 @@ In :math:`\lambda = \log(\alpha/\sigma)` the probability-flow ODE is an integral
     \frac{x_s}{\sigma_s} = \frac{x_t}{\sigma_t} + \int_{\lambda_t}^{\lambda_s} e^{\lambda} D\,d\lambda, \qquad
     \frac{x_s}{\alpha_s} = \frac{x_t}{\alpha_t} - \int_{\lambda_t}^{\lambda_s} e^{-\lambda}\varepsilon\,d\lambda .
 
-Replace the prediction by the polynomial of degree k - 1 through k evaluations at :math:`\lambda_1, \dots, \lambda_k`,
-Lagrange's in an increasing variable :math:`u(\lambda)`. The step is then the exact step with the prediction frozen at
-a weighted mean of the evaluations:
+Replace the prediction by the Lagrange polynomial of degree k - 1 through k evaluations at
+:math:`\lambda_1, \dots, \lambda_k`, in an increasing variable :math:`u(\lambda)`. The step is then the exact step with
+the prediction frozen at a weighted mean of the evaluations:
 
 .. math::
     \bar D = \sum_j w_j D_j, \qquad
@@ -18,12 +18,12 @@ a weighted mean of the evaluations:
 with c = 1 for data and c = -1 for noise prediction. The variable is :math:`u = (1 - (\sigma/\alpha)^p)/p` up to units:
 a polynomial in :math:`(\sigma/\alpha)^p`, in lambda for p = 0 (the limit). It has no preferred scale of the data.
 
-**The start.** The usual ramp of orders 1, 2, 3, ... has order 2 whatever order it climbs to: the first step errs by
-:math:`h^2`, once. Two remedies, for a start without history:
+**The start.** The usual ramp of orders 1, 2, 3, ... has order 2 whatever order it climbs to: the first step has an
+error of :math:`h^2`, once. Two remedies, for a start without history:
 
 - order 3: when the second step evaluates the model at the end of the first, that evaluation also corrects the first
   step (trapezoidal, error :math:`h^3`). No evaluation is added.
-- order 4: so too, and the model is evaluated once more at the corrected point; the evaluation after the second step
+- order 4: the same, and the model is evaluated once more at the corrected point; the evaluation after the second step
   then corrects both steps at once, from the start (error :math:`h^4`). One evaluation is added per trajectory.
 
 Source: Zhang & Chen 2022, *Fast Sampling of Diffusion Models with Exponential Integrator* (DEIS),
@@ -51,15 +51,15 @@ ABSCISSAE, WEIGHTS = (rule.tolist() for rule in np.polynomial.legendre.leggauss(
 
 Nodes = Sequence[Evaluation]
 Transport = Callable[[Batch, Instant, Instant, Nodes], Batch]
-"""(x at a, a, b, nodes) -> x at b, the prediction between a and b being interpolated through the nodes."""
+"""(x at a, a, b, nodes) -> x at b, with the prediction between a and b interpolated through the nodes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Predicted(State):
-    """A state that the evaluation made there is still to correct."""
+    """A prediction: the evaluation made at this state corrects it."""
 
 
-@lru_cache(maxsize=4096)  # one grid serves many trajectories
+@lru_cache(maxsize=4096)  # many trajectories share one grid
 def interpolation_weights(
     lams: tuple[float, ...], a: float, b: float, *, rate: float, power: float
 ) -> tuple[float, ...]:
@@ -134,7 +134,7 @@ def weighted_denoised(nodes: Nodes, weights: Sequence[float]) -> Batch:
 
 
 def adams_bashforth_step(order: int, transport: Transport, denoiser: Denoiser, state: State, s: Instant) -> State:
-    """One step of the given order, its start corrected; what `transport` integrates is the method's prediction."""
+    """One step of the given order, the start corrected; `transport` integrates the method's prediction."""
     t = state.at
     past = finite_history(state)
     latest = Evaluation(t, state.x_t, denoiser(state.x_t, t.t))
@@ -152,7 +152,7 @@ def adams_bashforth_step(order: int, transport: Transport, denoiser: Denoiser, s
 def corrected_start(
     order: int, transport: Transport, denoiser: Denoiser, past: Nodes, latest: Evaluation
 ) -> Evaluation:
-    """`latest` in the state that it corrects: everything since the start integrated again, through it too."""
+    """`latest` at the corrected state: everything since the start is integrated again, through `latest` too."""
     begin = past[0]
     x_t = transport(begin.x_t, begin.at, latest.at, (*past, latest))
     again = order == 4 and len(past) == 1
@@ -160,26 +160,12 @@ def corrected_start(
 
 
 def finite_history(state: State) -> tuple[Evaluation, ...]:
-    """The remembered evaluations that have a lambda to interpolate in."""
+    """The evaluations in the history whose lambda is finite, so that one can interpolate through them."""
     return tuple(evaluation for evaluation in state.history if math.isfinite(evaluation.at.lam))
 
 
 @dataclass(frozen=True)
-class NoiseAdamsBashforth:
-    r"""Exponential Adams-Bashforth with noise prediction, of order 1 to 4.
-
-    .. math::
-        x_s = \frac{\alpha_s}{\alpha_t} x_t + \left(\sigma_s - \frac{\alpha_s}{\alpha_t}\sigma_t\right)
-              \sum_j w_j\,\varepsilon_j
-
-    Order as declared, one evaluation per step (and one more in the first step of order 4). Order 1 is DDIM. `power` = 0
-    interpolates in lambda, which measured best for noise prediction; 1 is the classical method in sigma/alpha
-    (rho-AB). A `history` of order - 2 evaluations or more replaces the corrected start. Steps that touch an infinite
-    lambda (alpha(t) = 0, sigma(s) = 0) are DDIM's; from alpha = 0 in equal steps of time the order is at most 2.
-
-    Raises InputError for an order outside 1 .. 4 or a power outside [0, 1]. Source: see the top of this file.
-    """
-
+class _AdamsBashforth:
     order: int = 3
     power: float = 0.0
 
@@ -187,7 +173,27 @@ class NoiseAdamsBashforth:
     nfe_per_step = 1
 
     def __post_init__(self) -> None:
-        _require(self.order, self.power)
+        if self.order not in (1, 2, 3, 4):
+            raise InputError(f"order: expected 1, 2, 3 or 4, got {self.order}")
+        if not 0 <= self.power <= 1:
+            raise InputError(f"power: expected a value in [0, 1], got {self.power:g}")
+
+
+@dataclass(frozen=True)
+class NoiseAdamsBashforth(_AdamsBashforth):
+    r"""Exponential Adams-Bashforth with noise prediction, of order 1 to 4.
+
+    .. math::
+        x_s = \frac{\alpha_s}{\alpha_t} x_t + \left(\sigma_s - \frac{\alpha_s}{\alpha_t}\sigma_t\right)
+              \sum_j w_j\,\varepsilon_j
+
+    Order as declared, one evaluation per step (and one more at the start of order 4). Order 1 is DDIM. `power` = 0
+    interpolates in lambda, which measured best for noise prediction; 1 is the classical method in sigma/alpha
+    (rho-AB). A `history` of order - 2 evaluations or more replaces the corrected start. Steps that touch an infinite
+    lambda (alpha(t) = 0, sigma(s) = 0) are DDIM's; from alpha = 0 in equal steps of time the order is at most 2.
+
+    Raises InputError for an order outside 1 .. 4 or a power outside [0, 1]. Source: see the top of this file.
+    """
 
     def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:  # noqa: ARG002
         """One step with the noise extrapolated."""
@@ -195,37 +201,21 @@ class NoiseAdamsBashforth:
 
 
 @dataclass(frozen=True)
-class DataAdamsBashforth:
+class DataAdamsBashforth(_AdamsBashforth):
     r"""Exponential Adams-Bashforth with data prediction, of order 1 to 4.
 
     .. math::
         x_s = \alpha_s\bar D + \frac{\sigma_s}{\sigma_t}(x_t - \alpha_t\bar D), \qquad \bar D = \sum_j w_j D_j
 
-    Order as declared, one evaluation per step (and one more in the first step of order 4). Order 1 is DDIM; power = 0
-    and order 3 is DPM-Solver++ 3M. `power` = 1/2 interpolates in sqrt(sigma/alpha), which measured best for data
-    prediction: extrapolated in lambda, a cubic overshoots on coarse grids. A `history` of order - 2 evaluations or
-    more replaces the corrected start. Steps that touch an infinite lambda (alpha(t) = 0, sigma(s) = 0) are DDIM's;
-    from alpha = 0 in equal steps of time the order is at most 2.
+    Order 1 is DDIM; power = 0 and order 3 is DPM-Solver++ 3M. `power` = 1/2 interpolates in sqrt(sigma/alpha), which
+    measured best for data prediction: extrapolated in lambda, a cubic overshoots on coarse grids. Order, cost, history
+    and steps that touch an infinite lambda are those of `NoiseAdamsBashforth`.
 
     Raises InputError for an order outside 1 .. 4 or a power outside [0, 1]. Source: see the top of this file.
     """
 
-    order: int = 3
     power: float = 0.5
-
-    stochastic = False
-    nfe_per_step = 1
-
-    def __post_init__(self) -> None:
-        _require(self.order, self.power)
 
     def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:  # noqa: ARG002
         """One step with the denoiser extrapolated."""
         return adams_bashforth_step(self.order, partial(data_transport, power=self.power), denoiser, state, s)
-
-
-def _require(order: int, power: float) -> None:
-    if order not in (1, 2, 3, 4):
-        raise InputError(f"order: expected 1, 2, 3 or 4, got {order}")
-    if not 0 <= power <= 1:
-        raise InputError(f"power: expected a value in [0, 1], got {power:g}")

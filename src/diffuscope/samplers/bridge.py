@@ -11,9 +11,9 @@ whose transition is known for a step of any size. With :math:`h = \lambda_s - \l
            \qquad \xi \sim N(0, I), \qquad e^{-h} = \frac{\sigma_s\alpha_t}{\sigma_t\alpha_s} .
 
 eta = 0 is DDIM, eta = 1 DDPM with its posterior variance. In between it is *not* Song et al.'s DDIM family: the two
-coincide when :math:`\eta_{DDIM}^2 = (1 - e^{-2\eta^2 h})/(1 - e^{-2h})`, so a fixed eta here is one there that varies
-with the step. At alpha(t) = 0 the memory :math:`e^{-\eta^2 h}` is zero (one for eta = 0); at sigma(s) = 0 the step ends
-at alpha_s x_0 without noise.
+coincide when :math:`\eta_{DDIM}^2 = (1 - e^{-2\eta^2 h})/(1 - e^{-2h})`, so a fixed eta here is one that varies with
+the step there. At alpha(t) = 0 the memory :math:`e^{-\eta^2 h}` is zero (one for eta = 0); at sigma(s) = 0 the step
+ends at alpha_s x_0 without noise.
 """
 
 import math
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from diffuscope.denoisers import Batch, Denoiser
 
 from .contract import State, required
-from .eta import Eta, draws_noise, eta_at
+from .eta import ReverseFamily, eta_at
 from .noise import Noise
 from .schedule_values import Instant
 
@@ -36,8 +36,21 @@ def reverse_bridge(x_t: Batch, denoised: Batch, t: Instant, s: Instant, eta: flo
     return mean, s.sigma * math.sqrt((1 - memory) * (1 + memory))
 
 
+def frozen_reverse_step(
+    x_t: Batch, denoised: Batch, t: Instant, s: Instant, eta: float, noise: Noise | None, sampler: object
+) -> Batch:
+    """x_s = alpha_s D + (sigma_s / sigma_t) e^(-eta^2 h) (x_t - alpha_t D) + sigma_s sqrt(1 - e^(-2 eta^2 h)) xi.
+
+    Raises InputError, naming `sampler`, where the step needs noise and has none.
+    """
+    mean, std = reverse_bridge(x_t, denoised, t, s, eta)
+    if std == 0:
+        return mean
+    return mean + std * required(noise, sampler).increment(x_t, t.angle, s.angle)
+
+
 @dataclass(frozen=True)
-class ReverseBridge:
+class ReverseBridge(ReverseFamily):
     r"""The exact reverse transition of a single data point, with the denoiser as the point.
 
     .. math::  x_s = \alpha_s D + \frac{\sigma_s}{\sigma_t} e^{-\eta^2 h}(x_t - \alpha_t D)
@@ -50,19 +63,10 @@ class ReverseBridge:
     Source: Cao et al. 2025, https://arxiv.org/abs/2501.17054 (the fixed start); eta = 1 is Ho et al. 2020, eq. 6-7.
     """
 
-    eta: Eta = 1.0
-
     order = 1
     nfe_per_step = 1
-
-    @property
-    def stochastic(self) -> bool:
-        return draws_noise(self.eta)
 
     def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:
         """One draw from the bridge with the denoiser frozen at time t."""
         t, x_t = state.at, state.x_t
-        x_s, deviation = reverse_bridge(x_t, denoiser(x_t, t.t), t, s, eta_at(self.eta, t))
-        if deviation > 0:
-            x_s = x_s + deviation * required(noise, self).increment(x_t, t.angle, s.angle)
-        return State(s, x_s)
+        return State(s, frozen_reverse_step(x_t, denoiser(x_t, t.t), t, s, eta_at(self.eta, t), noise, self))

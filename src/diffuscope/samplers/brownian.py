@@ -1,6 +1,6 @@
-r"""One Brownian path tied to a clock: whoever asks for finer steps sees the same path in more detail.
+r"""One Brownian path over a clock: finer steps resolve the same path in more detail.
 
-The pair :math:`(W, \int W)` is a Markov process, so that what happens inside an interval depends on its two ends alone.
+The pair :math:`(W, \int W)` is a Markov process, so the path inside an interval depends only on its two ends.
 Over an interval of length L keep the standardized displacement and area,
 
 .. math::  w = \frac{W_q - W_p}{\sqrt L}, \qquad a = \frac{1}{L^{3/2}}\int_p^q (W_u - W_p)\,du, \qquad
@@ -31,6 +31,7 @@ Source: derived here from the Gaussian covariances of Brownian motion and its in
 """
 
 import bisect
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ from .noise import Noise
 
 @dataclass(frozen=True)
 class _Piece:
-    """A stretch of the path: its length, w and a (float64)."""
+    """The path over an interval: its length, w and a (float64)."""
 
     length: float
     w: Tensor
@@ -61,35 +62,33 @@ class _Piece:
         return _Piece(length, w, a)
 
     def reversed(self) -> "_Piece":
-        """The same stretch walked backwards: displacement -w, area measured from the other end."""
+        """The same interval from its end to its start: displacement -w, area about the value at the end."""
         return _Piece(self.length, -self.w, self.a - self.w)
 
     def split(self, left: float, right: float, n_1: Tensor, n_2: Tensor) -> tuple["_Piece", "_Piece"]:
         """The parts of lengths `left` and `right`, by the conditional distribution; each in units of its own length."""
         theta, phi = left / (left + right), right / (left + right)
         root = math.sqrt(theta * phi)
-        wiggle = math.sqrt(3) * root * (0.5 - theta) * n_1 + root / 2 * n_2
-        w_left = theta * (3 * theta - 2) * self.w + 6 * theta * phi * self.a + wiggle
+        fresh = math.sqrt(3) * root * (0.5 - theta) * n_1 + root / 2 * n_2
+        w_left = theta * (3 * theta - 2) * self.w + 6 * theta * phi * self.a + fresh
         a_left = -(theta**2) * phi * self.w + theta**2 * (3 - 2 * theta) * self.a + root**3 / math.sqrt(3) * n_1
-        w_right = phi * (4 - 3 * phi) * self.w - 6 * theta * phi * self.a - wiggle
+        w_right = phi * (4 - 3 * phi) * self.w - 6 * theta * phi * self.a - fresh
         a_right = 2 * phi**2 * theta * self.w + phi**2 * (4 * phi - 3) * self.a
         a_right = a_right - phi * root * ((math.sqrt(3) / 2 - 2 * theta / math.sqrt(3)) * n_1 + n_2 / 2)
-        return (
-            _Piece(left, w_left / theta**0.5, a_left / theta**1.5),
-            _Piece(right, w_right / phi**0.5, a_right / phi**1.5),
-        )
+        piece = _Piece(left, w_left / theta**0.5, a_left / theta**1.5)
+        return piece, _Piece(right, w_right / phi**0.5, a_right / phi**1.5)
 
 
 class BrownianPath(Noise):
-    """Noise whose increments are those of one path, drawn where it is first looked at.
+    """Noise whose increments are those of one path, drawn where it is first needed.
 
-    Increments over adjoining intervals add up and their areas obey Chen's relation, to rounding; any order of
-    questions gives the same distribution, and a question asked again the same answer, in any dtype (the path is kept in
-    float64). `normal` and `uniform` stay fresh draws from the same generator. The clock may run either way: an interval
-    asked for from b to a is the same stretch walked backwards.
+    Increments over adjoining intervals add up and their areas obey Chen's relation, to rounding. Queries in any order
+    have the same distribution, and a repeated query has the same result, in any dtype (the path is kept in float64).
+    `normal` and `uniform` remain fresh draws from the same generator. An interval from b to a is the one from a to b
+    run backward.
 
-    Memory: two float64 tensors of the state's size for each interval between neighboring times asked for. A question
-    that spans n of them costs n joins. Raises InputError for a state of another shape than the first, for two equal
+    Memory: two float64 tensors of the state's size for each interval between neighboring query times. A query that
+    spans n of them costs n joins. Raises InputError for a state of another shape than the first, and for two equal
     or infinite times.
     """
 
@@ -105,26 +104,23 @@ class BrownianPath(Noise):
 
     def increment_and_area(self, like: Batch, a: float, b: float) -> Sequence[Batch]:
         """(xi, zeta): int_a^b (W_u - W_a) |du| = |b - a|^{3/2} / 2 (xi + zeta / sqrt 3)."""
-        self._require_same_shape(like)
+        self._shape = tuple(like.shape) if self._shape is None else self._shape
+        if tuple(like.shape) != self._shape:
+            raise InputError(f"like: expected the shape {self._shape} that this path has, got {tuple(like.shape)}")
         if a == b or not (math.isfinite(a) and math.isfinite(b)):
             raise InputError(f"a, b: expected two different finite times of the clock, got {a} and {b}")
-        piece = self._between(min(a, b), max(a, b))
+        low, high = min(a, b), max(a, b)
+        self._insert(low)
+        self._insert(high)
+        first, last = bisect.bisect_left(self._times, low), bisect.bisect_left(self._times, high)
+        piece = functools.reduce(_Piece.joined, self._pieces[first:last])
         if a > b:
             piece = piece.reversed()
         zeta = math.sqrt(3) * (2 * piece.a - piece.w)
         return piece.w.to(like), zeta.to(like)
 
-    def _between(self, low: float, high: float) -> _Piece:
-        self._know(low)
-        self._know(high)
-        first, last = bisect.bisect_left(self._times, low), bisect.bisect_left(self._times, high)
-        piece = self._pieces[first]
-        for after in self._pieces[first + 1 : last]:
-            piece = piece.joined(after)
-        return piece
-
-    def _know(self, time: float) -> None:
-        """Put `time` among the known ones: a split inside, an extension beyond either end."""
+    def _insert(self, time: float) -> None:
+        """Add `time` to the times of the path: a split inside, an extension beyond either end."""
         at = bisect.bisect_left(self._times, time)
         if at < len(self._times) and self._times[at] == time:
             return
@@ -139,16 +135,10 @@ class BrownianPath(Noise):
         self._times.insert(at, time)
 
     def _fresh(self, length: float) -> _Piece:
-        """A stretch beyond the known ones: w = n_1, a = (n_1 + n_2 / sqrt 3) / 2."""
+        """An interval beyond the ends of the path: w = n_1, a = (n_1 + n_2 / sqrt 3) / 2."""
         n_1, n_2 = self._draw(), self._draw()
         return _Piece(length, n_1, (n_1 + n_2 / math.sqrt(3)) / 2)
 
     def _draw(self) -> Tensor:
         shape, device = self._shape or (), self.generator.device
         return torch.randn(shape, dtype=torch.float64, device=device, generator=self.generator)
-
-    def _require_same_shape(self, like: Batch) -> None:
-        if self._shape is None:
-            self._shape = tuple(like.shape)
-        if tuple(like.shape) != self._shape:
-            raise InputError(f"like: expected the shape {self._shape} that this path has, got {tuple(like.shape)}")

@@ -1,4 +1,4 @@
-r"""A few-evaluation sampler fitted to one model: Adams-Bashforth around the Gaussian, weights and levels calibrated.
+r"""A few-step sampler fitted to one model: Adams-Bashforth about the Gaussian, with calibrated weights and levels.
 
 In the whitened coordinates z of `eigenbasis` only the residual :math:`\Delta = D - D_G` moves the state. With levels
 :math:`w_0 < w_1 < \dots < w_{n-1}` of :math:`w = \alpha/\sigma` and one evaluation at each,
@@ -8,14 +8,14 @@ In the whitened coordinates z of `eigenbasis` only the residual :math:`\Delta = 
     z_{i+1} = z_i + \kappa(w_i, w_{i+1})\sum_{j=0}^{3} a_{ij}\,\Delta_{i-j}, \qquad
     u_k^T(x_0 - \mu) = g_{end} z_{n-1} + \sum_{j=0}^3 a_{n-1,j}\,\Delta_{n-1-j} + c\,(g_{n-1} - g_{end})\, z_{n-1},
 
-where :math:`g z` is the Gaussian's denoiser, read at the last level and at the end of the schedule. The first line is
+where :math:`g z` is the Gaussian's denoiser, at the last level and at the end of the schedule. The first equation is
 the teleport (no evaluation; b is the model's mean departure from the Gaussian up to w_0). The last is a denoise: with
-a = (1, 0, 0, 0) and c = 1 exactly D. The usual Adams-Bashforth weights :math:`a_{ij}` would be those of polynomial
-extrapolation in log w; here `calibration.calibrate` fits them, scalars all, to trajectories of the model itself.
+a = (1, 0, 0, 0) and c = 1 exactly D. The usual Adams-Bashforth weights :math:`a_{ij}` are those of polynomial
+extrapolation in log w; `calibration.calibrate` fits these scalars to trajectories of the model itself.
 
 On Gaussian data Delta = 0, and every choice of weights and levels is exact. Calibrated coefficients belong to one
-model: with another they are a solver of order 1 at best. Where a plain solver did better in validation, `plain` names
-it and it does the steps.
+model: with another they are a solver of order 1 at best. `plain` names a plain solver that did better in validation;
+it then makes the steps.
 """
 
 import bisect
@@ -45,6 +45,8 @@ from .schedule_values import Instant
 from .unipc import UniPC
 
 HISTORY = 4  # residuals that a step combines
+SCALARS = ("end", "jumps", "carry", "error", "reference_error", "evaluations")  # saved as they are
+EIGENPAIRS = ("mean", "eigenvectors", "eigenvalues")  # of the Gaussian
 SAME_LEVEL = 1e-4  # in lambda: levels closer than this are one
 
 PLAIN: Mapping[str, Sampler] = {
@@ -58,7 +60,7 @@ PLAIN: Mapping[str, Sampler] = {
     "UniPC 2": UniPC(2),
     "UniPC 3": UniPC(3, accurate_start=False),
 }
-"""The plain solvers that a calibration is measured against, one evaluation per step each."""
+"""The plain solvers that a calibration competes with, each with one evaluation per step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +72,17 @@ class Residual(Evaluation):
 
 @dataclass(frozen=True, eq=False)
 class Calibrated:
-    """The sampler that `calibrate` makes; walk `times(denoiser)` with it, or call `sample`.
+    """The sampler that `calibrate` fits; use it on the grid `times(denoiser)`, or call `sample`.
 
     `levels` are log(alpha/sigma) from the start on (-inf where it has alpha = 0): the first is the start, and if
-    `jumps`, the second is where the teleport lands; one evaluation at each but the start of a jump. `end` is the level
+    `jumps`, the second is the end of the teleport; one evaluation at each but the start of a jump. `end` is the level
     of the end of the model's schedule. `weights` is a_ij, latest residual first; `carry` is c; `shift` is b, as a
     vector of the data space.
 
-    What the calibration measured, as mean endpoint distance over sqrt(D) on starts that were not fitted: `error` of
-    this sampler, `plain_errors` of every plain solver on its best grid; `reference_error` is how far the reference
-    trajectories are from those of half as many steps. `evaluations` counts what it cost, in single-sample calls.
+    Measured in the calibration, as mean endpoint distance over sqrt(D) on held-out starts: `error` of this sampler and
+    `plain_errors` of every plain solver on its best grid; `reference_error` is the distance of the reference
+    trajectories from those of half as many steps. `evaluations` is the cost of the calibration, in single-sample calls.
+    Raises InputError for an unknown `plain` solver and for levels that do not increase.
     """
 
     gaussian: Gaussian
@@ -94,7 +97,7 @@ class Calibrated:
     plain_errors: Mapping[str, float]
     reference_error: float
     evaluations: int
-    _tables: dict = field(default_factory=dict, init=False, repr=False)  # what a step multiplies by, once computed
+    _tables: dict = field(default_factory=dict, init=False, repr=False)  # cached coefficients of the steps
 
     order = 1
     stochastic = False
@@ -117,7 +120,7 @@ class Calibrated:
 
     @property
     def gain(self) -> float:
-        """Error of the best plain solver over ours, in validation: 1 where it is the plain solver."""
+        """Error of the best plain solver over ours, in validation: 1 where a plain solver makes the steps."""
         best = min(self.plain_errors.values(), default=math.nan)
         return best / self.error if self.error > 0 else 1.0 if best == 0 else math.inf
 
@@ -132,10 +135,7 @@ class Calibrated:
         return sample(self, denoiser, x_start, self.times(denoiser))
 
     def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:
-        """From one of the levels to the next, or from the last to clean data.
-
-        Raises InputError for any other step.
-        """
+        """From one of the levels to the next, or from the last to clean data; InputError for any other step."""
         if self.plain is not None:
             return PLAIN[self.plain].step(denoiser, state, s, noise)
         t, x_t = state.at, state.x_t
@@ -146,8 +146,8 @@ class Calibrated:
             coordinates, history = torch.addcmul(table.shift, table.kept, noised), ()
         else:
             denoised = denoiser(x_t, t.t)
-            answered = basis.coordinates_about(table.mean, denoised.flatten(1))
-            residual = Residual(t, x_t, denoised, torch.addcmul(answered, table.gaussian, noised, value=-1))
+            centered = basis.coordinates_about(table.mean, denoised.flatten(1))
+            residual = Residual(t, x_t, denoised, torch.addcmul(centered, table.gaussian, noised, value=-1))
             history = (*state.history[-HISTORY + 1 :], residual)
             coordinates = table.kept * noised
             for weight, past in zip(table.weights, reversed(history), strict=False):
@@ -156,7 +156,7 @@ class Calibrated:
         return State(s, basis.rows_about(table.arrival, coordinates).reshape(x_t.shape), history)
 
     def _index(self, t: Instant, s: Instant) -> int:
-        """Which step this is."""
+        """The number of the step, from its two ends."""
         i = bisect.bisect_left(self.levels, t.lam - SAME_LEVEL)
         following = (*self.levels, math.inf)
         if i < len(self.levels) and _same(following[i], t.lam) and _same(following[i + 1], s.lam):
@@ -194,26 +194,18 @@ class Calibrated:
 
     def save(self, path: str | Path) -> None:
         """Write a .npz file of plain arrays."""
-        numbers = {
+        tensors = {"weights": self.weights, "shift": self.shift}
+        tensors |= {name: getattr(self.gaussian, name) for name in EIGENPAIRS}
+        arrays = {
             "kind": np.array("Calibrated"),
             "levels": np.array(self.levels),
-            "end": np.array(self.end),
-            "jumps": np.array(self.jumps),
-            "weights": self.weights.cpu().numpy(),
-            "carry": np.array(self.carry),
-            "shift": self.shift.cpu().numpy(),
             "plain": np.array(self.plain or ""),
-            "error": np.array(self.error),
             "plain_names": np.array(list(self.plain_errors), dtype=np.str_),
             "plain_errors": np.array(list(self.plain_errors.values()), dtype=float),
-            "reference_error": np.array(self.reference_error),
-            "evaluations": np.array(self.evaluations),
-            "mean": self.gaussian.mean.cpu().numpy(),
-            "eigenvectors": self.gaussian.eigenvectors.cpu().numpy(),
-            "eigenvalues": self.gaussian.eigenvalues.cpu().numpy(),
             "tail_variance": np.array(self.gaussian.tail_variance),
         }
-        save_arrays(Path(path), numbers)
+        arrays |= {name: np.array(getattr(self, name)) for name in SCALARS}
+        save_arrays(Path(path), arrays | {name: tensor.cpu().numpy() for name, tensor in tensors.items()})
 
     @classmethod
     def load(cls, path: str | Path) -> "Calibrated":
@@ -224,25 +216,15 @@ class Calibrated:
                 if "kind" not in file or str(file["kind"]) != "Calibrated":
                     raise InputError(f"path: expected a saved calibration, got {name}, which is none")
                 a = dict(file)
-            gaussian = Gaussian(
-                torch.tensor(a["mean"]),
-                torch.tensor(a["eigenvectors"]),
-                torch.tensor(a["eigenvalues"]),
-                float(a["tail_variance"]),
-            )
+            mean, eigenvectors, eigenvalues = (torch.tensor(a[name]) for name in EIGENPAIRS)
             return cls(
-                gaussian=gaussian,
+                gaussian=Gaussian(mean, eigenvectors, eigenvalues, float(a["tail_variance"])),
                 levels=tuple(a["levels"].tolist()),
-                end=float(a["end"]),
-                jumps=bool(a["jumps"]),
                 weights=torch.tensor(a["weights"]),
-                carry=float(a["carry"]),
                 shift=torch.tensor(a["shift"]),
                 plain=str(a["plain"]) or None,
-                error=float(a["error"]),
                 plain_errors=dict(zip(a["plain_names"].tolist(), a["plain_errors"].tolist(), strict=True)),
-                reference_error=float(a["reference_error"]),
-                evaluations=int(a["evaluations"]),
+                **{name: a[name].item() for name in SCALARS},
             )
         except InputError:
             raise
@@ -252,7 +234,7 @@ class Calibrated:
 
 @dataclass(frozen=True, eq=False)
 class _Jump:
-    """What the teleport multiplies by and adds. `start` and `arrival` are alpha mu, as coordinates and as a row."""
+    """The coefficients of the teleport. `start` and `arrival` are alpha mu, as coordinates and as a row."""
 
     basis: Eigenbasis
     start: Float[Tensor, "1 m"]
@@ -263,7 +245,7 @@ class _Jump:
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """What a step multiplies by: the state to keep, the state to have D_G - mu of it, the residuals, latest first."""
+    """The coefficients of a step: `kept` and `gaussian` (for D_G - mu) of the state, `weights` of the residuals."""
 
     basis: Eigenbasis
     start: Float[Tensor, "1 m"]

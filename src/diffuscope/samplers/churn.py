@@ -1,4 +1,4 @@
-r"""EDM's stochastic sampler: noise put back before every step ("churn"), then one Heun step.
+r"""EDM's stochastic sampler: noise is added before every step ("churn"), then one Heun step.
 
 In the coordinates of a variance-exploding process, :math:`y = x/\alpha` at noise level
 :math:`\tilde\sigma = \sigma/\alpha`, one step from :math:`\tilde\sigma_t` to :math:`\tilde\sigma_s` is
@@ -11,8 +11,8 @@ In the coordinates of a variance-exploding process, :math:`y = x/\alpha` at nois
               y' = \hat y + (\tilde\sigma_s - \hat\sigma)\, d, \\
     y_s &= \hat y + \tfrac12(\tilde\sigma_s - \hat\sigma)\left[d + (y' - D(y', \tilde\sigma_s))/\tilde\sigma_s\right] .
 
-Only ratios enter, so the samples are the same in every schedule; the denoiser is asked at the time where its schedule
-has the ratio :math:`\hat\sigma`.
+Only ratios sigma/alpha enter, so the samples are the same in every schedule; the denoiser is evaluated at the time
+where its schedule has the ratio :math:`\hat\sigma`.
 """
 
 import math
@@ -31,12 +31,12 @@ from .schedule_values import Instant, instant_of_lambda
 class EDMChurn:
     r"""Heun's method with churn, in any schedule by its noise-to-signal ratio.
 
-    `steps` is N, the number of steps of the grid that it is used on (a single step cannot know it). Weak order 2 for
-    s_noise = 1, two evaluations per step, one for a step that reaches sigma(s) = 0; no churn for s_churn = 0, where it
-    is deterministic, and none at alpha(t) = 0, whose step has the denoiser frozen.
+    `steps` is N, the number of steps of the whole grid. Weak order 2 for s_noise = 1, two evaluations per step, one for
+    a step that reaches sigma(s) = 0. Deterministic for s_churn = 0. A step from alpha(t) = 0 has no churn and a frozen
+    denoiser.
 
-    The raised level :math:`\hat\sigma` may lie above the first of the grid; for a model that knows no level above its
-    own range, set `s_max` below it. Raises InputError for steps < 1 and for negative parameters.
+    The raised level :math:`\hat\sigma` may lie above the first of the grid; set `s_max` below the highest level that
+    the model was trained on. Raises InputError for steps < 1 and for negative parameters.
 
     Source: Karras, Aittala, Aila & Laine 2022, https://arxiv.org/abs/2206.00364 (algorithm 2).
     """

@@ -1,11 +1,11 @@
-r"""What a sampler is: one step from time t to an earlier time s, and what that step costs.
+r"""The contract of a sampler: one step from time t to an earlier time s, and its cost.
 
-The reverse family with one dial :math:`\eta`,
+The reverse family with one parameter :math:`\eta`,
 
 .. math::  dx = \left[f x - \tfrac{1 + \eta^2}{2} g^2\, \nabla\log p_t(x)\right]dt + \eta\, g\, d\bar B,
 
-has the marginals of the forward process for every eta when the score is exact; eta = 0 is the
-probability-flow ODE, with velocity :math:`v = \dot\alpha D + \dot\sigma\varepsilon`.
+has the marginals of the forward process for every eta when the score is exact; eta = 0 is the probability-flow ODE,
+with velocity :math:`v = \dot\alpha D + \dot\sigma\varepsilon`.
 
 A trajectory is a generator: the caller owns the loop, the progress bar and the stopping. It runs without gradients
 (a network would otherwise keep the activations of every step); `step` itself is differentiable.
@@ -29,7 +29,7 @@ from .schedule_values import Instant, instants
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One call of the denoiser: in state `x_t` at the instant `at` it answered `denoised`."""
+    """One call of the denoiser: at the instant `at` it mapped the state `x_t` to `denoised`."""
 
     at: Instant
     x_t: Batch
@@ -38,7 +38,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where a trajectory is: at the instant `at` in state `x_t`, with what its next step remembers (latest last)."""
+    """A point of a trajectory: the state `x_t` at the instant `at`, and the history of its next step (latest last)."""
 
     at: Instant
     x_t: Batch
@@ -66,7 +66,7 @@ class Sampler(Protocol):
 
     @property
     def nfe_per_step(self) -> int | None:
-        """Evaluations of the denoiser per step; None where they vary (error control, acceptance)."""
+        """Function evaluations (NFE) per step; None where they vary (error control, teleport)."""
         ...
 
     def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:
@@ -83,18 +83,18 @@ def trajectory(
     noise: torch.Generator | Noise | None = None,
     history: tuple[Evaluation, ...] = (),
 ) -> Iterator[State]:
-    """Every state from `times[0]` to `times[-1]`, the start included; the steps carry no graph.
+    """Every state from `times[0]` to `times[-1]`, the start included, without gradients.
 
-    `noise` is a generator to draw from, or a `BrownianPath` that other runs share. `history` warms up a multistep
-    sampler with evaluations from before `times[0]`.
-    Raises InputError for times that do not decrease, for a history that is not from before them, latest last, and for
-    a stochastic sampler without noise.
+    `noise` is a generator to draw from, or a `BrownianPath` shared with other runs. `history` warms up a multistep
+    sampler with evaluations at times above `times[0]`, latest last.
+    Raises InputError for times that do not decrease, for a history at other times, and for a stochastic sampler
+    without noise.
     """
     if len(times) == 0 or not bool((times[1:] < times[:-1]).all()):
         raise InputError(f"times: expected strictly decreasing times, from noise to data, got {times.tolist()}")
-    seen = [evaluation.at.t for evaluation in history] + [float(times[0])]
-    if any(later >= earlier for earlier, later in itertools.pairwise(seen)):
-        raise InputError(f"history: expected decreasing times above the start {seen[-1]:g}, got {seen[:-1]}")
+    start, past = float(times[0]), [evaluation.at.t for evaluation in history]
+    if any(later >= earlier for earlier, later in itertools.pairwise([*past, start])):
+        raise InputError(f"history: expected decreasing times above the start {start:g}, got {past}")
     if isinstance(noise, torch.Generator):
         noise = Noise(noise)
     if sampler.stochastic and noise is None:
@@ -125,7 +125,7 @@ def sample(
 
 
 def required(noise: Noise | None, sampler: object) -> Noise:
-    """`noise`, or InputError where a step needs some and has none."""
+    """`noise`; raises InputError, naming `sampler`, where it is None."""
     if noise is None:
         raise InputError(f"noise: {type(sampler).__name__} draws noise and needs a Noise, got None")
     return noise

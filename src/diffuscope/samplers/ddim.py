@@ -1,8 +1,8 @@
-r"""DDIM: the probability-flow ODE solved exactly while the denoiser stands still.
+r"""DDIM: the probability-flow ODE solved exactly with the denoiser frozen over the step.
 
 In :math:`y = x/\alpha` and :math:`\tilde\sigma = \sigma/\alpha` the ODE is
 :math:`dy/d\tilde\sigma = (y - D)/\tilde\sigma`. With D frozen over the step from t to s its solution is a straight
-line, which in x reads
+line; in x,
 
 .. math::  x_s = \alpha_s D + \frac{\sigma_s}{\sigma_t}(x_t - \alpha_t D) .
 

@@ -1,13 +1,9 @@
 r"""DDIM's own family between deterministic and ancestral sampling.
 
-Song et al. put back part of the noise and fill the rest with the predicted one. With
-:math:`h = \lambda_s - \lambda_t` and the posterior variance :math:`\tilde\beta = \sigma_s^2(1 - e^{-2h})` of DDPM,
-
-.. math::  x_s = \alpha_s D + \sqrt{\sigma_s^2 - \varsigma^2}\;\varepsilon + \varsigma\,\xi, \qquad
-           \varsigma^2 = \eta^2\tilde\beta, \qquad \varepsilon = \frac{x_t - \alpha_t D}{\sigma_t} .
-
-The total noise is sigma_s for every eta in [0, 1]: 0 is DDIM, 1 is DDPM. At a fixed eta in between, the noise of a step
-is a fixed *share* of DDPM's; `bridge.ReverseBridge` is the family that solves the reverse SDE at a fixed eta.
+With :math:`h = \lambda_s - \lambda_t` and DDPM's posterior variance :math:`\tilde\beta = \sigma_s^2(1 - e^{-2h})`, Song
+et al. draw noise of variance :math:`\eta^2\tilde\beta` and scale the predicted noise so that the total is sigma_s, for
+every eta in [0, 1]: 0 is DDIM, 1 is DDPM. At a fixed eta in between, the noise of a step is a fixed *share* of DDPM's;
+`bridge.ReverseBridge` is the family that solves the reverse SDE at a fixed eta.
 """
 
 import math
@@ -48,7 +44,7 @@ class StochasticDDIM:
         return self.eta > 0
 
     def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:
-        """One step: the predicted noise shrunk, fresh noise in its place."""
+        """One step: part of the predicted noise replaced by fresh noise."""
         t, x_t = state.at, state.x_t
         denoised = denoiser(x_t, t.t)
         memory = min(s.sigma * t.alpha / (t.sigma * s.alpha), 1.0)  # e^{-h}

@@ -1,24 +1,22 @@
 r"""DDPM: ancestral sampling with the exact reverse kernel of a single data point, and with wider ones.
 
-If the data were one point :math:`x_0`, the reverse SDE (eta = 1) could be solved for a step of any size: the residual
-:math:`\varepsilon_t = (x_t - \alpha_t x_0)/\sigma_t` is an Ornstein-Uhlenbeck process in
-:math:`\lambda = \log(\alpha/\sigma)`. With :math:`h = \lambda_s - \lambda_t`,
+If the data are one point :math:`x_0`, the reverse SDE (eta = 1) has a solution for a step of any size (`bridge`),
 
-.. math::  x_s = \alpha_s x_0 + \sigma_s\left[e^{-h}\varepsilon_t + \sqrt{1 - e^{-2h}}\;\xi\right], \qquad
-           \xi \sim N(0, I), \qquad e^{-h} = \frac{\sigma_s\alpha_t}{\sigma_t\alpha_s} .
+.. math::  x_s = \alpha_s x_0 + \sigma_s\left[e^{-h} (x_t - \alpha_t x_0)/\sigma_t + \sqrt{1 - e^{-2h}}\;\xi\right],
+           \qquad \xi \sim N(0, I), \qquad e^{-h} = \frac{\sigma_s\alpha_t}{\sigma_t\alpha_s} .
 
 This is the posterior q(x_s | x_t, x_0) of Ho et al., variance included
 (:math:`\tilde\beta = (1 - \alpha_t^2/\alpha_s^2)\sigma_s^2/\sigma_t^2` in a variance-preserving schedule), written for
 any (alpha, sigma): at alpha(t) = 0 the memory e^{-h} is zero, at sigma(s) = 0 the step ends at alpha_s x_0.
 
-For other data the mean of x_s given x_t is the same with D in place of x_0, and its covariance is larger by what is not
-known of x_0. The mean moves by :math:`\alpha_s(1 - e^{-2h})` per unit of x_0, so that the best isotropic Gaussian has
+For other data the mean of x_s given x_t is the same with D in place of x_0, and its covariance is larger by the
+uncertainty of x_0. The mean moves by :math:`\alpha_s(1 - e^{-2h})` per unit of x_0, so the best isotropic Gaussian has
 
 .. math::  v^* = \sigma_s^2(1 - e^{-2h}) + \alpha_s^2(1 - e^{-2h})^2\; \tfrac1d\,\mathrm{tr}\,\mathrm{Cov}(x_0 | x_t) .
 
-Three choices of the variance are the functions below: no doubt about x_0 (`posterior_variance`, the least),
-the doubt of unit-variance data (`upper_variance`, the most for data of variance at most 1), and the exact
-(`OptimalVariance`). All three give the same limit of small steps.
+Three choices of the variance are below: no uncertainty about x_0 (`posterior_variance`, the smallest), that of data
+with unit variance (`upper_variance`, the largest for data of variance at most 1), and the exact one
+(`OptimalVariance`). All three have the same limit of small steps.
 """
 
 import math
@@ -41,7 +39,7 @@ ReverseVariance = Callable[[Batch, Instant, Instant], Variance]
 
 
 def _memory(t: Instant, s: Instant) -> float:
-    """e^{-h} = sigma_s alpha_t / (sigma_t alpha_s), at most 1 whatever the rounding."""
+    """e^{-h} = sigma_s alpha_t / (sigma_t alpha_s), at most 1 in spite of rounding."""
     return min(s.sigma * t.alpha / (t.sigma * s.alpha), 1.0)
 
 
@@ -52,17 +50,16 @@ def posterior_variance(x_t: Batch, t: Instant, s: Instant) -> Variance:  # noqa:
 
 
 def upper_variance(x_t: Batch, t: Instant, s: Instant) -> Variance:
-    """v* of data N(m, I), with Cov(x_0 | x_t) = sigma_t^2 / (alpha_t^2 + sigma_t^2); DDPM's beta where VP holds."""
-    doubt = t.sigma**2 / (t.alpha**2 + t.sigma**2)
-    return _with_doubt(x_t, t, s, doubt)
+    """v* of data N(m, I), with Cov(x_0 | x_t) = sigma_t^2 / (alpha_t^2 + sigma_t^2); DDPM's beta in a VP schedule."""
+    return _with_uncertainty(x_t, t, s, t.sigma**2 / (t.alpha**2 + t.sigma**2))
 
 
 @dataclass(frozen=True)
 class OptimalVariance:
     """v*, sample by sample, from the exact posterior covariance of `distribution`.
 
-    The mean over coordinates is what an isotropic kernel can match: in one dimension, or where the posterior is
-    isotropic, the first two moments of every step are then exact. Costs one posterior covariance per step.
+    An isotropic kernel can match the mean over coordinates: in one dimension, or where the posterior is isotropic, the
+    first two moments of every step are then exact. Costs one posterior covariance per step.
 
     Source: Bao, Li, Zhu & Zhang 2022, *Analytic-DPM*, https://arxiv.org/abs/2201.06503 (theorem 1; they average over
     x_t).
@@ -73,27 +70,27 @@ class OptimalVariance:
     def __call__(self, x_t: Batch, t: Instant, s: Instant) -> Variance:
         """The variance of x_s for every sample."""
         covariance = self.distribution.posterior_covariance(x_t, t.alpha, t.sigma)
-        return _with_doubt(x_t, t, s, covariance.trace().double() / math.prod(x_t.shape[1:]))
+        return _with_uncertainty(x_t, t, s, covariance.trace().double() / math.prod(x_t.shape[1:]))
 
 
-def _with_doubt(x_t: Batch, t: Instant, s: Instant, doubt: Variance) -> Variance:
-    """beta-tilde + [alpha_s (1 - e^{-2h})]^2 doubt, for a variance `doubt` of x_0 given x_t."""
+def _with_uncertainty(x_t: Batch, t: Instant, s: Instant, variance_of_x_0: Variance) -> Variance:
+    """beta-tilde + [alpha_s (1 - e^{-2h})]^2 Var(x_0 | x_t)."""
     memory = _memory(t, s)
     per_unit = s.alpha * (1 - memory) * (1 + memory)
-    return posterior_variance(x_t, t, s) + per_unit**2 * doubt
+    return posterior_variance(x_t, t, s) + per_unit**2 * variance_of_x_0
 
 
 @dataclass(frozen=True)
 class DDPM:
-    r"""Ancestral sampling; the posterior variance unless `variance` is another.
+    r"""Ancestral sampling, by default with the posterior variance.
 
     .. math::  x_s = \alpha_s D + \frac{\sigma_s}{\sigma_t} e^{-h}(x_t - \alpha_t D) + \sqrt{v}\;\xi, \qquad
                D = D(x_t, t), \qquad v = \sigma_s^2(1 - e^{-2h})
 
-    Weak order 1, one evaluation per step; with the posterior variance the exact distribution on a single data point,
-    with the optimal one on any isotropic Gaussian, whatever the steps. A step to sigma(s) = 0 draws no noise.
+    Weak order 1, one evaluation per step. On any grid the distribution is exact on a single data point with the
+    posterior variance, and on an isotropic Gaussian with the optimal one. A step to sigma(s) = 0 draws no noise.
 
-    Source: Ho, Jain & Abbeel 2020, https://arxiv.org/abs/2006.11239 (eq. 6-7 and section 3.2); that it solves the
+    Source: Ho, Jain & Abbeel 2020, https://arxiv.org/abs/2006.11239 (eq. 6-7 and section 3.2); as the solution of the
     reverse SDE with the denoiser frozen, in any schedule: Cao et al. 2025, https://arxiv.org/abs/2501.17054.
     """
 

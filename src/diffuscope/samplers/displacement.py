@@ -1,4 +1,4 @@
-r"""How far a teleported trajectory lands from the model's own: a first-order estimate, one evaluation per level.
+r"""The distance from a teleported trajectory to the model's own: a first-order estimate, one evaluation per level.
 
 Let :math:`y = x/\alpha`, :math:`\tilde\sigma = \sigma/\alpha`. Model and Gaussian follow
 :math:`dy/d\tilde\sigma = (y - D)/\tilde\sigma` with their own D. Along the Gaussian's trajectory (closed form) write
@@ -11,11 +11,11 @@ whitened coordinates :math:`z_k = u_k^T\delta y/\sqrt{\lambda_k + \tilde\sigma^2
            \frac{d\tilde\sigma}{\tilde\sigma}, \qquad
            z_k(w_s) = \int_{w_T}^{w_s} \frac{u_k^T\Delta}{\sqrt{1 + \lambda_k w^2}}\,dw, \quad w = \alpha/\sigma .
 
-The integral over w is the one computed (trapezoidal rule): its integrand is finite at alpha = 0, where w = 0 and
-:math:`\tilde\sigma` is infinite. Every :math:`\delta y(\tilde\sigma_s)` comes from one pass over the levels. Carried on
-to clean data by the same flow it becomes :math:`\sqrt{\lambda_k}\, z_k`, the displacement at the end.
+We compute the integral over w (trapezoidal rule): its integrand is finite at alpha = 0, where w = 0 and
+:math:`\tilde\sigma` is infinite. Every :math:`\delta y(\tilde\sigma_s)` comes from one pass over the levels. The same
+flow carries it to clean data, where it is :math:`\sqrt{\lambda_k}\, z_k`, the displacement at the end.
 
-Two limits. The neglected term is of second order in Delta. And the way from the level to the end is taken to be the
+Two limits. The neglected term is of second order in Delta. And the flow from the level to the end is taken to be the
 Gaussian's: where the model's own flow separates trajectories (it must choose a mode) the true displacement is larger.
 """
 
@@ -32,10 +32,10 @@ from diffuscope.exact import Gaussian
 
 @dataclass(frozen=True, eq=False)
 class TeleportError:
-    """Estimated displacement (model minus teleport) if one jumped from `times[0]` to each of `times`.
+    """Estimated displacement (model minus teleport) by a jump from `times[0]` to each of `times`.
 
     `at_level` is that of x/alpha on arrival, `at_end` the same carried to clean data by the Gaussian's flow: both
-    rms per coordinate, |delta| / sqrt(D), per level and sample, in data units. `scale` is the data's rms standard
+    RMS per coordinate, |delta| / sqrt(D), per level and sample, in data units. `scale` is the data's RMS standard
     deviation per coordinate, sqrt(tr Sigma / D).
     """
 
@@ -47,7 +47,7 @@ class TeleportError:
 
     @property
     def relative(self) -> Float[Tensor, " levels"]:
-        """rms over samples of `at_end`, in units of the data's standard deviation."""
+        """RMS over samples of `at_end`, in units of the data's standard deviation."""
         return (self.at_end**2).mean(1).sqrt() / self.scale
 
     @property
@@ -60,9 +60,9 @@ class TeleportError:
 
 @dataclass(frozen=True, eq=False)
 class SkipSuggestion:
-    """The level to jump to: `times[index]` of `error`, with the estimate there, relative to the data's deviation.
+    """The level to jump to, `error.times[index]`; `index` = 0 means that no jump meets the tolerance.
 
-    `index` = 0 means that no jump meets the tolerance.
+    `estimate` and `standard_error` of the displacement are in units of the data's standard deviation.
     """
 
     index: int
@@ -93,8 +93,9 @@ def teleport_error(
     """Estimate the displacement of jumping from `x_start` at `times[0]` to each of the decreasing `times`.
 
     One evaluation of the denoiser per time and sample. `times` are in the denoiser's schedule, sigma > 0, best with
-    equal ratios q of sigma/alpha: the trapezoidal rule is then within about (log q)^2 / 6 of the integral, relatively.
-    A discrete-time model wants times it was trained at. alpha(times[0]) = 0 is allowed.
+    equal ratios q of sigma/alpha: the relative error of the trapezoidal rule is then about (log q)^2 / 6. For a
+    discrete-time model use times that it was trained at. alpha(times[0]) = 0 is allowed.
+    Raises InputError for fewer than two times and for times that do not decrease.
     """
     times = times.double()
     if len(times) < 2 or not bool((times[1:] < times[:-1]).all()):
@@ -106,14 +107,16 @@ def teleport_error(
     for i, t in enumerate(times):
         x_t = gaussian.flow(start, schedule, times[0], t)
         gap = denoiser(x_t.to(x_start.dtype), t).double() - gaussian.flow_denoised(start, schedule, times[0], t)
-        integrand = _scaled(gaussian, gap.flatten(1), signal_to_noise[i] ** 2, -0.5)
+        w_squared = signal_to_noise[i] ** 2
+        spread, tail = 1 + gaussian.eigenvalues * w_squared, 1 + gaussian.tail_variance * w_squared
+        integrand = _applied(gaussian, spread**-0.5, tail**-0.5, gap.flatten(1))
         if i > 0:
             whitened = whitened + (signal_to_noise[i] - signal_to_noise[i - 1]) * (previous + integrand) / 2
         previous = integrand
         # sqrt(lambda + 1/w^2) z = sqrt(1 + lambda w^2) z / w; nothing is displaced yet where w may be zero
-        arrived = _scaled(gaussian, whitened, signal_to_noise[i] ** 2, 0.5) / signal_to_noise[i] if i > 0 else whitened
-        at_level.append(_per_coordinate(arrived))
-        at_end.append(_per_coordinate(_flowed_to_the_end(gaussian, whitened)))
+        arrived = _applied(gaussian, spread**0.5, tail**0.5, whitened) / signal_to_noise[i] if i > 0 else whitened
+        at_level.append(_rms(arrived))
+        at_end.append(_rms(_applied(gaussian, gaussian.eigenvalues.sqrt(), gaussian.tail_variance**0.5, whitened)))
     return TeleportError(
         times=times,
         noise_to_signal=schedule.noise_to_signal(times),
@@ -128,9 +131,10 @@ def suggest_skip(
 ) -> SkipSuggestion:
     """The lowest of `times` down to which every jump's estimated displacement at the end stays within `tolerance`.
 
-    `tolerance` is in units of the data's standard deviation: .01 means that the end of a trajectory moves by 1 % of
-    sqrt(tr Sigma / D) per coordinate, rms over the samples `x_start` (about 256 are enough). Costs one evaluation per
-    time and sample; the estimates at all times come with the answer.
+    `tolerance` is in units of the data's standard deviation: 0.01 means that the end of a trajectory moves by 1 % of
+    sqrt(tr Sigma / D) per coordinate, RMS over the samples `x_start` (about 256 are enough). Costs one evaluation per
+    time and sample; the result holds the estimates at all times.
+    Raises InputError for a tolerance that is not positive, and as `teleport_error`.
     """
     if not tolerance > 0:
         raise InputError(f"tolerance: expected a positive share of the data's standard deviation, got {tolerance}")
@@ -140,20 +144,12 @@ def suggest_skip(
     return SkipSuggestion(max(0, index), tolerance, error)
 
 
-def _scaled(gaussian: Gaussian, rows: Tensor, w_squared: Tensor, power: float) -> Tensor:
-    """(1 + Sigma w^2)^power applied to every row."""
+def _applied(gaussian: Gaussian, along: Tensor, tail: Tensor | float, rows: Tensor) -> Tensor:
+    """A function of Sigma, with the values `along` the eigenvectors and `tail` beside them, applied to every row."""
     coordinates = rows @ gaussian.eigenvectors
     rest = rows - coordinates @ gaussian.eigenvectors.T
-    along = coordinates * (1 + gaussian.eigenvalues * w_squared) ** power
-    return along @ gaussian.eigenvectors.T + rest * (1 + gaussian.tail_variance * w_squared) ** power
+    return (coordinates * along) @ gaussian.eigenvectors.T + rest * tail
 
 
-def _flowed_to_the_end(gaussian: Gaussian, whitened: Tensor) -> Tensor:
-    """Sigma^(1/2) z: the displacement at sigma = 0."""
-    coordinates = whitened @ gaussian.eigenvectors
-    rest = whitened - coordinates @ gaussian.eigenvectors.T
-    return (coordinates * gaussian.eigenvalues.sqrt()) @ gaussian.eigenvectors.T + rest * gaussian.tail_variance**0.5
-
-
-def _per_coordinate(rows: Float[Tensor, "batch D"]) -> Float[Tensor, " batch"]:
+def _rms(rows: Float[Tensor, "batch D"]) -> Float[Tensor, " batch"]:
     return rows.square().mean(1).sqrt()

@@ -5,8 +5,8 @@ In :math:`\lambda = \log(\alpha/\sigma)` the probability-flow ODE integrates to
 .. math::  x_s = \frac{\sigma_s}{\sigma_t} x_t + \sigma_s\int_{\lambda_t}^{\lambda_s} e^{\lambda} D(\lambda)\,d\lambda .
 
 Freezing D at time t gives DDIM, which is DPM-Solver++ 1. Freezing it at its linear extrapolation to the middle of the
-step makes the step second order: from the evaluation before (2M, at no further cost), or from one inside the step (2S).
-The mean of the parabola through the last three evaluations makes it third order (3M).
+step gives order 2: from the evaluation before (2M, at no further cost), or from one inside the step (2S). The mean of
+the parabola through the last three evaluations gives order 3 (3M).
 """
 
 import math
@@ -33,7 +33,7 @@ class DPMSolverPP2M:
 
     with :math:`h = \lambda_s - \lambda_t`, and :math:`D_p` the evaluation before, :math:`h_p = \lambda_t - \lambda_p`.
     Order 2, one evaluation per step. The first step is DDIM's (as are steps that touch an infinite lambda: alpha(t) = 0
-    or sigma(s) = 0), unless `trajectory` is given a `history`, for instance `teleport.warm_history`.
+    or sigma(s) = 0), unless `trajectory` has a `history`, for instance from `warm_history`.
 
     Source: Lu et al. 2022, *DPM-Solver++*, https://arxiv.org/abs/2211.01095 (algorithm 2).
     """
@@ -103,7 +103,7 @@ class DPMSolverPP3M:
         \varphi_2 = \frac{e^{-h} - 1}{h} + 1, \quad \varphi_3 = \frac{\varphi_2}{h} - \frac12,
 
     where :math:`D_t + r D^{(1)} + r^2 D^{(2)}`, :math:`r = (\lambda - \lambda_t)/h`, is the parabola. The authors' code
-    and those after it have :math:`\varphi_3 D^{(2)}`, without the 2, which leaves order 2. This is
+    and others after it have :math:`\varphi_3 D^{(2)}`, without the 2, and therefore order 2. This is
     `DataAdamsBashforth(order=3, power=0)`.
 
     Order 3, one evaluation per step; the second corrects the first step (`adams_bashforth`), unless a `history` is

@@ -1,20 +1,20 @@
 r"""SDE-DPM-Solver++: the reverse SDE at any eta, solved exactly in distribution with an extrapolated denoiser frozen.
 
-With the denoiser frozen at :math:`\bar D` the reverse SDE of dial eta is linear. In :math:`\lambda`, with
+With the denoiser frozen at :math:`\bar D` the reverse SDE is linear for every eta. In :math:`\lambda`, with
 :math:`h = \lambda_s - \lambda_t` and :math:`\xi \sim N(0, I)`,
 
 .. math::
     x_s = \alpha_s\bar D + \frac{\sigma_s}{\sigma_t} e^{-\eta^2 h}(x_t - \alpha_t\bar D)
           + \sigma_s\sqrt{1 - e^{-2\eta^2 h}}\;\xi .
 
-eta = 0 is the probability flow, eta = 1 Anderson's reverse SDE. What :math:`\bar D` is makes the method: the latest
+eta = 0 is the probability flow, eta = 1 Anderson's reverse SDE. The methods differ in :math:`\bar D`: the latest
 evaluation (1, which is `ReverseBridge`: DDPM at eta = 1, DDIM at eta = 0), its linear extrapolation to the middle of
 the step (2M), or the mean of the parabola through the last three under the exact solution's own density
 :math:`e^{(1 + \eta^2)\lambda}` (3M).
 
 **Their weak order is 2, with noise too.** A frozen denoiser misses the covariance between the noise of a step and the
 change of the denoiser that this noise causes, :math:`O(h^2)` in every step. The difference of two evaluations contains
-the noise of the step before; extrapolated, it restores just that covariance, one step late. The parabola of 3M raises
+the noise of the step before; extrapolated, it restores that covariance, one step late. The parabola of 3M raises
 the order of the mean only: with noise it has order 2 too, with a smaller constant where eta < 1 and a larger one
 where eta > 1 (measured on Gaussian data, where the recursion of moments is exact).
 
@@ -25,28 +25,18 @@ error of stochastic multistep methods: Xue et al. 2023, *SA-Solver*, https://arx
 import math
 from dataclasses import dataclass
 
-from diffuscope.denoisers import Batch, Denoiser
+from diffuscope.denoisers import Denoiser
 
 from .adams_bashforth import finite_history, interpolation_weights, weighted_denoised
-from .bridge import reverse_bridge
-from .contract import Evaluation, State, required
-from .eta import Eta, draws_noise, eta_at
+from .bridge import frozen_reverse_step
+from .contract import Evaluation, State
+from .eta import ReverseFamily, eta_at
 from .noise import Noise
 from .schedule_values import Instant
 
 
-def frozen_reverse_step(
-    x_t: Batch, denoised: Batch, t: Instant, s: Instant, eta: float, noise: Noise | None, sampler: object
-) -> Batch:
-    """x_s = alpha_s D + (sigma_s / sigma_t) e^(-eta^2 h) (x_t - alpha_t D) + sigma_s sqrt(1 - e^(-2 eta^2 h)) xi."""
-    mean, deviation = reverse_bridge(x_t, denoised, t, s, eta)
-    if eta == 0 or s.sigma == 0:
-        return mean
-    return mean + deviation * required(noise, sampler).increment(x_t, t.angle, s.angle)
-
-
 @dataclass(frozen=True)
-class SDEDPMSolverPP2M:
+class SDEDPMSolverPP2M(ReverseFamily):
     r"""SDE-DPM-Solver++ 2M: the denoiser frozen at its extrapolation to the middle of the step.
 
     .. math::  \bar D = D_t + \frac{h}{2 h_p}(D_t - D_p)
@@ -55,15 +45,8 @@ class SDEDPMSolverPP2M:
     that touch an infinite lambda, are `ReverseBridge`'s. Raises InputError for a negative eta.
     """
 
-    eta: Eta = 1.0
-
     order = 2
     nfe_per_step = 1
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether some step draws noise."""
-        return draws_noise(self.eta)
 
     def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:
         """One step with the denoiser extrapolated to the middle."""
@@ -79,7 +62,7 @@ class SDEDPMSolverPP2M:
 
 
 @dataclass(frozen=True)
-class SDEDPMSolverPP3M:
+class SDEDPMSolverPP3M(ReverseFamily):
     r"""SDE-DPM-Solver++ 3M: the denoiser frozen at the mean of the parabola through the last three evaluations.
 
     .. math::
@@ -91,15 +74,8 @@ class SDEDPMSolverPP3M:
     `ReverseBridge`'s. Raises InputError for a negative eta.
     """
 
-    eta: Eta = 1.0
-
     order = 2
     nfe_per_step = 1
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether some step draws noise."""
-        return draws_noise(self.eta)
 
     def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:
         """One step with the denoiser extrapolated by the parabola."""

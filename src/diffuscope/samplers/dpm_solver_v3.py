@@ -1,4 +1,4 @@
-r"""DPM-Solver-v3: an exponential integrator in the coefficients that suit the model best.
+r"""DPM-Solver-v3: an exponential integrator whose coefficients are statistics of the model.
 
 With the model statistics l, s, b of `model_statistics`, :math:`y = x/\alpha`, :math:`f = (1 - l) y - D`, and the
 integrals :math:`L = \int l`, :math:`S = \int s`, :math:`B = \int e^{-S} b`, the variable
@@ -43,9 +43,9 @@ from .schedule_values import Instant
 class DPMSolverV3:
     """DPM-Solver-v3 of order 1 to 3 with the given model statistics (`model_statistics.estimate_statistics`).
 
-    Order as declared for any smooth statistics, right or wrong: they change the constant only. One evaluation per step;
-    the second corrects the first step for order 3 (`adams_bashforth`). Exact for Gaussian data with a diagonal
-    covariance and its closed-form statistics. Steps that touch an infinite lambda are DDIM's.
+    Order as declared for any smooth statistics, which change only the constant. One evaluation per step; for order 3
+    the second also corrects the first step (`adams_bashforth`). Exact for Gaussian data with a diagonal covariance and
+    its closed-form statistics. Steps that touch an infinite lambda are DDIM's.
 
     Raises InputError for another order, and in `step` where the statistics do not cover the step.
     """
@@ -66,7 +66,7 @@ class DPMSolverV3:
 
 
 def v3_transport(x_a: Batch, a: Instant, b: Instant, nodes: Nodes, *, statistics: ModelStatistics) -> Batch:
-    """x at b from x at a, g interpolated through the nodes; those outside the statistics' range are left out."""
+    """x at b from x at a, with g interpolated through the nodes within the statistics' range."""
     _require_covered(statistics, x_a, a, b)
     nodes = [node for node in nodes if statistics.covers(node.at.lam)]
     lams = tuple(node.at.lam for node in nodes)
@@ -78,37 +78,32 @@ def v3_transport(x_a: Batch, a: Instant, b: Instant, nodes: Nodes, *, statistics
     return b.alpha * kept * bracket
 
 
-@lru_cache(maxsize=1024)  # one grid serves many trajectories
+@lru_cache(maxsize=1024)  # many trajectories share one grid
 def _coefficients(
-    statistics: ModelStatistics,
-    lam_a: float,
-    lam_b: float,
-    lams: tuple[float, ...],
-    dtype: torch.dtype,
-    device: torch.device,
+    statistics: ModelStatistics, a: float, b: float, lams: tuple[float, ...], dtype: torch.dtype, device: torch.device
 ) -> list[Tensor]:
-    """e^(L_a - L_b), everything in the bracket that is known, and for every node what multiplies x / alpha and D."""
+    """e^(L_a - L_b), the source term, and for every node the factors of x / alpha and of D; `a`, `b` are lambdas."""
     L, S, B = statistics.integral_l, statistics.integral_s, statistics.integral_b
-    L_a, S_a, B_a = L(lam_a), S(lam_a), B(lam_a)
-    moments = [np.zeros(statistics.event_shape) for _ in lams]  # of E against (lambda - lam_a)^n
+    L_a, S_a, B_a = L(a), S(a), B(a)
+    moments = [np.zeros(statistics.event_shape) for _ in lams]  # of E against (lambda - a)^n
     source = np.zeros(statistics.event_shape)
-    panels = math.ceil((lam_b - lam_a) / PANEL * 4)  # the statistics bend within a step
-    half = (lam_b - lam_a) / panels / 2
+    panels = math.ceil((b - a) / PANEL * 4)  # the statistics vary within a step
+    half = (b - a) / panels / 2
     for panel in range(panels):
-        middle = lam_a + (2 * panel + 1) * half
+        middle = a + (2 * panel + 1) * half
         for abscissa, weight in zip(ABSCISSAE, WEIGHTS, strict=True):
             lam = middle + half * abscissa
             E = half * weight * np.exp(L(lam) + S(lam) - L_a - S_a)
             source += E * np.exp(S_a) * (B(lam) - B_a)
             for n in range(len(lams)):
-                moments[n] += E * (lam - lam_a) ** n
+                moments[n] += E * (lam - a) ** n
     terms = []
     for k, lam in enumerate(lams):
-        W = sum(c * moment for c, moment in zip(_lagrange(lams, k, lam_a), moments, strict=True))
+        W = sum(c * moment for c, moment in zip(_lagrange(lams, k, a), moments, strict=True))
         decay = np.exp(S_a - S(lam))
         source = source - W * np.exp(S_a) * (B(lam) - B_a)
         terms += [W * decay * (1 - statistics.l_at(lam)), W * decay]
-    arrays = [np.exp(L_a - L(lam_b)), source, *terms]
+    arrays = [np.exp(L_a - L(b)), source, *terms]
     return [torch.as_tensor(array, dtype=dtype, device=device) for array in arrays]
 
 

@@ -1,22 +1,22 @@
-r"""States whitened by a Gaussian: coordinates in which its probability flow stands still.
+r"""States whitened by a Gaussian: coordinates that are constant along its probability flow.
 
 In the eigenbasis of :math:`\Sigma` (eigenvalues :math:`\lambda_k`) write
 
 .. math::  z_k = \frac{u_k^T(x_t - \alpha\mu)}{\sqrt{\alpha^2\lambda_k + \sigma^2}} .
 
-Gaussian data move along z = constant. A model with denoiser D moves by its residual :math:`\Delta = D - D_G` alone,
+Gaussian data move along z = constant. For a model with denoiser D only the residual :math:`\Delta = D - D_G` moves z,
 
 .. math::  \frac{dz_k}{dw} = \frac{u_k^T\Delta}{\sqrt{1 + \lambda_k w^2}}, \qquad w = \alpha/\sigma ,
 
-in every schedule, from alpha = 0 (w = 0) on. A residual that is constant over a step therefore adds
+in every schedule, also from alpha = 0 (w = 0). A residual that is constant over a step therefore adds
 :math:`\kappa_k\, u_k^T\Delta` with
 
 .. math::  \kappa_k(w_a, w_b) = \int_{w_a}^{w_b}\frac{dw}{\sqrt{1 + \lambda_k w^2}}
            = \frac{\operatorname{asinh}(\sqrt{\lambda_k} w_b) - \operatorname{asinh}(\sqrt{\lambda_k} w_a)}
                   {\sqrt{\lambda_k}} .
 
-The Gaussian's own denoiser is :math:`u_k^T(D_G - \mu) = \alpha\lambda_k z_k/\sqrt{\alpha^2\lambda_k + \sigma^2}`, also
-when it is read at another time of the flow through z.
+The Gaussian's own denoiser is :math:`u_k^T(D_G - \mu) = \alpha\lambda_k z_k/\sqrt{\alpha^2\lambda_k + \sigma^2}` at
+every time of the flow through z.
 """
 
 import math
@@ -35,7 +35,7 @@ FLAT = 1e-8  # asinh(r)/r differs from 1 by r^2/6, which float64 does not see
 
 @dataclass(frozen=True, eq=False)
 class Eigenbasis:
-    """Rows of D numbers as m coordinates: k along the eigenvectors and, if k < D, the D of the rest.
+    """Rows of D numbers as m coordinates: k along the eigenvectors and, if k < D, the D of the orthogonal complement.
 
     A function of Sigma multiplies coordinate by coordinate; `variances` holds the eigenvalue of each.
     """
@@ -52,11 +52,11 @@ class Eigenbasis:
         return cls(gaussian.mean.flatten().to(device), gaussian.eigenvectors.to(device), variances.to(device))
 
     def to(self, like: Tensor) -> "Eigenbasis":
-        """The same in the dtype and on the device of `like`."""
+        """The same basis in the dtype and on the device of `like`."""
         return Eigenbasis(self.mean.to(like), self.vectors.to(like), self.variances.to(like))
 
     def coordinates(self, rows: Float[Tensor, "B D"]) -> Float[Tensor, "B m"]:
-        """U^T e, and e - U U^T e beside it at low rank."""
+        """U^T e, followed at low rank by e - U U^T e."""
         along = rows @ self.vectors
         if len(self.variances) == self.vectors.shape[1]:
             return along
@@ -81,7 +81,7 @@ class Eigenbasis:
         return origin + self.rows(coordinates)
 
     def spread(self, at: Instant) -> Float[Tensor, " m"]:
-        """sqrt(alpha^2 lambda + sigma^2): the deviation of every coordinate of x_t."""
+        """sqrt(alpha^2 lambda + sigma^2): the standard deviation of every coordinate of x_t."""
         return (at.alpha**2 * self.variances + at.sigma**2).sqrt()
 
     def gain(self, at: Instant) -> Float[Tensor, " m"]:
@@ -95,6 +95,6 @@ class Eigenbasis:
         return ((root * w_b).asinh() - (root * w_a).asinh()) / root
 
     def gain_at(self, lam: float) -> Float[Tensor, " m"]:
-        """The same at log(alpha/sigma) = `lam`, in any schedule: lambda w / sqrt(1 + lambda w^2)."""
+        """`gain` at log(alpha/sigma) = `lam`, in any schedule: lambda w / sqrt(1 + lambda w^2)."""
         w = math.exp(lam)
         return self.variances * w / (1 + self.variances * w**2).sqrt()

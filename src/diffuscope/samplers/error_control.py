@@ -1,4 +1,4 @@
-r"""Integrating a vector field as accurately as asked, sample by sample: the Dormand-Prince 5(4) pair with control.
+r"""Integrating a vector field to a given tolerance, sample by sample: the Dormand-Prince 5(4) pair with step control.
 
 Seven stages, the last at the end of the step, where the next one begins ("first same as last"), give two solutions of
 orders 5 and 4 of :math:`\dot y = F(y, t)`; their difference estimates the error of the step from t to t + h:
@@ -7,13 +7,13 @@ orders 5 and 4 of :math:`\dot y = F(y, t)`; their difference estimates the error
     k_i = F\Big(y + h\sum_{j < i} a_{ij} k_j,\; t + c_i h\Big), \qquad
     y' = y + h\sum_i b_i k_i, \qquad e = h\sum_i (b_i - \hat b_i) k_i .
 
-A step is accepted where the error in units of the tolerance, E (the caller says how it is measured), is at most 1, and
-the next size is, with the error E' of the accepted step before (PI control),
+A step is accepted where the error in units of the tolerance, E (measured by the caller's norm), is at most 1. With the
+error E' of the accepted step before, the next size is (PI control)
 
-.. math::  h \cdot \min\!\big(10, \max(.2,\; .9\, E^{-.17}\, E'^{.04})\big) .
+.. math::  h \cdot \min\!\big(10, \max(0.2,\; 0.9\, E^{-0.17}\, E'^{0.04})\big) .
 
-Time may run either way. Every sample has its own time, step size and decision; the field is asked at one time per
-sample. What a sample becomes does not depend on the others; what a batch costs is the largest cost in it.
+Time may run in either direction. Every sample has its own time, step size and decision, and does not depend on the
+others; the field is called with one time per sample, and a batch costs what its most expensive sample costs.
 
 Source: Dormand & Prince 1980, *A family of embedded Runge-Kutta formulae*, J. Comp. Appl. Math. 6(1); first size and
 control: Hairer, Norsett & Wanner, *Solving Ordinary Differential Equations I*, II.4 and IV.2 of volume II.
@@ -47,7 +47,7 @@ SAFETY, LEAST, MOST = 0.9, 0.2, 10.0
 
 @dataclass(frozen=True)
 class Slope:
-    """A field evaluated at a point: dy/dt, and what else the evaluation found and the caller wants to keep."""
+    """A field evaluated at a point: dy/dt, and other tensors of that evaluation that the caller wants to keep."""
 
     value: Batch
     kept: tuple[Tensor, ...] = ()
@@ -68,7 +68,7 @@ class PairStep:
 
 @dataclass(frozen=True)
 class Integrated:
-    """Where the field took the points, its slope there, and how often it was asked."""
+    """The ends of the points, the slope there, and the number of evaluations of the field."""
 
     y: Batch
     slope: Slope
@@ -76,7 +76,7 @@ class Integrated:
 
 
 class EvaluationsSpentError(Exception):
-    """The evaluations allowed did not suffice; `reached` says how far every sample got."""
+    """The evaluations allowed did not suffice; `reached` is the time that every sample reached."""
 
     def __init__(self, reached: Times) -> None:
         super().__init__("the evaluations allowed did not suffice")
@@ -100,8 +100,8 @@ def integrate(
 ) -> Integrated:
     """Carry every sample from its `start` to its `end`, given the slope at the start.
 
-    One evaluation chooses the first size, six are spent on each attempt. Raises EvaluationsSpentError when they would
-    be more than `max_evaluations`; that is also the end of a field that answers NaN.
+    One evaluation chooses the first size, and each attempt takes six. Raises EvaluationsSpentError when they would
+    exceed `max_evaluations`, as they do for a field that returns NaN.
     """
     t, direction = start, (end - start).sign()
     size = _first_size(field, y, slope.value, t, end, norm)
@@ -121,14 +121,13 @@ def integrate(
         t = torch.where(accepted, t_next, t)
         y = _where(accepted, attempt.y, y)
         kept = zip(attempt.slope.kept, slope.kept, strict=True)
-        slope = Slope(
-            _where(accepted, attempt.slope.value, slope.value), tuple(_where(accepted, *pair) for pair in kept)
-        )
+        value = _where(accepted, attempt.slope.value, slope.value)
+        slope = Slope(value, tuple(_where(accepted, *pair) for pair in kept))
     return Integrated(y, slope, evaluations)
 
 
 def _first_size(field: Field, y: Batch, slope: Batch, t: Times, end: Times, norm: Norm) -> Times:
-    """A step that a trial Euler step, which moves y by a hundredth, says is worth a hundredth of the tolerance."""
+    """The step whose error is about a hundredth of the tolerance, from a trial Euler step that moves y by 1 %."""
     direction = (end - t).sign()
     d_0, d_1 = norm(y, y, y), norm(slope, y, y)
     small = (d_0 < 1e-5) | (d_1 < 1e-5)

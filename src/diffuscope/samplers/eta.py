@@ -1,11 +1,9 @@
-r"""The dial of the reverse family, held over a step.
+r"""The parameter eta of the reverse family (`contract`), constant over each step.
 
-.. math::  dx = \left[f x - \tfrac{1 + \eta^2}{2} g^2\, \nabla\log p_t(x)\right]dt + \eta\, g\, d\bar B
-
-has the marginals of the forward process for every :math:`\eta(t) \ge 0`: 0 is the probability-flow ODE, 1 Anderson's
-reverse SDE. A sampler reads eta at the start of each step and holds it. Since the marginals do not depend on eta, this
-costs no accuracy in distribution, and an eta that jumps (stochastic early, deterministic late) is followed exactly by a
-grid that holds the jump.
+The family has the marginals of the forward process for every :math:`\eta(t) \ge 0`: 0 is the probability-flow ODE, 1
+Anderson's reverse SDE. A sampler reads eta at the start of each step and keeps it for the step. Since the marginals do
+not depend on eta, this costs no accuracy in distribution, and an eta that jumps (stochastic early, deterministic late)
+is followed exactly by a grid that contains the time of the jump.
 """
 
 import math
@@ -18,6 +16,18 @@ from diffuscope.schedules import Schedule
 from .schedule_values import Instant
 
 Eta = float | Callable[[float], float]
+
+
+@dataclass(frozen=True)
+class ReverseFamily:
+    """A sampler of the reverse family: `eta` >= 0 is a number or a function of t, read at the start of a step."""
+
+    eta: Eta = 1.0
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether a step may draw noise: eta is not the number 0."""
+        return callable(self.eta) or self.eta > 0
 
 
 @dataclass(frozen=True)
@@ -47,8 +57,3 @@ def eta_at(eta: Eta, t: Instant) -> float:
     if not (math.isfinite(value) and value >= 0):
         raise InputError(f"eta: expected a finite value >= 0, got {value} at t = {t.t:g}")
     return value
-
-
-def draws_noise(eta: Eta) -> bool:
-    """Whether some step may draw noise: eta is not the number 0."""
-    return callable(eta) or eta > 0

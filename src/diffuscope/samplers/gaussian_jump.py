@@ -1,18 +1,18 @@
-r"""Teleport: the high-noise part of a trajectory replaced by the Gaussian's closed-form flow, at no evaluation.
+r"""Teleport: the high-noise part of a trajectory replaced by the Gaussian's closed-form flow, with zero NFE.
 
 At high noise a diffusion model's denoiser is that of the Gaussian with the data's mean and covariance, whose
-probability-flow map is known (`exact.gaussian`). So jump from the start t_T to t_skip with it,
+probability-flow map is known (`exact.gaussian`). It jumps from the start t_T to t_skip,
 
 .. math::  x_{skip} = \alpha_s\mu + \sum_k
            \sqrt{\frac{\alpha_s^2\lambda_k + \sigma_s^2}{\alpha_T^2\lambda_k + \sigma_T^2}}
            \; u_k u_k^T (x_T - \alpha_T\mu),
 
-and run any sampler from there, on one of two grids of times:
+and any sampler continues from there, on one of two grids of times:
 
-- protocol A, `truncate`: keep the tail of the grid one had; the steps before it are saved;
-- protocol B, `reallocate`: spend the same number of steps on what is left.
+- protocol A, `truncate`: the tail of the original grid; the steps before it are saved;
+- protocol B, `reallocate`: the same number of steps over the remaining times.
 
-How much the jump moves the result is estimated in `teleport_error`. Source: Wang & Vastola 2024, *The Unreasonable
+`teleport_error` estimates how much the jump moves the result. Source: Wang & Vastola 2024, *The Unreasonable
 Effectiveness of Gaussian Score Approximation for Diffusion Models*, https://arxiv.org/abs/2412.09726.
 """
 
@@ -33,10 +33,7 @@ from .schedule_values import instants
 
 @dataclass(frozen=True)
 class Truncation:
-    """What is left of a grid after a jump to `t_skip` = `times[0]`, and the steps that the jump saves.
-
-    Each saved step saves the sampler's `nfe_per_step` evaluations.
-    """
+    """The rest of a grid after a jump to `t_skip` = `times[0]`, and the number of steps saved."""
 
     times: Float[Tensor, " times"]
     steps_saved: int
@@ -49,10 +46,10 @@ class Truncation:
 def truncate(times: Float[Tensor, " times"], schedule: Schedule, noise_to_signal: float) -> Truncation:
     """Protocol A: the tail of `times` from the one nearest to sigma/alpha = `noise_to_signal`, in log-SNR.
 
-    At least one step stays; a level at or above the start saves nothing. A time that a discrete-time model was trained
-    at stays one. The tail of a Karras grid is the Karras grid from there.
+    At least one step remains; a level at or above the start saves nothing. No new time is introduced, so a
+    discrete-time model keeps the times it was trained at. Raises InputError for a level that is not positive.
     """
-    _require_level(noise_to_signal)
+    require_level(noise_to_signal)
     distance = (schedule.lam(times) + as_time(noise_to_signal).log()).abs()
     first = int(distance[:-1].argmin())
     return Truncation(times[first:], first)
@@ -67,9 +64,10 @@ def reallocate(
     """Protocol B: as many steps as `times` has, from sigma/alpha = `noise_to_signal` by the rule `grid(start, steps)`.
 
     For instance `lambda start, steps: karras_times(schedule, start, end, steps)`. The jump goes to the first time of
-    the result. A level at or above the start gives the grid from the start.
+    the result. A level at or above the start gives the grid from the start. Raises InputError for a level that is not
+    positive or not above that of the last time.
     """
-    _require_level(noise_to_signal)
+    require_level(noise_to_signal)
     start = float(times[0])
     if noise_to_signal < float(schedule.noise_to_signal(start)):
         start = float(schedule.time_of_noise_to_signal(noise_to_signal))
@@ -79,9 +77,10 @@ def reallocate(
 
 
 def teleport(gaussian: Gaussian, schedule: Schedule, x_start: Batch, t_start: Time, t_skip: Time) -> Batch:
-    """The state at t_skip on the Gaussian's probability-flow trajectory through `x_start` at t_start: 0 evaluations.
+    """The state at t_skip on the Gaussian's probability-flow trajectory through `x_start` at t_start, with zero NFE.
 
-    Dtype and device follow `x_start`; the arithmetic is float64. alpha(t_start) = 0 is allowed.
+    Dtype and device are those of `x_start`; the arithmetic is float64. alpha(t_start) = 0 is allowed.
+    Raises InputError for t_skip > t_start.
     """
     if not float(t_skip) <= float(t_start):
         raise InputError(f"t_skip: expected a time at or before the start {float(t_start):g}, got {float(t_skip):g}")
@@ -91,22 +90,19 @@ def teleport(gaussian: Gaussian, schedule: Schedule, x_start: Batch, t_start: Ti
 def warm_history(
     gaussian: Gaussian, schedule: Schedule, x_start: Batch, t_start: Time, times: Float[Tensor, " times"]
 ) -> tuple[Evaluation, ...]:
-    """What the Gaussian's denoiser says along the jump, at decreasing `times` above t_skip, for multistep samplers.
+    """The Gaussian's denoiser along the jump, at decreasing `times` above t_skip: a history for multistep samplers.
 
-    With protocol A these are the times skipped: 0 evaluations, and a multistep method resumes as if it had walked. Its
-    first step is then of second order; that is no gain where a cold first step happens to offset what follows, as on
-    Gaussian data.
+    With protocol A these are the skipped times. The NFE is zero, and the first step of a multistep method then has
+    order 2; that is no gain where the error of a cold first step happens to cancel later ones, as on Gaussian data.
     """
+    jump = (x_start, schedule, t_start)
     return tuple(
-        Evaluation(
-            at,
-            gaussian.flow(x_start, schedule, t_start, at.t),
-            gaussian.flow_denoised(x_start, schedule, t_start, at.t),
-        )
+        Evaluation(at, gaussian.flow(*jump, at.t), gaussian.flow_denoised(*jump, at.t))
         for at in instants(schedule, times)
     )
 
 
-def _require_level(noise_to_signal: float) -> None:
+def require_level(noise_to_signal: float) -> None:
+    """Raises InputError unless the level to jump to is positive."""
     if not noise_to_signal > 0:
         raise InputError(f"noise_to_signal: expected sigma/alpha > 0 to jump to, got {noise_to_signal}")

@@ -1,11 +1,11 @@
-r"""Samples from a model in one call: start noise, a grid of times the model knows, a sampler, and a last denoise.
+r"""Samples from a model in one call: start noise, a grid of times the model was trained on, a sampler, a last denoise.
 
 .. math::
     x_T = \sigma_T\,\varepsilon \ \ (\text{or } \alpha_T x_0 + \sigma_T\varepsilon,\ x_0 \sim \text{start}), \qquad
     x_T \to \dots \to x_{t_{\min}} \text{ by the sampler}, \qquad x = D(x_{t_{\min}}, t_{\min}) .
 
-The last call removes the noise that is left at the lowest level instead of following a step to sigma = 0, where a
-network has not been trained. It costs one evaluation: NFE = steps x NFE per step + 1, and twice that with guidance.
+The last evaluation removes the remaining noise at the lowest level; a network is not trained at sigma = 0, where a last
+step would end. NFE = steps x NFE per step + 1, and twice that with guidance.
 """
 
 import math
@@ -16,15 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from diffuscope.denoisers import (
-    Batch,
-    ConditionalDenoiser,
-    Denoiser,
-    Guided,
-    OfClass,
-    classes_of,
-    nearest_trained_time,
-)
+from diffuscope.denoisers import Batch, ConditionalDenoiser, Denoiser, Guided, OfClass, classes_of, nearest_trained_time
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution
 
@@ -53,11 +45,11 @@ def generate(
 ) -> Batch:
     """`n` samples of the model: shape (n, *event), on its device; DPM-Solver++(2M) unless a `sampler` is given.
 
-    `classes` are conditioned on in turn, one sample of each and again, with classifier-free `guidance` (1 = none).
-    `start` draws the first state from a distribution noised to the highest level instead of from pure noise. The start
-    noise of all samples is drawn at once, so that a deterministic sampler's result does not depend on `batch_size`.
-    Raises InputError for n or steps below 1, a model that does not tell its event shape (unless it is given), classes
-    that it does not have, and guidance without classes.
+    Class labels cycle over the samples, with classifier-free `guidance` (1 = none). With `start`, the first states are
+    draws from that distribution noised to the highest level instead of pure noise. The start noise of all samples is
+    drawn at once, so a deterministic sampler's result does not depend on `batch_size`.
+    Raises InputError for n or steps below 1, for a model without `event_shape` (unless it is given), for classes that
+    the model does not have, and for guidance without classes.
 
     >>> from diffuscope.denoisers import ExactDenoiser
     >>> from diffuscope.exact import two_moons
@@ -73,9 +65,7 @@ def generate(
         raise InputError(f"guidance: expected classes with it, got {guidance:g} and no class")
     shape = getattr(denoiser, "event_shape", None) if event_shape is None else event_shape
     if shape is None:
-        raise InputError(
-            "event_shape: the model has no .event_shape, which says what to generate; expected one of them"
-        )
+        raise InputError("event_shape: expected the shape of one sample, as the model has no .event_shape; got None")
     sampler = DPMSolverPP2M() if sampler is None else sampler
     times, schedule = model_times(denoiser, steps), denoiser.schedule
     generator = torch.Generator().manual_seed(seed)
@@ -99,7 +89,7 @@ def finish(
     noise: torch.Generator | None = None,
     batch_size: int = BATCH,
 ) -> Batch:
-    """Samples from states at `times[0]`: the sampler through `times` in batches, and a denoise at the last of them."""
+    """Samples from states at `times[0]`: the sampler over `times`, in batches, and a denoise at the last time."""
     ends = (sample(sampler, denoiser, part, times, noise=noise) for part in x_start.split(batch_size))
     return torch.cat([denoiser(end, times[-1]) for end in ends])
 
@@ -109,8 +99,8 @@ def model_times(
 ) -> Float[Tensor, " times"]:
     """At most `steps` steps from sigma/alpha = `high` to `low`, at times the model was trained on, decreasing.
 
-    Left out, the ends are those of the model's schedule, within 1e-3 .. 160. Steps are equal in (sigma/alpha)^(1/7);
-    a model that knows a table of times only makes fewer where two fall on one entry.
+    By default the ends are those of the model's schedule, within 1e-3 .. 160. Steps are equal in (sigma/alpha)^(1/7);
+    for a model with a table of times there are fewer where two fall on one entry.
     Raises InputError for fewer than 1 step, and unless low < high.
     """
     schedule = denoiser.schedule
@@ -125,7 +115,7 @@ def model_times(
 
 
 def cycled(classes: Sequence[int], index: Tensor) -> Tensor | None:
-    """The class of the samples at `index` when `classes` take turns; None without classes."""
+    """The class labels of the samples at `index`, with `classes` cycled over the samples; None without classes."""
     return torch.tensor(tuple(classes))[index % len(classes)] if classes else None
 
 
@@ -147,7 +137,6 @@ def conditioned(denoiser: Denoiser, y: Tensor | None, guidance: float | int = 1.
 
 
 def _device(denoiser: Denoiser) -> torch.device:
-    """Where the model's weights are; the CPU for a model without."""
-    weights = denoiser.parameters() if isinstance(denoiser, nn.Module) else iter(())
-    first = next(weights, None)
-    return torch.device("cpu") if first is None else first.device
+    """The device of the model's weights; the CPU for a model without weights."""
+    weight = next(denoiser.parameters(), None) if isinstance(denoiser, nn.Module) else None
+    return torch.device("cpu") if weight is None else weight.device

@@ -1,12 +1,13 @@
-r"""Predictor-corrector: after every step of any sampler, Langevin steps at the level it reached.
+r"""Predictor-corrector: after every step of a sampler, Langevin steps at the noise level reached.
 
-Langevin dynamics keeps a distribution p when its score drives it. With the step :math:`r\,\sigma^2` (r a pure number:
-the noised distribution varies over distances of sigma at least) one step at level (alpha, sigma) is
+Langevin dynamics leaves a distribution p invariant when the score of p drives it. With the step :math:`r\,\sigma^2` (r
+is dimensionless: the noised distribution varies over distances of at least sigma) one step at level (alpha, sigma) is
 
 .. math::  x' = x + \tfrac{r\sigma^2}{2}\nabla\log p(x) + \sqrt r\,\sigma\,\xi
               = x + \tfrac r2(\alpha D - x) + \sqrt r\,\sigma\,\xi .
 
-*Unadjusted*, its own stationary distribution is off by O(r): for a Gaussian direction of variance v at that level it is
+*Unadjusted*, its own stationary distribution is wrong by O(r): along a direction where the noised data are Gaussian
+with variance v, the stationary variance is
 
 .. math::  \frac{v}{1 - r\sigma^2/4v} .
 
@@ -14,8 +15,8 @@ the noised distribution varies over distances of sigma at least) one step at lev
 :math:`\min(1, p(x')\,q(x|x') / p(x)\,q(x'|x))`, where :math:`q(x'|x)` is the Gaussian of the step; the stationary
 distribution is then p itself, at any r and for any drift. It needs log p, hence a `Distribution`.
 
-The correctors draw fresh noise: they are no integration in time, so no Brownian path holds them. At sigma = 0 there
-is nothing left to correct.
+The correctors draw fresh noise, not increments of a Brownian path: they do not integrate in time. At sigma = 0 there
+are no corrections.
 """
 
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from .schedule_values import Instant
 
 
 def langevin_mean(x: Batch, denoised: Batch, at: Instant, r: float) -> Batch:
-    """x + r/2 (alpha D - x): where a Langevin step of size r sigma^2 goes on average."""
+    """x + r/2 (alpha D - x): the mean of a Langevin step of size r sigma^2."""
     return (1 - r / 2) * x + r / 2 * at.alpha * denoised
 
 
@@ -41,13 +42,13 @@ def langevin_mean(x: Batch, denoised: Batch, at: Instant, r: float) -> Batch:
 class Langevin:
     """`corrections` unadjusted Langevin steps of size `step_size` sigma^2 after each step of `predictor`.
 
-    The bias of the stationary distribution is that of the step size, not of the grid: it stays when the steps are
-    refined, which is why the order declared is 0. Evaluations per step: the predictor's and one for each correction,
-    none of them at sigma(s) = 0. Raises InputError for corrections < 1, and step sizes outside (0, 4), where the
-    iteration diverges on a single point.
+    The bias of the stationary distribution depends on the step size, not on the grid, and a finer grid does not reduce
+    it: the declared order is 0. Evaluations per step: the predictor's and one for each correction, none of them at
+    sigma(s) = 0. Raises InputError for corrections < 1, and for step sizes outside (0, 4), where the iteration
+    diverges on a single data point.
 
-    Source: Song et al. 2021, https://arxiv.org/abs/2011.13456 (algorithms 2-5; they set the step from batch norms,
-    which ties samples to their batch).
+    Source: Song et al. 2021, https://arxiv.org/abs/2011.13456 (algorithms 2-5; their step size depends on norms over
+    the batch, which makes samples depend on their batch).
     """
 
     predictor: Sampler
@@ -80,10 +81,10 @@ class Langevin:
 class MetropolisLangevin:
     """`corrections` Metropolis-adjusted Langevin steps of size `step_size` sigma^2 after each step of `predictor`.
 
-    They keep the noised distribution of `distribution` exactly and draw the predictor's error towards it: the order is
-    at least the predictor's. The drift is the denoiser's, right or wrong. Evaluations per step: the predictor's, one
-    for the first drift, and one for each proposal, none of them at sigma(s) = 0; beside them as many log-densities. A
-    proposal is accepted or refused sample by sample. Raises InputError as `Langevin` does.
+    They leave the noised distribution of `distribution` invariant, with any denoiser, and reduce the predictor's error:
+    the order is at least the predictor's. Evaluations per step: the predictor's, one for the first drift, and one for
+    each proposal, none of them at sigma(s) = 0; and as many log-densities. Proposals are accepted or rejected sample by
+    sample. Raises InputError as `Langevin` does.
 
     Source: Roberts & Tweedie 1996, *Exponential convergence of Langevin distributions and their discrete
     approximations*, Bernoulli 2(4).

@@ -10,8 +10,8 @@ a mixture of the single-point posteriors (`ddpm`)
 .. math::  m_i = \alpha_s y_i + \frac{\sigma_s}{\sigma_t} e^{-h}(x_t - \alpha_t y_i), \qquad
            \tilde\beta = \sigma_s^2\left(1 - e^{-2h}\right) .
 
-So: draw an index from the posterior weights, then take a DDPM step with that point in place of the denoiser's answer.
-DDPM itself replaces the mixture by one Gaussian at its mean.
+A step draws an index from the posterior weights and is then a DDPM step with that point in place of the denoiser's
+output. DDPM itself replaces the mixture by one Gaussian at its mean.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.exact import Empirical
 from diffuscope.exact._posterior import Noised
 
-from .bridge import reverse_bridge
+from .bridge import frozen_reverse_step
 from .contract import State, required
 from .noise import Noise
 from .schedule_values import Instant
@@ -31,12 +31,12 @@ from .schedule_values import Instant
 
 @dataclass(frozen=True, eq=False)
 class MixtureTransition:
-    """Draws from the exact reverse transition of `data`, whatever the steps.
+    """Draws from the exact reverse transition of `data`, on any grid.
 
-    The distribution at every time of any grid is exact (so its error has every order; 1 is declared). The denoiser is
-    never asked: a step reads the data twice at most, in chunks within the memory that `data` was given, and takes one
-    uniform per sample beside the Gaussian. Weights are float64: a logit is wrong by about 1e-16 (alpha |y| / sigma)^2.
-    A step to sigma(s) = 0 ends on a data point, alpha_s y_i, which is the exact distribution there, not on alpha_s D.
+    The distribution is exact at every time of the grid (order 1 is declared; the error is zero). The denoiser is not
+    called: a step reads the data at most twice, in chunks within the memory limit of `data`, and draws one uniform
+    number per sample in addition to the Gaussian noise. Weights are float64: the error of a logit is about
+    1e-16 (alpha |y| / sigma)^2. A step to sigma(s) = 0 ends on a data point, alpha_s y_i, not on alpha_s D.
 
     Source: Cao et al. 2025, https://arxiv.org/abs/2501.17054 (finite data); Bayes' rule.
     """
@@ -51,22 +51,17 @@ class MixtureTransition:
         """One draw of x_s given x_t."""
         t, x_t, noise = state.at, state.x_t, required(noise, self)
         point = posterior_draw(self.data, x_t, t, noise.uniform(x_t))
-        x_s, deviation = reverse_bridge(x_t, point, t, s, eta=1.0)
-        if deviation > 0:
-            x_s = x_s + deviation * noise.increment(x_t, t.angle, s.angle)
-        return State(s, x_s)
+        return State(s, frozen_reverse_step(x_t, point, t, s, 1.0, noise, self))
 
 
 def posterior_draw(data: Empirical, x_t: Batch, t: Instant, uniform: Tensor) -> Batch:
-    """For every sample the point y_i where the cumulated posterior weights pass its `uniform` number in (0, 1).
+    """For every sample the point y_i at which the cumulative posterior weights pass its `uniform` number in (0, 1).
 
-    One pass over the data sums the weights of every chunk; a second one, of each sample's own chunk, finds the point.
+    One pass over the data sums the weights of every chunk; a second one, over each sample's own chunk, finds the point.
     """
     table = data._table
     flat = x_t.detach().reshape(len(x_t), -1)
-    alphas, sigmas = (
-        torch.full((len(x_t),), level, dtype=torch.float64, device=x_t.device) for level in (t.alpha, t.sigma)
-    )
+    alphas, sigmas = (torch.full((len(x_t),), at, dtype=torch.float64, device=x_t.device) for at in (t.alpha, t.sigma))
     noised = Noised.at(flat, alphas, sigmas, table.center, torch.float64)
     chunks = list(table.chunks(len(flat)))
     masses = torch.stack([table.scores(*chunk, noised.queries, noised.kappa).logsumexp(1) for chunk in chunks], dim=1)
@@ -80,6 +75,6 @@ def posterior_draw(data: Empirical, x_t: Batch, t: Instant, uniform: Tensor) -> 
         if len(rows):
             weights = table.scores(*chunk, noised.queries[rows], noised.kappa[rows]).softmax(1).cumsum(1)
             rest = (target[rows] - (ends[rows, k] - shares[rows, k])) / shares[rows, k]
-            found = (weights <= rest[:, None] * weights[:, -1:]).sum(1).clamp_max(chunk[1] - chunk[0] - 1)
-            point[rows] = table.points[chunk[0] + found].to(point.dtype)
+            row = (weights <= rest[:, None] * weights[:, -1:]).sum(1).clamp_max(chunk[1] - chunk[0] - 1)
+            point[rows] = table.points[chunk[0] + row].to(point.dtype)
     return point.reshape(x_t.shape)

@@ -1,4 +1,4 @@
-r"""Empirical model statistics: what DPM-Solver-v3 has to know of a model, estimated from the model itself.
+r"""Empirical model statistics: the coefficients of DPM-Solver-v3, estimated from the model itself.
 
 Along the probability flow, :math:`y = x/\alpha` obeys :math:`dy/d\lambda = -e^{-\lambda}\varepsilon`. For elementwise
 coefficients :math:`l(\lambda), s(\lambda), b(\lambda)` write
@@ -8,7 +8,7 @@ coefficients :math:`l(\lambda), s(\lambda), b(\lambda)` write
 
 Any choice is exact; a good one leaves little to approximate. The statistics are the best elementwise choice:
 
-- l minimizes :math:`E\|\nabla_x f\|_F^2`, so that f depends on the state as little as can be:
+- l minimizes :math:`E\|\nabla_x f\|_F^2`, so that f depends on the state as little as possible:
   :math:`l = \sigma\, E[\mathrm{diag}\,\nabla_x\varepsilon] = 1 - \alpha E[\mathrm{diag}\,\nabla_x D]`;
 - s, b minimize :math:`E\|df/d\lambda - s f - b\|^2`: the linear regression of df/dlambda on f,
   :math:`s = \mathrm{Cov}(f, f')/\mathrm{Var}(f)`, :math:`b = E f' - s\,E f`.
@@ -39,18 +39,19 @@ from diffuscope.errors import InputError
 from diffuscope.files import save_arrays
 
 from .ddim import frozen_denoised_step
+from .noise import Noise
 from .schedule_values import Instant, instant_of_lambda
 
 STEP = 1e-2  # of the differences: in lambda along the flow, in units of sigma across it
 CONSTANT = 1e-8  # a variance of f, relative to that of y - D, below which f does not vary
-EDGE = 1e-9  # a lambda that a round trip through a schedule moved is still inside
+EDGE = 1e-9  # tolerance for a lambda after a round trip through a schedule
 
 
 @dataclass(frozen=True, eq=False)
 class ModelStatistics:
     """l, s and b, (levels, *event) each, at increasing `lams`; cubic splines between the levels, nothing outside.
 
-    They belong to values of lambda, whatever grid is sampled on: a start at lower noise uses the part it needs.
+    They are functions of lambda, independent of the sampling grid: a start at lower noise uses the part it needs.
     Raises InputError for fewer than four levels, levels that do not increase, or arrays of other shapes.
     """
 
@@ -101,12 +102,11 @@ class ModelStatistics:
 
     def save(self, path: str | Path) -> None:
         """Write the arrays to an .npz file (float64, no pickle)."""
-        arrays = {name: getattr(self, name).numpy() for name in ("lams", "l", "s", "b")}
-        save_arrays(Path(path), arrays)
+        save_arrays(Path(path), {name: getattr(self, name).numpy() for name in ("lams", "l", "s", "b")})
 
     @classmethod
     def load(cls, path: str | Path) -> "ModelStatistics":
-        """Read what `save` wrote; never unpickles. Raises InputError for a file that is something else."""
+        """Read a file that `save` wrote, without pickle. Raises InputError for a file that cannot be read as one."""
         try:
             with np.load(path, allow_pickle=False) as file:
                 return cls(*(torch.as_tensor(file[name]) for name in ("lams", "l", "s", "b")))
@@ -122,26 +122,22 @@ def plain_statistics(lams: Float[Tensor, " levels"], event_shape: tuple[int, ...
 
 @torch.no_grad()
 def estimate_statistics(
-    denoiser: Denoiser,
-    x_0: Batch,
-    lams: Float[Tensor, " levels"],
-    *,
-    generator: torch.Generator,
-    probes: int = 1,
+    denoiser: Denoiser, x_0: Batch, lams: Float[Tensor, " levels"], *, generator: torch.Generator, probes: int = 1
 ) -> ModelStatistics:
-    """l, s and b of `denoiser` at increasing `lams`, from clean examples `x_0` noised afresh at every level.
+    """l, s and b of `denoiser` at increasing `lams`, from clean examples `x_0` with fresh noise at every level.
 
     The diagonal of the Jacobian is exact for an `ExactDenoiser` (from the posterior covariance); for others it is
-    Hutchinson's, v * (J v) with signs v, J v by central differences: 3 + 2 `probes` evaluations per level and example.
-    s is 0 where f does not vary. The paper uses 1024 to 4096 examples and 120 to 1200 levels.
+    Hutchinson's estimate, v * (J v) with random signs v and J v by central differences: 3 + 2 `probes` evaluations per
+    level and example. s is 0 where f does not vary. The paper uses 1024 to 4096 examples and 120 to 1200 levels.
+    Raises InputError for probes < 1, and for `lams` as `ModelStatistics`.
     """
     if probes < 1:
         raise InputError(f"probes: expected at least one, got {probes}")
-    lams = lams.double().cpu()
+    lams, noise = lams.double().cpu(), Noise(generator)
     instants = [instant_of_lambda(denoiser.schedule, lam) for lam in lams.tolist()]
-    states = [at.alpha * x_0 + at.sigma * _normal(x_0, generator) for at in instants]
+    states = [at.alpha * x_0 + at.sigma * noise.normal(x_0) for at in instants]
     rows = [
-        _mean(1 - at.alpha * _jacobian_diagonal(denoiser, x_t, at, generator, probes))
+        _mean(1 - at.alpha * _jacobian_diagonal(denoiser, x_t, at, noise, probes))
         for at, x_t in zip(instants, states, strict=True)
     ]
     l = torch.stack(rows)  # noqa: E741
@@ -181,27 +177,20 @@ def _regression(slope: Batch, f: Batch, scale: Batch) -> tuple[Tensor, Tensor]:
     return s, _mean(slope) - s * _mean(f)
 
 
-def _jacobian_diagonal(
-    denoiser: Denoiser, x_t: Batch, at: Instant, generator: torch.Generator, probes: int
-) -> Float[Tensor, "batch *event"]:
-    """diag of the denoiser's Jacobian at every x_t, or unbiased estimates of it."""
+def _jacobian_diagonal(denoiser: Denoiser, x_t: Batch, at: Instant, noise: Noise, probes: int) -> Batch:
+    """The diagonal of the denoiser's Jacobian at every x_t, or unbiased estimates of it."""
     if isinstance(denoiser, ExactDenoiser):
         variance = denoiser.distribution.posterior_covariance(x_t, at.alpha, at.sigma).diagonal()
         return at.alpha / at.sigma**2 * variance
     total = torch.zeros_like(x_t)
     for _ in range(probes):
-        signs = _normal(x_t, generator).sign()
+        signs = noise.normal(x_t).sign()
         shift = STEP * at.sigma * signs
         difference = denoiser(x_t + shift, at.t) - denoiser(x_t - shift, at.t)
         total = total + signs * difference / (2 * STEP * at.sigma)
     return total / probes
 
 
-def _normal(like: Batch, generator: torch.Generator) -> Batch:
-    drawn = torch.randn(like.shape, dtype=like.dtype, device=generator.device, generator=generator)
-    return drawn.to(like.device)
-
-
 def _mean(values: Batch) -> Tensor:
-    """Over the batch, in float64 on the host."""
+    """The mean over the batch, in float64 on the CPU."""
     return values.double().mean(0).cpu()

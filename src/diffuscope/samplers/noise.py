@@ -1,4 +1,4 @@
-r"""Where a stochastic sampler's randomness comes from: independent draws from one explicit generator.
+r"""The randomness of a stochastic sampler: independent draws from one explicit generator.
 
 A step over the interval from a to b of some clock needs the standardized increment of a Brownian motion,
 
@@ -9,8 +9,8 @@ and, for schemes of strong order 1.5, the part of the time integral that is inde
 .. math::  \int_a^b (W_u - W_a)\,du = \tfrac12 |b - a|^{3/2}\left(\xi + \frac{\zeta}{\sqrt 3}\right), \qquad
            \zeta \sim N(0, I) .
 
-`Noise` draws both afresh, which is all that a single run needs. `BrownianPath` answers from one path tied to the clock,
-so that a finer grid refines the same path.
+`Noise` draws both afresh, which is all that a single run needs. `BrownianPath` takes both from one path over the
+clock, so that a finer grid refines the same path.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from diffuscope.denoisers import Batch
 
 
 class Noise:
-    """Independent draws from `generator`, moved to the device and dtype of the state they are for."""
+    """Independent draws from `generator`, on the device and in the dtype of the state `like`."""
 
     def __init__(self, generator: torch.Generator) -> None:
         self.generator = generator

@@ -4,10 +4,10 @@ r"""Euler, Heun and Runge-Kutta 4 on the probability-flow ODE, in the schedule's
            \varepsilon = \frac{x - \alpha D}{\sigma} .
 
 The right side is finite at alpha(t) = 0 when the derivatives are (rectified flow, cosine). Two kinds of step have no
-finite velocity at an end: those that reach sigma(s) = 0, and those that leave a time where alpha or sigma has an
-infinite derivative (`Sigmoid` at t = 1). There all three take the exact step with D frozen (`ddim`), which for a
-final step in VE and rectified flow *is* Euler's. After a start at an infinite derivative, as alpha ~ sqrt(1 - t), the
-order of all falls to 1/2: start inside, or use a sampler that follows log-SNR.
+finite velocity at an end: those that reach sigma(s) = 0, and those that start where alpha or sigma has an infinite
+derivative (`Sigmoid` at t = 1). All three methods then take the exact step with D frozen (`ddim`), which for a final
+step in VE and rectified flow *is* Euler's. After a start at an infinite derivative, as alpha ~ sqrt(1 - t), the order
+of all three falls to 1/2: start at a smaller t, or use a sampler in log-SNR.
 """
 
 import math
@@ -58,7 +58,7 @@ class Euler:
 
 @dataclass(frozen=True)
 class Heun:
-    r"""Heun's method: the trapezoidal rule, its far end predicted by Euler.
+    r"""Heun's method: the trapezoidal rule with the end predicted by an Euler step.
 
     .. math::
         \hat x_s = x_t + (s - t)\, v(x_t, t), \qquad

@@ -1,14 +1,14 @@
-r"""Restart: having come down to a level, jump back up by adding noise, and come down again, K times.
+r"""Restart: at a low noise level, return to a high one by adding noise, and step down again, K times.
 
 From the lower level l of an interval of noise-to-signal ratios to its upper level h the forward process is one draw,
 
 .. math::  x_h = \frac{\alpha_h}{\alpha_l} x_l
                + \alpha_h\sqrt{\tilde\sigma_h^2 - \tilde\sigma_l^2}\;\xi, \qquad \tilde\sigma = \sigma/\alpha,
 
-and a deterministic sampler goes down from h to l. With the exact score both keep the marginals. Errors of earlier steps
-do not survive the fresh noise: on Gaussian data of variance v each round multiplies what was wrong with the mean by
-:math:`\sqrt{(v + \tilde\sigma_l^2)/(v + \tilde\sigma_h^2)}` (in x/alpha), which is why a few rounds help where many
-deterministic steps have accumulated error, and cost evaluations where they have not.
+and a deterministic sampler steps down from h to l. With the exact score both keep the marginals. The fresh noise damps
+the errors of earlier steps: on Gaussian data of variance v each round multiplies the error of the mean by
+:math:`\sqrt{(v + \tilde\sigma_l^2)/(v + \tilde\sigma_h^2)}` (in x/alpha). A few rounds therefore help where many
+deterministic steps have accumulated error, and only cost evaluations where they have not.
 """
 
 import math
@@ -21,20 +21,20 @@ from .contract import Sampler, State, required
 from .noise import Noise
 from .schedule_values import Instant, instant_of_lambda
 
-SAME_LEVEL = 1e-9  # in lambda: a grid's own time for the lower level, up to rounding
+SAME_LEVEL = 1e-9  # in lambda: a time of the grid is at the lower level, up to rounding
 
 
 @dataclass(frozen=True)
 class Restart:
     """`sampler`, restarted `repeats` times from sigma/alpha = `high` when it reaches `low`.
 
-    The step that crosses `low` first goes there, then up and down, then on to its own end: a step of the grid that ends
-    at `low` is not split. Each way down is uniform in log-SNR, in `steps` steps, or by default as many as make none
-    longer than the step that crosses, so that a finer grid refines the way down too and the sampler's order is kept. A
-    multistep sampler starts each way down without history.
+    The step that crosses `low` is split there (unless it ends at `low`): down to `low`, up and down again, then to its
+    own end. Each descent is uniform in log-SNR and has `steps` steps; by default the fewest that are no longer than the
+    crossing step, so that a finer grid refines the descents too and the sampler keeps its order. A multistep sampler
+    starts each descent without history.
 
-    Evaluations vary with the step. Raises InputError unless 0 < low < high, repeats >= 1, steps >= 1, and for a sampler
-    that is itself stochastic (going over the same times again it would meet the same noise on a Brownian path).
+    The NFE varies with the step. Raises InputError unless 0 < low < high, repeats >= 1, steps >= 1, and for a
+    stochastic sampler (on a Brownian path it would draw the same noise again at the same times).
 
     Source: Xu, Deng, Cheng, Tian, Liu & Jaakkola 2023, https://arxiv.org/abs/2306.14878 (their t_min, t_max, K are
     low, high, repeats).

@@ -1,7 +1,7 @@
-"""One time of a schedule with all of its functions evaluated, as plain numbers.
+"""A schedule evaluated at one time, as plain numbers.
 
-A step is a handful of scalar coefficients times tensors. Evaluating the schedule once for a whole grid, and doing the
-scalar arithmetic in Python's float64, keeps a step's own cost to the tensor operations that it needs.
+A step is a few scalar coefficients times tensors. Evaluating the schedule once for a whole grid, and doing the scalar
+arithmetic in Python's float64, limits a step's own cost to the tensor operations that it needs.
 """
 
 import math
@@ -19,6 +19,10 @@ class Instant:
     """alpha, sigma, their time derivatives and lambda = log(alpha/sigma) at time `t`.
 
     lambda is -inf where alpha = 0 and inf where sigma = 0.
+
+    >>> from diffuscope.schedules import VE
+    >>> instant(VE(), 2.0)
+    Instant(t=2.0, alpha=1.0, sigma=2.0, alpha_dot=0.0, sigma_dot=1.0, lam=-0.6931471805599453)
     """
 
     t: float
@@ -30,7 +34,7 @@ class Instant:
 
     @property
     def angle(self) -> float:
-        """arctan(alpha/sigma) in [0, pi/2]: the clock in which every schedule runs over the same finite range."""
+        """arctan(alpha/sigma) in [0, pi/2]: a clock with the same finite range for every schedule."""
         return math.atan2(self.alpha, self.sigma)
 
     @property
@@ -40,19 +44,10 @@ class Instant:
 
 
 def instants(schedule: Schedule, times: Float[Tensor, " times"]) -> tuple[Instant, ...]:
-    """The schedule at all `times`, evaluated in one call of each of its functions."""
+    """The schedule at all `times`, with one call of each of its functions."""
     times = times.double().cpu()
-    table = torch.stack(
-        [
-            times,
-            schedule.alpha(times),
-            schedule.sigma(times),
-            schedule.alpha_dot(times),
-            schedule.sigma_dot(times),
-            schedule.lam(times),
-        ],
-        dim=1,
-    )
+    functions = (schedule.alpha, schedule.sigma, schedule.alpha_dot, schedule.sigma_dot, schedule.lam)
+    table = torch.stack([times, *(function(times) for function in functions)], dim=1)
     return tuple(Instant(*row) for row in table.tolist())
 
 

@@ -6,8 +6,8 @@ With :math:`g^2 = -2\sigma^2\dot\lambda` and :math:`\nabla\log p = -\varepsilon/
            b(x, t) = v(x, t) - \eta^2\dot\lambda\,(x - \alpha D), \qquad
            G(t) = \eta\,\sigma\sqrt{-2\dot\lambda},
 
-run from t down to s. The noise is additive (G does not depend on x), which is why the simple schemes below have a
-higher strong order than on a general SDE. `increment(t, s)` standardizes the Brownian increment,
+run from t down to s. The noise is additive (G does not depend on x), so the simple schemes below have a higher strong
+order than on a general SDE. `increment(t, s)` standardizes the Brownian increment,
 :math:`\Delta W = \sqrt{t - s}\,\xi`.
 
 Two kinds of step take the exact transition with D frozen instead (`bridge.reverse_bridge`): those without a finite
@@ -22,7 +22,7 @@ from diffuscope.denoisers import Batch, Denoiser
 
 from .bridge import reverse_bridge
 from .contract import State, required
-from .eta import Eta, draws_noise, eta_at
+from .eta import ReverseFamily, eta_at
 from .noise import Noise
 from .ode import is_singular, velocity
 from .schedule_values import Instant, instant
@@ -42,10 +42,10 @@ def diffusion(at: Instant, eta: float) -> float:
 
 
 def _frozen(x_t: Batch, denoised: Batch, t: Instant, s: Instant, eta: float, noise: Noise | None, of: object) -> State:
-    """The step with D frozen, its noise from the clock t like the others'."""
-    x_s, deviation = reverse_bridge(x_t, denoised, t, s, eta)
-    if deviation > 0:
-        x_s = x_s + deviation * required(noise, of).increment(x_t, t.t, s.t)
+    """The step with D frozen; its noise is on the clock t, like that of the regular steps."""
+    x_s, std = reverse_bridge(x_t, denoised, t, s, eta)
+    if std > 0:
+        x_s = x_s + std * required(noise, of).increment(x_t, t.t, s.t)
     return State(s, x_s)
 
 
@@ -54,7 +54,7 @@ def _is_frozen(t: Instant, s: Instant, eta: float) -> bool:
 
 
 @dataclass(frozen=True)
-class EulerMaruyama:
+class EulerMaruyama(ReverseFamily):
     r"""The Euler-Maruyama method.
 
     .. math::  x_s = x_t + (s - t)\, b(x_t, t) + G(t)\,\Delta W
@@ -65,15 +65,9 @@ class EulerMaruyama:
     Source: Maruyama 1955; the reverse SDE of Song et al. 2021, https://arxiv.org/abs/2011.13456.
     """
 
-    eta: Eta = 1.0
-
     order = 1
     strong_order = 1.0
     nfe_per_step = 1
-
-    @property
-    def stochastic(self) -> bool:
-        return draws_noise(self.eta)
 
     def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:
         """One step along the drift at time t."""
@@ -88,7 +82,7 @@ class EulerMaruyama:
 
 
 @dataclass(frozen=True)
-class StochasticHeun:
+class StochasticHeun(ReverseFamily):
     r"""Heun's method with the same noise in the prediction and in the step.
 
     .. math::
@@ -102,15 +96,9 @@ class StochasticHeun:
     Source: Platen's explicit weak scheme of order 2 for additive noise, Kloeden & Platen 1992, section 15.1.
     """
 
-    eta: Eta = 1.0
-
     order = 2
     strong_order = 1.0
     nfe_per_step = 2
-
-    @property
-    def stochastic(self) -> bool:
-        return draws_noise(self.eta)
 
     def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:
         """One trapezoidal step."""
@@ -129,7 +117,7 @@ class StochasticHeun:
 
 
 @dataclass(frozen=True)
-class StrongOrder15:
+class StrongOrder15(ReverseFamily):
     r"""A two-stage Runge-Kutta method of strong order 3/2 for additive noise (SRA1).
 
     .. math::
@@ -147,15 +135,9 @@ class StrongOrder15:
     equations*, SIAM J. Numer. Anal. 48(3), scheme SRA1, https://doi.org/10.1137/09076636X.
     """
 
-    eta: Eta = 1.0
-
     order = 2
     strong_order = 1.5
     nfe_per_step = 2
-
-    @property
-    def stochastic(self) -> bool:
-        return draws_noise(self.eta)
 
     def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:
         """One step of two stages."""

@@ -1,18 +1,18 @@
-r"""Teleport as a wrapper on any sampler: closed-form steps at high noise, the sampler's own below.
+r"""Teleport as a wrapper of any sampler: closed-form steps at high noise, the sampler's own below.
 
 A step that ends at or above the level :math:`\sigma/\alpha` = `noise_to_signal` is the probability flow of the Gaussian
-with the data's mean and covariance (`teleport`): exact for that Gaussian, at no evaluation. Steps below are the
-sampler's. So a whole grid of times goes in, and the two protocols are two grids:
+with the data's mean and covariance (`teleport`): exact for that Gaussian, with zero NFE. Steps below are the
+sampler's. The argument is a whole grid of times, and the two protocols are two grids:
 
 - truncate: any grid; its steps above the level cost nothing;
 - reallocate: `reallocated_times`, one jump from the start and all other steps below the level.
 
-At the first step of its own the sampler is handed what the Gaussian's denoiser would have said earlier on the same
-trajectory, at equal steps of lambda: at :math:`\lambda_t - h, \lambda_t - 2h, \dots`, with h the step about to be made.
-A multistep method then starts at its full order.
+The first step of the sampler has as its history the Gaussian's denoiser earlier on the same trajectory, at equal steps
+of lambda: at :math:`\lambda_t - h, \lambda_t - 2h, \dots`, with h the size of that step. A multistep method then starts
+at its full order.
 
-How far the jump moves the end of each trajectory is estimated to first order in the difference of the two denoisers
-(`teleport_error`), for a few evaluations along the jump: `teleported_sample`. Source: Wang & Vastola 2024,
+`teleported_sample` estimates how far the jump moves the end of each trajectory, to first order in the difference of the
+two denoisers (`teleport_error`), with a few evaluations along the jump. Source: Wang & Vastola 2024,
 https://arxiv.org/abs/2412.09726; the warm start and the estimate are ours.
 """
 
@@ -32,7 +32,7 @@ from diffuscope.times import log_snr_times
 
 from .contract import Evaluation, Sampler, State, sample
 from .displacement import SkipSuggestion, TeleportError, suggest_skip, teleport_error
-from .gaussian_jump import reallocate, teleport, warm_history
+from .gaussian_jump import reallocate, require_level, teleport, warm_history
 from .noise import Noise
 from .schedule_values import Instant
 
@@ -44,9 +44,9 @@ HIGHEST, LOWEST = 100.0, 0.05  # the levels searched for a jump, in standard dev
 class Teleported:
     """`sampler` below the level sigma/alpha = `noise_to_signal`, the flow of `gaussian` above it.
 
-    Order and noise are the sampler's; above the level a step costs no evaluation. `remembered` analytic evaluations
-    begin the sampler's history (3 serve every method here; 0 starts it cold). Use it with `sample` or `trajectory` on
-    a grid from the start. Raises InputError for a level that is not positive or a negative number of evaluations.
+    Order and noise are the sampler's; a step above the level costs no evaluation. `remembered` analytic evaluations
+    begin the sampler's history (3 suffice for every method here; 0 is a cold start). Use it with `sample` or
+    `trajectory` on a grid from the start. Raises InputError for a level that is not positive or `remembered` < 0.
     """
 
     sampler: Sampler
@@ -57,19 +57,18 @@ class Teleported:
     nfe_per_step = None
 
     def __post_init__(self) -> None:
-        if not self.noise_to_signal > 0:
-            raise InputError(f"noise_to_signal: expected sigma/alpha > 0 to jump to, got {self.noise_to_signal}")
+        require_level(self.noise_to_signal)
         if self.remembered < 0:
             raise InputError(f"remembered: expected a number of evaluations >= 0, got {self.remembered}")
 
     @property
     def order(self) -> int:
-        """That of the sampler; the jump's own error does not depend on the steps."""
+        """The sampler's; the jump's own error does not depend on the steps."""
         return self.sampler.order
 
     @property
     def stochastic(self) -> bool:
-        """That of the sampler; the jump draws no noise."""
+        """Whether the sampler is; the jump draws no noise."""
         return self.sampler.stochastic
 
     def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:
@@ -86,8 +85,7 @@ class Teleported:
 
     def _history(self, schedule: Schedule, state: State, s: Instant) -> tuple[Evaluation, ...]:
         """The Gaussian's evaluations at equal steps of lambda before the state, as far as the schedule reaches."""
-        t = state.at
-        h = s.lam - t.lam
+        t, h = state.at, s.lam - state.at.lam
         if not math.isfinite(h):
             return ()
         lams = [t.lam - k * h for k in range(self.remembered, 0, -1)]
@@ -104,7 +102,7 @@ def reallocated_times(
 ) -> Float[Tensor, " more_times"]:
     """Protocol B for `Teleported`: a jump from `times[0]` to the level, then `grid(start, steps)` with all the steps.
 
-    As many steps after the jump as `times` has (see `teleport.reallocate`); no jump if the level is above the start.
+    As many steps after the jump as `times` has (see `reallocate`); no jump if the level is above the start.
     """
     below = reallocate(times, schedule, noise_to_signal, grid)
     return torch.cat([times[:1], below]) if float(below[0]) < float(times[0]) else below
@@ -112,7 +110,7 @@ def reallocated_times(
 
 @dataclass(frozen=True, eq=False)
 class TeleportedSample:
-    """The end of a teleported trajectory, the time jumped to, and the estimated displacement by the jump."""
+    """The end of a teleported trajectory, the time of the jump's end, and the estimated displacement by the jump."""
 
     x: Batch
     t_skip: float
@@ -128,10 +126,10 @@ def teleported_sample(
     checks: int = 4,
     noise: torch.Generator | Noise | None = None,
 ) -> TeleportedSample:
-    """`sample`, with the error of the jump estimated on the way for `checks` evaluations more.
+    """`sample`, and the error of the jump, estimated with `checks` more evaluations.
 
-    The estimate is `teleport_error` on these very starts, at `checks` levels from the start to the jump's end: its last
-    row, `error.at_end[-1]`, tells for every sample how far it lands from where the model alone would have taken it.
+    The estimate is `teleport_error` on the same starts, at `checks` levels from the start to the jump's end: its last
+    row, `error.at_end[-1]`, is the distance of every sample from the end of the model's own trajectory.
     Raises InputError if no time of the grid is above the level, or for fewer than two checks.
     """
     lams = denoiser.schedule.lam(times)
@@ -156,13 +154,11 @@ def suggest_sigma_skip(
 ) -> SkipSuggestion:
     """The lowest level to jump to from the schedule's end with an estimated displacement within `tolerance`.
 
-    The front of `teleport_error.suggest_skip`: it draws `samples` starts from the Gaussian's noised distribution at
-    t_max, and searches `levels` levels down to .05 of the data's standard deviation. `tolerance` is in units of that
-    deviation; the level is the answer's `noise_to_signal`, the time its `t_skip`. Costs `samples` * `levels`
-    evaluations.
+    It is `suggest_skip` on `samples` starts from the Gaussian's noised distribution at t_max, over `levels` levels
+    down to 0.05 of the data's standard deviation; `tolerance` is in the same unit. The result's `noise_to_signal` is
+    the level, its `t_skip` the time. Costs `samples` * `levels` evaluations.
     """
-    schedule = denoiser.schedule
-    t_start = schedule.t_max
+    schedule, t_start = denoiser.schedule, denoiser.schedule.t_max
     scale = (gaussian.trace / gaussian.dimension) ** 0.5
     lowest = max(LOWEST * scale, float(schedule.noise_to_signal(schedule.t_min)))
     times = _levels(schedule, t_start, float(schedule.time_of_noise_to_signal(lowest)), levels, HIGHEST * scale)
@@ -175,9 +171,8 @@ def suggest_sigma_skip(
 def _levels(
     schedule: Schedule, t_start: float, t_end: float, count: int, highest: float = math.inf
 ) -> Float[Tensor, " count"]:
-    """`count` times in equal ratios of sigma/alpha; a start without signal, or above `highest`, is one of its own."""
-    ratio = float(schedule.noise_to_signal(t_start))
-    end_ratio = float(schedule.noise_to_signal(t_end))
+    """`count` times in equal ratios of sigma/alpha; a start without signal, or above `highest`, is an extra time."""
+    ratio, end_ratio = (float(schedule.noise_to_signal(t)) for t in (t_start, t_end))
     top = min(highest, ratio)
     if not math.isfinite(top):
         top = HIGHEST * end_ratio

@@ -1,7 +1,7 @@
 r"""UniPC: the next step's evaluation corrects this step, so a predictor of order p gives a method of order p + 1.
 
-With :math:`m` the denoiser's output, :math:`h = \lambda_s - \lambda_t`, and the evaluations before at
-:math:`\lambda_t + r_j h`, :math:`D_j = (m_j - m_t)/r_j`, both halves have the form
+With :math:`m` the denoiser's output, :math:`h = \lambda_s - \lambda_t`, earlier evaluations at
+:math:`\lambda_t + r_j h` and :math:`D_j = (m_j - m_t)/r_j`, predictor and corrector have the form
 
 .. math::
     x_s = \frac{\sigma_s}{\sigma_t} x_t - \alpha_s (e^{-h} - 1)\, m_t - \alpha_s B(h) \sum_j \rho_j D_j .
@@ -35,32 +35,31 @@ from .ddim import frozen_denoised_step
 from .noise import Noise
 from .schedule_values import Instant
 
-WARM = 3  # so many steps from a cold start nothing is left to mend
+WARM = 3  # steps after a cold start, from which on the start needs no more correction
 
 
 @dataclass(frozen=True, slots=True)
 class PredictedAfter(Predicted):
-    """A prediction, and how many steps after a cold start it was made."""
+    """A prediction, and the number of steps since a cold start."""
 
     steps: int = WARM
 
 
 @dataclass(frozen=True)
 class UniPC:
-    r"""Unified predictor-corrector with data prediction; the formulas are on top of this file.
+    r"""Unified predictor-corrector with data prediction; the formulas are at the top of this file.
 
     Order `predictor_order` + 1, which is 2, 3 or 4; UniPC-p of the paper has `predictor_order` = p. One evaluation per
     step: the one at the predicted state serves the corrector and the next predictor. The state of `trajectory` is the
     prediction, so the last step is not corrected (that costs no order). The predictor's order climbs from 1 at the
-    start. It does not fall again before the end: a step does not know that the end is near.
+    start and is not lowered again before the end.
 
-    The paper's start errs by :math:`h^3` in its first step, once, so that p = 3 stays at order 3. `accurate_start`
-    mends that: the model is evaluated again in the first corrected state, and the corrector of the second step starts
-    from the first state (one evaluation more per trajectory, for p = 3 only). Without it p = 3 is the paper's, of
-    order 3.
+    The first step of the paper has an error of :math:`h^3`, once, so that p = 3 remains at order 3. `accurate_start`
+    corrects that: the model is evaluated again at the first corrected state, and the corrector of the second step
+    starts from the first state (one more evaluation per trajectory, for p = 3 only).
 
-    A state given with a `history` is taken as it is and not corrected. Steps that touch an infinite lambda (alpha(t) =
-    0, sigma(s) = 0) are DDIM's. Raises InputError for another predictor_order or variant.
+    A start with a `history` is not corrected. Steps that touch an infinite lambda (alpha(t) = 0, sigma(s) = 0) are
+    DDIM's. Raises InputError for another predictor_order or variant.
     """
 
     predictor_order: int = 3
@@ -82,7 +81,7 @@ class UniPC:
         return self.predictor_order + 1 if self.accurate_start else min(self.predictor_order + 1, 3)
 
     def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:  # noqa: ARG002
-        """Correct the state by its evaluation, then predict the next."""
+        """Correct the state by its evaluation, then predict the next state."""
         t = state.at
         past = finite_history(state)
         latest = Evaluation(t, state.x_t, denoiser(state.x_t, t.t))
@@ -96,7 +95,7 @@ class UniPC:
         return PredictedAfter(s, x_s, predictor_nodes, steps)
 
     def _corrected(self, denoiser: Denoiser, state: Predicted, past: Nodes, latest: Evaluation) -> Evaluation:
-        """`latest` in the corrected state; its own evaluation is kept, except once in an accurate start."""
+        """`latest` at the corrected state, without a new evaluation of the model except once in an accurate start."""
         accurate = self.accurate_start and self.predictor_order == 3
         steps = state.steps if isinstance(state, PredictedAfter) else WARM
         begin = past[0] if accurate and steps == 2 else past[-1]

@@ -1,4 +1,4 @@
-"""What theory says of training: the exact learning curves of linear denoisers and what they generate."""
+"""Theory of training: exact learning curves of linear denoisers, and the distributions that these generate."""
 
 from .affine_learning import AffineLearning, AffineMap
 from .emergence import PowerLaw, emergence_times, fit_power_law

@@ -1,4 +1,4 @@
-r"""One affine layer, weights and bias learned together on data with a mean: the exact curve, and what the mean does.
+r"""One affine layer, weights and bias learned together: the exact learning curve, and the effect of the data's mean.
 
 With the input :math:`z = (x_t, 1)` and :math:`V = (W, b)` the loss :math:`L = E|V z - x_0|^2` is a quadratic,
 
@@ -13,14 +13,14 @@ so that under gradient flow, and under gradient descent with the learning rates 
     V(\tau) = V^* + (V_0 - V^*)\, e^{-2 M\tau}, \qquad V_n = V^* + (V_0 - V^*) \prod_{i \le n} (I - 2\eta_i M), \qquad
     W^* = \alpha C (\alpha^2 C + \sigma^2)^{-1}, \quad b^* = (I - \alpha W^*)\mu .
 
-The modes are the eigenvectors of M. They are the principal components of the data, with the bias apart
-(:math:`b = b_0 e^{-2\tau} + \dots`), only where :math:`\mu = 0`, or where the bias is kept at its optimum
+The modes are the eigenvectors of M. They are the principal components of the data and a separate bias
+(:math:`b = b_0 e^{-2\tau} + \dots`) only where :math:`\mu = 0`, or where the bias is kept at its optimum
 :math:`(I - \alpha W)\mu` throughout. Where :math:`\mu \ne 0` is along a component, of noised variance
 :math:`s = \alpha^2\lambda + \sigma^2`, that component and the bias mix into two modes: their rates have the product s
-and the sum :math:`s + 1 + \alpha^2|\mu|^2`. A large mean is learned fast into weights *and* bias, and telling the two
-apart is slow, with a rate of about :math:`s/(1 + \alpha^2|\mu|^2)`.
+and the sum :math:`s + 1 + \alpha^2|\mu|^2`. A large mean is learned fast into weights *and* bias together; separating
+the two is slow, with a rate of about :math:`s/(1 + \alpha^2|\mu|^2)`.
 
-Source: derived; Wang & Pehlevan 2025 (https://arxiv.org/abs/2503.03206) state the case of mean 0.
+Source: derived here; Wang & Pehlevan 2025 (https://arxiv.org/abs/2503.03206) state the case of mean 0.
 """
 
 from dataclasses import dataclass
@@ -79,21 +79,23 @@ class AffineLearning:
         return 1 / float(self.rates[-1])
 
     def flow(self, start: AffineMap, time: Number) -> AffineMap:
-        """The map after the training time `time` = learning rate x steps, under gradient flow."""
+        """The map after the training time `time` = learning rate x steps, under gradient flow.
+
+        Raises InputError for a negative time and for a start of another dimension.
+        """
         tau = checked_times(torch.tensor([time], dtype=torch.float64), "time")
         return self._with_factors(start, torch.exp(-2 * self.rates * tau))
 
     def descent(self, start: AffineMap, learning_rates: Float[Tensor, " steps"]) -> AffineMap:
-        """The map after a step of gradient descent with each of the learning rates; exact."""
+        """The map after one step of gradient descent with each of the learning rates; exact. Errors as in `flow`."""
         eta = checked_times(learning_rates, "learning_rates")[:, None]
         return self._with_factors(start, (1 - 2 * eta * self.rates).prod(0))
 
     @property
     def _covariance(self) -> Float[Tensor, "d d"]:
-        distribution, eye = self.distribution, torch.eye(self.distribution.dimension, dtype=torch.float64)
-        return (
-            distribution.eigenvectors * (distribution.eigenvalues - distribution.tail_variance)
-        ) @ distribution.eigenvectors.T + distribution.tail_variance * eye
+        vectors, tail = self.distribution.eigenvectors, self.distribution.tail_variance
+        eye = torch.eye(self.distribution.dimension, dtype=torch.float64)
+        return (vectors * (self.distribution.eigenvalues - tail)) @ vectors.T + tail * eye
 
     @cached_property
     def _modes(self) -> tuple[Tensor, Tensor]:
@@ -108,12 +110,12 @@ class AffineLearning:
         return rates, modes
 
     def _with_factors(self, start: AffineMap, factors: Tensor) -> AffineMap:
-        """V* + (V_0 - V*) U diag(factors) U^T."""
+        """V* + (V_0 - V*) U diag(factors) U^T; InputError for a start of another dimension."""
         d = self.distribution.dimension
         if tuple(start.weight.shape) != (d, d):
             raise InputError(f"start: expected a map in dimension {d}, got {tuple(start.weight.shape)}")
         best, modes = self.optimum, self._modes[1]
         final = torch.cat([best.weight, best.bias[:, None]], 1)
-        deviation = torch.cat([start.weight.double(), start.bias.double()[:, None]], 1) - final
-        learned = final + (deviation @ modes * factors) @ modes.T
+        difference = torch.cat([start.weight.double(), start.bias.double()[:, None]], 1) - final
+        learned = final + (difference @ modes * factors) @ modes.T
         return AffineMap(learned[:, :d], learned[:, d])

@@ -7,8 +7,8 @@ a line in logarithms,
 .. math::  \log\tau^*_k = c - a \log\lambda_k + r_k, \qquad
            \mathrm{se}(a)^2 = \frac{\sum_k r_k^2/(m - 2)}{\sum_k (\log\lambda_k - \overline{\log\lambda})^2},
 
-and the interval is Student's t with m - 2 degrees of freedom. It takes the departures r from the line as independent,
-and so measures how far the distribution is from a pure power as much as any noise.
+and the interval is Student's t with m - 2 degrees of freedom. It treats the residuals r as independent, so it contains
+systematic departures from a power law as well as noise.
 
 Source: Wang & Pehlevan 2025, https://arxiv.org/abs/2503.03206 (emergence time; exponent fitted by least squares).
 """
@@ -40,11 +40,10 @@ class PowerLaw:
 def emergence_times(
     times: Float[Tensor, " times"], curves: Float[Tensor, "times modes"], final: Float[Tensor, " modes"]
 ) -> Float[Tensor, " modes"]:
-    """When each curve first crosses the geometric mean of its first value and `final`.
+    """The time at which each curve first crosses the geometric mean of its first value and `final`.
 
     Between two logged times the curve is a power law (a line in logarithms). NaN where it does not cross, and where it
-    does so before the first time > 0. Raises InputError unless times are > 0
-    and increase, after a first that may be 0, and all values are > 0.
+    does so before the first time > 0. Raises InputError unless times increase from a first >= 0 and all values are > 0.
     """
     if len(times) < 3 or not bool((times.diff() > 0).all()) or bool(times[0] < 0):
         raise InputError("times: expected at least three that increase, none negative")

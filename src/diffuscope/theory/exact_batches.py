@@ -7,7 +7,7 @@ have the moments of data with mean :math:`\mu`, covariance :math:`\sum_k \lambda
 .. math::  (\mu \pm \sqrt{2 d\lambda_k}\, u_k,\ 0), \qquad (\mu,\ \pm\sqrt{2 d}\, e_k), \qquad k = 1 \dots d .
 
 Gradient descent on them is full-batch gradient descent on the population, with any network that is linear in its
-input and any optimizer. Source: derived; the sigma points of Julier & Uhlmann 1997.
+input and any optimizer. Source: derived here; the pairs are the sigma points of Julier & Uhlmann 1997.
 """
 
 import math
@@ -20,7 +20,7 @@ from diffuscope.exact import Gaussian
 
 
 def moment_batch(distribution: Gaussian) -> tuple[Float[Tensor, "pairs *event"], Float[Tensor, "pairs *event"]]:
-    """(x_0, noise), 4 d pairs in float64 with the mean and the covariance of `distribution`, and of white noise."""
+    """(x_0, noise): 4 d pairs in float64 with the first two moments of `distribution` and of white noise."""
     d, mean = distribution.dimension, distribution.mean.double().flatten()
     eye = torch.eye(d, dtype=torch.float64, device=mean.device)
     tail = distribution.tail_variance * (eye - distribution.eigenvectors @ distribution.eigenvectors.T)
@@ -28,7 +28,5 @@ def moment_batch(distribution: Gaussian) -> tuple[Float[Tensor, "pairs *event"],
     values, vectors = torch.linalg.eigh(covariance)
     data = math.sqrt(2 * d) * (vectors * values.clamp(min=0).sqrt()).T
     zero, noise = torch.zeros_like(data), math.sqrt(2 * d) * eye
-    x_0 = mean + torch.cat([data, -data, zero, zero])
-    return x_0.reshape(-1, *distribution.mean.shape), torch.cat([zero, zero, noise, -noise]).reshape(
-        -1, *distribution.mean.shape
-    )
+    pairs = mean + torch.cat([data, -data, zero, zero]), torch.cat([zero, zero, noise, -noise])
+    return pairs[0].reshape(-1, *distribution.mean.shape), pairs[1].reshape(-1, *distribution.mean.shape)

@@ -1,4 +1,4 @@
-r"""What a half-learned linear denoiser generates: the variance of every component, by the probability-flow ODE.
+r"""The variance of every component that a partly trained linear denoiser generates by the probability-flow ODE.
 
 For :math:`x_\sigma = x_0 + \sigma\varepsilon` and a denoiser with the gain :math:`w(\sigma)` along a component c,
 
@@ -7,8 +7,8 @@ For :math:`x_\sigma = x_0 + \sigma\varepsilon` and a denoiser with the gain :mat
     \tilde\lambda = \sigma_T^2\, \frac{\Phi^2(\sigma_0)}{\Phi^2(\sigma_T)}, \qquad
     \log\Phi(\sigma) = \int^\sigma (1 - w(s))\, \frac{ds}{s},
 
-started from :math:`N(0, \sigma_T^2)`. (As a matrix that takes :math:`x_{\sigma_T}` to :math:`x_{\sigma_0}`:
-:math:`\exp[+\int_{\sigma_0}^{\sigma_T} (W_s - I)\,ds/s]`; Lemma 4.1 of the source prints the other sign.) Let every
+from the start :math:`N(0, \sigma_T^2)`. (The matrix from :math:`x_{\sigma_T}` to :math:`x_{\sigma_0}` is
+:math:`\exp[+\int_{\sigma_0}^{\sigma_T} (W_s - I)\,ds/s]`; Lemma 4.1 of the source has the other sign.) Let every
 level be trained for the same time :math:`\tau` from the same start Q, and :math:`c = 2\tau`. **One layer**,
 
 .. math::
@@ -32,7 +32,7 @@ finite at :math:`\tau = 0` and :math:`\lambda = 0`. **Two layers** need no speci
 After long training both are :math:`\sqrt{\lambda + \sigma^2}`, and :math:`\tilde\lambda` is
 :math:`(\lambda + \sigma_0^2)\,\sigma_T^2/(\lambda + \sigma_T^2)`, not exactly :math:`\lambda`.
 
-Source: Wang & Pehlevan 2025, https://arxiv.org/abs/2503.03206; the regular form and that of two layers derived.
+Source: Wang & Pehlevan 2025, https://arxiv.org/abs/2503.03206; the regular form and that of two layers: derived here.
 """
 
 import math
@@ -52,7 +52,7 @@ EULER_GAMMA = 0.57721566490153286
 def one_layer_generated_variance(
     variances: Modes, times: Float[Tensor, " times"], start: Start, *, sigma_0: Number, sigma_T: Number
 ) -> Float[Tensor, "times modes"]:
-    """Variance at sigma_0 of what starts from N(0, sigma_T^2), one layer trained for every time tau; float64.
+    """Generated variance at sigma_0 from the start N(0, sigma_T^2), for one layer after every training time; float64.
 
     Raises InputError for a negative variance or time, and unless 0 < sigma_0 < sigma_T.
     """
@@ -69,7 +69,7 @@ def one_layer_generated_variance(
 def two_layer_generated_variance(
     variances: Modes, times: Float[Tensor, " times"], start: Start, *, sigma_0: Number, sigma_T: Number
 ) -> Float[Tensor, "times modes"]:
-    """The same for W = P P^T; float64. Raises InputError also for a negative start."""
+    """`one_layer_generated_variance` for two layers, W = P P^T. Raises InputError also for a negative start."""
     lam, tau = _checked(variances, times, sigma_0, sigma_T)
     q_0 = checked_start(start, lam)
     remaining, grown = logistic_parts(8 * lam * tau)
@@ -78,14 +78,14 @@ def two_layer_generated_variance(
     q = torch.where(q_0 == 0, 0.0, q_0 / torch.where(q_0 == 0, 1.0, level))
 
     def log_phi(sigma: Number) -> Tensor:
-        # a start of 0 stays there: q = 0, and the level may have underflowed to 0
+        # a start of 0 remains 0: q = 0, and the level may have underflowed to 0
         return (1 - q) * math.log(sigma) + q / 2 * torch.log(torch.where(q == 0, 1.0, level + slope * sigma**2))
 
     return sigma_T**2 * torch.exp(2 * (log_phi(sigma_0) - log_phi(sigma_T)))
 
 
 def learned_variance(variances: Modes, *, sigma_0: Number, sigma_T: Number) -> Modes:
-    """(lambda + sigma_0^2) sigma_T^2 / (lambda + sigma_T^2): what the exact denoiser generates."""
+    """(lambda + sigma_0^2) sigma_T^2 / (lambda + sigma_T^2): the variance that the exact denoiser generates."""
     lam, _ = _checked(variances, variances.new_zeros(1), sigma_0, sigma_T)
     return (lam + sigma_0**2) * sigma_T**2 / (lam + sigma_T**2)
 

@@ -1,4 +1,4 @@
-r"""How fast a linear denoiser learns each principal component: closed forms, one layer and two.
+r"""Learning curves of every principal component for linear denoisers: closed forms, one layer and two.
 
 Data of mean 0 with eigenvalues :math:`\lambda_k`, kernel :math:`x_t = \alpha x_0 + \sigma\varepsilon`, one noise level,
 and the loss :math:`L = E|W x_t - x_0|^2`, a sum over the coordinates. With :math:`C = \mathrm{Cov}(x_0)` and
@@ -28,7 +28,7 @@ the last for gradient descent. The second form of the logistic holds at :math:`\
 rate times steps times weight / d, times the share of the batch that has this level. With a mean other than 0 and a
 learned bias the modes are others (`affine_learning`); with data centered they are these.
 
-Source: Wang & Pehlevan 2025, https://arxiv.org/abs/2503.03206 (alpha = 1); gradient descent and general alpha derived.
+Source: Wang & Pehlevan 2025, https://arxiv.org/abs/2503.03206 (alpha = 1); gradient descent, general alpha: derived.
 """
 
 import torch
@@ -46,6 +46,9 @@ def optimal_weights(variances: Modes, alpha: Number, sigma: Number) -> Modes:
     """w* = alpha lambda / (alpha^2 lambda + sigma^2), the gain of the exact denoiser along every component.
 
     Raises InputError for a negative variance and for noise that is not positive.
+
+    >>> optimal_weights(torch.tensor([1.0, 3.0]), 1, 1)
+    tensor([0.5000, 0.7500], dtype=torch.float64)
     """
     lam, spread = checked_modes(variances, alpha, sigma)
     return alpha * lam / spread
@@ -80,7 +83,7 @@ def one_layer_descent(
 def two_layer_flow(
     variances: Modes, times: Float[Tensor, " times"], start: Start, *, alpha: Number, sigma: Number
 ) -> Float[Tensor, "times modes"]:
-    """The eigenvalues w_k(tau) of W = P P^T under gradient flow, float64; a start of 0 stays at 0.
+    """The eigenvalues w_k(tau) of W = P P^T under gradient flow, float64; a start of 0 remains 0.
 
     Raises InputError for a negative variance, time or start, and for noise that is not positive.
     """
@@ -116,7 +119,7 @@ def checked_modes(variances: Modes, alpha: Number, sigma: Number) -> tuple[Modes
     """The variances in float64, and those of the noised data, alpha^2 lambda + sigma^2."""
     lam = variances.double()
     if len(lam) == 0 or not bool((lam.isfinite() & (lam >= 0)).all()):
-        raise InputError(f"variances: expected at least one, all finite and >= 0, got {_told(lam)}")
+        raise InputError(f"variances: expected at least one, all finite and >= 0, got {_first_invalid(lam)}")
     if not (0 <= alpha < float("inf") and 0 < sigma < float("inf")):
         raise InputError(f"alpha, sigma: expected finite alpha >= 0 and sigma > 0, got {alpha} and {sigma}")
     return lam, alpha**2 * lam + sigma**2
@@ -126,7 +129,7 @@ def checked_times(times: Float[Tensor, " times"], name: str = "times") -> Float[
     """The times in float64; InputError where one is negative or not finite."""
     tau = times.double()
     if not bool((tau.isfinite() & (tau >= 0)).all()):
-        raise InputError(f"{name}: expected finite numbers >= 0, got {_told(tau)}")
+        raise InputError(f"{name}: expected finite numbers >= 0, got {_first_invalid(tau)}")
     return tau
 
 
@@ -134,12 +137,10 @@ def checked_start(start: Start, variances: Modes) -> Modes:
     """The start as one number per mode; InputError where an eigenvalue of P P^T would be negative."""
     q = torch.as_tensor(start, dtype=torch.float64, device=variances.device).expand_as(variances)
     if not bool((q.isfinite() & (q >= 0)).all()):
-        raise InputError(f"start: expected eigenvalues of P P^T, finite and >= 0, got {_told(q)}")
+        raise InputError(f"start: expected eigenvalues of P P^T, finite and >= 0, got {_first_invalid(q)}")
     return q
 
 
-def _told(values: Tensor) -> str:
-    if len(values) == 0:
-        return "none"
-    bad = values[~(values.isfinite() & (values >= 0))]
-    return f"{float(bad[0]):g} among {len(values)}"
+def _first_invalid(values: Tensor) -> str:
+    invalid = values[~(values.isfinite() & (values >= 0))]
+    return f"{float(invalid[0]):g} among {len(values)}" if len(values) else "none"

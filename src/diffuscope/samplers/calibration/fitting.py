@@ -1,4 +1,4 @@
-"""Weights for given levels: least squares on states that the fitted steps before have reached."""
+"""Weights for given levels: least squares at the states that the already fitted steps have reached."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..calibrated import HISTORY
 from ..schedule_values import Instant
-from .plan import Plan, combined, features_of, gaussian_step, plain_weights
+from .plan import Plan, features_of, plain_weights, stepped
 from .reference import Trajectories
 from .whitened_model import WhitenedModel
 
@@ -19,30 +19,30 @@ OUTLIERS = 0.1  # share of the mean distance below which a trajectory weighs no 
 
 
 def fitted_plan(model: WhitenedModel, reference: Trajectories, levels: tuple[Instant, ...]) -> Plan:
-    """Step after step, the weights that bring the walk back to the reference."""
-    last = len(levels) - 1
-    weights = plain_weights(levels)
+    """Step by step, the weights that bring the trajectories closest to the reference."""
+    last, weights = len(levels) - 1, plain_weights(levels)
     shift = mean_departure(reference.at(levels[0].lam) - reference.z[0])
+    plan = Plan(levels, weights, shift)
     z, residuals = reference.z[0].double() + shift, []
     for i, at in enumerate(levels):
         residuals.append(model.residual(z, at))
         features = features_of(model, levels, i, z, residuals)
-        plain = combined(gaussian_step(model, levels, i, z), weights[i], features, i == last)
+        plain = stepped(model, plan, i, z, features)
         if i < last:
             ratio = levels[i + 1].sigma / levels[i + 1].alpha
             metric = (model.basis.variances + HIGH_NOISE_SHARE * ratio**2).sqrt()
             missing = reference.at(levels[i + 1].lam) - plain
         else:
             metric, missing = torch.ones_like(model.basis.variances), reference.end - plain
-        found = robust_least_squares([metric * feature for feature in features], metric * missing)
+        correction = robust_least_squares([metric * feature for feature in features], metric * missing)
         columns = [*range(len(features) - 1), HISTORY] if i == last else list(range(len(features)))
-        weights[i, columns] += found.to(weights.device)
-        z = combined(gaussian_step(model, levels, i, z), weights[i], features, i == last)
-    return Plan(levels, weights, shift)
+        weights[i, columns] += correction.to(weights.device)
+        z = stepped(model, plan, i, z, features)
+    return plan
 
 
 def mean_departure(departure: Float[Tensor, "M m"]) -> Float[Tensor, " m"]:
-    """The mean over trajectories, each coordinate shrunk by how well it is known (positive-part James-Stein)."""
+    """The mean over trajectories, each coordinate shrunk by its uncertainty (positive-part James-Stein)."""
     mean = departure.mean(0)
     noise = departure.var(0) / len(departure)
     return mean * (1 - noise / mean.square().clamp(min=torch.finfo(torch.float64).tiny)).clamp(min=0)
@@ -55,16 +55,15 @@ def influence_of(missing: Float[Tensor, "M m"]) -> Float[Tensor, "M 1"]:
 
 
 def robust_least_squares(features: Sequence[Tensor], missing: Float[Tensor, "M m"]) -> Float[Tensor, " F"]:
-    """The combination of the features closest to `missing`, twice: the second time outliers count less."""
-    influence = torch.ones_like(missing[:, :1])
-    found = missing.new_zeros(len(features))
+    """The coefficients of the features closest to `missing`, fitted twice: the second time outliers count less."""
+    influence, coefficients = torch.ones_like(missing[:, :1]), missing.new_zeros(len(features))
     for _ in range(2):
         A = torch.stack([(influence * feature).flatten() for feature in features])
         size = A.norm(dim=1)
         size = size.clamp(min=max(float(size.max()) * NEGLIGIBLE, torch.finfo(torch.float64).tiny))
         A = A / size[:, None]
         normal = A @ A.T + RIDGE * torch.eye(len(A), dtype=A.dtype, device=A.device)
-        found = torch.linalg.solve(normal, A @ (influence * missing).flatten()) / size
-        rest = missing - sum(a * feature for a, feature in zip(found, features, strict=True))
-        influence = influence_of(rest)
-    return found
+        coefficients = torch.linalg.solve(normal, A @ (influence * missing).flatten()) / size
+        residual = missing - sum(a * feature for a, feature in zip(coefficients, features, strict=True))
+        influence = influence_of(residual)
+    return coefficients

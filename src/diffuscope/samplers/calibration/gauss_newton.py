@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..calibrated import HISTORY
 from .fitting import influence_of
-from .plan import Plan, Walk, combined, features_of, gaussian_step, walked
+from .plan import Plan, Walk, features_of, stepped, walked
 from .reference import Trajectories
 from .search import Judged
 from .whitened_model import WhitenedModel
@@ -32,18 +32,17 @@ def polish(
         normal, right = A @ A.T, A @ (influence * missing).flatten()
         scale = normal.diagonal().mean() * torch.eye(len(A), dtype=A.dtype, device=A.device)
         error = model.distance(walk.end, fitting.end)
-        improved = False
         for _ in range(5):
             step = torch.linalg.solve(normal + damping * scale, right)
             moved = moved_plan(model, plan, names, step)
             if moved is not None and model.distance(walked(model, moved, z_fit).end, fitting.end) < error:
                 validated = model.distance(walked(model, moved, z_val).end, validating.end)
                 if validated < best.error:
-                    plan, best, improved = moved, Judged(validated, moved), True
+                    plan, best = moved, Judged(validated, moved)
                     damping = max(damping / 4, 1e-6)
                     break
             damping *= 5
-        if not improved:
+        else:  # no step was an improvement
             break
     return best
 
@@ -52,10 +51,8 @@ def end_derivatives(
     model: WhitenedModel, plan: Plan, z: Tensor, walk: Walk
 ) -> tuple[list[tuple[int, int]], list[Tensor]]:
     """d end / d parameter by forward differences; a parameter is (row, column of weights) or (level, -1)."""
-    names, columns = [], []
-    last = len(plan.levels) - 1
-    for i in range(last + 1):
-        features = walk.features[i]
+    names, columns, last = [], [], len(plan.levels) - 1
+    for i, features in enumerate(walk.features):
         for j, feature in enumerate(features):
             column = HISTORY if i == last and j == len(features) - 1 else j
             names.append((i, column))
@@ -69,26 +66,21 @@ def end_derivatives(
             moved = moved_plan(model, plan, [(i, -1)], torch.tensor([change]))
             if moved is None:
                 continue
-            since = max(0, i - 1)
-            known = walk if i > 0 else None
-            end = rewalked(model, moved, z, known, since)
+            end = rewalked(model, moved, z, walk, i - 1) if i > 0 else walked(model, moved, z).end
             names.append((i, -1))
             columns.append((end - walk.end) / change)
     return names, columns
 
 
-def rewalked(model: WhitenedModel, plan: Plan, z: Tensor, known: Walk | None, since: int) -> Tensor:
-    """The end of `plan`, which differs from the one of `known` in the level after `since` first."""
-    if known is None:
-        return walked(model, plan, z).end
+def rewalked(model: WhitenedModel, plan: Plan, z: Tensor, known: Walk, since: int) -> Tensor:
+    """The end of `plan`, whose first difference from the plan of `known` is the level after `since`."""
     features = features_of(model, plan.levels, since, known.states[since], known.residuals[: since + 1])
-    base = gaussian_step(model, plan.levels, since, known.states[since])
-    state = combined(base, plan.weights[since], features, last=False)
+    state = stepped(model, plan, since, known.states[since], features)
     return walked(model, plan, z, known._replace(states=[*known.states[: since + 1], state]), since + 1).end
 
 
 def moved_plan(model: WhitenedModel, plan: Plan, names: Sequence[tuple[int, int]], step: Tensor) -> Plan | None:
-    """The plan with its parameters changed by `step`; None where the levels leave their order."""
+    """The plan with its parameters changed by `step`; None where the levels would not be in order."""
     weights, lams = plan.weights.clone(), [at.lam for at in plan.levels]
     for (i, column), change in zip(names, step.tolist(), strict=True):
         if column < 0:

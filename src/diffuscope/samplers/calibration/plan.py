@@ -1,4 +1,4 @@
-"""A plan, levels and weights of a calibrated sampler, and the walk of whitened states along it."""
+"""A plan: levels and weights of a calibrated sampler, and the trajectories of whitened states that follow it."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from .whitened_model import WhitenedModel
 
 
 class Plan(NamedTuple):
-    """Levels of evaluation, a row of weights for each (latest residual first; the carry last), the shift b."""
+    """Levels of evaluation, a row of weights for each (latest residual first, the carry last), and the shift b."""
 
     levels: tuple[Instant, ...]
     weights: Float[Tensor, "n 5"]
@@ -23,7 +23,7 @@ class Plan(NamedTuple):
 
 
 class Walk(NamedTuple):
-    """A walk of a plan: the states z at its levels, the residuals there, the features of each step, the end."""
+    """Trajectories of a plan: the states z at its levels, the residuals there, the features of each step, the end."""
 
     states: list[Tensor]
     residuals: list[Tensor]
@@ -34,21 +34,19 @@ class Walk(NamedTuple):
 def plain_weights(levels: Sequence[Instant]) -> Float[Tensor, "n 5"]:
     """Adams-Bashforth of order up to 4, the residual a polynomial in log w; a plain denoise at the end."""
     weights = torch.zeros(len(levels), HISTORY + 1, dtype=torch.float64)
+    weights[:, 0] = 1.0
     for i in range(len(levels) - 1):
         past = [at.lam for at in reversed(levels[max(0, i - HISTORY + 1) : i + 1]) if math.isfinite(at.lam)]
         if math.isfinite(levels[i].lam):
             row = interpolation_weights(tuple(past), levels[i].lam, levels[i + 1].lam, rate=0.0, power=0.0)
             weights[i, : len(row)] = torch.tensor(row, dtype=torch.float64)
-        else:
-            weights[i, 0] = 1.0
-    weights[-1, 0] = 1.0
     return weights
 
 
 def features_of(
     model: WhitenedModel, levels: Sequence[Instant], i: int, z: Tensor, residuals: Sequence[Tensor]
 ) -> list[Tensor]:
-    """What step i combines: transported residuals, latest first, and at the end the carry."""
+    """The terms of step i: transported residuals, latest first, and at the end the carry."""
     latest = residuals[i::-1][:HISTORY] if i < HISTORY else residuals[i : i - HISTORY : -1]
     if i < len(levels) - 1:
         kernel = model.basis.kernel(levels[i], levels[i + 1])
@@ -56,31 +54,24 @@ def features_of(
     return [*latest, (model.basis.gain(levels[i]) - model.basis.gain(model.end)) * z]
 
 
-def gaussian_step(model: WhitenedModel, levels: Sequence[Instant], i: int, z: Tensor) -> Tensor:
-    """What Gaussian data would do: stand still, and be denoised at the end."""
-    return z if i < len(levels) - 1 else model.basis.gain(model.end) * z
-
-
-def combined(base: Tensor, weights: Tensor, features: Sequence[Tensor], last: bool) -> Tensor:
-    """base + sum_j a_j F_j; the carry is the last feature of the last step."""
-    row = weights.tolist()
-    if last:
-        row = [*row[: len(features) - 1], row[HISTORY]]
+def stepped(model: WhitenedModel, plan: Plan, i: int, z: Tensor, features: Sequence[Tensor]) -> Tensor:
+    """Step i: the Gaussian's (constant z, and a denoise at the end) plus sum_j a_j F_j; the last carry is a feature."""
+    row = plan.weights[i].tolist()
+    if i == len(plan.levels) - 1:
+        z, row = model.basis.gain(model.end) * z, [*row[: len(features) - 1], row[HISTORY]]
     for weight, feature in zip(row, features, strict=False):
         if weight:
-            base = base.add(feature, alpha=weight)
-    return base
+            z = z.add(feature, alpha=weight)
+    return z
 
 
 def walked(model: WhitenedModel, plan: Plan, z_start: Tensor, known: Walk | None = None, since: int = 0) -> Walk:
-    """The walk of `plan`; with `known`, its states up to level `since` and residuals before it are taken over."""
-    levels, last = plan.levels, len(plan.levels) - 1
+    """The walk of `plan`; with `known`, it reuses that walk's states up to level `since` and the residuals before."""
     states = [z_start + plan.shift] if known is None else list(known.states[: since + 1])
     residuals = [] if known is None else list(known.residuals[:since])
     features = [] if known is None else list(known.features[:since])
-    for i in range(since, last + 1):
-        z = states[i]
-        residuals.append(model.residual(z, levels[i]))
-        features.append(features_of(model, levels, i, z, residuals))
-        states.append(combined(gaussian_step(model, levels, i, z), plan.weights[i], features[i], i == last))
+    for i in range(since, len(plan.levels)):
+        residuals.append(model.residual(states[i], plan.levels[i]))
+        features.append(features_of(model, plan.levels, i, states[i], residuals))
+        states.append(stepped(model, plan, i, states[i], features[i]))
     return Walk(states[:-1], residuals, features, states[-1])

@@ -1,4 +1,4 @@
-"""Reference trajectories: the scheme itself on many levels, readable at any level in between."""
+"""Reference trajectories: the scheme itself on many levels, interpolated in between."""
 
 import math
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ from ..schedule_values import instants
 from .plan import Plan, plain_weights, walked
 from .whitened_model import WhitenedModel
 
-FAR = 300.0  # sigma/alpha in deviations of the data, above which a grid of finite levels does not start
+FAR = 300.0  # highest finite level of a grid: sigma/alpha in standard deviations of the data
 
 
 @dataclass(frozen=True, eq=False)
 class Trajectories:
-    """Reference states z at increasing levels, and where they end."""
+    """Reference states z at increasing levels, and their ends."""
 
     lams: Float[Tensor, " levels"]
     z: Float[Tensor, "levels M m"]
     end: Float[Tensor, "M m"]
 
     def at(self, lam: float) -> Float[Tensor, "M m"]:
-        """z at any level, by the cubic through the four nearest."""
+        """z at any level, by the cubic polynomial through the four nearest."""
         if lam <= float(self.lams[0]) + SAME_LEVEL:
             return self.z[0].double()
         first_finite = int(not math.isfinite(float(self.lams[0])))
@@ -45,8 +45,8 @@ class Trajectories:
 
 
 def reference_of(model: WhitenedModel, starts: Batch, steps: int) -> Trajectories:
-    """The scheme itself on `steps` levels (fewer where the model has fewer), with plain weights."""
-    lam_start = max(model.start.lam, -math.log(FAR * model.largest))
+    """The scheme with plain weights on `steps` levels (fewer where the model has fewer)."""
+    lam_start = max(model.start.lam, -math.log(FAR * model.largest_std))
     lams = torch.linspace(lam_start, model.end.lam, steps, dtype=torch.float64)
     times = nearest_trained_time(model.denoiser, model.schedule.time_of_lambda(lams))
     times[0], times[-1] = (model.start.t if model.start.lam == lam_start else times[0]), model.end.t

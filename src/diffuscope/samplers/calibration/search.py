@@ -17,7 +17,7 @@ from .reference import FAR, Trajectories
 from .whitened_model import CLOSEST, WhitenedModel
 
 FIRST_LEVELS = (math.inf, 20.0, 5.0, 2.5, 1.5)  # sigma/alpha in units of the largest standard deviation
-LAST_LEVELS = (0.4, 0.15, 0.05, 0.015)  # and of the mean one
+LAST_LEVELS = (0.4, 0.15, 0.05, 0.015)  # in units of the RMS standard deviation
 CROWDING = (2.0, 4.0, 7.0, math.inf)  # rho of Karras' grids; infinity is uniform in log(sigma/alpha)
 
 
@@ -42,7 +42,7 @@ def search_levels(model: WhitenedModel, fitting: Trajectories, validating: Traje
 
     def attempt(first: float, last: float, rho: float) -> None:
         nonlocal best, choice
-        levels = model.levels(noise_levels(model, first * model.largest, last * model.deviation, rho, nfe))
+        levels = model.levels(noise_levels(model, first * model.largest_std, last * model.rms_std, rho, nfe))
         if levels is None:
             return
         plan = fitted_plan(model, fitting, levels)
@@ -68,17 +68,17 @@ def search_levels(model: WhitenedModel, fitting: Trajectories, validating: Traje
 
 
 def noise_levels(model: WhitenedModel, first: float, last: float, rho: float, count: int) -> list[float]:
-    """`count` values of log(alpha/sigma) from sigma/alpha = `first` (or the start) to `last` (or the end)."""
+    """`count` values of log(alpha/sigma), from sigma/alpha = `first` to `last` within the model's range."""
     start, end = math.exp(min(700.0, -model.start.lam)), math.exp(-model.end.lam)
     if first >= start * math.exp(-CLOSEST):
-        if start > FAR * model.largest * (1 + 1e-9):
-            return [model.start.lam, *noise_levels(model, 20 * model.largest, last, rho, count - 1)]
+        if start > FAR * model.largest_std * (1 + 1e-9):
+            return [model.start.lam, *noise_levels(model, 20 * model.largest_std, last, rho, count - 1)]
         first = start
     return [-math.log(ratio) for ratio in crowded(first, min(max(last, end), first / 2), rho, count)]
 
 
 def crowded(first: float, last: float, rho: float, count: int) -> list[float]:
-    """Equal steps in ratio^(1/rho)."""
+    """`count` ratios from `first` to `last`, equal steps in ratio^(1/rho)."""
     shares = [i / max(1, count - 1) for i in range(count)]
     if math.isinf(rho):
         return [first * (last / first) ** share for share in shares]
@@ -89,16 +89,16 @@ def crowded(first: float, last: float, rho: float, count: int) -> list[float]:
 def judged_solvers(model: WhitenedModel, starts: Batch, validating: Trajectories, nfe: int) -> dict[str, JudgedSolver]:
     """Every plain solver on its best grid, by validation error."""
     clean = model.schedule.time_of_lambda(math.inf).reshape(1)
-    found: dict[str, JudgedSolver] = {}
+    best: dict[str, JudgedSolver] = {}
     for rho in (7.0, math.inf):
         for last in (0.0, *LAST_LEVELS[1:]):
-            levels = model.levels(noise_levels(model, math.inf, last * model.deviation, rho, nfe))
+            levels = model.levels(noise_levels(model, math.inf, last * model.rms_std, rho, nfe))
             if levels is None:
                 continue
             times = torch.cat([torch.tensor([at.t for at in levels], dtype=torch.float64), clean])
             for name, solver in PLAIN.items():
-                ended = sample(solver, model, starts, times).double().flatten(1) - model.basis.mean
-                error = model.distance(model.basis.coordinates(ended), validating.end)
-                if name not in found or error < found[name].error:
-                    found[name] = JudgedSolver(error, levels)
-    return found
+                rows = sample(solver, model, starts, times).double().flatten(1) - model.basis.mean
+                error = model.distance(model.basis.coordinates(rows), validating.end)
+                if name not in best or error < best[name].error:
+                    best[name] = JudgedSolver(error, levels)
+    return best
