@@ -95,11 +95,7 @@ class PointTable:
         return 2 * roundoff * (product + kappa * self.half_squares.mean() + self.log_weights.mean().abs())
 
     def largest(
-        self,
-        queries: Float[Tensor, "batch d"],
-        kappa: Float[Tensor, " batch"],
-        k: int,
-        window: Float[Tensor, " batch"],
+        self, queries: Float[Tensor, "batch d"], kappa: Float[Tensor, " batch"], k: int, window: Float[Tensor, " batch"]
     ) -> tuple[Float[Tensor, "batch k"], Int[Tensor, "batch k"]]:
         """The k largest scores, largest first, and the indices of their points; ties in any order.
 
