@@ -166,8 +166,8 @@ class Gaussian:
                 facts = json.loads((file.metadata() or {}).get("diffuscope", "{}"))
                 if facts.get("kind") != "Gaussian":
                     raise InputError(f"path: expected a saved Gaussian, got {name}, which is not one")
-                tensors = [file.get_tensor(key) for key in TENSORS]
-            return cls(*tensors, facts["tail_variance"], facts["count"])
+                tensors = {key: file.get_tensor(key) for key in TENSORS}
+            return cls(**tensors, tail_variance=facts["tail_variance"], count=facts["count"])
         except InputError:
             raise
         except Exception as error:
