@@ -1,4 +1,7 @@
-r"""Grids of times: n steps are n + 1 decreasing float64 times from `start` to `end`."""
+"""Grids of times: n steps are n + 1 decreasing float64 times from `start` to `end`.
+
+All raise InputError for fewer than one step, and unless start > end >= 0, both finite.
+"""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +15,11 @@ from diffuscope.schedules import Schedule, Times
 
 
 def uniform_times(start: float, end: float, steps: int) -> Float[Tensor, " times"]:
-    """Equal steps in t."""
+    """Equal steps in t.
+
+    >>> uniform_times(1.0, 0.0, 4).tolist()
+    [1.0, 0.75, 0.5, 0.25, 0.0]
+    """
     _require_grid(start, end, steps)
     return _pinned(torch.linspace(start, end, steps + 1, dtype=torch.float64), start, end)
 
@@ -24,18 +31,23 @@ def quadratic_times(start: float, end: float, steps: int) -> Float[Tensor, " tim
 
 
 def log_snr_times(schedule: Schedule, start: float, end: float, steps: int) -> Float[Tensor, " times"]:
-    """Equal steps in lambda = log(alpha/sigma); needs alpha(start) > 0 and sigma(end) > 0."""
+    """Equal steps in lambda = log(alpha/sigma). Raises InputError unless alpha(start) > 0 and sigma(end) > 0."""
     _require_grid(start, end, steps)
     ends = schedule.lam(torch.tensor([start, end], dtype=torch.float64))
     if not torch.isfinite(ends).all():
-        raise InputError(f"start, end: expected times inside, log-SNR is infinite at start = {start} or end = {end}")
+        raise InputError(f"start, end: expected alpha > 0 and sigma > 0, log-SNR is infinite at {start} or {end}")
     lam = torch.linspace(float(ends[0]), float(ends[1]), steps + 1, dtype=torch.float64)
     return _pinned(schedule.time_of_lambda(lam), start, end)
 
 
 def karras_times(schedule: Schedule, start: float, end: float, steps: int, rho: float = 7.0) -> Float[Tensor, " times"]:
-    """Equal steps in (sigma/alpha)^(1/rho) (Karras et al. 2022, eq. 5), in any schedule's time."""
+    """Equal steps in (sigma/alpha)^(1/rho) (Karras et al. 2022, eq. 5), in any schedule's time.
+
+    Raises InputError where alpha(start) = 0, and for a rho that is not finite and positive.
+    """
     _require_grid(start, end, steps)
+    if not 0 < rho < math.inf:
+        raise InputError(f"rho: expected a finite number > 0, got {rho}")
     ends = schedule.noise_to_signal(torch.tensor([start, end], dtype=torch.float64)) ** (1 / rho)
     if not torch.isfinite(ends).all():
         raise InputError(f"start: expected a time where alpha > 0, got {start}, where sigma/alpha is infinite")
@@ -44,15 +56,15 @@ def karras_times(schedule: Schedule, start: float, end: float, steps: int, rho: 
 
 
 def table_times(times: Sequence[float]) -> Float[Tensor, " times"]:
-    """A grid given point by point; it must decrease strictly."""
+    """A grid given point by point. Raises InputError for fewer than two times, and unless they strictly decrease."""
     grid = torch.tensor(times, dtype=torch.float64)
-    if len(grid) < 2 or not bool((grid[1:] < grid[:-1]).all()):
-        raise InputError(f"times: expected at least two strictly decreasing times, got {grid.tolist()}")
+    if len(grid) < 2 or not bool((grid[1:] < grid[:-1]).all() & torch.isfinite(grid).all()):
+        raise InputError(f"times: expected at least two strictly decreasing, finite times, got {grid.tolist()}")
     return grid
 
 
 def _pinned(grid: Times, start: float, end: float) -> Times:
-    """The grid with its two ends exactly as asked, whatever a round trip through lambda gave."""
+    """The grid with exactly the given ends, without the rounding of a round trip through lambda."""
     grid[0], grid[-1] = start, end
     return grid
 
@@ -60,5 +72,6 @@ def _pinned(grid: Times, start: float, end: float) -> Times:
 def _require_grid(start: float, end: float, steps: int) -> None:
     if steps < 1:
         raise InputError(f"steps: expected at least 1, got {steps}")
-    if not start > end >= 0:
-        raise InputError(f"start, end: expected start > end >= 0 (noise to data), got start = {start}, end = {end}")
+    if not math.inf > start > end >= 0:
+        given = f"start = {start}, end = {end}"
+        raise InputError(f"start, end: expected start > end >= 0, both finite (noise to data), got {given}")

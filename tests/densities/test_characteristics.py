@@ -22,10 +22,10 @@ def levels(t):
 
 def test_the_exact_start_gives_the_noised_distribution_of_the_data():
     x = torch.linspace(-2.5, 2.5, 41, dtype=F64)[:, None]
-    found = generated_log_density(
+    log_q = generated_log_density(
         ExactDenoiser(PAIR, OU), x, 0.02, 0.9, lambda y: PAIR.log_prob(y, *levels(0.9)), tolerance=1e-11
     )
-    torch.testing.assert_close(found, PAIR.log_prob(x, *levels(0.02)), atol=1e-8, rtol=0)
+    torch.testing.assert_close(log_q, PAIR.log_prob(x, *levels(0.02)), atol=1e-8, rtol=0)
 
 
 def test_a_wrong_gaussian_start_on_gaussian_data_gives_the_closed_form():
@@ -33,7 +33,7 @@ def test_a_wrong_gaussian_start_on_gaussian_data_gives_the_closed_form():
     flow = GaussianReverse(OU, 1.3, 0.25, 1.0, 0.2, 1.4, 0.0)
     wrong = Gaussian.isotropic(torch.tensor([0.2], dtype=F64), 1.4)
     x = torch.linspace(-1, 3, 17, dtype=F64)[:, None]
-    found = generated_log_density(
+    log_q = generated_log_density(
         ExactDenoiser(data, OU),
         x,
         0.1,
@@ -44,4 +44,4 @@ def test_a_wrong_gaussian_start_on_gaussian_data_gives_the_closed_form():
     )
     mean, variance = flow.distribution(0.1)
     exact = Gaussian.isotropic(torch.tensor([mean], dtype=F64), variance).log_prob(x, 1.0, 1e-9)
-    torch.testing.assert_close(found, exact, atol=1e-8, rtol=0)
+    torch.testing.assert_close(log_q, exact, atol=1e-8, rtol=0)

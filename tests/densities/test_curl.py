@@ -40,13 +40,13 @@ def points(*shape, dtype=torch.float64):
 def test_curl_of_a_linear_denoiser_is_that_of_its_matrix(schedule):
     A, t = matrix(6), float(schedule.time_of_noise_to_signal(0.7))
     K = float(schedule.alpha(t)) * A
-    found = curl(Linear(A, schedule), points(5, 2, 3), t)
+    value = curl(Linear(A, schedule), points(5, 2, 3), t)
     rotation, denoiser, score = (float(m.square().sum()) for m in (K - K.T, K, K - torch.eye(6)))
-    assert torch.allclose(found.rotation, every(5, rotation), rtol=1e-13)
-    assert torch.allclose(found.of_denoiser, every(5, rotation / denoiser).sqrt(), rtol=1e-13)
-    assert torch.allclose(found.of_score, every(5, rotation / score).sqrt(), rtol=1e-13)
-    assert torch.allclose(relative_curl(found.squares), torch.maximum(found.of_denoiser, found.of_score), rtol=1e-13)
-    assert found.rotation_error.tolist() == [0] * 5
+    assert torch.allclose(value.rotation, every(5, rotation), rtol=1e-13)
+    assert torch.allclose(value.of_denoiser, every(5, rotation / denoiser).sqrt(), rtol=1e-13)
+    assert torch.allclose(value.of_score, every(5, rotation / score).sqrt(), rtol=1e-13)
+    assert torch.allclose(relative_curl(value.squares), torch.maximum(value.of_denoiser, value.of_score), rtol=1e-13)
+    assert value.rotation_error.tolist() == [0] * 5
 
 
 def test_curl_is_two_for_a_pure_rotation_and_grows_with_the_planted_antisymmetric_part():
@@ -71,11 +71,11 @@ def test_exact_distributions_have_no_curl_beyond_rounding():
     )
     for distribution in distributions:
         for ratio in (0.1, 1.0, 10.0):
-            found = curl(ExactDenoiser(distribution, VP()), points(20, 4), float(VP().time_of_noise_to_signal(ratio)))
-            assert float(found.of_score.max()) < 1e-13
+            value = curl(ExactDenoiser(distribution, VP()), points(20, 4), float(VP().time_of_noise_to_signal(ratio)))
+            assert float(value.of_score.max()) < 1e-13
     generator = torch.Generator().manual_seed(4)
-    found = curl_by_probes(ExactDenoiser(distributions[0], VP()), points(20, 4), 0.3, generator=generator)
-    assert float(found.of_score.max()) < 1e-13
+    value = curl_by_probes(ExactDenoiser(distributions[0], VP()), points(20, 4), 0.3, generator=generator)
+    assert float(value.of_score.max()) < 1e-13
 
 
 def test_probes_are_unbiased_for_the_three_squares_and_for_their_own_error():
@@ -87,8 +87,8 @@ def test_probes_are_unbiased_for_the_three_squares_and_for_their_own_error():
     )
     for name in ("rotation", "denoiser_size", "score_size"):
         assert monte_carlo(getattr(many, name)).agrees_with(float(getattr(exact, name)[0]))
-    told = monte_carlo(many.rotation_error**2)
-    assert told.agrees_with(float((many.rotation - exact.rotation).square().mean()), 5.0)
+    stated = monte_carlo(many.rotation_error**2)
+    assert stated.agrees_with(float((many.rotation - exact.rotation).square().mean()), 5.0)
 
 
 def test_more_probes_lower_the_error_by_the_square_root():

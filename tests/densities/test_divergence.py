@@ -1,4 +1,4 @@
-"""Three ways to the divergence of a denoiser: against each other, known matrices, and Hutchinson's variance."""
+"""Three methods for the divergence of a denoiser, against each other, known matrices, and Hutchinson's variance."""
 
 from dataclasses import dataclass
 
@@ -74,23 +74,23 @@ def test_the_jacobian_of_a_gaussians_denoiser_is_its_gain():
     alpha, sigma = schedule.alpha(t), schedule.sigma(t)
     covariance = distribution.eigenvectors @ torch.diag(distribution.eigenvalues) @ distribution.eigenvectors.T
     gain = alpha * covariance @ torch.linalg.inv(alpha**2 * covariance + sigma**2 * torch.eye(3, dtype=torch.float64))
-    found = jacobian(ExactDenoiser(distribution, schedule), noised(distribution, schedule, t), t)
-    assert torch.allclose(found, gain.expand_as(found), rtol=1e-12, atol=1e-13)
+    value = jacobian(ExactDenoiser(distribution, schedule), noised(distribution, schedule, t), t)
+    assert torch.allclose(value, gain.expand_as(value), rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("divergence", [ExactDivergence(), JacobianDivergence()], ids=lambda d: type(d).__name__)
 def test_at_alpha_zero_the_divergence_is_zero(divergence: Divergence, generator: torch.Generator):
     x_t = torch.randn(4, 2, dtype=torch.float64, generator=generator)
-    found = divergence(ExactDenoiser(distributions()["mixture"], RectifiedFlow()), x_t, 1.0)
-    assert float(found.divergence.abs().max()) < 1e-15
+    value = divergence(ExactDenoiser(distributions()["mixture"], RectifiedFlow()), x_t, 1.0)
+    assert float(value.divergence.abs().max()) < 1e-15
 
 
 @pytest.mark.parametrize("rows", [1, 4, 1000])
 def test_the_full_jacobian_of_a_matrix_is_that_matrix_however_it_is_chunked(rows: int):
     x_t, denoiser = torch.linspace(-1, 1, 15, dtype=torch.float64).reshape(5, 3), Linear(MATRIX, VE())
     assert torch.allclose(jacobian(denoiser, x_t, 1.0, rows=rows), MATRIX.expand(5, 3, 3), rtol=1e-15)
-    found = JacobianDivergence(rows)(denoiser, x_t, torch.linspace(0.1, 1, 5, dtype=torch.float64))
-    assert torch.allclose(found.divergence, MATRIX.trace().expand(5, 1), rtol=1e-14)
+    value = JacobianDivergence(rows)(denoiser, x_t, torch.linspace(0.1, 1, 5, dtype=torch.float64))
+    assert torch.allclose(value.divergence, MATRIX.trace().expand(5, 1), rtol=1e-14)
 
 
 def test_the_divergence_of_a_network_on_images_is_that_of_its_jacobian_by_autograd(generator: torch.Generator):
@@ -98,12 +98,12 @@ def test_the_divergence_of_a_network_on_images_is_that_of_its_jacobian_by_autogr
     x_t = torch.randn(4, *shape, dtype=torch.float64, generator=generator)
     t = torch.linspace(0.2, 0.8, 4, dtype=torch.float64)
     denoiser = a_network(shape)
-    found = JacobianDivergence(rows=7)(denoiser, x_t, t)
+    value = JacobianDivergence(rows=7)(denoiser, x_t, t)
     for i in range(4):
         full = torch.autograd.functional.jacobian(lambda x, i=i: denoiser(x, t[i : i + 1]), x_t[i : i + 1])
         assert isinstance(full, Tensor)
-        assert float(found.divergence[i, 0]) == pytest.approx(float(full.reshape(6, 6).trace()), rel=1e-10)
-    assert not found.denoised.requires_grad
+        assert float(value.divergence[i, 0]) == pytest.approx(float(full.reshape(6, 6).trace()), rel=1e-10)
+    assert not value.denoised.requires_grad
     assert all(parameter.grad is None for parameter in denoiser.parameters())
 
 
@@ -135,8 +135,8 @@ def test_hutchinsons_mean_and_variance_are_those_of_the_symmetric_part(
 def test_signs_are_exact_where_the_jacobian_is_diagonal(generator: torch.Generator):
     x_t = torch.ones(4, 3, dtype=torch.float64)
     diagonal = torch.diag(MATRIX.diagonal())
-    found = HutchinsonDivergence.rademacher(x_t, 5, generator=generator)(Linear(diagonal, VE()), x_t, 1.0)
-    assert torch.allclose(found.divergence, MATRIX.trace().expand(4, 5), rtol=1e-14)
+    value = HutchinsonDivergence.rademacher(x_t, 5, generator=generator)(Linear(diagonal, VE()), x_t, 1.0)
+    assert torch.allclose(value.divergence, MATRIX.trace().expand(4, 5), rtol=1e-14)
 
 
 def test_the_same_generator_gives_the_same_probes():
@@ -152,9 +152,9 @@ def test_the_same_generator_gives_the_same_probes():
 def test_the_answer_has_the_dtype_of_the_input_and_the_divergence_is_float64(generator: torch.Generator):
     x_t, denoiser = torch.ones(4, 3), Linear(MATRIX, VE())
     for divergence in (JacobianDivergence(), HutchinsonDivergence.rademacher(x_t, 2, generator=generator)):
-        found = divergence(denoiser, x_t, 1.0)
-        assert found.denoised.dtype == torch.float32
-        assert found.divergence.dtype == torch.float64
+        value = divergence(denoiser, x_t, 1.0)
+        assert value.denoised.dtype == torch.float32
+        assert value.divergence.dtype == torch.float64
     distribution = correlated_gaussian()
     assert ExactDivergence()(ExactDenoiser(distribution, VE()), x_t, 1.0).divergence.dtype == torch.float64
 

@@ -35,7 +35,7 @@ MIXTURE = GaussianMixture.isotropic(
     torch.tensor([0.3, 0.5, 0.2]), torch.tensor([[-1.6], [0.4], [2.0]]), torch.tensor([0.25, 0.1, 0.4])
 )
 OTHER = GaussianMixture.isotropic(torch.tensor([0.6, 0.4]), torch.tensor([[-1.0], [1.5]]), torch.tensor([0.5, 0.3]))
-LINE = Grid.line(-100, 100, 20_000)  # cells of .01 resolve every sigma >= .05 to rounding
+LINE = Grid.line(-100, 100, 20_000)  # cells of 0.01 resolve every sigma >= 0.05 to rounding
 SCHEDULES = [VP(), VE(), RectifiedFlow()]
 
 
@@ -72,15 +72,15 @@ def gaussians(seed=0, rank=None):
 def test_entropy_changes_at_the_rate_of_de_bruijn(schedule, ratio):
     t = float(schedule.time_of_noise_to_signal(ratio))
     rate = entropy_rate(schedule, t, fisher_information(MIXTURE, *level(schedule, t), LINE), 1)
-    found = derivative(lambda s: entropy(MIXTURE, *level(schedule, s), LINE), t, 0.01 * min(t, 1 - t if t < 1 else t))
-    assert found == pytest.approx(rate, rel=1e-10)
+    value = derivative(lambda s: entropy(MIXTURE, *level(schedule, s), LINE), t, 0.01 * min(t, 1 - t if t < 1 else t))
+    assert value == pytest.approx(rate, rel=1e-10)
 
 
 def test_heat_flow_raises_the_entropy_by_d_times_the_fisher_information():
     """u_t = D u_xx is sigma^2 = 2 D t at alpha = 1."""
     D, t = 0.7, 0.4
-    found = derivative(lambda s: entropy(MIXTURE, 1.0, math.sqrt(2 * D * s), LINE), t, 0.01)
-    assert found == pytest.approx(D * fisher_information(MIXTURE, 1.0, math.sqrt(2 * D * t), LINE), rel=1e-10)
+    value = derivative(lambda s: entropy(MIXTURE, 1.0, math.sqrt(2 * D * s), LINE), t, 0.01)
+    assert value == pytest.approx(D * fisher_information(MIXTURE, 1.0, math.sqrt(2 * D * t), LINE), rel=1e-10)
 
 
 def test_the_published_rate_of_four_points_under_ornstein_uhlenbeck():
@@ -88,9 +88,9 @@ def test_the_published_rate_of_four_points_under_ornstein_uhlenbeck():
     four = Empirical(torch.tensor([[-1.5], [-0.2], [0.4], [2.0]], dtype=torch.float64))
     line = Grid.line(-9, 9, 400)
     rate = -1 + fisher_information(four, *ornstein_uhlenbeck(0.3), line)
-    found = derivative(lambda t: entropy(four, *ornstein_uhlenbeck(t), line), 0.3, 0.005)
+    value = derivative(lambda t: entropy(four, *ornstein_uhlenbeck(t), line), 0.3, 0.005)
     assert rate == pytest.approx(-0.16420723, abs=1e-8)
-    assert found == pytest.approx(rate, abs=1e-10)
+    assert value == pytest.approx(rate, abs=1e-10)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=by_name)
@@ -98,11 +98,11 @@ def test_two_distributions_under_one_diffusion_approach_at_the_rate_of_their_rel
     for ratio in (0.3, 1.0, 4.0):
         t = float(schedule.time_of_noise_to_signal(ratio))
         rate = relative_entropy_rate(schedule, t, relative_fisher(MIXTURE, OTHER, *level(schedule, t), LINE))
-        found = derivative(
+        value = derivative(
             lambda s: relative_entropy(MIXTURE, OTHER, *level(schedule, s), LINE), t, 0.01 * min(t, abs(1 - t) or t)
         )
         assert rate < 0
-        assert found == pytest.approx(rate, rel=1e-9)
+        assert value == pytest.approx(rate, rel=1e-9)
 
 
 def test_relative_entropy_to_the_stationary_distribution_contracts_by_e_to_the_minus_2t():
@@ -116,8 +116,8 @@ def test_relative_entropy_to_the_stationary_distribution_contracts_by_e_to_the_m
 def test_fisher_information_lies_between_that_of_the_gaussian_and_d_over_sigma_squared():
     gaussian = MIXTURE.as_gaussian()
     for sigma in (0.05, 0.3, 1.0, 3.0):
-        found = fisher_information(MIXTURE, 0.8, sigma, LINE)
-        assert gaussian_fisher_information(gaussian, 0.8, sigma) < found < 1 / sigma**2
+        value = fisher_information(MIXTURE, 0.8, sigma, LINE)
+        assert gaussian_fisher_information(gaussian, 0.8, sigma) < value < 1 / sigma**2
     # the loss floor of pde.md A4: d - sigma^2 J = (alpha/sigma)^2 E tr Cov
     floor = expectation(
         MIXTURE, 0.8, 0.5, LINE, lambda x: MIXTURE.posterior_covariance(x, 0.8, 0.5).trace() * (0.8 / 0.5) ** 2
@@ -224,10 +224,10 @@ def test_path_relative_entropy_of_a_diffusing_model_is_the_relative_entropy_lost
     start, end = (float(schedule.time_of_noise_to_signal(r)) for r in (10.0, 0.1))
     times = log_snr_times(schedule, start, end, 32)
     x_0 = MIXTURE.sample(4000, generator=generator)
-    found = path_relative_entropy(ExactDenoiser(OTHER, schedule), MIXTURE, x_0, times, generator=generator)
+    value = path_relative_entropy(ExactDenoiser(OTHER, schedule), MIXTURE, x_0, times, generator=generator)
     low, high = (relative_entropy(MIXTURE, OTHER, *level(schedule, times[k]), LINE) for k in (-1, 0))
-    assert abs(found.value - (low - high)) < 4 * found.standard_error + 2 * found.quadrature_error
-    assert found.standard_error < 0.1 * found.value
+    assert abs(value.value - (low - high)) < 4 * value.standard_error + 2 * value.quadrature_error
+    assert value.standard_error < 0.1 * value.value
 
 
 def test_girsanov_bounds_the_relative_entropy_of_the_reverse_sde_with_a_wrong_score():
@@ -258,7 +258,7 @@ def test_girsanov_bounds_the_relative_entropy_of_the_reverse_sde_with_a_wrong_sc
     bound = integrated(rates, schedule.noise_to_signal(times)).value + kl(center[0], spread[0], 0.0, 1.0)
     reached = kl(center[-1], spread[-1], M, V)
     assert 0.05 < reached <= bound
-    assert bound < 20 * reached  # a bound worth having
+    assert bound < 20 * reached  # the bound is not trivial
 
 
 def test_estimates_from_samples_agree_with_quadrature():
@@ -281,8 +281,8 @@ def test_estimates_from_samples_agree_with_quadrature():
     for mean, truth in ((wrong.own, float(own)), (wrong.shared, float(shared)), (wrong.bound, J - gap)):
         assert abs(mean.value - truth) < 4 * mean.standard_error
     assert wrong.bound.value < J
-    found = estimated_relative_fisher(ExactDenoiser(OTHER, schedule), MIXTURE, x_0, t, generator=generator)
-    assert abs(found.value - gap) < 4 * found.standard_error
+    value = estimated_relative_fisher(ExactDenoiser(OTHER, schedule), MIXTURE, x_0, t, generator=generator)
+    assert abs(value.value - gap) < 4 * value.standard_error
 
 
 def test_what_cannot_be_computed_is_refused():

@@ -66,7 +66,7 @@ def test_schemes_converge_in_time_at_their_order(scheme, order):
 
 @pytest.mark.parametrize(("scheme", "order"), [(BackwardEuler(), 1), (CrankNicolson(), 2)])
 def test_a_time_dependent_drift_keeps_the_order(scheme, order):
-    # VP with beta from .1 to 8: the exact distribution at t = .6 is another Gaussian
+    # VP with beta from 0.1 to 8: the exact distribution at t = 0.6 is another Gaussian
     schedule, data = VP(beta_max=8.0), Gaussian.isotropic(torch.tensor([1.0], dtype=F64), 0.3)
     grid = Grid.line(-7, 7, 1400)
     start = distribution(grid, data, float(schedule.alpha(0.05)), float(schedule.sigma(0.05)))
@@ -274,7 +274,7 @@ def test_without_diffusion_the_flux_is_upwind_and_keeps_mass_and_sign():
     end = evolve(equation, Density(grid, spike), equal_steps(0, 0.2, 50), BackwardEuler())
     assert abs(end.mass() - 1) <= 1e-13
     assert end.lowest() >= 0
-    # x' = cos 3x from x = .205: sin 3x = tanh(3 t + artanh sin .615), but for the scheme's own first-order spread
+    # x' = cos 3x from x = 0.205: sin 3x = tanh(3 t + artanh sin 0.615), but for the scheme's own first-order spread
     followed = math.asin(math.tanh(0.6 + math.atanh(math.sin(0.615)))) / 3
     assert abs(float(end.mean()) - followed) < grid.widths[0]
 
@@ -283,7 +283,7 @@ def test_the_variance_exploding_forward_flow_is_the_heat_flow():
     grid = Grid.line(-12, 12, 600)
     start = distribution(grid, PAIR, 1.0, 0.5)
     end = evolve(forward_equation(grid, VE()), start, equal_steps(0.5, 1.5, 200), CrankNicolson())
-    assert end.l1_distance(distribution(grid, PAIR, 1.0, 1.5)) < 4e-4  # 1.7e-4 x (h / .04)^2
+    assert end.l1_distance(distribution(grid, PAIR, 1.0, 1.5)) < 4e-4  # 1.7e-4 x (h / 0.04)^2
 
 
 def test_differencing_twice_is_caught():
@@ -360,7 +360,7 @@ def test_bad_input_is_one_line():
 
 
 def test_a_boundary_of_another_name_is_refused():
-    # no ends at all would be closed: mass would leak in silence; the misspelled name is what a user without types has
+    # an unknown name would close no end, and mass would leak silently
     with pytest.raises((InputError, TypeCheckError), match="boundary"):
         ito_equation(Grid.line(-1, 1, 8), lambda x, _: -x, 0.5, boundary="reflecting")  # pyright: ignore[reportArgumentType]
 
@@ -389,4 +389,4 @@ def test_drift_that_overwhelms_the_noise_in_a_cell_has_a_finite_gradient():
     assert float(slope) == pytest.approx(float(difference), rel=1e-6)
     assert float(slope) == pytest.approx(
         0.1, rel=0.05
-    )  # all of the mass moves for a time of .1, but what is at the end
+    )  # all of the mass moves for a time of 0.1, but what is at the end

@@ -13,7 +13,7 @@ OU = VP(2.0, 2.0)
 
 
 def published(eta):
-    """Data N(1.3, .25), dX = -X dt + sqrt 2 dB to T = 1.5, started from N(0, 1)."""
+    """Data N(1.3, 0.25), dX = -X dt + sqrt 2 dB to T = 1.5, started from N(0, 1)."""
     return GaussianReverse(OU, 1.3, 0.25, 1.5, 0.0, 1.0, float(eta))
 
 

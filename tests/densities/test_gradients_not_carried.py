@@ -1,4 +1,4 @@
-"""What is measured carries no graph, whatever the points and the model require; what is evolved carries the density's.
+"""Measurements carry no graph, whatever the points and the model require; evolved densities carry that of the start.
 
 A graph that leaves a measurement keeps a model's activations in memory for as long as the number is kept.
 """

@@ -67,8 +67,8 @@ def test_cell_averages_converge_at_order_twice_the_nodes():
         exact = torch.diff(torch.special.ndtr(grid.faces())) / grid.widths[0]
         return float((grid.averages(lambda x: line_gaussian(0.0, 1.0)(x[:, 0]), nodes=2) - exact).abs().max())
 
-    found = measured_order(error, [16, 32, 64, 128])
-    assert found.order == pytest.approx(4, abs=0.1)
+    value = measured_order(error, [16, 32, 64, 128])
+    assert value.order == pytest.approx(4, abs=0.1)
 
 
 def test_cell_averages_of_a_gaussian_are_differences_of_its_distribution_function():
@@ -225,9 +225,9 @@ def test_draws_in_three_dimensions_fall_in_each_cell_as_often_as_its_mass_says(g
     density, n = Density(grid, values), 40_000
     drawn = density.sample(n, generator=generator)
     share = values / values.sum()
-    found = histogram(drawn, grid).values * grid.volume
-    assert bool(((found - share).abs() <= 4.5 * (share * (1 - share) / n).sqrt()).all())  # 12 cells
-    assert found[1, 1, 0] == 0
+    value = histogram(drawn, grid).values * grid.volume
+    assert bool(((value - share).abs() <= 4.5 * (share * (1 - share) / n).sqrt()).all())  # 12 cells
+    assert value[1, 1, 0] == 0
 
 
 def test_a_histogram_counts_each_point_in_its_half_open_cell():
@@ -245,7 +245,7 @@ def test_the_histogram_of_draws_approaches_the_density_like_one_over_the_root_of
     grid = Grid.square(-4, 4, 12)
     density = Density(grid, grid.averages(gaussian(MEAN, COVARIANCE)))
 
-    def error(n: int) -> float:  # a mean over draws: its noise is a few per cent
+    def error(n: int) -> float:  # a mean over draws: its noise is a few percent
         source = torch.Generator().manual_seed(n)
         return float(
             np.mean([histogram(density.sample(n, generator=source), grid).l1_distance(density) for _ in range(20)])
@@ -265,9 +265,9 @@ def test_points_that_are_not_a_batch_on_the_grid_are_refused(points):
 
 def test_a_density_without_mass_has_no_moments_and_no_draws(generator):
     empty = Density(Grid.line(0, 1, 8), torch.zeros(8, dtype=torch.float64))
-    for asked in (empty.mean, empty.covariance, lambda: empty.sample(3, generator=generator)):
+    for call in (empty.mean, empty.covariance, lambda: empty.sample(3, generator=generator)):
         with pytest.raises(InputError, match="density: expected one with mass"):
-            asked()
+            call()
 
 
 def test_numbers_of_a_density_that_carries_a_graph_are_those_of_its_values():

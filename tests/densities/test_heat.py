@@ -88,8 +88,8 @@ def test_the_mass_outside_a_box_in_three_dimensions():
         inside *= float(
             torch.special.ndtr(torch.tensor([high, low]).double() / math.sqrt(0.5**2 * 0.6 + 0.4)).diff().abs()
         )
-    found = mass_outside(noised(distribution, grid, 1e-30), box, scale=0.5, variance=0.4)
-    assert found == pytest.approx(1 - inside, rel=1e-8)
+    value = mass_outside(noised(distribution, grid, 1e-30), box, scale=0.5, variance=0.4)
+    assert value == pytest.approx(1 - inside, rel=1e-8)
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
@@ -123,9 +123,9 @@ def test_every_fourier_mode_decays_at_its_own_rate(modes):
     times = torch.tensor([0.0, 1e-3, 0.02], dtype=torch.float64)
     k = [2 * math.pi * m / length for m, length in zip(modes, grid.lengths, strict=True)]
     rate = sum(float(D) * k_j**2 for D, k_j in zip(DIFFUSIVITIES[:d], k, strict=True))
-    found = heat_flows(waves(grid, modes), grid, times, diffusivity=DIFFUSIVITIES[:d])
+    value = heat_flows(waves(grid, modes), grid, times, diffusivity=DIFFUSIVITIES[:d])
     exact = torch.exp(-rate * times).reshape(-1, *[1] * d) * waves(grid, modes)
-    torch.testing.assert_close(found, exact, rtol=0, atol=1e-13)
+    torch.testing.assert_close(value, exact, rtol=0, atol=1e-13)
 
 
 # the flow as a semigroup
@@ -147,11 +147,11 @@ def test_a_batch_at_many_times_is_what_each_density_gives_at_each_time(generator
     grid = Grid((0.0, 0.0), (1.0, 2.0), (8, 9))
     values = torch.rand(2, 3, 8, 9, dtype=torch.float64, generator=generator)
     times = torch.tensor([0.0, 0.01, 0.5], dtype=torch.float64)
-    found = heat_flows(values, grid, times, diffusivity=0.3)
+    value = heat_flows(values, grid, times, diffusivity=0.3)
     for i, t in enumerate(times.tolist()):
         for j in range(2):
             alone = heat_flow(Density(grid, values[j, 1]), t, diffusivity=0.3)
-            torch.testing.assert_close(found[i, j, 1], alone.values, rtol=0, atol=1e-15)
+            torch.testing.assert_close(value[i, j, 1], alone.values, rtol=0, atol=1e-15)
 
 
 def test_a_resolved_flow_keeps_the_maximum_principle_and_raises_the_entropy():
@@ -212,8 +212,8 @@ def test_the_periodic_kernel_is_jacobis_theta_function(Dt):
         nome = mpmath.exp(-Dt * (2 * mpmath.pi / length) ** 2)
         theta = [mpmath.jtheta(3, mpmath.pi * v / length, nome) / length for v in x.tolist()]
     exact = torch.tensor([float(value) for value in theta], dtype=torch.float64)
-    found = periodic_heat_kernel(x, Dt, length=length)
-    torch.testing.assert_close(found, exact, rtol=1e-13, atol=0)
+    value = periodic_heat_kernel(x, Dt, length=length)
+    torch.testing.assert_close(value, exact, rtol=1e-13, atol=0)
 
 
 def test_the_flow_of_a_periodic_kernel_is_the_kernel_at_the_later_time():

@@ -1,4 +1,4 @@
-"""What a log-likelihood says of its own error, the distribution at the end, tables of steps, and bits of integers."""
+"""The stated error of a log-likelihood, the distribution at the end, tables of steps, and bits of integers."""
 
 import math
 from dataclasses import dataclass
@@ -54,11 +54,11 @@ class Opaque:
 @pytest.mark.parametrize("dimension", [2, 64])
 @pytest.mark.parametrize("draw", [HutchinsonDivergence.rademacher, HutchinsonDivergence.normal])
 def test_random_probes_are_within_four_of_their_standard_errors(dimension: int, draw, generator: torch.Generator):
-    """Six samples and 32 probes; the whole is unbiased too: a fourth check over all of them."""
+    """Six samples and 32 probes; their mean is unbiased too."""
     distribution, schedule = mixture(dimension).distribution, VP()
     t = float(schedule.time_of_noise_to_signal(0.3))
     x_t, exact = points(distribution, schedule, t)
-    found = log_likelihood(
+    likelihood = log_likelihood(
         ExactDenoiser(distribution, schedule),
         x_t,
         t,
@@ -66,10 +66,10 @@ def test_random_probes_are_within_four_of_their_standard_errors(dimension: int, 
         terminal=distribution,
         tolerance=1e-5,
     )
-    off = (found.log_prob - exact) / found.standard_error
+    off = (likelihood.log_prob - exact) / likelihood.standard_error
     assert float(off.abs().max()) < 4
     assert abs(float(off.mean())) < 4 / len(off) ** 0.5
-    assert float(found.standard_error.min()) > 0
+    assert float(likelihood.standard_error.min()) > 0
 
 
 def test_the_standard_error_is_that_of_the_flows_own_matrix(generator: torch.Generator):
@@ -79,7 +79,7 @@ def test_the_standard_error_is_that_of_the_flows_own_matrix(generator: torch.Gen
     """
     distribution, schedule, t, probes = unequal_gaussian(), VP(), 0.1, 8
     x_t = points(distribution, schedule, t, 1)[0].expand(2000, 2)
-    found = log_likelihood(
+    likelihood = log_likelihood(
         ExactDenoiser(distribution, schedule),
         x_t,
         t,
@@ -89,11 +89,11 @@ def test_the_standard_error_is_that_of_the_flows_own_matrix(generator: torch.Gen
     spreads = [schedule.alpha(at) ** 2 * distribution.eigenvalues + schedule.sigma(at) ** 2 for at in (t, 1.0)]
     matrix = distribution.eigenvectors @ torch.diag((spreads[1] / spreads[0]).log() / 2) @ distribution.eigenvectors.T
     variance = 4 * float(matrix[0, 1]) ** 2 / probes
-    squares = found.standard_error.square()
+    squares = likelihood.standard_error.square()
     assert abs(float(squares.mean()) - variance) < 4 * float(squares.std()) / 2000**0.5
     assert float(squares.std()) / 2000**0.5 < 0.02 * variance
     # and what it promises: the spread of the estimates themselves
-    assert float(found.log_prob.var()) == pytest.approx(variance, rel=0.15)
+    assert float(likelihood.log_prob.var()) == pytest.approx(variance, rel=0.15)
 
 
 @pytest.mark.parametrize("schedule", [VP(), VE()], ids=lambda schedule: type(schedule).__name__)
@@ -109,7 +109,7 @@ def test_the_gaussian_that_a_denoiser_shows_is_exact_for_a_gaussian(schedule: Sc
 
 
 def test_a_network_ends_in_pure_noise_unless_it_is_trusted_to_show_a_gaussian():
-    """Pure noise is off by what the signal left at t_max adds; both are told to the bit."""
+    """Pure noise is off by what the signal left at t_max adds; both are stated to the bit."""
     distribution, schedule = unequal_gaussian(), VP()
     x_t, exact = points(distribution, schedule, 0.5)
     network = Opaque(ExactDenoiser(distribution, schedule))
@@ -135,7 +135,7 @@ def test_a_network_ends_in_pure_noise_unless_it_is_trusted_to_show_a_gaussian():
 
 @pytest.mark.parametrize("ratio", [80.0, 20.0])
 def test_at_the_end_of_a_mixture_what_is_left_is_a_fourth_order_constant_below_the_gap(ratio: float):
-    """The gap is of third order in alpha/sigma, and takes the error with it but for one constant."""
+    """The gap is of third order in alpha/sigma, and corrects the error up to one constant."""
     distribution, left, gaps = mixture(2).distribution, [], []
     for sigma_max in (ratio, 2 * ratio):
         schedule = VE(sigma_max=sigma_max)
@@ -151,7 +151,7 @@ def test_at_the_end_of_a_mixture_what_is_left_is_a_fourth_order_constant_below_t
 
 
 def test_beyond_a_thousand_dimensions_the_end_is_isotropic_and_its_gap_says_at_what_cost(generator: torch.Generator):
-    """Error of the constant: a quarter of the sum of squared relative deviations, half of the gap's variance."""
+    """Error of the constant: a quarter of the sum of squared relative differences, half of the gap's variance."""
     d = 1500
     vectors = torch.linalg.qr(torch.randn(d, 3, dtype=torch.float64, generator=generator))[0]
     distribution = Gaussian(torch.zeros(d).double(), vectors, torch.tensor([400.0, 200.0, 50.0]).double(), 0.1)
@@ -189,8 +189,8 @@ def test_a_table_of_steps_is_read_between_them_with_an_error_of_order_two():
         t = float(schedule.time_of_noise_to_signal(0.3))
         x_t, exact = points(distribution, schedule, t)
         table = BetweenSteps(Opaque(ExactDenoiser(distribution, schedule), steps_only=True))
-        found = log_likelihood(table, x_t, t, terminal=distribution, tolerance=1e-5)
-        return float((found.log_prob - exact).square().mean().sqrt())
+        likelihood = log_likelihood(table, x_t, t, terminal=distribution, tolerance=1e-5)
+        return float((likelihood.log_prob - exact).square().mean().sqrt())
 
     assert measured_order(error, [50, 100, 200]).order == pytest.approx(2, abs=0.3)
     with pytest.raises(InputError, match="denoiser: expected a DiscreteVP schedule"):
@@ -216,17 +216,17 @@ def test_a_uniform_density_over_256_levels_is_eight_bits():
 
 def test_bits_bound_the_entropy_of_the_integers_by_a_twenty_fourth_of_the_squared_score(generator: torch.Generator):
     """Jensen's gap of a smooth density, w^2 E|score|^2 / 24 nats: a normal cut into 12 levels, by its own density."""
-    width, deviation, count = 2 / 11, 0.3, 12
+    width, sigma, count = 2 / 11, 0.3, 12
     edges = -1 + width * (torch.arange(count + 1, dtype=torch.float64) - 0.5)
-    probability = torch.special.ndtr(edges / deviation).diff()
+    probability = torch.special.ndtr(edges / sigma).diff()
     probability = probability / probability.sum()
     entropy = -float((probability * probability.log2()).sum())
     levels = torch.multinomial(probability, 400_000, replacement=True, generator=generator)[:, None]
     x = dequantize(levels, count, generator=generator)
-    log_prob = torch.distributions.Normal(0.0, deviation).log_prob(x)[:, 0]
+    log_prob = torch.distributions.Normal(0.0, sigma).log_prob(x)[:, 0]
     bits = bits_per_dimension(log_prob, 1, width)
     standard_error = float(bits.std()) / len(bits) ** 0.5
-    expected = entropy + width**2 / deviation**2 / 24 / math.log(2)
+    expected = entropy + width**2 / sigma**2 / 24 / math.log(2)
     assert abs(float(bits.mean()) - expected) < 4 * standard_error + 1e-3
     assert expected - entropy > 4 * standard_error + 1e-3
 
@@ -253,9 +253,9 @@ def test_a_distribution_of_another_shape_and_an_end_that_is_no_gaussian_are_one_
     with pytest.raises(InputError, match=r"terminal: expected events of shape \(2,\), got \(64,\)"):
         log_likelihood(ExactDenoiser(distribution, schedule), x_t, 0.5, terminal=mixture(64).distribution)
 
-    apart = GaussianMixture.isotropic(
+    separated = GaussianMixture.isotropic(
         torch.full((2,), 0.5), torch.tensor([[-3.0], [3.0]], dtype=torch.float64), torch.full((2,), 0.1)
     )
     short = VE(sigma_max=1.0)
     with pytest.raises(InputError, match="terminal: at t = 1 the denoiser shows no Gaussian"):
-        log_likelihood(ExactDenoiser(apart, short), torch.zeros(1, 1, dtype=torch.float64), 0.5)
+        log_likelihood(ExactDenoiser(separated, short), torch.zeros(1, 1, dtype=torch.float64), 0.5)

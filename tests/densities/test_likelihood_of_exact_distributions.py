@@ -32,17 +32,17 @@ def noised(problem: OracleProblem, schedule: Schedule, ratios: tuple[float, ...]
 def test_the_exact_divergence_gives_the_log_density_within_a_millionth_of_a_nat(
     problem: OracleProblem, schedule: Schedule
 ):
-    """In the noise and near the data, sigma/alpha = .3 and .02; rectified flow ends in pure noise, which is normal."""
+    """In the noise and near the data, sigma/alpha = 0.3 and 0.02; rectified flow ends in pure, normal noise."""
     x_t, t, exact = noised(problem, schedule, (0.3, 0.02))
     terminal = None if isinstance(schedule, RectifiedFlow) else problem.distribution
-    found = log_likelihood(problem.denoiser(schedule), x_t, t, terminal=terminal)
-    assert float((found.log_prob - exact).abs().max()) < 1e-6
-    assert not bool(found.standard_error.any() | found.terminal_gap.any())
+    likelihood = log_likelihood(problem.denoiser(schedule), x_t, t, terminal=terminal)
+    assert float((likelihood.log_prob - exact).abs().max()) < 1e-6
+    assert not bool(likelihood.standard_error.any() | likelihood.terminal_gap.any())
 
 
 @every_problem
 def test_so_does_the_full_jacobian(problem: OracleProblem):
     x_t, t, exact = noised(problem, VP(), (0.3,))
     denoiser = problem.denoiser(VP())
-    found = log_likelihood(denoiser, x_t, t, divergence=JacobianDivergence(), terminal=problem.distribution)
-    assert float((found.log_prob - exact).abs().max()) < 1e-6
+    likelihood = log_likelihood(denoiser, x_t, t, divergence=JacobianDivergence(), terminal=problem.distribution)
+    assert float((likelihood.log_prob - exact).abs().max()) < 1e-6

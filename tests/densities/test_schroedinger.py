@@ -1,4 +1,4 @@
-"""Diffusion in a potential against exactly solvable wells, an independent collocation of p, and its own guard."""
+"""Diffusion in a potential against exactly solvable wells, independent collocation of p, and its own error estimate."""
 
 import itertools
 import math
@@ -52,10 +52,10 @@ class Collocation:
     def __init__(self, steepness: float, half: float, cells: int, t: float) -> None:
         self.h = 2 * half / cells
         self.x = -half + (torch.arange(cells, dtype=torch.float64) + 0.5) * self.h
-        apart = torch.arange(cells, dtype=torch.float64)[:, None] - torch.arange(cells, dtype=torch.float64)
-        sign, away = torch.cos(math.pi * apart), torch.where(apart == 0, 1.0, apart)
-        first = torch.where(apart == 0, 0.0, sign / away) / self.h
-        second = torch.where(apart == 0, -(math.pi**2) / 3, -2 * sign / away**2) / self.h**2
+        lag = torch.arange(cells, dtype=torch.float64)[:, None] - torch.arange(cells, dtype=torch.float64)
+        sign, away = torch.cos(math.pi * lag), torch.where(lag == 0, 1.0, lag)
+        first = torch.where(lag == 0, 0.0, sign / away) / self.h
+        second = torch.where(lag == 0, -(math.pi**2) / 3, -2 * sign / away**2) / self.h**2
         slope = 4 * steepness * self.x * (self.x**2 - 1)
         self.propagator = torch.linalg.matrix_exp(t * (second + first * slope))
 
@@ -111,8 +111,8 @@ def test_the_escape_rate_approaches_kramers_formula_linearly_in_the_noise():
         )  # U'' = 8 in the wells, -4 on top; two ways out
         return abs(float(well.rates[1]) / kramers - 1)
 
-    found = measured_order(excess, [10, 12, 14, 16])
-    assert found.order == pytest.approx(1, abs=0.3)
+    value = measured_order(excess, [10, 12, 14, 16])
+    assert value.order == pytest.approx(1, abs=0.3)
     assert excess(16) < 0.06
 
 
@@ -147,9 +147,9 @@ def test_a_double_well_in_the_plane_turned_against_its_grid_converges_spectrally
     for cells in (28, 40):
         grid = Grid((-4.6, -4.0), (4.6, 4.0), (cells, cells))
         well = PotentialDiffusion.diagonalize(potential, grid)
-        found = well.evolve(density(grid, 0.0), 1.0, tolerance=0.1)
-        errors.append(float((found.values - density(grid, 1.0).values).abs().max()))
-        assert found.mass() == pytest.approx(1, abs=10 * errors[-1])
+        value = well.evolve(density(grid, 0.0), 1.0, tolerance=0.1)
+        errors.append(float((value.values - density(grid, 1.0).values).abs().max()))
+        assert value.mass() == pytest.approx(1, abs=10 * errors[-1])
         assert float(well.rates[1]) == pytest.approx(RELAXATION, abs=10 * errors[-1])
     assert errors[1] <= 1e-6
     assert math.log(errors[0] / errors[1]) / math.log(40 / 28) > 10  # orders
@@ -170,8 +170,8 @@ def test_a_quartic_well_against_collocation_of_the_density_itself():
     grid = Grid.line(-3, 3, 80)
     well = PotentialDiffusion.diagonalize(quartic(1.0), grid)
     for mean, variance in ((0.5, 0.03), (1.0, 0.05), (0.0, 0.1)):
-        found = well.evolve(Density(grid, normal(grid.centers(), mean, variance)), 0.3)
-        torch.testing.assert_close(found.values, other(grid.centers(), mean, variance), rtol=0, atol=5e-11)
+        value = well.evolve(Density(grid, normal(grid.centers(), mean, variance)), 0.3)
+        torch.testing.assert_close(value.values, other(grid.centers(), mean, variance), rtol=0, atol=5e-11)
 
 
 def test_the_error_falls_faster_than_any_power_of_the_number_of_cells():
@@ -243,8 +243,8 @@ def test_the_error_estimate_bounds_the_error_over_thirty_orders_of_magnitude_and
             well = PotentialDiffusion.diagonalize(quartic(steepness), grid)
             for mean, variance in ((0.5, 0.03), (0.5, 0.06), (1.0, 0.05), (0.0, 0.1), (0.0, 0.2)):
                 start = Density(grid, normal(grid.centers(), mean, variance))
-                found = well.evolve(start, t, tolerance=math.inf).values
-                error = float((found - other(grid.centers(), mean, variance)).abs().max())
+                value = well.evolve(start, t, tolerance=math.inf).values
+                error = float((value - other(grid.centers(), mean, variance)).abs().max())
                 errors.append(error / float(well.stationary().values.max()))
                 estimates.append(well.error_estimate(start, t))
                 try:
@@ -270,8 +270,8 @@ def test_a_density_with_heavier_tails_than_the_well_is_refused_with_the_bound_an
     start = [Density(grid, normal(grid.centers(), 0.0, 0.1)) for grid in (narrow, wide)]
     wells = [PotentialDiffusion.diagonalize(quartic(4.0), grid) for grid in (narrow, wide)]
     other = Collocation(4.0, half=3.6, cells=300, t=0.5)
-    found = wells[0].evolve(start[0], 0.5)
-    torch.testing.assert_close(found.values, other(narrow.centers(), 0.0, 0.1), rtol=0, atol=1e-6)
+    value = wells[0].evolve(start[0], 0.5)
+    torch.testing.assert_close(value.values, other(narrow.centers(), 0.0, 0.1), rtol=0, atol=1e-6)
     line = refusal(wells[1], start[1], 0.5)
     assert f"{wells[1].error_estimate(start[1], 0.5):.1e}" in line
     assert "x = (-2.95)" in line or "x = (2.95)" in line

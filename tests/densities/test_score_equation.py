@@ -92,7 +92,7 @@ def test_residual_of_an_exact_mixture_is_rounding(schedule, d):
     for ratio in (0.03, 0.1, 0.5, 1.0, 3.0, 20.0):
         x, t = noised(mixture(d), schedule, ratio)
         equation = score_equation(ExactDenoiser(mixture(d), schedule), x, t)
-        # the bar is 1e-8; at sigma = .03 one term is a difference of nearly equal numbers
+        # the bar is 1e-8; at sigma = 0.03 one term is a difference of nearly equal numbers
         assert float(equation.relative.max()) < (1e-9 if ratio < 0.1 else 1e-11)
         assert float(equation.rate_error.max()) < 1e-12 * (1 + float(x.abs().max()))
 
@@ -116,7 +116,7 @@ def test_residual_is_that_of_the_log_density_equation(schedule):
     found = score_equation(denoiser, x.detach(), t)
     slope = schedule.alpha_dot(t) / schedule.alpha(t) - schedule.sigma_dot(t) / schedule.sigma(t)
     expected = torch.stack(lasting)
-    assert float(expected.norm()) > 1e-2  # there is something to find
+    assert float(expected.norm()) > 1e-2  # not trivially zero
     assert torch.allclose(float(slope) * found.score_residual, expected, rtol=1e-9, atol=1e-10)
 
 
@@ -238,7 +238,7 @@ def test_a_table_of_steps_is_differentiated_across_its_own_steps():
 
 
 def test_a_time_that_torch_sees_only_in_part_is_noticed():
-    """alpha(t) inside the graph, sigma(t) outside: autograd is wrong without a word, and is not used."""
+    """alpha(t) inside the graph, sigma(t) outside: autograd is wrong silently, and is not used."""
     distribution, schedule = mixture(2), VP()
 
     class Partly:
@@ -271,9 +271,9 @@ def test_probed_squares_are_unbiased(drift, probes):
         assert monte_carlo(many.squared_residual).agrees_with(float(exact.residual[k].square().sum()))
         assert monte_carlo(many.squared_spread).agrees_with(float(exact.spread[k].square().sum()))
         assert monte_carlo(many.spread[:, 0]).agrees_with(float(exact.spread[k, 0]))
-        # the standard error told by the probes, squared, is unbiased for the variance of their mean
-        told = monte_carlo(many.spread_error[:, 0] ** 2)
-        assert told.agrees_with(float((many.spread[:, 0] - exact.spread[k, 0]).square().mean()), 5.0)
+        # the square of the probes' standard error is unbiased for the variance of their mean
+        stated = monte_carlo(many.spread_error[:, 0] ** 2)
+        assert stated.agrees_with(float((many.spread[:, 0] - exact.spread[k, 0]).square().mean()), 5.0)
         assert monte_carlo(many.spread_error[:, 1] ** 2).agrees_with(
             float((many.spread[:, 1] - exact.spread[k, 1]).square().mean()), 5.0
         )
@@ -281,7 +281,7 @@ def test_probed_squares_are_unbiased(drift, probes):
 
 @pytest.mark.parametrize("probes", [2, 3, 7])
 def test_on_the_line_every_probe_says_the_same_and_the_error_is_zero(probes):
-    """v^2 = 1: no spread between the probes, but for rounding, which must not make a root of a negative number."""
+    """v^2 = 1: the probes differ by rounding only, which must not put a negative number under a root."""
     x, t = noised(mixture(1), VP(), 0.8, n=50)
     exact = score_equation(ExactDenoiser(mixture(1), VP()), x, t)
     found = score_equation_by_probes(
@@ -299,7 +299,7 @@ def test_pooled_relative_residual_is_zero_for_the_distribution_and_one_without_c
 
 
 def test_a_network_in_float32_is_measured_and_untrained_it_is_an_exact_gaussian():
-    """The last layer of an untrained network is zero: the exact denoiser of N(0, 1), left with rounding only."""
+    """The last layer of an untrained network is zero: the exact denoiser of N(0, 1), up to rounding."""
     for network, shape in ((MLP((6,), width=32), (6,)), (UNet((1, 6, 6), channels=(8, 16)), (1, 6, 6))):
         denoiser = Preconditioned(network, VE(), 1.0, event_shape=shape, data_range=(-1.0, 1.0))
         x = torch.randn(5, *shape, generator=torch.Generator().manual_seed(0))

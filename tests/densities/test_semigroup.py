@@ -117,7 +117,7 @@ def test_products_of_hermite_functions_decay_at_the_sum_of_their_rates():
     for axis, n in enumerate((2, 0, 3)):
         x = grid.centers(axis) * math.sqrt(
             theta
-        )  # the stationary distribution of theta = .8, D = 1 has variance 1/theta
+        )  # the stationary distribution of theta = 0.8, D = 1 has variance 1/theta
         values = torch.as_tensor(hermeval(x.numpy(), [0] * n + [1])) * torch.exp(-(x**2) / 2)
         mode = mode * values.reshape([-1 if k == axis else 1 for k in range(3)])
     found = ornstein_uhlenbeck(t, grid, theta=theta).apply(mode)
@@ -206,7 +206,7 @@ def test_derivatives_in_the_scale_and_the_variance_are_those_of_the_gaussian():
 def test_the_error_is_below_the_numbers_that_are_reported(half, cells):
     distribution, grid = mixture(1), Grid.line(-half, half + 0.1, cells)
     start = at(distribution, grid, 1.0, 0.05)
-    # what the box has lost of the start is no fault of the step: take the distribution that it holds
+    # the step is not responsible for the mass outside the box at the start: compare the distribution inside
     step = Transition(grid, grid, 0.8, 0.05)
     found, exact = Density(grid, step.apply(start.values)), at(distribution, grid, 0.8, math.sqrt(0.64 * 0.0025 + 0.05))
     reported = unresolved(start) + unresolved(found) + mass_outside(start, grid, scale=0.8, variance=0.05)

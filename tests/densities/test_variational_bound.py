@@ -34,7 +34,7 @@ def of_exact(distribution: Distribution, schedule: Schedule, x_0: Tensor, **opti
 
 @pytest.mark.parametrize("problem", likelihood_problems(), ids=lambda problem: problem.name)
 def test_the_exact_denoisers_bound_is_minus_the_log_density_at_every_point(problem):
-    """Within its standard errors: in the mean square over 300 points, and in the mean, which sees 17 times less."""
+    """Within its standard errors: in the mean square over 300 points, and in the mean, a test 17 times sharper."""
     distribution = problem.distribution
     x_0 = distribution.sample(300, generator=torch.Generator().manual_seed(0))
     found = of_exact(distribution, VP(), x_0, levels=16, repeats=24, terminal=distribution)

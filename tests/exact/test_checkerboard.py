@@ -21,7 +21,7 @@ def points(alpha: float, sigma: float, n: int = 40) -> torch.Tensor:
 
 def precise_moments(x: float, low: float, high: float, alpha: float, sigma: float) -> tuple[Any, Any, Any]:
     """log p, E[x_0 | x_t], Var(x_0 | x_t) of one coordinate, by the differences of Phi and phi in 60 digits or more."""
-    # at z deviations from the interval the differences lose as many digits as exp(-z^2 / 2) has zeros
+    # at z standard deviations from the interval the differences lose as many digits as exp(-z^2 / 2) has zeros
     tail = max(x - alpha * high, alpha * low - x, 0) / sigma
     with mpmath.workdps(60 + int(tail**2 / 4)):
         x, a, b, alpha, sigma = (mpmath.mpf(value) for value in (x, low, high, alpha, sigma))

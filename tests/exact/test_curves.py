@@ -78,7 +78,7 @@ def centers(name: str, panels: int = 250) -> tuple[torch.Tensor, torch.Tensor]:
 def quadrature(
     name: str, x: torch.Tensor, alpha: float, sigma: float, panels: int = 250
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """log p, posterior mean and covariance of x_0 = c + .05 z."""
+    """log p, posterior mean and covariance of x_0 = c + 0.05 z."""
     (c, share), jitter = centers(name, panels), 0.05
     rho = math.hypot(alpha * jitter, sigma)
     logits = share.log() - (x[:, None] - alpha * c).square().sum(-1) / (2 * rho**2)
@@ -184,7 +184,7 @@ def test_samples_without_jitter_lie_on_the_curve_and_between_its_nodes(generator
 def test_a_noised_toy_has_mass_one(name: str):
     axis = torch.linspace(-5.5, 6, 58, dtype=torch.float64)
     mass = known_distribution(name).log_prob(torch.cartesian_prod(axis, axis), 1.0, 0.4).exp().sum()
-    # the trapezoidal rule; 8.7 deviations from the outermost point to the edge
+    # the trapezoidal rule; 8.7 standard deviations from the outermost point to the edge
     assert float(mass) * float(axis[1] - axis[0]) ** 2 == pytest.approx(1, abs=1e-11)
 
 
@@ -220,7 +220,7 @@ def test_without_signal_the_noised_distribution_is_the_noise_and_the_posterior_t
 @pytest.mark.parametrize("name", TOYS)
 @pytest.mark.parametrize(("alpha", "sigma"), [(1e-9, 1.0), (1.0, 1e4)])
 def test_in_great_noise_the_posterior_mean_is_linear_in_the_point(name: str, alpha: float, sigma: float):
-    """D = mean + Cov y + O(y^2), with y = alpha x / sigma^2 at most .01: third cumulants below 4 by y^2/2, 2e-4."""
+    """D = mean + Cov y + O(y^2), with y = alpha x / sigma^2 at most 0.01: third cumulants below 4 by y^2/2, 2e-4."""
     distribution, (mean, covariance) = known_distribution(name), moments(name)
     expected = mean + alpha / sigma**2 * FAR @ covariance
     torch.testing.assert_close(distribution.denoise(FAR, alpha, sigma), expected, rtol=0, atol=3e-4)

@@ -173,10 +173,10 @@ def test_duplicates_are_weights_and_zero_weight_is_absence(generator):
         for answer in ("denoise", "score", "log_prob"):
             ours, theirs = getattr(weighted, answer)(x, 0.8, sigma), getattr(repeated, answer)(x, 0.8, sigma)
             torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
-    found = weighted.nearest(x, 0.8, 0.4, k=int((copies > 0).sum()))
-    assert bool((copies[found.indices] > 0).all())
-    assert set(found.indices[0].tolist()) == set(copies.nonzero()[:, 0].tolist())
-    torch.testing.assert_close(found.weights.sum(1), torch.ones(6, dtype=torch.float64), rtol=1e-12, atol=0)
+    value = weighted.nearest(x, 0.8, 0.4, k=int((copies > 0).sum()))
+    assert bool((copies[value.indices] > 0).all())
+    assert set(value.indices[0].tolist()) == set(copies.nonzero()[:, 0].tolist())
+    torch.testing.assert_close(value.weights.sum(1), torch.ones(6, dtype=torch.float64), rtol=1e-12, atol=0)
 
 
 def test_order_of_the_points_does_not_matter(generator):
@@ -269,8 +269,8 @@ def test_moments_over_many_chunks_are_the_direct_sums(memory, generator):
     covariance = distribution.posterior_covariance(x, 0.8, 0.7)
     weights = direct_log_joint(points, equal_weights(points), x, *levels(x, 0.8, 0.7)).softmax(1)
     mean = weights @ points
-    apart = points - mean[:, None]
-    exact = torch.einsum("bn,bni,bnj->bij", weights, apart, apart)
+    centered = points - mean[:, None]
+    exact = torch.einsum("bn,bni,bnj->bij", weights, centered, centered)
     torch.testing.assert_close(distribution.denoise(x, 0.8, 0.7), mean, rtol=1e-12, atol=1e-13)
     torch.testing.assert_close(covariance.matvec(v), torch.einsum("bij,bj->bi", exact, v), rtol=1e-11, atol=1e-12)
     torch.testing.assert_close(covariance.diagonal(), exact.diagonal(dim1=1, dim2=2), rtol=1e-11, atol=0)
@@ -278,7 +278,7 @@ def test_moments_over_many_chunks_are_the_direct_sums(memory, generator):
 
 
 def test_what_is_not_differentiable_carries_no_graph(generator):
-    """The data are fixed, whoever is learning them; errors, covariances and neighbors are numbers about an answer."""
+    """The data are constants; errors, covariances and neighbors are plain numbers without a graph."""
     points = torch.randn(20, 3, generator=generator, dtype=torch.float64)
     weights = torch.rand(20, generator=generator, dtype=torch.float64)
     distribution, learned = (
@@ -288,7 +288,7 @@ def test_what_is_not_differentiable_carries_no_graph(generator):
     x = torch.randn(4, 3, generator=generator, dtype=torch.float64)
     leaf, v = x.clone().requires_grad_(), torch.randn(4, 3, generator=generator, dtype=torch.float64)
     covariance = learned.posterior_covariance(leaf, 0.8, 0.5)
-    for found, expected in (
+    for value, expected in (
         (learned.denoise_with_error(leaf, 0.8, 0.5), distribution.denoise_with_error(x, 0.8, 0.5)),
         (learned.nearest(leaf, 0.8, 0.5, 3), distribution.nearest(x, 0.8, 0.5, 3)),
         (covariance.matvec(v.requires_grad_()), distribution.posterior_covariance(x, 0.8, 0.5).matvec(v.detach())),
@@ -301,8 +301,8 @@ def test_what_is_not_differentiable_carries_no_graph(generator):
             distribution.sample(5, generator=torch.Generator().manual_seed(0)),
         ),
     ):
-        assert not any(tensor.requires_grad for tensor in tensors_of(found))
-        assert all(torch.equal(a, b) for a, b in zip(tensors_of(found), tensors_of(expected), strict=True))
+        assert not any(tensor.requires_grad for tensor in tensors_of(value))
+        assert all(torch.equal(a, b) for a, b in zip(tensors_of(value), tensors_of(expected), strict=True))
 
 
 def test_posterior_variance_does_not_cancel_when_one_point_has_nearly_all_the_weight():
@@ -337,8 +337,8 @@ def test_linear_equations_of_the_points_hold_for_the_denoiser_near_and_far(gener
         alpha = 1 / math.hypot(1.0, sigma)
         for spread in (1.0, 10.0):
             x = spread * torch.randn(50, 6, generator=generator, dtype=torch.float64)
-            found = Empirical(points).denoise(x, alpha, sigma * alpha) @ normal
-            torch.testing.assert_close(found, torch.ones_like(found), rtol=0, atol=1e-12)  # rounding of the weights
+            value = Empirical(points).denoise(x, alpha, sigma * alpha) @ normal
+            torch.testing.assert_close(value, torch.ones_like(value), rtol=0, atol=1e-12)  # rounding of the weights
 
 
 def test_at_small_noise_the_density_is_that_of_the_nearest_point_alone(generator):
@@ -355,12 +355,12 @@ def test_blurred_points_are_a_mixture_of_gaussians(generator):
     x = torch.randn(20, 5, generator=generator, dtype=torch.float64)
     mixture = GaussianMixture.isotropic(equal_weights(points), points, torch.full((7,), 0.3**2, dtype=torch.float64))
     for sigma in (0.02, 0.5, 3.0):
-        found = Blurred(Empirical(points), 0.3).denoise(x, 1.0, sigma)
-        torch.testing.assert_close(found, mixture.denoise(x, 1.0, sigma), rtol=0, atol=1e-12)
+        value = Blurred(Empirical(points), 0.3).denoise(x, 1.0, sigma)
+        torch.testing.assert_close(value, mixture.denoise(x, 1.0, sigma), rtol=0, atol=1e-12)
 
 
 def test_far_from_the_data_the_gaussian_explains_skewed_points_at_order_two_and_symmetric_ones_at_order_three():
-    """Centred error of D against the Gaussian denoiser of the same mean and variance: sigma^-1, sigma^-2 more."""
+    """Centered error of D against the Gaussian denoiser of the same mean and variance: sigma^-1, sigma^-2 more."""
     z = torch.linspace(-3, 3, 61, dtype=torch.float64)[:, None]
     skewed = torch.tensor([[0.0], [0.0], [0.0], [1.0]], dtype=torch.float64)
     for points, order in ((skewed, 1), (torch.tensor([[-1.0], [1.0]], dtype=torch.float64), 2)):
@@ -465,7 +465,7 @@ def extended_mean(points: Tensor, x: Tensor, sigma: float) -> Tensor:
     means = []
     for b in x.double():
         squares = torch.cat([(b - chunk.double()).flatten(1).square().sum(1) for chunk in points.split(8192)])
-        # ties at small sigma: a float64 square has 1e-15 x 100 / sigma^2 = 2e-8 logits of rounding at sigma = .002
+        # ties at small sigma: a float64 square has 1e-15 x 100 / sigma^2 = 2e-8 logits of rounding at sigma = 0.002
         contenders = (squares <= squares.min() + 120 * sigma**2 + 1e-9).nonzero()[:, 0]
         if len(contenders) <= 4000:
             y = points[contenders].flatten(1).double().numpy().astype(np.longdouble)
@@ -522,7 +522,7 @@ def test_mnist_posterior_variance_is_the_direct_sum_at_every_noise_level(sigma, 
         weights = (-(squares - squares.min()) / (2 * sigma**2)).softmax(0)
         spread = torch.cat([(c.double() - mean).flatten(1).square().sum(1) for c in digits.split(8192)])
         exact = float(weights @ spread)
-        # midpoints at sigma = .002: the direct weights have 2e-8 logits of rounding; below 1e-12 R^2 variance is zero
+        # midpoints at sigma = 0.002: the direct weights have 2e-8 logits of rounding; below 1e-12 R^2 variance is zero
         assert float(traces[b]) == pytest.approx(exact, rel=1e-4, abs=1e-9)
         assert float(totals[b]) == pytest.approx(exact, rel=1e-4, abs=1e-5)
 

@@ -72,7 +72,7 @@ def test_denoiser_score_and_density_equal_dense_linear_algebra(distribution, alp
     precision_e = torch.linalg.solve(sigma_t, e.T).T
     D_t = gaussian.mean.flatten() + alpha * precision_e @ sigma_0
     log_p = -0.5 * ((e * precision_e).sum(1) + torch.linalg.slogdet(2 * torch.pi * sigma_t)[1])
-    # the reference solves with condition number up to 9 / .002^2 = 2e6: digits beyond 1e-9 are its own error
+    # the reference solves with condition number up to 9 / 0.002^2 = 2e6: digits beyond 1e-9 are its own error
     assert relative_error(gaussian.denoise(x_t, alpha, sigma).flatten(1), D_t) < 1e-9
     assert relative_error(gaussian.score(x_t, alpha, sigma).flatten(1), -precision_e) < 1e-9
     assert relative_error(gaussian.log_prob(x_t, alpha, sigma), log_p) < 1e-9
@@ -220,7 +220,7 @@ def test_flow_is_a_semigroup_with_inverse(distribution, schedule, start, end):
     halfway = gaussian.flow(x_t, schedule, start, middle)
     assert relative_error(gaussian.flow(halfway, schedule, middle, end), direct) < 1e-13
     assert relative_error(gaussian.flow(x_t, schedule, start, start), x_t) < 1e-14
-    # back from sigma ~ .002 rounding of size 1e-16 in a direction without data grows by up to 1/.002 (x is of order 1)
+    # back from sigma ~ 0.002 rounding of 1e-16 in a direction without data grows by up to 1/0.002 (x is of order 1)
     assert relative_error(gaussian.flow(direct, schedule, end, start), x_t) < 1e-12
 
 
@@ -428,6 +428,8 @@ def test_wrong_arguments_are_named():
         Gaussian(gaussian.mean, torch.eye(5), torch.ones(5))
     with pytest.raises(InputError, match="expected values >= 0"):
         Gaussian.isotropic(gaussian.mean, -1.0)
+    with pytest.raises(InputError, match="expected values >= 0"):
+        Gaussian(gaussian.mean, torch.eye(6)[:, :1], torch.tensor([float("nan")]))
     with pytest.raises(InputError, match="rank: expected 0"):
         gaussian.truncate(7)
     with pytest.raises(InputError, match="rank: expected at least 0"):

@@ -23,15 +23,15 @@ def near_ties(sigma: float, d: int = 5, n: int = 40) -> tuple[Tensor, Tensor, Te
 
 def exact(x: Tensor, alpha: Tensor, sigma: Tensor, y: Tensor, reference: Tensor) -> list[Fraction]:
     """(|x - alpha y_r|^2 - |x - alpha y|^2) / 2 sigma^2 of the float64 numbers as they are."""
-    found = []
+    values = []
     for x_row, a, s, y_row, r_row in zip(*(part.tolist() for part in (x, alpha, sigma, y, reference)), strict=True):
         a, s = Fraction(a), Fraction(s)
         squares = (
             (Fraction(u) - a * Fraction(r)) ** 2 - (Fraction(u) - a * Fraction(v)) ** 2
             for u, v, r in zip(x_row, y_row, r_row, strict=True)
         )
-        found.append(sum(squares, Fraction(0)) / (2 * s**2))
-    return found
+        values.append(sum(squares, Fraction(0)) / (2 * s**2))
+    return values
 
 
 @pytest.mark.parametrize("sigma", [1e-6, 1e-3, 1.0])

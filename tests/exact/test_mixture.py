@@ -145,7 +145,7 @@ def test_at_alpha_zero_the_denoiser_is_the_mean_and_the_posterior_is_the_data_di
     )
 
 
-# --- what the answers owe to each other -------------------------------------------------------------------------------
+# --- identities between the answers -----------------------------------------------------------------------------------
 
 
 @every_distribution
@@ -526,6 +526,8 @@ def test_wrong_arguments_are_named():
         GaussianMixture.isotropic(torch.tensor([1.5, -0.5]), normal(2, D), torch.ones(2))
     with pytest.raises(InputError, match="expected values >= 0"):
         GaussianMixture.isotropic(torch.tensor([0.5, 0.5]), normal(2, D), torch.tensor([1.0, -1.0]))
+    with pytest.raises(InputError, match="expected values >= 0"):
+        GaussianMixture.isotropic(torch.tensor([0.5, 0.5]), normal(2, D), torch.tensor([1.0, math.nan]))
     with pytest.raises(ValueError, match=r"x_t: expected shape \(batch, 2, 2\)"):
         distribution.denoise(normal(3, D), 1.0, 1.0)
     with pytest.raises(ValueError, match="sigma: expected values > 0"):

@@ -1,17 +1,15 @@
-r"""The heat equation run backward without a score: why diffusion models need one.
+r"""Run backward without a score, the heat equation is ill-posed and blows up: why diffusion models need a score.
 
-Reversed, the mode k of :math:`p_\tau = -D\,\Delta p` *grows* by :math:`e^{+D k^2 \tau}`. A perturbation of size
-:math:`\delta` in the last bit of the data is multiplied as well, at the highest mode :math:`k = \pi/h` of the grid by
-:math:`e^{D\tau\pi^2/h^2}`: the finer the grid, the worse. Cutting the modes above :math:`k_c` bounds the amplification
-by :math:`e^{D k_c^2\tau}` and loses what the density had there; between the two errors there is a best cutoff.
+Reversed, :math:`\partial_\tau p = -D\,\Delta p`, the mode k *grows* by :math:`e^{+D k^2 \tau}`, and with it any
+rounding error of the data, at the highest mode :math:`k = \pi/h` of the grid by :math:`e^{D\tau\pi^2/h^2}`: the finer
+the grid, the worse. Cutting the modes above :math:`k_c` bounds the amplification by :math:`e^{D k_c^2\tau}` and loses
+what the density had there; a best cutoff balances the two errors.
 """
 
 import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from diffuscope.errors import InputError
 
@@ -21,7 +19,7 @@ from .grid import Grid
 
 @dataclass(frozen=True)
 class AntiDiffusion:
-    """What was recovered with the modes up to `cutoff`, and by how much it multiplies an error in its input."""
+    """The density recovered from the modes up to `cutoff`, and the factor by which errors of the input grow."""
 
     density: Density
     cutoff: float  # the largest wave number kept, radians per unit of length
@@ -35,35 +33,29 @@ def amplification(grid: Grid, exponent: float | int) -> float:
 
 
 def anti_diffuse(density: Density, exponent: float | int, cutoff: float | int) -> AntiDiffusion:
-    """Undo the heat flow of a variance 2 D tau per axis, `exponent` = D tau, keeping the modes with |k| <= `cutoff`.
+    """Undo a heat flow of variance 2 D tau per axis, `exponent` = D tau, keeping the modes with |k| <= `cutoff`.
 
-    Raises InputError for a negative exponent or cutoff, or where the amplification at the cutoff leaves float64.
+    Raises InputError for a negative exponent or cutoff, and where the amplification at the cutoff overflows float64.
     """
     if not (exponent >= 0 and cutoff >= 0):
         raise InputError(f"exponent, cutoff: expected values >= 0, got {exponent}, {cutoff}")
     if exponent * cutoff**2 >= 700:
         raise InputError(f"cutoff: at {cutoff:g} a mode grows by e^{exponent * cutoff**2:.0f}, beyond float64")
     grid = density.grid
-    squares = _squared_wave_numbers(grid)
+    cells = zip(grid.cells, grid.widths, strict=True)
+    axes = [2 * math.pi * torch.fft.fftfreq(n, d=h, dtype=torch.float64) for n, h in cells]
+    squares = torch.stack(torch.meshgrid(*axes, indexing="ij")).square().sum(0)
     kept = squares <= float(cutoff) ** 2
     spectrum = torch.fft.fftn(density.values) * torch.where(kept, (exponent * squares.clamp(max=cutoff**2)).exp(), 0.0)
     return AntiDiffusion(Density(grid, torch.fft.ifftn(spectrum).real), float(cutoff), math.exp(exponent * cutoff**2))
 
 
 def best_anti_diffusion(density: Density, exponent: float | int, truth: Density) -> AntiDiffusion:
-    """The recovery with the least L1 distance to `truth`: a better cutoff than anyone without it could choose.
+    """The recovery with the least L1 distance to `truth`: no cutoff chosen without the truth does better.
 
-    Of the cutoffs at whole multiples of the lowest wave number below Nyquist's; one density is held at a time.
+    Tries the whole multiples of the lowest wave number below Nyquist's; one density is held at a time.
     """
     grid = density.grid
     cutoffs = torch.arange(max(grid.cells) // 2) * 2 * math.pi / max(grid.lengths)
     candidates = (anti_diffuse(density, exponent, float(k)) for k in cutoffs if exponent * float(k) ** 2 < 700)
     return min(candidates, key=lambda candidate: candidate.density.l1_distance(truth))
-
-
-def _squared_wave_numbers(grid: Grid) -> Float[Tensor, "*cells"]:
-    axes = [
-        2 * math.pi * torch.fft.fftfreq(n, d=h, dtype=torch.float64)
-        for n, h in zip(grid.cells, grid.widths, strict=True)
-    ]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij")).square().sum(0)

@@ -6,14 +6,15 @@ For the process of a Fokker-Planck equation, killed at the rate V,
     u(x, s) = E\Big[e^{-\int_s^T V(X_r, r)\,dr}\,\varphi(X_T) \,\Big|\, X_s = x\Big], \qquad
     -\partial_s u = \sum_k \left(b_k\,\partial_k u + A_k\,\partial_k^2 u\right) - V u, \qquad u(\cdot, T) = \varphi .
 
-Here u is carried by the *transposed* steps of the forward scheme, so that :math:`\int u\, p` is the same at every
-time to rounding, whatever the grid. With :math:`\varphi = 1` and absorbing ends, u is the probability to survive.
+The *transposed* steps of the forward scheme propagate u, so that :math:`\int u\, p` is constant in time to rounding,
+whatever the grid. With :math:`\varphi = 1` and absorbing ends, u is the survival probability.
 
 For a schedule's own process, :math:`X_t = a X_s + \sqrt v\,\xi`, no grid is needed: Gauss-Hermite quadrature of
 :math:`u(x, s) = E\,\varphi(a x + \sqrt v\,\xi)` is exact for polynomials. Its eigenfunctions are the Hermite
 polynomials: for :math:`dX = -X dt + \sqrt2\, dB`, :math:`\varphi = He_n` gives :math:`e^{-n (T - s)} He_n(x)`.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -31,7 +32,7 @@ from .stepping import Scheme, Times, transposed_steps
 def expectations(
     equation: FokkerPlanck, payoff: Float[Tensor, "*cells"], times: Times, scheme: Scheme
 ) -> Iterator[Float[Tensor, "*cells"]]:
-    """u at every one of the increasing `times`, the last first: it begins with `payoff`, the values of phi.
+    """u at each of the increasing `times`, from the last to the first, beginning with `payoff`, the values of phi.
 
     Holds the matrices of one step at a time, unless u is to be differentiated. Raises InputError for a payoff of
     another shape than the grid, or with values that are not finite.
@@ -50,11 +51,8 @@ def expectations(
 def expectation(
     equation: FokkerPlanck, payoff: Float[Tensor, "*cells"], times: Times, scheme: Scheme
 ) -> Float[Tensor, "*cells"]:
-    """u at the first of `times`."""
-    u = payoff
-    for u in expectations(equation, payoff, times, scheme):  # noqa: B007
-        pass
-    return u
+    """u at the first of `times`. Raises InputError as `expectations` does."""
+    return deque(expectations(equation, payoff, times, scheme), maxlen=1).pop()
 
 
 def gaussian_expectation(
@@ -68,22 +66,22 @@ def gaussian_expectation(
 ) -> Float[Tensor, " batch"]:
     """E[phi(X_t) | X_s = x] for t > s under a schedule's forward process, `payoff` (n, d) -> (n,).
 
-    `nodes` Gauss-Hermite nodes per coordinate, exact for polynomials of degree 2 nodes - 1 in each; batch times
-    nodes^d points in memory. Raises InputError for t <= s or alpha(s) = 0, and for x of another shape.
+    Uses `nodes` Gauss-Hermite nodes per coordinate, exact for polynomials of degree 2 nodes - 1 in each, and
+    batch * nodes^d points in memory. Raises InputError for t <= s, for alpha(s) = 0, and for x of another shape.
     """
     if x.ndim != 2:
         raise InputError(f"x: expected points of shape (batch, d), got {tuple(x.shape)}")
     if not t > s:
         raise InputError(f"t: expected a time after s = {s:g}, got {t:g}")
-    alpha_s, alpha_t = float(schedule.alpha(s)), float(schedule.alpha(t))
+    alpha_s = float(schedule.alpha(s))
     if alpha_s == 0:
         raise InputError(f"s: expected alpha(s) > 0, got alpha = 0 at {s:g}")
-    a = alpha_t / alpha_s
-    spread = max(0.0, float(schedule.sigma(t)) ** 2 - (a * float(schedule.sigma(s))) ** 2) ** 0.5
+    a = float(schedule.alpha(t)) / alpha_s
+    deviation = max(0.0, float(schedule.sigma(t)) ** 2 - (a * float(schedule.sigma(s))) ** 2) ** 0.5
     places, weights = np.polynomial.hermite_e.hermegauss(nodes)
     weights = weights / weights.sum()
     d = x.shape[1]
     xi = torch.cartesian_prod(*[torch.from_numpy(places)] * d).reshape(-1, d)
     weight = torch.cartesian_prod(*[torch.from_numpy(weights)] * d).reshape(-1, d).prod(1)
-    ends = a * x.double()[:, None] + spread * xi
+    ends = a * x.double()[:, None] + deviation * xi
     return payoff(ends.reshape(-1, d)).double().reshape(len(x), -1) @ weight

@@ -1,9 +1,9 @@
-r"""A denoiser that knows a table of steps only, read between them: what an adaptive integrator needs.
+r"""Interpolation in time of a denoiser that knows only a table of steps, as an adaptive integrator needs it.
 
 .. math::  D(x, t) = (1 - w)\,D(x, k) + w\,D(x, k + 1), \qquad k \le t \le k + 1, \quad w = t - k .
 
-This is a denoiser of its own, continuous in time, and a likelihood or a bound is that of *it*. From the
-smooth denoiser that a table samples it differs by a term of second order in the step.
+The interpolant is a denoiser in its own right, continuous in time; a likelihood or a bound is that of the interpolant.
+It differs from the smooth denoiser that the table samples by a term of second order in the step.
 """
 
 from dataclasses import dataclass
@@ -17,10 +17,9 @@ from diffuscope.schedules import DiscreteVP, Schedule, as_time
 
 @dataclass(frozen=True)
 class BetweenSteps:
-    """`denoiser` with a `DiscreteVP` schedule, asked at the two steps around t, whole numbers from 1 to T.
+    """`denoiser`, with a `DiscreteVP` schedule, evaluated at the two whole steps around t, and for t < 1 at the first.
 
-    Below the first step it is that of the first. Two evaluations per call. Raises InputError for another schedule, or
-    for a table of one step.
+    Two function evaluations per call. Raises InputError for another schedule, or for a table of one step.
     """
 
     denoiser: Denoiser
@@ -28,13 +27,12 @@ class BetweenSteps:
     def __post_init__(self) -> None:
         schedule = self.denoiser.schedule
         if not isinstance(schedule, DiscreteVP) or len(schedule.betas) < 2:
-            raise InputError(
-                f"denoiser: expected a DiscreteVP schedule of 2 or more steps, got {type(schedule).__name__}"
-            )
+            given = type(schedule).__name__
+            raise InputError(f"denoiser: expected a DiscreteVP schedule of 2 or more steps, got {given}")
 
     @property
     def schedule(self) -> Schedule:
-        """The table's."""
+        """The schedule of the table."""
         return self.denoiser.schedule
 
     def __call__(self, x_t: Batch, t: BatchTime) -> Batch:

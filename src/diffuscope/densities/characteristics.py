@@ -1,11 +1,11 @@
-r"""The density that a denoiser's probability flow generates, without a grid: followed along its characteristics.
+r"""The density that a denoiser's probability flow generates, along characteristics, without a grid.
 
-Started from :math:`\nu` at time T, the flow (eta = 0 of the reverse family) carries x_T to x_t, and
+Started from :math:`\nu` at time T, the flow (eta = 0 of the reverse family) maps x_T to x_t, and
 
 .. math::  \log q_t(x_t) = \log\nu(x_T) + \log\left|\det\frac{\partial x_T}{\partial x_t}\right| .
 
-Every point is independent of the others and exact to the tolerance of the integration. With :math:`\nu = p_T` and the
-exact denoiser :math:`q_t = p_t`; from any other start :math:`\log(q/p)` is constant along each trajectory.
+Each point is computed on its own, to the tolerance of the integration. With :math:`\nu = p_T` and the exact denoiser,
+:math:`q_t = p_t`; from any other start :math:`\log(q/p)` is constant along each trajectory.
 
 Source: Cao et al. 2025, https://arxiv.org/abs/2501.17054, section 2 (eta = 0).
 """

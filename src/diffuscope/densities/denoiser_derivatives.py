@@ -1,4 +1,4 @@
-r"""Derivatives of a denoiser in x along a direction, for any model that torch can differentiate.
+r"""Directional derivatives of a denoiser in x, for any model that torch can differentiate.
 
 With the Jacobian :math:`J_{ik} = \partial_k D_i` at one point and a direction v,
 
@@ -7,15 +7,14 @@ With the Jacobian :math:`J_{ik} = \partial_k D_i` at one point and a direction v
     J v = \nabla_u\, (v \cdot J^T u), \qquad
     \nabla_x\, (v^T J v) = \nabla_x\, (v \cdot J^T v) .
 
-The first is one reverse pass, the other two a second pass through the first, so that no model needs forward-mode rules.
-Sums over the unit vectors v = e_k are exact, :math:`\sum_k \nabla (e_k^T J e_k) = \nabla\,\mathrm{div}\,D`; over random
-v with :math:`E[vv^T] = I` they are unbiased. Every function works ROWS points at a time.
+The first is one reverse pass, the other two a second pass through the first: no model needs forward-mode rules.
+Sums over the unit vectors v = e_k are exact, :math:`\sum_k \nabla (e_k^T J e_k) = \nabla\,\mathrm{div}\,D`; means over
+random v with :math:`E[vv^T] = I` are unbiased. Every function works on ROWS points at a time.
 
 A model of piecewise linear layers (ReLU) has :math:`\nabla (v^T J v) = 0` almost everywhere, whatever it learned.
 """
 
 from collections.abc import Callable
-from typing import NoReturn
 
 import torch
 from jaxtyping import Float
@@ -26,8 +25,9 @@ from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.errors import InputError
 from diffuscope.schedules import as_time
 
-ROWS = 256
-"""Points whose derivatives are taken at once: the memory is that of a training step on so many examples."""
+ROWS = 256  # points differentiated at once: the memory is that of a training step on as many examples
+# J^T u is independent of u where the model's own derivative is not made of operations of torch
+ONLY_ONCE = "denoiser: expected an answer that torch can differentiate in x_t twice, got only once"
 
 OneTime = Float[Tensor, ""] | float | int
 
@@ -45,7 +45,7 @@ def push_and_pull(denoiser: Denoiser, x_t: Batch, t: OneTime, v: Batch) -> tuple
         _, pulled = _pulled(denoiser, x, t, u, twice=True)
         pushed = torch.autograd.grad(pulled, u, w, allow_unused=True)[0]
         if pushed is None:
-            _only_once()
+            raise InputError(ONLY_ONCE)
         return torch.stack([_finite(pushed), pulled], 1)
 
     stacked = _by_rows(both, x_t, v)
@@ -58,16 +58,19 @@ def divergence_gradient_along(denoiser: Denoiser, x_t: Batch, t: OneTime, v: Bat
     def along(x: Tensor, w: Tensor) -> Tensor:
         u = w.clone().requires_grad_()
         x, pulled = _pulled(denoiser, x, t, u, twice=True)
-        found, pushed = torch.autograd.grad(pulled, (x, u), w, allow_unused=True)
+        gradient, pushed = torch.autograd.grad(pulled, (x, u), w, allow_unused=True)
         if pushed is None:
-            _only_once()
-        return torch.zeros_like(x) if found is None else _finite(found)  # None: a Jacobian that does not depend on x
+            raise InputError(ONLY_ONCE)
+        return torch.zeros_like(x) if gradient is None else _finite(gradient)  # None: the Jacobian is constant in x
 
     return _by_rows(along, x_t, v)
 
 
 def divergence_gradient(denoiser: Denoiser, x_t: Batch, t: OneTime) -> Batch:
-    """grad div D exactly, from one second derivative per point and coordinate. Raises InputError as above."""
+    """grad div D, exactly, from one second derivative per point and coordinate.
+
+    Raises InputError where the denoiser cannot be differentiated twice.
+    """
     total, D = torch.zeros_like(x_t), x_t[0].numel()
     for pairs in torch.arange(len(x_t) * D, device=x_t.device).split(ROWS):  # of a point and a coordinate
         points = pairs // D
@@ -83,7 +86,7 @@ def signs(x: Batch, generator: torch.Generator) -> Batch:
 
 
 def checked_points(x_t: Batch, t: OneTime) -> Batch:
-    """`x_t` without its graph; InputError for an empty or non-finite batch and for a time that is not one number."""
+    """`x_t` without its graph. Raises InputError for an empty or non-finite batch, and for t not one finite number."""
     if x_t.ndim < 2 or x_t.numel() == 0:
         raise InputError(f"x_t: expected a batch of at least one point, (batch, *event), got shape {tuple(x_t.shape)}")
     if not x_t.is_floating_point() or not bool(torch.isfinite(x_t).all()):
@@ -94,7 +97,7 @@ def checked_points(x_t: Batch, t: OneTime) -> Batch:
 
 
 def differentiable(derivative: Callable[[], Tensor]) -> Tensor:
-    """`derivative()` under autograd, attention in its plain form; what torch cannot differentiate is an InputError."""
+    """`derivative()` under autograd, with plain attention. Raises InputError where torch cannot differentiate."""
     try:
         # the fused attention kernels have no second derivative
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
@@ -103,31 +106,22 @@ def differentiable(derivative: Callable[[], Tensor]) -> Tensor:
         raise
     except RuntimeError as error:
         reason = str(error).strip().split("\n")[0]
-        raise InputError(
-            f"denoiser: expected an answer that torch can differentiate in x_t, twice, got: {reason}"
-        ) from error
+        expected = "denoiser: expected an answer that torch can differentiate in x_t, twice"
+        raise InputError(f"{expected}, got: {reason}") from error
 
 
 def _pulled(denoiser: Denoiser, x: Tensor, t: OneTime, v: Tensor, *, twice: bool) -> tuple[Tensor, Tensor]:
-    """x as a leaf, and J^T v, with its own graph if it is to be differentiated again."""
+    """x as a leaf, and J^T v, with a graph where it is to be differentiated again."""
     x = x.detach().requires_grad_()
     denoised = denoiser(x, t)
     if denoised.shape != x.shape:
         raise InputError(f"denoiser: expected an answer of shape {tuple(x.shape)}, got {tuple(denoised.shape)}")
-    return x, _gradient(denoised, x, v, twice=twice)
-
-
-def _gradient(y: Tensor, x: Tensor, v: Tensor, *, twice: bool) -> Tensor:
-    """d (v . y) / dx; InputError where y was computed without torch's knowledge of x."""
-    found = torch.autograd.grad(y, x, v, create_graph=twice, allow_unused=True)[0] if y.requires_grad else None
-    if found is None:
+    pulled = None
+    if denoised.requires_grad:
+        pulled = torch.autograd.grad(denoised, x, v, create_graph=twice, allow_unused=True)[0]
+    if pulled is None:
         raise InputError("denoiser: expected an answer that depends on x_t through torch, got one without a gradient")
-    return _finite(found)
-
-
-def _only_once() -> NoReturn:
-    """J^T u does not know u: the model's one derivative is not made of operations of torch."""
-    raise InputError("denoiser: expected an answer that torch can differentiate in x_t twice, got only once")
+    return x, _finite(pulled)
 
 
 def _finite(derivative: Tensor) -> Tensor:

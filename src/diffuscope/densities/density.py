@@ -1,4 +1,4 @@
-r"""A probability density on a grid, one value per cell, and the numbers it is judged by.
+r"""A probability density on a grid, one value per cell, with its mass, moments, entropies and distances.
 
 .. math::
     \text{mass} = V\sum_i p_i, \qquad
@@ -6,7 +6,7 @@ r"""A probability density on a grid, one value per cell, and the numbers it is j
     H(p) = -V\sum_i p_i\log p_i, \qquad V = \text{volume of a cell} .
 
 A value is the average over its cell (finite volumes) or the value at its center (spectral methods); the two differ by
-O(h^2), and on the sums above by less than rounding once the density is resolved on a periodic box.
+O(h^2), and the sums above by less than rounding once the density is resolved on a periodic box.
 """
 
 import math
@@ -20,12 +20,12 @@ from diffuscope.errors import InputError
 
 from .grid import Grid
 
-ROUNDING = 1e-12  # of the largest value: a spectral method leaves less, of either sign, where a density vanishes
+ROUNDING = 1e-12  # of the largest value: a spectral method leaves less than this where a density vanishes
 
 
 @dataclass(frozen=True, eq=False)
 class Density:
-    """Values on a grid, float64; nothing forces them to be positive or of mass one: that is measured.
+    """Values on a grid, float64; positivity and mass one are measured, not enforced.
 
     Raises InputError for values of another shape than the grid's, or not finite.
     """
@@ -53,7 +53,7 @@ class Density:
         return self._shares() @ self.grid.points().reshape(-1, self.grid.dimensions)
 
     def covariance(self) -> Float[Tensor, "d d"]:
-        """The second central moment, divided by the mass: of the points at the centers of the cells.
+        """The second central moment of the cell centers, divided by the mass.
 
         Raises InputError for a density without mass.
         """
@@ -62,15 +62,12 @@ class Density:
         return centered.T @ (weights[:, None] * centered)
 
     def entropy(self) -> float:
-        """-int p log p in nats; empty cells add nothing.
-
-        Raises InputError where a value is negative beyond rounding.
-        """
+        """-int p log p in nats. Raises InputError where a value is negative beyond rounding."""
         p = self._nonnegative()
         return -self.grid.volume * float(torch.xlogy(p, p).sum())
 
     def relative_entropy(self, other: "Density") -> float:
-        """KL(self || other) in nats, infinite where `other` is empty and self is not; what is rounding counts as empty.
+        """KL(self || other) in nats, infinite where `other` is empty and self is not; rounding counts as empty.
 
         Raises InputError for another grid, and where a value of either is negative beyond rounding.
         """
@@ -87,7 +84,7 @@ class Density:
         return self.grid.volume * float((self.values - other.values).detach().abs().sum())
 
     def sample(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n d"]:
-        """Independent draws from the density that is constant in every cell.
+        """Independent draws from the density, constant within every cell.
 
         Raises InputError where a value is negative beyond rounding, and for a density without mass.
         """
@@ -112,7 +109,7 @@ class Density:
         return (self.values / self.values.sum()).reshape(-1)
 
     def _nonnegative(self) -> Tensor:
-        """The values without their graph, with 0 for those that are negative within rounding."""
+        """The values without their graph; those that are negative within rounding become 0."""
         values = self.values.detach()
         if self.lowest() < -ROUNDING * float(values.max()):
             raise InputError(f"density: expected values >= 0, got {self.lowest():.3g}")
@@ -120,9 +117,9 @@ class Density:
 
 
 def histogram(points: Float[Tensor, "n d"], grid: Grid) -> Density:
-    """The density of `points`: counts / (n V); points outside the box are lost, which the mass then shows.
+    """The density of `points`: counts / (n V). Points outside the box are lost, so that the mass falls below 1.
 
-    Its standard error in a cell of probability P is sqrt(P (1 - P) / n) / V. Raises InputError for an empty or
+    The standard error in a cell of probability P is sqrt(P (1 - P) / n) / V. Raises InputError for an empty or
     non-finite batch, or points of another dimension than the grid's.
     """
     if points.ndim != 2 or points.shape[1] != grid.dimensions or len(points) == 0:

@@ -5,13 +5,13 @@ r"""The divergence of a denoiser, div D(x_t) = tr dD/dx: exact, by the full Jaco
     \text{Jacobian: } \sum_i \frac{\partial D_i}{\partial x_i}, \qquad
     \text{Hutchinson: } \frac1K\sum_k v_k^T \frac{\partial D}{\partial x} v_k, \quad E[v v^T] = I .
 
-The first, which differentiates Tweedie's formula, is zero at alpha = 0. With A the symmetric part of dD/dx, one probe
-of signs (Rademacher) or of normals has the variances
+The first, from Tweedie's formula, is zero at alpha = 0. With A the symmetric part of dD/dx, a single probe of random
+signs (Rademacher) or of normals has the variance
 
 .. math::  \text{signs: } 2\sum_{i \ne j} A_{ij}^2, \qquad \text{normals: } 2\sum_{i, j} A_{ij}^2 .
 
-Along a trajectory the probes stay the same: the divergence is then a smooth function of time, and each probe carries
-an unbiased estimate of its integral of its own.
+Along a trajectory the probes stay fixed: the divergence is then a smooth function of time, and each probe gives an
+unbiased estimate of its integral.
 
 Source: Hutchinson 1989, *A stochastic estimator of the trace of the influence matrix*; in a flow, Grathwohl et al. 2019
 (arXiv:1810.01367, section 3.1).
@@ -30,6 +30,8 @@ from diffuscope.denoisers import Batch, BatchTime, Denoiser, ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.schedules import as_time
 
+from .denoiser_derivatives import signs
+
 ROWS = 1024  # rows in one differentiated call of the denoiser
 LARGEST = 4096  # dimension beyond which the full Jacobian is refused
 
@@ -44,7 +46,7 @@ class Diverging:
 
 @runtime_checkable
 class Divergence(Protocol):
-    """A way to the divergence of a denoiser."""
+    """A method to compute or estimate the divergence of a denoiser."""
 
     def __call__(self, denoiser: Denoiser, x_t: Batch, t: BatchTime) -> Diverging:
         """D(x_t, t) and tr dD/dx."""
@@ -53,7 +55,7 @@ class Divergence(Protocol):
 
 @dataclass(frozen=True)
 class ExactDivergence:
-    """(alpha / sigma^2) tr Cov(x_0 | x_t): for an `ExactDenoiser`, whose distribution knows its posterior covariance.
+    """(alpha / sigma^2) tr Cov(x_0 | x_t), for an `ExactDenoiser`, whose posterior covariance is known.
 
     Costs one evaluation of the posterior. Raises InputError for another denoiser.
     """
@@ -63,7 +65,7 @@ class ExactDivergence:
         if not isinstance(denoiser, ExactDenoiser):
             raise InputError(
                 f"divergence: ExactDivergence expects an ExactDenoiser, got {type(denoiser).__name__}; "
-                "take JacobianDivergence or HutchinsonDivergence"
+                "use JacobianDivergence or HutchinsonDivergence"
             )
         alpha, sigma = denoiser.schedule.alpha(t), denoiser.schedule.sigma(t)
         trace = denoiser.distribution.posterior_covariance(x_t, alpha, sigma).trace().double()
@@ -74,7 +76,7 @@ class ExactDivergence:
 class JacobianDivergence:
     """The trace of the full Jacobian, for any denoiser that autograd can differentiate in x_t.
 
-    Costs d gradients per sample, `rows` of them in one call, which bounds the memory. Raises InputError beyond 4096
+    Costs d gradients per sample, `rows` of them in one call, which bounds the memory. Raises InputError beyond 4,096
     dimensions, and for a denoiser without a gradient.
     """
 
@@ -88,8 +90,7 @@ class JacobianDivergence:
         """D(x_t, t) and its divergence, one column."""
         divergence = torch.zeros(len(x_t), dtype=torch.float64, device=x_t.device)
         for sample, coordinate, gradient in _jacobian_rows(denoiser, x_t, t, self.rows):
-            on_diagonal = gradient.gather(1, coordinate[:, None])[:, 0]
-            divergence.index_add_(0, sample, on_diagonal.double())
+            divergence.index_add_(0, sample, gradient.gather(1, coordinate[:, None])[:, 0].double())
         with torch.no_grad():
             return Diverging(denoiser(x_t, t), divergence[:, None])
 
@@ -112,8 +113,7 @@ class HutchinsonDivergence:
     @classmethod
     def rademacher(cls, x_t: Batch, probes: int, *, generator: torch.Generator) -> "HutchinsonDivergence":
         """Random signs for every coordinate of `x_t`: the smallest variance among independent coordinates."""
-        signs = torch.randint(0, 2, (probes, *x_t.shape), generator=generator, device=generator.device)
-        return cls((2 * signs - 1).to(x_t))
+        return cls(signs(x_t.expand(probes, *x_t.shape), generator))
 
     @classmethod
     def normal(cls, x_t: Batch, probes: int, *, generator: torch.Generator) -> "HutchinsonDivergence":
@@ -124,8 +124,8 @@ class HutchinsonDivergence:
     def __call__(self, denoiser: Denoiser, x_t: Batch, t: BatchTime) -> Diverging:
         """D(x_t, t) and its divergence, one column per probe."""
         if x_t.shape != self.probes.shape[1:]:
-            expected = tuple(self.probes.shape[1:])
-            raise InputError(f"x_t: expected the shape that the probes were drawn for, {expected}, got {x_t.shape}")
+            shapes = f"{tuple(self.probes.shape[1:])}, got {tuple(x_t.shape)}"
+            raise InputError(f"x_t: expected the shape that the probes were drawn for, {shapes}")
         x, denoised = _differentiated(denoiser, x_t, t)
         columns = []
         for k, probe in enumerate(self.probes):
@@ -153,7 +153,7 @@ def _jacobian_rows(
     d = math.prod(x_t.shape[1:])
     if d > LARGEST:
         raise InputError(
-            f"divergence: the full Jacobian is for at most {LARGEST} dimensions, got {d}; take HutchinsonDivergence"
+            f"divergence: the full Jacobian is for at most {LARGEST} dimensions, got {d}; use HutchinsonDivergence"
         )
     times = as_time(t).to(x_t.device).expand(len(x_t))
     for pairs in torch.arange(len(x_t) * d, device=x_t.device).split(rows):
@@ -172,11 +172,9 @@ def _differentiated(denoiser: Denoiser, x_t: Batch, t: BatchTime) -> tuple[Batch
 
 def _gradient(denoised: Batch, x: Batch, probe: Batch, *, keep: bool = False) -> Batch:
     """(dD/dx)^T probe, sample by sample."""
-    found = None
+    gradient = None
     if denoised.requires_grad:
-        found = torch.autograd.grad(denoised, x, probe, retain_graph=keep, allow_unused=True)[0]
-    if found is None:
-        raise InputError(
-            "denoiser: expected one that autograd can differentiate in x_t, got an answer without gradient"
-        )
-    return found
+        gradient = torch.autograd.grad(denoised, x, probe, retain_graph=keep, allow_unused=True)[0]
+    if gradient is None:
+        raise InputError("denoiser: expected one that autograd can differentiate in x_t, got one without a gradient")
+    return gradient

@@ -9,9 +9,9 @@ For a density :math:`\rho_t` of :math:`dX = f X dt + g dB` in d dimensions with 
     \frac{d}{dt}\mathrm{KL}(\rho_t\|\gamma_t) = -\tfrac12 g^2\, E_\rho|s - s_\gamma|^2 .
 
 Heat flow with diffusivity D is f = 0, g^2 = 2 D: dH/dt = D J. For a variance-preserving diffusion
-:math:`\gamma = N(0, I)` does not move, and the second rate is its entropy production. Always
+:math:`\gamma = N(0, I)` is stationary, and the second rate is minus the entropy production. Always
 :math:`d^2/\mathrm{tr}\,C \le \mathrm{tr}\,C^{-1} \le J \le d/\sigma^2` with C the covariance of :math:`\rho_t`; the
-Gaussian has the smallest J of all distributions of its covariance (Stam 1959).
+Gaussian has the smallest J of all distributions with its covariance (Stam 1959).
 
 With :math:`C_p = \alpha^2\Sigma_p + \sigma^2 I` and :math:`\Delta = \alpha(\mu_p - \mu_q)`, Gaussians p and q have
 
@@ -45,9 +45,7 @@ def entropy_rate(schedule: Schedule, t: Number, fisher: Number, dimension: int) 
 
 
 def relative_entropy_rate(schedule: Schedule, t: Number, relative_fisher: Number) -> float:
-    """d KL/dt = -g^2 E|s - s'|^2 / 2 in nats per unit of t, both distributions under the same diffusion; never
-    positive.
-    """
+    """d KL/dt = -g^2 E|s - s'|^2 / 2 <= 0 in nats per unit of t, for two distributions under the same diffusion."""
     return -float(schedule.g_squared(t)) * relative_fisher / 2
 
 
@@ -63,53 +61,46 @@ def gaussian_fisher_information(distribution: Gaussian, alpha: Number, sigma: Nu
 
 
 def gaussian_relative_entropy(distribution: Gaussian, other: Gaussian, alpha: Number, sigma: Number) -> float:
-    """KL of the noised `distribution` from the noised `other`, in nats. Raises InputError for events of different
-    shapes.
-    """
-    own, theirs = _variances(distribution, alpha, sigma), _variances(other, alpha, sigma)
-    along, shift = _whitened(distribution, other, alpha, sigma)
+    """KL(noised `distribution` || noised `other`) in nats. Raises InputError for events of different shapes."""
+    v_p, v_q = _variances(distribution, alpha, sigma), _variances(other, alpha, sigma)
+    along, shift = _inverse_applied(distribution, other, alpha, sigma)
     moved = alpha * (distribution.mean - other.mean)
-    trace = _trace_with(distribution, own, along[1], float((1 / theirs).sum()))
-    log_ratio = float(theirs.log().sum() - own.log().sum())
+    trace = _trace_with(distribution, v_p, along[1], float((1 / v_q).sum()))
+    log_ratio = float(v_q.log().sum() - v_p.log().sum())
     return (trace - distribution.dimension + log_ratio + float((shift * moved.flatten()).sum())) / 2
 
 
 def gaussian_relative_fisher(distribution: Gaussian, other: Gaussian, alpha: Number, sigma: Number) -> float:
     """E|s - s'|^2 under the noised `distribution`. Raises InputError for events of different shapes."""
-    own, theirs = _variances(distribution, alpha, sigma), _variances(other, alpha, sigma)
-    along, shift = _whitened(distribution, other, alpha, sigma)
-    trace = _trace_with(distribution, own, along[0], float((1 / theirs**2).sum()))
-    return trace - 2 * float((1 / theirs).sum()) + float((1 / own).sum()) + float(shift.square().sum())
+    v_p, v_q = _variances(distribution, alpha, sigma), _variances(other, alpha, sigma)
+    along, shift = _inverse_applied(distribution, other, alpha, sigma)
+    trace = _trace_with(distribution, v_p, along[0], float((1 / v_q**2).sum()))
+    return trace - 2 * float((1 / v_q).sum()) + float((1 / v_p).sum()) + float(shift.square().sum())
 
 
 def _variances(distribution: Gaussian, alpha: Number, sigma: Number) -> Float[Tensor, " D"]:
     """The eigenvalues of alpha^2 Sigma + sigma^2 I, those of the tail included. InputError for a bad level."""
     if not (0 <= alpha < math.inf and 0 < sigma < math.inf):
         raise InputError(f"alpha, sigma: expected alpha >= 0 and sigma > 0, got {alpha} and {sigma}")
-    tail = distribution.eigenvalues.new_full(
-        (distribution.dimension - len(distribution.eigenvalues),), distribution.tail_variance
-    )
-    return alpha**2 * torch.cat([distribution.eigenvalues, tail]) + sigma**2
+    values, D = distribution.eigenvalues, distribution.dimension
+    tail = values.new_full((D - len(values),), distribution.tail_variance)
+    return alpha**2 * torch.cat([values, tail]) + sigma**2
 
 
-def _whitened(distribution: Gaussian, other: Gaussian, alpha: Number, sigma: Number) -> tuple[Tensor, Tensor]:
+def _inverse_applied(distribution: Gaussian, other: Gaussian, alpha: Number, sigma: Number) -> tuple[Tensor, Tensor]:
     """(|C_q^-1 u|^2, u^T C_q^-1 u) for every eigenvector u of `distribution`, as (2, k), and C_q^-1 Delta."""
     if distribution.event_shape != other.event_shape:
         raise InputError(f"other: expected events of shape {distribution.event_shape}, got {other.event_shape}")
     units = distribution.eigenvectors.T
     vectors = torch.cat([units, alpha * (distribution.mean - other.mean).reshape(1, -1)])
-    # the score of q is -C_q^-1 (x - alpha mu_q)
-    applied = -other.score(
-        (vectors + alpha * other.mean.flatten()).reshape(-1, *distribution.event_shape), alpha, sigma
-    )
-    applied = applied.flatten(1)
+    points = (vectors + alpha * other.mean.flatten()).reshape(-1, *distribution.event_shape)
+    applied = -other.score(points, alpha, sigma).flatten(1)  # the score of q is -C_q^-1 (x - alpha mu_q)
     return torch.stack([applied[:-1].square().sum(1), (applied[:-1] * units).sum(1)]), applied[-1]
 
 
-def _trace_with(distribution: Gaussian, own: Tensor, along: Tensor, trace: float) -> float:
-    """tr (A C_p) from u_k^T A u_k `along` the eigenvectors of p and tr A, which only a tail needs."""
-    k = len(distribution.eigenvalues)
+def _trace_with(distribution: Gaussian, v_p: Tensor, along: Tensor, trace: float) -> float:
+    """tr (A C_p) from u_k^T A u_k `along` the eigenvectors of p and, for its tail, tr A."""
+    k, tail = len(distribution.eigenvalues), v_p[-1]
     if k == distribution.dimension:
-        return float((own * along).sum())
-    tail = own[-1]
-    return float(((own[:k] - tail) * along).sum() + tail * trace)
+        return float((v_p * along).sum())
+    return float(((v_p[:k] - tail) * along).sum() + tail * trace)

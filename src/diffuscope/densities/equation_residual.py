@@ -1,26 +1,26 @@
-r"""The score equation: whether a denoiser's answers at different noise levels belong to one diffusing density.
+r"""The score equation: do a denoiser's answers at different noise levels belong to one diffusing density?
 
 A density that diffuses by :math:`dX = f X dt + g dB` obeys
 :math:`\partial_t\log\rho = -d f - f\,x\cdot s + \tfrac12 g^2 (\nabla\cdot s + |s|^2)`, and its score the gradient of
-that. At the place :math:`\tilde x = x_t/\alpha` and the noise :math:`\tilde\sigma = \sigma/\alpha = e^{-\lambda}` every
-diffusion is the heat flow, drift gone, and the score :math:`\tilde s = \alpha s` obeys
+this. In the coordinates :math:`\tilde x = x_t/\alpha` and :math:`\tilde\sigma = \sigma/\alpha = e^{-\lambda}` every
+diffusion is the heat flow, without drift, and the score :math:`\tilde s = \alpha s` obeys
 
 .. math::
     \partial_\lambda \tilde s + \tilde\sigma^2\,\nabla\left(\nabla\cdot\tilde s + |\tilde s|^2\right) = 0 .
 
-The part :math:`-\tilde x/\tilde\sigma^2` of :math:`\tilde s = (D - \tilde x)/\tilde\sigma^2` solves this by itself and
-would drown everything else at high noise. Taken out, and multiplied by :math:`\tilde\sigma^2`, the same equation says
-of the denoiser, with J its Jacobian in x_t,
+The part :math:`-\tilde x/\tilde\sigma^2` of :math:`\tilde s = (D - \tilde x)/\tilde\sigma^2` is itself a solution and
+would dominate at high noise. With this part removed, and multiplied by :math:`\tilde\sigma^2`, the equation reads, for
+the denoiser with Jacobian J in x_t,
 
 .. math::
     \underbrace{\partial_\lambda D|_{x_t/\alpha}}_{\text{rate}}
     + \underbrace{\sigma^2\,\nabla_{x_t}(\nabla_{x_t}\cdot D)}_{\text{spread}}
     + \underbrace{2 J^T (\alpha D - x_t)}_{\text{pull}} = 0 .
 
-At low noise the three terms are as large as :math:`\tilde\sigma^2|\tilde s|`, at high noise as
-:math:`|D - E[x_0]|`: the residual is relative to the score there and to the centered denoiser here, and blind nowhere.
-Reading a denoiser through another schedule changes none of them. Where the score is no gradient (see `curl`) and
-f != 0, the gradient of the first formula has :math:`f J^T x` in place of :math:`f J x`; the two differ by the curl.
+The three terms are as large as :math:`\tilde\sigma^2|\tilde s|` at low noise and as :math:`|D - E[x_0]|` at high noise:
+the residual is relative to the score there and to the centered denoiser here, and sensitive at every noise level.
+None of the terms depends on the schedule. Where the score is not a gradient (see `curl`) and f != 0, the gradient of
+the first formula has :math:`f J^T x` in place of :math:`f J x`; the two differ by the curl.
 
 Source: the equation of the score is Lai et al. 2023 (FP-Diffusion, arXiv:2210.04296); this form is derived from it.
 """
@@ -63,7 +63,7 @@ class ScoreEquation:
 
     @property
     def score_residual(self) -> Batch:
-        """The residual of the score itself, (alpha / sigma^2) residual: what is left of d s / d lambda."""
+        """The residual of the score itself, (alpha / sigma^2) residual, per unit of lambda."""
         return self.score_factor * self.residual
 
     @property
@@ -75,7 +75,7 @@ class ScoreEquation:
 
 @dataclass(frozen=True, eq=False)
 class ProbedScoreEquation:
-    """The terms with the spread from random probes, and unbiased squares, which may be negative for a single point."""
+    """The terms, the spread from random probes, and unbiased squares, which may be negative at single points."""
 
     rate: Batch
     spread: Batch  # mean over probes
@@ -88,27 +88,21 @@ class ProbedScoreEquation:
     @property
     def squares(self) -> Float[Tensor, "batch 4"]:
         """Per point the squares of residual, rate, spread and pull, for `relative_residual` and for resampling."""
-        return torch.stack(
-            [self.squared_residual, _norm(self.rate) ** 2, self.squared_spread, _norm(self.pull) ** 2], 1
-        )
+        rate, pull = _norm(self.rate) ** 2, _norm(self.pull) ** 2
+        return torch.stack([self.squared_residual, rate, self.squared_spread, pull], 1)
 
 
 def score_equation(denoiser: Denoiser, x_t: Batch, t: OneTime) -> ScoreEquation:
-    """The terms at the points `x_t` at time `t`, the gradient of the divergence exactly.
+    """The terms at the points `x_t` at time `t`, with the exact gradient of the divergence.
 
     Costs one second derivative per point and coordinate: for small dimensions. Raises InputError where the denoiser
     cannot be differentiated twice in x_t, where alpha or sigma is zero, and for points that are empty or not finite.
     """
     x_t = checked_points(x_t, t)
     rate = noise_derivative(denoiser, x_t, t)
-    sigma = float(denoiser.schedule.sigma(t))
-    return ScoreEquation(
-        rate.value,
-        sigma**2 * divergence_gradient(denoiser, x_t, t),
-        _pull(denoiser, x_t, t),
-        rate.error,
-        float(denoiser.schedule.alpha(t)) / sigma**2,
-    )
+    alpha, sigma = float(denoiser.schedule.alpha(t)), float(denoiser.schedule.sigma(t))
+    spread, pull = sigma**2 * divergence_gradient(denoiser, x_t, t), _pull(denoiser, x_t, t)
+    return ScoreEquation(rate.value, spread, pull, rate.error, alpha / sigma**2)
 
 
 def score_equation_by_probes(

@@ -9,13 +9,13 @@ decoded. With :math:`\mathrm{SNR} = \alpha^2/\sigma^2` its evidence bound is
       + E\big[-\log N\big(x_0;\, D(x_{t_{min}}),\, \mathrm{SNR}_{min}^{-1} I\big)\big] .
 
 For the exact denoiser of a distribution this is -log p(x_0) itself at every x_0, up to the prior and the decoder, and
-in the mean over the distribution its entropy: that half the integrated squared error is an information is the I-MMSE
-relation. Any error delta of a denoiser costs :math:`\frac12\int E|\delta|^2 d\,\mathrm{SNR}` nats in that mean.
+its mean over the distribution is the entropy (the I-MMSE relation: half the integrated squared error is an
+information). An error delta of a denoiser raises that mean by :math:`\frac12\int E|\delta|^2 d\,\mathrm{SNR}` nats.
 
 *Levels.* In :math:`u = \frac12\log(1 + \mathrm{SNR})`, finite at alpha = 0, the integral is
 :math:`\int E|x_0 - D|^2 (1 + \mathrm{SNR})\, du`, whose integrand is d for normal data of unit variance: so u is drawn
-uniformly, once in each of equal strata. Both this and the decoder have :math:`|\varepsilon|^2` as their leading term
-where little noise is left; its known mean d takes its place (a control variate), with the weight
+uniformly, once in each of equal strata. At low noise the leading term of both this and the decoder is
+:math:`|\varepsilon|^2`; it serves as a control variate with known mean d and weight
 :math:`\alpha^2/(\alpha^2 + \sigma^2)`.
 
 Source: Kingma et al. 2021 (arXiv:2107.00630, equations 11-15); Song et al. 2021 (arXiv:2101.09258); I-MMSE: Guo,
@@ -41,7 +41,7 @@ from .terminal import TerminalGaussian, require_distribution, start_distribution
 
 @dataclass(frozen=True)
 class VariationalBound:
-    """An estimate of the bound on -log p(x_0), nats and float64, its standard error, and its three parts."""
+    """An estimate of the bound on -log p(x_0), its standard error and its three parts in nats; the NFE."""
 
     bound: Float[Tensor, " batch"]
     standard_error: Float[Tensor, " batch"]
@@ -63,11 +63,11 @@ def variational_bound(
 ) -> VariationalBound:
     """The bound for every x_0, over the schedule's t_min to t_max, by `repeats` independent draws.
 
-    A draw has one noise in each of `levels` strata of noise, its own for every sample; the standard error is that of
-    the mean of the draws. Costs repeats (levels + 1) evaluations, one batch at a time in the dtype of `x_0`. The prior
-    is the distribution at t_max as in `log_likelihood`: the noised distribution of `terminal`; without it, the Gaussian
-    that an `ExactDenoiser` shows there, for any other denoiser pure noise. In bits per dimension of integers:
-    `bits_per_dimension(-bound, ...)` of a batch that `dequantize` made.
+    A draw has one noise level in each of `levels` strata, independently for every sample; the standard error is that of
+    the mean of the draws. Costs repeats (levels + 1) function evaluations, one batch at a time in the dtype of `x_0`.
+    The prior is the distribution at t_max as in `log_likelihood`: that of `terminal`; by default the Gaussian of an
+    `ExactDenoiser` there, pure noise for any other denoiser. For bits per dimension of integers take
+    `bits_per_dimension(-bound, ...)` of a batch from `dequantize`.
 
     Raises InputError for data that are not finite, fewer than 1 level or 2 repeats, and a schedule whose t_min has no
     noise.
@@ -87,15 +87,9 @@ def variational_bound(
         part[0] = _prior_part(denoiser, x_0, prior, generator)
         part[1] = _diffusion_part(denoiser, x_0, levels, generator)
         part[2] = _reconstruction_part(denoiser, x_0, generator)
-    total, (prior_part, diffusion_part, reconstruction_part) = parts.sum(1), parts.mean(0)
-    return VariationalBound(
-        bound=total.mean(0),
-        standard_error=total.std(0) / repeats**0.5,
-        prior=prior_part,
-        diffusion=diffusion_part,
-        reconstruction=reconstruction_part,
-        evaluations=repeats * (levels + 1),
-    )
+    total, (prior_part, diffusion, reconstruction) = parts.sum(1), parts.mean(0)
+    bound, error, evaluations = total.mean(0), total.std(0) / repeats**0.5, repeats * (levels + 1)
+    return VariationalBound(bound, error, prior_part, diffusion, reconstruction, evaluations)
 
 
 def _prior_density(
@@ -106,8 +100,7 @@ def _prior_density(
         divergence = HutchinsonDivergence.rademacher(x_0, 2, generator=generator)
         distribution = start_distribution(denoiser, x_0, divergence=divergence)
     else:
-        require_distribution(terminal, denoiser, x_0)
-        distribution = terminal
+        distribution = require_distribution(terminal, denoiser, x_0)
     if isinstance(distribution, TerminalGaussian):
         return distribution.log_prob
     end = denoiser.schedule.t_max
@@ -121,13 +114,13 @@ def _prior_part(
     """log q(x_T | x_0) - log p_T(x_T)."""
     end = torch.full((len(x_0),), denoiser.schedule.t_max, dtype=torch.float64, device=x_0.device)
     x_t, noise = _noised(denoiser, x_0, end, generator)
-    log_q = -(_square(noise) + _dimension(x_0) * (2 * math.pi * denoiser.schedule.sigma(end) ** 2).log()) / 2
+    log_q = -(_square(noise) + x_0[0].numel() * (2 * math.pi * denoiser.schedule.sigma(end) ** 2).log()) / 2
     return log_q - prior(x_t)
 
 
 def _diffusion_part(denoiser: Denoiser, x_0: Batch, levels: int, generator: torch.Generator) -> Float[Tensor, " batch"]:
     """The integral of |x_0 - D|^2 (1 + SNR) over u, one draw in every stratum."""
-    schedule, d = denoiser.schedule, _dimension(x_0)
+    schedule, d = denoiser.schedule, x_0[0].numel()
     ends = torch.tensor([schedule.t_max, schedule.t_min], dtype=torch.float64, device=x_0.device)
     first, last = (torch.log1p((schedule.alpha(ends) / schedule.sigma(ends)) ** 2) / 2).tolist()
     total = torch.zeros(len(x_0), dtype=torch.float64, device=x_0.device)
@@ -147,7 +140,7 @@ def _reconstruction_part(denoiser: Denoiser, x_0: Batch, generator: torch.Genera
     """-log N(x_0; D, I / SNR) at t_min."""
     start = torch.full((len(x_0),), denoiser.schedule.t_min, dtype=torch.float64, device=x_0.device)
     x_t, noise = _noised(denoiser, x_0, start, generator)
-    d, snr = _dimension(x_0), (denoiser.schedule.alpha(start) / denoiser.schedule.sigma(start)) ** 2
+    d, snr = x_0[0].numel(), (denoiser.schedule.alpha(start) / denoiser.schedule.sigma(start)) ** 2
     error = _square(x_0.double() - denoiser(x_t.to(x_0.dtype), start).double())
     return (error * snr - snr / (1 + snr) * (_square(noise) - d) + d * (2 * math.pi / snr).log()) / 2
 
@@ -162,7 +155,3 @@ def _noised(denoiser: Denoiser, x_0: Batch, t: Times, generator: torch.Generator
 def _square(x: Batch) -> Float[Tensor, " batch"]:
     """|x|^2, sample by sample."""
     return x.flatten(1).square().sum(1)
-
-
-def _dimension(x: Batch) -> int:
-    return math.prod(x.shape[1:])

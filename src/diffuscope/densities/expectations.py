@@ -5,8 +5,8 @@ r"""Entropy, Fisher information and relative entropy of exact distributions by q
     \mathrm{KL}(p\|q) = \int p\log\frac pq, \qquad I(p\|q) = \int p\,|s_p - s_q|^2,
 
 each a sum over the centers of a grid's cells. A noised density is analytic and falls off like a Gaussian, so that this
-plain sum, the trapezoidal rule on the whole line, converges faster than any power of the cell: once the mass comes out
-as 1, so does everything else to nearly the same digits, and the mass is checked.
+sum, the trapezoidal rule on the whole line, converges faster than any power of the cell width: where the mass is 1 to
+some digits, the other integrals are as accurate. The mass is checked.
 """
 
 from collections.abc import Callable
@@ -35,10 +35,8 @@ def expectation(
     the mass misses 1 by more than 1e-9: too small a box, or cells wider than the density's features (about sigma).
     """
     if tuple(distribution.event_shape) != (grid.dimensions,):
-        given = tuple(distribution.event_shape)
-        raise InputError(
-            f"distribution: expected vectors of the grid's dimension, ({grid.dimensions},), got shape {given}"
-        )
+        shapes = f"({grid.dimensions},), got shape {tuple(distribution.event_shape)}"
+        raise InputError(f"distribution: expected vectors of the grid's dimension, {shapes}")
     mass, total = 0.0, None
     for x in grid.points().reshape(-1, grid.dimensions).split(BLOCK):
         weights = grid.volume * distribution.log_prob(x, alpha, sigma).exp()
@@ -62,7 +60,7 @@ def fisher_information(distribution: Distribution, alpha: Level, sigma: Level, g
 
 
 def relative_entropy(distribution: Distribution, other: Distribution, alpha: Level, sigma: Level, grid: Grid) -> float:
-    """KL of the noised `distribution` from the noised `other` in nats. Raises InputError as `expectation`."""
+    """KL(noised `distribution` || noised `other`) in nats. Raises InputError as `expectation`."""
 
     def log_ratio(x: Tensor) -> Tensor:
         return distribution.log_prob(x, alpha, sigma) - other.log_prob(x, alpha, sigma)

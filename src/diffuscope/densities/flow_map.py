@@ -1,6 +1,6 @@
 r"""The probability-flow map with its log-determinant, from any time to any other, in either direction.
 
-Along :math:`\dot x = v(x, t) = \dot\alpha D + \dot\sigma\varepsilon` a density q that is carried obeys
+Along :math:`\dot x = v(x, t) = \dot\alpha D + \dot\sigma\varepsilon` a transported density q obeys
 :math:`\frac{d}{dt}\log q(x(t)) = -\operatorname{div} v`, so that
 
 .. math::
@@ -9,13 +9,13 @@ Along :math:`\dot x = v(x, t) = \dot\alpha D + \dot\sigma\varepsilon` a density 
     \operatorname{div} v = \frac{\dot\sigma}{\sigma}\, d
       + \Big(\dot\alpha - \frac{\alpha\dot\sigma}{\sigma}\Big)\operatorname{div} D .
 
-*The clock.* In the schedule's own time the field may be infinite at either end and have kinks. In
+*Time.* In the schedule's own time the field may be infinite at either end and have kinks. In
 
 .. math::
     \tau = \operatorname{arsinh}(\alpha/\sigma), \qquad z = x/r, \quad r = \sqrt{\alpha^2 + \sigma^2}, \qquad
     z = \tanh(\tau)\,x_0 + \operatorname{sech}(\tau)\,\varepsilon
 
-it is the same for every schedule, and as simple as it gets:
+it is the same for every schedule, and simple:
 
 .. math::
     \frac{dz}{d\tau} = D - \tanh(\tau)\, z, \qquad
@@ -23,9 +23,9 @@ it is the same for every schedule, and as simple as it gets:
     \log\Big|\det\frac{\partial x_s}{\partial x_t}\Big| = \log\Big|\det\frac{\partial z_s}{\partial z_t}\Big|
       + d\log\frac{r_s}{r_t} .
 
-Near data tau is log(2 alpha/sigma): a step takes a share of the noise that is left. In the noise it is alpha/sigma,
-to second order, which ends at 0 where alpha does. Between alpha = 0, included, and sigma = 0, excluded, nothing is
-singular, and the kinks of a table of betas are gone.
+Near data tau is log(2 alpha/sigma): a step removes a share of the remaining noise. At high noise it is alpha/sigma, to
+second order, which is 0 where alpha is. From alpha = 0, included, to sigma = 0, excluded, nothing is singular, and the
+kinks of a table of betas are gone.
 """
 
 import math
@@ -42,12 +42,12 @@ from diffuscope.schedules import as_time
 
 from .divergence import Divergence
 
-FINE, COARSE = 1e-9, 1e-5  # the tolerance if none is given: in float64, and where rounding is coarser
+FINE, COARSE = 1e-9, 1e-5  # the default tolerance in float64 and in coarser precisions
 
 
 @dataclass(frozen=True)
 class Transported:
-    """Where the flow took the points, log|det dx_s/dx_t| in float64 (a column per probe), and evaluations spent."""
+    """The points at time s, log|det dx_s/dx_t| in float64 (one column per probe), and the NFE."""
 
     x_s: Batch
     log_det: Float[Tensor, "batch probes"]
@@ -65,15 +65,15 @@ def transport(
     tolerance: float | None = None,
     max_evaluations: int = 10_000,
 ) -> Transported:
-    """Carry points of time `t` along the probability flow to time `s`, later or earlier, with the log-determinant.
+    """Carry points from time `t` along the probability flow to time `s`, later or earlier, with the log-determinant.
 
-    Dormand-Prince 5(4), every sample at its own pace. A step may be wrong by `tolerance` (1 + |z|) in a coordinate of
-    z (root mean square) and by `tolerance` nats per dimension in the log-determinant (root mean square over probes);
-    by default 1e-9, in float32 1e-5. The denoiser is asked in the dtype of `x_t` at one time per sample, about
-    `evaluations` times, each with its divergence. Times are numbers or one per sample.
+    Dormand-Prince 5(4) with steps of its own for every sample. The error of a step is at most `tolerance` (1 + |z|) in
+    the coordinates of z (root mean square) and `tolerance` nats per dimension in the log-determinant (root mean square
+    over probes); by default 1e-9, in float32 1e-5. The denoiser is evaluated in the dtype of `x_t` at one time per
+    sample, each time with its divergence. Times are numbers or one per sample.
 
     Raises InputError for points that are not finite, times outside the schedule, sigma = 0 at either end, a denoiser
-    that answers NaN or infinity at `t`, and when `max_evaluations` do not suffice.
+    that returns NaN or infinity at `t`, and where `max_evaluations` do not suffice.
     """
     if x_t.ndim < 2 or x_t.numel() == 0 or not x_t.is_floating_point():
         raise InputError(f"x_t: expected floats of shape (batch, *event), got {x_t.dtype} of shape {tuple(x_t.shape)}")
@@ -101,10 +101,10 @@ def transport(
     try:
         ended = integrate(field, y, start.tau, end.tau, slope, norm=norm, max_evaluations=max_evaluations)
     except EvaluationsSpentError as spent:
-        lost = int((spent.reached - end.tau).abs().argmax())
-        ratio = float(1 / spent.reached[lost].sinh())  # infinite where alpha = 0
+        last = int((spent.reached - end.tau).abs().argmax())
+        ratio = float(1 / spent.reached[last].sinh())  # infinite where alpha = 0
         raise InputError(
-            f"max_evaluations: expected enough to go from t = {start.t[lost]:g} to {end.t[lost]:g} at "
+            f"max_evaluations: expected enough to go from t = {start.t[last]:g} to {end.t[last]:g} at "
             f"tolerance = {tolerance:g}, got {max_evaluations}, spent at sigma/alpha = {ratio:.3g}"
         ) from None
     x_s = over_events(end.scale, z) * ended.y[:, :d]
@@ -114,7 +114,7 @@ def transport(
 
 @dataclass(frozen=True)
 class _End:
-    """One end of the way: its time, tau there and r there, sample by sample."""
+    """One end of the trajectories: the time, tau and r there, sample by sample."""
 
     t: Times
     tau: Times
@@ -138,17 +138,17 @@ class _End:
 
 
 def _field(denoiser: Denoiser, divergence: Divergence, x_t: Batch, start: _End, end: _End) -> Field:
-    """d/dtau of z, flattened, with the log-determinants beside it."""
+    """d/dtau of z, flattened, and of the log-determinants."""
     schedule, d = denoiser.schedule, math.prod(x_t.shape[1:])
     first, last = torch.minimum(start.t, end.t), torch.maximum(start.t, end.t)
 
     def field(y: Batch, tau: Times) -> Slope:
-        # rounding must not leave the way: a table of times may end there
+        # clamp against rounding: a table of times may end here
         t = schedule.time_of_lambda(tau.sinh().log()).maximum(first).minimum(last)
         scale, z = torch.hypot(schedule.alpha(t), schedule.sigma(t))[:, None], y[:, :d]
-        found = divergence(denoiser, (scale * z).to(x_t.dtype).reshape(x_t.shape), t)
-        drift = found.denoised.double().flatten(1) - tau.tanh()[:, None] * z
-        growth = scale * found.divergence - d * tau.tanh()[:, None]
+        value = divergence(denoiser, (scale * z).to(x_t.dtype).reshape(x_t.shape), t)
+        drift = value.denoised.double().flatten(1) - tau.tanh()[:, None] * z
+        growth = scale * value.divergence - d * tau.tanh()[:, None]
         return Slope(torch.cat([drift, growth], dim=1))
 
     return field

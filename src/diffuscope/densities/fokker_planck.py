@@ -13,7 +13,7 @@ constant u, A and J is (Scharfetter & Gummel 1969; Chang & Cooper 1970; B is the
     F_{i+1/2} = \frac{A}{h}\left[B(-z)\, p_i - B(z)\, p_{i+1}\right], \qquad B(z) = \frac{z}{e^z - 1},
 
 and :math:`\dot p_i = -(F_{i+1/2} - F_{i-1/2})/h - V_i p_i`. Off the diagonal the matrix is nonnegative, and its
-columns sum to zero but for killing and absorption. It is second order in h, upwind where A = 0 (first order), and for
+columns sum to zero except for killing and absorption. It is second order in h, first order (upwind) where A = 0. For
 :math:`b = -\nabla U` and constant A the discrete Gibbs distribution :math:`e^{-U(x_i)/A}` is stationary to rounding if
 the face drift is the difference quotient of U (`gradient_equation`).
 
@@ -46,9 +46,9 @@ NEGLIGIBLE = 1e-12  # diffusion over |u| h below which a face is upwinded: the f
 class FokkerPlanck:
     """The equation on `grid`: drift u and diffusion A on the faces of every axis, as functions of (axis, time).
 
-    `steady` says that nothing depends on time, so that the matrices are made once. The functions `ito_equation`,
-    `homogeneous_equation`, `gradient_equation`, `forward_equation` and `reverse_equation` make one. Raises InputError
-    for a boundary of another name than the three.
+    `steady` means that nothing depends on time, so that the matrices are computed once. Made by `ito_equation`,
+    `homogeneous_equation`, `gradient_equation`, `forward_equation` and `reverse_equation`. Raises InputError for an
+    unknown boundary.
     """
 
     grid: Grid
@@ -68,10 +68,12 @@ class FokkerPlanck:
         Raises InputError where drift or diffusion is not finite, or the diffusion negative.
         """
         h = self.grid.widths[axis]
-        u, A = (self._checked(field(axis, t), axis, t) for field in (self.face_drift, self.face_diffusion))
+        u, A = (field(axis, t).movedim(axis, -1) for field in (self.face_drift, self.face_diffusion))
+        if not bool(torch.isfinite(u).all() & torch.isfinite(A).all()):
+            raise InputError(f"drift, diffusion: expected finite values on the grid, got NaN or infinity at time {t:g}")
         if bool((A < 0).any()):
             raise InputError(f"diffusion: expected values >= 0, got {float(A.min()):.3g} at time {t:g}")
-        if self.boundary == "periodic":  # one face: equal to the last bit, or mass would leak
+        if self.boundary == "periodic":  # both ends are one face, equal to the last bit, or mass would leak
             u, A = (torch.cat([field[..., :-1], field[..., :1]], -1) for field in (u, A))
         # leaving[i]: what flows right through face i per unit of p on its left; entering[i]: left, per p on its right
         leaving, entering = _fitted(u, A, h)
@@ -81,7 +83,7 @@ class FokkerPlanck:
             leaving, entering = leaving * ends, entering * ends
         elif self.boundary == "absorbing":
             half_leaving, half_entering = _fitted(u, A, h / 2)
-            # outside p = 0: only the flux out of the box remains
+            # p = 0 outside: only the flux out of the box remains
             leaving = torch.cat([torch.zeros_like(u[..., :1]), leaving[..., 1:-1], half_leaving[..., -1:]], -1)
             entering = torch.cat([half_entering[..., :1], entering[..., 1:-1], torch.zeros_like(u[..., :1])], -1)
         lower, upper = leaving[..., :-1] / h, entering[..., 1:] / h
@@ -92,16 +94,9 @@ class FokkerPlanck:
 
     def rate(self, values: Float[Tensor, "*cells"], t: float) -> Float[Tensor, "*cells"]:
         """The right side dp/dt at time t."""
-        parts = [
-            self.generator(axis, t).apply(values.movedim(axis, -1)).movedim(-1, axis)
-            for axis in range(self.grid.dimensions)
-        ]
+        axes = range(self.grid.dimensions)
+        parts = [self.generator(axis, t).apply(values.movedim(axis, -1)).movedim(-1, axis) for axis in axes]
         return torch.stack(parts).sum(0)
-
-    def _checked(self, field: Tensor, axis: int, t: float) -> Tensor:
-        if not bool(torch.isfinite(field).all()):
-            raise InputError(f"drift, diffusion: expected finite values on the grid, got NaN or infinity at time {t:g}")
-        return field.movedim(axis, -1)
 
 
 def ito_equation(
@@ -115,8 +110,9 @@ def ito_equation(
 ) -> FokkerPlanck:
     """The equation of dX = b(X, t) dt + sqrt(2 A(X, t)) dB from `drift` b and `diffusion` A.
 
-    Fields take points (n, d) and a time. b answers (n, d), A a number, (n,) or (n, d), V (n,). A field A is also asked
-    half a cell beyond the ends of the box, for its derivative there. Raises InputError for fields of another shape.
+    Fields take points (n, d) and a time and return (n, d) for b, (n,) or (n, d) for A, (n,) for the rate V `killing`; A
+    may be a number. A field A is also evaluated half a cell beyond the ends of the box, for its derivative there.
+    `steady` as in `FokkerPlanck`. Raises InputError for fields of another shape.
     """
 
     def face_drift(axis: int, t: float) -> Tensor:
@@ -129,14 +125,10 @@ def ito_equation(
         ahead, behind = (_diffusion_at(diffusion, points + side * half, axis, t) for side in (1, -1))
         return b - (ahead - behind) / grid.widths[axis]
 
-    return FokkerPlanck(
-        grid,
-        face_drift,
-        lambda axis, t: _diffusion_at(diffusion, grid.face_points(axis), axis, t),
-        boundary,
-        None if killing is None else _rates(grid, killing),
-        steady,
-    )
+    def face_diffusion(axis: int, t: float) -> Tensor:
+        return _diffusion_at(diffusion, grid.face_points(axis), axis, t)
+
+    return FokkerPlanck(grid, face_drift, face_diffusion, boundary, _rates(grid, killing), steady)
 
 
 def gradient_equation(
@@ -170,14 +162,10 @@ def gradient_equation(
             last = -(faces[..., -1:] - U[..., -1:]) / (h / 2)
         return torch.cat([first, between, last], -1).movedim(-1, axis)
 
-    return FokkerPlanck(
-        grid,
-        face_drift,
-        lambda axis, t: _diffusion_at(float(diffusion), grid.face_points(axis), axis, t),
-        boundary,
-        None if killing is None else _rates(grid, killing),
-        steady=True,
-    )
+    def face_diffusion(axis: int, t: float) -> Tensor:
+        return _diffusion_at(float(diffusion), grid.face_points(axis), axis, t)
+
+    return FokkerPlanck(grid, face_drift, face_diffusion, boundary, _rates(grid, killing), steady=True)
 
 
 def homogeneous_equation(
@@ -205,9 +193,9 @@ def forward_equation(grid: Grid, schedule: Schedule, *, boundary: Boundary = "no
 
 
 def bernoulli(z: Float[Tensor, "*faces"]) -> Float[Tensor, "*faces"]:
-    """B(z) = z / (e^z - 1), by its series 1 - z/2 + z^2/12 - z^4/720 where |z| < .01, and 0 where z > 700.
+    """B(z) = z / (e^z - 1), by its series 1 - z/2 + z^2/12 - z^4/720 where |z| < 0.01, and 0 where z > 700.
 
-    Beyond 700, B is below 1e-301, and autograd's quotient of an infinite e^z would not be a number.
+    Beyond 700, B is below 1e-301, and an infinite e^z would give NaN in autograd.
     """
     small, vanishing = z.abs() < 1e-2, z > VANISHING
     away = torch.where(small | vanishing, 1.0, z)
@@ -218,10 +206,10 @@ def bernoulli(z: Float[Tensor, "*faces"]) -> Float[Tensor, "*faces"]:
 def _fitted(u: Tensor, A: Tensor, h: float) -> tuple[Tensor, Tensor]:
     """(A/h) B(-z) and (A/h) B(z), z = u h / A; upwind where A is negligible beside u h."""
     sharp = NEGLIGIBLE * u.abs() * h >= A
-    there = torch.where(sharp, 1.0, A)
-    z = torch.where(sharp, 0.0, u) * h / there
-    leaving = torch.where(sharp, u.clamp(min=0), there / h * bernoulli(-z))
-    entering = torch.where(sharp, (-u).clamp(min=0), there / h * bernoulli(z))
+    divisor = torch.where(sharp, 1.0, A)
+    z = torch.where(sharp, 0.0, u) * h / divisor
+    leaving = torch.where(sharp, u.clamp(min=0), divisor / h * bernoulli(-z))
+    entering = torch.where(sharp, (-u).clamp(min=0), divisor / h * bernoulli(z))
     return leaving, entering
 
 
@@ -243,7 +231,9 @@ def _component(values: Tensor, name: str, points: Tensor, axis: int, *, scalar: 
     raise InputError(f"{name}: expected shape {expected} for {n} points, got {tuple(values.shape)}")
 
 
-def _rates(grid: Grid, killing: Field) -> Callable[[float], Tensor]:
+def _rates(grid: Grid, killing: Field | None) -> Callable[[float], Tensor] | None:
+    if killing is None:
+        return None
     points = grid.points()
 
     def rates(t: float) -> Tensor:

@@ -1,4 +1,4 @@
-r"""The reverse family on Gaussian data from a Gaussian start, in closed form: what every dial forgets, and how fast.
+r"""The reverse family on Gaussian data from a Gaussian start, in closed form: how fast each eta forgets a wrong start.
 
 Data :math:`N(m, s_0^2)` give :math:`p_t = N(\alpha m, V_t)`, :math:`V = \alpha^2 s_0^2 + \sigma^2`. Started at T from
 any Gaussian, the generated distribution stays Gaussian; in the units of :math:`p_t` write it
@@ -18,8 +18,9 @@ The relative entropy and its rate of dissipation are
     \frac{d}{d\tau}\mathrm{KL} = -\frac{\eta^2}{2} g^2\int q\left|\nabla\log\frac qp\right|^2
         = -\frac{\eta^2}{2}\frac{g^2}{V}\left[\frac{(r - 1)^2}{r} + d^2\right] .
 
-At eta = 0 nothing is forgotten: KL is constant. Derived from Cao et al. 2025, section 2 (all in one dimension, or per
-coordinate).
+At eta = 0 nothing is forgotten: KL is constant. Everything is in one dimension, or per coordinate.
+
+Source: derived from Cao et al. 2025 (arXiv:2501.17054, section 2).
 """
 
 import math
@@ -33,7 +34,7 @@ Number = float | int
 
 @dataclass(frozen=True)
 class GaussianReverse:
-    """Data N(`mean`, `variance`), generation started at time `start` from N(`start_mean`, `start_variance`).
+    """Data N(`mean`, `variance`); generation starts at time `start` from N(`start_mean`, `start_variance`).
 
     Raises InputError for numbers that are not finite, a negative data variance, a start variance that is not positive,
     a negative eta, and where alpha(start) = 0.
@@ -51,10 +52,8 @@ class GaussianReverse:
         if not (math.isfinite(self.mean) and math.isfinite(self.start_mean)):
             raise InputError(f"mean: expected finite means, got {self.mean} of data, {self.start_mean} at the start")
         if not (0 <= self.variance < math.inf and 0 < self.start_variance < math.inf):
-            raise InputError(
-                f"variance: expected data variance >= 0 and start variance > 0, got {self.variance}, "
-                f"{self.start_variance}"
-            )
+            given = f"{self.variance}, {self.start_variance}"
+            raise InputError(f"variance: expected data variance >= 0 and start variance > 0, got {given}")
         if not 0 <= self.eta < math.inf:
             raise InputError(f"eta: expected a value >= 0, got {self.eta}")
         alpha = float(self.schedule.alpha(self.start))
@@ -73,10 +72,12 @@ class GaussianReverse:
         return mean + math.sqrt(variance) * d, variance * (1 + excess)
 
     def relative_entropy(self, t: Number) -> float:
-        """KL(q_t || p_t) in nats, to nearly all digits however small it is."""
+        """KL(q_t || p_t) in nats, to nearly full precision however small it is."""
         d, excess = self._relative(t)
-        # r - 1 - log r cancels where r is near 1
-        spread = excess - math.log1p(excess) if abs(excess) > 1e-4 else _small(excess)
+        if abs(excess) > 1e-4:
+            spread = excess - math.log1p(excess)
+        else:  # near r = 1 the terms of r - 1 - log r cancel: its series
+            spread = excess**2 / 2 - excess**3 / 3 + excess**4 / 4 - excess**5 / 5
         return (spread + d**2) / 2
 
     def dissipation(self, t: Number) -> float:
@@ -89,11 +90,6 @@ class GaussianReverse:
         """d and r - 1 at time t."""
         mean, variance = self.exact(self.start)
         d, r = (self.start_mean - mean) / math.sqrt(variance), self.start_variance / variance
-        ratios = [float(self.schedule.noise_to_signal(time)) ** 2 for time in (t, self.start)]
-        rho = (self.variance + ratios[0]) / (self.variance + ratios[1])
+        w_t, w_T = (float(self.schedule.noise_to_signal(time)) ** 2 for time in (t, self.start))
+        rho = (self.variance + w_t) / (self.variance + w_T)
         return d * rho ** (self.eta**2 / 2), (r - 1) * rho ** (self.eta**2)
-
-
-def _small(excess: float) -> float:
-    """x - log(1 + x) for small x."""
-    return excess**2 / 2 - excess**3 / 3 + excess**4 / 4 - excess**5 / 5

@@ -1,8 +1,8 @@
-r"""A box tiled by equal cells, in one, two or three dimensions: where a density lives.
+r"""A box tiled by equal cells, in one, two or three dimensions: the domain of a density.
 
 Cell i of an axis with N cells on :math:`[a, b]` has width :math:`h = (b - a)/N`, center :math:`a + (i + \tfrac12)h` and
-faces :math:`a + i h`, :math:`a + (i + 1) h`. A spectral method reads the centers as collocation points of the periodic
-box, a finite-volume method reads the cells as cells: one grid serves both.
+faces :math:`a + i h`, :math:`a + (i + 1) h`. For a spectral method the centers are collocation points of the periodic
+box, for a finite-volume method the cells are its volumes: one grid serves both.
 """
 
 import math
@@ -24,7 +24,11 @@ LARGEST = 2**27  # cells: one array of float64 is then 1 GB
 class Grid:
     """Equal cells on the box from `low` to `high`, `cells[k]` of them along axis k.
 
-    Raises InputError for a box that is empty or not finite, for other than 1 to 3 axes, and above 2^27 cells.
+    Raises InputError for a box that is empty or not finite, for other than 1 to 3 axes, for fewer than 2 cells along an
+    axis, and above 2^27 cells.
+
+    >>> Grid.line(0, 1, 4).centers().tolist()
+    [0.125, 0.375, 0.625, 0.875]
     """
 
     low: tuple[float, ...]

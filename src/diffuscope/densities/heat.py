@@ -1,13 +1,13 @@
-r"""The heat equation on a periodic box, exactly: every Fourier mode decays on its own.
+r"""The heat equation on a periodic box, solved exactly: every Fourier mode decays independently.
 
 .. math::
     \partial_t p = \nabla\cdot(D\nabla p), \qquad
     \hat p_t(k) = e^{-t\sum_j D_j k_j^2}\,\hat p_0(k), \qquad k_j = 2\pi m_j / L_j .
 
-Time is exact, so the only error is the grid's: what :math:`p_0` has above Nyquist's frequency (`unresolved`) and, if
-the whole space is meant rather than the periodic box, the mass that would have left the box (`mass_outside`, with
-variance 2 D t). The kernel on the line is the Gaussian of variance 2 D t. On a circle of length L it is a theta
-function: two series, equal by Poisson summation, of which one converges at once on either side of
+Time is exact, so the only error is the grid's: the spectrum of :math:`p_0` above Nyquist's frequency (`unresolved`)
+and, where the whole space is meant rather than the periodic box, the mass that would have left the box
+(`mass_outside`, with variance 2 D t). The kernel on the line is the Gaussian of variance 2 D t. On a circle of length L
+it is a theta function: two series, equal by Poisson summation, one of which converges at once on either side of
 :math:`4\pi D t = L^2`,
 
 .. math::
@@ -31,10 +31,10 @@ TERMS = 4  # of either series: the first term left out is at most e^(-20 pi) of 
 
 
 def heat_flow(density: Density, t: Number, *, diffusivity: Number | Float[Tensor, " d"] = 1.0) -> Density:
-    """The density after a time t >= 0 of heat flow on the periodic box; `diffusivity` one for all axes or one per axis.
+    """The density after a time t >= 0 of heat flow on the periodic box; one `diffusivity` for all axes or one per axis.
 
-    Differentiable in the values, t and the diffusivity. Mass is kept to rounding. Positivity is kept up to what is
-    `unresolved`: a value below zero by more than rounding says that the grid is too coarse.
+    Differentiable in the values, t and the diffusivity. Mass is conserved to rounding, positivity up to what is
+    `unresolved`: values below zero by more than rounding mean that the grid is too coarse.
     Raises InputError for a negative or non-finite t or diffusivity.
     """
     times = torch.as_tensor(t, dtype=torch.float64).reshape(1)
@@ -48,9 +48,9 @@ def heat_flows(
     *,
     diffusivity: Number | Float[Tensor, " d"] = 1.0,
 ) -> Float[Tensor, "times *shape"]:
-    """Heat flow of a batch, (*batch, *cells) on `grid`, at every one of `times`: as `heat_flow`, in float64.
+    """Heat flow of a batch (*batch, *cells) on `grid` to each of `times`, as `heat_flow`, in float64.
 
-    Memory: the result twice. Raises InputError as `heat_flow`, and for values whose last axes are not the grid's.
+    Memory: twice the result. Raises InputError as `heat_flow`, and for values whose last axes are not the grid's.
     """
     d = grid.dimensions
     if tuple(values.shape[-d:]) != grid.cells or values.ndim < d:
@@ -83,7 +83,7 @@ def heat_kernel(x: Float[Tensor, "*points"], t: Number, *, diffusivity: Number =
 def periodic_heat_kernel(
     x: Float[Tensor, "*points"], t: Number, *, length: float | int, diffusivity: Number = 1.0
 ) -> Float[Tensor, "*points"]:
-    """The heat kernel on the circle of `length`, for t > 0, to rounding in relative terms everywhere.
+    """The heat kernel on the circle of `length`, for t > 0, everywhere with a relative error of rounding.
 
     Raises InputError for t, diffusivity or length not above zero.
     """

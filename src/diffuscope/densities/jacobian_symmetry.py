@@ -1,6 +1,6 @@
-r"""How far a denoiser's score is from being the gradient of anything.
+r"""How far a denoiser's score is from being a gradient.
 
-The score of a density is a gradient, so that its Jacobian is symmetric. With J the Jacobian of D in x_t and
+The score of a density is a gradient, so its Jacobian is symmetric. With J the Jacobian of D in x_t and
 :math:`K = \alpha J` (for an exact denoiser :math:`\mathrm{Cov}(x_0|x_t)/\tilde\sigma^2`, symmetric and positive),
 
 .. math::
@@ -8,14 +8,14 @@ The score of a density is a gradient, so that its Jacobian is symmetric. With J 
     \text{curl} = \frac{|\nabla s - \nabla s^T|_F}{|\nabla s|_F} = \frac{|K - K^T|_F}{|K - I|_F} \in [0, 2],
 
 0 for a gradient and 2 for a pure rotation. At high noise K - I is nearly -I whatever the model learned, and the
-curl relative to the denoiser's own Jacobian, :math:`|K - K^T|_F / |K|_F`, says more; at low noise it is the other way
-round. For random v with :math:`E[vv^T] = I`,
+curl relative to the denoiser's own Jacobian, :math:`|K - K^T|_F / |K|_F`, is more sensitive; at low noise the reverse
+holds. For random v with :math:`E[vv^T] = I`,
 
 .. math::
     E|Kv - K^T v|^2 = |K - K^T|_F^2, \qquad E|K^T v|^2 = |K|_F^2, \qquad E|K^T v - v|^2 = |K - I|_F^2,
 
-unbiased for any dimension. A sampler that follows a score with curl has no density behind it: what it generates then
-depends on the sampler (its eta), not on the model alone.
+in any dimension. A score with curl belongs to no density: the generated distribution then depends on the sampler (its
+eta), not on the model alone.
 
 Source: Salimans & Ho 2021 (energy-based against score models); the probes are Hutchinson's.
 """
@@ -37,7 +37,7 @@ LARGEST_BLOCK = 2**24  # entries of Jacobians held at once
 
 @dataclass(frozen=True, eq=False)
 class Curl:
-    """Squared Frobenius norms at every point; from probes they are unbiased, and `rotation_error` is their spread."""
+    """Squared Frobenius norms at every point, exact or unbiased estimates from probes."""
 
     rotation: Float[Tensor, " batch"]  # |K - K^T|^2
     denoiser_size: Float[Tensor, " batch"]  # |K|^2
@@ -56,12 +56,12 @@ class Curl:
 
     @property
     def squares(self) -> Float[Tensor, "batch 3"]:
-        """Rotation, denoiser and score side by side, for `relative_curl` and for resampling."""
+        """Rotation, denoiser and score as columns, for `relative_curl` and for resampling."""
         return torch.stack([self.rotation, self.denoiser_size, self.score_size], 1)
 
 
 def curl(denoiser: Denoiser, x_t: Batch, t: OneTime) -> Curl:
-    """Exactly, from the whole Jacobian at the points `x_t` at time `t`: for small dimensions.
+    """The curl from the full Jacobian at the points `x_t` at time `t`, exactly: for small dimensions.
 
     Costs one derivative per point and coordinate; memory 128 MB in float64, or one Jacobian. Raises InputError where
     the denoiser has no derivative in x_t, beyond 4096 dimensions, and for points that are empty or not finite.
@@ -78,7 +78,7 @@ def curl(denoiser: Denoiser, x_t: Batch, t: OneTime) -> Curl:
 
 
 def curl_by_probes(denoiser: Denoiser, x_t: Batch, t: OneTime, *, probes: int = 4, generator: torch.Generator) -> Curl:
-    """Unbiased from `probes` random sign vectors per point, two derivatives each.
+    """Unbiased estimates of the curl from `probes` random sign vectors per point, two derivatives each.
 
     Raises InputError for fewer than two probes, where the denoiser cannot be differentiated twice, and as `curl`.
     """
@@ -99,7 +99,7 @@ def curl_by_probes(denoiser: Denoiser, x_t: Batch, t: OneTime, *, probes: int = 
 def relative_curl(mean_squares: Float[Tensor, "*rows three"]) -> Float[Tensor, "*rows"]:
     """Root mean square rotation over the smaller of the two Jacobians, from means of `Curl.squares`.
 
-    The smaller one, so that neither end of the noise range looks free of curl because -I or I drowns what was learned.
+    The smaller one, so that at neither end of the noise range -I or I hides a learned curl.
     """
     rotation, denoiser_size, score_size = mean_squares.unbind(-1)
     return _ratio(rotation, torch.minimum(denoiser_size, score_size))

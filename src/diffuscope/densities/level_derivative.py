@@ -1,4 +1,4 @@
-r"""How a denoiser's answer moves with the noise level: its derivative in lambda at a fixed place x_t / alpha.
+r"""The derivative of a denoiser in the noise level lambda, at fixed x_t / alpha.
 
 .. math::
     \left.\frac{\partial D}{\partial\lambda}\right|_{x_t/\alpha}
@@ -6,14 +6,13 @@ r"""How a denoiser's answer moves with the noise level: its derivative in lambda
     \frac{dt}{d\lambda} = \frac{\alpha\sigma}{\dot\alpha\sigma - \dot\sigma\alpha}, \qquad
     \frac{d\log\alpha}{d\lambda} = \frac{\dot\alpha\sigma}{\dot\alpha\sigma - \dot\sigma\alpha} .
 
-Two ways. *Autograd* through the time is exact to rounding, where the model lets it through: a table of steps does not,
-and a model that reads only part of its time through torch would be wrong in silence. *Differences* in lambda work for
-any model: answers at :math:`\lambda \pm h`, :math:`h = 0.4, 0.2, \dots, 0.0125` (moved inside at the ends of the
-schedule, snapped to the table of a model that has one), are interpolated by polynomials through every run of
-neighboring pairs. On equidistant halvings this is Richardson extrapolation, of order 2m with m pairs; the polynomial
-that agrees best with the two shorter ones inside it is kept; the disagreement, and what rounding of the answers would
-make of it, is its error (Ridders 1982).
-Autograd is therefore used only where it agrees with the differences.
+There are two methods. *Autograd* through the time is exact to rounding where the model is differentiable in time: a
+table of steps is not, and a model that reads part of its time outside torch would be wrong silently. *Differences* in
+lambda work for any model: values at :math:`\lambda \pm h`, :math:`h = 0.4, 0.2, \dots, 0.0125` (moved inside at the
+ends of the schedule, snapped to the table of a model that has one), are interpolated by polynomials through each run
+of neighboring pairs. On equidistant halvings this is Richardson extrapolation, of order 2m with m pairs. The polynomial
+that agrees best with the two shorter ones inside it is kept; its error is the larger of that disagreement and the
+effect of rounding (Ridders 1982). Autograd is used only where it agrees with the differences.
 """
 
 from collections.abc import Callable
@@ -30,13 +29,13 @@ from diffuscope.schedules import as_time
 from .denoiser_derivatives import ROWS, OneTime, checked_points, differentiable
 
 LONGEST, HALVINGS = 0.4, 5
-ROOM = (0.8, 1.6, 3.2)  # longer steps for a table too coarse for the others
-AGREEMENT = 0.01  # autograd may differ so much, relatively, from the differences
+LONGER = (0.8, 1.6, 3.2)  # for a table too coarse for the other steps
+AGREEMENT = 0.01  # largest relative difference between autograd and the differences
 
 
 @dataclass(frozen=True, eq=False)
 class NoiseDerivative:
-    """dD/dlambda at every point, the estimated norm of its error per point, and how it was found."""
+    """dD/dlambda at every point, the estimated norm of its error per point, and the method."""
 
     value: Batch
     error: Float[Tensor, " batch"]
@@ -44,9 +43,9 @@ class NoiseDerivative:
 
 
 def noise_derivative(denoiser: Denoiser, x_t: Batch, t: OneTime) -> NoiseDerivative:
-    """dD/dlambda at fixed x_t/alpha, by autograd where it agrees with differences, else by these.
+    """dD/dlambda at fixed x_t/alpha, by autograd where it agrees with differences, else by differences.
 
-    Costs 12 answers and, for the check of autograd, about one training step per point. Raises InputError where
+    Costs 12 function evaluations and, to check autograd, about one training step per point. Raises InputError where
     alpha(t) = 0 or sigma(t) = 0, and for a table of too few steps.
     """
     differences = noise_derivative_by_differences(denoiser, x_t, t)
@@ -60,10 +59,10 @@ def noise_derivative(denoiser: Denoiser, x_t: Batch, t: OneTime) -> NoiseDerivat
 
 
 def noise_derivative_by_autograd(denoiser: Denoiser, x_t: Batch, t: OneTime) -> NoiseDerivative:
-    """dD/dlambda through torch's graph of the time; the error stated is the rounding of one answer.
+    """dD/dlambda through torch's graph of the time; the stated error is the rounding of one evaluation.
 
-    Right only where the denoiser does all of its arithmetic on the time in torch, which cannot be seen from outside:
-    `noise_derivative` compares. Raises InputError for a table of steps, and where no gradient reaches the time.
+    Correct only where the denoiser does all of its arithmetic on the time in torch, which cannot be seen from outside:
+    so `noise_derivative` compares. Raises InputError for a table of steps, and where no gradient reaches the time.
     """
     x_t, time = checked_points(x_t, t), as_time(t)
     schedule = denoiser.schedule
@@ -82,12 +81,12 @@ def noise_derivative_by_autograd(denoiser: Denoiser, x_t: Batch, t: OneTime) -> 
         moved = over_events(1 + along * (alpha_dot * sigma / wronskian), x) * x
         denoised = denoiser(moved, time + along * step)
         u = torch.zeros_like(denoised, requires_grad=True)
-        found = None
+        pulled = None
         if denoised.requires_grad:
-            found = torch.autograd.grad(denoised, along, u, create_graph=True, allow_unused=True)[0]
-        if found is None:
-            raise InputError("denoiser: expected one whose answer depends on the time through torch")
-        return torch.autograd.grad(found, u)[0]
+            pulled = torch.autograd.grad(denoised, along, u, create_graph=True, allow_unused=True)[0]
+        if pulled is None:
+            raise InputError("denoiser: expected an answer that depends on the time through torch")
+        return torch.autograd.grad(pulled, u)[0]
 
     value = torch.cat([differentiable(lambda x=x: derivative(x)) for x in x_t.split(ROWS)])
     rounding = torch.finfo(x_t.dtype).eps * value.flatten(1).double().norm(dim=1)
@@ -95,7 +94,7 @@ def noise_derivative_by_autograd(denoiser: Denoiser, x_t: Batch, t: OneTime) -> 
 
 
 def noise_derivative_by_differences(denoiser: Denoiser, x_t: Batch, t: OneTime) -> NoiseDerivative:
-    """dD/dlambda from answers at neighboring noise levels; see the top of this file. Raises InputError as above."""
+    """dD/dlambda from differences between noise levels, as above. Raises InputError as `noise_derivative` does."""
     x_t = checked_points(x_t, t)
     nodes = _nodes(denoiser, t)
     offsets = torch.tensor([offset for offset, _ in nodes], dtype=torch.float64)
@@ -111,9 +110,8 @@ def noise_derivative_by_differences(denoiser: Denoiser, x_t: Batch, t: OneTime) 
                 return denoiser(moved, time) - here
 
             parts.append(_best_polynomial(offsets, [time for _, time in nodes], change, rounding))
-    return NoiseDerivative(
-        torch.cat([value for value, _ in parts]).to(x_t.dtype), torch.cat([error for _, error in parts]), False
-    )
+    value, error = (torch.cat(part) for part in zip(*parts, strict=True))
+    return NoiseDerivative(value.to(x_t.dtype), error, False)
 
 
 def _noise_level(denoiser: Denoiser, t: OneTime) -> float:
@@ -125,26 +123,26 @@ def _noise_level(denoiser: Denoiser, t: OneTime) -> float:
 
 
 def _nodes(denoiser: Denoiser, t: OneTime) -> list[tuple[float, Tensor]]:
-    """(offset in lambda, time) of the neighbors to ask, the farthest first, an even number."""
+    """(offset in lambda, time) of the neighboring levels, the farthest first, an even number."""
     schedule, lam = denoiser.schedule, _noise_level(denoiser, t)
     ends = sorted(float(end) for end in schedule.lam(torch.tensor([schedule.t_min, schedule.t_max]).double()))
-    found: dict[float, tuple[float, Tensor]] = {}
+    neighbors: dict[float, tuple[float, Tensor]] = {}
 
-    def ask(length: float) -> None:
+    def add(length: float) -> None:
         above = length if lam + length <= ends[1] else -1.5 * length
         below = -length if lam - length >= ends[0] else 1.5 * length
         for offset in (above, below):
             time = nearest_trained_time(denoiser, schedule.time_of_lambda(lam + offset))
-            reached = float(schedule.lam(time)) - lam
-            if float(time) != float(t) and abs(reached) < float("inf"):
-                found[float(time)] = (reached, time)
+            actual = float(schedule.lam(time)) - lam
+            if float(time) != float(t) and abs(actual) < float("inf"):
+                neighbors[float(time)] = (actual, time)
 
     for halving in range(HALVINGS + 1):
-        ask(LONGEST / 2**halving)
-    for length in ROOM:
-        if len(found) < 4:
-            ask(length)
-    nodes = sorted(found.values(), key=lambda node: -abs(node[0]))
+        add(LONGEST / 2**halving)
+    for length in LONGER:
+        if len(neighbors) < 4:
+            add(length)
+    nodes = sorted(neighbors.values(), key=lambda node: -abs(node[0]))
     if len(nodes) < 4:
         raise InputError(f"t: expected at least 4 other noise levels near t = {float(t):g}, got {len(nodes)}")
     return nodes[len(nodes) % 2 :]
@@ -170,8 +168,8 @@ def _best_polynomial(
             runs[first, length] = estimate
             if length > 1:
                 shorter = (runs[first, length - 1], runs[first + 1, length - 1])
-                apart = [(estimate - other).flatten(1).norm(dim=1) for other in shorter]
-                error = torch.stack([*apart, weights.abs().sum() * rounding]).amax(0)
+                gaps = [(estimate - other).flatten(1).norm(dim=1) for other in shorter]
+                error = torch.stack([*gaps, weights.abs().sum() * rounding]).amax(0)
                 better = error < least
                 value[better], least[better] = estimate[better], error[better]
     return value, least

@@ -1,14 +1,14 @@
-r"""The log-likelihood of a denoiser: the density that its probability flow carries, with a standard error.
+r"""The log-likelihood of a denoiser: the density that its probability flow transports, with a standard error.
 
-The flow takes x_t at time t to x_T at the end of the schedule, where the distribution is close to a Gaussian, and
+The flow maps x_t at time t to x_T at the end of the schedule, where the distribution is close to a Gaussian, and
 
 .. math::
     \log p_t(x_t) = \log p_T(x_T) + \log\Big|\det\frac{\partial x_T}{\partial x_t}\Big|
                   = \log p_T(x_T) + \int_t^T \operatorname{div} v\, dt' .
 
-It is the density of the *noised* distribution at time t, also at t_min: what the model says of x_0 itself only as far
-as the noise is below anything that matters in the data. For integer data k = 0 .. L - 1 that a model sees as values of
-spacing w, uniform noise of one spacing makes a density of a probability, and bounds it (Jensen):
+It is the density of the *noised* distribution at time t, also at t_min: the density of x_0 itself only as far as the
+noise is below anything that matters in the data. For integer data k = 0 .. L - 1 that enter a model as values of
+spacing w, uniform noise of one spacing turns a probability into a density, which bounds it (Jensen):
 
 .. math::
     -\log_2 P(k) \le -\frac{1}{\ln 2} E_u\big[\log p(x(k + u))\big] - d\log_2 w, \qquad
@@ -40,10 +40,10 @@ PROBES = 16  # of `estimated_log_density`
 class Likelihood:
     """log p_t(x_t) in nats, float64, and what is known of its error.
 
-    `standard_error` is that of the mean over Hutchinson's probes, zero for the others. `terminal_gap` is by how much
-    the distribution at the end is seen to differ at x_T from the Gaussian that the denoiser shows; it is in `log_prob`
-    already, and what is left is of the next order: well below it while it is small. Zero for other distributions at the
-    end. The integration adds about its tolerance times the dimension. `evaluations` are those along the trajectory.
+    `standard_error` is that of the mean over Hutchinson's probes, zero for other divergences. `terminal_gap` is the
+    log ratio at x_T of the distribution at the end to the denoiser's Gaussian there; `log_prob` includes it, and the
+    remaining error is of the next order, well below a small gap. Zero for other distributions at the end. The
+    integration adds about its tolerance times the dimension. `evaluations` is the NFE along the trajectory.
     """
 
     log_prob: Float[Tensor, " batch"]
@@ -64,13 +64,13 @@ def log_likelihood(
 ) -> Likelihood:
     """log p_t(x_t), the density of the noised distribution at time `t` (a number, or one per sample), in nats.
 
-    `divergence` is exact for an `ExactDenoiser` and the full Jacobian for others, unless given: beyond a few hundred
-    dimensions give `HutchinsonDivergence.rademacher(x_t, probes, generator=generator)`. `terminal` is a distribution of
-    x_0 whose noised distribution holds at the end, t_max, or a `terminal_gaussian`. Without it, an `ExactDenoiser` ends
-    in the Gaussian that it shows there, corrected by its score (see `terminal`), and any other in pure noise, where its
-    samples start: the density is then that of its samples by the probability flow. A model of a table of steps goes
-    in `BetweenSteps`. `tolerance` and `max_evaluations` as in `transport`, which also says what is refused: points
-    that are not finite, times outside the schedule, sigma(t) = 0.
+    `divergence` is by default exact for an `ExactDenoiser` and the full Jacobian for others; beyond a few hundred
+    dimensions use `HutchinsonDivergence.rademacher(x_t, probes, generator=generator)`. `terminal` is a distribution of
+    x_0 whose noised distribution holds at the end, t_max, or a `terminal_gaussian`. By default, an `ExactDenoiser` ends
+    in its own Gaussian there, corrected by its score (see `terminal`), and any other in pure noise, where its samples
+    start: the density is then that of its samples by the probability flow. Wrap a model that knows only a table of
+    steps in `BetweenSteps`. `tolerance` and `max_evaluations` as in `transport`. Raises InputError as `transport` does:
+    for points that are not finite, times outside the schedule, sigma(t) = 0.
     """
     if divergence is None:
         divergence = ExactDivergence() if isinstance(denoiser, ExactDenoiser) else JacobianDivergence()
@@ -98,7 +98,7 @@ def log_density(
     t: float | int,
     generator: torch.Generator,  # noqa: ARG001
 ) -> Float[Tensor, " batch"]:
-    """`log_likelihood` as the certifier asks for it.
+    """`log_likelihood` with the signature that the certifier expects.
 
     diffuscope certify --likelihood diffuscope.densities.likelihood:log_density
     """
@@ -108,7 +108,7 @@ def log_density(
 def estimated_log_density(
     denoiser: Denoiser, x_t: Batch, t: float | int, generator: torch.Generator
 ) -> Float[Tensor, " batch"]:
-    """The same by 16 random probes, at a tolerance below their noise.
+    """As `log_density`, by 16 random probes, at a tolerance below their noise.
 
     diffuscope certify --likelihood diffuscope.densities.likelihood:estimated_log_density
     """
@@ -123,16 +123,15 @@ def dequantize(
     data_range: tuple[float | int, float | int] = (-1.0, 1.0),
     generator: torch.Generator,
 ) -> Float[Tensor, "batch *event"]:
-    """Integers 0 .. `count` - 1 as the model sees them, plus uniform noise of one spacing, float64.
+    """Integers 0 .. `count` - 1 in the model's range, plus uniform noise of one spacing, float64.
 
     Level k is low + k w with w = (high - low) / (count - 1), the `bin_width` of `bits_per_dimension`; the noise is
     w U(-1/2, 1/2). Raises InputError for integers out of range.
     """
     low, high = data_range
     if count < 2 or not low < high:
-        raise InputError(
-            f"count, data_range: expected 2 or more levels in an increasing range, got {count}, {data_range}"
-        )
+        given = f"{count}, {data_range}"
+        raise InputError(f"count, data_range: expected 2 or more levels in an increasing range, got {given}")
     if levels.numel() and not (int(levels.min()) >= 0 and int(levels.max()) < count):
         raise InputError(f"levels: expected integers 0 .. {count - 1}, got {int(levels.min())} .. {int(levels.max())}")
     noise = torch.rand(levels.shape, dtype=torch.float64, generator=generator, device=generator.device) - 0.5
@@ -142,11 +141,15 @@ def dequantize(
 def bits_per_dimension(
     log_prob: Float[Tensor, " batch"], dimension: int, bin_width: float | int
 ) -> Float[Tensor, " batch"]:
-    """-(log_prob / d + log w) / log 2: bits for each of d integers, of a density in nats of their dequantized values.
+    """-(log_prob / d + log w) / log 2: bits for each of d integers from the log-density of their dequantized values.
 
-    A bound on the bits of the integers themselves, from above and in the mean over `dequantize`'s noise; `bin_width` w
-    is the spacing of the integers in the units of the density. A density that was noised further, to t_min, is that of
-    noisier data. Raises InputError for a dimension or a width that is not positive.
+    In the mean over the noise of `dequantize` this is an upper bound on the bits of the integers themselves. w is
+    `bin_width`, the spacing of the integers in the units of the density. A density at t_min is that of noisier data.
+    Raises InputError for a dimension or a width that is not positive.
+
+    >>> import torch
+    >>> bits_per_dimension(torch.zeros(1), dimension=1, bin_width=1 / 256).tolist()  # uniform over 256 levels
+    [8.0]
     """
     if dimension < 1 or not (bin_width > 0 and math.isfinite(bin_width)):
         raise InputError(f"dimension, bin_width: expected positive values, got {dimension}, {bin_width}")

@@ -1,12 +1,12 @@
-r"""Is a density resolved by its grid, and does it stay on it? Two numbers that bound what a spectral method loses.
+r"""Does a grid resolve a density, and does its box contain it? Two numbers that bound the loss of a spectral method.
 
-A grid of width h represents the frequencies up to Nyquist's :math:`\pi/h`; what lies above is read as something below
-(aliasing). How much does is told by what lies just below, in the highest eighth along each axis:
+A grid of width h represents the frequencies up to Nyquist's :math:`\pi/h`; higher ones are aliased to lower ones. Their
+share is estimated by that of the highest eighth of the frequencies below Nyquist's, along each axis:
 
 .. math::  \text{unresolved}^2 = \sum_j \|P_j p\|_2^2 / \|p\|_2^2, \qquad
            P_j = \text{onto the modes with } |k_j| \ge \tfrac78\,\pi/h_j .
 
-A method with periodic images folds back what would leave the box. After the kernel :math:`N(x; a y, v I)` that mass is
+A method with periodic images folds back the mass that would leave the box. For the kernel :math:`N(x; a y, v I)` it is
 
 .. math::  \text{outside} = \int p(y)\Big[1 - \prod_j P\big(l_j < a y_j + \sqrt v\,\xi < u_j\big)\Big]dy,
            \qquad \xi \sim N(0, 1),
@@ -33,8 +33,8 @@ HIGH = 7 / 8  # of Nyquist's frequency; for a Gaussian the share above is e^(a/4
 def unresolved(density: Density) -> float:
     """The L2 share of the spectrum in the highest eighth of the frequencies of some axis.
 
-    About 1e-16 when resolved to rounding. The L2 share of what lies above Nyquist, which aliasing loses, is smaller for
-    a spectrum that decays exponentially or faster, and at most 1.5 times this for a kink (1/k^2), 3 for a jump (1/k).
+    About 1e-16 when resolved to rounding. The L2 share above Nyquist, which aliasing loses, is smaller for a spectrum
+    that decays exponentially or faster, and at most 1.5 times this for a kink (1/k^2), 3 times for a jump (1/k).
     """
     p = density.values.detach()
     high = 0.0
@@ -42,7 +42,7 @@ def unresolved(density: Density) -> float:
         first = math.ceil(HIGH * n / 2)
         band = torch.view_as_real(torch.fft.rfft(p, dim=axis).narrow(axis, first, n // 2 + 1 - first))
         high += 2 * float((band**2).sum()) / n  # twice, for the negative frequencies
-        if n % 2 == 0:  # of Nyquist's there is one
+        if n % 2 == 0:  # Nyquist's occurs once
             high -= float((band.select(axis, -1) ** 2).sum()) / n
     return math.sqrt(max(high, 0.0) / max(float((p**2).sum()), TINY))
 
@@ -50,7 +50,7 @@ def unresolved(density: Density) -> float:
 def mass_outside(density: Density, box: Grid, *, scale: float | int = 1.0, variance: float | int = 0.0) -> float:
     """The mass of x = scale y + sqrt(variance) xi, y ~ `density`, that falls outside `box`.
 
-    Accurate in relative terms however small. Heat flow for a time t has variance 2 D t. Raises InputError as
+    The relative error is small however small the mass. Heat flow for a time t has variance 2 D t. Raises InputError as
     `leaving_probability`.
     """
     leaving = leaving_probability(density.grid, box, scale=scale, variance=variance)

@@ -1,25 +1,24 @@
-r"""The density that a given score generates: the reverse family with one dial, on a grid.
+r"""The density that a given score generates by the reverse family, for any eta, on a grid.
 
-Started from a distribution :math:`\nu` at noise level T, in the reverse clock :math:`\tau = T - t`,
+Started from a distribution :math:`\nu` at noise level T, in reverse time :math:`\tau = T - t`,
 
 .. math::
     \partial_\tau q = -\nabla\cdot\left(\left[-f x + \tfrac{1 + \eta^2}{2} g^2\, s(x, t)\right] q\right)
         + \tfrac{\eta^2}{2} g^2 \Delta q , \qquad s = \frac{\alpha D - x}{\sigma^2},
 
-with s the score of any denoiser D, exact or learned. With the exact score and :math:`\nu = p_T` every :math:`\eta`
-gives :math:`q_\tau = p_{T - \tau}`. From another start the wrong information dies at the rate of :math:`\eta`:
+where s is the score of any denoiser D, exact or learned. With the exact score and :math:`\nu = p_T` every :math:`\eta`
+gives :math:`q_\tau = p_{T - \tau}`. From another start the relative entropy decays at a rate set by :math:`\eta`:
 
 .. math::  \frac{d}{d\tau}\,\mathrm{KL}(q_\tau\,\|\,p_{T-\tau})
            = -\tfrac{\eta^2}{2} g^2 \int q\,\Big|\nabla\log\frac{q}{p}\Big|^2 .
 
-At eta = 0 nothing diffuses, the flux is upwind and first order in h: there follow the characteristics instead
-(`densities.flow_map`), which carry log q along the probability flow without a grid.
+At eta = 0 there is no diffusion and the flux is upwind, of first order in h: use `generated_log_density` instead,
+which follows log q along the probability flow without a grid.
 
 Source: Cao et al. 2025, https://arxiv.org/abs/2501.17054, section 2; Song et al. 2021, appendix D.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -42,28 +41,27 @@ Times = Float[Tensor, " times"]
 def reverse_equation(
     denoiser: Denoiser, grid: Grid, start: float | int, *, eta: Eta = 1.0, boundary: Boundary = "no-flux"
 ) -> FokkerPlanck:
-    """The equation of the reverse family in the clock tau = start - t, for samples of shape (d,) on a grid in d axes.
+    """The equation of the reverse family in the time tau = start - t, for samples of shape (d,) on a grid of d axes.
 
-    `eta` is a number or a function of t. The denoiser is asked at all face centers of an axis in one batch, once per
-    axis and step.
+    `eta` is a number or a function of t. The denoiser is evaluated at all face centers of an axis in one batch, once
+    per axis and step.
     """
     schedule = denoiser.schedule
 
-    @lru_cache(maxsize=1)  # one time after the other, asked for by drift and diffusion of every axis
-    def at(tau: float) -> _Coefficients:
-        t = start - tau
-        return _Coefficients(
-            t, float(schedule.f(t)), float(schedule.g_squared(t)) / 2, eta_at(eta, instant(schedule, t)) ** 2
-        )
+    @lru_cache(maxsize=1)  # the drift and the diffusion of every axis ask for one time after the other
+    def half_g_and_eta_squared(t: float) -> tuple[float, float]:
+        return float(schedule.g_squared(t)) / 2, eta_at(eta, instant(schedule, t)) ** 2
 
     @torch.no_grad()
     def drift(points: Tensor, tau: float) -> Tensor:
-        now = at(tau)
-        score = denoised_to_score(points, denoiser(points, now.t), schedule, now.t)
-        return -now.f * points + (1 + now.eta_squared) * now.half_g_squared * score
+        t = start - tau
+        half_g_squared, eta_squared = half_g_and_eta_squared(t)
+        score = denoised_to_score(points, denoiser(points, t), schedule, t)
+        return -float(schedule.f(t)) * points + (1 + eta_squared) * half_g_squared * score
 
     def diffusion(tau: float) -> float:
-        return at(tau).eta_squared * at(tau).half_g_squared
+        half_g_squared, eta_squared = half_g_and_eta_squared(start - tau)
+        return eta_squared * half_g_squared
 
     return homogeneous_equation(grid, drift, diffusion, boundary=boundary)
 
@@ -77,7 +75,7 @@ def reverse_evolution(
     eta: Eta = 1.0,
     boundary: Boundary = "no-flux",
 ) -> Iterator[Density]:
-    """The generated density at every one of the *decreasing* `times`, from `density` at the first.
+    """The generated density at each of the *decreasing* `times`, from `density` at the first.
 
     Raises InputError for times that do not decrease.
     """
@@ -86,13 +84,3 @@ def reverse_evolution(
     start = float(times[0])
     equation = reverse_equation(denoiser, density.grid, start, eta=eta, boundary=boundary)
     yield from evolution(equation, density, start - times, scheme)
-
-
-@dataclass(frozen=True)
-class _Coefficients:
-    """f, g^2 / 2 and eta^2 at time t."""
-
-    t: float
-    f: float
-    half_g_squared: float
-    eta_squared: float

@@ -1,6 +1,6 @@
 r"""The exact semigroup of a linear diffusion, between any two times of any schedule, in one step of any size.
 
-From s to t > s a schedule scales and adds noise, so that a density is convolved with a Gaussian kernel,
+From s to t > s a schedule scales and adds noise: a density is convolved with a Gaussian kernel,
 
 .. math::
     p_t(x) = \int p_s(y)\, N(x; a y, v I)\, dy, \qquad a = \alpha_t/\alpha_s, \qquad v = \sigma_t^2 - a^2\sigma_s^2,
@@ -15,10 +15,10 @@ The scaled frequencies :math:`a k_m = 2\pi a m/L'` of the grid of :math:`p_t` ar
     = h e^{-i a k_m \bar y - i\theta m^2/2}\sum_j \big(p_j e^{-i\theta j^2/2}\big)\, e^{i\theta(m - j)^2/2},
     \qquad \theta = 2\pi a h/L',
 
-j counted from the middle of the box :math:`\bar y`: axis by axis three FFTs, of which one is of the plan. Frequencies
-above Nyquist's of :math:`p_s` are left out. The accuracy is spectral: the error is what the two grids do not resolve
-and the mass that leaves the box of :math:`p_t`. Both are measured (`resolution`), and a density that loses more than a
-tolerance is refused.
+where j is counted from the middle of the box :math:`\bar y`: three FFTs per axis, one of them planned in advance.
+Frequencies above Nyquist's of :math:`p_s` are left out. The accuracy is spectral: the error is what the two grids do
+not resolve, and the mass that leaves the box of :math:`p_t`. Both are measured (see `resolution`), and a density that
+loses more than a tolerance is refused.
 """
 
 import math
@@ -42,7 +42,7 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Transition:
-    """The kernel N(x; scale y, variance I) from densities on `source` to densities on `target`, planned once.
+    """The kernel N(x; scale y, variance I) from densities on `source` to densities on `target`, reusable.
 
     Differentiable in scale and variance. Raises InputError for grids of different dimensions, and for a scale or a
     variance that is negative or not finite.
@@ -55,9 +55,8 @@ class Transition:
 
     def __post_init__(self) -> None:
         if self.source.dimensions != self.target.dimensions:
-            raise InputError(
-                f"target: expected {self.source.dimensions} axes as the source, got {self.target.dimensions}"
-            )
+            axes = f"{self.source.dimensions} axes as the source, got {self.target.dimensions}"
+            raise InputError(f"target: expected {axes}")
         for name in ("scale", "variance"):
             value = _number(getattr(self, name))
             if not (math.isfinite(value) and value >= 0):
@@ -66,8 +65,8 @@ class Transition:
     def __call__(self, density: Density, *, tolerance: float | int = TOLERANCE) -> Density:
         """The density of scale y + sqrt(variance) xi.
 
-        Raises InputError for a density on another grid than `source`, and, with the number found, where either density
-        is `unresolved` or the `mass_outside` of the target is more than `tolerance` (of one, and of the mass).
+        Raises InputError for a density on another grid than `source`, and, with the measured number, where more than
+        `tolerance` of either density is `unresolved`, or of the mass is outside of the target.
         """
         if density.grid != self.source:
             raise InputError(f"density: expected one on {self.source}, got {density.grid}")
@@ -81,7 +80,7 @@ class Transition:
         return result
 
     def apply(self, values: Float[Tensor, "*source"]) -> Float[Tensor, "*target"]:
-        """The same for values (*batch, *cells of the source), without asking whether they are resolved."""
+        """The same for values (*batch, *cells of the source), without a check of the resolution."""
         values = values.double()
         for back, axis in enumerate(reversed(self._axes), start=1):
             values = axis.apply(values.movedim(-back, -1)).movedim(-1, -back)
@@ -97,7 +96,7 @@ class Transition:
 
 
 def transition(schedule: Schedule, s: Time, t: Time, source: Grid, target: Grid | None = None) -> Transition:
-    """The kernel of a schedule from time s to t >= s; `target` is `source` if not given.
+    """The kernel of a schedule from time s to t >= s; `target` is `source` by default.
 
     alpha(t) = 0 is allowed. Raises InputError for t < s and where alpha(s) = 0.
     """
@@ -128,7 +127,7 @@ def ornstein_uhlenbeck(
 
 @dataclass(frozen=True, eq=False)
 class _Axis:
-    """One axis, real values to real values: before * p, convolved with the chirp, * after, inverse transform."""
+    """One axis, from real values to real values: times `before`, convolved with `chirp`, times `after`, transformed."""
 
     before: Complex[Tensor, " source"]
     chirp: Complex[Tensor, " size"]
@@ -163,6 +162,6 @@ def _number(value: Time) -> float:
     return float(torch.as_tensor(value, dtype=torch.float64).detach())
 
 
-def _require(found: float, tolerance: float | int, message: str) -> None:
-    if not found <= tolerance:
-        raise InputError(f"{message.format(f'{found:.1e}')} (tolerance {float(tolerance):.0e})")
+def _require(share: float, tolerance: float | int, message: str) -> None:
+    if not share <= tolerance:
+        raise InputError(f"{message.format(f'{share:.1e}')} (tolerance {float(tolerance):.0e})")

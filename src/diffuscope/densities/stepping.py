@@ -1,6 +1,6 @@
 r"""Steps in time for the Fokker-Planck equation, and their transposes for the backward equation.
 
-With the generator L of an axis (time-dependent ones read where the order needs them) and the step :math:`\tau`,
+With the generator L of an axis (evaluated at the time that the order requires) and the step :math:`\tau`,
 
 .. math::
     \text{backward Euler:}\quad & p' = \prod_k (I - \tau L_k)^{-1} p & \text{order 1, positive for every } \tau \\
@@ -9,8 +9,8 @@ With the generator L of an axis (time-dependent ones read where the order needs 
     \text{Peaceman-Rachford (2-D):}\quad & p' = (I - \tfrac\tau2 L_y)^{-1}(I + \tfrac\tau2 L_x)
         (I - \tfrac\tau2 L_x)^{-1}(I + \tfrac\tau2 L_y)\, p & \text{order 2 (ADI)}
 
-The columns of every factor sum to one (nothing killed or absorbed): mass is conserved to rounding. A step is a product
-of tridiagonal factors, so its transpose is the product of theirs in the opposite order, and
+Without killing and absorption the columns of every factor sum to one: mass is conserved to rounding. A step is a
+product of tridiagonal factors, so its transpose is the product of their transposes in reverse order, and
 
 .. math::  \langle P^T u, p \rangle = \langle u, P p \rangle
 
@@ -19,6 +19,7 @@ holds to rounding whatever the step size.
 
 import itertools
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -85,44 +86,35 @@ class Scheme(Protocol):
 
 @dataclass(frozen=True)
 class BackwardEuler:
-    """Order 1, never negative; in several dimensions one axis after the other, which keeps both."""
+    """Order 1, never negative; in several dimensions one axis after the other, which preserves both."""
 
     order = 1
 
     def step(self, equation: FokkerPlanck, t: float, s: float) -> Step:
         """prod_k (I - tau L_k(s))^{-1}."""
-        return Step(
-            tuple(
-                Factor(axis, equation.generator(axis, s).shifted_identity(t - s), inverse=True)
-                for axis in range(equation.grid.dimensions)
-            )
-        )
+        matrices = [equation.generator(axis, s).shifted_identity(t - s) for axis in range(equation.grid.dimensions)]
+        return Step(tuple(Factor(axis, matrix, inverse=True) for axis, matrix in enumerate(matrices)))
 
 
 @dataclass(frozen=True)
 class CrankNicolson:
-    """Order 2 in one dimension, the generator read at the middle of the step."""
+    """Order 2 in one dimension, with the generator at the middle of the step."""
 
     order = 2
 
     def step(self, equation: FokkerPlanck, t: float, s: float) -> Step:
         """(I - tau/2 L)^{-1} (I + tau/2 L); raises InputError in more than one dimension."""
         if equation.grid.dimensions != 1:
-            raise InputError(
-                f"scheme: CrankNicolson is for 1 dimension, got {equation.grid.dimensions}; use PeacemanRachford"
-            )
-        L, tau = equation.generator(0, (t + s) / 2), s - t
-        return Step(
-            (
-                Factor(0, L.shifted_identity(tau / 2), inverse=False),
-                Factor(0, L.shifted_identity(-tau / 2), inverse=True),
-            )
-        )
+            given = equation.grid.dimensions
+            raise InputError(f"scheme: CrankNicolson is for 1 dimension, got {given}; use PeacemanRachford")
+        L, half = equation.generator(0, (t + s) / 2), (s - t) / 2
+        explicit, implicit = L.shifted_identity(half), L.shifted_identity(-half)
+        return Step((Factor(0, explicit, inverse=False), Factor(0, implicit, inverse=True)))
 
 
 @dataclass(frozen=True)
 class PeacemanRachford:
-    """Order 2 in two dimensions: alternating directions, the generators read at the middle of the step."""
+    """Order 2 in two dimensions: alternating directions, with the generators at the middle of the step."""
 
     order = 2
 
@@ -131,18 +123,12 @@ class PeacemanRachford:
         if equation.grid.dimensions != 2:
             raise InputError(f"scheme: PeacemanRachford is for 2 dimensions, got {equation.grid.dimensions}")
         (x, y), half = (equation.generator(axis, (t + s) / 2) for axis in (0, 1)), (s - t) / 2
-        return Step(
-            (
-                Factor(1, y.shifted_identity(half), inverse=False),
-                Factor(0, x.shifted_identity(-half), inverse=True),
-                Factor(0, x.shifted_identity(half), inverse=False),
-                Factor(1, y.shifted_identity(-half), inverse=True),
-            )
-        )
+        factors = ((1, y, half), (0, x, -half), (0, x, half), (1, y, -half))  # implicit where negative
+        return Step(tuple(Factor(axis, L.shifted_identity(tau), inverse=tau < 0) for axis, L, tau in factors))
 
 
 def evolution(equation: FokkerPlanck, density: Density, times: Times, scheme: Scheme) -> Iterator[Density]:
-    """The density at every one of the increasing `times`, beginning with `density` at the first.
+    """The density at each of the increasing `times`, beginning with `density` at the first.
 
     The caller owns the loop. Raises InputError for times that do not increase, and for a density on another grid.
     """
@@ -156,22 +142,17 @@ def evolution(equation: FokkerPlanck, density: Density, times: Times, scheme: Sc
 
 
 def evolve(equation: FokkerPlanck, density: Density, times: Times, scheme: Scheme) -> Density:
-    """The last density of `evolution`, without making the others."""
-    if density.grid != equation.grid:
-        raise InputError(f"density: expected the grid of the equation {equation.grid}, got {density.grid}")
-    values = density.values
-    for step in steps(equation, times, scheme):
-        values = step.apply(values)
-    return Density(equation.grid, values)
+    """The last density of `evolution`, without keeping the others. Raises InputError as `evolution` does."""
+    return deque(evolution(equation, density, times, scheme), maxlen=1).pop()
 
 
 def steps(equation: FokkerPlanck, times: Times, scheme: Scheme) -> Iterator[Step]:
-    """One step per interval of `times`; a steady equation makes a step anew only where its length changes."""
+    """One step per interval of `times`; a steady equation reuses the last step where the length is the same."""
     yield from _made(equation.steady, itertools.pairwise(_increasing(times)), lambda t, s: scheme.step(equation, t, s))
 
 
 def transposed_steps(equation: FokkerPlanck, times: Times, scheme: Scheme) -> Iterator[Step]:
-    """The transposes of `steps`, the last interval first: one at a time, so that none has to be kept."""
+    """The transposes of `steps`, from the last interval to the first, one at a time in memory."""
     intervals = reversed(list(itertools.pairwise(_increasing(times))))
     yield from _made(equation.steady, intervals, lambda t, s: scheme.step(equation, t, s).transposed())
 
@@ -184,7 +165,7 @@ def _made(
         if not steady:
             yield make(t, s)
             continue
-        length = float(f"{s - t:.11e}")  # equal steps of a grid differ in their last digits
+        length = float(f"{s - t:.11e}")  # equal steps of a grid differ in the last digits
         if length not in known:
             known = {length: make(0.0, length)}
         yield known[length]

@@ -1,4 +1,4 @@
-r"""The distribution at the end of a diffusion: pure noise, or the Gaussian that an exact denoiser itself shows there.
+r"""The distribution at the end of a diffusion: pure noise, or the Gaussian implied there by an exact denoiser.
 
 For Gaussian data :math:`N(\mu, \Sigma)` the noised distribution is :math:`N(\alpha\mu, V)` with
 :math:`V = \alpha^2\Sigma + \sigma^2`, and the denoiser is :math:`D = \mu + \alpha\Sigma V^{-1}(x - \alpha\mu)`. So its
@@ -9,22 +9,22 @@ Jacobian J, at any one point, and its fixed point give both moments:
     V - \sigma^2 = \sigma^2\,\alpha J (I - \alpha J)^{-1}, \qquad
     \alpha D(m) = m \Leftrightarrow m = \alpha\mu .
 
-All of it holds at alpha = 0, where V is sigma^2 and m is 0. For other data this is the Gaussian of the same mode and
-curvature; J is made symmetric, with eigenvalues of alpha J at least 0, as every noised distribution has them.
+This holds at alpha = 0 too, where V is sigma^2 and m is 0. For other data this is the Gaussian of the same mode and
+curvature; J is symmetrized and the eigenvalues of alpha J clamped at 0, as holds for every noised distribution.
 
 *Range of validity.* The score :math:`s = (\alpha D - x)/\sigma^2` gives differences of the true log-density, so that
-what any point is off by, against the mode, is one line integral (three Gauss-Legendre nodes, exact to degree 5):
+the error at any point, relative to the mode, is one line integral (three Gauss-Legendre nodes, exact to degree 5):
 
 .. math::  \mathrm{gap}(x) = \int_0^1 \big[s - s_{Gauss}\big](m + u(x - m)) \cdot (x - m)\, du
            = \log\frac{p(x)}{p(m)} - \log\frac{N(x)}{N(m)} .
 
 With :math:`\delta`, alpha/sigma times the size of the data, it is of order delta^3 (delta^2 where V is isotropic and
-the data are not). Added to log N it leaves the error of :math:`\log N(m)` alone, one constant of order delta^4.
+the data are not). Added to log N, it leaves only the error of :math:`\log N(m)`, a constant of order delta^4.
 
 A trained network is rarely such a denoiser there: one that predicts noise has its error multiplied by sigma/alpha, and
-none was trained at the mode, which noise never visits. On two published ones the mean eigenvalue of alpha J is 1e-2 at
-typical noise, in place of 4e-6, and beyond all bounds at the mode. Their samples start from pure noise whatever they
-show, and so does their density.
+none was trained at the mode, which noise never visits. For two published networks the mean eigenvalue of alpha J is
+1e-2 at typical noise, in place of 4e-6, and unbounded at the mode. Their samples start from pure noise in any case, and
+so does their density.
 """
 
 import math
@@ -40,13 +40,13 @@ from diffuscope.exact import Distribution, Gaussian
 
 from .divergence import Divergence, jacobian
 
-DENSE = 1024  # dimension up to which all of J is computed, once; beyond, V is isotropic and has its trace
-STEPS = 3  # of Newton's method towards the mode; one is enough for a Gaussian
+DENSE = 1024  # dimension up to which all of J is computed; beyond, V is isotropic with the trace of J
+STEPS = 3  # of Newton's method toward the mode; one is enough for a Gaussian
 
 
 @dataclass(frozen=True)
 class TerminalGaussian:
-    """The distribution of `x_t` at time `t`: that of `signal` + sigma eps. `denoiser` is where it comes from."""
+    """The distribution of `x_t` at time `t`, that of `signal` + sigma eps, as implied by `denoiser`."""
 
     denoiser: Denoiser
     t: float
@@ -58,7 +58,7 @@ class TerminalGaussian:
 
     @torch.no_grad()
     def gap(self, x_t: Batch) -> Float[Tensor, " batch"]:
-        """What log(p(x_t) / p(m)) exceeds its Gaussian value by, in nats, float64: three evaluations per sample."""
+        """log(p(x_t) / p(m)) minus its Gaussian value, in nats, float64: three function evaluations per sample."""
         mean, total = self.signal.mean, torch.zeros(len(x_t), dtype=torch.float64, device=x_t.device)
         away = x_t.double() - mean
         for node, weight in ((0.5 - 0.15**0.5, 5 / 18), (0.5, 8 / 18), (0.5 + 0.15**0.5, 5 / 18)):
@@ -71,11 +71,11 @@ class TerminalGaussian:
 
 
 def terminal_gaussian(denoiser: Denoiser, like: Batch, t: float | int, *, divergence: Divergence) -> TerminalGaussian:
-    """The Gaussian that `denoiser` shows at time `t`, for events of the shape, dtype and device of `like`.
+    """The Gaussian implied by `denoiser` at time `t`, for events of the shape, dtype and device of `like`.
 
     Up to 1,024 dimensions from the full Jacobian; beyond, isotropic, with tr J the mean of `divergence` over the batch
-    of `like` (and its probes). Raises InputError where alpha J reaches 1: at this time the distribution is not near a
-    Gaussian.
+    of `like` (and its probes). Raises InputError where an eigenvalue of alpha J reaches 1: the distribution is then not
+    near a Gaussian.
     """
     alpha, sigma = (float(level) for level in (denoiser.schedule.alpha(t), denoiser.schedule.sigma(t)))
     d = math.prod(like.shape[1:])
@@ -101,7 +101,7 @@ def terminal_gaussian(denoiser: Denoiser, like: Batch, t: float | int, *, diverg
 
 
 def start_distribution(denoiser: Denoiser, like: Batch, *, divergence: Divergence) -> Distribution | TerminalGaussian:
-    """Where samples start at t_max if nothing is said: an exact denoiser's own Gaussian, for others pure noise.
+    """The default distribution at t_max: the Gaussian of an exact denoiser, for any other pure noise.
 
     Pure noise, N(0, sigma^2 I), is the noised distribution of data at 0.
     """
@@ -110,24 +110,25 @@ def start_distribution(denoiser: Denoiser, like: Batch, *, divergence: Divergenc
     return Gaussian.isotropic(torch.zeros_like(like[0], dtype=torch.float64), 0.0)
 
 
-def require_distribution(terminal: Distribution | TerminalGaussian, denoiser: Denoiser, like: Batch) -> None:
-    """Raise InputError unless the distribution is one of such events, at the end of the denoiser's schedule."""
-    if isinstance(terminal, TerminalGaussian) and terminal.t != denoiser.schedule.t_max:
-        raise InputError(
-            f"terminal: expected the distribution at t_max = {denoiser.schedule.t_max:g}, got t = {terminal.t:g}"
-        )
+def require_distribution(
+    terminal: Distribution | TerminalGaussian, denoiser: Denoiser, like: Batch
+) -> Distribution | TerminalGaussian:
+    """`terminal`. Raises InputError unless it has the events of `like`, at the end of the denoiser's schedule."""
+    end, shape = denoiser.schedule.t_max, tuple(like.shape[1:])
+    if isinstance(terminal, TerminalGaussian) and terminal.t != end:
+        raise InputError(f"terminal: expected the distribution at t_max = {end:g}, got t = {terminal.t:g}")
     distribution = terminal.signal if isinstance(terminal, TerminalGaussian) else terminal
-    if tuple(distribution.event_shape) != tuple(like.shape[1:]):
-        raise InputError(
-            f"terminal: expected events of shape {tuple(like.shape[1:])}, got {tuple(distribution.event_shape)}"
-        )
+    given = tuple(distribution.event_shape)
+    if given != shape:
+        raise InputError(f"terminal: expected events of shape {shape}, got {given}")
+    return terminal
 
 
 def _required(gains: Float[Tensor, " k"], t: float | int) -> Float[Tensor, " k"]:
-    """Eigenvalues of alpha J, at least 0; below 1, or there is no Gaussian."""
+    """Eigenvalues of alpha J, clamped at 0. Raises InputError unless all are below 1."""
     if not bool((gains < 1).all()):
         raise InputError(
             f"terminal: at t = {float(t):g} the denoiser shows no Gaussian, as alpha dD/dx reaches "
-            f"{float(gains.max()):.3g}, expected below 1; give the terminal distribution, or a schedule with more noise"
+            f"{float(gains.max()):.3g}, expected below 1; give the terminal distribution or a schedule with more noise"
         )
     return gains.clamp_min(0)

@@ -1,13 +1,13 @@
-r"""Tridiagonal matrices, many side by side along one axis, with their products, solutions and transposes.
+r"""Batches of tridiagonal matrices along one axis, with their products, solutions and transposes.
 
 .. math::  (A x)_i = l_i\, x_{i-1} + d_i\, x_i + u_i\, x_{i+1}, \qquad i \text{ modulo } N .
 
-The band l holds at i = 0, and u at i = N - 1, the corners that a periodic axis has and any other axis has zero. Then
+l at i = 0 and u at i = N - 1 are the corners of a periodic axis, zero for any other axis. Then
 
 .. math::  (A^T)_i:\quad l'_i = u_{i-1}, \quad d'_i = d_i, \quad u'_i = l_{i+1} .
 
 All lines are stacked into one long system for LAPACK's `gttrf` and `gttrs`; corners are added by the
-Sherman-Morrison formula (two solutions). Solutions are differentiable in the right side and in the bands: with
+Sherman-Morrison formula (two solves). Solutions are differentiable in the right-hand side and in the bands: with
 :math:`A x = b` and a gradient g for x, :math:`\bar b = A^{-T} g` and :math:`\bar A = -\bar b\, x^T` on the bands.
 """
 
@@ -27,7 +27,7 @@ _factorize, _substitute = get_lapack_funcs(("gttrf", "gttrs"), dtype=np.float64)
 
 @dataclass(frozen=True, eq=False)
 class Tridiagonal:
-    """One matrix per line; every band has the shape of the vectors it multiplies, the matrix axis last."""
+    """One matrix per line; every band has the shape of the vectors it multiplies, with the matrix axis last."""
 
     lower: Bands
     diagonal: Bands
@@ -75,7 +75,7 @@ class _Solution(torch.autograd.Function):
 
 @dataclass(frozen=True, eq=False)
 class _Factors:
-    """L U of the stacked lines without their corners, and what Sherman-Morrison needs to put the corners back.
+    """L U of the stacked lines without their corners, and the Sherman-Morrison correction for the corners.
 
     With corners c (row 0) and e (row N - 1): A = T + u v^T, u = (g, 0, ..., e), v = (1, 0, ..., c / g), g = -d_0.
     """

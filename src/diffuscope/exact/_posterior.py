@@ -4,8 +4,8 @@ With scores :math:`s_i` (see `_screening`) the posterior weights are :math:`w_i 
 At large sigma thousands of points share the weight, and the rounding errors of their scores are small and average out.
 At small sigma one or two points have it all, and the rounding error of a product is many logits. So the K points with
 the largest scores are *heavy*: relative to the first of them, r, their log-weights come from differences that vanish
-where two points tie (see `_log_odds`). The others are *light*: weighed by the product, unless their whole weight is
-provably negligible, :math:`N e^{s_K - s_r + 2E}`; then the second product is never made. All moments are taken about
+where two points tie (see `_log_odds`). The others are *light*: the product weighs them, unless their total weight, at
+most :math:`N e^{s_K - s_r + 2E}`, is negligible; then the second product is skipped. All moments are taken about
 :math:`y_r`, where nothing cancels: with one heavy point both terms of :math:`E|y - y_r|^2 - |D - y_r|^2` vanish.
 """
 
@@ -20,12 +20,10 @@ from torch.nn.functional import scaled_dot_product_attention
 from ._log_odds import compensated_log_odds, log_odds
 from ._screening import PointTable
 
-# exp(-this) is zero in float64.
-ZERO_LOG_WEIGHT = 746.0
-# Log-weights of light points below this are zero: no subnormal numbers, which run many times slower.
+ZERO_LOG_WEIGHT = 746.0  # exp(-746) is zero in float64
+# Light points below these log-weights get weight zero: subnormal numbers run many times slower.
 LEAST_LOG_WEIGHT = {torch.float32: -80.0, torch.float64: -700.0}
-# So many scores (2 MiB) may be held at once: fewer than a chunk of them has.
-FEW_SCORES = 2**19
+FEW_SCORES = 2**19  # up to this many scores (2 MiB, less than one chunk) are held at once
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Noised:
 def fused_mean(table: PointTable, noised: Noised) -> Float[Tensor, "batch d"]:
     """E[y | x] by one fused attention: keys and values are the points, -kappa h the bias.
 
-    Takes two matrix products and O(1) memory. Every row has the same levels; good where the scores are exact enough.
+    Two matrix products and O(1) memory. All rows must have the same levels, and the scores must be exact enough.
     """
     queries = noised.queries
     bias = (table.log_weights - noised.kappa[0] * table.half_squares).to(queries.dtype)
@@ -63,27 +61,25 @@ def fused_mean(table: PointTable, noised: Noised) -> Float[Tensor, "batch d"]:
         weights = torch.addmm(bias, queries, table.points.T)
         weights -= weights.amax(1, keepdim=True)
         torch.threshold_(weights, LEAST_LOG_WEIGHT[queries.dtype], -torch.inf).exp_()
-        mean = (weights @ table.points) / weights.sum(1, keepdim=True)
-    else:
-        # a group for every thread: the kernel runs groups side by side, but the products of a small group one by one
-        groups = torch.get_num_threads()
-        rows = torch.arange(-(-len(queries) // groups) * groups).clamp_max(len(queries) - 1)
-        keys = table.points.expand(groups, 1, -1, -1)
-        attended = scaled_dot_product_attention(
-            queries[rows].reshape(groups, 1, -1, queries.shape[1]), keys, keys, bias[None, None, None], scale=1.0
-        )
-        mean = attended.reshape(-1, queries.shape[1])[: len(queries)]
-    return mean
+        return (weights @ table.points) / weights.sum(1, keepdim=True)
+    # a group for every thread: the kernel runs groups side by side, but the products of a small group one by one
+    groups = torch.get_num_threads()
+    rows = torch.arange(-(-len(queries) // groups) * groups).clamp_max(len(queries) - 1)
+    keys = table.points.expand(groups, 1, -1, -1)
+    attended = scaled_dot_product_attention(
+        queries[rows].reshape(groups, 1, -1, queries.shape[1]), keys, keys, bias[None, None, None], scale=1.0
+    )
+    return attended.reshape(-1, queries.shape[1])[: len(queries)]
 
 
 def summation_error(table: PointTable, dtype: torch.dtype) -> float:
-    """What summing the weighted points loses, whatever the scores."""
+    """The rounding error of summing the weighted points, in norm, whatever the scores."""
     return 16 * torch.finfo(dtype).eps / 2 * table.typical_norm
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """Weights of every point given every row of a block, heavy ones exactly, and the moments that follow."""
+    """Posterior weights of the points for every row of a block, exact for heavy points, and the moments that follow."""
 
     table: PointTable
     noised: Noised
@@ -91,7 +87,7 @@ class Posterior:
     weights: Float[Tensor, "batch heavy"]  # their posterior weights
     log_evidence: Float[Tensor, " batch"]  # log sum_i w0_i exp(-|x - alpha y_i|^2 / 2 sigma^2), w0 as in the table
     light: Bool[Tensor, " batch"]  # whether the other points matter
-    light_offset: Float[Tensor, " batch"]  # what their scores exceed their log-weights by
+    light_offset: Float[Tensor, " batch"]  # their scores minus their log-weights
     mean: Float[Tensor, "batch d"]
     variance: Float[Tensor, " batch"]  # E|y - D|^2
     error: Float[Tensor, " batch"]  # of the mean, in norm
@@ -101,12 +97,10 @@ class Posterior:
         return Posterior(table=self.table, **kept)
 
     def light_weights(self) -> Iterator[tuple[Tensor, Float[Tensor, "rows chunk"], Float[Tensor, "chunk d"]]]:
-        """(rows, weights of those rows, points) chunk by chunk, heavy points weighing nothing."""
+        """(rows, weights of those rows, points) chunk by chunk, with weight zero for heavy points."""
         rows = self.light.nonzero()[:, 0]
-        if len(rows):
-            noised, heavy, offset = self.noised[rows], self.heavy[rows], self.light_offset[rows]
-            for start, stop, weights in _light_weights(self.table, noised, heavy, offset):
-                yield rows, weights, self.table.points[start:stop].to(weights.dtype)
+        for start, stop, weights in _light_weights(self.table, self.noised, self.heavy, self.light_offset, rows):
+            yield rows, weights, self.table.points[start:stop].to(weights.dtype)
 
     def reference(self) -> Float[Tensor, "batch d"]:
         return self.table.points[self.heavy[:, 0]].double()
@@ -150,9 +144,9 @@ def posterior(
 ) -> Posterior:
     """The posterior of a block, in the working precision of its queries, with `heavy_points` exact ones.
 
-    Light points are left out where provably they weigh less than a tenth of the relative error `accepted` allows; and,
-    where the variance is asked for, change it by less than the share `accepted_variance` (or by less than a hundredth
-    of its square times the squared diameter, below which a variance counts as zero).
+    Light points are left out where they provably weigh less than a tenth of the relative error `accepted`, and, with
+    `accepted_variance` given, change the variance by a smaller share than that (or by less than a hundredth of
+    `accepted_variance` squared times the squared diameter, below which a variance counts as zero).
     """
     dtype = noised.queries.dtype
     k = min(heavy_points, len(table))
@@ -170,7 +164,7 @@ def posterior(
     heavy_mass = weights.sum(1)
     heavy_square, heavy_first = _heavy_moments(table, heavy, weights)
 
-    # the score of the reference as the product sees it: the light points are weighed relative to it
+    # the score of the reference by the product: the light points are weighed relative to it
     offset = (noised.queries.double() * reference).sum(1) - noised.kappa * table.half_squares[heavy[:, 0]]
     offset = offset + table.log_weights[heavy[:, 0]] + peak
 
@@ -185,7 +179,7 @@ def posterior(
         light |= most_light * diameter**2 > accepted_variance * least
     left_out = torch.where(light, 0, most_light)
 
-    light_mass, light_first, light_square = _light_moments(table, noised, heavy, offset, light)
+    light_mass, light_first, light_square = _light_moments(table, noised, heavy, offset, light.nonzero()[:, 0])
     mass = heavy_mass + light_mass
     # the light sums are of the raw points: move them to the reference
     from_center = reference - table.center
@@ -220,7 +214,7 @@ def posterior(
 
 
 def _heavy_differences(table: PointTable, heavy: Tensor, weights: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """(rows, weights, y_i - y_r) of the heavy points that weigh anything, some pairs at a time."""
+    """(rows, weights, y_i - y_r) of the heavy points of positive weight, some pairs at a time."""
     pairs = max(1, table.memory // (32 * table.points.shape[1]))
     rows, columns = weights.nonzero(as_tuple=True)
     for i, j in zip(rows.split(pairs), columns.split(pairs), strict=True):
@@ -231,7 +225,7 @@ def _heavy_differences(table: PointTable, heavy: Tensor, weights: Tensor) -> Ite
 def _exact_log_weights(
     table: PointTable, noised: Noised, heavy: Tensor, counted: Tensor, accepted: float
 ) -> tuple[Float[Tensor, "batch heavy"], Float[Tensor, " batch"]]:
-    """Delta of every heavy point that is counted, in float64, and the rounding error of the worst that matters."""
+    """Delta of every counted heavy point, in float64, and the largest rounding error among those that matter."""
     log_weights = torch.full(heavy.shape, -torch.inf, dtype=torch.float64, device=heavy.device)
     errors = torch.zeros_like(log_weights)
     prior = table.log_weights[heavy]
@@ -261,10 +255,12 @@ def _heavy_moments(
 
 
 def _light_weights(
-    table: PointTable, noised: Noised, heavy: Tensor, offset: Tensor
-) -> Iterator[tuple[int, int, Float[Tensor, "batch chunk"]]]:
-    """exp(score - offset) of every point but the heavy, chunk by chunk."""
-    dtype = noised.queries.dtype
+    table: PointTable, noised: Noised, heavy: Tensor, offset: Tensor, of_rows: Tensor
+) -> Iterator[tuple[int, int, Float[Tensor, "rows chunk"]]]:
+    """exp(score - offset) of every point but the heavy, for some rows of the block, chunk by chunk."""
+    if len(of_rows) == 0:
+        return
+    noised, heavy, offset, dtype = noised[of_rows], heavy[of_rows], offset[of_rows], noised.queries.dtype
     for start, stop in table.chunks(len(noised)):
         scores = table.scores(start, stop, noised.queries, noised.kappa)
         scores -= offset.to(dtype)[:, None]
@@ -274,16 +270,12 @@ def _light_weights(
 
 
 def _light_moments(
-    table: PointTable, noised: Noised, heavy: Tensor, offset: Tensor, light: Tensor
+    table: PointTable, noised: Noised, heavy: Tensor, offset: Tensor, rows: Tensor
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch d"], Float[Tensor, " batch"]]:
-    """sum w, sum w y and sum w |y - c|^2 over the light points of the rows where they matter; zero elsewhere."""
-    mass = torch.zeros_like(offset)
-    mean = torch.zeros_like(noised.x)
-    square = torch.zeros_like(offset)
-    rows = light.nonzero()[:, 0]
-    if len(rows):
-        for start, stop, weights in _light_weights(table, noised[rows], heavy[rows], offset[rows]):
-            mass[rows] += weights.sum(1, dtype=torch.float64)
-            mean[rows] += (weights @ table.points[start:stop].to(weights.dtype)).double()
-            square[rows] += 2 * (weights @ table.half_squares[start:stop].to(weights.dtype)).double()
+    """sum w, sum w y and sum w |y - c|^2 over the light points of the `rows` where they matter; zero elsewhere."""
+    mass, mean, square = torch.zeros_like(offset), torch.zeros_like(noised.x), torch.zeros_like(offset)
+    for start, stop, weights in _light_weights(table, noised, heavy, offset, rows):
+        mass[rows] += weights.sum(1, dtype=torch.float64)
+        mean[rows] += (weights @ table.points[start:stop].to(weights.dtype)).double()
+        square[rows] += 2 * (weights @ table.half_squares[start:stop].to(weights.dtype)).double()
     return mass, mean, square

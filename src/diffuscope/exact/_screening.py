@@ -1,22 +1,22 @@
-r"""The points of a data set as a table of scores: one matrix product screens them, differences settle ties.
+r"""The points of a data set as a table of scores: one matrix product screens them, exact differences settle ties.
 
-A query b gives every point y_i the score
+For a query b, every point y_i has the score
 
 .. math::  s_{bi} = q_b \cdot y_i - \kappa_b h_i + \ell_i, \qquad h_i = \tfrac12 |y_i - c|^2,
 
-with c the mean of the points and :math:`\ell_i` a log-weight. Two choices are used:
+where c is the mean of the points and :math:`\ell_i` a log-weight. Two choices are used:
 
 - nearest neighbors: q = x - c, kappa = 1, so s = const - |x - y|^2 / 2;
 - posterior of a noised point: q = alpha (x_t - alpha c) / sigma^2, kappa = alpha^2 / sigma^2,
   so s = const - |x_t - alpha y|^2 / (2 sigma^2) + log-weight.
 
-The constants depend on the query alone. A product in a precision with unit roundoff u gets every score wrong by at
-most (Higham 2002, sec. 3.1, for any order of summation)
+The constants depend on the query alone. In a precision with unit roundoff u, the error of every score is at most
+(Higham 2002, sec. 3.1, for any order of summation)
 
 .. math::  E_b = u \left[(d + 4)\,|q_b| \max|y| + 4 \kappa_b \max h + 4 \max|\ell|\right],
 
-and typically by :math:`\sqrt d` times less. At small sigma either is many logits: so the product only *screens*,
-and what it lets through is computed again from differences in float64.
+and typically :math:`\sqrt d` times less. At small sigma either is many logits: so the product only *screens*,
+and the points that pass are recomputed from differences in float64.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,7 +26,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-MOST_ROWS = 8192  # rows of points in one product: larger gains nothing, smaller pays for launching
+from diffuscope.errors import InputError
+
+MOST_ROWS = 8192  # rows of points in one product: more gains nothing, fewer costs launches
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class PointTable:
 
     points: Float[Tensor, "points d"]
     log_weights: Float[Tensor, " points"]  # float64, the largest is zero
-    memory: int  # bytes that a computation may take beside its input and output
+    memory: int  # bytes that a computation may use besides its input and output
     center: Float[Tensor, " d"] = field(init=False)
     half_squares: Float[Tensor, " points"] = field(init=False)
     largest_norm: float = field(init=False)
@@ -63,7 +65,7 @@ class PointTable:
         return len(self.points)
 
     def chunks(self, queries: int) -> Iterator[tuple[int, int]]:
-        """Ranges of points that fit in memory, cast to float64, beside their scores for so many queries."""
+        """Ranges of points that fit in memory, cast to float64, together with their scores for so many queries."""
         rows = min(MOST_ROWS, max(16, self.memory // (16 * (self.points.shape[1] + queries))))
         for start in range(0, len(self.points), rows):
             yield start, min(start + rows, len(self.points))
@@ -72,13 +74,9 @@ class PointTable:
         self, start: int, stop: int, queries: Float[Tensor, "batch d"], kappa: Float[Tensor, " batch"]
     ) -> Float[Tensor, "batch rows"]:
         """Scores of the points start..stop, in the precision of `queries`."""
-        dtype = queries.dtype
-        log_weights, half_squares = (
-            self.log_weights[None, start:stop].to(dtype),
-            self.half_squares[start:stop].to(dtype),
-        )
-        scores = torch.addr(log_weights, -kappa.to(dtype), half_squares)
-        return scores.addmm_(queries, self.points[start:stop].to(dtype).T)
+        dtype, rows = queries.dtype, slice(start, stop)
+        scores = torch.addr(self.log_weights[None, rows].to(dtype), -kappa.to(dtype), self.half_squares[rows].to(dtype))
+        return scores.addmm_(queries, self.points[rows].to(dtype).T)
 
     def score_bound(self, queries: Float[Tensor, "batch d"], kappa: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
         """E_b: no score in the precision of `queries` is wrong by more."""
@@ -87,9 +85,9 @@ class PointTable:
         return roundoff * (product + 4 * kappa * self.half_squares.max() + 4 * self.log_weights.min().abs())
 
     def score_error(self, queries: Float[Tensor, "batch d"], kappa: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """By how much the scores of the points that matter are wrong, in fact: rounding errors mostly cancel.
+        """The typical error of the scores of the points that matter: rounding errors mostly cancel.
 
-        The factor 2 was measured on MNIST in [0, 1], [-1, 1] and [10, 11], sigma from .05 to 20: the root mean square
+        The factor 2 was measured on MNIST in [0, 1], [-1, 1] and [10, 11], sigma from 0.05 to 20: the root mean square
         error of a score is at most 1.3 u |q| |y|.
         """
         roundoff = torch.finfo(queries.dtype).eps / 2
@@ -97,15 +95,11 @@ class PointTable:
         return 2 * roundoff * (product + kappa * self.half_squares.mean() + self.log_weights.mean().abs())
 
     def largest(
-        self,
-        queries: Float[Tensor, "batch d"],
-        kappa: Float[Tensor, " batch"],
-        k: int,
-        window: Float[Tensor, " batch"],
+        self, queries: Float[Tensor, "batch d"], kappa: Float[Tensor, " batch"], k: int, window: Float[Tensor, " batch"]
     ) -> tuple[Float[Tensor, "batch k"], Int[Tensor, "batch k"]]:
-        """The k largest scores, largest first, and whose they are; ties fall in any order.
+        """The k largest scores, largest first, and the indices of their points; ties in any order.
 
-        Points further than `window` below the largest may be missed; where no point was found the score is -infinity.
+        Points further than `window` below the largest may be missed; a missing point has the score -infinity.
         """
         window = window.to(queries.dtype)
         values = queries.new_full((len(queries), k), -torch.inf)
@@ -132,7 +126,7 @@ class PointTable:
         cost: Callable[[Tensor, Tensor], Tensor],
         offset: Float[Tensor, " batch"],
     ) -> tuple[Float[Tensor, "batch k"], Int[Tensor, "batch k"]]:
-        """The k least exact costs, least first (ties: least index first), and whose they are.
+        """The k least exact costs, least first (ties: least index first), and the indices of their points.
 
         `cost(queries, points)` of index vectors is exact in float64 and equals `offset` minus the score. A row is
         certified when its k-th cost is below that of every point screened out, screening error included; the others
@@ -154,10 +148,23 @@ class PointTable:
                 found, by_index = found.sort(1)
                 exact, order = exact.gather(1, by_index).sort(dim=1, stable=True)
                 costs[rows], indices[rows] = exact[:, :k], found.gather(1, order)[:, :k]
-                # every point screened out scores at most the last candidate, so costs at least this
+                # every point screened out scores at most as much as the last candidate, so it costs at least this
                 least_outside = offset[rows] - (scores[:, -1].double() + bound[rows])
                 sure = (exact[:, k - 1] < least_outside) | ((bound[rows] == 0) & (exact[:, k - 1] <= least_outside))
                 undecided.append(rows[~sure])
             open_rows = torch.cat(undecided) if candidates < n else open_rows[:0]
             candidates = min(n, 4 * candidates)
         return costs, indices
+
+
+def checked_rows(name: str, values: Tensor) -> Float[Tensor, "rows d"]:
+    """`values`, (rows, *event), as a matrix of float32 or float64. Raises InputError for integers, no value, or NaN."""
+    if not values.is_floating_point():
+        raise InputError(f"{name}: expected floating-point values, got {values.dtype}; scale integers to floats first")
+    if values.numel() == 0:
+        raise InputError(f"{name}: expected at least one event of at least one value, got shape {tuple(values.shape)}")
+    flat = values.detach().reshape(len(values), -1)
+    flat = flat if flat.dtype in (torch.float32, torch.float64) else flat.float()
+    if not all(bool(torch.isfinite(rows).all()) for rows in flat.split(4096)):
+        raise InputError(f"{name}: expected finite values, got NaN or infinity")
+    return flat

@@ -1,13 +1,12 @@
-r"""An exact distribution in other units: x_0 = scale c + shift, where c follows a distribution whose diffusion is
-known.
+r"""An exact distribution in other units: x_0 = scale c + shift, where the diffusion of c is known.
 
-Then :math:`x_t - \alpha\,\mathrm{shift} = (\alpha\,\mathrm{scale})\, c + \sigma\varepsilon` is c's own diffusion at
-:math:`(\alpha\,\mathrm{scale}, \sigma)`: log density and score are read off there, and
+Then :math:`x_t - \alpha\,\mathrm{shift} = (\alpha\,\mathrm{scale})\, c + \sigma\varepsilon` is the diffusion of c at
+:math:`(\alpha\,\mathrm{scale}, \sigma)`: log density and score are those of c there, and
 
 .. math::
     D = \mathrm{scale}\, D_c + \mathrm{shift}, \qquad \mathrm{Cov}(x_0|x_t) = \mathrm{scale}^2\, C_c .
 
-It is what a data set's distribution becomes when its values are mapped to a model's range.
+This is the distribution of a data set after mapping its values to a model's range.
 """
 
 import math
@@ -19,13 +18,14 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 
-from .distribution import Distribution, Level, PosteriorCovariance, checked_levels
+from .distribution import Batch, Distribution, Level, PosteriorCovariance, checked_levels, over_events
 
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """The distribution of scale c + shift for c from `distribution`, scale > 0. Raises InputError for another scale or
-    shift.
+    """The distribution of scale c + shift for c from `distribution`.
+
+    Raises InputError unless scale > 0, and both are finite.
     """
 
     distribution: Distribution
@@ -47,47 +47,46 @@ class Affine:
         """Independent draws, float64."""
         return self.scale * self.distribution.sample(n, generator=generator).double() + self.shift
 
-    def denoise(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
+    def denoise(self, x_t: Batch, alpha: Level, sigma: Level) -> Batch:
         """scale D_c + shift."""
-        return (self.scale * self.distribution.denoise(*self._own(x_t, alpha, sigma)) + self.shift).to(x_t.dtype)
+        return (self.scale * self.distribution.denoise(*self._of_c(x_t, alpha, sigma)) + self.shift).to(x_t.dtype)
 
-    def score(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
+    def score(self, x_t: Batch, alpha: Level, sigma: Level) -> Batch:
         """The score of `distribution` at (alpha scale, sigma)."""
-        return self.distribution.score(*self._own(x_t, alpha, sigma)).to(x_t.dtype)
+        return self.distribution.score(*self._of_c(x_t, alpha, sigma)).to(x_t.dtype)
 
-    def log_prob(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, " batch"]:
+    def log_prob(self, x_t: Batch, alpha: Level, sigma: Level) -> Float[Tensor, " batch"]:
         """The log density of `distribution` at (alpha scale, sigma), in nats."""
-        return self.distribution.log_prob(*self._own(x_t, alpha, sigma)).to(x_t.dtype)
+        return self.distribution.log_prob(*self._of_c(x_t, alpha, sigma)).to(x_t.dtype)
 
-    def posterior_covariance(
-        self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level
-    ) -> "AffineCovariance":
+    def posterior_covariance(self, x_t: Batch, alpha: Level, sigma: Level) -> "AffineCovariance":
         """scale^2 C_c."""
-        own = self.distribution.posterior_covariance(*self._own(x_t, alpha, sigma))
-        return AffineCovariance(own, self.scale**2, x_t.dtype)
+        covariance = self.distribution.posterior_covariance(*self._of_c(x_t, alpha, sigma))
+        return AffineCovariance(covariance, self.scale**2, x_t.dtype)
 
-    def _own(self, x_t: Tensor, alpha: Level, sigma: Level) -> tuple[Tensor, Tensor, Tensor]:
+    def _of_c(self, x_t: Tensor, alpha: Level, sigma: Level) -> tuple[Tensor, Tensor, Tensor]:
+        """The noised c, with its alpha and sigma."""
         alphas, sigmas = checked_levels(x_t, alpha, sigma, self.event_shape)
-        x = x_t.double() - self.shift * alphas.reshape(-1, *[1] * (x_t.ndim - 1))
-        return x, alphas * self.scale, sigmas
+        x = x_t.double()
+        return x - self.shift * over_events(alphas, x), alphas * self.scale, sigmas
 
 
 @dataclass(frozen=True, eq=False)
 class AffineCovariance:
-    """`own` times a number."""
+    """`covariance` times a number."""
 
-    own: PosteriorCovariance
+    covariance: PosteriorCovariance
     factor: float | int
     dtype: torch.dtype
 
-    def matvec(self, v: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
+    def matvec(self, v: Batch) -> Batch:
         """Cov(x_0 | x_t) v."""
-        return (self.factor * self.own.matvec(v.double())).to(self.dtype)
+        return (self.factor * self.covariance.matvec(v.double())).to(self.dtype)
 
     def trace(self) -> Float[Tensor, " batch"]:
         """The summed posterior variance."""
-        return (self.factor * self.own.trace()).to(self.dtype)
+        return (self.factor * self.covariance.trace()).to(self.dtype)
 
-    def diagonal(self) -> Float[Tensor, "batch *event"]:
+    def diagonal(self) -> Batch:
         """The posterior variance of every coordinate."""
-        return (self.factor * self.own.diagonal()).to(self.dtype)
+        return (self.factor * self.covariance.diagonal()).to(self.dtype)

@@ -1,8 +1,8 @@
-r"""A distribution with Gaussian jitter: x_0 = c + tau z, where c follows a distribution whose diffusion is known.
+r"""A distribution with Gaussian jitter: x_0 = c + tau z, where the diffusion of c is known.
 
-Jitter and noise add up to noise of deviation :math:`\rho = \sqrt{\alpha^2\tau^2 + \sigma^2}` about :math:`\alpha c`, so
-that log density and score are those of c's distribution at :math:`(\alpha, \rho)`, and with its denoiser :math:`D_c`
-and posterior covariance :math:`C_c` there
+Jitter and noise add up to noise of standard deviation :math:`\rho = \sqrt{\alpha^2\tau^2 + \sigma^2}` about
+:math:`\alpha c`, so that log density and score are those of c at :math:`(\alpha, \rho)`, and with the denoiser
+:math:`D_c` and the posterior covariance :math:`C_c` there
 
 .. math::
     D = \frac{\sigma^2}{\rho^2}\, D_c + \frac{\alpha\tau^2}{\rho^2}\, x_t, \qquad
@@ -18,12 +18,12 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 
-from .distribution import Distribution, Level, PosteriorCovariance, checked_levels
+from .distribution import Batch, Distribution, Level, PosteriorCovariance, checked_levels, over_events
 
 
 @dataclass(frozen=True, eq=False)
 class Blurred:
-    """`distribution` convolved with N(0, jitter^2 I), jitter >= 0. Raises InputError for another jitter."""
+    """`distribution` convolved with N(0, jitter^2 I). Raises InputError unless the jitter is finite and >= 0."""
 
     distribution: Distribution
     jitter: float | int
@@ -43,27 +43,25 @@ class Blurred:
         noise = torch.randn(centers.shape, dtype=torch.float64, generator=generator, device=generator.device)
         return centers + self.jitter * noise.to(centers.device)
 
-    def denoise(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
+    def denoise(self, x_t: Batch, alpha: Level, sigma: Level) -> Batch:
         """sigma^2 / rho^2 D_c + alpha tau^2 / rho^2 x_t."""
         alphas, sigmas, rho = self._levels(x_t, alpha, sigma)
         centers = self.distribution.denoise(x_t.double(), alphas, rho)
         kept, jittered = (sigmas / rho) ** 2, alphas * (self.jitter / rho) ** 2
-        return (_over(kept, centers) * centers + _over(jittered, centers) * x_t.double()).to(x_t.dtype)
+        return (over_events(kept, centers) * centers + over_events(jittered, centers) * x_t.double()).to(x_t.dtype)
 
-    def score(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
+    def score(self, x_t: Batch, alpha: Level, sigma: Level) -> Batch:
         """The score of `distribution` at (alpha, rho)."""
         alphas, _, rho = self._levels(x_t, alpha, sigma)
         return self.distribution.score(x_t.double(), alphas, rho).to(x_t.dtype)
 
-    def log_prob(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, " batch"]:
+    def log_prob(self, x_t: Batch, alpha: Level, sigma: Level) -> Float[Tensor, " batch"]:
         """The log density of `distribution` at (alpha, rho), in nats."""
         alphas, _, rho = self._levels(x_t, alpha, sigma)
         return self.distribution.log_prob(x_t.double(), alphas, rho).to(x_t.dtype)
 
-    def posterior_covariance(
-        self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level
-    ) -> "BlurredCovariance":
-        """Cov(x_0 | x_t): the jitter's own, and what the noise leaves of c's."""
+    def posterior_covariance(self, x_t: Batch, alpha: Level, sigma: Level) -> "BlurredCovariance":
+        """tau^2 sigma^2 / rho^2 I + sigma^4 / rho^4 C_c."""
         alphas, sigmas, rho = self._levels(x_t, alpha, sigma)
         centers = self.distribution.posterior_covariance(x_t.double(), alphas, rho)
         return BlurredCovariance(x_t, centers, (self.jitter * sigmas / rho) ** 2, (sigmas / rho) ** 4)
@@ -75,27 +73,24 @@ class Blurred:
 
 @dataclass(frozen=True, eq=False)
 class BlurredCovariance:
-    """own I + kept C_c, as an operator."""
+    """jittered I + kept C_c, as an operator."""
 
-    x_t: Float[Tensor, "batch *event"]
+    x_t: Batch
     centers: PosteriorCovariance
-    own: Float[Tensor, " batch"]
+    jittered: Float[Tensor, " batch"]
     kept: Float[Tensor, " batch"]
 
-    def matvec(self, v: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
+    def matvec(self, v: Batch) -> Batch:
         """Cov(x_0 | x_t) v."""
         applied = self.centers.matvec(v.double())
-        return (_over(self.own, applied) * v.double() + _over(self.kept, applied) * applied).to(self.x_t.dtype)
+        jittered, kept = over_events(self.jittered, applied), over_events(self.kept, applied)
+        return (jittered * v.double() + kept * applied).to(self.x_t.dtype)
 
     def trace(self) -> Float[Tensor, " batch"]:
         """The summed posterior variance."""
-        return (self.own * self.x_t[:1].numel() + self.kept * self.centers.trace()).to(self.x_t.dtype)
+        return (self.jittered * self.x_t[:1].numel() + self.kept * self.centers.trace()).to(self.x_t.dtype)
 
-    def diagonal(self) -> Float[Tensor, "batch *event"]:
+    def diagonal(self) -> Batch:
         """The posterior variance of every coordinate."""
         every = self.centers.diagonal()
-        return (_over(self.own, every) + _over(self.kept, every) * every).to(self.x_t.dtype)
-
-
-def _over(values: Tensor, x: Tensor) -> Tensor:
-    return values.reshape(-1, *[1] * (x.ndim - 1))
+        return (over_events(self.jittered, every) + over_events(self.kept, every) * every).to(self.x_t.dtype)

@@ -1,5 +1,4 @@
-r"""The uniform distribution on a box with axes along the coordinates, exact at every noise level and far into its
-tails.
+r"""The uniform distribution on an axis-parallel box, exact at every noise level and far into its tails.
 
 Coordinates are independent. For one of them, uniform on [a, b] of width w = b - a, with
 :math:`z_a = (x_t - \alpha a)/\sigma`, :math:`z_b = z_a - \delta` and :math:`\delta = \alpha w/\sigma`,
@@ -9,15 +8,15 @@ Coordinates are independent. For one of them, uniform on [a, b] of width w = b -
     \frac{d \log p}{dx_t} = -\frac{E[z]}{\sigma}, \qquad
     \mathrm{Var}(x_0 | x_t) = \frac{w^2}{\delta^2} \mathrm{Var}(z),
 
-where z is standard normal on [z_b, z_a]. These differences lose every digit in two places: in the tails, where the
-moments of z - z_b are 1/z_b and 1/z_b^2, and at small :math:`\delta`. So nothing is subtracted: with
+where z is standard normal, truncated to [z_b, z_a]. These differences lose all digits in two places: in the tails,
+where the moments of z - z_b are 1/z_b and 1/z_b^2, and at small :math:`\delta`. So nothing is subtracted: with
 :math:`z^*` the point of [z_b, z_a] nearest to 0, and z = z* + s, the mass and the moments are integrals of the positive
 
 .. math::
     \phi(z)/\phi(z^*) = e^{-z^* s - s^2/2}
 
-over the part of [z_b, z_a] where it exceeds e^-40 (4e-18), by 48 Gauss-Legendre nodes: 1e-14 of each, in the worst
-case. Where :math:`\delta = 0` (alpha = 0) the nodes are those of the uniform distribution itself.
+over the part of [z_b, z_a] where it exceeds e^-40 (4e-18), by 48 Gauss-Legendre nodes, to a relative error of 1e-14 at
+worst. Where :math:`\delta = 0` (alpha = 0) the nodes are those of the uniform distribution itself.
 """
 
 import math
@@ -34,15 +33,15 @@ from .distribution import Level, checked_levels
 
 NODES = 48
 DEPTH = 40.0  # the integrand's exponent where it is cut off
-TINY = torch.finfo(torch.float64).tiny  # keeps 0/0 out of the branch that is not taken
+TINY = torch.finfo(torch.float64).tiny  # keeps 0/0 out of the branch of `where` that is not taken
 
 
 @dataclass(frozen=True, eq=False)
 class Box:
-    """Uniform on prod_i [low_i, high_i], low < high: two vectors. Inputs (batch, d); the arithmetic is float64.
+    """Uniform on prod_i [low_i, high_i], two vectors. Inputs (batch, d); the arithmetic is float64.
 
-    A call takes about 2 KiB of memory per value of its input. Raises InputError for anything but two finite vectors of
-    one length with low < high.
+    A call takes about 2 KiB of memory per value of its input. Raises InputError unless low and high are finite, not
+    empty, and low < high.
     """
 
     low: Float[Tensor, " d"]
@@ -66,7 +65,7 @@ class Box:
         return self.low + (self.high - self.low) * uniform
 
     def denoise(self, x_t: Float[Tensor, "batch d"], alpha: Level, sigma: Level) -> Float[Tensor, "batch d"]:
-        """D: always inside the box; its center at alpha = 0."""
+        """D: always inside the box; the center of the box at alpha = 0."""
         slab = self._slab(x_t, alpha, sigma)
         return (slab.origin - (self.high - self.low) * slab.mean()).to(x_t.dtype)
 
@@ -95,7 +94,7 @@ class Box:
         beyond, before = z_b >= 0, z_a <= 0  # x_t lies above or below the whole interval
         zero = torch.zeros_like(z_a)
         mode = torch.where(beyond, z_b, torch.where(before, z_a, zero))
-        # z_a - z_b is delta, and would have lost it far out
+        # delta = z_a - z_b, a difference that would cancel far out
         above = torch.where(beyond, delta, torch.where(before, zero, z_a))
         below = torch.where(beyond, zero, torch.where(before, delta, -z_b))
         inside = self.low + (self.high - self.low) * (above / delta.clamp(min=TINY)).clamp(0, 1)
@@ -111,7 +110,7 @@ class Box:
 
 @dataclass(frozen=True, eq=False)
 class _Slab:
-    """Every coordinate's normal distribution on [z_b, z_a], about its `mode` z*, where x_0 = `origin`.
+    """The truncated normal on [z_b, z_a] of every coordinate, about its `mode` z*, where x_0 = `origin`.
 
     s = delta y: y runs over [start, start + length], so that x_0 = origin - (high - low) y.
     """

@@ -1,22 +1,22 @@
 r"""A distribution on a curve, with Gaussian jitter: its diffusion by quadrature along the curve, to a stated accuracy.
 
-:math:`x_0 = c(v) + \tau z` with v of density q on [0, 1]. Jitter and noise add up to noise of deviation
+:math:`x_0 = c(v) + \tau z` with v of density q on [0, 1]. Jitter and noise add up to noise of standard deviation
 :math:`\rho = \sqrt{\alpha^2\tau^2 + \sigma^2}`, and
 
 .. math::
     p(x_t) = \int_0^1 q(v)\, N(x_t; \alpha c(v), \rho^2 I)\, dv
     \approx \sum_k w_k q(v_k)\, N(x_t; \alpha c(v_k), \rho^2 I)
 
-with the nodes and weights of Fejer's first rule: a Gaussian mixture of variances tau^2, with every formula that goes
-with one. (Gauss-Legendre's rule is as accurate on paper; its weights near the ends are known to 1e-10 only, Fejer's to
-rounding.) The integrand is a bell of width :math:`h = \rho/\alpha` along the curve, and the error about
-exp(-2 pi^2 (h/d)^2) with d the distance between nodes: nothing once d < 3 h / 4. On the outer side of an arc of
-curvature kappa, at distance r, the bell is narrower and h is to be read as :math:`h / \sqrt{1 + \kappa r}`.
+with the nodes and weights of Fejer's first rule: a Gaussian mixture of variances tau^2. (Gauss-Legendre's rule is as
+accurate on paper, but its weights near the ends are known only to 1e-10, Fejer's to rounding.) The integrand is a bell
+of width :math:`h = \rho/\alpha` along the curve, and the error is about exp(-2 pi^2 (h/d)^2) for nodes at distance d:
+negligible for d < 3 h / 4. On the outer side of an arc of curvature kappa, at distance r, the bell is narrower, and h
+becomes :math:`h / \sqrt{1 + \kappa r}`.
 
-The number of nodes is chosen, not assumed: it grows until twice as many change log p by less than `accuracy`
-(1 + |log p|) at points all around the curve, up to the distance `reach`, at the smallest h there can be; larger h and
-nearer points only help (at h' the same accuracy holds up to reach (h'/h)^2). Beyond that distance answers stay
-finite, and are those of the mixture. Samples are drawn from the curve itself.
+The number of nodes is adaptive: it grows until doubling it changes log p by less than `accuracy` (1 + |log p|) at
+points all around the curve, up to the distance `reach`, at the smallest possible h; larger h and nearer points only
+help (at h' the same accuracy holds up to reach (h'/h)^2). Beyond that distance all values stay finite, and are those of
+the mixture. Samples are drawn from the curve itself.
 """
 
 import math
@@ -33,17 +33,17 @@ from .distribution import Level, checked_levels
 from .mixture import GaussianMixture, MixturePosteriorCovariance
 
 SIZES = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)  # SIZES[k] = 2 SIZES[k-2]
-ROUNDING = 1e-13  # no accuracy below it can be seen
+ROUNDING = 1e-13  # the smallest accuracy that can be verified
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
     """x_0 = point(quantile(u)) + jitter z for u uniform on [0, 1], on a smooth `point` from [0, 1] to the plane.
 
-    `density` is that of v = quantile(u), smooth too; uniform when both are left out. `smallest_noise` is the least
-    sigma/alpha that will be asked for; with jitter it may be 0. `nodes` and `error` (of log p, in nats) are results.
-    Inputs (batch, 2); float64 inside. Raises InputError where jitter and smallest_noise are both 0 or not finite, where
-    `accuracy` is not reached with MOST_NODES nodes, and for levels below `smallest_noise` where there is no jitter.
+    `density` is that of v = quantile(u), smooth too; both default to uniform. `smallest_noise` is the least sigma/alpha
+    in use; with jitter it may be 0. `nodes` and `error` (of log p, in nats) are results. Inputs (batch, 2); float64
+    inside. Raises InputError where jitter and smallest_noise are both 0 or not finite, where 2,048 nodes do not reach
+    `accuracy`, and for levels below `smallest_noise` where there is no jitter.
     """
 
     point: Callable[[Float[Tensor, " n"]], Float[Tensor, "n 2"]]
@@ -89,9 +89,8 @@ class Curve:
 
     def sample(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n 2"]:
         """n independent draws from the curve itself, not from its nodes; float64."""
-        device = generator.device
-        uniform = torch.rand(n, dtype=torch.float64, generator=generator, device=device)
-        noise = torch.randn(n, 2, dtype=torch.float64, generator=generator, device=device)
+        uniform = torch.rand(n, dtype=torch.float64, generator=generator, device=generator.device)
+        noise = torch.randn(n, 2, dtype=torch.float64, generator=generator, device=generator.device)
         return self.point(self.quantile(uniform)) + self.jitter * noise
 
     def denoise(self, x_t: Float[Tensor, "batch 2"], alpha: Level, sigma: Level) -> Float[Tensor, "batch 2"]:
@@ -114,7 +113,7 @@ class Curve:
 
     def _levels(self, x_t: Tensor, alpha: Level, sigma: Level) -> tuple[Tensor, Tensor]:
         alphas, sigmas = checked_levels(x_t, alpha, sigma, self.event_shape)
-        # 1e-9: a schedule's own rounding
+        # 1e-9 allows for the rounding of a schedule
         unresolved = torch.hypot(sigmas, alphas * self.jitter) < alphas * self.least * (1 - 1e-9)
         if bool(unresolved.any()):
             worst = float((sigmas / alphas)[unresolved].min())
@@ -130,7 +129,7 @@ class Curve:
         return self.point(v), (weights / nodes * self.density(v)).log()
 
     def _resolved(self) -> tuple[int, float]:
-        """The number of nodes, and by how much twice as many change log p at the probes."""
+        """The number of nodes, and the change of log p at the probes when it is doubled."""
         probes = self._probes()
         known = [self._log_prob(probes, nodes) for nodes in SIZES[:2]]
         error = math.inf
@@ -140,7 +139,7 @@ class Curve:
             if error <= self.accuracy:
                 return nodes, error
         raise InputError(
-            f"accuracy: expected at least {error:.1e}, what {SIZES[-3]} nodes reach at total noise {self.least:g}, "
+            f"accuracy: expected at least {error:.1e}, which {SIZES[-3]} nodes reach at total noise {self.least:g}, "
             f"got {self.accuracy:g}"
         )
 
@@ -156,7 +155,7 @@ class Curve:
     def _log_prob(self, x: Float[Tensor, "n 2"], nodes: int) -> Float[Tensor, " n"]:
         """log p at (alpha, rho) = (1, least), without its constant."""
         centers, log_weights = self._quadrature(nodes)
-        # the faster way to all distances, by products, would cancel
+        # distances by matrix products would be faster but cancel
         slow = "donot_use_mm_for_euclid_dist"
         exponents = [(torch.cdist(part, centers, compute_mode=slow) / self.least) ** 2 / 2 for part in x.split(256)]
         return torch.cat([torch.logsumexp(log_weights - part, 1) for part in exponents])

@@ -1,7 +1,7 @@
-r"""What it means for a diffusion to be known exactly.
+r"""The contract of a data distribution whose diffusion is known exactly.
 
 For data :math:`x_0 \sim p_0` and the kernel :math:`x_t = \alpha x_0 + \sigma\varepsilon`, a `Distribution`
-answers at any :math:`\alpha \ge 0`, :math:`\sigma > 0`:
+knows at any :math:`\alpha \ge 0`, :math:`\sigma > 0`:
 
 .. math::
     \log p(x_t), \qquad D(x_t) = E[x_0 \mid x_t], \qquad
@@ -19,22 +19,23 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 
+Batch = Float[Tensor, "batch *event"]
 Level = Float[Tensor, " batch"] | Float[Tensor, ""] | float | int
 
 
 @runtime_checkable
 class PosteriorCovariance(Protocol):
-    """Cov(x_0 | x_t) of every sample of a batch, as an operator that is never formed."""
+    """Cov(x_0 | x_t) of every sample of a batch, as an operator: the matrix is never formed."""
 
-    def matvec(self, v: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
+    def matvec(self, v: Batch) -> Batch:
         """Cov(x_0 | x_t) v, sample by sample."""
         ...
 
     def trace(self) -> Float[Tensor, " batch"]:
-        """The posterior variance summed over coordinates: the least squared error any denoiser can reach."""
+        """The posterior variance summed over coordinates: the least mean squared error of any denoiser."""
         ...
 
-    def diagonal(self) -> Float[Tensor, "batch *event"]:
+    def diagonal(self) -> Batch:
         """Posterior variance of every coordinate."""
         ...
 
@@ -48,23 +49,17 @@ class Distribution(Protocol):
 
     def sample(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n *event"]: ...
 
-    def denoise(
-        self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level
-    ) -> Float[Tensor, "batch *event"]: ...
+    def denoise(self, x_t: Batch, alpha: Level, sigma: Level) -> Batch: ...
 
-    def score(
-        self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level
-    ) -> Float[Tensor, "batch *event"]: ...
+    def score(self, x_t: Batch, alpha: Level, sigma: Level) -> Batch: ...
 
-    def log_prob(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, " batch"]: ...
+    def log_prob(self, x_t: Batch, alpha: Level, sigma: Level) -> Float[Tensor, " batch"]: ...
 
-    def posterior_covariance(
-        self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level
-    ) -> PosteriorCovariance: ...
+    def posterior_covariance(self, x_t: Batch, alpha: Level, sigma: Level) -> PosteriorCovariance: ...
 
 
-def per_sample(level: Level, x: Float[Tensor, "batch *event"], name: str) -> Float[Tensor, " batch"]:
-    """`level` as one float64 value per sample of `x`; negative or non-finite levels are refused."""
+def per_sample(level: Level, x: Batch, name: str) -> Float[Tensor, " batch"]:
+    """`level` as one float64 value per sample of `x`. Raises InputError for negative or non-finite levels."""
     values = torch.as_tensor(level, dtype=torch.float64, device=x.device)
     if values.ndim > 1 or (values.ndim == 1 and len(values) != len(x)):
         raise InputError(f"{name}: expected a number or one per sample ({len(x)}), got shape {tuple(values.shape)}")
@@ -73,8 +68,13 @@ def per_sample(level: Level, x: Float[Tensor, "batch *event"], name: str) -> Flo
     return values.expand(len(x))
 
 
+def over_events(values: Float[Tensor, " batch"], x: Batch) -> Tensor:
+    """Per-sample `values` shaped to multiply `x`, in its dtype."""
+    return values.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+
+
 def checked_levels(
-    x: Float[Tensor, "batch *event"], alpha: Level, sigma: Level, event_shape: tuple[int, ...]
+    x: Batch, alpha: Level, sigma: Level, event_shape: tuple[int, ...]
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
     """(alpha, sigma) per sample in float64, after checking `x` against the distribution's event shape."""
     if tuple(x.shape[1:]) != tuple(event_shape):

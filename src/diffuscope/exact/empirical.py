@@ -1,4 +1,4 @@
-r"""A finite data set: the data distribution a model sees, and the exact denoiser that memorises it.
+r"""A finite data set: the data distribution a model sees, and the exact denoiser, which memorizes it.
 
 For points y_i with weights :math:`w^0_i` (equal unless given), noised by :math:`x_t = \alpha x_0 + \sigma\varepsilon`:
 
@@ -10,12 +10,17 @@ For points y_i with weights :math:`w^0_i` (equal unless given), noised by :math:
     D(x_t) = \sum_i w_i y_i, \qquad
     \mathrm{Cov}(x_0 \mid x_t) = \sum_i w_i (y_i - D)(y_i - D)^T = \frac{\sigma^2}{\alpha} \nabla D .
 
-This is attention: queries x_t, keys and values the data set, and no matrix of all weights is ever formed. What a
+This is attention with queries x_t and the data set as keys and values; no matrix of all weights is ever formed. What a
 float32 product cannot resolve (near ties at small sigma, where logits are wrong by several units) is screened by the
-product and computed again from differences in float64; `_posterior` says how. Every mean comes with its error.
+product and recomputed from differences in float64 (see `_posterior`). Every mean comes with its error.
 
-Precision follows the input: float32 points give a relative error below 1e-4 at every noise level, float64 points one
-below 1e-10. The data set is kept once, as it was given, and read in chunks.
+Precision follows the input: the relative error is below 1e-4 for float32 points at every noise level, below 1e-10 for
+float64 points. The data set is stored once, as given, and read in chunks.
+
+>>> import torch
+>>> two_points = Empirical(torch.tensor([[-1.0], [1.0]], dtype=torch.float64))
+>>> two_points.denoise(torch.tensor([[0.5]], dtype=torch.float64), alpha=1.0, sigma=1.0)  # tanh(0.5)
+tensor([[0.4621]], dtype=torch.float64)
 """
 
 from collections.abc import Callable, Iterator
@@ -29,10 +34,10 @@ from torch import Tensor
 from diffuscope.errors import InputError
 
 from ._posterior import Noised, Posterior, fused_mean, posterior, summation_error
-from ._screening import PointTable
-from .distribution import Level, checked_levels
+from ._screening import PointTable, checked_rows
+from .distribution import Batch, Level, checked_levels, over_events
 
-# Relative error of the mean, and of the variance, above which a result is worked out again more exactly.
+# Relative error of the mean, and of the variance, above which a result is recomputed more exactly.
 ACCEPTED = {torch.float32: 1e-4, torch.float64: 2e-11}
 ACCEPTED_VARIANCE = {torch.float32: 1e-5, torch.float64: 1e-11}
 # Working precision and number of exact points of successive attempts; the last is kept, with its error.
@@ -45,9 +50,9 @@ QUERIES = 256  # noised points in one block
 
 @dataclass(frozen=True)
 class Denoised:
-    """E[x_0 | x_t] and an estimate of its relative error |D - D_exact| / |D|, rounding and cut-offs included."""
+    """E[x_0 | x_t] and an estimate of its relative error |D - D_exact| / |D|, rounding and cutoffs included."""
 
-    value: Float[Tensor, "batch *event"]
+    value: Batch
     relative_error: Float[Tensor, " batch"]
 
 
@@ -63,7 +68,7 @@ class Evidence:
 class Empirical:
     """p_0 = sum_i w_i delta(y_i): `points` (N, *event) in floats, optional `weights` (N,) >= 0 of any sum.
 
-    `memory` is what a call may take in bytes beside the points, its input and its output (about; at least a few rows).
+    `memory` is about what a call may use besides the points, its input and its output, in bytes (at least a few rows).
     Raises InputError for integers, NaN or infinity, no points, and weights that are negative or sum to zero.
     """
 
@@ -74,11 +79,11 @@ class Empirical:
         *,
         memory: int = 128 * 2**20,
     ) -> None:
-        flat = _checked_points(points)
+        flat = checked_rows("points", points)
         self._event_shape = tuple(points.shape[1:])
         self._weights = _checked_weights(weights, flat)
         self._indices = self._weights.nonzero()[:, 0]
-        if len(self._indices) < len(flat):  # a point of weight zero is never seen
+        if len(self._indices) < len(flat):  # drop points of weight zero
             flat = flat[self._indices]
         log_weights = self._weights[self._indices].log()
         self._largest_log_weight = log_weights.max()
@@ -103,19 +108,17 @@ class Empirical:
         drawn = torch.searchsorted(cumulative, uniform.to(cumulative.device) * cumulative[-1], right=True)
         return self._table.points[drawn.clamp_max(len(self._table) - 1)].reshape(n, *self._event_shape)
 
-    def denoise(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
+    def denoise(self, x_t: Batch, alpha: Level, sigma: Level) -> Batch:
         """E[x_0 | x_t], in the precision of `x_t`; differentiable in `x_t`. alpha = 0 gives the weighted mean."""
         alphas, sigmas = checked_levels(x_t, alpha, sigma, self._event_shape)
 
-        def value(x: Tensor) -> Tensor:
-            return self._mean(x, alphas, sigmas)[0].reshape(x.shape).to(x.dtype)
+        return _differentiable(
+            x_t,
+            lambda x: self._mean(x, alphas, sigmas)[0].reshape(x.shape).to(x.dtype),
+            lambda gradient: self._denoise_pullback(x_t, alphas, sigmas, gradient),
+        )
 
-        def pullback(gradient: Tensor) -> Tensor:
-            return self._denoise_pullback(x_t, alphas, sigmas, gradient)
-
-        return cast(Tensor, _Differentiable.apply(x_t, value, pullback))
-
-    def denoise_with_error(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Denoised:
+    def denoise_with_error(self, x_t: Batch, alpha: Level, sigma: Level) -> Denoised:
         """E[x_0 | x_t] with the estimated relative error of every sample."""
         alphas, sigmas = checked_levels(x_t, alpha, sigma, self._event_shape)
         mean, error = self._mean(x_t.detach(), alphas, sigmas)
@@ -123,20 +126,17 @@ class Empirical:
         roundoff = torch.finfo(x_t.dtype).eps / 2
         return Denoised(mean.reshape(x_t.shape).to(x_t.dtype), error + roundoff)
 
-    def score(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
+    def score(self, x_t: Batch, alpha: Level, sigma: Level) -> Batch:
         """grad log p(x_t) = (alpha D - x_t) / sigma^2; differentiable in `x_t`."""
         alphas, sigmas = checked_levels(x_t, alpha, sigma, self._event_shape)
 
-        def value(x: Tensor) -> Tensor:
-            return self._score(x, alphas, sigmas)
-
         def pullback(gradient: Tensor) -> Tensor:
             through_mean = self._denoise_pullback(x_t, alphas, sigmas, gradient)
-            return (_over(alphas, gradient) * through_mean - gradient) / _over(sigmas**2, gradient)
+            return (over_events(alphas, gradient) * through_mean - gradient) / over_events(sigmas**2, gradient)
 
-        return cast(Tensor, _Differentiable.apply(x_t, value, pullback))
+        return _differentiable(x_t, lambda x: self._score(x, alphas, sigmas), pullback)
 
-    def log_prob(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, " batch"]:
+    def log_prob(self, x_t: Batch, alpha: Level, sigma: Level) -> Float[Tensor, " batch"]:
         """log p(x_t), in the precision of `x_t`; differentiable in `x_t`."""
         alphas, sigmas = checked_levels(x_t, alpha, sigma, self._event_shape)
 
@@ -146,20 +146,17 @@ class Empirical:
                 log_prob[rows] += block.log_evidence
             return log_prob.to(x.dtype)
 
-        def pullback(gradient: Tensor) -> Tensor:
-            return _over(gradient, x_t) * self._score(x_t, alphas, sigmas)
+        return _differentiable(
+            x_t, value, lambda gradient: over_events(gradient, x_t) * self._score(x_t, alphas, sigmas)
+        )
 
-        return cast(Tensor, _Differentiable.apply(x_t, value, pullback))
-
-    def posterior_covariance(
-        self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level
-    ) -> "EmpiricalCovariance":
-        """Cov(x_0 | x_t): about the most likely point, so that it does not cancel at small sigma."""
+    def posterior_covariance(self, x_t: Batch, alpha: Level, sigma: Level) -> "EmpiricalCovariance":
+        """Cov(x_0 | x_t), taken about the most likely point to avoid cancellation at small sigma."""
         alphas, sigmas = checked_levels(x_t, alpha, sigma, self._event_shape)
         accepted = ACCEPTED_VARIANCE[self._precision(x_t)]
         return EmpiricalCovariance(x_t.detach(), tuple(self._posteriors(x_t.detach(), alphas, sigmas, accepted)))
 
-    def nearest(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level, k: int) -> Evidence:
+    def nearest(self, x_t: Batch, alpha: Level, sigma: Level, k: int) -> Evidence:
         """The k points of largest posterior weight (under equal weights: the nearest), exactly, in float64.
 
         Raises InputError for k outside 1 .. number of points of positive weight.
@@ -197,12 +194,12 @@ class Empirical:
     def _score(self, x: Tensor, alphas: Tensor, sigmas: Tensor) -> Tensor:
         # in float64: at small sigma the two terms are nearly equal
         mean = self._mean(x, alphas, sigmas)[0].double().reshape(x.shape)
-        return ((_over(alphas, mean) * mean - x.double()) / _over(sigmas**2, mean)).to(x.dtype)
+        return ((over_events(alphas, mean) * mean - x.double()) / over_events(sigmas**2, mean)).to(x.dtype)
 
     def _denoise_pullback(self, x: Tensor, alphas: Tensor, sigmas: Tensor, gradient: Tensor) -> Tensor:
         """gradient . dD/dx = (alpha / sigma^2) Cov gradient."""
-        covariance = self.posterior_covariance(x, alphas, sigmas)
-        return _over(alphas / sigmas**2, gradient) * covariance.matvec(gradient)
+        product = self.posterior_covariance(x, alphas, sigmas).matvec(gradient)
+        return over_events(alphas / sigmas**2, gradient) * product
 
     def _flat(self, x: Tensor) -> Float[Tensor, "batch d"]:
         return x.reshape(len(x), self._table.points.shape[1])
@@ -245,7 +242,7 @@ class Empirical:
     def _posteriors(
         self, x_t: Tensor, alphas: Tensor, sigmas: Tensor, accepted_variance: float | None
     ) -> Iterator[tuple[Tensor, Posterior]]:
-        """(rows, their posterior) until every row is there, each exact enough or worked out as exactly as can be."""
+        """(rows, their posterior) until every row is done: exact enough, or by the last of the attempts."""
         precision = self._precision(x_t)
         x = self._flat(x_t)
         table = self._table
@@ -270,10 +267,10 @@ class Empirical:
 class EmpiricalCovariance:
     """sum_i w_i (y_i - D)(y_i - D)^T of every sample, as an operator."""
 
-    x_t: Float[Tensor, "batch *event"]
+    x_t: Batch
     parts: tuple[tuple[Tensor, Posterior], ...]
 
-    def matvec(self, v: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
+    def matvec(self, v: Batch) -> Batch:
         if v.shape != self.x_t.shape:
             raise InputError(f"v: expected the shape of x_t {tuple(self.x_t.shape)}, got {tuple(v.shape)}")
         flat = v.detach().double().flatten(1) if v.ndim > 1 else v.detach().double()[:, None]
@@ -282,7 +279,7 @@ class EmpiricalCovariance:
     def trace(self) -> Float[Tensor, " batch"]:
         return self._gather(lambda _, part: part.variance, (len(self.x_t),)).to(self.x_t.dtype)
 
-    def diagonal(self) -> Float[Tensor, "batch *event"]:
+    def diagonal(self) -> Batch:
         return self._gather(lambda _, part: part.diagonal(), tuple(self.x_t.shape)).to(self.x_t.dtype)
 
     def _gather(self, compute: Callable[[Tensor, Posterior], Tensor], shape: tuple[int, ...]) -> Tensor:
@@ -292,9 +289,12 @@ class EmpiricalCovariance:
         return result
 
 
-class _Differentiable(torch.autograd.Function):
+def _differentiable(x: Tensor, value: Callable[[Tensor], Tensor], pullback: Callable[[Tensor], Tensor]) -> Tensor:
     """value(x) with a known derivative: `pullback(gradient)` is gradient . d value / dx."""
+    return cast(Tensor, _Differentiable.apply(x, value, pullback))
 
+
+class _Differentiable(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, value: Callable[[Tensor], Tensor], pullback: Callable[[Tensor], Tensor]) -> Tensor:
         ctx.pullback = pullback
@@ -304,22 +304,6 @@ class _Differentiable(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore
         return ctx.pullback(grad_outputs[0]), None, None
-
-
-def _over(values: Tensor, x: Tensor) -> Tensor:
-    return values.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
-
-
-def _checked_points(points: Tensor) -> Tensor:
-    if not points.is_floating_point():
-        raise InputError(f"points: expected floating-point values, got {points.dtype}; scale integers to floats first")
-    if points.numel() == 0:
-        raise InputError(f"points: expected at least one point of at least one value, got shape {tuple(points.shape)}")
-    flat = points.detach().reshape(len(points), -1)
-    flat = flat if flat.dtype in (torch.float32, torch.float64) else flat.float()
-    if not all(bool(torch.isfinite(rows).all()) for rows in flat.split(4096)):
-        raise InputError("points: expected finite values, got NaN or infinity")
-    return flat
 
 
 def _checked_weights(weights: Tensor | None, points: Tensor) -> Float[Tensor, " points"]:

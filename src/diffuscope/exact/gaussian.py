@@ -33,10 +33,11 @@ from torch import Tensor
 from diffuscope.errors import InputError
 from diffuscope.schedules import Schedule, Time
 
-from .distribution import Level, checked_levels, per_sample
+from .distribution import Batch, Level, checked_levels, per_sample
 from .spectral import Spectrum, top_eigenpairs
 
 TINY = torch.finfo(torch.float64).tiny  # turns 0/0 into 0 where a variance and the noise both vanish
+TENSORS = ("mean", "eigenvectors", "eigenvalues")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +45,12 @@ class Gaussian:
     """N(mean, U diag(eigenvalues) U^T + tail_variance (I - U U^T)).
 
     `eigenvectors` is (D, k) with orthonormal columns, D = prod(event), eigenvalues largest first. Dense is k = D;
-    k = 0 is isotropic. `count` is the number of examples it was fitted on, if any.
+    k = 0 is isotropic. `count` is the number of examples it was fitted to, if any. Raises InputError for shapes that do
+    not fit and for negative variances.
+
+    >>> import torch
+    >>> Gaussian.isotropic(torch.zeros(2), 1.0).denoise(torch.ones(1, 2), alpha=1.0, sigma=1.0)
+    tensor([[0.5000, 0.5000]])
     """
 
     mean: Float[Tensor, "*event"]
@@ -54,18 +60,14 @@ class Gaussian:
     count: int | None = None
 
     def __post_init__(self) -> None:
-        if self.eigenvectors.shape[0] != self.mean.numel():
-            raise InputError(
-                f"eigenvectors: expected {self.mean.numel()} rows (the size of the mean), "
-                f"got {self.eigenvectors.shape[0]}"
-            )
-        if len(self.eigenvalues) != self.eigenvectors.shape[1]:
-            raise InputError(
-                f"eigenvalues: expected one per eigenvector ({self.eigenvectors.shape[1]}), got {len(self.eigenvalues)}"
-            )
-        if bool((self.eigenvalues < 0).any()) or self.tail_variance < 0:
+        (rows, rank), D, count = self.eigenvectors.shape, self.mean.numel(), len(self.eigenvalues)
+        if rows != D:
+            raise InputError(f"eigenvectors: expected {D} rows (the size of the mean), got {rows}")
+        if count != rank:
+            raise InputError(f"eigenvalues: expected one per eigenvector ({rank}), got {count}")
+        if not bool((self.eigenvalues >= 0).all()) or not self.tail_variance >= 0:
             raise InputError("eigenvalues, tail_variance: expected values >= 0")
-        for name in ("mean", "eigenvectors", "eigenvalues"):
+        for name in TENSORS:
             object.__setattr__(self, name, getattr(self, name).double())
 
     @classmethod
@@ -84,32 +86,31 @@ class Gaussian:
     def fit(cls, batches: Iterable[Float[Tensor, "_ *event"]], rank: int | None = None) -> "Gaussian":
         """Mean and covariance (1/n) of a stream of batches of any sizes, in float64 without cancellation.
 
-        Chan's update merges centered scatters, so E[xx^T] - mu mu^T is never formed, and everything is counted from
-        the first batch's mean, so that an offset common to all data costs no digits. Memory: one D x D float64 matrix
-        and three batches. Raises InputError for fewer than two examples, examples of different shapes, or values that
-        are not finite.
+        Chan's update merges centered scatters, so E[xx^T] - mu mu^T is never formed, and the mean of the first batch
+        is the origin, so that an offset common to all data costs no digits. Memory: one D x D float64 matrix and three
+        batches. Raises InputError for fewer than two examples, examples of different shapes, or values that are not
+        finite.
         """
         count, event = 0, ()
         origin = shift = torch.zeros(0, dtype=torch.float64)
         scatter = torch.zeros(0, 0, dtype=torch.float64)
         for batch in batches:
-            n, D = len(batch), math.prod(batch.shape[1:])
-            rows = batch.double().reshape(n, D)
+            n, shape = len(batch), tuple(batch.shape[1:])
+            rows = batch.double().reshape(n, math.prod(shape))
             if n == 0:
                 continue
             if not bool(torch.isfinite(rows).all()):
                 raise InputError("batches: expected finite values, got NaN or infinity")
             if count == 0:
-                event, origin = tuple(batch.shape[1:]), rows.mean(0)
-                shift, scatter = torch.zeros_like(origin), rows.new_zeros(D, D)
-            elif tuple(batch.shape[1:]) != event:
-                given = tuple(batch.shape[1:])
-                raise InputError(f"batches: expected examples of shape {event} like the first, got {given}")
+                event, origin = shape, rows.mean(0)
+                shift, scatter = torch.zeros_like(origin), rows.new_zeros(len(origin), len(origin))
+            elif shape != event:
+                raise InputError(f"batches: expected examples of shape {event} like the first, got {shape}")
             rows = rows - origin
             batch_shift = rows.mean(0)
             step = batch_shift - shift
             between = (count * n / (count + n)) ** 0.5 * step
-            # the shift between batch and past as one more row: the D x D matrix is touched once a batch
+            # the shift between batch and past as one more row: one update of the D x D matrix per batch
             centered = torch.cat([rows - batch_shift, between[None]])
             scatter.addmm_(centered.T, centered)
             shift = shift + step * (n / (count + n))
@@ -133,7 +134,10 @@ class Gaussian:
         return float(self.eigenvalues.sum()) + self.tail_variance * (self.dimension - len(self.eigenvalues))
 
     def truncate(self, rank: int) -> "Gaussian":
-        """Keep the top `rank` eigenpairs; the total variance is unchanged (the rest goes into the tail)."""
+        """Keep the top `rank` eigenpairs; the rest goes into the tail, so that the total variance is unchanged.
+
+        Raises InputError for a rank outside 0 .. D.
+        """
         if not 0 <= rank <= self.dimension:
             raise InputError(f"rank: expected 0 .. {self.dimension}, got {rank}")
         if rank >= len(self.eigenvalues):
@@ -143,29 +147,27 @@ class Gaussian:
         return Gaussian(self.mean, self.eigenvectors[:, :rank].clone(), self.eigenvalues[:rank], tail, self.count)
 
     def rescale(self, scale: float, shift: float) -> "Gaussian":
-        """The distribution of scale * x_0 + shift, for instance from pixels in [0, 1] to [-1, 1] with (2, -1)."""
+        """The distribution of scale * x_0 + shift: (2, -1) takes pixels from [0, 1] to [-1, 1]."""
         mean = scale * self.mean + shift
         return Gaussian(mean, self.eigenvectors, scale**2 * self.eigenvalues, scale**2 * self.tail_variance, self.count)
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file (float64)."""
         facts = {"kind": "Gaussian", "tail_variance": self.tail_variance, "count": self.count}
-        tensors = {name: getattr(self, name).contiguous().cpu() for name in ("mean", "eigenvectors", "eigenvalues")}
+        tensors = {name: getattr(self, name).contiguous().cpu() for name in TENSORS}
         save_file(tensors, str(path), metadata={"diffuscope": json.dumps(facts)})
 
     @classmethod
     def load(cls, path: str | Path) -> "Gaussian":
-        """Read what `save` wrote. Raises InputError for a file that is missing, truncated, or something else."""
+        """Read a file written by `save`. Raises InputError for a missing, truncated or different file."""
         name = Path(path).name
         try:
             with safe_open(str(path), framework="pt") as file:
                 facts = json.loads((file.metadata() or {}).get("diffuscope", "{}"))
                 if facts.get("kind") != "Gaussian":
-                    raise InputError(f"path: expected a saved Gaussian, got {name}, which is none")
-                mean, eigenvectors, eigenvalues = (
-                    file.get_tensor(key) for key in ("mean", "eigenvectors", "eigenvalues")
-                )
-            return cls(mean, eigenvectors, eigenvalues, facts["tail_variance"], facts["count"])
+                    raise InputError(f"path: expected a saved Gaussian, got {name}, which is not one")
+                tensors = {key: file.get_tensor(key) for key in TENSORS}
+            return cls(**tensors, tail_variance=facts["tail_variance"], count=facts["count"])
         except InputError:
             raise
         except Exception as error:
@@ -178,7 +180,7 @@ class Gaussian:
         x = spectrum.apply(white, spectrum.eigenvalues.sqrt()[None], spectrum.tail_variance.sqrt()[None])
         return x.reshape(n, *self.event_shape) + self.mean
 
-    def denoise(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
+    def denoise(self, x_t: Batch, alpha: Level, sigma: Level) -> Batch:
         """D = mu + alpha Sigma (alpha^2 Sigma + sigma^2)^-1 (x_t - alpha mu)."""
         alphas, sigmas = checked_levels(x_t, alpha, sigma, self.event_shape)
         spread, tail = self._spectrum.at(alphas, sigmas)
@@ -186,31 +188,27 @@ class Gaussian:
         gain_tail = alphas[:, None] * self.tail_variance / tail
         return self._returned(self._apply(x_t, alphas, gain, gain_tail) + self.mean.flatten(), x_t)
 
-    def score(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
+    def score(self, x_t: Batch, alpha: Level, sigma: Level) -> Batch:
         """-(alpha^2 Sigma + sigma^2)^-1 (x_t - alpha mu)."""
         alphas, sigmas = checked_levels(x_t, alpha, sigma, self.event_shape)
         spread, tail = self._spectrum.at(alphas, sigmas)
         return self._returned(self._apply(x_t, alphas, -1 / spread, -1 / tail), x_t)
 
-    def log_prob(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, " batch"]:
+    def log_prob(self, x_t: Batch, alpha: Level, sigma: Level) -> Float[Tensor, " batch"]:
         """log N(x_t; alpha mu, alpha^2 Sigma + sigma^2 I), in nats."""
         alphas, sigmas = checked_levels(x_t, alpha, sigma, self.event_shape)
         coordinates, rest = self._spectrum.split(self._centered(x_t, alphas))
         return self._spectrum.log_prob(coordinates, rest, alphas, sigmas)[:, 0].to(x_t.dtype)
 
-    def posterior_covariance(
-        self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level
-    ) -> "GaussianPosteriorCovariance":
+    def posterior_covariance(self, x_t: Batch, alpha: Level, sigma: Level) -> "GaussianPosteriorCovariance":
         """Cov(x_0 | x_t): the same for every x_t."""
         alphas, sigmas = checked_levels(x_t, alpha, sigma, self.event_shape)
         return GaussianPosteriorCovariance(self, x_t.dtype, alphas, sigmas)
 
-    def flow(
-        self, x_t: Float[Tensor, "batch *event"], schedule: Schedule, t: Time, s: Time
-    ) -> Float[Tensor, "batch *event"]:
-        """The probability-flow map from time t to time s, in either direction.
+    def flow(self, x_t: Batch, schedule: Schedule, t: Time, s: Time) -> Batch:
+        """The probability-flow map from time t to time s, in either direction; a number or one time per sample.
 
-        Times are numbers or one per sample. sigma must be positive at t; at s it may be zero (clean data).
+        sigma must be positive at t; at s it may be zero (clean data).
         """
         alphas, sigmas = checked_levels(x_t, schedule.alpha(t), schedule.sigma(t), self.event_shape)
         ends = _end_levels(schedule, s, x_t)
@@ -219,9 +217,7 @@ class Gaussian:
         moved = self._apply(x_t, alphas, (spread_end / spread).sqrt(), (tail_end / tail).sqrt())
         return self._returned(moved + ends[0][:, None] * self.mean.flatten(), x_t)
 
-    def flow_denoised(
-        self, x_t: Float[Tensor, "batch *event"], schedule: Schedule, t: Time, s: Time
-    ) -> Float[Tensor, "batch *event"]:
+    def flow_denoised(self, x_t: Batch, schedule: Schedule, t: Time, s: Time) -> Batch:
         """The denoiser at time s on the trajectory through x_t at time t: D(s) = mu + sum_k xi_k c_k(t) u_k.
 
         xi_k = alpha_s lambda_k / sqrt((alpha_s^2 lambda_k + sigma_s^2)(alpha_t^2 lambda_k + sigma_t^2)).
@@ -249,7 +245,7 @@ class Gaussian:
         tail = torch.tensor([self.tail_variance], dtype=torch.float64, device=self.mean.device)
         return Spectrum(self.eigenvectors[None], self.eigenvalues[None], tail)
 
-    def _centered(self, x_t: Float[Tensor, "batch *event"], alphas: Float[Tensor, " batch"]) -> Tensor:
+    def _centered(self, x_t: Batch, alphas: Float[Tensor, " batch"]) -> Tensor:
         """e = x_t - alpha mu, as (batch, 1, D)."""
         rows = x_t.double().reshape(len(x_t), self.dimension)
         return (rows - alphas[:, None] * self.mean.flatten())[:, None]
@@ -276,7 +272,7 @@ class GaussianPosteriorCovariance:
         spread, tail = spectrum.at(self.alphas, self.sigmas)
         return s2[..., None] * spectrum.eigenvalues / spread, s2 * spectrum.tail_variance / tail
 
-    def matvec(self, v: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
+    def matvec(self, v: Batch) -> Batch:
         rows = v.double().reshape(len(v), 1, self.gaussian.dimension)
         return self.gaussian._spectrum.apply(rows, *self._variances()).reshape(v.shape).to(self.dtype)
 
@@ -285,7 +281,7 @@ class GaussianPosteriorCovariance:
         rest = self.gaussian.dimension - len(self.gaussian.eigenvalues)
         return (variances.sum((1, 2)) + rest * tail[:, 0]).to(self.dtype)
 
-    def diagonal(self) -> Float[Tensor, "batch *event"]:
+    def diagonal(self) -> Batch:
         variances, tail = self._variances()
         squares = self.gaussian.eigenvectors**2
         diagonal = (variances[:, 0] - tail) @ squares.T + tail

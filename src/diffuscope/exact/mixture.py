@@ -23,7 +23,7 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 
-from .distribution import Level, checked_levels
+from .distribution import Batch, Level, checked_levels
 from .gaussian import Gaussian
 from .spectral import Spectrum, top_eigenpairs
 
@@ -51,7 +51,7 @@ class GaussianMixture:
         for name, shape in expected.items():
             if tuple(getattr(self, name).shape) != shape:
                 raise InputError(f"{name}: expected shape {shape}, got {tuple(getattr(self, name).shape)}")
-        if bool((self.eigenvalues < 0).any()) or bool((self.tail_variances < 0).any()):
+        if not bool((self.eigenvalues >= 0).all() & (self.tail_variances >= 0).all()):
             raise InputError("eigenvalues, tail_variances: expected values >= 0")
         total = float(self.weights.sum())
         if bool((self.weights < 0).any()) or not abs(total - 1) < 1e-6:
@@ -78,14 +78,7 @@ class GaussianMixture:
         rank: int | None = None,
     ) -> "GaussianMixture":
         """Dense covariances, each reduced to its top `rank` eigenpairs (all by default)."""
-        pairs = [top_eigenpairs(covariance.double(), rank) for covariance in covariances]
-        return cls(
-            weights,
-            means,
-            torch.stack([vectors for vectors, _, _ in pairs]),
-            torch.stack([values for _, values, _ in pairs]),
-            torch.tensor([tail for _, _, tail in pairs], dtype=torch.float64, device=means.device),
-        )
+        return _of_eigenpairs(weights, means, [top_eigenpairs(one.double(), rank) for one in covariances])
 
     @classmethod
     def fit_kmeans(
@@ -97,10 +90,10 @@ class GaussianMixture:
         ridge: float = 1e-5,
         generator: torch.Generator,
     ) -> "GaussianMixture":
-        """Clusters of k-means as components: weights are frequencies, covariances 1/n_j plus `ridge` I.
+        """Components from k-means clusters: weights are frequencies, covariances (1/n_j) plus `ridge` I.
 
-        A cluster of one example is a component of variance `ridge`. Raises InputError when there are more components
-        than examples, or values that are not finite.
+        A cluster of one example is a component of variance `ridge`. Raises InputError for more components than
+        examples, or values that are not finite.
         """
         labels = _kmeans_labels(data, components, generator)
         memberships = torch.nn.functional.one_hot(labels, components).double()
@@ -118,7 +111,7 @@ class GaussianMixture:
         max_iterations: int = 200,
         generator: torch.Generator,
     ) -> "GaussianMixture":
-        """Maximum likelihood by EM from the k-means fit; stops when the mean log-likelihood gains < `tolerance`.
+        """Maximum likelihood by EM from the k-means fit, until the mean log-likelihood gains less than `tolerance`.
 
         `tolerance` is in nats per example. The M-step is the exact maximum for the model of this rank, so that the
         likelihood never decreases when `ridge` is 0; the ridge (added to every covariance) keeps a component from
@@ -157,9 +150,8 @@ class GaussianMixture:
     def sample(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n *event"]:
         """Independent draws, float64."""
         which = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        white = torch.randn(
-            n, self._spectrum.dimension, dtype=torch.float64, generator=generator, device=generator.device
-        )
+        shape = (n, self._spectrum.dimension)
+        white = torch.randn(shape, dtype=torch.float64, generator=generator, device=generator.device)
         out = torch.empty_like(white)
         for j in which.unique().tolist():  # a loop over components: each has its own basis
             rows, U = which == j, self.eigenvectors[j]
@@ -168,14 +160,12 @@ class GaussianMixture:
             out[rows] = (coordinates * self.eigenvalues[j].sqrt()) @ U.T + self.tail_variances[j].sqrt() * rest
         return (out + self._flat_means[which]).reshape(n, *self.event_shape)
 
-    def responsibilities(
-        self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level
-    ) -> Float[Tensor, "batch K"]:
+    def responsibilities(self, x_t: Batch, alpha: Level, sigma: Level) -> Float[Tensor, "batch K"]:
         """w_j(x_t): the posterior probability of every component."""
         parts = [self._joint_log_prob(x, *levels).softmax(1) for x, *levels in self._levels(x_t, alpha, sigma)]
         return torch.cat(parts).to(x_t.dtype)
 
-    def denoise(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
+    def denoise(self, x_t: Batch, alpha: Level, sigma: Level) -> Batch:
         """D = sum_j w_j m_j."""
         parts = []
         for x, alphas, sigmas in self._levels(x_t, alpha, sigma):
@@ -183,8 +173,8 @@ class GaussianMixture:
             parts.append(torch.einsum("bk,bkd->bd", weights, means))
         return torch.cat(parts).reshape(x_t.shape).to(x_t.dtype)
 
-    def score(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
-        """sum_j w_j times the score of component j: no division by sigma^2, so nothing cancels at small sigma."""
+    def score(self, x_t: Batch, alpha: Level, sigma: Level) -> Batch:
+        """sum_j w_j times the score of component j, without cancellation at small sigma."""
         parts = []
         for x, alphas, sigmas in self._levels(x_t, alpha, sigma):
             joint, coordinates, rest = self._split(x, alphas, sigmas)
@@ -193,14 +183,12 @@ class GaussianMixture:
             parts.append(-torch.einsum("bk,bkd->bd", joint.softmax(1), scores))
         return torch.cat(parts).reshape(x_t.shape).to(x_t.dtype)
 
-    def log_prob(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, " batch"]:
+    def log_prob(self, x_t: Batch, alpha: Level, sigma: Level) -> Float[Tensor, " batch"]:
         """log sum_j pi_j N(x_t; alpha mu_j, alpha^2 Sigma_j + sigma^2 I), in nats."""
         parts = [self._joint_log_prob(x, *levels).logsumexp(1) for x, *levels in self._levels(x_t, alpha, sigma)]
         return torch.cat(parts).to(x_t.dtype)
 
-    def posterior_covariance(
-        self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level
-    ) -> "MixturePosteriorCovariance":
+    def posterior_covariance(self, x_t: Batch, alpha: Level, sigma: Level) -> "MixturePosteriorCovariance":
         """Cov(x_0 | x_t): within plus between the components."""
         alphas, sigmas = checked_levels(x_t, alpha, sigma, self.event_shape)
         return MixturePosteriorCovariance(self, x_t, alphas, sigmas)
@@ -218,7 +206,7 @@ class GaussianMixture:
         yield from self._chunks(x_t, alphas, sigmas)
 
     def _chunks(self, x: Tensor, alpha: Level, sigma: Level) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """(x rows, alphas, sigmas) in float64, so many rows at a time that CHUNK_BYTES is not exceeded."""
+        """(x rows, alphas, sigmas) in float64, in chunks whose working memory is at most CHUNK_BYTES."""
         K, D, r = self.eigenvectors.shape
         rows = max(1, CHUNK_BYTES // (8 * K * (6 * D + 4 * r)))  # float64 arrays alive at once: (B, K, D), (B, K, r)
         alphas = torch.as_tensor(alpha, dtype=torch.float64, device=x.device).expand(len(x))
@@ -251,7 +239,7 @@ class MixturePosteriorCovariance:
     """sum_j w_j [S_j + (m_j - D)(m_j - D)^T] as an operator; every call works in chunks."""
 
     mixture: GaussianMixture
-    x_t: Float[Tensor, "batch *event"]
+    x_t: Batch
     alphas: Float[Tensor, " batch"]
     sigmas: Float[Tensor, " batch"]
 
@@ -267,7 +255,7 @@ class MixturePosteriorCovariance:
             yield slice(start, start + len(x)), weights, deviations, within, within_tail
             start += len(x)
 
-    def matvec(self, v: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
+    def matvec(self, v: Batch) -> Batch:
         spectrum, parts = self.mixture._spectrum, []
         flat = v.double().reshape(len(v), spectrum.dimension)
         for rows, weights, deviations, within, within_tail in self._parts():
@@ -285,7 +273,7 @@ class MixturePosteriorCovariance:
         ]
         return torch.cat(parts).to(self.x_t.dtype)
 
-    def diagonal(self) -> Float[Tensor, "batch *event"]:
+    def diagonal(self) -> Batch:
         squares = self.mixture.eigenvectors**2
         parts = []
         for _, weights, deviations, within, within_tail in self._parts():
@@ -301,17 +289,15 @@ def _kmeans_labels(data: Tensor, components: int, generator: torch.Generator) ->
         raise InputError("data: expected finite values, got NaN or infinity")
     seed = int(torch.randint(2**31 - 1, (1,), generator=generator, device=generator.device))
     rows = data.reshape(len(data), -1).cpu().numpy()
-    kmeans = (
-        MiniBatchKMeans(components, random_state=seed, batch_size=2048)
-        if len(rows) > MANY_EXAMPLES
-        else KMeans(components, random_state=seed)
-    )
-    labels = kmeans.fit(rows).labels_
-    return torch.as_tensor(labels, dtype=torch.int64, device=data.device)
+    if len(rows) > MANY_EXAMPLES:
+        kmeans = MiniBatchKMeans(components, random_state=seed, batch_size=2048)
+    else:
+        kmeans = KMeans(components, random_state=seed)
+    return torch.as_tensor(kmeans.fit(rows).labels_, dtype=torch.int64, device=data.device)
 
 
 def _maximize(data: Tensor, memberships: Float[Tensor, "n K"], rank: int | None, ridge: float) -> GaussianMixture:
-    """The M-step: weighted means and covariances; components that nobody belongs to are dropped."""
+    """The M-step: weighted means and covariances; empty components are dropped."""
     memberships = memberships[:, memberships.sum(0) > 1e-8]
     identity = torch.eye(data[0].numel(), dtype=torch.float64, device=data.device)
     means, pairs = [], []
@@ -319,13 +305,13 @@ def _maximize(data: Tensor, memberships: Float[Tensor, "n K"], rank: int | None,
         mean, covariance = _weighted_moments(data, column)
         means.append(mean.reshape(data.shape[1:]))
         pairs.append(top_eigenpairs(covariance + ridge * identity, rank))
-    return GaussianMixture(
-        memberships.sum(0) / memberships.sum(),
-        torch.stack(means),
-        torch.stack([vectors for vectors, _, _ in pairs]),
-        torch.stack([values for _, values, _ in pairs]),
-        torch.tensor([tail for _, _, tail in pairs], dtype=torch.float64, device=data.device),
-    )
+    return _of_eigenpairs(memberships.sum(0) / memberships.sum(), torch.stack(means), pairs)
+
+
+def _of_eigenpairs(weights: Tensor, means: Tensor, pairs: list[tuple[Tensor, Tensor, float]]) -> GaussianMixture:
+    vectors, values, tails = zip(*pairs, strict=True)
+    tails = torch.tensor(tails, dtype=torch.float64, device=means.device)
+    return GaussianMixture(weights, means, torch.stack(vectors), torch.stack(values), tails)
 
 
 def _weighted_moments(

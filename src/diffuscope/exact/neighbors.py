@@ -1,9 +1,9 @@
-r"""Exact nearest neighbors in Euclidean distance, by one screened matrix product.
+r"""Exact nearest neighbors in Euclidean distance, screened by one matrix product.
 
 .. math::  |x - y_i|^2 = |x - c|^2 - 2 \left[(x - c)\cdot(y_i - c) - \tfrac12 |y_i - c|^2\right]
 
 A product in the precision of the input ranks the points; those within its rounding error of the answer are compared
-again by :math:`\sum_k (x_k - y_{ik})^2` in float64. So the distances carry no cancellation, and the indices are those
+again by :math:`\sum_k (x_k - y_{ik})^2` in float64. So the distances suffer no cancellation, and the indices are those
 of a brute-force search, the least index first among equals. Memory is bounded: no matrix of all pairs is formed.
 """
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 
-from ._screening import PointTable
+from ._screening import PointTable, checked_rows
 
 MEMORY = 64 * 2**20
 
@@ -25,7 +25,7 @@ def nearest_neighbors(
 
     Raises InputError for integers, NaN, different event shapes, and k outside 1 .. number of points.
     """
-    queries, points = _checked("queries", queries), _checked("points", points)
+    queries, points = checked_rows("queries", queries), checked_rows("points", points)
     if queries.shape[1] != points.shape[1]:
         raise InputError(f"queries: expected events of the {points.shape[1]} values of a point, got {queries.shape[1]}")
     if not 1 <= k <= len(points):
@@ -36,13 +36,16 @@ def nearest_neighbors(
 def nearest_other_neighbors(
     points: Shaped[Tensor, "points ..."], k: int
 ) -> tuple[Float[Tensor, "points k"], Int[Tensor, "points k"]]:
-    """The k nearest *other* points of every point: itself is left out, its duplicates are not."""
-    points = _checked("points", points)
+    """As `nearest_neighbors`, the k nearest *other* points of every point: not itself, but its duplicates.
+
+    Raises InputError for integers, NaN, and k outside 1 .. number of points - 1.
+    """
+    points = checked_rows("points", points)
     if not 1 <= k < len(points):
         raise InputError(f"k: expected 1 .. {len(points) - 1} (the number of other points), got {k}")
     distances, indices = _nearest(points, points, k + 1)
     itself = indices == torch.arange(len(points), device=points.device)[:, None]
-    # among many duplicates the point itself may not be listed: then the last is left out instead
+    # among many duplicates the point itself may be missing: then drop the last instead
     itself[:, -1] |= ~itself.any(1)
     return distances[~itself].reshape(-1, k), indices[~itself].reshape(-1, k)
 
@@ -50,17 +53,17 @@ def nearest_other_neighbors(
 def _nearest(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
     dtype = torch.promote_types(queries.dtype, points.dtype)
     table = PointTable(points, torch.zeros(len(points), dtype=torch.float64, device=points.device), MEMORY)
-    d = points.shape[1]
+    pairs = max(1, MEMORY // (32 * points.shape[1]))
     distances = torch.empty(len(queries), k, dtype=torch.float64, device=points.device)
     indices = torch.empty(len(queries), k, dtype=torch.int64, device=points.device)
-    block = max(1, min(1024, MEMORY // (32 * d)))
+    block = min(1024, pairs)
     for start in range(0, len(queries), block):
         exact = queries[start : start + block]
         centered = exact.double() - table.center
 
         def half_square_distance(rows: Tensor, found: Tensor, exact: Tensor = exact) -> Tensor:
-            pairs = zip(rows.split(max(1, MEMORY // (32 * d))), found.split(max(1, MEMORY // (32 * d))), strict=True)
-            return torch.cat([(points[j].double() - exact[i].double()).square_().sum(1) / 2 for i, j in pairs])
+            parts = zip(rows.split(pairs), found.split(pairs), strict=True)
+            return torch.cat([(points[j].double() - exact[i].double()).square_().sum(1) / 2 for i, j in parts])
 
         half_squares, indices[start : start + block] = table.certified_largest(
             centered.to(dtype),
@@ -71,15 +74,3 @@ def _nearest(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
         )
         distances[start : start + block] = (2 * half_squares).sqrt()
     return distances, indices
-
-
-def _checked(name: str, values: Tensor) -> Tensor:
-    if not values.is_floating_point():
-        raise InputError(f"{name}: expected floating-point values, got {values.dtype}; scale integers to floats first")
-    if values.numel() == 0:
-        raise InputError(f"{name}: expected at least one event of at least one value, got shape {tuple(values.shape)}")
-    flat = values.detach().reshape(len(values), -1)
-    flat = flat if flat.dtype in (torch.float32, torch.float64) else flat.float()
-    if not all(bool(torch.isfinite(rows).all()) for rows in flat.split(4096)):
-        raise InputError(f"{name}: expected finite values, got NaN or infinity")
-    return flat

@@ -7,9 +7,9 @@ For :math:`x_0` uniform on the circle of radius R in the plane and :math:`r = |x
     \kappa = \frac{\alpha R r}{\sigma^2}, \qquad
     D(x_t) = R\,A(\kappa)\,\frac{x_t}{r}, \quad A = \frac{I_1}{I_0}
 
-(x_0's direction is von Mises distributed around that of x_t, with concentration kappa). The posterior covariance has
-the eigenvalue :math:`R^2(1 - A/\kappa - A^2)` along x_t and :math:`R^2 A/\kappa` across it. Unlike a mixture, the
-distribution sits on a curve: a manifold with a tangent and a normal direction at every point.
+(the direction of x_0 is von Mises distributed around that of x_t, with concentration kappa). The posterior covariance
+has the eigenvalue :math:`R^2(1 - A/\kappa - A^2)` along x_t and :math:`R^2 A/\kappa` across it. Unlike a mixture, the
+distribution is supported on a curve: a manifold with a tangent and a normal direction at every point.
 """
 
 import math
@@ -26,7 +26,10 @@ from .distribution import Level, checked_levels
 
 @dataclass(frozen=True)
 class Ring:
-    """Uniform on the circle of the given `radius` in the plane. Inputs (batch, 2); the arithmetic is float64."""
+    """Uniform on the circle of `radius` about 0 in the plane. Inputs (batch, 2); the arithmetic is float64.
+
+    Raises InputError unless the radius is finite and > 0.
+    """
 
     radius: float = 1.0
 
@@ -45,40 +48,38 @@ class Ring:
 
     def denoise(self, x_t: Float[Tensor, "batch 2"], alpha: Level, sigma: Level) -> Float[Tensor, "batch 2"]:
         """D = R A(kappa) x_t / r."""
-        alphas, sigmas = checked_levels(x_t, alpha, sigma, self.event_shape)
-        x, kappa = self._concentration(x_t, alphas, sigmas)
+        x, alphas, sigmas, kappa = self._concentration(x_t, alpha, sigma)
         # R A(kappa) / r = (alpha R^2 / sigma^2) A(kappa)/kappa, finite at the center
         pull = alphas * self.radius**2 / sigmas**2 * _mean_over_concentration(kappa)
         return (pull[:, None] * x).to(x_t.dtype)
 
     def score(self, x_t: Float[Tensor, "batch 2"], alpha: Level, sigma: Level) -> Float[Tensor, "batch 2"]:
         """(alpha D - x_t) / sigma^2."""
-        alphas, sigmas = checked_levels(x_t, alpha, sigma, self.event_shape)
-        denoised = self.denoise(x_t.double(), alpha, sigma)
-        return ((alphas[:, None] * denoised - x_t.double()) / sigmas[:, None] ** 2).to(x_t.dtype)
+        x, alphas, sigmas, _ = self._concentration(x_t, alpha, sigma)
+        return ((alphas[:, None] * self.denoise(x, alphas, sigmas) - x) / sigmas[:, None] ** 2).to(x_t.dtype)
 
     def log_prob(self, x_t: Float[Tensor, "batch 2"], alpha: Level, sigma: Level) -> Float[Tensor, " batch"]:
         """log p(x_t); with the scaled Bessel function the exponent is -(r - alpha R)^2 / 2 sigma^2."""
-        alphas, sigmas = checked_levels(x_t, alpha, sigma, self.event_shape)
-        x, kappa = self._concentration(x_t, alphas, sigmas)
+        x, alphas, sigmas, kappa = self._concentration(x_t, alpha, sigma)
         distance = x.norm(dim=1) - alphas * self.radius
         log_bessel = torch.special.i0e(kappa).log()
         return (-(distance**2) / (2 * sigmas**2) + log_bessel - (2 * math.pi * sigmas**2).log()).to(x_t.dtype)
 
     def posterior_covariance(self, x_t: Float[Tensor, "batch 2"], alpha: Level, sigma: Level) -> "RingCovariance":
         """Cov(x_0 | x_t) as an operator."""
-        alphas, sigmas = checked_levels(x_t, alpha, sigma, self.event_shape)
-        x, kappa = self._concentration(x_t, alphas, sigmas)
+        x, _, _, kappa = self._concentration(x_t, alpha, sigma)
         ratio = _mean_over_concentration(kappa)
         across = self.radius**2 * ratio
-        # where A -> 1 this difference cancels; the leading term of the expansion there is R^2 / (2 kappa^2)
+        # as A -> 1 this difference cancels; the leading term of its expansion is R^2 / (2 kappa^2)
         along = self.radius**2 * (1 - ratio - (kappa * ratio) ** 2)
         along = torch.where(kappa > 1e4, self.radius**2 / (2 * kappa**2), along)
         return RingCovariance(x / x.norm(dim=1, keepdim=True).clamp(min=1e-300), along, across, x_t.dtype)
 
-    def _concentration(self, x_t: Tensor, alphas: Tensor, sigmas: Tensor) -> tuple[Tensor, Tensor]:
+    def _concentration(self, x_t: Tensor, alpha: Level, sigma: Level) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x_t, alpha and sigma per sample, and kappa, in float64."""
+        alphas, sigmas = checked_levels(x_t, alpha, sigma, self.event_shape)
         x = x_t.double()
-        return x, alphas * self.radius * x.norm(dim=1) / sigmas**2
+        return x, alphas, sigmas, alphas * self.radius * x.norm(dim=1) / sigmas**2
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,14 +1,14 @@
-r"""Covariances kept as eigenpairs with a constant tail, for one Gaussian or for many at once.
+r"""Covariances stored as eigenpairs with a constant tail, for one Gaussian or for many at once.
 
 .. math::  \Sigma_j = U_j \Lambda_j U_j^T + \tau_j (I - U_j U_j^T), \qquad j = 1 \dots K,
 
-with U_j of shape (D, r) orthonormal. Any function h of it acts as
+where U_j, of shape (D, r), is orthonormal. Any function h of it acts as
 
 .. math::  h(\Sigma) e = h(\tau)\, e + U \left[h(\Lambda) - h(\tau)\right] U^T e,
 
-two products of cost O(D r), never a D x D matrix; the rounding error is that of float64 times max |h|, the same as if
-the complement e - U U^T e were formed first. The complement is formed where its own size matters, which is the
-density of x_t = alpha x_0 + sigma eps about its mean:
+two products of cost O(D r), never a D x D matrix; the rounding error is that of float64 times max |h|, as if the
+complement e - U U^T e were formed first. The complement is formed only where its size matters, in the density of
+x_t = alpha x_0 + sigma eps about its mean:
 
 .. math::
     -2 \log N(e; 0, \alpha^2\Sigma + \sigma^2) = \sum_k \frac{(u_k^T e)^2}{\alpha^2\lambda_k + \sigma^2}
@@ -63,7 +63,7 @@ class Spectrum:
         self, e: Float[Tensor, "B K D"], along: Float[Tensor, "#B K r"], tail: Float[Tensor, "#B K"]
     ) -> Float[Tensor, "B K D"]:
         """h(Sigma) e, given the values of h `along` the eigenvectors and in the `tail` (per sample or for all)."""
-        if self.rank == self.dimension:  # no tail: keep its value, which may be far larger, out of the sum
+        if self.rank == self.dimension:  # no tail: its value, which may be far larger, must not enter the sum
             return self.join(along * self.coordinates(e))
         return self.join((along - tail[..., None]) * self.coordinates(e)) + tail[..., None] * e
 
@@ -94,8 +94,8 @@ def top_eigenpairs(
 ) -> tuple[Float[Tensor, "D r"], Float[Tensor, " r"], float]:
     """The `rank` largest eigenpairs, largest first, and the mean of the remaining eigenvalues.
 
-    Negative eigenvalues, which are rounding, become zero. `rank` None or beyond D means all D; nothing remains then
-    and the tail is reported as the smallest eigenvalue. Raises InputError for a negative rank.
+    Negative eigenvalues, which are rounding, become zero. `rank` None or beyond D means all D; the tail is then the
+    smallest eigenvalue. Raises InputError for a negative rank.
     """
     if rank is not None and rank < 0:
         raise InputError(f"rank: expected at least 0 (isotropic), got {rank}")

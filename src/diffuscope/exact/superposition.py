@@ -20,28 +20,24 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 
-from .distribution import Distribution, Level, PosteriorCovariance, checked_levels
+from .distribution import Batch, Distribution, Level, PosteriorCovariance, checked_levels
 
 
 class Superposition:
-    """sum_j weights_j laws_j, over distributions of one event shape; weights >= 0 of any positive sum, equal when left
-    out.
+    """sum_j weights_j distributions_j, of one event shape; weights >= 0 of any positive sum, equal by default.
 
     Raises InputError for no distribution, distributions of different shapes, and weights that are not one finite value
     >= 0 per distribution.
     """
 
     def __init__(self, distributions: Sequence[Distribution], weights: Float[Tensor, " K"] | None = None) -> None:
-        shapes = {tuple(distribution.event_shape) for distribution in distributions}
+        shapes = {tuple(one.event_shape) for one in distributions}
         if len(shapes) != 1:
-            raise InputError(
-                f"distributions: expected at least one, all of one event shape, got shapes {sorted(shapes)}"
-            )
+            raise InputError(f"distributions: expected at least one, all of one event shape, got {sorted(shapes)}")
         pi = torch.ones(len(distributions), dtype=torch.float64) if weights is None else weights.double()
         if len(pi) != len(distributions) or not bool((torch.isfinite(pi) & (pi >= 0)).all()) or not bool(pi.sum() > 0):
-            raise InputError(
-                f"weights: expected {len(distributions)} finite values >= 0, not all zero, got {pi.tolist()}"
-            )
+            count = len(distributions)
+            raise InputError(f"weights: expected {count} finite values >= 0, not all zero, got {pi.tolist()}")
         self.distributions, self.weights, self.event_shape = tuple(distributions), pi / pi.sum(), shapes.pop()
 
     def sample(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n *event"]:
@@ -51,7 +47,7 @@ class Superposition:
     def sample_with_labels(
         self, n: int, *, generator: torch.Generator
     ) -> tuple[Float[Tensor, "n *event"], Int64[Tensor, " n"]]:
-        """n independent draws, and the index of the distribution that each is from."""
+        """n independent draws, and the index of the distribution of each."""
         device = generator.device
         which = torch.multinomial(self.weights.to(device), n, replacement=True, generator=generator)
         drawn = torch.empty(n, *self.event_shape, dtype=torch.float64, device=device)
@@ -60,43 +56,35 @@ class Superposition:
             drawn[rows] = distribution.sample(int(rows.sum()), generator=generator).double()
         return drawn, which
 
-    def responsibilities(
-        self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level
-    ) -> Float[Tensor, "batch K"]:
+    def responsibilities(self, x_t: Batch, alpha: Level, sigma: Level) -> Float[Tensor, "batch K"]:
         """w_j(x_t): the posterior probability of every distribution."""
         return self._log_joint(x_t, alpha, sigma).softmax(1).to(x_t.dtype)
 
-    def denoise(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
+    def denoise(self, x_t: Batch, alpha: Level, sigma: Level) -> Batch:
         """D = sum_j w_j D_j."""
-        means = torch.stack(
-            [distribution.denoise(x_t.double(), alpha, sigma) for distribution in self.distributions], 1
-        )
+        means = torch.stack([one.denoise(x_t.double(), alpha, sigma) for one in self.distributions], 1)
         return _weighted(self._log_joint(x_t, alpha, sigma).softmax(1), means).to(x_t.dtype)
 
-    def score(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, "batch *event"]:
+    def score(self, x_t: Batch, alpha: Level, sigma: Level) -> Batch:
         """sum_j w_j grad log p_j."""
-        scores = torch.stack([distribution.score(x_t.double(), alpha, sigma) for distribution in self.distributions], 1)
+        scores = torch.stack([one.score(x_t.double(), alpha, sigma) for one in self.distributions], 1)
         return _weighted(self._log_joint(x_t, alpha, sigma).softmax(1), scores).to(x_t.dtype)
 
-    def log_prob(self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level) -> Float[Tensor, " batch"]:
+    def log_prob(self, x_t: Batch, alpha: Level, sigma: Level) -> Float[Tensor, " batch"]:
         """log sum_j pi_j p_j(x_t), in nats."""
         return self._log_joint(x_t, alpha, sigma).logsumexp(1).to(x_t.dtype)
 
-    def posterior_covariance(
-        self, x_t: Float[Tensor, "batch *event"], alpha: Level, sigma: Level
-    ) -> "SuperpositionCovariance":
+    def posterior_covariance(self, x_t: Batch, alpha: Level, sigma: Level) -> "SuperpositionCovariance":
         """Cov(x_0 | x_t): within plus between the distributions."""
         x = x_t.double()
         weights = self._log_joint(x, alpha, sigma).softmax(1)
-        means = torch.stack([distribution.denoise(x, alpha, sigma) for distribution in self.distributions], 1)
-        within = tuple(distribution.posterior_covariance(x, alpha, sigma) for distribution in self.distributions)
+        means = torch.stack([one.denoise(x, alpha, sigma) for one in self.distributions], 1)
+        within = tuple(one.posterior_covariance(x, alpha, sigma) for one in self.distributions)
         return SuperpositionCovariance(weights, means - _weighted(weights, means)[:, None], within, x_t.dtype)
 
     def _log_joint(self, x_t: Tensor, alpha: Level, sigma: Level) -> Float[Tensor, "batch K"]:
         checked_levels(x_t, alpha, sigma, self.event_shape)
-        logs = torch.stack(
-            [distribution.log_prob(x_t.double(), alpha, sigma) for distribution in self.distributions], 1
-        )
+        logs = torch.stack([one.log_prob(x_t.double(), alpha, sigma) for one in self.distributions], 1)
         return logs + self.weights.to(logs.device).log()
 
 
@@ -109,7 +97,7 @@ class SuperpositionCovariance:
     within: tuple[PosteriorCovariance, ...]
     dtype: torch.dtype
 
-    def matvec(self, v: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
+    def matvec(self, v: Batch) -> Batch:
         """Cov(x_0 | x_t) v."""
         every = torch.stack([covariance.matvec(v.double()) for covariance in self.within], 1)
         along = (self.deviations * v.double()[:, None]).flatten(2).sum(2)
@@ -120,7 +108,7 @@ class SuperpositionCovariance:
         every = torch.stack([covariance.trace() for covariance in self.within], 1)
         return (self.weights * (every + self.deviations.flatten(2).square().sum(2))).sum(1).to(self.dtype)
 
-    def diagonal(self) -> Float[Tensor, "batch *event"]:
+    def diagonal(self) -> Batch:
         """The posterior variance of every coordinate."""
         every = torch.stack([covariance.diagonal() for covariance in self.within], 1)
         return _weighted(self.weights, every + self.deviations**2).to(self.dtype)

@@ -1,17 +1,16 @@
-r"""The plane's well-known toy distributions, each with its exact diffusion: the truth that a learned score is compared
-with.
+r"""Well-known toy distributions in the plane, each with its exact diffusion: ground truth for learned scores.
 
 ==================  =======================================================================================
-`two-moons`         arcs (cos th, sin th) and (1 - cos th, 1/2 - sin th), th uniform on [0, pi]; jitter .05
-`spirals`           arms +-(2 / 3 pi) th (cos th, sin th), th^2 uniform on [0, (3 pi)^2]; jitter .05
-`swiss-roll`        (4 / 9 pi) th (cos th, sin th), th uniform on [3/2 pi, 9/2 pi]; jitter .05
-`rings`             circles of radius 1/2, 1, 3/2, 2, each as likely; jitter .05
+`two-moons`         arcs (cos th, sin th) and (1 - cos th, 1/2 - sin th), th uniform on [0, pi]; jitter 0.05
+`spirals`           arms +-(2 / 3 pi) th (cos th, sin th), th^2 uniform on [0, (3 pi)^2]; jitter 0.05
+`swiss-roll`        (4 / 9 pi) th (cos th, sin th), th uniform on [3/2 pi, 9/2 pi]; jitter 0.05
+`rings`             circles of radius 1/2, 1, 3/2, 2, equally likely; jitter 0.05
 `checkerboard`      uniform on the 8 squares (i + j even) of a board of 4 x 4 squares of side 1 about 0
 ==================  =======================================================================================
 
 Rings and board are known in closed form, the others by quadrature along the curve to 1e-12 (see `curve`).
-The spirals' density in th grows like th, so that their arms are about evenly thick. The swiss roll is scikit-learn's
-without its depth, scaled to outer radius 2.
+The spirals' density in th grows like th, so that the density along their arms is about even. The swiss roll is
+scikit-learn's without its depth, scaled to outer radius 2.
 """
 
 import math
@@ -33,7 +32,7 @@ from .superposition import Superposition
 
 Number = float | int
 JITTER = 0.05
-OUTSIDE = 8.0  # the stated range ends so many jitters outside of the curve: one value in 1e15 lies beyond
+OUTSIDE = 8.0  # the stated range ends this many jitters outside the curve: one value in 1e15 lies beyond
 
 
 def two_moons(jitter: Number = JITTER, *, smallest_noise: Number = 0.0, accuracy: float = 1e-12) -> Superposition:
@@ -60,7 +59,7 @@ def spirals(jitter: Number = JITTER, *, smallest_noise: Number = 0.0, accuracy: 
 
         return point
 
-    return Superposition([Curve(arm(sign), _twice, torch.sqrt, **options) for sign in (1, -1)])
+    return Superposition([Curve(arm(sign), lambda v: 2 * v, torch.sqrt, **options) for sign in (1, -1)])
 
 
 def swiss_roll(jitter: Number = JITTER, *, smallest_noise: Number = 0.0, accuracy: float = 1e-12) -> Curve:
@@ -74,14 +73,17 @@ def swiss_roll(jitter: Number = JITTER, *, smallest_noise: Number = 0.0, accurac
 
 
 def rings(jitter: Number = JITTER, *, radii: tuple[Number, ...] = (0.5, 1.0, 1.5, 2.0)) -> Superposition:
-    """Concentric circles, each as likely; in closed form."""
+    """Concentric circles, equally likely; in closed form. Raises InputError for radii that are not finite and > 0."""
     if not all(math.isfinite(radius) and radius > 0 for radius in radii):
         raise InputError(f"radii: expected finite numbers > 0, got {radii}")
     return Superposition([Blurred(Ring(float(radius)), jitter) for radius in radii])
 
 
 def checkerboard(cells: int = 4, *, side: Number = 1.0) -> Superposition:
-    """Uniform on the squares (i, j), i + j even, of a board of cells x cells squares about the origin; closed form."""
+    """Uniform on the squares (i, j), i + j even, of a board of cells x cells squares about the origin; closed form.
+
+    Raises InputError for less than one cell, and a side that is not finite and > 0.
+    """
     if cells < 1:
         raise InputError(f"cells: expected at least 1, got {cells}")
     if not (math.isfinite(side) and side > 0):
@@ -103,7 +105,7 @@ TOYS: dict[str, Callable[[], Superposition | Curve]] = {
     "checkerboard": checkerboard,
 }
 
-# the ends of the clean curve over both coordinates, and whether the distribution is jittered around it
+# lowest and highest coordinate of the clean curve, and whether the distribution is jittered around it
 _ENDS = {
     "two-moons": (-1.0, 2.0, True),
     "spirals": (-2.0, 2.0, True),
@@ -114,17 +116,17 @@ _ENDS = {
 
 
 def known_range(name: str) -> tuple[float, float]:
-    """The range of values that the toy data set `name` states: the clean distribution's ends, and 8 jitters beyond."""
+    """The stated range of values of the toy data set `name`: 8 jitters beyond the clean distribution's ends."""
     low, high, jittered = _ENDS[_checked(name)]
     margin = OUTSIDE * JITTER if jittered else 0.0
     return low - margin, high + margin
 
 
 def known_distribution(name: str, data_range: tuple[Number, Number] | None = None) -> Distribution:
-    """The distribution that the toy data set `name` is drawn from, in its own units or mapped to `data_range`.
+    """The distribution of the toy data set `name`, in its own units or mapped to `data_range`.
 
-    With `data_range` it is the distribution of `load_data(name).in_range(*data_range)`. Raises InputError for another
-    name or a range that is not two finite numbers, the lower first.
+    With `data_range` it is the distribution of `load_data(name).in_range(*data_range)`. Raises InputError for an
+    unknown name, and unless the range is two finite numbers, the lower first.
     """
     distribution = _distribution(_checked(name))
     if data_range is None:
@@ -146,7 +148,3 @@ def _checked(name: str) -> str:
     if name not in TOYS:
         raise InputError(f"name: expected one of {', '.join(TOYS)}, got {name!r}")
     return name
-
-
-def _twice(v: Tensor) -> Tensor:
-    return 2 * v

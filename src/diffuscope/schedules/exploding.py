@@ -10,49 +10,16 @@ from diffuscope.errors import InputError
 from .schedule import Schedule, Time, Times, as_time
 
 
-@dataclass(frozen=True)
-class VE(Schedule):
-    """Variance exploding in EDM's time (Karras et al. 2022): alpha = 1, sigma = t."""
+class _VarianceExploding(Schedule):
+    """alpha = 1; sigma from the field `sigma_min` to `sigma_max`, on [0, 1] unless a subclass has other times."""
 
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
-
-    def __post_init__(self) -> None:
-        _require_ordered(self.sigma_min, self.sigma_max)
-
-    @property
-    def t_min(self) -> float:
-        return self.sigma_min
-
-    @property
-    def t_max(self) -> float:
-        return self.sigma_max
-
-    def alpha(self, t: Time) -> Times:
-        return torch.ones_like(as_time(t))
-
-    def sigma(self, t: Time) -> Times:
-        return as_time(t)
-
-    def alpha_dot(self, t: Time) -> Times:
-        return torch.zeros_like(as_time(t))
-
-    def sigma_dot(self, t: Time) -> Times:
-        return torch.ones_like(as_time(t))
-
-    def time_of_lambda(self, lam: Time) -> Times:
-        return (-as_time(lam)).exp()
-
-
-@dataclass(frozen=True)
-class GeometricVE(Schedule):
-    """Variance exploding as in Song et al. 2021: alpha = 1, sigma = smin (smax/smin)^t on [0, 1]."""
-
-    sigma_min: float = 0.01
-    sigma_max: float = 50.0
+    sigma_min: float
+    sigma_max: float
 
     def __post_init__(self) -> None:
-        _require_ordered(self.sigma_min, self.sigma_max)
+        low, high = self.sigma_min, self.sigma_max
+        if not 0 < low < high < math.inf:
+            raise InputError(f"sigma_min, sigma_max: expected 0 < minimum < maximum, both finite, got {low}, {high}")
 
     @property
     def t_min(self) -> float:
@@ -62,18 +29,51 @@ class GeometricVE(Schedule):
     def t_max(self) -> float:
         return 1.0
 
+    def alpha(self, t: Time) -> Times:
+        return torch.ones_like(as_time(t))
+
+    def alpha_dot(self, t: Time) -> Times:
+        return torch.zeros_like(as_time(t))
+
+
+@dataclass(frozen=True)
+class VE(_VarianceExploding):
+    """Variance exploding in EDM's time (Karras et al. 2022): alpha = 1, sigma = t."""
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+
+    @property
+    def t_min(self) -> float:
+        return self.sigma_min
+
+    @property
+    def t_max(self) -> float:
+        return self.sigma_max
+
+    def sigma(self, t: Time) -> Times:
+        return as_time(t)
+
+    def sigma_dot(self, t: Time) -> Times:
+        return torch.ones_like(as_time(t))
+
+    def time_of_lambda(self, lam: Time) -> Times:
+        return (-as_time(lam)).exp()
+
+
+@dataclass(frozen=True)
+class GeometricVE(_VarianceExploding):
+    """Variance exploding as in Song et al. 2021: alpha = 1, sigma = smin (smax/smin)^t on [0, 1]."""
+
+    sigma_min: float = 0.01
+    sigma_max: float = 50.0
+
     @property
     def _rate(self) -> float:
         return math.log(self.sigma_max / self.sigma_min)
 
-    def alpha(self, t: Time) -> Times:
-        return torch.ones_like(as_time(t))
-
     def sigma(self, t: Time) -> Times:
         return self.sigma_min * (self._rate * as_time(t)).exp()
-
-    def alpha_dot(self, t: Time) -> Times:
-        return torch.zeros_like(as_time(t))
 
     def sigma_dot(self, t: Time) -> Times:
         return self._rate * self.sigma(t)
@@ -83,7 +83,7 @@ class GeometricVE(Schedule):
 
 
 @dataclass(frozen=True)
-class Karras(Schedule):
+class Karras(_VarianceExploding):
     """EDM's noise levels as a schedule on [0, 1]: alpha = 1, sigma = (a + t (b - a))^rho.
 
     a = smin^(1/rho), b = smax^(1/rho); uniform times are EDM's sampling steps (eq. 5).
@@ -94,31 +94,17 @@ class Karras(Schedule):
     rho: float = 7.0
 
     def __post_init__(self) -> None:
-        _require_ordered(self.sigma_min, self.sigma_max)
+        super().__post_init__()
         if not 0 < self.rho < math.inf:
             raise InputError(f"rho: expected a finite number > 0, got {self.rho}")
-
-    @property
-    def t_min(self) -> float:
-        return 0.0
-
-    @property
-    def t_max(self) -> float:
-        return 1.0
 
     @property
     def _ends(self) -> tuple[float, float]:
         return self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
 
-    def alpha(self, t: Time) -> Times:
-        return torch.ones_like(as_time(t))
-
     def sigma(self, t: Time) -> Times:
         a, b = self._ends
         return (a + as_time(t) * (b - a)) ** self.rho
-
-    def alpha_dot(self, t: Time) -> Times:
-        return torch.zeros_like(as_time(t))
 
     def sigma_dot(self, t: Time) -> Times:
         a, b = self._ends
@@ -127,8 +113,3 @@ class Karras(Schedule):
     def time_of_lambda(self, lam: Time) -> Times:
         a, b = self._ends
         return ((-as_time(lam) / self.rho).exp() - a) / (b - a)
-
-
-def _require_ordered(low: float, high: float) -> None:
-    if not 0 < low < high < math.inf:
-        raise InputError(f"sigma_min, sigma_max: expected 0 < minimum < maximum, both finite, got {low}, {high}")

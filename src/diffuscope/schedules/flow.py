@@ -4,22 +4,14 @@ from dataclasses import dataclass
 
 import torch
 
-from .schedule import Schedule, Time, Times, as_time
+from .schedule import Time, Times, UnitTime, as_time
 
 
 @dataclass(frozen=True)
-class RectifiedFlow(Schedule):
-    """Flow matching on straight lines (Liu et al. 2022): alpha = 1 - t, sigma = t, t from data to noise."""
+class RectifiedFlow(UnitTime):
+    """Flow matching on straight lines (Liu et al. 2022): alpha = 1 - t, sigma = t, with t from data to noise."""
 
     epsilon: float = 1e-3
-
-    @property
-    def t_min(self) -> float:
-        return self.epsilon
-
-    @property
-    def t_max(self) -> float:
-        return 1.0
 
     def alpha(self, t: Time) -> Times:
         return 1 - as_time(t)

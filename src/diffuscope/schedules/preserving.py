@@ -9,11 +9,11 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 
-from .schedule import Schedule, Time, Times, as_time
+from .schedule import Schedule, Time, Times, UnitTime, as_time
 
 
 class _VariancePreserving(Schedule):
-    """alpha^2 + sigma^2 = 1, stated through ell(t) = log(alpha^2) so that sigma never cancels."""
+    """alpha^2 + sigma^2 = 1, defined by ell(t) = log(alpha^2) so that sigma suffers no cancellation."""
 
     @abstractmethod
     def _log_alpha_squared(self, t: Times) -> Times: ...
@@ -43,10 +43,11 @@ class _VariancePreserving(Schedule):
 
 
 @dataclass(frozen=True)
-class VP(_VariancePreserving):
+class VP(UnitTime, _VariancePreserving):
     """Variance preserving with linear beta (Song et al. 2021): log alpha = -(b0 t + (b1-b0) t^2/2)/2.
 
-    VP(2, 2) is the Ornstein-Uhlenbeck process dX = -X dt + sqrt(2) dB: alpha = e^-t.
+    VP(2, 2) is the Ornstein-Uhlenbeck process dX = -X dt + sqrt(2) dB: alpha = e^-t. Raises InputError unless
+    0 < beta_min <= beta_max, both finite.
     """
 
     beta_min: float = 0.1
@@ -58,14 +59,6 @@ class VP(_VariancePreserving):
             given = f"{self.beta_min}, {self.beta_max}"
             raise InputError(f"beta_min, beta_max: expected 0 < minimum <= maximum, both finite, got {given}")
 
-    @property
-    def t_min(self) -> float:
-        return self.epsilon
-
-    @property
-    def t_max(self) -> float:
-        return 1.0
-
     def _log_alpha_squared(self, t: Times) -> Times:
         return -(self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2)
 
@@ -74,7 +67,7 @@ class VP(_VariancePreserving):
 
     def _time_of_log_alpha_squared(self, ell: Times) -> Times:
         slope = self.beta_max - self.beta_min
-        # the root of slope t^2/2 + beta_min t + ell = 0 that does not cancel near t = 0
+        # the root of slope t^2/2 + beta_min t + ell = 0, in the form without cancellation near t = 0
         return -2 * ell / (self.beta_min + (self.beta_min**2 - 2 * slope * ell).sqrt())
 
 
@@ -82,9 +75,9 @@ class VP(_VariancePreserving):
 class DiscreteVP(_VariancePreserving):
     """The DDPM chain (Ho et al. 2020) as a continuous schedule on [0, T].
 
-    After k steps alpha^2 = prod_{i<=k} (1 - beta_i): the chain is an Ornstein-Uhlenbeck process read
-    at the times where int beta = -log(1 - beta_k), so log(alpha^2) is exactly linear between steps.
-    Step k of the chain is time t = k; t = 0 is clean data.
+    After k steps alpha^2 = prod_{i<=k} (1 - beta_i): the chain is an Ornstein-Uhlenbeck process observed
+    each time int beta has grown by -log(1 - beta_k), so log(alpha^2) is exactly linear between steps.
+    Step k of the chain is time t = k; t = 0 is clean data. Raises InputError unless every 0 < beta < 1.
     """
 
     betas: tuple[float, ...]
@@ -128,23 +121,15 @@ class DiscreteVP(_VariancePreserving):
 
 
 @dataclass(frozen=True)
-class Cosine(Schedule):
+class Cosine(UnitTime):
     r"""Nichol & Dhariwal 2021: alpha = cos(a)/cos(b), a = (t+s)/(1+s) pi/2, b = s/(1+s) pi/2, on [0, 1].
 
     Written with :math:`\cos a = \sin(\frac{\pi}{2}\frac{1-t}{1+s})` so that alpha(1) = 0 exactly, and
-    :math:`\sigma^2 = \sin(a-b)\sin(a+b)/\cos^2 b`, which does not cancel near t = 0.
+    :math:`\sigma^2 = \sin(a-b)\sin(a+b)/\cos^2 b` without cancellation near t = 0.
     """
 
     s: float = 0.008
     epsilon: float = 1e-3
-
-    @property
-    def t_min(self) -> float:
-        return self.epsilon
-
-    @property
-    def t_max(self) -> float:
-        return 1.0
 
     @property
     def _rate(self) -> float:
@@ -174,10 +159,11 @@ class Cosine(Schedule):
 
 
 @dataclass(frozen=True)
-class Sigmoid(_VariancePreserving):
+class Sigmoid(UnitTime, _VariancePreserving):
     r"""Chen 2023, with alpha^2 *decreasing*: alpha^2 = (S(end) - S(start + t(end-start))) / (S(end) - S(start)).
 
-    S(u) = 1/(1 + exp(-u/tau)), t on [0, 1]; alpha(1) = 0. Some write-ups print the opposite sign.
+    S(u) = 1/(1 + exp(-u/tau)), t on [0, 1]; alpha(1) = 0. Some papers print the opposite sign. Raises InputError
+    unless start < end and tau > 0, all finite.
     """
 
     start: float = -3.0
@@ -190,34 +176,25 @@ class Sigmoid(_VariancePreserving):
             given = f"{self.start}, {self.end}, {self.tau}"
             raise InputError(f"start, end, tau: expected finite start < end and tau > 0, got {given}")
 
-    @property
-    def t_min(self) -> float:
-        return self.epsilon
-
-    @property
-    def t_max(self) -> float:
-        return 1.0
+    def _argument(self, t: Times) -> Times:
+        """u / tau at time t."""
+        return (self.start + t * (self.end - self.start)) / self.tau
 
     @property
     def _ends(self) -> tuple[float, float]:
         return 1 / (1 + math.exp(-self.start / self.tau)), 1 / (1 + math.exp(-self.end / self.tau))
 
-    def _logistic(self, t: Times) -> Times:
-        return torch.sigmoid((self.start + t * (self.end - self.start)) / self.tau)
-
     def _log_alpha_squared(self, t: Times) -> Times:
         low, high = self._ends
-        # S(end) - S(u) = S(end) S(-u) (1 - exp(-(end - u)/tau)): exact zero at t = 1
-        u = (self.start + t * (self.end - self.start)) / self.tau
+        # S(end) - S(u) = S(end) S(-u) (1 - exp(-(end - u)/tau)): exactly zero at t = 1
         rest = -torch.expm1(-(1 - t) * (self.end - self.start) / self.tau)
-        return torch.log(high * torch.sigmoid(-u) * rest / (high - low))
+        return torch.log(high * torch.sigmoid(-self._argument(t)) * rest / (high - low))
 
     def _log_alpha_squared_dot(self, t: Times) -> Times:
         return self._alpha_squared_dot(t) / self._log_alpha_squared(t).exp()
 
     def _alpha_squared_dot(self, t: Times) -> Times:
-        low, high = self._ends
-        logistic = self._logistic(t)
+        (low, high), logistic = self._ends, torch.sigmoid(self._argument(t))
         return -logistic * (1 - logistic) * (self.end - self.start) / self.tau / (high - low)
 
     def alpha_dot(self, t: Time) -> Times:
@@ -232,7 +209,7 @@ class Sigmoid(_VariancePreserving):
         t = as_time(t)
         # S(u) - S(start) = S(u) S(-start) (1 - exp(-(u - start)/tau)): no cancellation near t = 0
         rest = -torch.expm1(-t * (self.end - self.start) / self.tau)
-        return (self._logistic(t) * (1 - low) * rest / (high - low)).sqrt()
+        return (torch.sigmoid(self._argument(t)) * (1 - low) * rest / (high - low)).sqrt()
 
     def _time_of_log_alpha_squared(self, ell: Times) -> Times:
         low, high = self._ends

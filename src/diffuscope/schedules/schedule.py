@@ -4,14 +4,18 @@ A schedule is the pair :math:`(\alpha, \sigma)` of the perturbation kernel
 
 .. math::  x_t = \alpha_t x_0 + \sigma_t \varepsilon, \qquad \varepsilon \sim N(0, I),
 
-with t growing from data to noise. It fixes the forward SDE :math:`dX = f X\,dt + g\,dB` through
+where t grows from data to noise. It fixes the forward SDE :math:`dX = f X\,dt + g\,dB` through
 
 .. math::  f = \dot\alpha/\alpha, \qquad g^2 = 2\sigma\dot\sigma - 2 f \sigma^2, \qquad
            \lambda = \log(\alpha/\sigma), \qquad g^2 = -2\sigma^2\dot\lambda .
 
-Everything else about a diffusion depends on time through the *noise-to-signal ratio*
-:math:`\tilde\sigma = \sigma/\alpha = e^{-\lambda}` alone, which is how two schedules are compared.
-Every function of time takes a number or a tensor and answers in float64.
+Everything else about a diffusion depends on time only through the *noise-to-signal ratio*
+:math:`\tilde\sigma = \sigma/\alpha = e^{-\lambda}`, by which two schedules are compared.
+Every function of time takes a number or a tensor and returns float64.
+
+>>> from diffuscope.schedules import VE, VP
+>>> VP().time_of_lambda(VE().lam(1.0)).round(decimals=3)  # VP's time where sigma/alpha = 1
+tensor(0.2590, dtype=torch.float64)
 """
 
 from abc import ABC, abstractmethod
@@ -32,10 +36,9 @@ def as_time(t: Time) -> Times:
 
 @dataclass(frozen=True)
 class Schedule(ABC):
-    """A choice of (alpha, sigma); a subclass states the two, their derivatives and the inverse.
+    """A choice of (alpha, sigma); a subclass defines the two, their derivatives and the inverse of lambda.
 
-    `t_min` and `t_max` bound the times in use: `t_min` is where sampling stops (sigma > 0 there),
-    `t_max` where it starts.
+    `t_min` and `t_max` bound the times in use: sampling starts at `t_max` and stops at `t_min`, where sigma > 0.
     """
 
     @property
@@ -86,3 +89,17 @@ class Schedule(ABC):
         """Squared diffusion g^2 = d(sigma^2)/dt - 2 f sigma^2."""
         sigma = self.sigma(t)
         return 2 * sigma * self.sigma_dot(t) - 2 * self.f(t) * sigma**2
+
+
+class UnitTime(Schedule):
+    """A schedule on [0, 1]; sampling stops at its field `epsilon`."""
+
+    epsilon: float
+
+    @property
+    def t_min(self) -> float:
+        return self.epsilon
+
+    @property
+    def t_max(self) -> float:
+        return 1.0
