@@ -144,7 +144,7 @@ def test_answers_that_are_turned_are_found():
 
 @pytest.mark.parametrize(
     ("interval", "said"),
-    [((0.0, 0.05), "are consistent."), ((0.0, 0.4), "cannot be told"), ((0.3, 0.6), "different distributions")],
+    [((0.0, 0.05), "are consistent."), ((0.0, 0.4), "is undecided"), ((0.3, 0.6), "different distributions")],
 )
 def test_the_verdict_says_no_more_than_its_interval(interval, said):
     ratios, ones = np.array([0.1, 1.0]), np.ones((2, 2))

@@ -63,7 +63,7 @@ def test_the_standard_error_of_the_ruler_is_its_spread_over_independent_data(gen
 
 
 def test_what_is_stated_as_detectable_is_called_far_as_often_as_stated(generator):
-    """Ratios drawn as the interval assumes, at the one that is stated: above the bar with probability .95."""
+    """Ratios drawn as the interval assumes, at the one that is stated: above the bar with probability 0.95."""
     samples, train, heldout = torch.randn(3, 300, 5, dtype=torch.float64, generator=generator)
     found = fidelity(1.2 * samples, train, heldout, 0)
     drawn = found.detectable + found.ratio_error * torch.randn(10_000, dtype=torch.float64, generator=generator)

@@ -79,7 +79,9 @@ def test_labels_that_nobody_has_are_no_evidence():
 def test_the_stated_shortage_satisfies_its_own_equation_with_twenty_samples():
     """Two labels of share 1/2: noncentral by delta^2 / pbar (1 - pbar) (1/n + 1/m + 1/N), found with 95%."""
     even, (n, m, known), level = torch.full((2,), 0.5, dtype=torch.float64), (20, 30, 10**6), 0.05
-    delta = LabelBalance(torch.arange(2), even, even, n, m, known, 1.0).detectable(level)
+    sizes = {"samples": n, "others": m, "known": known}
+    balance = LabelBalance(classes=torch.arange(2), of_samples=even, of_heldout=even, **sizes, p_value=1.0)
+    delta = balance.detectable(level)
     shared = 0.5 - n / (n + m) * delta
     shift = delta**2 / (shared * (1 - shared) * (1 / n + 1 / m + 1 / known))
     assert 0.4 < delta < 0.5  # where the change of the shared share matters

@@ -150,7 +150,7 @@ def test_a_deterministic_sampler_that_draws_for_nothing_is_noted():
 
     finding = ask.randomness(deterministic(run), PROBLEM, VE())
     assert finding.tone == "attention"
-    assert "1 random draws are made for nothing" in finding.verdict
+    assert "1 random draws are made and not used" in finding.verdict
 
 
 def test_an_undeclared_evaluation_is_told_and_an_undeclared_cost_is_not_judged():
@@ -170,7 +170,7 @@ def test_what_a_start_costs_is_told_apart_from_the_steps():
         return plain(denoiser, x, times, generator)
 
     finding = ask.cost(deterministic(run), PROBLEM, VE())
-    assert finding.verdict == "1 evaluations per step and 1 for the start, as declared."
+    assert finding.verdict == "1 NFE per step and 1 at the start, as declared."
 
 
 def test_change_of_schedule_is_measured():

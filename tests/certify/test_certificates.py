@@ -94,6 +94,14 @@ def test_a_target_that_refuses_everything_is_not_certified():
     assert "cannot be certified" in verdict.verdict
 
 
+def test_a_target_that_accepts_few_numbers_of_steps_is_not_accused_of_a_wrong_order():
+    honest = sampler_target(DDIM())
+    for finest in (10, 40):  # none and two of the four
+        order = next(iter(quick(replace(honest, finest=finest)).findings))
+        assert (order.name, order.tone) == ("order.gaussian", "attention")
+        assert "steps: expected at least 4" in order.verdict
+
+
 def small_certificate(**changes) -> Certificate:
     """Two problems, two numbers of steps each, and the one finding that a certificate needs to pass."""
     errors = {"gaussian": [(10, 20, 0.04), (40, 80, 0.0025)], "mixture": [(10, 20, 0.08), (40, 80, 0.005)]}

@@ -158,10 +158,10 @@ def test_the_verdict_says_what_was_found_or_what_would_have_been():
     assert "least at step 20 (95% interval 10 to 40), then it rises by 50%" in seen.verdict
     missed = TurningPoint(20.0, (20.0,), (10.0, 40.0), 2.0, 2.1, 0.001, 0.3, 0.5, 0.01)
     assert not missed.found
-    assert "no rise is found (p = 0.3); one of 25% would have been with probability .95" in missed.verdict
+    assert "no rise is found (p = 0.3); a rise of 25% would have been found with probability 0.95" in missed.verdict
     late = TurningPoint(1.0, (1.0,), (1.0, 2.0), 2.0, 3.0, 1.0, 0.001, 0.5, 0.01)
     assert not late.found
-    assert "before the first look" in late.verdict
+    assert "before the first logged step" in late.verdict
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def test_unusable_anchor_is_refused(anchor):
 def test_parts_that_would_break_the_page_are_refused():
     with pytest.raises(ValueError, match="anchor 'a'"):
         empty_page(sections=[Section("a", "q", "a"), Section("a", "q", "a")])
-    with pytest.raises(ValueError, match="2 columns, but a row of 1"):
+    with pytest.raises(ValueError, match="expected 2 cells in a row, got 1"):
         Table("t", ["a", "b"], [["c"]])
     with pytest.raises(ValueError, match="data:image"):
         Picture("https://example.org/spy.png", "p")
