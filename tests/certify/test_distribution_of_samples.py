@@ -53,6 +53,6 @@ def test_samples_that_all_end_at_one_point_fail():
     assert distribution_finding(target, mixture(2), VE(), 100).tone == "alarm"
 
 
-def test_the_distribution_of_samples_is_asked_on_a_mixture_only():
+def test_the_distribution_of_samples_needs_a_mixture():
     with pytest.raises(TypeError, match="expected a GaussianMixture, got Gaussian"):
         distribution_finding(Target("any", lambda *given: given[1], 1, True, 1), unequal_gaussian(), VE(), 10)

@@ -140,7 +140,7 @@ def test_every_color_of_every_figure_follows_the_theme(document):
     assert set(re.findall(r"var\(--([a-z0-9-]+)\)", document)) <= {*LIGHT, "figure-font", "measure", "tone-color"}
 
 
-def test_tone_is_told_by_word_and_icon_not_color_alone(document, outline):
+def test_tone_is_shown_by_word_and_icon_not_color_alone(document, outline):
     for tone, word in (
         ("alarm", "Alarm"),
         ("attention", "Attention"),

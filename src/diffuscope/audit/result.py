@@ -91,8 +91,8 @@ class AuditResult:
         """The report; `report.write_page` makes it a file."""
         subject = self.subject
         sections = [
-            Section(asked.name, asked.title, answer.text or answer.findings[0].verdict, answer.blocks, answer.findings)
-            for asked, answer in self.answers.items()
+            Section(q.name, q.title, answer.text or answer.findings[0].verdict, answer.blocks, answer.findings)
+            for q, answer in self.answers.items()
             if answer.findings
         ]
         return Page(

@@ -167,12 +167,12 @@ class LikelihoodCertificate(Certified):
 
 
 def _headline(name: str, found: Certified) -> str:
-    failed, asked = len(found.failures), len(found.findings)
+    failed, total = len(found.failures), len(found.findings)
     if failed:
-        return f"{name} fails {failed} of {asked} requirements."
+        return f"{name} fails {failed} of {total} requirements."
     if not found.passed:
         return f"{name} cannot be certified: too little of it could be measured."
-    return f"{name} passes: none of {asked} requirements failed."
+    return f"{name} passes: none of {total} requirements failed."
 
 
 def _verdict(name: str, title: str, found: Certified, passed: str, power: str) -> Finding:

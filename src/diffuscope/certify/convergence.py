@@ -67,8 +67,8 @@ def strong_order(
         clear = [pair for pair in zip(n, errors, strict=True) if not pair[1] <= 10 * target.floor]
         if len(clear) < len(steps):
             break
-        finest_steps, finest_errors = zip(*clear[-len(steps) :], strict=True)
-        found = measured_order(finest_steps, finest_errors, target.floor)
+        finest = clear[-len(steps) :]
+        found = measured_order([k for k, _ in finest], [error for _, error in finest], target.floor)
     return found
 
 

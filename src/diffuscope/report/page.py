@@ -56,9 +56,7 @@ class Table:
     def __post_init__(self) -> None:
         for row in self.rows:
             if len(row) != len(self.header):
-                raise ValueError(
-                    f"table {self.title!r}: expected rows of {len(self.header)} cells, got one of {len(row)}"
-                )
+                raise ValueError(f"table {self.title!r}: expected {len(self.header)} cells in a row, got {len(row)}")
 
 
 @dataclass(frozen=True)
@@ -70,9 +68,7 @@ class Picture:
 
     def __post_init__(self) -> None:
         if not self.source.startswith("data:image/"):
-            raise ValueError(
-                f"picture {self.label!r}: expected a data:image/ URL as of image_png, got {self.source[:40]!r}"
-            )
+            raise ValueError(f"picture {self.label!r}: expected a data:image/ URL, got {self.source[:40]!r}")
 
 
 @dataclass(frozen=True)
@@ -124,9 +120,7 @@ class Page:
         anchors = [section.anchor for section in self.sections]
         for anchor in anchors:
             if not re.fullmatch("[a-z][a-z0-9-]*", anchor) or anchor in _RESERVED_ANCHORS or anchors.count(anchor) > 1:
-                raise ValueError(
-                    f"section anchor {anchor!r}: expected a unique word of lower-case letters, digits and -"
-                )
+                raise ValueError(f"section anchor {anchor!r}: expected a unique word of a-z, digits and -")
 
 
 def render(page: Page) -> str:
