@@ -31,5 +31,10 @@ def measured(
     """What an audit measures at `count` noise levels, at the given points."""
     levels = noise_levels(subject.denoiser, subject.scale, count)
     sums = [measure_level(subject, references, t, train, heldout, noise, states) for t, _ in levels]
-    models = tuple(references.models)
-    return LevelMeasures(levels.ratios.numpy(), subject.scale, train[0].numel(), models, sums)
+    return LevelMeasures(
+        ratios=levels.ratios.numpy(),
+        scale=subject.scale,
+        dimension=train[0].numel(),
+        models=tuple(references.models),
+        sums=sums,
+    )

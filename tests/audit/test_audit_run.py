@@ -130,7 +130,7 @@ def test_every_finding_of_every_question_shows_on_the_page_and_the_first_is_its_
         assert finding.title in shown
 
 
-def test_a_question_that_is_added_is_asked_shown_and_stored(data, monkeypatch):
+def test_an_added_question_is_answered_shown_and_stored(data, monkeypatch):
     """One file and one line: nothing else knows the questions."""
 
     def ask(session):
@@ -236,7 +236,7 @@ class Broken:
     ("answer", "message"),
     [(lambda x: x[:, :, :4], "model: expected an output"), (lambda x: x * float("nan"), "model: expected finite")],
 )
-def test_a_model_with_wrong_answers_is_refused_in_one_line(data, answer, message):
+def test_a_model_with_wrong_outputs_is_refused_in_one_line(data, answer, message):
     subject = Subject(Broken(answer), data["train"], data["heldout"])
     with pytest.raises(InputError, match=message) as raised:
         audit_model(subject, QUICK)

@@ -104,7 +104,7 @@ def arrays(generator, **changed):
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "reason"),
     [
         (lambda path, g: save_arrays(path, {"weight": np.zeros(3)}), "other.npz, it has no array 'conv1.weight'"),  # noqa: ARG005
         (lambda path, g: save_arrays(path, arrays(g, **{"bn1.bias": np.zeros(3, np.float32)})), "do not fit"),
@@ -126,10 +126,10 @@ def arrays(generator, **changed):
     ],
     ids=["names", "norm", "rank", "dtype", "nan", "lacking", "text-in-it", "text", "torn", "npy", "missing"],
 )
-def test_other_files_are_refused_in_one_line(make, told, tmp_path, generator):
+def test_other_files_are_refused_in_one_line(make, reason, tmp_path, generator):
     make(tmp_path / "other.npz", generator)
     with pytest.raises(InputError) as refused:
         load_cifar_features(tmp_path / "other.npz")
-    assert told in str(refused.value)
+    assert reason in str(refused.value)
     assert str(refused.value).startswith("path: ")
     assert "\n" not in str(refused.value)

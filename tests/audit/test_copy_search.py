@@ -64,7 +64,7 @@ def test_nearness_p_values_are_uniform_over_200_audits_of_a_model_that_saw_neith
     assert stats.kstest(p_values, "uniform").pvalue > 0.01
 
 
-def test_the_stated_share_of_copies_makes_samples_lean_with_the_stated_probability():
+def test_the_stated_share_of_copies_is_found_with_the_stated_probability():
     model_rows = digits(5).flatten(1)
     model = Gaussian.fit([model_rows[:300]])
     found = []
@@ -80,7 +80,7 @@ def test_the_stated_share_of_copies_makes_samples_lean_with_the_stated_probabili
     assert np.mean(found) > 0.95 - 4 * 0.028
 
 
-def test_smooth_samples_are_not_accused_although_they_are_near_to_everything():
+def test_smooth_samples_are_not_listed_although_they_are_near_everything():
     """Local averages of held-out digits are closer to training data than such digits are, and copies of none."""
     first, second, train, heldout = split(7, 150, 447, 600, 600)
     smooth = second[nearest_neighbors(first, second, 3)[1]].mean(1)

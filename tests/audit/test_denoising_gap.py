@@ -23,7 +23,8 @@ def measures_of(train, heldout, remembered=0.0):
         }
         for level in range(train.shape[1])
     ]
-    return LevelMeasures(0.5 ** np.arange(len(sums)), 1.0, 1, ("empirical",), sums)
+    ratios = 0.5 ** np.arange(len(sums))
+    return LevelMeasures(ratios=ratios, scale=1.0, dimension=1, models=("empirical",), sums=sums)
 
 
 def test_a_known_gap_is_measured_with_its_size_and_found():

@@ -143,10 +143,10 @@ def test_answers_that_are_turned_are_found():
 
 
 @pytest.mark.parametrize(
-    ("interval", "said"),
-    [((0.0, 0.05), "are consistent."), ((0.0, 0.4), "cannot be told"), ((0.3, 0.6), "different distributions")],
+    ("interval", "phrase"),
+    [((0.0, 0.05), "are consistent."), ((0.0, 0.4), "is undecided"), ((0.3, 0.6), "different distributions")],
 )
-def test_the_verdict_says_no_more_than_its_interval(interval, said):
+def test_the_verdict_claims_no_more_than_its_interval(interval, phrase):
     ratios, ones = np.array([0.1, 1.0]), np.ones((2, 2))
     curve = Curve(0.2 * ones, interval[0] * ones, interval[1] * ones)
     residual, curl = (0.2, *interval), (0.01, 0.0, 0.02)
@@ -154,7 +154,7 @@ def test_the_verdict_says_no_more_than_its_interval(interval, said):
         ratios=ratios, scale=1.0, residual=curve, curl=curve, mean_residual=residual, mean_curl=curl,
         detectable=0.01 * ones[0], rate_error=0.1 * ones[0], points=64,
     )  # fmt: skip
-    assert said in consistency_findings(result)[0].verdict
+    assert phrase in consistency_findings(result)[0].verdict
 
 
 def test_the_detectable_residual_follows_the_spread_of_its_estimate_over_repetitions():
@@ -174,7 +174,7 @@ def test_the_detectable_residual_follows_the_spread_of_its_estimate_over_repetit
     assert stated == pytest.approx(shift * squares.mean(1).std(), rel=4 * 0.012)
 
 
-def test_a_residual_beyond_the_stated_size_is_told_from_zero():
+def test_a_residual_of_the_stated_size_is_distinguished_from_zero():
     """The exact distribution stays below what is detectable; a slight drift beyond it has an interval without zero."""
     clean = diagnosed(Planted(lambda *given: given[2]))[0].equation
     assert (clean.residual.value[:, 0] < clean.detectable).all()
@@ -185,7 +185,7 @@ def test_a_residual_beyond_the_stated_size_is_told_from_zero():
 
 
 def test_a_table_of_steps_is_measured_by_differences():
-    """A network that knows steps 1..1000 only and is exact there: small residual, and the error of the rate is told."""
+    """A network that is exact at steps 1..1000 only: a small residual, and the error of the rate is reported."""
     schedule = DiscreteVP.linear()
 
     class Table(nn.Module):
@@ -210,7 +210,7 @@ def test_a_table_of_steps_is_measured_by_differences():
     ],
     ids=["no gradient", "numpy", "one derivative"],
 )
-def test_a_model_without_derivatives_says_so_in_one_line(denoiser, reason):
+def test_a_model_without_derivatives_is_reported_in_one_line(denoiser, reason):
     result, found, _ = diagnosed(denoiser)
     assert result.equation is None
     assert reason in result.refusal
@@ -227,7 +227,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def added(finished):
-    """The same audit asked again with diagnostics, interrupted after two noise levels, and resumed."""
+    """The same audit rerun with diagnostics, interrupted after two noise levels, and resumed."""
     without, folder = finished
 
     def again(*_):
@@ -281,7 +281,7 @@ def page(added):
     return added.page()
 
 
-def test_the_page_has_the_section_only_when_asked(finished, added, page):
+def test_the_page_has_the_section_only_with_the_setting(finished, added, page):
     assert [section.anchor for section in page.sections] == ["memorized", "learned", "loss", "steps", "diagnostics"]
     assert len(page.verdicts) == 5
     html = render(page)

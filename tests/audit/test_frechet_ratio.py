@@ -49,7 +49,7 @@ def test_the_interval_of_the_ratio_allows_for_an_uncertain_ruler(shift, skew, ge
 
 
 def test_the_standard_error_of_the_ruler_is_its_spread_over_independent_data(generator, monkeypatch):
-    """Four standard errors of a deviation from so many replicates, and 10 % for what is of order 1/m."""
+    """Four standard errors of a standard deviation from so many replicates, and 10 % for what is of order 1/m."""
     monkeypatch.setattr("diffuscope.audit.frechet_ratio.DRAWS", 16)
     found = []
     for _ in range(150):
@@ -63,7 +63,7 @@ def test_the_standard_error_of_the_ruler_is_its_spread_over_independent_data(gen
 
 
 def test_what_is_stated_as_detectable_is_called_far_as_often_as_stated(generator):
-    """Ratios drawn as the interval assumes, at the one that is stated: above the bar with probability .95."""
+    """Ratios drawn as the interval assumes, at the one that is stated: above the bar with probability 0.95."""
     samples, train, heldout = torch.randn(3, 300, 5, dtype=torch.float64, generator=generator)
     found = fidelity(1.2 * samples, train, heldout, 0)
     drawn = found.detectable + found.ratio_error * torch.randn(10_000, dtype=torch.float64, generator=generator)
@@ -82,7 +82,7 @@ def test_no_distance_where_a_covariance_would_be_singular(generator):
 
 
 def test_the_standard_error_is_the_spread_over_independent_data(generator, monkeypatch):
-    """Distributions that differ; 4 standard errors of a deviation from so many replicates, and 4 % for the draws."""
+    """Distributions that differ; 4 standard errors of a standard deviation, and 4% for the draws."""
     monkeypatch.setattr("diffuscope.audit.frechet_ratio.DRAWS", 16)
     found = []
     for _ in range(120):

@@ -37,7 +37,7 @@ def balances(shares, known, n, m, repeats, generator, short=0.0):
 
 @pytest.mark.usefixtures("_fewer_permutations")
 @pytest.mark.parametrize("sizes", [(899, 898, 1000), (1000, 9000, 10_000), (100, 50, 30)], ids=str)
-def test_a_model_that_replays_its_training_data_is_blamed_for_its_labels_no_more_often_than_the_level(sizes, generator):
+def test_replayed_training_data_are_rejected_no_more_often_than_the_level(sizes, generator):
     """Sizes of training, heldout and samples; ten labels. Without the share of the training, 92 % of the second."""
     known, m, n = sizes
     found = balances(torch.full((10,), 0.1), known, n, m, 400, generator)
@@ -48,7 +48,7 @@ def test_a_model_that_replays_its_training_data_is_blamed_for_its_labels_no_more
 
 @pytest.mark.usefixtures("_fewer_permutations")
 def test_the_level_holds_where_counts_are_small(generator):
-    """Sixty labels, most of them rare, and 20 samples: the limit of large counts would blame 20 % of them."""
+    """Sixty labels, most of them rare, and 20 samples: the limit of large counts would reject 20% of them."""
     shares = 0.9 ** torch.arange(60.0)
     found = balances(shares / shares.sum(), 10**4, 20, 2000, 400, generator)
     level = 0.05
@@ -66,7 +66,7 @@ def test_the_test_of_labels_has_the_power_that_it_states(generator):
     assert abs(beyond.mean - 0.95) < 4 * beyond.standard_error + 0.01  # chi-squared is the limit of large counts
 
 
-def test_labels_that_nobody_has_are_no_evidence():
+def test_labels_that_do_not_occur_are_no_evidence():
     labels, rng = torch.tensor([0, 0, 1, 1]), np.random.default_rng(0)
     assert label_balance(torch.arange(3), labels, labels, 4, rng).p_value == 1
     assert label_balance(torch.arange(3), labels[:2], labels[:2], 4, rng).p_value == 1
@@ -79,7 +79,9 @@ def test_labels_that_nobody_has_are_no_evidence():
 def test_the_stated_shortage_satisfies_its_own_equation_with_twenty_samples():
     """Two labels of share 1/2: noncentral by delta^2 / pbar (1 - pbar) (1/n + 1/m + 1/N), found with 95%."""
     even, (n, m, known), level = torch.full((2,), 0.5, dtype=torch.float64), (20, 30, 10**6), 0.05
-    delta = LabelBalance(torch.arange(2), even, even, n, m, known, 1.0).detectable(level)
+    sizes = {"samples": n, "others": m, "known": known}
+    balance = LabelBalance(classes=torch.arange(2), of_samples=even, of_heldout=even, **sizes, p_value=1.0)
+    delta = balance.detectable(level)
     shared = 0.5 - n / (n + m) * delta
     shift = delta**2 / (shared * (1 - shared) * (1 / n + 1 / m + 1 / known))
     assert 0.4 < delta < 0.5  # where the change of the shared share matters
@@ -87,7 +89,7 @@ def test_the_stated_shortage_satisfies_its_own_equation_with_twenty_samples():
 
 
 @pytest.mark.parametrize("classes", [3, 25])
-def test_more_labels_than_bars_can_tell_apart_are_told_in_words(classes):
+def test_too_many_labels_for_bars_are_described_in_words(classes):
     labels = torch.arange(500) % classes
     shown = label_block(label_balance(torch.arange(classes), labels, labels, 500, np.random.default_rng(0)))
     if classes == 25:

@@ -95,7 +95,7 @@ def test_a_single_label_is_refused():
         fit_classifier(x, labels, x, labels)
 
 
-def test_labels_that_take_turns_are_all_seen_where_only_a_part_is_fitted(generator):
+def test_cycling_labels_are_all_fitted_on_a_part_of_the_data(generator):
     """50,000 examples 0, 1, ..., 9, 0, 1, ...: every fifth of them are 0 and 5 only."""
     labels = torch.arange(50_000) % 10
     x = torch.nn.functional.one_hot(labels, 10) + 0.2 * torch.randn(50_000, 10, generator=generator)
@@ -104,10 +104,10 @@ def test_labels_that_take_turns_are_all_seen_where_only_a_part_is_fitted(generat
     assert found.accuracy > 0.95
 
 
-@pytest.mark.parametrize(("value", "told"), [(3.0, "values that differ, got 3 everywhere"), (math.nan, "got NaN")])
-def test_data_that_nothing_can_be_learned_from_are_refused_in_one_line(value, told):
+@pytest.mark.parametrize(("value", "reason"), [(3.0, "values that differ, got 3 everywhere"), (math.nan, "got NaN")])
+def test_data_that_nothing_can_be_learned_from_are_refused_in_one_line(value, reason):
     x, labels = torch.full((30, 2), value), torch.arange(30) % 2
-    with pytest.raises(InputError, match=rf"^train: expected [^\n]*{told}[^\n]*$"):
+    with pytest.raises(InputError, match=rf"^train: expected [^\n]*{reason}[^\n]*$"):
         fit_classifier(x, labels, x, labels)
 
 
@@ -131,7 +131,7 @@ def test_the_classifier_is_fitted_to_the_training_data_and_replayed_data_are_dra
 
 
 @pytest.mark.parametrize("fault", ["gaussian", "noise", "washed-out", "half-the-digits", "one-digit-only"])
-def test_samples_that_are_not_like_the_data_are_told(fault, subject, digits, generator):
+def test_samples_unlike_the_data_are_detected(fault, subject, digits, generator):
     train = subject.train
     samples = {
         "gaussian": lambda: subject.denoiser.distribution.sample(800, generator=generator),

@@ -42,7 +42,7 @@ def test_draws_from_another_generator_are_not_ours_to_choose():
 
 
 def known_walk() -> Target:
-    """x -> M x + c + .3 xi_1 + .4 R xi_2, whatever the denoiser says."""
+    """x -> M x + c + 0.3 xi_1 + 0.4 R xi_2, for any denoiser."""
 
     def run(denoiser, x, times, generator):  # noqa: ARG001
         M = torch.tensor([[0.5, 0.2], [0.0, 0.7]], dtype=x.dtype)
@@ -67,7 +67,7 @@ def test_the_map_of_a_known_walk_is_read_off_exactly():
 
 
 def test_the_same_draw_used_twice_has_four_times_the_variance_of_one():
-    """What tells a reused draw from two independent ones."""
+    """The difference between a reused draw and two independent ones."""
 
     def run(denoiser, x, times, generator):  # noqa: ARG001
         noise = torch.randn(x.shape, dtype=x.dtype, generator=generator)

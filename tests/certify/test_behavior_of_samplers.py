@@ -1,4 +1,4 @@
-"""Every question of the certifier fails the sampler that deserves it, and passes the one that does not."""
+"""Every check of the certifier fails a sampler with the fault, and passes one without it."""
 
 from collections.abc import Callable
 
@@ -48,7 +48,7 @@ def test_noise_left_in_the_finished_sample_misses_the_single_point():
     assert "away from the only data point" in finding.verdict
 
 
-def test_a_division_by_zero_at_the_last_step_is_told():
+def test_a_division_by_zero_at_the_last_step_is_detected():
     def run(denoiser, x, times, generator):  # noqa: ARG001
         return sample(DDIM(), denoiser, x, times) / denoiser.schedule.sigma(times[-1])
 
@@ -64,14 +64,14 @@ def test_a_last_step_that_skips_the_denoise_is_measured():
     assert "from a plain denoise" in finding.verdict
 
 
-def test_a_lost_dtype_is_told():
+def test_a_lost_dtype_is_detected():
     def run(denoiser, x, times, generator):
         return plain(denoiser, x, times, generator).double()
 
     assert ask.precision(deterministic(run), PROBLEM, VE()).tone == "alarm"
 
 
-def test_single_precision_inside_is_told():
+def test_single_precision_inside_is_detected():
     def run(denoiser, x, times, generator):
         coarse = plain(denoiser, (x.float() * 1000).round() / 1000, times, generator)
         return coarse.to(x.dtype) if x.dtype == torch.float32 else plain(denoiser, x, times, generator)
@@ -79,7 +79,7 @@ def test_single_precision_inside_is_told():
     assert ask.precision(deterministic(run), PROBLEM, VE()).tone == "alarm"
 
 
-def test_rows_that_see_each_other_are_told():
+def test_rows_that_depend_on_each_other_are_detected():
     def run(denoiser, x, times, generator):
         return plain(denoiser, x + 1e-3 * x.mean(0), times, generator)
 
@@ -123,7 +123,7 @@ def test_rows_may_differ_by_a_billionth_and_no_more(leak: float, tone: str):
     assert ask.batching(deterministic(run), PROBLEM, VE()).tone == tone
 
 
-def test_the_global_generator_is_told():
+def test_use_of_the_global_generator_is_detected():
     def run(denoiser, x, times, generator):  # noqa: ARG001
         return plain(denoiser, x, times, None) + 0 * torch.randn(x.shape, dtype=x.dtype)
 
@@ -132,7 +132,7 @@ def test_the_global_generator_is_told():
     assert "nother seed changes nothing" in finding.verdict
 
 
-def test_a_hidden_state_between_runs_is_told():
+def test_a_hidden_state_between_runs_is_detected():
     calls: list[int] = []
 
     def run(denoiser, x, times, generator):
@@ -143,17 +143,17 @@ def test_a_hidden_state_between_runs_is_told():
     assert finding.verdict == "The same seed gives different results."
 
 
-def test_a_deterministic_sampler_that_draws_for_nothing_is_noted():
+def test_unused_draws_of_a_deterministic_sampler_are_noted():
     def run(denoiser, x, times, generator):  # noqa: ARG001
         own = torch.Generator().manual_seed(0)
         return plain(denoiser, x, times, None) + 0 * torch.randn(x.shape, dtype=x.dtype, generator=own)
 
     finding = ask.randomness(deterministic(run), PROBLEM, VE())
     assert finding.tone == "attention"
-    assert "1 random draws are made for nothing" in finding.verdict
+    assert "1 random draws are made and not used" in finding.verdict
 
 
-def test_an_undeclared_evaluation_is_told_and_an_undeclared_cost_is_not_judged():
+def test_an_undeclared_evaluation_fails_and_an_undeclared_cost_is_informational():
     def run(denoiser, x, times, generator):
         for t in times[:-1]:
             denoiser(x, t)
@@ -164,13 +164,13 @@ def test_an_undeclared_evaluation_is_told_and_an_undeclared_cost_is_not_judged()
     assert ask.cost(deterministic(run, None), PROBLEM, VE()).tone == "neutral"
 
 
-def test_what_a_start_costs_is_told_apart_from_the_steps():
+def test_the_cost_of_the_start_is_separated_from_that_of_the_steps():
     def run(denoiser, x, times, generator):
         denoiser(x, times[0])
         return plain(denoiser, x, times, generator)
 
     finding = ask.cost(deterministic(run), PROBLEM, VE())
-    assert finding.verdict == "1 evaluations per step and 1 for the start, as declared."
+    assert finding.verdict == "1 NFE per step and 1 at the start, as declared."
 
 
 def test_change_of_schedule_is_measured():

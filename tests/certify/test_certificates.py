@@ -42,7 +42,7 @@ def test_sound_samplers_are_certified(sampler):
     json.dumps(finite(certificate.as_json()), allow_nan=False)
 
 
-def test_error_control_is_not_accused_of_an_order_in_the_number_of_steps():
+def test_error_control_has_no_order_in_the_number_of_steps_to_fail():
     target = sampler_target(DormandPrince())
     assert target.order is None
     order = next(questions(target, FEWER))
@@ -50,7 +50,7 @@ def test_error_control_is_not_accused_of_an_order_in_the_number_of_steps():
     assert order.answer().tone in ("good", "neutral")
 
 
-def test_a_claimed_order_that_is_not_there_fails_by_name():
+def test_a_wrong_declared_order_fails_by_name():
     honest = sampler_target(DDIM())
     boast = Target("boast", honest.run, 2, False, 1, finest=80)  # no finer grids for a second look
     certificate = quick(boast)
@@ -92,6 +92,14 @@ def test_a_target_that_refuses_everything_is_not_certified():
     (verdict,) = certificate.page().verdicts
     assert verdict.tone == "attention"
     assert "cannot be certified" in verdict.verdict
+
+
+def test_too_few_accepted_numbers_of_steps_are_no_wrong_order():
+    honest = sampler_target(DDIM())
+    for finest in (10, 40):  # none and two of the four
+        order = next(iter(quick(replace(honest, finest=finest)).findings))
+        assert (order.name, order.tone) == ("order.gaussian", "attention")
+        assert "steps: expected at least 4" in order.verdict
 
 
 def small_certificate(**changes) -> Certificate:
@@ -233,6 +241,6 @@ def test_a_random_likelihood_is_judged_by_its_own_standard_error():
     assert all(finding.tone == "alarm" for finding in certify_likelihood(biased))
 
 
-def test_a_likelihood_of_the_wrong_shape_is_told():
+def test_a_likelihood_of_the_wrong_shape_fails():
     findings = certify_likelihood(lambda denoiser, x_t, t, generator: torch.zeros(len(x_t), 1))  # noqa: ARG005
     assert "Expected one value per sample" in findings[0].verdict

@@ -47,6 +47,12 @@ def test_components_too_wide_are_found_where_the_overall_moments_hide_them():
     assert distribution_finding(sound, mixture(2), VE(), 4000).tone == "good"
 
 
-def test_the_distribution_of_samples_is_asked_on_a_mixture_only():
+def test_samples_that_all_end_at_one_point_fail():
+    """Their standard errors are zero, which once was a ZeroDivisionError in place of a finding."""
+    target = Target("collapsed", lambda d, x, t, g: torch.ones_like(x), 1, True, 1)  # noqa: ARG005
+    assert distribution_finding(target, mixture(2), VE(), 100).tone == "alarm"
+
+
+def test_the_distribution_of_samples_needs_a_mixture():
     with pytest.raises(TypeError, match="expected a GaussianMixture, got Gaussian"):
         distribution_finding(Target("any", lambda *given: given[1], 1, True, 1), unequal_gaussian(), VE(), 10)

@@ -35,7 +35,7 @@ def test_a_density_is_good_to_a_hundredth_of_a_nat_and_its_mass_to_two_percent()
 
 
 @pytest.mark.parametrize("schedule", [VP(), VE()], ids=["VP", "VE"])
-def test_a_likelihood_is_asked_at_noised_points(schedule):
+def test_a_likelihood_is_evaluated_at_noised_points(schedule):
     """In 64 dimensions their square distance to the nearest component is its noised variance, to 4 standard errors."""
     asked = {}
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from diffuscope.certify import measured_order
+from diffuscope.errors import InputError
 
 STEPS = (16, 25, 40, 63, 100, 160)
 
@@ -55,6 +56,13 @@ def test_rounding_that_bends_the_line_is_left_out():
     assert measured_order(STEPS, errors, floor=1e-12).order < 1.95
     clear = [(16 / n) ** 2 * 1e-3 + 1e-10 for n in STEPS]
     assert measured_order(STEPS, clear, floor=1e-10).order == pytest.approx(2, abs=1e-3)
+
+
+def test_an_order_needs_four_errors_unless_they_are_rounding():
+    for count in range(4):
+        with pytest.raises(InputError, match=f"steps: expected at least 4 accepted numbers of steps, got {count}"):
+            measured_order(STEPS[:count], [1 / n for n in STEPS[:count]], floor=1e-12)
+    assert measured_order(STEPS[:2], [1e-13, 1e-14], floor=1e-12).exact
 
 
 def test_nan_is_neither_exact_nor_of_any_order():

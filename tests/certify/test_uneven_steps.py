@@ -41,7 +41,7 @@ def test_a_ratio_of_steps_taken_for_one_keeps_its_order_on_equal_steps_and_loses
     assert sound.order == pytest.approx(2, abs=0.2)
 
 
-def test_uneven_steps_are_asked_of_every_sampler():
+def test_every_sampler_is_tested_on_uneven_steps():
     names = [question.name for question in questions(sampler_target(DPMSolverPP2M()))]
     assert "order.mixture-2.uneven" in names
     assert "weak_order.uneven" in [question.name for question in questions(sampler_target(DDPM()))]

@@ -28,7 +28,7 @@ def luminance(color: str) -> float:
     return sum(weight * v for weight, v in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
-def test_a_card_says_what_the_page_says():
+def test_a_card_has_the_texts_of_the_page():
     card = FOUND._repr_html_()
     for words in ("Good: How good", "1.257x, 95% interval 1.183x to 1.330x, p = 3.1 × 10⁻⁶", "Close to", "1.4x would"):
         assert words in card

@@ -1,4 +1,4 @@
-"""What a claim is: when it holds, how much of its room it uses, and that nothing slips through it."""
+"""What a claim is: when it holds, how much of its tolerance it uses, and NaN values."""
 
 import json
 import math
@@ -53,7 +53,7 @@ def test_what_is_no_number_fails_every_claim_but_infinity_on_its_own_side(value)
     assert at_least("a", "a", value, 1.0, **WHY).holds == (value == math.inf)
 
 
-def test_zero_room_admits_the_exact_value_only():
+def test_zero_tolerance_admits_only_the_exact_value():
     assert at_most("a", "a", 0.0, 0.0, **WHY).used == 0
     assert at_most("a", "a", 5e-324, 0.0, **WHY).used == math.inf
     assert equals("a", "a", 2, 2, within=0, **WHY).used == 0
@@ -85,7 +85,7 @@ def test_numbers_are_written_in_the_digits_that_the_tolerance_bears():
     assert at_most("a", "a", 4.913e-14, 1e-10, **WHY).requirement == "at most 1e-10"
 
 
-def test_a_failed_claim_is_an_alarm_that_says_measured_required_and_why():
+def test_a_failed_claim_is_an_alarm_with_measured_and_required_values_and_the_reason():
     found = at_most("a", "A number", 2.0, 1.0, because="it says so", source="someone 2020").as_finding()
     assert (found.tone, found.title, found.value) == ("alarm", "A number", 2.0)
     for told in ("Measured 2", "at most 1", "it says so"):

@@ -28,7 +28,7 @@ def test_equal_covariances_leave_the_distance_of_the_means(generator):
     assert found.value == pytest.approx(float((mean - other).square().sum()), rel=1e-12)
 
 
-def test_commuting_covariances_are_apart_by_their_deviations(generator):
+def test_commuting_covariances_differ_by_their_standard_deviations(generator):
     basis = torch.linalg.qr(normal(5, 5, generator))[0]
     a, b = torch.tensor([[4.0, 1.0, 0.25, 1e-12, 0.0], [1.0, 9.0, 0.25, 1e-6, 2.0]], dtype=torch.float64)
     mean = torch.zeros(5, dtype=torch.float64)
@@ -83,7 +83,7 @@ def test_float32_features_are_summed_in_float64(generator):
 
 @pytest.mark.parametrize("sizes", [(300, 300), (200, 600)], ids=["equal", "unequal"])
 def test_the_standard_error_is_the_spread_over_independent_samples(sizes, generator):
-    """Distributions that differ, skewed; the bar is 4 standard errors of a deviation measured from so many
+    """Distributions that differ, skewed; the bar is 4 standard errors of a standard deviation measured from so many
     replicates.
     """
     replicates, mix = 600, normal(4, 4, generator)

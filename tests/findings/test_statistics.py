@@ -35,7 +35,7 @@ def test_paired_permutation_equals_the_enumeration_of_all_sign_changes():
 
 
 def test_chi_squared_permutation_equals_the_enumeration_of_all_tables():
-    """Seven members and five, of three classes and one that nobody is of; the statistic is scipy's."""
+    """Seven members and five, of three classes and one that does not occur; the statistic is scipy's."""
     counts, rng = np.array([[5, 0, 1, 1], [1, 0, 3, 1]]), np.random.default_rng(0)
     members = np.repeat(np.arange(4), counts.sum(0))
 
@@ -136,7 +136,7 @@ def test_exact_share_interval_has_the_tail_probabilities_it_claims():
     assert exact_share_interval(50, 50)[1] == 1
 
 
-def test_bootstrap_deviation_of_a_mean_is_its_standard_error():
+def test_the_bootstrap_standard_deviation_of_a_mean_is_its_standard_error():
     rng = np.random.default_rng(0)
     values = rng.normal(size=(500, 2))
     resampled = bootstrap_sums(values, rng, resamples=4000)

@@ -73,7 +73,7 @@ def test_another_confidence_covers_less_often(monkeypatch):
     assert coverage_of_kept(FLAT) < 0.95 - 3 * np.sqrt(0.05 * 0.95 / 160)
 
 
-def test_the_interval_runs_to_the_looks_beside_those_that_are_kept():
+def test_the_interval_runs_to_the_steps_beside_those_that_are_kept():
     for seen in found(TURNS, 400, 10, seed=11):
         first, last = max(seen.kept[0] - 1, STEPS[0]), min(seen.kept[-1] + 1, STEPS[-1])
         assert seen.interval == (first, last)
@@ -116,7 +116,7 @@ def test_with_one_comparison_the_p_value_is_that_of_the_paired_normal_test():
         assert seen.p_rise == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 1999) + 2 / 800)
 
 
-def test_with_one_comparison_the_detectable_rise_is_that_of_the_normal_test_and_is_found_as_often_as_it_says():
+def test_with_one_comparison_the_detectable_rise_is_that_of_the_normal_test_and_has_the_stated_power():
     rng = np.random.default_rng(6)
     error = np.sqrt(2 / 200)
     exact = (stats.norm.isf(0.05) + stats.norm.isf(0.05)) * error
@@ -152,20 +152,20 @@ def test_a_residual_in_other_units_has_the_same_turning_point():
     assert other.detectable_rise == pytest.approx(1e-6 * one.detectable_rise)
 
 
-def test_the_verdict_says_what_was_found_or_what_would_have_been():
+def test_the_verdict_states_what_was_found_or_was_detectable():
     seen = TurningPoint(20.0, (20.0,), (10.0, 40.0), 2.0, 3.0, 0.001, 0.001, 0.5, 0.01)
     assert seen.found
     assert "least at step 20 (95% interval 10 to 40), then it rises by 50%" in seen.verdict
     missed = TurningPoint(20.0, (20.0,), (10.0, 40.0), 2.0, 2.1, 0.001, 0.3, 0.5, 0.01)
     assert not missed.found
-    assert "no rise is found (p = 0.3); one of 25% would have been with probability .95" in missed.verdict
+    assert "no rise is found (p = 0.3); a rise of 25% would have been found with probability 0.95" in missed.verdict
     late = TurningPoint(1.0, (1.0,), (1.0, 2.0), 2.0, 3.0, 1.0, 0.001, 0.5, 0.01)
     assert not late.found
-    assert "before the first look" in late.verdict
+    assert "before the first logged step" in late.verdict
 
 
 @pytest.mark.parametrize(
-    ("shape", "steps", "options", "told"),
+    ("shape", "steps", "options", "reason"),
     [
         ((19, 4), [1, 2, 3, 4], {}, "at least 20 points and 3 steps, got 19 points and 4 steps"),
         ((30, 2), [1, 2], {}, "got 30 points and 2 steps"),
@@ -173,8 +173,8 @@ def test_the_verdict_says_what_was_found_or_what_would_have_been():
         ((30, 3), [1, 2, 3], {"resamples": 50}, "with 50 resamples, got 0.01"),
     ],
 )
-def test_what_cannot_be_tested_is_refused_in_one_line(shape, steps, options, told):
-    with pytest.raises(InputError, match=told):
+def test_untestable_input_is_refused_in_one_line(shape, steps, options, reason):
+    with pytest.raises(InputError, match=reason):
         turning_point(np.ones(shape), np.array(steps), np.random.default_rng(0), **options)
 
 

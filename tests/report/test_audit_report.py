@@ -30,7 +30,7 @@ def test_the_report_passes_every_check_of_a_browser(copying, tmp_path):
         check_page(browser, path)
 
 
-def test_the_report_of_labeled_data_tells_how_good_the_samples_are(tmp_path):
+def test_the_report_of_labeled_data_has_the_quality_of_the_samples(tmp_path):
     """Three clusters and the Gaussian of all: a verdict more, a section with two figures and a table."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(3, (400,), generator=generator)

@@ -140,7 +140,7 @@ def test_every_color_of_every_figure_follows_the_theme(document):
     assert set(re.findall(r"var\(--([a-z0-9-]+)\)", document)) <= {*LIGHT, "figure-font", "measure", "tone-color"}
 
 
-def test_tone_is_told_by_word_and_icon_not_color_alone(document, outline):
+def test_tone_is_shown_by_word_and_icon_not_color_alone(document, outline):
     for tone, word in (
         ("alarm", "Alarm"),
         ("attention", "Attention"),
@@ -186,7 +186,7 @@ def test_unusable_anchor_is_refused(anchor):
 def test_parts_that_would_break_the_page_are_refused():
     with pytest.raises(ValueError, match="anchor 'a'"):
         empty_page(sections=[Section("a", "q", "a"), Section("a", "q", "a")])
-    with pytest.raises(ValueError, match="2 columns, but a row of 1"):
+    with pytest.raises(ValueError, match="expected 2 cells in a row, got 1"):
         Table("t", ["a", "b"], [["c"]])
     with pytest.raises(ValueError, match="data:image"):
         Picture("https://example.org/spy.png", "p")

@@ -7,12 +7,12 @@ groups of n blocks of widths 16, 32, 64 that halve the image twice, and the mean
            \mathrm{BN} \circ \mathrm{conv},
 
 where S drops every second pixel and pads the new channels with zeros, half of them before the old ones, when the width
-changes. Colors enter with the mean and the deviation of ImageNet. The weights are those of the file, nothing is
-trained; names are `conv1`, `bn1`, `layer1.0.conv1`, ..., `linear`. A module of the user's with ::
+changes. Colors are standardized by the mean and the standard deviation of ImageNet. All weights come from the file,
+under the names `conv1`, `bn1`, `layer1.0.conv1`, ..., `linear`; nothing is trained. A module of the user's with ::
 
     features = load_cifar_features("resnet20.npz")
 
-serves `diffuscope audit --features module:features` as a space of distances for the search for copies.
+gives `diffuscope audit --features module:features` a feature space for the search for copies.
 """
 
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ from torch.nn import functional as fn
 from diffuscope.denoisers import load_npz
 from diffuscope.errors import InputError
 
-COLOR_MEAN, COLOR_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+COLOR_MEAN, COLOR_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 GROUPS = ("layer1", "layer2", "layer3")
 BATCH = 250
 IMAGE, CLASSES = (3, 32, 32), 10
@@ -34,7 +34,7 @@ IMAGE, CLASSES = (3, 32, 32), 10
 
 @dataclass(frozen=True, eq=False)
 class CifarFeatures:
-    """Images (n, 3, 32, 32) in `data_range` -> 64 features each; a callable, as `--features` needs one."""
+    """Images (n, 3, 32, 32) with values in `data_range` -> features (n, 64)."""
 
     weights: dict[str, Tensor] = field(repr=False)
     data_range: tuple[float, float] = (-1.0, 1.0)
@@ -47,13 +47,13 @@ class CifarFeatures:
         return torch.cat([self._pooled(part) for part in x.split(BATCH)])
 
     def logits(self, x: Float[Tensor, "n *image"]) -> Float[Tensor, "n 10"]:
-        """The classifier's answer."""
+        """The classifier's logits, one row of 10 per image."""
         return fn.linear(self(x), self.weights["linear.weight"], self.weights["linear.bias"])
 
     def _pooled(self, x: Tensor) -> Tensor:
         low, high = self.data_range
-        mean, deviation = (torch.tensor(v).reshape(3, 1, 1) for v in (COLOR_MEAN, COLOR_DEVIATION))
-        h = fn.relu(self._layer(((x.float() - low) / (high - low) - mean) / deviation, "conv1", "bn1", 1))
+        mean, std = (torch.tensor(v).reshape(3, 1, 1) for v in (COLOR_MEAN, COLOR_STD))
+        h = fn.relu(self._layer(((x.float() - low) / (high - low) - mean) / std, "conv1", "bn1", 1))
         for group in GROUPS:
             for block in range(self._blocks(group)):
                 stride = 2 if block == 0 and group != GROUPS[0] else 1
@@ -76,19 +76,20 @@ class CifarFeatures:
 
 
 def load_cifar_features(path: str | Path, data_range: tuple[float, float] = (-1.0, 1.0)) -> CifarFeatures:
-    """From an `.npz` of the network's arrays. Raises InputError for a file that is not one."""
+    """Load the network from an `.npz` of its arrays; InputError for a file that does not hold a CIFAR ResNet."""
     path = Path(path)
     features = CifarFeatures(load_npz(path, "path"), data_range)
     try:
-        answer = features.logits(torch.zeros(1, *IMAGE))
+        logits = features.logits(torch.zeros(1, *IMAGE))
     except KeyError as error:
         raise InputError(f"path: expected a CIFAR ResNet in {path.name}, it has no array {error}") from error
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"path: expected a CIFAR ResNet in {path.name}, its arrays do not fit ({reason})") from error
-    if answer.shape != (1, CLASSES) or not bool(torch.isfinite(answer).all()):
+    finite = bool(torch.isfinite(logits).all())
+    if logits.shape != (1, CLASSES) or not finite:
         raise InputError(
-            f"path: expected a CIFAR ResNet in {path.name} that answers {CLASSES} finite numbers, "
-            f"got {tuple(answer.shape[1:])} of them{'' if bool(torch.isfinite(answer).all()) else ', not all finite'}"
+            f"path: expected a CIFAR ResNet in {path.name} with {CLASSES} finite logits, "
+            f"got {logits.shape[1]}{'' if finite else ', not all finite'}"
         )
     return features

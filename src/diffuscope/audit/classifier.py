@@ -1,4 +1,4 @@
-r"""Features that mean something: the hidden layer of a small classifier of the data's own labels, whitened.
+r"""Features learned from the data's own labels: the hidden layer of a small classifier, whitened.
 
 .. math::
     h(x) = \max\left(0, W \tfrac{x - \mu}{s} + b\right), \qquad
@@ -6,14 +6,15 @@ r"""Features that mean something: the hidden layer of a small classifier of the 
     f(x) = \Lambda^{-1/2} V^T (h(x) - \bar h) .
 
 mu and s are the mean and the standard deviation of all values of the training data; :math:`\bar h` and :math:`V \Lambda
-V^T` the mean and covariance of h there, with RIDGE of the mean eigenvalue added to each. Two examples are near when the
-classifier sees the same in them; how well it names the labels of held-out data says how far that can be relied on.
+V^T` are the mean and covariance of h on the training data, with RIDGE times the mean eigenvalue added to each
+eigenvalue. Two examples are near if the classifier represents them alike; its accuracy on held-out labels says how far
+the features can be trusted.
 
-Whitened, every direction counts alike in a distance, which is then free of units. Left as they are, the few directions
-that tell the labels apart carry it: it is mostly the chance of how often each label was drawn, and hardly notices noise
-or the samples of a Gaussian.
+After whitening every direction counts alike, and distances have no units. Without it the few directions that separate
+the labels dominate: the distance mostly measures how often each label happened to be drawn, and hardly responds to
+noise or to the samples of a Gaussian.
 
-Random numbers are fixed, so that one data set has one feature space.
+The seed is fixed, so that one data set has one feature space.
 """
 
 import math
@@ -33,13 +34,13 @@ PENALTY = 1.0  # of the squared weights
 RIDGE = 1e-3
 STEPS = 1500
 BATCH = 200  # examples per step, as MLPClassifier takes them
-LARGEST_TRAINING_SET = 10_000  # more examples are not needed for features; so many are taken at random
+LARGEST_TRAINING_SET = 10_000  # of a larger one, so many random examples are enough for features
 FEATURE_BATCH = 4096
 
 
 @dataclass(frozen=True, eq=False)
 class ClassifierFeatures:
-    """x -> f(x). `accuracy` is the share of the `heldout` many held-out examples whose label the classifier names."""
+    """x -> f(x). `accuracy` is the classifier's accuracy on `heldout` many held-out examples."""
 
     mean: float
     scale: float
@@ -75,11 +76,11 @@ def fit_classifier(
     heldout: Float[Tensor, "m *event"],
     heldout_labels: Int[Tensor, " m"],
 ) -> ClassifierFeatures:
-    """The classifier of `train`, in a second or a few; `heldout` only measures its accuracy.
+    """Fit the classifier on `train`, which takes a few seconds; `heldout` only measures its accuracy.
 
     Raises InputError for labels that are all the same, and for data that are constant or not finite.
     """
-    # at random: data may be sorted by label, or their labels may take turns
+    # at random: data may be sorted by label, or cycle through the labels
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:LARGEST_TRAINING_SET]
     train, train_labels = train[order], train_labels[order]
     if len(train_labels.unique()) < 2:
@@ -89,29 +90,17 @@ def fit_classifier(
         raise InputError("train: expected finite values, got NaN or infinity")
     if scale == 0:
         raise InputError(f"train: expected values that differ, got {mean:g} everywhere")
-    network = MLPClassifier(
-        (WIDTH,),
-        alpha=PENALTY,
-        max_iter=math.ceil(STEPS / math.ceil(len(train) / BATCH)),
-        random_state=0,
-    )
+    epochs = math.ceil(STEPS / math.ceil(len(train) / BATCH))
+    network = MLPClassifier((WIDTH,), alpha=PENALTY, max_iter=epochs, random_state=0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # so many steps, no matter whether they converge
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a fixed number of steps, converged or not
         network.fit(((train.flatten(1).double() - mean) / scale).numpy(), train_labels.numpy())
     (weight, label_weight), (bias, label_bias) = (
-        [torch.from_numpy(found) for found in layers] for layers in (network.coefs_, network.intercepts_)
+        [torch.from_numpy(array) for array in layers] for layers in (network.coefs_, network.intercepts_)
     )
-    plain = ClassifierFeatures(
-        mean,
-        scale,
-        weight,
-        bias,
-        label_weight,
-        label_bias,
-        torch.as_tensor(network.classes_),
-        torch.zeros(WIDTH, dtype=torch.float64),
-        torch.eye(WIDTH, dtype=torch.float64),
-    )
+    classes = torch.as_tensor(network.classes_)
+    unwhitened = torch.zeros(WIDTH, dtype=torch.float64), torch.eye(WIDTH, dtype=torch.float64)
+    plain = ClassifierFeatures(mean, scale, weight, bias, label_weight, label_bias, classes, *unwhitened)
     hidden = plain.hidden(train)
     variances, directions = torch.linalg.eigh(torch.cov(hidden.mT))
     whitening = directions / (variances.clamp(min=0) + RIDGE * variances.mean()).sqrt()

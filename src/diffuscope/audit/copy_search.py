@@ -1,16 +1,16 @@
 r"""Did it memorize? (b) Are samples nearer to training than to held-out data? (c) Which samples are copies?
 
-(b) Equally many training and held-out examples are the references. Each sample names its nearest reference; under the
-null the names "training" and "held-out" are exchangeable. Samples that share a reference are not independent, so the
-test permutes the names of the references (`label_permutation`); the binomial p-value, which treats samples as coin
-flips and is too sure of itself when they share neighbors, is reported beside it.
+(b) Equally many training and held-out examples are the references, and every sample has a nearest one. Under the null
+hypothesis the labels "training" and "held-out" of the references are exchangeable. Samples that share a nearest
+reference are not independent, so the test permutes the labels (`label_permutation`). The binomial p-value, which treats
+samples as independent and is too small when they share neighbors, is reported beside it.
 
-(c) For every sample three distances say how much it resembles one training example: to the nearest, that relative to
-the second nearest, and that relative to the nearest held-out example. Each held-out example, treated as if it had been
-generated (itself left out), gives one draw of what an innocent sample does. The conformal p-value of a sample is the
-*largest* of its three: a copy must be closer in every sense, so neither smooth samples, which are near to everything,
-nor twins within the training set are accused. The list after Benjamini-Hochberg control holds, in expectation, at most
-the stated share of false entries.
+(c) Three statistics measure how closely a sample resembles one training example: the distance to the nearest, its ratio
+to the distance to the second nearest, and its ratio to the distance to the nearest held-out example. The same
+statistics of held-out examples (each compared with the *other* held-out examples) are draws from the null distribution.
+The conformal p-value of a sample is the *largest* of its three: a copy must be closer in every sense, so that neither
+smooth samples, which are near everything, nor duplicates within the training set are listed. By Benjamini-Hochberg
+control the expected share of false entries in the list is at most the stated one.
 """
 
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ SHOWN_ROWS, OPEN_ROWS = 200, 12
 Rows = Float[Tensor, "_ features"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Nearness:
     """(b): how many samples are nearer to training than to held-out references."""
 
@@ -57,10 +57,11 @@ class Nearness:
 
     @property
     def share(self) -> float:
-        return self.nearer / max(1, self.decided)
+        """The share of `nearer` in `decided`; 1/2, as expected by chance, where every sample is tied."""
+        return self.nearer / self.decided if self.decided else 0.5
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Copies:
     """(c): per sample the p-value, whether it is on the list, and its nearest training and held-out examples."""
 
@@ -77,6 +78,7 @@ class Copies:
 
     @property
     def share(self) -> float:
+        """The listed share of the samples."""
         return float(self.listed.mean())
 
     @property
@@ -100,31 +102,40 @@ def nearness(samples: Rows, train: Rows, heldout: Rows, significance: float, see
     (d_train, of_train), (d_heldout, of_heldout) = _nearest(samples, train, 1), _nearest(samples, heldout, 1)
     d_train, d_heldout = d_train[:, 0], d_heldout[:, 0]
     near, far = d_train < d_heldout, d_heldout < d_train
-    hits = np.concatenate(
-        [
-            np.bincount(of_train[near, 0], minlength=size),
-            np.bincount(of_heldout[far, 0], minlength=size),
-        ]
-    )
+    counts = [np.bincount(of[chosen, 0], minlength=size) for of, chosen in ((of_train, near), (of_heldout, far))]
+    hits = np.concatenate(counts)
     is_training = np.arange(2 * size) < size
     decided, nearer = int(near.sum() + far.sum()), int(near.sum())
     if decided == 0:
-        return Nearness(0, 0, size, (0.0, 1.0), 1.0, 1.0, float("inf"))
-    p_value, deviation = label_permutation(hits, is_training, rng)
+        return Nearness(
+            nearer=0,
+            decided=0,
+            references=size,
+            interval=(0.0, 1.0),
+            p_value=1.0,
+            binomial_p_value=1.0,
+            detectable=np.inf,
+        )
+    p_value, null_std = label_permutation(hits, is_training, rng)
     # references, not samples, are the independent units of the interval
     kept = np.flatnonzero(hits)
     draws = rng.multinomial(len(kept), np.full(len(kept), 1 / len(kept)), size=1000)
     shares = (draws @ (hits * is_training)[kept]) / (draws @ hits[kept])
-    interval = (float(np.quantile(shares, 0.025)), float(np.quantile(shares, 0.975)))
-    # a copy is nearer to training surely, any other sample with probability 1/2
-    detectable = 2 * detectable_shift(deviation, significance)
+    # a copy is nearer to training with certainty, any other sample with probability 1/2
+    detectable = 2 * detectable_shift(null_std, significance)
     return Nearness(
-        nearer, decided, size, interval, p_value, binomial_p_value(nearer, decided), float(min(1.0, detectable))
+        nearer=nearer,
+        decided=decided,
+        references=size,
+        interval=(float(np.quantile(shares, 0.025)), float(np.quantile(shares, 0.975))),
+        p_value=p_value,
+        binomial_p_value=binomial_p_value(nearer, decided),
+        detectable=float(min(1.0, detectable)),
     )
 
 
 def copies(samples: Rows, train: Rows, heldout: Rows, calibration: int, rate: float, seed: int) -> Copies:
-    """(c) for samples, calibrated by up to `calibration` held-out examples."""
+    """(c) for samples, calibrated on up to `calibration` held-out examples."""
     rng = np.random.default_rng(seed)
     chosen = torch.from_numpy(np.sort(rng.permutation(len(heldout))[:calibration]))
     null_train, _ = _nearest(heldout[chosen], train, 2)
@@ -136,16 +147,16 @@ def copies(samples: Rows, train: Rows, heldout: Rows, calibration: int, rate: fl
     null = _closeness(null_train, null_heldout)
     p_values = np.max([conformal_p_values(o, n) for o, n in zip(observed, null, strict=True)], axis=0)
     return Copies(
-        p_values,
-        false_discovery(p_values, rate),
-        of_train[:, 0],
-        of_heldout[:, 0],
-        observed[0],
-        to_heldout[:, 0],
-        null[0],
-        null_heldout,
-        rate,
-        smallest_detectable_copies(len(samples), len(chosen), rate),
+        p_values=p_values,
+        listed=false_discovery(p_values, rate),
+        nearest_training=of_train[:, 0],
+        nearest_heldout=of_heldout[:, 0],
+        distance=observed[0],
+        heldout_distance=to_heldout[:, 0],
+        null_distance=null[0],
+        null_heldout_distance=null_heldout,
+        rate=rate,
+        detectable=smallest_detectable_copies(len(samples), len(chosen), rate),
     )
 
 
@@ -174,9 +185,12 @@ def findings(near: Nearness, found: Copies, space: str, significance: float) -> 
     listed, total = int(found.listed.sum()), len(found.listed)
     low, high = exact_share_interval(listed, total)
     suffix = "" if space == "pixels" else f".{space}"
-    power = f"{found.detectable:.2%} exact copies among the samples would have been found with probability 0.95."
+    power = f"A share of {found.detectable:.2%} exact copies would have been found with probability 0.95."
     if np.isinf(found.detectable):
         power = f"None: {found.calibration} calibration examples cannot reveal any share of copies among {total}."
+    nearness_power = f"A share of {near.detectable:.1%} copies would have been found with probability 0.95."
+    if np.isinf(near.detectable):
+        nearness_power = "None: every sample is as far from training as from held-out examples."
     return [
         Finding(
             name=f"memorized.nearness{suffix}",
@@ -184,26 +198,28 @@ def findings(near: Nearness, found: Copies, space: str, significance: float) -> 
             value=100 * near.share,
             unit="%",
             verdict=f"{near.share:.1%} of the samples are nearer to training than to held-out examples; 50% are "
-            "expected by chance.",
+            "expected by chance."
+            if near.decided
+            else "Every sample is as far from training as from held-out examples.",
             tone="attention" if beyond else "good",
             interval=(100 * near.interval[0], 100 * near.interval[1]),
-            null=f"50%: {near.references} references of each kind, their labels permuted (binomial "
-            f"p = {near.binomial_p_value:.2g}, which ignores shared neighbors).",
+            null=f"50%: {near.references} references of each kind, their labels permuted (the binomial test, which "
+            f"ignores shared neighbors, gives p = {near.binomial_p_value:.2g}).",
             p_value=near.p_value,
-            power=f"{near.detectable:.1%} copies among the samples would have been found with probability 0.95.",
+            power=nearness_power,
         ),
         Finding(
             name=f"memorized.copies{suffix}",
             title=f"Samples that copy a training example ({space})",
             value=100 * found.share,
             unit="%",
-            verdict=f"{listed} of {total} samples are closer to one training example than held-out data ever are."
+            verdict=f"{listed} of {total} samples are closer to one training example than held-out examples ever are."
             if listed
-            else f"None of {total} samples is closer to a training example than held-out data are.",
+            else f"None of the {total} samples is closer to a training example than held-out examples are.",
             tone="alarm" if listed else "good",
             interval=(100 * low, 100 * high),
-            null=f"{found.calibration} held-out examples treated as samples; expected share of false discoveries at "
-            f"most {found.rate:.0%}.",
+            null=f"{found.calibration} held-out examples treated as samples; the expected share of false discoveries "
+            f"is at most {found.rate:.0%}. The p-value is the smallest of all samples, uncorrected.",
             p_value=float(found.p_values.min()),
             power=power,
         ),
@@ -211,7 +227,7 @@ def findings(near: Nearness, found: Copies, space: str, significance: float) -> 
 
 
 def distances_chart(found: Copies, space: str) -> Chart:
-    """Distances to the nearest training and the nearest held-out example, of a random part of each kind."""
+    """Distances to the nearest training and held-out examples, for a random subset of each kind."""
     rng = np.random.default_rng(0)
     null = rng.permutation(found.calibration)[:SHOWN_POINTS]
     free, listed = (rng.permutation(np.flatnonzero(kind))[:SHOWN_POINTS] for kind in (~found.listed, found.listed))
@@ -226,15 +242,16 @@ def distances_chart(found: Copies, space: str) -> Chart:
     diagonal = line([0.0, min(right, top)], [0.0, min(right, top)], style="dotted")
     axes = f"distance to the nearest held-out example ({space})", "to the nearest training example"
     return Chart(
-        f"Is any sample closer to training data than held-out data are? ({space})",
+        f"Is any sample closer to the training data than held-out examples are? ({space})",
         (Panel("", *axes, (*marks, diagonal), x_range=(0.0, right), y_range=(0.0, top)),),
-        "Held-out examples show what is normal for data that are no copies. Samples among them are fine; samples far "
-        f"below the diagonal, near the bottom, copy a training example. At most {SHOWN_POINTS} of each kind are drawn.",
+        "Held-out examples show what is normal for examples that are not copies. Samples among them are fine; samples "
+        "far below the diagonal, near the bottom, copy a training example. At most "
+        f"{SHOWN_POINTS} of each kind are drawn.",
     )
 
 
 def copies_table(found: Copies, space: str) -> list[Block]:
-    """The first of the listed samples; none where none is listed."""
+    """The first of the listed samples; no table where none is listed."""
     listed = found.listed_first
     if not len(listed):
         return []

@@ -1,12 +1,12 @@
 r"""Did it memorize? (a) Denoising errors on training against held-out examples, noised alike.
 
-Pair i is one training and one held-out example under the same noise; if the model had seen neither, swapping the two
-would change nothing, so the sign of every difference :math:`d_i = e_i^{held} - e_i^{train}` is a fair coin. The gap is
-reported as a share of the held-out loss, with a permutation p-value per noise level and one over all levels.
+Pair i is one training and one held-out example under the same noise. If the model had seen neither, swapping the two
+would change nothing, so that the sign of every difference :math:`d_i = e_i^{held} - e_i^{train}` is a fair coin. The
+gap is reported as a share of the held-out loss, with a permutation p-value per noise level and one over all levels.
 
-A difference between the two *sets* looks the same as memorization. The control is the Gaussian fitted to training data
-restricted to its leading components, which has far too few parameters to remember examples: a gap that it sees too is
-a property of the data.
+A difference between the two *sets* looks the same as memorization. The control is the Gaussian fitted to the training
+data, restricted to its leading components, which has far too few parameters to memorize examples: a gap that the
+control shows too is a property of the data.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ from .level_measures import LevelMeasures
 class Gap:
     """Per noise level: the gap as a share of the held-out loss, interval, p-value; and the overall test.
 
-    `detectable` is the smallest share of training examples which, if remembered perfectly, the test would have found
+    `detectable` is the smallest share of training examples that, if memorized perfectly, the test would have found
     with probability 0.95 at its most sensitive level.
     """
 
@@ -54,9 +54,9 @@ class Gap:
 
 
 def denoising_gap(measures: LevelMeasures, significance: float, rng: np.random.Generator) -> Gap:
-    """Reduce the errors of all levels; the last column of exact_error is the memorizer's."""
+    """Reduce the errors of all levels; the last column of `exact_error` is the memorizer's."""
     train, heldout = measures.rows("training.error"), measures.rows("heldout.error")
-    remembered = measures.rows("training.exact_error")[:, :, -1].mean(0)
+    memorized = measures.rows("training.exact_error")[:, :, -1].mean(0)
     control = measures.rows("training.control_error").mean(0) / measures.rows("heldout.control_error").mean(0)
     p_values, p_value = paired_permutation(heldout - train, rng)
     levels = train.shape[1]
@@ -65,11 +65,11 @@ def denoising_gap(measures: LevelMeasures, significance: float, rng: np.random.G
     low, high = percentile_interval(shares)
     mean_low, mean_high = percentile_interval(shares.mean(1))
     share = 1 - train.mean(0) / heldout.mean(0)
-    # a remembered example loses (held-out error - memorizer's error); the overall test is at least as sharp as a
+    # memorizing an example lowers its error to the memorizer's; the overall test is at least as powerful as a
     # Bonferroni test at its best level
-    deviation = (heldout - train).std(0) / len(train) ** 0.5
-    gain = np.maximum(heldout.mean(0) - remembered, 1e-300)
-    detectable = min(detectable_shift(d, significance / levels) / g for d, g in zip(deviation, gain, strict=True))
+    errors = (heldout - train).std(0) / len(train) ** 0.5
+    gain = np.maximum(heldout.mean(0) - memorized, 1e-300)
+    detectable = min(detectable_shift(d, significance / levels) / g for d, g in zip(errors, gain, strict=True))
     return Gap(
         ratios=measures.ratios,
         scale=measures.scale,
@@ -89,12 +89,12 @@ def denoising_gap(measures: LevelMeasures, significance: float, rng: np.random.G
 def gap_finding(result: Gap, significance: float) -> Finding:
     """The overall test."""
     level = int(np.argmin(result.p_values - 1e-9 * result.share))
-    beyond = result.p_value < significance
-    if beyond:
+    significant = result.p_value < significance
+    if significant:
         verdict = (
-            f"The model denoises its training examples better than held-out ones: by {result.share[level]:.1%} at "
-            f"σ/α = {result.ratios[level]:.3g}, and by {result.mean_share:.1%} on average over noise levels. A control "
-            f"model too small to memorize has a gap of {result.control[level]:.1%} there."
+            f"The model denoises its training examples better than held-out ones: by {result.mean_share:.1%} on "
+            f"average over noise levels and by {result.share[level]:.1%} at σ/α = {result.ratios[level]:.3g}, where a "
+            f"control model too small to memorize has a gap of {result.control[level]:.1%}."
         )
     else:
         verdict = (
@@ -103,11 +103,11 @@ def gap_finding(result: Gap, significance: float) -> Finding:
         )
     return Finding(
         name="memorized.gap",
-        title="Denoising error: training against held-out data",
+        title="Denoising error: training versus held-out data",
         value=100 * result.mean_share,
         unit="%",
         verdict=verdict,
-        tone="attention" if beyond else "good",
+        tone="attention" if significant else "good",
         interval=(100 * result.mean_interval[0], 100 * result.mean_interval[1]),
         null=f"0%: the model has seen neither set. {result.pairs} pairs, signs permuted at all noise levels at once.",
         p_value=result.p_value,
@@ -128,15 +128,15 @@ def gap_blocks(result: Gap) -> list[Block]:
     chart = Chart(
         "How much better training examples are denoised than held-out ones",
         (noise_panel("", "gap, % of the loss", result.scale, *marks),),
-        "At zero the network treats them alike. A hump above the dashed control, usually at intermediate noise, is "
-        "memorization of single examples; the control shows how much of it is a difference between the two sets.",
+        "At zero the network treats the two alike. A hump above the dashed control, usually at intermediate noise, is "
+        "memorization of single examples; the control shows how much of the gap is a difference between the two sets.",
     )
     columns = (result.ratios, share, low, high, control, result.p_values)
     table = Table(
         "The gap by noise level",
         ["σ/α", "gap, %", "low", "high", "control, %", "p-value"],
         list(zip(*(column.tolist() for column in columns), strict=True)),
-        f"{result.pairs} pairs. The p-values are for single noise levels; the finding has the one over all.",
+        f"{result.pairs} pairs. Each p-value is for one noise level; the finding's is for all of them at once.",
         folded=True,
     )
     return [chart, table]

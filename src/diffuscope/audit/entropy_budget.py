@@ -1,16 +1,16 @@
 r"""Fisher information and relative entropy: how much the model knows, in nats.
 
 Counted per unit of :math:`\log(\sigma/\alpha)`, noise adds :math:`\sigma^2 J` nats of entropy to :math:`x_t/\alpha`
-(de Bruijn), and two distributions under the same noise approach at the rate :math:`\sigma^2 E|s - s'|^2` of their
-relative entropy. Both come out of the sums of `measure_level`:
+(de Bruijn), and the relative entropy of two distributions under the same noise falls by :math:`\sigma^2 E|s - s'|^2`.
+Both follow from the sums of `measure_level`:
 
 .. math::
     \sigma^2 J_{Gaussian} = \mathrm{tr}\,\sigma^2(\alpha^2\Sigma + \sigma^2)^{-1}, \qquad
     \sigma^2 J_{memorizer} = d - \tfrac{\alpha^2}{\sigma^2} E\,\mathrm{tr\,Cov}(x_0|x_t), \qquad
     \sigma^2 E|\hat s|^2 = E|\alpha D - x_t|^2/\sigma^2,
 
-the first the least that any data of this covariance can have, the second that of the bare training set. With losses
-:math:`L = E|D - x_0|^2` on held-out data, which no model can lower below that of the distribution itself, and the
+the first the smallest possible for data of this covariance, the second that of the training set itself. With losses
+:math:`L = E|D - x_0|^2` on held-out data, of which the distribution's own denoiser has the lowest, and with the
 distance to the exact optimum D* of the training set,
 
 .. math::
@@ -19,8 +19,8 @@ distance to the exact optimum D* of the training set,
     \mathrm{KL}(\text{training set}\|\text{model}) \le
       \int\frac{\alpha^2}{\sigma^2}\,E|D - D^*|^2\,d\log\tfrac\sigma\alpha
 
-at the lowest audited noise, the second up to what the start at the highest noise misses (Girsanov; Song et al. 2021,
-theorem 1; `densities.score_information`).
+at the lowest audited noise, the second up to the mismatch of the start at the highest noise (Girsanov; Song et al.
+2021, theorem 1; `densities.score_information`).
 """
 
 from dataclasses import dataclass
@@ -66,26 +66,20 @@ def information(session: Session, rng: np.random.Generator) -> Information:
     squared_noise = noise.flatten(1).double().square().sum(1).numpy()
     at = list(zip(alpha.tolist(), sigma.tolist(), strict=True))
     lowest = np.array([s**2 * gaussian_fisher_information(gaussian, a, s) for a, s in at])
-    # the Gaussian's score at the very points of the model's: the luck of these points is in both
+    # at the same points as the model's score, so that their sampling errors cancel
     scores = [gaussian.score(a * heldout + s * noise, a, s).flatten(1).double() for a, s in at]
     paired = sigma**2 * np.stack([score.square().sum(1).numpy() for score in scores], 1)
     own, error = sigma**2 * measures.rows("heldout.score_norm"), measures.rows("heldout.error")
     memorizer = d - gain * measures.rows("training.irreducible")
     beyond = gain * (measures.rows("heldout.exact_error")[:, :, measures.models.index("Gaussian")] - error)
     away = gain * measures.rows("training.distance")
-    tables = [
-        _without_luck(own, squared_noise, d),
-        _without_luck(d - gain * error, squared_noise, d),
-        memorizer,
-        np.broadcast_to(lowest, own.shape),
-        beyond,
-        away,
-        own - paired,
-    ]
+    controlled = [_controlled(rows, squared_noise, d) for rows in (own, d - gain * error)]
+    tables = [*controlled, memorizer, np.broadcast_to(lowest, own.shape), beyond, away, own - paired]
     resampled = bootstrap_sums(np.concatenate(tables, 1), rng).reshape(-1, len(tables), len(alpha))
     values = np.stack([table.mean(0) for table in tables], 1) / d
     lows, highs = percentile_interval(resampled.transpose(0, 2, 1) / d)
     kinds, shown = len(KINDS), len(KINDS) + len(RATES)
+    place = float((own - paired).mean(0).sum() / (memorizer.mean(0) - lowest).sum())
     bounds = percentile_interval(resampled[:, -1].sum(1) / (resampled[:, 2] - lowest).sum(1))
     return Information(
         ratios=ratios,
@@ -94,17 +88,13 @@ def information(session: Session, rng: np.random.Generator) -> Information:
         rates=Curve(*(part[:, kinds:shown] for part in (values, lows, highs))),
         beyond_gaussian=integrated(torch.from_numpy(beyond), torch.from_numpy(ratios)),
         from_memorizer=integrated(torch.from_numpy(away), torch.from_numpy(ratios)),
-        place=(
-            float((own - paired).mean(0).sum() / (memorizer.mean(0) - lowest).sum()),
-            float(bounds[0]),
-            float(bounds[1]),
-        ),
+        place=(place, float(bounds[0]), float(bounds[1])),
         points=len(own),
     )
 
 
 def information_findings(result: Information, significance: float) -> list[Finding]:
-    """What is known beyond the Gaussian, how far the model is from the memorizer, and where it stands between them."""
+    """The knowledge beyond the Gaussian, the distance from the memorizer, and the place between the two."""
     beyond, away = result.beyond_gaussian, result.from_memorizer
     low, high = _interval(beyond)
     place, *bounds = result.place
@@ -121,23 +111,23 @@ def information_findings(result: Information, significance: float) -> list[Findi
             else "There is no evidence that the model knows more about held-out data than a Gaussian.",
             tone="good" if low > 0 else "attention",
             interval=(low, high),
-            null="0: the model knows mean and covariance only. A lower bound of the relative entropy between held-out "
-            f"data and that Gaussian, both at noise σ/α = {lowest:.2g}; the sum over noise levels is accurate to "
-            f"{beyond.quadrature_error:.2g}.",
+            null="0: the model knows only mean and covariance. The value is a lower bound on the relative entropy "
+            f"between held-out data and the Gaussian, both at noise σ/α = {lowest:.2g}; the integral over noise levels "
+            f"is accurate to {beyond.quadrature_error:.2g}.",
             power=f"{detectable:.2g} nats would have been found with probability 0.95 ({result.points} held-out "
             "examples).",
         ),
         Finding(
             name="diagnostics.from_memorizer",
-            title="Relative entropy between training set and model, at most",
+            title="Upper bound on the relative entropy between training set and model",
             value=away.value,
             unit="nats per example",
-            verdict=f"At noise σ/α = {lowest:.2g}, the relative entropy between the training set itself and what the "
-            f"model generates is at most {away.value:.3g} nats per example; it is 0 for a memorizer.",
+            verdict=f"At noise σ/α = {lowest:.2g}, the relative entropy between the training set and the model's "
+            f"samples is at most {away.value:.3g} nats per example; it is 0 for a memorizer.",
             tone="neutral",
             interval=_interval(away),
-            null=f"0: the memorizer. Girsanov's bound from σ/α = {highest:.3g} down to {lowest:.2g}; the sum over "
-            f"noise levels is accurate to {away.quadrature_error:.2g}.",
+            null=f"0: the memorizer. Girsanov's bound from σ/α = {highest:.3g} down to {lowest:.2g}; the integral "
+            f"over noise levels is accurate to {away.quadrature_error:.2g}.",
             power=f"{result.points} training examples at each noise level; see the interval.",
         ),
         Finding(
@@ -146,7 +136,7 @@ def information_findings(result: Information, significance: float) -> list[Findi
             value=100 * place,
             unit="%",
             verdict=f"Summed over noise levels, its Fisher information lies {place:.0%} of the way from the "
-            "Gaussian's, the least possible for data of this covariance, to that of the training set.",
+            "Gaussian's, the smallest possible for data of this covariance, to that of the training set.",
             tone="neutral",
             interval=(100 * bounds[0], 100 * bounds[1]),
             null="0% is a Gaussian, 100% a sharp peak at every training example.",
@@ -166,19 +156,19 @@ def information_chart(result: Information) -> Chart:
             noise_panel("Fisher information, σ²J / d", unit, result.scale, *fisher, y_range=(0.0, 1.05)),
             noise_panel("rate of relative entropy", unit, result.scale, *rates),
         ),
-        "An e-fold is a factor of 2.72 in noise. Left: the entropy that this much noise adds, from 0 where the data "
-        "are smooth to 1 where there is nothing but noise. Every distribution of this covariance lies above the "
-        "Gaussian; the training set itself is on top. The model's own value and the one implied by its loss on "
-        "held-out data agree if the model is neither over- nor underconfident. Right: what the model knows about "
-        "held-out data beyond mean and covariance (the area under the line is the total in nats), and how far "
-        "it is from replaying its training data.",
+        "An e-fold is a factor of 2.72 in noise. Left: the entropy that one e-fold adds per coordinate, from 0, for "
+        "noise much narrower than a smooth density, to 1, where all structure is narrower than the noise. Every "
+        "distribution of this covariance lies above the Gaussian; the training set is on top. The model's own value "
+        "and the one implied by its held-out loss agree if the model is neither over- nor underconfident. Right: what "
+        "the model knows about held-out data beyond mean and covariance (the area under the line is the total in "
+        "nats), and how far it is from replaying its training data.",
     )
 
 
-def _without_luck(
+def _controlled(
     rows: Float[ndarray, "points levels"], squared_noise: Float[ndarray, " points"], dimension: int
 ) -> Float[ndarray, "points levels"]:
-    """`rows` less what their own draws of |eps|^2, known to be d on average, explain of them (a control variate)."""
+    """`rows` with |eps|^2, whose mean is known to be d, as a control variate."""
     excess = squared_noise - squared_noise.mean()
     slope = excess @ rows / max(float(excess @ excess), np.finfo(float).tiny)
     return rows - slope * (squared_noise - dimension)[:, None]

@@ -1,4 +1,4 @@
-"""The spaces in which distances between examples are taken: pixels, principal components, or the user's own."""
+"""The feature spaces in which distances between examples are taken: pixels, principal components, or the user's own."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from diffuscope.exact import Gaussian
 from diffuscope.files import load_object
 
 WHITENED_COMPONENTS = 50
-ROUNDING = 1e-9  # of the largest variance: components below are rounding of a lower rank
+ROUNDING = 1e-9  # of the largest variance: smaller ones are rounding errors of a lower rank
 FEATURE_BATCH = 1024
 Features = Callable[[Float[Tensor, "n *event"]], Float[Tensor, "n features"]]
 
@@ -19,7 +19,7 @@ Features = Callable[[Float[Tensor, "n *event"]], Float[Tensor, "n features"]]
 def feature_map(name: str, gaussian: Gaussian) -> Features:
     """`pixels`, `pca` (the leading 50 principal components, whitened) or `module:function` mapping a batch to rows.
 
-    Raises InputError for a name that is none of these, or a function whose answer is not one finite row per example.
+    Raises InputError for another name, and for a function that does not return one finite row per example.
     """
     if name == "pixels":
         return lambda x: x.flatten(1)

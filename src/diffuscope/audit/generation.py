@@ -1,8 +1,8 @@
 """The model's own samples, and the states that its trajectories pass through at every audited noise level.
 
-All samples follow the probability-flow ODE by Heun's method on one grid that contains the audited levels; a last
-call of the denoiser removes the noise that is left. They start from the Gaussian of the data noised to the highest
-level, which has the first two moments of the exact start.
+Heun's method solves the probability-flow ODE on a grid that contains the audited levels, and a final denoiser call
+removes the remaining noise. Samples start from the Gaussian with the first two moments of the data noised to the
+highest level.
 """
 
 import torch
@@ -19,9 +19,9 @@ from .subject import EVALUATION_BATCH, Levels, Subject, evaluate, levels_at
 
 
 def refined(denoiser: Denoiser, levels: Levels) -> Float[Tensor, " times"]:
-    """The levels' times with the geometric mean of every two neighbors in between."""
+    """The times of the levels, and of the geometric mean of every two neighboring levels."""
     middles = levels_at(denoiser, (levels.ratios[:-1] * levels.ratios[1:]).sqrt()).times
-    # the levels' own times, not a round trip through their ratios: a state is kept where the time is equal
+    # the levels' own times, not a round trip through their ratios, because states are kept at equal times
     return torch.cat([levels.times, middles]).unique().flip(0)
 
 
@@ -51,7 +51,4 @@ def generate(
                 last = state.x_t
         finished.append(evaluate(denoiser, last, float(times[-1])))
         states.append(torch.stack(kept))
-    return {
-        "samples": torch.cat(finished).numpy(),
-        "states": torch.cat(states, dim=1)[:, :followed].numpy(),
-    }
+    return {"samples": torch.cat(finished).numpy(), "states": torch.cat(states, dim=1)[:, :followed].numpy()}

@@ -1,23 +1,22 @@
-r"""Is every kind of example generated as often as it occurs? What the Frechet distance hardly sees: one label of ten.
+r"""Does every label occur as often among samples as in the data? The Frechet distance hardly responds to one label.
 
-A classifier names the labels of n samples and m held-out examples; its errors are the same for both. The shares p and q
-are compared by their total variation :math:`\tfrac12 \sum_k |p_k - q_k|`, the share of samples that would have to
-change their label.
+A classifier labels n samples and m held-out examples, with the same errors on both. The shares p and q are compared by
+their total variation :math:`\tfrac12 \sum_k |p_k - q_k|`, the share of samples that would have to change their label.
 
-*Test.* Even a perfect model knows the distribution of labels from N training examples only, whose shares are off by
-chance: what it generates follows those. So under the null
+*Test.* Even a perfect model knows the distribution of labels only from N training examples, whose shares vary by
+chance, and its samples follow them. So under the null hypothesis
 
 .. math::  \operatorname{Var}(p_k - q_k) = \pi_k (1 - \pi_k) \left(\frac1n + \frac1m + \frac1N\right),
 
-with :math:`\pi` the distribution of the data, where two samples of one distribution have 1/n + 1/m. Pearson's
-:math:`\chi^2` of the two rows of counts is shrunk by the ratio of these two scales, and then compared with its
-distribution under permutations of the two rows, because the limit is far off where counts are small. Without the
-shrinking, a model that replays its training data would be blamed, the more surely the more samples it gives.
+with :math:`\pi` the shares in the data's distribution; two samples of one distribution have 1/n + 1/m there. Pearson's
+:math:`\chi^2` of the two rows of counts is shrunk by the ratio of these two variances and compared with its permutation
+distribution, because the chi-squared limit is inaccurate for small counts. Without the shrinking, a model that replays
+its training data would be rejected, and the more surely the more samples it generates.
 
-*Power.* If a label of share :math:`\pi` is short by :math:`\delta`, made up by the others in proportion, the shrunk
-statistic is noncentral by :math:`\delta^2 / \bar p (1 - \bar p) (\frac1n + \frac1m + \frac1N)`, where :math:`\bar p =
-\pi - \frac{n}{n + m}\delta` is its share of both together; its degrees of freedom are one fewer than the labels that
-occur.
+*Power.* If a label of share :math:`\pi` is short by :math:`\delta` and the others are larger in proportion, the shrunk
+statistic has the noncentrality :math:`\delta^2 / \bar p (1 - \bar p) (\frac1n + \frac1m + \frac1N)`, where
+:math:`\bar p = \pi - \frac{n}{n + m}\delta` is the label's share of both together, and one degree of freedom fewer
+than labels that occur.
 """
 
 import math
@@ -32,14 +31,14 @@ from torch import Tensor
 from diffuscope.findings import POWER, Chart, Finding, Panel, chi_squared_permutation, groups
 from diffuscope.report import Block
 
-MOST_CLASSES = 20  # bars that can be told apart
+MOST_CLASSES = 20  # of a readable bar chart
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class LabelBalance:
     """Shares of the labels, in the order of `classes`, among `samples` samples and `others` held-out examples.
 
-    `known` is the number of training examples from which a model can know them.
+    `known` is the number of training examples from which the model knows the shares.
     """
 
     classes: Int[Tensor, " classes"] = field(repr=False)
@@ -57,18 +56,19 @@ class LabelBalance:
 
     @property
     def variation(self) -> float:
-        """Total variation between the two."""
+        """Total variation distance between the two distributions."""
         return float((self.of_samples - self.of_heldout).abs().sum() / 2)
 
     @property
     def farthest(self) -> int:
-        """The label whose share is off by most, as a place in `classes`."""
+        """The index in `classes` of the label whose shares differ most."""
         return int((self.of_samples - self.of_heldout).abs().argmax())
 
     def detectable(self, significance: float) -> float:
-        """By how much a label of average share must be short to be found with probability 0.95; infinity if by more.
+        """The smallest shortage of a label of average share that the test finds with probability 0.95.
 
-        The average is over the labels that occur; infinity, too, where only one does.
+        The average is over the labels that occur. Infinity where even a missing label would not be found, or where only
+        one label occurs.
         """
         occurring = int(((self.of_samples + self.of_heldout) > 0).sum())
         if occurring < 2:
@@ -89,59 +89,64 @@ def label_balance(
     known: int,
     rng: np.random.Generator,
 ) -> LabelBalance:
-    """From the labels that the classifier gives, for a model that was trained on `known` many examples."""
+    """Compare the labels that the classifier gives, for a model that was trained on `known` examples."""
     counts = torch.stack([(labels[:, None] == classes).sum(0) for labels in (samples, heldout)])
     of_samples, of_heldout = counts.double() / counts.sum(1, keepdim=True)
     of_two_samples = 1 / len(samples) + 1 / len(heldout)
     share = of_two_samples / (of_two_samples + 1 / known)
     p_value = chi_squared_permutation(counts.numpy(), share, rng)
-    return LabelBalance(classes, of_samples, of_heldout, len(samples), len(heldout), known, p_value)
+    return LabelBalance(
+        classes=classes,
+        of_samples=of_samples,
+        of_heldout=of_heldout,
+        samples=len(samples),
+        others=len(heldout),
+        known=known,
+        p_value=p_value,
+    )
 
 
 def label_finding(result: LabelBalance, significance: float) -> Finding:
     """The total variation and its test."""
-    off, beyond = result.farthest, result.p_value < significance
+    worst, significant = result.farthest, result.p_value < significance
     shares = (
-        f"{float(result.of_samples[off]):.1%} of the samples have label {int(result.classes[off])}, against "
-        f"{float(result.of_heldout[off]):.1%} of held-out data"
+        f"{float(result.of_samples[worst]):.1%} of the samples have label {int(result.classes[worst])}, against "
+        f"{float(result.of_heldout[worst]):.1%} of held-out data"
     )
-    verdict = (
-        f"Labels are generated as often as they occur, as far as this test can tell. Largest difference: {shares}."
-    )
-    if beyond:
-        verdict = f"Not every label is generated as often as it occurs: {shares}."
+    verdict = f"No difference between the label shares of samples and data is found. Largest difference: {shares}."
+    if significant:
+        verdict = f"The samples do not have the label shares of the data: {shares}."
     least = result.detectable(significance)
-    power = (
-        f"An average label short by {100 * least:.1f} percentage points would have been found with probability 0.95."
-    )
+    power = f"An average label {100 * least:.1f} percentage points short would have been found with probability 0.95."
     if math.isinf(least):
         power = "Not even a label that is missing altogether would be found with probability 0.95."
     return Finding(
         name="fidelity.labels",
-        title="Is every label generated as often as it occurs?",
+        title="Do its samples have the label shares of the data?",
         value=100 * result.variation,
         unit="%",
         verdict=verdict,
-        tone="attention" if beyond else "good",
-        null=f"Samples have the label distribution of the data, as far as {result.known:,} training examples tell it.",
+        tone="attention" if significant else "good",
+        null="Samples have the label distribution of the data, up to the sampling error of "
+        f"{result.known:,} training examples.",
         p_value=result.p_value,
         power=power,
     )
 
 
 def label_block(result: LabelBalance) -> Block:
-    """The shares of all labels as bars; in words where they are too many."""
+    """The shares of all labels as bars; a sentence where there are too many."""
     classes = len(result.classes)
     if classes > MOST_CLASSES:
-        return f"The shares of {classes} labels are not drawn: more than {MOST_CLASSES} bars cannot be told apart."
+        return f"The shares of {classes} labels are not drawn: more than {MOST_CLASSES} bars are unreadable."
     chance = ((classes - 1) / result.samples) ** 0.5 / classes  # of equally frequent labels
     shares = {"held-out data": 100 * result.of_heldout, "samples": 100 * result.of_samples}
     top = 1.25 * max(float(share.max()) for share in shares.values())
     bars = groups([str(name) for name in result.classes.tolist()], {**shares})
     return Chart(
-        "Is every label generated as often as it occurs?",
+        "Label shares of samples and of held-out data",
         (Panel("", "label that the classifier gives", "share, %", (bars,), y_range=(0.0, top)),),
-        "A label that is missing, or far too frequent, shows here at once; the distance above hardly notices one label "
-        f"of many. Chance alone moves the bars of {result.samples:,} samples by about {100 * chance:.1f} percentage "
-        "points.",
+        "A label that is missing or far too frequent shows here at once; the distance above hardly responds to one "
+        f"label of many. The bars of {result.samples:,} samples vary by about {100 * chance:.1f} percentage points by "
+        "chance.",
     )

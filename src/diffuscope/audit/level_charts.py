@@ -1,4 +1,4 @@
-"""What is shown over noise levels: curves with their intervals, and the axis that they share."""
+"""Curves over noise levels with their intervals, and the axis that they share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ NOISE = "noise level σ/α"
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A number per noise level and column (exact model, quantity), with its interval."""
+    """A value per noise level and column (exact model or quantity), with its interval."""
 
     value: Float[ndarray, "levels columns"]
     low: Float[ndarray, "levels columns"]
     high: Float[ndarray, "levels columns"]
 
     def lines(self, ratios: Float[ndarray, " levels"], names: Sequence[str], unit: float = 1.0) -> list[Line]:
-        """A line with its band for each column, in `unit`s (100: percent)."""
+        """A line with its band for each column, multiplied by `unit` (100: percent)."""
         return [
             line(ratios.tolist(), value.tolist(), name, low=low.tolist(), high=high.tolist())
             for name, value, low, high in zip(
@@ -30,7 +30,7 @@ class Curve:
         ]
 
     def larger(self, other: "Curve") -> "Curve":
-        """The larger of the two, each end of the interval by itself."""
+        """The larger of the two, value by value and end by end."""
         pairs = ((self.value, other.value), (self.low, other.low), (self.high, other.high))
         return Curve(*(np.maximum(a, b) for a, b in pairs))
 

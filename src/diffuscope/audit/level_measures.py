@@ -1,14 +1,15 @@
-r"""One pass over noise levels and point sets, from which the first three questions are answered.
+r"""One pass over noise levels and point sets, which answers the first three questions.
 
 At every level, for noised training points, noised held-out points (the i-th of both with the same noise) and points
-on the model's own trajectories, the model's answer D is compared with every exact model D_m. Kept are sums per point,
+on the model's own trajectories, the model's output D is compared with that of every exact model D_m. These sums are
+kept per point,
 
 .. math::
     |D - \mu|^2, \quad |s|^2, \quad |D - D_m|^2, \quad \langle D - \mu, D_m - \mu\rangle, \quad |D_m - \mu|^2,
     \quad |D - x_0|^2, \quad |D_m - x_0|^2,
 
-the shares of :math:`|D - \mu|^2` and :math:`|D - D_m|^2` in every octave of principal components, and for the loss
-the exact optimum D* of the set at hand (the empirical denoiser of training, or of held-out data):
+the parts of :math:`|D - \mu|^2` and :math:`|D - D_m|^2` in every octave of principal components, and for the loss,
+with the exact optimum D* of the set at hand (the empirical denoiser of the training or held-out data),
 :math:`\mathrm{tr}\,\mathrm{Cov}(x_0|x_t)` and :math:`|D - D^*|^2`.
 """
 
@@ -28,9 +29,9 @@ SETS = ("training", "heldout", "trajectory")
 Points = Float[Tensor, "_ *event"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class LevelMeasures:
-    """The sums of `measure_level` at every noise level, from high to low, and what they were measured with."""
+    """The sums of `measure_level` at every noise level, from high to low."""
 
     ratios: Float[ndarray, " levels"]
     scale: float  # standard deviation of a coordinate of the data
@@ -39,7 +40,7 @@ class LevelMeasures:
     sums: list[Arrays]
 
     def rows(self, key: str) -> Shaped[ndarray, "points levels *rest"]:
-        """The quantity `key` (set.quantity) of every point at every level."""
+        """The quantity `key` (`set.quantity`) of every point at every level."""
         return np.stack([level[key] for level in self.sums], 1)
 
 
@@ -52,7 +53,7 @@ def measure_level(
     noise: Points,
     states: Points,
 ) -> Arrays:
-    """Every sum at time `t`; keys are set.quantity, arrays are (n,), (n, models) or (n, models, bands)."""
+    """Every sum at time `t`; keys are `set.quantity`, arrays are (n,), (n, models) or (n, models, bands)."""
     schedule = subject.denoiser.schedule
     alpha, sigma = float(schedule.alpha(t)), float(schedule.sigma(t))
     out: Arrays = {}
@@ -68,7 +69,7 @@ def measure_level(
                 "error": _square(denoised - clean),
                 "control_error": _square(references.control.denoise(x_t, alpha, sigma) - clean),
                 "exact_error": torch.stack([_square(answer - clean) for answer in exact], 1),
-                # E[|D - x0|^2 | x_t] is the sum of these two, exactly and at every single x_t
+                # E[|D - x0|^2 | x_t] is the sum of these two, exactly, at every x_t
                 "irreducible": optimum.posterior_covariance(x_t, alpha, sigma).trace().double(),
                 "distance": _square(denoised - best),
             }
@@ -105,5 +106,5 @@ def _square(x: Tensor) -> Float[Tensor, " n"]:
 
 
 def _band_sums(difference: Tensor, basis: Tensor, bands: Tensor) -> Float[Tensor, "n bands"]:
-    """Squared coordinates along the principal components, summed by octave."""
+    """Squared coordinates along the principal components, summed over octaves."""
     return (difference.flatten(1) @ basis).double().square() @ bands

@@ -1,6 +1,6 @@
-"""A question that an audit asks of a model, and its answer: findings, and what to show for them as data.
+"""A question of an audit and its answer: findings, and the blocks of the page as data.
 
-A new question is one file in `questions/` and one line in its `__init__`; audit, page and JSON loop over them.
+A new question is one file in `questions/` and one line in its `__init__`: audit, page and JSON loop over them.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,11 +15,11 @@ from .session import Session
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Answer:
-    """What was found. The first finding is the verdict; no findings: the question could not be answered.
+    """The findings, of which the first is the verdict; without findings the question could not be answered.
 
-    `text` answers in the section's first lines, the verdict where it is empty; `method` is a paragraph of the page's
-    last section (how it was computed, or why it could not be). `facts` are further entries of audit.json by their
-    names. `result` holds the numbers behind it all, for Python.
+    `text` opens the section (the verdict, if empty). `method` is a paragraph of the page's last section: how the answer
+    was computed, or why it could not be. `facts` are further entries of audit.json by name, and `result` holds all
+    numbers, for Python.
     """
 
     findings: Sequence[Finding] = ()
@@ -32,9 +32,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """One thing that an audit asks. `ask` returns None where the settings do not ask for it.
+    """One question of an audit. `ask` returns None if the settings leave it out.
 
-    `stages` counts the stages of its own (`Session.stage`, `Session.advance`), for the progress bar.
+    `stages` counts its own stages (`Session.stage`, `Session.advance`), for the progress bar.
     """
 
     name: str

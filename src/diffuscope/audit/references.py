@@ -1,10 +1,10 @@
 r"""The exact models that a trained denoiser is compared with, from the least to the most detailed.
 
-- isotropic: N(mean, s^2 I), which knows the mean and the scale of the data;
-- Gaussian: N(mean, covariance), which knows every pair of coordinates;
+- isotropic: N(mean, s^2 I), with the mean and the scale of the data;
+- Gaussian: N(mean, covariance), with the correlation of every pair of coordinates;
 - mixture: Gaussians around the clusters of the data;
-- empirical: the training examples themselves, whose denoiser is the exact optimum of the training loss and can only
-  reproduce them.
+- empirical: the training examples themselves, whose denoiser is the exact optimum of the training loss and only
+  reproduces them.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ CONTROL_EXAMPLES_PER_COMPONENT = 50
 class References:
     """The four exact models of the training data, and the empirical one of the held-out data.
 
-    `control` is the Gaussian cut down to so few components that it cannot remember examples.
+    `control` is the Gaussian truncated to so few components that it cannot memorize examples.
     """
 
     gaussian: Gaussian
@@ -37,6 +37,7 @@ class References:
 
     @property
     def mean(self) -> Tensor:
+        """The mean of the training data, float32."""
         return self.gaussian.mean.float()
 
 
@@ -46,7 +47,7 @@ def fit_references(
     components: int,
     generator: torch.Generator,
 ) -> References:
-    """Fit every exact model on the training data alone."""
+    """Fit every exact model to the training data; InputError for more than LARGEST_DIMENSION coordinates."""
     dimension = train[0].numel()
     if dimension > LARGEST_DIMENSION:
         raise InputError(
@@ -77,8 +78,7 @@ def component_bands(dimension: int) -> Int[Tensor, " dimension"]:
 
 
 def band_names(dimension: int) -> list[str]:
-    """How `component_bands` are called in figures."""
+    """The names of `component_bands` in figures."""
     octaves = int(component_bands(dimension).max()) + 1
-    starts = [2**k for k in range(octaves)]
-    ends = [min(2 ** (k + 1) - 1, dimension) for k in range(octaves)]
-    return [str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True)]
+    ends = [(2**k, min(2 ** (k + 1) - 1, dimension)) for k in range(octaves)]
+    return [str(a) if a == b else f"{a}-{b}" for a, b in ends]

@@ -1,4 +1,4 @@
-"""What an audit found: its page (verdicts, a section per question, the method), its JSON, and both as files."""
+"""The result of an audit: its page (verdicts, a section per question, the method), its JSON, and both as files."""
 
 import platform
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import torch
 
 import diffuscope
 from diffuscope.files import write_json
-from diffuscope.findings import Chart, Finding
+from diffuscope.findings import Chart, Finding, cards
 from diffuscope.report import Block, Cell, Page, Section, Table, write_page
 
 from .level_measures import Points
@@ -21,27 +21,27 @@ from .question import Answer, Question
 from .subject import Levels, Settings, Subject
 
 GENERAL = (
-    "The network is compared with four diffusions that are solved exactly: isotropic Gaussian, Gaussian, Gaussian "
-    "mixture, and the finite set of training examples. All points, noise and resamples are drawn from the seed below: "
-    "the same inputs give the same report.",
+    "The network is compared with four distributions whose denoisers are known exactly: isotropic Gaussian, Gaussian, "
+    "Gaussian mixture, and the finite set of training examples. All points, noise and resamples are drawn from the "
+    "seed below: the same inputs give the same report.",
     "Trajectories and samples of the model: Heun's method on the probability-flow ODE through the audited levels, "
-    "from a Gaussian with the first two moments of the noised data; a last call of the network removes the remaining "
-    "noise.",
+    "starting from a Gaussian with the first two moments of the noised data; a final denoiser call removes the "
+    "remaining noise.",
 )
 LIMITS = (
     "Limits. Held-out data must come from the same distribution as the training data: any difference between the two "
-    "looks like memorization (the control of the denoising gap shows how much). Copies are found as far as the chosen "
-    "distance sees them: a shifted or recolored copy needs a feature space of its own. The power statements concern "
-    "exact copies. Intervals have 95% coverage each, not simultaneously. The teleport estimate is of first order in "
-    "the difference between the network and the Gaussian."
+    "looks like memorization (the control of the denoising gap shows how much). The search for copies depends on the "
+    "distance: shifted or recolored copies need a feature space of their own, and the power statements concern exact "
+    "copies. Each interval has 95% coverage by itself, not all of them together. The teleportation estimate is of "
+    "first order in the difference between the network and the Gaussian."
 )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AuditResult:
-    """The answers to the questions that were asked, in order, and what they were asked about.
+    """The answers to all questions, in order, with the audited model, data and settings.
 
-    `result["memorized"]` is one answer: its findings, what the page shows, and the numbers behind them (`.result`).
+    `result["memorized"]` is one answer: its findings, the blocks of the page, and the numbers behind them (`.result`).
     """
 
     subject: Subject
@@ -52,7 +52,7 @@ class AuditResult:
     versions: dict[str, str]
 
     def __getitem__(self, name: str) -> Answer:
-        """The answer to the question called `name`; KeyError if it was not asked."""
+        """The answer to the question called `name`; KeyError if the audit left it out."""
         return {question.name: answer for question, answer in self.answers.items()}[name]
 
     @property
@@ -66,7 +66,7 @@ class AuditResult:
         return [answer.findings[0] for answer in self.answers.values() if answer.findings]
 
     def as_json(self) -> dict[str, object]:
-        """Plain JSON types: every finding, the numbers of every chart and table, and what they were measured on."""
+        """Plain JSON types: every finding, the numbers of every chart and table, the settings and the versions."""
         shown = {question.name: answer.blocks for question, answer in self.answers.items()}
         out: dict[str, object] = {
             "model": self.subject.name,
@@ -91,10 +91,8 @@ class AuditResult:
         """The report; `report.write_page` makes it a file."""
         subject = self.subject
         sections = [
-            Section(
-                question.name, question.title, answer.text or answer.findings[0].verdict, answer.blocks, answer.findings
-            )
-            for question, answer in self.answers.items()
+            Section(q.name, q.title, answer.text or answer.findings[0].verdict, answer.blocks, answer.findings)
+            for q, answer in self.answers.items()
             if answer.findings
         ]
         return Page(
@@ -116,7 +114,7 @@ class AuditResult:
         return report
 
     def _repr_html_(self) -> str:
-        return "".join(finding._repr_html_() for finding in self.verdicts)
+        return cards(self.verdicts)
 
     def _method(self) -> list[Block]:
         subject, ratios = self.subject, self.levels.ratios
@@ -136,7 +134,7 @@ class AuditResult:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computed the result."""
+    """The versions of Python and of the packages behind the result."""
     packages = (diffuscope, torch, np, scipy, sklearn, safetensors)
     return {"python": platform.python_version()} | {
         package.__name__.replace("sklearn", "scikit-learn"): package.__version__ for package in packages

@@ -1,6 +1,6 @@
 """The audit from end to end: a loop over the questions, which measure what they need through one session.
 
-What the model must be called for is kept stage by stage, so that an audit can be resumed; the rest is computed anew.
+Every stage that calls the model is stored, so that an audit can be resumed; the rest is computed anew.
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ def audit_model(
 ) -> AuditResult:
     """Audit a denoiser against its training data and held-out data.
 
-    `samples`, if given, are judged in place of the model's own. With `out`, finished stages are kept in its `state`
+    `samples`, if given, are audited in place of the model's own. With `out`, finished stages are stored in its `state`
     folder and an interrupted audit resumes. Memory: the data once in float32, plus under 1 GB.
     Raises InputError where the model or the data cannot be audited.
     """

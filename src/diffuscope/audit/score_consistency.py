@@ -1,21 +1,22 @@
-r"""Is it the score of a density that diffuses? Curl and score equation, at noised held-out examples.
+r"""Is it the score of a diffusing density? Curl and score equation, at noised held-out examples.
 
-A network is free to answer with a field that is no gradient, or with gradients that belong to another density at every
-noise level. At each level, over a few points and a few random probes per point, two numbers are measured,
+A network's output may be a field that is no gradient, or the gradient of densities that do not diffuse into each other.
+At each noise level, over a few points and a few random probes per point, two numbers are measured,
 
 .. math::
     \text{curl}^2 = \frac{E|K - K^T|_F^2}{\min(E|K|_F^2,\, E|K - I|_F^2)}, \qquad
     \text{residual} = \frac{\sqrt{E|r|^2}}{\sqrt{E|r_1|^2} + \sqrt{E|r_2|^2} + \sqrt{E|r_3|^2}}, \quad
     r = r_1 + r_2 + r_3,
 
-whose squares are estimated without bias (`densities.jacobian_symmetry`, `densities.equation_residual`); residual 0:
-the terms of the equation cancel, 1: not at all. The instrument's zero is the exact Gaussian mixture of the references,
-measured in the same way at noised draws of its own. Intervals resample points; those of the residual are widened by the
-estimated error of the derivative in the noise level, which is large for a model that knows a coarse table of steps
-only.
+whose squares are estimated without bias (`densities.jacobian_symmetry`, `densities.equation_residual`). The residual is
+0 if the terms of the equation cancel and 1 if they do not cancel at all. As a control, the exact Gaussian mixture of
+the references is measured in the same way at noised draws of its own. Intervals resample points; those of the residual
+are widened by the estimated error of the derivative in the noise level, which is large for a model with a coarse table
+of steps.
 
-How small a residual would be found: without one, a square of K probes with covariance S about the spread has deviation
-:math:`\sqrt{2\,\mathrm{tr}S^2/K(K-1)}`, at most :math:`\sqrt{2/K(K-1)}\,\mathrm{tr}S`, which the probes tell.
+The smallest detectable residual: if the residual is 0, the squared mean of K probes of covariance S, less its bias, has
+standard deviation :math:`\sqrt{2\,\mathrm{tr}S^2/K(K-1)}`, at most :math:`\sqrt{2/K(K-1)}\,\mathrm{tr}S`, which is
+estimated from the probes.
 """
 
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ from .store import Arrays
 
 POINTS, PROBES = 64, 4
 MEASURED = ("this model", "an exact mixture")
-SMALL, LARGE = 0.1, 0.5  # of the terms, or of the Jacobian: good below the one, attention beyond the other
+SMALL, LARGE = 0.1, 0.5  # of the terms or the Jacobian: good below SMALL, attention above LARGE
 ROUNDING = 1e-3  # of the terms, which at the lowest audited noise are a few thousandths of the float32 answers
 
 
@@ -50,14 +51,14 @@ class Equation:
     mean_residual: tuple[float, float, float]  # of this model: value and interval
     mean_curl: tuple[float, float, float]
     detectable: Float[ndarray, " levels"]  # relative residual found with probability 0.95
-    rate_error: Float[ndarray, " levels"]  # share of the terms that the derivative in the noise may be wrong by
+    rate_error: Float[ndarray, " levels"]  # error of the derivative in the noise level, relative to the terms
     points: int
 
 
 def measure_equation(session: Session, index: int) -> Arrays:
     """The squares at level `index` for the model and for the mixture: (n, 4), (n, 3), and two errors (n,).
 
-    Raises InputError for a model that torch cannot differentiate twice in its input.
+    Raises InputError for a model that torch cannot differentiate twice with respect to its input.
     """
     model, mixture = session.subject.denoiser, session.references.models["mixture"]
     schedule, t = model.schedule, float(session.levels.times[index])
@@ -85,7 +86,7 @@ def residuals(
     significance: float,
     rng: np.random.Generator,
 ) -> Equation:
-    """Reduce the squares of `measure_equation`, one dictionary per level."""
+    """Reduce the squares of `measure_equation`, one dictionary of arrays per level."""
     curves, means = {}, {}
     for key, relative in (("equation", relative_residual), ("curl", relative_curl)):
         values, resamples = [], []
@@ -104,22 +105,19 @@ def residuals(
     sizes = np.array([np.sqrt(np.maximum(rows.mean(0)[1:], 0)).sum() for rows in own["equation"]])
     sizes = np.maximum(sizes, np.finfo(float).tiny)
     points = len(own["equation"][0])
-    deviations = [
-        np.sqrt(2 / (PROBES * (PROBES - 1))) * np.sqrt((noise**2).sum()) / points for noise in own["probe_noise"]
-    ]
-    detectable = np.sqrt([detectable_shift(float(deviation), significance) for deviation in deviations]) / sizes
+    stds = [np.sqrt(2 / (PROBES * (PROBES - 1))) * np.sqrt((noise**2).sum()) / points for noise in own["probe_noise"]]
+    detectable = np.sqrt([detectable_shift(float(std), significance) for std in stds]) / sizes
     rate_errors = np.array([np.sqrt((error**2).mean()) for error in own["rate_error"]]) / sizes
     detectable = np.maximum(detectable, ROUNDING) + rate_errors
     residual, widening = curves["equation"], np.stack([rate_errors, np.zeros_like(rate_errors)], 1)
     residual = Curve(residual.value, np.maximum(residual.low - widening, 0), np.minimum(residual.high + widening, 1))
-    mean, low, high = means["equation"]
-    mean_residual = (mean, max(0.0, low - float(rate_errors.mean())), min(1.0, high + float(rate_errors.mean())))
+    (mean, low, high), error = means["equation"], float(rate_errors.mean())
     return Equation(
         ratios=ratios,
         scale=scale,
         residual=residual,
         curl=curves["curl"],
-        mean_residual=mean_residual,
+        mean_residual=(mean, max(0.0, low - error), min(1.0, high + error)),
         mean_curl=means["curl"],
         detectable=detectable,
         rate_error=rate_errors,
@@ -128,26 +126,27 @@ def residuals(
 
 
 def consistency_findings(result: Equation) -> list[Finding]:
-    """How much of the equation's terms is left over, and how much of the Jacobian rotates."""
+    """The share of the equation's terms that does not cancel, and the antisymmetric share of the Jacobian."""
     residual, curl = result.residual.value[:, 0], result.curl.value[:, 0]
-    worst, turned = int(residual.argmax()), int(curl.argmax())
+    worst, most_curl = int(residual.argmax()), int(curl.argmax())
     value, low, high = result.mean_residual
     rotation, rotation_low, rotation_high = result.mean_curl
     sample = f"{result.points} held-out examples at each noise level, {PROBES} probes each"
-    gradient = "It is close to the gradient of a log-density."
+    control = f"{MEASURED[1].capitalize()} measured in the same way gives"
+    is_gradient = "It is close to the gradient of a log-density."
     return [
         Finding(
             name="diagnostics.score_equation",
-            title="Is it the score of a density that diffuses?",
+            title="Is it the score of a diffusing density?",
             value=100 * value,
             unit="%",
-            verdict=f"Averaged over noise levels, {value:.0%} of the terms of the score equation do not cancel; most, "
-            f"{residual[worst]:.0%}, at σ/α = {result.ratios[worst]:.3g}. " + _consequence(low, high),
+            verdict=f"Averaged over noise levels, {value:.0%} of the terms of the score equation do not cancel; at "
+            f"worst {residual[worst]:.0%}, at σ/α = {result.ratios[worst]:.3g}. {_consequence(low, high)}",
             tone=_tone(low, high),
             interval=(100 * low, 100 * high),
-            null=f"0%: the score of any diffusing density. {MEASURED[1].capitalize()} measured in the same way gives "
-            f"{result.residual.value[:, 1].mean():.1%}; the derivative in the noise level is accurate to "
-            f"{result.rate_error.mean():.1g} of the terms, which the interval includes.",
+            null=f"0%: the score of any diffusing density. {control} {result.residual.value[:, 1].mean():.1%}. The "
+            f"derivative in the noise level is accurate to {result.rate_error.mean():.1g} of the terms, which the "
+            "interval includes.",
             power=f"At a typical noise level {np.median(result.detectable):.1%} would have been found with probability "
             f"0.95 ({sample}).",
         ),
@@ -157,25 +156,24 @@ def consistency_findings(result: Equation) -> list[Finding]:
             value=100 * rotation,
             unit="%",
             verdict=f"Averaged over noise levels, the antisymmetric part of its Jacobian is {rotation:.0%} of the "
-            f"whole; most, {curl[turned]:.0%}, at σ/α = {result.ratios[turned]:.3g}. "
-            + (gradient if rotation_high < SMALL else "No density has exactly this score."),
+            f"whole; at worst {curl[most_curl]:.0%}, at σ/α = {result.ratios[most_curl]:.3g}. "
+            + (is_gradient if rotation_high < SMALL else "No density has exactly this score."),
             tone=_tone(rotation_low, rotation_high),
             interval=(100 * rotation_low, 100 * rotation_high),
-            null=f"0%: the score of any density. {MEASURED[1].capitalize()} measured in the same way gives "
-            f"{result.curl.value[:, 1].max():.1g}, which is rounding.",
-            power=f"A gradient has no curl beyond rounding, so that any larger curl is found ({sample}).",
+            null=f"0%: the score of any density. {control} {result.curl.value[:, 1].max():.1g}, which is rounding.",
+            power=f"The curl of a gradient is rounding only, so that any larger curl is found ({sample}).",
         ),
     ]
 
 
 def _consequence(low: float, high: float) -> str:
-    """What the interval of the mean residual allows to be said."""
+    """The conclusion that the interval of the mean residual supports."""
     if high < SMALL:
-        return "Its answers at different noise levels are consistent."
+        return "Its outputs at different noise levels are consistent."
     if low == 0:
-        return "Whether its answers at different noise levels are consistent cannot be told: the interval includes 0."
+        return "Whether its outputs at different noise levels are consistent is undecided: the interval includes 0."
     return (
-        "Its answers at different noise levels are inconsistent, so that different samplers generate different "
+        "Its outputs at different noise levels are inconsistent, so that different samplers generate different "
         "distributions, however small their steps."
     )
 
@@ -195,13 +193,13 @@ def consistency_chart(result: Equation) -> Chart:
         return noise_panel(title, "%", result.scale, *marks, y_range=limits)
 
     return Chart(
-        "Are its answers at all noise levels the score of one density?",
+        "Are its outputs at all noise levels the score of one density?",
         (
-            panel(result.residual, "score equation: terms left over"),
+            panel(result.residual, "score equation: residual"),
             panel(result.curl, "curl: antisymmetric part of the Jacobian"),
         ),
         "Left: the score of a diffusing density obeys an equation of three terms, which cancel at every point and "
-        "noise level; shown is the part that does not, and 100% means no cancellation at all. Right: the antisymmetric "
-        "part of the network's Jacobian, which no gradient has. An exact mixture measured in the same way shows the "
-        "zero of the instrument and its noise.",
+        "noise level; shown is the part that does not cancel, and 100% means no cancellation at all. Right: the "
+        "antisymmetric part of the network's Jacobian, which is zero for a gradient. The exact mixture, measured in "
+        "the same way, shows the error and the noise of the measurement.",
     )

@@ -1,7 +1,7 @@
-"""One audit while it runs: what all questions share, measured when one of them first needs it and kept by the store.
+"""A running audit: the measurements that questions share, made when first needed and kept by the store.
 
-Every use of chance has a stream of its own, found by its name: the same seed gives the same audit, whichever questions
-are asked and in whatever order.
+Every use of random numbers has a named stream of its own, so that the same seed gives the same audit, whichever
+questions are asked and in whatever order.
 """
 
 import hashlib
@@ -26,9 +26,9 @@ from .subject import Levels, Settings, Subject, evaluate, noise_levels
 
 
 class Session:
-    """Subject, settings and store of one audit, its streams of random numbers, and the measurements that are shared.
+    """Subject, settings and store of one audit, its streams of random numbers, and the shared measurements.
 
-    `given` samples take the place of the model's own in what is asked about samples.
+    `given` samples are audited in place of the model's own.
     """
 
     def __init__(
@@ -53,23 +53,23 @@ class Session:
         return streams.numpy_stream(self.settings.seed, "audit", name)
 
     def seed(self, name: str) -> int:
-        """A seed from the stream `name`, for functions that make their own generator."""
+        """A seed from the stream `name`, for functions that create their own generator."""
         return int(self.numpy_stream(name).integers(2**32))
 
     def stage(self, name: str, doing: str, compute: Callable[[], Arrays]) -> Arrays:
-        """The arrays called `name` from the store, or computed and stored; one stage of the progress bar."""
+        """The arrays called `name`, from the store or computed and stored; one stage of the progress bar."""
         self.progress.set_postfix_str(doing)
         arrays = self.store.remember(name, compute)
         self.advance()
         return arrays
 
     def advance(self) -> None:
-        """One stage of the progress bar is done."""
+        """Complete one stage of the progress bar."""
         self.progress.update()
 
     @property
     def shared_stages(self) -> int:
-        """How many stages the shared measurements take."""
+        """The number of stages of the shared measurements."""
         return 2 + len(self.levels)
 
     @cached_property
@@ -81,10 +81,8 @@ class Session:
     def references(self) -> References:
         """The exact models of the data."""
         self.progress.set_postfix_str("fitting the exact models")
-        subject = self.subject
-        fitted = fit_references(
-            subject.train, subject.heldout, self.settings.components, self.torch_stream("references")
-        )
+        data, components = (self.subject.train, self.subject.heldout), self.settings.components
+        fitted = fit_references(*data, components, self.torch_stream("references"))
         self.advance()
         return fitted
 
@@ -99,7 +97,7 @@ class Session:
 
     @cached_property
     def samples(self) -> Points:
-        """The samples that are judged: the given ones, or the model's own."""
+        """The audited samples: the given ones, or the model's own."""
         return torch.from_numpy(self.generated["samples"]) if self.given is None else self.given.float()
 
     @cached_property
@@ -113,7 +111,7 @@ class Session:
 
     @cached_property
     def measures(self) -> LevelMeasures:
-        """The model beside the exact models, at every level."""
+        """The comparison of the model with the exact models, at every level."""
         states = torch.from_numpy(self.generated["states"])
         sums = [
             self.stage(
@@ -123,28 +121,31 @@ class Session:
             )
             for index, (t, _) in enumerate(self.levels)
         ]
-        dimension = self.subject.train[0].numel()
         return LevelMeasures(
-            self.levels.ratios.numpy(), self.subject.scale, dimension, tuple(self.references.models), sums
+            ratios=self.levels.ratios.numpy(),
+            scale=self.subject.scale,
+            dimension=self.subject.train[0].numel(),
+            models=tuple(self.references.models),
+            sums=sums,
         )
 
 
 def fingerprint(subject: Subject, settings: Settings, given: Tensor | None) -> dict[str, object]:
-    """What decides the stored stages: the data, the settings, and how the model answers a fixed input.
+    """What the stored stages depend on: the data, the settings, and the model's output for a fixed input.
 
-    Not whether diagnostics are asked for: they are stages of their own, and can be added to a finished audit.
+    The setting `diagnostics` is left out: its stages are separate and can be added to a finished audit.
     """
     schedule, clean = subject.denoiser.schedule, subject.train[:4]
     t = noise_levels(subject.denoiser, subject.scale, 4).times[1]
     noise = torch.randn(clean.shape, generator=streams.torch_stream(0, "audit", "probe"))
-    answer = evaluate(subject.denoiser, float(schedule.alpha(t)) * clean + float(schedule.sigma(t)) * noise, float(t))
+    denoised = evaluate(subject.denoiser, float(schedule.alpha(t)) * clean + float(schedule.sigma(t)) * noise, float(t))
     return {
         "settings": {name: value for name, value in asdict(settings).items() if name != "diagnostics"},
         "schedule": repr(schedule),
         "train": _digest(subject.train),
         "heldout": _digest(subject.heldout),
         "samples": None if given is None else _digest(given),
-        "model": _digest(answer),
+        "model": _digest(denoised),
         "version": diffuscope.__version__,
     }
 

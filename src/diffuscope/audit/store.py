@@ -1,7 +1,7 @@
-"""What has been computed stays computed: every stage of an audit is kept on disk under the key of its inputs.
+"""The finished stages of an audit, stored on disk under a key made of its inputs.
 
-An interrupted audit that is started again with the same inputs reads the finished stages and goes on; different
-inputs have a different key and never meet the old results.
+Rerun with the same inputs, an interrupted audit reads its finished stages and resumes. Other inputs have another key
+and never read the old results.
 """
 
 import hashlib
@@ -20,20 +20,20 @@ Arrays = dict[str, ndarray]
 
 
 class Store:
-    """Named dictionaries of arrays in `folder`/state/<key>; without a folder nothing is kept."""
+    """Named dictionaries of arrays in `folder`/state/<key>; without a folder nothing is stored."""
 
     def __init__(self, folder: Path | None, inputs: dict[str, object]) -> None:
         digest = hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
         self.folder = None if folder is None else folder / "state" / digest[:16]
 
     def remember(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
-        """The stored result called `name`, or `compute()` stored under that name."""
+        """The stored arrays called `name`, or else those of `compute()`, then stored; InputError if that fails."""
         if self.folder is None:
             return compute()
         path = self.folder / f"{name}.npz"
         if path.exists():
             try:
-                # NumPy leaves a file open that turns out to be damaged, hence the first of the two
+                # NumPy does not close a damaged file, hence the first of the two
                 with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                     return {key: stored[key] for key in stored.files}
             except (OSError, ValueError, zipfile.BadZipFile):

@@ -1,8 +1,8 @@
-"""What is audited, at which noise levels, and how its network is called.
+"""The audited model and data, the settings, the noise levels, and calls of the network.
 
-Noise levels are ratios sigma/alpha, which mean the same under every schedule. They run geometrically between
-LOWEST and HIGHEST times the standard deviation s of a coordinate of the data (clipped to what the model was trained
-on): below them every denoiser returns its input, above them the mean of the data.
+Noise levels are ratios sigma/alpha, which mean the same under every schedule. They are spaced geometrically between
+LOWEST and HIGHEST times the standard deviation s of a coordinate of the data, within the range of the model's training:
+below them every denoiser returns its input, above them the mean of the data.
 """
 
 from collections.abc import Iterator
@@ -25,17 +25,17 @@ class Settings:
 
     levels: int = 16  # noise levels
     points: int = 512  # examples per noise level, of training and of held-out data each
-    trajectories: int = 256  # own trajectories that are followed
+    trajectories: int = 256  # of the model's own, compared at every noise level
     generated: int = 1000  # generated samples searched for copies
     components: int = 10  # of the Gaussian mixture
-    references: int = 10_000  # held-out examples that calibrate the search for copies, at most
+    references: int = 10_000  # at most so many held-out examples calibrate the search for copies
     step_seeds: int = 128  # trajectories that measure the error of few steps
-    features: tuple[str, ...] = ("pixels",)  # distances for copies: pixels, pca, or module:function
-    false_discovery: float = 0.05  # share of false entries in the list of copies, in expectation
+    features: tuple[str, ...] = ("pixels",)  # spaces of the search for copies: pixels, pca, or module:function
+    false_discovery: float = 0.05  # expected share of false entries in the list of copies
     significance: float = 0.01  # level of the tests
-    skip_tolerance: float = 0.05  # teleport error allowed, in standard deviations of the data
+    skip_tolerance: float = 0.05  # largest teleportation error, in standard deviations of the data
     seed: int = 0
-    diagnostics: bool = False  # also test whether it is the score of one diffusing density
+    diagnostics: bool = False  # also test whether the model is the score of a diffusing density
 
     def __post_init__(self) -> None:
         for name, least in (("levels", 4), ("points", 8), ("trajectories", 8), ("generated", 20), ("step_seeds", 8)):
@@ -47,7 +47,8 @@ class Settings:
 class Subject:
     """A denoiser, its training data and held-out data, all in the model's own range.
 
-    Labels, where both parts have them, train the classifier in whose features samples are compared with held-out data.
+    If both parts have labels, a classifier of them provides the features in which samples are compared with held-out
+    data. Raises InputError for fewer than 20 examples and for labels that are not one integer per example.
     """
 
     denoiser: Denoiser
@@ -55,14 +56,14 @@ class Subject:
     heldout: Float[Tensor, "m *event"]
     name: str = "model"
     data_name: str = "data"
-    notes: tuple[str, ...] = field(default=())  # facts about the data that the report repeats
+    notes: tuple[str, ...] = ()  # facts about the data, for the report
     train_labels: Shaped[Tensor, " labels"] | None = field(default=None, repr=False)
     heldout_labels: Shaped[Tensor, " others"] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name, data in (("train", self.train), ("heldout", self.heldout)):
             if len(data) < 20:
-                raise InputError(f"{name}: an audit needs at least 20 examples, got {len(data)}")
+                raise InputError(f"{name}: expected at least 20 examples, got {len(data)}")
         for name, labels, data in (
             ("train_labels", self.train_labels, self.train),
             ("heldout_labels", self.heldout_labels, self.heldout),
@@ -95,36 +96,35 @@ class Levels:
 
 
 def noise_levels(denoiser: Denoiser, scale: float, count: int) -> Levels:
-    """`count` geometric levels within the model's range, snapped to times it was trained on."""
+    """`count` geometric levels within the model's range, snapped to trained times; InputError for no overlap."""
     schedule = denoiser.schedule
     low = max(LOWEST * scale, float(schedule.noise_to_signal(schedule.t_min)))
     high = min(HIGHEST * scale, float(schedule.noise_to_signal(schedule.t_max)))
     if not low < high:
         raise InputError(
-            f"model: its times {schedule.t_min:g} .. {schedule.t_max:g} do not cover the noise levels of data of "
-            f"standard deviation {scale:g}"
+            f"model: expected times that cover the noise levels of data of standard deviation {scale:g}, got "
+            f"{schedule.t_min:g} to {schedule.t_max:g}"
         )
     ratios = torch.logspace(torch.log10(torch.tensor(high)), torch.log10(torch.tensor(low)), count, dtype=torch.float64)
     return levels_at(denoiser, ratios)
 
 
 def levels_at(denoiser: Denoiser, ratios: Float[Tensor, " levels"]) -> Levels:
-    """The trained levels nearest to decreasing `ratios`; levels that coincide are kept once."""
+    """The trained levels nearest to the decreasing `ratios`, without duplicates."""
     schedule = denoiser.schedule
-    times = nearest_trained_time(denoiser, schedule.time_of_noise_to_signal(ratios))
-    times = torch.unique_consecutive(times)
+    times = torch.unique_consecutive(nearest_trained_time(denoiser, schedule.time_of_noise_to_signal(ratios)))
     return Levels(times, schedule.noise_to_signal(times))
 
 
 def evaluate(denoiser: Denoiser, x_t: Batch, t: float) -> Batch:
-    """D(x_t, t) in batches without gradients; refuses answers of another shape or with non-finite values."""
+    """D(x_t, t) in batches, without gradients; InputError for an output of another shape or with non-finite values."""
     parts = []
     with torch.no_grad():
         for part in x_t.split(EVALUATION_BATCH):
             denoised = denoiser(part, torch.tensor(t, dtype=torch.float64))
             if denoised.shape != part.shape:
                 raise InputError(
-                    f"model: expected an output of the input's shape {tuple(part.shape)}, got {tuple(denoised.shape)}"
+                    f"model: expected an output of its input's shape {tuple(part.shape)}, got {tuple(denoised.shape)}"
                 )
             if not bool(torch.isfinite(denoised).all()):
                 raise InputError(f"model: expected finite values, got NaN or infinity at time {t:g}")

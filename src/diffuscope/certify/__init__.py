@@ -1,4 +1,4 @@
-"""Oracle problems with exact solutions, and what a sampler or a likelihood must do on them."""
+"""Certificates of samplers and likelihoods, measured on problems with exact solutions."""
 
 from .affine import AffineMap, affine_map, weak_error
 from .certificate import Certificate, LikelihoodCertificate

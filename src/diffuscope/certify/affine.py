@@ -4,13 +4,13 @@ On Gaussian data the denoiser is affine, and so is everything that a sampler doe
 
 .. math::  x_{end} = A\,x_{start} + b + \sum_k C_k \xi_k, \qquad \xi_k \sim N(0, I) .
 
-The noise is chosen by us (`chosen_noise`), one unit vector per row of a batch, so that one run reads off A, b and every
-C_k of a black box. Then, with a start drawn from the exact marginal N(m, P),
+`chosen_noise` replaces the noise by unit vectors, one per row of a batch, so that a single run of a black box gives A,
+b and every C_k. With a start drawn from the exact marginal N(m, P), the endpoint then has
 
 .. math::  E = A m + b, \qquad V = A P A^T + \sum_k C_k C_k^T ,
 
-to be compared with the exact marginal at the end. A last row with a random start and random noise certifies that the
-map is affine indeed: samplers that accept, reject or adapt are not.
+which are compared with the exact marginal at the end. A last row with a random start and random noise tests whether the
+map is affine: samplers that accept, reject or adapt are not.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from .target import Target
 
 @dataclass(frozen=True, eq=False)
 class AffineMap:
-    """x_end = A x_start + b + sum_k C_k xi_k; `misfit` is how far a random row is from it, relative to its size."""
+    """x_end = A x_start + b + sum_k C_k xi_k; `misfit` is the relative error of that for a random row."""
 
     A: Float[Tensor, "d d"]
     b: Float[Tensor, " d"]
@@ -43,7 +43,7 @@ class AffineMap:
 
 
 def count_draws(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " times"]) -> ChosenNoise:
-    """How many draws a run of `target` makes, normal and other."""
+    """Count the random draws of a run of `target`, normal and other ones."""
     x = torch.zeros(1, *denoiser.distribution.event_shape, dtype=torch.float64)
     generator = torch.Generator() if target.stochastic else None
     with ChosenNoise(no_noise, generator) as noise:
@@ -52,7 +52,7 @@ def count_draws(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " 
 
 
 def affine_map(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " times"]) -> AffineMap:
-    """Read off the map of `target` over `times` on Gaussian data with a flat event."""
+    """The map of `target` over `times` on Gaussian data with flat events of d coordinates."""
     (d,) = denoiser.distribution.event_shape
     draws = count_draws(target, denoiser, times).draws
     rows = 1 + d + draws * d + 1
@@ -83,25 +83,20 @@ def affine_map(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " t
 def marginal(distribution: Gaussian, schedule: Schedule, t: float) -> tuple[Tensor, Tensor]:
     """Mean and covariance of x_t."""
     alpha, sigma = schedule.alpha(t), schedule.sigma(t)
-    mean, d = distribution.mean.reshape(-1), distribution.dimension
-    U = distribution.eigenvectors
-    covariance = (
-        U @ torch.diag(distribution.eigenvalues - distribution.tail_variance) @ U.T
-        + distribution.tail_variance * torch.eye(d).double()
-    )
-    return alpha * mean, alpha**2 * covariance + sigma**2 * torch.eye(d).double()
+    U, tail = distribution.eigenvectors, distribution.tail_variance
+    identity = torch.eye(distribution.dimension).double()
+    covariance = U @ torch.diag(distribution.eigenvalues - tail) @ U.T + tail * identity
+    return alpha * distribution.mean.reshape(-1), alpha**2 * covariance + sigma**2 * identity
 
 
 def weak_error(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " times"]) -> tuple[float, float]:
-    """The largest error of mean and covariance at the end, relative to the exact spread, and the map's misfit."""
+    """The largest error of mean and covariance at the end, relative to the exact spread, and the misfit of the map."""
     distribution, schedule = denoiser.distribution, denoiser.schedule
     if not isinstance(distribution, Gaussian):
-        raise TypeError(f"denoiser: expected one of a Gaussian distribution, got {type(distribution).__name__}")
-    found = affine_map(target, denoiser, times)
-    mean, covariance = found.moments(*marginal(distribution, schedule, float(times[0])))
+        raise TypeError(f"denoiser: expected that of a Gaussian, got that of {type(distribution).__name__}")
+    endpoint = affine_map(target, denoiser, times)
+    mean, covariance = endpoint.moments(*marginal(distribution, schedule, float(times[0])))
     exact_mean, exact_covariance = marginal(distribution, schedule, float(times[-1]))
     size = float(exact_covariance.diagonal().max())
-    error = max(
-        float((mean - exact_mean).abs().max()) / size**0.5, float((covariance - exact_covariance).abs().max()) / size
-    )
-    return error, found.misfit
+    mean_error = float((mean - exact_mean).abs().max()) / size**0.5
+    return max(mean_error, float((covariance - exact_covariance).abs().max()) / size), endpoint.misfit

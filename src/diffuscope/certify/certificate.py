@@ -1,4 +1,4 @@
-"""What a certificate says: the findings on a sampler or a likelihood, its page, and its numbers as JSON."""
+"""Certificates: the findings on a sampler or a likelihood, as a page and as JSON."""
 
 import platform
 from dataclasses import asdict, dataclass
@@ -22,13 +22,13 @@ Errors = dict[str, list[tuple[int, int, float]]]
 
 
 class Certified:
-    """What the two certificates share: they can be saved, and they show themselves in a notebook."""
+    """The base of both certificates: saved to a folder, or shown in a notebook."""
 
     findings: tuple[Finding, ...]
 
     @property
     def failures(self) -> tuple[Finding, ...]:
-        """The findings that say the target is wrong."""
+        """The findings that failed."""
         return tuple(finding for finding in self.findings if finding.tone == "alarm")
 
     @property
@@ -71,21 +71,19 @@ class Certificate(Certified):
 
     @property
     def passed(self) -> bool:
-        """Nothing failed, and something of its order or its distribution was measured."""
-        measured = any(
-            f.name.startswith(("order", "weak_order", "law")) and f.tone != "attention" for f in self.findings
-        )
-        return measured and not self.failures
+        """Nothing failed, and its order or the distribution of its samples was measured."""
+        measured = [finding.name for finding in self.findings if finding.tone != "attention"]
+        return any(name.startswith(("order", "weak_order", "law")) for name in measured) and not self.failures
 
     def page(self) -> Page:
-        """The verdict, every question, error against NFE, the method; `report.write_page` makes it a file."""
+        """The verdict, every question, error against NFE, and the method."""
         target, good = self.target, sum(finding.tone == "good" for finding in self.findings)
-        passed = f"{good} of {len(self.findings)} questions passed, none failed"
+        passed = f"{good} of {len(self.findings)} requirements are met, none failed"
         kind = "stochastic" if target.stochastic else "deterministic"
         declared = "no declared order" if target.order is None else f"declared order {target.order}"
         power = (
-            f"An order short by more than {STRONG_TOLERANCE} (weak order: {WEAK_TOLERANCE}) between {STEPS[0]} and "
-            f"{STEPS[-1]} steps fails; a fault that leaves order, distribution, last step and cost unchanged does not."
+            f"An order too low by more than {STRONG_TOLERANCE} (weak order: {WEAK_TOLERANCE}) between {STEPS[0]} and "
+            f"{STEPS[-1]} steps fails; a fault that changes neither order, distribution, last step nor cost does not."
         )
         verdict = _verdict(target.name, "Is the sampler right?", self, passed, power)
         return Page(
@@ -98,7 +96,7 @@ class Certificate(Certified):
         )
 
     def as_json(self) -> dict[str, object]:
-        """Plain JSON types: what is declared, every finding, every number of every figure."""
+        """Plain JSON types: the declared properties, every finding, and every number of every figure."""
         return {
             "target": self.target.name,
             "declared": {
@@ -115,7 +113,7 @@ class Certificate(Certified):
 
     def _errors(self) -> Section:
         answer = (
-            "Error of mean and covariance on Gaussian data: exact, relative to the spread of the data."
+            "The exact error of mean and covariance on Gaussian data, relative to the spread of the data."
             if self.target.stochastic
             else "Distance of the endpoints from the exact ones, relative to the scale of the data."
         )
@@ -124,7 +122,7 @@ class Certificate(Certified):
         return Section("errors", "How large is the error?", answer, [*self._charts(), table] if rows else [])
 
     def _charts(self) -> list[Chart]:
-        """Error against NFE, with the declared slope through the first point of the first problem."""
+        """The error against NFE, with the declared slope through the first point of the first problem."""
         if not self.errors:
             return []
         marks = [line([row[1] for row in table], [row[2] for row in table], n) for n, table in self.errors.items()]
@@ -136,7 +134,7 @@ class Certificate(Certified):
             marks.append(line(nfe, slope, f"order {order}", style="dotted"))
             x_range = nfe[0] * 0.9, nfe[-1] * 1.1
         panel = Panel("", "number of function evaluations (NFE)", "error", tuple(marks), True, True, x_range)
-        how = "Lower is better. Once its steps are small, a sampler of order p falls in parallel to the dotted line."
+        how = "Lower is better. With the declared order, the error is parallel to the dotted line once steps are small."
         return [Chart("Error against NFE", (panel,), how)]
 
 
@@ -153,16 +151,14 @@ class LikelihoodCertificate(Certified):
         return bool(self.findings) and not self.failures
 
     def page(self) -> Page:
-        """The verdict, every comparison, the versions; `report.write_page` makes it a file."""
-        power = "A log-density that is wrong by more than its tolerance on any of the densities below fails."
+        """The verdict, every comparison, and the versions."""
+        power = "A log-density whose error exceeds the tolerance on any of the densities below fails."
         passed = f"{len(self.findings)} comparisons agree"
         verdict = _verdict(self.name, "Is the likelihood right?", self, passed, power)
         facts = Table("Inputs and versions", ["", ""], [["target", self.name], *_versions()])
         method = "Log-densities are compared with closed forms, in nats, on Gaussians and Gaussian mixtures."
-        headline = _headline(self.name, self)
-        subtitle = "a likelihood, compared with exact log-densities"
-        sections = [_questions(self)]
-        return Page(f"Certificate of {self.name}", subtitle, headline, [verdict], sections, [method, facts])
+        title, subtitle = f"Certificate of {self.name}", "a likelihood, compared with exact log-densities"
+        return Page(title, subtitle, _headline(self.name, self), [verdict], [_questions(self)], [method, facts])
 
     def as_json(self) -> dict[str, object]:
         """Plain JSON types: every finding."""
@@ -171,16 +167,16 @@ class LikelihoodCertificate(Certified):
 
 
 def _headline(name: str, found: Certified) -> str:
-    failed, asked = len(found.failures), len(found.findings)
+    failed, total = len(found.failures), len(found.findings)
     if failed:
-        return f"{name} fails {failed} of {asked} questions."
+        return f"{name} fails {failed} of {total} requirements."
     if not found.passed:
         return f"{name} cannot be certified: too little of it could be measured."
-    return f"{name} passes: none of {asked} questions failed."
+    return f"{name} passes: none of {total} requirements failed."
 
 
 def _verdict(name: str, title: str, found: Certified, passed: str, power: str) -> Finding:
-    """How many questions failed, with the first failure."""
+    """The number of failures, and the first of them."""
     failures = found.failures
     verdict = f"{name}: {passed}." if found.passed else _headline(name, found)
     if failures:
@@ -200,8 +196,9 @@ def _verdict(name: str, title: str, found: Certified, passed: str, power: str) -
 
 def _questions(found: Certified) -> Section:
     rows = [[finding.title, WORDS[finding.tone], typeset(finding.verdict)] for finding in found.findings]
-    table = Table("Every question", ["question", "verdict", "measured"], rows)
-    return Section("questions", "What was asked?", f"{len(found.failures)} of {len(rows)} questions failed.", [table])
+    table = Table("Every requirement", ["requirement", "verdict", "measured"], rows)
+    answer = f"{len(found.failures)} of {len(rows)} requirements failed."
+    return Section("questions", "Which requirements are met?", answer, [table])
 
 
 def _method(target: Target) -> list[Block]:
@@ -216,12 +213,12 @@ def _method(target: Target) -> list[Block]:
     problems = [[problem.name, problem.title, problem.high, problem.low] for problem in oracle_problems()]
     return [
         "Deterministic samplers start from fixed points of the noised distribution and are compared with the exact "
-        "probability-flow map: in closed form for the Gaussian, by an explicit Runge-Kutta method of order 8 at a "
-        "relative tolerance of 10⁻¹² elsewhere. The order p is fitted to log(error) = c - p log n + a/n over a decade "
-        "of numbers of steps n, equally spaced in log-SNR.",
+        "probability-flow map: in closed form for the Gaussian, and otherwise by an explicit Runge-Kutta method of "
+        "order 8 at a relative tolerance of 10⁻¹². The order p is fitted to log(error) = c − p log n + a/n over a "
+        "decade of numbers of steps n, equally spaced in log-SNR.",
         "Stochastic samplers: on Gaussian data the endpoint is an affine function of the start and of every random "
-        "draw. The draws are replaced by unit vectors, which gives mean and covariance of the endpoint without "
-        "Monte Carlo. On the mixture, means, second moments, component weights and widths are estimated from samples.",
+        "draw. Unit vectors in place of the draws give mean and covariance of the endpoint without Monte Carlo. On the "
+        "mixture, means, second moments, component weights and widths are estimated from samples.",
         Table("Oracle problems", ["name", "data", "from noise", "to noise"], problems),
         Table("Inputs and versions", ["", ""], facts),
     ]

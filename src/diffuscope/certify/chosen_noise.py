@@ -1,8 +1,8 @@
-"""A sampler's random draws replaced by chosen ones, whatever the library it comes from.
+"""A sampler's random draws replaced by chosen ones, whatever library it comes from.
 
-Every normal draw that goes through torch (`randn`, `randn_like`, `normal`, `Tensor.normal_`) inside the context is
-answered by `draw(k, shape)`, k counting the draws. So a black box's noise becomes an input of it: with zeros the noise
-is switched off, with unit vectors the response to each draw is read off exactly.
+Inside the context, the k-th normal draw that goes through torch (`randn`, `randn_like`, `normal`, `Tensor.normal_`) is
+replaced by `draw(k, shape)`. The noise of a black box thus becomes an input: zeros switch it off, and unit vectors give
+the exact response to each draw.
 """
 
 from collections.abc import Callable
@@ -14,34 +14,25 @@ from torch.overrides import TorchFunctionMode
 Draw = Callable[[int, tuple[int, ...]], Tensor]
 
 NORMAL = (torch.randn, torch.randn_like, torch.normal, Tensor.normal_)
-OTHER = (
-    torch.rand,
-    torch.rand_like,
-    torch.randint,
-    torch.randperm,
-    torch.multinomial,
-    torch.bernoulli,
-    Tensor.uniform_,
-)
+UNIFORM = (torch.rand, torch.rand_like, Tensor.uniform_)
+OTHER = (*UNIFORM, torch.randint, torch.randperm, torch.multinomial, torch.bernoulli)
 
 
 class ChosenNoise(TorchFunctionMode):
-    """Answers every normal draw by `draw(k, shape)`; `draws` counts them, `others` the draws that are not answered so.
+    """Replaces every normal draw by `draw(k, shape)`; `draws` counts these, `others` all further draws.
 
-    With a `generator`, normal draws from another explicit one (a Brownian tree with seeds of its own, say) are left
-    alone and counted among the others.
+    With a `generator`, normal draws from another explicit one (say, a Brownian tree with seeds of its own) are not
+    replaced and count among the others.
     """
 
     def __init__(self, draw: Draw, generator: torch.Generator | None = None) -> None:
         super().__init__()
-        self.draw = draw
-        self.generator = generator
-        self.draws = 0
-        self.others = 0
+        self.draw, self.generator = draw, generator
+        self.draws = self.others = 0
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        drawn = func(*args, **(kwargs or {}))
-        drawn_from = (kwargs or {}).get("generator")
+        kwargs = kwargs or {}
+        drawn, drawn_from = func(*args, **kwargs), kwargs.get("generator")
         foreign = None not in (self.generator, drawn_from) and drawn_from is not self.generator
         if func in OTHER or (func in NORMAL and foreign):
             self.others += 1
@@ -51,8 +42,8 @@ class ChosenNoise(TorchFunctionMode):
         chosen = self.draw(self.draws, tuple(drawn.shape)).to(drawn)
         self.draws += 1
         if func is torch.normal or func is Tensor.normal_:
-            mean, deviation = _location_and_scale(func, args, kwargs or {})
-            chosen = mean + deviation * chosen
+            mean, std = _mean_and_std(func, args, kwargs)
+            chosen = mean + std * chosen
         return drawn.copy_(chosen)
 
 
@@ -61,7 +52,7 @@ def no_noise(k: int, shape: tuple[int, ...]) -> Tensor:  # noqa: ARG001
     return torch.zeros(shape, dtype=torch.float64)
 
 
-def _location_and_scale(func: Callable[..., Tensor], args: tuple, kwargs: dict) -> tuple:
+def _mean_and_std(func: Callable[..., Tensor], args: tuple, kwargs: dict) -> tuple:
     """The arguments `mean` and `std` of a call of `torch.normal` or `Tensor.normal_`."""
     positional = args[1:] if func is Tensor.normal_ else args
     bound = dict(zip(("mean", "std"), positional, strict=False)) | kwargs

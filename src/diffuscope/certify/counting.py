@@ -1,6 +1,6 @@
 """A denoiser that counts its calls."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from diffuscope.denoisers import Batch, BatchTime, Denoiser
 from diffuscope.schedules import Schedule
@@ -8,13 +8,14 @@ from diffuscope.schedules import Schedule
 
 @dataclass(eq=False)
 class CountingDenoiser:
-    """Passes everything on to `denoiser`; `calls` is how often it was asked."""
+    """`denoiser` with a counter: `calls` is the number of function evaluations so far."""
 
     denoiser: Denoiser
-    calls: int = field(default=0)
+    calls: int = 0
 
     @property
     def schedule(self) -> Schedule:
+        """The schedule of `denoiser`."""
         return self.denoiser.schedule
 
     def __call__(self, x_t: Batch, t: BatchTime) -> Batch:

@@ -1,7 +1,8 @@
-"""Likelihoods against closed forms: the log-density of the noised distribution, in nats."""
+"""Likelihoods compared with closed forms: the log-density of the noised distribution, in nats."""
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -18,17 +19,17 @@ LogDensity = Callable[[Denoiser, Batch, float, torch.Generator], Float[Tensor, "
 
 RATIO = 0.3  # noise-to-signal at which densities are compared
 REPEATS = 8
-EXACT = 1e-2  # nats per sample: what a likelihood may be off by
+EXACT = 1e-2  # nats per sample: the largest accepted error
 LINE = 6.0  # half of the interval over which a density in one dimension is integrated
 
 
 def likelihood_problems() -> tuple[OracleProblem, ...]:
-    """Gaussians in 1, 2 and 16 dimensions, mixtures in 1, 2 and 64."""
+    """Gaussians in 1, 2 and 16 dimensions, and mixtures in 1, 2 and 64."""
     spread = torch.linspace(2.0, 0.2, 16, dtype=torch.float64)
     wide = Gaussian(torch.zeros(16, dtype=torch.float64), torch.eye(16, dtype=torch.float64), spread)
     narrow = Gaussian.isotropic(torch.tensor([0.7], dtype=torch.float64), 0.25)
     return (
-        OracleProblem("gaussian-1", "a Gaussian on the line", narrow),
+        OracleProblem("gaussian-1", "a Gaussian in one dimension", narrow),
         unequal_gaussian(),
         OracleProblem("gaussian-16", "a Gaussian in 16 dimensions", wide),
         pair_on_the_line(),
@@ -38,13 +39,13 @@ def likelihood_problems() -> tuple[OracleProblem, ...]:
 
 
 def pair_on_the_line() -> OracleProblem:
-    """Two components in one dimension, where a density can be integrated."""
+    """Two components in one dimension, where the density can be integrated."""
     distribution = GaussianMixture.isotropic(
         torch.tensor([0.6, 0.4], dtype=torch.float64),
         torch.tensor([[-1.0], [1.2]], dtype=torch.float64),
         torch.tensor([0.1, 0.2], dtype=torch.float64),
     )
-    return OracleProblem("mixture-1", "two components on the line", distribution)
+    return OracleProblem("mixture-1", "a Gaussian mixture in one dimension", distribution)
 
 
 def certify_likelihood(
@@ -52,9 +53,8 @@ def certify_likelihood(
 ) -> tuple[Finding, ...]:
     """Compare `log_density(denoiser, x_t, t, generator)` with the exact log p_t(x_t), in nats.
 
-    It is called 8 times per problem with other seeds: the mean must be within `tolerance` nats of the exact value for
-    every sample, or within 4 of its own standard errors where it is random. In one dimension its exponential must
-    integrate to 1 as well.
+    It is called 8 times per problem with different seeds: the mean must be within `tolerance` nats plus 4 standard
+    errors of the exact value for every sample. In one dimension the density must also integrate to 1.
     """
     schedule = VP() if schedule is None else schedule
     compared = [_compared(log_density, problem, schedule, tolerance) for problem in likelihood_problems()]
@@ -71,31 +71,21 @@ def _compared(log_density: LogDensity, problem: OracleProblem, schedule: Schedul
     runs = torch.stack(
         [log_density(problem.denoiser(schedule), x_t, t, torch.Generator().manual_seed(k)) for k in range(REPEATS)]
     ).double()
+    compared = partial(Finding, name=f"likelihood.{problem.name}", title=f"Log-density of {problem.title}", unit="nats")
     if runs.shape != (REPEATS, len(x_t)):
         verdict = f"Expected one value per sample, got shape {tuple(runs.shape[1:])} for {len(x_t)} samples."
-        return Finding(
-            name=f"likelihood.{problem.name}",
-            title=problem.title,
-            value=math.nan,
-            unit="nats",
-            verdict=verdict,
-            tone="alarm",
-        )
-    off = runs.mean(0) - exact
-    deviation = runs.std(0) / REPEATS**0.5
-    good = bool((off.abs() <= tolerance + 4 * deviation).all())
-    worst = int(off.abs().argmax())
-    value, error = float(off[worst]), float(deviation[worst])
-    noise_word = f" (standard error {error:.2g})" if error > 0 else ""
+        return compared(value=math.nan, verdict=verdict, tone="alarm")
+    errors, standard_errors = runs.mean(0) - exact, runs.std(0) / REPEATS**0.5
+    good = bool((errors.abs() <= tolerance + 4 * standard_errors).all())
+    worst = int(errors.abs().argmax())
+    value, standard_error = float(errors[worst]), float(standard_errors[worst])
+    chance = f" (standard error {standard_error:.2g})" if standard_error > 0 else ""
     per_dimension = value / x_t[0].numel()
-    return Finding(
-        name=f"likelihood.{problem.name}",
-        title=f"Log-density of {problem.title}",
+    return compared(
         value=value,
-        unit="nats",
-        verdict=f"At worst {value:+.2g} nats from the exact value{noise_word}, {per_dimension:+.2g} per dimension.",
+        verdict=f"At worst {value:+.2g} nats from the exact value{chance}, {per_dimension:+.2g} per dimension.",
         tone="good" if good else "alarm",
-        null=f"Within {tolerance} nats, and 4 standard errors where it is random.",
+        null=f"Within {tolerance} nats, plus 4 standard errors if the estimate is random.",
     )
 
 
@@ -110,7 +100,7 @@ def _normalized(log_density: LogDensity, problem: OracleProblem, schedule: Sched
         title="The density integrates to one",
         value=mass,
         unit="probability",
-        verdict=f"On the line it integrates to {mass:.4f}.",
+        verdict=f"In one dimension it integrates to {mass:.4f}.",
         tone="good" if good else "alarm",
         null="1, by the trapezoidal rule.",
     )

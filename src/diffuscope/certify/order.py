@@ -4,8 +4,8 @@ An error with the expansion :math:`e(n) = C n^{-p}(1 + a/n + \dots)` has the log
 
 .. math::  \log e = c - p\log n + a/n ,
 
-which is fitted by least squares. The term a/n removes what a plain line would take for a wrong order where the grid is
-still coarse; what is left over the fit gives the confidence band of p (Student's t).
+which is fitted by least squares. Without the term a/n a line would show a wrong order on coarse grids. The residuals of
+the fit give the confidence interval of p (Student's t).
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from diffuscope.errors import InputError
+
 STEPS = (16, 25, 40, 63, 100, 160)  # a decade
+FEWEST = 4  # numbers of steps to fit an order
 
 
 @dataclass(frozen=True)
 class MeasuredOrder:
-    """The fitted order p with its band at 95%, and the errors it was read from; p is NaN where no error was left.
+    """The fitted order p with its 95% interval, and the errors it was fitted to; NaN if too few can be used.
 
-    `exact` says that the errors are rounding already: there is nothing to converge.
+    `exact` means that the errors are rounding already, so that there is no order to fit.
     """
 
     order: float
@@ -31,29 +34,33 @@ class MeasuredOrder:
     exact: bool
 
     def falls_short_of(self, declared: int, tolerance: float) -> bool:
-        """Whether the error falls more slowly than the declared order says."""
+        """Whether the measured order is below the declared one by more than `tolerance`."""
         return not self.exact and not self.order >= declared - tolerance
 
 
 def measured_order(steps: Sequence[int], errors: Sequence[float], floor: float) -> MeasuredOrder:
-    """Fit the errors well above `floor`, which is rounding; fewer than four of them count as exact if the last is not.
+    """Fit the order to errors above `floor`, the size of rounding; with fewer than four of them, no order is fitted.
 
-    Rounding bends the line well before it is all that is left: errors below ten times `floor` are left out where four
-    others remain.
+    Rounding bends the line well before the errors reach it: if four errors are above ten times `floor`, only these are
+    used. If fewer than four are above `floor` and the last is not, the result counts as exact.
+
+    Raises InputError for fewer than four errors unless they are exact.
     """
     n, e = np.asarray(steps, dtype=float), np.asarray(errors, dtype=float)
     clear = np.isfinite(e) & (e > 10 * floor)
-    used = clear if clear.sum() >= 4 else np.isfinite(e) & (e > floor)
+    used = clear if clear.sum() >= FEWEST else np.isfinite(e) & (e > floor)
     shown = (tuple(int(k) for k in n), tuple(float(x) for x in e))
-    if not np.isfinite(e).all() or used.sum() < 4:
-        settled = bool(np.isfinite(e).all() and e[-1] <= floor)
+    if not np.isfinite(e).all() or used.sum() < FEWEST:
+        settled = bool(len(e) and np.isfinite(e).all() and e[-1] <= floor)
+        if len(e) < FEWEST and not settled:
+            raise InputError(f"steps: expected at least {FEWEST} accepted numbers of steps, got {len(e)}")
         return MeasuredOrder(float("nan"), (float("nan"), float("nan")), *shown, exact=settled)
     n, e = n[used], e[used]
     design = np.stack([np.ones_like(n), -np.log(n), 1 / n], axis=1)
     solution = np.linalg.lstsq(design, np.log(e), rcond=None)[0]
     freedom = max(1, len(n) - 3)
-    left = np.log(e) - design @ solution
-    spread = np.sqrt(left @ left / freedom * np.linalg.inv(design.T @ design)[1, 1])
-    half = float(stats.t.ppf(0.975, freedom) * spread)
+    residuals = np.log(e) - design @ solution
+    standard_error = np.sqrt(residuals @ residuals / freedom * np.linalg.inv(design.T @ design)[1, 1])
+    half = float(stats.t.ppf(0.975, freedom) * standard_error)
     p = float(solution[1])
     return MeasuredOrder(p, (p - half, p + half), *shown, exact=False)

@@ -1,9 +1,9 @@
 r"""Oracle problems: data distributions whose probability-flow map is known, for testing any sampler.
 
 In :math:`y = x/\alpha`, :math:`\tilde\sigma = \sigma/\alpha` every schedule has the same flow,
-:math:`dy/d\log\tilde\sigma = y - D(y)`. A Gaussian's is closed form. The others are integrated by an explicit
-Runge-Kutta method of order 8 (DOP853) at a relative tolerance of 1e-12, which the tests hold against the
-quantile map in one dimension and against the way back.
+:math:`dy/d\log\tilde\sigma = y - D(y)`. That of a Gaussian has a closed form. The others are integrated by an explicit
+Runge-Kutta method of order 8 (DOP853) at a relative tolerance of 1e-12, which the tests compare with the quantile map
+in one dimension and with the flow in the opposite direction.
 """
 
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ STARTS = 12  # starting points of every problem
 class OracleProblem:
     """A data distribution, and the range of noise-to-signal ratios (`high` to `low`) over which its flow is compared.
 
-    Its grids are uniform in log-SNR, or have every second step `swing` times as long as the one before.
+    Its grids are uniform in log-SNR, except that every second step is `swing` times as long as the one before.
     """
 
     name: str
@@ -49,11 +49,11 @@ class OracleProblem:
         return flow(self.distribution, self._start, self.high, self.low)
 
     def start(self, schedule: Schedule) -> Batch:
-        """Points of the noised distribution at sigma/alpha = `high`: the same ones in every schedule, in its scale."""
+        """Points of the noised distribution at sigma/alpha = `high`, the same in every schedule up to its scale."""
         return schedule.alpha(schedule.time_of_noise_to_signal(self.high)) * self._start
 
     def exact_end(self, schedule: Schedule) -> Batch:
-        """Where the probability flow takes them, at sigma/alpha = `low`."""
+        """The endpoints of their probability flow, at sigma/alpha = `low`."""
         return schedule.alpha(schedule.time_of_noise_to_signal(self.low)) * self._end
 
     def denoiser(self, schedule: Schedule) -> ExactDenoiser:
@@ -61,7 +61,7 @@ class OracleProblem:
         return ExactDenoiser(self.distribution, schedule)
 
     def times(self, schedule: Schedule, steps: int) -> Float[Tensor, " times"]:
-        """`steps` steps in log-SNR from `high` to `low`: equal, or short and long by turns."""
+        """`steps` steps in log-SNR from `high` to `low`: equal, or alternately short and long."""
         ends = [float(schedule.time_of_noise_to_signal(ratio)) for ratio in (self.high, self.low)]
         if self.swing == 1:
             return log_snr_times(schedule, ends[0], ends[1], steps)
@@ -73,16 +73,16 @@ class OracleProblem:
         return torch.cat([first, schedule.time_of_lambda(lam), last])
 
     def in_uneven_steps(self) -> "OracleProblem":
-        """The same problem on grids whose steps are short and long by turns, one to two.
+        """The same problem on grids whose steps are alternately short and twice as long.
 
-        A multistep formula that mistakes one step for another is the right one on equal steps, and nearly so on steps
-        that change slowly. Here it loses its order.
+        A multistep formula that confuses the lengths of two steps is right on equal steps, and nearly so on steps that
+        change slowly. Here it loses its order.
         """
         return replace(self, swing=2.0)
 
     @cached_property
     def scale(self) -> float:
-        """rms of the exact end, per coordinate, for errors relative to it."""
+        """Root mean square of the exact endpoints per coordinate, the unit of errors."""
         return float(self._end.square().mean().sqrt())
 
 
@@ -103,7 +103,7 @@ def flow(distribution: Distribution, y: Batch, high: float, low: float) -> Batch
 
 @cache
 def unequal_gaussian() -> OracleProblem:
-    """Correlated coordinates with standard deviations 1.5 and .4: an affine flow in closed form."""
+    """Correlated coordinates with standard deviations 1.5 and 0.4: an affine flow in closed form."""
     rotation = torch.tensor([[0.8, -0.6], [0.6, 0.8]], dtype=torch.float64)
     distribution = Gaussian(
         torch.tensor([1.3, -0.4], dtype=torch.float64), rotation, torch.tensor([2.25, 0.16], dtype=torch.float64)
@@ -113,7 +113,7 @@ def unequal_gaussian() -> OracleProblem:
 
 @cache
 def mixture(dimension: int = 2, components: int = 5) -> OracleProblem:
-    """Gaussian components of different widths and weights at random places: a flow that must choose."""
+    """Gaussian components of different widths and weights at random places: a flow that branches."""
     draw = torch.Generator().manual_seed(5 + dimension)
     means = 1.5 * torch.randn(components, dimension, dtype=torch.float64, generator=draw)
     weights = 0.5 + torch.rand(components, dtype=torch.float64, generator=draw)
@@ -124,9 +124,9 @@ def mixture(dimension: int = 2, components: int = 5) -> OracleProblem:
 
 @cache
 def finite_data(points: int = 12) -> OracleProblem:
-    """A handful of points in the plane: the distribution that a memorizing model has."""
+    """A few points in the plane: the distribution of a memorizing model."""
     data = torch.randn(points, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    # below .4 most trajectories have chosen their point, and the flow is that of a single one
+    # below 0.4 most trajectories are close to one point, and the flow is that of a single point
     return OracleProblem("finite", f"{points} data points", Empirical(data), low=0.4)
 
 
@@ -137,5 +137,5 @@ def ring() -> OracleProblem:
 
 
 def oracle_problems() -> tuple[OracleProblem, ...]:
-    """All of them."""
+    """The problems of a certificate, in the order of its page."""
     return unequal_gaussian(), mixture(2), mixture(64), finite_data(), ring()

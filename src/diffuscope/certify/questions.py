@@ -1,4 +1,4 @@
-"""Everything that a sampler is asked, in order."""
+"""The questions of a sampler's certificate, in order."""
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -7,11 +7,12 @@ from functools import partial
 
 from diffuscope.errors import InputError
 from diffuscope.findings import Finding
+from diffuscope.schedules import Schedule
 
 from . import behavior, convergence
 from .certificate import Certificate, Errors
 from .order import STEPS
-from .problems import mixture, oracle_problems, unequal_gaussian
+from .problems import OracleProblem, mixture, oracle_problems, unequal_gaussian
 from .target import Target
 
 BUDGETS = (5, 10, 20, 40, 80)
@@ -20,7 +21,7 @@ SAMPLES = 20_000
 
 @dataclass(frozen=True)
 class Question:
-    """One thing that a target is asked; `answer` measures it."""
+    """One requirement of a certificate; `answer` measures it."""
 
     name: str
     title: str
@@ -28,51 +29,38 @@ class Question:
 
 
 def questions(target: Target, steps: Sequence[int] = STEPS, samples: int = SAMPLES) -> Iterator[Question]:
-    """Everything that `target` is asked."""
+    """All questions about `target`, with numbers of `steps` for the orders and `samples` for the distribution."""
     first, plane = target.schedules[0], mixture(2)
+
+    def order(name: str, place: str, problem: OracleProblem, schedule: Schedule) -> Question:
+        if target.stochastic:
+            measure = partial(convergence.weak_order_finding, target, problem, schedule, steps)
+            return Question(f"weak_order.{name}", f"Weak order {place}", measure)
+        measure = partial(convergence.strong_order_finding, target, problem, schedule, steps)
+        return Question(f"order.{name}", f"Order {place}", measure)
+
     if target.stochastic:
+        gaussian = unequal_gaussian()
         for schedule in target.schedules:
             where = type(schedule).__name__
-            yield Question(
-                f"weak_order.{where}",
-                f"Weak order under {where}",
-                partial(convergence.weak_order_finding, target, unequal_gaussian(), schedule, steps),
-            )
-        yield Question(
-            "weak_order.uneven",
-            f"Weak order under {type(first).__name__} in uneven steps",
-            partial(convergence.weak_order_finding, target, unequal_gaussian().in_uneven_steps(), first, steps),
-        )
-        yield Question(
-            "law",
-            "Distribution of the samples",
-            partial(convergence.distribution_finding, target, plane, first, samples),
-        )
+            yield order(where, f"under {where}", gaussian, schedule)
+        uneven = gaussian.in_uneven_steps()
+        yield order("uneven", f"under {type(first).__name__} in uneven steps", uneven, first)
+        distribution = partial(convergence.distribution_finding, target, plane, first, samples)
+        yield Question("law", "Distribution of the samples", distribution)
         yield Question("bias", "Stationary bias", partial(convergence.stationary_bias, target, first))
     else:
         for problem in oracle_problems():
-            yield Question(
-                f"order.{problem.name}",
-                f"Order on {problem.title}",
-                partial(convergence.strong_order_finding, target, problem, first, steps),
-            )
+            yield order(problem.name, f"on {problem.title}", problem, first)
         for schedule in target.schedules[1:]:
             where = type(schedule).__name__
-            yield Question(
-                f"order.{plane.name}.{where}",
-                f"Order on {plane.title} under {where}",
-                partial(convergence.strong_order_finding, target, plane, schedule, steps),
-            )
-        yield Question(
-            f"order.{plane.name}.uneven",
-            f"Order on {plane.title} in uneven steps",
-            partial(convergence.strong_order_finding, target, plane.in_uneven_steps(), first, steps),
-        )
+            yield order(f"{plane.name}.{where}", f"on {plane.title} under {where}", plane, schedule)
+        yield order(f"{plane.name}.uneven", f"on {plane.title} in uneven steps", plane.in_uneven_steps(), first)
     yield Question("point", "A single data point", partial(behavior.single_point, target, plane, first))
     yield Question("last_step", "The step to clean data", partial(behavior.last_step, target, plane, first))
     yield Question("dtype", "float32 and float64", partial(behavior.precision, target, plane, first))
-    yield Question("batch", "Rows of a batch", partial(behavior.batching, target, plane, first))
-    yield Question("randomness", "Where randomness comes from", partial(behavior.randomness, target, plane, first))
+    yield Question("batch", "Independence of the rows of a batch", partial(behavior.batching, target, plane, first))
+    yield Question("randomness", "Use of the generator", partial(behavior.randomness, target, plane, first))
     yield Question("cost", "NFE per step", partial(behavior.cost, target, plane, first))
     yield Question("invariance", "Change of schedule", partial(behavior.invariance, target, plane))
 
@@ -84,10 +72,10 @@ def certify_sampler(
     samples: int = SAMPLES,
     advance: Callable[[str], object] = lambda title: None,  # noqa: ARG005
 ) -> Certificate:
-    """Ask `target` everything. Where it raises an exception that question counts as failed, and the others go on.
+    """Answer every question about `target`; if it raises an exception, the question fails and the next one follows.
 
-    `steps` are the numbers of steps for the orders, `samples` how many are drawn for the distribution of the samples.
-    `advance` is called with the title of each question before it is asked.
+    `steps` are the numbers of steps for the orders, `samples` the number of samples for the test of their distribution.
+    `advance` is called with the title of each question before it is answered.
     """
     findings = []
     for question in questions(target, steps, samples):
@@ -98,7 +86,7 @@ def certify_sampler(
 
 
 def _error_tables(target: Target) -> Errors:
-    """Rows by problem; empty where the target raises, which its findings already report."""
+    """Rows by problem; empty if the target raises an exception, which its findings report."""
     schedule, tables = target.schedules[0], {}
     try:
         if target.stochastic:
@@ -113,18 +101,16 @@ def _error_tables(target: Target) -> Errors:
 
 
 def _answered(question: Question) -> Finding:
-    """The finding under the question's own name and title."""
+    """The finding, with the name and title of the question."""
     try:
         finding = question.answer()
     except InputError as error:
-        # a limit that the target states: not a wrong answer, and not a right one
-        finding = Finding(
-            name="", title="", value=float("nan"), unit="", verdict=f"Not asked: {error}", tone="attention"
-        )
+        # a stated limit of the target: neither a failure nor a success
+        finding = behavior.measured(value=float("nan"), unit="", verdict=f"Not measured: {error}", tone="attention")
     except Exception as error:
-        # someone else's code: whatever it raises is a finding, with the line that it comes from
+        # someone else's code: whatever it raises is a finding, with its line
         where = traceback.extract_tb(error.__traceback__)[-1]
         message = str(error).splitlines()[0] if str(error) else "no message"
         verdict = f"Raised {type(error).__name__} in {where.name}, line {where.lineno}: {message}"
-        finding = Finding(name="", title="", value=float("nan"), unit="", verdict=verdict, tone="alarm")
+        finding = behavior.measured(value=float("nan"), unit="", verdict=verdict, tone="alarm")
     return replace(finding, name=question.name, title=question.title)

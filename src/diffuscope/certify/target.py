@@ -1,4 +1,4 @@
-"""What can be certified: anything that carries a batch from one noise level to a lower one under a denoiser."""
+"""What can be certified: anything that takes a batch from one noise level to a lower one with a denoiser."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ Run = Callable[[Denoiser, Batch, Float[Tensor, " times"], torch.Generator | None
 
 @dataclass(frozen=True)
 class Target:
-    """A sampler, ours or another library's, and what it claims of itself.
+    """A sampler, of this or another library, with its declared properties.
 
     `run(denoiser, x_start, times, generator)` walks the strictly decreasing float64 `times` of `denoiser.schedule`,
     one step between neighbors, from x_start at times[0], and returns the state at times[-1], in the dtype of x_start;
     at sigma(times[-1]) = 0 that is the finished sample. `generator` is None exactly for deterministic samplers.
-    `order` is the declared order of convergence (weak order for a stochastic sampler), None where nothing is declared.
-    `nfe_per_step` is the declared cost, None where it varies. `schedules` are those it can be run in, its own first.
-    `coarsest` and `finest` bound the numbers of steps it accepts; `floor` is the relative accuracy of its own tables
-    (float32 in some libraries), below which errors are rounding.
+    `order` is the declared order of convergence (weak order for a stochastic sampler), None if none is declared.
+    `nfe_per_step` is the declared cost, None if it varies. `schedules` are those it can run in, its own first.
+    `coarsest` and `finest` bound the numbers of steps that it accepts. `floor` is the relative accuracy of its own
+    tables (float32 in some libraries), below which errors are rounding.
     """
 
     name: str
@@ -39,9 +39,9 @@ class Target:
 
 
 def sampler_target(sampler: Sampler, name: str | None = None) -> Target:
-    """`sampler` with what it declares of itself.
+    """`sampler` with its declared properties.
 
-    Under error control the steps are the tolerance's: no order in the number of times is declared.
+    An adaptive sampler chooses its steps by a tolerance, so that no order in the number of times is declared.
     """
     return Target(
         name or type(sampler).__name__,

@@ -1,4 +1,4 @@
-"""Measured statements and what they stand on: findings, claims, charts as data, intervals and tests."""
+"""Findings and claims, charts as data, and the statistics behind them."""
 
 from .chart import (
     Area,

@@ -1,7 +1,7 @@
-"""Figures as data: what an experiment shows, before anyone draws it.
+"""Figures as data.
 
-A `Chart` is a row of `Panel`s, each two axes and the marks between them. `report` draws them; their numbers go into
-result.json as they are, so that a reader can draw them again.
+A `Chart` is a row of `Panel`s, each with two axes and the marks between them. `report` draws charts, and their numbers
+are saved as JSON, so that a reader can draw them again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,13 +20,17 @@ Range = tuple[float | int, float | int]
 
 
 def series(values: Numbers) -> Series:
-    """The numbers as plain floats."""
+    """The numbers as plain floats, in float64.
+
+    >>> series([1, 2])
+    (1.0, 2.0)
+    """
     return tuple(torch.as_tensor(values, dtype=torch.float64).reshape(-1).tolist())
 
 
 @dataclass(frozen=True)
 class Line:
-    """y(x), over a band from `low` to `high` where they are given; a dashed or dotted line is a reference."""
+    """y(x), with a band from `low` to `high` if given; a dashed or dotted line is a reference."""
 
     x: Series
     y: Series
@@ -47,7 +51,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Bars:
-    """Heights over the edges of cells, one edge more than heights: a histogram as a filled staircase."""
+    """Heights over the cells between `edges`, one more than heights: a histogram as a filled staircase."""
 
     edges: Series
     heights: Series
@@ -56,7 +60,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Groups:
-    """Bars side by side, group by group: `heights[k][i]` is of the series `labels[k]` in the group `names[i]`."""
+    """Grouped bars: `heights[k][i]` is the height of the series `labels[k]` in the group `names[i]`."""
 
     names: tuple[str, ...]
     labels: tuple[str, ...]
@@ -65,7 +69,7 @@ class Groups:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Rows of values over rectangular cells: `values[j][i]` lies between edges i, i + 1 of x and j, j + 1 of y."""
+    """Values over rectangular cells: `values[j][i]` lies between the edges i, i + 1 of x and j, j + 1 of y."""
 
     x_edges: Series
     y_edges: Series
@@ -74,7 +78,7 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class Arrows:
-    """A field: an arrow from every (x, y) to (x + dx, y + dy), in the units of the axes."""
+    """A vector field: an arrow from every (x, y) to (x + dx, y + dy), in the units of the axes."""
 
     x: Series
     y: Series
@@ -105,7 +109,7 @@ class Cells:
 
 @dataclass(frozen=True)
 class Intervals:
-    """One point with its interval per name, the names along the vertical axis, the first on top."""
+    """One value with its interval per name, the names along the vertical axis, the first on top."""
 
     names: tuple[str, ...]
     values: Series
@@ -115,7 +119,7 @@ class Intervals:
 
 @dataclass(frozen=True)
 class Rule:
-    """A reference at one place of an axis across the whole panel; with a `width`, a band centered there."""
+    """A reference line across the panel at one place of an axis; with a `width`, a band centered there."""
 
     at: float | int
     axis: Literal["x", "y"] = "y"
@@ -128,7 +132,7 @@ Mark = Line | Points | Bars | Groups | HeatMap | Arrows | Area | Cells | Interva
 
 @dataclass(frozen=True)
 class Panel:
-    """Two axes and what stands between them. Ranges are (low, high), or None for what the marks need."""
+    """Two axes and the marks between them. Ranges are (low, high), or None to fit the marks."""
 
     title: str
     x_label: str
@@ -138,13 +142,13 @@ class Panel:
     y_log: bool = False
     x_range: Range | None = None
     y_range: Range | None = None
-    equal_scales: bool = False  # a plane: one unit is as long on both axes
-    x_ticks: tuple[float | int, ...] = ()  # where the horizontal axis is marked, if not at round numbers
+    equal_scales: bool = False  # one unit is equally long on both axes
+    x_ticks: tuple[float | int, ...] = ()  # of the horizontal axis; empty for round numbers
 
 
 @dataclass(frozen=True)
 class Chart:
-    """Panels side by side under one caption, `how_to_read` below it."""
+    """Panels side by side with a caption and a paragraph `how_to_read`; InputError for a panel without marks."""
 
     title: str
     panels: tuple[Panel, ...]
@@ -154,6 +158,13 @@ class Chart:
     def __post_init__(self) -> None:
         if not self.panels or not all(panel.marks for panel in self.panels):
             raise InputError(f"panels: expected at least one panel, each with a mark, in chart {self.title!r}")
+
+
+def _require_one_length(mark: str, label: str, **columns: Series) -> None:
+    lengths = [len(column) for column in columns.values()]
+    if len(set(lengths)) > 1:
+        names = f"{', '.join([*columns][:-1])} and {[*columns][-1]}"
+        raise InputError(f"{mark} {label!r}: expected {names} of one length, got lengths {lengths}")
 
 
 def line(
@@ -167,70 +178,64 @@ def line(
 ) -> Line:
     """A `Line` from tensors or sequences of one length; InputError for others."""
     made = Line(series(x), series(y), label, style, series(low), series(high))
-    lengths = {len(made.x), len(made.y)} | ({len(made.low), len(made.high)} if made.low or made.high else set())
-    if len(lengths) > 1:
-        raise InputError(f"line {label!r}: expected x, y, low and high of one length, got lengths {sorted(lengths)}")
+    band = {"low": made.low, "high": made.high} if made.low or made.high else {}
+    _require_one_length("line", label, x=made.x, y=made.y, **band)
     return made
 
 
 def points(x: Numbers, y: Numbers, label: str = "") -> Points:
     """`Points` from tensors or sequences of one length; InputError for others."""
     made = Points(series(x), series(y), label)
-    if len(made.x) != len(made.y):
-        raise InputError(f"points {label!r}: expected x and y of one length, got {len(made.x)} and {len(made.y)}")
+    _require_one_length("points", label, x=made.x, y=made.y)
     return made
 
 
 def arrows(x: Numbers, y: Numbers, dx: Numbers, dy: Numbers, label: str = "") -> Arrows:
     """`Arrows` from tensors or sequences of one length; InputError for others."""
     made = Arrows(series(x), series(y), series(dx), series(dy), label)
-    lengths = [len(made.x), len(made.y), len(made.dx), len(made.dy)]
-    if len(set(lengths)) > 1:
-        raise InputError(f"arrows {label!r}: expected x, y, dx and dy of one length, got lengths {lengths}")
+    _require_one_length("arrows", label, x=made.x, y=made.y, dx=made.dx, dy=made.dy)
     return made
 
 
 def density_bars(values: Numbers, edges: Numbers, label: str = "") -> Bars:
-    """The histogram of `values` as a density: counts / (number of values x width); values outside are counted too."""
-    sample, cells = torch.as_tensor(series(values)).double(), torch.as_tensor(series(edges)).double()
-    if len(sample) == 0 or len(cells) < 2 or not bool((cells.diff() > 0).all()):
+    """The histogram of `values` as a density: counts / (number of values x width).
+
+    Values outside the edges count in the number of values. Raises InputError without values, for fewer than two edges,
+    and for edges that do not increase.
+    """
+    sample, bounds = torch.as_tensor(series(values)).double(), torch.as_tensor(series(edges)).double()
+    if len(sample) == 0 or len(bounds) < 2 or not bool((bounds.diff() > 0).all()):
         raise InputError(f"bars {label!r}: expected values, and at least two edges that increase")
-    counts = torch.histogram(sample, cells).hist
-    return Bars(series(cells), series(counts / (len(sample) * cells.diff())), label)
+    counts = torch.histogram(sample, bounds).hist
+    return Bars(series(bounds), series(counts / (len(sample) * bounds.diff())), label)
 
 
 def groups(names: Sequence[str], heights: dict[str, Numbers]) -> Groups:
     """`Groups` from the heights of every label, one per name; InputError for another number of heights."""
-    found = tuple(series(values) for values in heights.values())
-    if any(len(values) != len(names) for values in found):
-        raise InputError(f"groups: expected {len(names)} heights per label, got {[len(values) for values in found]}")
-    return Groups(tuple(names), tuple(heights), found)
+    columns = tuple(series(values) for values in heights.values())
+    if any(len(column) != len(names) for column in columns):
+        raise InputError(f"groups: expected {len(names)} heights per label, got {[len(column) for column in columns]}")
+    return Groups(tuple(names), tuple(heights), columns)
 
 
 def heat_map(x_edges: Numbers, y_edges: Numbers, values: Real[Tensor, "rows columns"]) -> HeatMap:
-    """A `HeatMap` from a matrix; NaN is a cell without a value. InputError unless there is one edge more than cells."""
+    """A `HeatMap` from a matrix; NaN is an empty cell. InputError unless there is one edge more than cells."""
     made = HeatMap(series(x_edges), series(y_edges), tuple(map(series, values)))
-    if values.shape != (len(made.y_edges) - 1, len(made.x_edges) - 1):
-        cells = (len(made.y_edges) - 1, len(made.x_edges) - 1)
-        raise InputError(f"values: expected {cells} rows and columns between the edges, got {tuple(values.shape)}")
+    shape = (len(made.y_edges) - 1, len(made.x_edges) - 1)
+    if values.shape != shape:
+        raise InputError(f"values: expected {shape} rows and columns between the edges, got {tuple(values.shape)}")
     return made
 
 
 def area(x: Numbers, low: Numbers, high: Numbers, label: str = "") -> Area:
     """An `Area` from tensors or sequences of one length; InputError for others."""
     made = Area(series(x), series(low), series(high), label)
-    if not len(made.x) == len(made.low) == len(made.high):
-        lengths = [len(made.x), len(made.low), len(made.high)]
-        raise InputError(f"area {label!r}: expected x, low and high of one length, got lengths {lengths}")
+    _require_one_length("area", label, x=made.x, low=made.low, high=made.high)
     return made
 
 
 def cells(
-    rows: Sequence[str],
-    columns: Sequence[str],
-    values: Real[Tensor, "rows columns"],
-    *,
-    color_range: Range,
+    rows: Sequence[str], columns: Sequence[str], values: Real[Tensor, "rows columns"], *, color_range: Range
 ) -> Cells:
     """`Cells` from a matrix; NaN is an empty cell. InputError unless there is a name for every row and column."""
     if values.shape != (len(rows), len(columns)):

@@ -1,12 +1,12 @@
-r"""One claim of a published experiment: what was measured, the number it must reach, and what that leaves open.
+r"""One claim of a published experiment: a measured number, the required one, and the tolerance between them.
 
-A claim compares a value v with a required number r in one of three ways, and reads off how much of the room is used:
+A claim compares a value v with a required number r in one of three ways. The share of the tolerance that it uses is
 
 .. math::
     \text{equals:}\ \frac{|v - r|}{\tau}, \qquad \text{at most:}\ \frac{v}{r}, \qquad \text{at least:}\ \frac{r}{v} .
 
-It holds when that is at most 1. The tolerance tau, or the bound r itself, says where it comes from: rounding, the order
-of a scheme, so many standard errors, or the digits that a source prints. A value that is not a number fails.
+A claim holds if this is at most 1. Every tolerance tau or bound r has a stated reason: rounding, the order of a scheme,
+a number of standard errors, or the digits that a source prints. A value that is not a number fails.
 """
 
 import math
@@ -25,14 +25,14 @@ Number = float | int
 
 @dataclass(frozen=True)
 class Claim:
-    """`value` must be, as `relation` says, `required`; `because` tells where tolerance or bound comes from.
+    """`value` must be equal to, at most or at least `required`; `because` is the reason for the tolerance or bound.
 
-    Made by `equals`, `at_most`, `at_least`. Raises InputError for a tolerance that is negative or not finite, and for a
+    Made by `equals`, `at_most` and `at_least`. Raises InputError for a negative or infinite tolerance and for a
     required number that is not finite.
     """
 
-    name: str  # one word or two with a hyphen, for machines; unique in its experiment
-    title: str  # a sentence in plain words: what is claimed
+    name: str  # for machines: one word or two with a hyphen, unique in its experiment
+    title: str  # the claim as a sentence in plain words
     value: float
     relation: Relation
     required: float
@@ -49,45 +49,49 @@ class Claim:
 
     @property
     def used(self) -> float:
-        """The share of the room that the value uses: 0 is exact, up to 1 holds, infinity is beyond any measure."""
+        """The share of the tolerance that is used: 0 is exact, the claim holds up to 1, NaN values use infinity."""
         if math.isnan(self.value):
             return math.inf
         if self.relation == "equals":
-            return _share(abs(self.value - self.required), self.tolerance)
+            distance = abs(self.value - self.required)
+            return distance / self.tolerance if self.tolerance > 0 else 0.0 if distance == 0 else math.inf
         larger, smaller = (self.value, self.required) if self.relation == "at most" else (self.required, self.value)
         if smaller > 0:
             return max(larger, 0.0) / smaller
-        return 0.0 if larger <= smaller else math.inf  # a bound of zero, or signs: no share, only a side
+        return 0.0 if larger <= smaller else math.inf  # no ratio for a bound of zero or for other signs
 
     @property
     def holds(self) -> bool:
-        """Whether the value is where it must be."""
+        """Whether the value meets the requirement."""
         return self.used <= 1
 
     @property
     def measured(self) -> str:
-        """The value in as many digits as its requirement bears."""
+        """The value, in the digits that its tolerance warrants, with its unit."""
         return self._written(self.value)
 
     @property
     def requirement(self) -> str:
-        """What the value must be, in words."""
+        """The requirement in words.
+
+        >>> at_most("error", "The error is small", 0.1, 0.25, because="rounding", source="derived").requirement
+        'at most 0.25'
+        """
         if self.relation == "equals":
             return f"{_in_digits(self.required, self.tolerance)} ± {self.tolerance:.2g} {self.unit}".strip()
         return f"{self.relation} {self._written(self.required)}"
 
     def as_finding(self) -> Finding:
-        """The claim as an audit's finding: its verdict says the requirement, its power what would have failed."""
-        verdict = f"Measured {self.measured}; it must be {self.requirement} ({self.because})."
-        tone = "good" if self.holds else "alarm"
-        power = f"It fails unless it is {self.requirement}. Source: {self.source}."
+        """The claim as a finding, for a page or a notebook."""
+        verdict = f"Measured {self.measured}; required: {self.requirement} ({self.because})."
+        power = f"Any value that is not {self.requirement} would have failed. Source: {self.source}."
         return Finding(
             name=self.name,
             title=typeset(self.title),
             value=self.value,
             unit=self.unit,
             verdict=typeset(verdict),
-            tone=tone,
+            tone="good" if self.holds else "alarm",
             power=typeset(power),
         )
 
@@ -114,38 +118,32 @@ def equals(
     source: str,
     unit: str = "",
 ) -> Claim:
-    """The value is `required`, up to `within` on either side."""
+    """The claim |value - required| <= within."""
     return Claim(name, title, float(value), "equals", float(required), float(within), because, source, unit)
 
 
 def at_most(name: str, title: str, value: Number, bound: Number, *, because: str, source: str, unit: str = "") -> Claim:
-    """value <= bound."""
+    """The claim value <= bound."""
     return Claim(name, title, float(value), "at most", float(bound), 0.0, because, source, unit)
 
 
 def at_least(
     name: str, title: str, value: Number, bound: Number, *, because: str, source: str, unit: str = ""
 ) -> Claim:
-    """value >= bound."""
+    """The claim value >= bound."""
     return Claim(name, title, float(value), "at least", float(bound), 0.0, because, source, unit)
 
 
 def largest(values: Iterable[Number]) -> float:
-    """The largest of the numbers, NaN if any is: Python's `max` passes over a NaN that does not come first."""
-    found = [float(value) for value in values]
-    return math.nan if any(map(math.isnan, found)) else max(found)
+    """The largest of the numbers, NaN if any is: Python's `max` ignores a NaN that does not come first."""
+    numbers = [float(value) for value in values]
+    return math.nan if any(map(math.isnan, numbers)) else max(numbers)
 
 
 def farthest(values: Iterable[Number], target: Number) -> float:
     """The number that is farthest from `target`, NaN if any is."""
-    found = [float(value) for value in values]
-    return math.nan if any(map(math.isnan, found)) else max(found, key=lambda value: abs(value - target))
-
-
-def _share(distance: float, room: float) -> float:
-    if room > 0:
-        return distance / room
-    return 0.0 if distance == 0 else math.inf
+    numbers = [float(value) for value in values]
+    return math.nan if any(map(math.isnan, numbers)) else max(numbers, key=lambda number: abs(number - target))
 
 
 def _in_digits(number: float, tolerance: float) -> str:

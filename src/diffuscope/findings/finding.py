@@ -1,4 +1,4 @@
-"""One measured statement of an audit: a number, its uncertainty, its null, and the verdict in one sentence."""
+"""One measured statement: a number, its uncertainty, the null hypothesis, and the verdict in one sentence."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ TONE_WORDS: dict[Tone, str] = {
     "alarm": "Alarm",
     "neutral": "Informational",
 }
-CARD_COLORS: dict[Tone, str] = {  # of an edge: they stand out from white and from black alike
+CARD_COLORS: dict[Tone, str] = {  # of the edge, visible on white and on black
     "good": "#2e8b57",
     "attention": "#b7791f",
     "alarm": "#d0443a",
@@ -26,8 +26,8 @@ CARD_COLORS: dict[Tone, str] = {  # of an edge: they stand out from white and fr
 class Finding:
     """A number with everything needed to judge it.
 
-    `interval` holds the number with probability `confidence`; `null` says in words what would be seen if there were
-    nothing to find, and `p_value` how surprising the number is under it; `power` says what could have been detected.
+    `interval` is its confidence interval at level `confidence`, `null` the null hypothesis in words, `p_value` the
+    p-value under it, and `power` states which effect would have been detected.
     """
 
     name: str  # dotted and stable, for machines: "memorized.copies"
@@ -51,9 +51,9 @@ class Finding:
 
 
 def cards(findings: Iterable[Finding]) -> str:
-    """Small cards for a notebook, one below the other: verdict, value with its interval, power; all escaped.
+    """HTML cards for a notebook, one below the other: verdict, value with its interval, power; all text is escaped.
 
-    Text keeps the notebook's own color, so that the cards are readable in a light and in a dark one.
+    Text has the notebook's own color, so that cards are readable in light and dark notebooks.
     """
     return "".join(map(_card, findings))
 

@@ -6,10 +6,10 @@ Between Gaussians of means :math:`m_1, m_2` and covariances :math:`S_1, S_2` the
     d^2 = |m_1 - m_2|^2 + \operatorname{tr}\left(S_1 + S_2 - 2 (S_1^{1/2} S_2 S_1^{1/2})^{1/2}\right)
         = |m_1 - m_2|^2 + \min_{O^T O = I} \| R_1 - O R_2 \|_F^2, \qquad R_i^T R_i = S_i ,
 
-whatever the roots :math:`R_i`; the minimum is at :math:`O = U V^T` for :math:`R_1 R_2^T = U \Sigma V^T` (orthogonal
-Procrustes). That form is used, with the triangular factors of the centered samples: a sum of squares, so never
-negative, 0 on equal samples up to the square of rounding, and indifferent to singular covariances, of which no root and
-no inverse is taken. Covariances are those with n - 1.
+for any roots :math:`R_i`; the minimum is at :math:`O = U V^T` for :math:`R_1 R_2^T = U \Sigma V^T` (orthogonal
+Procrustes). This second form is computed, with the triangular factors of the centered samples: a sum of squares is
+never negative, is 0 for equal samples up to the square of rounding, and needs no root or inverse of covariances, which
+may be singular. Covariances are divided by n - 1.
 
 *Standard error.* :math:`O R_2 = R_1 T` with the Gaussian optimal map T from 1 to 2, symmetric with
 :math:`T S_1 T = S_2`, and the derivative of the trace term by :math:`S_1` is :math:`I - T`. Hence the influence of a
@@ -30,8 +30,8 @@ samples of one Gaussian distribution with eigenvalues :math:`\lambda_i` of its c
            \left[\sum_i \lambda_i + \frac12 \sum_{ij} \frac{\lambda_i\lambda_j (1 + \delta_{ij})}{\lambda_i +
            \lambda_j}\right] ,
 
-about :math:`D^2 \lambda / 2n` for n and n points in D dimensions of variance :math:`\lambda`. So
-distances are compared at equal sizes only.
+about :math:`D^2 \lambda / 2n` for n and n points in D dimensions of variance :math:`\lambda`. Distances
+are therefore compared at equal sizes only.
 
 Sources: Dowson & Landau 1982 (the distance); Heusel et al. 2017, https://arxiv.org/abs/1706.08500 (of features);
 Chong & Forsyth 2020, https://arxiv.org/abs/1911.07023 (its bias).
@@ -48,30 +48,37 @@ from diffuscope.errors import InputError
 
 @dataclass(frozen=True)
 class FrechetDistance:
-    """d^2 and its standard error."""
+    """The squared distance d^2 and its standard error."""
 
     value: float
     standard_error: float
 
 
 def frechet_distance(x: Float[Tensor, "n features"], y: Float[Tensor, "m same"]) -> FrechetDistance:
-    """d^2 between two samples of equally wide rows, in float64; n and m may differ, and be below the width.
+    """d^2 between two samples of feature vectors, in float64; n and m may differ.
 
-    Below the width the samples span a part of the space only, and the standard error is that of a distance within it:
-    it does not know that other samples would span another part.
+    With fewer rows than features the samples span only a subspace, and the standard error neglects that other samples
+    would span another.
 
     Raises InputError for fewer than 2 rows, rows of different widths, and values that are not finite.
     """
-    _require_samples(x, y)
+    for name, rows in (("x", x), ("y", y)):
+        if len(rows) < 2:
+            raise InputError(f"{name}: expected at least 2 rows, got {len(rows)}")
+        if not bool(torch.isfinite(rows).all()):
+            raise InputError(f"{name}: expected finite features, got NaN or infinity")
+    if x.shape[1] != y.shape[1]:
+        raise InputError(f"y: expected rows of {x.shape[1]} features as in x, got {y.shape[1]}")
     (mean_x, rows_x, root_x), (mean_y, rows_y, root_y) = _moments(x), _moments(y)
-    root_x, root_y = _equally_tall(root_x, root_y)
+    height = max(len(root_x), len(root_y))  # rows of zeros below the shorter root leave R^T R unchanged
+    root_x, root_y = (torch.cat([r, r.new_zeros(height - len(r), r.shape[1])]) for r in (root_x, root_y))
     u, _, vh = torch.linalg.svd(root_x @ root_y.mT)
-    turned = u @ vh
-    apart = mean_x - mean_y
-    # R_1 - O R_2 and R_2 - O^T R_1: what the optimal map moves the rows of the roots by
-    left, right = root_x - turned @ root_y, root_y - turned.mT @ root_x
-    value = apart.square().sum() + left.square().sum()
-    variance = _variance(x, mean_x, rows_x, left, apart) + _variance(y, mean_y, rows_y, right, -apart)
+    rotation = u @ vh
+    shift = mean_x - mean_y
+    # R_1 - O R_2 and R_2 - O^T R_1: the displacements of the rows of the roots by the optimal map
+    moved_x, moved_y = root_x - rotation @ root_y, root_y - rotation.mT @ root_x
+    value = shift.square().sum() + moved_x.square().sum()
+    variance = _variance(x, mean_x, rows_x, moved_x, shift) + _variance(y, mean_y, rows_y, moved_y, -shift)
     return FrechetDistance(float(value), float(variance.sqrt()))
 
 
@@ -83,25 +90,8 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return mean, scale * q, r / scale
 
 
-def _equally_tall(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of zeros, which leave R^T R as it is, under the shorter one."""
-    height = max(len(a), len(b))
-    a, b = (torch.cat([root, root.new_zeros(height - len(root), root.shape[1])]) for root in (a, b))
-    return a, b
-
-
-def _variance(x: Tensor, mean: Tensor, rows: Tensor, moved: Tensor, apart: Tensor) -> Tensor:
+def _variance(x: Tensor, mean: Tensor, rows: Tensor, moved: Tensor, shift: Tensor) -> Tensor:
     """var(phi) / n: with x - mean = rows R, the displacement x - T x is rows (R - O R')."""
     centered = x.double() - mean
-    influence = 2 * centered @ apart + (centered * (rows @ moved[: rows.shape[1]])).sum(1)
+    influence = 2 * centered @ shift + (centered * (rows @ moved[: rows.shape[1]])).sum(1)
     return influence.var() / len(x)
-
-
-def _require_samples(x: Tensor, y: Tensor) -> None:
-    for name, rows in (("x", x), ("y", y)):
-        if len(rows) < 2:
-            raise InputError(f"{name}: expected at least 2 rows, got {len(rows)}")
-        if not bool(torch.isfinite(rows).all()):
-            raise InputError(f"{name}: expected finite features, got NaN or infinity")
-    if x.shape[1] != y.shape[1]:
-        raise InputError(f"y: expected rows of {x.shape[1]} features as in x, got {y.shape[1]}")

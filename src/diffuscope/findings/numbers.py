@@ -1,7 +1,7 @@
-"""Numbers as a reader wants them: no more digits than their uncertainty bears.
+"""Numbers for readers: no more digits than their uncertainty warrants.
 
 A value with an interval [a, b] is written to the decimal place of the second leading digit of (b - a) / 2, and so are
-both ends; a value alone gets three leading digits. The minus sign is a minus sign, powers of ten are superscripts.
+both ends; a value alone has three leading digits. Minus signs and superscripts are Unicode.
 """
 
 import math
@@ -12,7 +12,7 @@ _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _LARGEST_PLAIN = 1e7
 _SMALLEST_PLAIN = 1e-4
 _MINUS = "−"
-_SIGNS = ("%", "x")  # units that stand right behind their number
+_SIGNS = ("%", "x")  # units without a space before them
 
 
 def _order(value: float) -> int:
@@ -23,7 +23,7 @@ def _order(value: float) -> int:
 def _fixed(value: float, decimals: int) -> str:
     written = f"{value:,.{decimals}f}"
     if not any(digit in written for digit in "123456789"):
-        written = written.removeprefix("-")  # rounded to zero: minus zero says nothing
+        written = written.removeprefix("-")  # no minus zero
     return written.replace("-", _MINUS)
 
 
@@ -32,13 +32,21 @@ def _power(exponent: int) -> str:
 
 
 def scientific(value: float, digits: int = 2) -> str:
-    """1.2 × 10⁻⁷."""
+    """The number in scientific notation.
+
+    >>> scientific(1.234e-7)
+    '1.2 × 10⁻⁷'
+    """
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
     return f"{mantissa.replace('-', _MINUS)} × {_power(int(exponent))}"
 
 
 def number(value: float) -> str:
-    """Three leading digits, whole numbers in full."""
+    """Three leading digits, whole numbers in full.
+
+    >>> number(0.012345), number(1234)
+    ('0.0123', '1,234')
+    """
     if math.isnan(value):
         return "not available"
     if math.isinf(value):
@@ -51,7 +59,7 @@ def number(value: float) -> str:
 
 
 def typeset(text: str) -> str:
-    """The text with every number in a program's notation, 4.9e-14, written as 4.9 × 10⁻¹⁴; 1e-10 as 10⁻¹⁰."""
+    """The text with every number like 4.9e-14 written as 4.9 × 10⁻¹⁴, and 1e-10 as 10⁻¹⁰."""
 
     def written(match: re.Match[str]) -> str:
         power = _power(int(match[2]))
@@ -61,7 +69,11 @@ def typeset(text: str) -> str:
 
 
 def measurement(value: float, interval: tuple[float, float] | None, unit: str) -> tuple[str, str]:
-    """The value with its unit, and its interval in words with as many decimals; no interval gives ''."""
+    """The value with its unit, and its interval in words with as many decimals (empty without an interval).
+
+    >>> measurement(12.345, (11.1, 13.6), "%")
+    ('12.3%', '11.1% to 13.6%')
+    """
     sign = unit if unit in _SIGNS else ""
     behind = sign or (f"\u00a0{unit}" if unit else "")
     if interval is None:
@@ -80,7 +92,7 @@ def measurement(value: float, interval: tuple[float, float] | None, unit: str) -
 
 
 def p_value(p: float) -> str:
-    """Two leading digits; below 0.001 as a power of ten."""
+    """Two leading digits; below 0.001 in scientific notation."""
     if math.isnan(p):
         return "not available"
     if p == 0:
@@ -89,10 +101,10 @@ def p_value(p: float) -> str:
 
 
 def column(values: Sequence[float]) -> list[str]:
-    """A column of numbers with one count of decimals, so that the decimal points stand below each other.
+    """A column of numbers with the same number of decimals, so that the decimal points are aligned.
 
-    The largest shows at least three leading digits, the smallest at least two; a column that spans more than five
-    decades is written number by number.
+    The largest has at least three leading digits, the smallest at least two; in a column that spans more than five
+    decades every number is written by itself.
     """
     sizes = [abs(v) for v in values if math.isfinite(v) and v != 0]
     if not sizes or all(float(v).is_integer() for v in values if math.isfinite(v)):

@@ -2,8 +2,8 @@ r"""A mean over a few independent repetitions, with Student's interval.
 
 .. math::  \bar z \pm t_{R-1}\, \frac{s}{\sqrt R}, \qquad s^2 = \frac{1}{R-1} \sum_r (z_r - \bar z)^2 .
 
-Two levels are in use. What must *be* a number gets a room that it leaves once in 10,000 runs by chance; what must be
-*seen* to differ from one, an interval of 99.9%.
+Two levels are used. A mean that must *equal* a number has a tolerance that it exceeds by chance once in 10,000 runs; a
+mean that must *differ* from one is compared by an interval of 99.9%.
 """
 
 import math
@@ -28,21 +28,23 @@ class Repeated:
 
     @classmethod
     def of(cls, values: Float[Tensor, " repetitions"]) -> "Repeated":
-        """Of at least two values."""
+        """The mean of at least two values.
+
+        >>> Repeated.of(torch.tensor([1.0, 2.0, 3.0])).mean
+        2.0
+        """
         return cls(float(values.mean()), float(values.std()) / math.sqrt(len(values)), len(values))
 
     @property
     def significance(self) -> float:
-        """The mean in standard errors, NaN where both are zero."""
-        return (
-            self.mean / self.error
-            if self.error > 0
-            else (math.nan if self.mean == 0 else math.copysign(math.inf, self.mean))
-        )
+        """The mean in standard errors, NaN if both are zero."""
+        if self.error > 0:
+            return self.mean / self.error
+        return math.nan if self.mean == 0 else math.copysign(math.inf, self.mean)
 
     @property
     def seen(self) -> float:
-        """The standard errors from which on a mean differs from zero, at 99.9%."""
+        """The number of standard errors beyond which a mean differs from zero at 99.9%."""
         return float(stats.t.isf(DIFFERS / 2, self.repetitions - 1))
 
     def room(self, tail: float) -> float:
@@ -64,11 +66,10 @@ class Repeated:
 
 
 def jackknife(estimate: Callable[[Int[Tensor, " kept"]], Tensor], repetitions: int) -> Repeated:
-    """A number that is no mean, `estimate(kept runs)`: value and error from leaving out each run in turn (Tukey 1958).
+    """Value and error of `estimate(kept runs)`, which need not be a mean, by leaving out each run in turn (Tukey 1958).
 
-    The pseudo-values R z - (R - 1) z_{-r} are treated as a mean's.
+    The result is the mean of the pseudo-values R z - (R - 1) z_{-r}.
     """
     runs = torch.arange(repetitions)
-    whole = estimate(runs)
     without = torch.stack([estimate(runs[runs != run]) for run in runs])
-    return Repeated.of(repetitions * whole - (repetitions - 1) * without)
+    return Repeated.of(repetitions * estimate(runs) - (repetitions - 1) * without)

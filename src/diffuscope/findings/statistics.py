@@ -1,7 +1,7 @@
-r"""The statistics an audit stands on: resampling, exact permutation tests, conformal p-values, false discovery.
+r"""The statistics of an audit: resampling, exact permutation tests, conformal p-values, false discovery.
 
-Every p-value here is valid at any sample size because it counts how often an equally extreme value arises when two
-exchangeable groups swap names; the observed arrangement is counted among them,
+Permutation p-values are valid at any sample size: they count how often permuting exchangeable labels gives a value at
+least as extreme, with the observed arrangement among the permutations,
 
 .. math::  p = \frac{1 + \#\{\text{permuted} \ge \text{observed}\}}{1 + \#\text{permutations}},
 
@@ -14,7 +14,7 @@ from numpy import ndarray
 from scipy import stats
 
 PERMUTATIONS = 9_999
-POWER = 0.95  # with which what is stated as detectable is found
+POWER = 0.95  # probability of finding an effect of the stated detectable size
 RESAMPLES = 1_000
 CHUNK = 4_000_000  # numbers held at once by a resampling loop
 
@@ -22,7 +22,7 @@ CHUNK = 4_000_000  # numbers held at once by a resampling loop
 def percentile_interval(
     resampled: Float[ndarray, "resamples *shape"], confidence: float = 0.95
 ) -> tuple[Float[ndarray, "*shape"], Float[ndarray, "*shape"]]:
-    """Lower and upper percentile bounds over the first axis."""
+    """Lower and upper ends of the percentile interval over the first axis."""
     tail = (1 - confidence) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail], axis=0)
     return np.asarray(low), np.asarray(high)
@@ -33,7 +33,7 @@ def bootstrap_sums(
 ) -> Float[ndarray, "resamples columns"]:
     """Column means of rows resampled with replacement.
 
-    All columns share the resampled rows, so ratios and differences of the columns keep their correlation.
+    All columns share the resampled rows, so that ratios and differences of columns include their correlation.
     """
     n = len(values)
     chunk = max(1, CHUNK // n)
@@ -47,7 +47,7 @@ def bootstrap_sums(
 def paired_permutation(
     differences: Float[ndarray, "n levels"], rng: np.random.Generator, permutations: int = PERMUTATIONS
 ) -> tuple[Float[ndarray, " levels"], float]:
-    """One-sided p-values that the mean difference of exchangeable pairs exceeds 0: per level, and over all levels.
+    """One-sided p-values for a positive mean difference of exchangeable pairs: per level, and over all levels.
 
     Swapping the members of pair i changes the sign of row i in every level at once. The overall p-value compares the
     largest studentized mean with its permutation distribution (Westfall & Young 1993), so levels need no further
@@ -59,8 +59,7 @@ def paired_permutation(
     studentized = differences / scale
     observed = studentized.mean(0)
     exceed, exceed_any, chunk = np.zeros(differences.shape[1]), 0, max(1, CHUNK // n)
-    # ties with the observed value must count, also after rounding in another order of summation
-    threshold = observed - 1e-12
+    threshold = observed - 1e-12  # ties count, also after rounding in another order of summation
     for start in range(0, permutations, chunk):
         signs = rng.choice(np.array([-1.0, 1.0]), size=(min(chunk, permutations - start), n))
         permuted = signs @ studentized / n
@@ -75,10 +74,10 @@ def label_permutation(
     rng: np.random.Generator,
     permutations: int = PERMUTATIONS,
 ) -> tuple[float, float]:
-    """P-value that the training references collect more hits than chance, and the null deviation of their share.
+    """P-value of the training references' share of hits, and the standard deviation of that share under the null.
 
     `hits[j]` counts the samples whose nearest reference is j. Samples that share a neighbor are not independent, so the
-    labels of the references are permuted, not those of the samples: valid however the hits are spread.
+    labels of the references are permuted, which is valid for any distribution of the hits.
     """
     total, kept = hits.sum(), hits > 0
     counts, size, members = hits[kept].astype(float), len(hits), int(is_training.sum())
@@ -100,27 +99,27 @@ def chi_squared_permutation(
     rng: np.random.Generator,
     permutations: int = PERMUTATIONS,
 ) -> float:
-    r"""P-value of `share` of Pearson's chi-squared for two rows of counts, the members of both rows permuted.
+    r"""Permutation p-value of `share` times Pearson's chi-squared of two rows of counts.
 
     With n and m members, a_k of class k in the first row and t_k in both, the statistic is
 
     .. math::  \chi^2 = \frac{(n + m)^2}{n m} \sum_k \frac{(a_k - n t_k / (n + m))^2}{t_k} .
 
-    Permuted, the first row is a draw of n from the t_k (multivariate hypergeometric), so that counts may be small. A
-    `share` below 1 makes room for a variance that permutations do not have.
+    Under permutations the first row has a multivariate hypergeometric distribution, so that counts may be small. A
+    `share` below 1 allows for variance beyond that of permutations.
     """
     counts = counts[:, counts.sum(0) > 0]
-    together = counts.sum(0)
+    both = counts.sum(0)
     first, total = int(counts[0].sum()), int(counts.sum())
 
     def chi_squared(rows: ndarray) -> ndarray:
-        unscaled = ((rows - first * together / total) ** 2 / together).sum(1)
+        unscaled = ((rows - first * both / total) ** 2 / both).sum(1)
         return unscaled * total**2 / (first * (total - first))
 
     threshold = share * float(chi_squared(counts[:1])[0]) - 1e-9  # ties count, also after rounding
-    exceed, chunk = 0, max(1, CHUNK // len(together))
+    exceed, chunk = 0, max(1, CHUNK // len(both))
     for start in range(0, permutations, chunk):
-        drawn = rng.multivariate_hypergeometric(together, first, size=min(chunk, permutations - start))
+        drawn = rng.multivariate_hypergeometric(both, first, size=min(chunk, permutations - start))
         exceed += int((chi_squared(drawn) >= threshold).sum())
     return (1 + exceed) / (1 + permutations)
 
@@ -128,26 +127,30 @@ def chi_squared_permutation(
 def conformal_p_values(
     observed: Float[ndarray, " samples"], null: Float[ndarray, " calibration"]
 ) -> Float[ndarray, " samples"]:
-    """P-value of being as small as observed among `null` draws: (1 + #{null <= observed}) / (1 + n)."""
+    """P-values of values as small as observed, from n draws under the null: (1 + #{null <= observed}) / (1 + n)."""
     return (1 + np.searchsorted(np.sort(null), observed, side="right")) / (1 + len(null))
 
 
 def false_discovery(p_values: Float[ndarray, " samples"], rate: float) -> Bool[ndarray, " samples"]:
-    """Benjamini & Hochberg 1995: the largest set with expected share of false members at most `rate`.
+    """Benjamini & Hochberg 1995: the discoveries, with an expected share of false ones of at most `rate`.
 
-    Conformal p-values of one calibration set are positively dependent, for which the bound holds (Bates et al. 2023).
+    The bound holds for conformal p-values of one calibration set, which are positively dependent (Bates et al. 2023).
     """
     return stats.false_discovery_control(p_values) <= rate
 
 
 def exact_share_interval(count: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
     """Clopper & Pearson 1934: the interval of a share whose coverage is at least `confidence`."""
-    found = stats.binomtest(count, total).proportion_ci(confidence)
-    return float(found.low), float(found.high)
+    interval = stats.binomtest(count, total).proportion_ci(confidence)
+    return float(interval.low), float(interval.high)
 
 
 def binomial_p_value(count: int, total: int) -> float:
-    """P(at least `count` of `total` fair coins fall heads)."""
+    """P(at least `count` of `total` fair coins show heads).
+
+    >>> binomial_p_value(3, 3)
+    0.125
+    """
     return float(stats.binom.sf(count - 1, total, 0.5))
 
 
@@ -155,8 +158,8 @@ def smallest_detectable_copies(samples: int, calibration: int, rate: float, powe
     """The smallest share of exact copies that false-discovery control finds with probability `power`.
 
     An exact copy has the smallest possible conformal p-value 1/(calibration + 1); k of them are discovered as soon as
-    1/(calibration + 1) <= rate k / samples. If every sample is a copy with probability pi, k is binomial. Returns
-    infinity where even all samples together would not be found.
+    1/(calibration + 1) <= rate k / samples. If every sample is a copy with probability pi, k is binomial. Infinity if
+    even all samples together would not be discovered.
     """
     needed = int(np.ceil(samples / (rate * (calibration + 1)) - 1e-9))
     if needed > samples:
@@ -166,5 +169,8 @@ def smallest_detectable_copies(samples: int, calibration: int, rate: float, powe
 
 
 def detectable_shift(null_deviation: float, level: float, power: float = POWER) -> float:
-    """The shift of a mean that a one-sided test at `level` finds with probability `power` (normal approximation)."""
+    """The shift of a mean that a one-sided test at `level` finds with probability `power` (normal approximation).
+
+    `null_deviation` is the standard deviation of the mean under the null hypothesis.
+    """
     return float((stats.norm.isf(level) + stats.norm.isf(1 - power)) * null_deviation)

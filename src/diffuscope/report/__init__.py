@@ -1,4 +1,4 @@
-"""Draws charts and pages: the self-contained HTML of a report, its figures in two color schemes, its pictures."""
+"""Charts as SVG or PNG, and self-contained HTML pages with figures and pictures in two color schemes."""
 
 from .drawing import chart_svg, charts_png
 from .images import image_png

@@ -1,4 +1,4 @@
-"""Charts, drawn: panels side by side, in the page's two color schemes, alone for a notebook, or as one picture."""
+"""Draws charts: for a page in two color schemes, by themselves for a notebook, or as a PNG."""
 
 import io
 from dataclasses import fields, replace
@@ -32,9 +32,9 @@ from diffuscope.findings.numbers import typeset
 from .theme import HEAT_LEVELS, LIGHT, MARKERS, SERIES, figure_style, figure_svg, heat_colormap, standing_alone
 
 WIDTH, HEIGHT = 7.2, 3.2
-MARKED = 25  # a line of more points is drawn without a marker at each, a scatter of more with small ones
+MARKED = 25  # lines of more points have no markers, scatters of more points have small ones
 SMALL_POINT, LARGE_POINT = 2.5, 5.0
-ARROW_WIDTH = 0.006  # of its shaft, in widths of the panel
+ARROW_WIDTH = 0.006  # of the shaft, relative to the panel's width
 _DASHES = {"solid": "-", "dashed": "--", "dotted": ":"}
 
 
@@ -47,12 +47,12 @@ def page_svg(chart: Chart) -> str:
 
 
 def chart_svg(chart: Chart) -> str:
-    """The chart as one `<svg>` element that needs nothing around it: light, on its own background, for a notebook."""
+    """The chart as one self-contained `<svg>` element in the light theme on its own background, for a notebook."""
     return standing_alone(page_svg(chart))
 
 
 def charts_png(charts: tuple[Chart, ...], title: str) -> bytes:
-    """All charts below each other, in the light theme, as one PNG."""
+    """All charts below each other in the light theme, as the bytes of a PNG."""
     with figure_style():
         heights = [_height(chart) + 0.3 for chart in charts]
         drawing = Drawing(figsize=(WIDTH, sum(heights) + 0.4), facecolor=LIGHT["paper"])
@@ -87,7 +87,7 @@ def _names(mark: Mark) -> tuple[str, ...]:
 
 
 def _height(chart: Chart) -> float:
-    """Inches: rows of cells and of intervals, and panels of equal scales, are as high as they need, others HEIGHT."""
+    """In inches: HEIGHT, unless rows of cells or intervals, or panels of equal scales, need another one."""
     marks = [mark for panel in chart.panels for mark in panel.marks]
     if any(isinstance(mark, Cells) for mark in marks):
         return 0.8 + 0.32 * max(len(mark.rows) for mark in marks if isinstance(mark, Cells))
@@ -122,7 +122,7 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
         axes.set_xscale("log")
     if panel.y_log:
         axes.set_yscale("log")
-    number = 0  # of the marks that are not references: each has the next color and marker
+    number = 0  # of marks that are not references, each with the next color and marker
     for mark in panel.marks:
         if _is_reference(mark):
             _draw_mark(axes, mark, LIGHT["ink"], "None")
@@ -149,7 +149,7 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
 
 
 def _clipped(mark: Mark, panel: Panel) -> Mark:
-    """The mark with its heights within the range of a logarithmic axis: a zero is drawn at the edge, not nowhere."""
+    """The mark, clipped to the range of a logarithmic vertical axis, so that zeros are drawn at the edge."""
     if not panel.y_log or panel.y_range is None or not isinstance(mark, Line | Points | Area):
         return mark
     heights = [field.name for field in fields(mark) if field.name in ("y", "low", "high")]
@@ -158,15 +158,16 @@ def _clipped(mark: Mark, panel: Panel) -> Mark:
 
 
 def _legends(place: Drawing | SubFigure, every: list[Axes]) -> None:
-    """One legend below panels that share their labels and below bars, else one in each; none for a single label."""
-    found = [axes.get_legend_handles_labels() for axes in every]
+    """One legend below bars and below panels with the same labels, otherwise one in each; none for a single label."""
+    entries = [axes.get_legend_handles_labels() for axes in every]
+    handles, labels = entries[0]
     full = any(axes.containers for axes in every)  # bars leave no corner free
-    if (full or len(every) > 1) and all(labels == found[0][1] for _, labels in found):
-        if len(found[0][1]) > 1:
-            columns = min(len(found[0][1]), 5)
-            _with_visible_points(place.legend(*found[0], loc="outside lower center", ncols=columns))
+    if (full or len(every) > 1) and all(others == labels for _, others in entries):
+        if len(labels) > 1:
+            columns = min(len(labels), 5)
+            _with_visible_points(place.legend(handles, labels, loc="outside lower center", ncols=columns))
         return
-    for axes, (_, labels) in zip(every, found, strict=True):
+    for axes, (_, labels) in zip(every, entries, strict=True):
         if len(labels) > 1:
             _with_visible_points(axes.legend())
 
@@ -228,14 +229,14 @@ def _draw_mark(axes: Axes, mark: Mark, color: str, marker: str) -> None:
         case Cells():
             _draw_cells(axes, mark)
         case Arrows(x, y, dx, dy, label):
-            # a rim, so that an arrow stands out from the dark cells of a heat map too
+            # an edge, so that arrows stand out from the dark cells of a heat map, too
             looks = {"facecolor": color, "edgecolor": LIGHT["paper"], "linewidth": 0.5, "zorder": 3}
             lengths = {"angles": "xy", "scale_units": "xy", "scale": 1.0, "width": ARROW_WIDTH, "headwidth": 4.0}
             axes.quiver(x, y, dx, dy, label=label, **looks, **lengths)
 
 
 def _draw_cells(axes: Axes, mark: Cells) -> None:
-    """Colored cells with their numbers, in an ink that reads on its cell in both themes; a cell of NaN stays empty."""
+    """Colored cells with their numbers, legible in both themes; cells of NaN stay empty."""
     (low, high), values = mark.color_range, np.ma.masked_where(np.isnan(mark.values), mark.values)
     rows, columns = values.shape
     edges = np.arange(columns + 1), np.arange(rows + 1)

@@ -1,4 +1,4 @@
-"""Small images as data addresses: a page carries its pictures inside itself."""
+"""Small images as data URLs, with which a page contains its pictures."""
 
 import base64
 import io
@@ -13,10 +13,10 @@ _COMFORTABLE_PIXELS = 96
 
 
 def image_png(image: Real[np.ndarray, "*image"], low: float | int, high: float | int, scale: int | None = None) -> str:
-    """A gray (H, W), (H, W, 1), (1, H, W) or color (H, W, 3), (3, H, W) image as a PNG data address.
+    """A gray (H, W), (H, W, 1), (1, H, W) or color (H, W, 3), (3, H, W) image as a PNG data URL.
 
-    `low` is shown black and `high` white, values beyond are clipped. Each pixel becomes a square of `scale` pixels;
-    by default as many as keep the longer side within 96. An array (3, H, 3) is read with its channels first.
+    `low` is black and `high` white; values beyond are clipped. Each pixel becomes a square of `scale` x `scale` pixels,
+    by default the largest whose image fits into 96 x 96. An array (3, H, 3) is read with its channels first.
     Raises InputError for another shape, for values that are not finite, and unless low < high.
     """
     values = np.asarray(image, dtype=np.float64)
@@ -27,7 +27,7 @@ def image_png(image: Real[np.ndarray, "*image"], low: float | int, high: float |
     if values.size == 0 or not (values.ndim == 2 or (values.ndim == 3 and values.shape[-1] == 3)):
         raise InputError(f"image: expected (H, W), (H, W, 3) or (C, H, W) with C = 1 or 3, got {np.shape(image)}")
     if not np.isfinite(values).all():
-        raise InputError(f"image: expected finite values, got {int((~np.isfinite(values)).sum())} that are not")
+        raise InputError(f"image: expected finite values, got {int((~np.isfinite(values)).sum())} of NaN or infinity")
     if not low < high:
         raise InputError(f"image range: expected low < high, got {low} and {high}")
     if scale is None:

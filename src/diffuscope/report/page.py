@@ -1,8 +1,8 @@
-"""A report as data, and the one HTML file it becomes.
+"""A report as data, and its rendering as one HTML file.
 
-The page opens with its verdicts, then gives every question a section (answer, figures and how to read them, findings),
-and ends with how it was computed. The file needs nothing but itself: style, figures and pictures are inline, and its
-content security policy forbids the browser to run or to fetch anything, whatever a name in the data may contain.
+The page starts with its verdicts, has a section for every question (answer, figures and how to read them, findings),
+and ends with the method. The file is self-contained: style, figures and pictures are inline, and its content security
+policy forbids the browser to run or fetch anything, whatever text the data contain.
 """
 
 import re
@@ -27,14 +27,14 @@ _RESERVED_ANCHORS = ("main", "verdicts", "method")
 
 @dataclass(frozen=True)
 class Link:
-    """A cell that leads to a page beside or below this one; `address` is relative to it."""
+    """A cell with a link to a page in the same folder or below it; ValueError for another `address`."""
 
     text: str
     address: str
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", self.address):
-            raise ValueError(f"link {self.text!r}: expected a path below this page, plain words, got {self.address!r}")
+            raise ValueError(f"link {self.text!r}: expected a relative path of plain words, got {self.address!r}")
 
 
 Cell = str | float | int | Link | None
@@ -42,9 +42,9 @@ Cell = str | float | int | Link | None
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a header; numbers are aligned by their decimal point, None is a cell without a value.
+    """Rows below a header, numbers aligned at the decimal point, None for a missing value.
 
-    A folded table shows its title only until the reader opens it.
+    A folded table shows only its title until the reader opens it. Raises ValueError for rows of another length.
     """
 
     title: str
@@ -56,24 +56,24 @@ class Table:
     def __post_init__(self) -> None:
         for row in self.rows:
             if len(row) != len(self.header):
-                raise ValueError(f"table {self.title!r}: {len(self.header)} columns, but a row of {len(row)} cells")
+                raise ValueError(f"table {self.title!r}: expected {len(self.header)} cells in a row, got {len(row)}")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One image as a data address (`image_png`), with its label."""
+    """One image as a data URL (from `image_png`), with its label; ValueError for another `source`."""
 
     source: str
     label: str
 
     def __post_init__(self) -> None:
         if not self.source.startswith("data:image/"):
-            raise ValueError(f"picture {self.label!r}: source must be a data:image/ address, as image_png gives it")
+            raise ValueError(f"picture {self.label!r}: expected a data:image/ URL, got {self.source[:40]!r}")
 
 
 @dataclass(frozen=True)
 class GalleryItem:
-    """Pictures side by side under one caption: a generated sample and its nearest training example."""
+    """Pictures side by side with one caption, such as a generated sample and its nearest training example."""
 
     pictures: Sequence[Picture]
     caption: str
@@ -81,7 +81,7 @@ class GalleryItem:
 
 @dataclass(frozen=True)
 class Gallery:
-    """A grid of small pictures or pairs."""
+    """A grid of small pictures or groups of pictures."""
 
     title: str
     items: Sequence[GalleryItem]
@@ -93,7 +93,7 @@ Block = Chart | Table | Gallery | str  # a string is a paragraph
 
 @dataclass(frozen=True)
 class Section:
-    """One question: `title` asks it, `answer` answers in a sentence, blocks and findings are the evidence."""
+    """One question: `title` is the question, `answer` one sentence, blocks and findings are the evidence."""
 
     anchor: str
     title: str
@@ -104,7 +104,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """The whole report; a verdict that does not say what it could have detected is refused."""
+    """The whole report; ValueError for verdicts without a power statement and for anchors that are not unique words."""
 
     title: str
     subtitle: str
@@ -116,33 +116,26 @@ class Page:
     def __post_init__(self) -> None:
         for verdict in self.verdicts:
             if not verdict.power:
-                raise ValueError(f"verdict {verdict.name!r}: no power statement; a verdict needs one to be printed")
+                raise ValueError(f"verdict {verdict.name!r}: expected a power statement, got none")
         anchors = [section.anchor for section in self.sections]
         for anchor in anchors:
             if not re.fullmatch("[a-z][a-z0-9-]*", anchor) or anchor in _RESERVED_ANCHORS or anchors.count(anchor) > 1:
-                raise ValueError(f"section anchor {anchor!r}: expected a word of its own, small letters, digits, -")
+                raise ValueError(f"section anchor {anchor!r}: expected a unique word of a-z, digits and -")
 
 
 def render(page: Page) -> str:
-    """The page as one self-contained HTML document; every text of `page` is escaped."""
-    return (
-        _environment()
-        .get_template("page.html.jinja")
-        .render(
-            page=page,
-            light=css_variables(LIGHT),
-            dark=css_variables(DARK),
-            section_of={finding.name: section for section in page.sections for finding in section.findings},
-            next_figure=count(1).__next__,
-            next_table=count(1).__next__,
-        )
-    )
+    """The page as one self-contained HTML document; all text of `page` is escaped."""
+    template = _environment().get_template("page.html.jinja")
+    section_of = {finding.name: section for section in page.sections for finding in section.findings}
+    colors = {"light": css_variables(LIGHT), "dark": css_variables(DARK)}
+    counters = {"next_figure": count(1).__next__, "next_table": count(1).__next__}
+    return template.render(page=page, section_of=section_of, **colors, **counters)
 
 
 def write_page(page: Page, path: str | Path) -> Path:
-    """Write the rendered page to `path`, whole or not at all: what stood there before stays until the last byte is out.
+    """Write the rendered page to `path`; an earlier file is replaced only once the new one is complete.
 
-    Raises InputError if the folder cannot be made or written, or the disk is full.
+    Raises InputError if the folder cannot be created or written to, or the disk is full.
     """
     path = Path(path)
     content = render(page).encode()
@@ -182,18 +175,16 @@ def _environment() -> jinja2.Environment:
 
 
 def _placed(chart: Chart, label: str) -> Markup:
-    """The chart's SVG where it stands: its ids made the page's only ones, named by its caption, described in words."""
+    """The chart's SVG for its place on the page: with unique ids, named by its caption, and described in words."""
     prefix = f"{label}-"
-    svg = with_unique_ids(page_svg(chart), prefix)
     role = f'<svg role="img" aria-labelledby="{label}" aria-describedby="{prefix}desc"'
-    svg = role + svg.removeprefix("<svg")
-    head_end = svg.index(">") + 1
+    head, marks = with_unique_ids(page_svg(chart), prefix).removeprefix("<svg").split(">", 1)
     description = Markup('<desc id="{}desc">{}</desc>').format(prefix, described(chart))
-    return Markup(svg[:head_end]) + description + Markup(svg[head_end:])
+    return Markup(f"{role}{head}>") + description + Markup(marks)
 
 
 def _cells(table: Table) -> list[list[tuple[str, bool]]]:
-    """(text, belongs to a column of numbers) row by row; the numbers of a column are written alike."""
+    """(text, belongs to a column of numbers), row by row; all numbers of a column have the same format."""
     columns = []
     for cells in zip(*table.rows, strict=True):
         written = iter(numbers.column([float(cell) for cell in cells if isinstance(cell, (int, float))]))

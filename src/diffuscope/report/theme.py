@@ -1,11 +1,11 @@
 """The two themes of the page, and figures that follow them.
 
-A figure is drawn in the colors of the light theme. `figure_svg` then replaces every color that has a name here by the
-page's variable of that name, so one SVG is right in both themes; drawn any other way, the same figure is simply light.
+A figure is drawn in the colors of the light theme. `figure_svg` then replaces every color that is named here by the
+page's variable of that name, so that one SVG suits both themes.
 
-The six series colors stay apart for readers with normal vision, protanopia, deuteranopia and tritanopia (Machado et
-al. 2009). The heat ramp passes, at its middle and in both themes, through the luminance L at which black and white
-text are equally readable, (1.05)/(L + .05) = (L + .05)/.05, so one rule for the ink of a cell serves both.
+The six series colors are distinguishable with normal vision, protanopia, deuteranopia and tritanopia (Machado et al.
+2009). In both themes the middle of the heat ramp has the luminance L at which black and white text are equally legible,
+1.05/(L + 0.05) = (L + 0.05)/0.05, so that one rule for the ink of a cell serves both.
 """
 
 import io
@@ -88,25 +88,25 @@ MARKERS: tuple[str, ...] = ("o", "s", "^", "D", "v", "P")
 
 
 def css_variables(theme: Mapping[str, str]) -> str:
-    """The theme as CSS custom properties, one declaration after the other."""
+    """The theme as CSS custom properties."""
     return " ".join(f"--{name}: {color};" for name, color in theme.items())
 
 
 def heat_colormap() -> ListedColormap:
-    """From little (the page's background) to much; for `pcolormesh` and `contourf`, not for `imshow`.
+    """From small (the page's background) to large values; for `pcolormesh` and `contourf`, not for `imshow`.
 
-    A raster is colored before the page is read and cannot follow its theme.
+    The colors of a raster are fixed and cannot follow the page's theme.
     """
     return ListedColormap([LIGHT[f"heat-{level}"] for level in range(HEAT_LEVELS)], name=_HEAT)
 
 
 @contextmanager
 def figure_style() -> Iterator[None]:
-    """matplotlib's settings for a figure of this page, in force inside the `with` only.
+    """matplotlib's settings for figures of the page, within a `with` block.
 
-    Draw on a `matplotlib.figure.Figure` (never pyplot). The default size, 7.2 x 3.4 inches, fills the page's column;
-    there a 9.5 point letter is 13 pixels high. Write Unicode (σ, λ, 10⁻²) rather than mathtext: letters are set in the
-    reader's own font, whose widths mathtext does not know.
+    Draw on a `matplotlib.figure.Figure`, not with pyplot. The default size, 7.2 x 3.4 inches, fills the page's column,
+    where 9.5 points are 13 pixels. Use Unicode (σ, λ, 10⁻²) rather than mathtext: text is set in the reader's font,
+    whose widths mathtext does not know.
     """
     ink, muted, rule, paper = (LIGHT[name] for name in ("ink", "muted", "rule", "paper"))
     with mpl.rc_context(
@@ -152,7 +152,6 @@ def figure_style() -> Iterator[None]:
             "legend.frameon": False,
             "legend.fontsize": 9.0,
             "legend.facecolor": paper,
-            "image.cmap": "viridis",
         }
     ):
         yield
@@ -162,9 +161,9 @@ _VARIABLE_OF_COLOR = {color: name for name, color in LIGHT.items()}
 
 
 def figure_svg(figure: Figure) -> str:
-    """The figure as one `<svg>` element for a page: themed, sized by its container, the same bytes every time.
+    """The figure as one `<svg>` element for a page: in the page's theme, sized by its container, deterministic.
 
-    Letters stay text in the page's font. Raises ValueError if the figure holds a raster in theme colors.
+    Text stays text in the page's font. Raises ValueError if the figure contains a raster in theme colors.
     """
     for raster in figure.findobj(AxesImage):
         if raster.get_cmap().name == _HEAT:  # pyright: ignore[reportAttributeAccessIssue]
@@ -176,10 +175,8 @@ def figure_svg(figure: Figure) -> str:
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "diffuscope"}):
         figure.savefig(drawn, format="svg", metadata=no_metadata)
     svg = drawn.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    # matplotlib's style rule is for every element, `*`: inline it would reach the whole page
+    svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    # matplotlib's style rule `*` would apply to the whole page
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)
     svg = svg.replace("xlink:href=", "href=")
     svg = _without_unused_ids(svg)
@@ -200,14 +197,12 @@ def _without_unused_ids(svg: str) -> str:
 
 
 def with_unique_ids(svg: str, prefix: str) -> str:
-    """`svg` with `prefix` before each of its ids and every reference to them: two figures then never share one."""
-    svg = re.sub(r'(?<= id=")(?=[^"])', prefix, svg)
-    svg = re.sub(r'(?<= href="#)(?=[^"])', prefix, svg)
-    return re.sub(r"(?<=url\(#)", prefix, svg)
+    """`svg` with `prefix` before each of its ids and every reference to them, so that no two figures share an id."""
+    return re.sub(r'(?<= id=")(?=[^"])|(?<= href="#)(?=[^"])|(?<=url\(#)', prefix, svg)
 
 
 def standing_alone(svg: str) -> str:
-    """`svg` of a page with the light theme's colors in itself, for a place that has no variables."""
+    """A page's `svg` with the light theme's colors included, for use outside the page."""
     used = {name: LIGHT[name] for name in LIGHT if f"var(--{name})" in svg}
     style = f"background: {LIGHT['paper']}; max-width: 50rem; --figure-font: sans-serif; {css_variables(used)}"
     return svg.replace("<svg ", f'<svg style="{style}" ', 1)

@@ -1,7 +1,7 @@
-"""Is it the score of one diffusing density, and how many nats does it know? Asked with `--diagnostics` only.
+"""Is it the score of a diffusing density, and how many nats does it know? Only with `--diagnostics`.
 
-`score_consistency` differentiates the network itself; `entropy_budget` is reduced from the shared measurements. A
-network without derivatives is no error: one line says why the first part is missing.
+`score_consistency` differentiates the network; `entropy_budget` is reduced from the shared measurements. If the network
+cannot be differentiated, the report says why the first part is missing.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from ..session import Session
 
 @dataclass(frozen=True, eq=False)
 class Diagnostics:
-    """Curl and score equation, or in their place the reason why there are none; Fisher information and entropies."""
+    """Curl and score equation, or None and why they were not measured; Fisher information and entropies."""
 
     equation: Equation | None
     refusal: str
@@ -35,19 +35,17 @@ class Diagnostics:
 
 def diagnose(session: Session) -> Diagnostics:
     """Measure and reduce."""
-    squares, refusal, levels = [], "", session.levels
-    known = information(session, session.numpy_stream("information"))
-    for index in range(len(levels)):
-        measure = partial(measure_equation, session, index)
-        try:
-            squares.append(session.stage(f"equation-{index:02d}", "differentiating", measure))
-        except InputError as error:
-            refusal = str(error)
-            break
-    ratios, significance = levels.ratios.numpy(), session.settings.significance
-    stream = session.numpy_stream("equation")
-    equation = None if refusal else residuals(squares, ratios, session.subject.scale, significance, stream)
-    return Diagnostics(equation, refusal, known)
+    knowledge, levels = information(session, session.numpy_stream("information")), session.levels
+    try:
+        squares = [
+            session.stage(f"equation-{index:02d}", "differentiating", partial(measure_equation, session, index))
+            for index in range(len(levels))
+        ]
+    except InputError as error:
+        return Diagnostics(None, str(error), knowledge)
+    ratios, scale, significance = levels.ratios.numpy(), session.subject.scale, session.settings.significance
+    equation = residuals(squares, ratios, scale, significance, session.numpy_stream("equation"))
+    return Diagnostics(equation, "", knowledge)
 
 
 def _ask(session: Session) -> Answer | None:
@@ -64,45 +62,44 @@ def _ask(session: Session) -> Answer | None:
 
 
 def _method(result: Diagnostics) -> str:
-    equation = f"Score equation and curl need a model that torch can differentiate ({POINTS} examples at each level). "
+    equation = f"Score equation and curl need a model that torch can differentiate ({POINTS} examples at each level)."
     if result.equation is not None:
         equation = (
             f"Score equation and curl: {result.equation.points} held-out examples at each noise level, {PROBES} random "
-            "sign vectors each, with the sampling noise of the probes subtracted from every square; derivatives by "
-            "automatic differentiation, and in the noise level by differences where the model knows only a table of "
+            "sign vectors each, with the sampling noise of the probes subtracted from every square. Derivatives are by "
+            "automatic differentiation, and in the noise level by finite differences if the model has only a table of "
             "steps. The residual of the equation is relative to the sum of the sizes of its terms, the curl to the "
             "smaller of two Jacobians (the denoiser's and the score's), so that neither end of the noise range looks "
-            "perfect by itself. "
+            "perfect by construction."
         )
     return (
-        equation + "Fisher information and entropies follow from the losses of the sections above, summed over noise "
+        f"{equation} Fisher information and relative entropies follow from the losses above, integrated over noise "
         "levels by the trapezoidal rule."
     )
 
 
 def _numbers(result: Diagnostics) -> Table:
-    information, equation = result.information, result.equation
+    budget, equation = result.information, result.equation
     rows: list[list[Cell]] = []
-    for level, ratio in enumerate(information.ratios):
+    for level, ratio in enumerate(budget.ratios):
         measured: list[Cell] = [None] * 3
         if equation is not None:
             residual, curl = equation.residual.value[level], equation.curl.value[level]
             measured = [round(100 * float(value), 1) for value in (*residual, curl[0])]
-        known = (*information.fisher.value[level], *information.rates.value[level])
-        rows.append([float(ratio), *measured, *map(float, known)])
+        rows.append([float(ratio), *measured, *map(float, (*budget.fisher.value[level], *budget.rates.value[level]))])
     fisher = ("Fisher σ²J/d: model", "implied by loss", "memorizer", "Gaussian")
     return Table(
         "All numbers by noise level",
         ["σ/α", "residual, %", "of a mixture, %", "curl, %", *fisher, "beyond the Gaussian", "from the memorizer"],
         rows,
-        "The last two in nats per coordinate and e-fold of noise, on held-out and on training data.",
+        "The last two columns are in nats per coordinate and e-fold of noise, on held-out and on training data.",
         folded=True,
     )
 
 
 DIAGNOSTICS = Question(
     "diagnostics",
-    "Is it the score of a density that diffuses?",
+    "Is it the score of a diffusing density?",
     _ask,
     stages=lambda session: len(session.levels) if session.settings.diagnostics else 0,
 )

@@ -1,6 +1,6 @@
-r"""What the model learned: how much of its answer each exact model explains, at every noise level.
+r"""What the model learned: how much of its output each exact model explains, at every noise level.
 
-The fraction of unexplained variance of exact model m at one noise level is, with centered answers
+The fraction of unexplained variance of exact model m at one noise level is, with centered outputs
 :math:`a = D - \mu`, :math:`b = D_m - \mu`,
 
 .. math::
@@ -8,9 +8,9 @@ The fraction of unexplained variance of exact model m at one noise level is, wit
     \frac1n \sum_i \frac{|a_i - b_i|^2}{|a_i|^2}\ (\text{per sample}), \qquad
     \cos_m = \frac1n\sum_i \frac{\langle a_i, b_i\rangle}{|a_i||b_i|} .
 
-The same for the score, :math:`s = (\alpha D - x_t)/\sigma^2`, which Wang & Vastola 2024 report. Each is blind at one
-end: at low noise every denoiser returns its input, so that any model explains D; at high noise every score is
-:math:`-x_t/\sigma^2`, so that any model explains s. Models are therefore ranked by the larger of the two,
+The same fraction for the score, :math:`s = (\alpha D - x_t)/\sigma^2`, is reported by Wang & Vastola 2024. Each is
+uninformative at one end: at low noise every denoiser returns its input, so that any model explains D; at high noise
+every score is :math:`-x_t/\sigma^2`, so that any model explains s. Models are therefore ranked by the larger one,
 
 .. math::  \frac{\sum_i |D - D_m|^2}{\min\left(\sum_i |D - \mu|^2, \sum_i |D - x_t/\alpha|^2\right)} .
 
@@ -36,9 +36,9 @@ from ..session import Session
 from ..store import Arrays
 
 TINY = np.finfo(float).tiny
-NEGLIGIBLE = 1e-9  # a band with less than this share of the answer's variance has nothing to explain
-EXPLAINED = 0.9  # a model explains a noise level where it leaves less than 1 - EXPLAINED unexplained
-SHOWN = (1e-5, 6.0)  # of unexplained fractions
+NEGLIGIBLE = 1e-9  # a band with less than this share of the output's variance has nothing to explain
+EXPLAINED = 0.9  # a Gaussian is enough where it leaves less than 1 - EXPLAINED unexplained
+SHOWN = (1e-5, 6.0)  # range of unexplained fractions in charts
 SET_NAMES = {"training": "training points", "heldout": "held-out points", "trajectory": "its own trajectories"}
 
 
@@ -57,8 +57,8 @@ class Learned:
     bands: tuple[str, ...]
     unexplained_bands: Float[ndarray, "levels models bands"]  # at held-out points; NaN where nothing varies
     sharp: Curve  # the larger of the two fractions, at held-out points
-    best: Int[ndarray, " levels"]  # which model has the smallest
-    support: Float[ndarray, " levels"]  # share of resamples that agree
+    best: Int[ndarray, " levels"]  # the index of the model with the smallest
+    support: Float[ndarray, " levels"]  # share of resamples with the same best model
     gaussian_range: Float[ndarray, "resamples 2"]  # where the Gaussian explains, in every resample; NaN: nowhere
 
 
@@ -112,8 +112,7 @@ def explained_range(ratios: Float[ndarray, " levels"], unexplained: Float[ndarra
     inside = unexplained < 1 - EXPLAINED
     if not inside.any():
         return float("nan"), float("nan")
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(int)))
-    runs = edges.reshape(-1, 2)
+    runs = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(int))).reshape(-1, 2)
     first, stop = runs[np.argmax(runs[:, 1] - runs[:, 0])].tolist()
 
     def crossing(a: int, b: int) -> float:
@@ -127,7 +126,7 @@ def explained_range(ratios: Float[ndarray, " levels"], unexplained: Float[ndarra
 
 
 def findings(result: Learned) -> list[Finding]:
-    """Where a Gaussian is enough, and which exact model is best at each end of the noise range."""
+    """Where a Gaussian is enough, and the best exact model at each end of the noise range."""
     out = [_gaussian_range(result)]
     for end, level in (("highest", 0), ("lowest", len(result.ratios) - 1)):
         column, curve = result.best[level], result.sharp
@@ -135,11 +134,11 @@ def findings(result: Learned) -> list[Finding]:
         out.append(
             Finding(
                 name=f"learned.best_at_{end}",
-                title=f"Variance that the best exact model leaves unexplained at the {end} noise",
+                title=f"Variance unexplained by the best exact model at the {end} noise level",
                 value=100 * value,
                 unit="%",
-                verdict=f"At the {end} noise, σ/α = {result.ratios[level]:.3g}, the {result.models[column]} model is "
-                f"closest to the network and leaves {value:.2%} unexplained.",
+                verdict=f"At the {end} noise level, σ/α = {result.ratios[level]:.3g}, the {result.models[column]} "
+                f"model is closest to the network and leaves {value:.2%} of the variance unexplained.",
                 tone="neutral",
                 interval=(100 * low, 100 * high),
                 power=f"{result.support[level]:.0%} of bootstrap resamples select the same model.",
@@ -155,40 +154,40 @@ def _gaussian_range(result: Learned) -> Finding:
         level = int(gaussian.argmin())
         return Finding(
             name="learned.gaussian_range",
-            title="Variance that a Gaussian leaves unexplained, at best",
+            title="Smallest variance that a Gaussian leaves unexplained",
             value=100 * float(gaussian[level]),
             unit="%",
             verdict=f"At no noise level does a Gaussian explain {EXPLAINED:.0%} of the model; it comes closest at "
-            f"σ/α = {result.ratios[level]:.3g}, where {gaussian[level]:.1%} remains unexplained.",
+            f"σ/α = {result.ratios[level]:.3g}, where {gaussian[level]:.1%} of the variance remains unexplained.",
             tone="attention",
             power=f"{result.points} held-out examples at each noise level.",
         )
-    known = resampled[~np.isnan(resampled[:, 0]), 0]
+    lows = resampled[~np.isnan(resampled[:, 0]), 0]
     return Finding(
         name="learned.gaussian_range",
         title="Noise level down to which a Gaussian is enough",
         value=float(low),
         unit="σ/α",
         verdict=f"From σ/α = {high:.3g} down to {low:.3g} ({low / result.scale:.2g} standard deviations of the data), "
-        f"the mean and covariance of the data explain at least {EXPLAINED:.0%} of the model on held-out data.",
+        f"the mean and covariance of the data explain at least {EXPLAINED:.0%} of its output on held-out data.",
         tone="neutral",
-        interval=(float(np.quantile(known, 0.025)), float(np.quantile(known, 0.975))),
+        interval=(float(np.quantile(lows, 0.025)), float(np.quantile(lows, 0.975))),
         power=f"{result.points} held-out examples at each noise level, resampled for the interval.",
     )
 
 
 def best_ranges(result: Learned) -> list[tuple[str, float, float, float]]:
     """Runs of noise levels with the same best model: (model, highest noise, lowest noise, least support)."""
-    runs = []
-    for model, group in groupby(range(len(result.best)), lambda level: int(result.best[level])):
-        levels = list(group)
-        ends = float(result.ratios[levels[0]]), float(result.ratios[levels[-1]])
-        runs.append((result.models[model], *ends, float(result.support[levels].min())))
-    return runs
+    grouped = groupby(range(len(result.best)), lambda level: int(result.best[level]))
+    runs = [(result.models[model], list(levels)) for model, levels in grouped]
+    return [
+        (model, float(result.ratios[run[0]]), float(result.ratios[run[-1]]), float(result.support[run].min()))
+        for model, run in runs
+    ]
 
 
 def _columns(sums: Arrays, name: str) -> Float[ndarray, "n columns"]:
-    """norm | score norm | gap | score gap | per-sample fraction | cosine, the last four per model."""
+    """norm | score norm | gap | score gap | per-sample fraction | cosine, the last four for every model."""
     norm, score_norm, gap, score_gap, dot, exact_norm = (
         sums[f"{name}.{key}"] for key in ("norm", "score_norm", "gap", "score_gap", "dot", "exact_norm")
     )
@@ -212,9 +211,9 @@ def blocks(result: Learned) -> list[Block]:
     """Four figures, the ranges of the best models, and all numbers."""
     ranges = Table(
         "The exact model closest to the network, by noise range",
-        ["model", "from σ/α", "down to σ/α", "agreement of resamples, %"],
+        ["model", "from σ/α", "down to σ/α", "resamples that agree, %"],
         [[model, high, low, 100 * support] for model, high, low, support in best_ranges(result)],
-        "Judged at held-out points by the larger of the two unexplained fractions.",
+        "At held-out points, by the larger of the two unexplained fractions.",
     )
     return [_unexplained(result), ranges, _by_set(result), _by_band(result), _cosine(result), _numbers(result)]
 
@@ -226,10 +225,10 @@ def _unexplained(result: Learned) -> Chart:
             _fraction_panel(result, result.unexplained["heldout"], "denoiser"),
             _fraction_panel(result, result.unexplained_score["heldout"], "score"),
         ),
-        "Each line is an exact model of the training data; lower means that it predicts the network better on "
+        "Each line is an exact model of the training data; the lower it is, the better it predicts the network on "
         f"held-out data. The horizontal line marks {1 - EXPLAINED:.0%}. Read the left panel at high noise and the "
         "right panel at low noise: at low noise every denoiser returns its input, and at high noise every score points "
-        "to the mean, so that any model looks right there.",
+        "to the mean, so that any model fits there.",
         shared_y=True,
     )
 
@@ -241,9 +240,9 @@ def _by_set(result: Learned) -> Chart:
             _fraction_panel(result, result.unexplained[name].larger(result.unexplained_score[name]), title)
             for name, title in SET_NAMES.items()
         ),
-        "The larger of the two fractions above. The empirical model is the memorizer. If its line is at the bottom on "
+        "The larger of the two fractions above. The empirical model is a perfect memorizer. If its line is lowest on "
         "training points and on the network's own trajectories, the network replays its training data; if it is low "
-        "on training points only, that is because these points lie next to the training examples.",
+        "only on training points, the reason is that these points lie next to training examples.",
         shared_y=True,
     )
 
@@ -260,7 +259,7 @@ def _cosine(result: Learned) -> Chart:
     return Chart(
         "Cosine similarity of the network's output and each exact model's",
         (noise_panel("", "cosine", result.scale, *marks, y_range=limits),),
-        "1 means the same direction from the mean of the data, whatever the length; at held-out points.",
+        "1 means the same direction from the mean of the data, at any length. Measured at held-out points.",
     )
 
 
@@ -269,11 +268,11 @@ def _by_band(result: Learned) -> Chart:
     rows, columns = [f"PC {band}" for band in result.bands], [f"{ratio:.2g}" for ratio in result.ratios[::-1]]
     matrix = cells(rows, columns, torch.from_numpy(values.copy()), color_range=(0.0, 1.0))
     return Chart(
-        "Fraction that the Gaussian leaves unexplained, by direction",
+        "Fraction left unexplained by the Gaussian, by principal component",
         (Panel("", NOISE, "", (matrix,)),),
-        "Rows are principal components of the data in octaves, the largest on top. Where a row is light, the network "
-        "treats these directions as the Gaussian does; dark cells at high noise in the last rows are directions of "
-        "little variance, where both outputs are nearly the mean.",
+        "Rows are octaves of the principal components of the data, the largest on top. Where a cell is light, the "
+        "network treats these directions as the Gaussian does. Dark cells at high noise in the last rows are "
+        "directions of little variance, where both outputs are nearly the mean.",
     )
 
 
@@ -293,7 +292,7 @@ def _numbers(result: Learned) -> Table:
         "All numbers at held-out points",
         ["σ/α", "model", "unexplained, pooled, %", "unexplained, per sample, %", "unexplained score, %", "cosine"],
         rows,
-        "Pooled: ratio of sums over points. Per sample: mean of ratios. The score is not centered.",
+        "Pooled: ratio of the sums over points. Per sample: mean of the ratios. Scores are not centered.",
         folded=True,
     )
 

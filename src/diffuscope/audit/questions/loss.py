@@ -1,13 +1,13 @@
-r"""Where the loss comes from: the part nobody can avoid, and the distance to the exact optimum.
+r"""Where the loss comes from: the irreducible part, and the distance to the exact optimum.
 
 For examples drawn from a finite set the optimum of the denoising loss is known exactly: the empirical denoiser D*.
-For every x_t, and so also on average,
+At every x_t, and hence on average,
 
 .. math::
     E\left[|D(x_t) - x_0|^2 \mid x_t\right] = \mathrm{tr}\,\mathrm{Cov}(x_0 \mid x_t) + |D(x_t) - D^*(x_t)|^2 .
 
-The first term is the irreducible loss, reached only by reproducing the set; the second is all that training could
-still remove. Losses are squared errors per coordinate in units of the data's variance per coordinate.
+The first term is the irreducible loss, which only a model that reproduces the set attains; the second is all that
+training could still remove. Losses are squared errors per coordinate, in units of the data's variance per coordinate.
 """
 
 from dataclasses import dataclass
@@ -28,12 +28,12 @@ from ..store import Arrays
 PARTS = ("irreducible", "distance", "total", "measured", "memorizer", "gaussian")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class LossSplit:
     """Per set ("training", "heldout") and noise level: each of PARTS with its interval.
 
-    `measured` is |D - x0|^2 directly; `memorizer` is the loss that the training set's D* has on this set, `gaussian`
-    the loss of the Gaussian denoiser. `deviation` is (measured - total) in standard errors: a check of the identity.
+    `measured` is |D - x0|^2 itself, `memorizer` the loss of the training set's D* on this set, `gaussian` the loss of
+    the Gaussian denoiser. `deviation` is (measured - total) in standard errors, a check of the identity.
     """
 
     ratios: Float[ndarray, " levels"]
@@ -42,7 +42,7 @@ class LossSplit:
     low: dict[str, dict[str, Float[ndarray, " levels"]]]
     high: dict[str, dict[str, Float[ndarray, " levels"]]]
     deviation: dict[str, Float[ndarray, " levels"]]
-    excess: tuple[float, float, float]  # memorizer's loss over the model's on held-out data, all levels; interval
+    excess: tuple[float, float, float]  # memorizer's over model's held-out loss, all levels summed; interval
     points: int
 
 
@@ -65,12 +65,20 @@ def loss_split(measures: LevelMeasures, rng: np.random.Generator) -> LossSplit:
     pair = np.stack([_columns(sums, "heldout", measures.models)[:, both] for sums in measures.sums]).sum(0)
     resampled = bootstrap_sums(pair, rng)
     bounds = percentile_interval(resampled[:, 0] / resampled[:, 1])
-    excess = (float(pair[:, 0].sum() / pair[:, 1].sum()), float(bounds[0]), float(bounds[1]))
-    return LossSplit(measures.ratios, measures.scale, value, low, high, deviation, excess, len(pair))
+    return LossSplit(
+        ratios=measures.ratios,
+        scale=measures.scale,
+        value=value,
+        low=low,
+        high=high,
+        deviation=deviation,
+        excess=(float(pair[:, 0].sum() / pair[:, 1].sum()), float(bounds[0]), float(bounds[1])),
+        points=len(pair),
+    )
 
 
 def findings(result: LossSplit) -> list[Finding]:
-    """The model beside a memorizer on held-out data, the shares of the loss, and the check of the identity."""
+    """A memorizer's held-out loss relative to the model's, the parts of the loss, and the check of the identity."""
     weights = edm_weights(result.ratios, result.scale)
     train, lows, highs = (part["training"] for part in (result.value, result.low, result.high))
     irreducible = float(weights @ train["irreducible"] / (weights @ train["total"]))
@@ -79,6 +87,7 @@ def findings(result: LossSplit) -> list[Finding]:
     peak = float(result.ratios[np.argmax(weights * train["distance"])])
     excess, *bounds = result.excess
     worst = max(np.abs(part).max() for part in result.deviation.values())
+    checks = sum(len(part) for part in result.deviation.values())
     return [
         Finding(
             name="loss.memorizer_on_heldout",
@@ -86,10 +95,10 @@ def findings(result: LossSplit) -> list[Finding]:
             value=excess,
             unit="x",
             verdict=f"On held-out data, a perfect memorizer of the training set has {excess:.3g}x the model's loss: "
-            + ("the model generalizes." if excess > 1 else "the model does no better than a lookup of that set."),
+            + ("the model generalizes." if excess > 1 else "the model does no better than looking up that set."),
             tone="good" if excess > 1 else "attention",
             interval=(bounds[0], bounds[1]),
-            null="1x: on held-out data the model does no better than a lookup of its training set.",
+            null="1x: on held-out data the model does no better than looking up its training set.",
             power=f"{result.points} held-out examples at {len(result.ratios)} noise levels; see the interval.",
         ),
         Finding(
@@ -98,10 +107,10 @@ def findings(result: LossSplit) -> list[Finding]:
             value=100 * irreducible,
             unit="%",
             verdict=f"{irreducible:.0%} of the training loss is irreducible; the rest is the distance to the exact "
-            "optimum, which can only reproduce the training examples. A model that generalizes keeps this distance.",
+            "optimum, which only reproduces the training examples. A model that generalizes keeps this distance.",
             tone="neutral",
             interval=(max(0.0, 100 * low), min(100.0, 100 * high)),
-            null="100%: the model has become the memorizer. The interval is conservative.",
+            null="100%: the model is a perfect memorizer. The interval is conservative.",
         ),
         Finding(
             name="loss.distance_peak",
@@ -114,13 +123,13 @@ def findings(result: LossSplit) -> list[Finding]:
         ),
         Finding(
             name="loss.identity",
-            title="Largest deviation of the measured loss from the sum of its parts",
+            title="Largest difference between the measured loss and the sum of its parts",
             value=float(worst),
             unit="standard errors",
             verdict=f"The measured loss equals the sum of its two parts within {worst:.1f} standard errors at every "
             "noise level.",
             tone="good" if worst < 4 else "alarm",
-            null="The identity is exact; the largest of some thirty deviations is about 3 standard errors at most.",
+            null=f"The identity is exact; the largest of {checks} differences is rarely above 3 standard errors.",
         ),
     ]
 
@@ -147,7 +156,7 @@ def _columns(sums: Arrays, name: str, models: tuple[str, ...]) -> Float[ndarray,
 
 
 def split_chart(result: LossSplit) -> Chart:
-    """Stacked parts of the loss on training and held-out data, with reference losses."""
+    """Stacked parts of the loss on training and held-out data, with the losses of Gaussian and memorizer."""
     x = result.ratios.tolist()
     top = 1.2 * max(1.0, float(result.value["heldout"]["measured"].max()))
 
@@ -170,9 +179,9 @@ def split_chart(result: LossSplit) -> Chart:
         "The loss and its exact split",
         (split("training", "training data"), split("heldout", "held-out data")),
         "The lower area is the loss that no model can avoid on these examples; the upper area is the squared distance "
-        "to their exact optimum. Their sum equals the measured loss at every noise level. The dotted line is the loss "
-        "of the training set's own optimum: low on training data, high on held-out data at low noise. A network that "
-        "generalizes stays below it on the right.",
+        "to their exact optimum. The two add up to the measured loss at every noise level. The dotted line is the loss "
+        "of the training set's own optimum: low on training data, but high on held-out data at low noise. In the right "
+        "panel, a network that generalizes stays below it.",
         shared_y=True,
     )
 

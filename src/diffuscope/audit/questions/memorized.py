@@ -1,8 +1,8 @@
-"""Did it memorize? Denoising errors, the nearness of samples to training data, and the search for copies, together.
+"""Did it memorize? The verdict of three tests: denoising errors, nearness to training data, and the search for copies.
 
-The three tests are in `denoising_gap` and `copy_search`. The verdict is 'copies training examples' if any sample is on
-the list of copies, 'biased toward its training data' if one of the other two tests is significant, else 'no sign'; the
-false-discovery rate is shared among the spaces of distances.
+The tests are in `denoising_gap` and `copy_search`. The verdict is 'copies training examples' if any sample is listed as
+a copy, 'biased toward its training data' if one of the other two tests is significant, and 'no sign' otherwise. The
+false-discovery rate is divided among the feature spaces.
 """
 
 import math
@@ -25,7 +25,7 @@ SHOWN_PAIRS = 12
 
 @dataclass(frozen=True, eq=False)
 class Memorization:
-    """The three tests of one audit: denoising errors, and per space of distances nearness and copies."""
+    """The three tests of one audit: denoising errors, and per feature space nearness and copies."""
 
     gap: Gap
     nearness: dict[str, Nearness]
@@ -35,11 +35,11 @@ class Memorization:
 def verdict(result: Memorization, significance: float) -> Finding:
     """The three tests in one sentence, with the share of copies and the power to find them."""
     worst = max(result.copies.values(), key=lambda found: found.share)
-    closest = max(result.nearness.values(), key=lambda near: near.share)
+    nearer = [near.share for near in result.nearness.values() if near.p_value < significance]
     low, high = exact_share_interval(int(worst.listed.sum()), len(worst.listed))
     biases = []
-    if any(near.p_value < significance for near in result.nearness.values()):
-        biases.append(f"{closest.share:.1%} of its samples are nearer to training than to held-out data")
+    if nearer:
+        biases.append(f"{max(nearer):.1%} of its samples are nearer to training than to held-out data")
     if result.gap.p_value < significance:
         biases.append(f"its loss is {result.gap.mean_share:.1%} lower on training than on held-out data")
     tone = "good"
@@ -47,16 +47,16 @@ def verdict(result: Memorization, significance: float) -> Finding:
     if worst.listed.any():
         tone = "alarm"
         text = (
-            f"Copies training examples: {worst.share:.1%} of its samples do (false discoveries at most "
-            f"{worst.rate:.0%})."
+            f"Copies training examples: {worst.share:.1%} of its samples are copies (at most {worst.rate:.0%} of these "
+            "are expected to be false discoveries)."
         )
     elif biases:
         tone = "attention"
         text = f"Biased toward its training data: {' and '.join(biases)}; no sample is a copy."
     least = min(part.detectable for part in (*result.copies.values(), *result.nearness.values()))
-    power = f"Copies making up {least:.1%} of the samples would have been found with probability 0.95."
+    power = f"A share of {least:.1%} copies among the samples would have been found with probability 0.95."
     if math.isinf(least):
-        power = "None: so few examples cannot reveal any share of copies."
+        power = "None: with so few examples no share of copies could be found."
     return Finding(
         name="memorized.verdict",
         title="Did it memorize?",
@@ -65,7 +65,7 @@ def verdict(result: Memorization, significance: float) -> Finding:
         verdict=text,
         tone=tone,
         interval=(100 * low, 100 * high),
-        null="Held-out examples treated as samples; the tests are below.",
+        null="Samples resemble training examples no more than held-out examples do; the tests are below.",
         power=power,
     )
 
@@ -94,7 +94,7 @@ def _ask(session: Session) -> Answer:
 
 
 def _suspects(session: Session, found: Copies, space: str) -> list[Block]:
-    """The most suspicious samples beside their neighbors; none where the data are not images."""
+    """The most suspicious samples with their neighbors; nothing if the data are not images."""
     train, heldout = session.subject.train, session.subject.heldout
     if train.ndim != 4 or train.shape[1] not in (1, 3):
         return []
@@ -114,11 +114,8 @@ def _suspects(session: Session, found: Copies, space: str) -> list[Block]:
         )
         for i in np.argsort(found.p_values, kind="stable")[:SHOWN_PAIRS]
     ]
-    how = (
-        "Each sample with its nearest training example and its nearest held-out example. A copy looks like the second "
-    )
-    how += "picture and unlike the third."
-    return [Gallery(f"The most suspicious samples with their neighbors ({space})", items, how)]
+    how = "Each sample with its nearest training and held-out examples. A copy looks like the former, not the latter."
+    return [Gallery(f"The most suspicious samples and their nearest neighbors ({space})", items, how)]
 
 
 def _listed(found: Copies) -> list[dict[str, object]]:

@@ -1,4 +1,4 @@
-"""How good are the samples? Fit a classifier of the labels, measure in its features; or say why that cannot be done."""
+"""How good are the samples? Distances in the features of a classifier of the labels, and label shares."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ from ..subject import Subject
 
 @dataclass(frozen=True, eq=False)
 class Quality:
-    """The distances, the classifier in whose features they were taken, and how often it gives each label."""
+    """The distances, the classifier whose features they are measured in, and its label shares."""
 
     fidelity: Fidelity
     features: ClassifierFeatures
@@ -27,14 +27,14 @@ class Quality:
 
 
 def judge(samples: Float[Tensor, "n *event"], subject: Subject, seed: int) -> Quality:
-    """Compare `samples` with the held-out data of `subject`; a second for the classifier, less for the distances.
+    """Compare `samples` with the held-out data of `subject`, in about a second.
 
     Raises InputError for data without labels, for labels that a classifier cannot learn, and for too few examples.
     """
     if subject.train_labels is None or subject.heldout_labels is None:
         parts = {"training": subject.train_labels, "held-out": subject.heldout_labels}
         missing = " and ".join(part for part, labels in parts.items() if labels is None)
-        raise InputError(f"the {missing} data have no labels, and the features are those of a classifier of labels")
+        raise InputError(f"the {missing} data have no labels, from which the features are learned")
     features = fit_classifier(subject.train, subject.train_labels, subject.heldout, subject.heldout_labels)
     _require_knowledge(features, subject.heldout_labels)
     found = fidelity(features(samples), features(subject.train), features(subject.heldout), seed)
@@ -44,31 +44,30 @@ def judge(samples: Float[Tensor, "n *event"], subject: Subject, seed: int) -> Qu
 
 
 def _require_knowledge(features: ClassifierFeatures, labels: Int[Tensor, " m"]) -> None:
-    """Features of a classifier that has learned nothing mean nothing: it must beat naming the commonest label."""
+    """The classifier must beat always predicting the most common label: otherwise its features mean nothing."""
     low, _ = exact_share_interval(round(features.accuracy * features.heldout), features.heldout)
     commonest = int(labels.unique(return_counts=True)[1].max()) / len(labels)
     if low <= commonest:
         raise InputError(
             f"labels: expected labels that a classifier can learn, but its accuracy of {features.accuracy:.1%} on "
-            f"{features.heldout:,} held-out examples (95% interval from {low:.1%}) is no better than always naming the "
-            f"commonest label ({commonest:.1%})"
+            f"{features.heldout:,} held-out examples (95% interval from {low:.1%}) is no better than that of always "
+            f"predicting the most common label ({commonest:.1%})"
         )
 
 
 def answer(result: Quality, significance: float) -> Answer:
-    """The two findings, their figures, and how they were computed."""
+    """The two findings, their figures, and the method."""
     found, features, balance = result.fidelity, result.features, result.balance
     return Answer(
         findings=[frechet_finding(found, features), label_finding(balance, significance)],
         blocks=[*frechet_blocks(found), label_block(balance)],
         method=f"Quality of samples: Frechet distance in {len(features.bias)} whitened features, the hidden layer "
-        f"of a classifier that is fitted to the labels of the training data and names {features.accuracy:.1%} of the "
-        f"{features.heldout:,} held-out labels. Every distance is between {found.size} and {found.size} examples, "
+        f"of a classifier that is fitted to the labels of the training data and predicts {features.accuracy:.1%} of "
+        f"the {features.heldout:,} held-out labels. Every distance is between two sets of {found.size} examples, "
         f"because its bias depends on their number, and is averaged over {DRAWS} random draws. Standard errors are of "
         "first order; between equal distributions they are too large by a factor of 1.4. Intervals of ratios include "
-        "the error of the distance between held-out data. Label shares are tested with Pearson's chi-squared, shrunk "
-        f"for what a model cannot know of them from {balance.known:,} training examples, against {PERMUTATIONS:,} "
-        "permutations.",
+        "the error of the distance between held-out sets. Label shares are tested by Pearson's chi-squared, shrunk for "
+        f"the sampling error of {balance.known:,} training examples, with {PERMUTATIONS:,} permutations.",
         facts={"quality_not_measured": None},
         result=result,
     )

@@ -1,12 +1,12 @@
-r"""How few steps? Distances from the finely integrated trajectory, and the part of it that is known in closed form.
+r"""How few steps? Distances from the finely integrated trajectory, and its part that is known in closed form.
 
 Every run starts from the same noise, integrates the probability-flow ODE from the highest to the lowest audited level
-and ends with one call of the denoiser. Distances are root mean squares per coordinate in units of the data's standard
-deviation. The reference is Heun's method on REFERENCE_STEPS steps; its own error is estimated by halving the steps
-(order 2: a third of the difference).
+and ends with one denoiser call. Distances are root mean squares per coordinate, in units of the data's standard
+deviation. The reference is Heun's method with REFERENCE_STEPS steps; its own error is estimated from a run with half
+the steps (order 2: a third of the difference).
 
-Teleportation replaces the part above some noise level by the Gaussian's closed-form flow, at no NFE. Its error
-is estimated from the difference of the two denoisers along the closed-form path (`suggest_skip`) and then measured.
+Teleportation replaces the part above some noise level by the Gaussian's closed-form flow, at zero NFE. Its error is
+estimated from the difference of the two denoisers along the closed-form path (`suggest_skip`) and then measured.
 """
 
 from dataclasses import dataclass
@@ -49,12 +49,12 @@ SAMPLERS: dict[str, Euler | DDIM | Heun | DPMSolverPP2M] = {
     "Heun": Heun(),
     "DPM-Solver++ 2M": DPMSolverPP2M(),
 }
-ENOUGH = 0.1  # standard deviations of the data: a budget suffices when samples end within this distance
+ENOUGH = 0.1  # standard deviations of the data: a budget whose error is at most this suffices
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Steps:
-    """Per seed, sampler and budget (NFE) the distance to the reference; per noise level the teleport error."""
+    """Per seed, sampler and budget (NFE) the distance to the reference; per noise level the teleportation error."""
 
     scale: float
     samplers: tuple[str, ...]
@@ -71,7 +71,7 @@ class Steps:
 
 
 def run(denoiser: Denoiser, sampler: Sampler, x: Batch, times: Float[Tensor, " times"]) -> Batch:
-    """Integrate from times[0] to times[-1] and end with a denoise; InputError where the end is not finite."""
+    """Integrate from times[0] to times[-1] and denoise; InputError for samples that are not finite."""
     ends = finish(denoiser, sampler, x, times)
     if not bool(torch.isfinite(ends).all()):
         raise InputError(f"model: expected finite samples, got NaN or infinity from {len(times) - 1} steps")
@@ -79,14 +79,14 @@ def run(denoiser: Denoiser, sampler: Sampler, x: Batch, times: Float[Tensor, " t
 
 
 def measure_steps(session: Session) -> Arrays:
-    """Everything that `Steps` holds, as arrays."""
+    """The fields of `Steps` that depend on the model, as arrays."""
     denoiser, scale, levels = session.subject.denoiser, session.subject.scale, session.levels
     gaussian, seeds = session.references.gaussian, session.settings.step_seeds
     tolerance = session.settings.skip_tolerance
     high, low = float(levels.ratios[0]), float(levels.ratios[-1])
 
     def times(steps: int, top: float = high) -> Float[Tensor, " times"]:
-        # a jump to the lowest level leaves no step, only the denoise
+        # a jump to the lowest level leaves only the final denoiser call
         return model_times(denoiser, steps, high=top, low=low) if low < top else levels.times[-1:]
 
     fine = times(REFERENCE_STEPS)
@@ -142,7 +142,7 @@ def rms(distances: Float[ndarray, "seeds *shape"]) -> Float[ndarray, "*shape"]:
 
 
 def findings(result: Steps, rng: np.random.Generator) -> list[Finding]:
-    """The smallest sufficient NFE, and the recommended teleport level with its estimated and measured error."""
+    """The smallest sufficient NFE, and the recommended teleportation with its estimated and measured error."""
     return [_enough(result), *_teleport(result, rng)]
 
 
@@ -154,28 +154,26 @@ def _enough(result: Steps) -> Finding:
         for row, sampler in enumerate(result.samplers)
     ]
     enough = [end for end in ends if end[1] <= ENOUGH]
-    value, verdict, null = float("nan"), "", f"Smallest NFE of the table with an error of at most {ENOUGH}."
     if enough:
         budget, error, sampler = min(enough, key=lambda end: end[:2])
-        value = float(budget)
         verdict = (
             f"{budget} NFE are enough: {sampler} ends {error:.3f} standard deviations from the finely integrated "
             f"result (at most {ENOUGH} counts as enough)."
         )
     else:
-        least = min(error for _, error, _ in ends)
+        budget, least = float("nan"), min(error for _, error, _ in ends)
         verdict = (
-            f"Even {result.budgets[-1]} NFE end {least:.2f} standard deviations from the finely integrated result: "
-            "more are needed than were tried."
+            f"More NFE are needed than were tried: with up to {result.budgets[-1]}, samples end at least {least:.2f} "
+            "standard deviations from the finely integrated result."
         )
     return Finding(
         name="steps.enough",
         title="How few steps does it need?",
-        value=value,
+        value=float(budget),
         unit="NFE",
         verdict=verdict,
         tone="good" if enough else "attention",
-        null=null if enough else "",
+        null=f"Smallest NFE of the table with an error of at most {ENOUGH}." if enough else "",
         power=f"{len(result.plain)} trajectories; the reference is accurate to {result.reference_error:.1g}.",
     )
 
@@ -185,15 +183,15 @@ def _teleport(result: Steps, rng: np.random.Generator) -> list[Finding]:
     level = int(np.flatnonzero(np.isclose(result.candidates, result.skip))[0])
     measured, estimate = float(rms(result.measured)), float(rms(result.estimated)[1 if impossible else level])
     verdict = (
-        f"Start at σ/α = {result.skip:.3g} from the closed-form Gaussian flow: the estimated error is {estimate:.3f} "
-        f"standard deviations of the data per coordinate, the measured error {measured:.3f}."
+        f"The closed-form Gaussian flow can replace the model down to σ/α = {result.skip:.3g}: the estimated error is "
+        f"{estimate:.3f} standard deviations of the data per coordinate, the measured error {measured:.3f}."
     )
     if impossible:
         verdict = (
-            f"No part of the trajectory can be skipped within {result.tolerance} standard deviations of the data; just "
-            f"below the highest noise the estimated error is {estimate:.2g}."
+            f"No part of the trajectory can be skipped with an error of at most {result.tolerance} standard deviations "
+            f"of the data; one level below the highest noise the estimated error is {estimate:.2g}."
         )
-    null = f"Tolerance: {result.tolerance} standard deviations of the data. The estimate alone suggests "
+    null = f"Tolerance: {result.tolerance} standard deviations of the data. The estimate alone suggests σ/α = "
     where = Finding(
         name="steps.teleport",
         title="Noise level down to which the Gaussian flow can replace the model",
@@ -211,7 +209,7 @@ def _teleport(result: Steps, rng: np.random.Generator) -> list[Finding]:
         title="Measured error of the recommended teleportation",
         value=measured,
         unit="standard deviations",
-        verdict=f"Samples end {measured:.3f} standard deviations from where the model alone would take them.",
+        verdict=f"Samples end {measured:.3f} standard deviations from those of the model alone.",
         tone="good",
         interval=(float(bounds[0]), float(bounds[1])),
         null=f"Estimated at {estimate:.3f} beforehand; the reference is accurate to {result.reference_error:.1g}.",
@@ -231,34 +229,24 @@ def budgets_chart(result: Steps) -> Chart:
     return Chart(
         "How close few steps come to the finely integrated result",
         (panel(result.plain, "from the start"), panel(result.teleported, f"teleported to σ/α = {result.skip:.3g}")),
-        "Every sampler starts from the same noise; lower is closer to the result of very many steps. On the right, the "
-        "high-noise part is replaced by the Gaussian's closed-form flow.",
+        "Every sampler starts from the same noise; lower is closer to the finely integrated result. In the right "
+        "panel, the Gaussian's closed-form flow replaces the high-noise part.",
         shared_y=True,
     )
 
 
 def teleport_chart(result: Steps) -> Chart:
-    """Estimated teleport error per hand-over level, with the measured one."""
+    """The estimated teleportation error by hand-over level, with the measured one at the recommended level."""
     x, estimate = result.candidates[1:].tolist(), rms(result.estimated)[1:]
     marks: list[Mark] = [line(x, estimate.tolist(), "estimated")]
     if result.skip < result.candidates[0]:
         marks.append(points([result.skip], [float(rms(result.measured))], "measured"))
     marks.append(Rule(result.tolerance))
-    low = max(1e-5, 0.5 * float(estimate[estimate > 0].min(initial=1e-4)))
-    axis = f"hand-over at {NOISE}"
+    limits = (max(1e-5, 0.5 * float(estimate[estimate > 0].min(initial=1e-4))), 3.0)
+    x_label, y_label = f"hand-over at {NOISE}", "displacement / standard deviation"
     return Chart(
         "How far down the Gaussian flow can replace the network",
-        (
-            noise_panel(
-                "",
-                "displacement / standard deviation",
-                result.scale,
-                *marks,
-                y_log=True,
-                y_range=(low, 3.0),
-                x_label=axis,
-            ),
-        ),
+        (noise_panel("", y_label, result.scale, *marks, y_log=True, y_range=limits, x_label=x_label),),
         "The displacement of the final sample if the closed form replaces the part above each noise level; the "
         "horizontal line is the tolerance.",
     )
@@ -274,7 +262,7 @@ def _numbers(result: Steps) -> Table:
         "Distance from the finely integrated result, in standard deviations of the data",
         ["sampler", *(f"{budget} NFE" for budget in result.budgets)],
         rows,
-        f"Root mean square over {len(result.plain)} trajectories; the last evaluation is always a denoise. "
+        f"Root mean square over {len(result.plain)} trajectories; NFE include the final denoiser call. "
         f"Reference: Heun, {REFERENCE_STEPS} steps, accurate to {result.reference_error:.1g}.",
     )
 
