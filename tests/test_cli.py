@@ -56,7 +56,7 @@ def test_an_audit_writes_the_report_and_the_numbers(monkeypatch, capsys, tmp_pat
     run(monkeypatch, "audit", "--data", vectors, "--model", model, "--out", tmp_path / "out", *QUICK)
     said = capsys.readouterr()
     assert "Report: " in said.out
-    assert "give --heldout" in said.err
+    assert "as --heldout" in said.err
     stored = json.loads((tmp_path / "out" / "audit.json").read_text())
     assert stored["training_examples"] == 100
     assert (tmp_path / "out" / "report.html").read_text().lstrip().startswith("<!DOCTYPE html>")
@@ -160,7 +160,7 @@ def test_models_of_another_shape_pickles_and_truncated_checkpoints(monkeypatch, 
 def test_a_folder_that_cannot_be_made(monkeypatch, capsys, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     line = refused(monkeypatch, capsys, "audit", "--out", tmp_path / "file" / "out")
-    assert "out: cannot make the folder" in line
+    assert "out: cannot create the folder" in line
 
 
 def test_a_full_disk_and_ctrl_c_end_in_one_line_and_can_be_resumed(monkeypatch, capsys, tmp_path, model, vectors):

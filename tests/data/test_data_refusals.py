@@ -106,7 +106,7 @@ def test_a_file_cut_short(tmp_path: Path, name: str, kept: float):
     np.save(path, noise(50, 8)) if name == "a.npy" else np.savez_compressed(path, x=noise(50, 8))
     whole = path.read_bytes()
     path.write_bytes(whole[: max(10, int(kept * len(whole)))])
-    assert "cannot be read, it is cut short or damaged" in refusal(load_data, str(path))
+    assert "cannot be read, it is truncated or damaged" in refusal(load_data, str(path))
 
 
 def test_a_damaged_archive(tmp_path: Path):

@@ -180,7 +180,7 @@ def test_another_size_is_refused(digits, folder, server, change):
 @pytest.mark.usefixtures("digits")
 def test_a_download_that_breaks_off_leaves_nothing(folder, server):
     server.broken.add("/a/train-labels-idx1-ubyte.gz")
-    assert "train-labels-idx1-ubyte.gz broke off" in refusal(lambda: fetch_data("mnist"))
+    assert "train-labels-idx1-ubyte.gz was interrupted" in refusal(lambda: fetch_data("mnist"))
     assert left(folder) == []
 
 
@@ -190,7 +190,7 @@ def test_a_file_cut_short_on_the_server_leaves_nothing(folder, server):
     for cut in (whole[:-10], whole[: len(whole) // 2], b"", b"<html>Sign in</html>"):
         server.files["/a/train-images-idx3-ubyte.gz"] = cut
         line = refusal(lambda: fetch_data("mnist"))
-        assert "train-images-idx3-ubyte.gz is cut short" in line or "holds 0 of the" in line
+        assert "train-images-idx3-ubyte.gz is truncated" in line or "holds 0 of the" in line
         assert left(folder) == []
 
 
@@ -331,7 +331,7 @@ def test_an_archive_that_lacks_a_batch_or_is_damaged(folder, server):
     for damaged in (whole[: len(whole) // 2], b"", b"<html></html>", gzip.compress(b"no archive")):
         server.files[path] = damaged
         line = refusal(lambda: fetch_data("cifar10"))
-        assert "is cut short or no .tar.gz file" in line or "lacks data_batch_1.bin" in line
+        assert "is truncated or no .tar.gz file" in line or "lacks data_batch_1.bin" in line
     changed = batches()
     changed[2] = (changed[2][0], bytes(len(changed[2][1])))
     server.files[path] = archive(changed)
@@ -374,7 +374,7 @@ def test_the_command_prints_a_hash_that_is_unverified(cifar, server, monkeypatch
     command(monkeypatch, "fetch", "cifar10")
     expected = cifar.files[-1].sha256
     told = capsys.readouterr().out
-    assert f"Unverified: the SHA-256 of test_batch.bin is {expected}, the same as in the table" in told
+    assert f"Unverified: the SHA-256 of test_batch.bin is {expected}, as in the table" in told
     assert f"From {server.address}" in told
 
 

@@ -73,7 +73,7 @@ def test_the_names_of_an_npz_archive_hold_here_too(tmp_path: Path):
     assert data.heldout_labels.tolist() == [0, 1, 2, 3]
 
 
-def test_one_file_gives_examples_and_unseen_ones_by_name(tmp_path: Path):
+def test_one_file_gives_training_and_heldout_examples_by_name(tmp_path: Path):
     u, v = noise(6, 3, seed=1), noise(5, 3, seed=2)
     spec = written(tmp_path / "a.h5", u=u, v=v)
     data = load_data(f"{spec}:u", heldout=f"{spec}:v")
@@ -101,7 +101,7 @@ def test_files_that_are_no_hdf5_or_damaged(tmp_path: Path):
     spec = written(tmp_path / "a.h5", x=noise(400, 4))
     content = Path(spec).read_bytes()
     Path(spec).write_bytes(content[: len(content) // 2])
-    assert "cut short" in refusal(spec)
+    assert "truncated" in refusal(spec)
     (tmp_path / "empty.h5").write_bytes(b"")
     assert "no HDF5 file" in refusal(str(tmp_path / "empty.h5"))
     assert "does not exist" in refusal(str(tmp_path / "absent.h5:x"))

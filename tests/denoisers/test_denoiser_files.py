@@ -195,7 +195,7 @@ def test_arrays_that_do_not_say_what_they_belong_to_are_refused_with_what_to_do(
         np.savez(path, allow_pickle=False, **{name: value.numpy() for name, value in state.items()})
     else:
         safetensors.torch.save_file(state, path)
-    refused(path, rf"model\.{suffix} holds arrays and not what network they belong to; expected .*module:object")
+    refused(path, rf"model\.{suffix} holds arrays without a description of their network; expected .*module:object")
 
 
 def rewritten(path: Path, tensors=None, **header: str) -> None:

@@ -187,7 +187,7 @@ def test_an_interrupted_run_resumes_with_what_is_finished(run, capsys):
     whole = [experiment("first", log=log), experiment("second", log=log)]
     run(whole, "--all")
     assert log == ["first", "second"]  # the first was not run again
-    assert "first: kept" in capsys.readouterr().out
+    assert "first: already finished" in capsys.readouterr().out
     run(whole, "--all", "--fresh")
     assert log == ["first", "second", "first", "second"]
     run(whole, "first")

@@ -40,7 +40,7 @@ class Scaling(torch.nn.Module):
 
 
 @pytest.mark.parametrize("schedule", [VE(), VP(), Cosine(), RectifiedFlow()], ids=lambda s: type(s).__name__)
-def test_the_memorizer_has_no_excess_on_training_data_and_the_stated_one_on_unseen(schedule):
+def test_the_memorizer_has_no_excess_on_training_data_and_the_stated_one_on_heldout_data(schedule):
     data, unseen = gaussian_points(40, 3, 1.0, 1), gaussian_points(30, 3, 1.0, 2)
     memorizer = ExactDenoiser(Empirical(data), schedule)
     distance = Optimum.of(memorizer, data, unseen=unseen, noise_to_signal=(0.1, 0.5, 3.0)).distance(memorizer, 7)
@@ -52,7 +52,7 @@ def test_the_memorizer_has_no_excess_on_training_data_and_the_stated_one_on_unse
         assert level.unseen.excess == pytest.approx(level.unseen.memorizer, rel=1e-12)
     at_small_noise = distance.levels[0].unseen
     assert at_small_noise is not None
-    assert at_small_noise.excess > 0.05  # the nearest training point is not the unseen one
+    assert at_small_noise.excess > 0.05  # the nearest training point is not the held-out one
 
 
 def test_of_a_single_example_all_loss_is_excess_in_closed_form():
@@ -103,7 +103,7 @@ def test_excess_and_irreducible_add_up_to_the_denoising_loss():
     assert abs(level.train.loss - plain.mean) < 4 * error
 
 
-def test_the_unseen_excess_exceeds_the_populations_by_what_is_gained_from_knowing_the_set():
+def test_the_heldout_excess_exceeds_the_populations_by_what_is_gained_from_knowing_the_set():
     """E_H excess_H(D) = E_p|D - D_p|^2/d + R_p - E_H R_H for N(0, 1) and D = a x, over 120 sets of 6, within 4 errors.
 
     For a large set R_H is R_p = v sigma^2 / (v + sigma^2), up to the error (2/N)^(1/2) of its variance v: the bound
@@ -131,7 +131,7 @@ def test_the_unseen_excess_exceeds_the_populations_by_what_is_gained_from_knowin
     assert abs(level.train.irreducible - sigma**2 / total) < 4 * error
 
 
-def test_the_populations_denoiser_is_worse_than_the_memorizer_on_training_data_and_better_on_unseen():
+def test_the_populations_denoiser_is_worse_than_the_memorizer_on_training_data_and_better_on_heldout_data():
     data, unseen = gaussian_points(60, 4, 1.0, 1), gaussian_points(60, 4, 1.0, 2)
     exact = ExactDenoiser(Gaussian.isotropic(torch.zeros(4, dtype=torch.float64), 1.0), VE())
     level = Optimum.of(exact, data, unseen=unseen, noise_to_signal=(0.3,)).distance(exact, 0).levels[0]
@@ -256,7 +256,7 @@ def test_the_bar_shows_both_excesses(capsys):
     fit(SmallDenoiser(3), vectors(), SETTINGS, log=log_of(None))
     shown = capsys.readouterr().err
     assert "excess 0." in shown
-    assert "(unseen 0." in shown
+    assert "(held-out 0." in shown
 
 
 def test_tensorboard_gets_every_excess_once_and_forgets_what_a_killed_process_sent(monkeypatch, tmp_path):
@@ -283,7 +283,7 @@ def test_tensorboard_gets_every_excess_once_and_forgets_what_a_killed_process_se
     assert [call for call in calls if call[0] == "open"] == [("open", str(folder), 0), ("open", str(folder), 13)]
     assert calls[-1] == ("close",)
     sent = [(name, step) for name, _, step in (call for call in calls if len(call) == 3 and call[0] != "open")]
-    assert len(sent) == len(set(sent)) == 8 * 4  # train and unseen, excess and loss, two levels; steps 0, 10, 20, 30
+    assert len(sent) == len(set(sent)) == 8 * 4  # train and held-out, excess and loss, two levels; steps 0, 10, 20, 30
     truth = log.optimum.distance(SmallDenoiser(3), 0).levels[1].train
     assert ("excess/train/1", truth.excess, 0) in calls
     assert ("loss/train/1", truth.loss, 0) in calls

@@ -259,7 +259,7 @@ def test_a_planted_nan_stops_in_one_line_with_its_step_its_noise_and_the_last_go
     message = str(caught.value)
     assert "\n" not in message
     assert f"sigma = {denoiser.planted:.3g}, alpha = 1)" in message
-    assert message.endswith(f"checkpoint is {path}, of step 5" if saved else "no checkpoint was asked for")
+    assert message.endswith(f"checkpoint is {path}, of step 5" if saved else "no checkpoint was saved")
     assert all(torch.equal(a, b) for a, b in zip(before, weights_of(denoiser), strict=True))
     if saved:  # and it is good: a run without the fault goes on from there
         assert next(train(SmallDenoiser(3), vectors(), settings, checkpoint=path)).step == 6

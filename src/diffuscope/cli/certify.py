@@ -28,20 +28,20 @@ MARKS = {"good": "ok  ", "alarm": "FAIL", "attention": "note", "neutral": "    "
 class Certify:
     """Certify a sampler against exact diffusions: its order, its distribution, its last step, its randomness.
 
-    Prints one line per question, writes certificate.html and certificate.json to --out, and exits with 1 if anything
-    fails.
+    Prints one line per question, writes certificate.html and certificate.json to --out, and exits with code 1 if any
+    test fails.
     """
 
     target: tyro.conf.Positional[str]
-    """diffuscope:NAME, azula:NAME, diffusers:NAME, k_diffusion:NAME (options as NAME?order=3), module:callable; or
-    'list' for the names that are installed."""
+    """diffuscope:NAME, azula:NAME, diffusers:NAME, k_diffusion:NAME (options: NAME?order=3) or module:callable; the
+    word list prints all installed names."""
     likelihood: bool = False
-    """The target is a likelihood, module:callable(denoiser, x_t, t, generator): log p_t(x_t) in nats."""
+    """Certify a likelihood: module:callable(denoiser, x_t, t, generator) that returns log p_t(x_t) in nats."""
     out: Path = Path("out/certificate")
     """Folder for the certificate."""
 
     def run(self) -> None:
-        """Ask, print, write; exit code 1 on a failure."""
+        """Certify, print, write; exit code 1 on a failure."""
         if self.target == "list":
             for library, names in known_targets().items():
                 print(f"{library}:", *names, sep="\n  ")

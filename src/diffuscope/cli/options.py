@@ -1,4 +1,4 @@
-"""Options that several commands share, and the folder that all of them write to."""
+"""Options shared by several commands, and the check of the output folder."""
 
 import os
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from diffuscope.errors import InputError
 
 @dataclass(frozen=True)
 class DataOptions:
-    """Which data."""
+    """The data."""
 
     data: str = "digits"
-    """digits, mnist, fashion-mnist, cifar10, two-moons, spirals, swiss-roll, rings or checkerboard (see diffuscope data
-    list); a .npy, .npz or .h5 file (file.h5:name); or a folder, of images or of CIFAR-10's binary batches."""
+    """Name (digits, mnist, fashion-mnist, cifar10, two-moons, spirals, swiss-roll, rings, checkerboard), array
+    file (.npy, .npz, .h5, or file.h5:name for one of its data sets), or folder of images or of CIFAR-10's binary batches."""
     heldout: str | None = None
-    """Held-out data, in the same forms as --data; by default the data's own test set, or a random part of the data."""
+    """Held-out data, in the same forms as --data; by default the test set of --data, or else a random part of it."""
     data_range: tuple[float, float] | None = None
-    """Lowest and highest possible value, for instance 0 255; needed for integer arrays."""
+    """Lowest and highest possible value, for instance 0 255; required for integer arrays."""
     train_limit: int | None = None
-    """Use at most this many training examples, chosen at random."""
+    """Number of training examples, chosen at random; by default all."""
 
     def load(self, seed: int) -> DataSet:
         """The data set, in its own range."""
@@ -30,7 +30,7 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How long to train."""
+    """Length of the training."""
 
     train_steps: int = 2000
     """Number of training steps."""
@@ -39,10 +39,10 @@ class TrainOptions:
 
 
 def require_folder(out: Path) -> None:
-    """Make `out`, so that an unwritable place shows before any work is done."""
+    """Create the folder `out`; raises InputError if it cannot be written, before any work is done."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"out: cannot make the folder {out} ({error.strerror})") from error
+        raise InputError(f"out: cannot create the folder {out} ({error.strerror})") from error
     if not os.access(out, os.W_OK):
         raise InputError(f"out: the folder {out} is not writable")

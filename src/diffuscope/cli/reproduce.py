@@ -18,31 +18,31 @@ from .options import require_folder
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Reproduce published experiments: every claim is checked against the number that it must reach.
+    """Reproduce published experiments: every claim is checked against its required value.
 
-    Prints one line per claim, writes report.html, result.json and figure.png to a folder of --out named like the
-    experiment, and exits with 1 if a claim fails.
+    Prints one line per claim, writes report.html, result.json and figure.png to the folder of the experiment in --out,
+    and exits with code 1 if a claim fails.
     """
 
     name: tyro.conf.Positional[str] = ""
-    """The experiment; --list shows them."""
+    """Name of the experiment; see --list."""
     list: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Show the experiments with their sources, and run nothing."""
+    """List the experiments and their sources without running any."""
     all: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Run all of them and write index.html; rerun the same command to resume an interrupted run."""
+    """Run all experiments and write index.html; rerun the same command to resume an interrupted run."""
     fresh: tyro.conf.FlagCreatePairsOff[bool] = False
-    """With --all: rerun the experiments that are already finished."""
+    """With --all: also rerun the experiments that are already finished."""
     seed: int = 0
     """Random seed."""
     out: Path = Path("out/reproduce")
     """Folder for the results."""
 
     def run(self) -> None:
-        """List, run one, or run all; exit code 1 if a claim fails."""
+        """List the experiments, run one, or run all; exit code 1 if a claim fails."""
         if [bool(self.name), self.list, self.all].count(True) != 1:
             raise InputError("name: expected the name of one experiment, or --list, or --all")
         if self.fresh and not self.all:
-            raise InputError("fresh: only with --all; a single experiment is always run again")
+            raise InputError("fresh: only with --all; a single experiment always runs again")
         if self.seed < 0:
             raise InputError(f"seed: expected a number >= 0, got {self.seed}")
         if self.list:
@@ -69,7 +69,7 @@ class Reproduce:
                 kept = None if self.fresh else Record.read(folder / "result.json")
                 if kept is not None and (kept.code, kept.seed) == (code_fingerprint(experiment.name), self.seed):
                     bar.update(len(experiment.parts))
-                    bar.write(f"{experiment.name}: kept, finished with this code and seed (--fresh runs it again)")
+                    bar.write(f"{experiment.name}: already finished with this code and seed (--fresh reruns it)")
                     records.append(kept)
                     continue
                 require_folder(folder)
@@ -87,16 +87,16 @@ class Reproduce:
 
 
 def progress(parts: int) -> tqdm:
-    """A bar over the parts, gone when it is full."""
+    """A progress bar over the parts, cleared at the end."""
     return tqdm(total=parts, desc="reproducing", unit="part", leave=False, dynamic_ncols=True)
 
 
 def shown_by(bar: tqdm, experiment: Experiment) -> Callable[[str], object]:
-    """What an experiment calls before each part: the bar shows its name and the question, and the parts behind it."""
-    ahead = iter(range(bar.n, bar.n + len(experiment.parts)))
+    """The callback before each part: the bar counts the parts done, and shows the experiment and the question."""
+    done = iter(range(bar.n, bar.n + len(experiment.parts)))
 
     def advance(question: str) -> None:
-        bar.n = next(ahead)
+        bar.n = next(done)
         bar.set_postfix_str(f"{experiment.name}: {question}")
 
     return advance
@@ -108,35 +108,35 @@ def claim_line(claim: Claim) -> str:
 
 
 def unclaimed(outcome: Outcome) -> list[str]:
-    """A line for every part that claims nothing: it could not be run, and says why."""
+    """One line for every part without claims, which could not run, with the reason."""
     answers = ((part, outcome.answers[part.name]) for part in outcome.experiment.parts)
     return [f"--   {part.text} {answer.text}" for part, answer in answers if not answer.claims]
 
 
 def print_list() -> None:
     """The table of experiments."""
-    rows = [(found.name, f"{found.seconds:g} s", found.title, found.source) for found in map(find, NAMES)]
-    print_table(("name", "takes", "title", "source"), rows)
+    rows = [(each.name, f"{each.seconds:g} s", each.title, each.source) for each in map(find, NAMES)]
+    print_table(("name", "time", "title", "source"), rows)
 
 
 def print_summary(records: list[Record]) -> None:
     """The table of results."""
     rows = [
-        (kept.name, f"{kept.held}/{kept.claims}", f"{kept.margin}: {kept.closest}", f"{kept.seconds:.1f} s")
-        for kept in records
+        (record.name, f"{record.held}/{record.claims}", f"{record.margin}: {record.closest}", f"{record.seconds:.1f} s")
+        for record in records
     ]
     print_table(("name", "claims that hold", "closest to failing", "time"), rows)
 
 
 def print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Columns as wide as their longest cell."""
+    """Print a table, each column as wide as its longest cell."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for row in (header, *rows):
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _end(records: list[Record]) -> None:
-    """Exit code 1 if anything failed."""
+    """Exit with code 1 if a claim failed."""
     failed = [record.name for record in records if not record.passed]
     if failed:
         print(f"claims fail: {', '.join(failed)}", file=sys.stderr)

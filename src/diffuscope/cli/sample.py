@@ -37,23 +37,23 @@ SAMPLERS = {
     "dpm++3m": DPMSolverPP3M(),
     "dpm++2m-sde": SDEDPMSolverPP2M(),
     "deis3": NoiseAdamsBashforth(3),
-    "unipc": UniPC(accurate_start=False),  # one evaluation per step, no more
+    "unipc": UniPC(accurate_start=False),  # exactly one function evaluation per step
 }
-LARGEST_GRID = 100  # pictures on the contact sheet
+LARGEST_GRID = 100  # images on the contact sheet
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Draw samples from a model: an .npz file, and for images a PNG contact sheet."""
+    """Draw samples from a model. Writes samples.npz to --out, and for images a contact sheet, samples.png."""
 
     model: str
-    """A .safetensors file that diffuscope wrote, or module:object."""
+    """A .safetensors file written by diffuscope, or module:object."""
     n: int = 64
     """Number of samples."""
     sampler: Literal["euler", "heun", "ddim", "ddpm", "dpm++2m", "dpm++3m", "dpm++2m-sde", "deis3", "unipc"] = "dpm++2m"
-    """Which sampler."""
+    """Sampler."""
     nfe: int = 40
-    """Number of function evaluations per sample, the final denoise included; guidance doubles the cost of each."""
+    """Number of function evaluations per sample, including the final denoise; guidance doubles the cost of each."""
     classes: tuple[int, ...] = ()
     """Class labels to condition on, cycled over the samples; needs a class-conditional model."""
     guidance: float = 1.0
@@ -87,11 +87,11 @@ class Sample:
         print(f"Samples: {self.out / 'samples.npz'}")
         if samples.ndim == 4 and samples.shape[1] in (1, 3):
             contact_sheet(samples, getattr(denoiser, "data_range", None)).save(self.out / "samples.png")
-            print(f"Picture: {self.out / 'samples.png'}")
+            print(f"Contact sheet: {self.out / 'samples.png'}")
 
 
 def contact_sheet(samples: torch.Tensor, data_range: tuple[float, float] | None) -> Image.Image:
-    """Up to LARGEST_GRID samples in a square, enlarged to be seen."""
+    """Up to LARGEST_GRID samples in a square, enlarged."""
     shown = samples[:LARGEST_GRID]
     low, high = data_range or (float(shown.min()), float(shown.max()))
     levels = ((shown - low) / (high - low)).clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).numpy()

@@ -14,8 +14,8 @@ from .options import DataOptions, TrainOptions, require_folder
 class Train:
     """Train a small model. Rerun the same command to resume an interrupted run.
 
-    Under torchrun the processes share every batch (torchrun --nproc-per-node 2 -m diffuscope train), each on its GPU
-    if there are any; alone it trains on the CPU.
+    Under torchrun (torchrun --nproc-per-node 2 -m diffuscope train) the processes share every batch, one GPU each if
+    available. A single process trains on the CPU.
     """
 
     source: tyro.conf.OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
@@ -23,17 +23,17 @@ class Train:
     conditional: bool = False
     """Train a class-conditional model (needs labels)."""
     precision: Precision = "float32"
-    """bfloat16: matrix products in bfloat16, weights in float32."""
+    """Precision of matrix products; weights are always float32."""
     compile: bool = False
-    """Compile the model with torch.compile, which takes a minute."""
+    """Compile the model with torch.compile; takes about a minute."""
     log_every: int = 500
-    """Steps between two measurements of the distance to the exact optimum; 0 turns them off."""
+    """Log the distance to the exact optimum every so many steps; 0 for never."""
     tensorboard: bool = False
-    """Also write the log as TensorBoard events, in the folder `tensorboard`; needs diffuscope[tensorboard]."""
+    """Also log to TensorBoard, in the folder tensorboard of --out; requires diffuscope[tensorboard]."""
     out: Path = Path("out/train")
     """Folder for model.safetensors, the checkpoint and distance.jsonl."""
     seed: int = 0
-    """Random seed, for the split, the initial weights, batches and noise."""
+    """Random seed for the split, the initial weights, batches and noise."""
 
     def run(self) -> None:
         """Train and save."""

@@ -1,8 +1,8 @@
 """Examples from NumPy's own files, `.npy` and `.npz`. Pickles inside them are never loaded.
 
-An archive holds its examples as `x`, `images` or `data`, or as its only array; or training examples as
-`train` or `x_train` and perhaps held-out ones as `heldout`, `test` or `x_test`. Labels go by `labels`,
-`label` or `y`, with `train_labels` or `y_train` and so on where the two parts are apart.
+An archive holds its examples as `x`, `images` or `data`, or as its only array; or training examples as `train` or
+`x_train` and optionally held-out ones as `heldout`, `test` or `x_test`. Labels are `labels`, `label` or `y`, and for
+separate parts `train_labels` or `y_train`, and `heldout_labels`, `test_labels` or `y_test`.
 """
 
 import zipfile
@@ -14,7 +14,7 @@ import numpy as np
 
 from diffuscope.errors import InputError
 
-from .examples import Source, examples_of_array
+from .examples import Examples, Source, examples_of_array
 
 EXAMPLES = ("x", "images", "data")
 TRAIN = ("train", "x_train")
@@ -25,7 +25,7 @@ HELDOUT_LABELS = ("heldout_labels", "test_labels", "y_test")
 
 
 def read_npy(path: Path, argument: str) -> Source:
-    """The examples of a `.npy` file, mapped from disk rather than read whole."""
+    """The examples of a `.npy` file, memory-mapped rather than read whole."""
     _require_magic(path, argument, b"\x93NUMPY", "a .npy file as numpy.save writes it")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -35,19 +35,18 @@ def read_npy(path: Path, argument: str) -> Source:
 
 
 def read_npz(path: Path, argument: str) -> Source:
-    """The examples of a `.npz` archive, with its own held-out part and labels where it has them."""
+    """The examples of a `.npz` archive, with its own held-out part and labels if it has them."""
     _require_magic(path, argument, b"PK", "a .npz file as numpy.savez writes it")
     try:
-        # NumPy leaves a file open that turns out to be damaged, hence the first of the two
+        # opened here, since NumPy does not close a file that turns out to be damaged
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            names = list(archive.files)
-            return source_of_archive(Archive(archive, path, argument), path.stem, names)
+            return source_of_archive(Archive(archive, path, argument), path.stem, list(archive.files))
     except (zipfile.BadZipFile, EOFError, OSError) as error:
         raise _unreadable(argument, str(path), error) from None
 
 
 class Archive:
-    """An open archive that answers with arrays or with one clear line; `otherwise` tells how else to ask for one."""
+    """An open archive of arrays; InputError for those that cannot be read. `otherwise` is a hint for error messages."""
 
     def __init__(self, archive: Any, path: Path, argument: str, otherwise: str = "") -> None:
         self.archive, self.path, self.argument, self.otherwise = archive, path, argument, otherwise
@@ -60,7 +59,7 @@ class Archive:
             array = self.archive[name]
         except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise _unreadable(self.argument, self.origin(name), error) from None
-        # a member that is no .npy file comes back as bare bytes
+        # a member that is no .npy file is returned as bytes
         if not isinstance(array, np.ndarray):
             raise _unreadable(self.argument, self.origin(name), None)
         return array
@@ -70,29 +69,24 @@ class Archive:
 
 
 def source_of_archive(archive: Archive, stem: str, names: list[str]) -> Source:
-    """The examples among an archive's arrays `names`; raises InputError where several could be meant."""
+    """The examples among an archive's arrays `names`; raises InputError if the choice is ambiguous."""
 
     def one_of(known: tuple[str, ...]) -> str | None:
-        found = [name for name in known if name in names]
-        if len(found) > 1:
+        present = [name for name in known if name in names]
+        if len(present) > 1:
             raise InputError(
-                f"{archive.argument}: {archive.path} holds {' and '.join(found)}, expected only one of them"
+                f"{archive.argument}: {archive.path} holds {' and '.join(present)}, expected only one of them"
             )
-        return found[0] if found else None
+        return present[0] if present else None
+
+    def examples(name: str, labels: str | None) -> Examples:
+        origin = archive.origin(name)
+        return examples_of_array(archive.array(name), archive.argument, origin, archive.optional(labels))
 
     train = one_of(TRAIN)
     if train is not None:
-        train_labels = archive.optional(one_of(TRAIN_LABELS))
-        examples = examples_of_array(archive.array(train), archive.argument, archive.origin(train), train_labels)
-        heldout = one_of(HELDOUT)
-        if heldout is None:
-            return Source(stem, examples)
-        heldout_labels = archive.optional(one_of(HELDOUT_LABELS))
-        return Source(
-            stem,
-            examples,
-            examples_of_array(archive.array(heldout), archive.argument, archive.origin(heldout), heldout_labels),
-        )
+        training, heldout = examples(train, one_of(TRAIN_LABELS)), one_of(HELDOUT)
+        return Source(stem, training, None if heldout is None else examples(heldout, one_of(HELDOUT_LABELS)))
     labels = one_of(LABELS)
     rest = [name for name in names if name != labels]
     only = one_of(EXAMPLES) or (rest[0] if len(rest) == 1 else None)
@@ -101,10 +95,7 @@ def source_of_archive(archive: Archive, stem: str, names: list[str]) -> Source:
             f"{archive.argument}: {archive.path} holds {_listed(names)}, "
             f"expected one of {', '.join(EXAMPLES + TRAIN)}, or a single array{archive.otherwise}"
         )
-    return Source(
-        stem,
-        examples_of_array(archive.array(only), archive.argument, archive.origin(only), archive.optional(labels)),
-    )
+    return Source(stem, examples(only, labels))
 
 
 def _listed(names: list[str]) -> str:
@@ -131,4 +122,4 @@ def _unreadable(argument: str, origin: str, error: Exception | None) -> InputErr
         )
     if isinstance(error, PermissionError):
         return InputError(f"{argument}: {origin} may not be read; expected a file with permission to read")
-    return InputError(f"{argument}: {origin} cannot be read, it is cut short or damaged; expected a whole file")
+    return InputError(f"{argument}: {origin} cannot be read, it is truncated or damaged; expected a whole file")

@@ -36,20 +36,21 @@ def is_array_folder(folder: Path) -> bool:
 
 
 def is_pickled_batch(path: Path) -> bool:
-    """Whether a file is called as a batch of the Python version is."""
+    """Whether a file has the name of a batch of the Python version."""
     return path.name in PICKLED
 
 
 def pickled_refusal(path: Path, argument: str) -> InputError:
-    """The one line with which pickled batches are refused."""
-    told = "CIFAR-10's Python version, pickles, which are never loaded"
-    return InputError(f"{argument}: {path} holds {told}; expected {_BINARY}")
+    """The error for pickled batches."""
+    return InputError(
+        f"{argument}: {path} holds CIFAR-10's Python version, pickles, which are never loaded; expected {_BINARY}"
+    )
 
 
 def read_batches(folder: Path, argument: str) -> Source:
-    """The images of a folder of binary batches; those of `test_batch.bin`, where it is there, are held out.
+    """The images of a folder of binary batches; those of `test_batch.bin`, if present, are held out.
 
-    Raises InputError for pickled batches, and for a batch that is cut short or holds other labels than 0 .. 9.
+    Raises InputError for pickled batches, and for a batch that is truncated or has labels outside 0 .. 9.
     """
     paths = sorted(folder.glob("data_batch_*.bin"))
     if not paths:
@@ -62,7 +63,7 @@ def read_batches(folder: Path, argument: str) -> Source:
 
 
 def read_arrays(folder: Path, argument: str) -> Source:
-    """The images of a folder of arrays, which are mapped from disk; InputError for others than CIFAR-10's."""
+    """The images of a folder of arrays, memory-mapped; InputError for arrays that are not those of CIFAR-10."""
 
     def part(what: str) -> Examples:
         images, labels = (_array(folder / f"{what}_{name}.npy", argument) for name in ("images", "labels"))

@@ -1,10 +1,10 @@
-r"""A data set: examples to train on, examples held out, and the range their values live in.
+r"""A data set: training examples, held-out examples, and the range of their values.
 
-A model sees data in its own range [low, high]; a value x of data in [a, b] is there
+For a model whose own range is [low, high], a value x of data in [a, b] is mapped to
 
 .. math::  low + \frac{x - a}{b - a}\,(high - low) .
 
-Two examples are *the same* when every value agrees exactly; they are found by a 128-bit digest of each example.
+Two examples are *the same* if all values agree exactly; they are found by a 128-bit digest of each example.
 """
 
 import hashlib
@@ -22,8 +22,7 @@ from diffuscope.errors import InputError
 
 Range = tuple[float | int, float | int]
 
-# fewer examples than this have no spread, and so no statistics
-FEWEST = 2
+FEWEST = 2  # a single example has no standard deviation
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +31,8 @@ class DataSet:
 
     `train` is (n, *event) and `heldout` (m, *event), where event is (C, H, W) for images, with C = 1 for
     gray and 3 for RGB, and (d,) for vectors. All values lie in `data_range`, up to rounding.
-    `train_index` and `heldout_index` say where an example stood in its source: the place among a folder's
-    sorted names, the row of an array. `provenance` tells in one line how the data came to be as they are.
+    `train_index` and `heldout_index` are the positions of the examples in their source: the place among a folder's
+    sorted names, the row of an array. `provenance` describes in one line where the data come from.
     """
 
     name: str
@@ -53,12 +52,12 @@ class DataSet:
 
     @cached_property
     def duplicates(self) -> int:
-        """How many training examples repeat an earlier training example exactly."""
+        """The number of training examples that repeat an earlier training example exactly."""
         return len(self.train) - len(self._train_digests)
 
     @cached_property
     def shared(self) -> int:
-        """How many held-out examples also occur, exactly, among the training examples."""
+        """The number of held-out examples that also occur, exactly, among the training examples."""
         return sum(digest in self._train_digests for digest in _digests(self.heldout))
 
     @cached_property
@@ -66,7 +65,7 @@ class DataSet:
         return frozenset(_digests(self.train))
 
     def in_range(self, low: float | int, high: float | int) -> "DataSet":
-        """The same data with `data_range` mapped affinely to [low, high]; both ends are met exactly.
+        """The same data with `data_range` mapped affinely to [low, high], exactly at both ends.
 
         Raises InputError unless low < high are finite.
         """
@@ -84,8 +83,8 @@ class DataSet:
     def subset(self, n_train: int, n_heldout: int, *, seed: int = 0) -> "DataSet":
         """`n_train` training and `n_heldout` held-out examples, drawn without replacement.
 
-        Of one seed a larger subset contains the smaller. Raises InputError for more examples than there are,
-        or fewer than 2.
+        For one seed a larger subset contains the smaller ones. Raises InputError for more examples than available and
+        for fewer than 2.
         """
         train = _drawn(len(self.train), n_train, "n_train", seed)
         heldout = _drawn(len(self.heldout), n_heldout, "n_heldout", seed)
@@ -101,10 +100,7 @@ class DataSet:
         )
 
     def fingerprint(self) -> str:
-        """SHA-256, in hexadecimal, of every value, label and shape and of the range.
-
-        Two data sets with one fingerprint are the same data, whatever they are called and wherever they lie.
-        """
+        """SHA-256, in hexadecimal, of values, labels, shapes and range; independent of name and provenance."""
         digest = hashlib.sha256(repr(self.data_range).encode())
         for tensor in (self.train, self.heldout, self.train_labels, self.heldout_labels):
             digest.update(b"none" if tensor is None else repr((tensor.dtype, tuple(tensor.shape))).encode())
@@ -128,7 +124,7 @@ def checked_range(data_range: Range, argument: str) -> Range:
 
 def _digests(x: Float32[Tensor, "n *event"]) -> Iterator[bytes]:
     rows = x.detach().cpu().numpy().reshape(len(x), -1)
-    # adding zero turns -0 into 0, so that equal values have equal bytes
+    # adding zero turns -0.0 into 0.0, so that equal values have equal bytes
     return (hashlib.blake2b((row + np.float32(0)).data, digest_size=16).digest() for row in rows)
 
 

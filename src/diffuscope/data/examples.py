@@ -1,7 +1,7 @@
-"""Examples as they were read: in their own units and dtype, checked, in the library's one layout.
+"""Examples as read from their source: checked, in the library's layout, in their own units and dtype.
 
-Values are (n, d) for vectors and (n, C, H, W) for images. They stay bytes on disk or in memory, as they came,
-until it is known which of them become training examples.
+Values are (n, d) for vectors and (n, C, H, W) for images. They are converted to float32 only after the split into
+training and held-out examples.
 """
 
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ CHANNELS = (1, 3)
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Examples of one source. `argument` names who gave them, `origin` what they are, for messages.
+    """Examples of one source. Error messages name the `argument` that gave them and their `origin`.
 
-    `data_range` is the range that the format itself states (8-bit images: 0..255), or None.
+    `data_range` is the range that the format itself implies (8-bit images: 0..255), or None.
     """
 
     argument: str
@@ -35,23 +35,18 @@ class Examples:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What one spec names: examples, and its own held-out examples where it has them."""
+    """The contents of one data set: examples, and its own held-out examples if it has them."""
 
     name: str
     train: Examples
     heldout: Examples | None = None
 
 
-def examples_of_array(
-    array: np.ndarray,
-    argument: str,
-    origin: str,
-    labels: np.ndarray | None = None,
-) -> Examples:
+def examples_of_array(array: np.ndarray, argument: str, origin: str, labels: np.ndarray | None = None) -> Examples:
     """Checked examples of an array in any of the layouts (n, d), (n, H, W), (n, C, H, W), (n, H, W, C).
 
-    Raises InputError for other dtypes than real numbers, for shapes that can be read in two ways or in none,
-    for NaN and infinity, and for labels that are not one integer per example.
+    Raises InputError for dtypes other than real numbers, for ambiguous or unknown layouts, for NaN and infinity, and
+    for labels that are not one integer per example.
     """
     if array.dtype.kind not in "iuf":
         raise InputError(f"{argument}: {origin} has dtype {array.dtype}, expected integers or floating-point numbers")
@@ -64,7 +59,7 @@ def _require_finite(array: np.ndarray, argument: str, origin: str) -> None:
     if array.dtype.kind != "f" or array.size == 0:
         return
     with np.errstate(invalid="ignore"):
-        low, high = array.min(), array.max()  # NaN propagates into both, so one pass without a mask tells
+        low, high = array.min(), array.max()  # NaN propagates into both, so that no mask is needed
     if np.isfinite(low) and np.isfinite(high):
         if max(-float(low), float(high)) > float(np.finfo(np.float32).max):
             raise InputError(f"{argument}: {origin} reaches {low:g} .. {high:g}, expected the range of float32")
@@ -84,7 +79,7 @@ def _in_layout(array: np.ndarray, argument: str, origin: str) -> np.ndarray:
     if array.ndim == 2:
         return array
     if array.ndim == 3:
-        # (H, W, 3) is one picture far more often than H pictures of width 3
+        # (H, W, 3) is far more often one image than H images of width 3
         if shape[0] == 1 or shape[-1] in CHANNELS:
             raise InputError(
                 f"{argument}: {origin} has shape {shape}, which may be one single image; "

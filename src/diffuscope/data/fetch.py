@@ -1,8 +1,8 @@
-"""Downloading a named data set, the only thing in the library that reaches for the network, and only when asked to.
+"""Downloads of named data sets: the only use of the network in the library, and only on request.
 
-Files are downloaded into a scratch folder beside their place, checked by size and SHA-256 of their content, and moved
-there only when all of them are whole: a download that breaks off, or holds something else, leaves nothing. Of an
-archive the files of the table are read by name; a path that leads outside, or a link, refuses the whole archive.
+Files are downloaded into a scratch folder beside their destination, checked by size and SHA-256 of their content, and
+moved there only when all of them are complete: an interrupted or wrong download leaves nothing behind. Files of an
+archive are read by the names in the registry; an archive with a link, or a path that leads outside, is refused.
 """
 
 import gzip
@@ -29,9 +29,9 @@ _DAMAGE = (OSError, EOFError, zlib.error, tarfile.TarError)
 
 @dataclass(frozen=True)
 class Fetched:
-    """Where a data set lies, and the address it came from: None where it was there already.
+    """The folder of a data set, and the address that it was downloaded from: None if it was there already.
 
-    `unverified` are the files whose hash in the table is unverified, each with the SHA-256 that was found.
+    `unverified` are the files whose hash in the registry is unverified, each with the SHA-256 of the download.
     """
 
     folder: Path
@@ -40,14 +40,14 @@ class Fetched:
 
 
 class _RefusedError(Exception):
-    """Why one address does not serve, in a few words."""
+    """The reason why one address is refused."""
 
 
 def fetch_data(name: str, *, address: str | None = None, progress: bool = False) -> Fetched:
-    """Download the data set called `name` into the first folder that is searched for it, unless it is there already.
+    """Download the data set called `name` into the first folder that is searched for it, unless it is present.
 
-    `address`, a folder on the web, takes the place of those in the table. Raises InputError for a name that cannot be
-    downloaded, without pooch, where the folder cannot be written, and where no address has the expected content.
+    `address`, a folder on the web, replaces those in the registry. Raises InputError for a name that cannot be
+    downloaded, without pooch, if the folder cannot be written, and if no address has the expected content.
     """
     if name not in PUBLISHED:
         raise InputError(f"name: expected one of {', '.join(PUBLISHED)}, which can be downloaded, got {name!r}")
@@ -70,8 +70,8 @@ def fetch_data(name: str, *, address: str | None = None, progress: bool = False)
         unverified = tuple((file, hashes[file.name]) for file in published.files if not file.verified)
         return Fetched(folder, base, unverified)
     raise InputError(
-        f"name: {name} could not be downloaded: {'; '.join(refusals)}; expected an address that serves it; "
-        "give another with --address URL"
+        f"name: {name} could not be downloaded: {'; '.join(refusals)}; expected an address that serves it, "
+        "as --address URL"
     )
 
 
@@ -80,7 +80,7 @@ def _pooch() -> ModuleType:
         import pooch
     except ImportError:
         raise InputError(
-            "name: downloading needs pooch, which is absent; expected it installed: pip install 'diffuscope[fetch]'"
+            "name: downloading needs pooch, which is not installed; pip install 'diffuscope[fetch]'"
         ) from None
     pooch.get_logger().setLevel("WARNING")
     return pooch
@@ -88,7 +88,7 @@ def _pooch() -> ModuleType:
 
 @contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder`, on the same disk, that is removed at the end."""
+    """A temporary folder beside `folder`, on the same disk."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-", ignore_cleanup_errors=True)
@@ -99,7 +99,7 @@ def _scratch(folder: Path) -> Iterator[Path]:
 
 
 def _keep(scratch: Path, folder: Path, published: Published) -> None:
-    """Move the files, all of them whole, to their place."""
+    """Move the files, all of them complete, to their destination."""
     try:
         folder.mkdir(exist_ok=True)
         for file in published.files:
@@ -110,13 +110,12 @@ def _keep(scratch: Path, folder: Path, published: Published) -> None:
 
 def _unwritable(folder: Path, error: OSError) -> InputError:
     return InputError(
-        f"DIFFUSCOPE_DATA: cannot write to {folder} ({error.strerror or error}); expected it to name a folder that is "
-        "writable"
+        f"DIFFUSCOPE_DATA: cannot write to {folder} ({error.strerror or error}); expected the name of a writable folder"
     )
 
 
 def _downloaded(pooch: ModuleType, published: Published, base: str, scratch: Path, progress: bool) -> dict[str, str]:
-    """The files in `scratch`, and the hash of each; _RefusedError where they are not what the table says."""
+    """Download the files into `scratch`, and return their hashes; _RefusedError if they differ from the registry."""
     if published.archive is not None:
         url = f"{base.rstrip('/')}/{published.archive}"
         archive = _download(pooch, url, scratch / published.archive, progress)
@@ -129,14 +128,14 @@ def _downloaded(pooch: ModuleType, published: Published, base: str, scratch: Pat
             with gzip.open(path) as content:
                 hashes[file.name] = _checked(content.read, file, url)
         except _DAMAGE:
-            raise _RefusedError(f"{url} is cut short or no .gz file") from None
+            raise _RefusedError(f"{url} is truncated or no .gz file") from None
     return hashes
 
 
 def _download(pooch: ModuleType, url: str, path: Path, progress: bool) -> Path:
     import requests
 
-    # files come as they are stored: a server may otherwise undo their compression
+    # identity: otherwise a server may decompress the files on the way
     downloader = pooch.HTTPDownloader(
         progressbar=progress, chunk_size=2**16, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}
     )
@@ -147,7 +146,7 @@ def _download(pooch: ModuleType, url: str, path: Path, progress: bool) -> Path:
     except requests.Timeout:
         raise _RefusedError(f"{url} does not answer within {TIMEOUT} s") from None
     except requests.exceptions.ChunkedEncodingError:
-        raise _RefusedError(f"{url} broke off") from None
+        raise _RefusedError(f"{url} was interrupted") from None
     except requests.ConnectionError:
         raise _RefusedError(f"{url} cannot be reached") from None
     except requests.RequestException as error:
@@ -160,7 +159,7 @@ def _download(pooch: ModuleType, url: str, path: Path, progress: bool) -> Path:
 def _checked(
     content: Callable[[int], bytes], file: DataFile, url: str, copy: Callable[[bytes], object] | None = None
 ) -> str:
-    """The SHA-256 of what `content(n)` reads, of the size and hash that the table says; `copy` gets it on the way."""
+    """The SHA-256 of what `content(n)` reads, checked against the registry; `copy` is called with every block."""
     digest, size = hashlib.sha256(), 0
     while block := content(BLOCK):
         size += len(block)
@@ -180,7 +179,7 @@ def _checked(
 
 
 def _unpacked(archive: Path, published: Published, url: str, scratch: Path) -> dict[str, str]:
-    """The table's files of an archive, written under their own names; no path of the archive is ever written to."""
+    """Extract the registry's files under their names there, never to a path from the archive; return their hashes."""
     wanted, hashes = {f"{published.folder}/{file.name}": file for file in published.files}, {}
     try:
         with tarfile.open(archive, "r:gz") as members:
@@ -192,7 +191,7 @@ def _unpacked(archive: Path, published: Published, url: str, scratch: Path) -> d
                 with content, (scratch / file.name).open("wb") as copy:
                     hashes[file.name] = _checked(content.read, file, url, copy.write)
     except _DAMAGE:
-        raise _RefusedError(f"{url} is cut short or no .tar.gz file") from None
+        raise _RefusedError(f"{url} is truncated or no .tar.gz file") from None
     missing = [file.name for file in published.files if file.name not in hashes]
     if missing:
         raise _RefusedError(f"{url} lacks {missing[0]}")

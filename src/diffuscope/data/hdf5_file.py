@@ -1,7 +1,7 @@
 """Examples from an HDF5 file, `.h5` or `.hdf5`, read with h5py (an extra).
 
-`file.h5:name` takes the data set of that name (a path inside the file). Without one the names are those of an `.npz`
-archive: `x`, `images` or `data`, `train` with `test`, their labels, or the only data set there is. Links to other files
+`file.h5:name` selects the data set of that name (a path inside the file). Without a name, data sets are chosen as in an
+`.npz` archive: `x`, `images` or `data`, `train` with `test`, their labels, or the only data set. Links to other files
 are not followed.
 """
 
@@ -26,21 +26,21 @@ def hdf5_spec(spec: str) -> tuple[str, str | None] | None:
 
 
 def read_hdf5(path: Path, name: str | None, argument: str) -> Source:
-    """The examples of a file, of its data set `name` where one is given.
+    """The examples of a file, or of its data set `name`, which are read whole.
 
-    Raises InputError where h5py is absent, the file is damaged or of another kind, the name is not in it, or several
-    data sets could be meant. A data set is read whole.
+    Raises InputError if h5py is not installed, the file is damaged or no HDF5 file, it has no data set `name`, or the
+    choice is ambiguous.
     """
     try:
         import h5py
     except ImportError:
         raise InputError(
-            f"{argument}: {path} needs h5py, which is absent; expected it installed: pip install 'diffuscope[h5py]'"
+            f"{argument}: {path} needs h5py, which is not installed; pip install 'diffuscope[h5py]'"
         ) from None
     try:
         with h5py.File(path, "r") as file:
             names: list[str] = []
-            # hard links alone are visited: neither other files nor one data set twice
+            # visits hard links only, hence no other file and no data set twice
             file.visititems(lambda found, item: names.append(found) if isinstance(item, h5py.Dataset) else None)
             if name is None:
                 archive = Archive(_Members(file), path, argument, f", or one of them as {path.name}:NAME")
@@ -54,7 +54,7 @@ def read_hdf5(path: Path, name: str | None, argument: str) -> Source:
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError):
         raise InputError(
-            f"{argument}: {path} cannot be read, it is cut short, damaged or no HDF5 file; expected a whole one"
+            f"{argument}: {path} cannot be read, it is truncated, damaged or no HDF5 file; expected a whole one"
         ) from None
 
 

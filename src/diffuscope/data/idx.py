@@ -1,4 +1,4 @@
-"""MNIST's own file format, idx: two zero bytes, a type (8 = byte), the number of axes, their sizes, the values."""
+"""The file format of MNIST, idx: two zero bytes, a type (8 = byte), the number of axes, their sizes, the values."""
 
 import gzip
 import struct

@@ -1,7 +1,7 @@
 """Examples from a folder of 8-bit images, in the order of their names, subfolders included.
 
-A folder of gray images gives one channel; a single colored image among them makes all of them RGB.
-Nothing is resized, cropped or rotated, and transparency is refused: each would change the data unseen.
+A folder of gray images gives one channel; a single color image among them makes all of them RGB. Nothing is resized,
+cropped or rotated, and transparency is refused: each would change the data silently.
 """
 
 import struct
@@ -28,7 +28,7 @@ _DECODING = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.erro
 
 
 def read_image_folder(folder: Path, argument: str) -> Source:
-    """The images of a folder, which may not be of different sizes."""
+    """The images of a folder; InputError for images of different sizes, with transparency, or that cannot be read."""
     paths = sorted(
         path
         for path in folder.rglob("*")
@@ -54,7 +54,7 @@ def read_image_folder(folder: Path, argument: str) -> Source:
 
 @contextmanager
 def _opened(path: Path, argument: str) -> Iterator[Image.Image]:
-    """An open image; Pillow's warnings of odd metadata are dropped, for they say nothing of the pixels."""
+    """An open image. Pillow's warnings about metadata are dropped, as they do not concern the pixels."""
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             yield image
@@ -66,7 +66,7 @@ def _opened(path: Path, argument: str) -> Iterator[Image.Image]:
 
 
 def _header(path: Path, argument: str) -> tuple[tuple[int, int], bool]:
-    """Size and whether the image has color."""
+    """The size of the image, and whether it has color."""
     with _opened(path, argument) as image:
         size, mode, frames = image.size, image.mode, getattr(image, "n_frames", 1)
         transparent = mode in TRANSPARENT_MODES or "transparency" in image.info

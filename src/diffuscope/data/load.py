@@ -1,11 +1,11 @@
-"""From a name, a file, a folder or arrays to a `DataSet`: which examples are held out, and what range they have.
+"""From a name, a file, a folder or arrays to a `DataSet`: which examples are held out, and their range.
 
-The range of a data set is the first of these that applies: the one the user states; the one the format states
-(8-bit images: [0, 255]); for vectors of floating-point numbers their own minimum and maximum; for images of
-floating-point numbers [0, 1], [-.5, .5] or [-1, 1], told apart by their values. Anything else is asked for.
+The range of a data set is the first of these that applies: the one stated by the user; the one implied by the format
+(8-bit images: [0, 255]); for floating-point vectors their own minimum and maximum; for floating-point images [0, 1],
+[-0.5, 0.5] or [-1, 1], whichever their values fit. In all other cases the user must state it.
 
-Without held-out examples, some are split off at random. For a model trained elsewhere that is the wrong choice:
-it has seen both halves. Give it its own held-out examples.
+Without held-out examples, some are split off at random. This is wrong for a model trained elsewhere on all of them,
+which needs held-out examples of its own.
 """
 
 from contextlib import suppress
@@ -31,11 +31,8 @@ from .toys import EXAMPLES, read_toy
 FORMS = "a folder of images, or a .npy, .npz or .h5 file"
 PICKLES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib"})
 
-# float32 arithmetic on the way to a range leaves values this far outside it, in units of its width
-ROUNDING = 1e-5
-
-# two sets of images whose widths of values differ by more are not in the same units
-UNIT_RATIO = 50
+ROUNDING = 1e-5  # float32 arithmetic may leave values this far outside their range, in units of its width
+UNIT_RATIO = 50  # two sets of images are in different units if the widths of their values differ by more
 
 
 def load_data(
@@ -46,31 +43,36 @@ def load_data(
     heldout_fraction: float = 0.5,
     seed: int = 0,
 ) -> DataSet:
-    """The data set that `spec` says: a name (see NAMES), a file, or a folder of images.
+    """The data set `spec`: a name (see NAMES), a file, or a folder of images.
 
-    Files are `.npy`, `.npz`, `.h5` or `.hdf5` (as `file.h5:name` where it holds several data sets); the folder may also
-    be CIFAR-10's of binary batches. Of a toy of the plane, 5,000 + 5,000 examples are drawn with `seed`.
+    Files are `.npy`, `.npz`, `.h5` or `.hdf5` (`file.h5:name` if it holds several data sets); a folder may also hold
+    CIFAR-10's binary batches. Of a two-dimensional toy, 5,000 + 5,000 examples are drawn with `seed`.
 
-    `heldout` is a second spec, of which the held-out part is taken where it has one and all of it otherwise. Without
-    it the data's own held-out part is used, and failing that a random `heldout_fraction`, drawn with `seed`.
-    `data_range` states the range of the values, of both parts.
+    `heldout` is a second spec, whose held-out part is used if it has one, and otherwise all of it. By default the
+    data's own held-out part is used, and failing that a random `heldout_fraction`, drawn with `seed`. `data_range`
+    states the range of the values of both parts.
 
-    Raises InputError, with the first thing that is wrong in one line.
+    Raises InputError with the first mistake found, in one line.
+
+    >>> load_data("digits").event_shape
+    (1, 8, 8)
     """
     source = _read(spec, "data", seed)
-    if heldout is None:
-        apart = source.heldout
-    else:
+    held = source.heldout
+    if heldout is not None:
         other = _read(heldout, "heldout", seed)
-        apart = other.train if other.heldout is None else other.heldout
-    return _assembled(source.name, source.train, apart, data_range, heldout_fraction, seed)
+        held = other.train if other.heldout is None else other.heldout
+    return _assembled(source.name, source.train, held, data_range, heldout_fraction, seed)
 
 
 def toy_data(name: str, *, n_train: int = EXAMPLES, n_heldout: int = EXAMPLES, seed: int = 0) -> DataSet:
-    """Independent draws of the toy `name`, one of `diffuscope.exact.TOYS`, whose distribution
-    `known_distribution(name)` is.
+    """Independent draws of the toy `name`, one of `diffuscope.exact.TOYS`.
 
-    The range is `known_range(name)`. Raises InputError for another name, or fewer than 2 examples of either part.
+    Their distribution is `known_distribution(name)`, their range `known_range(name)`. Raises InputError for another
+    name, and for fewer than 2 examples of either part.
+
+    >>> toy_data("two-moons", n_train=100).train.shape
+    torch.Size([100, 2])
     """
     if name not in TOYS:
         raise InputError(f"name: expected one of {', '.join(TOYS)}, got {name!r}")
@@ -91,23 +93,21 @@ def data_from_arrays(
 ) -> DataSet:
     """A data set of arrays in memory, (n, d), (n, H, W), (n, C, H, W) or (n, H, W, C); see `load_data`.
 
-    The arrays are copied. Their shapes and dtypes are checked here, so any may come: raises InputError, with the
-    first thing that is wrong in one line.
+    The arrays are copied. Raises InputError with the first mistake found, in one line, for any shape and dtype.
     """
     train = examples_of_array(_as_numpy(x), "x", "the array", None if labels is None else _as_numpy(labels))
-    if heldout is None:
-        return _assembled(name, train, None, data_range, heldout_fraction, seed)
-    apart = examples_of_array(
-        _as_numpy(heldout), "heldout", "the array", None if heldout_labels is None else _as_numpy(heldout_labels)
-    )
-    return _assembled(name, train, apart, data_range, heldout_fraction, seed)
+    held = None
+    if heldout is not None:
+        known = None if heldout_labels is None else _as_numpy(heldout_labels)
+        held = examples_of_array(_as_numpy(heldout), "heldout", "the array", known)
+    return _assembled(name, train, held, data_range, heldout_fraction, seed)
 
 
 def load_samples(spec: str, data_range: Range | None, *, like: DataSet) -> Float32[Tensor, "n *event"]:
-    """Generated samples from a file or folder, in the range of `like` and of its event shape.
+    """Generated samples from a file or folder, in the range of `like` and with its event shape.
 
-    Floating-point samples without a stated range are taken to be in the range of `like` already (a sampler may leave
-    it a little); integers need `data_range` unless their format states it.
+    Floating-point samples without a stated range are assumed to be in the range of `like` already, which samples may
+    exceed slightly; integers need `data_range` unless their format implies it. Raises InputError for another shape.
     """
     examples = _read(spec, "samples", 0).train
     if examples.event_shape != like.event_shape:
@@ -158,7 +158,7 @@ def _read(spec: str, argument: str, seed: int) -> Source:
 
 
 def _existing(spec: str, argument: str) -> Path:
-    # an empty spec would be the current folder; a name too long, or a home that is nobody's, raises by itself
+    # an empty spec would be the current folder; too long a name, or the home of an unknown user, raises an error
     with suppress(OSError, RuntimeError):
         path = Path(spec).expanduser()
         if spec and path.exists():
@@ -169,39 +169,34 @@ def _existing(spec: str, argument: str) -> Path:
 
 
 def _assembled(
-    name: str,
-    source: Examples,
-    apart: Examples | None,
-    data_range: Range | None,
-    heldout_fraction: float,
-    seed: int,
+    name: str, source: Examples, held: Examples | None, data_range: Range | None, heldout_fraction: float, seed: int
 ) -> DataSet:
-    if apart is not None and apart.event_shape != source.event_shape:
+    if held is not None and held.event_shape != source.event_shape:
         raise InputError(
-            f"{apart.argument}: {apart.origin} has examples of shape {apart.event_shape}; "
+            f"{held.argument}: {held.origin} has examples of shape {held.event_shape}; "
             f"expected {source.event_shape} as in {source.origin}"
         )
-    stated, how = _range_of([source] if apart is None else [source, apart], data_range)
-    if apart is None:
+    stated, how = _range_of([source] if held is None else [source, held], data_range)
+    if held is None:
         train_index, heldout_index = _split(source, heldout_fraction, seed)
         origin = (
             f"{source.origin}, {len(source.values)} examples split at random into "
             f"{len(train_index)} + {len(heldout_index)} (seed {seed})"
         )
-        apart = source
+        held = source
     else:
-        train_index, heldout_index = _all(source), _all(apart)
-        origin = f"{source.origin}, {len(source.values)} examples, against {apart.origin}, {len(apart.values)} examples"
+        train_index, heldout_index = _all(source), _all(held)
+        origin = f"{source.origin}, {len(source.values)} examples, against {held.origin}, {len(held.values)} examples"
     data = DataSet(
         name=name,
         train=_float32(source, train_index),
-        heldout=_float32(apart, heldout_index),
+        heldout=_float32(held, heldout_index),
         data_range=stated,
         provenance=f"{origin}; range {in_words(stated)} {how}",
         train_index=train_index,
         heldout_index=heldout_index,
         train_labels=_labels(source, train_index),
-        heldout_labels=_labels(apart, heldout_index),
+        heldout_labels=_labels(held, heldout_index),
     )
     if data.duplicates == len(data.train) - 1:
         raise InputError(
@@ -210,7 +205,7 @@ def _assembled(
         )
     if data.shared == len(data.heldout):
         raise InputError(
-            f"{apart.argument}: every one of the {len(data.heldout)} held-out examples is also a training example; "
+            f"{held.argument}: every one of the {len(data.heldout)} held-out examples is also a training example; "
             "expected examples that were not trained on"
         )
     return data

@@ -45,11 +45,7 @@ class Published:
 def _idx(**hashes: str) -> tuple[DataFile, ...]:
     """The four files of MNIST and its kin: 60,000 + 10,000 images of 28 x 28 bytes, with headers of 16 and 8."""
     return tuple(
-        DataFile(
-            name=f"{part}-{what}-ubyte.gz",
-            size=header + n * each,
-            sha256=hashes[f"{part}_{what.split('-')[0]}"],
-        )
+        DataFile(name=f"{part}-{what}-ubyte.gz", size=header + n * each, sha256=hashes[f"{part}_{what.split('-')[0]}"])
         for part, n in (("train", 60_000), ("t10k", 10_000))
         for what, header, each in (("images-idx3", 16, 28 * 28), ("labels-idx1", 8, 1))
     )
@@ -67,10 +63,7 @@ MNIST = Published(
     train=60_000,
     heldout=10_000,
     license="CC BY-SA 3.0",
-    addresses=(
-        "https://ossci-datasets.s3.amazonaws.com/mnist",
-        "https://storage.googleapis.com/cvdf-datasets/mnist",
-    ),
+    addresses=("https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist"),
     download=11_594_722,
     files=_idx(
         train_images="ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",

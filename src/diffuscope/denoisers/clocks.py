@@ -1,13 +1,13 @@
-r"""How a network is told the time: from a schedule's time t to the label that it was trained with.
+r"""Clocks: from the time t of a schedule to the label with which a network was trained.
 
 .. math::
     \text{ScheduleTime: } t, \qquad
     \text{SignalTime: } 1 - t, \qquad
     \text{StepIndex: } k - 1 \text{ at } t = k \in \{1, \dots, T\} .
 
-Flow-matching code often counts time from noise to data, hence `SignalTime`. A DDPM table of T steps is
-indexed from 0 by its network, while step k of the chain is time t = k of `DiscreteVP` (t = 0 is clean
-data): index 0 is the state after *one* step of noise. Networks indexed like this know no time in between.
+Flow-matching code often counts time from noise to data, hence `SignalTime`. A DDPM network indexes its T steps from 0,
+while step k of the chain is time t = k of `DiscreteVP` (t = 0 is clean data): index 0 is the state after *one* step of
+noise. Such a network is not defined at the times between steps.
 """
 
 from dataclasses import dataclass
@@ -24,17 +24,17 @@ class Clock(Protocol):
     """Times of a schedule as labels of a network."""
 
     def label(self, t: Time) -> Tensor:
-        """What the network is given at time `t`."""
+        """The label of the network at time `t`."""
         ...
 
     def nearest(self, t: Time) -> Times:
-        """The trained time closest to `t`; `t` itself where the network knows every time."""
+        """The trained time closest to `t`; `t` itself if the network was trained at all times."""
         ...
 
 
 @dataclass(frozen=True)
 class ScheduleTime:
-    """The network reads the schedule's own time."""
+    """The label is the schedule's own time."""
 
     def label(self, t: Time) -> Tensor:
         return as_time(t)
@@ -45,7 +45,7 @@ class ScheduleTime:
 
 @dataclass(frozen=True)
 class SignalTime:
-    """The network counts from noise (0) to data (1)."""
+    """The label runs from noise (0) to data (1)."""
 
     def label(self, t: Time) -> Tensor:
         return 1 - as_time(t)
@@ -56,16 +56,16 @@ class SignalTime:
 
 @dataclass(frozen=True)
 class StepIndex:
-    """The network reads the index k - 1 of one of `steps` steps; t = k = 1, ..., steps.
+    """The label is the index k - 1 of one of `steps` steps; t = k = 1, ..., steps.
 
-    It can be asked at every step; `nearest` keeps to those it saw in training, from `first_trained` on.
+    Every step has a label; `nearest` returns trained steps only, those from `first_trained` on.
     """
 
     steps: int
     first_trained: int = 1
 
     def label(self, t: Time) -> Tensor:
-        """The int64 index; InputError where t is further than 1e-6 from an integer in 1..steps."""
+        """The int64 index; InputError for t farther than 1e-6 from an integer in 1..steps."""
         times = as_time(t)
         index = times.round()
         unknown = ~((times - index).abs() <= 1e-6) | (index < 1) | (index > self.steps)

@@ -1,6 +1,6 @@
-r"""The one contract between models and everything else, and the four things a model may predict.
+r"""The one contract between models and everything else, and the four quantities that a model may predict.
 
-A denoiser answers :math:`D(x_t, t) = E[x_0 \mid x_t]` and knows its schedule. With
+A denoiser estimates :math:`D(x_t, t) = E[x_0 \mid x_t]` and knows its schedule. With
 :math:`x_t = \alpha x_0 + \sigma\varepsilon` the other predictions are functions of it:
 
 .. math::
@@ -8,7 +8,7 @@ A denoiser answers :math:`D(x_t, t) = E[x_0 \mid x_t]` and knows its schedule. W
     s = \frac{\alpha D - x_t}{\sigma^2}, \qquad
     v = \dot\alpha D + \dot\sigma\varepsilon .
 
-The inverses are below; only the one from noise and the one from the score need alpha > 0.
+The inverses are below; only those of noise and score need alpha > 0.
 """
 
 from dataclasses import dataclass
@@ -50,8 +50,8 @@ class ExactDenoiser:
 class Rescheduled:
     """The same denoiser read through another schedule.
 
-    Two schedules agree where sigma/alpha agrees; there the states differ by the scalar
-    sqrt((alpha^2 + sigma^2) / (alpha'^2 + sigma'^2)), which is finite at alpha = 0 too.
+    Times of equal sigma/alpha correspond; the states then differ by the factor
+    sqrt((alpha^2 + sigma^2) / (alpha'^2 + sigma'^2)), which is finite also at alpha = 0.
     """
 
     denoiser: Denoiser

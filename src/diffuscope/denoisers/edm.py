@@ -9,8 +9,8 @@ With data of mean m and standard deviation s per coordinate, and u = x_t - alpha
     c_{in} = \frac{1}{\sqrt{\alpha^2 s^2 + \sigma^2}}, \quad
     c_{noise} = \tfrac14 \log\frac{\sigma}{\alpha} = -\tfrac{\lambda}{4} .
 
-Input and target of F have unit variance at every t, c_skip is the choice that makes c_out smallest, and
-F = 0 is the exact denoiser of N(m, s^2 I). alpha = 1 and m = 0 give the table of the paper.
+Input and target of F have unit variance at every t, c_skip minimizes c_out, and F = 0 gives the exact denoiser of
+N(m, s^2 I). alpha = 1 and m = 0 give the table of the paper.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from .contract import Batch, BatchTime, over_events
 from .predictors import Classes, Network, classes_of, network_output
 
 LARGEST_LAMBDA = 10.0
-"""Labels are clamped to |lambda| <= 10 (sigma/alpha from 4.5e-5 to 2.2e4), so that alpha = 0 has a finite one."""
+"""lambda is clamped to [-10, 10] (sigma/alpha from 4.5e-5 to 2.2e4), so that the label is finite at alpha = 0."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,10 @@ def preconditioning(schedule: Schedule, t: BatchTime, sigma_data: float) -> Prec
 
 
 class Preconditioned(nn.Module):
-    """A network F in EDM's preconditioning; see the top of this file. The label it reads is c_noise."""
+    """A network F with label c_noise in EDM preconditioning; see the top of this file.
+
+    Raises InputError unless `sigma_data` > 0.
+    """
 
     def __init__(
         self,
@@ -68,7 +71,7 @@ class Preconditioned(nn.Module):
 
     @property
     def classes(self) -> int:
-        """How many classes the network knows."""
+        """The number of classes of the network."""
         return classes_of(self.network)
 
     def forward(self, x_t: Batch, t: BatchTime, y: Classes = None) -> Batch:

@@ -1,10 +1,9 @@
-r"""Denoisers as files: safetensors with a description of what the tensors belong to.
+r"""Denoisers as files: safetensors with a description of the network to which the tensors belong.
 
-A file of ours holds the parameters of the network and, in its header, one JSON text: the predictor, the
-network and its arguments, the schedule, the clock, the event shape and the data range. Each is a name of
-the registries below and plain values, so that loading a file runs no code of the file. A file that does not say what
-its tensors belong to is refused: the model of others is given as `module:object`, which builds its network and loads
-its arrays (`load_npz`). No pickle is ever loaded.
+A file holds the parameters of the network and, as JSON in its header, the predictor, the network and its arguments,
+the schedule, the clock, the event shape and the data range: names of the registries below and plain values, so that
+loading a file runs no code from it. A file without such a description is refused: other models are given as
+`module:object`, which builds the network and loads its arrays (`load_npz`). No pickle is ever loaded.
 """
 
 import contextlib
@@ -32,7 +31,7 @@ from .networks import MLP, UNet
 from .predictors import DataPredictor, NoisePredictor, VelocityPredictor
 
 SavedDenoiser = NoisePredictor | DataPredictor | VelocityPredictor | Preconditioned
-"""What a file can hold."""
+"""The denoisers that can be saved."""
 
 FORMAT = "diffuscope denoiser 1"
 SCHEDULES = {kind.__name__: kind for kind in (VE, GeometricVE, Karras, VP, DiscreteVP, Cosine, Sigmoid, RectifiedFlow)}
@@ -40,29 +39,33 @@ CLOCKS = {kind.__name__: kind for kind in (ScheduleTime, SignalTime, StepIndex)}
 NETWORKS = {kind.__name__: kind for kind in (MLP, UNet)}
 PREDICTORS = {kind.__name__: kind for kind in (NoisePredictor, DataPredictor, VelocityPredictor)}
 
+_DAMAGE = (OSError, EOFError, KeyError, TypeError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 PICKLE_SUFFIXES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib"}
 
 
 def save_denoiser(denoiser: SavedDenoiser, path: str | Path) -> None:
-    """Write `denoiser` to `path` in one move: a reader, or a run that is killed, sees the old file or the new one.
+    """Write `denoiser` to `path` atomically: at every moment the path holds the old file or the new one.
 
-    Raises InputError for a network, schedule or clock outside this library's, and where the disk refuses.
+    Raises InputError for a network, schedule or clock outside this library's, and if the file cannot be written.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
         raise InputError(f"path: expected a name ending in .safetensors, got {path.name}")
     description = json.dumps(_description(denoiser))
     network = cast(nn.Module, denoiser.network)
-    # a copy of each, for safetensors refuses tensors that share memory
+    # copies, as safetensors refuses tensors that share memory
     tensors = {name: value.cpu().clone().contiguous() for name, value in network.state_dict().items()}
-    _replace(path, safetensors.torch.save(tensors, {"format": FORMAT, "denoiser": description}))
+    try:
+        replace_atomically(path, safetensors.torch.save(tensors, {"format": FORMAT, "denoiser": description}))
+    except OSError as error:
+        raise InputError(f"path: cannot write {path}: {error.strerror or error}") from error
 
 
 def load_denoiser(path: str | Path) -> SavedDenoiser:
     """The denoiser of a `.safetensors` file that `save_denoiser` wrote, on the CPU, in evaluation mode.
 
-    Raises InputError for a missing, truncated or unreadable file, for a pickle in any dress, for a file that does not
-    say what network it is, and for parameters whose names or shapes are not those of the network it names.
+    Raises InputError for a missing, truncated or unreadable file, for a pickle under any name, for a file without a
+    description of its network, and for parameters whose names or shapes do not fit that network.
     """
     path = Path(path)
     if not path.is_file():
@@ -78,7 +81,7 @@ def load_denoiser(path: str | Path) -> SavedDenoiser:
     return _rebuilt(header.get("denoiser", ""), tensors, path)
 
 
-# Out: what a denoiser is, in plain values.
+# Saving: a denoiser as plain values.
 
 
 def _description(denoiser: SavedDenoiser) -> dict[str, Any]:
@@ -103,20 +106,13 @@ def _named(value: object, registry: dict[str, Any], what: str, arguments: object
     return {"name": name, "arguments": arguments}
 
 
-def _replace(path: Path, content: bytes) -> None:
-    try:
-        replace_atomically(path, content)
-    except OSError as error:
-        raise InputError(f"path: cannot write {path}: {error.strerror or error}") from error
-
-
-# In: from names and plain values to objects.
+# Loading: from names and plain values to objects.
 
 
 def _rebuilt(text: str, tensors: dict[str, Tensor], path: Path) -> SavedDenoiser:
     try:
         description = json.loads(text)
-        # on the meta device nothing is computed and no random number is drawn; the tensors then take their places
+        # on the meta device nothing is computed and no random number is drawn; the tensors of the file follow below
         with torch.device("meta"):
             network = _made(description["network"], NETWORKS)
         arguments: dict[str, Any] = {
@@ -140,17 +136,13 @@ def _rebuilt(text: str, tensors: dict[str, Tensor], path: Path) -> SavedDenoiser
 
 
 def _made(named: dict[str, Any], registry: dict[str, Any]) -> Any:
-    values = {name: _frozen(value) for name, value in named["arguments"].items()}
-    return registry[named["name"]](**values)
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    arguments = named["arguments"].items()  # JSON has lists only, where we have tuples
+    return registry[named["name"]](**{name: tuple(v) if isinstance(v, list) else v for name, v in arguments})
 
 
 def _undescribed(path: Path) -> InputError:
     return InputError(
-        f"model: {path.name} holds arrays and not what network they belong to; expected a .safetensors file that "
+        f"model: {path.name} holds arrays without a description of their network; expected a .safetensors file that "
         "diffuscope wrote, or module:object that builds the network and loads them"
     )
 
@@ -171,7 +163,7 @@ def _require_state(network: nn.Module, tensors: dict[str, Tensor], path: Path) -
             )
 
 
-# Reading bytes that may be anything.
+# Reading untrusted bytes.
 
 
 def _refuse_pickle(path: Path) -> None:
@@ -203,16 +195,7 @@ def load_npz(path: Path, argument: str) -> dict[str, Tensor]:
                 f"{argument}: {path.name} holds Python objects, which are never loaded; keep arrays only"
             ) from error
         raise InputError(f"{argument}: {path.name} is not a readable .npz file ({error})") from error
-    except (
-        OSError,
-        EOFError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except _DAMAGE as error:
         raise InputError(f"{argument}: {path.name} is truncated or no .npz file") from error
     for name, array in arrays.items():
         if array.dtype.kind not in "fiu":

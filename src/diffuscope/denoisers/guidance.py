@@ -1,22 +1,22 @@
-r"""Classes: a conditional denoiser asked for one class, and guidance toward it. Both are denoisers themselves.
+r"""Classes: a conditional denoiser at a fixed class, and guidance toward it. Both are denoisers themselves.
 
-A conditional denoiser answers :math:`D(x_t, t, y) = E[x_0 \mid x_t, y]`, and without y the unconditional
+A conditional denoiser estimates :math:`D(x_t, t, y) = E[x_0 \mid x_t, y]`, and without y the unconditional
 :math:`D(x_t, t) = E[x_0 \mid x_t]`. Guidance of scale w extrapolates from the second through the first,
 
 .. math::  D_w = D_u + w\,(D_c - D_u), \qquad
            s_w = w\, \nabla\log p_t(x \mid y) + (1 - w)\, \nabla\log p_t(x) .
 
-At every t that is the score of the tilted distribution :math:`\propto p_t(x|y)^w p_t(x)^{1-w}`. But these distributions
-are not one diffusion of each other, and what is sampled is *not* :math:`p_0(x|y)^w p_0(x)^{1-w}`. For Gaussians about 0
-of variances :math:`v_c, v_u` (alpha = 1) the flow of :math:`D_w` from sigma = T to 0 multiplies x by
+At every t this is the score of the tilted distribution :math:`\propto p_t(x|y)^w p_t(x)^{1-w}`. But these distributions
+are not the marginals of one diffusion, and the samples do *not* follow :math:`p_0(x|y)^w p_0(x)^{1-w}`. For centered
+Gaussians of variances :math:`v_c, v_u` (alpha = 1) the flow of :math:`D_w` from sigma = T to 0 multiplies x by
 
 .. math::  \left(\frac{v_c}{v_c + T^2}\right)^{w/2} \left(\frac{v_u}{v_u + T^2}\right)^{(1-w)/2},
 
-so that the variance it samples tends, as T grows, to the geometric :math:`v_c^w v_u^{1-w}`; the tilted distribution has
-:math:`1 / (w / v_c + (1 - w) / v_u)`, if that is positive. Where both distributions are Gaussian with one covariance
-the two agree, and D_w is the exact denoiser of the mean :math:`m_u + w (m_c - m_u)`.
+so that the variance of the samples tends, as T grows, to the geometric mean :math:`v_c^w v_u^{1-w}`, while that of the
+tilted distribution is :math:`1 / (w / v_c + (1 - w) / v_u)`, if positive. For two Gaussians of equal covariance both
+agree, and D_w is the exact denoiser of the mean :math:`m_u + w (m_c - m_u)`.
 
-Sources: Ho & Salimans 2022 (arXiv:2207.12598), whose w is one less; Bradley & Nakkiran 2024 (arXiv:2408.09000), that
+Sources: Ho & Salimans 2022 (arXiv:2207.12598), whose w is smaller by one; Bradley & Nakkiran 2024 (arXiv:2408.09000):
 guidance does not sample the tilted distribution.
 """
 
@@ -36,7 +36,7 @@ _KNOWN = ("event_shape", "data_range")
 
 @runtime_checkable
 class ConditionalDenoiser(Protocol):
-    """A denoiser that can be asked for a class 0 .. classes - 1 of every sample; `classes` itself means none."""
+    """A denoiser with one class 0 .. classes - 1 per sample as a third argument; `classes` itself means none."""
 
     @property
     def schedule(self) -> Schedule: ...
@@ -48,10 +48,10 @@ class ConditionalDenoiser(Protocol):
 
 
 class OfClass:
-    """E[x_0 | x_t, y]: `denoiser` asked for the class `y`, one for all samples or one per sample.
+    """E[x_0 | x_t, y]: `denoiser` conditioned on the class `y`, one for all samples or one per sample.
 
-    What else the denoiser knows (`event_shape`, `data_range`) is known here too. Raises InputError for a denoiser
-    without classes and for a class that it does not have.
+    It has the denoiser's `event_shape` and `data_range`. Raises InputError for a denoiser without classes and for a
+    class that it does not have.
     """
 
     def __init__(self, denoiser: ConditionalDenoiser, y: Classes) -> None:
@@ -71,12 +71,11 @@ class OfClass:
 
 
 class Guided:
-    """D_u + scale (D_c - D_u): guidance from `unconditional` toward `conditional`, two evaluations in one.
+    """D_u + scale (D_c - D_u): guidance from `unconditional` toward `conditional`, two evaluations per call.
 
     scale = 1 is the conditional denoiser, 0 the unconditional one. With a worse model of the same data as
-    `unconditional` it is autoguidance (Karras et al. 2024, arXiv:2406.02507). What else the conditional denoiser knows
-    (`event_shape`, `data_range`) is known here too. Raises InputError for a scale that is not finite and for
-    two schedules.
+    `unconditional` it is autoguidance (Karras et al. 2024, arXiv:2406.02507). It has the `event_shape` and `data_range`
+    of `conditional`. Raises InputError for a scale that is not finite and for two different schedules.
     """
 
     def __init__(self, conditional: Denoiser, unconditional: Denoiser, scale: float | int) -> None:

@@ -1,4 +1,4 @@
-"""A denoiser that the user names as `module:object`, the way to bring any Python model."""
+"""Denoisers from a file or as `module:object`, which allows any Python model."""
 
 import inspect
 from pathlib import Path
@@ -12,36 +12,31 @@ from .files import load_denoiser
 
 
 def load_model(spec: str | Path) -> Denoiser:
-    """A denoiser from a .safetensors file of ours, or from `module:object` (a file of that name goes first).
+    """The denoiser of a .safetensors file that `save_denoiser` wrote, or of `module:object` if there is no such file.
 
-    Raises InputError where there is none, and for what `load_denoiser` and `load_callable` refuse.
+    Raises InputError as `load_denoiser` and `load_callable` do.
     """
     named = isinstance(spec, str) and ":" in spec and not Path(spec).exists()
     return load_callable(str(spec)) if named else load_denoiser(spec)
 
 
 def load_callable(spec: str) -> Denoiser:
-    """The denoiser that `module:object` names: an object with `.schedule`, or what makes one without arguments.
+    """The denoiser that `module:object` names: an object with `.schedule`, or a callable that returns one.
 
-    A class, or a function without `.schedule`, is called once. Raises InputError where the object is not found,
-    needs arguments, cannot be called with (x_t, t) or has no schedule.
+    A class, or a function without `.schedule`, is called once without arguments. Raises InputError if the object is
+    not found, needs arguments, cannot be called with (x_t, t) or has no schedule.
     """
-    found = load_object(spec, "model")
-    if isinstance(found, type) or (inspect.isroutine(found) and not hasattr(found, "schedule")):
-        found = _made(found, spec)
-    if not isinstance(getattr(found, "schedule", None), Schedule):
-        raise InputError(f"model: {spec} is a {type(found).__name__} without a .schedule of diffuscope.schedules")
-    if not isinstance(found, Denoiser):
-        raise InputError(f"model: {spec} is a {type(found).__name__} that cannot be called with (x_t, t)")
-    return found
-
-
-def _made(maker: object, spec: str) -> object:
-    assert callable(maker)
-    try:
-        inspect.signature(maker).bind()
-    except TypeError as error:
-        raise InputError(
-            f"model: {spec} needs arguments; expected a denoiser, or what makes one without any"
-        ) from error
-    return maker()
+    model = load_object(spec, "model")
+    if isinstance(model, type) or (inspect.isroutine(model) and not hasattr(model, "schedule")):
+        try:
+            inspect.signature(model).bind()
+        except TypeError as error:
+            raise InputError(
+                f"model: {spec} needs arguments; expected a denoiser, or a callable without arguments that returns one"
+            ) from error
+        model = model()
+    if not isinstance(getattr(model, "schedule", None), Schedule):
+        raise InputError(f"model: {spec} is a {type(model).__name__} without a .schedule of diffuscope.schedules")
+    if not isinstance(model, Denoiser):
+        raise InputError(f"model: {spec} is a {type(model).__name__} that cannot be called with (x_t, t)")
+    return model

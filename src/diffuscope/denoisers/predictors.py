@@ -1,15 +1,14 @@
-r"""From a raw network F(x, label) to a denoiser D(x_t, t), by what the network was trained to predict.
+r"""From a raw network F(x, label) to a denoiser D(x_t, t), by the quantity that the network was trained to predict.
 
 .. math::
     \text{noise: } D = \frac{x_t - \sigma F}{\alpha}, \qquad
     \text{data: } D = F, \qquad
     \text{velocity: } D = \frac{\sigma F - \dot\sigma x_t}{\sigma\dot\alpha - \dot\sigma\alpha} .
 
-A network is any callable that takes x of shape (batch, *event) and labels of shape (batch,) and answers
-with the shape of x. One that knows classes has an attribute `classes` = C and takes a third argument, y of shape
-(batch,): the class 0 .. C-1 of every sample, or C for none. A network computes in the dtype of its parameters; the
-answer has the dtype of x_t.
-Every predictor states the `event_shape` and the `data_range` (lowest and highest value) of its data.
+A network is any callable that takes x of shape (batch, *event) and labels of shape (batch,) and returns the shape of x.
+A class-conditional network has an attribute `classes` = C and takes a third argument, y of shape (batch,): the class
+0 .. C-1 of every sample, or C for none. A network computes in the dtype of its parameters; the output has the dtype of
+x_t. Every predictor has the `event_shape` and the `data_range` (lowest and highest value) of its data.
 """
 
 from collections.abc import Callable
@@ -49,18 +48,18 @@ class _Predictor(nn.Module):
 
     @property
     def classes(self) -> int:
-        """How many classes the network knows."""
+        """The number of classes of the network."""
         return classes_of(self.network)
 
     def predicted(self, x_t: Batch, t: BatchTime, y: Classes) -> Batch:
-        """What the network says of x_t."""
+        """The output of the network at x_t."""
         return network_output(self.network, x_t, self.clock.label(t), self.event_shape, y)
 
 
 class NoisePredictor(_Predictor):
     """A network that predicts the noise: D = (x_t - sigma F) / alpha.
 
-    Raises InputError where alpha = 0: there the noise tells nothing about the data.
+    Raises InputError at alpha = 0, where the noise determines nothing about the data.
     """
 
     def forward(self, x_t: Batch, t: BatchTime, y: Classes = None) -> Batch:
@@ -88,7 +87,7 @@ class VelocityPredictor(_Predictor):
 
 
 def nearest_trained_time(denoiser: Denoiser, t: BatchTime) -> Times:
-    """The time closest to `t` at which `denoiser` can be asked: `t` itself unless it knows a table of steps.
+    """The time closest to `t` at which `denoiser` is defined: `t` itself unless it has a table of steps.
 
     For a table, integers 1..T; for a table read through another schedule, the times of equal sigma/alpha.
     """
@@ -96,28 +95,28 @@ def nearest_trained_time(denoiser: Denoiser, t: BatchTime) -> Times:
         inner = denoiser.denoiser
         t_inner = inner.schedule.time_of_lambda(denoiser.schedule.lam(t))
         nearest = nearest_trained_time(inner, t_inner)
-        # an untouched time is returned as it came, free of the round trip through lambda
+        # an unchanged time is returned exactly, without the round trip through lambda
         there = denoiser.schedule.time_of_lambda(inner.schedule.lam(nearest))
         return torch.where(nearest == t_inner, as_time(t), there)
     wrapped = getattr(denoiser, "conditional", getattr(denoiser, "denoiser", None))
-    if isinstance(wrapped, Denoiser) and wrapped.schedule == denoiser.schedule:  # asked for a class, or guided
+    if isinstance(wrapped, Denoiser) and wrapped.schedule == denoiser.schedule:  # `OfClass` or `Guided`
         return nearest_trained_time(wrapped, t)
     clock: Clock | None = getattr(denoiser, "clock", None)
     return as_time(t) if clock is None else clock.nearest(t)
 
 
 def network_output(network: Network, x: Batch, label: Tensor, event_shape: tuple[int, ...], y: Classes = None) -> Batch:
-    """`network(x, label)`, or `network(x, label, y)` where a class is asked for, in the network's dtype and back.
+    """`network(x, label)`, or `network(x, label, y)` with classes, computed in the network's dtype, in that of `x`.
 
-    Raises InputError for x or an answer of another shape, and for classes that the network does not know.
+    Raises InputError for x or an output of another shape, and for classes that the network does not have.
     """
     if tuple(x.shape[1:]) != event_shape:
         raise InputError(f"x_t: expected shape {_with_batch(event_shape)}, got {_with_batch(x.shape[1:])}")
     dtype = network_dtype(network, x)
     label = label.to(x.device)
     label = (label.to(dtype) if label.is_floating_point() else label).expand(len(x))
-    asked = () if y is None else (checked_classes(y, len(x), classes_of(network)).to(x.device),)
-    output = network(x.to(dtype), label, *asked)
+    classes = () if y is None else (checked_classes(y, len(x), classes_of(network)).to(x.device),)
+    output = network(x.to(dtype), label, *classes)
     if output.shape != x.shape:
         raise InputError(
             f"network: expected an output of the shape of its input {tuple(x.shape)}, got {tuple(output.shape)}"
@@ -126,15 +125,15 @@ def network_output(network: Network, x: Batch, label: Tensor, event_shape: tuple
 
 
 def classes_of(network: object) -> int:
-    """How many classes `network` knows: its attribute `classes`, 0 where it has none that is a number."""
-    found = getattr(network, "classes", 0)
-    return found if isinstance(found, int) and not isinstance(found, bool) else 0
+    """The number of classes of `network`: its attribute `classes`, or 0 unless that is an integer."""
+    classes = getattr(network, "classes", 0)
+    return classes if isinstance(classes, int) and not isinstance(classes, bool) else 0
 
 
 def checked_classes(y: Classes, n: int, classes: int) -> Int[Tensor, " n"]:
-    """`y` as one class per sample, 0 .. classes - 1 or `classes` for none; None asks for none everywhere.
+    """`y` as one class per sample, 0 .. classes - 1 or `classes` for none; None means none for all samples.
 
-    Raises InputError for classes outside that range, for any where `classes` is 0, and for another number of them.
+    Raises InputError for classes outside that range, for any class if `classes` is 0, and for another number of them.
     """
     if classes < 1:
         raise InputError(f"y: expected no class, as this denoiser was not trained with classes, got {_few(y)}")
@@ -143,7 +142,7 @@ def checked_classes(y: Classes, n: int, classes: int) -> Int[Tensor, " n"]:
         raise InputError(f"y: expected integers, got {given.dtype}")
     if given.ndim > 1 or (given.ndim == 1 and len(given) != n):
         raise InputError(f"y: expected one class, or one per sample, shape ({n},), got {tuple(given.shape)}")
-    # a look at the values would break a compiled model in pieces
+    # inspecting the values would break the graph of a compiled model
     if not torch.compiler.is_compiling() and given.numel() and (int(given.min()) < 0 or int(given.max()) > classes):
         raise InputError(f"y: expected classes 0 .. {classes - 1}, or {classes} for none, got {_few(given)}")
     return given.long().expand(n)

@@ -34,4 +34,4 @@ __all__ = [
     "fit", "implicit_losses", "implicit_losses_by_probe", "new_denoiser", "of_process_0", "process_group", "processes",
     "rank", "read_distances", "recipe", "show_progress", "signs", "sliced_losses", "squared_errors", "train",
     "train_denoiser",
-]  # fmt: skip  # fmt: skip
+]  # fmt: skip

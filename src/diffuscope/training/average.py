@@ -1,12 +1,12 @@
-r"""The running average of the weights, which is the network that is used (Polyak & Juditsky 1992; Song et al. 2021).
+r"""The running average of the weights, which gives the network to use (Polyak & Juditsky 1992; Song et al. 2021).
 
 After step k = 1, 2, ... with weights :math:`\theta_k`,
 
 .. math::  \bar\theta_k = \beta_k \bar\theta_{k-1} + (1 - \beta_k)\theta_k, \qquad
            \beta_k = \min\left(\beta, (1 - 1/k)^m\right), \qquad m = 9 .
 
-The first branch is the exponential average with memory 1/(1 - beta) steps. The second warms it up without bias:
-:math:`\beta_1 = 0` forgets the initial weights, and as long as it is the smaller one the product telescopes to
+The first branch is the exponential average with a memory of 1/(1 - beta) steps. The second warms it up without bias:
+:math:`\beta_1 = 0` discards the initial weights, and as long as it is the smaller one the product telescopes to
 
 .. math::  \bar\theta_k = \sum_{j \le k} \frac{j^m - (j-1)^m}{k^m}\, \theta_j ,
 

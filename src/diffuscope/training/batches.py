@@ -1,8 +1,7 @@
 """Minibatches by index: one endless stream of fresh permutations, cut into batches of equal size.
 
-Every example is seen once per epoch; a batch may end one epoch and begin the next, so that all batches have
-the same size, also when it exceeds the number of examples. The state is the permutation in use and the
-position in it, which is what a checkpoint stores.
+Every example occurs once per epoch. A batch may span two epochs or more, so that all batches have the same size even
+if it exceeds the number of examples. A checkpoint stores the current permutation and the position in it.
 """
 
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch import Tensor
 
 @dataclass
 class EpochPermutations:
-    """The stream over `permutation`, next to answer index `position` of it."""
+    """The stream over `permutation`; `position` is the place in it of the next index."""
 
     permutation: Int[Tensor, " examples"]
     position: int

@@ -3,8 +3,8 @@ r"""Checkpoints of a training run: one safetensors file that holds its whole sta
 Tensors: `weights/*`, `buffers/*`, `average/*`, `adam/*` (both moments and the step count of every parameter),
 `generator` (its state, uint8) and `permutation`. JSON in the header: what the run is (settings, schedule, a hash of
 the data) and where it stands. A new file is written beside the old one, flushed to the disk and moved over it, so at
-every moment the path holds one whole checkpoint: the former or the new one. A run resumes only as the same run, in as
-many processes as one likes: all read the file, process 0 writes it.
+every moment the path holds one whole checkpoint, the old or the new one. Only the same run can resume from it, in any
+number of processes: all read the file, process 0 writes it.
 """
 
 import hashlib
@@ -26,13 +26,14 @@ from .run import TrainingRun
 
 FORMAT = "diffuscope training checkpoint 1"
 BEFORE = {"objective": "Denoising", "class_dropout": 0.1, "precision": "float32", "compiled": False}
-"""What runs were before it was recorded."""
+"""The values that older checkpoints do not record."""
+MEASURED = ("loss", "smoothed_loss", "gradient_norm")
 
 
 class RunCheckpoint:
-    """The checkpoint file of one run: `save` its state, or `restore` it into a run that starts.
+    """The checkpoint file of one run: `save` writes its state, `restore` reads it into a new run.
 
-    The data are hashed once, here (about a second per gigabyte).
+    The constructor hashes the data once (about a second per gigabyte).
     """
 
     def __init__(self, path: Path, run: TrainingRun) -> None:
@@ -45,21 +46,14 @@ class RunCheckpoint:
         self._identity: dict[str, Any] = json.loads(json.dumps(_identity(run)))
 
     def save(self) -> None:
-        """Write the run's state. Raises InputError where the disk refuses, the former checkpoint intact."""
+        """Write the run's state. Raises InputError if the disk refuses it; the old checkpoint is then intact."""
         run = self.run
-        if self.saved_step == run.step:
+        if self.saved_step == run.step or rank() > 0:
             return
-        if rank() > 0:
-            return
-        standing = {
-            "step": run.step,
-            "position": run.batches.position,
-            "loss": run.loss,
-            "smoothed_loss": run.smoothed_loss,
-            "gradient_norm": run.gradient_norm,
-        }
+        standing = {"step": run.step, "position": run.batches.position}
+        standing |= {name: getattr(run, name) for name in MEASURED}
         header = {"format": FORMAT, "run": json.dumps(self._identity), "standing": json.dumps(standing)}
-        # a copy of each, for safetensors refuses tensors that share memory
+        # copies, as safetensors refuses tensors that share memory
         tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in _tensors(run).items()}
         try:
             replace_atomically(self.path, safetensors.torch.save(tensors, header))
@@ -69,24 +63,22 @@ class RunCheckpoint:
         self.saved_step = run.step
 
     def restore(self) -> None:
-        """Put the state on the disk into the run.
+        """Read the state of the run from the file.
 
-        Raises InputError for a file that is cut off or no training checkpoint, and for one written by a run with
-        other settings, another schedule, other data or another network; the run is then unchanged.
+        Raises InputError for a file that is truncated or no training checkpoint, and for one of a run with other
+        settings, another schedule, other data or another network; the run is then unchanged.
         """
         header, stored = _read(self.path)
         if header.get("format") != FORMAT:
             raise InputError(f"checkpoint: {self.path} is not a training checkpoint of this version; expected {FORMAT}")
-        written = BEFORE | json.loads(header["run"])
-        _require_same_run(self.path, written, self._identity)
+        _require_same_run(self.path, BEFORE | json.loads(header["run"]), self._identity)
         self._require_same_tensors(stored)
         _restore_tensors(self.run, stored)
         standing = json.loads(header["standing"])
         self.run.step = self.saved_step = standing["step"]
         self.run.batches.position = standing["position"]
-        self.run.loss = standing["loss"]
-        self.run.smoothed_loss = standing["smoothed_loss"]
-        self.run.gradient_norm = standing["gradient_norm"]
+        for name in MEASURED:
+            setattr(self.run, name, standing[name])
 
     def _require_same_tensors(self, stored: dict[str, Tensor]) -> None:
         expected = _shapes(_tensors(self.run))
@@ -142,7 +134,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 
 def _identity(run: TrainingRun) -> dict[str, Any]:
-    """What must be the same for a run to be resumed, flat: dotted name -> plain value."""
+    """What must agree for a run to be resumed, as a flat mapping from dotted names to plain values."""
     return {
         **_flat("", run.settings),
         **_flat("schedule", run.denoiser.schedule),

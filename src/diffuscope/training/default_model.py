@@ -1,8 +1,8 @@
-"""The model that is trained when none is given: EDM preconditioning around a small network, for images or vectors.
+"""The default model: EDM preconditioning around a small network, for images or vectors.
 
 The data's mean and standard deviation enter the preconditioning, so that the untrained network is already the exact
-denoiser of an isotropic Gaussian. Weights are those of Karras et al. 2022; the noise distribution is wider than theirs
-(1.8 instead of 1.2 in log sigma), so that a short training reaches the high noise where samples begin.
+denoiser of an isotropic Gaussian. The loss weight is that of Karras et al. 2022; the noise distribution is wider than
+theirs (1.8 instead of 1.2 in log sigma), so that a short training covers the high noise where sampling starts.
 """
 
 import math
@@ -25,7 +25,7 @@ from .optimum import Optimum
 from .parallel import of_process_0, rank
 from .settings import Precision, TrainingSettings
 
-LARGEST_NOISE = 40.0  # in deviations of the data; there every example looks alike
+LARGEST_NOISE = 40.0  # in standard deviations of the data; there all examples look alike
 
 
 def new_denoiser(
@@ -33,12 +33,11 @@ def new_denoiser(
 ) -> Preconditioned:
     """An untrained U-Net (images) or MLP (vectors) for `data` of `classes` classes, its weights drawn with `seed`.
 
-    Its noise levels run from a hundredth of the data's standard deviation to 40 of them.
+    Its noise levels range from 0.01 to 40 standard deviations of the data.
     """
     event_shape = tuple(data.shape[1:])
     with seeded(seed):
-        make = UNet if len(event_shape) == 3 else MLP
-        network = make(event_shape, classes=classes)
+        network = (UNet if len(event_shape) == 3 else MLP)(event_shape, classes=classes)
     scale = float(data.double().std())
     return Preconditioned(
         network,
@@ -76,17 +75,18 @@ def train_denoiser(
     compiled: bool = False,
     device: torch.device | None = None,
 ) -> Preconditioned:
-    """The default model trained on `data`, in evaluation mode; on [-1, 1] if the data are.
+    """The default model trained on `data` in the data's own range, returned in evaluation mode.
 
-    With `out`, model.safetensors is saved there, a checkpoint lets the same call resume an interrupted run to the same
-    weights, and `log_every` steps the distance to the exact optimum goes to distance.jsonl (and to TensorBoard).
-    `conditional` trains with the labels of the data as classes. Under torchrun the processes share every batch.
-    Raises InputError for data without the labels 0 .. C-1 where they are needed, and for a log without `out`.
+    With `out`, model.safetensors is saved there, and a checkpoint lets the same call resume an interrupted run to the
+    same weights. Every `log_every` steps (0: never) the distance to the exact optimum is appended to distance.jsonl,
+    and to TensorBoard with `tensorboard`. `conditional` trains with the labels of the data as classes. Under torchrun
+    the processes share every batch. Raises InputError for `conditional` without the labels 0 .. C-1, and for a log
+    without `out`.
     """
     if log_every < 0:
         raise InputError(f"log_every: expected a whole number of steps >= 0, got {log_every}")
     if log_every and out is None:
-        raise InputError("log_every: expected `out`, the folder that holds the log, with it")
+        raise InputError("log_every: expected `out` as well, the folder for the log; got none")
     low, high = data.data_range
     device = torch.device("cpu") if device is None else device
     classes = class_count(data) if conditional else 0
@@ -116,11 +116,11 @@ def train_denoiser(
 
 
 def class_count(data: DataSet) -> int:
-    """How many classes the labels of the training examples name. Raises InputError unless they are 0 .. C-1."""
+    """The number of classes C in the training labels. Raises InputError unless they are 0 .. C-1."""
     if data.train_labels is None:
         raise InputError(f"conditional: expected data with labels, and {data.name} has none")
-    found = data.train_labels.unique()
-    if not torch.equal(found, torch.arange(len(found))):
-        some = ", ".join(map(str, found[:5].tolist())) + (", ..." if len(found) > 5 else "")
-        raise InputError(f"conditional: expected the labels 0 .. C-1, each at least once, and {data.name} has {some}")
-    return len(found)
+    labels = data.train_labels.unique()
+    if not torch.equal(labels, torch.arange(len(labels))):
+        first = ", ".join(map(str, labels[:5].tolist())) + (", ..." if len(labels) > 5 else "")
+        raise InputError(f"conditional: expected the labels 0 .. C-1, each at least once, and {data.name} has {first}")
+    return len(labels)

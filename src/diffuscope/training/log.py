@@ -1,9 +1,9 @@
-"""The distance to the optimum, written down while a run goes on: JSON lines and, if asked for, TensorBoard.
+"""The distance to the optimum, logged during training: as JSON lines and, optionally, to TensorBoard.
 
 One record per line, `{"step": 500, "levels": [{"noise_to_signal": .., "train": {"excess": .., ..}, ..}, ..]}`, flushed
-to the disk as a whole line. The file is the history of the run up to now, and nothing else: what a killed process wrote
-beyond its last checkpoint, or left half written, is removed when the run resumes, and written again by the same steps.
-Numbers that JSON lacks (NaN, infinity) are null.
+to the disk as a whole line. Held-out examples have the key "unseen"; NaN and infinity, which JSON lacks, are null. The
+file is exactly the history of the run: whatever a killed process wrote after its last checkpoint, or left half written,
+is removed when the run resumes, and the repeated steps write it again.
 """
 
 import json
@@ -22,7 +22,7 @@ from .optimum import Distance, Excess, LevelDistance, Optimum
 
 @dataclass(frozen=True)
 class DistanceLog:
-    """What to measure and where to write it: before the first step, after every `every`-th, and after the last.
+    """Where the distance is logged: before the first step, after every `every`-th step, and after the last.
 
     `path` is a file of JSON lines, `tensorboard` a folder of TensorBoard events; either may be None. Raises InputError
     for `every` < 1.
@@ -43,23 +43,27 @@ class DistanceLog:
 
 
 class OpenLog:
-    """A `DistanceLog` that is being written, for a run that goes on after `step`; `resumed` if from a checkpoint.
+    """A `DistanceLog` that is being written, for a run that continues after `step`; `resumed` if from a checkpoint.
 
-    Raises InputError for a file of something else, for a place that cannot be written, and where TensorBoard is asked
-    for and not installed.
+    Raises InputError if the file holds anything else or cannot be written, and if TensorBoard is not installed.
     """
 
     def __init__(self, log: DistanceLog, step: int, *, resumed: bool) -> None:
         self.log = log
         self.last: Distance | None = None
         if log.path is not None:
-            kept = [d for d in read_distances(log.path) if d.step <= step] if log.path.exists() and resumed else []
+            # read even if nothing is kept: a file of anything else is refused before it is replaced
+            distances = read_distances(log.path) if log.path.exists() else []
+            kept = [distance for distance in distances if resumed and distance.step <= step]
             self.last = kept[-1] if kept else None
-            _rewrite(log.path, kept)
+            try:
+                replace_atomically(log.path, b"".join(map(_line, kept)))
+            except OSError as error:
+                raise InputError(f"log: cannot write {log.path}: {error.strerror or error}") from error
         self._board = None if log.tensorboard is None else _board(log.tensorboard, step + 1 if resumed else 0)
 
     def write(self, distance: Distance) -> None:
-        """Append one record; a step that is there already is not written twice."""
+        """Append one record, unless its step has been written already."""
         if self.last is not None and distance.step <= self.last.step:
             return
         if self.log.path is not None:
@@ -76,36 +80,27 @@ class OpenLog:
         self.last = distance
 
     def close(self) -> None:
-        """Let TensorBoard write what it holds."""
+        """Let TensorBoard write its buffer."""
         if self._board is not None:
             self._board.close()
 
 
 def read_distances(path: Path) -> list[Distance]:
-    """The records of a log, in the order of their steps; a last line that was cut off is left out.
+    """The records of a log, in the order of their steps; a truncated last line is left out.
 
-    Raises InputError for a file that cannot be read or that holds something else.
+    Raises InputError if the file cannot be read or holds anything else.
     """
     try:
         lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last end of line is not whole
     except OSError as error:
         raise InputError(f"log: cannot read {path}: {error.strerror or error}") from error
-    found = []
+    distances = []
     for number, line in enumerate(lines, start=1):
         try:
-            found.append(_distance(json.loads(line)))
+            distances.append(_distance(json.loads(line)))
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"log: line {number} of {path} is no record of a distance; name another file") from error
-    return found
-
-
-def _rewrite(path: Path, kept: list[Distance]) -> None:
-    if path.exists():
-        read_distances(path)  # not a file of ours: refused before it is replaced
-    try:
-        replace_atomically(path, b"".join(_line(distance) for distance in kept))
-    except OSError as error:
-        raise InputError(f"log: cannot write {path}: {error.strerror or error}") from error
+    return distances
 
 
 def _line(distance: Distance) -> bytes:

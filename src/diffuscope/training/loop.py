@@ -6,9 +6,9 @@
         print(progress.step, progress.smoothed_loss)
     denoiser = averaged(denoiser, progress.average)
 
-Nothing computed is lost. A killed process (SIGKILL, power) resumes from the last checkpoint, which is at most
-`save_every` seconds old; Ctrl-C, `break` and `close()` save one first. The resumed run ends in the weights of the
-uninterrupted one, bit for bit (see `run.py` for what that rests on).
+Nothing computed is lost. A killed process (SIGKILL, power failure) resumes from the last checkpoint, which is at most
+`save_every` seconds old; Ctrl-C, `break` and `close()` save one first. The resumed run ends with the same weights as
+an uninterrupted one, bit for bit (see `run.py` for the conditions).
 """
 
 import atexit
@@ -41,11 +41,11 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands after `step` of `steps`.
+    """The state of a run after `step` of `steps`.
 
     `smoothed_loss` is the mean over about the last hundred batches; `gradient_norm` is taken before clipping.
     `average` holds the averaged weights by name: the live tensors, which the next step changes. `distance` is the
-    latest distance to the optimum, if one is logged.
+    latest logged distance to the optimum.
     """
 
     step: int
@@ -70,18 +70,17 @@ def train(
 ) -> Generator[Progress, None, None]:
     """Train `denoiser` in place on `data` and yield after every step.
 
-    `denoiser` is a module that fulfills the `Denoiser` contract. With a `checkpoint`, a run that was begun there is
-    resumed (its weights replace those of `denoiser`), and the state is saved at the start, every `save_every`
-    seconds, and at the end; a finished run yields once and changes nothing. A `log` measures the distance of the
-    averaged denoiser to the optimum and writes it down; the weights of the run are the same with it and without.
+    `denoiser` is a module that fulfills the `Denoiser` contract. If `checkpoint` exists, the run resumes from it (its
+    weights replace those of `denoiser`); the state is saved there at the start, every `save_every` seconds, and at the
+    end. A finished run yields once and changes nothing. A `log` records the distance of the averaged denoiser to the
+    optimum; it does not affect the weights.
 
-    A denoiser with `classes` = C is trained on the `labels` of the examples, 0 .. C-1, or C for an example without; the
-    distance is then that of the unconditional denoiser. Under `torchrun`, within `process_group()`, the processes share
-    every batch (see `parallel`).
+    A denoiser with `classes` = C is trained on the `labels` of the examples, 0 .. C-1, or C for an unlabeled example;
+    the distance is then that of the unconditional denoiser. Under `torchrun`, within `process_group()`, the processes
+    share every batch (see `parallel`).
 
-    Raises InputError where the denoiser, the data, the labels or the checkpoint do not fit, where the loss or the
-    gradient stops being finite (before a weight changes; the last checkpoint stays), and where the disk refuses a
-    checkpoint.
+    Raises InputError if denoiser, data, labels and checkpoint do not fit together, if the loss or the gradient is no
+    longer finite (before any weight changes; the last checkpoint stays), and if a checkpoint cannot be written.
     """
     run = TrainingRun(denoiser, data, settings, labels)
     file = None if checkpoint is None else RunCheckpoint(checkpoint, run)
@@ -90,8 +89,8 @@ def train(
         if resumed:
             file.restore()
         else:
-            of_process_0(file.save, run.device)  # a folder that cannot be written shows now, not after an hour
-    wait_for_all()  # nobody writes while another reads
+            of_process_0(file.save, run.device)  # an unwritable folder shows now, not after an hour
+    wait_for_all()  # no process writes while another reads
     opened = of_process_0(lambda: None if log is None else OpenLog(log, run.step, resumed=resumed), run.device)
     return _steps(run, file, save_every, opened)
 
@@ -105,7 +104,7 @@ def _steps(
         if file is not None and run.between_steps:
             file.save()
 
-    # a Ctrl-C in the caller's loop may close this generator only while Python is torn down, too late to write
+    # after a Ctrl-C in the caller's loop this generator may be closed only at interpreter shutdown, too late to write
     atexit.register(save_whole_steps)
     try:
         _measure(run, log, save_whole_steps)
@@ -114,14 +113,14 @@ def _steps(
         while run.step < steps:
             with _interrupt_after():
                 run.advance()
-                _measure(run, log, save_whole_steps)  # before the checkpoint: a step that is saved is logged
+                _measure(run, log, save_whole_steps)  # before the checkpoint, so that a saved step has been logged
                 if file is not None and (run.step == steps or time.monotonic() - saved_at >= save_every):
                     file.save()
                     saved_at = time.monotonic()
             yield _progress(run, log)
     except DivergedError as error:
         if file is None:
-            last = "no checkpoint was asked for"
+            last = "no checkpoint was saved"
         else:
             step = "" if rank() else f", of step {file.saved_step}"  # process 0 saves
             last = f"the last good checkpoint is {file.path}{step}"
@@ -137,7 +136,7 @@ def _steps(
 
 
 def _measure(run: TrainingRun, log: OpenLog | None, save: Callable[[], None]) -> None:
-    """Log the distance of the averaged denoiser where it is due; a log that cannot be written costs no step."""
+    """Log the distance of the averaged denoiser if it is due; no step is lost if the log cannot be written."""
     if log is None or not log.log.is_due(run.step, run.settings.steps):
         return
     if log.last is not None and log.last.step == run.step:
@@ -150,22 +149,15 @@ def _measure(run: TrainingRun, log: OpenLog | None, save: Callable[[], None]) ->
 
 
 def _progress(run: TrainingRun, log: OpenLog | None) -> Progress:
-    rate = run.settings.learning_rate_at(run.step - 1)
+    rate, distance = run.settings.learning_rate_at(run.step - 1), None if log is None else log.last
     return Progress(
-        run.step,
-        run.settings.steps,
-        run.loss,
-        run.smoothed_loss,
-        rate,
-        run.gradient_norm,
-        average=run.average,
-        distance=None if log is None else log.last,
+        run.step, run.settings.steps, run.loss, run.smoothed_loss, rate, run.gradient_norm, run.average, distance
     )
 
 
 @contextmanager
 def _interrupt_after() -> Iterator[None]:
-    """Hold a Ctrl-C back until the block ends, so that no step is left half done; a second one stops at once."""
+    """Hold back a Ctrl-C until the block ends, so that no step is left unfinished; a second one interrupts at once."""
     former = signal.getsignal(signal.SIGINT)
     # only the main thread receives signals and may choose what they do
     if not callable(former) or threading.current_thread() is not threading.main_thread():
@@ -192,41 +184,35 @@ def _interrupt_after() -> Iterator[None]:
 def show_progress(
     progresses: Generator[Progress, None, None], title: str = "training"
 ) -> Generator[Progress, None, None]:
-    """The same steps under a bar with the smoothed loss, the distance to the optimum if logged, and the time left.
+    """The same steps with a progress bar: the smoothed loss, the logged distance to the optimum, and the time left.
 
-    `excess` is the mean over the logged noise levels of E|D - D*|^2 / d on training and on unseen examples.
+    `excess` is the mean over the logged noise levels of E|D - D*|^2 / d on training and on held-out examples.
     """
     bar: tqdm | None = None
     try:
         for progress in progresses:
             if bar is None:
-                bar = tqdm(
-                    total=progress.steps,
-                    initial=progress.step - 1,
-                    desc=title,
-                    unit="step",
-                    mininterval=0.5,
-                    disable=rank() > 0,
-                )
+                total, done = progress.steps, progress.step - 1
+                bar = tqdm(desc=title, total=total, initial=done, unit="step", mininterval=0.5, disable=rank() > 0)
             bar.set_postfix_str(f"loss {progress.smoothed_loss:.4f}{_excess(progress)}", refresh=False)
             bar.update()
             yield progress
     finally:
         if bar is not None:
             bar.close()
-        progresses.close()  # a break out of the bar saves like a break out of the run
+        progresses.close()  # so that a `break` saves a checkpoint here too
 
 
 def _excess(progress: Progress) -> str:
     if progress.distance is None:
         return ""
-    unseen = progress.distance.unseen
-    return f", excess {progress.distance.train:.3g}" + ("" if unseen is None else f" (unseen {unseen:.3g})")
+    heldout = progress.distance.unseen
+    return f", excess {progress.distance.train:.3g}" + ("" if heldout is None else f" (held-out {heldout:.3g})")
 
 
 @torch.no_grad()
 def averaged(denoiser: Module, average: Mapping[str, Tensor]) -> Module:
-    """A copy of `denoiser` that carries the averaged weights: the one to use."""
+    """A copy of `denoiser` with the averaged weights. Raises InputError for weights of another network."""
     result = copy.deepcopy(denoiser)
     parameters = dict(result.named_parameters())
     for name, weights in average.items():
@@ -247,11 +233,10 @@ def fit(
     save_every: float = 60.0,
     log: DistanceLog | None = None,
 ) -> Module:
-    """Train to the end under a progress bar and answer `averaged`; see `train` for everything else."""
+    """Train to the end with a progress bar and return the averaged denoiser; the arguments are those of `train`."""
     average: Mapping[str, Tensor] = {}
     run = train(denoiser, data, settings, checkpoint=checkpoint, labels=labels, save_every=save_every, log=log)
-    progresses = show_progress(run)
-    with closing(progresses):
+    with closing(show_progress(run)) as progresses:
         for progress in progresses:
             average = progress.average
     return averaged(denoiser, average)

@@ -1,4 +1,4 @@
-r"""Denoising score matching: at which noise levels a denoiser is trained, and how much each level counts.
+r"""Denoising score matching: the noise levels at which a denoiser is trained, and the weight of each in the loss.
 
 For data :math:`x_0` with d coordinates, a time t drawn from a *noise distribution* and
 :math:`x_t = \alpha x_0 + \sigma\varepsilon`, the loss is
@@ -7,8 +7,8 @@ For data :math:`x_0` with d coordinates, a time t drawn from a *noise distributi
              = E\left[\, w(t)\, \tfrac{1}{d} |D - D^*|^2 \right]
              + E\left[\, w(t)\, \tfrac{1}{d} \operatorname{tr}\mathrm{Cov}(x_0 \mid x_t) \right],
 
-so its minimizer is :math:`D^* = E[x_0 \mid x_t]` for every w > 0 (Vincent 2011), and its least value is the
-posterior variance, which no network removes. Data, noise, score and velocity errors are the same error in other units:
+so its minimizer is :math:`D^* = E[x_0 \mid x_t]` for every w > 0 (Vincent 2011), and its minimum is the irreducible
+posterior variance. Data, noise, score and velocity errors are the same error in different units:
 
 .. math::
     |\hat\varepsilon - \varepsilon|^2 = \frac{\alpha^2}{\sigma^2} |D - x_0|^2, \qquad
@@ -17,8 +17,8 @@ posterior variance, which no network removes. Data, noise, score and velocity er
 
 hence the plain noise, score and velocity losses are this loss with `NoiseWeight` :math:`\alpha^2/\sigma^2`,
 `ScoreWeight` :math:`\alpha^2/\sigma^4` and `VelocityWeight` :math:`(\alpha\dot\lambda)^2`. A noise distribution of
-density q(t) and a weight w enter L through the product q w only: the distribution decides the variance of the estimate,
-the product what is learned.
+density q(t) and a weight w enter L through the product q w only: the product determines what is learned, the
+distribution the variance of the estimate.
 """
 
 from dataclasses import dataclass
@@ -134,7 +134,7 @@ class NoiseWeight:
 
 @dataclass(frozen=True)
 class ScoreWeight:
-    """w = alpha^2 / sigma^4: the plain error of the score, which the least noisy levels dominate."""
+    """w = alpha^2 / sigma^4: the plain error of the score, dominated by the least noisy levels."""
 
     def __call__(self, schedule: Schedule, t: Time) -> Times:
         return (schedule.alpha(t) / schedule.sigma(t) ** 2) ** 2
@@ -159,10 +159,7 @@ def noised(schedule: Schedule, x_0: Batch, t: BatchTime, noise: Batch) -> Batch:
 
 
 def errors_from(target: Batch, denoiser: Denoiser, x_t: Batch, t: BatchTime) -> Float[Tensor, " batch"]:
-    """|D(x_t, t) - target|^2 / d of every sample.
-
-    Raises InputError for a denoiser whose answer has another shape than its input.
-    """
+    """|D(x_t, t) - target|^2 / d of every sample; InputError if D(x_t, t) has another shape than x_t."""
     denoised = denoiser(x_t, as_time(t))
     if denoised.shape != x_t.shape:
         raise InputError(f"denoiser: expected an answer of shape {tuple(x_t.shape)}, got {tuple(denoised.shape)}")
@@ -172,7 +169,7 @@ def errors_from(target: Batch, denoiser: Denoiser, x_t: Batch, t: BatchTime) -> 
 def squared_errors(denoiser: Denoiser, x_0: Batch, t: BatchTime, noise: Batch) -> Float[Tensor, " batch"]:
     """|D(alpha x_0 + sigma noise, t) - x_0|^2 / d of every sample, d the number of coordinates.
 
-    Raises InputError for a denoiser whose answer has another shape than its input.
+    Raises InputError if the denoiser's output has another shape than its input.
     """
     return errors_from(x_0, denoiser, noised(denoiser.schedule, x_0, t, noise), t)
 
@@ -196,8 +193,8 @@ class Errors(Protocol):
 class Objective(Protocol):
     """What the denoiser is compared with; a frozen dataclass, so that a checkpoint can record it.
 
-    The errors of every objective have the mean E|D - D*|^2 / d plus a number that does not depend on D, hence the same
-    minimizer and, in the mean, the same gradient. They differ in their variance and in what they need.
+    The errors of every objective have the mean E|D - D*|^2 / d plus a constant that does not depend on D, hence the
+    same minimizer and the same expected gradient. They differ in their variance and in what they require.
     """
 
     def on(self, data: Batch, device: torch.device) -> Errors:

@@ -1,29 +1,29 @@
-r"""How far a denoiser is from the optimum, which a finite data set makes known exactly.
+r"""The distance of a denoiser from the optimum, which is known exactly for a finite data set.
 
-Over the training examples S = {y_1, .., y_N} the loss at one noise level splits without remainder,
+Over the training examples S = {y_1, .., y_N} the loss at one noise level is exactly the sum
 
 .. math::
     E_S\left[\tfrac1d |D - x_0|^2\right] = \underbrace{E_S\left[\tfrac1d |D - D_S|^2\right]}_{\text{excess}}
       + \underbrace{E_S\left[\tfrac1d \operatorname{tr}\mathrm{Cov}_S(x_0 | x_t)\right]}_{\text{irreducible}},
     \qquad D_S(x_t) = E_S[x_0 | x_t],
 
-and both terms are computed, not subtracted: the excess is the distance to the exact denoiser of S at a few fixed
-noised examples, so that it has no Monte Carlo noise of the loss in it and cannot be negative. Zero is reached only by
-the memorizer D_S.
+and both terms are computed directly, not by subtraction: the excess is the distance to the exact denoiser of S at a few
+fixed noised examples, so that it is free of the Monte Carlo noise of the loss and cannot be negative. Only the
+memorizer D_S reaches zero.
 
-For unseen examples H the distribution behind them is unknown, and so is its optimum D_p. What is known is the optimum
-over H itself: the unseen excess is the same expression with H in place of S, loss on H less the irreducible loss of H.
-For H drawn from p and D trained without it,
+For held-out examples H (`unseen`) neither their distribution p nor its optimum D_p is known, but the optimum over H
+itself is: the held-out excess is the same expression with H in place of S, the loss on H less the irreducible loss of
+H. For H drawn from p and D trained without it,
 
 .. math::
     E_H\, \text{excess}_H(D) = E_p\left[\tfrac1d |D - D_p|^2\right] + \left(R_p - E_H R_H\right), \qquad
     R_p \ge E_H R_H ,
 
-with R the irreducible loss, since knowing H can only help: it bounds the distance to the population's optimum from
-above, closely where the noise is so large that H and p cannot be told apart. Beside it stands the unseen excess of the
-training memorizer D_S, the value at which a model that has memorized ends.
+with R the irreducible loss, since knowing H can only help. So it is an upper bound of the distance to the population's
+optimum, and a tight one where the noise is so large that H and p cannot be distinguished. For comparison, `memorizer`
+is the held-out excess of the training memorizer D_S, the limit of a model that memorizes.
 
-For float32 data the exact denoiser has a relative error below 1e-4, hence an excess below 1e-8 E|D*|^2 / d is zero.
+For float32 data the relative error of the exact denoiser is below 1e-4: an excess below 1e-8 E|D*|^2 / d is zero.
 """
 
 import math
@@ -39,7 +39,7 @@ from diffuscope.exact import Empirical
 from diffuscope.schedules import Times
 
 RELATIVE_LEVELS = (0.1, 0.2, 0.5, 1.0, 2.0)
-"""sigma/alpha in standard deviations of the data, where none are given: from single examples to the mean."""
+"""The default sigma/alpha in standard deviations of the data: from single examples to the mean."""
 ROWS = 256  # examples in one call of the denoiser
 
 
@@ -57,13 +57,13 @@ class Excess:
 
     @property
     def loss(self) -> float:
-        """E|D - x_0|^2 / d, averaged exactly over the x_0 that may have made x_t."""
+        """E|D - x_0|^2 / d, averaged exactly over the posterior of x_0."""
         return self.excess + self.irreducible
 
 
 @dataclass(frozen=True)
 class LevelDistance:
-    """The two excesses at one noise level sigma/alpha; `unseen` is None where no unseen examples were given."""
+    """Both excesses at one noise level sigma/alpha; `unseen` is that on held-out examples, None without them."""
 
     noise_to_signal: float
     train: Excess
@@ -84,14 +84,14 @@ class Distance:
 
     @property
     def unseen(self) -> float | None:
-        """The unseen excess, averaged over the levels."""
-        found = [level.unseen.excess for level in self.levels if level.unseen is not None]
-        return sum(found) / len(found) if found else None
+        """The held-out excess, averaged over the levels; None without held-out examples."""
+        excesses = [level.unseen.excess for level in self.levels if level.unseen is not None]
+        return sum(excesses) / len(excesses) if excesses else None
 
 
 @dataclass(frozen=True, eq=False)
 class _Fixed:
-    """Noised examples of one set at one time, drawn once, and what the exact denoiser says of them."""
+    """Noised examples of one set at one time, drawn once, and the exact denoiser there."""
 
     x_t: Batch
     optimal: Batch
@@ -111,9 +111,9 @@ class _Fixed:
 
 @dataclass(frozen=True, eq=False)
 class Optimum:
-    """The exact optimum at a few noised examples: `distance` compares a denoiser with it, at the cost of evaluations.
+    """The exact optimum at a few noised examples; `distance` evaluates a denoiser once on each and compares.
 
-    Make it with `Optimum.of`. It keeps 2 x (levels) x (points) examples, twice that with unseen ones.
+    Make it with `Optimum.of`. It keeps 2 x (levels) x (points) examples, and twice as many with held-out ones.
     """
 
     times: tuple[Times, ...]
@@ -136,10 +136,10 @@ class Optimum:
         """The optimum of `data` in the schedule, precision and device of `denoiser`, whose weights do not matter.
 
         At each `noise_to_signal` = sigma/alpha (by default five multiples of the data's standard deviation, within
-        the schedule) `points` examples of each set are noised once, with `seed`; the exact denoiser of the whole set
-        answers there once: 2 (levels) (points) N d operations or a few times that.
+        the schedule) `points` examples of `data` and of the held-out set `unseen` are noised once, with `seed`, and the
+        exact denoiser of the whole set is evaluated there once: a few times (levels) (points) N d operations.
 
-        Raises InputError for no levels or no points, levels outside the schedule, and unseen data of another shape.
+        Raises InputError for no levels or no points, levels outside the schedule, and held-out data of another shape.
         """
         if points < 1:
             raise InputError(f"points: expected a whole number >= 1, got {points}")
@@ -162,38 +162,28 @@ class Optimum:
         times = tuple(nearest_trained_time(denoiser, schedule.time_of_noise_to_signal(r)) for r in noise_to_signal)
         levels = [(schedule.alpha(t), schedule.sigma(t)) for t in times]
         distribution = Empirical(data.to(first.device))
-        train = _fixed(distribution, distribution, data, levels, points, like=first, generator=generator)
-        if unseen is None:
-            return cls(times, noise_to_signal, train, ())
-        other = Empirical(unseen.to(first.device))
-        return cls(
-            times,
-            noise_to_signal,
-            train,
-            _fixed(other, distribution, unseen, levels, points, like=first, generator=generator),
-        )
+        train, heldout = _fixed(distribution, distribution, data, levels, points, like=first, generator=generator), ()
+        if unseen is not None:
+            other = Empirical(unseen.to(first.device))
+            heldout = _fixed(other, distribution, unseen, levels, points, like=first, generator=generator)
+        return cls(times, noise_to_signal, train, heldout)
 
     @torch.no_grad()
     def distance(self, denoiser: Denoiser, step: int) -> Distance:
         """The distance of `denoiser` after `step` steps. A module is evaluated in evaluation mode and left as it was.
 
-        Draws nothing: two equal denoisers have the same distance, bit for bit.
+        Nothing is drawn: two equal denoisers have the same distance, bit for bit.
         """
         training = isinstance(denoiser, nn.Module) and denoiser.training
         if isinstance(denoiser, nn.Module):
             denoiser.eval()
         try:
-            return Distance(
-                step,
-                tuple(
-                    LevelDistance(
-                        level,
-                        self._train[i].excess_of(denoiser, t),
-                        self._unseen[i].excess_of(denoiser, t) if self._unseen else None,
-                    )
-                    for i, (level, t) in enumerate(zip(self.noise_to_signal, self.times, strict=True))
-                ),
-            )
+            levels = []
+            for i, (level, t) in enumerate(zip(self.noise_to_signal, self.times, strict=True)):
+                train = self._train[i].excess_of(denoiser, t)
+                heldout = self._unseen[i].excess_of(denoiser, t) if self._unseen else None
+                levels.append(LevelDistance(level, train, heldout))
+            return Distance(step, tuple(levels))
         finally:
             if isinstance(denoiser, nn.Module):
                 denoiser.train(training)
@@ -217,9 +207,8 @@ def _fixed(
         x_t = float(alpha) * x_0 + float(sigma) * noise
         optimal = distribution.denoise(x_t, alpha, sigma)
         irreducible = float(distribution.posterior_covariance(x_t, alpha, sigma).trace().double().mean()) / d
-        memorized = (
-            optimal if distribution is training_distribution else training_distribution.denoise(x_t, alpha, sigma)
-        )
+        same = distribution is training_distribution
+        memorized = optimal if same else training_distribution.denoise(x_t, alpha, sigma)
         memorizer = float((memorized.double() - optimal.double()).square().mean())
         fixed.append(_Fixed(x_t, optimal, irreducible, memorizer))
     return tuple(fixed)

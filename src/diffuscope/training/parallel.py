@@ -1,4 +1,4 @@
-r"""Data-parallel training under `torchrun`: every process takes its share of the same batch.
+r"""Data-parallel training under `torchrun`: each process takes its share of the same batch.
 
 All processes hold the whole state and draw the whole batch (indices, classes, times, noise) from equal generators;
 process r of R computes the rows :math:`rB/R .. (r+1)B/R - 1` of it, and PyTorch's `DistributedDataParallel` averages
@@ -6,10 +6,10 @@ the gradients:
 
 .. math::  g = \frac1R \sum_r \nabla \frac{R}{B} \sum_{b \in r} \ell_b = \nabla \frac1B \sum_b \ell_b .
 
-So R processes take the step that one takes with the same batch, up to the order of summation, and the state does not
-know R: a run resumes with another number of processes. (An objective that draws for itself draws other numbers in every
-process; batch norm, whose statistics would be those of a share, is refused.) Process 0 writes the checkpoint and the
-log; an error of its own is raised in all.
+So R processes take the same step as one process with the same batch, up to the order of summation, and the state does
+not depend on R: a run can resume with another number of processes. (An objective that draws its own random numbers
+draws different ones in each process; batch norm, whose statistics would be those of a share, is refused.) Process 0
+writes the checkpoint and the log; if it fails, the error is raised in all processes.
 """
 
 import gc
@@ -32,7 +32,7 @@ Made = TypeVar("Made")
 def process_group() -> Iterator[torch.device]:
     """Under `torchrun`, join the other processes (NCCL on GPUs, Gloo on CPUs) until the block ends; else do nothing.
 
-    Yields the device of this process: its GPU if there is one under `torchrun`, otherwise the CPU. Raises InputError
+    Yields the device of this process: under `torchrun` its GPU if there are any, otherwise the CPU. Raises InputError
     for more processes than GPUs.
     """
     if not dist.is_torchelastic_launched():
@@ -51,19 +51,19 @@ def process_group() -> Iterator[torch.device]:
     try:
         yield device
     finally:
-        # Gloo's threads must be gone before Python is torn down, or they abort the process; they go with the group's
-        # last owner, which may be a cycle
+        # Gloo's threads abort the process unless they end before the interpreter shuts down; they end with the last
+        # reference to the group, which may be held by a cycle
         gc.collect()
         dist.destroy_process_group()
 
 
 def rank() -> int:
-    """The number of this process, 0 where it is alone."""
+    """The rank of this process, 0 without a process group."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def processes() -> int:
-    """How many train together, 1 without a process group."""
+    """The number of processes, 1 without a process group."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -83,34 +83,32 @@ def gathered(rows: Shaped[Tensor, " share"]) -> Shaped[Tensor, " batch"]:
 
 
 def of_process_0(make: Callable[[], Made], device: torch.device) -> Made | None:
-    """What `make` gives in process 0, None in the others, which wait for it; its InputError is raised in all."""
-    made, line = None, ""
+    """The result of `make` in process 0, None in the others, which wait for it; an InputError is raised in all."""
+    if processes() == 1:
+        return make()
+    made, messages = None, [""]
     if rank() == 0:
         try:
             made = make()
         except InputError as error:
-            if processes() == 1:
-                raise
-            line = str(error)
-    if processes() > 1:
-        told: list[str] = [line]
-        dist.broadcast_object_list(told, 0, device=device)
-        if told[0]:
-            raise InputError(told[0])
+            messages = [str(error)]
+    dist.broadcast_object_list(messages, 0, device=device)
+    if messages[0]:
+        raise InputError(messages[0])
     return made
 
 
 def said_by_process_0(value: bool, device: torch.device) -> bool:
-    """The value that process 0 gives."""
+    """The `value` of process 0, in all processes."""
     if processes() == 1:
         return value
-    told = torch.tensor([value], dtype=torch.uint8, device=device)
-    dist.broadcast(told, 0)
-    return bool(told.item())
+    shared = torch.tensor([value], dtype=torch.uint8, device=device)
+    dist.broadcast(shared, 0)
+    return bool(shared.item())
 
 
 def wait_for_all() -> None:
-    """Wait until every process is here."""
+    """Wait until every process has reached this call."""
     if processes() > 1:
         dist.barrier()
 

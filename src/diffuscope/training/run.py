@@ -6,12 +6,12 @@ Step k takes the next batch of the epoch's permutation, draws times and noise, a
            \theta \leftarrow \mathrm{AdamW}(\theta, g; \eta_k), \qquad
            \bar\theta \leftarrow \beta_k\bar\theta + (1 - \beta_k)\theta .
 
-A batch has the classes of its examples where labels are given, and a share of it, drawn anew, is asked without.
+Where labels are given, every sample has the class of its example, and a random share of each batch has none.
 
-All randomness comes from one generator (an objective that draws for itself has one of its seed and the step), so
-(weights, average, Adam's moments, generator, permutation, step) is the whole state: two runs that agree in it agree
-ever after, bit for bit, on the same device with the same number of threads (`torch.get_num_threads()`: the order of
-summation inside matrix products depends on it) and of processes.
+All randomness comes from one generator (an objective that draws random numbers has its own, made from seed and step),
+so (weights, average, Adam's moments, generator, permutation, step) is the whole state: two runs that agree in it agree
+ever after, bit for bit, on the same device with the same number of processes and of threads
+(`torch.get_num_threads()`: the order of summation inside matrix products depends on it).
 """
 
 import math
@@ -36,13 +36,14 @@ SMOOTHING_STEPS = 100
 
 
 class DivergedError(InputError):
-    """The loss or the gradient of a step is not finite; one line that says where."""
+    """The loss or the gradient of a step is not finite; the message says at which step and noise level."""
 
 
 class TrainingRun:
-    """A run after `step` steps; `advance` makes the next one.
+    """A run after `step` steps; `advance` takes the next one.
 
-    Raises InputError for a denoiser that cannot be trained and for data that are empty or not finite.
+    Raises InputError for a denoiser that cannot be trained, for data that are empty or not finite, and for labels that
+    do not fit them.
     """
 
     def __init__(
@@ -54,8 +55,7 @@ class TrainingRun:
     ) -> None:
         if not isinstance(denoiser, Denoiser):
             raise InputError(f"denoiser: expected a module with a `schedule`, got {type(denoiser).__name__} without")
-        _require_no_dropout(denoiser)
-        _require_no_batch_norm(denoiser)
+        _require_no_dropout_nor_batch_norm(denoiser)
         _require_finite(data)
         _require_labels(denoiser, data, labels, settings)
         require_even(settings.batch_size)
@@ -80,11 +80,11 @@ class TrainingRun:
         self.smoothed_loss = 0.0
         self.gradient_norm = math.nan
         self.between_steps = True  # false while a step is half done and the state is not worth saving
-        # lists once, not at every step
+        # lists, made once and not at every step
         self._weights, self._averages = list(self.parameters.values()), list(self.average.values())
 
     def advance(self) -> None:
-        """One step. A loss or a gradient that is not finite raises `DivergedError` before any weight changes."""
+        """Take one step. Raises `DivergedError` if loss or gradient is not finite, before any weight changes."""
         self.between_steps = False
         settings, generator = self.settings, self.generator
         schedule = self.denoiser.schedule
@@ -93,12 +93,14 @@ class TrainingRun:
         times = settings.noise.sample(schedule, len(index), generator=generator)
         shape = (len(index), *self.data.shape[1:])
         noise = torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
-        own = self._generator_of_the_objective()
+        # the samples of each process differ, and so must the objective's random numbers; the run's generator is common
+        seed = np.random.SeedSequence((settings.seed, self.step, rank())).generate_state(1, np.uint64)[0]
+        objective_generator = torch.Generator(self.device).manual_seed(int(seed) >> 1)
         x_0 = self.data[share(index).to(self.data.device)].to(self.device, self.dtype)
 
         self.optimizer.zero_grad()
         denoiser = self.evaluation if y is None else OfClass(self.evaluation, share(y))
-        errors = self.errors(denoiser, x_0, share(times), share(noise), generator=own)
+        errors = self.errors(denoiser, x_0, share(times), share(noise), generator=objective_generator)
         weighted = settings.weight(schedule, share(times)).to(errors) * errors
         weighted.mean().backward()
         _require_every_gradient(self.parameters)
@@ -124,24 +126,19 @@ class TrainingRun:
         self.between_steps = True
 
     def _classes(self, index: Int[Tensor, " batch"]) -> Int[Tensor, " batch"] | None:
-        """The class of every example of the batch, or none for a share of them."""
+        """The classes of the batch, a random share of them replaced by C (none); None without labels."""
         if self.labels is None:
             return None
         y = self.labels[index.to(self.labels.device)].to(self.device)
-        free = torch.rand(len(index), generator=self.generator, device=self.device) < self.settings.class_dropout
-        return y.masked_fill(free, self.evaluation.classes)
-
-    def _generator_of_the_objective(self) -> torch.Generator:
-        """Another one in every process, as their samples are others; the run's own generator stays common to all."""
-        seed = np.random.SeedSequence((self.settings.seed, self.step, rank())).generate_state(1, np.uint64)[0]
-        return torch.Generator(self.device).manual_seed(int(seed) >> 1)
+        dropped = torch.rand(len(index), generator=self.generator, device=self.device) < self.settings.class_dropout
+        return y.masked_fill(dropped, self.evaluation.classes)
 
 
 @torch.no_grad()
 def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> float:
-    """Scale the gradients in place by min(1, max_norm / |g|) and return |g|, the norm of all of them before.
+    """Scale the gradients in place by min(1, max_norm / |g|) and return |g|, their joint norm before.
 
-    A gradient below the cap is left untouched, and so is one that is not finite.
+    Gradients within the cap stay as they are, and so do gradients that are not finite.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not gradients:
@@ -152,17 +149,13 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> float:
     return norm
 
 
-def _require_no_dropout(denoiser: nn.Module) -> None:
+def _require_no_dropout_nor_batch_norm(denoiser: nn.Module) -> None:
     for name, module in denoiser.named_modules():
         if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0 and module.training:
             raise InputError(
                 f"denoiser: {name} is dropout with p = {module.p}, which draws from the global generator and cannot "
                 "be resumed; expected p = 0"
             )
-
-
-def _require_no_batch_norm(denoiser: nn.Module) -> None:
-    for name, module in denoiser.named_modules():
         if processes() > 1 and isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
             raise InputError(
                 f"denoiser: {name} is batch norm, whose statistics would be those of one process's share; "
@@ -171,13 +164,12 @@ def _require_no_batch_norm(denoiser: nn.Module) -> None:
 
 
 def _require_every_gradient(parameters: Mapping[str, Tensor]) -> None:
-    """Gradients are averaged when all are there; one process alone can do without some."""
-    if processes() > 1:
-        for name, parameter in parameters.items():
-            if parameter.grad is None:
-                raise InputError(
-                    f"denoiser: {name} takes no part in a step; expected a gradient for every parameter, or one process"
-                )
+    """Several processes average gradients once all are known, so that none may be missing."""
+    for name, parameter in parameters.items():
+        if processes() > 1 and parameter.grad is None:
+            raise InputError(
+                f"denoiser: {name} takes no part in a step; expected a gradient for every parameter, or one process"
+            )
 
 
 def _require_finite(data: Tensor) -> None:
@@ -207,5 +199,5 @@ def _require_labels(denoiser: nn.Module, data: Tensor, labels: Tensor | None, se
         )
     if isinstance(settings.objective, AveragedTarget | NoiseFreeTarget):
         raise InputError(
-            f"labels: expected none with {type(settings.objective).__name__}, whose target is that of all classes"
+            f"labels: expected none with {type(settings.objective).__name__}, whose target mixes all classes"
         )

@@ -13,10 +13,10 @@ Integration by parts, :math:`E[s\cdot s^*] = -E[\nabla\cdot s]`, makes the means
 explicit - J/2, for every s that grows slower than p decays: one minimizer, one mean gradient. Denoising,
 :math:`\tfrac12|s(x_0 + \sigma\varepsilon) + \varepsilon/\sigma|^2`, has the mean
 explicit + :math:`\tfrac12(d/\sigma^2 - J)` for the density of :math:`x_0 + \sigma\varepsilon`, where
-:math:`d/\sigma^2 - J \ge 0` is what no score removes. The sliced loss has more variance than the probe's, by that of
-:math:`\tfrac12(v\cdot s)^2`; it needs no more than products of s with v.
+:math:`d/\sigma^2 - J \ge 0` is irreducible. The sliced loss needs products of s with v only, at the price of the
+additional variance of :math:`\tfrac12(v\cdot s)^2`.
 
-Every function keeps the graph to the parameters of s, so that the losses can be minimized.
+All functions keep the graph to the parameters of s, so that the losses can be minimized.
 
 Sources: Hyvarinen 2005 (explicit and implicit, theorem 1); Vincent 2011 (denoising); Song, Garg, Shi & Ermon 2019,
 *Sliced score matching* (arXiv:1905.07088, eqs. 7 and 8: sliced, and by a probe, there with variance reduction).
@@ -42,7 +42,7 @@ def explicit_losses(score: Score, x: Batch, true_score: Float[Tensor, "..."]) ->
     """|s(x) - s*(x)|^2 / 2 of every sample, with `true_score` = s*(x). Raises InputError for another shape."""
     if true_score.shape != x.shape:
         raise InputError(f"true_score: expected the shape of x {tuple(x.shape)}, got {tuple(true_score.shape)}")
-    return _half_square(_answer(score, x) - true_score)
+    return _half_square(_evaluated(score, x) - true_score)
 
 
 def implicit_losses(score: Score, x: Batch) -> Losses:
@@ -50,23 +50,22 @@ def implicit_losses(score: Score, x: Batch) -> Losses:
 
     Raises InputError where torch cannot differentiate s in x.
     """
-    leaf, answer = _at_leaf(score, x)
+    leaf, s = _at_leaf(score, x)
     units = torch.eye(leaf[0].numel(), dtype=x.dtype, device=x.device).reshape(-1, 1, *x.shape[1:])
-    divergence = torch.stack([_along(answer, leaf, unit.expand_as(leaf)) for unit in units]).sum(0)
-    return _half_square(answer) + divergence
+    divergence = torch.stack([_along(s, leaf, unit.expand_as(leaf)) for unit in units]).sum(0)
+    return _half_square(s) + divergence
 
 
 def implicit_losses_by_probe(score: Score, x: Batch, v: Float[Tensor, "..."]) -> Losses:
     """|s|^2 / 2 + v^T (ds/dx) v of every sample, one direction `v` each with E[v v^T] = I (Hutchinson)."""
-    leaf, answer = _at_leaf(score, x)
-    return _half_square(answer) + _along(answer, leaf, _direction(v, x))
+    leaf, s = _at_leaf(score, x)
+    return _half_square(s) + _along(s, leaf, _direction(v, x))
 
 
 def sliced_losses(score: Score, x: Batch, v: Float[Tensor, "..."]) -> Losses:
     """(v . s)^2 / 2 + v^T (ds/dx) v of every sample, one direction `v` each with E[v v^T] = I."""
-    leaf, answer = _at_leaf(score, x)
-    projected = (answer * _direction(v, x)).flatten(1).sum(1)
-    return projected.square() / 2 + _along(answer, leaf, v)
+    leaf, s = _at_leaf(score, x)
+    return (s * _direction(v, x)).flatten(1).sum(1).square() / 2 + _along(s, leaf, v)
 
 
 def signs(x: Batch, *, generator: torch.Generator) -> Batch:
@@ -79,11 +78,11 @@ def _half_square(s: Batch) -> Losses:
     return s.square().flatten(1).sum(1) / 2
 
 
-def _answer(score: Score, x: Batch) -> Batch:
-    answer = score(x)
-    if answer.shape != x.shape:
-        raise InputError(f"score: expected an answer of shape {tuple(x.shape)}, got {tuple(answer.shape)}")
-    return answer
+def _evaluated(score: Score, x: Batch) -> Batch:
+    s = score(x)
+    if s.shape != x.shape:
+        raise InputError(f"score: expected an answer of shape {tuple(x.shape)}, got {tuple(s.shape)}")
+    return s
 
 
 def _direction(v: Tensor, x: Batch) -> Batch:
@@ -97,15 +96,13 @@ def _at_leaf(score: Score, x: Batch) -> tuple[Batch, Batch]:
     """x as a leaf, and s there; the fused attention kernels have no second derivative, so attention is plain."""
     leaf = x.detach().clone().requires_grad_()
     with sdpa_kernel(SDPBackend.MATH):
-        return leaf, _answer(score, leaf)
+        return leaf, _evaluated(score, leaf)
 
 
 @torch.enable_grad()
-def _along(answer: Batch, x: Batch, v: Batch) -> Losses:
+def _along(s: Batch, x: Batch, v: Batch) -> Losses:
     """v^T (ds/dx) v, with its graph."""
-    found = None
-    if answer.requires_grad:
-        found = torch.autograd.grad(answer, x, v, create_graph=True, allow_unused=True)[0]
-    if found is None:
+    product = torch.autograd.grad(s, x, v, create_graph=True, allow_unused=True)[0] if s.requires_grad else None
+    if product is None:
         raise InputError("score: expected an answer that torch can differentiate in x, got one without a gradient")
-    return (found * v).flatten(1).sum(1)
+    return (product * v).flatten(1).sum(1)

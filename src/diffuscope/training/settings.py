@@ -1,6 +1,6 @@
-r"""What a training run is: every choice, beside the data and the initial weights, that decides its result.
+r"""The settings of a training run: every choice beside the data and the initial weights that determines its result.
 
-The learning rate rises linearly over the warm-up of W steps, then falls along a cosine from its full value to a
+The learning rate rises linearly over a warm-up of W steps, then falls along a cosine from its full value to a
 final fraction phi of it (Loshchilov & Hutter 2017): for step k = 0, 1, ..., K - 1
 
 .. math::  \eta_k = \eta\,\frac{k+1}{W} \ (k < W), \qquad
@@ -19,18 +19,18 @@ from .objective import Denoising, EDMWeight, LogNormalNoise, NoiseDistribution, 
 from .unbiased_risk import Implicit, ImplicitByProbe, Sliced
 
 Precision = Literal["float32", "bfloat16"]
-"""The values that `precision` may have; it is a plain string, so that another one gets its line."""
+"""The values of `precision`, whose type is a plain string so that any other raises InputError."""
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """AdamW on the objective, denoising if none is given, with clipped gradients and averaged weights.
+    """AdamW on the objective (by default denoising), with clipped gradients and averaged weights.
 
     `max_gradient_norm` caps the Euclidean norm of the whole gradient (infinity: no cap); `average_decay` is the
-    beta of the weight average; `seed` decides batches, noise levels and noise. `class_dropout` is the share of a batch
-    that is asked without its class, where there are classes: what guidance extrapolates from. `precision` "bfloat16"
-    and `compiled` make steps faster and change results by rounding only (see `evaluation`). Raises InputError for a
-    value outside its range, and for `compiled` with an objective that differentiates twice, which torch cannot compile.
+    beta of the weight average; `seed` determines batches, noise levels and noise. `class_dropout` is the share of a
+    batch whose classes are dropped, so that guidance has an unconditional model. `precision` "bfloat16" and `compiled`
+    make steps faster and change results by rounding only (see `evaluation`). Raises InputError for a value outside its
+    range, and for `compiled` with an objective that differentiates twice, which torch cannot compile.
     """
 
     steps: int = 10_000

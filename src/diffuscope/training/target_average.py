@@ -1,4 +1,4 @@
-r"""The variance of the target as a dial: the mean of M posterior draws of x_0, from denoising to the noise-free target.
+r"""Targets of less variance: the mean of M posterior draws of x_0, from denoising (M = 1) to the noise-free target.
 
 For training data y_1 .. y_N the posterior of the clean example given :math:`x_t = \alpha x_0 + \sigma\varepsilon` is
 
@@ -17,11 +17,11 @@ The target is the mean of M independent draws from it. The example that made x_t
       + \frac{1}{M d} E\left[\operatorname{tr}\mathrm{Cov}(x_0 | x_t)\right] .
 
 M = 1 is denoising score matching, bit for bit; M to infinity is the explicit objective with the exact score of the
-finite data set, `NoiseFreeTarget`. All have the same minimizer D*, the memorizer; what a network of limited time and
-capacity makes of the noise in its target is a question that the dial lets one ask.
+finite data set, `NoiseFreeTarget`. All have the same minimizer D*, the memorizer. M varies the noise in the target
+alone, so that its effect on a network of limited capacity and training time can be measured.
 
-Sources: Vastola 2025, *Generalization through variance* (arXiv:2504.12532: the two ends and the target's covariance);
-Bertrand et al. 2025 (arXiv:2506.03719) weigh M examples drawn from the data instead, which is biased for finite M
+Sources: Vastola 2025, *Generalization through variance* (arXiv:2504.12532: both limits and the target's covariance);
+Bertrand et al. 2025 (arXiv:2506.03719) weight M examples drawn from the data instead, which is biased for finite M
 unless x_0 is among them; draws from the posterior are unbiased for every M.
 """
 
@@ -39,15 +39,15 @@ from diffuscope.schedules import as_time
 from .objective import Denoising, Errors, errors_from, noised
 
 MEMORY = 128 * 2**20
-"""Bytes that the posterior weights of a block of samples may take."""
+"""The most bytes that the posterior weights of a block of samples may take."""
 
 
 @dataclass(frozen=True)
 class AveragedTarget:
     """The mean of `targets` = M posterior draws as the target, x_0 itself among them.
 
-    Beyond denoising, a step weighs every training example once per sample in float64 (about 2 B N d operations), and
-    a run keeps one float64 copy of the data. Raises InputError for M < 1.
+    Each step computes the posterior weights of all N training examples for its B samples, in float64 (about 2 B N d
+    operations), and a run keeps one float64 copy of the data. Raises InputError for M < 1.
     """
 
     targets: int = 8
@@ -110,7 +110,7 @@ class DataPosterior:
     def __init__(self, data: Float[Tensor, "examples *event"]) -> None:
         self.examples = data.double()
         flat = self.examples.flatten(1)
-        # about the center, so that the product loses as little as can be at small sigma
+        # centered, to lose as few digits as possible in the product at small sigma
         self._center = flat.mean(0)
         self._points = flat - self._center
         self._half_squares = self._points.square().sum(1) / 2
@@ -130,12 +130,12 @@ class DataPosterior:
         queries = alpha / sigma**2 * (x_t.double().flatten(1) - alpha * self._center)
         kappa = (alpha / sigma) ** 2
         uniform = torch.rand(len(x_t), draws, dtype=torch.float64, generator=generator, device=generator.device)
-        found = []
+        indices = []
         for rows in torch.arange(len(x_t), device=x_t.device).split(max(1, MEMORY // (16 * len(self._points)))):
             # -|x_t - alpha y|^2 / 2 sigma^2, less what does not depend on y
             log_weights = torch.addmm(-kappa[rows] * self._half_squares, queries[rows], self._points.T)
             cumulative = torch.softmax(log_weights, 1).cumsum(1)
             # the first example whose cumulative weight exceeds the uniform number
             share = uniform[rows.to(uniform.device)].to(cumulative) * cumulative[:, -1:]
-            found.append(torch.searchsorted(cumulative, share, right=True))
-        return torch.cat(found).clamp_max(len(self._points) - 1)
+            indices.append(torch.searchsorted(cumulative, share, right=True))
+        return torch.cat(indices).clamp_max(len(self._points) - 1)

@@ -1,4 +1,4 @@
-r"""Objectives for a denoiser that never see x_0: implicit and sliced score matching in the units of the data error.
+r"""Objectives that do not use x_0: implicit and sliced score matching, in the units of the denoising error.
 
 With the denoiser's score :math:`s = (\alpha D - x_t)/\sigma^2` and any loss l whose mean is that of
 :math:`\tfrac12|s|^2 + \nabla\cdot s`, the error of a sample is
@@ -9,9 +9,9 @@ With the denoiser's score :math:`s = (\alpha D - x_t)/\sigma^2` and any loss l w
            + \frac{2\sigma^2}{\alpha d} E[\nabla\cdot D] - \frac{\sigma^2}{\alpha^2}
          = E\left[\tfrac1d |D - x_0|^2\right] :
 
-Stein's unbiased estimate of the denoising error from the noisy sample alone. Every weight w(t) of the denoising loss
-therefore means the same here. The price is variance: e fluctuates as :math:`\sigma^2/\alpha^2`, while the denoising
-error is bounded by the data's spread, and each step differentiates the network twice.
+Stein's unbiased estimate of the denoising error from the noisy sample alone. A weight w(t) therefore means the same
+here as in the denoising loss. The price is variance: the standard deviation of e grows as :math:`\sigma^2/\alpha^2`,
+while the denoising error is bounded by the variance of the data. Each step differentiates the network twice.
 
 Sources: Stein 1981, *Estimation of the mean of a multivariate normal distribution*; Hyvarinen 2005; Song, Garg, Shi &
 Ermon 2019 (arXiv:1905.07088).
@@ -34,7 +34,7 @@ from .score_matching import Losses, Score, implicit_losses, implicit_losses_by_p
 
 @dataclass(frozen=True)
 class Implicit:
-    """The implicit loss with the exact divergence: d gradients per step, for data of few coordinates."""
+    """The implicit loss with the exact divergence: d gradients per step, for low-dimensional data."""
 
     def on(self, data: Batch, device: torch.device) -> Errors:
         """The errors; the data beyond the batch are not used."""

@@ -2,11 +2,11 @@ r"""The noise label, and the class where there is one, as a vector: sinusoids, t
 
 .. math::  \cos(2\pi f_k c / L), \ \sin(2\pi f_k c / L), \qquad f_k = \tfrac12 \cdot 64^{k/(K-1)}, \quad k = 0..K-1,
 
-where L is the width of the interval in which labels lie: 5 for EDM's label, 1 for a time in [0, 1], T for
-the index of one of T steps. The lowest frequency tells the two ends apart, the highest resolves L/32.
+where L is the width of the interval of the labels: 5 for EDM's label, 1 for a time in [0, 1], T for the index of one
+of T steps. The lowest frequency distinguishes the two ends, the highest resolves L/32.
 
-A class y = 0 .. C-1 adds a learned vector v_y before the first nonlinearity, and v_C stands for 'no class'. The classes
-begin as independent normal vectors, which are told apart from the first step on, and v_C begins at zero.
+A class y = 0 .. C-1 adds a learned vector v_y before the first nonlinearity, and v_C stands for 'no class'. The class
+vectors start as independent normal vectors, distinct from the first step on; v_C starts at zero.
 """
 
 import math
@@ -21,10 +21,7 @@ SINUSOIDS = 16
 
 
 class LabelEmbedding(nn.Module):
-    """Labels of shape (batch,), with one of `classes` classes each or none, as vectors of shape (batch, width).
-
-    Raises InputError for classes < 0.
-    """
+    """Labels of shape (batch,), each optionally with one of `classes` classes, as vectors of shape (batch, width)."""
 
     def __init__(self, width: int, label_span: float, classes: int = 0) -> None:
         super().__init__()
@@ -44,6 +41,6 @@ class LabelEmbedding(nn.Module):
         phases = (label.to(dtype) / self.label_span)[:, None] * frequencies
         hidden = self.first(torch.cat([phases.cos(), phases.sin()], dim=1))
         if self.of_class is not None:
-            # not self.of_class[y], whose gradient is summed in any order by several threads
+            # not self.of_class[y]: several threads would sum its gradient in an undetermined order
             hidden = hidden + (self.of_class[-1] if y is None else nn.functional.embedding(y, self.of_class))
         return nn.functional.silu(self.second(nn.functional.silu(hidden)))

@@ -1,13 +1,13 @@
-r"""Linear denoisers, one map per noise level: affine, and two layers that share their weights.
+r"""Linear denoisers with one map per noise level: affine, or two layers that share their weights.
 
 At the level t of a table, with :math:`x_t = \alpha x_0 + \sigma\varepsilon`,
 
 .. math::  D = W_t x_t + b_t, \qquad\text{or}\qquad D = m + P_t P_t^T (x_t - \alpha m),
 
-m the mean of the data, which is given and not learned. The levels share nothing: training at one leaves the others
-alone, and a question at another time is refused rather than answered by the nearest. The best affine denoiser is the
-exact one of a Gaussian (`exact.Gaussian`), and the curve that gradient descent takes to it is known in closed form
-(`theory`). Source: Wang & Pehlevan 2025, https://arxiv.org/abs/2503.03206.
+where m is the mean of the data, given and not learned. The levels share nothing: training at one does not affect the
+others, and any time outside the table is refused rather than rounded. The best affine denoiser is the exact one of a
+Gaussian (`exact.Gaussian`), and the path of gradient descent toward it is known in closed form (`theory`).
+Source: Wang & Pehlevan 2025, https://arxiv.org/abs/2503.03206.
 """
 
 import math
@@ -21,14 +21,14 @@ from torch import Tensor, nn
 from diffuscope.errors import InputError
 from diffuscope.schedules import Schedule, Time, Times, as_time
 
-RELATIVE = 1e-6  # a time this close to a level is that level: float32 schedules round it
+RELATIVE = 1e-6  # a time this close to a level counts as that level, since float32 schedules round times
 
 
 @dataclass(frozen=True, eq=False)
 class LevelTable:
-    """The clock of a network that knows a table of times: the label is the place in the table.
+    """The clock of a network that is defined at a table of times only; the label is the index in the table.
 
-    Raises InputError for times that are not finite, not >= 0 or not increasing.
+    Raises InputError unless the times are finite, >= 0 and increasing.
     """
 
     times: Float[Tensor, " levels"]
@@ -42,9 +42,9 @@ class LevelTable:
         object.__setattr__(self, "times", times)
 
     def label(self, t: Time) -> Tensor:
-        """The int64 place of `t` in the table; InputError where it is no level."""
+        """The int64 index of `t` in the table; InputError for a time that is not in it."""
         times = as_time(t)
-        index = self._place(times)
+        index = self._index(times)
         unknown = ~((times - self.times[index]).abs() <= RELATIVE * times.abs())
         if bool(unknown.any()):
             raise InputError(
@@ -55,16 +55,16 @@ class LevelTable:
 
     def nearest(self, t: Time) -> Times:
         """The level closest to `t`."""
-        return self.times[self._place(as_time(t))]
+        return self.times[self._index(as_time(t))]
 
-    def _place(self, times: Tensor) -> Tensor:
+    def _index(self, times: Tensor) -> Tensor:
         return (times[..., None] - self.times).abs().argmin(-1)
 
 
 class LinearDenoiser(nn.Module):
-    """D(x_t, t) = W_t x_t + b_t, weights and biases of their own at every one of `times`; W starts at `start` I.
+    """D(x_t, t) = W_t x_t + b_t with separate weights and biases at each of `times`; W starts at `start` I.
 
-    Fulfills the `Denoiser` contract at the times of the table. Memory is levels x d^2 numbers.
+    Fulfills the `Denoiser` contract at the times of the table. It stores levels x (d^2 + d) numbers.
     """
 
     def __init__(
@@ -87,8 +87,8 @@ class LinearDenoiser(nn.Module):
         rows = _rows(x_t, self.event_shape, self.weight)
         index = self.clock.label(t).expand(len(rows))
         weights, biases = self.weight.unbind(), self.bias.unbind()
-        answer = _by_level(rows, index, lambda level, x: torch.addmm(biases[level], x, weights[level].T))
-        return answer.reshape(x_t.shape).to(x_t.dtype)
+        denoised = _by_level(rows, index, lambda level, x: torch.addmm(biases[level], x, weights[level].T))
+        return denoised.reshape(x_t.shape).to(x_t.dtype)
 
     def map_at(self, t: float | int) -> tuple[Float[Tensor, "d d"], Float[Tensor, " d"]]:
         """A copy of (W, b) at one level, in float64."""
@@ -97,10 +97,10 @@ class LinearDenoiser(nn.Module):
 
 
 class SymmetricLinearDenoiser(nn.Module):
-    """D(x_t, t) = m + P_t P_t^T (x_t - alpha m): two layers with shared weights, `mean` = m fixed.
+    """D(x_t, t) = m + P_t P_t^T (x_t - alpha m): two layers with shared weights, and a fixed `mean` = m.
 
-    P starts at sqrt(`start`) I, so that P P^T = start I commutes with every covariance; `start` > 0, because P = 0 is
-    a stationary point of every loss. Fulfills the `Denoiser` contract at the times of the table.
+    P starts at sqrt(`start`) I, so that P P^T = start I commutes with every covariance. Raises InputError unless
+    `start` > 0: P = 0 is a stationary point of every loss. Fulfills the `Denoiser` contract at the times of the table.
     """
 
     mean: Tensor
@@ -128,8 +128,8 @@ class SymmetricLinearDenoiser(nn.Module):
         index = self.clock.label(t).expand(len(rows))
         alpha = self.schedule.alpha(t).to(rows)
         centered, factors = rows - alpha.reshape(-1, 1) * self.mean, self.factor.unbind()
-        answer = self.mean + _by_level(centered, index, lambda level, x: x @ factors[level] @ factors[level].T)
-        return answer.reshape(x_t.shape).to(x_t.dtype)
+        denoised = self.mean + _by_level(centered, index, lambda level, x: x @ factors[level] @ factors[level].T)
+        return denoised.reshape(x_t.shape).to(x_t.dtype)
 
     def map_at(self, t: float | int) -> tuple[Float[Tensor, "d d"], Float[Tensor, " d"]]:
         """(W, b) at one level: P P^T and (I - alpha P P^T) m, in float64."""
@@ -145,11 +145,10 @@ def _rows(x_t: Tensor, event_shape: tuple[int, ...], parameter: Tensor) -> Float
 
 
 def _by_level(rows: Tensor, index: Tensor, apply: Callable[[int, Tensor], Tensor]) -> Tensor:
-    """`apply(level, rows of that level)` in the order of the rows: one product of matrices a level."""
+    """`apply(level, rows of that level)` in the order of the rows: one matrix product per level."""
     levels, counts = index.unique(return_counts=True)
     if len(levels) == 1:
         return apply(int(levels), rows)
     order = index.argsort(stable=True)
-    parts = rows[order].split(counts.tolist())
-    answers = [apply(level, part) for level, part in zip(levels.tolist(), parts, strict=True)]
-    return torch.cat(answers)[order.argsort()]
+    parts = zip(levels.tolist(), rows[order].split(counts.tolist()), strict=True)
+    return torch.cat([apply(level, part) for level, part in parts])[order.argsort()]

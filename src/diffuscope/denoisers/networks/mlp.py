@@ -2,15 +2,15 @@ r"""A residual multilayer perceptron for vectors, or for small images flattened.
 
 .. math::  h \leftarrow h + W_2\,\text{SiLU}\big(W_1\,\text{LayerNorm}(h) + U e(c)\big)
 
-with e(c) the embedding of the noise label c and, where there are classes, of the class. The last layer starts at zero:
-in EDM preconditioning the untrained network is the exact denoiser of an isotropic Gaussian.
+where e(c) embeds the noise label c and, if there are classes, the class. The last layer starts at zero, so that with
+EDM preconditioning the untrained network is the exact denoiser of an isotropic Gaussian.
 
-The first h is W x, or, with K random Fourier features (Rahimi & Recht 2007; Tancik et al. 2020, arXiv:2006.10739),
+The first h is W x or, with K random Fourier features (Rahimi & Recht 2007; Tancik et al. 2020, arXiv:2006.10739),
 
 .. math::  h = W\,\big[x,\ \cos(B x),\ \sin(B x)\big], \qquad B \in R^{K \times d}, \quad B_{ij} \sim N(0, s^2),
 
-B drawn once and never trained. In few dimensions they let a small network bend within about 1/s of a point, which it is
-slow to learn from x alone.
+where B is drawn once and not trained. In low dimensions the features let a small network resolve lengths of about 1/s,
+which it learns only slowly from x alone.
 """
 
 import math
@@ -28,9 +28,9 @@ from .embedding import LabelEmbedding
 class MLP(nn.Module):
     """network(x, label) or network(x, label, y) for events of any shape; `depth` residual blocks of width `width`.
 
-    `fourier` = K random Fourier features of deviation `fourier_scale` = s are put beside x; 0 is none. B belongs to the
-    state of the network, not to its parameters: a file or a checkpoint brings it back. Raises InputError for K < 0 and
-    for s that is not a finite number > 0.
+    `fourier` = K random Fourier features with standard deviation `fourier_scale` = s are concatenated to x (K = 0:
+    none). B is a buffer, not a parameter: files and checkpoints save it. Raises InputError for K < 0 and unless s is a
+    finite number > 0.
     """
 
     frequencies: Tensor
@@ -81,7 +81,7 @@ class MLP(nn.Module):
     def _features(self, x: Float[Tensor, "batch size"]) -> Float[Tensor, "batch features"]:
         if self.fourier == 0:
             return x
-        with torch.autocast(x.device.type, enabled=False):  # a rounded phase is another feature
+        with torch.autocast(x.device.type, enabled=False):  # rounding a phase would change the feature
             phases = x.to(self.frequencies.dtype) @ self.frequencies
         return torch.cat([x, phases.cos(), phases.sin()], dim=1)
 

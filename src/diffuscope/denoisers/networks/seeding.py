@@ -1,4 +1,4 @@
-"""Weights by a seed: networks draw theirs from the global generator, which is lent to them and given back."""
+"""Seeded initial weights: networks draw theirs from torch's global generator, whose state is restored afterwards."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside, the global generator starts from `seed`; afterwards it is where it was."""
+    """Seed the global generator inside the block, and restore its state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

@@ -1,13 +1,13 @@
 r"""A compact U-Net for small images, of any size, even or odd: (C, H, W), or (H, W) for one channel.
 
-A residual block with the embedding e of the noise label and, where there are classes, of the class,
+With the embedding e of the noise label and, if there are classes, of the class, a residual block is
 
 .. math::  h \leftarrow R h + K_2 N(K_1 N(h) + U e), \qquad N = \text{SiLU} \circ \text{GroupNorm},
 
-K 3 x 3 convolutions, R the identity or a 1 x 1 convolution; one block a level on the way down and one on the
-way up, self-attention at the lowest resolution. Going down halves the sides, rounding up; coming up interpolates
-to the size of the skip. The last layer starts at zero: in EDM preconditioning the untrained network is the exact
-denoiser of an isotropic Gaussian.
+where K are 3 x 3 convolutions and R is the identity or a 1 x 1 convolution. There is one block per level on the way
+down and one on the way up, and self-attention at the lowest resolution. Going down halves the sides, rounding up;
+going up interpolates to the size of the skip. The last layer starts at zero, so that with EDM preconditioning the
+untrained network is the exact denoiser of an isotropic Gaussian.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,10 @@ from .mlp import zeroed
 
 
 class UNet(nn.Module):
-    """network(x, label) or network(x, label, y) for images; `channels` states every level's width, the finest first."""
+    """network(x, label) or network(x, label, y) for images; `channels` are the widths of the levels, finest first.
+
+    Raises InputError for events that are no images and for `channels` that are not positive.
+    """
 
     def __init__(
         self,
@@ -111,8 +114,6 @@ class _Attention(nn.Module):
 
 
 def _norm(channels: int) -> nn.GroupNorm:
-    """Groups of at least four channels where they divide evenly."""
-    groups = next(
-        groups for groups in (8, 4, 2, 1) if channels % groups == 0 and (channels >= 4 * groups or groups == 1)
-    )
-    return nn.GroupNorm(groups, channels)
+    """As many groups of at least four channels as divide evenly: 8, 4 or 2, otherwise a single one."""
+    fitting = (groups for groups in (8, 4, 2) if channels % groups == 0 and channels >= 4 * groups)
+    return nn.GroupNorm(next(fitting, 1), channels)
