@@ -16,7 +16,7 @@ from audit_subjects import QUICK, exact_subject, measured
 from diffuscope import cli
 from diffuscope.audit import Session, Subject, audit_model
 from diffuscope.audit.level_charts import Curve
-from diffuscope.audit.questions.diagnostics import DIAGNOSTICS
+from diffuscope.audit.questions.diagnostics import QUESTION as DIAGNOSTICS
 from diffuscope.audit.references import fit_references
 from diffuscope.audit.score_consistency import (
     MEASURED,

@@ -34,7 +34,7 @@ def starting_noise(
     return (schedule.alpha(t) * clean + schedule.sigma(t) * noise).float()
 
 
-def generate(
+def followed_samples(
     subject: Subject, gaussian: Gaussian, levels: Levels, samples: int, followed: int, generator: torch.Generator
 ) -> Arrays:
     """`samples` finished samples, and the states of the first `followed` at every level: (levels, followed, *event)."""

@@ -18,7 +18,7 @@ from tqdm import tqdm
 import diffuscope
 from diffuscope import streams
 
-from .generation import generate
+from .generation import followed_samples
 from .level_measures import LevelMeasures, Points, measure_level
 from .references import References, fit_references
 from .store import Arrays, Store
@@ -92,7 +92,7 @@ class Session:
         settings, gaussian = self.settings, self.references.gaussian
         count = settings.generated if self.given is None else settings.trajectories
         stream = self.torch_stream("generate")
-        draw = partial(generate, self.subject, gaussian, self.levels, count, settings.trajectories, stream)
+        draw = partial(followed_samples, self.subject, gaussian, self.levels, count, settings.trajectories, stream)
         return self.stage("samples", "generating samples", draw)
 
     @cached_property

@@ -1,11 +1,8 @@
-"""The questions of an audit, in the order of its page."""
+"""The questions of an audit: each is the QUESTION of the module of its name; NAMES is their order on the page."""
+
+from importlib import import_module
 
 from ..question import Question
-from .diagnostics import DIAGNOSTICS
-from .learned import LEARNED
-from .loss import LOSS
-from .memorized import MEMORIZED
-from .quality import QUALITY
-from .steps import STEPS
 
-QUESTIONS: list[Question] = [MEMORIZED, LEARNED, LOSS, STEPS, QUALITY, DIAGNOSTICS]
+NAMES = ("memorized", "learned", "loss", "steps", "quality", "diagnostics")
+QUESTIONS: list[Question] = [import_module(f".{name}", __name__).QUESTION for name in NAMES]

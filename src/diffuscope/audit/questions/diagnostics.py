@@ -97,7 +97,7 @@ def _numbers(result: Diagnostics) -> Table:
     )
 
 
-DIAGNOSTICS = Question(
+QUESTION = Question(
     "diagnostics",
     "Is it the score of a diffusing density?",
     _ask,

@@ -302,4 +302,4 @@ def _ask(session: Session) -> Answer:
     return Answer(findings=findings(result), blocks=blocks(result), result=result)
 
 
-LEARNED = Question("learned", "What did it learn at each noise level?", _ask)
+QUESTION = Question("learned", "What did it learn at each noise level?", _ask)

@@ -202,4 +202,4 @@ def _ask(session: Session) -> Answer:
     return Answer(findings=findings(result), blocks=[split_chart(result), _numbers(result)], result=result)
 
 
-LOSS = Question("loss", "Where does its loss come from?", _ask)
+QUESTION = Question("loss", "Where does its loss come from?", _ask)

@@ -130,4 +130,4 @@ def _listed(found: Copies) -> list[dict[str, object]]:
     ]
 
 
-MEMORIZED = Question("memorized", "Did it memorize?", _ask, stages=lambda session: len(session.settings.features))
+QUESTION = Question("memorized", "Did it memorize?", _ask, stages=lambda session: len(session.settings.features))

@@ -280,4 +280,4 @@ def _ask(session: Session) -> Answer:
     )
 
 
-STEPS = Question("steps", "How few steps does it need?", _ask, stages=lambda _: 3 + 2 * len(SAMPLERS))
+QUESTION = Question("steps", "How few steps does it need?", _ask, stages=lambda _: 3 + 2 * len(SAMPLERS))
