@@ -9,7 +9,7 @@ import torch
 
 from audit_subjects import QUICK, digits, exact_subject
 from diffuscope.audit import QUESTIONS, Answer, Question, Subject, audit_model
-from diffuscope.audit.generation import generate
+from diffuscope.audit.generation import followed_samples
 from diffuscope.audit.level_measures import measure_level
 from diffuscope.audit.questions.loss import QUESTION as LOSS
 from diffuscope.audit.subject import noise_levels
@@ -250,7 +250,7 @@ def test_trajectories_stop_at_every_level_under_every_schedule(data, schedule):
     gaussian = Gaussian.fit([train])
     subject = Subject(ExactDenoiser(gaussian, schedule), train, data["heldout"][300:])
     levels = noise_levels(subject.denoiser, subject.scale, 16)
-    arrays = generate(subject, gaussian, levels, 20, 20, torch.Generator().manual_seed(0))
+    arrays = followed_samples(subject, gaussian, levels, 20, 20, torch.Generator().manual_seed(0))
     states = torch.from_numpy(arrays["states"])
     assert len(states) == len(levels)
     for state, t in zip(states, levels.times, strict=True):
