@@ -155,7 +155,7 @@ def test_the_affine_optimum_is_the_exact_denoiser_of_the_gaussian():
 
 def test_under_gradient_flow_the_distance_to_the_exact_denoiser_only_shrinks():
     """E|(V - V*) z|^2 over the moments: no turning point in a linear network that starts at zero."""
-    data = law((0.7, -1.1, 0.4))
+    data = distribution((0.7, -1.1, 0.4))
     learning, (x_0, noise) = AffineLearning(data, ALPHA, SIGMA), moment_batch(data)
     x_t = ALPHA * x_0 + SIGMA * noise
     zero = AffineMap(torch.zeros(3, 3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64))
