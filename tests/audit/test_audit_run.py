@@ -1,5 +1,6 @@
 """Whole audits of models whose answer is known, and what happens when one is interrupted."""
 
+import dataclasses
 import json
 from html import unescape
 
@@ -12,6 +13,7 @@ from diffuscope.audit import QUESTIONS, Answer, Question, Subject, audit_model
 from diffuscope.audit.generation import followed_samples
 from diffuscope.audit.level_measures import measure_level
 from diffuscope.audit.questions.loss import QUESTION as LOSS
+from diffuscope.audit.session import fingerprint
 from diffuscope.audit.subject import noise_levels
 from diffuscope.denoisers import MLP, ExactDenoiser, Preconditioned
 from diffuscope.errors import InputError
@@ -193,6 +195,15 @@ def test_an_interrupted_audit_resumes_to_the_same_result(data, tmp_path, monkeyp
     again = audit_model(subject, QUICK, out=tmp_path)
     assert len(measured) == 10
     assert again.as_json() == whole.as_json()
+
+
+def test_stored_stages_are_kept_for_settings_that_change_no_call_of_the_model(data):
+    subject = exact_subject(Gaussian.fit([data["other"]]), data["heldout"][:300], data["heldout"][300:])
+    key = fingerprint(subject, QUICK, None)
+    for same in ({"features": ("pca",)}, {"references": 50}, {"false_discovery": 0.1}, {"significance": 0.05}):
+        assert fingerprint(subject, dataclasses.replace(QUICK, **same), None) == key
+    for other in ({"levels": 5}, {"components": 3}, {"skip_tolerance": 0.1}, {"generated": 41}, {"seed": 7}):
+        assert fingerprint(subject, dataclasses.replace(QUICK, **other), None) != key
 
 
 def test_other_inputs_never_meet_the_old_results(data, tmp_path):

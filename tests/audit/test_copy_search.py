@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from audit_subjects import digits
-from diffuscope.audit.copy_search import _closeness, _nearest, copies, nearness
+from diffuscope.audit.copy_search import _closeness, _nearest, copies, findings, nearness
 from diffuscope.exact import Gaussian, nearest_neighbors
 from diffuscope.findings import conformal_p_values
 
@@ -124,6 +124,10 @@ def test_references_are_of_equal_size_and_ties_are_left_out():
     assert near.references == 3
     assert near.decided == 0
     assert near.p_value == 1
+    assert near.share == 0.5
+    (nearer, _) = findings(near, copies(torch.eye(6)[:3] + 0.01, train, heldout, 3, 0.05, 0), "pixels", 0.01)
+    assert nearer.verdict == "Every sample is as far from training as from held-out examples."
+    assert "inf" not in nearer.power
 
 
 def test_copies_need_at_least_a_pair_of_training_examples():

@@ -24,6 +24,8 @@ from .references import References, fit_references
 from .store import Arrays, Store
 from .subject import Levels, Settings, Subject, evaluate, noise_levels
 
+UNSTORED = ("features", "references", "false_discovery", "significance", "diagnostics")
+
 
 class Session:
     """Subject, settings and store of one audit, its streams of random numbers, and the shared measurements.
@@ -133,14 +135,14 @@ class Session:
 def fingerprint(subject: Subject, settings: Settings, given: Tensor | None) -> dict[str, object]:
     """What the stored stages depend on: the data, the settings, and the model's output for a fixed input.
 
-    The setting `diagnostics` is left out: its stages are separate and can be added to a finished audit.
+    Settings that change no call of the model (UNSTORED) are left out, so that they can be changed in a finished audit.
     """
     schedule, clean = subject.denoiser.schedule, subject.train[:4]
     t = noise_levels(subject.denoiser, subject.scale, 4).times[1]
     noise = torch.randn(clean.shape, generator=streams.torch_stream(0, "audit", "probe"))
     denoised = evaluate(subject.denoiser, float(schedule.alpha(t)) * clean + float(schedule.sigma(t)) * noise, float(t))
     return {
-        "settings": {name: value for name, value in asdict(settings).items() if name != "diagnostics"},
+        "settings": {name: value for name, value in asdict(settings).items() if name not in UNSTORED},
         "schedule": repr(schedule),
         "train": _digest(subject.train),
         "heldout": _digest(subject.heldout),

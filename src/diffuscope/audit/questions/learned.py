@@ -163,6 +163,8 @@ def _gaussian_range(result: Learned) -> Finding:
             power=f"{result.points} held-out examples at each noise level.",
         )
     lows = resampled[~np.isnan(resampled[:, 0]), 0]
+    without = 1 - len(lows) / len(resampled)
+    excluded = f", without the {without:.0%} of resamples in which no level qualifies" if without else ""
     return Finding(
         name="learned.gaussian_range",
         title="Noise level down to which a Gaussian is enough",
@@ -171,8 +173,8 @@ def _gaussian_range(result: Learned) -> Finding:
         verdict=f"From σ/α = {high:.3g} down to {low:.3g} ({low / result.scale:.2g} standard deviations of the data), "
         f"the mean and covariance of the data explain at least {EXPLAINED:.0%} of its output on held-out data.",
         tone="neutral",
-        interval=(float(np.quantile(lows, 0.025)), float(np.quantile(lows, 0.975))),
-        power=f"{result.points} held-out examples at each noise level, resampled for the interval.",
+        interval=(float(np.quantile(lows, 0.025)), float(np.quantile(lows, 0.975))) if len(lows) else None,
+        power=f"{result.points} held-out examples at each noise level, resampled for the interval{excluded}.",
     )
 
 
