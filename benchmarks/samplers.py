@@ -27,9 +27,10 @@ from torch import Tensor
 from diffuscope.adapters import load_target
 from diffuscope.certify import Target
 from diffuscope.data.idx import read_idx
-from diffuscope.denoisers import Denoiser, ExactDenoiser, Rescheduled, load_object, nearest_trained_time
+from diffuscope.denoisers import Denoiser, ExactDenoiser, Rescheduled, nearest_trained_time
 from diffuscope.errors import InputError
 from diffuscope.exact import Empirical, Gaussian, GaussianMixture
+from diffuscope.files import load_object
 from diffuscope.samplers import Calibrated, DataAdamsBashforth, RungeKutta4, Sampler, calibrate, sample
 from diffuscope.schedules import VE
 from diffuscope.times import karras_times, log_snr_times

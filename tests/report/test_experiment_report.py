@@ -116,7 +116,7 @@ def test_a_claim_that_fails_has_a_card_of_its_own_on_top():
     assert "1 of 4 claims fail." in page.headline
     assert "Measured 2 nats; required: at most 1 nats" in card.verdict
     assert "FAILS" in render(page)
-    assert "Not reproduced: 1 of 4 claims below fail. Expected was: Yes" in page.sections[0].answer
+    assert "Not reproduced: 1 of 4 claims below fail. The expected answer: Yes" in page.sections[0].answer
     assert "Not reproduced" not in render(outcome(*CLAIMS).page())
 
 

@@ -13,8 +13,8 @@ class DataOptions:
     """The data."""
 
     data: str = "digits"
-    """Name (digits, mnist, fashion-mnist, cifar10, two-moons, spirals, swiss-roll, rings, checkerboard), array file
-    (.npy, .npz, .h5, or file.h5:name for one of its data sets), or folder of images or of CIFAR-10's binary batches."""
+    """Name (digits, mnist, fashion-mnist, cifar10, two-moons, spirals, swiss-roll, rings, checkerboard), array
+    file (.npy, .npz, .h5, or file.h5:name for one data set in it), or folder of images or of CIFAR-10's batches."""
     heldout: str | None = None
     """Held-out data, in the same forms as --data; by default the test set of --data, or else a random part of it."""
     data_range: tuple[float, float] | None = None

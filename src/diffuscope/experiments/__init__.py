@@ -1,6 +1,6 @@
 """Published experiments, each with the numbers that it must reach; `diffuscope reproduce` runs them.
 
-An experiment is the module of its name, which is imported when it is asked for; NAMES is their order on the page.
+Each experiment is the module of its name, imported on demand; NAMES is their order on the page.
 """
 
 from difflib import get_close_matches
@@ -33,7 +33,7 @@ NAMES = (
 
 
 def find(name: str) -> Experiment:
-    """The experiment of that name; InputError names the nearest one, or all, where there is none."""
+    """The experiment of that name; otherwise InputError, which suggests the closest name or lists all."""
     if name in NAMES:
         return import_module(f".{name.replace('-', '_')}", __name__).EXPERIMENT
     near = get_close_matches(name, NAMES, n=1, cutoff=0.5)

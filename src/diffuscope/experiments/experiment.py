@@ -1,4 +1,4 @@
-"""What a published experiment is: parts that each ask one thing, and answer it with claims and charts.
+"""A published experiment: parts that each ask one question and answer it with claims and charts.
 
 An experiment is one short file: the mathematics on top, an `Experiment`, and one function per part::
 
@@ -10,9 +10,9 @@ An experiment is one short file: the mathematics on top, an `Experiment`, and on
         part.chart("Heat spreads a density", panel, how_to_read="Every curve is wider than the one before.")
         return f"The propagator is exact to {error:.1e}."
 
-It is deterministic: the seed decides every random number, and every part draws from a generator of its own, so that a
-part gives the same answer alone and in company. Claims about random numbers are stated in standard errors and hold for
-any seed.
+It is deterministic: the seed determines every random number, and every part draws from a generator of its own, so that
+a part run alone gives the same answer as in a whole run. Claims about random numbers are stated in standard errors and
+hold for any seed.
 """
 
 import re
@@ -39,7 +39,7 @@ _WORD = r"[a-z][a-z0-9]*(-[a-z0-9]+)*"
 
 @dataclass(frozen=True)
 class Answer:
-    """What one part found: a sentence in plain words, the claims behind it, and what there is to see."""
+    """The answer of one part: a plain sentence, the claims behind it, and the charts."""
 
     text: str
     claims: tuple[Claim, ...]
@@ -48,7 +48,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """One part of an experiment: its name, what it asks, and the function that answers."""
+    """One part of an experiment: its name, its question, and the function that answers it."""
 
     name: str
     text: str
@@ -57,7 +57,7 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A published experiment. `seconds` is what it takes on two quiet cores, `settings` what it is run with.
+    """A published experiment. `seconds` is its duration on two idle cores; `settings` are shown on its page.
 
     Raises InputError for a name that is not small letters, digits and hyphens, and for parts of one name.
     """
@@ -75,7 +75,7 @@ class Experiment:
         _require_word(self.name)
 
     def part(self, question: str) -> Callable[[Callable[[Part], str]], Callable[[Part], str]]:
-        """Makes a function the next part, named like it; it fills the `Part` it is given and returns its answer."""
+        """Decorate a function as the next part, of the same name; it fills its `Part` and returns the answer."""
 
         def registered(answer: Callable[[Part], str]) -> Callable[[Part], str]:
             name = getattr(answer, "__name__", "").replace("_", "-")
@@ -151,7 +151,7 @@ class Outcome:
 
     @property
     def closest(self) -> Claim:
-        """The claim that uses most of its room."""
+        """The claim that uses the largest share of its tolerance."""
         return max(self.claims, key=lambda claim: claim.used)
 
     def as_json(self) -> dict[str, object]:
@@ -190,7 +190,7 @@ class Outcome:
         )
 
     def record(self) -> Record:
-        """What the summary and the next run need to know of this one."""
+        """The record of this run, for the summary and for later runs."""
         closest = self.closest
         return Record(
             name=self.experiment.name,
@@ -205,7 +205,7 @@ class Outcome:
         )
 
     def save(self, folder: str | Path) -> Path:
-        """Write report.html, figure.png and, last, result.json: where it lies, the others are finished.
+        """Write report.html, figure.png and, last, result.json, whose presence marks a finished run.
 
         Returns the path of the page. Raises InputError if the folder cannot be written.
         """

@@ -162,7 +162,7 @@ def particles(part: Part) -> str:
         distances.append(kolmogorov(ends, norm(mean, deviation).cdf) * math.sqrt(PARTICLES))
         formula = line(x, norm.pdf(x.numpy(), mean, deviation).tolist(), "explicit formula", style="dashed")
         panels.append(panel(f"η = {eta:g}", "Y", "density", density_bars(ends, x, "particles"), formula))
-    title = "Kolmogorov's distance of the particles, times the square root of their number: the largest of η = ½, 1, 2"
+    title = "Kolmogorov distance of the particles times the square root of their number: the largest of η = ½, 1, 2"
     because = "Kolmogorov's distribution: exceeded by chance in 1 of 17,000 runs"
     part.at_most("particle-distribution", title, largest(distances), 2.4, because)
     part.chart(
@@ -171,7 +171,7 @@ def particles(part: Part) -> str:
         how_to_read="The dashed line is the formula; nothing is fitted.",
         shared_y=True,
     )
-    return "Yes: after five steps their distribution is the explicit one, within its statistical error."
+    return "Yes: after five steps their distribution agrees with the formula, within statistical error."
 
 
 def textbook_posterior(betas: tuple[float, ...]) -> list[tuple[float, float]]:
@@ -226,7 +226,7 @@ def song_of(eta: Tensor, h: float) -> Tensor:
 
 @EXPERIMENT.part("Is DDIM's η the η of the reverse family?")
 def song(part: Part) -> str:
-    """What is left of the start's residual, in one step or in many, with the same eta in either family."""
+    """The share of the start's residual that remains, in one step or in many, for the same eta in both families."""
     t, s = at_ratios(OU, NOISY, CLEAN)
     h, kept = s.lam - t.lam, {"reverse family": [], "DDIM's": []}
     for count in LENGTHS:
@@ -248,12 +248,12 @@ def song(part: Part) -> str:
         "Two families called η",
         panel("one step of length h", *axes, *of_step),
         Panel(title, "number of steps", label, shares, x_log=True, y_range=(0.0, 1.0)),
-        how_to_read="Left: on the diagonal the two families would be one; long steps are far from it. Right: the "
-        "reverse family at a fixed η is one process, whatever the steps; DDIM at a fixed η is another process for "
-        "every number of steps.",
+        how_to_read="Left: on the diagonal the two families would coincide; long steps are far from it. Right: the "
+        "reverse family at a fixed η is the same process for any number of steps; DDIM at a fixed η is a different "
+        "process for every number of steps.",
     )
     return (
-        "No. They share 0, 1 and the limit of small steps; in between DDIM's η depends on the step. At η = ½ one step "
+        "No. They agree at 0 and 1 and for small steps; otherwise DDIM's η depends on the step. At η = ½ one step "
         f"of DDIM keeps {one_step:.2f} of the start's residual, the reverse family {kept['reverse family'][0]:.2f}."
     )
 
@@ -296,13 +296,13 @@ def variance(part: Part) -> str:
             reached[name].append(end[1])
             if kernel is exact:
                 errors.append(apart(end, denoiser.marginal(END)))
-    title = "With v* ten steps give Gaussian data their exact mean and variance, whatever the variance of the data"
+    title = "With v* ten steps reach the exact mean and variance of Gaussian data, for any variance of the data"
     part.at_most("exact-in-ten", title, largest(errors), 1e-14, "rounding", source="derived")
     curves = (line(variances, values, name) for name, values in reached.items())
     part.chart(
-        "The variance that ten steps of DDPM give to Gaussian data",
+        "The variance of samples after ten steps of DDPM on Gaussian data",
         panel("", "variance of the data", "variance of the samples", *curves),
         how_to_read="The exact v* lies on the diagonal. β̃ is correct for a single point (left end) and too small for "
         "all other data; β is correct for unit variance (right end) and too large for all other data.",
     )
-    return "Between β̃ and β; with the exact one Gaussian data are exact in any number of steps."
+    return "One between β̃ and β; with the exact one, DDPM is exact on Gaussian data for any number of steps."

@@ -2,9 +2,9 @@ r"""The heat equation in one dimension: exact forward, ill-posed backward, and w
 
 :math:`\partial_t p = D\,\Delta p` spreads :math:`\tfrac12 N(\pm2, \tfrac14)` to
 :math:`\tfrac12 N(\pm2, \tfrac14 + 2Dt)`. Forward every Fourier mode decays, and a periodic grid is exact to rounding
-once it resolves the density and holds its tails. Backward every mode grows by :math:`e^{+Dk^2\tau}`: whatever is not
-known of the fine modes, be it the last bit of a float, is multiplied. A diffusion model runs backward all the same,
-because the score carries what was lost:
+once it resolves the density and contains its tails. Backward every mode grows by :math:`e^{+Dk^2\tau}`: any error in
+the fine modes, even the last bit of a float, is amplified. A diffusion model can nevertheless run backward, because the
+score supplies the lost information:
 :math:`\partial_\tau q = -\nabla\cdot(g^2 s\, q) + \tfrac12 g^2\Delta q` is a well-posed equation.
 """
 
@@ -83,7 +83,7 @@ def forward(part: Part) -> str:
     )
     return (
         f"On 128 cells of [-12, 12] the propagator is exact to {errors[12, 128]:.1e}; a smaller box adds the periodic "
-        f"images ({errors[8, 64]:.0e}), a coarser grid cuts modes that matter ({errors[12, 32]:.0e})."
+        f"images ({errors[8, 64]:.0e}), a coarser grid cuts off relevant modes ({errors[12, 32]:.0e})."
     )
 
 
@@ -106,11 +106,11 @@ def particles(part: Part) -> str:
     part.chart(
         "Particles and their density",
         panel("", "x", "density", bars, solution),
-        how_to_read="The staircase counts particles; the line is the solution of the heat equation.",
+        how_to_read="Histogram: particles. Line: the solution of the heat equation.",
     )
     return (
-        "The heat equation describes the density of particles that each take a random walk: noise is added to points, "
-        "and the density, not the point, is blurred."
+        "Yes: the heat equation describes the density of particles that each take a random walk. Noise moves the "
+        "points, and blurs their density."
     )
 
 

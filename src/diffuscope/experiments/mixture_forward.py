@@ -6,7 +6,7 @@ the values on a grid; finite volumes from the equation
 
 .. math::  \partial_t p = \partial_x\left(\tfrac12 x\,p\right) + \tfrac12\,\partial_x^2 p ,
 
-which needs only drift and noise; particles by chance. A published script differences :math:`(p\,U')'` and then
+which needs only drift and noise; particles sample it. A published script differences :math:`(p\,U')'` and then
 adds :math:`p\,U''` a second time: its mass is multiplied by :math:`e^{U'' t}`.
 
 Source: Chen Kai, *PDE and Machine Learning (7)*, experiment 1: the mixture, the rate 1 and the times are those of its
@@ -148,7 +148,7 @@ def semigroup(part: Part) -> str:
     p = {t: Density(grid, grid.evaluate(lambda x, t=t: log_p(t, x))) for t in TIMES}
     pairs = itertools.combinations(TIMES, 2)
     error = largest(float((transition(SCHEDULE, s, t, grid)(p[s]).values - p[t].values).abs().max()) for s, t in pairs)
-    title = "From every time to every later one the semigroup gives the closed form"
+    title = "The semigroup gives the closed form, from every time to every later time"
     part.at_most("semigroup", title, error, 1e-12, "rounding")
     inside = grid.centers().abs() < 5
     part.chart(
@@ -171,12 +171,12 @@ def particles(part: Part) -> str:
         if t in (0.4, 1.5):
             solution = line(grid.centers(), grid.evaluate(lambda y, t=t: log_p(t, y)), "equation")
             panels.append(panel(f"t = {t:g}", "x", "density", density_bars(x[:, 0], edges, "particles"), solution))
-    title, because = "Largest Kolmogorov distance over five times", "each is beyond 2.23/sqrt(n) once in 10,000 times"
+    title, because = "Largest Kolmogorov distance over five times", "each exceeds 2.23/sqrt(n) with probability 1e-4"
     part.at_most("million", title, largest(distances), 2.23 / math.sqrt(PARTICLES), because, source="derived")
     part.chart(
         "Particles and the equation",
         *panels,
-        how_to_read="Staircases count particles; lines solve the equation.",
+        how_to_read="Histograms: particles. Lines: the solution of the equation.",
         shared_y=True,
     )
     return "Yes: a million particles agree with the equation at every time, within their statistical error."

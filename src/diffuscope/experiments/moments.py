@@ -4,7 +4,7 @@ Where the denoiser is affine (Gaussian data, a single data point) a step is affi
 
 .. math::  x_s = A x_t + b + c\,\xi, \qquad \xi \sim N(0, 1),
 
-and three rows of a batch tell the whole of it: the state 0 and the state 1 without noise, the state 0 with xi = 1.
+and a batch of three rows determines it: the states 0 and 1 without noise, and the state 0 with xi = 1.
 Mean and variance then follow by m -> A m + b, v -> A^2 v + c^2.
 """
 

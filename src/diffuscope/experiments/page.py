@@ -34,7 +34,7 @@ def section(anchor: str, question: str, answer: str, claims: Sequence[Claim], ch
     if claims:
         blocks.append(Table("Claims", HEADER, [[typeset(text) for text in _row(claim)] for claim in claims]))
     failed = sum(not claim.holds for claim in claims)
-    missed = f"Not reproduced: {failed} of {len(claims)} claims below fail. Expected was: " if failed else ""
+    missed = f"Not reproduced: {failed} of {len(claims)} claims below fail. The expected answer: " if failed else ""
     return Section(anchor, question, typeset(missed + answer), blocks)
 
 

@@ -1,6 +1,6 @@
-r"""What a part of an experiment writes down while it runs: claims, charts, and the statistics that many share.
+r"""One part of an experiment while it runs: its claims and charts, and common statistics.
 
-Three recurring statements have a call of their own:
+Three frequent statements have a method or function of their own:
 
 - draws follow a distribution if Kolmogorov's distance :math:`\sup_x |F_n(x) - F(x)|` is at most
   :math:`1.95/\sqrt n`, which it exceeds once in a thousand by chance;
@@ -24,10 +24,10 @@ Number = float | int
 
 
 class Part:
-    """One part while it runs. Claims and charts stand on the page in the order in which they are made.
+    """One part while it runs. The page shows claims and charts in the order of the calls.
 
-    `seed` is that of the run, for what several parts share; `generator` and `rng` are the part's own streams. A claim's
-    `source` is the experiment's unless it is given.
+    `seed` is that of the run, for what several parts share; `generator` and `rng` are the part's own streams. The
+    `source` of a claim is by default that of the experiment.
     """
 
     def __init__(self, experiment: str, name: str, source: str, seed: int) -> None:
@@ -72,7 +72,7 @@ class Part:
     def agrees(
         self, name: str, title: str, mean: Repeated, required: Number, *, source: str = "", unit: str = ""
     ) -> None:
-        """Claim that a mean over repetitions is `required`, with room that it leaves once in 10,000 by chance."""
+        """Claim that a mean over repetitions is `required`, up to an interval it leaves once in 10,000 by chance."""
         because = f"Student's interval of {mean.repetitions} repetitions, left once in {1 / AGREES:,.0f} by chance"
         self.equals(name, title, mean.mean, required, mean.room(AGREES), because, source=source, unit=unit)
 
@@ -87,7 +87,7 @@ class Part:
         source: str = "",
     ) -> None:
         """Claim that independent draws have the distribution function `cdf`, up to a known `bias` of it."""
-        because = f"Kolmogorov's distance is beyond {KOLMOGOROV}/sqrt(n) once in a thousand"
+        because = f"the Kolmogorov distance exceeds {KOLMOGOROV}/sqrt(n) once in a thousand by chance"
         because += f"; {bias:g} more for the steps" if bias else ""
         bound = KOLMOGOROV / math.sqrt(len(draws)) + bias
         self.at_most(name, title, kolmogorov(draws, cdf), bound, because, source=source)

@@ -1,4 +1,4 @@
-"""What is kept of a finished run: its verdict in a few numbers, and the code and seed that they belong to."""
+"""The record of a finished run: its verdict in a few numbers, with the code and seed that gave them."""
 
 import ast
 import hashlib
@@ -27,7 +27,7 @@ class Record:
 
     @classmethod
     def read(cls, path: Path) -> "Record | None":
-        """The record in a result.json; None where there is none, or it is damaged."""
+        """The record in a result.json; None if the file is missing or damaged."""
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))["record"]
             used = math.inf if kept["used"] is None else kept["used"]  # JSON has no infinity
@@ -53,7 +53,7 @@ class Record:
 def code_fingerprint(experiment: str) -> str:
     """SHA-256 of the source that the experiment of this name imports, directly or not, within the package.
 
-    Results of one code and one seed are the same results; a change elsewhere in the package keeps them.
+    The same code and seed give the same results; a change elsewhere in the package does not affect them.
     """
     root, digest = _root(), hashlib.sha256()
     for path in sorted(imported_files(experiment)):
@@ -64,10 +64,10 @@ def code_fingerprint(experiment: str) -> str:
 
 def imported_files(experiment: str) -> set[Path]:
     """The package's files that the experiment of this name imports, directly or not, its own among them."""
-    room, name = _root() / "experiments", experiment.replace("-", "_")
-    own = room / f"{name}.py" if (room / f"{name}.py").exists() else room / name / "__init__.py"
+    folder, name = _root() / "experiments", experiment.replace("-", "_")
+    own = folder / f"{name}.py" if (folder / f"{name}.py").exists() else folder / name / "__init__.py"
     found: set[Path] = set()
-    pending = [own, room / "experiment.py"]
+    pending = [own, folder / "experiment.py"]
     while pending:
         path = pending.pop()
         if path not in found:

@@ -4,8 +4,8 @@ r"""The reverse family with one dial, eta: from the probability flow (0) to Ande
     \partial_\tau q = -\nabla\cdot\left(\left[-f x + \tfrac{1 + \eta^2}{2} g^2 s\right] q\right)
         + \tfrac{\eta^2}{2} g^2 \Delta q .
 
-With the exact score and the exact start every eta carries :math:`p_T` back to :math:`p_0`. They differ in what they do
-with a wrong start: :math:`\frac{d}{d\tau}\mathrm{KL}(q\|p) = -\tfrac{\eta^2}{2} g^2\int q\,|\nabla\log(q/p)|^2`. The
+With the exact score and the exact start every eta carries :math:`p_T` back to :math:`p_0`. They differ in their effect
+on a wrong start: :math:`\frac{d}{d\tau}\mathrm{KL}(q\|p) = -\tfrac{\eta^2}{2} g^2\int q\,|\nabla\log(q/p)|^2`. The
 flow (eta = 0) keeps every error: :math:`\log(q/p)` is constant along each trajectory. Noise forgets, at a rate that
 grows with :math:`\eta^2`, which is why a stochastic start followed by a deterministic end is a good sampler.
 
@@ -150,7 +150,7 @@ def forgetting(part: Part) -> str:
         "What each eta leaves of a wrong start",
         Panel("", "reverse time T − t", "KL to the exact distribution, nats", tuple(curves), y_log=True),
         how_to_read="Generation runs to the right. The deterministic flow is level: it carries the error to the data. "
-        "Noise forgets it, the faster the closer to the data.",
+        "Noise removes it, at a rate that increases toward the data.",
     )
     start, one, two = (gaussian(eta).relative_entropy(t) for eta, t in ((0.0, HORIZON), (1.0, 0.0), (2.0, 0.0)))
     return f"The flow keeps all of the {start:.4f} nats of a wrong start; eta = 1 leaves {one:.1e}, eta = 2 {two:.1e}."
@@ -216,7 +216,7 @@ def particles(part: Part) -> str:
     below = torch.cat([torch.zeros(1, dtype=torch.float64), mass]).numpy()
     part.follows_distribution(
         "wrong-start",
-        "A million particles from a wrong start have the distribution that the equation gives to that start",
+        "A million particles from a wrong start follow the reverse equation from the same start",
         ends[1],
         lambda y: np.interp(y, grid.faces().numpy(), below),
         bias=1e-3,
@@ -240,12 +240,12 @@ def particles(part: Part) -> str:
     part.chart(
         "A million particles",
         *panels,
-        how_to_read="Staircases are particles, lines the reverse equation for the same start, dashes the data.",
+        how_to_read="Histograms: particles. Solid: the reverse equation from the same start. Dashed: the data.",
         shared_y=True,
     )
     return (
-        f"Yes. From the exact start they are {distance:.4f} from the data in Kolmogorov's distance. From a wrong start "
-        f"they follow the equation, and both are {solutions[1].l1_distance(data):.2f} from the data in L1."
+        f"Yes. From the exact start their Kolmogorov distance to the data is {distance:.4f}. From a wrong start they "
+        f"follow the equation, whose L1 distance to the data is {solutions[1].l1_distance(data):.2f}."
     )
 
 

@@ -1,4 +1,4 @@
-r"""How good are the samples of a small network? Their Frechet distance to held-out digits, and what it cannot see.
+r"""How good are the samples of a small network? Their Frechet distance to held-out digits, and its blind spots.
 
 The library's own U-Net learns one half of scikit-learn's digits. Distances are those of the audit: between equally
 large sets (half of the held-out digits), means over random draws, in the whitened features of a classifier of the
@@ -95,25 +95,25 @@ def generated(denoiser: Preconditioned, n: int, generator: torch.Generator) -> F
 
 @cache
 def samples(seed: int) -> Float[Tensor, "n 1 8 8"]:
-    """As many as there are held-out digits, of the trained network; shows the progress of the training."""
+    """Samples of the trained network, as many as there are held-out digits; shows the progress of the training."""
     data, denoiser = digits(seed).data, untrained(seed)
     settings = replace(recipe(denoiser.sigma_data, steps=STEPS, batch_size=BATCH, seed=seed), learning_rate=RATE)
     trained = fit(denoiser, data.train, settings).eval()
     return generated(trained, len(data.heldout), torch.Generator().manual_seed(seed))
 
 
-@EXPERIMENT.part("Does the classifier see what makes a digit?")
+@EXPERIMENT.part("Does the distance measure how real images look?")
 def features(part: Part) -> str:
     """The zero of the scale, and how noise moves digits on it."""
     found, generator = digits(part.seed), part.generator
     train = found.data.train
     real = found.fidelity(train, generator).ratio
     noisy = [found.fidelity(train + s * torch.randn(train.shape, generator=generator), generator).ratio for s in NOISES]
-    title = "Training digits are as far from held-out ones as those from each other: the ratio of the distances"
+    title = "Distance of training digits to held-out digits, over that between two halves of the held-out digits"
     because = "4 standard deviations of single divisions of the held-out digits into halves"
     part.equals("real", title, real, 1.0, 4 * found.real.real_deviation / found.real.real, because, source="derived")
-    title = f"Real digits under noise of standard deviation {NOISES[-2]:g} (their range is 2) are not real: the ratio"
-    because = "the bar that samples must reach: noise must not pass it"
+    title = f"The same ratio for real digits with noise of standard deviation {NOISES[-2]:g} (their range is 2)"
+    because = "the bar for samples, which noisy digits must not pass"
     part.at_least("noise", title, noisy[-2], BAR, because, source=ASKED)
     ends = [NOISES[0], NOISES[-1]]
     curves = (
@@ -121,12 +121,13 @@ def features(part: Part) -> str:
         line(ends, [BAR, BAR], "the bar", style="dotted"),
         line(ends, [1.0, 1.0], "real digits", style="dashed"),
     )
-    x_label, y_label = "standard deviation of the noise (pixels in [-1, 1])", "distance, in distances between real sets"
-    part.chart("The distance under noise", loglog("", x_label, y_label, *curves), how_to_read="It grows from 1.")
+    x_label, y_label = "standard deviation of the noise (pixels in [-1, 1])", "distance / distance between real sets"
+    text = "The distance increases with the noise, from 1."
+    part.chart("The distance under noise", loglog("", x_label, y_label, *curves), how_to_read=text)
     return (
-        f"Yes: it is right on {found.features.accuracy:.1%} of {found.features.heldout} held-out digits, and in its "
-        f"{found.heldout.shape[1]} features training digits are {real:.2f} times as far from held-out ones as two "
-        "halves of those from each other."
+        f"Yes: the classifier is right on {found.features.accuracy:.1%} of {found.features.heldout} held-out digits. In "
+        f"its {found.heldout.shape[1]} features the distance of training to held-out digits is {real:.2f} times that "
+        "between two halves of the held-out digits, and noise increases it."
     )
 
 
@@ -140,26 +141,26 @@ def trained(part: Part) -> str:
     title += f"{distance.standard_error:.2g}), over that between two halves of the held-out digits ({real:.3g}; single "
     title += f"divisions spread by {measured.real_deviation:.2g})"
     part.at_most("bar", title, measured.ratio, BAR, "1 would be real digits, 1.25 the training half", source=ASKED)
-    labels, rng = (label(x) for x in (made, found.data.heldout)), part.rng
-    balance = label_balance(found.features.classes, *labels, len(found.data.train), rng)
+    classes, of_samples, of_heldout = found.features.classes, label(made), label(found.data.heldout)
+    balance = label_balance(classes, of_samples, of_heldout, len(found.data.train), part.rng)
     share = balance.of_samples / balance.of_heldout
     rarest = int(share.argmin())
-    title = f"Every digit is drawn: the share of {balance.classes[rarest]}, the rarest, over that among held-out digits"
-    because = "a digit that is never drawn has 0; the distance hardly sees one of ten"
+    title = f"Every digit is generated: share of the rarest, {balance.classes[rarest]}, over that in held-out digits"
+    because = "0 for a digit that is never generated, which the distance hardly notices"
     part.at_least("every-digit", title, float(share[rarest]), RAREST, because, source=ASKED)
     part.chart(
-        "The first forty samples, none chosen, and as many held-out digits",
+        "The first forty samples, uncurated, and forty held-out digits",
         _pictures("samples", made),
         _pictures("held-out digits", found.data.heldout),
-        how_to_read="Could you tell them apart?",
+        how_to_read="Can you tell which is which?",
     )
     whole, halves = (frechet_distance(found.features(x), found.heldout) for x in (made, found.data.train[: len(made)]))
     return (
-        f"{measured.ratio:.2f} times as far from real digits as these from each other (standard error "
-        f"{measured.ratio_error:.2f}): {distance.value:.2f} against {real:.2f}, {size} images a side. With all "
-        f"{len(made)} and the training half in place of samples: {whole.value:.2f} ± {whole.standard_error:.2f} "
-        f"against {halves.value:.2f} ± {halves.standard_error:.2f}, {whole.value / halves.value:.2f} times; the larger "
-        "the sets, the smaller the bias of both."
+        f"Their distance to real digits is {measured.ratio:.2f} times that between sets of real digits (standard error "
+        f"{measured.ratio_error:.2f}): {distance.value:.2f} and {real:.2f}, for sets of {size} images. For sets of "
+        f"{len(made)}, with less bias, it is {whole.value:.2f} ± {whole.standard_error:.2f}, "
+        f"{whole.value / halves.value:.2f} times that of training digits, {halves.value:.2f} ± "
+        f"{halves.standard_error:.2f}."
     )
 
 
@@ -177,9 +178,9 @@ def blurred(images: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
     return torch.nn.functional.conv2d(padded, weights[None, None])
 
 
-@EXPERIMENT.part("Is what is not like digits far from them?")
+@EXPERIMENT.part("Are images that are unlike digits far from them?")
 def controls(part: Part) -> str:
-    """What is not like digits must be far, and training must bring samples nearer."""
+    """Images unlike digits must be far, and training must bring samples closer."""
     found, generator = digits(part.seed), part.generator
     train, n = found.data.train, len(found.data.heldout)
     gaussian, kmeans = Gaussian.fit([train]), torch_stream(part.seed, "sample-quality", "k-means")
@@ -197,14 +198,14 @@ def controls(part: Part) -> str:
         "untrained": ratio(generated(untrained(part.seed), n, generator)),
     }
     title = "Samples of the exact Gaussian with the digits' mean and covariance: the ratio"
-    because = "at the bar itself the distance could not tell them from good samples"
+    because = "at the bar the distance could not distinguish them from good samples"
     part.at_least("gaussian", title, ratios["Gaussian"], BAR, because, source=ASKED)
-    title = "Training moves the samples toward digits: the distance before it, over the distance after"
-    change, because = ratios["untrained"] / ratios["trained"], "a network that learned nothing has 1"
+    title = "Training moves the samples toward digits: the distance before training over the distance after"
+    change, because = ratios["untrained"] / ratios["trained"], "1 for a network that learned nothing"
     part.at_least("untrained", title, change, 10.0, because, source=ASKED)
     bars = groups(["real", *ratios], {"distance to held-out digits": [1.0, *ratios.values()]})
     bar = line([-0.5, len(ratios) + 0.5], [BAR, BAR], "the bar", style="dotted")
-    y_label, y_range = "distance, in distances between real sets", (0.5, 2 * ratios["untrained"])
+    y_label, y_range = "distance / distance between real sets", (0.5, 2 * ratios["untrained"])
     part.chart(
         "Near and far",
         Panel("", "", y_label, (bars, bar), y_log=True, y_range=y_range),
@@ -212,9 +213,9 @@ def controls(part: Part) -> str:
     )
     return (
         f"Yes: the Gaussian of the digits is at {ratios['Gaussian']:.1f}, blurred digits at {ratios['blurred']:.0f}, "
-        f"the network before training at {ratios['untrained']:.0f}. A mixture of ten Gaussians, a good model of images "
-        f"so small, is at {ratios['10 Gaussians']:.2f}; the trained network at {ratios['trained']:.2f}. One missing "
-        f"digit of ten hardly shows: real digits without the fours are at {ratios['no fours']:.2f}."
+        f"the network before training at {ratios['untrained']:.0f}. A mixture of ten Gaussians, a good model of such "
+        f"small images, is at {ratios['10 Gaussians']:.2f}; the trained network at {ratios['trained']:.2f}. A missing "
+        f"class hardly shows: real digits without fours are at {ratios['no fours']:.2f}."
     )
 
 
@@ -226,10 +227,10 @@ def copies(part: Part) -> str:
     replayed = train[torch.randint(len(train), (len(made),), generator=part.generator)]
     ratio = found.fidelity(replayed, part.generator).ratio
     of_network, of_replay = (_search(x, found.data, part.seed) for x in (made, replayed))
-    title = "The search for copies finds replayed training digits: the share of them that is listed"
+    title = "The search for copies finds replayed training digits: the share of them that it lists"
     part.at_least("recited-found", title, of_replay.share, 0.9, "every one is a copy", source=ASKED)
-    title = f"The trained network's samples that copy a training digit: the share of {len(made)}"
-    because = f"none is wanted; one in {round(1 / COPIES)} is left for false entries"
+    title = f"Share of the trained network's {len(made)} samples that are listed as copies of a training digit"
+    because = f"no copies are expected; one in {round(1 / COPIES)} allows for false entries"
     part.at_most("copies", title, of_network.share, COPIES, because, source=ASKED)
     edges = torch.linspace(0, 1.05 * float(max(of_network.distance.max(), of_network.null_distance.max())), 40)
     bars = (
@@ -237,7 +238,7 @@ def copies(part: Part) -> str:
         density_bars(torch.from_numpy(of_network.distance), edges, "samples"),
     )
     part.chart(
-        "How near samples come to training digits",
+        "Distances of samples to training digits",
         panel("", "distance to the nearest training digit", "density", *bars),
         how_to_read="Copies would stand near 0. Samples as far from the training digits as held-out digits are new.",
     )
@@ -246,11 +247,11 @@ def copies(part: Part) -> str:
     low, high = exact_share_interval(listed, len(made))
     medians = float(np.median(of_network.distance) / np.median(of_network.null_distance))
     return (
-        f"The distance sees no copies: replaying the training digits gives {ratio:.2f}. The search for copies does: it "
+        f"The distance cannot detect copies: replayed training digits score {ratio:.2f}. The search for copies can: it "
         f"lists {of_replay.share:.0%} of those, and {listed} of the network's {len(made)} samples (95% interval "
-        f"{low:.1%} to {high:.1%}). {near.share:.0%} of its samples are nearer to training than to held-out digits "
-        f"(p = {near.p_value:.2g}; 50% without memory), and their distance to training digits is {medians:.2f} times "
-        "that of held-out digits (medians)."
+        f"{low:.1%} to {high:.1%}). {near.share:.0%} of its samples are closer to training than to held-out digits "
+        f"(p = {near.p_value:.2g}; 50% without memorization), and their median distance to training digits is "
+        f"{medians:.2f} times that of held-out digits."
     )
 
 

@@ -68,7 +68,7 @@ MULTISTEP: dict[str, tuple[Sampler, int]] = {
 EXPERIMENT = Experiment(
     name="samplers",
     title="Samplers at equal cost",
-    question="Which sampler finds the modes, and which is nearest to the truth at the same NFE?",
+    question="Which sampler finds the modes, and which is most accurate at the same NFE?",
     source="Chen Kai, PDE and Machine Learning (7), experiment 3 and figure 4",
     seconds=15,
     settings={"modes": "±(1.3, 0.6)", "variance": VARIANCE, "T": 4, "beta": 1, "particles": PARTICLES},
@@ -119,11 +119,11 @@ def modes(part: Part) -> str:
     part.chart(
         "Trajectories with the right score",
         *panels,
-        how_to_read="From the same seven starts: noise wanders and finds a mode by chance, the flow goes straight.",
+        how_to_read="From the same seven starts: the SDE wanders to a random mode, the flow goes straight to one.",
         shared_y=True,
     )
     return (
-        f"With the score of the noised distribution both do: Euler-Maruyama is at ({noisy[0]:.2f}, {noisy[1]:.2f}), "
+        f"With the score of the noised distribution, yes: Euler-Maruyama is at ({noisy[0]:.2f}, {noisy[1]:.2f}), "
         f"Heun at ({flow[0]:.2f}, {flow[1]:.2f})."
     )
 
@@ -162,7 +162,7 @@ def what_goes_wrong(part: Part) -> str:
     )
 
 
-@EXPERIMENT.part("Which is nearest at equal cost?")
+@EXPERIMENT.part("Which is most accurate at equal cost?")
 def equal_cost(part: Part) -> str:
     """Distance to the exact end of the same trajectory, against NFE."""
     start = torch.randn(POINTS, 2, dtype=torch.float64, generator=part.generator)
@@ -181,12 +181,9 @@ def equal_cost(part: Part) -> str:
     part.chart(
         "Error at equal cost",
         loglog("", "NFE", "rms distance to the exact end", *curves),
-        how_to_read="Down is better. Steps are equal in log-SNR; the exact end is integrated to 1e-11.",
+        how_to_read="Lower is better. Steps are equal in log-SNR; the exact end is integrated to 1e-11.",
     )
-    return (
-        f"At NFE 16 {best} is {ratio:.1f} times nearer to the end of the trajectory than the best of Euler, Heun and "
-        "Runge-Kutta 4."
-    )
+    return f"At NFE 16 the error of the best of Euler, Heun and Runge-Kutta 4 is {ratio:.1f} times that of {best}."
 
 
 def late(t: float) -> float:
@@ -195,7 +192,7 @@ def late(t: float) -> float:
 
 
 def relative_entropies() -> tuple[float, dict[str, float]]:
-    """Of N(0, 1) to the density at T, and of what each dial makes of it to the density at the end."""
+    """Relative entropy of N(0, 1) to the density at T, and of each generated density to the one at the end."""
     grid, times = Grid.line(-7, 7, CELLS), log_snr_times(SCHEDULE, 1.0, 0.01, CELLS)
     start = Density(grid, grid.averages(lambda x: -(x[:, 0] ** 2) / 2 - math.log(2 * math.pi) / 2, nodes=4))
     first, last = (
@@ -213,8 +210,8 @@ def relative_entropies() -> tuple[float, dict[str, float]]:
 def hybrid(part: Part) -> str:
     """Along the line of the modes the problem is one-dimensional: the relative entropy that each dial leaves."""
     begun, left = relative_entropies()
-    title = "Relative entropy left by noise early, over that left by little noise throughout"
-    ratio, because = left["eta = 1, then 0.2"] / left["eta = 0.2"], "noise early forgets the start"
+    title = "Relative entropy that remains with noise early, over that with little noise throughout"
+    ratio, because = left["eta = 1, then 0.2"] / left["eta = 0.2"], "early noise forgets the start"
     part.at_most("early-noise", title, ratio, 0.7, because)
     return (
         f"Of {begun:.1e} nats between N(0, 1) and the density at T = 4, little noise leaves {left['eta = 0.2']:.1e}; "

@@ -44,7 +44,7 @@ AT = f"at noise {', '.join(f'{sigma:g}' for sigma in LEVELS)}"
 EXPERIMENT = Experiment(
     name="double-moon",
     title="A network learns the score of the double moon",
-    question="How near does a small network come to the exact score, and what must it be compared with?",
+    question="How close does a small network come to the exact score, and what must it be compared with?",
     source="Chen Kai, PDE and Machine Learning (7), experiment 2",
     seconds=90,
     settings={
@@ -80,7 +80,7 @@ def learned(part: Part) -> str:
     for title, field in (("exact, noised distribution", shown.score), ("learned from draws", scores[sigma])):
         (x, y), (dx, dy) = shown.points[at].T, (scale * sigma**2 * field[at]).T
         panels.append(Panel(title, "x", "y", (density, arrows(x, y, dx, dy)), equal_scales=True))
-    how = f"Arrows: σ²·score = E[x₀|x] - x, the way back to the data, at {scale:.2g} of its length, over the noised "
+    how = f"Arrows: σ²·score = E[x₀|x] - x, which points to the data, at {scale:.2g} of its length, over the noised "
     how += f"density; drawn where that exceeds {DRAWN_ABOVE:g} of its maximum."
     part.chart(f"The score of the double moon at noise {sigma:g}", *panels, how_to_read=how, shared_y=True)
 
@@ -88,7 +88,7 @@ def learned(part: Part) -> str:
     trained_on = (Rule(edge, axis="x") for edge in (LOW, HIGH))
     middle = (REGIONS[1:] * REGIONS[:-1]).sqrt()
     part.chart(
-        "Where it errs",
+        "Where the network is wrong",
         loglog("by noise level", "noise σ", "centered relative error", line(SHOWN, errors), Rule(0.05), *trained_on),
         loglog(
             "by density",
@@ -116,7 +116,7 @@ def _edges(centers: Float[Tensor, " n"]) -> Float[Tensor, " n_and_one"]:
 
 @EXPERIMENT.part("Are 5,000 draws enough?")
 def few_draws(part: Part) -> str:
-    """The exact score of the draws themselves, which a perfect learner finds, and a network trained on them."""
+    """The exact score of the draws themselves, which a perfect learner learns, and a network trained on them."""
     sigma, coarse = LEVELS[0], plane(LEVELS[0], COARSE)
     model = trained(drawn(FEW, part.generator), part.generator, steps=STEPS, noise=LogUniformNoise(LOW, HIGH))
     network = [agreement(plane(level), score_of(model, plane(level).points, level)) for level in LEVELS]

@@ -1,4 +1,4 @@
-r"""Finite data: where the exact reverse process lands, how near it comes, and what it never generates.
+r"""Finite data: where the exact reverse process ends, how close to the data, and what it never generates.
 
 **Landing.** At eta = 1 the posterior weight :math:`w_i(Y_t, t)` is the probability of landing on :math:`x_i` given the
 present, hence a martingale: from a start :math:`\nu` the SDE lands with :math:`P_i = E_\nu[w_i(\cdot, T)]`. At eta = 0
@@ -10,8 +10,8 @@ the map from T to 0 keeps quantiles, so that :math:`P_i = F_\nu(b_i) - F_\nu(b_{
 
 .. math::  \frac{x_t - \alpha_t x_i}{\sigma_t} \to \Phi^{-1}(u - \lfloor u \rfloor) \qquad (t \to 0),
 
-so that its distance falls like :math:`\sigma_t \approx \sqrt{2t}`. A last denoising puts both on the data point
-exactly, once no second weight is left in floating point.
+so that its distance falls like :math:`\sigma_t \approx \sqrt{2t}`. A last denoising puts both exactly on a data point,
+once all weights but one are zero in floating point.
 
 **Loss.** No denoiser has a lower noise loss than
 
@@ -37,7 +37,7 @@ from torch import Tensor
 
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Blurred, Empirical, nearest_neighbors
-from diffuscope.findings import Panel, groups, heat_map, largest, line, points
+from diffuscope.findings import Numbers, Panel, groups, heat_map, largest, line, points
 from diffuscope.samplers import DDIM, Instant, MixtureTransition, RungeKutta4, instant, instants, sample, trajectory
 from diffuscope.times import log_snr_times
 
@@ -120,17 +120,22 @@ def landing(part: Part) -> str:
     because = f"first order in {ODE_STEPS} steps"
     part.at_most("ode-landing", title, float((by_ode - ode).abs().max()), 7e-4, because, source="derived")
 
-    bars = {"SDE, quadrature": sde, "SDE, paths": by_sde, "ODE, quantiles": ode, "ODE, DDIM": by_ode}
+    bars: dict[str, Numbers] = {
+        "SDE, quadrature": sde,
+        "SDE, paths": by_sde,
+        "ODE, quantiles": ode,
+        "ODE, DDIM": by_ode,
+    }
     part.chart(
         "The probability of landing on each point",
         panel("", "data point", "probability", groups([f"{place:g}" for place in POINTS.tolist()], bars)),
-        how_to_read="From N(0, 1) instead of the right start no point gets its share of ¼, and the two processes err "
-        "differently.",
+        how_to_read="Started from N(0, 1) instead of ρ_T, no point receives its share of ¼, and the errors of the two "
+        "processes differ.",
     )
     show_weights(part)
     return (
         f"The SDE lands on the last point with probability {float(sde[3]):.5f}, by its posterior weights at the start; "
-        f"the ODE with {float(ode[3]):.5f}, by the quantiles: not alike, and neither evenly."
+        f"the ODE with {float(ode[3]):.5f}, by the quantiles. The two differ, and neither is uniform."
     )
 
 
@@ -152,12 +157,12 @@ def show_weights(part: Part) -> None:
         "The mean posterior weights on the way",
         *panels,
         how_to_read="Sampling runs from left to right. The mean weight of a point is the probability of landing on it, "
-        "given the present. Along the SDE it stays: the start has decided. Along the ODE it moves to another value.",
+        "given the present. Along the SDE it is constant: the start fixes it. Along the ODE it drifts.",
         shared_y=True,
     )
 
 
-@EXPERIMENT.part("How near does it come?")
+@EXPERIMENT.part("How close to the data does it come?")
 def distance(part: Part) -> str:
     """Root mean square of the SDE, every single path of the ODE, and the last denoising."""
     x = torch.randn(NEAR_PATHS, 1, dtype=torch.float64, generator=part.generator)
@@ -176,7 +181,7 @@ def distance(part: Part) -> str:
     title = "η = 0: the largest distance falls like the root of t: the slope from t = 0.001 to 0.000001"
     slope = math.log(of_ode[1] / of_ode[-1]) / math.log(TIMES[1] / TIMES[-1])
     part.equals("ode-slope", title, slope, 0.5, 1e-3, "σ = √(1 - exp(-2t)) is not yet √(2t) at t = 0.001")
-    title = "After denoising once at t = 0.000001 the largest distance of all paths, SDE and ODE"
+    title = "The largest distance of all paths, SDE and ODE, after denoising once at t = 0.000001"
     because = "the weight of every other point is below the smallest number"
     part.at_most("after-denoising", title, float((last - POINTS).abs().amin(1).max()), 0.0, because)
 
@@ -189,11 +194,11 @@ def distance(part: Part) -> str:
         "The distance to the nearest data point",
         loglog("", "time t", "distance", *curves, line(TIMES, sigmas, "σ", style="dotted")),
         panel("ODE at t = 10⁻⁶, path by path", "start y", "distance / σ", paths, expected),
-        how_to_read="Left: slope one half, as σ. Right: where a path starts between the quantiles decides how far it "
-        "stays; at the borders of the four basins the constant has no bound, and the largest depends on the starts.",
+        how_to_read="Left: slope one half, like σ. Right: the position of the start between the quantiles determines "
+        "the distance; at the boundaries of the four basins it is unbounded, so the largest depends on the starts.",
     )
     return (
-        f"As near as the noise that is left ({of_sde[-1] / sigmas[-1]:.3f} σ in root mean square at t = 0.000001), and "
+        f"As close as the remaining noise ({of_sde[-1] / sigmas[-1]:.3f} σ in root mean square at t = 0.000001), and "
         "exactly on a data point after a last denoising."
     )
 
@@ -231,15 +236,15 @@ def loss(part: Part) -> str:
     part.chart(
         "The noise loss on four data points",
         Panel("", "noise-to-signal ratio σ/α", "loss", (*curves, gaussian), x_log=True),
-        how_to_read="The floor is not zero: where several points could have been the origin, no model can tell. Only "
-        "the model that has memorized the points reaches it.",
+        how_to_read="The floor is not zero: no model can tell which of several data points x_t came from. Only a model "
+        "that has memorized the points reaches the floor.",
     )
     return "The posterior variance, at every noise level; only the denoiser that has memorized the data reaches it."
 
 
 @EXPERIMENT.part("What does it generate from real digits?")
 def overfitting(part: Part) -> str:
-    """The exact minimizer, exact denoisers of blurred digits, and a network: their errors, and how new samples are."""
+    """The errors of the exact minimizer, of exact denoisers of blurred digits and of a network; how new samples are."""
     data, generator = Digits.load(), part.generator
     exact = digits.generated(ExactDenoiser(Empirical(data.train), digits.SCHEDULE), generator)
     networks = digits.trained(data, part.seed)
@@ -247,9 +252,7 @@ def overfitting(part: Part) -> str:
     blurred = [ExactDenoiser(Blurred(Empirical(data.train), delta), digits.SCHEDULE) for delta in BLURS]
     by_blurred = [digits.generated(denoiser, generator) for denoiser in blurred]
 
-    title = (
-        f"Of {len(exact)} samples of the exact minimizer those that are not one of its {digits.DIGITS} training digits"
-    )
+    title = f"How many of {len(exact)} samples of the exact minimizer are not among its {digits.DIGITS} training digits"
     part.at_most("recites", title, float((data.distances(exact) != 0).sum()), 0.0, "the support theorem, bit for bit")
     nearest_sample = float(data.distances(by_network[-1]).min())
     title = f"A network copies nothing after {max(networks)} training steps: its nearest sample (held-out digits: 1)"
@@ -266,11 +269,11 @@ def overfitting(part: Part) -> str:
     )
     x_label, y_label = "error of the denoiser, in standard deviations of the data", "distance to training digits"
     part.chart(
-        "Any error of the minimizer takes the samples away from the training set",
+        "Any error of the denoiser moves the samples away from the training set",
         panel("", x_label, f"{y_label} (held-out: 1)", *marks),
         how_to_read="Every mark is a denoiser: how far it is from the exact minimizer, and how far its samples are "
-        f"from the training digits (median of {len(exact)}). The network comes from the right as it trains (after "
-        f"{', '.join(map(str, networks))} steps). At zero error there is nothing but the training set.",
+        f"from the training digits (median of {len(exact)}). Training moves the network from right to left (after "
+        f"{', '.join(map(str, networks))} steps). At zero error all samples are training digits.",
     )
     part.chart(
         "Six samples of each",
@@ -317,7 +320,7 @@ def unseen(part: Part) -> str:
         "without bound; held-out digits become impossible. They are most likely in between.",
     )
     return (
-        f"No. They are most likely at a blur of δ = {WIDTHS[best]:g}; at δ = {WIDTHS[0]:g} they have lost "
-        f"{of_heldout[best] - of_heldout[0]:.0f} nats per pixel, where training digits have gained "
-        f"{of_train[0] - of_train[best]:.1f}."
+        f"No. They are most likely at a blur of δ = {WIDTHS[best]:g}; at δ = {WIDTHS[0]:g} their log-likelihood is "
+        f"{of_heldout[best] - of_heldout[0]:.0f} nats per pixel lower, that of the training digits "
+        f"{of_train[0] - of_train[best]:.1f} higher."
     )

@@ -1,6 +1,6 @@
 r"""200 real digits, and networks that learn to denoise them.
 
-Distances to the training digits are in units of the median distance of held-out digits to them: a new digit is at 1.
+The unit of distance to the training digits is the median distance of held-out digits to them: 1 for a new digit.
 """
 
 from dataclasses import dataclass, field

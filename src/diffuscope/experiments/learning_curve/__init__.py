@@ -1,15 +1,14 @@
-r"""The learning curve: a network comes near the Gaussian score first, and then leaves it.
+r"""The learning curve: a network first approaches the Gaussian score, and then departs from it.
 
 The residual of the Gaussian falls and then rises while a network is trained; `residuals` defines it, and
-`findings.turning_point` finds its least with an interval. Three curves are read: denoisers whose turning point is known
-(`made_denoisers`), a small network on digits from its first step, and a convolutional network that somebody else
-trained on MNIST, kept after some of its epochs. The last are brought by the environment variable
-DIFFUSCOPE_CHECKPOINTS.
+`findings.turning_point` finds its minimum with an interval. Three curves are measured: that of denoisers whose turning
+point is known (`made_denoisers`), of a small network on digits from its first step, and of checkpoints of a published
+convolutional network on MNIST, which the environment variable DIFFUSCOPE_CHECKPOINTS provides.
 
-The network on digits begins as the exact denoiser of an isotropic Gaussian (EDM preconditioning with a last layer of
-zeros). The network in training itself is watched, not the average of its weights, which lags behind. The first
-checkpoint on MNIST has been trained for one epoch: where the Gaussian residual only rises from there, it was least at
-or before it.
+The network on digits starts as the exact denoiser of an isotropic Gaussian (EDM preconditioning with a last layer of
+zeros). The curve is that of the network itself, not of the average of its weights, which lags behind. The first
+checkpoint on MNIST was saved after one epoch: if the Gaussian residual only rises from there, its minimum was at or
+before that epoch.
 
 Source: Wang & Vastola 2024, https://arxiv.org/abs/2412.09726.
 """
@@ -49,7 +48,7 @@ CHECKPOINTS = "DIFFUSCOPE_CHECKPOINTS"
 EXPERIMENT = Experiment(
     name="learning-curve",
     title="Linear first: networks pass by the Gaussian score",
-    question="Does a network come near the Gaussian score and then leave it, and when?",
+    question="Does a network approach the Gaussian score and then depart from it, and when?",
     source="Wang & Vastola 2024, https://arxiv.org/abs/2412.09726",
     seconds=45,
     settings={
@@ -101,7 +100,7 @@ def known(part: Part) -> str:
             )
             for (title, pool), turn in zip(pools.items(), (turning[0], plateau[0]), strict=True)
         ),
-        how_to_read=f"Residual of the Gaussian. The point and the shaded interval are what {POINTS} points show of it.",
+        how_to_read=f"Residual of the Gaussian. The point and the shaded interval are estimates from {POINTS} points.",
         shared_y=True,
     )
     return (
@@ -131,8 +130,8 @@ def digits(part: Part) -> str:
     return (
         "Yes, linear first. The Gaussian residual at held-out points: "
         f"{verdicts(curves['held-out'], turns['held-out'])}. At noise {middle.ratio:g}, its published form is least at "
-        f"step {published.step:g} and {published.rise:.0%} higher in the end, where the mixture is nearer. One "
-        "training was watched: the intervals are about the points, not about another training."
+        f"step {published.step:g} and {published.rise:.0%} higher in the end, where the mixture is closer. This is one "
+        "training run: the intervals account for the choice of points, not for the variation between runs."
     )
 
 
@@ -150,9 +149,9 @@ def watch_digits(part: Part) -> dict[str, list[Curves]]:
     return watch(networks, model.schedule, references, times, data, DIGITS_POINTS, part.generator)
 
 
-@EXPERIMENT.part("Does a published network on MNIST?")
+@EXPERIMENT.part("Does a published network on MNIST do so too?")
 def mnist(part: Part) -> str:
-    """Turning points along the checkpoints; without them a sentence, and no claims."""
+    """Turning points along the checkpoints; without checkpoints the reason, and no claims."""
     try:
         networks, data = checkpoints()
     except InputError as error:
@@ -175,9 +174,9 @@ def mnist(part: Part) -> str:
         )
     return (
         f"Yes, at middle noise. The Gaussian residual at held-out points, against epochs: "
-        f"{verdicts(curves['held-out'], turns['held-out'])}. At noise {middle.ratio:g} the mixture is nearer "
-        f"{overtaken}. These are {len(epochs)} checkpoints of one training: the intervals are about the points, and a "
-        "few percent between neighbors may be chance in it."
+        f"{verdicts(curves['held-out'], turns['held-out'])}. At noise {middle.ratio:g} the mixture is closer "
+        f"{overtaken}. These are {len(epochs)} checkpoints of one training run: the intervals account for the choice "
+        "of points, and differences of a few percent between neighboring checkpoints may be chance."
     )
 
 
@@ -230,10 +229,10 @@ def claim_linear_first(part: Part, data: str, unit: str, curve: Curves, turn: Tu
         f"level {SIGNIFICANCE:g} over {levels} noise levels; a rise of {turn.smallest_rise:.0%} would have been found",
     )
     because, unit_of_leads = f"{STANDARD_ERRORS} paired standard errors", "standard errors"
-    title = f"{where}, {unit} {early:g}: by how much the Gaussian is nearer than the mixture"
+    title = f"{where}, {unit} {early:g}: by how much the Gaussian is closer than the mixture"
     lead = curve.lead("Gaussian", "mixture", early)
     part.at_least(f"{part.name}-linear-first", title, lead, STANDARD_ERRORS, because, unit=unit_of_leads)
-    title = f"{where}, {unit} {curve.steps[-1]}, the end: by how much the mixture is nearer"
+    title = f"{where}, {unit} {curve.steps[-1]}, the end: by how much the mixture is closer"
     lead = curve.lead("mixture", "Gaussian", curve.steps[-1])
     part.at_least(f"{part.name}-mixture-later", title, lead, STANDARD_ERRORS, because, unit=unit_of_leads)
 

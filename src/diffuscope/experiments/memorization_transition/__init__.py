@@ -66,7 +66,7 @@ EXPERIMENT = Experiment(
 
 @EXPERIMENT.part("How many samples are copies, and how many would be by chance?")
 def share(part: Part) -> str:
-    """Copies of training examples and of held-out ones at every size, and what chance does."""
+    """Copies of training and of held-out examples at every size, and the number expected by chance."""
     ladder = climbed(part.seed)
     sizes = ladder.sizes
     x = ladder.generated(torch.randn(SAMPLES, ladder.sets, len(sizes), 2, generator=part.generator)).movedim(0, 2)
@@ -84,7 +84,7 @@ def share(part: Part) -> str:
     part.at_least("small-ratio", title, few.low, 2 * expected, f"twice the chance, {expected:.2g}", source=GU)
     title = f"Trained on {sizes[-1]} it does not: copies of training examples (ratio) minus those of held-out ones"
     part.agrees("large", title, end, 0.0, source="derived")
-    title = "An excess that would have been missed there is small, by either criterion"
+    title = "The largest excess that the test could miss there, by either criterion"
     missed = largest((by_radius.room(AGREES), end.room(AGREES)))
     part.at_most("power", title, missed, 0.05, "5% of the samples, our bar", source="our bar")
 

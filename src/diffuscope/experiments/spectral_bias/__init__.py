@@ -99,7 +99,7 @@ def one_layer(part: Part) -> str:
     trained, flow, times = torch.stack(looks), torch.stack(flows), times_after(rates)
     error = largest_error(trained, flow)
     title = "Gradient flow predicts every component's gain at every logged step: the largest error over the height"
-    part.at_most("one-layer-flow", title, error, BAR, "1%, asked for; steps of 2% of the time passed leave 0.5%")
+    part.at_most("one-layer-flow", title, error, BAR, "1%, our bar; steps of 2% of the elapsed time leave 0.5%")
     without_mean = torch.stack([theory.one_layer_flow(lam, times, 0, alpha=1, sigma=sigma) for sigma in sigmas], 1)
     k = sigmas.index(LEVEL)
     title = "One layer learns the digits, component by component"
@@ -124,10 +124,10 @@ def two_layers(part: Part) -> str:
     flow = torch.stack([theory.two_layer_flow(lam, times, START, alpha=1, sigma=sigma) for sigma in sigmas], 1)
     error = largest_error(trained, flow)
     title = "The logistic curve predicts every component's gain at every logged step: the largest error over the height"
-    part.at_most("two-layer-flow", title, error, BAR, "1%, asked for")
+    part.at_most("two-layer-flow", title, error, BAR, "1%, our bar")
     k = sigmas.index(LEVEL)
     chart_gains(part, "Two layers wait, then learn at once", times, lam, {"two layers": (trained[:, k], flow[:, k])})
-    return f"Logistic curves, to {error:.1%}: each component waits for a time ∝ 1/λ, then rises."
+    return f"They follow logistic curves, to {error:.1%}: each component waits for a time ∝ 1/λ, then rises."
 
 
 @EXPERIMENT.part("And on real batches?")
@@ -156,7 +156,7 @@ def stochastic(part: Part) -> str:
     errors = [largest_error(*pair) for pair in curves.values()]
     title = f"Trained on batches, two layers: the largest error of a gain over its height, the {len(lam)} components "
     title += "with λ ≥ σ², every logged step"
-    because = f"1%, asked for; batches of {DIGITS_BATCH:,} leave about 0.2% at a time, and the steps 0.4%"
+    because = f"1%, our bar; batches of {DIGITS_BATCH:,} leave about 0.2% at a time, and the steps 0.4%"
     part.at_most("stochastic-two", title, errors[1], BAR, because)
     chart_gains(part, "Trained on real batches", times, lam, curves)
     return f"Yes: within {errors[0]:.1%} (one layer) and {errors[1]:.1%} (two) at every logged step."
@@ -189,7 +189,7 @@ def chart_gains(
     part.chart(title, *panels, how_to_read=text, shared_y=True)
 
 
-@EXPERIMENT.part("What does it generate meanwhile, and when do components emerge?")
+@EXPERIMENT.part("What is generated during training, and when do components emerge?")
 def generated(part: Part) -> str:
     """Variance curves and emergence times of both networks, on the digits' variances in a random basis."""
     basis = torch.linalg.qr(torch.randn(COMPONENTS, COMPONENTS, dtype=torch.float64, generator=part.generator))[0]
@@ -204,7 +204,7 @@ def generated(part: Part) -> str:
         exponents.append(f"{fit.exponent:.3f} ± {fit.interval:.3f} ({name.lower()})")
         title = f"{name}: the generated variance is the closed form at every logged step; largest error over the "
         title += "variance learned in the end"
-        because = "1%, asked for; steps are a small share of the time passed"
+        because = "1%, our bar; steps are a small share of the elapsed time"
         part.at_most(f"generated-{kind}", title, error, 0.01, because)
         title = f"{name}: the exponent of emergence time against variance is close to -1"
         because = "logarithmic corrections of the finite range of noise, computed in closed form: 0.03 and 0.01"
@@ -216,7 +216,7 @@ def generated(part: Part) -> str:
         emergences.append(loglog(name, "variance λ", "emergence time", *marks))
     text = "Variance along a component, started from pure noise; dashed: the closed form."
     part.chart("What is generated during training", *curves, how_to_read=text, shared_y=True)
-    text = "When the generated variance passes half of its way, in logarithms."
+    text = "The time at which the generated variance is halfway to its final value, in logarithms."
     part.chart("Emergence against variance", *emergences, how_to_read=text, shared_y=True)
     return f"Large variances first, as about 1/λ: the exponents are {', '.join(exponents)}."
 
@@ -235,7 +235,7 @@ def train_levels(kind: str, p: Gaussian) -> tuple[Tensor, Tensor, Tensor]:
     return times, trained, CLOSED[kind](p.eigenvalues, times, GENERATED_START, sigma_0=SIGMA_0, sigma_T=SIGMA_T)
 
 
-@EXPERIMENT.part("What of that is left in a nonlinear network?")
+@EXPERIMENT.part("How much of this holds for a nonlinear network?")
 def network(part: Part) -> str:
     """Exponents of an MLP from two starts; a component counts where it emerged within the training."""
     final = theory.learned_variance(VARIANCES, sigma_0=NETWORK_SCHEDULE.t_min, sigma_T=NETWORK_SCHEDULE.t_max)
@@ -261,7 +261,7 @@ def network(part: Part) -> str:
     text = "One point per component; dashed: the fitted power law."
     part.chart("Its emergence times", loglog("", "variance λ", "step", *marks), how_to_read=text)
     return (
-        f"The order: exponent {grown.exponent:.2f} ± {grown.interval:.2f} where all components grow, "
+        f"Only the order: exponent {grown.exponent:.2f} ± {grown.interval:.2f} if all components grow, "
         f"{inside.exponent:.2f} ± {inside.interval:.2f} from EDM's start. Published for Gaussian data: -1.05 to -1.13, "
         "with a larger network and longer training, which this does not reproduce."
     )

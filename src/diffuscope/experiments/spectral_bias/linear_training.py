@@ -1,7 +1,7 @@
-r"""Gradient descent on linear denoisers by a clock, with the library's own loss; and what they generate.
+r"""Gradient descent on linear denoisers in training time, with the library's own loss, and the generated variances.
 
 With learning rates :math:`\eta_n = \min(\eta_{max}, \max(\eta_0, \epsilon\tau_n))` a step is a small share
-:math:`\epsilon` of the training time that has passed, so that descent stays near gradient flow,
+:math:`\epsilon` of the elapsed training time, so that descent stays close to gradient flow,
 
 .. math::  |w_n - w(\tau_n)| \approx |Q - w^*|\, \epsilon\, \tfrac12 x^2 e^{-x}, \quad x = 2 s\tau
            \qquad (\le 0.27\,\epsilon\,|Q - w^*|),

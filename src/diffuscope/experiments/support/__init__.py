@@ -99,21 +99,21 @@ def containment(part: Part) -> str:
     title = "After denoising once the largest distance to the circle is σ²/2: the support is reached as t → 0"
     because = "the next term of the expansion of I₁/I₀, and 4.5 σ of noise in the radius"
     part.equals("on-circle", title, farthest(gaps, 0.5), 0.5, 0.01, because, unit="σ²")
-    title = "Where on the circle: the mean of the particles is that of Bayes' rule, the largest deviation of all starts"
+    title = "Where on the circle: the mean of the particles is that of Bayes' rule; the largest deviation of all starts"
     because = "4 standard errors: exceeded by chance in 1 of 2,000 runs"
     part.at_most("where", title, largest(deviations), 4.0, because, unit="standard errors")
     part.chart(
         "Four starts, one circle",
         *planes,
-        how_to_read=f"{SHOWN} of {CIRCLE_PARTICLES:,} particles each, where they start and where they end. Every start "
-        "ends on the circle.",
+        how_to_read=f"The starts and ends of {SHOWN} of {CIRCLE_PARTICLES:,} particles each. From every start they end "
+        "on the circle.",
         shared_y=True,
     )
     part.chart(
         "Where on the circle",
         *densities,
-        how_to_read="The density of the same ends over the angle. The data are uniform (dotted); a wrong start gets "
-        "the weights wrong, by the factor of Bayes' rule (solid), and never the support.",
+        how_to_read="The density of the same ends over the angle. The data are uniform (dotted); a wrong start changes "
+        "the weights, by the factor of Bayes' rule (solid), but never the support.",
         shared_y=True,
     )
     return "Yes, from any start, once t reaches 0; but on the circle the start decides where."
@@ -180,8 +180,8 @@ def contraction(part: Part) -> str:
     part.chart(
         "An error of the start is never amplified",
         panel("", "TV(ν, ρ_T)", "TV(q₀, ρ₀)", points(before, after, "starts and horizons"), diagonal),
-        how_to_read="Every point is a start and a horizon, from 0.05 to 4. All lie below the diagonal: an error of the "
-        "start is at most as large in the end.",
+        how_to_read="Every point is a start and a horizon, from 0.05 to 4. All lie below the diagonal: the error at "
+        "the end is at most that of the start.",
     )
     return "No: the reverse process never amplifies an error of the start."
 
@@ -254,12 +254,12 @@ def leaving(part: Part) -> str:
         times = log_snr_times(OU, HORIZON, sharp, POINTS_STEPS)
         ended = sample(SDEDPMSolverPP2M(), denoiser, start, times, noise=part.generator)
         of_blurred.append(off(denoiser(ended, sharp), 1.0))
-    room, because = 4 / math.sqrt(2 * POINTS_PARTICLES), f"4 standard errors of {POINTS_PARTICLES:,} particles"
+    within, because = 4 / math.sqrt(2 * POINTS_PARTICLES), f"4 standard errors of {POINTS_PARTICLES:,} particles"
     for name, title, value, unit in (
         ("stopped", "Stopped at σ = 0.001 the root mean square distance is σ", stopped[0] / levels[0], "σ"),
         ("blurred", "With the score of data blurred by δ = 0.001, and t to 0, it is δ", of_blurred[0] / SIZES[0], "δ"),
     ):
-        part.equals(name, title, value, 1.0, room, because, source="derived", unit=unit)
+        part.equals(name, title, value, 1.0, within, because, source="derived", unit=unit)
     curves = (
         line(levels, stopped, "stopped at σ, exact score"),
         line(SIZES, of_blurred, "t to 0, score blurred by δ"),
@@ -271,4 +271,4 @@ def leaving(part: Part) -> str:
         how_to_read="Root mean square distance to the nearest of four data points. The theorem holds in the limit "
         "only: at any σ > 0, and with any error of the score, the samples lie off the data by as much.",
     )
-    return "The exact score, and time that reaches zero: either error leaves the support by as much."
+    return "The exact score, and times down to zero: samples leave the support by the size of either error."

@@ -1,7 +1,7 @@
-r"""Distributions to start the reverse process from, and where it then ends, by Bayes' rule and quadrature.
+r"""Starts of the reverse process, and the distributions in which it then ends, by Bayes' rule and quadrature.
 
 At eta = 1 the reverse transition from T to t is the posterior of the forward one, so that a start from :math:`\nu`
-ends, at every :math:`t < T`, with
+gives, at every :math:`t < T`, the density
 
 .. math::  q_t(x) = h(x)\,\rho_t(x), \qquad h(x) = \int \frac{K(y | x)}{\rho_T(y)}\,\nu(dy), \qquad
            K(y | x) = N(y;\, a x,\, \sigma_T^2 - a^2\sigma_t^2), \quad a = \alpha_T/\alpha_t .
@@ -28,7 +28,7 @@ NODES = 240
 
 @dataclass(frozen=True)
 class Start:
-    """A distribution on the line: nodes and weights of its quadrature, its draws, and its density where it has one."""
+    """A distribution on the line: nodes and weights of its quadrature, its draws, and its density if it has one."""
 
     label: str
     nodes: Float[Tensor, " nodes"] = field(repr=False)
@@ -66,7 +66,7 @@ def uniform(low: float, high: float) -> Start:
 
 
 def point(place: float) -> Start:
-    """All mass at one place."""
+    """All mass at one point."""
     one = torch.ones(1, dtype=torch.float64)
 
     def draw(n: int, generator: torch.Generator) -> Tensor:  # noqa: ARG001

@@ -10,7 +10,7 @@ networks are trained on the same batches at every M and compared set by set, so 
 over independent training sets.
 
 Less noise is also faster learning. Each noise-free network is therefore compared a second time, at the step where its
-training error was the one that its twin at M = 1 ends with; what is left of the difference is not a matter of speed.
+training error equaled the final one of its twin at M = 1; the remaining difference is not a matter of speed.
 """
 
 import math
@@ -82,7 +82,7 @@ def identity(part: Part) -> str:
         loglog("", "draws in the mean, M", "tr Cov(target | x_t)", *marks),
         how_to_read="Half way between two examples. Dots: the library's targets. Dashed: posterior covariance over M.",
     )
-    return "Yes, element by element." if part.claims[0].holds else "No: its covariance is another one."
+    return "Yes, element by element." if part.claims[0].holds else "No: its covariance differs."
 
 
 @EXPERIMENT.part("How much of the gradient's noise comes from the target?")
@@ -119,7 +119,7 @@ def gradient(part: Part) -> str:
     )
 
 
-@EXPERIMENT.part("Does less noise mean more memory?")
+@EXPERIMENT.part("Does less noise in the target mean more memorization?")
 def generalization(part: Part) -> str:
     """Training error, held-out error and copies at every M, set by set."""
     found = dialed(part.seed)
@@ -131,7 +131,7 @@ def generalization(part: Part) -> str:
             "Without noise in the target a network is closer to the memorizer: training error, M = 1 - M = ∞",
             closer,
         ),
-        ("unseen", "And further from the distribution: held-out error, M = ∞ - M = 1", further),
+        ("unseen", "And farther from the distribution: held-out error, M = ∞ - M = 1", further),
         ("copies", "It copies more: share of copies (ratio), M = ∞ - M = 1", more),
     ):
         mean = Repeated.of(difference)
@@ -147,10 +147,10 @@ def generalization(part: Part) -> str:
     sets = int(reached.sum())
     matched = Repeated.of(left[reached]) if sets > 1 else Repeated(math.nan, math.nan, sets)
     whole = float(further[reached].mean())
-    title = "Most of it is speed: at equal training error what is left of the difference in held-out error, as a share "
-    title += "of it, far end of the 99.9% interval"
+    title = "Most of it is speed: the share of the difference in held-out error that remains at equal training error, "
+    title += "far end of the 99.9% interval"
     share = max(abs(matched.low), abs(matched.high)) / whole if whole > 0 else math.nan
-    because = f"half, our bar; {matched} is left of {whole:.3f}, over {sets} sets"
+    because = f"half, our bar; {matched} of {whole:.3f} remains, over {sets} sets"
     part.at_most("speed", title, share, 0.5, because, source="measured here")
     title = "Share of the sets whose noise-free network reaches the final training error of its twin at M = 1; the "
     title += "others are left out of the comparison"
@@ -169,7 +169,7 @@ def generalization(part: Part) -> str:
         by_chance = [Rule(float(chance(MODES, EXAMPLES)[1]), label="by chance")] if title == "copies" else []
         panels.append(panel(title, "1 / M", label, *marks, *by_chance))
     part.chart(
-        "Less noise in the target, more memory",
+        "Less noise in the target, more memorization",
         *panels,
         how_to_read="0 is the noise-free target, 1 denoising. Mean and one standard error over training sets, the same "
         "sets at every M, so that differences are more certain than the bands suggest. Errors in units of the noise.",
@@ -180,18 +180,18 @@ def generalization(part: Part) -> str:
         panel(
             "", "training error", "held-out error", *(line(x, y, f"M = {M:g}".replace("inf", "∞")) for M, x, y in paths)
         ),
-        how_to_read="Each curve runs from right to left during training, mean over the training sets. If the dial were "
-        "speed alone, all would be one curve, of different lengths.",
+        how_to_read="Each curve runs from right to left during training, mean over the training sets. If M changed "
+        "only the speed, all would be the same curve, of different lengths.",
     )
     held = {claim.name for claim in part.claims if claim.holds}
     answer = "yes" if {"learned", "unseen", "copies", "dial"} <= held else "not in every respect"
-    speed = "has mostly gone" if {"speed", "reached"} <= held else "is not shown to have just gone"
+    speed = "is mostly" if {"speed", "reached"} <= held else "is not shown to be merely"
     fell = 1 - float(heldout[:, 0].mean() / heldout[:, -1].mean())
     return (
         f"After equally many steps {answer}: from M = ∞ to M = 1 the held-out error falls by {fell:.0%} and copies "
         f"from {float(copied[:, -1].mean()):.1%} to {float(copied[:, 0].mean()):.1%} of the samples. The noise-free "
-        f"network {speed} further on the same path: of a difference in held-out error of {whole:.3f} it keeps "
-        f"{matched} at equal training error."
+        f"network {speed} farther along the same path: of a difference in held-out error of {whole:.3f}, {matched} "
+        "remains at equal training error."
     )
 
 

@@ -1,4 +1,4 @@
-r"""The noise of the gradient at fixed weights, in two parts: where x_t lies, and what the target says there.
+r"""The variance of the gradient at fixed weights, in two parts: that of x_t, and that of the target given x_t.
 
 With :math:`J = \partial D/\partial\theta` and w the weight, the gradient of one sample is
 :math:`g = \tfrac{2w}{d} J^T (D - T_M)`. The decomposition of variance splits the trace of its covariance into

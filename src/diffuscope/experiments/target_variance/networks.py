@@ -1,8 +1,8 @@
 r"""The same networks on the same batches at every M: their distance to the memorizer and to the distribution.
 
-Every data set starts one copy of a network per M. All copies see the same x_t; T_M is the mean of the *first* M of one
-list of posterior draws, x_0 first, so that the copies of a set differ in M alone. Batches are small (16): a batch
-averages the noise of the target too, and a large one leaves little of it.
+Every data set has one copy of the same initial network per M. All copies see the same x_t; T_M is the mean of the
+*first* M of one list of posterior draws, x_0 first, so that the copies of a set differ in M alone. Batches are small
+(16), since a large batch would average out the noise of the target.
 
 Errors are those of the noise prediction, :math:`|D - D^*|^2 / (d \sigma^2)`, averaged over LEVELS: against the exact
 denoiser of the training set (training error; zero is the memorizer), and against that of p (held-out error).
