@@ -126,8 +126,8 @@ def features(part: Part) -> str:
     part.chart("The distance under noise", loglog("", x_label, y_label, *curves), how_to_read=text)
     return (
         f"Yes: the classifier is right on {found.features.accuracy:.1%} of {found.features.heldout} held-out digits. "
-        f"In its {found.heldout.shape[1]} features the distance of training to held-out digits is {real:.2f} times that "
-        "between two halves of the held-out digits, and noise increases it."
+        f"In its {found.heldout.shape[1]} features the distance of training to held-out digits is {real:.2f} times "
+        "that between two halves of the held-out digits, and noise increases it."
     )
 
 
