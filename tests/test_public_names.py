@@ -70,10 +70,10 @@ def test_no_module_of_a_subpackage_hides_behind_what_is_exported_under_its_name(
 def test_a_type_checker_sees_the_same_names():
     source = ast.parse(Path(diffuscope.__file__).read_text())
     (block,) = (node for node in source.body if isinstance(node, ast.If))
-    seen = {
-        (alias.name, node.module) for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
-    }
-    assert seen == {(name, f"diffuscope.{home}") for name, home in diffuscope._HOMES.items()}
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    seen = {(alias.name, node.module) for node in imports for alias in node.names}
+    assert seen == {(name, f"diffuscope.{home}") for name, home in diffuscope._HOME.items()}
+    assert {*diffuscope.__all__} == {*diffuscope._HOME, "__version__"}
 
 
 def test_what_is_not_there_is_an_attribute_error():

@@ -28,8 +28,8 @@ from diffuscope.audit.score_consistency import (
 )
 from diffuscope.cli import audit as audit_command
 from diffuscope.denoisers import MLP, DataPredictor, ExactDenoiser, Preconditioned, save_denoiser
-from diffuscope.densities.expectations import relative_entropy
 from diffuscope.densities.grid import Grid
+from diffuscope.densities.grid_integrals import relative_entropy
 from diffuscope.errors import InputError
 from diffuscope.exact import Empirical, Gaussian, GaussianMixture
 from diffuscope.report import render

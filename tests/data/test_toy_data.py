@@ -96,7 +96,7 @@ def test_a_toy_is_trained_on_and_sampled_from_the_command_line(tmp_path: Path, m
     with torch.no_grad():
         error = (model(x, 1.0) - exact).square().mean() / exact.square().mean()
     assert float(error) < 0.05
-    run("sample", "--model", str(tmp_path / "model.safetensors"), "--n", "8", "--evaluations", "20")
+    run("sample", "--model", str(tmp_path / "model.safetensors"), "--n", "8", "--nfe", "20")
     samples = np.load(tmp_path / "samples.npz")["x"]
     assert samples.shape == (8, 2)
     assert float(np.abs(samples).max()) < 2

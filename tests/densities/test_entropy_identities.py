@@ -15,14 +15,14 @@ from diffuscope.densities.entropy import (
     gaussian_relative_fisher,
     relative_entropy_rate,
 )
-from diffuscope.densities.expectations import (
+from diffuscope.densities.grid import Grid
+from diffuscope.densities.grid_integrals import (
     entropy,
     expectation,
     fisher_information,
     relative_entropy,
     relative_fisher,
 )
-from diffuscope.densities.grid import Grid
 from diffuscope.densities.score_information import fisher_information as estimated_fisher_information
 from diffuscope.densities.score_information import integrated, path_relative_entropy
 from diffuscope.densities.score_information import relative_fisher as estimated_relative_fisher

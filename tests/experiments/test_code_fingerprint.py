@@ -61,5 +61,5 @@ def test_a_change_of_what_an_experiment_imports_and_of_nothing_else_changes_its_
 def test_the_heat_equation_depends_on_densities_and_not_on_audits():
     """Our own package: what the module imports when it runs is among the files, whole other subpackages are not."""
     names = {path.as_posix().rpartition("/diffuscope/")[2] for path in imported_files(find("heat-1d").name)}
-    assert {"experiments/heat_1d.py", "experiments/part.py", "densities/heat.py", "schedules.py"} <= names
+    assert {"experiments/heat_1d.py", "experiments/part.py", "densities/heat.py", "schedules/schedule.py"} <= names
     assert not {name for name in names if name.startswith(("audit/", "certify/", "cli/", "training/"))}

@@ -90,7 +90,7 @@ def exit_code(call, *arguments) -> int:
 def test_the_list_shows_name_cost_title_and_source_and_runs_nothing(run, capsys, tmp_path):
     run([experiment("first"), experiment("second-one")], "--list")
     header, first, second = capsys.readouterr().out.splitlines()
-    assert header.split() == ["name", "takes", "title", "source"]
+    assert header.split() == ["name", "time", "title", "source"]
     assert first.split("  ")[0] == "first"
     for told in ("second-one", "3 s", "About second-one", "someone 2020"):
         assert told in second
@@ -183,7 +183,7 @@ def test_an_interrupted_run_resumes_with_what_is_finished(run, capsys):
     log: list[str] = []
     interrupted = [experiment("first", log=log), experiment("second", error=KeyboardInterrupt())]
     assert exit_code(run, interrupted, "--all") == 2
-    assert "resumes" in capsys.readouterr().err
+    assert "resume" in capsys.readouterr().err
     whole = [experiment("first", log=log), experiment("second", log=log)]
     run(whole, "--all")
     assert log == ["first", "second"]  # the first was not run again

@@ -6,7 +6,7 @@ from .convergence import strong_order, weak_order
 from .likelihood import LogDensity, certify_likelihood, likelihood_problems
 from .order import MeasuredOrder, measured_order
 from .problems import OracleProblem, finite_data, flow, mixture, oracle_problems, ring, unequal_gaussian
-from .questions import Question, certify_sampler, questions
+from .sampler_questions import Question, certify_sampler, questions
 from .target import Run, Target, sampler_target
 
 __all__ = [

@@ -20,7 +20,7 @@ from scipy.integrate import quad
 from torch import Tensor
 
 from diffuscope.densities import Grid, entropy_rate
-from diffuscope.densities.expectations import (
+from diffuscope.densities.grid_integrals import (
     entropy,
     expectation,
     fisher_information,
