@@ -80,7 +80,7 @@ def _pooch() -> ModuleType:
         import pooch
     except ImportError:
         raise InputError(
-            "name: downloading needs pooch, which is not installed; pip install 'diffuscope[fetch]'"
+            "name: downloading needs pooch, which is not installed; expected pooch (pip install 'diffuscope[fetch]')"
         ) from None
     pooch.get_logger().setLevel("WARNING")
     return pooch

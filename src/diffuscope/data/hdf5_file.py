@@ -35,7 +35,7 @@ def read_hdf5(path: Path, name: str | None, argument: str) -> Source:
         import h5py
     except ImportError:
         raise InputError(
-            f"{argument}: {path} needs h5py, which is not installed; pip install 'diffuscope[h5py]'"
+            f"{argument}: {path} needs h5py, which is not installed; expected h5py (pip install 'diffuscope[h5py]')"
         ) from None
     try:
         with h5py.File(path, "r") as file:

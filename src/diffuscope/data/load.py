@@ -235,15 +235,15 @@ def _require_one_unit(parts: list[Examples], ends: list[Range]) -> None:
     """Images in [0, 1] held against images in [0, 255] fit one range, and every distance would be wrong."""
     widths = [end[1] - end[0] for end in ends]
     if parts[0].values.ndim == 4 and 0 < min(widths) < max(widths) / UNIT_RATIO:
-        told = " and ".join(f"{in_words(end)} ({part.origin})" for part, end in zip(parts, ends, strict=True))
-        raise InputError(f"{parts[-1].argument}: the values lie in {told}; expected both in the same units")
+        ranges = " and ".join(f"{in_words(end)} ({part.origin})" for part, end in zip(parts, ends, strict=True))
+        raise InputError(f"{parts[-1].argument}: the values lie in {ranges}; expected both in the same units")
 
 
 def _range_of_format(parts: list[Examples]) -> Range:
     known = {part.origin: part.data_range for part in parts if part.data_range is not None}
     if len(set(known.values())) > 1:
-        told = " and ".join(f"{in_words(found)} ({origin})" for origin, found in known.items())
-        raise InputError(f"heldout: the ranges are {told}; expected one range, or state one with --data-range")
+        ranges = " and ".join(f"{in_words(stated)} ({origin})" for origin, stated in known.items())
+        raise InputError(f"heldout: the ranges are {ranges}; expected one range, or state one with --data-range")
     return next(iter(known.values()))
 
 
