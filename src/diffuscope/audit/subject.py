@@ -21,21 +21,21 @@ EVALUATION_BATCH = 256
 
 @dataclass(frozen=True)
 class Settings:
-    """How thorough the audit is; the defaults take about two minutes for 8 x 8 digits on two cores."""
+    """Effort of the audit; the defaults take about two minutes for 8 x 8 digits on two cores."""
 
-    levels: int = 16  # noise levels
-    points: int = 512  # examples per noise level, of training and of held-out data each
-    trajectories: int = 256  # of the model's own, compared at every noise level
-    generated: int = 1000  # generated samples searched for copies
-    components: int = 10  # of the Gaussian mixture
-    references: int = 10_000  # at most so many held-out examples calibrate the search for copies
-    step_seeds: int = 128  # trajectories that measure the error of few steps
-    features: tuple[str, ...] = ("pixels",)  # spaces of the search for copies: pixels, pca, or module:function
+    levels: int = 16  # number of noise levels
+    points: int = 512  # training examples, and as many held-out ones, per noise level
+    trajectories: int = 256  # number of the model's own trajectories
+    generated: int = 1000  # number of generated samples searched for copies
+    components: int = 10  # components of the Gaussian mixture
+    references: int = 10_000  # largest number of held-out examples that calibrate the copy search
+    step_seeds: int = 128  # number of trajectories for the error of few steps
+    features: tuple[str, ...] = ("pixels",)  # features for copy distances: pixels, pca, or module:function
     false_discovery: float = 0.05  # expected share of false entries in the list of copies
-    significance: float = 0.01  # level of the tests
-    skip_tolerance: float = 0.05  # largest teleportation error, in standard deviations of the data
-    seed: int = 0
-    diagnostics: bool = False  # also test whether the model is the score of a diffusing density
+    significance: float = 0.01  # significance level of the tests
+    skip_tolerance: float = 0.05  # largest teleport error, in standard deviations of the data
+    seed: int = 0  # random seed
+    diagnostics: bool = False  # also test whether the model is the score of one diffusing density
 
     def __post_init__(self) -> None:
         for name, least in (("levels", 4), ("points", 8), ("trajectories", 8), ("generated", 20), ("step_seeds", 8)):
