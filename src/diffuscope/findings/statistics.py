@@ -79,18 +79,12 @@ def label_permutation(
     `hits[j]` counts the samples whose nearest reference is j. Samples that share a neighbor are not independent, so the
     labels of the references are permuted, which is valid for any distribution of the hits.
     """
-    total, kept = hits.sum(), hits > 0
-    counts, size, members = hits[kept].astype(float), len(hits), int(is_training.sum())
-    observed = hits[is_training].sum()
-    exceed, shares, chunk = 0, [], max(1, CHUNK // size)
-    for start in range(0, permutations, chunk):
-        keys = rng.random((min(chunk, permutations - start), size))
-        # a random subset of `members` references: those whose key is among the smallest
-        cut = np.partition(keys, members - 1, axis=1)[:, members - 1 : members]
-        permuted = (keys <= cut)[:, kept] @ counts
-        exceed += int((permuted >= observed).sum())
-        shares.append(permuted / total)
-    return (1 + exceed) / (1 + permutations), float(np.concatenate(shares).std())
+    observed, (counts, references) = hits[is_training].sum(), np.unique(hits, return_counts=True)
+    # of the references with c hits each, how many are training references: a multivariate hypergeometric draw
+    labeled = rng.multivariate_hypergeometric(references, int(is_training.sum()), size=permutations)
+    permuted = labeled @ counts
+    p_value = (1 + int((permuted >= observed).sum())) / (1 + permutations)
+    return p_value, float((permuted / hits.sum()).std())
 
 
 def chi_squared_permutation(
