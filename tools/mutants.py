@@ -109,7 +109,7 @@ def passes(copy: Path, tests: list[str], timeout: float | None) -> bool:
         start_new_session=True,
     )
     try:
-        return process.wait(timeout) == 0
+        return process.wait(timeout) in (0, 5)  # 5: every test was skipped, so none fails
     except subprocess.TimeoutExpired:
         return False
     finally:
