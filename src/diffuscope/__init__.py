@@ -43,7 +43,7 @@ __all__ = [
     "DDIM", "VE", "VP", "Cosine", "DPMSolverPP2M", "Denoiser", "Empirical", "ExactDenoiser", "Gaussian",
     "GaussianMixture", "Heun", "InputError", "RectifiedFlow", "__version__", "audit_model", "certify_likelihood",
     "certify_sampler", "generate", "load_data", "load_model", "reproduce", "teleport", "train_denoiser", "two_moons",
-]  # fmt: skip  # fmt: skip
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

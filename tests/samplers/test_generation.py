@@ -144,3 +144,14 @@ def test_bad_arguments_of_generate_raise_a_one_line_error(arguments, message):
 def test_a_class_that_the_model_does_not_have_is_named():
     with pytest.raises(InputError, match=r"classes: expected classes 0 \.\. 2, got 3"):
         generate(OneAnswerPerClass(), 2, classes=(3,))
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_samples_that_are_not_finite_are_refused_and_not_returned(wrong):
+    class Broken(OneAnswerPerClass):
+        def __call__(self, x_t, t, y=None):
+            del t, y
+            return torch.full_like(x_t, wrong)
+
+    with pytest.raises(InputError, match="model: expected finite samples, got NaN or infinity from 2 steps"):
+        generate(Broken(), 3, steps=2)

@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from diffuscope.denoisers import Batch, Denoiser, nearest_trained_time
+from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.errors import InputError
+from diffuscope.samplers import times_at
 
 LOWEST, HIGHEST = 0.03, 100.0
 EVALUATION_BATCH = 256
@@ -111,9 +112,8 @@ def noise_levels(denoiser: Denoiser, scale: float, count: int) -> Levels:
 
 def levels_at(denoiser: Denoiser, ratios: Float[Tensor, " levels"]) -> Levels:
     """The trained levels nearest to the decreasing `ratios`, without duplicates."""
-    schedule = denoiser.schedule
-    times = torch.unique_consecutive(nearest_trained_time(denoiser, schedule.time_of_noise_to_signal(ratios)))
-    return Levels(times, schedule.noise_to_signal(times))
+    times = times_at(denoiser, ratios)
+    return Levels(times, denoiser.schedule.noise_to_signal(times))
 
 
 def evaluate(denoiser: Denoiser, x_t: Batch, t: float) -> Batch:

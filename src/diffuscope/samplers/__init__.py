@@ -18,7 +18,7 @@ from .dpm_solver_v3 import DPMSolverV3
 from .error_control import EvaluationsSpentError, Slope, integrate
 from .eta import Eta, stochastic_until
 from .gaussian_jump import Truncation, reallocate, teleport, truncate, warm_history
-from .generation import conditioned, cycled, finish, generate, model_times
+from .generation import conditioned, cycled, finish, generate, model_times, times_at
 from .langevin import Langevin, MetropolisLangevin
 from .mixture_transition import MixtureTransition
 from .model_statistics import ModelStatistics, estimate_statistics, plain_statistics
@@ -40,5 +40,5 @@ __all__ = [
     "Truncation", "UniPC", "calibrate", "conditioned", "cycled", "estimate_statistics", "finish", "generate",
     "instant", "instants", "integrate", "model_times", "plain_statistics", "posterior_variance", "reallocate",
     "reallocated_times", "sample", "stochastic_until", "suggest_sigma_skip", "suggest_skip", "teleport",
-    "teleport_error", "teleported_sample", "trajectory", "truncate", "upper_variance", "warm_history",
+    "teleport_error", "teleported_sample", "times_at", "trajectory", "truncate", "upper_variance", "warm_history",
 ]  # fmt: skip

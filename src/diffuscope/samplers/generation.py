@@ -49,7 +49,7 @@ def generate(
     draws from that distribution noised to the highest level instead of pure noise. The start noise of all samples is
     drawn at once, so a deterministic sampler's result does not depend on `batch_size`.
     Raises InputError for n or steps below 1, for a model without `event_shape` (unless it is given), for classes that
-    the model does not have, and for guidance without classes.
+    the model does not have, for guidance without classes, and for samples that are not finite.
 
     >>> from diffuscope.denoisers import ExactDenoiser
     >>> from diffuscope.exact import two_moons
@@ -89,9 +89,15 @@ def finish(
     noise: torch.Generator | None = None,
     batch_size: int = BATCH,
 ) -> Batch:
-    """Samples from states at `times[0]`: the sampler over `times`, in batches, and a denoise at the last time."""
+    """Samples from states at `times[0]`: the sampler over `times`, in batches, and a denoise at the last time.
+
+    Raises InputError for samples that are not finite.
+    """
     ends = (sample(sampler, denoiser, part, times, noise=noise) for part in x_start.split(batch_size))
-    return torch.cat([denoiser(end, times[-1]) for end in ends])
+    finished = torch.cat([denoiser(end, times[-1]) for end in ends])
+    if not bool(torch.isfinite(finished).all()):
+        raise InputError(f"model: expected finite samples, got NaN or infinity from {len(times) - 1} steps")
+    return finished
 
 
 def model_times(
@@ -111,7 +117,12 @@ def model_times(
     if not low < high:
         raise InputError(f"low: expected a noise level below the highest, {high:g}, got {low:g}")
     ratios = torch.linspace(high ** (1 / RHO), low ** (1 / RHO), steps + 1, dtype=torch.float64) ** RHO
-    return torch.unique_consecutive(nearest_trained_time(denoiser, schedule.time_of_noise_to_signal(ratios)))
+    return times_at(denoiser, ratios)
+
+
+def times_at(denoiser: Denoiser, ratios: Float[Tensor, " levels"]) -> Float[Tensor, " times"]:
+    """The times the model was trained on that are nearest to decreasing sigma/alpha = `ratios`, without duplicates."""
+    return torch.unique_consecutive(nearest_trained_time(denoiser, denoiser.schedule.time_of_noise_to_signal(ratios)))
 
 
 def cycled(classes: Sequence[int], index: Tensor) -> Tensor | None:

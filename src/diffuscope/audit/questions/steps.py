@@ -19,8 +19,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from diffuscope.denoisers import Batch, Denoiser
-from diffuscope.errors import InputError
+from diffuscope.denoisers import Batch
 from diffuscope.findings import Chart, Finding, Mark, Panel, Rule, bootstrap_sums, line, percentile_interval, points
 from diffuscope.report import Cell, Table
 from diffuscope.samplers import (
@@ -28,7 +27,6 @@ from diffuscope.samplers import (
     DPMSolverPP2M,
     Euler,
     Heun,
-    Sampler,
     finish,
     model_times,
     suggest_skip,
@@ -70,14 +68,6 @@ class Steps:
     tolerance: float
 
 
-def run(denoiser: Denoiser, sampler: Sampler, x: Batch, times: Float[Tensor, " times"]) -> Batch:
-    """Integrate from times[0] to times[-1] and denoise; InputError for samples that are not finite."""
-    ends = finish(denoiser, sampler, x, times)
-    if not bool(torch.isfinite(ends).all()):
-        raise InputError(f"model: expected finite samples, got NaN or infinity from {len(times) - 1} steps")
-    return ends
-
-
 def measure_steps(session: Session) -> Arrays:
     """The fields of `Steps` that depend on the model, as arrays."""
     denoiser, scale, levels = session.subject.denoiser, session.subject.scale, session.levels
@@ -95,9 +85,9 @@ def measure_steps(session: Session) -> Arrays:
     def distance(a: Batch, b: Batch) -> Float[Tensor, " seeds"]:
         return (a - b).flatten(1).double().square().mean(1).sqrt() / scale
 
-    reference = run(denoiser, Heun(), start, fine)
+    reference = finish(denoiser, Heun(), start, fine)
     session.advance()
-    coarse = run(denoiser, Heun(), start, times(REFERENCE_STEPS // 2))
+    coarse = finish(denoiser, Heun(), start, times(REFERENCE_STEPS // 2))
     reference_error = float(distance(coarse, reference).square().mean().sqrt()) / 3
     session.advance()
     suggestion = suggest_skip(denoiser, gaussian, start, levels.times, tolerance=tolerance)
@@ -106,7 +96,7 @@ def measure_steps(session: Session) -> Arrays:
     for index in range(suggestion.index, 0, -1):
         jump = teleport(gaussian, denoiser.schedule, start, fine[0], levels.times[index])
         ratio = float(levels.ratios[index])
-        missed = distance(run(denoiser, Heun(), jump, times(REFERENCE_STEPS // 2, ratio)), reference)
+        missed = distance(finish(denoiser, Heun(), jump, times(REFERENCE_STEPS // 2, ratio)), reference)
         if float(missed.square().mean().sqrt()) <= tolerance:
             landed, measured, skip = jump, missed, ratio
             break
@@ -117,7 +107,7 @@ def measure_steps(session: Session) -> Arrays:
         for sampler in SAMPLERS.values():
             for budget in BUDGETS:
                 taken = times(max(1, (budget - 1) // sampler.nfe_per_step), top)
-                columns.append(distance(run(denoiser, sampler, x, taken), reference))
+                columns.append(distance(finish(denoiser, sampler, x, taken), reference))
             session.advance()
         table[name] = torch.stack(columns, 1).reshape(seeds, len(SAMPLERS), len(BUDGETS)).numpy()
     return table | {
