@@ -17,7 +17,7 @@ from .order import STEPS
 from .problems import oracle_problems
 from .target import Target
 
-WORDS = {"good": "passes", "alarm": "FAILS", "attention": "note", "neutral": "informational"}
+WORDS = {"good": "passes", "alarm": "FAILS", "attention": "note", "unknown": "undecided", "neutral": "informational"}
 Errors = dict[str, list[tuple[int, int, float]]]
 
 

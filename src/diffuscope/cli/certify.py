@@ -21,7 +21,7 @@ from diffuscope.files import load_object
 
 from .options import require_folder
 
-MARKS = {"good": "ok  ", "alarm": "FAIL", "attention": "note", "neutral": "    "}
+MARKS = {"good": "ok  ", "alarm": "FAIL", "attention": "note", "unknown": "??? ", "neutral": "    "}
 
 
 @dataclass(frozen=True)

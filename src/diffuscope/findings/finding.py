@@ -7,17 +7,19 @@ from typing import Literal
 
 from . import numbers
 
-Tone = Literal["good", "attention", "alarm", "neutral"]
+Tone = Literal["good", "attention", "alarm", "unknown", "neutral"]
 TONE_WORDS: dict[Tone, str] = {
     "good": "Good",
     "attention": "Attention",
     "alarm": "Alarm",
+    "unknown": "Cannot tell",
     "neutral": "Informational",
 }
 CARD_COLORS: dict[Tone, str] = {  # of the edge, visible on white and on black
     "good": "#2e8b57",
     "attention": "#b7791f",
     "alarm": "#d0443a",
+    "unknown": "#7b6fb0",
     "neutral": "#7a8594",
 }
 
