@@ -8,8 +8,21 @@ from .result import AuditResult
 from .run import audit_model
 from .session import Session
 from .subject import Settings, Subject
+from .verdict import WORDS, Verdict
 
 __all__ = [
-    "QUESTIONS", "Answer", "AuditResult", "CifarFeatures", "Question", "References", "Session", "Settings", "Subject",
-    "audit_model", "fit_references", "load_cifar_features",
+    "QUESTIONS",
+    "WORDS",
+    "Answer",
+    "AuditResult",
+    "CifarFeatures",
+    "Question",
+    "References",
+    "Session",
+    "Settings",
+    "Subject",
+    "Verdict",
+    "audit_model",
+    "fit_references",
+    "load_cifar_features",
 ]  # fmt: skip

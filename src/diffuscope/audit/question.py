@@ -12,6 +12,8 @@ from diffuscope.report import Block
 
 from .session import Session
 
+NOT_ANSWERED = "Not answered: {} is not what it is taken for (see the first question)."
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Answer:
@@ -41,3 +43,19 @@ class Question:
     title: str
     ask: Callable[[Session], Answer | None] = field(repr=False)
     stages: Callable[[Session], int] = field(default=lambda _: 0, repr=False)
+    needs: frozenset[str] = frozenset({"model"})  # what must not be broken for an answer: "model", "samples"
+
+
+def not_answered(question: Question, broken: frozenset[str]) -> Answer:
+    """The answer in place of one that would mean nothing."""
+    what = "the model" if "model" in broken & question.needs else "the set of samples"
+    finding = Finding(
+        name=f"{question.name}.not_answered",
+        title=question.title,
+        value=float("nan"),
+        unit="",
+        verdict=NOT_ANSWERED.format(what),
+        tone="unknown",
+        power="None until that is mended.",
+    )
+    return Answer(findings=[finding])

@@ -19,6 +19,9 @@ from diffuscope.report import Block, Cell, Page, Section, Table, write_page
 from .level_measures import Points
 from .question import Answer, Question
 from .subject import Levels, Settings, Subject
+from .verdict import Verdict, verdict
+
+FORMAT = 2  # of audit.json; 1 had no verdict
 
 GENERAL = (
     "The network is compared with four distributions whose denoisers are known exactly: isotropic Gaussian, Gaussian, "
@@ -61,6 +64,11 @@ class AuditResult:
         return {question.name: tuple(answer.findings) for question, answer in self.answers.items()}
 
     @property
+    def verdict(self) -> Verdict:
+        """The one verdict over all questions."""
+        return verdict(self.answers)
+
+    @property
     def verdicts(self) -> list[Finding]:
         """The first finding of every question that could be answered."""
         return [answer.findings[0] for answer in self.answers.values() if answer.findings]
@@ -69,6 +77,8 @@ class AuditResult:
         """Plain JSON types: every finding, the numbers of every chart and table, the settings and the versions."""
         shown = {question.name: answer.blocks for question, answer in self.answers.items()}
         out: dict[str, object] = {
+            "format": FORMAT,
+            "verdict": asdict(self.verdict),
             "model": self.subject.name,
             "data": self.subject.data_name,
             "notes": list(self.subject.notes),
@@ -98,10 +108,11 @@ class AuditResult:
         return Page(
             f"Audit of {subject.name}",
             f"{subject.data_name}: {len(subject.train):,} training and {len(subject.heldout):,} held-out examples",
-            self.verdicts[0].verdict,
+            str(self.verdict),
             self.verdicts,
             sections,
             self._method(),
+            self.verdict.tone,
         )
 
     def save(self, folder: str | Path) -> Path:

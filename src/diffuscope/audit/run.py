@@ -11,6 +11,7 @@ from tqdm import tqdm
 from diffuscope.errors import InputError
 
 from . import questions
+from .question import not_answered
 from .result import AuditResult, versions
 from .session import Session, fingerprint
 from .store import Store
@@ -44,9 +45,10 @@ def audit_model(
         session = Session(subject, settings, store=store, given=samples, progress=bar)
         bar.reset(session.shared_stages + sum(question.stages(session) for question in questions.QUESTIONS))
         for question in questions.QUESTIONS:
-            answer = question.ask(session)
+            broken = session.broken & question.needs
+            answer = not_answered(question, session.broken) if broken else question.ask(session)
             if answer is not None:
-                answers[question] = answer
+                answers[question] = session.answers[question.name] = answer
         bar.n = bar.total
         bar.set_postfix_str("done")
     return AuditResult(

@@ -45,6 +45,13 @@ class Session:
         self.subject, self.settings, self.given = subject, settings, given
         self.store = store or Store(None, {})
         self.progress = progress if progress is not None else tqdm(disable=True)
+        self.answers: dict[str, Any] = {}  # the `Answer` to every earlier question by its name
+
+    @property
+    def broken(self) -> frozenset[str]:
+        """What is not what it is taken for, by the first question: "model", "samples", both or nothing."""
+        wiring = self.answers.get("wiring")
+        return frozenset() if wiring is None else wiring.result.broken
 
     def torch_stream(self, name: str) -> torch.Generator:
         """The stream `name` of random tensors, from its start."""

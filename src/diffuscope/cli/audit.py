@@ -7,6 +7,7 @@ from pathlib import Path
 import tyro
 
 from diffuscope.audit import AuditResult, Settings, Subject, audit_model
+from diffuscope.audit.verdict import Word
 from diffuscope.data import NAMES, DataSet, load_samples
 from diffuscope.denoisers import Denoiser, load_model
 from diffuscope.errors import InputError
@@ -32,6 +33,8 @@ class Audit:
     """Lowest and highest possible value of --samples; needed for integers."""
     out: Path = Path("out/audit")
     """Folder for the report."""
+    fail_on: tuple[Word, ...] = ()
+    """Verdicts (broken, copies, cannot-tell, attention) that end the command with exit status 1, for CI."""
     training: tyro.conf.OmitArgPrefixes[TrainOptions] = field(default_factory=TrainOptions)
     settings: tyro.conf.OmitArgPrefixes[Settings] = field(default_factory=Settings)
 
@@ -68,6 +71,8 @@ class Audit:
         report = result.save(self.out)
         print_verdicts(result)
         print(f"Report: {report}")
+        if result.verdict.word in self.fail_on:
+            sys.exit(1)
 
 
 def model_range(denoiser: Denoiser, data: DataSet) -> tuple[float, float]:
@@ -85,5 +90,6 @@ def require_shape(denoiser: Denoiser, data: DataSet) -> None:
 
 def print_verdicts(result: AuditResult) -> None:
     """Print the summary of the report."""
+    print(result.verdict)
     for finding in result.verdicts:
         print(f"- {finding.title}: {finding.verdict}")

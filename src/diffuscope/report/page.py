@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from diffuscope.errors import InputError
 from diffuscope.files import replace_atomically
-from diffuscope.findings import TONE_WORDS, Chart, Finding, numbers
+from diffuscope.findings import TONE_WORDS, Chart, Finding, Tone, numbers
 
 from .drawing import described, page_svg
 from .theme import DARK, LIGHT, css_variables, with_unique_ids
@@ -112,6 +112,7 @@ class Page:
     verdicts: Sequence[Finding]
     sections: Sequence[Section]
     method: Sequence[Block]
+    tone: Tone | None = None  # of the headline
 
     def __post_init__(self) -> None:
         for verdict in self.verdicts:

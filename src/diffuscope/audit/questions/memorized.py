@@ -130,4 +130,10 @@ def _listed(found: Copies) -> list[dict[str, object]]:
     ]
 
 
-QUESTION = Question("memorized", "Did it memorize?", _ask, stages=lambda session: len(session.settings.features))
+QUESTION = Question(
+    "memorized",
+    "Did it memorize?",
+    _ask,
+    stages=lambda session: len(session.settings.features),
+    needs=frozenset({"model", "samples"}),
+)

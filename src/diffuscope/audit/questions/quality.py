@@ -86,4 +86,4 @@ def _ask(session: Session) -> Answer:
     return answer(result, session.settings.significance)
 
 
-QUESTION = Question("quality", "How good are its samples?", _ask, stages=lambda _: 1)
+QUESTION = Question("quality", "How good are its samples?", _ask, stages=lambda _: 1, needs=frozenset({"samples"}))

@@ -1,0 +1,437 @@
+r"""Is this the model you think it is? Manners, units, time, prediction, skill and ends, before any other question.
+
+Each check names what would fit: the contract of a denoiser (`manners`), the units of model, samples and data (`units`),
+the time and the prediction that its wrapper declares (`reading_search`), the ends and the bias (`ends`), and its error
+at every level against formulas that know only mean and deviation,
+
+.. math::  E|D - x_0|^2 / \mathrm{tr}\,\Sigma \quad\text{against}\quad 1 \quad\text{and}\quad \rho^2/(\rho^2 + s^2) .
+
+All on training examples, so that a memorizer passes: it is what it claims to be.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy import ndarray
+
+from diffuscope.denoisers import Batch
+from diffuscope.findings import Chart, Finding, Rule, Tone, bootstrap_sums, line, percentile_interval
+from diffuscope.report import Table
+
+from ..conventions import DECLARED, gaussian_error
+from ..ends import STARTS, Start, level_errors, start_from_noise
+from ..level_charts import noise_panel
+from ..manners import POINTS, Fault, manners
+from ..question import Answer, Question
+from ..reading_search import DATA, DOUBT, FAULT, SIGNIFICANT, BestReading, best_reading, decisive_levels
+from ..session import Session
+from ..store import Arrays
+from ..subject import evaluate
+from ..units import SAME_UNITS, SHIFT, ModelUnits, SampleUnits, best_units, sample_units
+
+TITLE = "Is this the model you think it is?"
+METHOD = (
+    "How the model is read: the network is asked at noised training examples with other times, input scales and units, "
+    "and its output is read as data, noise, score, v and velocity, with both signs. The reading with the least error on "
+    "a few examples is compared with the declared one on others, pair by pair. A wrapper whose network cannot be "
+    "reached is asked at other times, and its answers are converted back."
+)
+EXAMPLES = 272
+MATTERS = (0.25, 3.0)  # standard deviations of the data: the noise levels at which samples are decided
+DRIFT = 0.05  # standard deviations of the data: a larger shift of the mean is told
+WORSE = 1.02  # errors over those of a formula: beyond this, a level is told
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Skill:
+    """Errors over the variance of the data, per audited level, with interval; and the shift of the mean."""
+
+    ratios: Float[ndarray, " levels"]
+    scale: float
+    error: Float[ndarray, " levels"]
+    low: Float[ndarray, " levels"]
+    high: Float[ndarray, " levels"]
+    gaussian: Float[ndarray, " levels"]
+    isotropic: Float[ndarray, " levels"]
+    drift: Float[ndarray, "levels channels"]  # of the mean, in standard deviations of the data
+    drift_error: Float[ndarray, "levels channels"]  # standard errors
+
+    @property
+    def worse(self) -> Bool[ndarray, " levels"]:
+        """Where the model is worse than the formula that knows mean and deviation alone."""
+        return self.low > WORSE * self.isotropic
+
+    @property
+    def matters(self) -> Bool[ndarray, " levels"]:
+        """The levels at which samples are decided."""
+        return (self.ratios > MATTERS[0] * self.scale) & (self.ratios < MATTERS[1] * self.scale)
+
+    @property
+    def largest_drift(self) -> tuple[int, int]:
+        """The level and channel of the largest drift beyond its sampling error, of those that matter if any is told."""
+        sure = np.maximum(np.abs(self.drift) - 3 * self.drift_error, 0)
+        if (sure[self.matters] > DRIFT).any():
+            sure = np.where(self.matters[:, None], sure, 0)
+        level, channel = np.unravel_index(int(sure.argmax()), sure.shape)
+        return int(level), int(channel)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Wiring:
+    """Everything measured; `broken` says what cannot be audited: "model" or "samples"."""
+
+    manners: list[Fault]
+    reading: BestReading | None = None
+    units: ModelUnits | None = None
+    skill: Skill | None = None
+    start: Start | None = None
+    samples: SampleUnits | None = None
+    broken: frozenset[str] = frozenset()
+
+
+def examples(session: Session) -> tuple[Batch, Batch, torch.Generator]:
+    """Random training examples, noise for them, and the stream that they come from."""
+    train, stream = session.subject.train, session.torch_stream("wiring")
+    clean = train[torch.randperm(len(train), generator=stream)[:EXAMPLES]]
+    return clean, torch.randn(clean.shape, generator=stream), stream
+
+
+def measure(session: Session) -> Arrays:
+    """What depends on the model, as arrays for the store."""
+    subject, gaussian = session.subject, session.references.gaussian
+    denoiser, scale, variances = subject.denoiser, subject.scale, gaussian.eigenvalues
+    (clean, noise, stream), rng = examples(session), session.numpy_stream("wiring")
+    levels = decisive_levels(denoiser, scale)
+    reading = best_reading(denoiser, variances, levels, clean, noise, rng)
+    own = torch.from_numpy(session.generated["samples"])
+    units = best_units(denoiser, variances, levels, clean, noise, subject.train, own, rng)
+    start = start_from_noise(denoiser, gaussian, scale, stream)
+    parts = {"reading": reading, "units": units, "start": start}
+    packed = {f"{name}.{key}": np.asarray(value) for name, part in parts.items() for key, value in vars(part).items()}
+    return packed | level_errors(denoiser, session.levels, clean, noise)
+
+
+def reduced(session: Session, arrays: Arrays) -> tuple[BestReading, ModelUnits, Start, Skill]:
+    """The stored arrays under their names, and the errors by level with intervals."""
+
+    def part(name: str) -> dict[str, Any]:
+        own = {key.removeprefix(f"{name}."): value for key, value in arrays.items() if key.startswith(f"{name}.")}
+        return {key: value if value.ndim else value.item() for key, value in own.items()}
+
+    ratios, scale = session.levels.ratios.numpy(), session.subject.scale
+    total = session.subject.train[0].numel() * scale**2
+    squares = arrays["squares"].T / total
+    low, high = percentile_interval(bootstrap_sums(squares, session.numpy_stream("wiring skill")))
+    variances = session.references.gaussian.eigenvalues
+    skill = Skill(
+        ratios=ratios,
+        scale=scale,
+        error=squares.mean(0),
+        low=low,
+        high=high,
+        gaussian=np.array([gaussian_error(variances, r) for r in ratios]) / total,
+        isotropic=ratios**2 / (ratios**2 + scale**2),
+        drift=arrays["means"].mean(1) / scale,
+        drift_error=arrays["means"].std(1) / scale / arrays["means"].shape[1] ** 0.5,
+    )
+    return BestReading(**part("reading")), ModelUnits(**part("units")), Start(**part("start")), skill
+
+
+def manners_finding(faults: list[Fault]) -> Finding:
+    """The contract of a denoiser."""
+    tone: Tone = "alarm" if any(fault.grave for fault in faults) else "attention" if faults else "good"
+    told = "; ".join(f"{fault.what} ({fault.mend})" for fault in sorted(faults, key=lambda fault: not fault.grave))
+    return Finding(
+        name="wiring.manners",
+        title="Does it keep the contract of a denoiser?",
+        value=float(len(faults)),
+        unit="faults",
+        verdict=f"The model does not keep the contract of a denoiser: {told}."
+        if faults
+        else "It is deterministic, leaves its input unchanged, and denoises each sample independently of its batch.",
+        tone=tone,
+        power=f"{POINTS} noised examples: called twice, in another order, in parts, with one time and with one each.",
+    )
+
+
+def units_finding(result: ModelUnits) -> Finding:
+    """Units of the model and of the data."""
+    fault = result.denoises and result.cost >= FAULT and result.p_value < SIGNIFICANT
+    return Finding(
+        name="wiring.units",
+        title="Are the data in the model's units?",
+        value=result.cost,
+        unit="x",
+        verdict=f"The data are not in the model's units: its errors are {result.cost:.3g} times those it has on data "
+        f"with values in {result.name}, where {result.written}. State data_range on the model, or convert the data."
+        if fault
+        else "The model denoises the data in their own units better than in any other that were tried.",
+        tone="alarm" if fault else "good",
+        null="1x: no other units are better. Signs of paired errors permuted, on examples not used to choose.",
+        p_value=result.p_value,
+        power=f"{result.tried} affine maps; a map that lowers the error by a factor of {FAULT:g} would be a fault.",
+    )
+
+
+def reading_finding(result: BestReading) -> Finding:
+    """Time and prediction, as declared or read otherwise."""
+    significant = result.denoises and result.p_value < SIGNIFICANT
+    fault = significant and result.cost >= FAULT
+    doubt = significant and result.cost >= DOUBT
+    other = f"with {result.convention} as its time and its output read as {result.reading}"
+    if result.convention == DECLARED:
+        other = f"with its output read as {result.reading}"
+    elif result.reading == DATA and not result.network:
+        other = f"asked at {result.convention}"
+    text = "No other reading of its time or its output denoises better than the declared one."
+    if fault:
+        text = f"The model is not read as it was trained: {other}, its errors would be {result.cost:.3g} times smaller."
+    elif doubt:
+        text = f"Read otherwise, its errors would be {result.cost - 1:.0%} smaller: {other}."
+    seen = f"A noise level told wrong by a factor of {result.seen:g} would have been a fault."
+    if not np.isfinite(result.seen):
+        seen = "A noise level told wrong by any factor up to 5 would not be seen: the model hardly uses its time."
+    asked = "the network itself was asked" if result.network else "the network could not be reached, only its wrapper"
+    return Finding(
+        name="wiring.reading",
+        title="Do its time and its prediction mean what its wrapper says?",
+        value=result.cost,
+        unit="x",
+        verdict=text,
+        tone="alarm" if fault else "attention" if doubt else "good",
+        null="1x: errors as declared over those of the best reading. Signs of paired errors permuted, on examples not "
+        "used to choose.",
+        p_value=result.p_value,
+        power=f"{seen} {result.tried} readings were tried; {asked}.",
+    )
+
+
+def skill_finding(result: Skill) -> Finding:
+    """Errors against those of N(mean, s^2 I), of the constant mean, and of the input itself."""
+    worse, ratio = result.worse & result.matters, result.error / result.isotropic
+    hopeless = worse.sum() >= max(1, 0.5 * result.matters.sum())
+    level = int(np.where(result.matters, ratio, -1).argmax())
+    where = f"σ/α = {result.ratios[level]:.3g}"
+    text = "It denoises training examples better than a formula that knows only their mean and deviation"
+    if hopeless:
+        text = (
+            "This is no denoiser of these data: at most of the noise levels that matter its errors are larger than "
+            f"those of a formula that knows only mean and deviation, {ratio[level]:.3g} times at {where}. Look for "
+            "other data, preprocessing, schedule or weights than it was trained with"
+        )
+    elif worse.any():
+        text = (
+            f"At {where} its errors are {ratio[level]:.3g} times those of a formula that knows only mean and deviation"
+        )
+    return Finding(
+        name="wiring.skill",
+        title="Does it denoise these data?",
+        value=float(ratio[level]),
+        unit="x",
+        verdict=f"{text}{'' if hopeless else _reservation(result)}.",
+        tone="alarm" if hopeless else "attention" if worse.any() else "good",
+        interval=(
+            float(result.low[level] / result.isotropic[level]),
+            float(result.high[level] / result.isotropic[level]),
+        ),
+        null=f"1x: the error of that formula; the largest ratio from {MATTERS[0]:g} to {MATTERS[1]:g} deviations.",
+        power=f"{EXAMPLES} training examples at each of {len(result.ratios)} noise levels.",
+    )
+
+
+def _reservation(result: Skill) -> str:
+    """Levels outside those that matter at which a trivial answer is better."""
+    parts = []
+    constant = result.ratios[(result.low > WORSE) & ~result.matters]
+    unchanged = result.ratios[(result.low > WORSE * (result.ratios / result.scale) ** 2) & ~result.matters]
+    if len(constant):
+        parts.append(f"from σ/α = {constant.min():.3g} upward it is worse than the mean of the data")
+    if len(unchanged):
+        parts.append(f"below σ/α = {unchanged.max():.3g} it is worse than its own input")
+    return f", with a reservation: {', and '.join(parts)}" if parts else ""
+
+
+def samples_finding(result: SampleUnits, own: bool) -> Finding:
+    """Units of the samples and of the data."""
+    whose = "its samples" if own else "the samples"
+    moments = (
+        f"a median deviation {result.deviation:.3g} times the data's, and a mean {result.shift:+.3g} deviations off"
+    )
+    text = f"The units of {whose} are those of the data."
+    if result.fault:
+        text = (
+            f"{whose.capitalize()} are not in the units of the data: {result.nearer:.0%} of them are nearer to the "
+            f"data if read as {result.name} ({result.written})."
+        )
+    elif result.far:
+        text = f"{whose.capitalize()} are not like the data: they have {moments}."
+    return Finding(
+        name="wiring.samples",
+        title="Are the samples in the units of the data?",
+        value=result.before / max(result.after, 1e-6) if result.fault else result.deviation,
+        unit="x",
+        verdict=text,
+        # how far the model's own samples are is the question of quality
+        tone="alarm" if result.fault or (result.far and not own) else "neutral" if result.far else "good",
+        null="1x: no nearer to the data under any map."
+        if result.fault
+        else f"1x: the standard deviation of the data. The mean is {result.shift:+.2g} deviations off; the median "
+        f"distance to training data is {result.before:.3g} times that of held-out examples.",
+        power=f"A deviation off by a factor of {SAME_UNITS:g}, a mean off by {SHIFT:g} deviation, or a known range or "
+        "turn of images in which nearly all samples are much nearer to the data would be a fault.",
+    )
+
+
+def start_finding(result: Start) -> Finding:
+    """The cost of starting from pure noise."""
+    off = abs(result.shift) - 3 * result.shift_error > DRIFT
+    return Finding(
+        name="wiring.start",
+        title="Shift of the samples' mean by a start from pure noise",
+        value=result.shift,
+        unit="deviations",
+        verdict="Starting from pure noise at its highest noise level, "
+        f"{result.ratio:.3g} deviations of the data, moves samples by {result.displacement:.2g} deviations (root mean "
+        f"square) and their mean by {result.shift:+.2g}"
+        + (": start from noised data, or train at higher noise." if off else "."),
+        tone="attention" if off else "good",
+        interval=(result.shift - 1.96 * result.shift_error, result.shift + 1.96 * result.shift_error),
+        null="0: as from the Gaussian with the first two moments of the noised data, by the same noise.",
+        power=f"{STARTS} samples; a shift of {DRIFT + 3 * result.shift_error:.2g} deviations would be told.",
+    )
+
+
+def drift_finding(result: Skill) -> Finding:
+    """The largest shift of the mean over levels and channels."""
+    level, channel = result.largest_drift
+    value, error = float(result.drift[level, channel]), float(result.drift_error[level, channel])
+    off = abs(value) - 3 * error > DRIFT
+    where = f"σ/α = {result.ratios[level]:.3g}"
+    matters = off and bool(result.matters[level])
+    return Finding(
+        name="wiring.drift",
+        title="Largest shift of the mean of its answers",
+        value=value,
+        unit="deviations",
+        verdict=f"Its answers drift: at {where} their mean is {value:+.2g} standard deviations of the data off"
+        + ("." if matters else ", at a noise level that decides little.")
+        if off
+        else "The mean of its answers is the mean of the data at every noise level.",
+        tone="attention" if matters else "neutral" if off else "good",
+        interval=(value - 1.96 * error, value + 1.96 * error),
+        null=f"0: a denoiser preserves the mean. The largest, beyond three standard errors, of {result.drift.size}.",
+        power=f"A shift of {DRIFT + 3 * float(result.drift_error.max()):.2g} deviations would be told at any level.",
+    )
+
+
+def verdict(found: list[Finding]) -> Finding:
+    """The gravest finding in the place of all."""
+    gravest = next((f for tone in ("alarm", "attention") for f in found if f.tone == tone), None)
+    power = next((f.power for f in found if f.name == "wiring.reading"), found[0].power)
+    if gravest is None:
+        reading = next(f for f in found if f.name == "wiring.reading")
+        skill = next(f for f in found if f.name == "wiring.skill")
+        text = f"It is read as it was trained: units, time and prediction fit. {skill.verdict}"
+        return replace(reading, name="wiring.verdict", title=TITLE, verdict=text)
+    return replace(gravest, name="wiring.verdict", title=TITLE, power=gravest.power or power)
+
+
+def error_chart(result: Skill) -> Chart:
+    """Errors over the variance of the data, of the model and of three formulas."""
+    x = result.ratios.tolist()
+    marks = (
+        line(x, result.error.tolist(), "this model", low=result.low.tolist(), high=result.high.tolist()),
+        line(x, result.gaussian.tolist(), "Gaussian", style="dashed"),
+        line(x, result.isotropic.tolist(), "mean and deviation only", style="dotted"),
+        Rule(1.0),
+    )
+    return Chart(
+        "Denoising error of the model against formulas",
+        (noise_panel("", "squared error / variance of the data", result.scale, *marks, y_log=True),),
+        "On training examples. The horizontal line is the error of a constant answer, the mean of the data. A sound "
+        "model is below the dotted line at every noise level.",
+    )
+
+
+def drift_chart(result: Skill) -> Chart:
+    """The shift of the mean by level, one line per channel."""
+    x, names = result.ratios.tolist(), [f"channel {k}" for k in range(result.drift.shape[1])]
+    marks = [
+        line(x, d.tolist(), name if len(names) > 1 else "", low=(d - 2 * e).tolist(), high=(d + 2 * e).tolist())
+        for name, d, e in zip(names, result.drift.T, result.drift_error.T, strict=True)
+    ]
+    return Chart(
+        "Shift of the mean of its answers",
+        (noise_panel("", "shift / standard deviation", result.scale, *marks, Rule(0.0)),),
+        "A denoiser preserves the mean of the data at every noise level; the bands are two standard errors.",
+    )
+
+
+def units_table(session: Session) -> Table:
+    """Mean, deviation and range of data and samples, per channel."""
+    own, t = torch.from_numpy(session.generated["samples"]), float(session.levels.times[-1])
+    clean, noise, _ = examples(session)
+    schedule = session.subject.denoiser.schedule
+    answers = evaluate(session.subject.denoiser, float(schedule.alpha(t)) * clean + float(schedule.sigma(t)) * noise, t)
+    sets = {"training data": session.subject.train, "held-out data": session.subject.heldout,
+            "answers at the lowest noise": answers, "samples of the model": own}  # fmt: skip
+    if session.given is not None:
+        sets["given samples"] = session.samples
+    rows = []
+    for name, x in sets.items():
+        channels = x.shape[1] if x.ndim == 4 and x.shape[1] <= 4 else 1
+        for k in range(channels):
+            values = (x[:, k] if channels > 1 else x).double()
+            label = f"{name}, channel {k}" if channels > 1 else name
+            rows.append([label, *(float(v) for v in (values.mean(), values.std(), values.min(), values.max()))])
+    return Table("Units of data, model and samples", ["", "mean", "deviation", "lowest", "highest"], rows)
+
+
+def _ask(session: Session) -> Answer:
+    session.progress.set_postfix_str("checking how the model is read")
+    clean, noise, _ = examples(session)
+    denoiser, levels = session.subject.denoiser, session.levels
+    schedule, t = denoiser.schedule, levels.times[len(levels) // 2]
+    x = (schedule.alpha(t) * clean[:POINTS] + schedule.sigma(t) * noise[:POINTS]).to(clean.dtype)
+    faults = manners(denoiser, x, torch.stack([t, levels.times[0], levels.times[-1]]))
+    first = manners_finding(faults)
+    if first.tone == "alarm":
+        session.advance()
+        result = Wiring(manners=faults, broken=frozenset({"model", "samples"} if session.given is None else {"model"}))
+        return Answer(findings=[verdict([first]), first], method=METHOD, result=result)
+    reading, units, start, skill = reduced(
+        session, session.stage("wiring", "reading the model", partial(measure, session))
+    )
+    train, limits = session.subject.train, (float(session.subject.train.min()), float(session.subject.train.max()))
+    rng = session.numpy_stream("wiring samples")
+    samples = sample_units(session.samples, train, session.subject.heldout, limits, rng)
+    of_model = [units_finding(units), reading_finding(reading), skill_finding(skill)]
+    if units.cost < reading.cost:  # the larger fault is named first; mending it may mend the other
+        of_model[:2] = of_model[1::-1]
+    of_samples = samples_finding(samples, session.given is None)
+    found = [first, *of_model, of_samples, start_finding(start), drift_finding(skill)]
+    model = any(f.tone == "alarm" for f in of_model)
+    broken = {"model"} if model else set()
+    if of_samples.tone == "alarm" or (model and session.given is None):
+        broken.add("samples")
+    return Answer(
+        findings=[verdict(found), *found],
+        blocks=[units_table(session), error_chart(skill), drift_chart(skill)],
+        method=METHOD,
+        result=Wiring(
+            manners=faults,
+            reading=reading,
+            units=units,
+            skill=skill,
+            start=start,
+            samples=samples,
+            broken=frozenset(broken),
+        ),
+    )
+
+
+QUESTION = Question("wiring", TITLE, _ask, stages=lambda _: 1, needs=frozenset())

@@ -1,0 +1,208 @@
+r"""Are model, samples and data in the same units? Affine maps x = a u + b between them, tried and tested.
+
+*The model.* If its own values are u = (x - b)/a, it denoises :math:`(x_0 - b)/a` at noise level rho/a better than it
+denoises x_0 at rho, as a share of the variance. Tried are the maps between the usual ranges ([0, 1], [-1, 1], [-1/2,
+1/2], [0, 255], [0, 16], mean 0 and variance 1), each also with its sign reversed, and the map between the first two
+moments of its samples and of the data. The test is the one for readings: found on some examples, paired on others.
+
+*Samples.* Each map of the samples is judged by the distances to the nearest training example; so are reversed channels,
+exchanged axes, and pictures upside down. It is a fault if nearly all samples are much nearer after the map.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy import ndarray
+from torch import Tensor
+
+from diffuscope.denoisers import Denoiser
+from diffuscope.exact import nearest_neighbors
+
+from .conventions import READINGS, Variances, declared, relative_errors
+from .reading_search import SEARCH_POINTS, error_ratio, formula_error, larger_p_value
+
+Points = Float[Tensor, "_ *event"]
+RANGES = ((0.0, 1.0), (-1.0, 1.0), (-0.5, 0.5), (0.0, 255.0), (0.0, 16.0), (0.0, 65535.0))
+NEARER, ALL = 0.7, 0.9  # a map of samples is a fault if ALL of them get nearer, and their median distance falls so
+SAME_UNITS = 1.6  # ... or if their deviation differs from the data's by more than this factor
+SHIFT = 1.0  # ... or their mean by more than so many deviations of the data
+COMPARED, SEARCHED = 5000, 200  # training examples and samples whose distances are taken
+
+
+@dataclass(frozen=True)
+class Affine:
+    """x = scale * u + offset, from other units u to the data's x."""
+
+    name: str
+    scale: float
+    offset: float
+
+    def to_data(self, u: Tensor) -> Tensor:
+        """u in the data's units."""
+        return self.scale * u + self.offset
+
+    def from_data(self, x: Tensor) -> Tensor:
+        """x in the other units."""
+        return (x - self.offset) / self.scale
+
+    def written(self) -> str:
+        """The formula."""
+        return f"data = {self.scale:.4g} x value {'-' if self.offset < 0 else '+'} {abs(self.offset):.4g}"
+
+
+def moments(x: Points, center: Tensor) -> tuple[float, float]:
+    """Medians over samples: of their mean, and of their root mean square distance from `center`, per coordinate.
+
+    Medians, because wrong units move all samples, and a few that exploded are another fault.
+    """
+    rows = x.flatten(1).double()
+    return float(rows.mean(1).median()), float((rows - center.flatten()).square().mean(1).sqrt().median())
+
+
+def usual_maps(data_range: tuple[float, float], mean: float, deviation: float) -> list[Affine]:
+    """From each of RANGES, and from standardized values, to the data; with reversed signs too. Not the identity."""
+    low, high = data_range
+    maps = []
+    for a, b in RANGES:
+        scale = (high - low) / (b - a)
+        maps.append(Affine(f"[{a:g}, {b:g}]", scale, low - scale * a))
+        maps.append(Affine(f"[{a:g}, {b:g}], light and dark exchanged", -scale, high + scale * a))
+    maps.append(Affine("mean 0 and variance 1", deviation, mean))
+    return [m for m in maps if not (math.isclose(m.scale, 1, rel_tol=0.02) and abs(m.offset) < 0.02 * (high - low))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelUnits:
+    """The best other units, and the model's errors as given over those in them."""
+
+    name: str
+    written: str
+    cost: float
+    p_value: float
+    tried: int
+    denoises: bool  # whether it is a denoiser in these units: better than a formula that knows mean and deviation only
+
+
+def best_units(
+    denoiser: Denoiser,
+    variances: Variances,
+    levels: Float[ndarray, " levels"],
+    clean: Points,
+    noise: Points,
+    train: Points,
+    own: Points,
+    rng: np.random.Generator,
+) -> ModelUnits:
+    """Search on the first examples, test on the rest; `own` are samples of the model."""
+    given, data = declared(denoiser), {"": READINGS["clean data"]}
+
+    def errors(units: Affine, x: Points, noise: Points) -> Float[ndarray, "levels n"]:
+        u, scale = units.from_data(x), abs(units.scale)
+        rows = [relative_errors(given, data, float(r) / scale, u, noise, variances / scale**2)[0] for r in levels]
+        return np.stack(rows)
+
+    mean, deviation, own_mean, own_deviation = *_pooled(train), *_pooled(own)
+    maps = [Affine("the data's", 1.0, 0.0), *usual_maps((float(train.min()), float(train.max())), mean, deviation)]
+    if own_deviation > 0:
+        scale = deviation / own_deviation
+        maps.append(Affine("the range of its samples", scale, mean - scale * own_mean))
+    few, rest = (clean[:SEARCH_POINTS], noise[:SEARCH_POINTS]), (clean[SEARCH_POINTS:], noise[SEARCH_POINTS:])
+    scores = [np.log(errors(m, *few).mean(1)).mean() for m in maps]
+    best = maps[int(np.argmin(scores))]
+    as_given = errors(maps[0], *rest)
+    mapped = as_given if best is maps[0] else errors(best, *rest)
+    cost, p_value = error_ratio(as_given, mapped), larger_p_value(as_given, mapped, rng)
+    denoises = error_ratio(mapped, formula_error(variances, levels)[:, None]) < 1
+    return ModelUnits(
+        name=best.name, written=best.written(), cost=cost, p_value=p_value, tried=len(maps), denoises=denoises
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleUnits:
+    """The map that brings samples nearest to the data, and what it changes."""
+
+    name: str  # of the best map; empty if the samples are best as they are
+    written: str
+    nearer: float  # share of the samples that are nearer after it
+    before: float  # median distance to the nearest training example, over that of held-out examples
+    after: float
+    deviation: float  # median distance of the samples from the data's mean, over that of the data
+    shift: float  # of their median mean, in those units
+
+    @property
+    def fault(self) -> bool:
+        """Whether a map makes nearly all of them much nearer."""
+        return bool(self.name) and self.nearer >= ALL and self.after < NEARER * self.before
+
+    @property
+    def far(self) -> bool:
+        """Whether mean or deviation are not the data's."""
+        return not _alike(self.shift, self.deviation, 0.0, 1.0)
+
+
+def _pooled(x: Points) -> tuple[float, float]:
+    """The mean over all coordinates, and the standard deviation of a coordinate: sqrt(tr Sigma / D)."""
+    rows = x.flatten(1).double()
+    return float(rows.mean()), float(rows.var(0, unbiased=False).mean().sqrt())
+
+
+def _alike(mean: float, deviation: float, of_data: float, scale: float) -> bool:
+    return 1 / SAME_UNITS < deviation / scale < SAME_UNITS and abs(mean - of_data) < SHIFT * scale
+
+
+def rearrangements(event: tuple[int, ...]) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Ways in which whole images may be turned around; those alone that keep the shape."""
+    maps: dict[str, Callable[[Tensor], Tensor]] = {}
+    if len(event) == 3 and event[0] in (1, 3):
+        if event[1] == event[2]:
+            maps["exchanged height and width"] = lambda x: x.transpose(2, 3)
+        maps["turned upside down"] = lambda x: x.flip(2)
+        if event[0] == 3:
+            maps["channels in reversed order"] = lambda x: x.flip(1)
+    return maps
+
+
+def sample_units(
+    samples: Points, train: Points, heldout: Points, data_range: tuple[float, float], rng: np.random.Generator
+) -> SampleUnits:
+    """Compare SEARCHED samples with COMPARED training examples under every map."""
+    center = train.double().mean(0)
+    mean, deviation = moments(train, center)
+
+    def some(x: Points, n: int) -> Points:
+        return x[torch.from_numpy(np.sort(rng.permutation(len(x))[:n]))]
+
+    references, chosen = some(train, COMPARED).flatten(1), some(samples, SEARCHED)
+
+    def distances(x: Points) -> Float[ndarray, " n"]:
+        return nearest_neighbors(x.flatten(1).float(), references, 1)[0][:, 0].double().numpy()
+
+    null = max(float(np.median(distances(some(heldout, SEARCHED)))), 1e-12)
+    before = distances(chosen)
+    tried: list[tuple[str, str, Callable[[Tensor], Tensor]]] = [
+        (f"values in {m.name}", m.written(), m.to_data) for m in usual_maps(data_range, *_pooled(train))
+    ]
+    tried += [(name, name, turn) for name, turn in rearrangements(tuple(train.shape[1:])).items()]
+    best, after = ("", ""), before
+    for name, written, mapped in tried:
+        moved = mapped(chosen)
+        # a map that merely shrinks samples to a dull image brings them nearer to everything
+        if _alike(*moments(moved, center), mean, deviation) and np.median(
+            found := distances(moved)
+        ) < NEARER * np.median(after):
+            best, after = (name, written), found
+    own_mean, own_deviation = moments(samples, center)
+    return SampleUnits(
+        name=best[0],
+        written=best[1],
+        nearer=float((after < before).mean()) if best[0] else 0.0,
+        before=float(np.median(before)) / null,
+        after=float(np.median(after)) / null,
+        deviation=own_deviation / deviation,
+        shift=(own_mean - mean) / deviation,
+    )

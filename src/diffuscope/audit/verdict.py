@@ -1,0 +1,73 @@
+"""One verdict on top: broken, copies, cannot tell, attention or sound, from the first findings of all questions.
+
+*Broken*: the model is not what it is taken for, or its samples are not the data's. *Copies*: samples copy training
+examples. *Cannot tell*: a question without whose answer nothing may be called sound has none. *Attention*: some finding
+deserves it. *Sound*: none of these. The first that holds is the verdict, so that no card contradicts it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from diffuscope.findings import Finding, Tone
+
+from .question import Answer, Question
+
+Word = Literal["broken", "copies", "cannot-tell", "attention", "sound"]
+WORDS: tuple[Word, ...] = get_args(Word)
+NEEDED = ("wiring", "memorized", "quality")  # without an answer to these nothing is called sound
+TONES: dict[Word, Tone] = {
+    "broken": "alarm",
+    "copies": "alarm",
+    "cannot-tell": "unknown",
+    "attention": "attention",
+    "sound": "good",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The word, one sentence that says why, and the names of the findings that decided."""
+
+    word: Word
+    sentence: str
+    because: tuple[str, ...]
+
+    @property
+    def tone(self) -> Tone:
+        """The color of the word."""
+        return TONES[self.word]
+
+    def __str__(self) -> str:
+        return f"{self.word.replace('-', ' ').capitalize()}. {self.sentence}"
+
+
+def verdict(answers: Mapping[Question, Answer]) -> Verdict:
+    """The verdict over the answers, in the order of the questions."""
+    first = {question.name: answer.findings[0] for question, answer in answers.items() if answer.findings}
+
+    def with_tone(*tones: Tone, names: tuple[str, ...] = tuple(first)) -> list[Finding]:
+        return [first[name] for name in names if name in first and first[name].tone in tones]
+
+    memorized = with_tone("alarm", names=("memorized",))
+    others = [finding for finding in with_tone("alarm") if finding not in memorized]
+    unanswered = [
+        name for question, answer in answers.items() if not answer.findings and (name := question.name) in NEEDED
+    ]
+    unknown = with_tone("unknown", names=NEEDED)
+    if first.get("wiring") in others or (others and not memorized):
+        return _because("broken", others)
+    if memorized:
+        return _because("copies", memorized + others)
+    if unknown or unanswered:
+        missing = f"No answer to: {', '.join(unanswered)}. " if unanswered else ""
+        return _because("cannot-tell", unknown, missing)
+    if attention := with_tone("attention"):
+        return _because("attention", attention)
+    return _because("sound", with_tone("good"))
+
+
+def _because(word: Word, findings: list[Finding], opening: str = "") -> Verdict:
+    shown = findings if word == "sound" else findings[:1]
+    sentence = opening + " ".join(finding.verdict for finding in shown)
+    return Verdict(word, sentence.strip(), tuple(finding.name for finding in findings))
