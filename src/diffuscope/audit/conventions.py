@@ -33,6 +33,7 @@ from diffuscope.schedules import VE, VP, Cosine, DiscreteVP, RectifiedFlow, Sche
 from .network_calls import CalledNetwork, called_network
 
 DECLARED = "as declared"
+PLANTED = (1.25, 1.5, 2.0, 3.0, 5.0)  # factors by which the noise that a model is told may be wrong
 SMALLEST, LARGEST = 1e-6, 1e12  # relative errors beyond are rounding, and failures
 TABLES = (1000, 50, 100, 200, 250, 500, 2000, 4000, 5000, 10_000)
 
@@ -132,6 +133,8 @@ def conventions(denoiser: Denoiser, x: Batch, network: CalledNetwork) -> Iterato
         "the time t of the schedule": lambda t: t,
         "the time t of the schedule, reversed": lambda t: first + last - t,
     }
+    shifted = shifted_levels(schedule).items()
+    moved |= {name: lambda t, shift=shift: label(given.trained(shift(t))) for name, shift in shifted}
     for name, rule in moved.items():
         yield Convention(name, schedule, given.trained, lambda x, t, rule=rule: network(x, rule(t)))
     for steps in TABLES:
@@ -167,6 +170,17 @@ def conventions(denoiser: Denoiser, x: Batch, network: CalledNetwork) -> Iterato
             )
 
 
+def shifted_levels(schedule: Schedule) -> dict[str, Callable[[float], float]]:
+    """The times of noise levels that are lower or higher by each of the factors PLANTED."""
+
+    def shifted(t: float, factor: float) -> float:
+        return float(schedule.time_of_noise_to_signal(factor * float(schedule.noise_to_signal(t))))
+
+    factors = sorted([*PLANTED, *(1 / factor for factor in PLANTED)])
+    name = "the declared time of {:.3g} times the noise"
+    return {name.format(factor): partial(shifted, factor=factor) for factor in factors}
+
+
 def black_box_conventions(denoiser: Denoiser, read_as: str) -> Iterator[Convention]:
     """The denoiser asked at other times, its answers converted back to what a network read as `read_as` said there."""
     given, schedule = declared(denoiser), denoiser.schedule
@@ -177,10 +191,7 @@ def black_box_conventions(denoiser: Denoiser, read_as: str) -> Iterator[Conventi
         "the reversed time t_max - t": lambda t: last - t,
         "the reversed time t_max + t_min - t": lambda t: last + first - t,
     }
-    for factor in (0.2, 0.5, 2.0, 5.0):
-        moved[f"{factor:g} times the time"] = lambda t, factor=factor: factor * t
-    for step in (-1, 1):
-        moved[f"the time {step:+d}"] = lambda t, step=step: t + step
+    moved |= shifted_levels(schedule)
     for name, move in moved.items():
 
         def answer(x: Batch, t: float, move: Callable[[float], float] = move) -> Batch:

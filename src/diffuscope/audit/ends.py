@@ -1,7 +1,7 @@
 r"""Is the last noise level high enough to start from pure noise, and is the mean preserved at every level?
 
 *Ends.* A sampler that starts from :math:`\sigma_T\varepsilon` in place of :math:`\alpha_T x_0 + \sigma_T\varepsilon` is
-wrong by the signal that is left. The cost is measured: samples from the same noise, started from pure noise and from the
+wrong by the signal that is left. Its cost is measured: samples of the same noise, started from pure noise and from the
 Gaussian with the first two moments of the noised data (by the optimal map between the two), differ by a mean and by a
 root mean square, in standard deviations of the data.
 
@@ -9,6 +9,7 @@ root mean square, in standard deviations of the data.
 the mean is a drift of brightness (per channel, for images).
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,11 @@ class Start:
     shift: float  # of the mean
     shift_error: float  # its standard error
     displacement: float  # root mean square
+
+    @classmethod
+    def unknown(cls) -> "Start":
+        """Of a model that cannot be sampled."""
+        return cls(ratio=math.nan, shift=math.nan, shift_error=math.nan, displacement=math.nan)
 
 
 def matched_start(gaussian: Gaussian, alpha: float, sigma: float, noise: Batch) -> Batch:

@@ -18,6 +18,7 @@ from diffuscope.findings import paired_permutation
 from .conventions import (
     INVERSES,
     LARGEST,
+    PLANTED,
     READINGS,
     Convention,
     Reading,
@@ -37,7 +38,6 @@ SEARCH_POINTS, PLANT_POINTS = 16, 64
 FAULT, DOUBT = 1.25, 1.05  # errors over those of the best reading
 SIMPLER = 1.02  # of readings within this factor of the best, the one nearest to the declared
 SIGNIFICANT = 0.01
-PLANTED = (1.25, 1.5, 2.0, 3.0, 5.0)
 DATA = "clean data"
 SIGNED: dict[str, Reading] = READINGS | {
     f"minus the {name}": lambda x, f, i, read=read: read(x, -f, i) for name, read in READINGS.items()
@@ -70,7 +70,7 @@ class BestReading:
         return error_ratio(self.best, self.formula[:, None]) < 1
 
 
-def error_ratio(given: Float[ndarray, "levels n"], best: Float[ndarray, "levels n"]) -> float:
+def error_ratio(given: Float[ndarray, "levels _"], best: Float[ndarray, "levels _"]) -> float:
     """The geometric mean over levels of the ratio of mean errors."""
     return float(np.exp(np.log(given.mean(1) / best.mean(1)).mean()))
 
@@ -178,7 +178,7 @@ def _smallest_seen(
     right = _tested(given, READINGS[DATA], levels, clean, noise, variances)
 
     def is_fault(factor: float) -> bool:
-        def mistold(ratio: float) -> Float[ndarray, " n"]:
+        def mistold(ratio: float) -> Float[ndarray, " _"]:
             # noise of `ratio` as if it were factor times as much
             errors = relative_errors(given, {"": READINGS[DATA]}, factor * ratio, clean, noise / factor, variances)[0]
             return errors * (gaussian_error(variances, factor * ratio) / gaussian_error(variances, ratio))

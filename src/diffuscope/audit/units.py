@@ -94,19 +94,20 @@ def best_units(
     clean: Points,
     noise: Points,
     train: Points,
-    own: Points,
+    own: Points | None,
     rng: np.random.Generator,
 ) -> ModelUnits:
-    """Search on the first examples, test on the rest; `own` are samples of the model."""
+    """Search on the first examples, test on the rest; `own` are samples of the model, if there are any."""
     given, data = declared(denoiser), {"": READINGS["clean data"]}
 
-    def errors(units: Affine, x: Points, noise: Points) -> Float[ndarray, "levels n"]:
+    def errors(units: Affine, x: Points, noise: Points) -> Float[ndarray, "levels _"]:
         u, scale = units.from_data(x), abs(units.scale)
         rows = [relative_errors(given, data, float(r) / scale, u, noise, variances / scale**2)[0] for r in levels]
         return np.stack(rows)
 
-    mean, deviation, own_mean, own_deviation = *_pooled(train), *_pooled(own)
+    mean, deviation = _pooled(train)
     maps = [Affine("the data's", 1.0, 0.0), *usual_maps((float(train.min()), float(train.max())), mean, deviation)]
+    own_mean, own_deviation = (0.0, 0.0) if own is None else _pooled(own)
     if own_deviation > 0:
         scale = deviation / own_deviation
         maps.append(Affine("the range of its samples", scale, mean - scale * own_mean))

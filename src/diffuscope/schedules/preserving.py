@@ -3,6 +3,7 @@
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -99,7 +100,9 @@ class DiscreteVP(_VariancePreserving):
     def t_max(self) -> float:
         return float(len(self.betas))
 
+    @cached_property
     def _table(self) -> Times:
+        """log(alpha^2) after 0, 1, ..., T steps."""
         steps = torch.log1p(-torch.tensor(self.betas, dtype=torch.float64))
         return torch.cat([steps.new_zeros(1), steps.cumsum(0)])
 
@@ -107,15 +110,15 @@ class DiscreteVP(_VariancePreserving):
         return t.floor().clamp(0, len(self.betas) - 1).long()
 
     def _log_alpha_squared(self, t: Times) -> Times:
-        table, k = self._table().to(t.device), self._interval(t)
+        table, k = self._table.to(t.device), self._interval(t)
         return table[k] + (t - k) * (table[k + 1] - table[k])
 
     def _log_alpha_squared_dot(self, t: Times) -> Times:
-        table, k = self._table().to(t.device), self._interval(t)
+        table, k = self._table.to(t.device), self._interval(t)
         return table[k + 1] - table[k]
 
     def _time_of_log_alpha_squared(self, ell: Times) -> Times:
-        table = self._table().to(ell.device)
+        table = self._table.to(ell.device)
         k = (torch.searchsorted(-table, -ell, right=True) - 1).clamp(0, len(self.betas) - 1)
         return k + (ell - table[k]) / (table[k + 1] - table[k])
 

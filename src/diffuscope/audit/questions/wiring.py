@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from diffuscope.denoisers import Batch
+from diffuscope.errors import InputError
 from diffuscope.findings import Chart, Finding, Rule, Tone, bootstrap_sums, line, percentile_interval
 from diffuscope.report import Table
 
@@ -36,7 +37,7 @@ from ..units import SAME_UNITS, SHIFT, ModelUnits, SampleUnits, best_units, samp
 TITLE = "Is this the model you think it is?"
 METHOD = (
     "How the model is read: the network is asked at noised training examples with other times, input scales and units, "
-    "and its output is read as data, noise, score, v and velocity, with both signs. The reading with the least error on "
+    "and its output is read as data, noise, score, v and velocity, of both signs. The reading with the least error on "
     "a few examples is compared with the declared one on others, pair by pair. A wrapper whose network cannot be "
     "reached is asked at other times, and its answers are converted back."
 )
@@ -100,16 +101,23 @@ def examples(session: Session) -> tuple[Batch, Batch, torch.Generator]:
     return clean, torch.randn(clean.shape, generator=stream), stream
 
 
-def measure(session: Session) -> Arrays:
+def own_samples(session: Session) -> Batch | None:
+    """The model's own samples; None if they are not finite, as of a network that is read in the wrong way."""
+    try:
+        return torch.from_numpy(session.generated["samples"])
+    except InputError:
+        return None
+
+
+def measure(session: Session, own: Batch | None) -> Arrays:
     """What depends on the model, as arrays for the store."""
     subject, gaussian = session.subject, session.references.gaussian
     denoiser, scale, variances = subject.denoiser, subject.scale, gaussian.eigenvalues
     (clean, noise, stream), rng = examples(session), session.numpy_stream("wiring")
     levels = decisive_levels(denoiser, scale)
     reading = best_reading(denoiser, variances, levels, clean, noise, rng)
-    own = torch.from_numpy(session.generated["samples"])
     units = best_units(denoiser, variances, levels, clean, noise, subject.train, own, rng)
-    start = start_from_noise(denoiser, gaussian, scale, stream)
+    start = start_from_noise(denoiser, gaussian, scale, stream) if own is not None else Start.unknown()
     parts = {"reading": reading, "units": units, "start": start}
     packed = {f"{name}.{key}": np.asarray(value) for name, part in parts.items() for key, value in vars(part).items()}
     return packed | level_errors(denoiser, session.levels, clean, noise)
@@ -255,8 +263,18 @@ def _reservation(result: Skill) -> str:
     return f", with a reservation: {', and '.join(parts)}" if parts else ""
 
 
-def samples_finding(result: SampleUnits, own: bool) -> Finding:
+def samples_finding(result: SampleUnits | None, own: bool) -> Finding:
     """Units of the samples and of the data."""
+    if result is None:
+        return Finding(
+            name="wiring.samples",
+            title="Can it be sampled?",
+            value=float("nan"),
+            unit="",
+            verdict="Sampling from the model ends in NaN or infinity.",
+            tone="alarm",
+            power="Heun's method on the probability-flow ODE, from noised data.",
+        )
     whose = "its samples" if own else "the samples"
     moments = (
         f"a median deviation {result.deviation:.3g} times the data's, and a mean {result.shift:+.3g} deviations off"
@@ -371,14 +389,16 @@ def drift_chart(result: Skill) -> Chart:
     )
 
 
-def units_table(session: Session) -> Table:
+def units_table(session: Session, own: Batch | None) -> Table:
     """Mean, deviation and range of data and samples, per channel."""
-    own, t = torch.from_numpy(session.generated["samples"]), float(session.levels.times[-1])
+    t = float(session.levels.times[-1])
     clean, noise, _ = examples(session)
     schedule = session.subject.denoiser.schedule
     answers = evaluate(session.subject.denoiser, float(schedule.alpha(t)) * clean + float(schedule.sigma(t)) * noise, t)
     sets = {"training data": session.subject.train, "held-out data": session.subject.heldout,
-            "answers at the lowest noise": answers, "samples of the model": own}  # fmt: skip
+            "answers at the lowest noise": answers}  # fmt: skip
+    if own is not None:
+        sets["samples of the model"] = own
     if session.given is not None:
         sets["given samples"] = session.samples
     rows = []
@@ -403,24 +423,27 @@ def _ask(session: Session) -> Answer:
         session.advance()
         result = Wiring(manners=faults, broken=frozenset({"model", "samples"} if session.given is None else {"model"}))
         return Answer(findings=[verdict([first]), first], method=METHOD, result=result)
+    own = own_samples(session)
     reading, units, start, skill = reduced(
-        session, session.stage("wiring", "reading the model", partial(measure, session))
+        session, session.stage("wiring", "reading the model", partial(measure, session, own))
     )
     train, limits = session.subject.train, (float(session.subject.train.min()), float(session.subject.train.max()))
     rng = session.numpy_stream("wiring samples")
-    samples = sample_units(session.samples, train, session.subject.heldout, limits, rng)
+    audited = own if session.given is None else session.samples
+    samples = None if audited is None else sample_units(audited, train, session.subject.heldout, limits, rng)
     of_model = [units_finding(units), reading_finding(reading), skill_finding(skill)]
     if units.cost < reading.cost:  # the larger fault is named first; mending it may mend the other
         of_model[:2] = of_model[1::-1]
     of_samples = samples_finding(samples, session.given is None)
-    found = [first, *of_model, of_samples, start_finding(start), drift_finding(skill)]
+    ends = [start_finding(start)] if own is not None else []
+    found = [first, *of_model, of_samples, *ends, drift_finding(skill)]
     model = any(f.tone == "alarm" for f in of_model)
     broken = {"model"} if model else set()
     if of_samples.tone == "alarm" or (model and session.given is None):
         broken.add("samples")
     return Answer(
         findings=[verdict(found), *found],
-        blocks=[units_table(session), error_chart(skill), drift_chart(skill)],
+        blocks=[units_table(session, own), error_chart(skill), drift_chart(skill)],
         method=METHOD,
         result=Wiring(
             manners=faults,
