@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import torch
 
 import diffuscope
 from diffuscope.denoisers import Denoiser
@@ -69,6 +70,16 @@ def test_the_readme_model_fulfills_the_contract():
     names: dict[str, object] = {}
     exec(compile(example, "README.md", "exec"), names)
     assert isinstance(names["denoiser"], Denoiser)
+
+
+def test_the_wrappers_of_the_page_run_one_after_the_other():
+    names: dict[str, object] = {}
+    x = torch.zeros(2, 1, 28, 28)
+    for example in re.findall(r"```python\n(.*?)```", read("docs/wrapping.md"), re.DOTALL):
+        exec(compile(example, "docs/wrapping.md", "exec"), names)
+        denoiser = names["denoiser"]
+        assert isinstance(denoiser, Denoiser)
+        assert denoiser(x, denoiser.schedule.t_max).shape == x.shape
 
 
 def test_every_link_of_a_page_leads_somewhere():

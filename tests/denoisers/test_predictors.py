@@ -6,13 +6,16 @@ import torch
 from diffuscope.denoisers import (
     DataPredictor,
     Denoiser,
+    ExactDenoiser,
     NoisePredictor,
     ScheduleTime,
     SignalTime,
     StepIndex,
     VelocityPredictor,
+    nearest_trained_time,
 )
 from diffuscope.errors import InputError
+from diffuscope.exact import Gaussian
 from diffuscope.schedules import VE, VP, Cosine, DiscreteVP, RectifiedFlow
 
 VARIANCE = 0.6
@@ -92,6 +95,19 @@ def test_clocks_count_from_data_or_from_noise():
     assert ScheduleTime().label(t).tolist() == [0, 0.25, 1]
     assert SignalTime().label(t).tolist() == [1, 0.75, 0]
     assert StepIndex(10, first_trained=2).nearest(torch.tensor([1.0, 30.0])).tolist() == [2, 10]
+    assert StepIndex(10, first_index=1).label(torch.tensor([1.0, 10.0])).tolist() == [1, 10]
+
+
+def test_a_wrapper_without_a_clock_is_asked_at_the_steps_of_its_table_and_an_exact_denoiser_anywhere():
+    class ByHand:
+        schedule = DiscreteVP.linear()
+
+        def __call__(self, x_t, t):
+            return x_t
+
+    assert float(nearest_trained_time(ByHand(), 613.89)) == 614
+    exact = ExactDenoiser(Gaussian.isotropic(torch.zeros(2), 1.0), DiscreteVP.linear())
+    assert float(nearest_trained_time(exact, 613.89)) == 613.89
 
 
 def test_a_step_is_known_within_a_millionth_on_both_sides_and_between_the_ends_of_the_table():

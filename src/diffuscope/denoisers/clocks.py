@@ -3,7 +3,7 @@ r"""Clocks: from the time t of a schedule to the label with which a network was 
 .. math::
     \text{ScheduleTime: } t, \qquad
     \text{SignalTime: } 1 - t, \qquad
-    \text{StepIndex: } k - 1 \text{ at } t = k \in \{1, \dots, T\} .
+    \text{StepIndex: } k - 1 + \text{first index at } t = k \in \{1, \dots, T\} .
 
 Flow-matching code often counts time from noise to data, hence `SignalTime`. A DDPM network indexes its T steps from 0,
 while step k of the chain is time t = k of `DiscreteVP` (t = 0 is clean data): index 0 is the state after *one* step of
@@ -56,13 +56,14 @@ class SignalTime:
 
 @dataclass(frozen=True)
 class StepIndex:
-    """The label is the index k - 1 of one of `steps` steps; t = k = 1, ..., steps.
+    """The label of step t = k = 1, ..., steps is k - 1 + `first_index`: 0 in most code, 1 where step k is called k.
 
     Every step has a label; `nearest` returns trained steps only, those from `first_trained` on.
     """
 
     steps: int
     first_trained: int = 1
+    first_index: int = 0
 
     def label(self, t: Time) -> Tensor:
         """The int64 index; InputError for t farther than 1e-6 from an integer in 1..steps."""
@@ -74,7 +75,7 @@ class StepIndex:
                 f"t: this network knows the integer times 1..{self.steps} only, got {float(times[unknown][0])!r}; "
                 "take `nearest_trained_time` first"
             )
-        return (index - 1).long()
+        return (index - 1 + self.first_index).long()
 
     def nearest(self, t: Time) -> Times:
         return as_time(t).round().clamp(self.first_trained, self.steps)

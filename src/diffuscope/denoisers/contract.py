@@ -12,7 +12,7 @@ The inverses are below; only those of noise and score need alpha > 0.
 """
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -20,6 +20,8 @@ from torch import Tensor
 
 from diffuscope.exact import Distribution
 from diffuscope.schedules import Schedule, as_time
+
+from .clocks import ScheduleTime
 
 Batch = Float[Tensor, "batch *event"]
 BatchTime = Float[Tensor, " batch"] | Float[Tensor, ""] | float | int
@@ -41,6 +43,7 @@ class ExactDenoiser:
 
     distribution: Distribution
     schedule: Schedule
+    clock: ClassVar = ScheduleTime()  # defined at all times, also between the steps of a table
 
     def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
         return self.distribution.denoise(x_t, self.schedule.alpha(t), self.schedule.sigma(t))

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from diffuscope.errors import InputError
 from diffuscope.schedules import Schedule
 
+from .clocks import ScheduleTime
 from .contract import Batch, BatchTime, over_events
 from .predictors import Classes, Network, classes_of, network_output
 
@@ -51,6 +52,8 @@ class Preconditioned(nn.Module):
 
     Raises InputError unless `sigma_data` > 0.
     """
+
+    clock = ScheduleTime()  # defined at all times
 
     def __init__(
         self,

@@ -89,7 +89,7 @@ class VelocityPredictor(_Predictor):
 def nearest_trained_time(denoiser: Denoiser, t: BatchTime) -> Times:
     """The time closest to `t` at which `denoiser` is defined: `t` itself unless it has a table of steps.
 
-    For a table, integers 1..T; for a table read through another schedule, the times of equal sigma/alpha.
+    By its attribute `clock`, or else by its schedule. For a table, integers 1..T; for a table read through another schedule, the times of equal sigma/alpha.
     """
     if isinstance(denoiser, Rescheduled):
         inner = denoiser.denoiser
@@ -101,8 +101,8 @@ def nearest_trained_time(denoiser: Denoiser, t: BatchTime) -> Times:
     wrapped = getattr(denoiser, "conditional", getattr(denoiser, "denoiser", None))
     if isinstance(wrapped, Denoiser) and wrapped.schedule == denoiser.schedule:  # `OfClass` or `Guided`
         return nearest_trained_time(wrapped, t)
-    clock: Clock | None = getattr(denoiser, "clock", None)
-    return as_time(t) if clock is None else clock.nearest(t)
+    clock: Clock = getattr(denoiser, "clock", None) or clock_of(denoiser.schedule)
+    return clock.nearest(t)
 
 
 def network_output(network: Network, x: Batch, label: Tensor, event_shape: tuple[int, ...], y: Classes = None) -> Batch:
