@@ -7,12 +7,14 @@ from pathlib import Path
 import tyro
 
 from diffuscope.audit import AuditResult, Settings, Subject, audit_model
+from diffuscope.audit.subject import require_examples, require_samples
 from diffuscope.data import NAMES, DataSet, load_samples
 from diffuscope.denoisers import Denoiser, load_model
 from diffuscope.errors import InputError
+from diffuscope.files import load_object
 from diffuscope.training import train_denoiser
 
-from .options import DataOptions, TrainOptions, require_folder
+from .options import DataOptions, TrainOptions, require_range, writing
 
 
 @dataclass(frozen=True)
@@ -36,19 +38,34 @@ class Audit:
     settings: tyro.conf.OmitArgPrefixes[Settings] = field(default_factory=Settings)
 
     def run(self) -> None:
-        """Train if needed, audit, write."""
-        require_folder(self.out)
+        """Check, train if needed, audit, write."""
+        self.source.check()
+        self.training.check()
+        require_range("samples_range", self.samples_range)
+        if self.samples is None and self.samples_range is not None:
+            raise InputError("samples_range: expected with --samples only")
+        for name in self.settings.features:
+            if ":" in name:
+                load_object(name, "features")
+        with writing(self.out, "report.html", "audit.json", "training.safetensors", "model.safetensors"):
+            self._audit()
+
+    def _audit(self) -> None:
+        denoiser = None if self.model is None else load_model(self.model)
         data = self.source.load(self.settings.seed)
         notes = [data.provenance]
-        if self.model is None:
+        data = data.in_range(*((-1.0, 1.0) if denoiser is None else model_range(denoiser, data)))
+        for name, examples in (("data", data.train), ("heldout", data.heldout)):
+            require_examples(name, examples)
+        samples = None if self.samples is None else load_samples(self.samples, self.samples_range, like=data)
+        if samples is not None:
+            require_samples(samples, like=data.train)
+        if denoiser is None:
             print(f"No --model given: training a small one on {data.name}.")
-            data = data.in_range(-1.0, 1.0)
             steps, batch_size = self.training.train_steps, self.training.batch_size
             denoiser = train_denoiser(data, steps=steps, batch_size=batch_size, seed=self.settings.seed, out=self.out)
-            name = f"a small model trained on {data.name}"
         else:
-            denoiser, name = load_model(self.model), Path(self.model).name
-            data = data.in_range(*model_range(denoiser, data))
+            require_shape(denoiser, data)
             if self.source.heldout is None and self.source.data not in NAMES:
                 warning = (
                     "the held-out data are a random part of --data; if the model was trained on all of it, pass data "
@@ -60,8 +77,7 @@ class Audit:
             notes.append(f"{data.shared} held-out examples are also training examples, bit for bit")
         if data.duplicates:
             notes.append(f"{data.duplicates} training examples are exact duplicates of others")
-        require_shape(denoiser, data)
-        samples = None if self.samples is None else load_samples(self.samples, self.samples_range, like=data)
+        name = f"a small model trained on {data.name}" if self.model is None else Path(self.model).name
         labels = data.train_labels, data.heldout_labels
         subject = Subject(denoiser, data.train, data.heldout, name, data.name, tuple(notes), *labels)
         result = audit_model(subject, self.settings, out=self.out, samples=samples, progress=True)
