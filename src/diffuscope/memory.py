@@ -10,7 +10,7 @@ MEMINFO = Path("/proc/meminfo")
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
-def require_memory(needed: float, argument: str, what: str) -> None:
+def require_memory(needed: float | int, argument: str, what: str) -> None:
     """Raises InputError, naming `argument`, if `what` needs more bytes than are free."""
     free = available_memory()
     if needed > free:

@@ -274,7 +274,7 @@ def test_a_truncated_checkpoint_is_refused(share, path):
     begun(path)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(InputError, match=r"checkpoint: .* is cut off or not a safetensors file"):
+    with pytest.raises(InputError, match=r"checkpoint: .* is damaged, it is cut off .*; delete this file"):
         train(SmallDenoiser(3), vectors(), SETTINGS, checkpoint=path)
 
 

@@ -155,7 +155,7 @@ def require_examples(name: str, x: Shaped[Tensor, "n *event"]) -> None:
         raise InputError(f"{name}: expected examples that vary, got {len(x)} that are all the same")
 
 
-def require_samples(samples: Shaped[Tensor, "n *event"], *, like: Float[Tensor, "m *event"]) -> None:
+def require_samples(samples: Shaped[Tensor, "n *shape"], *, like: Float[Tensor, "m *event"]) -> None:
     """Raises InputError as `require_examples` does, and for samples of another shape than the data."""
     if samples.shape[1:] != like.shape[1:]:
         shapes = tuple(like.shape[1:]), tuple(samples.shape[1:])

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from torch.distributed import is_torchelastic_launched
@@ -21,7 +21,7 @@ from .reproduce import Reproduce
 from .sample import Sample
 from .train import Train
 
-COMMANDS = (Audit, Train, Sample, Certify, Reproduce, Data)
+COMMANDS = {kind.__name__.lower(): kind for kind in (Audit, Train, Sample, Certify, Reproduce, Data)}
 Command = (
     Annotated[Audit, tyro.conf.subcommand("audit")]
     | Annotated[Train, tyro.conf.subcommand("train")]
@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if words == ["--version"]:
             print(f"diffuscope {diffuscope.__version__}")
             return
-        options = next((options_of(each) for each in COMMANDS if each.__name__.lower() in words[:1]), {})
-        command = parse(Command, COMMANDS, words, prog="diffuscope", description="Ground truth for diffusion models.")
+        options = options_of(COMMANDS[words[0]]) if words and words[0] in COMMANDS else {}
+        command = parse(Command, COMMANDS, words, "Ground truth for diffusion models.")
         if is_torchelastic_launched() and not isinstance(command, Train):
             raise InputError("torchrun: expected `diffuscope train`, the one command whose processes share their work")
         out = getattr(command, "out", None)
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         fail(error, options, out)
 
 
-def fail(error: BaseException, options: Mapping[str, bool], out: Path | None) -> None:
+def fail(error: BaseException, options: Mapping[str, Any], out: Path | None) -> None:
     """One line on stderr, and an exit code."""
     said = failure(error, options, out)
     if said.code == CLOSED:

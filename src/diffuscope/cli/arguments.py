@@ -8,20 +8,17 @@ first sentence.
 import io
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from diffuscope.errors import InputError
-
-Command = TypeVar("Command")
 
 LONGEST = 60  # of what was typed, in a message
 SENTENCES = (
@@ -36,26 +33,29 @@ SENTENCES = (
     ),
     (r"Error parsing ((?:--|[A-Z])\S+): (.*)", r"\1: \2"),
     (r"Error parsing \S+: (.*)", r"\1"),
-    (r"Unrecognized options: (.*)", r"\1: not expected here"),
+    (r"Unrecognized options: (.+)", r"\1: not expected here"),
+    (r"Unrecognized options:", r"'': not expected here"),
     (r"Expected one of \{(.*)\}\.", r"expected one of \1"),
 )
 KINDS = {"expected FLOAT FLOAT,": "expected two finite numbers,", "expected INT,": "expected a whole number,",
          "expected STR,": "expected a text,", "expected 1 after": "expected a value after"}  # fmt: skip
 
 
-def parse(kind: Any, commands: Sequence[type], words: Sequence[str], **texts: str) -> Any:
-    """The command of type `kind`, a union of `commands`, that `words` describe; SystemExit after a help text."""
+def parse(kind: Any, commands: Mapping[str, type], words: Sequence[str], description: str) -> Any:
+    """The command among `commands`, of which `kind` is the union, that `words` describe; SystemExit after a help."""
     for word in words:
         _require_text(word)
-    names = [command.__name__.lower() for command in commands]
+    program = "diffuscope"
     if words and words[0] not in ("-h", "--help") and not words[0].startswith("--tyro-"):
-        if words[0] not in names:
-            raise InputError(f"{_short(words[0])}: expected one of {', '.join(names)}{_meant(words[0], names)}")
-        _require_known(words, sorted(options_of(commands[names.index(words[0])])))
+        name, *words = words
+        if name not in commands:
+            raise InputError(f"{_short(name)}: expected one of {', '.join(commands)}{_meant(name, [*commands])}")
+        kind, program, description = commands[name], f"{program} {name}", None
+        _require_known(name, words, options_of(kind))
     printed = io.StringIO()
     try:
         with redirect_stderr(printed):
-            return tyro.cli(kind, args=words, registry=_registry(), **texts)
+            return tyro.cli(kind, args=words, prog=program, description=description, registry=_registry())
     except SystemExit as ended:
         if not ended.code:  # a help text
             raise
@@ -64,30 +64,27 @@ def parse(kind: Any, commands: Sequence[type], words: Sequence[str], **texts: st
     raise InputError(_first_sentence(printed.getvalue()))
 
 
-def options_of(command: Any) -> dict[str, bool]:
-    """The fields of a command, those of its groups of options among them; True for positional ones."""
-    found: dict[str, bool] = {}
-    for name, hint in get_type_hints(command, include_extras=True).items():
-        plain = get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
-        nested = get_args(plain) if get_origin(plain) in (Union, UnionType) else (plain,)
-        groups = [get_args(each)[0] if hasattr(each, "__metadata__") else each for each in nested]
-        groups = [group for group in groups if is_dataclass(group)]
+def options_of(command: Any) -> dict[str, Any]:
+    """The type of every field of a command, with tyro's marks, those of its groups of options among them."""
+    found: dict[str, Any] = {}
+    for field in fields(command):
+        hint = get_type_hints(command, include_extras=True)[field.name]
+        parts = [_plain(part) for part in get_args(_plain(hint))] or [_plain(hint)]  # the parts of a union
+        groups = [part for part in parts if is_dataclass(part)]
         for group in groups:
             found |= options_of(group)
-        if not groups and name in {field.name for field in fields(command)}:
-            found[name] = _is_positional(hint)
+        if not groups:
+            found[field.name] = hint
     return found
 
 
-def _is_positional(hint: Any) -> bool:
-    return any(getattr(mark, "name", mark) == getattr(POSITIONAL, "name", POSITIONAL) for mark in _marks(hint))
+def is_positional(hint: Any) -> bool:
+    """Whether a field of this type is given without its name."""
+    return POSITIONAL in getattr(hint, "__metadata__", ())
 
 
-def _marks(hint: Any) -> tuple[Any, ...]:
-    return getattr(hint, "__metadata__", ())
-
-
-POSITIONAL = _marks(tyro.conf.Positional[str])[0]
+def _plain(hint: Any) -> Any:
+    return get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
 
 
 def _require_text(word: str) -> None:
@@ -101,13 +98,17 @@ def _require_text(word: str) -> None:
         raise InputError(f"{_short(word)}: expected text without null characters")
 
 
-def _require_known(words: Sequence[str], names: Sequence[str]) -> None:
-    options = [f"--{name.replace('_', '-')}" for name in names]
-    negated = [f"--no-{option[2:]}" for option in options]
-    for word in words[1:]:
-        option = word.partition("=")[0]
-        if option.startswith("--") and option.replace("_", "-") not in {*options, *negated, "--help"}:
-            raise InputError(f"{_short(option)}: no such option of {words[0]}{_meant(option, options)}")
+def _require_known(command: str, words: Sequence[str], hints: Mapping[str, Any]) -> None:
+    """Raises InputError for an option that the command does not have, and for a value of an option that takes none."""
+    options = {f"--{name.replace('_', '-')}": _plain(hint) for name, hint in sorted(hints.items())}
+    negated = {f"--no-{option[2:]}" for option in options if options[option] is bool}
+    for word in words:
+        typed, equals, value = word.partition("=")
+        option = typed.replace("_", "-")
+        if option.startswith("--") and option not in {*options, *negated, "--help"}:
+            raise InputError(f"{_short(typed)}: no such option of {command}{_meant(typed, [*options])}")
+        if equals and (options.get(option) is bool or option in negated):
+            raise InputError(f"{typed}: expected no value, got {_short(value)!r}")
 
 
 def _meant(word: str, known: Sequence[str]) -> str:

@@ -96,7 +96,9 @@ def require_shape(denoiser: Denoiser, data: DataSet) -> None:
     """Raises InputError if model and data have examples of different shapes."""
     shape = tuple(getattr(denoiser, "event_shape", data.event_shape))
     if shape != data.event_shape:
-        raise InputError(f"model: expected data of shape {shape}, which it was trained on, got {data.event_shape}")
+        raise InputError(
+            f"data: expected examples of shape {shape}, which the model was trained on, got {data.event_shape}"
+        )
 
 
 def print_verdicts(result: AuditResult) -> None:

@@ -19,9 +19,12 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import diffuscope
 from diffuscope.errors import InputError
+
+from .arguments import is_positional
 
 INTERRUPTED, CLOSED, INTERNAL, INPUT = 130, 141, 70, 2
 LONGEST = 600  # characters of a line
@@ -53,7 +56,7 @@ class Failure:
     code: int
 
 
-def failure(error: BaseException, options: Mapping[str, bool], out: Path | None) -> Failure:
+def failure(error: BaseException, options: Mapping[str, Any], out: Path | None) -> Failure:
     """What to say of `error`, which ended a command with these `options` and this folder."""
     if isinstance(error, KeyboardInterrupt):
         return Failure(line="interrupted; rerun the same command to resume", code=INTERRUPTED)
@@ -82,7 +85,7 @@ def failure(error: BaseException, options: Mapping[str, bool], out: Path | None)
     return Failure(line=line, code=INTERNAL)
 
 
-def typed(message: str, options: Mapping[str, bool]) -> str:
+def typed(message: str, options: Mapping[str, Any]) -> str:
     """The message with the argument that it begins with as the option was typed: `data_range:` as `--data-range:`."""
     found = re.match(r"(\w+(?:, \w+)*): ", message)
     if not found:
@@ -91,9 +94,9 @@ def typed(message: str, options: Mapping[str, bool]) -> str:
     return f"{', '.join(shown)}: {message[found.end() :]}"
 
 
-def _option(name: str, options: Mapping[str, bool]) -> str:
+def _option(name: str, options: Mapping[str, Any]) -> str:
     known = name if name in options else ALIASES.get(name, name)
-    return f"--{known.replace('_', '-')}" if options.get(known) is False else name
+    return name if known not in options or is_positional(options[known]) else f"--{known.replace('_', '-')}"
 
 
 def user_place(error: BaseException) -> str | None:
