@@ -1,4 +1,4 @@
-"""Malformed and odd invocations of the command line, drawn at random: each must end in one line that names what was typed.
+"""Malformed and odd invocations of the command line, drawn at random: each ends in one line that names what was typed.
 
 A *fault* is a few words that cannot be right: a value outside an option's type or range, a file that is damaged or of
 another kind, a module that misbehaves, a word that is no option. An invocation is a command, what it needs, and one or
@@ -39,8 +39,8 @@ OUT_OF_RANGE = {
 }
 ZERO_IS_FINE = {"seed", "log_every"}
 PATHS = ("{file}", "{file}/below", "{blocked}", "x" * 300, "\0", "", " ", "\udcff")
-SPECS = ("", " ", "absent.npy", "no/such/folder", "x" * 5000, "größe.npz", "\0", "~nobody/x.npy", "\udcff.npy", "\x1b[31m",
-         "a:b:c", "http://localhost/x.npy", "MNIST.npy", "NaN")  # fmt: skip
+SPECS = ("", " ", "absent.npy", "no/such/folder", "x" * 5000, "größe.npz", "\0", "~nobody/x.npy", "\udcff.npy",
+         "\x1b[31m", "a:b:c", "http://localhost/x.npy", "MNIST.npy", "NaN")  # fmt: skip
 TARGETS = ("", "x", ":x", "diffuscope:", "diffuscope:Nope", "azula:Nope", "diffuscope:UniPC?order=x", "odd_models:none",
            "diffuscope:Heun?x=1", "diffuscope:Heun?x", "no_such:thing", "odd_models:absent", "a b:c", "../x:y", "heun",
            "diffuscope:UniPC?predictor_order=99", "odd_import:x", "odd_exit:x")  # fmt: skip
@@ -121,7 +121,8 @@ def invocations(folder: Path, count: int, seed: int) -> Iterator[Invocation]:
             needed = [part for part in needed if part[0].startswith("-")]  # positional
         parts = [*needed, *chosen]
         rng.shuffle(parts)
-        names = tuple(name for part in parts for name in named_by(part))
+        typed = [part for part in parts if part in chosen or not part[0].startswith("--")]
+        names = tuple(name for part in typed for name in named_by(part))
         yield Invocation(words=(command, *(word for part in parts for word in part)), names=names)
     yield from (
         Invocation(words=words, names=words or ("expected one of",))
@@ -201,10 +202,10 @@ def bad_values(name: str, kind: Any, places: dict[str, Path]) -> Iterator[Words]
     elif get_origin(kind) is tuple:
         yield from (("x",), ("",), ("-1",), ("7", "nan"))
     elif name in ("data", "heldout", "samples"):
-        yield from ((str(places["bad"] / file),) for file in sorted(os.listdir(places["bad"])))
+        yield from ((str(file),) for file in sorted(places["bad"].iterdir()))
         yield from ((value,) for value in SPECS)
     elif name == "model":
-        yield from ((str(places["models"] / file),) for file in sorted(os.listdir(places["models"])))
+        yield from ((str(file),) for file in sorted(places["models"].iterdir()))
         yield from ((f"odd_models:{each}",) for each in OBJECTS)
         yield from (
             (value,) for value in (*SPECS, "odd_import:x", "odd_syntax:x", "odd_exit:x", "math:sqrt", "sys:path")
