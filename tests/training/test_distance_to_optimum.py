@@ -331,7 +331,7 @@ def test_the_command_writes_the_log_beside_the_model_or_not_at_all(monkeypatch, 
     with pytest.raises(SystemExit) as stopped:
         command(monkeypatch, silent, "--log-every", "-1")
     assert stopped.value.code == 2
-    assert "log_every: expected a whole number of steps >= 0, got -1" in capsys.readouterr().err
+    assert "--log-every: expected a whole number from 0 to 1,000,000,000, got -1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

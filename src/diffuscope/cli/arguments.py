@@ -6,6 +6,7 @@ first sentence.
 """
 
 import io
+import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from diffuscope.errors import InputError
 
+POSITIONAL = tyro.conf.Positional[str].__metadata__[0]  # pyright: ignore[reportAttributeAccessIssue]
 LONGEST = 60  # of what was typed, in a message
 SENTENCES = (
     # tyro's first sentence, and ours
@@ -122,11 +124,11 @@ def _short(word: str) -> str:
 
 def _first_sentence(printed: str) -> str:
     """tyro's message without its box, its title, its help text and its line breaks, in our words."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", printed)
-    rows = [row.strip(" │|╭╮╰╯") for row in plain.splitlines()]
-    rules = [i for i, row in enumerate(rows) if row and not row.strip("-─")] + [len(rows)]
-    start = rules[0] + 1 if len(rules) > 1 else 0
-    text = " ".join(" ".join(rows[start : (rules[1] if len(rules) > 1 else len(rows))]).split())
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", printed).strip()
+    # the title is in the border of a box, or above a rule; the help begins at the next rule
+    rows = [row.strip(" │") for row in plain.splitlines()[1 if plain.startswith("╭") else 2 :]]
+    sentence = itertools.takewhile(lambda row: not row or row.strip("-─╰╯"), rows)
+    text = " ".join(" ".join(sentence).split())
     for theirs, ours in SENTENCES:
         if found := re.fullmatch(theirs, text):
             return re.sub("|".join(KINDS), lambda kind: KINDS[kind[0]], found.expand(ours))

@@ -96,7 +96,9 @@ def typed(message: str, options: Mapping[str, Any]) -> str:
 
 def _option(name: str, options: Mapping[str, Any]) -> str:
     known = name if name in options else ALIASES.get(name, name)
-    return name if known not in options or is_positional(options[known]) else f"--{known.replace('_', '-')}"
+    if known not in options:
+        return name
+    return known.upper() if is_positional(options[known]) else f"--{known.replace('_', '-')}"
 
 
 def user_place(error: BaseException) -> str | None:
