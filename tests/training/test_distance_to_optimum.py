@@ -252,7 +252,8 @@ def test_a_denoiser_that_answers_infinity_is_logged_as_null(tmp_path):
     assert math.isnan(read_distances(path)[0].levels[0].train.excess)
 
 
-def test_the_bar_shows_both_excesses(capsys):
+def test_the_bar_shows_both_excesses(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     fit(SmallDenoiser(3), vectors(), SETTINGS, log=log_of(None))
     shown = capsys.readouterr().err
     assert "excess 0." in shown

@@ -62,26 +62,23 @@ def failure(error: BaseException, options: Mapping[str, Any], out: Path | None) 
         return Failure(line="interrupted; rerun the same command to resume", code=INTERRUPTED)
     if isinstance(error, BrokenPipeError):
         return Failure(line="", code=CLOSED)
-    if isinstance(error, InputError) and error.__cause__ is None:
-        place = user_place(error)
-        return Failure(line=typed(str(error), options) + (f" ({place})" if place else ""), code=INPUT)
-    cause = error.__cause__ if isinstance(error, InputError) and error.__cause__ is not None else error
+    said = typed(str(error), options) if isinstance(error, InputError) else kind_and_text(error)
+    cause = error if error.__cause__ is None or not isinstance(error, InputError) else error.__cause__
+    if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
+        where = f"{cause.filename or 'while writing'}; free some space and rerun the same command to resume"
+        return Failure(line=said if error is not cause else f"--out: the disk is full: {where}", code=INPUT)
     place = user_place(cause)
+    if place and isinstance(cause, InputError):
+        return Failure(line=f"{said} ({place})", code=INPUT)
     if place:
-        # an error of ours around one of the user's says where it happened; any other only what
-        said = typed(str(error), options) if error is not cause else kind_and_text(cause)
         return Failure(line=f"{place}: {said}; the traceback is in {kept(error, out)}", code=INPUT)
     if isinstance(error, InputError):
-        return Failure(line=typed(str(error), options), code=INPUT)
+        return Failure(line=said, code=INPUT)
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
-        return Failure(line=f"the memory does not suffice ({kind_and_text(error)}); expected smaller data", code=INPUT)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        where = error.filename or "while writing"
-        line = f"--out: the disk is full ({where}); free some space and rerun the same command to resume"
-        return Failure(line=line, code=INPUT)
+        return Failure(line=f"the memory does not suffice ({said}); expected smaller data", code=INPUT)
     if isinstance(error, OSError) and error.filename is not None:
         return Failure(line=f"{os.fspath(error.filename)}: {error.strerror}", code=INPUT)
-    line = f"an error of diffuscope itself, {kind_and_text(error)}; please report it with {kept(error, out)}"
+    line = f"an error of diffuscope itself, {said}; please report it with {kept(error, out)}"
     return Failure(line=line, code=INTERNAL)
 
 

@@ -133,7 +133,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         with safetensors.safe_open(path, framework="pt") as file:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
-        raise _damaged(path, "it is cut off or no safetensors file") from error
+        raise _damaged(path, "it is cut off or not a safetensors file") from error
 
 
 def _damaged(path: Path, how: str) -> InputError:
