@@ -87,8 +87,8 @@ def test_from_python_an_exception_of_the_model_passes_through_unchanged():
     class Model:
         schedule = VE()
 
-        def __call__(self, *_):
-            raise BoomError
+        def __call__(self, x_t, t):
+            raise BoomError(x_t, t)
 
     x = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
     with pytest.raises(BoomError):

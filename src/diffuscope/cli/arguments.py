@@ -43,7 +43,7 @@ KINDS = {"expected FLOAT FLOAT,": "expected two finite numbers,", "expected INT,
          "expected STR,": "expected a text,", "expected 1 after": "expected a value after"}  # fmt: skip
 
 
-def parse(kind: Any, commands: Mapping[str, type], words: Sequence[str], description: str) -> Any:
+def parse(kind: Any, commands: Mapping[str, type], words: Sequence[str], description: str | None) -> Any:
     """The command among `commands`, of which `kind` is the union, that `words` describe; SystemExit after a help."""
     for word in words:
         _require_text(word)

@@ -3,6 +3,7 @@
 import inspect
 import math
 from pathlib import Path
+from typing import Any
 
 from diffuscope.errors import InputError
 from diffuscope.files import load_object
@@ -44,7 +45,7 @@ def load_callable(spec: str) -> Denoiser:
     return model
 
 
-def _require_description(model: object, spec: str) -> None:
+def _require_description(model: Any, spec: str) -> None:
     """Raises InputError for an event shape or a data range, where the model has one, that is none."""
     if hasattr(model, "event_shape"):
         shape = model.event_shape
