@@ -2,7 +2,6 @@
 
 import errno
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -17,16 +16,15 @@ QUICK = ["--levels", "5", "--points", "40", "--trajectories", "8", "--generated"
          "--components", "2"]  # fmt: skip
 
 
-def run(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["diffuscope", *map(str, arguments)])
-    cli.main()
+def run(*arguments):
+    cli.main([*map(str, arguments)])
 
 
-def refused(monkeypatch, capsys, *arguments):
-    """The one line on stderr of a command that must end with exit code 2."""
+def refused(capsys, *arguments, code=2):
+    """The one line on stderr of a command that must end with this exit code."""
     with pytest.raises(SystemExit) as ended:
-        run(monkeypatch, *arguments)
-    assert ended.value.code == 2
+        run(*arguments)
+    assert ended.value.code == code
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("diffuscope: ")]
     assert len(lines) == 1
     return lines[0]
@@ -52,8 +50,8 @@ def vectors(tmp_path):
     return path
 
 
-def test_an_audit_writes_the_report_and_the_numbers(monkeypatch, capsys, tmp_path, model, vectors):
-    run(monkeypatch, "audit", "--data", vectors, "--model", model, "--out", tmp_path / "out", *QUICK)
+def test_an_audit_writes_the_report_and_the_numbers(capsys, tmp_path, model, vectors):
+    run("audit", "--data", vectors, "--model", model, "--out", tmp_path / "out", *QUICK)
     said = capsys.readouterr()
     assert "Report: " in said.out
     assert "as --heldout" in said.err
@@ -62,37 +60,34 @@ def test_an_audit_writes_the_report_and_the_numbers(monkeypatch, capsys, tmp_pat
     assert (tmp_path / "out" / "report.html").read_text().lstrip().startswith("<!DOCTYPE html>")
 
 
-def test_classes_are_trained_sampled_in_turn_and_refused_where_there_are_none(
-    monkeypatch, capsys, tmp_path, model, vectors
-):
+def test_classes_are_trained_sampled_in_turn_and_refused_where_there_are_none(capsys, tmp_path, model, vectors):
     (trained := tmp_path / "trained").mkdir()
-    run(monkeypatch, "train", "--data", "two-moons", "--conditional", "--precision", "bfloat16", "--train-steps", 3,
+    run("train", "--data", "two-moons", "--conditional", "--precision", "bfloat16", "--train-steps", 3,
         "--log-every", 0, "--out", trained)  # fmt: skip
     sample = ("sample", "--model", trained / "model.safetensors", "--out", tmp_path, "--n", 5)
     found = {}
     for scale in (1, 3):
-        run(monkeypatch, *sample, "--classes", 1, 0, "--guidance", scale)
+        run(*sample, "--classes", 1, 0, "--guidance", scale)
         with np.load(tmp_path / "samples.npz") as stored:
             assert stored["y"].tolist() == [1, 0, 1, 0, 1]
             found[scale] = stored["x"]
     assert np.isfinite(found[1]).all()
     assert not np.allclose(found[1], found[3])
-    assert "classes: expected classes 0 .. 1, got 2" in refused(monkeypatch, capsys, *sample, "--classes", 2)
-    assert "guidance: expected classes with it" in refused(monkeypatch, capsys, *sample, "--guidance", 2)
-    assert "guidance: expected a finite" in refused(monkeypatch, capsys, *sample, "--classes", 0, "--guidance", "nan")
+    assert "--classes: expected classes 0 .. 1, got 2" in refused(capsys, *sample, "--classes", 2)
+    assert "--guidance: expected classes with it" in refused(capsys, *sample, "--guidance", 2)
+    assert "--guidance: expected a finite" in refused(capsys, *sample, "--classes", 0, "--guidance", "nan")
     without = ("sample", "--model", model, "--out", tmp_path, "--classes", 0)
-    assert "classes: expected a model trained with classes" in refused(monkeypatch, capsys, *without)
+    assert "--classes: expected a model trained with classes" in refused(capsys, *without)
     unlabeled = ("train", "--data", vectors, "--conditional", "--out", tmp_path / "other")
-    assert "conditional: expected data with labels" in refused(monkeypatch, capsys, *unlabeled)
+    assert "--conditional: expected data with labels" in refused(capsys, *unlabeled)
 
 
-def test_training_then_sampling_gives_finite_samples_and_a_picture(monkeypatch, tmp_path):
+def test_training_then_sampling_gives_finite_samples_and_a_picture(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, size=(60, 6, 6)).astype(np.uint8)
     np.save(tmp_path / "images.npy", images)
-    run(monkeypatch, "train", "--data", tmp_path / "images.npy", "--data-range", 0, 255, "--train-steps", 3,
+    run("train", "--data", tmp_path / "images.npy", "--data-range", 0, 255, "--train-steps", 3,
         "--out", tmp_path)  # fmt: skip
     run(
-        monkeypatch,
         "sample",
         "--model",
         tmp_path / "model.safetensors",
@@ -110,57 +105,57 @@ def test_training_then_sampling_gives_finite_samples_and_a_picture(monkeypatch, 
         assert picture.width >= 400
 
 
-def test_the_same_seed_gives_the_same_samples(monkeypatch, tmp_path, model):
+def test_the_same_seed_gives_the_same_samples(tmp_path, model):
     for name in ("a", "b"):
-        run(monkeypatch, "sample", "--model", model, "--n", 4, "--sampler", "ddpm", "--nfe", 5,
+        run("sample", "--model", model, "--n", 4, "--sampler", "ddpm", "--nfe", 5,
             "--out", tmp_path / name)  # fmt: skip
     first, second = (np.load(tmp_path / name / "samples.npz")["x"] for name in ("a", "b"))
     assert np.array_equal(first, second)
 
 
-def test_missing_files_and_folders_without_images(monkeypatch, capsys, tmp_path):
+def test_missing_files_and_folders_without_images(capsys, tmp_path):
     out = ("--out", tmp_path / "out")
-    assert "data:" in refused(monkeypatch, capsys, "audit", "--data", tmp_path / "none.npy", *out)
+    assert "--data:" in refused(capsys, "audit", "--data", tmp_path / "none.npy", *out)
     (tmp_path / "empty").mkdir()
-    assert "data:" in refused(monkeypatch, capsys, "audit", "--data", tmp_path / "empty", *out)
-    assert "model:" in refused(monkeypatch, capsys, "audit", "--model", tmp_path / "none.safetensors", *out)
-    assert "model:" in refused(monkeypatch, capsys, "audit", "--model", "no_such_module:thing", *out)
+    assert "--data:" in refused(capsys, "audit", "--data", tmp_path / "empty", *out)
+    assert "--model:" in refused(capsys, "audit", "--model", tmp_path / "none.safetensors", *out)
+    assert "--model:" in refused(capsys, "audit", "--model", "no_such_module:thing", *out)
 
 
-def test_images_of_different_sizes_or_only_one(monkeypatch, capsys, tmp_path):
+def test_images_of_different_sizes_or_only_one(capsys, tmp_path):
     folder = tmp_path / "images"
     folder.mkdir()
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "a.png")
-    assert "one single" in refused(monkeypatch, capsys, "audit", "--data", folder, "--out", tmp_path)
+    assert "one single" in refused(capsys, "audit", "--data", folder, "--out", tmp_path)
     Image.fromarray(np.zeros((9, 8), np.uint8)).save(folder / "b.png")
-    assert "b.png" in refused(monkeypatch, capsys, "audit", "--data", folder, "--out", tmp_path)
+    assert "b.png" in refused(capsys, "audit", "--data", folder, "--out", tmp_path)
 
 
-def test_nan_integers_without_a_range_and_heldout_identical_to_training(monkeypatch, capsys, tmp_path):
+def test_nan_integers_without_a_range_and_heldout_identical_to_training(capsys, tmp_path):
     rows = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
     np.save(tmp_path / "rows.npy", rows)
     same = ("--data", tmp_path / "rows.npy", "--heldout", tmp_path / "rows.npy", "--out", tmp_path)
-    assert "is also a training example" in refused(monkeypatch, capsys, "audit", *same)
+    assert "is also a training example" in refused(capsys, "audit", *same)
     rows[3, 1] = np.nan
     np.save(tmp_path / "nan.npy", rows)
-    assert "NaN" in refused(monkeypatch, capsys, "audit", "--data", tmp_path / "nan.npy", "--out", tmp_path)
+    assert "NaN" in refused(capsys, "audit", "--data", tmp_path / "nan.npy", "--out", tmp_path)
     np.save(tmp_path / "bytes.npy", np.zeros((30, 5, 5), np.uint8))
-    assert "--data-range" in refused(monkeypatch, capsys, "audit", "--data", tmp_path / "bytes.npy", "--out", tmp_path)
+    assert "--data-range" in refused(capsys, "audit", "--data", tmp_path / "bytes.npy", "--out", tmp_path)
 
 
-def test_models_of_another_shape_pickles_and_truncated_checkpoints(monkeypatch, capsys, tmp_path, model):
+def test_models_of_another_shape_pickles_and_truncated_checkpoints(capsys, tmp_path, model):
     out = ("--out", tmp_path / "out")
-    assert "shape" in refused(monkeypatch, capsys, "audit", "--model", model, *out)
+    assert "shape" in refused(capsys, "audit", "--model", model, *out)
     torch.save({"a": 1}, tmp_path / "model.pt")
-    assert "pickle" in refused(monkeypatch, capsys, "audit", "--model", tmp_path / "model.pt", *out)
+    assert "pickle" in refused(capsys, "audit", "--model", tmp_path / "model.pt", *out)
     (tmp_path / "cut.safetensors").write_bytes(model.read_bytes()[:-100])
-    assert "truncated" in refused(monkeypatch, capsys, "audit", "--model", tmp_path / "cut.safetensors", *out)
+    assert "truncated" in refused(capsys, "audit", "--model", tmp_path / "cut.safetensors", *out)
 
 
-def test_a_folder_that_cannot_be_made(monkeypatch, capsys, tmp_path):
+def test_a_folder_that_cannot_be_made(capsys, tmp_path):
     (tmp_path / "file").write_text("not a folder")
-    line = refused(monkeypatch, capsys, "audit", "--out", tmp_path / "file" / "out")
-    assert "out: cannot create the folder" in line
+    line = refused(capsys, "audit", "--out", tmp_path / "file" / "out")
+    assert "--out: cannot create the folder" in line
 
 
 def test_a_full_disk_and_ctrl_c_end_in_one_line_and_can_be_resumed(monkeypatch, capsys, tmp_path, model, vectors):
@@ -171,7 +166,7 @@ def test_a_full_disk_and_ctrl_c_end_in_one_line_and_can_be_resumed(monkeypatch, 
 
     with monkeypatch.context() as broken:
         broken.setattr("diffuscope.files.os.fsync", full)
-        assert "No space left" in refused(monkeypatch, capsys, *command)
+        assert "No space left" in refused(capsys, *command)
     assert not list((tmp_path / "out").rglob("*.partial"))
 
     def interrupted(*_, **__):
@@ -179,15 +174,15 @@ def test_a_full_disk_and_ctrl_c_end_in_one_line_and_can_be_resumed(monkeypatch, 
 
     with monkeypatch.context() as broken:
         broken.setattr("diffuscope.audit.questions.steps.measure_steps", interrupted)
-        assert "resume" in refused(monkeypatch, capsys, *command)
+        assert "resume" in refused(capsys, *command, code=130)
     kept = len(list((tmp_path / "out").rglob("*.npz")))
     assert kept == 1 + 5  # the samples and five noise levels
-    run(monkeypatch, *command)
+    run(*command)
     assert (tmp_path / "out" / "report.html").exists()
 
 
-def test_samples_of_integers_need_their_range(monkeypatch, capsys, tmp_path, model, vectors):
+def test_samples_of_integers_need_their_range(capsys, tmp_path, model, vectors):
     np.save(tmp_path / "samples.npy", np.zeros((30, 8), np.int32))
-    line = refused(monkeypatch, capsys, "audit", "--data", vectors, "--model", model, "--out", tmp_path / "out",
+    line = refused(capsys, "audit", "--data", vectors, "--model", model, "--out", tmp_path / "out",
                    "--samples", tmp_path / "samples.npy", *QUICK)  # fmt: skip
     assert "--samples-range" in line

@@ -1,6 +1,8 @@
 """The `diffuscope` command, and `python -m diffuscope`."""
 
 import os
+import signal
+import sys
 
 
 def main() -> None:
@@ -10,9 +12,14 @@ def main() -> None:
     slower. The policy is read when torch is loaded, hence the import after it; a user's own choice is kept.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from diffuscope.cli import main as command_line
+    try:
+        from diffuscope.cli import main as command_line
 
-    command_line()
+        command_line()
+    except KeyboardInterrupt:  # during the imports, which take a second or two
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        print("diffuscope: interrupted; rerun the same command to resume", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, JSON, and objects that a user names as `module:object`."""
+"""Files written whole or not at all, folders with one writer, JSON, and objects named as `module:object`."""
 
 import importlib
 import io
@@ -6,10 +6,12 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy import ndarray
 
 from diffuscope.errors import InputError
@@ -39,6 +41,25 @@ def save_arrays(path: Path, arrays: Mapping[str, ndarray]) -> None:
     content = io.BytesIO()
     np.savez(content, allow_pickle=False, **arrays)
     replace_atomically(path, content.getvalue())
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Hold `folder` until the block ends, in this process as often as needed; InputError if another one holds it."""
+    lock = FileLock(folder / ".lock", timeout=0, is_singleton=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"out: another run is writing to {folder}; expected to be the only one: wait for it, or name another folder"
+        ) from None
+    except OSError as error:
+        raise InputError(f"out: cannot write to the folder {folder} ({error.strerror})") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_json(result: object, path: Path) -> None:

@@ -10,10 +10,10 @@ import torch
 
 from audit_subjects import QUICK, digits, exact_subject
 from diffuscope.audit import QUESTIONS, Answer, Question, Subject, audit_model
+from diffuscope.audit.fingerprint import fingerprint
 from diffuscope.audit.generation import followed_samples
 from diffuscope.audit.level_measures import measure_level
 from diffuscope.audit.questions.loss import QUESTION as LOSS
-from diffuscope.audit.session import fingerprint
 from diffuscope.audit.subject import noise_levels
 from diffuscope.denoisers import MLP, ExactDenoiser, Preconditioned
 from diffuscope.errors import InputError

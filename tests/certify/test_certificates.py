@@ -223,7 +223,7 @@ def test_a_target_that_does_not_exist_is_one_line(
         cli.main()
     assert stop.value.code == 2
     error = capsys.readouterr().err.strip()
-    assert error.startswith("diffuscope: target:")
+    assert error.startswith("diffuscope: TARGET:")
     assert "\n" not in error
 
 

@@ -102,7 +102,7 @@ def test_a_wrapper_without_a_clock_is_asked_at_the_steps_of_its_table_and_an_exa
     class ByHand:
         schedule = DiscreteVP.linear()
 
-        def __call__(self, x_t, t):
+        def __call__(self, x_t, _):
             return x_t
 
     assert float(nearest_trained_time(ByHand(), 613.89)) == 614

@@ -1,11 +1,10 @@
 """What of the package a result belongs to: the files that its experiment imports, directly or not, and no others."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from diffuscope.experiments import code_fingerprint, find
-from diffuscope.experiments.record import imported_files
+from diffuscope.experiments.record import files_of
+from diffuscope.source import imported_files
 
 PACKAGE = {
     "__init__.py": "",
@@ -31,9 +30,8 @@ def package(tmp_path, monkeypatch):
     for name, source in PACKAGE.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(source)
-    stand_in = SimpleNamespace(__file__=str(tmp_path / "diffuscope" / "__init__.py"))
     (tmp_path / "diffuscope").symlink_to(tmp_path, target_is_directory=True)
-    monkeypatch.setattr("diffuscope.experiments.record.diffuscope", stand_in)
+    monkeypatch.setattr("diffuscope.source.ROOT", tmp_path / "diffuscope")
     return tmp_path
 
 
@@ -60,6 +58,6 @@ def test_a_change_of_what_an_experiment_imports_and_of_nothing_else_changes_its_
 
 def test_the_heat_equation_depends_on_densities_and_not_on_audits():
     """Our own package: what the module imports when it runs is among the files, whole other subpackages are not."""
-    names = {path.as_posix().rpartition("/diffuscope/")[2] for path in imported_files(find("heat-1d").name)}
+    names = {path.as_posix().rpartition("/diffuscope/")[2] for path in imported_files(*files_of(find("heat-1d").name))}
     assert {"experiments/heat_1d.py", "experiments/part.py", "densities/heat.py", "schedules/schedule.py"} <= names
     assert not {name for name in names if name.startswith(("audit/", "certify/", "cli/", "training/"))}

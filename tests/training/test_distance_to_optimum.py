@@ -252,7 +252,8 @@ def test_a_denoiser_that_answers_infinity_is_logged_as_null(tmp_path):
     assert math.isnan(read_distances(path)[0].levels[0].train.excess)
 
 
-def test_the_bar_shows_both_excesses(capsys):
+def test_the_bar_shows_both_excesses(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     fit(SmallDenoiser(3), vectors(), SETTINGS, log=log_of(None))
     shown = capsys.readouterr().err
     assert "excess 0." in shown
@@ -331,7 +332,7 @@ def test_the_command_writes_the_log_beside_the_model_or_not_at_all(monkeypatch, 
     with pytest.raises(SystemExit) as stopped:
         command(monkeypatch, silent, "--log-every", "-1")
     assert stopped.value.code == 2
-    assert "log_every: expected a whole number of steps >= 0, got -1" in capsys.readouterr().err
+    assert "--log-every: expected a whole number from 0 to 1,000,000,000, got -1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

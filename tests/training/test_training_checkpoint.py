@@ -274,7 +274,7 @@ def test_a_truncated_checkpoint_is_refused(share, path):
     begun(path)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(InputError, match=r"checkpoint: .* is cut off or not a safetensors file"):
+    with pytest.raises(InputError, match=r"checkpoint: .* is damaged, it is cut off .*; delete this file"):
         train(SmallDenoiser(3), vectors(), SETTINGS, checkpoint=path)
 
 
@@ -285,9 +285,21 @@ def test_a_checkpoint_from_before_objectives_were_recorded_resumes_as_denoising(
         header, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     run = json.loads(header["run"])
     assert run.pop("objective") == "Denoising"
+    del header["sha256"]  # older still
     save_file(tensors, path, header | {"run": json.dumps(run)})
     last = finished(resumed, vectors(), SETTINGS, path)
     assert_same_bits(whole, finished(whole, vectors(), SETTINGS, None), resumed, last)
+
+
+@pytest.mark.parametrize("where", [0.2, 0.5, 0.9])
+def test_one_flipped_bit_anywhere_in_a_checkpoint_is_found_and_the_line_says_which_file_to_delete(path, where):
+    begun(path)
+    content = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(content[:8], "little")  # of the tensors
+    content[int(start + where * (len(content) - start))] ^= 16
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=rf"checkpoint: {path} is damaged, .* checksum; delete this file to train"):
+        finished(SmallDenoiser(3), vectors(), SETTINGS, path)
 
 
 def test_foreign_files_are_refused(path):

@@ -293,7 +293,8 @@ def test_a_nan_on_the_command_line_is_one_line_and_exit_code_2(monkeypatch, caps
     assert f"the last good checkpoint is {tmp_path / 'training.safetensors'}, of step 0" in line
 
 
-def test_the_bar_shows_the_loss_and_the_remaining_time_and_closing_it_closes_the_run(capsys):
+def test_the_bar_shows_the_loss_and_the_remaining_time_and_closing_it_closes_the_run(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     run = train(SmallDenoiser(3), vectors(), TrainingSettings(steps=40, batch_size=8), checkpoint=None)
     bar = show_progress(run)
     for _ in range(5):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -36,7 +37,12 @@ def feature_map(name: str, gaussian: Gaussian) -> Features:
 
     def features(x: Float[Tensor, "n *event"]) -> Float[Tensor, "n features"]:
         with torch.no_grad():
-            rows = torch.cat([torch.as_tensor(function(part)) for part in x.split(FEATURE_BATCH)])
+            parts = [function(part) for part in x.split(FEATURE_BATCH)]
+        if not all(isinstance(part, Tensor | np.ndarray) for part in parts):
+            raise InputError(f"features: {name} must return a tensor or an array, got {type(parts[0]).__name__}")
+        shapes = {(part.ndim, tuple(part.shape[1:])) for part in parts}
+        alike = len(shapes) == 1 and parts[0].ndim > 0
+        rows = torch.cat([torch.as_tensor(part) for part in parts]) if alike else torch.empty(0)
         if rows.ndim != 2 or len(rows) != len(x) or not bool(torch.isfinite(rows).all()):
             raise InputError(f"features: {name} must return one finite row per example, got shape {tuple(rows.shape)}")
         return rows.float()

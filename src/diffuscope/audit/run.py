@@ -3,19 +3,21 @@
 Every stage that calls the model is stored, so that an audit can be resumed; the rest is computed anew.
 """
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
-from diffuscope.errors import InputError
+from diffuscope.files import sole_writer
+from diffuscope.progress import progress_bar
 
 from . import questions
+from .fingerprint import fingerprint
 from .question import not_answered
 from .result import AuditResult, versions
-from .session import Session, fingerprint
+from .session import Session
 from .store import Store
-from .subject import Settings, Subject
+from .subject import Settings, Subject, require_samples
 
 
 def audit_model(
@@ -33,15 +35,13 @@ def audit_model(
     Raises InputError where the model or the data cannot be audited.
     """
     settings = settings or Settings()
-    if samples is not None and samples.shape[1:] != subject.train.shape[1:]:
-        raise InputError(
-            f"samples: expected examples of shape {tuple(subject.train.shape[1:])}, got {tuple(samples.shape[1:])}"
-        )
-    if samples is not None and not bool(torch.isfinite(samples).all()):
-        raise InputError("samples: expected finite values, got NaN or infinity")
-    store = Store(out, fingerprint(subject, settings, samples))
-    answers = {}
-    with tqdm(desc="audit", unit="stage", disable=not progress) as bar:
+    if samples is not None:
+        require_samples(samples, like=subject.train)
+    with (
+        progress_bar(desc="audit", unit="stage", disable=not progress) as bar,
+        nullcontext() if out is None else sole_writer(out),
+    ):
+        store, answers = Store(out, fingerprint(subject, settings, samples)), {}
         session = Session(subject, settings, store=store, given=samples, progress=bar)
         bar.reset(session.shared_stages + sum(question.stages(session) for question in questions.QUESTIONS))
         for question in questions.QUESTIONS:

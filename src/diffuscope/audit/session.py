@@ -4,9 +4,7 @@ Every use of random numbers has a named stream of its own, so that the same seed
 questions are asked and in whatever order.
 """
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import cached_property, partial
 from typing import Any
 
@@ -15,16 +13,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-import diffuscope
 from diffuscope import streams
 
 from .generation import followed_samples
 from .level_measures import LevelMeasures, Points, measure_level
 from .references import References, fit_references
 from .store import Arrays, Store
-from .subject import Levels, Settings, Subject, evaluate, noise_levels
-
-UNSTORED = ("features", "references", "false_discovery", "significance", "diagnostics")
+from .subject import Levels, Settings, Subject, noise_levels
 
 
 class Session:
@@ -137,27 +132,3 @@ class Session:
             models=tuple(self.references.models),
             sums=sums,
         )
-
-
-def fingerprint(subject: Subject, settings: Settings, given: Tensor | None) -> dict[str, object]:
-    """What the stored stages depend on: the data, the settings, and the model's output for a fixed input.
-
-    Settings that change no call of the model (UNSTORED) are left out, so that they can be changed in a finished audit.
-    """
-    schedule, clean = subject.denoiser.schedule, subject.train[:4]
-    t = noise_levels(subject.denoiser, subject.scale, 4).times[1]
-    noise = torch.randn(clean.shape, generator=streams.torch_stream(0, "audit", "probe"))
-    denoised = evaluate(subject.denoiser, float(schedule.alpha(t)) * clean + float(schedule.sigma(t)) * noise, float(t))
-    return {
-        "settings": {name: value for name, value in asdict(settings).items() if name not in UNSTORED},
-        "schedule": repr(schedule),
-        "train": _digest(subject.train),
-        "heldout": _digest(subject.heldout),
-        "samples": None if given is None else _digest(given),
-        "model": _digest(denoised),
-        "version": diffuscope.__version__,
-    }
-
-
-def _digest(x: Tensor) -> str:
-    return hashlib.sha256(x.contiguous().numpy().tobytes()).hexdigest()

@@ -1,12 +1,14 @@
 """The finished stages of an audit, stored on disk under a key made of its inputs.
 
 Rerun with the same inputs, an interrupted audit reads its finished stages and resumes. Other inputs have another key
-and never read the old results.
+and never read the old results. A file is a NumPy archive followed by the SHA-256 of its bytes, which is verified before
+anything is read: a stage whose file is damaged in any way is measured again.
 """
 
 import hashlib
+import io
 import json
-import zipfile
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,9 +16,10 @@ import numpy as np
 from numpy import ndarray
 
 from diffuscope.errors import InputError
-from diffuscope.files import save_arrays
+from diffuscope.files import replace_atomically
 
 Arrays = dict[str, ndarray]
+DIGEST = 32  # bytes of a SHA-256
 
 
 class Store:
@@ -31,17 +34,31 @@ class Store:
         if self.folder is None:
             return compute()
         path = self.folder / f"{name}.npz"
-        if path.exists():
-            try:
-                # NumPy does not close a damaged file, hence the first of the two
-                with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                    return {key: stored[key] for key in stored.files}
-            except (OSError, ValueError, zipfile.BadZipFile):
-                path.unlink()  # half-written by a crash of the machine: compute it again
+        stored = _read(path)
+        if stored is not None:
+            return stored
         arrays = compute()
+        content = io.BytesIO()
+        np.savez(content, allow_pickle=False, **arrays)
+        whole = content.getvalue()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_arrays(path, arrays)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            replace_atomically(path, whole + hashlib.sha256(whole).digest())
         except OSError as error:
             raise InputError(f"out: cannot write {path.name} to {self.folder} ({error.strerror})") from error
         return arrays
+
+
+def _read(path: Path) -> Arrays | None:
+    """The arrays of a file, None if it is missing or damaged."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    whole, digest = content[:-DIGEST], content[-DIGEST:]
+    if hashlib.sha256(whole).digest() != digest:
+        return None
+    with np.load(io.BytesIO(whole), allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}

@@ -5,6 +5,7 @@ LOWEST and HIGHEST times the standard deviation s of a coordinate of the data, w
 below them every denoiser returns its input, above them the mean of the data.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -12,12 +13,23 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from diffuscope.denoisers import Batch, Denoiser
+from diffuscope.denoisers import Batch, Denoiser, require_batch
 from diffuscope.errors import InputError
 from diffuscope.samplers import times_at
+from diffuscope.streams import require_seed
 
 LOWEST, HIGHEST = 0.03, 100.0
 EVALUATION_BATCH = 256
+FEWEST = 20  # examples, samples
+COUNTS = {
+    "levels": (4, 1000),
+    "points": (8, 10**7),
+    "trajectories": (8, 10**6),
+    "generated": (FEWEST, 10**7),
+    "components": (1, 1000),
+    "references": (FEWEST, 10**9),
+    "step_seeds": (8, 10**6),
+}
 
 
 @dataclass(frozen=True)
@@ -39,9 +51,21 @@ class Settings:
     diagnostics: bool = False  # also test whether the model is the score of one diffusing density
 
     def __post_init__(self) -> None:
-        for name, least in (("levels", 4), ("points", 8), ("trajectories", 8), ("generated", 20), ("step_seeds", 8)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        for name, (least, most) in COUNTS.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or not least <= value <= most:
+                raise InputError(f"{name}: expected a whole number from {least:,} to {most:,}, got {value}")
+        require_seed(self.seed)
+        for name in ("false_discovery", "significance"):
+            if not 0 < getattr(self, name) < 1:
+                raise InputError(f"{name}: expected a number between 0 and 1, got {getattr(self, name):g}")
+        if not 0 < self.skip_tolerance < math.inf:
+            raise InputError(f"skip_tolerance: expected a finite number > 0, got {self.skip_tolerance:g}")
+        if not self.features or len(set(self.features)) < len(self.features):
+            raise InputError(f"features: expected one or several different ones, got {' '.join(self.features) or None}")
+        for name in self.features:
+            if name not in ("pixels", "pca") and ":" not in name:
+                raise InputError(f"features: expected 'pixels', 'pca' or module:function, got {name!r}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +73,8 @@ class Subject:
     """A denoiser, its training data and held-out data, all in the model's own range.
 
     If both parts have labels, a classifier of them provides the features in which samples are compared with held-out
-    data. Raises InputError for fewer than 20 examples and for labels that are not one integer per example.
+    data. Raises InputError for fewer than 20 examples, values that are not finite or all the same, two shapes, and for
+    labels that are not one integer per example.
     """
 
     denoiser: Denoiser
@@ -63,8 +88,10 @@ class Subject:
 
     def __post_init__(self) -> None:
         for name, data in (("train", self.train), ("heldout", self.heldout)):
-            if len(data) < 20:
-                raise InputError(f"{name}: expected at least 20 examples, got {len(data)}")
+            require_examples(name, data)
+        if self.train.shape[1:] != self.heldout.shape[1:]:
+            shapes = tuple(self.train.shape[1:]), tuple(self.heldout.shape[1:])
+            raise InputError(f"heldout: expected examples of shape {shapes[0]} as in train, got {shapes[1]}")
         for name, labels, data in (
             ("train_labels", self.train_labels, self.train),
             ("heldout_labels", self.heldout_labels, self.heldout),
@@ -116,16 +143,32 @@ def levels_at(denoiser: Denoiser, ratios: Float[Tensor, " levels"]) -> Levels:
     return Levels(times, denoiser.schedule.noise_to_signal(times))
 
 
+def require_examples(name: str, x: Shaped[Tensor, "n *event"]) -> None:
+    """Raises InputError, naming the argument, for fewer than 20 examples, and unless they are finite and differ."""
+    if len(x) < FEWEST:
+        raise InputError(f"{name}: expected at least {FEWEST} examples, got {len(x)}")
+    if not x.is_floating_point():
+        raise InputError(f"{name}: expected floating-point numbers in the model's range, got {x.dtype}")
+    if not all(math.isfinite(float(part.sum(dtype=torch.float64))) for part in x.split(4096)):
+        raise InputError(f"{name}: expected finite values, got NaN or infinity")
+    if all(bool((part == x[:1]).all()) for part in x.split(4096)):
+        raise InputError(f"{name}: expected examples that vary, got {len(x)} that are all the same")
+
+
+def require_samples(samples: Shaped[Tensor, "n *shape"], *, like: Float[Tensor, "m *event"]) -> None:
+    """Raises InputError as `require_examples` does, and for samples of another shape than the data."""
+    if samples.shape[1:] != like.shape[1:]:
+        shapes = tuple(like.shape[1:]), tuple(samples.shape[1:])
+        raise InputError(f"samples: expected examples of shape {shapes[0]}, got {shapes[1]}")
+    require_examples("samples", samples)
+
+
 def evaluate(denoiser: Denoiser, x_t: Batch, t: float) -> Batch:
-    """D(x_t, t) in batches, without gradients; InputError for an output of another shape or with non-finite values."""
+    """D(x_t, t) in batches, without gradients; InputError for another kind, shape or dtype, or not finite."""
     parts = []
     with torch.no_grad():
         for part in x_t.split(EVALUATION_BATCH):
-            denoised = denoiser(part, torch.tensor(t, dtype=torch.float64))
-            if denoised.shape != part.shape:
-                raise InputError(
-                    f"model: expected an output of its input's shape {tuple(part.shape)}, got {tuple(denoised.shape)}"
-                )
+            denoised = require_batch(denoiser(part, torch.tensor(t, dtype=torch.float64)), part)
             if not bool(torch.isfinite(denoised).all()):
                 raise InputError(f"model: expected finite values, got NaN or infinity at time {t:g}")
             parts.append(denoised)

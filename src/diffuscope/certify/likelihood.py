@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import Batch, Denoiser
+from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.findings import Finding
 from diffuscope.schedules import VP, Schedule
@@ -69,7 +70,7 @@ def _compared(log_density: LogDensity, problem: OracleProblem, schedule: Schedul
     x_t = schedule.alpha(t) * clean + schedule.sigma(t) * noise
     exact = problem.distribution.log_prob(x_t, schedule.alpha(t), schedule.sigma(t))
     runs = torch.stack(
-        [log_density(problem.denoiser(schedule), x_t, t, torch.Generator().manual_seed(k)) for k in range(REPEATS)]
+        [_values(log_density, problem.denoiser(schedule), x_t, t, seed=k) for k in range(REPEATS)]
     ).double()
     compared = partial(Finding, name=f"likelihood.{problem.name}", title=f"Log-density of {problem.title}", unit="nats")
     if runs.shape != (REPEATS, len(x_t)):
@@ -89,10 +90,18 @@ def _compared(log_density: LogDensity, problem: OracleProblem, schedule: Schedul
     )
 
 
+def _values(log_density: LogDensity, denoiser: Denoiser, x_t: Batch, t: float, *, seed: int) -> Tensor:
+    """`log_density` at a batch; InputError unless it returns a tensor."""
+    values: object = log_density(denoiser, x_t, t, torch.Generator().manual_seed(seed))
+    if not isinstance(values, Tensor):
+        raise InputError(f"target: expected a tensor with one log density per sample, got {type(values).__name__}")
+    return values
+
+
 def _normalized(log_density: LogDensity, problem: OracleProblem, schedule: Schedule, tolerance: float) -> Finding:
     t = float(schedule.time_of_noise_to_signal(RATIO))
     grid = torch.linspace(-LINE, LINE, 241, dtype=torch.float64)[:, None]
-    values = log_density(problem.denoiser(schedule), grid, t, torch.Generator().manual_seed(0)).double()
+    values = _values(log_density, problem.denoiser(schedule), grid, t, seed=0).double()
     mass = float(torch.trapezoid(values.exp(), grid[:, 0])) if values.shape == (len(grid),) else math.nan
     good = abs(mass - 1) <= max(tolerance, 0.02)
     return Finding(

@@ -1,8 +1,10 @@
-"""The command line: parses, calls, prints. Bad input ends in one line and exit code 2, never in a traceback."""
+"""The command line: parses, calls, prints. Whatever goes wrong is one line and an exit code (see `failures`)."""
 
-import errno
+import os
 import sys
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
 import tyro
 from torch.distributed import is_torchelastic_launched
@@ -10,13 +12,16 @@ from torch.distributed import is_torchelastic_launched
 import diffuscope
 from diffuscope.errors import InputError
 
+from .arguments import options_of, parse
 from .audit import Audit
 from .certify import Certify
 from .data import Data
+from .failures import CLOSED, failure, one_line, user_place
 from .reproduce import Reproduce
 from .sample import Sample
 from .train import Train
 
+COMMANDS = {kind.__name__.lower(): kind for kind in (Audit, Train, Sample, Certify, Reproduce, Data)}
 Command = (
     Annotated[Audit, tyro.conf.subcommand("audit")]
     | Annotated[Train, tyro.conf.subcommand("train")]
@@ -27,28 +32,35 @@ Command = (
 )
 
 
-def main() -> None:
-    """Entry point of the `diffuscope` command."""
-    if sys.argv[1:] == ["--version"]:
-        print(f"diffuscope {diffuscope.__version__}")
-        return
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the `diffuscope` command; ends with SystemExit unless the command succeeds."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    out, options = None, {}
     try:
-        command = tyro.cli(Command, prog="diffuscope", description="Ground truth for diffusion models.")  # pyright: ignore[reportCallIssue, reportArgumentType]
+        if words == ["--version"]:
+            print(f"diffuscope {diffuscope.__version__}")
+            return
+        options = options_of(COMMANDS[words[0]]) if words and words[0] in COMMANDS else {}
+        command = parse(Command, COMMANDS, words, "Ground truth for diffusion models.")
         if is_torchelastic_launched() and not isinstance(command, Train):
             raise InputError("torchrun: expected `diffuscope train`, the one command whose processes share their work")
+        out = getattr(command, "out", None)
         command.run()
-    except InputError as error:
-        fail(str(error))
-    except KeyboardInterrupt:
-        fail("interrupted; rerun the same command to resume")
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+        sys.stdout.flush()
+    except SystemExit as ended:
+        if user_place(ended) is None:
             raise
-        where = error.filename or "while writing"
-        fail(f"out: the disk is full ({where}); free some space and rerun the same command to resume")
+        fail(ended, options, out)
+    except BaseException as error:
+        fail(error, options, out)
 
 
-def fail(message: str) -> None:
-    """One line on stderr, exit code 2."""
-    print("diffuscope: " + " ".join(message.split()), file=sys.stderr)
-    sys.exit(2)
+def fail(error: BaseException, options: Mapping[str, Any], out: Path | None) -> None:
+    """One line on stderr, and an exit code."""
+    said = failure(error, options, out)
+    if said.code == CLOSED:
+        # what is left in the buffer has nowhere to go, and the interpreter would complain of it at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    elif said.line:
+        print(f"diffuscope: {one_line(said.line)}", file=sys.stderr)
+    sys.exit(said.code)

@@ -7,13 +7,15 @@ from pathlib import Path
 import tyro
 
 from diffuscope.audit import AuditResult, Settings, Subject, audit_model
+from diffuscope.audit.subject import require_examples, require_samples
 from diffuscope.audit.verdict import Word
 from diffuscope.data import NAMES, DataSet, load_samples
 from diffuscope.denoisers import Denoiser, load_model
 from diffuscope.errors import InputError
+from diffuscope.files import load_object
 from diffuscope.training import train_denoiser
 
-from .options import DataOptions, TrainOptions, require_folder
+from .options import DataOptions, TrainOptions, require_range, writing
 
 
 @dataclass(frozen=True)
@@ -39,19 +41,39 @@ class Audit:
     settings: tyro.conf.OmitArgPrefixes[Settings] = field(default_factory=Settings)
 
     def run(self) -> None:
-        """Train if needed, audit, write."""
-        require_folder(self.out)
+        """Check, train if needed, audit, write."""
+        self.source.check()
+        self.training.check()
+        require_range("samples_range", self.samples_range)
+        if self.samples is None and self.samples_range is not None:
+            raise InputError("samples_range: expected with --samples only")
+        for name in self.settings.features:
+            if ":" in name:
+                load_object(name, "features")
+        with writing(self.out, "report.html", "audit.json", "training.safetensors", "model.safetensors"):
+            self._audit()
+
+    def _audit(self) -> None:
+        denoiser = None if self.model is None else load_model(self.model)
         data = self.source.load(self.settings.seed)
         notes = [data.provenance]
-        if self.model is None:
+        data = data.in_range(*((-1.0, 1.0) if denoiser is None else model_range(denoiser, data)))
+        if denoiser is not None and not hasattr(denoiser, "data_range"):
+            low, high = data.data_range
+            warning = f"the model states no data_range, and is given the data in their own, {low:g} to {high:g}"
+            print(f"Warning: {warning}.", file=sys.stderr)
+            notes.append(warning)
+        for name, examples in (("data", data.train), ("heldout", data.heldout)):
+            require_examples(name, examples)
+        samples = None if self.samples is None else load_samples(self.samples, self.samples_range, like=data)
+        if samples is not None:
+            require_samples(samples, like=data.train)
+        if denoiser is None:
             print(f"No --model given: training a small one on {data.name}.")
-            data = data.in_range(-1.0, 1.0)
             steps, batch_size = self.training.train_steps, self.training.batch_size
             denoiser = train_denoiser(data, steps=steps, batch_size=batch_size, seed=self.settings.seed, out=self.out)
-            name = f"a small model trained on {data.name}"
         else:
-            denoiser, name = load_model(self.model), Path(self.model).name
-            data = data.in_range(*model_range(denoiser, data))
+            require_shape(denoiser, data)
             if self.source.heldout is None and self.source.data not in NAMES:
                 warning = (
                     "the held-out data are a random part of --data; if the model was trained on all of it, pass data "
@@ -63,8 +85,7 @@ class Audit:
             notes.append(f"{data.shared} held-out examples are also training examples, bit for bit")
         if data.duplicates:
             notes.append(f"{data.duplicates} training examples are exact duplicates of others")
-        require_shape(denoiser, data)
-        samples = None if self.samples is None else load_samples(self.samples, self.samples_range, like=data)
+        name = f"a small model trained on {data.name}" if self.model is None else Path(self.model).name
         labels = data.train_labels, data.heldout_labels
         subject = Subject(denoiser, data.train, data.heldout, name, data.name, tuple(notes), *labels)
         result = audit_model(subject, self.settings, out=self.out, samples=samples, progress=True)
@@ -85,7 +106,9 @@ def require_shape(denoiser: Denoiser, data: DataSet) -> None:
     """Raises InputError if model and data have examples of different shapes."""
     shape = tuple(getattr(denoiser, "event_shape", data.event_shape))
     if shape != data.event_shape:
-        raise InputError(f"model: expected data of shape {shape}, which it was trained on, got {data.event_shape}")
+        raise InputError(
+            f"data: expected examples of shape {shape}, which the model was trained on, got {data.event_shape}"
+        )
 
 
 def print_verdicts(result: AuditResult) -> None:

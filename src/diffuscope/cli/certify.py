@@ -3,9 +3,9 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
-from tqdm import tqdm
 
 from diffuscope.adapters import known_targets, load_target
 from diffuscope.certify import (
@@ -18,8 +18,9 @@ from diffuscope.certify import (
 )
 from diffuscope.errors import InputError
 from diffuscope.files import load_object
+from diffuscope.progress import progress_bar
 
-from .options import require_folder
+from .options import writing
 
 MARKS = {"good": "ok  ", "alarm": "FAIL", "attention": "note", "unknown": "??? ", "neutral": "    "}
 
@@ -32,7 +33,7 @@ class Certify:
     test fails.
     """
 
-    target: tyro.conf.Positional[str]
+    target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TARGET")]
     """diffuscope:NAME, azula:NAME, diffusers:NAME, k_diffusion:NAME (options: NAME?order=3) or module:callable; the
     word list prints all installed names."""
     likelihood: bool = False
@@ -46,7 +47,11 @@ class Certify:
             for library, names in known_targets().items():
                 print(f"{library}:", *names, sep="\n  ")
             return
-        certificate = self._likelihood() if self.likelihood else self._sampler()
+        certify = self._likelihood if self.likelihood else self._sampler
+        with writing(self.out, "certificate.html", "certificate.json"):
+            self._report(certify())
+
+    def _report(self, certificate: Certificate | LikelihoodCertificate) -> None:
         for finding in certificate.findings:
             print(f"{MARKS[finding.tone]} {finding.title}: {finding.verdict}")
         print(f"Certificate: {certificate.save(self.out)}")
@@ -57,8 +62,9 @@ class Certify:
 
     def _sampler(self) -> Certificate:
         target = load_target(self.target)
-        require_folder(self.out)
-        with tqdm(total=len(list(questions(target))) + 1, desc="certifying", unit="question", leave=False) as bar:
+        with progress_bar(
+            total=len(list(questions(target))) + 1, desc="certifying", unit="question", leave=False
+        ) as bar:
 
             def advance(title: str) -> None:
                 bar.update()
@@ -71,6 +77,5 @@ class Certify:
         if not callable(log_density):
             kind = type(log_density).__name__
             raise InputError(f"target: expected callable(denoiser, x_t, t, generator), got a {kind}")
-        require_folder(self.out)
         print(f"comparing on {len(likelihood_problems())} exact densities")
         return LikelihoodCertificate(self.target, certify_likelihood(log_density))  # pyright: ignore[reportArgumentType]

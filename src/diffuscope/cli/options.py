@@ -1,11 +1,14 @@
-"""Options shared by several commands, and the check of the output folder."""
+"""Options shared by several commands, and the checks that come before any work."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from diffuscope.data import DataSet, load_data
 from diffuscope.errors import InputError
+from diffuscope.files import sole_writer
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,12 @@ class DataOptions:
     train_limit: int | None = None
     """Number of training examples, chosen at random; by default all."""
 
+    def check(self) -> None:
+        """Raises InputError for values that no data set fits."""
+        require_range("data_range", self.data_range)
+        if self.train_limit is not None:
+            require_within("train_limit", self.train_limit, 2, 10**12)
+
     def load(self, seed: int) -> DataSet:
         """The data set, in its own range."""
         data = load_data(self.data, heldout=self.heldout, data_range=self.data_range, seed=seed)
@@ -37,12 +46,40 @@ class TrainOptions:
     batch_size: int = 64
     """Examples per step."""
 
+    def check(self) -> None:
+        """Raises InputError for counts outside their ranges."""
+        require_within("train_steps", self.train_steps, 1, 10**9)
+        require_within("batch_size", self.batch_size, 1, 10**6)
 
-def require_folder(out: Path) -> None:
-    """Create the folder `out`; raises InputError if it cannot be written, before any work is done."""
+
+def require_within(name: str, value: int, least: int, most: int) -> None:
+    """Raises InputError unless least <= value <= most."""
+    if not least <= value <= most:
+        raise InputError(f"{name}: expected a whole number from {least:,} to {most:,}, got {value}")
+
+
+def require_range(name: str, value: tuple[float, float] | None) -> None:
+    """Raises InputError unless the lower end comes first."""
+    if value is not None and not value[0] < value[1]:
+        raise InputError(f"{name}: expected two numbers, the lower first, got {value[0]:g} {value[1]:g}")
+
+
+@contextmanager
+def writing(out: Path, *names: str) -> Iterator[None]:
+    """The folder `out`, created, and written by this process alone until the block ends.
+
+    Raises InputError, before any work is done, if the folder or the files `names` in it cannot be written, or if
+    another process writes there.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"out: cannot create the folder {out} ({error.strerror})") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"out: cannot create the folder {out} ({reason})") from error
     if not os.access(out, os.W_OK):
         raise InputError(f"out: the folder {out} is not writable")
+    for name in names:
+        if (out / name).is_dir():
+            raise InputError(f"out: expected to write the file {out / name}, which is a folder")
+    with sole_writer(out):
+        yield

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 from tqdm import tqdm
@@ -11,9 +12,13 @@ from tqdm import tqdm
 from diffuscope.errors import InputError
 from diffuscope.experiments import NAMES, Experiment, Outcome, Record, code_fingerprint, experiments_index, find
 from diffuscope.findings import Claim
+from diffuscope.progress import progress_bar
 from diffuscope.report import write_page
+from diffuscope.streams import require_seed
 
-from .options import require_folder
+from .options import writing
+
+WRITTEN = ("report.html", "result.json", "figure.png")
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class Reproduce:
     and exits with code 1 if a claim fails.
     """
 
-    name: tyro.conf.Positional[str] = ""
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")] = ""
     """Name of the experiment; see --list."""
     list: tyro.conf.FlagCreatePairsOff[bool] = False
     """List the experiments and their sources without running any."""
@@ -43,8 +48,7 @@ class Reproduce:
             raise InputError("name: expected the name of one experiment, or --list, or --all")
         if self.fresh and not self.all:
             raise InputError("fresh: only with --all; a single experiment always runs again")
-        if self.seed < 0:
-            raise InputError(f"seed: expected a number >= 0, got {self.seed}")
+        require_seed(self.seed)
         if self.list:
             print_list()
         elif self.all:
@@ -53,15 +57,18 @@ class Reproduce:
             self._run_one(find(self.name))
 
     def _run_one(self, experiment: Experiment) -> None:
-        require_folder(self.out / experiment.name)
-        with progress(len(experiment.parts)) as bar:
-            outcome = experiment.run(self.seed, shown_by(bar, experiment))
-        path = outcome.save(self.out / experiment.name)
+        with writing(self.out / experiment.name, *WRITTEN):
+            with progress(len(experiment.parts)) as bar:
+                outcome = experiment.run(self.seed, shown_by(bar, experiment))
+            path = outcome.save(self.out / experiment.name)
         print("\n".join([*map(claim_line, outcome.claims), *unclaimed(outcome), f"Report: {path}"]))
         _end([outcome.record()])
 
     def _run_all(self) -> None:
-        require_folder(self.out)
+        with writing(self.out, "index.html"):
+            self._run_every()
+
+    def _run_every(self) -> None:
         experiments, records = [find(name) for name in NAMES], []
         with progress(sum(len(experiment.parts) for experiment in experiments)) as bar:
             for experiment in experiments:
@@ -72,9 +79,9 @@ class Reproduce:
                     bar.write(f"{experiment.name}: already finished with this code and seed (--fresh reruns it)")
                     records.append(kept)
                     continue
-                require_folder(folder)
-                outcome = experiment.run(self.seed, shown_by(bar, experiment))
-                outcome.save(folder)
+                with writing(folder, *WRITTEN):
+                    outcome = experiment.run(self.seed, shown_by(bar, experiment))
+                    outcome.save(folder)
                 bar.update()
                 record = outcome.record()
                 records.append(record)
@@ -88,7 +95,7 @@ class Reproduce:
 
 def progress(parts: int) -> tqdm:
     """A progress bar over the parts, cleared at the end."""
-    return tqdm(total=parts, desc="reproducing", unit="part", leave=False, dynamic_ncols=True)
+    return progress_bar(total=parts, desc="reproducing", unit="part", leave=False)
 
 
 def shown_by(bar: tqdm, experiment: Experiment) -> Callable[[str], object]:

@@ -20,13 +20,15 @@ from diffuscope.samplers import (
     Euler,
     Heun,
     NoiseAdamsBashforth,
+    Sampler,
     SDEDPMSolverPP2M,
     UniPC,
     cycled,
     generate,
 )
+from diffuscope.streams import SEEDS, require_seed
 
-from .options import require_folder
+from .options import require_within, writing
 
 SAMPLERS = {
     "euler": Euler(),
@@ -64,12 +66,17 @@ class Sample:
     """Random seed."""
 
     def run(self) -> None:
-        """Sample and write."""
+        """Check, sample and write."""
         method = SAMPLERS[self.sampler]
-        steps = (self.nfe - 1) // method.nfe_per_step
-        if steps < 1:
-            raise InputError(f"nfe: expected at least {method.nfe_per_step + 1}, got {self.nfe}")
-        require_folder(self.out)
+        require_within("n", self.n, 1, 10**9)
+        require_within("nfe", self.nfe, method.nfe_per_step + 1, 10**6)
+        require_seed(self.seed)
+        if any(not 0 <= y < SEEDS for y in self.classes):
+            raise InputError(f"classes: expected whole numbers >= 0, got {' '.join(map(str, self.classes))}")
+        with writing(self.out, "samples.npz", "samples.png"):
+            self._sample(method, (self.nfe - 1) // method.nfe_per_step)
+
+    def _sample(self, method: Sampler, steps: int) -> None:
         denoiser = load_model(self.model)
         samples = generate(
             denoiser,

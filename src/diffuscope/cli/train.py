@@ -1,13 +1,18 @@
 """Train a small model."""
 
+import os
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import tyro
 
+from diffuscope.streams import require_seed
 from diffuscope.training import Precision, process_group, rank, train_denoiser
 
-from .options import DataOptions, TrainOptions, require_folder
+from .options import DataOptions, TrainOptions, require_within, writing
+
+WRITTEN = ("model.safetensors", "training.safetensors", "distance.jsonl")
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,14 @@ class Train:
     """Random seed for the split, the initial weights, batches and noise."""
 
     def run(self) -> None:
-        """Train and save."""
-        require_folder(self.out)
-        data = self.source.load(self.seed).in_range(-1.0, 1.0)
-        with process_group() as device:
+        """Check, train and save."""
+        self.source.check()
+        self.training.check()
+        require_seed(self.seed)
+        require_within("log_every", self.log_every, 0, 10**9)
+        alone = nullcontext() if int(os.environ.get("RANK", "0")) else writing(self.out, *WRITTEN)
+        with alone, process_group() as device:
+            data = self.source.load(self.seed).in_range(-1.0, 1.0)
             train_denoiser(
                 data,
                 steps=self.training.train_steps,

@@ -6,13 +6,15 @@ separate parts `train_labels` or `y_train`, and `heldout_labels`, `test_labels` 
 """
 
 import zipfile
-import zlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diffuscope.errors import InputError
+from diffuscope.memory import require_memory
 
 from .examples import Examples, Source, examples_of_array
 
@@ -29,7 +31,7 @@ def read_npy(path: Path, argument: str) -> Source:
     _require_magic(path, argument, b"\x93NUMPY", "a .npy file as numpy.save writes it")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # NumPy's parser of a damaged header raises many kinds
         raise _unreadable(argument, str(path), error) from None
     return Source(path.stem, examples_of_array(array, argument, str(path)))
 
@@ -40,24 +42,39 @@ def read_npz(path: Path, argument: str) -> Source:
     try:
         # opened here, since NumPy does not close a file that turns out to be damaged
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return source_of_archive(Archive(archive, path, argument), path.stem, list(archive.files))
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+            members = Archive(archive, path, argument, partial(unpacked_size, archive.zip))
+            return source_of_archive(members, path.stem, list(archive.files))
+    except InputError:
+        raise
+    except Exception as error:
         raise _unreadable(argument, str(path), error) from None
 
 
-class Archive:
-    """An open archive of arrays; InputError for those that cannot be read. `otherwise` is a hint for error messages."""
+def unpacked_size(archive: zipfile.ZipFile, name: str) -> float:
+    """The bytes that the member of this name claims to unpack to; the unpacking stops there."""
+    sizes = {member.filename: member.file_size for member in archive.infolist()}
+    return float(sizes.get(f"{name}.npy", sizes.get(name, 0)))
 
-    def __init__(self, archive: Any, path: Path, argument: str, otherwise: str = "") -> None:
-        self.archive, self.path, self.argument, self.otherwise = archive, path, argument, otherwise
+
+class Archive:
+    """An open archive of arrays; InputError for those that cannot be read or are larger than the memory.
+
+    `size` gives the bytes that an array claims to have. `otherwise` is a hint for error messages.
+    """
+
+    def __init__(
+        self, archive: Any, path: Path, argument: str, size: Callable[[str], float], otherwise: str = ""
+    ) -> None:
+        self.archive, self.path, self.argument, self.size, self.otherwise = archive, path, argument, size, otherwise
 
     def origin(self, name: str) -> str:
         return f"{self.path}[{name}]"
 
     def array(self, name: str) -> np.ndarray:
+        require_memory(self.size(name), self.argument, f"{self.origin(name)}, unpacked,")
         try:
             array = self.archive[name]
-        except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        except Exception as error:  # as above, and those of an archive's compression
             raise _unreadable(self.argument, self.origin(name), error) from None
         # a member that is no .npy file is returned as bytes
         if not isinstance(array, np.ndarray):

@@ -109,7 +109,7 @@ def _records(path: Path, argument: str) -> np.ndarray:
 def _array(path: Path, argument: str) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, EOFError, ValueError):
+    except Exception:  # NumPy's parser of a damaged header raises many kinds
         raise InputError(f"{argument}: {path} cannot be read; expected a whole .npy file of bytes") from None
     if array.dtype != np.uint8:
         raise InputError(f"{argument}: {path} has dtype {array.dtype}; expected uint8")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffuscope.errors import InputError
+from diffuscope.memory import require_memory
 
 from .dataset import Range
 
@@ -50,6 +51,7 @@ def examples_of_array(array: np.ndarray, argument: str, origin: str, labels: np.
     """
     if array.dtype.kind not in "iuf":
         raise InputError(f"{argument}: {origin} has dtype {array.dtype}, expected integers or floating-point numbers")
+    require_memory(4.0 * array.size, argument, f"{origin}, of shape {array.shape},")
     _require_finite(array, argument, origin)
     values = _in_layout(array, argument, origin)
     return Examples(argument, origin, values, _checked_labels(labels, len(values), argument, origin))

@@ -42,13 +42,14 @@ def read_hdf5(path: Path, name: str | None, argument: str) -> Source:
             names: list[str] = []
             # visits hard links only, hence no other file and no data set twice
             file.visititems(lambda found, item: names.append(found) if isinstance(item, h5py.Dataset) else None)
+            members = _Members(file)
             if name is None:
-                archive = Archive(_Members(file), path, argument, f", or one of them as {path.name}:NAME")
+                archive = Archive(members, path, argument, members.size, f", or one of them as {path.name}:NAME")
                 return source_of_archive(archive, path.stem, names)
             inside = name.strip("/")
             if inside not in names:
                 raise InputError(f"{argument}: {path} has no data set {name!r}; expected {_listed(names)}")
-            only = Archive(_Members(file), path, argument)
+            only = Archive(members, path, argument, members.size)
             return source_of_archive(only, f"{path.stem}-{inside.replace('/', '-')}", [inside])
     except InputError:
         raise
@@ -66,6 +67,10 @@ class _Members:
 
     def __getitem__(self, name: str) -> np.ndarray:
         return np.asarray(self.file[name][()])
+
+    def size(self, name: str) -> float:
+        """The bytes of a data set, which its file may claim without holding them."""
+        return float(self.file[name].nbytes)
 
 
 def _listed(names: list[str]) -> str:

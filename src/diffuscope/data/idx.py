@@ -9,17 +9,21 @@ from pathlib import Path
 import numpy as np
 
 from diffuscope.errors import InputError
+from diffuscope.memory import require_memory
 
 
 def read_idx(path: Path, argument: str) -> np.ndarray:
     """The array of bytes in a gzipped idx file."""
     try:
         with gzip.open(path, "rb") as file:
-            content = file.read()
+            start = file.read(4)
+            axes = start[3] if start[:3] == b"\x00\x00\x08" and len(start) == 4 else 0
+            sizes = file.read(4 * axes)
+            shape = struct.unpack(f">{axes}I", sizes) if len(sizes) == 4 * axes else ()
+            require_memory(prod(shape), argument, f"{path}, of shape {shape},")
+            content = file.read(prod(shape) + 1)  # no more than what it claims to hold
     except (OSError, EOFError, zlib.error):
         raise InputError(f"{argument}: {path} cannot be read; expected a whole gzipped idx file") from None
-    axes = content[3] if content[:3] == b"\x00\x00\x08" and len(content) > 3 else 0
-    shape = struct.unpack_from(f">{axes}I", content, 4) if len(content) >= 4 + 4 * axes else ()
-    if axes == 0 or len(content) - 4 - 4 * axes != prod(shape):
+    if not shape or len(content) != prod(shape):
         raise InputError(f"{argument}: {path} is not what its name says; expected a gzipped idx file of bytes")
-    return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * axes).reshape(shape)
+    return np.frombuffer(content, dtype=np.uint8).reshape(shape)

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from diffuscope.errors import InputError
+from diffuscope.memory import require_memory
 
 from .examples import Examples, Source
 
@@ -45,6 +46,8 @@ def read_image_folder(folder: Path, argument: str) -> Source:
             )
     mode = "RGB" if any(color for _, color in headers) else "L"
     width, height = first[0]
+    size = len(paths) * height * width * (3 if mode == "RGB" else 1)
+    require_memory(5.0 * size, argument, f"{folder}, {len(paths):,} images of {_size(first[0])},")  # bytes and float32
     pixels = np.empty((len(paths), height, width, 3 if mode == "RGB" else 1), dtype=np.uint8)
     for i, path in enumerate(paths):
         pixels[i] = _pixels(path, mode, argument).reshape(pixels.shape[1:])

@@ -161,7 +161,7 @@ def _existing(spec: str, argument: str) -> Path:
     # an empty spec would be the current folder; too long a name, or the home of an unknown user, raises an error
     with suppress(OSError, RuntimeError):
         path = Path(spec).expanduser()
-        if spec and path.exists():
+        if spec and (path.is_file() or path.is_dir()):  # not a pipe, whose reader would wait
             return path
     raise InputError(
         f"{argument}: {spec!r} does not exist or may not be read; expected one of {', '.join(NAMES)}, {FORMS}"
@@ -201,6 +201,11 @@ def _assembled(
     if data.duplicates == len(data.train) - 1:
         raise InputError(
             f"{source.argument}: the {len(data.train)} training examples of {source.origin} are all the same; "
+            "expected examples that vary"
+        )
+    if all(bool((part == data.heldout[:1]).all()) for part in data.heldout.split(4096)):
+        raise InputError(
+            f"{held.argument}: the {len(data.heldout)} held-out examples of {held.origin} are all the same; "
             "expected examples that vary"
         )
     if data.shared == len(data.heldout):

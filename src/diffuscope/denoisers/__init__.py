@@ -4,6 +4,7 @@ from .clocks import Clock, ScheduleTime, SignalTime, StepIndex, clock_of
 from .contract import (
     Batch,
     BatchTime,
+    Checked,
     Denoiser,
     ExactDenoiser,
     Rescheduled,
@@ -12,6 +13,7 @@ from .contract import (
     denoised_to_velocity,
     noise_to_denoised,
     over_events,
+    require_batch,
     score_to_denoised,
     velocity_to_denoised,
 )
@@ -32,11 +34,11 @@ from .predictors import (
 )
 
 __all__ = [
-    "INTEGERS", "MLP", "Batch", "BatchTime", "Classes", "Clock", "ConditionalDenoiser", "DataPredictor", "Denoiser",
-    "ExactDenoiser", "Guided", "LevelTable", "LinearDenoiser", "Network", "NoisePredictor", "OfClass",
+    "INTEGERS", "MLP", "Batch", "BatchTime", "Checked", "Classes", "Clock", "ConditionalDenoiser", "DataPredictor",
+    "Denoiser", "ExactDenoiser", "Guided", "LevelTable", "LinearDenoiser", "Network", "NoisePredictor", "OfClass",
     "Preconditioned", "Preconditioning", "Rescheduled", "ScheduleTime", "SignalTime", "StepIndex",
     "SymmetricLinearDenoiser", "UNet", "VelocityPredictor", "classes_of", "clock_of", "denoised_to_noise",
     "denoised_to_score", "denoised_to_velocity", "load_callable", "load_denoiser", "load_model", "load_npz",
-    "nearest_trained_time", "noise_to_denoised", "over_events", "preconditioning", "save_denoiser",
+    "nearest_trained_time", "noise_to_denoised", "over_events", "preconditioning", "require_batch", "save_denoiser",
     "score_to_denoised", "seeded", "velocity_to_denoised",
 ]  # fmt: skip

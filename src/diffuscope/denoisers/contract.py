@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.errors import InputError
 from diffuscope.exact import Distribution
 from diffuscope.schedules import Schedule, as_time
 
@@ -66,6 +67,36 @@ class Rescheduled:
         outer_norm = torch.hypot(self.schedule.alpha(t), self.schedule.sigma(t))
         inner_norm = torch.hypot(inner.alpha(t_inner), inner.sigma(t_inner))
         return self.denoiser(x_t * over_events(inner_norm / outer_norm, x_t), t_inner)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The same denoiser, whose answers have the shape and dtype of `x_t`; InputError with what came instead."""
+
+    denoiser: Denoiser
+
+    @property
+    def schedule(self) -> Schedule:
+        """That of the denoiser."""
+        return self.denoiser.schedule
+
+    def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
+        return require_batch(self.denoiser(x_t, t), x_t)
+
+
+def require_batch(answer: object, x_t: Batch) -> Batch:
+    """`answer`, if it is a tensor of the shape and dtype of `x_t`; raises InputError with what came instead."""
+    if not isinstance(answer, Tensor):
+        kind = type(answer)
+        came = "None" if answer is None else f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+        raise InputError(f"model: expected an output that is a tensor like its input, got {came}")
+    if answer.shape != x_t.shape:
+        raise InputError(
+            f"model: expected an output of its input's shape {tuple(x_t.shape)}, got {tuple(answer.shape)}"
+        )
+    if answer.dtype != x_t.dtype:
+        raise InputError(f"model: expected an output of its input's dtype {x_t.dtype}, got {answer.dtype}")
+    return answer
 
 
 def over_events(values: Float[Tensor, " batch"] | Float[Tensor, ""], x: Batch) -> Tensor:

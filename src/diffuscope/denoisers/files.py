@@ -9,7 +9,6 @@ loading a file runs no code from it. A file without such a description is refuse
 import contextlib
 import json
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 
 from diffuscope.errors import InputError
 from diffuscope.files import replace_atomically
+from diffuscope.memory import require_memory
 from diffuscope.schedules import VE, VP, Cosine, DiscreteVP, GeometricVE, Karras, RectifiedFlow, Sigmoid
 
 from .clocks import ScheduleTime, SignalTime, StepIndex
@@ -39,7 +39,6 @@ CLOCKS = {kind.__name__: kind for kind in (ScheduleTime, SignalTime, StepIndex)}
 NETWORKS = {kind.__name__: kind for kind in (MLP, UNet)}
 PREDICTORS = {kind.__name__: kind for kind in (NoisePredictor, DataPredictor, VelocityPredictor)}
 
-_DAMAGE = (OSError, EOFError, KeyError, TypeError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 PICKLE_SUFFIXES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib"}
 
 
@@ -188,15 +187,17 @@ def load_npz(path: Path, argument: str) -> dict[str, Tensor]:
         raise InputError(f"{argument}: {path.name} is truncated or no .npz file")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            size = sum(member.file_size for member in archive.zip.infolist())
+            require_memory(size, argument, f"{path.name}, unpacked,")
             arrays = {name: archive[name] for name in archive.files}
-    except ValueError as error:
+    except InputError:
+        raise
+    except Exception as error:  # NumPy's parser of a damaged header raises many kinds
         if "allow_pickle" in str(error):
             raise InputError(
                 f"{argument}: {path.name} holds Python objects, which are never loaded; keep arrays only"
             ) from error
-        raise InputError(f"{argument}: {path.name} is not a readable .npz file ({error})") from error
-    except _DAMAGE as error:
-        raise InputError(f"{argument}: {path.name} is truncated or no .npz file") from error
+        raise InputError(f"{argument}: {path.name} is truncated or no .npz file ({error})") from error
     for name, array in arrays.items():
         if array.dtype.kind not in "fiu":
             raise InputError(f"{argument}: {path.name}: {name} expected an array of numbers, got {array.dtype}")

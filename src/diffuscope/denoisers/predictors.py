@@ -89,7 +89,8 @@ class VelocityPredictor(_Predictor):
 def nearest_trained_time(denoiser: Denoiser, t: BatchTime) -> Times:
     """The time closest to `t` at which `denoiser` is defined: `t` itself unless it has a table of steps.
 
-    By its attribute `clock`, or else by its schedule. For a table, integers 1..T; for a table read through another schedule, the times of equal sigma/alpha.
+    By its attribute `clock`, or else by its schedule. For a table, integers 1..T; for a table read through another
+    schedule, the times of equal sigma/alpha.
     """
     if isinstance(denoiser, Rescheduled):
         inner = denoiser.denoiser
@@ -117,6 +118,8 @@ def network_output(network: Network, x: Batch, label: Tensor, event_shape: tuple
     label = (label.to(dtype) if label.is_floating_point() else label).expand(len(x))
     classes = () if y is None else (checked_classes(y, len(x), classes_of(network)).to(x.device),)
     output = network(x.to(dtype), label, *classes)
+    if not isinstance(output, Tensor):
+        raise InputError(f"network: expected an output that is a tensor, got {type(output).__name__}")
     if output.shape != x.shape:
         raise InputError(
             f"network: expected an output of the shape of its input {tuple(x.shape)}, got {tuple(output.shape)}"

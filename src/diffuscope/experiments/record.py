@@ -1,14 +1,11 @@
 """The record of a finished run: its verdict in a few numbers, with the code and seed that gave them."""
 
-import ast
-import hashlib
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import diffuscope
+from diffuscope import source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,47 +48,12 @@ class Record:
 
 
 def code_fingerprint(experiment: str) -> str:
-    """SHA-256 of the source that the experiment of this name imports, directly or not, within the package.
-
-    The same code and seed give the same results; a change elsewhere in the package does not affect them.
-    """
-    root, digest = _root(), hashlib.sha256()
-    for path in sorted(imported_files(experiment)):
-        digest.update(path.relative_to(root).as_posix().encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    """SHA-256 of the source that the experiment of this name imports, directly or not, within the package."""
+    return source.source_fingerprint(*files_of(experiment))
 
 
-def imported_files(experiment: str) -> set[Path]:
-    """The package's files that the experiment of this name imports, directly or not, its own among them."""
-    folder, name = _root() / "experiments", experiment.replace("-", "_")
+def files_of(experiment: str) -> tuple[Path, Path]:
+    """The file of the experiment of this name, and that of the kit."""
+    folder, name = source.ROOT / "experiments", experiment.replace("-", "_")
     own = folder / f"{name}.py" if (folder / f"{name}.py").exists() else folder / name / "__init__.py"
-    found: set[Path] = set()
-    pending = [own, folder / "experiment.py"]
-    while pending:
-        path = pending.pop()
-        if path not in found:
-            found.add(path)
-            pending += _imported(path, _root())
-    return found
-
-
-def _root() -> Path:
-    return Path(diffuscope.__file__).parent
-
-
-def _imported(path: Path, root: Path) -> Iterator[Path]:
-    """The package's files that the import statements of `path` name."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if not isinstance(node, ast.ImportFrom):
-            continue
-        if node.level:
-            base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
-        elif node.module == "diffuscope" or (node.module or "").startswith("diffuscope."):
-            base = root.parent.joinpath(*(node.module or "").split("."))
-        else:
-            continue
-        for place in (base, *(base / name.name for name in node.names)):
-            for candidate in (place.with_suffix(".py"), place / "__init__.py"):
-                if candidate.exists() and candidate != root / "__init__.py":
-                    yield candidate
+    return own, folder / "experiment.py"

@@ -14,11 +14,22 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from diffuscope.denoisers import Batch, ConditionalDenoiser, Denoiser, Guided, OfClass, classes_of, nearest_trained_time
+from diffuscope.denoisers import (
+    Batch,
+    Checked,
+    ConditionalDenoiser,
+    Denoiser,
+    Guided,
+    OfClass,
+    classes_of,
+    nearest_trained_time,
+)
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution
+from diffuscope.memory import require_memory
+from diffuscope.progress import progress_bar
+from diffuscope.streams import require_seed
 
 from .contract import Sampler, sample
 from .dpm_solver import DPMSolverPP2M
@@ -59,6 +70,7 @@ def generate(
     """
     if n < 1:
         raise InputError(f"n: expected at least 1 sample, got {n}")
+    require_seed(seed)
     if not math.isfinite(guidance):
         raise InputError(f"guidance: expected a finite number, got {guidance}")
     if guidance != 1 and not classes:
@@ -66,6 +78,7 @@ def generate(
     shape = getattr(denoiser, "event_shape", None) if event_shape is None else event_shape
     if shape is None:
         raise InputError("event_shape: expected the shape of one sample, as the model has no .event_shape; got None")
+    require_memory(12.0 * n * math.prod(shape), "n", f"{n:,} samples of shape {tuple(shape)}")
     sampler = DPMSolverPP2M() if sampler is None else sampler
     times, schedule = model_times(denoiser, steps), denoiser.schedule
     generator = torch.Generator().manual_seed(seed)
@@ -73,7 +86,8 @@ def generate(
     if start is not None:
         x_start += float(schedule.alpha(times[0])) * start.sample(n, generator=generator).to(x_start)
     x_start, finished = x_start.to(_device(denoiser)), []
-    for index in tqdm(torch.arange(n).split(batch_size), desc="sampling", unit="batch", disable=not progress):
+    batches = torch.arange(n).split(batch_size)
+    for index in progress_bar(batches, desc="sampling", unit="batch", disable=not progress):
         model = conditioned(denoiser, cycled(classes, index), guidance)
         finished.append(finish(model, sampler, x_start[index], times, noise=generator))
     return torch.cat(finished)
@@ -91,8 +105,9 @@ def finish(
 ) -> Batch:
     """Samples from states at `times[0]`: the sampler over `times`, in batches, and a denoise at the last time.
 
-    Raises InputError for samples that are not finite.
+    Raises InputError for samples that are not finite, and for a model whose answers are of another shape or dtype.
     """
+    denoiser = Checked(denoiser)
     ends = (sample(sampler, denoiser, part, times, noise=noise) for part in x_start.split(batch_size))
     finished = torch.cat([denoiser(end, times[-1]) for end in ends])
     if not bool(torch.isfinite(finished).all()):

@@ -2,9 +2,9 @@ r"""Checkpoints of a training run: one safetensors file that holds its whole sta
 
 Tensors: `weights/*`, `buffers/*`, `average/*`, `adam/*` (both moments and the step count of every parameter),
 `generator` (its state, uint8) and `permutation`. JSON in the header: what the run is (settings, schedule, a hash of
-the data) and where it stands. A new file is written beside the old one, flushed to the disk and moved over it, so at
-every moment the path holds one whole checkpoint, the old or the new one. Only the same run can resume from it, in any
-number of processes: all read the file, process 0 writes it.
+the data), where it stands, and a SHA-256 of it all, which is verified on reading. A new file is written beside the old
+one, flushed to the disk and moved over it, so at every moment the path holds one whole checkpoint, the old or the new
+one. Only the same run can resume from it, in any number of processes: all read the file, process 0 writes it.
 """
 
 import hashlib
@@ -55,6 +55,7 @@ class RunCheckpoint:
         header = {"format": FORMAT, "run": json.dumps(self._identity), "standing": json.dumps(standing)}
         # copies, as safetensors refuses tensors that share memory
         tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in _tensors(run).items()}
+        header["sha256"] = _checksum(header, tensors)
         try:
             replace_atomically(self.path, safetensors.torch.save(tensors, header))
         except OSError as error:
@@ -65,12 +66,14 @@ class RunCheckpoint:
     def restore(self) -> None:
         """Read the state of the run from the file.
 
-        Raises InputError for a file that is truncated or no training checkpoint, and for one of a run with other
+        Raises InputError for a file that is damaged or no training checkpoint, and for one of a run with other
         settings, another schedule, other data or another network; the run is then unchanged.
         """
         header, stored = _read(self.path)
         if header.get("format") != FORMAT:
             raise InputError(f"checkpoint: {self.path} is not a training checkpoint of this version; expected {FORMAT}")
+        if "sha256" in header and header.pop("sha256") != _checksum(header, stored):  # older ones have none
+            raise _damaged(self.path, "its content does not match its checksum")
         _require_same_run(self.path, BEFORE | json.loads(header["run"]), self._identity)
         self._require_same_tensors(stored)
         _restore_tensors(self.run, stored)
@@ -130,7 +133,20 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         with safetensors.safe_open(path, framework="pt") as file:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
-        raise InputError(f"checkpoint: {path} is cut off or not a safetensors file; expected {FORMAT}") from error
+        raise _damaged(path, "it is cut off or not a safetensors file") from error
+
+
+def _damaged(path: Path, how: str) -> InputError:
+    return InputError(f"checkpoint: {path} is damaged, {how}; delete this file to train from the start")
+
+
+def _checksum(header: dict[str, str], tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of header and tensors, independent of their order in the file."""
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name, shape in sorted(_shapes(tensors).items()):
+        digest.update(f"{name} {shape}".encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _identity(run: TrainingRun) -> dict[str, Any]:

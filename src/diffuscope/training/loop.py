@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from diffuscope.errors import InputError
+from diffuscope.progress import progress_bar
 
 from .checkpoint import RunCheckpoint
 from .log import DistanceLog, OpenLog
@@ -193,7 +194,7 @@ def show_progress(
         for progress in progresses:
             if bar is None:
                 total, done = progress.steps, progress.step - 1
-                bar = tqdm(desc=title, total=total, initial=done, unit="step", mininterval=0.5, disable=rank() > 0)
+                bar = progress_bar(desc=title, total=total, initial=done, unit="step", disable=rank() > 0)
             bar.set_postfix_str(f"loss {progress.smoothed_loss:.4f}{_excess(progress)}", refresh=False)
             bar.update()
             yield progress

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from diffuscope.errors import InputError
+from diffuscope.streams import require_seed
 
 from .objective import Denoising, EDMWeight, LogNormalNoise, NoiseDistribution, Objective, Weight
 from .unbiased_risk import Implicit, ImplicitByProbe, Sliced
@@ -62,7 +63,7 @@ class TrainingSettings:
         _require(self.precision in get_args(Precision), "precision", self.precision, " or ".join(get_args(Precision)))
         twice = isinstance(self.objective, Implicit | ImplicitByProbe | Sliced)
         _require(not (self.compiled and twice), "compiled", "True", f"False for {type(self.objective).__name__}")
-        _require(0 <= self.seed < 2**63, "seed", self.seed, "a whole number in [0, 2^63)")
+        require_seed(self.seed)
 
     def learning_rate_at(self, step: int) -> float:
         """eta_k for `step` = k, counted from zero."""

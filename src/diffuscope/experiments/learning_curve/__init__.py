@@ -20,7 +20,6 @@ from functools import cache
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from diffuscope.audit import fit_references
 from diffuscope.data import DataSet, load_data
@@ -207,7 +206,7 @@ def watch_mnist(networks: Mapping[int, Denoiser], data: DataSet, generator: torc
     ratios = torch.tensor(MNIST_NOISE, dtype=torch.float64) * standard_deviation(examples)
     known = nearest_trained_time(first, first.schedule.time_of_noise_to_signal(ratios)).tolist()
     times, sets = dict(zip(MNIST_NOISE, known, strict=True)), {"held-out": data.heldout, "training": examples}
-    shown = tqdm(networks.items(), "checkpoints", unit="network", leave=False)
+    shown = progress_bar(networks.items(), desc="checkpoints", unit="network", leave=False)
     return watch(shown, first.schedule, references, times, sets, MNIST_POINTS, generator)
 
 

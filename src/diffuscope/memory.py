@@ -1,0 +1,37 @@
+"""The memory that is free, so that a claim of more is refused before anything is allocated or unpacked."""
+
+import os
+import re
+from pathlib import Path
+
+from diffuscope.errors import InputError
+
+MEMINFO = Path("/proc/meminfo")
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def require_memory(needed: float | int, argument: str, what: str) -> None:
+    """Raises InputError, naming `argument`, if `what` needs more bytes than are free."""
+    free = available_memory()
+    if needed > free:
+        raise InputError(
+            f"{argument}: {what} needs {needed / 1e9:,.3g} GB of memory; expected at most {free / 1e9:.3g}"
+        )
+
+
+def available_memory() -> float:
+    """Bytes that can be allocated, within the limit of a container; infinite where the system does not say."""
+    limits = [float(found[1]) for found in [re.match(r"(\d+)$", _text(CONTAINER_LIMIT))] if found]
+    free = re.search(r"^MemAvailable:\s*(\d+) kB", _text(MEMINFO), re.MULTILINE)
+    if free:
+        limits.append(1024 * float(free[1]))
+    elif hasattr(os, "sysconf"):
+        limits.append(float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")))
+    return min(limits, default=float("inf"))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""

@@ -1,0 +1,92 @@
+"""What a file claims to hold is held against the free memory before anything is unpacked."""
+
+import gzip
+import io
+import struct
+import tracemalloc
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffuscope import memory
+from diffuscope.data import load_data
+from diffuscope.denoisers import load_npz
+from diffuscope.errors import InputError
+
+FREE = 4_000_000  # bytes
+
+
+@pytest.fixture
+def little_memory(tmp_path, monkeypatch):
+    """A machine with 4 MB of free memory."""
+    (tmp_path / "meminfo").write_text(f"MemTotal: 99999999 kB\nMemFree: 1 kB\nMemAvailable:   {FREE // 1024} kB\n")
+    monkeypatch.setattr("diffuscope.memory.MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr("diffuscope.memory.CONTAINER_LIMIT", tmp_path / "none")
+
+
+def large(kind, folder):
+    """A small file of this kind that claims 40 MB."""
+    path = folder / f"large.{kind}"
+    if kind == "npz":
+        np.savez_compressed(path, x=np.zeros((100_000, 100), np.float32))
+    elif kind == "npy":
+        array = np.lib.format.open_memmap(path, "w+", np.uint8, (100_000, 100))
+        del array  # a file with a hole, which takes no space
+    elif kind == "h5":
+        with h5py.File(path, "w") as file:
+            file.create_dataset("x", shape=(100_000, 100), dtype="f4", chunks=(1000, 100))
+    elif kind == "images":
+        path.mkdir()
+        for name in ("a.png", "b.png"):
+            Image.new("L", (2000, 2000)).save(path / name)
+    else:
+        folder = path / "mnist"
+        folder.mkdir(parents=True)
+        content = gzip.compress(struct.pack(">HBB3I", 0, 8, 3, 100_000, 20, 20) + bytes(40_000_000))
+        (folder / "train-images-idx3-ubyte.gz").write_bytes(content)
+    return path
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize("kind", ["npz", "npy", "h5", "images", "idx"])
+def test_a_small_file_that_claims_more_than_the_memory_is_refused_unread(monkeypatch, tmp_path, kind):
+    path = large(kind, tmp_path)
+    if kind == "idx":
+        monkeypatch.setenv("DIFFUSCOPE_DATA", str(path))
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"data: .* needs 0\.04\d* GB of memory; expected at most 0\.004") as refused:
+        load_data("mnist" if kind == "idx" else str(path), data_range=(0, 255))
+    assert tracemalloc.get_traced_memory()[1] < 2 * FREE
+    tracemalloc.stop()
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_an_archive_of_weights_too(tmp_path):
+    with pytest.raises(InputError, match=r"weights: large.npz, unpacked, needs 0\.04"):
+        load_npz(large("npz", tmp_path), "weights")
+
+
+def test_a_header_in_an_archive_that_claims_more_than_the_archive_holds_is_damage(tmp_path):
+    text = "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }".ljust(117) + "\n"
+    header = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("x.npy", header)
+    (tmp_path / "claims.npz").write_bytes(content.getvalue())
+    with pytest.raises(InputError, match="truncated or damaged"):
+        load_data(str(tmp_path / "claims.npz"))
+
+
+def test_the_memory_is_what_the_kernel_says_is_available_within_the_limit_of_a_container(tmp_path, monkeypatch):
+    monkeypatch.setattr("diffuscope.memory.MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr("diffuscope.memory.CONTAINER_LIMIT", tmp_path / "limit")
+    (tmp_path / "meminfo").write_text("MemTotal: 500 kB\nMemAvailable: 100 kB\n")
+    assert memory.available_memory() == 102_400
+    (tmp_path / "limit").write_text("max\n")
+    assert memory.available_memory() == 102_400
+    (tmp_path / "limit").write_text("5000\n")
+    assert memory.available_memory() == 5000
