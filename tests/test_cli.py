@@ -176,7 +176,7 @@ def test_a_full_disk_and_ctrl_c_end_in_one_line_and_can_be_resumed(monkeypatch, 
         broken.setattr("diffuscope.audit.questions.steps.measure_steps", interrupted)
         assert "resume" in refused(capsys, *command, code=130)
     kept = len(list((tmp_path / "out").rglob("*.npz")))
-    assert kept == 1 + 5  # the samples and five noise levels
+    assert kept == 2 + 5  # the samples, the first question and five noise levels
     run(*command)
     assert (tmp_path / "out" / "report.html").exists()
 
