@@ -15,7 +15,7 @@ from .arguments import options_of, parse
 from .audit import Audit
 from .certify import Certify
 from .data import Data
-from .failures import CLOSED, Failure, failure, modules_named, one_line, user_place
+from .failures import Failure, failure, modules_named, one_line, user_place
 from .reproduce import Reproduce
 from .sample import Sample
 from .train import Train
@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise InputError("torchrun: expected `diffuscope train`, the one command whose processes share their work")
         out = getattr(command, "out", None)
         command.run()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by the caller
+            sys.stdout.flush()
     except BaseException as error:
         modules = modules_named(words)
         if isinstance(error, SystemExit) and user_place(error, modules) is None:
@@ -55,9 +56,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def end(found: Failure) -> NoReturn:
     """Print the line, if there is one, and exit."""
-    if found.code == CLOSED:
+    try:
+        print(end="", flush=True)
+    except OSError:
         # what is left in the buffer has nowhere to go, and the interpreter would complain of it at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    elif found.line:
+    if found.line:
         print(f"diffuscope: {one_line(found.line)}", file=sys.stderr)
     sys.exit(found.code)

@@ -18,6 +18,7 @@ import tempfile
 import traceback
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,9 @@ def user_place(error: BaseException, modules: AbstractSet[str] = frozenset()) ->
 
 
 def _relative(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    with suppress(OSError, ValueError):  # the current folder is gone; the file is elsewhere
+        return path.relative_to(Path.cwd())
+    return path
 
 
 def kind_and_text(error: BaseException) -> str:
