@@ -20,6 +20,7 @@ from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.files import sole_writer
 from diffuscope.progress import SECONDS, PlainLines, progress_bar
+from diffuscope.samplers import generate
 from diffuscope.schedules import VE
 
 THEIRS = """
@@ -100,7 +101,7 @@ def test_an_error_of_our_own_has_a_code_of_its_own_and_asks_to_be_reported(monke
     monkeypatch.setattr("diffuscope.cli.failures.LIBRARIES", (tmp_path.parents[-1],))
     code, line = ended(capsys, "sample", "--model", "x", "--out", tmp_path)
     assert code == 70
-    assert line.startswith("diffuscope: an error of diffuscope itself, KeyError: 'absent'; please report it with")
+    assert line.startswith("diffuscope: an error of diffuscope itself: KeyError: 'absent'; please report it with")
     assert (tmp_path / "error.txt").is_file()
 
 
@@ -123,6 +124,28 @@ def test_what_is_said_of_an_error(error, code, said):
     assert found.code == code
     assert found.line.startswith(said)
     assert bool(found.line) == bool(said)
+
+
+def test_a_module_that_the_user_names_is_theirs_even_where_it_is_installed_among_packages(monkeypatch, theirs, capsys):
+    monkeypatch.setattr("diffuscope.cli.failures.LIBRARIES", (theirs.parents[-1],))
+    code, line = ended(capsys, "sample", "--model", "their_code:model", "--out", "out")
+    assert code == 2
+    assert "their_code.py:9: ValueError" in line
+    monkeypatch.setattr("diffuscope.cli.sample.generate", lambda *_, **__: {}["absent"])
+    code, line = ended(capsys, "sample", "--model", "their_code:model", "--out", "out")
+    assert code == 70
+    assert "an error of diffuscope itself, or of what their_code returned: KeyError" in line
+
+
+def test_more_samples_than_the_memory_holds_are_refused(monkeypatch, tmp_path):
+    (tmp_path / "meminfo").write_text("MemAvailable: 1000 kB\n")
+    monkeypatch.setattr("diffuscope.memory.MEMINFO", tmp_path / "meminfo")
+    x = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    subject = Subject(ExactDenoiser(Gaussian.fit([x]), VE()), x[:30], x[30:])
+    with pytest.raises(InputError, match=r"generated: 10,000 samples with their trajectories needs 0\.00216 GB"):
+        audit_model(subject, Settings(generated=10_000))
+    with pytest.raises(InputError, match="n: 1,000,000 samples of shape"):
+        generate(subject.denoiser, 10**6, event_shape=(3,))
 
 
 def test_a_positional_argument_is_named_as_in_the_help():

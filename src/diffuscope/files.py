@@ -7,7 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -85,9 +85,10 @@ def load_object(spec: str, argument: str) -> object:
     module_name, _, path = spec.partition(":")
     if not all(part.isidentifier() for name in (module_name, path) for part in name.split(".")):
         raise InputError(f"{argument}: expected module:object, got {spec!r}")
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    with suppress(OSError):  # the current folder is gone
+        folder = str(Path.cwd())
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
     importlib.invalidate_caches()
     try:
         found: object = importlib.import_module(module_name)

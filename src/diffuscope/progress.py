@@ -49,7 +49,8 @@ def progress_bar(
     disable: bool = False,
 ) -> "tqdm[Any]":
     """A bar over `iterable`, or over `total` calls of `update`, on stderr."""
-    plain = not sys.stderr.isatty() or bool(os.environ.get("NO_COLOR"))
+    unseen = sys.stderr is None  # closed by the caller
+    plain = unseen or not sys.stderr.isatty() or bool(os.environ.get("NO_COLOR"))
     kind, interval = (PlainLines, SECONDS) if plain else (tqdm, 0.5)
     return kind(
         iterable,
@@ -58,7 +59,7 @@ def progress_bar(
         total=total,
         initial=initial,
         leave=leave,
-        disable=disable,
+        disable=disable or unseen,
         mininterval=interval,
         dynamic_ncols=True,
     )

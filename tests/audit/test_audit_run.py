@@ -245,7 +245,14 @@ class Broken:
 
 @pytest.mark.parametrize(
     ("answer", "message"),
-    [(lambda x: x[:, :, :4], "model: expected an output"), (lambda x: x * float("nan"), "model: expected finite")],
+    [
+        (lambda x: x[:, :, :4], "model: expected an output"),
+        (lambda x: x * float("nan"), "model: expected finite"),
+        (lambda _: None, "model: expected an output that is a tensor like its input, got None"),
+        (lambda x: (x, x), "model: expected an output that is a tensor like its input, got tuple"),
+        (lambda x: x.numpy(), r"model: expected an output that is a tensor like its input, got numpy\.ndarray"),
+        (lambda x: x.double(), r"model: expected an output of its input's dtype torch\.float32, got torch\.float64"),
+    ],
 )
 def test_a_model_with_wrong_outputs_is_refused_in_one_line(data, answer, message):
     subject = Subject(Broken(answer), data["train"], data["heldout"])

@@ -15,6 +15,7 @@ from diffuscope import source
 from diffuscope.audit import Subject
 from diffuscope.audit.fingerprint import fingerprint, tensors_within
 from diffuscope.audit.store import Store
+from diffuscope.errors import InputError
 from diffuscope.schedules import VE
 
 WRITTEN = {"sums": np.arange(12.0).reshape(3, 4), "counts": np.array([1, 2])}
@@ -78,6 +79,12 @@ def test_a_folder_or_a_dangling_link_in_place_of_the_file_is_replaced(store, tmp
     path.symlink_to(tmp_path / "nothing")
     assert remembered(store)[1]
     assert not remembered(store)[1]
+
+
+def test_a_file_in_place_of_the_folder_is_found_before_the_work(tmp_path):
+    (tmp_path / "state").write_text("a file")
+    with pytest.raises(InputError, match=r"out: cannot create the folder .*state"):
+        Store(tmp_path, {})
 
 
 class Shrinking:

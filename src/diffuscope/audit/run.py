@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from diffuscope.files import sole_writer
+from diffuscope.memory import require_memory
 from diffuscope.progress import progress_bar
 
 from . import questions
@@ -35,6 +36,8 @@ def audit_model(
     Raises InputError where the model or the data cannot be audited.
     """
     settings = settings or Settings()
+    numbers = (settings.levels + 2) * settings.generated * subject.train[0].numel()
+    require_memory(4.0 * numbers, "generated", f"{settings.generated:,} samples with their trajectories")
     if samples is not None:
         require_samples(samples, like=subject.train)
     with (

@@ -23,11 +23,19 @@ DIGEST = 32  # bytes of a SHA-256
 
 
 class Store:
-    """Named dictionaries of arrays in `folder`/state/<key>; without a folder nothing is stored."""
+    """Named dictionaries of arrays in `folder`/state/<key>; without a folder nothing is stored.
+
+    Raises InputError if the folder cannot be made.
+    """
 
     def __init__(self, folder: Path | None, inputs: dict[str, object]) -> None:
         digest = hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
         self.folder = None if folder is None else folder / "state" / digest[:16]
+        if self.folder is not None:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)  # before any work is done
+            except OSError as error:
+                raise InputError(f"out: cannot create the folder {self.folder} ({error.strerror})") from error
 
     def remember(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
         """The stored arrays called `name`, or else those of `compute()`, then stored; InputError if that fails."""
@@ -42,7 +50,6 @@ class Store:
         np.savez(content, allow_pickle=False, **arrays)
         whole = content.getvalue()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             replace_atomically(path, whole + hashlib.sha256(whole).digest())

@@ -8,6 +8,7 @@ below them every denoiser returns its input, above them the mean of the data.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from numbers import Integral
 
 import torch
 from jaxtyping import Float, Shaped
@@ -53,7 +54,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name, (least, most) in COUNTS.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or not least <= value <= most:
+            if not isinstance(value, Integral) or not least <= value <= most:
                 raise InputError(f"{name}: expected a whole number from {least:,} to {most:,}, got {value}")
         require_seed(self.seed)
         for name in ("false_discovery", "significance"):

@@ -2,9 +2,8 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
 
 import tyro
 from torch.distributed import is_torchelastic_launched
@@ -16,7 +15,7 @@ from .arguments import options_of, parse
 from .audit import Audit
 from .certify import Certify
 from .data import Data
-from .failures import CLOSED, failure, one_line, user_place
+from .failures import Failure, failure, modules_named, one_line, user_place
 from .reproduce import Reproduce
 from .sample import Sample
 from .train import Train
@@ -46,21 +45,22 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise InputError("torchrun: expected `diffuscope train`, the one command whose processes share their work")
         out = getattr(command, "out", None)
         command.run()
-        sys.stdout.flush()
-    except SystemExit as ended:
-        if user_place(ended) is None:
-            raise
-        fail(ended, options, out)
+        if sys.stdout is not None:  # closed by the caller
+            sys.stdout.flush()
     except BaseException as error:
-        fail(error, options, out)
+        modules = modules_named(words)
+        if isinstance(error, SystemExit) and user_place(error, modules) is None:
+            raise  # our own
+        end(failure(error, options, out, modules))
 
 
-def fail(error: BaseException, options: Mapping[str, Any], out: Path | None) -> None:
-    """One line on stderr, and an exit code."""
-    said = failure(error, options, out)
-    if said.code == CLOSED:
+def end(found: Failure) -> NoReturn:
+    """Print the line, if there is one, and exit."""
+    try:
+        print(end="", flush=True)
+    except OSError:
         # what is left in the buffer has nowhere to go, and the interpreter would complain of it at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    elif said.line:
-        print(f"diffuscope: {one_line(said.line)}", file=sys.stderr)
-    sys.exit(said.code)
+    if found.line:
+        print(f"diffuscope: {one_line(found.line)}", file=sys.stderr)
+    sys.exit(found.code)

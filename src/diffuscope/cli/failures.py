@@ -16,7 +16,9 @@ import site
 import sysconfig
 import tempfile
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from .arguments import is_positional
 
 INTERRUPTED, CLOSED, INTERNAL, INPUT = 130, 141, 70, 2
 LONGEST = 600  # characters of a line
+TRACEBACK = "error.txt"
 ALIASES = {  # arguments of functions, by the option that they came from
     "checkpoint": "out",
     "compiled": "compile",
@@ -56,8 +59,10 @@ class Failure:
     code: int
 
 
-def failure(error: BaseException, options: Mapping[str, Any], out: Path | None) -> Failure:
-    """What to say of `error`, which ended a command with these `options` and this folder."""
+def failure(
+    error: BaseException, options: Mapping[str, Any], out: Path | None, modules: AbstractSet[str] = frozenset()
+) -> Failure:
+    """What to say of `error`, which ended a command with these `options`, folder and `modules` of the user."""
     if isinstance(error, KeyboardInterrupt):
         return Failure(line="interrupted; rerun the same command to resume", code=INTERRUPTED)
     if isinstance(error, BrokenPipeError):
@@ -67,7 +72,7 @@ def failure(error: BaseException, options: Mapping[str, Any], out: Path | None) 
     if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
         where = f"{cause.filename or 'while writing'}; free some space and rerun the same command to resume"
         return Failure(line=said if error is not cause else f"--out: the disk is full: {where}", code=INPUT)
-    place = user_place(cause)
+    place = user_place(cause, modules)
     if place and isinstance(cause, InputError):
         return Failure(line=f"{said} ({place})", code=INPUT)
     if place:
@@ -78,7 +83,8 @@ def failure(error: BaseException, options: Mapping[str, Any], out: Path | None) 
         return Failure(line=f"the memory does not suffice ({said}); expected smaller data", code=INPUT)
     if isinstance(error, OSError) and error.filename is not None:
         return Failure(line=f"{os.fspath(error.filename)}: {error.strerror}", code=INPUT)
-    line = f"an error of diffuscope itself, {said}; please report it with {kept(error, out)}"
+    others = f", or of what {' and '.join(sorted(modules))} returned" if modules else ""
+    line = f"an error of diffuscope itself{others}: {said}; please report it with {kept(error, out)}"
     return Failure(line=line, code=INTERNAL)
 
 
@@ -98,19 +104,30 @@ def _option(name: str, options: Mapping[str, Any]) -> str:
     return known.upper() if is_positional(options[known]) else f"--{known.replace('_', '-')}"
 
 
-def user_place(error: BaseException) -> str | None:
-    """`file:line` of the innermost frame outside Python, its packages and this one; None if there is none."""
+def modules_named(words: Iterable[str]) -> set[str]:
+    """The modules of the words of the form module:object."""
+    return {module for word in words for module, colon, _ in [word.split("=")[-1].partition(":")] if colon}
+
+
+def user_place(error: BaseException, modules: AbstractSet[str] = frozenset()) -> str | None:
+    """`file:line` of the innermost frame of the user, None if there is none.
+
+    The user's are the modules that they named, and what is outside Python, its packages and this one.
+    """
     if isinstance(error, SyntaxError) and error.filename:
         return f"{_relative(Path(error.filename))}:{error.lineno}"
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        path = Path(frame.filename).absolute()
-        if path.is_file() and not any(path.resolve().is_relative_to(folder) for folder in LIBRARIES):
-            return f"{_relative(path)}:{frame.lineno}"
+    for frame, line in reversed([*traceback.walk_tb(error.__traceback__)]):
+        path = Path(frame.f_code.co_filename).absolute()
+        theirs = frame.f_globals.get("__name__") in modules
+        if path.is_file() and (theirs or not any(path.resolve().is_relative_to(folder) for folder in LIBRARIES)):
+            return f"{_relative(path)}:{line}"
     return None
 
 
 def _relative(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    with suppress(OSError, ValueError):  # the current folder is gone; the file is elsewhere
+        return path.relative_to(Path.cwd())
+    return path
 
 
 def kind_and_text(error: BaseException) -> str:
@@ -123,7 +140,7 @@ def kept(error: BaseException, out: Path | None) -> Path:
     text = "".join(traceback.format_exception(error))
     for folder in (out, Path(tempfile.gettempdir())):
         if folder is not None and folder.is_dir():
-            path = folder / ("error.txt" if folder == out else "diffuscope-error.txt")
+            path = folder / (TRACEBACK if folder == out else f"diffuscope-{TRACEBACK}")
             try:
                 path.write_text(text, encoding="utf-8", errors="backslashreplace")
             except OSError:

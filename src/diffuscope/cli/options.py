@@ -10,6 +10,8 @@ from diffuscope.data import DataSet, load_data
 from diffuscope.errors import InputError
 from diffuscope.files import sole_writer
 
+from .failures import TRACEBACK
+
 
 @dataclass(frozen=True)
 class DataOptions:
@@ -82,4 +84,5 @@ def writing(out: Path, *names: str) -> Iterator[None]:
         if (out / name).is_dir():
             raise InputError(f"out: expected to write the file {out / name}, which is a folder")
     with sole_writer(out):
+        (out / TRACEBACK).unlink(missing_ok=True)  # of an earlier run
         yield

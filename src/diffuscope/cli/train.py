@@ -46,8 +46,10 @@ class Train:
         self.training.check()
         require_seed(self.seed)
         require_within("log_every", self.log_every, 0, 10**9)
-        alone = nullcontext() if int(os.environ.get("RANK", "0")) else writing(self.out, *WRITTEN)
-        with alone, process_group() as device:
+        follows = int(os.environ.get("RANK", "0")) > 0  # under torchrun the first process alone writes
+        if follows:
+            self.out.mkdir(parents=True, exist_ok=True)
+        with nullcontext() if follows else writing(self.out, *WRITTEN), process_group() as device:
             data = self.source.load(self.seed).in_range(-1.0, 1.0)
             train_denoiser(
                 data,

@@ -203,11 +203,6 @@ def _assembled(
             f"{source.argument}: the {len(data.train)} training examples of {source.origin} are all the same; "
             "expected examples that vary"
         )
-    if all(bool((part == data.heldout[:1]).all()) for part in data.heldout.split(4096)):
-        raise InputError(
-            f"{held.argument}: the {len(data.heldout)} held-out examples of {held.origin} are all the same; "
-            "expected examples that vary"
-        )
     if data.shared == len(data.heldout):
         raise InputError(
             f"{held.argument}: every one of the {len(data.heldout)} held-out examples is also a training example; "
