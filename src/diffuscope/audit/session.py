@@ -24,7 +24,7 @@ from .references import References, fit_references
 from .store import Arrays, Store
 from .subject import Levels, Settings, Subject, evaluate, noise_levels
 
-UNSTORED = ("features", "references", "false_discovery", "significance", "diagnostics")
+UNSTORED = ("features", "transformations", "examples", "references", "false_discovery", "significance", "diagnostics")
 
 
 class Session:

@@ -16,6 +16,8 @@ from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.errors import InputError
 from diffuscope.samplers import times_at
 
+from .transformations import NAMES
+
 LOWEST, HIGHEST = 0.03, 100.0
 EVALUATION_BATCH = 256
 
@@ -32,6 +34,10 @@ class Settings:
     references: int = 10_000  # largest number of held-out examples that calibrate the copy search
     step_seeds: int = 128  # number of trajectories for the error of few steps
     features: tuple[str, ...] = ("pixels",)  # features for copy distances: pixels, pca, or module:function
+    transformations: tuple[str, ...] = (
+        NAMES  # a copy may be changed by: mirror, rotation, shift, brightness, or module:function; "none" for none
+    )
+    examples: bool = True  # show training and held-out images in the report
     false_discovery: float = 0.05  # expected share of false entries in the list of copies
     significance: float = 0.01  # significance level of the tests
     skip_tolerance: float = 0.05  # largest teleport error, in standard deviations of the data
