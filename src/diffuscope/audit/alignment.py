@@ -43,11 +43,13 @@ class Alignment:
         rows = images.flatten(1)
         return standardized(rows) if any(t.name == BRIGHTNESS for t in self.chosen) else rows
 
-    def __call__(self, queries: Images) -> tuple[Images, list[str]]:
-        """The queries, each under the transformation that brings it nearest to any candidate, and its label."""
-        if len(self.labels) == 1:
-            return queries, [""] * len(queries)
-        candidates = torch.cat([self._candidates(part) for part in queries.split(BLOCK)])
+    def __call__(self, queries: Images) -> tuple[Images, list[str], Float[Tensor, " n"]]:
+        """The queries, each under the transformation that brings it nearest to any candidate, and its label.
+
+        The last is the distance to the nearest training image before any transformation.
+        """
+        blocks = [self._candidates(part) for part in queries.split(BLOCK)]
+        candidates, distances = torch.cat([found for found, _ in blocks]), torch.cat([plain for _, plain in blocks])
         size = max(1, MEMORY // (4 * self.rows.shape[1] * (3 * len(self.labels) + candidates.shape[1])))
         images, names = [], []
         for part, found in zip(queries.split(size), candidates.split(size), strict=True):
@@ -57,9 +59,9 @@ class Alignment:
                 ", ".join(filter(None, (self.labels[i], self.finer_labels[j])))
                 for i, j in zip(whole.tolist(), fine.tolist(), strict=True)
             ]
-        return torch.cat(images), names
+        return torch.cat(images), names, distances
 
-    def _candidates(self, queries: Images) -> Int[Tensor, "n candidates"]:
+    def _candidates(self, queries: Images) -> tuple[Int[Tensor, "n candidates"], Float[Tensor, " n"]]:
         k = min(CANDIDATES, len(self.rows))
         probes = queries[:, None]
         for t in self.chosen:
@@ -67,8 +69,8 @@ class Alignment:
                 tried = t.versions(probes.flatten(0, 1))[:, list(t.probes)]
                 probes = tried.flatten(0, 1).unflatten(0, (len(queries), -1))
         found = nearest_neighbors(low_frequencies(probes.flatten(0, 1)), self.invariant, k)[1]
-        plain = nearest_neighbors(self.compared(queries), self.rows, k)[1]
-        return torch.cat([plain, found.reshape(len(queries), -1)], 1)
+        distances, plain = nearest_neighbors(self.compared(queries), self.rows, k)
+        return torch.cat([plain, found.reshape(len(queries), -1)], 1), distances[:, 0]
 
     def _best(
         self, queries: Images, candidates: Int[Tensor, "n k"]

@@ -6,11 +6,12 @@ are all at |y_j - y_1| > r: repeats of an example are one example. The position 
 .. math::  c_j = \frac{\langle x - y_1,\, y_j - y_1\rangle}{|y_j - y_1|^2}
                = \frac12 + \frac{|x - y_1|^2 - |x - y_j|^2}{2\,|y_j - y_1|^2} ,
 
-0 at y_1 and 1/2 halfway. It is near 0 for a copy even under noise, which is orthogonal to y_j - y_1 in many dimensions,
-and near 1/2 for what is no nearer to one example than to others: fresh examples, and smooth samples, which are near
-everything. A blurred copy is displaced toward all y_j a little, but remains much nearer to y_1. The statistic
+0 at y_1, 1/2 halfway and negative beyond y_1. It is near 0 for a copy even under noise, which is orthogonal to
+y_j - y_1 in many dimensions, and near 1/2 for what is no nearer to one example than to others: fresh examples, and
+smooth samples, which are near everything. A blurred copy is displaced toward all y_j a little, but remains much nearer
+to y_1. The statistic
 
-.. math::  s = \max_j c_j + \frac12 \operatorname{mean}_j \frac{|x - y_1|^2}{|x - y_j|^2}
+.. math::  s = \max_j |c_j| + \frac12 \operatorname{mean}_j \frac{|x - y_1|^2}{|x - y_j|^2}
 
 takes both into account; it is free of units and has no fitted constant, so that no example is lost for fitting.
 """
@@ -46,7 +47,7 @@ class Neighborhood:
         with np.errstate(all="ignore"):
             position = 0.5 + (square[:, :1] - square) / (2 * self.between**2)
             ratio = square[:, :1] / square
-        highest = np.where(used, position, -np.inf).max(1)
+        highest = np.where(used, np.abs(position), 0.0).max(1)
         mean = np.where(used, ratio, 0.0).sum(1) / np.maximum(used.sum(1), 1)
         return np.where(used.any(1), highest + mean / 2, np.nan)
 

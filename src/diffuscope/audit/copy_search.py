@@ -6,14 +6,15 @@ distribution; the conformal p-value of a sample is its rank among them. By Benja
 of false entries in the list is at most the stated one.
 
 *Leaked held-out examples*, which repeat a training example, would make copies look normal. They are left out of the
-null distribution if s lies so far below the others that 1/10 of a fresh example is expected there. With the quantiles
-q(a) < q(b) of m values, and z those of a standard normal distribution, that is
+null distribution if s is so small that 1/10 of a fresh example is expected there. Near 0, where s is of the order of
+d_1 / d_2, fresh examples in d dimensions have :math:`P(S < s) \propto s^d`; through the quantiles q(a) < q(b) of m
+values such a power law expects 1/10 of them below
 
-.. math::  s < q(a) - \bigl(z(a) - z(1/10m)\bigr) \frac{q(b) - q(a)}{z(b) - z(a)} ,
+.. math::  q(a) \Bigl(\frac{1}{10\, m\, a}\Bigr)^{1/d}, \qquad d = \frac{\log(b / a)}{\log(q(b) / q(a))} .
 
-for (a, b) = (0.1, 0.5) or, of 500 and more, (0.02, 0.2), in rounds until no more are found. The lower tail of s was
-lighter than that of a normal distribution on every data set tried, so fresh examples stay and the p-values remain
-valid. Bit-for-bit repeats are left out too, unless the held-out examples repeat each other as often.
+The larger of these values for (a, b) = (0.1, 0.5) and (0.25, 0.5) is the limit, in rounds until no more are found. The
+slope grows toward 0 on every data set tried, so fresh examples stay and the p-values remain valid. Bit-for-bit repeats
+are left out too, unless the held-out examples repeat each other as often.
 
 *Power* is measured: modified copies of random training examples are planted (`planting`).
 """
@@ -52,7 +53,7 @@ SHOWN_POINTS = 500
 SHOWN_ROWS, OPEN_ROWS, SHOWN_NAMES = 200, 12, 10
 REPEAT_QUANTILE = 0.01  # of the distances of held-out examples to training ones: nearer training examples are one
 LEAKED = 0.1  # expected number of fresh held-out examples that are taken for leaked ones
-TAILS, LARGE = ((0.1, 0.5), (0.02, 0.2)), 500
+TAILS = ((0.1, 0.5), (0.25, 0.5))
 LEAST_CALIBRATION = 20
 LARGEST_SHARE = 0.25  # of exact copies: if only a larger one would be found, there is no verdict
 Events = Float[Tensor, "_ *event"]
@@ -140,11 +141,13 @@ class Search:
 
     def __call__(self, queries: Events) -> "Queries":
         """The queries, aligned, with their neighborhoods."""
-        names = [""] * len(queries)
-        if self.alignment is not None:
-            queries, names = self.alignment(queries)
-        rows = self.features(queries)
-        return Queries(rows, self.rows, neighborhood(rows, self.rows), names)
+        if self.alignment is None:
+            rows = self.features(queries)
+            near = neighborhood(rows, self.rows)
+            return Queries(rows, self.rows, near, [""] * len(queries), near.distance[:, 0])
+        aligned, names, untransformed = self.alignment(queries)
+        rows = self.features(aligned)
+        return Queries(rows, self.rows, neighborhood(rows, self.rows), names, untransformed.numpy())
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +158,7 @@ class Queries:
     train: Rows
     near: Neighborhood
     transformation: list[str]
+    untransformed: Float[ndarray, " n"]  # distance to the nearest training example, before the transformation
 
     def statistic(self, radius: float) -> Float[ndarray, " n"]:
         """s, with training examples within `radius` as one."""
@@ -230,7 +234,7 @@ def find_leaked(fresh: Queries) -> tuple[Bool[ndarray, " n"], float]:
         kept = ~leaked
         if kept.sum() < LEAST_CALIBRATION:
             return leaked, 0.0
-        radius = float(np.quantile(fresh.distance[kept], REPEAT_QUANTILE))
+        radius = float(np.quantile(fresh.untransformed[kept], REPEAT_QUANTILE))
         statistic = fresh.statistic(radius)
         if np.isinf(statistic[kept]).any():  # all training examples are one
             return leaked, radius
@@ -241,13 +245,13 @@ def find_leaked(fresh: Queries) -> tuple[Bool[ndarray, " n"], float]:
 
 
 def _least_fresh(statistic: Float[ndarray, " n"]) -> float:
-    """Below this LEAKED of n fresh values are expected, by normal extrapolation of the lower tail."""
-    n, cuts = len(statistic), []
-    for low, high in TAILS[: 1 + (n >= LARGE)]:
-        a, b = np.quantile(statistic, (low, high))
-        z_a, z_b, z = stats.norm.ppf((low, high, LEAKED / n))
-        cuts.append(a - (z_a - z) * (b - a) / (z_b - z_a))
-    return float(max(cuts))
+    """Below this LEAKED of n fresh values are expected, by extrapolation of the lower tail as a power law."""
+    limits = [0.0]
+    for a, b in TAILS:
+        low, high = np.quantile(statistic, (a, b))
+        if 0 < low < high:
+            limits.append(low * (LEAKED / (a * len(statistic))) ** (np.log(high / low) / np.log(b / a)))
+    return float(max(limits))
 
 
 def _exact_repeats(fresh: Queries) -> Bool[ndarray, " n"]:
