@@ -4,9 +4,14 @@ Pair i is one training and one held-out example under the same noise. If the mod
 would change nothing, so that the sign of every difference :math:`d_i = e_i^{held} - e_i^{train}` is a fair coin. The
 gap is reported as a share of the held-out loss, with a permutation p-value per noise level and one over all levels.
 
-A difference between the two *sets* looks the same as memorization. The control is the Gaussian fitted to the training
-data, restricted to its leading components, which has far too few parameters to memorize examples: a gap that the
-control shows too is a property of the data.
+A difference between the two *sets*, such as another mix of classes, looks the same as memorization. The control is the
+Gaussian fitted to the training data, restricted to its leading components, which has far too few parameters to memorize
+examples. With k_i the same difference of its errors, what it explains is subtracted,
+
+.. math::  d_i - \beta k_i, \qquad \beta = \frac{\sum_i d_i k_i}{\sum_i k_i^2} .
+
+A swap changes the signs of d_i and k_i together and leaves beta as it is, so the test remains exact. Where the sets are
+alike this only removes noise; where not, it also removes the share :math:`\bar k^2 / \overline{k^2}` of a true gap.
 """
 
 from dataclasses import dataclass
@@ -58,17 +63,22 @@ def denoising_gap(measures: LevelMeasures, significance: float, rng: np.random.G
     train, heldout = measures.rows("training.error"), measures.rows("heldout.error")
     memorized = measures.rows("training.exact_error")[:, :, -1].mean(0)
     control = measures.rows("training.control_error").mean(0) / measures.rows("heldout.control_error").mean(0)
-    p_values, p_value = paired_permutation(heldout - train, rng)
+    explained = measures.rows("heldout.control_error") - measures.rows("training.control_error")
+    square = (explained**2).mean(0)
+    square[square == 0] = 1.0
+    differences = heldout - train
+    differences = differences - explained * (differences * explained).mean(0) / square
+    p_values, p_value = paired_permutation(differences, rng)
     levels = train.shape[1]
-    resampled = bootstrap_sums(np.concatenate([train, heldout], 1), rng)
-    shares = 1 - resampled[:, :levels] / resampled[:, levels:]
+    resampled = bootstrap_sums(np.concatenate([differences, heldout], 1), rng)
+    shares = resampled[:, :levels] / resampled[:, levels:]
     low, high = percentile_interval(shares)
     mean_low, mean_high = percentile_interval(shares.mean(1))
-    share = 1 - train.mean(0) / heldout.mean(0)
+    share = differences.mean(0) / heldout.mean(0)
     # memorizing an example lowers its error to the memorizer's; the overall test is at least as powerful as a
     # Bonferroni test at its best level
-    errors = (heldout - train).std(0) / len(train) ** 0.5
-    gain = np.maximum(heldout.mean(0) - memorized, 1e-300)
+    errors = differences.std(0) / len(train) ** 0.5
+    gain = np.maximum((heldout.mean(0) - memorized) * (1 - explained.mean(0) ** 2 / square), 1e-300)
     detectable = min(detectable_shift(d, significance / levels) / g for d, g in zip(errors, gain, strict=True))
     return Gap(
         ratios=measures.ratios,
@@ -81,7 +91,7 @@ def denoising_gap(measures: LevelMeasures, significance: float, rng: np.random.G
         mean_share=float(share.mean()),
         mean_interval=(float(mean_low), float(mean_high)),
         p_value=p_value,
-        detectable=float(min(1.0, detectable)),
+        detectable=float(detectable) if detectable <= 1 else float("inf"),
         pairs=len(train),
     )
 
@@ -93,26 +103,28 @@ def gap_finding(result: Gap, significance: float) -> Finding:
     if significant:
         verdict = (
             f"The model denoises its training examples better than held-out ones: by {result.mean_share:.1%} on "
-            f"average over noise levels and by {result.share[level]:.1%} at σ/α = {result.ratios[level]:.3g}, where a "
-            f"control model too small to memorize has a gap of {result.control[level]:.1%}."
+            f"average over noise levels and by {result.share[level]:.1%} at σ/α = {result.ratios[level]:.3g}, beyond "
+            "what a control model too small to memorize explains."
         )
     else:
         verdict = (
             "Training and held-out examples are denoised equally well: on average over noise levels the gap is "
             f"{result.mean_share:+.1%} of the loss."
         )
+    power = f"Memorization of {result.detectable:.1%} of the training data would have been found with probability 0.95."
+    if np.isinf(result.detectable):
+        power = "None: not even the memorization of all training data would have been found with probability 0.95."
     return Finding(
         name="memorized.gap",
         title="Denoising error: training versus held-out data",
         value=100 * result.mean_share,
         unit="%",
         verdict=verdict,
-        tone="attention" if significant else "good",
+        tone="attention" if significant else "unknown" if np.isinf(result.detectable) else "good",
         interval=(100 * result.mean_interval[0], 100 * result.mean_interval[1]),
         null=f"0%: the model has seen neither set. {result.pairs} pairs, signs permuted at all noise levels at once.",
         p_value=result.p_value,
-        power=f"Memorization of {result.detectable:.1%} of the training data would have been found with probability "
-        "0.95.",
+        power=power,
     )
 
 
@@ -128,8 +140,8 @@ def gap_blocks(result: Gap) -> list[Block]:
     chart = Chart(
         "How much better training examples are denoised than held-out ones",
         (noise_panel("", "gap, % of the loss", result.scale, *marks),),
-        "At zero the network treats the two alike. A hump above the dashed control, usually at intermediate noise, is "
-        "memorization of single examples; the control shows how much of the gap is a difference between the two sets.",
+        "At zero the network treats the two alike. A hump, usually at intermediate noise, is memorization of single "
+        "examples. What a difference between the two sets explains, which the dashed control shows, is subtracted.",
     )
     columns = (result.ratios, share, low, high, control, result.p_values)
     table = Table(
