@@ -21,7 +21,7 @@ def statistic(x, train, radius=0.0):
 def test_the_statistic_is_that_of_its_definition():
     """On the segment from 0 to 1 the position is x, and the squared ratio (x / (1 - x))^2."""
     x = np.array([0.0, 0.1, 0.25, 0.5, -0.2])
-    expected = np.abs(x) + 0.5 * (x / (1 - x)) ** 2
+    expected = np.abs(x) + (x / (1 - x)) ** 2
     assert np.allclose(statistic(x[:, None], [[0.0], [1.0]]), expected)
 
 
@@ -32,7 +32,7 @@ def test_the_position_does_not_feel_noise_orthogonal_to_the_neighbors(generator)
     noise = torch.randn(10, 40, dtype=torch.float64, generator=generator)
     noise[:, :5] = 0
     x = noise / noise.norm(dim=1, keepdim=True)
-    assert np.allclose(closeness(x, train, neighborhood(x, train), 0.0), 0.5 / 17)
+    assert np.allclose(closeness(x, train, neighborhood(x, train), 0.0), 1 / 17)
 
 
 def test_what_is_beyond_the_nearest_example_is_no_copy():

@@ -11,7 +11,7 @@ y_j - y_1 in many dimensions, and near 1/2 for what is no nearer to one example 
 smooth samples, which are near everything. A blurred copy is displaced toward all y_j a little, but remains much nearer
 to y_1. The statistic
 
-.. math::  s = \max_j |c_j| + \frac12 \operatorname{mean}_j \frac{|x - y_1|^2}{|x - y_j|^2}
+.. math::  s = \max_j |c_j| + \operatorname{mean}_j \frac{|x - y_1|^2}{|x - y_j|^2}
 
 takes both into account; it is free of units and has no fitted constant, so that no example is lost for fitting.
 """
@@ -49,7 +49,7 @@ class Neighborhood:
             ratio = square[:, :1] / square
         highest = np.where(used, np.abs(position), 0.0).max(1)
         mean = np.where(used, ratio, 0.0).sum(1) / np.maximum(used.sum(1), 1)
-        return np.where(used.any(1), highest + mean / 2, np.nan)
+        return np.where(used.any(1), highest + mean, np.nan)
 
     def relative(self, radius: float) -> Float[ndarray, " n"]:
         """d_1 / d_2, the distance relative to the nearest different training example (0 / 0 is 0, as of a copy)."""
