@@ -8,12 +8,13 @@ are all at |y_j - y_1| > r: repeats of an example are one example. The position 
 
 0 at y_1, 1/2 halfway and negative beyond y_1. It is near 0 for a copy even under noise, which is orthogonal to
 y_j - y_1 in many dimensions, and near 1/2 for what is no nearer to one example than to others: fresh examples, and
-smooth samples, which are near everything. A blurred copy is displaced toward all y_j a little, but remains much nearer
-to y_1. The statistic
+smooth samples, which are near everything. Half the squared ratio of the distances has the same values in these two
+cases; it is raised by noise, but hardly by blur, which displaces a copy toward all y_j. The statistic forgives either:
 
-.. math::  s = \max_j |c_j| + \operatorname{mean}_j \frac{|x - y_1|^2}{|x - y_j|^2}
+.. math::  s = \min(a, b) + \frac b2, \qquad
+           a = \max_j |c_j|, \qquad b = \frac12 \operatorname{mean}_j \frac{|x - y_1|^2}{|x - y_j|^2} .
 
-takes both into account; it is free of units and has no fitted constant, so that no example is lost for fitting.
+It is free of units and has no fitted constant, so that no example is lost for fitting.
 """
 
 from dataclasses import dataclass
@@ -48,8 +49,8 @@ class Neighborhood:
             position = 0.5 + (square[:, :1] - square) / (2 * self.between**2)
             ratio = square[:, :1] / square
         highest = np.where(used, np.abs(position), 0.0).max(1)
-        mean = np.where(used, ratio, 0.0).sum(1) / np.maximum(used.sum(1), 1)
-        return np.where(used.any(1), highest + mean, np.nan)
+        half = np.where(used, ratio, 0.0).sum(1) / np.maximum(used.sum(1), 1) / 2
+        return np.where(used.any(1), np.minimum(highest, half) + half / 2, np.nan)
 
     def relative(self, radius: float) -> Float[ndarray, " n"]:
         """d_1 / d_2, the distance relative to the nearest different training example (0 / 0 is 0, as of a copy)."""

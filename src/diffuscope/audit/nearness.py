@@ -70,7 +70,7 @@ def nearness(
     rng = np.random.default_rng(seed)
     of_train, of_heldout = cells or (np.zeros(len(train), dtype=np.int64), np.zeros(len(heldout), dtype=np.int64))
     planted = train[torch.from_numpy(rng.integers(len(train), size=PLANTED))]
-    kept_train, kept_heldout = _balanced(of_train, of_heldout, rng)
+    kept_train, kept_heldout = balanced(of_train, of_heldout, rng)
     size = len(kept_train)
     if size == 0:
         return _undecided(0)
@@ -114,10 +114,10 @@ def _undecided(size: int) -> Nearness:
     )
 
 
-def _balanced(
+def balanced(
     of_train: Int[ndarray, " train"], of_heldout: Int[ndarray, " heldout"], rng: np.random.Generator
 ) -> tuple[Int[ndarray, " size"], Int[ndarray, " size"]]:
-    """Random indices of equally many of either kind in every cell, increasing."""
+    """Random indices of equally many of either kind in every cell, cell by cell."""
     kept: tuple[list[ndarray], list[ndarray]] = ([], [])
     for cell in np.intersect1d(of_train, of_heldout):
         members = [np.flatnonzero(of == cell) for of in (of_train, of_heldout)]
@@ -125,7 +125,7 @@ def _balanced(
         for part, own in zip(kept, members, strict=True):
             part.append(rng.permutation(own)[:size])
     none = np.zeros(0, dtype=np.int64)
-    of_both = [np.sort(np.concatenate([none, *part])) for part in kept]
+    of_both = [np.concatenate([none, *part]) for part in kept]
     return of_both[0], of_both[1]
 
 

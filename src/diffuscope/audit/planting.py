@@ -7,7 +7,9 @@ every sample a copy with probability :math:`\pi`, independently, the copies are 
 
 .. math::  P(\text{found}) = E\left[P(\operatorname{Binomial}(S, \pi) \ge k^*)\right] ,
 
-and the power statement is the :math:`\pi` at which this is 0.95. The other samples are not counted on.
+and the power statement is the :math:`\pi` at which this is 0.95. The other samples are not counted on. The n planted
+copies are themselves a sample: in place of their distribution function i/n at the i-th smallest p-value we use its
+lower confidence limit (Clopper & Pearson 1934), and the rest of the copies are not found.
 """
 
 from collections.abc import Callable
@@ -25,6 +27,7 @@ from .transformations import all_shifts, is_image, largest_shift
 
 PLANTED = 100  # training examples per modification
 DRAWS = 200
+CONFIDENCE = 0.95
 NOISE, LIGHT, BLUR, DEGREES = 0.05, 0.2, 0.5, 5.0
 Events = Float[Tensor, "_ *event"]
 Modification = Callable[[Events], Events]
@@ -89,7 +92,10 @@ def smallest_share_found(
 
     Infinity if not even copies alone would be.
     """
-    drawn = rng.choice(p_values, (DRAWS, samples))
+    ordered, i, n = np.sort(p_values), np.arange(1, len(p_values) + 1), len(p_values)
+    cumulative = stats.beta.ppf(1 - CONFIDENCE, i, n - i + 1)
+    weights = np.append(np.diff(cumulative, prepend=0.0), 1 - cumulative[-1])
+    drawn = rng.choice(np.append(ordered, 1.0), (DRAWS, samples), p=weights)
     least, most = np.zeros(DRAWS, dtype=np.int64), np.full(DRAWS, samples + 1)  # not found; found
     ranks = np.arange(1, samples + 1)
     while (most - least > 1).any():

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffuscope.exact import nearest_neighbors
 from diffuscope.findings import Finding, exact_share_interval
 from diffuscope.report import Block, Gallery, GalleryItem, Picture, image_png
 
 from ..copy_search import Copies, copies, copies_finding, copies_tables, distances_chart, suffix, why_unknown
-from ..denoising_gap import Gap, denoising_gap, gap_blocks, gap_finding
+from ..denoising_gap import Gap, denoising_gap, gap_blocks, gap_finding, pairs_of_cells
 from ..features import Features, feature_map
-from ..nearness import Nearness, clusters, nearness, nearness_finding
+from ..nearness import Cells, Nearness, clusters, nearness, nearness_finding
 from ..question import Answer, Question
 from ..repeats import distinct, repeats_table
 from ..session import Session
@@ -82,7 +83,9 @@ def verdict(result: Memorization, significance: float) -> Finding:
 def _ask(session: Session) -> Answer:
     settings, subject = session.settings, session.subject
     level, spaces = settings.significance, settings.features
-    result = Memorization(denoising_gap(session.measures, level, session.numpy_stream("gap")), {}, {})
+    stream = session.numpy_stream("gap")
+    gap = denoising_gap(session.measures, level, stream, pairs_of_cells(*_cells_of_points(session), stream))
+    result = Memorization(gap, {}, {})
     found: list[Finding] = [gap_finding(result.gap, level)]
     blocks = gap_blocks(result.gap)
     chosen = transformations(settings.transformations, subject.train.shape[1:])
@@ -122,13 +125,30 @@ def _ask(session: Session) -> Answer:
     )
 
 
+def _cells_of_points(session: Session) -> Cells:
+    """The labels of the points at which the model is measured; their clusters if there are no labels."""
+    subject, (train, heldout, _) = session.subject, session.points
+    if subject.train_labels is None or subject.heldout_labels is None:
+        return clusters(train.flatten(1), heldout.flatten(1), session.seed("clusters of points"))
+    return _numbered(
+        subject.train_labels[nearest_neighbors(train, subject.train, 1)[1][:, 0]],
+        subject.heldout_labels[nearest_neighbors(heldout, subject.heldout, 1)[1][:, 0]],
+    )
+
+
+def _numbered(train_labels: Tensor, heldout_labels: Tensor) -> Cells:
+    """Labels as numbers from 0."""
+    cells = torch.cat([train_labels, heldout_labels]).unique(return_inverse=True)[1].numpy()
+    return cells[: len(train_labels)], cells[len(train_labels) :]
+
+
 def _nearness(session: Session, features: Features, found: Copies, space: str, level: float) -> Nearness:
     """(b) with the held-out examples that the search for copies used; its cells are the labels, if there are any."""
     subject, used = session.subject, torch.from_numpy(found.heldout)
     rows = features(session.samples), features(subject.train), features(subject.heldout[used])
     seed = session.seed(f"nearness {space}")
     if subject.train_labels is not None and subject.heldout_labels is not None:
-        cells = subject.train_labels.numpy().astype(np.int64), subject.heldout_labels[used].numpy().astype(np.int64)
+        cells = _numbered(subject.train_labels, subject.heldout_labels[used])
     else:
         cells = clusters(*rows[1:], seed)
     return nearness(*rows, level, seed, cells)
