@@ -31,14 +31,14 @@ def split(seed, *sizes):
 
 
 @pytest.mark.usefixtures("_fewer_permutations")
-@pytest.mark.parametrize("cells", [False, True])
+@pytest.mark.parametrize("cells", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_nearness_p_values_are_uniform_over_audits_of_a_model_that_saw_neither_set(cells):
     x = digits(1)
     model = Gaussian.fit([x[:597]])
     pool = x[597:].flatten(1)
     generator = torch.Generator().manual_seed(2)
     p_values = []
-    for seed in range(100):
+    for seed in range(60):
         chosen = pool[torch.randperm(len(pool), generator=generator)]
         samples = model.sample(200, generator=generator).float().flatten(1)
         parts = chosen[:400], chosen[400:800]
@@ -47,7 +47,7 @@ def test_nearness_p_values_are_uniform_over_audits_of_a_model_that_saw_neither_s
 
 
 @pytest.mark.usefixtures("_fewer_permutations")
-@pytest.mark.parametrize("sizes", [(500, 500), (700, 500)])
+@pytest.mark.parametrize("sizes", [(500, 500), pytest.param((700, 500), marks=pytest.mark.slow)])
 def test_the_stated_share_of_copies_is_found_in_at_least_90_of_100_draws(sizes):
     """Copies of random training examples, of which not all are references where held-out examples are fewer."""
     model = Gaussian.fit([digits(5).flatten(1)[:300]])

@@ -14,6 +14,7 @@ is 1/2 only if every training example is a reference, and small if there are far
 .. math::  \pi = \frac{(z_{1-\alpha} + z_{0.95})\, \sigma_0}{a} .
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,9 +59,14 @@ def clusters(train: Rows, heldout: Rows, seed: int) -> Cells:
     parts = [
         rows[torch.from_numpy(np.random.default_rng(seed).permutation(len(rows))[:size])] for rows in (train, heldout)
     ]
-    fitted = MiniBatchKMeans(count, n_init=1, random_state=seed % 2**32).fit(torch.cat(parts).numpy())
-    of_train, of_heldout = (fitted.predict(rows.numpy()).astype(np.int64) for rows in (train, heldout))
-    return of_train, of_heldout
+    cluster = kmeans(torch.cat(parts), count, seed)
+    return cluster(train), cluster(heldout)
+
+
+def kmeans(rows: Rows, count: int, seed: int) -> Callable[[Rows], Int[ndarray, " n"]]:
+    """The map from rows to the nearest of `count` centers fitted to `rows`."""
+    fitted = MiniBatchKMeans(min(count, len(rows)), n_init="auto", random_state=seed % 2**32).fit(rows.numpy())
+    return lambda queries: np.asarray(fitted.predict(queries.numpy()), dtype=np.int64)
 
 
 def nearness(

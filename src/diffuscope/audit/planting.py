@@ -108,4 +108,4 @@ def smallest_share_found(
     def missing(share: float) -> float:
         return power - float(np.where(most <= samples, stats.beta.cdf(share, most, samples - most + 1), 0.0).mean())
 
-    return float(optimize.brentq(missing, 0.0, 1.0, xtol=1e-6)) if missing(1.0) < 0 else float("inf")
+    return float(optimize.root_scalar(missing, bracket=(0.0, 1.0)).root) if missing(1.0) < 0 else float("inf")

@@ -20,11 +20,12 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 from scipy import stats
-from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
 from diffuscope.exact import nearest_neighbors
 from diffuscope.report import Table
+
+from .nearness import kmeans
 
 CELLS, LEAST_IN_CELL = 10, 20
 DRAWS = 400
@@ -105,9 +106,8 @@ def _distances(queries: Rows, train: Rows) -> _Distances:
 def _cells(samples: Rows, heldout: Rows, train: Rows, rng: np.random.Generator) -> tuple[ndarray, ndarray]:
     count = max(1, min(CELLS, min(len(samples), len(heldout)) // (2 * LEAST_IN_CELL)))
     part = train[torch.from_numpy(rng.permutation(len(train))[:10_000])]
-    fitted = MiniBatchKMeans(min(count, len(part)), n_init=1, random_state=int(rng.integers(2**31))).fit(part.numpy())
-    of_samples, of_heldout = (fitted.predict(rows.numpy()) for rows in (samples, heldout))
-    return of_samples, of_heldout
+    cell = kmeans(part, count, int(rng.integers(2**32)))
+    return cell(samples), cell(heldout)
 
 
 def measures_table(measures: list[Measure], space: str) -> Table:
