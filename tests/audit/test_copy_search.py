@@ -1,5 +1,6 @@
 """Copies are found, innocents are not accused, p-values mean what they say, and so do statements of power."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -7,13 +8,18 @@ import pytest
 import torch
 from scipy import stats
 
-from audit_subjects import digits
+from audit_subjects import QUICK, digits, exact_subject
+from diffuscope.audit import audit_model
 from diffuscope.audit.copy_search import Search, copies, copies_finding, find_leaked
+from diffuscope.audit.nearness import nearness
 from diffuscope.audit.planting import modifications, smallest_share_found
+from diffuscope.audit.questions.memorized import Memorization, verdict
 from diffuscope.audit.transformations import NAMES, transformations
 from diffuscope.data import load_data
-from diffuscope.exact import nearest_neighbors
+from diffuscope.errors import InputError
+from diffuscope.exact import Gaussian, nearest_neighbors
 from diffuscope.findings import conformal_p_values, false_discovery
+from diffuscope.report import Gallery
 
 IMAGES = transformations(NAMES, (1, 8, 8))
 searched = partial(copies, calibration=10_000, rate=0.05, seed=0)
@@ -178,3 +184,49 @@ def test_modified_copies_of_mnist_are_found():
         planted = search(modified(sources)).statistic(radius)
         p_values = conformal_p_values(np.concatenate([planted, statistic[:280]]), statistic[280:])
         assert false_discovery(p_values, 0.05)[:20].mean() >= 0.9, name
+
+
+@pytest.fixture(scope="module")
+def copying():
+    """An audit of samples of which a quarter are mirrored training digits, with and without pictures of the data."""
+    train, heldout, others = split(14, 300, 600, 150)
+    samples = torch.cat([train[:50].flip(3), others])
+    subject = exact_subject(Gaussian.fit([others]).truncate(40), train, heldout)
+    return [audit_model(subject, replace(QUICK, examples=shown), samples=samples) for shown in (True, False)]
+
+
+def test_the_report_shows_which_transformation_matched(copying):
+    shown, _ = copying
+    assert shown["memorized"].findings[0].verdict.startswith("Copies training examples")
+    entries = shown.as_json()["copies"]["pixels"]
+    assert {entry["sample"] for entry in entries} >= set(range(50))
+    assert sum("mirrored" in entry["transformation"] for entry in entries) >= 45
+    (gallery,) = [block for block in shown["memorized"].blocks if isinstance(block, Gallery)]
+    assert "matches when mirrored" in gallery.items[0].caption
+    planted = shown.as_json()["planted"]["pixels"]
+    assert planted["exact"] < 0.2
+
+
+def test_without_examples_no_picture_of_the_data_is_in_the_report(copying):
+    shown, hidden = copying
+    assert not [block for block in hidden["memorized"].blocks if isinstance(block, Gallery)]
+    assert hidden.as_json()["copies"] == shown.as_json()["copies"]
+
+
+def test_unknown_transformations_are_refused_before_any_work():
+    with pytest.raises(InputError, match="transformations: expected mirror"):
+        replace(QUICK, transformations=("sideways",))
+
+
+def test_the_verdict_is_cannot_tell_where_planted_copies_would_not_be_found(copying):
+    """Twenty-five held-out examples: neither copies nor their absence show, whatever the other tests say."""
+    train, samples = split(15, 600, 200)
+    near = nearness(samples.flatten(1), train.flatten(1), digits(15)[800:1400].flatten(1), 0.01, 0)
+    found = searched(samples, train, digits(15)[800:825])
+    gap = replace(copying[0]["memorized"].result.gap, p_value=0.5)
+    unknown = verdict(Memorization(gap, {"pixels": near}, {"pixels": found}), 0.01)
+    assert unknown.tone == "unknown"
+    assert unknown.verdict.startswith("Cannot tell")
+    biased = verdict(Memorization(replace(gap, p_value=0.001), {"pixels": near}, {"pixels": found}), 0.01)
+    assert biased.tone == "attention"
+    assert "no sample is a copy" not in biased.verdict

@@ -16,7 +16,7 @@ from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.errors import InputError
 from diffuscope.samplers import times_at
 
-from .transformations import NAMES
+from .transformations import NAMES, transformations
 
 LOWEST, HIGHEST = 0.03, 100.0
 EVALUATION_BATCH = 256
@@ -34,9 +34,7 @@ class Settings:
     references: int = 10_000  # largest number of held-out examples that calibrate the copy search
     step_seeds: int = 128  # number of trajectories for the error of few steps
     features: tuple[str, ...] = ("pixels",)  # features for copy distances: pixels, pca, or module:function
-    transformations: tuple[str, ...] = (
-        NAMES  # a copy may be changed by: mirror, rotation, shift, brightness, or module:function; "none" for none
-    )
+    transformations: tuple[str, ...] = NAMES  # changes that copies may have: these, module:function, or none alone
     examples: bool = True  # show training and held-out images in the report
     false_discovery: float = 0.05  # expected share of false entries in the list of copies
     significance: float = 0.01  # significance level of the tests
@@ -48,6 +46,7 @@ class Settings:
         for name, least in (("levels", 4), ("points", 8), ("trajectories", 8), ("generated", 20), ("step_seeds", 8)):
             if getattr(self, name) < least:
                 raise InputError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        transformations(self.transformations, ())  # refuses names before any work
 
 
 @dataclass(frozen=True, eq=False)
