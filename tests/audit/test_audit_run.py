@@ -89,7 +89,8 @@ def test_given_samples_are_searched_in_place_of_the_models_own(data):
     result = audit_model(exact_subject(model, train, heldout), QUICK, samples=planted)
     listed = np.flatnonzero(result["memorized"].result.copies["pixels"].listed)
     assert set(range(30)) <= set(listed.tolist())
-    assert len(listed) <= 33
+    # 5% of the list are expected to be false, 1.7 of 100 fresh digits; 300 calibration examples add to the variance
+    assert len(listed) <= 30 + 1.7 + 4 * (1.7 * (1 + 100 / 300)) ** 0.5
     with pytest.raises(InputError, match="samples: expected examples of shape"):
         audit_model(exact_subject(model, train, heldout), QUICK, samples=torch.zeros(40, 1, 4, 4))
     planted[3, 0, 2, 2] = torch.nan

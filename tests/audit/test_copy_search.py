@@ -1,135 +1,232 @@
-"""Copies are found, innocents are not accused, and p-values mean what they say."""
+"""Copies are found, innocents are not accused, p-values mean what they say, and so do statements of power."""
+
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from audit_subjects import digits
-from diffuscope.audit.copy_search import _closeness, _nearest, copies, findings, nearness
+from audit_subjects import QUICK, digits, exact_subject
+from diffuscope.audit import audit_model
+from diffuscope.audit.copy_search import Search, copies, copies_finding, find_leaked
+from diffuscope.audit.nearness import nearness
+from diffuscope.audit.planting import modifications, smallest_share_found
+from diffuscope.audit.questions.memorized import Memorization, verdict
+from diffuscope.audit.transformations import NAMES, transformations
+from diffuscope.data import load_data
+from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian, nearest_neighbors
-from diffuscope.findings import conformal_p_values
+from diffuscope.findings import conformal_p_values, false_discovery
+from diffuscope.report import Gallery
+
+IMAGES = transformations(NAMES, (1, 8, 8))
+searched = partial(copies, calibration=10_000, rate=0.05, seed=0)
 
 
 def split(seed, *sizes):
-    """Disjoint random parts of the digits, flattened."""
-    x = digits(seed).flatten(1)
-    return torch.split(x[: sum(sizes)], list(sizes))
+    """Disjoint random parts of the digits."""
+    return torch.split(digits(seed)[: sum(sizes)], list(sizes))
 
 
-def test_five_percent_of_copies_among_fresh_digits_are_called_copying_in_at_least_95_of_100_draws():
-    """1,000 samples, 50 of them copied from training; the list holds them at the stated false-discovery rate."""
-    called, false_shares, missed = 0, [], []
-    for seed in range(100):
-        fresh, train, heldout = split(seed, 950, 420, 427)
-        copied = train[torch.randperm(420, generator=torch.Generator().manual_seed(seed))[:50]]
-        found = copies(torch.cat([copied, fresh]), train, heldout, 10_000, 0.05, seed)
-        called += bool(found.listed.any())
-        false_shares.append(found.listed[50:].sum() / max(1, found.listed.sum()))
-        missed.append((~found.listed[:50]).sum())
-        if found.listed.any():
-            assert (found.nearest_training[:50] == torch.cdist(copied, train).argmin(1).numpy()).all()
-    false_shares = np.array(false_shares)
-    assert called >= 95
-    assert false_shares.mean() <= 0.05 + 4 * false_shares.std() / 10
-    assert np.mean(missed) < 5
+def noisy(x, share):
+    """Noise of this share of the range."""
+    return x + 2 * share * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
 
 
-def test_conformal_p_values_of_fresh_digits_are_uniform_in_each_sense_and_never_too_small_in_all():
-    each, largest = [], []
-    for seed in range(200):
-        samples, train, heldout = split(1000 + seed, 1, 600, 600)
-        null = _closeness(_nearest(heldout, train, 2)[0], _nearest(heldout, heldout, 2)[0][:, 1])
-        observed = _closeness(_nearest(samples, train, 2)[0], _nearest(samples, heldout, 1)[0][:, 0])
-        each.append([conformal_p_values(o, n)[0] for o, n in zip(observed, null, strict=True)])
-        largest.append(copies(samples, train, heldout, 10_000, 0.05, seed).p_values[0])
-    for p_values in np.array(each).T:
-        assert stats.kstest(p_values, "uniform").pvalue > 0.01
-    assert np.allclose(largest, np.max(each, axis=1))
-    # the largest of three valid p-values is valid: P(p <= u) <= u, within four standard errors
-    for level in (0.05, 0.2, 0.5):
-        assert np.mean(np.array(largest) <= level) <= level + 4 * (level * (1 - level) / 200) ** 0.5
+@pytest.fixture(scope="module", params=[(), IMAGES], ids=["vectors", "images"])
+def fresh(request):
+    """Held-out digits as queries, the radius of repeats, the training digits and the search."""
+    train, heldout = split(0, 797, 1000)
+    search = Search(train, lambda x: x.flatten(1), request.param)
+    queries = search(heldout)
+    leaked, radius = find_leaked(queries)
+    assert not leaked.any()
+    return queries.statistic(radius), radius, train, search
 
 
-def test_nearness_p_values_are_uniform_over_200_audits_of_a_model_that_saw_neither_set():
-    x = digits(1)
-    model = Gaussian.fit([x[:597]])
-    pool = x[597:].flatten(1)
-    generator = torch.Generator().manual_seed(2)
-    p_values = []
-    for seed in range(200):
-        chosen = pool[torch.randperm(len(pool), generator=generator)]
-        samples = model.sample(200, generator=generator).float().flatten(1)
-        p_values.append(nearness(samples, chosen[:400], chosen[400:800], 0.01, seed).p_value)
-    assert stats.kstest(p_values, "uniform").pvalue > 0.01
+def test_a_list_of_fresh_digits_is_seldom_not_empty_and_their_p_values_are_uniform(fresh):
+    statistic, *_ = fresh
+    rng = np.random.default_rng(0)
+    p_values, nonempty = [], 0
+    for _ in range(200):
+        order = rng.permutation(len(statistic))
+        p = conformal_p_values(statistic[order[:200]], statistic[order[200:]])
+        nonempty += false_discovery(p, 0.05).any()
+        p_values.append(p[0])
+    # at most 5% in expectation, and three standard errors
+    assert nonempty <= 200 * (0.05 + 3 * (0.05 * 0.95 / 200) ** 0.5)
+    steps = np.round(np.array(p_values) * 801) - rng.random(200)  # of the discrete uniform distribution
+    assert stats.kstest(steps / 801, "uniform").pvalue > 0.01
 
 
-def test_the_stated_share_of_copies_is_found_with_the_stated_probability():
-    model_rows = digits(5).flatten(1)
-    model = Gaussian.fit([model_rows[:300]])
-    found = []
-    for seed in range(60):
-        train, heldout = split(300 + seed, 500, 500)
-        generator = torch.Generator().manual_seed(seed)
-        samples = model.sample(400, generator=generator).float()
-        share = nearness(samples, train, heldout, 0.01, seed).detectable
-        planted = torch.rand(400, generator=generator) < share
-        samples[planted] = train[torch.randint(500, (int(planted.sum()),), generator=generator)]
-        found.append(nearness(samples, train, heldout, 0.01, seed).p_value < 0.01)
-    # stated: .95; the normal approximation and 60 draws (standard error .028) leave this much
-    assert np.mean(found) > 0.95 - 4 * 0.028
+def test_the_share_of_false_entries_is_at_most_the_stated_one(fresh):
+    statistic, *_ = fresh
+    rng, shares = np.random.default_rng(1), []
+    for _ in range(200):
+        order = rng.permutation(len(statistic))
+        observed = np.concatenate([np.zeros(30), statistic[order[:170]]])
+        listed = false_discovery(conformal_p_values(observed, statistic[order[170:]]), 0.05)
+        shares.append(listed[30:].sum() / max(1, listed.sum()))
+    assert np.mean(shares) <= 0.05 + 4 * np.std(shares) / 200**0.5
 
 
-def test_smooth_samples_are_not_listed_although_they_are_near_everything():
-    """Local averages of held-out digits are closer to training data than such digits are, and copies of none."""
-    first, second, train, heldout = split(7, 150, 447, 600, 600)
-    smooth = second[nearest_neighbors(first, second, 3)[1]].mean(1)
-    found = copies(smooth, train, heldout, 10_000, 0.05, 0)
-    null_median = np.median(found.null_distance)
-    assert np.median(found.distance) < null_median
-    assert found.listed.mean() < 0.01
+def test_planted_copies_of_the_stated_share_are_found_in_at_least_90_of_100_draws(fresh):
+    """For every modification whose power is stated, with new sources and other fresh digits in each draw."""
+    statistic, radius, train, search = fresh
+    rng, samples = np.random.default_rng(2), 200
+    null, others = statistic[200:], statistic[:200]
+    for name, modified in modifications(train, torch.Generator().manual_seed(1)).items():
+        sources = train[torch.from_numpy(rng.permutation(len(train))[:400])]
+        p_values = conformal_p_values(search(modified(sources)).statistic(radius), null)
+        share = smallest_share_found(p_values[:100], samples, 0.05, rng)
+        if share > 1:
+            assert name != "exact"
+            continue
+        found = []
+        for _ in range(100):
+            p = conformal_p_values(rng.permutation(others)[:samples], null)
+            planted = rng.random(samples) < share
+            p[planted] = rng.choice(p_values[100:], int(planted.sum()))
+            found.append(false_discovery(p, 0.05)[planted].any())
+        assert np.mean(found) >= 0.9, name
 
 
-def test_a_twin_in_the_training_set_does_not_hide_or_invent_copies():
-    samples, train, heldout = split(8, 100, 400, 400)
-    doubled = torch.cat([train, train[:50]])
-    found = copies(samples, doubled, heldout, 10_000, 0.05, 0)
-    assert not found.listed.any()
+def test_repeats_in_the_training_set_do_not_hide_copies_and_are_listed():
+    """Five images twenty times each, a quarter of the samples copies of them: exact repeats, and nearly exact ones."""
+    train, heldout, others = split(8, 600, 900, 150)
+    for noise in (0.0, 0.02):
+        repeated = noisy(train[:5].repeat(20, 1, 1, 1), noise)
+        copied = noisy(train[:5].repeat(10, 1, 1, 1), noise)
+        found = searched(torch.cat([copied, others]), torch.cat([train, repeated]), heldout, chosen=IMAGES)
+        assert found.listed[:50].all()
+        assert set(range(5)) <= {int(group[0]) for group in found.repeats.groups if len(group) >= 20}
 
 
-def test_samples_that_are_heldout_examples_are_no_copies():
-    """At distance 0 from a held-out example and not from training ones: infinitely farther from those."""
-    train, heldout = split(9, 400, 400)
-    with np.errstate(all="raise"):
-        found = copies(heldout[:100], train, heldout, 10_000, 0.05, 0)
-    assert not found.listed.any()
-    _, _, relative = _closeness(np.array([[0.5, 1.0]]), np.zeros(1))
-    assert relative[0] == np.inf
+def test_modified_copies_are_found_with_the_transformation_that_undoes_them():
+    train, heldout, others = split(9, 700, 900, 150)
+    found = searched(torch.cat([train[:50].flip(3), others]), train, heldout, chosen=IMAGES)
+    assert found.listed[:50].all()
+    assert all("mirrored" in name for name in found.transformation[:10])
+    assert not searched(torch.cat([train[:50].flip(3), others]), train, heldout).listed[:50].any()
 
 
-def test_a_copy_of_a_training_example_that_has_a_twin_is_listed():
-    """Both distances are 0; their ratio counts as 0, like a copy's."""
-    train, heldout, fresh = split(10, 400, 400, 100)
-    with np.errstate(all="raise"):
-        found = copies(torch.cat([train[:20], fresh]), torch.cat([train, train[:20]]), heldout, 10_000, 0.05, 0)
+@pytest.mark.parametrize("change", [lambda x: x, lambda x: noisy(x, 0.01), lambda x: x + 0.3], ids=["=", "noise", "+"])
+def test_leaked_heldout_examples_are_found_and_do_not_hide_copies(change):
+    """A tenth of the held-out examples repeat training ones."""
+    train, heldout, others = split(10, 700, 700, 150)
+    leaking = torch.cat([change(train[:80]), heldout])
+    found = searched(torch.cat([train[100:120], others]), train, leaking, chosen=IMAGES)
+    assert found.leaked == {i: i for i in range(80)}
+    assert found.calibration == 700
     assert found.listed[:20].all()
-    _, second, _ = _closeness(np.zeros((1, 2)), np.ones(1))
-    assert second[0] == 0
 
 
-def test_references_are_of_equal_size_and_ties_are_left_out():
-    train = torch.eye(6)[:4]
-    heldout = torch.eye(6)[:3]
-    near = nearness(torch.eye(6)[:3] + 0.01, train[:3], heldout, 0.01, 0)
-    assert near.references == 3
-    assert near.decided == 0
-    assert near.p_value == 1
-    assert near.share == 0.5
-    (nearer, _) = findings(near, copies(torch.eye(6)[:3] + 0.01, train, heldout, 3, 0.05, 0), "pixels", 0.01)
-    assert nearer.verdict == "Every sample is as far from training as from held-out examples."
-    assert "inf" not in nearer.power
+def test_examples_that_coincide_by_chance_are_not_leaked():
+    """Throws of three dice repeat each other as often in both sets, and no sample is accused of it."""
+    generator = torch.Generator().manual_seed(0)
+    train, heldout, samples = (torch.randint(6, (n, 3), generator=generator).float() for n in (500, 500, 100))
+    found = searched(samples, train, heldout)
+    assert not found.leaked
+    assert not found.listed.any()
 
 
-def test_copies_need_at_least_a_pair_of_training_examples():
-    with pytest.raises(ValueError, match="k"):
-        copies(torch.zeros(1, 2), torch.zeros(1, 2), torch.zeros(3, 2), 10, 0.05, 0)
+@pytest.mark.parametrize("chosen", [(), IMAGES], ids=["vectors", "images"])
+def test_what_is_no_copy_is_not_accused(chosen):
+    """Smooth samples, noise of any size, constant images, fresh digits under noise, held-out examples themselves."""
+    train, heldout, others = split(7, 600, 600, 597)
+    smooth = others[nearest_neighbors(others[:150], others, 3)[1]].mean(1)
+    noise = noisy(torch.zeros_like(smooth), 0.5)
+    innocent = (smooth, noise, 100 * noise, torch.zeros_like(noise), noisy(others[:150], 0.1), heldout[:150])
+    for samples in innocent:
+        assert searched(samples, train, heldout, chosen=chosen).listed.mean() < 0.01
+
+
+@pytest.mark.parametrize(
+    "heldout",
+    [torch.zeros(300, 1, 8, 8), digits(1)[:1].expand(300, 1, 8, 8).clone(), digits(1)[:25]],
+    ids=["constant", "one example", "few"],
+)
+def test_heldout_examples_that_tell_nothing_give_no_verdict(heldout):
+    train, samples = split(11, 700, 200)
+    finding = copies_finding(searched(samples, train, heldout), "pixels")
+    assert finding.tone == "unknown"
+
+
+def test_one_training_example_gives_no_verdict():
+    (heldout,) = split(12, 500)
+    found = searched(heldout[:100], heldout[:1].repeat(50, 1, 1, 1), heldout[100:])
+    assert not found.listed.any()
+    assert copies_finding(found, "pixels").tone == "unknown"
+
+
+def test_the_p_value_of_the_finding_is_below_the_rate_exactly_if_a_sample_is_listed():
+    train, heldout, others = split(13, 600, 600, 200)
+    for copied in range(0, 24, 3):
+        found = searched(torch.cat([train[:copied], others[copied:]]), train, heldout)
+        assert (found.p_value <= 0.05) == found.listed.any()
+        assert found.p_value >= found.p_values.min()
+
+
+@pytest.mark.usefixtures("shared_data")
+def test_modified_copies_of_mnist_are_found():
+    """4,000 training images, 1,000 held-out ones; 20 copies among 300 samples, modified in one way at a time."""
+    data = load_data("mnist").in_range(-1.0, 1.0)
+    train, heldout = data.train[:4000], data.heldout[:1000]
+    search = Search(train, lambda x: x.flatten(1), transformations(NAMES, (1, 28, 28)))
+    fresh = search(heldout)
+    leaked, radius = find_leaked(fresh)
+    statistic = fresh.statistic(radius)
+    assert leaked.sum() <= 1
+    sources, generator = train[::200], torch.Generator().manual_seed(0)
+    for name, modified in modifications(train, generator).items():
+        planted = search(modified(sources)).statistic(radius)
+        p_values = conformal_p_values(np.concatenate([planted, statistic[:280]]), statistic[280:])
+        assert false_discovery(p_values, 0.05)[:20].mean() >= 0.9, name
+
+
+@pytest.fixture(scope="module")
+def copying():
+    """An audit of samples of which a quarter are mirrored training digits, with and without pictures of the data."""
+    train, heldout, others = split(14, 300, 600, 150)
+    samples = torch.cat([train[:50].flip(3), others])
+    subject = exact_subject(Gaussian.fit([others]).truncate(40), train, heldout)
+    return [audit_model(subject, replace(QUICK, examples=shown), samples=samples) for shown in (True, False)]
+
+
+def test_the_report_shows_which_transformation_matched(copying):
+    shown, _ = copying
+    assert shown["memorized"].findings[0].verdict.startswith("Copies training examples")
+    entries = shown.as_json()["copies"]["pixels"]
+    assert {entry["sample"] for entry in entries} >= set(range(50))
+    assert sum("mirrored" in entry["transformation"] for entry in entries) >= 45
+    (gallery,) = [block for block in shown["memorized"].blocks if isinstance(block, Gallery)]
+    assert "matches when mirrored" in gallery.items[0].caption
+    planted = shown.as_json()["planted"]["pixels"]
+    assert planted["exact"] < 0.2
+
+
+def test_without_examples_no_picture_of_the_data_is_in_the_report(copying):
+    shown, hidden = copying
+    assert not [block for block in hidden["memorized"].blocks if isinstance(block, Gallery)]
+    assert hidden.as_json()["copies"] == shown.as_json()["copies"]
+
+
+def test_unknown_transformations_are_refused_before_any_work():
+    with pytest.raises(InputError, match="transformations: expected mirror"):
+        replace(QUICK, transformations=("sideways",))
+
+
+def test_the_verdict_is_cannot_tell_where_planted_copies_would_not_be_found(copying):
+    """Twenty-five held-out examples: neither copies nor their absence show, whatever the other tests say."""
+    train, samples = split(15, 600, 200)
+    near = nearness(samples.flatten(1), train.flatten(1), digits(15)[800:1400].flatten(1), 0.01, 0)
+    found = searched(samples, train, digits(15)[800:825])
+    gap = replace(copying[0]["memorized"].result.gap, p_value=0.5)
+    unknown = verdict(Memorization(gap, {"pixels": near}, {"pixels": found}), 0.01)
+    assert unknown.tone == "unknown"
+    assert unknown.verdict.startswith("Cannot tell")
+    biased = verdict(Memorization(replace(gap, p_value=0.001), {"pixels": near}, {"pixels": found}), 0.01)
+    assert biased.tone == "attention"
+    assert "no sample is a copy" not in biased.verdict

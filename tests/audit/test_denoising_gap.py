@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from sklearn.datasets import load_digits
 
 from audit_subjects import digits
-from diffuscope.audit.denoising_gap import denoising_gap, gap_finding
+from diffuscope.audit.denoising_gap import denoising_gap, gap_finding, pairs_of_cells
 from diffuscope.audit.level_measures import LevelMeasures
 from diffuscope.exact import Gaussian
 
@@ -90,3 +91,32 @@ def test_equal_errors_are_no_gap():
     assert result.mean_share == 0
     assert result.p_value == pytest.approx(1)
     assert gap_finding(result, 0.01).tone == "good"
+
+
+def test_another_mix_of_classes_is_not_called_memorization():
+    """Training digits are mostly small, held-out ones mostly large; the model knows other digits of the former mix."""
+    labels = torch.from_numpy(load_digits(return_X_y=True)[1])
+    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))]
+    x = digits(1)
+    model = Gaussian.fit([x[:597][labels[:597] < 5], x[:50]])
+    small, large = ((597 + (chosen[597:]).nonzero()[:, 0]) for chosen in (labels < 5, labels >= 5))
+    order = torch.randperm(300, generator=torch.Generator().manual_seed(2))
+    parts = (slice(0, 250), slice(0, 50)), (slice(250, 300), slice(50, 300))
+    train, heldout = (x[torch.cat([small[a], large[b]])[order]] for a, b in parts)
+    noise = torch.randn(train.shape, generator=torch.Generator().manual_seed(3))
+
+    errors = {"train": [], "heldout": []}
+    for sigma in (2.0, 1.0, 0.5, 0.25):
+        for name, clean in (("train", train), ("heldout", heldout)):
+            denoised = model.denoise(clean + sigma * noise, 1.0, sigma)
+            errors[name].append((denoised - clean).flatten(1).double().square().sum(1).numpy())
+    measures = measures_of(*(np.stack(found, 1) for found in errors.values()))
+    rng = np.random.default_rng(0)
+    assert denoising_gap(measures, 0.01, rng).p_value < 0.01
+    of_train, of_heldout = (torch.cat([labels[small[a]], labels[large[b]]])[order].numpy() for a, b in parts)
+    within = pairs_of_cells(of_train, of_heldout, rng)
+    assert (of_train[within[0]] == of_heldout[within[1]]).all()
+    assert denoising_gap(measures, 0.01, rng, within).p_value > 0.01
+    same = pairs_of_cells(of_train, of_train[::-1].copy(), rng)
+    assert (same[0] == np.arange(300)).all()
+    assert (same[1] == np.arange(300)).all()

@@ -1,24 +1,32 @@
-r"""Did it memorize? (b) Are samples nearer to training than to held-out data? (c) Which samples are copies?
+r"""Did it memorize? (c) Which samples are copies of a training example?
 
-(b) Equally many training and held-out examples are the references, and every sample has a nearest one. Under the null
-hypothesis the labels "training" and "held-out" of the references are exchangeable. Samples that share a nearest
-reference are not independent, so the test permutes the labels (`label_permutation`). The binomial p-value, which treats
-samples as independent and is too small when they share neighbors, is reported beside it.
+Every sample has the statistic s of `closeness`, for images after the transformation that brings it nearest to a
+training example (`alignment`). The same statistic of held-out examples, treated exactly as samples are, is the null
+distribution; the conformal p-value of a sample is its rank among them. By Benjamini-Hochberg control the expected share
+of false entries in the list is at most the stated one.
 
-(c) Three statistics measure how closely a sample resembles one training example: the distance to the nearest, its ratio
-to the distance to the second nearest, and its ratio to the distance to the nearest held-out example. The same
-statistics of held-out examples (each compared with the *other* held-out examples) are draws from the null distribution.
-The conformal p-value of a sample is the *largest* of its three: a copy must be closer in every sense, so that neither
-smooth samples, which are near everything, nor duplicates within the training set are listed. By Benjamini-Hochberg
-control the expected share of false entries in the list is at most the stated one.
+*Leaked held-out examples*, which repeat a training example, would make copies look normal. They are left out of the
+null distribution if s is so small that 1/10 of a fresh example is expected there. Near 0, where s is of the order of
+d_1 / d_2, fresh examples in d dimensions have :math:`P(S < s) \propto s^d`; through the quantiles q(a) < q(b) of m
+values such a power law expects 1/10 of them below
+
+.. math::  q(a) \Bigl(\frac{1}{10\, m\, a}\Bigr)^{1/d}, \qquad d = \frac{\log(b / a)}{\log(q(b) / q(a))} .
+
+The larger of these values for (a, b) = (0.1, 0.5) and (0.25, 0.5) is the limit, in rounds until no more are found. The
+slope grows toward 0 on every data set tried, so fresh examples stay and the p-values remain valid. Bit-for-bit repeats
+are left out too, unless the held-out examples repeat each other as often.
+
+*Power* is measured: modified copies of random training examples are planted (`planting`).
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
+from scipy import stats
 from torch import Tensor
 
 from diffuscope.exact import nearest_neighbors
@@ -26,39 +34,30 @@ from diffuscope.findings import (
     Chart,
     Finding,
     Panel,
-    binomial_p_value,
     conformal_p_values,
-    detectable_shift,
     exact_share_interval,
     false_discovery,
-    label_permutation,
     line,
     points,
-    smallest_detectable_copies,
 )
 from diffuscope.report import Block, Table
 
+from .alignment import Alignment
+from .closeness import Neighborhood, closeness, neighborhood
+from .features import Features
+from .planting import PLANTED, modifications, smallest_share_found
+from .repeats import Repeats, distinct, repeats
+from .transformations import Transformation
+
 SHOWN_POINTS = 500
-SHOWN_ROWS, OPEN_ROWS = 200, 12
+SHOWN_ROWS, OPEN_ROWS, SHOWN_NAMES = 200, 12, 10
+REPEAT_QUANTILE = 0.01  # of the distances of held-out examples to training ones: nearer training examples are one
+LEAKED = 0.1  # expected number of fresh held-out examples that are taken for leaked ones
+TAILS = ((0.1, 0.5), (0.25, 0.5))
+LEAST_CALIBRATION = 20
+LARGEST_SHARE = 0.25  # of exact copies: if only a larger one would be found, there is no verdict
+Events = Float[Tensor, "_ *event"]
 Rows = Float[Tensor, "_ features"]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Nearness:
-    """(b): how many samples are nearer to training than to held-out references."""
-
-    nearer: int
-    decided: int  # samples without a tie
-    references: int  # of each kind
-    interval: tuple[float, float]
-    p_value: float
-    binomial_p_value: float
-    detectable: float  # smallest share of copies found with probability 0.95
-
-    @property
-    def share(self) -> float:
-        """The share of `nearer` in `decided`; 1/2, as expected by chance, where every sample is tied."""
-        return self.nearer / self.decided if self.decided else 0.5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,12 +68,17 @@ class Copies:
     listed: Bool[ndarray, " samples"]
     nearest_training: Int[ndarray, " samples"]
     nearest_heldout: Int[ndarray, " samples"]
-    distance: Float[ndarray, " samples"]  # to the nearest training example
-    heldout_distance: Float[ndarray, " samples"]  # to the nearest held-out example
+    distance: Float[ndarray, " samples"]  # to the nearest training example, after the transformation
+    next_distance: Float[ndarray, " samples"]  # to the next different one
+    transformation: list[str]  # that brings the sample nearest to a training example; "" for none
     null_distance: Float[ndarray, " calibration"]  # the same two for held-out examples treated as samples
-    null_heldout_distance: Float[ndarray, " calibration"]
+    null_next_distance: Float[ndarray, " calibration"]
+    heldout: Int[ndarray, " calibration"]  # the held-out examples that were used
+    leaked: dict[int, int]  # held-out examples that repeat a training example, and which
+    repeats: Repeats
+    radius: float  # training examples within it are one
     rate: float
-    detectable: float
+    detectable: dict[str, float] = field(repr=False)  # by modification: smallest share of the samples found
 
     @property
     def share(self) -> float:
@@ -90,159 +94,231 @@ class Copies:
     @property
     def calibration(self) -> int:
         """How many held-out examples calibrate the p-values."""
-        return len(self.null_distance)
+        return len(self.heldout)
 
+    @property
+    def p_value(self) -> float:
+        """Simes' p-value of all samples together: below `rate` exactly if the list is not empty."""
+        return float(stats.false_discovery_control(self.p_values).min())
 
-def nearness(samples: Rows, train: Rows, heldout: Rows, significance: float, seed: int) -> Nearness:
-    """(b) for samples, with as many training as held-out references (a random subset of the larger set)."""
-    rng = np.random.default_rng(seed)
-    size = min(len(train), len(heldout))
-    train = train[torch.from_numpy(np.sort(rng.permutation(len(train))[:size]))]
-    heldout = heldout[torch.from_numpy(np.sort(rng.permutation(len(heldout))[:size]))]
-    (d_train, of_train), (d_heldout, of_heldout) = _nearest(samples, train, 1), _nearest(samples, heldout, 1)
-    d_train, d_heldout = d_train[:, 0], d_heldout[:, 0]
-    near, far = d_train < d_heldout, d_heldout < d_train
-    counts = [np.bincount(of[chosen, 0], minlength=size) for of, chosen in ((of_train, near), (of_heldout, far))]
-    hits = np.concatenate(counts)
-    is_training = np.arange(2 * size) < size
-    decided, nearer = int(near.sum() + far.sum()), int(near.sum())
-    if decided == 0:
-        return Nearness(
-            nearer=0,
-            decided=0,
-            references=size,
-            interval=(0.0, 1.0),
-            p_value=1.0,
-            binomial_p_value=1.0,
-            detectable=np.inf,
+    @property
+    def can_tell(self) -> bool:
+        """Whether an empty list means anything: a stated share of exact copies would have been found."""
+        return self.detectable["exact"] <= LARGEST_SHARE
+
+    @property
+    def power(self) -> str:
+        """What was planted, and what of it would have been found."""
+        found = {name: share for name, share in self.detectable.items() if share <= 1}
+        if not found:
+            return (
+                f"None: with {self.calibration:,} held-out examples and {len(self.p_values):,} samples, not even exact "
+                "copies that were planted are found."
+            )
+        shares = ", ".join(f"{name} {share:.2%}" for name, share in found.items())
+        lost = [name for name in self.detectable if name not in found]
+        return (
+            "Copies of training examples were planted; the smallest share of the samples of which at least one is "
+            f"listed with probability 0.95: {shares}."
+            + (f" Not found at any share: {', '.join(lost)}." if lost else "")
         )
-    p_value, null_std = label_permutation(hits, is_training, rng)
-    # references, not samples, are the independent units of the interval
-    kept = np.flatnonzero(hits)
-    draws = rng.multinomial(len(kept), np.full(len(kept), 1 / len(kept)), size=1000)
-    shares = (draws @ (hits * is_training)[kept]) / (draws @ hits[kept])
-    # a copy is nearer to training with certainty, any other sample with probability 1/2
-    detectable = 2 * detectable_shift(null_std, significance)
-    return Nearness(
-        nearer=nearer,
-        decided=decided,
-        references=size,
-        interval=(float(np.quantile(shares, 0.025)), float(np.quantile(shares, 0.975))),
-        p_value=p_value,
-        binomial_p_value=binomial_p_value(nearer, decided),
-        detectable=float(min(1.0, detectable)),
-    )
 
 
-def copies(samples: Rows, train: Rows, heldout: Rows, calibration: int, rate: float, seed: int) -> Copies:
-    """(c) for samples, calibrated on up to `calibration` held-out examples."""
+class Search:
+    """Training examples, prepared once: neighborhoods of any queries, in one feature space."""
+
+    def __init__(self, train: Events, features: Features, chosen: Sequence[Transformation]) -> None:
+        if chosen:
+            kept = distinct(train.flatten(1).numpy())[0]
+            self.alignment = Alignment(train[torch.from_numpy(kept)], chosen)
+            self.rows, self.features = self.alignment.rows, self.alignment.compared
+        else:
+            rows = features(train)
+            kept = distinct(rows.numpy())[0]
+            self.alignment, self.features = None, features
+            self.rows = rows[torch.from_numpy(kept)]
+        self.original = kept
+
+    def __call__(self, queries: Events) -> "Queries":
+        """The queries, aligned, with their neighborhoods."""
+        if self.alignment is None:
+            rows = self.features(queries)
+            near = neighborhood(rows, self.rows)
+            return Queries(rows, self.rows, near, [""] * len(queries), near.distance[:, 0])
+        aligned, names, untransformed = self.alignment(queries)
+        rows = self.features(aligned)
+        return Queries(rows, self.rows, neighborhood(rows, self.rows), names, untransformed.numpy())
+
+
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """Rows with their neighborhoods among the rows of the training examples, and how each was transformed."""
+
+    rows: Rows
+    train: Rows
+    near: Neighborhood
+    transformation: list[str]
+    untransformed: Float[ndarray, " n"]  # distance to the nearest training example, before the transformation
+
+    def statistic(self, radius: float) -> Float[ndarray, " n"]:
+        """s, with training examples within `radius` as one."""
+        return closeness(self.rows, self.train, self.near, radius)
+
+    @property
+    def distance(self) -> Float[ndarray, " n"]:
+        """To the nearest training example."""
+        return self.near.distance[:, 0]
+
+    def next_distance(self, radius: float) -> Float[ndarray, " n"]:
+        """To the next different one; to the farthest searched where all of these are repeats."""
+        different = np.where(self.near.between > radius, self.near.distance, np.inf).min(1)
+        return np.where(np.isfinite(different), different, self.near.distance[:, -1])
+
+
+def copies(
+    samples: Events,
+    train: Events,
+    heldout: Events,
+    *,
+    calibration: int,
+    rate: float,
+    seed: int,
+    features: Features = lambda x: x.flatten(1),
+    chosen: Sequence[Transformation] = (),
+) -> Copies:
+    """(c) for samples, calibrated on up to `calibration` held-out examples.
+
+    Distances are those of `features`; with transformations `chosen`, those of images modulo these.
+    """
     rng = np.random.default_rng(seed)
-    chosen = torch.from_numpy(np.sort(rng.permutation(len(heldout))[:calibration]))
-    null_train, _ = _nearest(heldout[chosen], train, 2)
-    # the nearest held-out example is the example itself; the second is its nearest other
-    null_heldout = _nearest(heldout[chosen], heldout, 2)[0][:, 1]
-    to_train, of_train = _nearest(samples, train, 2)
-    to_heldout, of_heldout = _nearest(samples, heldout, 1)
-    observed = _closeness(to_train, to_heldout[:, 0])
-    null = _closeness(null_train, null_heldout)
-    p_values = np.max([conformal_p_values(o, n) for o, n in zip(observed, null, strict=True)], axis=0)
+    search = Search(train, features, chosen)
+    used = np.sort(rng.permutation(len(heldout))[:calibration])
+    fresh = search(heldout[torch.from_numpy(used)])
+    leaked, radius = find_leaked(fresh)
+    null = fresh.statistic(radius)[~leaked]
+    if len(distinct(fresh.rows.numpy())[0]) < LEAST_CALIBRATION:
+        null = null[:0]  # the same few examples, however often they occur, tell nothing
+    asked = search(samples)
+    p_values = conformal_p_values(asked.statistic(radius), null)
+    sources = train[torch.from_numpy(rng.integers(len(train), size=PLANTED))]
+    stream = torch.Generator().manual_seed(seed)
+    planted = {
+        name: conformal_p_values(search(modified(sources)).statistic(radius), null)
+        for name, modified in modifications(train, stream).items()
+    }
+    first = search.original[fresh.near.index[:, 0]]
+    kept = used[~leaked]
     return Copies(
         p_values=p_values,
         listed=false_discovery(p_values, rate),
-        nearest_training=of_train[:, 0],
-        nearest_heldout=of_heldout[:, 0],
-        distance=observed[0],
-        heldout_distance=to_heldout[:, 0],
-        null_distance=null[0],
-        null_heldout_distance=null_heldout,
+        nearest_training=search.original[asked.near.index[:, 0]],
+        nearest_heldout=nearest_neighbors(search.features(samples), search.features(heldout), 1)[1][:, 0].numpy(),
+        distance=asked.distance,
+        next_distance=asked.next_distance(radius),
+        transformation=asked.transformation,
+        null_distance=fresh.distance[~leaked],
+        null_next_distance=fresh.next_distance(radius)[~leaked],
+        heldout=kept,
+        leaked={int(i): int(j) for i, j in zip(used[leaked], first[leaked], strict=True)},
+        repeats=repeats(search.features(train).numpy(), radius),
+        radius=radius,
         rate=rate,
-        detectable=smallest_detectable_copies(len(samples), len(chosen), rate),
+        detectable={name: smallest_share_found(p, len(samples), rate, rng) for name, p in planted.items()},
     )
 
 
-def _nearest(queries: Rows, points: Rows, k: int) -> tuple[Float[ndarray, "n k"], Int[ndarray, "n k"]]:
-    distances, indices = nearest_neighbors(queries, points, k)
-    return distances.numpy(), indices.numpy()
+def find_leaked(fresh: Queries) -> tuple[Bool[ndarray, " n"], float]:
+    """Which held-out examples repeat a training example, and the radius within which training examples are one."""
+    leaked = _exact_repeats(fresh)
+    while True:
+        kept = ~leaked
+        if kept.sum() < LEAST_CALIBRATION:
+            return leaked, 0.0
+        radius = float(np.quantile(fresh.untransformed[kept], REPEAT_QUANTILE))
+        statistic = fresh.statistic(radius)
+        if np.isinf(statistic[kept]).any():  # all training examples are one
+            return leaked, radius
+        more = kept & (statistic < _least_fresh(statistic[kept]))
+        if not more.any():
+            return leaked, radius
+        leaked |= more
 
 
-def _closeness(
-    to_train: Float[ndarray, "n two"], to_heldout: Float[ndarray, " n"]
-) -> tuple[Float[ndarray, " n"], Float[ndarray, " n"], Float[ndarray, " n"]]:
-    """Nearest distance; relative to the second nearest; relative to the nearest held-out example."""
-    nearest = to_train[:, 0]
-    return nearest, _relative(nearest, to_train[:, 1]), _relative(nearest, to_heldout)
+def _least_fresh(statistic: Float[ndarray, " n"]) -> float:
+    """Below this LEAKED of n fresh values are expected, by extrapolation of the lower tail as a power law."""
+    limits = [0.0]
+    for a, b in TAILS:
+        low, high = np.quantile(statistic, (a, b))
+        if 0 < low < high:
+            limits.append(low * (LEAKED / (a * len(statistic))) ** (np.log(high / low) / np.log(b / a)))
+    return float(max(limits))
 
 
-def _relative(nearest: Float[ndarray, " n"], other: Float[ndarray, " n"]) -> Float[ndarray, " n"]:
-    """nearest / other: infinite where only `other` is 0, and 0, as of a copy, where both are."""
-    limit = np.where(nearest > 0, np.inf, 0.0)
-    return np.divide(nearest, other, out=limit, where=other > 0, dtype=np.float64)
+def _exact_repeats(fresh: Queries) -> Bool[ndarray, " n"]:
+    """Held-out examples at distance 0 from a training example; none if fresh ones coincide as often.
+
+    The share of coinciding pairs of held-out examples tells how many of them repeat a training example by chance.
+    """
+    exact, n = fresh.distance == 0, len(fresh.rows)
+    sizes = np.bincount(distinct(fresh.rows.numpy())[1])
+    by_chance = (sizes * (sizes - 1)).sum() / (n - 1) * len(fresh.train)
+    return exact if exact.sum() > 3 * by_chance else np.zeros(n, dtype=bool)
 
 
-def findings(near: Nearness, found: Copies, space: str, significance: float) -> list[Finding]:
-    """(b) and (c) in one space of distances."""
-    beyond = near.p_value < significance
+def copies_finding(found: Copies, space: str) -> Finding:
+    """(c) in one space of distances."""
     listed, total = int(found.listed.sum()), len(found.listed)
     low, high = exact_share_interval(listed, total)
-    suffix = "" if space == "pixels" else f".{space}"
-    power = f"A share of {found.detectable:.2%} exact copies would have been found with probability 0.95."
-    if np.isinf(found.detectable):
-        power = f"None: {found.calibration} calibration examples cannot reveal any share of copies among {total}."
-    nearness_power = f"A share of {near.detectable:.1%} copies would have been found with probability 0.95."
-    if np.isinf(near.detectable):
-        nearness_power = "None: every sample is as far from training as from held-out examples."
-    return [
-        Finding(
-            name=f"memorized.nearness{suffix}",
-            title=f"Samples nearer to training than to held-out data ({space})",
-            value=100 * near.share,
-            unit="%",
-            verdict=f"{near.share:.1%} of the samples are nearer to training than to held-out examples; 50% are "
-            "expected by chance."
-            if near.decided
-            else "Every sample is as far from training as from held-out examples.",
-            tone="attention" if beyond else "good",
-            interval=(100 * near.interval[0], 100 * near.interval[1]),
-            null=f"50%: {near.references} references of each kind, their labels permuted (the binomial test, which "
-            f"ignores shared neighbors, gives p = {near.binomial_p_value:.2g}).",
-            p_value=near.p_value,
-            power=nearness_power,
-        ),
-        Finding(
-            name=f"memorized.copies{suffix}",
-            title=f"Samples that copy a training example ({space})",
-            value=100 * found.share,
-            unit="%",
-            verdict=f"{listed} of {total} samples are closer to one training example than held-out examples ever are."
-            if listed
-            else f"None of the {total} samples is closer to a training example than held-out examples are.",
-            tone="alarm" if listed else "good",
-            interval=(100 * low, 100 * high),
-            null=f"{found.calibration} held-out examples treated as samples; the expected share of false discoveries "
-            f"is at most {found.rate:.0%}. The p-value is the smallest of all samples, uncorrected.",
-            p_value=float(found.p_values.min()),
-            power=power,
-        ),
-    ]
+    tone = "alarm" if listed else "good" if found.can_tell else "unknown"
+    verdict = {
+        "alarm": f"{listed} of {total} samples resemble one training example more than held-out examples ever do.",
+        "good": f"None of the {total} samples resembles one training example more than held-out examples do.",
+        "unknown": f"No sample is listed, but planted copies would hardly be either: {why_unknown(found)}.",
+    }[tone]
+    return Finding(
+        name="memorized.copies" + suffix(space),
+        title=f"Samples that copy a training example ({space})",
+        value=100 * found.share,
+        unit="%",
+        verdict=verdict,
+        tone=tone,
+        interval=(100 * low, 100 * high),
+        null=f"{found.calibration} held-out examples treated as samples; the expected share of false discoveries "
+        f"is at most {found.rate:.2g}. The p-value is Simes', of all samples together.",
+        p_value=found.p_value,
+        power=found.power,
+    )
+
+
+def why_unknown(found: Copies) -> str:
+    """The reason for no verdict, as a clause."""
+    if len(found.leaked) > found.calibration:
+        return f"{len(found.leaked)} of {len(found.leaked) + found.calibration} held-out examples repeat training ones"
+    return f"{found.calibration} held-out examples do not tell {len(found.p_values)} samples from copies"
+
+
+def suffix(space: str) -> str:
+    """Of the names of findings in this space."""
+    return "" if space == "pixels" else f".{space}"
 
 
 def distances_chart(found: Copies, space: str) -> Chart:
-    """Distances to the nearest training and held-out examples, for a random subset of each kind."""
+    """Distances to the nearest training example and to the next different one, for a random subset of each kind."""
     rng = np.random.default_rng(0)
     null = rng.permutation(found.calibration)[:SHOWN_POINTS]
     free, listed = (rng.permutation(np.flatnonzero(kind))[:SHOWN_POINTS] for kind in (~found.listed, found.listed))
     groups = (
-        (found.null_heldout_distance[null], found.null_distance[null], "held-out examples"),
-        (found.heldout_distance[free], found.distance[free], "samples"),
-        (found.heldout_distance[listed], found.distance[listed], "samples listed as copies"),
+        (found.null_next_distance[null], found.null_distance[null], "held-out examples"),
+        (found.next_distance[free], found.distance[free], "samples"),
+        (found.next_distance[listed], found.distance[listed], "samples listed as copies"),
     )
     right = 1.05 * max(float(x.max(initial=0)) for x, _, _ in groups)
     top = 1.05 * max(float(y.max(initial=0)) for _, y, _ in groups)
     marks = [points(x.tolist(), y.tolist(), label) for x, y, label in groups if len(x)]
     diagonal = line([0.0, min(right, top)], [0.0, min(right, top)], style="dotted")
-    axes = f"distance to the nearest held-out example ({space})", "to the nearest training example"
+    axes = f"distance to the next different training example ({space})", "to the nearest training example"
     return Chart(
-        f"Is any sample closer to the training data than held-out examples are? ({space})",
+        f"Does any sample resemble one training example more than held-out examples do? ({space})",
         (Panel("", *axes, (*marks, diagonal), x_range=(0.0, right), y_range=(0.0, top)),),
         "Held-out examples show what is normal for examples that are not copies. Samples among them are fine; samples "
         "far below the diagonal, near the bottom, copy a training example. At most "
@@ -250,14 +326,24 @@ def distances_chart(found: Copies, space: str) -> Chart:
     )
 
 
-def copies_table(found: Copies, space: str) -> list[Block]:
-    """The first of the listed samples; no table where none is listed."""
+def copies_tables(found: Copies, space: str) -> list[Block]:
+    """The first of the listed samples, and the leaked held-out examples; nothing where there are none."""
+    blocks: list[Block] = []
     listed = found.listed_first
-    if not len(listed):
-        return []
-    columns = (found.nearest_training, found.distance, found.heldout_distance, found.p_values)
-    shown = [[int(i), *(column[i].item() for column in columns)] for i in listed[:SHOWN_ROWS]]
-    note = f"The first {SHOWN_ROWS} of {len(listed)}; all are in audit.json." if len(listed) > SHOWN_ROWS else ""
-    header = ["sample", "training example", "distance", "to nearest held-out", "p-value"]
-    title = f"Samples listed as copies ({space})"
-    return [Table(title, header, shown, note, folded=len(listed) > OPEN_ROWS)]
+    if len(listed):
+        columns = (found.nearest_training, found.distance, found.next_distance, found.p_values)
+        rows = [
+            [int(i), *(column[i].item() for column in columns), found.transformation[i] or "as it is"]
+            for i in listed[:SHOWN_ROWS]
+        ]
+        note = f"The first {SHOWN_ROWS} of {len(listed)}; all are in audit.json." if len(listed) > SHOWN_ROWS else ""
+        header = ["sample", "training example", "distance", "to the next different one", "p-value", "sample was"]
+        title = f"Samples listed as copies ({space})"
+        blocks.append(Table(title, header, rows, note, folded=len(listed) > OPEN_ROWS))
+    if found.leaked:
+        total = len(found.leaked)
+        rows = [[i, j] for i, j in list(found.leaked.items())[:SHOWN_ROWS]]
+        note = f"{total} held-out examples repeat a training example, exactly or nearly. They were left out."
+        header = ["held-out example", "training example"]
+        blocks.append(Table(f"Leaked held-out examples ({space})", header, rows, note, folded=True))
+    return blocks

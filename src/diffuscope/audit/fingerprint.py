@@ -25,7 +25,7 @@ from diffuscope.source import source_fingerprint
 from .generation import refined
 from .subject import Settings, Subject, evaluate, noise_levels
 
-UNSTORED = ("features", "references", "false_discovery", "significance", "diagnostics")
+UNSTORED = ("features", "transformations", "examples", "references", "false_discovery", "significance", "diagnostics")
 PROBES = 4
 DEPTH = 8  # of attributes within attributes
 CODE = Path(__file__).parent / "questions" / "__init__.py"

@@ -34,9 +34,9 @@ GENERAL = (
 LIMITS = (
     "Limits. Held-out data must come from the same distribution as the training data: any difference between the two "
     "looks like memorization (the control of the denoising gap shows how much). The search for copies depends on the "
-    "distance: shifted or recolored copies need a feature space of their own, and the power statements concern exact "
-    "copies. Each interval has 95% coverage by itself, not all of them together. The teleportation estimate is of "
-    "first order in the difference between the network and the Gaussian."
+    "distance: copies changed in other ways than the planted ones need a feature space of their own. Each interval has "
+    "95% coverage by itself, not all of them together. The teleportation estimate is of first order in the difference "
+    "between the network and the Gaussian."
 )
 
 

@@ -19,6 +19,8 @@ from diffuscope.errors import InputError
 from diffuscope.samplers import times_at
 from diffuscope.streams import require_seed
 
+from .transformations import NAMES, transformations
+
 LOWEST, HIGHEST = 0.03, 100.0
 EVALUATION_BATCH = 256
 FEWEST = 20  # examples, samples
@@ -45,6 +47,8 @@ class Settings:
     references: int = 10_000  # largest number of held-out examples that calibrate the copy search
     step_seeds: int = 128  # number of trajectories for the error of few steps
     features: tuple[str, ...] = ("pixels",)  # features for copy distances: pixels, pca, or module:function
+    transformations: tuple[str, ...] = NAMES  # changes that copies may have: these, module:function, or none alone
+    examples: bool = True  # show training and held-out images in the report
     false_discovery: float = 0.05  # expected share of false entries in the list of copies
     significance: float = 0.01  # significance level of the tests
     skip_tolerance: float = 0.05  # largest teleport error, in standard deviations of the data
@@ -67,6 +71,7 @@ class Settings:
         for name in self.features:
             if name not in ("pixels", "pca") and ":" not in name:
                 raise InputError(f"features: expected 'pixels', 'pca' or module:function, got {name!r}")
+        transformations(self.transformations, ())  # refuses names before any work
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,10 +19,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.audit.classifier import ClassifierFeatures, fit_classifier
-from diffuscope.audit.copy_search import Copies, nearness
+from diffuscope.audit.copy_search import Copies
 from diffuscope.audit.copy_search import copies as search_for_copies
 from diffuscope.audit.frechet_ratio import BAR, Fidelity, distance_at_size, fidelity
 from diffuscope.audit.label_shares import label_balance
+from diffuscope.audit.nearness import nearness
 from diffuscope.data import DataSet, load_data
 from diffuscope.denoisers import Preconditioned
 from diffuscope.exact import Gaussian, GaussianMixture
@@ -256,5 +257,5 @@ def copies(part: Part) -> str:
 
 
 def _search(x: Float[Tensor, "n 1 8 8"], data: DataSet, seed: int) -> Copies:
-    rows, train, heldout = (images.flatten(1) for images in (x, data.train, data.heldout))
-    return search_for_copies(rows, train, heldout, len(heldout), FALSE_ENTRIES, seed)
+    heldout = data.heldout
+    return search_for_copies(x, data.train, heldout, calibration=len(heldout), rate=FALSE_ENTRIES, seed=seed)

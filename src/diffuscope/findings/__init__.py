@@ -44,7 +44,6 @@ from .statistics import (
     label_permutation,
     paired_permutation,
     percentile_interval,
-    smallest_detectable_copies,
 )
 from .turning import TurningPoint, turning_point
 
@@ -55,5 +54,5 @@ __all__ = [
     "binomial_p_value", "bootstrap_sums", "cards", "cells", "chi_squared_permutation", "conformal_p_values",
     "density_bars", "detectable_shift", "equals", "exact_share_interval", "false_discovery", "farthest",
     "frechet_distance", "groups", "heat_map", "intervals", "jackknife", "label_permutation", "largest", "line",
-    "paired_permutation", "percentile_interval", "points", "series", "smallest_detectable_copies", "turning_point",
+    "paired_permutation", "percentile_interval", "points", "series", "turning_point",
 ]  # fmt: skip

@@ -73,16 +73,22 @@ def label_permutation(
     is_training: Bool[ndarray, " references"],
     rng: np.random.Generator,
     permutations: int = PERMUTATIONS,
+    cells: Int[ndarray, " references"] | None = None,
 ) -> tuple[float, float]:
     """P-value of the training references' share of hits, and the standard deviation of that share under the null.
 
     `hits[j]` counts the samples whose nearest reference is j. Samples that share a neighbor are not independent, so the
-    labels of the references are permuted, which is valid for any distribution of the hits.
+    labels of the references are permuted, which is valid for any distribution of the hits; within each of the `cells`
+    if there are any.
     """
-    observed, (counts, references) = hits[is_training].sum(), np.unique(hits, return_counts=True)
-    # of the references with c hits each, how many are training references: a multivariate hypergeometric draw
-    labeled = rng.multivariate_hypergeometric(references, int(is_training.sum()), size=permutations)
-    permuted = labeled @ counts
+    observed = hits[is_training].sum()
+    permuted = np.zeros(permutations, dtype=np.int64)
+    groups = np.zeros_like(hits) if cells is None else cells
+    for group in np.unique(groups):
+        members = groups == group
+        counts, references = np.unique(hits[members], return_counts=True)
+        # of the references with c hits each, how many are training references: a multivariate hypergeometric draw
+        permuted += rng.multivariate_hypergeometric(references, int(is_training[members].sum()), permutations) @ counts
     p_value = (1 + int((permuted >= observed).sum())) / (1 + permutations)
     return p_value, float((permuted / hits.sum()).std())
 
@@ -146,20 +152,6 @@ def binomial_p_value(count: int, total: int) -> float:
     0.125
     """
     return float(stats.binom.sf(count - 1, total, 0.5))
-
-
-def smallest_detectable_copies(samples: int, calibration: int, rate: float, power: float = POWER) -> float:
-    """The smallest share of exact copies that false-discovery control finds with probability `power`.
-
-    An exact copy has the smallest possible conformal p-value 1/(calibration + 1); k of them are discovered as soon as
-    1/(calibration + 1) <= rate k / samples. If every sample is a copy with probability pi, k is binomial. Infinity if
-    even all samples together would not be discovered.
-    """
-    needed = int(np.ceil(samples / (rate * (calibration + 1)) - 1e-9))
-    if needed > samples:
-        return float("inf")
-    # P(Binomial(samples, pi) >= needed) = power  <=>  pi is a beta quantile
-    return float(stats.beta.ppf(power, needed, samples - needed + 1))
 
 
 def detectable_shift(null_deviation: float, level: float, power: float = POWER) -> float:

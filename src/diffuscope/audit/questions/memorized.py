@@ -1,24 +1,30 @@
 """Did it memorize? The verdict of three tests: denoising errors, nearness to training data, and the search for copies.
 
-The tests are in `denoising_gap` and `copy_search`. The verdict is 'copies training examples' if any sample is listed as
-a copy, 'biased toward its training data' if one of the other two tests is significant, and 'no sign' otherwise. The
-false-discovery rate is divided among the feature spaces.
+The tests are in `denoising_gap`, `nearness` and `copy_search`. The verdict is 'copies training examples' if any sample
+is listed as a copy, and 'biased toward its training data' if one of the other two tests is significant. Otherwise it is
+'no sign' only where planted copies would have been found, and 'cannot tell' where not. The false-discovery rate and the
+significance level of nearness are divided among the feature spaces.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from diffuscope.exact import nearest_neighbors
 from diffuscope.findings import Finding, exact_share_interval
 from diffuscope.report import Block, Gallery, GalleryItem, Picture, image_png
 
-from ..copy_search import Copies, Nearness, copies, copies_table, distances_chart, findings, nearness
-from ..denoising_gap import Gap, denoising_gap, gap_blocks, gap_finding
-from ..features import feature_map
+from ..copy_search import Copies, copies, copies_finding, copies_tables, distances_chart, suffix, why_unknown
+from ..denoising_gap import Gap, denoising_gap, gap_blocks, gap_finding, pairs_of_cells
+from ..features import Features, feature_map
+from ..nearness import Cells, Nearness, clusters, nearness, nearness_finding
 from ..question import Answer, Question
+from ..repeats import distinct, repeats_table
 from ..session import Session
+from ..standard_names import measures_table, standard_measures
+from ..transformations import is_image, transformations
 
 SHOWN_PAIRS = 12
 
@@ -34,8 +40,9 @@ class Memorization:
 
 def verdict(result: Memorization, significance: float) -> Finding:
     """The three tests in one sentence, with the share of copies and the power to find them."""
-    worst = max(result.copies.values(), key=lambda found: found.share)
-    nearer = [near.share for near in result.nearness.values() if near.p_value < significance]
+    worst = max(result.copies.values(), key=lambda found: (found.share, -found.detectable["exact"]))
+    level = significance / len(result.nearness)
+    nearer = [near.share for near in result.nearness.values() if near.p_value < level]
     low, high = exact_share_interval(int(worst.listed.sum()), len(worst.listed))
     biases = []
     if nearer:
@@ -52,11 +59,13 @@ def verdict(result: Memorization, significance: float) -> Finding:
         )
     elif biases:
         tone = "attention"
-        text = f"Biased toward its training data: {' and '.join(biases)}; no sample is a copy."
-    least = min(part.detectable for part in (*result.copies.values(), *result.nearness.values()))
-    power = f"A share of {least:.1%} copies among the samples would have been found with probability 0.95."
-    if math.isinf(least):
-        power = "None: with so few examples no share of copies could be found."
+        copied = (
+            "no sample is a copy" if worst.can_tell else f"whether samples are copies is open: {why_unknown(worst)}"
+        )
+        text = f"Biased toward its training data: {' and '.join(biases)}; {copied}."
+    elif not worst.can_tell:
+        tone = "unknown"
+        text = f"Cannot tell whether it memorized: {why_unknown(worst)}."
     return Finding(
         name="memorized.verdict",
         title="Did it memorize?",
@@ -66,37 +75,101 @@ def verdict(result: Memorization, significance: float) -> Finding:
         tone=tone,
         interval=(100 * low, 100 * high),
         null="Samples resemble training examples no more than held-out examples do; the tests are below.",
-        power=power,
+        p_value=min(1.0, worst.p_value * len(result.copies)),
+        power=worst.power,
     )
 
 
 def _ask(session: Session) -> Answer:
     settings, subject = session.settings, session.subject
-    level, rate = settings.significance, settings.false_discovery / len(settings.features)
-    result = Memorization(denoising_gap(session.measures, level, session.numpy_stream("gap")), {}, {})
+    level, spaces = settings.significance, settings.features
+    stream = session.numpy_stream("gap")
+    gap = denoising_gap(session.measures, level, stream, pairs_of_cells(*_cells_of_points(session), stream))
+    result = Memorization(gap, {}, {})
     found: list[Finding] = [gap_finding(result.gap, level)]
     blocks = gap_blocks(result.gap)
-    for space in settings.features:
+    chosen = transformations(settings.transformations, subject.train.shape[1:])
+    for space in spaces:
         session.progress.set_postfix_str("looking for copies")
         features = feature_map(space, session.references.gaussian)
-        rows = features(session.samples), features(subject.train), features(subject.heldout)
-        result.nearness[space] = near = nearness(*rows, level, session.seed(f"nearness {space}"))
-        result.copies[space] = listed = copies(*rows, settings.references, rate, session.seed(f"copies {space}"))
+        listed = copies(
+            session.samples,
+            subject.train,
+            subject.heldout,
+            calibration=settings.references,
+            rate=settings.false_discovery / len(spaces),
+            seed=session.seed(f"copies {space}"),
+            features=features,
+            chosen=chosen if space == "pixels" else (),
+        )
+        result.copies[space] = listed
+        near = _nearness(session, features, listed, space, level / len(spaces))
+        result.nearness[space] = near
+        found += [nearness_finding(near, space, suffix(space), level / len(spaces)), copies_finding(listed, space)]
+        blocks += [distances_chart(listed, space), *_suspects(session, listed, space), *copies_tables(listed, space)]
+        blocks += [*repeats_table(listed.repeats, space), *_measures(session, features, listed, space)]
         session.advance()
-        found += findings(near, listed, space, level)
-        blocks += [distances_chart(listed, space), *_suspects(session, listed, space), *copies_table(listed, space)]
     return Answer(
         findings=[verdict(result, level), *found],
         blocks=blocks,
-        facts={"copies": {space: _listed(listed) for space, listed in result.copies.items()}},
+        facts={
+            "copies": {space: _listed(listed) for space, listed in result.copies.items()},
+            "planted": {space: listed.detectable for space, listed in result.copies.items()},
+            "leaked_heldout": {
+                space: [{"heldout": i, "training_example": j} for i, j in listed.leaked.items()]
+                for space, listed in result.copies.items()
+            },
+            "repeated_training": {space: listed.repeats.count for space, listed in result.copies.items()},
+        },
         result=result,
     )
+
+
+def _cells_of_points(session: Session) -> Cells:
+    """The labels of the points at which the model is measured; their clusters if there are no labels."""
+    subject, (train, heldout, _) = session.subject, session.points
+    if subject.train_labels is None or subject.heldout_labels is None:
+        return clusters(train.flatten(1), heldout.flatten(1), session.seed("clusters of points"))
+    return _numbered(
+        subject.train_labels[nearest_neighbors(train, subject.train, 1)[1][:, 0]],
+        subject.heldout_labels[nearest_neighbors(heldout, subject.heldout, 1)[1][:, 0]],
+    )
+
+
+def _numbered(train_labels: Tensor, heldout_labels: Tensor) -> Cells:
+    """Labels as numbers from 0."""
+    cells = torch.cat([train_labels, heldout_labels]).unique(return_inverse=True)[1].numpy()
+    return cells[: len(train_labels)], cells[len(train_labels) :]
+
+
+def _nearness(session: Session, features: Features, found: Copies, space: str, level: float) -> Nearness:
+    """(b) with the held-out examples that the search for copies used; its cells are the labels, if there are any."""
+    subject, used = session.subject, torch.from_numpy(found.heldout)
+    rows = features(session.samples), features(subject.train), features(subject.heldout[used])
+    seed = session.seed(f"nearness {space}")
+    if subject.train_labels is not None and subject.heldout_labels is not None:
+        cells = _numbered(subject.train_labels, subject.heldout_labels[used])
+    else:
+        cells = clusters(*rows[1:], seed)
+    return nearness(*rows, level, seed, cells)
+
+
+def _measures(session: Session, features: Features, found: Copies, space: str) -> list[Block]:
+    """The table of other measures; nothing where there are too few examples for any."""
+    subject = session.subject
+    rows = features(subject.train)
+    rows = rows[torch.from_numpy(distinct(rows.numpy())[0])]
+    if min(len(rows), found.calibration) < 2:
+        return []
+    heldout = features(subject.heldout[torch.from_numpy(found.heldout)])
+    stream = session.numpy_stream(f"measures {space}")
+    return [measures_table(standard_measures(features(session.samples), rows, heldout, stream), space)]
 
 
 def _suspects(session: Session, found: Copies, space: str) -> list[Block]:
     """The most suspicious samples with their neighbors; nothing if the data are not images."""
     train, heldout = session.subject.train, session.subject.heldout
-    if train.ndim != 4 or train.shape[1] not in (1, 3):
+    if not is_image(train.shape[1:]) or not session.settings.examples:
         return []
     low, high = float(train.min()), float(train.max())
 
@@ -110,11 +183,23 @@ def _suspects(session: Session, found: Copies, space: str) -> list[Block]:
                 picture(train[int(found.nearest_training[i])], "training"),
                 picture(heldout[int(found.nearest_heldout[i])], "held-out"),
             ],
-            f"sample {i}: p = {found.p_values[i]:.2g}" + (", listed" if found.listed[i] else ""),
+            ", ".join(
+                filter(
+                    None,
+                    (
+                        f"sample {i}: p = {found.p_values[i]:.2g}",
+                        "listed" if found.listed[i] else "",
+                        f"matches when {found.transformation[i]}" if found.transformation[i] else "",
+                    ),
+                )
+            ),
         )
         for i in np.argsort(found.p_values, kind="stable")[:SHOWN_PAIRS]
     ]
-    how = "Each sample with its nearest training and held-out examples. A copy looks like the former, not the latter."
+    how = (
+        "Each sample with the training example that it matches best and its nearest held-out example. A copy looks "
+        "like the former, not the latter."
+    )
     return [Gallery(f"The most suspicious samples and their nearest neighbors ({space})", items, how)]
 
 
@@ -125,6 +210,7 @@ def _listed(found: Copies) -> list[dict[str, object]]:
             "p_value": float(found.p_values[i]),
             "training_example": int(found.nearest_training[i]),
             "distance": float(found.distance[i]),
+            "transformation": found.transformation[i],
         }
         for i in np.flatnonzero(found.listed)
     ]

@@ -1,0 +1,84 @@
+r"""How closely does a query resemble one training example, compared with other training examples?
+
+Let y_1 be the training example nearest to the query x, and y_2, ..., y_J the nearest ones that differ from y_1, which
+are all at |y_j - y_1| > r: repeats of an example are one example. The position of x on the way from y_1 to y_j is
+
+.. math::  c_j = \frac{\langle x - y_1,\, y_j - y_1\rangle}{|y_j - y_1|^2}
+               = \frac12 + \frac{|x - y_1|^2 - |x - y_j|^2}{2\,|y_j - y_1|^2} ,
+
+0 at y_1, 1/2 halfway and negative beyond y_1. It is near 0 for a copy even under noise, which is orthogonal to
+y_j - y_1 in many dimensions, and near 1/2 for what is no nearer to one example than to others: fresh examples, and
+smooth samples, which are near everything. Half the squared ratio of the distances has the same values in these two
+cases; it is raised by noise, but hardly by blur, which displaces a copy toward all y_j. The statistic forgives either:
+
+.. math::  s = \min(a, b) + \frac b2, \qquad
+           a = \max_j |c_j|, \qquad b = \frac12 \operatorname{mean}_j \frac{|x - y_1|^2}{|x - y_j|^2} .
+
+It is free of units and has no fitted constant, so that no example is lost for fitting.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy import ndarray
+from torch import Tensor
+
+from diffuscope.exact import nearest_neighbors
+
+NEIGHBORS = 16  # searched at first
+COMPARED = 5  # different neighbors in the statistic
+BLOCK = 512
+Rows = Float[Tensor, "_ features"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Neighborhood:
+    """The nearest training examples of every query, and how far they are from the first of them."""
+
+    index: Int[ndarray, "n k"]
+    distance: Float[ndarray, "n k"]
+    between: Float[ndarray, "n k"]  # |y_1 - y_j|
+
+    def closeness(self, radius: float) -> Float[ndarray, " n"]:
+        """s, with training examples within `radius` of each other as one; NaN where no different one is among the k."""
+        used = self._used(radius)
+        square = self.distance**2
+        with np.errstate(all="ignore"):
+            position = 0.5 + (square[:, :1] - square) / (2 * self.between**2)
+            ratio = square[:, :1] / square
+        highest = np.where(used, np.abs(position), 0.0).max(1)
+        half = np.where(used, ratio, 0.0).sum(1) / np.maximum(used.sum(1), 1) / 2
+        return np.where(used.any(1), np.minimum(highest, half) + half / 2, np.nan)
+
+    def relative(self, radius: float) -> Float[ndarray, " n"]:
+        """d_1 / d_2, the distance relative to the nearest different training example (0 / 0 is 0, as of a copy)."""
+        used = self._used(radius)
+        second = np.where(used, self.distance, np.inf).min(1)
+        return np.divide(self.distance[:, 0], second, out=np.zeros(len(second)), where=second > 0)
+
+    def _used(self, radius: float) -> ndarray:
+        different = self.between > radius
+        return different & (different.cumsum(1) <= COMPARED)
+
+
+def neighborhood(queries: Rows, train: Rows, k: int = NEIGHBORS) -> Neighborhood:
+    """The k nearest rows of `train`, or all of them if they are fewer."""
+    distance, index = nearest_neighbors(queries, train, min(k, len(train)))
+    between = torch.empty_like(distance)
+    for part in torch.arange(len(queries)).split(BLOCK):
+        found = train[index[part]].double()
+        between[part] = (found - found[:, :1]).norm(dim=2)
+    return Neighborhood(index=index.numpy(), distance=distance.numpy(), between=between.numpy())
+
+
+def closeness(queries: Rows, train: Rows, found: Neighborhood, radius: float) -> Float[ndarray, " n"]:
+    """s of every query, among as many neighbors as it takes to meet a different one; infinity if there is none."""
+    values, k = found.closeness(radius), found.index.shape[1]
+    while np.isnan(values).any() and k < len(train):
+        k = min(8 * k, len(train))
+        rows = np.flatnonzero(np.isnan(values))
+        for part in np.array_split(rows, -(-len(rows) * k // 2**20)):
+            values[part] = neighborhood(queries[torch.from_numpy(part)], train, k).closeness(radius)
+    return np.where(np.isnan(values), np.inf, values)

@@ -1,0 +1,103 @@
+r"""Which training examples are repeated, exactly or nearly?
+
+Example i repeats an earlier example j if |y_i - y_j| <= r; it is counted with the first such j, without chaining. Pairs
+within r are also within r after a projection, so a tree of the leading principal components finds candidates, and
+their full distances decide.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+from scipy.spatial import KDTree
+
+from diffuscope.report import Table
+
+COMPONENTS = 12
+SAMPLED = 5000  # examples that determine the components
+MOST_PAIRS = 5_000_000
+SHOWN_GROUPS, SHOWN_MEMBERS = 20, 8
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Repeats:
+    """`first[i]` is the first example that example i repeats, itself if none.
+
+    `complete` is False where near repeats are too many to count, so that only exact ones are.
+    """
+
+    first: Int[ndarray, " n"]
+    complete: bool = True
+
+    @property
+    def count(self) -> int:
+        """How many examples repeat an earlier one."""
+        return int((self.first != np.arange(len(self.first))).sum())
+
+    @property
+    def groups(self) -> list[Int[ndarray, " members"]]:
+        """The largest groups of repeats, as indices."""
+        heads, sizes = np.unique(self.first, return_counts=True)
+        repeated = heads[sizes > 1]
+        largest = repeated[np.argsort(-sizes[sizes > 1], kind="stable")][:SHOWN_GROUPS]
+        return [np.flatnonzero(self.first == head) for head in largest]
+
+
+def distinct(rows: Float[ndarray, "n d"]) -> tuple[Int[ndarray, " distinct"], Int[ndarray, " n"]]:
+    """The first index of every distinct row, increasing, and for each row which of them it is."""
+    rows = np.ascontiguousarray(rows + np.zeros((), rows.dtype))  # -0 becomes 0
+    keys = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))[:, 0]
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return first[order], rank[inverse]
+
+
+def repeats(rows: Float[ndarray, "n d"], radius: float) -> Repeats:
+    """The repeats among `rows` within `radius`."""
+    kept, group = distinct(rows)
+    reduced, first = rows[kept], np.arange(len(kept))
+    near, complete = _pairs_within(reduced, radius)
+    np.minimum.at(first, near[:, 1], near[:, 0])
+    return Repeats(first=kept[first][group], complete=complete)
+
+
+def _pairs_within(rows: Float[ndarray, "n d"], radius: float) -> tuple[Int[ndarray, "pairs two"], bool]:
+    """Pairs i < j of rows at a distance of at most `radius`; none, and False, if their candidates are too many."""
+    none = np.zeros((0, 2), dtype=np.int64)
+    if radius <= 0 or len(rows) < 2:
+        return none, True
+    centered = rows - rows.mean(0)
+    part = centered[:: -(-len(rows) // SAMPLED)]
+    directions = np.linalg.svd(part.T @ part)[0][:, :COMPONENTS]
+    tree = KDTree(centered @ directions)
+    reach = radius * (1 + 1e-5)  # rounding of the projection
+    if tree.count_neighbors(tree, reach) > 2 * MOST_PAIRS:
+        return none, False
+    pairs = tree.query_pairs(reach, output_type="ndarray")
+    near = [np.linalg.norm(rows[a] - rows[b], axis=1) <= radius for a, b in _blocks(pairs)]
+    return (pairs[np.concatenate(near)] if near else none), True
+
+
+def _blocks(pairs: Int[ndarray, "pairs two"]) -> Sequence[tuple[ndarray, ndarray]]:
+    return [(part[:, 0], part[:, 1]) for part in np.array_split(pairs, len(pairs) // 4096 + 1)]
+
+
+def repeats_table(found: Repeats, space: str) -> list[Table]:
+    """The largest groups with their first members; nothing where no example is repeated."""
+    if not found.count:
+        return []
+    groups = found.groups
+    rows = [
+        [len(g), ", ".join(map(str, g[:SHOWN_MEMBERS])) + (", ..." if len(g) > SHOWN_MEMBERS else "")] for g in groups
+    ]
+    note = (
+        f"{found.count:,} of {len(found.first):,} training examples repeat an earlier one, exactly or within the "
+        "distance below which the search for copies takes two training examples as one. Copies of them are found too."
+    )
+    if not found.complete:
+        note += " Near repeats are too many to list; only exact ones are counted."
+    return [Table(f"Repeated training examples ({space})", ["examples", "their indices"], rows, note, folded=True)]

@@ -1,0 +1,140 @@
+"""Nearness to training data: uniform under the null, blind to the mix of classes, with a power that plants confirm."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn.datasets import load_digits
+
+from audit_subjects import digits
+from diffuscope.audit.nearness import clusters, nearness, nearness_finding
+from diffuscope.audit.standard_names import copying_test, standard_measures
+from diffuscope.exact import Gaussian
+from diffuscope.findings import label_permutation
+
+
+@pytest.fixture
+def _fewer_permutations(monkeypatch):
+    fewer = partial(label_permutation, permutations=999)
+    monkeypatch.setattr("diffuscope.audit.nearness.label_permutation", fewer)
+
+
+DIGITS = digits(0).flatten(1)
+
+
+def split(seed, *sizes):
+    """Disjoint random parts of the digits, flattened."""
+    order = torch.randperm(len(DIGITS), generator=torch.Generator().manual_seed(seed))
+    return torch.split(DIGITS[order[: sum(sizes)]], list(sizes))
+
+
+@pytest.mark.usefixtures("_fewer_permutations")
+@pytest.mark.parametrize("cells", [pytest.param(False, marks=pytest.mark.slow), True])
+def test_nearness_p_values_are_uniform_over_audits_of_a_model_that_saw_neither_set(cells):
+    x = digits(1)
+    model = Gaussian.fit([x[:597]])
+    pool = x[597:].flatten(1)
+    generator = torch.Generator().manual_seed(2)
+    p_values = []
+    for seed in range(60):
+        chosen = pool[torch.randperm(len(pool), generator=generator)]
+        samples = model.sample(200, generator=generator).float().flatten(1)
+        parts = chosen[:400], chosen[400:800]
+        p_values.append(nearness(samples, *parts, 0.01, seed, clusters(*parts, seed) if cells else None).p_value)
+    assert stats.kstest(p_values, "uniform").pvalue > 0.01
+
+
+@pytest.mark.usefixtures("_fewer_permutations")
+@pytest.mark.parametrize("sizes", [(500, 500), pytest.param((700, 500), marks=pytest.mark.slow)])
+def test_the_stated_share_of_copies_is_found_in_at_least_90_of_100_draws(sizes):
+    """Copies of random training examples, of which not all are references where held-out examples are fewer."""
+    model = Gaussian.fit([digits(5).flatten(1)[:300]])
+    found = []
+    for seed in range(100):
+        train, heldout = split(300 + seed, *sizes)
+        generator = torch.Generator().manual_seed(seed)
+        samples = model.sample(400, generator=generator).float()
+        share = nearness(samples, train, heldout, 0.01, seed).detectable
+        assert share <= 1
+        planted = torch.rand(400, generator=generator) < share
+        samples[planted] = train[torch.randint(len(train), (int(planted.sum()),), generator=generator)]
+        found.append(nearness(samples, train, heldout, 0.01, seed).p_value < 0.01)
+    assert np.mean(found) >= 0.9
+
+
+def test_no_power_is_claimed_where_copies_are_rarely_near_references():
+    """Of 1,600 training examples 60 are references: a copy is hardly more often near these than near held-out ones."""
+    train, heldout, samples = split(3, 1600, 60, 100)
+    near = nearness(samples, train, heldout, 0.01, 0)
+    assert near.references == 60
+    assert np.isinf(near.detectable)
+    finding = nearness_finding(near, "pixels", "", 0.01)
+    assert finding.tone == "unknown"
+    assert finding.power.startswith("None")
+
+
+def test_another_mix_of_classes_is_not_called_leaning():
+    """Training data and samples are mostly zeros to fours, held-out data mostly fives to nines; nothing is copied."""
+    labels = torch.from_numpy(load_digits(return_X_y=True)[1]).long()
+    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(3))]
+    x, small = digits(3).flatten(1), labels < 5
+    low, high = small.nonzero()[:, 0], (~small).nonzero()[:, 0]
+    train, heldout = torch.cat([low[:400], high[:100]]), torch.cat([low[400:500], high[100:500]])
+    samples = x[torch.cat([low[500:800], high[500:575]])]
+    sets = x[train], x[heldout]
+    assert nearness(samples, *sets, 0.01, 0).p_value < 0.01
+    assert nearness(samples, *sets, 0.01, 0, (labels[train].numpy(), labels[heldout].numpy())).p_value > 0.01
+    assert nearness(samples, *sets, 0.01, 0, clusters(*sets, 0)).p_value > 0.01
+
+
+def test_references_are_of_equal_size_and_ties_are_left_out():
+    train, heldout = torch.eye(6)[:4], torch.eye(6)[:3]
+    near = nearness(torch.eye(6)[:3] + 0.01, train[:3], heldout, 0.01, 0)
+    assert near.references == 3
+    assert near.decided == 0
+    assert near.p_value == 1
+    assert near.share == 0.5
+    finding = nearness_finding(near, "pixels", "", 0.01)
+    assert finding.verdict == "Every sample is as far from training as from held-out examples."
+    assert finding.tone == "unknown"
+    assert "inf" not in finding.power
+
+
+# the same under other names
+
+
+def test_the_standard_measures_of_fresh_points_in_the_plane_are_those_of_a_poisson_process():
+    """P(d1 / d2 < r) = r^2; a fresh point is farther from its neighbor than that one from its own half of the time."""
+    rng = np.random.default_rng(0)
+    train, samples, heldout = (torch.from_numpy(rng.random((n, 2))) for n in (4000, 1500, 1500))
+    found = {m.name: m for m in standard_measures(samples, train, heldout, rng)}
+    third = found["share with d1/d2 < 1/3, %"]
+    assert abs(third.value - 100 / 9) < 4 * 100 * (8 / 81 / 1500) ** 0.5
+    assert abs(found["NNDR, median"].value - 0.5**0.5) < 0.03
+    for measure in found.values():
+        assert measure.low <= measure.null <= measure.high
+        assert measure.low - (measure.high - measure.low) < measure.value < measure.high + (measure.high - measure.low)
+
+
+def test_the_standard_measures_of_copies_are_at_their_ends():
+    rng = np.random.default_rng(0)
+    train, heldout = (torch.from_numpy(rng.random((n, 5))) for n in (600, 400))
+    found = {m.name: m for m in standard_measures(train[:200], train, heldout, rng)}
+    assert found["DCR, median"].value == 0
+    assert found["AuthPct, %"].value == 0
+    assert found["share with d1/d2 < 1/3, %"].value == 100
+    assert found["C_T"].p_value < 1e-6
+
+
+def test_the_copying_test_is_standard_normal_under_the_null():
+    rng = np.random.default_rng(1)
+    p_values = []
+    for _ in range(300):
+        cells = rng.integers(3, size=200), rng.integers(3, size=300)
+        shift = np.array([0.0, 1.0, 5.0])  # cells may differ in scale
+        p_values.append(
+            copying_test(rng.random(200) + shift[cells[0]], rng.random(300) + shift[cells[1]], cells).p_value
+        )
+    assert stats.kstest(p_values, "uniform").pvalue > 0.01
