@@ -46,7 +46,7 @@ def audit_model(
         for question in questions.QUESTIONS:
             answer = question.ask(session)
             if answer is not None:
-                answers[question] = answer
+                answers[question] = session.answers[question.name] = answer
         bar.n = bar.total
         bar.set_postfix_str("done")
     return AuditResult(

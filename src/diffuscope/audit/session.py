@@ -45,6 +45,13 @@ class Session:
         self.subject, self.settings, self.given = subject, settings, given
         self.store = store or Store(None, {})
         self.progress = progress if progress is not None else tqdm(disable=True)
+        self.answers: dict[str, Any] = {}  # the `Answer` to every earlier question by its name
+
+    @property
+    def copies_training(self) -> bool:
+        """Whether the question of memorization was answered with an alarm: no later verdict may praise the model."""
+        answer = self.answers.get("memorized")
+        return answer is not None and bool(answer.findings) and answer.findings[0].tone == "alarm"
 
     def torch_stream(self, name: str) -> torch.Generator:
         """The stream `name` of random tensors, from its start."""
