@@ -19,7 +19,7 @@ from torch.nn import functional as fn
 
 from .whitening import Whitened
 
-PATCH, FILTERS, QUADRANTS = 6, 64, 2
+PATCH, FILTERS, QUADRANTS = 4, 32, 2
 SMOOTHING = 0.01  # epsilon
 KEPT = 32  # leading directions of the pooled features
 SAMPLED_IMAGES, SAMPLED_PATCHES = 500, 20_000

@@ -31,7 +31,7 @@ from ..references import References
 from ..session import Session
 from ..subject import Subject
 
-LARGEST_SAMPLE = 10_000  # examples of each set whose distances are taken
+LARGEST_SAMPLE = 5_000  # examples of each set whose distances are taken
 FEATURES_PER_EXAMPLE = 4  # at least so many examples for each of the user's features
 
 
