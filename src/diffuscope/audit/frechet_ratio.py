@@ -104,7 +104,8 @@ def _interval(ratio: float, error: float) -> tuple[float, float]:
 def fidelity(samples: Rows, train: Rows, heldout: Rows, seed: int) -> Fidelity:
     """All distances, between sets as large as the data allow.
 
-    Raises InputError where the sets have no more examples than features: the rank of n rows' covariance is below n.
+    Raises InputError where the sets have no more examples than features (the rank of n rows' covariance is below n),
+    and for held-out data that are all at one point.
     """
     width, size = heldout.shape[1], min(len(samples), len(train), len(heldout) // 2)
     if size <= width:
@@ -115,6 +116,8 @@ def fidelity(samples: Rows, train: Rows, heldout: Rows, seed: int) -> Fidelity:
         )
     generator = torch.Generator().manual_seed(seed)
     real, std = distance_between_halves(heldout, size, generator)
+    if not real > 0:
+        raise InputError("heldout: expected examples whose features differ, got the same features everywhere")
     replayed = train[torch.randint(len(train), (len(samples),), generator=generator)]
     return Fidelity(
         size=size,
@@ -158,7 +161,7 @@ def _distances(
 
 def _moments(
     rows: Float[Tensor, "draws size features"],
-) -> tuple[Float[Tensor, "draws features"], Float[Tensor, "draws features features"]]:
+) -> tuple[Float[Tensor, "draws features"], Float[Tensor, "draws rank features"]]:
     rows = rows.double()
     mean = rows.mean(1)
     return mean, torch.linalg.qr(rows - mean[:, None], mode="r").R / (rows.shape[1] - 1) ** 0.5

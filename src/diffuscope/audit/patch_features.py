@@ -4,9 +4,9 @@ r"""Features of images that need no labels: rectified random filters of whitened
     r_k(p) = \max\left(0, w_k^T (\Lambda + \epsilon s^2)^{-1/2} V^T (p - \bar p)\right), \qquad
     h(x) = \text{mean of } r_k \text{ over the patches } p \text{ of each quadrant of } x ,
 
-with the mean :math:`\bar p` and the covariance :math:`V \Lambda V^T` of patches of the training images, s their standard
-deviation, and w drawn from a Gaussian. Whitened patches respond to fine detail, which noise and blur change; the
-rectifier responds to more than covariances, which distinguishes images from a Gaussian.
+with the mean :math:`\bar p` and the covariance :math:`V \Lambda V^T` of patches of the training images, s their
+standard deviation, and w drawn from a Gaussian. Whitened patches respond to fine detail, which noise and blur change;
+the rectifier responds to more than covariances, which distinguishes images from a Gaussian.
 
 Source: Coates, Lee & Ng 2011, "An analysis of single-layer networks in unsupervised feature learning" (random filters
 in place of a learned dictionary).

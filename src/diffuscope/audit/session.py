@@ -20,6 +20,7 @@ from diffuscope import streams
 
 from .generation import followed_samples
 from .level_measures import LevelMeasures, Points, measure_level
+from .own_sampler import own_sampler
 from .references import References, fit_references
 from .store import Arrays, Store
 from .subject import Levels, Settings, Subject, evaluate, noise_levels
@@ -101,7 +102,8 @@ class Session:
         settings, gaussian = self.settings, self.references.gaussian
         count = settings.generated if self.given is None else settings.trajectories
         stream = self.torch_stream("generate")
-        draw = partial(followed_samples, self.subject, gaussian, self.levels, count, settings.trajectories, stream)
+        own = own_sampler(settings.sampler) if settings.sampler else None
+        draw = partial(followed_samples, self.subject, gaussian, self.levels, count, settings.trajectories, stream, own)
         return self.stage("samples", "generating samples", draw)
 
     @cached_property

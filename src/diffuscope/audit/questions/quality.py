@@ -18,6 +18,7 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 from diffuscope.findings import PERMUTATIONS, Finding, Tone, exact_share_interval
+from diffuscope.findings.numbers import number
 from diffuscope.report import Block, Cell, Table
 
 from ..classifier import ClassifierFeatures, fit_classifier
@@ -156,7 +157,7 @@ def quality_finding(result: Quality, *, copying: bool) -> Finding:
     one, passed = result.deciding, result.passed
     found = one.samples
     low, high = found.interval
-    ratio = f"{found.ratio:.3g}x as far from held-out data as two held-out sets are from each other"
+    ratio = f"{number(found.ratio)}x as far from held-out data as two held-out sets are from each other"
     where = f"in {one.space} (up to {BAR:g}x counts as close)"
     tone: Tone = "good"
     if low > BAR:
@@ -165,19 +166,21 @@ def quality_finding(result: Quality, *, copying: bool) -> Finding:
         text = f"Its samples are {ratio}, {where}" + (": farther than every planted fault." if beyond else ".")
     elif passed:
         name, fault = next(iter(passed.items()))
-        text = f"Cannot tell: {name} would have passed as close ({fault.ratio:.3g}x) in these features; the samples "
-        text += f"are at {found.ratio:.3g}x."
+        text = (
+            f"Cannot tell: {name} would have passed as close ({number(fault.ratio)}x) in these features; the samples "
+        )
+        text += f"are at {number(found.ratio)}x."
         return finding(value=nan, unit="", verdict=text, tone="unknown", null=_null(found), power=_power(result))
     elif high > BAR:
         tone = "unknown"
-        text = f"Cannot tell: its samples are {ratio}, {where}, but the interval reaches up to {high:.3g}x."
+        text = f"Cannot tell: its samples are {ratio}, {where}, but the interval reaches up to {number(high)}x."
     elif copying:
         tone = "attention"
         text = f"Close, but its samples are copies of training examples: they are {ratio}, {where}, and a model that "
-        text += f"only replays its training data would score {found.recited_ratio:.3g}x."
+        text += f"only replays its training data would score {number(found.recited_ratio)}x."
     else:
         text = f"Its samples are {ratio}, {where}. A model that only replays its training data would score "
-        text += f"{found.recited_ratio:.3g}x."
+        text += f"{number(found.recited_ratio)}x."
     return finding(
         value=found.ratio,
         unit="x",
@@ -205,9 +208,9 @@ def _power(result: Quality) -> str:
     size, passed = result.judged[0].samples.size, result.passed
     text = f"Faults planted on {size} training examples and judged by the same rule."
     if seen:
-        text += f" Far: {_listed(f'{name} ({ratio:.3g}x)' for name, ratio in seen.items())}."
+        text += f" Far: {_listed(f'{name} ({number(ratio)}x)' for name, ratio in seen.items())}."
     if passed:
-        text += f" Not far: {_listed(f'{name} ({fault.ratio:.3g}x)' for name, fault in passed.items())}."
+        text += f" Not far: {_listed(f'{name} ({number(fault.ratio)}x)' for name, fault in passed.items())}."
     return text + " Copies of training examples are close."
 
 
@@ -256,12 +259,13 @@ def _method(result: Quality) -> str:
         classifier = result.classifier
         text += (
             f"The classifier is fitted to the labels of the training data, predicts {classifier.accuracy:.1%} of the "
-            f"{classifier.heldout:,} held-out labels, and its hidden layer has {len(classifier.bias)} whitened features. "
+            f"{classifier.heldout:,} held-out labels, and has {len(classifier.bias)} whitened features in its hidden "
+            "layer. "
         )
     text += (
-        f"Every distance is between two sets of equally many examples, because its bias depends on their number, and is "
-        f"averaged over {DRAWS} random draws. Standard errors are of first order; between equal distributions they are "
-        "too large by a factor of 1.4. Intervals of ratios include the error of the distance between held-out sets."
+        "Every distance is between two sets of equally many examples, because its bias depends on their number, and "
+        f"is averaged over {DRAWS} random draws. Standard errors are of first order; between equal distributions they "
+        "are too large by a factor of 1.4. Intervals of ratios include the error of the distance between held-out sets."
     )
     if result.balance is not None:
         text += (
