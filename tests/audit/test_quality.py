@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
-from diffuscope.audit import Subject
+from diffuscope.audit import Subject, load_cifar_features
 from diffuscope.audit.classifier import fit_classifier
 from diffuscope.audit.frechet_ratio import BAR, fidelity
 from diffuscope.audit.label_shares import label_finding
@@ -160,7 +162,7 @@ def test_a_fault_that_would_pass_makes_every_close_sample_a_matter_of_not_knowin
     assert math.isnan(found.value)
     assert f"Not far: {name}" in found.power
     table = blocks(replace(result, judged=blind))[-2]
-    assert [row[-1] for row in table.rows if row[1] == name] == ["close"] * len(blind)
+    assert "far" not in [row[-1] for row in table.rows if row[1] == name]
 
 
 def test_features_that_see_nothing_give_no_verdict(subject, references):
@@ -261,7 +263,7 @@ def test_a_missing_label_passes_the_distance_and_is_found_by_the_shares(subject,
     assert labels.value > 100 * float(counted[1][4] - counted[0][4]) > 5  # one tenth of the digits are fours
 
 
-def test_the_users_features_take_the_place_of_the_classifiers(subject, references, tmp_path, monkeypatch, fitted_to):
+def test_the_users_features_take_the_place_of_the_classifiers(subject, references, tmp_path, monkeypatch):
     """Also more features than a covariance of so few examples allows."""
     (tmp_path / "quality_features.py").write_text(
         "def pixels(x):\n    return x.flatten(1)\n\n\ndef many(x):\n    return x.flatten(1).repeat(1, 5) ** 3\n"
@@ -289,7 +291,7 @@ def test_data_without_labels_are_judged_and_too_few_get_a_reason(subject, refere
     few = Subject(subject.denoiser, subject.train, subject.heldout[:30])
     found = quality_finding(judge(subject.train, few, references, (), 0), copying=False)
     assert found.tone == "unknown"
-    assert "expected 17 samples, 17 training and 34 held-out" in found.verdict
+    assert "expected 33 samples, 33 training and 66 held-out" in found.verdict
     with pytest.raises(InputError, match="heldout_labels: expected one label per example"):
         Subject(subject.denoiser, subject.train, subject.heldout, heldout_labels=subject.heldout_labels[:5])
 
@@ -311,3 +313,41 @@ def test_a_classifier_that_knows_nothing_is_no_judge(which, subject, references,
     assert result.reasons[0].startswith("labels: expected labels that a classifier can learn")
     assert result.classifier is None
     assert not any("classifier" in one.space for one in result.judged)
+
+
+@pytest.mark.slow
+def test_blobs_of_one_class_are_far_although_the_classifier_of_cifar_is_weak(shared_data, cifar_data, monkeypatch):
+    """The published network says 10x to 18x; such blobs were called close (1.16x) by a classifier of 34% accuracy.
+
+    The random filters of the audit see all planted faults, and so the blobs; real images stay close in them.
+    """
+    monkeypatch.setenv("DIFFUSCOPE_DATA", str(cifar_data))
+    monkeypatch.setattr("diffuscope.audit.questions.quality.fit_classifier", fit_classifier)
+    data = load_data("cifar10").in_range(-1.0, 1.0)
+    assert data.train_labels is not None
+    assert data.heldout_labels is not None
+    train, labels, heldout = data.train[:5000], data.train_labels[:5000], data.heldout[:1000]
+    gaussian = Gaussian.fit(train.split(1000))
+    references = SimpleNamespace(gaussian=gaussian)
+    subject = Subject(
+        ExactDenoiser(gaussian, VE()),
+        train,
+        heldout,
+        train_labels=labels,
+        heldout_labels=data.heldout_labels[:1000],
+    )
+    one_class = data.train[5000:][data.train_labels[5000:] == 0][:500]
+    blobs = torch.from_numpy(gaussian_filter(one_class.numpy(), (0, 0, 4, 4)))
+    weights = shared_data / "weights" / "cifar10_resnet20_akamaster.npz"
+    published = load_cifar_features(weights)
+    for samples, tones in ((blobs, ("attention", "alarm")), (data.train[-1000:], ("good",))):
+        result = judge(samples, subject, references, (), 0)
+        assert result.classifier is not None
+        assert result.classifier.accuracy < 0.45
+        assert result.passed == {}
+        assert quality_finding(result, copying=False).tone in tones
+    with monkeypatch.context() as patch:
+        patch.setattr("diffuscope.audit.feature_spaces.feature_map", lambda name, gaussian: published)  # noqa: ARG005
+        result = judge(blobs, subject, references, ("published:features",), 0)
+    assert result.judged[0].seen == set(result.judged[0].faults)
+    assert result.judged[0].samples.interval[0] > 5

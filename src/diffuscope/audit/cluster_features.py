@@ -3,7 +3,7 @@ r"""Features of any data that need no labels: distances to the centers of cluste
 .. math::  z = (\Lambda + \epsilon^2 s^2)^{-1/2} V^T (x - \mu), \qquad h_k(x) = |z - c_k| ,
 
 where :math:`\mu, V \Lambda V^T` are the mean and the covariance of the training data, s the standard deviation of a
-coordinate, and c the centers of a k-means clustering. All of a distribution's structure above a tenth of s counts in z,
+coordinate, and c the centers of a k-means clustering. All structure of the data above a fifth of s counts in z,
 and directions in which the data do not vary count only if the samples do.
 
 Source: Coates & Ng 2012, "Learning feature representations with k-means".
@@ -18,8 +18,8 @@ from diffuscope.exact import Gaussian
 
 from .whitening import Whitened
 
-CENTERS = 16
-SMOOTHING = 0.1  # epsilon
+CENTERS = 32
+SMOOTHING = 0.2  # epsilon
 ITERATIONS = 20
 
 
