@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,12 +13,12 @@ from diffuscope.audit.frechet_ratio import BAR, fidelity
 from diffuscope.audit.label_shares import label_finding
 from diffuscope.audit.planted_faults import NOISE, planted_faults
 from diffuscope.audit.questions.quality import Judged, Quality, blocks, judge, quality_finding
-from diffuscope.audit.references import fit_references
+from diffuscope.audit.references import References, fit_references
 from diffuscope.audit.whitening import RIDGE
 from diffuscope.data import load_data
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
-from diffuscope.exact import Gaussian
+from diffuscope.exact import Empirical, Gaussian, GaussianMixture
 from diffuscope.schedules import VE
 
 
@@ -328,7 +327,8 @@ def test_blobs_of_one_class_are_far_although_the_classifier_of_cifar_is_weak(sha
     assert data.heldout_labels is not None
     train, labels, heldout = data.train[:5000], data.train_labels[:5000], data.heldout[:1000]
     gaussian = Gaussian.fit(train.split(1000))
-    references = SimpleNamespace(gaussian=gaussian)
+    one = GaussianMixture.isotropic(torch.ones(1), train.mean(0)[None], torch.ones(1))  # asked for without labels
+    references = References(gaussian, gaussian, one, {}, Empirical(train), Empirical(heldout))
     subject = Subject(
         ExactDenoiser(gaussian, VE()),
         train,

@@ -31,6 +31,6 @@ def fit_cluster_features(train: Float[Tensor, "n *event"], gaussian: Gaussian, s
     def components(x: Float[Tensor, "n *event"]) -> Float[Tensor, "n d"]:
         return (x - gaussian.mean.float()).flatten(1).float() @ whiten
 
-    clusters = KMeans(min(CENTERS, len(train)), n_init=1, max_iter=ITERATIONS, random_state=seed)
+    clusters = KMeans(min(CENTERS, len(train)), max_iter=ITERATIONS, random_state=seed)
     centers = torch.from_numpy(clusters.fit(components(train).numpy()).cluster_centers_)
     return Whitened.fit(lambda x: torch.cdist(components(x), centers).double(), train)

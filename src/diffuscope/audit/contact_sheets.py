@@ -30,7 +30,8 @@ def ordinary_samples(
         return [Gallery(f"Ordinary samples{beside}", items, how)]
     if heldout[0].numel() != 2:
         return []
-    marks = tuple(points(*x.flatten(1)[:MOST_POINTS].T, name) for name, x in reversed(shown.items()))
+    rows = {name: x.flatten(1)[:MOST_POINTS] for name, x in reversed(shown.items())}
+    marks = tuple(points(x[:, 0], x[:, 1], name) for name, x in rows.items())
     how = "Samples should fill the same places as held-out data, equally densely, and no others."
     return [Chart(f"Samples{beside}", (Panel("", "first", "second", marks, equal_scales=True),), how)]
 

@@ -28,7 +28,7 @@ def own_sampler(name: str) -> Finish:
     when it is called, for samples of another shape and samples that are not finite.
     """
     found = load_object(name, "sampler")
-    sampler = found() if isinstance(found, type) and issubclass(found, Sampler) else found
+    sampler = found() if isinstance(found, type) and hasattr(found, "step") else found
     if isinstance(sampler, Sampler):
         return lambda denoiser, x_start, times, generator: finish(denoiser, sampler, x_start, times, noise=generator)
     if not callable(sampler):

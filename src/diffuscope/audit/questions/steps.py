@@ -72,7 +72,7 @@ class Steps:
     reference_error: float
     candidates: Float[ndarray, " candidates"]  # noise levels, decreasing; the first is the start
     lowest: float  # the level of the last denoiser call
-    own_steps: Int[ndarray, " budgets"]  # of the owner's sampler by budget; empty without it
+    own_steps: Int[ndarray, " own"]  # of the owner's sampler by budget; empty without it
     estimated: Float[ndarray, "seeds candidates"]
     suggested: float  # the lowest noise level whose estimate is within the tolerance
     skip: float  # the lowest at or above it whose measured error is too: recommended; the top level if nowhere
