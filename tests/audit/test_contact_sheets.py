@@ -24,7 +24,7 @@ def test_the_first_sixty_four_are_shown_in_order(channels, generator):
     heldout[0, 0, 0, :2] = torch.tensor([0.0, 255.0])
     (gallery,) = ordinary_samples(samples, heldout)
     assert isinstance(gallery, Gallery)
-    assert [item.caption for item in gallery.items] == ["64 samples", "64 held-out data"]
+    assert [item.caption for item in gallery.items] == ["64 samples", "64 held-out examples"]
     for item, x in zip(gallery.items, (samples, heldout), strict=True):
         sheet = decoded(item.pictures[0])
         scale = sheet.shape[1] // (8 * 5 - 1)
@@ -49,7 +49,7 @@ def test_data_in_the_plane_are_a_scatter_of_samples_over_held_out_data(generator
     first, second = chart.panels[0].marks
     assert isinstance(first, Points)
     assert isinstance(second, Points)
-    assert (first.label, second.label) == ("held-out data", "samples")
+    assert (first.label, second.label) == ("held-out examples", "samples")
     assert second.x == pytest.approx(samples[:, 0].tolist())
     assert second.y == pytest.approx(samples[:, 1].tolist())
 

@@ -19,7 +19,7 @@ def ordinary_samples(
     samples: Float[Tensor, "n *event"], heldout: Float[Tensor, "m *event"], *, examples: bool = True
 ) -> list[Block]:
     """The pictures; without `examples`, held-out data are left out."""
-    shown = {"samples": samples, "held-out data": heldout} if examples else {"samples": samples}
+    shown = {"samples": samples, "held-out examples": heldout} if examples else {"samples": samples}
     beside = " beside held-out examples" if examples else ""
     if heldout.ndim == 4 and heldout.shape[1] in (1, 3):
         low, high = float(heldout.min()), float(heldout.max())

@@ -199,5 +199,5 @@ def frechet_chart(result: Fidelity, others: Mapping[str, Fidelity], title: str) 
         (Panel("", axis, "", marks, x_log=log, x_range=limits),),
         "At 1 the samples are as good as real data. The band is the 95% range of single divisions of the held-out data "
         f"into two sets; up to the line at {BAR:g}, samples count as close. Replayed training data are training "
-        "examples drawn with replacement: copies pass this test. Error bars are 95% intervals.",
+        "examples drawn with replacement: copies pass this test. Error bars span 95% confidence.",
     )
