@@ -7,9 +7,16 @@ import pytest
 import torch
 from conftest import monte_carlo
 
-from diffuscope.audit.frechet_ratio import NORMAL_95, distance_at_size, fidelity, frechet_blocks
+from diffuscope.audit.frechet_ratio import (
+    DRAWS,
+    NORMAL_95,
+    distance_at_size,
+    distance_between_halves,
+    fidelity,
+    frechet_chart,
+)
 from diffuscope.errors import InputError
-from diffuscope.findings import Chart, Intervals, Rule
+from diffuscope.findings import Intervals, Rule, frechet_distance
 
 
 def test_replaying_has_the_ratio_that_is_derived(generator, monkeypatch):
@@ -94,22 +101,41 @@ def test_the_standard_error_is_the_spread_over_independent_data(generator, monke
     assert float(spread / stated) == pytest.approx(1, abs=4 / math.sqrt(2 * 120) + 0.04)
 
 
+@pytest.mark.parametrize("width", [3, 12])
+def test_all_draws_at_once_are_the_distances_one_by_one(width, generator, monkeypatch):
+    """Also where the 10 rows of a draw span fewer dimensions than there are features; two different formulas."""
+    monkeypatch.setattr("diffuscope.audit.frechet_ratio.CHUNK", 3 * 10 * width)  # three draws at a time
+    rows = torch.randn(60, width, dtype=torch.float64, generator=generator)
+    mean, deviation = distance_between_halves(rows, 10, torch.Generator().manual_seed(5))
+    drawing = torch.Generator().manual_seed(5)
+    drawn = [torch.randperm(60, generator=drawing)[:20] for _ in range(DRAWS)]
+    values = torch.tensor([frechet_distance(rows[d[:10]], rows[d[10:]]).value for d in drawn], dtype=torch.float64)
+    assert mean == pytest.approx(float(values.mean()), rel=1e-10)
+    assert deviation == pytest.approx(float(values.std()), rel=1e-10)
+
+
+def test_heldout_data_without_any_spread_are_refused(generator):
+    rows = torch.randn(100, 3, dtype=torch.float64, generator=generator)
+    with pytest.raises(InputError, match="heldout: expected examples whose features differ"):
+        fidelity(rows, rows, torch.ones(100, 3, dtype=torch.float64), 0)
+
+
 @pytest.mark.parametrize("shift", [0.0, 2.0], ids=["linear", "logarithmic"])
-def test_the_figure_shows_both_intervals_and_the_band_of_single_divisions(shift, generator):
-    """Also where the replayed data are farther than the samples."""
+def test_the_figure_shows_every_interval_and_the_band_of_single_divisions(shift, generator):
+    """Also where the replayed data or a planted fault are farther than the samples."""
     samples, train, heldout = torch.randn(3, 100, 3, dtype=torch.float64, generator=generator)
     found = fidelity(samples, train + shift, heldout, 0)
-    chart = frechet_blocks(found)[0]
-    assert isinstance(chart, Chart)
-    (panel,) = chart.panels
+    fault = replace(found, samples=distance_at_size(samples + 1.5 * shift, heldout, found.size, generator))
+    (panel,) = frechet_chart(found, {"a shift": fault}, "Samples and a shift").panels
     assert panel.x_log == (shift > 0)
     assert panel.x_range is not None
     low, high = panel.x_range
-    for interval in (found.interval, found.recited_interval):
+    for interval in (found.interval, found.recited_interval, fault.interval):
         assert low <= max(interval[0], low if panel.x_log else 0.0)
         assert interval[1] <= high
     (drawn,) = (mark for mark in panel.marks if isinstance(mark, Intervals))
-    assert drawn.values == (found.recited_ratio, found.ratio)
-    assert drawn.low == (found.recited_interval[0], found.interval[0])
+    assert drawn.names == ("samples", "replayed training data", "a shift")
+    assert drawn.values == (found.ratio, found.recited_ratio, fault.ratio)
+    assert drawn.low == (found.interval[0], found.recited_interval[0], fault.interval[0])
     band = next(mark for mark in panel.marks if isinstance(mark, Rule) and mark.width)
     assert band.width == pytest.approx(2 * NORMAL_95 * found.real_deviation / found.real)

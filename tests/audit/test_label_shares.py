@@ -9,7 +9,7 @@ import torch
 from conftest import monte_carlo
 from scipy import stats
 
-from diffuscope.audit.label_shares import LabelBalance, label_balance, label_block
+from diffuscope.audit.label_shares import LabelBalance, label_balance, label_block, label_finding
 from diffuscope.findings import Chart, Groups, chi_squared_permutation
 
 
@@ -101,3 +101,29 @@ def test_too_many_labels_for_bars_are_described_in_words(classes):
         assert isinstance(bars, Groups)
         assert bars.names == ("0", "1", "2")
         assert sum(bars.heights[0]) == pytest.approx(100)
+
+
+def test_a_label_that_no_sample_has_is_named_and_found_among_a_hundred_others():
+    """1% of the data, 2000 samples: missing by chance with probability 2e-9, to which chi-squared is blind."""
+    labels = torch.arange(100).repeat(100)
+    found = label_balance(torch.arange(100), labels[labels != 7][:2000], labels, 10_000, np.random.default_rng(0))
+    finding = label_finding(found, 0.01)
+    assert found.p_value > 0.01
+    assert finding.tone == "attention"
+    assert finding.verdict.endswith("No sample at all has label 7.")
+
+
+def test_a_rare_label_may_be_missing_by_chance():
+    labels = torch.cat([torch.zeros(2000), torch.ones(2)]).long()
+    found = label_balance(torch.arange(2), torch.zeros(200).long(), labels, 2002, np.random.default_rng(0))
+    finding = label_finding(found, 0.01)
+    assert not found.surely_missing(0.01)
+    assert finding.tone == "good"
+    assert "No sample at all has label 1." in finding.verdict
+
+
+def test_shares_that_no_test_could_tell_apart_are_not_called_equal():
+    few = torch.tensor([0, 1] * 3)
+    finding = label_finding(label_balance(torch.arange(2), few, few, 6, np.random.default_rng(0)), 0.01)
+    assert finding.tone == "unknown"
+    assert finding.verdict.startswith("Cannot tell")

@@ -1,14 +1,19 @@
 """What a model learned: exact models are recognized for what they are."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from audit_subjects import QUICK, digits, exact_subject, measured
 from diffuscope.audit.level_measures import measure_level
-from diffuscope.audit.questions.learned import best_ranges, explained, explained_range, findings
+from diffuscope.audit.questions.learned import LARGEST, best_ranges, explained, explained_range, findings
 from diffuscope.audit.references import band_names, component_bands, fit_references
+from diffuscope.audit.subject import Subject
+from diffuscope.denoisers import NoisePredictor
 from diffuscope.exact import Gaussian, GaussianMixture
+from diffuscope.schedules import DiscreteVP
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +111,48 @@ def test_the_mixture_of_one_component_is_the_gaussian_for_the_audit(setting):
     gaussian = Gaussian.fit([train])
     x = train[:50] + 0.4
     assert torch.allclose(single.denoise(x, 1.0, 0.5), gaussian.denoise(x, 1.0, 0.5), atol=1e-6)
+
+
+def zero_network(setting):
+    """A noise predictor whose network always answers 0: D = x_t / alpha, whose score is 0."""
+    train, heldout, references = setting
+    kind = {"event_shape": (1, 8, 8), "data_range": (-1.0, 1.0)}
+    subject = Subject(NoisePredictor(lambda x, t: 0 * x, DiscreteVP.linear(), **kind), train, heldout)  # noqa: ARG005
+    noise = torch.randn(200, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    return explained(
+        measured(subject, references, 8, train[:200], heldout[:200], noise, train[:40]), np.random.default_rng(0)
+    )
+
+
+def test_a_network_of_zeros_is_worse_than_the_mean_and_unexplained_by_at_most_all(setting):
+    """README's own example printed 9808482908063874%. Its loss is ratio^2 D against the variance of the data."""
+    result = zero_network(setting)
+    first, second, *_ = findings(result)
+    assert (first.name, first.tone) == ("learned.worse_than_mean", "alarm")
+    worst = result.ratios[result.matter][0]
+    variance = float((setting[1][:200] - setting[2].mean).square().mean())
+    # 200 x 64 squares of the noise: their mean is known to sqrt(2 / 12800) = 1.3%, and 4 of these
+    assert first.value == pytest.approx(worst**2 / variance, rel=0.05)
+    assert first.interval is not None
+    assert first.interval[0] > 1
+    assert (second.name, second.value) == ("learned.gaussian_range", 100)
+    assert "all of the variance" in second.verdict
+    assert max(curve.value.max() for curve in result.unexplained_score.values()) <= LARGEST
+
+
+def test_the_exact_gaussian_is_at_no_level_worse_than_the_mean(setting):
+    result = result_for(setting[2].gaussian, setting)
+    first, worse, *_ = findings(result)
+    assert first.name == "learned.gaussian_range"
+    assert (worse.name, worse.tone) == ("learned.worse_than_mean", "neutral")
+    assert worse.verdict.startswith("At no noise level")
+
+
+def test_a_network_that_is_bad_only_where_nobody_samples_is_told_so_without_an_alarm(setting):
+    result = result_for(setting[2].gaussian, setting)
+    of_mean = result.of_mean.copy()
+    of_mean[0] = (3.0, 2.9, 3.1)
+    assert not result.matter[0]
+    worse = findings(dataclasses.replace(result, of_mean=of_mean))[1]
+    assert (worse.tone, worse.value) == ("neutral", 3.0)
+    assert "but at none of the levels that matter" in worse.verdict

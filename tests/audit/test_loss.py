@@ -1,5 +1,7 @@
 """The split of the loss is exact, and its parts are what closed forms say."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -7,19 +9,32 @@ from scipy import integrate, stats
 
 from audit_subjects import digits, exact_subject, measured
 from diffuscope.audit.level_measures import measure_level
-from diffuscope.audit.questions.loss import findings, loss_split, split_chart
+from diffuscope.audit.questions.loss import edm_weights, findings, loss_split, own_weighting, split_chart
 from diffuscope.audit.references import fit_references
+from diffuscope.audit.subject import Levels
+from diffuscope.denoisers import (
+    DataPredictor,
+    ExactDenoiser,
+    NoisePredictor,
+    Rescheduled,
+    VelocityPredictor,
+    denoised_to_noise,
+    denoised_to_velocity,
+)
+from diffuscope.exact import Gaussian
 from diffuscope.findings import Area
+from diffuscope.schedules import VE, VP
 
 
-def split_for(name, n_train=400):
+def split_for(name, n_train=400, weighting=None):
     x = digits()
     train, heldout = x[:n_train], x[900:1300]
     references = fit_references(train, heldout, 4, torch.Generator().manual_seed(0))
     subject = exact_subject(references.models[name], train, heldout)
     noise = torch.randn(400, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     measures = measured(subject, references, 8, train[:400], heldout[:400], noise, train[:20])
-    return loss_split(measures, np.random.default_rng(0))
+    weighting = weighting or ("EDM's weights", edm_weights(measures.ratios, measures.scale))
+    return loss_split(measures, weighting, np.random.default_rng(0))
 
 
 def test_the_memorizer_has_only_irreducible_loss_on_its_training_data():
@@ -69,7 +84,7 @@ def test_on_heldout_data_the_memorizer_has_more_loss_than_the_gaussian_at_low_no
 
 def test_every_interval_contains_its_value(of_gaussian):
     intervals = {f.name: (f.value, *f.interval) for f in findings(of_gaussian) if f.interval is not None}
-    assert set(intervals) == {"loss.memorizer_on_heldout", "loss.irreducible_share"}
+    assert set(intervals) == {"loss.memorizer_on_heldout", "loss.memorizer_weighted", "loss.irreducible_share"}
     for value, low, high in intervals.values():
         assert low < value < high
 
@@ -83,3 +98,94 @@ def test_the_areas_of_the_figure_are_stacked_to_the_total(of_gaussian):
         assert lower.low == (0.0,) * len(value["total"])
         assert lower.high == upper.low == tuple(value["irreducible"])
         assert upper.high == tuple(value["total"])
+
+
+# the verdict, its levels and its weighting
+
+
+@pytest.mark.parametrize(
+    ("interval", "copying", "tone"),
+    [((1.01, 1.3), False, "good"), ((1.01, 1.3), True, "attention"), ((0.99, 1.3), False, "unknown"),
+     ((0.99, 1.3), True, "unknown"), ((0.5, 0.9), False, "attention")],
+)  # fmt: skip
+def test_only_a_whole_interval_decides_and_copies_are_not_called_generalization(of_gaussian, interval, copying, tone):
+    result = dataclasses.replace(of_gaussian, excess=(1.1 if tone != "attention" or copying else 0.7, *interval))
+    found = findings(result, copying=copying)[0]
+    assert found.tone == tone
+    assert found.interval == interval
+    assert ("the model generalizes." in found.verdict) == (tone == "good")
+    assert ("does no better" in found.verdict) == (interval[1] < 1)
+    assert found.verdict.startswith("Cannot tell") == (tone == "unknown")
+
+
+def test_a_model_that_covers_no_level_that_matters_gets_no_verdict(of_gaussian):
+    found = findings(dataclasses.replace(of_gaussian, matter=np.zeros(8, dtype=bool), excess=(np.nan,) * 3))
+    assert found[0].tone == "unknown"
+    assert "covers none" in found[0].verdict
+    assert [f.name for f in found] == ["loss.memorizer_on_heldout", "loss.identity"]
+
+
+def test_the_levels_that_matter_are_those_of_the_closed_form():
+    """Of N(0, diag(lam)): mean loss lam sigma^2 / (lam + sigma^2) between 0.25% and 95% of the mean of lam.
+
+    A ratio within 10% of an end may fall on either side: 4,000 examples, whose loss is known to a few percent.
+    """
+    lam = torch.tensor([9.0, 1.0, 0.04])
+    x = lam.sqrt() * torch.randn(8000, 3, generator=torch.Generator().manual_seed(2))
+    train, heldout = x[:4000], x[4000:]
+    references = fit_references(train[:400], heldout, 2, torch.Generator().manual_seed(0))
+    subject = exact_subject(references.gaussian, train[:400], heldout)
+    noise = torch.randn(4000, 3, generator=torch.Generator().manual_seed(1))
+    measures = measured(subject, references, 30, train, heldout, noise, train[:20])
+    sigma2 = measures.ratios[:, None] ** 2
+    loss = (lam.numpy() * sigma2 / (lam.numpy() + sigma2)).sum(1) / float(lam.sum())
+    clear = np.minimum(np.abs(np.log(loss / 0.0025)), np.abs(np.log((1 - loss) / 0.05))) > 0.2
+    assert clear.sum() > 20
+    assert (measures.matter == ((loss > 0.0025) & (loss < 0.95)))[clear].all()
+
+
+def test_an_error_at_levels_that_nobody_samples_at_does_not_decide(of_gaussian):
+    """What a noise-predicting network does at 100 standard deviations of the data: the verdict is the same bits."""
+    x = digits()
+    train, heldout = x[:400], x[900:1300]
+    references = fit_references(train, heldout, 4, torch.Generator().manual_seed(0))
+    exact = exact_subject(references.gaussian, train, heldout)
+
+    class Amplified:
+        schedule = exact.denoiser.schedule
+
+        def __call__(self, x_t, t):
+            denoised = exact.denoiser(x_t, t)
+            return denoised + 0.1 * t * torch.sign(x_t) if float(t) > 10 else denoised
+
+    subject = dataclasses.replace(exact, denoiser=Amplified())
+    noise = torch.randn(400, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    measures = measured(subject, references, 8, train[:400], heldout[:400], noise, train[:20])
+    weights = ("EDM's weights", edm_weights(measures.ratios, measures.scale))
+    result = loss_split(measures, weights, np.random.default_rng(0))
+    assert result.value["heldout"]["measured"][0] > 10 * of_gaussian.value["heldout"]["measured"][0]
+    assert result.excess[0] == of_gaussian.excess[0]
+    assert findings(result)[0].tone == "good"
+
+
+def test_the_models_own_weighting_is_the_squared_derivative_of_its_output_by_the_denoiser():
+    """Finite differences of each prediction by D; wrapped models are seen through, others have EDM's weights."""
+    schedule, shape = VP(), {"event_shape": (1,), "data_range": (-1.0, 1.0)}
+    levels = Levels(
+        torch.tensor([0.9, 0.5, 0.1]).double(), schedule.noise_to_signal(torch.tensor([0.9, 0.5, 0.1])).double()
+    )
+    x, d, shift = torch.ones(1, 1).double(), torch.zeros(1, 1).double(), 1e-3
+    outputs = {NoisePredictor: denoised_to_noise, VelocityPredictor: denoised_to_velocity}
+    for predictor, output in outputs.items():
+        name, weights = own_weighting(predictor(torch.nn.Identity(), schedule, **shape), levels, 0.5)
+        for t, weight in zip(levels.times, weights, strict=True):
+            change = (output(x, d + shift, schedule, t) - output(x, d, schedule, t)) / shift
+            assert float(change) ** 2 == pytest.approx(weight, rel=1e-6)
+        assert name.startswith("error of the")
+    data = DataPredictor(torch.nn.Identity(), schedule, **shape)
+    assert own_weighting(data, levels, 0.5)[1].tolist() == [1, 1, 1]
+    assert own_weighting(Rescheduled(data, VE()), levels, 0.5)[0] == "error of the data"
+    name, weights = own_weighting(ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 1.0), schedule), levels, 0.5)
+    ratios = levels.ratios.numpy()
+    assert name == "EDM's weights"
+    assert np.allclose(weights, (ratios**2 + 0.25) / (0.5 * ratios) ** 2)

@@ -5,14 +5,10 @@ r"""Features learned from the data's own labels: the hidden layer of a small cla
     \text{label} \sim \operatorname{softmax}(W' h + b'), \qquad
     f(x) = \Lambda^{-1/2} V^T (h(x) - \bar h) .
 
-mu and s are the mean and the standard deviation of all values of the training data; :math:`\bar h` and :math:`V \Lambda
-V^T` are the mean and covariance of h on the training data, with RIDGE times the mean eigenvalue added to each
-eigenvalue. Two examples are near if the classifier represents them alike; its accuracy on held-out labels says how far
-the features can be trusted.
-
-After whitening every direction counts alike, and distances have no units. Without it the few directions that separate
-the labels dominate: the distance mostly measures how often each label happened to be drawn, and hardly responds to
-noise or to the samples of a Gaussian.
+mu and s are the mean and the standard deviation of all values of the training data, and h is whitened on them
+(`whitening`). Two examples are near if the classifier represents them alike; its accuracy on held-out labels says how
+far the features can be trusted. Without whitening the few directions that separate the labels dominate: the distance
+mostly measures how often each label happened to be drawn, and hardly responds to noise or to a Gaussian's samples.
 
 The seed is fixed, so that one data set has one feature space.
 """
@@ -29,9 +25,10 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 
+from .whitening import whitening
+
 WIDTH = 32
 PENALTY = 1.0  # of the squared weights
-RIDGE = 1e-3
 STEPS = 1500
 BATCH = 200  # examples per step, as MLPClassifier takes them
 LARGEST_TRAINING_SET = 10_000  # of a larger one, so many random examples are enough for features
@@ -102,7 +99,6 @@ def fit_classifier(
     unwhitened = torch.zeros(WIDTH, dtype=torch.float64), torch.eye(WIDTH, dtype=torch.float64)
     plain = ClassifierFeatures(mean, scale, weight, bias, label_weight, label_bias, classes, *unwhitened)
     hidden = plain.hidden(train)
-    variances, directions = torch.linalg.eigh(torch.cov(hidden.mT))
-    whitening = directions / (variances.clamp(min=0) + RIDGE * variances.mean()).sqrt()
     accuracy = float((plain.label(heldout) == heldout_labels).double().mean())
-    return replace(plain, center=hidden.mean(0), whitening=whitening, accuracy=accuracy, heldout=len(heldout))
+    center, white = hidden.mean(0), whitening(hidden)
+    return replace(plain, center=center, whitening=white, accuracy=accuracy, heldout=len(heldout))

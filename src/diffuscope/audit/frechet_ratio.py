@@ -29,23 +29,22 @@ share make them slightly dependent, which is neglected.)
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import stats
 from torch import Tensor
 
 from diffuscope.errors import InputError
-from diffuscope.findings import POWER, Chart, Finding, FrechetDistance, Panel, Rule, frechet_distance, intervals
-from diffuscope.report import Block, Table
-
-from .classifier import ClassifierFeatures
+from diffuscope.findings import POWER, Chart, FrechetDistance, Panel, Rule, frechet_distance, intervals
 
 DRAWS = 32
 BAR = 2.0  # samples at up to this ratio count as close
 LOG_BEYOND = 6.0  # ratios beyond this need a logarithmic axis
 NORMAL_95 = 1.96
+CHUNK = 4_000_000  # numbers held at once by the repeated draws
 Rows = Float[Tensor, "_ features"]
 
 
@@ -105,7 +104,8 @@ def _interval(ratio: float, error: float) -> tuple[float, float]:
 def fidelity(samples: Rows, train: Rows, heldout: Rows, seed: int) -> Fidelity:
     """All distances, between sets as large as the data allow.
 
-    Raises InputError where the sets have no more examples than features: the rank of n rows' covariance is below n.
+    Raises InputError where the sets have no more examples than features (the rank of n rows' covariance is below n),
+    and for held-out data that are all at one point.
     """
     width, size = heldout.shape[1], min(len(samples), len(train), len(heldout) // 2)
     if size <= width:
@@ -116,6 +116,8 @@ def fidelity(samples: Rows, train: Rows, heldout: Rows, seed: int) -> Fidelity:
         )
     generator = torch.Generator().manual_seed(seed)
     real, std = distance_between_halves(heldout, size, generator)
+    if not real > 0:
+        raise InputError("heldout: expected examples whose features differ, got the same features everywhere")
     replayed = train[torch.randint(len(train), (len(samples),), generator=generator)]
     return Fidelity(
         size=size,
@@ -131,21 +133,38 @@ def distance_at_size(x: Rows, y: Rows, size: int, generator: torch.Generator) ->
     """Mean distance between `size` of x and `size` of y over DRAWS draws, with its standard error."""
     # more rows than these would enter the standard error without entering the distance
     x, y = (rows[_drawn(len(rows), min(len(rows), DRAWS * size), generator)] for rows in (x, y))
-    values = [
-        frechet_distance(x[_drawn(len(x), size, generator)], y[_drawn(len(y), size, generator)]).value
-        for _ in range(DRAWS)
-    ]
-    return FrechetDistance(sum(values) / DRAWS, frechet_distance(x, y).standard_error)
+    drawn = [(_drawn(len(x), size, generator), _drawn(len(y), size, generator)) for _ in range(DRAWS)]
+    values = _distances(x, y, *(torch.stack(one) for one in zip(*drawn, strict=True)))
+    return FrechetDistance(float(values.mean()), frechet_distance(x, y).standard_error)
 
 
 def distance_between_halves(rows: Rows, size: int, generator: torch.Generator) -> tuple[float, float]:
     """Mean and standard deviation of the distance between two disjoint sets of `size` rows, over DRAWS draws."""
-    values = []
-    for _ in range(DRAWS):
-        drawn = _drawn(len(rows), 2 * size, generator)
-        values.append(frechet_distance(rows[drawn[:size]], rows[drawn[size:]]).value)
-    distances = torch.tensor(values, dtype=torch.float64)
+    drawn = torch.stack([_drawn(len(rows), 2 * size, generator) for _ in range(DRAWS)])
+    distances = _distances(rows, rows, drawn[:, :size], drawn[:, size:])
     return float(distances.mean()), float(distances.std())
+
+
+def _distances(
+    x: Rows, y: Rows, of_x: Int[Tensor, "draws size"], of_y: Int[Tensor, "draws size"]
+) -> Float[Tensor, " draws"]:
+    """Of the drawn rows: |m_1 - m_2|^2 + |R_1|^2 + |R_2|^2 - 2 |R_1 R_2^T|_*, with the roots R of `frechet`."""
+    together = max(1, CHUNK // (x.shape[1] * of_x.shape[1]))
+    parts = []
+    for one, other in zip(of_x.split(together), of_y.split(together), strict=True):
+        (mean_x, root_x), (mean_y, root_y) = _moments(x[one]), _moments(y[other])
+        overlap = torch.linalg.svdvals(root_x @ root_y.mT).sum(1)
+        squares = (root_x.square() + root_y.square()).sum((1, 2))
+        parts.append((mean_x - mean_y).square().sum(1) + squares - 2 * overlap)
+    return torch.cat(parts)
+
+
+def _moments(
+    rows: Float[Tensor, "draws size features"],
+) -> tuple[Float[Tensor, "draws features"], Float[Tensor, "draws rank features"]]:
+    rows = rows.double()
+    mean = rows.mean(1)
+    return mean, torch.linalg.qr(rows - mean[:, None], mode="r").R / (rows.shape[1] - 1) ** 0.5
 
 
 def _error_of_all_divisions(rows: Rows) -> float:
@@ -164,52 +183,21 @@ def _drawn(available: int, size: int, generator: torch.Generator) -> Tensor:
     return torch.randperm(available, generator=generator)[:size]
 
 
-def frechet_finding(result: Fidelity, features: ClassifierFeatures) -> Finding:
-    """The ratio, its interval, and what it would have detected."""
-    close = result.ratio <= BAR
-    return Finding(
-        name="fidelity.frechet",
-        title="How good are its samples?",
-        value=result.ratio,
-        unit="x",
-        verdict=f"Its samples are {result.ratio:.3g}x as far from held-out data as two held-out sets are from each "
-        f"other; up to {BAR:g}x counts as close. A model that only replays its training data would score "
-        f"{result.recited_ratio:.3g}x.",
-        tone="good" if close else "attention",
-        interval=result.interval,
-        null=f"1x: two sets of {result.size} held-out examples, at distance {result.real:.3g}. The samples are at "
-        f"distance {result.samples.value:.3g} (standard error {result.samples.standard_error:.2g}).",
-        power=f"A ratio of {result.detectable:.3g}x would have exceeded {BAR:g}x with probability 0.95, in the "
-        f"features of a classifier with {features.accuracy:.0%} held-out accuracy. Copies of training examples pass.",
-    )
-
-
-def frechet_blocks(result: Fidelity) -> list[Block]:
-    """The two ratios beside the reference, and the distances."""
-    replayed = (result.recited_ratio, *result.recited_interval)
-    ratios = intervals({"replayed training data": replayed, "samples": (result.ratio, *result.interval)})
-    lowest = min(result.interval[0], result.recited_interval[0])
-    largest = max(BAR, result.interval[1], result.recited_interval[1])
+def frechet_chart(result: Fidelity, others: Mapping[str, Fidelity], title: str) -> Chart:
+    """The ratios of the samples, of replayed training data and of `others`, with their intervals."""
+    rows = {"samples": (result.ratio, *result.interval)}
+    rows["replayed training data"] = (result.recited_ratio, *result.recited_interval)
+    rows |= {name: (other.ratio, *other.interval) for name, other in others.items()}
+    lowest, largest = min(row[1] for row in rows.values()), max(BAR, *(row[2] for row in rows.values()))
     log = largest > LOG_BEYOND
     limits = (min(0.5, max(0.1, 0.8 * lowest)), 1.5 * largest) if log else (0.0, 1.15 * largest)
     band = Rule(1.0, "x", 2 * NORMAL_95 * result.real_deviation / result.real)
     axis = "Frechet distance to held-out data / distance between two held-out sets"
-    panel = Panel("", axis, "", (band, Rule(1.0, "x"), Rule(BAR, "x"), ratios), x_log=log, x_range=limits)
-    chart = Chart(
-        "How far samples are from held-out data",
-        (panel,),
+    marks = (band, Rule(1.0, "x"), Rule(BAR, "x"), intervals(rows))
+    return Chart(
+        title,
+        (Panel("", axis, "", marks, x_log=log, x_range=limits),),
         "At 1 the samples are as good as real data. The band is the 95% range of single divisions of the held-out data "
         f"into two sets; up to the line at {BAR:g}, samples count as close. Replayed training data are training "
-        "examples drawn with replacement: copies pass this test. Error bars are 95% intervals.",
+        "examples drawn with replacement: copies pass this test. Error bars span 95% confidence.",
     )
-    table = Table(
-        f"Frechet distances between sets of {result.size} examples",
-        ["to held-out data", "distance", "standard error", "ratio"],
-        [
-            ["samples", result.samples.value, result.samples.standard_error, result.ratio],
-            ["replayed training data", result.recited.value, result.recited.standard_error, result.recited_ratio],
-            ["other held-out data", result.real, result.real_deviation, 1.0],
-        ],
-        "For other held-out data, the third column is the standard deviation over single divisions.",
-    )
-    return [chart, table]

@@ -2,7 +2,8 @@
 
 Heun's method solves the probability-flow ODE on a grid that contains the audited levels, and a final denoiser call
 removes the remaining noise. Samples start from the Gaussian with the first two moments of the data noised to the
-highest level.
+highest level. The owner's own sampler, if given, makes the samples from the same starts on the same times; the states
+are those of Heun's method also then.
 """
 
 import torch
@@ -14,6 +15,7 @@ from diffuscope.exact import Gaussian
 from diffuscope.samplers import Heun, trajectory
 from diffuscope.schedules import Schedule
 
+from .own_sampler import Finish
 from .store import Arrays
 from .subject import EVALUATION_BATCH, Levels, Subject, evaluate, levels_at
 
@@ -35,14 +37,20 @@ def starting_noise(
 
 
 def followed_samples(
-    subject: Subject, gaussian: Gaussian, levels: Levels, samples: int, followed: int, generator: torch.Generator
+    subject: Subject,
+    gaussian: Gaussian,
+    levels: Levels,
+    samples: int,
+    followed: int,
+    generator: torch.Generator,
+    own: Finish | None = None,
 ) -> Arrays:
     """`samples` finished samples, and the states of the first `followed` at every level: (levels, followed, *event)."""
     denoiser = subject.denoiser
     times = refined(denoiser, levels)
     start = starting_noise(gaussian, denoiser.schedule, float(times[0]), samples, generator)
     finished, states = [], []
-    for batch in start.split(EVALUATION_BATCH):
+    for batch in (start if own is None else start[:followed]).split(EVALUATION_BATCH):
         kept, last = [], batch
         with torch.no_grad():
             for state in trajectory(Heun(), denoiser, batch, times):
@@ -51,4 +59,6 @@ def followed_samples(
                 last = state.x_t
         finished.append(evaluate(denoiser, last, float(times[-1])))
         states.append(torch.stack(kept))
+    if own is not None:
+        finished = [own(denoiser, start, times, generator)]
     return {"samples": torch.cat(finished).numpy(), "states": torch.cat(states, dim=1)[:, :followed].numpy()}

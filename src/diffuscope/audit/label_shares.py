@@ -13,6 +13,8 @@ with :math:`\pi` the shares in the data's distribution; two samples of one distr
 distribution, because the chi-squared limit is inaccurate for small counts. Without the shrinking, a model that replays
 its training data would be rejected, and the more surely the more samples it generates.
 
+A label that no sample has is also tested by itself, by the chance :math:`(1 - \pi_k)^n` of that.
+
 *Power.* If a label of share :math:`\pi` is short by :math:`\delta` and the others are larger in proportion, the shrunk
 statistic has the noncentrality :math:`\delta^2 / \bar p (1 - \bar p) (\frac1n + \frac1m + \frac1N)`, where
 :math:`\bar p = \pi - \frac{n}{n + m}\delta` is the label's share of both together, and one degree of freedom fewer
@@ -28,9 +30,19 @@ from jaxtyping import Float, Int
 from scipy import special, stats
 from torch import Tensor
 
-from diffuscope.findings import POWER, Chart, Finding, Panel, chi_squared_permutation, groups
+from diffuscope.findings import (
+    POWER,
+    Chart,
+    Finding,
+    Panel,
+    Tone,
+    chi_squared_permutation,
+    exact_share_interval,
+    groups,
+)
 from diffuscope.report import Block
 
+MOST_NAMED = 5
 MOST_CLASSES = 20  # of a readable bar chart
 
 
@@ -58,6 +70,22 @@ class LabelBalance:
     def variation(self) -> float:
         """Total variation distance between the two distributions."""
         return float((self.of_samples - self.of_heldout).abs().sum() / 2)
+
+    @property
+    def missing(self) -> list[int]:
+        """The labels that no sample has and that held-out examples have."""
+        return self.classes[(self.of_samples == 0) & (self.of_heldout > 0)].tolist()
+
+    def surely_missing(self, significance: float) -> bool:
+        """Whether a label of its share, by the lower end of its interval, would be missing by chance so rarely.
+
+        The chance is (1 - share)^n, or ^N with fewer training examples than samples, and allows for the number of
+        labels (Bonferroni).
+        """
+        counts = (self.of_heldout[self.of_samples == 0] * self.others).round().long().tolist()
+        level = significance / len(self.classes) / 2  # half for the interval, half for the samples
+        shares = [exact_share_interval(count, self.others, 1 - 2 * level)[0] for count in counts]
+        return any((1 - share) ** min(self.samples, self.known) < level for share in shares)
 
     @property
     def farthest(self) -> int:
@@ -108,25 +136,33 @@ def label_balance(
 
 def label_finding(result: LabelBalance, significance: float) -> Finding:
     """The total variation and its test."""
-    worst, significant = result.farthest, result.p_value < significance
+    worst, least = result.farthest, result.detectable(significance)
+    significant = result.p_value < significance or result.surely_missing(significance)
     shares = (
         f"{float(result.of_samples[worst]):.1%} of the samples have label {int(result.classes[worst])}, against "
         f"{float(result.of_heldout[worst]):.1%} of held-out data"
     )
-    verdict = f"No difference between the label shares of samples and data is found. Largest difference: {shares}."
-    if significant:
-        verdict = f"The samples do not have the label shares of the data: {shares}."
-    least = result.detectable(significance)
     power = f"An average label {100 * least:.1f} percentage points short would have been found with probability 0.95."
+    tone: Tone = "good"
+    if significant:
+        tone, verdict = "attention", f"The samples do not have the label shares of the data: {shares}."
+    elif math.isinf(least):
+        tone = "unknown"
+        verdict = f"Cannot tell: with so few examples not even a missing label would be found. {shares}."
+    else:
+        verdict = f"No difference between the label shares of samples and data is found. Largest difference: {shares}."
     if math.isinf(least):
         power = "Not even a label that is missing altogether would be found with probability 0.95."
+    if missing := result.missing:
+        names = ", ".join(map(str, missing[:MOST_NAMED])) + (", ..." if len(missing) > MOST_NAMED else "")
+        verdict += f" No sample at all has label {names}."
     return Finding(
         name="fidelity.labels",
         title="Do its samples have the label shares of the data?",
         value=100 * result.variation,
         unit="%",
         verdict=verdict,
-        tone="attention" if significant else "good",
+        tone=tone,
         null="Samples have the label distribution of the data, up to the sampling error of "
         f"{result.known:,} training examples.",
         p_value=result.p_value,

@@ -31,6 +31,7 @@ class References:
 
     gaussian: Gaussian
     control: Gaussian
+    mixture: GaussianMixture
     models: dict[str, Distribution]
     train: Empirical
     heldout: Empirical
@@ -69,7 +70,7 @@ def fit_references(
         "empirical": empirical,
     }
     control = gaussian.truncate(max(1, min(16, dimension, len(train) // CONTROL_EXAMPLES_PER_COMPONENT)))
-    return References(gaussian, control, models, empirical, Empirical(heldout))
+    return References(gaussian, control, mixture, models, empirical, Empirical(heldout))
 
 
 def component_bands(dimension: int) -> Int[Tensor, " dimension"]:

@@ -17,6 +17,7 @@ from diffuscope import streams
 
 from .generation import followed_samples
 from .level_measures import LevelMeasures, Points, measure_level
+from .own_sampler import own_sampler
 from .references import References, fit_references
 from .store import Arrays, Store
 from .subject import Levels, Settings, Subject, noise_levels
@@ -47,6 +48,12 @@ class Session:
         """What is not what it is taken for, by the first question: "model", "samples", both or nothing."""
         wiring = self.answers.get("wiring")
         return frozenset() if wiring is None else wiring.result.broken
+
+    @property
+    def copies_training(self) -> bool:
+        """Whether the question of memorization was answered with an alarm: no later verdict may praise the model."""
+        answer = self.answers.get("memorized")
+        return answer is not None and bool(answer.findings) and answer.findings[0].tone == "alarm"
 
     def torch_stream(self, name: str) -> torch.Generator:
         """The stream `name` of random tensors, from its start."""
@@ -96,7 +103,8 @@ class Session:
         settings, gaussian = self.settings, self.references.gaussian
         count = settings.generated if self.given is None else settings.trajectories
         stream = self.torch_stream("generate")
-        draw = partial(followed_samples, self.subject, gaussian, self.levels, count, settings.trajectories, stream)
+        own = own_sampler(settings.sampler) if settings.sampler else None
+        draw = partial(followed_samples, self.subject, gaussian, self.levels, count, settings.trajectories, stream, own)
         return self.stage("samples", "generating samples", draw)
 
     @cached_property

@@ -53,6 +53,7 @@ class Settings:
     significance: float = 0.01  # significance level of the tests
     skip_tolerance: float = 0.05  # largest teleport error, in standard deviations of the data
     seed: int = 0  # random seed
+    sampler: str = ""  # the model's own sampler, module:callable; by default Heun's method makes the samples
     diagnostics: bool = False  # also test whether the model is the score of one diffusing density
 
     def __post_init__(self) -> None:

@@ -22,8 +22,9 @@ from itertools import groupby
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
+from scipy import stats
 
 from diffuscope.findings import Chart, Finding, Panel, Rule, bootstrap_sums, cells, percentile_interval
 from diffuscope.report import Block, Cell, Table
@@ -37,7 +38,10 @@ from ..store import Arrays
 
 TINY = np.finfo(float).tiny
 NEGLIGIBLE = 1e-9  # a band with less than this share of the output's variance has nothing to explain
+CONFIDENCE = 0.95
 EXPLAINED = 0.9  # a Gaussian is enough where it leaves less than 1 - EXPLAINED unexplained
+LARGEST = 10.0  # unexplained fractions beyond it mean no more than it
+WORSE = 0.01  # of the constant mean's loss
 SHOWN = (1e-5, 6.0)  # range of unexplained fractions in charts
 SET_NAMES = {"training": "training points", "heldout": "held-out points", "trajectory": "its own trajectories"}
 
@@ -60,6 +64,8 @@ class Learned:
     best: Int[ndarray, " levels"]  # the index of the model with the smallest
     support: Float[ndarray, " levels"]  # share of resamples with the same best model
     gaussian_range: Float[ndarray, "resamples 2"]  # where the Gaussian explains, in every resample; NaN: nowhere
+    matter: Bool[ndarray, " levels"]  # whether the level matters for sampling
+    of_mean: Float[ndarray, "levels 3"]  # held-out loss over that of the constant mean, with its interval
 
 
 def explained(measures: LevelMeasures, rng: np.random.Generator) -> Learned:
@@ -100,7 +106,19 @@ def explained(measures: LevelMeasures, rng: np.random.Generator) -> Learned:
         best=best,
         support=(sharp_resampled.argmin(2) == best).mean(0),
         gaussian_range=np.array([explained_range(measures.ratios, curve) for curve in gaussian]),
+        matter=measures.matter,
+        of_mean=_of_mean(measures),
     )
+
+
+def _of_mean(measures: LevelMeasures) -> Float[ndarray, "levels 3"]:
+    """1 + mean of (|D - x0|^2 - |mu - x0|^2) over that of |mu - x0|^2, with simultaneous 95% intervals."""
+    mean = measures.rows("heldout.mean_error")
+    excess = (measures.rows("heldout.error") - mean) / mean.mean(0)
+    levels = excess.shape[1]
+    width = stats.norm.isf((1 - CONFIDENCE) / 2 / levels) * excess.std(0) / len(excess) ** 0.5
+    center = 1 + excess.mean(0)
+    return np.stack([center, center - width, center + width], 1)
 
 
 def explained_range(ratios: Float[ndarray, " levels"], unexplained: Float[ndarray, " levels"]) -> tuple[float, float]:
@@ -127,7 +145,9 @@ def explained_range(ratios: Float[ndarray, " levels"], unexplained: Float[ndarra
 
 def findings(result: Learned) -> list[Finding]:
     """Where a Gaussian is enough, and the best exact model at each end of the noise range."""
+    worse = _worse_than_mean(result)
     out = [_gaussian_range(result)]
+    out.insert(0 if worse.tone == "alarm" else 1, worse)
     for end, level in (("highest", 0), ("lowest", len(result.ratios) - 1)):
         column, curve = result.best[level], result.sharp
         value, low, high = (float(part[level, column]) for part in (curve.value, curve.low, curve.high))
@@ -135,12 +155,12 @@ def findings(result: Learned) -> list[Finding]:
             Finding(
                 name=f"learned.best_at_{end}",
                 title=f"Variance unexplained by the best exact model at the {end} noise level",
-                value=100 * value,
+                value=100 * min(value, 1.0),
                 unit="%",
                 verdict=f"At the {end} noise level, σ/α = {result.ratios[level]:.3g}, the {result.models[column]} "
-                f"model is closest to the network and leaves {value:.2%} of the variance unexplained.",
+                f"model is closest to the network and leaves {_share(value)} of the variance unexplained.",
                 tone="neutral",
-                interval=(100 * low, 100 * high),
+                interval=(100 * min(low, 1.0), 100 * min(high, 1.0)),
                 power=f"{result.support[level]:.0%} of bootstrap resamples select the same model.",
             )
         )
@@ -150,16 +170,18 @@ def findings(result: Learned) -> list[Finding]:
 def _gaussian_range(result: Learned) -> Finding:
     (low, high), resampled = result.gaussian_range[0], result.gaussian_range[1:]
     if np.isnan(low):
-        gaussian = result.sharp.value[:, result.models.index("Gaussian")]
-        level = int(gaussian.argmin())
+        column = result.models.index("Gaussian")
+        level = int(result.sharp.value[:, column].argmin())
+        value, *ends = (min(1.0, float(part[level, column])) for part in _parts(result.sharp))
         return Finding(
             name="learned.gaussian_range",
             title="Smallest variance that a Gaussian leaves unexplained",
-            value=100 * float(gaussian[level]),
+            value=100 * value,
             unit="%",
             verdict=f"At no noise level does a Gaussian explain {EXPLAINED:.0%} of the model; it comes closest at "
-            f"σ/α = {result.ratios[level]:.3g}, where {gaussian[level]:.1%} of the variance remains unexplained.",
+            f"σ/α = {result.ratios[level]:.3g}, where {_share(value)} of the variance remains unexplained.",
             tone="attention",
+            interval=(100 * ends[0], 100 * ends[1]),
             power=f"{result.points} held-out examples at each noise level.",
         )
     lows = resampled[~np.isnan(resampled[:, 0]), 0]
@@ -176,6 +198,44 @@ def _gaussian_range(result: Learned) -> Finding:
         interval=(float(np.quantile(lows, 0.025)), float(np.quantile(lows, 0.975))) if len(lows) else None,
         power=f"{result.points} held-out examples at each noise level, resampled for the interval{excluded}.",
     )
+
+
+def _worse_than_mean(result: Learned) -> Finding:
+    """An alarm if the model is worse than the constant mean at a level that matters for sampling."""
+    worse = result.of_mean[:, 1] > 1 + WORSE
+    at = worse & result.matter if (worse & result.matter).any() else worse
+    shown = np.flatnonzero(at) if at.any() else np.arange(len(worse))
+    level = int(shown[result.of_mean[shown, 1].argmax()])
+    value, low, high = (float(part) for part in result.of_mean[level])
+    matter = result.ratios[result.matter]
+    where = f"σ/α = {matter[-1]:.3g} to {matter[0]:.3g}" if len(matter) else "none"
+    text = "At no noise level is the model worse than the constant mean of the data; it is closest to it at σ/α = "
+    text += f"{result.ratios[level]:.3g}."
+    if at.any():
+        text = f"At {worse.sum()} of {len(worse)} noise levels the model is worse than the constant mean of the data: "
+        text += f"at σ/α = {result.ratios[level]:.3g} its loss is {value:.3g}x that of the mean"
+        beyond = f", but at none of the levels that matter for sampling ({where})."
+        text += "." if (worse & result.matter).any() else beyond
+    return Finding(
+        name="learned.worse_than_mean",
+        title="Held-out loss relative to the constant mean, where it is worst",
+        value=value,
+        unit="x",
+        verdict=text,
+        tone="alarm" if (worse & result.matter).any() else "neutral",
+        interval=(low, high),
+        null="1x: the model does no better than always answering the mean of the training data.",
+        power=f"{result.points} held-out examples at each of {len(worse)} noise levels, tested at all of them at once. "
+        f"Levels that matter for sampling: {where}, where a Gaussian's loss is 0.25% to 95% of the data's variance.",
+    )
+
+
+def _parts(curve: Curve) -> tuple[Float[ndarray, "levels columns"], ...]:
+    return curve.value, curve.low, curve.high
+
+
+def _share(fraction: float) -> str:
+    return "all" if fraction >= 1 else f"{fraction:.2%}"
 
 
 def best_ranges(result: Learned) -> list[tuple[str, float, float, float]]:
@@ -202,9 +262,9 @@ def _fractions(means: Float[ndarray, "rows columns"]) -> dict[str, Float[ndarray
     norm, score_norm = means[:, :1], means[:, 1:2]
     gap, score_gap, per_sample, cosine = np.split(means[:, 2:], 4, axis=1)
     return {
-        "pooled": gap / np.maximum(norm, TINY),
-        "per_sample": per_sample,
-        "score": score_gap / np.maximum(score_norm, TINY),
+        "pooled": gap / np.maximum(norm, gap / LARGEST + TINY),
+        "per_sample": np.minimum(per_sample, LARGEST),
+        "score": score_gap / np.maximum(score_norm, score_gap / LARGEST + TINY),
         "cosine": cosine,
     }
 

@@ -1,46 +1,138 @@
-"""How good are the samples? Distances in the features of a classifier of the labels, and label shares."""
+"""How good are the samples? Their Frechet distance to held-out data, in features that see planted faults.
 
-from dataclasses import dataclass
+A close distance says something only in features in which a faulty model would be far. So the same rule judges faults of
+known size (`planted_faults`), and "close" is a verdict only if every one of them is far. Feature spaces are tried in
+order until every fault has been seen; one that sees no fault beyond those before it is left out. All that are kept
+count: samples that are far in one of them are far.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from math import nan
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from diffuscope.errors import InputError
-from diffuscope.findings import PERMUTATIONS, exact_share_interval
+from diffuscope.findings import PERMUTATIONS, Finding, Tone, exact_share_interval
+from diffuscope.findings.numbers import number
+from diffuscope.report import Block, Cell, Table
 
 from ..classifier import ClassifierFeatures, fit_classifier
-from ..frechet_ratio import DRAWS, Fidelity, fidelity, frechet_blocks, frechet_finding
+from ..contact_sheets import ordinary_samples
+from ..feature_spaces import Space, feature_spaces
+from ..frechet_ratio import BAR, DRAWS, Fidelity, distance_at_size, fidelity, frechet_chart
 from ..label_shares import LabelBalance, label_balance, label_block, label_finding
+from ..planted_faults import planted_faults
 from ..question import Answer, Question
+from ..references import References
 from ..session import Session
 from ..subject import Subject
 
+LARGEST_SAMPLE = 5_000  # examples of each set whose distances are taken
+FEATURES_PER_EXAMPLE = 4  # at least so many examples for each of the user's features
+
 
 @dataclass(frozen=True, eq=False)
+class Judged:
+    """Samples and planted faults in one feature space."""
+
+    space: str
+    samples: Fidelity
+    faults: dict[str, Fidelity]
+
+    @property
+    def seen(self) -> set[str]:
+        """The faults that are judged far."""
+        return {name for name, fault in self.faults.items() if fault.interval[0] > BAR}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Quality:
-    """The distances, the classifier whose features they are measured in, and its label shares."""
+    """The spaces that count, the classifier of the labels with the shares it gives, and what could not be measured."""
 
-    fidelity: Fidelity
-    features: ClassifierFeatures
-    balance: LabelBalance
+    judged: tuple[Judged, ...]
+    classifier: ClassifierFeatures | None
+    balance: LabelBalance | None
+    reasons: tuple[str, ...]
+
+    @property
+    def passed(self) -> dict[str, Fidelity]:
+        """The faults that no space sees, each where it is farthest."""
+        names = {name for one in self.judged for name in one.faults} - {n for one in self.judged for n in one.seen}
+        return {
+            name: max((one.faults[name] for one in self.judged), key=lambda fault: fault.ratio)
+            for name in sorted(names)
+        }
+
+    @property
+    def deciding(self) -> Judged:
+        """The space with the greatest lower end above the bar; if there is none, with the greatest upper end."""
+        farthest = max(self.judged, key=lambda one: one.samples.interval[0])
+        far = farthest.samples.interval[0] > BAR
+        return farthest if far else max(self.judged, key=lambda one: one.samples.interval[1])
 
 
-def judge(samples: Float[Tensor, "n *event"], subject: Subject, seed: int) -> Quality:
-    """Compare `samples` with the held-out data of `subject`, in about a second.
+def judge(
+    samples: Float[Tensor, "n *event"], subject: Subject, references: References, own: tuple[str, ...], seed: int
+) -> Quality:
+    """Compare `samples` and planted faults with the held-out data of `subject`, in seconds.
 
-    Raises InputError for data without labels, for labels that a classifier cannot learn, and for too few examples.
+    `own` are names of the user's features (module:function), used in place of the classifier's.
     """
+    generator, reasons = torch.Generator().manual_seed(seed), []
+    classifier = balance = None
+    try:
+        classifier = _classifier(subject)
+        labels = classifier.label(samples), classifier.label(subject.heldout)
+        balance = label_balance(classifier.classes, *labels, len(subject.train), np.random.default_rng(seed))
+    except InputError as error:
+        reasons.append(str(error))
+    faults = planted_faults(subject, references, min(len(samples), LARGEST_SAMPLE), generator)
+    sets = [_some(x, generator) for x in (samples, subject.train, subject.heldout)]
+    affordable = max(1, min(*(len(x) for x in sets[:2]), len(sets[2]) // 2) // FEATURES_PER_EXAMPLE)
+    judged, seen = [], set()
+    for fit in feature_spaces(subject.train, references, own, classifier, affordable, seed):
+        try:
+            one = _in_space(fit(), sets, faults, seed)
+        except InputError as error:
+            reasons.append(str(error))
+            continue
+        if not judged or one.seen - seen:
+            judged.append(one)
+        seen |= one.seen
+        if len(seen) == len(faults):
+            break
+    return Quality(judged=tuple(judged), classifier=classifier, balance=balance, reasons=tuple(dict.fromkeys(reasons)))
+
+
+def _in_space(space: Space, sets: list[Tensor], faults: dict[str, Tensor], seed: int) -> Judged:
+    heldout = space.features(sets[2])
+    found = fidelity(space.features(sets[0]), space.features(sets[1]), heldout, seed)
+    generator = torch.Generator().manual_seed(seed)
+    planted = {
+        name: replace(found, samples=distance_at_size(space.features(x), heldout, found.size, generator))
+        for name, x in faults.items()
+    }
+    return Judged(space.name, found, planted)
+
+
+def _some(x: Float[Tensor, "n *event"], generator: torch.Generator) -> Float[Tensor, "m *event"]:
+    return x if len(x) <= LARGEST_SAMPLE else x[torch.randperm(len(x), generator=generator)[:LARGEST_SAMPLE]]
+
+
+def _classifier(subject: Subject) -> ClassifierFeatures:
+    """InputError for data without labels, and for labels that a classifier cannot learn."""
     if subject.train_labels is None or subject.heldout_labels is None:
         parts = {"training": subject.train_labels, "held-out": subject.heldout_labels}
         missing = " and ".join(part for part, labels in parts.items() if labels is None)
-        raise InputError(f"the {missing} data have no labels, from which the features are learned")
+        raise InputError(f"labels: the {missing} data have no labels")
     features = fit_classifier(subject.train, subject.train_labels, subject.heldout, subject.heldout_labels)
     _require_knowledge(features, subject.heldout_labels)
-    found = fidelity(features(samples), features(subject.train), features(subject.heldout), seed)
-    labels = features.label(samples), features.label(subject.heldout)
-    balance = label_balance(features.classes, *labels, len(subject.train), np.random.default_rng(seed))
-    return Quality(found, features, balance)
+    return features
 
 
 def _require_knowledge(features: ClassifierFeatures, labels: Int[Tensor, " m"]) -> None:
@@ -55,35 +147,151 @@ def _require_knowledge(features: ClassifierFeatures, labels: Int[Tensor, " m"]) 
         )
 
 
-def answer(result: Quality, significance: float) -> Answer:
-    """The two findings, their figures, and the method."""
-    found, features, balance = result.fidelity, result.features, result.balance
-    return Answer(
-        findings=[frechet_finding(found, features), label_finding(balance, significance)],
-        blocks=[*frechet_blocks(found), label_block(balance)],
-        method=f"Quality of samples: Frechet distance in {len(features.bias)} whitened features, the hidden layer "
-        f"of a classifier that is fitted to the labels of the training data and predicts {features.accuracy:.1%} of "
-        f"the {features.heldout:,} held-out labels. Every distance is between two sets of {found.size} examples, "
-        f"because its bias depends on their number, and is averaged over {DRAWS} random draws. Standard errors are of "
-        "first order; between equal distributions they are too large by a factor of 1.4. Intervals of ratios include "
-        "the error of the distance between held-out sets. Label shares are tested by Pearson's chi-squared, shrunk for "
-        f"the sampling error of {balance.known:,} training examples, with {PERMUTATIONS:,} permutations.",
-        facts={"quality_not_measured": None},
-        result=result,
+def quality_finding(result: Quality, *, copying: bool) -> Finding:
+    """The ratio in the deciding space, or "cannot tell" where a planted fault would have passed as close."""
+    finding = partial(Finding, name="fidelity.frechet", title="How good are its samples?")
+    if not result.judged:
+        why = "; ".join(result.reasons)
+        text = f"Cannot tell how good its samples are: {why}."
+        return finding(value=nan, unit="", verdict=text, tone="unknown", power="None: no distance was measured.")
+    one, passed = result.deciding, result.passed
+    found = one.samples
+    low, high = found.interval
+    ratio = f"{number(found.ratio)}x as far from held-out data as two held-out sets are from each other"
+    where = f"in {one.space} (up to {BAR:g}x counts as close)"
+    tone: Tone = "good"
+    if low > BAR:
+        beyond = low > max(fault.interval[1] for fault in one.faults.values())
+        tone = "alarm" if beyond else "attention"
+        text = f"Its samples are {ratio}, {where}" + (": farther than every planted fault." if beyond else ".")
+    elif passed:
+        name, fault = next(iter(passed.items()))
+        text = (
+            f"Cannot tell: {name} would have passed as close ({number(fault.ratio)}x) in these features; the samples "
+        )
+        text += f"are at {number(found.ratio)}x."
+        return finding(value=nan, unit="", verdict=text, tone="unknown", null=_null(found), power=_power(result))
+    elif high > BAR:
+        tone = "unknown"
+        text = f"Cannot tell: its samples are {ratio}, {where}, but the interval reaches up to {number(high)}x."
+    elif copying:
+        tone = "attention"
+        text = f"Close, but its samples are copies of training examples: they are {ratio}, {where}, and a model that "
+        text += f"only replays its training data would score {number(found.recited_ratio)}x."
+    else:
+        text = f"Its samples are {ratio}, {where}. A model that only replays its training data would score "
+        text += f"{number(found.recited_ratio)}x."
+    return finding(
+        value=found.ratio,
+        unit="x",
+        verdict=text,
+        tone=tone,
+        interval=(low, high),
+        null=_null(found),
+        power=_power(result),
     )
+
+
+def _null(found: Fidelity) -> str:
+    return (
+        f"1x: two sets of {found.size} held-out examples, at distance {found.real:.3g}. The samples are at distance "
+        f"{found.samples.value:.3g} (standard error {found.samples.standard_error:.2g})."
+    )
+
+
+def _power(result: Quality) -> str:
+    """What was planted, and what of it was seen."""
+    seen = {}
+    for one in result.judged:
+        for name in sorted(one.seen, key=list(one.faults).index):
+            seen[name] = max(seen.get(name, 0.0), one.faults[name].ratio)
+    size, passed = result.judged[0].samples.size, result.passed
+    text = f"Faults planted on {size} training examples and judged by the same rule."
+    if seen:
+        text += f" Far: {_listed(f'{name} ({number(ratio)}x)' for name, ratio in seen.items())}."
+    if passed:
+        text += f" Not far: {_listed(f'{name} ({number(fault.ratio)}x)' for name, fault in passed.items())}."
+    return text + " Copies of training examples are close."
+
+
+def _listed(parts: Iterable[str]) -> str:
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def blocks(result: Quality) -> list[Block]:
+    """A chart for every space that counts, all numbers, and the shares of labels."""
+    if not result.judged:
+        return []
+    charts = [
+        frechet_chart(one.samples, one.faults, f"Samples and planted faults, in {one.space}") for one in result.judged
+    ]
+    rows: list[list[Cell]] = []
+    for one in result.judged:
+        found = one.samples
+        rows.append([one.space, "samples", found.samples.value, found.ratio, *found.interval, _place(found.interval)])
+        recited, interval = found.recited_ratio, found.recited_interval
+        rows.append([one.space, "replayed training data", found.recited.value, recited, *interval, _place(interval)])
+        for name, fault in one.faults.items():
+            ends = fault.interval
+            rows.append([one.space, name, fault.samples.value, fault.ratio, *ends, _place(ends)])
+        rows.append([one.space, "other held-out data", found.real, 1.0, None, None, ""])
+    table = Table(
+        f"Frechet distances to held-out data, between sets of {result.judged[0].samples.size} examples",
+        ["features", "of", "distance", "ratio", "low", "high", "verdict"],
+        rows,
+        f"Far: the whole interval is above {BAR:g}x; close: the whole interval is below. Each planted fault must be "
+        "far in one of the feature spaces, or samples that are close in all of them prove nothing.",
+    )
+    shares = [] if result.balance is None else [label_block(result.balance)]
+    return [*charts, table, *shares]
+
+
+def _place(interval: tuple[float, float]) -> str:
+    return "far" if interval[0] > BAR else "close" if interval[1] <= BAR else "between"
+
+
+def _method(result: Quality) -> str:
+    text = "Quality of samples: Frechet distance of features. "
+    if result.judged:
+        text += f"Feature spaces: {_listed(one.space for one in result.judged)}. "
+    if result.classifier is not None:
+        classifier = result.classifier
+        text += (
+            f"The classifier is fitted to the labels of the training data, predicts {classifier.accuracy:.1%} of the "
+            f"{classifier.heldout:,} held-out labels, and has {len(classifier.bias)} whitened features in its hidden "
+            "layer. "
+        )
+    text += (
+        "Every distance is between two sets of equally many examples, because its bias depends on their number, and "
+        f"is averaged over {DRAWS} random draws. Standard errors are of first order; between equal distributions they "
+        "are too large by a factor of 1.4. Intervals of ratios include the error of the distance between held-out sets."
+    )
+    if result.balance is not None:
+        text += (
+            " Label shares are tested by Pearson's chi-squared, shrunk for the sampling error of "
+            f"{result.balance.known:,} training examples, with {PERMUTATIONS:,} permutations."
+        )
+    return text + "".join(f" Not measured: {reason}." for reason in result.reasons)
 
 
 def _ask(session: Session) -> Answer:
     session.progress.set_postfix_str("comparing samples with held-out data")
-    samples = session.samples
-    try:
-        result = judge(samples, session.subject, session.seed("quality"))
-    except InputError as error:
-        method = f"The quality of the samples was not measured: {error}."
-        return Answer(method=method, facts={"quality_not_measured": str(error)})
-    finally:
-        session.advance()
-    return answer(result, session.settings.significance)
+    samples, subject, settings = session.samples, session.subject, session.settings
+    own = tuple(name for name in settings.features if ":" in name)
+    result = judge(samples, subject, session.references, own, session.seed("quality"))
+    session.advance()
+    found = [quality_finding(result, copying=session.copies_training)]
+    if result.balance is not None:
+        found.append(label_finding(result.balance, settings.significance))
+    pictures = ordinary_samples(samples, subject.heldout, examples=getattr(settings, "examples", True))
+    return Answer(
+        findings=found,
+        blocks=[*pictures, *blocks(result)],
+        method=_method(result),
+        facts={"quality_not_measured": None if result.judged else "; ".join(result.reasons)},
+        result=result,
+    )
 
 
 QUESTION = Question("quality", "How good are its samples?", _ask, stages=lambda _: 1, needs=frozenset({"samples"}))

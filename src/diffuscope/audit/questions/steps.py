@@ -5,22 +5,28 @@ and ends with one denoiser call. Distances are root mean squares per coordinate,
 deviation. The reference is Heun's method with REFERENCE_STEPS steps; its own error is estimated from a run with half
 the steps (order 2: a third of the difference).
 
+A number of function evaluations (NFE) is enough if the upper end of the interval of its error is within ENOUGH. The
+interval resamples trajectories, and its confidence allows for all cells of the table with the same NFE (Bonferroni).
+
 Teleportation replaces the part above some noise level by the Gaussian's closed-form flow, at zero NFE. Its error is
 estimated from the difference of the two denoisers along the closed-form path (`suggest_skip`) and then measured.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 
-from diffuscope.denoisers import Batch
+from diffuscope.denoisers import Batch, BatchTime, Denoiser
 from diffuscope.findings import Chart, Finding, Mark, Panel, Rule, bootstrap_sums, line, percentile_interval, points
+from diffuscope.findings.numbers import number
 from diffuscope.report import Cell, Table
 from diffuscope.samplers import (
     DDIM,
@@ -32,9 +38,12 @@ from diffuscope.samplers import (
     suggest_skip,
     teleport,
 )
+from diffuscope.samplers.generation import RHO
+from diffuscope.schedules import Schedule
 
 from ..generation import starting_noise
 from ..level_charts import NOISE, noise_panel
+from ..own_sampler import own_sampler
 from ..question import Answer, Question
 from ..session import Session
 from ..store import Arrays
@@ -47,6 +56,7 @@ SAMPLERS: dict[str, Euler | DDIM | Heun | DPMSolverPP2M] = {
     "Heun": Heun(),
     "DPM-Solver++ 2M": DPMSolverPP2M(),
 }
+CONFIDENCE = 0.95
 ENOUGH = 0.1  # standard deviations of the data: a budget whose error is at most this suffices
 
 
@@ -60,7 +70,9 @@ class Steps:
     plain: Float[ndarray, "seeds samplers budgets"]
     teleported: Float[ndarray, "seeds samplers budgets"]
     reference_error: float
-    candidates: Float[ndarray, " candidates"]  # noise levels, decreasing
+    candidates: Float[ndarray, " candidates"]  # noise levels, decreasing; the first is the start
+    lowest: float  # the level of the last denoiser call
+    own_steps: Int[ndarray, " own"]  # of the owner's sampler by budget; empty without it
     estimated: Float[ndarray, "seeds candidates"]
     suggested: float  # the lowest noise level whose estimate is within the tolerance
     skip: float  # the lowest at or above it whose measured error is too: recommended; the top level if nowhere
@@ -101,18 +113,23 @@ def measure_steps(session: Session) -> Arrays:
             landed, measured, skip = jump, missed, ratio
             break
     session.advance()
+    own = _own_row(session, start, times)
     table = {}
     for name, x, top in (("plain", start, high), ("teleported", landed, skip)):
         columns = []
         for sampler in SAMPLERS.values():
             for budget in BUDGETS:
-                taken = times(max(1, (budget - 1) // sampler.nfe_per_step), top)
+                taken = times(steps_within(budget, sampler.nfe_per_step), top)
                 columns.append(distance(finish(denoiser, sampler, x, taken), reference))
             session.advance()
-        table[name] = torch.stack(columns, 1).reshape(seeds, len(SAMPLERS), len(BUDGETS)).numpy()
+        if own is not None:
+            columns += [distance(own.finish(denoiser, x, times(steps, top)), reference) for steps in own.steps]
+        table[name] = torch.stack(columns, 1).reshape(seeds, -1, len(BUDGETS)).numpy()
     return table | {
         "reference_error": np.array(reference_error),
         "candidates": levels.ratios.numpy(),
+        "lowest": np.array(low),
+        "own_steps": np.array([] if own is None else own.steps, dtype=np.int64),
         "estimated": (suggestion.error.at_end / scale).T.numpy(),
         "skip": np.array(skip),
         "suggested": np.array(suggestion.noise_to_signal),
@@ -120,10 +137,66 @@ def measure_steps(session: Session) -> Arrays:
     }
 
 
-def reduced(arrays: Arrays, scale: float, tolerance: float) -> Steps:
-    """The stored arrays of `measure_steps` under their names."""
+def steps_within(budget: int, nfe_per_step: int) -> int:
+    """Steps that leave one function evaluation for the last denoise."""
+    return max(1, (budget - 1) // nfe_per_step)
+
+
+@dataclass(frozen=True, eq=False)
+class _OwnRow:
+    """The owner's sampler and its number of steps for every budget."""
+
+    finish: Callable[[Denoiser, Batch, Float[Tensor, " times"]], Batch]
+    steps: tuple[int, ...]
+
+
+def _own_row(session: Session, start: Batch, times: Callable[..., Float[Tensor, " times"]]) -> _OwnRow | None:
+    """None without a sampler of the owner's, if it is random, or if its NFE do not grow with the grid."""
+    if not session.settings.sampler:
+        return None
+    own, denoiser = own_sampler(session.settings.sampler), session.subject.denoiser
+
+    def made(model: Denoiser, x: Batch, grid: Float[Tensor, " times"], seed: int = 0) -> Batch:
+        return own(model, x, grid, torch.Generator().manual_seed(seed))
+
+    calls, steps = [], []
+    for grid in (times(4), times(8)):
+        counted = CountedCalls(denoiser)
+        if not torch.equal(made(counted, start[:8], grid), made(denoiser, start[:8], grid, 1)):
+            return None
+        calls.append(counted.calls)
+        steps.append(len(grid) - 1)
+    per_step = (calls[1] - calls[0]) / max(1, steps[1] - steps[0])
+    if per_step < 1:
+        return None
+    last = calls[0] - per_step * steps[0]
+    return _OwnRow(made, tuple(max(1, int((budget - last) / per_step)) for budget in BUDGETS))
+
+
+class CountedCalls:
+    """A denoiser that counts its calls."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self.denoiser, self.calls = denoiser, 0
+
+    @property
+    def schedule(self) -> Schedule:
+        """The denoiser's."""
+        return self.denoiser.schedule
+
+    def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
+        self.calls += 1
+        return self.denoiser(x_t, t)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.denoiser, name)
+
+
+def reduced(arrays: Arrays, scale: float, tolerance: float, own: str = "") -> Steps:
+    """The stored arrays of `measure_steps` under their names; `own` is the name of the owner's sampler."""
     numbers: dict[str, Any] = {name: float(array) if array.ndim == 0 else array for name, array in arrays.items()}
-    return Steps(scale=scale, samplers=tuple(SAMPLERS), budgets=BUDGETS, tolerance=tolerance, **numbers)
+    samplers = (*SAMPLERS, own)[: arrays["plain"].shape[1]]
+    return Steps(scale=scale, samplers=samplers, budgets=BUDGETS, tolerance=tolerance, **numbers)
 
 
 def rms(distances: Float[ndarray, "seeds *shape"]) -> Float[ndarray, "*shape"]:
@@ -131,39 +204,82 @@ def rms(distances: Float[ndarray, "seeds *shape"]) -> Float[ndarray, "*shape"]:
     return np.asarray(np.sqrt((distances**2).mean(0)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Recommended:
+    """A sampler, its grid of times, and the error there with the upper end of its interval."""
+
+    nfe: int
+    sampler: str
+    teleported: bool
+    steps: int
+    high: float
+    low: float
+    error: float
+    upper: float
+
+    @property
+    def grid(self) -> str:
+        """The times, in words and as they are made in Python."""
+        call = f"model_times(denoiser, {self.steps}, high={self.high:.6g}, low={self.low:.6g})"
+        return (
+            f"{self.steps} steps, equal in (σ/α)^(1/{RHO:g}), from σ/α = {self.high:.4g} to {self.low:.4g}, and a last "
+            f"denoise: {call}"
+        )
+
+
+def recommended(result: Steps, rng: np.random.Generator) -> Recommended | None:
+    """Of the cells whose upper end is within ENOUGH, the one with fewest NFE and then least error."""
+    tables = np.stack([result.plain, result.teleported], 1)
+    cells = tables.shape[1:]
+    confidence = 1 - (1 - CONFIDENCE) / (cells[0] * cells[1])
+    squares = tables.reshape(len(tables), -1) ** 2
+    upper = np.sqrt(percentile_interval(bootstrap_sums(squares, rng), confidence)[1]).reshape(cells)
+    error = rms(tables)
+    enough = sorted((result.budgets[c], error[t, r, c], t, r, c) for t, r, c in np.argwhere(upper <= ENOUGH))
+    if not enough:
+        return None
+    budget, least, table, row, column = enough[0]
+    ours = SAMPLERS.get(result.samplers[row])
+    return Recommended(
+        nfe=int(budget),
+        sampler=result.samplers[row],
+        teleported=bool(table),
+        steps=steps_within(int(budget), ours.nfe_per_step) if ours else int(result.own_steps[column]),
+        high=result.skip if table else float(result.candidates[0]),
+        low=result.lowest,
+        error=float(least),
+        upper=float(upper[table, row, column]),
+    )
+
+
 def findings(result: Steps, rng: np.random.Generator) -> list[Finding]:
     """The smallest sufficient NFE, and the recommended teleportation with its estimated and measured error."""
-    return [_enough(result), *_teleport(result, rng)]
+    return [_enough(result, recommended(result, rng)), *_teleport(result, rng)]
 
 
-def _enough(result: Steps) -> Finding:
-    ends = [
-        (budget, float(rms(table)[row, column]), sampler + label)
-        for label, table in (("", result.plain), (" after teleportation", result.teleported))
-        for column, budget in enumerate(result.budgets)
-        for row, sampler in enumerate(result.samplers)
-    ]
-    enough = [end for end in ends if end[1] <= ENOUGH]
-    if enough:
-        budget, error, sampler = min(enough, key=lambda end: end[:2])
+def _enough(result: Steps, best: Recommended | None) -> Finding:
+    if best is not None:
+        after = f" after teleportation to σ/α = {best.high:.3g}" if best.teleported else ""
         verdict = (
-            f"{budget} NFE are enough: {sampler} ends {error:.3f} standard deviations from the finely integrated "
-            f"result (at most {ENOUGH} counts as enough)."
+            f"{best.nfe} NFE are enough: {best.sampler}{after} ends {number(best.error)} standard deviations from the "
+            f"finely integrated result, at most {number(best.upper)} with 95% confidence (up to {ENOUGH} counts as "
+            f"enough). Times: {best.grid}."
         )
     else:
-        budget, least = float("nan"), min(error for _, error, _ in ends)
+        least = min(float(rms(table).min()) for table in (result.plain, result.teleported))
         verdict = (
-            f"More NFE are needed than were tried: with up to {result.budgets[-1]}, samples end at least {least:.2f} "
-            "standard deviations from the finely integrated result."
+            f"More NFE are needed than were tried: with up to {result.budgets[-1]}, samples end {number(least)} "
+            "standard deviations or more from the finely integrated result, and the upper end of no interval is at "
+            f"most {ENOUGH}."
         )
     return Finding(
         name="steps.enough",
         title="How few steps does it need?",
-        value=float(budget),
-        unit="NFE",
+        value=math.nan if best is None else float(best.nfe),
+        unit="" if best is None else "NFE",
         verdict=verdict,
-        tone="good" if enough else "attention",
-        null=f"Smallest NFE of the table with an error of at most {ENOUGH}." if enough else "",
+        tone="attention" if best is None else "good",
+        null=f"Smallest NFE of the table whose error is at most {ENOUGH}, by the upper end of its interval.",
         power=f"{len(result.plain)} trajectories; the reference is accurate to {result.reference_error:.1g}.",
     )
 
@@ -253,17 +369,23 @@ def _numbers(result: Steps) -> Table:
         ["sampler", *(f"{budget} NFE" for budget in result.budgets)],
         rows,
         f"Root mean square over {len(result.plain)} trajectories; NFE include the final denoiser call. "
-        f"Reference: Heun, {REFERENCE_STEPS} steps, accurate to {result.reference_error:.1g}.",
+        f"Reference: Heun, {REFERENCE_STEPS} steps, accurate to {result.reference_error:.1g}. Every grid has equal "
+        f"steps in (σ/α)^(1/{RHO:g}), from σ/α = {result.candidates[0]:.4g} to {result.lowest:.4g}; teleported ones "
+        f"start at {result.skip:.4g}.",
     )
 
 
 def _ask(session: Session) -> Answer:
     session.progress.set_postfix_str("counting steps")
     arrays = session.store.remember("steps", partial(measure_steps, session))
-    result = reduced(arrays, session.subject.scale, session.settings.skip_tolerance)
-    found = findings(result, session.numpy_stream("steps"))
+    own = session.settings.sampler
+    result = reduced(arrays, session.subject.scale, session.settings.skip_tolerance, own)
+    found, best = findings(result, session.numpy_stream("steps")), recommended(result, session.numpy_stream("steps"))
+    without = f" {own} has no row: it draws noise, or its NFE do not grow with the grid of times."
     return Answer(
         findings=found,
+        facts={"steps_recommended": None if best is None else asdict(best)},
+        method=f"Samples were made by {own}.{without if own not in result.samplers else ''}" if own else "",
         blocks=[budgets_chart(result), _numbers(result), teleport_chart(result)],
         text=" ".join(finding.verdict for finding in found[:2]),
         result=result,

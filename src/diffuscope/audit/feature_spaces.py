@@ -1,0 +1,60 @@
+"""The feature spaces in which samples are compared with held-out data, in the order in which they are tried.
+
+The user's own features, or else those of a classifier of the labels, come first. Patch features (of images) and cluster
+features need no labels; they are tried while a planted fault has not been seen.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .classifier import ClassifierFeatures
+from .cluster_features import fit_cluster_features
+from .features import Features, feature_map
+from .patch_features import fit_patch_features
+from .planted_faults import is_image
+from .references import References
+from .whitening import Whitened
+
+LARGEST_TRAINING_SET = 10_000  # of a larger one, so many random examples are enough to fit features
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """A map to features and what it is called in a sentence."""
+
+    name: str
+    features: Features = field(repr=False)
+
+
+def feature_spaces(
+    train: Float[Tensor, "n *event"],
+    references: References,
+    own: tuple[str, ...],
+    classifier: ClassifierFeatures | None,
+    affordable: int,
+    seed: int,
+) -> Iterator[Callable[[], Space]]:
+    """The spaces, each fitted when it is called; of more than `affordable` features of the user's the leading ones."""
+    generator = torch.Generator().manual_seed(seed)
+    some = train[torch.randperm(len(train), generator=generator)[:LARGEST_TRAINING_SET]]
+    for name in own:
+        yield partial(_named, name, references, some, affordable)
+    if classifier is not None and not own:
+        title = f"the features of a classifier with {classifier.accuracy:.0%} held-out accuracy"
+        yield lambda: Space(title, classifier)
+    if is_image(train):
+        yield lambda: Space("random filters of image patches", fit_patch_features(some, generator))
+    yield lambda: Space("distances to clusters", fit_cluster_features(some, references.gaussian, seed % 2**31))
+
+
+def _named(name: str, references: References, train: Float[Tensor, "n *event"], affordable: int) -> Space:
+    features = feature_map(name, references.gaussian)
+    if (width := features(train[:1]).shape[1]) <= affordable:
+        return Space(f"the features of {name}", features)
+    title = f"the leading {affordable} whitened principal components of the {width:,} features of {name}"
+    return Space(title, Whitened.fit(lambda x: features(x).double(), train, affordable))

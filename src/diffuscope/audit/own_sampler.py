@@ -1,0 +1,56 @@
+"""The owner's own sampler, named as module:callable: a sampler of this library's contract, or any function.
+
+A function is called as `function(denoiser, x_start, times, generator)` with states at `times[0]`, decreasing times of
+the denoiser's schedule, and the generator of its randomness; it returns finished samples of the shape of `x_start`.
+"""
+
+import inspect
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.denoisers import Batch, Denoiser
+from diffuscope.errors import InputError
+from diffuscope.files import load_object
+from diffuscope.samplers import Sampler, finish
+
+from .subject import EVALUATION_BATCH
+
+Finish = Callable[[Denoiser, Batch, Float[Tensor, " times"], torch.Generator], Batch]
+
+
+def own_sampler(name: str) -> Finish:
+    """The sampler `name` as one function from start states to finished samples.
+
+    Raises InputError for a name that is not found and an object that is neither a sampler nor such a function, and,
+    when it is called, for samples of another shape and samples that are not finite.
+    """
+    found = load_object(name, "sampler")
+    sampler = found() if isinstance(found, type) and hasattr(found, "step") else found
+    if isinstance(sampler, Sampler):
+        return lambda denoiser, x_start, times, generator: finish(denoiser, sampler, x_start, times, noise=generator)
+    if not callable(sampler):
+        raise InputError(f"sampler: {name} is a {type(sampler).__name__}, expected a sampler or a function")
+    try:
+        inspect.signature(sampler).bind(None, None, None, None)
+    except TypeError as error:
+        raise InputError(f"sampler: expected {name}(denoiser, x_start, times, generator), but {error}") from error
+
+    def checked(
+        denoiser: Denoiser, x_start: Batch, times: Float[Tensor, " times"], generator: torch.Generator
+    ) -> Batch:
+        parts = []
+        for part in x_start.split(EVALUATION_BATCH):
+            with torch.no_grad():
+                samples = sampler(denoiser, part, times, generator)
+            if not isinstance(samples, Tensor) or samples.shape != part.shape:
+                got = tuple(samples.shape) if isinstance(samples, Tensor) else type(samples).__name__
+                raise InputError(f"sampler: expected samples of shape {tuple(part.shape)} from {name}, got {got}")
+            if not bool(torch.isfinite(samples).all()):
+                raise InputError(f"sampler: expected finite samples from {name}, got NaN or infinity")
+            parts.append(samples.to(part))
+        return torch.cat(parts)
+
+    return checked

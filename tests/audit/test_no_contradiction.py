@@ -1,0 +1,57 @@
+"""No card praises a model that another card says copies its training data."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from audit_subjects import QUICK, digits, exact_subject
+from diffuscope.audit import Answer, Question, Session, audit_model
+from diffuscope.audit.questions.loss import QUESTION as LOSS
+from diffuscope.audit.questions.quality import QUESTION as QUALITY
+from diffuscope.exact import GaussianMixture
+from diffuscope.findings import Finding
+
+SETTINGS = dataclasses.replace(QUICK, levels=6, points=200)
+
+
+def memorized(tone):
+    return Finding(name="memorized.verdict", title="", value=66.0, unit="%", verdict="", tone=tone, power="-")
+
+
+@pytest.fixture(scope="module")
+def subject():
+    """A sound model: a mixture of the other digits, which generalizes and whose samples are near held-out data."""
+    x = digits(3)
+    mixture = GaussianMixture.fit_kmeans(x[1200:], 10, rank=20, ridge=1e-3, generator=torch.Generator().manual_seed(0))
+    return exact_subject(mixture, x[:300], x[300:1200])
+
+
+@pytest.mark.parametrize("tone", ["good", "alarm"])
+def test_loss_and_quality_follow_the_verdict_on_copies(tone, subject):
+    """The same model, data and samples (real digits): good news only where the samples are no copies."""
+    session = Session(subject, SETTINGS, given=digits(3)[900:1200].repeat(2, 1, 1, 1))
+    session.answers["memorized"] = Answer(findings=[memorized(tone)])
+    assert session.copies_training == (tone == "alarm")
+    for question, praise in ((LOSS, "the model generalizes."), (QUALITY, "")):
+        answer = question.ask(session)
+        assert answer is not None
+        first = answer.findings[0]
+        assert (first.tone == "good") == (tone == "good")
+        if tone == "alarm":
+            assert first.tone == "attention"
+            assert "copies" in first.verdict
+        assert praise in first.verdict or tone == "alarm"
+
+
+def test_a_question_sees_the_answers_before_it(subject, monkeypatch):
+    seen = []
+
+    def ask(session):
+        seen.append(session.copies_training)
+        return Answer(findings=[memorized("alarm")])
+
+    questions = [Question("memorized", "", ask), Question("later", "", ask)]
+    monkeypatch.setattr("diffuscope.audit.questions.QUESTIONS", questions)
+    audit_model(subject, SETTINGS, samples=subject.train[:20])
+    assert seen == [False, True]
