@@ -122,6 +122,8 @@ def invocations(folder: Path, count: int, seed: int) -> Iterator[Invocation]:
             needed = [part for part in needed if part[0].startswith("-")]  # positional
         parts = [*needed, *chosen]
         rng.shuffle(parts)
+        # an option without its value comes last, where no other word can be taken for the value
+        parts.sort(key=lambda part: len(part) == 1 and part[0].startswith("--") and "=" not in part[0])
         typed = [part for part in parts if part in chosen or not part[0].startswith("--")]
         names = tuple(name for part in typed for name in named_by(part))
         yield Invocation(words=(command, *(word for part in parts for word in part)), names=names)
