@@ -35,7 +35,7 @@ OUT_OF_RANGE = {
     "significance": ("0", "1", "2", "-0.1"),
     "false_discovery": ("0", "1", "-1"),
     "skip_tolerance": ("0", "-1"),
-    "features": ("pixel", "pixels pca", "no_such:thing", ":", "a:", "odd_models:absent"),
+    "features": ("pixel", "pixels pixels", "no_such:thing", ":", "a:", "odd_models:absent"),
 }
 ZERO_IS_FINE = {"seed", "log_every"}
 FINE_FOR_TRAINING = {"data": {"narrow.npy", "other.npz"}, "heldout": {"constant.npy"}}
