@@ -35,7 +35,7 @@ OUT_OF_RANGE = {
     "significance": ("0", "1", "2", "-0.1"),
     "false_discovery": ("0", "1", "-1"),
     "skip_tolerance": ("0", "-1"),
-    "features": ("pixel", "pixels pca", "no_such:thing", ":", "a:", "odd_models:absent"),
+    "features": ("pixel", "pixels pixels", "no_such:thing", ":", "a:", "odd_models:absent"),
 }
 ZERO_IS_FINE = {"seed", "log_every"}
 FINE_FOR_TRAINING = {"data": {"narrow.npy", "other.npz"}, "heldout": {"constant.npy"}}
@@ -122,6 +122,8 @@ def invocations(folder: Path, count: int, seed: int) -> Iterator[Invocation]:
             needed = [part for part in needed if part[0].startswith("-")]  # positional
         parts = [*needed, *chosen]
         rng.shuffle(parts)
+        # an option without its value comes last, where no other word can be taken for the value
+        parts.sort(key=lambda part: len(part) == 1 and part[0].startswith("--") and "=" not in part[0])
         typed = [part for part in parts if part in chosen or not part[0].startswith("--")]
         names = tuple(name for part in typed for name in named_by(part))
         yield Invocation(words=(command, *(word for part in parts for word in part)), names=names)

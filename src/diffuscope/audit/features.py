@@ -1,6 +1,7 @@
 """The feature spaces in which distances between examples are taken: pixels, principal components, or the user's own."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ def feature_map(name: str, gaussian: Gaussian) -> Features:
 
     def features(x: Float[Tensor, "n *event"]) -> Float[Tensor, "n features"]:
         with torch.no_grad():
-            parts = [function(part) for part in x.split(FEATURE_BATCH)]
+            parts: list[Any] = [function(part) for part in x.split(FEATURE_BATCH)]
         if not all(isinstance(part, Tensor | np.ndarray) for part in parts):
             raise InputError(f"features: {name} must return a tensor or an array, got {type(parts[0]).__name__}")
         shapes = {(part.ndim, tuple(part.shape[1:])) for part in parts}

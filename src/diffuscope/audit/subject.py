@@ -59,7 +59,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name, (least, most) in COUNTS.items():
             value = getattr(self, name)
-            if not isinstance(value, Integral) or not least <= value <= most:
+            if not isinstance(value, Integral) or not least <= int(value) <= most:
                 raise InputError(f"{name}: expected a whole number from {least:,} to {most:,}, got {value}")
         require_seed(self.seed)
         for name in ("false_discovery", "significance"):

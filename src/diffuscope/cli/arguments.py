@@ -102,7 +102,8 @@ def _require_text(word: str) -> None:
 
 def _require_known(command: str, words: Sequence[str], hints: Mapping[str, Any]) -> None:
     """Raises InputError for an option that the command does not have, and for a value of an option that takes none."""
-    options = {f"--{name.replace('_', '-')}": _plain(hint) for name, hint in sorted(hints.items())}
+    named = {name: hint for name, hint in sorted(hints.items()) if not is_positional(hint)}
+    options = {f"--{name.replace('_', '-')}": _plain(hint) for name, hint in named.items()}
     negated = {f"--no-{option[2:]}" for option in options if options[option] is bool}
     for word in words:
         typed, equals, value = word.partition("=")
