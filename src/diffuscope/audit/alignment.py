@@ -21,7 +21,7 @@ from diffuscope.exact import nearest_neighbors
 from .transformations import BRIGHTNESS, Transformation, Versions, labels, standardized, versions
 
 CANDIDATES = 16  # of each probe
-REFINED = 4  # candidates that finer transformations decide between
+REFINED, STARTS = 4, 4  # candidates that finer transformations decide between, and transformations before these
 HIGHEST_FREQUENCY = 8
 BLOCK = 4096  # images at a time
 MEMORY = 64 * 2**20
@@ -50,16 +50,17 @@ class Alignment:
         """
         blocks = [self._candidates(part) for part in queries.split(BLOCK)]
         candidates, distances = torch.cat([found for found, _ in blocks]), torch.cat([plain for _, plain in blocks])
-        size = max(1, MEMORY // (4 * self.rows.shape[1] * (3 * len(self.labels) + candidates.shape[1])))
-        images, names = [], []
-        for part, found in zip(queries.split(size), candidates.split(size), strict=True):
+        size = max(1, MEMORY // (4 * self.rows.shape[1] * (4 * len(self.labels) + candidates.shape[1])))
+        images, names = torch.empty_like(queries), []  # one block: small ones between large temporaries fragment memory
+        parts = zip(images.split(size), queries.split(size), candidates.split(size), strict=True)
+        for aligned, part, found in parts:
             image, whole, fine = self._best(part, found)
-            images.append(image)
+            aligned.copy_(image)
             names += [
                 ", ".join(filter(None, (self.labels[i], self.finer_labels[j])))
                 for i, j in zip(whole.tolist(), fine.tolist(), strict=True)
             ]
-        return torch.cat(images), names, distances
+        return images, names, distances
 
     def _candidates(self, queries: Images) -> tuple[Int[Tensor, "n candidates"], Float[Tensor, " n"]]:
         k = min(CANDIDATES, len(self.rows))
@@ -77,17 +78,20 @@ class Alignment:
     ) -> tuple[Images, Int[Tensor, " n"], Int[Tensor, " n"]]:
         """The aligned queries, and the index of the transformation of each and of the finer one after it."""
         n, kept = len(queries), min(REFINED, candidates.shape[1])
-        each = torch.arange(n)
         tried = versions(queries, self.chosen)
-        squares, whole = self._squares(tried, self.rows[candidates]).min(1)
-        # half a pixel may decide between the best few candidates, each under its own best transformation
-        near = squares.topk(kept, largest=False).indices
-        whole = whole.gather(1, near)
-        tried = versions(tried[each[:, None], whole].flatten(0, 1), self.finer)
+        squares = self._squares(tried, self.rows[candidates])
+        # half a pixel may decide between the best few candidates, each after its own best few transformations
+        near = squares.amin(1).topk(kept, largest=False).indices
+        of_near = squares.gather(2, near[:, None].expand(-1, squares.shape[1], -1))
+        whole = of_near.topk(min(STARTS, squares.shape[1]), dim=1, largest=False).indices.mT
+        starts = whole.shape[2]
+        tried = versions(tried[torch.arange(n)[:, None, None], whole].flatten(0, 2), self.finer)
+        tried = tried.unflatten(0, (n * kept, starts)).flatten(1, 2)
         found = self.rows[candidates.gather(1, near)].flatten(0, 1)[:, None]
         best = self._squares(tried, found).reshape(n, -1).argmin(1)
-        candidate, fine = best // len(self.finer_labels), best % len(self.finer_labels)
-        return tried.unflatten(0, (n, kept))[each, candidate, fine], whole[each, candidate], fine
+        images = tried.unflatten(0, (n, kept)).flatten(1, 2)[torch.arange(n), best]
+        start, fine = best // len(self.finer_labels), best % len(self.finer_labels)
+        return images, whole.flatten(1)[torch.arange(n), start], fine
 
     def _squares(self, tried: Versions, found: Float[Tensor, "n k d"]) -> Float[Tensor, "n versions k"]:
         """Squared distances between every version and every candidate of a query."""
