@@ -20,7 +20,7 @@ from diffuscope import streams
 
 from .generation import followed_samples
 from .level_measures import LevelMeasures, Points, measure_level
-from .own_sampler import own_sampler
+from .own_sampler import own_sampler, sampler_digest
 from .references import References, fit_references
 from .store import Arrays, Store
 from .subject import Levels, Settings, Subject, evaluate, noise_levels
@@ -158,6 +158,7 @@ def fingerprint(subject: Subject, settings: Settings, given: Tensor | None) -> d
         "samples": None if given is None else _digest(given),
         "model": _digest(denoised),
         "version": diffuscope.__version__,
+        "sampler": sampler_digest(settings.sampler) if settings.sampler else None,
     }
 
 
