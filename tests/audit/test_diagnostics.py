@@ -282,15 +282,22 @@ def page(added):
 
 
 def test_the_page_has_the_section_only_with_the_setting(finished, added, page):
-    assert [section.anchor for section in page.sections] == ["memorized", "learned", "loss", "steps", "diagnostics"]
-    assert len(page.verdicts) == 5
+    assert [section.anchor for section in page.sections] == [
+        "memorized",
+        "learned",
+        "loss",
+        "steps",
+        "quality",
+        "diagnostics",
+    ]
+    assert len(page.verdicts) == 6
     html = render(page)
     for finding in added.findings["diagnostics"]:
         assert finding.title in html
         assert finding.null
         assert finding.power
     plain = finished[0].page()
-    assert [section.anchor for section in plain.sections] == ["memorized", "learned", "loss", "steps"]
+    assert [section.anchor for section in plain.sections] == ["memorized", "learned", "loss", "steps", "quality"]
 
 
 def test_the_command_line_switches_it_on(added, monkeypatch, tmp_path):

@@ -148,6 +148,14 @@ def test_the_exact_gaussian_is_at_no_level_worse_than_the_mean(setting):
     assert worse.verdict.startswith("At no noise level")
 
 
+def test_a_network_slightly_worse_than_the_mean_where_it_matters_gets_attention_and_the_first_place(setting):
+    result = result_for(setting[2].gaussian, setting)
+    of_mean = result.of_mean.copy()
+    of_mean[np.flatnonzero(result.matter)[0]] = (1.2, 1.1, 1.3)
+    worse = findings(dataclasses.replace(result, of_mean=of_mean))[0]
+    assert (worse.name, worse.tone, worse.interval) == ("learned.worse_than_mean", "attention", (1.1, 1.3))
+
+
 def test_a_network_that_is_bad_only_where_nobody_samples_is_told_so_without_an_alarm(setting):
     result = result_for(setting[2].gaussian, setting)
     of_mean = result.of_mean.copy()

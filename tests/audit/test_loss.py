@@ -128,19 +128,19 @@ def test_a_model_that_covers_no_level_that_matters_gets_no_verdict(of_gaussian):
 def test_the_levels_that_matter_are_those_of_the_closed_form():
     """Of N(0, diag(lam)): mean loss lam sigma^2 / (lam + sigma^2) between 0.25% and 95% of the mean of lam.
 
-    A ratio within 10% of an end may fall on either side: 4,000 examples, whose loss is known to a few percent.
+    Levels near an end may fall on either side: the loss of 1,000 examples is known to 5%, its rest to 12% of 5%.
     """
     lam = torch.tensor([9.0, 1.0, 0.04])
-    x = lam.sqrt() * torch.randn(8000, 3, generator=torch.Generator().manual_seed(2))
-    train, heldout = x[:4000], x[4000:]
+    x = lam.sqrt() * torch.randn(2000, 3, generator=torch.Generator().manual_seed(2))
+    train, heldout = x[:1000], x[1000:]
     references = fit_references(train[:400], heldout, 2, torch.Generator().manual_seed(0))
     subject = exact_subject(references.gaussian, train[:400], heldout)
-    noise = torch.randn(4000, 3, generator=torch.Generator().manual_seed(1))
-    measures = measured(subject, references, 30, train, heldout, noise, train[:20])
+    noise = torch.randn(1000, 3, generator=torch.Generator().manual_seed(1))
+    measures = measured(subject, references, 20, train, heldout, noise, train[:20])
     sigma2 = measures.ratios[:, None] ** 2
     loss = (lam.numpy() * sigma2 / (lam.numpy() + sigma2)).sum(1) / float(lam.sum())
-    clear = np.minimum(np.abs(np.log(loss / 0.0025)), np.abs(np.log((1 - loss) / 0.05))) > 0.2
-    assert clear.sum() > 20
+    clear = np.minimum(np.abs(np.log(loss / 0.0025)), np.abs(np.log((1 - loss) / 0.05))) > 0.5
+    assert clear.sum() >= 14
     assert (measures.matter == ((loss > 0.0025) & (loss < 0.95)))[clear].all()
 
 

@@ -11,6 +11,7 @@ from diffuscope.audit import Session
 from diffuscope.audit.generation import refined, starting_noise
 from diffuscope.audit.own_sampler import own_sampler
 from diffuscope.audit.questions.steps import QUESTION as STEPS
+from diffuscope.audit.session import fingerprint
 from diffuscope.audit.subject import noise_levels
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
@@ -127,3 +128,12 @@ def test_a_sampler_that_cannot_be_used_is_refused_in_one_line(name, reason):
     with pytest.raises(InputError, match=reason) as refused:
         own_sampler(name)(denoiser, torch.ones(20, 2), torch.tensor([1.0, 0.5]).double(), torch.Generator())
     assert "\n" not in str(refused.value)
+
+
+def test_samples_of_an_edited_sampler_are_not_read_from_the_store(subject, settings, tmp_path):
+    path, named = tmp_path / "edited_sampler.py", dataclasses.replace(settings, sampler="edited_sampler:function")
+    path.write_text(MODULE)
+    before = fingerprint(subject, named, None)
+    assert fingerprint(subject, named, None) == before
+    path.write_text(MODULE.replace("Heun(), x_start", "Euler(), x_start"))
+    assert fingerprint(subject, named, None) != before

@@ -23,6 +23,7 @@ from diffuscope import streams
 from diffuscope.source import source_fingerprint
 
 from .generation import refined
+from .own_sampler import sampler_digest
 from .subject import Settings, Subject, evaluate, noise_levels
 
 UNSTORED = ("features", "transformations", "examples", "references", "false_discovery", "significance", "diagnostics")
@@ -45,6 +46,7 @@ def fingerprint(subject: Subject, settings: Settings, given: Tensor | None) -> d
         "samples": None if given is None else digest(given),
         "weights": digest(*tensors_within(subject.denoiser)),
         "answers": digest(*_answers(subject, settings)),
+        "sampler": sampler_digest(settings.sampler) if settings.sampler else None,
     }
 
 

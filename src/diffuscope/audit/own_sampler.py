@@ -4,8 +4,10 @@ A function is called as `function(denoiser, x_start, times, generator)` with sta
 the denoiser's schedule, and the generator of its randomness; it returns finished samples of the shape of `x_start`.
 """
 
+import hashlib
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -19,6 +21,18 @@ from diffuscope.samplers import Sampler, finish
 from .subject import EVALUATION_BATCH
 
 Finish = Callable[[Denoiser, Batch, Float[Tensor, " times"], torch.Generator], Batch]
+
+
+def sampler_digest(name: str) -> str:
+    """What identifies the code of the sampler `name`: its file's content, and its own state as it shows itself."""
+    found = load_object(name, "sampler")
+    kind = found if inspect.isroutine(found) or isinstance(found, type) else type(found)
+    try:
+        code = Path(inspect.getsourcefile(kind) or "").read_bytes()
+    except (OSError, TypeError):
+        code = b""
+    shown = "" if inspect.isroutine(found) or isinstance(found, type) else repr(found)
+    return hashlib.sha256(code + shown.encode()).hexdigest()
 
 
 def own_sampler(name: str) -> Finish:

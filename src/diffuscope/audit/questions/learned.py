@@ -42,6 +42,7 @@ CONFIDENCE = 0.95
 EXPLAINED = 0.9  # a Gaussian is enough where it leaves less than 1 - EXPLAINED unexplained
 LARGEST = 10.0  # unexplained fractions beyond it mean no more than it
 WORSE = 0.01  # of the constant mean's loss
+USELESS = 2.0  # times its loss: an alarm
 SHOWN = (1e-5, 6.0)  # range of unexplained fractions in charts
 SET_NAMES = {"training": "training points", "heldout": "held-out points", "trajectory": "its own trajectories"}
 
@@ -147,7 +148,7 @@ def findings(result: Learned) -> list[Finding]:
     """Where a Gaussian is enough, and the best exact model at each end of the noise range."""
     worse = _worse_than_mean(result)
     out = [_gaussian_range(result)]
-    out.insert(0 if worse.tone == "alarm" else 1, worse)
+    out.insert(1 if worse.tone == "neutral" else 0, worse)
     for end, level in (("highest", 0), ("lowest", len(result.ratios) - 1)):
         column, curve = result.best[level], result.sharp
         value, low, high = (float(part[level, column]) for part in (curve.value, curve.low, curve.high))
@@ -201,7 +202,7 @@ def _gaussian_range(result: Learned) -> Finding:
 
 
 def _worse_than_mean(result: Learned) -> Finding:
-    """An alarm if the model is worse than the constant mean at a level that matters for sampling."""
+    """Whether the model is worse than the constant mean, which is a fault at a level that matters for sampling."""
     worse = result.of_mean[:, 1] > 1 + WORSE
     at = worse & result.matter if (worse & result.matter).any() else worse
     shown = np.flatnonzero(at) if at.any() else np.arange(len(worse))
@@ -222,7 +223,7 @@ def _worse_than_mean(result: Learned) -> Finding:
         value=value,
         unit="x",
         verdict=text,
-        tone="alarm" if (worse & result.matter).any() else "neutral",
+        tone="neutral" if not (worse & result.matter).any() else "alarm" if low > USELESS else "attention",
         interval=(low, high),
         null="1x: the model does no better than always answering the mean of the training data.",
         power=f"{result.points} held-out examples at each of {len(worse)} noise levels, tested at all of them at once. "
