@@ -1,5 +1,7 @@
 """Small subjects whose audit has a known answer."""
 
+from dataclasses import replace
+
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
@@ -12,6 +14,8 @@ from diffuscope.exact import Distribution
 from diffuscope.schedules import VE
 
 QUICK = Settings(levels=8, points=200, trajectories=16, generated=200, components=4, step_seeds=8)
+
+SMALL = replace(QUICK, points=40, generated=40, trajectories=8)  # where only the course of an audit matters
 
 
 def digits(seed: int = 0) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from audit_subjects import QUICK, digits, exact_subject
+from audit_subjects import QUICK, SMALL, digits, exact_subject
 from diffuscope.audit import QUESTIONS, Answer, Question, Subject, audit_model
 from diffuscope.audit.fingerprint import fingerprint
 from diffuscope.audit.generation import followed_samples
@@ -58,12 +58,12 @@ def test_the_exact_memorizer_is_called_copying_by_all_three_tests(memorizer_resu
 
 
 def test_a_network_trained_to_convergence_on_few_digits_is_called_copying(data):
-    few = data["train"][:30]
+    few = data["train"][:20]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = MLP((1, 8, 8), width=192, depth=2)
+        network = MLP((1, 8, 8), width=128, depth=2)
     denoiser = Preconditioned(network, VE(0.01, 20.0), 0.75, event_shape=(1, 8, 8), data_range=(-1.0, 1.0))
-    settings = TrainingSettings(steps=2500, batch_size=64, learning_rate=2e-3, average_decay=0.99)
+    settings = TrainingSettings(steps=1500, batch_size=64, learning_rate=2e-3, average_decay=0.99)
     *_, last = train(denoiser, few, settings, checkpoint=None)
     result = audit_model(Subject(averaged(denoiser, last.average).eval(), few, data["heldout"]), QUICK)
     assert found(result, "memorized.verdict").verdict.startswith("Copies training examples")
@@ -125,9 +125,11 @@ def test_json_holds_the_numbers_of_every_figure(memorizer_result):
 def test_every_finding_of_every_question_shows_on_the_page_and_the_first_is_its_verdict(memorizer_result):
     page = memorizer_result.page()
     assert [finding.name for finding in page.verdicts] == [
-        "memorized.verdict", "learned.gaussian_range", "loss.memorizer_on_heldout", "steps.enough", "fidelity.frechet",
+        "wiring.verdict", "memorized.verdict", "learned.gaussian_range", "loss.memorizer_on_heldout", "steps.enough",
+        "fidelity.frechet",
     ]  # fmt: skip
-    assert page.headline == page.verdicts[0].verdict
+    assert (memorizer_result.verdict.word, page.tone) == ("copies", "alarm")
+    assert page.headline == f"Copies. {page.verdicts[1].verdict}"
     shown = unescape(memorizer_result._repr_html_())
     for finding in page.verdicts:
         assert finding.title in shown
@@ -158,7 +160,7 @@ def test_an_added_question_is_answered_shown_and_stored(data, monkeypatch):
 
     monkeypatch.setattr("diffuscope.audit.questions.QUESTIONS", [LOSS, Question("mean", "Is the mean right?", ask)])
     train = data["heldout"][:100]
-    result = audit_model(exact_subject(Gaussian.fit([train]), train, data["heldout"][100:200]), QUICK)
+    result = audit_model(exact_subject(Gaussian.fit([train]), train, data["heldout"][100:200]), SMALL)
     page = result.page()
     assert [section.anchor for section in page.sections] == ["loss", "mean"]
     html = render(page)
@@ -166,15 +168,15 @@ def test_an_added_question_is_answered_shown_and_stored(data, monkeypatch):
         assert text in html
     stored = json.loads(json.dumps(result.as_json()))
     assert stored["findings"]["mean"][0]["name"] == "mean.distance"
-    assert len(stored["charts"]["mean"][0]["panels"][0]["marks"][0]["x"]) == QUICK.levels
+    assert len(stored["charts"]["mean"][0]["panels"][0]["marks"][0]["x"]) == SMALL.levels
     assert stored["added"] == 1
-    assert [question.name for question in QUESTIONS][:1] == ["memorized"]  # the list itself is untouched
+    assert [question.name for question in QUESTIONS][:1] == ["wiring"]  # the list itself is untouched
 
 
 def test_an_interrupted_audit_resumes_to_the_same_result(data, tmp_path, monkeypatch):
     model = Gaussian.fit([data["other"]])
     subject = exact_subject(model, data["heldout"][:300], data["heldout"][300:])
-    whole = audit_model(subject, QUICK)
+    whole = audit_model(subject, SMALL)
     measured = []
     original = measure_level
 
@@ -186,14 +188,14 @@ def test_an_interrupted_audit_resumes_to_the_same_result(data, tmp_path, monkeyp
 
     monkeypatch.setattr("diffuscope.audit.session.measure_level", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        audit_model(subject, QUICK, out=tmp_path)
+        audit_model(subject, SMALL, out=tmp_path)
     # one stage damaged as by a crash of the machine: it is computed again
     (next(tmp_path.glob("state/*")) / "level-00.npz").write_bytes(b"PK\x03\x04 torn")
-    resumed = audit_model(subject, QUICK, out=tmp_path)
+    resumed = audit_model(subject, SMALL, out=tmp_path)
     # 3 finished before the interruption, 1 of them damaged: 4th to 8th and the damaged one are computed
     assert len(measured) == 4 + 6
     assert resumed.as_json() == whole.as_json()
-    again = audit_model(subject, QUICK, out=tmp_path)
+    again = audit_model(subject, SMALL, out=tmp_path)
     assert len(measured) == 10
     assert again.as_json() == whole.as_json()
 
@@ -209,8 +211,8 @@ def test_stored_stages_are_kept_for_settings_that_change_no_call_of_the_model(da
 
 def test_other_inputs_never_meet_the_old_results(data, tmp_path):
     model = Gaussian.fit([data["other"]])
-    first = audit_model(exact_subject(model, data["heldout"][:300], data["heldout"][300:]), QUICK, out=tmp_path)
-    second = audit_model(exact_subject(model, data["heldout"][:280], data["heldout"][300:]), QUICK, out=tmp_path)
+    first = audit_model(exact_subject(model, data["heldout"][:300], data["heldout"][300:]), SMALL, out=tmp_path)
+    second = audit_model(exact_subject(model, data["heldout"][:280], data["heldout"][300:]), SMALL, out=tmp_path)
     assert len(list(tmp_path.glob("state/*"))) == 2
     assert first.as_json() != second.as_json()
 

@@ -8,10 +8,10 @@ import torch
 
 from audit_subjects import QUICK, digits, exact_subject
 from diffuscope.audit import Session
+from diffuscope.audit.fingerprint import fingerprint
 from diffuscope.audit.generation import refined, starting_noise
 from diffuscope.audit.own_sampler import own_sampler
 from diffuscope.audit.questions.steps import QUESTION as STEPS
-from diffuscope.audit.session import fingerprint
 from diffuscope.audit.subject import noise_levels
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError

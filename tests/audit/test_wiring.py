@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from audit_subjects import QUICK, digits, exact_subject
+from audit_subjects import SMALL, digits, exact_subject
 from diffuscope.audit import Session, Subject, audit_model
 from diffuscope.audit.conventions import READINGS, Instant, gaussian_error
 from diffuscope.audit.ends import matched_start, start_from_noise
@@ -35,7 +35,7 @@ DATA = {"event_shape": (1, 8, 8), "data_range": (-1.0, 1.0)}
 
 def ask(denoiser, train=TRAIN, heldout=HELDOUT, samples=None):
     """The findings of the first question by name, and what is broken."""
-    answer = QUESTION.ask(Session(Subject(denoiser, train, heldout), QUICK, given=samples))
+    answer = QUESTION.ask(Session(Subject(denoiser, train, heldout), SMALL, given=samples))
     return {finding.name.removeprefix("wiring."): finding for finding in answer.findings}, answer.result.broken
 
 
@@ -59,6 +59,7 @@ def as_data(_, denoised, *__):
 
 
 CHAIN = DiscreteVP.linear()
+ALL = (VE(), VP(), RectifiedFlow(), Cosine(), CHAIN)
 
 
 class ByHand:
@@ -72,7 +73,11 @@ class ByHand:
         return noise_to_denoised(x_t, self.network(x_t, label), self.schedule, t)
 
 
-@pytest.mark.parametrize("schedule", [VE(), VP(), RectifiedFlow(), Cosine(), CHAIN], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "schedule",
+    [pytest.param(s, marks=pytest.mark.slow if s in (VP(), Cosine()) else ()) for s in ALL],
+    ids=lambda s: type(s).__name__,
+)
 def test_exact_denoisers_pass_under_every_schedule(schedule):
     found, broken = ask(ExactDenoiser(MODEL, schedule))
     assert not broken
@@ -199,8 +204,8 @@ def test_the_stated_factor_is_a_fault_and_found():
     ("units", "named"),
     [
         (lambda x: 8 * x + 8, "[-1, 1]"),
-        (lambda x: 127.5 * (x + 1), "[-1, 1]"),
-        (lambda x: x / 2, "[-1, 1]"),
+        pytest.param(lambda x: 127.5 * (x + 1), "[-1, 1]", marks=pytest.mark.slow),
+        pytest.param(lambda x: x / 2, "[-1, 1]", marks=pytest.mark.slow),
         (lambda x: (x + 1) / 2, "[-1, 1]"),
         (lambda x: -x, "light and dark exchanged"),
     ],
@@ -220,7 +225,7 @@ def test_data_in_other_units_than_the_models_are_told_with_the_map(units, named,
     ("change", "told"),
     [
         (lambda x: 255 * (x + 1) / 2, "[0, 255]"),
-        (lambda x: (x + 1) / 2, "[0, 1]"),
+        pytest.param(lambda x: (x + 1) / 2, "[0, 1]", marks=pytest.mark.slow),
         (lambda x: x / 2, "[-0.5, 0.5]"),
         (lambda x: -x, "light and dark exchanged"),
         (lambda x: (x - TRAIN.mean()) / TRAIN.std(), "mean 0 and variance 1"),
@@ -236,7 +241,7 @@ def test_samples_in_other_units_are_told_with_the_map(change, told):
 
 
 def test_what_needs_broken_samples_is_not_answered_and_copies_among_them_are_not_cleared():
-    result = audit_model(exact_subject(MODEL, TRAIN, HELDOUT), QUICK, samples=255 * TRAIN[:200])
+    result = audit_model(exact_subject(MODEL, TRAIN, HELDOUT), SMALL, samples=255 * TRAIN[:200])
     assert result.verdict.word == "broken"
     assert result["memorized"].findings[0].tone == "unknown"
     assert "Not answered" in result["memorized"].findings[0].verdict
@@ -327,7 +332,7 @@ def test_a_model_with_dropout_on_is_broken_and_nothing_else_is_answered():
             return torch.nn.functional.dropout(exact(x_t, t), 0.1, self.training)
 
     with torch.random.fork_rng():
-        result = audit_model(Subject(Dropping(), TRAIN, HELDOUT), QUICK)
+        result = audit_model(Subject(Dropping(), TRAIN, HELDOUT), SMALL)
     assert result.verdict.word == "broken"
     assert "training mode" in result.verdict.sentence
     assert {answer.findings[0].tone for question, answer in result.answers.items() if question.name != "wiring"} == {

@@ -150,10 +150,10 @@ def first_alarm(target: Target) -> Finding | None:
     return next((finding for finding in findings(target) if finding.tone == "alarm"), None)
 
 
-def report(subjects: Mapping[str, Subject], faults: Sequence[Fault]) -> None:
-    """One line of JSON for every sampler as it is, then for every fault: what the certifier first says against it."""
+def report(sound: Mapping[str, Subject], faults: Sequence[Fault], subjects: Mapping[str, Subject]) -> None:
+    """One line of JSON for every sound sampler, then for every fault: what the certifier first says against it."""
     torch.set_num_threads(1)  # small tensors
-    for name, subject in subjects.items():
+    for name, subject in sound.items():
         _print(name, None, first_alarm(target_of(name, subject, {})))
     for fault in faults:
         subject = subjects[fault.subject]

@@ -34,7 +34,11 @@ def quick(target: Target) -> Certificate:
     return certify_sampler(replace(target, schedules=(VE(),)), steps=FEWER, samples=2000)
 
 
-@pytest.mark.parametrize("sampler", [DDIM(), DPMSolverPP2M(), DDPM()], ids=lambda sampler: type(sampler).__name__)
+@pytest.mark.parametrize(
+    "sampler",
+    [DDIM(), DPMSolverPP2M(), pytest.param(DDPM(), marks=pytest.mark.slow)],
+    ids=lambda sampler: type(sampler).__name__,
+)
 def test_sound_samplers_are_certified(sampler):
     certificate = quick(sampler_target(sampler))
     assert certificate.passed, [finding.verdict for finding in certificate.failures]

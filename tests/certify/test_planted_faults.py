@@ -26,15 +26,21 @@ FAMILIES = {
 }
 
 
+@pytest.fixture(scope="module", params=[4, pytest.param(1, marks=pytest.mark.slow)], ids=["every fourth", "all"])
+def every(request: pytest.FixtureRequest) -> int:
+    """Of how many samplers and faults one is certified."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def lines() -> list[dict]:
-    """What the certifier says of every sampler, sound and faulty.
+def lines(every: int) -> list[dict]:
+    """What the certifier says of samplers, sound and faulty.
 
     A process of its own: the run-time type checks of the test run would triple the time, and what is planted is not
     checked by them in any case.
     """
     script = Path(__file__).with_name("planted_faults.py")
-    ran = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    ran = subprocess.run([sys.executable, script, str(every)], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     return [json.loads(line) for line in ran.stdout.splitlines()]
 
@@ -44,12 +50,13 @@ def test_a_sampler_without_a_fault_passes(lines: list[dict]):
     assert not accused
 
 
-def test_nineteen_of_twenty_planted_faults_are_found(lines: list[dict]):
+def test_nineteen_of_twenty_planted_faults_are_found(lines: list[dict], every: int):
     faulty = [line for line in lines if line["planted_in"]]
     missed = [line["name"] for line in faulty if not line["alarm"]]
     print(f"{len(faulty) - len(missed)} of {len(faulty)} planted faults found; missed:", *missed, sep="\n  ")
-    assert len(faulty) >= 50
-    assert {line["planted_in"] for line in faulty} >= FAMILIES
+    assert len(faulty) >= 100 / every
+    if every == 1:
+        assert {line["planted_in"] for line in faulty} >= FAMILIES
     assert len(missed) <= (1 - LEAST_FOUND) * len(faulty), missed
 
 

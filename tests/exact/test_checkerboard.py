@@ -118,7 +118,7 @@ def test_score_denoiser_and_covariance_are_derivatives_of_the_log_density(alpha:
     torch.testing.assert_close(torch.einsum("bij,bj->bi", jacobian(x, alpha, sigma), v), applied, rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize(("alpha", "sigma"), [(1.0, 0.3), (0.5, 0.8)])
+@pytest.mark.parametrize(("alpha", "sigma"), [pytest.param(1.0, 0.3, marks=pytest.mark.slow), (0.5, 0.8)])
 def test_the_noised_board_has_mass_one(alpha: float, sigma: float):
     # the trapezoidal rule on a smooth function that vanishes at the ends
     half = 2 * alpha + 9 * sigma

@@ -8,7 +8,7 @@ import pytest
 import torch
 from browser_checks import check_page, chromium
 
-from audit_subjects import QUICK, digits, exact_subject
+from audit_subjects import QUICK, SMALL, digits, exact_subject
 from diffuscope.audit import Subject, audit_model
 from diffuscope.denoisers import MLP, ExactDenoiser, Preconditioned
 from diffuscope.exact import Empirical, Gaussian
@@ -37,7 +37,7 @@ def test_the_report_of_labeled_data_has_the_quality_of_the_samples(tmp_path):
     rows = torch.randn(400, 3, generator=generator) + 6.0 * torch.nn.functional.one_hot(labels, 3)
     model = ExactDenoiser(Gaussian.fit([rows]), VE())
     subject = Subject(model, rows[:200], rows[200:], train_labels=labels[:200], heldout_labels=labels[200:])
-    result = audit_model(subject, dataclasses.replace(QUICK, levels=4, points=20))
+    result = audit_model(subject, dataclasses.replace(SMALL, levels=4))
     distance, shares = result.findings["quality"]
     assert distance.tone in ("attention", "alarm")
     page = result.page()
@@ -52,11 +52,18 @@ def test_the_report_of_labeled_data_has_the_quality_of_the_samples(tmp_path):
         check_page(browser, path)
 
 
-def test_the_first_screen_carries_the_five_verdicts_and_the_sections_their_numbers(copying):
+def test_the_first_screen_carries_the_verdicts_and_the_sections_their_numbers(copying):
     page = copying.page()
-    assert page.headline.startswith("Copies training examples")
-    assert [section.anchor for section in page.sections] == ["memorized", "learned", "loss", "steps", "quality"]
-    assert len(page.verdicts) == 5
+    assert page.headline.startswith("Copies. Copies training examples")
+    assert [section.anchor for section in page.sections] == [
+        "wiring",
+        "memorized",
+        "learned",
+        "loss",
+        "steps",
+        "quality",
+    ]
+    assert len(page.verdicts) == 6
     html = render(page)
     assert "Not measured: labels: the training and held-out data have no labels" in html
     assert copying.as_json()["quality_not_measured"] is None
@@ -94,6 +101,6 @@ def test_names_are_escaped(copying):
 
 def test_data_that_are_not_images_get_a_report_without_pictures(tmp_path):
     rows = torch.randn(300, 6, generator=torch.Generator().manual_seed(0))
-    result = audit_model(exact_subject(Gaussian.fit([rows[200:]]), rows[:100], rows[100:200]), QUICK)
+    result = audit_model(exact_subject(Gaussian.fit([rows[200:]]), rows[:100], rows[100:200]), SMALL)
     html = result.save(tmp_path).read_text()
     assert "data:image/png" not in html

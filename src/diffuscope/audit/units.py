@@ -51,7 +51,7 @@ class Affine:
 
     def written(self) -> str:
         """The formula."""
-        return f"data = {self.scale:.4g} x value {'-' if self.offset < 0 else '+'} {abs(self.offset):.4g}"
+        return f"data = {self.scale:.4g} × value {'−' if self.offset < 0 else '+'} {abs(self.offset):.4g}"
 
 
 def moments(x: Points, center: Tensor) -> tuple[float, float]:

@@ -27,6 +27,7 @@ from diffuscope.denoisers import Denoiser, nearest_trained_time
 from diffuscope.errors import InputError
 from diffuscope.files import load_object
 from diffuscope.findings import Line, Panel, TurningPoint, area, bootstrap_sums, line, percentile_interval, points
+from diffuscope.progress import progress_bar
 from diffuscope.training import new_denoiser, recipe, show_progress, train
 
 from ..experiment import Experiment
