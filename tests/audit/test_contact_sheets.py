@@ -38,6 +38,7 @@ def test_the_first_sixty_four_are_shown_in_order(channels, generator):
 def test_few_images_leave_the_rest_of_the_sheet_empty_and_values_beyond_the_data_are_clipped():
     heldout = torch.cat([torch.zeros(3, 1, 4, 4), torch.ones(3, 1, 4, 4)])
     (gallery,) = ordinary_samples(5 * heldout[3:4], heldout)
+    assert isinstance(gallery, Gallery)
     assert gallery.items[0].caption == "1 samples"
     assert set(np.unique(decoded(gallery.items[0].pictures[0]))) <= {127, 128, 255}
 
@@ -58,6 +59,7 @@ def test_without_examples_no_held_out_example_is_shown(generator):
     for shape in ((1, 4, 4), (2,)):
         samples, heldout = torch.randn(2, 50, *shape, generator=generator)
         (block,) = ordinary_samples(samples, heldout, examples=False)
+        assert isinstance(block, Gallery | Chart)
         assert "held-out" not in block.title
         shown = block.items if isinstance(block, Gallery) else block.panels[0].marks
         assert len(shown) == 1

@@ -125,7 +125,7 @@ def test_the_standard_measures_of_copies_are_at_their_ends():
     assert found["DCR, median"].value == 0
     assert found["AuthPct, %"].value == 0
     assert found["share with d1/d2 < 1/3, %"].value == 100
-    assert found["C_T"].p_value < 1e-6
+    assert (found["C_T"].p_value or 1) < 1e-6
 
 
 def test_the_copying_test_is_standard_normal_under_the_null():

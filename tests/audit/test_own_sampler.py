@@ -92,6 +92,7 @@ def test_the_audited_samples_are_the_owners_and_its_row_is_that_of_the_same_meth
     assert torch.allclose(own.samples, plain.samples, atol=1e-5)
     assert np.array_equal(own.generated["states"], plain.generated["states"])
     answer = STEPS.ask(own)
+    assert answer is not None
     steps = answer.result
     assert steps.samplers[-1] == "owners_sampler:function"
     heun = steps.samplers.index("Heun")
@@ -104,6 +105,7 @@ def test_the_audited_samples_are_the_owners_and_its_row_is_that_of_the_same_meth
 @pytest.mark.parametrize("name", ["random", "one_call"])
 def test_a_random_sampler_and_one_without_a_grid_have_no_row(name, subject, settings):
     answer = STEPS.ask(Session(subject, dataclasses.replace(settings, sampler=f"owners_sampler:{name}")))
+    assert answer is not None
     assert len(answer.result.samplers) == 4
     assert "has no row" in answer.method
 

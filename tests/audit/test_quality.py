@@ -19,6 +19,7 @@ from diffuscope.data import load_data
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Empirical, Gaussian, GaussianMixture
+from diffuscope.report import Table
 from diffuscope.schedules import VE
 
 
@@ -161,6 +162,7 @@ def test_a_fault_that_would_pass_makes_every_close_sample_a_matter_of_not_knowin
     assert math.isnan(found.value)
     assert f"Not far: {name}" in found.power
     table = blocks(replace(result, judged=blind))[-2]
+    assert isinstance(table, Table)
     assert "far" not in [row[-1] for row in table.rows if row[1] == name]
 
 
@@ -271,8 +273,8 @@ def test_the_users_features_take_the_place_of_the_classifiers(subject, reference
     monkeypatch.syspath_prepend(str(tmp_path))
     result = judge(subject.train, subject, references, ("quality_features:pixels",), 0)
     assert result.judged[0].space == "the features of quality_features:pixels"
-    rows = [x.flatten(1).float() for x in (subject.train, subject.train, subject.heldout)]
-    assert result.judged[0].samples == fidelity(*rows, 0)
+    train, heldout = (x.flatten(1).float() for x in (subject.train, subject.heldout))
+    assert result.judged[0].samples == fidelity(train, train, heldout, 0)
     assert not any("classifier" in one.space for one in result.judged)
     assert result.balance is not None  # the labels are still compared
     many = judge(subject.train, subject, references, ("quality_features:many",), 0)

@@ -92,9 +92,7 @@ def test_vectors_have_no_transformations_and_none_is_a_choice():
 @pytest.fixture
 def mine():
     module = ModuleType("my_transformations")
-    module.upside_down = lambda x: x.flip(2)
-    module.wrong = lambda x: x[:, :, 1:]
-    module.number = 3
+    vars(module).update(upside_down=lambda x: x.flip(2), wrong=lambda x: x[:, :, 1:], number=3)
     sys.modules[module.__name__] = module
     yield module.__name__
     del sys.modules[module.__name__]

@@ -29,7 +29,7 @@ GENERAL = (
     "seed below: the same inputs give the same report.",
     "Trajectories and samples of the model: Heun's method on the probability-flow ODE through the audited levels, "
     "starting from a Gaussian with the first two moments of the noised data; a final denoiser call removes the "
-    "remaining noise.",
+    "remaining noise. With a sampler of the owner's (`sampler` below) the samples are its own.",
 )
 LIMITS = (
     "Limits. Held-out data must come from the same distribution as the training data: any difference between the two "
