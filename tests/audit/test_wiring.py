@@ -104,6 +104,12 @@ WRONG = {
         VelocityPredictor(network(VP(), denoised_to_noise, lambda t: t), VP(), **DATA),
         "read as noise",
     ),
+    "noise times sigma read as data": (
+        DataPredictor(
+            lambda x, s: s.reshape(-1, 1, 1, 1) * network(VE(), denoised_to_noise, lambda s: s)(x, s), VE(), **DATA
+        ),
+        "read as noise times sigma",
+    ),
     "noise read as data": (DataPredictor(network(VP(), denoised_to_noise, lambda t: t), VP(), **DATA), "read as noise"),
     "data read as noise": (NoisePredictor(network(VP(), as_data, lambda t: t), VP(), **DATA), "read as clean data"),
     "minus the noise": (
@@ -372,6 +378,7 @@ def test_every_reading_recovers_the_data_from_what_it_predicts(name, schedule):
     i = Instant(*(float(f(t)) for f in functions))
     predicted = {
         "noise": eps,
+        "noise times sigma": i.sigma * eps,
         "clean data": clean,
         "velocity dx/dt": i.alpha_dot * clean + i.sigma_dot * eps,
         "v = alpha noise - sigma data": i.alpha * eps - i.sigma * clean,

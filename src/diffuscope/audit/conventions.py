@@ -5,14 +5,14 @@ and what F is. At noise level rho = sigma/alpha the network is asked at :math:`\
 label of a *convention* (a schedule with its alpha', and a rule from its times to labels), and F is read in every way:
 
 .. math::
-    D = F, \quad \frac{x \mp \sigma F}{\alpha}, \quad \frac{x \pm \sigma^2 F}{\alpha}, \quad
-    \frac{\alpha x \mp \sigma F}{\alpha^2 + \sigma^2}, \quad
+    D = F, \quad \frac{x \mp \sigma F}{\alpha}, \quad \frac{x \mp F}{\alpha}, \quad
+    \frac{x \pm \sigma^2 F}{\alpha}, \quad \frac{\alpha x \mp \sigma F}{\alpha^2 + \sigma^2}, \quad
     \frac{\pm\sigma F - \dot\sigma x}{\sigma\dot\alpha - \dot\sigma\alpha}
 
-(data; noise; score; the v of Salimans & Ho 2022, alpha eps - sigma x_0; the velocity dx/dt). Errors are relative to the
-Gaussian's, :math:`\sum_k \lambda_k\rho^2/(\lambda_k + \rho^2)`, so that levels weigh alike; the score of a reading is
-the geometric mean over levels. The reading with the best score on some examples is compared with the given one on
-others, pair by pair, so that the choice among hundreds costs nothing.
+(data; noise; noise times sigma; score; the v of Salimans & Ho 2022, alpha eps - sigma x_0; the velocity dx/dt).
+Errors are relative to the Gaussian's, :math:`\sum_k \lambda_k\rho^2/(\lambda_k + \rho^2)`, so that levels weigh alike;
+the score of a reading is the geometric mean over levels. The reading with the best score on some examples is compared
+with the given one on others, pair by pair, so that the choice among hundreds costs nothing.
 
 Where the network itself cannot be reached, the denoiser is asked at other times and its output is converted back.
 """
@@ -35,7 +35,7 @@ from .network_calls import CalledNetwork, called_network
 DECLARED = "as declared"
 PLANTED = (1.25, 1.5, 2.0, 3.0, 5.0)  # factors by which the noise that a model is told may be wrong
 SMALLEST, LARGEST = 1e-6, 1e12  # relative errors beyond are rounding, and failures
-TABLES = (1000, 50, 100, 200, 250, 500, 2000, 4000, 5000, 10_000)
+TABLES = (1000, 20, 50, 100, 200, 250, 300, 400, 500, 2000, 4000, 5000, 10_000)
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ Variances = Float[Tensor, " components"]
 Reading = Callable[[Batch, Batch, Instant], Batch]
 READINGS: dict[str, Reading] = {
     "noise": lambda x, f, i: (x - i.sigma * f) / i.alpha,
+    "noise times sigma": lambda x, f, i: (x - f) / i.alpha,
     "clean data": lambda _, f, __: f,
     "velocity dx/dt": lambda x, f, i: (i.sigma * f - i.sigma_dot * x) / (i.sigma * i.alpha_dot - i.sigma_dot * i.alpha),
     "v = alpha noise - sigma data": lambda x, f, i: (i.alpha * x - i.sigma * f) / (i.alpha**2 + i.sigma**2),
@@ -65,6 +66,7 @@ READINGS: dict[str, Reading] = {
 INVERSES: dict[str, Reading] = {  # from a denoiser's answer to what its network said, if it was read so
     "clean data": lambda _, d, __: d,
     "noise": lambda x, d, i: (x - i.alpha * d) / i.sigma,
+    "noise times sigma": lambda x, d, i: x - i.alpha * d,
     "velocity dx/dt": lambda x, d, i: i.alpha_dot * d + i.sigma_dot * (x - i.alpha * d) / i.sigma,
     "v = alpha noise - sigma data": lambda x, d, i: i.alpha * (x - i.alpha * d) / i.sigma - i.sigma * d,
     "score": lambda x, d, i: (i.alpha * d - x) / i.sigma**2,
