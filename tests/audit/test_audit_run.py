@@ -61,9 +61,9 @@ def test_a_network_trained_to_convergence_on_few_digits_is_called_copying(data):
     few = data["train"][:20]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = MLP((1, 8, 8), width=128, depth=2)
+        network = MLP((1, 8, 8), width=192, depth=2)
     denoiser = Preconditioned(network, VE(0.01, 20.0), 0.75, event_shape=(1, 8, 8), data_range=(-1.0, 1.0))
-    settings = TrainingSettings(steps=1500, batch_size=64, learning_rate=2e-3, average_decay=0.99)
+    settings = TrainingSettings(steps=2000, batch_size=64, learning_rate=2e-3, average_decay=0.99)
     *_, last = train(denoiser, few, settings, checkpoint=None)
     result = audit_model(Subject(averaged(denoiser, last.average).eval(), few, data["heldout"]), QUICK)
     assert found(result, "memorized.verdict").verdict.startswith("Copies training examples")

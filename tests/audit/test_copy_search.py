@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from audit_subjects import QUICK, digits, exact_subject
+from audit_subjects import QUICK, SMALL, digits, exact_subject
 from diffuscope.audit import audit_model
 from diffuscope.audit.copy_search import Search, copies, copies_finding, find_leaked
 from diffuscope.audit.nearness import nearness
@@ -192,7 +192,7 @@ def copying():
     train, heldout, others = split(14, 300, 600, 150)
     samples = torch.cat([train[:50].flip(3), others])
     subject = exact_subject(Gaussian.fit([others]).truncate(40), train, heldout)
-    return [audit_model(subject, replace(QUICK, examples=shown), samples=samples) for shown in (True, False)]
+    return [audit_model(subject, replace(SMALL, examples=shown), samples=samples) for shown in (True, False)]
 
 
 def test_the_report_shows_which_transformation_matched(copying):

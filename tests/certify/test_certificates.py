@@ -36,7 +36,7 @@ def quick(target: Target) -> Certificate:
 
 @pytest.mark.parametrize(
     "sampler",
-    [DDIM(), DPMSolverPP2M(), pytest.param(DDPM(), marks=pytest.mark.slow)],
+    [DDIM(), *(pytest.param(s, marks=pytest.mark.slow) for s in (DPMSolverPP2M(), DDPM()))],
     ids=lambda sampler: type(sampler).__name__,
 )
 def test_sound_samplers_are_certified(sampler):
@@ -67,6 +67,7 @@ def test_a_wrong_declared_order_fails_by_name():
     assert certificate.failures[0].title in certificate._repr_html_()
 
 
+@pytest.mark.slow
 def test_a_wrong_variance_fails_the_weak_order_and_the_distribution():
     def run(denoiser, x, times, generator):
         return sample(DDPM(), denoiser, x, times, noise=generator) * 1.2

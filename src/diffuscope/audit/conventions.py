@@ -17,6 +17,7 @@ with the given one on others, pair by pair, so that the choice among hundreds co
 Where the network itself cannot be reached, the denoiser is asked at other times and its output is converted back.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
@@ -85,9 +86,12 @@ class Convention:
     def instant(self, ratio: float) -> tuple[float, Instant]:
         """The time at which sigma/alpha is nearest to `ratio`, and what the schedule says there."""
         t = self.trained(float(self.schedule.time_of_noise_to_signal(ratio)))
-        schedule = self.schedule
-        values = schedule.alpha(t), schedule.sigma(t), schedule.alpha_dot(t), schedule.sigma_dot(t)
-        return t, Instant(*map(float, values))
+        return t, instant_of(self.schedule, t)
+
+
+def instant_of(schedule: Schedule, t: float) -> Instant:
+    """The four functions of the schedule at time `t`."""
+    return Instant(*(float(f(t)) for f in (schedule.alpha, schedule.sigma, schedule.alpha_dot, schedule.sigma_dot)))
 
 
 def declared(denoiser: Denoiser) -> Convention:
@@ -183,10 +187,11 @@ def shifted_levels(schedule: Schedule) -> dict[str, Callable[[float], float]]:
     return {name.format(factor): partial(shifted, factor=factor) for factor in factors}
 
 
-def black_box_conventions(denoiser: Denoiser, read_as: str) -> Iterator[Convention]:
-    """The denoiser asked at other times, its answers converted back to what a network read as `read_as` said there."""
+def black_box_conventions(denoiser: Denoiser) -> Iterator[Convention]:
+    """The denoiser asked at other times, its answers converted back to what its network said there, if read as data,
+    as noise, and so on: every conversion of the same answers.
+    """
     given, schedule = declared(denoiser), denoiser.schedule
-    invert = INVERSES[read_as]
     first, last = schedule.t_min, schedule.t_max
     moved: dict[str, Callable[[float], float]] = {
         "the time as declared": lambda t: t,
@@ -194,16 +199,23 @@ def black_box_conventions(denoiser: Denoiser, read_as: str) -> Iterator[Conventi
         "the reversed time t_max + t_min - t": lambda t: last + first - t,
     }
     moved |= shifted_levels(schedule)
-    for name, move in moved.items():
+    answers: dict[tuple[float, str], Batch] = {}
 
-        def answer(x: Batch, t: float, move: Callable[[float], float] = move) -> Batch:
-            if not first - 1e-9 <= move(t) <= last + 1e-9:
-                raise ValueError("outside the times of the model")
-            other = given.trained(move(t))
-            values = schedule.alpha(other), schedule.sigma(other), schedule.alpha_dot(other), schedule.sigma_dot(other)
-            return invert(x, given.answer(x, other), Instant(*map(float, values)))
+    def asked(x: Batch, t: float) -> Batch:
+        key = t, hashlib.sha256(x.numpy().tobytes()).hexdigest()
+        if key not in answers:
+            answers[key] = given.answer(x, t)
+        return answers[key]
 
-        yield Convention(name, schedule, given.trained, answer)
+    def answer(x: Batch, t: float, invert: Reading, move: Callable[[float], float]) -> Batch:
+        if not first - 1e-9 <= move(t) <= last + 1e-9:
+            raise ValueError("outside the times of the model")
+        other = given.trained(move(t))
+        return invert(x, asked(x, other), instant_of(schedule, other))
+
+    for invert in INVERSES.values():
+        for name, move in moved.items():
+            yield Convention(name, schedule, given.trained, partial(answer, invert=invert, move=move))
 
 
 def gaussian_error(variances: Variances, ratio: float) -> float:

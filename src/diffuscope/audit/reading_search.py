@@ -16,7 +16,6 @@ from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.findings import paired_permutation
 
 from .conventions import (
-    INVERSES,
     LARGEST,
     PLANTED,
     READINGS,
@@ -104,10 +103,7 @@ def best_reading(
     t, instant = given.instant(float(levels[LEVELS // 2]))
     x = (instant.alpha * clean[:2] + instant.sigma * noise[:2]).to(clean.dtype)
     network = called_network(denoiser, x, t)
-    if network is not None:
-        tried = list(conventions(denoiser, x, network))
-    else:
-        tried = [convention for read_as in INVERSES for convention in black_box_conventions(denoiser, read_as)]
+    tried = black_box_conventions(denoiser) if network is None else conventions(denoiser, x, network)
     choices: list[tuple[Convention, str]] = [(given, DATA)]
     scores = [_log_mean(given, {DATA: READINGS[DATA]}, levels, *few, variances)]
     for convention in tried:
