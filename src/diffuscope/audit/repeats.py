@@ -59,7 +59,7 @@ def distinct(rows: Float[ndarray, "n d"]) -> tuple[Int[ndarray, " distinct"], In
 def repeats(rows: Float[ndarray, "n d"], radius: float) -> Repeats:
     """The repeats among `rows` within `radius`."""
     kept, group = distinct(rows)
-    reduced, first = rows[kept], np.arange(len(kept))
+    reduced, first = rows if len(kept) == len(rows) else rows[kept], np.arange(len(kept))
     near, complete = _pairs_within(reduced, radius)
     np.minimum.at(first, near[:, 1], near[:, 0])
     return Repeats(first=kept[first][group], complete=complete)
@@ -70,10 +70,10 @@ def _pairs_within(rows: Float[ndarray, "n d"], radius: float) -> tuple[Int[ndarr
     none = np.zeros((0, 2), dtype=np.int64)
     if radius <= 0 or len(rows) < 2:
         return none, True
-    centered = rows - rows.mean(0)
-    part = centered[:: -(-len(rows) // SAMPLED)]
+    mean = rows.mean(0)
+    part = rows[:: -(-len(rows) // SAMPLED)] - mean
     directions = np.linalg.svd(part.T @ part)[0][:, :COMPONENTS]
-    tree = KDTree(centered @ directions)
+    tree = KDTree(rows @ directions - mean @ directions)
     reach = radius * (1 + 1e-5)  # rounding of the projection
     if tree.count_neighbors(tree, reach) > 2 * MOST_PAIRS:
         return none, False

@@ -105,7 +105,7 @@ def best_units(
         rows = [relative_errors(given, data, float(r) / scale, u, noise, variances / scale**2)[0] for r in levels]
         return np.stack(rows)
 
-    mean, deviation = _pooled(train)
+    mean, deviation = _pooled(train[:COMPARED])
     maps = [Affine("the data's", 1.0, 0.0), *usual_maps((float(train.min()), float(train.max())), mean, deviation)]
     own_mean, own_deviation = (0.0, 0.0) if own is None else _pooled(own)
     if own_deviation > 0:
@@ -172,13 +172,13 @@ def sample_units(
     samples: Points, train: Points, heldout: Points, data_range: tuple[float, float], rng: np.random.Generator
 ) -> SampleUnits:
     """Compare SEARCHED samples with COMPARED training examples under every map."""
-    center = train.double().mean(0)
-    mean, deviation = moments(train, center)
 
     def some(x: Points, n: int) -> Points:
         return x[torch.from_numpy(np.sort(rng.permutation(len(x))[:n]))]
 
-    references, chosen = some(train, COMPARED).flatten(1), some(samples, SEARCHED)
+    compared, chosen = some(train, COMPARED), some(samples, SEARCHED)
+    references, center = compared.flatten(1), compared.double().mean(0)
+    mean, deviation = moments(compared, center)
 
     def distances(x: Points) -> Float[ndarray, " n"]:
         return nearest_neighbors(x.flatten(1).float(), references, 1)[0][:, 0].double().numpy()
@@ -186,7 +186,7 @@ def sample_units(
     null = max(float(np.median(distances(some(heldout, SEARCHED)))), 1e-12)
     before = distances(chosen)
     tried: list[tuple[str, str, Callable[[Tensor], Tensor]]] = [
-        (f"values in {m.name}", m.written(), m.to_data) for m in usual_maps(data_range, *_pooled(train))
+        (f"values in {m.name}", m.written(), m.to_data) for m in usual_maps(data_range, *_pooled(compared))
     ]
     tried += [(name, name, turn) for name, turn in rearrangements(tuple(train.shape[1:])).items()]
     best, after = ("", ""), before

@@ -181,7 +181,7 @@ def _gaussian_range(result: Learned) -> Finding:
             unit="%",
             verdict=f"At no noise level does a Gaussian explain {EXPLAINED:.0%} of the model; it comes closest at "
             f"σ/α = {result.ratios[level]:.3g}, where {_share(value)} of the variance remains unexplained.",
-            tone="attention",
+            tone="neutral",
             interval=(100 * ends[0], 100 * ends[1]),
             power=f"{result.points} held-out examples at each noise level.",
         )
