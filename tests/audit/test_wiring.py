@@ -25,7 +25,9 @@ from diffuscope.denoisers import (
     denoised_to_velocity,
     noise_to_denoised,
 )
+from diffuscope.errors import InputError
 from diffuscope.exact import Empirical, Gaussian
+from diffuscope.files import finite
 from diffuscope.schedules import VE, VP, Cosine, DiscreteVP, RectifiedFlow
 
 X = digits(3)
@@ -255,6 +257,21 @@ def test_what_needs_broken_samples_is_not_answered_and_copies_among_them_are_not
     assert "Not answered" in result["memorized"].findings[0].verdict
     assert result["loss"].findings[0].tone != "unknown"  # the model itself is audited
     assert json.loads(json.dumps(result.as_json()))["verdict"]["word"] == "broken"
+
+
+def test_a_network_whose_samples_explode_is_told_how_it_should_be_read():
+    """Read in the wrong way, it cannot be sampled: the report says why, and does not end in an error."""
+    denoiser, _ = WRONG["times in (0, 1] for steps"]
+    with pytest.raises(InputError, match="finite"):
+        _ = Session(Subject(denoiser, TRAIN, HELDOUT), SMALL).samples
+    result = audit_model(Subject(denoiser, TRAIN, HELDOUT), SMALL)
+    assert result.verdict.word == "broken"
+    assert "not read as it was trained" in result.verdict.sentence
+    assert result.samples is None
+    assert (
+        "NaN or infinity" in {finding.name: finding for finding in result["wiring"].findings}["wiring.samples"].verdict
+    )
+    assert json.dumps(finite(result.as_json()), allow_nan=False)
 
 
 def test_reversed_channels_are_seen_where_channels_differ():

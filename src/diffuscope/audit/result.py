@@ -50,7 +50,7 @@ class AuditResult:
     subject: Subject
     settings: Settings
     levels: Levels
-    samples: Points
+    samples: Points | None  # None for those of a model that is not what it is taken for
     answers: dict[Question, Answer]
     versions: dict[str, str]
 

@@ -58,7 +58,7 @@ def audit_model(
         subject=subject,
         settings=settings,
         levels=session.levels,
-        samples=session.samples,
+        samples=None if "samples" in session.broken and samples is None else session.samples,
         answers=answers,
         versions=versions(),
     )
