@@ -31,7 +31,8 @@ def main() -> None:
     data = load_data("mnist").in_range(-1.0, 1.0)
     generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
     train, heldout = (
-        x[torch.randperm(len(x), generator=generator)[:n]] for x, n in zip((data.train, data.heldout), sizes, strict=True)
+        x[torch.randperm(len(x), generator=generator)[:n]]
+        for x, n in zip((data.train, data.heldout), sizes, strict=True)
     )
     started = time.perf_counter()
     search = Search(train, lambda x: x.flatten(1), transformations(NAMES, train.shape[1:]))
