@@ -230,3 +230,7 @@ def test_the_verdict_is_cannot_tell_where_planted_copies_would_not_be_found(copy
     biased = verdict(Memorization(replace(gap, p_value=0.001), {"pixels": near}, {"pixels": found}), 0.01)
     assert biased.tone == "attention"
     assert "no sample is a copy" not in biased.verdict
+    # the number shown is the one that decides
+    assert (biased.value, biased.p_value) == (100 * gap.mean_share, 0.001)
+    leaning = verdict(Memorization(gap, {"pixels": replace(near, p_value=1e-4)}, {"pixels": found}), 0.01)
+    assert (leaning.value, leaning.p_value) == (100 * near.share, 1e-4)

@@ -250,6 +250,20 @@ def test_samples_in_other_units_are_told_with_the_map(change, told):
     assert told in found["verdict"].verdict
 
 
+@pytest.mark.parametrize(
+    ("change", "value"), [(lambda x: x + 1.5 * 0.3, 1.5), (lambda x: x.mean(0) + 1.8 * (x - x.mean(0)), 1.8)]
+)
+def test_samples_that_no_known_map_explains_show_the_number_that_is_off(change, value):
+    """Shifted by 1.5 deviations, or spread 1.8 times as wide: no usual range."""
+    generator = torch.Generator().manual_seed(0)
+    points = 0.3 * torch.randn(900, 8, generator=generator)
+    samples = change(points[:300])
+    with torch.random.fork_rng():
+        found, broken = ask(ExactDenoiser(Gaussian.fit([points]), VE()), points[300:600], points[600:], samples=samples)
+    assert broken == {"samples"}
+    assert found["samples"].value == pytest.approx(value, rel=0.1)
+
+
 def test_what_needs_broken_samples_is_not_answered_and_copies_among_them_are_not_cleared():
     result = audit_model(exact_subject(MODEL, TRAIN, HELDOUT), SMALL, samples=255 * TRAIN[:200])
     assert result.verdict.word == "broken"

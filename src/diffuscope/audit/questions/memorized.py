@@ -39,16 +39,23 @@ class Memorization:
 
 
 def verdict(result: Memorization, significance: float) -> Finding:
-    """The three tests in one sentence, with the share of copies and the power to find them."""
+    """The three tests in one sentence, with the number that decides and the power to find copies."""
     worst = max(result.copies.values(), key=lambda found: (found.share, -found.detectable["exact"]))
     level = significance / len(result.nearness)
-    nearer = [near.share for near in result.nearness.values() if near.p_value < level]
-    low, high = exact_share_interval(int(worst.listed.sum()), len(worst.listed))
-    biases = []
-    if nearer:
-        biases.append(f"{max(nearer):.1%} of its samples are nearer to training than to held-out data")
+    nearer = [near for near in result.nearness.values() if near.p_value < level]
+    listed = exact_share_interval(int(worst.listed.sum()), len(worst.listed))
+    of_copies = worst.share, listed, min(1.0, worst.p_value * len(result.copies))
+    biases, of_bias = [], of_copies
     if result.gap.p_value < significance:
-        biases.append(f"its loss is {result.gap.mean_share:.1%} lower on training than on held-out data")
+        gap = result.gap
+        biases.append(f"its loss is {gap.mean_share:.1%} lower on training than on held-out data")
+        of_bias = gap.mean_share, gap.mean_interval, gap.p_value
+    if nearer:
+        most = max(nearer, key=lambda near: near.share)
+        biases.insert(0, f"{most.share:.1%} of its samples are nearer to training than to held-out data")
+        of_bias = most.share, most.interval, min(1.0, most.p_value * len(result.nearness))
+    # the number that decides
+    value, (low, high), p_value = of_copies if worst.listed.any() else of_bias
     tone = "good"
     text = "No sign of memorization: no sample is a copy, and training data are treated like held-out data."
     if worst.listed.any():
@@ -69,13 +76,13 @@ def verdict(result: Memorization, significance: float) -> Finding:
     return Finding(
         name="memorized.verdict",
         title="Did it memorize?",
-        value=100 * worst.share,
+        value=100 * value,
         unit="%",
         verdict=text,
         tone=tone,
         interval=(100 * low, 100 * high),
         null="Samples resemble training examples no more than held-out examples do; the tests are below.",
-        p_value=min(1.0, worst.p_value * len(result.copies)),
+        p_value=p_value,
         power=worst.power,
     )
 

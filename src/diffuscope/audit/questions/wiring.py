@@ -276,30 +276,34 @@ def samples_finding(result: SampleUnits | None, own: bool) -> Finding:
             power="Heun's method on the probability-flow ODE, from noised data.",
         )
     whose = "its samples" if own else "the samples"
-    moments = (
-        f"a median deviation {result.deviation:.3g} times the data's, and a mean {result.shift:+.3g} deviations off"
+    shifted = result.far and abs(result.shift) >= SHIFT
+    value, unit, null = (
+        result.deviation,
+        "x",
+        "1x: their median distance from the mean of the data is that of the data.",
     )
     text = f"The units of {whose} are those of the data."
     if result.fault:
+        value, null = result.before / max(result.after, 1e-6), "1x: no nearer to the data under any map."
         text = (
             f"{whose.capitalize()} are not in the units of the data: {result.nearer:.0%} of them are nearer to the "
             f"data if read as {result.name} ({result.written})."
         )
+    elif shifted:
+        value, unit, null = result.shift, "deviations", "0: their median mean is that of the data."
+        text = f"{whose.capitalize()} are not like the data: their mean is {value:+.3g} deviations of the data off."
     elif result.far:
-        text = f"{whose.capitalize()} are not like the data: they have {moments}."
+        text = f"{whose.capitalize()} are not like the data: they are spread {value:.3g} times as wide."
     return Finding(
         name="wiring.samples",
         title="Are the samples in the units of the data?",
-        value=result.before / max(result.after, 1e-6) if result.fault else result.deviation,
-        unit="x",
+        value=value,
+        unit=unit,
         verdict=text,
         # how far the model's own samples are is the question of quality
         tone="alarm" if result.fault or (result.far and not own) else "neutral" if result.far else "good",
-        null="1x: no nearer to the data under any map."
-        if result.fault
-        else f"1x: the standard deviation of the data. The mean is {result.shift:+.2g} deviations off; the median "
-        f"distance to training data is {result.before:.3g} times that of held-out examples.",
-        power=f"A deviation off by a factor of {SAME_UNITS:g}, a mean off by {SHIFT:g} deviation, or a known range or "
+        null=f"{null} The median distance to training data is {result.before:.3g} times that of held-out examples.",
+        power=f"A spread off by a factor of {SAME_UNITS:g}, a mean off by {SHIFT:g} deviation, or a known range or "
         "turn of images in which nearly all samples are much nearer to the data would be a fault.",
     )
 
