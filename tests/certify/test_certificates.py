@@ -36,7 +36,7 @@ def quick(target: Target) -> Certificate:
 
 @pytest.mark.parametrize(
     "sampler",
-    [DDIM(), *(pytest.param(s, marks=pytest.mark.slow) for s in (DPMSolverPP2M(), DDPM()))],
+    [pytest.param(s, marks=pytest.mark.slow) for s in (DDIM(), DPMSolverPP2M(), DDPM())],
     ids=lambda sampler: type(sampler).__name__,
 )
 def test_sound_samplers_are_certified(sampler):

@@ -12,6 +12,7 @@ draws different ones in each process; batch norm, whose statistics would be thos
 writes the checkpoint and the log; if it fails, the error is raised in all processes.
 """
 
+import atexit
 import gc
 import os
 from collections.abc import Callable, Iterator
@@ -52,9 +53,10 @@ def process_group() -> Iterator[torch.device]:
         yield device
     finally:
         # Gloo's threads abort the process unless they end before the interpreter shuts down; they end with the last
-        # reference to the group, which may be held by a cycle
+        # reference to the group, which may be held by a cycle, and by the caller's own variables until it ends
         gc.collect()
         dist.destroy_process_group()
+        atexit.register(gc.collect)
 
 
 def rank() -> int:
