@@ -26,7 +26,7 @@ FAMILIES = {
 }
 
 
-@pytest.fixture(scope="module", params=[4, pytest.param(1, marks=pytest.mark.slow)], ids=["every fourth", "all"])
+@pytest.fixture(scope="module", params=[6, pytest.param(1, marks=pytest.mark.slow)], ids=["every sixth", "all"])
 def every(request: pytest.FixtureRequest) -> int:
     """Of how many samplers and faults one is certified."""
     return request.param

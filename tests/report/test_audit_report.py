@@ -30,6 +30,7 @@ def test_the_report_passes_every_check_of_a_browser(copying, tmp_path):
         check_page(browser, path)
 
 
+@pytest.mark.slow
 def test_the_report_of_labeled_data_has_the_quality_of_the_samples(tmp_path):
     """Three clusters and the Gaussian of all: far from the data, a section with figures and a table."""
     generator = torch.Generator().manual_seed(0)
