@@ -130,13 +130,14 @@ class Search:
     def __init__(self, train: Events, features: Features, chosen: Sequence[Transformation]) -> None:
         if chosen:
             kept = distinct(train.flatten(1).numpy())[0]
-            self.alignment = Alignment(train[torch.from_numpy(kept)], chosen)
+            # no copy of the data where none is needed
+            self.alignment = Alignment(train if len(kept) == len(train) else train[torch.from_numpy(kept)], chosen)
             self.rows, self.features = self.alignment.rows, self.alignment.compared
         else:
             rows = features(train)
             kept = distinct(rows.numpy())[0]
             self.alignment, self.features = None, features
-            self.rows = rows[torch.from_numpy(kept)]
+            self.rows = rows if len(kept) == len(rows) else rows[torch.from_numpy(kept)]
         self.original = kept
 
     def __call__(self, queries: Events) -> "Queries":

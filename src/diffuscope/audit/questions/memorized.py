@@ -165,7 +165,8 @@ def _measures(session: Session, features: Features, found: Copies, space: str) -
     """The table of other measures; nothing where there are too few examples for any."""
     subject = session.subject
     rows = features(subject.train)
-    rows = rows[torch.from_numpy(distinct(rows.numpy())[0])]
+    kept = distinct(rows.numpy())[0]
+    rows = rows if len(kept) == len(rows) else rows[torch.from_numpy(kept)]
     if min(len(rows), found.calibration) < 2:
         return []
     heldout = features(subject.heldout[torch.from_numpy(found.heldout)])
