@@ -7,14 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.denoisers import Batch, Denoiser, ExactDenoiser
+from diffuscope.denoisers import Batch, CountingDenoiser, Denoiser, ExactDenoiser
 from diffuscope.exact import Empirical
 from diffuscope.findings import Finding
 from diffuscope.schedules import Schedule
 
 from .affine import count_draws
 from .chosen_noise import ChosenNoise, no_noise
-from .counting import CountingDenoiser
 from .problems import OracleProblem
 from .target import Target
 

@@ -7,14 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.denoisers import Batch, ExactDenoiser
+from diffuscope.denoisers import Batch, CountingDenoiser, ExactDenoiser
 from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.findings import Finding
 from diffuscope.schedules import Schedule
 
 from .affine import count_draws, weak_error
 from .behavior import measured, run
-from .counting import CountingDenoiser
 from .order import STEPS, MeasuredOrder, measured_order
 from .problems import OracleProblem
 from .target import Target

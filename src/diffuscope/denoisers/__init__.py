@@ -17,6 +17,7 @@ from .contract import (
     score_to_denoised,
     velocity_to_denoised,
 )
+from .counting import CountingDenoiser
 from .edm import Preconditioned, Preconditioning, preconditioning
 from .files import load_denoiser, load_npz, save_denoiser
 from .guidance import ConditionalDenoiser, Guided, OfClass
@@ -34,8 +35,8 @@ from .predictors import (
 )
 
 __all__ = [
-    "INTEGERS", "MLP", "Batch", "BatchTime", "Checked", "Classes", "Clock", "ConditionalDenoiser", "DataPredictor",
-    "Denoiser", "ExactDenoiser", "Guided", "LevelTable", "LinearDenoiser", "Network", "NoisePredictor", "OfClass",
+    "INTEGERS", "MLP", "Batch", "BatchTime", "Checked", "Classes", "Clock", "ConditionalDenoiser",
+    "CountingDenoiser", "DataPredictor", "Denoiser", "ExactDenoiser", "Guided", "LevelTable", "LinearDenoiser", "Network", "NoisePredictor", "OfClass",
     "Preconditioned", "Preconditioning", "Rescheduled", "ScheduleTime", "SignalTime", "StepIndex",
     "SymmetricLinearDenoiser", "UNet", "VelocityPredictor", "classes_of", "clock_of", "denoised_to_noise",
     "denoised_to_score", "denoised_to_velocity", "load_callable", "load_denoiser", "load_model", "load_npz",

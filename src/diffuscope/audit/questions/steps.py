@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 
-from diffuscope.denoisers import Batch, BatchTime, Denoiser
+from diffuscope.denoisers import Batch, CountingDenoiser, Denoiser
 from diffuscope.findings import Chart, Finding, Mark, Panel, Rule, bootstrap_sums, line, percentile_interval, points
 from diffuscope.findings.numbers import number
 from diffuscope.report import Cell, Table
@@ -39,7 +39,6 @@ from diffuscope.samplers import (
     teleport,
 )
 from diffuscope.samplers.generation import RHO
-from diffuscope.schedules import Schedule
 
 from ..generation import starting_noise
 from ..level_charts import NOISE, noise_panel
@@ -161,7 +160,7 @@ def _own_row(session: Session, start: Batch, times: Callable[..., Float[Tensor, 
 
     calls, steps = [], []
     for grid in (times(4), times(8)):
-        counted = CountedCalls(denoiser)
+        counted = CountingDenoiser(denoiser)
         if not torch.equal(made(counted, start[:8], grid), made(denoiser, start[:8], grid, 1)):
             return None
         calls.append(counted.calls)
@@ -171,25 +170,6 @@ def _own_row(session: Session, start: Batch, times: Callable[..., Float[Tensor, 
         return None
     last = calls[0] - per_step * steps[0]
     return _OwnRow(made, tuple(max(1, int((budget - last) / per_step)) for budget in BUDGETS))
-
-
-class CountedCalls:
-    """A denoiser that counts its calls."""
-
-    def __init__(self, denoiser: Denoiser) -> None:
-        self.denoiser, self.calls = denoiser, 0
-
-    @property
-    def schedule(self) -> Schedule:
-        """The denoiser's."""
-        return self.denoiser.schedule
-
-    def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
-        self.calls += 1
-        return self.denoiser(x_t, t)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.denoiser, name)
 
 
 def reduced(arrays: Arrays, scale: float, tolerance: float, own: str = "") -> Steps:
