@@ -36,7 +36,8 @@ from .predictors import (
 
 __all__ = [
     "INTEGERS", "MLP", "Batch", "BatchTime", "Checked", "Classes", "Clock", "ConditionalDenoiser",
-    "CountingDenoiser", "DataPredictor", "Denoiser", "ExactDenoiser", "Guided", "LevelTable", "LinearDenoiser", "Network", "NoisePredictor", "OfClass",
+    "CountingDenoiser", "DataPredictor", "Denoiser", "ExactDenoiser",
+    "Guided", "LevelTable", "LinearDenoiser", "Network", "NoisePredictor", "OfClass",
     "Preconditioned", "Preconditioning", "Rescheduled", "ScheduleTime", "SignalTime", "StepIndex",
     "SymmetricLinearDenoiser", "UNet", "VelocityPredictor", "classes_of", "clock_of", "denoised_to_noise",
     "denoised_to_score", "denoised_to_velocity", "load_callable", "load_denoiser", "load_model", "load_npz",
