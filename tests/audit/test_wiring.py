@@ -264,6 +264,16 @@ def test_samples_that_no_known_map_explains_show_the_number_that_is_off(change, 
     assert found["samples"].value == pytest.approx(value, rel=0.1)
 
 
+@pytest.mark.parametrize(("share", "told"), [(1.0, True), (0.2, True), (0.0, False)])
+def test_samples_that_are_heldout_examples_are_told(share, told):
+    """Files that were mixed up look like the best of models: near to held-out data, and no copies."""
+    mixed = int(200 * share)
+    samples = torch.cat([HELDOUT[:mixed], X[1400 : 1600 - mixed]])
+    found, broken = ask(ExactDenoiser(MODEL, VE()), samples=samples)
+    assert (broken == {"samples"}) == told
+    assert found["heldout"].value == pytest.approx(100 * share)
+
+
 def test_what_needs_broken_samples_is_not_answered_and_copies_among_them_are_not_cleared():
     result = audit_model(exact_subject(MODEL, TRAIN, HELDOUT), SMALL, samples=255 * TRAIN[:200])
     assert result.verdict.word == "broken"

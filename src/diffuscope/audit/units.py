@@ -30,6 +30,7 @@ RANGES = ((0.0, 1.0), (-1.0, 1.0), (-0.5, 0.5), (0.0, 255.0), (0.0, 16.0), (0.0,
 NEARER, ALL = 0.7, 0.9  # a map of samples is a fault if ALL of them get nearer, and their median distance falls so
 SAME_UNITS = 1.6  # ... or if their deviation differs from the data's by more than this factor
 SHIFT = 1.0  # ... or their mean by more than so many deviations of the data
+SAME = 1e-5  # deviations of the data: two examples whose coordinates differ by less are one
 COMPARED, SEARCHED = 5000, 200  # training examples and samples whose distances are taken
 
 
@@ -134,6 +135,8 @@ class SampleUnits:
     after: float
     deviation: float  # median distance of the samples from the data's mean, over that of the data
     shift: float  # of their median mean, in those units
+    heldout: tuple[int, int]  # how many of how many samples are held-out examples, up to rounding
+    chance: float  # the share of held-out examples that are so near to another one
 
     @property
     def fault(self) -> bool:
@@ -198,6 +201,9 @@ def sample_units(
         ) < NEARER * np.median(after):
             best, after = (name, written), found
     own_mean, own_deviation = moments(samples, center)
+    rounding, unseen = SAME * deviation * samples[0].numel() ** 0.5, some(heldout, COMPARED).flatten(1)
+    same = nearest_neighbors(chosen.flatten(1).float(), heldout.flatten(1), 1)[0][:, 0] < rounding
+    alike = nearest_neighbors(unseen[:SEARCHED], unseen, 2)[0][:, 1] < rounding
     return SampleUnits(
         name=best[0],
         written=best[1],
@@ -206,4 +212,6 @@ def sample_units(
         after=float(np.median(after)) / null,
         deviation=own_deviation / deviation,
         shift=(own_mean - mean) / deviation,
+        heldout=(int(same.sum()), len(same)),
+        chance=float(alike.double().mean()),
     )

@@ -18,7 +18,7 @@ import torch
 
 from diffuscope.denoisers import Batch
 from diffuscope.errors import InputError
-from diffuscope.findings import Finding, Tone, bootstrap_sums, percentile_interval
+from diffuscope.findings import Finding, Tone, bootstrap_sums, exact_share_interval, percentile_interval
 from diffuscope.report import Table
 
 from ..conventions import DECLARED, gaussian_error
@@ -40,6 +40,7 @@ METHOD = (
     "reached is asked at other times, and its answers are converted back."
 )
 EXAMPLES = 272
+LEAKED = 0.01  # share of the samples that may be held-out examples
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -225,6 +226,27 @@ def samples_finding(result: SampleUnits | None, own: bool) -> Finding:
     )
 
 
+def heldout_finding(result: SampleUnits) -> Finding:
+    """Samples that are held-out examples: files that were mixed up, or a model that has seen them."""
+    low, high = exact_share_interval(*result.heldout)
+    seen = low > result.chance + LEAKED
+    count, searched = result.heldout
+    return Finding(
+        name="wiring.heldout",
+        title="Samples that are held-out examples",
+        value=100 * count / searched,
+        unit="%",
+        verdict=f"{count} of {searched} samples are held-out examples: the sets are mixed up, or the model was trained "
+        "on them."
+        if seen
+        else "The samples are no held-out examples.",
+        tone="alarm" if seen else "good",
+        interval=(100 * low, 100 * high),
+        null=f"{100 * result.chance:.2g}%: the share of held-out examples that equal another one.",
+        power=f"{searched} samples; from {100 * LEAKED:g}% beyond chance, with the whole interval, it is a fault.",
+    )
+
+
 def start_finding(result: Start) -> Finding:
     """The cost of starting from pure noise."""
     off = abs(result.shift) - 3 * result.shift_error > DRIFT
@@ -301,12 +323,13 @@ def _ask(session: Session) -> Answer:
     of_model = [units_finding(units), reading_finding(reading), skill_finding(skill)]
     if units.cost < reading.cost:  # the larger fault is named first; mending it may mend the other
         of_model[:2] = of_model[1::-1]
-    of_samples = samples_finding(samples, session.given is None)
+    of_samples = [samples_finding(samples, session.given is None)]
+    of_samples += [] if samples is None else [heldout_finding(samples)]
     ends = [start_finding(start)] if own is not None else []
-    found = [first, *of_model, of_samples, *ends, drift_finding(skill)]
+    found = [first, *of_model, *of_samples, *ends, drift_finding(skill)]
     model = any(f.tone == "alarm" for f in of_model)
     broken = {"model"} if model else set()
-    if of_samples.tone == "alarm" or (model and session.given is None):
+    if any(f.tone == "alarm" for f in of_samples) or (model and session.given is None):
         broken.add("samples")
     return Answer(
         findings=[verdict(found), *found],
