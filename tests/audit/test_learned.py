@@ -8,9 +8,10 @@ import torch
 
 from audit_subjects import QUICK, digits, exact_subject, measured
 from diffuscope.audit.level_measures import measure_level
-from diffuscope.audit.questions.learned import LARGEST, best_ranges, explained, explained_range, findings
+from diffuscope.audit.questions.learned import findings
 from diffuscope.audit.references import band_names, component_bands, fit_references
 from diffuscope.audit.subject import Subject
+from diffuscope.audit.unexplained_variance import LARGEST, best_ranges, explained, explained_range
 from diffuscope.denoisers import NoisePredictor
 from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.schedules import DiscreteVP

@@ -6,14 +6,15 @@ the denoiser's schedule, and the generator of its randomness; it returns finishe
 
 import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.denoisers import Batch, Denoiser
+from diffuscope.denoisers import Batch, CountingDenoiser, Denoiser
 from diffuscope.errors import InputError
 from diffuscope.files import load_object
 from diffuscope.samplers import Sampler, finish
@@ -68,3 +69,36 @@ def own_sampler(name: str) -> Finish:
         return torch.cat(parts)
 
     return checked
+
+
+@dataclass(frozen=True, eq=False)
+class OwnRow:
+    """The owner's sampler and its number of steps for every budget."""
+
+    finish: Callable[[Denoiser, Batch, Float[Tensor, " times"]], Batch]
+    steps: tuple[int, ...]
+
+
+def own_row(
+    name: str, denoiser: Denoiser, start: Batch, times: Callable[[int], Float[Tensor, " times"]], budgets: Sequence[int]
+) -> OwnRow | None:
+    """None without a sampler of the owner's, if it is random, or if its NFE do not grow with the grid."""
+    if not name:
+        return None
+    own = own_sampler(name)
+
+    def made(model: Denoiser, x: Batch, grid: Float[Tensor, " times"], seed: int = 0) -> Batch:
+        return own(model, x, grid, torch.Generator().manual_seed(seed))
+
+    calls, steps = [], []
+    for grid in (times(4), times(8)):
+        counted = CountingDenoiser(denoiser)
+        if not torch.equal(made(counted, start[:8], grid), made(denoiser, start[:8], grid, 1)):
+            return None
+        calls.append(counted.calls)
+        steps.append(len(grid) - 1)
+    per_step = (calls[1] - calls[0]) / max(1, steps[1] - steps[0])
+    if per_step < 1:
+        return None
+    last = calls[0] - per_step * steps[0]
+    return OwnRow(made, tuple(max(1, int((budget - last) / per_step)) for budget in budgets))

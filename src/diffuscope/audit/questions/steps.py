@@ -13,7 +13,6 @@ estimated from the difference of the two denoisers along the closed-form path (`
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -24,7 +23,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 
-from diffuscope.denoisers import Batch, CountingDenoiser, Denoiser
+from diffuscope.denoisers import Batch
 from diffuscope.findings import Chart, Finding, Mark, Panel, Rule, bootstrap_sums, line, percentile_interval, points
 from diffuscope.findings.numbers import number
 from diffuscope.report import Cell, Table
@@ -42,7 +41,7 @@ from diffuscope.samplers.generation import RHO
 
 from ..generation import starting_noise
 from ..level_charts import NOISE, noise_panel
-from ..own_sampler import own_sampler
+from ..own_sampler import own_row
 from ..question import Answer, Question
 from ..session import Session
 from ..store import Arrays
@@ -112,7 +111,7 @@ def measure_steps(session: Session) -> Arrays:
             landed, measured, skip = jump, missed, ratio
             break
     session.advance()
-    own = _own_row(session, start, times)
+    own = own_row(session.settings.sampler, denoiser, start, times, BUDGETS)
     table = {}
     for name, x, top in (("plain", start, high), ("teleported", landed, skip)):
         columns = []
@@ -139,37 +138,6 @@ def measure_steps(session: Session) -> Arrays:
 def steps_within(budget: int, nfe_per_step: int) -> int:
     """Steps that leave one function evaluation for the last denoise."""
     return max(1, (budget - 1) // nfe_per_step)
-
-
-@dataclass(frozen=True, eq=False)
-class _OwnRow:
-    """The owner's sampler and its number of steps for every budget."""
-
-    finish: Callable[[Denoiser, Batch, Float[Tensor, " times"]], Batch]
-    steps: tuple[int, ...]
-
-
-def _own_row(session: Session, start: Batch, times: Callable[..., Float[Tensor, " times"]]) -> _OwnRow | None:
-    """None without a sampler of the owner's, if it is random, or if its NFE do not grow with the grid."""
-    if not session.settings.sampler:
-        return None
-    own, denoiser = own_sampler(session.settings.sampler), session.subject.denoiser
-
-    def made(model: Denoiser, x: Batch, grid: Float[Tensor, " times"], seed: int = 0) -> Batch:
-        return own(model, x, grid, torch.Generator().manual_seed(seed))
-
-    calls, steps = [], []
-    for grid in (times(4), times(8)):
-        counted = CountingDenoiser(denoiser)
-        if not torch.equal(made(counted, start[:8], grid), made(denoiser, start[:8], grid, 1)):
-            return None
-        calls.append(counted.calls)
-        steps.append(len(grid) - 1)
-    per_step = (calls[1] - calls[0]) / max(1, steps[1] - steps[0])
-    if per_step < 1:
-        return None
-    last = calls[0] - per_step * steps[0]
-    return _OwnRow(made, tuple(max(1, int((budget - last) / per_step)) for budget in BUDGETS))
 
 
 def reduced(arrays: Arrays, scale: float, tolerance: float, own: str = "") -> Steps:

@@ -269,13 +269,12 @@ def start_finding(result: Start) -> Finding:
 def verdict(found: list[Finding]) -> Finding:
     """The gravest finding in the place of all."""
     gravest = next((f for tone in ("alarm", "attention") for f in found if f.tone == tone), None)
-    power = next((f.power for f in found if f.name == "wiring.reading"), found[0].power)
     if gravest is None:
         reading = next(f for f in found if f.name == "wiring.reading")
         skill = next(f for f in found if f.name == "wiring.skill")
         text = f"It is read as it was trained: units, time and prediction fit. {skill.verdict}"
         return replace(reading, name="wiring.verdict", title=TITLE, verdict=text)
-    return replace(gravest, name="wiring.verdict", title=TITLE, power=gravest.power or power)
+    return replace(gravest, name="wiring.verdict", title=TITLE)
 
 
 def units_table(session: Session, own: Batch | None) -> Table:
