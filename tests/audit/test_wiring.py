@@ -283,6 +283,15 @@ def test_what_needs_broken_samples_is_not_answered_and_copies_among_them_are_not
     assert json.loads(json.dumps(result.as_json()))["verdict"]["word"] == "broken"
 
 
+def test_a_memorizer_of_other_data_is_no_denoiser_of_these_and_no_reading_is_made_up():
+    """As where training and held-out data are swapped: what it needs is other data, not another reading."""
+    found, broken = ask(ExactDenoiser(Empirical(TRAIN[:500]), VE()), HELDOUT, TRAIN[:500])
+    assert "model" in broken
+    assert "no denoiser of these data" in found["verdict"].verdict
+    assert "makes it a denoiser" in found["reading"].verdict
+    assert {found["reading"].tone, found["units"].tone} <= {"good", "neutral"}
+
+
 def test_a_network_whose_samples_explode_is_told_how_it_should_be_read():
     """Read in the wrong way, it cannot be sampled: the report says why, and does not end in an error."""
     denoiser, _ = WRONG["times in (0, 1] for steps"]

@@ -35,6 +35,7 @@ SPAN = (0.1, 3.0)  # noise levels in standard deviations of the data: between tr
 LEVELS, SEARCHED = 8, (1, 3, 5, 7)
 SEARCH_POINTS, PLANT_POINTS = 16, 64
 FAULT, DOUBT = 1.25, 1.05  # errors over those of the best reading
+EXPLAINS = 0.8  # errors over those of a formula that knows mean and deviation: a reading above explains nothing
 SIMPLER = 1.02  # of readings within this factor of the best, the one nearest to the declared
 SIGNIFICANT = 0.01
 DATA = "clean data"
@@ -65,8 +66,8 @@ class BestReading:
 
     @property
     def denoises(self) -> bool:
-        """Whether the best reading is one: better than the formula. A reading that is not explains nothing."""
-        return error_ratio(self.best, self.formula[:, None]) < 1
+        """Whether the best reading is a denoiser: its errors are those of the formula times EXPLAINS or less."""
+        return error_ratio(self.best, self.formula[:, None]) < EXPLAINS
 
 
 def error_ratio(given: Float[ndarray, "levels _"], best: Float[ndarray, "levels _"]) -> float:

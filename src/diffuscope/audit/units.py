@@ -23,7 +23,7 @@ from diffuscope.denoisers import Denoiser
 from diffuscope.exact import nearest_neighbors
 
 from .conventions import READINGS, Variances, declared, relative_errors
-from .reading_search import SEARCH_POINTS, error_ratio, formula_error, larger_p_value
+from .reading_search import EXPLAINS, SEARCH_POINTS, error_ratio, formula_error, larger_p_value
 
 Points = Float[Tensor, "_ *event"]
 RANGES = ((0.0, 1.0), (-1.0, 1.0), (-0.5, 0.5), (0.0, 255.0), (0.0, 16.0), (0.0, 65535.0))
@@ -118,7 +118,7 @@ def best_units(
     as_given = errors(maps[0], *rest)
     mapped = as_given if best is maps[0] else errors(best, *rest)
     cost, p_value = error_ratio(as_given, mapped), larger_p_value(as_given, mapped, rng)
-    denoises = error_ratio(mapped, formula_error(variances, levels)[:, None]) < 1
+    denoises = error_ratio(mapped, formula_error(variances, levels)[:, None]) < EXPLAINS
     return ModelUnits(
         name=best.name, written=best.written(), cost=cost, p_value=p_value, tried=len(maps), denoises=denoises
     )

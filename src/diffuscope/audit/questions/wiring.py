@@ -131,17 +131,23 @@ def manners_finding(faults: list[Fault]) -> Finding:
 
 def units_finding(result: ModelUnits) -> Finding:
     """Units of the model and of the data."""
-    fault = result.denoises and result.cost >= FAULT and result.p_value < SIGNIFICANT
+    better = result.cost >= FAULT and result.p_value < SIGNIFICANT
+    text, tone = "The model denoises the data in their own units better than in any other that were tried.", "good"
+    if better and result.denoises:
+        tone = "alarm"
+        text = (
+            f"The data are not in the model's units: its errors are {result.cost:.3g} times those it has on data with "
+            f"values in {result.name}, where {result.written}. State data_range on the model, or convert the data."
+        )
+    elif better:
+        text, tone = "In none of the units that were tried is it a denoiser of these data.", "neutral"
     return Finding(
         name="wiring.units",
         title="Are the data in the model's units?",
         value=result.cost,
         unit="x",
-        verdict=f"The data are not in the model's units: its errors are {result.cost:.3g} times those it has on data "
-        f"with values in {result.name}, where {result.written}. State data_range on the model, or convert the data."
-        if fault
-        else "The model denoises the data in their own units better than in any other that were tried.",
-        tone="alarm" if fault else "good",
+        verdict=text,
+        tone=tone,
         null="1x: no other units are better. Signs of paired errors permuted, on examples not used to choose.",
         p_value=result.p_value,
         power=f"{result.tried} affine maps; a map that lowers the error by a factor of {FAULT:g} would be a fault.",
@@ -150,19 +156,21 @@ def units_finding(result: ModelUnits) -> Finding:
 
 def reading_finding(result: BestReading) -> Finding:
     """Time and prediction, as declared or read otherwise."""
-    significant = result.denoises and result.p_value < SIGNIFICANT
-    fault = significant and result.cost >= FAULT
-    doubt = significant and result.cost >= DOUBT
+    better = result.cost >= DOUBT and result.p_value < SIGNIFICANT
     other = f"with {result.convention} as its time and its output read as {result.reading}"
     if result.convention == DECLARED:
         other = f"with its output read as {result.reading}"
     elif result.reading == DATA and not result.network:
-        other = f"asked at {result.convention}"
-    text = "No other reading of its time or its output denoises better than the declared one."
-    if fault:
-        text = f"The model is not read as it was trained: {other}, its errors would be {result.cost:.3g} times smaller."
-    elif doubt:
-        text = f"Read otherwise, its errors would be {result.cost - 1:.0%} smaller: {other}."
+        other = f"at {result.convention}"
+    text, tone = "No other reading of its time or its output denoises better than the declared one.", "good"
+    if better and not result.denoises:
+        text, tone = "No reading of its time or its output that was tried makes it a denoiser of these data.", "neutral"
+    elif better and result.cost >= FAULT:
+        tone = "alarm"
+        text = f"The model is not read as it was trained. Read {other}, its errors are {result.cost:.3g} times smaller."
+    elif better:
+        tone = "attention"
+        text = f"Its errors are {result.cost - 1:.0%} larger than they would be if it were read {other}."
     seen = f"A noise level told wrong by a factor of {result.seen:g} would have been a fault."
     if not np.isfinite(result.seen):
         seen = "A noise level told wrong by any factor up to 5 would not be seen: the model hardly uses its time."
@@ -173,7 +181,7 @@ def reading_finding(result: BestReading) -> Finding:
         value=result.cost,
         unit="x",
         verdict=text,
-        tone="alarm" if fault else "attention" if doubt else "good",
+        tone=tone,
         null="1x: errors as declared over those of the best reading. Signs of paired errors permuted, on examples not "
         "used to choose.",
         p_value=result.p_value,
