@@ -10,7 +10,7 @@ export DIFFUSCOPE_DATA ?= $(abspath $(wildcard ../shared/data))
 demo: .venv/core  # train a small model on scikit-learn's digits and audit it
 	.venv/bin/diffuscope audit --out out/demo
 
-test: .venv/dev  # the whole test suite, shapes and types checked on every call
+test: .venv/dev  # the whole test suite; shapes and types are checked in the first calls of every test
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
 lint: .venv/dev  # style, types, and the direction of imports

@@ -13,8 +13,10 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
+import first_calls
+
 # shapes and types are checked in the whole test run; installed before the first import of the library
-install_import_hook("diffuscope", "beartype.beartype")
+install_import_hook("diffuscope", "first_calls.checked")
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,12 @@ def tensors_of(answer: object) -> list[torch.Tensor]:
         return [tensor for field in fields(answer) for tensor in tensors_of(getattr(answer, field.name))]
     items = answer.values() if isinstance(answer, dict) else answer if isinstance(answer, (tuple, list)) else ()
     return [tensor for item in items for tensor in tensors_of(item)]
+
+
+@pytest.fixture(autouse=True)
+def _first_calls_are_checked() -> None:
+    """In every test anew."""
+    first_calls.again()
 
 
 @pytest.fixture

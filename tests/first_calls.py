@@ -1,0 +1,55 @@
+"""Type checks of the first calls of every function in every test: later calls of the same test repeat their shapes.
+
+jaxtyping binds and checks all arguments twice on each call, which took three quarters of the time of the sampler tests:
+loops call the same small functions with the same shapes thousands of times. `checked` is beartype until a function has
+been called CALLS times; then its wrapper passes calls on, until `again` at the start of the next test.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Callable
+from functools import wraps
+from types import FunctionType
+from typing import Any
+
+from beartype import beartype
+
+CALLS = 20
+PASSED_ON = "__no_type_check__"  # of a function: jaxtyping's wrapper then calls it unchecked
+counts: Counter[tuple[str, str]] = Counter()
+unchecked: list[FunctionType] = []
+
+
+def checked(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The type checker that jaxtyping applies: `function` has the signature of the one to be checked, and no body."""
+    if not isinstance(function, FunctionType):
+        return beartype(function)
+    checks, name = beartype(function), (function.__module__, function.__qualname__)
+
+    @wraps(checks)
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        counts[name] += 1
+        if counts[name] == CALLS:
+            pass_on(*name)
+        return checks(*args, **kwargs)
+
+    return counted
+
+
+def pass_on(module: str, qualname: str) -> None:
+    """Check no more calls of the function of this name; one inside another function keeps its checks."""
+    found: Any = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = vars(found).get(part) if hasattr(found, "__dict__") else None
+    function = found.fget if isinstance(found, property) else getattr(found, "__func__", found)
+    if isinstance(function, FunctionType) and hasattr(function, "__wrapped__"):
+        setattr(function, PASSED_ON, True)
+        unchecked.append(function)
+
+
+def again() -> None:
+    """Check the first calls again."""
+    for function in unchecked:
+        delattr(function, PASSED_ON)
+    unchecked.clear()
+    counts.clear()
