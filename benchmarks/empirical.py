@@ -10,7 +10,7 @@ import importlib.util
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -96,7 +96,7 @@ def two_products(x: Tensor, points: Tensor) -> Callable[[], None]:
     return multiply
 
 
-def interleaved(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def interleaved(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Seconds of every contestant in every round, after one round that does not count."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds + 1):
