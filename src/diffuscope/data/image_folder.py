@@ -52,7 +52,9 @@ def read_image_folder(folder: Path, argument: str) -> Source:
     for i, path in enumerate(paths):
         pixels[i] = _pixels(path, mode, argument).reshape(pixels.shape[1:])
     values = pixels.transpose(0, 3, 1, 2)
-    return Source(folder.resolve().name, Examples(argument, str(folder), values, data_range=(0.0, 255.0)))
+    return Source(
+        folder.resolve().name, Examples(argument, str(folder), values, data_range=(0.0, 255.0), kind="images")
+    )
 
 
 @contextmanager
