@@ -25,10 +25,10 @@ FEWEST = 2  # a single example has no standard deviation
 class DataSet:
     """Training and held-out examples of one shape, in float32.
 
-    `train` is (n, *event) and `heldout` (m, *event). `kind`, one of vectors, series, images, volumes, latents and table,
-    says what event means: (d,) for vectors, (C, L) for series, (C, H, W) for latents and for images, with C = 1 for gray
-    and 3 for RGB, (C, D, H, W) for volumes, (d,) for the encoded rows of a `table`. All values lie in `data_range`, up
-    to rounding.
+    `train` is (n, *event) and `heldout` (m, *event). `kind`, one of vectors, series, images, volumes, latents and
+    table, says what event means: (d,) for vectors, (C, L) for series, (C, H, W) for latents and for images, with C = 1
+    for gray and 3 for RGB, (C, D, H, W) for volumes, (d,) for the encoded rows of a `table`. All values lie in
+    `data_range`, up to rounding.
     `train_index` and `heldout_index` are the positions of the examples in their source: the place among a folder's
     sorted names, the row of an array. `provenance` describes in one line where the data come from, and `notes` what was
     left out of them.

@@ -56,8 +56,8 @@ def ids_of(
         shared = sorted(set(first.tolist()) & set(second.tolist()))
         if shared:
             raise InputError(
-                f"{heldout.argument}: {len(shared)} of the groups are in the training and in the held-out examples, one "
-                f"of them {shared[0]!r}; expected each group on one side"
+                f"{heldout.argument}: {len(shared)} of the groups are in the training and in the held-out examples, "
+                f"one of them {shared[0]!r}; expected each group on one side"
             )
     return first, second
 
@@ -82,19 +82,7 @@ def _named(part: Part, name: str, argument: str) -> np.ndarray:
         raise InputError(f"{argument}: {part.origin} has no {name!r}; expected one of {listed(names_of(part))}")
     if isinstance(part, Examples):
         return part.identities[name]()
-    column = part.columns[name]
-    if column.values.dtype == object:
-        return column.values
-    ids = _texts(column.values)
-    ids[column.missing] = None
-    return ids
-
-
-def _texts(values: np.ndarray) -> np.ndarray:
-    """Numbers as texts, whole ones without a decimal point."""
-    numbers, index = np.unique(values, return_inverse=True)
-    texts = [str(int(v)) if np.isfinite(v) and v == int(v) else repr(float(v)) for v in numbers]
-    return np.array(texts, dtype=object)[index.reshape(-1)]
+    return part.columns[name].texts()
 
 
 def _from_file(part: Part, group: str, argument: str) -> np.ndarray:

@@ -56,8 +56,8 @@ def _by_its_axes(array: np.ndarray, argument: str, origin: str) -> tuple[np.ndar
     # (H, W, 3) is far more often one image than H images of width 3
     if array.ndim == 3 and (shape[0] == 1 or shape[-1] in CHANNELS):
         raise InputError(
-            f"{argument}: {origin} has shape {shape}, which may be one single image; expected images (n, H, W) or, with "
-            "their channels, (n, C, H, W), or --kind images or series where it is not"
+            f"{argument}: {origin} has shape {shape}, which may be one single image; expected images (n, H, W) or, "
+            "with their channels, (n, C, H, W), or --kind images or series where it is not"
         )
     if array.ndim == 4 and shape[1] in CHANNELS and shape[3] in CHANNELS:
         raise InputError(

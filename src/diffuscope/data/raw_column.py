@@ -36,6 +36,17 @@ class RawColumn:
         """Where there is no value."""
         return is_none(self.values) if self.values.dtype == object else np.isnan(self.values)
 
+    def texts(self) -> np.ndarray:
+        """The values as texts, None where missing: whole numbers without a decimal point, dates in ISO 8601."""
+        if self.values.dtype == object:
+            return self.values
+        different, index = np.unique(self.values, return_inverse=True)
+        if self.form == "dates":
+            words = [str(np.datetime64(round(v * _MICROSECONDS), "us")) if v == v else None for v in different]
+        else:
+            words = [None if v != v else str(int(v)) if v == int(v) else repr(float(v)) for v in different]
+        return np.array(words, dtype=object)[index.reshape(-1)]
+
 
 def raw_column(values: Any, argument: str, origin: str) -> RawColumn:
     """The column of a sequence, an array or a pandas Series.

@@ -12,7 +12,7 @@ from diffuscope.errors import InputError
 
 from .dataset import FEWEST
 
-Indices = tuple[Int64[Tensor, " n"], Int64[Tensor, " m"]]
+Indices = tuple[Int64[Tensor, " train"], Int64[Tensor, " heldout"]]
 
 
 def random_split(n: int, fraction: float, seed: int, argument: str, origin: str) -> Indices:
