@@ -3,6 +3,7 @@
 import gzip
 import pickle
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,8 @@ def test_an_archive_of_several_arrays(tmp_path: Path):
 
 
 def test_a_file_of_another_kind(tmp_path: Path):
-    (tmp_path / "a.csv").write_text("1,2")
-    assert "is of unknown kind" in refusal(load_data, str(tmp_path / "a.csv"))
+    (tmp_path / "a.xyz").write_text("1,2")
+    assert "is of unknown kind" in refusal(load_data, str(tmp_path / "a.xyz"))
 
 
 @pytest.mark.parametrize("damage", ["cut", "other", "sizes"])
@@ -184,10 +185,27 @@ def test_transparent_pixels(tmp_path: Path):
     assert "3.png has transparent pixels" in refusal(load_data, str(folder))
 
 
-def test_sixteen_bit_images(tmp_path: Path):
+def test_images_of_other_depths(tmp_path: Path):
     folder = image_folder(tmp_path)
     Image.fromarray(np.full((6, 8), 40_000, dtype=np.uint16)).save(folder / "3.png")
-    assert "3.png has mode I;16; expected 8-bit" in refusal(load_data, str(folder))
+    assert "3.png is 16-bit and 0.png is 8-bit; expected images of one depth" in refusal(load_data, str(folder))
+    for name, array in (("3.tiff", np.ones((6, 8), np.float32)), ("3.tiff", np.ones((6, 8), np.int32))):
+        (folder / "3.png").unlink(missing_ok=True)
+        Image.fromarray(array).save(folder / name)
+        assert "expected 8-bit gray or color, or 16-bit gray" in refusal(load_data, str(folder))
+
+
+def test_color_of_sixteen_bits_is_not_cut_to_eight(tmp_path: Path):
+    rows = b"".join(b"\0" + np.arange(24, dtype=">u2").tobytes() for _ in range(6))
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", 8, 6, 16, 2, 0, 0, 0)
+    (tmp_path / "a.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
+    assert "a.png has 16-bit color; expected 8-bit gray or color" in refusal(load_data, str(tmp_path))
 
 
 def test_several_frames(tmp_path: Path):
@@ -230,7 +248,7 @@ def test_values_that_are_not_real_numbers(tmp_path: Path, array: np.ndarray):
     assert f"has dtype {array.dtype}, expected" in refusal(load_data, saved(tmp_path, array))
 
 
-@pytest.mark.parametrize("shape", [(), (9,), (9, 5, 6, 7), (2, 3, 4, 5, 6), (9, 4, 8, 8)])
+@pytest.mark.parametrize("shape", [(), (9,), (9, 5, 6, 7), (2, 3, 4, 5, 6, 7), (9, 4, 8, 8)])
 def test_shapes_that_are_no_examples(tmp_path: Path, shape: tuple[int, ...]):
     assert f"has shape {shape}, expected vectors (n, d) or images" in refusal(load_data, saved(tmp_path, noise(*shape)))
 

@@ -90,9 +90,9 @@ def test_several_data_sets_are_listed_in_one_line(tmp_path: Path):
 
 def test_a_name_that_is_not_there_is_answered_by_those_that_are(tmp_path: Path):
     spec = written(tmp_path / "a.h5", u=noise(5, 2), group__v=noise(5, 2))
-    assert "has no data set 'w'; expected one of group/v, u" in refusal(f"{spec}:w")
-    assert "has no data set 'group'" in refusal(f"{spec}:group")
-    assert "has no data set ''" in refusal(f"{spec}:")
+    assert "has no array 'w'; expected one of group/v, u" in refusal(f"{spec}:w")
+    assert "has no array 'group'" in refusal(f"{spec}:group")
+    assert "has no array ''" in refusal(f"{spec}:")
 
 
 def test_files_that_are_no_hdf5_or_damaged(tmp_path: Path):
@@ -126,7 +126,7 @@ def test_links_out_of_the_file_are_not_followed(tmp_path: Path):
         file["leak"] = h5py.ExternalLink(other, "/secret")
         file["u"] = noise(5, 2)
     assert len(whole(str(tmp_path / "a.h5"))) == 5
-    assert "has no data set 'leak'" in refusal(f"{tmp_path / 'a.h5'}:leak")
+    assert "has no array 'leak'" in refusal(f"{tmp_path / 'a.h5'}:leak")
 
 
 def test_without_h5py_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffuscope.data import DataSet, load_data
+from diffuscope.data import DataSet, Kind, load_data
 from diffuscope.errors import InputError
 from diffuscope.files import sole_writer
 
@@ -19,9 +19,17 @@ class DataOptions:
 
     data: str = "digits"
     """Name (digits, mnist, fashion-mnist, cifar10, two-moons, spirals, swiss-roll, rings, checkerboard), array
-    file (.npy, .npz, .h5, or file.h5:name for one data set in it), or folder of images or of CIFAR-10's batches."""
+    file (.npy, .npz, .h5, .zarr, or file.npz:name for one array in it), table (.csv, .tsv, .parquet), or folder of
+    images, of CIFAR-10's batches, of a Hugging Face data set, of DICOM or of NIfTI files."""
     heldout: str | None = None
     """Held-out data, in the same forms as --data; by default the test set of --data, or else a random part of it."""
+    kind: Kind = "auto"
+    """What an example is, where its shape does not say it."""
+    group: str | None = None
+    """Unit behind several examples, such as a patient: a column of the table, "folder" or "patient" for folders that
+    have them, or a file (.npy, .csv, .txt) with one id for each example. A random split then divides the groups."""
+    heldout_group: str | None = None
+    """The same for --heldout, where --group is a file."""
     data_range: tuple[float, float] | None = None
     """Lowest and highest possible value, for instance 0 255; required for integer arrays."""
     train_limit: int | None = None
@@ -35,8 +43,10 @@ class DataOptions:
 
     def load(self, seed: int) -> DataSet:
         """The data set, in its own range."""
-        data = load_data(self.data, heldout=self.heldout, data_range=self.data_range, seed=seed)
-        return data if self.train_limit is None else data.subset(self.train_limit, len(data.heldout), seed=seed)
+        return load_data(
+            self.data, heldout=self.heldout, data_range=self.data_range, kind=self.kind, group=self.group,
+            heldout_group=self.heldout_group, train_limit=self.train_limit, seed=seed,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,16 @@
 
 from .dataset import DataSet
 from .fetch import Fetched, fetch_data
-from .load import data_from_arrays, load_data, load_samples, toy_data
+from .kinds import KINDS, Kind
+from .load import Samples, data_from_arrays, load_data, load_samples, read_samples, toy_data
 from .named import NAMES
 from .places import cache_folder, complete, data_folder, found
 from .registry import PUBLISHED, DataFile, Published
+from .table import Table, fit_table
+from .table_column import Column
 
 __all__ = [
-    "NAMES", "PUBLISHED", "DataFile", "DataSet", "Fetched", "Published", "cache_folder", "complete", "data_folder",
-    "data_from_arrays", "fetch_data", "found", "load_data", "load_samples", "toy_data",
+    "KINDS", "NAMES", "PUBLISHED", "Column", "DataFile", "DataSet", "Fetched", "Kind", "Published", "Samples", "Table",
+    "cache_folder", "complete", "data_folder", "data_from_arrays", "fetch_data", "fit_table", "found", "load_data",
+    "load_samples", "read_samples", "toy_data",
 ]  # fmt: skip

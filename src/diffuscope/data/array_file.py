@@ -36,14 +36,15 @@ def read_npy(path: Path, argument: str) -> Source:
     return Source(path.stem, examples_of_array(array, argument, str(path)))
 
 
-def read_npz(path: Path, argument: str) -> Source:
-    """The examples of a `.npz` archive, with its own held-out part and labels if it has them."""
+def read_npz(path: Path, name: str | None, argument: str) -> Source:
+    """The examples of a `.npz` archive, with its own held-out part and labels if it has them, or its array `name`."""
     _require_magic(path, argument, b"PK", "a .npz file as numpy.savez writes it")
     try:
         # opened here, since NumPy does not close a file that turns out to be damaged
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            members = Archive(archive, path, argument, partial(unpacked_size, archive.zip))
-            return source_of_archive(members, path.stem, list(archive.files))
+            otherwise = f", or one of them as {path.name}:NAME"
+            members = Archive(archive, path, argument, partial(unpacked_size, archive.zip), otherwise)
+            return source_of_archive(members, path.stem, list(archive.files), name)
     except InputError:
         raise
     except Exception as error:
@@ -85,8 +86,19 @@ class Archive:
         return None if name is None else self.array(name)
 
 
-def source_of_archive(archive: Archive, stem: str, names: list[str]) -> Source:
-    """The examples among an archive's arrays `names`; raises InputError if the choice is ambiguous."""
+def source_of_archive(archive: Archive, stem: str, names: list[str], name: str | None = None) -> Source:
+    """The examples among an archive's arrays `names`, or the one called `name`.
+
+    Raises InputError if the choice is ambiguous, and for a name that is not there.
+    """
+    if name is not None:
+        inside = name.strip("/")
+        if inside not in names:
+            raise InputError(
+                f"{archive.argument}: {archive.path} has no array {name!r}; expected one of {_listed(names)}"
+            )
+        only = examples_of_array(archive.array(inside), archive.argument, archive.origin(inside))
+        return Source(f"{stem}-{inside.replace('/', '-')}", only)
 
     def one_of(known: tuple[str, ...]) -> str | None:
         present = [name for name in known if name in names]

@@ -1,8 +1,4 @@
-r"""A data set: training examples, held-out examples, and the range of their values.
-
-For a model whose own range is [low, high], a value x of data in [a, b] is mapped to
-
-.. math::  low + \frac{x - a}{b - a}\,(high - low) .
+"""A data set: training examples, held-out examples, and the range of their values.
 
 Two examples are *the same* if all values agree exactly; they are found by a 128-bit digest of each example.
 """
@@ -11,7 +7,6 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import isfinite
 
 import numpy as np
 import torch
@@ -20,7 +15,8 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 
-Range = tuple[float | int, float | int]
+from .table import Table
+from .value_range import Range, checked_range, in_words, rescaled
 
 FEWEST = 2  # a single example has no standard deviation
 
@@ -29,10 +25,15 @@ FEWEST = 2  # a single example has no standard deviation
 class DataSet:
     """Training and held-out examples of one shape, in float32.
 
-    `train` is (n, *event) and `heldout` (m, *event), where event is (C, H, W) for images, with C = 1 for
-    gray and 3 for RGB, and (d,) for vectors. All values lie in `data_range`, up to rounding.
+    `train` is (n, *event) and `heldout` (m, *event). `kind`, one of vectors, series, images, volumes, latents and
+    table, says what event means: (d,) for vectors, (C, L) for series, (C, H, W) for latents and for images, with C = 1
+    for gray and 3 for RGB, (C, D, H, W) for volumes, (d,) for the encoded rows of a `table`. All values lie in
+    `data_range`, up to rounding.
     `train_index` and `heldout_index` are the positions of the examples in their source: the place among a folder's
-    sorted names, the row of an array. `provenance` describes in one line where the data come from.
+    sorted names, the row of an array. `provenance` describes in one line where the data come from, and `notes` what was
+    left out of them.
+    `train_groups` and `heldout_groups` say to which unit (a patient, an author) each example belongs, as places in
+    `group_names`; no unit is on both sides.
     """
 
     name: str
@@ -44,6 +45,12 @@ class DataSet:
     heldout_index: Int64[Tensor, " m"] = field(repr=False)
     train_labels: Int64[Tensor, " n"] | None = field(default=None, repr=False)
     heldout_labels: Int64[Tensor, " m"] | None = field(default=None, repr=False)
+    kind: str = field(kw_only=True)
+    table: Table | None = field(default=None, repr=False, kw_only=True)
+    train_groups: Int64[Tensor, " n"] | None = field(default=None, repr=False, kw_only=True)
+    heldout_groups: Int64[Tensor, " m"] | None = field(default=None, repr=False, kw_only=True)
+    group_names: tuple[str, ...] = field(default=(), repr=False, kw_only=True)
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -77,6 +84,7 @@ class DataSet:
             train=rescaled(self.train, self.data_range, (low, high)),
             heldout=rescaled(self.heldout, self.data_range, (low, high)),
             data_range=(float(low), float(high)),
+            table=None if self.table is None else self.table.in_range(self.data_range, (low, high)),
             provenance=f"{self.provenance}; values mapped from {in_words(self.data_range)} to {in_words((low, high))}",
         )
 
@@ -86,8 +94,8 @@ class DataSet:
         For one seed a larger subset contains the smaller ones. Raises InputError for more examples than available and
         for fewer than 2.
         """
-        train = _drawn(len(self.train), n_train, "n_train", seed)
-        heldout = _drawn(len(self.heldout), n_heldout, "n_heldout", seed)
+        train = drawn(len(self.train), n_train, "n_train", seed)
+        heldout = drawn(len(self.heldout), n_heldout, "n_heldout", seed)
         return replace(
             self,
             train=self.train[train],
@@ -96,30 +104,23 @@ class DataSet:
             heldout_index=self.heldout_index[heldout],
             train_labels=None if self.train_labels is None else self.train_labels[train],
             heldout_labels=None if self.heldout_labels is None else self.heldout_labels[heldout],
+            train_groups=None if self.train_groups is None else self.train_groups[train],
+            heldout_groups=None if self.heldout_groups is None else self.heldout_groups[heldout],
             provenance=f"{self.provenance}; of these {n_train} + {n_heldout} drawn at random (seed {seed})",
         )
 
     def fingerprint(self) -> str:
-        """SHA-256, in hexadecimal, of values, labels, shapes and range; independent of name and provenance."""
-        digest = hashlib.sha256(repr(self.data_range).encode())
-        for tensor in (self.train, self.heldout, self.train_labels, self.heldout_labels):
+        """SHA-256, in hexadecimal, of values, labels, groups, kind, shapes and range.
+
+        It is independent of name and provenance.
+        """
+        digest = hashlib.sha256(repr((self.kind, self.data_range)).encode())
+        labels, groups = (self.train_labels, self.heldout_labels), (self.train_groups, self.heldout_groups)
+        for tensor in (self.train, self.heldout, *labels, *groups):
             digest.update(b"none" if tensor is None else repr((tensor.dtype, tuple(tensor.shape))).encode())
             if tensor is not None:
                 digest.update(tensor.detach().cpu().contiguous().numpy().data.cast("B"))
         return digest.hexdigest()
-
-
-def in_words(data_range: Range) -> str:
-    """A range as [low, high]."""
-    return f"[{data_range[0]:g}, {data_range[1]:g}]"
-
-
-def checked_range(data_range: Range, argument: str) -> Range:
-    """`data_range` as two floats; raises InputError unless low < high are finite."""
-    low, high = float(data_range[0]), float(data_range[1])
-    if not (isfinite(low) and isfinite(high) and low < high):
-        raise InputError(f"{argument}: got {low:g} {high:g}, expected two finite numbers, the lower first")
-    return low, high
 
 
 def _digests(x: Float32[Tensor, "n *event"]) -> Iterator[bytes]:
@@ -128,14 +129,8 @@ def _digests(x: Float32[Tensor, "n *event"]) -> Iterator[bytes]:
     return (hashlib.blake2b((row + np.float32(0)).data, digest_size=16).digest() for row in rows)
 
 
-def rescaled(x: Float32[Tensor, "n *event"], old: Range, new: Range) -> Float32[Tensor, "n *event"]:
-    """`x` with the range `old` mapped affinely to `new`."""
-    # dividing first makes the fraction exactly 0 and 1 at the ends
-    fraction = (x - old[0]).div_(old[1] - old[0])
-    return fraction.mul_(new[1] - new[0]).add_(new[0])
-
-
-def _drawn(available: int, n: int, argument: str, seed: int) -> Int64[Tensor, " drawn"]:
+def drawn(available: int, n: int, argument: str, seed: int) -> Int64[Tensor, " drawn"]:
+    """`n` different positions among the first `available`; InputError for more than these and for fewer than 2."""
     if not FEWEST <= n <= available:
         raise InputError(f"{argument}: got {n}, expected {FEWEST} to {available}, the number of examples there are")
     return torch.randperm(available, generator=torch.Generator().manual_seed(seed))[:n]

@@ -1,26 +1,28 @@
 """Examples as read from their source: checked, in the library's layout, in their own units and dtype.
 
-Values are (n, d) for vectors and (n, C, H, W) for images. They are converted to float32 only after the split into
-training and held-out examples.
+They are converted to float32 only after the split into training and held-out examples.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from diffuscope.errors import InputError
-from diffuscope.memory import require_memory
 
-from .dataset import Range
-
-CHANNELS = (1, 3)
+from .kinds import in_layout
+from .table import Frame
+from .value_range import Range
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
     """Examples of one source. Error messages name the `argument` that gave them and their `origin`.
 
-    `data_range` is the range that the format itself implies (8-bit images: 0..255), or None.
+    `data_range` is the range that the format itself implies (8-bit images: 0..255), or None. `kind` is that of values
+    whose layout is known, "auto" for an array of any. `label_names` says what the labels stand for, where that is
+    known. `identities` are the ids that the source itself has, by name: one for each example, None where it is missing.
+    `files` are the paths of files with one example each, relative to their folder.
     """
 
     argument: str
@@ -28,10 +30,17 @@ class Examples:
     values: np.ndarray
     labels: np.ndarray | None = None
     data_range: Range | None = None
+    kind: str = field(default="auto", kw_only=True)
+    label_names: tuple[str, ...] = field(default=(), kw_only=True)
+    identities: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict, kw_only=True)
+    files: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
         return self.values.shape[1:]
+
+    def __len__(self) -> int:
+        return len(self.values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,22 +48,44 @@ class Source:
     """The contents of one data set: examples, and its own held-out examples if it has them."""
 
     name: str
-    train: Examples
-    heldout: Examples | None = None
+    train: Examples | Frame
+    heldout: Examples | Frame | None = None
 
 
 def examples_of_array(array: np.ndarray, argument: str, origin: str, labels: np.ndarray | None = None) -> Examples:
-    """Checked examples of an array in any of the layouts (n, d), (n, H, W), (n, C, H, W), (n, H, W, C).
+    """Examples of an array in any layout, with their labels.
 
-    Raises InputError for dtypes other than real numbers, for ambiguous or unknown layouts, for NaN and infinity, and
-    for labels that are not one integer per example.
+    Raises InputError for dtypes other than real numbers, and for labels that are not one integer per example.
     """
     if array.dtype.kind not in "iuf":
         raise InputError(f"{argument}: {origin} has dtype {array.dtype}, expected integers or floating-point numbers")
-    require_memory(4.0 * array.size, argument, f"{origin}, of shape {array.shape},")
-    _require_finite(array, argument, origin)
-    values = _in_layout(array, argument, origin)
-    return Examples(argument, origin, values, _checked_labels(labels, len(values), argument, origin))
+    n = len(array) if array.ndim else 0
+    return Examples(argument, origin, array, checked_labels(labels, n, argument, origin))
+
+
+def laid_out(examples: Examples, kind: str) -> Examples:
+    """The examples as `kind`, or for "auto" as what they are.
+
+    Raises InputError for a shape that is ambiguous or that the kind does not have, and for NaN and infinity.
+    """
+    _require_finite(examples.values, examples.argument, examples.origin)
+    if kind in ("auto", examples.kind) and examples.kind != "auto":
+        return examples
+    values, found = in_layout(examples.values, kind, examples.argument, examples.origin)
+    return replace(examples, values=values, kind=found)
+
+
+def checked_labels(labels: np.ndarray | None, n: int, argument: str, origin: str) -> np.ndarray | None:
+    """Labels as int64; InputError unless they are n integers."""
+    if labels is None:
+        return None
+    if labels.dtype.kind not in "iu" or labels.shape != (n,):
+        raise InputError(
+            f"{argument}: the labels of {origin} are {labels.dtype} of shape {labels.shape}, expected integers ({n},)"
+        )
+    if n and labels.dtype.kind == "u" and int(labels.max()) > np.iinfo(np.int64).max:
+        raise InputError(f"{argument}: the labels of {origin} reach {labels.max()}, expected numbers below 2^63")
+    return labels.astype(np.int64)
 
 
 def _require_finite(array: np.ndarray, argument: str, origin: str) -> None:
@@ -72,46 +103,3 @@ def _require_finite(array: np.ndarray, argument: str, origin: str) -> None:
         f"{argument}: {origin} has {int(bad.sum())} values that are NaN or infinite, "
         f"the first at index {first}; expected finite numbers"
     )
-
-
-def _in_layout(array: np.ndarray, argument: str, origin: str) -> np.ndarray:
-    shape = array.shape
-    if 0 in shape:
-        raise InputError(f"{argument}: {origin} has shape {shape}, expected at least one example and one value")
-    if array.ndim == 2:
-        return array
-    if array.ndim == 3:
-        # (H, W, 3) is far more often one image than H images of width 3
-        if shape[0] == 1 or shape[-1] in CHANNELS:
-            raise InputError(
-                f"{argument}: {origin} has shape {shape}, which may be one single image; "
-                "expected images (n, H, W) or, with their channels, (n, C, H, W)"
-            )
-        return array[:, None]
-    if array.ndim == 4:
-        first, last = shape[1] in CHANNELS, shape[3] in CHANNELS
-        if first and last:
-            raise InputError(
-                f"{argument}: {origin} has shape {shape}, which is (n, C, H, W) and (n, H, W, C) alike; "
-                "expected 1 or 3 on one of the two channel axes"
-            )
-        if first:
-            return array
-        if last:
-            return array.transpose(0, 3, 1, 2)
-    raise InputError(
-        f"{argument}: {origin} has shape {shape}, expected vectors (n, d) or images (n, H, W), (n, C, H, W) "
-        "or (n, H, W, C) with 1 or 3 channels"
-    )
-
-
-def _checked_labels(labels: np.ndarray | None, n: int, argument: str, origin: str) -> np.ndarray | None:
-    if labels is None:
-        return None
-    if labels.dtype.kind not in "iu" or labels.shape != (n,):
-        raise InputError(
-            f"{argument}: the labels of {origin} are {labels.dtype} of shape {labels.shape}, expected integers ({n},)"
-        )
-    if labels.dtype.kind == "u" and int(labels.max()) > np.iinfo(np.int64).max:
-        raise InputError(f"{argument}: the labels of {origin} reach {labels.max()}, expected numbers below 2^63")
-    return labels.astype(np.int64)

@@ -5,7 +5,6 @@
 are not followed.
 """
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,6 @@ from diffuscope.errors import InputError
 
 from .array_file import Archive, source_of_archive
 from .examples import Source
-
-_SPEC = re.compile(r"(.+?\.(?:h5|hdf5))(?::(.*))?", re.IGNORECASE | re.DOTALL)
-
-
-def hdf5_spec(spec: str) -> tuple[str, str | None] | None:
-    """(path, name or None) of a spec `path.h5` or `path.h5:name`, None for any other."""
-    match = _SPEC.fullmatch(spec)
-    return None if match is None else (match[1], match[2])
 
 
 def read_hdf5(path: Path, name: str | None, argument: str) -> Source:
@@ -43,14 +34,8 @@ def read_hdf5(path: Path, name: str | None, argument: str) -> Source:
             # visits hard links only, hence no other file and no data set twice
             file.visititems(lambda found, item: names.append(found) if isinstance(item, h5py.Dataset) else None)
             members = _Members(file)
-            if name is None:
-                archive = Archive(members, path, argument, members.size, f", or one of them as {path.name}:NAME")
-                return source_of_archive(archive, path.stem, names)
-            inside = name.strip("/")
-            if inside not in names:
-                raise InputError(f"{argument}: {path} has no data set {name!r}; expected {_listed(names)}")
-            only = Archive(members, path, argument, members.size)
-            return source_of_archive(only, f"{path.stem}-{inside.replace('/', '-')}", [inside])
+            archive = Archive(members, path, argument, members.size, f", or one of them as {path.name}:NAME")
+            return source_of_archive(archive, path.stem, names, name)
     except InputError:
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError):
@@ -71,9 +56,3 @@ class _Members:
     def size(self, name: str) -> float:
         """The bytes of a data set, which its file may claim without holding them."""
         return float(self.file[name].nbytes)
-
-
-def _listed(names: list[str]) -> str:
-    if not names:
-        return "a file with a data set"
-    return f"one of {', '.join(names[:6])}" + (f" and {len(names) - 6} more" if len(names) > 6 else "")

@@ -1,0 +1,184 @@
+"""From what was read to a `DataSet`: groups, kinds and encoding, the range, the split, and only then float32.
+
+Without held-out examples, some are split off at random. This is wrong for a model trained elsewhere on all of them,
+which needs held-out examples of its own.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+from torch import Tensor
+
+from diffuscope.errors import InputError
+from diffuscope.memory import require_memory
+
+from .dataset import FEWEST, DataSet, drawn
+from .examples import Examples, Source, laid_out
+from .groups import Part, codes_of, ids_of, without_ids
+from .kinds import require_kind
+from .range_of import range_of
+from .raw_column import raw_column
+from .split import group_split, random_split
+from .table import Frame, Table, fit_frames
+from .value_range import Range, in_words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What the user decides about data: see `load_data`."""
+
+    kind: str = "auto"
+    group: str | None = None
+    heldout_group: str | None = None
+    data_range: Range | None = None
+    train_limit: int | None = None
+    heldout_fraction: float = 0.5
+    seed: int = 0
+
+
+def assembled(source: Source, choices: Choices) -> DataSet:
+    """The data set; InputError with the first mistake found."""
+    require_kind(choices.kind)
+    seed, group = choices.seed, choices.group
+    read = [source.train] if source.heldout is None else [source.train, source.heldout]
+    ids, heldout_ids = ids_of(source.train, source.heldout, group, choices.heldout_group)
+    columns = [group, choices.heldout_group or group]
+    parts, table, notes = _examples(
+        [without_ids(part, name) for part, name in zip(read, columns, strict=False)], choices
+    )
+    train, held = parts[0], parts[-1]
+    if held.event_shape != train.event_shape:
+        raise InputError(
+            f"{held.argument}: {held.origin} has examples of shape {held.event_shape}; "
+            f"expected {train.event_shape} as in {train.origin}"
+        )
+    names = tuple(sorted({*(() if ids is None else ids), *(() if heldout_ids is None else heldout_ids)}))
+    groups = None if ids is None else codes_of(ids, names)
+    n, fraction = len(train), choices.heldout_fraction
+    if len(parts) == 1:
+        if groups is None:
+            index, heldout_index = random_split(n, fraction, seed, train.argument, train.origin)
+        else:
+            index, heldout_index = group_split(groups, fraction, seed, train.argument, train.origin)
+        how_split = "" if groups is None else f" by {group}, {len(names)} groups,"
+        origin = (
+            f"{train.origin}, {n} examples split at random{how_split} into {len(index)} + {len(heldout_index)} "
+            f"(seed {seed})"
+        )
+        heldout_groups = groups
+    else:
+        index, heldout_index = every(train), every(held)
+        origin = f"{train.origin}, {n} examples, against {held.origin}, {len(held)} examples"
+        heldout_groups = None if heldout_ids is None else codes_of(heldout_ids, names)
+    of_these = ""
+    if choices.train_limit is not None:
+        index = index[drawn(len(index), choices.train_limit, "train_limit", seed)]
+        of_these = f"; of the training examples {len(index)} drawn at random (seed {seed})"
+    _require_memory(train, len(index) + (len(heldout_index) if len(parts) == 1 else 0))
+    if len(parts) == 2:
+        _require_memory(held, len(heldout_index))
+    stated, how = range_of(parts, choices.data_range)
+    labels, heldout_labels = _labels(parts)
+    data = DataSet(
+        name=source.name,
+        train=in_float32(train, index),
+        heldout=in_float32(held, heldout_index),
+        data_range=stated,
+        provenance=f"{origin}; range {in_words(stated)} {how}{of_these}",
+        train_index=index,
+        heldout_index=heldout_index,
+        train_labels=None if labels is None else labels[index],
+        heldout_labels=None if heldout_labels is None else heldout_labels[heldout_index],
+        kind=train.kind,
+        table=table,
+        train_groups=None if groups is None else groups[index],
+        heldout_groups=None if heldout_groups is None else heldout_groups[heldout_index],
+        group_names=names,
+        notes=notes,
+    )
+    if data.duplicates == len(data.train) - 1:
+        raise InputError(
+            f"{train.argument}: the {len(data.train)} training examples of {train.origin} are all the same; "
+            "expected examples that vary"
+        )
+    if data.shared == len(data.heldout):
+        raise InputError(
+            f"{held.argument}: every one of the {len(data.heldout)} held-out examples is also a training example; "
+            "expected examples that were not trained on"
+        )
+    return data
+
+
+def numbered(examples: Examples) -> Frame:
+    """An array (n, columns) as a table whose columns go by their numbers."""
+    if examples.values.ndim != 2 or 0 in examples.values.shape:
+        raise InputError(
+            f"{examples.argument}: {examples.origin} has shape {examples.values.shape}; "
+            "expected (n, columns), as --kind table takes"
+        )
+    return Frame(
+        examples.argument,
+        examples.origin,
+        {
+            str(i): raw_column(np.asarray(column), examples.argument, f"column {i} of {examples.origin}")
+            for i, column in enumerate(examples.values.T)
+        },
+    )
+
+
+def every(examples: Examples) -> Int64[Tensor, " n"]:
+    """The positions of all examples; InputError for a single one."""
+    if len(examples) < FEWEST:
+        raise InputError(f"{examples.argument}: {examples.origin} has one single example; expected at least {FEWEST}")
+    return torch.arange(len(examples))
+
+
+def in_float32(examples: Examples, index: Int64[Tensor, " m"]) -> Float32[Tensor, "m *event"]:
+    """The examples at `index`, converted block by block: the only float32 copy there is."""
+    result = np.empty((len(index), *examples.event_shape), dtype=np.float32)
+    rows = index.numpy()
+    block = max(1, 2**22 // max(1, result[0].size))
+    for start in range(0, len(rows), block):
+        result[start : start + block] = examples.values[rows[start : start + block]]
+    return torch.from_numpy(result)
+
+
+def _examples(read: list[Part], choices: Choices) -> tuple[list[Examples], Table | None, tuple[str, ...]]:
+    """The parts in the library's layout, and the table that encodes them, if they are one."""
+    frames = [part if isinstance(part, Frame) else None for part in read]
+    if choices.kind == "table":
+        frames = [part if isinstance(part, Frame) else numbered(part) for part in read]
+    tables = [frame for frame in frames if frame is not None]
+    if not tables:
+        return [laid_out(part, choices.kind) for part in read if isinstance(part, Examples)], None, ()
+    first = read[0]
+    if len(tables) < len(read):
+        which = " and ".join(f"{part.origin} is {'a' if isinstance(part, Frame) else 'no'} table" for part in read)
+        raise InputError(f"{read[-1].argument}: {which}; expected two tables or none")
+    if choices.kind not in ("auto", "table"):
+        raise InputError(f"kind: got {choices.kind}, and {first.origin} is a table; expected auto or table")
+    if choices.data_range is not None:
+        raise InputError(f"data_range: {first.origin} is a table, which is encoded; expected no range")
+    table, notes = fit_frames(tables)
+    parts = [
+        Examples(frame.argument, frame.origin, table.encode_frame(frame)[0].numpy(), kind="table") for frame in tables
+    ]
+    return parts, table, notes
+
+
+def _require_memory(examples: Examples, n: int) -> None:
+    size = 4.0 * n * np.prod(examples.event_shape, dtype=float)
+    require_memory(size, examples.argument, f"{examples.origin}, {n:,} examples of shape {examples.event_shape},")
+
+
+def _labels(parts: list[Examples]) -> tuple[Tensor | None, Tensor | None]:
+    """The labels of training and held-out examples, the same number for the same name."""
+    train, held = parts[0], parts[-1]
+    if train.label_names and held.label_names and held.labels is not None and train.label_names != held.label_names:
+        names = [*train.label_names, *(name for name in held.label_names if name not in train.label_names)]
+        place = np.array([names.index(name) for name in held.label_names])
+        held = replace(held, labels=place[held.labels])
+    first, second = (None if part.labels is None else torch.from_numpy(part.labels) for part in (train, held))
+    return first, second
