@@ -5,7 +5,7 @@ from .question import Answer, Question
 from .questions import QUESTIONS
 from .references import References, fit_references
 from .result import AuditResult
-from .run import audit_model
+from .run import audit_model, audit_samples
 from .session import Session
 from .subject import Settings, Subject
 from .verdict import WORDS, Verdict
@@ -23,6 +23,7 @@ __all__ = [
     "Subject",
     "Verdict",
     "audit_model",
+    "audit_samples",
     "fit_references",
     "load_cifar_features",
 ]  # fmt: skip

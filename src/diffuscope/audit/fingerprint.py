@@ -40,13 +40,19 @@ def fingerprint(subject: Subject, settings: Settings, given: Tensor | None) -> d
     return {
         "code": source_fingerprint(CODE),
         "settings": {name: value for name, value in asdict(settings).items() if name not in UNSTORED},
-        "schedule": repr(subject.denoiser.schedule),
         "train": digest(subject.train),
         "heldout": digest(subject.heldout),
         "samples": None if given is None else digest(given),
+        "model": _model(subject, settings) if subject.has_model else None,
+        "sampler": sampler_digest(settings.sampler) if settings.sampler else None,
+    }
+
+
+def _model(subject: Subject, settings: Settings) -> dict[str, object]:
+    return {
+        "schedule": repr(subject.denoiser.schedule),
         "weights": digest(*tensors_within(subject.denoiser)),
         "answers": digest(*_answers(subject, settings)),
-        "sampler": sampler_digest(settings.sampler) if settings.sampler else None,
     }
 
 

@@ -5,7 +5,7 @@ A new question is one file in `questions/` and one line in its `__init__`: audit
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from diffuscope.findings import Finding
 from diffuscope.report import Block
@@ -21,7 +21,7 @@ class Answer:
 
     `text` opens the section (the verdict, if empty). `method` is a paragraph of the page's last section: how the answer
     was computed, or why it could not be. `facts` are further entries of audit.json by name, and `result` holds all
-    numbers, for Python.
+    numbers, for Python. `broken` is what is not what it is taken for: "model", "samples", both or nothing.
     """
 
     findings: Sequence[Finding] = ()
@@ -30,13 +30,15 @@ class Answer:
     method: str = ""
     facts: dict[str, object] = field(default_factory=dict)
     result: Any = None
+    broken: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Question:
     """One question of an audit. `ask` returns None if the settings leave it out.
 
-    `stages` counts its own stages (`Session.stage`, `Session.advance`), for the progress bar.
+    It is asked of a `model`, of `samples` alone, or of "both". `stages` counts its own stages (`Session.stage`,
+    `Session.advance`), for the progress bar.
     """
 
     name: str
@@ -44,6 +46,11 @@ class Question:
     ask: Callable[[Session], Answer | None] = field(repr=False)
     stages: Callable[[Session], int] = field(default=lambda _: 0, repr=False)
     needs: frozenset[str] = frozenset({"model"})  # what must not be broken for an answer: "model", "samples"
+    of: Literal["model", "samples", "both"] = "model"
+
+    def asked(self, has_model: bool) -> bool:
+        """Whether it is asked where there is a model, or none."""
+        return self.of in ("both", "model" if has_model else "samples")
 
 
 def not_answered(question: Question, broken: frozenset[str]) -> Answer:

@@ -33,10 +33,13 @@ GENERAL = (
 )
 LIMITS = (
     "Limits. Held-out data must come from the same distribution as the training data: any difference between the two "
-    "looks like memorization (the control of the denoising gap shows how much). The search for copies depends on the "
-    "distance: copies changed in other ways than the planted ones need a feature space of their own. Each interval has "
-    "95% coverage by itself, not all of them together. The teleportation estimate is of first order in the difference "
-    "between the network and the Gaussian."
+    "looks like memorization. The search for copies depends on the distance: copies changed in other ways than the "
+    "planted ones need a feature space of their own. Each interval has 95% coverage by itself, not all of them "
+    "together."
+)
+OF_MODELS = (
+    "How much the two sets differ shows in the control of the denoising gap. The teleportation estimate is of first "
+    "order in the difference between the network and the Gaussian."
 )
 
 
@@ -49,7 +52,7 @@ class AuditResult:
 
     subject: Subject
     settings: Settings
-    levels: Levels
+    levels: Levels | None  # None without a model
     samples: Points | None  # None for those of a model that is not what it is taken for
     answers: dict[Question, Answer]
     versions: dict[str, str]
@@ -86,7 +89,7 @@ class AuditResult:
             "heldout_examples": len(self.subject.heldout),
             "settings": asdict(self.settings),
             "versions": self.versions,
-            "noise_levels": self.levels.ratios.tolist(),
+            "noise_levels": [] if self.levels is None else self.levels.ratios.tolist(),
             "findings": {name: [f.as_json() for f in found] for name, found in self.findings.items()},
         }
         for key, kind in (("charts", Chart), ("tables", Table)):
@@ -128,20 +131,23 @@ class AuditResult:
         return cards(self.verdicts)
 
     def _method(self) -> list[Block]:
-        subject, ratios = self.subject, self.levels.ratios
+        subject = self.subject
         facts: list[Sequence[Cell]] = [
-            ["model", subject.name],
-            ["schedule", repr(subject.denoiser.schedule)[:200]],
+            ["model" if subject.has_model else "samples", subject.name],
             ["data", subject.data_name],
             ["training examples", f"{len(subject.train):,}"],
             ["held-out examples", f"{len(subject.heldout):,}"],
-            ["noise levels σ/α", f"{ratios[-1]:.3g} to {ratios[0]:.3g} ({len(ratios)})"],
         ]
+        if self.levels is not None:
+            ratios = self.levels.ratios
+            facts.append(["schedule", repr(subject.denoiser.schedule)[:200]])
+            facts.append(["noise levels σ/α", f"{ratios[-1]:.3g} to {ratios[0]:.3g} ({len(ratios)})"])
         for name, value in (asdict(self.settings) | self.versions).items():
             facts.append([name, ", ".join(value) if isinstance(value, tuple) else str(value)])
         notes = [f"Note: {note}" for note in subject.notes]
         methods = [answer.method for answer in self.answers.values() if answer.method]
-        return [*notes, *GENERAL, *methods, LIMITS, Table("Inputs, settings and versions", ["", ""], facts)]
+        general, limits = (GENERAL, f"{LIMITS} {OF_MODELS}") if subject.has_model else ((), LIMITS)
+        return [*notes, *general, *methods, limits, Table("Inputs, settings and versions", ["", ""], facts)]
 
 
 def versions() -> dict[str, str]:

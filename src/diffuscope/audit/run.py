@@ -7,13 +7,17 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from diffuscope.data import DataSet
 from diffuscope.files import sole_writer
 from diffuscope.memory import require_memory
 from diffuscope.progress import progress_bar
 
 from . import questions
 from .fingerprint import fingerprint
+from .no_model import NoModel
 from .question import not_answered
 from .result import AuditResult, versions
 from .session import Session
@@ -35,9 +39,39 @@ def audit_model(
     folder and an interrupted audit resumes. Memory: the data once in float32, plus under 1 GB.
     Raises InputError where the model or the data cannot be audited.
     """
-    settings = settings or Settings()
+    return _audit(subject, settings or Settings(), out, samples, progress)
+
+
+def audit_samples(
+    samples: Float[Tensor, "n *event"],
+    data: DataSet,
+    settings: Settings | None = None,
+    *,
+    out: Path | None = None,
+    name: str = "samples",
+    notes: tuple[str, ...] = (),
+    progress: bool = False,
+) -> AuditResult:
+    """Audit samples, in the range of the data, without the model that made them.
+
+    Asked is what samples can tell: whether they are of these data, copies of training examples, as good and as diverse
+    as held-out examples. Raises InputError where samples or data cannot be audited.
+
+    >>> from diffuscope.data import toy_data
+    >>> moons, more = toy_data("two-moons", n_train=200, n_heldout=200), toy_data("two-moons", n_train=50, seed=1)
+    >>> audit_samples(more.train, moons).verdict.word
+    'cannot-tell'
+    """
+    return _audit(Subject.of(NoModel(), data, name, notes), settings or Settings(), out, samples, progress)
+
+
+def _audit(
+    subject: Subject, settings: Settings, out: Path | None, samples: torch.Tensor | None, progress: bool
+) -> AuditResult:
+    asked = [question for question in questions.QUESTIONS if question.asked(subject.has_model)]
     numbers = (settings.levels + 2) * settings.generated * subject.train[0].numel()
-    require_memory(4.0 * numbers, "generated", f"{settings.generated:,} samples with their trajectories")
+    if subject.has_model:
+        require_memory(4.0 * numbers, "generated", f"{settings.generated:,} samples with their trajectories")
     if samples is not None:
         require_samples(samples, like=subject.train)
     with (
@@ -46,8 +80,8 @@ def audit_model(
     ):
         store, answers = Store(out, fingerprint(subject, settings, samples)), {}
         session = Session(subject, settings, store=store, given=samples, progress=bar)
-        bar.reset(session.shared_stages + sum(question.stages(session) for question in questions.QUESTIONS))
-        for question in questions.QUESTIONS:
+        bar.reset(session.shared_stages + sum(question.stages(session) for question in asked))
+        for question in asked:
             broken = session.broken & question.needs
             answer = not_answered(question, session.broken) if broken else question.ask(session)
             if answer is not None:
@@ -57,7 +91,7 @@ def audit_model(
     return AuditResult(
         subject=subject,
         settings=settings,
-        levels=session.levels,
+        levels=session.levels if subject.has_model else None,
         samples=None if "samples" in session.broken and samples is None else session.samples,
         answers=answers,
         versions=versions(),

@@ -45,9 +45,8 @@ class Session:
 
     @property
     def broken(self) -> frozenset[str]:
-        """What is not what it is taken for, by the first question: "model", "samples", both or nothing."""
-        wiring = self.answers.get("wiring")
-        return frozenset() if wiring is None else wiring.result.broken
+        """What is not what it is taken for, by the answers so far: "model", "samples", both or nothing."""
+        return frozenset().union(*(answer.broken for answer in self.answers.values()))
 
     @property
     def copies_training(self) -> bool:
@@ -81,7 +80,7 @@ class Session:
     @property
     def shared_stages(self) -> int:
         """The number of stages of the shared measurements."""
-        return 2 + len(self.levels)
+        return 2 + len(self.levels) if self.subject.has_model else 1
 
     @cached_property
     def levels(self) -> Levels:

@@ -14,11 +14,13 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from diffuscope.data import DataSet, Table
 from diffuscope.denoisers import Batch, Denoiser, require_batch
 from diffuscope.errors import InputError
 from diffuscope.samplers import times_at
 from diffuscope.streams import require_seed
 
+from .no_model import NoModel
 from .transformations import NAMES, transformations
 
 LOWEST, HIGHEST = 0.03, 100.0
@@ -77,11 +79,14 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A denoiser, its training data and held-out data, all in the model's own range.
+    """A denoiser, its training data and held-out data, all in the model's own range; `NoModel()` for samples alone.
 
     If both parts have labels, a classifier of them provides the features in which samples are compared with held-out
-    data. Raises InputError for fewer than 20 examples, values that are not finite or all the same, two shapes, and for
-    labels that are not one integer per example.
+    data. Rows of a `table` are shown as its columns. Groups are the units behind several examples, such as patients;
+    none is in both parts.
+
+    Raises InputError for fewer than 20 examples, values that are not finite or all the same, two shapes, a group in
+    both parts, and for labels or groups that are not one integer for each example.
     """
 
     denoiser: Denoiser
@@ -92,6 +97,26 @@ class Subject:
     notes: tuple[str, ...] = ()  # facts about the data, for the report
     train_labels: Shaped[Tensor, " labels"] | None = field(default=None, repr=False)
     heldout_labels: Shaped[Tensor, " others"] | None = field(default=None, repr=False)
+    train_groups: Shaped[Tensor, " groups"] | None = field(default=None, repr=False)
+    heldout_groups: Shaped[Tensor, " groups_too"] | None = field(default=None, repr=False)
+    table: Table | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, denoiser: Denoiser, data: DataSet, name: str = "model", notes: tuple[str, ...] = ()) -> "Subject":
+        """A model and a data set, with its labels, groups and columns."""
+        return cls(
+            denoiser,
+            data.train,
+            data.heldout,
+            name,
+            data.name,
+            notes,
+            data.train_labels,
+            data.heldout_labels,
+            data.train_groups,
+            data.heldout_groups,
+            data.table,
+        )
 
     def __post_init__(self) -> None:
         for name, data in (("train", self.train), ("heldout", self.heldout)):
@@ -102,13 +127,24 @@ class Subject:
         for name, labels, data in (
             ("train_labels", self.train_labels, self.train),
             ("heldout_labels", self.heldout_labels, self.heldout),
+            ("train_groups", self.train_groups, self.train),
+            ("heldout_groups", self.heldout_groups, self.heldout),
         ):
             if labels is None:
                 continue
             if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
                 raise InputError(f"{name}: expected integers, got {labels.dtype}")
             if len(labels) != len(data):
-                raise InputError(f"{name}: expected one label per example ({len(data)}), got {len(labels)}")
+                raise InputError(f"{name}: expected one for each example ({len(data)}), got {len(labels)}")
+        if self.train_groups is not None and self.heldout_groups is not None:
+            both = len(set(self.train_groups.tolist()) & set(self.heldout_groups.tolist()))
+            if both:
+                raise InputError(f"heldout_groups: expected groups that are not in train_groups, got {both} that are")
+
+    @property
+    def has_model(self) -> bool:
+        """Whether there is a model; otherwise samples alone are audited."""
+        return not isinstance(self.denoiser, NoModel)
 
     @property
     def scale(self) -> float:

@@ -201,9 +201,10 @@ def sample_units(
         ) < NEARER * np.median(after):
             best, after = (name, written), found
     own_mean, own_deviation = moments(samples, center)
-    rounding, unseen = SAME * deviation * samples[0].numel() ** 0.5, some(heldout, COMPARED).flatten(1)
-    same = nearest_neighbors(chosen.flatten(1).float(), heldout.flatten(1), 1)[0][:, 0] < rounding
-    alike = nearest_neighbors(unseen[:SEARCHED], unseen, 2)[0][:, 1] < rounding
+    rounding, unseen = SAME * deviation * samples[0].numel() ** 0.5, heldout.flatten(1)
+    same = nearest_neighbors(chosen.flatten(1).float(), unseen, 1)[0][:, 0] < rounding
+    # among as many as samples are searched in: the chance grows with their number
+    alike = nearest_neighbors(some(heldout, SEARCHED).flatten(1), unseen, 2)[0][:, 1] < rounding
     return SampleUnits(
         name=best[0],
         written=best[1],

@@ -15,7 +15,8 @@ from .question import Answer, Question
 
 Word = Literal["broken", "copies", "cannot-tell", "attention", "sound"]
 WORDS: tuple[Word, ...] = get_args(Word)
-NEEDED = ("wiring", "memorized", "quality")  # without an answer to these nothing is called sound
+FIRST = ("wiring", "samples")  # whether all is what it is taken for
+NEEDED = (*FIRST, "memorized", "quality", "diversity")  # without an answer to these nothing is called sound
 TONES: dict[Word, Tone] = {
     "broken": "alarm",
     "copies": "alarm",
@@ -55,7 +56,7 @@ def verdict(answers: Mapping[Question, Answer]) -> Verdict:
         name for question, answer in answers.items() if not answer.findings and (name := question.name) in NEEDED
     ]
     unknown = with_tone("unknown", names=NEEDED)
-    if first.get("wiring") in others or (others and not memorized):
+    if any(first.get(name) in others for name in FIRST) or (others and not memorized):
         return _because("broken", others)
     if memorized:
         return _because("copies", memorized + others)

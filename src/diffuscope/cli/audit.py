@@ -4,12 +4,15 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 import tyro
+from torch import Tensor
 
-from diffuscope.audit import AuditResult, Settings, Subject, audit_model
+from diffuscope import streams
+from diffuscope.audit import AuditResult, Settings, Subject, audit_model, audit_samples
 from diffuscope.audit.subject import require_examples, require_samples
 from diffuscope.audit.verdict import Word
-from diffuscope.data import NAMES, DataSet, load_samples
+from diffuscope.data import NAMES, DataSet, read_samples
 from diffuscope.denoisers import Denoiser, load_model
 from diffuscope.errors import InputError
 from diffuscope.files import load_object
@@ -17,20 +20,23 @@ from diffuscope.training import train_denoiser
 
 from .options import DataOptions, TrainOptions, require_range, writing
 
+MOST_SAMPLES = 20_000  # of more, so many at random are audited
+
 
 @dataclass(frozen=True)
 class Audit:
-    """Audit a diffusion model: what it learned, the origin of its loss, memorization, and the sampling steps it needs.
+    """Audit a diffusion model, or samples alone: what it learned, memorization, quality, diversity, steps it needs.
 
-    Without --model, a small model is trained first. Writes report.html and audit.json to --out. Rerun the same command
-    to resume an interrupted audit.
+    With --samples and no --model, the samples of any generator are audited. With neither, a small model is trained
+    first. Writes report.html and audit.json to --out. Rerun the same command to resume an interrupted audit.
     """
 
     source: tyro.conf.OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
     model: str | None = None
-    """A .safetensors file written by diffuscope, or module:object; by default a small model is trained on the data."""
+    """A .safetensors file written by diffuscope, or module:object. By default none if there are --samples; otherwise a
+    small model is trained on the data."""
     samples: str | None = None
-    """Generated samples to audit instead of the model's own: a .npy or .npz file, or a folder."""
+    """Generated samples, in the same forms as --data: audited in place of the model's own, or alone."""
     samples_range: tuple[float, float] | None = None
     """Lowest and highest possible value of --samples; needed for integers."""
     out: Path = Path("out/audit")
@@ -56,44 +62,67 @@ class Audit:
     def _audit(self) -> None:
         denoiser = None if self.model is None else load_model(self.model)
         data = self.source.load(self.settings.seed)
-        notes = [data.provenance]
+        notes = [data.provenance, *data.notes]
         data = data.in_range(*((-1.0, 1.0) if denoiser is None else model_range(denoiser, data)))
         if denoiser is not None and not hasattr(denoiser, "data_range"):
             low, high = data.data_range
             warning = f"the model states no data_range, and is given the data in their own, {low:g} to {high:g}"
-            print(f"Warning: {warning}.", file=sys.stderr)
-            notes.append(warning)
+            notes.append(warned(warning))
         for name, examples in (("data", data.train), ("heldout", data.heldout)):
             require_examples(name, examples)
-        samples = None if self.samples is None else load_samples(self.samples, self.samples_range, like=data)
-        if samples is not None:
-            require_samples(samples, like=data.train)
-        if denoiser is None:
+        samples = None if self.samples is None else self._samples(data, notes)
+        if denoiser is None and samples is None:
             print(f"No --model given: training a small one on {data.name}.")
             steps, batch_size = self.training.train_steps, self.training.batch_size
             denoiser = train_denoiser(data, steps=steps, batch_size=batch_size, seed=self.settings.seed, out=self.out)
         else:
-            require_shape(denoiser, data)
+            if denoiser is not None:
+                require_shape(denoiser, data)
             if self.source.heldout is None and self.source.data not in NAMES:
-                warning = (
-                    "the held-out data are a random part of --data; if the model was trained on all of it, pass data "
-                    "that it was not trained on as --heldout"
+                whose = "the generator" if denoiser is None else "the model"
+                notes.append(
+                    warned(
+                        f"the held-out data are a random part of --data; if {whose} was trained on all of it, pass "
+                        "data that it was not trained on as --heldout"
+                    )
                 )
-                print(f"Warning: {warning}.", file=sys.stderr)
-                notes.append(warning)
         if data.shared:
             notes.append(f"{data.shared} held-out examples are also training examples, bit for bit")
         if data.duplicates:
             notes.append(f"{data.duplicates} training examples are exact duplicates of others")
-        name = f"a small model trained on {data.name}" if self.model is None else Path(self.model).name
-        labels = data.train_labels, data.heldout_labels
-        subject = Subject(denoiser, data.train, data.heldout, name, data.name, tuple(notes), *labels)
-        result = audit_model(subject, self.settings, out=self.out, samples=samples, progress=True)
+        if denoiser is None and samples is not None:
+            name = Path(self.samples or "").name
+            result = audit_samples(
+                samples, data, self.settings, out=self.out, name=name, notes=tuple(notes), progress=True
+            )
+        else:
+            assert denoiser is not None
+            name = f"a small model trained on {data.name}" if self.model is None else Path(self.model).name
+            subject = Subject.of(denoiser, data, name, tuple(notes))
+            result = audit_model(subject, self.settings, out=self.out, samples=samples, progress=True)
         report = result.save(self.out)
         print_verdicts(result)
         print(f"Report: {report}")
         if result.verdict.word in self.fail_on:
             sys.exit(1)
+
+    def _samples(self, data: DataSet, notes: list[str]) -> Tensor:
+        """The samples in the range of the data; what is said of them goes to the notes."""
+        read = read_samples(self.samples or "", self.samples_range, like=data)
+        samples = read.values
+        notes += read.notes
+        require_samples(samples, like=data.train)
+        if len(samples) > MOST_SAMPLES:
+            order = streams.torch_stream(self.settings.seed, "samples")
+            samples, count = samples[torch.randperm(len(samples), generator=order)[:MOST_SAMPLES]], len(samples)
+            notes.append(f"{MOST_SAMPLES:,} of the {count:,} samples were drawn at random")
+        return samples
+
+
+def warned(warning: str) -> str:
+    """The warning, printed, for the notes of the report."""
+    print(f"Warning: {warning}.", file=sys.stderr)
+    return warning
 
 
 def model_range(denoiser: Denoiser, data: DataSet) -> tuple[float, float]:

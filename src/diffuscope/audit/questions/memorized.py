@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diffuscope.exact import nearest_neighbors
 from diffuscope.findings import Finding, exact_share_interval
-from diffuscope.report import Block, Gallery, GalleryItem, Picture, image_png
+from diffuscope.report import Block
 
 from ..copy_search import Copies, copies, copies_finding, copies_tables, distances_chart, suffix, why_unknown
 from ..denoising_gap import Gap, denoising_gap, gap_blocks, gap_finding, pairs_of_cells
@@ -24,16 +24,15 @@ from ..question import Answer, Question
 from ..repeats import distinct, repeats_table
 from ..session import Session
 from ..standard_names import measures_table, standard_measures
-from ..transformations import is_image, transformations
-
-SHOWN_PAIRS = 12
+from ..suspects import suspects
+from ..transformations import transformations
 
 
 @dataclass(frozen=True, eq=False)
 class Memorization:
     """The three tests of one audit: denoising errors, and per feature space nearness and copies."""
 
-    gap: Gap
+    gap: Gap | None  # None for samples without a model
     nearness: dict[str, Nearness]
     copies: dict[str, Copies]
 
@@ -46,8 +45,8 @@ def verdict(result: Memorization, significance: float) -> Finding:
     listed = exact_share_interval(int(worst.listed.sum()), len(worst.listed))
     of_copies = worst.share, listed, min(1.0, worst.p_value * len(result.copies))
     biases, of_bias = [], of_copies
-    if result.gap.p_value < significance:
-        gap = result.gap
+    gap = result.gap
+    if gap is not None and gap.p_value < significance:
         biases.append(f"its loss is {gap.mean_share:.1%} lower on training than on held-out data")
         of_bias = gap.mean_share, gap.mean_interval, gap.p_value
     if nearer:
@@ -58,6 +57,8 @@ def verdict(result: Memorization, significance: float) -> Finding:
     value, (low, high), p_value = of_copies if worst.listed.any() else of_bias
     tone = "good"
     text = "No sign of memorization: no sample is a copy, and training data are treated like held-out data."
+    if gap is None:
+        text = "No sign of memorization in these samples: none is a copy, nor are they nearer to the training data."
     if worst.listed.any():
         tone = "alarm"
         text = (
@@ -90,11 +91,12 @@ def verdict(result: Memorization, significance: float) -> Finding:
 def _ask(session: Session) -> Answer:
     settings, subject = session.settings, session.subject
     level, spaces = settings.significance, settings.features
-    stream = session.numpy_stream("gap")
-    gap = denoising_gap(session.measures, level, stream, pairs_of_cells(*_cells_of_points(session), stream))
-    result = Memorization(gap, {}, {})
-    found: list[Finding] = [gap_finding(result.gap, level)]
-    blocks = gap_blocks(result.gap)
+    result, found, blocks = Memorization(None, {}, {}), list[Finding](), list[Block]()
+    if subject.has_model:
+        stream = session.numpy_stream("gap")
+        gap = denoising_gap(session.measures, level, stream, pairs_of_cells(*_cells_of_points(session), stream))
+        result = Memorization(gap, {}, {})
+        found, blocks = [gap_finding(gap, level)], gap_blocks(gap)
     chosen = transformations(settings.transformations, subject.train.shape[1:])
     for space in spaces:
         session.progress.set_postfix_str("looking for copies")
@@ -113,7 +115,7 @@ def _ask(session: Session) -> Answer:
         near = _nearness(session, features, listed, space, level / len(spaces))
         result.nearness[space] = near
         found += [nearness_finding(near, space, suffix(space), level / len(spaces)), copies_finding(listed, space)]
-        blocks += [distances_chart(listed, space), *_suspects(session, listed, space), *copies_tables(listed, space)]
+        blocks += [distances_chart(listed, space), *suspects(session, listed, space), *copies_tables(listed, space)]
         blocks += [*repeats_table(listed.repeats, space), *_measures(session, features, listed, space)]
         session.advance()
     return Answer(
@@ -174,43 +176,6 @@ def _measures(session: Session, features: Features, found: Copies, space: str) -
     return [measures_table(standard_measures(features(session.samples), rows, heldout, stream), space)]
 
 
-def _suspects(session: Session, found: Copies, space: str) -> list[Block]:
-    """The most suspicious samples with their neighbors; nothing if the data are not images."""
-    train, heldout = session.subject.train, session.subject.heldout
-    if not is_image(train.shape[1:]) or not session.settings.examples:
-        return []
-    low, high = float(train.min()), float(train.max())
-
-    def picture(image: Tensor, label: str) -> Picture:
-        return Picture(image_png(image.numpy(), low, high), label)
-
-    items = [
-        GalleryItem(
-            [
-                picture(session.samples[i], "sample"),
-                picture(train[int(found.nearest_training[i])], "training"),
-                picture(heldout[int(found.nearest_heldout[i])], "held-out"),
-            ],
-            ", ".join(
-                filter(
-                    None,
-                    (
-                        f"sample {i}: p = {found.p_values[i]:.2g}",
-                        "listed" if found.listed[i] else "",
-                        f"matches when {found.transformation[i]}" if found.transformation[i] else "",
-                    ),
-                )
-            ),
-        )
-        for i in np.argsort(found.p_values, kind="stable")[:SHOWN_PAIRS]
-    ]
-    how = (
-        "Each sample with the training example that it matches best and its nearest held-out example. A copy looks "
-        "like the former, not the latter."
-    )
-    return [Gallery(f"The most suspicious samples and their nearest neighbors ({space})", items, how)]
-
-
 def _listed(found: Copies) -> list[dict[str, object]]:
     return [
         {
@@ -230,4 +195,5 @@ QUESTION = Question(
     _ask,
     stages=lambda session: len(session.settings.features),
     needs=frozenset({"model", "samples"}),
+    of="both",
 )

@@ -22,10 +22,10 @@ from diffuscope.findings.numbers import number
 from diffuscope.report import Block, Cell, Table
 
 from ..classifier import ClassifierFeatures, fit_classifier
-from ..contact_sheets import ordinary_samples
 from ..feature_spaces import Space, feature_spaces
 from ..frechet_ratio import BAR, DRAWS, Fidelity, distance_at_size, fidelity, frechet_chart
 from ..label_shares import LabelBalance, label_balance, label_block, label_finding
+from ..pictures import ordinary_samples
 from ..planted_faults import planted_faults
 from ..question import Answer, Question
 from ..references import References
@@ -284,7 +284,9 @@ def _ask(session: Session) -> Answer:
     found = [quality_finding(result, copying=session.copies_training)]
     if result.balance is not None:
         found.append(label_finding(result.balance, settings.significance))
-    pictures = ordinary_samples(samples, subject.heldout, examples=getattr(settings, "examples", True))
+    pictures = []
+    if subject.table is None:
+        pictures = ordinary_samples(samples, subject.heldout, examples=settings.examples)
     return Answer(
         findings=found,
         blocks=[*pictures, *blocks(result)],
@@ -294,4 +296,6 @@ def _ask(session: Session) -> Answer:
     )
 
 
-QUESTION = Question("quality", "How good are its samples?", _ask, stages=lambda _: 1, needs=frozenset({"samples"}))
+QUESTION = Question(
+    "quality", "How good are its samples?", _ask, stages=lambda _: 1, needs=frozenset({"samples"}), of="both"
+)

@@ -18,19 +18,19 @@ import torch
 
 from diffuscope.denoisers import Batch
 from diffuscope.errors import InputError
-from diffuscope.findings import Finding, Tone, bootstrap_sums, exact_share_interval, percentile_interval
-from diffuscope.report import Table
+from diffuscope.findings import Finding, Tone, bootstrap_sums, percentile_interval
 
 from ..conventions import DECLARED, gaussian_error
 from ..ends import STARTS, Start, level_errors, start_from_noise
 from ..manners import POINTS, Fault, manners
 from ..question import Answer, Question
 from ..reading_search import DATA, DOUBT, FAULT, SIGNIFICANT, BestReading, best_reading, decisive_levels
+from ..sample_units import exploded_finding, heldout_finding, units_of_samples, units_table
 from ..session import Session
 from ..skill import DRIFT, Skill, drift_chart, drift_finding, error_chart, skill_finding
 from ..store import Arrays
 from ..subject import evaluate
-from ..units import SAME_UNITS, SHIFT, ModelUnits, SampleUnits, best_units, sample_units
+from ..units import ModelUnits, SampleUnits, best_units, sample_units
 
 TITLE = "Is this the model you think it is?"
 METHOD = (
@@ -40,12 +40,11 @@ METHOD = (
     "reached is asked at other times, and its answers are converted back."
 )
 EXAMPLES = 272
-LEAKED = 0.01  # share of the samples that may be held-out examples
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Wiring:
-    """Everything measured; `broken` says what cannot be audited: "model" or "samples"."""
+    """Everything measured."""
 
     manners: list[Fault]
     reading: BestReading | None = None
@@ -53,7 +52,6 @@ class Wiring:
     skill: Skill | None = None
     start: Start | None = None
     samples: SampleUnits | None = None
-    broken: frozenset[str] = frozenset()
 
 
 def examples(session: Session) -> tuple[Batch, Batch, torch.Generator]:
@@ -189,72 +187,6 @@ def reading_finding(result: BestReading) -> Finding:
     )
 
 
-def samples_finding(result: SampleUnits | None, own: bool) -> Finding:
-    """Units of the samples and of the data."""
-    if result is None:
-        return Finding(
-            name="wiring.samples",
-            title="Can it be sampled?",
-            value=float("nan"),
-            unit="",
-            verdict="Sampling from the model ends in NaN or infinity.",
-            tone="alarm",
-            power="Heun's method on the probability-flow ODE, from noised data.",
-        )
-    whose = "its samples" if own else "the samples"
-    shifted = result.far and abs(result.shift) >= SHIFT
-    value, unit, null = (
-        result.deviation,
-        "x",
-        "1x: their median distance from the mean of the data is that of the data.",
-    )
-    text = f"The units of {whose} are those of the data."
-    if result.fault:
-        value, null = result.before / max(result.after, 1e-6), "1x: no nearer to the data under any map."
-        text = (
-            f"{whose.capitalize()} are not in the units of the data: {result.nearer:.0%} of them are nearer to the "
-            f"data if read as {result.name} ({result.written})."
-        )
-    elif shifted:
-        value, unit, null = result.shift, "deviations", "0: their median mean is that of the data."
-        text = f"{whose.capitalize()} are not like the data: their mean is {value:+.3g} deviations of the data off."
-    elif result.far:
-        text = f"{whose.capitalize()} are not like the data: they are spread {value:.3g} times as wide."
-    return Finding(
-        name="wiring.samples",
-        title="Are the samples in the units of the data?",
-        value=value,
-        unit=unit,
-        verdict=text,
-        # how far the model's own samples are is the question of quality
-        tone="alarm" if result.fault or (result.far and not own) else "neutral" if result.far else "good",
-        null=f"{null} The median distance to training data is {result.before:.3g} times that of held-out examples.",
-        power=f"A spread off by a factor of {SAME_UNITS:g}, a mean off by {SHIFT:g} deviation, or a known range or "
-        "turn of images in which nearly all samples are much nearer to the data would be a fault.",
-    )
-
-
-def heldout_finding(result: SampleUnits) -> Finding:
-    """Samples that are held-out examples: files that were mixed up, or a model that has seen them."""
-    low, high = exact_share_interval(*result.heldout)
-    seen = low > result.chance + LEAKED
-    count, searched = result.heldout
-    return Finding(
-        name="wiring.heldout",
-        title="Samples that are held-out examples",
-        value=100 * count / searched,
-        unit="%",
-        verdict=f"{count} of {searched} samples are held-out examples: the sets are mixed up, or the model was trained "
-        "on them."
-        if seen
-        else "The samples are no held-out examples.",
-        tone="alarm" if seen else "good",
-        interval=(100 * low, 100 * high),
-        null=f"{100 * result.chance:.2g}%: the share of held-out examples that equal another one.",
-        power=f"{searched} samples; from {100 * LEAKED:g}% beyond chance, with the whole interval, it is a fault.",
-    )
-
-
 def start_finding(result: Start) -> Finding:
     """The cost of starting from pure noise."""
     off = abs(result.shift) - 3 * result.shift_error > DRIFT
@@ -285,26 +217,13 @@ def verdict(found: list[Finding]) -> Finding:
     return replace(gravest, name="wiring.verdict", title=TITLE)
 
 
-def units_table(session: Session, own: Batch | None) -> Table:
-    """Mean, deviation and range of data and samples, per channel."""
+def answers_at_low_noise(session: Session) -> Batch:
+    """The model's answers at the lowest audited noise level."""
     t = float(session.levels.times[-1])
     clean, noise, _ = examples(session)
     schedule = session.subject.denoiser.schedule
-    answers = evaluate(session.subject.denoiser, float(schedule.alpha(t)) * clean + float(schedule.sigma(t)) * noise, t)
-    sets = {"training data": session.subject.train, "held-out data": session.subject.heldout,
-            "answers at the lowest noise": answers}  # fmt: skip
-    if own is not None:
-        sets["samples of the model"] = own
-    if session.given is not None:
-        sets["given samples"] = session.samples
-    rows = []
-    for name, x in sets.items():
-        channels = x.shape[1] if x.ndim == 4 and x.shape[1] <= 4 else 1
-        for k in range(channels):
-            values = (x[:, k] if channels > 1 else x).double()
-            label = f"{name}, channel {k}" if channels > 1 else name
-            rows.append([label, *(float(v) for v in (values.mean(), values.std(), values.min(), values.max()))])
-    return Table("Units of data, model and samples", ["", "mean", "deviation", "lowest", "highest"], rows)
+    noised = float(schedule.alpha(t)) * clean + float(schedule.sigma(t)) * noise
+    return evaluate(session.subject.denoiser, noised, t)
 
 
 def _ask(session: Session) -> Answer:
@@ -317,8 +236,9 @@ def _ask(session: Session) -> Answer:
     first = manners_finding(faults)
     if first.tone == "alarm":
         session.advance()
-        result = Wiring(manners=faults, broken=frozenset({"model", "samples"} if session.given is None else {"model"}))
-        return Answer(findings=[verdict([first]), first], method=METHOD, result=result)
+        broken = frozenset({"model", "samples"} if session.given is None else {"model"})
+        found = [verdict([first]), first]
+        return Answer(findings=found, method=METHOD, result=Wiring(manners=faults), broken=broken)
     own = own_samples(session)
     reading, units, start, skill = reduced(
         session, session.stage("wiring", "reading the model", partial(measure, session, own))
@@ -330,27 +250,28 @@ def _ask(session: Session) -> Answer:
     of_model = [units_finding(units), reading_finding(reading), skill_finding(skill)]
     if units.cost < reading.cost:  # the larger fault is named first; mending it may mend the other
         of_model[:2] = of_model[1::-1]
-    of_samples = [samples_finding(samples, session.given is None)]
-    of_samples += [] if samples is None else [heldout_finding(samples)]
+    of_samples = [exploded_finding()]
+    if samples is not None:
+        of_samples = [
+            units_of_samples(samples, "wiring", own=session.given is None),
+            heldout_finding(samples, "wiring"),
+        ]
     ends = [start_finding(start)] if own is not None else []
     found = [first, *of_model, *of_samples, *ends, drift_finding(skill)]
+    sets = {"training data": train, "held-out data": session.subject.heldout}
+    sets |= {"answers at the lowest noise": answers_at_low_noise(session)}
+    sets |= {} if own is None else {"samples of the model": own}
+    sets |= {} if session.given is None else {"given samples": session.samples}
     model = any(f.tone == "alarm" for f in of_model)
     broken = {"model"} if model else set()
     if any(f.tone == "alarm" for f in of_samples) or (model and session.given is None):
         broken.add("samples")
     return Answer(
         findings=[verdict(found), *found],
-        blocks=[units_table(session, own), error_chart(skill), drift_chart(skill)],
+        blocks=[units_table(sets), error_chart(skill), drift_chart(skill)],
         method=METHOD,
-        result=Wiring(
-            manners=faults,
-            reading=reading,
-            units=units,
-            skill=skill,
-            start=start,
-            samples=samples,
-            broken=frozenset(broken),
-        ),
+        result=Wiring(manners=faults, reading=reading, units=units, skill=skill, start=start, samples=samples),
+        broken=frozenset(broken),
     )
 
 

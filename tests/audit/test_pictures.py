@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from diffuscope.audit.contact_sheets import ordinary_samples
+from diffuscope.audit.pictures import ordinary_samples
 from diffuscope.findings import Chart, Points
 from diffuscope.report import Gallery
 

@@ -1,0 +1,115 @@
+"""Is it as diverse as the data? Coverage of held-out data, missing modes, and samples that repeat each other.
+
+The verdict is the first fault of the three tests; where there is none, coverage decides whether a missing tenth of the
+data would have been seen.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from diffuscope.findings import Chart, Finding, Panel, groups
+from diffuscope.report import Block, Gallery, GalleryItem, Picture, Table, image_png
+
+from ..coverage import Coverage, coverage, coverage_finding
+from ..features import feature_map
+from ..modes import Modes, SelfRepeats, modes, modes_finding, repeats_finding, self_repeats
+from ..pictures import as_images
+from ..question import Answer, Question
+from ..session import Session
+
+TITLE = "Is it as diverse as the data?"
+SHOWN, EXAMPLES = 4, 6  # clusters that lack samples, and held-out examples of each
+METHOD = (
+    "Diversity: held-out examples whose ball, out to a neighbor, holds a sample (coverage, Naeem et al. 2020); shares "
+    "of k-means clusters of the training data; samples at a distance that few held-out examples have to each other."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Diversity:
+    """The three measurements."""
+
+    coverage: Coverage
+    modes: Modes
+    repeats: SelfRepeats
+
+
+def verdict(found: list[Finding], copying: bool) -> Finding:
+    """The gravest finding; coverage where there is none."""
+    order = [f for tone in ("alarm", "attention", "unknown") for f in found if f.tone == tone]
+    gravest = order[0] if order else found[0]
+    text = gravest.verdict
+    if not order:
+        text = f"Samples are as diverse as the data. {text}"
+    if not order and copying:
+        gravest = replace(gravest, tone="neutral")
+        text = f"Samples cover the data, but some are copies of training examples, which do so too. {text}"
+    return replace(gravest, name="diversity.verdict", title=TITLE, verdict=text)
+
+
+def _ask(session: Session) -> Answer:
+    session.progress.set_postfix_str("looking for missing modes")
+    settings, subject, rng = session.settings, session.subject, session.numpy_stream("diversity")
+    features = feature_map(settings.features[0], session.references.gaussian)
+    rows = features(session.samples), features(subject.train), features(subject.heldout)
+    level = settings.significance
+    result = Diversity(coverage(*rows, level, rng), modes(*rows, level, rng), self_repeats(*rows, rng))
+    found = [
+        coverage_finding(result.coverage, level),
+        modes_finding(result.modes, level),
+        repeats_finding(result.repeats, level),
+    ]
+    session.advance()
+    return Answer(
+        findings=[verdict(found, session.copies_training), *found],
+        blocks=[_shares(result.modes), *_missing(session, result.modes, level)],
+        method=METHOD,
+        result=result,
+    )
+
+
+def _shares(result: Modes) -> Chart:
+    balance = result.balance
+    shares = {"held-out data": 100 * balance.of_heldout, "samples": 100 * balance.of_samples}
+    top = 1.25 * max(float(share.max()) for share in shares.values())
+    bars = groups([str(k) for k in balance.classes.tolist()], {**shares})
+    return Chart(
+        "Shares of the data's clusters among samples and held-out data",
+        (Panel("", "cluster of the training data", "share, %", (bars,), y_range=(0.0, top)),),
+        "A cluster without a bar of samples is a missing mode.",
+    )
+
+
+def _missing(session: Session, result: Modes, level: float) -> list[Block]:
+    """Held-out examples of the clusters that lack most samples, where the shares differ beyond chance."""
+    balance, heldout, table = result.balance, session.subject.heldout, session.subject.table
+    if not session.settings.examples or not (balance.p_value < level or balance.surely_missing(level)):
+        return []
+    chosen = result.shortest[:SHOWN]
+    members = {k: np.flatnonzero(result.of_heldout == k)[:EXAMPLES] for k in chosen}
+    names = {
+        k: f"cluster {k}: {float(balance.of_samples[k]):.1%} of the samples, {float(balance.of_heldout[k]):.1%} of "
+        "held-out data"
+        for k in chosen
+    }
+    title, how = "Where samples are missing", "Held-out examples of the clusters that lack most samples."
+    if table is not None:
+        rows = [
+            [names[k] if first else "", *(str(column[0]) for column in table.decode(heldout[i : i + 1]))]
+            for k in chosen
+            for first, i in zip((True, *(False for _ in members[k][1:])), members[k], strict=True)
+        ]
+        return [Table(title, ["", *(column.name for column in table.columns)], rows, how)]
+    low, high = float(heldout.min()), float(heldout.max())
+    items = []
+    for k in chosen:
+        images = as_images(heldout[torch.from_numpy(members[k])])
+        if images is not None:
+            shown = [Picture(image_png(x.numpy(), low, high), "held-out") for x in images]
+            items.append(GalleryItem(shown, names[k]))
+    return [Gallery(title, items, how)] if items else []
+
+
+QUESTION = Question("diversity", TITLE, _ask, stages=lambda _: 1, needs=frozenset({"samples"}), of="both")
