@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,7 @@ def frame(n: int = N, seed: int = 0) -> pd.DataFrame:
     )
 
 
-def written(path: Path, table: pd.DataFrame) -> str:
+def written(path: Path, table: Any) -> str:
     if path.suffix == ".parquet":
         table.to_parquet(path)
     else:
@@ -89,6 +90,15 @@ def test_training_and_heldout_rows_are_encoded_together_and_samples_with_them(tm
     samples = load_samples(written(tmp_path / "s.csv", rows[:40][rows.columns[::-1]]), None, like=mapped)
     assert torch.equal(samples, mapped.train[:40])
     assert mapped.table.decode(samples)[0].tolist() == rows["age"][:40].tolist()
+
+
+def test_samples_may_have_the_column_of_the_groups_and_need_not(tmp_path: Path):
+    table = frame()
+    data = load_data(written(tmp_path / "a.csv", table), group="patient")
+    with_it = load_samples(str(tmp_path / "a.csv"), None, like=data)
+    without = load_samples(written(tmp_path / "s.csv", table.drop(columns="patient")), None, like=data)
+    assert torch.equal(with_it, without)
+    assert torch.equal(with_it, in_order(data))
 
 
 def test_values_that_only_samples_have_are_counted(tmp_path: Path):

@@ -48,6 +48,8 @@ def assembled(source: Source, choices: Choices) -> DataSet:
     parts, table, notes = _examples(
         [without_ids(part, name) for part, name in zip(read, columns, strict=False)], choices
     )
+    if table is not None and group is not None:
+        table = replace(table, left_out=(*table.left_out, group))  # samples may have the column, and need not
     train, held = parts[0], parts[-1]
     if held.event_shape != train.event_shape:
         raise InputError(
