@@ -131,6 +131,18 @@ def test_what_is_left_out_is_noted(tmp_path: Path):
     assert [column.name for column in data.table.columns] == [*frame().columns]
 
 
+def test_the_index_of_a_data_frame_is_no_column(tmp_path: Path):
+    table = frame().sample(60, random_state=0).drop(columns="patient")
+    table.to_csv(tmp_path / "a.csv")
+    table.to_parquet(tmp_path / "a.parquet")
+    assert "__index_level_0__" in pq.read_schema(tmp_path / "a.parquet").names
+    for name in ("a.csv", "a.parquet"):
+        data = load_data(str(tmp_path / name))
+        assert torch.equal(in_order(data), fit_table(table).encode(table))
+        # nor is one that samples have in addition
+        assert torch.equal(load_samples(str(tmp_path / "a.csv"), None, like=data), in_order(data))
+
+
 def test_an_array_can_be_a_table_of_numbered_columns(tmp_path: Path):
     x = np.random.default_rng(0).lognormal(size=(50, 3))
     np.save(tmp_path / "x.npy", x)
@@ -185,6 +197,8 @@ BAD = {
     "numbers.csv": ("1,2\n3,4\n5,6\n", "begins with numbers, '1', '2'; expected the names of the columns"),
     "long.csv": ("a,b\n1,2\n3,4,5\n6,7\n", "has lines of different lengths"),
     "quote.csv": ('a,b\n1,"2\n3,4\n', "quotation marks that do not match"),
+    "semicolons.csv": ("a;b\n1;2\n3;4\n5;6\n", "are separated by ;; expected commas in a .csv file"),
+    "tabs.csv": ("a\tb\n1\t2\n3\t4\n5\t6\n", "are separated by tabs; expected commas in a .csv file"),
     "one.csv": ("a,b\n1,2\n", "has one single example"),
     "missing.csv": ("a,b\n,\n,\n,\n,\n", "is empty|has no column to compare"),
     "same.csv": ("a,b\n1,x\n1,x\n1,x\n1,x\n", "are all the same"),
