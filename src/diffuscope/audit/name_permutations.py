@@ -28,44 +28,21 @@ neighbors, in random order. Rows of one group (the images of one patient) keep o
 standard deviations under permutations.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from diffuscope.errors import InputError
 from diffuscope.exact import nearest_neighbors, nearest_other_neighbors
 
+from .exchanged_names import Groups, NamedRows, named_rows
 from .measure import TAIL, Measure, Side
 
-PERMUTATIONS = 999
 NEIGHBORS = 32
 MOST = 5_000  # rows of each name in measures that search a pool for each of its own rows
-CHUNK = 4_000_000
 Rows = Float[Tensor, "_ features"]
-Groups = Shaped[ndarray, " n"]
-
-
-@dataclass(frozen=True, eq=False)
-class _Pool:
-    """Rows of two names in random order; all rows of a unit have one name, and both have as many units."""
-
-    rows: Rows
-    unit: Int[ndarray, " n"]
-    first: Bool[ndarray, " units"]  # which units have the first name
-
-    def names(self, rng: np.random.Generator) -> Iterator[Float[ndarray, "n permutations"]]:
-        """1 for rows of the first name: as they are, then under permutations."""
-        yield self.first[self.unit, None].astype(np.float32)
-        at_once = max(1, CHUNK // max(1, len(self.unit)))
-        for start in range(0, PERMUTATIONS, at_once):
-            copies = np.tile(self.first, (min(at_once, PERMUTATIONS - start), 1))
-            yield rng.permuted(copies, axis=1).T[self.unit].astype(np.float32)
 
 
 def share_nearer_training(
@@ -80,23 +57,31 @@ def share_nearer_training(
 
     Raises InputError for a group on both sides.
     """
-    pool = _pool(train, heldout, rng, train_groups, heldout_groups)
-    distance, index = _nearest(samples, pool.rows)
+    named, pool = _pool(train, heldout, rng, train_groups, heldout_groups)
+    return nearer_share("DCR share", named, *_nearest(samples, pool), rng)
+
+
+def nearer_share(
+    name: str,
+    named: NamedRows,
+    distance: Float[ndarray, "samples k"],
+    index: Int[ndarray, "samples k"],
+    rng: np.random.Generator,
+) -> Measure:
+    """The share of samples whose nearest rows are training rows, from the nearest of both sets in increasing order.
+
+    A tie counts half, and k or more tied rows count as if there were no others.
+    """
     tied = distance == distance[:, :1]
-    sets = _sets(index, tied, len(pool.rows))
-    size = tied.sum(1)[:, None]
+    sets, size = _sets(index, tied, len(named.index)), tied.sum(1)[:, None]
 
     def statistic(names: ndarray) -> ndarray:
         training = sets @ names
         return ((training > 0).mean(0) + (training == size).mean(0))[None] / 2
 
-    observed, permuted = _permuted(pool, statistic, rng)
-    if tied.all(1).any() and distance.shape[1] < len(pool.rows):  # more ties than neighbors: the value from both sets
-        of = torch.from_numpy(pool.first[pool.unit])
-        near, far = (nearest_neighbors(samples, pool.rows[part], 1)[0][:, 0] for part in (of, ~of))
-        observed = np.array([float((near < far).double().mean() + (near == far).double().mean() / 2)])
+    observed, permuted = named.permuted(statistic, rng)
     return _measure(
-        "DCR share",
+        name,
         observed[0],
         permuted[0],
         0.5,
@@ -111,11 +96,11 @@ def adversarial_accuracy(samples: Rows, train: Rows, rng: np.random.Generator) -
 
     Each set needs two rows.
     """
-    pool = _pool(train, samples, rng)
-    distance, index = _nearest_others(pool.rows)
+    named, pool = _pool(train, samples, rng, most=MOST)
+    distance, index = _nearest_others(pool)
     tied = distance == distance[:, :1]
-    sets, size = _sets(index, tied, len(pool.rows)), tied.sum(1)[:, None]
-    n = len(pool.rows) // 2
+    sets, size = _sets(index, tied, len(pool)), tied.sum(1)[:, None]
+    n = len(pool) // 2
 
     def statistic(names: ndarray) -> ndarray:
         training = sets @ names
@@ -123,7 +108,7 @@ def adversarial_accuracy(samples: Rows, train: Rows, rng: np.random.Generator) -
         same = np.where(names > 0, all_training, none)
         return np.stack([same.mean(0), ((names > 0) & none).sum(0) / n])
 
-    (accuracy, identified), (of_accuracy, of_identified) = _permuted(pool, statistic, rng)
+    (accuracy, identified), (of_accuracy, of_identified) = named.permuted(statistic, rng)
     # of the 2 n - 1 other rows n - 1 have the name of a row, n the other; all `size` neighbors must be among these
     drawn = np.arange(int(size.max()))
     others = 2 * n - 1 - drawn
@@ -166,16 +151,15 @@ def privacy_losses(
 
     Each set needs two rows. Raises InputError for a group on both sides.
     """
-    pool = _pool(train, heldout, rng, train_groups, heldout_groups, most=len(samples))
-    n = min(len(samples), len(pool.rows) // 2, MOST)
+    named, pool = _pool(train, heldout, rng, train_groups, heldout_groups, most=min(len(samples), MOST))
+    n = min(len(samples), len(pool) // 2, MOST)
     samples = samples[torch.from_numpy(np.sort(rng.permutation(len(samples))[:n]))]
-    distance, index = _nearest_others(pool.rows)
-    to_sample = nearest_neighbors(pool.rows, samples, 1)[0].numpy()
-    nearer = _sets(index, distance < to_sample, len(pool.rows))
-    as_near = _sets(index, distance <= to_sample, len(pool.rows))
+    distance, index = _nearest_others(pool)
+    to_sample = nearest_neighbors(pool, samples, 1)[0].numpy()
+    nearer, as_near = (_sets(index, kept, len(pool)) for kept in (distance < to_sample, distance <= to_sample))
     own = nearest_other_neighbors(samples, 1)[0].numpy()
-    distance, index = _nearest(samples, pool.rows)
-    around = _sets(index, distance <= own, len(pool.rows))
+    distance, index = _nearest(samples, pool)
+    around = _sets(index, distance <= own, len(pool))
     nearer_size, as_near_size, around_size = (sets.sum(1)[:, None] for sets in (nearer, as_near, around))
 
     def statistic(names: ndarray) -> ndarray:
@@ -196,7 +180,7 @@ def privacy_losses(
 
         return np.stack([(apart - gap(adversary)) / 2, gap(identified)])
 
-    (loss, identified), (of_loss, of_identified) = _permuted(pool, statistic, rng)
+    (loss, identified), (of_loss, of_identified) = named.permuted(statistic, rng)
     return [
         _measure(
             "NNAA privacy loss",
@@ -247,37 +231,19 @@ def _pool(
     second_groups: Groups | None = None,
     *,
     most: int | None = None,
-) -> _Pool:
-    """As many units of either, chosen at random: groups, or rows where there are none."""
-    units = [
-        np.arange(len(rows)) if groups is None else np.unique(groups, return_inverse=True)[1].reshape(-1)
-        for rows, groups in ((first, first_groups), (second, second_groups))
-    ]
-    if first_groups is not None and second_groups is not None:
-        both = np.intersect1d(first_groups, second_groups)
-        if len(both):
-            raise InputError(
-                f"groups: expected no group in both training and held-out data, got {both[0]} in both "
-                f"({len(both):,} in all)"
-            )
-    counts = [int(of.max()) + 1 for of in units]
-    size = min(*counts, *([] if most is None else [most, MOST]))
-    parts, numbers = [], []
-    for rows, of, count, start in zip((first, second), units, counts, (0, size), strict=True):
-        number = np.full(count, -1)
-        number[rng.permutation(count)[:size]] = np.arange(size) + start
-        kept = np.flatnonzero(number[of] >= 0)
-        parts.append(rows[torch.from_numpy(kept)])
-        numbers.append(number[of[kept]])
-    order = rng.permutation(sum(map(len, numbers)))
-    return _Pool(torch.cat(parts)[torch.from_numpy(order)], np.concatenate(numbers)[order], np.arange(2 * size) < size)
-
-
-def _permuted(
-    pool: _Pool, statistic: Callable[[ndarray], ndarray], rng: np.random.Generator
-) -> tuple[Float[ndarray, " statistics"], Float[ndarray, "statistics permutations"]]:
-    parts: Sequence[ndarray] = [statistic(names) for names in pool.names(rng)]
-    return parts[0][:, 0], np.concatenate(parts[1:], axis=1)
+) -> tuple[NamedRows, Rows]:
+    """As many rows, or groups of rows, of either set."""
+    named = named_rows(
+        len(first) if first_groups is None else first_groups,
+        len(second) if second_groups is None else second_groups,
+        rng,
+        most=most,
+    )
+    before = named.index < len(first)
+    rows = first.new_empty(len(named.index), first.shape[1])
+    rows[torch.from_numpy(before)] = first[torch.from_numpy(named.index[before])]
+    rows[torch.from_numpy(~before)] = second[torch.from_numpy(named.index[~before] - len(first))]
+    return named, rows
 
 
 def _nearest(queries: Rows, rows: Rows) -> tuple[Float[ndarray, "n k"], Int[ndarray, "n k"]]:

@@ -24,7 +24,7 @@ from .name_permutations import adversarial_accuracy, privacy_losses, share_neare
 
 LEAST_FRESH = 1_000  # held-out examples treated as samples, or as many as there are samples
 Rows = Float[Tensor, "_ features"]
-Groups = Shaped[ndarray, " n"] | Sequence[object]
+Groups = Shaped[ndarray, " _"] | Sequence[object]
 
 
 def standard_measures(
