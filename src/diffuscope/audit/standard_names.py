@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from numpy import ndarray
 from torch import Tensor
 
@@ -18,10 +18,14 @@ from diffuscope.errors import InputError
 from diffuscope.findings import numbers
 from diffuscope.report import Table
 
+from .column_distances import Columns, column_distances, taken
 from .distance_measures import distance_measures, distinct_rows, heldout_controls, one_of_each
+from .exchanged_names import named_rows
 from .measure import Measure
-from .name_permutations import adversarial_accuracy, privacy_losses, share_nearer_training
+from .name_permutations import NEIGHBORS, adversarial_accuracy, nearer_share, privacy_losses, share_nearer_training
+from .table_attacks import inference, linkability, singling_out
 
+MOST_ATTACKED, MOST_SAMPLES = 2_000, 10_000  # rows of a table: of each name, and of the attacker
 LEAST_FRESH = 1_000  # held-out examples treated as samples, or as many as there are samples
 Rows = Float[Tensor, "_ features"]
 Groups = Shaped[ndarray, " _"] | Sequence[object]
@@ -50,7 +54,7 @@ def standard_measures(
     >>> found[0].name, found[0].value, found[0].null
     ('IMS, %', 100.0, 0.0)
     """
-    of_train, of_heldout = _checked_groups(train, heldout, train_groups, heldout_groups)
+    of_train, of_heldout = _checked_groups(len(train), len(heldout), train_groups, heldout_groups)
     if min(len(samples), len(train), len(heldout)) < 2:
         return []
     found: list[Measure] = []
@@ -70,8 +74,67 @@ def standard_measures(
     return found
 
 
+def table_measures(
+    samples: Columns,
+    train: Columns,
+    heldout: Columns,
+    categorical: Bool[ndarray, " columns"],
+    rng: np.random.Generator,
+    *,
+    names: Sequence[str] | None = None,
+    train_groups: Groups | None = None,
+    heldout_groups: Groups | None = None,
+) -> list[Measure]:
+    """The measures that need to know the columns: attacks as in Anonymeter, and the DCR share with Gower's distance.
+
+    A column is a 1-D array, of numbers with NaN where one is missing, or, where `categorical`, of integer codes with
+    -1. All sets have the same columns, which `names` names. At most 2,000 random rows of training and held-out data
+    are attacked, with at most 10,000 samples. Empty where a set has fewer than two rows or there is no column.
+
+    Raises InputError for other numbers of columns, columns of different lengths, and groups as `standard_measures`.
+
+    >>> rng = np.random.default_rng(0)
+    >>> table = [rng.normal(size=200), rng.integers(40, size=200)]
+    >>> train, heldout = ([column[part] for column in table] for part in (slice(100), slice(100, None)))
+    >>> found = table_measures(train, train, heldout, np.array([False, True]), rng)
+    >>> found[0].name, found[0].value
+    ('DCR share (Gower)', 1.0)
+    """
+    distances = column_distances(train, heldout, categorical)
+    if len(samples) != len(categorical):
+        raise InputError(f"samples: expected {len(categorical)} columns, as many as are described, got {len(samples)}")
+    heights = [_height(name, table) for name, table in (("samples", samples), ("train", train), ("heldout", heldout))]
+    of_train, of_heldout = _checked_groups(*heights[1:], train_groups, heldout_groups)
+    if min(heights) < 2:
+        return []
+    samples = taken(samples, rng.permutation(heights[0])[:MOST_SAMPLES])
+    named = named_rows(
+        heights[1] if of_train is None else of_train,
+        heights[2] if of_heldout is None else of_heldout,
+        rng,
+        most=MOST_ATTACKED,
+    )
+    both = [np.concatenate([a, b])[named.index] for a, b in zip(train, heldout, strict=True)]
+    nearest = distances.nearest(samples, both, min(NEIGHBORS, len(named.index)))
+    labels = [f"column {c}" for c in range(len(categorical))] if names is None else names
+    return [
+        nearer_share("DCR share (Gower)", named, *nearest, rng),
+        *singling_out(samples, both, categorical, named, rng),
+        *linkability(samples, both, distances, named, rng),
+        *inference(samples, both, distances, named, rng, labels),
+    ]
+
+
+def _height(name: str, columns: Columns) -> int:
+    """The number of rows."""
+    heights = {len(column) for column in columns}
+    if len(heights) > 1:
+        raise InputError(f"{name}: expected columns of one length, got {min(heights):,} and {max(heights):,} rows")
+    return heights.pop() if heights else 0
+
+
 def _checked_groups(
-    train: Rows, heldout: Rows, train_groups: Groups | None, heldout_groups: Groups | None
+    train: int, heldout: int, train_groups: Groups | None, heldout_groups: Groups | None
 ) -> tuple[ndarray | None, ndarray | None]:
     if (train_groups is None) != (heldout_groups is None):
         raise InputError("groups: expected groups of both training and held-out rows, got those of one")
@@ -79,8 +142,8 @@ def _checked_groups(
         return None, None
     of_both = np.asarray(train_groups), np.asarray(heldout_groups)
     for name, groups, rows in zip(("train_groups", "heldout_groups"), of_both, (train, heldout), strict=True):
-        if groups.shape != (len(rows),):
-            raise InputError(f"{name}: expected one group for each of the {len(rows):,} rows, got {len(groups):,}")
+        if groups.shape != (rows,):
+            raise InputError(f"{name}: expected one group for each of the {rows:,} rows, got {groups.size:,}")
     return of_both
 
 
