@@ -18,6 +18,11 @@ def normal(rng, *shape):
     return torch.from_numpy(rng.normal(size=shape)).float()
 
 
+@pytest.fixture(autouse=True)
+def _few_refits(monkeypatch):
+    monkeypatch.setattr("diffuscope.audit.feature_likelihood.PERMUTATIONS", 19)
+
+
 def by_name(measures):
     return {m.name: m for m in measures}
 
@@ -67,9 +72,9 @@ def test_the_p_value_of_a_quantile_is_that_of_all_divisions_of_the_pool(level):
 
 @pytest.mark.parametrize("level", [0.05, 0.5])
 def test_quantile_ranges_hold_95_percent_of_fresh_quantiles_and_intervals_the_true_one(level):
-    """400 draws of 200 and 300 exponential numbers: at least 0.95, up to 4 standard errors of 0.011."""
+    """100 draws of 200 and 300 exponential numbers: at least 0.95, up to 4 standard errors of 0.022."""
     rng = np.random.default_rng(2)
-    inside, covers, draws = 0, 0, 400
+    inside, covers, draws = 0, 0, 100
     truth = -np.log(1 - level)
     for ours, fresh in zip(rng.exponential(size=(draws, 200)), rng.exponential(size=(draws, 300)), strict=True):
         found = quantile_measure("", ours, fresh, level, (0.0, np.inf), copies="low", meaning="")
@@ -77,8 +82,8 @@ def test_quantile_ranges_hold_95_percent_of_fresh_quantiles_and_intervals_the_tr
         inside += found.low <= tested <= found.high
         assert found.interval is not None
         covers += found.interval[0] <= truth <= found.interval[1]
-    assert 0.95 - 4 * 0.011 < inside / draws < 0.999
-    assert 0.95 - 4 * 0.011 < covers / draws < 0.999
+    assert 0.95 - 4 * 0.022 < inside / draws <= 1
+    assert 0.95 - 4 * 0.022 < covers / draws <= 1
 
 
 def test_the_measures_of_fresh_points_in_the_plane_are_those_of_a_poisson_process():
@@ -128,12 +133,12 @@ def test_duplicates_in_discrete_data_lower_the_null_of_nnaa_and_it_is_told():
     """Rows of one fair bit, n of either set: AA counts a row only if all its duplicates have its name."""
     rng = np.random.default_rng(3)
     values, nulls = [], []
-    for _ in range(200):
+    for _ in range(80):
         first, second = (torch.from_numpy(rng.integers(2, size=(6, 2))).float() for _ in range(2))
         accuracy, identified = adversarial_accuracy(first, second, rng)
         values.append([accuracy.value, identified.value])
         nulls.append([accuracy.null, identified.null])
-    error = np.std(np.array(values) - nulls, axis=0) / 200**0.5
+    error = np.std(np.array(values) - nulls, axis=0) / 80**0.5
     assert (np.abs(np.mean(values, 0) - np.mean(nulls, 0)) < 4 * error).all()
     assert np.mean(nulls) < 0.3
 
@@ -160,7 +165,7 @@ def test_the_measures_of_copies_are_at_their_ends():
     for measure in found.values():
         assert (measure.p_value is None) == (measure.copies is None)
         if measure.copies:
-            assert 0 < (measure.p_value or 0) <= 0.001
+            assert 0 < (measure.p_value or 0) <= (0.05 if measure.name.startswith("FLD") else 0.001)
             assert measure.value < measure.low if measure.copies == "low" else measure.value > measure.high
     control = found["DCR to held-out, median"]
     assert control.low < control.value < control.high
@@ -183,7 +188,7 @@ def test_the_images_of_a_patient_keep_one_name():
     patients, all of both sets: nothing is memorized, though rows of one patient are far from independent. Names of rows
     would be permuted with a far too small variance where samples come from few of the patients."""
     p_values = {"rows": [], "patients": []}
-    for seed in range(60):
+    for seed in range(30):
         rng = np.random.default_rng(seed)
         centers = 5 * normal(rng, 40, 4)
         of = np.repeat(np.arange(40), 10)
@@ -194,7 +199,7 @@ def test_the_images_of_a_patient_keep_one_name():
         p_values["rows"].append(share_nearer_training(samples, train, heldout, rng).p_value)
         p_values["patients"].append(share_nearer_training(samples, train, heldout, rng, of[:200], of[200:]).p_value)
     assert np.mean(np.array(p_values["rows"]) < 0.05) > 0.15
-    assert np.mean(np.array(p_values["patients"]) < 0.05) < 0.05 + 3 * (0.05 * 0.95 / 60) ** 0.5
+    assert np.mean(np.array(p_values["patients"]) < 0.05) < 0.05 + 3 * (0.05 * 0.95 / 30) ** 0.5
 
 
 def test_one_row_of_each_group_is_chosen_uniformly():

@@ -176,7 +176,7 @@ def check_null(draws, patients):
 
 def test_p_values_are_valid_for_a_perfect_generator_of_tables(monkeypatch):
     monkeypatch.setattr("diffuscope.audit.exchanged_names.PERMUTATIONS", 199)
-    check_null(25, patients=False)
+    check_null(10, patients=False)
 
 
 @pytest.mark.slow

@@ -34,17 +34,21 @@ class NamedRows:
         return self.is_first[self.unit]
 
     def permuted(
-        self, statistics: Statistics, rng: np.random.Generator
+        self, statistics: Statistics, rng: np.random.Generator, permutations: int | None = None
     ) -> tuple[Float[ndarray, " statistics"], Float[ndarray, "statistics permutations"]]:
-        """The statistics of the names (1 for the first set, 0 for the second), as they are and under permutations."""
-        parts = [statistics(names) for names in self._names(rng)]
+        """The statistics of the names (1 for the first set, 0 for the second), as they are and under permutations.
+
+        Of these there are 999, or as many as are given.
+        """
+        count = PERMUTATIONS if permutations is None else permutations
+        parts = [statistics(names) for names in self._names(rng, count)]
         return parts[0][:, 0], np.concatenate(parts[1:], axis=1)
 
-    def _names(self, rng: np.random.Generator) -> Iterator[Float[ndarray, "n permutations"]]:
+    def _names(self, rng: np.random.Generator, count: int) -> Iterator[Float[ndarray, "n permutations"]]:
         yield self.first[:, None].astype(np.float32)
         at_once = max(1, CHUNK // max(1, len(self.unit)))
-        for start in range(0, PERMUTATIONS, at_once):
-            copies = np.tile(self.is_first, (min(at_once, PERMUTATIONS - start), 1))
+        for start in range(0, count, at_once):
+            copies = np.tile(self.is_first, (min(at_once, count - start), 1))
             yield rng.permuted(copies, axis=1).T[self.unit].astype(np.float32)
 
 

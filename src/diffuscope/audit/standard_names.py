@@ -2,7 +2,8 @@ r"""The measures of memorization that other tools report, under their names, eac
 
 Conventions of other tools have no null, or a wrong one: a reader expects 0 or 1/2 where a perfect generator gives
 something else. Here every measure of n samples is printed with the value that as many fresh examples would have
-(`measure`, `distance_measures`, `name_permutations`), and with one-sided p-values. None of them
+(`measure`; `distance_measures`,
+`name_permutations`, `feature_likelihood`, `table_attacks`), and with one-sided p-values. None of them
 decides the verdict: they search for no modified copies, and each is one of many tests.
 """
 
@@ -21,6 +22,7 @@ from diffuscope.report import Table
 from .column_distances import Columns, column_distances, taken
 from .distance_measures import distance_measures, distinct_rows, heldout_controls, one_of_each
 from .exchanged_names import named_rows
+from .feature_likelihood import generalization_gap
 from .measure import Measure
 from .name_permutations import NEIGHBORS, adversarial_accuracy, nearer_share, privacy_losses, share_nearer_training
 from .table_attacks import inference, linkability, singling_out
@@ -71,6 +73,7 @@ def standard_measures(
     if len(members) > 1:
         found += adversarial_accuracy(samples, members, rng)
         found += privacy_losses(samples, train, heldout, rng, of_train, of_heldout)
+        found.append(generalization_gap(samples, train, heldout, rng, of_train, of_heldout))
     return found
 
 
