@@ -10,7 +10,6 @@ from sklearn.datasets import load_digits
 
 from audit_subjects import digits
 from diffuscope.audit.nearness import clusters, nearness, nearness_finding
-from diffuscope.audit.standard_names import copying_test, standard_measures
 from diffuscope.exact import Gaussian
 from diffuscope.findings import label_permutation
 
@@ -100,41 +99,3 @@ def test_references_are_of_equal_size_and_ties_are_left_out():
     assert finding.verdict == "Every sample is as far from training as from held-out examples."
     assert finding.tone == "unknown"
     assert "inf" not in finding.power
-
-
-# the same under other names
-
-
-def test_the_standard_measures_of_fresh_points_in_the_plane_are_those_of_a_poisson_process():
-    """P(d1 / d2 < r) = r^2; a fresh point is farther from its neighbor than that one from its own half of the time."""
-    rng = np.random.default_rng(0)
-    train, samples, heldout = (torch.from_numpy(rng.random((n, 2))) for n in (4000, 1500, 1500))
-    found = {m.name: m for m in standard_measures(samples, train, heldout, rng)}
-    third = found["share with d1/d2 < 1/3, %"]
-    assert abs(third.value - 100 / 9) < 4 * 100 * (8 / 81 / 1500) ** 0.5
-    assert abs(found["NNDR, median"].value - 0.5**0.5) < 0.03
-    for measure in found.values():
-        assert measure.low <= measure.null <= measure.high
-        assert measure.low - (measure.high - measure.low) < measure.value < measure.high + (measure.high - measure.low)
-
-
-def test_the_standard_measures_of_copies_are_at_their_ends():
-    rng = np.random.default_rng(0)
-    train, heldout = (torch.from_numpy(rng.random((n, 5))) for n in (600, 400))
-    found = {m.name: m for m in standard_measures(train[:200], train, heldout, rng)}
-    assert found["DCR, median"].value == 0
-    assert found["AuthPct, %"].value == 0
-    assert found["share with d1/d2 < 1/3, %"].value == 100
-    assert (found["C_T"].p_value or 1) < 1e-6
-
-
-def test_the_copying_test_is_standard_normal_under_the_null():
-    rng = np.random.default_rng(1)
-    p_values = []
-    for _ in range(300):
-        cells = rng.integers(3, size=200), rng.integers(3, size=300)
-        shift = np.array([0.0, 1.0, 5.0])  # cells may differ in scale
-        p_values.append(
-            copying_test(rng.random(200) + shift[cells[0]], rng.random(300) + shift[cells[1]], cells).p_value
-        )
-    assert stats.kstest(p_values, "uniform").pvalue > 0.01

@@ -13,6 +13,7 @@ from PIL import Image
 
 from diffuscope.data import load_data
 from diffuscope.data.cifar import read_arrays
+from diffuscope.data.examples import Examples
 from diffuscope.errors import InputError
 
 
@@ -107,8 +108,9 @@ def test_the_name_finds_the_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_arrays_are_mapped_from_disk_and_not_read_whole(tmp_path: Path):
     arrays(tmp_path / "cifar10")
     source = read_arrays(tmp_path / "cifar10", "data")
-    assert source.heldout is not None
-    assert all(isinstance(part.values, np.memmap) for part in (source.train, source.heldout))
+    for part in (source.train, source.heldout):
+        assert isinstance(part, Examples)
+        assert isinstance(part.values, np.memmap)
 
 
 @pytest.mark.parametrize(

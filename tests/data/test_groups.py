@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from diffuscope.data import DataSet, data_from_arrays, load_data
+from diffuscope.data.split import group_split
 from diffuscope.errors import InputError
 
 N = 60
@@ -64,12 +65,26 @@ def test_ids_from_a_file_divide_a_random_split(tmp_path: Path, form: str):
     assert data.fingerprint() != load_data(str(tmp_path / "x.npy"), heldout_fraction=0.3, seed=2).fingerprint()
 
 
+def test_arrays_in_memory_have_groups_of_numbers_or_texts():
+    numbers = np.random.default_rng(1).integers(0, 12, N)
+    for groups in (numbers, torch.from_numpy(numbers), numbers.astype(str)):
+        check(data_from_arrays(noise(), groups=groups), numbers.astype(str))
+    data = data_from_arrays(noise(), noise(4, seed=2), groups=numbers, heldout_groups=np.full(4, 99))
+    assert ids(data, train=False) == ["99"] * 4
+    with pytest.raises(InputError, match=r"groups: got float64 of shape \(60,\); expected whole numbers or texts"):
+        data_from_arrays(noise(), groups=noise()[:, 0])
+    with pytest.raises(InputError, match="there are 60 ids for 59 examples"):
+        data_from_arrays(noise()[1:], groups=numbers)
+    with pytest.raises(InputError, match="heldout_group: the array has no 'groups'"):
+        data_from_arrays(noise(), noise(4, seed=2), groups=numbers)
+
+
 def test_every_group_is_held_out_equally_often():
-    groups = np.repeat(np.arange(10), 4)
+    groups = torch.arange(10).repeat_interleave(4)
     counts, seeds = torch.zeros(10), 1000
     for seed in range(seeds):
-        data = data_from_arrays(np.arange(80.0).reshape(40, 2), groups=groups, heldout_fraction=0.3, seed=seed)
-        counts[[int(name) for name in set(ids(data, train=False))]] += 1
+        _, heldout = group_split(groups, 0.3, seed, "data", "the array")
+        counts[groups[heldout].unique()] += 1
     # a binomial count; five standard errors, for ten groups at once
     assert (counts / seeds - 0.3).abs().max() < 5 * (0.3 * 0.7 / seeds) ** 0.5
 

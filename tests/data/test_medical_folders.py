@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 from diffuscope.data import DataSet, load_data
 from diffuscope.errors import InputError
@@ -23,11 +23,14 @@ def in_order(data: DataSet) -> torch.Tensor:
 def dicom(path: Path, pixels: np.ndarray, patient: str, **changes: object) -> None:
     """A file of one gray image of 12 stored bits in 16."""
     header = Dataset()
+    computed_tomography, instance = UID("1.2.840.10008.5.1.4.1.1.2"), generate_uid(entropy_srcs=[str(path)])
     header.file_meta = FileMetaDataset()
     header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    header.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
-    header.file_meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[str(path)])
-    header.SOPClassUID, header.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", header.file_meta.MediaStorageSOPInstanceUID
+    header.file_meta.MediaStorageSOPClassUID, header.file_meta.MediaStorageSOPInstanceUID = (
+        computed_tomography,
+        instance,
+    )
+    header.SOPClassUID, header.SOPInstanceUID = computed_tomography, instance
     header.PatientID, header.Rows, header.Columns = patient, *pixels.shape
     header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"
     header.BitsAllocated, header.BitsStored, header.HighBit = 16, 12, 11

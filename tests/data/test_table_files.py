@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,7 @@ def frame(n: int = N, seed: int = 0) -> pd.DataFrame:
     )
 
 
-def written(path: Path, table: pd.DataFrame) -> str:
+def written(path: Path, table: Any) -> str:
     if path.suffix == ".parquet":
         table.to_parquet(path)
     else:
@@ -91,6 +92,15 @@ def test_training_and_heldout_rows_are_encoded_together_and_samples_with_them(tm
     assert mapped.table.decode(samples)[0].tolist() == rows["age"][:40].tolist()
 
 
+def test_samples_may_have_the_column_of_the_groups_and_need_not(tmp_path: Path):
+    table = frame()
+    data = load_data(written(tmp_path / "a.csv", table), group="patient")
+    with_it = load_samples(str(tmp_path / "a.csv"), None, like=data)
+    without = load_samples(written(tmp_path / "s.csv", table.drop(columns="patient")), None, like=data)
+    assert torch.equal(with_it, without)
+    assert torch.equal(with_it, in_order(data))
+
+
 def test_values_that_only_samples_have_are_counted(tmp_path: Path):
     table = frame().drop(columns="patient")
     data = load_data(written(tmp_path / "a.csv", table))
@@ -119,6 +129,18 @@ def test_what_is_left_out_is_noted(tmp_path: Path):
     )
     assert data.table is not None
     assert [column.name for column in data.table.columns] == [*frame().columns]
+
+
+def test_the_index_of_a_data_frame_is_no_column(tmp_path: Path):
+    table = frame().sample(60, random_state=0).drop(columns="patient")
+    table.to_csv(tmp_path / "a.csv")
+    table.to_parquet(tmp_path / "a.parquet")
+    assert "__index_level_0__" in pq.read_schema(tmp_path / "a.parquet").names
+    for name in ("a.csv", "a.parquet"):
+        data = load_data(str(tmp_path / name))
+        assert torch.equal(in_order(data), fit_table(table).encode(table))
+        # nor is one that samples have in addition
+        assert torch.equal(load_samples(str(tmp_path / "a.csv"), None, like=data), in_order(data))
 
 
 def test_an_array_can_be_a_table_of_numbered_columns(tmp_path: Path):
@@ -175,6 +197,8 @@ BAD = {
     "numbers.csv": ("1,2\n3,4\n5,6\n", "begins with numbers, '1', '2'; expected the names of the columns"),
     "long.csv": ("a,b\n1,2\n3,4,5\n6,7\n", "has lines of different lengths"),
     "quote.csv": ('a,b\n1,"2\n3,4\n', "quotation marks that do not match"),
+    "semicolons.csv": ("a;b\n1;2\n3;4\n5;6\n", "are separated by ;; expected commas in a .csv file"),
+    "tabs.csv": ("a\tb\n1\t2\n3\t4\n5\t6\n", "are separated by tabs; expected commas in a .csv file"),
     "one.csv": ("a,b\n1,2\n", "has one single example"),
     "missing.csv": ("a,b\n,\n,\n,\n,\n", "is empty|has no column to compare"),
     "same.csv": ("a,b\n1,x\n1,x\n1,x\n1,x\n", "are all the same"),

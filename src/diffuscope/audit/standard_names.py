@@ -1,124 +1,187 @@
-r"""The same under other names: the measures of memorization that other tools report, each with its null.
+r"""The measures of memorization that other tools report, under their names, each with its null hypothesis.
 
-With d_1 <= d_2 the distances from a sample to its two nearest training examples, both of these distinct:
-
-- DCR, distance to the closest record: the median and the 5% quantile of d_1;
-- NNDR, nearest-neighbor distance ratio: the median of d_1 / d_2; and the share of samples with d_1 / d_2 < 1/3;
-- AuthPct (Alaa et al. 2022): the share of samples that are farther from their nearest training example than that one is
-  from its own nearest neighbor;
-- C_T (Meehan et al. 2020): in every cell (k-means of the training set) the Mann-Whitney statistic of d_1 of samples
-  against held-out examples, as a z-score, averaged with the cells' shares of held-out examples. Copying is negative.
-
-The null value of each is that of as many random held-out examples, with the 2.5% and 97.5% quantiles over random draws.
+Conventions of other tools have no null, or a wrong one: a reader expects 0 or 1/2 where a perfect generator gives
+something else. Here every measure of n samples is printed with the value that as many fresh examples would have
+(`measure`; `distance_measures`,
+`name_permutations`, `feature_likelihood`, `table_attacks`), and with one-sided p-values. None of them
+decides the verdict: they search for no modified copies, and each is one of many tests.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Shaped
 from numpy import ndarray
-from scipy import stats
 from torch import Tensor
 
-from diffuscope.exact import nearest_neighbors
+from diffuscope.errors import InputError
+from diffuscope.findings import numbers
 from diffuscope.report import Table
 
-from .nearness import kmeans
+from .column_distances import Columns, column_distances, taken
+from .distance_measures import distance_measures, distinct_rows, heldout_controls, one_of_each
+from .exchanged_names import named_rows
+from .feature_likelihood import generalization_gap
+from .measure import Measure
+from .name_permutations import NEIGHBORS, adversarial_accuracy, nearer_share, privacy_losses, share_nearer_training
+from .table_attacks import inference, linkability, singling_out
 
-CELLS, LEAST_IN_CELL = 10, 20
-DRAWS = 400
+MOST_ATTACKED, MOST_SAMPLES = 2_000, 10_000  # rows of a table: of each name, and of the attacker
+LEAST_FRESH = 1_000  # held-out examples treated as samples, or as many as there are samples
 Rows = Float[Tensor, "_ features"]
+Groups = Shaped[ndarray, " _"] | Sequence[object]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Measure:
-    """A measure by its standard name, its value under the null with an interval, and a p-value where there is one."""
+def standard_measures(
+    samples: Rows,
+    train: Rows,
+    heldout: Rows,
+    rng: np.random.Generator,
+    *,
+    train_groups: Groups | None = None,
+    heldout_groups: Groups | None = None,
+) -> list[Measure]:
+    """All measures of rows that can be computed; none where a set has fewer than two rows.
 
-    name: str
-    value: float
-    null: float
-    low: float
-    high: float
-    p_value: float | None = None
+    Rows are compared as they are given, in Euclidean distance, with their repetitions. Groups, such as the patient of
+    each row, make the groups the independent units of every test: one random row of each stands for it where rows must
+    be independent, and its rows keep one name where names are exchanged.
 
+    Raises InputError for rows of another width, for groups of another length, on one side only, or on both sides.
 
-@dataclass(frozen=True, eq=False)
-class _Distances:
-    first: Float[ndarray, " n"]
-    ratio: Float[ndarray, " n"]
-    authentic: Float[ndarray, " n"]
-
-
-def standard_measures(samples: Rows, train: Rows, heldout: Rows, rng: np.random.Generator) -> list[Measure]:
-    """All measures; `train` has at least two different rows, without duplicates."""
-    limit = max(len(samples), 1000)
-    chosen = torch.from_numpy(np.sort(rng.permutation(len(heldout))[:limit]))
-    of_samples, null = _distances(samples, train), _distances(heldout[chosen], train)
-    measures: list[tuple[str, Callable[[_Distances], ndarray], Callable[[ndarray], float]]] = [
-        ("DCR, median", lambda d: d.first, lambda v: float(np.median(v))),
-        ("DCR, 5% quantile", lambda d: d.first, lambda v: float(np.quantile(v, 0.05))),
-        ("NNDR, median", lambda d: d.ratio, lambda v: float(np.median(v))),
-        ("share with d1/d2 < 1/3, %", lambda d: 100.0 * (d.ratio < 1 / 3), lambda v: float(v.mean())),
-        ("AuthPct, %", lambda d: 100.0 * d.authentic, lambda v: float(v.mean())),
-    ]
-    found = []
-    for name, of, reduce in measures:
-        values = of(null)
-        drawn = [reduce(rng.choice(values, len(samples))) for _ in range(DRAWS)]
-        low, high = np.quantile(drawn, (0.025, 0.975))
-        found.append(
-            Measure(name=name, value=reduce(of(of_samples)), null=reduce(values), low=float(low), high=float(high))
-        )
-    return [*found, copying_test(of_samples.first, null.first, _cells(samples, heldout[chosen], train, rng))]
-
-
-def copying_test(
-    samples: Float[ndarray, " n"], heldout: Float[ndarray, " m"], cells: tuple[ndarray, ndarray]
-) -> Measure:
-    """C_T from the distances of samples and held-out examples to the training set, and their cells."""
-    z, weights = [], []
-    for cell in np.intersect1d(*cells):
-        ours, theirs = samples[cells[0] == cell], heldout[cells[1] == cell]
-        n, m = len(ours), len(theirs)
-        if min(n, m) < LEAST_IN_CELL:
-            continue
-        statistic = stats.mannwhitneyu(ours, theirs).statistic
-        z.append((statistic - n * m / 2) / (n * m * (n + m + 1) / 12) ** 0.5)
-        weights.append(m)
-    if not z:
-        return Measure(name="C_T", value=np.nan, null=0.0, low=np.nan, high=np.nan)
-    shares = np.array(weights) / sum(weights)
-    value, deviation = float(shares @ np.array(z)), float(np.sqrt((shares**2).sum()))
-    p_value = float(stats.norm.cdf(value / deviation))
-    return Measure(name="C_T", value=value, null=0.0, low=-1.96 * deviation, high=1.96 * deviation, p_value=p_value)
-
-
-def _distances(queries: Rows, train: Rows) -> _Distances:
-    distance, index = (t.numpy() for t in nearest_neighbors(queries, train, 2))
-    nearest = train[torch.from_numpy(index[:, 0])]
-    own = nearest_neighbors(nearest, train, 2)[0][:, 1].numpy()
-    ratio = np.divide(distance[:, 0], distance[:, 1], out=np.zeros(len(queries)), where=distance[:, 1] > 0)
-    return _Distances(distance[:, 0], ratio, (distance[:, 0] > own).astype(float))
-
-
-def _cells(samples: Rows, heldout: Rows, train: Rows, rng: np.random.Generator) -> tuple[ndarray, ndarray]:
-    count = max(1, min(CELLS, min(len(samples), len(heldout)) // (2 * LEAST_IN_CELL)))
-    part = train[torch.from_numpy(rng.permutation(len(train))[:10_000])]
-    cell = kmeans(part, count, int(rng.integers(2**32)))
-    return cell(samples), cell(heldout)
-
-
-def measures_table(measures: list[Measure], space: str) -> Table:
-    """One row per measure."""
-    rows = [
-        [m.name, *(float(v) if np.isfinite(v) else None for v in (m.value, m.null, m.low, m.high)), m.p_value]
-        for m in measures
-    ]
-    note = (
-        "Null: the value for as many held-out examples, and its 95% range. Plain distances, without transformations, "
-        "to distinct training examples. Copies lower every measure but the share with d1/d2 < 1/3."
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> train, heldout = torch.randn(2, 100, 3, generator=generator)
+    >>> found = standard_measures(train[:50], train, heldout, np.random.default_rng(0))
+    >>> found[0].name, found[0].value, found[0].null
+    ('IMS, %', 100.0, 0.0)
+    """
+    of_train, of_heldout = _checked_groups(len(train), len(heldout), train_groups, heldout_groups)
+    if min(len(samples), len(train), len(heldout)) < 2:
+        return []
+    found: list[Measure] = []
+    fresh, members = (
+        _independent(rows, groups, max(len(samples), LEAST_FRESH), rng)
+        for rows, groups in ((heldout, of_heldout), (train, of_train))
     )
-    header = ["measure", "samples", "null", "low", "high", "p-value"]
+    rows, others = distinct_rows(train), distinct_rows(heldout)
+    if len(rows) > 1:
+        found += distance_measures(samples, rows, fresh, rng)
+    if len(others) > 1:
+        found += heldout_controls(samples, members, others)
+    found.append(share_nearer_training(samples, train, heldout, rng, of_train, of_heldout))
+    if len(members) > 1:
+        found += adversarial_accuracy(samples, members, rng)
+        found += privacy_losses(samples, train, heldout, rng, of_train, of_heldout)
+        found.append(generalization_gap(samples, train, heldout, rng, of_train, of_heldout))
+    return found
+
+
+def table_measures(
+    samples: Columns,
+    train: Columns,
+    heldout: Columns,
+    categorical: Bool[ndarray, " columns"],
+    rng: np.random.Generator,
+    *,
+    names: Sequence[str] | None = None,
+    train_groups: Groups | None = None,
+    heldout_groups: Groups | None = None,
+) -> list[Measure]:
+    """The measures that need to know the columns: attacks as in Anonymeter, and the DCR share with Gower's distance.
+
+    A column is a 1-D array, of numbers with NaN where one is missing, or, where `categorical`, of integer codes with
+    -1. All sets have the same columns, which `names` names. At most 2,000 random rows of training and held-out data
+    are attacked, with at most 10,000 samples. Empty where a set has fewer than two rows or there is no column.
+
+    Raises InputError for other numbers of columns, columns of different lengths, and groups as `standard_measures`.
+
+    >>> rng = np.random.default_rng(0)
+    >>> table = [rng.normal(size=200), rng.integers(40, size=200)]
+    >>> train, heldout = ([column[part] for column in table] for part in (slice(100), slice(100, None)))
+    >>> found = table_measures(train, train, heldout, np.array([False, True]), rng)
+    >>> found[0].name, found[0].value
+    ('DCR share (Gower)', 1.0)
+    """
+    distances = column_distances(train, heldout, categorical)
+    if len(samples) != len(categorical):
+        raise InputError(f"samples: expected {len(categorical)} columns, as many as are described, got {len(samples)}")
+    heights = [_height(name, table) for name, table in (("samples", samples), ("train", train), ("heldout", heldout))]
+    of_train, of_heldout = _checked_groups(*heights[1:], train_groups, heldout_groups)
+    if min(heights) < 2:
+        return []
+    samples = taken(samples, rng.permutation(heights[0])[:MOST_SAMPLES])
+    named = named_rows(
+        heights[1] if of_train is None else of_train,
+        heights[2] if of_heldout is None else of_heldout,
+        rng,
+        most=MOST_ATTACKED,
+    )
+    both = [np.concatenate([a, b])[named.index] for a, b in zip(train, heldout, strict=True)]
+    nearest = distances.nearest(samples, both, min(NEIGHBORS, len(named.index)))
+    labels = [f"column {c}" for c in range(len(categorical))] if names is None else names
+    return [
+        nearer_share("DCR share (Gower)", named, *nearest, rng),
+        *singling_out(samples, both, categorical, named, rng),
+        *linkability(samples, both, distances, named, rng),
+        *inference(samples, both, distances, named, rng, labels),
+    ]
+
+
+def _height(name: str, columns: Columns) -> int:
+    """The number of rows."""
+    heights = {len(column) for column in columns}
+    if len(heights) > 1:
+        raise InputError(f"{name}: expected columns of one length, got {min(heights):,} and {max(heights):,} rows")
+    return heights.pop() if heights else 0
+
+
+def _checked_groups(
+    train: int, heldout: int, train_groups: Groups | None, heldout_groups: Groups | None
+) -> tuple[ndarray | None, ndarray | None]:
+    if (train_groups is None) != (heldout_groups is None):
+        raise InputError("groups: expected groups of both training and held-out rows, got those of one")
+    if train_groups is None or heldout_groups is None:
+        return None, None
+    of_both = np.asarray(train_groups), np.asarray(heldout_groups)
+    for name, groups, rows in zip(("train_groups", "heldout_groups"), of_both, (train, heldout), strict=True):
+        if groups.shape != (rows,):
+            raise InputError(f"{name}: expected one group for each of the {rows:,} rows, got {groups.size:,}")
+    return of_both
+
+
+def _independent(rows: Rows, groups: ndarray | None, most: int, rng: np.random.Generator) -> Rows:
+    """Random rows, at most one of a group."""
+    kept = np.arange(len(rows)) if groups is None else one_of_each(groups, rng)
+    return rows[torch.from_numpy(np.sort(rng.permutation(kept)[:most]))]
+
+
+def measures_table(measures: Sequence[Measure], space: str) -> Table:
+    """One row per measure, those of one reader together."""
+    readers = ("tables and images", "tables", "images")
+    rows = [_row(m) for reader in readers for m in measures if m.reader == reader]
+    note = (
+        "The verdict rests on the tests of this section, not on these: there are many of them, they use plain "
+        "distances without transformations, and a modified copy passes. Null: the value that as many fresh examples "
+        "would have, and its 95% range; the p-value is one-sided, against the side of copies. A value within its range "
+        "is no proof that nothing was memorized: membership can leak while every distance looks right."
+    )
+    header = ["reader", "measure", "samples", "95% interval", "null", "95% range of the null", "p-value", "what it is"]
     return Table(f"The same under other names ({space})", header, rows, note, folded=True)
+
+
+def _row(m: Measure) -> list[str | None]:
+    value, interval = numbers.measurement(m.value, m.interval, "")
+    null, around = numbers.measurement(m.null, (m.low, m.high), "")
+    if not np.isfinite(m.value):
+        return [m.reader, m.name, None, None, None, None, None, m.meaning]
+    return [
+        m.reader,
+        m.name,
+        value,
+        interval or None,
+        null,
+        around,
+        None if m.p_value is None else numbers.p_value(m.p_value),
+        m.meaning,
+    ]

@@ -26,8 +26,7 @@ class DataOptions:
     kind: Kind = "auto"
     """What an example is, where its shape does not say it."""
     group: str | None = None
-    """Unit behind several examples, such as a patient: a column of the table, "folder" or "patient" for folders that
-    have them, or a file (.npy, .csv, .txt) with one id for each example. A random split then divides the groups."""
+    """Unit behind several examples, which no split divides: a column, "folder", "patient", or a file of ids."""
     heldout_group: str | None = None
     """The same for --heldout, where --group is a file."""
     data_range: tuple[float, float] | None = None

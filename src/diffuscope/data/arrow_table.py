@@ -19,7 +19,7 @@ from diffuscope.memory import require_memory
 from .examples import Examples, checked_labels
 from .pictures import Picture, stacked
 from .raw_column import RawColumn, raw_column
-from .table import Frame, listed
+from .table import Frame, is_index, listed
 
 EXTRA = "pip install 'diffuscope[tables]'"
 LABELS = ("label", "labels")
@@ -55,7 +55,8 @@ def part_of_arrow(
             "or one named as FILE:COLUMN"
         )
     if not chosen:
-        return Frame(argument, origin, {n: _raw(table, n, features, argument, origin) for n in names})
+        columns = {n: _raw(table, n, features, argument, origin) for n in names if not is_index(n)}
+        return Frame(argument, origin, columns)
     name = chosen[0]
     known, labels = _labels(table, names, features, argument, origin, name)
     others = {

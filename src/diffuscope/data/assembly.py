@@ -16,7 +16,7 @@ from diffuscope.memory import require_memory
 
 from .dataset import FEWEST, DataSet, drawn
 from .examples import Examples, Source, laid_out
-from .groups import Part, codes_of, ids_of, without_ids
+from .groups import Part, codes_of, ids_of
 from .kinds import require_kind
 from .range_of import range_of
 from .raw_column import raw_column
@@ -41,44 +41,27 @@ class Choices:
 def assembled(source: Source, choices: Choices) -> DataSet:
     """The data set; InputError with the first mistake found."""
     require_kind(choices.kind)
-    seed, group = choices.seed, choices.group
     read = [source.train] if source.heldout is None else [source.train, source.heldout]
-    ids, heldout_ids = ids_of(source.train, source.heldout, group, choices.heldout_group)
-    columns = [group, choices.heldout_group or group]
-    parts, table, notes = _examples(
-        [without_ids(part, name) for part, name in zip(read, columns, strict=False)], choices
-    )
+    ids = ids_of(source.train, source.heldout, choices.group, choices.heldout_group)
+    names = tuple(sorted({name for side in ids if side is not None for name in side}))
+    groups, heldout_groups = (None if side is None else codes_of(side, names) for side in ids)
+    parts, table, notes = _examples(read, choices)
     train, held = parts[0], parts[-1]
     if held.event_shape != train.event_shape:
         raise InputError(
             f"{held.argument}: {held.origin} has examples of shape {held.event_shape}; "
             f"expected {train.event_shape} as in {train.origin}"
         )
-    names = tuple(sorted({*(() if ids is None else ids), *(() if heldout_ids is None else heldout_ids)}))
-    groups = None if ids is None else codes_of(ids, names)
-    n, fraction = len(train), choices.heldout_fraction
     if len(parts) == 1:
-        if groups is None:
-            index, heldout_index = random_split(n, fraction, seed, train.argument, train.origin)
-        else:
-            index, heldout_index = group_split(groups, fraction, seed, train.argument, train.origin)
-        how_split = "" if groups is None else f" by {group}, {len(names)} groups,"
-        origin = (
-            f"{train.origin}, {n} examples split at random{how_split} into {len(index)} + {len(heldout_index)} "
-            f"(seed {seed})"
-        )
+        index, heldout_index, origin = _split(train, groups, choices)
         heldout_groups = groups
     else:
         index, heldout_index = every(train), every(held)
-        origin = f"{train.origin}, {n} examples, against {held.origin}, {len(held)} examples"
-        heldout_groups = None if heldout_ids is None else codes_of(heldout_ids, names)
-    of_these = ""
+        origin = f"{train.origin}, {len(train)} examples, against {held.origin}, {len(held)} examples"
     if choices.train_limit is not None:
-        index = index[drawn(len(index), choices.train_limit, "train_limit", seed)]
-        of_these = f"; of the training examples {len(index)} drawn at random (seed {seed})"
-    _require_memory(train, len(index) + (len(heldout_index) if len(parts) == 1 else 0))
-    if len(parts) == 2:
-        _require_memory(held, len(heldout_index))
+        index = index[drawn(len(index), choices.train_limit, "train_limit", choices.seed)]
+        origin += f"; of the training examples {len(index)} drawn at random (seed {choices.seed})"
+    _require_memory(parts, [len(index), len(heldout_index)])
     stated, how = range_of(parts, choices.data_range)
     labels, heldout_labels = _labels(parts)
     data = DataSet(
@@ -86,7 +69,7 @@ def assembled(source: Source, choices: Choices) -> DataSet:
         train=in_float32(train, index),
         heldout=in_float32(held, heldout_index),
         data_range=stated,
-        provenance=f"{origin}; range {in_words(stated)} {how}{of_these}",
+        provenance=f"{origin}; range {in_words(stated)} {how}",
         train_index=index,
         heldout_index=heldout_index,
         train_labels=None if labels is None else labels[index],
@@ -98,16 +81,7 @@ def assembled(source: Source, choices: Choices) -> DataSet:
         group_names=names,
         notes=notes,
     )
-    if data.duplicates == len(data.train) - 1:
-        raise InputError(
-            f"{train.argument}: the {len(data.train)} training examples of {train.origin} are all the same; "
-            "expected examples that vary"
-        )
-    if data.shared == len(data.heldout):
-        raise InputError(
-            f"{held.argument}: every one of the {len(data.heldout)} held-out examples is also a training example; "
-            "expected examples that were not trained on"
-        )
+    _require_different(data, train, held)
     return data
 
 
@@ -147,30 +121,67 @@ def in_float32(examples: Examples, index: Int64[Tensor, " m"]) -> Float32[Tensor
 
 def _examples(read: list[Part], choices: Choices) -> tuple[list[Examples], Table | None, tuple[str, ...]]:
     """The parts in the library's layout, and the table that encodes them, if they are one."""
-    frames = [part if isinstance(part, Frame) else None for part in read]
-    if choices.kind == "table":
-        frames = [part if isinstance(part, Frame) else numbered(part) for part in read]
-    tables = [frame for frame in frames if frame is not None]
-    if not tables:
+    if not any(isinstance(part, Frame) for part in read) and choices.kind != "table":
         return [laid_out(part, choices.kind) for part in read if isinstance(part, Examples)], None, ()
-    first = read[0]
-    if len(tables) < len(read):
+    if choices.kind == "table":
+        read = [part if isinstance(part, Frame) else numbered(part) for part in read]
+    frames = [part for part in read if isinstance(part, Frame)]
+    if len(frames) < len(read):
         which = " and ".join(f"{part.origin} is {'a' if isinstance(part, Frame) else 'no'} table" for part in read)
         raise InputError(f"{read[-1].argument}: {which}; expected two tables or none")
     if choices.kind not in ("auto", "table"):
-        raise InputError(f"kind: got {choices.kind}, and {first.origin} is a table; expected auto or table")
+        raise InputError(
+            f"kind: got {choices.kind}, and {read[0].origin} is a table; expected auto or table (for values as they "
+            "are, a .npy file)"
+        )
     if choices.data_range is not None:
-        raise InputError(f"data_range: {first.origin} is a table, which is encoded; expected no range")
-    table, notes = fit_frames(tables)
+        raise InputError(f"data_range: {read[0].origin} is a table, which is encoded; expected no range")
+    if choices.group is not None:
+        # two rows of one unit are not nearer for it
+        units = [choices.group, choices.heldout_group or choices.group]
+        frames = [frame.without(unit) for frame, unit in zip(frames, units, strict=False)]
+    table, notes = fit_frames(frames)
+    if choices.group is not None:
+        table = replace(table, left_out=(*table.left_out, choices.group))  # samples may have it, and need not
     parts = [
-        Examples(frame.argument, frame.origin, table.encode_frame(frame)[0].numpy(), kind="table") for frame in tables
+        Examples(frame.argument, frame.origin, table.encode_frame(frame)[0].numpy(), kind="table") for frame in frames
     ]
     return parts, table, notes
 
 
-def _require_memory(examples: Examples, n: int) -> None:
-    size = 4.0 * n * np.prod(examples.event_shape, dtype=float)
-    require_memory(size, examples.argument, f"{examples.origin}, {n:,} examples of shape {examples.event_shape},")
+def _split(
+    train: Examples, groups: Int64[Tensor, " n"] | None, choices: Choices
+) -> tuple[Int64[Tensor, " train"], Int64[Tensor, " heldout"], str]:
+    """A random split, by groups where there are any, and in words."""
+    fraction, seed, n, by = choices.heldout_fraction, choices.seed, len(train), ""
+    if groups is None:
+        index, heldout_index = random_split(n, fraction, seed, train.argument, train.origin)
+    else:
+        index, heldout_index = group_split(groups, fraction, seed, train.argument, train.origin)
+        by = f" by {choices.group}, {len(groups.unique())} groups,"
+    sizes = f"{len(index)} + {len(heldout_index)}"
+    return index, heldout_index, f"{train.origin}, {n} examples split at random{by} into {sizes} (seed {seed})"
+
+
+def _require_memory(parts: list[Examples], counts: list[int]) -> None:
+    """InputError, before anything is converted, for more examples than there is memory for in float32."""
+    wanted = [sum(counts)] if len(parts) == 1 else counts
+    for part, n in zip(parts, wanted, strict=True):
+        size = 4.0 * n * np.prod(part.event_shape, dtype=float)
+        require_memory(size, part.argument, f"{part.origin}, {n:,} examples of shape {part.event_shape},")
+
+
+def _require_different(data: DataSet, train: Examples, held: Examples) -> None:
+    if data.duplicates == len(data.train) - 1:
+        raise InputError(
+            f"{train.argument}: the {len(data.train)} training examples of {train.origin} are all the same; "
+            "expected examples that vary"
+        )
+    if data.shared == len(data.heldout):
+        raise InputError(
+            f"{held.argument}: every one of the {len(data.heldout)} held-out examples is also a training example; "
+            "expected examples that were not trained on"
+        )
 
 
 def _labels(parts: list[Examples]) -> tuple[Tensor | None, Tensor | None]:

@@ -62,11 +62,6 @@ def ids_of(
     return first, second
 
 
-def without_ids(part: Part, group: str | None) -> Part:
-    """The examples without the column of the ids: two rows of one unit are not nearer for it."""
-    return part.without(group) if isinstance(part, Frame) and group is not None else part
-
-
 def codes_of(ids: np.ndarray, names: tuple[str, ...]) -> Int64[Tensor, " n"]:
     """The place of each id among the sorted `names`."""
     return torch.from_numpy(np.searchsorted(np.array(names, dtype=object), ids))

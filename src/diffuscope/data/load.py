@@ -95,6 +95,7 @@ def data_from_arrays(
     `groups` has one id for each example, whole numbers or texts. The arrays are copied. Raises InputError with the
     first mistake found, in one line, for any shape and dtype.
 
+    >>> import numpy as np
     >>> data_from_arrays(np.random.default_rng(0).random((6, 100)), kind="series").event_shape
     (1, 100)
     """

@@ -4,9 +4,10 @@ The squared Euclidean distance of two encoded rows is the sum over columns of th
 random pairs of the fitted rows (see `table_column` for how, and for the cap of nearly constant columns); so that of two
 random rows is the number of columns. Columns that cannot be compared are left out, and a note names each: those
 without any value, those that number the rows, and texts that are different in most rows or of more than `MOST`
-different kinds.
+different kinds. The index that pandas writes beside the columns is none of them.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,6 +26,7 @@ from .value_range import Range, rescaled
 
 MOST = 1024  # categories of a column: as many coordinates
 _FEW = 20  # so many different texts are categories, however few rows there are
+_INDEX = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
 _KINDS: dict[str, str] = {"numbers": "numeric", "dates": "date", "texts": "categorical"}
 _EXPECTED = {"numeric": "numbers", "date": "dates (such as 2024-05-31)", "categorical": "texts"}
 
@@ -143,7 +145,7 @@ def fit_frames(frames: list[Frame]) -> tuple[Table, tuple[str, ...]]:
     for name in first.columns:
         kind, parts = _one_form(name, frames)
         together = RawColumn(parts[0].form, np.concatenate([part.values for part in parts]))
-        reason = _reason_to_leave_out(name, kind, together, parts)
+        reason = _reason_to_leave_out(kind, together, parts)
         if reason:
             reasons[name] = reason
             continue
@@ -175,6 +177,7 @@ def as_frame(table: Any, argument: str, origin: str) -> Frame:
     columns = {
         name: raw_column(column, argument, f"column {name!r} of {origin}")
         for name, column in zip(names, values, strict=True)
+        if not is_index(name)
     }
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
@@ -182,6 +185,11 @@ def as_frame(table: Any, argument: str, origin: str) -> Frame:
             f"{argument}: {origin} has columns of {listed(sorted(set(lengths.values())))} values; expected one length"
         )
     return Frame(argument, origin, columns)
+
+
+def is_index(name: str) -> bool:
+    """Whether pandas gives this name to the index of a data frame, which is no column of the table."""
+    return _INDEX.fullmatch(name) is not None
 
 
 def listed(names: list[Any], most: int = 6) -> str:
@@ -212,7 +220,7 @@ def _empty(part: RawColumn, form: str) -> RawColumn:
     return RawColumn(form, values)
 
 
-def _reason_to_leave_out(name: str, kind: str, together: RawColumn, parts: list[RawColumn]) -> str | None:
+def _reason_to_leave_out(kind: str, together: RawColumn, parts: list[RawColumn]) -> str | None:
     missing = together.missing
     if missing.all():
         return "it has no value in any row"
@@ -225,8 +233,6 @@ def _reason_to_leave_out(name: str, kind: str, together: RawColumn, parts: list[
             return f"{different} different texts are more than {MOST} categories"
     if kind == "numeric" and all(len(part) > _FEW and (np.diff(part.values) == 1).all() for part in parts):
         return "it numbers the rows"
-    if name == "":
-        return "it has no name"
     return None
 
 

@@ -201,11 +201,13 @@ def categorical_column(name: str, start: int, column: RawColumn) -> Column:
 
 def _different(column: RawColumn) -> tuple[list[str | None], np.ndarray]:
     """The different texts in order, None last, and the place of each row's among them."""
-    missing = column.missing
-    texts, known = np.unique(column.values[~missing], return_inverse=True)
-    index = np.full(len(column), len(texts))
-    index[~missing] = known.reshape(-1)
-    return [*texts.tolist(), *([None] if missing.any() else [])], index
+    values = column.values.tolist()
+    different = set(values)
+    texts: list[str | None] = sorted(text for text in different if text is not None)
+    if len(texts) < len(different):
+        texts.append(None)
+    place = {text: k for k, text in enumerate(texts)}
+    return texts, np.fromiter(map(place.__getitem__, values), np.int64, len(values))
 
 
 def _iso(seconds: np.ndarray) -> np.ndarray:

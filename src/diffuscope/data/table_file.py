@@ -1,8 +1,8 @@
 """Tables from files: `.csv` and `.tsv`, also `.csv.gz`, with pandas, and `.parquet` with pyarrow (an extra).
 
 A CSV file begins with the names of its columns. Empty cells and the words that pandas knows (NA, NaN, null, None) are
-missing. A column without a name, as `DataFrame.to_csv` writes the row numbers, is left out. Nothing in a file is
-evaluated.
+missing. A column without a name, as `DataFrame.to_csv` writes the index, is no column of the table. Nothing in a file
+is evaluated.
 """
 
 import gzip
@@ -40,7 +40,8 @@ def read_table(path: Path, argument: str) -> Frame:
     separator = "\t" if ".tsv" in path.name.lower() else ","
     try:
         header = pandas.read_csv(path, sep=separator, header=None, nrows=1, dtype=str)
-        names = ["" if name != name else str(name).strip() for name in header.iloc[0].tolist()]
+        cells = header.iloc[0].tolist()
+        names = [f"Unnamed: {i}" if name != name else str(name).strip() for i, name in enumerate(cells)]
         _require_names(names, argument, path)
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # of rows that are too long
@@ -60,14 +61,18 @@ def read_table(path: Path, argument: str) -> Frame:
         raise InputError(f"{argument}: {path} cannot be read, it is damaged or not UTF-8; expected a table") from None
     if len(table) == 0:
         raise InputError(f"{argument}: {path} has no rows; expected a table with columns and rows")
-    columns = {name: table[i] for i, name in enumerate(names) if name}
-    return as_frame(columns, argument, str(path))
+    return as_frame({name: table[i] for i, name in enumerate(names)}, argument, str(path))
 
 
 def _require_names(names: list[str], argument: str, path: Path) -> None:
-    repeated = sorted({name for name in names if name and names.count(name) > 1})
+    repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise InputError(f"{argument}: {path} has several columns {listed(repeated)}; expected each name once")
+    if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
+        raise InputError(
+            f"{argument}: the names in {path} are separated by {';' if ';' in names[0] else 'tabs'}; expected commas "
+            "in a .csv file and tabs in a .tsv file"
+        )
     if names and all(_is_number(name) for name in names):
         raise InputError(f"{argument}: {path} begins with numbers, {listed(names)}; expected the names of the columns")
 

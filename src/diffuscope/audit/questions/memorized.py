@@ -21,7 +21,7 @@ from ..denoising_gap import Gap, denoising_gap, gap_blocks, gap_finding, pairs_o
 from ..features import Features, feature_map
 from ..nearness import Cells, Nearness, clusters, nearness, nearness_finding
 from ..question import Answer, Question
-from ..repeats import distinct, repeats_table
+from ..repeats import repeats_table
 from ..session import Session
 from ..standard_names import measures_table, standard_measures
 from ..suspects import suspects
@@ -166,14 +166,10 @@ def _nearness(session: Session, features: Features, found: Copies, space: str, l
 def _measures(session: Session, features: Features, found: Copies, space: str) -> list[Block]:
     """The table of other measures; nothing where there are too few examples for any."""
     subject = session.subject
-    rows = features(subject.train)
-    kept = distinct(rows.numpy())[0]
-    rows = rows if len(kept) == len(rows) else rows[torch.from_numpy(kept)]
-    if min(len(rows), found.calibration) < 2:
-        return []
     heldout = features(subject.heldout[torch.from_numpy(found.heldout)])
     stream = session.numpy_stream(f"measures {space}")
-    return [measures_table(standard_measures(features(session.samples), rows, heldout, stream), space)]
+    measures = standard_measures(features(session.samples), features(subject.train), heldout, stream)
+    return [measures_table(measures, space)] if measures else []
 
 
 def _listed(found: Copies) -> list[dict[str, object]]:
