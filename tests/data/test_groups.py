@@ -183,3 +183,13 @@ def test_a_group_that_is_none_is_one_line(tmp_path: Path):
         assert told in str(refused.value)
         assert "\n" not in str(refused.value)
         assert "expected" in str(refused.value)
+
+
+def test_a_file_of_ids_beside_a_table_leaves_all_columns_in(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("x,y\n" + "".join(f"{i * i},{i % 7}\n" for i in range(N)))
+    (tmp_path / "g.txt").write_text("\n".join(names()))
+    data = load_data(str(tmp_path / "a.csv"), group=str(tmp_path / "g.txt"))
+    check(data, names())
+    assert data.table is not None
+    assert [column.name for column in data.table.columns] == ["x", "y"]
+    assert data.table.left_out == ()

@@ -1,6 +1,7 @@
 """Data sets as `save_to_disk` writes them, made here of Arrow streams and JSON: images, lists and tables."""
 
 import json
+import struct
 import sys
 from io import BytesIO
 from pathlib import Path
@@ -152,4 +153,16 @@ def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.
     spec = save(tmp_path / "a", {"x": [[1.0], [2.0]]}, {})
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(InputError, match=r"pip install 'diffuscope\[tables\]'"):
+        load_data(spec)
+
+
+def test_damaged_lengths_are_one_line(tmp_path: Path):
+    """Offsets that point outside the file would end the process, were they followed."""
+    spec = save(tmp_path / "a", {"image": [png(image) for image in pixels(6)]}, {}, shards=1)
+    path = tmp_path / "a" / "data-00000-of-00001.arrow"
+    whole = path.read_bytes()
+    sizes = np.cumsum([0, *(len(png(image)) for image in pixels(6))]).astype("<i4").tobytes()
+    at = whole.index(sizes)
+    path.write_bytes(whole[: at + 8] + struct.pack("<i", -(2**30)) + whole[at + 12 :])
+    with pytest.raises(InputError, match="cannot be read, its columns are damaged"):
         load_data(spec)

@@ -88,3 +88,15 @@ def test_a_folder_of_files_that_no_reader_knows_says_which_are(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("nothing")
     with pytest.raises(InputError, match=r"holds no image; expected \.bmp, .*DICOM or NIfTI files, or a Hugging Face"):
         load_data(str(tmp_path))
+
+
+def test_a_tiff_without_its_size_is_one_line(tmp_path: Path):
+    path = tmp_path / "a.tiff"
+    Image.fromarray(pixels(1)[0]).save(path)
+    whole = path.read_bytes()
+    at = whole.index(
+        b"\x00\x01\x04\x00" if b"\x00\x01\x04\x00" in whole else b"\x00\x01\x03\x00"
+    )  # the tag of the width
+    path.write_bytes(whole[:at] + b"\xff\x7f" + whole[at + 2 :])
+    with pytest.raises(InputError, match=r"a.tiff cannot be read, it is damaged or no tiff image"):
+        load_data(str(tmp_path))

@@ -145,3 +145,15 @@ def test_without_the_extra_it_is_named(tmp_path: Path, monkeypatch, name: str, p
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(InputError, match=rf"needs {package}, .*pip install 'diffuscope\[{extra}\]'"):
         load_data(str(tmp_path))
+
+
+def test_a_damaged_header_is_one_line_and_nothing_else_on_the_terminal(tmp_path: Path, capfd):
+    nibabel.save(nibabel.Nifti1Image(np.ones((4, 5, 3), np.float32), np.eye(4)), tmp_path / "a.nii")
+    whole = (tmp_path / "a.nii").read_bytes()
+    # the size of the header, the length of an axis (below zero), the offset of the voxels
+    for start, change in ((0, b"\x01\0\0\0"), (42, struct.pack("<h", -4)), (108, struct.pack("<f", 353.9))):
+        (tmp_path / "a.nii").write_bytes(whole[:start] + change + whole[start + len(change) :])
+        with pytest.raises(InputError) as refused:
+            load_data(str(tmp_path))
+        assert "\n" not in str(refused.value)
+    assert capfd.readouterr() == ("", "")

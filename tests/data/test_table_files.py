@@ -202,7 +202,7 @@ BAD = {
     "one.csv": ("a,b\n1,2\n", "has one single example"),
     "missing.csv": ("a,b\n,\n,\n,\n,\n", "is empty|has no column to compare"),
     "same.csv": ("a,b\n1,x\n1,x\n1,x\n1,x\n", "are all the same"),
-    "infinite.csv": ("a,b\n1,x\ninf,x\n1,x\n2,x\n", "column 'a' of .* has 1 infinite numbers"),
+    "infinite.csv": ("a,b\n1,x\ninf,x\n1,x\n2,x\n", "column 'a' of .* has 1 numbers that are infinite"),
     "damaged.csv.gz": ("not compressed", "cannot be read, it is truncated or damaged"),
     "damaged.parquet": ("PAR1 and no more", "truncated, damaged or no Parquet file"),
 }  # fmt: skip

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import rankdata
 
 from diffuscope.data import fit_table
 from diffuscope.data.ranks import KNOTS, ranks_of
@@ -105,6 +106,11 @@ def test_ranks_keep_the_order_and_lead_back_to_the_values(fitted: list[float], o
     assert (np.abs(f - 0.5) <= 1).all()
 
 
+def test_ranks_are_those_of_scipy():
+    x = np.random.default_rng(7).poisson(3, 500).astype(np.float64)
+    assert np.allclose(ranks_of(x)(x), (rankdata(x) - 0.5) / len(x), rtol=0, atol=1e-15)
+
+
 def test_many_values_are_ranked_within_one_over_the_number_of_knots():
     x = np.random.default_rng(4).standard_cauchy(50_000)
     x[:20_000] = 0.0  # an atom
@@ -189,7 +195,7 @@ def test_dates_are_read_from_texts_and_keep_their_distances():
         ({"x": ["1"], "c": ["a"]}, "column 'x' of the table has texts; expected numbers"),
         ({"x": [1.0], "c": [3]}, "column 'c' of the table has numbers; expected texts"),
         ({"x": [1.0, 2.0], "c": ["a"]}, "has columns of 1, 2 values; expected one length"),
-        ({"x": [np.inf], "c": ["a"]}, "column 'x' of the table has 1 infinite numbers"),
+        ({"x": [np.inf], "c": ["a"]}, "column 'x' of the table has 1 numbers that are infinite"),
         ({"x": [[1, 2]], "c": ["a"]}, "column 'x' of the table holds list, expected numbers, texts or dates"),
         ([1, 2], "got list, expected a DataFrame or a mapping"),
     ],

@@ -39,6 +39,7 @@ def part_of_arrow(
     """What the table holds, or its column `column`; raises InputError where the choice is ambiguous."""
     import pyarrow.types as types
 
+    table.validate(full=True)  # lengths and offsets of a damaged file would end the process
     names = list(table.column_names)
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:

@@ -136,13 +136,14 @@ def _examples(read: list[Part], choices: Choices) -> tuple[list[Examples], Table
         )
     if choices.data_range is not None:
         raise InputError(f"data_range: {read[0].origin} is a table, which is encoded; expected no range")
-    if choices.group is not None:
+    column = choices.group if choices.group in frames[0].columns else None
+    if column is not None:
         # two rows of one unit are not nearer for it
-        units = [choices.group, choices.heldout_group or choices.group]
+        units = [column, choices.heldout_group or column]
         frames = [frame.without(unit) for frame, unit in zip(frames, units, strict=False)]
     table, notes = fit_frames(frames)
-    if choices.group is not None:
-        table = replace(table, left_out=(*table.left_out, choices.group))  # samples may have it, and need not
+    if column is not None:
+        table = replace(table, left_out=(*table.left_out, column))  # samples may have it, and need not
     parts = [
         Examples(frame.argument, frame.origin, table.encode_frame(frame)[0].numpy(), kind="table") for frame in frames
     ]

@@ -6,6 +6,9 @@ group.
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging import Logger
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ def read_nifti_folder(folder: Path, argument: str) -> Source:
     """
     try:
         import nibabel
+        from nibabel.imageglobals import logger
     except ImportError:
         raise InputError(
             f"{argument}: {folder} needs nibabel, which is not installed; "
@@ -37,13 +41,15 @@ def read_nifti_folder(folder: Path, argument: str) -> Source:
     values = np.empty(0, dtype=np.float32)
     shape: tuple[int, ...] = ()
     for i, path in enumerate(paths):
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings(action="ignore"), _silent(logger):
             try:
                 image: Any = nibabel.load(path)
                 found = tuple(int(length) for length in image.shape)
             except Exception:  # nibabel's readers raise many kinds
                 raise _unreadable(path, argument) from None
             found = found[:3] if len(found) > 3 and set(found[3:]) == {1} else found
+            if min(found, default=0) < 1:
+                raise _unreadable(path, argument)
             if len(found) != 3:
                 raise InputError(f"{argument}: {path} has shape {found}; expected one volume (D, H, W) a file")
             if i == 0:
@@ -63,6 +69,16 @@ def read_nifti_folder(folder: Path, argument: str) -> Source:
     identities = {"folder": lambda: folders_of(files)}
     examples = Examples(argument, str(folder), values, kind="volumes", files=files, identities=identities)
     return Source(folder.resolve().name, examples)
+
+
+@contextmanager
+def _silent(logger: Logger) -> Iterator[None]:
+    """Without what nibabel logs on stderr of headers that it mends."""
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _unreadable(path: Path, argument: str) -> InputError:

@@ -5,9 +5,7 @@ Gray images give one channel; a single color image among them makes all of them 
 transparency is refused: each would change the data silently.
 """
 
-import struct
 import warnings
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,9 +25,6 @@ COLOR_MODES = frozenset({"RGB", "P", "CMYK", "YCbCr"})
 TRANSPARENT_MODES = frozenset({"RGBA", "LA", "PA"})
 DEEP_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 ORIENTATION = 0x0112  # the EXIF tag; values from 5 exchange width and height
-
-# what Pillow's decoders raise on files that are damaged or of another kind
-_DECODING = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +80,9 @@ def _opened(picture: Picture, argument: str) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(source) as image:
             yield image
-    except _DECODING:
+    except MemoryError:
+        raise
+    except Exception:  # Pillow's decoders raise many kinds on files that are damaged or of another kind
         kind = Path(picture.name).suffix.lower().lstrip(".")
         raise InputError(
             f"{argument}: {picture.name} cannot be read, it is damaged or no {kind}{' ' * bool(kind)}image; "

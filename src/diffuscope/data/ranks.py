@@ -34,7 +34,8 @@ class Ranks:
         """F of finite values, in [-1/2, 3/2]."""
         low, high = self.knots[0], self.knots[-1]
         inside = np.interp(values, self.knots, self.ranks)
-        beyond = (np.minimum(values - low, 0) + np.maximum(values - high, 0)) / self._width
+        with np.errstate(over="ignore"):  # in units of a width near zero; cut off below
+            beyond = (np.minimum(values - low, 0) + np.maximum(values - high, 0)) / self._width
         return inside + np.clip(beyond, -BEYOND, BEYOND)
 
     def inverse(self, ranks: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:

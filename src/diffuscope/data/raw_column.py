@@ -17,6 +17,8 @@ import numpy as np
 
 from diffuscope.errors import InputError
 
+LARGEST = 1e150  # differences and their squares are finite
+
 _ISO = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.,]\d{1,6}\d*)?)?( ?(Z|[+-]\d\d:?\d\d))?)?")
 _MICROSECONDS = 1e6
 
@@ -58,9 +60,10 @@ def raw_column(values: Any, argument: str, origin: str) -> RawColumn:
         raise InputError(f"{argument}: {origin} has shape {array.shape}, expected one value a row")
     form, column = _of_kind(array, argument, origin)
     if column.dtype != object:
-        if np.isinf(column).any():
+        beyond = int((np.abs(column) > LARGEST).sum())
+        if beyond:
             raise InputError(
-                f"{argument}: {origin} has {int(np.isinf(column).sum())} infinite numbers, expected finite"
+                f"{argument}: {origin} has {beyond} numbers that are infinite or beyond 1e150, expected less"
             )
         if np.isnan(column).all():
             form = "nothing"
