@@ -13,12 +13,11 @@ from diffuscope.audit.frechet_ratio import BAR, fidelity
 from diffuscope.audit.label_shares import label_finding
 from diffuscope.audit.planted_faults import NOISE, planted_faults
 from diffuscope.audit.questions.quality import Judged, Quality, blocks, judge, quality_finding
-from diffuscope.audit.references import References, fit_references
 from diffuscope.audit.whitening import RIDGE
 from diffuscope.data import load_data
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
-from diffuscope.exact import Empirical, Gaussian, GaussianMixture
+from diffuscope.exact import Gaussian
 from diffuscope.report import Table
 from diffuscope.schedules import VE
 
@@ -51,16 +50,16 @@ def fitted_to(monkeypatch, features):
 
 
 @pytest.fixture(scope="module")
-def references(digits):
-    return fit_references(digits.train, digits.heldout, 10, torch.Generator().manual_seed(0))
+def gaussian(digits):
+    return Gaussian.fit(digits.train.split(4096))
 
 
 @pytest.fixture(scope="module")
-def verdict(references):
+def verdict(gaussian):
     """The verdict on samples, in the features that the audit takes or those named as `own`."""
 
     def found(samples, subject, own=(), copying=False):
-        return quality_finding(judge(samples.float(), subject, references, own, 0), copying=copying)
+        return quality_finding(judge(samples.float(), subject, gaussian, own, 0), copying=copying)
 
     return found
 
@@ -131,10 +130,10 @@ def without_labels(subject):
 
 
 @pytest.mark.parametrize("labels", [True, False], ids=["labels", "no-labels"])
-def test_close_is_earned_by_faults_that_the_same_rule_calls_far(labels, subject, references, generator):
+def test_close_is_earned_by_faults_that_the_same_rule_calls_far(labels, subject, gaussian, generator):
     subject = subject if labels else without_labels(subject)
     replayed = subject.train[torch.randint(len(subject.train), (800,), generator=generator)]
-    result = judge(replayed, subject, references, (), 0)
+    result = judge(replayed, subject, gaussian, (), 0)
     found = quality_finding(result, copying=False)
     assert found.tone == "good"
     kind = "class" if labels else "cluster"
@@ -148,9 +147,9 @@ def test_close_is_earned_by_faults_that_the_same_rule_calls_far(labels, subject,
         assert name in found.power
 
 
-def test_a_fault_that_would_pass_makes_every_close_sample_a_matter_of_not_knowing(subject, references):
+def test_a_fault_that_would_pass_makes_every_close_sample_a_matter_of_not_knowing(subject, gaussian):
     """The same distances with one plant moved to the bar."""
-    result = judge(subject.train, subject, references, (), 0)
+    result = judge(subject.train, subject, gaussian, (), 0)
     name = "samples of a Gaussian"
     blind = tuple(
         replace(one, faults=one.faults | {name: replace(one.samples, samples=one.samples.recited)})
@@ -166,9 +165,9 @@ def test_a_fault_that_would_pass_makes_every_close_sample_a_matter_of_not_knowin
     assert "far" not in [row[-1] for row in table.rows if row[1] == name]
 
 
-def test_features_that_see_nothing_give_no_verdict(subject, references):
+def test_features_that_see_nothing_give_no_verdict(subject, gaussian):
     """Random directions of noise that does not depend on the example: 'close' whatever the samples are."""
-    result = judge(subject.train[:300], subject, references, (), 0)
+    result = judge(subject.train[:300], subject, gaussian, (), 0)
     one = result.judged[0]
     blind = Quality(
         judged=(Judged("nothing", one.samples, dict.fromkeys(one.faults, one.samples)),),
@@ -182,9 +181,9 @@ def test_features_that_see_nothing_give_no_verdict(subject, references):
 @pytest.mark.parametrize(
     ("low", "high", "tone"), [(0.5, 1.9, "good"), (1.2, 2.4, "unknown"), (2.1, 2.9, "attention"), (900, 990, "alarm")]
 )
-def test_the_interval_decides_and_not_the_ratio(low, high, tone, subject, references):
+def test_the_interval_decides_and_not_the_ratio(low, high, tone, subject, gaussian):
     """Farther than every planted fault is an alarm. The number shown is the one of the deciding space."""
-    result = judge(subject.train[:300], subject, references, (), 0)
+    result = judge(subject.train[:300], subject, gaussian, (), 0)
     one = result.judged[0]
     error = replace(
         one.samples, samples=replace(one.samples.samples, value=(low + high) / 2 * one.samples.real), real_error=0.0
@@ -205,8 +204,8 @@ def test_close_samples_of_a_model_that_copies_are_no_good_news(subject, verdict)
     assert found.verdict.startswith("Close, but its samples are copies")
 
 
-def test_planted_faults_are_what_they_are_called(subject, references, digits, generator):
-    faults = planted_faults(subject, references, 400, generator)
+def test_planted_faults_are_what_they_are_called(subject, gaussian, digits, generator):
+    faults = planted_faults(subject, gaussian, 400, generator)
     blur, one, gaussian, noise = faults.values()
     assert all(x.shape == (400, 1, 8, 8) for x in faults.values())
     # a symmetric kernel with reflecting ends keeps the sum; 32-bit sums of 64 pixels
@@ -220,9 +219,9 @@ def test_planted_faults_are_what_they_are_called(subject, references, digits, ge
 
 
 def test_the_classifier_is_fitted_to_the_training_data_and_replayed_data_are_drawn_from_them(
-    subject, features, references, fitted_to
+    subject, features, gaussian, fitted_to
 ):
-    result = judge(subject.heldout[:300], subject, references, (), 5)
+    result = judge(subject.heldout[:300], subject, gaussian, (), 5)
     expected = (subject.train, subject.train_labels, subject.heldout, subject.heldout_labels)
     assert len(fitted_to) == 1
     assert all(torch.equal(given, wanted) for given, wanted in zip(fitted_to[0], expected, strict=True))
@@ -249,9 +248,9 @@ def test_samples_unlike_the_data_are_far(fault, labels, subject, digits, verdict
     assert found.interval[0] > BAR
 
 
-def test_a_missing_label_passes_the_distance_and_is_found_by_the_shares(subject, digits, features, references):
+def test_a_missing_label_passes_the_distance_and_is_found_by_the_shares(subject, digits, features, gaussian):
     samples = subject.train[digits.train_labels != 4]
-    result = judge(samples, subject, references, (), 0)
+    result = judge(samples, subject, gaussian, (), 0)
     assert result.judged[0].samples.ratio < BAR
     assert result.balance is not None
     labels = label_finding(result.balance, 0.01)
@@ -264,33 +263,33 @@ def test_a_missing_label_passes_the_distance_and_is_found_by_the_shares(subject,
     assert labels.value > 100 * float(counted[1][4] - counted[0][4]) > 5  # one tenth of the digits are fours
 
 
-def test_the_users_features_take_the_place_of_the_classifiers(subject, references, tmp_path, monkeypatch):
+def test_the_users_features_take_the_place_of_the_classifiers(subject, gaussian, tmp_path, monkeypatch):
     """Also more features than a covariance of so few examples allows."""
     (tmp_path / "quality_features.py").write_text(
         "def pixels(x):\n    return x.flatten(1)\n\n\ndef many(x):\n    return x.flatten(1).repeat(1, 5) ** 3\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    result = judge(subject.train, subject, references, ("quality_features:pixels",), 0)
+    result = judge(subject.train, subject, gaussian, ("quality_features:pixels",), 0)
     assert result.judged[0].space == "the features of quality_features:pixels"
     train, heldout = (x.flatten(1).float() for x in (subject.train, subject.heldout))
     assert result.judged[0].samples == fidelity(train, train, heldout, 0)
     assert not any("classifier" in one.space for one in result.judged)
     assert result.balance is not None  # the labels are still compared
-    many = judge(subject.train, subject, references, ("quality_features:many",), 0)
+    many = judge(subject.train, subject, gaussian, ("quality_features:many",), 0)
     leading = (len(subject.heldout) // 2) // 4
     assert many.judged[0].space.startswith(f"the leading {leading} whitened principal components of the 320 features")
 
 
-def test_data_without_labels_are_judged_and_too_few_get_a_reason(subject, references):
+def test_data_without_labels_are_judged_and_too_few_get_a_reason(subject, gaussian):
     plain = without_labels(subject)
-    result = judge(subject.train, plain, references, (), 0)
+    result = judge(subject.train, plain, gaussian, (), 0)
     assert result.reasons == ("labels: the training and held-out data have no labels",)
     assert result.balance is None
-    result = judge(subject.train, replace(plain, train_labels=subject.train_labels), references, (), 0)
+    result = judge(subject.train, replace(plain, train_labels=subject.train_labels), gaussian, (), 0)
     assert result.reasons == ("labels: the held-out data have no labels",)
     few = Subject(subject.denoiser, subject.train, subject.heldout[:30])
-    found = quality_finding(judge(subject.train, few, references, (), 0), copying=False)
+    found = quality_finding(judge(subject.train, few, gaussian, (), 0), copying=False)
     assert found.tone == "unknown"
     assert "expected 33 samples, 33 training and 66 held-out" in found.verdict
     with pytest.raises(InputError, match="heldout_labels: expected one label per example"):
@@ -304,13 +303,13 @@ def test_labels_that_are_no_integers_are_refused(subject, dtype):
 
 
 @pytest.mark.parametrize("which", ["random", "one-each"])
-def test_a_classifier_that_knows_nothing_is_no_judge(which, subject, references, generator, monkeypatch):
+def test_a_classifier_that_knows_nothing_is_no_judge(which, subject, gaussian, generator, monkeypatch):
     """Real digits whose labels say nothing of them: features that mean nothing are not used."""
     monkeypatch.setattr("diffuscope.audit.questions.quality.fit_classifier", fit_classifier)
     train, heldout = subject.train[:200], subject.heldout[:200]
     labels = torch.randint(10, (400,), generator=generator) if which == "random" else torch.arange(400)
     guessing = Subject(subject.denoiser, train, heldout, train_labels=labels[:200], heldout_labels=labels[200:])
-    result = judge(subject.train[200:], guessing, references, (), 0)
+    result = judge(subject.train[200:], guessing, gaussian, (), 0)
     assert result.reasons[0].startswith("labels: expected labels that a classifier can learn")
     assert result.classifier is None
     assert not any("classifier" in one.space for one in result.judged)
@@ -329,8 +328,6 @@ def test_blobs_of_one_class_are_far_although_the_classifier_of_cifar_is_weak(sha
     assert data.heldout_labels is not None
     train, labels, heldout = data.train[:5000], data.train_labels[:5000], data.heldout[:1000]
     gaussian = Gaussian.fit(train.split(1000))
-    one = GaussianMixture.isotropic(torch.ones(1), train.mean(0)[None], torch.ones(1))  # asked for without labels
-    references = References(gaussian, gaussian, one, {}, Empirical(train), Empirical(heldout))
     subject = Subject(
         ExactDenoiser(gaussian, VE()),
         train,
@@ -343,13 +340,13 @@ def test_blobs_of_one_class_are_far_although_the_classifier_of_cifar_is_weak(sha
     weights = shared_data / "weights" / "cifar10_resnet20_akamaster.npz"
     published = load_cifar_features(weights)
     for samples, tones in ((blobs, ("attention", "alarm")), (data.train[-1000:], ("good",))):
-        result = judge(samples, subject, references, (), 0)
+        result = judge(samples, subject, gaussian, (), 0)
         assert result.classifier is not None
         assert result.classifier.accuracy < 0.45
         assert result.passed == {}
         assert quality_finding(result, copying=False).tone in tones
     with monkeypatch.context() as patch:
         patch.setattr("diffuscope.audit.feature_spaces.feature_map", lambda name, gaussian: published)  # noqa: ARG005
-        result = judge(blobs, subject, references, ("published:features",), 0)
+        result = judge(blobs, subject, gaussian, ("published:features",), 0)
     assert result.judged[0].seen == set(result.judged[0].faults)
     assert result.judged[0].samples.interval[0] > 5

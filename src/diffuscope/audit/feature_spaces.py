@@ -12,12 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.exact import Gaussian
+
 from .classifier import ClassifierFeatures
 from .cluster_features import fit_cluster_features
 from .features import Features, feature_map
 from .patch_features import fit_patch_features
 from .planted_faults import is_image
-from .references import References
 from .whitening import Whitened
 
 LARGEST_TRAINING_SET = 10_000  # of a larger one, so many random examples are enough to fit features
@@ -33,7 +34,7 @@ class Space:
 
 def feature_spaces(
     train: Float[Tensor, "n *event"],
-    references: References,
+    gaussian: Gaussian,
     own: tuple[str, ...],
     classifier: ClassifierFeatures | None,
     affordable: int,
@@ -43,17 +44,17 @@ def feature_spaces(
     generator = torch.Generator().manual_seed(seed)
     some = train[torch.randperm(len(train), generator=generator)[:LARGEST_TRAINING_SET]]
     for name in own:
-        yield partial(_named, name, references, some, affordable)
+        yield partial(_named, name, gaussian, some, affordable)
     if classifier is not None and not own:
         title = f"the features of a classifier with {classifier.accuracy:.0%} held-out accuracy"
         yield lambda: Space(title, classifier)
     if is_image(train):
         yield lambda: Space("random filters of image patches", fit_patch_features(some, generator))
-    yield lambda: Space("distances to clusters", fit_cluster_features(some, references.gaussian, seed % 2**31))
+    yield lambda: Space("distances to clusters", fit_cluster_features(some, gaussian, seed % 2**31))
 
 
-def _named(name: str, references: References, train: Float[Tensor, "n *event"], affordable: int) -> Space:
-    features = feature_map(name, references.gaussian)
+def _named(name: str, gaussian: Gaussian, train: Float[Tensor, "n *event"], affordable: int) -> Space:
+    features = feature_map(name, gaussian)
     if (width := features(train[:1]).shape[1]) <= affordable:
         return Space(f"the features of {name}", features)
     title = f"the leading {affordable} whitened principal components of the {width:,} features of {name}"

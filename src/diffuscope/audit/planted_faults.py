@@ -1,4 +1,4 @@
-"""Faults of stated size, planted on training examples: what a test of quality must find before its "close" counts.
+"""Faults of stated size, planted on held-out examples: what a test must find before its "close" counts.
 
 - blur: a Gaussian filter of standard deviation BLUR pixels (images only);
 - one class: the most frequent label, or the largest cluster where there are no labels, drawn with replacement;
@@ -7,21 +7,23 @@
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from .references import References
+from diffuscope.exact import Gaussian
+
+from .nearness import kmeans
 from .subject import Subject
 
 BLUR = 1.0
 NOISE = 0.2
-CHUNK = 4096
+CLUSTERS = 10
 SMALLEST_IMAGE = 3  # pixels along each side
 
 
 def planted_faults(
-    subject: Subject, references: References, n: int, generator: torch.Generator
+    subject: Subject, gaussian: Gaussian, n: int, generator: torch.Generator
 ) -> dict[str, Float[Tensor, "n *event"]]:
     """`n` samples with each fault, by its name."""
     train = subject.train
@@ -33,10 +35,10 @@ def planted_faults(
         faults[f"a blur of {BLUR:g} pixel"] = torch.from_numpy(filtered)
     labels, kind = subject.train_labels, "class"
     if labels is None:
-        labels, kind = _clusters(train, references), "cluster"
+        labels, kind = torch.from_numpy(kmeans(train.flatten(1), CLUSTERS, 0)(train.flatten(1))), "cluster"
     members = torch.nonzero(labels == labels.mode().values)[:, 0]
     faults[f"one {kind} only"] = train[members[torch.randint(len(members), (n,), generator=generator)]].float()
-    faults["samples of a Gaussian"] = references.gaussian.sample(n, generator=generator).float()
+    faults["samples of a Gaussian"] = gaussian.sample(n, generator=generator).float()
     noise = torch.randn(base.shape, generator=generator)
     faults[f"noise of {NOISE:g} standard deviations"] = base + NOISE * subject.scale * noise
     return faults
@@ -45,9 +47,3 @@ def planted_faults(
 def is_image(x: Float[Tensor, "n *event"]) -> bool:
     """Whether the examples are images (channels, height, width)."""
     return x.ndim == 4 and min(x.shape[2:]) >= SMALLEST_IMAGE
-
-
-def _clusters(train: Float[Tensor, "n *event"], references: References) -> Int[Tensor, " n"]:
-    """The nearest component of the mixture, by its mean."""
-    means = references.mixture.means.flatten(1).float()
-    return torch.cat([torch.cdist(part.flatten(1).float(), means).argmin(1) for part in train.split(CHUNK)])

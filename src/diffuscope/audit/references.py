@@ -16,6 +16,8 @@ from torch import Tensor
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Empirical, Gaussian, GaussianMixture
 
+FEW_DIMENSIONS = 1024  # beyond, the Gaussian of samples alone has the covariance of some examples
+SOME_EXAMPLES, SOME_COMPONENTS = 2000, 256
 LARGEST_DIMENSION = 4096  # a dense covariance of this size takes 134 MB and under a minute to diagonalize
 MIXTURE_RANK = 64
 FIT_BATCH = 4096
@@ -71,6 +73,26 @@ def fit_references(
     }
     control = gaussian.truncate(max(1, min(16, dimension, len(train) // CONTROL_EXAMPLES_PER_COMPONENT)))
     return References(gaussian, control, mixture, models, empirical, Empirical(heldout))
+
+
+def fit_gaussian(train: Float[Tensor, "n *event"], generator: torch.Generator) -> Gaussian:
+    r"""The Gaussian of the training data, for samples alone: of any dimension.
+
+    Beyond FEW_DIMENSIONS coordinates its covariance is that of n = SOME_EXAMPLES random ones, with the leading
+    SOME_COMPONENTS eigenvectors X^T u / sqrt(n lambda) from the n x n eigenproblem X X^T u = n lambda u.
+    """
+    dimension = train[0].numel()
+    if dimension <= FEW_DIMENSIONS:
+        return Gaussian.fit(train.split(FIT_BATCH))
+    some = train[torch.randperm(len(train), generator=generator)[:SOME_EXAMPLES]].double().flatten(1)
+    mean = some.mean(0)
+    centered = some - mean
+    values, vectors = torch.linalg.eigh(centered @ centered.T / len(some))
+    kept = min(SOME_COMPONENTS, len(some) - 1)
+    variances, scores = values.flip(0)[:kept].clamp(min=0), vectors.flip(1)[:, :kept]
+    directions = torch.linalg.qr(centered.T @ scores).Q  # orthogonal already, up to rounding and signs
+    rest = float(values.clamp(min=0).sum() - variances.sum()) / (dimension - kept)
+    return Gaussian(mean.reshape(train.shape[1:]), directions, variances, rest, len(some))
 
 
 def component_bands(dimension: int) -> Int[Tensor, " dimension"]:

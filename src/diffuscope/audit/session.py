@@ -14,11 +14,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from diffuscope import streams
+from diffuscope.exact import Gaussian
 
 from .generation import followed_samples
 from .level_measures import LevelMeasures, Points, measure_level
 from .own_sampler import own_sampler
-from .references import References, fit_references
+from .references import References, fit_gaussian, fit_references
 from .store import Arrays, Store
 from .subject import Levels, Settings, Subject, noise_levels
 
@@ -86,6 +87,16 @@ class Session:
     def levels(self) -> Levels:
         """The audited noise levels."""
         return noise_levels(self.subject.denoiser, self.subject.scale, self.settings.levels)
+
+    @cached_property
+    def gaussian(self) -> Gaussian:
+        """The Gaussian of the training data."""
+        if self.subject.has_model:
+            return self.references.gaussian
+        self.progress.set_postfix_str("fitting a Gaussian")
+        fitted = fit_gaussian(self.subject.train, self.torch_stream("references"))
+        self.advance()
+        return fitted
 
     @cached_property
     def references(self) -> References:

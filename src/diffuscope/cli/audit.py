@@ -63,7 +63,10 @@ class Audit:
         denoiser = None if self.model is None else load_model(self.model)
         data = self.source.load(self.settings.seed)
         notes = [data.provenance, *data.notes]
-        data = data.in_range(*((-1.0, 1.0) if denoiser is None else model_range(denoiser, data)))
+        if denoiser is not None:
+            data = data.in_range(*model_range(denoiser, data))
+        elif self.samples is None:
+            data = data.in_range(-1.0, 1.0)
         if denoiser is not None and not hasattr(denoiser, "data_range"):
             low, high = data.data_range
             warning = f"the model states no data_range, and is given the data in their own, {low:g} to {high:g}"

@@ -38,21 +38,19 @@ class Diversity:
 
 def verdict(found: list[Finding], copying: bool) -> Finding:
     """The gravest finding; coverage where there is none."""
-    order = [f for tone in ("alarm", "attention", "unknown") for f in found if f.tone == tone]
-    gravest = order[0] if order else found[0]
-    text = gravest.verdict
-    if not order:
-        text = f"Samples are as diverse as the data. {text}"
-    if not order and copying:
-        gravest = replace(gravest, tone="neutral")
-        text = f"Samples cover the data, but some are copies of training examples, which do so too. {text}"
-    return replace(gravest, name="diversity.verdict", title=TITLE, verdict=text)
+    gravest = next((f for tone in ("alarm", "attention", "unknown") for f in found if f.tone == tone), None)
+    if gravest is not None:
+        return replace(gravest, name="diversity.verdict", title=TITLE)
+    tone, text = "good", f"Samples are as diverse as the data. {found[0].verdict}"
+    if copying:
+        tone, text = "neutral", f"Samples cover the data, but some are copies, which do so too. {found[0].verdict}"
+    return replace(found[0], name="diversity.verdict", title=TITLE, verdict=text, tone=tone)
 
 
 def _ask(session: Session) -> Answer:
     session.progress.set_postfix_str("looking for missing modes")
     settings, subject, rng = session.settings, session.subject, session.numpy_stream("diversity")
-    features = feature_map(settings.features[0], session.references.gaussian)
+    features = feature_map(settings.features[0], session.gaussian)
     rows = features(session.samples), features(subject.train), features(subject.heldout)
     level = settings.significance
     result = Diversity(coverage(*rows, level, rng), modes(*rows, level, rng), self_repeats(*rows, rng))

@@ -100,7 +100,7 @@ def _ask(session: Session) -> Answer:
     chosen = transformations(settings.transformations, subject.train.shape[1:])
     for space in spaces:
         session.progress.set_postfix_str("looking for copies")
-        features = feature_map(space, session.references.gaussian)
+        features = feature_map(space, session.gaussian)
         listed = copies(
             session.samples,
             subject.train,

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from diffuscope.errors import InputError
+from diffuscope.exact import Gaussian
 from diffuscope.findings import PERMUTATIONS, Finding, Tone, exact_share_interval
 from diffuscope.findings.numbers import number
 from diffuscope.report import Block, Cell, Table
@@ -28,9 +29,8 @@ from ..label_shares import LabelBalance, label_balance, label_block, label_findi
 from ..pictures import ordinary_samples
 from ..planted_faults import planted_faults
 from ..question import Answer, Question
-from ..references import References
 from ..session import Session
-from ..subject import Subject
+from ..subject import FEWEST, Subject
 
 LARGEST_SAMPLE = 5_000  # examples of each set whose distances are taken
 FEATURES_PER_EXAMPLE = 4  # at least so many examples for each of the user's features
@@ -77,7 +77,7 @@ class Quality:
 
 
 def judge(
-    samples: Float[Tensor, "n *event"], subject: Subject, references: References, own: tuple[str, ...], seed: int
+    samples: Float[Tensor, "n *event"], subject: Subject, gaussian: Gaussian, own: tuple[str, ...], seed: int
 ) -> Quality:
     """Compare `samples` and planted faults with the held-out data of `subject`, in seconds.
 
@@ -91,13 +91,14 @@ def judge(
         balance = label_balance(classifier.classes, *labels, len(subject.train), np.random.default_rng(seed))
     except InputError as error:
         reasons.append(str(error))
-    faults = planted_faults(subject, references, min(len(samples), LARGEST_SAMPLE), generator)
     sets = [_some(x, generator) for x in (samples, subject.train, subject.heldout)]
+    base, others = _halves(subject, generator)
+    faults = planted_faults(base, gaussian, min(len(samples), LARGEST_SAMPLE), generator)
     affordable = max(1, min(*(len(x) for x in sets[:2]), len(sets[2]) // 2) // FEATURES_PER_EXAMPLE)
     judged, seen = [], set()
-    for fit in feature_spaces(subject.train, references, own, classifier, affordable, seed):
+    for fit in feature_spaces(subject.train, gaussian, own, classifier, affordable, seed):
         try:
-            one = _in_space(fit(), sets, faults, seed)
+            one = _in_space(fit(), sets, faults, others, seed)
         except InputError as error:
             reasons.append(str(error))
             continue
@@ -109,12 +110,31 @@ def judge(
     return Quality(judged=tuple(judged), classifier=classifier, balance=balance, reasons=tuple(dict.fromkeys(reasons)))
 
 
-def _in_space(space: Space, sets: list[Tensor], faults: dict[str, Tensor], seed: int) -> Judged:
+def _halves(subject: Subject, generator: torch.Generator) -> tuple[Subject, Tensor]:
+    """Held-out examples on which faults are planted, as a subject's training set, and others to compare them with.
+
+    Features that were fitted to training examples may tell these from fresh ones, faults or not.
+    """
+    order, half = torch.randperm(len(subject.heldout), generator=generator), len(subject.heldout) // 2
+    if half < FEWEST:
+        return subject, subject.heldout
+    first, labels = order[:half], subject.heldout_labels
+    planted_on = replace(
+        subject,
+        train=subject.heldout[first],
+        train_labels=None if labels is None else labels[first],
+        train_groups=None,
+    )
+    return planted_on, _some(subject.heldout[order[half:]], generator)
+
+
+def _in_space(space: Space, sets: list[Tensor], faults: dict[str, Tensor], others: Tensor, seed: int) -> Judged:
     heldout = space.features(sets[2])
     found = fidelity(space.features(sets[0]), space.features(sets[1]), heldout, seed)
-    generator = torch.Generator().manual_seed(seed)
+    generator, others = torch.Generator().manual_seed(seed), space.features(others)
+    size = min(found.size, len(others))
     planted = {
-        name: replace(found, samples=distance_at_size(space.features(x), heldout, found.size, generator))
+        name: replace(found, samples=distance_at_size(space.features(x), others, size, generator))
         for name, x in faults.items()
     }
     return Judged(space.name, found, planted)
@@ -206,7 +226,7 @@ def _power(result: Quality) -> str:
         for name in sorted(one.seen, key=list(one.faults).index):
             seen[name] = max(seen.get(name, 0.0), one.faults[name].ratio)
     size, passed = result.judged[0].samples.size, result.passed
-    text = f"Faults planted on {size} training examples and judged by the same rule."
+    text = f"Faults planted on {size} held-out examples and judged by the same rule."
     if seen:
         text += f" Far: {_listed(f'{name} ({number(ratio)}x)' for name, ratio in seen.items())}."
     if passed:
@@ -279,7 +299,7 @@ def _ask(session: Session) -> Answer:
     session.progress.set_postfix_str("comparing samples with held-out data")
     samples, subject, settings = session.samples, session.subject, session.settings
     own = tuple(name for name in settings.features if ":" in name)
-    result = judge(samples, subject, session.references, own, session.seed("quality"))
+    result = judge(samples, subject, session.gaussian, own, session.seed("quality"))
     session.advance()
     found = [quality_finding(result, copying=session.copies_training)]
     if result.balance is not None:
