@@ -26,7 +26,7 @@ def test_the_likelihood_is_that_of_a_mixture_of_gaussians():
 
 
 def test_one_sample_far_from_the_mean_of_all_rows_has_their_mean_square_distance_as_variance():
-    """Two rows are at distance 1 from the sample. The 200 around an origin that is 100 away are left to the broad one."""
+    """Two rows are at distance 1 from the sample. The 200 around an origin that is 100 away are the broad one's."""
     generator = torch.Generator().manual_seed(0)
     sample = torch.full((1, 4), 50.0).double()
     near = sample + torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, -1.0]]).double()

@@ -185,7 +185,7 @@ def inference(
 
 def _sums(successes: ndarray, names: ndarray) -> _Counts:
     """Successes on training rows and their number, and both for held-out rows, for each column of `names`."""
-    on_train, of_train = successes @ names, names.sum(0)
+    on_train, of_train = successes @ names, names.sum(0, dtype=np.float64)
     return on_train, of_train, successes.sum(-1)[..., None] - on_train, len(names) - of_train
 
 
