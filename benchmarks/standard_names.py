@@ -2,9 +2,9 @@ r"""Measures of memorization beside the programs that define them, on the same r
 
     python benchmarks/standard_names.py
 
-Peers that are not installed are skipped; none is needed by diffuscope. A fifth of the samples are training rows. All sets
-have the same size, so that no row is left out, and the same range in every column, so that peers that scale columns by
-the ranges of other sets scale them alike. The last column says why a difference is what it is.
+Peers that are not installed are skipped; none is needed by diffuscope. A fifth of the samples are training rows. All
+sets have the same size, so that no row is left out, and the same range in every column, so that peers that scale
+columns by the ranges of other sets scale them alike. The last column says why a difference is what it is.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,17 +18,19 @@ from diffuscope.audit.standard_names import standard_measures, table_measures
 ROWS, COPIES = 400, 80
 CATEGORICAL = np.array([False, False, True, True, False])
 Comparison = tuple[str, float, float, str]
+Tables = tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]
 
 
 def numeric_rows() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Samples, training and held-out rows of six columns."""
     rng = np.random.default_rng(0)
-    samples, train, heldout = (20 + 5 * rng.normal(size=(ROWS, 6)) for _ in range(3))
-    samples[:COPIES] = train[:COPIES]
-    for rows in (samples, train, heldout):
+    sets = 20 + 5 * rng.normal(size=(3, ROWS, 6))
+    sets[0, :COPIES] = sets[1, :COPIES]
+    for rows in sets:
         rows[-2:] = [[0.0], [40.0]]
         rows *= 0.2, 0.5, 1.0, 1.0, 2.0, 4.0
-    return tuple(torch.from_numpy(rows).float() for rows in (samples, train, heldout))  # type: ignore[return-value]
+    samples, train, heldout = torch.from_numpy(sets).float()
+    return samples, train, heldout
 
 
 def table(rng: np.random.Generator) -> list[np.ndarray]:
@@ -44,7 +46,7 @@ def table(rng: np.random.Generator) -> list[np.ndarray]:
 def mostlyai(
     samples: np.ndarray, train: np.ndarray, heldout: np.ndarray, ours: dict[str, float]
 ) -> Iterator[Comparison]:
-    from mostlyai.qa import _distances as peer
+    from mostlyai.qa import _distances as peer  # pyright: ignore[reportMissingImports]
 
     dcr, nndr = peer.calculate_dcrs_nndrs(train, samples)
     yield "IMS, %", ours["IMS, %"], 100 * peer.calculate_ims(dcr), "it counts distances up to 1e-6"
@@ -63,8 +65,8 @@ def syntheval(
     samples: np.ndarray, train: np.ndarray, heldout: np.ndarray, ours: dict[str, float]
 ) -> Iterator[Comparison]:
     import pandas as pd
-    from syntheval.metrics.privacy.metric_epsilon_identifiability import EpsilonIdentifiability, _column_entropy
-    from syntheval.metrics.privacy.metric_nn_adversarial_accuracy import NearestNeighbourAdversarialAccuracy
+    from syntheval.metrics.privacy.metric_epsilon_identifiability import EpsilonIdentifiability, _column_entropy  # pyright: ignore[reportMissingImports]
+    from syntheval.metrics.privacy.metric_nn_adversarial_accuracy import NearestNeighbourAdversarialAccuracy  # pyright: ignore[reportMissingImports]
 
     frames = [pd.DataFrame(rows.astype(float), columns=list("abcdef")) for rows in (train, samples, heldout)]
     options = {"cat_cols": [], "num_cols": list("abcdef"), "nn_dist": "euclid", "do_preprocessing": False}
@@ -75,14 +77,16 @@ def syntheval(
     name = "eps-identifiability"
     yield name, ours[name], found["eps_risk"], "it weights columns by 1 / entropy of their rounded values"
     weights = np.array([_column_entropy(column) for column in train.T.astype(float)]) ** -0.5
-    weighted = named(*(torch.from_numpy(rows * weights) for rows in (samples, train, heldout)))
+    weighted = named(
+        torch.from_numpy(samples * weights), torch.from_numpy(train * weights), torch.from_numpy(heldout * weights)
+    )
     yield f"{name}, rows weighted so", weighted[name], found["eps_risk"], ""
     name = "eps-identifiability, training - held-out"
     yield f"{name}, weighted so", weighted[name], found["priv_loss"], ""
 
 
-def sdmetrics(tables: list[list[np.ndarray]], ours: dict[str, float]) -> Iterator[Comparison]:
-    from sdmetrics.single_table.privacy.dcr_overfitting_protection import DCROverfittingProtection
+def sdmetrics(tables: Tables, ours: dict[str, float]) -> Iterator[Comparison]:
+    from sdmetrics.single_table.privacy.dcr_overfitting_protection import DCROverfittingProtection  # pyright: ignore[reportMissingImports]
 
     frames = [frame(columns) for columns in tables]
     kinds = {
@@ -94,12 +98,12 @@ def sdmetrics(tables: list[list[np.ndarray]], ours: dict[str, float]) -> Iterato
     yield "DCR share (Gower)", ours["DCR share (Gower)"], share, "it counts a tie as nearer to held-out rows"
 
 
-def anonymeter(tables: list[list[np.ndarray]], ours: dict[str, float]) -> Iterator[Comparison]:
-    from anonymeter.evaluators import InferenceEvaluator, LinkabilityEvaluator, SinglingOutEvaluator
-    from anonymeter.stats.confidence import residual_success, success_rate
+def anonymeter(tables: Tables, ours: dict[str, float]) -> Iterator[Comparison]:
+    from anonymeter.evaluators import InferenceEvaluator, LinkabilityEvaluator, SinglingOutEvaluator  # pyright: ignore[reportMissingImports]
+    from anonymeter.stats.confidence import residual_success, success_rate  # pyright: ignore[reportMissingImports]
 
     samples, train, heldout = (frame(columns) for columns in tables)
-    np.random.seed(0)  # noqa: NPY002: it draws from the global generator
+    np.random.seed(0)  # noqa: NPY002  it draws from the global generator
     halves = (["a", "c", "e"], ["b", "d"])
     found = LinkabilityEvaluator(train, samples, halves, n_attacks=ROWS, control=heldout).evaluate(n_jobs=1)
     yield "linkability risk", max(0.0, ours["linkability risk"]), found.risk().value, "it calls a negative risk 0"
@@ -125,7 +129,7 @@ def anonymeter(tables: list[list[np.ndarray]], ours: dict[str, float]) -> Iterat
 
 
 def m3(samples: np.ndarray, train: np.ndarray, heldout: np.ndarray, ours: dict[str, float]) -> Iterator[Comparison]:
-    from m3score.stats import memorization
+    from m3score.stats import memorization  # pyright: ignore[reportMissingImports]
 
     found = memorization(torch.from_numpy(train), torch.from_numpy(samples))[0]
     null = memorization(torch.from_numpy(train), torch.from_numpy(heldout))[0]
@@ -153,12 +157,13 @@ def named(samples: torch.Tensor, train: torch.Tensor, heldout: torch.Tensor) -> 
 
 def main() -> None:
     rows = numeric_rows()
-    arrays, ours = [part.numpy() for part in rows], named(*rows)
+    samples, train, heldout = rows
+    arrays = samples.numpy(), train.numpy(), heldout.numpy()
+    ours = named(samples, train, heldout)
     rng = np.random.default_rng(1)
-    samples, train, heldout = (table(rng) for _ in range(3))
-    for mine, theirs in zip(samples, train, strict=True):
+    tables = table(rng), table(rng), table(rng)
+    for mine, theirs in zip(tables[0], tables[1], strict=True):
         mine[:COPIES] = theirs[:COPIES]
-    tables = [samples, train, heldout]
     of_tables = {m.name: m.value for m in table_measures(*tables, CATEGORICAL, np.random.default_rng(0))}
     peers: dict[str, Callable[[], Iterator[Comparison]]] = {
         "mostlyai-qa": lambda: mostlyai(*arrays, ours),

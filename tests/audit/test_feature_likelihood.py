@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from scipy.special import logsumexp
-from scipy.stats import multivariate_normal
+from scipy.stats import norm
 
 from diffuscope.audit import feature_likelihood
 from diffuscope.audit.feature_likelihood import fitted_variances, generalization_gap, log_likelihood
@@ -18,8 +18,7 @@ def test_the_likelihood_is_that_of_a_mixture_of_gaussians():
     rows, samples = (torch.randn(n, 3, generator=generator).double() for n in (6, 4))
     variance = torch.tensor([0.1, 1.0, 2.0, 0.5]).double()
     densities = [
-        multivariate_normal(s.numpy(), float(v) * np.eye(3)).logpdf(rows.numpy())
-        for s, v in zip(samples, variance, strict=True)
+        norm.logpdf(rows.numpy(), s.numpy(), float(v) ** 0.5).sum(1) for s, v in zip(samples, variance, strict=True)
     ]
     expected = logsumexp(np.stack(densities, 1), axis=1) - np.log(4)
     np.testing.assert_allclose(log_likelihood(squares(rows, samples), variance, 3), expected, rtol=1e-12)

@@ -14,7 +14,8 @@ def rows():
     rng = np.random.default_rng(0)
     samples, train, heldout = (rng.normal(size=(150, 5)) for _ in range(3))
     samples[:30] = train[:30]
-    ours = {m.name: m.value for m in standard_measures(*map(torch.from_numpy, (samples, train, heldout)), rng)}
+    s, t, h = map(torch.from_numpy, (samples, train, heldout))
+    ours = {m.name: m.value for m in standard_measures(s, t, h, rng)}
     return samples, train, heldout, ours
 
 

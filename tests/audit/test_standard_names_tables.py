@@ -158,11 +158,13 @@ def check_null(draws, patients):
     for seed in range(draws):
         rng = np.random.default_rng(seed)
         samples, train, heldout = (table(rng, n) for n in (60, 80, 100))
-        groups = {}
+        of_train = of_heldout = None
         if patients:  # four rows of each are one and the same
             train, heldout = ([column[np.arange(len(column)) // 4 * 4] for column in t] for t in (train, heldout))
-            groups = {"train_groups": np.arange(80) // 4, "heldout_groups": 1000 + np.arange(100) // 4}
-        for m in table_measures(samples, train, heldout, CATEGORICAL, rng, **groups):
+            of_train, of_heldout = np.arange(80) // 4, 1000 + np.arange(100) // 4
+        for m in table_measures(
+            samples, train, heldout, CATEGORICAL, rng, train_groups=of_train, heldout_groups=of_heldout
+        ):
             found.setdefault(m.name, []).append((m.value, m.null, m.low, m.high, m.p_value))
     assert len(found) == 5
     for name, of_draws in found.items():

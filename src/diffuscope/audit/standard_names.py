@@ -107,7 +107,7 @@ def table_measures(
     if len(samples) != len(categorical):
         raise InputError(f"samples: expected {len(categorical)} columns, as many as are described, got {len(samples)}")
     heights = [_height(name, table) for name, table in (("samples", samples), ("train", train), ("heldout", heldout))]
-    of_train, of_heldout = _checked_groups(*heights[1:], train_groups, heldout_groups)
+    of_train, of_heldout = _checked_groups(heights[1], heights[2], train_groups, heldout_groups)
     if min(heights) < 2:
         return []
     samples = taken(samples, rng.permutation(heights[0])[:MOST_SAMPLES])

@@ -112,7 +112,10 @@ class _Predicates:
 
     def _key(self, query: int) -> bytes:
         used = self.columns[query]
-        return used.tobytes() + np.array([self.samples[c][self.row[query]] for c in np.flatnonzero(used)]).tobytes()
+        return (
+            used.tobytes()
+            + np.array([self.samples[c][self.row[query]] for c in np.flatnonzero(used).tolist()]).tobytes()
+        )
 
 
 def linkability(
