@@ -85,7 +85,8 @@ def generalization_gap(
         interval=(float(value) - half, float(value) + half),
         reader="images",
         copies="low",
-        meaning="How much less likely held-out rows are than training rows under Gaussians around the samples.",
+        meaning="Log-likelihood of held-out minus training rows under Gaussians around the samples, in nats per 100 "
+        "features.",
     )
 
 

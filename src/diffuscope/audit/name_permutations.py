@@ -123,8 +123,8 @@ def adversarial_accuracy(samples: Rows, train: Rows, rng: np.random.Generator) -
             of_accuracy,
             all_same,
             "low",
-            "How well nearest neighbors tell samples from training rows. Below the null, samples sit on training rows; "
-            "above it, they look different.",
+            "How often the nearest neighbor tells samples from training rows: rarely where samples sit on training "
+            "rows, often where they look different.",
             (0.0, 1.0),
         ),
         _measure(
@@ -197,7 +197,7 @@ def privacy_losses(
             of_identified,
             0.0,
             "high",
-            "The same share for training rows minus that for held-out rows.",
+            "That share minus the same share of held-out rows.",
             (-1.0, 1.0),
         ),
     ]
