@@ -20,7 +20,7 @@ def normal(rng, *shape):
 
 @pytest.fixture(autouse=True)
 def _few_refits(monkeypatch):
-    monkeypatch.setattr("diffuscope.audit.feature_likelihood.PERMUTATIONS", 19)
+    monkeypatch.setattr("diffuscope.audit.feature_likelihood.PERMUTATIONS", 39)
     monkeypatch.setattr("diffuscope.audit.feature_likelihood.MOST", 100)
 
 
@@ -184,6 +184,7 @@ def test_samples_that_are_held_out_rows_lie_on_the_other_side():
 # groups
 
 
+@pytest.mark.slow
 def test_the_images_of_a_patient_keep_one_name():
     """40 patients of 10 images each near a center of their own; samples are more images of 20 held-out and 20 training
     patients, all of both sets: nothing is memorized, though rows of one patient are far from independent. Names of rows

@@ -60,7 +60,7 @@ def check(kind, draws):
 @pytest.fixture(autouse=True)
 def _fewer_permutations(monkeypatch):
     monkeypatch.setattr("diffuscope.audit.exchanged_names.PERMUTATIONS", 199)
-    monkeypatch.setattr("diffuscope.audit.feature_likelihood.PERMUTATIONS", 19)
+    monkeypatch.setattr("diffuscope.audit.feature_likelihood.PERMUTATIONS", 39)
     monkeypatch.setattr("diffuscope.audit.feature_likelihood.MOST", 50)
 
 

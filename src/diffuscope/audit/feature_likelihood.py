@@ -30,7 +30,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from .exchanged_names import Groups, named_rows
-from .measure import TAIL, Measure
+from .measure import Measure, permuted_range
 
 MOST = 500  # samples, and units of either name
 PERMUTATIONS = 99
@@ -73,14 +73,14 @@ def generalization_gap(
         return np.array(of_names)[None]
 
     (value,), (permuted,) = named.permuted(gaps, rng, PERMUTATIONS)
-    low, high = np.quantile(permuted, [TAIL, 1 - TAIL])
+    low, high = permuted_range(permuted)
     half = 1.96 * float(permuted.std())
     return Measure(
         name="FLD generalization gap",
         value=float(value),
         null=float(permuted.mean()),
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         p_value=float((1 + (permuted <= value + 1e-9).sum()) / (1 + len(permuted))),
         interval=(float(value) - half, float(value) + half),
         reader="images",

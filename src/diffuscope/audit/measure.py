@@ -141,6 +141,18 @@ def quantile_measure(
     )
 
 
+def permuted_range(permuted: Float[ndarray, " permutations"]) -> tuple[float, float]:
+    """The range that an exchangeable value is in with probability at least 0.95, for 39 permutations or more.
+
+    >>> import numpy as np
+    >>> permuted_range(np.arange(1.0, 40))
+    (1.0, 39.0)
+    """
+    ordered = np.sort(permuted)
+    k = max(1, int(TAIL * (len(ordered) + 1)))
+    return float(ordered[k - 1]), float(ordered[-k])
+
+
 def _at_least(x: int, y: int, n: int, m: int) -> float:
     return float(stats.hypergeom.sf(x - 1, n + m, x + y, n))
 

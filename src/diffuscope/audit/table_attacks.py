@@ -29,7 +29,7 @@ from scipy import stats
 
 from .column_distances import ColumnDistances, Columns, taken
 from .exchanged_names import NamedRows
-from .measure import TAIL, Measure
+from .measure import TAIL, Measure, permuted_range
 
 QUERIES = 500
 QUERIED_COLUMNS = 3
@@ -228,13 +228,13 @@ def _risk(
 def _measured(name: str, counts: _Numbers, permuted: ndarray, half: float, meaning: str) -> Measure:
     on_train, of_train, on_heldout, of_heldout = counts
     value = float(_excess(*counts))
-    low, high = np.quantile(permuted, [TAIL, 1 - TAIL])
+    low, high = permuted_range(permuted)
     return Measure(
         name=name,
         value=value,
         null=float(permuted.mean()),
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         p_value=float((1 + (permuted >= value - 1e-6).sum()) / (1 + len(permuted))),  # float32 sums of counts
         interval=(value - half, min(1.0, value + half)),
         reader="tables",
