@@ -81,7 +81,7 @@ def column_distances(train: Columns, heldout: Columns, categorical: Bool[ndarray
             f"{len(train)} and {len(heldout)}"
         )
     ranges = np.ones(len(categorical))
-    for c in np.flatnonzero(~categorical):
+    for c in np.flatnonzero(~categorical).tolist():
         values = np.concatenate([train[c], heldout[c]])
         values = values[np.isfinite(values)]
         if len(values) and np.ptp(values) > 0:

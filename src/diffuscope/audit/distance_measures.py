@@ -58,7 +58,7 @@ def distance_measures(samples: Rows, train: Rows, heldout: Rows, rng: np.random.
             ours.first == 0,
             fresh.first == 0,
             copies="high",
-            meaning="Samples that equal a training row in every value. The null counts held-out rows that do.",
+            meaning="Samples that equal a training row in every value.",
         ),
         *_quantiles("DCR", ours.first, fresh.first, _DISTANCE, "the nearest training row", copies="low"),
         *_quantiles(
@@ -102,7 +102,7 @@ def heldout_controls(samples: Rows, train: Rows, heldout: Rows) -> list[Measure]
             fresh.first == 0,
             copies=None,
             reader="tables",
-            meaning="Control: samples that equal a held-out row. The null counts training rows that do.",
+            meaning="Control: samples that equal a held-out row.",
         ),
         *_quantiles("DCR to held-out", ours.first, fresh.first, _DISTANCE, "the nearest held-out row", copies=None),
         *_quantiles(
@@ -129,7 +129,7 @@ def _quantiles(
             bounds,
             copies="low" if copies else None,
             reader="tables",
-            meaning=f"{control or 'The'} {words} over samples of the distance to {what}.",
+            meaning=f"{control or 'The'} {words} of the distance to {what}.",
         )
         for label, words, level in (("5% quantile", "5% quantile", 0.05), ("median", "median", 0.5))
     ]

@@ -30,7 +30,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from .exchanged_names import Groups, named_rows
-from .measure import TAIL, Measure
+from .measure import Measure, permuted_range
 
 MOST = 500  # samples, and units of either name
 PERMUTATIONS = 99
@@ -73,19 +73,20 @@ def generalization_gap(
         return np.array(of_names)[None]
 
     (value,), (permuted,) = named.permuted(gaps, rng, PERMUTATIONS)
-    low, high = np.quantile(permuted, [TAIL, 1 - TAIL])
+    low, high = permuted_range(permuted)
     half = 1.96 * float(permuted.std())
     return Measure(
         name="FLD generalization gap",
         value=float(value),
         null=float(permuted.mean()),
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         p_value=float((1 + (permuted <= value + 1e-9).sum()) / (1 + len(permuted))),
         interval=(float(value) - half, float(value) + half),
         reader="images",
         copies="low",
-        meaning="How much less likely held-out rows are than training rows under Gaussians around the samples.",
+        meaning="Log-likelihood of held-out minus training rows under Gaussians around the samples, in nats per 100 "
+        "features.",
     )
 
 

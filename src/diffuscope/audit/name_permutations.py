@@ -38,7 +38,7 @@ from torch import Tensor
 from diffuscope.exact import nearest_neighbors, nearest_other_neighbors
 
 from .exchanged_names import Groups, NamedRows, named_rows
-from .measure import TAIL, Measure, Side
+from .measure import Measure, Side, permuted_range
 
 NEIGHBORS = 32
 MOST = 5_000  # rows of each name in measures that search a pool for each of its own rows
@@ -123,8 +123,8 @@ def adversarial_accuracy(samples: Rows, train: Rows, rng: np.random.Generator) -
             of_accuracy,
             all_same,
             "low",
-            "How well nearest neighbors tell samples from training rows. Below the null, samples sit on training rows; "
-            "above it, they look different.",
+            "How often the nearest neighbor tells samples from training rows: rarely where samples sit on training "
+            "rows, often where they look different.",
             (0.0, 1.0),
         ),
         _measure(
@@ -197,7 +197,7 @@ def privacy_losses(
             of_identified,
             0.0,
             "high",
-            "The same share for training rows minus that for held-out rows.",
+            "That share minus the same share of held-out rows.",
             (-1.0, 1.0),
         ),
     ]
@@ -207,14 +207,14 @@ def _measure(
     name: str, value: float, permuted: ndarray, null: float, copies: Side, meaning: str, bounds: tuple[float, float]
 ) -> Measure:
     signed = permuted - value if copies == "high" else value - permuted
-    low, high = np.quantile(permuted, [TAIL, 1 - TAIL])
+    low, high = permuted_range(permuted)
     half = 1.96 * float(permuted.std())
     return Measure(
         name=name,
         value=float(value),
         null=null,
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         p_value=float((1 + (signed >= -1e-6).sum()) / (1 + len(permuted))),  # float32 sums of counts
         interval=(max(bounds[0], float(value) - half), min(bounds[1], float(value) + half)),
         reader="tables and images" if name == "DCR share" else "tables",

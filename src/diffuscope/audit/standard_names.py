@@ -48,7 +48,8 @@ def standard_measures(
     each row, make the groups the independent units of every test: one random row of each stands for it where rows must
     be independent, and its rows keep one name where names are exchanged.
 
-    Raises InputError for rows of another width, for groups of another length, on one side only, or on both sides.
+    Raises InputError for values that are not finite, and for groups of another length, of one side only, or that have
+    rows on both sides.
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> train, heldout = torch.randn(2, 100, 3, generator=generator)
@@ -56,6 +57,9 @@ def standard_measures(
     >>> found[0].name, found[0].value, found[0].null
     ('IMS, %', 100.0, 0.0)
     """
+    for name, of in (("samples", samples), ("train", train), ("heldout", heldout)):
+        if not of.isfinite().all():
+            raise InputError(f"{name}: expected finite values, got NaN or infinity")
     of_train, of_heldout = _checked_groups(len(train), len(heldout), train_groups, heldout_groups)
     if min(len(samples), len(train), len(heldout)) < 2:
         return []
@@ -107,7 +111,7 @@ def table_measures(
     if len(samples) != len(categorical):
         raise InputError(f"samples: expected {len(categorical)} columns, as many as are described, got {len(samples)}")
     heights = [_height(name, table) for name, table in (("samples", samples), ("train", train), ("heldout", heldout))]
-    of_train, of_heldout = _checked_groups(*heights[1:], train_groups, heldout_groups)
+    of_train, of_heldout = _checked_groups(heights[1], heights[2], train_groups, heldout_groups)
     if min(heights) < 2:
         return []
     samples = taken(samples, rng.permutation(heights[0])[:MOST_SAMPLES])
@@ -158,30 +162,23 @@ def _independent(rows: Rows, groups: ndarray | None, most: int, rng: np.random.G
 
 def measures_table(measures: Sequence[Measure], space: str) -> Table:
     """One row per measure, those of one reader together."""
-    readers = ("tables and images", "tables", "images")
-    rows = [_row(m) for reader in readers for m in measures if m.reader == reader]
+    readers = {"tables and images": "both", "tables": "tables", "images": "images"}
+    rows = [_row(word, m) for reader, word in readers.items() for m in measures if m.reader == reader]
     note = (
         "The verdict rests on the tests of this section, not on these: there are many of them, they use plain "
-        "distances without transformations, and a modified copy passes. Null: the value that as many fresh examples "
-        "would have, and its 95% range; the p-value is one-sided, against the side of copies. A value within its range "
-        "is no proof that nothing was memorized: membership can leak while every distance looks right."
+        "distances without transformations, and a modified copy passes. Samples: the value and its 95% interval. Null: "
+        "the value that as many fresh examples would have, and its 95% range. The p-value is one-sided, against the "
+        "side of copies. A value within the range of its null is no proof that nothing was memorized: membership can "
+        "leak while every distance looks right."
     )
-    header = ["reader", "measure", "samples", "95% interval", "null", "95% range of the null", "p-value", "what it is"]
+    header = ["known for", "measure", "samples", "null", "p-value", "what it is"]
     return Table(f"The same under other names ({space})", header, rows, note, folded=True)
 
 
-def _row(m: Measure) -> list[str | None]:
+def _row(reader: str, m: Measure) -> list[str | None]:
+    if not np.isfinite(m.value):
+        return [reader, m.name, None, None, None, m.meaning]
     value, interval = numbers.measurement(m.value, m.interval, "")
     null, around = numbers.measurement(m.null, (m.low, m.high), "")
-    if not np.isfinite(m.value):
-        return [m.reader, m.name, None, None, None, None, None, m.meaning]
-    return [
-        m.reader,
-        m.name,
-        value,
-        interval or None,
-        null,
-        around,
-        None if m.p_value is None else numbers.p_value(m.p_value),
-        m.meaning,
-    ]
+    p_value = None if m.p_value is None else numbers.p_value(m.p_value)
+    return [reader, m.name, f"{value} ({interval})" if interval else value, f"{null} ({around})", p_value, m.meaning]

@@ -29,7 +29,7 @@ from scipy import stats
 
 from .column_distances import ColumnDistances, Columns, taken
 from .exchanged_names import NamedRows
-from .measure import TAIL, Measure
+from .measure import TAIL, Measure, permuted_range
 
 QUERIES = 500
 QUERIED_COLUMNS = 3
@@ -112,7 +112,10 @@ class _Predicates:
 
     def _key(self, query: int) -> bytes:
         used = self.columns[query]
-        return used.tobytes() + np.array([self.samples[c][self.row[query]] for c in np.flatnonzero(used)]).tobytes()
+        return (
+            used.tobytes()
+            + np.array([self.samples[c][self.row[query]] for c in np.flatnonzero(used).tolist()]).tobytes()
+        )
 
 
 def linkability(
@@ -185,7 +188,7 @@ def inference(
 
 def _sums(successes: ndarray, names: ndarray) -> _Counts:
     """Successes on training rows and their number, and both for held-out rows, for each column of `names`."""
-    on_train, of_train = successes @ names, names.sum(0)
+    on_train, of_train = successes @ names, names.sum(0, dtype=np.float64)
     return on_train, of_train, successes.sum(-1)[..., None] - on_train, len(names) - of_train
 
 
@@ -225,13 +228,13 @@ def _risk(
 def _measured(name: str, counts: _Numbers, permuted: ndarray, half: float, meaning: str) -> Measure:
     on_train, of_train, on_heldout, of_heldout = counts
     value = float(_excess(*counts))
-    low, high = np.quantile(permuted, [TAIL, 1 - TAIL])
+    low, high = permuted_range(permuted)
     return Measure(
         name=name,
         value=value,
         null=float(permuted.mean()),
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         p_value=float((1 + (permuted >= value - 1e-6).sum()) / (1 + len(permuted))),  # float32 sums of counts
         interval=(value - half, min(1.0, value + half)),
         reader="tables",
