@@ -80,8 +80,9 @@ class Subject:
     """A denoiser, its training data and held-out data, all in the model's own range.
 
     If both parts have labels, a classifier of them provides the features in which samples are compared with held-out
-    data. Raises InputError for fewer than 20 examples, values that are not finite or all the same, two shapes, and for
-    labels that are not one integer per example.
+    data. Groups number the people, patients or owners that examples belong to; membership is then a property of groups.
+    Raises InputError for fewer than 20 examples, values that are not finite or all the same, two shapes, and for labels
+    and groups that are not one integer per example.
     """
 
     denoiser: Denoiser
@@ -92,6 +93,8 @@ class Subject:
     notes: tuple[str, ...] = ()  # facts about the data, for the report
     train_labels: Shaped[Tensor, " labels"] | None = field(default=None, repr=False)
     heldout_labels: Shaped[Tensor, " others"] | None = field(default=None, repr=False)
+    train_groups: Shaped[Tensor, " labels"] | None = field(default=None, repr=False)
+    heldout_groups: Shaped[Tensor, " others"] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name, data in (("train", self.train), ("heldout", self.heldout)):
@@ -102,13 +105,17 @@ class Subject:
         for name, labels, data in (
             ("train_labels", self.train_labels, self.train),
             ("heldout_labels", self.heldout_labels, self.heldout),
+            ("train_groups", self.train_groups, self.train),
+            ("heldout_groups", self.heldout_groups, self.heldout),
         ):
             if labels is None:
                 continue
             if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
                 raise InputError(f"{name}: expected integers, got {labels.dtype}")
             if len(labels) != len(data):
-                raise InputError(f"{name}: expected one label per example ({len(data)}), got {len(labels)}")
+                raise InputError(
+                    f"{name}: expected one {name.split('_')[1][:-1]} per example ({len(data)}), got {len(labels)}"
+                )
 
     @property
     def scale(self) -> float:

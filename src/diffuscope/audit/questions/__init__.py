@@ -4,5 +4,5 @@ from importlib import import_module
 
 from ..question import Question
 
-NAMES = ("wiring", "memorized", "learned", "loss", "steps", "quality", "diagnostics")
+NAMES = ("wiring", "memorized", "membership", "learned", "loss", "steps", "quality", "diagnostics")
 QUESTIONS: list[Question] = [import_module(f".{name}", __name__).QUESTION for name in NAMES]

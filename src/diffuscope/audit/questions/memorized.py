@@ -91,7 +91,7 @@ def _ask(session: Session) -> Answer:
     settings, subject = session.settings, session.subject
     level, spaces = settings.significance, settings.features
     stream = session.numpy_stream("gap")
-    gap = denoising_gap(session.measures, level, stream, pairs_of_cells(*_cells_of_points(session), stream))
+    gap = denoising_gap(session.measures, level, stream, pairs_of_cells(*cells_of_points(session), stream))
     result = Memorization(gap, {}, {})
     found: list[Finding] = [gap_finding(result.gap, level)]
     blocks = gap_blocks(result.gap)
@@ -132,7 +132,7 @@ def _ask(session: Session) -> Answer:
     )
 
 
-def _cells_of_points(session: Session) -> Cells:
+def cells_of_points(session: Session) -> Cells:
     """The labels of the points at which the model is measured; their clusters if there are no labels."""
     subject, (train, heldout, _) = session.subject, session.points
     if subject.train_labels is None or subject.heldout_labels is None:

@@ -1,0 +1,85 @@
+"""Does it reveal who was in its training data? Membership attacks on the losses that the audit has measured already.
+
+The points are those of the other questions, so that nothing is evaluated again. Where the examples have groups, such as
+the patients of scans, a group is one unit: its losses are averaged over its examples. Pairs are formed within classes
+if their mix differs between the two sets, as for the denoising gap, and else share their noise.
+"""
+
+import numpy as np
+import torch
+
+from ..attack_scores import PairedLosses, group_means, log_losses
+from ..denoising_gap import pairs_of_cells
+from ..difficulty import difficulty
+from ..membership import FEWEST_PAIRS, TITLE, blocks, findings, membership, unanswered
+from ..question import Answer, Question
+from ..session import Session
+from ..subject import Levels
+from .memorized import cells_of_points
+
+METHOD = (
+    "Membership: each attack ranks examples by the logarithm of the model's denoising loss, averaged over the noise "
+    "levels that matter for sampling, with one draw of noise per level; as it is, relative to its regression on the "
+    "losses of two Gaussians that are fitted to training and held-out examples together, and as the cross-fitted "
+    "likelihood ratio of two Gaussians over all levels. No shadow models were trained."
+)
+
+
+def paired_losses(session: Session) -> tuple[dict[str, PairedLosses], str] | None:
+    """Log losses of the "model", the "memorizer" and the "control" at the audit's points, in pairs, and their unit.
+
+    None for fewer than FEWEST_PAIRS pairs, as where nearly all groups are in both sets.
+    """
+    measures, (train, heldout, noise) = session.measures, session.points
+    variance, matter = measures.dimension * measures.scale**2, measures.matter
+    # one training and one held-out example in turn: the references are fitted to equally many of both
+    mixed = torch.stack([train, heldout], 1).flatten(0, 1)
+    levels = Levels(*(part[torch.from_numpy(matter)] for part in (session.levels.times, session.levels.ratios)))
+    easy = difficulty(mixed, noise.repeat_interleave(2, 0), levels, session.subject.denoiser.schedule).numpy()
+    columns = {}
+    for k, part in enumerate(("training", "heldout")):
+        own = (
+            measures.rows(f"{part}.error"),
+            measures.rows(f"{part}.exact_error")[..., -1],
+            measures.rows(f"{part}.control_error"),
+        )
+        columns[part] = log_losses(
+            np.stack([*(rows[:, matter] for rows in own), *easy[k::2].transpose(2, 0, 1)], 2), variance
+        )
+    parts, stream = (columns["training"], columns["heldout"]), session.numpy_stream("membership pairs")
+    groups = groups_of_points(session)
+    if groups is None:
+        unit, pairs = "examples", pairs_of_cells(*cells_of_points(session), stream)
+        both = np.stack([part[chosen] for part, chosen in zip(parts, pairs, strict=True)])
+    else:
+        unit, both = "groups", group_means(parts, groups, stream)
+    if both.shape[1] < FEWEST_PAIRS:
+        return None
+    names = ("model", "memorizer", "control")
+    return {name: PairedLosses(both[..., k], both[..., len(names) :]) for k, name in enumerate(names)}, unit
+
+
+def groups_of_points(session: Session) -> tuple[np.ndarray, np.ndarray] | None:
+    """The groups of the audit's training and held-out points; None if the examples have none."""
+    subject, (train, heldout) = session.subject, session.point_indices
+    if subject.train_groups is None or subject.heldout_groups is None:
+        return None
+    return subject.train_groups[train].numpy(), subject.heldout_groups[heldout].numpy()
+
+
+def _ask(session: Session) -> Answer:
+    if not session.measures.matter.any():
+        return Answer(findings=[unanswered("the model covers none of the noise levels that decide samples")])
+    found = paired_losses(session)
+    if found is None:
+        reason = f"at least {FEWEST_PAIRS} groups that are in one set only are needed, of either set"
+        return Answer(findings=[unanswered(reason)])
+    losses, unit = found
+    level = session.settings.significance
+    result = membership(**losses, significance=level, rng=session.numpy_stream("membership"), unit=unit)
+    return Answer(
+        findings=findings(result, level), blocks=blocks(result, losses["memorizer"]), method=METHOD, result=result
+    )
+
+
+QUESTION = Question("membership", TITLE, _ask)
