@@ -4,15 +4,22 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from scipy import optimize, special, stats
 
+from diffuscope.audit.canary_scores import canary_levels, canary_scale, canary_scores
 from diffuscope.audit.epsilon import (
     default_guesses,
     epsilon_lower_bound,
     guess_p_value,
     largest_rejected,
 )
+from diffuscope.audit.epsilon_finding import epsilon_finding, with_epsilon
+from diffuscope.data import Canaries, load_data, make_canaries
+from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
+from diffuscope.exact import Empirical, Gaussian
+from diffuscope.schedules import VE
 
 
 def best_mechanism(m, guesses, correct, epsilon, delta):
@@ -212,3 +219,55 @@ def test_mistakes_are_one_line(changed, message):
     arguments = {"scores": np.arange(30.0), "included": np.arange(30) % 2 == 0, "delta": 1e-5} | changed
     with pytest.raises(InputError, match=message):
         epsilon_lower_bound(arguments.pop("scores"), arguments.pop("included"), **arguments)
+
+
+def canaries_of_digits():
+    data = load_data("digits").in_range(-1.0, 1.0)
+    return data.train, make_canaries(data, 1000, seed=1)
+
+
+def bound_of(denoiser, canaries):
+    scores = canary_scores(denoiser, canaries, 12, torch.Generator().manual_seed(0))
+    return epsilon_lower_bound(scores, canaries.included.numpy(), delta=1e-5)
+
+
+def test_the_exact_memorizer_of_canaries_has_an_epsilon_of_at_least_two():
+    train, canaries = canaries_of_digits()
+    whole = torch.cat([train[:200], canaries.examples[canaries.included]])
+    assert bound_of(ExactDenoiser(Empirical(whole), VE()), canaries).epsilon >= 2
+    never = bound_of(ExactDenoiser(Gaussian.fit([train]), VE()), canaries)
+    assert never.epsilon == 0
+    assert never.p_value > 0.05
+
+
+def test_scores_of_canaries_do_not_know_the_coins():
+    """The same model, other coins: the same scores, bit for bit."""
+    train, canaries = canaries_of_digits()
+    other = Canaries(canaries.examples, ~canaries.included, canaries.data_range)
+    denoiser = ExactDenoiser(Gaussian.fit([train]), VE())
+    scores = [canary_scores(denoiser, c, 6, torch.Generator().manual_seed(0)) for c in (canaries, other)]
+    assert (scores[0] == scores[1]).all()
+
+
+def test_canaries_are_scored_where_denoising_them_is_not_trivial():
+    """Their Gaussian loss, rho^2 / (rho^2 + s^2), between 0.25% and 95% of their variance: rho from s/20 to 4.4 s."""
+    train, canaries = canaries_of_digits()
+    s = canary_scale(canaries)
+    levels = canary_levels(ExactDenoiser(Gaussian.fit([train]), VE()), canaries, 30)
+    assert len(levels) > 8
+    assert float(levels.ratios.min()) >= s * (0.0025 / 0.9975) ** 0.5
+    assert float(levels.ratios.max()) <= s * (0.95 / 0.05) ** 0.5
+
+
+def test_a_bound_is_told_with_its_guarantee_and_no_bound_is_no_all_clear():
+    included = np.arange(1000) % 2 == 0
+    found = epsilon_finding(epsilon_lower_bound(included.astype(float), included, delta=1e-5))
+    assert found.tone == "attention"
+    assert "With probability 95% over the coins" in found.verdict
+    assert "5.31" in found.power
+    none = epsilon_finding(epsilon_lower_bound(np.arange(1000.0), included, delta=1e-5))
+    assert (none.value, none.tone) == (0, "neutral")
+    assert "does not show privacy" in none.verdict
+    verdict = with_epsilon(none, found)
+    assert verdict.tone == "attention"
+    assert with_epsilon(none, none) is none

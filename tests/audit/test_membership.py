@@ -55,7 +55,7 @@ def test_the_exact_memorizer_is_found_with_an_area_of_one(memorizer):
     assert verdict.p_value < 1e-3
     assert found["membership.true_positives_0_01"].value > 90
     assert found["membership.advantage"].value > 0.9
-    assert memorizer[1].result.memorizer == memorizer[1].result.each["loss"].area.value
+    assert memorizer[1].result.attacks.memorizer == memorizer[1].result.attacks.each["loss"].area.value
 
 
 def test_a_model_that_saw_neither_set_gets_no_all_clear(generalizer):
@@ -111,7 +111,7 @@ def test_a_leak_is_found_where_the_share_of_near_samples_passes(data, memorizer)
 def test_groups_are_the_units_and_those_in_both_sets_are_left_out(memorizer):
     groups = torch.arange(300) // 3, 1000 + torch.arange(600) // 6
     session, answer = asked_again(memorizer[0], train_groups=groups[0], heldout_groups=groups[1])
-    result = answer.result
+    result = answer.result.attacks
     drawn = [len(part[index].unique()) for part, index in zip(groups, session.point_indices, strict=True)]
     assert result.unit == "groups"
     assert result.pairs == min(drawn) < 200

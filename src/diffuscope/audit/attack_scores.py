@@ -141,7 +141,7 @@ def attacks(
     pairs, levels = losses.pairs, losses.model.shape[2]
     flat = residuals(losses.model.reshape(-1, levels), losses.references.reshape(2 * pairs, levels, -1))
     left = flat.reshape(2, pairs, levels)
-    whitened, folds = whiten(left), rng.permutation(np.arange(pairs) % FOLDS)
+    whitened, folds = (left - flat.mean(0)) @ whitening(flat), rng.permutation(np.arange(pairs) % FOLDS)
     exchanged = rng.random((1 + permutations, pairs)) < 0.5
     exchanged[0] = False  # the observed labels
     fixed = {"loss": -losses.model.mean(2), "relative loss": -left.mean(2)}
@@ -161,12 +161,11 @@ def attacks(
     return found, float((largest >= largest[0] - 1e-12).mean())
 
 
-def whiten(left: Pairs) -> Pairs:
-    """The vectors of levels with the covariance of all of them, labels ignored, divided out."""
-    rows = left.reshape(-1, left.shape[2])
+def whitening(rows: Float[ndarray, "n levels"]) -> Float[ndarray, "levels levels"]:
+    """S^(-1/2) for the covariance S of the rows, labels ignored, with a small ridge."""
     values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(rows, rowvar=False)))
     values = np.maximum(values, 0.0) + RIDGE * max(float(values.mean()), 1e-300)
-    return (left - rows.mean(0)) @ (vectors / np.sqrt(values))
+    return (vectors / np.sqrt(values)) @ vectors.T
 
 
 def discriminant(

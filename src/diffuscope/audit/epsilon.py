@@ -12,7 +12,8 @@ Each of m canaries is in the training set or not by a fair coin :math:`S_i = \pm
     P(V \ge v) \le P(W_r \ge v) + \frac{m}{r}\, \delta\, (1 - q) \sum_{n=0}^{r-1} \max_{k} P(W_n = k) .
 
 *Proof.* Given T = t, take its r guesses in random order. Let A be those before guess i, w how many of them are
-right, and n the number of those after it. With :math:`p_\pm = P(t \mid S_i = \pm t_i, S_A)`, Bayes' rule and the fair coin give
+right, and n the number of those after it. With :math:`p_\pm = P(t \mid S_i = \pm t_i, S_A)`, Bayes' rule and the fair
+coin give
 
 .. math::
     P(S_i = t_i \mid t, S_A) = \frac{p_+}{p_+ + p_-} \le q + f_i , \qquad
@@ -20,15 +21,16 @@ right, and n the number of those after it. With :math:`p_\pm = P(t \mid S_i = \p
 
 For :math:`\delta = 0` every :math:`f_i` is 0, and V is stochastically smaller than :math:`W_r`. In general, privacy and
 the convexity of the positive part give :math:`E f_i \le (1 - q) \delta` for each of the m canaries, wherever it
-stands in the order. Replace the guesses by coins of probability q, the last one first: guess i matters only if the n coins
-after it bring exactly v - 1 - w, so that it adds at most :math:`E f_i \max_k P(W_n = k)`, and n is uniform on 0 .. r - 1.
+stands in the order. Replace the guesses by coins of probability q, the last one first: guess i matters only if the n
+coins after it bring exactly v - 1 - w, so that it adds at most :math:`E f_i \max_k P(W_n = k)`, and n is uniform on
+0 .. r - 1.
 
 For one and two guesses the bound is attained: it is the optimum of a linear program over all private mechanisms (in
 the tests). The correction of Theorem 5.2 of the paper, :math:`2 m \delta \max_i P(v > W_r \ge v - i) / i`, is not used:
 a private mechanism that reveals a coin only after a wrong guess exceeds it for q above 3/4 (also in the tests).
 
-The lower bound is the largest :math:`\varepsilon` whose right-hand side is at most 1 - confidence. The scores
-decide which canaries are guessed to be in (the highest) and out (the lowest), but not how many: the counts are a fixed grid, of
+The lower bound is the largest :math:`\varepsilon` whose right-hand side is at most 1 - confidence. The scores decide
+which canaries are guessed in (the highest) and out (the lowest), but not how many: the counts are a fixed grid, of
 which each entry is tested at (1 - confidence) / (number of entries). **The scores may depend on the model, not on the
 coins.**
 """
@@ -159,7 +161,7 @@ def guess_p_value(m: int, guessed: int, correct: int, epsilon: float, delta: flo
     n = np.arange(guessed)
     mode = np.floor((n + 1) * special.expit(epsilon))
     k = np.clip(mode, np.maximum(0, correct - guessed + n), np.minimum(n, correct - 1))  # there is one peak
-    return min(1.0, tail + m / guessed * delta * wrong * float(_binomial(k, n, wrong).sum()))
+    return min(1.0, tail + m / guessed * delta * float(wrong) * float(_binomial(k, n, wrong).sum()))
 
 
 def _binomial(k: Float[ndarray, " n"], n: Int[ndarray, " n"], wrong: float) -> Float[ndarray, " n"]:

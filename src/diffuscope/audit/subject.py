@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from diffuscope.data import Canaries
 from diffuscope.denoisers import Batch, Denoiser, require_batch
 from diffuscope.errors import InputError
 from diffuscope.samplers import times_at
@@ -54,6 +55,7 @@ class Settings:
     skip_tolerance: float = 0.05  # largest teleport error, in standard deviations of the data
     seed: int = 0  # random seed
     sampler: str = ""  # the model's own sampler, module:callable; by default Heun's method makes the samples
+    delta: float = 1e-5  # delta of the lower bound of epsilon, which needs canaries
     diagnostics: bool = False  # also test whether the model is the score of one diffusing density
 
     def __post_init__(self) -> None:
@@ -65,6 +67,8 @@ class Settings:
         for name in ("false_discovery", "significance"):
             if not 0 < getattr(self, name) < 1:
                 raise InputError(f"{name}: expected a number between 0 and 1, got {getattr(self, name):g}")
+        if not 0 <= self.delta < 1:
+            raise InputError(f"delta: expected a number from 0 up to, not including, 1, got {self.delta:g}")
         if not 0 < self.skip_tolerance < math.inf:
             raise InputError(f"skip_tolerance: expected a finite number > 0, got {self.skip_tolerance:g}")
         if not self.features or len(set(self.features)) < len(self.features):
@@ -95,6 +99,7 @@ class Subject:
     heldout_labels: Shaped[Tensor, " others"] | None = field(default=None, repr=False)
     train_groups: Shaped[Tensor, " labels"] | None = field(default=None, repr=False)
     heldout_groups: Shaped[Tensor, " others"] | None = field(default=None, repr=False)
+    canaries: Canaries | None = field(default=None, repr=False)  # in the model's range; for a bound of epsilon
 
     def __post_init__(self) -> None:
         for name, data in (("train", self.train), ("heldout", self.heldout)):
@@ -102,6 +107,9 @@ class Subject:
         if self.train.shape[1:] != self.heldout.shape[1:]:
             shapes = tuple(self.train.shape[1:]), tuple(self.heldout.shape[1:])
             raise InputError(f"heldout: expected examples of shape {shapes[0]} as in train, got {shapes[1]}")
+        if self.canaries is not None and self.canaries.examples.shape[1:] != self.train.shape[1:]:
+            shapes = tuple(self.train.shape[1:]), tuple(self.canaries.examples.shape[1:])
+            raise InputError(f"canaries: expected examples of shape {shapes[0]} as in train, got {shapes[1]}")
         for name, labels, data in (
             ("train_labels", self.train_labels, self.train),
             ("heldout_labels", self.heldout_labels, self.heldout),

@@ -7,9 +7,10 @@ from pathlib import Path
 import tyro
 
 from diffuscope.audit import AuditResult, Settings, Subject, audit_model
+from diffuscope.audit.epsilon import require_delta
 from diffuscope.audit.subject import require_examples, require_samples
 from diffuscope.audit.verdict import Word
-from diffuscope.data import NAMES, DataSet, load_samples
+from diffuscope.data import NAMES, DataSet, load_canaries, load_samples
 from diffuscope.denoisers import Denoiser, load_model
 from diffuscope.errors import InputError
 from diffuscope.files import load_object
@@ -33,6 +34,8 @@ class Audit:
     """Generated samples to audit instead of the model's own: a .npy or .npz file, or a folder."""
     samples_range: tuple[float, float] | None = None
     """Lowest and highest possible value of --samples; needed for integers."""
+    canaries: str | None = None
+    """The canaries.npz of `diffuscope canaries`, part of which the model was trained on: bounds its epsilon."""
     out: Path = Path("out/audit")
     """Folder for the report."""
     fail_on: tuple[Word, ...] = ()
@@ -68,6 +71,9 @@ class Audit:
         samples = None if self.samples is None else load_samples(self.samples, self.samples_range, like=data)
         if samples is not None:
             require_samples(samples, like=data.train)
+        canaries = None if self.canaries is None else load_canaries(self.canaries, like=data)
+        if canaries is not None:
+            require_delta(self.settings.delta, len(canaries))
         if denoiser is None:
             print(f"No --model given: training a small one on {data.name}.")
             steps, batch_size = self.training.train_steps, self.training.batch_size
@@ -87,7 +93,7 @@ class Audit:
             notes.append(f"{data.duplicates} training examples are exact duplicates of others")
         name = f"a small model trained on {data.name}" if self.model is None else Path(self.model).name
         labels = data.train_labels, data.heldout_labels
-        subject = Subject(denoiser, data.train, data.heldout, name, data.name, tuple(notes), *labels)
+        subject = Subject(denoiser, data.train, data.heldout, name, data.name, tuple(notes), *labels, canaries=canaries)
         result = audit_model(subject, self.settings, out=self.out, samples=samples, progress=True)
         report = result.save(self.out)
         print_verdicts(result)

@@ -5,15 +5,25 @@ the patients of scans, a group is one unit: its losses are averaged over its exa
 if their mix differs between the two sets, as for the denoising gap, and else share their noise.
 """
 
+from dataclasses import asdict, dataclass
+
 import numpy as np
 import torch
 
+from diffuscope.findings import Finding
+from diffuscope.report import Block
+
 from ..attack_scores import PairedLosses, group_means, log_losses
+from ..canary_scores import canary_scores
 from ..denoising_gap import pairs_of_cells
 from ..difficulty import difficulty
-from ..membership import FEWEST_PAIRS, TITLE, blocks, findings, membership, unanswered
+from ..epsilon import EpsilonBound, epsilon_lower_bound
+from ..epsilon_finding import EPSILON_METHOD, epsilon_finding, with_epsilon
+from ..fingerprint import digest
+from ..membership import FEWEST_PAIRS, TITLE, Membership, blocks, findings, membership, unanswered
 from ..question import Answer, Question
 from ..session import Session
+from ..store import Arrays
 from ..subject import Levels
 from .memorized import cells_of_points
 
@@ -67,19 +77,49 @@ def groups_of_points(session: Session) -> tuple[np.ndarray, np.ndarray] | None:
     return subject.train_groups[train].numpy(), subject.heldout_groups[heldout].numpy()
 
 
-def _ask(session: Session) -> Answer:
+@dataclass(frozen=True, eq=False)
+class Revealed:
+    """What the question found: the attacks, None if they were not possible, and the bound of epsilon, with canaries."""
+
+    attacks: Membership | None
+    epsilon: EpsilonBound | None
+
+
+def attacked(session: Session) -> tuple[Membership | None, list[Finding], list[Block]]:
+    """The attacks on the audit's points, with their findings and figures."""
     if not session.measures.matter.any():
-        return Answer(findings=[unanswered("the model covers none of the noise levels that decide samples")])
+        return None, [unanswered("the model covers none of the noise levels that decide samples")], []
     found = paired_losses(session)
     if found is None:
         reason = f"at least {FEWEST_PAIRS} groups that are in one set only are needed, of either set"
-        return Answer(findings=[unanswered(reason)])
-    losses, unit = found
-    level = session.settings.significance
+        return None, [unanswered(reason)], []
+    (losses, unit), level = found, session.settings.significance
     result = membership(**losses, significance=level, rng=session.numpy_stream("membership"), unit=unit)
-    return Answer(
-        findings=findings(result, level), blocks=blocks(result, losses["memorizer"]), method=METHOD, result=result
-    )
+    return result, findings(result, level), blocks(result, losses["memorizer"])
 
 
-QUESTION = Question("membership", TITLE, _ask)
+def bounded(session: Session) -> EpsilonBound | None:
+    """The lower bound of epsilon; None without canaries."""
+    canaries, settings = session.subject.canaries, session.settings
+    if canaries is None:
+        return None
+
+    def scores() -> Arrays:
+        stream = session.torch_stream("canaries")
+        return {"scores": canary_scores(session.subject.denoiser, canaries, settings.levels, stream)}
+
+    stored = session.stage(f"canaries-{digest(canaries.examples)[:16]}", "measuring canaries", scores)
+    return epsilon_lower_bound(stored["scores"], canaries.included.numpy(), delta=settings.delta)
+
+
+def _ask(session: Session) -> Answer:
+    result, found, shown = attacked(session)
+    bound, facts, method = bounded(session), {}, METHOD
+    if bound is not None:
+        finding = epsilon_finding(bound)
+        found = [with_epsilon(found[0], finding), *found[1:], finding]
+        facts, method = {"epsilon": asdict(bound)}, f"{METHOD} {EPSILON_METHOD}"
+    return Answer(findings=found, blocks=shown, facts=facts, method=method, result=Revealed(result, bound))
+
+
+QUESTION = Question("membership", TITLE, _ask, stages=lambda session: int(session.subject.canaries is not None))
