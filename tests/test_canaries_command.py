@@ -58,6 +58,7 @@ def test_mistakes_are_one_line(words, message, capsys, tmp_path, monkeypatch):
     assert message in line
 
 
+@pytest.mark.slow  # a whole audit
 def test_an_audit_with_canaries_bounds_epsilon_of_the_exact_memorizer(made, tmp_path, monkeypatch, capsys):
     """200 canaries: all of 100 guesses right at 95% / 7 would show epsilon of 2.9."""
     (tmp_path / "lookup_of_canaries.py").write_text(

@@ -16,10 +16,11 @@ from diffuscope.audit.epsilon import (
 )
 from diffuscope.audit.epsilon_finding import epsilon_finding, with_epsilon
 from diffuscope.data import Canaries, load_data, make_canaries
-from diffuscope.denoisers import ExactDenoiser
+from diffuscope.denoisers import MLP, ExactDenoiser, Preconditioned
 from diffuscope.errors import InputError
 from diffuscope.exact import Empirical, Gaussian
 from diffuscope.schedules import VE
+from diffuscope.training import TrainingSettings, averaged, train
 
 
 def best_mechanism(m, guesses, correct, epsilon, delta):
@@ -271,3 +272,18 @@ def test_a_bound_is_told_with_its_guarantee_and_no_bound_is_no_all_clear():
     verdict = with_epsilon(none, found)
     assert verdict.tone == "attention"
     assert with_epsilon(none, none) is none
+
+
+@pytest.mark.slow  # 800 steps of training
+def test_a_network_trained_until_it_memorizes_has_an_epsilon_of_at_least_two():
+    """A small network, 100 digits and half of 1,000 canaries; the same network at its start shows nothing."""
+    digits, canaries = canaries_of_digits()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = MLP((1, 8, 8), width=512, depth=2)
+    model = Preconditioned(network, VE(0.02, 20.0), 0.75, event_shape=(1, 8, 8), data_range=(-1.0, 1.0))
+    assert bound_of(model.eval(), canaries).epsilon == 0
+    settings = TrainingSettings(steps=800, batch_size=128, learning_rate=2e-3, average_decay=0.99)
+    whole = torch.cat([digits[:100], canaries.examples[canaries.included]])
+    *_, last = train(model.train(), whole, settings, checkpoint=None)
+    assert bound_of(averaged(model, last.average).eval(), canaries).epsilon >= 2

@@ -9,9 +9,13 @@ import torch
 from audit_subjects import QUICK, digits, exact_subject
 from diffuscope.audit import Session
 from diffuscope.audit.attack_scores import PairedLosses
+from diffuscope.audit.epsilon import epsilon_lower_bound
 from diffuscope.audit.membership import findings, membership
 from diffuscope.audit.nearness import nearness
+from diffuscope.audit.owner_findings import MOST, chosen, owners_finding, tested_owners
 from diffuscope.audit.questions.membership import QUESTION, paired_losses
+from diffuscope.audit.store import Store
+from diffuscope.data import load_data, make_canaries
 from diffuscope.exact import Empirical, Gaussian
 
 SETTINGS = dataclasses.replace(QUICK, points=200, trajectories=8, generated=20)
@@ -176,3 +180,56 @@ def test_the_points_of_the_audit_are_used_in_pairs(generalizer):
     measures = generalizer[0].measures
     expected = np.log(measures.rows("training.error") + 1e-6 * 64 * measures.scale**2)[:, measures.matter]
     assert np.allclose(losses["model"].model[0], expected)
+
+
+def test_canaries_of_the_memorizer_are_in_the_verdict_and_its_scores_are_stored(tmp_path):
+    data = load_data("digits").in_range(-1.0, 1.0)
+    canaries = make_canaries(data, 200, seed=0)
+    train = torch.cat([data.train[:200], canaries.examples[canaries.included]])
+    subject = dataclasses.replace(exact_subject(Empirical(train), train, data.heldout[:200]), canaries=canaries)
+    settings = dataclasses.replace(SETTINGS, levels=6, points=40)
+    store = Store(tmp_path, {})
+    answer = QUESTION.ask(Session(subject, settings, store=store))
+    assert answer is not None
+    assert answer.findings[-1].name == "membership.epsilon"
+    assert answer.findings[-1].value > 2
+    assert answer.findings[0].verdict.startswith("With probability 95% over the coins")
+    assert answer.facts["epsilon"]["canaries"] == 200
+    stored = np.load(next((tmp_path / "state").glob("*/canaries-*.npz")))["scores"]
+    assert epsilon_lower_bound(stored, canaries.included.numpy(), delta=1e-5) == answer.result.epsilon
+
+
+def test_owners_whose_examples_were_trained_on_are_named(data):
+    """Owner 3's examples are in the model's training set; owner 5's are not; owner 7 has kept none back."""
+    train, heldout, others = data
+    mixed = torch.cat([train[:60], others[:60], train[60:80]])
+    owners = torch.tensor([3] * 60 + [5] * 60 + [7] * 20), torch.tensor([3] * 300 + [5] * 300)
+    subject = dataclasses.replace(
+        exact_subject(Empirical(train), mixed, heldout), train_owners=owners[0], heldout_owners=owners[1]
+    )
+    session = Session(subject, dataclasses.replace(SETTINGS, levels=8, points=40))
+    assert QUESTION.stages(session) == 1
+    tests = tested_owners(session)
+    assert tests is not None
+    found = {test.owner: test for test in tests}
+    assert set(found) == {3, 5, 7}
+    assert found[3].corrected < 0.01
+    assert (found[3].published, found[3].unpublished) == (60, 200)
+    assert found[5].corrected > 0.05
+    assert np.isnan(found[7].p_value)
+    finding = owners_finding(tests, 0.01)
+    assert (finding.value, finding.tone) == (1, "attention")
+    assert "1 of 2 owners" in finding.verdict
+    assert "3 (p = " in finding.verdict
+    apart = Session(dataclasses.replace(subject, heldout_owners=owners[1] + 100), session.settings)
+    apart.__dict__["measures"] = session.measures
+    untested = tested_owners(apart)
+    assert untested is not None
+    assert owners_finding(untested, 0.01).tone == "unknown"
+
+
+def test_of_every_owner_at_most_so_many_examples_are_chosen():
+    owners, others = torch.arange(1000) % 3, torch.tensor([0, 2])
+    index = chosen(owners, others, torch.Generator().manual_seed(0))
+    assert owners[index].bincount().tolist() == [MOST, 0, MOST]
+    assert len(index.unique()) == len(index)

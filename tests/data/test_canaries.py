@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffuscope.data import data_from_arrays, load_canaries, load_data, make_canaries, training_arrays
+from diffuscope.data import data_from_arrays, load_canaries, load_data, load_owners, make_canaries, training_arrays
 from diffuscope.data.canaries import Canaries
 from diffuscope.errors import InputError
 
@@ -116,3 +116,22 @@ def test_data_of_too_few_values_and_too_few_canaries_are_refused():
         make_canaries(load_data("digits"), 19, seed=0)
     with pytest.raises(InputError, match="included: expected one per canary"):
         Canaries(torch.zeros(30, 2), torch.zeros(29, dtype=torch.bool), (0.0, 1.0))
+
+
+def test_owners_are_matched_to_the_examples_by_their_places_in_the_source(tmp_path):
+    """The owner of digit i is i: after the random split, and after a limit on the training examples."""
+    np.savez(tmp_path / "owners.npz", train=np.arange(1797))
+    data = load_data("digits")
+    for subset in (data, data.subset(50, 60)):
+        train, heldout = load_owners(tmp_path / "owners.npz", like=subset)
+        assert torch.equal(train, subset.train_index)
+        assert torch.equal(heldout, subset.heldout_index)
+    np.savez(tmp_path / "both.npz", train=np.arange(1797), heldout=7 + 0 * np.arange(1797))
+    assert (load_owners(tmp_path / "both.npz", like=data)[1] == 7).all()
+    np.savez(tmp_path / "short.npz", train=np.arange(10))
+    np.savez(tmp_path / "real.npz", train=np.arange(1797.0))
+    np.savez(tmp_path / "names.npz", train=np.array(["a"] * 1797))
+    for name, message in (("short", "has 10 owners; expected at least"), ("real", "holds other arrays"),
+                          ("names", "holds other arrays"), ("absent", "does not exist")):  # fmt: skip
+        with pytest.raises(InputError, match=f"owners: .*{message}"):
+            load_owners(tmp_path / f"{name}.npz", like=data)

@@ -4,7 +4,8 @@ An owner has published some examples and kept others, of the same kind. If the m
 exchangeable, and every statistic of their losses has the distribution that exchanging labels gives it (Dubinski et al.
 2024, "CDI: copyrighted data identification in diffusion models", arXiv 2411.12858). From the log losses
 :math:`\ell \in R^L` of n published and m unpublished examples, the regression on their difficulty taken out
-(`attack_scores.residuals`, without labels), and multiplied by :math:`S^{-1/2}` of their common covariance, the statistic is
+(`attack_scores.residuals`, without labels), and multiplied by :math:`S^{-1/2}` of their common covariance, the
+statistic is
 
 .. math::
     s = \frac{1}{K} \sum_{k} \left\langle \bar u^{(k)} - \bar p^{(k)}, \; \frac{w_{-k}}{|w_{-k}|} \right\rangle , \qquad

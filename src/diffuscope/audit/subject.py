@@ -84,9 +84,10 @@ class Subject:
     """A denoiser, its training data and held-out data, all in the model's own range.
 
     If both parts have labels, a classifier of them provides the features in which samples are compared with held-out
-    data. Groups number the people, patients or owners that examples belong to; membership is then a property of groups.
-    Raises InputError for fewer than 20 examples, values that are not finite or all the same, two shapes, and for labels
-    and groups that are not one integer per example.
+    data. Groups number the people or patients that examples belong to, and membership is then a property of groups.
+    Owners number those who may ask whether their examples were used; each is tested apart. Raises InputError for fewer
+    than 20 examples, values that are not finite or all the same, two shapes, and for labels, groups and owners that are
+    not one integer per example.
     """
 
     denoiser: Denoiser
@@ -99,6 +100,8 @@ class Subject:
     heldout_labels: Shaped[Tensor, " others"] | None = field(default=None, repr=False)
     train_groups: Shaped[Tensor, " labels"] | None = field(default=None, repr=False)
     heldout_groups: Shaped[Tensor, " others"] | None = field(default=None, repr=False)
+    train_owners: Shaped[Tensor, " labels"] | None = field(default=None, repr=False)
+    heldout_owners: Shaped[Tensor, " others"] | None = field(default=None, repr=False)
     canaries: Canaries | None = field(default=None, repr=False)  # in the model's range; for a bound of epsilon
 
     def __post_init__(self) -> None:
@@ -115,6 +118,8 @@ class Subject:
             ("heldout_labels", self.heldout_labels, self.heldout),
             ("train_groups", self.train_groups, self.train),
             ("heldout_groups", self.heldout_groups, self.heldout),
+            ("train_owners", self.train_owners, self.train),
+            ("heldout_owners", self.heldout_owners, self.heldout),
         ):
             if labels is None:
                 continue

@@ -10,7 +10,7 @@ from diffuscope.audit import AuditResult, Settings, Subject, audit_model
 from diffuscope.audit.epsilon import require_delta
 from diffuscope.audit.subject import require_examples, require_samples
 from diffuscope.audit.verdict import Word
-from diffuscope.data import NAMES, DataSet, load_canaries, load_samples
+from diffuscope.data import NAMES, DataSet, load_canaries, load_owners, load_samples
 from diffuscope.denoisers import Denoiser, load_model
 from diffuscope.errors import InputError
 from diffuscope.files import load_object
@@ -36,6 +36,8 @@ class Audit:
     """Lowest and highest possible value of --samples; needed for integers."""
     canaries: str | None = None
     """The canaries.npz of `diffuscope canaries`, part of which the model was trained on: bounds its epsilon."""
+    owners: str | None = None
+    """Who owns each example, for one p-value per owner: a .npz file with integers, train and heldout."""
     out: Path = Path("out/audit")
     """Folder for the report."""
     fail_on: tuple[Word, ...] = ()
@@ -74,6 +76,7 @@ class Audit:
         canaries = None if self.canaries is None else load_canaries(self.canaries, like=data)
         if canaries is not None:
             require_delta(self.settings.delta, len(canaries))
+        owners = (None, None) if self.owners is None else load_owners(self.owners, like=data)
         if denoiser is None:
             print(f"No --model given: training a small one on {data.name}.")
             steps, batch_size = self.training.train_steps, self.training.batch_size
@@ -93,7 +96,8 @@ class Audit:
             notes.append(f"{data.duplicates} training examples are exact duplicates of others")
         name = f"a small model trained on {data.name}" if self.model is None else Path(self.model).name
         labels = data.train_labels, data.heldout_labels
-        subject = Subject(denoiser, data.train, data.heldout, name, data.name, tuple(notes), *labels, canaries=canaries)
+        asked = {"train_owners": owners[0], "heldout_owners": owners[1], "canaries": canaries}
+        subject = Subject(denoiser, data.train, data.heldout, name, data.name, tuple(notes), *labels, **asked)
         result = audit_model(subject, self.settings, out=self.out, samples=samples, progress=True)
         report = result.save(self.out)
         print_verdicts(result)

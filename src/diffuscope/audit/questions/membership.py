@@ -5,7 +5,7 @@ the patients of scans, a group is one unit: its losses are averaged over its exa
 if their mix differs between the two sets, as for the denoising gap, and else share their noise.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from ..epsilon import EpsilonBound, epsilon_lower_bound
 from ..epsilon_finding import EPSILON_METHOD, epsilon_finding, with_epsilon
 from ..fingerprint import digest
 from ..membership import FEWEST_PAIRS, TITLE, Membership, blocks, findings, membership, unanswered
+from ..owner_findings import owners_finding, owners_table, tested_owners
+from ..owner_sets import OwnerTest
 from ..question import Answer, Question
 from ..session import Session
 from ..store import Arrays
@@ -79,10 +81,11 @@ def groups_of_points(session: Session) -> tuple[np.ndarray, np.ndarray] | None:
 
 @dataclass(frozen=True, eq=False)
 class Revealed:
-    """What the question found: the attacks, None if they were not possible, and the bound of epsilon, with canaries."""
+    """The attacks (None if they were not possible), the bound of epsilon (with canaries), a test of each owner."""
 
     attacks: Membership | None
     epsilon: EpsilonBound | None
+    owners: list[OwnerTest] | None
 
 
 def attacked(session: Session) -> tuple[Membership | None, list[Finding], list[Block]]:
@@ -114,12 +117,25 @@ def bounded(session: Session) -> EpsilonBound | None:
 
 def _ask(session: Session) -> Answer:
     result, found, shown = attacked(session)
-    bound, facts, method = bounded(session), {}, METHOD
+    bound, method = bounded(session), METHOD
+    facts: dict[str, object] = {}
     if bound is not None:
         finding = epsilon_finding(bound)
         found = [with_epsilon(found[0], finding), *found[1:], finding]
-        facts, method = {"epsilon": asdict(bound)}, f"{METHOD} {EPSILON_METHOD}"
-    return Answer(findings=found, blocks=shown, facts=facts, method=method, result=Revealed(result, bound))
+        facts["epsilon"], method = asdict(bound), f"{METHOD} {EPSILON_METHOD}"
+    owners = tested_owners(session)
+    if owners is not None:
+        finding = owners_finding(owners, session.settings.significance)
+        if finding.tone == "attention":
+            found[0] = replace(found[0], tone="attention", verdict=f"{found[0].verdict} {finding.verdict}")
+        found, shown = [*found, finding], [*shown, *owners_table(owners)]
+        facts["owners"] = [asdict(test) for test in owners]
+    result = Revealed(result, bound, owners)
+    return Answer(findings=found, blocks=shown, facts=facts, method=method, result=result)
 
 
-QUESTION = Question("membership", TITLE, _ask, stages=lambda session: int(session.subject.canaries is not None))
+def _stages(session: Session) -> int:
+    return (session.subject.canaries is not None) + (session.subject.train_owners is not None)
+
+
+QUESTION = Question("membership", TITLE, _ask, stages=_stages)
