@@ -12,7 +12,7 @@ from diffuscope.audit.attack_scores import PairedLosses
 from diffuscope.audit.epsilon import epsilon_lower_bound
 from diffuscope.audit.membership import findings, membership
 from diffuscope.audit.nearness import nearness
-from diffuscope.audit.owner_findings import MOST, chosen, owners_finding, tested_owners
+from diffuscope.audit.owner_findings import MOST, audited_owners, chosen, owners_finding
 from diffuscope.audit.questions.membership import QUESTION, paired_losses
 from diffuscope.audit.store import Store
 from diffuscope.data import load_data, make_canaries
@@ -209,7 +209,7 @@ def test_owners_whose_examples_were_trained_on_are_named(data):
     )
     session = Session(subject, dataclasses.replace(SETTINGS, levels=8, points=40))
     assert QUESTION.stages(session) == 1
-    tests = tested_owners(session)
+    tests = audited_owners(session)
     assert tests is not None
     found = {test.owner: test for test in tests}
     assert set(found) == {3, 5, 7}
@@ -223,7 +223,7 @@ def test_owners_whose_examples_were_trained_on_are_named(data):
     assert "3 (p = " in finding.verdict
     apart = Session(dataclasses.replace(subject, heldout_owners=owners[1] + 100), session.settings)
     apart.__dict__["measures"] = session.measures
-    untested = tested_owners(apart)
+    untested = audited_owners(apart)
     assert untested is not None
     assert owners_finding(untested, 0.01).tone == "unknown"
 

@@ -30,7 +30,7 @@ def chosen(owners: Int64[Tensor, " n"], others: Int64[Tensor, " m"], generator: 
     return order[rank < MOST]
 
 
-def tested_owners(session: Session) -> list[OwnerTest] | None:
+def audited_owners(session: Session) -> list[OwnerTest] | None:
     """One test per owner; None if the subject has no owners."""
     subject, owners = session.subject, (session.subject.train_owners, session.subject.heldout_owners)
     if owners[0] is None or owners[1] is None:

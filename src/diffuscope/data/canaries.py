@@ -116,8 +116,10 @@ def load_canaries(path: str | Path, *, like: DataSet) -> Canaries:
     """
     source = Path(path)
     try:
+        if not source.is_file():  # not a pipe, whose reader would wait
+            raise FileNotFoundError
         with source.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile) or not set(ARRAYS) <= set(archive.files):
+            if not set(ARRAYS) <= set(getattr(archive, "files", ())):
                 raise InputError(f"canaries: {source} does not hold {', '.join(ARRAYS)}; expected {EXPECTED}")
             members = Archive(archive, source, "canaries", partial(unpacked_size, archive.zip))
             examples, included, data_range = (members.array(name) for name in ARRAYS)

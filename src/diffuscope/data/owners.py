@@ -24,6 +24,8 @@ def load_owners(path: str | Path, *, like: DataSet) -> tuple[Int64[Tensor, " n"]
     """
     source = Path(path)
     try:
+        if not source.is_file():  # not a pipe, whose reader would wait
+            raise FileNotFoundError
         with source.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in ("train", "heldout") if name in archive.files}
     except FileNotFoundError:

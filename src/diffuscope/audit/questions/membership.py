@@ -21,7 +21,7 @@ from ..epsilon import EpsilonBound, epsilon_lower_bound
 from ..epsilon_finding import EPSILON_METHOD, epsilon_finding, with_epsilon
 from ..fingerprint import digest
 from ..membership import FEWEST_PAIRS, TITLE, Membership, blocks, findings, membership, unanswered
-from ..owner_findings import owners_finding, owners_table, tested_owners
+from ..owner_findings import audited_owners, owners_finding, owners_table
 from ..owner_sets import OwnerTest
 from ..question import Answer, Question
 from ..session import Session
@@ -123,7 +123,7 @@ def _ask(session: Session) -> Answer:
         finding = epsilon_finding(bound)
         found = [with_epsilon(found[0], finding), *found[1:], finding]
         facts["epsilon"], method = asdict(bound), f"{METHOD} {EPSILON_METHOD}"
-    owners = tested_owners(session)
+    owners = audited_owners(session)
     if owners is not None:
         finding = owners_finding(owners, session.settings.significance)
         if finding.tone == "attention":
