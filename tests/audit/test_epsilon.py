@@ -81,9 +81,9 @@ def test_the_tail_is_that_of_all_patterns_of_right_guesses(correct):
 
 def published(m, r, v, epsilon, delta):
     """The right-hand side of Theorem 5.2 of Steinke et al. 2023, as in their Appendix D."""
-    w = stats.binom(r, special.expit(epsilon))
-    below = np.cumsum(w.pmf(np.arange(v - 1, -1, -1)))
-    return w.sf(v - 1) + 2 * m * delta * max(below / np.arange(1, v + 1))
+    q = special.expit(epsilon)
+    below = np.cumsum(stats.binom.pmf(np.arange(v - 1, -1, -1), r, q))
+    return stats.binom.sf(v - 1, r, q) + 2 * m * delta * max(below / np.arange(1, v + 1))
 
 
 def test_a_private_mechanism_exceeds_the_published_correction_but_not_ours():

@@ -13,9 +13,9 @@ from diffuscope.audit.epsilon import epsilon_lower_bound
 from diffuscope.audit.membership import findings, membership
 from diffuscope.audit.nearness import nearness
 from diffuscope.audit.owner_findings import MOST, audited_owners, chosen, owners_finding
-from diffuscope.audit.questions.membership import QUESTION, paired_losses
+from diffuscope.audit.questions.membership import QUESTION, no_canaries, paired_losses
 from diffuscope.audit.store import Store
-from diffuscope.data import load_data, make_canaries
+from diffuscope.data import Canaries, load_data, make_canaries
 from diffuscope.exact import Empirical, Gaussian
 
 SETTINGS = dataclasses.replace(QUICK, points=200, trajectories=8, generated=20)
@@ -106,7 +106,7 @@ def test_the_network_is_not_called_again(generalizer):
 def test_a_leak_is_found_where_the_share_of_near_samples_passes(data, memorizer):
     """Samples of a Gaussian that knows other digits only pass the DCR share; the memorizer's loss does not."""
     samples = Gaussian.fit([data[2]]).sample(300, generator=torch.Generator().manual_seed(0)).float()
-    near = nearness(*(x.flatten(1) for x in (samples, *data[:2])), 0.01, 0)
+    near = nearness(samples.flatten(1), data[0].flatten(1), data[1].flatten(1), 0.01, 0)
     assert near.p_value > 0.05
     assert near.interval[0] < 0.5
     assert memorizer[1].findings[0].tone == "attention"
@@ -194,9 +194,23 @@ def test_canaries_of_the_memorizer_are_in_the_verdict_and_its_scores_are_stored(
     assert answer.findings[-1].name == "membership.epsilon"
     assert answer.findings[-1].value > 2
     assert answer.findings[0].verdict.startswith("With probability 95% over the coins")
-    assert answer.facts["epsilon"]["canaries"] == 200
+    assert answer.result.epsilon.canaries == 200
     stored = np.load(next((tmp_path / "state").glob("*/canaries-*.npz")))["scores"]
     assert epsilon_lower_bound(stored, canaries.included.numpy(), delta=1e-5) == answer.result.epsilon
+
+
+def test_canaries_among_the_training_examples_are_left_out_of_the_attacks(memorizer, generalizer):
+    """They look like no held-out example, for every model; 50 of the 300 training examples stand for canaries."""
+    for session, answer in (memorizer, generalizer):
+        train = session.subject.train
+        canaries = Canaries(train[:50].clone(), torch.arange(50) >= 0, (-1.0, 1.0))
+        again = Session(dataclasses.replace(session.subject, canaries=canaries), SETTINGS)
+        again.__dict__["measures"] = session.measures
+        kept = no_canaries(again)
+        assert (kept == (again.point_indices[0].numpy() >= 50)).all()
+        found = paired_losses(again)
+        assert found is not None
+        assert found[0]["model"].pairs == kept.sum() < answer.result.attacks.pairs
 
 
 def test_owners_whose_examples_were_trained_on_are_named(data):

@@ -61,7 +61,7 @@ class Canaries:
         save_arrays(self.out / "training.npz", training_arrays(data, canaries, seed=key))
         save_arrays(self.out / "included.npz", {"x": canaries.examples[canaries.included].numpy()})
         low, high = data.data_range
-        print(f"Train on: {self.out / 'training.npz'} (values in {low:g} to {high:g}: --data-range {low:g} {high:g})")
+        print(f"Train on: {self.out / 'training.npz'} (--data-range {low:.9g} {high:.9g})")
         print(f"Keep secret until then: {self.out / 'canaries.npz'} and {path}")
         if canaries.repeated:
             print(f"{canaries.repeated} canaries repeat others, which weakens the audit.")

@@ -42,7 +42,8 @@ def paired_losses(session: Session) -> tuple[dict[str, PairedLosses], str] | Non
 
     None for fewer than FEWEST_PAIRS pairs, as where nearly all groups are in both sets.
     """
-    measures, (train, heldout, noise) = session.measures, session.points
+    measures, kept = session.measures, no_canaries(session)
+    train, heldout, noise = (part[torch.from_numpy(kept)] for part in session.points)
     variance, matter = measures.dimension * measures.scale**2, measures.matter
     # one training and one held-out example in turn: the references are fitted to equally many of both
     mixed = torch.stack([train, heldout], 1).flatten(0, 1)
@@ -51,9 +52,9 @@ def paired_losses(session: Session) -> tuple[dict[str, PairedLosses], str] | Non
     columns = {}
     for k, part in enumerate(("training", "heldout")):
         own = (
-            measures.rows(f"{part}.error"),
-            measures.rows(f"{part}.exact_error")[..., -1],
-            measures.rows(f"{part}.control_error"),
+            measures.rows(f"{part}.error")[kept],
+            measures.rows(f"{part}.exact_error")[kept][..., -1],
+            measures.rows(f"{part}.control_error")[kept],
         )
         columns[part] = log_losses(
             np.stack([*(rows[:, matter] for rows in own), *easy[k::2].transpose(2, 0, 1)], 2), variance
@@ -61,14 +62,25 @@ def paired_losses(session: Session) -> tuple[dict[str, PairedLosses], str] | Non
     parts, stream = (columns["training"], columns["heldout"]), session.numpy_stream("membership pairs")
     groups = groups_of_points(session)
     if groups is None:
-        unit, pairs = "examples", pairs_of_cells(*cells_of_points(session), stream)
+        of_train, of_heldout = (cells[kept] for cells in cells_of_points(session))
+        unit, pairs = "examples", pairs_of_cells(of_train, of_heldout, stream)
         both = np.stack([part[chosen] for part, chosen in zip(parts, pairs, strict=True)])
     else:
-        unit, both = "groups", group_means(parts, groups, stream)
+        unit, both = "groups", group_means(parts, (groups[0][kept], groups[1][kept]), stream)
     if both.shape[1] < FEWEST_PAIRS:
         return None
     names = ("model", "memorizer", "control")
     return {name: PairedLosses(both[..., k], both[..., len(names) :]) for k, name in enumerate(names)}, unit
+
+
+def no_canaries(session: Session) -> np.ndarray:
+    """Which training points are no canaries: these differ from held-out examples for every model."""
+    points, canaries = session.points[0], session.subject.canaries
+    if canaries is None:
+        return np.ones(len(points), dtype=bool)
+    rows = [np.ascontiguousarray(x.flatten(1).numpy()) for x in (points, canaries.examples)]
+    whole = [x.view(np.dtype((np.void, x.itemsize * x.shape[1])))[:, 0] for x in rows]
+    return ~np.isin(whole[0], whole[1])
 
 
 def groups_of_points(session: Session) -> tuple[np.ndarray, np.ndarray] | None:
