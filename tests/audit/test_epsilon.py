@@ -152,14 +152,14 @@ def test_a_positive_bound_is_rare_without_any_leak():
 
 @pytest.mark.parametrize("epsilon", [0.5, 2.0])
 def test_the_bound_exceeds_the_epsilon_of_randomized_response_in_at_most_5_percent(epsilon):
-    """Each score is the coin, turned with probability 1 / (1 + e^eps); 200 runs, three standard errors of 1.6%."""
+    """Each score is the coin, turned with probability 1 / (1 + e^eps); 120 runs, three standard errors of 2%."""
     rng = np.random.default_rng(1)
     bounds = []
-    for _ in range(200):
+    for _ in range(120):
         included = rng.random(300) < 0.5
         told = included ^ (rng.random(300) < special.expit(-epsilon))
         bounds.append(epsilon_lower_bound(told + 1e-3 * rng.random(300), included, delta=0.0).epsilon)
-    assert (np.array(bounds) > epsilon).mean() <= 0.05 + 3 * 0.016
+    assert (np.array(bounds) > epsilon).mean() <= 0.05 + 3 * 0.02
     assert np.median(bounds) > (0 if epsilon < 1 else 0.6 * epsilon)  # and it is not empty
 
 
@@ -228,7 +228,7 @@ def canaries_of_digits():
 
 
 def bound_of(denoiser, canaries):
-    scores = canary_scores(denoiser, canaries, 12, torch.Generator().manual_seed(0))
+    scores = canary_scores(denoiser, canaries, 6, torch.Generator().manual_seed(0))
     return epsilon_lower_bound(scores, canaries.included.numpy(), delta=1e-5)
 
 

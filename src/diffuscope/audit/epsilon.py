@@ -104,12 +104,13 @@ def epsilon_lower_bound(
             raise InputError(f"guesses: expected 1 to {m} guesses, none negative, got {top} in and {bottom} out")
     level = (1 - confidence) / len(grid)
     order = np.argsort(-scores, kind="stable")  # ties by their place, which knows nothing of the coins
-    found = []
+    found, p_values = [], []
     for top, bottom in grid:
         correct = int(included[order[:top]].sum() + (~included[order[m - bottom :]]).sum())
-        found.append((largest_rejected(m, top + bottom, correct, delta, level), correct, (top, bottom)))
+        p_values.append(guess_p_value(m, top + bottom, correct, 0.0, delta))
+        epsilon = largest_rejected(m, top + bottom, correct, delta, level) if p_values[-1] <= level else 0.0
+        found.append((epsilon, correct, (top, bottom)))
     epsilon, correct, guessed = max(found)
-    p_values = [guess_p_value(m, sum(pair), count, 0.0, delta) for _, count, pair in found]
     return EpsilonBound(
         epsilon=epsilon,
         delta=delta,
