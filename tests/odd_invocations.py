@@ -35,9 +35,10 @@ OUT_OF_RANGE = {
     "significance": ("0", "1", "2", "-0.1"),
     "false_discovery": ("0", "1", "-1"),
     "skip_tolerance": ("0", "-1"),
+    "delta": ("1", "2", "-1"),
     "features": ("pixel", "pixels pixels", "no_such:thing", ":", "a:", "odd_models:absent"),
 }
-ZERO_IS_FINE = {"seed", "log_every"}
+ZERO_IS_FINE = {"seed", "log_every", "key"}
 FINE_FOR_TRAINING = {"data": {"narrow.npy", "other.npz"}, "heldout": {"constant.npy"}}
 PATHS = ("{file}", "{file}/below", "{blocked}", "x" * 300, "\0", "", " ", "\udcff")
 SPECS = ("", " ", "absent.npy", "no/such/folder", "x" * 5000, "größe.npz", "\0", "~nobody/x.npy", "\udcff.npy",
@@ -114,7 +115,7 @@ def invocations(folder: Path, count: int, seed: int) -> Iterator[Invocation]:
     places, rng = make_files(folder), random.Random(seed)
     faults = {name: list(faults_of(name, places)) for name in COMMANDS}
     for _ in range(count):
-        command = rng.choices([*COMMANDS], weights=[6, 3, 4, 2, 2, 1])[0]
+        command = rng.choices([*COMMANDS], weights=[6, 3, 4, 2, 2, 1, 2])[0]
         chosen = rng.sample(faults[command], rng.choice((1, 1, 2)))
         given = {fault[0].partition("=")[0] for fault in chosen}
         needed = [part for part in needs(command, places) if part[0] not in given]
@@ -143,6 +144,7 @@ def needs(command: str, places: dict[str, Path]) -> list[Words]:
         "certify": [("diffuscope:Heun",), out],
         "reproduce": [("heat-1d",), out],
         "data": [],
+        "canaries": [("--data", vectors), ("--number", "20"), out],
     }[command]
 
 
@@ -156,7 +158,7 @@ def faults_of(command: str, places: dict[str, Path]) -> Iterator[Words]:
     for name, kind in typed_options(COMMANDS[command]):
         option = f"--{name.replace('_', '-')}"
         for value in bad_values(name, kind, places):
-            if command == "train" and value and Path(value[0]).name in FINE_FOR_TRAINING.get(name, ()):
+            if command in ("train", "canaries") and value and Path(value[0]).name in FINE_FOR_TRAINING.get(name, ()):
                 continue
             if name in ("target", "name"):
                 yield value or ("--nothing",)
@@ -204,7 +206,7 @@ def bad_values(name: str, kind: Any, places: dict[str, Path]) -> Iterator[Words]
         yield from PAIRS
     elif get_origin(kind) is tuple:
         yield from (("x",), ("",), ("-1",), ("7", "nan"))
-    elif name in ("data", "heldout", "samples"):
+    elif name in ("data", "heldout", "samples", "canaries", "owners"):
         yield from ((str(file),) for file in sorted(places["bad"].iterdir()))
         yield from ((value,) for value in SPECS)
     elif name == "model":
@@ -268,7 +270,14 @@ def make_files(folder: Path) -> dict[str, Path]:
     denoiser = Preconditioned(MLP((8,), width=8, depth=1), VE(), 1.0, event_shape=(8,), data_range=(-5.0, 5.0))
     save_denoiser(denoiser, folder / "model.safetensors")
     (folder / "file").write_text("text")
-    for name in ("report.html", "samples.npz", "model.safetensors", "certificate.json", "heat-1d/result.json"):
+    for name in (
+        "report.html",
+        "samples.npz",
+        "model.safetensors",
+        "certificate.json",
+        "canaries.npz",
+        "heat-1d/result.json",
+    ):
         (folder / "blocked" / name).mkdir(parents=True)
     (folder / "odd_models.py").write_text(MODULE)
     (folder / "odd_import.py").write_text("raise RuntimeError('while importing')")

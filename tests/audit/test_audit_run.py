@@ -125,8 +125,8 @@ def test_json_holds_the_numbers_of_every_figure(memorizer_result):
 def test_every_finding_of_every_question_shows_on_the_page_and_the_first_is_its_verdict(memorizer_result):
     page = memorizer_result.page()
     assert [finding.name for finding in page.verdicts] == [
-        "wiring.verdict", "memorized.verdict", "learned.gaussian_range", "loss.memorizer_on_heldout", "steps.enough",
-        "fidelity.frechet",
+        "wiring.verdict", "memorized.verdict", "membership.verdict", "learned.gaussian_range",
+        "loss.memorizer_on_heldout", "steps.enough", "fidelity.frechet",
     ]  # fmt: skip
     assert (memorizer_result.verdict.word, page.tone) == ("copies", "alarm")
     assert page.headline == f"Copies. {page.verdicts[1].verdict}"

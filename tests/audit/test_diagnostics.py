@@ -253,7 +253,7 @@ def added(finished):
 
 def test_diagnostics_are_added_to_a_finished_audit_and_resumed_with_the_rest_untouched(finished, added):
     without, _ = finished
-    assert list(without.findings) == ["wiring", "memorized", "learned", "loss", "steps", "quality"]
+    assert list(without.findings) == ["wiring", "memorized", "membership", "learned", "loss", "steps", "quality"]
     assert {key: added.findings[key] for key in without.findings} == without.findings
     assert torch.equal(added.samples, without.samples)
     assert len(added.findings["diagnostics"]) == 5
@@ -285,13 +285,14 @@ def test_the_page_has_the_section_only_with_the_setting(finished, added, page):
     assert [section.anchor for section in page.sections] == [
         "wiring",
         "memorized",
+        "membership",
         "learned",
         "loss",
         "steps",
         "quality",
         "diagnostics",
     ]
-    assert len(page.verdicts) == 7
+    assert len(page.verdicts) == 8
     html = render(page)
     for finding in added.findings["diagnostics"]:
         assert finding.title in html
@@ -301,6 +302,7 @@ def test_the_page_has_the_section_only_with_the_setting(finished, added, page):
     assert [section.anchor for section in plain.sections] == [
         "wiring",
         "memorized",
+        "membership",
         "learned",
         "loss",
         "steps",

@@ -40,7 +40,7 @@ def ask(denoiser, train=TRAIN, heldout=HELDOUT, samples=None):
     """The findings of the first question by name, and what is broken."""
     answer = QUESTION.ask(Session(Subject(denoiser, train, heldout), SMALL, given=samples))
     assert answer is not None
-    return {finding.name.removeprefix("wiring."): finding for finding in answer.findings}, answer.result.broken
+    return {finding.name.removeprefix("wiring."): finding for finding in answer.findings}, answer.broken
 
 
 def network(schedule, read, time_of_label):

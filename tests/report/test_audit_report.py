@@ -59,12 +59,13 @@ def test_the_first_screen_carries_the_verdicts_and_the_sections_their_numbers(co
     assert [section.anchor for section in page.sections] == [
         "wiring",
         "memorized",
+        "membership",
         "learned",
         "loss",
         "steps",
         "quality",
     ]
-    assert len(page.verdicts) == 6
+    assert len(page.verdicts) == 7
     html = render(page)
     assert "Not measured: labels: the training and held-out data have no labels" in html
     assert copying.as_json()["quality_not_measured"] is None

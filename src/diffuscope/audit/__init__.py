@@ -1,6 +1,8 @@
 """What a trained model learned, where its loss comes from, whether it memorized, and how few steps it needs."""
 
 from .cifar_features import CifarFeatures, load_cifar_features
+from .epsilon import EpsilonBound, epsilon_lower_bound
+from .owner_sets import OwnerTest, owner_p_value, owner_tests
 from .question import Answer, Question
 from .questions import QUESTIONS
 from .references import References, fit_references
@@ -16,6 +18,8 @@ __all__ = [
     "Answer",
     "AuditResult",
     "CifarFeatures",
+    "EpsilonBound",
+    "OwnerTest",
     "Question",
     "References",
     "Session",
@@ -24,6 +28,9 @@ __all__ = [
     "Verdict",
     "audit_model",
     "audit_samples",
+    "epsilon_lower_bound",
     "fit_references",
     "load_cifar_features",
+    "owner_p_value",
+    "owner_tests",
 ]  # fmt: skip

@@ -26,7 +26,8 @@ from .generation import refined
 from .own_sampler import sampler_digest
 from .subject import Settings, Subject, evaluate, noise_levels
 
-UNSTORED = ("features", "transformations", "examples", "references", "false_discovery", "significance", "diagnostics")
+UNSTORED = ("features", "transformations", "examples", "references", "false_discovery", "significance", "diagnostics",
+            "delta")  # fmt: skip
 PROBES = 4
 DEPTH = 8  # of attributes within attributes
 CODE = Path(__file__).parent / "questions" / "__init__.py"

@@ -14,10 +14,10 @@ SIDE = 8  # images along each side of a sheet
 SHEET_PIXELS = 320
 MOST_POINTS = 1000
 CURVES = 8
-Events = Float[Tensor, "n *event"]
+Events = Float[Tensor, "_ *event"]
 
 
-def as_images(x: Events) -> Float[Tensor, "n channels height width"] | None:
+def as_images(x: Events) -> Float[Tensor, "_ channels height width"] | None:
     """Images, or the middle slices of volumes; None for what has no picture."""
     if x.ndim == 5:
         x = x[:, :, x.shape[2] // 2]

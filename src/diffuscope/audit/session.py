@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 from tqdm import tqdm
 
@@ -125,11 +126,21 @@ class Session:
     @cached_property
     def points(self) -> tuple[Points, Points, Points]:
         """Equally many random training and held-out examples, and the noise that the i-th of both share."""
-        train, heldout, stream = self.subject.train, self.subject.heldout, self.torch_stream("points")
-        n = min(self.settings.points, len(train), len(heldout))
-        train = train[torch.randperm(len(train), generator=stream)[:n]]
-        heldout = heldout[torch.randperm(len(heldout), generator=stream)[:n]]
-        return train, heldout, torch.randn(train.shape, generator=stream)
+        train, heldout, stream = self._drawn_points
+        clean = self.subject.train[train]
+        return clean, self.subject.heldout[heldout], torch.randn(clean.shape, generator=stream)
+
+    @property
+    def point_indices(self) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"]]:
+        """The places of the `points` among the training and the held-out examples."""
+        return self._drawn_points[:2]
+
+    @property
+    def _drawn_points(self) -> tuple[Tensor, Tensor, torch.Generator]:
+        stream, sizes = self.torch_stream("points"), (len(self.subject.train), len(self.subject.heldout))
+        n = min(self.settings.points, *sizes)
+        train, heldout = (torch.randperm(size, generator=stream)[:n] for size in sizes)
+        return train, heldout, stream
 
     @cached_property
     def measures(self) -> LevelMeasures:

@@ -9,12 +9,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from numbers import Integral
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from diffuscope.data import DataSet, Table
+from diffuscope.data import Canaries, DataSet, Table
 from diffuscope.denoisers import Batch, Denoiser, require_batch
 from diffuscope.errors import InputError
 from diffuscope.samplers import times_at
@@ -56,6 +57,7 @@ class Settings:
     skip_tolerance: float = 0.05  # largest teleport error, in standard deviations of the data
     seed: int = 0  # random seed
     sampler: str = ""  # the model's own sampler, module:callable; by default Heun's method makes the samples
+    delta: float = 1e-5  # delta of the lower bound of epsilon, which needs canaries
     diagnostics: bool = False  # also test whether the model is the score of one diffusing density
 
     def __post_init__(self) -> None:
@@ -67,6 +69,8 @@ class Settings:
         for name in ("false_discovery", "significance"):
             if not 0 < getattr(self, name) < 1:
                 raise InputError(f"{name}: expected a number between 0 and 1, got {getattr(self, name):g}")
+        if not 0 <= self.delta < 1:
+            raise InputError(f"delta: expected a number from 0 up to, not including, 1, got {self.delta:g}")
         if not 0 < self.skip_tolerance < math.inf:
             raise InputError(f"skip_tolerance: expected a finite number > 0, got {self.skip_tolerance:g}")
         if not self.features or len(set(self.features)) < len(self.features):
@@ -83,10 +87,10 @@ class Subject:
 
     If both parts have labels, a classifier of them provides the features in which samples are compared with held-out
     data. Rows of a `table` are shown as its columns. Groups are the units behind several examples, such as patients;
-    none is in both parts.
+    none is in both parts. Owners number those who may ask whether their examples were used; each is tested apart.
 
     Raises InputError for fewer than 20 examples, values that are not finite or all the same, two shapes, a group in
-    both parts, and for labels or groups that are not one integer for each example.
+    both parts, and for labels, groups and owners that are not one integer for each example.
     """
 
     denoiser: Denoiser
@@ -100,10 +104,15 @@ class Subject:
     train_groups: Shaped[Tensor, " groups"] | None = field(default=None, repr=False)
     heldout_groups: Shaped[Tensor, " groups_too"] | None = field(default=None, repr=False)
     table: Table | None = field(default=None, repr=False)
+    train_owners: Shaped[Tensor, " labels"] | None = field(default=None, repr=False)
+    heldout_owners: Shaped[Tensor, " others"] | None = field(default=None, repr=False)
+    canaries: Canaries | None = field(default=None, repr=False)  # in the model's range; for a bound of epsilon
 
     @classmethod
-    def of(cls, denoiser: Denoiser, data: DataSet, name: str = "model", notes: tuple[str, ...] = ()) -> "Subject":
-        """A model and a data set, with its labels, groups and columns."""
+    def of(
+        cls, denoiser: Denoiser, data: DataSet, name: str = "model", notes: tuple[str, ...] = (), **asked: Any
+    ) -> "Subject":
+        """A model and a data set, with its labels, groups and columns; `asked` are owners and canaries."""
         return cls(
             denoiser,
             data.train,
@@ -116,6 +125,7 @@ class Subject:
             data.train_groups,
             data.heldout_groups,
             data.table,
+            **asked,
         )
 
     def __post_init__(self) -> None:
@@ -124,11 +134,16 @@ class Subject:
         if self.train.shape[1:] != self.heldout.shape[1:]:
             shapes = tuple(self.train.shape[1:]), tuple(self.heldout.shape[1:])
             raise InputError(f"heldout: expected examples of shape {shapes[0]} as in train, got {shapes[1]}")
+        if self.canaries is not None and self.canaries.examples.shape[1:] != self.train.shape[1:]:
+            shapes = tuple(self.train.shape[1:]), tuple(self.canaries.examples.shape[1:])
+            raise InputError(f"canaries: expected examples of shape {shapes[0]} as in train, got {shapes[1]}")
         for name, labels, data in (
             ("train_labels", self.train_labels, self.train),
             ("heldout_labels", self.heldout_labels, self.heldout),
             ("train_groups", self.train_groups, self.train),
             ("heldout_groups", self.heldout_groups, self.heldout),
+            ("train_owners", self.train_owners, self.train),
+            ("heldout_owners", self.heldout_owners, self.heldout),
         ):
             if labels is None:
                 continue

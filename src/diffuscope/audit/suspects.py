@@ -56,7 +56,7 @@ def _caption(found: Copies, i: int) -> str:
 
 
 def _gallery(
-    sets: dict[str, Float[Tensor, "n *event"]], captions: list[str], title: str, low: float, high: float
+    sets: dict[str, Float[Tensor, "_ *event"]], captions: list[str], title: str, low: float, high: float
 ) -> Gallery:
     images = {name: as_images(x) for name, x in sets.items()}
     items = [
@@ -69,7 +69,7 @@ def _gallery(
     return Gallery(title, items, how)
 
 
-def _rows(session: Session, sets: dict[str, Float[Tensor, "n d"]], captions: list[str], title: str) -> Table:
+def _rows(session: Session, sets: dict[str, Float[Tensor, "_ d"]], captions: list[str], title: str) -> Table:
     table = session.subject.table
     assert table is not None
     columns = {name: table.decode(rows) for name, rows in sets.items()}

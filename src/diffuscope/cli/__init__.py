@@ -13,6 +13,7 @@ from diffuscope.errors import InputError
 
 from .arguments import options_of, parse
 from .audit import Audit
+from .canaries import Canaries
 from .certify import Certify
 from .data import Data
 from .failures import Failure, failure, modules_named, one_line, user_place
@@ -20,7 +21,7 @@ from .reproduce import Reproduce
 from .sample import Sample
 from .train import Train
 
-COMMANDS = {kind.__name__.lower(): kind for kind in (Audit, Train, Sample, Certify, Reproduce, Data)}
+COMMANDS = {kind.__name__.lower(): kind for kind in (Audit, Train, Sample, Certify, Reproduce, Data, Canaries)}
 Command = (
     Annotated[Audit, tyro.conf.subcommand("audit")]
     | Annotated[Train, tyro.conf.subcommand("train")]
@@ -28,6 +29,7 @@ Command = (
     | Annotated[Certify, tyro.conf.subcommand("certify")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Data, tyro.conf.subcommand("data")]
+    | Annotated[Canaries, tyro.conf.subcommand("canaries")]
 )
 
 

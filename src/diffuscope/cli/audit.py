@@ -3,6 +3,7 @@
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
@@ -10,9 +11,10 @@ from torch import Tensor
 
 from diffuscope import streams
 from diffuscope.audit import AuditResult, Settings, Subject, audit_model, audit_samples
+from diffuscope.audit.epsilon import require_delta
 from diffuscope.audit.subject import require_examples, require_samples
 from diffuscope.audit.verdict import Word
-from diffuscope.data import NAMES, DataSet, read_samples
+from diffuscope.data import NAMES, DataSet, load_canaries, load_owners, read_samples
 from diffuscope.denoisers import Denoiser, load_model
 from diffuscope.errors import InputError
 from diffuscope.files import load_object
@@ -39,6 +41,10 @@ class Audit:
     """Generated samples, in the same forms as --data: audited in place of the model's own, or alone."""
     samples_range: tuple[float, float] | None = None
     """Lowest and highest possible value of --samples; needed for integers."""
+    canaries: str | None = None
+    """The canaries.npz of `diffuscope canaries`, part of which the model was trained on: bounds its epsilon."""
+    owners: str | None = None
+    """Who owns each example, for one p-value per owner: a .npz file with integers, train and heldout."""
     out: Path = Path("out/audit")
     """Folder for the report."""
     fail_on: tuple[Word, ...] = ()
@@ -53,6 +59,9 @@ class Audit:
         require_range("samples_range", self.samples_range)
         if self.samples is None and self.samples_range is not None:
             raise InputError("samples_range: expected with --samples only")
+        for name in ("canaries", "owners"):
+            if self.model is None and self.samples is not None and getattr(self, name) is not None:
+                raise InputError(f"{name}: expected with --model, whose loss it asks for; got --samples alone")
         for name in self.settings.features:
             if ":" in name:
                 load_object(name, "features")
@@ -74,6 +83,7 @@ class Audit:
         for name, examples in (("data", data.train), ("heldout", data.heldout)):
             require_examples(name, examples)
         samples = None if self.samples is None else self._samples(data, notes)
+        asked = self._asked(data)
         if denoiser is None and samples is None:
             print(f"No --model given: training a small one on {data.name}.")
             steps, batch_size = self.training.train_steps, self.training.batch_size
@@ -101,13 +111,21 @@ class Audit:
         else:
             assert denoiser is not None
             name = f"a small model trained on {data.name}" if self.model is None else Path(self.model).name
-            subject = Subject.of(denoiser, data, name, tuple(notes))
+            subject = Subject.of(denoiser, data, name, tuple(notes), **asked)
             result = audit_model(subject, self.settings, out=self.out, samples=samples, progress=True)
         report = result.save(self.out)
         print_verdicts(result)
         print(f"Report: {report}")
         if result.verdict.word in self.fail_on:
             sys.exit(1)
+
+    def _asked(self, data: DataSet) -> dict[str, Any]:
+        """Canaries and owners."""
+        canaries = None if self.canaries is None else load_canaries(self.canaries, like=data)
+        if canaries is not None:
+            require_delta(self.settings.delta, len(canaries))
+        owners = (None, None) if self.owners is None else load_owners(self.owners, like=data)
+        return {"train_owners": owners[0], "heldout_owners": owners[1], "canaries": canaries}
 
     def _samples(self, data: DataSet, notes: list[str]) -> Tensor:
         """The samples in the range of the data; what is said of them goes to the notes."""

@@ -94,7 +94,7 @@ def _ask(session: Session) -> Answer:
     result, found, blocks = Memorization(None, {}, {}), list[Finding](), list[Block]()
     if subject.has_model:
         stream = session.numpy_stream("gap")
-        gap = denoising_gap(session.measures, level, stream, pairs_of_cells(*_cells_of_points(session), stream))
+        gap = denoising_gap(session.measures, level, stream, pairs_of_cells(*cells_of_points(session), stream))
         result = Memorization(gap, {}, {})
         found, blocks = [gap_finding(gap, level)], gap_blocks(gap)
     chosen = transformations(settings.transformations, subject.train.shape[1:])
@@ -134,7 +134,7 @@ def _ask(session: Session) -> Answer:
     )
 
 
-def _cells_of_points(session: Session) -> Cells:
+def cells_of_points(session: Session) -> Cells:
     """The labels of the points at which the model is measured; their clusters if there are no labels."""
     subject, (train, heldout, _) = session.subject, session.points
     if subject.train_labels is None or subject.heldout_labels is None:
