@@ -292,7 +292,7 @@ def test_data_without_labels_are_judged_and_too_few_get_a_reason(subject, gaussi
     found = quality_finding(judge(subject.train, few, gaussian, (), 0), copying=False)
     assert found.tone == "unknown"
     assert "expected 33 samples, 33 training and 66 held-out" in found.verdict
-    with pytest.raises(InputError, match="heldout_labels: expected one label per example"):
+    with pytest.raises(InputError, match="heldout_labels: expected one for each example"):
         Subject(subject.denoiser, subject.train, subject.heldout, heldout_labels=subject.heldout_labels[:5])
 
 

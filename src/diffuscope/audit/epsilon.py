@@ -19,9 +19,10 @@ coin give
     P(S_i = t_i \mid t, S_A) = \frac{p_+}{p_+ + p_-} \le q + f_i , \qquad
     f_i = (1 - q) \frac{[p_+ - e^\varepsilon p_-]_+}{p_+ + p_-} .
 
-For :math:`\delta = 0` every :math:`f_i` is 0, and V is stochastically smaller than :math:`W_r`. In general, privacy and
-the convexity of the positive part give :math:`E f_i \le (1 - q) \delta` for each of the m canaries, wherever it
-stands in the order. Replace the guesses by coins of probability q, the last one first: guess i matters only if the n
+For :math:`\delta = 0` every :math:`f_i` is 0, and V is stochastically smaller than :math:`W_r`. In general,
+:math:`f_i = [P(S_i = t_i \mid t, S_A) - q]_+` is convex in a martingale: given t, its mean is largest if A are all
+other canaries, and does then not depend on the order. Privacy makes the mean of that :math:`\le (1 - q) \delta` for
+each of the m canaries. Replace the guesses by coins of probability q, the last one first: guess i matters only if the n
 coins after it bring exactly v - 1 - w, so that it adds at most :math:`E f_i \max_k P(W_n = k)`, and n is uniform on
 0 .. r - 1.
 
