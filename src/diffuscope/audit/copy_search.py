@@ -29,6 +29,7 @@ from numpy import ndarray
 from scipy import stats
 from torch import Tensor
 
+from diffuscope import data
 from diffuscope.exact import nearest_neighbors
 from diffuscope.findings import (
     Chart,
@@ -56,6 +57,7 @@ LEAKED = 0.1  # expected number of fresh held-out examples that are taken for le
 TAILS = ((0.1, 0.5), (0.25, 0.5))
 LEAST_CALIBRATION = 20
 LARGEST_SHARE = 0.25  # of exact copies: if only a larger one would be found, there is no verdict
+PLAIN = ("pixels", "columns", "values")  # what the distances of the examples as they are, are called
 Events = Float[Tensor, "_ *event"]
 Rows = Float[Tensor, "_ features"]
 
@@ -186,10 +188,12 @@ def copies(
     seed: int,
     features: Features = lambda x: x.flatten(1),
     chosen: Sequence[Transformation] = (),
+    table: data.Table | None = None,
 ) -> Copies:
     """(c) for samples, calibrated on up to `calibration` held-out examples.
 
-    Distances are those of `features`; with transformations `chosen`, those of images modulo these.
+    Distances are those of `features`; with transformations `chosen`, those of images modulo these. Copies of rows of a
+    `table` are planted with changes of their columns.
     """
     rng = np.random.default_rng(seed)
     search = Search(train, features, chosen)
@@ -205,7 +209,7 @@ def copies(
     stream = torch.Generator().manual_seed(seed)
     planted = {
         name: conformal_p_values(search(modified(sources)).statistic(radius), null)
-        for name, modified in modifications(train, stream).items()
+        for name, modified in modifications(train, stream, table).items()
     }
     first = search.original[fresh.near.index[:, 0]]
     kept = used[~leaked]
@@ -300,7 +304,7 @@ def why_unknown(found: Copies) -> str:
 
 def suffix(space: str) -> str:
     """Of the names of findings in this space."""
-    return "" if space == "pixels" else f".{space}"
+    return "" if space in PLAIN else f".{space}"
 
 
 def distances_chart(found: Copies, space: str) -> Chart:

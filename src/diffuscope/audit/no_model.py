@@ -1,18 +1,25 @@
 """What stands in the place of a model where samples alone are audited: whatever asks it is refused."""
 
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from diffuscope.errors import InputError
 
 
-class NoModel:
-    """No denoiser: its schedule and its answers raise InputError."""
+class Absent:
+    """An object without attributes; asking for one raises InputError."""
 
-    @property
-    def schedule(self) -> NoReturn:
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):  # what Python itself asks
+            raise AttributeError(name)
         raise _refusal()
 
-    def __call__(self, x_t: object, t: object) -> NoReturn:  # noqa: ARG002
+
+class NoModel:
+    """No denoiser: its schedule and its answers are refused with InputError."""
+
+    schedule: Any = Absent()
+
+    def __call__(self, x_t: Any, t: Any) -> NoReturn:  # noqa: ARG002
         raise _refusal()
 
 

@@ -21,6 +21,7 @@ from numpy import ndarray
 from scipy import ndimage, optimize, stats
 from torch import Tensor
 
+from diffuscope.data import Table
 from diffuscope.findings import POWER
 
 from .transformations import all_shifts, is_image, largest_shift
@@ -33,8 +34,10 @@ Events = Float[Tensor, "_ *event"]
 Modification = Callable[[Events], Events]
 
 
-def modifications(train: Events, generator: torch.Generator) -> dict[str, Modification]:
-    """The ways in which copies are planted, by name: exact, with noise, and those of images."""
+def modifications(train: Events, generator: torch.Generator, table: Table | None = None) -> dict[str, Modification]:
+    """The ways in which copies are planted, by name: exact; with noise and those of images, or those of a table."""
+    if table is not None:
+        return {"exact": lambda x: x, **_of_rows(train, table, generator)}
     low, high = float(train.min()), float(train.max())
     width = high - low
 
@@ -83,6 +86,27 @@ def modifications(train: Events, generator: torch.Generator) -> dict[str, Modifi
         found[f"shifted by {pixels} pixel{'s' if pixels > 1 else ''}"] = moved(pixels)
     found[f"rotated by {DEGREES:g}°"] = turned
     return found
+
+
+def _of_rows(train: Events, table: Table, generator: torch.Generator) -> dict[str, Modification]:
+    """Columns that are taken from another row: one of them, or a quarter, as in a generator that recombines rows."""
+
+    def other_columns(count: int) -> Modification:
+        def modified(x: Events) -> Events:
+            drawn = torch.rand(len(x), len(table.columns), generator=generator).argsort(1) < count
+            changed = x.clone()
+            for k, column in enumerate(table.columns):
+                other = train[torch.randint(len(train), (len(x),), generator=generator), column.start : column.stop]
+                changed[:, column.start : column.stop] = torch.where(
+                    drawn[:, k, None], other, x[:, column.start : column.stop]
+                )
+            return changed
+
+        return modified
+
+    counts = {1, len(table.columns) // 4} - {0}
+    named = {k: f"{k} column{'s' if k > 1 else ''} of another row" for k in sorted(counts) if k < len(table.columns)}
+    return {name: other_columns(k) for k, name in named.items()}
 
 
 def smallest_share_found(

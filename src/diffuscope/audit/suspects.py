@@ -69,12 +69,19 @@ def _gallery(
     return Gallery(title, items, how)
 
 
+def shown(value: object) -> Cell:
+    """A number in six digits, a date or a category; None where it is missing."""
+    if isinstance(value, float):
+        return f"{value:.6g}" if np.isfinite(value) else None
+    return str(value) or None
+
+
 def _rows(session: Session, sets: dict[str, Float[Tensor, "_ d"]], captions: list[str], title: str) -> Table:
     table = session.subject.table
     assert table is not None
     columns = {name: table.decode(rows) for name, rows in sets.items()}
     rows: list[list[Cell]] = [
-        [caption if name == "sample" else "", name, *(str(column[i]) for column in columns[name])]
+        [caption if name == "sample" else "", name, *(shown(column[i]) for column in columns[name])]
         for i, caption in enumerate(captions)
         for name in sets
     ]

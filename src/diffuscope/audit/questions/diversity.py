@@ -18,6 +18,7 @@ from ..modes import Modes, SelfRepeats, modes, modes_finding, repeats_finding, s
 from ..pictures import as_images
 from ..question import Answer, Question
 from ..session import Session
+from ..suspects import shown
 
 TITLE = "Is it as diverse as the data?"
 SHOWN, EXAMPLES = 4, 6  # clusters that lack samples, and held-out examples of each
@@ -95,7 +96,7 @@ def _missing(session: Session, result: Modes, level: float) -> list[Block]:
     title, how = "Where samples are missing", "Held-out examples of the clusters that lack most samples."
     if table is not None:
         rows = [
-            [names[k] if first else "", *(str(column[0]) for column in table.decode(heldout[i : i + 1]))]
+            [names[k] if first else "", *(shown(column[0]) for column in table.decode(heldout[i : i + 1]))]
             for k in chosen
             for first, i in zip((True, *(False for _ in members[k][1:])), members[k], strict=True)
         ]
@@ -105,8 +106,8 @@ def _missing(session: Session, result: Modes, level: float) -> list[Block]:
     for k in chosen:
         images = as_images(heldout[torch.from_numpy(members[k])])
         if images is not None:
-            shown = [Picture(image_png(x.numpy(), low, high), "held-out") for x in images]
-            items.append(GalleryItem(shown, names[k]))
+            pictures = [Picture(image_png(x.numpy(), low, high), "held-out") for x in images]
+            items.append(GalleryItem(pictures, names[k]))
     return [Gallery(title, items, how)] if items else []
 
 

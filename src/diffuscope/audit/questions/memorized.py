@@ -24,6 +24,7 @@ from ..question import Answer, Question
 from ..repeats import repeats_table
 from ..session import Session
 from ..standard_names import measures_table, standard_measures
+from ..subject import Subject
 from ..suspects import suspects
 from ..transformations import transformations
 
@@ -100,7 +101,7 @@ def _ask(session: Session) -> Answer:
     chosen = transformations(settings.transformations, subject.train.shape[1:])
     for space in spaces:
         session.progress.set_postfix_str("looking for copies")
-        features = feature_map(space, session.gaussian)
+        features, called = feature_map(space, session.gaussian), name_of_space(space, subject)
         listed = copies(
             session.samples,
             subject.train,
@@ -110,13 +111,14 @@ def _ask(session: Session) -> Answer:
             seed=session.seed(f"copies {space}"),
             features=features,
             chosen=chosen if space == "pixels" else (),
+            table=subject.table if space == "pixels" else None,
         )
         result.copies[space] = listed
         near = _nearness(session, features, listed, space, level / len(spaces))
         result.nearness[space] = near
-        found += [nearness_finding(near, space, suffix(space), level / len(spaces)), copies_finding(listed, space)]
-        blocks += [distances_chart(listed, space), *suspects(session, listed, space), *copies_tables(listed, space)]
-        blocks += [*repeats_table(listed.repeats, space), *_measures(session, features, listed, space)]
+        found += [nearness_finding(near, called, suffix(called), level / len(spaces)), copies_finding(listed, called)]
+        blocks += [distances_chart(listed, called), *suspects(session, listed, called), *copies_tables(listed, called)]
+        blocks += [*repeats_table(listed.repeats, called), *_measures(session, features, listed, called)]
         session.advance()
     return Answer(
         findings=[verdict(result, level), *found],
@@ -132,6 +134,13 @@ def _ask(session: Session) -> Answer:
         },
         result=result,
     )
+
+
+def name_of_space(space: str, subject: Subject) -> str:
+    """What its distances are called on the page: those of the examples as they are, by what an example is."""
+    if space != "pixels" or subject.train.ndim in (4, 5):
+        return space
+    return "values" if subject.table is None else "columns"
 
 
 def cells_of_points(session: Session) -> Cells:

@@ -30,11 +30,10 @@ def _ask(session: Session) -> Answer:
     if not wrong and found[0].tone == "good":
         verdict = replace(verdict, verdict=f"{found[0].verdict} {found[1].verdict}")
     session.advance()
+    sets = {"training data": subject.train, "held-out data": subject.heldout, "given samples": samples}
     return Answer(
         findings=[verdict, *found],
-        blocks=[
-            units_table({"training data": subject.train, "held-out data": subject.heldout, "given samples": samples})
-        ],
+        blocks=[units_table(sets)] if subject.table is None else [],
         method=METHOD,
         result=units,
         broken=frozenset({"samples"} if wrong else ()),
