@@ -1,6 +1,6 @@
-"""Coverage against its exact expectation, the level of its test, its power, and what it does not take for a fault."""
+"""Coverage in countable cases, the level of its test, its power, and what it does not take for a fault."""
 
-from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,35 +8,54 @@ import torch
 from conftest import monte_carlo
 from scipy import stats
 
-from diffuscope.audit.coverage import coverage, coverage_finding, expected_coverage, least_neighbors
+from diffuscope.audit.coverage import MEAN, coverage, coverage_finding, neighborhood_size
 
 
-def drawn(generator, *sizes, d=3):
+def drawn(generator, *sizes, d=3) -> Any:
     return tuple(torch.randn(n, d, generator=generator) for n in sizes)
 
 
-def test_the_expectation_counts_the_orders_of_held_out_examples_and_samples():
-    """m - 1 = 3 others and n = 2 samples around a center: of 10 orders those are uncovered whose first k are others."""
-    places = list(combinations(range(5), 2))  # of the two samples in the order of distances
-    for k in (1, 2, 3):
-        empty = sum(min(pair) >= k for pair in places) / len(places)
-        assert expected_coverage(4, 2, k) == pytest.approx(1 - empty, rel=1e-12)
-    assert expected_coverage(10**6, 10**6, 4) == pytest.approx(1 - 2**-4, abs=1e-5)
-    assert least_neighbors(10**6 // 1000, 1000) == 4
-    assert expected_coverage(1000, 1000, 3) < 0.9 <= expected_coverage(1000, 1000, 4)
+def test_neighborhoods_on_a_line_are_counted():
+    """Ten held-out examples near 0 .. 9 and 20 samples near 0 .. 3, in neighborhoods of two."""
+    held, train = torch.arange(10.0)[:, None], torch.arange(200.0)[:, None] % 10 + 0.01
+    assert neighborhood_size(10, 20) == 2
+    assert neighborhood_size(1000, 1000) == int(np.ceil(MEAN))
+    samples = torch.arange(20.0)[:, None] % 4 + 0.1
+    found = coverage(samples, train, held + 0.001 * held**2, 0.01, np.random.default_rng(0))
+    # gaps grow to the right, so that the nearest other one is to the left: 1 .. 4 hold one of 0 .. 3, and 0 itself
+    assert (found.samples, found.training) == (0.5, 1.0)
 
 
-def test_coverage_of_fresh_draws_has_the_exact_expectation_and_uniform_p_values(generator):
+def test_coverage_by_equal_cells_has_its_expectation_and_p_values_of_fresh_draws_are_valid(generator):
     rng = np.random.default_rng(0)
-    found = [coverage(*drawn(generator, 60, 180, 80), 0.01, rng) for _ in range(80)]
-    for values in ([one.samples for one in found], [one.training for one in found]):
-        assert monte_carlo(torch.tensor(values)).agrees_with(found[0].expected)
-    # ties make the p-value too large rather than too small
-    p_values = np.array([one.p_value for one in found])
+    circle = torch.linspace(0, 2 * torch.pi, 81)[:-1].double()
+    held = torch.stack([circle.cos(), circle.sin()], 1)  # cells of equal mass for a uniform angle
+    values, p_values = [], []
+    for _ in range(80):
+        angles = 2 * torch.pi * torch.rand(3 * 60 + 60, generator=generator, dtype=torch.float64)
+        rows = torch.stack([angles.cos(), angles.sin()], 1)
+        found = coverage(rows[:60], rows[60:], held, 0.01, rng)
+        values += [found.samples, found.training]
+        p_values.append(found.p_value)
+    k = neighborhood_size(80, 60)
+    assert monte_carlo(torch.tensor(values)).agrees_with(1 - (1 - k / 80) ** 60)
+    p_values = np.array(p_values)
     for level in (0.05, 0.2, 0.5):
         standard_error = (level * (1 - level) / len(p_values)) ** 0.5
-        assert (p_values <= level).mean() <= level + 3 * standard_error
+        assert (p_values <= level).mean() <= level + 3 * standard_error  # ties make p-values too large
     assert 0.35 < p_values.mean() < 0.75
+
+
+def test_samples_off_the_data_cover_it_all_the_same(generator):
+    """Noise in a hundred dimensions moves every sample out of every ball around held-out examples."""
+    rng = np.random.default_rng(5)
+    samples, train, heldout = (torch.zeros(n, 100) for n in (400, 1200, 600))
+    for x in (samples, train, heldout):
+        x[:, :2] = torch.randn(len(x), 2, generator=generator)
+    noisy = samples + 0.2 * torch.randn(samples.shape, generator=generator)  # of length 2
+    found = coverage(noisy, train, heldout, 0.01, rng)
+    assert not found.missing(0.01)
+    assert abs(found.short) < 0.06
 
 
 def test_the_deviation_is_that_of_independent_draws(generator):
@@ -78,7 +97,7 @@ def test_samples_at_one_place_are_an_alarm_and_few_examples_cannot_tell(generato
 
 
 def test_rows_that_repeat_are_covered_by_their_like():
-    """Where all rows are of four kinds, a ball of radius 0 holds the samples of its kind."""
+    """Where all rows are of four kinds, a neighborhood holds the samples of its kind."""
     rng = np.random.default_rng(4)
     kinds = torch.eye(4)
     held, train = kinds.repeat(30, 1), kinds.repeat(60, 1)

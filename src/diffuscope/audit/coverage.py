@@ -1,12 +1,15 @@
-r"""Is every part of the data covered by samples? The coverage of Naeem et al. (2020), with its exact expectation.
+r"""Is every part of the data covered by samples?
 
-Around each of m held-out examples lies a ball out to its k-th nearest other one; *coverage* is the share of the balls
-that hold a sample. If n samples are drawn like held-out examples, the m - 1 others and the n samples are exchangeable,
-and a ball is empty if the k nearest of them all are held-out examples:
+Each of m held-out examples has a neighborhood, itself and its k - 1 nearest others, and each of n samples a nearest
+held-out example. *Coverage* is the share of the neighborhoods to which the nearest example of some sample belongs. If
+samples fell into the cells of held-out examples independently and equally often, it would be
 
-.. math::  E[\text{coverage}] = 1 - \prod_{i=0}^{k-1} \frac{m - 1 - i}{m - 1 + n - i} ,
+.. math::  1 - \left(1 - \frac km\right)^n \approx 1 - e^{-kn/m} ,
 
-1 - 2^{-k} for n = m. The least k with an expectation of at least LEAST is used.
+and k is the least for which kn/m is at least MEAN; the cells differ in size, so that training examples cover a little
+less, and their coverage is the null. Only the direction in which a sample lies counts, not how far it is off: in the
+coverage of Naeem et al. (2020), samples that are slightly noisy or blurred lie in no ball around a held-out example at
+all, and what is a matter of quality looks like a missing mode.
 
 *Test.* n training examples take the place of samples that are as diverse as the data: under the null hypothesis the
 names "sample" and "training" of both sets are exchangeable, and the one-sided p-value permutes them. So a small
@@ -24,29 +27,28 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from torch import Tensor
 
+from diffuscope.exact import nearest_neighbors
 from diffuscope.findings import Finding, Tone
 
 from .frechet_ratio import NORMAL_95
 
-LEAST, MOST = 0.9, 2000  # expected coverage; examples of each set
+MEAN, MOST = 2.5, 2000  # samples in a neighborhood; examples of each set
 SHORT = 0.03  # a coverage short by less is no fault, however significant
 PARTS, TRIALS, FOUND = (0.05, 0.1, 0.2), 20, 0.9
 PERMUTATIONS, FEWER = 999, 199  # of samples, and of what is planted
-CHUNK = 2**24  # distances at once
 Rows = Float[Tensor, "_ features"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """Coverage by samples and by as many training examples, the expectation, and what the test would find."""
+    """Coverage by samples and by as many training examples, and what the test would find."""
 
     samples: float
     training: float
-    expected: float
     deviation: float  # of the coverage by half of both sets, over permutations
     p_value: float
     size: int  # samples, and training examples
-    balls: int
+    heldout: int
     neighbors: int
     detectable: float  # the least missing share of the data that was found; infinity if there is none
 
@@ -60,16 +62,9 @@ class Coverage:
         return self.p_value < significance and self.short > SHORT
 
 
-def expected_coverage(held: int, drawn: int, k: int) -> float:
-    """1 - prod (m - 1 - i) / (m - 1 + n - i), for m held-out examples and n samples."""
-    i = np.arange(k)
-    return float(1 - np.prod((held - 1 - i) / (held - 1 + drawn - i)))
-
-
-def least_neighbors(held: int, drawn: int) -> int:
-    """The least k whose expected coverage is at least LEAST; all others if there is none."""
-    expected = np.array([expected_coverage(held, drawn, k) for k in range(1, held)])
-    return int(np.argmax(expected >= LEAST)) + 1 if (expected >= LEAST).any() else held - 1
+def neighborhood_size(held: int, drawn: int) -> int:
+    """The least k with k n / m >= MEAN, at most m."""
+    return min(held, int(np.ceil(MEAN * held / drawn)))
 
 
 def coverage(samples: Rows, train: Rows, heldout: Rows, significance: float, rng: np.random.Generator) -> Coverage:
@@ -79,9 +74,10 @@ def coverage(samples: Rows, train: Rows, heldout: Rows, significance: float, rng
     """
     held = _some(heldout, MOST, rng)
     size = max(1, min(len(samples), len(train) // 2, MOST))
-    k = least_neighbors(len(held), size)
+    k = neighborhood_size(len(held), size)
+    near = nearest_neighbors(held, held, k)[1].numpy() if k > 1 else np.arange(len(held))[:, None]
     kept = _some(train, 3 * size, rng)
-    inside, of_train = (_inside(held, rows, k) for rows in (_some(samples, size, rng), kept))
+    inside, of_train = (_inside(held, near, rows) for rows in (_some(samples, size, rng), kept))
     judged = np.hstack([inside, of_train[:, :size]])
     p_value, deviation = _permuted(judged, size, rng)
     detectable = np.inf
@@ -98,24 +94,22 @@ def coverage(samples: Rows, train: Rows, heldout: Rows, significance: float, rng
     return Coverage(
         samples=float(inside.any(1).mean()),
         training=float(judged[:, size:].any(1).mean()),
-        expected=expected_coverage(len(held), size, k),
         deviation=deviation,
         p_value=p_value,
         size=size,
-        balls=len(held),
+        heldout=len(held),
         neighbors=k,
         detectable=float(detectable),
     )
 
 
-def _inside(held: Rows, rows: Rows, k: int) -> Bool[ndarray, "balls rows"]:
-    """Which rows lie in the ball of which held-out example, out to its k-th nearest other one."""
-    among, rows = held.double(), rows.double()  # where values repeat, a rounding error would decide
-    found = []
-    for part in among.split(max(1, CHUNK // (len(rows) + len(held)))):
-        radius = torch.cdist(part, among).kthvalue(min(k + 1, len(held)), dim=1, keepdim=True).values
-        found.append(torch.cdist(part, rows) <= radius * (1 + 1e-9) + 1e-9)
-    return torch.cat(found).numpy()
+def _inside(held: Rows, near: Int[ndarray, "m k"], rows: Rows) -> Bool[ndarray, "m rows"]:
+    """Which rows have their nearest held-out example in which neighborhood."""
+    nearest = nearest_neighbors(rows, held, 1)[1][:, 0].numpy()
+    members = np.zeros((len(held), len(held)), dtype=bool)
+    np.put_along_axis(members, near, True, axis=1)
+    np.fill_diagonal(members, True)  # of examples that repeat each other, one may not be among its own nearest
+    return members[:, nearest]
 
 
 def _some(rows: Rows, n: int, rng: np.random.Generator) -> Rows:
@@ -123,7 +117,7 @@ def _some(rows: Rows, n: int, rng: np.random.Generator) -> Rows:
 
 
 def _permuted(
-    inside: Bool[ndarray, "balls rows"], size: int, rng: np.random.Generator, permutations: int = PERMUTATIONS
+    inside: Bool[ndarray, "m rows"], size: int, rng: np.random.Generator, permutations: int = PERMUTATIONS
 ) -> tuple[float, float]:
     """P-value of the coverage by the first `size` rows, which others would have exceeded, and its deviation."""
     total = inside.shape[1]
@@ -147,7 +141,7 @@ def coverage_finding(result: Coverage, significance: float) -> Finding:
     share = f"Samples cover {result.samples:.1%} of the held-out data, as many training examples {result.training:.1%}"
     verdict = f"{share}: no part of the data is missing."
     if result.missing(significance):
-        tone = "alarm" if result.samples < result.expected / 2 else "attention"
+        tone = "alarm" if result.samples < result.training / 2 else "attention"
         verdict = f"{share}: a part of the data has no samples."
     elif tone == "unknown":
         verdict = f"Cannot tell whether a part of the data is missing. {share}."
@@ -163,9 +157,9 @@ def coverage_finding(result: Coverage, significance: float) -> Finding:
         verdict=verdict,
         tone=tone,
         interval=(100 * max(0.0, result.samples - reach), 100 * min(1.0, result.samples + reach)),
-        null=f"{result.expected:.1%}, exactly, for {result.size:,} samples drawn like the {result.balls:,} held-out "
-        f"examples, of whose balls out to neighbor {result.neighbors} is asked which hold a sample. The names of "
-        "samples and training examples are permuted.",
+        null=f"{result.training:.1%}: by {result.size:,} training examples, as many as samples, of {result.heldout:,} "
+        f"neighborhoods of {result.neighbors} held-out examples. The names of samples and training examples are "
+        "permuted.",
         p_value=result.p_value,
         power=f"{power} Less than {100 * SHORT:g} percentage points short of training examples is no fault.",
     )

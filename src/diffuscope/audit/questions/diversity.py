@@ -23,8 +23,8 @@ from ..suspects import shown
 TITLE = "Is it as diverse as the data?"
 SHOWN, EXAMPLES = 4, 6  # clusters that lack samples, and held-out examples of each
 METHOD = (
-    "Diversity: held-out examples whose ball, out to a neighbor, holds a sample (coverage, Naeem et al. 2020); shares "
-    "of k-means clusters of the training data; samples at a distance that few held-out examples have to each other."
+    "Diversity: neighborhoods of held-out examples to which no sample is nearest (coverage); shares of k-means "
+    "clusters of the training data; samples at a distance that few held-out examples have to each other."
 )
 
 
