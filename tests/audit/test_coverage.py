@@ -1,7 +1,5 @@
 """Coverage in countable cases, the level of its test, its power, and what it does not take for a fault."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,7 @@ from scipy import stats
 from diffuscope.audit.coverage import MEAN, coverage, coverage_finding, neighborhood_size
 
 
-def drawn(generator, *sizes, d=3) -> Any:
+def drawn(generator, *sizes, d=3):
     return tuple(torch.randn(n, d, generator=generator) for n in sizes)
 
 
@@ -61,8 +59,9 @@ def test_samples_off_the_data_cover_it_all_the_same(generator):
 def test_the_deviation_is_that_of_independent_draws(generator):
     """Half of both sets, at random: the permutation's deviation is that of a fresh set of samples given the balls."""
     rng = np.random.default_rng(1)
-    (held,) = drawn(generator, 100)
-    found = [coverage(*drawn(generator, 80, 240), held, 0.01, rng) for _ in range(40)]
+    held = torch.randn(100, 3, generator=generator)
+    sets = [torch.randn(320, 3, generator=generator).split([80, 240]) for _ in range(40)]
+    found = [coverage(samples, train, held, 0.01, rng) for samples, train in sets]
     spread = np.std([one.samples for one in found])
     # standard error of a deviation of 40 draws: 11 %
     assert np.mean([one.deviation for one in found]) == pytest.approx(spread, rel=0.35)
@@ -88,7 +87,7 @@ def test_samples_at_one_place_are_an_alarm_and_few_examples_cannot_tell(generato
     _, train, heldout = drawn(generator, 1, 1200, 600)
     one_place = coverage(0.01 * torch.randn(400, 3, generator=generator), train, heldout, 0.01, rng)
     assert coverage_finding(one_place, 0.01).tone == "alarm"
-    few = coverage(*drawn(generator, 20, 40, 25), 0.01, rng)
+    few = judged(generator, 20, 40, 25, rng)
     assert np.isinf(few.detectable)
     finding = coverage_finding(few, 0.01)
     assert finding.tone == "unknown"

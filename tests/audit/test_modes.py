@@ -51,7 +51,7 @@ def test_repeats_are_counted_exactly():
         x + 0.2 * torch.rand(x.shape, generator=torch.Generator().manual_seed(k)) for k, x in enumerate(shifted)
     ]
     kept = torch.cat([lattice[:900] * 3, lattice[:10].repeat(10, 1) * 3])
-    found = self_repeats(kept, *jittered, np.random.default_rng(0))
+    found = self_repeats(kept, jittered[0], jittered[1], np.random.default_rng(0))
     assert found.samples == 110  # ten places, each with its first point and ten more
     assert found.training == pytest.approx(50, abs=35)  # 5 %, in pairs
 
@@ -68,8 +68,8 @@ def test_the_level_of_the_repeats_and_a_collapse(generator):
     rng = np.random.default_rng(3)
     p_values = []
     for _ in range(300):
-        sets = [torch.randn(150, 3, generator=generator) for _ in range(3)]
-        p_values.append(self_repeats(*sets, rng).p_value)
+        samples, train, heldout = torch.randn(3, 150, 3, generator=generator)
+        p_values.append(self_repeats(samples, train, heldout, rng).p_value)
     for level in (0.05, 0.2):
         standard_error = (level * (1 - level) / len(p_values)) ** 0.5
         assert np.mean(np.array(p_values) <= level) <= level + 3 * standard_error
