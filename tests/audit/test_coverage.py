@@ -9,8 +9,8 @@ from scipy import stats
 from diffuscope.audit.coverage import MEAN, coverage, coverage_finding, neighborhood_size
 
 
-def drawn(generator, *sizes, d=3):
-    return tuple(torch.randn(n, d, generator=generator) for n in sizes)
+def drawn(generator, n, n_train, n_heldout, d=3):
+    return tuple(torch.randn(size, d, generator=generator) for size in (n, n_train, n_heldout))
 
 
 def test_neighborhoods_on_a_line_are_counted():
@@ -87,7 +87,8 @@ def test_samples_at_one_place_are_an_alarm_and_few_examples_cannot_tell(generato
     _, train, heldout = drawn(generator, 1, 1200, 600)
     one_place = coverage(0.01 * torch.randn(400, 3, generator=generator), train, heldout, 0.01, rng)
     assert coverage_finding(one_place, 0.01).tone == "alarm"
-    few = judged(generator, 20, 40, 25, rng)
+    samples, train, heldout = drawn(generator, 20, 40, 25)
+    few = coverage(samples, train, heldout, 0.01, rng)
     assert np.isinf(few.detectable)
     finding = coverage_finding(few, 0.01)
     assert finding.tone == "unknown"
