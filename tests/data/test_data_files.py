@@ -215,6 +215,17 @@ def test_a_data_set_is_found_in_each_of_the_folders(folders: list[Path], place: 
     assert labels_of(data)[1] == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    "cut", [slice(None, -1), slice(4, None), slice(None, 4)], ids=["short", "no header", "no data"]
+)
+def test_an_idx_file_that_is_not_what_its_header_says_is_refused(folders: list[Path], cut: slice):
+    write_idx(folders[0] / "mnist", pixels(4, 4, 4), pixels(3, 4, 4) // 2)
+    path = folders[0] / "mnist" / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[cut]))
+    with pytest.raises(InputError, match="not what its name says"):
+        load_data("mnist")
+
+
 def test_the_first_folder_that_has_the_data_is_read(folders: list[Path]):
     for n, folder in enumerate(folders, 4):
         write_idx(folder / "mnist", pixels(n, 4, 4), pixels(3, 4, 4) // 2)

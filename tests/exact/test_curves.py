@@ -343,3 +343,13 @@ def test_less_noise_than_was_resolved_is_refused():
         distribution.score(x, 0.5, 0.0499)
     # without signal nothing needs to be resolved
     assert bool(torch.isfinite(distribution.score(x, 0.0, 1e-3)).all())
+
+
+def test_responsibilities_of_two_gaussians_are_a_logistic_function_of_the_place():
+    """w_2 = 1 / (1 + exp(-2 m alpha x / v)) for N(-m, 1) and N(m, 1), with v = alpha^2 + sigma^2."""
+    parts = [Gaussian.isotropic(torch.tensor([m], dtype=torch.float64), 1.0) for m in (-1.5, 1.5)]
+    x = torch.linspace(-3, 3, 13, dtype=torch.float64)[:, None]
+    alpha, sigma = 0.8, 0.3
+    found = Superposition(parts).responsibilities(x, alpha, sigma)
+    expected = torch.sigmoid(2 * 1.5 * alpha * x[:, 0] / (alpha**2 + sigma**2))
+    assert torch.allclose(found, torch.stack([1 - expected, expected], 1), rtol=1e-12, atol=1e-14)

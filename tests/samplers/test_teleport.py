@@ -76,6 +76,9 @@ def test_reallocation_spends_every_step_below_the_skip():
     assert torch.equal(again, karras_times(VP(), float(VP().time_of_noise_to_signal(10.0)), 1e-3, 12))
     above = reallocate(times, VP(), 1e9, lambda start, steps: karras_times(VP(), start, 1e-3, steps))
     assert torch.equal(above, times)
+    for level in (0.0, -1.0, float("nan")):
+        with pytest.raises(InputError, match="noise_to_signal"):
+            reallocate(times, VP(), level, lambda start, steps: karras_times(VP(), start, 1e-3, steps))
 
 
 @every_schedule
