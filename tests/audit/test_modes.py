@@ -47,7 +47,9 @@ def test_repeats_are_counted_exactly():
     found = self_repeats(samples, shifted[0], shifted[1], np.random.default_rng(0))
     assert (found.size, found.radius) == (1000, 1.0)
     assert found.samples == found.training == 1000  # all are at distance 1 or 0: the radius says nothing here
-    jittered = [x + 0.2 * torch.rand(x.shape, generator=torch.Generator().manual_seed(k)) for k, x in enumerate(shifted)]
+    jittered = [
+        x + 0.2 * torch.rand(x.shape, generator=torch.Generator().manual_seed(k)) for k, x in enumerate(shifted)
+    ]
     kept = torch.cat([lattice[:900] * 3, lattice[:10].repeat(10, 1) * 3])
     found = self_repeats(kept, *jittered, np.random.default_rng(0))
     assert found.samples == 110  # ten places, each with its first point and ten more

@@ -15,12 +15,11 @@ Held-out examples, treated as samples, are the null of each (`measure`). The sam
 examples, with training examples as their null, are controls: typical samples without detail are near to both sets.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float
 from numpy import ndarray
 from scipy import stats
 from torch import Tensor
@@ -180,13 +179,6 @@ def distinct_rows(rows: Rows) -> Rows:
     """The rows without repetitions, in their order; no copy where nothing is repeated."""
     kept = distinct(rows.numpy())[0]
     return rows if len(kept) == len(rows) else rows[torch.from_numpy(kept)]
-
-
-def one_of_each(groups: Shaped[ndarray, " n"] | Sequence[object], rng: np.random.Generator) -> Int[ndarray, " groups"]:
-    """The index of one random row of every group, increasing: rows that are independent if the groups are."""
-    labels = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
-    order = rng.permutation(len(labels))
-    return np.sort(order[np.unique(labels[order], return_index=True)[1]])
 
 
 def _distances(queries: Rows, train: Rows) -> _Distances:

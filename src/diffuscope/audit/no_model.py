@@ -1,16 +1,24 @@
 """What stands in the place of a model where samples alone are audited: whatever asks it is refused."""
 
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from diffuscope.errors import InputError
+
+
+class NoSchedule:
+    """No schedule: whatever is read from it raises InputError."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):  # asked by Python itself, as when it copies an object
+            raise AttributeError(name)
+        raise _refusal()
 
 
 class NoModel:
     """No denoiser: its schedule and its answers raise InputError."""
 
-    @property
-    def schedule(self) -> NoReturn:
-        raise _refusal()
+    # an attribute that is there: a check whether this is a denoiser must not raise
+    schedule: Any = NoSchedule()
 
     def __call__(self, x_t: object, t: object) -> NoReturn:  # noqa: ARG002
         raise _refusal()

@@ -20,9 +20,10 @@ from diffuscope.findings import numbers
 from diffuscope.report import Table
 
 from .column_distances import Columns, column_distances, taken
-from .distance_measures import distance_measures, distinct_rows, heldout_controls, one_of_each
+from .distance_measures import distance_measures, distinct_rows, heldout_controls
 from .exchanged_names import named_rows
 from .feature_likelihood import generalization_gap
+from .group_units import one_of_each
 from .measure import Measure
 from .name_permutations import NEIGHBORS, adversarial_accuracy, nearer_share, privacy_losses, share_nearer_training
 from .table_attacks import inference, linkability, singling_out

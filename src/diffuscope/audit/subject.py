@@ -90,7 +90,7 @@ class Subject:
     none is in both parts. Owners number those who may ask whether their examples were used; each is tested apart.
 
     Raises InputError for fewer than 20 examples, values that are not finite or all the same, two shapes, a group in
-    both parts, and for labels, groups and owners that are not one integer for each example.
+    both parts, groups of one part alone, and for labels, groups and owners that are not one integer for each example.
     """
 
     denoiser: Denoiser
@@ -103,6 +103,7 @@ class Subject:
     heldout_labels: Shaped[Tensor, " others"] | None = field(default=None, repr=False)
     train_groups: Shaped[Tensor, " groups"] | None = field(default=None, repr=False)
     heldout_groups: Shaped[Tensor, " groups_too"] | None = field(default=None, repr=False)
+    group_names: tuple[str, ...] = field(default=(), repr=False, kw_only=True)  # the groups are places in it
     table: Table | None = field(default=None, repr=False)
     train_owners: Shaped[Tensor, " labels"] | None = field(default=None, repr=False)
     heldout_owners: Shaped[Tensor, " others"] | None = field(default=None, repr=False)
@@ -125,6 +126,7 @@ class Subject:
             data.train_groups,
             data.heldout_groups,
             data.table,
+            group_names=data.group_names,
             **asked,
         )
 
@@ -151,6 +153,9 @@ class Subject:
                 raise InputError(f"{name}: expected integers, got {labels.dtype}")
             if len(labels) != len(data):
                 raise InputError(f"{name}: expected one for each example ({len(data)}), got {len(labels)}")
+        if (self.train_groups is None) != (self.heldout_groups is None):
+            given, missing = ("heldout", "train") if self.train_groups is None else ("train", "heldout")
+            raise InputError(f"{missing}_groups: expected groups of both parts, got {given}_groups alone")
         if self.train_groups is not None and self.heldout_groups is not None:
             both = len(set(self.train_groups.tolist()) & set(self.heldout_groups.tolist()))
             if both:

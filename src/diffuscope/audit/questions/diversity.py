@@ -8,12 +8,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from jaxtyping import Int64
+from torch import Tensor
 
 from diffuscope.findings import Chart, Finding, Panel, groups
 from diffuscope.report import Block, Gallery, GalleryItem, Picture, Table, image_png
 
 from ..coverage import Coverage, coverage, coverage_finding
 from ..features import feature_map
+from ..group_units import independent
 from ..modes import Modes, SelfRepeats, modes, modes_finding, repeats_finding, self_repeats
 from ..pictures import as_images
 from ..question import Answer, Question
@@ -25,6 +28,7 @@ METHOD = (
     "Diversity: held-out examples whose ball, out to a neighbor, holds a sample (coverage, Naeem et al. 2020); shares "
     "of k-means clusters of the training data; samples at a distance that few held-out examples have to each other."
 )
+OF_GROUPS = "Of every group one example at random counts, since those of one group are not independent."
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +55,8 @@ def _ask(session: Session) -> Answer:
     session.progress.set_postfix_str("looking for missing modes")
     settings, subject, rng = session.settings, session.subject, session.numpy_stream("diversity")
     features = feature_map(settings.features[0], session.gaussian)
-    rows = features(session.samples), features(subject.train), features(subject.heldout)
+    train, heldout = independent(subject, rng)
+    rows = features(session.samples), features(subject.train[train]), features(subject.heldout[heldout])
     level = settings.significance
     result = Diversity(coverage(*rows, level, rng), modes(*rows, level, rng), self_repeats(*rows, rng))
     found = [
@@ -62,8 +67,8 @@ def _ask(session: Session) -> Answer:
     session.advance()
     return Answer(
         findings=[verdict(found, session.copies_training), *found],
-        blocks=[_shares(result.modes), *_missing(session, result.modes, level)],
-        method=METHOD,
+        blocks=[_shares(result.modes), *_missing(session, result.modes, heldout, level)],
+        method=METHOD if subject.train_groups is None else f"{METHOD} {OF_GROUPS}",
         result=result,
     )
 
@@ -80,9 +85,9 @@ def _shares(result: Modes) -> Chart:
     )
 
 
-def _missing(session: Session, result: Modes, level: float) -> list[Block]:
-    """Held-out examples of the clusters that lack most samples, where the shares differ beyond chance."""
-    balance, heldout, table = result.balance, session.subject.heldout, session.subject.table
+def _missing(session: Session, result: Modes, counted: Int64[Tensor, " m"], level: float) -> list[Block]:
+    """`counted` held-out examples of the clusters that lack most samples, where shares differ beyond chance."""
+    balance, heldout, table = result.balance, session.subject.heldout[counted], session.subject.table
     if not session.settings.examples or not (balance.p_value < level or balance.surely_missing(level)):
         return []
     chosen = result.shortest[:SHOWN]

@@ -16,9 +16,12 @@ from diffuscope.exact import nearest_neighbors
 from diffuscope.findings import Finding, exact_share_interval
 from diffuscope.report import Block
 
-from ..copy_search import Copies, copies, copies_finding, copies_tables, distances_chart, suffix, why_unknown
-from ..denoising_gap import Gap, denoising_gap, gap_blocks, gap_finding, pairs_of_cells
+from ..copied_groups import copied_groups, group_name, groups_finding, groups_table
+from ..copy_search import Copies, copies, copies_finding, distances_chart, suffix, why_unknown
+from ..copy_tables import copies_tables
+from ..denoising_gap import Gap, Pairs, denoising_gap, gap_blocks, gap_finding, pairs_of_cells
 from ..features import Features, feature_map
+from ..group_units import independent, one_of_each
 from ..nearness import Cells, Nearness, clusters, nearness, nearness_finding
 from ..question import Answer, Question
 from ..repeats import repeats_table
@@ -94,7 +97,7 @@ def _ask(session: Session) -> Answer:
     result, found, blocks = Memorization(None, {}, {}), list[Finding](), list[Block]()
     if subject.has_model:
         stream = session.numpy_stream("gap")
-        gap = denoising_gap(session.measures, level, stream, pairs_of_cells(*cells_of_points(session), stream))
+        gap = denoising_gap(session.measures, level, stream, _pairs(session, stream))
         result = Memorization(gap, {}, {})
         found, blocks = [gap_finding(gap, level)], gap_blocks(gap)
     chosen = transformations(settings.transformations, subject.train.shape[1:])
@@ -110,12 +113,16 @@ def _ask(session: Session) -> Answer:
             seed=session.seed(f"copies {space}"),
             features=features,
             chosen=chosen if space == "pixels" else (),
+            heldout_groups=None if subject.heldout_groups is None else subject.heldout_groups.numpy(),
         )
         result.copies[space] = listed
         near = _nearness(session, features, listed, space, level / len(spaces))
         result.nearness[space] = near
         found += [nearness_finding(near, space, suffix(space), level / len(spaces)), copies_finding(listed, space)]
+        if subject.train_groups is not None:
+            found.append(groups_finding(listed, subject.train_groups.numpy(), space))
         blocks += [distances_chart(listed, space), *suspects(session, listed, space), *copies_tables(listed, space)]
+        blocks += _copied_groups(session, listed, space)
         blocks += [*repeats_table(listed.repeats, space), *_measures(session, features, listed, space)]
         session.advance()
     return Answer(
@@ -129,6 +136,7 @@ def _ask(session: Session) -> Answer:
                 for space, listed in result.copies.items()
             },
             "repeated_training": {space: listed.repeats.count for space, listed in result.copies.items()},
+            **_groups(session, result),
         },
         result=result,
     )
@@ -151,16 +159,59 @@ def _numbered(train_labels: Tensor, heldout_labels: Tensor) -> Cells:
     return cells[: len(train_labels)], cells[len(train_labels) :]
 
 
+def _pairs(session: Session, rng: np.random.Generator) -> Pairs:
+    """The pairs of points for the gap, of which every group has at most one."""
+    cells, subject, (train, heldout) = cells_of_points(session), session.subject, session.point_indices
+    if subject.train_groups is None or subject.heldout_groups is None:
+        return pairs_of_cells(*cells, rng)
+    kept = [one_of_each(of.numpy(), rng) for of in (subject.train_groups[train], subject.heldout_groups[heldout])]
+    size = min(map(len, kept))
+    first, second = (np.sort(rng.permutation(part)[:size]) for part in kept)
+    pairs = pairs_of_cells(cells[0][first], cells[1][second], rng)
+    return first[pairs[0]], second[pairs[1]]
+
+
 def _nearness(session: Session, features: Features, found: Copies, space: str, level: float) -> Nearness:
-    """(b) with the held-out examples that the search for copies used; its cells are the labels, if there are any."""
+    """(b) with the held-out examples that the search for copies used; its cells are the labels, if there are any.
+
+    Of every training group one example is a reference; copies of all of them are planted.
+    """
     subject, used = session.subject, torch.from_numpy(found.heldout)
     rows = features(session.samples), features(subject.train), features(subject.heldout[used])
     seed = session.seed(f"nearness {space}")
+    kept = independent(subject, np.random.default_rng(seed))[0]
+    references = rows[1] if subject.train_groups is None else rows[1][kept]
     if subject.train_labels is not None and subject.heldout_labels is not None:
-        cells = _numbered(subject.train_labels, subject.heldout_labels[used])
+        cells = _numbered(subject.train_labels[kept], subject.heldout_labels[used])
     else:
-        cells = clusters(*rows[1:], seed)
-    return nearness(*rows, level, seed, cells)
+        cells = clusters(references, rows[2], seed)
+    return nearness(rows[0], references, rows[2], level, seed, cells, copied=rows[1])
+
+
+def _copied_groups(session: Session, found: Copies, space: str) -> list[Block]:
+    """The training groups that samples reproduce, by name unless examples must not show."""
+    subject = session.subject
+    if subject.train_groups is None:
+        return []
+    groups, names = subject.train_groups.numpy(), subject.group_names
+    return [*groups_table(found, groups, names, space, named=session.settings.examples)]
+
+
+def _groups(session: Session, result: Memorization) -> dict[str, object]:
+    """The reproduced training groups for audit.json; nothing without groups."""
+    subject, named = session.subject, session.settings.examples
+    if subject.train_groups is None:
+        return {}
+    groups, names = subject.train_groups.numpy(), subject.group_names
+    return {
+        "copied_groups": {
+            space: [
+                {"group": group_name(group, names, named=named), "samples": samples}
+                for group, samples in copied_groups(found, groups).items()
+            ]
+            for space, found in result.copies.items()
+        }
+    }
 
 
 def _measures(session: Session, features: Features, found: Copies, space: str) -> list[Block]:

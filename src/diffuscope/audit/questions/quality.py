@@ -25,6 +25,7 @@ from diffuscope.report import Block, Cell, Table
 from ..classifier import ClassifierFeatures, fit_classifier
 from ..feature_spaces import Space, feature_spaces
 from ..frechet_ratio import BAR, DRAWS, Fidelity, distance_at_size, fidelity, frechet_chart
+from ..group_units import independent
 from ..label_shares import LabelBalance, label_balance, label_block, label_finding
 from ..pictures import ordinary_samples
 from ..planted_faults import planted_faults
@@ -81,18 +82,23 @@ def judge(
 ) -> Quality:
     """Compare `samples` and planted faults with the held-out data of `subject`, in seconds.
 
-    `own` are names of the user's features (module:function), used in place of the classifier's.
+    `own` are names of the user's features (module:function), used in place of the classifier's. Of every group one
+    example counts.
     """
     generator, reasons = torch.Generator().manual_seed(seed), []
     classifier = balance = None
     try:
+        units = _units(subject, np.random.default_rng(seed))
+    except InputError as error:
+        return Quality(judged=(), classifier=None, balance=None, reasons=(str(error),))
+    try:
         classifier = _classifier(subject)
-        labels = classifier.label(samples), classifier.label(subject.heldout)
-        balance = label_balance(classifier.classes, *labels, len(subject.train), np.random.default_rng(seed))
+        labels = classifier.label(samples), classifier.label(units.heldout)
+        balance = label_balance(classifier.classes, *labels, len(units.train), np.random.default_rng(seed))
     except InputError as error:
         reasons.append(str(error))
-    sets = [_some(x, generator) for x in (samples, subject.train, subject.heldout)]
-    base, others = _halves(subject, generator)
+    sets = [_some(x, generator) for x in (samples, units.train, units.heldout)]
+    base, others = _halves(units, generator)
     faults = planted_faults(base, gaussian, min(len(samples), LARGEST_SAMPLE), generator)
     affordable = max(1, min(*(len(x) for x in sets[:2]), len(sets[2]) // 2) // FEATURES_PER_EXAMPLE)
     judged, seen = [], set()
@@ -110,6 +116,27 @@ def judge(
     return Quality(judged=tuple(judged), classifier=classifier, balance=balance, reasons=tuple(dict.fromkeys(reasons)))
 
 
+def _units(subject: Subject, rng: np.random.Generator) -> Subject:
+    """The subject with one example of each group: distances between sets take their examples for independent."""
+    if subject.train_groups is None:
+        return replace(subject, heldout_groups=None, train_owners=None, heldout_owners=None)
+    train, heldout = independent(subject, rng)
+    if min(len(train), len(heldout)) < FEWEST:
+        counts = f"{len(train):,} and {len(heldout):,}"
+        raise InputError(f"group: expected at least {FEWEST} training and {FEWEST} held-out groups, got {counts}")
+    return replace(
+        subject,
+        train=subject.train[train],
+        heldout=subject.heldout[heldout],
+        train_labels=None if subject.train_labels is None else subject.train_labels[train],
+        heldout_labels=None if subject.heldout_labels is None else subject.heldout_labels[heldout],
+        train_groups=None,
+        heldout_groups=None,
+        train_owners=None,
+        heldout_owners=None,
+    )
+
+
 def _halves(subject: Subject, generator: torch.Generator) -> tuple[Subject, Tensor]:
     """Held-out examples on which faults are planted, as a subject's training set, and others to compare them with.
 
@@ -123,7 +150,6 @@ def _halves(subject: Subject, generator: torch.Generator) -> tuple[Subject, Tens
         subject,
         train=subject.heldout[first],
         train_labels=None if labels is None else labels[first],
-        train_groups=None,
     )
     return planted_on, _some(subject.heldout[order[half:]], generator)
 
