@@ -150,7 +150,10 @@ def test_quality_and_diversity_compare_with_one_scan_of_each_patient():
     result = audit_samples(samples, data, QUICK)
     assert result["diversity"].result.coverage.balls == 100
     assert result["quality"].result.judged[0].samples.size == 50
-    assert {finding.tone for name in ("quality", "diversity") for finding in result[name].findings} <= {"good", "unknown"}
+    assert {finding.tone for name in ("quality", "diversity") for finding in result[name].findings} <= {
+        "good",
+        "unknown",
+    }
 
 
 def test_too_few_heldout_groups_give_no_verdict_and_the_reason():

@@ -17,6 +17,7 @@ from diffuscope.progress import progress_bar
 
 from . import questions
 from .fingerprint import fingerprint
+from .named_features import require_space
 from .no_model import NoModel
 from .question import not_answered
 from .result import AuditResult, versions
@@ -74,6 +75,8 @@ def _audit(
         require_memory(4.0 * numbers, "generated", f"{settings.generated:,} samples with their trajectories")
     if samples is not None:
         require_samples(samples, like=subject.train)
+    for name in settings.features:
+        require_space(name, subject)
     with (
         progress_bar(desc="audit", unit="stage", disable=not progress) as bar,
         nullcontext() if out is None else sole_writer(out),

@@ -17,10 +17,13 @@ from tqdm import tqdm
 from diffuscope import streams
 from diffuscope.exact import Gaussian
 
+from .features import Features
 from .generation import followed_samples
 from .level_measures import LevelMeasures, Points, measure_level
+from .named_features import named_features
 from .own_sampler import own_sampler
 from .references import References, fit_gaussian, fit_references
+from .remembered_features import RememberedFeatures
 from .store import Arrays, Store
 from .subject import Levels, Settings, Subject, noise_levels
 
@@ -43,6 +46,7 @@ class Session:
         self.subject, self.settings, self.given = subject, settings, given
         self.store = store or Store(None, {})
         self.progress = progress if progress is not None else tqdm(disable=True)
+        self._features: dict[str, Features] = {}
         self.answers: dict[str, Any] = {}  # the `Answer` to every earlier question by its name
 
     @property
@@ -98,6 +102,18 @@ class Session:
         fitted = fit_gaussian(self.subject.train, self.torch_stream("references"))
         self.advance()
         return fitted
+
+    def features(self, name: str) -> Features:
+        """The feature space `name`; of the user's own ones all data are computed first, and once."""
+        if name not in self._features:
+            self.progress.set_postfix_str("computing features")
+            seed = self.seed(f"features {name}")
+            features = named_features(name, self.subject, self.gaussian, seed, self.store)
+            if isinstance(features, RememberedFeatures):
+                for x in (self.subject.train, self.subject.heldout, self.samples):
+                    features(x)
+            self._features[name] = features
+        return self._features[name]
 
     @cached_property
     def references(self) -> References:

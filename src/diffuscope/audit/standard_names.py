@@ -162,7 +162,7 @@ def _independent(rows: Rows, groups: ndarray | None, most: int, rng: np.random.G
 
 
 def measures_table(measures: Sequence[Measure], space: str) -> Table:
-    """One row per measure, those of one reader together."""
+    """One row per measure, those of one reader together; `space` says between what distances are taken."""
     readers = {"tables and images": "both", "tables": "tables", "images": "images"}
     rows = [_row(word, m) for reader, word in readers.items() for m in measures if m.reader == reader]
     note = (

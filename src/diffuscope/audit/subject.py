@@ -27,6 +27,7 @@ from .transformations import NAMES, transformations
 LOWEST, HIGHEST = 0.03, 100.0
 EVALUATION_BATCH = 256
 FEWEST = 20  # examples, samples
+FEATURES = ("pixels", "pca", "patches", "clusters", "classifier")
 COUNTS = {
     "levels": (4, 1000),
     "points": (8, 10**7),
@@ -49,7 +50,7 @@ class Settings:
     components: int = 10  # components of the Gaussian mixture
     references: int = 10_000  # largest number of held-out examples that calibrate the copy search
     step_seeds: int = 128  # number of trajectories for the error of few steps
-    features: tuple[str, ...] = ("pixels",)  # features for copy distances: pixels, pca, or module:function
+    features: tuple[str, ...] = ("pixels",)  # for distances: pixels, pca, patches, clusters, classifier, module:object
     transformations: tuple[str, ...] = NAMES  # changes that copies may have: these, module:function, or none alone
     examples: bool = True  # show training and held-out images in the report
     false_discovery: float = 0.05  # expected share of false entries in the list of copies
@@ -76,8 +77,9 @@ class Settings:
         if not self.features or len(set(self.features)) < len(self.features):
             raise InputError(f"features: expected one or several different ones, got {' '.join(self.features) or None}")
         for name in self.features:
-            if name not in ("pixels", "pca") and ":" not in name:
-                raise InputError(f"features: expected 'pixels', 'pca' or module:function, got {name!r}")
+            if name not in FEATURES and ":" not in name:
+                names = ", ".join(map(repr, FEATURES))
+                raise InputError(f"features: expected {names} or module:object, got {name!r}")
         transformations(self.transformations, ())  # refuses names before any work
 
 

@@ -12,12 +12,12 @@ from torch import Tensor
 from diffuscope import streams
 from diffuscope.audit import AuditResult, Settings, Subject, audit_model, audit_samples
 from diffuscope.audit.epsilon import require_delta
+from diffuscope.audit.features import user_object
 from diffuscope.audit.subject import require_examples, require_samples
 from diffuscope.audit.verdict import Word
 from diffuscope.data import NAMES, DataSet, load_canaries, load_owners, read_samples
 from diffuscope.denoisers import Denoiser, load_model
 from diffuscope.errors import InputError
-from diffuscope.files import load_object
 from diffuscope.training import train_denoiser
 
 from .options import DataOptions, TrainOptions, require_range, writing
@@ -64,7 +64,7 @@ class Audit:
                 raise InputError(f"{name}: expected with --model, whose loss it asks for; got --samples alone")
         for name in self.settings.features:
             if ":" in name:
-                load_object(name, "features")
+                user_object(name)
         with writing(self.out, "report.html", "audit.json", "training.safetensors", "model.safetensors"):
             self._audit()
 

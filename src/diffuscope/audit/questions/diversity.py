@@ -15,7 +15,6 @@ from diffuscope.findings import Chart, Finding, Panel, groups
 from diffuscope.report import Block, Gallery, GalleryItem, Picture, Table, image_png
 
 from ..coverage import Coverage, coverage, coverage_finding
-from ..features import feature_map
 from ..group_units import independent
 from ..modes import Modes, SelfRepeats, modes, modes_finding, repeats_finding, self_repeats
 from ..pictures import as_images
@@ -54,7 +53,7 @@ def verdict(found: list[Finding], copying: bool) -> Finding:
 def _ask(session: Session) -> Answer:
     session.progress.set_postfix_str("looking for missing modes")
     settings, subject, rng = session.settings, session.subject, session.numpy_stream("diversity")
-    features = feature_map(settings.features[0], session.gaussian)
+    features = session.features(settings.features[0])
     train, heldout = independent(subject, rng)
     rows = features(session.samples), features(subject.train[train]), features(subject.heldout[heldout])
     level = settings.significance

@@ -6,13 +6,15 @@ is listed as a copy, and 'biased toward its training data' if one of the other t
 significance level of nearness are divided among the feature spaces.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from diffuscope.data import Table
 from diffuscope.exact import nearest_neighbors
+from diffuscope.files import finite
 from diffuscope.findings import Finding, exact_share_interval
 from diffuscope.report import Block
 
@@ -20,13 +22,14 @@ from ..copied_groups import copied_groups, group_name, groups_finding, groups_ta
 from ..copy_search import Copies, copies, copies_finding, distances_chart, suffix, why_unknown
 from ..copy_tables import copies_tables
 from ..denoising_gap import Gap, Pairs, denoising_gap, gap_blocks, gap_finding, pairs_of_cells
-from ..features import Features, feature_map
+from ..features import Features
 from ..group_units import independent, one_of_each
+from ..measure import Measure
 from ..nearness import Cells, Nearness, clusters, nearness, nearness_finding
 from ..question import Answer, Question
 from ..repeats import repeats_table
 from ..session import Session
-from ..standard_names import measures_table, standard_measures
+from ..standard_names import measures_table, standard_measures, table_measures
 from ..suspects import suspects
 from ..transformations import transformations
 
@@ -95,6 +98,7 @@ def _ask(session: Session) -> Answer:
     settings, subject = session.settings, session.subject
     level, spaces = settings.significance, settings.features
     result, found, blocks = Memorization(None, {}, {}), list[Finding](), list[Block]()
+    standard: dict[str, object] = {}  # by feature space
     if subject.has_model:
         stream = session.numpy_stream("gap")
         gap = denoising_gap(session.measures, level, stream, _pairs(session, stream))
@@ -103,7 +107,7 @@ def _ask(session: Session) -> Answer:
     chosen = transformations(settings.transformations, subject.train.shape[1:])
     for space in spaces:
         session.progress.set_postfix_str("looking for copies")
-        features = feature_map(space, session.gaussian)
+        features = session.features(space)
         listed = copies(
             session.samples,
             subject.train,
@@ -113,7 +117,7 @@ def _ask(session: Session) -> Answer:
             seed=session.seed(f"copies {space}"),
             features=features,
             chosen=chosen if space == "pixels" else (),
-            heldout_groups=None if subject.heldout_groups is None else subject.heldout_groups.numpy(),
+            heldout_groups=_numbers_of_groups(session)[1],
         )
         result.copies[space] = listed
         near = _nearness(session, features, listed, space, level / len(spaces))
@@ -123,8 +127,14 @@ def _ask(session: Session) -> Answer:
             found.append(groups_finding(listed, subject.train_groups.numpy(), space))
         blocks += [distances_chart(listed, space), *suspects(session, listed, space), *copies_tables(listed, space)]
         blocks += _copied_groups(session, listed, space)
-        blocks += [*repeats_table(listed.repeats, space), *_measures(session, features, listed, space)]
+        measures = _measures(session, features, listed, space)
+        blocks += [*repeats_table(listed.repeats, space), *([measures_table(measures, space)] if measures else [])]
+        standard[space] = [finite(asdict(measure)) for measure in measures]
         session.advance()
+    if subject.table is not None:
+        measures = _column_measures(session, subject.table)
+        blocks += [measures_table(measures, "columns")] if measures else []
+        standard["columns"] = [finite(asdict(measure)) for measure in measures]
     return Answer(
         findings=[verdict(result, level), *found],
         blocks=blocks,
@@ -136,6 +146,7 @@ def _ask(session: Session) -> Answer:
                 for space, listed in result.copies.items()
             },
             "repeated_training": {space: listed.repeats.count for space, listed in result.copies.items()},
+            "standard_measures": standard,
             **_groups(session, result),
         },
         result=result,
@@ -214,13 +225,47 @@ def _groups(session: Session, result: Memorization) -> dict[str, object]:
     }
 
 
-def _measures(session: Session, features: Features, found: Copies, space: str) -> list[Block]:
-    """The table of other measures; nothing where there are too few examples for any."""
+def _measures(session: Session, features: Features, found: Copies, space: str) -> list[Measure]:
+    """The measures of other tools; none where there are too few examples for any.
+
+    Held-out examples that repeat a training example are left out, but not rows of a table, which coincide by chance.
+    """
     subject = session.subject
-    heldout = features(subject.heldout[torch.from_numpy(found.heldout)])
-    stream = session.numpy_stream(f"measures {space}")
-    measures = standard_measures(features(session.samples), features(subject.train), heldout, stream)
-    return [measures_table(measures, space)] if measures else []
+    used, groups = torch.from_numpy(found.heldout), _numbers_of_groups(session)
+    if subject.table is not None:
+        used = torch.arange(len(subject.heldout))
+    elif groups[1] is not None:
+        used = torch.from_numpy(np.setdiff1d(np.arange(len(subject.heldout)), list(found.leaked)))
+    return standard_measures(
+        features(session.samples),
+        features(subject.train),
+        features(subject.heldout[used]),
+        session.numpy_stream(f"measures {space}"),
+        train_groups=groups[0],
+        heldout_groups=None if groups[1] is None else groups[1][used.numpy()],
+    )
+
+
+def _column_measures(session: Session, table: Table) -> list[Measure]:
+    """The measures of other tools that know the columns of a table."""
+    subject, groups = session.subject, _numbers_of_groups(session)
+    sets = (
+        [column.values(rows) for column in table.columns] for rows in (session.samples, subject.train, subject.heldout)
+    )
+    return table_measures(
+        *sets,
+        np.array([column.kind == "categorical" for column in table.columns]),
+        session.numpy_stream("measures of columns"),
+        names=[column.name for column in table.columns],
+        train_groups=groups[0],
+        heldout_groups=groups[1],
+    )
+
+
+def _numbers_of_groups(session: Session) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The groups of training and held-out examples as arrays."""
+    train, heldout = session.subject.train_groups, session.subject.heldout_groups
+    return None if train is None else train.numpy(), None if heldout is None else heldout.numpy()
 
 
 def _listed(found: Copies) -> list[dict[str, object]]:

@@ -6,7 +6,7 @@ order until every fault has been seen; one that sees no fault beyond those befor
 count: samples that are far in one of them are far.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from math import nan
@@ -24,6 +24,7 @@ from diffuscope.report import Block, Cell, Table
 
 from ..classifier import ClassifierFeatures, fit_classifier
 from ..feature_spaces import Space, feature_spaces
+from ..features import Features
 from ..frechet_ratio import BAR, DRAWS, Fidelity, distance_at_size, fidelity, frechet_chart
 from ..group_units import independent
 from ..label_shares import LabelBalance, label_balance, label_block, label_finding
@@ -78,12 +79,17 @@ class Quality:
 
 
 def judge(
-    samples: Float[Tensor, "n *event"], subject: Subject, gaussian: Gaussian, own: tuple[str, ...], seed: int
+    samples: Float[Tensor, "n *event"],
+    subject: Subject,
+    gaussian: Gaussian,
+    own: tuple[str, ...],
+    seed: int,
+    load: Callable[[str], Features] | None = None,
 ) -> Quality:
     """Compare `samples` and planted faults with the held-out data of `subject`, in seconds.
 
-    `own` are names of the user's features (module:function), used in place of the classifier's. Of every group one
-    example counts.
+    `own` are names of the user's features (module:object), used in place of the classifier's; `load` finds them. Of
+    every group one example counts.
     """
     generator, reasons = torch.Generator().manual_seed(seed), []
     classifier = balance = None
@@ -102,7 +108,7 @@ def judge(
     faults = planted_faults(base, gaussian, min(len(samples), LARGEST_SAMPLE), generator)
     affordable = max(1, min(*(len(x) for x in sets[:2]), len(sets[2]) // 2) // FEATURES_PER_EXAMPLE)
     judged, seen = [], set()
-    for fit in feature_spaces(subject.train, gaussian, own, classifier, affordable, seed):
+    for fit in feature_spaces(subject.train, gaussian, own, classifier, affordable, seed, load):
         try:
             one = _in_space(fit(), sets, faults, others, seed)
         except InputError as error:
@@ -325,7 +331,7 @@ def _ask(session: Session) -> Answer:
     session.progress.set_postfix_str("comparing samples with held-out data")
     samples, subject, settings = session.samples, session.subject, session.settings
     own = tuple(name for name in settings.features if ":" in name)
-    result = judge(samples, subject, session.gaussian, own, session.seed("quality"))
+    result = judge(samples, subject, session.gaussian, own, session.seed("quality"), session.features)
     session.advance()
     found = [quality_finding(result, copying=session.copies_training)]
     if result.balance is not None:
