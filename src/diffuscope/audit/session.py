@@ -6,7 +6,7 @@ questions are asked and in whatever order.
 
 from collections.abc import Callable
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -138,6 +138,17 @@ class Session:
     def samples(self) -> Points:
         """The audited samples: the given ones, or the model's own."""
         return torch.from_numpy(self.generated["samples"]) if self.given is None else self.given.float()
+
+    def shown(self, part: Literal["train", "heldout", "samples"], places: Int64[Tensor, " n"]) -> Points | None:
+        """Examples as people know them: latents by their originals, or decoded; None where neither is known."""
+        originals = self.subject.originals
+        whole = self.samples if part == "samples" else getattr(self.subject, part)
+        if originals is None:
+            return whole[places]
+        known = getattr(originals, part)
+        if known is not None:
+            return known[places]
+        return None if originals.decode is None else originals.decode(whole[places])
 
     @cached_property
     def points(self) -> tuple[Points, Points, Points]:

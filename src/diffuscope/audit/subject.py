@@ -22,6 +22,7 @@ from diffuscope.samplers import times_at
 from diffuscope.streams import require_seed
 
 from .no_model import NoModel
+from .originals import Originals
 from .transformations import NAMES, transformations
 
 LOWEST, HIGHEST = 0.03, 100.0
@@ -110,12 +111,13 @@ class Subject:
     train_owners: Shaped[Tensor, " labels"] | None = field(default=None, repr=False)
     heldout_owners: Shaped[Tensor, " others"] | None = field(default=None, repr=False)
     canaries: Canaries | None = field(default=None, repr=False)  # in the model's range; for a bound of epsilon
+    originals: Originals | None = field(default=None, repr=False, kw_only=True)  # what the examples are latents of
 
     @classmethod
     def of(
         cls, denoiser: Denoiser, data: DataSet, name: str = "model", notes: tuple[str, ...] = (), **asked: Any
     ) -> "Subject":
-        """A model and a data set, with its labels, groups and columns; `asked` are owners and canaries."""
+        """A model and a data set, with its labels, groups and columns; `asked` are owners, canaries and originals."""
         return cls(
             denoiser,
             data.train,
@@ -141,6 +143,11 @@ class Subject:
         if self.canaries is not None and self.canaries.examples.shape[1:] != self.train.shape[1:]:
             shapes = tuple(self.train.shape[1:]), tuple(self.canaries.examples.shape[1:])
             raise InputError(f"canaries: expected examples of shape {shapes[0]} as in train, got {shapes[1]}")
+        if self.originals is not None:
+            for name in ("train", "heldout"):
+                count, known = len(getattr(self, name)), len(getattr(self.originals, name))
+                if count != known:
+                    raise InputError(f"originals: expected {count:,} {name} examples, one for each, got {known:,}")
         for name, labels, data in (
             ("train_labels", self.train_labels, self.train),
             ("heldout_labels", self.heldout_labels, self.heldout),

@@ -86,7 +86,8 @@ def _shares(result: Modes) -> Chart:
 
 def _missing(session: Session, result: Modes, counted: Int64[Tensor, " m"], level: float) -> list[Block]:
     """`counted` held-out examples of the clusters that lack most samples, where shares differ beyond chance."""
-    balance, heldout, table = result.balance, session.subject.heldout[counted], session.subject.table
+    balance, table, originals = result.balance, session.subject.table, session.subject.originals
+    heldout = (session.subject if originals is None else originals).heldout[counted]
     if not session.settings.examples or not (balance.p_value < level or balance.surely_missing(level)):
         return []
     chosen = result.shortest[:SHOWN]

@@ -116,7 +116,7 @@ def _ask(session: Session) -> Answer:
             rate=settings.false_discovery / len(spaces),
             seed=session.seed(f"copies {space}"),
             features=features,
-            chosen=chosen if space == "pixels" else (),
+            chosen=chosen if space == "pixels" and subject.originals is None else (),
             heldout_groups=_numbers_of_groups(session)[1],
         )
         result.copies[space] = listed

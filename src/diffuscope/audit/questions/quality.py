@@ -35,6 +35,7 @@ from ..session import Session
 from ..subject import FEWEST, Subject
 
 LARGEST_SAMPLE = 5_000  # examples of each set whose distances are taken
+MOST_SHOWN = 1_000  # examples that the page may show
 FEATURES_PER_EXAMPLE = 4  # at least so many examples for each of the user's features
 
 
@@ -125,7 +126,7 @@ def judge(
 def _units(subject: Subject, rng: np.random.Generator) -> Subject:
     """The subject with one example of each group: distances between sets take their examples for independent."""
     if subject.train_groups is None:
-        return replace(subject, heldout_groups=None, train_owners=None, heldout_owners=None)
+        return replace(subject, train_owners=None, heldout_owners=None, originals=None)
     train, heldout = independent(subject, rng)
     if min(len(train), len(heldout)) < FEWEST:
         counts = f"{len(train):,} and {len(heldout):,}"
@@ -140,6 +141,7 @@ def _units(subject: Subject, rng: np.random.Generator) -> Subject:
         heldout_groups=None,
         train_owners=None,
         heldout_owners=None,
+        originals=None,
     )
 
 
@@ -337,8 +339,10 @@ def _ask(session: Session) -> Answer:
     if result.balance is not None:
         found.append(label_finding(result.balance, settings.significance))
     pictures = []
-    if subject.table is None:
-        pictures = ordinary_samples(samples, subject.heldout, examples=settings.examples)
+    first = [torch.arange(min(MOST_SHOWN, len(x))) for x in (samples, subject.heldout)]
+    shown = session.shown("samples", first[0])
+    if subject.table is None and shown is not None:
+        pictures = ordinary_samples(shown, session.shown("heldout", first[1]), examples=settings.examples)
     return Answer(
         findings=found,
         blocks=[*pictures, *blocks(result)],
