@@ -14,6 +14,7 @@ from diffuscope.audit.nearness import nearness
 from diffuscope.data import DataSet
 from diffuscope.errors import InputError
 from diffuscope.findings import label_permutation
+from diffuscope.report import Table
 
 SCANS, DIMENSION = 8, 5
 QUICK = Settings(generated=50, transformations=("none",))
@@ -131,7 +132,7 @@ def test_the_copied_patients_are_counted_and_named(copying, tmp_path):
             {"group": "patient 77", "samples": [5, 6, 7]},
         ]
     }
-    table = next(block for block in answer.blocks if getattr(block, "title", "").startswith("Reproduced"))
+    table = next(block for block in answer.blocks if isinstance(block, Table) and block.title.startswith("Reproduced"))
     assert [row[0] for row in table.rows] == ["patient 3", "patient 77"]
 
 

@@ -88,6 +88,7 @@ def test_in_an_isometric_latent_space_the_search_finds_what_it_finds_among_pixel
     plain = audit_samples(parts[2], data, settings)["memorized"]
     latents = encode_data(load_encoder(f"{module}:whole"), data, parts[2], tmp_path)
     samples, originals = latents.in_range(latents.data)
+    assert samples is not None
     audited = audit_samples(samples, latents.data, settings, originals=originals)["memorized"]
     found = [answer.result.copies["pixels"] for answer in (plain, audited)]
     assert latents.data.kind == "latents"
@@ -122,11 +123,12 @@ def test_samples_that_are_latents_from_the_start_are_decoded_in_any_range(parts,
         assert samples is None
         session = Session(Subject.of(NoModel(), mapped, originals=originals), Settings(), given=mapped.heldout)
         shown = session.shown("samples", torch.tensor([3, 5]))
-        if name == "function":
-            assert shown is None
-        else:
+        assert (shown is None) == (name == "function")
+        if shown is not None:
             assert torch.allclose(shown, data.heldout[[3, 5]], atol=1e-4)
-        assert torch.equal(session.shown("heldout", torch.tensor([7])), data.heldout[[7]])
+        original = session.shown("heldout", torch.tensor([7]))
+        assert original is not None
+        assert torch.equal(original, data.heldout[[7]])
 
 
 @pytest.mark.parametrize(

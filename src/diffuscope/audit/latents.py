@@ -72,19 +72,17 @@ class Latents:
 
     def in_range(self, data: DataSet) -> tuple[Examples | None, Originals]:
         """The samples in the range of `data`, which are the latents in another range, and the originals of both."""
-        ranges, decode = (self.data.data_range, data.data_range), None
-        if self.encoder.decode is not None:
-            shape = self.pictures.event_shape
-
-            def decode(z: Float[Tensor, "n *latent"]) -> Float[Tensor, "n *picture"]:
-                return _batched(self.encoder, "decode", _mapped(z, ranges[1], ranges[0]), shape)
-
+        ranges = self.data.data_range, data.data_range
         return None if self.samples is None else _mapped(self.samples, *ranges), Originals(
             train=self.pictures.train,
             heldout=self.pictures.heldout,
             samples=self.sample_pictures,
-            decode=decode,
+            decode=None if self.encoder.decode is None else partial(self._decoded, data.data_range),
         )
+
+    def _decoded(self, data_range: Range, z: Float[Tensor, "n *latent"]) -> Float[Tensor, "n *picture"]:
+        latents = _mapped(z, data_range, self.data.data_range)
+        return _batched(self.encoder, "decode", latents, self.pictures.event_shape)
 
 
 def encode_data(

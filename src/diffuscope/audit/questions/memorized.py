@@ -249,11 +249,13 @@ def _measures(session: Session, features: Features, found: Copies, space: str) -
 def _column_measures(session: Session, table: Table) -> list[Measure]:
     """The measures of other tools that know the columns of a table."""
     subject, groups = session.subject, _numbers_of_groups(session)
-    sets = (
+    samples, train, heldout = (
         [column.values(rows) for column in table.columns] for rows in (session.samples, subject.train, subject.heldout)
     )
     return table_measures(
-        *sets,
+        samples,
+        train,
+        heldout,
         np.array([column.kind == "categorical" for column in table.columns]),
         session.numpy_stream("measures of columns"),
         names=[column.name for column in table.columns],

@@ -340,9 +340,9 @@ def _ask(session: Session) -> Answer:
         found.append(label_finding(result.balance, settings.significance))
     pictures = []
     first = [torch.arange(min(MOST_SHOWN, len(x))) for x in (samples, subject.heldout)]
-    shown = session.shown("samples", first[0])
-    if subject.table is None and shown is not None:
-        pictures = ordinary_samples(shown, session.shown("heldout", first[1]), examples=settings.examples)
+    shown, others = session.shown("samples", first[0]), session.shown("heldout", first[1])
+    if subject.table is None and shown is not None and others is not None:
+        pictures = ordinary_samples(shown, others, examples=settings.examples)
     return Answer(
         findings=found,
         blocks=[*pictures, *blocks(result)],
