@@ -36,7 +36,20 @@ OUT_OF_RANGE = {
     "false_discovery": ("0", "1", "-1"),
     "skip_tolerance": ("0", "-1"),
     "delta": ("1", "2", "-1"),
-    "features": ("pixel", "pixels pixels", "no_such:thing", ":", "a:", "odd_models:absent"),
+    "features": (
+        "pixel",
+        "pixels pixels",
+        "no_such:thing",
+        ":",
+        "a:",
+        "odd_models:absent",
+        "odd_models:number",
+        "odd_models:Model",
+        "patches",
+        "classifier",
+        "odd_models:raising",
+        "odd_models:nothing",
+    ),
 }
 ZERO_IS_FINE = {"seed", "log_every", "key"}
 FINE_FOR_TRAINING = {"data": {"narrow.npy", "other.npz"}, "heldout": {"constant.npy"}}
@@ -86,11 +99,20 @@ none, number, text = None, 3, "model"
 shapeless, ranged = Model(lambda x: x), Model(lambda x: x)
 shapeless.event_shape, ranged.data_range = 8, (1.0, -1.0)
 unscheduled = Model(lambda x: x)
+def nothing(x): return None
+def halves(x): return x[: len(x) // 2]
+def not_finite(x): return x / 0
+def same(x): return 0 * x
+class OnlyDecodes:
+    def decode(self, z): return z
+only_decodes = OnlyDecodes()
 unscheduled.schedule = "VE"
 """
 OBJECTS = ("raises", "recurses", "leaves", "answers_none", "answers_tuple", "answers_numpy", "answers_double",
            "answers_shape", "answers_nan", "answers_list", "divides", "none", "number", "text", "shapeless", "ranged",
            "unscheduled", "build_raises", "absent", "Model")  # fmt: skip
+ENCODERS = ("raising", "leaving", "nothing", "halves", "not_finite", "same", "only_decodes", "number", "none", "absent",
+            "Model")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +236,11 @@ def bad_values(name: str, kind: Any, places: dict[str, Path]) -> Iterator[Words]
         yield from ((f"odd_models:{each}",) for each in OBJECTS)
         yield from (
             (value,) for value in (*SPECS, "odd_import:x", "odd_syntax:x", "odd_exit:x", "math:sqrt", "sys:path")
+        )
+    elif name == "encode":
+        yield from ((f"odd_models:{each}",) for each in ENCODERS)
+        yield from (
+            (value,) for value in ("", "x", ":", "no_such:thing", "odd_import:x", "odd_exit:x", "math:pi", "\0")
         )
     elif name == "target":
         yield from ((value,) for value in TARGETS)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
-from diffuscope.audit.distance_measures import copying_test, one_of_each
+from diffuscope.audit.distance_measures import copying_test
+from diffuscope.audit.group_units import one_of_each
 from diffuscope.audit.measure import quantile_measure, share_measure
 from diffuscope.audit.name_permutations import adversarial_accuracy, privacy_losses, share_nearer_training
 from diffuscope.audit.standard_names import measures_table, standard_measures

@@ -3,7 +3,8 @@ r"""Did it memorize? (c) Which samples are copies of a training example?
 Every sample has the statistic s of `closeness`, for images after the transformation that brings it nearest to a
 training example (`alignment`). The same statistic of held-out examples, treated exactly as samples are, is the null
 distribution; the conformal p-value of a sample is its rank among them. By Benjamini-Hochberg control the expected share
-of false entries in the list is at most the stated one.
+of false entries in the list is at most the stated one. Where examples have groups, one held-out example of each is used
+(`group_units`): ranks among the scans of few patients would be finer than what is known.
 
 *Leaked held-out examples*, which repeat a training example, would make copies look normal. They are left out of the
 null distribution if s is so small that 1/10 of a fresh example is expected there. Near 0, where s is of the order of
@@ -24,7 +25,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from numpy import ndarray
 from scipy import stats
 from torch import Tensor
@@ -41,17 +42,16 @@ from diffuscope.findings import (
     line,
     points,
 )
-from diffuscope.report import Block, Table
 
 from .alignment import Alignment
 from .closeness import Neighborhood, closeness, neighborhood
 from .features import Features
+from .group_units import one_of_each
 from .planting import PLANTED, modifications, smallest_share_found
 from .repeats import Repeats, distinct, repeats
 from .transformations import Transformation
 
 SHOWN_POINTS = 500
-SHOWN_ROWS, OPEN_ROWS, SHOWN_NAMES = 200, 12, 10
 REPEAT_QUANTILE = 0.01  # of the distances of held-out examples to training ones: nearer training examples are one
 LEAKED = 0.1  # expected number of fresh held-out examples that are taken for leaked ones
 TAILS = ((0.1, 0.5), (0.25, 0.5))
@@ -81,6 +81,7 @@ class Copies:
     radius: float  # training examples within it are one
     rate: float
     detectable: dict[str, float] = field(repr=False)  # by modification: smallest share of the samples found
+    grouped: bool = False  # whether one held-out example of each group was used
 
     @property
     def share(self) -> float:
@@ -99,6 +100,11 @@ class Copies:
         return len(self.heldout)
 
     @property
+    def calibrated_on(self) -> str:
+        """The held-out units that calibrate the p-values, in words."""
+        return f"{self.calibration:,} held-out {'groups' if self.grouped else 'examples'}"
+
+    @property
     def p_value(self) -> float:
         """Simes' p-value of all samples together: below `rate` exactly if the list is not empty."""
         return float(stats.false_discovery_control(self.p_values).min())
@@ -114,8 +120,8 @@ class Copies:
         found = {name: share for name, share in self.detectable.items() if share <= 1}
         if not found:
             return (
-                f"None: with {self.calibration:,} held-out examples and {len(self.p_values):,} samples, not even exact "
-                "copies that were planted are found."
+                f"None: with {self.calibrated_on} and {len(self.p_values):,} samples, not even exact copies that were "
+                "planted are found."
             )
         shares = ", ".join(f"{name} {share:.2%}" for name, share in found.items())
         lost = [name for name in self.detectable if name not in found]
@@ -189,15 +195,17 @@ def copies(
     features: Features = lambda x: x.flatten(1),
     chosen: Sequence[Transformation] = (),
     table: data.Table | None = None,
+    heldout_groups: Shaped[ndarray, " heldout"] | None = None,
 ) -> Copies:
-    """(c) for samples, calibrated on up to `calibration` held-out examples.
+    """(c) for samples, calibrated on up to `calibration` held-out examples, of which `heldout_groups` allow one each.
 
     Distances are those of `features`; with transformations `chosen`, those of images modulo these. Copies of rows of a
     `table` are planted with changes of their columns.
     """
     rng = np.random.default_rng(seed)
     search = Search(train, features, chosen)
-    used = np.sort(rng.permutation(len(heldout))[:calibration])
+    independent = np.arange(len(heldout)) if heldout_groups is None else one_of_each(heldout_groups, rng)
+    used = np.sort(rng.permutation(independent)[:calibration])
     fresh = search(heldout[torch.from_numpy(used)])
     leaked, radius = find_leaked(fresh)
     null = fresh.statistic(radius)[~leaked]
@@ -229,6 +237,7 @@ def copies(
         radius=radius,
         rate=rate,
         detectable={name: smallest_share_found(p, len(samples), rate, rng) for name, p in planted.items()},
+        grouped=heldout_groups is not None,
     )
 
 
@@ -288,8 +297,9 @@ def copies_finding(found: Copies, space: str) -> Finding:
         verdict=verdict,
         tone=tone,
         interval=(100 * low, 100 * high),
-        null=f"{found.calibration} held-out examples treated as samples; the expected share of false discoveries "
-        f"is at most {found.rate:.2g}. The p-value is Simes', of all samples together.",
+        null=f"{found.calibration} held-out examples{', one of each group,' * found.grouped} treated as samples; the "
+        f"expected share of false discoveries is at most {found.rate:.2g}. The p-value is Simes', of all samples "
+        "together.",
         p_value=found.p_value,
         power=found.power,
     )
@@ -299,7 +309,7 @@ def why_unknown(found: Copies) -> str:
     """The reason for no verdict, as a clause."""
     if len(found.leaked) > found.calibration:
         return f"{len(found.leaked)} of {len(found.leaked) + found.calibration} held-out examples repeat training ones"
-    return f"{found.calibration} held-out examples do not tell {len(found.p_values)} samples from copies"
+    return f"{found.calibrated_on} do not tell {len(found.p_values)} samples from copies"
 
 
 def suffix(space: str) -> str:
@@ -329,26 +339,3 @@ def distances_chart(found: Copies, space: str) -> Chart:
         "far below the diagonal, near the bottom, copy a training example. At most "
         f"{SHOWN_POINTS} of each kind are drawn.",
     )
-
-
-def copies_tables(found: Copies, space: str) -> list[Block]:
-    """The first of the listed samples, and the leaked held-out examples; nothing where there are none."""
-    blocks: list[Block] = []
-    listed = found.listed_first
-    if len(listed):
-        columns = (found.nearest_training, found.distance, found.next_distance, found.p_values)
-        rows = [
-            [int(i), *(column[i].item() for column in columns), found.transformation[i] or "as it is"]
-            for i in listed[:SHOWN_ROWS]
-        ]
-        note = f"The first {SHOWN_ROWS} of {len(listed)}; all are in audit.json." if len(listed) > SHOWN_ROWS else ""
-        header = ["sample", "training example", "distance", "to the next different one", "p-value", "sample was"]
-        title = f"Samples listed as copies ({space})"
-        blocks.append(Table(title, header, rows, note, folded=len(listed) > OPEN_ROWS))
-    if found.leaked:
-        total = len(found.leaked)
-        rows = [[i, j] for i, j in list(found.leaked.items())[:SHOWN_ROWS]]
-        note = f"{total} held-out examples repeat a training example, exactly or nearly. They were left out."
-        header = ["held-out example", "training example"]
-        blocks.append(Table(f"Leaked held-out examples ({space})", header, rows, note, folded=True))
-    return blocks

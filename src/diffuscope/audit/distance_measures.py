@@ -15,12 +15,11 @@ Held-out examples, treated as samples, are the null of each (`measure`). The sam
 examples, with training examples as their null, are controls: typical samples without detail are near to both sets.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from scipy import stats
 from torch import Tensor
@@ -32,6 +31,7 @@ from .nearness import kmeans
 from .repeats import distinct
 
 CELLS, LEAST_IN_CELL = 10, 20
+NEIGHBORS, BLOCK = 16, 256  # of a query, and queries at once
 Rows = Float[Tensor, "_ features"]
 _RATIO = (0.0, 1.0)
 _DISTANCE = (0.0, float("inf"))
@@ -41,7 +41,7 @@ _DISTANCE = (0.0, float("inf"))
 class _Distances:
     first: Float[ndarray, " n"]
     ratio: Float[ndarray, " n"]
-    authentic: Bool[ndarray, " n"]
+    index: Int[Tensor, "n k"]
 
 
 def distance_measures(samples: Rows, train: Rows, heldout: Rows, rng: np.random.Generator) -> list[Measure]:
@@ -79,8 +79,8 @@ def distance_measures(samples: Rows, train: Rows, heldout: Rows, rng: np.random.
         ),
         share_measure(
             "AuthPct, %",
-            ours.authentic,
-            fresh.authentic,
+            _authentic(ours, train),
+            _authentic(fresh, train),
             copies="low",
             reader="images",
             meaning="Samples farther from their training example than that one is from its own nearest neighbor.",
@@ -182,19 +182,27 @@ def distinct_rows(rows: Rows) -> Rows:
     return rows if len(kept) == len(rows) else rows[torch.from_numpy(kept)]
 
 
-def one_of_each(groups: Shaped[ndarray, " n"] | Sequence[object], rng: np.random.Generator) -> Int[ndarray, " groups"]:
-    """The index of one random row of every group, increasing: rows that are independent if the groups are."""
-    labels = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
-    order = rng.permutation(len(labels))
-    return np.sort(order[np.unique(labels[order], return_index=True)[1]])
-
-
 def _distances(queries: Rows, train: Rows) -> _Distances:
-    distance, index = (t.numpy() for t in nearest_neighbors(queries, train, 2))
-    nearest, which = torch.unique(torch.from_numpy(index[:, 0]), return_inverse=True)
-    own = nearest_neighbors(train[nearest], train, 2)[0][:, 1][which].numpy()
+    found, index = nearest_neighbors(queries, train, min(NEIGHBORS, len(train)))
+    distance = found.numpy()
     ratio = np.divide(distance[:, 0], distance[:, 1], out=np.zeros(len(queries)), where=distance[:, 1] > 0)
-    return _Distances(distance[:, 0], ratio, distance[:, 0] > own)
+    return _Distances(distance[:, 0], ratio, index)
+
+
+def _authentic(found: _Distances, train: Rows) -> Bool[ndarray, " n"]:
+    """Whether the nearest training row has another one within the distance of the query.
+
+    Most have one among the query's other neighbors; only the rest are searched for in all of `train`.
+    """
+    first, authentic = torch.from_numpy(found.first), torch.zeros(len(found.index), dtype=torch.bool)
+    for part in torch.arange(len(found.index)).split(BLOCK):
+        near = train[found.index[part]].double()
+        authentic[part] = (near[:, 1:] - near[:, :1]).norm(dim=2).amin(1) < first[part]
+    rest = torch.nonzero(~authentic)[:, 0]
+    if len(rest):
+        nearest, which = torch.unique(found.index[rest, 0], return_inverse=True)
+        authentic[rest] = nearest_neighbors(train[nearest], train, 2)[0][:, 1][which] < first[rest]
+    return authentic.numpy()
 
 
 def _cells(samples: Rows, heldout: Rows, train: Rows, rng: np.random.Generator) -> tuple[ndarray, ndarray]:

@@ -39,12 +39,16 @@ def feature_spaces(
     classifier: ClassifierFeatures | None,
     affordable: int,
     seed: int,
+    load: Callable[[str], Features] | None = None,
 ) -> Iterator[Callable[[], Space]]:
-    """The spaces, each fitted when it is called; of more than `affordable` features of the user's the leading ones."""
+    """The spaces, each fitted when it is called; of more than `affordable` features of the user's the leading ones.
+
+    The user's features are those that `load` finds by name, by default anew.
+    """
     generator = torch.Generator().manual_seed(seed)
     some = train[torch.randperm(len(train), generator=generator)[:LARGEST_TRAINING_SET]]
     for name in own:
-        yield partial(_named, name, gaussian, some, affordable)
+        yield partial(_named, name, load or (lambda found: feature_map(found, gaussian)), some, affordable)
     if classifier is not None and not own:
         title = f"the features of a classifier with {classifier.accuracy:.0%} held-out accuracy"
         yield lambda: Space(title, classifier)
@@ -53,8 +57,8 @@ def feature_spaces(
     yield lambda: Space("distances to clusters", fit_cluster_features(some, gaussian, seed % 2**31))
 
 
-def _named(name: str, gaussian: Gaussian, train: Float[Tensor, "n *event"], affordable: int) -> Space:
-    features = feature_map(name, gaussian)
+def _named(name: str, load: Callable[[str], Features], train: Float[Tensor, "n *event"], affordable: int) -> Space:
+    features = load(name)
     if (width := features(train[:1]).shape[1]) <= affordable:
         return Space(f"the features of {name}", features)
     title = f"the leading {affordable} whitened principal components of the {width:,} features of {name}"

@@ -1,6 +1,7 @@
-"""The feature spaces in which distances between examples are taken: pixels, principal components, or the user's own."""
+"""Feature spaces in which distances between examples are taken: pixels, principal components, or the user's own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,21 @@ from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.files import load_object
 
+from .fingerprint import modules_within
+from .subject import FEATURES
+
 WHITENED_COMPONENTS = 50
 ROUNDING = 1e-9  # of the largest variance: smaller ones are rounding errors of a lower rank
 FEATURE_BATCH = 1024
 Features = Callable[[Float[Tensor, "n *event"]], Float[Tensor, "n features"]]
+FITTED = FEATURES[2:]  # to the training data, in `named_features`
 
 
 def feature_map(name: str, gaussian: Gaussian) -> Features:
-    """`pixels`, `pca` (the leading 50 principal components, whitened) or `module:function` mapping a batch to rows.
+    """`pixels`, `pca` (the leading 50 principal components, whitened) or `module:object`, called with batches.
 
-    Raises InputError for another name, and for a function that does not return one finite row per example.
+    The object is called without gradients and with all modules within it in evaluation mode. Raises InputError for
+    another name, for an object that cannot be called, and for one that does not return one finite row per example.
     """
     if name == "pixels":
         return lambda x: x.flatten(1)
@@ -31,13 +37,11 @@ def feature_map(name: str, gaussian: Gaussian) -> Features:
         whiten = (kept.eigenvectors / kept.eigenvalues.sqrt()).float()
         return lambda x: (x - gaussian.mean.float()).flatten(1) @ whiten
     if ":" not in name:
-        raise InputError(f"features: expected 'pixels', 'pca' or module:function, got {name!r}")
-    function = load_object(name, "features")
-    if not callable(function):
-        raise InputError(f"features: {name} is a {type(function).__name__}, expected a function")
+        raise InputError(f"features: expected 'pixels', 'pca' or module:object, got {name!r}")
+    function = user_object(name)
 
     def features(x: Float[Tensor, "n *event"]) -> Float[Tensor, "n features"]:
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(function):
             parts: list[Any] = [function(part) for part in x.split(FEATURE_BATCH)]
         if not all(isinstance(part, Tensor | np.ndarray) for part in parts):
             raise InputError(f"features: {name} must return a tensor or an array, got {type(parts[0]).__name__}")
@@ -49,3 +53,26 @@ def feature_map(name: str, gaussian: Gaussian) -> Features:
         return rows.float()
 
     return features
+
+
+def user_object(name: str) -> Callable[..., Any]:
+    """The object that `module:object` names; InputError for a class, and for what cannot be called."""
+    found = load_object(name, "features")
+    if isinstance(found, type):
+        raise InputError(f"features: {name} is a class, expected an instance of it or a function")
+    if not callable(found):
+        raise InputError(f"features: {name} is a {type(found).__name__}, expected a function or an nn.Module")
+    return found
+
+
+@contextmanager
+def evaluating(found: object) -> Iterator[None]:
+    """Evaluation mode for all modules within an object; each is given back in the mode that it had."""
+    modes = [(part, part.training) for module in modules_within(found) for part in module.modules()]
+    try:
+        for part, _ in modes:
+            part.training = False
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode

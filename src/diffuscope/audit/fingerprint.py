@@ -7,6 +7,7 @@ weights is another model. A model that answers differently each time is a new on
 
 import hashlib
 import inspect
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
@@ -66,24 +67,44 @@ def digest(*tensors: Shaped[Tensor, "..."]) -> str:
     return whole.hexdigest()
 
 
+def object_digest(name: str, found: object) -> str:
+    """What identifies an object of the user's: its name, the files of its module and of its kind, and its tensors."""
+    kind = found if isinstance(found, FunctionType | MethodType) else type(found)
+    whole = hashlib.sha256(name.encode())
+    for part in (sys.modules.get(name.partition(":")[0]), kind):
+        try:
+            whole.update(Path(inspect.getsourcefile(part) or "").read_bytes())  # pyright: ignore[reportArgumentType]
+        except (OSError, TypeError):  # of a builtin, or typed at a prompt
+            whole.update(repr(part).encode())
+    whole.update(digest(*tensors_within(found)).encode())
+    return whole.hexdigest()
+
+
 def tensors_within(model: object) -> list[Tensor]:
     """Parameters, buffers, tensors and arrays of the modules and other objects that `model` consists of."""
-    return list(_tensors(model, set(), DEPTH))
+    return [tensor for value in _objects(model, set(), DEPTH) for tensor in _tensors(value)]
 
 
-def _tensors(value: Any, seen: set[int], depth: int) -> Iterator[Tensor]:
+def modules_within(model: object) -> list[nn.Module]:
+    """The modules that `model` is, holds, or calls as a function."""
+    return [value for value in _objects(model, set(), DEPTH) if isinstance(value, nn.Module)]
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, np.ndarray):
+        return [torch.from_numpy(np.ascontiguousarray(value))] if value.dtype.kind in "biufc" else []
+    return [*value.parameters(), *value.buffers()] if isinstance(value, nn.Module) else []
+
+
+def _objects(value: Any, seen: set[int], depth: int) -> Iterator[Any]:
     if id(value) in seen or depth < 0 or isinstance(value, ModuleType | type | str | bytes):
         return
     seen.add(id(value))
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, np.ndarray):
-        if value.dtype.kind in "biufc":
-            yield torch.from_numpy(np.ascontiguousarray(value))
-    elif isinstance(value, nn.Module):
-        yield from (*value.parameters(), *value.buffers())
+    yield value
     for part in _parts(value):
-        yield from _tensors(part, seen, depth - 1)
+        yield from _objects(part, seen, depth - 1)
 
 
 def _parts(value: Any) -> list[Any]:

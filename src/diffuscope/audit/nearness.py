@@ -70,12 +70,24 @@ def kmeans(rows: Rows, count: int, seed: int) -> Callable[[Rows], Int[ndarray, "
 
 
 def nearness(
-    samples: Rows, train: Rows, heldout: Rows, significance: float, seed: int, cells: Cells | None = None
+    samples: Rows,
+    train: Rows,
+    heldout: Rows,
+    significance: float,
+    seed: int,
+    cells: Cells | None = None,
+    *,
+    copied: Rows | None = None,
 ) -> Nearness:
-    """(b) for samples, with as many training as held-out references in every cell (one for all by default)."""
+    """(b) for samples, with as many training as held-out references in every cell (one for all by default).
+
+    Rows of `train`, and of `heldout`, are independent: one of each group, if there are groups. The training examples
+    that planted copies repeat are among `copied`, all of them, by default `train`.
+    """
     rng = np.random.default_rng(seed)
     of_train, of_heldout = cells or (np.zeros(len(train), dtype=np.int64), np.zeros(len(heldout), dtype=np.int64))
-    planted = train[torch.from_numpy(rng.integers(len(train), size=PLANTED))]
+    sources = train if copied is None else copied
+    planted = sources[torch.from_numpy(rng.integers(len(sources), size=PLANTED))]
     kept_train, kept_heldout = balanced(of_train, of_heldout, rng)
     size = len(kept_train)
     if size == 0:

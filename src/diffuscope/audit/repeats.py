@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt64
 from numpy import ndarray
 from scipy.spatial import KDTree
 
@@ -52,17 +52,22 @@ def distinct(rows: Float[ndarray, "n d"]) -> tuple[Int[ndarray, " distinct"], In
     Rows are compared by two sums of their 32-bit words with random 64-bit factors, so that no copy of them is sorted;
     two that differ have equal sums with probability below 2^-64.
     """
+    _, first, inverse = np.unique(row_keys(rows), axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return first[order], rank[inverse.reshape(-1)]
+
+
+def row_keys(rows: Float[ndarray, "n d"]) -> UInt64[ndarray, "n 2"]:
+    """Two sums of the 32-bit words of every row, with random factors that are always the same."""
     words = rows.itemsize // 4 * rows.shape[1]
     factors = np.random.default_rng(0).integers(2**64, size=(words, 2), dtype=np.uint64)
     keys = np.empty((len(rows), 2), dtype=np.uint64)
     for start in range(0, len(rows), CHUNK):
         part = np.ascontiguousarray(rows[start : start + CHUNK] + np.zeros((), rows.dtype))  # -0 becomes 0
         keys[start : start + CHUNK] = part.view(np.uint32).astype(np.uint64) @ factors
-    _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return first[order], rank[inverse.reshape(-1)]
+    return keys
 
 
 def repeats(rows: Float[ndarray, "n d"], radius: float) -> Repeats:

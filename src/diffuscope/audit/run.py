@@ -17,7 +17,9 @@ from diffuscope.progress import progress_bar
 
 from . import questions
 from .fingerprint import fingerprint
+from .named_features import require_space
 from .no_model import NoModel
+from .originals import Originals
 from .question import not_answered
 from .result import AuditResult, versions
 from .session import Session
@@ -50,19 +52,22 @@ def audit_samples(
     out: Path | None = None,
     name: str = "samples",
     notes: tuple[str, ...] = (),
+    originals: Originals | None = None,
     progress: bool = False,
 ) -> AuditResult:
     """Audit samples, in the range of the data, without the model that made them.
 
     Asked is what samples can tell: whether they are of these data, copies of training examples, as good and as diverse
-    as held-out examples. Raises InputError where samples or data cannot be audited.
+    as held-out examples. `originals` are what latents are latents of. Raises InputError where samples or data cannot be
+    audited.
 
     >>> from diffuscope.data import toy_data
     >>> moons, more = toy_data("two-moons", n_train=200, n_heldout=200), toy_data("two-moons", n_train=50, seed=1)
     >>> audit_samples(more.train, moons).verdict.word
     'cannot-tell'
     """
-    return _audit(Subject.of(NoModel(), data, name, notes), settings or Settings(), out, samples, progress)
+    subject = Subject.of(NoModel(), data, name, notes, originals=originals)
+    return _audit(subject, settings or Settings(), out, samples, progress)
 
 
 def _audit(
@@ -74,6 +79,8 @@ def _audit(
         require_memory(4.0 * numbers, "generated", f"{settings.generated:,} samples with their trajectories")
     if samples is not None:
         require_samples(samples, like=subject.train)
+    for name in settings.features:
+        require_space(name, subject)
     with (
         progress_bar(desc="audit", unit="stage", disable=not progress) as bar,
         nullcontext() if out is None else sole_writer(out),

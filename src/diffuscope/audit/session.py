@@ -6,7 +6,7 @@ questions are asked and in whatever order.
 
 from collections.abc import Callable
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,10 +17,13 @@ from tqdm import tqdm
 from diffuscope import streams
 from diffuscope.exact import Gaussian
 
+from .features import Features
 from .generation import followed_samples
 from .level_measures import LevelMeasures, Points, measure_level
+from .named_features import named_features
 from .own_sampler import own_sampler
 from .references import References, fit_gaussian, fit_references
+from .remembered_features import RememberedFeatures
 from .store import Arrays, Store
 from .subject import Levels, Settings, Subject, noise_levels
 
@@ -43,6 +46,7 @@ class Session:
         self.subject, self.settings, self.given = subject, settings, given
         self.store = store or Store(None, {})
         self.progress = progress if progress is not None else tqdm(disable=True)
+        self._features: dict[str, Features] = {}
         self.answers: dict[str, Any] = {}  # the `Answer` to every earlier question by its name
 
     @property
@@ -99,6 +103,18 @@ class Session:
         self.advance()
         return fitted
 
+    def features(self, name: str) -> Features:
+        """The feature space `name`; of the user's own ones all data are computed first, and once."""
+        if name not in self._features:
+            self.progress.set_postfix_str("computing features")
+            seed = self.seed(f"features {name}")
+            features = named_features(name, self.subject, self.gaussian, seed, self.store)
+            if isinstance(features, RememberedFeatures):
+                for x in (self.subject.train, self.subject.heldout, self.samples):
+                    features(x)
+            self._features[name] = features
+        return self._features[name]
+
     @cached_property
     def references(self) -> References:
         """The exact models of the data."""
@@ -122,6 +138,17 @@ class Session:
     def samples(self) -> Points:
         """The audited samples: the given ones, or the model's own."""
         return torch.from_numpy(self.generated["samples"]) if self.given is None else self.given.float()
+
+    def shown(self, part: Literal["train", "heldout", "samples"], places: Int64[Tensor, " n"]) -> Points | None:
+        """Examples as people know them: latents by their originals, or decoded; None where neither is known."""
+        originals = self.subject.originals
+        whole = self.samples if part == "samples" else getattr(self.subject, part)
+        if originals is None:
+            return whole[places]
+        known = getattr(originals, part)
+        if known is not None:
+            return known[places]
+        return None if originals.decode is None else originals.decode(whole[places])
 
     @cached_property
     def points(self) -> tuple[Points, Points, Points]:

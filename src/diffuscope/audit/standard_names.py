@@ -20,9 +20,10 @@ from diffuscope.findings import numbers
 from diffuscope.report import Table
 
 from .column_distances import Columns, column_distances, taken
-from .distance_measures import distance_measures, distinct_rows, heldout_controls, one_of_each
+from .distance_measures import distance_measures, distinct_rows, heldout_controls
 from .exchanged_names import named_rows
 from .feature_likelihood import generalization_gap
+from .group_units import one_of_each
 from .measure import Measure
 from .name_permutations import NEIGHBORS, adversarial_accuracy, nearer_share, privacy_losses, share_nearer_training
 from .table_attacks import inference, linkability, singling_out
@@ -161,7 +162,7 @@ def _independent(rows: Rows, groups: ndarray | None, most: int, rng: np.random.G
 
 
 def measures_table(measures: Sequence[Measure], space: str) -> Table:
-    """One row per measure, those of one reader together."""
+    """One row per measure, those of one reader together; `space` says between what distances are taken."""
     readers = {"tables and images": "both", "tables": "tables", "images": "images"}
     rows = [_row(word, m) for reader, word in readers.items() for m in measures if m.reader == reader]
     note = (

@@ -22,11 +22,13 @@ from diffuscope.samplers import times_at
 from diffuscope.streams import require_seed
 
 from .no_model import NoModel
+from .originals import Originals
 from .transformations import NAMES, transformations
 
 LOWEST, HIGHEST = 0.03, 100.0
 EVALUATION_BATCH = 256
 FEWEST = 20  # examples, samples
+FEATURES = ("pixels", "pca", "patches", "clusters", "classifier")
 COUNTS = {
     "levels": (4, 1000),
     "points": (8, 10**7),
@@ -49,7 +51,7 @@ class Settings:
     components: int = 10  # components of the Gaussian mixture
     references: int = 10_000  # largest number of held-out examples that calibrate the copy search
     step_seeds: int = 128  # number of trajectories for the error of few steps
-    features: tuple[str, ...] = ("pixels",)  # features for copy distances: pixels, pca, or module:function
+    features: tuple[str, ...] = ("pixels",)  # for distances: pixels, pca, patches, clusters, classifier, module:object
     transformations: tuple[str, ...] = NAMES  # changes that copies may have: these, module:function, or none alone
     examples: bool = True  # show training and held-out images in the report
     false_discovery: float = 0.05  # expected share of false entries in the list of copies
@@ -76,8 +78,9 @@ class Settings:
         if not self.features or len(set(self.features)) < len(self.features):
             raise InputError(f"features: expected one or several different ones, got {' '.join(self.features) or None}")
         for name in self.features:
-            if name not in ("pixels", "pca") and ":" not in name:
-                raise InputError(f"features: expected 'pixels', 'pca' or module:function, got {name!r}")
+            if name not in FEATURES and ":" not in name:
+                names = ", ".join(map(repr, FEATURES))
+                raise InputError(f"features: expected {names} or module:object, got {name!r}")
         transformations(self.transformations, ())  # refuses names before any work
 
 
@@ -90,7 +93,7 @@ class Subject:
     none is in both parts. Owners number those who may ask whether their examples were used; each is tested apart.
 
     Raises InputError for fewer than 20 examples, values that are not finite or all the same, two shapes, a group in
-    both parts, and for labels, groups and owners that are not one integer for each example.
+    both parts, groups of one part alone, and for labels, groups and owners that are not one integer for each example.
     """
 
     denoiser: Denoiser
@@ -103,16 +106,18 @@ class Subject:
     heldout_labels: Shaped[Tensor, " others"] | None = field(default=None, repr=False)
     train_groups: Shaped[Tensor, " groups"] | None = field(default=None, repr=False)
     heldout_groups: Shaped[Tensor, " groups_too"] | None = field(default=None, repr=False)
+    group_names: tuple[str, ...] = field(default=(), repr=False, kw_only=True)  # the groups are places in it
     table: Table | None = field(default=None, repr=False)
     train_owners: Shaped[Tensor, " labels"] | None = field(default=None, repr=False)
     heldout_owners: Shaped[Tensor, " others"] | None = field(default=None, repr=False)
     canaries: Canaries | None = field(default=None, repr=False)  # in the model's range; for a bound of epsilon
+    originals: Originals | None = field(default=None, repr=False, kw_only=True)  # what the examples are latents of
 
     @classmethod
     def of(
         cls, denoiser: Denoiser, data: DataSet, name: str = "model", notes: tuple[str, ...] = (), **asked: Any
     ) -> "Subject":
-        """A model and a data set, with its labels, groups and columns; `asked` are owners and canaries."""
+        """A model and a data set, with its labels, groups and columns; `asked` are owners, canaries and originals."""
         return cls(
             denoiser,
             data.train,
@@ -125,6 +130,7 @@ class Subject:
             data.train_groups,
             data.heldout_groups,
             data.table,
+            group_names=data.group_names,
             **asked,
         )
 
@@ -137,6 +143,11 @@ class Subject:
         if self.canaries is not None and self.canaries.examples.shape[1:] != self.train.shape[1:]:
             shapes = tuple(self.train.shape[1:]), tuple(self.canaries.examples.shape[1:])
             raise InputError(f"canaries: expected examples of shape {shapes[0]} as in train, got {shapes[1]}")
+        if self.originals is not None:
+            for name in ("train", "heldout"):
+                count, known = len(getattr(self, name)), len(getattr(self.originals, name))
+                if count != known:
+                    raise InputError(f"originals: expected {count:,} {name} examples, one for each, got {known:,}")
         for name, labels, data in (
             ("train_labels", self.train_labels, self.train),
             ("heldout_labels", self.heldout_labels, self.heldout),
@@ -151,6 +162,9 @@ class Subject:
                 raise InputError(f"{name}: expected integers, got {labels.dtype}")
             if len(labels) != len(data):
                 raise InputError(f"{name}: expected one for each example ({len(data)}), got {len(labels)}")
+        if (self.train_groups is None) != (self.heldout_groups is None):
+            given, missing = ("heldout", "train") if self.train_groups is None else ("train", "heldout")
+            raise InputError(f"{missing}_groups: expected groups of both parts, got {given}_groups alone")
         if self.train_groups is not None and self.heldout_groups is not None:
             both = len(set(self.train_groups.tolist()) & set(self.heldout_groups.tolist()))
             if both:

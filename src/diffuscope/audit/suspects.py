@@ -25,16 +25,20 @@ def suspects(session: Session, found: Copies, space: str) -> list[Block]:
         return []
     first = np.argsort(found.p_values, kind="stable")[:PAIRS]
     title = f"The most suspicious samples and their nearest neighbors ({space})"
-    sets = {
-        "sample": session.samples[torch.from_numpy(first)],
-        "training": session.subject.train[torch.from_numpy(found.nearest_training[first])],
-        "held-out": session.subject.heldout[torch.from_numpy(found.nearest_heldout[first])],
+    shown = {
+        "sample": session.shown("samples", torch.from_numpy(first)),
+        "training": session.shown("train", torch.from_numpy(found.nearest_training[first])),
+        "held-out": session.shown("heldout", torch.from_numpy(found.nearest_heldout[first])),
     }
+    sets = {name: x for name, x in shown.items() if x is not None}
+    if len(sets) < len(shown):  # latents of a model, and no decoder
+        return []
     captions = [_caption(found, int(i)) for i in first]
     if session.subject.table is not None:
         return [_rows(session, sets, captions, title)]
     if as_images(sets["sample"]) is not None:
-        train = session.subject.train
+        originals = session.subject.originals
+        train = session.subject.train if originals is None else originals.train
         return [_gallery(sets, captions, title, float(train.min()), float(train.max()))]
     if is_series(sets["sample"]):
         panels = [

@@ -12,12 +12,13 @@ from torch import Tensor
 from diffuscope import streams
 from diffuscope.audit import AuditResult, Settings, Subject, audit_model, audit_samples
 from diffuscope.audit.epsilon import require_delta
+from diffuscope.audit.features import user_object
+from diffuscope.audit.latents import Latents, encode_data, load_encoder
 from diffuscope.audit.subject import require_examples, require_samples
 from diffuscope.audit.verdict import Word
 from diffuscope.data import NAMES, DataSet, load_canaries, load_owners, read_samples
 from diffuscope.denoisers import Denoiser, load_model
 from diffuscope.errors import InputError
-from diffuscope.files import load_object
 from diffuscope.training import train_denoiser
 
 from .options import DataOptions, TrainOptions, require_range, writing
@@ -45,6 +46,8 @@ class Audit:
     """The canaries.npz of `diffuscope canaries`, part of which the model was trained on: bounds its epsilon."""
     owners: str | None = None
     """Who owns each example, for one p-value per owner: a .npz file with integers, train and heldout."""
+    encode: str | None = None
+    """Audit in the latent space of module:object, which has encode(x) and, for pictures, decode(z); or a function."""
     out: Path = Path("out/audit")
     """Folder for the report."""
     fail_on: tuple[Word, ...] = ()
@@ -64,14 +67,20 @@ class Audit:
                 raise InputError(f"{name}: expected with --model, whose loss it asks for; got --samples alone")
         for name in self.settings.features:
             if ":" in name:
-                load_object(name, "features")
+                user_object(name)
+        if self.encode is not None:
+            load_encoder(self.encode)
         with writing(self.out, "report.html", "audit.json", "training.safetensors", "model.safetensors"):
             self._audit()
 
     def _audit(self) -> None:
         denoiser = None if self.model is None else load_model(self.model)
         data = self.source.load(self.settings.seed)
-        notes = [data.provenance, *data.notes]
+        notes, latents = [*data.notes], None
+        if self.encode is not None:
+            latents = self._latents(data, notes)
+            data = latents.data
+        notes.insert(0, data.provenance)
         if denoiser is not None:
             data = data.in_range(*model_range(denoiser, data))
         elif self.samples is None:
@@ -82,8 +91,11 @@ class Audit:
             notes.append(warned(warning))
         for name, examples in (("data", data.train), ("heldout", data.heldout)):
             require_examples(name, examples)
-        samples = None if self.samples is None else self._samples(data, notes)
-        asked = self._asked(data)
+        if latents is None:
+            samples, originals = None if self.samples is None else self._samples(data, notes), None
+        else:
+            samples, originals = latents.in_range(data)
+        asked = {**self._asked(data), "originals": originals}
         if denoiser is None and samples is None:
             print(f"No --model given: training a small one on {data.name}.")
             steps, batch_size = self.training.train_steps, self.training.batch_size
@@ -106,8 +118,9 @@ class Audit:
         if denoiser is None and samples is not None:
             name = Path(self.samples or "").name
             result = audit_samples(
-                samples, data, self.settings, out=self.out, name=name, notes=tuple(notes), progress=True
-            )
+                samples, data, self.settings, out=self.out, name=name, notes=tuple(notes), originals=originals,
+                progress=True,
+            )  # fmt: skip
         else:
             assert denoiser is not None
             name = f"a small model trained on {data.name}" if self.model is None else Path(self.model).name
@@ -126,6 +139,13 @@ class Audit:
             require_delta(self.settings.delta, len(canaries))
         owners = (None, None) if self.owners is None else load_owners(self.owners, like=data)
         return {"train_owners": owners[0], "heldout_owners": owners[1], "canaries": canaries}
+
+    def _latents(self, data: DataSet, notes: list[str]) -> Latents:
+        """Data and samples, encoded."""
+        for name, examples in (("data", data.train), ("heldout", data.heldout)):
+            require_examples(name, examples)
+        samples = None if self.samples is None else self._samples(data, notes)
+        return encode_data(load_encoder(self.encode or ""), data, samples, self.out, progress=True)
 
     def _samples(self, data: DataSet, notes: list[str]) -> Tensor:
         """The samples in the range of the data; what is said of them goes to the notes."""

@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from jaxtyping import Int64
+from torch import Tensor
 
 from diffuscope.findings import Chart, Finding, Panel, groups
 from diffuscope.report import Block, Gallery, GalleryItem, Picture, Table, image_png
 
 from ..coverage import Coverage, coverage, coverage_finding
-from ..features import feature_map
+from ..group_units import independent
 from ..modes import Modes, SelfRepeats, modes, modes_finding, repeats_finding, self_repeats
 from ..pictures import as_images
 from ..question import Answer, Question
@@ -26,6 +28,7 @@ METHOD = (
     "Diversity: neighborhoods of held-out examples to which no sample is nearest (coverage); shares of k-means "
     "clusters of the training data; samples at a distance that few held-out examples have to each other."
 )
+OF_GROUPS = "Of every group one example at random counts, since those of one group are not independent."
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +54,9 @@ def verdict(found: list[Finding], copying: bool) -> Finding:
 def _ask(session: Session) -> Answer:
     session.progress.set_postfix_str("looking for missing modes")
     settings, subject, rng = session.settings, session.subject, session.numpy_stream("diversity")
-    features = feature_map(settings.features[0], session.gaussian)
-    rows = features(session.samples), features(subject.train), features(subject.heldout)
+    features = session.features(settings.features[0])
+    train, heldout = independent(subject, rng)
+    rows = features(session.samples), features(subject.train[train]), features(subject.heldout[heldout])
     level = settings.significance
     result = Diversity(coverage(*rows, level, rng), modes(*rows, level, rng), self_repeats(*rows, rng))
     found = [
@@ -63,8 +67,8 @@ def _ask(session: Session) -> Answer:
     session.advance()
     return Answer(
         findings=[verdict(found, session.copies_training), *found],
-        blocks=[_shares(result.modes), *_missing(session, result.modes, level)],
-        method=METHOD,
+        blocks=[_shares(result.modes), *_missing(session, result.modes, heldout, level)],
+        method=METHOD if subject.train_groups is None else f"{METHOD} {OF_GROUPS}",
         result=result,
     )
 
@@ -81,9 +85,10 @@ def _shares(result: Modes) -> Chart:
     )
 
 
-def _missing(session: Session, result: Modes, level: float) -> list[Block]:
-    """Held-out examples of the clusters that lack most samples, where the shares differ beyond chance."""
-    balance, heldout, table = result.balance, session.subject.heldout, session.subject.table
+def _missing(session: Session, result: Modes, counted: Int64[Tensor, " m"], level: float) -> list[Block]:
+    """`counted` held-out examples of the clusters that lack most samples, where shares differ beyond chance."""
+    balance, table, originals = result.balance, session.subject.table, session.subject.originals
+    heldout = (session.subject if originals is None else originals).heldout[counted]
     if not session.settings.examples or not (balance.p_value < level or balance.surely_missing(level)):
         return []
     chosen = result.shortest[:SHOWN]

@@ -6,24 +6,30 @@ is listed as a copy, and 'biased toward its training data' if one of the other t
 significance level of nearness are divided among the feature spaces.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from diffuscope.data import Table
 from diffuscope.exact import nearest_neighbors
+from diffuscope.files import finite
 from diffuscope.findings import Finding, exact_share_interval
 from diffuscope.report import Block
 
-from ..copy_search import Copies, copies, copies_finding, copies_tables, distances_chart, suffix, why_unknown
-from ..denoising_gap import Gap, denoising_gap, gap_blocks, gap_finding, pairs_of_cells
-from ..features import Features, feature_map
+from ..copied_groups import copied_groups, group_name, groups_finding, groups_table
+from ..copy_search import Copies, copies, copies_finding, distances_chart, suffix, why_unknown
+from ..copy_tables import copies_tables
+from ..denoising_gap import Gap, Pairs, denoising_gap, gap_blocks, gap_finding, pairs_of_cells
+from ..features import Features
+from ..group_units import independent, one_of_each
+from ..measure import Measure
 from ..nearness import Cells, Nearness, clusters, nearness, nearness_finding
 from ..question import Answer, Question
 from ..repeats import repeats_table
 from ..session import Session
-from ..standard_names import measures_table, standard_measures
+from ..standard_names import measures_table, standard_measures, table_measures
 from ..subject import Subject
 from ..suspects import suspects
 from ..transformations import transformations
@@ -93,15 +99,16 @@ def _ask(session: Session) -> Answer:
     settings, subject = session.settings, session.subject
     level, spaces = settings.significance, settings.features
     result, found, blocks = Memorization(None, {}, {}), list[Finding](), list[Block]()
+    standard: dict[str, object] = {}  # by feature space
     if subject.has_model:
         stream = session.numpy_stream("gap")
-        gap = denoising_gap(session.measures, level, stream, pairs_of_cells(*cells_of_points(session), stream))
+        gap = denoising_gap(session.measures, level, stream, _pairs(session, stream))
         result = Memorization(gap, {}, {})
         found, blocks = [gap_finding(gap, level)], gap_blocks(gap)
     chosen = transformations(settings.transformations, subject.train.shape[1:])
     for space in spaces:
         session.progress.set_postfix_str("looking for copies")
-        features, called = feature_map(space, session.gaussian), name_of_space(space, subject)
+        features, called = session.features(space), name_of_space(space, subject)
         listed = copies(
             session.samples,
             subject.train,
@@ -110,16 +117,26 @@ def _ask(session: Session) -> Answer:
             rate=settings.false_discovery / len(spaces),
             seed=session.seed(f"copies {space}"),
             features=features,
-            chosen=chosen if space == "pixels" else (),
+            chosen=chosen if space == "pixels" and subject.originals is None else (),
             table=subject.table if space == "pixels" else None,
+            heldout_groups=_numbers_of_groups(session)[1],
         )
         result.copies[space] = listed
         near = _nearness(session, features, listed, space, level / len(spaces))
         result.nearness[space] = near
         found += [nearness_finding(near, called, suffix(called), level / len(spaces)), copies_finding(listed, called)]
+        if subject.train_groups is not None:
+            found.append(groups_finding(listed, subject.train_groups.numpy(), called))
         blocks += [distances_chart(listed, called), *suspects(session, listed, called), *copies_tables(listed, called)]
-        blocks += [*repeats_table(listed.repeats, called), *_measures(session, features, listed, called)]
+        blocks += _copied_groups(session, listed, called)
+        measures = _measures(session, features, listed, space)
+        blocks += [*repeats_table(listed.repeats, called), *([measures_table(measures, called)] if measures else [])]
+        standard[space] = [finite(asdict(measure)) for measure in measures]
         session.advance()
+    if subject.table is not None:
+        measures = _column_measures(session, subject.table)
+        blocks += [measures_table(measures, "column by column")] if measures else []
+        standard["column by column"] = [finite(asdict(measure)) for measure in measures]
     return Answer(
         findings=[verdict(result, level), *found],
         blocks=blocks,
@@ -131,6 +148,8 @@ def _ask(session: Session) -> Answer:
                 for space, listed in result.copies.items()
             },
             "repeated_training": {space: listed.repeats.count for space, listed in result.copies.items()},
+            "standard_measures": standard,
+            **_groups(session, result),
         },
         result=result,
     )
@@ -160,25 +179,104 @@ def _numbered(train_labels: Tensor, heldout_labels: Tensor) -> Cells:
     return cells[: len(train_labels)], cells[len(train_labels) :]
 
 
+def _pairs(session: Session, rng: np.random.Generator) -> Pairs:
+    """The pairs of points for the gap, of which every group has at most one."""
+    cells, subject, (train, heldout) = cells_of_points(session), session.subject, session.point_indices
+    if subject.train_groups is None or subject.heldout_groups is None:
+        return pairs_of_cells(*cells, rng)
+    kept = [one_of_each(of.numpy(), rng) for of in (subject.train_groups[train], subject.heldout_groups[heldout])]
+    size = min(map(len, kept))
+    first, second = (np.sort(rng.permutation(part)[:size]) for part in kept)
+    pairs = pairs_of_cells(cells[0][first], cells[1][second], rng)
+    return first[pairs[0]], second[pairs[1]]
+
+
 def _nearness(session: Session, features: Features, found: Copies, space: str, level: float) -> Nearness:
-    """(b) with the held-out examples that the search for copies used; its cells are the labels, if there are any."""
+    """(b) with the held-out examples that the search for copies used; its cells are the labels, if there are any.
+
+    Of every training group one example is a reference; copies of all of them are planted.
+    """
     subject, used = session.subject, torch.from_numpy(found.heldout)
     rows = features(session.samples), features(subject.train), features(subject.heldout[used])
     seed = session.seed(f"nearness {space}")
+    kept = independent(subject, np.random.default_rng(seed))[0]
+    references = rows[1] if subject.train_groups is None else rows[1][kept]
     if subject.train_labels is not None and subject.heldout_labels is not None:
-        cells = _numbered(subject.train_labels, subject.heldout_labels[used])
+        cells = _numbered(subject.train_labels[kept], subject.heldout_labels[used])
     else:
-        cells = clusters(*rows[1:], seed)
-    return nearness(*rows, level, seed, cells)
+        cells = clusters(references, rows[2], seed)
+    return nearness(rows[0], references, rows[2], level, seed, cells, copied=rows[1])
 
 
-def _measures(session: Session, features: Features, found: Copies, space: str) -> list[Block]:
-    """The table of other measures; nothing where there are too few examples for any."""
+def _copied_groups(session: Session, found: Copies, space: str) -> list[Block]:
+    """The training groups that samples reproduce, by name unless examples must not show."""
     subject = session.subject
-    heldout = features(subject.heldout[torch.from_numpy(found.heldout)])
-    stream = session.numpy_stream(f"measures {space}")
-    measures = standard_measures(features(session.samples), features(subject.train), heldout, stream)
-    return [measures_table(measures, space)] if measures else []
+    if subject.train_groups is None:
+        return []
+    groups, names = subject.train_groups.numpy(), subject.group_names
+    return [*groups_table(found, groups, names, space, named=session.settings.examples)]
+
+
+def _groups(session: Session, result: Memorization) -> dict[str, object]:
+    """The reproduced training groups for audit.json; nothing without groups."""
+    subject, named = session.subject, session.settings.examples
+    if subject.train_groups is None:
+        return {}
+    groups, names = subject.train_groups.numpy(), subject.group_names
+    return {
+        "copied_groups": {
+            space: [
+                {"group": group_name(group, names, named=named), "samples": samples}
+                for group, samples in copied_groups(found, groups).items()
+            ]
+            for space, found in result.copies.items()
+        }
+    }
+
+
+def _measures(session: Session, features: Features, found: Copies, space: str) -> list[Measure]:
+    """The measures of other tools; none where there are too few examples for any.
+
+    Held-out examples that repeat a training example are left out, but not rows of a table, which coincide by chance.
+    """
+    subject = session.subject
+    used, groups = torch.from_numpy(found.heldout), _numbers_of_groups(session)
+    if subject.table is not None:
+        used = torch.arange(len(subject.heldout))
+    elif groups[1] is not None:
+        used = torch.from_numpy(np.setdiff1d(np.arange(len(subject.heldout)), list(found.leaked)))
+    return standard_measures(
+        features(session.samples),
+        features(subject.train),
+        features(subject.heldout[used]),
+        session.numpy_stream(f"measures {space}"),
+        train_groups=groups[0],
+        heldout_groups=None if groups[1] is None else groups[1][used.numpy()],
+    )
+
+
+def _column_measures(session: Session, table: Table) -> list[Measure]:
+    """The measures of other tools that know the columns of a table."""
+    subject, groups = session.subject, _numbers_of_groups(session)
+    samples, train, heldout = (
+        [column.values(rows) for column in table.columns] for rows in (session.samples, subject.train, subject.heldout)
+    )
+    return table_measures(
+        samples,
+        train,
+        heldout,
+        np.array([column.kind == "categorical" for column in table.columns]),
+        session.numpy_stream("measures of columns"),
+        names=[column.name for column in table.columns],
+        train_groups=groups[0],
+        heldout_groups=groups[1],
+    )
+
+
+def _numbers_of_groups(session: Session) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The groups of training and held-out examples as arrays."""
+    train, heldout = session.subject.train_groups, session.subject.heldout_groups
+    return None if train is None else train.numpy(), None if heldout is None else heldout.numpy()
 
 
 def _listed(found: Copies) -> list[dict[str, object]]:

@@ -6,7 +6,7 @@ order until every fault has been seen; one that sees no fault beyond those befor
 count: samples that are far in one of them are far.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from math import nan
@@ -24,7 +24,9 @@ from diffuscope.report import Block, Cell, Table
 
 from ..classifier import ClassifierFeatures, fit_classifier
 from ..feature_spaces import Space, feature_spaces
+from ..features import Features
 from ..frechet_ratio import BAR, DRAWS, Fidelity, distance_at_size, fidelity, frechet_chart
+from ..group_units import independent
 from ..label_shares import LabelBalance, label_balance, label_block, label_finding
 from ..pictures import ordinary_samples
 from ..planted_faults import planted_faults
@@ -33,6 +35,7 @@ from ..session import Session
 from ..subject import FEWEST, Subject
 
 LARGEST_SAMPLE = 5_000  # examples of each set whose distances are taken
+MOST_SHOWN = 1_000  # examples that the page may show
 FEATURES_PER_EXAMPLE = 4  # at least so many examples for each of the user's features
 
 
@@ -77,26 +80,36 @@ class Quality:
 
 
 def judge(
-    samples: Float[Tensor, "n *event"], subject: Subject, gaussian: Gaussian, own: tuple[str, ...], seed: int
+    samples: Float[Tensor, "n *event"],
+    subject: Subject,
+    gaussian: Gaussian,
+    own: tuple[str, ...],
+    seed: int,
+    load: Callable[[str], Features] | None = None,
 ) -> Quality:
     """Compare `samples` and planted faults with the held-out data of `subject`, in seconds.
 
-    `own` are names of the user's features (module:function), used in place of the classifier's.
+    `own` are names of the user's features (module:object), used in place of the classifier's; `load` finds them. Of
+    every group one example counts.
     """
     generator, reasons = torch.Generator().manual_seed(seed), []
     classifier = balance = None
     try:
+        units = _units(subject, np.random.default_rng(seed))
+    except InputError as error:
+        return Quality(judged=(), classifier=None, balance=None, reasons=(str(error),))
+    try:
         classifier = _classifier(subject)
-        labels = classifier.label(samples), classifier.label(subject.heldout)
-        balance = label_balance(classifier.classes, *labels, len(subject.train), np.random.default_rng(seed))
+        labels = classifier.label(samples), classifier.label(units.heldout)
+        balance = label_balance(classifier.classes, *labels, len(units.train), np.random.default_rng(seed))
     except InputError as error:
         reasons.append(str(error))
-    sets = [_some(x, generator) for x in (samples, subject.train, subject.heldout)]
-    base, others = _halves(subject, generator)
+    sets = [_some(x, generator) for x in (samples, units.train, units.heldout)]
+    base, others = _halves(units, generator)
     faults = planted_faults(base, gaussian, min(len(samples), LARGEST_SAMPLE), generator)
     affordable = max(1, min(*(len(x) for x in sets[:2]), len(sets[2]) // 2) // FEATURES_PER_EXAMPLE)
     judged, seen = [], set()
-    for fit in feature_spaces(subject.train, gaussian, own, classifier, affordable, seed):
+    for fit in feature_spaces(subject.train, gaussian, own, classifier, affordable, seed, load):
         try:
             one = _in_space(fit(), sets, faults, others, seed)
         except InputError as error:
@@ -108,6 +121,28 @@ def judge(
         if len(seen) == len(faults):
             break
     return Quality(judged=tuple(judged), classifier=classifier, balance=balance, reasons=tuple(dict.fromkeys(reasons)))
+
+
+def _units(subject: Subject, rng: np.random.Generator) -> Subject:
+    """The subject with one example of each group: distances between sets take their examples for independent."""
+    if subject.train_groups is None:
+        return replace(subject, train_owners=None, heldout_owners=None, originals=None)
+    train, heldout = independent(subject, rng)
+    if min(len(train), len(heldout)) < FEWEST:
+        counts = f"{len(train):,} and {len(heldout):,}"
+        raise InputError(f"group: expected at least {FEWEST} training and {FEWEST} held-out groups, got {counts}")
+    return replace(
+        subject,
+        train=subject.train[train],
+        heldout=subject.heldout[heldout],
+        train_labels=None if subject.train_labels is None else subject.train_labels[train],
+        heldout_labels=None if subject.heldout_labels is None else subject.heldout_labels[heldout],
+        train_groups=None,
+        heldout_groups=None,
+        train_owners=None,
+        heldout_owners=None,
+        originals=None,
+    )
 
 
 def _halves(subject: Subject, generator: torch.Generator) -> tuple[Subject, Tensor]:
@@ -123,7 +158,6 @@ def _halves(subject: Subject, generator: torch.Generator) -> tuple[Subject, Tens
         subject,
         train=subject.heldout[first],
         train_labels=None if labels is None else labels[first],
-        train_groups=None,
     )
     return planted_on, _some(subject.heldout[order[half:]], generator)
 
@@ -299,14 +333,16 @@ def _ask(session: Session) -> Answer:
     session.progress.set_postfix_str("comparing samples with held-out data")
     samples, subject, settings = session.samples, session.subject, session.settings
     own = tuple(name for name in settings.features if ":" in name)
-    result = judge(samples, subject, session.gaussian, own, session.seed("quality"))
+    result = judge(samples, subject, session.gaussian, own, session.seed("quality"), session.features)
     session.advance()
     found = [quality_finding(result, copying=session.copies_training)]
     if result.balance is not None:
         found.append(label_finding(result.balance, settings.significance))
     pictures = []
-    if subject.table is None:
-        pictures = ordinary_samples(samples, subject.heldout, examples=settings.examples)
+    first = [torch.arange(min(MOST_SHOWN, len(x))) for x in (samples, subject.heldout)]
+    shown, others = session.shown("samples", first[0]), session.shown("heldout", first[1])
+    if subject.table is None and shown is not None and others is not None:
+        pictures = ordinary_samples(shown, others, examples=settings.examples)
     return Answer(
         findings=found,
         blocks=[*pictures, *blocks(result)],

@@ -1,0 +1,36 @@
+"""Groups as units: the scans of one patient are not independent, but one random scan of each patient is.
+
+Conformal p-values, permuted names and intervals need independent, exchangeable examples. If the groups are a sample of
+all groups, one random example of each is a sample of independent examples, however alike those of one group are. It
+gives every group the same weight, whatever its size: so it is compared with samples of which the same is true.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Int, Int64, Shaped
+from numpy import ndarray
+from torch import Tensor
+
+from .subject import Subject
+
+
+def one_of_each(groups: Shaped[ndarray, " n"] | Sequence[object], rng: np.random.Generator) -> Int[ndarray, " groups"]:
+    """The index of one random row of every group, increasing: rows that are independent if the groups are.
+
+    >>> one_of_each([5, 5, 5, 9], np.random.default_rng(0)).tolist()
+    [0, 3]
+    """
+    labels = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
+    order = rng.permutation(len(labels))
+    return np.sort(order[np.unique(labels[order], return_index=True)[1]])
+
+
+def independent(subject: Subject, rng: np.random.Generator) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " m"]]:
+    """The places of independent training and held-out examples: one of each group; all where there are no groups."""
+    places = [
+        np.arange(len(rows)) if groups is None else one_of_each(groups.numpy(), rng)
+        for rows, groups in ((subject.train, subject.train_groups), (subject.heldout, subject.heldout_groups))
+    ]
+    return torch.from_numpy(places[0]), torch.from_numpy(places[1])
