@@ -1,14 +1,15 @@
 r"""Do pairs of columns belong together as in the data? Every column may be right and the rows be nonsense.
 
 Each column is one or more features z: for numbers and dates the rank of the value among samples and held-out rows
-together (0 for a missing one), and an indicator of missing values; for categories their indicators, of the `MOST_KINDS`
-most frequent ones and of all others. In each of the two sets, with the set's own moments, the pair (i, j) has the matrix
+together (0 for a missing one), and an indicator of missing values; for categories their indicators, of the
+`MOST_KINDS` most frequent ones and of all others. With the moments of one of the two sets, the pair (i, j) has the
+matrix
 
 .. math::  R_{ij} = s_i^{-1} \operatorname{Cov}(z_i, z_j)\, s_j^{-1}, \qquad
            s = \text{standard deviation (numbers)},\ \sqrt{p_k}\ \text{(indicators of categories)}.
 
-With :math:`r` the smaller number of degrees of freedom of the two columns, the norm :math:`\lVert R \rVert / \sqrt r` is
-the absolute rank correlation of two columns of numbers, the correlation ratio of numbers and categories, and Cramer's V
+With :math:`r` the smaller number of degrees of freedom of the two columns, :math:`\lVert R \rVert / \sqrt r` is the
+absolute rank correlation of two columns of numbers, the correlation ratio of numbers and categories, and Cramer's V
 of two columns of categories. The pair's distance is
 
 .. math::  \Delta = \lVert R^{\text{samples}} - R^{\text{held-out}} \rVert / \sqrt r ,
@@ -22,7 +23,7 @@ rows (`column_permutations`).
 critical one by :math:`z_{0.95} \sqrt{1/n + 1/m + 1/N}`, the standard error of a difference of correlations near 0.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -87,7 +88,7 @@ class _Features:
     freedom: Int[ndarray, " columns"]
     indicator: Float[ndarray, " p"]  # 1 for those of categories, whose s is the root of a mean
 
-    def correlations(self, products: ndarray, sums: ndarray, count: float) -> Float[ndarray, "p p"]:
+    def correlations(self, products: ndarray, sums: ndarray, count: int) -> Float[ndarray, "p p"]:
         """All R of a set with these sums of products and of features."""
         mean = sums / count
         covariance = products / count - mean[:, None] * mean
@@ -105,10 +106,10 @@ def column_pairs(
     table: Table,
     samples: Float[Tensor, "n d"],
     heldout: Float[Tensor, "m d"],
-    known: float,
+    known: float | int,
     rng: np.random.Generator,
     *,
-    others: float | None = None,
+    others: float | int | None = None,
     permutations: int = PERMUTATIONS,
 ) -> ColumnPairs | None:
     """Compare the pairs of the first 50 columns of encoded rows; None with fewer than two columns.
@@ -171,7 +172,7 @@ def column_pairs(
         tests=tests,
         samples=n,
         others=others,
-        known=known,
+        known=float(known),
         left_out=len(table.columns) - len(columns),
     )
 
@@ -217,7 +218,9 @@ def pairs_finding(result: ColumnPairs, significance: float) -> Finding:
     tone: Tone = "good"
     if found:
         tone, do = "attention", "does" if found == 1 else "do"
-        text = f"{found} of {len(result.names)} pairs of columns {do} not belong together as in the data. Farthest beyond "
+        text = (
+            f"{found} of {len(result.names)} pairs of columns {do} not belong together as in the data. Farthest beyond "
+        )
         text += f"chance: {where}."
     elif np.isinf(least):
         tone, text = "unknown", f"Cannot tell: with so few rows no pair of columns would be found. {where}."
@@ -237,7 +240,7 @@ def pairs_finding(result: ColumnPairs, significance: float) -> Finding:
         verdict=text,
         tone=tone,
         null="Every pair has the joint distribution of the data, up to the sampling error of "
-        f"{number(round(result.known))} independent training rows.",
+        f"{round(result.known):,} independent training rows.",
         p_value=p,
         power=power,
     )

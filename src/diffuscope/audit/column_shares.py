@@ -86,10 +86,10 @@ def column_shares(
     table: Table,
     samples: Float[Tensor, "n d"],
     heldout: Float[Tensor, "m d"],
-    known: float,
+    known: float | int,
     rng: np.random.Generator,
     *,
-    others: float | None = None,
+    others: float | int | None = None,
     permutations: int = PERMUTATIONS,
 ) -> ColumnShares:
     """Compare each column of encoded rows, of a generator that knows the data from `known` independent rows.
@@ -139,7 +139,7 @@ def column_shares(
         missing=np.array(missing).T,
         samples=n,
         others=others,
-        known=known,
+        known=float(known),
     )
 
 
@@ -199,7 +199,7 @@ def columns_finding(result: ColumnShares, significance: float) -> Finding:
         unit="",
         verdict=text,
         tone=tone,
-        null=f"Each column has the distribution of the data, up to the sampling error of {number(round(result.known))} "
+        null=f"Each column has the distribution of the data, up to the sampling error of {round(result.known):,} "
         "independent training rows.",
         p_value=float(result.tests.corrected.min()),
         power=_power(result, least, hardest),

@@ -332,7 +332,7 @@ def findings_of_columns(result: Quality, significance: float) -> tuple[list[Find
 
 
 def _with_wrong_columns(verdict: Finding, of_columns: list[Finding]) -> Finding:
-    """Close, or nearly so, as whole rows is no good news where a column is wrong: no card may contradict the verdict."""
+    """Whole rows that are close are no good news where a column is wrong: no card may contradict the verdict."""
     wrong = next((finding for finding in of_columns if finding.tone == "attention"), None)
     if wrong is None or verdict.tone not in ("good", "unknown"):
         return verdict
