@@ -37,7 +37,7 @@ def test_the_distances_are_those_of_kolmogorov_and_smirnov_and_total_variation()
     table = fit_table(one, other)
     found = column_shares(table, table.encode(one), table.encode(other), 1000, rng, permutations=9)
     for c, name in ((0, "x"), (2, "day")):
-        expected = stats.ks_2samp(one[name].astype(float), other[name].astype(float), method="asymp").statistic
+        expected = stats.ks_2samp(one[name].astype(float), other[name].astype(float), method="asymp")[0]
         assert found.distance[c] == pytest.approx(expected, abs=1e-12)
     shares = [np.array([(part["c"] == k).mean() for k in "abc"]) for part in (one, other)]
     assert found.distance[3] == pytest.approx(np.abs(shares[0] - shares[1]).sum() / 2, abs=1e-12)
@@ -106,7 +106,7 @@ def test_a_column_at_the_detectable_distance_is_found_as_often_as_stated():
         if shift is None:
             none = column_shares(table, table.encode(samples), table.encode(heldout), 400, rng)
             shift = none.detectable(level)
-            assert ((0.1 < shift) & (shift < 0.3)).all()
+            assert ((shift > 0.1) & (shift < 0.3)).all()
         samples["x"] = np.where(rng.random(500) < shift[0], 1e3, samples["x"])
         samples["c"] = np.where(rng.random(500) < shift[1] / 0.9, "z", samples["c"])  # a tenth is there already
         tests = column_shares(table, table.encode(samples), table.encode(heldout), 400, rng, permutations=199).tests
@@ -127,7 +127,7 @@ def test_a_planted_wrong_column_is_named_and_no_other():
     assert finding.value == found.distance[1] > 0.2
     good = columns_finding(column_shares(table, table.encode(train), table.encode(heldout), 1000, rng), 0.01)
     assert good.tone == "good"
-    chart, everything = column_blocks(found, 0.01)
+    _, everything = column_blocks(found, 0.01)
     assert isinstance(everything, Table)
     assert everything.rows[0][0] == "holes"
     assert everything.folded

@@ -7,8 +7,8 @@ tests depend on each other.
 
 *The training rows.* Even a perfect generator knows the data only from N training rows, and follows their chance
 deviations. A difference between means over n samples and m held-out rows then has the variance
-:math:`s^2 (\frac1n + \frac1m + \frac1N)`, while permutations have :math:`s^2 (\frac1n + \frac1m)`. A statistic that is a
-norm of such differences is therefore shrunk by the root of the ratio before it is compared.
+:math:`s^2 (\frac1n + \frac1m + \frac1N)`, while permutations have :math:`s^2 (\frac1n + \frac1m)`. A statistic that
+is a norm of such differences is therefore shrunk by the root of the ratio before it is compared.
 
 *Groups.* Of rows in groups, such as the visits of patients, m and N are the effective numbers
 :math:`(\sum_g m_g)^2 / \sum_g m_g^2`, as if the rows of a group were all alike, which errs on the safe side.

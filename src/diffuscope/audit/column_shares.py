@@ -232,9 +232,9 @@ def column_blocks(result: ColumnShares, significance: float) -> list[Block]:
     chart = Chart(
         "Distance of each column to held-out rows",
         (Panel("", "column", "distance", (bars,), y_range=(0.0, top)),),
-        f"{drawn}, those farthest beyond chance first. Kolmogorov-Smirnov distance of numbers and dates, total variation of categories: a distance of 0.1 "
-        "is a tenth of the samples in the wrong place. The second bar is what a perfect generator that knows the "
-        "training rows stays below in 95% of cases, each column by itself.",
+        f"{drawn}, those farthest beyond chance first. Kolmogorov-Smirnov distance of numbers and dates, total "
+        "variation of categories: 0.1 is a tenth of the samples in the wrong place. The second bar is what a perfect "
+        "generator that knows the training rows stays below in 95% of cases, each column by itself.",
     )
     least = result.detectable(significance)
     rows: list[list[Cell]] = [
