@@ -1,7 +1,7 @@
 """Audit a model."""
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from diffuscope import streams
 from diffuscope.audit import AuditResult, Settings, Subject, audit_model, audit_samples
 from diffuscope.audit.epsilon import require_delta
+from diffuscope.audit.model_card import command_line
 from diffuscope.audit.subject import require_examples, require_samples
 from diffuscope.audit.verdict import Word
 from diffuscope.data import NAMES, DataSet, load_canaries, load_owners, read_samples
@@ -20,6 +21,7 @@ from diffuscope.errors import InputError
 from diffuscope.files import load_object
 from diffuscope.training import train_denoiser
 
+from .invocation import typed
 from .options import DataOptions, TrainOptions, require_range, writing
 
 MOST_SAMPLES = 20_000  # of more, so many at random are audited
@@ -30,7 +32,8 @@ class Audit:
     """Audit a diffusion model, or samples alone: what it learned, memorization, quality, diversity, steps it needs.
 
     With --samples and no --model, the samples of any generator are audited. With neither, a small model is trained
-    first. Writes report.html and audit.json to --out. Rerun the same command to resume an interrupted audit.
+    first. Writes report.html, audit.json and model-card.md to --out. Rerun the same command to resume an interrupted
+    audit.
     """
 
     source: tyro.conf.OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
@@ -65,7 +68,9 @@ class Audit:
         for name in self.settings.features:
             if ":" in name:
                 load_object(name, "features")
-        with writing(self.out, "report.html", "audit.json", "training.safetensors", "model.safetensors"):
+        with writing(
+            self.out, "report.html", "audit.json", "model-card.md", "training.safetensors", "model.safetensors"
+        ):
             self._audit()
 
     def _audit(self) -> None:
@@ -113,6 +118,8 @@ class Audit:
             name = f"a small model trained on {data.name}" if self.model is None else Path(self.model).name
             subject = Subject.of(denoiser, data, name, tuple(notes), **asked)
             result = audit_model(subject, self.settings, out=self.out, samples=samples, progress=True)
+        if words := typed.get():
+            result = replace(result, recipe=command_line(["diffuscope", *words]))
         report = result.save(self.out)
         print_verdicts(result)
         print(f"Report: {report}")
