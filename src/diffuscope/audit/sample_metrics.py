@@ -85,7 +85,7 @@ class SampleMetrics:
         Raises InputError for fewer than 20 samples.
         """
         result = audit_samples(self.samples, self.data, self.settings)
-        values = dict.fromkeys(NAMES, float("nan"))
+        values: dict[str, float] = {name: float("nan") for name in NAMES}
         for finding in (finding for found in result.findings.values() for finding in found):
             values[finding.name] = float(finding.value)
             if finding.p_value is not None:
