@@ -1,6 +1,8 @@
 """The promises that the project's own files make to each other."""
 
+import json
 import re
+import shlex
 import subprocess
 import tomllib
 from importlib.resources import files
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 import diffuscope
+from diffuscope.cli import main
 from diffuscope.denoisers import Denoiser
 
 ROOT = Path(__file__).parents[1]
@@ -80,6 +83,34 @@ def test_the_wrappers_of_the_page_run_one_after_the_other():
         denoiser = names["denoiser"]
         assert isinstance(denoiser, Denoiser)
         assert denoiser(x, denoiser.schedule.t_max).shape == x.shape
+
+
+@pytest.mark.parametrize("part", ["## A table", pytest.param("## A folder of scans", marks=pytest.mark.slow)])
+def test_the_page_on_samples_runs_from_zero_to_report(part, tmp_path, monkeypatch):
+    """Every block as printed, in order; both generators copy, and the table's column of dates is wrong."""
+    monkeypatch.chdir(tmp_path)
+    page, names, results = read("docs/samples.md"), dict[str, object](), dict[str, dict]()
+    blocks = re.findall(r"```(python|console)\n(.*?)```", part + page.split(part)[1].split("\n## ")[0], re.DOTALL)
+    assert [kind for kind, _ in blocks] == ["python", "python", "console"]
+    for kind, text in blocks:
+        if kind == "python":
+            exec(compile(text, "docs/samples.md", "exec"), names)
+        else:
+            words = shlex.split(text)
+            main(words[1:])
+            results = json.loads(Path(words[-1], "audit.json").read_text())
+            assert Path(words[-1], "model-card.md").read_text().endswith(f"{text.strip()}\n```\n")
+    assert results["verdict"]["word"] == "copies"
+    if part == "## A table":
+        (columns,) = [f for f in results["findings"]["quality"] if f["name"] == "fidelity.columns"]
+        assert columns["verdict"].startswith(
+            "1 of 10 columns does not have the distribution of the data: column 'visit'"
+        )
+        last = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[-1]
+        exec(compile(last, "docs/samples.md", "exec"), names)
+        values = names["values"]
+        assert isinstance(values, dict)
+        assert values["fidelity.columns"] == columns["value"]
 
 
 def test_every_link_of_a_page_leads_somewhere():

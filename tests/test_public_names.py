@@ -17,8 +17,8 @@ SUBPACKAGES = {
 }  # fmt: skip
 NAMES = {
     "Cosine", "DDIM", "DPMSolverPP2M", "Denoiser", "Empirical", "ExactDenoiser", "Gaussian", "GaussianMixture", "Heun",
-    "InputError", "RectifiedFlow", "VE", "VP", "audit_model", "audit_samples", "certify_likelihood", "certify_sampler",
-    "generate", "load_data", "load_model", "reproduce", "teleport", "train_denoiser", "two_moons",
+    "InputError", "RectifiedFlow", "SampleMetrics", "VE", "VP", "audit_model", "audit_samples", "certify_likelihood",
+    "certify_sampler", "generate", "load_data", "load_model", "reproduce", "teleport", "train_denoiser", "two_moons",
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what a type checker sees of the names below
-    from diffuscope.audit import audit_model, audit_samples
+    from diffuscope.audit import SampleMetrics, audit_model, audit_samples
     from diffuscope.certify import certify_likelihood, certify_sampler
     from diffuscope.data import load_data
     from diffuscope.denoisers import Denoiser, ExactDenoiser, load_model
@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # what a type checker sees of the names below
 __version__ = "0.1.0"
 
 _HOMES = {
-    "audit": ("audit_model", "audit_samples"),
+    "audit": ("SampleMetrics", "audit_model", "audit_samples"),
     "certify": ("certify_likelihood", "certify_sampler"),
     "data": ("load_data",),
     "denoisers": ("Denoiser", "ExactDenoiser", "load_model"),
@@ -41,9 +41,9 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 _SUBPACKAGES = ("adapters", "densities", "findings", "report", "theory", "times", *(set(_HOMES) - {"errors"}))
 __all__ = [
     "DDIM", "VE", "VP", "Cosine", "DPMSolverPP2M", "Denoiser", "Empirical", "ExactDenoiser", "Gaussian",
-    "GaussianMixture", "Heun", "InputError", "RectifiedFlow", "__version__", "audit_model", "audit_samples",
-    "certify_likelihood", "certify_sampler", "generate", "load_data", "load_model", "reproduce", "teleport",
-    "train_denoiser", "two_moons",
+    "GaussianMixture", "Heun", "InputError", "RectifiedFlow", "SampleMetrics", "__version__", "audit_model",
+    "audit_samples", "certify_likelihood", "certify_sampler", "generate", "load_data", "load_model", "reproduce",
+    "teleport", "train_denoiser", "two_moons",
 ]  # fmt: skip
 
 

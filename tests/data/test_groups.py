@@ -193,3 +193,15 @@ def test_a_file_of_ids_beside_a_table_leaves_all_columns_in(tmp_path: Path):
     assert data.table is not None
     assert [column.name for column in data.table.columns] == ["x", "y"]
     assert data.table.left_out == ()
+
+
+def test_folders_that_are_groups_are_no_labels_and_folders_above_them_are(tmp_path: Path):
+    patients = [f"{k // 2:02d}/{k % 2}.png" for k in range(12)]
+    assert load_data(images(tmp_path / "patients", patients), group="folder").train_labels is None
+    of_sides = [f"{side}/{side}{name}" for side in ("train", "test") for name in patients]
+    data = load_data(images(tmp_path / "sides", of_sides), group="folder")
+    assert data.train_labels is None
+    assert data.heldout_labels is None
+    assert data.heldout_groups is not None
+    of_classes = [f"{kind}/{name}" for kind in ("healthy", "ill") for name in patients]
+    assert load_data(images(tmp_path / "classes", of_classes), group="folder").train_labels is not None

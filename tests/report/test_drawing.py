@@ -191,3 +191,10 @@ def test_a_chart_on_its_own_brings_the_colors_that_it_names():
     assert named >= {"series-1", "series-2", "muted"}
     assert all(LIGHT[name] == defined[name] for name in named - {"figure-font"})
     assert f"background: {LIGHT['paper']}" in svg
+
+
+def test_dollar_signs_in_names_are_no_mathematics():
+    """A column called "$^{$" is none that mathtext can read."""
+    axes = drawn(groups(["$^{$", "price in $"], {"$x$": [1.0, 2.0]}))
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["$^{$", "price in $"]
+    chart_svg(Chart("$_{$", (Panel("", "", "", (groups(["$^{$"], {"$x_{$": [1.0]}),)),), ""))

@@ -8,6 +8,7 @@ from .questions import QUESTIONS
 from .references import References, fit_references
 from .result import AuditResult
 from .run import audit_model, audit_samples
+from .sample_metrics import SampleMetrics
 from .session import Session
 from .subject import Settings, Subject
 from .verdict import WORDS, Verdict
@@ -22,6 +23,7 @@ __all__ = [
     "OwnerTest",
     "Question",
     "References",
+    "SampleMetrics",
     "Session",
     "Settings",
     "Subject",

@@ -1,4 +1,4 @@
-"""The result of an audit: its page (verdicts, a section per question, the method), its JSON, and both as files."""
+"""The result of an audit: its page (verdicts, a section per question, the method), JSON and model card, as files."""
 
 import platform
 from collections.abc import Sequence
@@ -12,11 +12,13 @@ import sklearn
 import torch
 
 import diffuscope
-from diffuscope.files import write_json
+from diffuscope.errors import InputError
+from diffuscope.files import replace_atomically, write_json
 from diffuscope.findings import Chart, Finding, cards
 from diffuscope.report import Block, Cell, Page, Section, Table, write_page
 
 from .level_measures import Points
+from .model_card import Recipe, model_card
 from .question import Answer, Question
 from .subject import Levels, Settings, Subject
 from .verdict import Verdict, verdict
@@ -56,6 +58,7 @@ class AuditResult:
     samples: Points | None  # None for those of a model that is not what it is taken for
     answers: dict[Question, Answer]
     versions: dict[str, str]
+    recipe: Recipe  # how to repeat it
 
     def __getitem__(self, name: str) -> Answer:
         """The answer to the question called `name`; KeyError if the audit left it out."""
@@ -87,7 +90,13 @@ class AuditResult:
             "notes": list(self.subject.notes),
             "training_examples": len(self.subject.train),
             "heldout_examples": len(self.subject.heldout),
+            "groups": [
+                None if groups is None else len(groups.unique())
+                for groups in (self.subject.train_groups, self.subject.heldout_groups)
+            ],
+            "audited_samples": None if self.samples is None else len(self.samples),
             "settings": asdict(self.settings),
+            "repeat": asdict(self.recipe),
             "versions": self.versions,
             "noise_levels": [] if self.levels is None else self.levels.ratios.tolist(),
             "findings": {name: [f.as_json() for f in found] for name, found in self.findings.items()},
@@ -119,13 +128,33 @@ class AuditResult:
         )
 
     def save(self, folder: str | Path) -> Path:
-        """Write report.html and audit.json to `folder`, each whole or not at all; returns the path of the report.
+        """Write report.html, audit.json and model-card.md to `folder`, each whole or not at all.
 
-        Raises InputError if the folder cannot be written.
+        Returns the path of the report. Raises InputError if the folder cannot be written.
         """
         report = write_page(self.page(), Path(folder) / "report.html")
         write_json(self.as_json(), report.with_name("audit.json"))
+        card = report.with_name("model-card.md")
+        try:
+            replace_atomically(card, self.model_card().encode())
+        except OSError as error:
+            raise InputError(f"folder: cannot write {card} ({error.strerror}); expected a writable folder") from error
         return report
+
+    def model_card(self) -> str:
+        """A section in Markdown for a model card, such as the README of a model on a model hub.
+
+        The verdict; a table of the first finding of every question with its interval, null hypothesis and power; the
+        data, what was not asked, the versions, and how to repeat it. Names of the user's are inert in it, whatever
+        characters they have. Every number is in `as_json()`.
+
+        >>> import diffuscope
+        >>> moons = diffuscope.load_data("two-moons")
+        >>> result = diffuscope.audit_samples(moons.train[:100], moons)
+        >>> print(result.model_card().splitlines()[0])
+        ## Audit
+        """
+        return model_card(self)
 
     def _repr_html_(self) -> str:
         return cards(self.verdicts)

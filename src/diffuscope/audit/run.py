@@ -17,6 +17,7 @@ from diffuscope.progress import progress_bar
 
 from . import questions
 from .fingerprint import fingerprint
+from .model_card import python_call
 from .named_features import require_space
 from .no_model import NoModel
 from .originals import Originals
@@ -102,4 +103,5 @@ def _audit(
         samples=None if "samples" in session.broken and samples is None else session.samples,
         answers=answers,
         versions=versions(),
+        recipe=python_call(settings, has_model=subject.has_model, samples_given=samples is not None),
     )

@@ -227,11 +227,16 @@ def require_examples(name: str, x: Shaped[Tensor, "n *event"]) -> None:
         raise InputError(f"{name}: expected examples that vary, got {len(x)} that are all the same")
 
 
-def require_samples(samples: Shaped[Tensor, "n *shape"], *, like: Float[Tensor, "m *event"]) -> None:
-    """Raises InputError as `require_examples` does, and for samples of another shape than the data."""
+def require_shape_of_samples(samples: Shaped[Tensor, "n *shape"], *, like: Float[Tensor, "m *event"]) -> None:
+    """Raises InputError for samples of another shape than the data."""
     if samples.shape[1:] != like.shape[1:]:
         shapes = tuple(like.shape[1:]), tuple(samples.shape[1:])
         raise InputError(f"samples: expected examples of shape {shapes[0]}, got {shapes[1]}")
+
+
+def require_samples(samples: Shaped[Tensor, "n *shape"], *, like: Float[Tensor, "m *event"]) -> None:
+    """Raises InputError as `require_examples` does, and for samples of another shape than the data."""
+    require_shape_of_samples(samples, like=like)
     require_examples("samples", samples)
 
 

@@ -17,6 +17,7 @@ from .canaries import Canaries
 from .certify import Certify
 from .data import Data
 from .failures import Failure, failure, modules_named, one_line, user_place
+from .invocation import typed_words
 from .reproduce import Reproduce
 from .sample import Sample
 from .train import Train
@@ -46,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if is_torchelastic_launched() and not isinstance(command, Train):
             raise InputError("torchrun: expected `diffuscope train`, the one command whose processes share their work")
         out = getattr(command, "out", None)
-        command.run()
+        with typed_words(words):
+            command.run()
         if sys.stdout is not None:  # closed by the caller
             sys.stdout.flush()
     except BaseException as error:

@@ -1,7 +1,7 @@
 """Audit a model."""
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from diffuscope.audit import AuditResult, Settings, Subject, audit_model, audit_
 from diffuscope.audit.epsilon import require_delta
 from diffuscope.audit.features import user_object
 from diffuscope.audit.latents import Latents, encode_data, load_encoder
+from diffuscope.audit.model_card import command_line
 from diffuscope.audit.subject import require_examples, require_samples
 from diffuscope.audit.verdict import Word
 from diffuscope.data import NAMES, DataSet, load_canaries, load_owners, read_samples
@@ -21,6 +22,7 @@ from diffuscope.denoisers import Denoiser, load_model
 from diffuscope.errors import InputError
 from diffuscope.training import train_denoiser
 
+from .invocation import typed
 from .options import DataOptions, TrainOptions, require_range, writing
 
 MOST_SAMPLES = 20_000  # of more, so many at random are audited
@@ -31,7 +33,8 @@ class Audit:
     """Audit a diffusion model, or samples alone: what it learned, memorization, quality, diversity, steps it needs.
 
     With --samples and no --model, the samples of any generator are audited. With neither, a small model is trained
-    first. Writes report.html and audit.json to --out. Rerun the same command to resume an interrupted audit.
+    first. Writes report.html, audit.json and model-card.md to --out. Rerun the same command to resume an interrupted
+    audit.
     """
 
     source: tyro.conf.OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
@@ -70,7 +73,9 @@ class Audit:
                 user_object(name)
         if self.encode is not None:
             load_encoder(self.encode)
-        with writing(self.out, "report.html", "audit.json", "training.safetensors", "model.safetensors"):
+        with writing(
+            self.out, "report.html", "audit.json", "model-card.md", "training.safetensors", "model.safetensors"
+        ):
             self._audit()
 
     def _audit(self) -> None:
@@ -103,7 +108,8 @@ class Audit:
         else:
             if denoiser is not None:
                 require_shape(denoiser, data)
-            if self.source.heldout is None and self.source.data not in NAMES:
+            # data may bring held-out examples of their own, such as a folder with train and test in it
+            if self.source.heldout is None and self.source.data not in NAMES and "at random" in data.provenance:
                 whose = "the generator" if denoiser is None else "the model"
                 notes.append(
                     warned(
@@ -126,6 +132,8 @@ class Audit:
             name = f"a small model trained on {data.name}" if self.model is None else Path(self.model).name
             subject = Subject.of(denoiser, data, name, tuple(notes), **asked)
             result = audit_model(subject, self.settings, out=self.out, samples=samples, progress=True)
+        if words := typed.get():
+            result = replace(result, recipe=command_line(["diffuscope", *words]))
         report = result.save(self.out)
         print_verdicts(result)
         print(f"Report: {report}")

@@ -64,6 +64,9 @@ def assembled(source: Source, choices: Choices) -> DataSet:
     _require_memory(parts, [len(index), len(heldout_index)])
     stated, how = range_of(parts, choices.data_range)
     labels, heldout_labels = _labels(parts)
+    if labels is not None and groups is not None and _same_division(labels, groups):
+        # folders of patients are no classes: no patient on one side would have a label of the other
+        labels = heldout_labels = None
     data = DataSet(
         name=source.name,
         train=in_float32(train, index),
@@ -183,6 +186,12 @@ def _require_different(data: DataSet, train: Examples, held: Examples) -> None:
             f"{held.argument}: every one of the {len(data.heldout)} held-out examples is also a training example; "
             "expected examples that were not trained on"
         )
+
+
+def _same_division(labels: Tensor, groups: Tensor) -> bool:
+    """Whether each label is one group, and each group has one label."""
+    pairs = len(torch.stack([labels, groups]).unique(dim=1)[0])
+    return pairs == len(labels.unique()) == len(groups.unique())
 
 
 def _labels(parts: list[Examples]) -> tuple[Tensor | None, Tensor | None]:

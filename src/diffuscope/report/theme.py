@@ -107,13 +107,14 @@ def figure_style() -> Iterator[None]:
     """matplotlib's settings for figures of the page, within a `with` block.
 
     Draw on a `matplotlib.figure.Figure`, not with pyplot. The default size, 7.2 x 3.4 inches, fills the page's column,
-    where 9.5 points are 13 pixels. Use Unicode (σ, λ, 10⁻²) rather than mathtext: text is set in the reader's font,
-    whose widths mathtext does not know.
+    where 9.5 points are 13 pixels. Use Unicode (σ, λ, 10⁻²): text is set in the reader's font, whose widths mathtext
+    does not know, and names of the user's, such as "price in $", are no mathematics.
     """
     ink, muted, rule, paper = (LIGHT[name] for name in ("ink", "muted", "rule", "paper"))
     with mpl.rc_context(
         {
             "figure.figsize": (7.2, 3.4),
+            "text.parse_math": False,
             "figure.facecolor": "none",
             "figure.constrained_layout.use": True,
             "font.size": 9.5,

@@ -3,7 +3,7 @@
 A close distance says something only in features in which a faulty model would be far. So the same rule judges faults of
 known size (`planted_faults`), and "close" is a verdict only if every one of them is far. Feature spaces are tried in
 order until every fault has been seen; one that sees no fault beyond those before it is left out. All that are kept
-count: samples that are far in one of them are far.
+count: samples that are far in one of them are far. Of tables also every column and every pair of columns is compared.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,6 +23,11 @@ from diffuscope.findings.numbers import number
 from diffuscope.report import Block, Cell, Table
 
 from ..classifier import ClassifierFeatures, fit_classifier
+from ..column_pairs import METHOD as METHOD_OF_PAIRS
+from ..column_pairs import ColumnPairs, column_pairs, pairs_finding, pairs_table
+from ..column_permutations import effective_number, permutations_for
+from ..column_shares import METHOD as METHOD_OF_COLUMNS
+from ..column_shares import ColumnShares, column_blocks, column_shares, columns_finding
 from ..feature_spaces import Space, feature_spaces
 from ..features import Features
 from ..frechet_ratio import BAR, DRAWS, Fidelity, distance_at_size, fidelity, frechet_chart
@@ -61,6 +66,8 @@ class Quality:
     classifier: ClassifierFeatures | None
     balance: LabelBalance | None
     reasons: tuple[str, ...]
+    columns: ColumnShares | None = None  # of tables
+    pairs: ColumnPairs | None = None
 
     @property
     def passed(self) -> dict[str, Fidelity]:
@@ -326,7 +333,44 @@ def _method(result: Quality) -> str:
             " Label shares are tested by Pearson's chi-squared, shrunk for the sampling error of "
             f"{result.balance.known:,} training examples, with {PERMUTATIONS:,} permutations."
         )
+    if result.columns is not None:
+        text += f" {METHOD_OF_COLUMNS}"
+    if result.pairs is not None:
+        text += f" {METHOD_OF_PAIRS}"
     return text + "".join(f" Not measured: {reason}." for reason in result.reasons)
+
+
+def with_columns(
+    result: Quality, samples: Float[Tensor, "n *event"], subject: Subject, significance: float, rng: np.random.Generator
+) -> Quality:
+    """The same with the columns of a table and their pairs, at half the significance each; for other data as it is."""
+    if subject.table is None:
+        return result
+    known = effective_number(len(subject.train), subject.train_groups)
+    others = effective_number(len(subject.heldout), subject.heldout_groups)
+    rows, count = (subject.table, samples, subject.heldout, known, rng), permutations_for(significance / 2)
+    shares = column_shares(*rows, others=others, permutations=count)
+    return replace(result, columns=shares, pairs=column_pairs(*rows, others=others, permutations=count))
+
+
+def findings_of_columns(result: Quality, significance: float) -> tuple[list[Finding], list[Block]]:
+    """What is found of columns and pairs, and what there is to show."""
+    found, shown = list[Finding](), list[Block]()
+    if result.columns is not None:
+        found.append(columns_finding(result.columns, significance / 2))
+        shown += column_blocks(result.columns, significance / 2)
+    if result.pairs is not None:
+        found.append(pairs_finding(result.pairs, significance / 2))
+        shown.append(pairs_table(result.pairs))
+    return found, shown
+
+
+def _with_wrong_columns(verdict: Finding, of_columns: list[Finding]) -> Finding:
+    """Whole rows that are close are no good news where a column is wrong: no card may contradict the verdict."""
+    wrong = next((finding for finding in of_columns if finding.tone == "attention"), None)
+    if wrong is None or verdict.tone not in ("good", "unknown"):
+        return verdict
+    return replace(verdict, tone="attention", verdict=f"{wrong.verdict} As whole rows: {verdict.verdict}")
 
 
 def _ask(session: Session) -> Answer:
@@ -338,6 +382,9 @@ def _ask(session: Session) -> Answer:
     found = [quality_finding(result, copying=session.copies_training)]
     if result.balance is not None:
         found.append(label_finding(result.balance, settings.significance))
+    result = with_columns(result, samples, subject, settings.significance, session.numpy_stream("columns"))
+    of_columns, shown = findings_of_columns(result, settings.significance)
+    found = [_with_wrong_columns(found[0], of_columns), *found[1:], *of_columns]
     pictures = []
     first = [torch.arange(min(MOST_SHOWN, len(x))) for x in (samples, subject.heldout)]
     shown, others = session.shown("samples", first[0]), session.shown("heldout", first[1])
@@ -345,7 +392,7 @@ def _ask(session: Session) -> Answer:
         pictures = ordinary_samples(shown, others, examples=settings.examples)
     return Answer(
         findings=found,
-        blocks=[*pictures, *blocks(result)],
+        blocks=[*pictures, *blocks(result), *shown],
         method=_method(result),
         facts={"quality_not_measured": None if result.judged else "; ".join(result.reasons)},
         result=result,
