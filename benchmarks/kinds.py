@@ -34,7 +34,7 @@ def images(name: str) -> Callable[[int, int], Tensor]:
 def latents(n: int, seed: int) -> Tensor:
     """(n, 8, 2, 2): principal components of MNIST, of unit deviation together."""
     pictures = images("mnist")(n, seed)
-    basis = Gaussian.fit(images("mnist")(10_000, seed + 1)).truncate(FEATURES)
+    basis = Gaussian.fit([images("mnist")(10_000, 0)]).truncate(FEATURES)
     rows = (pictures - basis.mean.float()).flatten(1) @ basis.eigenvectors.float()
     return (rows / rows.std()).reshape(n, 8, 2, 2)
 
@@ -105,9 +105,9 @@ def coarse_probability(columns: Columns) -> np.ndarray:
     return np.prod([[of[value] for value in columns[name].tolist()] for name, of in COARSE.items()], axis=0)
 
 
-def table(columns: Callable[[int, int], Columns]) -> Callable[[int, int], Tensor]:
-    """The encoded rows; the table is fitted to 10,000 others."""
-    return lambda n, seed: fit_table(columns(10_000, 99)).encode(columns(n, seed))
+def encoded(made: Callable[[int, int], Columns], columns: Columns) -> Tensor:
+    """Rows of a table that is fitted to 10,000 others of the kind."""
+    return fit_table(made(10_000, 99)).encode(columns)
 
 
 KINDS: dict[str, Callable[[int, int], Tensor]] = {
@@ -115,8 +115,8 @@ KINDS: dict[str, Callable[[int, int], Tensor]] = {
     "series": series,
     "volumes": volumes,
     "latents": latents,
-    "table": table(mixed_columns),
-    "table of categories": table(coarse_columns),
+    "table": lambda n, seed: encoded(mixed_columns, mixed_columns(n, seed)),
+    "table of categories": lambda n, seed: encoded(coarse_columns, coarse_columns(n, seed)),
     "MNIST": images("mnist"),
     "CIFAR-10": images("cifar10"),
 }
