@@ -8,6 +8,7 @@ together.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,20 +23,28 @@ CITIES, SHARES = ("Berlin", "Paris", "Rome", "Oslo", "Vienna"), (0.4, 0.3, 0.15,
 FEATURES = 32
 
 
+@cache
 def images(name: str) -> Callable[[int, int], Tensor]:
-    def drawn(n: int, seed: int) -> Tensor:
+    @cache
+    def both() -> Tensor:
         data = load_data(name).in_range(-1.0, 1.0)
-        both = torch.cat([data.train, data.heldout])
-        return both[torch.randperm(len(both), generator=torch.Generator().manual_seed(seed))[:n]]
+        return torch.cat([data.train, data.heldout])
+
+    def drawn(n: int, seed: int) -> Tensor:
+        return both()[torch.randperm(len(both()), generator=torch.Generator().manual_seed(seed))[:n]]
 
     return drawn
+
+
+@cache
+def basis() -> Gaussian:
+    return Gaussian.fit([images("mnist")(10_000, 0)]).truncate(FEATURES)
 
 
 def latents(n: int, seed: int) -> Tensor:
     """(n, 8, 2, 2): principal components of MNIST, of unit deviation together."""
     pictures = images("mnist")(n, seed)
-    basis = Gaussian.fit([images("mnist")(10_000, 0)]).truncate(FEATURES)
-    rows = (pictures - basis.mean.float()).flatten(1) @ basis.eigenvectors.float()
+    rows = (pictures - basis().mean.float()).flatten(1) @ basis().eigenvectors.float()
     return (rows / rows.std()).reshape(n, 8, 2, 2)
 
 
