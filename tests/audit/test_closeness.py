@@ -38,7 +38,7 @@ def test_the_position_does_not_feel_noise_orthogonal_to_the_neighbors(generator)
 
 
 def test_of_exact_repeats_that_of_the_most_isolated_row_is_lowest():
-    """At 0 with multiplicity 3 the mean over the other rows (0, 0, 1, 1, 100) is 20.4, at 10 it is (3 100 + 2 81) / 5."""
+    """At 0, which occurs three times, the mean over the other rows is (0 + 0 + 1 + 1 + 100) / 5."""
     train = torch.tensor([[0.0], [1.0], [10.0]], dtype=torch.float64)
     times = np.array([3, 2, 1])
     queries = torch.tensor([[0.0], [10.0], [0.5]], dtype=torch.float64)

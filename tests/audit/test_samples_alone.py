@@ -11,9 +11,10 @@ from scipy.ndimage import gaussian_filter
 
 from audit_subjects import digits
 from diffuscope.audit import Settings, audit_samples
-from diffuscope.audit.copy_search import copies
+from diffuscope.audit.copy_search import Search, find_leaked
 from diffuscope.audit.questions import memorized
 from diffuscope.data import DataSet, fit_table
+from diffuscope.findings import conformal_p_values, false_discovery
 
 TRAIN, HELDOUT, SAMPLES = 800, 800, 300
 
@@ -111,17 +112,21 @@ def coarse_rows(n, seed):
 
 
 def test_innocent_repeats_are_told_from_copies_of_rare_rows():
-    """Above half of the fresh rows equal a training row; a row of probability below 2^-21 does so once in a million."""
-    train, rarity = coarse_rows(4_000, 0)
-    heldout, _ = coarse_rows(4_000, 1)
-    nonempty = 0
-    for seed in range(20):
-        samples, _ = coarse_rows(300, 2 + seed)
-        result = copies(samples, train, heldout, calibration=4_000, rate=0.05, seed=seed)
-        nonempty += result.listed.any()
-        assert (result.distance == 0).mean() > 0.5
-    assert nonempty <= 4  # binomial with 0.05: more than 4 of 20 in 0.3% of cases
-    samples[:10] = train[torch.from_numpy(np.argsort(-rarity)[:10].copy())]
-    result = copies(samples, train, heldout, calibration=4_000, rate=0.05, seed=0)
-    assert result.listed[:10].any()
-    assert not result.listed[10:].any()
+    """Above half of the fresh rows equal a training row; the rarest training rows do so once in a million."""
+    train, rarity = coarse_rows(2_000, 0)
+    search = Search(train, lambda x: x, ())
+    queries = search(coarse_rows(2_200, 1)[0])
+    assert (queries.distance == 0).mean() > 0.5
+    leaked, radius = find_leaked(queries)
+    assert not leaked.any()
+    fresh, rng = queries.statistic(radius), np.random.default_rng(0)
+    copied = search(train[torch.from_numpy(np.argsort(-rarity)[:10].copy())]).statistic(radius)
+    nonempty = found = 0
+    for _ in range(200):
+        samples, null = np.split(rng.permutation(fresh), [200])
+        nonempty += false_discovery(conformal_p_values(samples, null), 0.05).any()
+        samples[:10] = copied
+        found += false_discovery(conformal_p_values(samples, null), 0.05)[:10].any()
+    # at most 5% in expectation, and three standard errors
+    assert nonempty <= 200 * (0.05 + 3 * (0.05 * 0.95 / 200) ** 0.5)
+    assert found >= 180
