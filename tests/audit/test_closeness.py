@@ -23,6 +23,7 @@ def test_the_statistic_is_that_of_its_definition():
     x = np.array([0.0, 0.1, 0.25, 0.5, -0.2])
     half = (x / (1 - x)) ** 2 / 2
     expected = np.minimum(np.abs(x), half) + half / 2
+    expected[0] = -1.0  # it equals 0, whose only other example is at distance 1
     assert np.allclose(statistic(x[:, None], [[0.0], [1.0]]), expected)
 
 
@@ -34,6 +35,16 @@ def test_the_position_does_not_feel_noise_orthogonal_to_the_neighbors(generator)
     noise[:, :5] = 0
     x = noise / noise.norm(dim=1, keepdim=True)
     assert np.allclose(closeness(x, train, neighborhood(x, train), 0.0), 1 / 68)
+
+
+def test_of_exact_repeats_that_of_the_most_isolated_row_is_lowest():
+    """At 0, which occurs three times, the mean over the other rows is (0 + 0 + 1 + 1 + 100) / 5."""
+    train = torch.tensor([[0.0], [1.0], [10.0]], dtype=torch.float64)
+    times = np.array([3, 2, 1])
+    queries = torch.tensor([[0.0], [10.0], [0.5]], dtype=torch.float64)
+    found = closeness(queries, train, neighborhood(queries, train, times=times), 0.0, times)
+    assert np.allclose(found[:2], [-102 / 5, -462 / 5])
+    assert found[2] > 0
 
 
 def test_what_is_beyond_the_nearest_example_is_no_copy():

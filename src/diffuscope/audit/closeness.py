@@ -15,6 +15,12 @@ cases; it is raised by noise, but hardly by blur, which displaces a copy toward 
            a = \max_j |c_j|, \qquad b = \frac12 \operatorname{mean}_j \frac{|x - y_1|^2}{|x - y_j|^2} .
 
 It is free of units and has no fitted constant, so that no example is lost for fitting.
+
+*Exact repeats.* A query that equals a training example has s = 0. Where values are coarse, as in tables of categories,
+fresh examples do so too, above all those that are common. Among queries that equal a training example s is therefore
+-u, where u is the mean squared distance from y_1 to its nearest training rows, NEIGHBORS of them, each counted as often
+as it occurs: a rare row, which hardly another one resembles, is repeated by chance least often, so that equal rows tell
+most there. Where no fresh example equals a training example, nothing changes: -u is below every fresh value, as 0 is.
 """
 
 from dataclasses import dataclass
@@ -40,6 +46,7 @@ class Neighborhood:
     index: Int[ndarray, "n k"]
     distance: Float[ndarray, "n k"]
     between: Float[ndarray, "n k"]  # |y_1 - y_j|
+    times: Int[ndarray, "n k"]  # how often y_j occurs among the training examples
 
     def closeness(self, radius: float) -> Float[ndarray, " n"]:
         """s, with training examples within `radius` of each other as one; NaN where no different one is among the k."""
@@ -50,7 +57,21 @@ class Neighborhood:
             ratio = square[:, :1] / square
         highest = np.where(used, np.abs(position), 0.0).max(1)
         half = np.where(used, ratio, 0.0).sum(1) / np.maximum(used.sum(1), 1) / 2
-        return np.where(used.any(1), np.minimum(highest, half) + half / 2, np.nan)
+        s = np.where(self.distance[:, 0] > 0, np.minimum(highest, half) + half / 2, -self.isolation)
+        return np.where(used.any(1), s, np.nan)
+
+    @property
+    def isolation(self) -> Float[ndarray, " n"]:
+        """u, the mean squared distance from y_1 to the nearest NEIGHBORS other training examples."""
+        times = self.times.copy()
+        times[:, 0] -= 1  # itself
+        before = times.cumsum(1) - times
+        counted = np.clip(NEIGHBORS - before, 0, times)
+        return (counted * self.between**2).sum(1) / np.maximum(counted.sum(1), 1)
+
+    def part(self, chosen: Int[ndarray, " part"]) -> "Neighborhood":
+        """Those of some of the queries."""
+        return Neighborhood(**{name: getattr(self, name)[chosen] for name in ("index", "distance", "between", "times")})
 
     def relative(self, radius: float) -> Float[ndarray, " n"]:
         """d_1 / d_2, the distance relative to the nearest different training example (0 / 0 is 0, as of a copy)."""
@@ -63,22 +84,27 @@ class Neighborhood:
         return different & (different.cumsum(1) <= COMPARED)
 
 
-def neighborhood(queries: Rows, train: Rows, k: int = NEIGHBORS) -> Neighborhood:
-    """The k nearest rows of `train`, or all of them if they are fewer."""
+def neighborhood(
+    queries: Rows, train: Rows, k: int = NEIGHBORS, times: Int[ndarray, " train"] | None = None
+) -> Neighborhood:
+    """The k nearest rows of `train`, or all of them if they are fewer; `times` each occurs (once by default)."""
     distance, index = nearest_neighbors(queries, train, min(k, len(train)))
     between = torch.empty_like(distance)
     for part in torch.arange(len(queries)).split(BLOCK):
         found = train[index[part]].double()
         between[part] = (found - found[:, :1]).norm(dim=2)
-    return Neighborhood(index=index.numpy(), distance=distance.numpy(), between=between.numpy())
+    often = np.ones_like(index) if times is None else times[index]
+    return Neighborhood(index=index.numpy(), distance=distance.numpy(), between=between.numpy(), times=often)
 
 
-def closeness(queries: Rows, train: Rows, found: Neighborhood, radius: float) -> Float[ndarray, " n"]:
+def closeness(
+    queries: Rows, train: Rows, found: Neighborhood, radius: float, times: Int[ndarray, " train"] | None = None
+) -> Float[ndarray, " n"]:
     """s of every query, among as many neighbors as it takes to meet a different one; infinity if there is none."""
     values, k = found.closeness(radius), found.index.shape[1]
     while np.isnan(values).any() and k < len(train):
         k = min(8 * k, len(train))
         rows = np.flatnonzero(np.isnan(values))
         for part in np.array_split(rows, -(-len(rows) * k // 2**20)):
-            values[part] = neighborhood(queries[torch.from_numpy(part)], train, k).closeness(radius)
+            values[part] = neighborhood(queries[torch.from_numpy(part)], train, k, times).closeness(radius)
     return np.where(np.isnan(values), np.inf, values)

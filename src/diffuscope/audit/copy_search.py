@@ -137,26 +137,27 @@ class Search:
 
     def __init__(self, train: Events, features: Features, chosen: Sequence[Transformation]) -> None:
         if chosen:
-            kept = distinct(train.flatten(1).numpy())[0]
+            kept, group = distinct(train.flatten(1).numpy())
             # no copy of the data where none is needed
             self.alignment = Alignment(train if len(kept) == len(train) else train[torch.from_numpy(kept)], chosen)
             self.rows, self.features = self.alignment.rows, self.alignment.compared
         else:
             rows = features(train)
-            kept = distinct(rows.numpy())[0]
+            kept, group = distinct(rows.numpy())
             self.alignment, self.features = None, features
             self.rows = rows if len(kept) == len(rows) else rows[torch.from_numpy(kept)]
-        self.original = kept
+        self.original, self.times = kept, np.bincount(group)
 
     def __call__(self, queries: Events) -> "Queries":
         """The queries, aligned, with their neighborhoods."""
         if self.alignment is None:
             rows = self.features(queries)
-            near = neighborhood(rows, self.rows)
-            return Queries(rows, self.rows, near, [""] * len(queries), near.distance[:, 0])
+            near = neighborhood(rows, self.rows, times=self.times)
+            return Queries(rows, self.rows, self.times, near, [""] * len(queries), near.distance[:, 0])
         aligned, names, untransformed = self.alignment(queries)
         rows = self.features(aligned)
-        return Queries(rows, self.rows, neighborhood(rows, self.rows), names, untransformed.numpy())
+        near = neighborhood(rows, self.rows, times=self.times)
+        return Queries(rows, self.rows, self.times, near, names, untransformed.numpy())
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,13 +166,25 @@ class Queries:
 
     rows: Rows
     train: Rows
+    times: Int[ndarray, " train"]  # how often each row of `train` occurs
     near: Neighborhood
     transformation: list[str]
     untransformed: Float[ndarray, " n"]  # distance to the nearest training example, before the transformation
 
     def statistic(self, radius: float) -> Float[ndarray, " n"]:
         """s, with training examples within `radius` as one."""
-        return closeness(self.rows, self.train, self.near, radius)
+        return closeness(self.rows, self.train, self.near, radius, self.times)
+
+    def part(self, chosen: Int[ndarray, " part"]) -> "Queries":
+        """Some of the queries."""
+        return Queries(
+            self.rows[torch.from_numpy(chosen)],
+            self.train,
+            self.times,
+            self.near.part(chosen),
+            [self.transformation[i] for i in chosen],
+            self.untransformed[chosen],
+        )
 
     @property
     def distance(self) -> Float[ndarray, " n"]:
@@ -249,7 +262,7 @@ def find_leaked(fresh: Queries) -> tuple[Bool[ndarray, " n"], float]:
         if kept.sum() < LEAST_CALIBRATION:
             return leaked, 0.0
         radius = float(np.quantile(fresh.untransformed[kept], REPEAT_QUANTILE))
-        statistic = fresh.statistic(radius)
+        statistic = np.maximum(fresh.statistic(radius), 0.0)  # exact repeats that remain are by chance
         if np.isinf(statistic[kept]).any():  # all training examples are one
             return leaked, radius
         more = kept & (statistic < _least_fresh(statistic[kept]))
