@@ -198,3 +198,8 @@ def test_dollar_signs_in_names_are_no_mathematics():
     axes = drawn(groups(["$^{$", "price in $"], {"$x$": [1.0, 2.0]}))
     assert [label.get_text() for label in axes.get_xticklabels()] == ["$^{$", "price in $"]
     chart_svg(Chart("$_{$", (Panel("", "", "", (groups(["$^{$"], {"$x_{$": [1.0]}),)),), ""))
+
+
+def test_names_of_groups_that_would_overlap_are_slanted():
+    short, long = (drawn(groups([name * 12 for name in "abcdefgh"[:n]], {"s": [1.0] * n})) for n in (3, 8))
+    assert [axes.get_xticklabels()[0].get_rotation() for axes in (short, long)] == [0, 35]

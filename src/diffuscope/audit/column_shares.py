@@ -97,12 +97,12 @@ def column_shares(
     `others` is the effective number of held-out rows (by default all). At most 5,000 rows of each set, fewer of more
     than 200 columns, are drawn and compared. Source of the correction: Westfall & Young 1993.
 
-    >>> import torch
     >>> from diffuscope.data import fit_table
-    >>> table = fit_table({"age": list(range(20, 60)), "city": ["Rome", "Oslo"] * 20})
-    >>> rows = table.encode({"age": list(range(20, 60)), "city": ["Rome"] * 40})
-    >>> heldout = table.encode({"age": list(range(20, 60)), "city": ["Rome", "Oslo"] * 20})
-    >>> found = column_shares(table, rows, heldout, 1000, np.random.default_rng(0))
+    >>> ages = [20, 30, 40, 50] * 10
+    >>> table = fit_table({"age": ages, "city": ["Rome", "Oslo"] * 20})
+    >>> samples = table.encode({"age": ages, "city": ["Rome"] * 40})
+    >>> heldout = table.encode({"age": ages, "city": ["Rome", "Oslo"] * 20})
+    >>> found = column_shares(table, samples, heldout, 1000, np.random.default_rng(0))
     >>> found.names[found.order[0]], found.distance.tolist()
     ('city', [0.0, 0.5])
     """

@@ -39,7 +39,7 @@ class SampleMetrics:
     >>> values = metrics.compute()
     >>> values["memorized.copies"]
     0.0
-    >>> 0.5 < values["fidelity.frechet"] < 2
+    >>> values["diversity.coverage"] > 50
     True
     >>> metrics.reset()
     >>> metrics.count
@@ -53,8 +53,10 @@ class SampleMetrics:
     def update(self, samples: Shaped[Tensor, "n *shape"]) -> None:
         """Add a batch of samples, on any device, in the range of the data.
 
-        Raises InputError for another shape than that of the data, integers, and values that are not finite.
+        Raises InputError for anything but a tensor, another shape than that of the data, integers, and values that are not finite.
         """
+        if not isinstance(samples, Tensor):
+            raise InputError(f"samples: expected a tensor, got {type(samples).__name__}")
         batch = samples.detach()
         require_shape_of_samples(batch, like=self.data.train)
         if not batch.is_floating_point():

@@ -33,6 +33,7 @@ from .theme import HEAT_LEVELS, LIGHT, MARKERS, SERIES, figure_style, figure_svg
 
 WIDTH, HEIGHT = 7.2, 3.2
 MARKED = 25  # lines of more points have no markers, scatters of more points have small ones
+LETTERS = 95  # below a panel of the whole width; longer names of groups are slanted
 SMALL_POINT, LARGE_POINT = 2.5, 5.0
 ARROW_WIDTH = 0.006  # of the shaft, relative to the panel's width
 _DASHES = {"solid": "-", "dashed": "--", "dotted": ":"}
@@ -214,6 +215,11 @@ def _draw_mark(axes: Axes, mark: Mark, color: str, marker: str) -> None:
                 places = np.arange(len(names)) - 0.4 + (k + 0.5) * width
                 axes.bar(places, values, 0.92 * width, label=label, color=SERIES[k % len(SERIES)])
             axes.set_xticks(np.arange(len(names)), names)
+            if sum(len(name) + 2 for name in names) > LETTERS / _columns(axes):
+                axes.tick_params("x", labelrotation=35)
+                for label in axes.get_xticklabels():
+                    label.set_horizontalalignment("right")
+                    label.set_rotation_mode("anchor")
             axes.grid(visible=False, axis="x")
         case Intervals(names, values, low, high):
             rows, reach = np.arange(len(names)), np.abs(np.asarray([low, high]) - values)
@@ -233,6 +239,12 @@ def _draw_mark(axes: Axes, mark: Mark, color: str, marker: str) -> None:
             looks = {"facecolor": color, "edgecolor": LIGHT["paper"], "linewidth": 0.5, "zorder": 3}
             lengths = {"angles": "xy", "scale_units": "xy", "scale": 1.0, "width": ARROW_WIDTH, "headwidth": 4.0}
             axes.quiver(x, y, dx, dy, label=label, **looks, **lengths)
+
+
+def _columns(axes: Axes) -> int:
+    """The number of panels side by side."""
+    place = axes.get_subplotspec()
+    return 1 if place is None else place.get_gridspec().ncols
 
 
 def _draw_cells(axes: Axes, mark: Cells) -> None:
