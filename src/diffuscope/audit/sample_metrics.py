@@ -53,7 +53,8 @@ class SampleMetrics:
     def update(self, samples: Shaped[Tensor, "n *shape"]) -> None:
         """Add a batch of samples, on any device, in the range of the data.
 
-        Raises InputError for anything but a tensor, another shape than that of the data, integers, and values that are not finite.
+        Raises InputError for anything but a tensor, another shape than that of the data, integers, and values that are
+        not finite.
         """
         if not isinstance(samples, Tensor):
             raise InputError(f"samples: expected a tensor, got {type(samples).__name__}")
