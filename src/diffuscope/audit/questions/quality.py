@@ -383,7 +383,7 @@ def _ask(session: Session) -> Answer:
     if result.balance is not None:
         found.append(label_finding(result.balance, settings.significance))
     result = with_columns(result, samples, subject, settings.significance, session.numpy_stream("columns"))
-    of_columns, shown = findings_of_columns(result, settings.significance)
+    of_columns, tables = findings_of_columns(result, settings.significance)
     found = [_with_wrong_columns(found[0], of_columns), *found[1:], *of_columns]
     pictures = []
     first = [torch.arange(min(MOST_SHOWN, len(x))) for x in (samples, subject.heldout)]
@@ -392,7 +392,7 @@ def _ask(session: Session) -> Answer:
         pictures = ordinary_samples(shown, others, examples=settings.examples)
     return Answer(
         findings=found,
-        blocks=[*pictures, *blocks(result), *shown],
+        blocks=[*pictures, *blocks(result), *tables],
         method=_method(result),
         facts={"quality_not_measured": None if result.judged else "; ".join(result.reasons)},
         result=result,
