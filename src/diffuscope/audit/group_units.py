@@ -15,6 +15,8 @@ from torch import Tensor
 
 from .subject import Subject
 
+OF_GROUPS = "Of every group one example at random counts, since those of one group are not independent."
+
 
 def one_of_each(groups: Shaped[ndarray, " n"] | Sequence[object], rng: np.random.Generator) -> Int[ndarray, " groups"]:
     """The index of one random row of every group, increasing: rows that are independent if the groups are.

@@ -15,7 +15,7 @@ from diffuscope.findings import Chart, Finding, Panel, groups
 from diffuscope.report import Block, Gallery, GalleryItem, Picture, Table, image_png
 
 from ..coverage import Coverage, coverage, coverage_finding
-from ..group_units import independent
+from ..group_units import OF_GROUPS, independent
 from ..modes import Modes, SelfRepeats, modes, modes_finding, repeats_finding, self_repeats
 from ..pictures import as_images
 from ..question import Answer, Question
@@ -27,7 +27,6 @@ METHOD = (
     "Diversity: held-out examples whose ball, out to a neighbor, holds a sample (coverage, Naeem et al. 2020); shares "
     "of k-means clusters of the training data; samples at a distance that few held-out examples have to each other."
 )
-OF_GROUPS = "Of every group one example at random counts, since those of one group are not independent."
 
 
 @dataclass(frozen=True, eq=False)

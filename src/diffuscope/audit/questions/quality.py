@@ -26,7 +26,7 @@ from ..classifier import ClassifierFeatures, fit_classifier
 from ..feature_spaces import Space, feature_spaces
 from ..features import Features
 from ..frechet_ratio import BAR, DRAWS, Fidelity, distance_at_size, fidelity, frechet_chart
-from ..group_units import independent
+from ..group_units import OF_GROUPS, independent
 from ..label_shares import LabelBalance, label_balance, label_block, label_finding
 from ..pictures import ordinary_samples
 from ..planted_faults import planted_faults
@@ -346,7 +346,7 @@ def _ask(session: Session) -> Answer:
     return Answer(
         findings=found,
         blocks=[*pictures, *blocks(result)],
-        method=_method(result),
+        method=_method(result) if subject.train_groups is None else f"{_method(result)} {OF_GROUPS}",
         facts={"quality_not_measured": None if result.judged else "; ".join(result.reasons)},
         result=result,
     )
