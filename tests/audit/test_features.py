@@ -143,7 +143,7 @@ def test_remembered_rows_are_those_of_the_function_in_any_order_and_with_repetit
     ("name", "message"),
     [
         ("counting_wrong:Wide", "features: counting_wrong:Wide is a class, expected an instance of it or a function"),
-        ("counting_wrong:number", "features: counting_wrong:number is a int, expected a function or an nn.Module"),
+        ("counting_wrong:number", "features: expected counting_wrong:number to be a function or an nn.Module, got int"),
         ("patches", "features: 'patches' are of images, got examples of shape (2,)"),
         ("classifier", "features: 'classifier' needs labels of the training and the held-out data, got none"),
     ],
@@ -165,7 +165,7 @@ def test_every_named_space_finds_copies():
     samples = torch.cat([images[:20], images[1000:1100]])
     subject, gaussian = Subject.of(NoModel(), data), Gaussian.fit([data.train])
     for name in ("patches", "clusters", "classifier"):
-        features = named_features(name, subject, gaussian, 0, Store(None, {}))
+        features = named_features(name, subject, gaussian, 0)
         found = copies(samples, data.train, data.heldout, calibration=500, rate=0.05, seed=0, features=features)
         assert found.listed[:20].all(), name
         assert found.listed[20:].sum() <= 3

@@ -38,6 +38,11 @@ def feature_map(name: str, gaussian: Gaussian) -> Features:
         return lambda x: (x - gaussian.mean.float()).flatten(1) @ whiten
     if ":" not in name:
         raise InputError(f"features: expected 'pixels', 'pca' or module:object, got {name!r}")
+    return user_features(name)
+
+
+def user_features(name: str) -> Features:
+    """The features `module:object`; InputError as `feature_map`."""
     function = user_object(name)
 
     def features(x: Float[Tensor, "n *event"]) -> Float[Tensor, "n features"]:
@@ -61,7 +66,7 @@ def user_object(name: str) -> Callable[..., Any]:
     if isinstance(found, type):
         raise InputError(f"features: {name} is a class, expected an instance of it or a function")
     if not callable(found):
-        raise InputError(f"features: {name} is a {type(found).__name__}, expected a function or an nn.Module")
+        raise InputError(f"features: expected {name} to be a function or an nn.Module, got {type(found).__name__}")
     return found
 
 

@@ -6,6 +6,7 @@ gives every group the same weight, whatever its size: so it is compared with sam
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,7 +14,11 @@ from jaxtyping import Int, Int64, Shaped
 from numpy import ndarray
 from torch import Tensor
 
-from .subject import Subject
+from diffuscope.errors import InputError
+
+from .subject import FEWEST, Subject
+
+OF_GROUPS = "Of every group one example at random counts, since those of one group are not independent."
 
 
 def one_of_each(groups: Shaped[ndarray, " n"] | Sequence[object], rng: np.random.Generator) -> Int[ndarray, " groups"]:
@@ -34,3 +39,28 @@ def independent(subject: Subject, rng: np.random.Generator) -> tuple[Int64[Tenso
         for rows, groups in ((subject.train, subject.train_groups), (subject.heldout, subject.heldout_groups))
     ]
     return torch.from_numpy(places[0]), torch.from_numpy(places[1])
+
+
+def one_of_each_group(subject: Subject, rng: np.random.Generator) -> Subject:
+    """The subject with one example of each group, and without owners and originals; the same without groups.
+
+    Raises InputError for fewer than 20 groups of either kind.
+    """
+    if subject.train_groups is None:
+        return replace(subject, train_owners=None, heldout_owners=None, originals=None)
+    train, heldout = independent(subject, rng)
+    if min(len(train), len(heldout)) < FEWEST:
+        counts = f"{len(train):,} and {len(heldout):,}"
+        raise InputError(f"group: expected at least {FEWEST} training and {FEWEST} held-out groups, got {counts}")
+    return replace(
+        subject,
+        train=subject.train[train],
+        heldout=subject.heldout[heldout],
+        train_labels=None if subject.train_labels is None else subject.train_labels[train],
+        heldout_labels=None if subject.heldout_labels is None else subject.heldout_labels[heldout],
+        train_groups=None,
+        heldout_groups=None,
+        train_owners=None,
+        heldout_owners=None,
+        originals=None,
+    )

@@ -54,9 +54,9 @@ def load_encoder(name: str) -> Encoder:
         raise InputError(f"encode: {name} is a class, expected an instance of it or a function")
     encode, decode = getattr(found, "encode", found), getattr(found, "decode", None)
     if not callable(encode) or (encode is found and decode is not None):
-        raise InputError(f"encode: {name}, a {type(found).__name__}, has no encode(x); expected it, or a function")
+        raise InputError(f"encode: expected {name} to have encode(x), or to be a function, got {type(found).__name__}")
     if decode is not None and not callable(decode):
-        raise InputError(f"encode: expected decode(z) of {name} to be a method, got a {type(decode).__name__}")
+        raise InputError(f"encode: expected decode(z) of {name} to be a method, got {type(decode).__name__}")
     return Encoder(name=name, found=found, encode=encode, decode=decode)
 
 

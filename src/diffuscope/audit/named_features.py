@@ -22,7 +22,7 @@ from diffuscope.exact import Gaussian
 
 from .classifier import fit_classifier
 from .cluster_features import fit_cluster_features
-from .features import FITTED, Features, feature_map, user_object
+from .features import FITTED, Features, feature_map, user_features, user_object
 from .fingerprint import object_digest
 from .patch_features import fit_patch_features
 from .remembered_features import RememberedFeatures
@@ -33,19 +33,23 @@ from .transformations import is_image
 MOST_FITTED = 10_000  # training examples that determine features
 
 
-def named_features(name: str, subject: Subject, gaussian: Gaussian, seed: int, store: Store) -> Features:
+def named_features(name: str, subject: Subject, gaussian: Gaussian, seed: int) -> Features:
     """The feature space `name` of a subject, whose training data have the Gaussian `gaussian`.
 
     Raises InputError for a name that is none, for patches without images, and for a classifier without labels.
     """
     require_space(name, subject)
-    if name in FITTED:
-        fitted = _fitted(name, subject, gaussian, seed)
-        return lambda x: fitted(x).float()
-    features = feature_map(name, gaussian)
-    if ":" not in name:
-        return features
-    return RememberedFeatures(features, object_digest(name, user_object(name)), store)
+    if name not in FITTED:
+        return feature_map(name, gaussian)
+    fitted = _fitted(name, subject, gaussian, seed)
+    return lambda x: fitted(x).float()
+
+
+def own_features(name: str, train: Float[Tensor, "n *event"], store: Store) -> RememberedFeatures:
+    """The user's features `name`, tried on two training examples: what is wrong shows before any other work."""
+    features = RememberedFeatures(user_features(name), object_digest(name, user_object(name)), store)
+    features(train[:2])
+    return features
 
 
 def require_space(name: str, subject: Subject) -> None:

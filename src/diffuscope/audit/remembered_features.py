@@ -20,6 +20,7 @@ from .repeats import row_keys
 from .store import Arrays, Store
 
 PART = 8192  # examples in one file of the store
+FEWEST = 8  # rows that stay a block of their own
 Keys = UInt64[ndarray, "n 2"]
 
 
@@ -61,12 +62,17 @@ class RememberedFeatures:
 
     def _add(self, keys: Keys, x: Float[Tensor, "n *event"]) -> None:
         parts = [self._stored(part) for part in x.split(PART)]
+        if self.blocks and len(self.blocks[-1]) < FEWEST:  # the few on which a function was tried, and all that follow
+            parts.insert(0, self.blocks.pop())
+            start, self.starts = self.starts[-1], self.starts[:-1]
+        else:
+            start = self.starts[-1]
         self.blocks.append(parts[0] if len(parts) == 1 else torch.cat(parts))
         together = np.concatenate([self.keys, keys])
-        places = np.concatenate([self.places, self.starts[-1] + np.arange(len(keys))])
+        places = np.concatenate([self.places, start + np.arange(len(keys))])
         order = np.argsort(together[:, 0], kind="stable")
         self.keys, self.places = together[order], places[order]
-        self.starts = np.append(self.starts, self.starts[-1] + len(keys))
+        self.starts = np.append(self.starts, start + len(keys))
 
     def _stored(self, part: Float[Tensor, "n *event"]) -> Float[Tensor, "n features"]:
         compute: Callable[[], Arrays] = partial(_rows_of, self.features, part)

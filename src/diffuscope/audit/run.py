@@ -89,6 +89,9 @@ def _audit(
         store, answers = Store(out, fingerprint(subject, settings, samples)), {}
         session = Session(subject, settings, store=store, given=samples, progress=bar)
         bar.reset(session.shared_stages + sum(question.stages(session) for question in asked))
+        for name in settings.features:
+            if ":" in name:
+                session.features(name)
         for question in asked:
             broken = session.broken & question.needs
             answer = not_answered(question, session.broken) if broken else question.ask(session)

@@ -20,10 +20,9 @@ from diffuscope.exact import Gaussian
 from .features import Features
 from .generation import followed_samples
 from .level_measures import LevelMeasures, Points, measure_level
-from .named_features import named_features
+from .named_features import named_features, own_features
 from .own_sampler import own_sampler
 from .references import References, fit_gaussian, fit_references
-from .remembered_features import RememberedFeatures
 from .store import Arrays, Store
 from .subject import Levels, Settings, Subject, noise_levels
 
@@ -106,12 +105,14 @@ class Session:
     def features(self, name: str) -> Features:
         """The feature space `name`; of the user's own ones all data are computed first, and once."""
         if name not in self._features:
-            self.progress.set_postfix_str("computing features")
-            seed = self.seed(f"features {name}")
-            features = named_features(name, self.subject, self.gaussian, seed, self.store)
-            if isinstance(features, RememberedFeatures):
-                for x in (self.subject.train, self.subject.heldout, self.samples):
+            subject = self.subject
+            if ":" in name:
+                features = own_features(name, subject.train, self.store)
+                self.progress.set_postfix_str("computing features")
+                for x in (subject.train, subject.heldout):
                     features(x)
+            else:
+                features = named_features(name, subject, self.gaussian, self.seed(f"features {name}"))
             self._features[name] = features
         return self._features[name]
 

@@ -15,7 +15,7 @@ from diffuscope.findings import Chart, Finding, Panel, groups
 from diffuscope.report import Block, Gallery, GalleryItem, Picture, Table, image_png
 
 from ..coverage import Coverage, coverage, coverage_finding
-from ..group_units import independent
+from ..group_units import OF_GROUPS, independent
 from ..modes import Modes, SelfRepeats, modes, modes_finding, repeats_finding, self_repeats
 from ..pictures import as_images
 from ..question import Answer, Question
@@ -28,7 +28,6 @@ METHOD = (
     "Diversity: neighborhoods of held-out examples to which no sample is nearest (coverage); shares of k-means "
     "clusters of the training data; samples at a distance that few held-out examples have to each other."
 )
-OF_GROUPS = "Of every group one example at random counts, since those of one group are not independent."
 
 
 @dataclass(frozen=True, eq=False)

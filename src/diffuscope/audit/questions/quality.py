@@ -31,7 +31,7 @@ from ..column_shares import ColumnShares, column_blocks, column_shares, columns_
 from ..feature_spaces import Space, feature_spaces
 from ..features import Features
 from ..frechet_ratio import BAR, DRAWS, Fidelity, distance_at_size, fidelity, frechet_chart
-from ..group_units import independent
+from ..group_units import OF_GROUPS, one_of_each_group
 from ..label_shares import LabelBalance, label_balance, label_block, label_finding
 from ..pictures import ordinary_samples
 from ..planted_faults import planted_faults
@@ -102,7 +102,7 @@ def judge(
     generator, reasons = torch.Generator().manual_seed(seed), []
     classifier = balance = None
     try:
-        units = _units(subject, np.random.default_rng(seed))
+        units = one_of_each_group(subject, np.random.default_rng(seed))
     except InputError as error:
         return Quality(judged=(), classifier=None, balance=None, reasons=(str(error),))
     try:
@@ -128,28 +128,6 @@ def judge(
         if len(seen) == len(faults):
             break
     return Quality(judged=tuple(judged), classifier=classifier, balance=balance, reasons=tuple(dict.fromkeys(reasons)))
-
-
-def _units(subject: Subject, rng: np.random.Generator) -> Subject:
-    """The subject with one example of each group: distances between sets take their examples for independent."""
-    if subject.train_groups is None:
-        return replace(subject, train_owners=None, heldout_owners=None, originals=None)
-    train, heldout = independent(subject, rng)
-    if min(len(train), len(heldout)) < FEWEST:
-        counts = f"{len(train):,} and {len(heldout):,}"
-        raise InputError(f"group: expected at least {FEWEST} training and {FEWEST} held-out groups, got {counts}")
-    return replace(
-        subject,
-        train=subject.train[train],
-        heldout=subject.heldout[heldout],
-        train_labels=None if subject.train_labels is None else subject.train_labels[train],
-        heldout_labels=None if subject.heldout_labels is None else subject.heldout_labels[heldout],
-        train_groups=None,
-        heldout_groups=None,
-        train_owners=None,
-        heldout_owners=None,
-        originals=None,
-    )
 
 
 def _halves(subject: Subject, generator: torch.Generator) -> tuple[Subject, Tensor]:
@@ -393,7 +371,7 @@ def _ask(session: Session) -> Answer:
     return Answer(
         findings=found,
         blocks=[*pictures, *blocks(result), *tables],
-        method=_method(result),
+        method=_method(result) if subject.train_groups is None else f"{_method(result)} {OF_GROUPS}",
         facts={"quality_not_measured": None if result.judged else "; ".join(result.reasons)},
         result=result,
     )
