@@ -277,9 +277,12 @@ def _exact_repeats(fresh: Queries) -> Bool[ndarray, " n"]:
     """Held-out examples at distance 0 from a training example; none if fresh ones may coincide as often.
 
     Coinciding pairs among the held-out examples, and those among the training examples, bound the number by chance.
+    Where there is none in either, values are not coarse, and equal examples are one and the same.
     """
     exact, n, total = fresh.distance == 0, len(fresh.rows), int(fresh.times.sum())
     sizes = np.bincount(distinct(fresh.rows.numpy())[1])
+    if sizes.max() == fresh.times.max() == 1:
+        return exact
     by_chance = min(_most_pairs(sizes) * 2 * total / (n - 1), _most_pairs(fresh.times) * 2 * n / (total - 1))
     by_chance_so_many = stats.poisson.sf(exact.sum() - 1, by_chance) >= CHANCE
     return np.zeros(n, dtype=bool) if by_chance_so_many else exact
