@@ -1,12 +1,11 @@
 r"""Samples without a model, on eight kinds of data: are 1% planted copies found, and is the list empty where none are?
 
 10,000 training examples (4,000 of CIFAR-10), 4,000 held-out ones, 1,000 samples, all independent. *Planted*: in each of
-100 draws, 10 of
-the samples are exact copies of random training examples; of the table of categories, copies of rare rows, of a
-probability below RARE. *Null*: in each of 200 draws the 5,000
-examples that are not for training are divided anew into samples and held-out ones; the list may be non-empty in at most
-17, and one random sample's p-value, smoothed over ties, is uniform. Every example is searched once. The p-value of
-nearness is uniform, too, over NEARNESS divisions of all examples (WIDE ones of more than 512 coordinates).
+100 draws, 10 of the samples are exact copies of random training examples; of the table of categories, copies of rare
+rows, of a probability below RARE. *Null*: in each of 200 draws the 5,000 examples that are not for training are divided
+anew into samples and held-out ones; the list may be non-empty in at most 17, and one random sample's p-value, smoothed
+over ties, is uniform. Every example is searched once. The p-value of nearness is uniform, too, over NEARNESS divisions
+of all examples (WIDE ones of more than 512 coordinates).
 
     python benchmarks/samples_alone.py [kind ...]
 """
@@ -59,8 +58,9 @@ def measured(kind: str) -> None:
     uniform = stats.kstest(p_values, "uniform").pvalue
     near, rows = [], examples.flatten(1)
     for seed in range(NEARNESS if rows.shape[1] < 512 else WIDE):
-        sets = rows[torch.from_numpy(rng.permutation(len(rows)))].split([SAMPLES, len(train), HELDOUT])
-        near.append(nearness(*sets, 0.01, seed, clusters(*sets[1:], seed)).p_value)
+        shuffled = rows[torch.from_numpy(rng.permutation(len(rows)))]
+        samples, known, unknown = shuffled.split([SAMPLES, len(train), HELDOUT])
+        near.append(nearness(samples, known, unknown, 0.01, seed, clusters(known, unknown, seed)).p_value)
     of_near = stats.kstest(near, "uniform").pvalue
     share = 100 * listed / (DRAWS * COPIES)
     print(

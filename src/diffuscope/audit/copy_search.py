@@ -15,7 +15,7 @@ values such a power law expects 1/10 of them below
 
 The larger of these values for (a, b) = (0.1, 0.5) and (0.25, 0.5) is the limit, in rounds until no more are found. The
 slope grows toward 0 on every data set tried, so fresh examples stay and the p-values remain valid. Bit-for-bit repeats
-are left out too, unless the held-out examples repeat each other as often.
+are left out too, unless the held-out or the training examples repeat each other as often, up to chance.
 
 *Power* is measured: modified copies of random training examples are planted (`planting`).
 """
@@ -56,6 +56,7 @@ REPEAT_QUANTILE = 0.01  # of the distances of held-out examples to training ones
 LEAKED = 0.1  # expected number of fresh held-out examples that are taken for leaked ones
 TAILS = ((0.1, 0.5), (0.25, 0.5))
 LEAST_CALIBRATION = 20
+CHANCE = 0.01  # exact repeats of so small a probability are leaked
 LARGEST_SHARE = 0.25  # of exact copies: if only a larger one would be found, there is no verdict
 PLAIN = ("pixels", "columns", "values")  # what the distances of the examples as they are, are called
 Events = Float[Tensor, "_ *event"]
@@ -265,7 +266,7 @@ def find_leaked(fresh: Queries) -> tuple[Bool[ndarray, " n"], float]:
         statistic = np.maximum(fresh.statistic(radius), 0.0)  # exact repeats that remain are by chance
         if np.isinf(statistic[kept]).any():  # all training examples are one
             return leaked, radius
-        more = kept & (statistic < _least_fresh(statistic[kept]))
+        more = kept & (fresh.distance > 0) & (statistic < _least_fresh(statistic[kept]))
         if not more.any():
             return leaked, radius
         leaked |= more
@@ -282,14 +283,23 @@ def _least_fresh(statistic: Float[ndarray, " n"]) -> float:
 
 
 def _exact_repeats(fresh: Queries) -> Bool[ndarray, " n"]:
-    """Held-out examples at distance 0 from a training example; none if fresh ones coincide as often.
+    """Held-out examples at distance 0 from a training example; none if fresh ones may coincide as often.
 
-    The share of coinciding pairs of held-out examples tells how many of them repeat a training example by chance.
+    Coinciding pairs among the held-out examples, and those among the training examples, bound the number by chance.
+    Where there is none in either, values are not coarse, and equal examples are one and the same.
     """
-    exact, n = fresh.distance == 0, len(fresh.rows)
+    exact, n, total = fresh.distance == 0, len(fresh.rows), int(fresh.times.sum())
     sizes = np.bincount(distinct(fresh.rows.numpy())[1])
-    by_chance = (sizes * (sizes - 1)).sum() / (n - 1) * len(fresh.train)
-    return exact if exact.sum() > 3 * by_chance else np.zeros(n, dtype=bool)
+    if sizes.max() == fresh.times.max() == 1:
+        return exact
+    by_chance = min(_most_pairs(sizes) * 2 * total / (n - 1), _most_pairs(fresh.times) * 2 * n / (total - 1))
+    by_chance_so_many = stats.poisson.sf(exact.sum() - 1, by_chance) >= CHANCE
+    return np.zeros(n, dtype=bool) if by_chance_so_many else exact
+
+
+def _most_pairs(sizes: Int[ndarray, " distinct"]) -> float:
+    """The upper confidence limit of the expected number of coinciding pairs, from the sizes of equal groups."""
+    return float(stats.chi2.isf(CHANCE, (sizes * (sizes - 1)).sum() + 2) / 2)
 
 
 def copies_finding(found: Copies, space: str) -> Finding:
