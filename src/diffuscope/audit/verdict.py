@@ -62,13 +62,14 @@ def verdict(answers: Mapping[Question, Answer]) -> Verdict:
         return _because("copies", memorized + others)
     if unknown or unanswered:
         missing = f"No answer to: {', '.join(unanswered)}. " if unanswered else ""
-        return _because("cannot-tell", unknown, missing)
+        besides = [f"Found besides: {finding.verdict}" for finding in with_tone("attention")[:1]]
+        return _because("cannot-tell", unknown, missing, *besides)
     if attention := with_tone("attention"):
         return _because("attention", attention)
     return _because("sound", with_tone("good"))
 
 
-def _because(word: Word, findings: list[Finding], opening: str = "") -> Verdict:
+def _because(word: Word, findings: list[Finding], opening: str = "", *more: str) -> Verdict:
     shown = findings if word == "sound" else findings[:1]
-    sentence = opening + " ".join(finding.verdict for finding in shown)
+    sentence = opening + " ".join((*(finding.verdict for finding in shown), *more))
     return Verdict(word, sentence.strip(), tuple(finding.name for finding in findings))

@@ -22,6 +22,7 @@ from ..copied_groups import copied_groups, group_name, groups_finding, groups_ta
 from ..copy_search import Copies, copies, copies_finding, distances_chart, suffix, why_unknown
 from ..copy_tables import copies_tables
 from ..denoising_gap import Gap, Pairs, denoising_gap, gap_blocks, gap_finding, pairs_of_cells
+from ..exact_matches import exact_matches
 from ..features import Features
 from ..group_units import independent, one_of_each
 from ..measure import Measure
@@ -50,6 +51,7 @@ def verdict(result: Memorization, significance: float) -> Finding:
     level = significance / len(result.nearness)
     nearer = [near for near in result.nearness.values() if near.p_value < level]
     listed = exact_share_interval(int(worst.listed.sum()), len(worst.listed))
+    exact = min((exact_matches(found) for found in result.copies.values()), key=lambda found: found.p_value)
     of_copies = worst.share, listed, min(1.0, worst.p_value * len(result.copies))
     biases, of_bias = [], of_copies
     gap = result.gap
@@ -72,6 +74,10 @@ def verdict(result: Memorization, significance: float) -> Finding:
             f"Copies training examples: {worst.share:.1%} of its samples are copies (at most {worst.rate:.0%} of these "
             "are expected to be false discoveries)."
         )
+    elif exact.p_value < level:
+        (a, n), (b, m) = exact.samples, exact.heldout
+        tone, value, (low, high), p_value = "alarm", a / n, exact_share_interval(a, n), exact.p_value
+        text = f"Copies training examples: {a} of {n} samples equal one, and {b} of {m} held-out examples do."
     elif biases:
         tone = "attention"
         copied = (

@@ -1,0 +1,40 @@
+"""Samples that equal a training example, against held-out examples that do: a test that needs no power of the list.
+
+Where few held-out examples calibrate the list of copies, no p-value of a single sample is small. But that a of n
+samples equal a training example, and b of m held-out ones do, is an exact test of two shares (Fisher's, one-sided).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from .copy_search import Copies
+
+ROUNDING = 1e-6  # of the distance to the next different training example
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExactMatches:
+    """a of n samples and b of m held-out examples equal a training example."""
+
+    samples: tuple[int, int]
+    heldout: tuple[int, int]
+
+    @property
+    def p_value(self) -> float:
+        """Of as large an a, if samples equal training examples no more often than held-out ones do."""
+        (a, n), (b, m) = self.samples, self.heldout
+        return float(stats.hypergeom.sf(a - 1, n + m, a + b, n)) if m else 1.0
+
+
+def exact_matches(found: Copies) -> ExactMatches:
+    """Those of one search, after the transformation that it allows."""
+
+    def count(distance: np.ndarray, following: np.ndarray) -> tuple[int, int]:
+        return int((distance <= ROUNDING * following).sum()), len(distance)
+
+    return ExactMatches(
+        samples=count(found.distance, found.next_distance),
+        heldout=count(found.null_distance, found.null_next_distance),
+    )
