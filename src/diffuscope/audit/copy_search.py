@@ -33,14 +33,10 @@ from torch import Tensor
 from diffuscope import data
 from diffuscope.exact import nearest_neighbors
 from diffuscope.findings import (
-    Chart,
     Finding,
-    Panel,
     conformal_p_values,
     exact_share_interval,
     false_discovery,
-    line,
-    points,
 )
 
 from .alignment import Alignment
@@ -51,7 +47,6 @@ from .planting import PLANTED, modifications, smallest_share_found
 from .repeats import Repeats, distinct, repeats
 from .transformations import Transformation
 
-SHOWN_POINTS = 500
 REPEAT_QUANTILE = 0.01  # of the distances of held-out examples to training ones: nearer training examples are one
 LEAKED = 0.1  # expected number of fresh held-out examples that are taken for leaked ones
 TAILS = ((0.1, 0.5), (0.25, 0.5))
@@ -338,27 +333,3 @@ def why_unknown(found: Copies) -> str:
 def suffix(space: str) -> str:
     """Of the names of findings in this space."""
     return "" if space in PLAIN else f".{space}"
-
-
-def distances_chart(found: Copies, space: str) -> Chart:
-    """Distances to the nearest training example and to the next different one, for a random subset of each kind."""
-    rng = np.random.default_rng(0)
-    null = rng.permutation(found.calibration)[:SHOWN_POINTS]
-    free, listed = (rng.permutation(np.flatnonzero(kind))[:SHOWN_POINTS] for kind in (~found.listed, found.listed))
-    groups = (
-        (found.null_next_distance[null], found.null_distance[null], "held-out examples"),
-        (found.next_distance[free], found.distance[free], "samples"),
-        (found.next_distance[listed], found.distance[listed], "samples listed as copies"),
-    )
-    right = 1.05 * max(float(x.max(initial=0)) for x, _, _ in groups)
-    top = 1.05 * max(float(y.max(initial=0)) for _, y, _ in groups)
-    marks = [points(x.tolist(), y.tolist(), label) for x, y, label in groups if len(x)]
-    diagonal = line([0.0, min(right, top)], [0.0, min(right, top)], style="dotted")
-    axes = f"distance to the next different training example ({space})", "to the nearest training example"
-    return Chart(
-        f"Does any sample resemble one training example more than held-out examples do? ({space})",
-        (Panel("", *axes, (*marks, diagonal), x_range=(0.0, right), y_range=(0.0, top)),),
-        "Held-out examples show what is normal for examples that are not copies. Samples among them are fine; samples "
-        "far below the diagonal, near the bottom, copy a training example. At most "
-        f"{SHOWN_POINTS} of each kind are drawn.",
-    )

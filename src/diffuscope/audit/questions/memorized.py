@@ -19,8 +19,8 @@ from diffuscope.findings import Finding, exact_share_interval
 from diffuscope.report import Block
 
 from ..copied_groups import copied_groups, group_name, groups_finding, groups_table
-from ..copy_search import Copies, copies, copies_finding, distances_chart, suffix, why_unknown
-from ..copy_tables import copies_tables
+from ..copy_search import Copies, copies, copies_finding, suffix, why_unknown
+from ..copy_tables import copies_tables, distances_chart
 from ..denoising_gap import Gap, Pairs, denoising_gap, gap_blocks, gap_finding, pairs_of_cells
 from ..exact_matches import exact_matches
 from ..features import Features

@@ -23,11 +23,11 @@ from diffuscope.findings.numbers import number
 from diffuscope.report import Block, Cell, Table
 
 from ..classifier import ClassifierFeatures, fit_classifier
+from ..column_findings import compare_columns, findings_of_columns, with_wrong_columns
 from ..column_pairs import METHOD as METHOD_OF_PAIRS
-from ..column_pairs import ColumnPairs, column_pairs, pairs_finding, pairs_table
-from ..column_permutations import effective_number, permutations_for
+from ..column_pairs import ColumnPairs
 from ..column_shares import METHOD as METHOD_OF_COLUMNS
-from ..column_shares import ColumnShares, column_blocks, column_shares, columns_finding
+from ..column_shares import ColumnShares
 from ..feature_spaces import Space, feature_spaces
 from ..features import Features
 from ..frechet_ratio import BAR, DRAWS, Fidelity, distance_at_size, fidelity, frechet_chart
@@ -318,39 +318,6 @@ def _method(result: Quality) -> str:
     return text + "".join(f" Not measured: {reason}." for reason in result.reasons)
 
 
-def with_columns(
-    result: Quality, samples: Float[Tensor, "n *event"], subject: Subject, significance: float, rng: np.random.Generator
-) -> Quality:
-    """The same with the columns of a table and their pairs, at half the significance each; for other data as it is."""
-    if subject.table is None:
-        return result
-    known = effective_number(len(subject.train), subject.train_groups)
-    others = effective_number(len(subject.heldout), subject.heldout_groups)
-    rows, count = (subject.table, samples, subject.heldout, known, rng), permutations_for(significance / 2)
-    shares = column_shares(*rows, others=others, permutations=count)
-    return replace(result, columns=shares, pairs=column_pairs(*rows, others=others, permutations=count))
-
-
-def findings_of_columns(result: Quality, significance: float) -> tuple[list[Finding], list[Block]]:
-    """What is found of columns and pairs, and what there is to show."""
-    found, shown = list[Finding](), list[Block]()
-    if result.columns is not None:
-        found.append(columns_finding(result.columns, significance / 2))
-        shown += column_blocks(result.columns, significance / 2)
-    if result.pairs is not None:
-        found.append(pairs_finding(result.pairs, significance / 2))
-        shown.append(pairs_table(result.pairs))
-    return found, shown
-
-
-def _with_wrong_columns(verdict: Finding, of_columns: list[Finding]) -> Finding:
-    """Whole rows that are close are no good news where a column is wrong: no card may contradict the verdict."""
-    wrong = next((finding for finding in of_columns if finding.tone == "attention"), None)
-    if wrong is None or verdict.tone not in ("good", "unknown"):
-        return verdict
-    return replace(verdict, tone="attention", verdict=f"{wrong.verdict} As whole rows: {verdict.verdict}")
-
-
 def _ask(session: Session) -> Answer:
     session.progress.set_postfix_str("comparing samples with held-out data")
     samples, subject, settings = session.samples, session.subject, session.settings
@@ -360,9 +327,10 @@ def _ask(session: Session) -> Answer:
     found = [quality_finding(result, copying=session.copies_training)]
     if result.balance is not None:
         found.append(label_finding(result.balance, settings.significance))
-    result = with_columns(result, samples, subject, settings.significance, session.numpy_stream("columns"))
-    of_columns, tables = findings_of_columns(result, settings.significance)
-    found = [_with_wrong_columns(found[0], of_columns), *found[1:], *of_columns]
+    columns, pairs = compare_columns(samples, subject, settings.significance, session.numpy_stream("columns"))
+    result = replace(result, columns=columns, pairs=pairs)
+    of_columns, tables = findings_of_columns(columns, pairs, settings.significance)
+    found = [with_wrong_columns(found[0], of_columns), *found[1:], *of_columns]
     pictures = []
     first = [torch.arange(min(MOST_SHOWN, len(x))) for x in (samples, subject.heldout)]
     shown, others = session.shown("samples", first[0]), session.shown("heldout", first[1])
