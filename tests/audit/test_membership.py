@@ -16,6 +16,7 @@ from diffuscope.audit.owner_findings import MOST, audited_owners, chosen, owners
 from diffuscope.audit.questions.membership import QUESTION, no_canaries, paired_losses
 from diffuscope.audit.store import Store
 from diffuscope.data import Canaries, load_data, make_canaries
+from diffuscope.errors import InputError
 from diffuscope.exact import Empirical, Gaussian
 
 SETTINGS = dataclasses.replace(QUICK, points=200, trajectories=8, generated=20)
@@ -112,7 +113,7 @@ def test_a_leak_is_found_where_the_share_of_near_samples_passes(data, memorizer)
     assert memorizer[1].findings[0].tone == "attention"
 
 
-def test_groups_are_the_units_and_those_in_both_sets_are_left_out(memorizer):
+def test_groups_are_the_units_and_none_may_be_in_both_sets(memorizer):
     groups = torch.arange(300) // 3, 1000 + torch.arange(600) // 6
     session, answer = asked_again(memorizer[0], train_groups=groups[0], heldout_groups=groups[1])
     result = answer.result.attacks
@@ -121,9 +122,8 @@ def test_groups_are_the_units_and_those_in_both_sets_are_left_out(memorizer):
     assert result.pairs == min(drawn) < 200
     assert result.each["loss"].area.value > 0.99
     assert "training groups" in answer.findings[0].verdict
-    _, answer = asked_again(memorizer[0], train_groups=groups[0], heldout_groups=torch.arange(600) // 6)
-    assert answer.findings[0].tone == "unknown"
-    assert "groups" in answer.findings[0].verdict
+    with pytest.raises(InputError, match="heldout_groups"):
+        asked_again(memorizer[0], train_groups=groups[0], heldout_groups=torch.arange(600) // 6)
 
 
 def test_points_have_the_groups_of_their_own_places(memorizer):

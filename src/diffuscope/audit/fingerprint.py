@@ -39,15 +39,15 @@ def fingerprint(subject: Subject, settings: Settings, given: Tensor | None) -> d
 
     Settings that change no call of the model (UNSTORED) are left out, so that they can be changed in a finished audit.
     """
-    return {
+    shared: dict[str, object] = {
         "code": source_fingerprint(CODE),
         "settings": {name: value for name, value in asdict(settings).items() if name not in UNSTORED},
         "train": digest(subject.train),
         "heldout": digest(subject.heldout),
         "samples": None if given is None else digest(given),
-        "model": _model(subject, settings) if subject.has_model else None,
         "sampler": sampler_digest(settings.sampler) if settings.sampler else None,
     }
+    return shared | _model(subject, settings) if subject.has_model else shared
 
 
 def _model(subject: Subject, settings: Settings) -> dict[str, object]:

@@ -40,7 +40,7 @@ METHOD = (
 def paired_losses(session: Session) -> tuple[dict[str, PairedLosses], str] | None:
     """Log losses of the "model", the "memorizer" and the "control" at the audit's points, in pairs, and their unit.
 
-    None for fewer than FEWEST_PAIRS pairs, as where nearly all groups are in both sets.
+    None for fewer than FEWEST_PAIRS pairs, as of few groups.
     """
     measures, kept = session.measures, no_canaries(session)
     train, heldout, noise = (part[torch.from_numpy(kept)] for part in session.points)
