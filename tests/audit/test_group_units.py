@@ -149,7 +149,7 @@ def test_quality_and_diversity_compare_with_one_scan_of_each_patient():
     data = scans(100, 100, generator)
     samples = patients(50, generator)[::SCANS]
     result = audit_samples(samples, data, QUICK)
-    assert result["diversity"].result.coverage.balls == 100
+    assert result["diversity"].result.coverage.heldout == 100
     assert result["quality"].result.judged[0].samples.size == 50
     assert {finding.tone for name in ("quality", "diversity") for finding in result[name].findings} <= {
         "good",
