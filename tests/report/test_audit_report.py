@@ -64,6 +64,7 @@ def test_the_first_screen_carries_the_verdicts_and_the_sections_their_numbers(co
         "loss",
         "steps",
         "quality",
+        "diversity",
     ]
     assert len(page.verdicts) == 7
     html = render(page)
@@ -78,6 +79,7 @@ def test_the_first_screen_carries_the_verdicts_and_the_sections_their_numbers(co
     assert not re.search(r'(src|href)="https?:', html)
 
 
+@pytest.mark.slow
 def test_the_report_with_diagnostics_passes_every_check_of_a_browser(tmp_path):
     """A network with random weights on digits: curl, equation, entropies, in their figures and table."""
     x = digits(3)
