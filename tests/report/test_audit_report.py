@@ -66,7 +66,7 @@ def test_the_first_screen_carries_the_verdicts_and_the_sections_their_numbers(co
         "quality",
         "diversity",
     ]
-    assert len(page.verdicts) == 7
+    assert len(page.verdicts) == 8
     html = render(page)
     assert "Not measured: labels: the training and held-out data have no labels" in html
     assert copying.as_json()["quality_not_measured"] is None
