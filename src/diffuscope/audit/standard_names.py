@@ -167,7 +167,7 @@ def measures_table(measures: Sequence[Measure], space: str) -> Table:
     rows = [_row(word, m) for reader, word in readers.items() for m in measures if m.reader == reader]
     note = (
         "The verdict rests on the tests of this section, not on these: there are many of them, they use plain "
-        "distances without transformations, and a modified copy passes. Samples: the value, with 95% confidence. Null: "
+        "distances without transformations, and a modified copy passes. Samples: the value and its interval. Null: "
         "the value that as many fresh examples would have, and its 95% range. The p-value is one-sided, against the "
         "side of copies. A value within the range of its null is no proof that nothing was memorized: membership can "
         "leak while every distance looks right."
