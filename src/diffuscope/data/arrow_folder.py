@@ -12,8 +12,9 @@ from typing import Any
 
 from diffuscope.errors import InputError
 
-from .arrow_table import EXTRA, features_of, part_of_arrow
+from .arrow_table import features_of, part_of_arrow
 from .examples import Examples, Source
+from .extras import not_installed
 from .image_folder import HELDOUT
 from .table import Frame, listed
 
@@ -95,9 +96,7 @@ def _table(path: Path, argument: str) -> Any:
     try:
         import pyarrow
     except ImportError:
-        raise InputError(
-            f"{argument}: {path} needs pyarrow, which is not installed; expected pyarrow ({EXTRA})"
-        ) from None
+        raise not_installed(argument, path, "pyarrow", "tables") from None
     try:
         content = pyarrow.memory_map(str(path))
         try:

@@ -21,7 +21,6 @@ from .pictures import Picture, stacked
 from .raw_column import RawColumn, raw_column
 from .table import Frame, is_index, listed
 
-EXTRA = "pip install 'diffuscope[tables]'"
 LABELS = ("label", "labels")
 
 

@@ -16,6 +16,7 @@ from diffuscope.errors import InputError
 from diffuscope.memory import require_memory
 
 from .examples import Examples, Source
+from .extras import not_installed
 from .image_folder import files_of, folders_of
 from .value_range import Range
 
@@ -32,10 +33,7 @@ def read_dicom_folder(folder: Path, argument: str) -> Source:
     try:
         import pydicom
     except ImportError:
-        raise InputError(
-            f"{argument}: {folder} needs pydicom, which is not installed; "
-            "expected pydicom (pip install 'diffuscope[dicom]')"
-        ) from None
+        raise not_installed(argument, folder, "pydicom", "dicom") from None
     paths = files_of(folder, SUFFIXES)
     values = np.empty(0, dtype=np.float32)
     patients = np.empty(len(paths), dtype=object)

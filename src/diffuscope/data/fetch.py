@@ -18,6 +18,7 @@ from types import ModuleType
 
 from diffuscope.errors import InputError
 
+from .extras import not_installed
 from .places import complete, data_folder
 from .registry import PUBLISHED, DataFile, Published
 
@@ -79,9 +80,7 @@ def _pooch() -> ModuleType:
     try:
         import pooch
     except ImportError:
-        raise InputError(
-            "name: downloading needs pooch, which is not installed; expected pooch (pip install 'diffuscope[fetch]')"
-        ) from None
+        raise not_installed("name", "downloading", "pooch", "fetch") from None
     pooch.get_logger().setLevel("WARNING")
     return pooch
 

@@ -14,6 +14,7 @@ from diffuscope.errors import InputError
 
 from .array_file import Archive, source_of_archive
 from .examples import Source
+from .extras import not_installed
 
 
 def read_hdf5(path: Path, name: str | None, argument: str) -> Source:
@@ -25,9 +26,7 @@ def read_hdf5(path: Path, name: str | None, argument: str) -> Source:
     try:
         import h5py
     except ImportError:
-        raise InputError(
-            f"{argument}: {path} needs h5py, which is not installed; expected h5py (pip install 'diffuscope[h5py]')"
-        ) from None
+        raise not_installed(argument, path, "h5py", "h5py") from None
     try:
         with h5py.File(path, "r") as file:
             names: list[str] = []

@@ -18,6 +18,7 @@ from diffuscope.errors import InputError
 from diffuscope.memory import require_memory
 
 from .examples import Examples, Source
+from .extras import not_installed
 from .image_folder import files_of, folders_of
 
 SUFFIXES = frozenset({".nii"})
@@ -33,10 +34,7 @@ def read_nifti_folder(folder: Path, argument: str) -> Source:
         import nibabel
         from nibabel.imageglobals import logger
     except ImportError:
-        raise InputError(
-            f"{argument}: {folder} needs nibabel, which is not installed; "
-            "expected nibabel (pip install 'diffuscope[nifti]')"
-        ) from None
+        raise not_installed(argument, folder, "nibabel", "nifti") from None
     paths = files_of(folder, SUFFIXES)
     values = np.empty(0, dtype=np.float32)
     shape: tuple[int, ...] = ()

@@ -5,8 +5,9 @@ from pathlib import Path
 from diffuscope.errors import InputError
 from diffuscope.memory import require_memory
 
-from .arrow_table import EXTRA, features_of, part_of_arrow
+from .arrow_table import features_of, part_of_arrow
 from .examples import Source
+from .extras import not_installed
 
 
 def read_parquet(path: Path, column: str | None, argument: str) -> Source:
@@ -19,9 +20,7 @@ def read_parquet(path: Path, column: str | None, argument: str) -> Source:
         import pyarrow
         import pyarrow.parquet as parquet
     except ImportError:
-        raise InputError(
-            f"{argument}: {path} needs pyarrow, which is not installed; expected pyarrow ({EXTRA})"
-        ) from None
+        raise not_installed(argument, path, "pyarrow", "tables") from None
     try:
         with parquet.ParquetFile(path) as file:
             groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]

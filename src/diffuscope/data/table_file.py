@@ -13,10 +13,10 @@ from pathlib import Path
 from diffuscope.errors import InputError
 from diffuscope.memory import require_memory
 
+from .extras import not_installed
 from .table import Frame, as_frame, listed
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
-EXTRA = "pip install 'diffuscope[tables]'"
 
 
 def is_table_file(path: Path) -> bool:
@@ -33,9 +33,7 @@ def read_table(path: Path, argument: str) -> Frame:
     try:
         import pandas
     except ImportError:
-        raise InputError(
-            f"{argument}: {path} needs pandas, which is not installed; expected pandas ({EXTRA})"
-        ) from None
+        raise not_installed(argument, path, "pandas", "tables") from None
     require_memory(8.0 * _size(path, argument), argument, f"{path}, as a table,")
     separator = "\t" if ".tsv" in path.name.lower() else ","
     try:

@@ -14,6 +14,7 @@ from diffuscope.errors import InputError
 
 from .array_file import Archive, source_of_archive
 from .examples import Source
+from .extras import not_installed
 
 
 def read_zarr(path: Path, name: str | None, argument: str) -> Source:
@@ -25,9 +26,7 @@ def read_zarr(path: Path, name: str | None, argument: str) -> Source:
     try:
         import zarr
     except ImportError:
-        raise InputError(
-            f"{argument}: {path} needs zarr, which is not installed; expected zarr (pip install 'diffuscope[zarr]')"
-        ) from None
+        raise not_installed(argument, path, "zarr", "zarr") from None
     try:
         with warnings.catch_warnings(action="ignore"):
             node: Any = zarr.open(str(path), mode="r")
