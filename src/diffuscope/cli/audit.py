@@ -108,8 +108,7 @@ class Audit:
         else:
             if denoiser is not None:
                 require_shape(denoiser, data)
-            # data may bring held-out examples of their own, such as a folder with train and test in it
-            if self.source.heldout is None and self.source.data not in NAMES and "at random" in data.provenance:
+            if data.split_at_random and self.source.data not in NAMES:
                 whose = "the generator" if denoiser is None else "the model"
                 notes.append(
                     warned(

@@ -83,6 +83,7 @@ def assembled(source: Source, choices: Choices) -> DataSet:
         heldout_groups=None if heldout_groups is None else heldout_groups[heldout_index],
         group_names=names,
         notes=notes,
+        split_at_random=len(parts) == 1,
     )
     _require_different(data, train, held)
     return data

@@ -32,6 +32,8 @@ class DataSet:
     `train_index` and `heldout_index` are the positions of the examples in their source: the place among a folder's
     sorted names, the row of an array. `provenance` describes in one line where the data come from, and `notes` what was
     left out of them.
+    `split_at_random` says that the held-out examples are a random part of the data, which are not honest for a model
+    that was trained on all of it.
     `train_groups` and `heldout_groups` say to which unit (a patient, an author) each example belongs, as places in
     `group_names`; no unit is on both sides.
     """
@@ -51,6 +53,7 @@ class DataSet:
     heldout_groups: Int64[Tensor, " m"] | None = field(default=None, repr=False, kw_only=True)
     group_names: tuple[str, ...] = field(default=(), repr=False, kw_only=True)
     notes: tuple[str, ...] = field(default=(), kw_only=True)
+    split_at_random: bool = field(default=False, kw_only=True)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
