@@ -11,7 +11,7 @@ import unicodedata
 from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Literal
 
-from diffuscope.findings import Finding, numbers
+from diffuscope.findings import Finding
 
 from .question import NOT_ANSWERED
 from .subject import Settings
@@ -106,13 +106,7 @@ def model_card(result: "AuditResult") -> str:
 
 
 def _row(finding: Finding) -> str:
-    value, interval = numbers.measurement(finding.value, finding.interval, finding.unit)
-    facts = [value]
-    if interval:
-        facts.append(f"{100 * finding.confidence:g}% interval {interval}")
-    if finding.p_value is not None:
-        facts.append(f"p = {numbers.p_value(finding.p_value)}")
-    known = _NO_VALUE if finding.value != finding.value else ", ".join(facts)
+    known = _NO_VALUE if finding.value != finding.value else finding.measured
     cells = (finding.title, finding.verdict, known, finding.null or _NO_VALUE, finding.power or _NO_VALUE)
     return f"| {' | '.join(map(inert, cells))} |"
 

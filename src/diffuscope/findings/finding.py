@@ -44,6 +44,17 @@ class Finding:
     p_value: float | None = None
     power: str = ""
 
+    @property
+    def measured(self) -> str:
+        """The value, its interval and its p-value, as they are printed."""
+        value, interval = numbers.measurement(self.value, self.interval, self.unit)
+        facts = [value]
+        if interval:
+            facts.append(f"{100 * self.confidence:g}% interval {interval}")
+        if self.p_value is not None:
+            facts.append(f"p = {numbers.p_value(self.p_value)}")
+        return ", ".join(facts)
+
     def as_json(self) -> dict[str, object]:
         """The finding as plain JSON types."""
         return asdict(self)
@@ -61,13 +72,7 @@ def cards(findings: Iterable[Finding]) -> str:
 
 
 def _card(finding: Finding) -> str:
-    value, interval = numbers.measurement(finding.value, finding.interval, finding.unit)
-    facts = [value]
-    if interval:
-        facts.append(f"{100 * finding.confidence:g}% interval {interval}")
-    if finding.p_value is not None:
-        facts.append(f"p = {numbers.p_value(finding.p_value)}")
-    lines = [finding.verdict, ", ".join(facts), finding.power]
+    lines = [finding.verdict, finding.measured, finding.power]
     edge = f"border: 1px solid #8888; border-left: 5px solid {CARD_COLORS[finding.tone]}; border-radius: 4px"
     heading = f"<strong>{TONE_WORDS[finding.tone]}: {escape(finding.title)}</strong>"
     text = "".join(f"<br>{escape(text)}" for text in lines if text)
