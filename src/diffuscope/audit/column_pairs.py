@@ -37,7 +37,7 @@ from diffuscope.findings.numbers import number
 from diffuscope.report import Block, Cell
 from diffuscope.report import Table as Shown
 
-from .column_permutations import PERMUTATIONS, Permuted, drawn_rows, permuted_names, permuted_tests, shrinking
+from .column_permutations import PERMUTATIONS, Permuted, drawn_sets, permuted_names, permuted_tests, shrinking
 
 MOST_ROWS = 5_000  # of each set
 MOST_KINDS = 6  # categories of a column, and one for all others
@@ -70,7 +70,7 @@ class ColumnPairs:
     @property
     def order(self) -> Int[ndarray, " pairs"]:
         """The pairs, those first that are farthest beyond chance."""
-        return np.argsort((self.tests.center - self.distance) / self.tests.spread, kind="stable")
+        return self.tests.farthest_first(self.distance)
 
     def detectable(self, significance: float) -> float:
         """The true distance at which any pair is found with probability 0.95; infinity if it is above 2."""
@@ -130,8 +130,7 @@ def column_pairs(
         return None
     width = sum(2 if column.kind != "categorical" else min(column.width + 1, MOST_KINDS + 1) for column in columns)
     most = int(np.clip(WORK / (2 * permutations * width**2), 200, MOST_ROWS))
-    others = (float(len(heldout)) if others is None else others) * min(1.0, most / len(heldout))
-    samples, heldout = (drawn_rows(x, most, rng) for x in (samples, heldout))
+    samples, heldout, others = drawn_sets(samples, heldout, others, most, rng)
     n, m = len(samples), len(heldout)
     values = [np.concatenate([column.values(samples), column.values(heldout)]) for column in columns]
     features = _features(values, columns)

@@ -19,9 +19,11 @@ from dataclasses import dataclass, field
 from math import ceil
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from numpy import ndarray
 from torch import Tensor
+
+from .some_rows import some_rows
 
 PERMUTATIONS = 999  # the least p-value is 0.001, for any number of tests
 MOST_PERMUTATIONS = 9_999
@@ -42,6 +44,10 @@ class Permuted:
     spread: Float[ndarray, " tests"] = field(repr=False)
     chance: Float[ndarray, " tests"] = field(repr=False)
     maxima: Float[ndarray, " permutations"] = field(repr=False)
+
+    def farthest_first(self, statistic: Float[ndarray, " tests"]) -> Int[ndarray, " tests"]:
+        """The tests in order of how far their statistics are beyond chance."""
+        return np.argsort((self.center - statistic) / self.spread, kind="stable")
 
     def critical(self, significance: float) -> Float[ndarray, " tests"]:
         """The value beyond which each test is significant after the correction; infinity with too few permutations."""
@@ -109,6 +115,16 @@ def shrinking(n: int, m: int, others: float | int, known: float | int) -> float:
     return ((1 / n + 1 / m) / (1 / n + 1 / others + 1 / known)) ** 0.5
 
 
-def drawn_rows(x: Float[Tensor, "n d"], most: int, rng: np.random.Generator) -> Float[Tensor, "k d"]:
-    """At most so many of the rows, at random."""
-    return x if len(x) <= most else x[rng.permutation(len(x))[:most]]
+def drawn_sets(
+    samples: Float[Tensor, "n d"],
+    heldout: Float[Tensor, "m d"],
+    others: float | int | None,
+    most: int,
+    rng: np.random.Generator,
+) -> tuple[Float[Tensor, "n2 d"], Float[Tensor, "m2 d"], float]:
+    """At most so many rows of each set, at random, and the effective number of the held-out ones among them.
+
+    `others` is that number before the draw, by default all.
+    """
+    known = (float(len(heldout)) if others is None else others) * min(1.0, most / len(heldout))
+    return some_rows(samples, most, rng), some_rows(heldout, most, rng), known

@@ -39,7 +39,7 @@ from .column_permutations import (
     PERMUTATIONS,
     ROUNDING,
     Permuted,
-    drawn_rows,
+    drawn_sets,
     permuted_names,
     permuted_tests,
     shrinking,
@@ -73,7 +73,7 @@ class ColumnShares:
     @property
     def order(self) -> Int[ndarray, " columns"]:
         """The columns, those first that are farthest beyond chance."""
-        return np.argsort((self.tests.center - self.distance) / self.tests.spread, kind="stable")
+        return self.tests.farthest_first(self.distance)
 
     def detectable(self, significance: float) -> Float[ndarray, " columns"]:
         """The true distance at which each column is found with probability 0.95; infinity where there is none."""
@@ -108,8 +108,7 @@ def column_shares(
     """
     columns = table.columns
     most = max(20, min(MOST_ROWS, MOST_VALUES // (2 * len(columns))))
-    others = (float(len(heldout)) if others is None else others) * min(1.0, most / len(heldout))
-    samples, heldout = (drawn_rows(x, most, rng) for x in (samples, heldout))
+    samples, heldout, others = drawn_sets(samples, heldout, others, most, rng)
     n, m = len(samples), len(heldout)
     pairs = [(column.values(samples), column.values(heldout)) for column in columns]
     numbers = [column.kind != "categorical" for column in columns]

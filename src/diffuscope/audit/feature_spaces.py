@@ -46,7 +46,7 @@ def feature_spaces(
     The user's features are those that `load` finds by name, by default anew.
     """
     generator = torch.Generator().manual_seed(seed)
-    some = train[torch.randperm(len(train), generator=generator)[:LARGEST_TRAINING_SET]]
+    some = fitted_to(train, generator)
     for name in own:
         yield partial(_named, name, load or (lambda found: feature_map(found, gaussian)), some, affordable)
     if classifier is not None and not own:
@@ -55,6 +55,11 @@ def feature_spaces(
     if is_image(train):
         yield lambda: Space("random filters of image patches", fit_patch_features(some, generator))
     yield lambda: Space("distances to clusters", fit_cluster_features(some, gaussian, seed % 2**31))
+
+
+def fitted_to(train: Float[Tensor, "n *event"], generator: torch.Generator) -> Float[Tensor, "_ *event"]:
+    """The training examples that determine features, in random order."""
+    return train[torch.randperm(len(train), generator=generator)[:LARGEST_TRAINING_SET]]
 
 
 def _named(name: str, load: Callable[[str], Features], train: Float[Tensor, "n *event"], affordable: int) -> Space:

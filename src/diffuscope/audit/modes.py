@@ -23,6 +23,7 @@ from diffuscope.findings import Finding, Tone, exact_share_interval
 
 from .label_shares import LabelBalance, label_balance
 from .nearness import kmeans
+from .some_rows import some_rows
 
 CLUSTERS = (20, 10, 5, 3)
 FITTED = 10_000  # training examples that determine the clusters
@@ -72,7 +73,7 @@ class SelfRepeats:
 
 def modes(samples: Rows, train: Rows, heldout: Rows, significance: float, rng: np.random.Generator) -> Modes:
     """Compare the clusters of samples with those of held-out examples."""
-    fitted, found = _some(train, FITTED, rng), None
+    fitted, found = some_rows(train, FITTED, rng), None
     for count in CLUSTERS:
         cluster = kmeans(fitted, count, int(rng.integers(2**32)))
         of_samples, of_heldout = cluster(samples), cluster(heldout)
@@ -89,15 +90,11 @@ def self_repeats(samples: Rows, train: Rows, heldout: Rows, rng: np.random.Gener
     size = min(len(samples), len(train), len(heldout), MOST)
     nearest = [
         nearest_neighbors(rows, rows, 2)[0][:, 1].numpy()
-        for rows in (_some(x, size, rng) for x in (samples, train, heldout))
+        for rows in (some_rows(x, size, rng) for x in (samples, train, heldout))
     ]
     radius = float(np.quantile(nearest[2], NEAREST))
     near = [int((distance <= radius).sum()) for distance in nearest[:2]]
     return SelfRepeats(samples=near[0], training=near[1], size=size, radius=radius)
-
-
-def _some(rows: Rows, n: int, rng: np.random.Generator) -> Rows:
-    return rows if len(rows) <= n else rows[torch.from_numpy(rng.permutation(len(rows))[:n])]
 
 
 def modes_finding(result: Modes, significance: float) -> Finding:

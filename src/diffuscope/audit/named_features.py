@@ -22,6 +22,7 @@ from diffuscope.exact import Gaussian
 
 from .classifier import fit_classifier
 from .cluster_features import fit_cluster_features
+from .feature_spaces import fitted_to
 from .features import FITTED, Features, feature_map, user_features, user_object
 from .fingerprint import object_digest
 from .patch_features import fit_patch_features
@@ -29,8 +30,6 @@ from .remembered_features import RememberedFeatures
 from .store import Store
 from .subject import Subject
 from .transformations import is_image
-
-MOST_FITTED = 10_000  # training examples that determine features
 
 
 def named_features(name: str, subject: Subject, gaussian: Gaussian, seed: int) -> Features:
@@ -70,8 +69,7 @@ def _fitted(name: str, subject: Subject, gaussian: Gaussian, seed: int) -> Featu
         assert heldout_labels is not None
         return fit_classifier(subject.train, train_labels.long(), subject.heldout, heldout_labels.long())
     generator = torch.Generator().manual_seed(seed)
-    some: Float[Tensor, n * event] = subject.train[torch.randperm(len(subject.train), generator=generator)]
-    some = some[:MOST_FITTED]
+    some = fitted_to(subject.train, generator)
     if name == "patches":
         return fit_patch_features(some, generator)
     return fit_cluster_features(some, gaussian, seed % 2**31)
