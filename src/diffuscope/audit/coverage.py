@@ -28,9 +28,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from diffuscope.exact import nearest_neighbors
-from diffuscope.findings import Finding, Tone
-
-from .frechet_ratio import NORMAL_95
+from diffuscope.findings import NORMAL_95, Finding, Tone
 
 MEAN, MOST = 2.5, 2000  # samples in a neighborhood; examples of each set
 SHORT = 0.03  # a coverage short by less is no fault, however significant

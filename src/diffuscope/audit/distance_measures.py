@@ -25,6 +25,7 @@ from scipy import stats
 from torch import Tensor
 
 from diffuscope.exact import nearest_neighbors
+from diffuscope.findings import NORMAL_95
 
 from .measure import Measure, quantile_measure, share_measure
 from .nearness import kmeans
@@ -161,7 +162,7 @@ def copying_test(
         return Measure(name="C_T", value=np.nan, null=0.0, low=np.nan, high=np.nan, reader="images", meaning=what)
     shares = np.array(weights) / sum(weights)
     value, deviation = float(shares @ np.array(z)), float(np.sqrt((shares**2 * np.array(spread)).sum()))
-    half = 1.96 * deviation
+    half = NORMAL_95 * deviation
     return Measure(
         name="C_T",
         value=value,

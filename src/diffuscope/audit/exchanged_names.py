@@ -9,14 +9,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from numpy import ndarray
+from torch import Tensor
 
 from diffuscope.errors import InputError
 
 PERMUTATIONS = 999
 CHUNK = 4_000_000  # names held at once
 Groups = Shaped[ndarray, " _"]
+Rows = Float[Tensor, "_ features"]
 Statistics = Callable[[Float[ndarray, "n permutations"]], Float[ndarray, "statistics permutations"]]
 
 
@@ -85,3 +88,26 @@ def named_rows(
     return NamedRows(
         index=np.concatenate(indices)[order], unit=np.concatenate(numbers)[order], is_first=np.arange(2 * size) < size
     )
+
+
+def named_pool(
+    first: Rows,
+    second: Rows,
+    rng: np.random.Generator,
+    first_groups: Groups | None = None,
+    second_groups: Groups | None = None,
+    *,
+    most: int | None = None,
+) -> tuple[NamedRows, Rows]:
+    """The chosen rows of two sets with their names; see `named_rows`."""
+    named = named_rows(
+        len(first) if first_groups is None else first_groups,
+        len(second) if second_groups is None else second_groups,
+        rng,
+        most=most,
+    )
+    before = named.index < len(first)
+    rows = first.new_empty(len(named.index), first.shape[1])
+    rows[torch.from_numpy(before)] = first[torch.from_numpy(named.index[before])]
+    rows[torch.from_numpy(~before)] = second[torch.from_numpy(named.index[~before] - len(first))]
+    return named, rows

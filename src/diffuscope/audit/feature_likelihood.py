@@ -29,8 +29,8 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from .exchanged_names import Groups, named_rows
-from .measure import Measure, permuted_range
+from .exchanged_names import Groups, named_pool
+from .measure import Measure, permuted_measure
 
 MOST = 500  # samples, and units of either name
 PERMUTATIONS = 99
@@ -52,16 +52,8 @@ def generalization_gap(
 
     Raises InputError for a group on both sides.
     """
-    named = named_rows(
-        len(train) if train_groups is None else train_groups,
-        len(heldout) if heldout_groups is None else heldout_groups,
-        rng,
-        most=MOST,
-    )
-    from_train = named.index < len(train)
-    rows = torch.empty(len(named.index), train.shape[1], dtype=torch.float64)
-    rows[torch.from_numpy(from_train)] = train[torch.from_numpy(named.index[from_train])].double()
-    rows[torch.from_numpy(~from_train)] = heldout[torch.from_numpy(named.index[~from_train] - len(train))].double()
+    named, pool = named_pool(train, heldout, rng, train_groups, heldout_groups, most=MOST)
+    rows = pool.double()
     chosen = samples[torch.from_numpy(np.sort(rng.permutation(len(samples))[:MOST]))].double()
     center, scale = rows.mean(0), rows.std(0)
     scale[scale == 0] = 1.0
@@ -73,18 +65,13 @@ def generalization_gap(
         return np.array(of_names)[None]
 
     (value,), (permuted,) = named.permuted(gaps, rng, PERMUTATIONS)
-    low, high = permuted_range(permuted)
-    half = 1.96 * float(permuted.std())
-    return Measure(
-        name="FLD generalization gap",
-        value=float(value),
-        null=float(permuted.mean()),
-        low=low,
-        high=high,
-        p_value=float((1 + (permuted <= value + 1e-9).sum()) / (1 + len(permuted))),
-        interval=(float(value) - half, float(value) + half),
-        reader="images",
+    return permuted_measure(
+        "FLD generalization gap",
+        value,
+        permuted,
         copies="low",
+        reader="images",
+        tied=1e-9,
         meaning="Log-likelihood of held-out minus training rows under Gaussians around the samples, in nats per 100 "
         "features.",
     )

@@ -38,12 +38,11 @@ from scipy import stats
 from torch import Tensor
 
 from diffuscope.errors import InputError
-from diffuscope.findings import POWER, Chart, FrechetDistance, Panel, Rule, frechet_distance, intervals
+from diffuscope.findings import NORMAL_95, POWER, Chart, FrechetDistance, Panel, Rule, frechet_distance, intervals
 
 DRAWS = 32
 BAR = 2.0  # samples at up to this ratio count as close
 LOG_BEYOND = 6.0  # ratios beyond this need a logarithmic axis
-NORMAL_95 = 1.96
 CHUNK = 4_000_000  # numbers held at once by the repeated draws
 Rows = Float[Tensor, "_ features"]
 

@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 from scipy import stats
 
-from diffuscope.findings import exact_share_interval
+from diffuscope.findings import NORMAL_95, exact_share_interval
 
 Reader = Literal["tables and images", "tables", "images"]
 Side = Literal["low", "high"]
@@ -72,9 +72,9 @@ def share_measure(
     """
     n, m, x, y = len(samples), len(fresh), int(samples.sum()), int(fresh.sum())
     least = bisect_right(range(n + 1), TAIL, key=lambda count: _at_most(count, y, n, m))
-    most = bisect_left(range(n + 1), True, key=lambda count: _at_least(count, y, n, m) <= TAIL) - 1
+    most = bisect_left(range(n + 1), True, key=lambda count: at_least(count, y, n, m) <= TAIL) - 1
     low, high = exact_share_interval(x, n)
-    p_values: dict[Side, Callable[[int, int, int, int], float]] = {"low": _at_most, "high": _at_least}
+    p_values: dict[Side, Callable[[int, int, int, int], float]] = {"low": _at_most, "high": at_least}
     return Measure(
         name=name,
         value=100 * x / n,
@@ -141,6 +141,46 @@ def quantile_measure(
     )
 
 
+def permuted_measure(
+    name: str,
+    value: float,
+    permuted: Float[ndarray, " permutations"],
+    null: float | None = None,
+    *,
+    copies: Side,
+    meaning: str,
+    reader: Reader = "tables",
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+    half: float | None = None,
+    tied: float = 1e-6,
+) -> Measure:
+    """A statistic against its values under permutations, whose mean is the `null` unless that is known exactly.
+
+    The interval reaches `half` to either side, by default 1.96 standard deviations under permutations, within `bounds`.
+    Values within `tied` of each other are equal: float32 sums of counts by default.
+
+    >>> import numpy as np
+    >>> found = permuted_measure("share", 0.9, np.linspace(0.3, 0.7, 99), 0.5, copies="high", meaning="")
+    >>> found.value, found.null, found.p_value
+    (0.9, 0.5, 0.01)
+    """
+    signed = permuted - value if copies == "high" else value - permuted
+    low, high = permuted_range(permuted)
+    reach = NORMAL_95 * float(permuted.std()) if half is None else half
+    return Measure(
+        name=name,
+        value=float(value),
+        null=float(permuted.mean()) if null is None else null,
+        low=low,
+        high=high,
+        p_value=float((1 + (signed >= -tied).sum()) / (1 + len(permuted))),
+        interval=(max(bounds[0], float(value) - reach), min(bounds[1], float(value) + reach)),
+        reader=reader,
+        copies=copies,
+        meaning=meaning,
+    )
+
+
 def permuted_range(permuted: Float[ndarray, " permutations"]) -> tuple[float, float]:
     """The range that an exchangeable value is in with probability at least 0.95, for 39 permutations or more.
 
@@ -153,7 +193,8 @@ def permuted_range(permuted: Float[ndarray, " permutations"]) -> tuple[float, fl
     return float(ordered[k - 1]), float(ordered[-k])
 
 
-def _at_least(x: int, y: int, n: int, m: int) -> float:
+def at_least(x: int, y: int, n: int, m: int) -> float:
+    """P(X >= x): the p-value of x of n samples with a property that y of m held-out examples have."""
     return float(stats.hypergeom.sf(x - 1, n + m, x + y, n))
 
 

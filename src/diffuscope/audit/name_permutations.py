@@ -37,8 +37,8 @@ from torch import Tensor
 
 from diffuscope.exact import nearest_neighbors, nearest_other_neighbors
 
-from .exchanged_names import Groups, NamedRows, named_rows
-from .measure import Measure, Side, permuted_range
+from .exchanged_names import Groups, NamedRows, named_pool
+from .measure import Measure, Reader, permuted_measure
 
 NEIGHBORS = 32
 MOST = 5_000  # rows of each name in measures that search a pool for each of its own rows
@@ -57,8 +57,8 @@ def share_nearer_training(
 
     Raises InputError for a group on both sides.
     """
-    named, pool = _pool(train, heldout, rng, train_groups, heldout_groups)
-    return nearer_share("DCR share", named, *_nearest(samples, pool), rng)
+    named, pool = named_pool(train, heldout, rng, train_groups, heldout_groups)
+    return nearer_share("DCR share", named, *_nearest(samples, pool), rng, "tables and images")
 
 
 def nearer_share(
@@ -67,6 +67,7 @@ def nearer_share(
     distance: Float[ndarray, "samples k"],
     index: Int[ndarray, "samples k"],
     rng: np.random.Generator,
+    reader: Reader = "tables",
 ) -> Measure:
     """The share of samples whose nearest rows are training rows, from the nearest of both sets in increasing order.
 
@@ -80,14 +81,16 @@ def nearer_share(
         return ((training > 0).mean(0) + (training == size).mean(0))[None] / 2
 
     observed, permuted = named.permuted(statistic, rng)
-    return _measure(
+    return permuted_measure(
         name,
         observed[0],
         permuted[0],
         0.5,
-        "high",
-        "Samples nearer to training than to as many held-out rows. Half of them can be while membership still leaks.",
-        (0.0, 1.0),
+        copies="high",
+        reader=reader,
+        meaning="Samples nearer to training than to as many held-out rows. Half of them can be while membership still "
+        "leaks.",
+        bounds=(0.0, 1.0),
     )
 
 
@@ -96,7 +99,7 @@ def adversarial_accuracy(samples: Rows, train: Rows, rng: np.random.Generator) -
 
     Each set needs two rows.
     """
-    named, pool = _pool(train, samples, rng, most=MOST)
+    named, pool = named_pool(train, samples, rng, most=MOST)
     distance, index = _nearest_others(pool)
     tied = distance == distance[:, :1]
     sets, size = _sets(index, tied, len(pool)), tied.sum(1)[:, None]
@@ -117,24 +120,24 @@ def adversarial_accuracy(samples: Rows, train: Rows, rng: np.random.Generator) -
         for count in (n - 1, n)
     )
     return [
-        _measure(
+        permuted_measure(
             "NNAA",
             accuracy,
             of_accuracy,
             all_same,
-            "low",
-            "How often the nearest neighbor tells samples from training rows: rarely where samples sit on training "
-            "rows, often where they look different.",
-            (0.0, 1.0),
+            copies="low",
+            meaning="How often the nearest neighbor tells samples from training rows: rarely where samples sit on "
+            "training rows, often where they look different.",
+            bounds=(0.0, 1.0),
         ),
-        _measure(
+        permuted_measure(
             "eps-identifiability",
             identified,
             of_identified,
             all_other,
-            "high",
-            "Training rows that are nearer to a sample than to any other training row.",
-            (0.0, 1.0),
+            copies="high",
+            meaning="Training rows that are nearer to a sample than to any other training row.",
+            bounds=(0.0, 1.0),
         ),
     ]
 
@@ -151,7 +154,7 @@ def privacy_losses(
 
     Each set needs two rows. Raises InputError for a group on both sides.
     """
-    named, pool = _pool(train, heldout, rng, train_groups, heldout_groups, most=min(len(samples), MOST))
+    named, pool = named_pool(train, heldout, rng, train_groups, heldout_groups, most=min(len(samples), MOST))
     n = min(len(samples), len(pool) // 2, MOST)
     samples = samples[torch.from_numpy(np.sort(rng.permutation(len(samples))[:n]))]
     distance, index = _nearest_others(pool)
@@ -182,68 +185,26 @@ def privacy_losses(
 
     (loss, identified), (of_loss, of_identified) = named.permuted(statistic, rng)
     return [
-        _measure(
+        permuted_measure(
             "NNAA privacy loss",
             loss,
             of_loss,
             0.0,
-            "high",
-            "NNAA with held-out rows minus NNAA with training rows: positive where samples follow the training rows.",
-            (-1.0, 1.0),
+            copies="high",
+            meaning="NNAA with held-out rows minus NNAA with training rows: positive where samples follow the training "
+            "rows.",
+            bounds=(-1.0, 1.0),
         ),
-        _measure(
+        permuted_measure(
             "eps-identifiability, training - held-out",
             identified,
             of_identified,
             0.0,
-            "high",
-            "That share minus the same share of held-out rows.",
-            (-1.0, 1.0),
+            copies="high",
+            meaning="That share minus the same share of held-out rows.",
+            bounds=(-1.0, 1.0),
         ),
     ]
-
-
-def _measure(
-    name: str, value: float, permuted: ndarray, null: float, copies: Side, meaning: str, bounds: tuple[float, float]
-) -> Measure:
-    signed = permuted - value if copies == "high" else value - permuted
-    low, high = permuted_range(permuted)
-    half = 1.96 * float(permuted.std())
-    return Measure(
-        name=name,
-        value=float(value),
-        null=null,
-        low=low,
-        high=high,
-        p_value=float((1 + (signed >= -1e-6).sum()) / (1 + len(permuted))),  # float32 sums of counts
-        interval=(max(bounds[0], float(value) - half), min(bounds[1], float(value) + half)),
-        reader="tables and images" if name == "DCR share" else "tables",
-        copies=copies,
-        meaning=meaning,
-    )
-
-
-def _pool(
-    first: Rows,
-    second: Rows,
-    rng: np.random.Generator,
-    first_groups: Groups | None = None,
-    second_groups: Groups | None = None,
-    *,
-    most: int | None = None,
-) -> tuple[NamedRows, Rows]:
-    """As many rows, or groups of rows, of either set."""
-    named = named_rows(
-        len(first) if first_groups is None else first_groups,
-        len(second) if second_groups is None else second_groups,
-        rng,
-        most=most,
-    )
-    before = named.index < len(first)
-    rows = first.new_empty(len(named.index), first.shape[1])
-    rows[torch.from_numpy(before)] = first[torch.from_numpy(named.index[before])]
-    rows[torch.from_numpy(~before)] = second[torch.from_numpy(named.index[~before] - len(first))]
-    return named, rows
 
 
 def _nearest(queries: Rows, rows: Rows) -> tuple[Float[ndarray, "n k"], Int[ndarray, "n k"]]:

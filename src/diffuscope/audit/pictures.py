@@ -1,6 +1,6 @@
-"""What examples look like: images as they are, volumes by their middle slice, series as curves, tables as rows.
+"""What examples look like: images as they are, volumes by their middle slice, series as curves.
 
-Other vectors and latents have no picture.
+Tables are shown as rows (`suspects`); other vectors and latents have no picture.
 """
 
 import torch

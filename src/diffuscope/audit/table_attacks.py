@@ -27,9 +27,11 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from scipy import stats
 
+from diffuscope.findings import NORMAL_95
+
 from .column_distances import ColumnDistances, Columns, taken
 from .exchanged_names import NamedRows
-from .measure import TAIL, Measure, permuted_range
+from .measure import TAIL, Measure, permuted_measure
 
 QUERIES = 500
 QUERIED_COLUMNS = 3
@@ -163,7 +165,7 @@ def inference(
         "inference risk, mean of columns",
         _numbers(_sums(mean, names)),
         permuted[0],
-        1.96 * float(permuted.std()),  # a mean of columns is no Bernoulli trial
+        NORMAL_95 * float(permuted.std()),  # a mean of columns is no Bernoulli trial
         "The nearest sample gives a missing value right for {train} of the training rows and {heldout} of the held-out "
         "rows.",
     )
@@ -179,7 +181,7 @@ def inference(
             "inference risk, most exposed column",
             of_worst,
             center[worst] + largest * (scale[worst] if np.isfinite(scale[worst]) else 0.0),
-            max(_error(*of_worst), 1.96 * float(permuted[worst].std())),
+            max(_error(*of_worst), NORMAL_95 * float(permuted[worst].std())),
             f"The same for the most exposed column, {_escaped(column_names[worst])}: {{train}} and {{heldout}}; "
             "the null is that of the largest of all columns.",
         ),
@@ -222,24 +224,19 @@ def _risk(
 ) -> Measure:
     _, permuted = named.permuted(lambda names: _excess(*successes(names))[None], rng)
     counts = _numbers(successes(named.first[:, None].astype(np.float32)))
-    return _measured(name, counts, permuted[0], max(_error(*counts), 1.96 * float(permuted.std())), meaning)
+    return _measured(name, counts, permuted[0], max(_error(*counts), NORMAL_95 * float(permuted.std())), meaning)
 
 
 def _measured(name: str, counts: _Numbers, permuted: ndarray, half: float, meaning: str) -> Measure:
     on_train, of_train, on_heldout, of_heldout = counts
-    value = float(_excess(*counts))
-    low, high = permuted_range(permuted)
-    return Measure(
-        name=name,
-        value=value,
-        null=float(permuted.mean()),
-        low=low,
-        high=high,
-        p_value=float((1 + (permuted >= value - 1e-6).sum()) / (1 + len(permuted))),  # float32 sums of counts
-        interval=(value - half, min(1.0, value + half)),
-        reader="tables",
+    return permuted_measure(
+        name,
+        float(_excess(*counts)),
+        permuted,
         copies="high",
         meaning=meaning.format(train=f"{on_train / of_train:.1%}", heldout=f"{on_heldout / of_heldout:.1%}"),
+        bounds=(-np.inf, 1.0),
+        half=half,
     )
 
 

@@ -32,6 +32,7 @@ from .finding import TONE_WORDS, Finding, Tone, cards
 from .frechet import FrechetDistance, frechet_distance
 from .repeated import AGREES, DIFFERS, Repeated, jackknife
 from .statistics import (
+    NORMAL_95,
     PERMUTATIONS,
     POWER,
     binomial_p_value,
@@ -48,9 +49,9 @@ from .statistics import (
 from .turning import TurningPoint, turning_point
 
 __all__ = [
-    "AGREES", "DIFFERS", "PERMUTATIONS", "POWER", "TONE_WORDS", "Area", "Arrows", "Bars", "Cells", "Chart", "Claim",
-    "Finding", "FrechetDistance", "Groups", "HeatMap", "Intervals", "Line", "Mark", "Numbers", "Panel", "Points",
-    "Relation", "Repeated", "Rule", "Series", "Tone", "TurningPoint", "area", "arrows", "at_least", "at_most",
+    "AGREES", "DIFFERS", "NORMAL_95", "PERMUTATIONS", "POWER", "TONE_WORDS", "Area", "Arrows", "Bars", "Cells", "Chart",
+    "Claim", "Finding", "FrechetDistance", "Groups", "HeatMap", "Intervals", "Line", "Mark", "Numbers", "Panel",
+    "Points", "Relation", "Repeated", "Rule", "Series", "Tone", "TurningPoint", "area", "arrows", "at_least", "at_most",
     "binomial_p_value", "bootstrap_sums", "cards", "cells", "chi_squared_permutation", "conformal_p_values",
     "density_bars", "detectable_shift", "equals", "exact_share_interval", "false_discovery", "farthest",
     "frechet_distance", "groups", "heat_map", "intervals", "jackknife", "label_permutation", "largest", "line",

@@ -14,6 +14,7 @@ from numpy import ndarray
 from scipy import stats
 
 PERMUTATIONS = 9_999
+NORMAL_95 = 1.96  # standard errors on either side of a 95% interval
 POWER = 0.95  # probability of finding an effect of the stated detectable size
 RESAMPLES = 1_000
 CHUNK = 4_000_000  # numbers held at once by a resampling loop

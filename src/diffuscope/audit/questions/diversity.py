@@ -1,7 +1,7 @@
 """Is it as diverse as the data? Coverage of held-out data, missing modes, and samples that repeat each other.
 
-The verdict is the first fault of the three tests; where there is none, coverage decides whether a missing tenth of the
-data would have been seen.
+The verdict is the first fault of the three tests; where there is none, coverage decides whether a missing part of
+the data would have been seen.
 """
 
 from dataclasses import dataclass, replace
