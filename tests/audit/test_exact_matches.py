@@ -29,6 +29,18 @@ def test_ten_copies_are_told_with_sixty_held_out_examples(generator):
     assert audit_samples(samples, data).verdict.word != "copies"
 
 
+def test_one_exact_copy_is_told_and_deserves_attention(generator):
+    train, heldout, samples = torch.randn(700, 6, generator=generator).split([300, 300, 100])
+    result = audit_samples(torch.cat([train[:1], samples[1:]]), data_from_arrays(train, heldout))
+    finding = result["memorized"].findings[0]
+    assert finding.tone == "attention"
+    assert finding.verdict.startswith("1 of 100 samples equals a training example exactly, and none of 300 held-out")
+    assert finding.p_value == pytest.approx(100 / 400)
+    assert ExactMatches(samples=(1, 100), heldout=(0, 300)).alone
+    assert not ExactMatches(samples=(1, 100), heldout=(1, 300)).alone
+    assert not ExactMatches(samples=(1, 100), heldout=(0, 0)).alone
+
+
 def test_rows_that_repeat_by_chance_are_no_copies(generator):
     """Every row is one of 256: samples equal training rows as held-out ones do."""
     rows = torch.randint(0, 2, (500, 8), generator=generator).float()

@@ -2,6 +2,7 @@
 
 Where few held-out examples calibrate the list of copies, no p-value of a single sample is small. But that a of n
 samples equal a training example, and b of m held-out ones do, is an exact test of two shares (Fisher's, one-sided).
+Matches that are too few for the test deserve a look if no held-out example has one.
 """
 
 from dataclasses import dataclass
@@ -20,6 +21,11 @@ class ExactMatches:
 
     samples: tuple[int, int]
     heldout: tuple[int, int]
+
+    @property
+    def alone(self) -> bool:
+        """Whether samples equal training examples, and no held-out example does."""
+        return self.samples[0] > 0 and self.heldout[0] == 0 < self.heldout[1]
 
     @property
     def p_value(self) -> float:

@@ -1,9 +1,10 @@
 """Did it memorize? The verdict of three tests: denoising errors, nearness to training data, and the search for copies.
 
 The tests are in `denoising_gap`, `nearness` and `copy_search`. The verdict is 'copies training examples' if any sample
-is listed as a copy, and 'biased toward its training data' if one of the other two tests is significant. Otherwise it is
-'no sign' only where planted copies would have been found, and 'cannot tell' where not. The false-discovery rate and the
-significance level of nearness are divided among the feature spaces.
+is listed as a copy, or if samples equal training examples more often than held-out examples do (`exact_matches`). It is
+'biased toward its training data' if one of the other two tests is significant. Otherwise it is 'no sign' only where
+planted copies would have been found, and 'cannot tell' where not. The false-discovery rate and the significance level
+of nearness are divided among the feature spaces.
 """
 
 from dataclasses import asdict, dataclass
@@ -78,6 +79,12 @@ def verdict(result: Memorization, significance: float) -> Finding:
         (a, n), (b, m) = exact.samples, exact.heldout
         tone, value, (low, high), p_value = "alarm", a / n, exact_share_interval(a, n), exact.p_value
         text = f"Copies training examples: {a} of {n} samples equal one, and {b} of {m} held-out examples do."
+    elif exact.alone:
+        (a, n), (_, m) = exact.samples, exact.heldout
+        tone, value, (low, high), p_value = "attention", a / n, exact_share_interval(a, n), exact.p_value
+        equal = f"{a} of {n} samples {'equals' if a == 1 else 'equal'} a training example exactly"
+        text = f"{equal}, and none of {m} held-out examples does: too few to be told from chance."
+        text += f" Besides, {' and '.join(biases)}." if biases else ""
     elif biases:
         tone = "attention"
         copied = (
