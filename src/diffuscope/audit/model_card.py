@@ -122,7 +122,8 @@ def _facts(result: "AuditResult") -> list[str]:
         groups = (len(x.unique()) for x in (subject.train_groups, subject.heldout_groups))
         sizes += f"; {' and '.join(f'{number:,}' for number in groups)} groups"
     unanswered = [f for f in result.verdicts if f.verdict.startswith(NOT_ANSWERED.split("{")[0])]
-    titles = [q.title for q in QUESTIONS if q not in result.answers] + [f.title for f in unanswered]
+    titles = [q.title for q in QUESTIONS if q not in result.answers and q.of != "samples"]  # `wiring` asks it of models
+    titles += [f.title for f in unanswered]
     return [
         f"Audited: {inert(subject.name)} ({what}).",
         f"Data: {inert(subject.data_name)}: {sizes}.",
