@@ -95,7 +95,7 @@ def test_a_target_that_refuses_everything_is_not_certified():
     assert not certificate.failures
     assert not certificate.passed
     (verdict,) = certificate.page().verdicts
-    assert verdict.tone == "attention"
+    assert verdict.tone == "unknown"
     assert "cannot be certified" in verdict.verdict
 
 

@@ -22,6 +22,7 @@ from diffuscope.progress import progress_bar
 
 from .options import writing
 
+EXIT_CODES = {"passes": 0, "fails": 1, "undecided": 3}
 MARKS = {"good": "ok  ", "alarm": "FAIL", "attention": "note", "unknown": "??? ", "neutral": "    "}
 
 
@@ -29,8 +30,8 @@ MARKS = {"good": "ok  ", "alarm": "FAIL", "attention": "note", "unknown": "??? "
 class Certify:
     """Certify a sampler against exact diffusions: its order, its distribution, its last step, its randomness.
 
-    Prints one line per question, writes certificate.html and certificate.json to --out, and exits with code 1 if any
-    test fails.
+    Prints one line per question, writes certificate.html and certificate.json to --out, and exits with 0 if it passes,
+    1 if it fails and 3 if that cannot be decided.
     """
 
     target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TARGET")]
@@ -56,9 +57,10 @@ class Certify:
             print(f"{MARKS[finding.tone]} {finding.title}: {finding.verdict}")
         print(f"Certificate: {certificate.save(self.out)}")
         if not certificate.passed:
-            failed = ", ".join(finding.name for finding in certificate.failures)
-            print(f"{self.target} fails: {failed or 'too little could be measured'}", file=sys.stderr)
-            sys.exit(1)
+            named = ", ".join(finding.name for finding in certificate.failures or certificate.undecided)
+            word = "fails" if certificate.failures else "is undecided"
+            print(f"{self.target} {word}: {named or 'too little could be measured'}", file=sys.stderr)
+            sys.exit(EXIT_CODES[certificate.verdict])
 
     def _sampler(self) -> Certificate:
         target = load_target(self.target)

@@ -4,6 +4,7 @@
 |---|---|
 | 1 | a claim or a test fails |
 | 2 | bad input, an exception in the user's own code, a full disk, too little memory |
+| 3 | a certificate is undecided |
 | 70 | an error of diffuscope itself |
 | 130 | Ctrl-C |
 | 141 | the reader of the output closed it |
