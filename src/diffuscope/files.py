@@ -92,7 +92,7 @@ def load_object(spec: str, argument: str) -> object:
     importlib.invalidate_caches()
     try:
         found: object = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a module that exits is no reason to exit, least of all with 0
         if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
             raise InputError(f"{argument}: no module named {error.name!r} here or in the environment") from error
         reason = f"{type(error).__name__}: {error}".splitlines()[0]

@@ -118,17 +118,22 @@ def target_of(name: str, subject: Subject, fresh: Mapping[str, ModuleType]) -> T
 
     declared = subject.build(module(subject.home), Walk(10, mixture(2).denoiser(VE())))
     finest = FINEST if declared.order <= 2 else 400  # high orders show on refined grids only
-    return Target(name, run, declared.order, declared.stochastic, declared.nfe_per_step, finest=finest)
+    return Target(
+        name, run, declared.order, declared.stochastic, declared.nfe_per_step, finest=finest, reaches_zero=True
+    )
+
+
+LATE = ("order", "weak_order", "extremes", "zero_snr", "law")  # questions that cost more than the others
 
 
 def in_order_of_cost(target: Target) -> list[Question]:
-    """The certifier's questions: the first order, which most faults fail, then all but orders and distributions, then
-    these.
+    """The certifier's questions: whether it runs and the first order, which most faults fail, then all but orders and
+    distributions, then these.
     """
     unrefined = target.stochastic and target.order == 2
     steps = (*STEPS, FINEST) if unrefined else STEPS
-    first, *rest = questions(target, steps, SAMPLES)
-    return [first, *sorted(rest, key=lambda question: question.name.startswith(("order", "weak_order", "law")))]
+    runs, first, *rest = questions(target, steps, SAMPLES)
+    return [runs, first, *sorted(rest, key=lambda question: question.name.startswith(LATE))]
 
 
 def findings(target: Target) -> Iterator[Finding]:
@@ -139,7 +144,7 @@ def findings(target: Target) -> Iterator[Finding]:
         except InputError:
             continue
         except Exception as error:
-            verdict = f"Raised {type(error).__name__}: {error}"
+            verdict = f"Raised: {error}"
             yield Finding(
                 name=question.name, title=question.title, value=float("nan"), unit="", verdict=verdict, tone="alarm"
             )

@@ -128,7 +128,7 @@ def test_use_of_the_global_generator_is_detected():
         return plain(denoiser, x, times, None) + 0 * torch.randn(x.shape, dtype=x.dtype)
 
     finding = ask.randomness(stochastic(run), PROBLEM, VE())
-    assert "global generator is drawn from" in finding.verdict
+    assert "global generator of torch is drawn from" in finding.verdict
     assert "nother seed changes nothing" in finding.verdict
 
 

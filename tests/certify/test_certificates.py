@@ -1,6 +1,7 @@
 """A certificate as a whole: what passes, what fails, what is said when the target breaks; and likelihoods."""
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,7 +25,7 @@ from diffuscope.files import finite
 from diffuscope.findings import Chart, Finding, Line
 from diffuscope.report import render
 from diffuscope.samplers import DDIM, DDPM, DormandPrince, DPMSolverPP2M, sample
-from diffuscope.schedules import VE
+from diffuscope.schedules import VE, VP
 
 FEWER = (20, 32, 50, 80)
 
@@ -47,9 +48,9 @@ def test_sound_samplers_are_certified(sampler):
 
 
 def test_error_control_has_no_order_in_the_number_of_steps_to_fail():
-    target = sampler_target(DormandPrince())
+    target = replace(sampler_target(DormandPrince()), finest=20)
     assert target.order is None
-    order = next(questions(target, FEWER))
+    _, order, *_ = questions(target, FEWER)
     assert order.name == "order.gaussian"
     assert order.answer().tone in ("good", "neutral")
 
@@ -76,15 +77,56 @@ def test_a_wrong_variance_fails_the_weak_order_and_the_distribution():
     assert {"weak_order.VE", "law"} <= names
 
 
-def test_a_target_that_raises_fails_every_question_it_breaks_and_the_run_goes_on():
+def test_a_target_that_raises_is_one_line_that_names_its_place():
     def run(denoiser, x, times, generator):  # noqa: ARG001
         raise RuntimeError("no such step <b>bold</b>")
 
     certificate = quick(Target("broken", run, 1, False, 1))
-    assert not certificate.passed
-    assert all("Raised RuntimeError in run, line" in finding.verdict for finding in certificate.failures)
+    (failure,) = certificate.findings
+    assert (failure.name, failure.tone) == ("runs", "alarm")
+    line = run.__code__.co_firstlineno + 1
+    assert failure.verdict == f"tests/certify/test_certificates.py:{line}: RuntimeError: no such step <b>bold</b>"
     assert certificate.errors == {}
     assert "<b>bold</b>" not in render(certificate.page())
+
+
+def exits(denoiser, x, times, generator):  # noqa: ARG001
+    sys.exit(0)
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        (lambda denoiser, x, times, generator: None, "it returns a NoneType"),  # noqa: ARG005
+        (lambda denoiser, x, times, generator: x[:1], "it returns a tensor of shape (1, 2)"),  # noqa: ARG005
+        (lambda denoiser, x, times, generator: x.long(), "it returns a tensor of int64"),  # noqa: ARG005
+        (lambda denoiser, x, times, generator: x / 2, "It never asks the denoiser."),  # noqa: ARG005
+        (lambda denoiser, x, times, generator: x * math.nan + denoiser(x, times[0]), "NaN or infinity"),  # noqa: ARG005
+        (exits, "SystemExit: 0"),
+    ],
+    ids=["None", "shape", "dtype", "no evaluation", "NaN", "exit"],
+)
+def test_what_cannot_be_measured_fails_once_and_is_written_all_the_same(run, said: str, tmp_path: Path):
+    certificate = certify_sampler(Target("odd", run, None, False, None))
+    assert certificate.verdict == "fails"
+    (failure,) = certificate.findings
+    assert said in failure.verdict
+    assert "odd" in certificate.save(tmp_path).read_text()
+
+
+def test_one_schedule_that_fails_is_told_once_and_the_others_are_asked():
+    def run(denoiser, x, times, generator):  # noqa: ARG001
+        if isinstance(denoiser.schedule, VP):
+            raise NotImplementedError("no VP")
+        return sample(DDIM(), denoiser, x, times)
+
+    target = Target("two of three", run, 1, False, 1, finest=40)
+    certificate = certify_sampler(target, steps=(10, 16, 25, 40))
+    (failure,) = certificate.failures
+    assert failure.name == "runs"
+    assert failure.verdict.startswith("Under VP: ")
+    assert {"order.mixture-2.RectifiedFlow", "order.gaussian"} <= {finding.name for finding in certificate.findings}
+    assert not [finding.name for finding in certificate.findings if finding.name.endswith(".VP")]
 
 
 def test_a_target_that_refuses_everything_is_not_certified():
@@ -93,18 +135,20 @@ def test_a_target_that_refuses_everything_is_not_certified():
 
     certificate = quick(Target("refusing", run, 1, False, 1))
     assert not certificate.failures
-    assert not certificate.passed
+    assert certificate.verdict == "undecided"
     (verdict,) = certificate.page().verdicts
     assert verdict.tone == "unknown"
     assert "cannot be certified" in verdict.verdict
 
 
-def test_too_few_accepted_numbers_of_steps_are_no_wrong_order():
+def test_few_accepted_numbers_of_steps_are_used_as_they_are_and_too_few_are_no_wrong_order():
     honest = sampler_target(DDIM())
-    for finest in (10, 40):  # none and two of the four
-        order = next(iter(quick(replace(honest, finest=finest)).findings))
-        assert (order.name, order.tone) == ("order.gaussian", "attention")
-        assert "steps: expected at least 4" in order.verdict
+    _, order, *_ = questions(replace(honest, finest=40), FEWER)
+    found = order.answer()
+    assert (found.tone, found.value) == ("good", pytest.approx(1, abs=0.15))
+    _, order, *_ = questions(replace(honest, finest=3), FEWER)
+    with pytest.raises(InputError, match="steps: expected at least 4"):
+        order.answer()
 
 
 def small_certificate(**changes) -> Certificate:
@@ -205,8 +249,9 @@ def test_the_command_certifies_a_users_sampler(module: Path):
 
 
 def test_the_command_exits_with_one_and_names_what_fails(module: Path):
-    ran = command(module, "my_samplers:faulty")
+    ran = command(module, "my_samplers:faulty", "--budget", "3")
     assert ran.returncode == 1
+    assert "Not asked: the 3 s of the budget are over." in ran.stdout
     assert ran.stderr.splitlines()[-1].startswith("my_samplers:faulty fails: order.gaussian")
     assert json.loads((module / "out" / "certificate.json").read_text())["passed"] is False
 

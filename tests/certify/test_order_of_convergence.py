@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from diffuscope.certify import measured_order
+from diffuscope.certify import MeasuredOrder, measured_order
 from diffuscope.errors import InputError
 
 STEPS = (16, 25, 40, 63, 100, 160)
@@ -32,16 +32,34 @@ def test_the_band_covers_the_order_in_ninety_five_of_a_hundred_noisy_fits():
     assert abs(np.mean(covered) - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 1000)
 
 
-def test_an_order_one_too_low_falls_short_and_one_too_high_does_not():
+def test_an_order_one_too_low_is_missed_and_one_too_high_is_reached():
     found = measured_order(STEPS, [n**-1.0 for n in STEPS], floor=1e-15)
-    assert found.falls_short_of(2, 0.15)
-    assert not found.falls_short_of(1, 0.15)
-    assert not measured_order(STEPS, [n**-3.0 for n in STEPS], floor=1e-15).falls_short_of(2, 0.15)
+    assert found.against(2, 0.15) == "missed"
+    assert found.against(1, 0.15) == "reached"
+    assert measured_order(STEPS, [n**-3.0 for n in STEPS], floor=1e-15).against(2, 0.15) == "reached"
 
 
-def test_an_error_that_does_not_vanish_falls_short():
-    assert measured_order(STEPS, [1e-3] * 6, floor=1e-12).falls_short_of(1, 0.15)
-    assert measured_order(STEPS, [1e-3 + n**-2.0 for n in STEPS], floor=1e-12).falls_short_of(2, 0.15)
+def test_an_error_that_does_not_vanish_misses_every_order():
+    assert measured_order(STEPS, [1e-3] * 6, floor=1e-12).against(1, 0.15) == "missed"
+    assert measured_order(STEPS, [1e-3 + n**-2.0 for n in STEPS], floor=1e-12).against(2, 0.15) == "missed"
+
+
+@pytest.mark.parametrize(
+    ("order", "half", "verdict"),
+    [
+        (2.48, 8.2, "open"),  # contains the declared order, and much else
+        (2.9, 0.3, "reached"),
+        (2.9, 0.5, "open"),  # might be 2.4
+        (2.8, 0.01, "missed"),
+        (2.8, 0.1, "open"),
+        (2.0, 0.8, "missed"),
+        (2.0, 0.9, "open"),
+    ],
+)
+def test_the_interval_decides_between_reached_missed_and_open(order: float, half: float, verdict: str):
+    """Declared 3, tolerance .15: missed where the whole interval is below 2.85, reached where none is below 2.5."""
+    found = MeasuredOrder(order, (order - half, order + half), STEPS, (1.0,) * 6, exact=False)
+    assert found.against(3, 0.15) == verdict
 
 
 def test_rounding_is_not_fitted():
@@ -68,4 +86,9 @@ def test_an_order_needs_four_errors_unless_they_are_rounding():
 def test_nan_is_neither_exact_nor_of_any_order():
     found = measured_order(STEPS, [float("nan")] * 6, floor=1e-12)
     assert not found.exact
-    assert found.falls_short_of(1, 0.15)
+    assert found.against(1, 0.15) == "open"
+
+
+def test_an_error_that_is_not_finite_on_a_coarse_grid_is_left_out():
+    found = measured_order(STEPS, [float("nan"), *(n**-2.0 for n in STEPS[1:])], floor=1e-12)
+    assert found.order == pytest.approx(2, abs=1e-9)

@@ -1,14 +1,11 @@
 """A target from its name: a sampler of a library, or any callable of the user."""
 
-import inspect
 from dataclasses import replace
 from types import ModuleType
-from typing import Any
 
-from diffuscope.certify import Target, sampler_target
+from diffuscope.certify import Target, target_of
 from diffuscope.errors import InputError
 from diffuscope.files import load_object
-from diffuscope.samplers import Sampler
 
 from . import azula, diffuscope_samplers, diffusers, k_diffusion
 from .libraries import read_options
@@ -27,10 +24,8 @@ def load_target(name: str) -> Target:
     `diffuscope:UniPC` is one of our samplers; `azula:REABSampler`, `diffusers:DPMSolverMultistepScheduler` and
     `k_diffusion:sample_dpmpp_2m` are other libraries'. Options follow the name as `?option=value&option=value`
     (numbers, true, false, none, words).
-    `module:callable` is `callable(denoiser, x_start, times, generator) -> x_end`, as `Target.run`, or a class whose
-    instances are, built without arguments; its attributes `order`, `stochastic` and `nfe_per_step` are its
-    declarations. Without `stochastic` it is taken as deterministic, and the name of the target says so. It may also be
-    a `Target`.
+    `module:callable` is whatever `certify.target_of` takes: a `Target`, or
+    `callable(denoiser, x_start, times, generator) -> x_end` with its declarations as attributes.
 
     Importing a module runs it: use only modules that you trust.
     Raises InputError for a name of another form, an absent library, and an unknown sampler or option.
@@ -47,7 +42,7 @@ def load_target(name: str) -> Target:
         return replace(_LIBRARIES[library].target(sampler, options), name=name)
     if question:
         raise InputError(f"target: options belong to the samplers of {', '.join(_LIBRARIES)}, got {name!r}")
-    return _of_object(load_object(spec, "target"), name)
+    return target_of(load_object(spec, "target"), name)
 
 
 def known_targets() -> dict[str, tuple[str, ...]]:
@@ -59,39 +54,3 @@ def known_targets() -> dict[str, tuple[str, ...]]:
         except InputError:  # not installed
             continue
     return known
-
-
-def _of_object(given: Any, name: str) -> Target:
-    """An object of the user as a target."""
-    if isinstance(given, Target):
-        return given
-    if isinstance(given, type) and _takes(given):
-        given = given()
-    if isinstance(given, Sampler):
-        return sampler_target(given)
-    if not (callable(given) and _takes(given, "denoiser", "x_start", "times", "generator")):
-        expected = "callable(denoiser, x_start, times, generator)"
-        raise InputError(f"target: {name} is a {type(given).__name__}; expected {expected}")
-    order, nfe = _declared_number(given, "order", name), _declared_number(given, "nfe_per_step", name)
-    stochastic = getattr(given, "stochastic", None)
-    if stochastic not in (None, True, False):
-        raise InputError(f"target: {name}.stochastic: expected True or False, got {stochastic!r}")
-    shown = name if stochastic is not None else f"{name} (stochastic undeclared, taken as deterministic)"
-    run: Any = given
-    return Target(name=shown, run=run, order=order, stochastic=bool(stochastic), nfe_per_step=nfe)
-
-
-def _takes(function: Any, *arguments: str) -> bool:
-    """Whether `function` can be called with these positional arguments."""
-    try:
-        inspect.signature(function).bind(*arguments)
-    except (TypeError, ValueError):  # other arguments; no signature
-        return False
-    return True
-
-
-def _declared_number(run: object, attribute: str, name: str) -> int | None:
-    value = getattr(run, attribute, None)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise InputError(f"target: {name}.{attribute}: expected a positive integer or None, got {value!r}")
-    return value

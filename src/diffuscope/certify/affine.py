@@ -2,19 +2,21 @@ r"""The exact distribution of a stochastic sampler's endpoint on Gaussian data: 
 
 On Gaussian data the denoiser is affine, and so is everything that a sampler does with it:
 
-.. math::  x_{end} = A\,x_{start} + b + \sum_k C_k \xi_k, \qquad \xi_k \sim N(0, I) .
+.. math::  x_{end} = A\,x_{start} + b + C \xi, \qquad E\,\xi = 0, \quad E\,\xi\xi^T = I .
 
 `chosen_noise` replaces the noise by unit vectors, one per row of a batch, so that a single run of a black box gives A,
-b and every C_k. With a start drawn from the exact marginal N(m, P), the endpoint then has
+b and C. With a start drawn from the exact marginal N(m, P), the endpoint then has
 
-.. math::  E = A m + b, \qquad V = A P A^T + \sum_k C_k C_k^T ,
+.. math::  E = A m + b, \qquad V = A P A^T + C C^T ,
 
-which are compared with the exact marginal at the end. A last row with a random start and random noise tests whether the
-map is affine: samplers that accept, reject or adapt are not.
+which are compared with the exact marginal at the end. Only mean and variance of the noise enter, so that uniform draws
+do as well as normal ones, of any shape. A last row with a random start and random noise tests whether the map is
+affine: samplers that accept, reject or adapt, or that draw signs, are not.
 """
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -23,61 +25,61 @@ from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Gaussian
 from diffuscope.schedules import Schedule
 
-from .chosen_noise import ChosenNoise, no_noise
+from .chosen_noise import ChosenNoise, Drawn, Unheard, row_draws
 from .target import Target
 
 
 @dataclass(frozen=True, eq=False)
 class AffineMap:
-    """x_end = A x_start + b + sum_k C_k xi_k; `misfit` is the relative error of that for a random row."""
+    """x_end = A x_start + b + C xi, with the numbers of all draws in xi, of mean 0 and variance 1, normal or not.
+
+    `misfit` is the relative error of that for a row of other numbers, `precision` the spacing of the draws' dtype.
+    """
 
     A: Float[Tensor, "d d"]
     b: Float[Tensor, " d"]
-    C: Float[Tensor, "draws d d"]
+    C: Float[Tensor, "d numbers"]
     misfit: float
+    precision: float = 0.0
 
     def moments(self, mean: Float[Tensor, " d"], covariance: Float[Tensor, "d d"]) -> tuple[Tensor, Tensor]:
         """Mean and covariance of x_end for x_start ~ N(mean, covariance)."""
-        noise = torch.einsum("kij,klj->il", self.C, self.C)
-        return self.A @ mean + self.b, self.A @ covariance @ self.A.T + noise
-
-
-def count_draws(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " times"]) -> ChosenNoise:
-    """Count the random draws of a run of `target`, normal and other ones."""
-    x = torch.zeros(1, *denoiser.distribution.event_shape, dtype=torch.float64)
-    generator = torch.Generator() if target.stochastic else None
-    with ChosenNoise(no_noise, generator) as noise:
-        target.run(denoiser, x, times, generator)
-    return noise
+        return self.A @ mean + self.b, self.A @ covariance @ self.A.T + self.C @ self.C.T
 
 
 def affine_map(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " times"]) -> AffineMap:
-    """The map of `target` over `times` on Gaussian data with flat events of d coordinates."""
+    """The map of `target` over `times` on Gaussian data with flat events of d coordinates.
+
+    Raises ValueError where some draw cannot be chosen row by row.
+    """
     (d,) = denoiser.distribution.event_shape
-    draws = count_draws(target, denoiser, times).draws
-    rows = 1 + d + draws * d + 1
-    check = torch.randn(1 + draws, d, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    draws = row_draws(target, denoiser, times)
+    own = [draw for draw in draws if draw is not None]
+    if len(own) < len(draws):
+        raise ValueError("rows share a draw")
+    first = (1 + d + np.cumsum([0, *(draw.width for draw in own)])).tolist()  # the first row of each draw
+    rows = first[-1] + 1
+    # eighths are exact in every precision
+    check = torch.randn(rows, dtype=torch.float64, generator=torch.Generator().manual_seed(2)).mul(8).round() / 8
     x = torch.zeros(rows, d, dtype=torch.float64)
     x[1 : 1 + d] = torch.eye(d, dtype=torch.float64)
-    x[-1] = check[0]
+    x[-1] = check[1 : 1 + d]
 
-    def draw(k: int, shape: tuple[int, ...]) -> Tensor:
-        chosen = torch.zeros(shape, dtype=torch.float64)
-        if shape == (rows, d) and k < draws:
-            first = 1 + d + k * d
-            chosen[first : first + d] = torch.eye(d, dtype=torch.float64)
-            chosen[-1] = check[1 + k]
-        return chosen
+    def draw(k: int, drawn: Drawn) -> Tensor:
+        chosen = torch.zeros(rows, own[k].width, dtype=torch.float64)
+        chosen[first[k] : first[k + 1]] = torch.eye(own[k].width, dtype=torch.float64)
+        chosen[-1] = check[first[k] : first[k + 1]]
+        return own[k].laid_out(chosen, drawn)
 
     generator = torch.Generator() if target.stochastic else None
     with ChosenNoise(draw, generator):
-        end = target.run(denoiser, x, times, generator)
-    b = end[0]
-    A = (end[1 : 1 + d] - b).T
-    C = (end[1 + d : -1] - b).reshape(draws, d, d).transpose(1, 2)
-    predicted = A @ check[0] + b + torch.einsum("kij,kj->i", C, check[1:])
+        end = target.run(Unheard(denoiser), x, times, generator).double()
+    b, moved = end[0], end[1:-1] - end[0]
+    A, C = moved[:d].T, moved[d:].T
+    predicted = b + moved.T @ check[1:-1]
     misfit = float((end[-1] - predicted).abs().max() / (1 + predicted.abs().max()))
-    return AffineMap(A, b, C, misfit)
+    precision = max((torch.finfo(draw.dtype).eps for draw in own), default=0.0)
+    return AffineMap(A, b, C, misfit, precision)
 
 
 def marginal(distribution: Gaussian, schedule: Schedule, t: float) -> tuple[Tensor, Tensor]:
@@ -89,8 +91,22 @@ def marginal(distribution: Gaussian, schedule: Schedule, t: float) -> tuple[Tens
     return alpha * distribution.mean.reshape(-1), alpha**2 * covariance + sigma**2 * identity
 
 
-def weak_error(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " times"]) -> tuple[float, float]:
-    """The largest error of mean and covariance at the end, relative to the exact spread, and the misfit of the map."""
+@dataclass(frozen=True, eq=False)
+class WeakError:
+    """The errors of mean and covariance at the end, relative to the exact spread, and the misfit of the affine map."""
+
+    errors: Float[np.ndarray, " moments"]
+    misfit: float
+    precision: float
+
+    @property
+    def largest(self) -> float:
+        """The largest of them."""
+        return float(np.abs(self.errors).max())
+
+
+def weak_error(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " times"]) -> WeakError:
+    """The errors of mean and covariance at the end of `times`. Raises ValueError where draws cannot be chosen."""
     distribution, schedule = denoiser.distribution, denoiser.schedule
     if not isinstance(distribution, Gaussian):
         raise TypeError(f"denoiser: expected that of a Gaussian, got that of {type(distribution).__name__}")
@@ -98,5 +114,5 @@ def weak_error(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " t
     mean, covariance = endpoint.moments(*marginal(distribution, schedule, float(times[0])))
     exact_mean, exact_covariance = marginal(distribution, schedule, float(times[-1]))
     size = float(exact_covariance.diagonal().max())
-    mean_error = float((mean - exact_mean).abs().max()) / size**0.5
-    return max(mean_error, float((covariance - exact_covariance).abs().max()) / size), endpoint.misfit
+    errors = torch.cat([(mean - exact_mean) / size**0.5, ((covariance - exact_covariance) / size).flatten()])
+    return WeakError(errors.numpy(), endpoint.misfit, endpoint.precision)

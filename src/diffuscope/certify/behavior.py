@@ -1,19 +1,23 @@
 """Requirements beyond convergence: clean samples, the dtype of the start, independent rows, a single generator."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import Batch, CountingDenoiser, Denoiser, ExactDenoiser
+from diffuscope.errors import InputError
 from diffuscope.exact import Empirical
-from diffuscope.findings import Finding
+from diffuscope.findings import Finding, Tone
 from diffuscope.schedules import Schedule
 
-from .affine import count_draws
-from .chosen_noise import ChosenNoise, no_noise
+from .asked import TargetError
+from .chosen_noise import ChosenNoise, Drawn, count_draws, no_noise, row_draws
 from .problems import OracleProblem
 from .target import Target
 
@@ -24,7 +28,8 @@ measured = partial(Finding, name="", title="")  # the question gives its finding
 
 def run(target: Target, denoiser: Denoiser, x: Batch, times: Float[Tensor, " times"], seed: int = 0) -> Batch:
     """One run, with a fresh generator if the target is stochastic."""
-    return target.run(denoiser, x, times, torch.Generator().manual_seed(seed) if target.stochastic else None)
+    # a copy: a run may overwrite its start, which is a question of its own
+    return target.run(denoiser, x.clone(), times, torch.Generator().manual_seed(seed) if target.stochastic else None)
 
 
 def noiseless(target: Target, denoiser: Denoiser, x: Batch, times: Float[Tensor, " times"]) -> Batch:
@@ -53,41 +58,108 @@ def largest_difference(a: Tensor, b: Tensor, scale: float = 1.0) -> float:
     return float((a - b).abs().max()) / scale if bool((torch.isfinite(a) & torch.isfinite(b)).all()) else float("nan")
 
 
+def sentence(faults: list[str]) -> str:
+    """The faults as one sentence."""
+    joined = "; ".join(faults)
+    return f"{joined[0].upper()}{joined[1:]}."
+
+
+WORST: tuple[Tone, ...] = ("alarm", "unknown", "attention", "good", "neutral")
+Question = Callable[[Target, OracleProblem, Schedule], Finding]
+
+
+def everywhere(question: Question, target: Target, problem: OracleProblem) -> Finding:
+    """The worst answer to `question` over the target's schedules, which it names if they differ."""
+    found = {type(schedule).__name__: _answer(question, target, problem, schedule) for schedule in target.schedules}
+    name, worst = min(found.items(), key=lambda item: WORST.index(item[1].tone))
+    if len({finding.tone for finding in found.values()}) == 1:
+        return worst
+    return replace(worst, verdict=f"Under {name}: {worst.verdict[0].lower()}{worst.verdict[1:]}")
+
+
+def _answer(question: Question, target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:
+    try:
+        return question(target, problem, schedule)
+    except InputError as error:
+        # a stated limit of the target: neither a failure nor a success
+        return measured(value=math.nan, unit="", verdict=f"Not measured: {error}", tone="attention")
+    except TargetError as fault:
+        return measured(value=math.nan, unit="", verdict=str(fault), tone="alarm")
+
+
 def single_point(target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:
-    """If the data are a single point, the finished sample is that point, whatever the noise."""
+    """If the data are a single point, the finished sample is that point, whatever the noise.
+
+    A target that does not declare to reach sigma = 0 may have no step there, or stop at the level before.
+    """
     point = torch.tensor([[1.3, -0.7]], dtype=torch.float64)
-    denoiser = ExactDenoiser(Empirical(point), schedule)
-    times = finished(problem.times(schedule, steps_of(target)))
-    error = largest_difference(run(target, denoiser, problem.start(schedule)[:, :2], times), point)
-    reached = error <= allowed(target)
-    verdict = "The finished sample is the data point."
-    if not reached:
-        distance = "not finite" if math.isnan(error) else f"{error:.2g} away from the only data point"
-        verdict = f"The finished sample is {distance}."
-    return measured(
-        value=error,
-        unit="data units",
-        verdict=verdict,
-        tone="good" if reached else "alarm",
-        null=f"Distance at most {allowed(target):.0e} after the step to clean data.",
+    denoiser, start = ExactDenoiser(Empirical(point), schedule), problem.start(schedule)[:, :2]
+    times = problem.times(schedule, steps_of(target))
+    null = f"Distance at most {allowed(target):.0e} after the step to clean data."
+    said = partial(measured, unit="data units", null=null)
+    if target.reaches_zero is not False:
+        ended = _reached(target, denoiser, start, finished(times))
+        error = math.nan if ended is None else largest_difference(ended, point)
+        if error <= allowed(target):
+            return said(value=error, verdict="The finished sample is the data point.", tone="good")
+        if target.reaches_zero or not (math.isnan(error) or _stays(target, denoiser, start, times, ended)):
+            distance = "not finite" if math.isnan(error) else f"{error:.2g} away from the only data point"
+            near = error <= LEFT and target.reaches_zero is None
+            tone: Tone = "attention" if near else "alarm"
+            return said(value=error, verdict=f"The finished sample is {distance}.", tone=tone)
+    ended = run(target, denoiser, start, times)
+    alpha, sigma = float(schedule.alpha(times[-1])), float(schedule.sigma(times[-1]))
+    noises = largest_difference(ended, alpha * point, sigma)
+    tone = "neutral" if target.reaches_zero is False else "attention"
+    verdict = (
+        f"It has no step to sigma = 0; above it, the sample is within {noises:.2g} of its noise of the data point."
     )
+    if not noises <= 6:
+        tone, verdict = "alarm", f"Above sigma = 0 the sample is {noises:.2g} of its noise from the only data point."
+    return said(value=noises * sigma, verdict=verdict, tone=tone)
+
+
+LEFT = 5e-3  # a distance from the data that a stop above sigma = 0 leaves
+
+
+def _reached(target: Target, denoiser: Denoiser, start: Batch, times: Float[Tensor, " times"]) -> Batch | None:
+    """The end of a run to sigma = 0; None if it raises something or has no such step, unless it declares it."""
+    try:
+        return run(target, denoiser, start, times)
+    except (TargetError, InputError):
+        if target.reaches_zero:
+            raise
+        return None
+
+
+def _stays(
+    target: Target, denoiser: Denoiser, start: Batch, times: Float[Tensor, " times"], ended: Batch | None
+) -> bool:
+    """Whether a run to sigma = 0 ends where the run to the level before ended."""
+    return ended is not None and largest_difference(ended, run(target, denoiser, start, times)) <= allowed(target)
 
 
 def last_step(target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:
     """The step to sigma = 0 is finite; its distance from a single call of the denoiser."""
     times = problem.times(schedule, steps_of(target))
     denoiser, start = problem.denoiser(schedule), problem.start(schedule)
-    ended = noiseless(target, denoiser, start, finished(times))
+    if target.reaches_zero is False:
+        verdict = "It declares no step to clean data."
+        return measured(value=math.nan, unit="data units", verdict=verdict, tone="neutral")
+    with ChosenNoise(no_noise):
+        ended = _reached(target, denoiser, start, finished(times))
     before = noiseless(target, denoiser, start, times)
-    finite = bool(torch.isfinite(ended).all())
+    said = partial(measured, unit="data units")
+    if ended is None or not bool(torch.isfinite(ended).all()):
+        what = "is refused" if ended is None else "gives NaN or infinity"
+        tone: Tone = "alarm" if target.reaches_zero else "attention"
+        return said(value=math.nan, verdict=f"The step to clean data, sigma = 0, {what}; stop above it.", tone=tone)
     distance = largest_difference(ended, schedule.alpha(0.0) * denoiser(before, times[-1]))
-    if not finite:
-        verdict = "The step to clean data gives NaN or infinity."
-    elif distance <= allowed(target):
+    if distance <= allowed(target):
         verdict = "The step to clean data is one call of the denoiser."
     else:
         verdict = f"The step to clean data is finite; it ends {distance:.2g} from a plain denoise."
-    return measured(value=distance, unit="data units", verdict=verdict, tone="good" if finite else "alarm")
+    return said(value=distance, verdict=verdict, tone="good")
 
 
 def precision(target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:
@@ -108,37 +180,83 @@ def precision(target: Target, problem: OracleProblem, schedule: Schedule) -> Fin
 
 
 def batching(target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:
-    """The result of a row does not depend on the other rows of its batch."""
+    """The result of a row does not depend on the other rows of its batch, with the noise of each row fixed."""
     times = problem.times(schedule, steps_of(target))
     denoiser, start = problem.denoiser(schedule), problem.start(schedule)[:4]
-    together = noiseless(target, denoiser, start, times)
-    alone = torch.cat([noiseless(target, denoiser, row[None], times) for row in start])
-    error = largest_difference(together, alone, problem.scale)
+    fixed = fixed_noise(target, denoiser, times, len(start))
+    if fixed is None and target.stochastic:
+        shared = "The noise cannot be fixed row by row; rows are compared without it. "
+    else:
+        shared = ""
+    if isinstance(fixed, str):
+        return measured(value=math.nan, unit="data scale", verdict=fixed, tone="alarm")
+
+    def ended(rows: list[int]) -> Batch:
+        with ChosenNoise(no_noise if fixed is None else fixed(rows)):
+            return run(target, denoiser, start[rows], times)
+
+    everyone = list(range(len(start)))
+    error = largest_difference(ended(everyone), torch.cat([ended([row]) for row in everyone]), problem.scale)
     good = error <= allowed(target)
     verdict = f"A row ends {error:.2g} elsewhere when others join it."
     if good:
-        verdict = "Rows end at the same points in a batch as alone."
+        verdict = f"{shared}Rows end at the same points in a batch as alone."
     return measured(value=error, unit="data scale", verdict=verdict, tone="good" if good else "alarm")
+
+
+def fixed_noise(
+    target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " times"], rows: int
+) -> Callable[[list[int]], Callable[[int, Drawn], Tensor]] | str | None:
+    """Noise that is a function of draw and row: for a choice of rows, the `draw` of `ChosenNoise`.
+
+    None if the draws cannot be chosen; a verdict if all rows share one.
+    """
+    if not target.stochastic:
+        return lambda chosen: no_noise  # noqa: ARG005
+    try:
+        draws = row_draws(target, denoiser, times)
+    except ValueError:
+        return None
+    if None in draws:
+        return "A random draw is shared by all rows of the batch: they are not independent."
+    generator = torch.Generator().manual_seed(6)
+    # uniform on (-sqrt 3, sqrt 3), of variance 1, which is in the range of every draw
+    table = [
+        (torch.rand(rows, draw.width, dtype=torch.float64, generator=generator) - 0.5) * math.sqrt(12)
+        for draw in draws
+        if draw is not None
+    ]
+
+    def of_rows(chosen: list[int]) -> Callable[[int, Drawn], Tensor]:
+        def draw(k: int, drawn: Drawn) -> Tensor:
+            own = draws[k]
+            assert own is not None
+            return own.laid_out(table[k][chosen], drawn)
+
+        return draw
+
+    return of_rows
 
 
 def randomness(target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:
     """The generator determines the result, and no other generator is used."""
     times = problem.times(schedule, steps_of(target))
     denoiser, start = problem.denoiser(schedule), problem.start(schedule)
-    before = torch.get_rng_state()
+    states, before = _global_states(), torch.get_rng_state()
     first, second, other = (run(target, denoiser, start, times, seed) for seed in (4, 4, 5))
-    untouched = torch.equal(before, torch.get_rng_state())
+    drawn_from = [name for name, state in _global_states().items() if state != states[name]]
     torch.set_rng_state(before)
-    draws = count_draws(target, denoiser, times).draws
+    counted = count_draws(target, denoiser, times)
+    draws = counted.draws + counted.others
     faults = []
     if not torch.equal(first, second):
         faults.append("the same seed gives different results")
-    if target.stochastic and not untouched:
-        faults.append("the global generator is drawn from")
+    if target.stochastic and drawn_from:
+        faults.append(f"the global generator of {' and '.join(drawn_from)} is drawn from")
     if target.stochastic and torch.equal(first, other):
         faults.append("another seed changes nothing")
     if faults:
-        tone, verdict = "alarm", "; ".join(faults).capitalize() + "."
+        tone, verdict = "alarm", sentence(faults)
     elif target.stochastic:
         tone, verdict = "good", "The generator determines the result."
     elif draws:
@@ -147,6 +265,14 @@ def randomness(target: Target, problem: OracleProblem, schedule: Schedule) -> Fi
     else:
         tone, verdict = "good", "No random numbers are drawn."
     return measured(value=float(draws), unit="draws", verdict=verdict, tone=tone)
+
+
+def _global_states() -> dict[str, str]:
+    """The states of the global generators, by the library that has them."""
+    return {
+        "torch": str(torch.get_rng_state().tolist()),
+        "NumPy": str(np.random.get_state(legacy=True)),  # noqa: NPY002
+    }
 
 
 def cost(target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:

@@ -1,59 +1,153 @@
 """A sampler's random draws replaced by chosen ones, whatever library it comes from.
 
-Inside the context, the k-th normal draw that goes through torch (`randn`, `randn_like`, `normal`, `Tensor.normal_`) is
-replaced by `draw(k, shape)`. The noise of a black box thus becomes an input: zeros switch it off, and unit vectors give
-the exact response to each draw.
+Inside the context, every normal draw that goes through torch (`randn`, `randn_like`, `normal`, `Tensor.normal_`) and
+every uniform one (`rand`, `rand_like`, `Tensor.uniform_`) becomes mean + deviation * chosen, with chosen numbers of
+mean 0 and variance 1. The noise of a black box thus becomes an input: zeros switch it off, unit vectors give the exact
+response to each draw, and a fixed noise for each row tells whether rows depend on each other.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-Draw = Callable[[int, tuple[int, ...]], Tensor]
+from diffuscope.denoisers import Batch, BatchTime, Denoiser, ExactDenoiser
+
+from .target import Target
 
 NORMAL = (torch.randn, torch.randn_like, torch.normal, Tensor.normal_)
 UNIFORM = (torch.rand, torch.rand_like, Tensor.uniform_)
-OTHER = (*UNIFORM, torch.randint, torch.randperm, torch.multinomial, torch.bernoulli)
+OTHER = (
+    torch.randint, torch.randint_like, torch.randperm, torch.multinomial, torch.bernoulli, torch.poisson,
+    Tensor.bernoulli_, Tensor.exponential_, Tensor.cauchy_, Tensor.geometric_, Tensor.log_normal_,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One call of a generator: the shape and dtype of its result, and whether it is uniform rather than normal."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    uniform: bool
+
+
+Draw = Callable[[int, Drawn], Tensor]
 
 
 class ChosenNoise(TorchFunctionMode):
-    """Replaces every normal draw by `draw(k, shape)`; `draws` counts these, `others` all further draws.
+    """Standardizes the k-th draw to `draw(k, drawn)`; `drawn` lists these, `others` counts all further draws.
 
-    With a `generator`, normal draws from another explicit one (say, a Brownian tree with seeds of its own) are not
-    replaced and count among the others.
+    With a `generator`, draws from another explicit one (say, a Brownian tree with seeds of its own) are not replaced
+    and count among the others.
     """
 
     def __init__(self, draw: Draw, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.draw, self.generator = draw, generator
-        self.draws = self.others = 0
+        self.drawn: list[Drawn] = []
+        self.others = 0
+
+    @property
+    def draws(self) -> int:
+        """The number of draws that were chosen."""
+        return len(self.drawn)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        drawn, drawn_from = func(*args, **kwargs), kwargs.get("generator")
+        value, drawn_from = func(*args, **kwargs), kwargs.get("generator")
         foreign = None not in (self.generator, drawn_from) and drawn_from is not self.generator
-        if func in OTHER or (func in NORMAL and foreign):
+        if func in OTHER or (func in (*NORMAL, *UNIFORM) and foreign):
             self.others += 1
-            return drawn
-        if func not in NORMAL:
-            return drawn
-        chosen = self.draw(self.draws, tuple(drawn.shape)).to(drawn)
-        self.draws += 1
-        if func is torch.normal or func is Tensor.normal_:
-            mean, std = _mean_and_std(func, args, kwargs)
-            chosen = mean + std * chosen
-        return drawn.copy_(chosen)
+            return value
+        if func not in (*NORMAL, *UNIFORM):
+            return value
+        drawn = Drawn(tuple(value.shape), value.dtype, func in UNIFORM)
+        chosen = self.draw(len(self.drawn), drawn).to(value)
+        self.drawn.append(drawn)
+        mean, deviation = _mean_and_deviation(func, args, kwargs)
+        return value.copy_(mean + deviation * chosen)
 
 
-def no_noise(k: int, shape: tuple[int, ...]) -> Tensor:  # noqa: ARG001
-    """Zeros: the noise switched off."""
-    return torch.zeros(shape, dtype=torch.float64)
+class Unheard:
+    """`denoiser`, whose own operations are not watched for draws: it makes none, and watching them doubles the cost."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self.denoiser, self.schedule = denoiser, denoiser.schedule
+
+    def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
+        with torch._C.DisableTorchFunction():
+            return self.denoiser(x_t, t)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["denoiser"], name)
 
 
-def _mean_and_std(func: Callable[..., Tensor], args: tuple, kwargs: dict) -> tuple:
-    """The arguments `mean` and `std` of a call of `torch.normal` or `Tensor.normal_`."""
-    positional = args[1:] if func is Tensor.normal_ else args
-    bound = dict(zip(("mean", "std"), positional, strict=False)) | kwargs
-    return bound.get("mean", 0.0), bound.get("std", 1.0)
+def no_noise(k: int, drawn: Drawn) -> Tensor:  # noqa: ARG001
+    """Zeros: the noise switched off, a uniform draw in its middle."""
+    return torch.zeros(drawn.shape, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class RowDraw:
+    """A draw of a run: `axis` of its shape counts the rows of the batch, each of which gets `width` numbers."""
+
+    axis: int
+    width: int
+    dtype: torch.dtype
+
+    def laid_out(self, rows: Float[Tensor, "rows width"], drawn: Drawn) -> Tensor:
+        """The draw whose numbers for row i are `rows[i]`; ValueError if `drawn` is another kind of draw."""
+        shape = list(drawn.shape)
+        if self.axis >= len(shape) or shape.pop(self.axis) != len(rows) or math.prod(shape) != self.width:
+            raise ValueError(f"a draw of shape {drawn.shape} for {len(rows)} rows")
+        return rows.reshape(len(rows), *shape).movedim(0, self.axis)
+
+
+def count_draws(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " times"], rows: int = 1) -> ChosenNoise:
+    """The random draws of a run of `target` from `rows` states at the origin."""
+    x = torch.zeros(rows, *denoiser.distribution.event_shape, dtype=torch.float64)
+    generator = torch.Generator() if target.stochastic else None
+    with ChosenNoise(no_noise, generator) as noise:
+        target.run(Unheard(denoiser), x, times, generator)
+    return noise
+
+
+ROWS = 7  # of a run that finds out which axis counts the rows
+
+
+def row_draws(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " times"]) -> Sequence[RowDraw | None]:
+    """The draws of a run, found by their shapes for a batch of seven; None for a draw that all rows share.
+
+    Raises ValueError where a draw is of a kind that cannot be chosen, or more than one axis might count the rows.
+    """
+    found = count_draws(target, denoiser, times, ROWS)
+    if found.others:
+        raise ValueError("draws that cannot be chosen")
+    return [_row_draw(drawn) for drawn in found.drawn]
+
+
+def _row_draw(drawn: Drawn) -> RowDraw | None:
+    axes = [axis for axis, size in enumerate(drawn.shape) if size == ROWS]
+    if len(axes) > 1:
+        raise ValueError(f"a draw of shape {drawn.shape} for {ROWS} rows")
+    return RowDraw(axes[0], math.prod(drawn.shape) // ROWS, drawn.dtype) if axes else None
+
+
+def _mean_and_deviation(func: Callable[..., Tensor], args: tuple, kwargs: dict) -> tuple:
+    """Mean and standard deviation of the draw that a call makes."""
+    positional = args[1:] if func in (Tensor.normal_, Tensor.uniform_) else args
+    if func in (torch.normal, Tensor.normal_):
+        bound = dict(zip(("mean", "std"), positional, strict=False)) | kwargs
+        return bound.get("mean", 0.0), bound.get("std", 1.0)
+    if func not in UNIFORM:
+        return 0.0, 1.0
+    # from, to of Tensor.uniform_; 0, 1 of the others
+    ends = dict(zip(("from", "to"), positional, strict=False)) | kwargs if func is Tensor.uniform_ else {}
+    low, high = ends.get("from", 0.0), ends.get("to", 1.0)
+    return (low + high) / 2, (high - low) / math.sqrt(12)

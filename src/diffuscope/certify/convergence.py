@@ -1,27 +1,66 @@
 """Measured orders of convergence against declared ones: strong, and weak for stochastic samplers."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.denoisers import Batch, CountingDenoiser, ExactDenoiser
-from diffuscope.exact import Gaussian, GaussianMixture
+from diffuscope.denoisers import CountingDenoiser, ExactDenoiser
+from diffuscope.errors import InputError
+from diffuscope.exact import Gaussian
 from diffuscope.findings import Finding
 from diffuscope.schedules import Schedule
 
-from .affine import count_draws, weak_error
-from .behavior import measured, run
-from .order import STEPS, MeasuredOrder, measured_order
+from .affine import WeakError, weak_error
+from .asked import TargetError
+from .behavior import measured, run, sentence
+from .limit import RESOLUTION, SURE, Limit, limit_of
+from .order import FEWEST, STEPS, MeasuredOrder, measured_order
 from .problems import OracleProblem
 from .target import Target
 
 STRONG_TOLERANCE = 0.15
 WEAK_TOLERANCE = 0.2
-FINER = ((250, 400), (630, 1000))  # numbers of steps added if the order falls short
+FINER = ((250, 400), (630, 1000))  # numbers of steps added where the first ones do not decide
 AFFINE = 1e-8  # a larger misfit, also beyond 1e3 times the target's rounding, is no rounding error
+
+
+class Budget:
+    """CPU seconds of a certificate: once they are spent, no grid is refined, and what is open stays undecided."""
+
+    def __init__(self, seconds: float = math.inf) -> None:
+        self.seconds, self._end = seconds, time.process_time() + seconds
+
+    @property
+    def spent(self) -> bool:
+        """Whether the time is over."""
+        return time.process_time() > self._end
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """The order of the errors of a target, and the limit of its endpoints."""
+
+    order: MeasuredOrder
+    limit: Limit
+
+    def decided(self, declared: int | None, tolerance: float) -> bool:
+        """Whether finer grids could not change the verdict."""
+        order = "reached" if declared is None else self.order.against(declared, tolerance)
+        if order == "reached" and self.limit.verdict == "right":
+            return True
+        far = self.limit.distance - SURE * self.limit.uncertainty
+        return self.limit.verdict == "wrong" and far > RESOLUTION and far > 0.8 * self.limit.finest_error
+
+
+class NotAffineError(Exception):
+    """The endpoint is not an affine function of start and noise, so that its moments are not known exactly."""
 
 
 def admitted(target: Target, steps: Sequence[int]) -> tuple[int, ...]:
@@ -29,166 +68,195 @@ def admitted(target: Target, steps: Sequence[int]) -> tuple[int, ...]:
     return tuple(n for n in steps if target.coarsest <= n <= target.finest)
 
 
-def most_misfit(target: Target) -> float:
-    """The largest misfit of an affine map that rounding explains."""
-    return max(AFFINE, 1e3 * target.floor)
+def step_counts(target: Target, steps: Sequence[int]) -> tuple[int, ...]:
+    """Those of `steps` that the target accepts; if they are too few for an order, up to six of the largest that it accepts."""
+    found = admitted(target, steps)
+    if len(found) >= FEWEST:
+        return found
+    most = max(target.coarsest, min(target.finest, max(steps)))
+    spread = np.geomspace(max(target.coarsest, most / 8), most, 6)
+    return tuple(sorted({round(n) for n in spread.tolist()}))
 
 
-def endpoint_error(target: Target, problem: OracleProblem, schedule: Schedule, times: Float[Tensor, " times"]) -> float:
-    """Root-mean-square distance of the endpoints from those of the exact flow, relative to the data's scale."""
-    return scaled_error(run(target, problem.denoiser(schedule), problem.start(schedule), times), problem, schedule)
+def converge(
+    target: Target,
+    errors_of: Callable[[int], np.ndarray],
+    steps: Sequence[int],
+    tolerance: float,
+    norm: float | int = 2,
+    budget: Budget | None = None,
+) -> Convergence:
+    """Order and limit of the vectors of errors `errors_of(n)` on grids of n steps.
+
+    Where they do not decide about the declared order and the limit, grids of up to 1,000 steps are added, and the
+    finest decide, as many as there are `steps`: no sampler fails because error terms cancel by chance on coarse grids.
+
+    Raises InputError if the target accepts too few numbers of steps to fit an order.
+    """
+    n = list(step_counts(target, steps))
+    errors = [errors_of(k) for k in n]
+    for finer in (*FINER, ()):
+        sizes = [float(np.linalg.norm(error, norm)) for error in errors]
+        # the finest grids whose error is no rounding; all if these are too few
+        clear = [i for i, size in enumerate(sizes) if not size <= 10 * target.floor][-len(steps) :]
+        kept = clear if len(clear) >= FEWEST else range(len(n))
+        order = measured_order([n[i] for i in kept], [sizes[i] for i in kept], target.floor)
+        limit = limit_of([n[i] for i in kept], np.stack([errors[i] for i in kept]), 10 * max(target.floor, 1e-5), norm)
+        found = Convergence(order, limit)
+        further = admitted(target, [k for k in finer if k > n[-1]])
+        if found.decided(target.order, tolerance) or not further or (budget is not None and budget.spent):
+            return found
+        n.extend(further)
+        errors.extend(errors_of(k) for k in further)
+    raise AssertionError("the last round returns")
 
 
-def scaled_error(ended: Batch, problem: OracleProblem, schedule: Schedule) -> float:
-    """Root-mean-square distance of `ended` from the exact endpoints, relative to the data's scale."""
-    return float((ended - problem.exact_end(schedule)).double().square().mean().sqrt()) / problem.scale
+def endpoint_errors(target: Target, problem: OracleProblem, schedule: Schedule, steps: int) -> np.ndarray:
+    """The errors of all coordinates of the endpoints; their 2-norm is their root mean square over the data's scale."""
+    ended = run(target, problem.denoiser(schedule), problem.start(schedule), problem.times(schedule, steps))
+    errors = (ended - problem.exact_end(schedule)).double().flatten()
+    return (errors / (problem.scale * len(errors) ** 0.5)).numpy()
 
 
 def strong_order(
-    target: Target, problem: OracleProblem, schedule: Schedule, steps: Sequence[int] = STEPS
-) -> MeasuredOrder:
-    """Order of the endpoint error of a deterministic target on grids of equal steps in log-SNR.
+    target: Target,
+    problem: OracleProblem,
+    schedule: Schedule,
+    steps: Sequence[int] = STEPS,
+    budget: Budget | None = None,
+) -> Convergence:
+    """Order and limit of the endpoints of a deterministic target on grids of equal steps in log-SNR.
 
-    If it falls short of the declared order, the grids are refined twice, to 400 and 1,000 steps, and the finest decade
-    decides, so that a sampler does not fail because error terms cancel by chance on coarse grids.
-
-    Raises InputError if the target accepts too few of the numbers of steps to fit an order.
+    Raises InputError if the target accepts too few numbers of steps to fit an order.
     """
-    n = list(admitted(target, steps))
-    errors = [endpoint_error(target, problem, schedule, problem.times(schedule, k)) for k in n]
-    found = measured_order(n, errors, target.floor)
-    for finer in FINER:
-        if target.order is None or not found.falls_short_of(target.order, STRONG_TOLERANCE):
-            break
-        further = admitted(target, finer)
-        n.extend(further)
-        errors.extend(endpoint_error(target, problem, schedule, problem.times(schedule, k)) for k in further)
-        clear = [pair for pair in zip(n, errors, strict=True) if not pair[1] <= 10 * target.floor]
-        if len(clear) < len(steps):
-            break
-        finest = clear[-len(steps) :]
-        found = measured_order([k for k, _ in finest], [error for _, error in finest], target.floor)
-    return found
+    errors = partial(endpoint_errors, target, problem, schedule)
+    return converge(target, errors, steps, STRONG_TOLERANCE, 2, budget)
 
 
 def weak_order(
-    target: Target, problem: OracleProblem, schedule: Schedule, steps: Sequence[int] = STEPS
-) -> MeasuredOrder | None:
-    """Order of the exact error of mean and covariance on Gaussian data; None if the target is not affine there.
+    target: Target,
+    problem: OracleProblem,
+    schedule: Schedule,
+    steps: Sequence[int] = STEPS,
+    budget: Budget | None = None,
+) -> Convergence:
+    """Order and limit of the exact mean and covariance on Gaussian data, of their largest error.
 
-    Raises InputError if the target accepts too few of the numbers of steps to fit an order.
+    Raises NotAffineError if the target is not affine there, and InputError if it accepts too few numbers of steps.
     """
-    n, denoiser = admitted(target, steps), problem.denoiser(schedule)
-    draws = count_draws(target, denoiser, problem.times(schedule, n[0] if n else target.finest))
-    if draws.others or not draws.draws:
-        return None
-    errors, misfits = [], []
-    for k in n:
-        error, misfit = weak_error(target, denoiser, problem.times(schedule, k))
-        errors.append(error)
-        misfits.append(misfit)
-    if max(misfits, default=0.0) > most_misfit(target):
-        return None
-    return measured_order(n, errors, target.floor)
+    denoiser = problem.denoiser(schedule)
+
+    def errors_of(steps: int) -> np.ndarray:
+        found = exact_weak_error(target, denoiser, problem.times(schedule, steps))
+        precise.append(found.precision)
+        return found.errors
+
+    precise: list[float] = []
+    errors_of(step_counts(target, steps)[0])
+    floored = replace(target, floor=max(target.floor, *precise))
+    return converge(floored, errors_of, steps, WEAK_TOLERANCE, np.inf, budget)
 
 
-def strong_order_finding(
-    target: Target, problem: OracleProblem, schedule: Schedule, steps: Sequence[int] = STEPS
+def exact_weak_error(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " times"]) -> WeakError:
+    """`weak_error`; NotAffineError where it does not exist, or does not explain a row of random numbers."""
+    try:
+        found = weak_error(target, denoiser, times)
+    except ValueError as error:
+        raise NotAffineError(str(error)) from error
+    if not found.misfit <= max(AFFINE, 1e3 * target.floor, 30 * found.precision):
+        raise NotAffineError(f"a misfit of {found.misfit:.2g}")
+    return found
+
+
+def is_affine(target: Target, problem: OracleProblem, schedule: Schedule) -> bool:
+    """Whether the endpoint on Gaussian data is affine in start and draws; True where a run tells what is wrong."""
+    n = step_counts(target, STEPS)[0]
+    try:
+        exact_weak_error(target, problem.denoiser(schedule), problem.times(schedule, n))
+    except NotAffineError:
+        return False
+    except (InputError, TargetError):
+        return True  # its findings say so
+    return True
+
+
+def order_finding(
+    target: Target,
+    problem: OracleProblem,
+    schedule: Schedule,
+    steps: Sequence[int] = STEPS,
+    budget: Budget | None = None,
 ) -> Finding:
-    """The measured order of a deterministic target against the declared one."""
-    finding = judged(strong_order(target, problem, schedule, steps), target.order, STRONG_TOLERANCE)
-    multistep = finding.tone == "alarm" and target.nfe_per_step == 1 and (target.order or 0) > 2
-    if multistep and abs(finding.value - 2) < 2 * STRONG_TOLERANCE:
-        # not a wrong coefficient
-        verdict = f"{finding.verdict} A multistep method that starts with a step of order 1 has order 2."
-        return replace(finding, verdict=verdict)
-    return finding
+    """The measured order of a target against the declared one, and its limit against the exact one."""
+    if not target.stochastic:
+        return judged(strong_order(target, problem, schedule, steps, budget), target, STRONG_TOLERANCE, budget)
+    try:
+        return judged(weak_order(target, problem, schedule, steps, budget), target, WEAK_TOLERANCE, budget)
+    except NotAffineError:
+        verdict = "No weak order: not affine in torch's draws on Gaussian data; see the samples' distribution."
+        return measured(value=math.nan, unit="order", verdict=verdict, tone="neutral")
 
 
-def weak_order_finding(
-    target: Target, problem: OracleProblem, schedule: Schedule, steps: Sequence[int] = STEPS
-) -> Finding:
-    """The measured weak order of a stochastic target against the declared one."""
-    found = weak_order(target, problem, schedule, steps)
-    if found is None:
-        verdict = "No weak order: not affine in torch's normal draws on Gaussian data; see the samples' distribution."
-        return measured(value=float("nan"), unit="order", verdict=verdict, tone="neutral")
-    return judged(found, target.order, WEAK_TOLERANCE)
-
-
-def judged(found: MeasuredOrder, declared: int | None, tolerance: float) -> Finding:
-    """The measured order fails if it is below the declared one by more than the tolerance."""
-    (low, high), last = found.interval, f"error {found.errors[-1]:.2g} at {found.steps[-1]} steps"
-    if found.exact:
-        return measured(value=float("inf"), unit="order", verdict=f"Exact: {last}.", tone="good")
-    band = f"{found.order:.2f} (95%: {low:.2f} to {high:.2f}), {last}"
-    null = "" if declared is None else f"Declared order {declared}, within {tolerance}."
+def judged(found: Convergence, target: Target, tolerance: float, budget: Budget | None = None) -> Finding:
+    """A wrong limit fails, and an order below the declared one by more than the tolerance; doubt is told."""
+    order, limit, declared = found.order, found.limit, target.order
+    (low, high), (near, far) = order.interval, limit.interval
+    last = f"error {order.errors[-1]:.2g} at {order.steps[-1]} steps"
+    reached = "reached" if declared is None else order.against(declared, tolerance)
+    band = f"order {order.order:.2f} (95%: {low:.2f} to {high:.2f})" if math.isfinite(order.order) else "no clear order"
+    wanted = "" if declared is None else f"Declared order {declared}, within {tolerance}; "
+    say = partial(
+        measured,
+        value=math.inf if order.exact else order.order,
+        unit="order",
+        interval=None if math.isnan(low) else order.interval,
+        null=f"{wanted}a limit within {RESOLUTION:.0%} of the exact result, in units of the data's scale.",
+        power=f"A limit that is off by more than {max(far, limit.tolerance):.1g} would have been found.",
+    )
+    if not math.isfinite(limit.finest_error):
+        return say(verdict=f"The result is not finite, or beyond all bounds, at {order.steps[-1]} steps.", tone="alarm")
+    if limit.verdict == "wrong":
+        off = f"{limit.distance:.2g} of the data's scale off ({near:.2g} to {far:.2g})"
+        return say(verdict=f"Converges to a wrong limit, {off}; {last}.", tone="alarm")
+    if reached == "missed":
+        short = f"Converges at {band}, not at the declared order {declared}, {last}."
+        return say(verdict=short + _cold_start(target, order.order), tone="alarm")
+    if order.exact:
+        return say(verdict=f"Exact: {last}.", tone="good")
+    if limit.verdict == "open" or reached == "open":
+        return say(verdict=_open(found, target, reached, band, last, budget), tone="unknown", power="")
+    right = f"the limit is right to {max(far, 1e-9):.1g}"
     if declared is None:
-        verdict, tone = f"Order {band}; none is declared.", "neutral"
-    elif found.falls_short_of(declared, tolerance):
-        verdict, tone = f"Converges at order {band}, not at the declared order {declared}.", "alarm"
-    elif found.order > declared + tolerance:
-        verdict, tone = f"Converges at order {band}, faster than the declared order {declared}.", "good"
+        verdict = sentence([f"{band}, {last}", f"none is declared, and {right}"])
+    elif order.order > declared + tolerance:
+        verdict = sentence([f"{band}, above the declared {declared}, {last}", right])
     else:
-        verdict, tone = f"Order {band}, as declared ({declared}).", "good"
-    return measured(value=found.order, unit="order", verdict=verdict, tone=tone, interval=found.interval, null=null)
+        verdict = sentence([f"{band}, as declared ({declared}), {last}", right])
+    return say(verdict=verdict, tone="good")
 
 
-def moments(
-    distribution: GaussianMixture, y: Float[Tensor, "batch d"], ratio: float
-) -> Float[Tensor, "batch statistics"]:
-    r"""Per sample, statistics whose means are known exactly: coordinates, their products, responsibilities, and width.
-
-    The width is :math:`\sum_k w_k(y)|y - \mu_k|^2 / E|y - \mu_k|^2`, w_k(y) the responsibilities, E over component k.
-    The second moments hardly depend on the widths of the components; this statistic depends on nothing else.
-    """
-    products = torch.einsum("bi,bj->bij", y, y).flatten(1)
-    shares = distribution.responsibilities(y, 1.0, ratio)
-    rank, d = distribution.eigenvalues.shape[1], y.shape[1]
-    spread = distribution.eigenvalues.sum(1) + (d - rank) * distribution.tail_variances + d * ratio**2
-    distances = (y[:, None] - distribution.means.flatten(1)).square().sum(2)
-    width = (shares * distances / spread).sum(1, keepdim=True)
-    return torch.cat([y, products, shares, width], dim=1)
+def _cold_start(target: Target, order: float) -> str:
+    multistep = target.nfe_per_step == 1 and (target.order or 0) > 2
+    if multistep and abs(order - 2) < 2 * STRONG_TOLERANCE:
+        return " A multistep method that starts with a step of order 1 has order 2."  # not a wrong coefficient
+    return ""
 
 
-def exact_moments(distribution: GaussianMixture, ratio: float) -> Float[Tensor, " statistics"]:
-    """The means of `moments` under the noised distribution: mean, second moments, the weights, and 1."""
-    overall = distribution.as_gaussian()
-    mean, covariance = overall.mean.reshape(-1), overall.eigenvectors @ torch.diag(overall.eigenvalues)
-    covariance = covariance @ overall.eigenvectors.T + ratio**2 * torch.eye(len(mean)).double()
-    return torch.cat(
-        [mean, (torch.outer(mean, mean) + covariance).flatten(), distribution.weights, torch.ones(1).double()]
-    )
-
-
-def distribution_finding(target: Target, problem: OracleProblem, schedule: Schedule, samples: int) -> Finding:
-    """Monte Carlo on a mixture: means, second moments, component weights and widths, with their standard errors."""
-    distribution = problem.distribution
-    if not isinstance(distribution, GaussianMixture):
-        raise TypeError(f"problem: expected a GaussianMixture, got {type(distribution).__name__}")
-    denoiser, truth = ExactDenoiser(distribution, schedule), exact_moments(distribution, problem.low)
-    coarse, fine = (min(max(n, target.coarsest), target.finest) for n in (40, 160))
-    errors, standard_errors = [], []
-    for n in (coarse, fine):
-        draw = torch.Generator().manual_seed(17)
-        clean = distribution.sample(samples, generator=draw).double()
-        times = problem.times(schedule, n)
-        noised = clean + problem.high * torch.randn(clean.shape, dtype=torch.float64, generator=draw)
-        ended = run(target, denoiser, schedule.alpha(times[0]) * noised, times, seed=n)
-        values = moments(distribution, ended.double() / schedule.alpha(times[-1]), problem.low)
-        errors.append((values.mean(0) - truth).abs())
-        standard_errors.append(values.std(0) / samples**0.5)
-    # on the finer grid, noise and at most half of the coarse bias may remain
-    good = bool((errors[1] - errors[0] / 2 - 4.5 * standard_errors[1] <= 0).all())
-    word, worst = "right" if good else "wrong", float((errors[1] / standard_errors[1]).max())
-    return measured(
-        value=worst,
-        unit="standard errors",
-        verdict=f"Means, second moments, component weights and widths on {problem.title} are {word}: the worst of "
-        f"{len(truth)} is {worst:.1f} standard errors off at {fine} steps.",
-        tone="good" if good else "alarm",
-        null=f"{samples:,} samples; within 4.5 standard errors plus half of the bias at {coarse} steps.",
-    )
+def _open(found: Convergence, target: Target, reached: str, band: str, last: str, budget: Budget | None) -> str:
+    """What is not decided, and what would decide it."""
+    doubts = []
+    if reached == "open":
+        doubts.append(f"{band} does not decide about the declared order {target.order}")
+    if found.limit.verdict == "open":
+        near, far = found.limit.interval
+        doubts.append(f"the limit is between {near:.2g} and {far:.2g} of the data's scale off")
+    if budget is not None and budget.spent:
+        need = f"more than {budget.seconds:g} s"
+    elif target.finest < FINER[-1][-1]:
+        need = f"more than the {target.finest} steps that it accepts"
+    else:
+        need = f"more than {FINER[-1][-1]:,} steps"
+    return sentence([f"{' and '.join(doubts)}, {last}; to decide it takes {need}"])
 
 
 def stationary_bias(target: Target, schedule: Schedule) -> Finding:
@@ -196,10 +264,12 @@ def stationary_bias(target: Target, schedule: Schedule) -> Finding:
     distribution = Gaussian.isotropic(torch.zeros(2, dtype=torch.float64), 1.0)
     problem = OracleProblem("standard", "the standard normal distribution", distribution)
     n = min(max(20, target.coarsest), target.finest)
-    error, misfit = weak_error(target, problem.denoiser(schedule), problem.times(schedule, n))
+    try:
+        error = exact_weak_error(target, problem.denoiser(schedule), problem.times(schedule, n)).largest
+    except NotAffineError:
+        verdict = "Not affine on Gaussian data: no exact variance."
+        return measured(value=math.nan, unit="relative", verdict=verdict, tone="neutral")
     verdict = f"{n} steps on standard normal data change the variance by {error:.2g} of its value."
-    if misfit > most_misfit(target):
-        verdict, error = "Not affine on Gaussian data: no exact variance.", float("nan")
     return measured(value=error, unit="relative", verdict=verdict, tone="neutral")
 
 
@@ -211,22 +281,22 @@ def affordable(target: Target, budgets: Sequence[int]) -> tuple[int, ...]:
 def budget_errors(
     target: Target, problem: OracleProblem, schedule: Schedule, budgets: Sequence[int]
 ) -> list[tuple[int, int, float]]:
-    """(steps, NFE, endpoint error) for numbers of steps that cost about each of the `budgets` (NFE)."""
+    """(steps, NFE, error) for numbers of steps that cost about each of the `budgets` (NFE).
+
+    The error is that of the endpoints, or for a stochastic target the exact one of mean and covariance on Gaussian
+    data; no rows for one that is not affine there.
+    """
     rows = []
     for n in affordable(target, budgets):
+        times = problem.times(schedule, n)
         counting = CountingDenoiser(problem.denoiser(schedule))
-        ended = run(target, counting, problem.start(schedule), problem.times(schedule, n))
-        rows.append((n, counting.calls, scaled_error(ended, problem, schedule)))
-    return rows
-
-
-def weak_errors(
-    target: Target, problem: OracleProblem, schedule: Schedule, budgets: Sequence[int]
-) -> list[tuple[int, int, float]]:
-    """(steps, NFE, exact error of mean and covariance on Gaussian data); empty if the target is not affine."""
-    rows = []
-    for n in affordable(target, budgets):
-        error, misfit = weak_error(target, problem.denoiser(schedule), problem.times(schedule, n))
-        if misfit <= most_misfit(target):
-            rows.append((n, n * (target.nfe_per_step or 1), error))
+        run(target, counting, problem.start(schedule), times)
+        if target.stochastic:
+            try:
+                error = exact_weak_error(target, problem.denoiser(schedule), times).largest
+            except NotAffineError:
+                return []
+        else:
+            error = float(np.linalg.norm(endpoint_errors(target, problem, schedule, n)))
+        rows.append((n, counting.calls, error))
     return rows

@@ -10,6 +10,7 @@ the fit give the confidence interval of p (Student's t).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy import stats
@@ -33,16 +34,23 @@ class MeasuredOrder:
     errors: tuple[float, ...]
     exact: bool
 
-    def falls_short_of(self, declared: int, tolerance: float) -> bool:
-        """Whether the measured order is below the declared one by more than `tolerance`."""
-        return not self.exact and not self.order >= declared - tolerance
+    def against(self, declared: int, tolerance: float) -> Literal["reached", "missed", "open"]:
+        """Whether the declared order is reached: `missed` needs the whole interval below it by more than `tolerance`.
+
+        `reached` needs the fitted order above that, and no more than half an order of doubt.
+        """
+        low, high = self.interval
+        if self.exact or (self.order >= declared - tolerance and low >= declared - 0.5):
+            return "reached"
+        return "missed" if high < declared - tolerance else "open"
 
 
 def measured_order(steps: Sequence[int], errors: Sequence[float], floor: float) -> MeasuredOrder:
     """Fit the order to errors above `floor`, the size of rounding; with fewer than four of them, no order is fitted.
 
     Rounding bends the line well before the errors reach it: if four errors are above ten times `floor`, only these are
-    used. If fewer than four are above `floor` and the last is not, the result counts as exact.
+    used. If fewer than four are above `floor` and the last is not, the result counts as exact. Errors that are not
+    finite are left out, unless the last is one of them.
 
     Raises InputError for fewer than four errors unless they are exact.
     """
@@ -50,7 +58,7 @@ def measured_order(steps: Sequence[int], errors: Sequence[float], floor: float) 
     clear = np.isfinite(e) & (e > 10 * floor)
     used = clear if clear.sum() >= FEWEST else np.isfinite(e) & (e > floor)
     shown = (tuple(int(k) for k in n), tuple(float(x) for x in e))
-    if not np.isfinite(e).all() or used.sum() < FEWEST:
+    if used.sum() < FEWEST or not np.isfinite(e[-1]):
         settled = bool(len(e) and np.isfinite(e).all() and e[-1] <= floor)
         if len(e) < FEWEST and not settled:
             raise InputError(f"steps: expected at least {FEWEST} accepted numbers of steps, got {len(e)}")

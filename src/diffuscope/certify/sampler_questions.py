@@ -1,6 +1,6 @@
 """The questions of a sampler's certificate, in order."""
 
-import traceback
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,14 +9,21 @@ from diffuscope.errors import InputError
 from diffuscope.findings import Finding
 from diffuscope.schedules import Schedule
 
-from . import behavior, convergence
+from . import behavior, edges
+from .asked import TargetError, asked
 from .certificate import Certificate, Errors
+from .constant import constant
+from .convergence import Budget, budget_errors, is_affine, order_finding, stationary_bias
+from .known import with_known
+from .law import distribution_finding
 from .order import STEPS
 from .problems import OracleProblem, mixture, oracle_problems, unequal_gaussian
-from .target import Target
+from .target import Target, target_of
 
-BUDGETS = (5, 10, 20, 40, 80)
+FEWER_STEPS = (10, 16, 25, 40, 63, 100)
+NFE_BUDGETS = (5, 10, 20, 40, 80)
 SAMPLES = 20_000
+SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -28,27 +35,37 @@ class Question:
     answer: Callable[[], Finding]
 
 
-def questions(target: Target, steps: Sequence[int] = STEPS, samples: int = SAMPLES) -> Iterator[Question]:
-    """All questions about `target`, with numbers of `steps` for the orders and `samples` for the distribution."""
-    first, plane = target.schedules[0], mixture(2)
+def questions(
+    target: Target, steps: Sequence[int] = STEPS, samples: int = SAMPLES, budget: Budget | None = None
+) -> Iterator[Question]:
+    """All questions about `target`, with numbers of `steps` for the orders and `samples` for the distribution.
+
+    The first is whether it runs at all. A target of three evaluations per step or more takes fewer steps by default.
+    """
+    target = asked(target)
+    if tuple(steps) == STEPS and (target.nfe_per_step or 1) > 2:
+        steps = FEWER_STEPS
+    first, plane, gaussian = target.schedules[0], mixture(2), unequal_gaussian()
+    yield Question("runs", "A plain run", partial(behavior.everywhere, edges.runs, target, plane))
 
     def order(name: str, place: str, problem: OracleProblem, schedule: Schedule) -> Question:
-        if target.stochastic:
-            measure = partial(convergence.weak_order_finding, target, problem, schedule, steps)
-            return Question(f"weak_order.{name}", f"Weak order {place}", measure)
-        measure = partial(convergence.strong_order_finding, target, problem, schedule, steps)
-        return Question(f"order.{name}", f"Order {place}", measure)
+        kind, title = ("weak_order", "Weak order") if target.stochastic else ("order", "Order")
+        return Question(
+            f"{kind}.{name}", f"{title} {place}", partial(order_finding, target, problem, schedule, steps, budget)
+        )
 
     if target.stochastic:
-        gaussian = unequal_gaussian()
         for schedule in target.schedules:
             where = type(schedule).__name__
             yield order(where, f"under {where}", gaussian, schedule)
-        uneven = gaussian.in_uneven_steps()
-        yield order("uneven", f"under {type(first).__name__} in uneven steps", uneven, first)
-        distribution = partial(convergence.distribution_finding, target, plane, first, samples)
-        yield Question("law", "Distribution of the samples", distribution)
-        yield Question("bias", "Stationary bias", partial(convergence.stationary_bias, target, first))
+        yield order("uneven", f"under {type(first).__name__} in uneven steps", gaussian.in_uneven_steps(), first)
+        # in the others the exact weak error says it, where there is one
+        for schedule in target.schedules[: 1 if is_affine(target, gaussian, first) else None]:
+            where = "" if schedule is first else f" under {type(schedule).__name__}"
+            name = f"law.{type(schedule).__name__}" if where else "law"
+            law = partial(distribution_finding, target, plane, schedule, samples)
+            yield Question(name, f"Distribution of the samples{where}", law)
+        yield Question("bias", "Stationary bias", partial(stationary_bias, target, first))
     else:
         for problem in oracle_problems():
             yield order(problem.name, f"on {problem.title}", problem, first)
@@ -56,61 +73,103 @@ def questions(target: Target, steps: Sequence[int] = STEPS, samples: int = SAMPL
             where = type(schedule).__name__
             yield order(f"{plane.name}.{where}", f"on {plane.title} under {where}", plane, schedule)
         yield order(f"{plane.name}.uneven", f"on {plane.title} in uneven steps", plane.in_uneven_steps(), first)
-    yield Question("point", "A single data point", partial(behavior.single_point, target, plane, first))
-    yield Question("last_step", "The step to clean data", partial(behavior.last_step, target, plane, first))
-    yield Question("dtype", "float32 and float64", partial(behavior.precision, target, plane, first))
-    yield Question("batch", "Independence of the rows of a batch", partial(behavior.batching, target, plane, first))
-    yield Question("randomness", "Use of the generator", partial(behavior.randomness, target, plane, first))
-    yield Question("cost", "NFE per step", partial(behavior.cost, target, plane, first))
+    size = partial(_constant, target, gaussian if target.stochastic else plane, first)
+    yield Question("constant", "Error against a reference", size)
+    for schedule in target.schedules:
+        where = type(schedule).__name__
+        extreme = partial(edges.extremes, target, schedule, budget)
+        yield Question(f"extremes.{where}", f"Noise from 1e3 to 1e-3 under {where}", extreme)
+        if float(schedule.alpha(1.0)) == 0 and target.starts_at_zero_snr is not False:
+            from_noise = partial(edges.zero_snr, target, schedule, budget)
+            yield Question(f"zero_snr.{where}", f"From alpha = 0 under {where}", from_noise)
+    for name, title, question in (
+        ("few_steps", "One to five steps", edges.few_steps),
+        ("point", "A single data point", behavior.single_point),
+        ("last_step", "The step to clean data", behavior.last_step),
+        ("dtype", "float32 and float64", behavior.precision),
+        ("time", "Precision of the time", edges.time_precision),
+        ("batch", "Independence of the rows of a batch", behavior.batching),
+        ("untouched", "What a run leaves behind", edges.untouched),
+        ("randomness", "Use of the generator", behavior.randomness),
+        ("cost", "NFE per step", behavior.cost),
+    ):
+        yield Question(name, title, partial(behavior.everywhere, question, target, plane))
+    yield Question("images", "Images", partial(behavior.everywhere, edges.images, target, mixture(64)))
     yield Question("invariance", "Change of schedule", partial(behavior.invariance, target, plane))
 
 
+def _constant(target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:
+    order = math.nan if target.order else order_finding(target, problem, schedule).value
+    return constant(target, problem, schedule, order)
+
+
 def certify_sampler(
-    target: Target,
+    sampler: object,
     *,
     steps: Sequence[int] = STEPS,
     samples: int = SAMPLES,
+    seconds: float = SECONDS,
+    known: Sequence[str] = (),
     advance: Callable[[str], object] = lambda title: None,  # noqa: ARG005
 ) -> Certificate:
-    """Answer every question about `target`; if it raises an exception, the question fails and the next one follows.
+    """The certificate of a `Target`, a `Sampler` or a callable(denoiser, x_start, times, generator).
 
     `steps` are the numbers of steps for the orders, `samples` the number of samples for the test of their distribution.
-    `advance` is called with the title of each question before it is answered.
+    After `seconds` no further grid is refined, and questions that are left are undecided. `known` names questions whose
+    failure is known and does not count. `advance` is called with the title of each question before it is answered.
+
+    A target that does wrong in a plain run is asked nothing else; in one schedule, nothing else in that schedule.
+
+    Raises InputError for an object that is none of these, and for a name in `known` that no question has.
+
+    >>> from diffuscope.samplers import DDIM
+    >>> certify_sampler(DDIM()).verdict  # doctest: +SKIP
+    'passes'
     """
+    target, budget = target_of(sampler), Budget(seconds)
+    schedules = tuple(s for s in target.schedules if _runs(replace(target, schedules=(s,))))
     findings = []
-    for question in questions(target, steps, samples):
+    for question in questions(replace(target, schedules=schedules) if schedules else target, steps, samples, budget):
         advance(question.title)
-        findings.append(_answered(question))
-    advance("Error against NFE")
-    return Certificate(target, tuple(findings), _error_tables(target))
-
-
-def _error_tables(target: Target) -> Errors:
-    """Rows by problem; empty if the target raises an exception, which its findings report."""
-    schedule, tables = target.schedules[0], {}
-    try:
-        if target.stochastic:
-            gaussian = unequal_gaussian()
-            tables[gaussian.name] = convergence.weak_errors(target, gaussian, schedule, BUDGETS)
+        if question.name == "runs":
+            findings.append(_answered(next(questions(target)), None))
+            if not schedules:
+                break
         else:
-            for problem in oracle_problems():
-                tables[problem.name] = convergence.budget_errors(target, problem, schedule, BUDGETS)
-    except Exception:  # someone else's code
+            findings.append(_answered(question, budget))
+    advance("Error against NFE")
+    errors = _error_tables(asked(replace(target, schedules=schedules)), budget) if schedules else {}
+    return Certificate(target, with_known(findings, known), errors)
+
+
+def _runs(target: Target) -> bool:
+    """Whether a plain run does nothing wrong; a stated limit is no wrong."""
+    return _answered(next(questions(target)), None).tone != "alarm"
+
+
+def _error_tables(target: Target, budget: Budget) -> Errors:
+    """Rows by problem; empty if the target does wrong, which its findings report."""
+    tables: Errors = {}
+    try:
+        for problem in (unequal_gaussian(),) if target.stochastic else oracle_problems():
+            if not budget.spent:
+                tables[problem.name] = budget_errors(target, problem, target.schedules[0], NFE_BUDGETS)
+    except (TargetError, InputError):
         return {}
     return {name: rows for name, rows in tables.items() if rows}
 
 
-def _answered(question: Question) -> Finding:
+def _answered(question: Question, budget: Budget | None) -> Finding:
     """The finding, with the name and title of the question."""
-    try:
-        finding = question.answer()
-    except InputError as error:
-        # a stated limit of the target: neither a failure nor a success
-        finding = behavior.measured(value=float("nan"), unit="", verdict=f"Not measured: {error}", tone="attention")
-    except Exception as error:
-        # someone else's code: whatever it raises is a finding, with its line
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        message = str(error).splitlines()[0] if str(error) else "no message"
-        verdict = f"Raised {type(error).__name__} in {where.name}, line {where.lineno}: {message}"
-        finding = behavior.measured(value=float("nan"), unit="", verdict=verdict, tone="alarm")
+    say = partial(behavior.measured, value=math.nan, unit="")
+    if budget is not None and budget.spent:
+        finding = say(verdict=f"Not asked: the {budget.seconds:g} s of the budget are over.", tone="unknown")
+    else:
+        try:
+            finding = question.answer()
+        except InputError as error:
+            # a stated limit of the target: neither a failure nor a success
+            finding = say(verdict=f"Not measured: {error}", tone="attention")
+        except TargetError as fault:
+            finding = say(verdict=str(fault), tone="alarm")
     return replace(finding, name=question.name, title=question.title)

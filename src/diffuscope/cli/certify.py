@@ -1,20 +1,25 @@
-"""Certify a sampler or a likelihood."""
+"""Certify a sampler, a likelihood, guidance or a flow map."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from diffuscope.adapters import known_targets, load_target
 from diffuscope.certify import (
     Certificate,
+    Certified,
     LikelihoodCertificate,
+    certify_flow_map,
+    certify_guidance,
     certify_likelihood,
     certify_sampler,
     likelihood_problems,
     questions,
+    write_junit,
 )
 from diffuscope.errors import InputError
 from diffuscope.files import load_object
@@ -28,7 +33,7 @@ MARKS = {"good": "ok  ", "alarm": "FAIL", "attention": "note", "unknown": "??? "
 
 @dataclass(frozen=True)
 class Certify:
-    """Certify a sampler against exact diffusions: its order, its distribution, its last step, its randomness.
+    """Certify a sampler against exact diffusions: its order, its limit, its distribution, its edges.
 
     Prints one line per question, writes certificate.html and certificate.json to --out, and exits with 0 if it passes,
     1 if it fails and 3 if that cannot be decided.
@@ -39,23 +44,48 @@ class Certify:
     word list prints all installed names."""
     likelihood: bool = False
     """Certify a likelihood: module:callable(denoiser, x_t, t, generator) that returns log p_t(x_t) in nats."""
+    guidance: bool = False
+    """Certify guidance: module:callable(conditional, unconditional, scale) that returns a denoiser."""
+    flow_map: bool = False
+    """Certify a flow map or few-step model: module:callable(denoiser, x_t, t, s) that returns the state at s < t."""
     out: Path = Path("out/certificate")
     """Folder for the certificate."""
+    junit: Path | None = None
+    """Also write the findings to this file, as JUnit's XML."""
+    budget: float = 60.0
+    """CPU seconds after which a sampler's open questions stay undecided."""
+    known: tuple[str, ...] = ()
+    """Questions of a sampler whose failure is known and does not count, by their names in certificate.json."""
 
     def run(self) -> None:
-        """Certify, print, write; exit code 1 on a failure."""
+        """Certify, print, write; exit code 1 on a failure, 3 if undecided."""
         if self.target == "list":
             for library, names in known_targets().items():
                 print(f"{library}:", *names, sep="\n  ")
             return
-        certify = self._likelihood if self.likelihood else self._sampler
+        certify = self._chosen()
         with writing(self.out, "certificate.html", "certificate.json"):
             self._report(certify())
 
-    def _report(self, certificate: Certificate | LikelihoodCertificate) -> None:
+    def _chosen(self) -> Callable[[], Certified]:
+        """What is to be certified. Raises InputError for more than one kind, and for options of another kind."""
+        kinds = {"likelihood": self._likelihood, "guidance": self._guidance, "flow_map": self._flow_map}
+        chosen = [name for name in kinds if getattr(self, name)]
+        if len(chosen) > 1:
+            given = " and ".join(f"--{name.replace('_', '-')}" for name in chosen)
+            raise InputError(f"{chosen[0]}: expected one kind of target, got {given}")
+        if not 1 <= self.budget < float("inf"):
+            raise InputError(f"budget: expected at least 1 second, got {self.budget:g}")
+        if chosen and self.known:
+            raise InputError(f"known: belongs to samplers, got it with --{chosen[0].replace('_', '-')}")
+        return kinds[chosen[0]] if chosen else self._sampler
+
+    def _report(self, certificate: Certified) -> None:
         for finding in certificate.findings:
             print(f"{MARKS[finding.tone]} {finding.title}: {finding.verdict}")
         print(f"Certificate: {certificate.save(self.out)}")
+        if self.junit is not None:
+            print(f"JUnit: {write_junit(certificate, self.target, self.junit)}")
         if not certificate.passed:
             named = ", ".join(finding.name for finding in certificate.failures or certificate.undecided)
             word = "fails" if certificate.failures else "is undecided"
@@ -72,12 +102,22 @@ class Certify:
                 bar.update()
                 bar.set_postfix_str(title)
 
-            return certify_sampler(target, advance=advance)
+            return certify_sampler(target, seconds=self.budget, known=self.known, advance=advance)
 
-    def _likelihood(self) -> LikelihoodCertificate:
-        log_density = load_object(self.target, "target")
-        if not callable(log_density):
-            kind = type(log_density).__name__
-            raise InputError(f"target: expected callable(denoiser, x_t, t, generator), got a {kind}")
+    def _likelihood(self) -> Certified:
+        log_density = self._callable("denoiser, x_t, t, generator")
         print(f"comparing on {len(likelihood_problems())} exact densities")
-        return LikelihoodCertificate(self.target, certify_likelihood(log_density))  # pyright: ignore[reportArgumentType]
+        return LikelihoodCertificate(self.target, certify_likelihood(log_density))
+
+    def _guidance(self) -> Certified:
+        return certify_guidance(self._callable("conditional, unconditional, scale"), self.target)
+
+    def _flow_map(self) -> Certified:
+        return certify_flow_map(self._callable("denoiser, x_t, t, s"), self.target)
+
+    def _callable(self, arguments: str) -> Any:
+        """The user's function. Raises InputError for anything that cannot be called."""
+        found = load_object(self.target, "target")
+        if not callable(found):
+            raise InputError(f"target: expected callable({arguments}), got a {type(found).__name__}")
+        return found
