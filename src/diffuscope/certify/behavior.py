@@ -184,15 +184,14 @@ def batching(target: Target, problem: OracleProblem, schedule: Schedule) -> Find
     times = problem.times(schedule, steps_of(target))
     denoiser, start = problem.denoiser(schedule), problem.start(schedule)[:4]
     fixed = fixed_noise(target, denoiser, times, len(start))
-    if fixed is None and target.stochastic:
-        shared = "The noise cannot be fixed row by row; rows are compared without it. "
-    else:
-        shared = ""
+    if fixed is None:
+        verdict = "Not compared: its draws cannot be fixed row by row."
+        return measured(value=math.nan, unit="data scale", verdict=verdict, tone="attention")
     if isinstance(fixed, str):
         return measured(value=math.nan, unit="data scale", verdict=fixed, tone="alarm")
 
     def ended(rows: list[int]) -> Batch:
-        with ChosenNoise(no_noise if fixed is None else fixed(rows)):
+        with ChosenNoise(fixed(rows)):
             return run(target, denoiser, start[rows], times)
 
     everyone = list(range(len(start)))
@@ -200,7 +199,7 @@ def batching(target: Target, problem: OracleProblem, schedule: Schedule) -> Find
     good = error <= allowed(target)
     verdict = f"A row ends {error:.2g} elsewhere when others join it."
     if good:
-        verdict = f"{shared}Rows end at the same points in a batch as alone."
+        verdict = "Rows end at the same points in a batch as alone."
     return measured(value=error, unit="data scale", verdict=verdict, tone="good" if good else "alarm")
 
 

@@ -135,11 +135,6 @@ def _cause(
             found = _errors(_mistaken(sampler_target(sampler), times, elsewhere), problem, schedule, n)
             if np.linalg.norm(found - theirs) <= 0.1 * np.linalg.norm(theirs):
                 return f"Likely cause: {mistake} (so asked, {type(sampler).__name__} errs alike)."
-        shorter = {"the first level is left out": times[1:], "the last level is left out": times[:-1]}
-        for mistake, grid in shorter.items():
-            found = _errors(_on_grid(sampler_target(sampler), grid), problem, schedule, n)
-            if np.linalg.norm(found - theirs) <= 0.1 * np.linalg.norm(theirs):
-                return f"Likely cause: {mistake}."
     return None
 
 
@@ -152,8 +147,3 @@ def _errors(target: Target, problem: OracleProblem, schedule: Schedule, n: int) 
 def _mistaken(target: Target, times: Float[Tensor, " times"], elsewhere: Float[Tensor, " times"]) -> Target:
     run: Callable[..., Batch] = target.run
     return replace(target, run=lambda denoiser, *rest: run(AskedElsewhere(denoiser, times, elsewhere), *rest))
-
-
-def _on_grid(target: Target, grid: Float[Tensor, " times"]) -> Target:
-    run: Callable[..., Batch] = target.run
-    return replace(target, run=lambda denoiser, x, times, generator: run(denoiser, x, grid, generator))  # noqa: ARG005

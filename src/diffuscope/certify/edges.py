@@ -158,7 +158,7 @@ def time_precision(target: Target, problem: OracleProblem, schedule: Schedule) -
     run(target, listening, problem.start(schedule), times)
     asked_at = torch.cat(listening.asked)
     say = partial(measured, unit="times", value=float(len(asked_at)))
-    for name, half in (("float16", torch.float16), ("bfloat16", torch.bfloat16)):
+    for name, half in (("bfloat16", torch.bfloat16), ("float16", torch.float16)):
         if _representable(asked_at, half) and not _representable(times, half):
             return say(verdict=f"The denoiser is asked at times rounded to {name}.", tone="alarm")
     if not bool(torch.isfinite(asked_at).all()):
