@@ -209,7 +209,8 @@ def test_stored_stages_are_kept_for_settings_that_change_no_call_of_the_model(da
         assert fingerprint(subject, dataclasses.replace(QUICK, **other), None) != key
 
 
-def test_other_inputs_never_meet_the_old_results(data, tmp_path):
+def test_other_inputs_never_meet_the_old_results(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("diffuscope.audit.questions.QUESTIONS", [LOSS])
     model = Gaussian.fit([data["other"]])
     settings = dataclasses.replace(SMALL, levels=4)
     first = audit_model(exact_subject(model, data["heldout"][:300], data["heldout"][300:]), settings, out=tmp_path)
