@@ -57,6 +57,7 @@ def test_the_exact_memorizer_is_called_copying_by_all_three_tests(memorizer_resu
     assert found(memorizer_result, "loss.irreducible_share").value == pytest.approx(100)
 
 
+@pytest.mark.slow  # 2,000 steps of training; the exact memorizer is called copying by default
 def test_a_network_trained_to_convergence_on_few_digits_is_called_copying(data):
     few = data["train"][:20]
     with torch.random.fork_rng():
