@@ -61,14 +61,14 @@ def test_the_stated_share_of_remembered_examples_is_found_with_at_least_the_stat
     assert np.mean(found) > 0.95 - 4 * (0.95 * 0.05 / 100) ** 0.5
 
 
-def test_p_values_are_uniform_over_100_audits_of_a_model_that_saw_neither_set():
+def test_p_values_are_uniform_over_200_audits_of_a_model_that_saw_neither_set():
     x = digits(1)
     model = Gaussian.fit([x[:597]])
     pool = x[597:]
     generator = torch.Generator().manual_seed(2)
     rng = np.random.default_rng(3)
     overall, single = [], []
-    for _ in range(100):
+    for _ in range(200):
         chosen = pool[torch.randperm(len(pool), generator=generator)]
         noise = torch.randn(150, 1, 8, 8, generator=generator)
         errors = {"train": [], "heldout": []}
