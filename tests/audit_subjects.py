@@ -1,12 +1,15 @@
 """Small subjects whose audit has a known answer."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
+import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from diffuscope.audit import References, Settings, Subject
+from diffuscope.audit import QUESTIONS, References, Settings, Subject
 from diffuscope.audit.level_measures import LevelMeasures, measure_level
 from diffuscope.audit.subject import noise_levels
 from diffuscope.denoisers import ExactDenoiser
@@ -22,6 +25,14 @@ def digits(seed: int = 0) -> Tensor:
     """scikit-learn's 1797 digits in random order, (n, 1, 8, 8) in [-1, 1]."""
     images = torch.tensor(load_digits(return_X_y=True)[0] / 8 - 1, dtype=torch.float32).reshape(-1, 1, 8, 8)
     return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))]
+
+
+@contextmanager
+def asked(*names: str) -> Iterator[None]:
+    """Audits that ask these questions alone: of eight, one takes a fraction of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("diffuscope.audit.questions.QUESTIONS", [each for each in QUESTIONS if each.name in names])
+        yield
 
 
 def exact_subject(distribution: Distribution, train: Tensor, heldout: Tensor) -> Subject:

@@ -50,16 +50,6 @@ def vectors(tmp_path):
     return path
 
 
-def test_an_audit_writes_the_report_and_the_numbers(capsys, tmp_path, model, vectors):
-    run("audit", "--data", vectors, "--model", model, "--out", tmp_path / "out", *QUICK)
-    said = capsys.readouterr()
-    assert "Report: " in said.out
-    assert "as --heldout" in said.err
-    stored = json.loads((tmp_path / "out" / "audit.json").read_text())
-    assert stored["training_examples"] == 100
-    assert (tmp_path / "out" / "report.html").read_text().lstrip().startswith("<!DOCTYPE html>")
-
-
 def test_classes_are_trained_sampled_in_turn_and_refused_where_there_are_none(capsys, tmp_path, model, vectors):
     (trained := tmp_path / "trained").mkdir()
     run("train", "--data", "two-moons", "--conditional", "--precision", "bfloat16", "--train-steps", 3,
@@ -158,7 +148,10 @@ def test_a_folder_that_cannot_be_made(capsys, tmp_path):
     assert "--out: cannot create the folder" in line
 
 
-def test_a_full_disk_and_ctrl_c_end_in_one_line_and_can_be_resumed(monkeypatch, capsys, tmp_path, model, vectors):
+def test_an_audit_is_resumed_after_a_full_disk_and_ctrl_c_and_writes_the_report_and_the_numbers(
+    monkeypatch, capsys, tmp_path, model, vectors
+):
+    """What ends it is said in one line."""
     command = ("audit", "--data", vectors, "--model", model, "--out", tmp_path / "out", *QUICK)
 
     def full(*_):
@@ -178,7 +171,12 @@ def test_a_full_disk_and_ctrl_c_end_in_one_line_and_can_be_resumed(monkeypatch, 
     kept = len(list((tmp_path / "out").rglob("*.npz")))
     assert kept == 2 + 5  # the samples, the first question and five noise levels
     run(*command)
-    assert (tmp_path / "out" / "report.html").exists()
+    said = capsys.readouterr()
+    assert "Report: " in said.out
+    assert "as --heldout" in said.err
+    stored = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert stored["training_examples"] == 100
+    assert (tmp_path / "out" / "report.html").read_text().lstrip().startswith("<!DOCTYPE html>")
 
 
 def test_samples_of_integers_need_their_range(capsys, tmp_path, model, vectors):

@@ -57,6 +57,7 @@ def test_the_exact_memorizer_is_called_copying_by_all_three_tests(memorizer_resu
     assert found(memorizer_result, "loss.irreducible_share").value == pytest.approx(100)
 
 
+@pytest.mark.slow  # 2,000 steps of training; the exact memorizer is called copying by default
 def test_a_network_trained_to_convergence_on_few_digits_is_called_copying(data):
     few = data["train"][:20]
     with torch.random.fork_rng():
@@ -209,7 +210,8 @@ def test_stored_stages_are_kept_for_settings_that_change_no_call_of_the_model(da
         assert fingerprint(subject, dataclasses.replace(QUICK, **other), None) != key
 
 
-def test_other_inputs_never_meet_the_old_results(data, tmp_path):
+def test_other_inputs_never_meet_the_old_results(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("diffuscope.audit.questions.QUESTIONS", [LOSS])
     model = Gaussian.fit([data["other"]])
     settings = dataclasses.replace(SMALL, levels=4)
     first = audit_model(exact_subject(model, data["heldout"][:300], data["heldout"][300:]), settings, out=tmp_path)

@@ -314,6 +314,11 @@ def test_the_page_has_the_section_only_with_the_setting(finished, added, page):
     ]
 
 
+def test_data_that_are_not_images_get_a_report_without_pictures(finished, tmp_path):
+    html = finished[0].save(tmp_path).read_text()
+    assert "data:image/png" not in html
+
+
 @pytest.mark.slow
 def test_the_command_line_switches_it_on(added, monkeypatch, tmp_path):
     network = MLP((8,), width=16, depth=1)

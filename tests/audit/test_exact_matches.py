@@ -4,6 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
+from audit_subjects import asked
 from diffuscope.audit import audit_samples
 from diffuscope.audit.exact_matches import ExactMatches
 from diffuscope.data import data_from_arrays
@@ -31,7 +32,8 @@ def test_ten_copies_are_told_with_sixty_held_out_examples(generator):
 
 def test_one_exact_copy_is_told_and_deserves_attention(generator):
     train, heldout, samples = torch.randn(700, 6, generator=generator).split([300, 300, 100])
-    result = audit_samples(torch.cat([train[:1], samples[1:]]), data_from_arrays(train, heldout))
+    with asked("memorized"):
+        result = audit_samples(torch.cat([train[:1], samples[1:]]), data_from_arrays(train, heldout))
     finding = result["memorized"].findings[0]
     assert finding.tone == "attention"
     assert finding.verdict.startswith("1 of 100 samples equals a training example exactly, and none of 300 held-out")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
+from audit_subjects import asked
 from diffuscope.audit import Settings, audit_samples
 from diffuscope.audit.copy_search import copies, copies_finding
 from diffuscope.audit.nearness import nearness
@@ -118,7 +119,8 @@ def copying():
 
 def test_the_copied_patients_are_counted_and_named(copying, tmp_path):
     samples, data = copying
-    answer = audit_samples(samples, data, QUICK, out=tmp_path)["memorized"]
+    with asked("memorized"):
+        answer = audit_samples(samples, data, QUICK, out=tmp_path)["memorized"]
     found = {finding.name: finding for finding in answer.findings}["memorized.groups"]
     assert found.value == 100 * 2 / 120
     assert found.tone == "alarm"
@@ -138,7 +140,8 @@ def test_the_copied_patients_are_counted_and_named(copying, tmp_path):
 
 def test_without_examples_no_patient_is_named(copying):
     samples, data = copying
-    result = audit_samples(samples, data, replace(QUICK, examples=False))
+    with asked("memorized"):
+        result = audit_samples(samples, data, replace(QUICK, examples=False))
     assert "patient 3" not in str(result["memorized"].facts)
     assert "patient 3" not in str([getattr(block, "rows", "") for block in result["memorized"].blocks])
 
@@ -148,7 +151,8 @@ def test_quality_and_diversity_compare_with_one_scan_of_each_patient():
     generator = torch.Generator().manual_seed(3)
     data = scans(100, 100, generator)
     samples = patients(50, generator)[::SCANS]
-    result = audit_samples(samples, data, QUICK)
+    with asked("quality", "diversity"):
+        result = audit_samples(samples, data, QUICK)
     assert result["diversity"].result.coverage.heldout == 100
     assert result["quality"].result.judged[0].samples.size == 50
     assert {finding.tone for name in ("quality", "diversity") for finding in result[name].findings} <= {

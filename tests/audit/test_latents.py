@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from audit_subjects import digits
+from audit_subjects import asked, digits
 from diffuscope.audit import Settings, Subject, audit_samples
 from diffuscope.audit.latents import BATCH, encode_data, load_encoder
 from diffuscope.audit.no_model import NoModel
@@ -85,11 +85,13 @@ def shown_pictures(answer, title):
 def test_in_an_isometric_latent_space_the_search_finds_what_it_finds_among_pixels(parts, module, tmp_path):
     """All 64 principal components are a rotation; brightness, shifts and the like are for images alone."""
     data, settings = data_set(*parts[:2]), Settings(transformations=("none",))
-    plain = audit_samples(parts[2], data, settings)["memorized"]
+    with asked("memorized"):
+        plain = audit_samples(parts[2], data, settings)["memorized"]
     latents = encode_data(load_encoder(f"{module}:whole"), data, parts[2], tmp_path)
     samples, originals = latents.in_range(latents.data)
     assert samples is not None
-    audited = audit_samples(samples, latents.data, settings, originals=originals)["memorized"]
+    with asked("memorized"):
+        audited = audit_samples(samples, latents.data, settings, originals=originals)["memorized"]
     found = [answer.result.copies["pixels"] for answer in (plain, audited)]
     assert latents.data.kind == "latents"
     assert found[1].listed[:10].all()

@@ -47,11 +47,14 @@ def test_nearness_p_values_are_uniform_over_audits_of_a_model_that_saw_neither_s
 
 @pytest.mark.usefixtures("_fewer_permutations")
 @pytest.mark.parametrize("sizes", [(500, 500), pytest.param((700, 500), marks=pytest.mark.slow)])
-def test_the_stated_share_of_copies_is_found_in_at_least_90_of_100_draws(sizes):
-    """Copies of random training examples, of which not all are references where held-out examples are fewer."""
+def test_the_stated_share_of_copies_is_found_in_at_least_44_of_50_draws(sizes):
+    """Copies of random training examples, of which not all are references where held-out examples are fewer.
+
+    With the stated probability, 0.95, fewer than 44 of 50 are found once in 80 such tests.
+    """
     model = Gaussian.fit([digits(5).flatten(1)[:300]])
     found = []
-    for seed in range(100):
+    for seed in range(50):
         train, heldout = split(300 + seed, *sizes)
         generator = torch.Generator().manual_seed(seed)
         samples = model.sample(400, generator=generator).float()
@@ -60,7 +63,7 @@ def test_the_stated_share_of_copies_is_found_in_at_least_90_of_100_draws(sizes):
         planted = torch.rand(400, generator=generator) < share
         samples[planted] = train[torch.randint(len(train), (int(planted.sum()),), generator=generator)]
         found.append(nearness(samples, train, heldout, 0.01, seed).p_value < 0.01)
-    assert np.mean(found) >= 0.9
+    assert np.sum(found) >= 44
 
 
 def test_no_power_is_claimed_where_copies_are_rarely_near_references():

@@ -287,6 +287,7 @@ def test_mnist_has_its_published_mean_and_deviation(shared_data, monkeypatch: py
     assert (data.duplicates, data.shared) == (0, 0)
 
 
+@pytest.mark.slow  # 51,000 images are converted first; sheets of 1,000, and the moments of MNIST, are tested by default
 def test_cifar10_has_its_published_mean_and_total_variance(cifar_data, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DIFFUSCOPE_DATA", str(cifar_data))
     data = load_data("cifar10")

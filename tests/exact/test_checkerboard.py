@@ -118,11 +118,12 @@ def test_score_denoiser_and_covariance_are_derivatives_of_the_log_density(alpha:
     torch.testing.assert_close(torch.einsum("bij,bj->bi", jacobian(x, alpha, sigma), v), applied, rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize(("alpha", "sigma"), [pytest.param(1.0, 0.3, marks=pytest.mark.slow), (0.5, 0.8)])
+@pytest.mark.parametrize(("alpha", "sigma"), [(1.0, 0.3), (0.5, 0.8)])
 def test_the_noised_board_has_mass_one(alpha: float, sigma: float):
-    # the trapezoidal rule on a smooth function that vanishes at the ends
+    # the trapezoidal rule on a smooth function that vanishes at the ends; with spacing h < sigma / 3 its relative error
+    # is of order exp(-2 (pi sigma / h)^2) < 1e-77
     half = 2 * alpha + 9 * sigma
-    axis = torch.linspace(-half, half, 401, dtype=torch.float64)
+    axis = torch.linspace(-half, half, 101, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)
     mass = BOARD.log_prob(grid, alpha, sigma).exp().sum() * float(axis[1] - axis[0]) ** 2
     assert float(mass) == pytest.approx(1, abs=1e-12)

@@ -497,7 +497,7 @@ def check_on_digits(points: Tensor, held_out: Tensor, sigma: float, count: int) 
         assert bool((error <= denoised.relative_error + 1e-12).all())
 
 
-@pytest.mark.parametrize("sigma", [0.002, 1.0])
+@pytest.mark.parametrize("sigma", [0.002, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_mnist_denoiser_is_within_its_stated_error_of_the_direct_sum(sigma, digits, held_out):
     check_on_digits(digits, held_out, sigma, count=2)
 

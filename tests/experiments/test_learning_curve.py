@@ -80,7 +80,7 @@ def test_every_claim_holds(part):
     assert all(math.isfinite(claim.value) for claim in answer.claims)
 
 
-@pytest.mark.parametrize("networks", ["stand_in", "published"])
+@pytest.mark.parametrize("networks", ["stand_in", pytest.param("published", marks=pytest.mark.slow)])
 def test_every_claim_about_checkpoints_holds(networks, request):
     request.getfixturevalue(networks)
     answer = answered(EXPERIMENT, "mnist")

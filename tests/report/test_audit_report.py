@@ -20,7 +20,7 @@ from diffuscope.schedules import VE
 def copying():
     """The audit of the exact memorizer of 100 digits: listed copies, pairs of pictures, every tone of verdict."""
     x = digits(3)
-    return audit_model(exact_subject(Empirical(x[:100]), x[:100], x[100:700]), QUICK)
+    return audit_model(exact_subject(Empirical(x[:100]), x[:100], x[100:700]), SMALL)
 
 
 def test_the_report_passes_every_check_of_a_browser(copying, tmp_path):
@@ -101,10 +101,3 @@ def test_names_are_escaped(copying):
     html = render(dataclasses.replace(copying, subject=subject).page())
     assert "<script>x" not in html
     assert "<b>data" not in html
-
-
-def test_data_that_are_not_images_get_a_report_without_pictures(tmp_path):
-    rows = torch.randn(300, 6, generator=torch.Generator().manual_seed(0))
-    result = audit_model(exact_subject(Gaussian.fit([rows[200:]]), rows[:100], rows[100:200]), SMALL)
-    html = result.save(tmp_path).read_text()
-    assert "data:image/png" not in html

@@ -49,7 +49,9 @@ class OneAnswerPerClass:
         return torch.zeros_like(x_t) + 10.0 * torch.as_tensor(y).expand(len(x_t))[:, None].to(x_t)
 
 
-@pytest.mark.parametrize("schedule", [VE(), VP(), RectifiedFlow()], ids=["VE", "VP", "flow"])
+@pytest.mark.parametrize(
+    "schedule", [VE(), pytest.param(VP(), marks=pytest.mark.slow), RectifiedFlow()], ids=["VE", "VP", "flow"]
+)
 def test_samples_of_an_exact_denoiser_have_the_mean_and_covariance_of_the_data(schedule):
     n = 20_000
     x = generate(ExactDenoiser(DATA, schedule), n, event_shape=(2,), dtype=torch.float64, start=DATA, steps=40)

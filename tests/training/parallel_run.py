@@ -28,13 +28,13 @@ from diffuscope.training import (
     train,
 )
 
-STEPS = 200
+STEPS, STOP = 60, 20  # of five epochs; where a run is broken off
 IMAGES = vectors(96, 16).reshape(96, 1, 4, 4)
 LABELS = torch.arange(96) % 3
 
 
 def images(folder: Path, stop: int | None = None) -> tuple[list[float], str]:
-    """A U-Net with classes, 200 steps; checkpoint and log in the folder, where `stop` breaks the run off.
+    """A U-Net with classes; checkpoint and log in the folder, where `stop` breaks the run off.
 
     Answers the losses and a digest of the weights.
     """
@@ -43,7 +43,7 @@ def images(folder: Path, stop: int | None = None) -> tuple[list[float], str]:
         network = UNet((1, 4, 4), channels=(8, 8), classes=3)
     denoiser = Preconditioned(network, VE(), 1.0, event_shape=(1, 4, 4), data_range=(-1.0, 1.0))
     settings = TrainingSettings(steps=STEPS, batch_size=8, noise=LogNormalNoise(0.0, 1.0), class_dropout=0.2)
-    log = DistanceLog(Optimum.of(denoiser, IMAGES, points=16), every=50, path=folder / "log.jsonl")
+    log = DistanceLog(Optimum.of(denoiser, IMAGES, points=16), every=STOP, path=folder / "log.jsonl")
     checkpoint, losses = folder / "run.safetensors", []
     for progress in train(denoiser, IMAGES, settings, checkpoint=checkpoint, labels=LABELS, log=log):
         losses.append(progress.loss)
@@ -109,9 +109,9 @@ def main(folder: Path) -> None:
         found = {
             "processes": processes(),
             "images": images(folder / "whole"),
-            "resumed": [images(folder / "again", stop=40), images(folder / "again")],
+            "resumed": [images(folder / "again", stop=STOP), images(folder / "again")],
             "implicit": implicit(),
-            "broken off": images(folder / "broken", stop=40),
+            "broken off": images(folder / "broken", stop=STOP),
             "diverged": refusal(Poisoned(3), diverging),
             "uneven": refusal(SmallDenoiser(3), TrainingSettings(steps=3, batch_size=15)),
             "batch norm": refusal(ConvolutionalDenoiser(), TrainingSettings(steps=3, batch_size=16)),

@@ -125,15 +125,17 @@ def explained_range(ratios: Float[ndarray, " levels"], unexplained: Float[ndarra
         return float("nan"), float("nan")
     runs = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(int))).reshape(-1, 2)
     first, stop = runs[np.argmax(runs[:, 1] - runs[:, 0])].tolist()
-
-    def crossing(a: int, b: int) -> float:
-        x, y = np.log(ratios[[a, b]]), np.log(np.maximum(unexplained[[a, b]], 1e-300))
-        share = (np.log(1 - EXPLAINED) - y[0]) / (y[1] - y[0])
-        return float(np.exp(x[0] + share * (x[1] - x[0])))
-
-    high = float(ratios[0]) if first == 0 else crossing(first - 1, first)
-    low = float(ratios[-1]) if stop == len(ratios) else crossing(stop - 1, stop)
+    upper, lower = slice(first - 1, first + 1), slice(stop - 1, stop + 1)
+    high = float(ratios[0]) if first == 0 else _crossing(ratios[upper], unexplained[upper])
+    low = float(ratios[-1]) if stop == len(ratios) else _crossing(ratios[lower], unexplained[lower])
     return low, high
+
+
+def _crossing(ratios: Float[ndarray, " 2"], unexplained: Float[ndarray, " 2"]) -> float:
+    """Where the line through two points in log-log has 1 - EXPLAINED unexplained."""
+    x, y = np.log(ratios), np.log(np.maximum(unexplained, 1e-300))
+    share = (np.log(1 - EXPLAINED) - y[0]) / (y[1] - y[0])
+    return float(np.exp(x[0] + share * (x[1] - x[0])))
 
 
 def best_ranges(result: Learned) -> list[tuple[str, float, float, float]]:

@@ -7,6 +7,8 @@ again by :math:`\sum_k (x_k - y_{ik})^2` in float64. So the distances suffer no 
 of a brute-force search, the least index first among equals. Memory is bounded: no matrix of all pairs is formed.
 """
 
+from functools import partial
+
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
@@ -60,17 +62,18 @@ def _nearest(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
     for start in range(0, len(queries), block):
         exact = queries[start : start + block]
         centered = exact.double() - table.center
-
-        def half_square_distance(rows: Tensor, found: Tensor, exact: Tensor = exact) -> Tensor:
-            parts = zip(rows.split(pairs), found.split(pairs), strict=True)
-            return torch.cat([(points[j].double() - exact[i].double()).square_().sum(1) / 2 for i, j in parts])
-
         half_squares, indices[start : start + block] = table.certified_largest(
             centered.to(dtype),
             torch.ones(len(exact), dtype=torch.float64, device=points.device),
             k,
-            half_square_distance,
+            partial(_half_square_distance, exact, points, pairs),
             centered.square().sum(1) / 2 + centered @ table.center,
         )
         distances[start : start + block] = (2 * half_squares).sqrt()
     return distances, indices
+
+
+def _half_square_distance(queries: Tensor, points: Tensor, pairs: int, rows: Tensor, found: Tensor) -> Tensor:
+    """|x - y|^2 / 2 of queries[rows] and points[found] in float64, `pairs` at a time."""
+    parts = zip(rows.split(pairs), found.split(pairs), strict=True)
+    return torch.cat([(points[j].double() - queries[i].double()).square_().sum(1) / 2 for i, j in parts])

@@ -60,12 +60,12 @@ def number(value: float) -> str:
 
 def typeset(text: str) -> str:
     """The text with every number like 4.9e-14 written as 4.9 × 10⁻¹⁴, and 1e-10 as 10⁻¹⁰."""
+    return re.sub(r"(?<![\w.])(\d+(?:\.\d+)?)e([+-]?\d+)\b", _typeset_match, text)
 
-    def written(match: re.Match[str]) -> str:
-        power = _power(int(match[2]))
-        return power if match[1] == "1" else f"{match[1]}\u00a0×\u00a0{power}"
 
-    return re.sub(r"(?<![\w.])(\d+(?:\.\d+)?)e([+-]?\d+)\b", written, text)
+def _typeset_match(match: re.Match[str]) -> str:
+    power = _power(int(match[2]))
+    return power if match[1] == "1" else f"{match[1]}\u00a0×\u00a0{power}"
 
 
 def measurement(value: float, interval: tuple[float, float] | None, unit: str) -> tuple[str, str]:
