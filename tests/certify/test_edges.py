@@ -1,4 +1,4 @@
-"""Every question about the edges fails a sampler with the fault, in the schedule that shows it, and passes one without."""
+"""Every question about the edges fails a sampler with the fault where it shows, and passes one without."""
 
 import math
 

@@ -69,7 +69,7 @@ def admitted(target: Target, steps: Sequence[int]) -> tuple[int, ...]:
 
 
 def step_counts(target: Target, steps: Sequence[int]) -> tuple[int, ...]:
-    """Those of `steps` that the target accepts; if they are too few for an order, up to six of the largest that it accepts."""
+    """Those of `steps` that the target accepts; if too few for an order, up to six of the largest that it accepts."""
     found = admitted(target, steps)
     if len(found) >= FEWEST:
         return found
