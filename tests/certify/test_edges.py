@@ -32,7 +32,7 @@ def noisy(noise) -> Target:
     return asked(Target("noisy", lambda d, x, t, g: sample(DDIM(), d, x, t) + 0.1 * noise(x, g), 1, True, 1))
 
 
-QUESTIONS = (ask.runs, ask.few_steps, ask.images, ask.untouched, ask.time_precision)
+QUESTIONS = (ask.runs, ask.few_steps, ask.images, ask.untouched, ask.time_precision, ask.rounding)
 
 
 @pytest.mark.parametrize("sampler", [Heun(), DDPM()], ids=["Heun", "DDPM"])
@@ -190,6 +190,28 @@ def test_times_rounded_to_half_precision_are_detected(dtype: str, tone: str):
     finding = ask.time_precision(target(run), PLANE, VE())
     assert finding.tone == tone
     assert finding.verdict == f"The denoiser is asked at times rounded to {dtype}."
+
+
+@pytest.mark.parametrize(
+    ("rounded", "tone"),
+    [
+        (lambda D: D.float().to(D), "good"),
+        (lambda D: D.half().to(D), "alarm"),
+        (lambda D: (100 * D).round() / 100, "alarm"),
+    ],
+    ids=["float32", "float16", "hundredths"],
+)
+def test_answers_rounded_inside_make_the_end_jump(rounded, tone: str):
+    def run(denoiser, x, times, generator):
+        class Rounding:
+            schedule = denoiser.schedule
+
+            def __call__(self, x_t, t):
+                return rounded(denoiser(x_t, t))
+
+        return plain(Rounding(), x, times, generator)
+
+    assert ask.rounding(target(run), PLANE, VE()).tone == tone
 
 
 def normalized_over_the_batch(x, generator):

@@ -92,7 +92,7 @@ def plain(sampler: Sampler) -> Run:
 
 def below(steps: int, faulty: Run) -> Run:
     """`faulty` with fewer than `steps` steps."""
-    return lambda d, x, t, g: (faulty if len(t) <= steps else plain(DDIM()))(d, x, t, g)
+    return lambda d, x, t, g: (faulty if len(t) - 1 < steps else plain(DDIM()))(d, x, t, g)
 
 
 def raising(*_: Any) -> Any:
@@ -109,7 +109,7 @@ def remembering() -> Run:
 
     def run(d, x, t, g):
         past.append(x.mean())
-        return sample(DDIM(), d, x, t, noise=g) + 1e-6 * past[0]
+        return sample(DDIM(), d, x, t, noise=g) + 1e-6 * past[max(len(past) - 2, 0)]
 
     return run
 
@@ -131,7 +131,7 @@ def too_uniform(drawn, g):
     return torch.rand(drawn.shape, dtype=drawn.dtype, generator=g) - 0.5
 
 
-# their misses, of 52: rounding of the answers to hundredths or to half precision, whose limits are right to .3 %
+# missed, of 52: noise clipped at 2, which is not affine, and whose samples show it in larger numbers only
 FAULTS: dict[str, tuple[Run, bool]] = {  # and whether they are stochastic
     "the answer times 1.1": (answering(DDIM(), lambda D, *_: 1.1 * D), False),
     "the answer times 1.01": (answering(DPMSolverPP2M(), lambda D, *_: 1.01 * D), False),
@@ -188,7 +188,7 @@ FAULTS: dict[str, tuple[Run, bool]] = {  # and whether they are stochastic
         False,
     ),
     "an exception below six steps": (below(6, raising), False),
-    "an exception for a single step": (below(1, raising), False),
+    "an exception for a single step": (below(2, raising), False),
     "NaN below three steps": (below(3, lambda d, x, t, g: d(x, t[0]) * math.nan), False),
     "wrong under VP alone": (
         under(VP, answering(DDIM(), lambda D, *_: 1.05 * D), plain(DDIM())),

@@ -17,7 +17,7 @@ from diffuscope.times import uniform_times
 
 from .affine import marginal
 from .asked import asked
-from .behavior import allowed, fixed_noise, largest_difference, measured, run, steps_of
+from .behavior import allowed, fixed_noise, largest_difference, measured, noiseless, run, steps_of
 from .chosen_noise import ChosenNoise, no_noise
 from .convergence import Budget, NotAffineError, admitted, converge, exact_weak_error, judged, order_finding
 from .problems import OracleProblem, unequal_gaussian, wide_gaussian
@@ -166,6 +166,25 @@ def time_precision(target: Target, problem: OracleProblem, schedule: Schedule) -
     rounded = _representable(asked_at, torch.float32) and not _representable(times, torch.float32)
     precision = "rounded to float32" if rounded else "in double precision"
     return say(verdict=f"The denoiser is asked at times {precision}.", tone="good")
+
+
+def rounding(target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:
+    """The end is a smooth function of the start: its second difference over steps of 1e-5 is no larger than 1e-5.
+
+    A smooth map has one of about 1e-10. Numbers rounded to half precision inside the sampler leave 1e-4.
+    """
+    times, denoiser = problem.times(schedule, steps_of(target)), problem.denoiser(schedule)
+    start = problem.start(schedule)
+    step = 1e-5 * problem.scale * problem.high
+    ended = [noiseless(target, denoiser, start + k * step, times).double() for k in (-1, 0, 1)]
+    second = (ended[0] - 2 * ended[1] + ended[2]).abs().amax(1) / problem.scale
+    # the median, as a start may be next to a decision of an adaptive sampler
+    size = float(second.median())
+    good = size <= max(1e-5, 100 * target.floor)
+    verdict = f"The end is smooth in the start to {max(size, 1e-15):.0e}."
+    if not good:
+        verdict = f"The end jumps by {size:.1g} of the data's scale as the start moves: numbers are rounded inside."
+    return measured(value=size, unit="data scale", verdict=verdict, tone="good" if good else "alarm")
 
 
 def _representable(times: Float[Tensor, " times"], dtype: torch.dtype) -> bool:

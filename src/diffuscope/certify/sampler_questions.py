@@ -88,6 +88,7 @@ def questions(
         ("last_step", "The step to clean data", behavior.last_step),
         ("dtype", "float32 and float64", behavior.precision),
         ("time", "Precision of the time", edges.time_precision),
+        ("rounding", "Rounding inside", edges.rounding),
         ("batch", "Independence of the rows of a batch", behavior.batching),
         ("untouched", "What a run leaves behind", edges.untouched),
         ("randomness", "Use of the generator", behavior.randomness),
