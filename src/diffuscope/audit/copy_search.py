@@ -236,10 +236,9 @@ def copies(
     p_values = conformal_p_values(asked.statistic(radius), null)
     sources = train[torch.from_numpy(rng.integers(len(train), size=PLANTED))]
     stream = torch.Generator().manual_seed(seed)
-    planted = {
-        name: conformal_p_values(search(modified(sources)).statistic(radius), null)
-        for name, modified in modifications(train, stream, table).items()
-    }
+    changed = {name: modified(sources) for name, modified in modifications(train, stream, table).items()}
+    of_planted = search(torch.cat([*changed.values()])).statistic(radius).reshape(len(changed), -1)
+    planted = {name: conformal_p_values(values, null) for name, values in zip(changed, of_planted, strict=True)}
     first = search.original[fresh.near.index[:, 0]]
     kept = used[~leaked]
     return Copies(
