@@ -1,7 +1,9 @@
 """`diffuscope canaries` and `diffuscope audit --canaries`: files, secrets, the bound in the report."""
 
 import json
+import os
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,6 +32,34 @@ def test_the_files_are_readable_data_and_the_secrets_are_their_owners(made):
     assert json.loads((made / "key.json").read_text())["key"] == 5
     for name in ("key.json", "canaries.npz"):
         assert stat.S_IMODE((made / name).stat().st_mode) == 0o600
+
+
+def test_no_byte_of_the_secrets_is_ever_readable_by_others(tmp_path, monkeypatch):
+    """Neither of a file that is being written, nor through files of the same names that were there before."""
+    modes, opened = {}, os.open
+
+    def watched(name, flags, *rest, **named):
+        descriptor = opened(name, flags, *rest, **named)
+        if flags & os.O_CREAT:
+            modes[Path(name).name] = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        return descriptor
+
+    for name in ("key.json", "canaries.npz"):
+        for left in (tmp_path / name, tmp_path / f"{name}.partial"):
+            left.write_bytes(b"old")
+            left.chmod(0o644)
+    monkeypatch.setattr("os.open", watched)
+    before = os.umask(0)
+    try:
+        main(["canaries", "--number", "20", "--out", str(tmp_path)])
+    finally:
+        os.umask(before)
+    assert modes["key.json.partial"] == modes["canaries.npz.partial"] == 0o600
+    assert modes["training.npz.partial"] == 0o666
+    for name in ("key.json", "canaries.npz"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+        assert (tmp_path / name).read_bytes() != b"old"
+        assert not (tmp_path / f"{name}.partial").exists()
 
 
 def test_the_same_key_makes_the_same_coins_and_no_key_makes_others(made, tmp_path, capsys):

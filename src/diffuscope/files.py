@@ -16,16 +16,19 @@ from numpy import ndarray
 
 from diffuscope.errors import InputError
 
+PRIVATE = 0o600  # permissions of a file for its owner alone
 
-def replace_atomically(path: Path, content: bytes) -> None:
+
+def replace_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     """Make `content` the whole of the file `path`, or leave `path` as it was and raise OSError.
 
     The new file has one fixed name beside the old one, so a killed process leaves at most that one behind,
-    and the next write takes it over.
+    and the next write replaces it. It has the permissions `mode`, less the umask, before its first byte is written.
     """
     partial = path.with_name(path.name + ".partial")
+    partial.unlink(missing_ok=True)
     try:
-        with partial.open("wb") as file:
+        with open(partial, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -36,11 +39,11 @@ def replace_atomically(path: Path, content: bytes) -> None:
     _flush_folder(path.parent)
 
 
-def save_arrays(path: Path, arrays: Mapping[str, ndarray]) -> None:
-    """`arrays` as the .npz file `path`, without pickle, whole or not at all."""
+def save_arrays(path: Path, arrays: Mapping[str, ndarray], *, mode: int = 0o666) -> None:
+    """`arrays` as the .npz file `path`, without pickle, whole or not at all, with permissions as above."""
     content = io.BytesIO()
     np.savez(content, allow_pickle=False, **arrays)
-    replace_atomically(path, content.getvalue())
+    replace_atomically(path, content.getvalue(), mode=mode)
 
 
 @contextmanager

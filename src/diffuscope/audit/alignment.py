@@ -96,7 +96,7 @@ class Alignment:
     def _squares(self, tried: Versions, found: Float[Tensor, "n k d"]) -> Float[Tensor, "n versions k"]:
         """Squared distances between every version and every candidate of a query."""
         rows = self.compared(tried.flatten(0, 1)).unflatten(0, tried.shape[:2])
-        return rows.square().sum(2)[:, :, None] + found.square().sum(2)[:, None] - 2 * rows @ found.mT
+        return rows.square().sum(2)[:, :, None] + found.square().sum(2)[:, None] - 2 * (rows @ found.mT)
 
 
 def low_frequencies(images: Images) -> Float[Tensor, "n features"]:

@@ -16,7 +16,7 @@ from numpy import ndarray
 from diffuscope.findings import Finding, Tone, exact_share_interval
 from diffuscope.report import Table
 
-from .copy_search import Copies, suffix, why_unknown
+from .copy_search import Copies, nothing_listed, suffix
 
 SHOWN_ROWS, OPEN_ROWS, SHOWN_SAMPLES = 200, 12, 20
 
@@ -37,7 +37,7 @@ def groups_finding(found: Copies, train_groups: Int[ndarray, " train"], space: s
     verdict = {
         "alarm": f"Samples copy examples of {count:,} of {total:,} training groups.",
         "good": f"No sample is listed as a copy of an example of any of the {total:,} training groups.",
-        "unknown": f"No sample is listed, but planted copies would hardly be either: {why_unknown(found)}.",
+        "unknown": nothing_listed(found),
     }[tone]
     return Finding(
         name="memorized.groups" + suffix(space),

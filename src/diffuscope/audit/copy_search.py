@@ -15,7 +15,9 @@ values such a power law expects 1/10 of them below
 
 The larger of these values for (a, b) = (0.1, 0.5) and (0.25, 0.5) is the limit, in rounds until no more are found. The
 slope grows toward 0 on every data set tried, so fresh examples stay and the p-values remain valid. Bit-for-bit repeats
-are left out too, unless the held-out or the training examples repeat each other as often, up to chance.
+are left out too, unless the held-out or the training examples repeat each other as often, up to chance. Where most
+held-out examples are near-copies, they are the bulk that the extrapolation takes for fresh, and an empty list means
+nothing (`copied_heldout`).
 
 *Power* is measured: modified copies of random training examples are planted (`planting`).
 """
@@ -41,6 +43,7 @@ from diffuscope.findings import (
 
 from .alignment import Alignment
 from .closeness import Neighborhood, closeness, neighborhood
+from .copied_heldout import MOST, halves, near_copies
 from .features import Features
 from .group_units import one_of_each
 from .planting import PLANTED, modifications, smallest_share_found
@@ -53,6 +56,7 @@ TAILS = ((0.1, 0.5), (0.25, 0.5))
 LEAST_CALIBRATION = 20
 CHANCE = 0.01  # exact repeats of so small a probability are leaked
 LARGEST_SHARE = 0.25  # of exact copies: if only a larger one would be found, there is no verdict
+COPIED = "the held-out examples are near-copies of training examples"
 PLAIN = ("pixels", "columns", "values")  # what the distances of the examples as they are, are called
 Events = Float[Tensor, "_ *event"]
 Rows = Float[Tensor, "_ features"]
@@ -78,6 +82,7 @@ class Copies:
     rate: float
     detectable: dict[str, float] = field(repr=False)  # by modification: smallest share of the samples found
     grouped: bool = False  # whether one held-out example of each group was used
+    heldout_copied: bool = False  # whether these are near-copies of training examples
 
     @property
     def share(self) -> float:
@@ -107,12 +112,14 @@ class Copies:
 
     @property
     def can_tell(self) -> bool:
-        """Whether an empty list means anything: a stated share of exact copies would have been found."""
-        return self.detectable["exact"] <= LARGEST_SHARE
+        """Whether an empty list means anything: a stated share of exact copies, and others too, would be found."""
+        return self.detectable["exact"] <= LARGEST_SHARE and not self.heldout_copied
 
     @property
     def power(self) -> str:
         """What was planted, and what of it would have been found."""
+        if self.heldout_copied:
+            return f"None: {COPIED}, beside which other copies look normal."
         found = {name: share for name, share in self.detectable.items() if share <= 1}
         if not found:
             return (
@@ -204,6 +211,7 @@ def copies(
     features: Features = lambda x: x.flatten(1),
     chosen: Sequence[Transformation] = (),
     table: data.Table | None = None,
+    train_groups: Shaped[ndarray, " train"] | None = None,
     heldout_groups: Shaped[ndarray, " heldout"] | None = None,
 ) -> Copies:
     """(c) for samples, calibrated on up to `calibration` held-out examples, of which `heldout_groups` allow one each.
@@ -212,9 +220,13 @@ def copies(
     `table` are planted with changes of their columns.
     """
     rng = np.random.default_rng(seed)
-    search = Search(train, features, chosen)
     independent = np.arange(len(heldout)) if heldout_groups is None else one_of_each(heldout_groups, rng)
     used = np.sort(rng.permutation(independent)[:calibration])
+    halved = np.random.default_rng([seed, 1])
+    compared = halved.permutation(len(used))[:MOST]
+    # first, so that two searches are never held at once
+    alike = among_half(train, heldout[torch.from_numpy(used[compared])], features, chosen, train_groups, halved)
+    search = Search(train, features, chosen)
     fresh = search(heldout[torch.from_numpy(used)])
     leaked, radius = find_leaked(fresh)
     null = fresh.statistic(radius)[~leaked]
@@ -224,10 +236,9 @@ def copies(
     p_values = conformal_p_values(asked.statistic(radius), null)
     sources = train[torch.from_numpy(rng.integers(len(train), size=PLANTED))]
     stream = torch.Generator().manual_seed(seed)
-    planted = {
-        name: conformal_p_values(search(modified(sources)).statistic(radius), null)
-        for name, modified in modifications(train, stream, table).items()
-    }
+    changed = {name: modified(sources) for name, modified in modifications(train, stream, table).items()}
+    of_planted = search(torch.cat([*changed.values()])).statistic(radius).reshape(len(changed), -1)
+    planted = {name: conformal_p_values(values, null) for name, values in zip(changed, of_planted, strict=True)}
     first = search.original[fresh.near.index[:, 0]]
     kept = used[~leaked]
     return Copies(
@@ -247,7 +258,32 @@ def copies(
         rate=rate,
         detectable={name: smallest_share_found(p, len(samples), rate, rng) for name, p in planted.items()},
         grouped=heldout_groups is not None,
+        heldout_copied=near_copies(alike[0][~leaked[compared]], alike[1]),
     )
+
+
+def among_half(
+    train: Events,
+    heldout: Events,
+    features: Features,
+    chosen: Sequence[Transformation],
+    groups: Shaped[ndarray, " train"] | None,
+    rng: np.random.Generator,
+) -> tuple[Float[ndarray, " heldout"], Float[ndarray, " others"]]:
+    """s of held-out examples, and of other training examples, among half of the training examples."""
+    known, others = map(torch.from_numpy, halves(len(train), groups, rng))
+    if not chosen:
+        train, heldout = features(train), features(heldout)
+    search = Search(train[known], lambda x: x.flatten(1), chosen)
+    return closeness_of_both(search(heldout), search(train[others]))
+
+
+def closeness_of_both(
+    heldout: Queries, others: Queries
+) -> tuple[Float[ndarray, " heldout"], Float[ndarray, " others"]]:
+    """s of either; training examples nearer to each other than 99% of the others are to them are one."""
+    radius = float(np.quantile(others.untransformed, REPEAT_QUANTILE))
+    return heldout.statistic(radius), others.statistic(radius)
 
 
 def find_leaked(fresh: Queries) -> tuple[Bool[ndarray, " n"], float]:
@@ -305,7 +341,7 @@ def copies_finding(found: Copies, space: str) -> Finding:
     verdict = {
         "alarm": f"{listed} of {total} samples resemble one training example more than held-out examples ever do.",
         "good": f"None of the {total} samples resembles one training example more than held-out examples do.",
-        "unknown": f"No sample is listed, but planted copies would hardly be either: {why_unknown(found)}.",
+        "unknown": nothing_listed(found),
     }[tone]
     return Finding(
         name="memorized.copies" + suffix(space),
@@ -323,8 +359,17 @@ def copies_finding(found: Copies, space: str) -> Finding:
     )
 
 
+def nothing_listed(found: Copies) -> str:
+    """Why that no sample is listed means nothing."""
+    if found.heldout_copied:
+        return f"Cannot tell: {COPIED}, beside which other copies look normal."
+    return f"No sample is listed, but planted copies would hardly be either: {why_unknown(found)}."
+
+
 def why_unknown(found: Copies) -> str:
     """The reason for no verdict, as a clause."""
+    if found.heldout_copied:
+        return COPIED
     if len(found.leaked) > found.calibration:
         return f"{len(found.leaked)} of {len(found.leaked) + found.calibration} held-out examples repeat training ones"
     return f"{found.calibrated_on} do not tell {len(found.p_values)} samples from copies"

@@ -24,6 +24,7 @@ BRIGHTNESS = "brightness"
 NAMES = ("mirror", "rotation", "shift", BRIGHTNESS)
 ANGLES = (0.0, -5.0, -2.5, 2.5, 5.0)
 LARGEST_SHIFT = 2  # pixels, and at most an eighth of the side
+TAPS = (-1 / 16, 9 / 16, 9 / 16, -1 / 16)  # of the cubic halfway between two pixels
 LEAST_SIDE = 4  # of an image, in pixels
 Images = Float[Tensor, "n channels height width"]
 Versions = Float[Tensor, "n versions channels height width"]
@@ -93,7 +94,9 @@ def standardized(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     norm = centered.norm(dim=1, keepdim=True)
     # what is left of a constant row is rounding error
     constant = norm <= 1e-5 * rows.norm(dim=1, keepdim=True)
-    return torch.where(constant, 0.0, centered / norm.clamp(min=torch.finfo(norm.dtype).tiny))
+    centered /= norm.clamp(min=torch.finfo(norm.dtype).tiny)
+    centered[constant[:, 0]] = 0.0
+    return centered
 
 
 def all_shifts(images: Images, reach: int) -> Versions:
@@ -139,7 +142,8 @@ def _shift(shape: Sequence[int]) -> Transformation:
     reach = largest_shift(shape)
 
     def halves(x: Images) -> Versions:
-        return torch.stack([_half_shifted(x, down, right) for down in (0, 1, -1) for right in (0, 1, -1)], 1)
+        moved = [_half_shifted(x, 2, down) for down in (0, 1, -1)]
+        return torch.stack([_half_shifted(y, 3, right) for y in moved for right in (0, 1, -1)], 1)
 
     steps = [(down, right) for down in (0.0, 0.5, -0.5) for right in (0.0, 0.5, -0.5)]
     finer = Transformation(name="half-pixel shift", labels=_shift_labels(steps), versions=halves)
@@ -158,15 +162,17 @@ def _shift_labels(steps: Sequence[tuple[float | int, float | int]]) -> tuple[str
     return tuple(f"shifted by ({down:g}, {right:g})" if down or right else "" for down, right in steps)
 
 
-def _half_shifted(images: Images, down: int, right: int) -> Images:
-    """Moved by half a pixel along each axis whose step, -1, 0 or 1, is not 0; interpolated by cubics."""
-    for axis, step in ((2, down), (3, right)):
-        if step:
-            taps = torch.tensor([-1.0, 9.0, 9.0, -1.0], dtype=images.dtype) / 16
-            before, after = (2, 1) if step > 0 else (1, 2)
-            pad = (0, 0, before, after) if axis == 2 else (before, after, 0, 0)
-            images = functional.pad(images, pad, mode="replicate").unfold(axis, 4, 1) @ taps
-    return images
+def _half_shifted(images: Images, axis: int, step: int) -> Images:
+    """Moved by half a pixel along an axis, forward or backward or (0) not at all; interpolated by cubics."""
+    if not step:
+        return images
+    before, after = (2, 1) if step > 0 else (1, 2)
+    pad = (0, 0, before, after) if axis == 2 else (before, after, 0, 0)
+    padded, size = functional.pad(images, pad, mode="replicate"), images.shape[axis]
+    moved = padded.narrow(axis, 0, size) * TAPS[0]
+    for k in (1, 2, 3):
+        moved += padded.narrow(axis, k, size) * TAPS[k]
+    return moved
 
 
 def _custom(name: str) -> Transformation:

@@ -9,7 +9,7 @@ import tyro
 
 from diffuscope.data import make_canaries, training_arrays
 from diffuscope.data.canaries import FEWEST
-from diffuscope.files import replace_atomically, save_arrays
+from diffuscope.files import PRIVATE, replace_atomically, save_arrays
 from diffuscope.streams import SEEDS, require_seed
 
 from .options import DataOptions, require_within, writing
@@ -51,13 +51,11 @@ class Canaries:
         data = self.source.load(self.seed)
         key = secrets.randbelow(SEEDS) if self.key is None else self.key
         canaries = make_canaries(data, self.number, seed=key)
-        # the key first and for its owner's eyes alone: whoever reads it knows every coin
+        # the key first; it and the canaries are never readable by others: whoever reads one knows every coin
         facts = {"key": key, "number": self.number, "data": data.fingerprint(), "provenance": data.provenance}
         path = self.out / "key.json"
-        replace_atomically(path, json.dumps(facts, indent=2).encode())
+        replace_atomically(path, json.dumps(facts, indent=2).encode(), mode=PRIVATE)
         canaries.save(self.out / "canaries.npz")
-        for secret in (path, self.out / "canaries.npz"):
-            secret.chmod(0o600)
         save_arrays(self.out / "training.npz", training_arrays(data, canaries, seed=key))
         save_arrays(self.out / "included.npz", {"x": canaries.examples[canaries.included].numpy()})
         low, high = data.data_range

@@ -20,7 +20,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from diffuscope.errors import InputError
-from diffuscope.files import save_arrays
+from diffuscope.files import PRIVATE, save_arrays
 from diffuscope.streams import torch_stream
 
 from .array_file import Archive, unpacked_size
@@ -64,9 +64,9 @@ class Canaries:
         return Canaries(rescaled(self.examples, self.data_range, new), self.included, new)
 
     def save(self, path: Path) -> None:
-        """Write the .npz file `path`, without pickle, whole or not at all."""
+        """Write the .npz file `path`, without pickle, whole or not at all, for its owner's eyes alone."""
         values = self.examples.numpy(), self.included.numpy(), np.array(self.data_range, dtype=np.float64)
-        save_arrays(path, dict(zip(ARRAYS, values, strict=True)))
+        save_arrays(path, dict(zip(ARRAYS, values, strict=True)), mode=PRIVATE)
 
 
 def make_canaries(data: DataSet, number: int, *, seed: int) -> Canaries:

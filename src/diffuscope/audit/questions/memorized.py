@@ -3,11 +3,12 @@
 The tests are in `denoising_gap`, `nearness` and `copy_search`. The verdict is 'copies training examples' if any sample
 is listed as a copy, or if samples equal training examples more often than held-out examples do (`exact_matches`). It is
 'biased toward its training data' if one of the other two tests is significant. Otherwise it is 'no sign' only where
-planted copies would have been found, and 'cannot tell' where not. The false-discovery rate and the significance level
-of nearness are divided among the feature spaces.
+planted copies would have been found and held-out examples are no near-copies of training examples (`copied_heldout`),
+and 'cannot tell' where not. The false-discovery rate and the significance level of nearness are divided among the
+feature spaces.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from diffuscope.findings import Finding, exact_share_interval
 from diffuscope.report import Block
 
 from ..copied_groups import copied_groups, group_name, groups_finding, groups_table
-from ..copy_search import Copies, copies, copies_finding, suffix, why_unknown
+from ..copy_search import COPIED, Copies, copies, copies_finding, suffix, why_unknown
 from ..copy_tables import copies_tables, distances_chart
 from ..denoising_gap import Gap, Pairs, denoising_gap, gap_blocks, gap_finding, pairs_of_cells
 from ..exact_matches import exact_matches
@@ -48,7 +49,7 @@ class Memorization:
 
 def verdict(result: Memorization, significance: float) -> Finding:
     """The three tests in one sentence, with the number that decides and the power to find copies."""
-    worst = max(result.copies.values(), key=lambda found: (found.share, -found.detectable["exact"]))
+    worst = max(result.copies.values(), key=lambda f: (f.share, f.heldout_copied, -f.detectable["exact"]))
     level = significance / len(result.nearness)
     nearer = [near for near in result.nearness.values() if near.p_value < level]
     listed = exact_share_interval(int(worst.listed.sum()), len(worst.listed))
@@ -132,6 +133,7 @@ def _ask(session: Session) -> Answer:
             features=features,
             chosen=chosen if space == "pixels" and subject.originals is None else (),
             table=subject.table if space == "pixels" else None,
+            train_groups=_numbers_of_groups(session)[0],
             heldout_groups=_numbers_of_groups(session)[1],
         )
         result.copies[space] = listed
@@ -146,6 +148,8 @@ def _ask(session: Session) -> Answer:
         blocks += [*repeats_table(listed.repeats, called), *([measures_table(measures, called)] if measures else [])]
         standard[space] = [finite(asdict(measure)) for measure in measures]
         session.advance()
+    if any(listed.heldout_copied for listed in result.copies.values()):
+        found = [withheld(finding) for finding in found]
     if subject.table is not None:
         measures = _column_measures(session, subject.table)
         blocks += [measures_table(measures, "column by column")] if measures else []
@@ -160,12 +164,20 @@ def _ask(session: Session) -> Answer:
                 space: [{"heldout": i, "training_example": j} for i, j in listed.leaked.items()]
                 for space, listed in result.copies.items()
             },
+            "heldout_are_copies": {space: listed.heldout_copied for space, listed in result.copies.items()},
             "repeated_training": {space: listed.repeats.count for space, listed in result.copies.items()},
             "standard_measures": standard,
             **_groups(session, result),
         },
         result=result,
     )
+
+
+def withheld(finding: Finding) -> Finding:
+    """The finding without praise, where held-out examples that are near-copies do not show what is normal."""
+    if finding.tone != "good":
+        return finding
+    return replace(finding, tone="unknown", verdict=f"Cannot tell: {COPIED}. {finding.verdict}")
 
 
 def name_of_space(space: str, subject: Subject) -> str:
