@@ -10,6 +10,6 @@ sampler takes exactly the given times, one of its own steps between neighbors, b
 translate. A library is imported when one of its targets is loaded; none is a dependency.
 """
 
-from .targets import known_targets, load_target
+from .targets import known_targets, load_shipped, load_target
 
-__all__ = ["known_targets", "load_target"]
+__all__ = ["known_targets", "load_shipped", "load_target"]
