@@ -1,5 +1,6 @@
 """diffusers' schedulers as its pipelines drive them, against closed forms on Gaussians."""
 
+import itertools
 import json
 import math
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from diffuscope.adapters import load_shipped
+from diffuscope.adapters.diffusers import quietly
 from diffuscope.adapters.diffusers_as_shipped import shipped_names, shipped_scheduler
 from diffuscope.adapters.libraries import read_options
 from diffuscope.certify.as_shipped import (
@@ -116,6 +118,38 @@ def test_ddim_with_linspace_spacing_steps_past_the_next_timestep():
     trials = trials_of(name, 20, 150)
     assert levels(trials).tone == "alarm"
     assert convergence(trials, stochastic=False).tone == "alarm"
+
+
+def test_trailing_spacing_in_floating_point_steps_asks_the_network_at_minus_one():
+    # np.arange(1000, 0, -1000 / 61) has 62 elements; DDIM reads the last level of its table at -1
+    plan = shipped("DDIMScheduler?timestep_spacing=trailing").plan(61)
+    assert len(plan.timesteps) == 62
+    assert plan.timesteps[-1] == -1
+    assert math.isinf(float(plan.off[-1]))
+    assert float(shipped("DDIMScheduler?timestep_spacing=trailing").plan(50).off.abs().max()) == 0
+
+
+@pytest.mark.parametrize("churn", [5.0, 40.0])
+def test_churn_that_the_network_does_not_see_is_left_in_the_sample(churn):
+    # on one point eps = x/sigma before the noise is added: x' = x (1 + (sigma' - sigma_hat)/sigma) + n
+    n = 20
+    found = end(trials_of(f"EulerDiscreteScheduler?s_churn={churn}", n))
+    made = diffusers.EulerDiscreteScheduler()
+    with quietly():
+        made.set_timesteps(n)
+    sigmas = made.sigmas.double().tolist()
+    hat = 1 + min(churn / n, math.sqrt(2) - 1)
+    variance = sigmas[0] ** 2
+    for sigma, following in itertools.pairwise(sigmas):
+        variance = variance * (1 + following / sigma - hat) ** 2 + (hat**2 - 1) * sigma**2
+    assert found.value == pytest.approx(math.sqrt(variance), rel=1e-3)
+    assert found.tone == "alarm"
+
+
+def test_an_unsupported_prediction_type_is_a_limit_and_no_failure():
+    found = runs(trials_of("PNDMScheduler?prediction_type=sample", 20))
+    assert found.tone == "unknown"
+    assert "must be one of" in found.verdict
 
 
 def test_noise_that_is_left_has_the_deviation_of_the_last_level():

@@ -20,7 +20,8 @@ denoisers (LCM, TCD, consistency, flow maps), and dynamic shifting and threshold
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -93,8 +94,7 @@ def _shipped(made_by: Any, name: str, options: Options) -> Shipped:
     try:
         walk.made()
     except (ValueError, NotImplementedError, ImportError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"target: diffusers:{name} refuses these options: {reason}") from error
+        raise InputError(f"target: diffusers:{name} refuses these options: {_first_line(error)}") from error
     return Shipped(f"diffusers:{made_by.__name__}", stochastic, walk.plan)
 
 
@@ -125,7 +125,7 @@ class _Network:
         return torch.where(timesteps == below, table[below], between).exp()
 
     def off(self, ratios: Float[Tensor, " calls"], timesteps: Float[Tensor, " calls"]) -> Float[Tensor, " calls"]:
-        """How many training steps `ratios` lie above the timesteps' levels; beyond the table by its last step."""
+        """How many training steps `ratios` lie above the timesteps' levels; infinite outside the table."""
         steps = self.scheduler.config.get("num_train_timesteps", 1000)
         if self.kind == "flow":
             return steps / (1 + 1 / ratios) - timesteps
@@ -140,7 +140,9 @@ class _Network:
         position = low + (levels - table[low]) / (table[low + 1] - table[low])
         on_table = (exact.values < 1e-6) | (levels.isinf() & table[-1].isinf())
         position = torch.where(on_table, exact.indices.double(), position)
-        return torch.where(levels.isinf() & table[-1].isinf(), len(table) - 1.0, position) - timesteps
+        position = torch.where(levels.isinf() & table[-1].isinf(), len(table) - 1.0, position)
+        outside = (timesteps < 0) | (timesteps > len(table) - 1)
+        return torch.where(outside, math.inf, position - timesteps)
 
     def landing(self, state: Batch, t: Tensor) -> float:
         """sigma/alpha of the level to which the step from timestep t led: the nearest of the table, or 0."""
@@ -157,7 +159,9 @@ class _Network:
         alpha, sigma = self.scales(ratio)
         if self.kind == "edm":
             x = x / self.scheduler.precondition_inputs(1.0, ratio)
-        return self.answer(x, distribution.denoise(x.double(), float(alpha), float(sigma)).to(x.dtype), ratio)
+        x = x.double()
+        clean = distribution.denoise(x, float(alpha), float(sigma)) if sigma > 0 else x / alpha
+        return self.answer(x, clean, ratio)
 
     def answer(self, x: Batch, clean: Batch, ratio: Tensor) -> Batch:
         """The clean point in the network's parametrization; x is a state at `ratio`."""
@@ -224,7 +228,7 @@ class _Walk:
                 try:
                     made.set_timesteps(steps)
                 except ValueError as error:  # a stated limit
-                    raise InputError(f"steps: {str(error).splitlines()[0]}") from error
+                    raise InputError(f"steps: {_first_line(error)}") from error
         return made
 
     def loop(
@@ -239,7 +243,7 @@ class _Walk:
         if hasattr(made, "noise_sampler"):
             made.noise_sampler = BrownianNoise(x, generator)
         given = {**self.of_step, **({"generator": generator} if self.draws_noise else {})}
-        with torch.no_grad(), quietly():
+        with torch.no_grad(), quietly(), _stated_limits():
             for t in made.timesteps:
                 x = x if states is None else states(x)
                 scaled = made.scale_model_input(x, t) if hasattr(made, "scale_model_input") else x
@@ -320,3 +324,18 @@ class _Walk:
             return float(made.betas[index].double() / made.alphas[index].double())
         sigma = float(made.sigmas[index])
         return sigma / (1 - sigma) if self.kind == "flow" and sigma < 1 else math.inf if self.kind == "flow" else sigma
+
+
+@contextmanager
+def _stated_limits() -> Iterator[None]:
+    """Raises InputError where a step says that it does not support the prediction type."""
+    try:
+        yield
+    except (NotImplementedError, ValueError) as error:
+        if "prediction" not in str(error).lower():
+            raise
+        raise InputError(f"target: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
