@@ -11,7 +11,17 @@ from diffuscope.errors import InputError
 from diffuscope.files import load_object
 from diffuscope.samplers import Sampler
 
-from . import azula, diffuscope_samplers, diffusers, diffusers_as_shipped, k_diffusion
+from . import (
+    azula,
+    deepinv,
+    diffuscope_samplers,
+    diffusers,
+    diffusers_as_shipped,
+    flow_matching,
+    k_diffusion,
+    smalldiffusion,
+    torchebm,
+)
 from .libraries import read_options
 
 _LIBRARIES: dict[str, ModuleType] = {
@@ -19,6 +29,10 @@ _LIBRARIES: dict[str, ModuleType] = {
     "azula": azula,
     "diffusers": diffusers,
     "k_diffusion": k_diffusion,
+    "smalldiffusion": smalldiffusion,
+    "deepinv": deepinv,
+    "flow_matching": flow_matching,
+    "torchebm": torchebm,
 }
 
 
