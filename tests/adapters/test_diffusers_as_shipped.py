@@ -146,6 +146,31 @@ def test_churn_that_the_network_does_not_see_is_left_in_the_sample(churn):
     assert found.tone == "alarm"
 
 
+def test_log_linear_levels_are_told_to_a_continuous_network_only():
+    name = "EulerDiscreteScheduler?interpolation_type=log_linear&prediction_type=v_prediction"
+    table, continuous = (shipped(f"{name}{more}").plan(20) for more in ("", "&timestep_type=continuous"))
+    torch.testing.assert_close(continuous.told, continuous.attributed, rtol=2e-3, atol=0)  # float32 levels
+    assert float(table.off.abs().max()) > 100
+    # the same levels, equal in log sigma
+    log_steps = table.attributed.log().diff()
+    torch.testing.assert_close(log_steps, log_steps[:1].expand(19), rtol=5e-3, atol=0)
+
+
+def test_noise_that_is_all_replaced_gives_the_closed_form_of_a_wrong_variance():
+    # x' = (1 - s') D + s' n with fresh n: V' = (1 - s')^2 gain^2 V + s'^2, gain = (1 - s) v/((1 - s)^2 v + s^2)
+    data, plan = shipped_gaussian(), shipped("FlowMatchEulerDiscreteScheduler?stochastic_sampling=true").plan(20)
+    mean, spread = marginal(data, plan.attributed[0])
+    ended = affine(lambda x, generator: plan.run(data, x, generator), mean, plan.draws).moments(mean, spread)[1]
+    s = torch.cat([1 / (1 + 1 / plan.attributed), torch.zeros(1, dtype=torch.float64)])
+    variances = torch.diagonal(data.eigenvectors.T @ ended @ data.eigenvectors)
+    for v, found in zip(data.eigenvalues, variances, strict=True):
+        V = (1 - s[0]) ** 2 * v + s[0] ** 2
+        for here, there in itertools.pairwise(s):
+            gain = (1 - here) * v / ((1 - here) ** 2 * v + here**2)
+            V = (1 - there) ** 2 * gain**2 * V + there**2
+        assert float(found) == pytest.approx(float(V), rel=1e-3)
+
+
 def test_an_unsupported_prediction_type_is_a_limit_and_no_failure():
     found = runs(trials_of("PNDMScheduler?prediction_type=sample", 20))
     assert found.tone == "unknown"
