@@ -2,8 +2,9 @@ r"""The exact network that a diffusers scheduler's timesteps were made for.
 
 The network is exact for the data and was trained on the scheduler's own table: at timestep t it takes its input for
 :math:`\sqrt{\bar\alpha_t}x_0 + \sqrt{1-\bar\alpha_t}\varepsilon` (log(sigma/alpha) is linear between integer t, as
-in the library's `_sigma_to_t`); for flow matching :math:`(1-s)x_0 + s\varepsilon` with s = t/1000; for EDM sigma =
-exp(4t), as for `timestep_type=continuous`; for the cosine DPM solver and IPNDM tan(pi t/2). It answers in the scheduler's `prediction_type`.
+in the library's `_sigma_to_t`). For flow matching it is :math:`(1-s)x_0 + s\varepsilon` with s = t/1000. Continuous
+timesteps are log(sigma)/4 (EDM, `timestep_type=continuous`) or an angle, sigma/alpha = tan(pi t/2) (the cosine DPM
+solver, IPNDM). The network answers in the scheduler's `prediction_type`.
 """
 
 import math
