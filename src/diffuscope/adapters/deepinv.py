@@ -69,8 +69,8 @@ def target(name: str, options: Options) -> Target:
         if no_last_step and float(denoiser.schedule.sigma(times[-1])) == 0:
             raise InputError(f"times: deepinv:{name} has no step to sigma = 0; expected sigma(times[-1]) > 0")
         equation = {} if process != "EDMDiffusionSDE" else _of_schedule(denoiser.schedule)
-        given = {"alpha": alpha, "denoiser": _Model(denoiser), "minus_one_one": False, "device": x_start.device}
-        sde = getattr(sampling, process)(**equation, **given)
+        sde = getattr(sampling, process)(**equation, alpha=alpha, denoiser=_Model(denoiser), device=x_start.device)
+        sde.denoiser = _Model(denoiser)  # without the change of range between [0, 1] and [-1, 1]
         walk = solver(timesteps=times.double(), rng=generator, **of_solver)
         return walk.sample(sde, x_start.double()).sample.to(x_start.dtype)
 
