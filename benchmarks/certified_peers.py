@@ -44,6 +44,22 @@ TARGETS = (
     "diffusers:LMSDiscreteScheduler",
     "diffusers:SASolverScheduler",
     "diffusers:FlowMatchEulerDiscreteScheduler",
+    "smalldiffusion:samples",
+    "smalldiffusion:samples?gam=2",
+    "smalldiffusion:samples?mu=0.5",
+    "deepinv:EulerSolver",
+    "deepinv:HeunSolver",
+    "deepinv:HeunSolver?process=VariancePreservingDiffusion",
+    "deepinv:HeunSolver?process=FlowMatching",
+    "deepinv:EulerSolver?alpha=1&process=VariancePreservingDiffusion",
+    "deepinv:DDIMSolver",
+    "deepinv:DDPMSolver",
+    "flow_matching:ODESolver?method=euler",
+    "flow_matching:ODESolver?method=midpoint",
+    "flow_matching:ODESolver?method=rk4",
+    "torchebm:FlowSampler?integrator=heun",
+    "torchebm:FlowSampler?integrator=rk4&interpolant=vp&prediction=score",
+    "torchebm:FlowSampler?interpolant=vp&mode=sde",
 )
 
 

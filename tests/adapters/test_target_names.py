@@ -55,6 +55,10 @@ def named(tmp_path, monkeypatch):
         ("azula:REABSampler", "azula is not installed; pip install azula"),
         ("diffusers:DDIMScheduler", "diffusers is not installed; pip install diffusers"),
         ("k_diffusion:sample_euler", "k-diffusion is not installed; pip install --no-deps k-diffusion"),
+        ("smalldiffusion:samples", "smalldiffusion is not installed; pip install smalldiffusion"),
+        ("deepinv:EulerSolver", "deepinv is not installed; pip install deepinv"),
+        ("flow_matching:ODESolver", "flow_matching is not installed; pip install flow_matching"),
+        ("torchebm:FlowSampler", "torchebm is not installed; pip install torchebm"),
     ],
 )
 def test_the_error_for_an_absent_library_says_how_to_install_it(name, said, monkeypatch):

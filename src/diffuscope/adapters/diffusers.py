@@ -102,7 +102,7 @@ class _Table:
 def names() -> tuple[str, ...]:
     """The schedulers of the installed diffusers that can be used. Raises InputError where it is absent."""
     library("diffusers", "diffusers")
-    return tuple(name for name in SCHEDULERS if _scheduler(name) is not None)
+    return tuple(name for name in SCHEDULERS if scheduler_class(name) is not None)
 
 
 def target(name: str, options: Options) -> Target:
@@ -111,7 +111,7 @@ def target(name: str, options: Options) -> Target:
     Raises InputError where diffusers is absent, has no such scheduler that can be used, or the scheduler has no such
     option.
     """
-    scheduler = _scheduler(name) if name in SCHEDULERS else None
+    scheduler = scheduler_class(name) if name in SCHEDULERS else None
     if scheduler is None and name == "DPMSolverSDEScheduler":
         raise InputError(f"target: diffusers:{name} needs torchsde; pip install torchsde")
     if scheduler is None:
@@ -129,7 +129,7 @@ def target(name: str, options: Options) -> Target:
     ) -> Batch:
         table = _Table.of(denoiser.schedule, times)
         given = {"generator": generator} if stochastic and "generator" in stepped else {}
-        with torch.no_grad(), _silence():
+        with torch.no_grad(), quietly():
             made = _made(scheduler, kind, of_constructor, table)
             if hasattr(made, "noise_sampler"):
                 made.noise_sampler = BrownianNoise(x_start, generator)
@@ -148,7 +148,7 @@ def target(name: str, options: Options) -> Target:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Silences the library's warnings and log, and NumPy's warnings about its code: the caller cannot act on them."""
     logger = logging.getLogger("diffusers")
     level = logger.level
@@ -161,11 +161,11 @@ def _silence() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _scheduler(name: str) -> Any:
+def scheduler_class(name: str) -> Any:
     """The class, or None where this diffusers lacks it or a package that it needs; InputError without diffusers."""
     peer = library("diffusers", "diffusers")
     try:
-        with _silence():
+        with quietly():
             scheduler = getattr(peer, name)
     except (AttributeError, RuntimeError):  # no such scheduler; its file cannot be imported
         return None

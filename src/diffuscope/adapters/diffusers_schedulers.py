@@ -39,6 +39,13 @@ SCHEDULERS = {
     "EDMEulerScheduler": Scheduler("edm", 1, single_precision=True),
     "EDMDPMSolverMultistepScheduler": Scheduler("edm"),
 }
+# their levels cannot be set: only as shipped
+WITH_OWN_LEVELS = {
+    "PNDMScheduler": Scheduler("chain"),
+    "IPNDMScheduler": Scheduler("angle"),
+    "CosineDPMSolverMultistepScheduler": Scheduler("edm", stochastic=True),
+    "LTXEulerAncestralRFScheduler": Scheduler("flow", single_precision=True),
+}
 OF_STEP = {"eta", "use_clipped_model_output", "s_churn", "s_tmin", "s_tmax", "s_noise", "order"}
 OF_CONSTRUCTOR = {
     "prediction_type", "variance_type", "clip_sample", "clip_sample_range", "solver_order", "algorithm_type",
@@ -55,7 +62,11 @@ def kind_of(name: str, settings: Options) -> str:
 def is_stochastic(name: str, settings: dict[str, Any]) -> bool:
     """Whether the scheduler draws noise with these settings."""
     by_option = any(settings.get(option) for option in ("eta", "s_churn", "stochastic_sampling"))
-    return SCHEDULERS[name].stochastic or by_option or str(settings.get("algorithm_type")).startswith("sde")
+    return (
+        (SCHEDULERS | WITH_OWN_LEVELS)[name].stochastic
+        or by_option
+        or str(settings.get("algorithm_type")).startswith("sde")
+    )
 
 
 def declared_order(name: str, settings: dict[str, Any]) -> int | None:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.denoisers import Batch
+from diffuscope.denoisers import Batch, Denoiser, denoised_to_noise
 from diffuscope.errors import InputError
 
 Option = bool | int | float | str | None
@@ -85,6 +85,13 @@ def require_known(options: Options, known: set[str], target: str) -> None:
 def seed_from(generator: torch.Generator) -> int:
     """A seed drawn from `generator`, for libraries that take a number."""
     return int(torch.empty((), dtype=torch.int64, device=generator.device).random_(generator=generator))
+
+
+def velocity(denoiser: Denoiser, x_t: Batch, t: Float[Tensor, ""]) -> Batch:
+    """The probability flow's dx/dt in our time: alpha' D + sigma' eps with eps = (x - alpha D)/sigma."""
+    schedule, denoised = denoiser.schedule, denoiser(x_t, t)
+    noise = denoised_to_noise(x_t, denoised, schedule, t)
+    return schedule.alpha_dot(t) * denoised + schedule.sigma_dot(t) * noise
 
 
 class BrownianNoise:

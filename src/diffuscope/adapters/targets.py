@@ -4,10 +4,21 @@ from dataclasses import replace
 from types import ModuleType
 
 from diffuscope.certify import Target, target_of
+from diffuscope.certify.as_shipped import Shipped
 from diffuscope.errors import InputError
 from diffuscope.files import load_object
 
-from . import azula, diffuscope_samplers, diffusers, k_diffusion
+from . import (
+    azula,
+    deepinv,
+    diffuscope_samplers,
+    diffusers,
+    diffusers_as_shipped,
+    flow_matching,
+    k_diffusion,
+    smalldiffusion,
+    torchebm,
+)
 from .libraries import read_options
 
 _LIBRARIES: dict[str, ModuleType] = {
@@ -15,6 +26,10 @@ _LIBRARIES: dict[str, ModuleType] = {
     "azula": azula,
     "diffusers": diffusers,
     "k_diffusion": k_diffusion,
+    "smalldiffusion": smalldiffusion,
+    "deepinv": deepinv,
+    "flow_matching": flow_matching,
+    "torchebm": torchebm,
 }
 
 
@@ -43,6 +58,21 @@ def load_target(name: str) -> Target:
     if question:
         raise InputError(f"target: options belong to the samplers of {', '.join(_LIBRARIES)}, got {name!r}")
     return target_of(load_object(spec, "target"), name)
+
+
+def load_shipped(name: str | object) -> Shipped:
+    """The sampler called `name` with its library's own levels, start and timesteps, for `certify_as_shipped`.
+
+    `diffusers:DDIMScheduler?timestep_spacing=trailing`, with any options of the constructor, or a scheduler object.
+    Raises InputError for other libraries, absent ones, and an unknown scheduler or option.
+    """
+    if not isinstance(name, str):
+        return diffusers_as_shipped.shipped_scheduler(name)
+    spec, _, text = name.partition("?")
+    library, _, scheduler = spec.partition(":")
+    if library != "diffusers":
+        raise InputError(f"target: as shipped are diffusers:NAME, got {name!r}")
+    return replace(diffusers_as_shipped.shipped_target(scheduler, read_options(text)), name=name)
 
 
 def known_targets() -> dict[str, tuple[str, ...]]:
