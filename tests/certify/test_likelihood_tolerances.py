@@ -24,7 +24,10 @@ def test_a_density_is_good_to_a_hundredth_of_a_nat_and_its_mass_to_two_percent()
         found = findings(off)
         compared = [finding for finding in found.values() if finding.title.startswith("Log-density")]
         assert len(compared) == 7
-        assert {finding.tone for finding in compared} == {densities}, off
+        large = [f for f in compared if f.name in ("likelihood.gaussian-16", "likelihood.mixture-64")]
+        assert {finding.tone for finding in compared if finding not in large} == {densities}, off
+        # 0.02 nats in 16 dimensions and 0.08 in 64
+        assert [finding.tone for finding in large] == ["alarm" if abs(off) > 0.02 else "good", "good"]
         assert found["likelihood.mass"].tone == mass, off
         assert all(finding.value == pytest.approx(off, abs=1e-9) for finding in compared)
         # the trapezoidal rule on 241 points of the line is exact to a millionth here

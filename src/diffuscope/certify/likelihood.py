@@ -30,7 +30,8 @@ from .problems import OracleProblem, mixture, unequal_gaussian
 SCHEDULES = VP(), VE(), RectifiedFlow()
 RATIO = 0.3  # sigma/alpha at which all densities are compared
 LEVELS = tuple(0.02 * 500 ** (k / 4) for k in range(5))  # sigma/alpha from 0.02 to 10
-EXACT = 1e-2  # nats per sample: the largest accepted error
+EXACT = 1e-2  # nats per sample: the largest accepted error in up to 8 dimensions
+ALLOWED_TOGETHER = 8  # dimensions beyond which it grows with d, as the error of an integrator does
 SINGLE = 5e-2  # the same from float32 points at the lowest level
 SECONDS = 120.0  # CPU time for the repeats of a random estimate
 
@@ -71,10 +72,11 @@ def certify_likelihood(
     r"""Compare `log_density(denoiser, x_t, t, generator)` with the exact log p_t(x_t), in nats.
 
     `denoiser(x, t)` is exact and has `schedule`; `x_t` is (batch, d), float64 unless stated; `t` a number; `generator`
-    a fresh one; the answer has shape (batch,). The error must be at most `tolerance` nats for every sample. A random
-    estimate is repeated until an interval of its error decides, in at most `budget` seconds of CPU time: see
-    `likelihood_interval`. All densities are compared in the first of `schedules` that the target takes, and the mixture
-    in the plane in all of them. A schedule that is refused by an InputError is reported, and neither passes nor fails.
+    a fresh one; the answer has shape (batch,). The error must be at most `tolerance` nats for every sample, times d/8
+    beyond 8 dimensions. A random estimate is repeated until an interval of its error decides, in at most `budget`
+    seconds of CPU time: see `likelihood_interval`. All densities are compared in the first of `schedules` that the
+    target takes, and the mixture in the plane in all of them. A schedule that is refused by an InputError is reported,
+    and neither passes nor fails.
     `advance` is called with the title of each question before it is answered.
 
     Whatever the target raises is a finding; if it cannot be called at all, the only one. Raises InputError where there
@@ -121,7 +123,8 @@ def _questions(
     shared = Budget(budget, count)
 
     def limits(problem: OracleProblem, largest: float = tolerance) -> Limits:
-        return Limits(largest, math.prod(problem.distribution.event_shape), count)
+        d = math.prod(problem.distribution.event_shape)
+        return Limits(largest * max(1.0, d / ALLOWED_TOGETHER), d, count)
 
     def compared(*among: Place) -> Finding:
         measured, refused = [], []
@@ -132,7 +135,7 @@ def _questions(
                 if not measured and place is among[-1]:
                     raise
                 refused.append(str(error))
-        return comparison(measured, tolerance, refused)
+        return comparison(measured, limits(among[0].problem).tolerance, refused)
 
     for problem in densities:
         name, title = f"likelihood.{problem.name}", f"Log-density of {problem.title}"
