@@ -63,8 +63,8 @@ class LikelihoodCertificate(Certified):
             "mixtures: all of them at one level in the first schedule, a mixture in the plane at five levels in every "
             "schedule.",
             "A random estimate is called with fresh seeds on copies of the samples. Intervals of its error are Hall's, "
-            "for skewed estimates, over independent calls. It fails where one that would exclude the truth in one of a "
-            "thousand certificates excludes the tolerance, passes where those of 99% lie in the zone of tolerance, and "
+            "for skewed estimates, over independent calls. It fails where one, at a nominal 3 false alarms in 10,000 "
+            "certificates, excludes the tolerance, passes where those of 99% lie in the zone of tolerance, and "
             "is undecided where the budget of CPU time ends before either.",
             Table("Inputs and versions", ["", ""], [["target", self.name], *versions()]),
         ]

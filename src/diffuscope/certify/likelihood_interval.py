@@ -13,7 +13,7 @@ which is monotone in h: its inverse gives the interval of :math:`\mu`. The stati
 the mean over samples, with one interval for each (Student's, where only 99% is meant). Against the tolerance
 :math:`\epsilon` and a zone of width :math:`\epsilon + w` an error
 
-- **fails** where an interval, of a level that makes one false alarm in a thousand certificates, excludes
+- **fails** where an interval, at a nominal rate of 3 false alarms in 10,000 certificates, excludes
   :math:`[-\epsilon, \epsilon]`;
 - **passes** where all intervals of simultaneous level 99% lie inside the zone;
 - is **undecided** otherwise, and the standard errors say how many repeats would decide.
@@ -32,7 +32,7 @@ from jaxtyping import Bool, Float
 from scipy import stats
 from torch import Tensor
 
-FALSE_ALARMS = 1e-3  # nominal rate of a certificate; its intervals are a few times less exact so far out
+FALSE_ALARMS = 3e-4  # nominal rate of a certificate; so far out, skewed errors may make it ten times larger
 MISSES = 0.01  # probability that an error as large as the zone passes
 PLANNED = 16  # calls for which the needed repeats are counted
 MEAN_WIDTH, SAMPLE_WIDTH = 0.2, 0.8  # times sqrt(d), nats
