@@ -81,7 +81,7 @@ class OdeLikelihood:
             divergence = distribution.posterior_covariance(y, 1.0, rho).trace() / rho**2
             return distribution.denoise(y, 1.0, rho), divergence
         if self.divergence == "differences":
-            step, y_32 = 1e-5, y.float()
+            step, y_32 = 1e-6, y.float()
             denoised = distribution.denoise(y_32, 1.0, rho)
             shifts = step * torch.eye(y.shape[1], dtype=torch.float32)
             moved = [distribution.denoise(y_32 + shift, 1.0, rho)[:, k] for k, shift in enumerate(shifts)]
