@@ -8,14 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from diffuscope import cli
 from diffuscope.certify import (
     Certificate,
     LikelihoodCertificate,
     Target,
-    certify_likelihood,
     certify_sampler,
     questions,
     sampler_target,
@@ -212,7 +210,6 @@ def module(tmp_path: Path) -> Path:
     """A folder with a user's module: a sound sampler, a faulty one and two likelihoods."""
     (tmp_path / "my_samplers.py").write_text(
         """
-import torch
 from diffuscope.samplers import DDIM, sample
 
 def sound(denoiser, x_start, times, generator):
@@ -275,22 +272,3 @@ def test_a_target_that_does_not_exist_is_one_line(
     error = capsys.readouterr().err.strip()
     assert error.startswith("diffuscope: TARGET:")
     assert "\n" not in error
-
-
-def test_a_random_likelihood_is_judged_by_its_own_standard_error():
-    def estimate(denoiser, x_t, t, generator):
-        schedule = denoiser.schedule
-        exact = denoiser.distribution.log_prob(x_t, schedule.alpha(t), schedule.sigma(t))
-        return exact + 0.05 * torch.randn(len(x_t), dtype=torch.float64, generator=generator)
-
-    assert all(finding.tone == "good" for finding in certify_likelihood(estimate))
-
-    def biased(denoiser, x_t, t, generator):
-        return estimate(denoiser, x_t, t, generator) + 0.5
-
-    assert all(finding.tone == "alarm" for finding in certify_likelihood(biased))
-
-
-def test_a_likelihood_of_the_wrong_shape_fails():
-    findings = certify_likelihood(lambda denoiser, x_t, t, generator: torch.zeros(len(x_t), 1))  # noqa: ARG005
-    assert "Expected one value per sample" in findings[0].verdict

@@ -15,6 +15,8 @@ def test_the_certifier_passes_ours(name: str, tmp_path: Path):
     done = subprocess.run([*command, f"diffuscope.densities.likelihood:{name}"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     findings = json.loads((tmp_path / "certificate.json").read_text())["findings"]
-    assert [finding["tone"] for finding in findings] == 7 * ["good"]
+    assert {finding["tone"] for finding in findings} <= {"good", "neutral"}
     if name == "log_density":  # its end is the Gaussian that the denoiser shows
-        assert max(abs(finding["value"]) for finding in findings[:-1]) < 1e-5
+        errors = [row["error"] for finding in findings for row in finding.get("errors", ())]
+        assert len(errors) == 6 + 3 * 5
+        assert max(map(abs, errors)) < 1e-5

@@ -1,27 +1,39 @@
-"""Likelihoods compared with closed forms: the log-density of the noised distribution, in nats."""
+r"""Likelihoods compared with closed forms: the log-density of the noised distribution, in nats.
+
+A target :math:`f(D, x_t, t)` claims to be :math:`\log p_t(x_t)`, where D is the exact denoiser of a known distribution
+and
+
+.. math::  p_t(x) = \int p_0(x_0)\, N(x;\, \alpha x_0, \sigma^2 I)\, dx_0
+
+has a closed form for Gaussians and their mixtures. Its error is measured on six densities at one level of noise, and on
+a mixture in the plane at five levels :math:`\sigma/\alpha` from 0.02 to 10 in every schedule.
+"""
 
 import math
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.findings import Finding
-from diffuscope.schedules import VP, Schedule
+from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
 
+from . import likelihood_behavior as behavior
+from .likelihood_calls import Calls, LogDensity, TargetFaultError
+from .likelihood_errors import Budget, Place, measure
+from .likelihood_finding import comparison
+from .likelihood_interval import Limits
 from .problems import OracleProblem, mixture, unequal_gaussian
 
-LogDensity = Callable[[Denoiser, Batch, float, torch.Generator], Float[Tensor, " batch"]]
-
-RATIO = 0.3  # noise-to-signal at which densities are compared
-REPEATS = 8
-EXACT = 1e-2  # nats per sample: the largest accepted error
-LINE = 6.0  # half of the interval over which a density in one dimension is integrated
+SCHEDULES = VP(), VE(), RectifiedFlow()
+RATIO = 0.3  # sigma/alpha at which all densities are compared
+LEVELS = tuple(0.02 * 500 ** (k / 4) for k in range(5))  # sigma/alpha from 0.02 to 10
+EXACT = 1e-2  # nats per sample: the largest accepted error in up to 8 dimensions
+ALLOWED_TOGETHER = 8  # dimensions beyond which it grows with d, as the error of an integrator does
+SINGLE = 5e-2  # the same from float32 points at the lowest level
+SECONDS = 120.0  # CPU time for the repeats of a random estimate
 
 
 def likelihood_problems() -> tuple[OracleProblem, ...]:
@@ -50,66 +62,159 @@ def pair_on_the_line() -> OracleProblem:
 
 
 def certify_likelihood(
-    log_density: LogDensity, schedule: Schedule | None = None, *, tolerance: float = EXACT
+    log_density: LogDensity,
+    *,
+    schedules: Sequence[Schedule] = SCHEDULES,
+    tolerance: float = EXACT,
+    budget: float = SECONDS,
+    advance: Callable[[str], object] = lambda title: None,  # noqa: ARG005
 ) -> tuple[Finding, ...]:
-    """Compare `log_density(denoiser, x_t, t, generator)` with the exact log p_t(x_t), in nats.
+    r"""Compare `log_density(denoiser, x_t, t, generator)` with the exact log p_t(x_t), in nats.
 
-    It is called 8 times per problem with different seeds: the mean must be within `tolerance` nats plus 4 standard
-    errors of the exact value for every sample. In one dimension the density must also integrate to 1.
+    `denoiser(x, t)` is exact and has `schedule`; `x_t` is (batch, d), float64 unless stated; `t` a number; `generator`
+    a fresh one; the answer has shape (batch,). The error must be at most `tolerance` nats for every sample, times d/8
+    beyond 8 dimensions. A random estimate is repeated until an interval of its error decides, in at most `budget`
+    seconds of CPU time: see `likelihood_interval`. All densities are compared in the first of `schedules` that the
+    target takes, and the mixture in the plane in all of them. A schedule that is refused by an InputError is reported,
+    and neither passes nor fails.
+    `advance` is called with the title of each question before it is answered.
+
+    Whatever the target raises is a finding; if it cannot be called at all, the only one. Raises InputError where there
+    is no schedule, or `tolerance` or `budget` is not positive.
+
+    >>> from diffuscope.schedules import VE
+    >>> def exact(denoiser, x_t, t, generator):
+    ...     return denoiser.distribution.log_prob(x_t, denoiser.schedule.alpha(t), denoiser.schedule.sigma(t))
+    >>> {finding.tone for finding in certify_likelihood(exact, schedules=[VE()])}
+    {'good'}
     """
-    schedule = VP() if schedule is None else schedule
-    compared = [_compared(log_density, problem, schedule, tolerance) for problem in likelihood_problems()]
-    return (*compared, _normalized(log_density, pair_on_the_line(), schedule, tolerance))
+    if not schedules:
+        raise InputError("schedules: expected at least one")
+    if not (tolerance > 0 and budget > 0):
+        raise InputError(f"tolerance, budget: expected values > 0, got {tolerance}, {budget}")
+    calls = Calls(log_density)
+    advance("The likelihood runs")
+    runs, first = _runs(calls, schedules)
+    findings = [runs]
+    if first is None:
+        return (runs,)
+    for question in _questions(calls, first, schedules, tolerance, budget):
+        advance(question.title)
+        findings.append(_answered(question))
+    return tuple(findings)
 
 
-def _compared(log_density: LogDensity, problem: OracleProblem, schedule: Schedule, tolerance: float) -> Finding:
-    t = float(schedule.time_of_noise_to_signal(RATIO))
-    draw = torch.Generator().manual_seed(5)
-    clean = problem.distribution.sample(6, generator=draw).double()
-    noise = torch.randn(clean.shape, dtype=torch.float64, generator=draw)
-    x_t = schedule.alpha(t) * clean + schedule.sigma(t) * noise
-    exact = problem.distribution.log_prob(x_t, schedule.alpha(t), schedule.sigma(t))
-    runs = torch.stack(
-        [_values(log_density, problem.denoiser(schedule), x_t, t, seed=k) for k in range(REPEATS)]
-    ).double()
-    compared = partial(Finding, name=f"likelihood.{problem.name}", title=f"Log-density of {problem.title}", unit="nats")
-    if runs.shape != (REPEATS, len(x_t)):
-        verdict = f"Expected one value per sample, got shape {tuple(runs.shape[1:])} for {len(x_t)} samples."
-        return compared(value=math.nan, verdict=verdict, tone="alarm")
-    errors, standard_errors = runs.mean(0) - exact, runs.std(0) / REPEATS**0.5
-    good = bool((errors.abs() <= tolerance + 4 * standard_errors).all())
-    worst = int(errors.abs().argmax())
-    value, standard_error = float(errors[worst]), float(standard_errors[worst])
-    chance = f" (standard error {standard_error:.2g})" if standard_error > 0 else ""
-    per_dimension = value / x_t[0].numel()
-    return compared(
-        value=value,
-        verdict=f"At worst {value:+.2g} nats from the exact value{chance}, {per_dimension:+.2g} per dimension.",
-        tone="good" if good else "alarm",
-        null=f"Within {tolerance} nats, plus 4 standard errors if the estimate is random.",
-    )
+@dataclass(frozen=True)
+class _Question:
+    """One requirement; `answer` measures it."""
+
+    name: str
+    title: str
+    answer: Callable[[], Finding]
 
 
-def _values(log_density: LogDensity, denoiser: Denoiser, x_t: Batch, t: float, *, seed: int) -> Tensor:
-    """`log_density` at a batch; InputError unless it returns a tensor."""
-    values: object = log_density(denoiser, x_t, t, torch.Generator().manual_seed(seed))
-    if not isinstance(values, Tensor):
-        raise InputError(f"target: expected a tensor with one log density per sample, got {type(values).__name__}")
-    return values
+def _questions(
+    calls: Calls, first: Schedule, schedules: Sequence[Schedule], tolerance: float, budget: float
+) -> Iterator[_Question]:
+    """The questions in the order of the page: densities, schedules, and behavior."""
+    densities, plane, names = likelihood_problems(), mixture(2), _names(schedules)
+    places = {name: _places(plane, schedule) for name, schedule in zip(names, schedules, strict=True)}
+    count = len(densities) + sum(map(len, places.values())) + 1
+    shared = Budget(budget, count)
+
+    def limits(problem: OracleProblem, largest: float = tolerance) -> Limits:
+        d = math.prod(problem.distribution.event_shape)
+        return Limits(largest * max(1.0, d / ALLOWED_TOGETHER), d, count)
+
+    def compared(*among: Place) -> Finding:
+        measured, refused = [], []
+        for place in among:
+            try:
+                measured.append(measure(calls, place, limits(place.problem), shared))
+            except InputError as error:
+                if not measured and place is among[-1]:
+                    raise
+                refused.append(str(error))
+        return comparison(measured, limits(among[0].problem).tolerance, refused)
+
+    for problem in densities:
+        name, title = f"likelihood.{problem.name}", f"Log-density of {problem.title}"
+        yield _Question(name, title, lambda problem=problem: compared(Place(problem, first, RATIO)))
+    for name, among in places.items():
+        title = f"Log-density at {len(among)} levels of noise under {name}"
+        yield _Question(f"likelihood.{name}", title, lambda among=among: compared(*among))
+    is_random = False
+
+    def determinism() -> Finding:
+        nonlocal is_random
+        found = behavior.determinism(calls, Place(unequal_gaussian(), first, RATIO))
+        is_random = found.random
+        return found.finding
+
+    def mass() -> Finding:
+        return behavior.mass(calls, pair_on_the_line(), first, RATIO, is_random=is_random)
+
+    def precision() -> Finding:
+        return behavior.precision(calls, _places(plane, first)[0], limits(plane, max(SINGLE, tolerance)), shared)
+
+    def batching() -> Finding:
+        return behavior.batching(calls, Place(plane, first, RATIO), tolerance, is_random=is_random)
+
+    yield _Question("likelihood.deterministic", "Use of the generator", determinism)
+    yield _Question("likelihood.mass", "The density integrates to one", mass)
+    yield _Question("likelihood.dtype", "float32 and float64", precision)
+    yield _Question("likelihood.batch", "Independence of the rows of a batch", batching)
 
 
-def _normalized(log_density: LogDensity, problem: OracleProblem, schedule: Schedule, tolerance: float) -> Finding:
-    t = float(schedule.time_of_noise_to_signal(RATIO))
-    grid = torch.linspace(-LINE, LINE, 241, dtype=torch.float64)[:, None]
-    values = _values(log_density, problem.denoiser(schedule), grid, t, seed=0).double()
-    mass = float(torch.trapezoid(values.exp(), grid[:, 0])) if values.shape == (len(grid),) else math.nan
-    good = abs(mass - 1) <= max(tolerance, 0.02)
+def _answered(question: _Question) -> Finding:
+    """The finding, with the name and title of the question."""
+    try:
+        finding = question.answer()
+    except InputError as error:
+        # a stated limit of the target: neither a failure nor a success
+        finding = _plain(f"Not measured: {error}", "attention")
+    except TargetFaultError as fault:
+        finding = _plain(str(fault), "alarm")
+    return replace(finding, name=question.name, title=question.title)
+
+
+def _runs(calls: Calls, schedules: Sequence[Schedule]) -> tuple[Finding, Schedule | None]:
+    """Whether the target can be called, and the first schedule that it takes."""
+    refused = ""
+    for schedule in schedules:
+        try:
+            Place(unequal_gaussian(), schedule, RATIO).errors(calls, seed=0)
+        except InputError as error:
+            refused = refused or str(error)
+        except TargetFaultError as fault:
+            return _plain(str(fault), "alarm"), None
+        else:
+            return _plain("It returns one value per sample.", "good"), schedule
+    return _plain(f"Every schedule is refused: {refused}", "unknown"), None
+
+
+def _plain(verdict: str, tone: behavior.Tone) -> Finding:
     return Finding(
-        name="likelihood.mass",
-        title="The density integrates to one",
-        value=mass,
-        unit="probability",
-        verdict=f"In one dimension it integrates to {mass:.4f}.",
-        tone="good" if good else "alarm",
-        null="1, by the trapezoidal rule.",
+        name="likelihood.runs",
+        title="The likelihood runs",
+        value=float("nan"),
+        unit="",
+        verdict=verdict,
+        tone=tone,
     )
+
+
+def _names(schedules: Sequence[Schedule]) -> list[str]:
+    """The names of their classes, numbered where one occurs again."""
+    names: list[str] = []
+    for schedule in schedules:
+        name = type(schedule).__name__
+        before = sum(other.split("-")[0] == name for other in names)
+        names.append(f"{name}-{before + 1}" if before else name)
+    return names
+
+
+def _places(problem: OracleProblem, schedule: Schedule) -> tuple[Place, ...]:
+    """The levels that lie within the schedule."""
+    low, high = (float(schedule.noise_to_signal(t)) for t in (schedule.t_min, schedule.t_max))
+    return tuple(Place(problem, schedule, ratio) for ratio in dict.fromkeys(min(max(r, low), high) for r in LEVELS))
