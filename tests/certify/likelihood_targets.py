@@ -85,7 +85,9 @@ class OdeLikelihood:
             denoised = distribution.denoise(y_32, 1.0, rho)
             shifts = step * torch.eye(y.shape[1], dtype=torch.float32)
             moved = [distribution.denoise(y_32 + shift, 1.0, rho)[:, k] for k, shift in enumerate(shifts)]
-            return denoised.double(), sum((m - denoised[:, k]) / step for k, m in enumerate(moved)).double()
+            return denoised.double(), torch.stack([(m - denoised[:, k]) / step for k, m in enumerate(moved)]).sum(
+                0
+            ).double()
         with torch.enable_grad():
             at = y.detach().requires_grad_()
             denoised = distribution.denoise(at, 1.0, rho)

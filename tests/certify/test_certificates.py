@@ -237,6 +237,7 @@ def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(run, cwd=folder, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow  # by default: the workflow of the page "Certify in your CI"
 def test_the_command_certifies_a_users_sampler(module: Path):
     ran = command(module, "my_samplers:sound")
     assert ran.returncode == 0, ran.stderr

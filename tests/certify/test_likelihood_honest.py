@@ -82,7 +82,7 @@ def flow_matching(denoiser, x_t, t, generator):
 
     x = (x_t / scale).to(x_t.dtype)
     if installed("flow_matching"):
-        from flow_matching.solver import ODESolver
+        from flow_matching.solver import ODESolver  # pyright: ignore[reportMissingImports]
 
         with torch.random.fork_rng():
             torch.manual_seed(generator.initial_seed())

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -41,22 +42,22 @@ class Callable:
 @pytest.mark.parametrize(
     ("target", "begins"),
     [
-        (raises, "Raised RuntimeError at test_likelihood_questions.py:"),
-        (exits, "Raised SystemExit at test_likelihood_questions.py:"),
-        (inside_torch, "Raised RuntimeError at test_likelihood_questions.py:"),
-        (partial(raises), "Raised RuntimeError at test_likelihood_questions.py:"),
-        (Callable(), "Raised KeyError at test_likelihood_questions.py:"),
+        (raises, r"test_likelihood_questions\.py:\d+: RuntimeError"),
+        (exits, r"test_likelihood_questions\.py:\d+: SystemExit"),
+        (inside_torch, r"test_likelihood_questions\.py:\d+: RuntimeError"),
+        (partial(raises), r"test_likelihood_questions\.py:\d+: RuntimeError"),
+        (Callable(), r"test_likelihood_questions\.py:\d+: KeyError"),
         (lambda *given: None, "Expected a tensor with one log-density per sample, got None from test_likelihood"),  # noqa: ARG005
         (lambda *given: exact(*given).numpy(), "Expected a tensor with one log-density per sample, got ndarray"),
-        (lambda *given: exact(*given)[:, None], "Expected one value per sample, got shape (8, 1) for 8 samples"),
+        (lambda *given: exact(*given)[:, None], r"Expected one value per sample, got shape \(8, 1\) for 8 samples"),
         (lambda *given: exact(*given).long(), "Expected floating-point values, got torch.int64"),
-        (lambda denoiser: denoiser, "Raised TypeError"),
+        (lambda denoiser: denoiser, "TypeError"),
     ],
 )
 def test_a_target_that_cannot_be_called_is_one_line_about_its_own_code(target, begins: str):
     (only,) = certify_likelihood(target)
     assert (only.name, only.tone) == ("likelihood.runs", "alarm")
-    assert only.verdict.startswith(begins)
+    assert re.search(begins, only.verdict)
     assert "\n" not in only.verdict
     assert LikelihoodCertificate("mine", (only,)).verdict == "fails"
 
@@ -72,7 +73,7 @@ def test_an_interrupt_is_passed_on():
 def test_an_exception_in_one_schedule_is_a_finding_about_that_schedule():
     found = findings(vp_only)
     assert found["likelihood.VP"].tone == "good"
-    assert found["likelihood.VE"].verdict.startswith("Raised NotImplementedError at likelihood_targets.py:")
+    assert found["likelihood.VE"].verdict.startswith("tests/certify/likelihood_targets.py:")
 
 
 def test_a_schedule_or_a_level_that_is_refused_in_words_is_not_measured():

@@ -61,6 +61,7 @@ def test_an_unbiased_estimate_passes_and_says_how_well_it_is_known():
     found = {finding.name: finding for finding in certify_likelihood(estimate, schedules=[VE()])}
     assert {finding.tone for finding in found.values()} == {"good", "neutral"}
     plane = found["likelihood.VE"]
+    assert plane.interval is not None
     low, high = plane.interval
     assert -0.3 < low < plane.value < high < 0.3
     assert "standard error" in plane.verdict

@@ -26,7 +26,7 @@ FAMILIES = {
 }
 
 
-@pytest.fixture(scope="module", params=[12, pytest.param(1, marks=pytest.mark.slow)], ids=["every twelfth", "all"])
+@pytest.fixture(scope="module", params=[20, pytest.param(1, marks=pytest.mark.slow)], ids=["every twentieth", "all"])
 def every(request: pytest.FixtureRequest) -> int:
     """Of how many samplers and faults one is certified."""
     return request.param

@@ -1,6 +1,8 @@
 """Certificates of samplers and likelihoods, measured on problems with exact solutions."""
 
 from .affine import AffineMap, affine_map, weak_error
+from .as_shipped import Shipped
+from .as_shipped_certificate import AsShippedCertificate, certify_as_shipped
 from .certificate import Certificate
 from .certified import Certified, Verdict
 from .convergence import strong_order, weak_order
@@ -28,10 +30,11 @@ from .target import Run, Target, sampler_target, target_of
 certify = certify_sampler
 
 __all__ = [
-    "AffineMap", "Certificate", "Certified", "LikelihoodCertificate", "Limit", "ListedCertificate", "LogDensity",
-    "MeasuredOrder", "OracleProblem", "Question", "Run", "Target", "Verdict", "affine_map", "certify",
-    "certify_flow_map", "certify_guidance", "certify_likelihood", "certify_sampler", "check_likelihood",
-    "check_sampler", "finite_data", "flow", "likelihood_problems", "limit_of", "measured_order", "mixture",
-    "oracle_problems", "questions", "ring", "sampler_target", "strong_order", "target_of", "unequal_gaussian",
-    "weak_error", "weak_order", "wide_gaussian", "write_junit",
+    "AffineMap", "AsShippedCertificate", "Certificate", "Certified", "LikelihoodCertificate", "Limit",
+    "ListedCertificate", "LogDensity", "MeasuredOrder", "OracleProblem", "Question", "Run", "Shipped", "Target",
+    "Verdict", "affine_map", "certify", "certify_as_shipped", "certify_flow_map", "certify_guidance",
+    "certify_likelihood", "certify_sampler", "check_likelihood", "check_sampler", "finite_data", "flow",
+    "likelihood_problems", "limit_of", "measured_order", "mixture", "oracle_problems", "questions", "ring",
+    "sampler_target", "strong_order", "target_of", "unequal_gaussian", "weak_error", "weak_order", "wide_gaussian",
+    "write_junit",
 ]  # fmt: skip

@@ -29,7 +29,7 @@ from diffuscope.denoisers import Batch
 from diffuscope.exact import Distribution, Gaussian, GaussianMixture
 
 from .affine import AffineMap
-from .chosen_noise import ChosenNoise
+from .chosen_noise import ChosenNoise, Drawn
 
 SAME = 0.01  # training steps: levels nearer than this are the same
 PROBE = 0.25  # the size of unit vectors: predictions stay within [-1, 1], where libraries clip them
@@ -118,9 +118,9 @@ def affine(run: Callable[[Batch, torch.Generator | None], Batch], center: Float[
     offsets = torch.zeros(rows, d, dtype=torch.float64)
     offsets[1 : 1 + d], offsets[-1] = torch.eye(d, dtype=torch.float64), check[0]
 
-    def draw(k: int, shape: tuple[int, ...]) -> Tensor:
-        chosen = torch.zeros(shape, dtype=torch.float64)
-        if shape == (rows, d) and k < draws:
+    def draw(k: int, drawn: Drawn) -> Tensor:
+        chosen = torch.zeros(drawn.shape, dtype=torch.float64)
+        if drawn.shape == (rows, d) and k < draws:
             first = 1 + d + k * d
             chosen[first : first + d] = PROBE * torch.eye(d, dtype=torch.float64)
             chosen[-1] = PROBE * check[1 + k]
@@ -131,8 +131,8 @@ def affine(run: Callable[[Batch, torch.Generator | None], Batch], center: Float[
         ends = run(center + PROBE * offsets, generator).double()
     responses = (ends - ends[0]) / PROBE
     A = responses[1 : 1 + d].T
-    C = responses[1 + d : -1].reshape(draws, d, d).transpose(1, 2)
-    predicted = A @ check[0] + torch.einsum("kij,kj->i", C, check[1:])
+    C = responses[1 + d : -1].T
+    predicted = A @ check[0] + C @ check[1:].flatten()
     misfit = float((responses[-1] - predicted).abs().max() / (1e-3 + predicted.abs().max()))
     return AffineMap(A, ends[0] - A @ center, C, misfit)
 

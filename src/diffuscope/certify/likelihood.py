@@ -21,7 +21,8 @@ from diffuscope.findings import Finding
 from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
 
 from . import likelihood_behavior as behavior
-from .likelihood_calls import Calls, LogDensity, TargetFaultError
+from .asked import TargetError
+from .likelihood_calls import Calls, LogDensity
 from .likelihood_errors import Budget, Place, measure
 from .likelihood_finding import comparison
 from .likelihood_interval import Limits
@@ -173,7 +174,7 @@ def _answered(question: _Question) -> Finding:
     except InputError as error:
         # a stated limit of the target: neither a failure nor a success
         finding = _plain(f"Not measured: {error}", "attention")
-    except TargetFaultError as fault:
+    except TargetError as fault:
         finding = _plain(str(fault), "alarm")
     return replace(finding, name=question.name, title=question.title)
 
@@ -186,7 +187,7 @@ def _runs(calls: Calls, schedules: Sequence[Schedule]) -> tuple[Finding, Schedul
             Place(unequal_gaussian(), schedule, RATIO).errors(calls, seed=0)
         except InputError as error:
             refused = refused or str(error)
-        except TargetFaultError as fault:
+        except TargetError as fault:
             return _plain(str(fault), "alarm"), None
         else:
             return _plain("It returns one value per sample.", "good"), schedule

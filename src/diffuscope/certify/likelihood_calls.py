@@ -1,6 +1,5 @@
 """A likelihood of someone else, called: what it raises or returns wrongly becomes one line about its own code."""
 
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,22 +12,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import Batch, Denoiser
-from diffuscope.errors import InputError
+
+from .asked import TargetError, blamed
 
 LogDensity = Callable[[Denoiser, Batch, float, torch.Generator], Float[Tensor, " batch"]]
-
-LONGEST = 200  # characters of an exception's message
-
-
-class TargetFaultError(Exception):
-    """The target raised an exception or returned something else than log-densities; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Calls:
     """`log_density`, called with fresh generators and copies of the points.
 
-    Raises TargetFaultError for whatever it raises, SystemExit included, and for answers of another type or shape; an
+    Raises TargetError for whatever it raises, SystemExit included, and for answers of another type or shape; an
     InputError, a stated limit of the target, is passed on.
     """
 
@@ -36,30 +30,16 @@ class Calls:
 
     def __call__(self, denoiser: Denoiser, x_t: Batch, t: float, seed: int) -> Float[Tensor, " batch"]:
         """log p_t(x_t) as the target says it, in its dtype."""
-        try:
-            values: object = self.log_density(denoiser, x_t.clone(), t, torch.Generator().manual_seed(seed))
-        except (KeyboardInterrupt, InputError):
-            raise
-        except BaseException as error:  # someone else's code, sys.exit included
-            raise TargetFaultError(self._raised(error)) from error
+        values: object = blamed(self.log_density, denoiser, x_t.clone(), t, torch.Generator().manual_seed(seed))
         if not isinstance(values, Tensor):
             came = "None" if values is None else type(values).__name__
-            raise TargetFaultError(f"Expected a tensor with one log-density per sample, got {came}{self._from()}.")
+            raise TargetError(f"Expected a tensor with one log-density per sample, got {came}{self._from()}.")
         if values.shape != (len(x_t),):
             shape = f"{tuple(values.shape)} for {len(x_t)} samples"
-            raise TargetFaultError(f"Expected one value per sample, got shape {shape}{self._from()}.")
+            raise TargetError(f"Expected one value per sample, got shape {shape}{self._from()}.")
         if not values.is_floating_point():
-            raise TargetFaultError(f"Expected floating-point values, got {values.dtype}{self._from()}.")
+            raise TargetError(f"Expected floating-point values, got {values.dtype}{self._from()}.")
         return values.detach().cpu()
-
-    def _raised(self, error: BaseException) -> str:
-        """The exception, and the innermost line of the target's own file that it passed."""
-        code = code_of(self.log_density)
-        frames = traceback.extract_tb(error.__traceback__)[1:]
-        own = [frame for frame in frames if code and frame.filename == code.co_filename] or frames
-        place = f" at {Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
-        message = next(iter(str(error).splitlines()), "")[:LONGEST] or "no message"
-        return f"Raised {type(error).__name__}{place}: {message}"
 
     def _from(self) -> str:
         """Where the target is defined."""

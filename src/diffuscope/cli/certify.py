@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import tyro
 
-from diffuscope.adapters import known_targets, load_target
+from diffuscope.adapters import known_targets, load_shipped, load_target
 from diffuscope.certify import (
     Certificate,
     Certified,
     LikelihoodCertificate,
+    certify_as_shipped,
     certify_flow_map,
     certify_guidance,
     certify_likelihood,
@@ -40,8 +41,10 @@ class Certify:
     """
 
     target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TARGET")]
-    """diffuscope:NAME, azula:NAME, diffusers:NAME, k_diffusion:NAME (options: NAME?order=3) or module:callable; the
-    word list prints all installed names."""
+    """diffuscope:NAME, or azula, deepinv, diffusers, flow_matching, k_diffusion, smalldiffusion or torchebm:NAME
+    (options: NAME?order=3), or module:callable; the word list prints all installed names."""
+    as_shipped: bool = False
+    """Certify one of diffusers' schedulers as a pipeline drives it: with its own levels, start and timesteps."""
     likelihood: bool = False
     """Certify a likelihood: module:callable(denoiser, x_t, t, generator) that returns log p_t(x_t) in nats."""
     guidance: bool = False
@@ -69,7 +72,12 @@ class Certify:
 
     def _chosen(self) -> Callable[[], Certified]:
         """What is to be certified. Raises InputError for more than one kind, and for options of another kind."""
-        kinds = {"likelihood": self._likelihood, "guidance": self._guidance, "flow_map": self._flow_map}
+        kinds = {
+            "as_shipped": self._as_shipped,
+            "likelihood": self._likelihood,
+            "guidance": self._guidance,
+            "flow_map": self._flow_map,
+        }
         chosen = [name for name in kinds if getattr(self, name)]
         if len(chosen) > 1:
             given = " and ".join(f"--{name.replace('_', '-')}" for name in chosen)
@@ -103,6 +111,9 @@ class Certify:
                 bar.set_postfix_str(title)
 
             return certify_sampler(target, seconds=self.budget, known=self.known, advance=advance)
+
+    def _as_shipped(self) -> Certified:
+        return certify_as_shipped(load_shipped(self.target))
 
     def _likelihood(self) -> Certified:
         log_density = self._callable("denoiser, x_t, t, generator")
