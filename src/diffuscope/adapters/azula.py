@@ -4,10 +4,10 @@ azula writes the kernel as :math:`N(\alpha_t x, \sigma_t^2 I)` with t increasing
 is converted: its schedule returns our (alpha, sigma), its denoiser our D as the mean of a posterior. Its grid is
 `timesteps`, equal steps of its own time; a subclass replaces it by our times. Any schedule is possible.
 
-azula's own schedules keep sigma > 0, so its samplers have no special last step. At sigma = 0 those whose step divides
-by sigma or takes its logarithm (`HeunSampler`, `zEABSampler`, `xEABSampler`, `REABSampler`), and `ItoSampler`, whose
-step would add noise there, raise InputError; the others return the value of their formula. Noise comes from torch's
-global generator, seeded from ours.
+azula's own schedules keep alpha, sigma > 0: no start at alpha = 0 is asked, and there is no special last step. At
+sigma = 0 those whose step divides by sigma or takes its logarithm (`HeunSampler`, `zEABSampler`, `xEABSampler`,
+`REABSampler`), and `ItoSampler`, whose step would add noise there, raise InputError; the others return the value of
+their formula. Noise comes from torch's global generator, seeded from ours.
 
 Declared orders are azula's statements: the argument `order` of the multistep samplers, "1st order" for `EulerSampler`
 and `DDIMSampler` ("equivalent"), "2nd order" for `HeunSampler`. It states none for the stochastic ones.
@@ -87,6 +87,7 @@ def target(name: str, options: Options) -> Target:
         stochastic=_stochastic(name, settings),
         nfe_per_step=_nfe_per_step(name, settings),
         schedules=(VE(), VP(), RectifiedFlow()),
+        starts_at_zero_snr=False,
     )
 
 

@@ -25,6 +25,12 @@ from .target import Target
 
 FEW = (1, 2, 3, 5)
 STRETCHED = (40, 63, 100, 160)  # numbers of steps from one extreme level to the other
+COSTLY = (25, 40, 63, 100)  # the same at three evaluations per step or more
+
+
+def stretched(target: Target) -> tuple[int, ...]:
+    """The numbers of steps for a long way."""
+    return COSTLY if (target.nfe_per_step or 1) > 2 else STRETCHED
 
 
 def runs(target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:
@@ -61,7 +67,7 @@ def few_steps(target: Target, problem: OracleProblem, schedule: Schedule) -> Fin
 def extremes(target: Target, schedule: Schedule, budget: Budget | None = None) -> Finding:
     """From a noise-to-signal ratio of 1e3 to one of 1e-3, on data ten times as large, to the right limit."""
     undeclared = replace(target, order=None)
-    return order_finding(undeclared, wide_gaussian(), schedule, STRETCHED, budget)
+    return order_finding(undeclared, wide_gaussian(), schedule, stretched(target), budget)
 
 
 def zero_snr(target: Target, schedule: Schedule, budget: Budget | None = None) -> Finding:
@@ -85,7 +91,7 @@ def zero_snr(target: Target, schedule: Schedule, budget: Budget | None = None) -
         return ((ended - exact) / size / z.numel() ** 0.5).double().flatten().numpy()
 
     try:
-        found = converge(undeclared, errors_of, STRETCHED, 0.0, np.inf if target.stochastic else 2, budget)
+        found = converge(undeclared, errors_of, stretched(target), 0.0, np.inf if target.stochastic else 2, budget)
     except NotAffineError:
         ended = run(target, denoiser, schedule.sigma(1.0) * z, uniform_times(1.0, low, steps_of(target)))
         finite = bool(torch.isfinite(ended).all())
