@@ -145,6 +145,7 @@ def test_a_module_that_exits_while_it_is_imported_does_not_end_the_command_well(
         (["--likelihood", "--guidance"], "--likelihood: expected one kind of target, got --likelihood and --guidance"),
         (["--budget", "0"], "--budget: expected at least 1 second, got 0"),
         (["--flow-map", "--known", "order.gaussian"], "--known: belongs to samplers, got it with --flow-map"),
+        (["--guidance", "--budget", "9"], "--budget: belongs to samplers and likelihoods, got it with --guidance"),
         (["--guidance"], "TARGET: expected callable(conditional, unconditional, scale), got a str"),
     ],
 )

@@ -22,6 +22,8 @@ from diffuscope.certify import (
     questions,
     write_junit,
 )
+from diffuscope.certify.likelihood import SECONDS as LIKELIHOOD_SECONDS
+from diffuscope.certify.sampler_questions import SECONDS
 from diffuscope.errors import InputError
 from diffuscope.files import load_object
 from diffuscope.progress import progress_bar
@@ -55,8 +57,8 @@ class Certify:
     """Folder for the certificate."""
     junit: Path | None = None
     """Also write the findings to this file, as JUnit's XML."""
-    budget: float = 60.0
-    """CPU seconds after which a sampler's open questions stay undecided."""
+    budget: float | None = None
+    """CPU seconds after which open questions stay undecided: of a sampler (60 by default) or a likelihood (120)."""
     known: tuple[str, ...] = ()
     """Questions of a sampler whose failure is known and does not count, by their names in certificate.json."""
 
@@ -82,10 +84,14 @@ class Certify:
         if len(chosen) > 1:
             given = " and ".join(f"--{name.replace('_', '-')}" for name in chosen)
             raise InputError(f"{chosen[0]}: expected one kind of target, got {given}")
-        if not 1 <= self.budget < float("inf"):
+        if self.budget is not None and not 1 <= self.budget < float("inf"):
             raise InputError(f"budget: expected at least 1 second, got {self.budget:g}")
         if chosen and self.known:
             raise InputError(f"known: belongs to samplers, got it with --{chosen[0].replace('_', '-')}")
+        if self.budget is not None and chosen and chosen != ["likelihood"]:
+            raise InputError(
+                f"budget: belongs to samplers and likelihoods, got it with --{chosen[0].replace('_', '-')}"
+            )
         return kinds[chosen[0]] if chosen else self._sampler
 
     def _report(self, certificate: Certified) -> None:
@@ -110,7 +116,7 @@ class Certify:
                 bar.update()
                 bar.set_postfix_str(title)
 
-            return certify_sampler(target, seconds=self.budget, known=self.known, advance=advance)
+            return certify_sampler(target, seconds=self.budget or SECONDS, known=self.known, advance=advance)
 
     def _as_shipped(self) -> Certified:
         return certify_as_shipped(load_shipped(self.target))
@@ -118,7 +124,8 @@ class Certify:
     def _likelihood(self) -> Certified:
         log_density = self._callable("denoiser, x_t, t, generator")
         print(f"comparing on {len(likelihood_problems())} exact densities")
-        return LikelihoodCertificate(self.target, certify_likelihood(log_density))
+        findings = certify_likelihood(log_density, budget=self.budget or LIKELIHOOD_SECONDS)
+        return LikelihoodCertificate(self.target, findings)
 
     def _guidance(self) -> Certified:
         return certify_guidance(self._callable("conditional, unconditional, scale"), self.target)
