@@ -56,3 +56,15 @@ def test_samples_that_all_end_at_one_point_fail():
 def test_the_distribution_of_samples_needs_a_mixture():
     with pytest.raises(TypeError, match="expected a GaussianMixture, got Gaussian"):
         distribution_finding(Target("any", lambda *given: given[1], 1, True, 1), unequal_gaussian(), VE(), 10)
+
+
+def test_too_few_accepted_steps_leave_a_bias_undecided():
+    """Ten steps of DDPM are biased; twice as many, which it does not take, would show that it vanishes."""
+
+    def run(denoiser, x, times, generator):
+        return sample(DDPM(), denoiser, x, times, noise=generator)
+
+    few = Target("few", run, 1, True, 1, finest=10)
+    finding = distribution_finding(few, mixture(2), VE(), 20_000)
+    assert finding.tone == "unknown", finding.verdict
+    assert "more than the 10 steps it accepts" in finding.verdict

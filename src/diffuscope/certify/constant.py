@@ -72,7 +72,7 @@ def constant(target: Target, problem: OracleProblem, schedule: Schedule, order: 
     verdict = f"At {n} steps the error is {ratio:.2g} times that of {reference}."
     if not ratio > MUCH:
         return measured(value=ratio, unit="times", verdict=verdict, tone="good")
-    cause = _cause(target, REFERENCES[key], problem, schedule, n)
+    cause = _cause(target, REFERENCES[key], problem, schedule, grids[0])
     verdict += f" {cause}" if cause else " None of the usual causes reproduces it."
     return measured(value=ratio, unit="times", verdict=verdict, tone="attention", null=f"At most {MUCH:g} times.")
 

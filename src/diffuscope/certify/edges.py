@@ -24,13 +24,18 @@ from .problems import OracleProblem, unequal_gaussian, wide_gaussian
 from .target import Target
 
 FEW = (1, 2, 3, 5)
-STRETCHED = (40, 63, 100, 160)  # numbers of steps from one extreme level to the other
-COSTLY = (25, 40, 63, 100)  # the same at three evaluations per step or more
+STRETCHED = (25, 40, 63, 100, 160)  # numbers of steps from one extreme level to the other
+COSTLY = (25, 40, 63, 100)  # the same for costly targets
+
+
+def is_costly(target: Target) -> bool:
+    """Three evaluations per step or more, or two for a stochastic target, which is run on a row for every draw."""
+    return (target.nfe_per_step or 1) > (1 if target.stochastic else 2)
 
 
 def stretched(target: Target) -> tuple[int, ...]:
     """The numbers of steps for a long way."""
-    return COSTLY if (target.nfe_per_step or 1) > 2 else STRETCHED
+    return COSTLY if is_costly(target) else STRETCHED
 
 
 def runs(target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:

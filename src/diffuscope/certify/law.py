@@ -2,6 +2,8 @@
 whose endpoints are not affine.
 """
 
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -63,12 +65,19 @@ def distribution_finding(target: Target, problem: OracleProblem, schedule: Sched
         standard_errors.append(values.std(0) / samples**0.5)
     # on the finer grid, noise and at most half of the coarse bias may remain
     good = bool((errors[1] - errors[0] / 2 - 4.5 * standard_errors[1] <= 0).all())
-    word, worst = "right" if good else "wrong", float((errors[1] / standard_errors[1]).max())
-    return measured(
+    worst = float((errors[1] / standard_errors[1]).max())
+    told = f"the worst of {len(truth)} is {worst:.1f} standard errors off at {fine} steps"
+    say = partial(
+        measured,
         value=worst,
         unit="standard errors",
-        verdict=f"Means, second moments, component weights and widths on {problem.title} are {word}: the worst of "
-        f"{len(truth)} is {worst:.1f} standard errors off at {fine} steps.",
-        tone="good" if good else "alarm",
         null=f"{samples:,} samples; within 4.5 standard errors plus half of the bias at {coarse} steps.",
+        power=f"An error of {9 * float(standard_errors[1].max()):.2g} in one of them would have been found.",
     )
+    about = f"Means, second moments, component weights and widths on {problem.title} are"
+    if good:
+        return say(verdict=f"{about} right: {told}.", tone="good")
+    if fine < 2 * coarse and target.finest <= fine:
+        verdict = f"{about} off: {told}; whether that vanishes takes more than the {target.finest} steps it accepts."
+        return say(verdict=verdict, tone="unknown", power="")
+    return say(verdict=f"{about} wrong: {told}.", tone="alarm")

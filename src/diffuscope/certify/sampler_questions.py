@@ -40,10 +40,10 @@ def questions(
 ) -> Iterator[Question]:
     """All questions about `target`, with numbers of `steps` for the orders and `samples` for the distribution.
 
-    The first is whether it runs at all. A target of three evaluations per step or more takes fewer steps by default.
+    The first is whether it runs at all. A costly target takes fewer steps by default.
     """
     target = asked(target)
-    if tuple(steps) == STEPS and (target.nfe_per_step or 1) > 2:
+    if tuple(steps) == STEPS and edges.is_costly(target):
         steps = FEWER_STEPS
     first, plane, gaussian = target.schedules[0], mixture(2), unequal_gaussian()
     yield Question("runs", "A plain run", partial(behavior.everywhere, edges.runs, target, plane))

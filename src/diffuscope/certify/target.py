@@ -38,8 +38,8 @@ class Target:
     ...         alpha, sigma, D = denoiser.schedule.alpha, denoiser.schedule.sigma, denoiser(x, t)
     ...         x = alpha(s) * D + sigma(s) / sigma(t) * (x - alpha(t) * D)
     ...     return x
-    >>> Target("my Euler", my_euler, order=1, stochastic=False, nfe_per_step=1).schedules
-    (VE(), VP(beta=LinearBeta(...)), RectifiedFlow(...))
+    >>> Target("my Euler", my_euler, order=1, stochastic=False, nfe_per_step=1, schedules=(VP(),)).finest
+    1000
     """
 
     name: str
