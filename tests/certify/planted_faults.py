@@ -36,7 +36,7 @@ SUBJECTS = {
     "stochastic Heun": Subject("sde", lambda m, _: m.StochasticHeun()),
     "SRA1": Subject("sde", lambda m, _: m.StrongOrder15()),
     "restart": Subject("restart", lambda m, _: m.Restart(Heun(), 0.3, 1.0)),
-    "MALA": Subject("langevin", lambda m, walk: m.MetropolisLangevin(DDIM(), walk.distribution, 2, 3.0)),
+    "MALA": Subject("langevin", lambda m, walk: m.MetropolisLangevin(DDIM(), walk.distribution, 2, 3.0), "vector"),
     "churn": Subject("churn", lambda m, walk: m.EDMChurn(2.0, walk.steps)),
 }
 

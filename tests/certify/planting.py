@@ -16,6 +16,7 @@ from unittest.mock import patch
 import torch
 
 from diffuscope.certify import Question, Target, mixture, questions
+from diffuscope.certify.target import Event
 from diffuscope.denoisers import Denoiser, ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution
@@ -42,17 +43,19 @@ class Walk:
     @property
     def distribution(self) -> Distribution:
         """The data distribution of the exact denoiser, also where its calls are counted."""
-        exact = getattr(self.denoiser, "denoiser", self.denoiser)
-        assert isinstance(exact, ExactDenoiser)
+        exact = self.denoiser
+        while not isinstance(exact, ExactDenoiser):
+            exact = exact.denoiser  # pyright: ignore[reportAttributeAccessIssue]
         return exact.distribution
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A sampler to ask: its module, and how it is built from it."""
+    """A sampler to ask: its module, how it is built from it, and the shape of its samples."""
 
     home: str
     build: Callable[[ModuleType, Walk], Sampler]
+    event: Event = "any"
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,14 @@ def target_of(name: str, subject: Subject, fresh: Mapping[str, ModuleType]) -> T
     declared = subject.build(module(subject.home), Walk(10, mixture(2).denoiser(VE())))
     finest = FINEST if declared.order <= 2 else 400  # high orders show on refined grids only
     return Target(
-        name, run, declared.order, declared.stochastic, declared.nfe_per_step, finest=finest, reaches_zero=True
+        name,
+        run,
+        declared.order,
+        declared.stochastic,
+        declared.nfe_per_step,
+        finest=finest,
+        event=subject.event,
+        reaches_zero=True,
     )
 
 

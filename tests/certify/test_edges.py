@@ -1,5 +1,6 @@
 """Every question about the edges fails a sampler with the fault where it shows, and passes one without."""
 
+import itertools
 import math
 
 import pytest
@@ -257,6 +258,24 @@ def test_a_stop_at_the_level_before_zero_is_a_note_unless_the_end_is_declared():
 
     assert single_point_of(target(run), PLANE, VE()).tone == "attention"
     assert single_point_of(target(run, reaches_zero=True), PLANE, VE()).tone == "alarm"
+
+
+def plain_euler(denoiser, x, times, generator):  # noqa: ARG001
+    """Euler's method in time, without a last step of its own: nearer to clean data the finer its steps."""
+    schedule = denoiser.schedule
+    for t, s in itertools.pairwise(times):
+        denoised = denoiser(x, t)
+        noise = (x - schedule.alpha(t) * denoised) / schedule.sigma(t)
+        x = x + (s - t) * (schedule.alpha_dot(t) * denoised + schedule.sigma_dot(t) * noise)
+    return x
+
+
+def test_an_integrator_that_only_converges_to_clean_data_is_no_failure():
+    finding = single_point_of(target(plain_euler), PLANE, VP())
+    assert finding.tone == "attention", finding.verdict
+    assert "with eight times the steps" in finding.verdict
+    assert single_point_of(target(plain_euler, reaches_zero=True), PLANE, VP()).tone == "alarm"
+    assert single_point_of(target(plain_euler), PLANE, VE()).tone == "good"  # its last step is exact there
 
 
 def test_a_stated_limit_in_one_schedule_is_a_note():

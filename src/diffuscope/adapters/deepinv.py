@@ -82,6 +82,7 @@ def target(name: str, options: Options) -> Target:
         nfe_per_step=2 if name == "HeunSolver" else 1,
         schedules=_PROCESSES[process],
         floor=1e-5,
+        starts_at_zero_snr=False,
     )
 
 
