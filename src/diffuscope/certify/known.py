@@ -7,14 +7,14 @@ from diffuscope.errors import InputError
 from diffuscope.findings import Finding
 
 
-def with_known(findings: Sequence[Finding], known: Sequence[str]) -> tuple[Finding, ...]:
-    """`findings` whose failures in the questions named by `known` are notes; one of these that passes says so.
-
-    Raises InputError for a name that no finding has.
-    """
-    names = [finding.name for finding in findings]
+def require_known(known: Sequence[str], names: Sequence[str]) -> None:
+    """Raises InputError for a name in `known` that is none of the questions' `names`."""
     if unknown := sorted(set(known) - set(names)):
         raise InputError(f"known: no question is called {', '.join(map(repr, unknown))}; expected {', '.join(names)}")
+
+
+def with_known(findings: Sequence[Finding], known: Sequence[str]) -> tuple[Finding, ...]:
+    """`findings` whose failures in the questions named by `known` are notes; one of these that passes says so."""
     return tuple(_as_known(finding) if finding.name in known else finding for finding in findings)
 
 

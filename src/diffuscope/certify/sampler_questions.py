@@ -14,7 +14,7 @@ from .asked import TargetError, asked
 from .certificate import Certificate, Errors
 from .constant import constant
 from .convergence import Budget, budget_errors, is_affine, order_finding, stationary_bias
-from .known import with_known
+from .known import require_known, with_known
 from .law import distribution_finding
 from .order import STEPS
 from .problems import OracleProblem, mixture, oracle_problems, unequal_gaussian
@@ -128,6 +128,8 @@ def certify_sampler(
     'passes'
     """
     target, budget = target_of(sampler), Budget(seconds)
+    if known:
+        require_known(known, [question.name for question in questions(target)])
     schedules = tuple(s for s in target.schedules if _runs(replace(target, schedules=(s,))))
     findings = []
     for question in questions(replace(target, schedules=schedules) if schedules else target, steps, samples, budget):
