@@ -5,6 +5,7 @@ import torch
 
 from diffuscope.certify import Target, affine_map, sampler_target, unequal_gaussian, weak_error
 from diffuscope.certify.affine import marginal
+from diffuscope.certify.asked import NotChosenError
 from diffuscope.certify.chosen_noise import ChosenNoise, no_noise
 from diffuscope.exact import Gaussian
 from diffuscope.samplers import DDPM
@@ -118,6 +119,7 @@ SOUND_NOISE = {
     "in single precision": lambda x, g: torch.randn(x.shape, generator=g).to(x),
     "shaped as images": lambda x, g: torch.randn((*x.shape, 1, 1), dtype=x.dtype, generator=g)[..., 0, 0],
     "rows last": lambda x, g: torch.randn(x.shape[::-1], dtype=x.dtype, generator=g).T,
+    "in one flat draw": lambda x, g: torch.randn(x.numel(), dtype=x.dtype, generator=g).reshape(x.shape),
     "uniform": lambda x, g: ROOT12 * (torch.rand(x.shape, dtype=x.dtype, generator=g) - 0.5),
     "uniform in place": lambda x, g: torch.empty_like(x).uniform_(-(3**0.5), 3**0.5, generator=g),
     "a number of each row": lambda x, g: (
@@ -147,7 +149,7 @@ def test_noise_of_any_shape_precision_and_law_has_its_exact_covariance(kind: str
 )
 def test_noise_that_cannot_be_chosen_row_by_row_has_no_affine_map(noise):
     problem = unequal_gaussian()
-    with pytest.raises(ValueError, match="draw"):
+    with pytest.raises(NotChosenError, match="draw"):
         affine_map(drawing(noise), problem.denoiser(VE()), problem.times(VE(), 1))
 
 

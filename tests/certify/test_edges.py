@@ -9,9 +9,9 @@ import torch
 from diffuscope.certify import Target, mixture, sampler_target, wide_gaussian
 from diffuscope.certify import edges as ask
 from diffuscope.certify.asked import TargetError, asked
-from diffuscope.certify.behavior import batching, everywhere
-from diffuscope.certify.behavior import last_step as last_step_of
-from diffuscope.certify.behavior import single_point as single_point_of
+from diffuscope.certify.behavior import batching, cost, everywhere, precision, randomness
+from diffuscope.certify.clean import last_step as last_step_of
+from diffuscope.certify.clean import single_point as single_point_of
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.samplers import DDIM, DDPM, Heun, sample
@@ -153,7 +153,7 @@ def test_a_sampler_of_images_is_shown_images():
     images = asked(Target("images", run, 1, False, 1, event="image"))
     assert ask.runs(images, mixture(64), VE()).tone == "good"
     assert ask.runs(images, PLANE, VE()).tone == "good"
-    assert shapes == {(1, 8, 8), (1, 1, 2)}
+    assert shapes == {(2, 4, 8), (2, 1, 1)}
 
 
 def test_a_start_changed_in_place_shows_in_the_schedule_that_changes_it():
@@ -298,9 +298,129 @@ def test_an_interrupt_is_no_fault_of_the_target():
 
 def test_a_denoiser_asked_at_states_of_another_size_is_the_targets_fault():
     def run(denoiser, x, times, generator):  # noqa: ARG001
-        return denoiser(x[..., :1], times[0])
+        return denoiser(x[:, :1], times[0])
 
     with pytest.raises(TargetError, match="which is not the start's"):
         asked(Target("crops", run, 1, False, 1, event="image")).run(
             PLANE.denoiser(VE()), PLANE.start(VE()), PLANE.times(VE(), 3), None
         )
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda denoiser, x, times: denoiser(torch.zeros_like(x), times[-2]),
+        lambda denoiser, x, times: denoiser(x, times[0]),
+    ],
+    ids=["asked at the origin", "asked at the first level"],
+)
+def test_a_last_step_that_a_single_point_does_not_show_is_seen_on_gaussian_data(end):
+    def run(denoiser, x, times, generator):
+        if float(times[-1]) > 0:
+            return plain(denoiser, x, times, generator)
+        return end(denoiser, plain(denoiser, x, times[:-1], generator), times)
+
+    assert single_point_of(target(run), PLANE, VE()).tone == "good"
+    assert last_step_of(target(run), PLANE, VE()).tone == "alarm"
+    assert last_step_of(target(plain), PLANE, VE()).tone == "good"
+
+
+def test_moments_that_are_wrong_at_sigma_zero_alone_are_seen():
+    def run(denoiser, x, times, generator):
+        ended = sample(DDPM(), denoiser, x, times, noise=generator)
+        return ended * 1.2 if float(times[-1]) == 0 else ended
+
+    wide = asked(Target("wide", run, 1, True, 1))
+    assert last_step_of(wide, PLANE, VE()).tone == "alarm"
+    assert last_step_of(asked(sampler_target(DDPM())), PLANE, VE()).tone == "good"
+
+
+def test_noise_that_is_wrong_in_single_precision_alone_is_seen():
+    def draw(x, generator):
+        noise = torch.randn(x.shape, dtype=x.dtype, generator=generator)
+        return 1.4 * noise if x.dtype == torch.float32 else noise
+
+    assert precision(noisy(draw), PLANE, VE()).tone == "alarm"
+    assert precision(noisy(lambda x, g: torch.randn(x.shape, dtype=x.dtype, generator=g)), PLANE, VE()).tone == "good"
+
+
+def test_rows_beyond_the_first_thirty_two_are_compared_too():
+    def run(denoiser, x, times, generator):
+        return torch.cat([plain(denoiser, x[:32], times, generator), x[32:]])
+
+    assert batching(target(run), PLANE, VE()).tone == "alarm"
+
+
+def test_more_steps_than_the_grids_of_the_order_are_taken():
+    def run(denoiser, x, times, generator):
+        return plain(denoiser, x, times, generator) if len(times) <= 161 else 0 * x
+
+    assert ask.many_steps(target(run), VE()).tone == "alarm"
+    assert ask.many_steps(target(plain), VE()).tone == "good"
+    assert ask.many_steps(target(plain, finest=50), VE()).tone == "good"
+
+
+def test_the_start_returned_for_few_steps_is_a_note():
+    def run(denoiser, x, times, generator):
+        return x if len(times) <= 6 else plain(denoiser, x, times, generator)
+
+    finding = ask.few_steps(target(run), PLANE, VE())
+    assert finding.tone == "attention"
+    assert "times the error of DDIM" in finding.verdict
+
+
+@pytest.mark.parametrize("declared", [{"coarsest": 8}, {"finest": 12}, {"coarsest": 12, "finest": 12}])
+def test_no_question_takes_a_number_of_steps_that_is_not_accepted(declared: dict[str, int]):
+    least, most = declared.get("coarsest", 1), declared.get("finest", 1000)
+
+    def run(denoiser, x, times, generator):
+        assert least <= len(times) - 1 <= most + (least == most)  # where all are one, one more ends at zero
+        return plain(denoiser, x, times, generator)
+
+    some = target(run, **declared)
+    for question in (*QUESTIONS, cost, single_point_of, last_step_of, batching, precision):
+        assert question(some, PLANE, VE()).tone in ("good", "neutral"), question
+
+
+def test_draws_that_depend_on_the_batch_are_not_compared_and_are_no_failure():
+    def in_chunks(x, generator):
+        return torch.cat([torch.randn(part.shape, dtype=x.dtype, generator=generator) for part in x.split(64)])
+
+    assert batching(noisy(in_chunks), PLANE, VE()).tone == "attention"
+
+    def row_by_row(x, generator):
+        return torch.stack([torch.randn(x.shape[1:], dtype=x.dtype, generator=generator) for _ in x])
+
+    assert batching(noisy(row_by_row), PLANE, VE()).tone == "attention"
+
+
+def test_levels_rounded_inside_make_the_end_jump_with_the_times():
+    def run(denoiser, x, times, generator):  # noqa: ARG001
+        alpha, sigma = denoiser.schedule.alpha, denoiser.schedule.sigma
+        for t, s in itertools.pairwise(times):
+            kept = sigma(s).bfloat16().double() / sigma(t).bfloat16().double()
+            denoised = denoiser(x, t)
+            x = alpha(s) * denoised + kept * (x - alpha(t) * denoised)
+        return x
+
+    finding = ask.rounding(target(run), PLANE, VE())
+    assert finding.tone == "alarm"
+    assert "as the times move" in finding.verdict
+
+
+def test_a_result_that_requires_grad_is_a_result():
+    def run(denoiser, x, times, generator):
+        return plain(denoiser, x, times, generator) * torch.ones(1, dtype=x.dtype, requires_grad=True)
+
+    assert ask.few_steps(target(run), PLANE, VE()).tone == "good"
+    assert ask.many_steps(target(run), VE()).tone == "good"
+
+
+def test_a_global_seed_set_by_a_deterministic_sampler_is_a_note():
+    def run(denoiser, x, times, generator):
+        torch.manual_seed(0)
+        return plain(denoiser, x, times, generator)
+
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        assert randomness(target(run), PLANE, VE()).tone == "attention"

@@ -90,11 +90,17 @@ def test_a_known_failure_does_not_count_and_one_that_passes_says_so():
     found = with_known([finding("order.a", "alarm"), finding("order.b", "good"), finding("order.c", "unknown")], [])
     assert [each.tone for each in found] == ["alarm", "good", "unknown"]
     found = with_known(found, ["order.a", "order.b", "order.c"])
-    assert [each.tone for each in found] == ["attention", "attention", "unknown"]
+    assert [each.tone for each in found] == ["attention", "attention", "attention"]
     assert found[0].verdict.startswith("Known to fail: Measured")
     assert "it passes now" in found[1].verdict
     with pytest.raises(InputError, match=r"known: no question is called 'order\.d'; expected runs, order"):
         certify_sampler(DDIM(), known=["order.d"])
+
+
+def test_a_certificate_whose_orders_are_all_known_to_fail_passes():
+    found = with_known([finding("order.a", "alarm"), finding("batch", "good")], ["order.a"])
+    assert Certificate(sampler_target(DDIM()), found, {}, ("order.a",)).verdict == "passes"
+    assert Certificate(sampler_target(DDIM()), found, {}).verdict == "undecided"  # nothing of it was measured
 
 
 def my_sampler(denoiser, x_start, times, generator):  # noqa: ARG001

@@ -25,6 +25,7 @@ from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Gaussian
 from diffuscope.schedules import Schedule
 
+from .asked import NotChosenError
 from .chosen_noise import ChosenNoise, Drawn, Unheard, row_draws
 from .target import Target
 
@@ -50,13 +51,13 @@ class AffineMap:
 def affine_map(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " times"]) -> AffineMap:
     """The map of `target` over `times` on Gaussian data with flat events of d coordinates.
 
-    Raises ValueError where some draw cannot be chosen row by row.
+    Raises NotChosenError where some draw cannot be chosen row by row.
     """
     (d,) = denoiser.distribution.event_shape
     draws = row_draws(target, denoiser, times)
     own = [draw for draw in draws if draw is not None]
     if len(own) < len(draws):
-        raise ValueError("rows share a draw")
+        raise NotChosenError("rows share a draw")
     first = (1 + d + np.cumsum([0, *(draw.width for draw in own)])).tolist()  # the first row of each draw
     rows = first[-1] + 1
     # eighths are exact in every precision
@@ -66,6 +67,8 @@ def affine_map(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " t
     x[-1] = check[1 : 1 + d]
 
     def draw(k: int, drawn: Drawn) -> Tensor:
+        if k >= len(own):
+            raise NotChosenError("more draws than for fewer rows")
         chosen = torch.zeros(rows, own[k].width, dtype=torch.float64)
         chosen[first[k] : first[k + 1]] = torch.eye(own[k].width, dtype=torch.float64)
         chosen[-1] = check[first[k] : first[k + 1]]
@@ -106,7 +109,7 @@ class WeakError:
 
 
 def weak_error(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " times"]) -> WeakError:
-    """The errors of mean and covariance at the end of `times`. Raises ValueError where draws cannot be chosen."""
+    """The errors of mean and covariance at the end of `times`. Raises NotChosenError where draws cannot be chosen."""
     distribution, schedule = denoiser.distribution, denoiser.schedule
     if not isinstance(distribution, Gaussian):
         raise TypeError(f"denoiser: expected that of a Gaussian, got that of {type(distribution).__name__}")

@@ -25,6 +25,10 @@ class TargetError(Exception):
     """What a target did wrong, in one line: an exception, an exit, or a result of another kind."""
 
 
+class NotChosenError(Exception):
+    """The random draws of a target cannot be chosen row by row: no fault of its own."""
+
+
 def blamed(call: Callable[..., T], *arguments: object) -> T:
     """`call(*arguments)`; TargetError with the line of theirs for any exception or exit but an interrupt.
 
@@ -32,7 +36,7 @@ def blamed(call: Callable[..., T], *arguments: object) -> T:
     """
     try:
         return call(*arguments)
-    except (InputError, TargetError, KeyboardInterrupt, GeneratorExit):
+    except (InputError, TargetError, NotChosenError, KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:
         said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -53,7 +57,7 @@ def place(error: BaseException) -> str:
 def asked(target: Target) -> Target:
     """`target` on flat events of float64 or float32 vectors, whose run raises TargetError for all that it does wrong.
 
-    A target whose event is an image is shown (batch, 1, height, width), and the denoiser that it calls takes the same.
+    A target whose event is an image is shown (batch, channels, height, width), and its denoiser takes the same.
     """
 
     def run(
@@ -75,14 +79,16 @@ def require_result(ended: object, shape: tuple[int, ...]) -> Batch:
         raise TargetError(f"it returns a tensor of shape {tuple(ended.shape)}; expected that of the start, {shape}")
     if not ended.is_floating_point():
         raise TargetError(f"it returns a tensor of {str(ended.dtype)[6:]}; expected floating point")
-    return ended
+    return ended.detach()
 
 
 def image_shape(x: Batch) -> tuple[int, ...]:
-    """(batch, 1, height, width) for a batch of events of height times width coordinates, as square as they can be."""
+    """(batch, channels, height, width): two channels where d is even, and wider than high where that can be."""
     d = x[0].numel()
-    height = max(h for h in range(1, int(d**0.5) + 1) if d % h == 0)
-    return len(x), 1, height, d // height
+    channels = 2 if d % 2 == 0 else 1
+    pixels = d // channels
+    height = max(h for h in range(1, pixels + 1) if pixels % h == 0 and (h * h < pixels or h == 1))
+    return len(x), channels, height, pixels // height
 
 
 class Reshaped:

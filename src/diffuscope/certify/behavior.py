@@ -12,11 +12,10 @@ from torch import Tensor
 
 from diffuscope.denoisers import Batch, CountingDenoiser, Denoiser, ExactDenoiser
 from diffuscope.errors import InputError
-from diffuscope.exact import Empirical
 from diffuscope.findings import Finding, Tone
 from diffuscope.schedules import Schedule
 
-from .asked import TargetError
+from .asked import NotChosenError, TargetError
 from .chosen_noise import ChosenNoise, Drawn, count_draws, no_noise, row_draws
 from .problems import OracleProblem
 from .target import Target
@@ -46,11 +45,6 @@ def allowed(target: Target) -> float:
 def steps_of(target: Target) -> int:
     """The number of steps of these checks, as near to STEPS as the target accepts."""
     return min(max(STEPS, target.coarsest), target.finest)
-
-
-def finished(times: Float[Tensor, " times"]) -> Float[Tensor, " times+1"]:
-    """`times` with a last step to clean data, t = 0."""
-    return torch.cat([times, times.new_zeros(1)])
 
 
 def largest_difference(a: Tensor, b: Tensor, scale: float = 1.0) -> float:
@@ -87,102 +81,20 @@ def _answer(question: Question, target: Target, problem: OracleProblem, schedule
         return measured(value=math.nan, unit="", verdict=str(fault), tone="alarm")
 
 
-def single_point(target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:
-    """If the data are a single point, the finished sample is that point, whatever the noise.
-
-    A target that does not declare to reach sigma = 0 may have no step there, or stop at the level before.
-    """
-    point = torch.tensor([[1.3, -0.7]], dtype=torch.float64)
-    denoiser, start = ExactDenoiser(Empirical(point), schedule), problem.start(schedule)[:, :2]
-    times = problem.times(schedule, steps_of(target))
-    null = f"Distance at most {allowed(target):.0e} after the step to clean data."
-    said = partial(measured, unit="data units", null=null)
-    if target.reaches_zero is not False:
-        ended = _reached(target, denoiser, start, finished(times))
-        error = math.nan if ended is None else largest_difference(ended, point)
-        if error <= allowed(target):
-            return said(value=error, verdict="The finished sample is the data point.", tone="good")
-        if target.reaches_zero or not (math.isnan(error) or _stays(target, denoiser, start, times, ended)):
-            distance = "not finite" if math.isnan(error) else f"{error:.2g} away from the only data point"
-            finer = math.nan if target.reaches_zero else _with_finer_steps(target, problem, denoiser, point)
-            if finer <= error / 2:
-                less = f"with eight times the steps, {finer:.2g}"
-                return said(value=error, verdict=f"The finished sample is {distance}; {less}.", tone="attention")
-            near = error <= LEFT and target.reaches_zero is None
-            tone: Tone = "attention" if near else "alarm"
-            return said(value=error, verdict=f"The finished sample is {distance}.", tone=tone)
-    ended = run(target, denoiser, start, times)
-    alpha, sigma = float(schedule.alpha(times[-1])), float(schedule.sigma(times[-1]))
-    noises = largest_difference(ended, alpha * point, sigma)
-    tone = "neutral" if target.reaches_zero is False else "attention"
-    verdict = (
-        f"It has no step to sigma = 0; above it, the sample is within {noises:.2g} of its noise of the data point."
-    )
-    if not noises <= 6:
-        tone, verdict = "alarm", f"Above sigma = 0 the sample is {noises:.2g} of its noise from the only data point."
-    return said(value=noises * sigma, verdict=verdict, tone=tone)
-
-
-LEFT = 5e-3  # a distance from the data that a stop above sigma = 0 leaves
-
-
-def _with_finer_steps(target: Target, problem: OracleProblem, denoiser: ExactDenoiser, point: Batch) -> float:
-    """The distance from the data point with eight times the steps, from a sixteenth of the last level.
-
-    A solver of the equation in time is not exact at the end, but comes nearer.
-    """
-    finer, schedule = replace(problem, low=problem.low / 16), denoiser.schedule
-    n = min(8 * steps_of(target), target.finest)
-    ended = _reached(target, denoiser, problem.start(schedule)[:, :2], finished(finer.times(schedule, n)))
-    return math.nan if ended is None else largest_difference(ended, point)
-
-
-def _reached(target: Target, denoiser: Denoiser, start: Batch, times: Float[Tensor, " times"]) -> Batch | None:
-    """The end of a run to sigma = 0; None if it raises something or has no such step, unless it declares it."""
-    try:
-        return run(target, denoiser, start, times)
-    except (TargetError, InputError):
-        if target.reaches_zero:
-            raise
-        return None
-
-
-def _stays(
-    target: Target, denoiser: Denoiser, start: Batch, times: Float[Tensor, " times"], ended: Batch | None
-) -> bool:
-    """Whether a run to sigma = 0 ends where the run to the level before ended."""
-    return ended is not None and largest_difference(ended, run(target, denoiser, start, times)) <= allowed(target)
-
-
-def last_step(target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:
-    """The step to sigma = 0 is finite; its distance from a single call of the denoiser."""
-    times = problem.times(schedule, steps_of(target))
-    denoiser, start = problem.denoiser(schedule), problem.start(schedule)
-    if target.reaches_zero is False:
-        verdict = "It declares no step to clean data."
-        return measured(value=math.nan, unit="data units", verdict=verdict, tone="neutral")
-    with ChosenNoise(no_noise):
-        ended = _reached(target, denoiser, start, finished(times))
-    before = noiseless(target, denoiser, start, times)
-    said = partial(measured, unit="data units")
-    if ended is None or not bool(torch.isfinite(ended).all()):
-        what = "is refused" if ended is None else "gives NaN or infinity"
-        tone: Tone = "alarm" if target.reaches_zero else "attention"
-        return said(value=math.nan, verdict=f"The step to clean data, sigma = 0, {what}; stop above it.", tone=tone)
-    distance = largest_difference(ended, schedule.alpha(0.0) * denoiser(before, times[-1]))
-    if distance <= allowed(target):
-        verdict = "The step to clean data is one call of the denoiser."
-    else:
-        verdict = f"The step to clean data is finite; it ends {distance:.2g} from a plain denoise."
-    return said(value=distance, verdict=verdict, tone="good")
-
-
 def precision(target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:
     """The result has the dtype of the start, and float32 and float64 agree up to rounding."""
     times = problem.times(schedule, steps_of(target))
     denoiser, start = problem.denoiser(schedule), problem.start(schedule).float()
-    single = noiseless(target, denoiser, start, times)
-    double = noiseless(target, denoiser, start.double(), times)
+    fixed = fixed_noise(target, denoiser, times, len(start))
+
+    def ended(x: Batch) -> Batch:
+        with ChosenNoise(fixed(list(range(len(x)))) if callable(fixed) else no_noise):
+            return run(target, denoiser, x, times)
+
+    try:
+        single, double = ended(start), ended(start.double())
+    except NotChosenError:
+        single, double = noiseless(target, denoiser, start, times), noiseless(target, denoiser, start.double(), times)
     kept = single.dtype == torch.float32 and double.dtype == torch.float64
     difference = largest_difference(single.double(), double, problem.scale)
     # a few dozen operations at 6e-8, amplified by the flow
@@ -194,23 +106,34 @@ def precision(target: Target, problem: OracleProblem, schedule: Schedule) -> Fin
     return measured(value=difference, unit="data scale", verdict=verdict, tone="good" if good else "alarm")
 
 
+BATCH = 130
+COMPARED = [0, 1, 50, 129]
+
+
 def batching(target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:
     """The result of a row does not depend on the other rows of its batch, with the noise of each row fixed."""
     times = problem.times(schedule, steps_of(target))
-    denoiser, start = problem.denoiser(schedule), problem.start(schedule)[:4]
+    denoiser, start = problem.denoiser(schedule), problem.start(schedule).repeat(11, 1)[:BATCH]
     fixed = fixed_noise(target, denoiser, times, len(start))
+    unfixed = "Not compared: its draws cannot be fixed row by row."
+    not_compared = measured(value=math.nan, unit="data scale", verdict=unfixed, tone="attention")
     if fixed is None:
-        verdict = "Not compared: its draws cannot be fixed row by row."
-        return measured(value=math.nan, unit="data scale", verdict=verdict, tone="attention")
+        return not_compared
     if isinstance(fixed, str):
         return measured(value=math.nan, unit="data scale", verdict=fixed, tone="alarm")
 
-    def ended(rows: list[int]) -> Batch:
+    def ended(rows: list[int], seed: int) -> Batch:
         with ChosenNoise(fixed(rows)):
-            return run(target, denoiser, start[rows], times)
+            return run(target, denoiser, start[rows], times, seed)
 
-    everyone = list(range(len(start)))
-    error = largest_difference(ended(everyone), torch.cat([ended([row]) for row in everyone]), problem.scale)
+    try:
+        together = ended(list(range(len(start))), seed=0)
+        if not torch.equal(together, ended(list(range(len(start))), seed=1)):
+            raise NotChosenError("other noise")
+        alone = torch.cat([ended([row], seed=0) for row in COMPARED])
+    except NotChosenError:
+        return not_compared
+    error = largest_difference(together[COMPARED], alone, problem.scale)
     good = error <= allowed(target)
     verdict = f"A row ends {error:.2g} elsewhere when others join it."
     if good:
@@ -229,7 +152,7 @@ def fixed_noise(
         return lambda chosen: no_noise  # noqa: ARG005
     try:
         draws = row_draws(target, denoiser, times)
-    except ValueError:
+    except NotChosenError:
         return None
     if None in draws:
         return "A random draw is shared by all rows of the batch: they are not independent."
@@ -243,8 +166,9 @@ def fixed_noise(
 
     def of_rows(chosen: list[int]) -> Callable[[int, Drawn], Tensor]:
         def draw(k: int, drawn: Drawn) -> Tensor:
-            own = draws[k]
-            assert own is not None
+            own = draws[k] if k < len(draws) else None
+            if own is None:
+                raise NotChosenError("more draws than for fewer rows")
             return own.laid_out(table[k][chosen], drawn)
 
         return draw
@@ -276,6 +200,9 @@ def randomness(target: Target, problem: OracleProblem, schedule: Schedule) -> Fi
     elif draws:
         # the result does not depend on them, but other users' draws now do
         tone, verdict = "attention", f"The result is deterministic, but {draws} random draws are made and not used."
+    elif drawn_from:
+        changed = f"The result is deterministic, but the global generator of {' and '.join(drawn_from)} is changed."
+        tone, verdict = "attention", changed
     else:
         tone, verdict = "good", "No random numbers are drawn."
     return measured(value=float(draws), unit="draws", verdict=verdict, tone=tone)
@@ -291,16 +218,21 @@ def _global_states() -> dict[str, str]:
 
 def cost(target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:
     """The NFE per step against the declared number; further NFE at the start are counted separately."""
-    n = max(1, steps_of(target) // 2)
-    few, many = (evaluations(target, problem, schedule, steps) for steps in (n, 2 * n))
-    per_step, start = (many - few) / n, 2 * few - many
+    n = max(target.coarsest, min(STEPS // 2, target.finest // 2))
+    m = min(2 * n, target.finest)
+    if m == n:
+        verdict = f"It takes {n} step{'s' if n > 1 else ''} only; the cost of one is not counted."
+        return measured(value=math.nan, unit="NFE", verdict=verdict, tone="neutral")
+    few, many = (evaluations(target, problem, schedule, steps) for steps in (n, m))
+    per_step = (many - few) / (m - n)
+    start = few - per_step * n
     if target.nfe_per_step is None:
-        verdict, tone = f"{many} NFE in {2 * n} steps; no fixed cost is declared.", "neutral"
+        verdict, tone = f"{many} NFE in {m} steps; no fixed cost is declared.", "neutral"
     elif per_step == target.nfe_per_step and start >= 0:
-        extra = f" and {start} at the start" if start else ""
+        extra = f" and {start:g} at the start" if start else ""
         verdict, tone = f"{target.nfe_per_step} NFE per step{extra}, as declared.", "good"
     else:
-        verdict = f"{many} NFE in {2 * n} steps and {few} in {n}; {target.nfe_per_step} per step declared."
+        verdict = f"{many} NFE in {m} steps and {few} in {n}; {target.nfe_per_step} per step declared."
         tone = "alarm"
     return measured(value=per_step, unit="NFE", verdict=verdict, tone=tone)
 

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from diffuscope.denoisers import Batch, BatchTime, Denoiser, ExactDenoiser
 
+from .asked import NotChosenError
 from .target import Target
 
 NORMAL = (torch.randn, torch.randn_like, torch.normal, Tensor.normal_)
@@ -95,17 +96,27 @@ def no_noise(k: int, drawn: Drawn) -> Tensor:  # noqa: ARG001
 
 @dataclass(frozen=True)
 class RowDraw:
-    """A draw of a run: `axis` of its shape counts the rows of the batch, each of which gets `width` numbers."""
+    """A draw of a run: `axis` of its shape counts the rows of the batch, each of which gets `width` numbers.
 
-    axis: int
+    Without an axis the rows follow each other in one flat draw.
+    """
+
+    axis: int | None
     width: int
     dtype: torch.dtype
 
     def laid_out(self, rows: Float[Tensor, "rows width"], drawn: Drawn) -> Tensor:
-        """The draw whose numbers for row i are `rows[i]`; ValueError if `drawn` is another kind of draw."""
+        """The draw whose numbers for row i are `rows[i]`; NotChosenError if `drawn` is another kind of draw."""
         shape = list(drawn.shape)
-        if self.axis >= len(shape) or shape.pop(self.axis) != len(rows) or math.prod(shape) != self.width:
-            raise ValueError(f"a draw of shape {drawn.shape} for {len(rows)} rows")
+        if self.axis is None and math.prod(shape) == rows.numel():
+            return rows.reshape(shape)
+        if (
+            self.axis is None
+            or self.axis >= len(shape)
+            or shape.pop(self.axis) != len(rows)
+            or math.prod(shape) != self.width
+        ):
+            raise NotChosenError(f"a draw of shape {drawn.shape} for {len(rows)} rows")
         return rows.reshape(len(rows), *shape).movedim(0, self.axis)
 
 
@@ -118,25 +129,31 @@ def count_draws(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " 
     return noise
 
 
-ROWS = 7  # of a run that finds out which axis counts the rows
+ROWS, FEWER = 7, 5  # of runs that find out which axis counts the rows
 
 
 def row_draws(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " times"]) -> Sequence[RowDraw | None]:
     """The draws of a run, found by their shapes for a batch of seven; None for a draw that all rows share.
 
-    Raises ValueError where a draw is of a kind that cannot be chosen, or more than one axis might count the rows.
+    Raises NotChosenError where a draw is of a kind that cannot be chosen, more than one axis might count the rows, or
+    every row has draws of its own.
     """
     found = count_draws(target, denoiser, times, ROWS)
     if found.others:
-        raise ValueError("draws that cannot be chosen")
-    return [_row_draw(drawn) for drawn in found.drawn]
+        raise NotChosenError("draws that cannot be chosen")
+    draws = [_row_draw(drawn) for drawn in found.drawn]
+    if None in draws and count_draws(target, denoiser, times, FEWER).draws != len(draws):
+        raise NotChosenError("draws of single rows")
+    return draws
 
 
 def _row_draw(drawn: Drawn) -> RowDraw | None:
     axes = [axis for axis, size in enumerate(drawn.shape) if size == ROWS]
     if len(axes) > 1:
-        raise ValueError(f"a draw of shape {drawn.shape} for {ROWS} rows")
-    return RowDraw(axes[0], math.prod(drawn.shape) // ROWS, drawn.dtype) if axes else None
+        raise NotChosenError(f"a draw of shape {drawn.shape} for {ROWS} rows")
+    flat = not axes and len(drawn.shape) == 1 and drawn.shape[0] % ROWS == 0
+    width = math.prod(drawn.shape) // ROWS
+    return RowDraw(axes[0] if axes else None, width, drawn.dtype) if axes or flat else None
 
 
 def _mean_and_deviation(func: Callable[..., Tensor], args: tuple, kwargs: dict) -> tuple:

@@ -18,7 +18,7 @@ from diffuscope.findings import Finding
 from diffuscope.schedules import Schedule
 
 from .affine import WeakError, weak_error
-from .asked import TargetError
+from .asked import NotChosenError, TargetError
 from .behavior import measured, run, sentence
 from .limit import RESOLUTION, SURE, Limit, limit_of
 from .order import FEWEST, STEPS, MeasuredOrder, measured_order
@@ -161,7 +161,7 @@ def exact_weak_error(target: Target, denoiser: ExactDenoiser, times: Float[Tenso
     """`weak_error`; NotAffineError where it does not exist, or does not explain a row of random numbers."""
     try:
         found = weak_error(target, denoiser, times)
-    except ValueError as error:
+    except NotChosenError as error:
         raise NotAffineError(str(error)) from error
     if not found.misfit <= max(AFFINE, 1e3 * target.floor, 30 * found.precision):
         raise NotAffineError(f"a misfit of {found.misfit:.2g}")
@@ -217,7 +217,10 @@ def judged(found: Convergence, target: Target, tolerance: float, budget: Budget 
         return say(verdict=f"The result is not finite, or beyond all bounds, at {order.steps[-1]} steps.", tone="alarm")
     if limit.verdict == "wrong":
         off = f"{limit.distance:.2g} of the data's scale off ({near:.2g} to {far:.2g})"
-        return say(verdict=f"Converges to a wrong limit, {off}; {last}.", tone="alarm")
+        said = f"Converges to a wrong limit, {off}; {last}."
+        if max(order.errors) < 1.01 * min(order.errors) and limit.distance < RESOLUTION:
+            said += " An adaptive solver, whose error does not depend on the steps, declares its tolerance as floor."
+        return say(verdict=said, tone="alarm")
     if reached == "missed":
         short = f"Converges at {band}, not at the declared order {declared}, {last}."
         return say(verdict=short + _cold_start(target, order.order), tone="alarm")

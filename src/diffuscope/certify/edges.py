@@ -12,11 +12,12 @@ from torch import Tensor
 from diffuscope.denoisers import Batch, CountingDenoiser, Denoiser, ExactDenoiser
 from diffuscope.exact import Gaussian
 from diffuscope.findings import Finding
+from diffuscope.samplers import DDIM, sample
 from diffuscope.schedules import Schedule
 from diffuscope.times import uniform_times
 
 from .affine import marginal
-from .asked import asked
+from .asked import NotChosenError, asked
 from .behavior import allowed, fixed_noise, largest_difference, measured, noiseless, run, steps_of
 from .chosen_noise import ChosenNoise, no_noise
 from .convergence import Budget, NotAffineError, admitted, converge, exact_weak_error, judged, order_finding
@@ -24,6 +25,7 @@ from .problems import OracleProblem, unequal_gaussian, wide_gaussian
 from .target import Target
 
 FEW = (1, 2, 3, 5)
+MUCH_MORE = 3.0  # times the error of DDIM at as few steps
 STRETCHED = (25, 40, 63, 100, 160)  # numbers of steps from one extreme level to the other
 COSTLY = (25, 40, 63, 100)  # the same for costly targets
 
@@ -55,9 +57,13 @@ def runs(target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:
 def few_steps(target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:
     """One, two, three and five steps, to a level above zero, are finite."""
     denoiser, start = problem.denoiser(schedule), problem.start(schedule)
-    counts, errors = admitted(target, FEW), []
+    counts, errors, times_ddim = admitted(target, FEW), [], [0.0]
     for n in counts:
-        ended = run(target, denoiser, start, problem.times(schedule, n))
+        times = problem.times(schedule, n)
+        ended = run(target, denoiser, start, times)
+        if not target.stochastic:
+            ddim = scaled(sample(DDIM(), denoiser, start, times), problem, schedule)
+            times_ddim.append(scaled(ended, problem, schedule) / ddim)
         errors.append(largest_difference(ended, problem.exact_end(schedule), problem.scale))
         if not bool(torch.isfinite(ended).all()):
             verdict = f"{n} step{'s give' if n > 1 else ' gives'} NaN or infinity."
@@ -66,7 +72,31 @@ def few_steps(target: Target, problem: OracleProblem, schedule: Schedule) -> Fin
         verdict = f"It takes no fewer than {target.coarsest} steps."
         return measured(value=math.nan, unit="data scale", verdict=verdict, tone="neutral")
     verdict = f"{', '.join(map(str, counts))} steps are finite, at most {max(errors):.2g} of the data's scale off."
-    return measured(value=max(errors), unit="data scale", verdict=verdict, tone="good")
+    if max(times_ddim) > MUCH_MORE:
+        verdict += f" That is up to {max(times_ddim):.2g} times the error of DDIM."
+    tone = "attention" if max(times_ddim) > MUCH_MORE else "good"
+    return measured(value=max(errors), unit="data scale", verdict=verdict, tone=tone)
+
+
+def scaled(ended: Batch, problem: OracleProblem, schedule: Schedule) -> float:
+    """Root mean square distance of `ended` from the exact endpoints, in units of the data's scale."""
+    return float((ended.double() - problem.exact_end(schedule)).square().mean().sqrt()) / problem.scale
+
+
+def many_steps(target: Target, schedule: Schedule) -> Finding:
+    """A thousand steps, or the most that are accepted, err no more than 160 do."""
+    problem, most = unequal_gaussian(), min(1000, target.finest)
+    few = min(160, most // 2)
+    if target.stochastic or few < target.coarsest:
+        verdict = "Asked of deterministic samplers that take enough steps."
+        return measured(value=math.nan, unit="data scale", verdict=verdict, tone="neutral")
+    errors = [
+        scaled(run(target, problem.denoiser(schedule), problem.start(schedule), times), problem, schedule)
+        for times in (problem.times(schedule, n) for n in (few, most))
+    ]
+    good = errors[1] <= max(1.1 * errors[0], 1e-4, 100 * target.floor)
+    verdict = f"The error is {errors[1]:.2g} of the data's scale at {most} steps, and {errors[0]:.2g} at {few}."
+    return measured(value=errors[1], unit="data scale", verdict=verdict, tone="good" if good else "alarm")
 
 
 def extremes(target: Target, schedule: Schedule, budget: Budget | None = None) -> Finding:
@@ -106,7 +136,7 @@ def zero_snr(target: Target, schedule: Schedule, budget: Budget | None = None) -
 
 
 def images(target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:
-    """Images of one channel end where the vectors of their pixels end, with the same noise."""
+    """Images of two channels end where the vectors of their numbers end, with the same noise."""
     if target.event != "any":
         verdict = f"It takes {target.event}s only."
         return measured(value=math.nan, unit="data scale", verdict=verdict, tone="neutral")
@@ -115,13 +145,19 @@ def images(target: Target, problem: OracleProblem, schedule: Schedule) -> Findin
     ended = []
     for laid_out in (target, asked(replace(target, event="image"))):
         fixed = fixed_noise(laid_out, denoiser, times, len(start))
-        with ChosenNoise(fixed(list(range(len(start)))) if callable(fixed) else no_noise):
-            ended.append(run(laid_out, denoiser, start, times))
+        try:
+            with ChosenNoise(fixed(list(range(len(start)))) if callable(fixed) else no_noise):
+                ended.append(run(laid_out, denoiser, start, times))
+        except NotChosenError:
+            fixed = None
+        if fixed is None:
+            verdict = "Not compared: its draws cannot be fixed row by row."
+            return measured(value=math.nan, unit="data scale", verdict=verdict, tone="attention")
     error = largest_difference(ended[0], ended[1], problem.scale)
     good = error <= allowed(target)
-    verdict = "Images end where the vectors of their pixels end."
+    verdict = "Images end where the vectors of their numbers end."
     if not good:
-        verdict = f"Images of {problem.start(schedule)[0].numel()} pixels end {error:.2g} from the vectors of theirs."
+        verdict = f"Images of {problem.start(schedule)[0].numel()} numbers end {error:.2g} from the vectors of theirs."
     return measured(value=error, unit="data scale", verdict=verdict, tone="good" if good else "alarm")
 
 
@@ -180,20 +216,27 @@ def time_precision(target: Target, problem: OracleProblem, schedule: Schedule) -
 
 
 def rounding(target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:
-    """The end is a smooth function of the start: its second difference over steps of 1e-4 is no larger than 1e-5.
+    """The end is smooth in the start and the times: its second difference over small changes is no larger than 1e-5.
 
-    A smooth map has one of about 1e-7, numbers rounded to half precision inside the sampler leave 1e-4. Asked of the
-    mean over the starts, so that one of them next to a decision of an adaptive sampler is no fault.
+    Over 1e-4 of the start, and 2e-3 of each step, a smooth map has one of about 1e-7; numbers rounded to half precision
+    inside the sampler leave 1e-4. Asked of the mean over the starts, so that one of them next to a decision of an
+    adaptive sampler is no fault.
     """
     times, denoiser = problem.times(schedule, steps_of(target)), problem.denoiser(schedule)
     start = problem.start(schedule)
     step = 1e-4 * float(start.square().mean().sqrt())
-    ended = [noiseless(target, denoiser, start + k * step, times).double() for k in (-1, 0, 1)]
-    size = float((ended[0] - 2 * ended[1] + ended[2]).abs().amax(1).mean()) / problem.scale
+    moved = torch.zeros_like(times)
+    moved[1:-1] = 2e-3 * times.diff()[1:]
+    sizes = {}
+    for name, change, shift in (("start", step, 0 * moved), ("times", 0.0, moved)):
+        ended = [noiseless(target, denoiser, start + k * change, times + k * shift).double() for k in (-1, 0, 1)]
+        sizes[name] = float((ended[0] - 2 * ended[1] + ended[2]).abs().amax(1).mean()) / problem.scale
+    name, size = max(sizes.items(), key=lambda item: item[1])
     good = size <= max(1e-5, 100 * target.floor)
-    verdict = f"The end is smooth in the start to {max(size, 1e-15):.0e}."
+    verdict = f"The end is smooth in start and times to {max(size, 1e-15):.0e}."
     if not good:
-        verdict = f"The end jumps by {size:.1g} of the data's scale as the start moves: numbers are rounded inside."
+        jumps = f"The end jumps by {size:.1g} of the data's scale as the {name} move{'' if name == 'times' else 's'}"
+        verdict = f"{jumps}: numbers are rounded inside."
     return measured(value=size, unit="data scale", verdict=verdict, tone="good" if good else "alarm")
 
 

@@ -19,7 +19,7 @@ def with_known(findings: Sequence[Finding], known: Sequence[str]) -> tuple[Findi
 
 
 def _as_known(finding: Finding) -> Finding:
-    if finding.tone == "alarm":
+    if finding.tone in ("alarm", "unknown"):
         return replace(finding, tone="attention", verdict=f"Known to fail: {finding.verdict}")
     if finding.tone == "good":
         verdict = f"Known to fail, but it passes now; take it off the list. {finding.verdict}"

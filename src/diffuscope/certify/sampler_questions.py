@@ -9,7 +9,7 @@ from diffuscope.errors import InputError
 from diffuscope.findings import Finding
 from diffuscope.schedules import Schedule
 
-from . import behavior, edges
+from . import behavior, clean, edges
 from .asked import TargetError, asked
 from .certificate import Certificate, Errors
 from .constant import constant
@@ -73,7 +73,7 @@ def questions(
             where = type(schedule).__name__
             yield order(f"{plane.name}.{where}", f"on {plane.title} under {where}", plane, schedule)
         yield order(f"{plane.name}.uneven", f"on {plane.title} in uneven steps", plane.in_uneven_steps(), first)
-    size = partial(_constant, target, gaussian if target.stochastic else plane, first)
+    size = partial(_constant, target, gaussian if target.stochastic else plane, first, steps, budget)
     yield Question("constant", "Error against a reference", size)
     for schedule in target.schedules:
         where = type(schedule).__name__
@@ -82,10 +82,11 @@ def questions(
         if float(schedule.alpha(1.0)) == 0 and target.starts_at_zero_snr is not False:
             from_noise = partial(edges.zero_snr, target, schedule, budget)
             yield Question(f"zero_snr.{where}", f"From alpha = 0 under {where}", from_noise)
+    yield Question("many_steps", "A thousand steps", partial(edges.many_steps, target, first))
     for name, title, question in (
         ("few_steps", "One to five steps", edges.few_steps),
-        ("point", "A single data point", behavior.single_point),
-        ("last_step", "The step to clean data", behavior.last_step),
+        ("point", "A single data point", clean.single_point),
+        ("last_step", "The step to clean data", clean.last_step),
         ("dtype", "float32 and float64", behavior.precision),
         ("time", "Precision of the time", edges.time_precision),
         ("rounding", "Rounding inside", edges.rounding),
@@ -99,8 +100,10 @@ def questions(
     yield Question("invariance", "Change of schedule", partial(behavior.invariance, target, plane))
 
 
-def _constant(target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:
-    order = math.nan if target.order else order_finding(target, problem, schedule).value
+def _constant(
+    target: Target, problem: OracleProblem, schedule: Schedule, steps: Sequence[int], budget: Budget | None
+) -> Finding:
+    order = math.nan if target.order else order_finding(target, problem, schedule, steps, budget).value
     return constant(target, problem, schedule, order)
 
 
@@ -142,7 +145,7 @@ def certify_sampler(
             findings.append(_answered(question, budget))
     advance("Error against NFE")
     errors = _error_tables(asked(replace(target, schedules=schedules)), budget) if schedules else {}
-    return Certificate(target, with_known(findings, known), errors)
+    return Certificate(target, with_known(findings, known), errors, tuple(known))
 
 
 def _runs(target: Target) -> bool:

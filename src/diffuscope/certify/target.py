@@ -29,9 +29,10 @@ class Target:
     `nfe_per_step` is the declared cost, None if it varies. `schedules` are those it can run in, its own first.
     `coarsest` and `finest` bound the numbers of steps that it accepts. `floor` is the relative accuracy of its own
     tables (float32 in some libraries) or of its error control, below which errors are not judged. `event` is the shape
-    of a sample: batches of vectors (batch, d), of images (batch, 1, height, width), or any. `reaches_zero` declares
-    that a last step to sigma = 0 gives the finished sample, False that there is none; None leaves it to be found out.
-    `starts_at_zero_snr` declares the same of a start at alpha = 0.
+    of a sample: batches of vectors (batch, d), of images (batch, channels, height, width), or any. `reaches_zero`
+    declares that a last step to sigma = 0 gives the finished sample, False that there is none; None leaves it to be
+    found out.
+    `starts_at_zero_snr=False` declares that there is no start at alpha = 0, which is otherwise asked for.
 
     >>> def my_euler(denoiser, x, times, generator):
     ...     for t, s in zip(times[:-1], times[1:]):
@@ -84,7 +85,11 @@ def target_of(given: Any, name: str | None = None) -> Target:
     if isinstance(given, Target):
         return given
     if isinstance(given, type) and _takes(given):
-        given = given()
+        try:
+            given = given()
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise InputError(f"target: {given.__qualname__}() failed with {said}") from error
     if isinstance(given, Sampler):
         return sampler_target(given, name)
     name = name or str(getattr(given, "__qualname__", type(given).__name__))
