@@ -59,6 +59,8 @@ def single_point(target: Target, problem: OracleProblem, schedule: Schedule) -> 
             near = error <= LEFT and target.reaches_zero is None
             tone: Tone = "attention" if near else "alarm"
             return said(value=error, verdict=f"The finished sample is {distance}.", tone=tone)
+    # fine steps, as their error is not the question
+    times = problem.times(schedule, min(8 * steps_of(target), target.finest))
     ended = run(target, denoiser, start, times)
     alpha, sigma = float(schedule.alpha(times[-1])), float(schedule.sigma(times[-1]))
     noises = largest_difference(ended, alpha * point, sigma)
