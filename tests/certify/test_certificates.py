@@ -220,6 +220,9 @@ def faulty(denoiser, x_start, times, generator):
     return sample(DDIM(), denoiser, x_start, times[:-1])
 faulty.order, faulty.stochastic, faulty.nfe_per_step = 2, False, 1
 
+def nothing(denoiser, x_start, times, generator):
+    denoiser(x_start, times[0])
+
 def exact(denoiser, x_t, t, generator):
     distribution, schedule = denoiser.distribution, denoiser.schedule
     return distribution.log_prob(x_t, schedule.alpha(t), schedule.sigma(t))
@@ -246,12 +249,27 @@ def test_the_command_certifies_a_users_sampler(module: Path):
     assert "passes" in (module / "out" / "certificate.html").read_text()
 
 
-def test_the_command_exits_with_one_and_names_what_fails(module: Path):
-    ran = command(module, "my_samplers:faulty", "--budget", "3")
+@pytest.mark.slow
+def test_the_command_names_the_orders_that_fail(module: Path):
+    ran = command(module, "my_samplers:faulty")
     assert ran.returncode == 1
-    assert "Not asked: the 3 s of the budget are over." in ran.stdout
     assert ran.stderr.splitlines()[-1].startswith("my_samplers:faulty fails: order.gaussian")
+
+
+def test_the_command_exits_with_one_and_names_what_fails(module: Path):
+    ran = command(module, "my_samplers:nothing")
+    assert ran.returncode == 1
+    assert "FAIL A plain run: it returns a NoneType" in ran.stdout
+    assert ran.stderr.splitlines()[-1] == "my_samplers:nothing fails: runs"
     assert json.loads((module / "out" / "certificate.json").read_text())["passed"] is False
+
+
+def test_what_a_spent_budget_leaves_unasked_is_undecided():
+    certificate = certify_sampler(sampler_target(DDIM()), seconds=0.0)
+    assert certificate.verdict == "undecided"
+    runs, *others = certificate.findings
+    assert runs.tone == "good"
+    assert {each.verdict for each in others} == {"Not asked: the 0 s of the budget are over."}
 
 
 def test_the_command_certifies_likelihoods(module: Path):
