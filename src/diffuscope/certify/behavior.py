@@ -42,9 +42,15 @@ def allowed(target: Target) -> float:
     return max(1e-9, 100 * target.floor)
 
 
+def is_costly(target: Target) -> bool:
+    """Three evaluations per step or more, or two for a stochastic target, which is run on a row for every draw."""
+    return (target.nfe_per_step or 1) > (1 if target.stochastic else 2)
+
+
 def steps_of(target: Target) -> int:
-    """The number of steps of these checks, as near to STEPS as the target accepts."""
-    return min(max(STEPS, target.coarsest), target.finest)
+    """The number of steps of these checks, as near to STEPS as the target accepts; half as many for a costly one."""
+    wanted = STEPS // 2 if is_costly(target) else STEPS
+    return min(max(wanted, target.coarsest), target.finest)
 
 
 def largest_difference(a: Tensor, b: Tensor, scale: float = 1.0) -> float:

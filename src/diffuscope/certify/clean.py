@@ -22,7 +22,7 @@ from .problems import OracleProblem, flow, unequal_gaussian
 from .target import Target
 
 LEFT = 5e-3  # a distance from the data that a stop above sigma = 0 leaves
-CLEAN = 0.05  # of the data's scale: what may be left at sigma = 0 with 96 steps
+CLEAN = 0.05  # of the data's scale: what may be left at sigma = 0 with the finer steps
 
 
 def steps_before_zero(target: Target) -> int:
@@ -118,8 +118,8 @@ def last_step(target: Target, problem: OracleProblem, schedule: Schedule) -> Fin
         return said(value=math.nan, verdict=f"The step to clean data, sigma = 0, {what}; stop above it.", tone=tone)
     coarse, fine = clean_errors(target, schedule)
     if fine > CLEAN and not fine <= coarse / 2:
-        verdict = f"After the step to clean data the result is {fine:.2g} of the data's scale off with 96 steps, "
-        return said(value=fine, verdict=f"{verdict}and {coarse:.2g} with 12.", tone="alarm")
+        off = f"{coarse:.2g} of the data's scale off, and {fine:.2g} with more and finer steps"
+        return said(value=fine, verdict=f"After the step to clean data the result is {off}.", tone="alarm")
     distance = largest_difference(ended, schedule.alpha(0.0) * denoiser(before, times[-1]))
     if distance <= allowed(target):
         verdict = "The step to clean data is one call of the denoiser."
@@ -129,7 +129,7 @@ def last_step(target: Target, problem: OracleProblem, schedule: Schedule) -> Fin
 
 
 def clean_errors(target: Target, schedule: Schedule) -> tuple[float, float]:
-    """The error at sigma = 0 on Gaussian data with 12 steps, and with 96 from a sixteenth of the last level.
+    """The error at sigma = 0 on Gaussian data, with few steps and with eight times as many to a sixteenth of the level.
 
     Of the endpoints of the exact flow, or of mean and covariance for a stochastic target; zeros where unknown,
     or where the target does not take enough steps.

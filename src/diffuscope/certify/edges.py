@@ -18,7 +18,7 @@ from diffuscope.times import uniform_times
 
 from .affine import marginal
 from .asked import NotChosenError, asked
-from .behavior import allowed, fixed_noise, largest_difference, measured, noiseless, run, steps_of
+from .behavior import allowed, fixed_noise, is_costly, largest_difference, measured, noiseless, run, steps_of
 from .chosen_noise import ChosenNoise, no_noise
 from .convergence import Budget, NotAffineError, admitted, converge, exact_weak_error, judged, order_finding
 from .problems import OracleProblem, unequal_gaussian, wide_gaussian
@@ -28,11 +28,6 @@ FEW = (1, 2, 3, 5)
 MUCH_MORE = 3.0  # times the error of DDIM at as few steps
 STRETCHED = (25, 40, 63, 100, 160)  # numbers of steps from one extreme level to the other
 COSTLY = (25, 40, 63, 100)  # the same for costly targets
-
-
-def is_costly(target: Target) -> bool:
-    """Three evaluations per step or more, or two for a stochastic target, which is run on a row for every draw."""
-    return (target.nfe_per_step or 1) > (1 if target.stochastic else 2)
 
 
 def stretched(target: Target) -> tuple[int, ...]:
@@ -84,8 +79,8 @@ def scaled(ended: Batch, problem: OracleProblem, schedule: Schedule) -> float:
 
 
 def many_steps(target: Target, schedule: Schedule) -> Finding:
-    """A thousand steps, or the most that are accepted, err no more than 160 do."""
-    problem, most = unequal_gaussian(), min(1000, target.finest)
+    """A thousand steps (400 of a costly target), or the most that are accepted, err no more than 160 do."""
+    problem, most = unequal_gaussian(), min(400 if is_costly(target) else 1000, target.finest)
     few = min(160, most // 2)
     if target.stochastic or few < target.coarsest:
         verdict = "Asked of deterministic samplers that take enough steps."

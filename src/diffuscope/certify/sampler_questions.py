@@ -43,7 +43,7 @@ def questions(
     The first is whether it runs at all. A costly target takes fewer steps by default.
     """
     target = asked(target)
-    if tuple(steps) == STEPS and edges.is_costly(target):
+    if tuple(steps) == STEPS and behavior.is_costly(target):
         steps = FEWER_STEPS
     first, plane, gaussian = target.schedules[0], mixture(2), unequal_gaussian()
     yield Question("runs", "A plain run", partial(behavior.everywhere, edges.runs, target, plane))
