@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from scipy import stats
 
-from diffuscope.audit.copy_search import Search, find_leaked
+from diffuscope.audit.copy_queries import Search
+from diffuscope.audit.leaked import find_leaked
 from diffuscope.audit.planting import modifications
 from diffuscope.audit.transformations import NAMES, transformations
 from diffuscope.data import load_data

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from scipy import stats
 
-from diffuscope.audit.copy_search import Queries, Search, find_leaked
+from diffuscope.audit.copy_queries import Queries, Search
+from diffuscope.audit.leaked import find_leaked
 from diffuscope.audit.nearness import clusters, nearness
 from diffuscope.audit.transformations import NAMES, transformations
 from diffuscope.findings import conformal_p_values, false_discovery

@@ -9,7 +9,8 @@ import torch
 import audit_subjects
 from diffuscope.audit import Settings, audit_samples
 from diffuscope.audit.copied_heldout import MOST, SIGNIFICANT, halves, near_copies
-from diffuscope.audit.copy_search import Search, among_half, closeness_of_both, copies, copies_finding
+from diffuscope.audit.copy_queries import Search
+from diffuscope.audit.copy_search import among_half, closeness_of_both, copies, copies_finding
 from diffuscope.audit.transformations import NAMES, transformations
 from diffuscope.data import DataSet
 

@@ -10,7 +10,9 @@ from scipy import stats
 
 from audit_subjects import QUICK, SMALL, asked, digits, exact_subject
 from diffuscope.audit import audit_model
-from diffuscope.audit.copy_search import Search, copies, copies_finding, find_leaked
+from diffuscope.audit.copy_queries import Search
+from diffuscope.audit.copy_search import copies, copies_finding
+from diffuscope.audit.leaked import find_leaked
 from diffuscope.audit.nearness import nearness
 from diffuscope.audit.planting import modifications, smallest_share_found
 from diffuscope.audit.questions.memorized import Memorization, verdict

@@ -11,7 +11,8 @@ from scipy.ndimage import gaussian_filter
 
 from audit_subjects import digits
 from diffuscope.audit import Settings, audit_samples
-from diffuscope.audit.copy_search import Search, find_leaked
+from diffuscope.audit.copy_queries import Search
+from diffuscope.audit.leaked import find_leaked
 from diffuscope.audit.questions import memorized
 from diffuscope.data import DataSet, fit_table
 from diffuscope.findings import conformal_p_values, false_discovery

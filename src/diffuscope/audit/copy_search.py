@@ -6,18 +6,7 @@ distribution; the conformal p-value of a sample is its rank among them. By Benja
 of false entries in the list is at most the stated one. Where examples have groups, one held-out example of each is used
 (`group_units`): ranks among the scans of few patients would be finer than what is known.
 
-*Leaked held-out examples*, which repeat a training example, would make copies look normal. They are left out of the
-null distribution if s is so small that 1/10 of a fresh example is expected there. Near 0, where s is of the order of
-d_1 / d_2, fresh examples in d dimensions have :math:`P(S < s) \propto s^d`; through the quantiles q(a) < q(b) of m
-values such a power law expects 1/10 of them below
-
-.. math::  q(a) \Bigl(\frac{1}{10\, m\, a}\Bigr)^{1/d}, \qquad d = \frac{\log(b / a)}{\log(q(b) / q(a))} .
-
-The larger of these values for (a, b) = (0.1, 0.5) and (0.25, 0.5) is the limit, in rounds until no more are found. The
-slope grows toward 0 on every data set tried, so fresh examples stay and the p-values remain valid. Bit-for-bit repeats
-are left out too, unless the held-out or the training examples repeat each other as often, up to chance. Where most
-held-out examples are near-copies, they are the bulk that the extrapolation takes for fresh, and an empty list means
-nothing (`copied_heldout`).
+*Leaked held-out examples*, which repeat a training example, are left out of the null distribution (`leaked`).
 
 *Power* is measured: modified copies of random training examples are planted (`planting`).
 """
@@ -30,7 +19,6 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from numpy import ndarray
 from scipy import stats
-from torch import Tensor
 
 from diffuscope import data
 from diffuscope.exact import nearest_neighbors
@@ -41,25 +29,18 @@ from diffuscope.findings import (
     false_discovery,
 )
 
-from .alignment import Alignment
-from .closeness import Neighborhood, closeness, neighborhood
 from .copied_heldout import MOST, halves, near_copies
+from .copy_queries import Events, Queries, Search
 from .features import Features
 from .group_units import one_of_each
+from .leaked import LEAST_CALIBRATION, REPEAT_QUANTILE, find_leaked
 from .planting import PLANTED, modifications, smallest_share_found
 from .repeats import Repeats, distinct, repeats
 from .transformations import Transformation
 
-REPEAT_QUANTILE = 0.01  # of the distances of held-out examples to training ones: nearer training examples are one
-LEAKED = 0.1  # expected number of fresh held-out examples that are taken for leaked ones
-TAILS = ((0.1, 0.5), (0.25, 0.5))
-LEAST_CALIBRATION = 20
-CHANCE = 0.01  # exact repeats of so small a probability are leaked
 LARGEST_SHARE = 0.25  # of exact copies: if only a larger one would be found, there is no verdict
 COPIED = "the held-out examples are near-copies of training examples"
 PLAIN = ("pixels", "columns", "values")  # what the distances of the examples as they are, are called
-Events = Float[Tensor, "_ *event"]
-Rows = Float[Tensor, "_ features"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,71 +114,6 @@ class Copies:
             f"listed with probability 0.95: {shares}."
             + (f" Not found at any share: {', '.join(lost)}." if lost else "")
         )
-
-
-class Search:
-    """Training examples, prepared once: neighborhoods of any queries, in one feature space."""
-
-    def __init__(self, train: Events, features: Features, chosen: Sequence[Transformation]) -> None:
-        if chosen:
-            kept, group = distinct(train.flatten(1).numpy())
-            # no copy of the data where none is needed
-            self.alignment = Alignment(train if len(kept) == len(train) else train[torch.from_numpy(kept)], chosen)
-            self.rows, self.features = self.alignment.rows, self.alignment.compared
-        else:
-            rows = features(train)
-            kept, group = distinct(rows.numpy())
-            self.alignment, self.features = None, features
-            self.rows = rows if len(kept) == len(rows) else rows[torch.from_numpy(kept)]
-        self.original, self.times = kept, np.bincount(group)
-
-    def __call__(self, queries: Events) -> "Queries":
-        """The queries, aligned, with their neighborhoods."""
-        if self.alignment is None:
-            rows = self.features(queries)
-            near = neighborhood(rows, self.rows, times=self.times)
-            return Queries(rows, self.rows, self.times, near, [""] * len(queries), near.distance[:, 0])
-        aligned, names, untransformed = self.alignment(queries)
-        rows = self.features(aligned)
-        near = neighborhood(rows, self.rows, times=self.times)
-        return Queries(rows, self.rows, self.times, near, names, untransformed.numpy())
-
-
-@dataclass(frozen=True, eq=False)
-class Queries:
-    """Rows with their neighborhoods among the rows of the training examples, and how each was transformed."""
-
-    rows: Rows
-    train: Rows
-    times: Int[ndarray, " train"]  # how often each row of `train` occurs
-    near: Neighborhood
-    transformation: list[str]
-    untransformed: Float[ndarray, " n"]  # distance to the nearest training example, before the transformation
-
-    def statistic(self, radius: float) -> Float[ndarray, " n"]:
-        """s, with training examples within `radius` as one."""
-        return closeness(self.rows, self.train, self.near, radius, self.times)
-
-    def part(self, chosen: Int[ndarray, " part"]) -> "Queries":
-        """Some of the queries."""
-        return Queries(
-            self.rows[torch.from_numpy(chosen)],
-            self.train,
-            self.times,
-            self.near.part(chosen),
-            [self.transformation[i] for i in chosen],
-            self.untransformed[chosen],
-        )
-
-    @property
-    def distance(self) -> Float[ndarray, " n"]:
-        """To the nearest training example."""
-        return self.near.distance[:, 0]
-
-    def next_distance(self, radius: float) -> Float[ndarray, " n"]:
-        """To the next different one; to the farthest searched where all of these are repeats."""
-        different = np.where(self.near.between > radius, self.near.distance, np.inf).min(1)
-        return np.where(np.isfinite(different), different, self.near.distance[:, -1])
 
 
 def copies(
@@ -284,53 +200,6 @@ def closeness_of_both(
     """s of either; training examples nearer to each other than 99% of the others are to them are one."""
     radius = float(np.quantile(others.untransformed, REPEAT_QUANTILE))
     return heldout.statistic(radius), others.statistic(radius)
-
-
-def find_leaked(fresh: Queries) -> tuple[Bool[ndarray, " n"], float]:
-    """Which held-out examples repeat a training example, and the radius within which training examples are one."""
-    leaked = _exact_repeats(fresh)
-    while True:
-        kept = ~leaked
-        if kept.sum() < LEAST_CALIBRATION:
-            return leaked, 0.0
-        radius = float(np.quantile(fresh.untransformed[kept], REPEAT_QUANTILE))
-        statistic = np.maximum(fresh.statistic(radius), 0.0)  # exact repeats that remain are by chance
-        if np.isinf(statistic[kept]).any():  # all training examples are one
-            return leaked, radius
-        more = kept & (fresh.distance > 0) & (statistic < _least_fresh(statistic[kept]))
-        if not more.any():
-            return leaked, radius
-        leaked |= more
-
-
-def _least_fresh(statistic: Float[ndarray, " n"]) -> float:
-    """Below this LEAKED of n fresh values are expected, by extrapolation of the lower tail as a power law."""
-    limits = [0.0]
-    for a, b in TAILS:
-        low, high = np.quantile(statistic, (a, b))
-        if 0 < low < high:
-            limits.append(low * (LEAKED / (a * len(statistic))) ** (np.log(high / low) / np.log(b / a)))
-    return float(max(limits))
-
-
-def _exact_repeats(fresh: Queries) -> Bool[ndarray, " n"]:
-    """Held-out examples at distance 0 from a training example; none if fresh ones may coincide as often.
-
-    Coinciding pairs among the held-out examples, and those among the training examples, bound the number by chance.
-    Where there is none in either, values are not coarse, and equal examples are one and the same.
-    """
-    exact, n, total = fresh.distance == 0, len(fresh.rows), int(fresh.times.sum())
-    sizes = np.bincount(distinct(fresh.rows.numpy())[1])
-    if sizes.max() == fresh.times.max() == 1:
-        return exact
-    by_chance = min(_most_pairs(sizes) * 2 * total / (n - 1), _most_pairs(fresh.times) * 2 * n / (total - 1))
-    by_chance_so_many = stats.poisson.sf(exact.sum() - 1, by_chance) >= CHANCE
-    return np.zeros(n, dtype=bool) if by_chance_so_many else exact
-
-
-def _most_pairs(sizes: Int[ndarray, " distinct"]) -> float:
-    """The upper confidence limit of the expected number of coinciding pairs, from the sizes of equal groups."""
-    return float(stats.chi2.isf(CHANCE, (sizes * (sizes - 1)).sum() + 2) / 2)
 
 
 def copies_finding(found: Copies, space: str) -> Finding:

@@ -78,9 +78,8 @@ def constant(target: Target, problem: OracleProblem, schedule: Schedule, order: 
 
 
 def _size(target: Target, problem: OracleProblem, schedule: Schedule, n: int) -> float:
-    if target.stochastic:
-        return exact_weak_error(target, problem.denoiser(schedule), problem.times(schedule, n)).largest
-    return float(np.linalg.norm(endpoint_errors(target, problem, schedule, n)))
+    """The largest error of the moments, or the root mean square of the endpoints'."""
+    return float(np.linalg.norm(_errors(target, problem, schedule, n), np.inf if target.stochastic else 2))
 
 
 def _references(

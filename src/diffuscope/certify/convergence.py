@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.denoisers import CountingDenoiser, ExactDenoiser
+from diffuscope.denoisers import Batch, CountingDenoiser, ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.findings import Finding
@@ -114,6 +114,11 @@ def converge(
 def endpoint_errors(target: Target, problem: OracleProblem, schedule: Schedule, steps: int) -> np.ndarray:
     """The errors of all coordinates of the endpoints; their 2-norm is their root mean square over the data's scale."""
     ended = run(target, problem.denoiser(schedule), problem.start(schedule), problem.times(schedule, steps))
+    return coordinate_errors(ended, problem, schedule)
+
+
+def coordinate_errors(ended: Batch, problem: OracleProblem, schedule: Schedule) -> np.ndarray:
+    """The same for endpoints `ended`."""
     errors = (ended - problem.exact_end(schedule)).double().flatten()
     return (errors / (problem.scale * len(errors) ** 0.5)).numpy()
 
@@ -147,13 +152,13 @@ def weak_order(
     denoiser = problem.denoiser(schedule)
 
     def errors_of(steps: int) -> np.ndarray:
-        found = exact_weak_error(target, denoiser, problem.times(schedule, steps))
-        precise.append(found.precision)
-        return found.errors
+        if steps == coarsest:
+            return first.errors
+        return exact_weak_error(target, denoiser, problem.times(schedule, steps)).errors
 
-    precise: list[float] = []
-    errors_of(step_counts(target, steps)[0])
-    floored = replace(target, floor=max(target.floor, *precise))
+    coarsest = step_counts(target, steps)[0]
+    first = exact_weak_error(target, denoiser, problem.times(schedule, coarsest))
+    floored = replace(target, floor=max(target.floor, first.precision))
     return converge(floored, errors_of, steps, WEAK_TOLERANCE, np.inf, budget)
 
 
@@ -293,13 +298,13 @@ def budget_errors(
     for n in affordable(target, budgets):
         times = problem.times(schedule, n)
         counting = CountingDenoiser(problem.denoiser(schedule))
-        run(target, counting, problem.start(schedule), times)
+        ended = run(target, counting, problem.start(schedule), times)
         if target.stochastic:
             try:
                 error = exact_weak_error(target, problem.denoiser(schedule), times).largest
             except NotAffineError:
                 return []
         else:
-            error = float(np.linalg.norm(endpoint_errors(target, problem, schedule, n)))
+            error = float(np.linalg.norm(coordinate_errors(ended, problem, schedule)))
         rows.append((n, counting.calls, error))
     return rows

@@ -20,7 +20,17 @@ from .affine import marginal
 from .asked import NotChosenError, asked
 from .behavior import allowed, fixed_noise, is_costly, largest_difference, measured, noiseless, run, steps_of
 from .chosen_noise import ChosenNoise, no_noise
-from .convergence import Budget, NotAffineError, admitted, converge, exact_weak_error, judged, order_finding
+from .convergence import (
+    Budget,
+    NotAffineError,
+    admitted,
+    converge,
+    coordinate_errors,
+    endpoint_errors,
+    exact_weak_error,
+    judged,
+    order_finding,
+)
 from .problems import OracleProblem, unequal_gaussian, wide_gaussian
 from .target import Target
 
@@ -57,8 +67,9 @@ def few_steps(target: Target, problem: OracleProblem, schedule: Schedule) -> Fin
         times = problem.times(schedule, n)
         ended = run(target, denoiser, start, times)
         if not target.stochastic:
-            ddim = scaled(sample(DDIM(), denoiser, start, times), problem, schedule)
-            times_ddim.append(scaled(ended, problem, schedule) / ddim)
+            ddim = sample(DDIM(), denoiser, start, times)
+            ours, theirs = (float(np.linalg.norm(coordinate_errors(end, problem, schedule))) for end in (ddim, ended))
+            times_ddim.append(theirs / ours)
         errors.append(largest_difference(ended, problem.exact_end(schedule), problem.scale))
         if not bool(torch.isfinite(ended).all()):
             verdict = f"{n} step{'s give' if n > 1 else ' gives'} NaN or infinity."
@@ -73,11 +84,6 @@ def few_steps(target: Target, problem: OracleProblem, schedule: Schedule) -> Fin
     return measured(value=max(errors), unit="data scale", verdict=verdict, tone=tone)
 
 
-def scaled(ended: Batch, problem: OracleProblem, schedule: Schedule) -> float:
-    """Root mean square distance of `ended` from the exact endpoints, in units of the data's scale."""
-    return float((ended.double() - problem.exact_end(schedule)).square().mean().sqrt()) / problem.scale
-
-
 def many_steps(target: Target, schedule: Schedule) -> Finding:
     """A thousand steps (400 of a costly target), or the most that are accepted, err no more than 160 do."""
     problem, most = unequal_gaussian(), min(400 if is_costly(target) else 1000, target.finest)
@@ -85,10 +91,7 @@ def many_steps(target: Target, schedule: Schedule) -> Finding:
     if target.stochastic or few < target.coarsest:
         verdict = "Asked of deterministic samplers that take enough steps."
         return measured(value=math.nan, unit="data scale", verdict=verdict, tone="neutral")
-    errors = [
-        scaled(run(target, problem.denoiser(schedule), problem.start(schedule), times), problem, schedule)
-        for times in (problem.times(schedule, n) for n in (few, most))
-    ]
+    errors = [float(np.linalg.norm(endpoint_errors(target, problem, schedule, n))) for n in (few, most)]
     good = errors[1] <= max(1.1 * errors[0], 1e-4, 100 * target.floor)
     verdict = f"The error is {errors[1]:.2g} of the data's scale at {most} steps, and {errors[0]:.2g} at {few}."
     return measured(value=errors[1], unit="data scale", verdict=verdict, tone="good" if good else "alarm")
