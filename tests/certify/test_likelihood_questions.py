@@ -117,8 +117,12 @@ def test_every_global_generator_is_watched():
 
         return target
 
-    for name, draw in {"torch": lambda: torch.rand(1), "NumPy": np.random.rand, "random": random.random}.items():
-        found = findings(drawing(draw), schedules=[VE()])["likelihood.deterministic"]
+    def using_python(denoiser, x_t, t, generator):
+        return exact(denoiser, x_t, t, generator) + random.random()
+
+    targets = {"torch": drawing(lambda: torch.rand(1)), "NumPy": drawing(np.random.rand), "random": using_python}
+    for name, target in targets.items():
+        found = findings(target, schedules=[VE()])["likelihood.deterministic"]
         assert found.tone == "alarm"
         assert f"generator of {name} is drawn from" in found.verdict
 
@@ -127,6 +131,8 @@ def test_every_global_generator_is_watched():
         return exact(denoiser, x_t, t, generator)
 
     assert findings(unused, schedules=[VE()])["likelihood.deterministic"].tone == "attention"
+    # which a run-time type checker of the target's arguments does
+    assert findings(drawing(random.random), schedules=[VE()])["likelihood.deterministic"].tone == "good"
 
 
 def test_a_likelihood_in_float32_passes_with_a_note():

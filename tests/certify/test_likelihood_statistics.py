@@ -7,7 +7,7 @@ from scipy import stats
 
 from diffuscope.certify import certify_likelihood, likelihood, likelihood_problems
 from diffuscope.certify.likelihood_calls import Calls
-from diffuscope.certify.likelihood_errors import Budget, Place, measure
+from diffuscope.certify.likelihood_errors import Place, SharedBudget, measure
 from diffuscope.certify.likelihood_interval import Limits, judge, skew_interval
 from diffuscope.schedules import VE, VP
 
@@ -75,7 +75,7 @@ def test_noise_that_the_rows_of_a_call_share_is_not_taken_for_independent():
         return exact(denoiser, x_t, t, generator) + 0.5 * (normal(x_t[:1, 0], generator).square() - 1)
 
     place = Place(likelihood_problems()[0], VP(), 0.3)
-    found = measure(Calls(estimate), place, Limits(0.01, 1, 20), Budget(60.0, 1))
+    found = measure(Calls(estimate), place, Limits(0.01, 1, 20), SharedBudget(60.0, 1))
     assert found.tone != "alarm"
     # 0.5 sqrt(2) over the root of 32 to 256 calls, four standard deviations below; 512 copies would make it 0.01
     assert found.standard_error > 0.7 / 256**0.5 * 0.7

@@ -87,7 +87,11 @@ def affine_map(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " t
 
 def marginal(distribution: Gaussian, schedule: Schedule, t: float) -> tuple[Tensor, Tensor]:
     """Mean and covariance of x_t."""
-    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+    return noised_moments(distribution, schedule.alpha(t), schedule.sigma(t))
+
+
+def noised_moments(distribution: Gaussian, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of alpha x_0 + sigma eps."""
     U, tail = distribution.eigenvectors, distribution.tail_variance
     identity = torch.eye(distribution.dimension).double()
     covariance = U @ torch.diag(distribution.eigenvalues - tail) @ U.T + tail * identity

@@ -28,7 +28,7 @@ from torch import Tensor
 from diffuscope.denoisers import Batch
 from diffuscope.exact import Distribution, Gaussian, GaussianMixture
 
-from .affine import AffineMap
+from .affine import AffineMap, noised_moments
 from .chosen_noise import ChosenNoise, Drawn
 
 SAME = 0.01  # training steps: levels nearer than this are the same
@@ -99,15 +99,9 @@ def noise(ratio: Levels | float) -> Levels:
     return 1 / torch.hypot(torch.ones_like(r), 1 / r)
 
 
-def covariance(data: Gaussian) -> Float[Tensor, "d d"]:
-    """The covariance of the data, which has all its eigenvectors."""
-    return data.eigenvectors @ torch.diag(data.eigenvalues) @ data.eigenvectors.T
-
-
 def marginal(data: Gaussian, ratio: Levels | float) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]:
     """Mean and covariance of the noised data in VP coordinates."""
-    a, b = signal(ratio), noise(ratio)
-    return a * data.mean, a**2 * covariance(data) + b**2 * torch.eye(len(data.mean), dtype=torch.float64)
+    return noised_moments(data, signal(ratio), noise(ratio))
 
 
 def affine(run: Callable[[Batch, torch.Generator | None], Batch], center: Float[Tensor, " d"], draws: int) -> AffineMap:

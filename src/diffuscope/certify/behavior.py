@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -17,6 +16,7 @@ from diffuscope.schedules import Schedule
 
 from .asked import NotChosenError, TargetError
 from .chosen_noise import ChosenNoise, Drawn, count_draws, no_noise, row_draws
+from .global_generators import drawn_from, global_states
 from .problems import OracleProblem
 from .target import Target
 
@@ -186,17 +186,18 @@ def randomness(target: Target, problem: OracleProblem, schedule: Schedule) -> Fi
     """The generator determines the result, and no other generator is used."""
     times = problem.times(schedule, steps_of(target))
     denoiser, start = problem.denoiser(schedule), problem.start(schedule)
-    states, before = _global_states(), torch.get_rng_state()
+    states, before = global_states(), torch.get_rng_state()
     first, second, other = (run(target, denoiser, start, times, seed) for seed in (4, 4, 5))
-    drawn_from = [name for name, state in _global_states().items() if state != states[name]]
+    same = torch.equal(first, second)
+    touched = drawn_from(states, values_differ=not same)
     torch.set_rng_state(before)
     counted = count_draws(target, denoiser, times)
     draws = counted.draws + counted.others
     faults = []
-    if not torch.equal(first, second):
+    if not same:
         faults.append("the same seed gives different results")
-    if target.stochastic and drawn_from:
-        faults.append(f"the global generator of {' and '.join(drawn_from)} is drawn from")
+    if target.stochastic and touched:
+        faults.append(f"the global generator of {' and '.join(touched)} is drawn from")
     if target.stochastic and torch.equal(first, other):
         faults.append("another seed changes nothing")
     if faults:
@@ -206,20 +207,12 @@ def randomness(target: Target, problem: OracleProblem, schedule: Schedule) -> Fi
     elif draws:
         # the result does not depend on them, but other users' draws now do
         tone, verdict = "attention", f"The result is deterministic, but {draws} random draws are made and not used."
-    elif drawn_from:
-        changed = f"The result is deterministic, but the global generator of {' and '.join(drawn_from)} is changed."
+    elif touched:
+        changed = f"The result is deterministic, but the global generator of {' and '.join(touched)} is changed."
         tone, verdict = "attention", changed
     else:
         tone, verdict = "good", "No random numbers are drawn."
     return measured(value=float(draws), unit="draws", verdict=verdict, tone=tone)
-
-
-def _global_states() -> dict[str, str]:
-    """The states of the global generators, by the library that has them."""
-    return {
-        "torch": str(torch.get_rng_state().tolist()),
-        "NumPy": str(np.random.get_state(legacy=True)),  # noqa: NPY002
-    }
 
 
 def cost(target: Target, problem: OracleProblem, schedule: Schedule) -> Finding:

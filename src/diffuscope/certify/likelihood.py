@@ -23,7 +23,7 @@ from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
 from . import likelihood_behavior as behavior
 from .asked import TargetError
 from .likelihood_calls import Calls, LogDensity
-from .likelihood_errors import Budget, Place, measure
+from .likelihood_errors import Place, SharedBudget, measure
 from .likelihood_finding import comparison
 from .likelihood_interval import Limits
 from .problems import OracleProblem, mixture, unequal_gaussian
@@ -121,7 +121,7 @@ def _questions(
     densities, plane, names = likelihood_problems(), mixture(2), _names(schedules)
     places = {name: _places(plane, schedule) for name, schedule in zip(names, schedules, strict=True)}
     count = len(densities) + sum(map(len, places.values())) + 1
-    shared = Budget(budget, count)
+    shared = SharedBudget(budget, count)
 
     def limits(problem: OracleProblem, largest: float = tolerance) -> Limits:
         d = math.prod(problem.distribution.event_shape)

@@ -1,9 +1,7 @@
 """What a likelihood must do beyond being right: a seed decides it, float32 and single rows do, its mass is 1."""
 
-import random
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,8 +9,9 @@ from torch import Tensor
 from diffuscope.findings import Finding, Tone
 from diffuscope.schedules import Schedule
 
+from .global_generators import drawn_from, global_states
 from .likelihood_calls import Calls
-from .likelihood_errors import Budget, Place, measure
+from .likelihood_errors import Place, SharedBudget, measure
 from .likelihood_interval import Limits
 from .problems import OracleProblem
 
@@ -33,15 +32,13 @@ class Repeatability:
 def determinism(calls: Calls, place: Place) -> Repeatability:
     """The generator alone decides the values: same seed, same values, after other calls and in any global state."""
     denoiser, t, x_t = place.problem.denoiser(place.schedule), place.t, place.x_t
-    before = torch.get_rng_state(), repr(np.random.get_state()), random.getstate()  # noqa: NPY002
+    before = global_states()
     first = calls(denoiser, x_t, t, 4)
     other = calls(denoiser, x_t, t, 5)
     calls(denoiser, 1.1 * x_t.flip(0), t, 6)  # other points in between
     second = calls(denoiser, x_t, t, 4)
-    after = torch.get_rng_state(), repr(np.random.get_state()), random.getstate()  # noqa: NPY002
-    changed = not torch.equal(before[0], after[0]), before[1] != after[1], before[2] != after[2]
-    touched = [name for name, moved in zip(("torch", "NumPy", "random"), changed, strict=True) if moved]
     same, is_random = _same(first, second), not _same(first, other)
+    touched = drawn_from(before, values_differ=not same)
     faults = []
     if not same:
         faults.append(
@@ -98,7 +95,7 @@ def mass(calls: Calls, problem: OracleProblem, schedule: Schedule, ratio: float,
     )
 
 
-def precision(calls: Calls, place: Place, limits: Limits, budget: Budget) -> Finding:
+def precision(calls: Calls, place: Place, limits: Limits, budget: SharedBudget) -> Finding:
     """float32 points are answered in float32 or float64 near the exact values, float64 ones in float64."""
     denoiser = place.problem.denoiser(place.schedule)
     given, dtypes, unchanged = place.x_t.float(), [], True

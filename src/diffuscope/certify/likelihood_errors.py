@@ -94,7 +94,7 @@ class Measured:
 
 
 @dataclass
-class Budget:
+class SharedBudget:
     """CPU seconds for repeats, shared by the `places` that are still to come."""
 
     seconds: float
@@ -107,7 +107,7 @@ class Budget:
         return share
 
 
-def measure(calls: Calls, place: Place, limits: Limits, budget: Budget) -> Measured:
+def measure(calls: Calls, place: Place, limits: Limits, budget: SharedBudget) -> Measured:
     """The error at `place`: from one call if all its samples are within the tolerance or a second call repeats it."""
     facts = place.problem.name, limits.dimension, type(place.schedule).__name__, place.ratio
     seconds, begun = budget.share(), time.process_time()
