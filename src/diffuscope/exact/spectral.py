@@ -25,6 +25,8 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 
+from .distribution import one_for_all
+
 LOG_2PI = math.log(2 * math.pi)
 
 
@@ -69,9 +71,12 @@ class Spectrum:
 
     def at(
         self, alpha: Float[Tensor, " B"], sigma: Float[Tensor, " B"]
-    ) -> tuple[Float[Tensor, "B K r"], Float[Tensor, "B K"]]:
-        """Variances of the noised distribution alpha^2 Sigma + sigma^2 I: along the eigenvectors, and in the tail."""
-        a2, s2 = alpha[:, None] ** 2, sigma[:, None] ** 2
+    ) -> tuple[Float[Tensor, "#B K r"], Float[Tensor, "#B K"]]:
+        """Variances of the noised distribution alpha^2 Sigma + sigma^2 I: along the eigenvectors, and in the tail.
+
+        One row for all samples where they share one level, to be broadcast.
+        """
+        a2, s2 = one_for_all(alpha)[:, None] ** 2, one_for_all(sigma)[:, None] ** 2
         return a2[..., None] * self.eigenvalues + s2[..., None], a2 * self.tail_variance + s2
 
     def log_prob(
