@@ -28,7 +28,7 @@ from diffuscope.training import (
     train,
 )
 
-STEPS, STOP = 60, 20  # of five epochs; where a run is broken off
+STEPS, STOP = 30, 10  # of two and a half epochs; where a run is broken off
 IMAGES = vectors(96, 16).reshape(96, 1, 4, 4)
 LABELS = torch.arange(96) % 3
 

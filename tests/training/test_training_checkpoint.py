@@ -86,19 +86,20 @@ def test_a_run_left_at_any_step_resumes_bit_for_bit(network, data, stop, path):
     assert_same_bits(whole, whole_last, resumed, finished(resumed, data, SETTINGS, path))
 
 
-def test_a_run_killed_at_twenty_random_moments_resumes_bit_for_bit_and_so_does_its_log(path):
+@pytest.mark.parametrize("kills", [7, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_run_killed_at_random_moments_resumes_bit_for_bit_and_so_does_its_log(path, kills):
     """SIGKILL while it saves and logs every few steps: inside steps, writes and moves; then one uncaught Ctrl-C.
 
     The log is that of the uninterrupted run in every byte: no line twice, none missing, none half written.
     """
     program, log = Path(__file__).with_name("killed_run.py"), path.with_suffix(".jsonl")
     done = subprocess.run(
-        [sys.executable, str(program), str(path), "20", "11"], capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, str(program), str(path), str(kills), "11"], capture_output=True, text=True, timeout=100, check=False
     )
     assert done.returncode == -signal.SIGINT, done.stderr
     assert "Exception ignored" not in done.stderr
     killed, step = map(int, done.stdout.split())
-    assert killed == 20
+    assert killed == kills
     resumed, whole = SmallDenoiser(3, seed=99), SmallDenoiser(3, seed=0)
     run = train(resumed, vectors(), KILLED_SETTINGS, checkpoint=path, log=killed_log(log))
     assert next(run).step == step + 1
