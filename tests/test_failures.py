@@ -179,7 +179,7 @@ def test_a_line_has_no_control_characters_and_an_end():
 )
 def test_a_mistake_in_the_words_is_one_sentence(words, said):
     with pytest.raises(InputError, match=said.replace("?", r"\?").replace("(", r"\(")):
-        parse(cli.Command, cli.COMMANDS, words, "")
+        parse(cli.COMMANDS, words, "")
 
 
 @pytest.mark.parametrize("width", ["40", "300"])
@@ -187,7 +187,7 @@ def test_sentences_do_not_depend_on_the_width_of_the_terminal_nor_on_color(monke
     monkeypatch.setenv("COLUMNS", width)
     monkeypatch.setenv("FORCE_COLOR", "1")
     with pytest.raises(InputError, match=r"^--levels: expected a whole number, got 'xyz'$"):
-        parse(cli.Command, cli.COMMANDS, ["audit", "--levels", "xyz"], "")
+        parse(cli.COMMANDS, ["audit", "--levels", "xyz"], "")
 
 
 def test_ctrl_c_during_the_imports_is_one_line(monkeypatch, capsys):

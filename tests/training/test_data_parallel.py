@@ -38,7 +38,7 @@ def relative(found: list[float], expected: list[float]) -> float:
 
 
 def test_two_processes_have_the_loss_curve_of_one_with_the_same_global_batch(two, alone):
-    """U-Net, classes, more than two epochs: every loss to 1e-5, the rounding of float32 sums that training carries on."""
+    """U-Net, classes, two epochs and more: every loss to 1e-5, the rounding of float32 sums, carried on."""
     _, found = two
     _, expected = alone
     assert [each["processes"] for each in found] == [2, 2]

@@ -94,7 +94,11 @@ def test_a_run_killed_at_random_moments_resumes_bit_for_bit_and_so_does_its_log(
     """
     program, log = Path(__file__).with_name("killed_run.py"), path.with_suffix(".jsonl")
     done = subprocess.run(
-        [sys.executable, str(program), str(path), str(kills), "11"], capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, str(program), str(path), str(kills), "11"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
     )
     assert done.returncode == -signal.SIGINT, done.stderr
     assert "Exception ignored" not in done.stderr

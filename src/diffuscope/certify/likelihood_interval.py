@@ -27,9 +27,9 @@ Source: Hall 1992, *On the removal of skewness by transformation* (J. R. Stat. S
 import math
 from dataclasses import dataclass
 
+import scipy  # its subpackages are loaded when they are first used
 import torch
 from jaxtyping import Bool, Float
-from scipy import stats
 from torch import Tensor
 
 FALSE_ALARMS = 3e-4  # nominal rate of a certificate; so far out, skewed errors may make it ten times larger
@@ -120,4 +120,4 @@ def judge(errors: Float[Tensor, "calls copies samples"], limits: Limits) -> Judg
 
 def _quantile(tail: Float[Tensor, " statistics"], calls: int) -> Float[Tensor, " statistics"]:
     """Of Student's distribution."""
-    return torch.from_numpy(stats.t.isf(tail.numpy(), calls - 1))
+    return torch.from_numpy(scipy.stats.t.isf(tail.numpy(), calls - 1))

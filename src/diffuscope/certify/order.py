@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+import scipy  # its subpackages are loaded when they are first used
 
 from diffuscope.errors import InputError
 
@@ -69,6 +69,6 @@ def measured_order(steps: Sequence[int], errors: Sequence[float], floor: float) 
     freedom = max(1, len(n) - 3)
     residuals = np.log(e) - design @ solution
     standard_error = np.sqrt(residuals @ residuals / freedom * np.linalg.inv(design.T @ design)[1, 1])
-    half = float(stats.t.ppf(0.975, freedom) * standard_error)
+    half = float(scipy.stats.t.ppf(0.975, freedom) * standard_error)
     p = float(solution[1])
     return MeasuredOrder(p, (p - half, p + half), *shown, exact=False)

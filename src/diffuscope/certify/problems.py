@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 import numpy as np
+import scipy  # its subpackages are loaded when they are first used
 import torch
 from jaxtyping import Float
-from scipy import integrate
 from torch import Tensor
 
 from diffuscope.denoisers import Batch, ExactDenoiser
@@ -99,7 +99,7 @@ def flow(distribution: Distribution, y: Batch, high: float, low: float) -> Batch
         return (at - distribution.denoise(at, 1.0, float(np.exp(log_ratio)))).reshape(-1).numpy()
 
     span = (float(np.log(high)), float(np.log(low)))
-    solved = integrate.solve_ivp(slope, span, y.reshape(-1).numpy(), method="DOP853", rtol=1e-12, atol=1e-13)
+    solved = scipy.integrate.solve_ivp(slope, span, y.reshape(-1).numpy(), method="DOP853", rtol=1e-12, atol=1e-13)
     return torch.from_numpy(solved.y[:, -1]).reshape(shape)
 
 

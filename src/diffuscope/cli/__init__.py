@@ -2,36 +2,36 @@
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated, NoReturn
-
-import tyro
-from torch.distributed import is_torchelastic_launched
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from typing import NoReturn
 
 import diffuscope
 from diffuscope.errors import InputError
 
 from .arguments import options_of, parse
-from .audit import Audit
-from .canaries import Canaries
-from .certify import Certify
-from .data import Data
 from .failures import Failure, failure, modules_named, one_line, user_place
 from .invocation import typed_words
-from .reproduce import Reproduce
-from .sample import Sample
-from .train import Train
 
-COMMANDS = {kind.__name__.lower(): kind for kind in (Audit, Train, Sample, Certify, Reproduce, Data, Canaries)}
-Command = (
-    Annotated[Audit, tyro.conf.subcommand("audit")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Sample, tyro.conf.subcommand("sample")]
-    | Annotated[Certify, tyro.conf.subcommand("certify")]
-    | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
-    | Annotated[Data, tyro.conf.subcommand("data")]
-    | Annotated[Canaries, tyro.conf.subcommand("canaries")]
-)
+NAMES = ("audit", "train", "sample", "certify", "reproduce", "data", "canaries")
+
+
+class Commands(Mapping[str, type]):
+    """The class of each command, imported when it is asked for: nobody waits for what another command needs."""
+
+    def __getitem__(self, name: str) -> type:
+        if name not in NAMES:
+            raise KeyError(name)
+        return getattr(import_module(f".{name}", __name__), name.capitalize())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(NAMES)
+
+    def __len__(self) -> int:
+        return len(NAMES)
+
+
+COMMANDS = Commands()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -42,9 +42,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         if words == ["--version"]:
             print(f"diffuscope {diffuscope.__version__}")
             return
-        options = options_of(COMMANDS[words[0]]) if words and words[0] in COMMANDS else {}
-        command = parse(Command, COMMANDS, words, "Ground truth for diffusion models.")
-        if is_torchelastic_launched() and not isinstance(command, Train):
+        options = options_of(COMMANDS[words[0]]) if words and words[0] in NAMES else {}
+        command = parse(COMMANDS, words, "Ground truth for diffusion models.")
+        if "TORCHELASTIC_RUN_ID" in os.environ and words[0] != "train":
             raise InputError("torchrun: expected `diffuscope train`, the one command whose processes share their work")
         out = getattr(command, "out", None)
         with typed_words(words):

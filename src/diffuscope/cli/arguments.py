@@ -14,7 +14,7 @@ from contextlib import redirect_stderr
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_type_hints
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -43,10 +43,11 @@ KINDS = {"expected FLOAT FLOAT,": "expected two finite numbers,", "expected INT,
          "expected STR,": "expected a text,", "expected 1 after": "expected a value after"}  # fmt: skip
 
 
-def parse(kind: Any, commands: Mapping[str, type], words: Sequence[str], description: str | None) -> Any:
-    """The command among `commands`, of which `kind` is the union, that `words` describe; SystemExit after a help."""
+def parse(commands: Mapping[str, type], words: Sequence[str], description: str | None) -> Any:
+    """The command among `commands` that `words` describe; SystemExit after a help."""
     for word in words:
         _require_text(word)
+    kind: Any
     program = "diffuscope"
     if words and words[0] not in ("-h", "--help") and not words[0].startswith("--tyro-"):
         name, *words = words
@@ -54,6 +55,8 @@ def parse(kind: Any, commands: Mapping[str, type], words: Sequence[str], descrip
             raise InputError(f"{_short(name)}: expected one of {', '.join(commands)}{_meant(name, [*commands])}")
         kind, program, description = commands[name], f"{program} {name}", None
         _require_known(name, words, options_of(kind))
+    else:
+        kind = Union[tuple(Annotated[commands[name], tyro.conf.subcommand(name)] for name in commands)]  # noqa: UP007
     printed = io.StringIO()
     try:
         with redirect_stderr(printed):

@@ -10,7 +10,6 @@ CIFAR-10, Krizhevsky 2009.
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from diffuscope.errors import InputError
 from diffuscope.exact import TOYS
@@ -42,6 +41,8 @@ def read_named(name: str, argument: str, seed: int) -> Source:
 
 
 def _digits(argument: str) -> Source:
+    from sklearn.datasets import load_digits  # a second that other data need not wait
+
     values, labels = load_digits(return_X_y=True)
     images = np.asarray(values).reshape(-1, 1, 8, 8)
     return Source(

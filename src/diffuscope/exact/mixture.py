@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
-from sklearn.cluster import KMeans, MiniBatchKMeans
 from torch import Tensor
 
 from diffuscope.errors import InputError
@@ -283,6 +282,8 @@ class MixturePosteriorCovariance:
 
 
 def _kmeans_labels(data: Tensor, components: int, generator: torch.Generator) -> Int[Tensor, " n"]:
+    from sklearn.cluster import KMeans, MiniBatchKMeans  # a second that those who fit no mixture need not wait
+
     if not 1 <= components <= len(data):
         raise InputError(f"components: expected 1 .. {len(data)} (the number of examples), got {components}")
     if not bool(torch.isfinite(data).all()):

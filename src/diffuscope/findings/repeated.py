@@ -10,9 +10,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import scipy  # its subpackages are loaded when they are first used
 import torch
 from jaxtyping import Float, Int
-from scipy import stats
 from torch import Tensor
 
 AGREES, DIFFERS = 1e-4, 1e-3  # two-sided
@@ -45,11 +45,11 @@ class Repeated:
     @property
     def seen(self) -> float:
         """The number of standard errors beyond which a mean differs from zero at 99.9%."""
-        return float(stats.t.isf(DIFFERS / 2, self.repetitions - 1))
+        return float(scipy.stats.t.isf(DIFFERS / 2, self.repetitions - 1))
 
     def room(self, tail: float) -> float:
         """Half the width of the interval that misses with probability `tail`."""
-        return float(stats.t.isf(tail / 2, self.repetitions - 1)) * self.error
+        return float(scipy.stats.t.isf(tail / 2, self.repetitions - 1)) * self.error
 
     @property
     def low(self) -> float:

@@ -9,9 +9,9 @@ so p is never 0 and :math:`P(p \le u) \le u` under the null. Working memory is a
 """
 
 import numpy as np
+import scipy  # its subpackages are loaded when they are first used
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
-from scipy import stats
 
 PERMUTATIONS = 9_999
 NORMAL_95 = 1.96  # standard errors on either side of a 95% interval
@@ -137,12 +137,12 @@ def false_discovery(p_values: Float[ndarray, " samples"], rate: float) -> Bool[n
 
     The bound holds for conformal p-values of one calibration set, which are positively dependent (Bates et al. 2023).
     """
-    return stats.false_discovery_control(p_values) <= rate
+    return scipy.stats.false_discovery_control(p_values) <= rate
 
 
 def exact_share_interval(count: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
     """Clopper & Pearson 1934: the interval of a share whose coverage is at least `confidence`."""
-    interval = stats.binomtest(count, total).proportion_ci(confidence)
+    interval = scipy.stats.binomtest(count, total).proportion_ci(confidence)
     return float(interval.low), float(interval.high)
 
 
@@ -152,7 +152,7 @@ def binomial_p_value(count: int, total: int) -> float:
     >>> binomial_p_value(3, 3)
     0.125
     """
-    return float(stats.binom.sf(count - 1, total, 0.5))
+    return float(scipy.stats.binom.sf(count - 1, total, 0.5))
 
 
 def detectable_shift(null_deviation: float, level: float, power: float = POWER) -> float:
@@ -160,4 +160,4 @@ def detectable_shift(null_deviation: float, level: float, power: float = POWER) 
 
     `null_deviation` is the standard deviation of the mean under the null hypothesis.
     """
-    return float((stats.norm.isf(level) + stats.norm.isf(1 - power)) * null_deviation)
+    return float((scipy.stats.norm.isf(level) + scipy.stats.norm.isf(1 - power)) * null_deviation)

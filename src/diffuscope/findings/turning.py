@@ -33,9 +33,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its subpackages are loaded when they are first used
 from jaxtyping import Float, Real
 from numpy import ndarray
-from scipy import stats
 
 from diffuscope.errors import InputError
 
@@ -140,7 +140,7 @@ def turning_point(
         last=float(mean[-1]),
         p_fall=float(p_values[0]),
         p_rise=float(p_values[-1]),
-        detectable_rise=(critical + float(stats.norm.ppf(POWER))) * error,
+        detectable_rise=(critical + float(scipy.stats.norm.ppf(POWER))) * error,
         significance=significance,
     )
 
