@@ -41,7 +41,10 @@ def drawn(seed, repeated, times=1, heldout=HELDOUT):
     return x[torch.randperm(n, generator=generator)].split([TRAIN, heldout, SAMPLES])
 
 
-@pytest.mark.parametrize(("repeated", "times"), [(0.1, 1), (0.12, 4)], ids=["twice", "five times"])
+@pytest.mark.parametrize(
+    ("repeated", "times"),
+    [pytest.param(0.1, 1, id="twice"), pytest.param(0.12, 4, id="five times", marks=pytest.mark.slow)],
+)
 def test_fresh_samples_of_data_that_repeat_themselves_are_listed_no_more_often_than_stated(repeated, times):
     """Held-out points are exchangeable with samples and, given half of the training points, with the other half.
 
