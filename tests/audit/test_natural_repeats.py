@@ -10,7 +10,10 @@ from scipy import stats
 from audit_subjects import digits
 from diffuscope.audit import copy_search, planting
 from diffuscope.audit.copy_search import copies, copies_finding
+from diffuscope.audit.exact_matches import near_matches
 from diffuscope.audit.leaked import NEAR_CHANCE
+from diffuscope.audit.nearness import nearness
+from diffuscope.audit.questions.memorized import Memorization, verdict
 from diffuscope.audit.transformations import NAMES, transformations
 
 DIMENSIONS, CLUSTERS, JITTER = 16, 10, 0.02
@@ -50,14 +53,16 @@ def test_fresh_samples_of_data_that_repeat_themselves_are_listed_no_more_often_t
 
     Without the rule the list is non-empty in 38 draws of 40 or more.
     """
-    lists = accused = natural = 0
+    lists = accused = natural = suspected = 0
     for seed in range(DRAWS):
         train, heldout, samples = drawn(seed, repeated, times)
         found = searched(samples, train, heldout, seed=seed)
         lists, accused, natural = lists + found.listed.any(), accused + bool(found.leaked), natural + found.natural
+        suspected += near_matches(found).p_value <= RATE
     assert NEAR_CHANCE <= RATE
     assert lists <= MOST
     assert accused <= MOST
+    assert suspected <= MOST
     assert natural / DRAWS > 0.5 * repeated * HELDOUT
 
 
@@ -68,6 +73,24 @@ def test_one_copy_in_a_hundred_samples_of_data_that_repeat_themselves_is_found()
         found = searched(torch.cat([train[:3], samples[3:]]), train, heldout, seed=seed)
         assert found.natural > 50
         assert np.flatnonzero(found.listed).tolist() == [0, 1, 2]
+
+
+def test_near_copies_beyond_natural_repeats_are_reported_although_none_is_listed():
+    """4% of the points repeat others, and 30 of 300 samples are training points, moved as much: too few to list."""
+    for seed in range(3):
+        train, heldout, samples = drawn(seed, 0.04)
+        copying = torch.cat([moved(train[:30], seed), samples[30:]])
+        found = searched(copying, train, heldout, seed=seed)
+        assert not found.listed.any()
+        assert near_matches(found).p_value < 0.01
+        assert near_matches(searched(samples, train, heldout, seed=seed)).p_value > 0.01
+    near = nearness(copying, train, heldout, 0.01, 0)
+    said = verdict(Memorization(None, {"pixels": near}, {"pixels": found}), 0.01)
+    a, b = found.near
+    assert 30 <= a <= 60
+    assert b == found.natural
+    assert said.tone == "alarm"
+    assert said.verdict.startswith(f"Copies training examples: {a} of 300 samples nearly repeat one, and {b} of 500 ")
 
 
 def test_all_leaks_are_left_out_where_training_points_do_not_repeat_each_other():

@@ -67,6 +67,7 @@ class Copies:
     grouped: bool = False  # whether one held-out example of each group was used
     heldout_copied: bool = False  # whether these are near-copies of training examples
     natural: int = 0  # how many of these nearly repeat a training example, as often as these do one another
+    near: tuple[int, int] | None = None  # samples and held-out examples that do so, where none of these is leaked
 
     @property
     def share(self) -> float:
@@ -185,6 +186,7 @@ def copies(
         grouped=heldout_groups is not None,
         heldout_copied=near_copies(alike[0][~leaked[compared]], alike[1]),
         natural=found.natural,
+        near=(found.count_near(asked), found.count_near(fresh)) if found.all_natural else None,
     )
 
 

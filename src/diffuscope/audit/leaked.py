@@ -59,19 +59,29 @@ class AmongHalf:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Repeating:
-    """Which held-out examples repeat a training example, and which of them are leaked.
+    """Which held-out examples repeat a training example nearly, and which are leaked.
 
-    Training examples within `radius` of each other are one.
+    Training examples within `radius` of each other are one; near repeats have an s below `limit`.
     """
 
-    repeats: Bool[ndarray, " n"]
+    near: Bool[ndarray, " n"]
     leaked: Bool[ndarray, " n"]
     radius: float
+    limit: float
 
     @property
     def natural(self) -> int:
         """How many near repeats stay, because training examples repeat each other as often."""
-        return int((self.repeats & ~self.leaked).sum())
+        return int((self.near & ~self.leaked).sum())
+
+    @property
+    def all_natural(self) -> bool:
+        """Whether there are near repeats, and all of them stay."""
+        return 0 < self.natural == int(self.near.sum())
+
+    def count_near(self, queries: Queries) -> int:
+        """How many queries are near repeats of a training example."""
+        return _below(queries, self.radius, self.limit)
 
 
 def find_leaked(
@@ -95,7 +105,7 @@ def repeating(fresh: Queries, among_half: Callable[[Int[ndarray, " asked"]], Amo
         asked = np.flatnonzero(near)
         lowest = asked[np.argsort(fresh.statistic(radius)[asked], kind="stable")]
         stay[lowest[: _by_chance(among_half(asked), radius, limit, int((fresh.distance > 0).sum()))]] = True
-    return Repeating(repeats=exact | near, leaked=exact | near & ~stay, radius=radius)
+    return Repeating(near=near, leaked=exact | near & ~stay, radius=radius, limit=limit)
 
 
 def _near_repeats(fresh: Queries, exact: Bool[ndarray, " n"]) -> tuple[Bool[ndarray, " n"], float, float]:
