@@ -169,6 +169,7 @@ def _ask(session: Session) -> Answer:
                 space: [{"heldout": i, "training_example": j} for i, j in listed.leaked.items()]
                 for space, listed in result.copies.items()
             },
+            "natural_repeats": {space: listed.natural for space, listed in result.copies.items()},
             "heldout_are_copies": {space: listed.heldout_copied for space, listed in result.copies.items()},
             "repeated_training": {space: listed.repeats.count for space, listed in result.copies.items()},
             "standard_measures": standard,
