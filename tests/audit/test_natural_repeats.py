@@ -89,6 +89,7 @@ def test_near_copies_beyond_natural_repeats_are_reported_although_none_is_listed
     a, b = found.near
     assert 30 <= a <= 60
     assert b == found.natural
+    assert f"Near repeats of one: {a} of 300 samples, {b} of 500 held-out" in copies_finding(found, "values").verdict
     assert said.tone == "alarm"
     assert said.verdict.startswith(f"Copies training examples: {a} of 300 samples nearly repeat one, and {b} of 500 ")
 

@@ -236,9 +236,14 @@ def copies_finding(found: Copies, space: str) -> Finding:
     tone = "alarm" if listed else "good" if found.can_tell else "unknown"
     verdict = {
         "alarm": f"{listed} of {total} samples resemble one training example more than held-out examples ever do.",
-        "good": f"None of the {total} samples resembles one training example more than held-out examples do.",
+        "good": f"None of the {total} samples resembles one training example more than held-out examples ever do.",
         "unknown": nothing_listed(found),
     }[tone]
+    if found.near is not None:
+        near, normal = found.near
+        verdict += (
+            f" Near repeats of one: {near} of {total} samples, {normal} of {found.calibration} held-out examples."
+        )
     return Finding(
         name="memorized.copies" + suffix(space),
         title=f"Samples that copy a training example ({space})",

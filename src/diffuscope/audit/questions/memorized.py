@@ -84,7 +84,10 @@ def verdict(result: Memorization, significance: float) -> Finding:
     elif near_repeats.p_value < level:
         (a, n), (b, m) = near_repeats.samples, near_repeats.heldout
         tone, value, (low, high), p_value = "alarm", a / n, exact_share_interval(a, n), near_repeats.p_value
-        text = f"Copies training examples: {a} of {n} samples nearly repeat one, and {b} of {m} held-out examples do."
+        text = (
+            f"Copies training examples: {a} of {n} samples nearly repeat one, and {b} of {m} held-out examples do. "
+            "Which of these samples are copies cannot be told."
+        )
     elif exact.alone:
         (a, n), (_, m) = exact.samples, exact.heldout
         tone, value, (low, high), p_value = "attention", a / n, exact_share_interval(a, n), exact.p_value
