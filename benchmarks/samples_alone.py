@@ -4,7 +4,8 @@ r"""Samples without a model, on eight kinds of data: are 1% planted copies found
 100 draws, 10 of the samples are exact copies of random training examples; of the table of categories, copies of rare
 rows, of a probability below RARE. *Null*: in each of 200 draws the 5,000 examples that are not for training are divided
 anew into samples and held-out ones; the list may be non-empty in at most 17, and one random sample's p-value, smoothed
-over ties, is uniform. Every example is searched once. The p-value of nearness is uniform, too, over NEARNESS divisions
+over ties, is uniform. Every example is searched once, and once more among half of the training examples where held-out
+ones repeat a training example nearly. The p-value of nearness is uniform, too, over NEARNESS divisions
 of all examples (WIDE ones of more than 512 coordinates).
 
     python benchmarks/samples_alone.py [kind ...]
@@ -12,13 +13,16 @@ of all examples (WIDE ones of more than 512 coordinates).
 
 import sys
 import time
+from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import torch
 from scipy import stats
 
 from diffuscope.audit.copy_queries import Queries, Search
-from diffuscope.audit.leaked import find_leaked
+from diffuscope.audit.copy_search import in_question
+from diffuscope.audit.leaked import AmongHalf, find_leaked
 from diffuscope.audit.nearness import clusters, nearness
 from diffuscope.audit.transformations import NAMES, transformations
 from diffuscope.findings import conformal_p_values, false_discovery
@@ -41,19 +45,30 @@ def measured(kind: str) -> None:
     rng, started = np.random.default_rng(0), time.perf_counter()
     examples = KINDS[kind](SMALLER.get(kind, TRAIN) + HELDOUT + SAMPLES, 0)
     train, fresh = examples[: -HELDOUT - SAMPLES], examples[-HELDOUT - SAMPLES :]
-    search = Search(train, lambda x: x.flatten(1), transformations(NAMES, train.shape[1:]))
+    chosen = transformations(NAMES, train.shape[1:])
+    search = Search(train, torch.nn.Flatten(), chosen)
     queries = search(fresh)
+
+    @cache
+    def half() -> tuple[AmongHalf, list[Queries]]:
+        of_half = in_question(train, fresh, torch.nn.Flatten(), chosen, None, np.random.default_rng(1))
+        return of_half, list(of_half.others)
+
+    def among_half(asked: np.ndarray) -> AmongHalf:
+        of_half, others = half()
+        return AmongHalf(heldout=of_half.heldout.part(asked), others=iter(others), size=of_half.size)
+
     some = sources(kind, train)
     copied = search(some[torch.from_numpy(rng.integers(len(some), size=SOURCES))])
     found, listed, p_values, nonempty = 0, 0, [], 0
     for _ in range(DRAWS):
         order = rng.permutation(len(fresh))
         planted = copied.part(rng.permutation(len(copied.rows))[:COPIES])
-        entries = judged(queries.part(order[COPIES:]), rng, planted)[1]
+        entries = judged(queries, order[COPIES:], among_half, rng, planted)[1]
         found += bool(entries[:COPIES].any())
         listed += int(entries[:COPIES].sum())
     for _ in range(NULL_DRAWS):
-        smooth, entries = judged(queries.part(rng.permutation(len(fresh))), rng, None)
+        smooth, entries = judged(queries, rng.permutation(len(fresh)), among_half, rng, None)
         nonempty += bool(entries.any())
         p_values.append(smooth)
     uniform = stats.kstest(p_values, "uniform").pvalue
@@ -78,11 +93,18 @@ def measured(kind: str) -> None:
     )
 
 
-def judged(queries: Queries, rng: np.random.Generator, planted: Queries | None) -> tuple[float, np.ndarray]:
-    """The last HELDOUT queries calibrate as in `copies`: the p-value of one sample, smoothed, and which are listed."""
-    leaked, radius = find_leaked(queries.part(np.arange(len(queries.rows) - HELDOUT, len(queries.rows))))
+def judged(
+    queries: Queries,
+    order: np.ndarray,
+    among_half: Callable[[np.ndarray], AmongHalf],
+    rng: np.random.Generator,
+    planted: Queries | None,
+) -> tuple[float, np.ndarray]:
+    """The last HELDOUT of these queries calibrate as in `copies`: the smoothed p-value of one sample, and the list."""
+    heldout = order[-HELDOUT:]
+    leaked, radius = find_leaked(queries.part(heldout), lambda asked: among_half(heldout[asked]))
     statistic = queries.statistic(radius)
-    observed, null = statistic[:-HELDOUT], statistic[-HELDOUT:][~leaked]
+    observed, null = statistic[order[:-HELDOUT]], statistic[heldout][~leaked]
     if planted is not None:
         observed = np.concatenate([planted.statistic(radius), observed])
     p_values = conformal_p_values(observed, null)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from audit_subjects import QUICK, digits, exact_subject
-from diffuscope.audit import Session
+from audit_subjects import asked as questions_asked
+from diffuscope.audit import Session, audit_model
 from diffuscope.audit.attack_scores import PairedLosses
 from diffuscope.audit.epsilon import epsilon_lower_bound
 from diffuscope.audit.membership import findings, membership
@@ -247,3 +248,17 @@ def test_of_every_owner_at_most_so_many_examples_are_chosen():
     index = chosen(owners, others, torch.Generator().manual_seed(0))
     assert owners[index].bincount().tolist() == [MOST, 0, MOST]
     assert len(index.unique()) == len(index)
+
+
+def test_near_copies_among_the_heldout_examples_give_no_all_clear(data, monkeypatch):
+    """That a model treats training examples and near-copies of them alike says nothing about strangers."""
+    monkeypatch.setattr("diffuscope.audit.copy_search.PLANTED", 10)
+    train, _, others = data
+    noise = 0.02 * torch.randn(train.shape, generator=torch.Generator().manual_seed(0))
+    with questions_asked("memorized", "membership"):
+        subject = exact_subject(Gaussian.fit([others]).truncate(40), train, train + noise)
+        audit = audit_model(subject, dataclasses.replace(SETTINGS, points=100, transformations=("none",)))
+    assert audit.as_json()["heldout_are_copies"] == {"pixels": True}
+    found = audit["membership"].findings
+    assert found[0].verdict.startswith("Cannot tell: the held-out examples are near-copies of training examples.")
+    assert "good" not in [finding.tone for finding in found]

@@ -25,14 +25,14 @@ SIGNIFICANT, LEAST = 1e-3, 3.0
 
 
 def halves(
-    n: int, groups: Shaped[ndarray, " n"] | None, rng: np.random.Generator
+    n: int, groups: Shaped[ndarray, " n"] | None, rng: np.random.Generator, most: int = MOST
 ) -> tuple[Int[ndarray, " known"], Int[ndarray, " others"]]:
-    """Indices of a random half of n examples, and of at most MOST others, whose groups are not in that half."""
+    """Indices of a random half of n examples, and of at most `most` others, whose groups are not in that half."""
     numbers = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1].reshape(-1)
     order = rng.permutation(int(numbers.max()) + 1)
     known = np.isin(numbers, order[: -(-len(order) // 2)])
     others = np.flatnonzero(~known)
-    return np.flatnonzero(known), rng.permutation(others[one_of_each(numbers[others], rng)])[:MOST]
+    return np.flatnonzero(known), rng.permutation(others[one_of_each(numbers[others], rng)])[:most]
 
 
 def near_copies(heldout: Float[ndarray, " n"], train: Float[ndarray, " m"]) -> bool:

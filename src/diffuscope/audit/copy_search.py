@@ -6,7 +6,8 @@ distribution; the conformal p-value of a sample is its rank among them. By Benja
 of false entries in the list is at most the stated one. Where examples have groups, one held-out example of each is used
 (`group_units`): ranks among the scans of few patients would be finer than what is known.
 
-*Leaked held-out examples*, which repeat a training example, are left out of the null distribution (`leaked`).
+*Leaked held-out examples*, which repeat a training example, are left out of the null distribution; those that do so
+nearly stay if training examples repeat one another as often (`leaked`).
 
 *Power* is measured: modified copies of random training examples are planted (`planting`).
 """
@@ -33,12 +34,13 @@ from .copied_heldout import MOST, halves, near_copies
 from .copy_queries import Events, Queries, Search
 from .features import Features
 from .group_units import one_of_each
-from .leaked import LEAST_CALIBRATION, REPEAT_QUANTILE, find_leaked
+from .leaked import LEAST_CALIBRATION, REPEAT_QUANTILE, AmongHalf, repeating
 from .planting import PLANTED, modifications, smallest_share_found
 from .repeats import Repeats, distinct, repeats
 from .transformations import Transformation
 
 LARGEST_SHARE = 0.25  # of exact copies: if only a larger one would be found, there is no verdict
+OTHERS = 2000  # training examples that show how often they repeat one another
 COPIED = "the held-out examples are near-copies of training examples"
 PLAIN = ("pixels", "columns", "values")  # what the distances of the examples as they are, are called
 
@@ -64,6 +66,8 @@ class Copies:
     detectable: dict[str, float] = field(repr=False)  # by modification: smallest share of the samples found
     grouped: bool = False  # whether one held-out example of each group was used
     heldout_copied: bool = False  # whether these are near-copies of training examples
+    natural: int = 0  # how many of these nearly repeat a training example, as often as these do one another
+    near: tuple[int, int] | None = None  # samples and held-out examples that do so, where none of these is leaked
 
     @property
     def share(self) -> float:
@@ -144,7 +148,13 @@ def copies(
     alike = among_half(train, heldout[torch.from_numpy(used[compared])], features, chosen, train_groups, halved)
     search = Search(train, features, chosen)
     fresh = search(heldout[torch.from_numpy(used)])
-    leaked, radius = find_leaked(fresh)
+
+    def among_other_half(asked: Int[ndarray, " asked"]) -> AmongHalf:
+        chance = np.random.default_rng([seed, 2])
+        return in_question(train, heldout[torch.from_numpy(used[asked])], features, chosen, train_groups, chance)
+
+    found = repeating(fresh, among_other_half)
+    leaked, radius = found.leaked, found.radius
     null = fresh.statistic(radius)[~leaked]
     if len(distinct(fresh.rows.numpy())[0]) < LEAST_CALIBRATION:
         null = null[:0]  # the same few examples, however often they occur, tell nothing
@@ -175,6 +185,8 @@ def copies(
         detectable={name: smallest_share_found(p, len(samples), rate, rng) for name, p in planted.items()},
         grouped=heldout_groups is not None,
         heldout_copied=near_copies(alike[0][~leaked[compared]], alike[1]),
+        natural=found.natural,
+        near=(found.count_near(asked), found.count_near(fresh)) if found.all_natural else None,
     )
 
 
@@ -187,11 +199,26 @@ def among_half(
     rng: np.random.Generator,
 ) -> tuple[Float[ndarray, " heldout"], Float[ndarray, " others"]]:
     """s of held-out examples, and of other training examples, among half of the training examples."""
-    known, others = map(torch.from_numpy, halves(len(train), groups, rng))
+    both = in_question(train, heldout, features, chosen, groups, rng, MOST)
+    return closeness_of_both(both.heldout, next(both.others))
+
+
+def in_question(
+    train: Events,
+    heldout: Events,
+    features: Features,
+    chosen: Sequence[Transformation],
+    groups: Shaped[ndarray, " train"] | None,
+    rng: np.random.Generator,
+    most: int = OTHERS,
+) -> AmongHalf:
+    """Held-out examples, and at most `most` other training examples, among a random half of the training examples."""
+    known, others = map(torch.from_numpy, halves(len(train), groups, rng, most))
     if not chosen:
         train, heldout = features(train), features(heldout)
     search = Search(train[known], lambda x: x.flatten(1), chosen)
-    return closeness_of_both(search(heldout), search(train[others]))
+    parts = (search(train[part]) for part in others.split(MOST))
+    return AmongHalf(heldout=search(heldout), others=parts, size=len(others))
 
 
 def closeness_of_both(
@@ -209,9 +236,14 @@ def copies_finding(found: Copies, space: str) -> Finding:
     tone = "alarm" if listed else "good" if found.can_tell else "unknown"
     verdict = {
         "alarm": f"{listed} of {total} samples resemble one training example more than held-out examples ever do.",
-        "good": f"None of the {total} samples resembles one training example more than held-out examples do.",
+        "good": f"None of the {total} samples resembles one training example more than held-out examples ever do.",
         "unknown": nothing_listed(found),
     }[tone]
+    if found.near is not None:
+        near, normal = found.near
+        verdict += (
+            f" Near repeats of one: {near} of {total} samples, {normal} of {found.calibration} held-out examples."
+        )
     return Finding(
         name="memorized.copies" + suffix(space),
         title=f"Samples that copy a training example ({space})",
@@ -220,12 +252,21 @@ def copies_finding(found: Copies, space: str) -> Finding:
         verdict=verdict,
         tone=tone,
         interval=(100 * low, 100 * high),
-        null=f"{found.calibration} held-out examples{', one of each group,' * found.grouped} treated as samples; the "
+        null=f"{found.calibration} held-out examples{', one of each group,' * found.grouped} treated as samples"
+        f"{natural_repeats(found)}; the "
         f"expected share of false discoveries is at most {found.rate:.2g}. The p-value is Simes', of all samples "
         "together.",
         p_value=found.p_value,
         power=found.power,
     )
+
+
+def natural_repeats(found: Copies) -> str:
+    """How many of the held-out examples nearly repeat training examples and stay; nothing if none does."""
+    if not found.natural:
+        return ""
+    count = f"{found.natural} of which nearly {'repeats' if found.natural == 1 else 'repeat'} a training example"
+    return f", {count}, no more often than training examples repeat one another"
 
 
 def nothing_listed(found: Copies) -> str:

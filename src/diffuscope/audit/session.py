@@ -59,6 +59,12 @@ class Session:
         answer = self.answers.get("memorized")
         return answer is not None and bool(answer.findings) and answer.findings[0].tone == "alarm"
 
+    @property
+    def heldout_copied(self) -> bool:
+        """Whether held-out examples turned out to be near-copies of training ones: equal losses then say nothing."""
+        answer = self.answers.get("memorized")
+        return answer is not None and any(answer.facts.get("heldout_are_copies", {}).values())
+
     def torch_stream(self, name: str) -> torch.Generator:
         """The stream `name` of random tensors, from its start."""
         return streams.torch_stream(self.settings.seed, "audit", name)

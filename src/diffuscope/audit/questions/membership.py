@@ -2,7 +2,8 @@
 
 The points are those of the other questions, so that nothing is evaluated again. Where the examples have groups, such as
 the patients of scans, a group is one unit: its losses are averaged over its examples. Pairs are formed within classes
-if their mix differs between the two sets, as for the denoising gap, and else share their noise.
+if their mix differs between the two sets, as for the denoising gap, and else share their noise. Where held-out examples
+are near-copies of training examples (`copied_heldout`), that the model treats both alike is no all-clear.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -27,7 +28,7 @@ from ..question import Answer, Question
 from ..session import Session
 from ..store import Arrays
 from ..subject import Levels
-from .memorized import cells_of_points
+from .memorized import cells_of_points, withheld
 
 METHOD = (
     "Membership: each attack ranks examples by the logarithm of the model's denoising loss, averaged over the noise "
@@ -129,6 +130,8 @@ def bounded(session: Session) -> EpsilonBound | None:
 
 def _ask(session: Session) -> Answer:
     result, found, shown = attacked(session)
+    if session.heldout_copied:
+        found = [withheld(finding) for finding in found]
     bound, method = bounded(session), METHOD
     facts: dict[str, object] = {}
     if bound is not None:
@@ -138,6 +141,7 @@ def _ask(session: Session) -> Answer:
     owners = audited_owners(session)
     if owners is not None:
         finding = owners_finding(owners, session.settings.significance)
+        finding = withheld(finding) if session.heldout_copied else finding
         if finding.tone == "attention":
             found[0] = replace(found[0], tone="attention", verdict=f"{found[0].verdict} {finding.verdict}")
         found, shown = [*found, finding], [*shown, *owners_table(owners)]

@@ -1,11 +1,11 @@
 """Did it memorize? The verdict of three tests: denoising errors, nearness to training data, and the search for copies.
 
 The tests are in `denoising_gap`, `nearness` and `copy_search`. The verdict is 'copies training examples' if any sample
-is listed as a copy, or if samples equal training examples more often than held-out examples do (`exact_matches`). It is
-'biased toward its training data' if one of the other two tests is significant. Otherwise it is 'no sign' only where
-planted copies would have been found and held-out examples are no near-copies of training examples (`copied_heldout`),
-and 'cannot tell' where not. The false-discovery rate and the significance level of nearness are divided among the
-feature spaces.
+is listed as a copy, or if samples equal training examples more often than held-out examples do, or repeat them nearly
+more often in data that repeat themselves (`exact_matches`). It is 'biased toward its training data' if one of the other
+two tests is significant. Otherwise it is 'no sign' only where planted copies would have been found and held-out
+examples are no near-copies of training examples (`copied_heldout`), and 'cannot tell' where not. The false-discovery
+rate and the significance level of nearness are divided among the feature spaces.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -24,7 +24,7 @@ from ..copied_groups import copied_groups, group_name, groups_finding, groups_ta
 from ..copy_search import COPIED, Copies, copies, copies_finding, suffix, why_unknown
 from ..copy_tables import copies_tables, distances_chart
 from ..denoising_gap import Gap, Pairs, denoising_gap, gap_blocks, gap_finding, pairs_of_cells
-from ..exact_matches import exact_matches
+from ..exact_matches import exact_matches, near_matches
 from ..features import Features
 from ..group_units import independent, one_of_each
 from ..measure import Measure
@@ -54,6 +54,7 @@ def verdict(result: Memorization, significance: float) -> Finding:
     nearer = [near for near in result.nearness.values() if near.p_value < level]
     listed = exact_share_interval(int(worst.listed.sum()), len(worst.listed))
     exact = min((exact_matches(found) for found in result.copies.values()), key=lambda found: found.p_value)
+    near_repeats = min((near_matches(found) for found in result.copies.values()), key=lambda found: found.p_value)
     of_copies = worst.share, listed, min(1.0, worst.p_value * len(result.copies))
     biases, of_bias = [], of_copies
     gap = result.gap
@@ -80,6 +81,13 @@ def verdict(result: Memorization, significance: float) -> Finding:
         (a, n), (b, m) = exact.samples, exact.heldout
         tone, value, (low, high), p_value = "alarm", a / n, exact_share_interval(a, n), exact.p_value
         text = f"Copies training examples: {a} of {n} samples equal one, and {b} of {m} held-out examples do."
+    elif near_repeats.p_value < level:
+        (a, n), (b, m) = near_repeats.samples, near_repeats.heldout
+        tone, value, (low, high), p_value = "alarm", a / n, exact_share_interval(a, n), near_repeats.p_value
+        text = (
+            f"Copies training examples: {a} of {n} samples nearly repeat one, and {b} of {m} held-out examples do. "
+            "Which of these samples are copies cannot be told."
+        )
     elif exact.alone:
         (a, n), (_, m) = exact.samples, exact.heldout
         tone, value, (low, high), p_value = "attention", a / n, exact_share_interval(a, n), exact.p_value
@@ -164,6 +172,7 @@ def _ask(session: Session) -> Answer:
                 space: [{"heldout": i, "training_example": j} for i, j in listed.leaked.items()]
                 for space, listed in result.copies.items()
             },
+            "natural_repeats": {space: listed.natural for space, listed in result.copies.items()},
             "heldout_are_copies": {space: listed.heldout_copied for space, listed in result.copies.items()},
             "repeated_training": {space: listed.repeats.count for space, listed in result.copies.items()},
             "standard_measures": standard,
