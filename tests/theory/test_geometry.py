@@ -188,13 +188,18 @@ def test_the_rotation_with_alpha_squared_in_the_place_of_alpha_has_another_error
     assert float((rotation_error(run) - rotation_error(wrong)).abs().mean()) > 0.01
 
 
-def test_coordinates_in_the_plane_hold_what_is_not_outside():
+def test_the_combination_of_both_ends_holds_what_is_not_outside():
+    """a x_0 + b x_T / sigma_T leaves the share `outside`; at the ends it is (1, 0) and (0, sigma_T)."""
     schedule, data = VP(), gaussian()
     times = times_of(schedule, 20)
     run = gaussian_trajectories(data, schedule, starts(schedule, times[0]), times)
-    inside = in_plane(run).square().sum(2) / run.path.square().sum(2)
-    assert torch.allclose(inside + outside(run), torch.ones_like(inside), rtol=0, atol=1e-14)
-    assert float(outside(run)[[0, -1]].max()) < 1e-14
+    a, b = in_plane(run)[..., None].unbind(2)
+    nearest = a * run.samples + b * run.states[0] / run.sigmas[0]
+    left = (run.path - nearest).square().sum(2) / run.path.square().sum(2)
+    assert torch.allclose(left, outside(run), rtol=0, atol=1e-13)
+    assert torch.allclose(a[-1], torch.ones(5, 1, dtype=torch.float64), rtol=0, atol=1e-12)
+    assert torch.allclose(b[0], run.sigmas[0].expand(5, 1), rtol=0, atol=1e-12)
+    assert max(float(each.abs().max()) for each in (a[0], b[-1], outside(run)[[0, -1]])) < 1e-12
     assert float(outside(run).max()) > 1e-4
 
 

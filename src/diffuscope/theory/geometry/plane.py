@@ -61,8 +61,13 @@ def outside(trajectories: Trajectories) -> Float[Tensor, "points batch"]:
 
 
 def in_plane(trajectories: Trajectories) -> Float[Tensor, "points batch 2"]:
-    """The coordinates of the path in the plane: along the end x_0, and along the part of the start at right angles."""
-    return _within(trajectories.path.double().flatten(2), _plane(trajectories))
+    """a and b of the nearest a x_0 + b x_T / sigma_T: of a rotation they are alpha_t and sigma_t, on every trajectory."""
+    basis = _plane(trajectories)
+    end = trajectories.samples.double().flatten(1).norm(dim=1)
+    start = _within(trajectories.states[:1].double().flatten(2), basis)[0] / float(trajectories.sigmas[0])
+    along, across = _within(trajectories.path.double().flatten(2), basis).unbind(2)
+    b = across / start[:, 1]
+    return torch.stack([(along - b * start[:, 0]) / end, b], dim=2)
 
 
 def _plane(trajectories: Trajectories) -> Float[Tensor, "batch D 2"]:

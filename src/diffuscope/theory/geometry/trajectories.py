@@ -25,7 +25,8 @@ from torch import Tensor
 from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
-from diffuscope.samplers import Noise, Sampler, trajectory
+from diffuscope.samplers import Noise, Sampler, instants, trajectory
+from diffuscope.samplers.eigenbasis import Eigenbasis
 from diffuscope.schedules import Schedule
 
 BATCH = 256
@@ -109,10 +110,23 @@ def follow(
 def gaussian_trajectories(
     gaussian: Gaussian, schedule: Schedule, x_start: Batch, times: Float[Tensor, " levels"]
 ) -> Trajectories:
-    """The same of Gaussian data, in closed form and without error of a sampler. Raises InputError as `follow`."""
+    """The same of Gaussian data, in closed form and without error of a sampler. Raises InputError as `follow`.
+
+    In whitened coordinates the flow stands still (`samplers.eigenbasis`): one product with the eigenvectors at the
+    start, and one for all states. The arithmetic is float64, the result in the dtype of `x_start`.
+    """
     _require_levels(schedule, times)
-    states = torch.stack([gaussian.flow(x_start, schedule, times[0], t) for t in times])
-    denoised = torch.stack([gaussian.flow_denoised(x_start, schedule, times[0], t) for t in times])
+    basis, grid = Eigenbasis.of(gaussian), instants(schedule, times)
+    rows = x_start.double().flatten(1) - grid[0].alpha * basis.mean
+    z = basis.coordinates(rows) / basis.spread(grid[0])
+
+    def states_of(gains: list[Tensor], means: Tensor) -> Tensor:
+        moved = basis.rows(torch.cat([gain * z for gain in gains])).reshape(len(gains), len(z), -1)
+        return (moved + means[:, None, None] * basis.mean).reshape(len(gains), *x_start.shape).to(x_start)
+
+    alphas = torch.tensor([at.alpha for at in grid], dtype=torch.float64)
+    states = states_of([basis.spread(at) for at in grid], alphas)
+    denoised = states_of([basis.gain(at) for at in grid], torch.ones_like(alphas))
     return _at(schedule, times, states, denoised)
 
 
