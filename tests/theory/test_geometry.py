@@ -229,11 +229,9 @@ def test_components_of_a_gaussian_model_emerge_as_the_closed_form_says(schedule)
         measured, emerged_share(VARIANCES, run.ratios, last=float(run.ratios[-1])), rtol=0, atol=1e-10
     )
     inside = VARIANCES.sqrt() < float(run.ratios[0])
-    crossing = crossing_levels(run.ratios, emerged_share(VARIANCES, run.ratios))
-    # linear interpolation in steps h of log sigma: |f''| h^2 / 8 over the slope, both of order one
-    step = float((run.ratios[1] / run.ratios[2]).log())
-    error = (crossing / emergence_level(VARIANCES)).log().abs()[inside]
-    assert float(error.max()) < step**2 / 8
+    for every in (1, 7):  # on coarse levels too
+        crossing = crossing_levels(run.ratios[::every], emerged_share(VARIANCES, run.ratios[::every]))
+        assert torch.allclose(crossing[inside], emergence_level(VARIANCES)[inside], rtol=1e-12, atol=0)
 
 
 def test_guided_and_conditional_models_are_plain_denoisers():
@@ -282,11 +280,13 @@ def test_no_data_emerge_later_than_gaussian_data_of_their_covariance():
     assert strict >= 4  # and the bound is not attained by a mixture
 
 
-def test_a_crossing_is_the_last_from_below_and_exact_for_a_line_in_log_sigma():
+def test_a_crossing_is_the_last_from_below():
+    """Once; twice, of which the last counts; never below; ends below."""
     ratios = torch.tensor([100.0, 10.0, 1.0, 0.1])
     shares = torch.tensor([[0.9, 0.1, 0.8, 0.0], [0.2, 0.5, 0.9, 0.1], [0.6, 0.9, 0.9, 0.2], [1.0, 1.0, 1.0, 0.3]])
     found = crossing_levels(ratios, shares, 0.7)
-    assert torch.allclose(found[:2].log10(), torch.tensor([-0.25, 0.5], dtype=torch.float64), atol=1e-6)
+    assert 0.1 < float(found[0]) < 1
+    assert 1 < float(found[1]) < 10
     assert found[2:].isnan().all()
 
 
@@ -321,7 +321,9 @@ def pushed(size):
 # perturbations and variations
 
 
-@pytest.mark.parametrize("schedule", [VP(), *(pytest.param(s, marks=pytest.mark.slow) for s in SCHEDULES[::2])], ids=names)
+@pytest.mark.parametrize(
+    "schedule", [VP(), *(pytest.param(s, marks=pytest.mark.slow) for s in SCHEDULES[::2])], ids=names
+)
 def test_gains_are_finite_differences_of_the_flow(schedule):
     """The model's own flow, by Runge-Kutta 4 in 200 steps, in the state, the estimate and the sample; 0 off the subspace."""
     data = gaussian(mean=0.4)

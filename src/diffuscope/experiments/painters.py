@@ -58,7 +58,9 @@ EXPERIMENT = Experiment(
         "CIFAR-10": f"{CIFAR_EXAMPLES:,} training images in [-1, 1], DDPM's linear betas, {DDIM_STEPS} DDIM times",
         "digits": f"scikit-learn's in [-1, 1]; {NETWORK}; Heun, {LEVELS} steps, {FOLLOWED} trajectories",
     },
-    notes=("The part on CIFAR-10 needs the data set (`diffuscope data fetch cifar10`); without it, it claims nothing.",),
+    notes=(
+        "The part on CIFAR-10 needs the data set (`diffuscope data fetch cifar10`); without it, it claims nothing.",
+    ),
 )
 
 
@@ -129,7 +131,9 @@ def plane_panel(run: Trajectories, shown: int = 8) -> Panel:
     angle = torch.linspace(0, math.pi / 2, 50, dtype=torch.float64)
     marks = [line(coordinates[:, b, 0], coordinates[:, b, 1]) for b in range(shown)]
     marks.append(line(angle.cos(), angle.sin(), "rotation", style="dotted"))
-    return Panel("a network's trajectories", "share of the sample", "share of the noise", tuple(marks), equal_scales=True)
+    return Panel(
+        "a network's trajectories", "share of the sample", "share of the noise", tuple(marks), equal_scales=True
+    )
 
 
 @EXPERIMENT.part("Does the Gaussian of CIFAR-10 give the published statistics?")
@@ -178,7 +182,9 @@ def claim_shares(part: Part, found: dict[str, Float[Tensor, "batch components"]]
     part.equals("two", title, float(two), 0.9996, 1e-4, digits, source=CIFAR)
     medians = [float(counts[name].median()) for name in ("states", "increments")]
     title = f"Components for 99.9%, median: states {medians[0]:g}, increments {medians[1]:g}; distance from 2 and 4"
-    part.equals("dimensions", title, max(abs(medians[0] - 2), abs(medians[1] - 4)), 0, 0.5, "whole numbers", source=CIFAR)
+    part.equals(
+        "dimensions", title, max(abs(medians[0] - 2), abs(medians[1] - 4)), 0, 0.5, "whole numbers", source=CIFAR
+    )
     title, room = "Noise predictions: components for 99.9%, mean", 4 * 0.4 * math.sqrt(2 / STARTS)
     because = "four standard errors of the difference of two means of ten"
     part.equals("noise-dimension", title, float(counts["noise"].mean()), 4.8, room, because, source=CIFAR)

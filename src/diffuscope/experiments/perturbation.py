@@ -105,7 +105,10 @@ def when(part: Part) -> str:
     names = [f"variance {variance:g}" for variance in VARIANCES]
     panels = [
         Panel(title, "noise level σ/α", "gain", tuple(map(line, [ratios] * len(names), table.T, names)), True, True)
-        for title, table in (("a push of fixed size (VP units)", gains), ("one standard deviation of the noise", relative))
+        for title, table in (
+            ("a push of fixed size (VP units)", gains),
+            ("one standard deviation of the noise", relative),
+        )
     ]
     part.chart(
         "By how much a push moves the sample",
@@ -136,7 +139,9 @@ def modes(part: Part) -> str:
     products = start_and_sample(denoiser, float(levels[0]), low, linear, part.generator)
     error = (ratio.var(1) / PUSHED + products.var(1) / CORRELATED).sqrt()
     apart = ((ratio.mean(1) - products.mean(1)) / error).abs()
-    title = f"Mean gain from noise over the Gaussian's ({listed(ratio.mean(1))}) minus the correlation of start and sample "
+    title = (
+        f"Mean gain from noise over the Gaussian's ({listed(ratio.mean(1))}) minus the correlation of start and sample "
+    )
     title += f"({listed(products.mean(1))}): largest of {len(components)} components"
     unit = "standard errors"
     part.at_most("stein", title, float(apart.max()), STANDARD_ERRORS, "Stein's identity", source="derived", unit=unit)
@@ -154,7 +159,9 @@ def modes(part: Part) -> str:
     ]
     part.chart(
         "Ten modes and their Gaussian",
-        Panel("", "noise level σ/α of the push", "mean gain along the component", tuple(curves), x_log=True, y_log=True),
+        Panel(
+            "", "noise level σ/α of the push", "mean gain along the component", tuple(curves), x_log=True, y_log=True
+        ),
         how_to_read="Mean over starts of the gain along the pushed component, by differences; dotted, the Gaussian.",
     )
     return (

@@ -127,10 +127,10 @@ def digits(part: Part) -> str:
     part.at_least("digits-late", title, late, 1.0, f"Gaussian data: {of_gaussian:.2f}; most variances are below 1")
     show(part, "digits", network, found, DIGITS_SIZE, SIDE, (-1.0, 1.0))
     return (
-        f"In 64 dimensions a random direction meets the data too: principal directions move an image {found.over_random(0):.2f} "
-        f"times as far as random ones when pushed early. A late push of the same size moves it {late:.2f} times as far as "
-        "an early one along random directions, because most components of these data have variances below 1: that late "
-        "pushes change little is no law."
+        f"Principal directions move an image {found.over_random(0):.2f} times as far as random ones when pushed early; in "
+        "64 dimensions random directions meet the data too. Along random directions a late push moves it "
+        f"{late:.2f} times as far as an early one of the same size, because most components of these data have variances "
+        "below 1. That late pushes change little is not true of all data."
     )
 
 
@@ -197,10 +197,9 @@ def show(
         Panel("", "noise level σ/α of the push", "distance / standard deviation", tuple(curves), x_log=True),
         how_to_read=f"Pushes of {size:g} in units of a variance-preserving schedule; generation runs from right to left.",
     )
-    generator = torch.Generator().manual_seed(0)
     shape = tuple(found.run.states.shape[2:])
     directions = torch.cat(
-        [principal_directions(found.run.noise[:, 0], DIRECTIONS), random_directions(2, shape, generator=generator)]
+        [principal_directions(found.run.noise[:, 0], DIRECTIONS), random_directions(2, shape, generator=part.generator)]
     )
     part.chart(
         f"Variations of one sample, {name}",

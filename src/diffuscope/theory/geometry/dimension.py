@@ -40,9 +40,7 @@ def _shares(points: Float[Tensor, "points batch *event"]) -> Float[Tensor, "batc
     return values / values.sum(1, keepdim=True)
 
 
-def components_for(
-    shares: Float[Tensor, "batch points"], share: float = SHARE
-) -> Int[Tensor, " batch"]:
+def components_for(shares: Float[Tensor, "batch points"], share: float = SHARE) -> Int[Tensor, " batch"]:
     """The number of components that together hold `share` of the variance.
 
     >>> components_for(torch.tensor([[0.9, 0.0995, 0.0005]])).tolist()

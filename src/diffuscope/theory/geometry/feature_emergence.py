@@ -16,12 +16,15 @@ mean square, relative to the last level:
 .. math::  F_k(t) = \sqrt{\frac{\sum_b c_{kb}(t)^2}{\sum_b c_{kb}(t_{last})^2}} ,
 
 which is :math:`f(\tilde\sigma)/f(\tilde\sigma_{last})` for a Gaussian model. *No data emerge later than Gaussian data
-of the same covariance*: the best denoiser's error along :math:`u_k` is at most that of the best linear one,
+of the same second moments.* Let :math:`M = E[c(0)^2]` along any direction u. The best denoiser's error is at most that
+of the best multiple of :math:`u^T(x_t - \alpha\mu)`,
 
-.. math::  \lambda - E[c_k(t)^2] \le \frac{\lambda\sigma^2}{\alpha^2\lambda + \sigma^2}
-           \quad\Rightarrow\quad \sqrt{E[c_k(t)^2]/\lambda} \ge f ,
+.. math::  M - E[c(t)^2] \le \frac{M\sigma^2}{\alpha^2 M + \sigma^2}
+           \quad\Rightarrow\quad \sqrt{E[c(t)^2]/M} \ge \left(1 + \tilde\sigma^2/M\right)^{-1/2} ,
 
-and states on exact trajectories have the marginals of the diffusion. Details come early once the outline is chosen.
+and states on exact trajectories have the marginals of the diffusion: the emergence level is at least :math:`\sqrt M`.
+Where a network's is lower, with M of its own samples, its answers at different noise levels are not those of one
+distribution. Modes are decided with the outline, and bring details early.
 
 Source: Wang & Vastola 2023, https://arxiv.org/abs/2303.02490; the level of fastest emergence and the bound are derived
 here.
@@ -87,16 +90,17 @@ def measured_share(coordinates: Float[Tensor, "levels batch k"]) -> Float[Tensor
 def crossing_levels(
     ratios: Float[Tensor, " levels"], shares: Float[Tensor, "levels *k"], threshold: float = EMERGED
 ) -> Float[Tensor, "*k"]:
-    """sigma/alpha where each share passes `threshold` for good, between two decreasing levels by a line in log sigma.
+    """sigma/alpha where each share F passes `threshold` for good, from high noise to low.
 
-    NaN where it is never below, and where it ends below. A share that is large at high noise by errors of a network
-    alone does not count.
+    Between two levels log(F^-2 - 1) is a line in log sigma, which it is for Gaussian data: then the result is exact.
+    NaN where F is never below, and where it ends below. What is above at high noise by errors alone does not count.
     """
     log_ratio, levels = ratios.double().log(), shares.double()
     below = levels < threshold
     place = below.int().cumsum(0).argmax(0)  # the last level below
     after = (place + 1).clamp(max=len(levels) - 1)
-    before, here = (levels.gather(0, index[None])[0] for index in (place, after))
-    part = (threshold - before) / (here - before)
+    missing = (levels.clamp(1e-150, 1 - 1e-12) ** -2 - 1).log()
+    before, here = (missing.gather(0, index[None])[0] for index in (place, after))
+    part = (math.log(threshold**-2 - 1) - before) / (here - before)
     crossing = torch.exp(log_ratio[place] + part * (log_ratio[after] - log_ratio[place]))
     return torch.where(below.any(0) & ~below[-1], crossing, torch.nan)

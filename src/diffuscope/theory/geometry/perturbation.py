@@ -77,9 +77,7 @@ def displacements(
     return ((ends[0] - ends[1]) / (2 * size)).reshape(len(directions), *x_t.shape)
 
 
-def along(
-    moved: Float[Tensor, "k batch *event"], directions: Float[Tensor, "k *event"]
-) -> Float[Tensor, "k batch"]:
+def along(moved: Float[Tensor, "k batch *event"], directions: Float[Tensor, "k *event"]) -> Float[Tensor, "k batch"]:
     """The component of each displacement along its own direction: the measured gain."""
     return (moved.flatten(2) * directions.to(moved).flatten(1)[:, None]).sum(2)
 

@@ -78,5 +78,7 @@ def _plane(trajectories: Trajectories) -> Float[Tensor, "batch D 2"]:
     return torch.stack([first, rest / rest.norm(dim=1, keepdim=True)], dim=2)
 
 
-def _within(path: Float[Tensor, "points batch D"], basis: Float[Tensor, "batch D 2"]) -> Float[Tensor, "points batch 2"]:
+def _within(
+    path: Float[Tensor, "points batch D"], basis: Float[Tensor, "batch D 2"]
+) -> Float[Tensor, "points batch 2"]:
     return torch.einsum("pbd,bdk->pbk", path, basis)
