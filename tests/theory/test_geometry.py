@@ -1,6 +1,8 @@
-"""Geometry of generation: closed forms against the flow, finite differences, and quantities that are known by symmetry."""
+"""Geometry of generation: closed forms against the flow, finite differences, and what is known by symmetry."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -261,7 +263,7 @@ def test_guided_and_conditional_models_are_plain_denoisers():
 
 
 def test_no_data_emerge_later_than_gaussian_data_of_their_covariance():
-    """Two points, a mixture, and the Gaussian itself: E c^2 / lambda >= f^2 within 4 standard errors, at every level."""
+    """A mixture at nine levels: E c^2 / lambda >= f^2 within 4 standard errors, and more at some."""
     generator = torch.Generator().manual_seed(0)
     means = torch.tensor([[2.0, 0.0], [-2.0, 0.0], [0.0, 0.6]], dtype=torch.float64)
     weights = torch.tensor([0.4, 0.4, 0.2], dtype=torch.float64)
@@ -325,7 +327,7 @@ def pushed(size):
     "schedule", [VP(), *(pytest.param(s, marks=pytest.mark.slow) for s in SCHEDULES[::2])], ids=names
 )
 def test_gains_are_finite_differences_of_the_flow(schedule):
-    """The model's own flow, by Runge-Kutta 4 in 200 steps, in the state, the estimate and the sample; 0 off the subspace."""
+    """In the state, the estimate and the sample, by Runge-Kutta 4 in 200 steps; 0 off the subspace."""
     data = gaussian(mean=0.4)
     denoiser, t = ExactDenoiser(data, schedule), 0.7 * schedule.t_max
     times = log_snr_times(schedule, t, schedule.t_min, 200)
@@ -406,3 +408,18 @@ def test_a_variation_of_size_zero_is_the_sample_itself():
     same = variations(denoiser, DDIM(), run, torch.eye(6, dtype=torch.float64), size=0, step=3, which=2)
     assert torch.equal(same, run.samples[2].expand(6, 6))
     assert torch.equal(finish(denoiser, DDIM(), run.states[0], times), run.samples)
+
+
+def test_the_example_of_the_page_on_audits_runs():
+    page = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
+    (example,) = [text for text in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "theory.geometry" in text]
+    data = gaussian().truncate(0)
+
+    class Model(ExactDenoiser):
+        event_shape = (6,)
+
+    names = {"torch": torch, "denoiser": Model(data, VP()), "scale": data.tail_variance**0.5}
+    exec(compile(example, "docs/audit.md", "exec"), names)
+    run = names["run"]
+    assert isinstance(run, Trajectories)
+    assert len(run.samples) == 64

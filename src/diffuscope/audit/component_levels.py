@@ -1,4 +1,4 @@
-r"""The noise level at which each principal component of a model's samples is decided, and the shape of its trajectories.
+r"""The noise level at which each principal component of a sample is decided, and the shape of trajectories.
 
 Along the model's own trajectories, :math:`c_k(t) = u_k^T(D(t) - \mu)` for the leading principal components of the data.
 A component is *decided* at its emergence level, the ratio sigma/alpha where its root mean square over trajectories

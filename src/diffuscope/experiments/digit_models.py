@@ -1,4 +1,4 @@
-r"""Three models of scikit-learn's digits whose trajectories are compared: their Gaussian, a mixture, and a small network.
+"""Three models of scikit-learn's digits whose trajectories are compared: Gaussian, mixture, and a small network.
 
 The mixture of ten Gaussians is an exact model with modes: its denoiser is the optimum for its own data. The network is
 a multilayer perceptron trained for a few seconds; digits are vectors in [-1, 1].

@@ -15,9 +15,9 @@ import math
 
 import torch
 from jaxtyping import Float
-from scipy.stats import spearmanr
 from torch import Tensor
 
+from diffuscope.audit.questions.order import rank_correlation
 from diffuscope.denoisers import Denoiser, ExactDenoiser
 from diffuscope.exact import Distribution, Gaussian
 from diffuscope.findings import Panel, largest, line, points
@@ -124,7 +124,7 @@ def mixture(part: Part) -> str:
     bound = emerged_share(variances, run.ratios) ** 2
     lead = (squares.mean(1) - bound) / (squares.std(1) / FOLLOWED**0.5)
     levels = crossing_levels(run.ratios, measured_share(shares))
-    ratio, rank = levels / emergence_level(variances), rank_correlation(levels, variances)
+    ratio, rank = levels / emergence_level(variances), float(rank_correlation(levels.numpy(), variances.numpy()))
     title = f"No component is later than in Gaussian data, at any level: largest shortfall of {lead.numel()} shares"
     because = f"{STANDARD_ERRORS} standard errors of {FOLLOWED} trajectories"
     part.at_most("bound", title, -float(lead.min()), STANDARD_ERRORS, because, source="derived", unit="standard errors")
@@ -134,9 +134,9 @@ def mixture(part: Part) -> str:
     part.at_least("earlier", title, float(ratio.log().mean().exp()), 1.1, "1 for Gaussian data", source=ASKED)
     chart_emergence(part, "ten Gaussians", run, shares, variances, levels)
     return (
-        f"In nearly this order (rank correlation {rank:.2f}), and earlier than the Gaussian of the same covariance: by a "
-        f"factor of {float(ratio[0]):.2f} for the first component and {float(ratio[-1]):.2f} for the last. Which mode "
-        "it will be is decided with the outline, and the mode decides details before their own variance could."
+        f"In nearly this order (rank correlation {rank:.2f}), and earlier than the Gaussian of the same covariance: "
+        f"by a factor of {float(ratio[0]):.2f} for the first component and {float(ratio[-1]):.2f} for the last. Which "
+        "mode it will be is decided with the outline, and the mode decides details before their own variance could."
     )
 
 
@@ -148,7 +148,7 @@ def network(part: Part) -> str:
     shares = feature_coordinates(run, models.gaussian, COMPONENTS)
     variances = models.gaussian.eigenvalues[:COMPONENTS]
     levels = crossing_levels(run.ratios, measured_share(shares))
-    ratio, rank = levels / emergence_level(variances), rank_correlation(levels, variances)
+    ratio, rank = levels / emergence_level(variances), float(rank_correlation(levels.numpy(), variances.numpy()))
     title = "Rank correlation of emergence level and variance, network"
     part.at_least("network-order", title, rank, 0.8, "1 is the order of the variances", source=ASKED)
     title = "Measured over predicted level, largest factor either way over the components"
@@ -159,8 +159,8 @@ def network(part: Part) -> str:
     late = int((levels < shares[-1].square().mean(0).sqrt()).sum())
     return (
         f"Yes (rank correlation {rank:.2f}), within a factor of {float(ratio.log().abs().max().exp()):.2f} of the "
-        f"prediction. {late} of the {COMPONENTS} emerge later than in any data with the second moments of its samples: at "
-        "high noise, a network trained for seconds says less than an exact denoiser would."
+        f"prediction. {late} of the {COMPONENTS} emerge later than in any data with the second moments of its "
+        "samples: at high noise, a network trained for seconds says less than an exact denoiser would."
     )
 
 
@@ -174,11 +174,6 @@ def followed(
     if start is not None:
         x = x + float(denoiser.schedule.alpha(times[0])) * start.sample(FOLLOWED, generator=generator)
     return follow(denoiser, Heun(), x, times)
-
-
-def rank_correlation(levels: Float[Tensor, " k"], variances: Float[Tensor, " k"]) -> float:
-    """Spearman's; NaN where a level is not known."""
-    return float(spearmanr(levels.numpy(), variances.numpy()).statistic)
 
 
 def chart_emergence(
@@ -196,6 +191,6 @@ def chart_emergence(
             points(variances, levels, "measured"),
             line(variances, variances.sqrt(), "√λ, Gaussian data", style="dashed"),
         ),
-        how_to_read="Left: curves of four components on the model's own trajectories, and dotted those of Gaussian data. "
-        "Right: the level where 1/√2 of each of the leading components is in the estimate.",
+        how_to_read="Left: curves of four components on the model's own trajectories, and dotted those of Gaussian "
+        "data. Right: the level where 1/√2 of each of the leading components is in the estimate.",
     )  # fmt: skip

@@ -163,8 +163,8 @@ def cifar(part: Part) -> str:
     part.chart(
         "How far the states are from a rotation",
         Panel("", "noise level σ/α", "share of |x|²", tuple(curves), x_log=True, y_log=True, y_range=(1e-6, 0.1)),
-        how_to_read="The Gaussian of CIFAR-10, mean of ten starts. With ᾱ in the place of α the formula is wrong, and its "
-        "error over all levels is smaller all the same.",
+        how_to_read="The Gaussian of CIFAR-10, mean of ten starts. With ᾱ in the place of α the formula is wrong, "
+        "and its error over all levels is smaller all the same.",
     )
     return (
         f"Yes. The rotation is off by {error:.4f} of |x|² on average. With the square of α in its place, as in the "

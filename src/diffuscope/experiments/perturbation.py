@@ -4,7 +4,7 @@ For Gaussian data a push by :math:`\delta u_k` at time t moves the sample by
 :math:`\delta\sqrt{\lambda / (\alpha_t^2\lambda + \sigma_t^2)}` along :math:`u_k` and nowhere else; in a
 variance-preserving schedule that is :math:`\sqrt{\lambda/(1 + (\lambda - 1)\bar\alpha_t)}`. So a push of fixed size
 matters more the earlier it comes only along components with :math:`\lambda > 1`; a push of a fixed share of the noise
-matters more the earlier it comes along every component. `theory.geometry.perturbation` has the formulas.
+matters more the earlier it comes along every component. `theory.geometry.pushes` has the formulas.
 
 The model's flow is integrated with the Runge-Kutta method of order 4 down to the schedule's lowest level, where the
 clean estimate is the sample. On a mixture the gain differs from start to start, as a push may change the mode. Its mean
@@ -30,7 +30,7 @@ from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Gaussian
 from diffuscope.findings import Panel, largest, line
 from diffuscope.samplers import Heun, RungeKutta4, finish, model_times
-from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
+from diffuscope.schedules import VE, VP, RectifiedFlow
 from diffuscope.theory.geometry import along, denoised_gain, displacements, noise_relative_gain, sample_gain
 from diffuscope.times import log_snr_times
 
@@ -52,8 +52,8 @@ EXPERIMENT = Experiment(
     seconds=15,
     settings={
         "Gaussian": f"{DIMENSION} coordinates, variances {', '.join(map('{:g}'.format, VARIANCES))} and 0",
-        "digits": f"scikit-learn's in [-1, 1] as ten Gaussians; pushes of {MOVED:g} standard deviations of the noise, {PUSHED} "
-        f"trajectories at the highest level and {FEWER} at others; {CORRELATED} for the correlation",
+        "digits": f"scikit-learn's in [-1, 1] as ten Gaussians; pushes of {MOVED:g} standard deviations of the "
+        f"noise, {PUSHED} trajectories at the highest level and {FEWER} at others; {CORRELATED} for the correlation",
     },
 )
 
@@ -113,8 +113,8 @@ def when(part: Part) -> str:
     part.chart(
         "By how much a push moves the sample",
         *panels,
-        how_to_read="Generation runs from right to left. Left: an early push wins only for variances above 1. Right: in "
-        "units of the noise at that level, it always does.",
+        how_to_read="Generation runs from right to left. Left: an early push wins only for variances above 1. Right: "
+        "in units of the noise at that level, it always does.",
     )
     return (
         "It depends on the unit. A push of fixed size matters more early along components with λ > 1 only, and more "

@@ -127,10 +127,10 @@ def digits(part: Part) -> str:
     part.at_least("digits-late", title, late, 1.0, f"Gaussian data: {of_gaussian:.2f}; most variances are below 1")
     show(part, "digits", network, found, DIGITS_SIZE, SIDE, (-1.0, 1.0))
     return (
-        f"Principal directions move an image {found.over_random(0):.2f} times as far as random ones when pushed early; in "
-        "64 dimensions random directions meet the data too. Along random directions a late push moves it "
-        f"{late:.2f} times as far as an early one of the same size, because most components of these data have variances "
-        "below 1. That late pushes change little is not true of all data."
+        f"Principal directions move an image {found.over_random(0):.2f} times as far as random ones when pushed "
+        "early; in 64 dimensions random directions meet the data too. Along random directions a late push moves it "
+        f"{late:.2f} times as far as an early one of the same size, because most components of these data have "
+        "variances below 1. That late pushes change little is not true of all data."
     )
 
 
@@ -195,7 +195,7 @@ def show(
     part.chart(
         f"How far pushes move the sample, {name}",
         Panel("", "noise level σ/α of the push", "distance / standard deviation", tuple(curves), x_log=True),
-        how_to_read=f"Pushes of {size:g} in units of a variance-preserving schedule; generation runs from right to left.",
+        how_to_read=f"Pushes of {size:g} in units of a variance-preserving schedule; generation runs right to left.",
     )
     shape = tuple(found.run.states.shape[2:])
     directions = torch.cat(

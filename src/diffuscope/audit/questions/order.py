@@ -47,6 +47,7 @@ def findings(result: ComponentLevels, rng: np.random.Generator, *, latents: bool
     resampled = bootstrap_sums(result.squares.reshape(len(result.squares), -1), rng)
     curves = relative(resampled.reshape(len(resampled), len(result.ratios), -1).swapaxes(0, 1))
     drawn = result.levels_of(curves)
+    drawn = np.where(np.isnan(drawn), result.ratios[0], drawn)  # decided above the highest level
     if reason:
         plane = [] if latents or result.one_step else [_dimension(result, rng)]
         return [_unknown(reason), *plane]
@@ -60,8 +61,8 @@ def cannot_tell(result: ComponentLevels, *, latents: bool) -> str:
         return "the components are those of the latents, which say little about the outline of what they decode to"
     if result.one_step:
         return (
-            f"at the highest noise its answer is already as large as a sample ({float(np.median(result.emerged[0])):.2f} "
-            "of it), which is that of a one-step map and not of a denoiser"
+            "at the highest noise its answer is already as large as a sample "
+            f"({float(np.median(result.emerged[0])):.2f} of it), which is that of a one-step map and not of a denoiser"
         )
     if result.known.sum() < FEWEST_COMPONENTS:
         return (
@@ -84,24 +85,26 @@ def _unknown(reason: str) -> Finding:
 
 
 def rank_correlation(levels: Float[ndarray, "*draws k"], variances: Float[ndarray, " k"]) -> Float[ndarray, "*draws"]:
-    """Spearman's, over the last axis; NaN where a level is."""
+    """Spearman's, over the last axis; NaN where a level is, and where all are equal."""
     ranks, expected = rankdata(levels, axis=-1), rankdata(variances)
     ranks = ranks - ranks.mean(-1, keepdims=True)
     expected = expected - expected.mean()
-    found = ranks @ expected / np.sqrt((ranks**2).sum(-1) * (expected**2).sum())
-    return np.where(np.isnan(levels).any(-1), np.nan, found)
+    lengths = np.sqrt((ranks**2).sum(-1) * (expected**2).sum())
+    with np.errstate(invalid="ignore"):  # one rank for all: NaN
+        return np.where(np.isnan(levels).any(-1), np.nan, ranks @ expected / lengths)
 
 
 def _order(result: ComponentLevels, drawn: Float[ndarray, "draws k"]) -> Finding:
     known, levels = result.known, result.levels
     value = float(rank_correlation(levels[known], result.variances[known]))
     draws = rank_correlation(drawn[:, known], result.variances[known])
-    low, high = (float(end) for end in percentile_interval(draws[~np.isnan(draws)]))
+    low, high = (float(end) for end in percentile_interval(np.nan_to_num(draws)))  # all levels equal: no order
     spread = np.nanmedian(np.nanstd(np.log(drawn[:, known]), 0))
     first, last = np.flatnonzero(known)[[0, -1]]
     expected = np.sqrt(result.variances[[first, last]])
     opening = "Outline first: its" if low > 0.5 else "Its" if high > 0.5 else "Not outline first: its"
     order = "in the order of their variance" if low > 0.5 else "hardly in the order of their variance"
+    above = f"; {(~known).sum()} more are decided above the highest audited level" if not known.all() else ""
     return Finding(
         name="order.components",
         title=TITLE,
@@ -109,7 +112,7 @@ def _order(result: ComponentLevels, drawn: Float[ndarray, "draws k"]) -> Finding
         unit="",
         verdict=f"{opening} {known.sum()} leading principal components are decided {order} (rank correlation "
         f"{value:.2f}), the first at σ/α = {levels[first]:.3g} and the last at {levels[last]:.3g}; the exact Gaussian "
-        f"decides these at {expected[0]:.3g} and {expected[1]:.3g}.",
+        f"decides these at {expected[0]:.3g} and {expected[1]:.3g}{above}.",
         tone="neutral",
         interval=(low, high),
         confidence=CONFIDENCE,
@@ -128,8 +131,8 @@ def _late(result: ComponentLevels, drawn: Float[ndarray, "draws k"]) -> Finding:
     worst = int(np.nanargmin(own))
     named = ", ".join(str(component + 1) for component in late)
     verdict = (
-        f"No component is found to be decided later than denoisers of one distribution allow; component {worst + 1} comes "
-        f"nearest, at {own[worst]:.2f} times the bound."
+        f"No component is found to be decided later than denoisers of one distribution allow; component {worst + 1} "
+        f"comes nearest, at {own[worst]:.2f} times the bound."
     )
     if len(late):
         verdict = (
@@ -147,8 +150,8 @@ def _late(result: ComponentLevels, drawn: Float[ndarray, "draws k"]) -> Finding:
         interval=(next(ends), next(ends)),
         confidence=round(confidence, 4),
         null="At least 1x for the exact denoisers of any distribution, and 1x for those of a Gaussian.",
-        power=f"Late is an interval that ends below {LATE}x; corrected for {int(known.sum())} components, intervals end "
-        f"{reach:.2f}x above the value (median).",
+        power=f"Late is an interval that ends below {LATE}x; corrected for {int(known.sum())} components, intervals "
+        f"end {reach:.2f}x above the value (median).",
     )
 
 
@@ -173,11 +176,11 @@ def _dimension(result: ComponentLevels, rng: np.random.Generator) -> Finding:
         verdict=f"Its trajectories are nearly plane: two principal components hold {two:.2%} of the variance, and "
         f"{counts.mean():.2g} on average hold {SHARE:.1%}."
         if two > 0.99
-        else f"Two principal components hold {two:.2%} of the variance of a trajectory, and {counts.mean():.2g} on average "
-        f"hold {SHARE:.1%}.",
+        else f"Two principal components hold {two:.2%} of the variance of a trajectory, and {counts.mean():.2g} on "
+        f"average hold {SHARE:.1%}.",
         tone="neutral",
         interval=(low, high),
-        null=f"{closed.mean():.3g} for the exact Gaussian from the same starts, at the same {len(result.ratios)} levels.",
+        null=f"{closed.mean():.3g} for the exact Gaussian from the same starts, at these {len(result.ratios)} levels.",
         power=f"{len(counts)} trajectories.",
     )
 
@@ -194,8 +197,8 @@ def _jump(result: ComponentLevels) -> Finding:
     else:
         verdict = (
             f"Down to σ/α = {result.skip:.3g} the Gaussian's closed form may take the decisions (within "
-            f"{result.tolerance} standard deviations of the data): {decided} of {known.sum()} components are decided by "
-            f"then, and {share[0]:.0%} of the first is in the estimate."
+            f"{result.tolerance} standard deviations of the data): {decided} of {known.sum()} components are decided "
+            f"by then, and {share[0]:.0%} of the first is in the estimate."
         )
     return Finding(
         name="order.jump",

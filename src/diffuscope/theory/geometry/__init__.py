@@ -9,10 +9,10 @@ from .feature_emergence import (
     feature_coordinates,
     measured_share,
 )
-from .perturbation import along, denoised_gain, displacements, noise_relative_gain, sample_gain, state_gain
 from .plane import in_plane, outside, rotated, rotation_error, rotation_residual
+from .pushes import along, denoised_gain, displacements, noise_relative_gain, sample_gain, state_gain
 from .trajectories import Trajectories, follow, gaussian_trajectories
-from .variations import distances, gaussian_variation, principal_directions, random_directions, variations
+from .varied_samples import distances, gaussian_variation, principal_directions, random_directions, variations
 
 __all__ = [
     "Trajectories", "along", "components_for", "crossing_levels", "denoised_gain", "displacements", "distances",

@@ -6,7 +6,7 @@ estimate D(t), as a share of what the sample will have, is in every schedule
 .. math::  f(\tilde\sigma) = \frac{\xi(t)}{\xi(0)} = \left(1 + \frac{\tilde\sigma^2}{\lambda}\right)^{-1/2},
            \qquad \tilde\sigma = \sigma/\alpha .
 
-It is :math:`1/\sqrt2` at :math:`\tilde\sigma = \sqrt\lambda`, the *emergence level*, and 1/2 at :math:`\sqrt{3\lambda}`.
+It is :math:`1/\sqrt2` at :math:`\tilde\sigma = \sqrt\lambda`, the *emergence level*, 1/2 at :math:`\sqrt{3\lambda}`.
 With :math:`u = \tilde\sigma^2/\lambda`, :math:`df/d\log\tilde\sigma = -u(1 + u)^{-3/2}` is greatest at u = 2: the
 component emerges fastest at :math:`\sqrt{2\lambda}`. Components of large variance come first.
 

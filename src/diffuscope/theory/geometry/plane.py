@@ -47,7 +47,7 @@ def rotation_residual(
     alphas: Float[Tensor, " points"],
     sigmas: Float[Tensor, " points"],
 ) -> Float[Tensor, "points k"]:
-    """The residual of the formula per unit of the start's coordinate, for centered Gaussian data; the start is first."""
+    """The residual of the formula per unit of the start's coordinate, for centered Gaussian data; the start first."""
     lam, alpha, sigma = variances.double(), alphas.double()[:, None], sigmas.double()[:, None]
     spread = (alpha**2 * lam + sigma**2).sqrt()
     return (spread - alpha * lam.sqrt()) / spread[:1] - sigma / sigma[:1]
@@ -61,7 +61,7 @@ def outside(trajectories: Trajectories) -> Float[Tensor, "points batch"]:
 
 
 def in_plane(trajectories: Trajectories) -> Float[Tensor, "points batch 2"]:
-    """a and b of the nearest a x_0 + b x_T / sigma_T: of a rotation they are alpha_t and sigma_t, on every trajectory."""
+    """a and b of the nearest a x_0 + b x_T / sigma_T; of a rotation they are alpha_t and sigma_t."""
     basis = _plane(trajectories)
     end = trajectories.samples.double().flatten(1).norm(dim=1)
     start = _within(trajectories.states[:1].double().flatten(2), basis)[0] / float(trajectories.sigmas[0])

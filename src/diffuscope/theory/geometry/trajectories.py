@@ -34,7 +34,7 @@ BATCH = 256
 
 @dataclass(frozen=True, eq=False)
 class Trajectories:
-    """States and clean estimates of a batch of trajectories at decreasing `times`; memory 2 levels x batch x D numbers."""
+    """States and clean estimates of a batch of trajectories at decreasing `times`: 2 levels x batch x D numbers."""
 
     times: Float[Tensor, " levels"]
     alphas: Float[Tensor, " levels"]

@@ -1,7 +1,7 @@
 r"""What becomes of a perturbation: a push by :math:`\delta u` at time t', seen in the state, the estimate, the sample.
 
-For Gaussian data the flow is linear, so that a push along an eigenvector (variance :math:`\lambda`) stays along it, with
-the gains
+For Gaussian data the flow is linear: a push along an eigenvector (variance :math:`\lambda`) stays along it, with the
+gains
 
 .. math::
     \text{state at } t: \ \psi = \sqrt{\frac{\alpha_t^2\lambda + \sigma_t^2}{\alpha_{t'}^2\lambda + \sigma_{t'}^2}},
@@ -11,16 +11,15 @@ the gains
     \text{sample}: \ \sqrt{\frac{\lambda}{\alpha_{t'}^2\lambda + \sigma_{t'}^2}} .
 
 Off the data's subspace (:math:`\lambda = 0`) D and sample do not move. In a variance-preserving schedule the last is
-:math:`\sqrt{\lambda / (1 + (\lambda - 1)\bar\alpha_{t'})}`: a push of fixed size matters more the earlier it comes *only
-if* :math:`\lambda > 1`; it grows from :math:`\sqrt\lambda` to 1 along the trajectory where :math:`\lambda < 1`. A push
-of a fixed share of the noise, :math:`\delta = \tilde\sigma\epsilon` at alpha = 1, has the gain
+:math:`\sqrt{\lambda / (1 + (\lambda - 1)\bar\alpha_{t'})}`: a push of fixed size matters more the earlier it comes
+*only if* :math:`\lambda > 1`; where :math:`\lambda < 1` the gain grows from :math:`\sqrt\lambda` to 1. A push of a
+fixed share of the noise, :math:`\delta = \tilde\sigma\epsilon` at alpha = 1, has the gain
 :math:`\sqrt{\lambda\tilde\sigma^2/(\lambda + \tilde\sigma^2)}`, which is the larger the earlier, for every variance.
 
 For any model the gain is measured by central differences of its own flow, :math:`[x_0(x + \delta u) - x_0(x -
 \delta u)] / 2\delta`. Source: Wang & Vastola 2023, https://arxiv.org/abs/2303.02490.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -48,7 +47,7 @@ def sample_gain(variances: Float[Tensor, " k"], schedule: Schedule, t: Time) -> 
 
 
 def noise_relative_gain(variances: Float[Tensor, " k"], ratios: Float[Tensor, " levels"]) -> Float[Tensor, "levels k"]:
-    """sqrt(lambda r^2 / (lambda + r^2)): the change of the sample by one standard deviation of noise at sigma/alpha = r.
+    """sqrt(lambda r^2 / (lambda + r^2)): the change by a push of one standard deviation of noise at sigma/alpha = r.
 
     At r = infinity it is sqrt(lambda).
     """
@@ -73,8 +72,9 @@ def displacements(
     if not size > 0:
         raise InputError(f"size: expected the size of a push, > 0, got {size}")
     pushes = size * directions.to(x_t)[:, None]
-    ends = [finish(denoiser, sampler, (x_t + sign * pushes).flatten(0, 1), times) for sign in (1, -1)]
-    return ((ends[0] - ends[1]) / (2 * size)).reshape(len(directions), *x_t.shape)
+    both = torch.stack([x_t + pushes, x_t - pushes])
+    forward, backward = finish(denoiser, sampler, both.flatten(0, 2), times).reshape(both.shape)
+    return (forward - backward) / (2 * size)
 
 
 def along(moved: Float[Tensor, "k batch *event"], directions: Float[Tensor, "k *event"]) -> Float[Tensor, "k batch"]:

@@ -7,7 +7,7 @@ singular vectors :math:`v_1, v_2, \dots` are the directions in which this genera
 .. math::  x_{t_k} \to x_{t_k} + s\,\sqrt{\alpha_{t_k}^2 + \sigma_{t_k}^2}\; v_i ,
 
 the root being 1 in a variance-preserving schedule, in whose units s is. Random unit directions are the control: of D
-dimensions they meet those of the data in few. For Gaussian data the variation is known (`perturbation`): the sample
+dimensions they meet those of the data in few. For Gaussian data the variation is known (`pushes`): the sample
 moves by :math:`s \sum_k g_k (u_k^T v_i) u_k` with the gains :math:`g_k` at that time.
 
 Source: Wang & Vastola 2023, https://arxiv.org/abs/2303.02490 (whose distance is a perceptual one; ours is the root mean
@@ -24,7 +24,7 @@ from diffuscope.exact import Gaussian
 from diffuscope.samplers import Sampler, finish
 from diffuscope.schedules import Schedule, Time, as_time
 
-from .perturbation import sample_gain
+from .pushes import sample_gain
 from .trajectories import Trajectories
 
 
