@@ -16,7 +16,7 @@ from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Gaussian, two_moons
 from diffuscope.schedules import VE, VP
 
-SETTINGS = dataclasses.replace(QUICK, levels=12, trajectories=64, generated=64)
+SETTINGS = dataclasses.replace(QUICK, levels=12, trajectories=64, generated=64, components=1)
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +116,11 @@ def test_the_jump_is_that_of_the_question_of_steps(images):
     jump = named(answer_for(subject, steps=steps))["order.jump"]
     assert jump.value == 1.25
     assert "Down to σ/α = 1.25" in jump.verdict
+
+
+@pytest.mark.slow  # the question of steps takes most of the time
+def test_the_jump_is_the_one_that_the_question_of_steps_has_measured(images):
+    subject = exact_subject(Gaussian.fit([images[:600]]), images[:600], images[600:900])
     with asked("steps", "order"):
         result = audit_model(subject, SETTINGS)
     assert named(result["order"])["order.jump"].value == named(result["steps"])["steps.teleport"].value

@@ -41,7 +41,7 @@ def _smaller(request, monkeypatch):
     monkeypatch.setattr(painters, "LEVELS", 24)
     monkeypatch.setattr(emergence, "FOLLOWED", 128)
     monkeypatch.setattr(emergence, "LEVELS", 24)
-    monkeypatch.setattr(variations, "DIGITS_FOLLOWED", 4)
+    monkeypatch.setattr(variations, "DIGITS_FOLLOWED", 16)
     monkeypatch.setattr(variations, "STEPS", 25)
     monkeypatch.setattr(variations, "PUSHED_AFTER", (0, 16, 20))
     monkeypatch.setattr(perturbation, "PUSHED", 64)

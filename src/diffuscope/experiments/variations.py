@@ -45,9 +45,9 @@ from .part import Part
 
 STEPS, DIRECTIONS = 30, 4
 PUSHED_AFTER = (0, 8, 14, 19, 24)  # steps
-DIGITS_FOLLOWED, DIGITS_SIZE = 16, 2.0  # a quarter of the length of noise in 64 dimensions
+DIGITS_FOLLOWED, DIGITS_SIZE = 24, 1.0  # an eighth of the length of noise in 64 dimensions
 MNIST_FOLLOWED, MNIST_SIZE, MNIST_EXAMPLES, MNIST_HIGHEST = 5, 5.0, 10_000, 40.0
-MONTAGE = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)  # times the size
+MONTAGE = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)  # times the size
 SETTING = "DIFFUSCOPE_NETWORK"
 ASKED = "a requirement, not derived"
 EXPERIMENT = Experiment(
@@ -94,12 +94,18 @@ def moved(
     """Follow the starts, and push each along its own principal directions and along random ones."""
     run, shape = follow(denoiser, DDIM(), x_start, times), tuple(x_start.shape[1:])
     scale = (gaussian.trace / gaussian.dimension) ** 0.5
-    at_random = random_directions(DIRECTIONS, shape, generator=generator)
+    directions = [
+        torch.cat(
+            [
+                principal_directions(run.noise[:, which], DIRECTIONS),
+                random_directions(DIRECTIONS, shape, generator=generator),
+            ]
+        )
+        for which in range(len(x_start))
+    ]
     rows: list[list[Tensor]] = []
     for step in PUSHED_AFTER:
-        for which in range(len(x_start)):
-            own = principal_directions(run.noise[:, which], DIRECTIONS)
-            both = torch.cat([own, at_random])
+        for which, both in enumerate(directions):
             pushed = variations(denoiser, DDIM(), run, both, size=size, step=step, which=which)
             shift = gaussian_variation(gaussian, denoiser.schedule, run.times[step], both, size)
             far, linear = distances(pushed, run.samples[which]), shift.flatten(1).square().mean(1).sqrt()
@@ -118,7 +124,7 @@ def digits(part: Part) -> str:
     x = float(times[0]) * noise
     found = moved(network, models.gaussian, x, times, DIGITS_SIZE, part.generator)
     title = "Digits: distance by early pushes along principal directions over that along random ones"
-    part.at_least("digits-principal", title, found.over_random(0), 1.15, "1: no better than random", source=ASKED)
+    part.at_least("digits-principal", title, found.over_random(0), 1.2, "1: no better than random", source=ASKED)
     title = "The same pushes over what Gaussian data would give"
     linear = float((found.principal[0] / found.expected[0]).log().mean().exp())
     part.equals("digits-predicted", title, linear, 1.0, 0.3, "the network is not Gaussian", source=ASKED)

@@ -20,6 +20,7 @@ For any model the gain is measured by central differences of its own flow, :math
 \delta u)] / 2\delta`. Source: Wang & Vastola 2023, https://arxiv.org/abs/2303.02490.
 """
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -64,7 +65,7 @@ def displacements(
     *,
     size: float | int,
 ) -> Float[Tensor, "k batch *event"]:
-    """Central differences of the sample, by pushes of +-`size` along each direction at times[0]; 2 k batch samples.
+    """Central differences of the sample, by pushes of +-`size` along each direction at times[0]; one run.
 
     The states `x_t` are at times[0], and the sample is the clean estimate at the last time. Raises InputError unless
     size > 0.
