@@ -41,9 +41,9 @@ def _smaller(request, monkeypatch):
     monkeypatch.setattr(painters, "LEVELS", 24)
     monkeypatch.setattr(emergence, "FOLLOWED", 128)
     monkeypatch.setattr(emergence, "LEVELS", 24)
-    monkeypatch.setattr(variations, "DIGITS_FOLLOWED", 16)
+    monkeypatch.setattr(variations, "DIGITS_FOLLOWED", 24)
     monkeypatch.setattr(variations, "STEPS", 25)
-    monkeypatch.setattr(variations, "PUSHED_AFTER", (0, 16, 20))
+    monkeypatch.setattr(variations, "PUSHED_AFTER", (0, 19))
     monkeypatch.setattr(perturbation, "PUSHED", 64)
     monkeypatch.setattr(perturbation, "CORRELATED", 128)
     monkeypatch.setattr(perturbation, "LEVELS", 16)
@@ -154,8 +154,8 @@ def test_a_push_matters_when_theory_says_and_another_gain_is_caught():
 def test_the_mean_gain_is_the_correlation_and_a_wrong_size_of_the_push_is_caught():
     assert failures(perturbation.EXPERIMENT, "modes") == set()
     moved = perturbation.displacements
-    doubled = lambda *arguments, size: 2 * moved(*arguments, size=size)  # noqa: E731
-    with planted(f"{HERE}.perturbation.displacements", doubled):
+    larger = lambda *arguments, size: 4 * moved(*arguments, size=size)  # noqa: E731
+    with planted(f"{HERE}.perturbation.displacements", larger):
         assert failures(perturbation.EXPERIMENT, "modes") == {"stein", "no-more"}
 
 

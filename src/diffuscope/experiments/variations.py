@@ -45,7 +45,7 @@ from .part import Part
 
 STEPS, DIRECTIONS = 30, 4
 PUSHED_AFTER = (0, 8, 14, 19, 24)  # steps
-DIGITS_FOLLOWED, DIGITS_SIZE = 24, 1.0  # an eighth of the length of noise in 64 dimensions
+DIGITS_FOLLOWED, DIGITS_SIZE = 48, 1.0  # an eighth of the length of noise in 64 dimensions
 MNIST_FOLLOWED, MNIST_SIZE, MNIST_EXAMPLES, MNIST_HIGHEST = 5, 5.0, 10_000, 40.0
 MONTAGE = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)  # times the size
 SETTING = "DIFFUSCOPE_NETWORK"
@@ -80,8 +80,8 @@ class Moved:
     expected_random: Float[Tensor, "steps samples directions"]
 
     def over_random(self, step: int) -> float:
-        """Distance by principal directions over that by random ones, geometric mean over samples."""
-        return float((self.principal[step].mean(1) / self.random[step].mean(1)).log().mean().exp())
+        """Distance by principal directions over that by random ones, of geometric means."""
+        return float((self.principal[step].log().mean() - self.random[step].log().mean()).exp())
 
     def over_first(self, kind: Float[Tensor, "steps samples directions"]) -> float:
         """Distance by the last push over that by the first, geometric mean."""
