@@ -29,6 +29,10 @@ NAMES = (
     "double-moon",
     "memorization-transition",
     "target-variance",
+    "painters",
+    "emergence",
+    "perturbation",
+    "variations",
 )
 
 

@@ -1,4 +1,4 @@
-"""Theory of training: exact learning curves of linear denoisers, and the distributions that these generate."""
+"""Theory: exact learning curves of linear denoisers and what these generate; `geometry`, of generation."""
 
 from .affine_learning import AffineLearning, AffineMap
 from .emergence import PowerLaw, emergence_times, fit_power_law
