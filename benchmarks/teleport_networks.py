@@ -63,7 +63,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", default=["noise_unet", "flow_transformer"])
     parser.add_argument("--samples", type=int, default=1000)
-    parser.add_argument("--levels", type=float, nargs="*", help="of the jump, for data in [0, 1]; by default the rule's")
+    parser.add_argument(
+        "--levels", type=float, nargs="*", help="of the jump, for data in [0, 1]; by default the rule's"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for name in arguments.networks:
@@ -152,7 +154,7 @@ def worse_above(name: str, network: Denoiser, gaussian: Gaussian, data: DataSet,
     x_0 = data.heldout[:IMAGES]
     noise = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(0))
     mean = (gaussian.mean - x_0).square().mean()
-    print(f"\n{name}: error per pixel on {IMAGES} test images, in units of the range; the mean image {mean / width**2:.4f}")
+    print(f"\n{name}: error per pixel on {IMAGES} test images, range 1; the mean image {mean / width**2:.4f}")
     print("| sigma/alpha | network | Gaussian | network / Gaussian |")
     print("|--:|--:|--:|--:|")
     ratios = []

@@ -29,6 +29,10 @@ NAMES = (
     "double-moon",
     "memorization-transition",
     "target-variance",
+    "neural-vs-analytic",
+    "teleport",
+    "cifar-moments",
+    "held-out-leak",
 )
 
 

@@ -62,7 +62,7 @@ def trajectory_gaps(
     times: Float[Tensor, " times"],
     sampler: Sampler,
 ) -> TrajectoryGaps:
-    """The network's trajectories from `x_start` at `times[0]`, and those of every candidate, by a deterministic sampler.
+    """The network's and every candidate's trajectory from `x_start` at `times[0]`, by a deterministic sampler.
 
     The last time must have noise left, as outputs are compared there too. Memory: 2 (candidates + 1) copies of the
     whole trajectories. Raises InputError for a stochastic sampler, without candidates, and for a grid that ends at
