@@ -129,7 +129,7 @@ def noise(part: Part) -> str:
         f"From σ = {level:.2g} on a Gaussian explains all but {gaussian:.2%} of the score. At "
         f"{float(result.levels[middle]):.2g} the closest candidate ({nearest}) leaves {float(at[nearest][middle]):.1%} "
         f"of D - μ unexplained, the Gaussian {float(at['Gaussian'][middle]):.1%}. At {float(result.levels[low]):.2g} "
-        f"the empirical denoiser leaves {float(at['empirical'][low]):.0%} at held-out points and {float(known[low]):.1%} "
+        f"the empirical leaves {float(at['empirical'][low]):.0%} at held-out points and {float(known[low]):.1%} "
         "at training points, which lie next to the examples it knows."
     )
 
