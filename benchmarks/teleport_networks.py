@@ -28,9 +28,8 @@ from torch import Tensor
 
 from diffuscope.audit.classifier import ClassifierFeatures, fit_classifier
 from diffuscope.data import DataSet, load_data
-from diffuscope.denoisers import Denoiser
+from diffuscope.denoisers import Denoiser, load_callable
 from diffuscope.exact import Gaussian
-from diffuscope.files import load_object
 from diffuscope.findings import Repeated, frechet_distance, jackknife
 from diffuscope.samplers import (
     DDIM,
@@ -69,7 +68,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for name in arguments.networks:
-        network: Denoiser = load_object(f"published_networks.{name}:denoiser", "networks")()
+        network = load_callable(f"published_networks.{name}:denoiser")
         measured(name, network, arguments.samples, arguments.levels)
 
 

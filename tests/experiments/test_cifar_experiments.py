@@ -12,6 +12,13 @@ from diffuscope.experiments.cifar_images import Cifar, cifar
 MOMENTS, LEAK = cifar_moments.EXPERIMENT, held_out_leak.EXPERIMENT
 
 
+@pytest.fixture(autouse=True)
+def _smaller(request, monkeypatch):
+    """A quarter of the noises. A slow test takes all."""
+    if not request.node.get_closest_marker("slow"):
+        monkeypatch.setattr(cifar_moments, "DRAWS", 16)
+
+
 @pytest.fixture
 def absent(monkeypatch, tmp_path):
     """A folder of data without CIFAR-10."""

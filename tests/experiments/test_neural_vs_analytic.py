@@ -1,4 +1,4 @@
-"""Neural against analytic: every claim holds for denoisers known exactly, and fails where a network learns otherwise."""
+"""Neural against analytic: claims hold for denoisers known exactly, and fail where a network learns otherwise."""
 
 from dataclasses import replace
 from functools import cache

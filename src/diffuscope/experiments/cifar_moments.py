@@ -15,7 +15,7 @@ carry a sampling error; trace, mean and spectrum are those of all 50,000 trainin
 Source: the tables that accompany Wang & Vastola 2024, https://arxiv.org/abs/2412.09726, for pixels in [-1, 1].
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Float
@@ -88,9 +88,13 @@ def digits(part: Part) -> str:
     return "Yes: only the first two moments of the data enter, and digits have the energies of their Gaussian."
 
 
-def _energy(answer: object, images: Tensor, noise: Tensor, sigma: float) -> Float[Tensor, " draws"]:
+def _energy(
+    answer: Callable[[Tensor, float, float], Tensor],
+    images: Float[Tensor, "n D"],
+    noise: Float[Tensor, "draws n D"],
+    sigma: float,
+) -> Float[Tensor, " draws"]:
     """The mean square length of the answer over all images, for every draw of noise."""
-    assert callable(answer)
     return torch.stack([answer(images + sigma * eps, 1.0, sigma).square().sum(1).mean() for eps in noise])
 
 

@@ -20,11 +20,11 @@ from torch import Tensor
 from diffuscope.data import load_data
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Empirical, Gaussian
-from diffuscope.findings import Repeated, groups, line
+from diffuscope.findings import Numbers, Repeated, groups, line
 
 from .cifar_images import cifar
 from .experiment import Experiment
-from .part import Part, loglog, panel
+from .part import Part, drawn, loglog, panel
 
 DIGIT_LEVELS = (0.2, 0.5, 1.0, 2.0, 5.0)
 DIGIT_CLAIM, DIGIT_POINTS = 0.2, 512
@@ -87,11 +87,6 @@ def claim_flip(part: Part, data: str, found: dict[str, Errors]) -> None:
         )
 
 
-def drawn(rows: Float[Tensor, "n *event"], count: int, generator: torch.Generator) -> Float[Tensor, "_ *event"]:
-    """`count` of the rows at random, all of them if there are fewer."""
-    return rows[torch.randperm(len(rows), generator=generator)[:count]]
-
-
 @EXPERIMENT.part("Which of the two is better on digits?")
 def digits(part: Part) -> str:
     """The errors of both at several levels, at training and at held-out digits."""
@@ -152,7 +147,9 @@ def images(part: Part) -> str:
         because = f"{STANDARD_ERRORS} standard errors of the difference between {POINTS} and {KNOWN_POINTS} points"
         label = f"{name}-{model}".lower()
         part.equals(label, title, ours.mean, value, room, because, source="computed independently, 128 images")
-    bars = {model: [found[name].of(model).mean for name in sets] for model in ("empirical", "Gaussian")}
+    bars: dict[str, Numbers] = {
+        model: [found[name].of(model).mean for name in sets] for model in ("empirical", "Gaussian")
+    }
     part.chart(
         f"CIFAR-10 at σ = {SIGMA:g}",
         panel("", "", "squared error per value", groups([f"{name} points" for name in sets], bars)),

@@ -39,10 +39,10 @@ from diffuscope.training import new_denoiser, recipe, show_progress, train
 
 from ..experiment import Experiment
 from ..learning_curve import CHECKPOINTS, checkpoints
-from ..part import Part
+from ..part import Part, drawn
 from . import published
 from .figures import map_chart, noise_charts, training_chart, trajectory_chart
-from .measures import Compared, along, as_gaussian, drawn, mapped, measured, noised
+from .measures import Compared, along, as_gaussian, mapped, measured, noised
 
 STEPS, BATCH, LOOKS = 1200, 128, 16
 POINTS, COMPONENTS = 384, (5, 20)

@@ -26,7 +26,8 @@ def noise_charts(title: str, result: Compared) -> list[Chart]:
     )
     reading += f"deviations of the principal components {', '.join(map(str, MARKED))} of the data, and, leftmost or in "
     reading += "between, of an average pixel. D - μ is vacuous at low noise, the score at high noise."
-    by_quantity = [_fractions(result, "held-out", of, name) for of, name in (("score", "score"), ("centered", "D - μ"))]
+    quantities: dict[Quantity, str] = {"score": "score", "centered": "D - μ"}
+    by_quantity = [_fractions(result, "held-out", of, name) for of, name in quantities.items()]
     by_set = [_fractions(result, places, "centered", f"{places} points") for places in SETS]
     column = result.candidates.index("Gaussian")
     by_band = torch.stack([at.by_band[column] for at in result.found["held-out"]], 1)

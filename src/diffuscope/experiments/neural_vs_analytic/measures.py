@@ -100,7 +100,7 @@ def along(
 
 def mapped(
     network: Denoiser,
-    train: Batch,
+    train: Float[Tensor, "n *event"],
     points: Mapping[float, tuple[float, Batch]],
     mean: Tensor,
     components: Sequence[int],
@@ -136,8 +136,3 @@ def as_gaussian(candidates: Mapping[str, Distribution]) -> Gaussian:
     gaussian = candidates["Gaussian"]
     assert isinstance(gaussian, Gaussian)
     return gaussian
-
-
-def drawn(rows: Batch, count: int, generator: torch.Generator) -> Batch:
-    """`count` of the rows at random."""
-    return rows[torch.randperm(len(rows), generator=generator)[:count]]

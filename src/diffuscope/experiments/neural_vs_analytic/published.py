@@ -13,7 +13,8 @@ from diffuscope.files import load_object
 from diffuscope.streams import torch_stream
 from diffuscope.theory import analytic_candidates
 
-from .measures import Compared, drawn, measured
+from ..part import drawn
+from .measures import Compared, measured
 
 NETWORKS = "DIFFUSCOPE_NETWORKS"
 POINTS, GRID, EVERY, LOW, COMPONENTS = 128, 30, 3, 0.1, (10,)
