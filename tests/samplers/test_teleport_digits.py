@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
-from conftest import monte_carlo
 from sklearn.datasets import load_digits
 from torch import Tensor
 
@@ -51,8 +50,9 @@ def rms(x: Tensor) -> float:
     return float(x.square().mean().sqrt())
 
 
-def rms_of_each(x: Tensor) -> Tensor:
-    return x.square().mean(1).sqrt()
+def mean_rms(x: Tensor) -> float:
+    """The mean over seeds of each one's rms, which few outliers do not dominate."""
+    return float(x.square().mean(1).sqrt().mean())
 
 
 @cache
@@ -79,14 +79,14 @@ def test_at_equal_nfe_the_error_falls_and_then_rises_with_the_level_of_the_jump(
 def test_with_unlimited_steps_only_the_bias_of_the_jump_remains_and_it_grows_as_the_level_falls():
     """Known for another draw of 256 seeds, as means of each sample's rms: .0021, .021, .106 at 5, 2.5, 1.
 
-    Within 20 % and four standard errors of the mean over 64 seeds, of which few choose another mode.
+    One or two trajectories in a hundred choose another mode and make half of the mean: a factor of 2 with 64 seeds.
+    The experiment `teleport` has enough seeds for 20%.
     """
-    rows = {sigma: rms_of_each(finish(jumped(sigma), sigma, FINE) - reference()) for sigma in LEVELS[1:]}
-    bias = {sigma: float(each.mean()) for sigma, each in rows.items()}
+    bias = {sigma: mean_rms(finish(jumped(sigma), sigma, FINE) - reference()) for sigma in LEVELS[1:]}
     assert bias[20.0] < 1e-3  # the reference's own error included
     assert bias[10.0] < 1e-3
     for sigma, known in ((5.0, 0.0021), (2.5, 0.021), (1.0, 0.106)):
-        assert abs(bias[sigma] - known) < 0.2 * known + 4 * monte_carlo(rows[sigma]).standard_error
+        assert known / 2 < bias[sigma] < 2 * known
     assert bias[10.0] < bias[5.0] < bias[2.5] < bias[1.0]
 
 
