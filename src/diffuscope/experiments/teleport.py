@@ -40,7 +40,7 @@ from .part import Part, loglog
 SCHEDULE, HIGHEST, LOWEST = VE(), 80.0, 0.002
 LEVELS = (80.0, 20.0, 10.0, 5.0, 2.5, 1.0)  # of the jump; the first is no jump
 BUDGETS, FINE = (9, 17, 35), 40  # NFE; Runge-Kutta steps in place of unlimited ones, accurate to 3e-5
-STARTS, CLUSTERS, REPEATS = 512, 10, 4
+STARTS, CLUSTERS, CLUSTERINGS, REPEATS = 512, 10, 10, 4
 BIAS = {5.0: 0.0021, 2.5: 0.021, 1.0: 0.106}
 UNEXPLAINED = {20.0: 0.0037, 10.0: 0.015, 5.0: 0.053, 2.5: 0.15, 1.0: 0.21}
 INDEPENDENT = "computed independently, 256 starts"
@@ -52,7 +52,7 @@ EXPERIMENT = Experiment(
     seconds=20,
     settings={
         "data": "scikit-learn's 1,797 digits in [-1, 1]",
-        "network": f"the exact denoiser of {CLUSTERS} Gaussians around k-means clusters",
+        "network": f"the exact denoiser of {CLUSTERS} Gaussians around clusters, the tightest of {CLUSTERINGS} k-means",
         "sampler": f"Heun, Karras levels to {LOWEST:g}, then clean data; NFE {', '.join(map(str, BUDGETS))}",
         "unlimited": f"Runge-Kutta 4, {4 * FINE} NFE, as the reference without a jump; {STARTS} starts",
     },
@@ -61,11 +61,12 @@ EXPERIMENT = Experiment(
 
 @cache
 def digits(seed: int) -> tuple[Float[Tensor, "n D"], Gaussian, GaussianMixture]:
-    """All digits, their Gaussian, and the mixture."""
+    """All digits, their Gaussian, and the mixture of the tightest clusters of several k-means runs."""
     data = load_data("digits").in_range(-1.0, 1.0)
     images = torch.cat([data.train, data.heldout]).flatten(1).double()
-    mixture = GaussianMixture.fit_kmeans(images, CLUSTERS, generator=torch_stream(seed, "teleport", "k-means"))
-    return images, Gaussian.fit([images]), mixture
+    generator = torch_stream(seed, "teleport", "k-means")
+    fits = [GaussianMixture.fit_kmeans(images, CLUSTERS, generator=generator) for _ in range(CLUSTERINGS)]
+    return images, Gaussian.fit([images]), min(fits, key=lambda fit: float(fit.weights @ fit.eigenvalues.sum(1)))
 
 
 def integrated(

@@ -129,8 +129,8 @@ def noise(part: Part) -> str:
         f"From σ = {level:.2g} on a Gaussian explains all but {gaussian:.2%} of the score. At "
         f"{float(result.levels[middle]):.2g} the closest candidate ({nearest}) leaves {float(at[nearest][middle]):.1%} "
         f"of D - μ unexplained, the Gaussian {float(at['Gaussian'][middle]):.1%}. At {float(result.levels[low]):.2g} "
-        f"the empirical leaves {float(at['empirical'][low]):.0%} at held-out points and {float(known[low]):.1%} "
-        "at training points, which lie next to the examples it knows."
+        f"the empirical denoiser leaves {float(at['empirical'][low]):.0%} at held-out points, "
+        f"{float(known[low]):.1%} at training points, next to the examples it knows."
     )
 
 
@@ -152,8 +152,9 @@ def training(part: Part) -> str:
     part.charts.append(training_chart("Digits, held-out points", residuals, steps, "training step"))
     least, last = (float(middle["Gaussian"][:, place].mean()) for place in (turn, -1))
     return (
-        f"Yes: at σ = {MIDDLE:g} the Gaussian leaves least of the score at step {steps[turn]}, {least:.2%}, and "
-        f"{last:.2%} in the end, while the empirical denoiser's residual still falls. This is one training run."
+        f"At σ = {MIDDLE:g} the Gaussian leaves least of the score unexplained at step {steps[turn]}, {least:.2%}, and "
+        f"{last:.2%} in the end; the empirical denoiser {float(middle['empirical'][:, turn].mean()):.2%} and then "
+        f"{float(middle['empirical'][:, -1].mean()):.2%}. This is one training run."
     )
 
 
@@ -177,7 +178,7 @@ def trajectory(part: Part) -> str:
     part.at_least("samples", title, end["empirical"] / end["Gaussian"], 1.5, f"3.6 (of means) on CIFAR-10; {OURS}")
     part.charts.append(trajectory_chart("Digits", result, list(end)))
     ordered = ", ".join(f"{name} {end[name]:.3f}" for name in sorted(end, key=lambda name: end[name]))
-    return f"Median squared distance per pixel of the samples: {ordered}. The outputs part before the states do."
+    return f"Median squared distance per pixel of the samples from the network's: {ordered}."
 
 
 @EXPERIMENT.part("How many Gaussians, of which rank?")
@@ -185,10 +186,8 @@ def mixtures(part: Part) -> str:
     """Maps over K and rank at three levels."""
     sets, network = digit_vectors(), trained(part.seed)[STEPS]
     clean = drawn(sets["held-out"], POINTS, part.generator)
-    points, mean = (
-        noised(network, clean, MAP_LEVELS, 1.0, part.generator),
-        as_gaussian(digit_candidates(part.seed)).mean,
-    )
+    points = noised(network, clean, MAP_LEVELS, 1.0, part.generator)
+    mean = as_gaussian(digit_candidates(part.seed)).mean
     tables = mapped(network, sets["training"], points, mean, MAP_COMPONENTS, MAP_RANKS, part.generator)
     part.charts.append(map_chart("Digits", MAP_LEVELS, tables, MAP_COMPONENTS, MAP_RANKS))
     middle = tables[MAP_LEVELS.index(MIDDLE)]
@@ -213,25 +212,22 @@ def networks(part: Part) -> str:
     found = {name: published.compared(network, part.seed, part.generator) for name, network in brought.items()}
     far, told = [], []
     for name, result in found.items():
-        score = result.fraction("Gaussian", "score")
-        far.append(float(score[result.nearest(MNIST_FAR)]))
-        told.append(f"{name} {far[-1]:.2%} at σ = {MNIST_FAR:g}, {float(score[result.nearest(MNIST_MIDDLE)]):.1%} at 2")
+        score, places = result.fraction("Gaussian", "score"), (result.nearest(MNIST_FAR), result.nearest(MNIST_MIDDLE))
+        far.append(float(score[places[0]]))
+        told += [f"{name} {float(score[k]):.2g} at σ = {float(result.levels[k]):.2g}" for k in places]
         part.charts.extend(noise_charts(name, result))
         part.charts.append(trajectory_chart(name, result, [n for n in result.candidates if n != "mean"]))
-    title = (
-        f"MNIST, held-out points, σ = {MNIST_FAR:g}: the share of the score that the Gaussian leaves unexplained, the "
-    )
-    title += f"largest of {len(far)}"
+    title = f"MNIST, held-out points, the level nearest to σ = {MNIST_FAR:g}: the share of the score that the Gaussian "
+    title += f"leaves unexplained, the largest of {len(far)}"
     part.at_most("mnist-far", title, largest(far), 0.01, "more than 99% is explained from σ = 5 on")
     name, network = next(iter(brought.items()))
     unit, data = found[name].unit, known[name]
-    points = noised(
-        network, drawn(data.heldout, published.POINTS, part.generator), MNIST_MAP_LEVELS, unit, part.generator
-    )  # fmt: skip
+    clean = drawn(data.heldout, published.POINTS, part.generator)
+    points = noised(network, clean, MNIST_MAP_LEVELS, unit, part.generator)
     mean = found[name].gaussian.mean
     tables = mapped(network, data.train, points, mean, MNIST_COMPONENTS, MNIST_RANKS, part.generator)
     part.charts.append(map_chart(name, MNIST_MAP_LEVELS, tables, MNIST_COMPONENTS, MNIST_RANKS))
-    return f"What the Gaussian leaves of the score at held-out points: {'; '.join(told)}."
+    return f"The share of the score that the Gaussian leaves unexplained at held-out points: {'; '.join(told)}."
 
 
 @EXPERIMENT.part("And along the training of a published one?")
