@@ -20,7 +20,7 @@ def _smaller(request, monkeypatch):
     """Fewer starts, steps and levels at the finest grid; the bars stay. A slow test takes it whole."""
     if not request.node.get_closest_marker("slow"):
         module = sys.modules[HERE]
-        for name, value in {"STARTS": 160, "FINE": 20, "REPEATS": 1, "BUDGETS": (9, 17)}.items():
+        for name, value in {"STARTS": 160, "FINE": 20, "CLUSTERINGS": 3, "REPEATS": 1, "BUDGETS": (9, 17)}.items():
             monkeypatch.setattr(module, name, value)
 
 
