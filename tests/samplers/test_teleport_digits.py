@@ -50,6 +50,11 @@ def rms(x: Tensor) -> float:
     return float(x.square().mean().sqrt())
 
 
+def mean_rms(x: Tensor) -> float:
+    """The mean over seeds of each one's rms, which few outliers do not dominate."""
+    return float(x.square().mean(1).sqrt().mean())
+
+
 @cache
 def reference() -> Tensor:
     return finish(digits().x_start, 80.0, FINE)
@@ -72,13 +77,16 @@ def test_at_equal_nfe_the_error_falls_and_then_rises_with_the_level_of_the_jump(
 
 
 def test_with_unlimited_steps_only_the_bias_of_the_jump_remains_and_it_grows_as_the_level_falls():
-    """Known for another draw of 256 seeds: 1e-4, 3e-4, 0.0021, 0.021, 0.106 at 20, 10, 5, 2.5, 1."""
-    bias = {sigma: rms(finish(jumped(sigma), sigma, FINE) - reference()) for sigma in LEVELS[1:]}
+    """Known for another draw of 256 seeds, as means of each sample's rms: .0021, .021, .106 at 5, 2.5, 1.
+
+    One or two trajectories in a hundred choose another mode and make half of the mean: a factor of 2 with 64 seeds.
+    The experiment `teleport` has enough seeds for 20%.
+    """
+    bias = {sigma: mean_rms(finish(jumped(sigma), sigma, FINE) - reference()) for sigma in LEVELS[1:]}
     assert bias[20.0] < 1e-3  # the reference's own error included
     assert bias[10.0] < 1e-3
-    # few trajectories choose another mode and dominate the rms, so other seeds give other values: a factor of 3
     for sigma, known in ((5.0, 0.0021), (2.5, 0.021), (1.0, 0.106)):
-        assert known / 3 < bias[sigma] < 3 * known
+        assert known / 2 < bias[sigma] < 2 * known
     assert bias[10.0] < bias[5.0] < bias[2.5] < bias[1.0]
 
 

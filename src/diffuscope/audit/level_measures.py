@@ -8,8 +8,9 @@ kept per point,
     |D - \mu|^2, \quad |s|^2, \quad |D - D_m|^2, \quad \langle D - \mu, D_m - \mu\rangle, \quad |D_m - \mu|^2,
     \quad |D - x_0|^2, \quad |D_m - x_0|^2, \quad |\mu - x_0|^2,
 
-the parts of :math:`|D - \mu|^2` and :math:`|D - D_m|^2` in every octave of principal components, and for the loss,
-with the exact optimum D* of the set at hand (the empirical denoiser of the training or held-out data),
+the parts of :math:`|D - \mu|^2` and :math:`|D - D_m|^2` in every octave of principal components
+(`theory.agreement`), and for the loss, with the exact optimum D* of the set at hand (the empirical denoiser of the
+training or held-out data),
 :math:`\mathrm{tr}\,\mathrm{Cov}(x_0|x_t)` and :math:`|D - D^*|^2`.
 
 The levels that *matter for sampling* are those where denoising is not trivial. Its exact optimum tends to x_t / alpha
@@ -26,6 +27,8 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from numpy import ndarray
 from torch import Tensor
+
+from diffuscope.theory import compared
 
 from .references import References, component_bands
 from .store import Arrays
@@ -95,31 +98,21 @@ def measure_level(
 def _comparison(
     x_t: Points, denoised: Points, exact: list[Points], references: References, alpha: float, sigma: float
 ) -> dict[str, Tensor]:
-    mean = references.mean
     basis = references.gaussian.eigenvectors.float()
-    bands = torch.nn.functional.one_hot(component_bands(basis.shape[1])).double()
-    centered = _rows(denoised - mean)
-    gap = torch.stack([_square(denoised - answer) for answer in exact], 1)
+    known = compared(
+        x_t, denoised, exact, references.mean, basis, alpha, sigma, bands=component_bands(basis.shape[1])
+    )  # fmt: skip
     return {
-        "norm": _square(denoised - mean),
-        "score_norm": _square(alpha * denoised - x_t) / sigma**4,
-        "gap": gap,
-        "score_gap": gap * (alpha / sigma**2) ** 2,
-        "dot": torch.stack([(centered * _rows(answer - mean)).sum(1) for answer in exact], 1),
-        "exact_norm": torch.stack([_square(answer - mean) for answer in exact], 1),
-        "norm_bands": _band_sums(denoised - mean, basis, bands),
-        "gap_bands": torch.stack([_band_sums(denoised - answer, basis, bands) for answer in exact], 1),
+        "norm": known.centered,
+        "score_norm": known.score,
+        "gap": known.gap,
+        "score_gap": known.score_gap,
+        "dot": known.dot,
+        "exact_norm": known.candidate,
+        "norm_bands": known.bands,
+        "gap_bands": known.gap_bands,
     }
 
 
-def _rows(x: Tensor) -> Float[Tensor, "n D"]:
-    return x.flatten(1).double()
-
-
 def _square(x: Tensor) -> Float[Tensor, " n"]:
-    return (_rows(x) ** 2).sum(1)
-
-
-def _band_sums(difference: Tensor, basis: Tensor, bands: Tensor) -> Float[Tensor, "n bands"]:
-    """Squared coordinates along the principal components, summed over octaves."""
-    return (difference.flatten(1) @ basis).double().square() @ bands
+    return x.flatten(1).double().square().sum(1)

@@ -133,6 +133,20 @@ class GaussianMixture:
     def event_shape(self) -> tuple[int, ...]:
         return tuple(self.means.shape[1:])
 
+    def truncate(self, rank: int) -> "GaussianMixture":
+        """Keep the top `rank` eigenpairs of every component; the rest goes into its tail, the variance is unchanged.
+
+        Raises InputError for a rank outside 0 .. D.
+        """
+        dimension, kept = self.eigenvectors.shape[1:]
+        if not 0 <= rank <= dimension:
+            raise InputError(f"rank: expected 0 .. {dimension}, got {rank}")
+        if rank >= kept:
+            return self
+        rest = self.eigenvalues[:, rank:].sum(1) + (dimension - kept) * self.tail_variances
+        vectors, values = self.eigenvectors[:, :, :rank].contiguous(), self.eigenvalues[:, :rank]
+        return GaussianMixture(self.weights, self.means, vectors, values, rest / (dimension - rank))
+
     def as_gaussian(self) -> Gaussian:
         """The Gaussian with the mixture's mean and covariance."""
         flat = self._flat_means

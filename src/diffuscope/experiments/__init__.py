@@ -33,6 +33,10 @@ NAMES = (
     "emergence",
     "perturbation",
     "variations",
+    "neural-vs-analytic",
+    "teleport",
+    "cifar-moments",
+    "held-out-leak",
 )
 
 

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from scipy.stats import kstest
 from torch import Tensor
@@ -100,6 +101,11 @@ class Part:
 def kolmogorov(draws: Float[Tensor, " n"], cdf: Callable[[Float[np.ndarray, " n"]], Float[np.ndarray, " n"]]) -> float:
     """Kolmogorov's distance of `draws` from the distribution function `cdf`."""
     return float(kstest(draws.numpy(), cdf).statistic)
+
+
+def drawn(rows: Float[Tensor, "n *event"], count: int, generator: torch.Generator) -> Float[Tensor, "_ *event"]:
+    """`count` of the rows at random, without replacement; all of them if there are fewer."""
+    return rows[torch.randperm(len(rows), generator=generator)[:count]]
 
 
 def panel(title: str, x_label: str, y_label: str, *marks: Mark) -> Panel:
