@@ -31,14 +31,15 @@ from diffuscope.exact import Gaussian
 
 from ..calibrated import HISTORY, SAME_LEVEL, Calibrated
 from .gauss_newton import polish
-from .reference import reference_of
-from .search import judged_solvers, search_levels
+from .reference import halved, reference_levels, reference_of
+from .search import judged_solvers, search
+from .views import views_of
 from .whitened_model import WhitenedModel
 
 
 @torch.no_grad()
 def calibrate(
-    denoiser: Denoiser, gaussian: Gaussian, nfe: int, *, starts: Batch, reference_steps: int = 160, rounds: int = 4
+    denoiser: Denoiser, gaussian: Gaussian, nfe: int, *, starts: Batch, reference_steps: int | None = None, rounds: int = 4
 ) -> Calibrated:
     """The sampler of `nfe` evaluations fitted to `denoiser`, from states `starts` at the start of its schedule.
 
@@ -57,21 +58,21 @@ def calibrate(
         raise InputError(f"starts: expected (8 or more, *{gaussian.event_shape}), got {tuple(starts.shape)}")
     if not bool(torch.isfinite(starts).all()):
         raise InputError("starts: expected finite values, got NaN or infinity")
-    if reference_steps < 2 * nfe:
+    if reference_steps is not None and reference_steps < 2 * nfe:
         raise InputError(f"reference_steps: expected at least 2 nfe = {2 * nfe}, got {reference_steps}")
     if rounds < 0:
         raise InputError(f"rounds: expected 0 or more, got {rounds}")
     model = WhitenedModel(denoiser, gaussian, starts)
-    reference = reference_of(model, starts, reference_steps)
-    check = reference_of(model, starts[: max(8, len(starts) // 4)], reference_steps // 2)
+    levels = reference_levels(model, reference_steps)
+    reference = reference_of(model, starts, levels)
+    check = reference_of(model, starts[: max(8, len(starts) // 4)], halved(levels))
     reference_error = model.distance(check.end, reference.end[: len(check.end)])
-    fitting, validating = reference.part(slice(0, None, 2)), reference.part(slice(1, None, 2))
-
-    best = polish(model, fitting, validating, search_levels(model, fitting, validating, nfe), rounds)
-    plain = judged_solvers(model, starts[1::2], validating, nfe)
+    views = views_of(model, gaussian, reference)
+    best = polish(search(views, nfe), rounds)
+    plain = judged_solvers(model, starts[1::2], views[0].validating, nfe)
     name = min(plain, key=lambda key: plain[key].error)
     shared = {
-        "gaussian": gaussian,
+        "gaussian": best.view.gaussian,
         "end": model.end.lam,
         "plain_errors": {key: solver.error for key, solver in plain.items()},
         "reference_error": reference_error,
@@ -95,7 +96,7 @@ def calibrate(
         jumps=jumps,
         weights=plan.weights[:, :HISTORY].cpu(),
         carry=float(plan.weights[-1, HISTORY]),
-        shift=model.basis.rows(plan.shift[None]).reshape(gaussian.event_shape).cpu(),
+        shift=best.view.model.basis.rows(plan.shift[None]).reshape(gaussian.event_shape).cpu(),
         plain=None,
         error=best.error,
         **shared,

@@ -21,9 +21,10 @@ OUTLIERS = 0.1  # share of the mean distance below which a trajectory weighs no 
 def fitted_plan(model: WhitenedModel, reference: Trajectories, levels: tuple[Instant, ...]) -> Plan:
     """Step by step, the weights that bring the trajectories closest to the reference."""
     last, weights = len(levels) - 1, plain_weights(levels)
-    shift = mean_departure(reference.at(levels[0].lam) - reference.z[0])
+    start = reference.start
+    shift = mean_departure(reference.at(levels[0].lam) - start)
     plan = Plan(levels, weights, shift)
-    z, residuals = reference.z[0].double() + shift, []
+    z, residuals = start + shift, []
     for i, at in enumerate(levels):
         residuals.append(model.residual(z, at))
         features = features_of(model, levels, i, z, residuals)

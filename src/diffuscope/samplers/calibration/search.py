@@ -1,6 +1,7 @@
-"""Levels from a family of grids, and plain solvers on grids of the same kind, by validation error."""
+"""The Gaussian and the levels from a family of grids, and plain solvers on grids of the same kind, by validation error."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from ..schedule_values import Instant
 from .fitting import fitted_plan
 from .plan import Plan, walked
 from .reference import FAR, Trajectories
+from .views import View
 from .whitened_model import CLOSEST, WhitenedModel
 
 FIRST_LEVELS = (math.inf, 20.0, 5.0, 2.5, 1.5)  # sigma/alpha in units of the largest standard deviation
@@ -22,10 +24,11 @@ CROWDING = (2.0, 4.0, 7.0, math.inf)  # rho of Karras' grids; infinity is unifor
 
 
 class Judged(NamedTuple):
-    """A plan and its validation error."""
+    """A plan, in the coordinates of a view, and its validation error."""
 
     error: float
     plan: Plan
+    view: View
 
 
 class JudgedSolver(NamedTuple):
@@ -35,36 +38,37 @@ class JudgedSolver(NamedTuple):
     levels: tuple[Instant, ...]
 
 
-def search_levels(model: WhitenedModel, fitting: Trajectories, validating: Trajectories, nfe: int) -> Judged:
-    """The best of a family of grids: coarse choices of the two ends, then crowding, then finer ends."""
-    best: Judged | None = None
-    choice = (math.inf, 0.1, 7.0)
+def search(views: Sequence[View], nfe: int) -> Judged:
+    """The best Gaussian and the best grid of a family, one choice at a time, twice; then finer ends."""
+    data, tried = views[0].model, {}
 
-    def attempt(first: float, last: float, rho: float) -> None:
-        nonlocal best, choice
-        levels = model.levels(noise_levels(model, first * model.largest_std, last * model.rms_std, rho, nfe))
-        if levels is None:
-            return
-        plan = fitted_plan(model, fitting, levels)
-        error = model.distance(walked(model, plan, validating.z[0].double()).end, validating.end)
-        if best is None or error < best.error:
-            best, choice = Judged(error, plan), (first, last, rho)
+    def attempt(view: int, first: float, last: float, rho: float) -> None:
+        grid = noise_levels(data, first * data.largest_std, last * data.rms_std, rho, nfe)
+        levels = data.levels(grid)
+        if (view, first, last, rho) not in tried and levels is not None:
+            tried[view, first, last, rho] = judged(views[view], levels)
 
-    for first in FIRST_LEVELS:
-        for last in LAST_LEVELS:
-            attempt(first, last, 7.0)
-    for rho in CROWDING:
-        attempt(choice[0], choice[1], rho)
-    for _ in range(2):
-        first, last, rho = choice
+    def best() -> tuple[int, float, float, float]:
+        return min(tried, key=lambda choice: tried[choice].error, default=(0, math.inf, LAST_LEVELS[1], 7.0))
+
+    options = (range(len(views)), FIRST_LEVELS, LAST_LEVELS, CROWDING)
+    for which in 2 * (1, 2, 3, 0):
+        for option in options[which]:
+            attempt(*best()[:which], option, *best()[which + 1 :])
+    for which in 2 * (1, 2):
+        coarse = best()
         for factor in (0.7, 1.4):
-            attempt(first * factor, last, rho)
-        first, last, rho = choice
-        for factor in (0.7, 1.4):
-            attempt(first, last * factor, rho)
-    if best is None:
+            attempt(*coarse[:which], factor * coarse[which], *coarse[which + 1 :])
+    if not tried:
         raise InputError(f"nfe: expected no more levels than the model has between its ends, got {nfe}")
-    return best
+    return tried[best()]
+
+
+def judged(view: View, levels: tuple[Instant, ...]) -> Judged:
+    """The fitted plan with these levels."""
+    plan = fitted_plan(view.model, view.fitting, levels)
+    end = walked(view.model, plan, view.validating.start).end
+    return Judged(view.model.distance(end, view.validating.end), plan, view)
 
 
 def noise_levels(model: WhitenedModel, first: float, last: float, rho: float, count: int) -> list[float]:
