@@ -15,6 +15,7 @@ from .whitened_model import WhitenedModel
 RIDGE = 1e-6  # of the mean square of a feature
 NEGLIGIBLE = 1e-9  # a feature this much smaller than the largest is rounding
 HIGH_NOISE_SHARE = 0.3
+TINY = torch.finfo(torch.float64).tiny
 OUTLIERS = 0.1  # share of the mean distance below which a trajectory weighs no more
 
 
@@ -46,13 +47,13 @@ def mean_departure(departure: Float[Tensor, "M m"]) -> Float[Tensor, " m"]:
     """The mean over trajectories, each coordinate shrunk by its uncertainty (positive-part James-Stein)."""
     mean = departure.mean(0)
     noise = departure.var(0) / len(departure)
-    return mean * (1 - noise / mean.square().clamp(min=torch.finfo(torch.float64).tiny)).clamp(min=0)
+    return mean * (1 - noise / mean.square().clamp(min=TINY)).clamp(min=0)
 
 
 def influence_of(missing: Float[Tensor, "M m"]) -> Float[Tensor, "M 1"]:
     """sqrt(q_m): least squares with these weights minimizes distances, not their squares."""
     distance = missing.norm(dim=1, keepdim=True)
-    return (distance + OUTLIERS * distance.mean() + torch.finfo(torch.float64).tiny).rsqrt()
+    return (distance + OUTLIERS * distance.mean() + TINY).rsqrt()
 
 
 def robust_least_squares(features: Sequence[Tensor], missing: Float[Tensor, "M m"]) -> Float[Tensor, " F"]:
@@ -61,7 +62,7 @@ def robust_least_squares(features: Sequence[Tensor], missing: Float[Tensor, "M m
     for _ in range(2):
         A = torch.stack([(influence * feature).flatten() for feature in features])
         size = A.norm(dim=1)
-        size = size.clamp(min=max(float(size.max()) * NEGLIGIBLE, torch.finfo(torch.float64).tiny))
+        size = size.clamp(min=max(float(size.max()) * NEGLIGIBLE, TINY))
         A = A / size[:, None]
         normal = A @ A.T + RIDGE * torch.eye(len(A), dtype=A.dtype, device=A.device)
         coefficients = torch.linalg.solve(normal, A @ (influence * missing).flatten()) / size

@@ -1,9 +1,10 @@
 """Weights and levels together, by Gauss-Newton on the distance at the end.
 
-With a table of trained times the step of a level is rounded to the table, and the weights are solved for once more with
-the rounded levels given.
+The step of a level is limited to the model's range and to a part of the way to its neighbors, and rounded to a trained
+time; then the weights are solved for once more with the levels given. Damping is Marquardt's, in units of the diagonal.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -11,12 +12,14 @@ import torch
 from torch import Tensor
 
 from ..calibrated import HISTORY, SAME_LEVEL
-from .fitting import influence_of
+from ..schedule_values import Instant
+from .fitting import NEGLIGIBLE, TINY, influence_of
 from .plan import Plan, Walk, features_of, stepped, walked
 from .search import Judged
 from .whitened_model import WhitenedModel
 
 DIFFERENCE = 1e-3  # step of the numerical derivatives, in weights and in log(alpha/sigma)
+REACH = 0.4  # of the way to the neighboring level, the most in one step
 COARSE_DIFFERENCE = 0.03  # in log(alpha/sigma) with a table of times, across which a network need not be smooth
 
 
@@ -33,10 +36,10 @@ def polish(best: Judged, rounds: int) -> Judged:
         influence = influence_of(missing)
         A = torch.stack([(influence * column).flatten() for column in columns])
         normal, right = A @ A.T, A @ (influence * missing).flatten()
-        scale = normal.diagonal().mean() * torch.eye(len(A), dtype=A.dtype, device=A.device)
+        damped = normal.diagonal().clamp(min=NEGLIGIBLE * float(normal.diagonal().max()) + TINY).diag()
         error = model.distance(walk.end, fitting.end)
         for _ in range(5):
-            moved = stepped_plan(model, plan, names, normal + damping * scale, right)
+            moved = stepped_plan(model, plan, names, normal + damping * damped, right)
             if moved is not None and model.distance(walked(model, moved, z_fit).end, fitting.end) < error:
                 validated = model.distance(walked(model, moved, z_val).end, validating.end)
                 if validated < best.error:
@@ -63,23 +66,22 @@ def end_derivatives(
                 continue
             nudged = walk._replace(states=[*walk.states[: i + 1], walk.states[i + 1] + DIFFERENCE * feature])
             columns.append((walked(model, plan, z, nudged, i + 1).end - walk.end) / DIFFERENCE)
-        moved = nudged_level(model, plan, i)
-        if moved is not None:
+        levels = nudged_level(model, plan, i)
+        if levels is not None:
+            moved = plan._replace(levels=levels)
             end = rewalked(model, moved, z, walk, i - 1) if i > 0 else walked(model, moved, z).end
             names.append((i, -1))
             columns.append((end - walk.end) / (moved.levels[i].lam - plan.levels[i].lam))
     return names, columns
 
 
-def nudged_level(model: WhitenedModel, plan: Plan, i: int) -> Plan | None:
-    """The plan with level i a little earlier (the first: later), to another trained time; None if there is none."""
-    if not math.isfinite(plan.levels[i].lam):
-        return None
+def nudged_level(model: WhitenedModel, plan: Plan, i: int) -> tuple[Instant, ...] | None:
+    """The levels with the i-th a little earlier (the first: later), at another trained time; None if there is none."""
     change = COARSE_DIFFERENCE if model.discrete else DIFFERENCE
-    while change < 1:
-        moved = moved_plan(model, plan, [(i, -1)], torch.tensor([change if i == 0 else -change]))
-        if moved is None or abs(moved.levels[i].lam - plan.levels[i].lam) > SAME_LEVEL:
-            return moved
+    while change < 1 and math.isfinite(plan.levels[i].lam):
+        levels = moved_levels(model, plan, [(i, -1)], torch.tensor([change if i == 0 else -change]))
+        if levels is None or abs(levels[i].lam - plan.levels[i].lam) > SAME_LEVEL:
+            return levels
         change *= 2
     return None
 
@@ -87,17 +89,30 @@ def nudged_level(model: WhitenedModel, plan: Plan, i: int) -> Plan | None:
 def stepped_plan(
     model: WhitenedModel, plan: Plan, names: Sequence[tuple[int, int]], normal: Tensor, right: Tensor
 ) -> Plan | None:
-    """The Gauss-Newton step: `normal` x = `right`, with levels rounded to trained times."""
+    """The Gauss-Newton step: `normal` x = `right`, with levels held back and rounded to trained times."""
     step = torch.linalg.solve(normal, right)
-    moved = moved_plan(model, plan, names, step)
-    if moved is None or not model.discrete:
-        return moved
     is_level = torch.tensor([column < 0 for _, column in names], device=step.device)
-    rounded = [moved.levels[i].lam - plan.levels[i].lam for i, column in names if column < 0]
-    step[is_level] = torch.tensor(rounded, dtype=step.dtype, device=step.device)
+    levels = moved_levels(model, plan, names, held_back(model, plan, names, step))
+    if levels is None:
+        return None
+    moves = [levels[i].lam - plan.levels[i].lam for i, column in names if column < 0]
+    step[is_level] = torch.tensor(moves, dtype=step.dtype, device=step.device)
     given = right - normal[:, is_level] @ step[is_level]
     step[~is_level] = torch.linalg.solve(normal[~is_level][:, ~is_level], given[~is_level])
-    return moved_plan(model, plan, names, step)
+    return Plan(levels, moved_weights(plan, names, step), plan.shift)
+
+
+def held_back(model: WhitenedModel, plan: Plan, names: Sequence[tuple[int, int]], step: Tensor) -> Tensor:
+    """`step` with every level within `REACH` of the way to its neighbors, and within the model's range."""
+    lams = [at.lam for at in plan.levels]
+    gaps = [
+        lams[0] - model.start.lam,
+        *(REACH * (b - a) for a, b in itertools.pairwise(lams)),
+        model.end.lam - lams[-1],
+    ]
+    limits = [(-gaps[i], gaps[i + 1]) if column < 0 else (-math.inf, math.inf) for i, column in names]
+    low, high = step.new_tensor(limits).T
+    return step.clamp(low.clamp(max=0), high.clamp(min=0))
 
 
 def rewalked(model: WhitenedModel, plan: Plan, z: Tensor, known: Walk, since: int) -> Tensor:
@@ -107,13 +122,20 @@ def rewalked(model: WhitenedModel, plan: Plan, z: Tensor, known: Walk, since: in
     return walked(model, plan, z, known._replace(states=[*known.states[: since + 1], state]), since + 1).end
 
 
-def moved_plan(model: WhitenedModel, plan: Plan, names: Sequence[tuple[int, int]], step: Tensor) -> Plan | None:
-    """The plan with its parameters changed by `step`; None where the levels would not be in order."""
-    weights, lams = plan.weights.clone(), [at.lam for at in plan.levels]
+def moved_levels(
+    model: WhitenedModel, plan: Plan, names: Sequence[tuple[int, int]], step: Tensor
+) -> tuple[Instant, ...] | None:
+    """The levels after `step`, at trained times; None where they would not be in order."""
+    lams = [at.lam for at in plan.levels]
     for (i, column), change in zip(names, step.tolist(), strict=True):
-        if column < 0:
-            lams[i] += change
-        else:
+        lams[i] += change if column < 0 else 0.0
+    return model.levels(lams)
+
+
+def moved_weights(plan: Plan, names: Sequence[tuple[int, int]], step: Tensor) -> Tensor:
+    """The weights after `step`."""
+    weights = plan.weights.clone()
+    for (i, column), change in zip(names, step.tolist(), strict=True):
+        if column >= 0:
             weights[i, column] += change
-    levels = plan.levels if all(column >= 0 for _, column in names) else model.levels(lams)
-    return None if levels is None else Plan(levels, weights, plan.shift)
+    return weights

@@ -1,4 +1,4 @@
-"""The Gaussian and the levels from a family of grids, and plain solvers on grids of the same kind, by validation error."""
+"""The Gaussian, the levels from a family of grids, and plain solvers on grids of the same kind, by validation error."""
 
 import math
 from collections.abc import Sequence
