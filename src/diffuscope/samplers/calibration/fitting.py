@@ -19,8 +19,8 @@ TINY = torch.finfo(torch.float64).tiny
 OUTLIERS = 0.1  # share of the mean distance below which a trajectory weighs no more
 
 
-def fitted_plan(model: WhitenedModel, reference: Trajectories, levels: tuple[Instant, ...]) -> Plan:
-    """Step by step, the weights that bring the trajectories closest to the reference."""
+def fitted_plan(model: WhitenedModel, reference: Trajectories, levels: tuple[Instant, ...]) -> tuple[Plan, Tensor]:
+    """Step by step, the weights that bring the trajectories closest to the reference; and where these end."""
     last, weights = len(levels) - 1, plain_weights(levels)
     start = reference.start
     shift = mean_departure(reference.at(levels[0].lam) - start)
@@ -40,7 +40,7 @@ def fitted_plan(model: WhitenedModel, reference: Trajectories, levels: tuple[Ins
         columns = [*range(len(features) - 1), HISTORY] if i == last else list(range(len(features)))
         weights[i, columns] += correction.to(weights.device)
         z = stepped(model, plan, i, z, features)
-    return plan
+    return plan, z
 
 
 def mean_departure(departure: Float[Tensor, "M m"]) -> Float[Tensor, " m"]:

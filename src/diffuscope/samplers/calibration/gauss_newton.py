@@ -40,10 +40,11 @@ def polish(best: Judged, rounds: int) -> Judged:
         error = model.distance(walk.end, fitting.end)
         for _ in range(5):
             moved = stepped_plan(model, plan, names, normal + damping * damped, right)
-            if moved is not None and model.distance(walked(model, moved, z_fit).end, fitting.end) < error:
+            fitted = math.inf if moved is None else model.distance(walked(model, moved, z_fit).end, fitting.end)
+            if moved is not None and fitted < error:
                 validated = model.distance(walked(model, moved, z_val).end, validating.end)
                 if validated < best.error:
-                    plan, best = moved, Judged(validated, moved, view)
+                    plan, best = moved, Judged(validated, moved, view, fitted)
                     damping = max(damping / 4, 1e-6)
                     break
             damping *= 5

@@ -24,11 +24,17 @@ CROWDING = (2.0, 4.0, 7.0, math.inf)  # rho of Karras' grids; infinity is unifor
 
 
 class Judged(NamedTuple):
-    """A plan, in the coordinates of a view, and its validation error."""
+    """A plan, in the coordinates of a view, its validation error, and that of the fit."""
 
     error: float
     plan: Plan
     view: View
+    fit_error: float
+
+    @property
+    def total(self) -> float:
+        """What a choice is made by: few parameters are fitted, so that both halves say how good a grid is."""
+        return self.error + self.fit_error
 
 
 class JudgedSolver(NamedTuple):
@@ -40,7 +46,8 @@ class JudgedSolver(NamedTuple):
 
 def search(views: Sequence[View], nfe: int) -> Judged:
     """The best Gaussian and the best grid of a family, one choice at a time, twice; then finer ends."""
-    data, tried = views[0].model, {}
+    data = views[0].model
+    tried: dict[tuple[int, float, float, float], Judged] = {}
 
     def attempt(view: int, first: float, last: float, rho: float) -> None:
         grid = noise_levels(data, first * data.largest_std, last * data.rms_std, rho, nfe)
@@ -49,16 +56,23 @@ def search(views: Sequence[View], nfe: int) -> Judged:
             tried[view, first, last, rho] = judged(views[view], levels)
 
     def best() -> tuple[int, float, float, float]:
-        return min(tried, key=lambda choice: tried[choice].error, default=(0, math.inf, LAST_LEVELS[1], 7.0))
+        return min(tried, key=lambda choice: tried[choice].total, default=(0, math.inf, LAST_LEVELS[1], 7.0))
 
-    options = (range(len(views)), FIRST_LEVELS, LAST_LEVELS, CROWDING)
-    for which in 2 * (1, 2, 3, 0):
-        for option in options[which]:
-            attempt(*best()[:which], option, *best()[which + 1 :])
-    for which in 2 * (1, 2):
-        coarse = best()
-        for factor in (0.7, 1.4):
-            attempt(*coarse[:which], factor * coarse[which], *coarse[which + 1 :])
+    for _ in range(2):
+        for first in FIRST_LEVELS:
+            attempt(best()[0], first, *best()[2:])
+        for last in LAST_LEVELS:
+            attempt(*best()[:2], last, best()[3])
+        for rho in CROWDING:
+            attempt(*best()[:3], rho)
+        for view in range(len(views)):
+            attempt(view, *best()[1:])
+    view, first, last, rho = best()
+    for factor in (0.7, 1.4):
+        attempt(view, factor * first, last, rho)
+    view, first, last, rho = best()
+    for factor in (0.7, 1.4):
+        attempt(view, first, factor * last, rho)
     if not tried:
         raise InputError(f"nfe: expected no more levels than the model has between its ends, got {nfe}")
     return tried[best()]
@@ -66,9 +80,10 @@ def search(views: Sequence[View], nfe: int) -> Judged:
 
 def judged(view: View, levels: tuple[Instant, ...]) -> Judged:
     """The fitted plan with these levels."""
-    plan = fitted_plan(view.model, view.fitting, levels)
+    plan, fitted = fitted_plan(view.model, view.fitting, levels)
     end = walked(view.model, plan, view.validating.start).end
-    return Judged(view.model.distance(end, view.validating.end), plan, view)
+    error, fit_error = (view.model.distance(*ends) for ends in ((end, view.validating.end), (fitted, view.fitting.end)))
+    return Judged(error, plan, view, fit_error)
 
 
 def noise_levels(model: WhitenedModel, first: float, last: float, rho: float, count: int) -> list[float]:
