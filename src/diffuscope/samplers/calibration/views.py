@@ -7,7 +7,7 @@ the directions of small variance, is farther from it than from an isotropic one,
 - v large: z ~ x_t/alpha and Delta ~ -(sigma/alpha) epsilon, noise prediction;
 - v in between: noise prediction below sigma/alpha = sqrt(v), data prediction above.
 
-The plain exponential Adams-Bashforth methods are among these with unfitted weights. Validation chooses.
+The plain exponential Adams-Bashforth methods are among these, each with certain weights. The search chooses.
 """
 
 from dataclasses import dataclass, replace
