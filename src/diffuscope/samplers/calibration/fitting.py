@@ -12,14 +12,16 @@ from .plan import Plan, features_of, plain_weights, stepped
 from .reference import Trajectories
 from .whitened_model import WhitenedModel
 
-RIDGE = 1e-6  # of the mean square of a feature
+RIDGE = 1e-6  # of the mean square of a feature, toward Adams-Bashforth
 NEGLIGIBLE = 1e-9  # a feature this much smaller than the largest is rounding
 HIGH_NOISE_SHARE = 0.3
 TINY = torch.finfo(torch.float64).tiny
 OUTLIERS = 0.1  # share of the mean distance below which a trajectory weighs no more
 
 
-def fitted_plan(model: WhitenedModel, reference: Trajectories, levels: tuple[Instant, ...]) -> tuple[Plan, Tensor]:
+def fitted_plan(
+    model: WhitenedModel, reference: Trajectories, levels: tuple[Instant, ...], ridge: float = RIDGE
+) -> tuple[Plan, Tensor]:
     """Step by step, the weights that bring the trajectories closest to the reference; and where these end."""
     last, weights = len(levels) - 1, plain_weights(levels)
     start = reference.start
@@ -36,7 +38,7 @@ def fitted_plan(model: WhitenedModel, reference: Trajectories, levels: tuple[Ins
             missing = reference.at(levels[i + 1].lam) - plain
         else:
             metric, missing = torch.ones_like(model.basis.variances), reference.end - plain
-        correction = robust_least_squares([metric * feature for feature in features], metric * missing)
+        correction = robust_least_squares([metric * feature for feature in features], metric * missing, ridge)
         columns = [*range(len(features) - 1), HISTORY] if i == last else list(range(len(features)))
         weights[i, columns] += correction.to(weights.device)
         z = stepped(model, plan, i, z, features)
@@ -56,7 +58,9 @@ def influence_of(missing: Float[Tensor, "M m"]) -> Float[Tensor, "M 1"]:
     return (distance + OUTLIERS * distance.mean() + TINY).rsqrt()
 
 
-def robust_least_squares(features: Sequence[Tensor], missing: Float[Tensor, "M m"]) -> Float[Tensor, " F"]:
+def robust_least_squares(
+    features: Sequence[Tensor], missing: Float[Tensor, "M m"], ridge: float
+) -> Float[Tensor, " F"]:
     """The coefficients of the features closest to `missing`, fitted twice: the second time outliers count less."""
     influence, coefficients = torch.ones_like(missing[:, :1]), missing.new_zeros(len(features))
     for _ in range(2):
@@ -64,7 +68,7 @@ def robust_least_squares(features: Sequence[Tensor], missing: Float[Tensor, "M m
         size = A.norm(dim=1)
         size = size.clamp(min=max(float(size.max()) * NEGLIGIBLE, TINY))
         A = A / size[:, None]
-        normal = A @ A.T + RIDGE * torch.eye(len(A), dtype=A.dtype, device=A.device)
+        normal = A @ A.T + ridge * torch.eye(len(A), dtype=A.dtype, device=A.device)
         coefficients = torch.linalg.solve(normal, A @ (influence * missing).flatten()) / size
         residual = missing - sum(a * feature for a, feature in zip(coefficients, features, strict=True))
         influence = influence_of(residual)

@@ -12,7 +12,7 @@ from diffuscope.errors import InputError
 from ..calibrated import PLAIN
 from ..contract import sample
 from ..schedule_values import Instant
-from .fitting import fitted_plan
+from .fitting import RIDGE, fitted_plan
 from .plan import Plan, walked
 from .reference import FAR, Trajectories
 from .views import View
@@ -21,6 +21,7 @@ from .whitened_model import CLOSEST, WhitenedModel
 FIRST_LEVELS = (math.inf, 20.0, 5.0, 2.5, 1.5)  # sigma/alpha in units of the largest standard deviation
 LAST_LEVELS = (0.4, 0.15, 0.05, 0.015)  # in units of the RMS standard deviation
 CROWDING = (2.0, 4.0, 7.0, math.inf)  # rho of Karras' grids; infinity is uniform in log(sigma/alpha)
+RIDGES = (1e-4, 1e-3, 1e-2)  # stiffer fits, for few starts
 
 
 class Judged(NamedTuple):
@@ -45,7 +46,7 @@ class JudgedSolver(NamedTuple):
 
 
 def search(views: Sequence[View], nfe: int) -> Judged:
-    """The best Gaussian and the best grid of a family, one choice at a time, twice; then finer ends."""
+    """The best Gaussian and the best grid of a family, one choice at a time, twice; then finer ends and a stiffer fit."""
     data = views[0].model
     tried: dict[tuple[int, float, float, float], Judged] = {}
 
@@ -75,12 +76,14 @@ def search(views: Sequence[View], nfe: int) -> Judged:
         attempt(view, first, factor * last, rho)
     if not tried:
         raise InputError(f"nfe: expected no more levels than the model has between its ends, got {nfe}")
-    return tried[best()]
+    found = tried[best()]
+    stiffer = [judged(found.view, found.plan.levels, ridge) for ridge in RIDGES]
+    return min([found, *stiffer], key=lambda one: one.error)
 
 
-def judged(view: View, levels: tuple[Instant, ...]) -> Judged:
+def judged(view: View, levels: tuple[Instant, ...], ridge: float = RIDGE) -> Judged:
     """The fitted plan with these levels."""
-    plan, fitted = fitted_plan(view.model, view.fitting, levels)
+    plan, fitted = fitted_plan(view.model, view.fitting, levels, ridge)
     end = walked(view.model, plan, view.validating.start).end
     error, fit_error = (view.model.distance(*ends) for ends in ((end, view.validating.end), (fitted, view.fitting.end)))
     return Judged(error, plan, view, fit_error)
