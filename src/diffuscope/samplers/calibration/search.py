@@ -46,7 +46,7 @@ class JudgedSolver(NamedTuple):
 
 
 def search(views: Sequence[View], nfe: int) -> Judged:
-    """The best Gaussian and the best grid of a family, one choice at a time, twice; then finer ends and a stiffer fit."""
+    """The best Gaussian and grid of a family, one choice at a time, twice; then finer ends and a stiffer fit."""
     data = views[0].model
     tried: dict[tuple[int, float, float, float], Judged] = {}
 
@@ -76,7 +76,11 @@ def search(views: Sequence[View], nfe: int) -> Judged:
         attempt(view, first, factor * last, rho)
     if not tried:
         raise InputError(f"nfe: expected no more levels than the model has between its ends, got {nfe}")
-    found = tried[best()]
+    return stiffened(tried[best()])
+
+
+def stiffened(found: Judged) -> Judged:
+    """With the same levels, the ridge of the smallest validation error."""
     stiffer = [judged(found.view, found.plan.levels, ridge) for ridge in RIDGES]
     return min([found, *stiffer], key=lambda one: one.error)
 
