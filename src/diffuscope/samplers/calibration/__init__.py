@@ -13,8 +13,9 @@ Half of the starts are for fitting, the other half for validation and selection.
    W weights z by its effect at the end. The error of interest is the mean distance, not its square, so the fit is
    repeated with :math:`q_m = 1/(\text{distance}_m + \tfrac1{10}\text{mean distance})`: trajectories to another mode
    must not dominate the fit.
-3. **Gaussian and levels.** The Gaussian of the data or an isotropic one (`views`), and the levels from a family of
-   grids: the first level (the teleport), the last, and the spacing between.
+3. **Gaussian, levels and ridge.** The Gaussian of the data or an isotropic one (`views`), and the levels from a family
+   of grids: the first level (the teleport), the last, and the spacing between, by the error on all starts. Then the
+   ridge by validation: with few starts a looser fit is worse on others.
 4. **Weights and levels together** by Gauss-Newton on the distance at the end, with the same q, derivatives by
    differences; a step that does not improve both halves is damped or rejected. Levels stay at trained times.
 5. **Plain solvers** on grids of the same kind compete in validation, and win where they are better.
