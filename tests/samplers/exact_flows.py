@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from diffuscope.denoisers import ExactDenoiser
+from diffuscope.denoisers.clocks import StepIndex
 from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.samplers import Sampler, sample
 from diffuscope.schedules import Schedule
@@ -37,6 +38,22 @@ class ExactDiffusion:
         x_start = self.start(schedule, float(times[0]))
         ended = sample(sampler, ExactDenoiser(self.distribution, schedule), x_start, times)
         return float((ended - exact).square().mean().sqrt())
+
+
+class Discrete(ExactDenoiser):
+    """An exact denoiser that raises at times outside its table of 200."""
+
+    clock = StepIndex(200)
+
+    def __call__(self, x_t: Tensor, t: Tensor | float) -> Tensor:
+        self.clock.label(t)
+        return super().__call__(x_t, t)
+
+
+def noise(schedule: Schedule, count: int, seed: int = 0, event: tuple[int, ...] = (1,)) -> Tensor:
+    """Starting points at the top of the schedule."""
+    draw = torch.Generator().manual_seed(seed)
+    return schedule.sigma(schedule.t_max) * torch.randn(count, *event, dtype=torch.float64, generator=draw)
 
 
 def unequal_gaussian() -> Gaussian:

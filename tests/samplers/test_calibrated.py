@@ -6,10 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import tensors_of
-from exact_flows import gaussian_in_the_plane, mixture_on_the_line, quantile_map, unequal_gaussian
+from exact_flows import Discrete, gaussian_in_the_plane, mixture_on_the_line, noise, quantile_map, unequal_gaussian
 
 from diffuscope.denoisers import ExactDenoiser, Rescheduled
-from diffuscope.denoisers.clocks import StepIndex
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.samplers import Calibrated, Sampler, State, calibrate, instants, sample
@@ -32,21 +31,6 @@ class Counting:
         self.calls += 1
         self.rows += len(x_t)
         return self.denoiser(x_t, t)
-
-
-class Discrete(ExactDenoiser):
-    """An exact denoiser with a table of times only."""
-
-    clock = StepIndex(200)
-
-    def __call__(self, x_t, t):
-        self.clock.label(t)
-        return super().__call__(x_t, t)
-
-
-def noise(schedule, count, seed=0, event=(1,)):
-    draw = torch.Generator().manual_seed(seed)
-    return schedule.sigma(schedule.t_max) * torch.randn(count, *event, dtype=torch.float64, generator=draw)
 
 
 def line_gaussian():

@@ -74,6 +74,7 @@ class Residual(Evaluation):
 class Calibrated:
     """The sampler that `calibrate` fits; use it on the grid `times(denoiser)`, or call `sample`.
 
+    `gaussian` is the one about which the steps expand: the data's or an isotropic one.
     `levels` are log(alpha/sigma) from the start on (-inf where it has alpha = 0): the first is the start, and if
     `jumps`, the second is the end of the teleport; one evaluation at each but the start of a jump. `end` is the level
     of the end of the model's schedule. `weights` is a_ij, latest residual first; `carry` is c; `shift` is b, as a

@@ -3,7 +3,7 @@ r"""Calibrating a sampler to one model: levels and weights fitted to a few of th
 Half of the starts are for fitting, the other half for validation and selection.
 
 1. **Reference.** Every start is carried to the end with `reference_steps` evaluations, by the calibrated sampler's own
-   scheme with plain Adams-Bashforth weights of order 4.
+   scheme with plain Adams-Bashforth weights of order 4; with a table of trained times, through the whole table.
 2. **Weights for given levels**, step by step, by least squares at the states that the *fitted* earlier steps have
    reached, so that a step also corrects their errors:
 
@@ -13,9 +13,11 @@ Half of the starts are for fitting, the other half for validation and selection.
    W weights z by its effect at the end. The error of interest is the mean distance, not its square, so the fit is
    repeated with :math:`q_m = 1/(\text{distance}_m + \tfrac1{10}\text{mean distance})`: trajectories to another mode
    must not dominate the fit.
-3. **Levels** from a family of grids: the first level (the teleport), the last, and the spacing between.
+3. **Gaussian, levels and ridge.** The Gaussian of the data or an isotropic one (`views`), and the levels from a family
+   of grids: the first level (the teleport), the last, and the spacing between, by the error on all starts. Then the
+   ridge by validation: with few starts a looser fit is worse on others.
 4. **Weights and levels together** by Gauss-Newton on the distance at the end, with the same q, derivatives by
-   differences; a step that does not improve both halves is damped or rejected.
+   differences; a step that does not improve both halves is damped or rejected. Levels stay at trained times.
 5. **Plain solvers** on grids of the same kind compete in validation, and win where they are better.
 
 Sources: reference trajectories and per-step coefficients, Shaul et al. 2024, *Bespoke Non-Stationary Solvers*
@@ -31,22 +33,30 @@ from diffuscope.exact import Gaussian
 
 from ..calibrated import HISTORY, SAME_LEVEL, Calibrated
 from .gauss_newton import polish
-from .reference import reference_of
-from .search import judged_solvers, search_levels
+from .reference import halved, reference_levels, reference_of
+from .search import judged_solvers, search
+from .views import views_of
 from .whitened_model import WhitenedModel
 
 
 @torch.no_grad()
 def calibrate(
-    denoiser: Denoiser, gaussian: Gaussian, nfe: int, *, starts: Batch, reference_steps: int = 160, rounds: int = 4
+    denoiser: Denoiser,
+    gaussian: Gaussian,
+    nfe: int,
+    *,
+    starts: Batch,
+    reference_steps: int | None = None,
+    rounds: int = 4,
 ) -> Calibrated:
     """The sampler of `nfe` evaluations fitted to `denoiser`, from states `starts` at the start of its schedule.
 
     `starts` are noise of the model's highest level, in the model's dtype; 256 are plenty in high dimension, 1,000 are
-    useful in two. `gaussian` has the mean and covariance of the data. Each of the `rounds` of Gauss-Newton (0: the
-    sequential fit alone) costs about 2 nfe^2 evaluations per start, the search of levels 30 nfe, the reference
-    1.5 reference_steps; the levels of a discrete-time model stay at trained times. Deterministic; `evaluations` of the
-    result is the cost. Memory: reference_steps states per start.
+    useful in two. `gaussian` has the mean and covariance of the data. `reference_steps` is by default 160, and with a
+    table of at most 1,000 trained times all of them. Each of the `rounds` of Gauss-Newton (0: the sequential fit alone)
+    costs about 1.3 nfe^2 evaluations per start, the search 35 nfe, the plain solvers 36 nfe, the reference
+    1.1 reference_steps. Deterministic; `evaluations` of the result is the cost. Memory: reference_steps states per
+    start.
 
     Raises InputError for nfe < 2, fewer than 8 starts, starts that do not fit the Gaussian or are not finite, a
     reference shorter than 2 nfe steps, and a denoiser that returns NaN or infinity.
@@ -57,21 +67,21 @@ def calibrate(
         raise InputError(f"starts: expected (8 or more, *{gaussian.event_shape}), got {tuple(starts.shape)}")
     if not bool(torch.isfinite(starts).all()):
         raise InputError("starts: expected finite values, got NaN or infinity")
-    if reference_steps < 2 * nfe:
+    if reference_steps is not None and reference_steps < 2 * nfe:
         raise InputError(f"reference_steps: expected at least 2 nfe = {2 * nfe}, got {reference_steps}")
     if rounds < 0:
         raise InputError(f"rounds: expected 0 or more, got {rounds}")
     model = WhitenedModel(denoiser, gaussian, starts)
-    reference = reference_of(model, starts, reference_steps)
-    check = reference_of(model, starts[: max(8, len(starts) // 4)], reference_steps // 2)
+    levels = reference_levels(model, reference_steps)
+    reference = reference_of(model, starts, levels)
+    check = reference_of(model, starts[: max(8, len(starts) // 4)], halved(levels))
     reference_error = model.distance(check.end, reference.end[: len(check.end)])
-    fitting, validating = reference.part(slice(0, None, 2)), reference.part(slice(1, None, 2))
-
-    best = polish(model, fitting, validating, search_levels(model, fitting, validating, nfe), rounds)
-    plain = judged_solvers(model, starts[1::2], validating, nfe)
+    views = views_of(model, gaussian, reference)
+    best = polish(search(views, nfe), rounds)
+    plain = judged_solvers(model, starts[1::2], views[0].validating, nfe)
     name = min(plain, key=lambda key: plain[key].error)
     shared = {
-        "gaussian": gaussian,
+        "gaussian": best.view.gaussian,
         "end": model.end.lam,
         "plain_errors": {key: solver.error for key, solver in plain.items()},
         "reference_error": reference_error,
@@ -95,7 +105,7 @@ def calibrate(
         jumps=jumps,
         weights=plan.weights[:, :HISTORY].cpu(),
         carry=float(plan.weights[-1, HISTORY]),
-        shift=model.basis.rows(plan.shift[None]).reshape(gaussian.event_shape).cpu(),
+        shift=best.view.model.basis.rows(plan.shift[None]).reshape(gaussian.event_shape).cpu(),
         plain=None,
         error=best.error,
         **shared,

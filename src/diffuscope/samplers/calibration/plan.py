@@ -47,7 +47,7 @@ def features_of(
     model: WhitenedModel, levels: Sequence[Instant], i: int, z: Tensor, residuals: Sequence[Tensor]
 ) -> list[Tensor]:
     """The terms of step i: transported residuals, latest first, and at the end the carry."""
-    latest = residuals[i::-1][:HISTORY] if i < HISTORY else residuals[i : i - HISTORY : -1]
+    latest = list(residuals)[::-1][:HISTORY]
     if i < len(levels) - 1:
         kernel = model.basis.kernel(levels[i], levels[i + 1])
         return [kernel * delta for delta in latest]

@@ -1,6 +1,7 @@
-"""Levels from a family of grids, and plain solvers on grids of the same kind, by validation error."""
+"""The Gaussian, the levels from a family of grids, and plain solvers on grids of the same kind, by validation error."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,21 +12,30 @@ from diffuscope.errors import InputError
 from ..calibrated import PLAIN
 from ..contract import sample
 from ..schedule_values import Instant
-from .fitting import fitted_plan
+from .fitting import RIDGE, fitted_plan
 from .plan import Plan, walked
 from .reference import FAR, Trajectories
+from .views import View
 from .whitened_model import CLOSEST, WhitenedModel
 
 FIRST_LEVELS = (math.inf, 20.0, 5.0, 2.5, 1.5)  # sigma/alpha in units of the largest standard deviation
 LAST_LEVELS = (0.4, 0.15, 0.05, 0.015)  # in units of the RMS standard deviation
 CROWDING = (2.0, 4.0, 7.0, math.inf)  # rho of Karras' grids; infinity is uniform in log(sigma/alpha)
+RIDGES = (1e-4, 1e-3, 1e-2)  # stiffer fits, for few starts
 
 
 class Judged(NamedTuple):
-    """A plan and its validation error."""
+    """A plan, in the coordinates of a view, its validation error, and that of the fit."""
 
     error: float
     plan: Plan
+    view: View
+    fit_error: float
+
+    @property
+    def total(self) -> float:
+        """What a choice is made by: few parameters are fitted, so that both halves say how good a grid is."""
+        return self.error + self.fit_error
 
 
 class JudgedSolver(NamedTuple):
@@ -35,36 +45,52 @@ class JudgedSolver(NamedTuple):
     levels: tuple[Instant, ...]
 
 
-def search_levels(model: WhitenedModel, fitting: Trajectories, validating: Trajectories, nfe: int) -> Judged:
-    """The best of a family of grids: coarse choices of the two ends, then crowding, then finer ends."""
-    best: Judged | None = None
-    choice = (math.inf, 0.1, 7.0)
+def search(views: Sequence[View], nfe: int) -> Judged:
+    """The best Gaussian and grid of a family, one choice at a time, twice; then finer ends and a stiffer fit."""
+    data = views[0].model
+    tried: dict[tuple[int, float, float, float], Judged] = {}
 
-    def attempt(first: float, last: float, rho: float) -> None:
-        nonlocal best, choice
-        levels = model.levels(noise_levels(model, first * model.largest_std, last * model.rms_std, rho, nfe))
-        if levels is None:
-            return
-        plan = fitted_plan(model, fitting, levels)
-        error = model.distance(walked(model, plan, validating.z[0].double()).end, validating.end)
-        if best is None or error < best.error:
-            best, choice = Judged(error, plan), (first, last, rho)
+    def attempt(view: int, first: float, last: float, rho: float) -> None:
+        grid = noise_levels(data, first * data.largest_std, last * data.rms_std, rho, nfe)
+        levels = data.levels(grid)
+        if (view, first, last, rho) not in tried and levels is not None:
+            tried[view, first, last, rho] = judged(views[view], levels)
 
-    for first in FIRST_LEVELS:
-        for last in LAST_LEVELS:
-            attempt(first, last, 7.0)
-    for rho in CROWDING:
-        attempt(choice[0], choice[1], rho)
+    def best() -> tuple[int, float, float, float]:
+        return min(tried, key=lambda choice: tried[choice].total, default=(0, math.inf, LAST_LEVELS[1], 7.0))
+
     for _ in range(2):
-        first, last, rho = choice
-        for factor in (0.7, 1.4):
-            attempt(first * factor, last, rho)
-        first, last, rho = choice
-        for factor in (0.7, 1.4):
-            attempt(first, last * factor, rho)
-    if best is None:
+        for first in FIRST_LEVELS:
+            attempt(best()[0], first, *best()[2:])
+        for last in LAST_LEVELS:
+            attempt(*best()[:2], last, best()[3])
+        for rho in CROWDING:
+            attempt(*best()[:3], rho)
+        for view in range(len(views)):
+            attempt(view, *best()[1:])
+    view, first, last, rho = best()
+    for factor in (0.7, 1.4):
+        attempt(view, factor * first, last, rho)
+    view, first, last, rho = best()
+    for factor in (0.7, 1.4):
+        attempt(view, first, factor * last, rho)
+    if not tried:
         raise InputError(f"nfe: expected no more levels than the model has between its ends, got {nfe}")
-    return best
+    return stiffened(tried[best()])
+
+
+def stiffened(found: Judged) -> Judged:
+    """With the same levels, the ridge of the smallest validation error."""
+    stiffer = [judged(found.view, found.plan.levels, ridge) for ridge in RIDGES]
+    return min([found, *stiffer], key=lambda one: one.error)
+
+
+def judged(view: View, levels: tuple[Instant, ...], ridge: float = RIDGE) -> Judged:
+    """The fitted plan with these levels."""
+    plan, fitted = fitted_plan(view.model, view.fitting, levels, ridge)
+    end = walked(view.model, plan, view.validating.start).end
+    error, fit_error = (view.model.distance(*ends) for ends in ((end, view.validating.end), (fitted, view.fitting.end)))
+    return Judged(error, plan, view, fit_error)
 
 
 def noise_levels(model: WhitenedModel, first: float, last: float, rho: float, count: int) -> list[float]:

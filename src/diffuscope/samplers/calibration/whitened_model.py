@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -31,6 +32,12 @@ class WhitenedModel:
         self.start, self.end = instants(schedule, ends)
         self.rms_std = float(basis.variances.sum() / starts[0].numel()) ** 0.5
         self.largest_std = float(basis.variances.max()) ** 0.5
+
+    def about(self, gaussian: Gaussian) -> "WhitenedModel":
+        """The same model about another Gaussian; this one counts the evaluations and keeps the scales of the data."""
+        other = WhitenedModel(self, gaussian, self.starts)
+        other.rms_std, other.largest_std = self.rms_std, self.largest_std
+        return other
 
     def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
         """D(x_t, t), counted and checked; InputError where the denoiser's output has another shape or is not finite."""
@@ -69,7 +76,7 @@ class WhitenedModel:
         """Mean distance over sqrt(D), also at low rank: the complement is orthogonal to the eigenvectors."""
         return float((a - b).norm(dim=1).mean()) / len(self.basis.mean) ** 0.5
 
-    @property
+    @cached_property
     def discrete(self) -> bool:
         """Whether the model was trained on a table of times only."""
         middle = (self.start.t + self.end.t) / 2 + math.sqrt(2) / 1e3 * (self.start.t - self.end.t)
