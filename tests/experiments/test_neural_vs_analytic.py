@@ -118,7 +118,7 @@ def flat(data):
 @pytest.mark.usefixtures("digits_as_mnist")
 def test_a_network_that_is_brought_is_compared(monkeypatch):
     monkeypatch.setenv(SETTING, "test_neural_vs_analytic:stand_in")
-    answer = answered(EXPERIMENT, "networks")
+    answer = answered(EXPERIMENT, "published-networks")
     assert [(claim.name, claim.holds) for claim in answer.claims] == [("mnist-far", True)]
     assert len(answer.charts) == 6
 
@@ -135,7 +135,7 @@ def test_a_setting_that_brings_no_network_is_explained_in_one_line(monkeypatch, 
     monkeypatch.delenv(SETTING, raising=False)
     if spec:
         monkeypatch.setenv(SETTING, spec)
-    answer = answered(EXPERIMENT, "networks")
+    answer = answered(EXPERIMENT, "published-networks")
     assert answer.claims == ()
     assert answer.text.startswith(f"Not run, and nothing is claimed. {SETTING}: ")
     assert named in answer.text
@@ -155,7 +155,7 @@ def test_every_claim_about_published_networks_holds(monkeypatch, shared_data):
     modules = ("noise_unet", "flow_transformer", "noise_cnn")
     monkeypatch.setenv(SETTING, ",".join(f"published_networks.{module}:denoiser" for module in modules))
     monkeypatch.setenv("DIFFUSCOPE_CHECKPOINTS", "published_networks.noise_cnn:checkpoints")
-    for part in ("networks", "published-training"):
+    for part in ("published-networks", "published-training"):
         claims = answered(EXPERIMENT, part).claims
         assert len(claims) == 1
         assert {claim.name: claim.measured for claim in claims if not claim.holds} == {}

@@ -8,7 +8,7 @@ from answering import answered, failures, planted
 
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
-from diffuscope.exact import Gaussian
+from diffuscope.exact import Distribution, Gaussian
 from diffuscope.experiments import emergence, painters, perturbation, variations
 from diffuscope.experiments.digit_models import digit_models
 from diffuscope.schedules import VE
@@ -112,7 +112,7 @@ def test_ten_modes_emerge_no_later_than_their_gaussian_and_a_timid_denoiser_is_c
     class Timid:
         """Its answers are a fifth too small above sigma = 0.3."""
 
-        distribution: object
+        distribution: Distribution
         schedule: VE
 
         def __call__(self, x_t, t):
@@ -173,19 +173,22 @@ def test_principal_directions_move_an_image_more_and_random_ones_in_their_place_
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        (None, "DIFFUSCOPE_NETWORK: it is not set; expected a denoiser of MNIST"),
-        ("mnist_checkpoints:A_NUMBER", "DIFFUSCOPE_NETWORK: expected a denoiser of MNIST, or a function that returns"),
-        ("mnist_checkpoints:mixed_up", "DIFFUSCOPE_NETWORK: expected a denoiser of MNIST, or a function that returns"),
+        (None, "DIFFUSCOPE_NETWORKS: it is not set; expected denoisers trained on MNIST"),
+        (
+            "mnist_checkpoints:A_NUMBER",
+            "DIFFUSCOPE_NETWORKS: expected denoisers trained on MNIST, as module:object with commas between, got a ",
+        ),
+        ("mnist_checkpoints:mixed_up", "DIFFUSCOPE_NETWORKS: expected denoisers trained on MNIST, as module:object"),
     ],
 )
 def test_without_a_network_the_part_says_so_and_claims_nothing(monkeypatch, setting, told):
-    monkeypatch.delenv("DIFFUSCOPE_NETWORK", raising=False)
+    monkeypatch.delenv("DIFFUSCOPE_NETWORKS", raising=False)
     if setting:
-        monkeypatch.setenv("DIFFUSCOPE_NETWORK", setting)
+        monkeypatch.setenv("DIFFUSCOPE_NETWORKS", setting)
     answer = answered(variations.EXPERIMENT, "mnist")
     assert told in answer.text
     assert answer.claims == ()
-    with pytest.raises(InputError, match="DIFFUSCOPE_NETWORK"):
+    with pytest.raises(InputError, match="DIFFUSCOPE_NETWORKS"):
         variations.published()
 
 
@@ -194,7 +197,7 @@ def test_without_a_network_the_part_says_so_and_claims_nothing(monkeypatch, sett
 def test_the_variations_of_published_networks_hold(shared_data, monkeypatch, network):
     if not (shared_data / "weights").is_dir() or not (shared_data / "mnist").is_dir():
         pytest.skip("MNIST or the published weights are absent from the folder that DIFFUSCOPE_DATA names")
-    monkeypatch.setenv("DIFFUSCOPE_NETWORK", f"published_networks.{network}:denoiser")
+    monkeypatch.setenv("DIFFUSCOPE_NETWORKS", f"published_networks.{network}:denoiser")
     answer = answered(variations.EXPERIMENT, "mnist")
     assert len(answer.claims) == 2
     assert [claim.name for claim in answer.claims if not claim.holds] == []

@@ -8,14 +8,13 @@ the data, and compared with what Gaussian data of the same covariance would give
 (`theory.geometry.gaussian_variation`). By that theory a late push of fixed size changes little only along components
 whose variance is above 1; the data decide.
 
-The part on MNIST follows a published network, which the environment variable DIFFUSCOPE_NETWORK provides.
+The part on MNIST follows a published network, the first that DIFFUSCOPE_NETWORKS names.
 
 Source: Wang & Vastola 2023, *Diffusion Models Generate Images Like Painters*, https://arxiv.org/abs/2303.02490 (with
 Stable Diffusion, whose distance is a perceptual one).
 """
 
 import math
-import os
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +25,6 @@ from diffuscope.data import DataSet, load_data
 from diffuscope.denoisers import Denoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
-from diffuscope.files import load_object
 from diffuscope.findings import Panel, heat_map, line
 from diffuscope.samplers import DDIM, model_times
 from diffuscope.theory.geometry import (
@@ -39,6 +37,7 @@ from diffuscope.theory.geometry import (
     variations,
 )
 
+from .brought_networks import NETWORKS, brought, data_range
 from .digit_models import NETWORK, SIDE, digit_models, digit_network
 from .experiment import Experiment
 from .part import Part
@@ -48,7 +47,6 @@ PUSHED_AFTER = (0, 8, 14, 19, 24)  # steps
 DIGITS_FOLLOWED, DIGITS_SIZE = 48, 1.0  # an eighth of the length of noise in 64 dimensions
 MNIST_FOLLOWED, MNIST_SIZE, MNIST_EXAMPLES, MNIST_HIGHEST = 5, 5.0, 10_000, 40.0
 MONTAGE = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)  # times the size
-SETTING = "DIFFUSCOPE_NETWORK"
 ASKED = "a requirement, not derived"
 EXPERIMENT = Experiment(
     name="variations",
@@ -58,12 +56,12 @@ EXPERIMENT = Experiment(
     seconds=15,
     settings={
         "digits": f"{NETWORK}; DDIM, {STEPS} steps; pushes of {DIGITS_SIZE:g}, {DIGITS_FOLLOWED} trajectories",
-        "MNIST": f"a published network, brought by {SETTING}; pushes of {MNIST_SIZE:g}, {MNIST_FOLLOWED} trajectories",
+        "MNIST": f"a published network, brought by {NETWORKS}; pushes of {MNIST_SIZE:g}, {MNIST_FOLLOWED} trajectories",
     },
     notes=(
-        f"The part on MNIST needs the data set and a network trained on it. {SETTING} names, as module:object, a "
-        "denoiser or a function that returns one: published_networks.flow_transformer:denoiser, of docs/examples, for "
-        "the published weights mnist_flow_vit_sofia. Without them the part says so and claims nothing.",
+        f"The part on MNIST needs the data set and a network trained on it, the first that {NETWORKS} names as "
+        "module:object: a denoiser or a function that returns one, such as published_networks.flow_transformer:denoiser "
+        "of docs/examples. Without them the part says so and claims nothing.",
     ),
 )
 
@@ -171,17 +169,12 @@ def mnist(part: Part) -> str:
 
 
 def published() -> tuple[Denoiser, DataSet]:
-    """The denoiser that DIFFUSCOPE_NETWORK brings, and MNIST in its range; InputError where either is missing."""
-    spec, expected = os.environ.get(SETTING), "expected a denoiser of MNIST, or a function that returns one"
-    if not spec:
-        raise InputError(f"{SETTING}: it is not set; {expected}, as module:object")
-    found = load_object(spec, SETTING)
-    denoiser = found() if callable(found) and not isinstance(found, Denoiser) else found
-    if not isinstance(denoiser, Denoiser):
-        raise InputError(f"{SETTING}: {expected}, got {spec}")
-    data = load_data("mnist").in_range(*getattr(denoiser, "data_range", (-1.0, 1.0)))
-    if tuple(getattr(denoiser, "event_shape", data.event_shape)) != data.event_shape:
-        raise InputError(f"{SETTING}: {expected}, got one of examples of another shape, {spec}")
+    """The first denoiser that DIFFUSCOPE_NETWORKS names, and MNIST in its range; InputError where one is missing."""
+    name, denoiser = next(iter(brought().items()))
+    data = load_data("mnist").in_range(*data_range(denoiser))
+    shape = tuple(getattr(denoiser, "event_shape", data.event_shape))
+    if shape != data.event_shape:
+        raise InputError(f"{NETWORKS}: expected denoisers of shape {data.event_shape}, got {shape} of {name}")
     return denoiser, data
 
 

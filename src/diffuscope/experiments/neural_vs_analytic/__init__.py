@@ -37,6 +37,7 @@ from diffuscope.streams import torch_stream
 from diffuscope.theory import analytic_candidates
 from diffuscope.training import new_denoiser, recipe, show_progress, train
 
+from ..brought_networks import NETWORKS, brought, data_range
 from ..experiment import Experiment
 from ..learning_curve import CHECKPOINTS, checkpoints
 from ..part import Part, drawn
@@ -65,10 +66,10 @@ EXPERIMENT = Experiment(
         "points": f"{POINTS} of each set (digits), {published.POINTS} (MNIST)",
         "mixtures": "clusters by k-means, no EM, ridge 1e-5; the variance beyond the rank is kept",
         "trajectories": f"Heun, {GRID} steps (digits), {published.GRID} (MNIST)",
-        "MNIST": f"networks brought by {published.NETWORKS}, checkpoints by {CHECKPOINTS}",
+        "MNIST": f"networks brought by {NETWORKS}, checkpoints by {CHECKPOINTS}",
     },
     notes=(
-        f"The parts on MNIST need the data set and networks trained on it. {published.NETWORKS} names denoisers, as "
+        f"The parts on MNIST need the data set and networks trained on it. {NETWORKS} names denoisers, as "
         f"module:object with commas between, and {CHECKPOINTS} a function that returns denoisers by their number of "
         "epochs trained; published_networks of docs/examples has both. Without them a part says so and claims nothing.",
     ),
@@ -202,14 +203,14 @@ def mixtures(part: Part) -> str:
 
 
 @EXPERIMENT.part("Do published networks on MNIST agree?")
-def networks(part: Part) -> str:
+def published_networks(part: Part) -> str:
     """Residuals and trajectories of every network that is brought, and a map of the first; or the reason."""
     try:
-        brought = published.brought()
-        known = {name: published.mnist(published.data_range(network)) for name, network in brought.items()}
+        networks = brought()
+        known = {name: published.mnist(data_range(network)) for name, network in networks.items()}
     except InputError as error:
         return f"Not run, and nothing is claimed. {error}."
-    found = {name: published.compared(network, part.seed, part.generator) for name, network in brought.items()}
+    found = {name: published.compared(network, part.seed, part.generator) for name, network in networks.items()}
     far, told = [], []
     for name, result in found.items():
         score, places = result.fraction("Gaussian", "score"), (result.nearest(MNIST_FAR), result.nearest(MNIST_MIDDLE))
@@ -220,7 +221,7 @@ def networks(part: Part) -> str:
     title = f"MNIST, held-out points, the level nearest to σ = {MNIST_FAR:g}: the share of the score that the Gaussian "
     title += f"leaves unexplained, the largest of {len(far)}"
     part.at_most("mnist-far", title, largest(far), 0.01, "more than 99% is explained from σ = 5 on")
-    name, network = next(iter(brought.items()))
+    name, network = next(iter(networks.items()))
     unit, data = found[name].unit, known[name]
     clean = drawn(data.heldout, published.POINTS, part.generator)
     points = noised(network, clean, MNIST_MAP_LEVELS, unit, part.generator)
@@ -234,14 +235,14 @@ def networks(part: Part) -> str:
 def published_training(part: Part) -> str:
     """Score residuals along checkpoints; without checkpoints the reason, and no claims."""
     try:
-        brought, data = checkpoints()
-        span = published.data_range(next(iter(brought.values())))
+        stages, data = checkpoints()
+        span = data_range(next(iter(stages.values())))
         known: Mapping[str, Distribution] = published.candidates(span, part.seed)
     except InputError as error:
         return f"Not run, and nothing is claimed. {error}."
     clean, unit = drawn(data.heldout, published.POINTS, part.generator), (span[1] - span[0]) / 2
-    points = noised(next(iter(brought.values())), clean, MNIST_LEVELS, unit, part.generator)
-    residuals, epochs = along(brought, known, points), list(brought)
+    points = noised(next(iter(stages.values())), clean, MNIST_LEVELS, unit, part.generator)
+    residuals, epochs = along(stages, known, points), list(stages)
     claim_turning(part, "MNIST", MNIST_MIDDLE, residuals[MNIST_MIDDLE]["Gaussian"], epochs, "epoch")
     part.charts.append(training_chart("MNIST, held-out points", residuals, epochs, "epochs"))
     least = {level: epochs[int(models["Gaussian"].mean(0).argmin())] for level, models in residuals.items()}

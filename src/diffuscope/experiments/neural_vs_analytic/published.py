@@ -1,46 +1,21 @@
-"""Networks on MNIST that the user brings, and the analytic denoisers of MNIST in their range."""
+"""The analytic denoisers of MNIST in the range of a network that the user brings, and how it compares with them."""
 
-import os
 from functools import cache
 
 import torch
 
 from diffuscope.data import DataSet, load_data
 from diffuscope.denoisers import Denoiser
-from diffuscope.errors import InputError
 from diffuscope.exact import Distribution
-from diffuscope.files import load_object
 from diffuscope.streams import torch_stream
 from diffuscope.theory import analytic_candidates
 
+from ..brought_networks import data_range
 from ..part import drawn
 from .measures import Compared, measured
 
-NETWORKS = "DIFFUSCOPE_NETWORKS"
 POINTS, GRID, EVERY, LOW, COMPONENTS = 128, 30, 3, 0.1, (10,)
 Range = tuple[float, float]
-
-
-def brought() -> dict[str, Denoiser]:
-    """The denoisers that DIFFUSCOPE_NETWORKS names, by name; InputError where it names none."""
-    expected = "expected denoisers trained on MNIST, as module:object with commas between"
-    given = os.environ.get(NETWORKS)
-    if not given:
-        raise InputError(f"{NETWORKS}: it is not set; {expected}")
-    found = {}
-    for spec in map(str.strip, given.split(",")):
-        made = load_object(spec, NETWORKS)
-        network = made() if callable(made) and not hasattr(made, "schedule") else made
-        if not isinstance(network, Denoiser):
-            raise InputError(f"{NETWORKS}: {expected}, got a {type(network).__name__} from {spec}")
-        found[spec.split(":")[0].split(".")[-1]] = network
-    return found
-
-
-def data_range(network: Denoiser) -> Range:
-    """The range that the network was trained in, [-1, 1] unless it says so."""
-    low, high = getattr(network, "data_range", (-1.0, 1.0))
-    return float(low), float(high)
 
 
 @cache
