@@ -60,8 +60,8 @@ EXPERIMENT = Experiment(
     },
     notes=(
         f"The part on MNIST needs the data set and a network trained on it, the first that {NETWORKS} names as "
-        "module:object: a denoiser or a function that returns one, such as published_networks.flow_transformer:denoiser "
-        "of docs/examples. Without them the part says so and claims nothing.",
+        "module:object: a denoiser or a function that returns one, as published_networks.flow_transformer:denoiser of "
+        "docs/examples. Without them the part says so and claims nothing.",
     ),
 )
 
