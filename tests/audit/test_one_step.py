@@ -91,9 +91,9 @@ def test_an_interrupted_run_draws_no_sample_twice(subject, tmp_path):
 
 def test_what_needs_a_denoiser_is_refused_in_one_line(subject):
     owned = replace(subject, train_owners=torch.zeros(300, dtype=torch.long))
-    with pytest.raises(InputError, match="^train_owners: expected a denoiser"):
+    with pytest.raises(InputError, match=r"^train_owners: expected a denoiser"):
         audit_model(owned, SETTINGS)
-    with pytest.raises(InputError, match="^sampler: expected none"):
+    with pytest.raises(InputError, match=r"^sampler: expected none"):
         audit_model(subject, replace(SETTINGS, sampler="module:function"))
 
 

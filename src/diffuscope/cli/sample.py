@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from diffuscope.denoisers import load_model
+from diffuscope.adapters import load_model
 from diffuscope.errors import InputError
 from diffuscope.files import save_arrays
 from diffuscope.samplers import (

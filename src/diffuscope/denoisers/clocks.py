@@ -5,9 +5,9 @@ r"""Clocks: from the time t of a schedule to the label with which a network was 
     \text{SignalTime: } c\,(1 - t), \qquad
     \text{StepIndex: } k - 1 + \text{first index at } t = k \in \{1, \dots, T\} .
 
-Flow-matching code often counts time from noise to data, hence `SignalTime`, and often in thousandths, c = 1000. A DDPM network indexes its T steps from 0,
-while step k of the chain is time t = k of `DiscreteVP` (t = 0 is clean data): index 0 is the state after *one* step of
-noise. Such a network is not defined at the times between steps.
+Flow-matching code often counts time from noise to data, hence `SignalTime`, and often in thousandths, c = 1000. A DDPM
+network indexes its T steps from 0, while step k of the chain is time t = k of `DiscreteVP` (t = 0 is clean data): index
+0 is the state after *one* step of noise. Such a network is not defined at the times between steps.
 """
 
 from dataclasses import dataclass

@@ -91,7 +91,7 @@ class VelocityPredictor(_Predictor):
 
 
 class VPredictor(_Predictor):
-    """A network that predicts v = alpha eps - sigma x_0 (`v_prediction`): D = (alpha x_t - sigma F)/(alpha^2 + sigma^2).
+    """A network that predicts v = alpha eps - sigma x_0: D = (alpha x_t - sigma F) / (alpha^2 + sigma^2).
 
     Defined at alpha = 0 also.
     """
