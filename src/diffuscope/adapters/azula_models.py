@@ -48,7 +48,7 @@ def from_azula(
     schedule = AzulaSchedule(scales)
     if not float(schedule.sigma(0.0)) > 0 or not float(schedule.lam(1.0)) < float(schedule.lam(0.0)):
         raise InputError("model: expected an azula schedule with sigma > 0 and decreasing log(alpha/sigma) on [0, 1]")
-    return described(AzulaDenoiser(denoiser, schedule, event_shape, data_range, condition or {}), data_range)
+    return described(AzulaDenoiser(denoiser, schedule, event_shape, data_range, condition or {}), denoiser, data_range)
 
 
 @dataclass(frozen=True)

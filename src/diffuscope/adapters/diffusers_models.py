@@ -38,7 +38,7 @@ def from_diffusers(
     trained, config = trained_for(scheduler), getattr(network, "config", {})
     called = Called(network, class_rows(config, null_class), condition or {}, trained.sign)
     shape = require_shape(event_shape or shape_of(config), f"the config of the {type(network).__name__}")
-    return described(trained.denoiser(called, shape, data_range or (-1.0, 1.0)), data_range)
+    return described(trained.denoiser(called, shape, data_range or (-1.0, 1.0)), network, data_range)
 
 
 class Called(nn.Module):

@@ -50,7 +50,7 @@ def from_edm(
     made = DataPredictor(
         _Called(net), VE(low, high), event_shape=shape, data_range=data_range or (-1.0, 1.0), clock=Rounded(net)
     )
-    return described(made, data_range)
+    return described(made, net, data_range)
 
 
 @dataclass(frozen=True)

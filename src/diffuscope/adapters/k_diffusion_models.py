@@ -57,7 +57,7 @@ def from_k_diffusion(
         data_range=data_range or (-1.0, 1.0),
         clock=None if table is None else Levels(as_time(table.detach().cpu().double())),
     )
-    return described(made, data_range)
+    return described(made, wrapper, data_range)
 
 
 @dataclass(frozen=True)

@@ -106,8 +106,12 @@ def require_shape(shape: Shape, what: str) -> tuple[int, ...]:
     return shape
 
 
-def described(denoiser: Any, data_range: Range) -> Any:
-    """`denoiser` with its data range, or without one: the data then come in the model's own units."""
+def described(denoiser: Any, network: Any, data_range: Range) -> Any:
+    """`denoiser` in the mode of its network, and without a data range where there is none.
+
+    The data then come in the model's own units.
+    """
+    denoiser.training = bool(getattr(network, "training", False))
     if data_range is None:
         del denoiser.data_range
     return denoiser

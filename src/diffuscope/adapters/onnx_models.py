@@ -101,7 +101,7 @@ def from_onnx(
         network, schedule, event_shape=shape, data_range=data_range or (-1.0, 1.0), clock=clock
     )
     made.one_step = bool(one_step)
-    return described(made, data_range)
+    return described(made, network, data_range)
 
 
 class OnnxNetwork:
