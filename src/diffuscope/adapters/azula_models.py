@@ -2,7 +2,7 @@ r"""Denoisers of azula (https://github.com/probabilists/azula), those of its plu
 
 azula's `denoiser(x_t, t)` returns a posterior, whose mean is D; its `schedule(t)` returns (alpha, sigma) on [0, 1] with
 t growing from data to noise, as here. A schedule may be any function, so that what azula does not state is computed:
-derivatives by forward differentiation, and the inverse of :math:`\lambda = \log(\alpha/\sigma)` by bisection. Nothing
+derivatives by automatic differentiation, and the inverse of :math:`\lambda = \log(\alpha/\sigma)` by section. Nothing
 else is converted, and the library itself is not imported.
 """
 
@@ -21,7 +21,7 @@ from diffuscope.schedules import Schedule, Time, Times, as_time
 from .libraries import Options
 from .model_inputs import Range, Shape, described, repeated, settings_of
 
-HALVINGS = 60  # of [0, 1]: below the rounding of t
+SECTIONS, ROUNDS = 64, 9  # of [0, 1]: to 2^-54, the rounding of t
 
 
 def load(name: str, options: Options) -> Any:
@@ -78,20 +78,27 @@ class AzulaSchedule(Schedule):
         return self._slope(1, as_time(t))
 
     def time_of_lambda(self, lam: Time) -> Times:
-        """By bisection; a level beyond those of [0, 1] has the end's time."""
+        """By section; a level beyond those of [0, 1] has the end's time."""
         lam = as_time(lam)
-        low, high = torch.zeros_like(lam), torch.ones_like(lam)
-        for _ in range(HALVINGS):
-            middle = (low + high) / 2
-            later = self.lam(middle) > lam  # lambda decreases with t
-            low, high = torch.where(later, middle, low), torch.where(later, high, middle)
-        return torch.where(self.lam(torch.ones_like(lam)) >= lam, 1.0, torch.where(self.lam(low) <= lam, low, high))
+        parts = torch.arange(SECTIONS, dtype=torch.float64, device=lam.device) / SECTIONS
+        low, width = torch.zeros_like(lam), 1.0
+        for _ in range(ROUNDS):
+            later = self.lam(low[..., None] + width * parts) > lam[..., None]  # lambda decreases with t
+            low = low + width * (later.sum(-1) - 1).clamp(min=0) / SECTIONS
+            width /= SECTIONS
+        return low
 
     def _scale(self, which: int, t: Times) -> Times:
         return self.scales(t)[which].to(t).expand(t.shape)
 
     def _slope(self, which: int, t: Times) -> Times:
-        return torch.func.jvp(lambda u: self._scale(which, u), (t,), (torch.ones_like(t),))[1]
+        with torch.enable_grad():
+            at = t if t.requires_grad else t.detach().requires_grad_()
+            scale = self._scale(which, at)
+            if not scale.requires_grad:  # a constant
+                return torch.zeros_like(t)
+            (slope,) = torch.autograd.grad(scale.sum(), at, create_graph=t.requires_grad)
+        return slope
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in sorted(vars(self.scales).items()))

@@ -19,6 +19,7 @@ from .libraries import Option, Options, arguments_of, require_known
 
 Shape = tuple[int, ...] | None
 Range = tuple[float, float] | None
+_NUMBERS = {"sigma_min", "sigma_max", "time_scale", "null_class", "classes"}
 _OF_PYTHON = {"condition", "constants", "clock"}  # what no word can say
 
 
@@ -67,6 +68,9 @@ def settings_of(
 ) -> dict[str, Any]:
     """`options` as keyword arguments of `function`, those of `more` included; InputError for any other."""
     require_known(options, (set(arguments_of(function)) - _OF_PYTHON) | more, name, "model")
+    for key in _NUMBERS & options.keys():
+        if options[key] is None or isinstance(options[key], bool | str):
+            raise InputError(f"model: expected a number for {key}, got {options[key]!r}")
     readers = {"event_shape": read_shape, "data_range": read_range}
     return {key: readers[key](value) if key in readers else value for key, value in options.items()}
 
