@@ -52,7 +52,7 @@ def load(name: str, options: Options) -> Any:
     settings = settings_of(from_onnx, options, f"onnx:{Path(name).name}", inputs | {"sigma_min", "sigma_max"})
     settings["constants"] = {key: settings.pop(key) for key in inputs & settings.keys() - {"x", "time", "labels"}}
     low, high = settings.pop("sigma_min", 0.002), settings.pop("sigma_max", 80.0)
-    kinds = {"ve": VE(low, high), "ddpm": DiscreteVP.linear(), "vp": VP(), "flow": RectifiedFlow()}
+    kinds = {"ve": VE(float(low), float(high)), "ddpm": DiscreteVP.linear(), "vp": VP(), "flow": RectifiedFlow()}
     schedule = kinds.get(str(settings.pop("schedule", None)))
     if schedule is None:
         raise InputError(f"model: expected schedule=ve, ddpm, vp or flow, got schedule={options.get('schedule')}")
@@ -67,7 +67,7 @@ def from_onnx(
     x: str | None = None,
     time: str | None = None,
     output: str | None = None,
-    constants: Mapping[str, float | int] | None = None,
+    constants: Mapping[str, Any] | None = None,
     labels: str | None = None,
     classes: int = 0,
     null_class: int | None = None,
