@@ -123,6 +123,8 @@ def test_each_folder_that_is_no_such_pipeline_has_its_line(folder, tmp_path):
     refused(f"{spec}?event_shape=3,x", "expected event_shape=3,32,32")
     refused(f"{spec}?data_range=1,0", "expected data_range=-1,1")
     refused(f"{spec}?null_class=4", "null_class: expected none, as the network has no classes, got 4")
+    refused(f"{spec}?event_shape=3,8,8", r"event_shape: expected 1 channels, which the network has, got \(3, 8, 8\)")
+    refused(f"{spec}?class=1", "model: expected none, as the model has no classes, got class=1")
     whole = index.read_text()
     for change, match in [
         ("{", "is no JSON"),

@@ -191,7 +191,7 @@ def test_objects_are_named_with_their_library_and_options():
         ("edm:objects_of_libraries:EDM", r"model: expected a network net\(x, sigma\), got the class EDM"),
         ("edm:objects_of_libraries:absent", "model: module 'objects_of_libraries' has no 'absent'"),
         ("edm:objects_of_libraries:net?steps=3", "model: edm:objects_of_libraries:net has no option 'steps'; expected"),
-        ("edm:objects_of_libraries:net?class=1", "y: expected no class, as this denoiser was not trained with classes"),
+        ("edm:objects_of_libraries:net?class=1", "model: expected none, as the model has no classes, got class=1"),
         ("edm:objects_of_libraries:net?class=dog", "model: expected class=NUMBER, got class=dog"),
         ("edm:objects_of_libraries:net?sigma_max=0.001", "sigma_min, sigma_max: expected 0 < minimum < maximum"),
         ("edm:objects_of_libraries:net?sigma_max=high", "model: expected a number for sigma_max, got 'high'"),
@@ -202,7 +202,8 @@ def test_objects_are_named_with_their_library_and_options():
         ("edm:objects_of_libraries:wrapper", "event_shape: the Wrapper does not state the shape of one example"),
         ("k_diffusion:objects_of_libraries:wrapper", "event_shape: a Wrapper of k-diffusion does not state the shape"),
         ("azula:objects_of_libraries:wrapper", "model: expected an azula denoiser, which has a schedule, got Wrapper"),
-        ("edm:objects_of_libraries", "model: no module named 'edm'"),
+        ("edm:objects_of_libraries:table?class=3", r"model: expected class=0 \.\. class=2, got class=3"),
+        ("edm:objects_of_libraries", "no module named 'edm' .*; a model of edm is named edm:module:object"),
     ],
 )
 @pytest.mark.usefixtures("named_objects")

@@ -38,6 +38,8 @@ def from_diffusers(
     trained, config = trained_for(scheduler), getattr(network, "config", {})
     called = Called(network, class_rows(config, null_class), condition or {}, trained.sign)
     shape = require_shape(event_shape or shape_of(config), f"the config of the {type(network).__name__}")
+    if shape[0] != (channels := config.get("in_channels") or shape[0]):
+        raise InputError(f"event_shape: expected {channels} channels, which the network has, got {shape}")
     return described(trained.denoiser(called, shape, data_range or (-1.0, 1.0)), network, data_range)
 
 

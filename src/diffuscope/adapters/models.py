@@ -35,7 +35,7 @@ def load_model(spec: str | Path) -> Denoiser:
     name, _, text = rest.partition("?")
     adapter = _FILES.get(library) or (_OBJECTS.get(library) if ":" in name else None)
     if adapter is None or Path(spec).exists():
-        return denoisers.load_model(spec)
+        return _own(spec, library)
     if not name:
         raise InputError(f"model: expected {library}:NAME, got {spec!r}")
     options = read_options(text, "model")
@@ -43,4 +43,20 @@ def load_model(spec: str | Path) -> Denoiser:
     if y is not None and (not isinstance(y, int) or isinstance(y, bool)):
         raise InputError(f"model: expected class=NUMBER, got class={y}")
     denoiser = adapter.load(name, options)
-    return denoiser if y is None else OfClass(denoiser, y)
+    if y is None:
+        return denoiser
+    classes = denoisers.classes_of(denoiser)
+    if not 0 <= y < classes:
+        has = f"class=0 .. class={classes - 1}" if classes else "none, as the model has no classes"
+        raise InputError(f"model: expected {has}, got class={y}")
+    return OfClass(denoiser, y)
+
+
+def _own(spec: str | Path, library: str) -> Denoiser:
+    """A model that is named as diffuscope's own are."""
+    try:
+        return denoisers.load_model(spec)
+    except InputError as error:
+        if library in _OBJECTS and ":" in str(spec):
+            raise InputError(f"{error}; a model of {library} is named {library}:module:object") from error
+        raise

@@ -40,8 +40,9 @@ class Audit:
 
     source: tyro.conf.OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
     model: str | None = None
-    """A .safetensors file written by diffuscope, or module:object. By default none if there are --samples; otherwise a
-    small model is trained on the data."""
+    """A .safetensors file written by diffuscope, module:object, or a model of another library: diffusers:FOLDER,
+    onnx:FILE, edm:, k_diffusion: or azula:module:object, with ?option=value. By default none if there are --samples;
+    otherwise a small model is trained on the data."""
     samples: str | None = None
     """Generated samples, in the same forms as --data: audited in place of the model's own, or alone."""
     samples_range: tuple[float, float] | None = None
