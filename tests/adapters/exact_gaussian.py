@@ -1,15 +1,23 @@
 """What models of other libraries are tested on: N(m, diag v), whose denoiser is known by hand."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from audit_subjects import SMALL
+from diffuscope import adapters
 from diffuscope.audit import Session, Subject
 from diffuscope.audit.questions.wiring import QUESTION
 
 SHAPE = (1, 2, 2)
 MEAN = torch.tensor([[[0.5, -0.3], [0.1, 0.0]]], dtype=torch.float64)
 VARIANCE = torch.tensor([[[1.5, 0.2], [0.05, 0.6]]], dtype=torch.float64)
+
+
+def load_model(spec: str) -> Any:
+    """The model called `spec`, of whichever class its library makes it."""
+    return adapters.load_model(spec)
 
 
 def denoised(x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:

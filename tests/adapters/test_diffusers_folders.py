@@ -6,10 +6,10 @@ import socket
 import pytest
 import safetensors.torch
 import torch
-from exact_gaussian import SHAPE, assert_passes_the_audits_first_question
+from exact_gaussian import SHAPE, assert_passes_the_audits_first_question, load_model
 from test_diffusers_models import TABLE, Exact, table_levels
 
-from diffuscope.adapters import from_diffusers, from_diffusers_folder, load_model
+from diffuscope.adapters import from_diffusers, from_diffusers_folder
 from diffuscope.denoisers import OfClass, noise_to_denoised
 from diffuscope.errors import InputError
 from diffuscope.samplers import generate

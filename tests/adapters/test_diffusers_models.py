@@ -7,6 +7,7 @@ and answers exactly for N(m, diag v); the adapter is not consulted.
 import inspect
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ class Exact(nn.Module):
         super().__init__()
         self.levels, self.prediction, self.two_halves, self.timesteps = levels, prediction, two_halves, []
 
-    def forward(self, sample, timestep, class_labels=None, return_dict=True):
+    def forward(self, sample, timestep, class_labels=None, return_dict=True) -> Any:
         assert class_labels is None
         self.timesteps.append(timestep)
         alpha, sigma = (value.reshape(-1, 1, 1, 1) for value in self.levels(timestep))
@@ -82,7 +83,7 @@ TABLE_SCHEDULERS = [
 ]  # fmt: skip
 
 
-def built(name, settings):
+def built(name, settings) -> Any:
     """The scheduler, None where it does not take these settings."""
     kind = getattr(diffusers, name)
     known = inspect.signature(kind.__init__).parameters
@@ -182,9 +183,8 @@ def test_an_inverted_flow_counts_time_from_noise_to_data():
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True)
 
     class Inverted(Exact):
-        def forward(self, sample, timestep, **given):
-            out = super().forward(sample, timestep, **given)
-            return (-out.sample,)
+        def forward(self, sample, timestep, class_labels=None, return_dict=False):
+            return (-super().forward(sample, timestep, class_labels, return_dict)[0],)
 
     network = Inverted(lambda time: (time / 1000, 1 - time / 1000), "flow_prediction")
     denoiser = from_diffusers(network, scheduler, event_shape=SHAPE)
@@ -298,7 +298,7 @@ class WithClasses(nn.Module):
         super().__init__()
         self.config = {"in_channels": 1, "sample_size": 2} | config
 
-    def forward(self, sample, timestep=None, class_labels=None):
+    def forward(self, sample, timestep, class_labels):
         assert not sample.isnan().any()
         assert timestep.shape == class_labels.shape == (len(sample),)
         return (class_labels.to(sample).reshape(-1, 1, 1, 1).expand_as(sample),)

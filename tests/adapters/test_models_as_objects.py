@@ -7,10 +7,19 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
-from exact_gaussian import MEAN, SHAPE, VARIANCE, assert_passes_the_audits_first_question, denoised, difference, noised
+from exact_gaussian import (
+    MEAN,
+    SHAPE,
+    VARIANCE,
+    assert_passes_the_audits_first_question,
+    denoised,
+    difference,
+    load_model,
+    noised,
+)
 from torch import nn
 
-from diffuscope.adapters import from_azula, from_edm, from_k_diffusion, k_diffusion, load_model
+from diffuscope.adapters import from_azula, from_edm, from_k_diffusion, k_diffusion
 from diffuscope.denoisers import OfClass, nearest_trained_time
 from diffuscope.errors import InputError
 from diffuscope.samplers import generate

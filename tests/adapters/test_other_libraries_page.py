@@ -42,7 +42,7 @@ def test_a_section_runs_from_zero_to_samples(title, tmp_path, monkeypatch):
             pytest.skip(f"{library} is not installed")
     if title == "k-diffusion":  # importing it whole would need more than its wrappers do
         package = ModuleType("k_diffusion")
-        package.external = k_diffusion.part("external")
+        package.__dict__["external"] = k_diffusion.part("external")
         monkeypatch.setitem(sys.modules, "k_diffusion", package)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))

@@ -55,7 +55,7 @@ def test_a_class_of_a_one_step_model_is_a_one_step_model():
         classes = 2
 
         def forward(self, x_t, t, y=None):
-            return super().forward(x_t, t) + y.reshape(-1, 1)
+            return super().forward(x_t, t) + torch.as_tensor(y).reshape(-1, 1)
 
     assert is_one_step(OfClass(Conditional(), 1))
     one, zero = (generate(Conditional(), 4, classes=(y,)) for y in (1, 0))
@@ -84,8 +84,11 @@ def test_an_interrupted_run_draws_no_sample_twice(subject, tmp_path):
     subject.denoiser.calls.clear()
     _, again = with_samples(subject, SETTINGS, tmp_path, None)
     assert len(subject.denoiser.calls) == 1  # to know the model again
+    assert first is not None
+    assert again is not None
     assert torch.equal(first, again)
     _, other = with_samples(subject, replace(SETTINGS, seed=1), tmp_path, None)
+    assert other is not None
     assert not torch.equal(first, other)
 
 
