@@ -127,12 +127,12 @@ class _Absent(ModuleType):
         return _Absent(f"{self.__name__}.{name}")
 
 
+@functools.cache
 def sampling() -> ModuleType:
     """`k_diffusion.sampling`, without the rest of its package."""
     return part("sampling")
 
 
-@functools.cache
 def part(name: str) -> ModuleType:
     """The module `name` of k-diffusion and what it needs of it; names of absent packages in it are empty modules."""
     if "k_diffusion" in sys.modules and hasattr(sys.modules["k_diffusion"], name):
