@@ -368,3 +368,16 @@ def test_azulas_own_gaussian_denoiser_and_schedules_are_ours(azula_module):
         step = 1e-5
         slope = (schedule.sigma(t + step) - schedule.sigma(t - step)) / (2 * step)
         assert torch.allclose(schedule.sigma_dot(t), slope, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("spec", "package"),
+    [("diffusers:folder", "diffusers"), ("onnx:folder/model_index.json?schedule=ve", "onnxruntime")],
+)
+def test_an_absent_library_is_one_line_that_says_how_to_install_it(spec, package, tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "model_index.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InputError, match=f"^model: {package} is not installed; pip install {package}$"):
+        load_model(spec)

@@ -83,7 +83,7 @@ def from_onnx(
     InputError for a file that cannot be read, and for inputs that are missing, unknown or without a value.
     """
     session = _session(Path(model)) if isinstance(model, str | Path) else model
-    if schedule is None or predicts not in PREDICTS:
+    if not isinstance(schedule, Schedule) or predicts not in PREDICTS:
         raise InputError(
             f"model: an ONNX file does not state its training; expected a schedule and predicts={', '.join(PREDICTS)}, "
             f"got {schedule} and {predicts}"
