@@ -12,10 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what a type checker sees of the names below
+    from diffuscope.adapters import load_model
     from diffuscope.audit import SampleMetrics, audit_model, audit_samples
     from diffuscope.certify import certify_likelihood, certify_sampler
     from diffuscope.data import load_data
-    from diffuscope.denoisers import Denoiser, ExactDenoiser, load_model
+    from diffuscope.denoisers import Denoiser, ExactDenoiser
     from diffuscope.errors import InputError
     from diffuscope.exact import Empirical, Gaussian, GaussianMixture, two_moons
     from diffuscope.experiments import reproduce
@@ -26,10 +27,11 @@ if TYPE_CHECKING:  # what a type checker sees of the names below
 __version__ = "0.1.0"
 
 _HOMES = {
+    "adapters": ("load_model",),
     "audit": ("SampleMetrics", "audit_model", "audit_samples"),
     "certify": ("certify_likelihood", "certify_sampler"),
     "data": ("load_data",),
-    "denoisers": ("Denoiser", "ExactDenoiser", "load_model"),
+    "denoisers": ("Denoiser", "ExactDenoiser"),
     "errors": ("InputError",),
     "exact": ("Empirical", "Gaussian", "GaussianMixture", "two_moons"),
     "experiments": ("reproduce",),
@@ -38,7 +40,7 @@ _HOMES = {
     "training": ("train_denoiser",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
-_SUBPACKAGES = ("adapters", "densities", "findings", "report", "theory", "times", *(set(_HOMES) - {"errors"}))
+_SUBPACKAGES = ("densities", "findings", "report", "theory", "times", *(set(_HOMES) - {"errors"}))
 __all__ = [
     "DDIM", "VE", "VP", "Cosine", "DPMSolverPP2M", "Denoiser", "Empirical", "ExactDenoiser", "Gaussian",
     "GaussianMixture", "Heun", "InputError", "RectifiedFlow", "SampleMetrics", "__version__", "audit_model",

@@ -12,11 +12,12 @@ from diffuscope.denoisers import (
     SignalTime,
     StepIndex,
     VelocityPredictor,
+    VPredictor,
     nearest_trained_time,
 )
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
-from diffuscope.schedules import VE, VP, Cosine, DiscreteVP, RectifiedFlow
+from diffuscope.schedules import VE, VP, Cosine, DiscreteVP, RectifiedFlow, ZeroTerminalVP
 
 VARIANCE = 0.6
 SHAPE = {"event_shape": (2, 3), "data_range": (-1.0, 1.0)}
@@ -41,11 +42,15 @@ def exact_networks(schedule):
         alpha_dot, sigma_dot = schedule.alpha_dot(t)[:, None, None], schedule.sigma_dot(t)[:, None, None]
         return alpha_dot * data(x, t) + sigma_dot * noise(x, t)
 
-    return {NoisePredictor: noise, DataPredictor: data, VelocityPredictor: velocity}
+    def v(x, t):
+        alpha, sigma = schedule.alpha(t)[:, None, None], schedule.sigma(t)[:, None, None]
+        return alpha * noise(x, t) - sigma * data(x, t)
+
+    return {NoisePredictor: noise, DataPredictor: data, VelocityPredictor: velocity, VPredictor: v}
 
 
 @pytest.mark.parametrize("schedule", [VE(), VP(), Cosine(), RectifiedFlow()], ids=lambda s: type(s).__name__)
-@pytest.mark.parametrize("predictor", [NoisePredictor, DataPredictor, VelocityPredictor])
+@pytest.mark.parametrize("predictor", [NoisePredictor, DataPredictor, VelocityPredictor, VPredictor])
 def test_an_exact_prediction_makes_the_exact_denoiser(predictor, schedule, generator):
     t = torch.linspace(schedule.t_min, 0.95 * schedule.t_max, 6, dtype=torch.float64)
     x_t = torch.randn(6, 2, 3, dtype=torch.float64, generator=generator)
@@ -61,6 +66,27 @@ def test_a_velocity_network_answers_at_pure_noise_and_a_noise_network_refuses(ge
     assert denoised.abs().max() < 1e-14  # the mean of the data
     with pytest.raises(ValueError, match="alpha"):
         NoisePredictor(networks[NoisePredictor], schedule, **SHAPE)(x_t, t)
+
+
+def test_a_v_network_denoises_pure_noise_of_a_chain_of_zero_terminal_snr(generator):
+    schedule = ZeroTerminalVP((0.1, 0.3, 0.6, 1.0))
+    x_t, labels = torch.randn(4, 2, 3, dtype=torch.float64, generator=generator), []
+
+    def network(x, index):
+        labels.extend(index.tolist())
+        return exact_networks(schedule)[VPredictor](x, (index + 1).double())
+
+    t = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
+    denoised = VPredictor(network, schedule, **SHAPE)(x_t, t)
+    assert labels == [0, 1, 2, 3]
+    assert torch.allclose(denoised, gain(schedule, t) * x_t, rtol=1e-14, atol=1e-14)
+    assert torch.equal(denoised[3], torch.zeros(2, 3, dtype=torch.float64))
+
+
+def test_clocks_may_count_in_thousandths():
+    t = torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64)
+    assert ScheduleTime(1000.0).label(t).tolist() == [0.0, 250.0, 1000.0]
+    assert SignalTime(1000.0).label(t).tolist() == [1000.0, 750.0, 0.0]
 
 
 def test_one_time_for_all_samples_is_that_time_for_each(generator):

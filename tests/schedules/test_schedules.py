@@ -10,20 +10,34 @@ import torch
 from torch import Tensor
 
 from diffuscope.errors import InputError
-from diffuscope.schedules import VE, VP, Cosine, DiscreteVP, GeometricVE, Karras, RectifiedFlow, Schedule, Sigmoid
+from diffuscope.schedules import (
+    VE,
+    VP,
+    Cosine,
+    DiscreteVP,
+    GeometricVE,
+    Karras,
+    RectifiedFlow,
+    Schedule,
+    Sigmoid,
+    ZeroTerminalVP,
+)
 
+# as coarse as can be, so that many of the times below lie in its last step
+ZERO_TERMINAL = ZeroTerminalVP((0.1, 0.3, 0.6, 1.0))
 SCHEDULES = [
     VE(),
     GeometricVE(),
     Karras(),
     VP(),
     DiscreteVP.linear(),
+    ZERO_TERMINAL,
     Cosine(),
     Sigmoid(),
     Sigmoid(start=0.0, end=3.0, tau=0.7),
     RectifiedFlow(),
 ]
-VARIANCE_PRESERVING = [VP(), DiscreteVP.linear(), Cosine(), Sigmoid()]
+VARIANCE_PRESERVING = [VP(), DiscreteVP.linear(), ZERO_TERMINAL, Cosine(), Sigmoid()]
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: type(schedule).__name__)
 
 
@@ -113,6 +127,22 @@ def test_vp_is_the_ornstein_uhlenbeck_process_with_linear_beta():
     assert relative_error(VP().g_squared(t), beta) < 1e-12
     # log alpha(1) = -(0.1 + 19.9 / 2) / 2
     assert relative_error(VP().alpha(1.0), torch.tensor(math.exp(-5.025), dtype=torch.float64)) < 1e-14
+
+
+def test_a_chain_of_zero_terminal_snr_is_ddpms_chain_until_a_last_step_to_pure_noise():
+    t = torch.tensor([0.0, 0.5, 1.0, 2.25, 3.0], dtype=torch.float64)
+    chain = DiscreteVP(ZERO_TERMINAL.betas[:-1])
+    assert torch.equal(ZERO_TERMINAL.alpha(t), chain.alpha(t))
+    assert torch.equal(ZERO_TERMINAL.sigma(t), chain.sigma(t))
+    end = ZERO_TERMINAL.t_max
+    assert (float(ZERO_TERMINAL.alpha(end)), float(ZERO_TERMINAL.sigma(end)), end) == (0.0, 1.0, 4.0)
+    assert float(ZERO_TERMINAL.time_of_noise_to_signal(math.inf)) == end
+    # alpha falls linearly there
+    assert float(ZERO_TERMINAL.alpha(3.75)) == pytest.approx(float(ZERO_TERMINAL.alpha(3.0)) / 4, rel=1e-14)
+    assert float(ZERO_TERMINAL.alpha_dot(end)) == pytest.approx(-float(ZERO_TERMINAL.alpha(3.0)), rel=1e-14)
+    for betas in ((0.1, 0.2), (1.0,), (0.1, 1.0, 1.0)):
+        with pytest.raises(InputError, match="betas: expected at least two steps"):
+            ZeroTerminalVP(betas)
 
 
 def test_ddpm_chain_has_its_known_signal_levels():

@@ -130,8 +130,13 @@ class _Absent(ModuleType):
 @functools.cache
 def sampling() -> ModuleType:
     """`k_diffusion.sampling`, without the rest of its package."""
-    if "k_diffusion" in sys.modules and hasattr(sys.modules["k_diffusion"], "sampling"):
-        return sys.modules["k_diffusion"].sampling
+    return part("sampling")
+
+
+def part(name: str) -> ModuleType:
+    """The module `name` of k-diffusion and what it needs of it; names of absent packages in it are empty modules."""
+    if "k_diffusion" in sys.modules and hasattr(sys.modules["k_diffusion"], name):
+        return getattr(sys.modules["k_diffusion"], name)
     spec = importlib.util.find_spec("k_diffusion") if sys.modules.get("k_diffusion", "") is not None else None
     if spec is None or spec.submodule_search_locations is None:
         raise not_installed("k-diffusion", "--no-deps k-diffusion")  # its samplers need none of its dependencies
@@ -141,7 +146,7 @@ def sampling() -> ModuleType:
     stand_ins = {"k_diffusion": package}
     sys.modules["k_diffusion"] = package
     try:
-        return _import_past_absences("k_diffusion.sampling", stand_ins)
+        return _import_past_absences(f"k_diffusion.{name}", stand_ins)
     finally:
         ours = [name for name in sys.modules if name.split(".")[0] == "k_diffusion" and name not in before]
         for name in [*ours, *stand_ins]:

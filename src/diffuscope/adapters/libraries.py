@@ -21,30 +21,33 @@ Options = Mapping[str, Option]
 _WORDS: dict[str, Option] = {"true": True, "false": False, "none": None}
 
 
-def library(module: str, package: str) -> ModuleType:
-    """The imported `module`; `package` is its name for pip. Raises InputError where it is absent or fails to import."""
+def library(module: str, package: str, argument: str = "target") -> ModuleType:
+    """The imported `module`; `package` is its name for pip.
+
+    Raises InputError, naming `argument`, where it is absent or fails to import.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the library's own code
             return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if f"{module}.".startswith(f"{error.name}."):
-            raise not_installed(package) from error
-        raise InputError(f"target: importing {module} failed with no module named {error.name!r}") from error
+            raise not_installed(package, argument=argument) from error
+        raise InputError(f"{argument}: importing {module} failed with no module named {error.name!r}") from error
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InputError(f"target: importing {module} failed with {reason}") from error
+        raise InputError(f"{argument}: importing {module} failed with {reason}") from error
 
 
-def not_installed(package: str, arguments: str | None = None) -> InputError:
+def not_installed(package: str, arguments: str | None = None, argument: str = "target") -> InputError:
     """The error for an absent library; `arguments` of pip install are the package unless given."""
-    return InputError(f"target: {package} is not installed; pip install {arguments or package}")
+    return InputError(f"{argument}: {package} is not installed; pip install {arguments or package}")
 
 
-def read_options(text: str) -> dict[str, Option]:
+def read_options(text: str, argument: str = "target") -> dict[str, Option]:
     """Options as numbers, booleans, None and words; nothing is evaluated.
 
-    Raises InputError for a part without `=`, an empty name or a name given twice.
+    Raises InputError, naming `argument`, for a part without `=`, an empty name or a name given twice.
 
     >>> read_options("a=1&b=0.5&c=true&d=word")
     {'a': 1, 'b': 0.5, 'c': True, 'd': 'word'}
@@ -53,9 +56,9 @@ def read_options(text: str) -> dict[str, Option]:
     for part in text.split("&") if text else []:
         name, equals, value = part.partition("=")
         if not (equals and name.isidentifier()):
-            raise InputError(f"target: expected options as name=value joined by &, got {part!r}")
+            raise InputError(f"{argument}: expected options as name=value joined by &, got {part!r}")
         if name in options:
-            raise InputError(f"target: option {name!r} is given twice")
+            raise InputError(f"{argument}: option {name!r} is given twice")
         options[name] = _read(value)
     return options
 
@@ -75,11 +78,11 @@ def arguments_of(function: Callable[..., object]) -> dict[str, object]:
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
-def require_known(options: Options, known: set[str], target: str) -> None:
+def require_known(options: Options, known: set[str], target: str, argument: str = "target") -> None:
     """Raises InputError, naming them, for options that `target` does not have."""
     if unknown := sorted(set(options) - known):
         has = ", ".join(sorted(known)) or "none"
-        raise InputError(f"target: {target} has no option {', '.join(map(repr, unknown))}; expected {has}")
+        raise InputError(f"{argument}: {target} has no option {', '.join(map(repr, unknown))}; expected {has}")
 
 
 def seed_from(generator: torch.Generator) -> int:

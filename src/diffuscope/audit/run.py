@@ -4,6 +4,7 @@ Every stage that calls the model is stored, so that an audit can be resumed; the
 """
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from .fingerprint import fingerprint
 from .model_card import python_call
 from .named_features import require_space
 from .no_model import NoModel
+from .one_step import with_samples
 from .originals import Originals
 from .question import not_answered
 from .result import AuditResult, versions
@@ -40,9 +42,13 @@ def audit_model(
 
     `samples`, if given, are audited in place of the model's own. With `out`, finished stages are stored in its `state`
     folder and an interrupted audit resumes. Memory: the data once in float32, plus under 1 GB.
+    Of a model that declares `one_step = True` the samples are audited, drawn by one call each.
     Raises InputError where the model or the data cannot be audited.
     """
-    return _audit(subject, settings or Settings(), out, samples, progress)
+    settings, given = settings or Settings(), samples is not None
+    subject, samples = with_samples(subject, settings, out, samples, progress)
+    result = _audit(subject, settings, out, samples, progress)
+    return replace(result, recipe=python_call(settings, has_model=True, samples_given=given))
 
 
 def audit_samples(

@@ -10,6 +10,7 @@ import tyro
 from torch import Tensor
 
 from diffuscope import streams
+from diffuscope.adapters import load_model
 from diffuscope.audit import AuditResult, Settings, Subject, audit_model, audit_samples
 from diffuscope.audit.epsilon import require_delta
 from diffuscope.audit.features import user_object
@@ -18,7 +19,7 @@ from diffuscope.audit.model_card import command_line
 from diffuscope.audit.subject import require_examples, require_samples
 from diffuscope.audit.verdict import Word
 from diffuscope.data import NAMES, DataSet, load_canaries, load_owners, read_samples
-from diffuscope.denoisers import Denoiser, load_model
+from diffuscope.denoisers import Denoiser
 from diffuscope.errors import InputError
 from diffuscope.training import train_denoiser
 
@@ -39,8 +40,9 @@ class Audit:
 
     source: tyro.conf.OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
     model: str | None = None
-    """A .safetensors file written by diffuscope, or module:object. By default none if there are --samples; otherwise a
-    small model is trained on the data."""
+    """A .safetensors file written by diffuscope, module:object, or a model of another library: diffusers:FOLDER,
+    onnx:FILE, edm:, k_diffusion: or azula:module:object, with ?option=value. By default none if there are --samples;
+    otherwise a small model is trained on the data."""
     samples: str | None = None
     """Generated samples, in the same forms as --data: audited in place of the model's own, or alone."""
     samples_range: tuple[float, float] | None = None

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from diffuscope.denoisers import load_model
+from diffuscope.adapters import load_model
 from diffuscope.errors import InputError
 from diffuscope.files import save_arrays
 from diffuscope.samplers import (
@@ -49,7 +49,8 @@ class Sample:
     """Draw samples from a model. Writes samples.npz to --out, and for images a contact sheet, samples.png."""
 
     model: str
-    """A .safetensors file written by diffuscope, or module:object."""
+    """A .safetensors file written by diffuscope, module:object, or a model of another library: diffusers:FOLDER,
+    onnx:FILE, edm:, k_diffusion: or azula:module:object, with ?option=value."""
     n: int = 64
     """Number of samples."""
     sampler: Literal["euler", "heun", "ddim", "ddpm", "dpm++2m", "dpm++3m", "dpm++2m-sde", "deis3", "unipc"] = "dpm++2m"

@@ -30,6 +30,7 @@ from .predictors import (
     Network,
     NoisePredictor,
     VelocityPredictor,
+    VPredictor,
     classes_of,
     nearest_trained_time,
 )
@@ -39,7 +40,7 @@ __all__ = [
     "CountingDenoiser", "DataPredictor", "Denoiser", "ExactDenoiser",
     "Guided", "LevelTable", "LinearDenoiser", "Network", "NoisePredictor", "OfClass",
     "Preconditioned", "Preconditioning", "Rescheduled", "ScheduleTime", "SignalTime", "StepIndex",
-    "SymmetricLinearDenoiser", "UNet", "VelocityPredictor", "classes_of", "clock_of", "denoised_to_noise",
+    "SymmetricLinearDenoiser", "UNet", "VPredictor", "VelocityPredictor", "classes_of", "clock_of", "denoised_to_noise",
     "denoised_to_score", "denoised_to_velocity", "load_callable", "load_denoiser", "load_model", "load_npz",
     "nearest_trained_time", "noise_to_denoised", "over_events", "preconditioning", "require_batch", "save_denoiser",
     "score_to_denoised", "seeded", "velocity_to_denoised",

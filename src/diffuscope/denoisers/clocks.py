@@ -1,13 +1,13 @@
 r"""Clocks: from the time t of a schedule to the label with which a network was trained.
 
 .. math::
-    \text{ScheduleTime: } t, \qquad
-    \text{SignalTime: } 1 - t, \qquad
+    \text{ScheduleTime: } c\,t, \qquad
+    \text{SignalTime: } c\,(1 - t), \qquad
     \text{StepIndex: } k - 1 + \text{first index at } t = k \in \{1, \dots, T\} .
 
-Flow-matching code often counts time from noise to data, hence `SignalTime`. A DDPM network indexes its T steps from 0,
-while step k of the chain is time t = k of `DiscreteVP` (t = 0 is clean data): index 0 is the state after *one* step of
-noise. Such a network is not defined at the times between steps.
+Flow-matching code often counts time from noise to data, hence `SignalTime`, and often in thousandths, c = 1000. A DDPM
+network indexes its T steps from 0, while step k of the chain is time t = k of `DiscreteVP` (t = 0 is clean data): index
+0 is the state after *one* step of noise. Such a network is not defined at the times between steps.
 """
 
 from dataclasses import dataclass
@@ -34,10 +34,12 @@ class Clock(Protocol):
 
 @dataclass(frozen=True)
 class ScheduleTime:
-    """The label is the schedule's own time."""
+    """The label is the schedule's own time, times `scale`."""
+
+    scale: float = 1.0
 
     def label(self, t: Time) -> Tensor:
-        return as_time(t)
+        return self.scale * as_time(t)
 
     def nearest(self, t: Time) -> Times:
         return as_time(t)
@@ -45,10 +47,12 @@ class ScheduleTime:
 
 @dataclass(frozen=True)
 class SignalTime:
-    """The label runs from noise (0) to data (1)."""
+    """The label runs from noise (0) to data (1, or `scale`)."""
+
+    scale: float = 1.0
 
     def label(self, t: Time) -> Tensor:
-        return 1 - as_time(t)
+        return self.scale * (1 - as_time(t))
 
     def nearest(self, t: Time) -> Times:
         return as_time(t)

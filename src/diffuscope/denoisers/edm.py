@@ -10,7 +10,8 @@ With data of mean m and standard deviation s per coordinate, and u = x_t - alpha
     c_{noise} = \tfrac14 \log\frac{\sigma}{\alpha} = -\tfrac{\lambda}{4} .
 
 Input and target of F have unit variance at every t, c_skip minimizes c_out, and F = 0 gives the exact denoiser of
-N(m, s^2 I). alpha = 1 and m = 0 give the table of the paper.
+N(m, s^2 I). alpha = 1 and m = 0 give the table of the paper. Networks of this form that were given another label than
+c_noise have a `clock`.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from diffuscope.errors import InputError
 from diffuscope.schedules import Schedule
 
-from .clocks import ScheduleTime
+from .clocks import Clock, ScheduleTime
 from .contract import Batch, BatchTime, over_events
 from .predictors import Classes, Network, classes_of, network_output
 
@@ -48,12 +49,10 @@ def preconditioning(schedule: Schedule, t: BatchTime, sigma_data: float) -> Prec
 
 
 class Preconditioned(nn.Module):
-    """A network F with label c_noise in EDM preconditioning; see the top of this file.
+    """A network F with label c_noise in EDM preconditioning; see the top of this file. With a `clock` its labels.
 
     Raises InputError unless `sigma_data` > 0.
     """
-
-    clock = ScheduleTime()  # defined at all times
 
     def __init__(
         self,
@@ -64,6 +63,7 @@ class Preconditioned(nn.Module):
         event_shape: tuple[int, ...],
         data_range: tuple[float, float],
         data_mean: float = 0.0,
+        clock: Clock | None = None,
     ) -> None:
         super().__init__()
         if not sigma_data > 0:
@@ -71,6 +71,7 @@ class Preconditioned(nn.Module):
         self.network, self.schedule = network, schedule
         self.sigma_data, self.data_mean = sigma_data, data_mean
         self.event_shape, self.data_range = tuple(event_shape), data_range
+        self.labels, self.clock = clock, clock or ScheduleTime()  # defined at all times
 
     @property
     def classes(self) -> int:
@@ -80,5 +81,6 @@ class Preconditioned(nn.Module):
     def forward(self, x_t: Batch, t: BatchTime, y: Classes = None) -> Batch:
         c = preconditioning(self.schedule, t, self.sigma_data)
         centered = x_t - over_events(self.schedule.alpha(t), x_t) * self.data_mean
-        output = network_output(self.network, over_events(c.c_in, x_t) * centered, c.c_noise, self.event_shape, y)
+        label = c.c_noise if self.labels is None else self.labels.label(t)
+        output = network_output(self.network, over_events(c.c_in, x_t) * centered, label, self.event_shape, y)
         return self.data_mean + over_events(c.c_skip, x_t) * centered + over_events(c.c_out, x_t) * output

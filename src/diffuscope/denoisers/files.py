@@ -23,21 +23,32 @@ from torch import Tensor, nn
 from diffuscope.errors import InputError
 from diffuscope.files import replace_atomically
 from diffuscope.memory import require_memory
-from diffuscope.schedules import VE, VP, Cosine, DiscreteVP, GeometricVE, Karras, RectifiedFlow, Sigmoid
+from diffuscope.schedules import (
+    VE,
+    VP,
+    Cosine,
+    DiscreteVP,
+    GeometricVE,
+    Karras,
+    RectifiedFlow,
+    Sigmoid,
+    ZeroTerminalVP,
+)
 
 from .clocks import ScheduleTime, SignalTime, StepIndex
 from .edm import Preconditioned
 from .networks import MLP, UNet
-from .predictors import DataPredictor, NoisePredictor, VelocityPredictor
+from .predictors import DataPredictor, NoisePredictor, VelocityPredictor, VPredictor
 
-SavedDenoiser = NoisePredictor | DataPredictor | VelocityPredictor | Preconditioned
+SavedDenoiser = NoisePredictor | DataPredictor | VelocityPredictor | VPredictor | Preconditioned
 """The denoisers that can be saved."""
 
 FORMAT = "diffuscope denoiser 1"
-SCHEDULES = {kind.__name__: kind for kind in (VE, GeometricVE, Karras, VP, DiscreteVP, Cosine, Sigmoid, RectifiedFlow)}
+_SCHEDULES = (VE, GeometricVE, Karras, VP, DiscreteVP, ZeroTerminalVP, Cosine, Sigmoid, RectifiedFlow)
+SCHEDULES = {kind.__name__: kind for kind in _SCHEDULES}
 CLOCKS = {kind.__name__: kind for kind in (ScheduleTime, SignalTime, StepIndex)}
 NETWORKS = {kind.__name__: kind for kind in (MLP, UNet)}
-PREDICTORS = {kind.__name__: kind for kind in (NoisePredictor, DataPredictor, VelocityPredictor)}
+PREDICTORS = {kind.__name__: kind for kind in (NoisePredictor, DataPredictor, VelocityPredictor, VPredictor)}
 
 PICKLE_SUFFIXES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib"}
 
@@ -93,6 +104,8 @@ def _description(denoiser: SavedDenoiser) -> dict[str, Any]:
         "data_range": list(denoiser.data_range),
     }
     if isinstance(denoiser, Preconditioned):
+        if denoiser.labels is not None:
+            raise InputError("denoiser: a file can hold EDM preconditioning with its own label only, got another clock")
         return common | {"sigma_data": denoiser.sigma_data, "data_mean": denoiser.data_mean}
     clock = cast(Any, denoiser.clock)
     return common | {"clock": _named(clock, CLOCKS, "clock", getattr(clock, "__dict__", None))}

@@ -31,7 +31,7 @@ from diffuscope.schedules import Schedule
 from .contract import Batch, BatchTime, Denoiser
 from .predictors import Classes, checked_classes, classes_of
 
-_KNOWN = ("event_shape", "data_range")
+_KNOWN = ("event_shape", "data_range", "one_step")
 
 
 @runtime_checkable
@@ -50,8 +50,8 @@ class ConditionalDenoiser(Protocol):
 class OfClass:
     """E[x_0 | x_t, y]: `denoiser` conditioned on the class `y`, one for all samples or one per sample.
 
-    It has the denoiser's `event_shape` and `data_range`. Raises InputError for a denoiser without classes and for a
-    class that it does not have.
+    It has the denoiser's `event_shape`, `data_range` and `one_step`. Raises InputError for a denoiser without classes
+    and for a class that it does not have.
     """
 
     def __init__(self, denoiser: ConditionalDenoiser, y: Classes) -> None:

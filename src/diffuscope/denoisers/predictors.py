@@ -3,7 +3,11 @@ r"""From a raw network F(x, label) to a denoiser D(x_t, t), by the quantity that
 .. math::
     \text{noise: } D = \frac{x_t - \sigma F}{\alpha}, \qquad
     \text{data: } D = F, \qquad
-    \text{velocity: } D = \frac{\sigma F - \dot\sigma x_t}{\sigma\dot\alpha - \dot\sigma\alpha} .
+    \text{velocity: } D = \frac{\sigma F - \dot\sigma x_t}{\sigma\dot\alpha - \dot\sigma\alpha}, \qquad
+    v: \ D = \frac{\alpha x_t - \sigma F}{\alpha^2 + \sigma^2} .
+
+The v of Salimans & Ho 2022 (arXiv:2202.00512) is alpha eps - sigma x_0, whatever the time of the schedule is; the
+velocity is dx_t/dt. For alpha = cos t, sigma = sin t they are the same.
 
 A network is any callable that takes x of shape (batch, *event) and labels of shape (batch,) and returns the shape of x.
 A class-conditional network has an attribute `classes` = C and takes a third argument, y of shape (batch,): the class
@@ -21,7 +25,7 @@ from diffuscope.errors import InputError
 from diffuscope.schedules import Schedule, Times, as_time
 
 from .clocks import Clock, clock_of
-from .contract import Batch, BatchTime, Denoiser, Rescheduled, noise_to_denoised, velocity_to_denoised
+from .contract import Batch, BatchTime, Denoiser, Rescheduled, noise_to_denoised, over_events, velocity_to_denoised
 
 Network = Callable[..., Tensor]
 Classes = Int[Tensor, "*batch"] | int | None
@@ -84,6 +88,17 @@ class VelocityPredictor(_Predictor):
 
     def forward(self, x_t: Batch, t: BatchTime, y: Classes = None) -> Batch:
         return velocity_to_denoised(x_t, self.predicted(x_t, t, y), self.schedule, t)
+
+
+class VPredictor(_Predictor):
+    """A network that predicts v = alpha eps - sigma x_0: D = (alpha x_t - sigma F) / (alpha^2 + sigma^2).
+
+    Defined at alpha = 0 also.
+    """
+
+    def forward(self, x_t: Batch, t: BatchTime, y: Classes = None) -> Batch:
+        alpha, sigma = over_events(self.schedule.alpha(t), x_t), over_events(self.schedule.sigma(t), x_t)
+        return (alpha * x_t - sigma * self.predicted(x_t, t, y)) / (alpha**2 + sigma**2)
 
 
 def nearest_trained_time(denoiser: Denoiser, t: BatchTime) -> Times:

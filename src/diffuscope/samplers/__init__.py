@@ -18,7 +18,7 @@ from .dpm_solver_v3 import DPMSolverV3
 from .error_control import EvaluationsSpentError, Slope, integrate
 from .eta import Eta, stochastic_until
 from .gaussian_jump import Truncation, reallocate, teleport, truncate, warm_history
-from .generation import conditioned, cycled, finish, generate, model_times, times_at
+from .generation import conditioned, cycled, finish, generate, is_one_step, model_times, times_at
 from .langevin import Langevin, MetropolisLangevin
 from .mixture_transition import MixtureTransition
 from .model_statistics import ModelStatistics, estimate_statistics, plain_statistics
@@ -38,7 +38,8 @@ __all__ = [
     "ReverseVariance", "RungeKutta4", "SDEDPMSolverPP2M", "SDEDPMSolverPP3M", "Sampler", "SkipSuggestion", "Slope",
     "State", "StochasticDDIM", "StochasticHeun", "StrongOrder15", "TeleportError", "Teleported", "TeleportedSample",
     "Truncation", "UniPC", "calibrate", "conditioned", "cycled", "estimate_statistics", "finish", "generate",
-    "instant", "instants", "integrate", "model_times", "plain_statistics", "posterior_variance", "reallocate",
-    "reallocated_times", "sample", "stochastic_until", "suggest_sigma_skip", "suggest_skip", "teleport",
-    "teleport_error", "teleported_sample", "times_at", "trajectory", "truncate", "upper_variance", "warm_history",
+    "instant", "instants", "integrate", "is_one_step", "model_times", "plain_statistics", "posterior_variance",
+    "reallocate", "reallocated_times", "sample", "stochastic_until", "suggest_sigma_skip", "suggest_skip",
+    "teleport", "teleport_error", "teleported_sample", "times_at", "trajectory", "truncate", "upper_variance",
+    "warm_history",
 ]  # fmt: skip

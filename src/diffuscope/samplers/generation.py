@@ -6,6 +6,9 @@ r"""Samples from a model in one call: start noise, a grid of times the model was
 
 The last evaluation removes the remaining noise at the lowest level; a network is not trained at sigma = 0, where a last
 step would end. NFE = steps x NFE per step + 1, and twice that with guidance.
+
+A model that declares `one_step = True` (a consistency model, a distilled generator) is no denoiser of the states in
+between: its sample is :math:`D(\sigma_T\varepsilon, T)` at the highest level of its schedule, one evaluation.
 """
 
 import math
@@ -29,6 +32,7 @@ from diffuscope.errors import InputError
 from diffuscope.exact import Distribution
 from diffuscope.memory import require_memory
 from diffuscope.progress import progress_bar
+from diffuscope.schedules import as_time
 from diffuscope.streams import require_seed
 
 from .contract import Sampler, sample
@@ -56,6 +60,8 @@ def generate(
 ) -> Batch:
     """`n` samples of the model: shape (n, *event), on its device; DPM-Solver++(2M) unless a `sampler` is given.
 
+    A one-step model is called once per sample: `sampler` and `steps` mean nothing to it.
+
     Class labels cycle over the samples, with classifier-free `guidance` (1 = none). With `start`, the first states are
     draws from that distribution noised to the highest level instead of pure noise. The start noise of all samples is
     drawn at once, so a deterministic sampler's result does not depend on `batch_size`.
@@ -80,7 +86,8 @@ def generate(
         raise InputError("event_shape: expected the shape of one sample, as the model has no .event_shape; got None")
     require_memory(12.0 * n * math.prod(shape), "n", f"{n:,} samples of shape {tuple(shape)}")
     sampler = DPMSolverPP2M() if sampler is None else sampler
-    times, schedule = model_times(denoiser, steps), denoiser.schedule
+    schedule = denoiser.schedule
+    times = as_time(schedule.t_max)[None] if is_one_step(denoiser) else model_times(denoiser, steps)
     generator = torch.Generator().manual_seed(seed)
     x_start = float(schedule.sigma(times[0])) * torch.randn(n, *shape, dtype=dtype, generator=generator)
     if start is not None:
@@ -133,6 +140,11 @@ def model_times(
         raise InputError(f"low: expected a noise level below the highest, {high:g}, got {low:g}")
     ratios = torch.linspace(high ** (1 / RHO), low ** (1 / RHO), steps + 1, dtype=torch.float64) ** RHO
     return times_at(denoiser, ratios)
+
+
+def is_one_step(denoiser: Denoiser) -> bool:
+    """Whether the model declares that one call at its highest noise level is its sample, by `one_step = True`."""
+    return getattr(denoiser, "one_step", False) is True
 
 
 def times_at(denoiser: Denoiser, ratios: Float[Tensor, " levels"]) -> Float[Tensor, " times"]:

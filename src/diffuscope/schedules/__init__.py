@@ -2,10 +2,10 @@
 
 from .exploding import VE, GeometricVE, Karras
 from .flow import RectifiedFlow
-from .preserving import VP, Cosine, DiscreteVP, Sigmoid
+from .preserving import VP, Cosine, DiscreteVP, Sigmoid, ZeroTerminalVP
 from .schedule import Schedule, Time, Times, as_time
 
 __all__ = [
     "VE", "VP", "Cosine", "DiscreteVP", "GeometricVE", "Karras", "RectifiedFlow", "Schedule", "Sigmoid", "Time",
-    "Times", "as_time",
+    "Times", "ZeroTerminalVP", "as_time",
 ]  # fmt: skip

@@ -124,6 +124,39 @@ class DiscreteVP(_VariancePreserving):
 
 
 @dataclass(frozen=True)
+class ZeroTerminalVP(DiscreteVP):
+    """A DDPM chain whose last step leaves no signal (Lin et al. 2024, arXiv:2305.08891): its last beta is 1.
+
+    log(alpha^2) would fall to -infinity within that step; instead alpha falls linearly from its value after T - 1 steps
+    to alpha(T) = 0, so that its derivative is finite. Raises InputError unless every other 0 < beta < 1.
+    """
+
+    def __post_init__(self) -> None:
+        if len(self.betas) < 2 or self.betas[-1] != 1 or not all(0 < beta < 1 for beta in self.betas[:-1]):
+            raise InputError("betas: expected at least two steps, each with 0 < beta < 1 but for a last beta of 1")
+
+    @cached_property
+    def _before(self) -> DiscreteVP:
+        return DiscreteVP(self.betas[:-1])
+
+    def _left(self, t: Times) -> Times:
+        """What is left of alpha in the last step, 1 before it."""
+        return (len(self.betas) - t).clamp(max=1)
+
+    def _log_alpha_squared(self, t: Times) -> Times:
+        return self._before._log_alpha_squared(t.clamp(max=self._before.t_max)) + 2 * self._left(t).log()
+
+    def alpha_dot(self, t: Time) -> Times:
+        t, before = as_time(t), self._before
+        return torch.where(t < before.t_max, before.alpha_dot(t), -before.alpha(before.t_max))
+
+    def _time_of_log_alpha_squared(self, ell: Times) -> Times:
+        end = self._before._log_alpha_squared(as_time(self._before.t_max)).to(ell.device)
+        within = self._before._time_of_log_alpha_squared(ell.clamp(min=end))
+        return torch.where(ell < end, len(self.betas) - ((ell - end) / 2).exp(), within)
+
+
+@dataclass(frozen=True)
 class Cosine(UnitTime):
     r"""Nichol & Dhariwal 2021: alpha = cos(a)/cos(b), a = (t+s)/(1+s) pi/2, b = s/(1+s) pi/2, on [0, 1].
 

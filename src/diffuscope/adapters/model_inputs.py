@@ -1,0 +1,121 @@
+"""What the adapters of models share: options as typed, constant inputs of a network, its classes.
+
+`class=3` on the command line, or `OfClass(denoiser, 3)` in Python, conditions a denoiser of any library on a class.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from diffuscope.denoisers import Classes
+from diffuscope.errors import InputError
+
+from .libraries import Option, Options, arguments_of, require_known
+
+Shape = tuple[int, ...] | None
+Range = tuple[float, float] | None
+_NUMBERS = {"sigma_min", "sigma_max", "time_scale", "null_class", "classes"}
+_OF_PYTHON = {"condition", "constants", "clock"}  # what no word can say
+
+
+@dataclass(frozen=True)
+class ClassRows:
+    """The rows of a network's table of classes, one of which, `null`, may mean none.
+
+    Of C classes, y = 0 .. C - 1 are the other rows in their order, and C, or no y, is none.
+    """
+
+    rows: int
+    null: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.null is not None and not 0 <= self.null < self.rows:
+            raise InputError(f"null_class: expected one of the classes 0 .. {self.rows - 1}, got {self.null}")
+
+    @property
+    def classes(self) -> int:
+        """C, 0 for a network without classes."""
+        return self.rows - (self.null is not None)
+
+    def of(self, y: Classes, n: int, device: torch.device) -> Int[Tensor, " n"]:
+        """The rows of the classes `y`; InputError for none where no row means that."""
+        given = torch.as_tensor(self.classes if y is None else y, device=device).long().expand(n)
+        if self.null is None:
+            if y is None or bool((given == self.classes).any()):
+                raise InputError(
+                    f"model: this network needs a class; expected class=0 .. class={self.rows - 1}, or null_class, the "
+                    "class that means none"
+                )
+            return given
+        return torch.where(given == self.classes, self.null, given + (given >= self.null))
+
+
+def repeated(condition: Mapping[str, Any], n: int) -> dict[str, Any]:
+    """Constant inputs for a batch of n: tensors of one row are repeated, everything else is passed as it is."""
+    return {
+        name: value.expand(n, *value.shape[1:]) if isinstance(value, Tensor) and value.shape[:1] == (1,) else value
+        for name, value in condition.items()
+    }
+
+
+def settings_of(
+    function: Callable[..., Any], options: Options, name: str, more: frozenset[str] = frozenset()
+) -> dict[str, Any]:
+    """`options` as keyword arguments of `function`, those of `more` included; InputError for any other."""
+    require_known(options, (set(arguments_of(function)) - _OF_PYTHON) | more, name, "model")
+    for key in _NUMBERS & options.keys():
+        if options[key] is None or isinstance(options[key], bool | str):
+            raise InputError(f"model: expected a number for {key}, got {options[key]!r}")
+    readers = {"event_shape": read_shape, "data_range": read_range}
+    return {key: readers[key](value) if key in readers else value for key, value in options.items()}
+
+
+def read_shape(value: Option) -> Shape:
+    """`3,32,32` as (3, 32, 32).
+
+    >>> read_shape("3,32,32"), read_shape(2)
+    ((3, 32, 32), (2,))
+    """
+    with suppress(ValueError):
+        shape = tuple(int(part) for part in str(value).split(","))
+        if not isinstance(value, bool) and all(n > 0 for n in shape):
+            return shape
+    raise InputError(f"model: expected event_shape=3,32,32, the shape of one example, got event_shape={value}")
+
+
+def read_range(value: Option) -> Range:
+    """`-1,1` as (-1.0, 1.0); none as None.
+
+    >>> read_range("0,1"), read_range(None)
+    ((0.0, 1.0), None)
+    """
+    if value is None:
+        return None
+    with suppress(ValueError):
+        low, high = (float(part) for part in str(value).split(","))
+        if low < high:
+            return low, high
+    raise InputError(f"model: expected data_range=-1,1, the lowest and highest value, got data_range={value}")
+
+
+def require_shape(shape: Shape, what: str) -> tuple[int, ...]:
+    """The event shape; InputError, with what to pass, where it is unknown."""
+    if shape is None:
+        raise InputError(f"event_shape: {what} does not state the shape of one example; expected e.g. 3,32,32")
+    return shape
+
+
+def described(denoiser: Any, network: Any, data_range: Range) -> Any:
+    """`denoiser` in the mode of its network, and without a data range where there is none.
+
+    The data then come in the model's own units.
+    """
+    denoiser.training = bool(getattr(network, "training", False))
+    if data_range is None:
+        del denoiser.data_range
+    return denoiser

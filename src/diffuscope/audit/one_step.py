@@ -1,0 +1,80 @@
+"""One-step models: consistency models and distilled generators, which are maps from noise to data in one call.
+
+Such a model declares `one_step = True`. It is no denoiser of the states between noise and data, so that no question
+about its noise levels, its loss or its steps has a meaning; what is audited are its samples, drawn by one call each at
+the highest noise level of its schedule, and the report says so.
+"""
+
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from diffuscope import streams
+from diffuscope.denoisers import Denoiser
+from diffuscope.errors import InputError
+from diffuscope.files import sole_writer
+from diffuscope.progress import progress_bar
+from diffuscope.samplers import generate, is_one_step
+from diffuscope.source import source_fingerprint
+
+from .fingerprint import PROBES, digest, tensors_within
+from .level_measures import Points
+from .no_model import NoModel
+from .store import Arrays, Store
+from .subject import Settings, Subject, evaluate
+
+PART = 64  # samples in one file of the store
+NOTE = (
+    "the model declares that it is a one-step map (one_step = True): {}; it is no denoiser along a trajectory, so its "
+    "wiring, its denoising, what its loss reveals and the number of its steps were not asked"
+)
+
+
+def with_samples(
+    subject: Subject, settings: Settings, out: Path | None, samples: Points | None, progress: bool = False
+) -> tuple[Subject, Points | None]:
+    """`subject` without its model where that is a one-step map, and its samples; otherwise both as they are.
+
+    Samples are kept in `out`, in parts, so that an interrupted run resumes. Raises InputError for what needs a
+    denoiser: canaries, owners, a sampler.
+    """
+    if not is_one_step(subject.denoiser):
+        return subject, samples
+    for name in ("canaries", "train_owners", "heldout_owners"):
+        if getattr(subject, name) is not None:
+            raise InputError(f"{name}: expected a denoiser, whose loss it asks for; got a one-step model")
+    if settings.sampler:
+        raise InputError(f"sampler: expected none, as a one-step model is called once, got {settings.sampler!r}")
+    drawn = "the given samples were audited"
+    if samples is None:
+        with nullcontext() if out is None else sole_writer(out):
+            samples = _drawn(subject, settings, out, progress)
+        highest = float(subject.denoiser.schedule.sigma(subject.denoiser.schedule.t_max))
+        drawn = f"{len(samples):,} samples, of one call each from noise of standard deviation {highest:g}, were audited"
+    return replace(subject, denoiser=NoModel(), notes=(*subject.notes, NOTE.format(drawn))), samples
+
+
+def _drawn(subject: Subject, settings: Settings, out: Path | None, progress: bool) -> Points:
+    """`settings.generated` samples of the model."""
+    denoiser, shape = subject.denoiser, tuple(subject.train.shape[1:])
+    store = Store(out, {"one-step": _identity(denoiser, shape), "seed": settings.seed})
+    parts, starts = [], list(enumerate(range(0, settings.generated, PART)))
+    for index, first in progress_bar(starts, desc="sampling", unit="batch", disable=not progress):
+        n = min(PART, settings.generated - first)
+        seed = int(streams.numpy_stream(settings.seed, "audit", "one-step", str(index)).integers(2**32))
+
+        def draw(n: int = n, seed: int = seed) -> Arrays:
+            return {"samples": generate(denoiser, n, seed=seed, event_shape=shape).float().cpu().numpy()}
+
+        parts.append(torch.from_numpy(store.remember(f"one-step-{index:04d}-{n}", draw)["samples"]))
+    return torch.cat(parts)
+
+
+def _identity(denoiser: Denoiser, shape: tuple[int, ...]) -> str:
+    """Code, weights, schedule and an answer: another wrapper around the same weights is another model."""
+    schedule, noise = denoiser.schedule, streams.torch_stream(0, "audit", "probe")
+    x = float(schedule.sigma(schedule.t_max)) * torch.randn(PROBES, *shape, generator=noise)
+    known = digest(*tensors_within(denoiser), evaluate(denoiser, x, schedule.t_max))
+    return f"{source_fingerprint(Path(__file__))} {schedule!r} {known}"
