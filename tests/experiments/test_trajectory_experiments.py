@@ -8,7 +8,7 @@ from answering import answered, failures, planted
 
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
-from diffuscope.exact import Gaussian
+from diffuscope.exact import Distribution, Gaussian
 from diffuscope.experiments import emergence, painters, perturbation, variations
 from diffuscope.experiments.digit_models import digit_models
 from diffuscope.schedules import VE
@@ -112,7 +112,7 @@ def test_ten_modes_emerge_no_later_than_their_gaussian_and_a_timid_denoiser_is_c
     class Timid:
         """Its answers are a fifth too small above sigma = 0.3."""
 
-        distribution: object
+        distribution: Distribution
         schedule: VE
 
         def __call__(self, x_t, t):

@@ -311,6 +311,16 @@ def test_bad_components_variances_and_shares_are_refused_in_one_line():
         assert "\n" not in str(raised.value)
 
 
+def test_directions_of_another_shape_do_not_broadcast():
+    times = times_of(VP(), 3)
+    run = gaussian_trajectories(gaussian(), VP(), starts(VP(), times[0]), times)
+    denoiser, wrong = ExactDenoiser(gaussian(), VP()), torch.ones(2, 1)
+    with pytest.raises(ValueError, match=r"directions: expected the shape \(6,\) of a state, got \(1,\)"):
+        variations(denoiser, DDIM(), run, wrong, size=1, step=0)
+    with pytest.raises(ValueError, match="directions: expected the shape"):
+        displacements(denoiser, DDIM(), run.states[0], times, wrong, size=1)
+
+
 def vary(run, step, which):
     return variations(ExactDenoiser(gaussian(), VP()), DDIM(), run, torch.eye(6), size=1, step=step, which=which)
 
