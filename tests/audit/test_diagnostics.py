@@ -291,11 +291,12 @@ def test_the_page_has_the_section_only_with_the_setting(finished, added, page):
         "learned",
         "loss",
         "steps",
+        "order",
         "quality",
         "diversity",
         "diagnostics",
     ]
-    assert len(page.verdicts) == 9
+    assert len(page.verdicts) == 10
     html = render(page)
     for finding in added.findings["diagnostics"]:
         assert finding.title in html
@@ -309,6 +310,7 @@ def test_the_page_has_the_section_only_with_the_setting(finished, added, page):
         "learned",
         "loss",
         "steps",
+        "order",
         "quality",
         "diversity",
     ]
