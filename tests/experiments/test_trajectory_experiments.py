@@ -42,11 +42,11 @@ def _smaller(request, monkeypatch):
     monkeypatch.setattr(emergence, "FOLLOWED", 128)
     monkeypatch.setattr(emergence, "LEVELS", 24)
     monkeypatch.setattr(variations, "DIGITS_FOLLOWED", 24)
-    monkeypatch.setattr(variations, "STEPS", 25)
-    monkeypatch.setattr(variations, "PUSHED_AFTER", (0, 19))
+    monkeypatch.setattr(variations, "STEPS", 12)
+    monkeypatch.setattr(variations, "PUSHED_AFTER", (0, 9))
     monkeypatch.setattr(perturbation, "PUSHED", 64)
     monkeypatch.setattr(perturbation, "CORRELATED", 128)
-    monkeypatch.setattr(perturbation, "LEVELS", 16)
+    monkeypatch.setattr(perturbation, "LEVELS", 12)
     monkeypatch.setattr(perturbation, "FEWER", 4)
 
 
