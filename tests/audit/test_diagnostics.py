@@ -253,7 +253,7 @@ def added(finished):
 
 def test_diagnostics_are_added_to_a_finished_audit_and_resumed_with_the_rest_untouched(finished, added):
     without, _ = finished
-    named = ["wiring", "memorized", "membership", "learned", "loss", "steps", "quality", "diversity"]
+    named = ["wiring", "memorized", "membership", "learned", "loss", "steps", "order", "quality", "diversity"]
     assert list(without.findings) == named
     # as text, where NaN is itself
     assert repr({key: added.findings[key] for key in without.findings}) == repr(without.findings)
@@ -291,11 +291,12 @@ def test_the_page_has_the_section_only_with_the_setting(finished, added, page):
         "learned",
         "loss",
         "steps",
+        "order",
         "quality",
         "diversity",
         "diagnostics",
     ]
-    assert len(page.verdicts) == 9
+    assert len(page.verdicts) == 10
     html = render(page)
     for finding in added.findings["diagnostics"]:
         assert finding.title in html
@@ -309,6 +310,7 @@ def test_the_page_has_the_section_only_with_the_setting(finished, added, page):
         "learned",
         "loss",
         "steps",
+        "order",
         "quality",
         "diversity",
     ]

@@ -63,17 +63,18 @@ def test_the_first_screen_carries_the_verdicts_and_the_sections_their_numbers(co
         "learned",
         "loss",
         "steps",
+        "order",
         "quality",
         "diversity",
     ]
-    assert len(page.verdicts) == 8
+    assert len(page.verdicts) == 9
     html = render(page)
     assert "Not measured: labels: the training and held-out data have no labels" in html
     assert copying.as_json()["quality_not_measured"] is None
     for group in copying.findings.values():
         for finding in group:
             assert finding.title in html.replace("&#39;", "'").replace("&gt;", ">")
-    # nine figures and a gallery, none of them fetched
+    # figures and a gallery, none of them fetched
     assert html.count("<svg class") + html.count('<svg role="img"') >= 9
     assert html.count("95% interval") == sum(finding.interval is not None for finding in page.verdicts) > 0
     assert not re.search(r'(src|href)="https?:', html)

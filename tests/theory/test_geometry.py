@@ -42,6 +42,7 @@ from diffuscope.theory.geometry import (
     state_gain,
     variations,
 )
+from diffuscope.theory.geometry.pushes import require_like
 from diffuscope.times import log_snr_times
 
 SCHEDULES = [VE(1e-3, 50.0), VP(), RectifiedFlow(), DiscreteVP.linear()]
@@ -309,6 +310,12 @@ def test_bad_components_variances_and_shares_are_refused_in_one_line():
         with pytest.raises(InputError, match=message) as raised:
             call()
         assert "\n" not in str(raised.value)
+
+
+def test_directions_of_another_shape_do_not_broadcast():
+    require_like(torch.ones(2, 6), torch.ones(3, 6))
+    with pytest.raises(ValueError, match=r"directions: expected the shape \(6,\) of a state, got \(1,\)"):
+        require_like(torch.ones(2, 1), torch.ones(3, 6))
 
 
 def vary(run, step, which):

@@ -122,7 +122,8 @@ def mixture(part: Part) -> str:
     variances = models.of_mixture.eigenvalues[:COMPONENTS]
     squares = shares.square() / variances
     bound = emerged_share(variances, run.ratios) ** 2
-    lead = (squares.mean(1) - bound) / (squares.std(1) / FOLLOWED**0.5)
+    error = torch.maximum(squares.std(1), 2**0.5 * bound) / FOLLOWED**0.5  # no less than that of normal coordinates
+    lead = (squares.mean(1) - bound) / error
     levels = crossing_levels(run.ratios, measured_share(shares))
     ratio, rank = levels / emergence_level(variances), float(rank_correlation(levels.numpy(), variances.numpy()))
     title = f"No component is later than in Gaussian data, at any level: largest shortfall of {lead.numel()} shares"

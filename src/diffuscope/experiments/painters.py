@@ -106,7 +106,7 @@ def digits(part: Part) -> str:
         plane_panel(runs["network"]),
         how_to_read="Left: the share of a trajectory's variance beyond its leading components; two leave less than a "
         "hundredth. Right: eight trajectories of the network in the plane of their two ends, from noise (top) to the "
-        "sample (right). Dotted: a rotation.",
+        "sample (right). Dotted: the rotation, inside of which the residual puts every state.",
     )
     rest = "; ".join(f"{name} {two[name]:.2%} and {beside[name]:.2%}" for name in two)
     return f"Nearly. Variance in two components, and share outside the plane of start and end: {rest}."

@@ -72,10 +72,18 @@ def displacements(
     """
     if not size > 0:
         raise InputError(f"size: expected the size of a push, > 0, got {size}")
+    require_like(directions, x_t)
     pushes = size * directions.to(x_t)[:, None]
     both = torch.stack([x_t + pushes, x_t - pushes])
     forward, backward = finish(denoiser, sampler, both.flatten(0, 2), times).reshape(both.shape)
     return (forward - backward) / (2 * size)
+
+
+def require_like(directions: Float[Tensor, "k *event"], x_t: Float[Tensor, "batch *shape"]) -> None:
+    """ValueError for directions of another shape than the states, which would broadcast."""
+    if directions.shape[1:] != x_t.shape[1:]:
+        shapes = tuple(directions.shape[1:]), tuple(x_t.shape[1:])
+        raise ValueError(f"directions: expected the shape {shapes[1]} of a state, got {shapes[0]}")
 
 
 def along(moved: Float[Tensor, "k batch *event"], directions: Float[Tensor, "k *event"]) -> Float[Tensor, "k batch"]:

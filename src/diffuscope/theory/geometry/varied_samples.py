@@ -24,7 +24,7 @@ from diffuscope.exact import Gaussian
 from diffuscope.samplers import Sampler, finish
 from diffuscope.schedules import Schedule, Time, as_time
 
-from .pushes import sample_gain
+from .pushes import require_like, sample_gain
 from .trajectories import Trajectories
 
 
@@ -69,6 +69,7 @@ def variations(
         raise InputError(f"step: expected 0 .. {last - 1} of the {last} steps of the trajectory, got {step}")
     if not 0 <= which < batch:
         raise InputError(f"which: expected 0 .. {batch - 1} of {batch} trajectories, got {which}")
+    require_like(directions, trajectories.states[step])
     state = trajectories.states[step, which]
     pushed = state + size * _unit(trajectories, step) * directions.to(state)
     return finish(denoiser, sampler, pushed, trajectories.times[step:])
