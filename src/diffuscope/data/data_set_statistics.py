@@ -12,7 +12,14 @@ import torch
 
 import diffuscope
 from diffuscope.errors import InputError
-from diffuscope.exact import Gaussian, read_gaussian, too_few_examples, write_gaussian
+from diffuscope.exact import (
+    Gaussian,
+    GuidedGaussian,
+    read_gaussian,
+    too_few_examples,
+    with_equal_tails,
+    write_gaussian,
+)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -67,6 +74,15 @@ class DataStatistics:
             known = ", ".join(map(str, self.classes.labels[:12])) + ", ..." * (len(self.classes.labels) > 12)
             raise InputError(f"label: expected one of {known}, got {label}")
         return self.classes.gaussians[self.classes.labels.index(label)]
+
+    def guided(self, label: int, scale: float | int, rank: int = 64) -> GuidedGaussian:
+        """Guidance from all examples toward a class, both with `rank` eigenpairs at most and the mean of their tails.
+
+        Raises InputError as `of_class` and `GuidedGaussian`.
+        """
+        pair = (self.of_class(label), self.gaussian)
+        conditional, free = (one.truncate(min(rank, len(one.eigenvalues))) for one in pair)
+        return GuidedGaussian(*with_equal_tails(conditional, free), scale)
 
     def mapped(self, change: Callable[[Gaussian], Gaussian]) -> "DataStatistics":
         """`change` of every Gaussian."""

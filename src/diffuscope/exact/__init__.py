@@ -17,6 +17,7 @@ from .finite_sample import (
     too_few_examples,
 )
 from .gaussian import Gaussian
+from .guided import GuidedGaussian, with_equal_tails
 from .mixture import GaussianMixture
 from .neighbors import nearest_neighbors, nearest_other_neighbors
 from .ring import Ring, RingCovariance
@@ -27,9 +28,9 @@ from .toys import TOYS, checkerboard, known_distribution, known_range, rings, sp
 
 __all__ = [
     "TOYS", "Affine", "Blurred", "Box", "Curve", "Denoised", "Distribution", "Empirical", "EmpiricalCovariance",
-    "Evidence", "Gaussian", "GaussianMixture", "LeadingPairs", "Level", "PosteriorCovariance", "Ring", "RingCovariance",
-    "Superposition", "checkerboard", "denoised_variance", "effective_variance", "expected_denoised", "inflation",
-    "known_distribution", "known_range", "leading_pairs", "nearest_neighbors", "nearest_other_neighbors", "oversampled",
-    "read_gaussian", "reliable_from", "rings", "shrinkage", "shrunk", "spirals", "swiss_roll", "too_few_examples",
-    "two_moons", "write_gaussian",
+    "Evidence", "Gaussian", "GaussianMixture", "GuidedGaussian", "LeadingPairs", "Level", "PosteriorCovariance", "Ring",
+    "RingCovariance", "Superposition", "checkerboard", "denoised_variance", "effective_variance", "expected_denoised",
+    "inflation", "known_distribution", "known_range", "leading_pairs", "nearest_neighbors", "nearest_other_neighbors",
+    "oversampled", "read_gaussian", "reliable_from", "rings", "shrinkage", "shrunk", "spirals", "swiss_roll",
+    "too_few_examples", "two_moons", "with_equal_tails", "write_gaussian",
 ]  # fmt: skip
