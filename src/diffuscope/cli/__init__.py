@@ -20,9 +20,12 @@ from .failures import Failure, failure, modules_named, one_line, user_place
 from .invocation import typed_words
 from .reproduce import Reproduce
 from .sample import Sample
+from .statistics import Statistics
 from .train import Train
 
-COMMANDS = {kind.__name__.lower(): kind for kind in (Audit, Train, Sample, Certify, Reproduce, Data, Canaries)}
+COMMANDS = {
+    kind.__name__.lower(): kind for kind in (Audit, Train, Sample, Certify, Reproduce, Data, Canaries, Statistics)
+}
 Command = (
     Annotated[Audit, tyro.conf.subcommand("audit")]
     | Annotated[Train, tyro.conf.subcommand("train")]
@@ -31,6 +34,7 @@ Command = (
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Data, tyro.conf.subcommand("data")]
     | Annotated[Canaries, tyro.conf.subcommand("canaries")]
+    | Annotated[Statistics, tyro.conf.subcommand("statistics")]
 )
 
 

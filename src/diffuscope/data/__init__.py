@@ -10,14 +10,16 @@ from .named import NAMES
 from .owners import load_owners
 from .places import cache_folder, complete, data_folder, found
 from .registry import PUBLISHED, DataFile, Published
-from .statistics_of import data_statistics
+from .spectrum_chart import spectrum_chart
+from .statistics_of import ClassKind, data_statistics
 from .stream import ExampleStream, open_stream
 from .table import Table, fit_table
 from .table_column import Column
 
 __all__ = [
-    "KINDS", "NAMES", "PUBLISHED", "Canaries", "ClassStatistics", "Column", "DataFile", "DataSet", "DataStatistics",
-    "ExampleStream", "Fetched", "Kind", "Published", "Samples", "Table", "cache_folder", "complete", "data_folder",
-    "data_from_arrays", "data_statistics", "fetch_data", "fit_table", "found", "load_canaries", "load_data",
-    "load_owners", "load_samples", "make_canaries", "open_stream", "read_samples", "toy_data", "training_arrays",
+    "KINDS", "NAMES", "PUBLISHED", "Canaries", "ClassKind", "ClassStatistics", "Column", "DataFile", "DataSet",
+    "DataStatistics", "ExampleStream", "Fetched", "Kind", "Published", "Samples", "Table", "cache_folder", "complete",
+    "data_folder", "data_from_arrays", "data_statistics", "fetch_data", "fit_table", "found", "load_canaries",
+    "load_data", "load_owners", "load_samples", "make_canaries", "open_stream", "read_samples", "spectrum_chart",
+    "toy_data", "training_arrays",
 ]  # fmt: skip

@@ -26,8 +26,8 @@ from diffuscope.exact import (
 class ClassStatistics:
     """One Gaussian per class, in the order of `labels`.
 
-    Where they are `pooled` all have the same covariance, and their `count` is the number of examples behind it; `counts`
-    are the examples of each class. `shrinkage` is how far each covariance was moved toward a multiple of I.
+    Where they are `pooled` all have the same covariance, and their `count` is the number of examples behind it.
+    `counts` are the examples of each class, `shrinkage` is how far each covariance was moved toward a multiple of I.
     """
 
     labels: tuple[int, ...]
@@ -38,8 +38,9 @@ class ClassStatistics:
     shrinkage: tuple[float, ...]
 
     def too_few(self) -> list[tuple[str, str]]:
-        """The names of classes whose samples are too small at noise of their largest deviation, with the line to say."""
-        some = zip(self.names[:1] if self.pooled else self.names, self.gaussians, strict=False)
+        """The classes whose samples are too small at noise of their largest standard deviation, with one line each."""
+        names = ["within the classes"] if self.pooled else [f"class {name}" for name in self.names]
+        some = zip(names, self.gaussians, strict=False)
         return [(name, note) for name, gaussian in some if (note := too_few_examples(gaussian)) is not None]
 
     def mapped(self, change: Callable[[Gaussian], Gaussian]) -> "ClassStatistics":
@@ -51,7 +52,8 @@ class ClassStatistics:
 class DataStatistics:
     """The `gaussian` of all examples of the data set called `data`, and of its `classes`, if they were asked for.
 
-    `kind` is what an example is (see `DataSet`), `version` that of the library.
+    `kind` is what an example is (see `DataSet`), `notes` are on what was left out and on accuracy, `version` is that of
+    the library.
     """
 
     gaussian: Gaussian
@@ -83,6 +85,15 @@ class DataStatistics:
         pair = (self.of_class(label), self.gaussian)
         conditional, free = (one.truncate(min(rank, len(one.eigenvalues))) for one in pair)
         return GuidedGaussian(*with_equal_tails(conditional, free), scale)
+
+    def warnings(self, noise_to_signal: float | int | None = None) -> tuple[str, ...]:
+        """Where the sample is too small (see `too_few_examples`), line by line, and the notes on the data.
+
+        For all examples at the level sigma/alpha of the intended use, if it is given.
+        """
+        of_all = too_few_examples(self.gaussian, noise_to_signal)
+        of_classes = [] if self.classes is None else [f"{name}: {note}" for name, note in self.classes.too_few()]
+        return (*([] if of_all is None else [of_all]), *of_classes, *self.notes)
 
     def mapped(self, change: Callable[[Gaussian], Gaussian]) -> "DataStatistics":
         """`change` of every Gaussian."""

@@ -92,6 +92,8 @@ def open_stream(
     if len(examples) < FEWEST:
         raise InputError(f"data: {examples.origin} has one single example; expected at least {FEWEST}")
     stated, _ = range_of([examples], data_range)
+    if stated[0] == stated[1]:
+        raise InputError(f"data: all values of {examples.origin} are {stated[0]:g}; expected examples that vary")
     _give_back(examples.values)
     known = None if examples.labels is None else torch.from_numpy(examples.labels)
     return ExampleStream(source.name, examples.values, stated, examples.kind, known, examples.label_names, notes)

@@ -62,9 +62,9 @@ def require_fits_model(gaussian: Gaussian | DataStatistics, denoiser: Denoiser, 
     distance = float(((answer - own) ** 2).sum())
     if not distance < UNEXPLAINED * size:
         raise InputError(
-            f"gaussian: at noise {sigma / alpha:.3g} the model's answers differ from those of the statistics by "
-            f"{distance / size if size else float('inf'):.3g} times what these say beyond the mean; expected statistics "
-            f"of the model's training data (less than {UNEXPLAINED:g})"
+            f"gaussian: at noise {sigma / alpha:.3g} the squared distance of the model's answers from those of the "
+            f"statistics is {distance / size if size else float('inf'):.3g} times the distance of these from the mean; "
+            f"expected less than {UNEXPLAINED:g}: statistics of the model's training data"
         )
 
 
@@ -88,8 +88,8 @@ def require_fits_data(gaussian: Gaussian | DataStatistics, data: DataSet | Batch
     highest = RATIO * (1 + (0.0 if gaussian.count is None else inflation(gaussian, variance**0.5)))
     if found - ERRORS * error > highest or found + ERRORS * error < 1 / RATIO:
         raise InputError(
-            f"gaussian: the examples of {name} are {found:.3g} times as far from the mean of the statistics as their own "
-            f"(whitened squares); expected {1 / RATIO:.2g} to {highest:.2g}: statistics of these data"
+            f"gaussian: the squared Mahalanobis distance of {name} is {found:.3g} times that of the data behind the "
+            f"statistics; expected {1 / RATIO:.2g} to {highest:.2g}: statistics of these data"
         )
 
 
@@ -112,6 +112,6 @@ def _require_range(gaussian: Gaussian, data_range: tuple[float, float] | None, w
     (low, high), (first, last) = data_range, gaussian.data_range
     if max(abs(low - first), abs(high - last)) > 1e-6 * (high - low):
         raise InputError(
-            f"gaussian: expected statistics of values in [{low:g}, {high:g}], as of {whose}, got [{first:g}, {last:g}]; "
-            f"in_range({low:g}, {high:g}) maps them"
+            f"gaussian: expected statistics of values in [{low:g}, {high:g}], as of {whose}, got "
+            f"[{first:g}, {last:g}]; in_range({low:g}, {high:g}) maps them"
         )

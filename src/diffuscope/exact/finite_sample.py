@@ -13,9 +13,9 @@ Gaussian at :math:`y = x_t/\alpha`, :math:`\tilde\sigma = \sigma/\alpha`. For la
     \Diamond(u, v) = u^T\Sigma(\Sigma + \kappa)^{-2}v .
 
 Where the mean is known, n - 1 is n, which makes :math:`\kappa - \tilde\sigma^2 = \kappa\,d_1(\kappa)/n`, and the 1 in
-brackets, the error of the mean, is 0. For most v the last term is small; for v along y - mu it doubles the variance. The degrees of freedom of the sample spectrum at :math:`\tilde\sigma^2` are on
-average those of Sigma at kappa, so that kappa is known from the sample alone: it is
-:math:`n\tilde\sigma^2/(n - 1 - \hat d_1(\tilde\sigma^2))`.
+brackets, the error of the mean, is 0. For most v the last term is small; for v along y - mu it doubles the variance. The degrees
+of freedom of the sample spectrum at :math:`\tilde\sigma^2` are on average those of Sigma at kappa, so that kappa is
+known from the sample alone: it is :math:`n\tilde\sigma^2/(n - 1 - \hat d_1(\tilde\sigma^2))`.
 
 **The rule for too few examples.** A Gaussian is used at levels where the inflation
 :math:`\kappa/\tilde\sigma^2 - 1 = (1 + \hat d_1)/(n - 1 - \hat d_1)` is at most INFLATION, 10 %.
@@ -32,6 +32,8 @@ Shrinkage: Chen, Wiesel, Eldar & Hero 2010 (arXiv:0907.4698), equation 23.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -47,9 +49,7 @@ INFLATION = 0.1
 WIDEST = 1e6  # levels searched, in units of the largest standard deviation
 
 
-def effective_variance(
-    population: Gaussian, n: int, variance: float | int, *, known_mean: bool = False
-) -> float:
+def effective_variance(population: Gaussian, n: int, variance: float | int, *, known_mean: bool = False) -> float:
     """kappa: the denoiser fitted to n examples of `population`, at noise `variance`, is on average that at kappa.
 
     Raises InputError unless n >= 2 and variance > 0.
@@ -63,7 +63,7 @@ def effective_variance(
 
     # kappa d1(kappa) <= tr Sigma
     highest = (population.trace + variance * n) / free
-    return float(brentq(excess, variance * n / free, 2 * highest, xtol=1e-14 * variance))
+    return _root(excess, variance * n / free, 2 * highest, 1e-14 * variance)
 
 
 def inflation(fitted: Gaussian, noise_to_signal: float | int) -> float:
@@ -80,7 +80,8 @@ def inflation(fitted: Gaussian, noise_to_signal: float | int) -> float:
 def reliable_from(fitted: Gaussian, most: float = INFLATION) -> float:
     """The lowest level sigma/alpha from which on the inflation is at most `most`; 0 if it is so at every level.
 
-    Infinite if it is so at none, for 11 examples and fewer by default. Raises InputError for a Gaussian that was not fitted.
+    Infinite if it is so at none, for 11 examples and fewer by default. Raises InputError for a Gaussian that was not
+    fitted.
     """
     scale = _largest(fitted)
     if scale == 0 or inflation(fitted, scale / WIDEST) <= most:
@@ -91,8 +92,7 @@ def reliable_from(fitted: Gaussian, most: float = INFLATION) -> float:
     def excess(log_level: float) -> float:
         return math.atan(inflation(fitted, math.exp(log_level))) - math.atan(most)  # finite, where all is inflated
 
-    ends = math.log(scale / WIDEST), math.log(scale * WIDEST)
-    return math.exp(brentq(excess, *ends, xtol=1e-10))
+    return math.exp(_root(excess, math.log(scale / WIDEST), math.log(scale * WIDEST), 1e-10))
 
 
 def too_few_examples(fitted: Gaussian, noise_to_signal: float | int | None = None) -> str | None:
@@ -166,6 +166,11 @@ def shrunk(fitted: Gaussian, rho: float | None = None) -> Gaussian:
         fitted.count,
         fitted.data_range,
     )
+
+
+def _root(excess: Callable[[float], float], low: float, high: float, precision: float) -> float:
+    root: Any = brentq(excess, low, high, xtol=precision)
+    return float(root)
 
 
 def _sample_spectrum(fitted: Gaussian, n: int) -> Tensor:

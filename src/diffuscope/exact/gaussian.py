@@ -33,7 +33,7 @@ from diffuscope.schedules import Schedule, Time
 from .distribution import Batch, Level, checked_levels, per_sample
 from .saved import TENSORS, read_gaussian, write_gaussian
 from .spectral import Spectrum, top_eigenpairs
-from .streaming import Batches, leading_pairs, streamed_moments
+from .streaming import Batches, LeadingPairs, leading_pairs, streamed_moments
 
 TINY = torch.finfo(torch.float64).tiny  # turns 0/0 into 0 where a variance and the noise both vanish
 
@@ -97,10 +97,14 @@ class Gaussian:
     ) -> "Gaussian":
         """The `rank` leading eigenpairs of the covariance of a stream that `passes()` begins anew, in any dimension.
 
-        Eigenvalues are too small by what `leading_pairs` estimates; the trace is exact. Memory: a few D x 1.5 `rank`
-        matrices and three batches. Raises InputError as `leading_pairs`.
+        Eigenvalues are too small, the last of them most (see `leading_pairs`); the trace is exact. Memory: a few
+        D x 1.5 `rank` matrices and three batches. Raises InputError as `leading_pairs`.
         """
-        pairs = leading_pairs(passes, rank, generator=generator, n_passes=n_passes)
+        return cls.of_leading(leading_pairs(passes, rank, generator=generator, n_passes=n_passes))
+
+    @classmethod
+    def of_leading(cls, pairs: LeadingPairs) -> "Gaussian":
+        """The Gaussian of these eigenpairs, with the rest of the trace as its tail."""
         return cls(pairs.mean, pairs.eigenvectors, pairs.eigenvalues, pairs.tail_variance, pairs.count)
 
     @property
@@ -116,6 +120,11 @@ class Gaussian:
         """tr Sigma: the total variance of the data."""
         return float(self.eigenvalues.sum()) + self.tail_variance * (self.dimension - len(self.eigenvalues))
 
+    def rank_of_share(self, share: float) -> int | None:
+        """How many leading eigenvalues have this share of the total variance; None if those that are kept have less."""
+        reached = (self.eigenvalues.cumsum(0) >= share * self.trace).nonzero()
+        return int(reached[0]) + 1 if len(reached) else None
+
     def truncate(self, rank: int) -> "Gaussian":
         """Keep the top `rank` eigenpairs; the rest goes into the tail, so that the total variance is unchanged.
 
@@ -128,7 +137,10 @@ class Gaussian:
         rest = self.trace - float(self.eigenvalues[:rank].sum())
         tail = max(0.0, rest) / (self.dimension - rank)
         return replace(
-            self, eigenvectors=self.eigenvectors[:, :rank].clone(), eigenvalues=self.eigenvalues[:rank], tail_variance=tail
+            self,
+            eigenvectors=self.eigenvectors[:, :rank].clone(),
+            eigenvalues=self.eigenvalues[:rank],
+            tail_variance=tail,
         )
 
     def rescale(self, scale: float | int, shift: float | int) -> "Gaussian":

@@ -221,4 +221,6 @@ def _inside(gaussian: Gaussian, V: Float[Tensor, "D m"]) -> Float[Tensor, "m m"]
     """V^T Sigma V."""
     along = gaussian.eigenvectors.T @ V
     identity = torch.eye(V.shape[1], dtype=V.dtype, device=V.device)
-    return along.T @ ((gaussian.eigenvalues - gaussian.tail_variance)[:, None] * along) + gaussian.tail_variance * identity
+    return (
+        along.T @ ((gaussian.eigenvalues - gaussian.tail_variance)[:, None] * along) + gaussian.tail_variance * identity
+    )

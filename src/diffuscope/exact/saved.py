@@ -24,7 +24,10 @@ FACTS = ("tail_variance", "count", "data_range")
 
 
 def write_gaussian(
-    path: Path, gaussian: "Gaussian", facts: Mapping[str, Any] | None = None, tensors: Mapping[str, Tensor] | None = None
+    path: Path,
+    gaussian: "Gaussian",
+    facts: Mapping[str, Any] | None = None,
+    tensors: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write the file, with more `facts` and `tensors`, whole or not at all.
 

@@ -16,8 +16,8 @@ iteration. The second gives :math:`Z = \Sigma Q`, from which the Nystrom approxi
 .. math::  \Sigma \approx Z (Q^T Z)^{-1} Z^T \preceq \Sigma
 
 takes its eigenpairs: another half iteration without another pass. Its eigenvalues lie between those of the projection
-:math:`Q^T\Sigma Q` (Rayleigh-Ritz) and the true ones; what this half iteration still changed estimates what is missing.
-Every further pass is one more power iteration. The trace is exact, and what the k pairs lack of it is the tail variance
+:math:`Q^T\Sigma Q` (Rayleigh-Ritz) and the true ones; what this half iteration still adds tells whether
+they have converged. Every further pass is one more power iteration. The trace is exact, and what the k pairs lack of it is the tail variance
 :math:`(\mathrm{tr}\Sigma - \sum\lambda)/(D - k)`. On CIFAR-10 with k = 128 the first 32 eigenvalues are within 0.1 %
 after two passes, the first 64 within 1 %, the last is 8 % short; after three, 1e-5, 0.03 % and 2 %.
 
@@ -90,8 +90,8 @@ def streamed_moments(batches: Batches, probe: Callable[[int], Tensor] | None = N
 class LeadingPairs:
     """Mean, the k leading eigenpairs, largest first, and the exact trace of a covariance.
 
-    `unconverged` is the share of each eigenvalue that the last half iteration added: an estimate of what is missing,
-    pessimistic by far for all but the last of them.
+    `last_gain` is the share of each eigenvalue that the last half iteration added: small where it has converged. It is
+    no bound: far more than what is missing where eigenvalues decay, less where they are nearly equal.
     """
 
     count: int
@@ -99,7 +99,7 @@ class LeadingPairs:
     trace: float
     eigenvectors: Float[Tensor, "D k"]
     eigenvalues: Float[Tensor, " k"]
-    unconverged: Float[Tensor, " k"]
+    last_gain: Float[Tensor, " k"]
 
     @property
     def tail_variance(self) -> float:
@@ -130,7 +130,7 @@ def leading_pairs(
         width = min(D, oversampled(rank))
         return torch.randn(D, width, dtype=torch.float64, generator=generator, device=generator.device)
 
-    moments = streamed_moments(passes(), random_probe)
+    moments, Q = streamed_moments(passes(), random_probe), torch.zeros(0, 0)
     for _ in range(n_passes - 1):
         Q = torch.linalg.qr(moments.product).Q
         del moments  # as large as Q
