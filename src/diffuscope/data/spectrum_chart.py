@@ -20,9 +20,7 @@ def spectrum_chart(gaussian: Gaussian) -> Chart:
     sums = torch.cat([gaussian.eigenvalues.new_zeros(1), gaussian.eigenvalues.cumsum(0)])
     explained = sums[ranks.clamp(max=k)] + (ranks - k).clamp(min=0) * gaussian.tail_variance
     positive = values > 0
-    marks: list[Mark] = (
-        [line(ranks[positive], values[positive], "eigenvalues")] if bool(positive.any()) else [Rule(0.0)]
-    )
+    marks: list[Mark] = [line(ranks[positive], values[positive], "eigenvalues")]
     if gaussian.count is not None and 0 < (level := reliable_from(gaussian)) < float(values.max()) ** 0.5:
         marks.append(Rule(level**2, label="square of the lowest reliable noise level"))
     return Chart(

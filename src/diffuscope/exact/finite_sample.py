@@ -13,9 +13,9 @@ Gaussian at :math:`y = x_t/\alpha`, :math:`\tilde\sigma = \sigma/\alpha`. For la
     \Diamond(u, v) = u^T\Sigma(\Sigma + \kappa)^{-2}v .
 
 Where the mean is known, n - 1 is n, which makes :math:`\kappa - \tilde\sigma^2 = \kappa\,d_1(\kappa)/n`, and the 1 in
-brackets, the error of the mean, is 0. For most v the last term is small; for v along y - mu it doubles the variance. The degrees
-of freedom of the sample spectrum at :math:`\tilde\sigma^2` are on average those of Sigma at kappa, so that kappa is
-known from the sample alone: it is :math:`n\tilde\sigma^2/(n - 1 - \hat d_1(\tilde\sigma^2))`.
+brackets, the error of the mean, is 0. For most v the last term is small; for v along y - mu it doubles the variance.
+The degrees of freedom of the sample spectrum at :math:`\tilde\sigma^2` are on average those of Sigma at kappa, so that
+kappa is known from the sample alone: it is :math:`n\tilde\sigma^2/(n - 1 - \hat d_1(\tilde\sigma^2))`.
 
 **The rule for too few examples.** A Gaussian is used at levels where the inflation
 :math:`\kappa/\tilde\sigma^2 - 1 = (1 + \hat d_1)/(n - 1 - \hat d_1)` is at most INFLATION, 10 %.

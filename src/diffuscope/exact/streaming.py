@@ -16,12 +16,12 @@ iteration. The second gives :math:`Z = \Sigma Q`, from which the Nystrom approxi
 .. math::  \Sigma \approx Z (Q^T Z)^{-1} Z^T \preceq \Sigma
 
 takes its eigenpairs: another half iteration without another pass. Its eigenvalues lie between those of the projection
-:math:`Q^T\Sigma Q` (Rayleigh-Ritz) and the true ones; what this half iteration still adds tells whether
-they have converged. Every further pass is one more power iteration. The trace is exact, and what the k pairs lack of it is the tail variance
-:math:`(\mathrm{tr}\Sigma - \sum\lambda)/(D - k)`. On CIFAR-10 with k = 128 the first 32 eigenvalues are within 0.1 %
-after two passes, the first 64 within 1 %, the last is 8 % short; after three, 1e-5, 0.03 % and 2 %.
+:math:`Q^T\Sigma Q` (Rayleigh-Ritz) and the true ones; what this half iteration still adds tells whether they have
+converged. Every further pass is one more power iteration. The trace is exact, and what the k pairs lack of it is the
+tail variance :math:`(\mathrm{tr}\Sigma - \sum\lambda)/(D - k)`. On CIFAR-10 with k = 128 the first 32 eigenvalues are
+within 0.1 % after two passes, the first 64 within 1 %, the last is 8 % short; after three, 1e-5, 0.03 % and 2 %.
 
-Memory in float64: D x D and three batches in one pass; 3 D l and three batches with a probe.
+Memory in float64, beyond three batches: D x D in one pass; 6 D l, in the last step, with a probe.
 
 Sources: Chan, Golub & LeVeque 1979; Halko, Martinsson & Tropp 2011 (arXiv:0909.4061); Tropp, Yurtsever, Udell & Cevher
 2017 (arXiv:1706.05736), algorithm 3, for the stable form of Nystrom's.
