@@ -96,9 +96,8 @@ class _Fit:
         count = 1 if self.dense else self.n_passes
         turns = iter(range(1, count + 1))
 
-        def watched() -> Iterable[Tensor]:
-            title = f"{what}, pass {next(turns)} of {count}"
-            return self.watched(passes(), n, title)
+        def watched() -> Iterator[Tensor]:
+            return self.watched(passes(), n, f"{what}, pass {next(turns)} of {count}")
 
         if self.dense:
             return replace(Gaussian.fit(watched(), self.rank), data_range=self.stream.data_range)
@@ -112,10 +111,10 @@ class _Fit:
             )
         return replace(Gaussian.of_leading(pairs), data_range=self.stream.data_range)
 
-    def watched(self, batches: Iterable[Tensor], n: int, title: str) -> Iterable[Tensor]:
+    def watched(self, batches: Iterable[Tensor], n: int, title: str) -> Iterator[Tensor]:
         """The batches, with a progress bar."""
         total = -(-n // self.stream.batch_size)
-        return progress_bar(batches, desc=title, unit="batch", total=total, leave=False, disable=not self.progress)
+        yield from progress_bar(batches, desc=title, unit="batch", total=total, leave=False, disable=not self.progress)
 
     def require_memory(self, classes: int) -> None:
         """InputError for more than there is, before any work."""
