@@ -1,7 +1,7 @@
 """Mean and covariance of data: time, memory and accuracy, each row in a process of its own.
 
-CIFAR-10 (where it is found) densely and by two and three passes at rank 128; and 2,000 synthetic images of 3 x 256 x 256
-in a mapped file of bytes, at rank 128.
+CIFAR-10 (where it is found) densely and by two and three passes at rank 128; and 2,000 synthetic images of
+3 x 256 x 256 in a mapped file of bytes, at rank 128.
 """
 
 import resource

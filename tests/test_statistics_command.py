@@ -47,7 +47,10 @@ def test_a_small_sample_is_warned_of_at_the_level_of_use(tmp_path, capsys):
         (["--passes", "1"], "--passes: expected a whole number from 2 to 100, got 1"),
         (["--data", "two-moons", "--rank", "-2"], "--rank: expected a whole number from 0 to 1,000,000, got -2"),
         (["--data", "u8.npy"], "--data: u8.npy has integer values (uint8)"),
-        (["--data", "u8.npy", "--data-range", "0", "255", "--classes", "pooled"], "--classes: expected data with labels"),
+        (
+            ["--data", "u8.npy", "--data-range", "0", "255", "--classes", "pooled"],
+            "--classes: expected data with labels",
+        ),
         (["--clases", "pooled"], "--clases: no such option of statistics; did you mean --classes?"),
     ],
 )

@@ -63,7 +63,9 @@ def test_another_shape_is_named_with_both():
 def test_another_range_is_named_with_what_maps_it(images):
     in_pixels = statistics(images).in_range(0, 255)
     model = Model(Empirical(images), VE())
-    message = r"expected statistics of values in \[-1, 1\], as of the model, got \[0, 255\]; in_range\(-1, 1\) maps them"
+    message = (
+        r"expected statistics of values in \[-1, 1\], as of the model, got \[0, 255\]; in_range\(-1, 1\) maps them"
+    )
     with pytest.raises(InputError, match=message):
         require_fits_model(in_pixels, model)
     require_fits_model(in_pixels.in_range(-1, 1), model)

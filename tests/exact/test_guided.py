@@ -132,7 +132,9 @@ def test_equal_tails_are_the_mean_of_both_and_change_nothing_along_the_eigenvect
 
 
 def test_what_cannot_be_guided_is_refused_in_one_line():
-    with pytest.raises(InputError, match=r"conditional: expected the tail variance .* 0\.3, got 0\.2; with_equal_tails"):
+    with pytest.raises(
+        InputError, match=r"conditional: expected the tail variance .* 0\.3, got 0\.2; with_equal_tails"
+    ):
         GuidedGaussian(CONDITIONAL, replace(FREE, tail_variance=0.3), 2.0)
     with pytest.raises(InputError, match=r"conditional: expected the shape .* \(2, 5\), got \(3,\)"):
         GuidedGaussian(Gaussian.isotropic(torch.zeros(3), 1.0), FREE, 2.0)

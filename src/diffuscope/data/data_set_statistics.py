@@ -37,11 +37,12 @@ class ClassStatistics:
     pooled: bool
     shrinkage: tuple[float, ...]
 
-    def too_few(self) -> list[tuple[str, str]]:
-        """The classes whose samples are too small at noise of their largest standard deviation, with one line each."""
-        names = ["within the classes"] if self.pooled else [f"class {name}" for name in self.names]
-        some = zip(names, self.gaussians, strict=False)
-        return [(name, note) for name, gaussian in some if (note := too_few_examples(gaussian)) is not None]
+    def too_few(self) -> str | None:
+        """One line if the pooled sample is too small at noise of the largest standard deviation within the classes.
+
+        Separate classes of too few examples are refused at the fit.
+        """
+        return too_few_examples(self.gaussians[0]) if self.pooled else None
 
     def mapped(self, change: Callable[[Gaussian], Gaussian]) -> "ClassStatistics":
         """`change` of every class."""
@@ -92,8 +93,9 @@ class DataStatistics:
         For all examples at the level sigma/alpha of the intended use, if it is given.
         """
         of_all = too_few_examples(self.gaussian, noise_to_signal)
-        of_classes = [] if self.classes is None else [f"{name}: {note}" for name, note in self.classes.too_few()]
-        return (*([] if of_all is None else [of_all]), *of_classes, *self.notes)
+        within = None if self.classes is None else self.classes.too_few()
+        found = (of_all, None if within is None else f"within the classes: {within}", *self.notes)
+        return tuple(note for note in found if note is not None)
 
     def mapped(self, change: Callable[[Gaussian], Gaussian]) -> "DataStatistics":
         """`change` of every Gaussian."""

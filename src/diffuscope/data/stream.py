@@ -76,7 +76,8 @@ def open_stream(
 ) -> ExampleStream:
     """The training examples of `data`, all of them where it has no held-out part: a spec as of `load_data`, or arrays.
 
-    Values are read once or twice for their range and for NaN, in the same way as by `load_data`, with the same errors.
+    Values are read once for their range, and floating-point ones once more for NaN, by the same functions and with the
+    same errors as by `load_data`.
     """
     require_kind(kind)
     if isinstance(data, DataSet):

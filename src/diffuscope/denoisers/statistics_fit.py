@@ -13,7 +13,7 @@ Shape and range are compared where both are known. What they cannot tell is meas
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffuscope.data import DataSet, DataStatistics
 from diffuscope.errors import InputError
@@ -55,7 +55,7 @@ def require_fits_model(gaussian: Gaussian | DataStatistics, denoiser: Denoiser, 
     clean = gaussian.sample(SAMPLES, generator=generator)
     x_t = alpha * clean + sigma * torch.randn(clean.shape, dtype=torch.float64, generator=generator)
     own = gaussian.denoise(x_t, alpha, sigma)
-    weight = next(getattr(denoiser, "parameters", lambda: iter(()))(), None)
+    weight = next(denoiser.parameters(), None) if isinstance(denoiser, nn.Module) else None
     like = torch.zeros(()) if weight is None else weight
     answer = denoiser(x_t.to(like), t).to(own)
     size = float(((own - gaussian.mean) ** 2).sum())
