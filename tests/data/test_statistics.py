@@ -32,7 +32,7 @@ def covariance(gaussian: Gaussian) -> np.ndarray:
 def test_the_moments_of_digits_are_those_of_numpy_over_all_examples():
     from sklearn.datasets import load_digits
 
-    rows, found = load_digits(return_X_y=True)[0], data_statistics("digits")
+    rows, found = np.asarray(load_digits(return_X_y=True)[0]), data_statistics("digits")
     np.testing.assert_allclose(found.gaussian.mean.flatten().numpy(), rows.mean(0), atol=1e-12)
     np.testing.assert_allclose(covariance(found.gaussian), np.cov(rows.T, bias=True), atol=1e-11)
     assert (found.gaussian.count, found.gaussian.data_range, found.kind) == (1797, (0.0, 16.0), "images")

@@ -143,6 +143,6 @@ def test_what_cannot_be_guided_is_refused_in_one_line():
     point = replace(FREE, eigenvalues=torch.tensor([5.0, 2.0, 0.4, 0.0]))
     with pytest.raises(InputError, match="s: expected sigma > 0"):
         GuidedGaussian(CONDITIONAL, point, 2.0).flow(starts(VE(), 1.0), VE(), 1.0, 0.0)
-    wide = [Gaussian(torch.zeros(600), torch.eye(600)[:, k : k + 300], torch.ones(300)) for k in (0, 300)]
+    first, second = (Gaussian(torch.zeros(600), torch.eye(600)[:, k : k + 300], torch.ones(300)) for k in (0, 300))
     with pytest.raises(InputError, match=r"at most 512 eigenvectors together, got 600; truncate"):
-        GuidedGaussian(*wide, 2.0)
+        GuidedGaussian(first, second, 2.0)

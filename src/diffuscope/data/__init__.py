@@ -10,7 +10,7 @@ from .named import NAMES
 from .owners import load_owners
 from .places import cache_folder, complete, data_folder, found
 from .registry import PUBLISHED, DataFile, Published
-from .spectrum_chart import spectrum_chart
+from .spectrum import spectrum_chart
 from .statistics_of import ClassKind, data_statistics
 from .stream import ExampleStream, open_stream
 from .table import Table, fit_table

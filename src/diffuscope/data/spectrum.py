@@ -6,6 +6,7 @@ from diffuscope.exact import Gaussian, reliable_from
 from diffuscope.findings import Chart, Mark, Panel, Rule, line
 
 DRAWN = 400  # points of a curve
+ROUNDING = 1e-12  # eigenvalues that are zero, relative to the largest
 
 
 def spectrum_chart(gaussian: Gaussian) -> Chart:
@@ -19,7 +20,7 @@ def spectrum_chart(gaussian: Gaussian) -> Chart:
     )
     sums = torch.cat([gaussian.eigenvalues.new_zeros(1), gaussian.eigenvalues.cumsum(0)])
     explained = sums[ranks.clamp(max=k)] + (ranks - k).clamp(min=0) * gaussian.tail_variance
-    positive = values > 0
+    positive = values > ROUNDING * float(values.max())
     marks: list[Mark] = [line(ranks[positive], values[positive], "eigenvalues")]
     if gaussian.count is not None and 0 < (level := reliable_from(gaussian)) < float(values.max()) ** 0.5:
         marks.append(Rule(level**2, label="square of the lowest reliable noise level"))
