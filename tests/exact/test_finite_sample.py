@@ -69,14 +69,14 @@ def test_the_mean_of_fitted_denoisers_is_the_denoiser_at_kappa():
 
 def test_the_variance_of_fitted_denoisers_is_the_predicted_one_also_along_the_point():
     """Along y - mu the variance is twice that of the formula without the last term."""
-    gaussian, n, variance, draws = population(60), 90, 0.05, 1000
+    gaussian, n, variance, draws = population(40), 60, 0.05, 500
     generator = torch.Generator().manual_seed(2)
     y = gaussian.sample(1, generator=generator)
-    v = torch.cat([y - gaussian.mean, torch.randn(3, 60, dtype=torch.float64, generator=generator)])
+    v = torch.cat([y - gaussian.mean, torch.randn(3, 40, dtype=torch.float64, generator=generator)])
     measured = (fitted_denoisers(gaussian, n, y[0], variance, draws) @ v.T).var(0)
     theory = denoised_variance(gaussian, n, v, y.expand(4, -1), variance**0.5)
-    # four standard errors of a variance, 0.18, and 6 % for n = 90
-    assert float((measured / theory - 1).abs().max()) < 4 * (2 / draws) ** 0.5 + 0.06
+    # four standard errors of a variance, 0.25, and 8 % for n = 60
+    assert float((measured / theory - 1).abs().max()) < 4 * (2 / draws) ** 0.5 + 0.08
 
 
 def test_kappa_is_known_from_the_sample_alone():
