@@ -19,7 +19,8 @@ takes its eigenpairs: another half iteration without another pass. Its eigenvalu
 :math:`Q^T\Sigma Q` (Rayleigh-Ritz) and the true ones; what this half iteration still adds tells whether they have
 converged. Every further pass is one more power iteration. The trace is exact, and what the k pairs lack of it is the
 tail variance :math:`(\mathrm{tr}\Sigma - \sum\lambda)/(D - k)`. On CIFAR-10 with k = 128 the first 32 eigenvalues are
-within 0.1 % after two passes, the first 64 within 1 %, the last is 8 % short; after three, 1e-5, 0.03 % and 2 %.
+within 0.1 % after two passes, the first 64 within 1 %, the last is 8 to 9 % short; after three, 1e-5, 0.04 %
+and 2 %.
 
 Memory in float64, beyond three batches: D x D in one pass; 6 D l, in the last step, with a probe.
 
