@@ -51,8 +51,9 @@ OUT_OF_RANGE = {
         "odd_models:nothing",
     ),
 }
-ZERO_IS_FINE = {"seed", "log_every", "key"}
+ZERO_IS_FINE = {"seed", "log_every", "key", "rank"}
 FINE_FOR_TRAINING = {"data": {"narrow.npy", "other.npz"}, "heldout": {"constant.npy"}}
+FINE_FOR_STATISTICS = {"few.npy", "narrow.npy", "other.npz"}
 PATHS = ("{file}", "{file}/below", "{blocked}", "x" * 300, "\0", "", " ", "\udcff")
 SPECS = ("", " ", "absent.npy", "no/such/folder", "x" * 5000, "größe.npz", "\0", "~nobody/x.npy", "\udcff.npy",
          "\x1b[31m", "a:b:c", "http://localhost/x.npy", "MNIST.npy", "NaN")  # fmt: skip
@@ -137,7 +138,7 @@ def invocations(folder: Path, count: int, seed: int) -> Iterator[Invocation]:
     places, rng = make_files(folder), random.Random(seed)
     faults = {name: list(faults_of(name, places)) for name in COMMANDS}
     for _ in range(count):
-        command = rng.choices([*COMMANDS], weights=[6, 3, 4, 2, 2, 1, 2])[0]
+        command = rng.choices([*COMMANDS], weights=[6, 3, 4, 2, 2, 1, 2, 2])[0]
         chosen = rng.sample(faults[command], rng.choice((1, 1, 2)))
         given = {fault[0].partition("=")[0] for fault in chosen}
         needed = [part for part in needs(command, places) if part[0] not in given]
@@ -167,6 +168,7 @@ def needs(command: str, places: dict[str, Path]) -> list[Words]:
         "reproduce": [("heat-1d",), out],
         "data": [],
         "canaries": [("--data", vectors), ("--number", "20"), out],
+        "statistics": [("--data", vectors), ("--out", str(places["out"] / "x.safetensors"))],
     }[command]
 
 
@@ -181,6 +183,8 @@ def faults_of(command: str, places: dict[str, Path]) -> Iterator[Words]:
         option = f"--{name.replace('_', '-')}"
         for value in bad_values(name, kind, places):
             if command in ("train", "canaries") and value and Path(value[0]).name in FINE_FOR_TRAINING.get(name, ()):
+                continue
+            if command == "statistics" and name == "data" and value and Path(value[0]).name in FINE_FOR_STATISTICS:
                 continue
             if name in ("target", "name"):
                 yield value or ("--nothing",)

@@ -113,6 +113,22 @@ def test_the_page_on_samples_runs_from_zero_to_report(part, tmp_path, monkeypatc
         assert values["fidelity.columns"] == columns["value"]
 
 
+def test_the_page_on_statistics_runs_as_printed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = dict[str, object]()
+    for kind, text in re.findall(r"```(python|console|text)\n(.*?)```", read("docs/statistics.md"), re.DOTALL):
+        if kind == "python":
+            exec(compile(text, "docs/statistics.md", "exec"), names)
+        elif kind == "console":
+            capsys.readouterr()
+            main(shlex.split(text)[1:])
+        else:  # what the command before printed
+            assert capsys.readouterr().out == text
+    printed = capsys.readouterr().out
+    assert "60 examples are too few for 64 dimensions at noise 0.1" in printed
+    assert printed.rstrip().endswith("expected less than 1: statistics of the model's training data")
+
+
 def test_every_link_of_a_page_leads_somewhere():
     pages = [path for path in tracked_files() if path.suffix == ".md"]
     links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())]

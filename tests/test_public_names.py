@@ -18,7 +18,8 @@ SUBPACKAGES = {
 NAMES = {
     "Cosine", "DDIM", "DPMSolverPP2M", "Denoiser", "Empirical", "ExactDenoiser", "Gaussian", "GaussianMixture", "Heun",
     "InputError", "RectifiedFlow", "SampleMetrics", "VE", "VP", "audit_model", "audit_samples", "certify_likelihood",
-    "certify_sampler", "generate", "load_data", "load_model", "reproduce", "teleport", "train_denoiser", "two_moons",
+    "certify_sampler", "data_statistics", "generate", "load_data", "load_model", "reproduce", "teleport",
+    "train_denoiser", "two_moons",
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # what a type checker sees of the names below
     from diffuscope.adapters import load_model
     from diffuscope.audit import SampleMetrics, audit_model, audit_samples
     from diffuscope.certify import certify_likelihood, certify_sampler
-    from diffuscope.data import load_data
+    from diffuscope.data import data_statistics, load_data
     from diffuscope.denoisers import Denoiser, ExactDenoiser
     from diffuscope.errors import InputError
     from diffuscope.exact import Empirical, Gaussian, GaussianMixture, two_moons
@@ -30,7 +30,7 @@ _HOMES = {
     "adapters": ("load_model",),
     "audit": ("SampleMetrics", "audit_model", "audit_samples"),
     "certify": ("certify_likelihood", "certify_sampler"),
-    "data": ("load_data",),
+    "data": ("data_statistics", "load_data"),
     "denoisers": ("Denoiser", "ExactDenoiser"),
     "errors": ("InputError",),
     "exact": ("Empirical", "Gaussian", "GaussianMixture", "two_moons"),
@@ -44,8 +44,8 @@ _SUBPACKAGES = ("densities", "findings", "report", "theory", "times", *(set(_HOM
 __all__ = [
     "DDIM", "VE", "VP", "Cosine", "DPMSolverPP2M", "Denoiser", "Empirical", "ExactDenoiser", "Gaussian",
     "GaussianMixture", "Heun", "InputError", "RectifiedFlow", "SampleMetrics", "__version__", "audit_model",
-    "audit_samples", "certify_likelihood", "certify_sampler", "generate", "load_data", "load_model", "reproduce",
-    "teleport", "train_denoiser", "two_moons",
+    "audit_samples", "certify_likelihood", "certify_sampler", "data_statistics", "generate", "load_data", "load_model",
+    "reproduce", "teleport", "train_denoiser", "two_moons",
 ]  # fmt: skip
 
 

@@ -45,7 +45,7 @@ def assembled(source: Source, choices: Choices) -> DataSet:
     ids = ids_of(source.train, source.heldout, choices.group, choices.heldout_group)
     names = tuple(sorted({name for side in ids if side is not None for name in side}))
     groups, heldout_groups = (None if side is None else codes_of(side, names) for side in ids)
-    parts, table, notes = _examples(read, choices)
+    parts, table, notes = in_library_layout(read, choices)
     train, held = parts[0], parts[-1]
     if held.event_shape != train.event_shape:
         raise InputError(
@@ -123,7 +123,7 @@ def in_float32(examples: Examples, index: Int64[Tensor, " m"]) -> Float32[Tensor
     return torch.from_numpy(result)
 
 
-def _examples(read: list[Part], choices: Choices) -> tuple[list[Examples], Table | None, tuple[str, ...]]:
+def in_library_layout(read: list[Part], choices: Choices) -> tuple[list[Examples], Table | None, tuple[str, ...]]:
     """The parts in the library's layout, and the table that encodes them, if they are one."""
     if not any(isinstance(part, Frame) for part in read) and choices.kind != "table":
         return [laid_out(part, choices.kind) for part in read if isinstance(part, Examples)], None, ()

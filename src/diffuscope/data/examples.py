@@ -14,6 +14,8 @@ from .kinds import in_layout
 from .table import Frame
 from .value_range import Range
 
+BLOCK = 2**24  # values read at a time
+
 
 @dataclass(frozen=True, eq=False)
 class Examples:
@@ -88,11 +90,20 @@ def checked_labels(labels: np.ndarray | None, n: int, argument: str, origin: str
     return labels.astype(np.int64)
 
 
+def extremes(array: np.ndarray) -> tuple[float, float]:
+    """The least and the greatest value, NaN if there is one; an array on disk is read once, block by block."""
+    rows = array.reshape(1) if array.ndim == 0 else array
+    block = max(1, BLOCK // max(1, rows[0].size))
+    parts = [rows[start : start + block] for start in range(0, len(rows), block)]
+    ends = np.array([(part.min(), part.max()) for part in parts])
+    return float(ends[:, 0].min()), float(ends[:, 1].max())
+
+
 def _require_finite(array: np.ndarray, argument: str, origin: str) -> None:
     if array.dtype.kind != "f" or array.size == 0:
         return
     with np.errstate(invalid="ignore"):
-        low, high = array.min(), array.max()  # NaN propagates into both, so that no mask is needed
+        low, high = extremes(array)  # NaN propagates into both, so that no mask is needed
     if np.isfinite(low) and np.isfinite(high):
         if max(-float(low), float(high)) > float(np.finfo(np.float32).max):
             raise InputError(f"{argument}: {origin} reaches {low:g} .. {high:g}, expected the range of float32")

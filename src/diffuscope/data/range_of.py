@@ -7,7 +7,7 @@ floating-point data their own minimum and maximum. In all other cases the user m
 
 from diffuscope.errors import InputError
 
-from .examples import Examples
+from .examples import Examples, extremes
 from .value_range import Range, checked_range, in_words
 
 ROUNDING = 1e-5  # float32 arithmetic may leave values this far outside their range, in units of its width
@@ -16,7 +16,7 @@ UNIT_RATIO = 50  # two sets of images are in different units if the widths of th
 
 def range_of(parts: list[Examples], data_range: Range | None) -> tuple[Range, str]:
     """The range of all parts together, and how it is known; InputError for values outside, or in other units."""
-    ends = [(float(part.values.min()), float(part.values.max())) for part in parts]
+    ends = [extremes(part.values) for part in parts]
     low, high = min(end[0] for end in ends), max(end[1] for end in ends)
     if data_range is not None:
         stated, how = checked_range(data_range, "data_range"), "as stated"

@@ -34,6 +34,7 @@ from .predictors import (
     classes_of,
     nearest_trained_time,
 )
+from .statistics_fit import require_fits_data, require_fits_model, require_shape_and_range
 
 __all__ = [
     "INTEGERS", "MLP", "Batch", "BatchTime", "Checked", "Classes", "Clock", "ConditionalDenoiser",
@@ -42,6 +43,7 @@ __all__ = [
     "Preconditioned", "Preconditioning", "Rescheduled", "ScheduleTime", "SignalTime", "StepIndex",
     "SymmetricLinearDenoiser", "UNet", "VPredictor", "VelocityPredictor", "classes_of", "clock_of", "denoised_to_noise",
     "denoised_to_score", "denoised_to_velocity", "load_callable", "load_denoiser", "load_model", "load_npz",
-    "nearest_trained_time", "noise_to_denoised", "over_events", "preconditioning", "require_batch", "save_denoiser",
+    "nearest_trained_time", "noise_to_denoised", "over_events", "preconditioning", "require_batch", "require_fits_data",
+    "require_fits_model", "require_shape_and_range", "save_denoiser",
     "score_to_denoised", "seeded", "velocity_to_denoised",
 ]  # fmt: skip

@@ -6,16 +6,31 @@ from .box import Box
 from .curve import Curve
 from .distribution import Distribution, Level, PosteriorCovariance
 from .empirical import Denoised, Empirical, EmpiricalCovariance, Evidence
+from .finite_sample import (
+    denoised_variance,
+    effective_variance,
+    expected_denoised,
+    inflation,
+    reliable_from,
+    shrinkage,
+    shrunk,
+    too_few_examples,
+)
 from .gaussian import Gaussian
+from .guided import GuidedGaussian, with_equal_tails
 from .mixture import GaussianMixture
 from .neighbors import nearest_neighbors, nearest_other_neighbors
 from .ring import Ring, RingCovariance
+from .saved import read_gaussian, write_gaussian
+from .streaming import LeadingPairs, leading_pairs, oversampled
 from .superposition import Superposition
 from .toys import TOYS, checkerboard, known_distribution, known_range, rings, spirals, swiss_roll, two_moons
 
 __all__ = [
     "TOYS", "Affine", "Blurred", "Box", "Curve", "Denoised", "Distribution", "Empirical", "EmpiricalCovariance",
-    "Evidence", "Gaussian", "GaussianMixture", "Level", "PosteriorCovariance", "Ring", "RingCovariance",
-    "Superposition", "checkerboard", "known_distribution", "known_range", "nearest_neighbors",
-    "nearest_other_neighbors", "rings", "spirals", "swiss_roll", "two_moons",
+    "Evidence", "Gaussian", "GaussianMixture", "GuidedGaussian", "LeadingPairs", "Level", "PosteriorCovariance", "Ring",
+    "RingCovariance", "Superposition", "checkerboard", "denoised_variance", "effective_variance", "expected_denoised",
+    "inflation", "known_distribution", "known_range", "leading_pairs", "nearest_neighbors", "nearest_other_neighbors",
+    "oversampled", "read_gaussian", "reliable_from", "rings", "shrinkage", "shrunk", "spirals", "swiss_roll",
+    "too_few_examples", "two_moons", "with_equal_tails", "write_gaussian",
 ]  # fmt: skip

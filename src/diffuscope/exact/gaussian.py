@@ -18,26 +18,24 @@ Source: Wang & Vastola 2023 (arXiv:2303.02490, arXiv:2311.10892); the formulas h
 All arithmetic is float64; results come back in the dtype and on the device of the input.
 """
 
-import json
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from diffuscope.errors import InputError
 from diffuscope.schedules import Schedule, Time
 
 from .distribution import Batch, Level, checked_levels, per_sample
+from .saved import TENSORS, read_gaussian, write_gaussian
 from .spectral import Spectrum, top_eigenpairs
+from .streaming import Batches, LeadingPairs, leading_pairs, streamed_moments
 
 TINY = torch.finfo(torch.float64).tiny  # turns 0/0 into 0 where a variance and the noise both vanish
-TENSORS = ("mean", "eigenvectors", "eigenvalues")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +43,8 @@ class Gaussian:
     """N(mean, U diag(eigenvalues) U^T + tail_variance (I - U U^T)).
 
     `eigenvectors` is (D, k) with orthonormal columns, D = prod(event), eigenvalues largest first. Dense is k = D;
-    k = 0 is isotropic. `count` is the number of examples it was fitted to, if any. Raises InputError for shapes that do
-    not fit and for negative variances.
+    k = 0 is isotropic. `count` is the number of examples it was fitted to, if any, and `data_range` the range of their
+    values, where it is known. Raises InputError for shapes that do not fit and for negative variances.
 
     >>> import torch
     >>> Gaussian.isotropic(torch.zeros(2), 1.0).denoise(torch.ones(1, 2), alpha=1.0, sigma=1.0)
@@ -58,6 +56,7 @@ class Gaussian:
     eigenvalues: Float[Tensor, " k"]
     tail_variance: float = 0.0
     count: int | None = None
+    data_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         (rows, rank), D, count = self.eigenvectors.shape, self.mean.numel(), len(self.eigenvalues)
@@ -83,42 +82,30 @@ class Gaussian:
         return cls(mean, *top_eigenpairs(covariance.double(), rank))
 
     @classmethod
-    def fit(cls, batches: Iterable[Float[Tensor, "_ *event"]], rank: int | None = None) -> "Gaussian":
+    def fit(cls, batches: Batches, rank: int | None = None) -> "Gaussian":
         """Mean and covariance (1/n) of a stream of batches of any sizes, in float64 without cancellation.
 
-        Chan's update merges centered scatters, so E[xx^T] - mu mu^T is never formed, and the mean of the first batch
-        is the origin, so that an offset common to all data costs no digits. Memory: one D x D float64 matrix and three
-        batches. Raises InputError for fewer than two examples, examples of different shapes, or values that are not
-        finite.
+        Memory: one D x D matrix and three batches; in high dimension use `fit_leading`. Raises InputError for fewer
+        than two examples, examples of different shapes, or values that are not finite.
         """
-        count, event = 0, ()
-        origin = shift = torch.zeros(0, dtype=torch.float64)
-        scatter = torch.zeros(0, 0, dtype=torch.float64)
-        for batch in batches:
-            n, shape = len(batch), tuple(batch.shape[1:])
-            rows = batch.double().reshape(n, math.prod(shape))
-            if n == 0:
-                continue
-            if not bool(torch.isfinite(rows).all()):
-                raise InputError("batches: expected finite values, got NaN or infinity")
-            if count == 0:
-                event, origin = shape, rows.mean(0)
-                shift, scatter = torch.zeros_like(origin), rows.new_zeros(len(origin), len(origin))
-            elif shape != event:
-                raise InputError(f"batches: expected examples of shape {event} like the first, got {shape}")
-            rows = rows - origin
-            batch_shift = rows.mean(0)
-            step = batch_shift - shift
-            between = (count * n / (count + n)) ** 0.5 * step
-            # the shift between batch and past as one more row: one update of the D x D matrix per batch
-            centered = torch.cat([rows - batch_shift, between[None]])
-            scatter.addmm_(centered.T, centered)
-            shift = shift + step * (n / (count + n))
-            count += n
-        if count < 2:
-            raise InputError(f"batches: expected at least two examples to fit a Gaussian, got {count}")
-        vectors, values, tail = top_eigenpairs(scatter / count, rank)
-        return cls((origin + shift).reshape(event), vectors, values, tail, count)
+        moments = streamed_moments(batches)
+        return cls(moments.mean, *top_eigenpairs(moments.product, rank), moments.count)
+
+    @classmethod
+    def fit_leading(
+        cls, passes: Callable[[], Batches], rank: int, *, generator: torch.Generator, n_passes: int = 2
+    ) -> "Gaussian":
+        """The `rank` leading eigenpairs of the covariance of a stream that `passes()` begins anew, in any dimension.
+
+        Eigenvalues are too small, the last of them most (see `leading_pairs`); the trace is exact. Memory: a few
+        D x 1.5 `rank` matrices and three batches. Raises InputError as `leading_pairs`.
+        """
+        return cls.of_leading(leading_pairs(passes, rank, generator=generator, n_passes=n_passes))
+
+    @classmethod
+    def of_leading(cls, pairs: LeadingPairs) -> "Gaussian":
+        """The Gaussian of these eigenpairs, with the rest of the trace as its tail."""
+        return cls(pairs.mean, pairs.eigenvectors, pairs.eigenvalues, pairs.tail_variance, pairs.count)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -133,6 +120,11 @@ class Gaussian:
         """tr Sigma: the total variance of the data."""
         return float(self.eigenvalues.sum()) + self.tail_variance * (self.dimension - len(self.eigenvalues))
 
+    def rank_of_share(self, share: float) -> int | None:
+        """How many leading eigenvalues have this share of the total variance; None if those that are kept have less."""
+        reached = (self.eigenvalues.cumsum(0) >= share * self.trace).nonzero()
+        return int(reached[0]) + 1 if len(reached) else None
+
     def truncate(self, rank: int) -> "Gaussian":
         """Keep the top `rank` eigenpairs; the rest goes into the tail, so that the total variance is unchanged.
 
@@ -144,34 +136,54 @@ class Gaussian:
             return self
         rest = self.trace - float(self.eigenvalues[:rank].sum())
         tail = max(0.0, rest) / (self.dimension - rank)
-        return Gaussian(self.mean, self.eigenvectors[:, :rank].clone(), self.eigenvalues[:rank], tail, self.count)
+        return replace(
+            self,
+            eigenvectors=self.eigenvectors[:, :rank].clone(),
+            eigenvalues=self.eigenvalues[:rank],
+            tail_variance=tail,
+        )
 
-    def rescale(self, scale: float, shift: float) -> "Gaussian":
-        """The distribution of scale * x_0 + shift: (2, -1) takes pixels from [0, 1] to [-1, 1]."""
-        mean = scale * self.mean + shift
-        return Gaussian(mean, self.eigenvectors, scale**2 * self.eigenvalues, scale**2 * self.tail_variance, self.count)
+    def rescale(self, scale: float | int, shift: float | int) -> "Gaussian":
+        """The distribution of scale * x_0 + shift: (2, -1) takes pixels from [0, 1] to [-1, 1].
+
+        Latents z of a VAE that a model takes as (z - shift_factor) * scaling_factor:
+        `rescale(scaling_factor, -shift_factor * scaling_factor)`. Raises InputError for numbers that are not finite.
+        """
+        if not (math.isfinite(scale) and math.isfinite(shift)):
+            raise InputError(f"scale, shift: expected finite numbers, got {scale}, {shift}")
+        ends = None if self.data_range is None else sorted(scale * end + shift for end in self.data_range)
+        return replace(
+            self,
+            mean=scale * self.mean + shift,
+            eigenvalues=scale**2 * self.eigenvalues,
+            tail_variance=scale**2 * self.tail_variance,
+            data_range=None if ends is None else (float(ends[0]), float(ends[1])),
+        )
+
+    def in_range(self, low: float | int, high: float | int) -> "Gaussian":
+        """`rescale` that takes `data_range` to [low, high].
+
+        Raises InputError without a `data_range`, and unless low < high are finite.
+        """
+        if self.data_range is None:
+            raise InputError("data_range: expected a Gaussian that knows the range of its data, got one that does not")
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise InputError(f"low, high: expected two finite numbers, the lower first, got {low:g} {high:g}")
+        first, last = self.data_range
+        scale = (high - low) / (last - first)
+        return replace(self.rescale(scale, low - scale * first), data_range=(float(low), float(high)))
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file (float64)."""
-        facts = {"kind": "Gaussian", "tail_variance": self.tail_variance, "count": self.count}
-        tensors = {name: getattr(self, name).contiguous().cpu() for name in TENSORS}
-        save_file(tensors, str(path), metadata={"diffuscope": json.dumps(facts)})
+        """Write a safetensors file (float64), whole or not at all."""
+        write_gaussian(Path(path), self)
 
     @classmethod
     def load(cls, path: str | Path) -> "Gaussian":
-        """Read a file written by `save`. Raises InputError for a missing, truncated or different file."""
-        name = Path(path).name
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                facts = json.loads((file.metadata() or {}).get("diffuscope", "{}"))
-                if facts.get("kind") != "Gaussian":
-                    raise InputError(f"path: expected a saved Gaussian, got {name}, which is not one")
-                tensors = {key: file.get_tensor(key) for key in TENSORS}
-            return cls(**tensors, tail_variance=facts["tail_variance"], count=facts["count"])
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(f"path: cannot read {name} as a saved Gaussian ({error})") from error
+        """Read a file written by `save`, or by `DataStatistics.save`, of which it is the Gaussian of all examples.
+
+        Raises InputError for a missing, truncated or different file.
+        """
+        return read_gaussian(Path(path), cls)[0]
 
     def sample(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n *event"]:
         """Independent draws, float64."""

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from diffuscope.denoisers import Batch
 from diffuscope.errors import InputError
-from diffuscope.exact import Gaussian
+from diffuscope.exact import Gaussian, GuidedGaussian
 from diffuscope.schedules import Schedule, Time, as_time
 
 from .contract import Evaluation
@@ -76,10 +76,13 @@ def reallocate(
     return grid(start, len(times) - 1)
 
 
-def teleport(gaussian: Gaussian, schedule: Schedule, x_start: Batch, t_start: Time, t_skip: Time) -> Batch:
+def teleport(
+    gaussian: Gaussian | GuidedGaussian, schedule: Schedule, x_start: Batch, t_start: Time, t_skip: Time
+) -> Batch:
     """The state at t_skip on the Gaussian's probability-flow trajectory through `x_start` at t_start, with zero NFE.
 
-    Dtype and device are those of `x_start`; the arithmetic is float64. alpha(t_start) = 0 is allowed.
+    Dtype and device are those of `x_start`; the arithmetic is float64. alpha(t_start) = 0 is allowed. For a model with
+    guidance take a `GuidedGaussian`.
     Raises InputError for t_skip > t_start.
     """
     if not float(t_skip) <= float(t_start):
@@ -88,7 +91,11 @@ def teleport(gaussian: Gaussian, schedule: Schedule, x_start: Batch, t_start: Ti
 
 
 def warm_history(
-    gaussian: Gaussian, schedule: Schedule, x_start: Batch, t_start: Time, times: Float[Tensor, " times"]
+    gaussian: Gaussian | GuidedGaussian,
+    schedule: Schedule,
+    x_start: Batch,
+    t_start: Time,
+    times: Float[Tensor, " times"],
 ) -> tuple[Evaluation, ...]:
     """The Gaussian's denoiser along the jump, at decreasing `times` above t_skip: a history for multistep samplers.
 

@@ -27,9 +27,10 @@ from diffuscope.denoisers import (
     OfClass,
     classes_of,
     nearest_trained_time,
+    require_shape_and_range,
 )
 from diffuscope.errors import InputError
-from diffuscope.exact import Distribution
+from diffuscope.exact import Distribution, Gaussian
 from diffuscope.memory import require_memory
 from diffuscope.progress import progress_bar
 from diffuscope.schedules import as_time
@@ -66,7 +67,8 @@ def generate(
     draws from that distribution noised to the highest level instead of pure noise. The start noise of all samples is
     drawn at once, so a deterministic sampler's result does not depend on `batch_size`.
     Raises InputError for n or steps below 1, for a model without `event_shape` (unless it is given), for classes that
-    the model does not have, for guidance without classes, and for samples that are not finite.
+    the model does not have, for guidance without classes, for a Gaussian start of another shape or range than
+    the model's, and for samples that are not finite.
 
     >>> from diffuscope.denoisers import ExactDenoiser
     >>> from diffuscope.exact import two_moons
@@ -84,6 +86,8 @@ def generate(
     shape = getattr(denoiser, "event_shape", None) if event_shape is None else event_shape
     if shape is None:
         raise InputError("event_shape: expected the shape of one sample, as the model has no .event_shape; got None")
+    if isinstance(start, Gaussian):
+        require_shape_and_range(start, denoiser)
     require_memory(12.0 * n * math.prod(shape), "n", f"{n:,} samples of shape {tuple(shape)}")
     sampler = DPMSolverPP2M() if sampler is None else sampler
     schedule = denoiser.schedule

@@ -24,9 +24,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.denoisers import Batch, Denoiser
+from diffuscope.denoisers import Batch, Denoiser, require_shape_and_range
 from diffuscope.errors import InputError
-from diffuscope.exact import Gaussian
+from diffuscope.exact import Gaussian, GuidedGaussian
 from diffuscope.schedules import Schedule
 from diffuscope.times import log_snr_times
 
@@ -50,7 +50,7 @@ class Teleported:
     """
 
     sampler: Sampler
-    gaussian: Gaussian
+    gaussian: Gaussian | GuidedGaussian
     noise_to_signal: float
     remembered: int = 3
 
@@ -138,6 +138,9 @@ def teleported_sample(
         raise InputError(f"times: expected a grid with a step above {teleported.noise_to_signal:g}, got none")
     if checks < 2:
         raise InputError(f"checks: expected at least two levels, got {checks}")
+    if not isinstance(teleported.gaussian, Gaussian):
+        raise InputError("teleported: expected the jump of a Gaussian for an estimate of its error, got a guided one")
+    require_shape_and_range(teleported.gaussian, denoiser)
     t_start, t_skip = float(times[0]), float(jumped[-1])
     error = teleport_error(denoiser, teleported.gaussian, x_start, _levels(denoiser.schedule, t_start, t_skip, checks))
     return TeleportedSample(sample(teleported, denoiser, x_start, times, noise=noise), t_skip, error)
@@ -158,6 +161,7 @@ def suggest_sigma_skip(
     down to 0.05 of the data's standard deviation; `tolerance` is in the same unit. The result's `noise_to_signal` is
     the level, its `t_skip` the time. Costs `samples` * `levels` evaluations.
     """
+    require_shape_and_range(gaussian, denoiser)
     schedule, t_start = denoiser.schedule, denoiser.schedule.t_max
     scale = (gaussian.trace / gaussian.dimension) ** 0.5
     lowest = max(LOWEST * scale, float(schedule.noise_to_signal(schedule.t_min)))
