@@ -12,7 +12,8 @@ Where the library needs care:
 - Heun has two entries per step but for the first, [t_0, t_1, t_1, t_2, t_2, ...], so that both are cut at 2k;
 - DDIM has no sigmas, and a stride of T // steps training steps, whatever its timesteps are. It keeps the number of steps
   of the whole grid. Where T / steps is no integer, its states would be at other levels than its timesteps, a little more
-  with every step; a longer grid than the pipeline asked for is therefore laid out again in that stride.
+  with every step; a longer grid than the pipeline asked for is therefore laid out again in that stride;
+- for some numbers of steps (61 of 1000, by rounding) the spacing `trailing` has one timestep more, -1: these are skipped.
 """
 
 import math
@@ -109,7 +110,8 @@ class TeleportGrid:
         """
         best = (math.inf, steps)
         for number in range(steps, self.scheduler.config.num_train_timesteps + 1):
-            self._lay_out(number, steps, arguments)
+            if not self._lay_out(number, steps, arguments):
+                continue
             octaves = math.log2(float(self.levels()[number - steps]) / self.noise_to_signal)
             best = min(best, (abs(octaves), number))
             if octaves <= 0:
@@ -117,15 +119,19 @@ class TeleportGrid:
         self._lay_out(best[1], steps, arguments)
         return best[1] - steps
 
-    def _lay_out(self, number: int, asked: int, arguments: dict[str, Any]) -> None:
+    def _lay_out(self, number: int, asked: int, arguments: dict[str, Any]) -> bool:
+        """Sets the grid of `number` steps; False where the library makes another number of them."""
         inner = self.scheduler
         inner.set_timesteps(**{**arguments, "num_inference_steps": number})
+        if len(self.levels()) != number + 1:
+            return False
         if self._name == "DDIMScheduler" and number != asked:
             stride = inner.config.num_train_timesteps // number
             last = inner.timesteps[-1].clamp(max=stride - 1)
             rest = last + stride * torch.arange(number - 2, -1, -1, device=inner.timesteps.device)
             # the first state is the pipeline's, at the level of the first timestep
             inner.timesteps = torch.cat([inner.timesteps[:1], rest])
+        return True
 
 
 def require_within(noise_to_signal: float | int, low: float, high: float, of: str) -> None:

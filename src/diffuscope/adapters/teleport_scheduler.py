@@ -61,8 +61,8 @@ class TeleportScheduler:
         self.scheduler, self.gaussian, self.protocol = self._grid.scheduler, gaussian, protocol
         self.steps_saved = 0
         self._start, self._end = (0.0, 1.0), (0.0, 1.0)  # alpha and sigma before and after the jump
-        # whether the first step is still to come, whether a state has been replaced, and by scale_model_input
-        self._waiting, self._replaced, self._scaled = False, False, False
+        self._waiting, self._replaced = False, False  # for the first step; whether a state has been replaced since
+        self._scaled: Batch | None = None  # what scale_model_input returned before the first step
         self._init_noise_sigma: Any = None
         # pipelines register and save their parts by module and class
         self.__module__ = type(scheduler).__module__
@@ -100,8 +100,9 @@ class TeleportScheduler:
 
     def scale_model_input(self, sample: Batch, *args: Any, **kwargs: Any) -> Batch:
         """`scale_model_input` of the scheduler; before the first step, of the state after the jump."""
-        self._scaled = True
-        return self.scheduler.scale_model_input(self.jumped(sample), *args, **kwargs)
+        scaled = self.scheduler.scale_model_input(self.jumped(sample), *args, **kwargs)
+        self._scaled = scaled if self._waiting else None
+        return scaled
 
     def add_noise(self, *args: Any, **kwargs: Any) -> Batch:
         """`add_noise` of the scheduler. Raises InputError before the first step of a run, which starts at no noise."""
@@ -122,7 +123,7 @@ class TeleportScheduler:
     @property
     def hook_idle(self) -> bool:
         """Whether the input of the network needs no replacing: it was scaled here, or the first step is made."""
-        return self._scaled or not self._waiting
+        return self._scaled is not None or not self._waiting
 
     def _jump(self, sample: Batch) -> Batch:
         shape, expected = tuple(sample.shape[1:]), self.gaussian.event_shape
@@ -139,7 +140,10 @@ class TeleportScheduler:
                     "scheduler: this pipeline calls its network without scale_model_input, before the jump; "
                     "expected `with teleported(pipeline, gaussian, ...)`"
                 )
-            sample, self._waiting = self._jump(sample), False
+            # DiTPipeline goes on with what scale_model_input returned, others with their own latents
+            after = self._scaled is not None and torch.equal(sample, self._scaled[: len(sample)])
+            sample = sample if after else self._jump(sample)
+            self._waiting, self._scaled = False, None
         return self.scheduler.step(model_output, timestep, sample, *args, **kwargs)
 
     def _set_timesteps(self, *args: Any, **kwargs: Any) -> None:
@@ -157,7 +161,7 @@ class TeleportScheduler:
         self._start, self._end = (self._grid.scales(levels[index]) for index in (0, self.steps_saved))
         self._grid.cut(self.steps_saved)
         self._waiting = self.steps_saved > 0
-        self._replaced, self._scaled = False, False
+        self._replaced, self._scaled = False, None
 
 
 def _with_signature_of(method: Callable[..., Any], replacement: Callable[..., Any]) -> Callable[..., Any]:
