@@ -61,7 +61,9 @@ def grid_of(prediction: str, calls: int) -> tuple[Schedule, Tensor]:
         schedule, times = RectifiedFlow(), torch.linspace(1, 1e-3, calls + 1, dtype=torch.float64)[:-1]
     else:
         schedule = DiscreteVP.linear()
-        times = model_times(DataPredictor(torch.zeros_like, schedule, event_shape=(4,), data_range=(-1.0, 1.0)), calls - 1)
+        times = model_times(
+            DataPredictor(torch.zeros_like, schedule, event_shape=(4,), data_range=(-1.0, 1.0)), calls - 1
+        )
     return schedule, torch.cat([times, times.new_zeros(1)])
 
 
@@ -122,7 +124,9 @@ def test_noise_is_added_at_the_level_of_the_timestep():
 
 
 @needs_k_diffusion
-@pytest.mark.parametrize("sampler", [UniPC(), Heun(), DPMSolverPP2S(), StochasticDDIM(0.5)], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "sampler", [UniPC(), Heun(), DPMSolverPP2S(), StochasticDDIM(0.5)], ids=lambda s: type(s).__name__
+)
 def test_a_k_diffusion_call_ends_where_our_sample_ends(sampler: Sampler):
     """With its own wrapper of a network and its own levels; methods of several evaluations too."""
     levels = sampling().get_sigmas_karras(8, 0.05, 20.0).double()
@@ -153,17 +157,14 @@ def test_what_k_diffusion_calls_euler_is_our_ddim():
 @pytest.mark.parametrize("sampler", [*ONE_EVALUATION, UniPC(), NoiseAdamsBashforth(4)], ids=sampler_text)
 def test_an_azula_sampler_of_ours_ends_where_our_sample_ends(sampler: Sampler):
     """On azula's VE schedule, which is our GeometricVE, and its own times, in float64."""
-    pytest.importorskip("azula")
-    from azula.denoise import Denoiser, DiracPosterior
-    from azula.noise import VESchedule
-
+    azula = pytest.importorskip("azula.denoise")
     from diffuscope.adapters.azula_sampler import AzulaSampler
 
-    class Exact(Denoiser):
-        schedule = VESchedule(0.01, 50.0)
+    class Exact(azula.Denoiser):
+        schedule = pytest.importorskip("azula.noise").VESchedule(0.01, 50.0)
 
-        def forward(self, x_t: Tensor, t: Tensor) -> DiracPosterior:
-            return DiracPosterior(mean=MIXTURE.denoise(x_t, *self.schedule(t)))
+        def forward(self, x_t: Tensor, t: Tensor) -> Any:
+            return azula.DiracPosterior(mean=MIXTURE.denoise(x_t, *self.schedule(t)))
 
     made = AzulaSampler(Exact(), sampler, generator=draws(), steps=9, silent=True, dtype=torch.float64)
     assert isinstance(made, pytest.importorskip("azula.sample").Sampler)
@@ -219,6 +220,6 @@ def test_what_a_scheduler_cannot_do_is_one_line():
     with pytest.raises(InputError, match="eta, use_clipped_model_output: expected none"):
         scheduler.step(x, 999, x, eta=0.5, generator=draws())
     with pytest.raises(InputError, match="generator: StochasticDDIM draws noise"):
-        k_diffusion_sampler(StochasticDDIM())(lambda x, sigma: x, x, torch.tensor([1.0, 0.0]))
+        k_diffusion_sampler(StochasticDDIM())(MIXTURE.denoise, x, torch.tensor([1.0, 0.0]))
     with pytest.raises(InputError, match="sigmas: expected at least two decreasing"):
-        k_diffusion_sampler(DDIM())(lambda x, sigma: x, x, torch.tensor([1.0, 2.0]))
+        k_diffusion_sampler(DDIM())(MIXTURE.denoise, x, torch.tensor([1.0, 2.0]))

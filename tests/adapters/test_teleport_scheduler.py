@@ -12,7 +12,7 @@ from peer_networks import ExactNetwork, NoDecoder, five_points, gaussian_of
 from torch import Tensor
 
 from diffuscope.adapters.teleport_pipeline import teleported
-from diffuscope.adapters.teleport_scheduler import TeleportScheduler
+from diffuscope.adapters.teleport_scheduler import Protocol, TeleportScheduler
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Gaussian
@@ -81,7 +81,10 @@ def scales(plain: Any, index: int) -> tuple[float, float]:
 @every_scheduler
 def test_the_first_state_of_the_network_is_the_end_of_the_flow_of_the_gaussian(name: str):
     """Isotropic data in closed form: the deviation from the mean grows as the standard deviation of the noised data."""
-    plain, made = scheduler(name), TeleportScheduler(scheduler(name), ISOTROPIC, noise_to_signal=3.0, protocol="truncate")
+    plain, made = (
+        scheduler(name),
+        TeleportScheduler(scheduler(name), ISOTROPIC, noise_to_signal=3.0, protocol="truncate"),
+    )
     plain.set_timesteps(12)
     made.set_timesteps(12)
     cut = len(plain.timesteps) - len(made.timesteps)
@@ -99,7 +102,10 @@ def test_the_first_state_of_the_network_is_the_end_of_the_flow_of_the_gaussian(n
 
 @every_scheduler
 def test_truncation_keeps_the_tail_of_every_list_and_the_start_of_the_whole(name: str):
-    plain, made = scheduler(name), TeleportScheduler(scheduler(name), ISOTROPIC, noise_to_signal=3.0, protocol="truncate")
+    plain, made = (
+        scheduler(name),
+        TeleportScheduler(scheduler(name), ISOTROPIC, noise_to_signal=3.0, protocol="truncate"),
+    )
     for _ in range(2):  # the second run starts as the first
         plain.set_timesteps(12)
         made.set_timesteps(12)
@@ -121,7 +127,7 @@ def test_reallocation_makes_as_many_calls_as_were_asked_for_from_about_the_level
             made.set_timesteps(steps_of(name, calls))
             assert len(made.timesteps) == calls
             alpha, sigma = made._end
-            assert abs(math.log(sigma / alpha / level)) < 4 / calls  # half a step in log, of few steps
+            assert abs(math.log(sigma / alpha / level)) < 4 / steps_of(name, calls)  # half a step
     pipe = pipeline(made)
     latents(pipe, steps_of(name, 9))
     assert pipe.unet.calls == 9
@@ -140,7 +146,7 @@ def test_ddim_stays_at_the_levels_of_its_timesteps():
 
 @every_scheduler
 @both_protocols
-def test_on_gaussian_data_a_run_ends_where_the_flow_ends(name: str, protocol: str):
+def test_on_gaussian_data_a_run_ends_where_the_flow_ends(name: str, protocol: Protocol):
     """Closed form at sigma = 0, for a start at infinite noise: the mean and the start over its scale times the std."""
     made = TeleportScheduler(scheduler(name), ISOTROPIC, noise_to_signal=3.0, protocol=protocol)
     plain, ends = scheduler(name), []
@@ -152,12 +158,12 @@ def test_on_gaussian_data_a_run_ends_where_the_flow_ends(name: str, protocol: st
         ends.append(float((latents(pipeline(given, ROWS), 40) - exact).abs().max()))
     # a wrong level, index or list would be an error of the size of the data
     assert ends[1] < 2 * ends[0] + 1e-5
-    assert ends[1] < (0.15 if name in ("DDIMScheduler", "EulerDiscreteScheduler") else 0.02)
+    assert ends[1] < (0.15 if name in ("DDIMScheduler", "EulerDiscreteScheduler") else 0.03)
 
 
 @every_scheduler
 @both_protocols
-def test_a_jump_to_the_start_changes_nothing(name: str, protocol: str):
+def test_a_jump_to_the_start_changes_nothing(name: str, protocol: Protocol):
     plain = scheduler(name)
     highest = float((1 / plain.alphas_cumprod[-1].double() - 1).sqrt())
     made = TeleportScheduler(plain, MOMENTS, noise_to_signal=highest, protocol=protocol)
@@ -190,7 +196,9 @@ def test_at_equal_calls_the_jump_brings_the_ends_closer_to_those_of_the_flow(nam
 
 @pytest.mark.parametrize("kind", ["DDPMPipeline", "DDIMPipeline", "LDMPipeline"])
 @both_protocols
-def test_within_the_block_every_pipeline_gives_the_same_and_afterwards_what_it_gave_before(kind: str, protocol: str):
+def test_within_the_block_every_pipeline_gives_the_same_and_afterwards_what_it_gave_before(
+    kind: str, protocol: Protocol
+):
     """Whether or not it lets its scheduler scale the input of the network; no call is spent on the jump."""
 
     def images(pipe: Any) -> Tensor:
@@ -237,7 +245,7 @@ def test_a_network_called_by_name_and_twice_is_hooked_each_time():
     with teleported(pipe, MOMENTS, noise_to_signal=3.0, protocol="truncate") as made:
         made.set_timesteps(10)
         t, x = made.timesteps[0], start()
-        pipe.unet.forward = lambda sample, t: sample
+        pipe.unet.forward = lambda sample, t: sample  # noqa: ARG005
         assert torch.equal(pipe.unet(sample=x, t=t), made.jumped(x))
         assert torch.equal(pipe.unet(x, t), made.jumped(x))
         made.step(x, t, x)
@@ -253,8 +261,17 @@ def test_it_stands_in_for_its_scheduler_and_is_saved_as_it(tmp_path):
     assert inspect.signature(made.set_timesteps) == inspect.signature(plain.set_timesteps)
     assert made.config == plain.config
     assert repr(made) == "TeleportScheduler(UniPCMultistepScheduler, noise_to_signal=3, protocol='reallocate')"
-    unet = diffusers.UNet2DModel(sample_size=2, in_channels=1, out_channels=1, layers_per_block=1, norm_num_groups=4,
-        block_out_channels=(4,), down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), add_attention=False)
+    unet = diffusers.UNet2DModel(
+        sample_size=2,
+        in_channels=1,
+        out_channels=1,
+        layers_per_block=1,
+        norm_num_groups=4,
+        block_out_channels=(4,),
+        down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",),
+        add_attention=False,
+    )
     pipe = diffusers.DDPMPipeline(unet=unet, scheduler=plain)
     pipe.scheduler = made
     pipe.save_pretrained(tmp_path)
@@ -272,36 +289,42 @@ def test_it_stands_in_for_its_scheduler_and_is_saved_as_it(tmp_path):
     ("name", "given", "line"),
     [
         ("PNDMScheduler", {}, "scheduler: expected one of DDIMScheduler, .*, got PNDMScheduler"),
-        ("DDIMScheduler", {"noise_to_signal": 500.0}, r"noise_to_signal: expected a level of DDIMScheduler's table, .* got 500"),
+        (
+            "DDIMScheduler",
+            {"noise_to_signal": 500.0},
+            r"noise_to_signal: expected a level of DDIMScheduler's table, .* got 500",
+        ),
         ("DDIMScheduler", {"noise_to_signal": 0}, r"sigma/alpha in 0.01 .. 157, got 0"),
         ("DDIMScheduler", {"noise_to_signal": math.nan}, "got nan"),
     ],
 )
 def test_what_cannot_be_teleported_is_one_line(name: str, given: dict, line: str):
     with pytest.raises(InputError, match=line) as caught:
-        TeleportScheduler(getattr(diffusers, name)(), MOMENTS, **({"noise_to_signal": 3.0} | given))
+        TeleportScheduler(getattr(diffusers, name)(), MOMENTS, noise_to_signal=given.get("noise_to_signal", 3.0))
     assert "\n" not in str(caught.value)
 
 
 def test_what_a_run_cannot_do_is_one_line():
     other = Gaussian.isotropic(torch.zeros(3, 4, 4), 1.0)
     pipe = pipeline(scheduler("DDIMScheduler"))
-    with pytest.raises(InputError, match=r"gaussian: expected the shape of the latents, \(1, 2, 2\), got \(3, 4, 4\)"):
-        with teleported(pipe, other, noise_to_signal=3.0):
-            latents(pipe, 8)
+    shapes = r"gaussian: expected the shape of the latents, \(1, 2, 2\), got \(3, 4, 4\)"
+    with pytest.raises(InputError, match=shapes), teleported(pipe, other, noise_to_signal=3.0):
+        latents(pipe, 8)
     assert type(pipe.scheduler) is diffusers.DDIMScheduler
     assert not pipe.unet._forward_pre_hooks
     unscaled = pipeline(scheduler("DDIMScheduler"), kind="DDIMPipeline")
     made = unscaled.scheduler = TeleportScheduler(unscaled.scheduler, MOMENTS, noise_to_signal=3.0)
     with pytest.raises(InputError, match="this pipeline calls its network without scale_model_input"):
         latents(unscaled, 8)
+    made.set_timesteps(8)
     with pytest.raises(InputError, match="scheduler: a TeleportScheduler starts from pure noise"):
-        made.set_timesteps(8)
         made.add_noise(start(), start(), made.timesteps[:1])
     with pytest.raises(InputError, match="protocol: expected truncate for a pipeline with its own timesteps"):
-        TeleportScheduler(scheduler("EulerDiscreteScheduler"), MOMENTS, noise_to_signal=3.0).set_timesteps(timesteps=[9])
+        TeleportScheduler(scheduler("EulerDiscreteScheduler"), MOMENTS, noise_to_signal=3.0).set_timesteps(
+            timesteps=[9]
+        )
     with pytest.raises(InputError, match="scheduler: expected a plain scheduler"):
         TeleportScheduler(made, MOMENTS, noise_to_signal=3.0)
-    with pytest.raises(InputError, match="pipeline: expected a diffusers pipeline .*, got a NoDecoder"):
-        with teleported(NoDecoder(), MOMENTS, noise_to_signal=3.0):
-            pass
+    no_pipeline = teleported(NoDecoder(), MOMENTS, noise_to_signal=3.0)
+    with pytest.raises(InputError, match=r"pipeline: expected a diffusers pipeline .*, got a NoDecoder"), no_pipeline:
+        pass

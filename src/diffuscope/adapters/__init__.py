@@ -1,4 +1,4 @@
-"""Other libraries' samplers, and any callable, as targets of `diffuscope certify`.
+"""Other libraries' samplers as targets of `diffuscope certify`; ours, and the closed-form jump, in their loops.
 
 >>> load_target("azula:REABSampler?order=3")                        # doctest: +SKIP
 >>> load_target("k_diffusion:sample_dpmpp_2m")                      # doctest: +SKIP
@@ -9,8 +9,20 @@
 One file per library converts its states, times, options and noise to ours and lists what is not offered. A library's
 sampler takes exactly the given times, one of its own steps between neighbors, by its own formulas: the adapters only
 translate. A library is imported when one of its targets is loaded; none is a dependency.
+
+The other way, `teleported`, `TeleportScheduler` and `teleport_levels` put a closed-form jump before the first step of a
+pipeline or sampler, and `k_diffusion_sampler` gives a sampler of ours k-diffusion's call shape. `SamplerScheduler` and
+`AzulaSampler` are subclasses of classes of diffusers and azula, so they are in modules of their own:
+`sampler_scheduler` and `azula_sampler`.
 """
 
+from .k_diffusion_sampler import k_diffusion_sampler
 from .targets import known_targets, load_shipped, load_target
+from .teleport_levels import TeleportedLevels, teleport_levels
+from .teleport_pipeline import teleported
+from .teleport_scheduler import TeleportScheduler
 
-__all__ = ["known_targets", "load_shipped", "load_target"]
+__all__ = [
+    "TeleportScheduler", "TeleportedLevels", "k_diffusion_sampler", "known_targets", "load_shipped", "load_target",
+    "teleport_levels", "teleported",
+]  # fmt: skip

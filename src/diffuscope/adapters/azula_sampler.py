@@ -4,9 +4,9 @@ r"""Our samplers as an azula sampler: `AzulaSampler(denoiser, sampler, steps=20)
 
     x = AzulaSampler(denoiser, "UniPC?predictor_order=2", steps=20)(AzulaSampler(denoiser, "DDIM").init((8, 64)))
 
-azula's denoiser returns a posterior whose mean is D, and its schedule the :math:`(\alpha_t, \sigma_t)` of the kernel, as
-ours. Its loop calls `step(x_t, t, s)` between its own times. A sampler of ours with a history continues it where a step
-starts at the state and time at which the last one ended, and starts cold anywhere else.
+azula's denoiser returns a posterior whose mean is D, and its schedule the :math:`(\alpha_t, \sigma_t)` of the kernel,
+as ours. Its loop calls `step(x_t, t, s)` between its own times. A sampler of ours with a history continues it where a
+step starts at the state and time at which the last one ended, and starts cold anywhere else.
 """
 
 import functools
@@ -20,7 +20,7 @@ from torch import Tensor
 from diffuscope.denoisers import Batch, BatchTime
 from diffuscope.errors import InputError
 from diffuscope.samplers import Instant, Noise, Sampler, State
-from diffuscope.schedules import VE, Schedule, as_time
+from diffuscope.schedules import VE, as_time
 
 from .grid_samplers import grid_sampler
 from .libraries import library
@@ -33,7 +33,11 @@ class _Denoiser:
     denoiser: Any
     like: Tensor
     arguments: dict[str, Any]
-    schedule: Schedule = VE()  # not read: a step on the grid takes alpha and sigma from its instants
+
+    @property
+    def schedule(self) -> VE:
+        """Not read: a step on the grid takes alpha and sigma from its instants."""
+        return VE()
 
     def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
         return self.denoiser(x_t, as_time(t).to(self.like), **self.arguments).mean
@@ -48,7 +52,9 @@ class _Steps:
         super().__init__(**kwargs)
         self.denoiser, self.sampler, self.generator = denoiser, grid_sampler(sampler), generator
         if self.sampler.stochastic and generator is None:
-            raise InputError(f"generator: {type(self.sampler).__name__} draws noise and needs a torch.Generator, got None")
+            raise InputError(
+                f"generator: {type(self.sampler).__name__} draws noise and needs a torch.Generator, got None"
+            )
         self._state: State | None = None
 
     def step(self, x_t: Batch, t: Tensor, s: Tensor, **kwargs: Any) -> Batch:

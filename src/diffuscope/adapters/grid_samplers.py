@@ -1,7 +1,8 @@
 """Which of our samplers other libraries' loops can drive: those that evaluate the model at the times of the grid only.
 
-Such a loop owns the times and hands over one evaluation of the model, or a model that it knows at its own times. A method
-that evaluates the model between two times, or that needs the derivatives of a schedule, cannot be stepped from outside.
+Such a loop owns the times and hands over one evaluation of the model, or a model that it knows at its own times. A
+method that evaluates the model between two times, or needs the derivatives of a schedule, cannot be stepped from
+outside.
 """
 
 from dataclasses import fields, is_dataclass

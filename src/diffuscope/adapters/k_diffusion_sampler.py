@@ -1,10 +1,10 @@
-"""Our samplers in the call shape of k-diffusion: `sample(model, x, sigmas, extra_args=None, callback=None, disable=None)`.
+"""Our samplers in k-diffusion's call shape: `sample(model, x, sigmas, extra_args=None, callback=None, disable=None)`.
 
     sample_unipc = k_diffusion_sampler(UniPC())
     x = sample_unipc(model, x, sigmas)  # wherever a k_diffusion.sampling.sample_* goes
 
-`model(x, sigma, **extra_args)` is a denoiser at variance-exploding states, x_0 + sigma noise, with one sigma per sample;
-`sigmas` decrease, usually to a last 0. Every sampler works, whatever its evaluations per step.
+`model(x, sigma, **extra_args)` is a denoiser at variance-exploding states, x_0 + sigma noise, with one sigma per
+sample; `sigmas` decrease, usually to a last 0. Every sampler works, whatever its evaluations per step.
 """
 
 import sys

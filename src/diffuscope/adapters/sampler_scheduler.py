@@ -5,9 +5,11 @@ r"""Our samplers as a scheduler of diffusers: `SamplerScheduler`.
     pipeline.scheduler = SamplerScheduler.from_config(pipeline.scheduler.config, sampler="UniPC?predictor_order=2")
 
 A pipeline owns the loop and the network; `step` is handed one output of the network at the present timestep. With the
-table :math:`\bar\alpha_k` that the network was trained on, index k is the time k + 1 of `DiscreteVP`, states are
+table :math:`\bar\alpha_k` that the network was trained on, index k is the time k + 1 of `DiscreteVP`, and states are
 
-.. math::  x = \alpha x_0 + \sigma\varepsilon, \qquad \alpha = \sqrt{\bar\alpha_k}, \qquad \sigma = \sqrt{1 - \bar\alpha_k},
+.. math::
+    x = \alpha x_0 + \sigma\varepsilon, \qquad
+    \alpha = \sqrt{\bar\alpha_k}, \qquad \sigma = \sqrt{1 - \bar\alpha_k},
 
 and the output F is one of four predictions:
 
@@ -17,8 +19,8 @@ and the output F is one of four predictions:
     \text{v_prediction: } D = \alpha x - \sigma F, \qquad
     \text{flow_prediction: } D = x - \sigma F ,
 
-the last with :math:`\alpha = 1 - s, \sigma = s` at timestep s times the length of the table. N timesteps make N calls of
-the network: N levels from the noisiest to the cleanest of the table, equal in :math:`(\sigma/\alpha)^{1/7}` (for flows
+the last with :math:`\alpha = 1 - s, \sigma = s` at timestep s times the length of the table. N timesteps make N calls
+of the network: N levels from the noisiest to the cleanest of the table, equal in :math:`(\sigma/\alpha)^{1/7}` (for flows
 equal in s, then shifted), or those that the pipeline passes; and a last step to clean data.
 
 Data are not clipped. `DDIMPipeline.__init__` makes a DDIMScheduler of what it is given: assign `pipeline.scheduler`.
@@ -148,7 +150,7 @@ class _Steps:
             times = self._shifted(torch.as_tensor(sigmas, dtype=torch.float64))
         else:
             times = self._time_of(torch.as_tensor(timesteps))
-        in_table = len(times) > 0 and bool(0 < times[-1]) and bool(times[0] <= self.schedule.t_max)
+        in_table = len(times) > 0 and bool(times[-1] > 0) and bool(times[0] <= self.schedule.t_max)
         if not in_table or not bool((times[1:] < times[:-1]).all()):
             raise InputError(f"{named[0]}: expected decreasing ones within the table, got {given[named[0]]}")
         self._grid = instants(self.schedule, torch.cat([times, times.new_zeros(1)]))
@@ -199,7 +201,9 @@ class _Steps:
     def add_noise(self, original_samples: Batch, noise: Batch, timesteps: Tensor) -> Batch:
         """alpha x_0 + sigma noise at `timesteps`, one or one per sample."""
         times = self._time_of(timesteps).reshape(-1).cpu()
-        alpha, sigma = (over_events(scale(times), original_samples) for scale in (self.schedule.alpha, self.schedule.sigma))
+        alpha, sigma = (
+            over_events(scale(times), original_samples) for scale in (self.schedule.alpha, self.schedule.sigma)
+        )
         return alpha * original_samples + sigma * noise
 
     def __len__(self) -> int:

@@ -10,13 +10,15 @@ Where the library needs care:
 
 - `timesteps` and `sigmas` are both cut, and the first index is set;
 - Heun has two entries per step but for the first, [t_0, t_1, t_1, t_2, t_2, ...], so that both are cut at 2k;
-- DDIM has no sigmas, and a stride of T // steps training steps, whatever its timesteps are. It keeps the number of steps
-  of the whole grid. Where T / steps is no integer, its states would be at other levels than its timesteps, a little more
-  with every step; a longer grid than the pipeline asked for is therefore laid out again in that stride;
-- for some numbers of steps (61 of 1000, by rounding) the spacing `trailing` has one timestep more, -1: these are skipped.
+- DDIM has no sigmas, and a stride of T // steps training steps, whatever its timesteps are. It keeps the number of
+  steps of the whole grid. Where T / steps is no integer, its states would be at other levels than its timesteps, a
+  little more with every step; a longer grid than the pipeline asked for is therefore laid out again in that stride;
+- for some numbers of steps (61 of 1000, by rounding) the spacing `trailing` makes one timestep more, -1: these are
+  skipped.
 """
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,16 +110,25 @@ class TeleportGrid:
 
         `arguments` are those of set_timesteps. The start of these steps falls as the whole grid becomes longer.
         """
-        best = (math.inf, steps)
-        for number in range(steps, self.scheduler.config.num_train_timesteps + 1):
-            if not self._lay_out(number, steps, arguments):
-                continue
-            octaves = math.log2(float(self.levels()[number - steps]) / self.noise_to_signal)
-            best = min(best, (abs(octaves), number))
-            if octaves <= 0:
-                break
-        self._lay_out(best[1], steps, arguments)
-        return best[1] - steps
+        most = self.scheduler.config.num_train_timesteps
+        above, below = steps, steps  # numbers of steps between which the level is crossed
+        while below < most and self._octaves(below, steps, arguments) > 0:
+            above, below = below, min(2 * below, most)
+        numbers = range(above, below + 1)
+        first_below = above + bisect_left(
+            numbers, True, key=lambda number: self._octaves(number, steps, arguments) <= 0
+        )
+        # the two on each side of the level, as the library may not make one of them
+        near = [number for number in range(first_below - 2, first_below + 2) if steps <= number <= most]
+        near = [number for number in near if self._lay_out(number, steps, arguments)] or [steps]
+        best = min(near, key=lambda number: abs(self._octaves(number, steps, arguments)))
+        self._lay_out(best, steps, arguments)
+        return best - steps
+
+    def _octaves(self, number: int, steps: int, arguments: dict[str, Any]) -> float:
+        """How far above the level the last `steps` steps of a grid of `number` steps begin, as log2 of sigma/alpha."""
+        self._lay_out(number, steps, arguments)
+        return math.log2(float(self.levels()[number - steps]) / self.noise_to_signal)
 
     def _lay_out(self, number: int, asked: int, arguments: dict[str, Any]) -> bool:
         """Sets the grid of `number` steps; False where the library makes another number of them."""

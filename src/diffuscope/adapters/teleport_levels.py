@@ -1,8 +1,8 @@
 r"""The jump over high noise for samplers that take a state and a list of noise levels.
 
 k-diffusion's `sample_*(model, x, sigmas)` and EDM's sampler have variance-exploding states at levels
-:math:`\sigma_0 > \sigma_1 > \dots`. The jump is the closed-form flow of the Gaussian with the data's mean and covariance
-(`samplers.gaussian_jump`) from :math:`\sigma_0` to one of them, and the sampler takes the rest:
+:math:`\sigma_0 > \sigma_1 > \dots`. The jump is the closed-form flow of the Gaussian with the data's mean and
+covariance (`samplers.gaussian_jump`) from :math:`\sigma_0` to one of them, and the sampler takes the rest:
 
     start = teleport_levels(x, sigmas, gaussian, noise_to_signal=10.0)
     samples = k_diffusion.sampling.sample_dpmpp_2m(model, start.x, start.sigmas)

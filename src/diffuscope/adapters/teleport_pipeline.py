@@ -1,8 +1,8 @@
 """The jump over high noise in any diffusers pipeline of one network, for as long as a `with` block.
 
 A pipeline that calls `scheduler.scale_model_input` needs only a `TeleportScheduler`. The others (DDPMPipeline,
-DDIMPipeline, and most whose network is a transformer) give the start they drew to the network first, before the scheduler
-has seen it. `teleported` therefore also replaces the input of the network, by a hook of PyTorch, until the first step is
+DDIMPipeline, most whose network is a transformer) give the start they drew to the network before the scheduler has
+seen it. `teleported` therefore also replaces the input of the network, by a hook of PyTorch, until the first step is
 made: still no call of the network is spent on the jump.
 
     with teleported(pipeline, gaussian, noise_to_signal=10.0):

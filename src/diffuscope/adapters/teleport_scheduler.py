@@ -2,20 +2,20 @@ r"""A diffusers scheduler whose first steps are one closed-form jump, without a 
 
     pipeline.scheduler = TeleportScheduler(pipeline.scheduler, gaussian, noise_to_signal=10.0)
 
-The pipeline is not changed: it asks its scheduler for timesteps, draws a start, and has the scheduler scale the input of
-the network. At this first call the start is replaced by its image under the probability flow of the Gaussian with the
-data's mean and covariance (`samplers.gaussian_jump`); the timesteps were those below the level :math:`\sigma/\alpha` =
+The pipeline is not changed: it asks its scheduler for timesteps, draws a start, and has the scheduler scale the input
+of the network. At this first call the start is replaced by its image under the probability flow of the Gaussian with
+the data's mean and covariance (`samplers.gaussian_jump`); the timesteps were those below the level :math:`\sigma/\alpha` =
 `noise_to_signal`. A state divided by :math:`\alpha + \sigma` is one of rectified flow at the time
 :math:`\sigma/(\alpha + \sigma)`, in which the jump is made: finite also at alpha = 0.
 
 Two protocols, with the names that they have in `samplers`:
 
-- `reallocate`: as many steps as the pipeline asks for, all below the level: the tail of the scheduler's own grid of more
-  steps, with the number at which the tail has that length and begins nearest to the level;
+- `reallocate`: as many steps as the pipeline asks for, all below the level: the tail of the scheduler's own grid of
+  more steps, with the number at which the tail has that length and begins nearest to the level;
 - `truncate`: the tail of the grid that the pipeline asks for: fewer network calls, and nothing else changes.
 
-A pipeline that does not call `scale_model_input` before its network (DDPMPipeline, DDIMPipeline, most with transformers)
-needs `teleport_pipeline.teleported`.
+A pipeline that does not call `scale_model_input` before its network (DDPMPipeline, DDIMPipeline, most with
+transformers) needs `teleport_pipeline.teleported`.
 """
 
 import copy
@@ -46,8 +46,8 @@ class TeleportScheduler:
     made once per run, on every row; latents keep their dtype, the arithmetic is float64. `steps_saved` is the number of
     steps of the present grid that the jump replaces; `init_noise_sigma` that of the whole grid.
     Raises InputError for another scheduler or protocol, and a level outside the scheduler's table; during a run for
-    latents of another shape than the Gaussian's, a start that is no pure noise (image to image), a pipeline with its own
-    timesteps (`reallocate`), and a network that was called before the jump.
+    latents of another shape than the Gaussian's, a start that is no pure noise (image to image), a pipeline with its
+    own timesteps (`reallocate`), and a network that was called before the jump.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class TeleportScheduler:
         self.__module__ = type(scheduler).__module__
 
     @property
-    def __class__(self) -> Any:
+    def __class__(self) -> Any:  # type: ignore[override]
         return type(self.__dict__["scheduler"]) if "scheduler" in self.__dict__ else TeleportScheduler
 
     def __getattr__(self, name: str) -> Any:
@@ -148,14 +148,14 @@ class TeleportScheduler:
 
     def _set_timesteps(self, *args: Any, **kwargs: Any) -> None:
         given = inspect.signature(self.scheduler.set_timesteps).bind(*args, **kwargs).arguments
-        own = next((name for name in OF_PIPELINE if given.get(name) is not None), None)
-        if self.protocol == "truncate":
+        steps, own = given.get("num_inference_steps"), [name for name in OF_PIPELINE if given.get(name) is not None]
+        if own and self.protocol == "reallocate":
+            raise InputError(f"protocol: expected truncate for a pipeline with its own {own[0]}, got reallocate")
+        if self.protocol == "reallocate" and steps is not None:
+            self.steps_saved = self._grid.lay_out_with_tail(int(steps), given)
+        else:
             self.scheduler.set_timesteps(**given)
             self.steps_saved = self._grid.above()
-        elif own is not None:
-            raise InputError(f"protocol: expected truncate for a pipeline with its own {own}, got reallocate")
-        else:
-            self.steps_saved = self._grid.lay_out_with_tail(int(given["num_inference_steps"]), given)
         self._init_noise_sigma = self.scheduler.init_noise_sigma
         levels = self._grid.levels().tolist()
         self._start, self._end = (self._grid.scales(levels[index]) for index in (0, self.steps_saved))
