@@ -20,8 +20,8 @@ and the output F is one of four predictions:
     \text{flow_prediction: } D = x - \sigma F ,
 
 the last with :math:`\alpha = 1 - s, \sigma = s` at timestep s times the length of the table. N timesteps make N calls
-of the network: N levels from the noisiest to the cleanest of the table, equal in :math:`(\sigma/\alpha)^{1/7}` (for flows
-equal in s, then shifted), or those that the pipeline passes; and a last step to clean data.
+of the network: N levels from the noisiest to the cleanest of the table, equal in :math:`(\sigma/\alpha)^{1/7}` (for
+flows equal in s, then shifted), or those that the pipeline passes; and a last step to clean data.
 
 Data are not clipped. `DDIMPipeline.__init__` makes a DDIMScheduler of what it is given: assign `pipeline.scheduler`.
 To load a pipeline saved with it: `from_pretrained(folder, scheduler=SamplerScheduler.from_pretrained(folder,

@@ -4,9 +4,9 @@ r"""A diffusers scheduler whose first steps are one closed-form jump, without a 
 
 The pipeline is not changed: it asks its scheduler for timesteps, draws a start, and has the scheduler scale the input
 of the network. At this first call the start is replaced by its image under the probability flow of the Gaussian with
-the data's mean and covariance (`samplers.gaussian_jump`); the timesteps were those below the level :math:`\sigma/\alpha` =
-`noise_to_signal`. A state divided by :math:`\alpha + \sigma` is one of rectified flow at the time
-:math:`\sigma/(\alpha + \sigma)`, in which the jump is made: finite also at alpha = 0.
+the data's mean and covariance (`samplers.gaussian_jump`); the timesteps were those below the level
+:math:`\sigma/\alpha` = `noise_to_signal`. A state divided by :math:`\alpha + \sigma` is one of rectified flow at the
+time :math:`\sigma/(\alpha + \sigma)`, in which the jump is made: finite also at alpha = 0.
 
 Two protocols, with the names that they have in `samplers`:
 
