@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffuscope.adapters.grid_samplers import ON_THE_GRID, grid_sampler, sampler_text
 from diffuscope.adapters.k_diffusion import sampling
-from diffuscope.adapters.k_diffusion_sampler import k_diffusion_sampler
+from diffuscope.adapters.k_diffusion_call import k_diffusion_sampler
 from diffuscope.denoisers import DataPredictor, ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.samplers import (
@@ -115,6 +115,16 @@ def test_a_scheduler_of_ours_is_saved_and_loaded_with_its_sampler_and_table(tmp_
     assert torch.equal(loaded.alphas_cumprod, scheduler.alphas_cumprod)
 
 
+def test_the_config_of_a_flow_matching_scheduler_makes_one_for_flows_with_its_shift():
+    """On the library's own levels, 3 s / (1 + 2 s)."""
+    made = of_diffusers().from_config(
+        pytest.importorskip("diffusers").FlowMatchEulerDiscreteScheduler(shift=3.0).config
+    )
+    made.set_timesteps(sigmas=[1.0, 0.5, 0.25])
+    assert made.config.prediction_type == "flow_prediction"
+    assert torch.allclose(made.timesteps, torch.tensor([1000.0, 750.0, 500.0]))
+
+
 def test_noise_is_added_at_the_level_of_the_timestep():
     scheduler = of_diffusers()()
     x, noise, timesteps = starts(3), torch.ones(3, 4, dtype=torch.float64), torch.tensor([0, 500, 999])
@@ -193,6 +203,7 @@ def test_a_sampler_is_read_back_from_its_name_and_options():
         ({"sampler": SDEDPMSolverPP2M(abs)}, "sampler: expected eta as a number or word"),
         ({"prediction_type": "score"}, "prediction_type: expected one of epsilon, .* got 'score'"),
         ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr: expected False"),
+        ({"use_dynamic_shifting": True}, "use_dynamic_shifting: expected False"),
     ],
 )
 def test_what_a_scheduler_cannot_be_is_one_line(given: dict, line: str):

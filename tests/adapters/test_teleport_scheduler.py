@@ -323,6 +323,9 @@ def test_what_a_run_cannot_do_is_one_line():
         TeleportScheduler(scheduler("EulerDiscreteScheduler"), MOMENTS, noise_to_signal=3.0).set_timesteps(
             timesteps=[9]
         )
+    nothing: Any = None
+    with pytest.raises(InputError, match=r"scheduler: expected one of .* got NoneType"):
+        TeleportScheduler(nothing, MOMENTS, noise_to_signal=3.0)
     with pytest.raises(InputError, match="scheduler: expected a plain scheduler"):
         TeleportScheduler(made, MOMENTS, noise_to_signal=3.0)
     no_pipeline = teleported(NoDecoder(), MOMENTS, noise_to_signal=3.0)

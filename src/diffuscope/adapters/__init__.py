@@ -16,11 +16,11 @@ pipeline or sampler, and `k_diffusion_sampler` gives a sampler of ours k-diffusi
 `sampler_scheduler` and `azula_sampler`.
 """
 
-from .k_diffusion_sampler import k_diffusion_sampler
+from .k_diffusion_call import k_diffusion_sampler
 from .targets import known_targets, load_shipped, load_target
-from .teleport_levels import TeleportedLevels, teleport_levels
 from .teleport_pipeline import teleported
 from .teleport_scheduler import TeleportScheduler
+from .teleport_start import TeleportedLevels, teleport_levels
 
 __all__ = [
     "TeleportScheduler", "TeleportedLevels", "k_diffusion_sampler", "known_targets", "load_shipped", "load_target",

@@ -78,12 +78,18 @@ class _Steps:
         prediction_type: str = "epsilon",
         rescale_betas_zero_snr: bool = False,
         flow_shift: float | int = 1.0,
+        shift: float | int | None = None,
+        use_dynamic_shifting: bool = False,
     ) -> None:
         self._sampler = grid_sampler(sampler, one_evaluation=True)
+        if shift is not None:  # only flow matching schedulers have it, and no prediction_type
+            prediction_type, flow_shift = "flow_prediction", shift
         if prediction_type not in PREDICTIONS:
             raise InputError(f"prediction_type: expected one of {', '.join(PREDICTIONS)}, got {prediction_type!r}")
         if rescale_betas_zero_snr:
             raise InputError("rescale_betas_zero_snr: expected False, got True: its table ends at alpha = 0")
+        if use_dynamic_shifting:
+            raise InputError("use_dynamic_shifting: expected False, got True: its shift depends on the image")
         table = {
             "num_train_timesteps": num_train_timesteps,
             "beta_start": beta_start,
@@ -96,6 +102,8 @@ class _Steps:
             prediction_type=prediction_type,
             rescale_betas_zero_snr=rescale_betas_zero_snr,
             flow_shift=flow_shift,
+            shift=shift,
+            use_dynamic_shifting=use_dynamic_shifting,
             **table,
         )
         trained = _diffusers().DDPMScheduler(**table)
@@ -262,7 +270,7 @@ def _scheduler_class() -> Any:
         "__module__": __name__,
         "__doc__": "A sampler of ours with one evaluation per step, as a scheduler of diffusers; see its module.",
         # whose configs `from_config` takes
-        "_compatibles": [kind.name for kind in bases.KarrasDiffusionSchedulers],
+        "_compatibles": [*(kind.name for kind in bases.KarrasDiffusionSchedulers), "FlowMatchEulerDiscreteScheduler"],
     }
     return type("SamplerScheduler", (_Steps, bases.SchedulerMixin, config.ConfigMixin), attributes)
 

@@ -22,6 +22,7 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -57,7 +58,10 @@ class TeleportScheduler:
             raise InputError(f"protocol: expected reallocate or truncate, got {protocol!r}")
         if type(scheduler) is TeleportScheduler:
             raise InputError("scheduler: expected a plain scheduler, got a TeleportScheduler")
-        self._grid = TeleportGrid(copy.deepcopy(scheduler), float(noise_to_signal))
+        if not isinstance(gaussian, Gaussian):
+            raise InputError(f"gaussian: expected a diffuscope.exact.Gaussian, got a {type(gaussian).__name__}")
+        grid = TeleportGrid(scheduler, float(noise_to_signal))
+        self._grid = replace(grid, scheduler=copy.deepcopy(scheduler))
         self.scheduler, self.gaussian, self.protocol = self._grid.scheduler, gaussian, protocol
         self.steps_saved = 0
         self._start, self._end = (0.0, 1.0), (0.0, 1.0)  # alpha and sigma before and after the jump

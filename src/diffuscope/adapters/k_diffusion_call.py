@@ -22,7 +22,7 @@ from diffuscope.progress import progress_bar
 from diffuscope.samplers import Sampler, trajectory
 from diffuscope.schedules import VE, as_time
 
-from .teleport_levels import require_decreasing
+from .teleport_start import require_decreasing
 
 Model = Callable[..., Batch]
 Callback = Callable[[dict[str, Any]], None]
