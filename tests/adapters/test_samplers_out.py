@@ -115,6 +115,18 @@ def test_a_scheduler_of_ours_is_saved_and_loaded_with_its_sampler_and_table(tmp_
     assert torch.equal(loaded.alphas_cumprod, scheduler.alphas_cumprod)
 
 
+def test_a_pipeline_is_saved_and_loaded_with_a_scheduler_of_ours(tmp_path):
+    diffusers = pytest.importorskip("diffusers")
+    unet = diffusers.UNet2DModel(
+        sample_size=2, in_channels=1, out_channels=1, layers_per_block=1, norm_num_groups=4, block_out_channels=(4,),
+        down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), add_attention=False,
+    )  # fmt: skip
+    diffusers.DDPMPipeline(unet=unet, scheduler=of_diffusers()("UniPC?predictor_order=1")).save_pretrained(tmp_path)
+    loaded = diffusers.DDPMPipeline.from_pretrained(tmp_path)
+    assert type(loaded.scheduler) is of_diffusers()
+    assert loaded.scheduler.config.sampler.startswith("UniPC?predictor_order=1")
+
+
 def test_the_config_of_a_flow_matching_scheduler_makes_one_for_flows_with_its_shift():
     """On the library's own levels, 3 s / (1 + 2 s)."""
     made = of_diffusers().from_config(

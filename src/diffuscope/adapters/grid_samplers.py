@@ -50,7 +50,8 @@ def sampler_text(sampler: Sampler) -> str:
     options = {field.name: getattr(sampler, field.name) for field in fields(sampler)}
     if unwritten := [name for name, value in options.items() if not isinstance(value, (bool, int, float, str))]:
         raise InputError(f"sampler: expected {unwritten[0]} as a number or word, which a config holds, got a function")
-    return f"{type(sampler).__name__}?" + "&".join(f"{name}={value}" for name, value in options.items())
+    text = "&".join(f"{name}={value}" for name, value in options.items())
+    return f"{type(sampler).__name__}?{text}" if text else type(sampler).__name__
 
 
 def _require_known(name: str) -> None:

@@ -23,9 +23,8 @@ the last with :math:`\alpha = 1 - s, \sigma = s` at timestep s times the length 
 of the network: N levels from the noisiest to the cleanest of the table, equal in :math:`(\sigma/\alpha)^{1/7}` (for
 flows equal in s, then shifted), or those that the pipeline passes; and a last step to clean data.
 
-Data are not clipped. `DDIMPipeline.__init__` makes a DDIMScheduler of what it is given: assign `pipeline.scheduler`.
-To load a pipeline saved with it: `from_pretrained(folder, scheduler=SamplerScheduler.from_pretrained(folder,
-subfolder="scheduler"))`.
+Data are not clipped. A pipeline saved with it is loaded with it, where diffuscope is installed; only DDIMPipeline makes
+a DDIMScheduler of whatever it is constructed with, so that `pipeline.scheduler` has to be assigned again.
 """
 
 import functools
@@ -278,4 +277,6 @@ def _scheduler_class() -> Any:
 def __getattr__(name: str) -> Any:
     if name == "SamplerScheduler":
         return _scheduler_class()
+    if name == "SchedulerMixin":  # looked for in the module of a saved scheduler, to load it with its pipeline
+        return library("diffusers.schedulers.scheduling_utils", "diffusers").SchedulerMixin
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
