@@ -6,7 +6,7 @@ from conftest import measured_order
 from exact_flows import gaussian_in_the_plane, unequal_gaussian
 from torch import Tensor
 
-from diffuscope.denoisers import Batch, BatchTime, Denoiser, ExactDenoiser
+from diffuscope.denoisers import Batch, BatchTime, DataPredictor, Denoiser, ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import GaussianMixture
 from diffuscope.samplers import (
@@ -24,7 +24,7 @@ from diffuscope.samplers import (
     warm_history,
 )
 from diffuscope.samplers.teleported import Teleported, reallocated_times, suggest_sigma_skip, teleported_sample
-from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
+from diffuscope.schedules import VE, VP, DiscreteVP, RectifiedFlow, Schedule
 from diffuscope.times import karras_times, log_snr_times
 
 DATA = unequal_gaussian()
@@ -200,3 +200,20 @@ def test_without_memory_the_sampler_starts_cold_where_the_jump_lands():
     cold = sample(UniPC(), denoiser, DATA.flow(x, VE(), times[0], times[landed]), times[landed:])
     found = sample(Teleported(UniPC(), DATA, 1.0, remembered=0), denoiser, x, times)
     torch.testing.assert_close(found, cold, rtol=1e-12, atol=1e-12)
+
+
+def test_a_network_of_trained_steps_is_asked_at_these_steps_only():
+    """The exact network of the Gaussian, which knows whole steps only: every jump is free of error."""
+    schedule = DiscreteVP.linear()
+    asked = []
+
+    def network(x: Tensor, index: Tensor) -> Tensor:
+        asked.append(float(index[0]))
+        t = index[0].double() + 1
+        return DATA.denoise(x, schedule.alpha(t), schedule.sigma(t))
+
+    denoiser = DataPredictor(network, schedule, event_shape=tuple(DATA.event_shape), data_range=(-1.0, 1.0))
+    found = suggest_sigma_skip(denoiser, DATA, 0.01, generator=torch.Generator().manual_seed(0), samples=8, levels=9)
+    assert asked == [float(t) - 1 for t in found.error.times]
+    assert asked[0] == 999.0
+    assert found.estimate == pytest.approx(0.0, abs=1e-6)  # the network is that of the Gaussian

@@ -17,11 +17,16 @@ def names() -> tuple[str, ...]:
 
 def target(name: str, options: Options) -> Target:
     """The sampler class `name`, built with `options`. Raises InputError for an unknown sampler or option."""
+    return sampler_target(made(name, options))
+
+
+def made(name: str, options: Options) -> Sampler:
+    """The sampler `name` with `options`. Raises InputError for an unknown sampler or option."""
     if name not in names():
         raise InputError(f"target: diffuscope has no sampler {name!r} by name; expected one of {', '.join(names())}")
     sampler = getattr(samplers, name)
     require_known(options, set(arguments_of(sampler)), f"diffuscope:{name}")
-    return sampler_target(sampler(**options))
+    return sampler(**options)
 
 
 def _is_plain(exported: object) -> bool:

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.denoisers import Batch, Denoiser, require_shape_and_range
+from diffuscope.denoisers import Batch, Denoiser, nearest_trained_time, require_shape_and_range
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian, GuidedGaussian
 from diffuscope.schedules import Schedule
@@ -142,7 +142,7 @@ def teleported_sample(
         raise InputError("teleported: expected the jump of a Gaussian for an estimate of its error, got a guided one")
     require_shape_and_range(teleported.gaussian, denoiser)
     t_start, t_skip = float(times[0]), float(jumped[-1])
-    error = teleport_error(denoiser, teleported.gaussian, x_start, _levels(denoiser.schedule, t_start, t_skip, checks))
+    error = teleport_error(denoiser, teleported.gaussian, x_start, _levels(denoiser, t_start, t_skip, checks))
     return TeleportedSample(sample(teleported, denoiser, x_start, times, noise=noise), t_skip, error)
 
 
@@ -165,7 +165,7 @@ def suggest_sigma_skip(
     schedule, t_start = denoiser.schedule, denoiser.schedule.t_max
     scale = (gaussian.trace / gaussian.dimension) ** 0.5
     lowest = max(LOWEST * scale, float(schedule.noise_to_signal(schedule.t_min)))
-    times = _levels(schedule, t_start, float(schedule.time_of_noise_to_signal(lowest)), levels, HIGHEST * scale)
+    times = _levels(denoiser, t_start, float(schedule.time_of_noise_to_signal(lowest)), levels, HIGHEST * scale)
     clean = gaussian.sample(samples, generator=generator)
     noise = torch.randn(clean.shape, dtype=clean.dtype, generator=generator, device=generator.device)
     x_start = schedule.alpha(t_start) * clean + schedule.sigma(t_start) * noise
@@ -173,9 +173,19 @@ def suggest_sigma_skip(
 
 
 def _levels(
-    schedule: Schedule, t_start: float, t_end: float, count: int, highest: float = math.inf
+    denoiser: Denoiser, t_start: float, t_end: float, count: int, highest: float = math.inf
+) -> Float[Tensor, " levels"]:
+    """`count` times in equal ratios of sigma/alpha; a start without signal, or above `highest`, is an extra time.
+
+    Of a model with a table of times the nearest of these, without duplicates.
+    """
+    times = _equal_ratios(denoiser.schedule, t_start, t_end, count, highest)
+    return torch.unique_consecutive(nearest_trained_time(denoiser, times))
+
+
+def _equal_ratios(
+    schedule: Schedule, t_start: float, t_end: float, count: int, highest: float
 ) -> Float[Tensor, " count"]:
-    """`count` times in equal ratios of sigma/alpha; a start without signal, or above `highest`, is an extra time."""
     ratio, end_ratio = (float(schedule.noise_to_signal(t)) for t in (t_start, t_end))
     top = min(highest, ratio)
     if not math.isfinite(top):
