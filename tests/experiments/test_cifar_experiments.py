@@ -14,9 +14,9 @@ MOMENTS, LEAK = cifar_moments.EXPERIMENT, held_out_leak.EXPERIMENT
 
 @pytest.fixture(autouse=True)
 def _smaller(request, monkeypatch):
-    """An eighth of the noises. A slow test takes all."""
+    """A quarter of the noises. A slow test takes all."""
     if not request.node.get_closest_marker("slow"):
-        monkeypatch.setattr(cifar_moments, "DRAWS", 8)
+        monkeypatch.setattr(cifar_moments, "DRAWS", 16)
 
 
 @pytest.fixture
