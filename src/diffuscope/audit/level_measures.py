@@ -9,7 +9,7 @@ kept per point,
     \quad |D - x_0|^2, \quad |D_m - x_0|^2, \quad |\mu - x_0|^2,
 
 the parts of :math:`|D - \mu|^2` and :math:`|D - D_m|^2` in every octave of principal components
-(`theory.agreement`), and for the loss, with the exact optimum D* of the set at hand (the empirical denoiser of the
+(`theory.network_agreement`), and for the loss, with the exact optimum D* of the set at hand (the empirical denoiser of the
 training or held-out data),
 :math:`\mathrm{tr}\,\mathrm{Cov}(x_0|x_t)` and :math:`|D - D^*|^2`.
 
