@@ -9,8 +9,8 @@ kept per point,
     \quad |D - x_0|^2, \quad |D_m - x_0|^2, \quad |\mu - x_0|^2,
 
 the parts of :math:`|D - \mu|^2` and :math:`|D - D_m|^2` in every octave of principal components
-(`theory.agreement`), and for the loss, with the exact optimum D* of the set at hand (the empirical denoiser of the
-training or held-out data),
+(`theory.network_agreement`), and for the loss, with the exact optimum D* of the set at hand (the empirical denoiser of
+the training or held-out data),
 :math:`\mathrm{tr}\,\mathrm{Cov}(x_0|x_t)` and :math:`|D - D^*|^2`.
 
 The levels that *matter for sampling* are those where denoising is not trivial. Its exact optimum tends to x_t / alpha

@@ -1,13 +1,13 @@
 """Theory: learning curves of linear denoisers, how networks compare with analytic ones; `geometry`, of generation."""
 
 from .affine_learning import AffineLearning, AffineMap
-from .agreement import Agreement, agreement, compared
 from .candidates import analytic_candidates, mixture_map, mixtures_of
 from .emergence import PowerLaw, emergence_times, fit_power_law
 from .exact_batches import moment_batch
 from .generated_variance import learned_variance, one_layer_generated_variance, two_layer_generated_variance
 from .learning_curves import one_layer_descent, one_layer_flow, optimal_weights, two_layer_descent, two_layer_flow
-from .trajectory_gaps import TrajectoryGaps, trajectory_gaps
+from .network_agreement import Agreement, agreement, compared
+from .trajectory_distances import TrajectoryGaps, trajectory_gaps
 
 __all__ = [
     "AffineLearning", "AffineMap", "Agreement", "PowerLaw", "TrajectoryGaps", "agreement", "analytic_candidates",

@@ -24,7 +24,7 @@ from diffuscope.denoisers import Batch
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Empirical, Gaussian, GaussianMixture
 
-from .agreement import Agreement, compared
+from .network_agreement import Agreement, compared
 
 RIDGE = 1e-5  # of the source, for data in [-1, 1]: added to every variance of a mixture
 FIT_BATCH = 4096

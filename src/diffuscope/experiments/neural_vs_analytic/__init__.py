@@ -1,7 +1,7 @@
 r"""What a trained network's score is made of: a Gaussian at high noise, a mixture below, the examples never quite.
 
 Every candidate (`theory.candidates`) is compared with the network by the fraction of its output that it leaves
-unexplained (`theory.agreement`),
+unexplained (`theory.network_agreement`),
 
 .. math::  \Big\langle \frac{|a - a_m|^2}{|a|^2} \Big\rangle, \qquad a = s \ \text{or}\ D - \mu ,
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from diffuscope.audit.references import band_names
 from diffuscope.exact import Gaussian
 from diffuscope.findings import Chart, Line, Panel, Rule, cells, line
-from diffuscope.theory.agreement import Quantity
+from diffuscope.theory.network_agreement import Quantity
 
 from ..part import loglog
 from .measures import SETS, Compared

@@ -17,7 +17,7 @@ from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.exact import Distribution, Gaussian
 from diffuscope.samplers import Heun, model_times, times_at
 from diffuscope.theory import Agreement, TrajectoryGaps, agreement, mixture_map, mixtures_of, trajectory_gaps
-from diffuscope.theory.agreement import Quantity
+from diffuscope.theory.network_agreement import Quantity
 
 SETS = ("held-out", "training", "trajectory")
 
