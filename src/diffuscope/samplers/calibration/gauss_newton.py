@@ -28,7 +28,7 @@ def polish(best: Judged, rounds: int) -> Judged:
     plan, view = best.plan, best.view
     model, fitting, validating = view.model, view.fitting, view.validating
     z_fit, z_val = fitting.start, validating.start
-    damping = 1e-2
+    damping = 1e-3
     for _ in range(rounds):
         walk = walked(model, plan, z_fit)
         missing = fitting.end - walk.end
@@ -38,7 +38,7 @@ def polish(best: Judged, rounds: int) -> Judged:
         normal, right = A @ A.T, A @ (influence * missing).flatten()
         damped = normal.diagonal().clamp(min=NEGLIGIBLE * float(normal.diagonal().max()) + TINY).diag()
         error = model.distance(walk.end, fitting.end)
-        for _ in range(5):
+        for _ in range(9):
             moved = stepped_plan(model, plan, names, normal + damping * damped, right)
             fitted = math.inf if moved is None else model.distance(walked(model, moved, z_fit).end, fitting.end)
             if moved is not None and fitted < error:
