@@ -70,8 +70,8 @@ EXPERIMENT = Experiment(
     notes=(
         f"The parts on MNIST need the data set and networks trained on it. {published.NETWORKS} names denoisers, as "
         f"module:object with commas between, and {CHECKPOINTS} a function that returns denoisers by their number of "
-        "epochs trained; published_networks of docs/examples has both. Without them a part says so and claims nothing. They "
-        "take two minutes more for every network.",
+        "epochs trained; published_networks of docs/examples has both. Without them a part says so and claims nothing. "
+        "Every network takes minutes more.",
     ),
 )
 
