@@ -14,7 +14,7 @@ from ..brought_networks import data_range
 from ..part import drawn
 from .measures import Compared, measured
 
-POINTS, GRID, EVERY, LOW, COMPONENTS = 128, 30, 3, 0.1, (10,)
+POINTS, GRID, EVERY, LOW, COMPONENTS = 128, 16, 2, 0.1, (10,)  # trajectories among 60,000 examples are costly
 Range = tuple[float, float]
 
 
