@@ -114,7 +114,7 @@ def levels(part: Part) -> str:
     curves.append(line(limit, [mean[sigma, 0] for sigma in limit], "unlimited", style="dashed"))
     part.chart(
         "Error against the level of the jump",
-        loglog("", "the jump ends at σ", "mean root mean square error", *curves),
+        loglog("", "the jump ends at σ", "RMSE, mean over starts", *curves),
         how_to_read="From the right to the left the jump takes over more of the way. The error falls with what is left "
         "to integrate, until the jump's own error (dashed) takes over.",
     )
