@@ -1,5 +1,7 @@
 r"""diffusers' schedulers driven exactly as its pipelines drive them, for `certify_as_shipped`.
 
+::
+
     scheduler = Scheduler(**options); scheduler.set_timesteps(n)
     x = randn * scheduler.init_noise_sigma
     for t in scheduler.timesteps:

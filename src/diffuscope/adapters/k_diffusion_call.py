@@ -1,5 +1,7 @@
 """Our samplers in k-diffusion's call shape: `sample(model, x, sigmas, extra_args=None, callback=None, disable=None)`.
 
+::
+
     sample_unipc = k_diffusion_sampler(UniPC())
     x = sample_unipc(model, x, sigmas)  # wherever a k_diffusion.sampling.sample_* goes
 
