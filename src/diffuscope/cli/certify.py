@@ -28,7 +28,7 @@ from diffuscope.errors import InputError
 from diffuscope.files import load_object
 from diffuscope.progress import progress_bar
 
-from .options import writing
+from .options import require_writable_file, writing
 
 EXIT_CODES = {"passes": 0, "fails": 1, "undecided": 3}
 MARKS = {"good": "ok  ", "alarm": "FAIL", "attention": "note", "unknown": "??? ", "neutral": "    "}
@@ -69,6 +69,8 @@ class Certify:
                 print(f"{library}:", *names, sep="\n  ")
             return
         certify = self._chosen()
+        if self.junit is not None:
+            require_writable_file("junit", self.junit)
         with writing(self.out, "certificate.html", "certificate.json"):
             self._report(certify())
 

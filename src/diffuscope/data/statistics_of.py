@@ -172,9 +172,9 @@ def _separate(fit: _Fit, labels: Int64[Tensor, " n"]) -> ClassStatistics:
     for value, name, n in zip(values.tolist(), names, counts.tolist(), strict=True):
         index = (labels == value).nonzero().flatten()
         found = None if n < 2 else fit(lambda index=index: stream.batches(index), n, f"class {name}")
-        reason = f"{n} example" if found is None else too_few_examples(found)
+        reason = f"{n} example has no covariance" if found is None else too_few_examples(found)
         if found is None or reason is not None:
-            raise InputError(f"classes: expected more examples of class {name}, or pooled, got separate and {reason}")
+            raise InputError(f"classes: expected pooled, or more examples of class {name}, got separate; {reason}")
         shares.append(shrinkage(found))
         gaussians.append(shrunk(found, shares[-1]))
     return ClassStatistics(
