@@ -83,13 +83,14 @@ def require_writable_file(name: str, path: Path) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{name}: cannot create the folder {path.parent} ({reason})") from error
-    if os.path.isdir(path):
-        raise InputError(f"{name}: expected a file, got the folder {path}")
     try:
+        is_folder = path.is_dir()
         with NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}."):  # as the write: a new file beside the old one
             pass
     except (OSError, ValueError) as error:
         raise InputError(f"{name}: cannot write {path} ({getattr(error, 'strerror', None) or error})") from error
+    if is_folder:
+        raise InputError(f"{name}: expected a file, got the folder {path}")
 
 
 @contextmanager
