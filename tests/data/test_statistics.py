@@ -112,6 +112,12 @@ def test_separate_classes_are_shrunk_fits_of_each():
     assert all(0 < share < 0.1 for share in found.classes.shrinkage)
 
 
+def test_an_unknown_kind_of_classes_is_refused():
+    x, labels = two_classes(20)
+    with pytest.raises(InputError, match=r"classes: expected none, pooled, separate, got 'shared'$"):
+        data_statistics(x, labels=labels, classes="shared")
+
+
 def test_classes_too_small_for_covariances_of_their_own_are_refused():
     x, labels = two_classes(120)
     labels[:3] = 9

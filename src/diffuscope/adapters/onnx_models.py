@@ -33,7 +33,7 @@ from diffuscope.errors import InputError
 from diffuscope.schedules import VE, VP, DiscreteVP, RectifiedFlow, Schedule
 
 from .libraries import Options, library
-from .model_inputs import ClassRows, Range, Shape, described, require_shape, settings_of
+from .model_inputs import ClassRows, Range, Shape, described, refusal, require_shape, settings_of
 
 PREDICTS = {"data": DataPredictor, "noise": NoisePredictor, "v": VPredictor, "velocity": VelocityPredictor}
 DTYPES = {
@@ -152,7 +152,10 @@ class OnnxNetwork:
                 rows = self._single(rows, name).expand(1) if fixed == 1 != size else rows
                 rows = rows.reshape(-1, *[1] * (len(entry.shape) - 1))
             feeds[name] = rows.numpy().astype(DTYPES[entry.type])
-        (out,) = self._session.run([self.output], feeds)
+        try:
+            (out,) = self._session.run([self.output], feeds)
+        except Exception as error:  # of a kind per cause
+            raise refusal(error, "ONNX file", given[self.x]) from error
         return torch.from_numpy(np.asarray(out))[: n - first]
 
     @staticmethod
