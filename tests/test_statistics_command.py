@@ -40,6 +40,8 @@ def test_a_small_sample_is_warned_of_at_the_level_of_use(tmp_path, capsys):
     ("words", "line"),
     [
         (["--out", "x.pt"], "--out: expected a file name ending in .safetensors, got x.pt"),
+        (["--data", "missing.npy", "--out", "u8.npy/x.safetensors"], "--out: cannot create the folder u8.npy"),
+        (["--data", "missing.npy", "--out", f"{'x' * 300}.safetensors"], "--out: cannot write xxx"),
         (["--to-range", "1", "-1"], "--to-range: expected two numbers, the lower first, got 1 -1"),
         (["--level", "0"], "--level: expected a number > 0, got 0"),
         (["--passes", "1"], "--passes: expected a whole number from 2 to 100, got 1"),

@@ -200,9 +200,9 @@ def test_objects_are_named_with_their_library_and_options():
         ("edm:objects_of_libraries:EDM", r"model: expected a network net\(x, sigma\), got the class EDM"),
         ("edm:objects_of_libraries:absent", "model: module 'objects_of_libraries' has no 'absent'"),
         ("edm:objects_of_libraries:net?steps=3", "model: edm:objects_of_libraries:net has no option 'steps'; expected"),
-        ("edm:objects_of_libraries:net?class=1", "model: expected none, as the model has no classes, got class=1"),
+        ("edm:objects_of_libraries:net?class=1", "model: expected no class, as the model has none, got class=1"),
         ("edm:objects_of_libraries:net?class=dog", "model: expected class=NUMBER, got class=dog"),
-        ("edm:objects_of_libraries:net?sigma_max=0.001", "sigma_min, sigma_max: expected 0 < minimum < maximum"),
+        ("edm:objects_of_libraries:net?sigma_max=0.001", "model: sigma_min, sigma_max: expected 0 < minimum <"),
         ("edm:objects_of_libraries:net?sigma_max=high", "model: expected a number for sigma_max, got 'high'"),
         (
             "edm:objects_of_libraries:net?sigma_max",

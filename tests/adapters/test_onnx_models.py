@@ -147,7 +147,7 @@ INPUTS = {"x": (X, DOUBLE), "t": (["batch"], DOUBLE)}
         ),
         (INPUTS, {"output": "eps"}, "output: expected one of out, other, got eps"),
         (INPUTS, {"classes": 3}, "labels: expected labels=NAME with classes=NUMBER, got None and 3"),
-        (INPUTS, {"predicts": "eps"}, "expected a schedule and predicts=data, noise, v, velocity, got .* and eps"),
+        (INPUTS, {"predicts": "eps"}, "expected .*predicts=data, noise, v or velocity, got .* and predicts=eps$"),
         (INPUTS, {"schedule": None}, "an ONNX file does not state its training; expected a schedule and predicts="),
         (INPUTS | {"x": (["batch", 3, "h", "w"], DOUBLE)}, {}, "event_shape: the input x of the file does not state"),
     ],
@@ -220,8 +220,12 @@ def test_a_file_without_the_expected_inputs_is_one_line_that_names_those_it_has(
         ("?schedule=ve&predicts=data", f"model: expected time=NAME, the input of the time or noise level; {has}"),
         ("?schedule=ve&predicts=data&time=t", f"model: no input t for time; {has}"),
         ("?schedule=ve&predicts=data&time=sigma", f"model: the input gain has no value; expected gain=NUMBER; {has}"),
-        ("?schedule=edm&predicts=data", "model: expected schedule=ve, ddpm, vp or flow, got schedule=edm"),
-        ("?predicts=data", "model: expected schedule=ve, ddpm, vp or flow, got schedule=None"),
+        ("?schedule=edm&predicts=data", "model: an ONNX file .*schedule=ve, ddpm, vp or flow, got schedule=edm"),
+        ("?predicts=data", "model: an ONNX file .* expected schedule=ve, ddpm, vp or flow, got no schedule"),
+        (
+            "?schedule=ve&predicts=data&time=sigma&gain=1&event_shape=1,3,3",
+            r"model: event_shape: expected \(1, 2, 2\), as the input noisy has, got \(1, 3, 3\)$",
+        ),
         ("?schedule=ve&predicts=data&difficulty=1", r"model: onnx:three\.onnx has no option 'difficulty'; expected"),
     ]:
         with pytest.raises(InputError, match=match) as caught:

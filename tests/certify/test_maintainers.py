@@ -172,6 +172,18 @@ def test_options_held_wrong_are_one_line(options, said, tmp_path, monkeypatch, c
     assert capsys.readouterr().err.strip() == f"diffuscope: {said}"
 
 
+def test_a_junit_file_that_cannot_be_written_is_one_line_before_any_question(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for path, reason in (("x" * 300, "cannot write"), (".", "expected a file")):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["certify", "diffuscope:Heun", "--junit", path])
+        assert stop.value.code == 2
+        printed = capsys.readouterr()
+        (line,) = printed.err.splitlines()
+        assert line.startswith(f"diffuscope: --junit: {reason}")
+        assert not printed.out
+
+
 def test_guidance_and_maps_are_certified_from_the_command_line(tmp_path, monkeypatch, capsys):
     (tmp_path / "my_guides.py").write_text(
         "from diffuscope.denoisers import Guided\n"

@@ -112,13 +112,19 @@ def test_separate_classes_are_shrunk_fits_of_each():
     assert all(0 < share < 0.1 for share in found.classes.shrinkage)
 
 
+def test_an_unknown_kind_of_classes_is_refused():
+    x, labels = two_classes(20)
+    with pytest.raises(InputError, match=r"classes: expected none, pooled, separate, got 'shared'$"):
+        data_statistics(x, labels=labels, classes="shared")
+
+
 def test_classes_too_small_for_covariances_of_their_own_are_refused():
     x, labels = two_classes(120)
     labels[:3] = 9
-    with pytest.raises(InputError, match=r"classes: expected more examples of class 9, or pooled, got separate and 3 "):
+    with pytest.raises(InputError, match=r"classes: expected pooled, or more examples of class 9, got separate; 3 "):
         data_statistics(x, labels=labels, classes="separate")
     labels[1:3] = 3
-    with pytest.raises(InputError, match=r"classes: expected more examples of class 9, .* 1 example"):
+    with pytest.raises(InputError, match=r"classes: expected pooled, or more examples of class 9, .* 1 example"):
         data_statistics(x, labels=labels, classes="separate")
     assert data_statistics(x, labels=labels, classes="pooled").of_class(9).count == 118
 

@@ -79,6 +79,8 @@ def test_where_statistics_are_used_a_wrong_range_is_noticed_without_an_evaluatio
         suggest_sigma_skip(model, in_pixels, 0.01, generator=torch.Generator().manual_seed(0))
     with pytest.raises(InputError, match="gaussian: expected statistics of values"):
         generate(model, 2, start=in_pixels)
+    with pytest.raises(InputError, match="gaussian: expected statistics of values"):
+        generate(model, 2, sampler=Teleported(DDIM(), in_pixels, 20.0))
     times = torch.tensor([80.0, 40.0, 20.0, 1.0], dtype=torch.float64)
     with pytest.raises(InputError, match="gaussian: expected statistics of values"):
         teleported_sample(Teleported(DDIM(), in_pixels, 20.0), model, torch.zeros(2, 1, 8, 8), times)

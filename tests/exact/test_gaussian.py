@@ -375,6 +375,12 @@ def test_fit_refuses_examples_of_different_shapes(other):
         Gaussian.fit([pixels(), torch.zeros(4, *other)])
 
 
+def test_a_scale_that_is_not_invertible_is_refused():
+    for scale in (0.0, float("inf")):
+        with pytest.raises(InputError, match=r"scale, shift: expected finite numbers, scale other than 0, got"):
+            dense().rescale(scale, 1.0)
+
+
 def test_rescale_is_the_distribution_of_the_rescaled_data():
     data = pixels()
     for rank in (None, 2):
@@ -411,8 +417,9 @@ def test_loading_anything_else_is_one_clear_line(tmp_path):
     save_file({"mean": torch.zeros(3)}, path, metadata={"diffuscope": '{"kind": "Gaussian"}'})
     with pytest.raises(InputError, match="path: cannot read"):
         Gaussian.load(path)
-    with pytest.raises(InputError, match="path: cannot read"):
-        Gaussian.load(tmp_path / "missing.safetensors")
+    for absent in (tmp_path / "missing.safetensors", tmp_path):
+        with pytest.raises(InputError, match=r"path: no file .*; expected a saved Gaussian"):
+            Gaussian.load(absent)
 
 
 def test_wrong_arguments_are_named():

@@ -16,7 +16,7 @@ from diffuscope.denoisers import Batch, Classes
 from diffuscope.errors import InputError
 
 from .diffusers_trained import trained_for
-from .model_inputs import ClassRows, Range, Shape, described, repeated, require_shape
+from .model_inputs import ClassRows, Range, Shape, described, refusal, repeated, require_shape
 
 
 def from_diffusers(
@@ -57,7 +57,10 @@ class Called(nn.Module):
         inputs = repeated(self.condition, len(x))
         if self.rows.rows:
             inputs["class_labels"] = self.rows.of(y, len(x), x.device)
-        out = self.network(x, timestep=time, **inputs) if self.by_name else self.network(x, time, **inputs)
+        try:
+            out = self.network(x, timestep=time, **inputs) if self.by_name else self.network(x, time, **inputs)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise refusal(error, type(self.network).__name__, x) from error
         out = out[0] if isinstance(out, tuple) else getattr(out, "sample", out)
         if isinstance(out, Tensor) and out.ndim > 1 and out.shape[1] == 2 * x.shape[1]:
             out = out[:, : x.shape[1]]  # the rest is a learned variance

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from diffuscope.denoisers import Classes
+from diffuscope.denoisers import Batch, Classes
 from diffuscope.errors import InputError
 
 from .libraries import Option, Options, arguments_of, require_known
@@ -108,6 +108,14 @@ def require_shape(shape: Shape, what: str) -> tuple[int, ...]:
     if shape is None:
         raise InputError(f"event_shape: {what} does not state the shape of one example; expected e.g. 3,32,32")
     return shape
+
+
+def refusal(error: Exception, network: str, x: Batch) -> Exception:
+    """What to raise where a network does not take `x`: one line with its shape, but a full memory as it is."""
+    if isinstance(error, InputError | torch.cuda.OutOfMemoryError) or "allocate memory" in str(error):
+        return error
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return InputError(f"model: the {network} does not take examples of shape {tuple(x.shape[1:])} ({reason})")
 
 
 def described(denoiser: Any, network: Any, data_range: Range) -> Any:

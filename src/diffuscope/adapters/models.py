@@ -42,12 +42,15 @@ def load_model(spec: str | Path) -> Denoiser:
     y = options.pop("class", None)
     if y is not None and (not isinstance(y, int) or isinstance(y, bool)):
         raise InputError(f"model: expected class=NUMBER, got class={y}")
-    denoiser = adapter.load(name, options)
+    try:
+        denoiser = adapter.load(name, options)
+    except InputError as error:  # of an argument of the adapter, which is an option here
+        raise error if str(error).startswith("model:") else InputError(f"model: {error}") from error
     if y is None:
         return denoiser
     classes = denoisers.classes_of(denoiser)
     if not 0 <= y < classes:
-        has = f"class=0 .. class={classes - 1}" if classes else "none, as the model has no classes"
+        has = f"class=0 .. class={classes - 1}" if classes else "no class, as the model has none"
         raise InputError(f"model: expected {has}, got class={y}")
     return OfClass(denoiser, y)
 

@@ -33,7 +33,7 @@ from diffuscope.errors import InputError
 from diffuscope.schedules import VE, VP, DiscreteVP, RectifiedFlow, Schedule
 
 from .libraries import Options, library
-from .model_inputs import ClassRows, Range, Shape, described, require_shape, settings_of
+from .model_inputs import ClassRows, Range, Shape, described, refusal, require_shape, settings_of
 
 PREDICTS = {"data": DataPredictor, "noise": NoisePredictor, "v": VPredictor, "velocity": VelocityPredictor}
 DTYPES = {
@@ -55,7 +55,10 @@ def load(name: str, options: Options) -> Any:
     kinds = {"ve": VE(float(low), float(high)), "ddpm": DiscreteVP.linear(), "vp": VP(), "flow": RectifiedFlow()}
     schedule = kinds.get(str(settings.pop("schedule", None)))
     if schedule is None:
-        raise InputError(f"model: expected schedule=ve, ddpm, vp or flow, got schedule={options.get('schedule')}")
+        given = f"schedule={options['schedule']}" if "schedule" in options else "no schedule"
+        raise InputError(
+            f"model: an ONNX file does not state its training; expected schedule=ve, ddpm, vp or flow, got {given}"
+        )
     return from_onnx(session, schedule=schedule, **settings)
 
 
@@ -85,8 +88,9 @@ def from_onnx(
     session = _session(Path(model)) if isinstance(model, str | Path) else model
     if not isinstance(schedule, Schedule) or predicts not in PREDICTS:
         raise InputError(
-            f"model: an ONNX file does not state its training; expected a schedule and predicts={', '.join(PREDICTS)}, "
-            f"got {schedule} and {predicts}"
+            "model: an ONNX file does not state its training; expected a schedule and predicts=data, noise, v or "
+            f"velocity, got {'no schedule' if schedule is None else schedule} and "
+            f"{'no predicts' if predicts is None else f'predicts={predicts}'}"
         )
     inputs = {entry.name: entry for entry in session.get_inputs()}
     network = OnnxNetwork(session, inputs, _roles(inputs, x, time, labels, constants or {}), output)
@@ -95,6 +99,8 @@ def from_onnx(
     if (labels is None) != (classes == 0):
         raise InputError(f"labels: expected labels=NAME with classes=NUMBER, got {labels} and {classes}")
     shape = require_shape(event_shape or network.event_shape, f"the input {network.x} of the file")
+    if network.event_shape not in (None, shape):
+        raise InputError(f"event_shape: expected {network.event_shape}, as the input {network.x} has, got {shape}")
     if clock is None:
         clock = clock_of(schedule) if time_scale == 1 else ScheduleTime(float(time_scale))
     made: Any = PREDICTS[predicts](
@@ -146,7 +152,10 @@ class OnnxNetwork:
                 rows = self._single(rows, name).expand(1) if fixed == 1 != size else rows
                 rows = rows.reshape(-1, *[1] * (len(entry.shape) - 1))
             feeds[name] = rows.numpy().astype(DTYPES[entry.type])
-        (out,) = self._session.run([self.output], feeds)
+        try:
+            (out,) = self._session.run([self.output], feeds)
+        except Exception as error:  # of a kind per cause
+            raise refusal(error, "ONNX file", given[self.x]) from error
         return torch.from_numpy(np.asarray(out))[: n - first]
 
     @staticmethod

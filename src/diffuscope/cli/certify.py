@@ -28,21 +28,10 @@ from diffuscope.errors import InputError
 from diffuscope.files import load_object
 from diffuscope.progress import progress_bar
 
-from .options import writing
+from .options import require_writable_file, writing
 
 EXIT_CODES = {"passes": 0, "fails": 1, "undecided": 3}
 MARKS = {"good": "ok  ", "alarm": "FAIL", "attention": "note", "unknown": "??? ", "neutral": "    "}
-
-
-def require_writable(junit: Path) -> None:
-    """Raises InputError, before any work is done, if the file cannot be written; creates its folder."""
-    probe = junit.with_name(f"{junit.name}.partial") if junit.name else junit
-    try:
-        junit.parent.mkdir(parents=True, exist_ok=True)
-        probe.open("ab").close()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"junit: {junit} cannot be written: {error.strerror}") from error
 
 
 @dataclass(frozen=True)
@@ -81,7 +70,7 @@ class Certify:
             return
         certify = self._chosen()
         if self.junit is not None:
-            require_writable(self.junit)
+            require_writable_file("junit", self.junit)
         with writing(self.out, "certificate.html", "certificate.json"):
             self._report(certify())
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from diffuscope.data import DataSet, Kind, load_data
 from diffuscope.errors import InputError
@@ -73,6 +74,23 @@ def require_range(name: str, value: tuple[float, float] | None) -> None:
     """Raises InputError unless the lower end comes first."""
     if value is not None and not value[0] < value[1]:
         raise InputError(f"{name}: expected two numbers, the lower first, got {value[0]:g} {value[1]:g}")
+
+
+def require_writable_file(name: str, path: Path) -> None:
+    """Raises InputError, before any work is done, if the file cannot be written; creates its folder."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{name}: cannot create the folder {path.parent} ({reason})") from error
+    try:
+        is_folder = path.is_dir()
+        with NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}."):  # as the write: a new file beside the old one
+            pass
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name}: cannot write {path} ({getattr(error, 'strerror', None) or error})") from error
+    if is_folder:
+        raise InputError(f"{name}: expected a file, got the folder {path}")
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Mean and covariance of a data set."""
 
-import os
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -12,7 +11,7 @@ from diffuscope.files import replace_atomically
 from diffuscope.report import charts_png
 from diffuscope.streams import require_seed
 
-from .options import require_range, require_within
+from .options import require_range, require_within, require_writable_file
 
 LEADING = 5
 SHARES = (0.8, 0.9, 0.95, 0.99)
@@ -56,7 +55,9 @@ class Statistics:
         if self.level is not None and not self.level > 0:
             raise InputError(f"level: expected a number > 0, got {self.level:g}")
         require_seed(self.seed)
-        require_file(self.out)
+        if self.out.suffix != ".safetensors":
+            raise InputError(f"out: expected a file name ending in .safetensors, got {self.out}")
+        require_writable_file("out", self.out)
         found = data_statistics(
             self.data, rank=self.rank, classes=self.classes, data_range=self.data_range, kind=self.kind,
             n_passes=self.passes, seed=self.seed, progress=True,
@@ -67,18 +68,6 @@ class Statistics:
         picture = self.out.with_suffix(".png")
         replace_atomically(picture, charts_png((spectrum_chart(found.gaussian),), f"Statistics of {found.data}"))
         print("\n".join([*lines(found, self.level), f"Statistics: {self.out}", f"Spectrum: {picture}"]))
-
-
-def require_file(out: Path) -> None:
-    """Raises InputError, before any work is done, if the file cannot be written; creates its folder."""
-    if out.suffix != ".safetensors":
-        raise InputError(f"out: expected a file name ending in .safetensors, got {out}")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"out: cannot create the folder {out.parent} ({error.strerror})") from error
-    if not os.access(out.parent, os.W_OK) or out.is_dir():
-        raise InputError(f"out: expected a file that can be written, got {out}")
 
 
 def lines(found: DataStatistics, level: float | None) -> list[str]:
@@ -100,7 +89,8 @@ def lines(found: DataStatistics, level: float | None) -> list[str]:
     if found.classes is not None:
         counts, shares = found.classes.counts, found.classes.shrinkage
         kind = "one covariance" if found.classes.pooled else f"shrunk by {min(shares):.3g} to {max(shares):.3g}"
-        shown.append(f"Classes: {len(counts)}, {min(counts):,} to {max(counts):,} examples each, {kind}")
+        each = " to ".join(f"{n:,}" for n in sorted({min(counts), max(counts)}))
+        shown.append(f"Classes: {len(counts)}, {each} examples each, {kind}")
     lowest = reliable_from(gaussian)
     where = "at every noise level" if lowest == 0 else f"from noise {lowest:.3g} on" if isfinite(lowest) else "nowhere"
     shown.append(f"Enough examples: {where} (the effective noise variance is within 10%)")

@@ -16,7 +16,7 @@ Gaussians themselves, D `rank` for one, or for each separate class.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ def data_statistics(
     data: str | DataSet | np.ndarray | Tensor,
     *,
     rank: int | None = None,
-    classes: ClassKind = "none",
+    classes: str = "none",
     data_range: Range | None = None,
     kind: str = "auto",
     labels: np.ndarray | Tensor | None = None,
@@ -66,6 +66,8 @@ def data_statistics(
     stream = open_stream(data, data_range=data_range, kind=kind, labels=labels, seed=seed)
     if rank is not None and rank < 0:
         raise InputError(f"rank: expected at least 0 (isotropic), got {rank}")
+    if classes not in get_args(ClassKind):
+        raise InputError(f"classes: expected {', '.join(get_args(ClassKind))}, got {classes!r}")
     if classes != "none" and stream.labels is None:
         raise InputError(f"classes: expected data with labels, got {stream.name}, which has none")
     fit = _Fit(stream, rank, n_passes, seed, progress)
@@ -172,9 +174,9 @@ def _separate(fit: _Fit, labels: Int64[Tensor, " n"]) -> ClassStatistics:
     for value, name, n in zip(values.tolist(), names, counts.tolist(), strict=True):
         index = (labels == value).nonzero().flatten()
         found = None if n < 2 else fit(lambda index=index: stream.batches(index), n, f"class {name}")
-        reason = f"{n} example" if found is None else too_few_examples(found)
+        reason = f"{n} example has no covariance" if found is None else too_few_examples(found)
         if found is None or reason is not None:
-            raise InputError(f"classes: expected more examples of class {name}, or pooled, got separate and {reason}")
+            raise InputError(f"classes: expected pooled, or more examples of class {name}, got separate; {reason}")
         shares.append(shrinkage(found))
         gaussians.append(shrunk(found, shares[-1]))
     return ClassStatistics(

@@ -147,10 +147,11 @@ class Gaussian:
         """The distribution of scale * x_0 + shift: (2, -1) takes pixels from [0, 1] to [-1, 1].
 
         Latents z of a VAE that a model takes as (z - shift_factor) * scaling_factor:
-        `rescale(scaling_factor, -shift_factor * scaling_factor)`. Raises InputError for numbers that are not finite.
+        `rescale(scaling_factor, -shift_factor * scaling_factor)`. Raises InputError for numbers that are not finite,
+        and for a scale of 0.
         """
-        if not (math.isfinite(scale) and math.isfinite(shift)):
-            raise InputError(f"scale, shift: expected finite numbers, got {scale}, {shift}")
+        if not (math.isfinite(scale) and math.isfinite(shift) and scale != 0):
+            raise InputError(f"scale, shift: expected finite numbers, scale other than 0, got {scale}, {shift}")
         ends = None if self.data_range is None else sorted(scale * end + shift for end in self.data_range)
         return replace(
             self,

@@ -50,6 +50,8 @@ def read_gaussian(path: Path, kind: "type[Gaussian]") -> "tuple[Gaussian, dict[s
 
     Raises InputError for a missing, truncated or different file.
     """
+    if not Path(path).is_file():
+        raise InputError(f"path: no file {path}; expected a saved Gaussian (.safetensors)")
     try:
         with safe_open(str(path), framework="pt") as file:
             facts = json.loads((file.metadata() or {}).get("diffuscope", "{}"))

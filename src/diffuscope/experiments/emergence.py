@@ -156,7 +156,7 @@ def network(part: Part) -> str:
     part.at_most(
         "network-levels", title, float(ratio.log().abs().max().exp()), 2.0, "within a factor of 2", source=ASKED
     )
-    chart_emergence(part, "network", run, shares, variances, levels)
+    chart_emergence(part, "a trained network", run, shares, variances, levels)
     late = int((levels < shares[-1].square().mean(0).sqrt()).sum())
     return (
         f"Yes (rank correlation {rank:.2f}), within a factor of {float(ratio.log().abs().max().exp()):.2f} of the "

@@ -67,8 +67,8 @@ def generate(
     draws from that distribution noised to the highest level instead of pure noise. The start noise of all samples is
     drawn at once, so a deterministic sampler's result does not depend on `batch_size`.
     Raises InputError for n or steps below 1, for a model without `event_shape` (unless it is given), for classes that
-    the model does not have, for guidance without classes, for a Gaussian start of another shape or range than
-    the model's, and for samples that are not finite.
+    the model does not have, for guidance without classes, for a Gaussian start, or the Gaussian of a `Teleported`
+    sampler, of another shape or range than the model's, and for samples that are not finite.
 
     >>> from diffuscope.denoisers import ExactDenoiser
     >>> from diffuscope.exact import two_moons
@@ -86,8 +86,9 @@ def generate(
     shape = getattr(denoiser, "event_shape", None) if event_shape is None else event_shape
     if shape is None:
         raise InputError("event_shape: expected the shape of one sample, as the model has no .event_shape; got None")
-    if isinstance(start, Gaussian):
-        require_shape_and_range(start, denoiser)
+    for gaussian in (start, getattr(sampler, "gaussian", None)):
+        if isinstance(gaussian, Gaussian):
+            require_shape_and_range(gaussian, denoiser)
     require_memory(12.0 * n * math.prod(shape), "n", f"{n:,} samples of shape {tuple(shape)}")
     sampler = DPMSolverPP2M() if sampler is None else sampler
     schedule = denoiser.schedule
