@@ -10,8 +10,8 @@ both at one time t, so that they are not a step apart. The quartiles are those o
 the few trajectories that end in another mode.
 
 A Gaussian's trajectory is the closed form, any other's is integrated by the sampler that integrates the network's
-(`geometry.trajectories`). The network's own error of discretization is part of its distance to a Gaussian, and enters twice where
-both are integrated: refine the grid until the quartiles no longer change.
+(`geometry.trajectories`). The network's own error of discretization is part of its distance to a Gaussian, and enters
+twice where both are integrated: refine the grid until the quartiles no longer change.
 
 Source: Wang & Vastola 2023, https://arxiv.org/abs/2311.10892 (theory against DDIM, per step).
 """
