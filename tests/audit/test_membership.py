@@ -262,3 +262,19 @@ def test_near_copies_among_the_heldout_examples_give_no_all_clear(data, monkeypa
     found = audit["membership"].findings
     assert found[0].verdict.startswith("Cannot tell: the held-out examples are near-copies of training examples.")
     assert "good" not in [finding.tone for finding in found]
+
+
+def test_training_examples_among_the_heldout_ones_give_no_all_clear(data, monkeypatch):
+    """Half of the held-out examples; then all of them, which is a mistake."""
+    monkeypatch.setattr("diffuscope.audit.copy_search.PLANTED", 10)
+    train, heldout, others = data
+    settings = dataclasses.replace(SETTINGS, points=100, transformations=("none",))
+    model = Gaussian.fit([others]).truncate(40)
+    with questions_asked("memorized", "membership"):
+        audit = audit_model(exact_subject(model, train, torch.cat([train[:150], heldout[:150]])), settings)
+        with pytest.raises(InputError, match=r"^heldout: expected examples that are no training examples, got 300"):
+            audit_model(exact_subject(model, train, train.clone()), settings)
+    assert audit.as_json()["heldout_are_copies"] == {"pixels": True}
+    told = audit["memorized"].findings[0].verdict
+    assert told == "Cannot tell whether it memorized: 150 of 300 held-out examples repeat training ones."
+    assert "good" not in [finding.tone for finding in audit["membership"].findings]

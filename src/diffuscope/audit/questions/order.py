@@ -64,7 +64,7 @@ def cannot_tell(result: ComponentLevels, *, latents: bool) -> str:
     if result.one_step:
         return (
             "at the highest noise its answer is already as large as a sample "
-            f"({float(np.median(result.emerged[0])):.2f} of it), which is that of a one-step map and not of a denoiser; "
+            f"({float(np.median(result.emerged[0])):.2f} of it), as that of a one-step map and not of a denoiser; "
             "a model that declares one_step = True is audited by its samples"
         )
     if result.known.sum() < FEWEST_COMPONENTS:
