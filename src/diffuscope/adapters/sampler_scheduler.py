@@ -95,9 +95,7 @@ class _Steps:
         if invert_sigmas:
             raise InputError("invert_sigmas: expected False, got True: its network counts time from noise to data")
         if timestep_type != "discrete":
-            raise InputError(
-                f"timestep_type: expected discrete, got {timestep_type}: its network has no table"
-            )
+            raise InputError(f"timestep_type: expected discrete, got {timestep_type}: its network has no table")
         if sigma_data is not None:
             raise InputError(f"sigma_data: expected none, got {sigma_data:g}: EDM's preconditioning is not supported")
         table = {
