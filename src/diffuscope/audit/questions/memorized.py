@@ -187,11 +187,11 @@ def _ask(session: Session) -> Answer:
     )
 
 
-def withheld(finding: Finding) -> Finding:
-    """The finding without praise, where held-out examples that are near-copies do not show what is normal."""
-    if finding.tone != "good":
+def withheld(finding: Finding, doubt: str = COPIED) -> Finding:
+    """The finding without praise where, for the reason `doubt`, held-out examples do not show what is normal."""
+    if finding.tone != "good" or not doubt:
         return finding
-    return replace(finding, tone="unknown", verdict=f"Cannot tell: {COPIED}. {finding.verdict}")
+    return replace(finding, tone="unknown", verdict=f"Cannot tell: {doubt}. {finding.verdict}")
 
 
 def name_of_space(space: str, subject: Subject) -> str:
