@@ -137,6 +137,34 @@ def test_the_config_of_a_flow_matching_scheduler_makes_one_for_flows_with_its_sh
     assert torch.allclose(made.timesteps, torch.tensor([1000.0, 750.0, 500.0]))
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of its table
+def test_what_a_config_leaves_to_its_own_scheduler_is_that_schedulers():
+    """Heun's table is another one than DDPM's, and a flow of shift 1 is a flow, where neither is said."""
+    diffusers, made = pytest.importorskip("diffusers"), of_diffusers()
+    heun = diffusers.HeunDiscreteScheduler()
+    assert float(heun.betas[-1]) != float(diffusers.DDPMScheduler().betas[-1])
+    assert torch.equal(made.from_config(heun.config).alphas_cumprod, heun.alphas_cumprod)
+    assert made.from_config(diffusers.FlowMatchEulerDiscreteScheduler().config).config.prediction_type == (
+        "flow_prediction"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("FlowMatchEulerDiscreteScheduler", {"invert_sigmas": True}),
+        ("EulerDiscreteScheduler", {"timestep_type": "continuous", "prediction_type": "v_prediction"}),
+        ("EDMEulerScheduler", {}),
+        ("IPNDMScheduler", {}),
+    ],
+)
+def test_the_config_of_a_network_of_another_kind_is_refused(name: str, options: dict):
+    """Whose times or inputs are others, so that samples would be wrong without a word."""
+    other = getattr(pytest.importorskip("diffusers"), name)(**options)
+    with pytest.raises(InputError, match=r"expected (False|discrete|none|that of a scheduler with beta_start)"):
+        of_diffusers().from_config(other.config)
+
+
 def test_noise_is_added_at_the_level_of_the_timestep():
     scheduler = of_diffusers()()
     x, noise, timesteps = starts(3), torch.ones(3, 4, dtype=torch.float64), torch.tensor([0, 500, 999])
@@ -216,6 +244,9 @@ def test_a_sampler_is_read_back_from_its_name_and_options():
         ({"prediction_type": "score"}, "prediction_type: expected one of epsilon, .* got 'score'"),
         ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr: expected False"),
         ({"use_dynamic_shifting": True}, "use_dynamic_shifting: expected False"),
+        ({"invert_sigmas": True}, "invert_sigmas: expected False"),
+        ({"timestep_type": "continuous"}, "timestep_type: expected discrete, got continuous"),
+        ({"sigma_data": 0.5}, "sigma_data: expected none, got 0.5"),
     ],
 )
 def test_what_a_scheduler_cannot_be_is_one_line(given: dict, line: str):

@@ -14,7 +14,9 @@ from diffuscope.audit.epsilon import epsilon_lower_bound
 from diffuscope.audit.membership import findings, membership
 from diffuscope.audit.nearness import nearness
 from diffuscope.audit.owner_findings import MOST, audited_owners, chosen, owners_finding
+from diffuscope.audit.question import not_answered
 from diffuscope.audit.questions.membership import QUESTION, no_canaries, paired_losses
+from diffuscope.audit.questions.memorized import QUESTION as MEMORIZED
 from diffuscope.audit.store import Store
 from diffuscope.data import Canaries, load_data, make_canaries
 from diffuscope.errors import InputError
@@ -262,3 +264,31 @@ def test_near_copies_among_the_heldout_examples_give_no_all_clear(data, monkeypa
     found = audit["membership"].findings
     assert found[0].verdict.startswith("Cannot tell: the held-out examples are near-copies of training examples.")
     assert "good" not in [finding.tone for finding in found]
+
+
+def test_without_the_search_for_near_copies_there_is_no_all_clear(generalizer):
+    """Broken samples leave the question of memorization open, and with it what held-out examples are."""
+    session, before = generalizer
+    assert before.findings[0].tone == "good"
+    again = Session(session.subject, session.settings, store=session.store)
+    again.answers["memorized"] = not_answered(MEMORIZED, frozenset({"samples"}))
+    after = QUESTION.ask(again)
+    assert after is not None
+    assert "good" not in [finding.tone for finding in after.findings]
+    assert "whether held-out examples are near-copies of training examples was not asked" in after.findings[0].verdict
+
+
+def test_training_examples_among_the_heldout_ones_give_no_all_clear(data, monkeypatch):
+    """Half of the held-out examples; then all of them, which is a mistake."""
+    monkeypatch.setattr("diffuscope.audit.copy_search.PLANTED", 10)
+    train, heldout, others = data
+    settings = dataclasses.replace(SETTINGS, points=100, transformations=("none",))
+    model = Gaussian.fit([others]).truncate(40)
+    with questions_asked("memorized", "membership"):
+        audit = audit_model(exact_subject(model, train, torch.cat([train[:150], heldout[:150]])), settings)
+        with pytest.raises(InputError, match=r"^heldout: expected examples that are no training examples, got 300"):
+            audit_model(exact_subject(model, train, train.clone()), settings)
+    assert audit.as_json()["heldout_are_copies"] == {"pixels": True}
+    told = audit["memorized"].findings[0].verdict
+    assert told == "Cannot tell whether it memorized: 150 of 300 held-out examples repeat training ones."
+    assert "good" not in [finding.tone for finding in audit["membership"].findings]

@@ -46,7 +46,8 @@ def test_a_gaussian_model_decides_in_the_order_of_its_variances_at_their_square_
     found, result = named(answer), answer.result
     assert found["order.components"].value == pytest.approx(1)
     assert found["order.components"].verdict.startswith("Outline first")
-    roots = gaussian.eigenvalues[:COMPONENTS].sqrt().numpy()
+    roots = (gaussian.eigenvalues[:COMPONENTS] + 2 * result.ratios[-1] ** 2).sqrt().numpy()
+    assert np.allclose(result.gaussian_levels, roots, rtol=1e-12)
     # Heun's method on 22 steps of a factor 1.44 in sigma: its error of second order is a few percent of a level
     assert np.allclose(result.levels, roots, rtol=0.06)
     assert found["order.late"].tone == "neutral"
@@ -88,6 +89,19 @@ def test_a_one_step_map_is_no_denoiser(images):
     assert first.tone == "unknown"
     assert "one-step map" in first.verdict
     assert others == []
+
+
+def test_a_declared_one_step_map_is_asked_nothing_whatever_the_size_of_its_answers(images):
+    class Declared(ExactDenoiser):
+        """An exact denoiser, which nothing but its word tells from one."""
+
+        one_step = True
+
+    train = images[:600]
+    made = Declared(Gaussian.fit([train]), VE())
+    (only,) = answer_for(Subject(made, train, images[600:900])).findings
+    assert only.tone == "unknown"
+    assert only.verdict == "Cannot tell: the model declares that it is a one-step map (one_step = True)."
 
 
 def test_latents_and_the_plane_have_no_answer(images):

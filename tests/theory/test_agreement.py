@@ -211,5 +211,5 @@ def test_trajectories_that_cannot_be_compared_are_refused():
     with pytest.raises(InputError, match="candidates: expected at least one"):
         gaps(DATA, {}, 4)
     to_zero = torch.cat([karras_times(VE(), 9.0, 0.1, 3), torch.zeros(1, dtype=torch.float64)])
-    with pytest.raises(InputError, match="times: expected a last time with noise left"):
+    with pytest.raises(InputError, match="times: expected at least three, the last with sigma > 0"):
         trajectory_gaps(ExactDenoiser(DATA, VE()), {"own": DATA}, torch.ones(2, 6).double(), to_zero, Euler())

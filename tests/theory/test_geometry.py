@@ -166,10 +166,9 @@ def test_the_residual_of_the_rotation_is_its_closed_form(schedule):
     )  # fmt: skip
     coordinates = (ends.path - rotated(ends)) @ data.eigenvectors
     closed = rotation_residual(VARIANCES, ends.path_alphas, ends.path_sigmas)[:, None] * (x @ data.eigenvectors)
-    if schedule.sigma(torch.tensor(0.0)) == 0:
-        assert torch.allclose(coordinates, closed, rtol=0, atol=1e-10)
-        rest = (ends.path - rotated(ends)).square().sum(2) / ends.path.square().sum(2)
-        assert torch.allclose(rotation_error(ends), rest, rtol=0, atol=1e-14)
+    assert torch.allclose(coordinates, closed, rtol=0, atol=1e-10)
+    rest = (ends.path - rotated(ends)).square().sum(2) / ends.path.square().sum(2)
+    assert torch.allclose(rotation_error(ends), rest, rtol=0, atol=1e-14)
 
 
 def test_from_a_start_without_signal_the_residual_is_bounded_by_the_smaller_of_signal_and_noise():
@@ -180,6 +179,14 @@ def test_from_a_start_without_signal_the_residual_is_bounded_by_the_smaller_of_s
     assert bool((residual <= 1e-15).all())
     assert bool((residual >= -smaller - 1e-15).all())
     assert torch.allclose(residual[[0, -1]], torch.zeros(2, 4, dtype=torch.float64), rtol=0, atol=1e-15)
+    share = -residual / (alphas[:, None] ** 2 * VARIANCES + sigmas[:, None] ** 2).sqrt()
+    equal = 1 / (1 + VARIANCES.sqrt())  # alpha sqrt(lambda) = 1 - alpha
+    there = rotation_residual(
+        VARIANCES, torch.cat([equal.new_zeros(1), equal]), torch.cat([equal.new_ones(1), 1 - equal])
+    )
+    largest = -there[1:].diagonal() / ((1 - equal) * math.sqrt(2))
+    assert torch.allclose(largest, torch.full((4,), math.sqrt(2) - 1, dtype=torch.float64), rtol=0, atol=1e-14)
+    assert bool((share <= math.sqrt(2) - 1 + 1e-14).all())
 
 
 def test_the_rotation_with_alpha_squared_in_the_place_of_alpha_has_another_error():
@@ -232,6 +239,9 @@ def test_components_of_a_gaussian_model_emerge_as_the_closed_form_says(schedule)
         measured, emerged_share(VARIANCES, run.ratios, last=float(run.ratios[-1])), rtol=0, atol=1e-10
     )
     inside = VARIANCES.sqrt() < float(run.ratios[0])
+    last = float(run.ratios[-1])
+    relative = crossing_levels(run.ratios, emerged_share(VARIANCES, run.ratios, last=last))
+    assert torch.allclose(relative[inside], emergence_level(VARIANCES, last=last)[inside], rtol=1e-2, atol=0)
     for every in (1, 7):  # on coarse levels too
         crossing = crossing_levels(run.ratios[::every], emerged_share(VARIANCES, run.ratios[::every]))
         assert torch.allclose(crossing[inside], emergence_level(VARIANCES)[inside], rtol=1e-12, atol=0)

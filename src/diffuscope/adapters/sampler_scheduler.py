@@ -79,6 +79,9 @@ class _Steps:
         flow_shift: float | int = 1.0,
         shift: float | int | None = None,
         use_dynamic_shifting: bool = False,
+        invert_sigmas: bool = False,
+        timestep_type: str = "discrete",
+        sigma_data: float | int | None = None,
     ) -> None:
         self._sampler = grid_sampler(sampler, one_evaluation=True)
         if shift is not None:  # only flow matching schedulers have it, and no prediction_type
@@ -89,6 +92,12 @@ class _Steps:
             raise InputError("rescale_betas_zero_snr: expected False, got True: its table ends at alpha = 0")
         if use_dynamic_shifting:
             raise InputError("use_dynamic_shifting: expected False, got True: its shift depends on the image")
+        if invert_sigmas:
+            raise InputError("invert_sigmas: expected False, got True: its network counts time from noise to data")
+        if timestep_type != "discrete":
+            raise InputError(f"timestep_type: expected discrete, got {timestep_type}: its network has no table")
+        if sigma_data is not None:
+            raise InputError(f"sigma_data: expected none, got {sigma_data:g}: EDM's preconditioning is not supported")
         table = {
             "num_train_timesteps": num_train_timesteps,
             "beta_start": beta_start,
@@ -116,6 +125,18 @@ class _Steps:
         self.timesteps = torch.arange(num_train_timesteps - 1, -1, -1)
         self._grid: tuple[Instant, ...] = ()
         self._state: State | None = None
+
+    @classmethod
+    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
+        """From the config of another scheduler, whose defaults count: the library would leave these to ours.
+
+        Raises InputError for the config of a scheduler without a table of betas that is none of flow matching.
+        """
+        config = {key: value for key, value in dict(config or {}).items() if key != "_use_default_values"}
+        if not {"beta_start", "shift"} & config.keys():
+            given = config.get("_class_name", "one without these")
+            raise InputError(f"config: expected that of a scheduler with beta_start, or a shift of flows, got {given}")
+        return super().from_config(config, return_unused_kwargs, **kwargs)  # type: ignore[misc]
 
     @property
     def step_index(self) -> int | None:

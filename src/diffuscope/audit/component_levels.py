@@ -2,8 +2,8 @@ r"""The noise level at which each principal component of a sample is decided, an
 
 Along the model's own trajectories, :math:`c_k(t) = u_k^T(D(t) - \mu)` for the leading principal components of the data.
 A component is *decided* at its emergence level, the ratio sigma/alpha where its root mean square over trajectories
-passes :math:`1/\sqrt2` of that at the lowest level. A Gaussian decides it at :math:`\sqrt\lambda`, and no data of the
-same second moments later (`theory.geometry.feature_emergence`).
+passes :math:`1/\sqrt2` of that at the lowest level, r. A Gaussian decides it at :math:`\sqrt{\lambda + 2r^2}`, and no
+data of the same second moments M at the lowest level below :math:`\sqrt M` (`theory.geometry.feature_emergence`).
 
 The dimension of a trajectory is the number of principal components that hold 99.9% of its variance, with states in
 units in which noise and data have the same size, and is compared with that of the exact Gaussian from the same starts.
@@ -21,6 +21,7 @@ from diffuscope.theory.geometry import (
     Trajectories,
     crossing_levels,
     emerged_share,
+    emergence_level,
     feature_coordinates,
     gaussian_trajectories,
     principal_shares,
@@ -61,6 +62,11 @@ class ComponentLevels:
         """The same of Gaussian data."""
         lam, ratios = torch.from_numpy(self.variances), torch.from_numpy(self.ratios)
         return emerged_share(lam, ratios, last=float(self.ratios[-1])).numpy()
+
+    @property
+    def gaussian_levels(self) -> Float[ndarray, " k"]:
+        """The emergence levels of Gaussian data."""
+        return emergence_level(torch.from_numpy(self.variances), last=float(self.ratios[-1])).numpy()
 
     @property
     def bound(self) -> Float[ndarray, " k"]:

@@ -40,6 +40,7 @@ from .repeats import Repeats, distinct, repeats
 from .transformations import Transformation
 
 LARGEST_SHARE = 0.25  # of exact copies: if only a larger one would be found, there is no verdict
+KNOWN = 1 / 3  # of the held-out examples: as many training examples among them hide what only the model's loss tells
 OTHERS = 2000  # training examples that show how often they repeat one another
 COPIED = "the held-out examples are near-copies of training examples"
 PLAIN = ("pixels", "columns", "values")  # what the distances of the examples as they are, are called
@@ -68,6 +69,11 @@ class Copies:
     heldout_copied: bool = False  # whether these are near-copies of training examples
     natural: int = 0  # how many of these nearly repeat a training example, as often as these do one another
     near: tuple[int, int] | None = None  # samples and held-out examples that do so, where none of these is leaked
+
+    @property
+    def heldout_known(self) -> bool:
+        """Whether the model may know the held-out examples: near-copies, or a third of them repeats training ones."""
+        return self.heldout_copied or 0 < KNOWN * (len(self.leaked) + self.calibration) <= len(self.leaked)
 
     @property
     def share(self) -> float:
@@ -280,7 +286,7 @@ def why_unknown(found: Copies) -> str:
     """The reason for no verdict, as a clause."""
     if found.heldout_copied:
         return COPIED
-    if len(found.leaked) > found.calibration:
+    if found.heldout_known:
         return f"{len(found.leaked)} of {len(found.leaked) + found.calibration} held-out examples repeat training ones"
     return f"{found.calibrated_on} do not tell {len(found.p_values)} samples from copies"
 

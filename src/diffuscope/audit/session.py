@@ -17,6 +17,7 @@ from tqdm import tqdm
 from diffuscope import streams
 from diffuscope.exact import Gaussian
 
+from .copy_search import COPIED
 from .features import Features
 from .generation import followed_samples
 from .level_measures import LevelMeasures, Points, measure_level
@@ -60,10 +61,14 @@ class Session:
         return answer is not None and bool(answer.findings) and answer.findings[0].tone == "alarm"
 
     @property
-    def heldout_copied(self) -> bool:
-        """Whether held-out examples turned out to be near-copies of training ones: equal losses then say nothing."""
+    def heldout_doubted(self) -> str:
+        """Why equal losses of held-out and training examples say nothing, by the question of memorization; or ""."""
         answer = self.answers.get("memorized")
-        return answer is not None and any(answer.facts.get("heldout_are_copies", {}).values())
+        if answer is None:
+            return ""
+        if "heldout_are_copies" not in answer.facts:
+            return "whether held-out examples are near-copies of training examples was not asked"
+        return COPIED if any(answer.facts["heldout_are_copies"].values()) else ""
 
     def torch_stream(self, name: str) -> torch.Generator:
         """The stream `name` of random tensors, from its start."""

@@ -182,10 +182,8 @@ class _Frame:
             torch.linalg.eigh(_inside(gaussian, V) / length**2) for gaussian in (unconditional, conditional)
         )
         basis = V @ P
-        return cls(
-            basis, length, free.clamp(min=0).numpy(), conditioned.clamp(min=0).numpy(), (P.T @ R).numpy(),
-            (basis.T @ d / length).numpy(),
-        )  # fmt: skip
+        arrays = free.clamp(min=0), conditioned.clamp(min=0), P.T @ R, basis.T @ d / length
+        return cls(basis, length, *(array.cpu().numpy() for array in arrays))
 
     def polar(self, alpha: float, sigma: float) -> tuple[float, float]:
         """(theta, r) of a level; r in the units of z."""

@@ -9,9 +9,9 @@ Every trajectory begins at the same x_T and visits the same times. At each of th
 both at one time t, so that they are not a step apart. The quartiles are those over the starts: a mean would be that of
 the few trajectories that end in another mode.
 
-A Gaussian's trajectory is the closed form of `exact.gaussian`, any other's is integrated by the sampler that integrates
-the network's. The network's own error of discretization is part of its distance to a Gaussian, and enters twice where
-both are integrated: refine the grid until the quartiles no longer change.
+A Gaussian's trajectory is the closed form, any other's is integrated by the sampler that integrates the network's
+(`geometry.trajectories`). The network's own error of discretization is part of its distance to a Gaussian, and enters
+twice where both are integrated: refine the grid until the quartiles no longer change.
 
 Source: Wang & Vastola 2023, https://arxiv.org/abs/2311.10892 (theory against DDIM, per step).
 """
@@ -26,9 +26,10 @@ from torch import Tensor
 from diffuscope.denoisers import Batch, Denoiser, ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Gaussian
-from diffuscope.samplers import Sampler, trajectory
+from diffuscope.samplers import Sampler
 
-ROWS = 256
+from .geometry import Trajectories, follow, gaussian_trajectories
+
 QUARTILES = (0.25, 0.5, 0.75)
 
 
@@ -36,14 +37,14 @@ QUARTILES = (0.25, 0.5, 0.75)
 class TrajectoryGaps:
     """Squared distances over D at every time of the grid: of states and of denoiser outputs, by candidate.
 
-    `network` are the network's own states and outputs at all `times`, the first the start.
+    `network` are the network's own states and outputs.
     """
 
     times: Float[Tensor, " times"]
     ratios: Float[Tensor, " times"]  # sigma/alpha
     states: Mapping[str, Float[Tensor, "times n"]]
     denoised: Mapping[str, Float[Tensor, "times n"]]
-    network: tuple[Float[Tensor, "times n *event"], Float[Tensor, "times n *event"]]
+    network: Trajectories
 
     def state_quartiles(self, candidate: str) -> Float[Tensor, "3 times"]:
         """Lower quartile, median and upper quartile of the states' distance at every time."""
@@ -64,39 +65,26 @@ def trajectory_gaps(
 ) -> TrajectoryGaps:
     """The network's and every candidate's trajectory from `x_start` at `times[0]`, by a deterministic sampler.
 
-    The last time must have noise left, as outputs are compared there too. Memory: 2 (candidates + 1) copies of the
-    whole trajectories. Raises InputError for a stochastic sampler, without candidates, and for a grid that ends at
-    sigma = 0.
+    The last time must have noise left, as outputs are compared there too. Memory: four copies of the whole
+    trajectories. Raises InputError for a stochastic sampler, without candidates, and for a grid of fewer than three
+    times or one that ends at sigma = 0.
     """
     schedule = denoiser.schedule
     if sampler.stochastic:
         raise InputError(f"sampler: expected a deterministic one, got {type(sampler).__name__}")
     if not candidates:
         raise InputError("candidates: expected at least one analytic denoiser, got none")
-    if not float(schedule.sigma(times[-1])) > 0:
-        raise InputError("times: expected a last time with noise left, got one where sigma = 0")
-    own = _integrated(denoiser, sampler, x_start, times)
+    own = follow(denoiser, sampler, x_start, times)
     states, outputs = {}, {}
     for name, model in candidates.items():
         if isinstance(model, Gaussian):
-            flow = (x_start, schedule, float(times[0]))
-            x = torch.stack([model.flow(*flow, float(t)) for t in times])
-            D = torch.stack([model.flow_denoised(*flow, float(t)) for t in times])
+            other = gaussian_trajectories(model, schedule, x_start, times)
         else:
-            x, D = _integrated(ExactDenoiser(model, schedule), sampler, x_start, times)
-        states[name], outputs[name] = _distance(own[0], x), _distance(own[1], D)
+            other = follow(ExactDenoiser(model, schedule), sampler, x_start, times)
+        states[name] = _distance(own.states, other.states)
+        outputs[name] = _distance(own.denoised, other.denoised)
     ratios = schedule.noise_to_signal(times)
     return TrajectoryGaps(times=times, ratios=ratios, states=states, denoised=outputs, network=own)
-
-
-def _integrated(denoiser: Denoiser, sampler: Sampler, x_start: Batch, times: Tensor) -> tuple[Tensor, Tensor]:
-    """States and outputs at all times; the output at a state costs one evaluation more."""
-    states, outputs = [], []
-    for rows in x_start.split(ROWS):
-        visited = [state.x_t for state in trajectory(sampler, denoiser, rows, times)]
-        states.append(torch.stack(visited))
-        outputs.append(torch.stack([denoiser(x_t, t) for x_t, t in zip(visited, times, strict=True)]))
-    return torch.cat(states, 1), torch.cat(outputs, 1)
 
 
 def _distance(a: Tensor, b: Tensor) -> Float[Tensor, "times n"]:

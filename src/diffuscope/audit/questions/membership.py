@@ -130,8 +130,8 @@ def bounded(session: Session) -> EpsilonBound | None:
 
 def _ask(session: Session) -> Answer:
     result, found, shown = attacked(session)
-    if session.heldout_copied:
-        found = [withheld(finding) for finding in found]
+    doubt = session.heldout_doubted
+    found = [withheld(finding, doubt) for finding in found]
     bound, method = bounded(session), METHOD
     facts: dict[str, object] = {}
     if bound is not None:
@@ -140,8 +140,7 @@ def _ask(session: Session) -> Answer:
         facts["epsilon"], method = asdict(bound), f"{METHOD} {EPSILON_METHOD}"
     owners = audited_owners(session)
     if owners is not None:
-        finding = owners_finding(owners, session.settings.significance)
-        finding = withheld(finding) if session.heldout_copied else finding
+        finding = withheld(owners_finding(owners, session.settings.significance), doubt)
         if finding.tone == "attention":
             found[0] = replace(found[0], tone="attention", verdict=f"{found[0].verdict} {finding.verdict}")
         found, shown = [*found, finding], [*shown, *owners_table(owners)]

@@ -4,8 +4,9 @@ The tests are in `denoising_gap`, `nearness` and `copy_search`. The verdict is '
 is listed as a copy, or if samples equal training examples more often than held-out examples do, or repeat them nearly
 more often in data that repeat themselves (`exact_matches`). It is 'biased toward its training data' if one of the other
 two tests is significant. Otherwise it is 'no sign' only where planted copies would have been found and held-out
-examples are no near-copies of training examples (`copied_heldout`), and 'cannot tell' where not. The false-discovery
-rate and the significance level of nearness are divided among the feature spaces.
+examples are no near-copies of training examples (`copied_heldout`) nor, for the loss of a model, a third of them
+training examples, and 'cannot tell' where not. The false-discovery rate and the significance level of nearness are
+divided among the feature spaces.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from diffuscope.data import Table
+from diffuscope.errors import InputError
 from diffuscope.exact import nearest_neighbors
 from diffuscope.files import finite
 from diffuscope.findings import Finding, exact_share_interval
@@ -56,6 +58,7 @@ def verdict(result: Memorization, significance: float) -> Finding:
     exact = min((exact_matches(found) for found in result.copies.values()), key=lambda found: found.p_value)
     near_repeats = min((near_matches(found) for found in result.copies.values()), key=lambda found: found.p_value)
     of_copies = worst.share, listed, min(1.0, worst.p_value * len(result.copies))
+    known = [found for found in result.copies.values() if found.heldout_known and result.gap is not None]
     biases, of_bias = [], of_copies
     gap = result.gap
     if gap is not None and gap.p_value < significance:
@@ -100,9 +103,9 @@ def verdict(result: Memorization, significance: float) -> Finding:
             "no sample is a copy" if worst.can_tell else f"whether samples are copies is open: {why_unknown(worst)}"
         )
         text = f"Biased toward its training data: {' and '.join(biases)}; {copied}."
-    elif not worst.can_tell:
+    elif known or not worst.can_tell:
         tone = "unknown"
-        text = f"Cannot tell whether it memorized: {why_unknown(worst)}."
+        text = f"Cannot tell whether it memorized: {why_unknown(known[0] if worst.can_tell else worst)}."
     return Finding(
         name="memorized.verdict",
         title="Did it memorize?",
@@ -158,6 +161,8 @@ def _ask(session: Session) -> Answer:
         session.advance()
     if any(listed.heldout_copied for listed in result.copies.values()):
         found = [withheld(finding) for finding in found]
+    elif subject.has_model and any(listed.heldout_known for listed in result.copies.values()):
+        found[0] = withheld(found[0])  # the gap in loss, which all held-out examples enter
     if subject.table is not None:
         measures = _column_measures(session, subject.table)
         blocks += [measures_table(measures, "column by column")] if measures else []
@@ -173,7 +178,7 @@ def _ask(session: Session) -> Answer:
                 for space, listed in result.copies.items()
             },
             "natural_repeats": {space: listed.natural for space, listed in result.copies.items()},
-            "heldout_are_copies": {space: listed.heldout_copied for space, listed in result.copies.items()},
+            "heldout_are_copies": {space: listed.heldout_known for space, listed in result.copies.items()},
             "repeated_training": {space: listed.repeats.count for space, listed in result.copies.items()},
             "standard_measures": standard,
             **_groups(session, result),
@@ -182,11 +187,11 @@ def _ask(session: Session) -> Answer:
     )
 
 
-def withheld(finding: Finding) -> Finding:
-    """The finding without praise, where held-out examples that are near-copies do not show what is normal."""
-    if finding.tone != "good":
+def withheld(finding: Finding, doubt: str = COPIED) -> Finding:
+    """The finding without praise where, for the reason `doubt`, held-out examples do not show what is normal."""
+    if finding.tone != "good" or not doubt:
         return finding
-    return replace(finding, tone="unknown", verdict=f"Cannot tell: {COPIED}. {finding.verdict}")
+    return replace(finding, tone="unknown", verdict=f"Cannot tell: {doubt}. {finding.verdict}")
 
 
 def name_of_space(space: str, subject: Subject) -> str:
@@ -232,6 +237,8 @@ def _nearness(session: Session, features: Features, found: Copies, space: str, l
     """
     subject, used = session.subject, torch.from_numpy(found.heldout)
     rows = features(session.samples), features(subject.train), features(subject.heldout[used])
+    if not len(used):
+        raise InputError(f"heldout: expected examples that are no training examples, got {len(found.leaked)} that are")
     seed = session.seed(f"nearness {space}")
     kept = independent(subject, np.random.default_rng(seed))[0]
     references = rows[1] if subject.train_groups is None else rows[1][kept]

@@ -3,7 +3,8 @@ r"""In what order does it decide? The noise level at which each principal compon
 `component_levels` defines the emergence level of a component and the dimension of a trajectory. Intervals resample
 trajectories. The order is Spearman's rank correlation of emergence level and variance. A component of which the whole
 interval is below its bound :math:`\sqrt{M}`, M the second moment of the model's own samples, is *late*: the model's
-answers at different noise levels are then not those of one distribution.
+answers at different noise levels are then not those of one distribution. The question is none of a one-step map, which
+declares itself (`one_step = True`) or is known by the size of its answer.
 """
 
 from functools import partial
@@ -26,6 +27,7 @@ from diffuscope.findings import (
     points,
 )
 from diffuscope.report import Block, Cell, Table
+from diffuscope.samplers import is_one_step
 from diffuscope.theory.geometry import components_for
 from diffuscope.theory.geometry.dimension import SHARE
 
@@ -62,7 +64,8 @@ def cannot_tell(result: ComponentLevels, *, latents: bool) -> str:
     if result.one_step:
         return (
             "at the highest noise its answer is already as large as a sample "
-            f"({float(np.median(result.emerged[0])):.2f} of it), which is that of a one-step map and not of a denoiser"
+            f"({float(np.median(result.emerged[0])):.2f} of it), as that of a one-step map and not of a denoiser; "
+            "a model that declares one_step = True is audited by its samples"
         )
     if result.known.sum() < FEWEST_COMPONENTS:
         return (
@@ -101,7 +104,7 @@ def _order(result: ComponentLevels, drawn: Float[ndarray, "draws k"]) -> Finding
     low, high = (float(end) for end in percentile_interval(np.nan_to_num(draws)))  # all levels equal: no order
     spread = np.nanmedian(np.nanstd(np.log(drawn[:, known]), 0))
     first, last = np.flatnonzero(known)[[0, -1]]
-    expected = np.sqrt(result.variances[[first, last]])
+    expected = result.gaussian_levels[[first, last]]
     opening = "Outline first: its" if low > 0.5 else "Its" if high > 0.5 else "Not outline first: its"
     order = "in the order of their variance" if low > 0.5 else "hardly in the order of their variance"
     above = f"; {(~known).sum()} more are decided above the highest audited level" if not known.all() else ""
@@ -116,7 +119,8 @@ def _order(result: ComponentLevels, drawn: Float[ndarray, "draws k"]) -> Finding
         tone="neutral",
         interval=(low, high),
         confidence=CONFIDENCE,
-        null="1: the order of an exact Gaussian, which decides a component of variance λ at σ/α = √λ.",
+        null="1: the order of an exact Gaussian, which decides a component of variance λ at σ/α = √λ (and "
+        "a little above near the lowest level).",
         power=f"{len(result.squares)} trajectories; the standard error of an emergence level is {spread:.1%} (median).",
     )
 
@@ -149,7 +153,8 @@ def _late(result: ComponentLevels, drawn: Float[ndarray, "draws k"]) -> Finding:
         tone="attention" if len(late) else "neutral",
         interval=(next(ends), next(ends)),
         confidence=round(confidence, 4),
-        null="At least 1x for the exact denoisers of any distribution, and 1x for those of a Gaussian.",
+        null="At least 1x for the exact denoisers of any distribution; for those of a Gaussian 1x, and up to "
+        "1.4x near the lowest level.",
         power=f"Late is an interval that ends below {LATE}x; corrected for {int(known.sum())} components, intervals "
         f"end {reach:.2f}x above the value (median).",
     )
@@ -237,7 +242,7 @@ def emergence_chart(result: ComponentLevels, rng: np.random.Generator) -> Chart:
     by_variance: list[Mark] = [
         points(variances[known].tolist(), result.levels[known].tolist(), "measured"),
         points(variances.tolist(), result.bound.tolist(), "bound, by its samples"),
-        line(variances.tolist(), np.sqrt(variances).tolist(), "Gaussian", style="dotted"),
+        line(variances.tolist(), result.gaussian_levels.tolist(), "Gaussian", style="dotted"),
     ]
     if not known.any():
         by_variance = by_variance[1:]
@@ -273,9 +278,9 @@ def dimension_chart(result: ComponentLevels) -> Chart:
 
 
 def _numbers(result: ComponentLevels) -> Table:
-    own = result.bound
+    own, gaussian = result.bound, result.gaussian_levels
     rows: list[list[Cell]] = [
-        [k + 1, float(variance), _cell(result.levels[k]), float(variance**0.5), float(own[k])]
+        [k + 1, float(variance), _cell(result.levels[k]), float(gaussian[k]), float(own[k])]
         for k, variance in enumerate(result.variances)
     ]
     header = ["component", "variance of the data", "decided at σ/α", "Gaussian", "bound, by its samples"]
@@ -287,6 +292,8 @@ def _cell(level: float) -> Cell:
 
 
 def _ask(session: Session) -> Answer:
+    if is_one_step(session.subject.denoiser):
+        return Answer(findings=[_unknown("the model declares that it is a one-step map (one_step = True)")])
     arrays = session.stage("order", "following decisions", partial(measure_components, session))
     subject, settings = session.subject, session.settings
     result = ComponentLevels(

@@ -72,7 +72,7 @@ def measured(
         t = float(times[place])
         alpha, sigma = float(network.schedule.alpha(t)), float(network.schedule.sigma(t))
         states = {name: alpha * x_0 + sigma * noise for name, x_0 in sets.items()} | {
-            "trajectory": gaps.network[0][place]
+            "trajectory": gaps.network.states[place]
         }
         for name, x_t in states.items():
             at = agreement(

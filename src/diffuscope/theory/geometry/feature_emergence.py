@@ -15,7 +15,8 @@ mean square, relative to the last level:
 
 .. math::  F_k(t) = \sqrt{\frac{\sum_b c_{kb}(t)^2}{\sum_b c_{kb}(t_{last})^2}} ,
 
-which is :math:`f(\tilde\sigma)/f(\tilde\sigma_{last})` for a Gaussian model. *No data emerge later than Gaussian data
+which is :math:`f(\tilde\sigma)/f(\tilde\sigma_{last})` for a Gaussian model, and :math:`1/\sqrt2` at
+:math:`\tilde\sigma^2 = \lambda + 2\tilde\sigma_{last}^2`. *No data emerge later than Gaussian data
 of the same second moments.* Let :math:`M = E[c(0)^2]` along any direction u. The best denoiser's error is at most that
 of the best multiple of :math:`u^T(x_t - \alpha\mu)`,
 
@@ -57,9 +58,9 @@ def emerged_share(
     return ((1 + last**2 / lam) / (1 + levels**2 / lam)).sqrt()
 
 
-def emergence_level(variances: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
-    """sigma/alpha = sqrt(lambda), where 1/sqrt(2) of a component is there."""
-    return variances.double().sqrt()
+def emergence_level(variances: Float[Tensor, " k"], *, last: float = 0.0) -> Float[Tensor, " k"]:
+    """sigma/alpha = sqrt(lambda + 2 last^2), where 1/sqrt(2) of what a component has at the level `last` is there."""
+    return (variances.double() + 2 * last**2).sqrt()
 
 
 def fastest_level(variances: Float[Tensor, " k"]) -> Float[Tensor, " k"]:

@@ -14,7 +14,8 @@ with the start's coordinate c, the residual is exactly
            - \frac{\sigma_t}{\sigma_T}\right] .
 
 From a start without signal (:math:`\alpha_T = 0`) it is between :math:`-\min(\alpha_t\sqrt\lambda, \sigma_t)\,
-c/\sigma_T` and 0: none at either end, and most where signal and noise of that component are equal.
+c/\sigma_T` and 0: none at either end. As a share of the state's own coordinate it is largest,
+:math:`\sqrt2 - 1`, where signal :math:`\alpha_t\sqrt\lambda` and noise :math:`\sigma_t` of that component are equal.
 
 `outside` does not use the formula's coefficients: it is the share of :math:`|x_t|^2` outside the plane of
 :math:`x_T` and :math:`x_0`, whatever the combination. Source: Wang & Vastola 2023, https://arxiv.org/abs/2303.02490.
