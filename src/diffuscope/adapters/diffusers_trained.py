@@ -7,7 +7,7 @@ the kinds of `diffusers_schedulers` and s = sigma/alpha:
     \text{table: } & x = \sqrt{\bar\alpha_k}\,x_0 + \sqrt{1 - \bar\alpha_k}\,\varepsilon, \text{ time } k = 0, \dots,
     T - 1, \text{ at } \bar\alpha_{T-1} = 0 \text{ without noise prediction}, \\
     \text{flow: } & x = (1 - s)\,x_0 + s\,\varepsilon, \text{ time } T s, \text{ the velocity } \varepsilon - x_0
-    \ (\text{with } \texttt{invert\_sigmas}: \text{ time } T(1 - s), \text{ the velocity } x_0 - \varepsilon), \\
+    \ (\text{with inverted sigmas: time } T(1 - s), \text{ the velocity } x_0 - \varepsilon), \\
     \text{EDM: } & x = x_0 + s\,\varepsilon, \ D = c_{skip} x \pm c_{out} F(c_{in} x), \text{ time } \tfrac14\log s
     \text{ or } \tfrac2\pi\arctan s, \\
     \text{angle: } & x = \cos\tfrac{\pi t}{2}\,x_0 + \sin\tfrac{\pi t}{2}\,\varepsilon, \text{ time } t,
