@@ -95,6 +95,21 @@ def test_training_then_sampling_gives_finite_samples_and_a_picture(tmp_path):
         assert picture.width >= 400
 
 
+def test_a_model_without_an_event_shape_is_refused_with_where_to_state_it(capsys, tmp_path, monkeypatch):
+    (tmp_path / "shapeless.py").write_text(
+        "from diffuscope.denoisers import ExactDenoiser\n"
+        "from diffuscope.exact import two_moons\n"
+        "from diffuscope.schedules import VE\n"
+        "model = ExactDenoiser(two_moons(), VE())\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    line = refused(capsys, "sample", "--model", "shapeless:model", "--out", tmp_path / "out")
+    assert line.startswith(
+        "diffuscope: --model: expected the shape of one sample, as .event_shape, or as ?event_shape="
+    )
+    assert "shapeless:model" in line
+
+
 def test_the_same_seed_gives_the_same_samples(tmp_path, model):
     for name in ("a", "b"):
         run("sample", "--model", model, "--n", 4, "--sampler", "ddpm", "--nfe", 5,

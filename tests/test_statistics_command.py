@@ -20,7 +20,7 @@ def test_the_command_prints_the_moments_and_writes_a_file_and_a_picture(tmp_path
     assert f"Total variance: {values.sum():.6g}," in printed
     assert 0.95 < values[0] / values.sum() < 0.99
     assert "80%, 90%, 95%, 99% of the variance: 1, 1, 1, 2\n" in printed
-    assert "Classes: 2, 1,000 to 1,000 examples each, one covariance" in printed
+    assert "Classes: 2, 1,000 examples each, one covariance" in printed
     assert "Enough examples: at every noise level" in printed
     assert "Warning" not in printed
     loaded = DataStatistics.load(out)

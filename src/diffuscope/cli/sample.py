@@ -79,6 +79,11 @@ class Sample:
 
     def _sample(self, method: Sampler, steps: int) -> None:
         denoiser = load_model(self.model)
+        if getattr(denoiser, "event_shape", None) is None:
+            raise InputError(
+                "model: expected the shape of one sample, as .event_shape, or as ?event_shape=3,32,32 of a library's "
+                f"model, got {self.model}, which does not state it"
+            )
         samples = generate(
             denoiser,
             self.n,
