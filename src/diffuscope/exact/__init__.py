@@ -32,6 +32,6 @@ __all__ = [
     "Evidence", "Gaussian", "GaussianMixture", "GuidedGaussian", "LeadingPairs", "Level", "PosteriorCovariance", "Ring",
     "RingCovariance", "Superposition", "checkerboard", "degrees_of_freedom", "denoised_variance", "effective_variance",
     "expected_denoised", "inflation", "known_distribution", "known_range", "leading_pairs", "nearest_neighbors",
-    "nearest_other_neighbors", "oversampled", "read_gaussian", "reliable_from", "rings", "shrinkage", "shrunk", "spirals", "swiss_roll",
-    "too_few_examples", "two_moons", "with_equal_tails", "write_gaussian",
+    "nearest_other_neighbors", "oversampled", "read_gaussian", "reliable_from", "rings", "shrinkage", "shrunk",
+    "spirals", "swiss_roll", "too_few_examples", "two_moons", "with_equal_tails", "write_gaussian",
 ]  # fmt: skip
