@@ -84,3 +84,10 @@ def test_where_statistics_are_used_a_wrong_range_is_noticed_without_an_evaluatio
     times = torch.tensor([80.0, 40.0, 20.0, 1.0], dtype=torch.float64)
     with pytest.raises(InputError, match="gaussian: expected statistics of values"):
         teleported_sample(Teleported(DDIM(), in_pixels, 20.0), model, torch.zeros(2, 1, 8, 8), times)
+
+
+def test_data_that_are_not_finite_fit_no_statistics(images):
+    spoiled = images.clone()
+    spoiled[3, 0, 2, 2] = float("nan")
+    with pytest.raises(InputError, match="gaussian: the squared Mahalanobis distance of the data is nan"):
+        require_fits_data(statistics(images), spoiled)

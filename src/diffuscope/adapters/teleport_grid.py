@@ -31,13 +31,12 @@ from diffuscope.errors import InputError
 from diffuscope.samplers import truncate
 from diffuscope.schedules import VE
 
-SUPPORTED = {
-    "DDIMScheduler": "vp",
-    "DPMSolverMultistepScheduler": "vp",
-    "UniPCMultistepScheduler": "vp",
-    "EulerDiscreteScheduler": "ve",
-    "HeunDiscreteScheduler": "ve",
-}
+from .diffusers_schedulers import kind_of
+
+SUPPORTED = (
+    "DDIMScheduler", "DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class TeleportGrid:
 
     @property
     def _kind(self) -> str:
-        return "flow" if self.scheduler.config.get("use_flow_sigmas") else SUPPORTED[str(self._name)]
+        return kind_of(str(self._name), {"use_flow_sigmas": self.scheduler.config.get("use_flow_sigmas")})
 
     @property
     def _entries(self) -> int:

@@ -11,13 +11,15 @@ Shape and range are compared where both are known. What they cannot tell is meas
   :math:`\kappa/v` (`exact.inflation`) on fresh ones, and may be RATIO times as large or as small.
 """
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffuscope.data import DataSet, DataStatistics
 from diffuscope.errors import InputError
-from diffuscope.exact import Gaussian, inflation
+from diffuscope.exact import Gaussian, degrees_of_freedom, inflation
 
 from .contract import Batch, Denoiser
 from .predictors import nearest_trained_time
@@ -86,7 +88,7 @@ def require_fits_data(gaussian: Gaussian | DataStatistics, data: DataSet | Batch
     found = float(distances.mean())
     error = float(distances.std()) / len(distances) ** 0.5
     highest = RATIO * (1 + (0.0 if gaussian.count is None else inflation(gaussian, variance**0.5)))
-    if found - ERRORS * error > highest or found + ERRORS * error < 1 / RATIO:
+    if not math.isfinite(found) or found - ERRORS * error > highest or found + ERRORS * error < 1 / RATIO:
         raise InputError(
             f"gaussian: the squared Mahalanobis distance of {name} is {found:.3g} times that of the data behind the "
             f"statistics; expected {1 / RATIO:.2g} to {highest:.2g}: statistics of these data"
@@ -95,15 +97,12 @@ def require_fits_data(gaussian: Gaussian | DataStatistics, data: DataSet | Batch
 
 def _mahalanobis(gaussian: Gaussian, examples: Batch, variance: float) -> Float[Tensor, " n"]:
     """e^T (Sigma + v)^-1 e of every example, relative to its mean tr Sigma (Sigma + v)^-1 under the Gaussian."""
-    rest = gaussian.dimension - len(gaussian.eigenvalues)
-    expected = float((gaussian.eigenvalues / (gaussian.eigenvalues + variance)).sum())
-    expected += rest * gaussian.tail_variance / (gaussian.tail_variance + variance)
     # the score of x_t = x_0 at alpha = 1, sigma^2 = v is -(Sigma + v)^-1 e
     parts = [
         -(gaussian.score(part, 1.0, variance**0.5) * (part - gaussian.mean)).flatten(1).sum(1)
         for part in (some.double() for some in examples.split(4096))
     ]
-    return torch.cat(parts) / expected
+    return torch.cat(parts) / degrees_of_freedom(gaussian, variance)
 
 
 def _require_range(gaussian: Gaussian, data_range: tuple[float, float] | None, whose: str) -> None:

@@ -7,6 +7,7 @@ from .curve import Curve
 from .distribution import Distribution, Level, PosteriorCovariance
 from .empirical import Denoised, Empirical, EmpiricalCovariance, Evidence
 from .finite_sample import (
+    degrees_of_freedom,
     denoised_variance,
     effective_variance,
     expected_denoised,
@@ -29,8 +30,8 @@ from .toys import TOYS, checkerboard, known_distribution, known_range, rings, sp
 __all__ = [
     "TOYS", "Affine", "Blurred", "Box", "Curve", "Denoised", "Distribution", "Empirical", "EmpiricalCovariance",
     "Evidence", "Gaussian", "GaussianMixture", "GuidedGaussian", "LeadingPairs", "Level", "PosteriorCovariance", "Ring",
-    "RingCovariance", "Superposition", "checkerboard", "denoised_variance", "effective_variance", "expected_denoised",
-    "inflation", "known_distribution", "known_range", "leading_pairs", "nearest_neighbors", "nearest_other_neighbors",
-    "oversampled", "read_gaussian", "reliable_from", "rings", "shrinkage", "shrunk", "spirals", "swiss_roll",
-    "too_few_examples", "two_moons", "with_equal_tails", "write_gaussian",
+    "RingCovariance", "Superposition", "checkerboard", "degrees_of_freedom", "denoised_variance", "effective_variance",
+    "expected_denoised", "inflation", "known_distribution", "known_range", "leading_pairs", "nearest_neighbors",
+    "nearest_other_neighbors", "oversampled", "read_gaussian", "reliable_from", "rings", "shrinkage", "shrunk",
+    "spirals", "swiss_roll", "too_few_examples", "two_moons", "with_equal_tails", "write_gaussian",
 ]  # fmt: skip

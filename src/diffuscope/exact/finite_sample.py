@@ -49,17 +49,22 @@ INFLATION = 0.1
 WIDEST = 1e6  # levels searched, in units of the largest standard deviation
 
 
+def degrees_of_freedom(population: Gaussian, kappa: float | int, power: int = 1) -> float:
+    """d_p(kappa), the effective degrees of freedom: sum over k of (lambda_k / (lambda_k + kappa))^power; kappa > 0."""
+    spectrum, tail = population.eigenvalues, population.tail_variance
+    of_tail = _rest(population) * (tail / (tail + kappa)) ** power
+    return float(((spectrum / (spectrum + kappa)) ** power).sum()) + of_tail
+
+
 def effective_variance(population: Gaussian, n: int, variance: float | int, *, known_mean: bool = False) -> float:
     """kappa: the denoiser fitted to n examples of `population`, at noise `variance`, is on average that at kappa.
 
     Raises InputError unless n >= 2 and variance > 0.
     """
     free = _degrees(n, variance, known_mean)
-    eigenvalues, tail, rest = population.eigenvalues, population.tail_variance, _rest(population)
 
     def excess(kappa: float) -> float:
-        d1 = float((eigenvalues / (eigenvalues + kappa)).sum()) + rest * tail / (tail + kappa)
-        return kappa * (1 - d1 / free) - variance * n / free
+        return kappa * (1 - degrees_of_freedom(population, kappa) / free) - variance * n / free
 
     # kappa d1(kappa) <= tr Sigma
     highest = (population.trace + variance * n) / free
@@ -125,8 +130,7 @@ def denoised_variance(
     """Var[v^T D] of the denoiser fitted to n examples of `population`, at y = x_t/alpha."""
     variance = float(noise_to_signal) ** 2
     kappa = effective_variance(population, n, variance, known_mean=known_mean)
-    spectrum, tail, rest = population.eigenvalues, population.tail_variance, _rest(population)
-    d2 = float(((spectrum / (spectrum + kappa)) ** 2).sum()) + rest * (tail / (tail + kappa)) ** 2
+    spectrum, tail = population.eigenvalues, population.tail_variance
 
     def diamond(u: Tensor, v: Tensor) -> Float[Tensor, " batch"]:
         weights, weight = spectrum / (spectrum + kappa) ** 2, tail / (tail + kappa) ** 2
@@ -135,7 +139,7 @@ def denoised_variance(
 
     rows, e = v.double().flatten(1), (y.double() - population.mean).flatten(1)
     of_mean = 0.0 if known_mean else 1.0
-    factor = kappa**2 / (_degrees(n, variance, known_mean) - d2)
+    factor = kappa**2 / (_degrees(n, variance, known_mean) - degrees_of_freedom(population, kappa, 2))
     return factor * (diamond(rows, rows) * (of_mean + diamond(e, e)) + diamond(rows, e) ** 2)
 
 

@@ -65,7 +65,7 @@ def trajectory_gaps(
 ) -> TrajectoryGaps:
     """The network's and every candidate's trajectory from `x_start` at `times[0]`, by a deterministic sampler.
 
-    The last time must have noise left, as outputs are compared there too. Memory: four copies of the whole
+    The last time must have noise left, as outputs are compared there too. Memory: six times the states of all
     trajectories. Raises InputError for a stochastic sampler, without candidates, and for a grid of fewer than three
     times or one that ends at sigma = 0.
     """

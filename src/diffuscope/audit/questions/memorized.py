@@ -52,12 +52,14 @@ class Memorization:
 def verdict(result: Memorization, significance: float) -> Finding:
     """The three tests in one sentence, with the number that decides and the power to find copies."""
     worst = max(result.copies.values(), key=lambda f: (f.share, f.heldout_copied, -f.detectable["exact"]))
-    level = significance / len(result.nearness)
+    spaces = len(result.copies)
+    level = significance / spaces
     nearer = [near for near in result.nearness.values() if near.p_value < level]
     listed = exact_share_interval(int(worst.listed.sum()), len(worst.listed))
     exact = min((exact_matches(found) for found in result.copies.values()), key=lambda found: found.p_value)
     near_repeats = min((near_matches(found) for found in result.copies.values()), key=lambda found: found.p_value)
-    of_copies = worst.share, listed, min(1.0, worst.p_value * len(result.copies))
+    of_copies = worst.share, listed, min(1.0, spaces * worst.p_value)
+    exact_p, near_p = (min(1.0, spaces * matches.p_value) for matches in (exact, near_repeats))
     known = [found for found in result.copies.values() if found.heldout_known and result.gap is not None]
     biases, of_bias = [], of_copies
     gap = result.gap
@@ -67,7 +69,7 @@ def verdict(result: Memorization, significance: float) -> Finding:
     if nearer:
         most = max(nearer, key=lambda near: near.share)
         biases.insert(0, f"{most.share:.1%} of its samples are nearer to training than to held-out data")
-        of_bias = most.share, most.interval, min(1.0, most.p_value * len(result.nearness))
+        of_bias = most.share, most.interval, min(1.0, spaces * most.p_value)
     # the number that decides
     value, (low, high), p_value = of_copies if worst.listed.any() else of_bias
     tone = "good"
@@ -82,18 +84,18 @@ def verdict(result: Memorization, significance: float) -> Finding:
         )
     elif exact.p_value < level:
         (a, n), (b, m) = exact.samples, exact.heldout
-        tone, value, (low, high), p_value = "alarm", a / n, exact_share_interval(a, n), exact.p_value
+        tone, value, (low, high), p_value = "alarm", a / n, exact_share_interval(a, n), exact_p
         text = f"Copies training examples: {a} of {n} samples equal one, and {b} of {m} held-out examples do."
     elif near_repeats.p_value < level:
         (a, n), (b, m) = near_repeats.samples, near_repeats.heldout
-        tone, value, (low, high), p_value = "alarm", a / n, exact_share_interval(a, n), near_repeats.p_value
+        tone, value, (low, high), p_value = "alarm", a / n, exact_share_interval(a, n), near_p
         text = (
             f"Copies training examples: {a} of {n} samples nearly repeat one, and {b} of {m} held-out examples do. "
             "Which of these samples are copies cannot be told."
         )
     elif exact.alone:
         (a, n), (_, m) = exact.samples, exact.heldout
-        tone, value, (low, high), p_value = "attention", a / n, exact_share_interval(a, n), exact.p_value
+        tone, value, (low, high), p_value = "attention", a / n, exact_share_interval(a, n), exact_p
         equal = f"{a} of {n} samples {'equals' if a == 1 else 'equal'} a training example exactly"
         text = f"{equal}, and none of {m} held-out examples does: too few to be told from chance."
         text += f" Besides, {' and '.join(biases)}." if biases else ""

@@ -22,6 +22,7 @@ from diffuscope.denoisers import Denoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.samplers import Sampler, finish
+from diffuscope.samplers.eigenbasis import Eigenbasis
 from diffuscope.schedules import Schedule, Time, as_time
 
 from .pushes import require_like, sample_gain
@@ -81,13 +82,9 @@ def gaussian_variation(
     """By how much each variation at time t moves a sample of Gaussian data."""
     t = as_time(t)
     size = size * float(torch.hypot(schedule.alpha(t), schedule.sigma(t)))
-    rows = directions.double().flatten(1)
-    coordinates = rows @ gaussian.eigenvectors
-    rest = rows - coordinates @ gaussian.eigenvectors.T
-    gain = sample_gain(gaussian.eigenvalues, schedule, t)
-    tail = sample_gain(torch.tensor([gaussian.tail_variance], dtype=torch.float64), schedule, t)
-    moved = (coordinates * gain) @ gaussian.eigenvectors.T + rest * tail
-    return (size * moved).reshape(directions.shape)
+    basis = Eigenbasis.of(gaussian)
+    moved = basis.coordinates(directions.double().flatten(1)) * sample_gain(basis.variances, schedule, t)
+    return (size * basis.rows(moved)).reshape(directions.shape)
 
 
 def distances(samples: Float[Tensor, "k *event"], unperturbed: Float[Tensor, "*event"]) -> Float[Tensor, " k"]:
