@@ -112,6 +112,13 @@ def test_separate_classes_are_shrunk_fits_of_each():
     assert all(0 < share < 0.1 for share in found.classes.shrinkage)
 
 
+def test_a_rank_above_the_number_of_examples_is_that_number_above_4096_dimensions():
+    x = np.random.default_rng(0).normal(size=(12, 4200)).clip(-5, 5)
+    found = data_statistics(x, rank=10**6).gaussian
+    assert len(found.eigenvalues) == 12
+    assert found.trace == pytest.approx(x.var(0).sum(), rel=1e-9)
+
+
 def test_an_unknown_kind_of_classes_is_refused():
     x, labels = two_classes(20)
     with pytest.raises(InputError, match=r"classes: expected none, pooled, separate, got 'shared'$"):

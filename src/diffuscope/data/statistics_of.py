@@ -90,7 +90,8 @@ class _Fit:
     def __init__(self, stream: ExampleStream, rank: int | None, n_passes: int, seed: int, progress: bool) -> None:
         self.stream, self.n_passes, self.seed, self.progress = stream, n_passes, seed, progress
         self.dense = stream.dimension <= DENSE
-        self.rank = rank if self.dense or rank is not None else RANK
+        rank = rank if self.dense or rank is not None else RANK
+        self.rank = rank if self.dense or rank is None else min(rank, len(stream))  # n examples span no more
         self.notes: list[str] = []
 
     def __call__(self, passes: Passes, n: int, what: str) -> Gaussian:
