@@ -1,7 +1,7 @@
 """The sample page in a real browser: quiet, offline, readable on both screens and in both themes, by keyboard."""
 
 import pytest
-from browser_checks import PHONE, WIDE, check_page, chromium, opened
+from browser_checks import EVERY_SCREEN, PHONE, WIDE, check_keyboard, check_page, chromium, opened
 from sample_report import sample_page
 
 from diffuscope.report import write_page
@@ -20,7 +20,8 @@ def written(tmp_path_factory):
 
 
 def test_page_is_sound_on_both_screens_in_both_themes(browser, written):
-    check_page(browser, written)
+    check_page(browser, written, EVERY_SCREEN)
+    check_keyboard(browser, written, width=WIDE)
 
 
 def test_page_and_figures_follow_the_color_scheme_of_the_reader(browser, written):
