@@ -28,6 +28,7 @@ Source: Ho & Salimans 2022 (arXiv:2207.12598); the equal-covariance case Wang & 
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -70,7 +71,6 @@ class GuidedGaussian:
     unconditional: Gaussian
     scale: float | int
     _maps: dict[tuple[float, float], tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False)
-    _frame: "_Frame | None" = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         first, second = self.conditional, self.unconditional
@@ -83,9 +83,7 @@ class GuidedGaussian:
             raise InputError(f"scale: expected a finite number, got {self.scale}")
         if self.closed_form is not None:
             return
-        frame = _Frame.of(first, second)
-        object.__setattr__(self, "_frame", frame)
-        complement = frame.basis.shape[1] < second.dimension
+        complement = self._frame.basis.shape[1] < second.dimension
         if complement and abs(first.tail_variance - second.tail_variance) > EQUAL * second.trace / second.dimension:
             raise InputError(
                 f"conditional: expected the tail variance of the unconditional Gaussian, {second.tail_variance:g}, got "
@@ -97,7 +95,7 @@ class GuidedGaussian:
         """That of both."""
         return self.unconditional.event_shape
 
-    @property
+    @cached_property
     def closed_form(self) -> Gaussian | None:
         """The Gaussian of which D_w is the denoiser, where scale is 0 or 1 or the covariances are the same tensors."""
         c, u, w = self.conditional, self.unconditional, self.scale
@@ -124,7 +122,7 @@ class GuidedGaussian:
         levels = [(float(schedule.alpha(time)), float(schedule.sigma(time))) for time in (t, s)]
         checked_levels(x_t, *levels[0], self.event_shape)
         (alpha_t, sigma_t), (alpha_s, sigma_s) = levels
-        frame, mean = self._the_frame, self.unconditional.mean.flatten()
+        frame, mean = self._frame, self.unconditional.mean.flatten()
         e = x_t.double().flatten(1) - alpha_t * mean
         angles, radii = zip(*(frame.polar(*level) for level in levels), strict=True)
         turn, shift = self._map(*angles)
@@ -140,15 +138,14 @@ class GuidedGaussian:
         x_s = self.flow(x_t.double(), schedule, t, s)
         return self.denoise(x_s, float(schedule.alpha(s)), float(schedule.sigma(s))).to(x_t.dtype)
 
-    @property
-    def _the_frame(self) -> "_Frame":
-        assert self._frame is not None
-        return self._frame
+    @cached_property
+    def _frame(self) -> "_Frame":
+        return _Frame.of(self.conditional, self.unconditional)
 
     def _map(self, start: float, end: float) -> tuple[Tensor, Tensor]:
         """(A, b): z(end) = A z(start) + b, for z in units of `length` (b already multiplied by it)."""
         if (start, end) not in self._maps:
-            self._maps[start, end] = self._the_frame.integrated(float(self.scale), start, end)
+            self._maps[start, end] = self._frame.integrated(float(self.scale), start, end)
         return self._maps[start, end]
 
 
