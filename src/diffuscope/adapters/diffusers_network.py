@@ -20,6 +20,8 @@ from diffuscope.certify.as_shipped import noise, signal
 from diffuscope.denoisers import Batch
 from diffuscope.exact import Distribution
 
+from .diffusers_schedulers import clean_of
+
 POINT = 0.5  # the clean point of a run that measures levels: clipping to [-1, 1] does not change it
 
 
@@ -110,19 +112,14 @@ class TrainedNetwork:
         eps = (x - alpha * clean) / sigma if sigma > 0 else torch.zeros_like(x)
         if prediction == "epsilon":
             return eps
-        return eps - clean if prediction == "flow" else alpha * eps - sigma * clean
+        return eps - clean if prediction == "flow_prediction" else alpha * eps - sigma * clean
 
     def clean(self, x: Batch, output: Batch, ratio: Tensor) -> Batch:
         """The clean point that the scheduler makes of `output`, taking x to be at `ratio`."""
         alpha, sigma = self.scales(ratio)
-        prediction = self._prediction()
         if self.kind == "edm":
             return self.scheduler.precondition_outputs(x, output, ratio)
-        if prediction == "sample":
-            return output
-        if prediction == "epsilon":
-            return (x - sigma * output) / alpha
-        return x - sigma * output if prediction == "flow" else alpha * x - sigma * output
+        return clean_of(self._prediction(), x, output, alpha, sigma)
 
     def scales(self, ratio: Tensor) -> tuple[Tensor, Tensor]:
         """The alpha and sigma of the network's input (before EDM's preconditioning)."""
@@ -142,4 +139,4 @@ class TrainedNetwork:
         if self.kind == "angle":
             return "v_prediction"
         given = self.scheduler.config.get("prediction_type", "flow_prediction" if self.kind == "flow" else "epsilon")
-        return {"flow_prediction": "flow", "original_sample": "sample"}.get(str(given), str(given))
+        return "sample" if given == "original_sample" else str(given)

@@ -2,6 +2,10 @@
 
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
+from diffuscope.denoisers import Batch
+
 from .libraries import Options
 
 
@@ -74,3 +78,16 @@ def declared_order(name: str, settings: dict[str, Any]) -> int | None:
     if name == "UniPCMultistepScheduler":
         return settings["solver_order"] + 1
     return settings.get("solver_order") or settings.get("order") or SCHEDULERS[name].order
+
+
+def clean_of(prediction: str, x: Batch, output: Batch, alpha: Tensor | float, sigma: Tensor | float) -> Batch:
+    """The clean data x_0 of x = alpha x_0 + sigma eps in a network's `output`.
+
+    `prediction` is sample (x_0), epsilon (eps), v_prediction (alpha eps - sigma x_0), or flow_prediction (eps - x_0,
+    where alpha + sigma = 1).
+    """
+    if prediction == "sample":
+        return output
+    if prediction == "epsilon":
+        return (x - sigma * output) / alpha
+    return x - sigma * output if prediction == "flow_prediction" else alpha * x - sigma * output

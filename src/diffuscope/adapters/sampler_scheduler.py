@@ -40,6 +40,7 @@ from diffuscope.errors import InputError
 from diffuscope.samplers import Instant, Noise, Sampler, State, instants, model_times
 from diffuscope.schedules import DiscreteVP, RectifiedFlow, Schedule
 
+from .diffusers_schedulers import clean_of
 from .grid_samplers import grid_sampler, sampler_text
 from .libraries import library
 
@@ -217,7 +218,7 @@ class _Steps:
         t, s = self._grid[index : index + 2]
         dtype = torch.promote_types(sample.dtype, torch.float32)
         x_t = sample.to(dtype)
-        denoised = self._denoised(x_t, model_output.to(dtype), t)
+        denoised = clean_of(self._prediction, x_t, model_output.to(dtype), t.alpha, t.sigma)
         # the history of the sampler, at the state that the pipeline has made of ours
         state = State(t, x_t) if self._state is None or self._state.at is not t else replace(self._state, x_t=x_t)
         noise = Noise(generator) if self._sampler.stochastic and generator is not None else None
@@ -260,15 +261,6 @@ class _Steps:
         if self._begin_index is not None:
             return self._begin_index
         return int((self.timesteps.double().cpu() - float(timestep)).abs().argmin())
-
-    def _denoised(self, x_t: Batch, output: Batch, t: Instant) -> Batch:
-        if self._prediction == "sample":
-            return output
-        if self._prediction == "epsilon":
-            return (x_t - t.sigma * output) / t.alpha
-        if self._prediction == "v_prediction":
-            return t.alpha * x_t - t.sigma * output
-        return x_t - t.sigma * output
 
 
 def _diffusers() -> Any:
