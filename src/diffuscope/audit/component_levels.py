@@ -25,6 +25,7 @@ from diffuscope.theory.geometry import (
     feature_coordinates,
     gaussian_trajectories,
     principal_shares,
+    root_share,
 )
 from diffuscope.theory.geometry.feature_emergence import EMERGED
 
@@ -95,8 +96,7 @@ class ComponentLevels:
 
 def relative(squares: Float[ndarray, "levels *k"]) -> Float[ndarray, "levels *k"]:
     """The root of mean squares relative to the lowest level."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.sqrt(squares / squares[-1])
+    return root_share(torch.from_numpy(squares)).numpy()
 
 
 def measure_components(session: Session) -> Arrays:

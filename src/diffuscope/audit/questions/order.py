@@ -46,15 +46,22 @@ SHOWN = (0, 1, 3, 7, 15)
 def findings(result: ComponentLevels, rng: np.random.Generator, *, latents: bool = False) -> list[Finding]:
     """The order, which components are late, the dimension of trajectories, and what is decided before the jump ends."""
     reason = cannot_tell(result, latents=latents)
-    resampled = bootstrap_sums(result.squares.reshape(len(result.squares), -1), rng)
-    curves = relative(resampled.reshape(len(resampled), len(result.ratios), -1).swapaxes(0, 1))
-    drawn = result.levels_of(curves)
+    resampled = resampled_squares(result.squares, rng)
+    drawn = result.levels_of(relative(resampled.swapaxes(0, 1)))
     drawn = np.where(np.isnan(drawn), result.ratios[0], drawn)  # decided above the highest level
     if reason:
         plane = [] if latents or result.one_step else [_dimension(result, rng)]
         return [_unknown(reason), *plane]
-    own = np.sqrt(resampled.reshape(len(resampled), len(result.ratios), -1)[:, -1])
+    own = np.sqrt(resampled[:, -1])
     return [_order(result, drawn), _late(result, drawn / own), _dimension(result, rng), _jump(result)]
+
+
+def resampled_squares(
+    squares: Float[ndarray, "trajectories levels k"], rng: np.random.Generator
+) -> Float[ndarray, "draws levels k"]:
+    """Mean squares over the trajectories of every bootstrap draw."""
+    drawn = bootstrap_sums(squares.reshape(len(squares), -1), rng)
+    return drawn.reshape(len(drawn), *squares.shape[1:])
 
 
 def cannot_tell(result: ComponentLevels, *, latents: bool) -> str:
@@ -219,8 +226,7 @@ def _jump(result: ComponentLevels) -> Finding:
 def emergence_chart(result: ComponentLevels, rng: np.random.Generator) -> Chart:
     """Curves of some components with their prediction, and all levels against the variances."""
     columns = [k for k in SHOWN if k < result.squares.shape[2]]
-    resampled = bootstrap_sums(result.squares[:, :, columns].reshape(len(result.squares), -1), rng)
-    curves = relative(resampled.reshape(len(resampled), len(result.ratios), -1).swapaxes(0, 1)).swapaxes(0, 1)
+    curves = relative(resampled_squares(result.squares[:, :, columns], rng).swapaxes(0, 1)).swapaxes(0, 1)
     low, high = percentile_interval(curves)
     ratios = result.ratios.tolist()
     marks: list[Mark] = [

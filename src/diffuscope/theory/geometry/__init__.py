@@ -8,6 +8,7 @@ from .feature_emergence import (
     fastest_level,
     feature_coordinates,
     measured_share,
+    root_share,
 )
 from .plane import in_plane, outside, rotated, rotation_error, rotation_residual
 from .pushes import along, denoised_gain, displacements, noise_relative_gain, sample_gain, state_gain
@@ -18,6 +19,6 @@ __all__ = [
     "Trajectories", "along", "components_for", "crossing_levels", "denoised_gain", "displacements", "distances",
     "emerged_share", "emergence_level", "fastest_level", "feature_coordinates", "follow", "gaussian_trajectories",
     "gaussian_variation", "in_plane", "measured_share", "noise_relative_gain", "outside", "principal_directions",
-    "principal_shares", "random_directions", "rotated", "rotation_error", "rotation_residual", "sample_gain",
-    "state_gain", "variations",
+    "principal_shares", "random_directions", "root_share", "rotated", "rotation_error", "rotation_residual",
+    "sample_gain", "state_gain", "variations",
 ]  # fmt: skip

@@ -84,7 +84,11 @@ def feature_coordinates(
 
 def measured_share(coordinates: Float[Tensor, "levels batch k"]) -> Float[Tensor, "levels k"]:
     """F_k, the root mean square over the batch relative to the last level; NaN for a component that no sample has."""
-    squares = coordinates.square().mean(1)
+    return root_share(coordinates.square().mean(1))
+
+
+def root_share(squares: Float[Tensor, "levels *k"]) -> Float[Tensor, "levels *k"]:
+    """The root of mean squares relative to the last level."""
     return (squares / squares[-1]).sqrt()
 
 
