@@ -14,7 +14,7 @@ from diffuscope.audit.subject import Subject
 from diffuscope.audit.unexplained_variance import LARGEST, best_ranges, explained, explained_range
 from diffuscope.denoisers import NoisePredictor
 from diffuscope.exact import Gaussian, GaussianMixture
-from diffuscope.schedules import DiscreteVP
+from diffuscope.schedules import VE, DiscreteVP
 
 
 @pytest.fixture(scope="module")
@@ -165,3 +165,28 @@ def test_a_network_that_is_bad_only_where_nobody_samples_is_told_so_without_an_a
     worse = findings(dataclasses.replace(result, of_mean=of_mean))[1]
     assert (worse.tone, worse.value) == ("neutral", 3.0)
     assert "but at none of the levels that matter" in worse.verdict
+
+
+class OnlyTheMean:
+    """D = mu, to the bit."""
+
+    schedule = VE(0.01, 20.0)
+
+    def __init__(self, mean):
+        self.mean = mean
+
+    def __call__(self, x_t, t):
+        del t
+        return self.mean.expand_as(x_t).to(x_t)
+
+
+def test_of_a_model_that_answers_the_mean_no_fraction_overflows_and_no_interval_is_lost(setting):
+    train, heldout, references = setting
+    noise = torch.randn(200, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    states = train[200:240] + 0.5 * noise[:40]
+    subject = Subject(OnlyTheMean(references.mean), train, heldout)
+    measures = measured(subject, references, QUICK.levels, train[:200], heldout[:200], noise, states)
+    assert not any(sums["heldout.norm"].any() for sums in measures.sums)
+    curve = explained(measures, np.random.default_rng(0)).unexplained_per_sample["heldout"]
+    for values in (curve.value, curve.low, curve.high):
+        assert values == pytest.approx(np.full_like(values, LARGEST))

@@ -76,6 +76,25 @@ def test_a_model_that_says_too_little_at_high_noise_is_late(images):
     assert late.verdict.startswith("Components 1, ")
 
 
+def test_components_that_no_audited_level_separates_have_no_order(images):
+    """The mean above sigma = 0.8, the answers at sigma = 0.01 below: everything is decided in one step."""
+    train = images[:600]
+    gaussian = Gaussian.fit([train])
+
+    class AtOnce:
+        schedule = VE()
+
+        def __call__(self, x_t, t):
+            mean = gaussian.mean.to(x_t).expand_as(x_t)
+            return mean if float(t) > 0.8 else gaussian.denoise(x_t, 1.0, 0.01)
+
+    answer = answer_for(Subject(AtOnce(), train, images[600:900]))
+    ratios, verdict = answer.result.ratios, named(answer)["order.components"].verdict
+    assert verdict.startswith("All at once: its 16 leading principal components are decided between")
+    upper, lower = ratios[ratios > 0.8].min(), ratios[ratios <= 0.8].max()
+    assert f"{upper:.3g} and {lower:.3g}, so that their order is not seen" in verdict
+
+
 def test_a_one_step_map_is_no_denoiser(images):
     class OneStep:
         """The same image whatever the level."""

@@ -155,7 +155,9 @@ def _columns(sums: Arrays, name: str) -> Float[ndarray, "n columns"]:
     )
     positive = np.maximum(norm, TINY)[:, None]
     cosine = dot / np.maximum(np.sqrt(positive * exact_norm), TINY)
-    return np.concatenate([norm[:, None], score_norm[:, None], gap, score_gap, gap / positive, cosine], 1)
+    # at most what makes the mean of all points LARGEST, also where the network answers the mean itself
+    per_sample = gap / np.maximum(positive, gap / (LARGEST * len(norm)))
+    return np.concatenate([norm[:, None], score_norm[:, None], gap, score_gap, per_sample, cosine], 1)
 
 
 def _fractions(means: Float[ndarray, "rows columns"]) -> dict[str, Float[ndarray, "rows models"]]:

@@ -115,14 +115,24 @@ def _order(result: ComponentLevels, drawn: Float[ndarray, "draws k"]) -> Finding
     opening = "Outline first: its" if low > 0.5 else "Its" if high > 0.5 else "Not outline first: its"
     order = "in the order of their variance" if low > 0.5 else "hardly in the order of their variance"
     above = f"; {(~known).sum()} more are decided above the highest audited level" if not known.all() else ""
+    verdict = (
+        f"{opening} {known.sum()} leading principal components are decided {order} (rank correlation {value:.2f}), the "
+        f"first at σ/α = {levels[first]:.3g} and the last at {levels[last]:.3g}"
+    )
+    between = np.searchsorted(-result.ratios, -levels[known])  # ratios decrease
+    if between.min() == between.max():  # what differs within one step of the levels is interpolated
+        upper, lower = result.ratios[between[0] - 1], result.ratios[between[0]]
+        verdict = (
+            f"All at once: its {known.sum()} leading principal components are decided between the same two audited "
+            f"levels, σ/α = {upper:.3g} and {lower:.3g}, so that their order is not seen"
+        )
     return Finding(
         name="order.components",
         title=TITLE,
         value=value,
         unit="",
-        verdict=f"{opening} {known.sum()} leading principal components are decided {order} (rank correlation "
-        f"{value:.2f}), the first at σ/α = {levels[first]:.3g} and the last at {levels[last]:.3g}; the exact Gaussian "
-        f"decides these at {expected[0]:.3g} and {expected[1]:.3g}{above}.",
+        verdict=f"{verdict}; the exact Gaussian decides the first at {expected[0]:.3g} and the last at "
+        f"{expected[1]:.3g}{above}.",
         tone="neutral",
         interval=(low, high),
         confidence=CONFIDENCE,
