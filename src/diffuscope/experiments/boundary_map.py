@@ -30,6 +30,7 @@ from .part import Part, panel
 
 LEVELS = (0.05, 0.1, 0.2, 0.5, 0.75)  # sigma^2
 HALF_WIDTH, CELLS = 2.0, 100
+SHOWN = 40  # cells of a map on the page along each axis: 10,000 would make the page slow
 PROBES = 200  # of the Hessian and of the decomposition
 OURS = "our bar: undecided between two"
 SOURCE = "independent computation, five digits"
@@ -70,23 +71,21 @@ def time_of(level: float) -> float:
 
 
 def grid() -> Float[Tensor, "cells 2"]:
-    """The points of the map: x fastest, rows from the lowest y."""
-    axis = torch.linspace(-HALF_WIDTH, HALF_WIDTH, CELLS, dtype=torch.float64)
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    return torch.stack([x.flatten(), y.flatten()], 1)
+    """The points of the means, both ends included."""
+    return torch.cartesian_prod(*[torch.linspace(-HALF_WIDTH, HALF_WIDTH, CELLS, dtype=torch.float64)] * 2)
 
 
-def boundary(data: Float[Tensor, "n 2"], level: float) -> Float[Tensor, "rows columns"]:
+def boundary(data: Float[Tensor, "n 2"], level: float) -> Float[Tensor, " cells"]:
     """tr C / (tr C + |s|^2) on the grid."""
-    return ProxyScore(data, VP()).boundary(grid(), time_of(level)).reshape(CELLS, CELLS)
+    return ProxyScore(data, VP()).boundary(grid(), time_of(level))
 
 
-def shape_of(share: Float[Tensor, "rows columns"], data: Float[Tensor, "n 2"], level: float) -> tuple[float, float]:
+def shape_of(share: Float[Tensor, " cells"], data: Float[Tensor, "n 2"], level: float) -> tuple[float, float]:
     """Of the cells of share > 1/2: the median posterior weight of the second most likely example, and the RMS radius.
 
     The radius is the distance from the mean of the noised examples. NaN if no cell has such a share.
     """
-    inside, shrunk = share.flatten() > 0.5, math.sqrt(1 - level) * data
+    inside, shrunk = share > 0.5, math.sqrt(1 - level) * data
     cells = grid()[inside]
     if len(cells) == 0:
         return math.nan, math.nan
@@ -94,13 +93,15 @@ def shape_of(share: Float[Tensor, "rows columns"], data: Float[Tensor, "n 2"], l
     return float(weights[:, 1].median()), float((cells - shrunk.mean(0)).square().sum(1).mean().sqrt())
 
 
-def map_panel(name: str, level: float, share: Float[Tensor, "rows columns"]) -> Panel:
-    """One map with the data on it, shrunk by alpha."""
-    half = (CELLS - 1) / CELLS * HALF_WIDTH  # the cells are centered on the grid's points
-    edges = torch.linspace(-HALF_WIDTH - (HALF_WIDTH - half), HALF_WIDTH + (HALF_WIDTH - half), CELLS + 1)
-    shown = math.sqrt(1 - level) * DATA_SETS[name]
-    marks = (heat_map(edges, edges, share), points(shown[:, 0], shown[:, 1], ""))
-    return Panel(f"{name}, σ² = {level:g}", "", "", marks, equal_scales=True)
+def map_panel(name: str, level: float) -> Panel:
+    """The share at the centers of cells, and the examples shrunk by alpha."""
+    edges = torch.linspace(-HALF_WIDTH, HALF_WIDTH, SHOWN + 1, dtype=torch.float64)
+    y, x = torch.meshgrid(*[(edges[1:] + edges[:-1]) / 2] * 2, indexing="ij")
+    centers = torch.stack([x.flatten(), y.flatten()], 1)
+    share = ProxyScore(DATA_SETS[name], VP()).boundary(centers, time_of(level)).reshape(SHOWN, SHOWN)
+    shrunk = math.sqrt(1 - level) * DATA_SETS[name]
+    marks = (heat_map(edges, edges, share), points(shrunk[:, 0], shrunk[:, 1]))
+    return Panel(f"σ² = {level:g}", "", "", marks, equal_scales=True)
 
 
 @EXPERIMENT.part("Is the covariance what theory says?")
@@ -152,10 +153,10 @@ def maps(part: Part) -> str:
     ratios = [far / near for (_, near), (_, far) in zip(low, high, strict=True)]
     title = f"RMS radius of the boundary cells at σ² = {LEVELS[-1]:g} over that at {LEVELS[0]:g}, largest of four sets"
     part.at_most("blob", title, max(ratios), 0.7, "our bar: the region contracts by a third", source="measured here")
-    for name, found in shares.items():
+    for name in DATA_SETS:
         part.chart(
             f"Share of noise in the target: {name}",
-            *(map_panel(name, level, share) for level, share in zip(LEVELS, found, strict=True)),
+            *(map_panel(name, level) for level in LEVELS),
             how_to_read="Color: tr C / (tr C + |s|²). Dots: the examples, shrunk by α. At low noise the share is "
             "large along the edges between neighbors, at high noise in one blob in the middle.",
         )
@@ -169,7 +170,7 @@ def maps(part: Part) -> str:
     )
 
 
-def means_panel(shares: Mapping[str, list[Float[Tensor, "rows columns"]]]) -> Panel:
+def means_panel(shares: Mapping[str, list[Float[Tensor, " cells"]]]) -> Panel:
     """The grid means over the noise level."""
     marks = [line(LEVELS, [float(share.mean()) for share in found], name) for name, found in shares.items()]
     return panel("", "σ²", "mean share of noise", *marks)
