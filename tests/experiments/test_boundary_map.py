@@ -27,7 +27,7 @@ def test_every_claim_holds(part):
 
 def test_a_covariance_that_is_off_by_a_billionth_is_caught():
     def larger(proxy, x, t):
-        return sound(proxy, x, t).scaled(torch.tensor(1 + 1e-9))
+        return sound(proxy, x, t).scaled(torch.tensor(1 + 1e-9, dtype=torch.float64))
 
     with planted(COVARIANCE, larger):
         assert failures(EXPERIMENT, "identities") == {"hessian"}

@@ -71,8 +71,8 @@ class Shifted:
 
 @pytest.mark.parametrize(("v", "kappa"), [(1.0, 0.5), (4.0, 1.0)])
 def test_the_variance_of_the_steps_is_its_recursion(v, kappa):
-    """Semiclassics neglects nothing here; 1e-10 relative, in 300 steps."""
-    times = karras_times(VE(), START, END, 300)
+    """Semiclassics neglects nothing here; 1e-10 relative, in 100 steps."""
+    times = karras_times(VE(), START, END, 100)
     found = semiclassical_white(naive(v, kappa), torch.zeros(1, 1).double(), times)
     total = found.from_spread(torch.tensor([[v + START**2]], dtype=torch.float64))
     assert float(total) == pytest.approx(recursion(v, kappa, times), rel=1e-10)
@@ -91,21 +91,21 @@ def test_the_recursion_converges_at_order_one_to_the_closed_form(v, kappa):
 
 @pytest.mark.parametrize("sampler", [effective_white_sample, interleaved_sample])
 def test_samples_have_the_variance_of_the_recursion(sampler):
-    """20,000 samples of 100 steps; a variance has standard error v sqrt(2 / n), tolerance four of them."""
-    v, kappa, n, generator = 1.0, 0.5, 20_000, torch.Generator().manual_seed(1)
-    times = karras_times(VE(), START, END, 100)
+    """10,000 samples of 60 steps; a variance has standard error v sqrt(2 / n), tolerance four of them."""
+    v, kappa, n, generator = 1.0, 0.5, 10_000, torch.Generator().manual_seed(1)
+    times = karras_times(VE(), START, END, 60)
     x = math.sqrt(v + START**2) * torch.randn(n, 1, dtype=torch.float64, generator=generator)
-    end = sampler(naive(v, kappa), x, times, generator=generator, trajectories=6000)
+    end = sampler(naive(v, kappa), x, times, generator=generator, trajectories=6_000)
     expected = recursion(v, kappa, times)
     assert abs(float(end.var()) / expected - 1) < 4 * math.sqrt(2 / n)
     assert abs(float(end.mean())) < 4 * math.sqrt(expected / n)
 
 
 def test_posterior_draws_and_gaussian_noise_agree_in_variance_on_two_examples():
-    """Data -1 and 1, 8,000 runs each: second moments within four standard errors of their difference."""
+    """Data -1 and 1, 4,000 runs each: second moments within four standard errors of their difference."""
     kernel = Naive(torch.tensor([[-1.0], [1.0]], dtype=torch.float64), VE(), 1.0)
-    n, generator = 8_000, torch.Generator().manual_seed(2)
-    times = karras_times(VE(), 10.0, 0.5, 80)
+    n, generator = 4_000, torch.Generator().manual_seed(2)
+    times = karras_times(VE(), 10.0, 0.5, 50)
     x = 10 * torch.randn(2, n, 1, dtype=torch.float64, generator=generator)
     noisy = effective_white_sample(kernel, x[0], times, generator=generator).square()
     drawn = interleaved_sample(kernel, x[1], times, generator=generator).square()
@@ -212,7 +212,7 @@ def test_the_white_covariance_converges_at_order_one_to_its_integral():
         times = karras_times(VE(), 10.0, 0.1, n)
         return abs(float(semiclassical_white(naive(v, kappa), torch.ones(1, 1).double(), times).covariance) - exact)
 
-    assert abs(measured_order(error, [100, 200, 400]).order - 1) < 0.05
+    assert abs(measured_order(error, [40, 80, 160]).order - 1) < 0.05
 
 
 def test_the_propagator_is_the_derivative_of_the_end():
