@@ -1,5 +1,9 @@
 """Generalization through variance: the noise of a learned score, and the samples that it makes."""
 
+from .features import Affine, Axis, Bins, Constant, Features, Fourier, GaussianBumps, Products
 from .noise import Amplitude, Quenched, ScoreFields, White
 
-__all__ = ["Amplitude", "Quenched", "ScoreFields", "White"]
+__all__ = [
+    "Affine", "Amplitude", "Axis", "Bins", "Constant", "Features", "Fourier", "GaussianBumps", "Products", "Quenched",
+    "ScoreFields", "White",
+]  # fmt: skip
