@@ -32,7 +32,7 @@ from diffuscope.exact import Distribution, Empirical
 from diffuscope.schedules import Schedule
 
 TIME_NODES = 64
-NODES = {1: 512, 2: 64}  # least number per axis of x, by dimension
+NODES = {1: 256, 2: 64}  # least number per axis of x, by dimension
 DRAWS = 4096  # at every time, beyond two dimensions
 MARGIN, STEP = 8.0, 2 / 3  # in units of sigma
 NEGLIGIBLE = 1e-18  # share of the largest probability of a slice below which a node is dropped
