@@ -35,6 +35,9 @@ from diffuscope.errors import InputError
 
 Points = Float[Tensor, "*n d"]
 Time = Float[Tensor, "..."] | float | int
+Spatial = Float[Tensor, "models out F_space"]
+Combined, Coefficients = Float[Tensor, "models batch"], Float[Tensor, "models number"]
+POLYNOMIAL, REACH = 16, 8  # exp(2 (n - 1) (n - 1 + REACH)) is a float64 up to n = 16
 
 
 @runtime_checkable
@@ -60,13 +63,20 @@ class Axis(Protocol):
 
     def __call__(self, u: Float[Tensor, "*n"]) -> Float[Tensor, "*n number"]: ...
 
+    def combine(self, u: Combined, coefficients: Coefficients) -> Combined:
+        """sum_i c_i u_i(u), the coefficients of every model at points of its own."""
+        ...
+
 
 @dataclass(frozen=True)
 class GaussianBumps:
-    """Densities N(u; c_i, s^2) with `number` centers from `low` to `high`, both included, and s half their spacing.
+    r"""Densities N(u; c_i, s^2) with `number` centers from `low` to `high`, both included, and s half their spacing.
 
     With a `height`, every bump has this height instead of 1 / (sqrt(2 pi) s). InputError unless low < high, both
     finite, at least two centers, and a finite height > 0.
+
+    In units of s, with z counted from the middle, the centers are 2i with :math:`|i| \le (n - 1)/2` and the bumps
+    :math:`e^{-z^2/2}\, e^{-2 i^2} (e^{2z})^i`: `combine` evaluates a polynomial, with one exponential for all bumps.
     """
 
     low: float | int
@@ -94,6 +104,23 @@ class GaussianBumps:
         centers = torch.linspace(self.low, self.high, self.number, dtype=torch.float64, device=u.device).to(u.dtype)
         z = (u[..., None] - centers) / self.spread
         return self.peak * torch.exp(-0.5 * z * z)
+
+    def combine(self, u: Combined, coefficients: Coefficients) -> Combined:
+        """By the polynomial for up to `POLYNOMIAL` bumps: exact up to rounding, and 0 from 8 s beyond the last bump."""
+        n = self.number
+        if n > POLYNOMIAL:
+            return _combine(self, u, coefficients)
+        i = torch.arange(n, dtype=torch.float64, device=u.device) - (n - 1) / 2
+        c = self.peak * coefficients.double() * torch.exp(-2 * i * i)
+        z = (u.double() - (self.low + self.high) / 2) / self.spread
+        beyond = z.abs() > n - 1 + REACH  # there the power would overflow, and a bump is below 1e-13 of its height
+        z = z.masked_fill_(beyond, 0)
+        q = (2 * z).exp_()
+        total = c[:, -1:].expand_as(z).clone()
+        for k in range(n - 2, -1, -1):
+            total.mul_(q).add_(c[:, k : k + 1])
+        total.mul_((z * (z * -0.5 - (n - 1))).exp_())
+        return total.masked_fill_(beyond, 0).to(u.dtype)
 
 
 @dataclass(frozen=True)
@@ -125,6 +152,9 @@ class Fourier:
         one = torch.ones_like(u)[..., None]
         return torch.cat([one, angle[..., : self.cosines].cos(), angle[..., : self.sines].sin()], dim=-1)
 
+    def combine(self, u: Combined, coefficients: Coefficients) -> Combined:
+        return _combine(self, u, coefficients)
+
 
 @dataclass(frozen=True)
 class Bins:
@@ -145,6 +175,9 @@ class Bins:
         cell = ((u - self.low) / (self.high - self.low) * self.number).floor().clamp(0, self.number - 1).long()
         return torch.nn.functional.one_hot(cell, self.number).to(u.dtype)
 
+    def combine(self, u: Combined, coefficients: Coefficients) -> Combined:
+        return _combine(self, u, coefficients)
+
 
 @dataclass(frozen=True)
 class Constant:
@@ -154,6 +187,9 @@ class Constant:
 
     def __call__(self, u: Float[Tensor, "*n"]) -> Float[Tensor, "*n number"]:
         return torch.ones_like(u)[..., None]
+
+    def combine(self, u: Combined, coefficients: Coefficients) -> Combined:
+        return _combine(self, u, coefficients)
 
 
 @dataclass(frozen=True)
@@ -183,6 +219,22 @@ class Products:
             phi = (phi[..., :, None] * axis(u)[..., None, :]).flatten(-2)
         return (phi[..., :, None] * self.time(times)[..., None, :]).flatten(-2)
 
+    def at(self, weights: Float[Tensor, "models out F"], t: Float[Tensor, ""] | float | int) -> Spatial:
+        """The weights of the functions of space alone, at one time: sum_j W_{.. j} v_j(t)."""
+        v = self.time(torch.as_tensor(t, dtype=weights.dtype, device=weights.device))
+        return weights.unflatten(-1, (-1, self.time.number)) @ v
+
+    def combine(self, weights: Spatial, x: Float[Tensor, "models batch d"]) -> Float[Tensor, "models batch out"]:
+        """sum_i w_i u_{i_1}(x_1) ... u_{i_d}(x_d), one axis at a time, the weights of every model at its own points."""
+        outputs = weights.shape[1]
+        *before, last = zip(self.space, x.unbind(-1), strict=True)
+        if not before and outputs == 1:
+            return last[0].combine(last[1], weights[:, 0])[..., None]
+        rest = last[0](last[1]) @ weights.reshape(len(weights), -1, last[0].number).mT
+        for axis, u in reversed(before):
+            rest = torch.einsum("mbri,mbi->mbr", rest.unflatten(-1, (-1, axis.number)), axis(u))
+        return rest
+
 
 @dataclass(frozen=True)
 class Affine:
@@ -198,6 +250,10 @@ class Affine:
         if x.shape[-1] != self.dimension:
             raise InputError(f"x: expected {self.dimension} coordinates in its last axis, got {x.shape[-1]}")
         return torch.cat([torch.ones_like(x[..., :1]), x], dim=-1)
+
+
+def _combine(axis: Axis, u: Combined, coefficients: Coefficients) -> Combined:
+    return torch.matmul(axis(u), coefficients[:, :, None])[..., 0]
 
 
 def _times(x: Tensor, t: Time) -> Tensor:
