@@ -17,6 +17,7 @@ one to :math:`\sqrt{n h}`. A kernel of the one kind is refused where the other i
 Source: Vastola 2025, *Generalization through variance*, https://arxiv.org/abs/2504.12532 (Proposition 3.1).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -78,18 +79,31 @@ def effective_white_sample(
     needs. NFE: one score and one amplitude per step. Raises InputError for a kernel that is not white, for times that
     do not decrease, and for points that are not finite.
     """
-    if not isinstance(kernel, White) or isinstance(kernel, Quenched):
-        raise InputError(f"kernel: expected white noise (score and amplitude), got {_kind(kernel)}")
-    _check_points(x)
-    steps = Steps.of(kernel.schedule, times)
+    check_white(kernel)
+
+    def score_and_noise(state: Points, t: Float[Tensor, ""]) -> tuple[Points, Points]:
+        return kernel.score(state, t), kernel.amplitude(state, t).draw(generator=generator)
+
+    return euler_maruyama(kernel.schedule, score_and_noise, x, times, trajectories=trajectories)
+
+
+def euler_maruyama(
+    schedule: Schedule,
+    score_and_noise: Callable[[Points, Float[Tensor, ""]], tuple[Points, Points]],
+    x: Points,
+    times: Float[Tensor, " times"],
+    *,
+    trajectories: int,
+) -> Points:
+    """x <- x - h (f x - D score) + sqrt(h) noise from times[0] to times[-1], with a fresh noise at every step."""
+    check_points(x)
+    steps = Steps.of(schedule, times)
     ends = []
     for start in x.split(_positive("trajectories", trajectories)):
         state = start
         for k, h in enumerate(steps.h):
-            t = steps.times[k]
-            noise = kernel.amplitude(state, t).draw(generator=generator)
-            drift = steps.f[k] * state - steps.D[k] * kernel.score(state, t)
-            state = (state - h * drift + h.sqrt() * noise).to(x)
+            score, noise = score_and_noise(state, steps.times[k])
+            state = (state - h * (steps.f[k] * state - steps.D[k] * score) + h.sqrt() * noise).to(x)
         ends.append(state)
     return torch.cat(ends)
 
@@ -116,7 +130,7 @@ def quenched_sample(
         )
     if method not in ("euler", "heun"):
         raise InputError(f"method: expected 'euler' or 'heun', got {method!r}")
-    _check_points(x)
+    check_points(x)
     steps = Steps.of(schedule, times, to_the_end=method == "heun")
 
     def drift(state: Tensor, k: int) -> Tensor:
@@ -141,7 +155,21 @@ def quenched_sample(
     return end
 
 
-def _check_points(x: Tensor) -> None:
+def check_white(kernel: Any) -> None:
+    """InputError unless the kernel is white noise, and that alone."""
+    if not isinstance(kernel, White) or isinstance(kernel, Quenched):
+        raise InputError(f"kernel: expected white noise (schedule, score, amplitude), got {_kind(kernel)}")
+
+
+def check_quenched(kernel: Any) -> None:
+    """InputError unless the kernel is a quenched field, and that alone."""
+    if not isinstance(kernel, Quenched) or isinstance(kernel, White):
+        wanted = "a quenched field (schedule, score, covariance, draw)"
+        raise InputError(f"kernel: expected {wanted}, got {_kind(kernel)}")
+
+
+def check_points(x: Tensor) -> None:
+    """InputError unless there are finite points in floats."""
     if x.numel() == 0 or not x.is_floating_point() or not bool(x.isfinite().all()):
         raise InputError(f"x: expected finite points, at least one, got shape {tuple(x.shape)} and dtype {x.dtype}")
 
@@ -153,6 +181,8 @@ def _positive(name: str, count: int) -> int:
 
 
 def _kind(given: Any) -> str:
+    if isinstance(given, White) and isinstance(given, Quenched):
+        return f"{type(given).__name__}, which is white and quenched at once"
     if isinstance(given, White):
         return f"the white kernel {type(given).__name__}"
     return f"the quenched kernel {type(given).__name__}" if isinstance(given, Quenched) else type(given).__name__
