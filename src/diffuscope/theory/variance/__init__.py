@@ -4,7 +4,7 @@ from .effective import Steps, effective_white_sample, quenched_sample
 from .feature_moments import FeatureMoments, feature_moments
 from .features import Affine, Axis, Bins, Constant, Features, Fourier, GaussianBumps, Products
 from .linear_ensemble import LinearEnsemble, ridge_regression, train_linear
-from .linear_features import LinearFeatures, LinearScores, linear_features
+from .linear_features import LinearFeatures, linear_features
 from .naive import Naive, gaussian_variance, interleaved_sample
 from .noise import Amplitude, Quenched, ScoreFields, White
 from .population import Population, Slice
@@ -13,8 +13,8 @@ from .semiclassical import Semiclassical, semiclassical_quenched, semiclassical_
 
 __all__ = [
     "Affine", "Amplitude", "Axis", "Bins", "Constant", "FeatureMoments", "Features", "Fourier", "GaussianBumps",
-    "LinearEnsemble", "LinearFeatures", "LinearScores", "Naive", "Population", "Products", "ProxyCovariance",
-    "ProxyScore", "Quenched", "ScoreFields", "Semiclassical", "Slice", "Steps", "White", "effective_white_sample",
-    "feature_moments", "gaussian_variance", "interleaved_sample", "linear_features", "quenched_sample",
-    "ridge_regression", "semiclassical_quenched", "semiclassical_white", "train_linear",
+    "LinearEnsemble", "LinearFeatures", "Naive", "Population", "Products", "ProxyCovariance", "ProxyScore", "Quenched",
+    "ScoreFields", "Semiclassical", "Slice", "Steps", "White", "effective_white_sample", "feature_moments",
+    "gaussian_variance", "interleaved_sample", "linear_features", "quenched_sample", "ridge_regression",
+    "semiclassical_quenched", "semiclassical_white", "train_linear",
 ]  # fmt: skip

@@ -8,7 +8,8 @@ With :math:`\tilde\lambda = \alpha^2/\sigma^2`, D the posterior mean and C_0 the
 
 .. math::
     N_{ab} = E[\tilde\lambda^2 C_{0,ab}\,\varphi\varphi^T], \qquad
-    R_{ab} = E[\tilde\lambda^2 r_a r_b\,\varphi\varphi^T] .
+    R_{ab} = E[\tilde\lambda^2 r_a r_b\,\varphi\varphi^T], \qquad
+    F_{\mathrm{eff}} = E[\ell^2] / E[\ell], \quad \ell = \tilde\lambda\,\varphi^T\bar G\varphi .
 
 Features that are products, :math:`\varphi = u(x) \otimes v(t)`, cost only the square of the number of u's per node: the
 sum over x at a fixed t is a Kronecker product with :math:`v v^T`.
@@ -31,13 +32,14 @@ ROWS = 2**23  # numbers of features held at once
 
 @dataclass(frozen=True, eq=False)
 class FeatureMoments:
-    """`sigma` (F, F), `inverse` G (F, F), `mean` W (d, F), `noise` N and `misfit` R (d, d, F, F)."""
+    """`sigma` (F, F), `inverse` G (F, F), `mean` W (d, F), `noise` N and `misfit` R (d, d, F, F); F_eff."""
 
     sigma: Float[Tensor, "F F"]
     inverse: Float[Tensor, "F F"]
     mean: Float[Tensor, "d F"]
     noise: Float[Tensor, "d d F F"]
     misfit: Float[Tensor, "d d F F"]
+    effective_features: float
 
 
 def feature_moments(population: Population, features: Features, ridge: float | int) -> FeatureMoments:
@@ -53,11 +55,15 @@ def feature_moments(population: Population, features: Features, ridge: float | i
         onto += torch.kron(part.mean.mT @ weighted, v[None])
     inverse = _inverse(sigma, float(ridge))
     mean = onto @ inverse
+    leverage = torch.zeros(2, dtype=torch.float64)  # its first two moments
     noise, misfit = sigma.new_zeros(d, d, F, F), sigma.new_zeros(d, d, F, F)
     for part, u, v in _with_features(population.slices, features):
         r = part.mean - u @ (mean.reshape(d, -1, len(v)) @ v).mT
         squared = part.weight**2 * part.probability
         outer = v[:, None] * v
+        at_time = torch.einsum("ujvk,j,k->uv", inverse.reshape(u.shape[1], len(v), u.shape[1], len(v)), v, v)
+        ell = part.weight * ((u @ at_time) * u).sum(1)
+        leverage += torch.stack([(part.probability * ell).sum(), (part.probability * ell**2).sum()])
         for a in range(d):
             for b in range(a + 1):
                 for total, value in ((noise, part.covariance[:, a, b]), (misfit, r[:, a] * r[:, b])):
@@ -65,7 +71,7 @@ def feature_moments(population: Population, features: Features, ridge: float | i
     for a in range(d):
         for b in range(a):
             noise[b, a], misfit[b, a] = noise[a, b].mT, misfit[a, b].mT
-    return FeatureMoments(sigma, inverse, mean, noise, misfit)
+    return FeatureMoments(sigma, inverse, mean, noise, misfit, float(leverage[1] / leverage[0]))
 
 
 def _with_features(

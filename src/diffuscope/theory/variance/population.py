@@ -91,11 +91,10 @@ class Population:
 
         def slices(share: int) -> tuple[Slice, ...]:
             made = []
-            for t, w in _time_rule(times, max(1, time_nodes // share) if times[0] < times[1] else 1):
+            for t, w in _time_rule(times, time_nodes // share):
                 alpha, sigma = float(schedule.alpha(t)), float(schedule.sigma(t))
                 if generator is None or d <= max(NODES):
-                    count = max(2, (nodes or NODES[d]) // share)
-                    x, p = _grid(distribution, alpha, sigma, low, high, count, STEP * min(share, 1.5))
+                    x, p = _grid(distribution, alpha, sigma, low, high, max(2, (nodes or NODES[d]) // share))
                 else:
                     x, p = _drawn(distribution, alpha, sigma, max(2, (nodes or DRAWS) // share), generator)
                 made.append(_with_posterior(distribution, t, alpha, sigma, x, w * p))
@@ -117,17 +116,19 @@ def _time_rule(times: tuple[float | int, float | int], count: int) -> Iterator[t
 
 
 def _grid(
-    distribution: Distribution, alpha: float, sigma: float, low: Tensor, high: Tensor, count: int, step: float
+    distribution: Distribution, alpha: float, sigma: float, low: Tensor, high: Tensor, count: int
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, " n"]]:
     """The trapezoidal rule for p_t over the box, where p_t is not negligible."""
-    axes, cell = [], 1.0
-    for a, b in zip((alpha * low).tolist(), (alpha * high).tolist(), strict=True):
-        start, end = a - MARGIN * sigma, b + MARGIN * sigma
-        number = max(count, math.ceil((end - start) / (step * sigma)) + 1)
-        axes.append(torch.linspace(start, end, number, dtype=torch.float64))
-        cell *= (end - start) / (number - 1)
-    if math.prod(len(axis) for axis in axes) > LARGEST_GRID:
+    starts, ends = (alpha * low - MARGIN * sigma).tolist(), (alpha * high + MARGIN * sigma).tolist()
+    widths = [end - start for start, end in zip(starts, ends, strict=True)]
+    numbers = [max(count, math.ceil(width / (STEP * sigma)) + 1) for width in widths]
+    if math.prod(numbers) > LARGEST_GRID:
         raise InputError(f"times: expected a grid of at most {LARGEST_GRID:,} nodes, sigma = {sigma:.3g} needs more")
+    axes = [
+        torch.linspace(start, end, number, dtype=torch.float64)
+        for start, end, number in zip(starts, ends, numbers, strict=True)
+    ]
+    cell = math.prod(width / (number - 1) for width, number in zip(widths, numbers, strict=True))
     x = torch.cartesian_prod(*axes).reshape(-1, len(axes))
     density = distribution.log_prob(x, alpha, sigma).exp() * cell
     mass = float(density.sum())
@@ -173,5 +174,6 @@ def _check(schedule: Schedule, times: tuple[float | int, float | int], time_node
     low, high = times
     if not (0 <= low <= high < math.inf and float(schedule.sigma(low)) > 0):
         raise InputError(f"times: expected finite 0 <= epsilon <= T with sigma > 0, got {low}, {high}")
-    if time_nodes < 2 or (nodes is not None and nodes < 2):
-        raise InputError(f"time_nodes, nodes: expected at least 2, got {time_nodes}, {nodes}")
+    for name, count in (("time_nodes", time_nodes), ("nodes", nodes)):
+        if count is not None and count < 2:
+            raise InputError(f"{name}: expected at least 2, got {count}")
