@@ -66,7 +66,7 @@ class Steps:
 
 
 def effective_white_sample(
-    kernel: White,
+    kernel: White | Quenched,
     x: Points,
     times: Float[Tensor, " times"],
     *,
@@ -79,12 +79,12 @@ def effective_white_sample(
     needs. NFE: one score and one amplitude per step. Raises InputError for a kernel that is not white, for times that
     do not decrease, and for points that are not finite.
     """
-    check_white(kernel)
+    white = as_white(kernel)
 
     def score_and_noise(state: Points, t: Float[Tensor, ""]) -> tuple[Points, Points]:
-        return kernel.score(state, t), kernel.amplitude(state, t).draw(generator=generator)
+        return white.score(state, t), white.amplitude(state, t).draw(generator=generator)
 
-    return euler_maruyama(kernel.schedule, score_and_noise, x, times, trajectories=trajectories)
+    return euler_maruyama(white.schedule, score_and_noise, x, times, trajectories=trajectories)
 
 
 def euler_maruyama(
@@ -109,7 +109,7 @@ def euler_maruyama(
 
 
 def quenched_sample(
-    fields: ScoreFields,
+    fields: ScoreFields | White | Quenched,
     schedule: Schedule,
     x: Float[Tensor, "fields batch d"],
     times: Float[Tensor, " times"],
@@ -124,7 +124,7 @@ def quenched_sample(
     InputError for a kernel in the place of its fields, for an answer of another shape or NaN, and as
     `effective_white_sample` does for times and points.
     """
-    if isinstance(fields, White | Quenched) or not isinstance(fields, ScoreFields):
+    if isinstance(fields, White | Quenched):
         raise InputError(
             f"fields: expected drawn score fields, as of a quenched kernel's draw(...), got {_kind(fields)}"
         )
@@ -155,17 +155,19 @@ def quenched_sample(
     return end
 
 
-def check_white(kernel: Any) -> None:
-    """InputError unless the kernel is white noise, and that alone."""
+def as_white(kernel: White | Quenched) -> White:
+    """The kernel; InputError unless it is white noise, and that alone."""
     if not isinstance(kernel, White) or isinstance(kernel, Quenched):
         raise InputError(f"kernel: expected white noise (schedule, score, amplitude), got {_kind(kernel)}")
+    return kernel
 
 
-def check_quenched(kernel: Any) -> None:
-    """InputError unless the kernel is a quenched field, and that alone."""
+def as_quenched(kernel: White | Quenched) -> Quenched:
+    """The kernel; InputError unless it is a quenched field, and that alone."""
     if not isinstance(kernel, Quenched) or isinstance(kernel, White):
         wanted = "a quenched field (schedule, score, covariance, draw)"
         raise InputError(f"kernel: expected {wanted}, got {_kind(kernel)}")
+    return kernel
 
 
 def check_points(x: Tensor) -> None:

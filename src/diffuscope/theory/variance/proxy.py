@@ -26,6 +26,7 @@ from diffuscope.errors import InputError
 from diffuscope.exact import (
     Distribution,
     Empirical,
+    GaussianMixture,
     PosteriorCovariance,
     dense_covariance,
     posterior_noise,
@@ -34,7 +35,8 @@ from diffuscope.exact import (
 from diffuscope.schedules import Schedule
 
 Batch = Float[Tensor, "batch *event"]
-Times = Float[Tensor, " batch"] | Float[Tensor, ""] | float | int
+FEW_VALUES = 4096  # points x coordinates up to which direct differences cost less than screening
+Times = Float[Tensor, "..."] | float | int  # one number, or one per point
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +87,7 @@ class ProxyScore:
 
     def __post_init__(self) -> None:
         given = self.data
-        object.__setattr__(self, "distribution", Empirical(given) if isinstance(given, Tensor) else given)
+        object.__setattr__(self, "distribution", _of_points(given) if isinstance(given, Tensor) else given)
 
     def score(self, x: Batch, t: Times) -> Batch:
         """s = E[proxy | x] = grad log p_t, in 1 / x."""
@@ -114,10 +116,17 @@ class ProxyScore:
             raise InputError(f"t: expected a number or one per point ({len(x)}), got shape {tuple(times.shape)}")
         alpha, sigma = self.schedule.alpha(times), self.schedule.sigma(times)
         if not bool((alpha.isfinite() & sigma.isfinite() & (sigma > 0)).all()):
-            raise InputError(
-                f"t: expected times at which sigma > 0, got {float(times.min()):g} .. {float(times.max()):g}"
-            )
+            ends = f"{float(times.min()):g} .. {float(times.max()):g}"
+            raise InputError(f"t: expected finite times at which sigma > 0, got {ends}")
         return alpha.expand(len(x)), sigma.expand(len(x))
+
+
+def _of_points(points: Tensor) -> Distribution:
+    """The data set as `Empirical`; a small one as Gaussians of variance zero, the same with everything in one block."""
+    data = Empirical(points)  # which checks them
+    if points.numel() > FEW_VALUES:
+        return data
+    return GaussianMixture.isotropic(data.weights, points.double(), torch.zeros_like(data.weights))
 
 
 def _over(values: Float[Tensor, " batch"], x: Batch) -> Tensor:

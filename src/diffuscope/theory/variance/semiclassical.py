@@ -34,7 +34,7 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 
-from .effective import Steps, check_points, check_quenched, check_white
+from .effective import Steps, as_quenched, as_white, check_points
 from .noise import Points, Quenched, White
 
 
@@ -51,41 +51,41 @@ class Semiclassical:
         return self.propagator @ covariance.to(self.propagator) @ self.propagator.mT + self.covariance
 
 
-def semiclassical_white(kernel: White, x: Points, times: Float[Tensor, " times"]) -> Semiclassical:
+def semiclassical_white(kernel: White | Quenched, x: Points, times: Float[Tensor, " times"]) -> Semiclassical:
     """The end of runs from every `x` under white noise, along `times`: d + 1 scores and d products of A per step.
 
     Works in float64 on batch x d x d matrices. Raises InputError as `effective_white_sample`, and for a score that
     autograd cannot differentiate.
     """
-    check_white(kernel)
+    white = as_white(kernel)
     check_points(x)
-    steps = Steps.of(kernel.schedule, times)
+    steps = Steps.of(white.schedule, times)
     state = x.detach().double()
     identity = torch.eye(x.shape[1], dtype=torch.float64, device=x.device).expand(len(x), -1, -1)
     propagator, covariance = identity, torch.zeros_like(identity)
     for k, h in enumerate(steps.h):
         t = steps.times[k]
-        amplitude = kernel.amplitude(state, t)
+        amplitude = white.amplitude(state, t)
         columns = [amplitude.matvec(identity[:, i]) for i in range(x.shape[1])]
-        ahead, tangent = _step(kernel, state, steps, k)
+        ahead, tangent = _step(white, state, steps, k)
         covariance = tangent @ covariance @ tangent.mT + h * torch.stack(columns, 2)
         propagator, state = tangent @ propagator, ahead
     return Semiclassical(state.to(x), (covariance + covariance.mT) / 2, propagator)
 
 
-def semiclassical_quenched(kernel: Quenched, x: Points, times: Float[Tensor, " times"]) -> Semiclassical:
+def semiclassical_quenched(kernel: White | Quenched, x: Points, times: Float[Tensor, " times"]) -> Semiclassical:
     """The end of runs from every `x` over independent fields, along `times`.
 
     The covariance of the score is evaluated for every pair of the n steps: n (n + 1) / 2 calls on the batch, and n
     batch x d x d matrices are kept, all in float64. Raises InputError for a kernel that is not quenched, as
     `quenched_sample`, and for a score that autograd cannot differentiate.
     """
-    check_quenched(kernel)
+    quenched = as_quenched(kernel)
     check_points(x)
-    steps = Steps.of(kernel.schedule, times)
+    steps = Steps.of(quenched.schedule, times)
     path, tangents = [x.detach().double()], []
     for k in range(len(steps.h)):
-        ahead, tangent = _step(kernel, path[-1], steps, k)
+        ahead, tangent = _step(quenched, path[-1], steps, k)
         path.append(ahead)
         tangents.append(tangent)
     propagator = torch.eye(x.shape[1], dtype=torch.float64, device=x.device).expand(len(x), -1, -1)
@@ -97,7 +97,7 @@ def semiclassical_quenched(kernel: Quenched, x: Points, times: Float[Tensor, " t
     covariance = torch.zeros_like(propagator)
     for j, left in enumerate(responses):
         for k in range(j + 1):
-            pair = kernel.covariance(path[j], steps.times[j], path[k], steps.times[k]).double()
+            pair = quenched.covariance(path[j], steps.times[j], path[k], steps.times[k]).double()
             term = left @ pair @ responses[k].mT
             covariance = covariance + (term if j == k else term + term.mT)
     return Semiclassical(path[-1].to(x), (covariance + covariance.mT) / 2, propagator)
