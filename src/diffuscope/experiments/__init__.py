@@ -37,6 +37,8 @@ NAMES = (
     "teleport",
     "cifar-moments",
     "held-out-leak",
+    "feature-kernel",
+    "closure",
     "gap-filling",
 )
 

@@ -27,6 +27,7 @@ above 1; it *holds* if the plug-in is below the tolerance and the kurtosis withi
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -178,8 +179,8 @@ def cumulants(values: Float[Tensor, "runs probes"], *, generator: torch.Generato
     weights = torch.zeros(RESAMPLES, R, dtype=torch.float64)
     weights.scatter_add_(1, counts, torch.ones_like(counts, dtype=torch.float64) / R)
     powers = [z**k for k in (1, 2, 3, 4)]
-    estimate = _fisher(*(power.mean(0)[None] for power in powers), R)
-    resampled = _fisher(*(weights @ power for power in powers), R)
+    estimate = _fisher([power.mean(0)[None] for power in powers], R)
+    resampled = _fisher([weights @ power for power in powers], R)
     skewness, kurtosis = zip(estimate, resampled, strict=True)
     return _cumulant(*skewness, magnitudes=True), _cumulant(*kurtosis, magnitudes=False)
 
@@ -245,9 +246,10 @@ def _jackknife(h: Tensor, g: Tensor) -> float:
 
 
 def _fisher(
-    m1: Tensor, m2: Tensor, m3: Tensor, m4: Tensor, R: int
+    raw: Sequence[Float[Tensor, "resamples probes"]], R: int
 ) -> tuple[Float[Tensor, "resamples probes"], Float[Tensor, "resamples probes"]]:
-    """G_1 and G_2 from raw moments."""
+    """G_1 and G_2 from the first four raw moments."""
+    m1, m2, m3, m4 = raw
     variance = (m2 - m1**2).clamp(min=1e-300)
     third = m3 - 3 * m1 * m2 + 2 * m1**3
     fourth = m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4

@@ -123,7 +123,7 @@ class LinearFeatures:
         if self.trusted:
             return f"{facts}: the first order in 1/P is trusted, up to about {self.second_order:.0%}"
         needed = f"P/F >= {TRUSTED} and F_eff/P <= {LARGEST}"
-        return f"{facts}: the first order in 1/P is not trusted (that needs {needed}); it underestimates the variance"
+        return f"{facts}: the first order in 1/P is not trusted (that needs {needed})"
 
     @cached_property
     def weight_covariance(self) -> Float[Tensor, "d d F F"]:
@@ -136,6 +136,11 @@ class LinearFeatures:
         """The published case r = rho = 0. Raises InputError if the features are dependent, as no ridge helps."""
         moments = feature_moments(self.population, self.features, 0.0)
         return replace(self, moments=replace(moments, misfit=torch.zeros_like(moments.misfit)), ridge=0.0)
+
+    @property
+    def of_posterior_alone(self) -> "LinearFeatures":
+        """With neither r nor rho^2 in the braces, and G as it is: what only the covariance of the target makes."""
+        return replace(self, moments=replace(self.moments, misfit=torch.zeros_like(self.moments.misfit)), ridge=0.0)
 
     def denoised(self, x: Points, t: Time) -> Points:
         """The average denoiser, W phi."""
