@@ -167,7 +167,7 @@ def distances(reports: dict[int, ClosureReport]) -> Panel:
         line(ratios, [d.null for d in found], "two halves of the trained models", style="dotted"),
         line(ratios, list(PUBLISHED.values()), "independent computation", style="dashed"),
     ]
-    return Panel("samples", "examples per feature P/F", "total variation", tuple(marks), x_log=True)
+    return Panel("samples", "examples per feature P/F", "total variation", tuple(marks), x_log=True, y_range=(0, 0.5))
 
 
 def kurtosis(reports: dict[int, ClosureReport]) -> Panel:

@@ -130,18 +130,18 @@ def trained_models(part: Part) -> str:
     claim_ratios(part, found)
     part.chart(
         "From the published kernel to the variance of trained models",
-        by_ratio("with r and ρ", found, lambda kernel: kernel),
-        by_ratio("C alone, as published", found, lambda kernel: kernel.of_posterior_alone),
+        *(by_ratio(f"theory, t = {AT[k]:g}", found, k, lambda kernel: kernel) for k in range(2)),
+        by_ratio(f"C alone, t = {AT[0]:g}", found, 0, lambda kernel: kernel.of_posterior_alone),
         how_to_read="Variance of the scores of trained models over the theory's, median of 17 places, by examples per "
-        "feature; 1 is agreement, bands are 95%. Left: the whole first order. Right: without the misfit and the "
-        "ridge's own term, what is left at many examples is an error that more examples do not remove.",
+        "feature; 1 is agreement, bands are 95%. Right: without the misfit and the ridge's own term, as published; with "
+        "few features the error that is left does not go away with more examples.",
         shared_y=True,
     )
     part.chart(
         "Where the score of a trained model is uncertain",
         *(profile(found[256][-1], k) for k in range(2)),
-        how_to_read="Standard deviation of the score over training runs, F = 256, P = 64 F: models (dots, 95% bars as "
-        "dashed lines), theory, and the covariance of the target alone. At t = 0.1 it is largest between the examples.",
+        how_to_read="Standard deviation of the score over training runs, F = 256, P = 64 F: models with "
+        "their 95% band, theory, and the theory without misfit and ridge. At t = 0.1 it is largest between the examples.",
     )
     last, first = found[256][-1].kernel, found[256][0]
     return (
@@ -172,15 +172,17 @@ def claim_ratios(part: Part, found: dict[int, list[Compared]]) -> None:
     part.at_least("misfit", title, float(ratios[0] - NORMAL_95 * errors[0]), 2, because, source="derived")
 
 
-def by_ratio(title: str, found: dict[int, list[Compared]], theory: Callable[[LinearFeatures], LinearFeatures]) -> Panel:
-    """Median ratios by P/F, one curve for every number of features and time."""
+def by_ratio(
+    title: str, found: dict[int, list[Compared]], k: int, theory: Callable[[LinearFeatures], LinearFeatures]
+) -> Panel:
+    """Median ratios at the k-th time by P/F, one curve for every number of features."""
     marks: list[Line] = []
     for F, compared in found.items():
-        each = [c.ratios(theory(c.kernel)) for c in compared]
-        for k, t in enumerate(AT):
-            values, errors = (torch.stack([numbers[i][k] for numbers in each]) for i in range(2))
-            band = {"low": values - NORMAL_95 * errors, "high": values + NORMAL_95 * errors}
-            marks.append(line(RATIOS, values, f"F = {F}, t = {t:g}", style="solid" if k == 0 else "dashed", **band))
+        values, errors = (
+            torch.stack(column)[:, k] for column in zip(*(c.ratios(theory(c.kernel)) for c in compared), strict=True)
+        )
+        band = {"low": values - NORMAL_95 * errors, "high": values + NORMAL_95 * errors}
+        marks.append(line(RATIOS, values, f"F = {F}", **band))
     marks.append(line(RATIOS, [1.0] * len(RATIOS), style="dotted"))
     return Panel(title, "examples per feature P/F", "variance: trained / theory", tuple(marks), x_log=True, y_log=True)
 
@@ -191,12 +193,8 @@ def profile(compared: Compared, k: int) -> Panel:
     low, high = compared.resampled[:, k].sqrt().quantile(TAILS, dim=0)
     curves = {"theory": compared.kernel, "C alone": compared.kernel.of_posterior_alone}
     marks = [line(x, theoretical(kernel)[k].sqrt(), name) for name, kernel in curves.items()]
-    return Panel(
-        f"t = {AT[k]:g}",
-        "x",
-        "standard deviation of the score",
-        (*marks, points(x, measured, "trained models"), line(x, low, style="dashed"), line(x, high, style="dashed")),
-    )
+    marks.append(line(x, measured, "trained models", low=low, high=high))
+    return Panel(f"t = {AT[k]:g}", "x", "standard deviation of the score", tuple(marks))
 
 
 SQUARE = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]], dtype=torch.float64)
@@ -215,14 +213,14 @@ FEATURES = {
 def geometry(part: Part) -> str:
     """Edge midpoints against the center of a square, by theory and by trained models beyond its range."""
     population = Population.of(SQUARE, SCHEDULE, TIMES, time_nodes=PLANE_NODES)
-    marks, maps, least, text = [], [], {}, []
+    panels, maps, least, text = [], [], {}, []
     for name, features in FEATURES.items():
         kernel = LinearFeatures.of(population, features, samples=PLANE_SAMPLES, ridge=RIDGE)
         theory = torch.stack([variance(kernel, EDGES, t).mean() / variance(kernel, CENTER, t)[0] for t in PLANE_TIMES])
         trained, low, high = edge_over_center(features, part.generator)
         least[name] = (float(theory.min()), float(theory.max()))
-        marks.append(line(PLANE_TIMES, theory, f"{name}, theory", style="dashed"))
-        marks.append(line(PLANE_TIMES, trained, f"{name}, trained models", low=low, high=high))
+        curves = line(PLANE_TIMES, trained, "trained models", low=low, high=high), line(PLANE_TIMES, theory, "theory")
+        panels.append(Panel(name, "time t", "variance: edge / center", (*curves, Rule(1)), y_log=True))
         maps.append(noise_map(name, kernel))
         text.append(f"{name} {', '.join(f'{r:.2f}' for r in theory.tolist())}")
     because = "more noise at the middle of an edge than at the center, at each of four times"
@@ -235,15 +233,16 @@ def geometry(part: Part) -> str:
         f"The noise of the score at t = {SHOWN_TIME:g}, by the theory",
         *maps,
         how_to_read="Standard deviation of the score over training runs, in units of its largest value; the four "
-        "examples are where it is least. Bumps are noisy along the edges between neighbors, Fourier functions along "
-        "the axes and at their crossing.",
+        "examples are where it is least. Bumps keep the noise near the diagonals, which separate the regions of the "
+        "nearest example; Fourier functions add most where the diagonals cross. Outside of the square are no data.",
     )
     part.chart(
         "The noise in the middle of the edges, over that at the center",
-        Panel("", "time t", "variance: edge / center", (*marks, Rule(1)), y_log=True),
-        how_to_read=f"Ratio of variances of the score. Dashed: theory, to first order in 1/P, in which the ratio does "
-        f"not depend on P. Solid: {PLANE_MODELS} models trained on {PLANE_SAMPLES} examples each, half an example per "
+        *panels,
+        how_to_read=f"Ratio of variances of the score; above 1 the edges are noisier. The theory is of first order in "
+        f"1/P, in which the ratio does not depend on P. {PLANE_MODELS} models trained on {PLANE_SAMPLES} examples each, half an example per "
         "feature and so far beyond the theory's range, with 95% bands.",
+        shared_y=True,
     )
     return (
         "Bumps on the edges between neighbors, Fourier functions where the diagonals cross. Variance of the score in "
