@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.exact import Empirical
-from diffuscope.findings import NORMAL_95, Line, Panel, Rule, heat_map, line, points
+from diffuscope.findings import NORMAL_95, Line, Panel, Rule, heat_map, line
 from diffuscope.schedules import VP
 from diffuscope.theory.variance import (
     Fourier,
@@ -133,15 +133,16 @@ def trained_models(part: Part) -> str:
         *(by_ratio(f"theory, t = {AT[k]:g}", found, k, lambda kernel: kernel) for k in range(2)),
         by_ratio(f"C alone, t = {AT[0]:g}", found, 0, lambda kernel: kernel.of_posterior_alone),
         how_to_read="Variance of the scores of trained models over the theory's, median of 17 places, by examples per "
-        "feature; 1 is agreement, bands are 95%. Right: without the misfit and the ridge's own term, as published; with "
-        "few features the error that is left does not go away with more examples.",
+        "feature; 1 is agreement, bands are 95%. Right: without the misfit and the ridge's own term, as published:"
+        " with few features, an error is left that more examples do not remove.",
         shared_y=True,
     )
     part.chart(
         "Where the score of a trained model is uncertain",
         *(profile(found[256][-1], k) for k in range(2)),
         how_to_read="Standard deviation of the score over training runs, F = 256, P = 64 F: models with "
-        "their 95% band, theory, and the theory without misfit and ridge. At t = 0.1 it is largest between the examples.",
+        "their 95% band, theory, and the theory without misfit and ridge. At t = 0.1 the noise is largest between "
+        "the examples.",
     )
     last, first = found[256][-1].kernel, found[256][0]
     return (
@@ -239,9 +240,9 @@ def geometry(part: Part) -> str:
     part.chart(
         "The noise in the middle of the edges, over that at the center",
         *panels,
-        how_to_read=f"Ratio of variances of the score; above 1 the edges are noisier. The theory is of first order in "
-        f"1/P, in which the ratio does not depend on P. {PLANE_MODELS} models trained on {PLANE_SAMPLES} examples each, half an example per "
-        "feature and so far beyond the theory's range, with 95% bands.",
+        how_to_read="Ratio of variances of the score; above 1 the edges are noisier. The theory is of first order in "
+        f"1/P, in which the ratio does not depend on P. {PLANE_MODELS} models trained on {PLANE_SAMPLES} examples each, "
+        "half an example per feature and so far beyond the theory's range, with 95% bands.",
         shared_y=True,
     )
     return (
