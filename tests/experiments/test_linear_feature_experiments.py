@@ -7,6 +7,7 @@ import torch
 from answering import failures, planted
 
 from diffuscope.experiments import closure, feature_kernel, find
+from diffuscope.findings import HeatMap
 from diffuscope.theory.variance import FieldRuns, GaussianBumps, LinearEnsemble, LinearFeatures, Population, Products
 
 HERE = "diffuscope.experiments"
@@ -42,6 +43,7 @@ def test_the_noise_has_the_symmetry_of_the_square():
     at_edges = feature_kernel.variance(kernel, feature_kernel.EDGES, 0.2)
     assert torch.allclose(at_edges, at_edges[:1].expand(4), rtol=1e-9)
     (heat,) = feature_kernel.noise_map("bumps", kernel).marks
+    assert isinstance(heat, HeatMap)
     values = torch.tensor(heat.values)
     assert float(values.max()) == 1
     for other in (values.T, values.flip(0), values.flip(1)):

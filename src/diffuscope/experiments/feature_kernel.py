@@ -241,7 +241,7 @@ def geometry(part: Part) -> str:
         "The noise in the middle of the edges, over that at the center",
         *panels,
         how_to_read="Ratio of variances of the score; above 1 the edges are noisier. The theory is of first order in "
-        f"1/P, in which the ratio does not depend on P. {PLANE_MODELS} models trained on {PLANE_SAMPLES} examples each, "
+        f"1/P; its ratio does not depend on P. {PLANE_MODELS} models trained on {PLANE_SAMPLES} examples each, "
         "half an example per feature and so far beyond the theory's range, with 95% bands.",
         shared_y=True,
     )
