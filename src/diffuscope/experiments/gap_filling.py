@@ -280,11 +280,11 @@ def decomposition(part: Part) -> str:
     unresolved = largest(each.unresolved for each in found.values())
     part.at_most("resolved", title, unresolved, 0.002, "below the standard errors of the terms", source=OURS)
     part.chart(*terms_chart(found), how_to_read=HOW_TO_READ_TERMS)
+    variances = ", ".join(str(each.variance) for each in found.values())
     return (
-        f"All three. At F/P = 1/4 the deviation of {few.total} is mostly discretization ({few.discretization}), at "
-        f"F/P = 4 it is {many.total} and mostly bias ({many.bias}). Variance alone contributes {many.variance}, "
-        f"{found[2.0].variance}, {one.variance}, {found[0.5].variance} and {few.variance} at F/P = 4, 2, 1, 1/2 and "
-        "1/4: it shows near F/P = 1, and its sign is not always that of filling."
+        f"All three. At F/P = 1/4 the deviation is {few.total} and discretization {few.discretization} of it; at F/P = 4 "
+        f"it is {many.total} and bias {many.bias}. Variance contributes {variances} at F/P = 4, 2, 1, 1/2 and 1/4: it "
+        "fills the gaps near F/P = 1, and where it is negative it takes mass out of them that the average model put in."
     )
 
 
