@@ -282,9 +282,9 @@ def decomposition(part: Part) -> str:
     part.chart(*terms_chart(found), how_to_read=HOW_TO_READ_TERMS)
     variances = ", ".join(str(each.variance) for each in found.values())
     return (
-        f"All three. At F/P = 1/4 the deviation is {few.total} and discretization {few.discretization} of it; at F/P = 4 "
-        f"it is {many.total} and bias {many.bias}. Variance contributes {variances} at F/P = 4, 2, 1, 1/2 and 1/4: it "
-        "fills the gaps near F/P = 1, and where it is negative it takes mass out of them that the average model put in."
+        f"All three. At F/P = 1/4 the deviation is {few.total} and discretization {few.discretization}; at F/P = 4 it "
+        f"is {many.total} and bias {many.bias}. Variance contributes {variances} at F/P = 4, 2, 1, 1/2 and 1/4: it "
+        "fills the gaps near F/P = 1; where it is negative it takes mass out of them that the average model put in."
     )
 
 
