@@ -29,6 +29,8 @@ NAMES = (
     "double-moon",
     "memorization-transition",
     "target-variance",
+    "gap-filling",
+    "cross",
     "painters",
     "emergence",
     "perturbation",
@@ -37,8 +39,6 @@ NAMES = (
     "teleport",
     "cifar-moments",
     "held-out-leak",
-    "gap-filling",
-    "cross",
 )
 
 

@@ -224,8 +224,8 @@ def panels(part: Part) -> str:
     by_epsilon = {steps: [grid[epsilon, 1024].gap(steps) for epsilon in EPSILONS] for steps in (30, 300)}
     by_ratio = ", ".join(f"{grid[1e-2, P].gap(300)}" for P in SAMPLES)
     return (
-        f"From F/P = 1/4 to 4 by {rise[30]} with 30 steps and by {rise[300]} with 300 (ε = 0.01), though it need not rise "
-        f"at every step: {by_ratio} at F/P = 4, 2, 1, 1/2 and 1/4 with 300 steps. At F/P = 1/4 the gap mass at "
+        f"From F/P = 1/4 to 4 by {rise[30]} with 30 steps and by {rise[300]} with 300 (ε = 0.01), though it need not "
+        f"rise everywhere: {by_ratio} at F/P = 4, 2, 1, 1/2 and 1/4 with 300 steps. At F/P = 1/4 the gap mass at "
         f"ε = 1e-4, 1e-3, 1e-2 is {', '.join(map(str, by_epsilon[30]))} with 30 steps, and "
         f"{', '.join(map(str, by_epsilon[300]))} with 300: most of it was an error of the steps."
     )
