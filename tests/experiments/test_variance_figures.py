@@ -59,15 +59,13 @@ def test_the_regions_turn_with_the_points(degrees):
         assert all(bool(inside.all()) for region, inside in found.items() if region == name)
 
 
-def test_the_area_of_a_region_is_that_of_its_strips():
-    """Within 0.1 of a diagonal, beyond 0.2 of its end, closer than to a side: two crossing strips, by hand. In the
-    frame of the points the strip |v| < 0.1 runs to u = 0.8 or less, where the arc of radius 0.2 about (1, 0) begins."""
+def test_near_is_four_disks_and_no_sample_is_in_two_regions():
+    """400,000 uniform points: the area of four disks within four standard errors."""
     x = torch.rand(400_000, 2, dtype=DOUBLE, generator=torch.Generator().manual_seed(0)) * 3 - 1.5
     found = regions(x, 0.0)
-    assert not bool((found["edge"] & found["cross"]).any() | (found["near"] & found["edge"]).any())
-    near = 9 * float(found["near"].double().mean())
-    error = 9 * math.sqrt(4 * math.pi * 0.04 / 9 / 400_000)
-    assert near == pytest.approx(4 * math.pi * 0.04, abs=4 * error)
+    assert int(torch.stack(list(found.values())).sum(0).max()) == 1
+    area = 4 * math.pi * cross.NEAR**2
+    assert 9 * float(found["near"].double().mean()) == pytest.approx(area, abs=4 * 9 * math.sqrt(area / 9 / 400_000))
 
 
 def test_the_histogram_sums_to_the_share_inside_and_the_published_one_to_one_per_column():
@@ -84,7 +82,7 @@ def test_the_histogram_sums_to_the_share_inside_and_the_published_one_to_one_per
 
 
 def test_coarse_steps_alone_fill_the_gaps_and_fine_ones_do_not():
-    with planted(f"{GAPS}.QUANTILES", 5000):
+    with planted(f"{GAPS}.QUANTILES", 5000), planted(f"{GAPS}.EPSILONS", (1e-2,)):
         found = answered(gap_filling.EXPERIMENT, "discretization")
     assert {claim.name for claim in found.claims if not claim.holds} == set()
 
@@ -92,7 +90,11 @@ def test_coarse_steps_alone_fill_the_gaps_and_fine_ones_do_not():
 def test_a_score_of_wide_modes_fails_the_claims_of_the_true_score():
     points = torch.tensor([[-1.0], [0.0], [1.0]], dtype=DOUBLE)
     wide = GaussianMixture.isotropic(torch.full((3,), 1 / 3, dtype=DOUBLE), points, torch.full((3,), 0.04))
-    with planted(f"{GAPS}.QUANTILES", 500), planted(f"{GAPS}.data", lambda: wide):
+    with (
+        planted(f"{GAPS}.QUANTILES", 500),
+        planted(f"{GAPS}.EPSILONS", (1e-2,)),
+        planted(f"{GAPS}.data", lambda: wide),
+    ):
         assert failures(gap_filling.EXPERIMENT, "discretization") == {"euler", "true-score"}
 
 
