@@ -29,6 +29,8 @@ NAMES = (
     "double-moon",
     "memorization-transition",
     "target-variance",
+    "gap-filling",
+    "cross",
     "painters",
     "emergence",
     "perturbation",
@@ -37,9 +39,12 @@ NAMES = (
     "teleport",
     "cifar-moments",
     "held-out-leak",
+<<<<<<< HEAD
     "feature-kernel",
     "closure",
     "gap-filling",
+=======
+>>>>>>> vgaps
 )
 
 
