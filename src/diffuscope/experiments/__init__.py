@@ -40,11 +40,16 @@ NAMES = (
     "cifar-moments",
     "held-out-leak",
 <<<<<<< HEAD
+<<<<<<< HEAD
     "feature-kernel",
     "closure",
     "gap-filling",
 =======
 >>>>>>> vgaps
+=======
+    "boundary-map",
+    "naive-variance",
+>>>>>>> vcore
 )
 
 
