@@ -39,17 +39,10 @@ NAMES = (
     "teleport",
     "cifar-moments",
     "held-out-leak",
-<<<<<<< HEAD
-<<<<<<< HEAD
-    "feature-kernel",
-    "closure",
-    "gap-filling",
-=======
->>>>>>> vgaps
-=======
     "boundary-map",
     "naive-variance",
->>>>>>> vcore
+    "feature-kernel",
+    "closure",
 )
 
 
