@@ -29,6 +29,8 @@ NAMES = (
     "double-moon",
     "memorization-transition",
     "target-variance",
+    "gap-filling",
+    "cross",
     "painters",
     "emergence",
     "perturbation",
@@ -39,6 +41,8 @@ NAMES = (
     "held-out-leak",
     "boundary-map",
     "naive-variance",
+    "feature-kernel",
+    "closure",
 )
 
 

@@ -1,0 +1,83 @@
+r"""What random score fields generate, and what they answer at fixed points: the two things that a closure predicts.
+
+A field is one training run, or one draw of a Gaussian model of training runs. Over fields, the denoiser at a point is a
+random number; the samples of all fields together are the distribution that training runs generate on average.
+
+`matched_gaussian` draws linear denoisers with the mean and the covariance of an ensemble. With Z standard normal,
+
+.. math::  W = \bar W + \frac{1}{\sqrt{R - 1}} \sum_{r=1}^R Z_r (W_r - \bar W)
+
+has exactly the sample mean and the sample covariance of W_1 .. W_R, whatever the number of weights.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.errors import InputError
+from diffuscope.schedules import Schedule
+
+from .effective import quenched_sample
+from .linear_ensemble import LinearEnsemble
+from .noise import Points, ScoreFields, Time
+
+
+@dataclass(frozen=True, eq=False)
+class FieldRuns:
+    """`denoised` at the probes, each coordinate a column, and `samples` of every field."""
+
+    denoised: Float[Tensor, "fields probes"]
+    samples: Float[Tensor, "runs batch d"]
+
+    def __post_init__(self) -> None:
+        for name, values in (("denoised", self.denoised), ("samples", self.samples)):
+            if values.numel() == 0 or not bool(values.isfinite().all()):
+                raise InputError(f"{name}: expected finite numbers, at least one, got shape {tuple(values.shape)}")
+        if len(self.denoised) != len(self.samples):
+            raise InputError(f"samples: expected those of {len(self.denoised)} fields, got {len(self.samples)}")
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+
+def run_fields(
+    fields: ScoreFields,
+    number: int,
+    schedule: Schedule,
+    times: Float[Tensor, " times"],
+    *,
+    trajectories: int,
+    probes: Sequence[tuple[Points, Time]],
+    generator: torch.Generator,
+) -> FieldRuns:
+    """Samples of the probability-flow ODE of `number` fields (Euler), and their denoisers at `probes`, pairs (x, t).
+
+    Every field has `trajectories` of its own from N(0, sigma^2) at times[0]. The denoiser is x_0 =
+    (x + sigma^2 s) / alpha. Raises InputError for no probes, no trajectories, and as `quenched_sample` does.
+    """
+    if not probes or number < 1 or trajectories < 1:
+        raise InputError(
+            f"number, trajectories, probes: expected at least one, got {number}, {trajectories}, {len(probes)}"
+        )
+    answers = []
+    for x, t in probes:
+        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+        score = fields(x.expand(number, *x.shape), t)
+        answers.append(((x + sigma**2 * score) / alpha).flatten(1))
+    d = probes[0][0].shape[1]
+    starts = torch.randn(number, trajectories, d, dtype=torch.float64, generator=generator)
+    return FieldRuns(torch.cat(answers, 1), quenched_sample(fields, schedule, schedule.sigma(times[0]) * starts, times))
+
+
+def matched_gaussian(ensemble: LinearEnsemble, fields: int, *, generator: torch.Generator) -> LinearEnsemble:
+    """Gaussian `fields` with the sample mean and covariance of an ensemble; InputError for one of fewer than two."""
+    R = len(ensemble)
+    if R < 2 or fields < 1:
+        raise InputError(f"ensemble, fields: expected at least two models and one field, got {R} and {fields}")
+    mean = ensemble.weights.mean(0)
+    z = torch.randn(fields, R, dtype=torch.float64, generator=generator) / math.sqrt(R - 1)
+    return replace(ensemble, weights=mean + torch.einsum("fr,rdk->fdk", z, ensemble.weights - mean))
