@@ -47,7 +47,7 @@ def noisy(generator, data, sigma=LEVEL, samples=P):
     return x, (x_0 - x) / sigma**2
 
 
-def runs_of(generator, times, weight=lambda x: torch.ones_like(x), start=False):  # noqa: ARG005
+def runs_of(generator, times, weight=lambda x: torch.ones_like(x), start=False):
     """(time, run, point): scores of RUNS flows, each on a training set of its own."""
     at, made = taylor(POINTS), []
     for _ in range(RUNS):
@@ -138,6 +138,20 @@ def test_an_affine_model_that_is_trained_to_the_end_has_the_covariance_of_least_
     assert flow.learned == pytest.approx(d + 1, abs=1e-9)
 
 
+def test_what_no_feature_can_express_stays_in_the_covariance_forever(inputs):
+    """White 1980: Cov W = M^-1 E[(C + r^2) phi phi^T] M^-1 / n with M = E phi phi^T and r the residual of the fit."""
+    flow = KernelFlow(inputs, AFFINE, samples=P, time=math.inf)
+    w, phi = inputs.weights, torch.cat([torch.ones_like(inputs.points), inputs.points], 1)
+    M = phi.T @ (w[:, None] * phi)
+    W = torch.linalg.solve(M, phi.T @ (w[:, None] * inputs.score))
+    noise = inputs.covariance[:, 0, 0] + (inputs.score - phi @ W)[:, 0].square()
+    covariance = torch.linalg.inv(M) @ (phi.T @ ((w * noise)[:, None] * phi)) @ torch.linalg.inv(M) / P
+    at = torch.cat([torch.ones_like(POINTS), POINTS], 1)
+    found = flow.covariance(POINTS, LEVEL, POINTS, LEVEL)[:, 0, 0]
+    assert torch.allclose(found, ((at @ covariance) * at).sum(1), rtol=1e-9)
+    assert float((flow.contributions(POINTS, LEVEL, POINTS, LEVEL).misfit[:, 0, 0] / found).min()) > 0.1
+
+
 def test_a_single_example_has_only_misfit(generator):
     """Its target is a function of x: nothing is random but what is not fitted yet."""
     inputs = inputs_at(torch.tensor([[0.3]], dtype=torch.float64), SCHEDULE, LEVEL)
@@ -185,9 +199,7 @@ def test_the_divided_difference_does_not_cancel(time):
             for j in range(len(rho)):
                 a, b, tau = mpmath.mpf(float(rho[k])), mpmath.mpf(float(rho[j])), mpmath.mpf(time)
                 exact = (
-                    tau * mpmath.exp(-a * tau)
-                    if a == b
-                    else (mpmath.exp(-b * tau) - mpmath.exp(-a * tau)) / (a - b)
+                    tau * mpmath.exp(-a * tau) if a == b else (mpmath.exp(-b * tau) - mpmath.exp(-a * tau)) / (a - b)
                 )
                 assert float(abs(found[k, j] - float(exact))) <= 1e-12 * abs(float(exact)) + 1e-300
 
@@ -235,14 +247,27 @@ def test_over_many_times_the_covariance_is_that_of_trained_flows():
     assert float((ratio - 1).abs().max()) <= 3.5 * math.sqrt(2 / runs)
 
 
+def difference(x, t, y, u):
+    """Of positive diagonal, but not positive."""
+    return 2 * torch.exp(-x.square()) * torch.exp(-y[:, 0].square()) - RBFKernel(0.5)(x, t, y, u)
+
+
+def one_sided(x, t, y, u):
+    return RBFKernel(0.5)(x, t, y, u) * (1 + 0.1 * torch.tanh(x))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda i: KernelFlow(i, RBFKernel(0.5), samples=0, time=1.0), r"^samples: expected a whole number >= 1, got 0$"),
+        (
+            lambda i: KernelFlow(i, RBFKernel(0.5), samples=0, time=1.0),
+            r"^samples: expected a whole number >= 1, got 0$",
+        ),
         (lambda i: KernelFlow(i, RBFKernel(0.5), samples=5, time=math.nan), r"^time: expected a training time >= 0"),
         (lambda i: KernelFlow(i, RBFKernel(0.5), samples=5, time=math.inf), r"^time: expected at most .*, got inf$"),
         (lambda i: KernelFlow(i, RBFKernel(0.5), samples=5, time=1.0, weight=lambda t: 0 * t), r"^weight: expected"),
-        (lambda i: KernelFlow(i, FeatureKernel(lambda x, t: 1j * x), samples=5, time=1.0), r"^kernel: expected"),  # noqa: ARG005
+        (lambda i: KernelFlow(i, difference, samples=5, time=1.0), r"^kernel: expected a positive semidefinite"),
+        (lambda i: KernelFlow(i, one_sided, samples=5, time=1.0), r"^kernel: expected a symmetric kernel"),
         (lambda i: RBFKernel(-1.0), r"^length: expected a number > 0, got -1.0$"),  # noqa: ARG005
         (lambda i: inputs_at(PAIR, SCHEDULE, 0.01, nodes=20), r"^nodes: expected enough"),  # noqa: ARG005
         (lambda i: inputs_at(PAIR, SCHEDULE, 0.0), r"^t: expected times with sigma > 0"),  # noqa: ARG005

@@ -20,13 +20,15 @@ A finite sample adds at first order the mean over its examples of :math:`\lambda
     g(x, x'') = \sum_k (1 - e^{-\rho_k\tau})\phi_k\phi_k'',
 
 .. math::
-    R(x, x'') = \sum_{kj} B_{kj}\,\phi_k\,\phi_k''\,s_j\phi_j'', \qquad
+    R(x, x'') = g\,s'' - \sum_{kj} (1 - e^{-\rho_k\tau} - B_{kj})\,\phi_k\,\phi_k''\,s_j\phi_j'', \qquad
     B_{kj} = \rho_k \int_0^\tau e^{-\rho_k(\tau - r) - \rho_j r} dr
       = \rho_k\, e^{-\min(\rho_k, \rho_j)\tau}\, \frac{1 - e^{-|\rho_k - \rho_j|\tau}}{|\rho_k - \rho_j|} .
 
 R is what the residual :math:`s - \bar s`, not learned yet, adds: where training stops early it is most of the noise.
-As :math:`\tau \to \infty` it vanishes, g becomes the projector onto the features, and the covariance is the bare C seen
-through them. Terms of order :math:`P^{-2}` and :math:`K_0/P` are left out: `learned`, the effective number of features
+As :math:`\tau \to \infty`, g becomes the projector onto the features, and R is g times what no feature can express: for
+complete features it vanishes, and the covariance is the bare C seen through them. (The form with g is exact also where
+eigenvalues are 0 or lost to rounding; over a complete set it is :math:`\sum_{kj} B_{kj}\phi_k\phi_k'' s_j\phi_j''`.)
+Terms of order :math:`P^{-2}` and :math:`K_0/P` are left out: `learned`, the effective number of features
 :math:`\sum_k (1 - e^{-\rho_k\tau})`, has to be small against P.
 
 In code :math:`\psi_k = \rho_k\phi_k = \sum_q K(\cdot, x_q)\sqrt{w_q\lambda_q}\,U_{qk}` (Nystrom's extension) is finite
@@ -73,9 +75,9 @@ class KernelFlow:
     """The score after the training time `time` (may be infinite) on `samples` = P draws; fulfills `Quenched`.
 
     `weight` is lambda as a function of the times (1 if not given), `initial` the kernel K_0 of the initial function
-    (0 if not given). Memory: nodes x modes x d numbers. Raises InputError for a kernel that is not
-    symmetric and positive, weights that are not > 0, `samples` < 1, a negative time, and a training time so long that it
-    reaches eigenvalues below rounding: a kernel without finite rank has no limit.
+    (0 if not given). Memory: nodes x modes x d numbers. Raises InputError for a kernel that is not symmetric and
+    positive, weights that are not > 0, `samples` < 1, a negative time, and a training time so long that it reaches
+    eigenvalues below rounding: a kernel without finite rank has no limit.
     """
 
     inputs: TrainingInputs
@@ -151,6 +153,16 @@ class KernelFlow:
         coefficients = coefficients - self._gain[:, None] * (self._basis.T @ values)
         return KernelFields(self, self._basis @ coefficients, start)
 
+    def checked(self, x: Points, t: Time) -> Float[Tensor, ""]:
+        """`t`; raises InputError for points of another dimension or NaN, and for a time that was not trained."""
+        d, start, end = self.inputs.points.shape[1], self.inputs.start, self.inputs.end
+        if x.shape[1] != d or not bool(x.isfinite().all()):
+            raise InputError(f"x: expected finite points in dimension {d}, got shape {tuple(x.shape)} or NaN")
+        at, slack = torch.as_tensor(t, dtype=torch.float64), 1e-9 * max(abs(start), abs(end))
+        if not start - slack <= float(at) <= end + slack:
+            raise InputError(f"t: expected a time of the training, {start:g} .. {end:g}, got {float(at):g}")
+        return at
+
     # quadrature: basis = sqrt(w lambda) U, so that psi = K(., nodes) basis and <f, phi_k> = sum_q basis_qk f(x_q)
 
     @cached_property
@@ -167,8 +179,8 @@ class KernelFlow:
     def _root_weights(self) -> Tensor:
         return (self.inputs.weights * self._weights).sqrt()
 
-    @property
-    def _basis(self) -> Tensor:
+    @cached_property
+    def _basis(self) -> Float[Tensor, "nodes modes"]:
         return self._root_weights[:, None] * self._modes[1]
 
     @cached_property
@@ -195,8 +207,14 @@ class KernelFlow:
             1,
         )
         phi = U / self._root_weights[:, None]
-        B = divided_difference(rho, self.time)  # over rho_k
-        residual = torch.stack([phi @ (B * s_a).T for s_a in self._coefficients.T], 2)
+        fitted = self._gain[:, None] - divided_difference(rho, self.time)  # the integral of the fit, over rho_k
+        residual = torch.stack(
+            [
+                self._gain * s[:, None] - phi @ (fitted * s_j).T
+                for s, s_j in zip(self.inputs.score.T, self._coefficients.T, strict=True)
+            ],
+            2,
+        )
         lambda_R = (self._weights.sqrt()[:, None, None] * U[:, :, None] * residual).flatten(1)  # times sqrt(w)
         mean = self.inputs.weights.sqrt() @ lambda_R
         misfit = (lambda_R.T @ lambda_R - torch.outer(mean, mean)).reshape(len(rho), d, len(rho), d)
@@ -216,20 +234,12 @@ class KernelFlow:
 
     def _products(self, kernel: Kernel, x: Points, t: Time, columns: Float[Tensor, "nodes c"]) -> Tensor:
         """K((x, t), nodes) times `columns`, in blocks of points."""
-        nodes, at = self.inputs.points, self._checked(x, t)
+        nodes, at = self.inputs.points, self.checked(x, t)
         rows = max(1, PAIRS // len(nodes))
-        parts = [kernel(part, at.expand(len(part)), nodes, self.inputs.times) @ columns for part in x.double().split(rows)]
+        parts = [
+            kernel(part, at.expand(len(part)), nodes, self.inputs.times) @ columns for part in x.double().split(rows)
+        ]
         return torch.cat(parts)
-
-    def _checked(self, x: Points, t: Time) -> Float[Tensor, ""]:
-        """`t`, after checking both against the inputs."""
-        d, start, end = self.inputs.points.shape[1], self.inputs.start, self.inputs.end
-        if x.shape[1] != d or not bool(x.isfinite().all()):
-            raise InputError(f"x: expected finite points in dimension {d}, got shape {tuple(x.shape)} or NaN")
-        at, slack = torch.as_tensor(t, dtype=torch.float64), 1e-9 * max(abs(start), abs(end))
-        if not start - slack <= float(at) <= end + slack:
-            raise InputError(f"t: expected a time of the training, {start:g} .. {end:g}, got {float(at):g}")
-        return at
 
     # e^{-T tau} f = f - sum_k psi_k gain_k <phi_k, f>
 
@@ -244,17 +254,15 @@ class KernelFlow:
         onto_x = self._products(self.initial, x, t, self._basis)
         onto_y = self._products(self.initial, y, u, self._basis)
         both = self._basis.T @ self.initial(nodes, times, nodes, times) @ self._basis
-        ones = torch.ones(1, dtype=torch.float64)
-        t, u = torch.as_tensor(t, dtype=torch.float64) * ones, torch.as_tensor(u, dtype=torch.float64) * ones
-        own = torch.cat([self.initial(a[None], t, b[None], u)[0] for a, b in zip(x.double(), y.double(), strict=True)])
+        own = _pair_by_pair(self.initial, x, self.checked(x, t).expand(len(x)), y, self.checked(y, u).expand(len(y)))
         return own - (left * onto_y).sum(1) - (right * onto_x).sum(1) + ((left @ both) * right).sum(1)
 
-    def _initial_draws(self, initial: Kernel, fields: int, generator: torch.Generator) -> Float[Tensor, "fields nodes d"]:
+    def _initial_draws(
+        self, initial: Kernel, fields: int, generator: torch.Generator
+    ) -> Float[Tensor, "fields nodes d"]:
         """Weights of K_0 at the nodes: f = sum_m psi_m z_m / sqrt(rho_m) of its own eigenfunctions."""
         rho, U = _eigenfunctions("initial", initial, self.inputs, self._root_weights)
-        normal = torch.randn(
-            fields, len(rho), self.inputs.points.shape[1], dtype=torch.float64, generator=generator
-        )
+        normal = torch.randn(fields, len(rho), self.inputs.points.shape[1], dtype=torch.float64, generator=generator)
         return (self._root_weights[:, None] * U) @ (normal / rho.sqrt()[:, None])
 
 
@@ -270,17 +278,25 @@ class KernelFields:
         """Every field at its own points. Cost: fields x batch x nodes kernel values."""
         if len(x) != len(self.weights):
             raise InputError(f"x: expected points of {len(self.weights)} fields, got {len(x)}")
-        answers = torch.stack(
-            [self.flow._products(self.flow.kernel, own, t, weights) for own, weights in zip(x, self.weights, strict=True)]
-        )
-        if self.initial_weights is not None and self.flow.initial is not None:
-            pairs = zip(x, self.initial_weights, strict=True)
-            answers += torch.stack([self.flow._products(self.flow.initial, own, t, weights) for own, weights in pairs])
-        return answers
+        answers = self._sums(self.flow.kernel, self.weights, x, t)
+        if self.initial_weights is None or self.flow.initial is None:
+            return answers
+        return answers + self._sums(self.flow.initial, self.initial_weights, x, t)
+
+    def _sums(self, kernel: Kernel, weights: Tensor, x: Tensor, t: Time) -> Float[Tensor, "fields batch d"]:
+        """K((x, t), nodes) times the weights of the field, in blocks of fields."""
+        inputs, at = self.flow.inputs, self.flow.checked(x.flatten(0, 1), t)
+        together = max(1, PAIRS // (x.shape[1] * len(inputs.points)))
+        answers = []
+        for points, own in zip(x.double().split(together), weights.split(together), strict=True):
+            flat = points.flatten(0, 1)
+            values = kernel(flat, at.expand(len(flat)), inputs.points, inputs.times)
+            answers.append(values.reshape(*points.shape[:2], -1) @ own)
+        return torch.cat(answers)
 
 
 def divided_difference(rho: Float[Tensor, " modes"], time: float | int) -> Float[Tensor, "modes modes"]:
-    r"""(e^{-rho_j tau} - e^{-rho_k tau}) / (rho_k - rho_j), without cancellation; tau e^{-rho tau} where they are equal."""
+    r"""(e^{-rho_j tau} - e^{-rho_k tau}) / (rho_k - rho_j), without cancellation; tau e^{-rho tau} where equal."""
     if math.isinf(time):
         return rho.new_zeros(len(rho), len(rho))
     gap, least = (rho[:, None] - rho).abs(), torch.minimum(rho[:, None], rho)
@@ -297,8 +313,7 @@ def _eigenfunctions(
     pairs is never formed.
     """
     x, t, count = inputs.points, inputs.times, len(inputs.points)
-    blocks = zip(x.split(64), t.split(64), strict=True)
-    left = torch.cat([kernel(a, u, a, u).diagonal() for a, u in blocks]) * root_weights**2
+    left = _pair_by_pair(kernel, x, t, x, t) * root_weights**2
     trace, columns = float(left.sum()), left.new_zeros(count, 0)
     if not 0 < trace < math.inf or bool((left < 0).any()):
         raise InputError(f"{name}: expected a positive semidefinite kernel with a finite trace, got {trace:.3g}")
@@ -316,3 +331,9 @@ def _eigenfunctions(
     kept = rho > ROUNDING * rho[-1]
     rho, V = rho[kept].flip(0), V[:, kept].flip(1)
     return rho, columns @ V / rho.sqrt()
+
+
+def _pair_by_pair(kernel: Kernel, x: Tensor, t: Tensor, y: Tensor, u: Tensor) -> Float[Tensor, " batch"]:
+    """K((x_i, t_i), (y_i, u_i)): the diagonal of small blocks."""
+    blocks = zip(*(values.split(64) for values in (x.double(), t, y.double(), u)), strict=True)
+    return torch.cat([kernel(*block).diagonal() for block in blocks])

@@ -1,8 +1,8 @@
 r"""Kernels of gradient flow, and the inputs on which a score is trained, with expectations over them by quadrature.
 
 A kernel gives K((x, t), (y, u)) of every pair of noised points and times; wide networks have their own, the neural
-tangent kernel. Training draws a time t, clean data :math:`x_0` and :math:`x = \alpha x_0 + \sigma\varepsilon`. In one or
-two dimensions expectations over (x, t) are sums over Gauss-Legendre nodes,
+tangent kernel. Training draws a time t, clean data :math:`x_0` and :math:`x = \alpha x_0 + \sigma\varepsilon`. In one
+or two dimensions expectations over (x, t) are sums over Gauss-Legendre nodes,
 
 .. math::  E\,f(x, t) = \sum_q w_q f(x_q, t_q), \qquad w_q = w^{GL}_q\, p(x_q \mid t_q),
 
