@@ -21,6 +21,7 @@ from .gaussian import Gaussian
 from .guided import GuidedGaussian, with_equal_tails
 from .mixture import GaussianMixture
 from .neighbors import nearest_neighbors, nearest_other_neighbors
+from .posterior_draws import dense_covariance, posterior_noise, posterior_sample
 from .ring import Ring, RingCovariance
 from .saved import read_gaussian, write_gaussian
 from .streaming import LeadingPairs, leading_pairs, oversampled
@@ -28,10 +29,49 @@ from .superposition import Superposition
 from .toys import TOYS, checkerboard, known_distribution, known_range, rings, spirals, swiss_roll, two_moons
 
 __all__ = [
-    "TOYS", "Affine", "Blurred", "Box", "Curve", "Denoised", "Distribution", "Empirical", "EmpiricalCovariance",
-    "Evidence", "Gaussian", "GaussianMixture", "GuidedGaussian", "LeadingPairs", "Level", "PosteriorCovariance", "Ring",
-    "RingCovariance", "Superposition", "checkerboard", "degrees_of_freedom", "denoised_variance", "effective_variance",
-    "expected_denoised", "inflation", "known_distribution", "known_range", "leading_pairs", "nearest_neighbors",
-    "nearest_other_neighbors", "oversampled", "read_gaussian", "reliable_from", "rings", "shrinkage", "shrunk",
-    "spirals", "swiss_roll", "too_few_examples", "two_moons", "with_equal_tails", "write_gaussian",
+    "TOYS",
+    "Affine",
+    "Blurred",
+    "Box",
+    "Curve",
+    "Denoised",
+    "Distribution",
+    "Empirical",
+    "EmpiricalCovariance",
+    "Evidence",
+    "Gaussian",
+    "GaussianMixture",
+    "GuidedGaussian",
+    "LeadingPairs",
+    "Level",
+    "PosteriorCovariance",
+    "Ring",
+    "RingCovariance",
+    "Superposition",
+    "checkerboard",
+    "degrees_of_freedom",
+    "denoised_variance",
+    "dense_covariance",
+    "effective_variance",
+    "expected_denoised",
+    "inflation",
+    "known_distribution",
+    "known_range",
+    "leading_pairs",
+    "nearest_neighbors",
+    "nearest_other_neighbors",
+    "oversampled",
+    "posterior_noise",
+    "posterior_sample",
+    "read_gaussian",
+    "reliable_from",
+    "rings",
+    "shrinkage",
+    "shrunk",
+    "spirals",
+    "swiss_roll",
+    "too_few_examples",
+    "two_moons",
+    "with_equal_tails",
+    "write_gaussian",
 ]  # fmt: skip
