@@ -38,6 +38,7 @@ NAMES = (
     "cifar-moments",
     "held-out-leak",
     "kernel-flow",
+    "variance-on-digits",
 )
 
 

@@ -1,0 +1,259 @@
+r"""Where the variance of trained networks predicts new samples, do they appear there? An ensemble on digits.
+
+Networks of one architecture are trained on the same few digits, each with its own start, order of examples and noise
+(the noise levels of a batch are shared), and divided in two. The first half gives V, and for every start the
+semiclassical spread of the end,
+
+.. math::  \mathrm{tr} \iint \Phi(\epsilon, t)\, V(x_t, t; x_u, u)\, \Phi(\epsilon, u)^T\, dt\, du
+
+about the trajectory of its average score. The second half makes samples from the same starts, by the same steps: their
+spread about their mean, and their mean distance to the nearest training example, are what is compared. The two halves
+share no network, so that no agreement is built in; what the samples of the first half themselves say about those of
+the second is the most that any prediction from the first half could be expected to say.
+
+Sources: Vastola 2025, https://arxiv.org/abs/2504.12532; Kadkhodaie, Guth, Simoncelli & Mallat 2024,
+https://arxiv.org/abs/2310.02557 (two networks of disjoint halves).
+"""
+
+import math
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.stats import rankdata
+from torch import Tensor, nn
+
+from diffuscope.data import load_data
+from diffuscope.denoisers import MLP, Preconditioned, denoised_to_score, seeded
+from diffuscope.exact import nearest_neighbors
+from diffuscope.findings import PERMUTATIONS, Panel, intervals, percentile_interval, points
+from diffuscope.schedules import VE
+from diffuscope.streams import torch_stream
+from diffuscope.theory.variance import Ensemble, MemberEnds, member_ends, quenched_sample
+from diffuscope.times import karras_times
+from diffuscope.training import EDMWeight, LogNormalNoise, TrainingSettings, fit
+
+from .experiment import Experiment
+from .part import Part, panel
+from .side_by_side import SideBySide, stacked
+
+PIXELS, EXAMPLES, MEMBERS = 64, 32, 16
+WIDTH, STEPS, BATCH, LEARNING_RATE = 64, 1000, 64, 5e-3
+STARTS, LEVELS, RESAMPLES = 256, 25, 1999
+EXPERIMENT = Experiment(
+    name="variance-on-digits",
+    title="Where the variance of networks predicts new digits",
+    question="Do new samples appear where the V of an ensemble of networks is large?",
+    source="Vastola 2025, https://arxiv.org/abs/2504.12532",
+    seconds=40,
+    settings={
+        "data": f"{EXAMPLES} of scikit-learn's digits, in [-1, 1]",
+        "networks": f"{MEMBERS} MLPs of {WIDTH} x 2, {STEPS:,} steps of {BATCH} examples; {MEMBERS // 2} give V, "
+        f"{MEMBERS - MEMBERS // 2} are measured",
+        "samples": f"{STARTS} starts, {LEVELS} steps of Euler's method",
+    },
+    notes=(
+        "The members share their training set: V has the variance of start, order and noise, and not that over sets.",
+        "Intervals and p-values are over starts, for these networks; other networks would differ by more.",
+    ),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedEnsemble:
+    """The training digits and the two halves of the networks."""
+
+    examples: Float[Tensor, "n 64"] = field(repr=False)
+    scale: float
+    predicting: Ensemble
+    measured: Ensemble
+
+    @property
+    def times(self) -> Float[Tensor, " times"]:
+        """Of the samples, from pure noise to a fiftieth of the data's standard deviation."""
+        schedule = self.predicting.schedule
+        assert isinstance(schedule, VE)
+        return karras_times(schedule, schedule.t_max, 0.02 * self.scale, LEVELS)
+
+
+def on_digits(network: nn.Module, scale: float, mean: float, *models: int) -> Preconditioned:
+    """A network on events (*models, 64) in EDM's preconditioning."""
+    schedule = VE(0.01 * scale, 80 * scale)
+    return Preconditioned(
+        network,  # type: ignore[arg-type]
+        schedule,
+        scale,
+        event_shape=(*models, PIXELS),
+        data_range=(-1.0, 1.0),
+        data_mean=mean,
+    )
+
+
+@lru_cache(maxsize=1)  # the parts share it
+def ensemble(seed: int) -> TrainedEnsemble:
+    """The ensemble after training; examples, weights and batches follow from `seed`."""
+    stream = torch_stream(seed, "variance on digits")
+    rows = load_data("digits").in_range(-1.0, 1.0).train.double().flatten(1)
+    scale, mean = float(rows.std()), float(rows.mean())
+    examples = rows[torch.randperm(len(rows), generator=stream)[:EXAMPLES]]
+    with seeded(seed):
+        networks = [MLP((PIXELS,), width=WIDTH, depth=2) for _ in range(MEMBERS)]
+    orders = [examples[torch.randperm(EXAMPLES, generator=stream)] for _ in range(MEMBERS)]
+    settings = TrainingSettings(
+        steps=STEPS,
+        batch_size=BATCH,
+        learning_rate=LEARNING_RATE,
+        max_gradient_norm=math.inf,  # a cap would couple the networks
+        average_decay=0.99,
+        noise=LogNormalNoise(mean=math.log(scale), std=1.8),
+        weight=EDMWeight(scale),
+        seed=seed,
+    )
+    together = fit(on_digits(SideBySide(networks), scale, mean, MEMBERS), stacked(orders), settings).eval()
+    assert isinstance(together.network, SideBySide)
+    members = [on_digits(together.network.alone(k), scale, mean).eval() for k in range(MEMBERS)]
+    half = MEMBERS // 2
+    return TrainedEnsemble(examples, scale, Ensemble(members[:half]), Ensemble(members[half:]))
+
+
+@torch.no_grad()
+def samples_of(ensemble: Ensemble, x: Float[Tensor, "batch 64"], times: Float[Tensor, " times"]) -> Tensor:
+    """(member, start, pixel): where every member takes every start, by Euler's method."""
+
+    def each(points: Float[Tensor, "members batch 64"], t: Tensor) -> Float[Tensor, "members batch 64"]:
+        pairs = zip(ensemble.denoisers, points, strict=True)
+        return torch.stack([denoised_to_score(own, member(own, t), ensemble.schedule, t) for member, own in pairs])
+
+    return quenched_sample(each, ensemble.schedule, x.expand(len(ensemble), -1, -1), times).double()
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """Per start: the predicted spread with its jackknife error, spreads of samples, and distance to the examples."""
+
+    ends: MemberEnds = field(repr=False)
+    predicted: Float[Tensor, " starts"]
+    relative_error: Float[Tensor, " starts"]
+    own_spread: Float[Tensor, " starts"]
+    spread: Float[Tensor, " starts"]
+    nearest: Float[Tensor, " starts"]
+    copied: Float[Tensor, " starts"]
+
+
+@lru_cache(maxsize=1)
+def compared(seed: int) -> Compared:
+    """All measures at the same starts."""
+    trained, stream = ensemble(seed), torch_stream(seed, "variance on digits", "starts")
+    times = trained.times
+    x = float(times[0]) * torch.randn(STARTS, PIXELS, generator=stream)
+    ends = member_ends(trained.predicting, x, times)
+    own, others = (samples_of(half, x, times) for half in (trained.predicting, trained.measured))
+    d = nearest_neighbors(others.flatten(0, 1), trained.examples, 2)[0].reshape(*others.shape[:2], 2)
+    variance = ends.variance
+    return Compared(
+        ends,
+        variance.value.sqrt(),
+        variance.error / variance.value / 2,
+        own.var(0).sum(1).sqrt(),
+        others.var(0).sum(1).sqrt(),
+        d[..., 0].mean(0),
+        (d[..., 0] < d[..., 1] / 3).double().mean(0),
+    )
+
+
+@dataclass(frozen=True)
+class RankCorrelation:
+    """Spearman's correlation, its bootstrap interval of 95%, and the one-sided p-value of permutations."""
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+
+
+def rank_correlation(x: Float[Tensor, " n"], y: Float[Tensor, " n"], rng: np.random.Generator) -> RankCorrelation:
+    """Over resampled pairs, and against permuted ones."""
+    a, b = rankdata(x.numpy()), rankdata(y.numpy())
+    n = len(a)
+
+    def correlation(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        left, right = left - left.mean(-1, keepdims=True), right - right.mean(-1, keepdims=True)
+        return (left * right).sum(-1) / np.sqrt((left**2).sum(-1) * (right**2).sum(-1))
+
+    value = float(correlation(a, b))
+    rows = rng.integers(n, size=(RESAMPLES, n))
+    resampled = correlation(rankdata(x.numpy()[rows], axis=1), rankdata(y.numpy()[rows], axis=1))
+    low, high = percentile_interval(resampled)
+    shuffled = rng.permuted(np.broadcast_to(b, (PERMUTATIONS, n)), axis=1)
+    exceed = int((correlation(a[None], shuffled) >= value - 1e-12).sum())
+    return RankCorrelation(value, float(low), float(high), (1 + exceed) / (1 + PERMUTATIONS))
+
+
+@EXPERIMENT.part("Does V predict how far networks differ in their samples?")
+def spread(part: Part) -> str:
+    """Predicted spread of one half against the measured spread of the other."""
+    found = compared(part.seed)
+    correlation = rank_correlation(found.predicted, found.spread, part.rng)
+    ceiling = rank_correlation(found.own_spread, found.spread, part.rng)
+    linear = rank_correlation(found.predicted, found.own_spread, part.rng)
+    title = f"Predicted spread and the spread of other networks' samples, {STARTS} starts: p-value of no association"
+    part.at_most("associated", title, correlation.p_value, 0.001, f"{PERMUTATIONS:,} permutations of the starts")
+    title = "Rank correlation of prediction and the same networks' samples: is the first order enough?"
+    part.at_least("first-order", title, linear.value, 0.8, "a requirement, not derived")
+    title = "Rank correlation with other networks: the part of what the samples themselves would reach"
+    part.at_least("ceiling", title, correlation.value / ceiling.value, 0.8, "a requirement, not derived")
+    ratio = found.spread.median() / found.predicted.median()
+    part.chart(
+        "Spread of the end, predicted and measured, a point per start",
+        panel("other networks", "predicted from V", "measured spread", points(found.predicted, found.spread)),
+        panel("the same networks", "predicted from V", "measured spread", points(found.predicted, found.own_spread)),
+        _correlations(
+            {"V, other networks": correlation, "samples, other networks": ceiling, "V, same networks": linear}
+        ),
+        how_to_read="Root of the variance summed over pixels, from half of the networks; the jackknife standard error "
+        f"of a prediction is {float(found.relative_error.median()):.0%} (median). Right: rank correlations with 95% "
+        "intervals over starts.",
+    )
+    return (
+        f"Yes: rank correlation {correlation.value:.2f} ({correlation.low:.2f} to {correlation.high:.2f}) between V "
+        f"and the samples of networks that are not in it; the samples of the first half themselves would reach "
+        f"{ceiling.value:.2f}. The median measured spread is {float(ratio):.2f} times the predicted one."
+        if part.claims[0].holds
+        else f"Not visibly: rank correlation {correlation.value:.2f}, p = {correlation.p_value:.2g}."
+    )
+
+
+@EXPERIMENT.part("Do new samples appear where V is large?")
+def novelty(part: Part) -> str:
+    """Predicted spread against the distance of other networks' samples from the training examples."""
+    found = compared(part.seed)
+    correlation = rank_correlation(found.predicted, found.nearest, part.rng)
+    ceiling = rank_correlation(found.spread, found.nearest, part.rng)
+    title = f"Predicted spread and distance to the nearest training example, {STARTS} starts: p-value of no association"
+    part.at_most("novel", title, correlation.p_value, 0.001, f"{PERMUTATIONS:,} permutations of the starts")
+    part.chart(
+        "Where V is large, and how far samples are from the training examples",
+        panel(
+            "a point per start",
+            "predicted from V",
+            "distance to the nearest example",
+            points(found.predicted, found.nearest),
+        ),
+        _correlations({"V and distance": correlation, "measured spread and distance": ceiling}),
+        how_to_read="Distance of the samples of the other networks to their nearest training example, mean over "
+        "networks. Right: rank correlations with 95% intervals over starts.",
+    )
+    copied = float(found.copied.mean())
+    strength = "strong" if correlation.low > 0.5 else "moderate" if correlation.low > 0.3 else "weak"
+    told = f"rank correlation {correlation.value:.2f} ({correlation.low:.2f} to {correlation.high:.2f})"
+    rest = f"{copied:.0%} of the samples are copies; the measured spread itself reaches {ceiling.value:.2f}."
+    if not part.claims[0].holds:
+        return f"Not visibly: {told}, p = {correlation.p_value:.2g}. {rest}"
+    return f"Yes, but the association is {strength}: {told}. {rest}"
+
+
+def _correlations(found: dict[str, RankCorrelation]) -> Panel:
+    named = {name: (one.value, one.low, one.high) for name, one in found.items()}
+    return panel("rank correlation", "Spearman's correlation", "", intervals(named))
