@@ -1,6 +1,7 @@
 """The experiments on the noise of learned scores: their claims, their small parts, and faults they must catch."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def test_a_theory_that_forgets_the_start_fails_its_claim():
 def known(predicted, spread, nearest):
     """Measures that are known: the same for the halves, with errors of a tenth."""
     ones = torch.ones_like(predicted)
-    return variance_on_digits.Compared(None, predicted, 0.1 * ones, predicted, spread, nearest, 0 * ones)
+    return variance_on_digits.Compared(predicted, 0.1 * ones, predicted, spread, nearest, 0 * ones)
 
 
 @pytest.mark.parametrize("associated", [True, False])
@@ -83,7 +84,7 @@ def test_an_association_is_found_where_there_is_one_and_not_where_there_is_none(
     predicted, noise, other = torch.rand(3, 128, dtype=torch.float64, generator=generator)
     spread = predicted + 0.2 * noise if associated else noise
     nearest = predicted + 0.5 * other if associated else other
-    with planted(f"{DIGITS}.compared", lambda seed: known(predicted, spread, nearest)):
+    with planted(f"{DIGITS}.compared", lambda seed: known(predicted, spread, nearest)):  # noqa: ARG005
         found = {name: failures(variance_on_digits.EXPERIMENT, name) for name in ("spread", "novelty")}
     assert ("associated" in found["spread"]) is not associated
     assert ("novel" in found["novelty"]) is not associated
@@ -123,7 +124,7 @@ def test_samples_of_members_are_those_of_their_own_ode():
     x = torch.tensor([[1.0, -2.0]], dtype=torch.float64)
     ends = variance_on_digits.samples_of(Ensemble(members), x, times)
     for v, end in zip(variances, ends, strict=True):
-        factor = math.prod(1 - float(t - s) * float(t) / (v + float(t) ** 2) for t, s in zip(times, times[1:]))  # noqa: B905
+        factor = math.prod(1 - float(t - s) * float(t) / (v + float(t) ** 2) for t, s in pairwise(times))
         assert torch.allclose(end, factor * x, rtol=1e-12)
 
 

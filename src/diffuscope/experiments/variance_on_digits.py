@@ -31,7 +31,7 @@ from diffuscope.exact import nearest_neighbors
 from diffuscope.findings import PERMUTATIONS, Panel, intervals, percentile_interval, points
 from diffuscope.schedules import VE
 from diffuscope.streams import torch_stream
-from diffuscope.theory.variance import Ensemble, MemberEnds, member_ends, quenched_sample
+from diffuscope.theory.variance import Ensemble, member_ends, quenched_sample
 from diffuscope.times import karras_times
 from diffuscope.training import EDMWeight, LogNormalNoise, TrainingSettings, fit
 
@@ -119,10 +119,10 @@ def ensemble(seed: int) -> TrainedEnsemble:
 
 
 @torch.no_grad()
-def samples_of(ensemble: Ensemble, x: Float[Tensor, "batch 64"], times: Float[Tensor, " times"]) -> Tensor:
+def samples_of(ensemble: Ensemble, x: Float[Tensor, "batch d"], times: Float[Tensor, " times"]) -> Tensor:
     """(member, start, pixel): where every member takes every start, by Euler's method."""
 
-    def each(points: Float[Tensor, "members batch 64"], t: Tensor) -> Float[Tensor, "members batch 64"]:
+    def each(points: Float[Tensor, "members batch d"], t: Tensor) -> Float[Tensor, "members batch d"]:
         pairs = zip(ensemble.denoisers, points, strict=True)
         return torch.stack([denoised_to_score(own, member(own, t), ensemble.schedule, t) for member, own in pairs])
 
@@ -133,7 +133,6 @@ def samples_of(ensemble: Ensemble, x: Float[Tensor, "batch 64"], times: Float[Te
 class Compared:
     """Per start: the predicted spread with its jackknife error, spreads of samples, and distance to the examples."""
 
-    ends: MemberEnds = field(repr=False)
     predicted: Float[Tensor, " starts"]
     relative_error: Float[Tensor, " starts"]
     own_spread: Float[Tensor, " starts"]
@@ -153,7 +152,6 @@ def compared(seed: int) -> Compared:
     d = nearest_neighbors(others.flatten(0, 1), trained.examples, 2)[0].reshape(*others.shape[:2], 2)
     variance = ends.variance
     return Compared(
-        ends,
         variance.value.sqrt(),
         variance.error / variance.value / 2,
         own.var(0).sum(1).sqrt(),
@@ -180,7 +178,7 @@ def rank_correlation(x: Float[Tensor, " n"], y: Float[Tensor, " n"], rng: np.ran
 
     def correlation(left: np.ndarray, right: np.ndarray) -> np.ndarray:
         left, right = left - left.mean(-1, keepdims=True), right - right.mean(-1, keepdims=True)
-        return (left * right).sum(-1) / np.sqrt((left**2).sum(-1) * (right**2).sum(-1))
+        return np.asarray((left * right).sum(-1) / np.sqrt((left**2).sum(-1) * (right**2).sum(-1)))
 
     value = float(correlation(a, b))
     rows = rng.integers(n, size=(RESAMPLES, n))
