@@ -157,11 +157,12 @@ def start(part: Part) -> str:
 def samples(part: Part) -> str:
     """Variance over flows divided by the theory's, from few examples to many."""
     inputs, rows = on_population(), []
+    learned = KernelFlow(inputs, KERNEL, samples=1, time=LONGEST).learned
     for size in SIZES:
         variance = trained(size, (LONGEST,), part.generator)[0].var(0)
         flow = KernelFlow(inputs, KERNEL, samples=size, time=LONGEST)
         ratio = variance / predicted(flow).total[:, 0, 0]
-        rows.append([size / flow.learned, *ratio.quantile(torch.tensor([0.5, 0.0, 1.0], dtype=torch.float64)).tolist()])
+        rows.append([size / learned, *ratio.quantile(torch.tensor([0.5, 0.0, 1.0], dtype=torch.float64)).tolist()])
     per_feature, median, low, high = torch.tensor(rows, dtype=torch.float64).T
     title = f"{SIZES[-1]} examples, {float(per_feature[-1]):.0f} per learned feature: median ratio"
     part.equals("enough", title, float(median[-1]), 1, 0.1, "a requirement: 10%")
@@ -181,4 +182,4 @@ def samples(part: Part) -> str:
         f"{math.sqrt(2 / RUNS):.0%} at each of them. Theory is the leading order in 1/P.",
     )
     told = ", ".join(f"{float(m):.2f} at {float(p):.1f}" for m, p in zip(median, per_feature, strict=True))
-    return f"Median ratio by examples per learned feature (there are {flow.learned:.1f}): {told}."
+    return f"Median ratio by examples per learned feature (there are {learned:.1f}): {told}."

@@ -39,8 +39,8 @@ from .experiment import Experiment
 from .part import Part, panel
 from .side_by_side import SideBySide, stacked
 
-PIXELS, EXAMPLES, MEMBERS = 64, 32, 16
-WIDTH, STEPS, BATCH, LEARNING_RATE = 64, 1000, 64, 5e-3
+PIXELS, EXAMPLES, MEMBERS = 64, 8, 16
+WIDTH, STEPS, BATCH, LEARNING_RATE = 64, 1500, 64, 5e-3
 STARTS, LEVELS, RESAMPLES = 256, 25, 1999
 EXPERIMENT = Experiment(
     name="variance-on-digits",
@@ -119,14 +119,16 @@ def ensemble(seed: int) -> TrainedEnsemble:
 
 
 @torch.no_grad()
-def samples_of(ensemble: Ensemble, x: Float[Tensor, "batch d"], times: Float[Tensor, " times"]) -> Tensor:
-    """(member, start, pixel): where every member takes every start, by Euler's method."""
+def samples_of(
+    ensemble: Ensemble, starts: Float[Tensor, "batch d"], times: Float[Tensor, " times"]
+) -> Float[Tensor, "members batch d"]:
+    """Where every member takes every start, by Euler's method."""
 
-    def each(points: Float[Tensor, "members batch d"], t: Tensor) -> Float[Tensor, "members batch d"]:
-        pairs = zip(ensemble.denoisers, points, strict=True)
+    def each(x: Float[Tensor, "members batch d"], t: Tensor | float | int) -> Float[Tensor, "members batch d"]:
+        pairs = zip(ensemble.denoisers, x, strict=True)
         return torch.stack([denoised_to_score(own, member(own, t), ensemble.schedule, t) for member, own in pairs])
 
-    return quenched_sample(each, ensemble.schedule, x.expand(len(ensemble), -1, -1), times).double()
+    return quenched_sample(each, ensemble.schedule, starts.expand(len(ensemble), -1, -1), times).double()
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,6 +231,7 @@ def novelty(part: Part) -> str:
     found = compared(part.seed)
     correlation = rank_correlation(found.predicted, found.nearest, part.rng)
     ceiling = rank_correlation(found.spread, found.nearest, part.rng)
+    thirds = copied_by_thirds(found.predicted, found.copied, part.rng)
     title = f"Predicted spread and distance to the nearest training example, {STARTS} starts: p-value of no association"
     part.at_most("novel", title, correlation.p_value, 0.001, f"{PERMUTATIONS:,} permutations of the starts")
     part.chart(
@@ -239,17 +242,37 @@ def novelty(part: Part) -> str:
             "distance to the nearest example",
             points(found.predicted, found.nearest),
         ),
-        _correlations({"V and distance": correlation, "measured spread and distance": ceiling}),
-        how_to_read="Distance of the samples of the other networks to their nearest training example, mean over "
-        "networks. Right: rank correlations with 95% intervals over starts.",
+        _correlations({"V": correlation, "measured spread": ceiling}),
+        panel("copies by V", "share of samples", "", intervals(thirds)),
+        how_to_read="Left: distance of the samples of the other networks to their nearest training example, mean over "
+        "networks. Middle: its rank correlations. Right: the share of samples three times nearer to one example than "
+        "to any other. Intervals of 95% over starts.",
     )
     copied = float(found.copied.mean())
     strength = "strong" if correlation.low > 0.5 else "moderate" if correlation.low > 0.3 else "weak"
     told = f"rank correlation {correlation.value:.2f} ({correlation.low:.2f} to {correlation.high:.2f})"
-    rest = f"{copied:.0%} of the samples are copies; the measured spread itself reaches {ceiling.value:.2f}."
+    shares = [f"{share:.0%}" for share, _, _ in thirds.values()]
+    rest = (
+        f"The measured spread itself reaches {ceiling.value:.2f}. {copied:.0%} of the samples are copies: {shares[0]} "
+        f"where V is smallest, {shares[-1]} where it is largest."
+    )
+    if correlation.high < math.sqrt(0.5):
+        rest += " Less than half of the ranks' variance is V's: most of the distance is shared by all networks."
     if not part.claims[0].holds:
         return f"Not visibly: {told}, p = {correlation.p_value:.2g}. {rest}"
     return f"Yes, but the association is {strength}: {told}. {rest}"
+
+
+def copied_by_thirds(
+    predicted: Float[Tensor, " n"], copied: Float[Tensor, " n"], rng: np.random.Generator
+) -> dict[str, tuple[float, float, float]]:
+    """The share of copies among the starts of small, middle and large V, with bootstrap intervals over starts."""
+    order, shares = predicted.argsort(), {}
+    for name, rows in zip(("smallest third of V", "middle", "largest"), order.tensor_split(3), strict=True):
+        values = copied[rows].numpy()
+        low, high = percentile_interval(values[rng.integers(len(values), size=(RESAMPLES, len(values)))].mean(1))
+        shares[name] = (float(values.mean()), float(low), float(high))
+    return shares
 
 
 def _correlations(found: dict[str, RankCorrelation]) -> Panel:
