@@ -43,6 +43,8 @@ NAMES = (
     "naive-variance",
     "feature-kernel",
     "closure",
+    "kernel-flow",
+    "variance-on-digits",
 )
 
 

@@ -44,7 +44,7 @@ GROUPS, JACKKNIFE_STARTS = 10, 2000
 
 
 @runtime_checkable
-class Ensemble(ScoreFields, Protocol):
+class AveragedFields(ScoreFields, Protocol):
     """Models as score fields that know their average."""
 
     @property
@@ -94,7 +94,7 @@ def true_score(data: Distribution, schedule: Schedule) -> ScoreFields:
 
 
 def decompose(
-    ensemble: Ensemble,
+    ensemble: AveragedFields,
     data: Distribution,
     statistic: Statistic,
     x: FieldPoints,
