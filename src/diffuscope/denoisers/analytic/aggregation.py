@@ -14,7 +14,7 @@ the largest count as that, or as zero where those of a whole chunk do: a billion
 Costs are sums of squared *differences*: nonnegative terms, no cancellation among them. With unit roundoff u, and x and
 alpha y up to S units of :math:`\sqrt2\sigma`, rounding moves a cost by about
 
-.. math::  \delta = 4 u \left(2 c + S \sqrt{c}\right)
+.. math::  \delta = 2 u \left(2 c + S \sqrt{c}\right)
 
 (independent rounding of P pixels; the worst case has :math:`S \sqrt{P c}`). Log-weights off by delta move a mean of
 values in an interval of length R by at most a posterior mean deviation times delta,
@@ -36,7 +36,7 @@ from .views import Pixels, Responses, Sources, View
 
 MEMORY = 128 * 2**20
 BUFFERS = 6  # arrays of (query, pixel, image) that are alive at once
-WORKING = 2**17  # values of one such array: what stays in the cache of a core
+WORKING = 2**18  # values of one such array: what stays in the cache of a core
 NEGLIGIBLE = 60.0  # 10^9 exp(-60) = 9e-18
 
 
@@ -118,7 +118,7 @@ class _Sums:
     def error(self, size: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
         """The largest rounding error of a mean, in units of the range of the values; `size` is S."""
         cost, eps = self.least.double(), torch.finfo(self.least.dtype).eps
-        delta = 2 * eps * (2 * cost + size[:, None, None, None] * cost.sqrt())
+        delta = eps * (2 * cost + size[:, None, None, None] * cost.sqrt())
         return (delta * (2 - 2 / self.sums[:, :, 0]).clamp(0, 0.5)).flatten(1).amax(1)
 
     def add(self, outputs: tuple[slice, slice], costs: Responses, values: Sources | None) -> None:
