@@ -1,6 +1,16 @@
-"""Analytic denoisers: computed from the data, exactly over all of it."""
+"""Analytic denoisers that explain what networks do, each computed exactly over the whole data set."""
 
-from .pca_masks import PCALocal, masked_means, wiener_masks
+from .aggregation import center_mean, overlap_mean
+from .denoiser import AnalyticDenoiser, checked_images
+from .masks import masked_score
+from .patches import boundary_equivariant_score, equivariant_score, local_score, patch_composition
+from .pca_masks import WienerMasks, pca_local_score, wiener_masks
 from .smoothed import Smoothed
+from .views import MaskView, SquareView, View, boundary_views, circular_views, crop_views, local_views
 
-__all__ = ["PCALocal", "Smoothed", "masked_means", "wiener_masks"]
+__all__ = [
+    "AnalyticDenoiser", "MaskView", "Smoothed", "SquareView", "View", "WienerMasks", "boundary_equivariant_score",
+    "boundary_views", "center_mean", "checked_images", "circular_views", "crop_views", "equivariant_score",
+    "local_score", "local_views", "masked_score", "overlap_mean", "patch_composition", "pca_local_score",
+    "wiener_masks",
+]  # fmt: skip

@@ -1,0 +1,87 @@
+r"""An analytic denoiser: the images, what every output sees of them, and how the responses are combined.
+
+The three axes on which patch models differ (https://arxiv.org/abs/2605.24192):
+
+==================  ===================================================================================================
+query               what an output sees: the mask of its `View`, which may follow the noise level
+response            posterior weights, then the value at the output's own pixel (`center_mean`) or whole patches,
+                    averaged where they overlap (`overlap_mean`)
+source              where the answers come from: the shifts, one `View` each, of all images
+==================  ===================================================================================================
+
+A new kind is a function from the noise level to views. Smoothing over perturbed queries wraps a denoiser.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.errors import InputError
+from diffuscope.schedules import Schedule, as_time
+
+from ..clocks import ScheduleTime
+from ..contract import Batch, BatchTime
+from .aggregation import MEMORY, Combination
+from .views import Sources, View
+
+ViewsAt = Callable[[float], Iterable[View]]
+
+
+@dataclass(frozen=True, eq=False)
+class AnalyticDenoiser:
+    """The denoiser of `images` (channels, height, width, images) with the views of every noise level sigma/alpha.
+
+    The level is infinite at alpha = 0. Memory: about `memory` bytes besides the images, the queries and the answer.
+    """
+
+    images: Sources
+    event_shape: tuple[int, ...]
+    schedule: Schedule
+    views: ViewsAt
+    combine: Combination
+    memory: int = MEMORY
+    clock: ClassVar = ScheduleTime()  # defined at all times, also between the steps of a table
+
+    def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
+        if tuple(x_t.shape[1:]) != self.event_shape:
+            expected = ", ".join(map(str, self.event_shape))
+            raise InputError(f"x_t: expected shape (batch, {expected}), got {tuple(x_t.shape)}")
+        times = as_time(t)
+        levels = torch.stack([self.schedule.alpha(times), self.schedule.sigma(times)], -1).expand(len(x_t), 2)
+        answer = torch.empty_like(x_t)
+        for level in levels.unique(dim=0):
+            rows = (levels == level).all(1)
+            answer[rows] = self._at(x_t.detach()[rows], float(level[0]), float(level[1]))
+        return answer
+
+    def _at(self, x_t: Batch, alpha: float, sigma: float) -> Batch:
+        views = list(self.views(sigma / alpha if alpha > 0 else math.inf))
+        queries = x_t.reshape(len(x_t), *self.images.shape[:3])
+        mean, _ = self.combine(queries, self.images, views, alpha, sigma, working=torch.float64, memory=self.memory)
+        return mean.reshape(x_t.shape).to(x_t.dtype)
+
+
+def checked_images(data: Float[Tensor, "images *event"]) -> Sources:
+    """`data`, (images, height, width) or (images, channels, height, width), with the images last and contiguous.
+
+    Raises InputError for other shapes, no images, integers, and NaN or infinity.
+    """
+    shape = tuple(data.shape)
+    if data.ndim not in (3, 4):
+        raise InputError(
+            f"data: expected images of shape (images, height, width) or (images, channels, height, width), got {shape}"
+        )
+    if data.numel() == 0:
+        raise InputError(f"data: expected at least one image of at least one pixel, got shape {shape}")
+    if not data.is_floating_point():
+        raise InputError(f"data: expected floating-point values, got {data.dtype}; scale integers to floats first")
+    data = data.detach()
+    data = data if data.dtype in (torch.float32, torch.float64) else data.float()
+    if not all(bool(rows.isfinite().all()) for rows in data.split(4096)):
+        raise InputError("data: expected finite values, got NaN or infinity")
+    return (data if data.ndim == 4 else data[:, None]).permute(1, 2, 3, 0).contiguous()

@@ -1,0 +1,107 @@
+r"""Denoisers that know only patches of the images: local, equivariant, boundary-aware scores and composed patches.
+
+Every one is the exact minimizer of the denoising loss under a constraint on the network: pixel q is a function of the
+window of k x k pixels around it (*local*), the same function at all pixels (*equivariant*), or at all pixels that are
+as far from the edges (*boundary-aware*). With the posterior weights of `views` and `aggregation`,
+
+.. math::
+    D_q = \sum_s w_{q,s}\, y_{s, q} \quad (\text{scores}), \qquad
+    D = \frac{\sum_C C^T D_C}{\sum_C C^T 1} \quad (\text{composition of crops } C),
+
+where :math:`D_C = E[C x_0 \mid C x_t]` is the posterior mean over the crops of all images at one location. A window
+that covers the image leaves the empirical denoiser, which memorizes: k = 2 max(H, W) - 1 around a pixel, k = H = W as
+a crop. Nothing is approximated: all images count at every noise level, whatever the batch.
+
+Sources: Kamb & Ganguli 2024, https://arxiv.org/abs/2412.20292; Niedoba et al. 2024, https://arxiv.org/abs/2411.19339;
+their common form, by what the query sees, how responses are weighed and where they come from: https://arxiv.org/abs/2605.24192.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.errors import InputError
+from diffuscope.schedules import Schedule
+
+from .aggregation import MEMORY, Combination, center_mean, overlap_mean
+from .denoiser import AnalyticDenoiser, checked_images
+from .views import View, boundary_views, circular_views, crop_views, local_views
+
+Images = Float[Tensor, "images *event"]
+Size = int | Callable[[float], int]
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """The views of a window of `size` pixels, one number or a function of sigma/alpha to one."""
+
+    of: Callable[[int, int, int], Iterator[View]]
+    height: int
+    width: int
+    size: Size
+    largest: int
+    odd: bool
+
+    def __call__(self, level: float) -> Iterable[View]:
+        size = self.size if isinstance(self.size, int) else self.size(level)
+        if not (isinstance(size, int) and 1 <= size <= self.largest and (size % 2 or not self.odd)):
+            kind = "an odd number" if self.odd else "a whole number"
+            image = f"for images of {self.height} x {self.width} pixels"
+            raise InputError(f"size: expected {kind} 1 .. {self.largest} {image}, got {size}")
+        return self.of(self.height, self.width, size)
+
+
+def local_score(data: Images, schedule: Schedule, size: Size, *, memory: int = MEMORY) -> AnalyticDenoiser:
+    """Pixel q from the windows around q of all images; what is outside the image is ignored.
+
+    `data` are images (images, height, width) or (images, channels, height, width); `size` is odd, at most
+    2 max(height, width) - 1, or a function of the noise level sigma/alpha (infinite at alpha = 0) to such a number.
+    Memory: about `memory` bytes besides the images. Raises InputError for other data or sizes, and for NaN.
+    """
+    return _denoiser(data, schedule, size, local_views, center_mean, memory)
+
+
+def equivariant_score(data: Images, schedule: Schedule, size: Size, *, memory: int = MEMORY) -> AnalyticDenoiser:
+    """Pixel q from the windows around all pixels of all images, which continue periodically, as does the query.
+
+    `size` is odd, at most min(height, width); the rest as `local_score`. The cost does not depend on the size.
+    """
+    return _denoiser(data, schedule, size, circular_views, center_mean, memory)
+
+
+def boundary_equivariant_score(
+    data: Images, schedule: Schedule, size: Size, *, memory: int = MEMORY
+) -> AnalyticDenoiser:
+    """Pixel q from the windows around all pixels of all images that are cut by the edges as its own window is.
+
+    `size` and the rest as `local_score`.
+    """
+    return _denoiser(data, schedule, size, boundary_views, center_mean, memory)
+
+
+def patch_composition(data: Images, schedule: Schedule, size: Size, *, memory: int = MEMORY) -> AnalyticDenoiser:
+    """The average of the posterior means of all crops that contain a pixel, each over the crops at its location.
+
+    `size` is at most min(height, width) and may be even; the rest as `local_score`.
+    """
+    return _denoiser(data, schedule, size, crop_views, overlap_mean, memory)
+
+
+def _denoiser(
+    data: Images,
+    schedule: Schedule,
+    size: Size,
+    of: Callable[[int, int, int], Iterator[View]],
+    combine: Combination,
+    memory: int,
+) -> AnalyticDenoiser:
+    images = checked_images(data)
+    _, height, width, _ = images.shape
+    around = of in (local_views, boundary_views)
+    largest = 2 * max(height, width) - 1 if around else min(height, width)
+    views = Windows(of, height, width, size, largest, odd=of is not crop_views)
+    if isinstance(size, int):
+        views(0.0)
+    return AnalyticDenoiser(images, tuple(data.shape[1:]), schedule, views, combine, memory)
