@@ -34,6 +34,7 @@ NAMES = (
     "perturbation",
     "variations",
     "neural-vs-analytic",
+    "analytic-denoisers",
     "teleport",
     "cifar-moments",
     "held-out-leak",

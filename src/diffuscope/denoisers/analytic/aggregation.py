@@ -7,59 +7,57 @@ With the costs :math:`c_{rs} = \sum_p m_{rp} |x_p - \alpha y_{i,p+\tau}|^2 / 2\s
     D_p = \frac{\sum_r m_{rp} \sum_s w_{rs}\, y_{s,p}}{\sum_r m_{rp}}, \quad
     w_{rs} = \frac{e^{-c_{rs}}}{\sum_{s'} e^{-c_{rs'}}} \quad (\text{overlap}).
 
-A running maximum of -c keeps every exponential in range, and what was summed before is scaled when it grows; so the
-result does not depend on how images or queries are divided. Costs are sums of squared *differences*, nonnegative terms
-with no cancellation: their relative error is a few units of rounding, and the error of a log-weight that of the least
-cost, :math:`\delta = 8 u\, c_{\min}`. In float32 (u = 6e-8) that is allowed to reach `TOLERANCE`; a query beyond it is
-computed again in float64. At alpha = 0 all weights are equal.
+A running minimum of c keeps every exponential in range, and what was summed before is scaled when it falls; so the
+result does not depend on how images or queries are divided. At alpha = 0 all weights are equal. Weights below e^-60 of
+the largest count as that, or as zero where those of a whole chunk do: a billion of them are below float64's roundoff.
+
+Costs are sums of squared *differences*: nonnegative terms, no cancellation among them. With unit roundoff u, and x and
+alpha y up to S units of :math:`\sqrt2\sigma`, rounding moves a cost by about
+
+.. math::  \delta = 4 u \left(2 c + S \sqrt{c}\right)
+
+(independent rounding of P pixels; the worst case has :math:`S \sqrt{P c}`), and the mean by at most :math:`\delta`
+posterior standard deviations.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .views import Pixels, Sources, View
+from .views import Pixels, Responses, Sources, View
 
-Combination = Callable[..., tuple[Pixels, Float[Tensor, " batch"]]]
 MEMORY = 128 * 2**20
 BUFFERS = 6  # arrays of (query, pixel, image) that are alive at once
 WORKING = 2**17  # values of one such array: what stays in the cache of a core
+NEGLIGIBLE = 60.0  # 10^9 exp(-60) = 9e-18
 
 
 @dataclass(frozen=True, eq=False)
-class LogSum:
-    """Running maximum and sum of exp(-cost) of every output, and their moments with the source values."""
+class Averages:
+    """The answer in float64, and per query the rounding error of its log-weights."""
 
-    top: Float[Tensor, "batch groups rows columns"]
-    mass: Float[Tensor, "batch groups rows columns"]
-    moment: Float[Tensor, "batch channels rows columns"]
+    mean: Pixels
+    error: Float[Tensor, " batch"]
 
-    @classmethod
-    def empty(cls, batch: int, groups: int, channels: int, rows: int, columns: int) -> "LogSum":
-        zeros = torch.zeros(batch, groups, rows, columns, dtype=torch.float64)
-        return cls(zeros - torch.inf, zeros, torch.zeros(batch, channels, rows, columns, dtype=torch.float64))
 
-    def add(self, outputs: tuple[slice, slice], costs: Tensor, values: Sources | None) -> None:
-        """The sources of one chunk and view; `costs` (batch, groups, rows, columns, images) is overwritten."""
-        at = (slice(None), slice(None), *outputs)
-        logits = costs.neg_()
-        peak = logits.amax(-1).double()
-        top = torch.maximum(self.top[at], peak)
-        weights = logits.sub_(top.to(logits)[..., None]).exp_()
-        # the maximum as rounded to the working precision is what was subtracted
-        top = top.to(logits).double()
-        scale = (self.top[at] - top).exp()
-        self.top[at] = top
-        self.mass[at] = self.mass[at] * scale + weights.sum(-1).double()
-        if values is not None:
-            self.moment[at] = self.moment[at] * scale + (weights * values).sum(-1).double()
+class Combination(Protocol):
+    """`center_mean` or `overlap_mean`."""
 
-    @property
-    def log(self) -> Float[Tensor, "batch groups rows columns"]:
-        return self.top + self.mass.log()
+    def __call__(
+        self,
+        x_t: Pixels,
+        images: Sources,
+        views: Sequence[View],
+        alpha: float,
+        sigma: float,
+        *,
+        working: torch.dtype,
+        memory: int,
+    ) -> Averages: ...
 
 
 def center_mean(
@@ -69,12 +67,12 @@ def center_mean(
     alpha: float,
     sigma: float,
     *,
-    working: torch.dtype,
-    memory: int,
-) -> tuple[Pixels, Float[Tensor, " batch"]]:
-    """D_r of the values at the outputs' own pixels, in float64, and the largest of their least costs for every query.
+    working: torch.dtype = torch.float64,
+    memory: int = MEMORY,
+) -> Averages:
+    """D_r, the mean of the values at the outputs' own pixels, computed in `working` precision, summed in float64.
 
-    Memory: about `memory` bytes besides the images, the queries and the answer.
+    Memory: about `memory` bytes besides the images, the queries and the answer (at least a few images).
     """
     return _by_blocks(_center, x_t, images, views, alpha, sigma, working, memory)
 
@@ -86,65 +84,146 @@ def overlap_mean(
     alpha: float,
     sigma: float,
     *,
-    working: torch.dtype,
-    memory: int,
-) -> tuple[Pixels, Float[Tensor, " batch"]]:
-    """D_p of the posterior means of all outputs that see pixel p, and the largest of their least costs.
+    working: torch.dtype = torch.float64,
+    memory: int = MEMORY,
+) -> Averages:
+    """D_p, averaged over the posterior means of all outputs that see pixel p.
 
-    Two passes over the images: the sums of weights first, then the weighted values. Memory: as `center_mean`.
+    Two passes over the images: the sums of the weights, then the weighted values. Memory: as `center_mean`.
     """
     return _by_blocks(_overlap, x_t, images, views, alpha, sigma, working, memory)
 
 
-def _by_blocks(block, x_t, images, views, alpha, sigma, working, memory):
-    pairs = max(1, min(WORKING, memory // (BUFFERS * working.itemsize)) // images[..., 0].numel())
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """Running minimum of the costs of every output; sum of exp(least - cost), and of its products with the values."""
+
+    least: Float[Tensor, "batch groups rows columns"]
+    sums: Float[Tensor, "batch groups moments rows columns"]
+
+    @classmethod
+    def empty(cls, x: Pixels, views: Sequence[View], *, moments: int) -> "_Sums":
+        """No source yet, for queries `x` and so many moments, divided among the groups of the views."""
+        groups = views[0].groups
+        rows, columns = (max(view.outputs[axis].stop for view in views) for axis in (0, 1))
+        least = x.new_full((len(x), groups, rows, columns), torch.inf)
+        sums = torch.zeros(len(x), groups, 1 + moments // groups, rows, columns, dtype=torch.float64, device=x.device)
+        return cls(least, sums)
+
+    def largest_cost(self) -> Float[Tensor, " batch"]:
+        """The largest over outputs of their least cost."""
+        return self.least.flatten(1).amax(1).double()
+
+    def add(self, outputs: tuple[slice, slice], costs: Responses, values: Sources | None) -> None:
+        """The sources of one chunk and view; `costs` is overwritten."""
+        at = (slice(None), slice(None), *outputs)
+        before = self.least[at]
+        nearest = costs.amin(-1)
+        least = torch.minimum(before, nearest)
+        matter = nearest <= least + NEGLIGIBLE
+        if 2 * int(matter.sum()) < matter.numel():
+            self._add_some(at, matter, costs, values)
+            return
+        weights = _exponentials(least, costs)
+        sums = self.sums[:, :, :, *outputs]
+        sums *= (least - before).double().exp_()[:, :, None]
+        sums[:, :, 0] += weights.sum(-1)
+        if values is not None:
+            grouped = values.reshape(costs.shape[1], -1, *values.shape[1:])
+            sums[:, :, 1:] += (weights[:, :, None] * grouped).sum(-1)
+        before.copy_(least)
+
+    def _add_some(self, at: tuple[slice, ...], matter: Tensor, costs: Responses, values: Sources | None) -> None:
+        """`add` for the outputs to which any of these sources matters."""
+        batch, group, row, column = matter.nonzero(as_tuple=True)
+        here = (batch, group, row + at[2].start, column + at[3].start)
+        some = costs[batch, group, row, column]
+        before = self.least[here]
+        least = torch.minimum(before, some.amin(-1))
+        weights = _exponentials(least, some)
+        sums = self.sums[here[0], here[1], :, here[2], here[3]] * (least - before).double().exp_()[:, None]
+        sums[:, 0] += weights.sum(-1)
+        if values is not None:
+            grouped = values.reshape(costs.shape[1], -1, *values.shape[1:])
+            sums[:, 1:] += (weights[:, None] * grouped[group, :, row, column]).sum(-1)
+        self.least[here] = least
+        self.sums[here[0], here[1], :, here[2], here[3]] = sums
+
+
+Block = Callable[[Pixels, Sources, Sequence[View], float, int], tuple[Pixels, Tensor]]
+
+
+def _exponentials(least: Tensor, costs: Tensor) -> Tensor:
+    """exp(least - cost) in the place of `costs`, never so small that the processor's exponential is slow."""
+    return torch.sub(least[..., None], costs, out=costs).clamp_min_(-NEGLIGIBLE).exp_()
+
+
+def _by_blocks(
+    block: Block,
+    x_t: Pixels,
+    images: Sources,
+    views: Sequence[View],
+    alpha: float,
+    sigma: float,
+    working: torch.dtype,
+    memory: int,
+) -> Averages:
+    """Queries and images in blocks of at most `memory` and of what stays in the cache."""
+    pixels = torch.tensor([[part.stop - part.start for part in view.query] for view in views]).prod(1) * len(images)
+    in_memory = memory // (BUFFERS * working.itemsize * int(pixels.max()))
+    pairs = max(1, min(int(WORKING / pixels.double().mean()), in_memory))
     chunk = min(pairs, images.shape[-1])
-    scaled = x_t.to(working) / (2**0.5 * sigma)
-    parts = [block(rows, images, views, alpha, 2**0.5 * sigma, chunk) for rows in scaled.split(max(1, pairs // chunk))]
-    return torch.cat([mean for mean, _ in parts]), torch.cat([cost for _, cost in parts])
+    unit = 2**0.5 * sigma
+    scaled = x_t.to(working) / unit
+    views = [view.to(working) for view in views]
+    parts = [block(rows, images, views, alpha / unit, chunk) for rows in scaled.split(max(1, pairs // chunk))]
+    mean, cost = torch.cat([mean for mean, _ in parts]), torch.cat([cost for _, cost in parts])
+    size = (x_t.abs().amax((1, 2, 3)).double() + alpha * float(images.abs().max())) / unit
+    return Averages(mean, 2 * torch.finfo(working).eps * (2 * cost + size * cost.sqrt()))
 
 
-def _center(x, images, views, alpha, unit, chunk):
-    sums = None
-    for view, values, costs in _costs(x, images, views, alpha, unit, chunk):
-        if sums is None:
-            sums = LogSum.empty(len(x), costs.shape[1], *x.shape[1:])
-        sums.add(view.outputs, costs, values[:, *view.center])
-    assert sums is not None
-    return sums.moment / sums.mass, -sums.top.flatten(1).amin(1)
+def _center(
+    x: Pixels, images: Sources, views: Sequence[View], ratio: float, chunk: int
+) -> tuple[Pixels, Float[Tensor, " batch"]]:
+    """The mean and the largest of the least costs of every query; `x` in units of sqrt(2) sigma."""
+    totals = _Sums.empty(x, views, moments=x.shape[1])
+    for view, values, costs in _costs(x, images, views, ratio, chunk):
+        totals.add(view.outputs, costs, values[:, *view.center])
+    mean = totals.sums[:, :, 1:] / totals.sums[:, :, :1]
+    return mean.reshape(x.shape), totals.largest_cost()
 
 
-def _overlap(x, images, views, alpha, unit, chunk):
-    sums = None
-    rows, columns = (max(view.outputs[axis].stop for view in views) for axis in (0, 1))
-    for view, _, costs in _costs(x, images, views, alpha, unit, chunk):
-        if sums is None:
-            sums = LogSum.empty(len(x), costs.shape[1], costs.shape[1], rows, columns)
-        sums.add(view.outputs, costs, None)
-    assert sums is not None
-    total, cover = torch.zeros(x.shape, dtype=torch.float64), torch.zeros(x.shape[2:], dtype=torch.float64)
-    normalizer = sums.log.to(x)
-    for view, values, costs in _costs(x, images, views, alpha, unit, chunk):
-        weights = (-costs - normalizer[:, :, *view.outputs, None]).exp_()
-        total[:, :, *view.query] += (view.spread(weights) * values[:, *view.source]).sum(-1).double()
+def _overlap(
+    x: Pixels, images: Sources, views: Sequence[View], ratio: float, chunk: int
+) -> tuple[Pixels, Float[Tensor, " batch"]]:
+    """The mean and the largest of the least costs of every query; `x` in units of sqrt(2) sigma."""
+    totals = _Sums.empty(x, views, moments=0)
+    for view, _, costs in _costs(x, images, views, ratio, chunk):
+        totals.add(view.outputs, costs, None)
+    shares = (1 / totals.sums[:, :, 0]).to(x)
+    total = torch.zeros(x.shape, dtype=torch.float64, device=x.device)
+    for view, values, costs in _costs(x, images, views, ratio, chunk):
+        at = (slice(None), slice(None), *view.outputs)
+        weights = _exponentials(totals.least[at], costs).mul_(shares[at][..., None])
+        total[:, :, *view.query] += view.spread(weights).mul(values[:, *view.source]).sum(-1)
+    cover = torch.zeros(x.shape[2:], dtype=torch.float64, device=x.device)
     for view in views:
-        ones = torch.ones(1, 1, *(part.stop - part.start for part in view.outputs), 1, dtype=torch.float64)
-        cover[view.query] = view.spread(ones)[0, 0, :, :, 0]
-    return total / cover, -sums.top.flatten(1).amin(1)
+        ones = x.new_ones(1, 1, *(part.stop - part.start for part in view.outputs), 1)
+        cover[view.query] += view.spread(ones)[0, 0, :, :, 0]
+    return total / cover, totals.largest_cost()
 
 
 def _costs(
-    x: Pixels, images: Sources, views: Iterable[View], alpha: float, unit: float, chunk: int
-) -> Iterator[tuple[View, Sources, Tensor]]:
-    """(view, values of a chunk of images, costs of its sources) for all chunks and views; `x` is in units of `unit`."""
-    views = list(views)
-    rows, columns = (torch.arange(max(view.source[axis].stop for view in views)) for axis in (0, 1))
+    x: Pixels, images: Sources, views: Sequence[View], ratio: float, chunk: int
+) -> Iterator[tuple[View, Sources, Responses]]:
+    """(view, a chunk of images, costs of its sources) for all chunks and views; `ratio` brings images to units of x."""
+    rows, columns = (torch.arange(max(view.source[axis].stop for view in views), device=x.device) for axis in (0, 1))
     periodic = len(rows) > images.shape[1] or len(columns) > images.shape[2]
     for start in range(0, images.shape[-1], chunk):
         values = images[..., start : start + chunk].to(x)
         if periodic:
             values = values[:, rows % images.shape[1]][:, :, columns % images.shape[2]]
-        scaled = values * (alpha / unit)
+        scaled = values * ratio
         for view in views:
-            squares = (x[:, :, *view.query, None] - scaled[:, *view.source]).square_()
-            yield view, values, view.sums(squares)
+            squares = x[:, :, *view.query, None] - scaled[:, *view.source]
+            yield view, values, view.sums(torch.mul(squares, squares, out=squares))

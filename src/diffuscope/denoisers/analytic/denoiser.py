@@ -15,7 +15,8 @@ A new kind is a function from the noise level to views. Smoothing over perturbed
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -29,6 +30,7 @@ from ..contract import Batch, BatchTime
 from .aggregation import MEMORY, Combination
 from .views import Sources, View
 
+TOLERANCE = 1e-3  # of a log-weight: it moves a mean by as small a share of a posterior standard deviation
 ViewsAt = Callable[[float], Iterable[View]]
 
 
@@ -36,7 +38,9 @@ ViewsAt = Callable[[float], Iterable[View]]
 class AnalyticDenoiser:
     """The denoiser of `images` (channels, height, width, images) with the views of every noise level sigma/alpha.
 
-    The level is infinite at alpha = 0. Memory: about `memory` bytes besides the images, the queries and the answer.
+    The level is infinite at alpha = 0. One view is computed in float64; many views of float32 images in float32 where
+    the log-weights are exact to `TOLERANCE`, and other queries again in float64. Memory: about `memory` bytes besides
+    the images, the queries and the answer. There is no gradient: backward raises InputError.
     """
 
     images: Sources
@@ -53,17 +57,38 @@ class AnalyticDenoiser:
             raise InputError(f"x_t: expected shape (batch, {expected}), got {tuple(x_t.shape)}")
         times = as_time(t)
         levels = torch.stack([self.schedule.alpha(times), self.schedule.sigma(times)], -1).expand(len(x_t), 2)
-        answer = torch.empty_like(x_t)
+        if bool((levels[:, 1] <= 0).any()):
+            raise InputError(f"t: expected times at which sigma > 0, got sigma = {float(levels[:, 1].min()):g}")
+        answer = torch.empty_like(x_t, requires_grad=False)
         for level in levels.unique(dim=0):
             rows = (levels == level).all(1)
             answer[rows] = self._at(x_t.detach()[rows], float(level[0]), float(level[1]))
-        return answer
+        return _Undifferentiable.apply(x_t, answer) if x_t.requires_grad and torch.is_grad_enabled() else answer
 
     def _at(self, x_t: Batch, alpha: float, sigma: float) -> Batch:
         views = list(self.views(sigma / alpha if alpha > 0 else math.inf))
         queries = x_t.reshape(len(x_t), *self.images.shape[:3])
-        mean, _ = self.combine(queries, self.images, views, alpha, sigma, working=torch.float64, memory=self.memory)
+        combine = partial(self.combine, images=self.images, views=views, alpha=alpha, sigma=sigma, memory=self.memory)
+        mean = torch.empty(queries.shape, dtype=torch.float64, device=queries.device)
+        rest = torch.arange(len(queries), device=queries.device)
+        if len(views) > 1 and self.images.dtype == torch.float32:
+            averages = combine(queries, working=torch.float32)
+            mean, rest = averages.mean, (averages.error > TOLERANCE).nonzero()[:, 0]
+        if len(rest):
+            mean[rest] = combine(queries[rest], working=torch.float64).mean
         return mean.reshape(x_t.shape).to(x_t.dtype)
+
+
+class _Undifferentiable(torch.autograd.Function):
+    """`answer`, of which a gradient in `x_t` is refused rather than zero."""
+
+    @staticmethod
+    def forward(ctx: Any, x_t: Tensor, answer: Tensor) -> Tensor:
+        return answer.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:  # pyright: ignore
+        raise InputError("x_t: expected no gradient through an analytic denoiser of patches or masks; it has none")
 
 
 def checked_images(data: Float[Tensor, "images *event"]) -> Sources:

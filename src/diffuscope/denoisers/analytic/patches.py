@@ -13,11 +13,13 @@ that covers the image leaves the empirical denoiser, which memorizes: k = 2 max(
 a crop. Nothing is approximated: all images count at every noise level, whatever the batch.
 
 Sources: Kamb & Ganguli 2024, https://arxiv.org/abs/2412.20292; Niedoba et al. 2024, https://arxiv.org/abs/2411.19339;
-their common form, by what the query sees, how responses are weighed and where they come from: https://arxiv.org/abs/2605.24192.
+their common form, by what a query sees, how responses are weighed and where they come from:
+https://arxiv.org/abs/2605.24192.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from numbers import Integral
 
 from jaxtyping import Float
 from torch import Tensor
@@ -45,7 +47,8 @@ class Windows:
     odd: bool
 
     def __call__(self, level: float) -> Iterable[View]:
-        size = self.size if isinstance(self.size, int) else self.size(level)
+        size = self.size(level) if callable(self.size) else self.size
+        size = int(size) if isinstance(size, Integral) else size  # also NumPy's
         if not (isinstance(size, int) and 1 <= size <= self.largest and (size % 2 or not self.odd)):
             kind = "an odd number" if self.odd else "a whole number"
             image = f"for images of {self.height} x {self.width} pixels"
@@ -102,6 +105,6 @@ def _denoiser(
     around = of in (local_views, boundary_views)
     largest = 2 * max(height, width) - 1 if around else min(height, width)
     views = Windows(of, height, width, size, largest, odd=of is not crop_views)
-    if isinstance(size, int):
+    if not callable(size):
         views(0.0)
     return AnalyticDenoiser(images, tuple(data.shape[1:]), schedule, views, combine, memory)

@@ -43,6 +43,15 @@ class View(Protocol):
     """One shift between query and images. Pixels beyond the edge continue periodically."""
 
     @property
+    def groups(self) -> int:
+        """1 where all channels of an output share their weights, else the number of channels."""
+        ...
+
+    def to(self, dtype: torch.dtype) -> "View":
+        """The same view, its masks in the precision in which it is used."""
+        ...
+
+    @property
     def outputs(self) -> tuple[slice, slice]:
         """The outputs that have this shift, in the map of all outputs."""
         ...
@@ -85,6 +94,9 @@ class Axis:
         shift = self.source.start - self.query.start
         return slice(self.outputs.start + shift, self.outputs.stop + shift)
 
+    def to(self, dtype: torch.dtype) -> "Axis":
+        return Axis(self.outputs, self.query, self.source, self.window.to(dtype))
+
 
 @dataclass(frozen=True, eq=False)
 class SquareView:
@@ -92,6 +104,10 @@ class SquareView:
 
     rows: Axis
     columns: Axis
+    groups: int = 1
+
+    def to(self, dtype: torch.dtype) -> "SquareView":
+        return SquareView(self.rows.to(dtype), self.columns.to(dtype))
 
     @property
     def outputs(self) -> tuple[slice, slice]:
@@ -126,16 +142,23 @@ class MaskView:
     width: int
 
     @property
+    def groups(self) -> int:
+        return len(self.masks) // (self.height * self.width)
+
+    def to(self, dtype: torch.dtype) -> "MaskView":
+        return MaskView(self.masks.to(dtype), self.height, self.width)
+
+    @property
     def outputs(self) -> tuple[slice, slice]:
         return slice(0, self.height), slice(0, self.width)
 
     query = source = center = outputs
 
     def sums(self, squares: Squares) -> Responses:
-        return (self.masks.to(squares) @ squares.flatten(1, 3)).reshape(squares.shape)
+        return (self.masks @ squares.flatten(1, 3)).reshape(squares.shape)
 
     def spread(self, weights: Responses) -> Responses:
-        return (self.masks.T.to(weights) @ weights.flatten(1, 3)).reshape(weights.shape)
+        return (self.masks.T @ weights.flatten(1, 3)).reshape(weights.shape)
 
 
 def local_views(height: int, width: int, size: int) -> Iterator[View]:
@@ -163,8 +186,8 @@ def crop_views(height: int, width: int, size: int) -> Iterator[View]:
 def _separable(rows: Tensor, columns: Tensor, values: Tensor) -> Tensor:
     """values[..., h, w, n] summed over rows and columns."""
     batch, groups, height, width, images = values.shape
-    summed = rows.to(values) @ values.reshape(batch * groups, height, width * images)
-    summed = columns.to(values) @ summed.reshape(-1, width, images)
+    summed = rows @ values.reshape(batch * groups, height, width * images)
+    summed = columns @ summed.reshape(-1, width, images)
     return summed.reshape(batch, groups, len(rows), len(columns), images)
 
 
