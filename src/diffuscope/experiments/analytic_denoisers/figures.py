@@ -32,8 +32,8 @@ def table_chart(of: Subject, found: Found, rng: np.random.Generator) -> Chart:
         ),
         f"Distance of each method's output from the network's at {_counts(found)} held-out images and "
         f"{len(of.reported_at)} noise levels. MSE and r²: with 95% intervals over images. Seconds: mean, least and "
-        f"most over levels, of one thread, and not reproducible. The last {len(SHORTCUTS)} rows are shortcuts of published "
-        "implementations.",
+        f"most over levels, of one thread, and not reproducible. The last {len(SHORTCUTS)} rows are shortcuts of "
+        "published implementations.",
     )
 
 

@@ -9,8 +9,8 @@ fill [-1, 1],
     \cos = \frac{\langle D - \mu, D_m - \mu\rangle}{|D - \mu||D_m - \mu|},
 
 where :math:`\bar D` is the mean over the values of that one output, as in the sources, and mu the mean of the data.
-Tables have the mean of the MSE and of the cosine and the median of r2 over images. What a method leaves open (the size k of a
-patch, at each level) is chosen on other held-out images, by the largest median r2.
+Tables have the mean of the MSE and of the cosine and the median of r2 over images. What a method leaves open (the size
+k of a patch, at each level) is chosen on other held-out images, by the largest median r2.
 
 Sources: Kamb & Ganguli 2024, https://arxiv.org/abs/2412.20292; Lukoianov et al. 2025, https://arxiv.org/abs/2509.09672.
 """
