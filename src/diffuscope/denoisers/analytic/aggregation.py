@@ -22,7 +22,7 @@ posterior standard deviations.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -44,6 +44,7 @@ class Averages:
     error: Float[Tensor, " batch"]
 
 
+@runtime_checkable
 class Combination(Protocol):
     """`center_mean` or `overlap_mean`."""
 
