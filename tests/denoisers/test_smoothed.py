@@ -112,6 +112,19 @@ def test_single_precision_is_that_of_the_query_alone():
     torch.testing.assert_close(answer.double(), exact, rtol=0, atol=4 * torch.finfo(torch.float32).eps)
 
 
+def test_its_gradient_is_that_of_the_mean_by_central_differences():
+    """Step 1e-5: truncation and rounding are both near 1e-10."""
+    denoiser, x_t, t, step = smoothed(data(), VP()), data(3).requires_grad_(), 0.4, 1e-5
+    answer = denoiser(x_t, t)
+    torch.testing.assert_close(answer, denoiser(x_t.detach(), t), rtol=0, atol=1e-12)
+    direction = torch.randn(3, 2, 3, generator=seeded(3), dtype=torch.float64)
+    (gradient,) = torch.autograd.grad((answer * direction).sum(), x_t)
+    move = step * torch.randn(3, 2, 3, generator=seeded(4), dtype=torch.float64)
+    ahead, behind = (denoiser(x_t.detach() + sign * move, t) for sign in (1, -1))
+    expected = float(((ahead - behind) * direction).sum()) / 2
+    assert float((gradient * move).sum()) == pytest.approx(expected, rel=1e-7)
+
+
 def test_an_empty_batch_is_answered_by_an_empty_batch():
     assert smoothed(data(), VP())(data(2)[:0], 0.5).shape == (0, 2, 3)
 

@@ -1,7 +1,7 @@
 r"""The patch size that explains a network best, at every noise level.
 
-With D the output of the network at x_t, :math:`D^{(k)}` that of an analytic denoiser of patch size k, and mu the mean of
-the data,
+With D the output of the network at x_t, :math:`D^{(k)}` that of an analytic denoiser of patch size k, and mu the mean
+of the data,
 
 .. math::
     k(t) = \arg\max_k\; \operatorname*{median}_{x_t}\;

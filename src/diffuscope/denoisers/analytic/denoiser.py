@@ -83,11 +83,11 @@ class _Undifferentiable(torch.autograd.Function):
     """`answer`, of which a gradient in `x_t` is refused rather than zero."""
 
     @staticmethod
-    def forward(ctx: Any, x_t: Tensor, answer: Tensor) -> Tensor:
+    def forward(_ctx: Any, _x_t: Tensor, answer: Tensor) -> Tensor:
         return answer.clone()
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:  # pyright: ignore
+    def backward(_ctx: Any, *_gradients: Tensor) -> tuple[Tensor, None]:  # pyright: ignore
         raise InputError("x_t: expected no gradient through an analytic denoiser of patches or masks; it has none")
 
 

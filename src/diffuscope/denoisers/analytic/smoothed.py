@@ -36,11 +36,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.errors import InputError
+from diffuscope.exact import Empirical
 from diffuscope.exact.distribution import checked_levels
 from diffuscope.schedules import Schedule, as_time
 
 from ..clocks import ScheduleTime
-from ..contract import Batch, BatchTime
+from ..contract import Batch, BatchTime, over_events
 
 MOST_DRAWS = 4096
 
@@ -85,11 +86,11 @@ class Smoothed:
         self._event_shape = tuple(points.shape[1:])
         self._points = points.detach().reshape(len(points), -1)
         self._center = self._points.mean(0, dtype=torch.float64)
-        noise = torch.randn(draws, len(self._center), generator=generator, dtype=torch.float64)
+        self._noise = torch.randn(draws, len(self._center), generator=generator, dtype=torch.float64)
         self._tilt = torch.empty(draws, len(points), dtype=torch.float64)  # <eps_m, y_i - c>
         self._half_squares = torch.empty(len(points), dtype=torch.float64)
         for piece, rows in self._pieces(len(self._center)):
-            self._tilt[:, piece] = noise @ rows.T
+            self._tilt[:, piece] = self._noise @ rows.T
             self._half_squares[piece] = rows.square().sum(1) / 2
 
     @property
@@ -98,14 +99,26 @@ class Smoothed:
         return self._schedule
 
     def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
-        """D_s(x_t), in the precision of `x_t`."""
+        """D_s(x_t), in the precision of `x_t`; differentiable in `x_t`, at the cost of M empirical denoisers."""
         t = as_time(t)
         alphas, sigmas = checked_levels(x_t, self._schedule.alpha(t), self._schedule.sigma(t), self._event_shape)
+        if x_t.requires_grad and torch.is_grad_enabled():
+            return self._differentiable(x_t, alphas, sigmas)
         x = x_t.detach().double().reshape(len(x_t), len(self._center))
         block = max(1, self._memory // (16 * len(self._points)))
         parts = zip(x.split(block), alphas.split(block), sigmas.split(block), strict=True)
         means = [self._mean(*part) for part in parts if len(part[0])]
         return torch.cat(means).reshape(x_t.shape).to(x_t.dtype) if means else x_t.clone()
+
+    def _differentiable(self, x_t: Batch, alphas: Float[Tensor, " batch"], sigmas: Float[Tensor, " batch"]) -> Batch:
+        """The same average by the empirical denoiser, whose gradient is known."""
+        draws = len(self._noise)
+        noise = self._noise.reshape(draws, *self._event_shape).to(x_t)
+        shift = over_events((alphas + sigmas) * self._smoothing, x_t)
+        perturbed = (x_t[:, None] + shift[:, None] * noise).flatten(0, 1)
+        points = Empirical(self._points.reshape(-1, *self._event_shape), memory=self._memory)
+        each = points.denoise(perturbed, alphas.repeat_interleave(draws), sigmas.repeat_interleave(draws))
+        return each.reshape(len(x_t), draws, *self._event_shape).mean(1)
 
     def _mean(
         self, x: Float[Tensor, "batch d"], alpha: Float[Tensor, " batch"], sigma: Float[Tensor, " batch"]

@@ -36,6 +36,7 @@ Pixels = Float[Tensor, "batch channels height width"]
 Sources = Float[Tensor, "channels height width images"]
 Squares = Float[Tensor, "batch channels height width images"]
 Responses = Float[Tensor, "batch groups rows columns images"]
+Spread = Float[Tensor, "batch groups height width images"]
 
 
 @runtime_checkable
@@ -75,7 +76,7 @@ class View(Protocol):
         """sum_p m_rp squares_p of every output, over channels too; one group, or one per channel."""
         ...
 
-    def spread(self, weights: Responses) -> Responses:
+    def spread(self, weights: Responses) -> Spread:
         """sum_r m_rp weights_r of every pixel: the transpose of `sums`."""
         ...
 
@@ -129,7 +130,7 @@ class SquareView:
         squares = squares if squares.shape[1] == 1 else squares.sum(1, keepdim=True)
         return _separable(self.rows.window, self.columns.window, squares)
 
-    def spread(self, weights: Responses) -> Responses:
+    def spread(self, weights: Responses) -> Spread:
         return _separable(self.rows.window.T, self.columns.window.T, weights)
 
 
@@ -157,7 +158,7 @@ class MaskView:
     def sums(self, squares: Squares) -> Responses:
         return (self.masks @ squares.flatten(1, 3)).reshape(squares.shape)
 
-    def spread(self, weights: Responses) -> Responses:
+    def spread(self, weights: Responses) -> Spread:
         return (self.masks.T @ weights.flatten(1, 3)).reshape(weights.shape)
 
 
