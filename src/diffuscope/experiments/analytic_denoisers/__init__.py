@@ -47,7 +47,7 @@ DIGITS = Sizes(
 )  # fmt: skip
 TRAINING, DIGIT_POINTS = 896, (64, 128)  # to choose by, and to report
 MNIST = Sizes(
-    windows=(3, 5, 7, 9, 11, 15), crops=(5, 9, 15), shares=(0.5, 0.8, 0.95), smoothings=(0.1, 0.3, 1.0), draws=16,
+    windows=(3, 5, 7, 9, 11, 15), crops=(5, 9, 15), shares=(0.5, 0.8, 0.95), smoothings=(0.3, 1.0, 2.0), draws=16,
     nearest=200, batch=1000, costly_images=500, costly_queries=4,
 )  # fmt: skip
 MNIST_IMAGES, MNIST_POINTS = 10_000, (4, 16)

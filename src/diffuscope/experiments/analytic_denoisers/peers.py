@@ -24,7 +24,7 @@ from diffuscope.schedules import Schedule
 class NearestOnly:
     """D_k of `points` (N, *event): the empirical denoiser cut to the k nearest points."""
 
-    points: Float[Tensor, "points *event"]
+    points: Float[Tensor, "n *event"]
     schedule: Schedule
     k: int
 
