@@ -36,6 +36,7 @@ NAMES = (
     "perturbation",
     "variations",
     "neural-vs-analytic",
+    "analytic-denoisers",
     "teleport",
     "cifar-moments",
     "held-out-leak",
