@@ -192,7 +192,7 @@ def _nearest(result: Compared) -> Finding:
         value=u,
         unit="",
         verdict="The mean cosine to the nearest training example of the first model is "
-        f"{means[0]:.3f} for its samples, {means[1]:.3f} for the second one's and {means[2]:.3f} for held-out examples.",
+        f"{means[0]:.3f} for its samples, {means[1]:.3f} for the second one's, {means[2]:.3f} for held-out ones.",
         tone="neutral",
         interval=(low, high),
         null=f"0: {len(agreement.heldout_nearest)} held-out examples.",
