@@ -26,8 +26,9 @@ from diffuscope.errors import InputError
 from diffuscope.samplers import is_one_step
 from diffuscope.schedules import Schedule
 
-from .subject import Levels, Subject, require_examples
+from .subject import Levels, Subject, evaluate, levels_at, require_examples
 
+PROBES = 4
 ROUNDING = 1e-6  # of a ratio sigma/alpha at the ends of a range
 
 
@@ -86,7 +87,10 @@ def shared_levels(second: Translated, levels: Levels) -> Bool[Tensor, " levels"]
 
 
 def require_second(second: SecondModel, subject: Subject) -> None:
-    """Raises InputError, in one line, for what cannot be the second model of an audit of `subject`."""
+    """Raises InputError, in one line, for what cannot be the second model of an audit of `subject`.
+
+    It is asked once, so that a model that gives no answers is refused before any work.
+    """
     first, other, shape = subject.denoiser, second.denoiser, tuple(subject.train.shape[1:])
     if not subject.has_model or is_one_step(first):
         raise InputError("second_model: expected a denoiser as the first model, got none or a one-step map")
@@ -106,6 +110,12 @@ def require_second(second: SecondModel, subject: Subject) -> None:
             raise InputError(
                 f"second_data: expected examples of shape {shape} as in train, got {tuple(second.train.shape[1:])}"
             )
+    asked = translated(other, first)
+    levels = levels_at(first, torch.tensor([subject.scale], dtype=torch.float64))
+    if bool(shared_levels(asked, levels).all()):
+        with named_second():
+            t = float(levels.times[0])
+            evaluate(asked, float(first.schedule.alpha(t)) * subject.train[:PROBES], t)
 
 
 @contextmanager
