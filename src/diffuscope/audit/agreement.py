@@ -253,10 +253,10 @@ class Agreement:
         }
 
 
-def _share(value: ndarray, zero: ndarray) -> ndarray:
+def _share(value: ndarray | float, zero: ndarray | float) -> ndarray:
     """The position of `value` between `zero` and 1."""
     position = (value - zero) / np.maximum(1 - zero, TINY)
-    return np.round(position, 9)  # no trace of rounding in a cosine
+    return np.asarray(np.round(position, 9))  # no trace of rounding in a cosine
 
 
 def _with_interval(value: ndarray | float, drawn: ndarray) -> Interval:

@@ -9,7 +9,7 @@ from diffuscope.findings import Chart, Panel, Rule, bootstrap_sums, density_bars
 from diffuscope.report import Block, Gallery, GalleryItem, Picture, image_png
 
 from .agreement import Agreement
-from .level_charts import noise_panel
+from .level_charts import Curve, noise_panel
 from .pictures import as_images
 from .session import Session
 from .store import Arrays
@@ -46,17 +46,25 @@ def agreement_chart(result: Agreement, rng: np.random.Generator) -> Chart:
 
 
 def covariance_chart(result: Agreement, rng: np.random.Generator) -> Chart:
-    """R at every noise level."""
-    marks = []
+    """R at every noise level where it is positive and finite."""
+    marks, least = [], 0.1
     for name, curve in result.curves(rng).items():
-        marks += [
-            replace(each, style="dashed" if "memorizers" in name else "solid")
-            for each in curve.lines(result.ratios, [name])
-        ]
+        kept = np.isfinite(curve.high[:, 0]) & (np.nan_to_num(curve.low[:, 0]) > 0)
+        if kept.any():
+            known = Curve(*(part[kept] for part in (curve.value, curve.low, curve.high)))
+            style = "dashed" if "memorizers" in name else "solid"
+            marks += [replace(each, style=style) for each in known.lines(result.ratios[kept], [name])]
+            least = min(least, float(known.low.min()))
+    y_range = 10.0 ** np.floor(np.log10(least)), 100.0
     return Chart(
         "Split-to-split covariance of the score over the covariance of its target",
-        (noise_panel("", "½|s − s'|² over the target's", result.scale, *marks, Rule(1.0), y_log=True),),
-        "At 0.01 a model averages the noise of 100 targets; at 1 it averages none. Bands: 95% intervals over points.",
+        (
+            noise_panel(
+                "", "half of |s − s'|² / the target's", result.scale, *marks, Rule(1.0), y_log=True, y_range=y_range
+            ),
+        ),
+        "At 0.01 a model averages the noise of 100 targets, at 1 of none; memorizers are above 1 at low noise, where "
+        "they are sure of different examples. Bands: 95% intervals over points.",
     )
 
 

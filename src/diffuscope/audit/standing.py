@@ -88,14 +88,14 @@ class Position:
         return curves
 
 
-def _position(gap: ndarray, distance: ndarray) -> ndarray:
+def _position(gap: ndarray | float, distance: ndarray | float) -> ndarray:
     """G / (G + Delta); NaN unless the sum is positive."""
     total = np.asarray(gap + distance)
     return np.where(total > 0, gap / np.where(total > 0, total, 1), np.nan)
 
 
-def _noise(irreducible: ndarray, distance: ndarray, draws: int) -> ndarray:
-    return irreducible / np.maximum(irreducible + draws * distance, TINY)
+def _noise(irreducible: ndarray | float, distance: ndarray | float, draws: int) -> ndarray:
+    return np.asarray(irreducible / np.maximum(irreducible + draws * distance, TINY))
 
 
 def _curve(value: ndarray, drawn: ndarray) -> Curve:
