@@ -60,6 +60,14 @@ def nearest_distances(samples: Points, train: Points, heldout: Points, generator
     }
 
 
+def carried(
+    variance: Float[ndarray, "n levels"], ratios: Float[ndarray, " levels"], scale: float
+) -> Float[ndarray, " n"]:
+    """The integral of every trajectory, by the trapezoidal rule in log(sigma/alpha)."""
+    kept = variance * scale**2 / (scale**2 + ratios**2)
+    return -torch.trapezoid(torch.from_numpy(kept), torch.from_numpy(np.log(ratios)), dim=1).numpy()  # they decrease
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TargetNoise:
     """The covariance along trajectories, and the distances."""
