@@ -111,7 +111,7 @@ def test_levels_that_decide_samples_must_be_shared(sessions):
 
 def test_no_praise_for_a_model_whose_samples_are_copies(sessions):
     session = sessions["gaussian"]
-    alarm = Finding(name="memorized.verdict", title="", value=1, unit="%", verdict="", tone="alarm", power="-")
+    alarm = Finding(name="memorized.verdict", title="", value=1.0, unit="%", verdict="", tone="alarm", power="-")
     facts = {"heldout_are_copies": {"pixels": False}}
     session.answers["memorized"] = Answer(findings=[alarm], facts=facts)
     assert answer(session, exact(Gaussian.fit([OTHER])), OTHER).findings[0].tone == "attention"

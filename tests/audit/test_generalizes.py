@@ -108,15 +108,15 @@ def test_the_spread_of_gaussian_data_has_a_closed_form():
     exact = v**2 / 2 * (1 / (v + 0.01**2) - 1 / (v + 100**2))
     value = carried(cov[None], ratios, v**0.5)[0]
     assert value == pytest.approx(exact, rel=1e-4)  # the trapezoidal rule at steps of 0.5% of a level
-    assert exact == pytest.approx(v / 2, rel=2e-4)
+    assert exact == pytest.approx(v / 2, rel=5e-4)
 
 
 def test_many_gaussian_examples_have_the_spread_of_their_distribution():
-    """20,000 draws of N(0, I) in three dimensions at exact states: sqrt(3 / 2), over d_1, within 2%."""
+    """8,000 draws of N(0, I) in three dimensions at exact states: sqrt(3 / 2), over d_1, within 2%."""
     rng = torch.Generator().manual_seed(0)
-    data, clean = (torch.randn(n, 3, generator=rng) for n in (20_000, 400))
-    ratios = np.geomspace(30, 0.1, 30)
-    noise = torch.randn(len(ratios), 400, 3, generator=rng)
+    data, clean = (torch.randn(n, 3, generator=rng) for n in (8000, 200))
+    ratios = np.geomspace(30, 0.2, 20)
+    noise = torch.randn(len(ratios), 200, 3, generator=rng)
     exact = Empirical(data)
     variance = torch.stack(
         [exact.posterior_covariance(clean + r * e, 1.0, float(r)).trace() for r, e in zip(ratios, noise, strict=True)],
@@ -126,7 +126,7 @@ def test_many_gaussian_examples_have_the_spread_of_their_distribution():
         ratios=ratios, scale=1.0, dimension=3, variance=variance.double().numpy(), examples=np.full(10, 0.25),
         heldout=np.ones(10), samples=np.full(10, 0.5),
     )  # fmt: skip
-    lost = 3 / 2 * (1 - 1 / (1 + 0.1**2) + 1 / (1 + 30**2))  # below and above the levels
+    lost = 3 / 2 * (1 - 1 / (1 + 0.2**2) + 1 / (1 + 30**2))  # below and above the levels
     value, low, high = made.spread(np.random.default_rng(0))
     assert value == pytest.approx((3 / 2 - lost) ** 0.5 / 0.25, rel=0.02)
     assert low < value < high

@@ -81,7 +81,7 @@ def test_a_table_of_steps_is_asked_at_its_nearest_step_and_is_off_by_at_most_hal
 
     table = Table()
     asked = translated(table, ExactDenoiser(DATA, VE()))
-    ratios = schedule.noise_to_signal(torch.arange(1, 51))
+    ratios = schedule.noise_to_signal(torch.arange(1.0, 51.0))
     for t in (0.3, 1.0, 3.0):
         asked(torch.zeros(1, 3), t)
         assert table.times[-1] == round(table.times[-1])

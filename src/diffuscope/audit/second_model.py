@@ -21,7 +21,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from diffuscope.denoisers import Batch, BatchTime, Denoiser, classes_of, nearest_trained_time, over_events
+from diffuscope.denoisers import (
+    Batch,
+    BatchTime,
+    Denoiser,
+    classes_of,
+    nearest_trained_time,
+    over_events,
+    require_batch,
+)
 from diffuscope.errors import InputError
 from diffuscope.samplers import is_one_step
 from diffuscope.schedules import Schedule
@@ -67,7 +75,7 @@ class Translated:
         outer = torch.hypot(self.schedule.alpha(t), self.schedule.sigma(t))
         k = torch.hypot(self.scale * own.alpha(time), own.sigma(time)) / outer
         y_t = x_t * over_events(k, x_t) + over_events(self.shift * own.alpha(time), x_t)
-        return (self.denoiser(y_t, time) - self.shift) / self.scale
+        return (require_batch(self.denoiser(y_t, time), y_t) - self.shift) / self.scale
 
 
 def translated(second: Denoiser, first: Denoiser) -> Translated:

@@ -15,12 +15,12 @@ def standing_chart(position: Position, rng: np.random.Generator) -> Chart:
     curves = position.by_level(rng)
     ratios, scale = position.ratios, position.scale
     standing = curves.pop("position")
-    shares = [line for name, curve in curves.items() for line in curve.lines(ratios, [name], 100)]
+    shares = [line for name, curve in curves.items() for line in curve.lines(ratios, [name], 100.0)]
     panels = [noise_panel("noise of the target", "% of the training loss", scale, *shares, y_range=(0.0, 100.0))]
     kept = np.isfinite(standing.value[:, 0])
     if kept.any():
         known = Curve(*(part[kept] for part in (standing.value, standing.low, standing.high)))
-        marks = (*known.lines(ratios[kept], ["this model"], 100), Rule(0.0), Rule(100.0))
+        marks = (*known.lines(ratios[kept], ["this model"], 100.0), Rule(0.0), Rule(100.0))
         panels.append(noise_panel("position", "% of the way to a memorizer", scale, *marks, y_range=(-50.0, 110.0)))
     return Chart(
         "What its training loss is made of, and where it stands",
