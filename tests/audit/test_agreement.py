@@ -115,6 +115,10 @@ def test_no_praise_for_a_model_whose_samples_are_copies(sessions):
     facts = {"heldout_are_copies": {"pixels": False}}
     session.answers["memorized"] = Answer(findings=[alarm], facts=facts)
     assert answer(session, exact(Gaussian.fit([OTHER])), OTHER).findings[0].tone == "attention"
+    session.answers["memorized"] = Answer(findings=[dataclasses.replace(alarm, tone="attention")], facts=facts)
+    leaning = answer(session, exact(Gaussian.fit([OTHER])), OTHER).findings[0]
+    assert leaning.tone == "neutral"
+    assert "not free of its training data" in leaning.verdict
     good = dataclasses.replace(alarm, tone="good")
     session.answers["memorized"] = Answer(findings=[good], facts={"heldout_are_copies": {"pixels": True}})
     assert answer(session, exact(Gaussian.fit([OTHER])), OTHER).findings[0].tone == "unknown"
@@ -127,7 +131,7 @@ def test_without_a_second_model_it_is_not_asked(sessions):
     assert QUESTION.stages(session) == 0
 
 
-def test_models_that_answer_the_means_of_n_examples_average_n_targets_at_high_noise():
+def test_models_that_answer_the_means_of_n_examples_average_n_targets_at_high_noise(monkeypatch):
     """R at the highest level is |m_A - m_B|^2 / 2 over tr Sigma, in closed form, and its mean over halves is 1 / n."""
 
     class Mean:
@@ -139,6 +143,7 @@ def test_models_that_answer_the_means_of_n_examples_average_n_targets_at_high_no
         def __call__(self, x_t, _t):
             return self.mean.expand_as(x_t)
 
+    monkeypatch.setattr("diffuscope.audit.agreement.SPLIT_POINTS", 100)  # of 150
     session = Session(Subject(Mean(FIRST), FIRST, HELDOUT), dataclasses.replace(SETTINGS, levels=4))
     result = answer(session, Mean(OTHER), OTHER).result.agreement
     total = float(FIRST.double().flatten(1).var(0, unbiased=False).sum())

@@ -137,7 +137,10 @@ def measure_scores(session: Session, pair: Pair) -> Arrays:
         with named_second():
             second = [evaluate(pair.second, x_t, t) for x_t in (on_path, of_heldout, of_train)]
         asked = on_path, of_heldout[:SPLIT_POINTS]
-        splits = [half_square(evaluate(pair.first, x_t, t), b) for x_t, b in zip(asked, second, strict=False)]
+        splits = [
+            half_square(evaluate(pair.first, x_t, t), answers[: len(x_t)])
+            for x_t, answers in zip(asked, second[:2], strict=True)
+        ]
         exact = [of.denoise(on_path, alpha, sigma) for of in memorizers]
         noises = [memorizers[0].posterior_covariance(x_t, alpha, sigma).trace().double() for x_t in asked]
         rows.append(

@@ -63,6 +63,12 @@ class Session:
         return answer is not None and bool(answer.findings) and answer.findings[0].tone == "alarm"
 
     @property
+    def leans_to_training(self) -> bool:
+        """Whether the question of memorization asked for attention without an alarm."""
+        answer = self.answers.get("memorized")
+        return answer is not None and bool(answer.findings) and answer.findings[0].tone == "attention"
+
+    @property
     def heldout_doubted(self) -> str:
         """Why equal losses of held-out and training examples say nothing, by the question of memorization; or ""."""
         answer = self.answers.get("memorized")

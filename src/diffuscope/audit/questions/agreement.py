@@ -126,12 +126,12 @@ def _doubt(result: Compared, significance: float) -> str:
     return ""
 
 
-def findings(result: Compared, *, copying: bool = False) -> list[Finding]:
+def findings(result: Compared, *, copying: bool = False, leaning: bool = False) -> list[Finding]:
     """The verdict, nearness to training examples, the covariance, and whether the second one knows these examples."""
-    return [_verdict(result, copying=copying), _nearest(result), _covariance(result), _known(result)]
+    return [_verdict(result, copying=copying, leaning=leaning), _nearest(result), _covariance(result), _known(result)]
 
 
-def _verdict(result: Compared, *, copying: bool) -> Finding:
+def _verdict(result: Compared, *, copying: bool, leaning: bool) -> Finding:
     agreement, (w, w_low, w_high), (_, u_low, u_high) = result.agreement, result.agree, result.copying
     a, b, h, m = (
         float(x.mean()) for x in (agreement.agree, agreement.nearest, agreement.heldout_nearest, agreement.memorizers)
@@ -144,9 +144,11 @@ def _verdict(result: Compared, *, copying: bool) -> Finding:
     if result.doubt:
         text = f"Cannot tell: {result.doubt}."
     elif w_low > HALF and u_high < HALF:
-        tone, text = "neutral", f"They agree and copy nothing: {numbers}."
+        tone, text = "neutral", f"They agree, and not by copying: {numbers}."
         if copying:
             tone, text = "attention", f"They agree, but samples of the first model are copies: {numbers}."
+        elif leaning:
+            text += " The first model is not free of its training data (see the question of memorization)."
         elif result.repeated is None:
             text += (
                 " This is generalization if the second model was trained on other examples (--second-data shows it)."
@@ -290,7 +292,7 @@ def _ask(session: Session) -> Answer | None:
     samples = session.stage(f"agreement-samples-{key}", "sampling twice", partial(measure_samples, session, pair))
     scores = session.stage(f"agreement-scores-{key}", "comparing scores", partial(measure_scores, session, pair))
     result = compared(session, pair, samples, scores)
-    found = findings(result, copying=session.copies_training)
+    found = findings(result, copying=session.copies_training, leaning=session.leans_to_training)
     calls = network_calls(session, pair)
     starts = len(result.agreement.agree)
     method = (
