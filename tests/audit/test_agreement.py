@@ -16,9 +16,9 @@ from diffuscope.exact import Empirical, Gaussian
 from diffuscope.findings import Finding
 from diffuscope.schedules import VE, VP
 
-SETTINGS = dataclasses.replace(QUICK, levels=8, points=150, trajectories=48, generated=48, components=1)
+SETTINGS = dataclasses.replace(QUICK, levels=6, points=100, trajectories=32, generated=32, components=1)
 IMAGES = digits(3)
-FIRST, OTHER, HELDOUT = IMAGES[:600], IMAGES[600:1200], IMAGES[1200:1500]
+FIRST, OTHER, HELDOUT = IMAGES[:400], IMAGES[400:800], IMAGES[800:1000]
 
 
 def exact(distribution, schedule=None):
@@ -90,10 +90,10 @@ def test_a_second_model_that_knows_the_first_ones_examples_is_found_out(sessions
 
 
 def test_data_that_overlap_are_not_disjoint(sessions):
-    overlapping = torch.cat([OTHER, FIRST[:60]])
+    overlapping = torch.cat([OTHER, FIRST[:40]])
     given = answer(sessions["gaussian"], exact(Gaussian.fit([overlapping])), overlapping)
     assert given.findings[0].tone == "unknown"
-    assert "60 of the second model's 660 training examples are the first one's too" in given.findings[0].verdict
+    assert "40 of the second model's 440 training examples are the first one's too" in given.findings[0].verdict
 
 
 def test_a_model_of_other_data_is_no_second_model(sessions):
@@ -143,7 +143,7 @@ def test_models_that_answer_the_means_of_n_examples_average_n_targets_at_high_no
         def __call__(self, x_t, _t):
             return self.mean.expand_as(x_t)
 
-    monkeypatch.setattr("diffuscope.audit.agreement.SPLIT_POINTS", 100)  # of 150
+    monkeypatch.setattr("diffuscope.audit.agreement.SPLIT_POINTS", 60)  # of 100
     session = Session(Subject(Mean(FIRST), FIRST, HELDOUT), dataclasses.replace(SETTINGS, levels=4))
     result = answer(session, Mean(OTHER), OTHER).result.agreement
     total = float(FIRST.double().flatten(1).var(0, unbiased=False).sum())

@@ -21,9 +21,9 @@ from diffuscope.training import fit
 from diffuscope.training.default_model import recipe
 from diffuscope.training.target_average import DataPosterior
 
-SETTINGS = dataclasses.replace(QUICK, levels=8, points=150, trajectories=32, generated=48, components=1)
+SETTINGS = dataclasses.replace(QUICK, levels=6, points=100, trajectories=16, generated=32, components=1)
 IMAGES = digits(3)
-TRAIN, HELDOUT = IMAGES[:600], IMAGES[600:900]
+TRAIN, HELDOUT = IMAGES[:400], IMAGES[400:600]
 
 
 def answer(subject, **answers):
@@ -172,7 +172,7 @@ def test_parameters_are_counted_once_and_only_where_there_are_modules():
     assert parameters_of({"one": model, "again": network}) == count
     assert parameters_of(ExactDenoiser(Gaussian.fit([TRAIN]), VE())) is None
     found = named(answer(Subject(model.eval(), TRAIN, HELDOUT)))["parameters"]
-    assert found.value == pytest.approx(600 * 64 / count)
+    assert found.value == pytest.approx(400 * 64 / count)
 
 
 def test_latents_have_a_position_and_no_distances(gaussian):
@@ -203,7 +203,7 @@ def test_a_network_trained_on_few_digits_stands_nearer_to_the_memorizer_than_one
             MLP((1, 8, 8), width=128, depth=2), VE(0.01, 30.0), 0.75, event_shape=(1, 8, 8), data_range=(-1.0, 1.0)
         )
         fit(model, IMAGES[:examples], recipe(0.75, steps=2000, batch_size=64, seed=0))
-        return answer(Subject(model.eval(), IMAGES[:examples], IMAGES[900:1400]))
+        return answer(Subject(model.eval(), IMAGES[:examples], IMAGES[900:1300]))
 
     few, many = standing(40), standing(900)
     assert few.result.standing[1] > many.result.standing[2]

@@ -66,8 +66,8 @@ def test_the_same_schedule_and_range_change_no_bit():
     assert torch.equal(translated(first, first)(x_t, 0.37), first(x_t, 0.37))
 
 
-def test_a_table_of_steps_is_asked_at_its_nearest_step_and_is_off_by_at_most_half_a_step():
-    schedule = DiscreteVP.linear(steps=50)
+def test_a_table_of_steps_is_asked_at_one_of_its_steps_and_is_off_by_less_than_a_step():
+    schedule = DiscreteVP.linear(1e-4, 0.2, steps=50)  # sigma/alpha from 0.01 to 12
 
     class Table:
         clock = None
@@ -86,7 +86,7 @@ def test_a_table_of_steps_is_asked_at_its_nearest_step_and_is_off_by_at_most_hal
         asked(torch.zeros(1, 3), t)
         assert table.times[-1] == round(table.times[-1])
         widest = float((ratios[1:] / ratios[:-1])[(ratios[1:] > t / 2) & (ratios[:-1] < 2 * t)].max())
-        assert 1 <= float(asked.mismatch(t)) <= widest**0.6
+        assert 1 <= float(asked.mismatch(t)) < widest
 
 
 def test_examples_that_two_sets_share_are_counted():

@@ -183,7 +183,7 @@ class Agreement:
     second_nearest: Float[ndarray, " n"]  # the second model's samples to the first one's training examples
     heldout_nearest: Float[ndarray, " m"]  # h
     path: Float[ndarray, "n levels 3"]  # split, target, split of the memorizers: on the first one's trajectories
-    heldout: Float[ndarray, "m levels 2"]  # split, target: at noised held-out examples
+    heldout: Float[ndarray, "points levels 2"]  # split, target: at noised held-out examples
 
     @classmethod
     def of(cls, session: Session, pair: Pair, samples: Arrays, scores: Arrays) -> "Agreement":
