@@ -225,8 +225,9 @@ class Agreement:
 
     def p_value(self, rng: np.random.Generator) -> float:
         """Of the mean of a, under permutations of the second model's starts."""
-        n, places = len(self.cosines), np.arange(len(self.cosines))
-        permuted = np.array([self.cosines[places, rng.permutation(n)].mean() for _ in range(PERMUTATIONS)])
+        places = np.arange(len(self.cosines))
+        partners = rng.permuted(np.tile(places, (PERMUTATIONS, 1)), axis=1)
+        permuted = self.cosines[places, partners].mean(1)
         return float((1 + (permuted >= self.agree.mean() - 1e-12).sum()) / (1 + PERMUTATIONS))
 
     def agreement(self, rng: np.random.Generator) -> Interval:
