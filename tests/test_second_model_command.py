@@ -72,9 +72,12 @@ def test_gaussians_of_two_halves_in_two_ranges_agree(words, tmp_path):
         (["--second-model", "two_halves:vectors"], "--second-model: expected a model of examples of shape (1, 8, 8)"),
         (
             ["--second-model", "two_halves:second", "--second-data", "vectors.npy"],
-            "--second-data: vectors.npy has examples of shape",
+            "--second-data: vectors.npy has shape (40, 5)",
         ),
-        (["--second-model", "two_halves:second", "--second-data", "absent.npy"], "--second-data: absent.npy does not"),
+        (
+            ["--second-model", "two_halves:second", "--second-data", "absent.npy"],
+            "--second-data: 'absent.npy' does not exist",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(words, more, message, capsys):

@@ -178,6 +178,11 @@ def test_positions_are_between_the_references():
     assert result.copying(rng) == pytest.approx((0.5, 0.5, 0.5))  # half way from 0.6 to 1
 
 
+def test_where_the_references_are_one_there_is_no_position():
+    result = handmade(np.full((40, 40), 0.7), memorizers=1.0)
+    assert np.isnan(result.agreement(np.random.default_rng(0))).all()
+
+
 def test_the_p_value_is_uniform_where_starts_do_not_matter_and_least_where_they_decide():
     """Of 40 pairs with random cosines the p-values of 60 draws have mean 1/2 within four standard errors, 0.15."""
     rng = np.random.default_rng(1)

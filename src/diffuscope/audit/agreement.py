@@ -55,6 +55,7 @@ from .subject import Levels, evaluate
 STARTS = 128  # pairs of samples; the standard error of a mean cosine is at most 0.09
 SPLIT_POINTS = 256  # held-out examples where the two models' answers are compared
 ROUNDING = 1e-9  # of the target's variance: single precision leaves 1e-13
+SAME_COSINE = 1e-6  # of 1: single precision knows no more of a cosine
 TINY = np.finfo(float).tiny
 Interval = tuple[float, float, float]  # a value and the ends of its interval
 
@@ -258,9 +259,10 @@ class Agreement:
 
 
 def _share(value: ndarray | float, zero: ndarray | float) -> ndarray:
-    """The position of `value` between `zero` and 1."""
-    position = (value - zero) / np.maximum(1 - zero, TINY)
-    return np.asarray(np.round(position, 9))  # no trace of rounding in a cosine
+    """The position of `value` between `zero` and 1; NaN where these are the same up to rounding."""
+    room = np.asarray(1 - zero)
+    apart = room > SAME_COSINE
+    return np.where(apart, np.round((value - zero) / np.where(apart, room, 1), 9), np.nan)  # no trace of rounding
 
 
 def _with_interval(value: ndarray | float, drawn: ndarray) -> Interval:

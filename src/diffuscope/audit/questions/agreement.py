@@ -173,7 +173,7 @@ def _verdict(result: Compared, *, copying: bool, leaning: bool) -> Finding:
         unit="",
         verdict=text,
         tone=tone,
-        interval=(w_low, w_high),
+        interval=None if np.isnan(w_low + w_high) else (w_low, w_high),
         null="0: two exact memorizers of the two training sets"
         + (f" ({result.memorized:,} held-out examples in place of the second)" if result.repeated is None else "")
         + f"; 1: the same function. Samples of different starts have a mean cosine of {agreement.apart:.2f}, and the "
@@ -196,7 +196,7 @@ def _nearest(result: Compared) -> Finding:
         verdict="The mean cosine to the nearest training example of the first model is "
         f"{means[0]:.3f} for its samples, {means[1]:.3f} for the second one's, {means[2]:.3f} for held-out ones.",
         tone="neutral",
-        interval=(low, high),
+        interval=None if np.isnan(low + high) else (low, high),
         null=f"0: {len(agreement.heldout_nearest)} held-out examples.",
         power=f"{len(agreement.nearest)} samples. Smooth samples are near to everything.",
     )
