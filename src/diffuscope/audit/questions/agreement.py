@@ -16,7 +16,7 @@ import numpy as np
 
 from diffuscope.findings import Finding, Tone, bootstrap_sums, percentile_interval
 
-from ..agreement import Agreement, Interval, Pair, measure_samples, measure_scores, network_calls
+from ..agreement import SAME_COSINE, Agreement, Interval, Pair, measure_samples, measure_scores, network_calls
 from ..agreement_charts import agreement_chart, covariance_chart, gallery
 from ..denoising_gap import Gap, denoising_gap
 from ..level_measures import LevelMeasures
@@ -121,7 +121,7 @@ def _doubt(result: Compared, significance: float) -> str:
         )
     error = float((agreement.agree - agreement.memorizers).std() / len(agreement.agree) ** 0.5)
     room = 1 - float(agreement.memorizers.mean())
-    if room < RESOLVED * error:
+    if room < max(RESOLVED * error, SAME_COSINE):
         return f"two memorizers would agree as well (mean cosine {1 - room:.3f}), so that nothing could be told"
     return ""
 
