@@ -232,10 +232,10 @@ def bad_values(name: str, kind: Any, places: dict[str, Path]) -> Iterator[Words]
         yield from PAIRS
     elif get_origin(kind) is tuple:
         yield from (("x",), ("",), ("-1",), ("7", "nan"))
-    elif name in ("data", "heldout", "samples", "canaries", "owners"):
+    elif name in ("data", "heldout", "samples", "second_data", "canaries", "owners"):
         yield from ((str(file),) for file in sorted(places["bad"].iterdir()))
         yield from ((value,) for value in SPECS)
-    elif name == "model":
+    elif name in ("model", "second_model"):
         yield from ((str(file),) for file in sorted(places["models"].iterdir()))
         yield from ((f"odd_models:{each}",) for each in OBJECTS)
         yield from (

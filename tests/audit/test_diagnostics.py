@@ -253,7 +253,8 @@ def added(finished):
 
 def test_diagnostics_are_added_to_a_finished_audit_and_resumed_with_the_rest_untouched(finished, added):
     without, _ = finished
-    named = ["wiring", "memorized", "membership", "learned", "loss", "steps", "order", "quality", "diversity"]
+    named = ["wiring", "memorized", "membership", "learned", "loss", "generalizes", "steps", "order"]
+    named += ["quality", "diversity"]
     assert list(without.findings) == named
     # as text, where NaN is itself
     assert repr({key: added.findings[key] for key in without.findings}) == repr(without.findings)
@@ -290,13 +291,14 @@ def test_the_page_has_the_section_only_with_the_setting(finished, added, page):
         "membership",
         "learned",
         "loss",
+        "generalizes",
         "steps",
         "order",
         "quality",
         "diversity",
         "diagnostics",
     ]
-    assert len(page.verdicts) == 10
+    assert len(page.verdicts) == 11
     html = render(page)
     for finding in added.findings["diagnostics"]:
         assert finding.title in html
@@ -309,6 +311,7 @@ def test_the_page_has_the_section_only_with_the_setting(finished, added, page):
         "membership",
         "learned",
         "loss",
+        "generalizes",
         "steps",
         "order",
         "quality",

@@ -62,12 +62,13 @@ def test_the_first_screen_carries_the_verdicts_and_the_sections_their_numbers(co
         "membership",
         "learned",
         "loss",
+        "generalizes",
         "steps",
         "order",
         "quality",
         "diversity",
     ]
-    assert len(page.verdicts) == 9
+    assert len(page.verdicts) == 10
     html = render(page)
     assert "Not measured: labels: the training and held-out data have no labels" in html
     assert copying.as_json()["quality_not_measured"] is None

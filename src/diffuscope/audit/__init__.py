@@ -9,6 +9,7 @@ from .references import References, fit_references
 from .result import AuditResult
 from .run import audit_model, audit_samples
 from .sample_metrics import SampleMetrics
+from .second_model import SecondModel
 from .session import Session
 from .subject import Settings, Subject
 from .verdict import WORDS, Verdict
@@ -24,6 +25,7 @@ __all__ = [
     "Question",
     "References",
     "SampleMetrics",
+    "SecondModel",
     "Session",
     "Settings",
     "Subject",

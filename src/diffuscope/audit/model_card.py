@@ -31,7 +31,7 @@ class Recipe:
     text: str
 
 
-def python_call(settings: Settings, *, has_model: bool, samples_given: bool) -> Recipe:
+def python_call(settings: Settings, *, has_model: bool, samples_given: bool, second_given: bool = False) -> Recipe:
     """The call with every setting that is not the default.
 
     >>> print(python_call(Settings(seed=3), has_model=False, samples_given=True).text)
@@ -48,6 +48,7 @@ def python_call(settings: Settings, *, has_model: bool, samples_given: bool) -> 
     arguments = ["subject"] if has_model else ["samples", "data"]
     arguments += [f"Settings({', '.join(changed)})"] if changed else []
     arguments += ["samples=samples"] if has_model and samples_given else []
+    arguments += ["second_model=second_model"] if second_given else []
     imports = f"Settings, {function}" if changed else function
     return Recipe("python", f"from diffuscope.audit import {imports}\n\n{function}({', '.join(arguments)})")
 

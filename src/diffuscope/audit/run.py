@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.data import DataSet
+from diffuscope.denoisers import Denoiser
 from diffuscope.files import sole_writer
 from diffuscope.memory import require_memory
 from diffuscope.progress import progress_bar
@@ -25,6 +26,7 @@ from .one_step import with_samples
 from .originals import Originals
 from .question import not_answered
 from .result import AuditResult, versions
+from .second_model import SecondModel, as_second, require_second
 from .session import Session
 from .store import Store
 from .subject import Settings, Subject, require_samples
@@ -36,6 +38,7 @@ def audit_model(
     *,
     out: Path | None = None,
     samples: torch.Tensor | None = None,
+    second_model: SecondModel | Denoiser | None = None,
     progress: bool = False,
 ) -> AuditResult:
     """Audit a denoiser against its training data and held-out data.
@@ -43,12 +46,17 @@ def audit_model(
     `samples`, if given, are audited in place of the model's own. With `out`, finished stages are stored in its `state`
     folder and an interrupted audit resumes. Memory: the data once in float32, plus under 1 GB.
     Of a model that declares `one_step = True` the samples are audited, drawn by one call each.
-    Raises InputError where the model or the data cannot be audited.
+    `second_model` was trained on other examples of the same distribution: do the two agree?
+    Raises InputError where the models or the data cannot be audited.
     """
-    settings, given = settings or Settings(), samples is not None
+    settings, given, second = settings or Settings(), samples is not None, as_second(second_model)
+    if second is not None:
+        require_second(second, subject)
     subject, samples = with_samples(subject, settings, out, samples, progress)
-    result = _audit(subject, settings, out, samples, progress)
-    return replace(result, recipe=python_call(settings, has_model=True, samples_given=given))
+    result = _audit(subject, settings, out, samples, progress, second)
+    return replace(
+        result, recipe=python_call(settings, has_model=True, samples_given=given, second_given=second is not None)
+    )
 
 
 def audit_samples(
@@ -78,7 +86,12 @@ def audit_samples(
 
 
 def _audit(
-    subject: Subject, settings: Settings, out: Path | None, samples: torch.Tensor | None, progress: bool
+    subject: Subject,
+    settings: Settings,
+    out: Path | None,
+    samples: torch.Tensor | None,
+    progress: bool,
+    second: SecondModel | None = None,
 ) -> AuditResult:
     asked = [question for question in questions.QUESTIONS if question.asked(subject.has_model)]
     numbers = (settings.levels + 2) * settings.generated * subject.train[0].numel()
@@ -93,7 +106,7 @@ def _audit(
         nullcontext() if out is None else sole_writer(out),
     ):
         store, answers = Store(out, fingerprint(subject, settings, samples)), {}
-        session = Session(subject, settings, store=store, given=samples, progress=bar)
+        session = Session(subject, settings, store=store, given=samples, second=second, progress=bar)
         bar.reset(session.shared_stages + sum(question.stages(session) for question in asked))
         for name in settings.features:
             if ":" in name:

@@ -24,6 +24,7 @@ from .level_measures import LevelMeasures, Points, measure_level
 from .named_features import named_features, own_features
 from .own_sampler import own_sampler
 from .references import References, fit_gaussian, fit_references
+from .second_model import SecondModel
 from .store import Arrays, Store
 from .subject import Levels, Settings, Subject, noise_levels
 
@@ -31,7 +32,7 @@ from .subject import Levels, Settings, Subject, noise_levels
 class Session:
     """Subject, settings and store of one audit, its streams of random numbers, and the shared measurements.
 
-    `given` samples are audited in place of the model's own.
+    `given` samples are audited in place of the model's own. A `second` model is compared with the subject's.
     """
 
     def __init__(
@@ -41,9 +42,10 @@ class Session:
         *,
         store: Store | None = None,
         given: Tensor | None = None,
+        second: SecondModel | None = None,
         progress: "tqdm[Any] | None" = None,
     ) -> None:
-        self.subject, self.settings, self.given = subject, settings, given
+        self.subject, self.settings, self.given, self.second = subject, settings, given, second
         self.store = store or Store(None, {})
         self.progress = progress if progress is not None else tqdm(disable=True)
         self._features: dict[str, Features] = {}
@@ -59,6 +61,12 @@ class Session:
         """Whether the question of memorization was answered with an alarm: no later verdict may praise the model."""
         answer = self.answers.get("memorized")
         return answer is not None and bool(answer.findings) and answer.findings[0].tone == "alarm"
+
+    @property
+    def leans_to_training(self) -> bool:
+        """Whether the question of memorization asked for attention without an alarm."""
+        answer = self.answers.get("memorized")
+        return answer is not None and bool(answer.findings) and answer.findings[0].tone == "attention"
 
     @property
     def heldout_doubted(self) -> str:

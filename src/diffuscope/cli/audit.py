@@ -25,6 +25,7 @@ from diffuscope.training import train_denoiser
 
 from .invocation import typed
 from .options import DataOptions, TrainOptions, require_range, writing
+from .second_model import load_second, second_model
 
 MOST_SAMPLES = 20_000  # of more, so many at random are audited
 
@@ -47,6 +48,10 @@ class Audit:
     """Generated samples, in the same forms as --data: audited in place of the model's own, or alone."""
     samples_range: tuple[float, float] | None = None
     """Lowest and highest possible value of --samples; needed for integers."""
+    second_model: str | None = None
+    """A model trained on other examples of the same distribution, in the same forms as --model: do the two agree?"""
+    second_data: str | None = None
+    """What --second-model was trained on, in the same forms and units as --data; by default unknown."""
     canaries: str | None = None
     """The canaries.npz of `diffuscope canaries`, part of which the model was trained on: bounds its epsilon."""
     owners: str | None = None
@@ -67,9 +72,13 @@ class Audit:
         require_range("samples_range", self.samples_range)
         if self.samples is None and self.samples_range is not None:
             raise InputError("samples_range: expected with --samples only")
-        for name in ("canaries", "owners"):
+        for name in ("canaries", "owners", "second_model"):
             if self.model is None and self.samples is not None and getattr(self, name) is not None:
                 raise InputError(f"{name}: expected with --model, whose loss it asks for; got --samples alone")
+        if self.second_data is not None and self.second_model is None:
+            raise InputError("second_data: expected with --second-model only")
+        if self.second_data is not None and self.encode is not None:
+            raise InputError("second_data: expected without --encode, as it would have to be encoded, too")
         for name in self.settings.features:
             if ":" in name:
                 user_object(name)
@@ -82,7 +91,8 @@ class Audit:
 
     def _audit(self) -> None:
         denoiser = None if self.model is None else load_model(self.model)
-        data = self.source.load(self.settings.seed)
+        other = None if self.second_model is None else load_second(self.second_model)
+        loaded = data = self.source.load(self.settings.seed)
         notes, latents = [*data.notes], None
         if self.encode is not None:
             latents = self._latents(data, notes)
@@ -103,6 +113,10 @@ class Audit:
         else:
             samples, originals = latents.in_range(data)
         asked = {**self._asked(data), "originals": originals}
+        second = None
+        if other is not None:
+            name, units = Path(self.second_model or "").name, self.source.data_range
+            second = second_model(other, name, self.second_data, units, loaded=loaded, used=data)
         if denoiser is None and samples is None:
             print(f"No --model given: training a small one on {data.name}.")
             steps, batch_size = self.training.train_steps, self.training.batch_size
@@ -132,7 +146,9 @@ class Audit:
             assert denoiser is not None
             name = f"a small model trained on {data.name}" if self.model is None else Path(self.model).name
             subject = Subject.of(denoiser, data, name, tuple(notes), **asked)
-            result = audit_model(subject, self.settings, out=self.out, samples=samples, progress=True)
+            result = audit_model(
+                subject, self.settings, out=self.out, samples=samples, second_model=second, progress=True
+            )
         if words := typed.get():
             result = replace(result, recipe=command_line(["diffuscope", *words]))
         report = result.save(self.out)

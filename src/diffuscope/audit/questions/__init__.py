@@ -5,7 +5,7 @@ from importlib import import_module
 from ..question import Question
 
 NAMES = (
-    "wiring", "samples", "memorized", "membership", "learned", "loss", "steps", "order", "quality", "diversity",
-    "diagnostics",
+    "wiring", "samples", "memorized", "membership", "learned", "loss", "generalizes", "agreement", "steps", "order",
+    "quality", "diversity", "diagnostics",
 )  # fmt: skip
 QUESTIONS: list[Question] = [import_module(f".{name}", __name__).QUESTION for name in NAMES]

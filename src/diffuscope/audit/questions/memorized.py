@@ -129,7 +129,7 @@ def _ask(session: Session) -> Answer:
     standard: dict[str, object] = {}  # by feature space
     if subject.has_model:
         stream = session.numpy_stream("gap")
-        gap = denoising_gap(session.measures, level, stream, _pairs(session, stream))
+        gap = denoising_gap(session.measures, level, stream, pairs_of_points(session, stream))
         result = Memorization(gap, {}, {})
         found, blocks = [gap_finding(gap, level)], gap_blocks(gap)
     chosen = transformations(settings.transformations, subject.train.shape[1:])
@@ -220,7 +220,7 @@ def _numbered(train_labels: Tensor, heldout_labels: Tensor) -> Cells:
     return cells[: len(train_labels)], cells[len(train_labels) :]
 
 
-def _pairs(session: Session, rng: np.random.Generator) -> Pairs:
+def pairs_of_points(session: Session, rng: np.random.Generator) -> Pairs:
     """The pairs of points for the gap, of which every group has at most one."""
     cells, subject, (train, heldout) = cells_of_points(session), session.subject, session.point_indices
     if subject.train_groups is None or subject.heldout_groups is None:
