@@ -24,11 +24,12 @@ from diffuscope.files import replace_atomically, write_json
 from diffuscope.training.average import average_decay, update_average
 from diffuscope.training.batches import EpochPermutations
 
-SIZES, SEEDS, PILOTS, REPEATS = (64, 256, 1024), 3, (16, 8, 4), 2
-WIDTH, DEPTH, BATCH, RATE, WARMUP = 256, 3, 64, 1e-3, 100
+SIZES, SEEDS = (16, 32, 64, 128, 256, 1024), 3
+WIDTH, DEPTH, BATCH, RATE, WARMUP = 256, 3, 32, 1e-3, 100
 SAMPLES, NFE, RATIO = 1000, 16, 1 / 3
-LEVELS, ROWS = 8, 256  # of the gap between training and held-out error
+LEVELS, ROWS = 8, 128  # of the gap between training and held-out error
 MOST = 400_000  # steps
+SAMPLED = 0.6  # no samples are drawn before the training error is this share of the held-out error
 SINUSOIDS = 16
 
 
@@ -190,7 +191,7 @@ class Runs:
                     saved = time.monotonic()
             train, heldout = self.errors()
             copied = None
-            if self.step >= 15 * n:
+            if np.mean(train) < SAMPLED * np.mean(heldout):
                 drawn = self.samples()
                 copied = [copies(drawn[k], rows) for k, rows in enumerate(self.examples)]
             self.records.append({"step": self.step, "copied": copied, "train": train, "heldout": heldout})
@@ -212,21 +213,6 @@ def copies(queries: Tensor, examples: Tensor) -> int:
     return int((two[:, 0] < RATIO * two[:, 1]).sum())
 
 
-def groups(train: Tensor) -> dict[str, tuple[Tensor, int]]:
-    """Examples (runs, n, d) and the seed of every group: pilots with their own subsets, then the observed runs."""
-    found = {}
-    for n in SIZES:
-        own = [subset(train, n, seed) for seed in range(SEEDS)]
-        for part in PILOTS:
-            picked = []
-            for seed, rows in enumerate(own):
-                order = torch.randperm(n, generator=torch.Generator().manual_seed(100 * n + 10 * part + seed))
-                picked += [rows[order[k * (n // part) : (k + 1) * (n // part)]] for k in range(REPEATS)]
-            found[f"pilots-{n}-{n // part}"] = torch.stack(picked), 7919 * n + part
-        found[f"observed-{n}"] = torch.stack(own), 104729 + n
-    return found
-
-
 def subset(train: Tensor, n: int, seed: int) -> Tensor:
     """The n training images of one seed, in a random order; no image belongs to two runs of any size."""
     first = sum(SEEDS * size for size in SIZES if size < n) + seed * n
@@ -236,8 +222,8 @@ def subset(train: Tensor, n: int, seed: int) -> Tensor:
 def runs(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     train, heldout = digits()
-    for name, (examples, seed) in groups(train).items():
-        Runs(folder, name, examples, heldout, seed).run()
+    for n in SIZES:
+        Runs(folder, f"n{n}", torch.stack([subset(train, n, seed) for seed in range(SEEDS)]), heldout, 104729 + n).run()
 
 
 if __name__ == "__main__":
