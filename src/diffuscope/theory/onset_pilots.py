@@ -16,9 +16,9 @@ is below 0.6 of that on held-out examples.
 import json
 import time
 from bisect import bisect_left
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -79,19 +79,20 @@ def pilot_sizes(n: int) -> tuple[int, ...]:
     raise InputError(f"data: expected at least {2 * FEWEST} training examples, pilots have {FEWEST} or more; got {n}")
 
 
-def training_time(settings: TrainingSettings, steps: int) -> list[float]:
-    """T after 0 .. `steps` steps."""
-    total, times = 0.0, [0.0]
-    for k in range(steps):
-        total += settings.learning_rate_at(k) / settings.learning_rate
-        times.append(total)
-    return times
+def training_times(settings: TrainingSettings) -> list[float]:
+    """T after 0, 1, ... steps, to the last of the plan."""
+    rates = [settings.learning_rate_at(k) / settings.learning_rate for k in range(settings.steps)]
+    return [0.0, *accumulate(rates)]
 
 
-def step_at(settings: TrainingSettings, steps: int, time_: float) -> int | None:
-    """The first step k <= `steps` with T(k) >= `time_`; None if there is none."""
-    k = bisect_left(training_time(settings, steps), time_)
-    return k if k <= steps else None
+def step_at(times: Sequence[float], time: float) -> int | None:
+    """The first step k with T(k) >= `time` of increasing T = `times`; None if there is none.
+
+    >>> step_at([0.0, 0.5, 1.5], 0.7), step_at([0.0, 0.5, 1.5], 2.0)
+    (2, None)
+    """
+    k = bisect_left(times, time)
+    return k if k < len(times) else None
 
 
 def run_pilots(
