@@ -1,13 +1,14 @@
 r"""When will a model start to copy? The onset at n examples, predicted from pilots at smaller n.
 
 Learning anything takes a time that does not depend on n; fitting the examples themselves takes one proportional to it
-(Bonnaire et al. 2025). For a pilot i of n_i examples, with N the geometric mean of the sizes, f the first part's share
-at N and an exponent b near 1,
+(Bonnaire et al. 2025). Copying waits for the longer of the two, so that the smallest pilots may be late. For a pilot i
+of n_i examples, with N the geometric mean of the sizes, f the share of the first at N, an exponent b near 1 and a
+sharpness p of the bend (the two times are added at p = 1; at p = 8 the longer one decides),
 
 .. math::
     \log\tau_i = m + g(n_i) + \varepsilon_i, \qquad
-    g(n) = \log\left[f + (1 - f)\,(n/N)^b\right], \qquad
-    f \sim U(0, 1), \quad b \sim \mathcal N(1, 0.1^2), \quad \log s \sim U, \quad m \sim U .
+    g(n) = \tfrac1p \log\left[f + (1 - f)\,(n/N)^{pb}\right], \qquad
+    f \sim U(0, 1), \quad b \sim \mathcal N(1, 0.15^2), \quad p \in \{1, 2, 4, 8\}, \quad \log s \sim U, \quad m \sim U .
 
 A pure power law is f = 0. The errors are those of a run, standard deviation s, and those of checkpoints 10% apart,
 q = (log 1.1)/sqrt(12), which runs of one size may share:
@@ -15,10 +16,10 @@ q = (log 1.1)/sqrt(12), which runs of one size may share:
 .. math::
     \operatorname{Cov}(\varepsilon) = \Sigma = s^2 I + q^2 B, \quad B_{ij} = [n_i = n_j], \qquad
     \hat m = \frac{1^T\Sigma^{-1}(y - g)}{1^T\Sigma^{-1}1}, \qquad
-    \log\tau \,|\, f, b, s \sim \mathcal N\left(\hat m + g(n),\ \tfrac{1}{1^T\Sigma^{-1}1} + s^2 + q^2\right),
+    \log\tau \,|\, f, b, p, s \sim \mathcal N\left(\hat m + g(n),\ \tfrac{1}{1^T\Sigma^{-1}1} + s^2 + q^2\right),
 
 with the weight :math:`|\Sigma|^{-1/2} (1^T\Sigma^{-1}1)^{-1/2} e^{-\frac12 (y - g - \hat m)^T\Sigma^{-1}(y - g - \hat m)}`
-for (f, b, s), m integrated out. The forecast is the median of this mixture, its intervals are quantiles. So the prior
+for (f, b, p, s), m integrated out. The forecast is the median of this mixture, its intervals are quantiles. So the prior
 of b, and how far n is from the pilots, are in the interval.
 
 Pilots without an onset, and pilots whose chance level is not small, do not enter; without two sizes that copied there
@@ -41,7 +42,8 @@ from diffuscope.errors import InputError
 
 from .memorization_onset import SPACING
 
-EXPONENT, EXPONENT_STD = 1.0, 0.1
+EXPONENT, EXPONENT_STD = 1.0, 0.15
+SHARPNESS = (1.0, 2.0, 4.0, 8.0)  # p
 CHECKPOINTS = math.log(SPACING) / math.sqrt(12)  # q
 SCATTER = (0.01, 0.5)  # of s
 STEEPEST = 1.5  # exponent between pilots above which the growth is another one than proportional
@@ -103,9 +105,11 @@ def forecast_onset(sizes: Sequence[int], onsets: Sequence[float | int], n: int) 
     )  # fmt: skip
 
 
-def growth(x: Float[ndarray, "..."], f: Float[ndarray, "..."], b: Float[ndarray, "..."]) -> Float[ndarray, "..."]:
-    """g at log(n/N) = `x`, broadcast against f and b."""
-    return np.logaddexp(np.log(f), np.log1p(-f) + b * x)
+def growth(
+    x: Float[ndarray, "..."], f: Float[ndarray, "..."], b: Float[ndarray, "..."], p: Float[ndarray, "..."]
+) -> Float[ndarray, "..."]:
+    """g at log(n/N) = `x`, broadcast against f, b and p."""
+    return np.logaddexp(np.log(f), np.log1p(-f) + p * b * x) / p
 
 
 def _checked(sizes: Sequence[int], onsets: Sequence[float | int], n: int) -> tuple[ndarray, ndarray]:
@@ -129,13 +133,14 @@ def _slope(x: ndarray, y: ndarray) -> tuple[float, float]:
 
 
 def _mixture(x: ndarray, y: ndarray, at: float) -> tuple[ndarray, ndarray, ndarray, ndarray]:
-    """Weight, mean, standard deviation and s of every (s, f, b), flattened; `at` is log(n/N)."""
-    f = (np.arange(25) + 0.5)[:, None] / 25
-    b = EXPONENT + EXPONENT_STD * norm.ppf((np.arange(25) + 0.5) / 25)[None]  # of equal prior weight
-    residual = y - growth(x[:, None, None], f, b).transpose(1, 2, 0)
-    ahead = growth(np.asarray(at), f, b)
+    """Weight, mean, standard deviation and s of every (s, f, b, p), flattened; `at` is log(n/N)."""
+    f = ((np.arange(25) + 0.5) / 25)[:, None, None]
+    b = (EXPONENT + EXPONENT_STD * norm.ppf((np.arange(15) + 0.5) / 15))[:, None]  # of equal prior weight
+    p = np.array(SHARPNESS)
+    residual = y - np.stack([growth(np.asarray(place), f, b, p) for place in x], -1)
+    ahead = growth(np.asarray(at), f, b, p)
     shared = CHECKPOINTS**2 * (x[:, None] == x[None])
-    scatters = np.geomspace(*SCATTER, 24)
+    scatters = np.geomspace(*SCATTER, 16)
     logs, means, stds = [], [], []
     for s in scatters:
         covariance = s**2 * np.eye(len(x)) + shared
@@ -143,13 +148,13 @@ def _mixture(x: ndarray, y: ndarray, at: float) -> tuple[ndarray, ndarray, ndarr
         precision = inverse.sum()
         m = residual @ inverse.sum(0) / precision
         rest = residual - m[..., None]
-        square = np.einsum("fbi,ij,fbj->fb", rest, inverse, rest)
+        square = ((rest @ inverse) * rest).sum(-1)
         logs.append(-(np.linalg.slogdet(covariance)[1] + math.log(precision) + square) / 2)
         means.append(m + ahead)
         stds.append(np.full_like(m, math.sqrt(1 / precision + s**2 + CHECKPOINTS**2)))
     log = np.stack(logs)
     weight = np.exp(log - log.max())
-    scatter = np.broadcast_to(scatters[:, None, None], log.shape)
+    scatter = np.broadcast_to(scatters[:, None, None, None], log.shape)
     return (weight / weight.sum()).ravel(), np.stack(means).ravel(), np.stack(stds).ravel(), scatter.ravel()
 
 
