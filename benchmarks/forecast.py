@@ -223,7 +223,10 @@ def runs(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     train, heldout = digits()
     for n in SIZES:
-        Runs(folder, f"n{n}", torch.stack([subset(train, n, seed) for seed in range(SEEDS)]), heldout, 104729 + n).run()
+        examples = torch.stack([subset(train, n, seed) for seed in range(SEEDS)])
+        parts = {f"n{n}": range(SEEDS)} if n < SIZES[-1] else {f"n{n}-{seed}": (seed,) for seed in range(SEEDS)}
+        for name, seeds in parts.items():
+            Runs(folder, name, examples[list(seeds)], heldout, 104729 + n + seeds[0]).run()
 
 
 if __name__ == "__main__":
