@@ -134,13 +134,13 @@ def _slope(x: ndarray, y: ndarray) -> tuple[float, float]:
 
 def _mixture(x: ndarray, y: ndarray, at: float) -> tuple[ndarray, ndarray, ndarray, ndarray]:
     """Weight, mean, standard deviation and s of every (s, f, b, p), flattened; `at` is log(n/N)."""
-    f = ((np.arange(25) + 0.5) / 25)[:, None, None]
-    b = (EXPONENT + EXPONENT_STD * norm.ppf((np.arange(15) + 0.5) / 15))[:, None]  # of equal prior weight
+    f = ((np.arange(15) + 0.5) / 15)[:, None, None]
+    b = (EXPONENT + EXPONENT_STD * norm.ppf((np.arange(11) + 0.5) / 11))[:, None]  # of equal prior weight
     p = np.array(SHARPNESS)
     residual = y - np.stack([growth(np.asarray(place), f, b, p) for place in x], -1)
     ahead = growth(np.asarray(at), f, b, p)
     shared = CHECKPOINTS**2 * (x[:, None] == x[None])
-    scatters = np.geomspace(*SCATTER, 16)
+    scatters = np.geomspace(*SCATTER, 12)
     logs, means, stds = [], [], []
     for s in scatters:
         covariance = s**2 * np.eye(len(x)) + shared
