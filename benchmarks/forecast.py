@@ -1,11 +1,12 @@
 r"""Forecasts of the onset of copying against the onsets observed: n = 64, 256 and 1,024 digits, three seeds each.
 
 MNIST averaged over 2 x 2 pixels (14 x 14) in [-1, 1]; a residual MLP of 500,000 parameters with EDM's preconditioning,
-Adam at a constant rate of 1e-3 and batches of 64, checkpoints 10% apart, 1,000 samples by 16 steps of DDIM from the
-averaged weights. A forecast for n uses pilots at n/16, n/8 and n/4, two of each, on subsets of the run's own examples
-with weights and noise of their own. Runs of one size are trained side by side, weights with a leading axis.
+Adam at a constant rate of 1e-3 and batches of 32, checkpoints 10% apart, 1,000 samples by 16 steps of DDIM from the
+averaged weights. There are three runs of every size, each on its own images with its own weights. The forecast for 64
+comes from the runs of 16 and 32 examples, for 256 from those of 16, 32 and 64, for 1,024 from those of 64, 128 and 256.
+Runs up to 256 examples are trained side by side, weights with a leading axis.
 
-    python benchmarks/forecast.py runs out/forecast     # about an hour on one core; rerun to resume
+    python benchmarks/forecast.py runs out/forecast     # half an hour on one free core; rerun to resume
     python benchmarks/forecast.py table out/forecast    # the nine forecasts
 """
 
@@ -20,11 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from diffuscope.data import load_data
-from diffuscope.files import replace_atomically, write_json
+from diffuscope.files import write_json
+from diffuscope.theory import NoForecast, forecast_onset, onset
 from diffuscope.training.average import average_decay, update_average
 from diffuscope.training.batches import EpochPermutations
 
 SIZES, SEEDS = (16, 32, 64, 128, 256, 1024), 3
+FORECASTS = {64: (16, 32), 256: (16, 32, 64), 1024: (64, 128, 256)}  # their pilots
 WIDTH, DEPTH, BATCH, RATE, WARMUP = 256, 3, 32, 1e-3, 100
 SAMPLES, NFE, RATIO = 1000, 16, 1 / 3
 LEVELS, ROWS = 8, 128  # of the gap between training and held-out error
@@ -196,8 +199,11 @@ class Runs:
                 copied = [copies(drawn[k], rows) for k, rows in enumerate(self.examples)]
             self.records.append({"step": self.step, "copied": copied, "train": train, "heldout": heldout})
             self.checkpoint += 1
-            print(f"{self.path.stem}: step {self.step}, copied {copied}, loss "
-                  f"{np.mean(train):.4f} {np.mean(heldout):.4f}, {time.process_time() - began:.0f} s", flush=True)
+            print(
+                f"{self.path.stem}: step {self.step}, copied {copied}, loss "
+                f"{np.mean(train):.4f} {np.mean(heldout):.4f}, {time.process_time() - began:.0f} s",
+                flush=True,
+            )
         self.seconds = time.process_time() - began
         self.save()
 
@@ -229,6 +235,51 @@ def runs(folder: Path) -> None:
             Runs(folder, name, examples[list(seeds)], heldout, 104729 + n + seeds[0]).run()
 
 
+def observed(folder: Path) -> dict[int, list[tuple[int | None, int]]]:
+    """Onset (None: not yet) and last checkpoint of every run, by size."""
+    found: dict[int, list[tuple[int | None, int]]] = {}
+    for path in sorted(folder.glob("n*.json")):
+        record = json.loads(path.read_text())
+        for k in range(len(record["null"])):
+            counts = {c["step"]: c["copied"][k] if c["copied"] else 0 for c in record["checkpoints"]}
+            found.setdefault(record["n"], []).append((onset(counts), max(counts, default=0)))
+    return found
+
+
+def table(folder: Path) -> None:
+    """The nine forecasts as a table in Markdown, and how many are within 25% and within their intervals."""
+    runs_of = observed(folder)
+    print("| examples | onsets |\n|--:|---|")
+    for n, found in sorted(runs_of.items()):
+        print(f"| {n:,} | {', '.join(shown(*run) for run in found)} |")
+    print(
+        "\n| examples | seed | forecast | 80% | 95% | observed | forecast / observed |\n|--:|--:|--:|--:|--:|--:|--:|"
+    )
+    near, within_80, within_95, done = 0, 0, 0, 0
+    for n, sizes in FORECASTS.items():
+        pilots = [(size, begun) for size in sizes for begun, _ in runs_of.get(size, []) if begun is not None]
+        made = forecast_onset([size for size, _ in pilots], [begun for _, begun in pilots], n)
+        if isinstance(made, NoForecast):
+            print(f"{n}: {made.reason}")
+            continue
+        (a, b), (c, d) = made.interval_80, made.interval_95
+        for seed, (begun, last) in enumerate(runs_of.get(n, [])):
+            ratio = "" if begun is None else f"{made.median / begun:.2f}"
+            print(f"| {n:,} | {seed} | {made.median:,.0f} | {a:,.0f} - {b:,.0f} | {c:,.0f} - {d:,.0f} | "
+                  f"{shown(begun, last)} | {ratio} |")  # fmt: skip
+            if begun is not None:
+                done += 1
+                near += abs(made.median / begun - 1) <= 0.25
+                within_80 += a <= begun <= b
+                within_95 += c <= begun <= d
+    print(f"\nOf {done} observed onsets, {near} within 25% of the forecast, {within_80} within the 80% interval, "
+          f"{within_95} within the 95% interval")  # fmt: skip
+
+
+def shown(begun: int | None, last: int) -> str:
+    return f"> {last:,}" if begun is None else f"{begun:,}"
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    runs(Path(sys.argv[2]))
+    {"runs": runs, "table": table}[sys.argv[1]](Path(sys.argv[2]))

@@ -33,7 +33,15 @@ def vectors(tmp_path):
     generator = np.random.default_rng(0)
     for name, rows in (("train", 64), ("heldout", 200)):
         np.save(tmp_path / f"{name}.npy", generator.standard_normal((rows, 8)).clip(-4, 4))
-    return ["--data", str(tmp_path / "train.npy"), "--heldout", str(tmp_path / "heldout.npy"), "--data-range", "-5", "5"]
+    return [
+        "--data",
+        str(tmp_path / "train.npy"),
+        "--heldout",
+        str(tmp_path / "heldout.npy"),
+        "--data-range",
+        "-5",
+        "5",
+    ]
 
 
 def refused(capsys, *arguments):
@@ -46,7 +54,9 @@ def refused(capsys, *arguments):
 def test_pilots_have_a_sixteenth_to_a_quarter_of_the_examples_and_sixteen_at_least():
     for n in (32, 40, 64, 100, 128, 200, 256, 1000, 60_000):
         sizes = pilot_sizes(n)
-        assert sorted(set(sizes)) == list(sizes) and 16 <= sizes[0] and sizes[-1] <= n / 2
+        assert sorted(set(sizes)) == list(sizes)
+        assert sizes[0] >= 16
+        assert sizes[-1] <= n / 2
     assert pilot_sizes(256) == (16, 32, 64)
     with pytest.raises(InputError, match="data: expected at least 32 training examples"):
         pilot_sizes(31)
@@ -58,18 +68,21 @@ def test_training_time_is_the_number_of_steps_at_a_constant_rate_and_half_of_it_
     # the mean of (1 + cos)/2 over k = 0 .. K-1 of a half period is (K + 1)/2
     cosine = training_times(TrainingSettings(steps=200, warmup_steps=0))
     assert cosine[-1] == pytest.approx(201 / 2, rel=1e-12)
-    assert step_at(constant, 7.2) == 8 and step_at(constant, 50.5) is None
+    assert step_at(constant, 7.2) == 8
+    assert step_at(constant, 50.5) is None
 
 
 def test_a_forecast_is_before_within_or_after_the_planned_end_and_says_so():
     for steps, place, word in ((2_000, "before", "before"), (60_000, "after", "expected to copy")):
         lines, record = told(pilots_that_copy(5), 1024, plan(steps))
-        assert record["planned_end"] == place and word in lines[1]
+        assert record["planned_end"] == place
+        assert word in lines[1]
     # by construction: a planned training time equal to the median lies within its interval
     median = told(pilots_that_copy(5), 1024, plan(60_000))[1]["forecast"]["median"]
     steps = next(k for k in range(1_000, 60_000) if k / 2 > median)  # a cosine's steps count half
     lines, record = told(pilots_that_copy(5), 1024, plan(steps))
-    assert record["planned_end"] == "within" and "within" in lines[1]
+    assert record["planned_end"] == "within"
+    assert "within" in lines[1]
 
 
 def test_steps_of_the_forecast_are_where_the_training_time_reaches_it():
@@ -83,15 +96,19 @@ def test_steps_of_the_forecast_are_where_the_training_time_reaches_it():
 
 def test_without_copying_pilots_only_a_lower_bound_is_told():
     lines, record = told([pilot(64, None)] * 3, 1024, plan(1000))
-    assert record["forecast"] is None and record["later_than_step"] == 1000
-    assert "cannot be told" in lines[0] and "later than at step 1,000" in lines[1]
+    assert record["forecast"] is None
+    assert record["later_than_step"] == 1000
+    assert "cannot be told" in lines[0]
+    assert "later than at step 1,000" in lines[1]
 
 
 def test_pilots_whose_chance_level_is_not_small_are_not_used():
     found = [*pilots_that_copy(5), pilot(64, 10, chance=100)]
     assert len(usable(found)) == 9
     lines, record = told([pilot(64, 300, chance=100), pilot(128, 600, chance=90)] * 3, 1024, plan(1000))
-    assert record["forecast"] is None and "by chance 100 of 1000 held-out examples" in lines[0] and len(lines) == 1
+    assert record["forecast"] is None
+    assert "by chance 100 of 1000 held-out examples" in lines[0]
+    assert len(lines) == 1
 
 
 def test_a_size_of_which_a_pilot_has_not_copied_is_left_out():
@@ -103,7 +120,9 @@ def test_the_command_writes_the_forecast_and_starts_no_training(capsys, tmp_path
     out = tmp_path / "out"
     cli.main(["train", *vectors, "--forecast", "--train-steps", "55", "--batch-size", "8", "--out", str(out)])
     record = json.loads((out / "forecast.json").read_text())
-    assert record["examples"] == 64 and record["planned_steps"] == 55 and record["later_than_step"] == 55
+    assert record["examples"] == 64
+    assert record["planned_steps"] == 55
+    assert record["later_than_step"] == 55
     assert [one["size"] for one in record["pilots"]] == [16] * REPEATS  # 32 would be later still
     assert not (out / "model.safetensors").exists()
     printed = capsys.readouterr().out
@@ -140,7 +159,8 @@ def test_an_interrupted_forecast_ends_in_the_same_pilots(tmp_path, vectors, monk
             pilots = run_pilots(data, steps=62, batch_size=8, seed=1, out=parts, show=killed)
         except KeyboardInterrupt:
             continue
-    assert len(seen) == 2 and pilots == expected
+    assert len(seen) == 2
+    assert pilots == expected
     for file in whole.glob("*.json"):
         assert (parts / file.name).read_text() == file.read_text()
     with pytest.raises(InputError, match="checkpoint: .* was written with steps = 62, this run has 70"):

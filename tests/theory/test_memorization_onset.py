@@ -21,7 +21,7 @@ def test_the_onset_is_the_first_checkpoint_above_the_bound_even_if_the_share_fal
     counts = {step: round(1000 * share) for step, share in shares.items()}
     assert onset(counts) == 133
     assert onset(dict(reversed(counts.items()))) == 133
-    assert onset({step: 17 for step in counts}) is None
+    assert onset(dict.fromkeys(counts, 17)) is None
     assert onset({}) is None
 
 
@@ -47,13 +47,15 @@ def test_independent_gaussian_vectors_in_many_dimensions_are_no_copies():
 
 
 def test_no_copies_among_183_examples_bound_chance_and_among_182_do_not():
-    assert chance_is_small(0, 183) and not chance_is_small(0, 182)  # 1 - 0.025^(1/n) = 2%
+    assert chance_is_small(0, 183)
+    assert not chance_is_small(0, 182)
     assert not chance_is_small(20, 1000)
 
 
 def test_checkpoints_are_ten_percent_apart_up_to_the_last_step():
     steps = checkpoints(10_000)
-    assert steps[0] == 50 and 10_000 / 1.1 - 1 < steps[-1] <= 10_000
+    assert steps[0] == 50
+    assert 10_000 / 1.1 - 1 < steps[-1] <= 10_000
     for k in range(len(steps) - 1):
         assert abs(steps[k + 1] - 1.1 * steps[k]) <= 0.5 * 2.1  # both are rounded to whole steps
 
@@ -65,5 +67,5 @@ def test_mistakes_are_one_line():
         copies_surely(5, 4)
     with pytest.raises(InputError, match="copies: expected a whole number from 0"):
         chance_is_small(-1, 4)
-    with pytest.raises(InputError, match="most: expected at least 50 steps"):
+    with pytest.raises(InputError, match="steps: expected at least 50, the first checkpoint"):
         checkpoints(49)

@@ -77,7 +77,8 @@ def test_the_forecast_scales_with_the_unit_and_ignores_the_order_of_pilots():
     onsets = [40 * n * math.exp(0.1 * generator.standard_normal()) for n in SIZES]
     found = forecast_onset(SIZES, onsets, 1024)
     scaled = forecast_onset(SIZES[::-1], [7 * onset for onset in onsets[::-1]], 1024)
-    assert isinstance(found, OnsetForecast) and isinstance(scaled, OnsetForecast)
+    assert isinstance(found, OnsetForecast)
+    assert isinstance(scaled, OnsetForecast)
     assert scaled.median == pytest.approx(7 * found.median, rel=1e-6)
     assert scaled.interval_95 == pytest.approx([7 * end for end in found.interval_95], rel=1e-6)
 
@@ -95,12 +96,18 @@ def test_the_interval_widens_with_the_distance_of_n_and_with_the_scatter_of_runs
 
 def test_nothing_is_forecast_without_growth_or_from_one_size_or_from_growth_of_another_kind():
     one = forecast_onset([64, 64, 64], [1000, 1100, 900], 1024)
-    assert isinstance(one, NoForecast) and one.later_than is None and "1 size" in one.reason
+    assert isinstance(one, NoForecast)
+    assert one.later_than is None
+    assert "1 size" in one.reason
     assert isinstance(forecast_onset([], [], 1024), NoForecast)
     flat = forecast_onset(SIZES, [1000.0] * 9, 1024)
-    assert isinstance(flat, NoForecast) and flat.later_than == pytest.approx(1000) and "does not grow" in flat.reason
+    assert isinstance(flat, NoForecast)
+    assert flat.later_than == pytest.approx(1000)
+    assert "does not grow" in flat.reason
     steep = forecast_onset(SIZES, [n**2 for n in SIZES], 1024)
-    assert isinstance(steep, NoForecast) and steep.later_than == pytest.approx(256**2) and "faster" in steep.reason
+    assert isinstance(steep, NoForecast)
+    assert steep.later_than == pytest.approx(256**2)
+    assert "faster" in steep.reason
 
 
 def test_mistakes_are_one_line():

@@ -72,7 +72,9 @@ def told(pilots: Sequence[Pilot], n: int, plan: Plan) -> tuple[list[str], dict[s
     record |= {"reason": reason, "later_than_step": None if later is None else step_at(time, later)}
     lines = [f"When copying will start cannot be told: {reason}, {source}"]
     if later is not None:
-        lines.append(f"It is expected later than at step {step_at(time, later):,}, where smaller sets were not copied yet")
+        lines.append(
+            f"It is expected later than at step {step_at(time, later):,}, where smaller sets were not copied yet"
+        )
     return lines, record
 
 

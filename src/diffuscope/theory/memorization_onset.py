@@ -15,7 +15,6 @@ Sources: Yoon, Choi, Kwon & Ryu 2023, *Diffusion probabilistic models generalize
 
 from collections.abc import Mapping
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -72,16 +71,16 @@ def chance_is_small(copies: int, samples: int) -> bool:
     return exact_share_interval(copies, samples)[1] < CHANCE
 
 
-def checkpoints(most: int) -> tuple[int, ...]:
-    """Steps 10% apart from 50 to at most `most`, rounded.
+def checkpoints(steps: int) -> tuple[int, ...]:
+    """The checkpoints of a run of `steps` steps: 10% apart from 50, rounded. Raises InputError for fewer than 50.
 
     >>> checkpoints(70)
     (50, 55, 61, 67)
     """
-    if most < FIRST:
-        raise InputError(f"most: expected at least {FIRST} steps, the first checkpoint, got {most}")
-    steps, k = [], 0
-    while (step := round(FIRST * SPACING**k)) <= most:
-        steps.append(step)
+    if steps < FIRST:
+        raise InputError(f"steps: expected at least {FIRST}, the first checkpoint of a pilot, got {steps}")
+    found, k = [], 0
+    while (step := round(FIRST * SPACING**k)) <= steps:
+        found.append(step)
         k += 1
-    return tuple(steps)
+    return tuple(found)
