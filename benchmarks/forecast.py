@@ -183,7 +183,7 @@ class Runs:
 
     def run(self) -> None:
         """Train to the end; a checkpoint is written at most a minute after the last one."""
-        began, saved, n = time.process_time() - self.seconds, time.monotonic(), self.examples.shape[1]
+        began, saved = time.process_time() - self.seconds, time.monotonic()
         while not self.finished():
             due = steps_of(self.checkpoint)
             while self.step < due:
@@ -252,9 +252,7 @@ def table(folder: Path) -> None:
     print("| examples | onsets |\n|--:|---|")
     for n, found in sorted(runs_of.items()):
         print(f"| {n:,} | {', '.join(shown(*run) for run in found)} |")
-    print(
-        "\n| examples | seed | forecast | 80% | 95% | observed | forecast / observed |\n|--:|--:|--:|--:|--:|--:|--:|"
-    )
+    print("\n| examples | seed | forecast | 80% | 95% | observed | ratio |\n|--:|--:|--:|--:|--:|--:|--:|")
     near, within_80, within_95, done = 0, 0, 0, 0
     for n, sizes in FORECASTS.items():
         pilots = [(size, begun) for size in sizes for begun, _ in runs_of.get(size, []) if begun is not None]

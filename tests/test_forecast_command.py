@@ -99,7 +99,7 @@ def test_without_copying_pilots_only_a_lower_bound_is_told():
     assert record["forecast"] is None
     assert record["later_than_step"] == 1000
     assert "cannot be told" in lines[0]
-    assert "later than at step 1,000" in lines[1]
+    assert "after step 1,000" in lines[1]
 
 
 def test_pilots_whose_chance_level_is_not_small_are_not_used():

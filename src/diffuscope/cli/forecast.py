@@ -1,4 +1,4 @@
-"""`diffuscope train --forecast`: when copying will start, from pilots on fewer examples, as one line and forecast.json."""
+"""`diffuscope train --forecast`: when copying will start, from pilots on fewer examples; and forecast.json."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -72,9 +72,7 @@ def told(pilots: Sequence[Pilot], n: int, plan: Plan) -> tuple[list[str], dict[s
     record |= {"reason": reason, "later_than_step": None if later is None else step_at(time, later)}
     lines = [f"When copying will start cannot be told: {reason}, {source}"]
     if later is not None:
-        lines.append(
-            f"It is expected later than at step {step_at(time, later):,}, where smaller sets were not copied yet"
-        )
+        lines.append(f"It is expected after step {step_at(time, later):,}, when smaller sets were not copied yet")
     return lines, record
 
 
@@ -115,8 +113,8 @@ def _expected(found: OnsetForecast, time: Sequence[float], source: str) -> str:
         )
     (a, b), (c, d) = found.interval_80, found.interval_95
     return (
-        f"Copying is expected to start after {found.median:,.0f} steps of the full learning rate (80% interval {a:,.0f} "
-        f"to {b:,.0f}, 95% interval {c:,.0f} to {d:,.0f}; the planned steps amount to {time[-1]:,.0f}), {source}"
+        f"Copying is expected to start after {found.median:,.0f} steps of the full learning rate (80% interval "
+        f"{a:,.0f} to {b:,.0f}, 95% interval {c:,.0f} to {d:,.0f}; the planned steps amount to {time[-1]:,.0f}), {source}"
     )
 
 

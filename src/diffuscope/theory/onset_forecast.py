@@ -8,7 +8,7 @@ sharpness p of the bend (the two times are added at p = 1; at p = 8 the longer o
 .. math::
     \log\tau_i = m + g(n_i) + \varepsilon_i, \qquad
     g(n) = \tfrac1p \log\left[f + (1 - f)\,(n/N)^{pb}\right], \qquad
-    f \sim U(0, 1), \quad b \sim \mathcal N(1, 0.15^2), \quad p \in \{1, 2, 4, 8\}, \quad \log s \sim U, \quad m \sim U .
+    f \sim U(0, 1), \quad b \sim \mathcal N(1, 0.15^2), \quad p \in \{1, 2, 4, 8\}, \quad \log s, m \sim U .
 
 A pure power law is f = 0. The errors are those of a run, standard deviation s, and those of checkpoints 10% apart,
 q = (log 1.1)/sqrt(12), which runs of one size may share:
@@ -18,9 +18,9 @@ q = (log 1.1)/sqrt(12), which runs of one size may share:
     \hat m = \frac{1^T\Sigma^{-1}(y - g)}{1^T\Sigma^{-1}1}, \qquad
     \log\tau \,|\, f, b, p, s \sim \mathcal N\left(\hat m + g(n),\ \tfrac{1}{1^T\Sigma^{-1}1} + s^2 + q^2\right),
 
-with the weight :math:`|\Sigma|^{-1/2} (1^T\Sigma^{-1}1)^{-1/2} e^{-\frac12 (y - g - \hat m)^T\Sigma^{-1}(y - g - \hat m)}`
-for (f, b, p, s), m integrated out. The forecast is the median of this mixture, its intervals are quantiles. So the prior
-of b, and how far n is from the pilots, are in the interval.
+with the weight :math:`|\Sigma|^{-1/2} (1^T\Sigma^{-1}1)^{-1/2} e^{-r^T\Sigma^{-1}r/2}`, r = y - g - m, of (f, b, p, s),
+m integrated out. The forecast is the median of this mixture, its intervals are quantiles. So the prior of b, and how
+far n is from the pilots, are in the interval.
 
 Pilots without an onset, and pilots whose chance level is not small, do not enter; without two sizes that copied there
 is no forecast.
