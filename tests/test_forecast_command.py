@@ -163,5 +163,5 @@ def test_an_interrupted_forecast_ends_in_the_same_pilots(tmp_path, vectors, monk
     assert pilots == expected
     for file in whole.glob("*.json"):
         assert (parts / file.name).read_text() == file.read_text()
-    with pytest.raises(InputError, match="checkpoint: .* was written with steps = 62, this run has 70"):
+    with pytest.raises(InputError, match=r"checkpoint: .* was written with steps = 62, this run has 70"):
         run_pilots(data, steps=70, batch_size=8, seed=1, out=parts)

@@ -114,7 +114,8 @@ def _expected(found: OnsetForecast, time: Sequence[float], source: str) -> str:
     (a, b), (c, d) = found.interval_80, found.interval_95
     return (
         f"Copying is expected to start after {found.median:,.0f} steps of the full learning rate (80% interval "
-        f"{a:,.0f} to {b:,.0f}, 95% interval {c:,.0f} to {d:,.0f}; the planned steps amount to {time[-1]:,.0f}), {source}"
+        f"{a:,.0f} to {b:,.0f}, 95% interval {c:,.0f} to {d:,.0f}; the planned steps amount to {time[-1]:,.0f}), "
+        f"{source}"
     )
 
 
