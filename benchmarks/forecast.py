@@ -7,6 +7,7 @@ comes from the runs of 16 and 32 examples, for 256 from those of 16, 32 and 64, 
 Runs up to 256 examples are trained side by side, weights with a leading axis.
 
     python benchmarks/forecast.py runs out/forecast     # half an hour on one free core; rerun to resume
+    python benchmarks/forecast.py runs out/forecast n1024-0   # one of them: n16, n32, ..., n256, n1024-0, -1, -2
     python benchmarks/forecast.py table out/forecast    # the nine forecasts
 """
 
@@ -225,14 +226,15 @@ def subset(train: Tensor, n: int, seed: int) -> Tensor:
     return train[torch.randperm(len(train), generator=torch.Generator().manual_seed(2026))[first : first + n]]
 
 
-def runs(folder: Path) -> None:
+def runs(folder: Path, only: str = "") -> None:
     folder.mkdir(parents=True, exist_ok=True)
     train, heldout = digits()
     for n in SIZES:
         examples = torch.stack([subset(train, n, seed) for seed in range(SEEDS)])
         parts = {f"n{n}": range(SEEDS)} if n < SIZES[-1] else {f"n{n}-{seed}": (seed,) for seed in range(SEEDS)}
         for name, seeds in parts.items():
-            Runs(folder, name, examples[list(seeds)], heldout, 104729 + n + seeds[0]).run()
+            if only in ("", name):
+                Runs(folder, name, examples[list(seeds)], heldout, 104729 + n + seeds[0]).run()
 
 
 def observed(folder: Path) -> dict[int, list[tuple[int | None, int]]]:
@@ -280,4 +282,4 @@ def shown(begun: int | None, last: int) -> str:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    {"runs": runs, "table": table}[sys.argv[1]](Path(sys.argv[2]))
+    {"runs": runs, "table": table}[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])
