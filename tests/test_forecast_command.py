@@ -144,7 +144,8 @@ def test_an_interrupted_forecast_ends_in_the_same_pilots(tmp_path, vectors, monk
     monkeypatch.setattr("diffuscope.theory.onset_pilots.SAMPLES", 20)  # 2 copies are enough
     monkeypatch.setattr("diffuscope.theory.onset_pilots.FITTED", math.inf)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    whole.mkdir(), parts.mkdir()
+    whole.mkdir()
+    parts.mkdir()
     expected = run_pilots(data, steps=62, batch_size=8, seed=1, out=whole)
 
     def killed(size, repeat, step, copies):

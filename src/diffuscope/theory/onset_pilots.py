@@ -27,6 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.data import DataSet
+from diffuscope.denoisers import Preconditioned
 from diffuscope.errors import InputError
 from diffuscope.files import write_json
 from diffuscope.samplers import generate
@@ -116,7 +117,7 @@ def run_pilots(
             denoiser = new_denoiser(data.train, (low, high), own)
             settings = recipe(denoiser.sigma_data, steps=steps, batch_size=batch_size, seed=own)
             settings = replace(settings, precision=precision, compiled=compiled)
-            run = _PilotRun(TrainingRun(denoiser, rows, settings), data.heldout, out / f"pilot-{size}-{repeat}")
+            run = _PilotRun(denoiser, rows, settings, data.heldout, out / f"pilot-{size}-{repeat}")
             pilots.append(run.finish(lambda step, copies, of=(size, repeat): show and show(*of, step, copies)))
         if not any(pilot.onset for pilot in pilots if pilot.size == size):
             break
@@ -126,9 +127,11 @@ def run_pilots(
 class _PilotRun:
     """One pilot and its two files: the state of training, and the copies counted by step."""
 
-    def __init__(self, run: TrainingRun, heldout: Tensor, path: Path) -> None:
-        self.run, self.heldout = run, heldout
-        self.file = RunCheckpoint(path.with_suffix(".safetensors"), run)
+    def __init__(
+        self, denoiser: Preconditioned, rows: Tensor, settings: TrainingSettings, heldout: Tensor, path: Path
+    ) -> None:
+        self.denoiser, self.heldout, self.run = denoiser, heldout, TrainingRun(denoiser, rows, settings)
+        self.file = RunCheckpoint(path.with_suffix(".safetensors"), self.run)
         self.counts_path, self.counts = path.with_suffix(".json"), dict[int, int | None]()
         if self.file.path.exists():
             self.file.restore()
@@ -166,13 +169,13 @@ class _PilotRun:
 
     def _copies(self) -> int | None:
         """Copies among 1,000 samples of the averaged weights; None where the examples are not fitted yet."""
-        denoiser = averaged(self.run.denoiser, self.run.average).eval()
+        denoiser = averaged(self.denoiser, self.run.average).eval()
         if self._relative_error(denoiser) > FITTED:
             return None
         return int(copied(generate(denoiser, SAMPLES, seed=self.run.settings.seed), self.run.data).sum())
 
     @torch.no_grad()
-    def _relative_error(self, denoiser: torch.nn.Module) -> float:
+    def _relative_error(self, denoiser: Preconditioned) -> float:
         """The loss on training examples over that on held-out ones, with the same noise."""
         settings, generator = self.run.settings, torch.Generator().manual_seed(self.run.settings.seed)
         t = settings.noise.sample(denoiser.schedule, ROWS, generator=generator)
