@@ -11,7 +11,6 @@ from diffuscope.errors import InputError
 from diffuscope.streams import require_seed
 from diffuscope.training import Precision, process_group, rank, train_denoiser
 
-from .forecast import FILE, Plan, forecast
 from .options import DataOptions, TrainOptions, require_within, writing
 
 WRITTEN = ("model.safetensors", "training.safetensors", "distance.jsonl")
@@ -82,6 +81,8 @@ class Train:
             raise InputError("forecast: expected a single process, not torchrun")
         if self.conditional:
             raise InputError("forecast: expected a model without classes, got --conditional")
+        from .forecast import FILE, Plan, forecast  # imports that a training need not wait for
+
         plan = Plan(
             steps=self.training.train_steps,
             batch_size=self.training.batch_size,
