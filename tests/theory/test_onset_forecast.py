@@ -7,7 +7,7 @@ import pytest
 
 from diffuscope.errors import InputError
 from diffuscope.theory import NoForecast, OnsetForecast, forecast_onset
-from diffuscope.theory.onset_forecast import EXPONENT_STD, SCATTER, SHARPNESS, growth
+from diffuscope.theory.onset_forecast import EXPONENT_CHANGE, EXPONENT_STD, SCATTER, SHARPNESS, growth
 
 SIZES = [64] * 3 + [128] * 3 + [256] * 3
 
@@ -48,7 +48,8 @@ def coverage(count, seed):
         f, b = np.array(generator.uniform()), np.array(generator.normal(1, EXPONENT_STD))
         p = np.array(generator.choice(SHARPNESS))
         s = math.exp(generator.uniform(*np.log(SCATTER)))
-        times = np.exp(8 + growth(x, f, b, p) + s * generator.standard_normal(len(x)))
+        change = np.append(np.zeros(len(SIZES)), EXPONENT_CHANGE * generator.standard_normal() * math.log(1024 / 256))
+        times = np.exp(8 + growth(x, f, b, p) + change + s * generator.standard_normal(len(x)))
         onsets = rounded_up(times, generator)
         found = forecast_onset(SIZES, onsets[:-1].tolist(), 1024)
         if isinstance(found, NoForecast):
