@@ -129,6 +129,22 @@ def test_the_command_writes_the_forecast_and_starts_no_training(capsys, tmp_path
     assert printed.startswith("Pilots: 3 runs each of 16, 32 of 64 examples, 55 steps at most each")
 
 
+@pytest.mark.slow
+def test_more_examples_are_copied_later_and_the_forecast_for_all_is_later_still(tmp_path):
+    generator = np.random.default_rng(0)
+    for name, rows in (("train", 64), ("heldout", 400)):
+        np.save(tmp_path / f"{name}.npy", generator.standard_normal((rows, 64)).clip(-4, 4))
+    out = tmp_path / "out"
+    cli.main(["train", "--data", str(tmp_path / "train.npy"), "--heldout", str(tmp_path / "heldout.npy"),
+              "--data-range", "-5", "5", "--forecast", "--train-steps", "3000", "--batch-size", "32",
+              "--out", str(out)])  # fmt: skip
+    record = json.loads((out / "forecast.json").read_text())
+    onsets = {size: [one["onset"] for one in record["pilots"] if one["size"] == size] for size in (16, 32)}
+    assert max(onsets[16]) < min(onsets[32])
+    assert max(onsets[32]) < record["step"]
+    assert record["pilot_steps"] == sum(map(sum, onsets.values()))
+
+
 def test_mistakes_are_one_line(capsys, tmp_path, vectors, monkeypatch):
     command = ("train", *vectors, "--forecast", "--out", str(tmp_path / "out"))
     few = refused(capsys, *command, "--train-limit", "20")

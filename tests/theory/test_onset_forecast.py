@@ -70,7 +70,7 @@ def test_intervals_cover_new_runs_at_their_nominal_rate():
 
 @pytest.mark.slow
 def test_intervals_cover_new_runs_at_their_nominal_rate_in_many_draws():
-    _near_nominal(coverage(600, seed=1), 600)
+    _near_nominal(coverage(300, seed=1), 300)
 
 
 def test_the_forecast_scales_with_the_unit_and_ignores_the_order_of_pilots():
