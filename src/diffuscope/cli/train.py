@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tyro
 
+from diffuscope.errors import InputError
 from diffuscope.streams import require_seed
 from diffuscope.training import Precision, process_group, rank, train_denoiser
 
@@ -39,6 +40,8 @@ class Train:
     """Folder for model.safetensors, the checkpoint and distance.jsonl."""
     seed: int = 0
     """Random seed for the split, the initial weights, batches and noise."""
+    forecast: bool = False
+    """Do not train: forecast the step at which copying will start, from pilot runs on fewer examples."""
 
     def run(self) -> None:
         """Check, train and save."""
@@ -46,6 +49,9 @@ class Train:
         self.training.check()
         require_seed(self.seed)
         require_within("log_every", self.log_every, 0, 10**9)
+        if self.forecast:
+            self._forecast()
+            return
         follows = int(os.environ.get("RANK", "0")) > 0  # under torchrun the first process alone writes
         if follows:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -68,3 +74,21 @@ class Train:
                 print(f"Model: {self.out / 'model.safetensors'}")
                 if self.log_every:
                     print(f"Distance to the optimum: {self.out / 'distance.jsonl'}")
+
+    def _forecast(self) -> None:
+        """The forecast of this run, in one process."""
+        if "RANK" in os.environ:
+            raise InputError("forecast: expected a single process, not torchrun")
+        if self.conditional:
+            raise InputError("forecast: expected a model without classes, got --conditional")
+        from .forecast import FILE, Plan, forecast  # imports that a training need not wait for
+
+        plan = Plan(
+            steps=self.training.train_steps,
+            batch_size=self.training.batch_size,
+            seed=self.seed,
+            precision=self.precision,
+            compiled=self.compile,
+        )
+        with writing(self.out, FILE):
+            forecast(self.source.load(self.seed).in_range(-1.0, 1.0), plan, self.out)
