@@ -93,7 +93,7 @@ def constrained_newton(
 def gauss_newton(density: Lagrangian, rho: float = 0.0) -> SecondDerivatives:
     """The positive part of the second derivatives: (-J, I)^T (D^-1 / 2 + rho n n^T) (-J, I)."""
 
-    def parts(x: Tensor, v: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def parts(x: Tensor, _: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         J = density.jacobian(x, t)
         n = density.dynamics.silent(x.shape[1])
         K = density.dynamics.precision_at(x, t) / 2 + rho * n @ n.T

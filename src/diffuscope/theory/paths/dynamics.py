@@ -129,11 +129,12 @@ def require_regular(dynamics: Dynamics, x: States, t: Times) -> None:
     A drift or diffusion that is not finite there, a D that depends on the state and is not symmetric and positive
     definite, and a drift that changes with the state but of which autograd knows nothing.
     """
-    at = x.detach().double().requires_grad_()
+    x = x.detach().double()
+    at = x.clone().requires_grad_()
     f = dynamics.drift_at(at, t)
     if not bool(torch.isfinite(f).all()):
         bad = int((~torch.isfinite(f).all(1)).nonzero()[0])
-        raise InputError(f"drift: expected finite values, got {_row(f[bad])} at x = {_row(x[bad])}")
+        raise InputError(f"drift: expected finite values, got {_row(f[bad].detach())} at x = {_row(x[bad])}")
     if not f.requires_grad and not torch.equal(f, f[:1].expand_as(f)):
         raise InputError(
             "drift: expected a function that autograd can differentiate, and its values change with x but carry no "
@@ -168,7 +169,7 @@ def _of_two(name: str, function: Callable[..., Tensor]) -> Callable[[Tensor, Ten
         raise InputError(f"{name}: expected a function of (x) or of (x, t), got {type(function).__name__}")
     if _arguments(name, function) == 2:
         return function
-    return lambda x, t: function(x)
+    return lambda x, _: function(x)
 
 
 def _checked_matrix(D: Tensor) -> None:

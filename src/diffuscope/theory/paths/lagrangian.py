@@ -15,14 +15,16 @@ has curvature terms, and is refused. Momentum and energy are
     p = \partial L / \partial \dot x = \tfrac12 D^{-1} (\dot x - f), \qquad
     E = p\cdot\dot x - L .
 
-In the silent directions of a singular D the momentum is the multiplier of the constraint :math:`n\cdot(\dot x - f) = 0`.
+In the silent directions of a singular D the momentum is the multiplier of the constraint
+:math:`n\cdot(\dot x - f) = 0`.
 
 Sources: Onsager & Machlup 1953, https://doi.org/10.1103/PhysRev.91.1505; Vastola 2024,
 https://arxiv.org/abs/2504.09761, whose L is the first.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -35,10 +37,8 @@ from .dynamics import Dynamics, States, Times
 Functional = Literal["FW", "OM"]
 
 
-class ActionDensity(Protocol):
-    """L(x, v, t) of states and velocities (n, d) at times (n,), differentiable twice by autograd, row by row."""
-
-    def __call__(self, x: States, v: States, t: Times) -> Float[Tensor, " n"]: ...
+ActionDensity = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""L(x, v, t), (n,), of states and velocities (n, d) at times (n,), differentiable twice by autograd, row by row."""
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,10 @@ from .newton import Stationary, newton
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """What is known of each path's accuracy: `residual` of its gradient, `action_change` and `path_change` when N doubles.
+    """What is known of each path's accuracy.
 
-    `extrapolated` is the action with the leading error removed.
+    `residual` of its gradient, `action_change` and `path_change` when N doubles, the `extrapolated` action, of which
+    the leading error is removed, and whether it is a `minimum` and no saddle.
     """
 
     residual: Float[Tensor, " paths"]
@@ -66,19 +67,19 @@ class LeastAction:
 
 def least_action(
     dynamics: Dynamics,
-    start: Float[Tensor, "*paths d"],
-    end: Float[Tensor, "*paths d"],
-    times: Mesh,
+    start: Float[Tensor, "..."],
+    end: Float[Tensor, "..."],
+    times: Float[Tensor, "..."],
     functional: Functional = "FW",
     *,
-    initial: Nodes | None = None,
+    initial: Float[Tensor, "..."] | None = None,
 ) -> LeastAction:
     """The path of least action from `start` to `end` on the nodes `times`, one for each of a batch of ends.
 
-    `initial` are paths to begin with, (starts, nodes, d), of which the best result is kept; by default the straight
-    line. With a batch of ends there is one for each. Raises InputError for ends of other shapes or outside the domain,
-    times that do not increase, a drift that autograd cannot differentiate, and where no stationary path is found,
-    with the residual that is left.
+    `start` and `end` are (d,), or (paths, d) for a batch. `initial` are paths to begin with, (starts, nodes, d), of which
+    the best result is kept, and with a batch of ends one for each; by default the straight line. Raises InputError for
+    ends of other shapes or outside the domain, times that do not increase, a drift that autograd cannot differentiate,
+    and where no stationary path is found, with the residual that is left.
     """
     a, b = _ends(dynamics, start, end)
     times = _mesh(times)
@@ -125,13 +126,13 @@ def straight(start: Float[Tensor, "paths d"], end: Float[Tensor, "paths d"], tim
     return start[:, None] + share * (end - start)[:, None]
 
 
-def halved_mesh(times: Mesh) -> Mesh:
+def halved_mesh(times: Mesh) -> Float[Tensor, " finer"]:
     """Every interval halved."""
     middle = (times[1:] + times[:-1]) / 2
     return torch.cat([torch.stack([times[:-1], middle], 1).reshape(-1), times[-1:]])
 
 
-def on_halved_mesh(x: Nodes) -> Nodes:
+def on_halved_mesh(x: Nodes) -> Float[Tensor, "paths finer d"]:
     """The nodes with the middles of their chords between them."""
     middle = (x[:, 1:] + x[:, :-1]) / 2
     between = torch.stack([x[:, :-1], middle], 2).flatten(1, 2)
@@ -142,14 +143,15 @@ def _momenta(density: Lagrangian, x: Nodes, times: Mesh, multipliers: Multiplier
     """p and E = p v - L at the edges, p at interior nodes; in silent directions p is the multiplier."""
     state, velocity, at = at_edges(x, times, MIDPOINT)
     paths, edges, d = state.shape
-    flat, v, t = state.reshape(-1, d).requires_grad_(), velocity.reshape(-1, d), at.repeat(paths)
+    flat, v = state.reshape(-1, d).requires_grad_(), velocity.reshape(-1, d).requires_grad_()
+    t = at.repeat(paths)
     L = density(flat, v, t)
     silent = multipliers.momenta.reshape(-1, d)
     whole = L + (silent * (v - density.dynamics.drift_at(flat, t))).sum(1)
     (force,) = torch.autograd.grad(whole.sum(), flat, materialize_grads=True, allow_unused=True)
     p = (density.momentum(flat, v, t).detach() + silent).reshape(paths, edges, d)
     at_nodes = p + times.diff()[:, None] / 2 * force.reshape(paths, edges, d)
-    return p, at_nodes[:, :-1], (p * velocity).sum(2) - L.detach().reshape(paths, edges)
+    return p, at_nodes[:, :-1], (p * velocity.detach()).sum(2) - L.detach().reshape(paths, edges)
 
 
 def _ends(dynamics: Dynamics, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:

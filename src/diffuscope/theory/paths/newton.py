@@ -2,11 +2,12 @@ r"""Damped Newton on the action of many paths at once, by one banded Cholesky fa
 
 The Hessian of a path couples neighboring nodes alone, so that it is banded with 2d - 1 bands above the diagonal; those
 of all paths are stacked into one banded matrix, and a step costs :math:`O(P N d^3)`. Damping adds :math:`\mu` times the
-block Laplacian of the kinetic part, :math:`A = \partial^2 S / \partial v^2`, which leaves slow modes free and holds back
-what is rough. Where the Hessian is not positive definite, a path takes its Gauss-Newton part, which always is:
+block Laplacian of the kinetic part, that of :math:`\partial^2 L / \partial v^2` alone, which leaves slow modes free and
+holds back what is rough. Where the Hessian is not positive definite, a path takes its Gauss-Newton part, which always
+is: with :math:`J = \partial f / \partial x`,
 
-.. math::  \partial^2 L \approx \tfrac12 \begin{pmatrix} -J & I \end{pmatrix}^T D^{-1} \begin{pmatrix} -J & I \end{pmatrix},
-           \qquad J = \partial f / \partial x .
+.. math::
+    \partial^2 L \approx \tfrac12 \begin{pmatrix} -J & I \end{pmatrix}^T D^{-1} \begin{pmatrix} -J & I \end{pmatrix} .
 
 A path is stationary where the largest component of its gradient is at most `TOLERANCE` times the largest momentum of
 an edge, of which the gradient is a difference.
@@ -22,7 +23,7 @@ from numpy import ndarray
 from scipy.linalg.lapack import dpbtrf, dpbtrs
 from torch import Tensor
 
-from .discrete_action import Edges, Mesh, Nodes, Quadratic, action, at_edges, derivatives, quadratic
+from .discrete_action import Mesh, Nodes, Quadratic, action, at_edges, derivatives, quadratic
 from .lagrangian import ActionDensity
 
 TOLERANCE = 1e-10
@@ -66,11 +67,12 @@ def newton(
     """
     x = x.double().clone()
     damping, ended = np.zeros(len(x)), np.zeros(len(x), dtype=bool)
-    state, done = _at(density, x, times, weight, positive), 0
-    for done in range(1, ITERATIONS + 1):
+    state, iterations = _at(density, x, times, weight, positive), 0
+    for _ in range(ITERATIONS):
         active = ~(state.residual <= tolerance).numpy() & (damping < MOST_DAMPING) & ~ended
         if not active.any():
             break
+        iterations += 1
         step, damping = _step(state, damping, active)
         ended = active & (step.abs().amax((1, 2)) <= 4 * EPSILON * x.abs().amax((1, 2))).numpy()
         trial = x.clone()
@@ -87,7 +89,7 @@ def newton(
         if accepted.any():
             x = torch.where(torch.from_numpy(accepted)[:, None, None], trial, x)
             state = _at(density, x, times, weight, positive)
-    return Stationary(x, state.quadratic.action, state.residual, is_minimum(state.quadratic), done - 1)
+    return Stationary(x, state.quadratic.action, state.residual, is_minimum(state.quadratic), iterations)
 
 
 @dataclass(frozen=True, eq=False)

@@ -65,13 +65,13 @@ class Symmetry:
 def translation(direction: Sequence[float] | Tensor, name: str = "translation") -> Symmetry:
     """x -> x + epsilon a; its charge is the momentum a p."""
     a = torch.as_tensor(direction, dtype=torch.float64)
-    return Symmetry(name, xi=lambda x, t: a.expand_as(x))
+    return Symmetry(name, xi=lambda x, _: a.expand_as(x))
 
 
 def rotation(i: int = 0, j: int = 1) -> Symmetry:
     """Rotation from coordinate i toward j; its charge is x_i p_j - x_j p_i."""
 
-    def xi(x: Tensor, t: Tensor) -> Tensor:
+    def xi(x: Tensor, _: Tensor) -> Tensor:
         turned = torch.zeros_like(x)
         turned[:, j], turned[:, i] = x[:, i], -x[:, j]
         return turned
@@ -81,12 +81,12 @@ def rotation(i: int = 0, j: int = 1) -> Symmetry:
 
 def time_shift() -> Symmetry:
     """t -> t - epsilon; its charge is the energy."""
-    return Symmetry("time", tau=lambda x, t: -torch.ones_like(t))
+    return Symmetry("time", tau=lambda _, t: -torch.ones_like(t))
 
 
 def scaling() -> Symmetry:
     """x -> (1 + epsilon) x; its charge is p x."""
-    return Symmetry("scaling", xi=lambda x, t: x)
+    return Symmetry("scaling", xi=lambda x, _: x)
 
 
 def variation(
@@ -191,9 +191,9 @@ def combined(parts: Sequence[tuple[Symmetry, float]]) -> Symmetry:
     name = " + ".join(f"{weight:.4g} {each.name}" for each, weight in parts)
     return Symmetry(
         name,
-        xi=total("xi", lambda x, t: torch.zeros_like(x)),
-        tau=total("tau", lambda x, t: torch.zeros_like(t)),
-        gauge=total("gauge", lambda x, t: torch.zeros_like(t)),
+        xi=total("xi", lambda x, _: torch.zeros_like(x)),
+        tau=total("tau", lambda _, t: torch.zeros_like(t)),
+        gauge=total("gauge", lambda _, t: torch.zeros_like(t)),
     )
 
 
