@@ -52,6 +52,16 @@ class Quadratic:
     upper: Float[Tensor, "paths above d d"]
     size: Float[Tensor, " paths"]  # the largest |dS_i / dx| of a single edge, of which the gradient is a difference
 
+    def within(self, frames: Float[Tensor, "paths inner d k"]) -> "Quadratic":
+        """The same in coordinates u of the nodes, x = x_0 + frames u."""
+        return Quadratic(
+            self.action,
+            torch.einsum("pndk,pnd->pnk", frames, self.gradient),
+            frames.mT @ self.diagonal @ frames,
+            frames[:, :-1].mT @ self.upper @ frames[:, 1:],
+            self.size,
+        )
+
 
 def at_edges(x: Nodes, times: Mesh, weight: float) -> tuple[Tensor, Tensor, Tensor]:
     """(state, velocity, time) of every edge: (paths, edges, d) twice, and (edges,)."""

@@ -76,12 +76,12 @@ def least_action(
 ) -> LeastAction:
     """The path of least action from `start` to `end` on the nodes `times`, one for each of a batch of ends.
 
-    `start` and `end` are (d,), or (paths, d) for a batch. `initial` are paths to begin with, (starts, nodes, d), of which
-    the best result is kept, and with a batch of ends one for each; by default the straight line. Raises InputError for
-    ends of other shapes or outside the domain, times that do not increase, a drift that autograd cannot differentiate,
+    `start` and `end` are (d,), or (paths, d) for a batch. `initial` are paths to begin with, (starts, nodes, d), of
+    which the best result is kept, and with a batch of ends one for each; by default the straight line. Raises
+    InputError for     ends of other shapes or outside the domain, times that do not increase, a drift that autograd cannot differentiate,
     and where no stationary path is found, with the residual that is left.
     """
-    a, b = _ends(dynamics, start, end)
+    a, b = checked_ends(dynamics, start, end)
     times = _mesh(times)
     several = start.ndim == 1 and initial is not None
     x = straight(a, b, times) if initial is None else _initial(initial, a, b, times)
@@ -154,7 +154,7 @@ def _momenta(density: Lagrangian, x: Nodes, times: Mesh, multipliers: Multiplier
     return p, at_nodes[:, :-1], (p * velocity.detach()).sum(2) - L.detach().reshape(paths, edges)
 
 
-def _ends(dynamics: Dynamics, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+def checked_ends(dynamics: Dynamics, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
     if start.shape != end.shape or start.ndim not in (1, 2):
         raise InputError(
             f"end: expected the shape of start, (d,) or (paths, d), got {tuple(end.shape)} with a start of "

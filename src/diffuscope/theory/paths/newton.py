@@ -59,26 +59,29 @@ def newton(
     weight: float,
     positive: SecondDerivatives | None = None,
     *,
+    frames: Float[Tensor, "paths inner d k"] | None = None,
     tolerance: float = TOLERANCE,
 ) -> Stationary:
     """Minimize the action of every path from where it starts, its two ends fixed.
 
-    A path ends where its residual is at most `tolerance`, or its next step is lost in rounding.
+    With `frames` each interior node moves in the span of its k columns alone. A path ends where its residual is at most
+    `tolerance`, or its next step is lost in rounding.
     """
     x = x.double().clone()
     damping, ended = np.zeros(len(x)), np.zeros(len(x), dtype=bool)
-    state, iterations = _at(density, x, times, weight, positive), 0
+    state, iterations = _at(density, x, times, weight, positive, frames), 0
     for _ in range(ITERATIONS):
         active = ~(state.residual <= tolerance).numpy() & (damping < MOST_DAMPING) & ~ended
         if not active.any():
             break
         iterations += 1
-        step, damping = _step(state, damping, active)
+        coordinates, damping = _step(state, damping, active)
+        step = coordinates if frames is None else torch.einsum("pndk,pnk->pnd", frames, coordinates)
         ended = active & (step.abs().amax((1, 2)) <= 4 * EPSILON * x.abs().amax((1, 2))).numpy()
         trial = x.clone()
         trial[:, 1:-1] += step
         change = (action(density, trial, times, weight) - state.quadratic.action).numpy()
-        slope = (state.quadratic.gradient * step).sum((1, 2)).numpy()
+        slope = (state.quadratic.gradient * coordinates).sum((1, 2)).numpy()
         scale = ROUNDING * (state.quadratic.action.abs().numpy() + state.scale.numpy())
         accepted = active & ((change <= 1e-4 * slope) | ((np.abs(slope) <= scale) & (np.abs(change) <= 10 * scale)))
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -88,7 +91,7 @@ def newton(
         damping = np.where(damping < LEAST_DAMPING, 0, damping)
         if accepted.any():
             x = torch.where(torch.from_numpy(accepted)[:, None, None], trial, x)
-            state = _at(density, x, times, weight, positive)
+            state = _at(density, x, times, weight, positive, frames)
     return Stationary(x, state.quadratic.action, state.residual, is_minimum(state.quadratic), iterations)
 
 
@@ -103,7 +106,14 @@ class _State:
     scale: Float[Tensor, " paths"]
 
 
-def _at(density: ActionDensity, x: Nodes, times: Mesh, weight: float, positive: SecondDerivatives | None) -> _State:
+def _at(
+    density: ActionDensity,
+    x: Nodes,
+    times: Mesh,
+    weight: float,
+    positive: SecondDerivatives | None,
+    frames: Tensor | None,
+) -> _State:
     state, velocity, at = at_edges(x, times, weight)
     paths, edges, d = state.shape
     flat = state.reshape(-1, d), velocity.reshape(-1, d), at.repeat(paths)
@@ -117,6 +127,9 @@ def _at(density: ActionDensity, x: Nodes, times: Mesh, weight: float, positive: 
         part = quadratic(replace(found, xx=xx, xv=xv, vv=vv), times, paths, weight)
     momentum = torch.einsum("nij,nj->ni", found.vv, flat[1]).reshape(paths, -1).abs().amax(1)
     size = torch.maximum(whole.size, momentum)
+    if frames is not None:
+        whole, kinetic = whole.within(frames), kinetic.within(frames)
+        part = part and part.within(frames)
     residual = whole.gradient.abs().flatten(1).amax(1) / size.clamp(min=torch.finfo(size.dtype).tiny)
     scale = (found.value.reshape(paths, edges).abs() @ times.diff()) + (momentum * x.abs().flatten(1).amax(1))
     return _State(whole, part, kinetic, torch.nan_to_num(residual, nan=torch.inf), scale)
