@@ -1,0 +1,193 @@
+r"""Noisy dynamics: a drift and a diffusion matrix, at any state and time.
+
+.. math::  dX = f(X, t)\,dt + G(X, t)\,dW, \qquad D = \tfrac12 G G^T .
+
+D may be constant, a function of the state, or singular: in a *silent* direction, a null vector of a constant D, there
+is no noise, and the path must follow the drift, :math:`n\cdot(\dot x - f) = 0`.
+
+>>> import torch
+>>> ornstein_uhlenbeck = Dynamics(lambda x: -x, 1.0)
+>>> ornstein_uhlenbeck.drift_at(torch.tensor([[2.0, 0.0]]), torch.zeros(1))
+tensor([[-2., -0.]], dtype=torch.float64)
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from diffuscope.errors import InputError
+
+States = Float[Tensor, "n d"]
+Times = Float[Tensor, " n"]
+Box = tuple[float | Tensor, float | Tensor]
+SILENT = 1e-12  # an eigenvalue of D below this share of the largest is zero
+
+
+@dataclass(frozen=True, eq=False)
+class Dynamics:
+    """`drift` is f(x) or f(x, t) of states (n, d) and times (n,), differentiable by autograd, row by row.
+
+    `diffusion` is D: a number, one per coordinate, a matrix, or a function of (x) or (x, t) that returns (n, d, d).
+    `domain` is a box (low, high) or a predicate of states. Raises InputError for a D that is negative, not symmetric,
+    not finite, or zero, and for a drift that takes neither one nor two arguments.
+    """
+
+    drift: Callable[..., Tensor]
+    diffusion: float | int | Tensor | Callable[..., Tensor]
+    domain: Box | Callable[[Tensor], Tensor] | None = None
+    _drift: Callable[[Tensor, Tensor], Tensor] = field(init=False, repr=False)
+    _diffusion: Callable[[Tensor, Tensor], Tensor] | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_drift", _of_two("drift", self.drift))
+        given = _of_two("diffusion", self.diffusion) if callable(self.diffusion) else None
+        object.__setattr__(self, "_diffusion", given)
+        if given is None:
+            _checked_matrix(self.constant_matrix)
+
+    @property
+    def constant(self) -> bool:
+        """Whether D is the same everywhere."""
+        return self._diffusion is None
+
+    @property
+    def autonomous(self) -> bool:
+        """Whether neither drift nor diffusion takes a time."""
+        functions = [each for each in (self.drift, self.diffusion) if callable(each)]
+        return all(_arguments("drift", each) == 1 for each in functions)
+
+    @cached_property
+    def constant_matrix(self) -> Tensor:
+        """A constant D as it was given: a number, a diagonal or a matrix, in float64."""
+        return torch.as_tensor(self.diffusion, dtype=torch.float64).detach()
+
+    def drift_at(self, x: States, t: Times) -> States:
+        """f(x, t) in float64, which may be infinite or NaN. Raises InputError for a drift of another shape."""
+        x = x.double()
+        f = self._drift(x, t)
+        if not isinstance(f, Tensor) or f.shape != x.shape:
+            got = tuple(f.shape) if isinstance(f, Tensor) else type(f).__name__
+            raise InputError(f"drift: expected states of shape {tuple(x.shape)} back, got {got}")
+        return f.double()
+
+    def matrix_at(self, x: States, t: Times) -> Float[Tensor, "n d d"]:
+        """D(x, t) in float64. Raises InputError for another shape."""
+        n, d = x.shape
+        if self._diffusion is None:
+            return self._matrix(d).expand(n, d, d)
+        D = self._diffusion(x.double(), t)
+        if not isinstance(D, Tensor) or D.shape != (n, d, d):
+            got = tuple(D.shape) if isinstance(D, Tensor) else type(D).__name__
+            raise InputError(f"diffusion: expected matrices of shape {(n, d, d)} back, got {got}")
+        return D.double()
+
+    def silent(self, d: int) -> Float[Tensor, "d silent"]:
+        """An orthonormal basis of the directions without noise; none where D depends on the state."""
+        if not self.constant:
+            return torch.zeros(d, 0, dtype=torch.float64)
+        eigenvalues, vectors = torch.linalg.eigh(self._matrix(d))
+        return vectors[:, eigenvalues <= SILENT * eigenvalues[-1]]
+
+    def precision_at(self, x: States, t: Times) -> Float[Tensor, "n d d"]:
+        """D^-1; of the noisy directions alone (the pseudo-inverse) where a constant D is singular.
+
+        NaN where a D that depends on the state is not positive definite: no path can go there.
+        """
+        if self.constant:
+            d = x.shape[1]
+            return torch.linalg.pinv(self._matrix(d), rtol=SILENT, hermitian=True).expand(len(x), d, d)
+        D = self.matrix_at(x, t)
+        factor, failed = torch.linalg.cholesky_ex(D)
+        identity = torch.eye(x.shape[1], dtype=D.dtype).expand_as(D)
+        return torch.cholesky_solve(identity, torch.where(failed[:, None, None] == 0, factor, torch.nan))
+
+    def inside(self, x: States) -> Bool[Tensor, " n"]:
+        """Which states lie in the domain."""
+        if self.domain is None:
+            return torch.ones(len(x), dtype=torch.bool)
+        if callable(self.domain):
+            return self.domain(x)
+        low, high = (torch.as_tensor(end, dtype=x.dtype) for end in self.domain)
+        return ((x >= low) & (x <= high)).all(1)
+
+    def _matrix(self, d: int) -> Float[Tensor, "d d"]:
+        given = self.constant_matrix
+        if given.ndim and given.shape[0] != d:
+            raise InputError(f"diffusion: expected a matrix of {d} x {d} for states of {d}, got {tuple(given.shape)}")
+        return given if given.ndim == 2 else torch.diag(given.expand(d))
+
+
+def require_regular(dynamics: Dynamics, x: States, t: Times) -> None:
+    """InputError for what no path through these states can have.
+
+    A drift or diffusion that is not finite there, a D that depends on the state and is not symmetric and positive
+    definite, and a drift that changes with the state but of which autograd knows nothing.
+    """
+    x = x.detach().double()
+    at = x.clone().requires_grad_()
+    f = dynamics.drift_at(at, t)
+    if not bool(torch.isfinite(f).all()):
+        bad = int((~torch.isfinite(f).all(1)).nonzero()[0])
+        raise InputError(f"drift: expected finite values, got {_row(f[bad].detach())} at x = {_row(x[bad])}")
+    if not f.requires_grad and not torch.equal(f, f[:1].expand_as(f)):
+        raise InputError(
+            "drift: expected a function that autograd can differentiate, and its values change with x but carry no "
+            "gradient (is there a detach, a no_grad or a NumPy call in it?)"
+        )
+    if not dynamics.constant:
+        D = dynamics.matrix_at(at, t).detach()
+        finite = torch.isfinite(D).all((1, 2))
+        failed = ~finite | (torch.linalg.cholesky_ex(torch.where(finite[:, None, None], D, 0)).info != 0)
+        failed |= ((D - D.mT).abs() > SILENT * D.abs().amax((1, 2), keepdim=True)).any(2).any(1)
+        if bool(failed.any()):
+            bad = int(failed.nonzero()[0])
+            expected = "expected symmetric positive definite matrices where D depends on the state"
+            raise InputError(f"diffusion: {expected}, got {D[bad].tolist()} at x = {_row(x[bad])}")
+
+
+def _arguments(name: str, function: Callable[..., Any]) -> int:
+    """1 for f(x), 2 for f(x, t)."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 1
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    required = sum(p.kind in kinds and p.default is inspect.Parameter.empty for p in parameters)
+    if required not in (1, 2):
+        raise InputError(f"{name}: expected a function of (x) or of (x, t), got one of {required} arguments")
+    return required
+
+
+def _of_two(name: str, function: Callable[..., Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    if not callable(function):
+        raise InputError(f"{name}: expected a function of (x) or of (x, t), got {type(function).__name__}")
+    if _arguments(name, function) == 2:
+        return function
+    return lambda x, _: function(x)
+
+
+def _checked_matrix(D: Tensor) -> None:
+    if D.ndim > 2 or (D.ndim == 2 and D.shape[0] != D.shape[1]):
+        raise InputError(f"diffusion: expected a number, one per coordinate or a matrix, got shape {tuple(D.shape)}")
+    if not bool(torch.isfinite(D).all()):
+        raise InputError("diffusion: expected finite numbers, got NaN or infinity")
+    if D.ndim == 2 and not torch.allclose(D, D.mT, rtol=1e-12, atol=0):
+        raise InputError("diffusion: expected a symmetric matrix D = G G^T / 2 (was G itself given?)")
+    least, largest = (float(end) for end in _ends(D))
+    if least < -SILENT * abs(largest) or largest <= 0:
+        raise InputError(f"diffusion: expected D = G G^T / 2 >= 0 and not zero, got one with eigenvalue {least:.3g}")
+
+
+def _ends(D: Tensor) -> tuple[Tensor, Tensor]:
+    eigenvalues = torch.linalg.eigvalsh(D) if D.ndim == 2 else D.reshape(-1)
+    return eigenvalues.min(), eigenvalues.max()
+
+
+def _row(x: Tensor) -> str:
+    return "(" + ", ".join(f"{float(value):.4g}" for value in x[:8]) + (", ..." if len(x) > 8 else "") + ")"

@@ -1,0 +1,95 @@
+r"""A path of given duration as a curve of given energy: where the direct method is too stiff to begin with.
+
+The duration of the curve that minimizes :math:`W_E` decreases with its energy E, so that the energy of a duration T is
+a root of :math:`T(E) = T`, and :math:`S = W_E - E\,T` is the least action. A fast passage between slow states, which on
+a mesh of times lies between two nodes or moves along the time axis at almost no cost, is resolved by nodes at equal
+distances. `stiff_least_action` ends with the direct method on a mesh of times, from this path.
+"""
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.interpolate import PchipInterpolator
+from scipy.optimize import brentq
+from torch import Tensor
+
+from diffuscope.errors import InputError
+
+from .discrete_action import MIDPOINT, Mesh, edgewise
+from .dynamics import Dynamics
+from .geometric_action import CurveDensity, GeometricAction, geometric_action
+from .least_action import LeastAction, least_action
+
+LOWEST = 1e-12  # energy, as a share of that of free motion over the same distance in the same time
+STRIDE = 1.0  # of the logarithm of the energy while a bracket is looked for
+MATCHED = 1e-8  # error of the logarithm of the energy
+
+
+def curve_of_duration(
+    dynamics: Dynamics,
+    start: Float[Tensor, "..."],
+    end: Float[Tensor, "..."],
+    duration: float | int,
+    intervals: int = 400,
+    *,
+    initial: Float[Tensor, "..."] | None = None,
+) -> GeometricAction:
+    """The curve of least action among those that take `duration`, with its energy; S is `action - energy * duration`.
+
+    Raises InputError as `geometric_action` does, and where the energy would not be positive: slower than the drift.
+    """
+    if not 0 < duration < math.inf:
+        raise InputError(f"duration: expected a positive number, got {duration}")
+    K = dynamics.precision_at(start.double()[None], torch.zeros(1, dtype=torch.float64))[0]
+    way = (end - start).double()
+    free = float(way @ K @ way) / (4 * duration**2)
+    if free == 0:
+        raise InputError("end: expected another state than start, got the same")
+    known: dict[float, GeometricAction] = {}
+
+    def excess(log_energy: float) -> float:
+        if log_energy not in known:
+            nearest = min(known, key=lambda other: abs(other - log_energy), default=None)
+            begin = initial if nearest is None else known[nearest].curve
+            energy = math.exp(log_energy)
+            known[log_energy] = geometric_action(dynamics, start, end, intervals, energy=energy, initial=begin)
+        return math.log(known[log_energy].duration / duration)
+
+    low = high = math.log(free)
+    while excess(high) > 0:
+        low, high = high, high + STRIDE
+    while excess(low) < 0:
+        if low < math.log(free * LOWEST):
+            raise InputError(
+                f"duration: expected at most {known[low].duration:.4g}, the duration at vanishing energy, got "
+                f"{duration:g}; use least_action for a longer one"
+            )
+        low, high = low - STRIDE, low
+    root = brentq(excess, low, high, xtol=MATCHED, rtol=MATCHED)
+    excess(float(root))
+    return known[float(root)]
+
+
+def timed(dynamics: Dynamics, found: GeometricAction, times: Mesh) -> Float[Tensor, "nodes d"]:
+    """States of the curve at `times`, which are scaled to its duration."""
+    mesh = torch.linspace(0, 1, len(found.curve), dtype=torch.float64)
+    pace = edgewise(CurveDensity(dynamics, found.energy).duration, found.curve[None], mesh, MIDPOINT)[0].detach()
+    reached = np.r_[0, (pace * mesh.diff()).numpy().cumsum()]
+    share = ((times - times[0]) / (times[-1] - times[0])).numpy()
+    states = PchipInterpolator(reached / reached[-1], found.curve.numpy())(share)
+    return torch.from_numpy(states)
+
+
+def stiff_least_action(
+    dynamics: Dynamics,
+    start: Float[Tensor, "..."],
+    end: Float[Tensor, "..."],
+    times: Mesh,
+    *,
+    initial: Float[Tensor, "..."] | None = None,
+) -> LeastAction:
+    """`least_action` of the Freidlin-Wentzell functional from the curve of the same duration; `initial` is a curve."""
+    found = curve_of_duration(dynamics, start, end, float(times[-1] - times[0]), initial=initial)
+    return least_action(dynamics, start, end, times, initial=timed(dynamics, found, times)[None])

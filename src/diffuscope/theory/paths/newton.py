@@ -1,0 +1,206 @@
+r"""Damped Newton on the action of many paths at once, by one banded Cholesky factorization.
+
+The Hessian of a path couples neighboring nodes alone, so that it is banded with 2d - 1 bands above the diagonal; those
+of all paths are stacked into one banded matrix, and a step costs :math:`O(P N d^3)`. Damping adds :math:`\mu` times the
+block Laplacian of the kinetic part, that of :math:`\partial^2 L / \partial v^2` alone, which leaves slow modes free and
+holds back what is rough. Where the Hessian is not positive definite, a path takes its Gauss-Newton part, which always
+is: with :math:`J = \partial f / \partial x`,
+
+.. math::
+    \partial^2 L \approx \tfrac12 \begin{pmatrix} -J & I \end{pmatrix}^T D^{-1} \begin{pmatrix} -J & I \end{pmatrix} .
+
+A path is stationary where the largest component of its gradient is at most `TOLERANCE` times the largest momentum of
+an edge, of which the gradient is a difference.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy import ndarray
+from scipy.linalg.lapack import dpbtrf, dpbtrs
+from torch import Tensor
+
+from .discrete_action import Mesh, Nodes, Quadratic, action, at_edges, derivatives, quadratic
+from .lagrangian import ActionDensity
+
+TOLERANCE = 1e-10
+ITERATIONS = 1000
+FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-4, 3e-5, 1e12
+EPSILON = torch.finfo(torch.float64).eps
+ROUNDING = 1e-13  # of the action: a smaller change says nothing
+
+SecondDerivatives = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+"""The positive part of (L_xx, L_xv, L_vv) at states, velocities and times of edges."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stationary:
+    """Where Newton's method ended: nodes, actions, largest gradients relative to the momenta, iterations."""
+
+    x: Nodes
+    action: Float[Tensor, " paths"]
+    residual: Float[Tensor, " paths"]
+    minimum: Bool[Tensor, " paths"]
+    iterations: int
+
+    @property
+    def converged(self) -> Bool[Tensor, " paths"]:
+        """Which paths are stationary."""
+        return self.residual <= TOLERANCE
+
+
+def newton(
+    density: ActionDensity,
+    x: Nodes,
+    times: Mesh,
+    weight: float,
+    positive: SecondDerivatives | None = None,
+    *,
+    frames: Float[Tensor, "paths inner d k"] | None = None,
+    tolerance: float = TOLERANCE,
+) -> Stationary:
+    """Minimize the action of every path from where it starts, its two ends fixed.
+
+    With `frames` each interior node moves in the span of its k columns alone. A path ends where its residual is at most
+    `tolerance`, or its next step is lost in rounding.
+    """
+    x = x.double().clone()
+    damping, ended = np.zeros(len(x)), np.zeros(len(x), dtype=bool)
+    state, iterations = _at(density, x, times, weight, positive, frames), 0
+    for _ in range(ITERATIONS):
+        active = ~(state.residual <= tolerance).numpy() & (damping < MOST_DAMPING) & ~ended
+        if not active.any():
+            break
+        iterations += 1
+        coordinates, damping = _step(state, damping, active)
+        step = coordinates if frames is None else torch.einsum("pndk,pnk->pnd", frames, coordinates)
+        ended = active & (step.abs().amax((1, 2)) <= 4 * EPSILON * x.abs().amax((1, 2))).numpy()
+        trial = x.clone()
+        trial[:, 1:-1] += step
+        change = (action(density, trial, times, weight) - state.quadratic.action).numpy()
+        slope = (state.quadratic.gradient * coordinates).sum((1, 2)).numpy()
+        scale = ROUNDING * (state.quadratic.action.abs().numpy() + state.scale.numpy())
+        accepted = active & ((change <= 1e-4 * slope) | ((np.abs(slope) <= scale) & (np.abs(change) <= 10 * scale)))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = change / (slope / 2)
+        damping = np.where(active & ~accepted, np.maximum(4 * damping, FIRST_DAMPING), damping)
+        damping = np.where(accepted & (ratio > 0.75), damping / 4, damping)
+        damping = np.where(damping < LEAST_DAMPING, 0, damping)
+        if accepted.any():
+            x = torch.where(torch.from_numpy(accepted)[:, None, None], trial, x)
+            state = _at(density, x, times, weight, positive, frames)
+    return Stationary(x, state.quadratic.action, state.residual, is_minimum(state.quadratic), iterations)
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """The quadratic model, its positive part, the kinetic part, and how far it is from stationary."""
+
+    quadratic: Quadratic
+    positive: Quadratic | None
+    kinetic: Quadratic
+    residual: Float[Tensor, " paths"]
+    scale: Float[Tensor, " paths"]
+
+
+def _at(
+    density: ActionDensity,
+    x: Nodes,
+    times: Mesh,
+    weight: float,
+    positive: SecondDerivatives | None,
+    frames: Tensor | None,
+) -> _State:
+    state, velocity, at = at_edges(x, times, weight)
+    paths, edges, d = state.shape
+    flat = state.reshape(-1, d), velocity.reshape(-1, d), at.repeat(paths)
+    found = derivatives(density, *flat)
+    whole = quadratic(found, times, paths, weight)
+    zero = torch.zeros_like(found.xx)
+    kinetic = quadratic(replace(found, xx=zero, xv=zero), times, paths, weight)
+    part = None
+    if positive is not None:
+        xx, xv, vv = positive(*flat)
+        part = quadratic(replace(found, xx=xx, xv=xv, vv=vv), times, paths, weight)
+    momentum = torch.einsum("nij,nj->ni", found.vv, flat[1]).reshape(paths, -1).abs().amax(1)
+    size = torch.maximum(whole.size, momentum)
+    if frames is not None:
+        whole, kinetic = whole.within(frames), kinetic.within(frames)
+        part = part and part.within(frames)
+    residual = whole.gradient.abs().flatten(1).amax(1) / size.clamp(min=torch.finfo(size.dtype).tiny)
+    scale = (found.value.reshape(paths, edges).abs() @ times.diff()) + (momentum * x.abs().flatten(1).amax(1))
+    return _State(whole, part, kinetic, torch.nan_to_num(residual, nan=torch.inf), scale)
+
+
+def _step(state: _State, damping: ndarray, active: ndarray) -> tuple[Tensor, ndarray]:
+    """Newton steps of the active paths, zero for the others, and the damping that made them possible."""
+    damping, choice = damping.copy(), np.zeros(len(damping), dtype=bool)  # choice: the positive part alone
+    rows = np.flatnonzero(active)
+    gradient = state.quadratic.gradient
+    step, pending = torch.zeros_like(gradient), rows
+    while len(pending):
+        bands = banded(*_damped(state, pending, damping, choice))
+        factor, good = _factored(bands, len(pending))
+        ready = pending[:good]
+        if good:
+            width = bands.shape[1] // len(pending)
+            right = gradient[ready].reshape(-1).numpy()
+            solved, _ = dpbtrs(factor[:, : good * width], right)
+            step[ready] = -torch.from_numpy(solved).reshape(gradient[ready].shape)
+        if good < len(pending):
+            failed = pending[good]
+            if state.positive is not None and not choice[failed]:
+                choice[failed] = True
+            else:
+                damping[failed] = max(4 * damping[failed], FIRST_DAMPING)
+                if damping[failed] > MOST_DAMPING:
+                    good += 1  # given up: no step
+        pending = pending[good:]
+    return step, damping
+
+
+def _damped(state: _State, rows: ndarray, damping: ndarray, choice: ndarray) -> tuple[Tensor, Tensor]:
+    index = torch.from_numpy(rows)
+    mu = torch.from_numpy(damping[rows])[:, None, None, None]
+    diagonal, upper = state.quadratic.diagonal[index], state.quadratic.upper[index]
+    if state.positive is not None:
+        positive = torch.from_numpy(choice[rows])[:, None, None, None]
+        diagonal = torch.where(positive, state.positive.diagonal[index], diagonal)
+        upper = torch.where(positive, state.positive.upper[index], upper)
+    return diagonal + mu * state.kinetic.diagonal[index], upper + mu * state.kinetic.upper[index]
+
+
+def banded(
+    diagonal: Float[Tensor, "paths n d d"], upper: Float[Tensor, "paths above d d"]
+) -> Float[ndarray, "bands m"]:
+    """LAPACK's upper band storage of the stacked block-tridiagonal matrices: A_ij at [2d - 1 + i - j, j]."""
+    paths, n, d, _ = diagonal.shape
+    bands = np.zeros((2 * d, paths, n, d))
+    for row in range(d):
+        for column in range(d):
+            if row <= column:
+                bands[2 * d - 1 + row - column, :, :, column] = diagonal[..., row, column].numpy()
+            bands[d - 1 + row - column, :, 1:, column] = upper[..., row, column].numpy()
+    return np.asfortranarray(bands.reshape(2 * d, -1))
+
+
+def _factored(bands: ndarray, paths: int) -> tuple[ndarray, int]:
+    """The Cholesky factor, and how many of the leading paths it holds for."""
+    if not np.isfinite(bands).all():
+        width = bands.shape[1] // paths
+        bad = int(np.flatnonzero(~np.isfinite(bands).all(0))[0]) // width
+        return (_factored(bands[:, : bad * width], bad)[0], bad) if bad else (bands, 0)
+    factor, info = dpbtrf(bands)
+    return factor, paths if info == 0 else (info - 1) // (bands.shape[1] // paths)
+
+
+def is_minimum(model: Quadratic) -> Bool[Tensor, " paths"]:
+    """Whether the Hessian of every path is positive definite."""
+    found = []
+    for diagonal, upper in zip(model.diagonal, model.upper, strict=True):
+        bands = banded(diagonal[None], upper[None])
+        found.append(bool(np.isfinite(bands).all()) and dpbtrf(bands)[1] == 0)
+    return torch.tensor(found)
