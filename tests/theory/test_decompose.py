@@ -8,7 +8,7 @@ import torch
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.schedules import VP
-from diffuscope.theory.variance import Ensemble, GaussianBumps, LinearEnsemble, Products, decompose, train_linear
+from diffuscope.theory.variance import AveragedFields, GaussianBumps, LinearEnsemble, Products, decompose, train_linear
 from diffuscope.theory.variance.decompose import true_score
 
 DOUBLE = torch.float64
@@ -146,7 +146,7 @@ def test_a_linear_ensemble_can_be_decomposed(generator):
     """With every term: trained on 5 draws by a strong ridge, models are biased towards 0 and differ."""
     features = Products((GaussianBumps(-2, 2, 5, height=1),), GaussianBumps(0, 1, 2, height=1))
     ensemble = train_linear(DATA, SCHEDULE, features, samples=5, models=MODELS, ridge=0.5, generator=generator)
-    assert isinstance(ensemble, Ensemble)
+    assert isinstance(ensemble, AveragedFields)
     assert isinstance(ensemble, LinearEnsemble)
     found = decompose(ensemble, DATA, first_moment, starts(), times=COARSE, fine=FINE)
     assert found.bias.mean < -4 * found.bias.error

@@ -3,15 +3,14 @@
 from .closure import ClosureReport, Cumulant, Distance, closure_report, cumulants
 from .decompose import AveragedFields, Decomposition, decompose
 from .effective import Steps, effective_white_sample, quenched_sample
+from .ensemble import Ensemble, Jackknifed, split_variance
 from .feature_moments import FeatureMoments, feature_moments
 from .features import Affine, Axis, Bins, Constant, Features, Fourier, GaussianBumps, Products
 from .field_runs import FieldRuns, matched_gaussian, run_fields
-from .linear_ensemble import LinearEnsemble, ridge_regression, train_linear
-from .linear_features import LinearFeatures, linear_features
-from .effective import effective_white_sample, quenched_sample
-from .ensemble import Ensemble, Jackknifed, split_variance
 from .kernel_flow import Contributions, KernelFields, KernelFlow
 from .kernels import FeatureKernel, Kernel, RBFKernel, TrainingInputs, inputs_at, inputs_over
+from .linear_ensemble import LinearEnsemble, ridge_regression, train_linear
+from .linear_features import LinearFeatures, linear_features
 from .member_ends import MemberEnds, member_ends
 from .naive import Naive, gaussian_variance, interleaved_sample
 from .noise import Amplitude, Quenched, ScoreFields, White
