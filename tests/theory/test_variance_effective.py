@@ -200,6 +200,15 @@ def test_the_quenched_covariance_is_that_of_the_steps_and_converges_to_the_doubl
     assert abs(order.order - 1) < 0.1
 
 
+def test_fields_with_parameters_are_followed_without_a_graph():
+    """Trained networks as fields: the memory does not grow with the steps."""
+    weight = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    x = torch.ones(1, 2, 1, dtype=torch.float64)
+    end = quenched_sample(lambda y, t: -weight * y / (1 + t**2), VE(), x, karras_times(VE(), 2.0, 1.0, 3))
+    assert not end.requires_grad
+    assert bool((end != x).all())
+
+
 # semiclassics
 
 

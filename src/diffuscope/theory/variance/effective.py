@@ -87,6 +87,7 @@ def effective_white_sample(
     return euler_maruyama(white.schedule, score_and_noise, x, times, trajectories=trajectories)
 
 
+@torch.no_grad()
 def euler_maruyama(
     schedule: Schedule,
     score_and_noise: Callable[[Points, Float[Tensor, ""]], tuple[Points, Points]],
@@ -95,7 +96,7 @@ def euler_maruyama(
     *,
     trajectories: int,
 ) -> Points:
-    """x <- x - h (f x - D score) + sqrt(h) noise from times[0] to times[-1], with a fresh noise at every step."""
+    """x <- x - h (f x - D score) + sqrt(h) noise along `times`, with fresh noise at every step; no gradients."""
     check_points(x)
     steps = Steps.of(schedule, times)
     ends = []
@@ -105,9 +106,13 @@ def euler_maruyama(
             score, noise = score_and_noise(state, steps.times[k])
             state = (state - h * (steps.f[k] * state - steps.D[k] * score) + h.sqrt() * noise).to(x)
         ends.append(state)
-    return torch.cat(ends)
+    end = torch.cat(ends)
+    if not bool(end.isfinite().all()):
+        raise InputError("kernel: expected finite scores and noise, got trajectories that end in NaN or infinity")
+    return end
 
 
+@torch.no_grad()
 def quenched_sample(
     fields: ScoreFields | White | Quenched,
     schedule: Schedule,
@@ -119,10 +124,10 @@ def quenched_sample(
 ) -> Float[Tensor, "fields batch d"]:
     """The probability-flow ODE of every field, from its own `x` at times[0] to times[-1].
 
-    The fields were drawn once, by whoever made `fields`, and nothing here is random. `trajectories` of every field are
-    followed at once. NFE per step: 1 for Euler, 2 for Heun, which needs sigma > 0 at the last time too. Raises
-    InputError for a kernel in the place of its fields, for an answer of another shape or NaN, and as
-    `effective_white_sample` does for times and points.
+    The fields were drawn once, by whoever made `fields`; nothing here is random, and no gradients are recorded.
+    `trajectories` of every field are followed at once. NFE per step: 1 for Euler, 2 for Heun, which needs sigma > 0 at
+    the last time too. Raises InputError for a kernel in the place of its fields, for an answer of another shape or
+    NaN, and as `effective_white_sample` does for times and points.
     """
     if isinstance(fields, White | Quenched):
         raise InputError(
