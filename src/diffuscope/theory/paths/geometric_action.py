@@ -133,8 +133,8 @@ def minimized(density: CurveDensity, x: Nodes, mesh: Mesh) -> Stationary:
         x = equidistant(found.x, intervals)
     left = float("nan") if found is None else float(found.residual.max())
     raise InputError(
-        f"intervals: no stationary curve of {intervals} pieces: after {ROUNDS} rounds the gradient is {left:.2g} of its "
-        f"momenta, expected {TOLERANCE:g}; try more intervals or an initial curve near a solution"
+        f"intervals: no stationary curve of {intervals} pieces: after {ROUNDS} rounds the gradient is {left:.2g} of "
+        f"its momenta, expected {TOLERANCE:g}; try more intervals or an initial curve near a solution"
     )
 
 
