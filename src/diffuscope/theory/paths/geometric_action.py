@@ -80,6 +80,9 @@ def geometric_action(
     x = straight(a, b, mesh) if initial is None else _checked_curve(initial, a, b)
     require_regular(dynamics, x[0], torch.zeros(x.shape[1], dtype=torch.float64))
     density = CurveDensity(dynamics, energy)
+    least = density.least_energy(x[0])
+    if not energy >= least:
+        raise InputError(f"energy: expected at least -|f|^2 / 4 along the curve, {least:.4g}, got {energy}")
     found = minimized(density, equidistant(x, intervals), mesh)
     finer = minimized(density, equidistant(on_halved_mesh(found.x), 2 * intervals), halved_mesh(mesh))
     W, W2 = float(found.action), float(finer.action)
@@ -111,6 +114,12 @@ class CurveDensity:
         """dT per unit of the parameter."""
         K, f = self.dynamics.precision_at(x, t), self.dynamics.drift_at(x, t)
         return torch.einsum("ni,nij,nj->n", v, K, v).sqrt() / self._speed(K, f)
+
+    def least_energy(self, x: Float[Tensor, "nodes d"]) -> float:
+        """-|f|^2 / 4 where the drift along a curve is smallest: below it the path would stop there."""
+        t = x.new_zeros(len(x))
+        K, f = self.dynamics.precision_at(x, t), self.dynamics.drift_at(x, t)
+        return -float(torch.einsum("ni,nij,nj->n", f, K, f).detach().min()) / 4
 
     def _speed(self, K: Tensor, f: Tensor) -> Float[Tensor, " n"]:
         return (torch.einsum("ni,nij,nj->n", f, K, f) + 4 * self.energy).sqrt()
