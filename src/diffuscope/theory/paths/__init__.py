@@ -1,6 +1,8 @@
 """Most likely paths of noisy dynamics: their action, what they conserve, and how often they happen."""
 
 from .dynamics import Dynamics
+from .fixed_duration import curve_of_duration, stiff_least_action, timed
+from .geometric_action import GeometricAction, geometric_action
 from .lagrangian import ActionDensity, Functional, Lagrangian
 from .least_action import Certificate, LeastAction, least_action, least_of_density, straight
 from .symmetry import (
@@ -17,7 +19,8 @@ from .symmetry import (
 )
 
 __all__ = [
-    "ActionDensity", "Certificate", "Dynamics", "FoundSymmetry", "Functional", "Lagrangian", "LeastAction", "Symmetry",
-    "energy_balance", "find_symmetries", "least_action", "least_of_density", "rotation", "scaling", "straight",
-    "time_shift", "translation", "variation", "violation",
+    "ActionDensity", "Certificate", "Dynamics", "FoundSymmetry", "Functional", "GeometricAction", "Lagrangian",
+    "LeastAction", "Symmetry", "curve_of_duration", "energy_balance", "find_symmetries", "geometric_action",
+    "least_action", "least_of_density", "rotation", "scaling", "stiff_least_action", "straight", "time_shift", "timed",
+    "translation", "variation", "violation",
 ]  # fmt: skip

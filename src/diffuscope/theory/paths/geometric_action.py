@@ -80,6 +80,9 @@ def geometric_action(
     x = straight(a, b, mesh) if initial is None else _checked_curve(initial, a, b)
     require_regular(dynamics, x[0], torch.zeros(x.shape[1], dtype=torch.float64))
     density = CurveDensity(dynamics, energy)
+    least = density.least_energy(x[0])
+    if not energy >= least:
+        raise InputError(f"energy: expected at least -|f|^2 / 4 along the curve, {least:.4g}, got {energy}")
     found = minimized(density, equidistant(x, intervals), mesh)
     finer = minimized(density, equidistant(on_halved_mesh(found.x), 2 * intervals), halved_mesh(mesh))
     W, W2 = float(found.action), float(finer.action)
@@ -112,6 +115,12 @@ class CurveDensity:
         K, f = self.dynamics.precision_at(x, t), self.dynamics.drift_at(x, t)
         return torch.einsum("ni,nij,nj->n", v, K, v).sqrt() / self._speed(K, f)
 
+    def least_energy(self, x: Float[Tensor, "nodes d"]) -> float:
+        """-|f|^2 / 4 where the drift along a curve is smallest: below it the path would stop there."""
+        t = x.new_zeros(len(x))
+        K, f = self.dynamics.precision_at(x, t), self.dynamics.drift_at(x, t)
+        return -float(torch.einsum("ni,nij,nj->n", f, K, f).detach().min()) / 4
+
     def _speed(self, K: Tensor, f: Tensor) -> Float[Tensor, " n"]:
         return (torch.einsum("ni,nij,nj->n", f, K, f) + 4 * self.energy).sqrt()
 
@@ -133,8 +142,8 @@ def minimized(density: CurveDensity, x: Nodes, mesh: Mesh) -> Stationary:
         x = equidistant(found.x, intervals)
     left = float("nan") if found is None else float(found.residual.max())
     raise InputError(
-        f"intervals: no stationary curve of {intervals} pieces: after {ROUNDS} rounds the gradient is {left:.2g} of its "
-        f"momenta, expected {TOLERANCE:g}; try more intervals or an initial curve near a solution"
+        f"intervals: no stationary curve of {intervals} pieces: after {ROUNDS} rounds the gradient is {left:.2g} of "
+        f"its momenta, expected {TOLERANCE:g}; try more intervals or an initial curve near a solution"
     )
 
 

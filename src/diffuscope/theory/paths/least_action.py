@@ -78,8 +78,8 @@ def least_action(
 
     `start` and `end` are (d,), or (paths, d) for a batch. `initial` are paths to begin with, (starts, nodes, d), of
     which the best result is kept, and with a batch of ends one for each; by default the straight line. Raises
-    InputError for     ends of other shapes or outside the domain, times that do not increase, a drift that autograd cannot differentiate,
-    and where no stationary path is found, with the residual that is left.
+    InputError for ends of other shapes or outside the domain, times that do not increase, a drift that autograd cannot
+    differentiate, and where no stationary path is found, with the residual that is left.
     """
     a, b = checked_ends(dynamics, start, end)
     times = _mesh(times)
@@ -155,6 +155,7 @@ def _momenta(density: Lagrangian, x: Nodes, times: Mesh, multipliers: Multiplier
 
 
 def checked_ends(dynamics: Dynamics, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+    """Both ends as (paths, d) in float64; InputError for other shapes, NaN, and states outside the domain."""
     if start.shape != end.shape or start.ndim not in (1, 2):
         raise InputError(
             f"end: expected the shape of start, (d,) or (paths, d), got {tuple(end.shape)} with a start of "

@@ -1,0 +1,127 @@
+"""Curves of least action: known barriers, a gradient system, and the direct method at the same duration."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffuscope.errors import InputError
+from diffuscope.theory.paths import Dynamics, curve_of_duration, geometric_action, least_action
+from diffuscope.theory.paths.geometric_action import equidistant, normals
+
+SADDLE, STABLE = torch.tensor([0.0, 0.0]), torch.tensor([-1.0, 0.0])
+
+
+def maier_stein(beta: float) -> Dynamics:
+    def drift(z: Tensor) -> Tensor:
+        x, y = z[:, 0], z[:, 1]
+        return torch.stack([x - x**3 - beta * x * y**2, -(1 + x**2) * y], 1)
+
+    return Dynamics(drift, 0.5)
+
+
+def bent(height: float = 0.3) -> Tensor:
+    s = torch.linspace(0, 1, 50, dtype=torch.float64)
+    return torch.stack([s - 1, height * torch.sin(math.pi * s)], 1)
+
+
+def test_the_barrier_of_maier_and_stein_is_one_half_below_beta_four() -> None:
+    found = geometric_action(maier_stein(2.0), STABLE, SADDLE, 200, initial=bent())
+    assert found.extrapolated == pytest.approx(0.5, abs=1e-9)
+    assert float(found.curve[:, 1].abs().max()) < 1e-8  # along the axis
+    assert found.minimum
+    assert found.residual <= 1e-10
+
+
+def test_above_beta_four_the_path_leaves_the_axis_and_the_barrier_is_lower() -> None:
+    for beta, known, tolerance in ((5.0, 0.483, 5e-4), (10.0, 0.34004, 2e-4)):  # the digits of their sources
+        found = geometric_action(maier_stein(beta), STABLE, SADDLE, 200, initial=bent())
+        assert found.extrapolated == pytest.approx(known, abs=tolerance)
+        assert found.minimum
+        on_axis = geometric_action(maier_stein(beta), STABLE, SADDLE, 200)
+        assert on_axis.extrapolated == pytest.approx(0.5, abs=1e-9)  # stationary by symmetry
+        assert not on_axis.minimum  # and no minimum
+
+
+def test_out_of_a_well_the_action_is_the_difference_of_the_potential_and_the_curve_is_steepest_ascent() -> None:
+    """f = -D grad U has the quasipotential U(b) - U(a), whatever a constant D is."""
+    D = torch.tensor([[0.4, 0.1], [0.1, 0.2]], dtype=torch.float64)
+
+    def U(z: Tensor) -> Tensor:
+        x, y = z[:, 0], z[:, 1]
+        return (x**2 - 1) ** 2 + 2 * (y - 0.3 * x**2) ** 2
+
+    def drift(z: Tensor) -> Tensor:
+        with torch.enable_grad():
+            at = z if z.requires_grad else z.requires_grad_()
+            (gradient,) = torch.autograd.grad(U(at).sum(), at, create_graph=True)
+        return -gradient @ D
+
+    start, end = torch.tensor([-1.0, 0.3]), torch.tensor([0.0, 0.0])
+    found = geometric_action(Dynamics(drift, D), start, end, 200)
+    height = float(U(end[None].double()) - U(start[None].double()))
+    assert found.extrapolated == pytest.approx(height, abs=1e-6 * height)
+    assert found.minimum
+    tangent = found.curve[120] - found.curve[118]
+    uphill = -drift(found.curve[119:120].clone()).detach()[0]
+    assert float(tangent @ uphill / (tangent.norm() * uphill.norm())) > 1 - 1e-5
+
+
+def test_the_action_of_a_curve_converges_at_order_two() -> None:
+    runs = [geometric_action(maier_stein(10.0), STABLE, SADDLE, N, initial=bent()) for N in (100, 200, 400)]
+    steps = [runs[i].action - runs[i + 1].action for i in range(2)]
+    assert steps[0] / steps[1] == pytest.approx(4.0, abs=0.1)
+
+
+def test_a_curve_of_given_duration_is_the_path_of_the_direct_method() -> None:
+    dynamics = Dynamics(lambda x: -x, 1.0)
+    start, end = torch.tensor([-2.0, 2.0]), torch.tensor([2.0, 1.0])
+    found = curve_of_duration(dynamics, start, end, 1.0, 200)
+    exact = float((end - start * math.exp(-1)).square().sum()) / (2 * (1 - math.exp(-2)))
+    assert found.duration == pytest.approx(1.0, abs=1e-6)
+    assert found.extrapolated - found.energy == pytest.approx(exact, rel=1e-5)  # the duration is of order two too
+    direct = least_action(dynamics, start, end, torch.linspace(0, 1, 201, dtype=torch.float64))
+    assert found.energy == pytest.approx(float(direct.energy.mean()), rel=1e-3)
+    nearest = torch.cdist(direct.states[0], found.curve).amin(1)
+    assert float(nearest.max()) < 0.6 * float(found.curve.diff(dim=0).norm(dim=1).max())
+
+
+def test_nodes_of_equal_distance_stay_on_a_circle_and_normals_are_normal() -> None:
+    angle = torch.linspace(0, 2, 60, dtype=torch.float64) ** 2 / 2
+    arc = torch.stack([angle.cos(), angle.sin(), 0 * angle], 1)[None]
+    placed = equidistant(arc, 80)
+    assert float((placed.norm(dim=2) - 1).abs().max()) < 1e-5  # a cubic spline, 60 nodes
+    distances = placed.diff(dim=1).norm(dim=2)
+    assert float(distances.max() / distances.min()) - 1 < 1e-3
+    frame = normals(placed)
+    assert frame.shape == (1, 79, 3, 2)
+    radius = torch.einsum("pnd,pndk->pnk", placed[:, 1:-1], frame).norm(dim=2)
+    assert float((radius - 1).abs().max()) < 1e-4  # the radius lies in the normal plane
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"intervals": 1}, "intervals: expected at least 2"),
+        ({"initial": torch.zeros(2, 2)}, "initial: expected finite states"),
+        ({"initial": torch.full((5, 2), float("nan"))}, "initial: expected finite states"),
+        ({"start": torch.zeros(2, 2), "end": torch.zeros(2, 2)}, "start: expected one state"),
+        ({"dynamics": Dynamics(lambda x, t: -x * t[:, None], 1.0)}, "drift: expected a function of"),
+        ({"dynamics": Dynamics(lambda x: -x, torch.diag(torch.tensor([1.0, 0.0])))}, "diffusion: expected noise in"),
+        ({"energy": -10.0}, "energy: expected at least"),
+    ],
+)
+def test_a_curve_that_cannot_be_is_refused_in_one_line(arguments: dict, message: str) -> None:
+    given = {"dynamics": maier_stein(2.0), "start": STABLE, "end": SADDLE, "intervals": 20} | arguments
+    with pytest.raises(InputError, match=message) as caught:
+        geometric_action(**given)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("duration", "message"), [(0.0, "expected a positive"), (float("nan"), "expected a positive"), (1e6, "at most")]
+)
+def test_a_duration_that_no_curve_has_is_refused(duration: float, message: str) -> None:
+    with pytest.raises(InputError, match=f"duration: .*{message}"):
+        curve_of_duration(Dynamics(lambda x: -x, 1.0), torch.tensor([1.0, 0.2]), torch.tensor([0.5, 1.0]), duration, 40)
