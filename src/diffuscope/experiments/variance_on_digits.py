@@ -276,7 +276,7 @@ def novelty(part: Part) -> str:
         "to any other. Intervals of 95% over starts.",
     )
     copied = float(found.copied.mean())
-    strength = "strong" if correlation.low > 0.5 else "moderate" if correlation.low > 0.3 else "weak"
+    strength = "strong" if correlation.low > 0.7 else "moderate" if correlation.low > 0.3 else "weak"
     told = f"rank correlation {correlation.value:.2f} ({correlation.low:.2f} to {correlation.high:.2f})"
     shares = [f"{share:.0%}" for share, _, _ in thirds.values()]
     rest = (
