@@ -35,7 +35,7 @@ from torch import Tensor
 from .views import Pixels, Responses, Sources, View
 
 MEMORY = 128 * 2**20
-BUFFERS = 6  # arrays of (query, pixel, image) that are alive at once
+BUFFERS = 14  # arrays of (query, pixel, image) alive at once; images continued periodically take four each
 WORKING = 2**18  # values of one such array: what stays in the cache of a core
 NEGLIGIBLE = 60.0  # 10^9 exp(-60) = 9e-18
 
