@@ -35,7 +35,7 @@ from torch import Tensor
 from .views import Pixels, Responses, Sources, View
 
 MEMORY = 128 * 2**20
-BUFFERS = 6  # arrays of (query, pixel, image) that are alive at once
+BUFFERS = 14  # arrays of (query, pixel, image) alive at once; images continued periodically take four each
 WORKING = 2**18  # values of one such array: what stays in the cache of a core
 NEGLIGIBLE = 60.0  # 10^9 exp(-60) = 9e-18
 
@@ -183,7 +183,8 @@ def _by_blocks(
     unit = 2**0.5 * sigma
     scaled = x_t.to(working) / unit
     views = [view.to(working) for view in views]
-    size = (x_t.abs().amax((1, 2, 3)).double() + alpha * float(images.abs().max())) / unit
+    least, most = images.aminmax()  # images.abs() would be a copy of them
+    size = (x_t.abs().amax((1, 2, 3)).double() + alpha * max(-float(least), float(most))) / unit
     parts = []
     for rows, sizes in zip(scaled.split(max(1, pairs // chunk)), size.split(max(1, pairs // chunk)), strict=True):
         mean, sums = block(rows, images, views, alpha / unit, chunk)
