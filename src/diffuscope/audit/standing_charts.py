@@ -48,8 +48,8 @@ def target_chart(target: TargetNoise, rng: np.random.Generator) -> Chart:
             Panel("distance to the nearest training example", "distances between examples", "density", bars),
         ),
         "Left: the variance of the clean example given the state, over the training examples; the band holds 95% of "
-        "the resamples of trajectories. Right: samples of a memorizer are at 0; training examples are compared with the "
-        "other ones.",
+        "the resamples of trajectories. Right: samples of a memorizer are at 0; training examples are compared with "
+        "the other ones.",
     )
 
 
