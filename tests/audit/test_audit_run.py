@@ -127,7 +127,8 @@ def test_every_finding_of_every_question_shows_on_the_page_and_the_first_is_its_
     page = memorizer_result.page()
     assert [finding.name for finding in page.verdicts] == [
         "wiring.verdict", "memorized.verdict", "membership.verdict", "learned.gaussian_range",
-        "loss.memorizer_on_heldout", "steps.enough", "order.components", "fidelity.frechet", "diversity.verdict",
+        "loss.memorizer_on_heldout", "generalizes.position", "steps.enough", "order.components", "fidelity.frechet",
+        "diversity.verdict",
     ]  # fmt: skip
     assert (memorizer_result.verdict.word, page.tone) == ("copies", "alarm")
     assert page.headline == f"Copies. {page.verdicts[1].verdict}"

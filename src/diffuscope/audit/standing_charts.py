@@ -26,8 +26,8 @@ def standing_chart(position: Position, rng: np.random.Generator) -> Chart:
         "What its training loss is made of, and where it stands",
         tuple(panels),
         "Left: how much of the training loss no model can avoid, for targets averaged over draws. Right: 0% is a model "
-        "that denoises held-out examples as well as training examples, 100% an exact memorizer. Bands: 95% intervals "
-        "over pairs of examples.",
+        "that denoises held-out examples as well as training examples, 100% an exact memorizer. Bands hold 95% of the "
+        "resamples of pairs of examples.",
     )
 
 
@@ -47,8 +47,9 @@ def target_chart(target: TargetNoise, rng: np.random.Generator) -> Chart:
             noise_panel("along its trajectories", "variance of the target / of the data", target.scale, *lines),
             Panel("distance to the nearest training example", "distances between examples", "density", bars),
         ),
-        "Left: the variance of the clean example given the state, over the training examples; band: 95% interval over "
-        "trajectories. Right: samples of a memorizer are at 0; training examples are compared with the other ones.",
+        "Left: the variance of the clean example given the state, over the training examples; the band holds 95% of "
+        "the resamples of trajectories. Right: samples of a memorizer are at 0; training examples are compared with "
+        "the other ones.",
     )
 
 
