@@ -24,7 +24,9 @@ def test_both_are_found_by_name():
 
 def test_the_trained_variance_is_the_theorys_at_many_examples_and_its_error_that_of_a_variance():
     """200 models of 4 x 4 bumps: each variance has the standard error sqrt(2/200) = 10%, a median of 17 less."""
-    population = Population.of(feature_kernel.THREE, feature_kernel.SCHEDULE, feature_kernel.TIMES, time_nodes=16, nodes=128)
+    population = Population.of(
+        feature_kernel.THREE, feature_kernel.SCHEDULE, feature_kernel.TIMES, time_nodes=16, nodes=128
+    )
     bumps = feature_kernel.bumps_of(4)
     kernel = LinearFeatures.of(population, bumps, samples=64 * 16, ridge=feature_kernel.RIDGE)
     compared = feature_kernel.compare(kernel, 200, stream())
