@@ -23,14 +23,16 @@ def test_both_are_found_by_name():
 
 
 def test_the_trained_variance_is_the_theorys_at_many_examples_and_its_error_that_of_a_variance():
-    """400 models of 4 x 4 bumps: each variance has the standard error sqrt(2/400) = 7%, a median of 17 less."""
-    population = Population.of(feature_kernel.THREE, feature_kernel.SCHEDULE, feature_kernel.TIMES, time_nodes=32)
+    """200 models of 4 x 4 bumps: each variance has the standard error sqrt(2/200) = 10%, a median of 17 less."""
+    population = Population.of(
+        feature_kernel.THREE, feature_kernel.SCHEDULE, feature_kernel.TIMES, time_nodes=16, nodes=128
+    )
     bumps = feature_kernel.bumps_of(4)
-    kernel = LinearFeatures.of(population, bumps, samples=128 * 16, ridge=feature_kernel.RIDGE)
-    compared = feature_kernel.compare(kernel, 400, stream())
+    kernel = LinearFeatures.of(population, bumps, samples=64 * 16, ridge=feature_kernel.RIDGE)
+    compared = feature_kernel.compare(kernel, 200, stream())
     ratios, errors = compared.ratios(kernel)
     assert bool((errors > 0.01).all())
-    assert bool((errors < 0.08).all())
+    assert bool((errors < 0.12).all())
     assert abs(compared.ratio - 1) < 4 * float(errors.max()) + kernel.second_order
     without, _ = compared.ratios(kernel.of_posterior_alone)
     assert float(without[0]) > 2 > float(ratios[0])
