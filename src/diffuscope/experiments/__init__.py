@@ -29,8 +29,14 @@ NAMES = (
     "double-moon",
     "memorization-transition",
     "target-variance",
+    "boundary-map",
+    "naive-variance",
+    "feature-kernel",
+    "kernel-flow",
+    "closure",
     "gap-filling",
     "cross",
+    "variance-on-digits",
     "painters",
     "emergence",
     "perturbation",
@@ -40,12 +46,6 @@ NAMES = (
     "teleport",
     "cifar-moments",
     "held-out-leak",
-    "boundary-map",
-    "naive-variance",
-    "feature-kernel",
-    "closure",
-    "kernel-flow",
-    "variance-on-digits",
 )
 
 
