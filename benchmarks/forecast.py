@@ -6,7 +6,7 @@ averaged weights. There are three runs of every size, each on its own images wit
 comes from the runs of 16 and 32 examples, for 256 from those of 16, 32 and 64, for 1,024 from those of 64, 128 and 256.
 Runs up to 256 examples are trained side by side, weights with a leading axis.
 
-    python benchmarks/forecast.py runs out/forecast     # ten minutes on one free core to n256, then hours; rerun to resume
+    python benchmarks/forecast.py runs out/forecast     # ten minutes to n256, then hours; rerun to resume
     python benchmarks/forecast.py runs out/forecast n1024-0   # one of them: n16, n32, ..., n256, n1024-0, -1, -2
     python benchmarks/forecast.py table out/forecast    # the nine forecasts
 """
