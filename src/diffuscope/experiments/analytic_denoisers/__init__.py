@@ -195,8 +195,13 @@ def ranking(part: Part, found: Found) -> str:
     """The order of the ranked methods, exactly and with shortcuts; ~ where the interval of a difference has zero."""
     exact = order(part, {name: found[name] for name in RANKED})
     short = order(part, {name: found[shortcut] for name, shortcut in RANKED.items()})
-    survives = "the shortcuts have the same order" if exact == short else f"with shortcuts the order is {short}"
-    return f"Exactly {exact} (~: cannot tell), and {survives}; published {PUBLISHED}."
+    survives = "the same with shortcuts" if grouped(exact) == grouped(short) else f"with shortcuts {short}"
+    return f"The order is exactly {exact} (~: cannot tell), {survives}; published {PUBLISHED}."
+
+
+def grouped(text: str) -> list[set[str]]:
+    """The sets of names that `order` tells apart."""
+    return [set(group.split(" ~ ")) for group in text.split(" > ")]
 
 
 def order(part: Part, found: Found) -> str:

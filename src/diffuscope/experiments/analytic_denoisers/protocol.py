@@ -30,6 +30,7 @@ from diffuscope.progress import progress_bar
 from diffuscope.samplers import times_at
 
 RESAMPLES = 1000
+ROUNDING = 1e-6  # of a float32 answer
 Choice = float | int
 Triple = tuple[float, float, float]
 
@@ -152,7 +153,10 @@ def agreement(of: Subject, at: Point, answer: Batch) -> tuple[Tensor, Tensor, Te
     mu = of.train.flatten(1).mean(0, dtype=torch.float64)
     gap = (D - D_m).square().sum(1)
     r2 = 1 - gap / (D - D.mean(1, keepdim=True)).square().sum(1)
-    return gap / D.shape[1] / of.unit**2, r2, torch.cosine_similarity(D - mu, D_m - mu, dim=1)
+    lengths = (D - mu).norm(dim=1) * (D_m - mu).norm(dim=1)
+    flat = (D_m - mu).norm(dim=1) <= ROUNDING * mu.norm()  # mu itself, which has no direction
+    cosine = torch.where(flat, 0.0, ((D - mu) * (D_m - mu)).sum(1) / lengths)
+    return gap / D.shape[1] / of.unit**2, r2, cosine
 
 
 def bootstrapped(
