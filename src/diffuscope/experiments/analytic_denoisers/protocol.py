@@ -125,7 +125,7 @@ def _choices(of: Subject, method: Method) -> tuple[Choice, ...]:
     medians = []
     for choice in method.choices:
         denoiser = method.build(of, choice)
-        medians.append([agreement(of, at, denoiser(at.x_t, at.t))[1].median() for at in of.chosen_at])
+        medians.append([agreement(of, at, denoiser(at.x_t, at.t))[1].quantile(0.5) for at in of.chosen_at])
     best = torch.tensor(medians).argmax(0).tolist()
     return tuple(method.choices[k] for k in best)
 
