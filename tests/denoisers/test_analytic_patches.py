@@ -8,6 +8,7 @@ from torch import Tensor
 
 from audit_subjects import SMALL, digits
 from diffuscope.audit import Session, Subject
+from diffuscope.audit.manners import manners
 from diffuscope.audit.questions.wiring import QUESTION
 from diffuscope.denoisers import Denoiser, ExactDenoiser
 from diffuscope.denoisers.analytic import (
@@ -127,12 +128,12 @@ def test_shifting_the_query_shifts_the_circular_answer_and_shifting_the_data_cha
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_batch_size_and_any_memory_give_the_same_answer(kind, dtype):
     """One byte of memory takes one image and one query at a time."""
-    data, x, schedule = images(9, 6, dtype=dtype), images(5, 7, dtype=dtype), VP()
-    for t in TIMES:
-        whole = KINDS[kind](data, schedule, 3)(x, t)
-        small = KINDS[kind](data, schedule, 3, memory=1)(x, t)
-        singly = torch.cat([KINDS[kind](data, schedule, 3)(row[None], t) for row in x])
-        permuted = KINDS[kind](data.flip(0), schedule, 3)(x, t)
+    data, x, schedule, size = images(5, 6, dtype=dtype), images(3, 7, dtype=dtype), VP(), 3
+    for t in (0.05, 0.6):
+        whole = KINDS[kind](data, schedule, size)(x, t)
+        small = KINDS[kind](data, schedule, size, memory=1)(x, t)
+        singly = torch.cat([KINDS[kind](data, schedule, size)(row[None], t) for row in x])
+        permuted = KINDS[kind](data.flip(0), schedule, size)(x, t)
         for other in (small, singly, permuted):
             assert float((other - whole).abs().max()) < 1e-6 * float(whole.abs().max())
 
@@ -214,7 +215,7 @@ def test_masks_weigh_every_channel_and_pixel_for_itself():
 @pytest.mark.parametrize("sigma", [1e-3, 0.03, 0.3, 3.0, 30.0])
 @pytest.mark.parametrize("kind", ["circular", "boundary"])
 def test_float32_images_give_the_answer_of_float64_at_every_noise_level(kind, sigma):
-    """Log-weights exact to 1e-3 move a mean by 1e-3 posterior standard deviations, at most 1e-3 of the values here."""
+    """To 1e-4 of the range, here 2; far from the data and at low noise float32 alone would not do."""
     data = images(20, 21, (1, 8, 8), torch.float32).clamp(-1, 1)
     near = data[:3] + sigma * images(3, 22, (1, 8, 8), torch.float32)
     far = images(2, 23, (1, 8, 8), torch.float32)
@@ -222,20 +223,21 @@ def test_float32_images_give_the_answer_of_float64_at_every_noise_level(kind, si
         exact = KINDS[kind](data.double(), VE(), 5)(x.double(), sigma)
         single = KINDS[kind](data, VE(), 5)(x, sigma)
         assert single.dtype == torch.float32
-        assert float((single.double() - exact).abs().max()) < 1e-4
+        assert float((single.double() - exact).abs().max()) < 2e-4
 
 
 @pytest.mark.parametrize("sigma", [0.01, 0.1, 1.0])
-def test_the_stated_error_of_the_log_weights_bounds_that_of_the_mean(sigma):
-    """Its standard deviation times the error: with values in [-1, 1] the error itself, and float32 is not exact."""
-    data = images(40, 24, (1, 8, 8), torch.float32).clamp(-1, 1)
-    x = data[:8] * 0.8 + 0.1 + sigma * images(8, 25, (1, 8, 8), torch.float32)
-    stored, views = data.permute(1, 2, 3, 0).contiguous(), list(circular_views(8, 8, 5))
+@pytest.mark.parametrize("spread", [0.3, 3.0])
+def test_the_stated_error_bounds_that_of_float32(sigma, spread):
+    """It is a share of the range; float32 is never exact where sources compete. Values about 5 sigma to 50 sigma."""
+    data = 0.5 + sigma * spread * images(40, 24, (1, 8, 8), torch.float32)
+    x = 0.5 + sigma * (1 + spread**2) ** 0.5 * images(8, 25, (1, 8, 8), torch.float32)
+    stored, views = data.permute(1, 2, 3, 0).contiguous(), list(circular_views(8, 8, 3))
     single = center_mean(x, stored, views, 1.0, sigma, working=torch.float32)
     exact = center_mean(x.double(), stored.double(), views, 1.0, sigma, working=torch.float64)
-    gap = (single.mean - exact.mean).abs().amax((1, 2, 3))
+    gap = (single.mean - exact.mean).abs().amax((1, 2, 3)) / float(data.max() - data.min())
     assert bool((gap < single.error).all())
-    assert float(gap.max()) > 0
+    assert float(gap.min()) > 1e-9
 
 
 def test_a_window_at_low_noise_is_answered_by_its_own_source_anywhere():
@@ -262,6 +264,16 @@ def test_a_size_may_follow_the_noise():
     assert levels[-1] == float("inf")
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_query_that_is_not_finite_has_no_answer_and_spoils_no_other(kind):
+    data, x = images(4, 33), images(3, 34)
+    whole = KINDS[kind](data, VP(), 3)(x, 0.4)
+    x[1, 0, 2, 2] = float("nan")
+    answer = KINDS[kind](data, VP(), 3)(x, 0.4)
+    assert bool(answer[1, :, 2, 2].isnan().all())
+    torch.testing.assert_close(answer[[0, 2]], whole[[0, 2]], rtol=0, atol=1e-12)
+
+
 def test_a_gradient_is_refused_and_not_zero():
     x = images(2, 29).requires_grad_()
     answer = local_score(images(3, 30), VP(), 3)(x, 0.4)
@@ -285,7 +297,9 @@ def test_a_gradient_is_refused_and_not_zero():
         (lambda y: local_score(y[:0], VP(), 1), "data: expected at least one image"),
         (lambda y: local_score(y / 0, VP(), 1), "data: expected finite values, got NaN or infinity"),
         (lambda y: local_score(y, VP(), 3)(y[:, :1], 0.4), r"x_t: expected shape \(batch, 2, 5, 6\), got \(4, 1"),
-        (lambda y: local_score(y, VE(), 3)(y, 0.0), "t: expected times at which sigma > 0, got sigma = 0"),
+        (lambda y: local_score(y, VE(), 3)(y, 0.0), "sigma: expected values > 0, got 0"),
+        (lambda y: local_score(y, VE(), 3)(y, float("nan")), "expected finite values >= 0"),
+        (lambda y: local_score(y, VE(), 3, memory=0), "memory: expected a positive number of bytes, got 0"),
         (lambda y: masked_score(y, VP(), torch.ones(3, 3)), r"masks: expected a matrix of shape \(60, 60\)"),
         (lambda y: masked_score(y, VP(), -torch.ones(60, 60)), "masks: expected finite weights >= 0"),
     ],
@@ -309,10 +323,16 @@ def test_samples_of_the_local_score_of_one_pixel_are_mosaics_that_the_data_do_no
     assert float((whole - whole.mean((1, 2, 3), keepdim=True)).abs().max()) < 0.05
 
 
+def test_a_local_score_keeps_the_contract_of_a_denoiser():
+    x, times = digits(3), torch.tensor([0.5, 0.1, 0.9], dtype=torch.float64)
+    noised = x[100:108] + 0.3 * images(8, 32, (1, 8, 8), torch.float32)
+    assert manners(local_score(x[:100], VP(), 5), noised, times) == []
+
+
+@pytest.mark.slow
 def test_the_audit_takes_a_local_score_for_a_sound_model():
     x = digits(3)
-    denoiser = local_score(x[:300], VP(), 5)
-    answer = QUESTION.ask(Session(Subject(denoiser, x[:300], x[300:600]), SMALL))
+    answer = QUESTION.ask(Session(Subject(local_score(x[:300], VP(), 5), x[:300], x[300:600]), SMALL))
     assert answer is not None
     assert not answer.broken
     assert answer.findings[0].name == "wiring.verdict"

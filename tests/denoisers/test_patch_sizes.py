@@ -5,7 +5,7 @@ import torch
 
 from diffuscope.denoisers.analytic import PatchSizes, local_score, patch_composition, patch_sizes
 from diffuscope.errors import InputError
-from diffuscope.schedules import VE, VP
+from diffuscope.schedules import VE
 
 SIZES = [5, 1, 3]
 
@@ -22,7 +22,7 @@ def test_the_size_of_an_analytic_denoiser_is_found_at_every_level(kind, generato
     def size(level):
         return 3 if level > 0.5 else 1
 
-    found = patch_sizes(kind(data, VP(), size), data, clean, [0.2, 0.7], SIZES, kind=kind, generator=generator)
+    found = patch_sizes(kind(data, VE(), size), data, clean, [0.2, 0.7], SIZES, kind=kind, generator=generator)
     assert found.candidates.tolist() == [1, 3, 5]
     assert found.sizes.tolist() == [size(level) for level in found.levels.tolist()] == [1, 3]
     best = found.medians.amax(1)

@@ -14,10 +14,14 @@ the largest count as that, or as zero where those of a whole chunk do: a billion
 Costs are sums of squared *differences*: nonnegative terms, no cancellation among them. With unit roundoff u, and x and
 alpha y up to S units of :math:`\sqrt2\sigma`, rounding moves a cost by about
 
-.. math::  \delta = 4 u \left(2 c + S \sqrt{c}\right)
+.. math::  \delta = 2 u \left(2 c + S \sqrt{c}\right)
 
-(independent rounding of P pixels; the worst case has :math:`S \sqrt{P c}`), and the mean by at most :math:`\delta`
-posterior standard deviations.
+(independent rounding of P pixels; the worst case has :math:`S \sqrt{P c}`). Log-weights off by delta move a mean of
+values in an interval of length R by at most a posterior mean deviation times delta,
+
+.. math::
+    |\Delta D_r| \le \delta \sum_s w_s |y_s - D_r|
+    \le \delta\, R\, \min\left(\tfrac12,\, 2 (1 - \max_s w_s)\right) .
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,14 +35,14 @@ from torch import Tensor
 from .views import Pixels, Responses, Sources, View
 
 MEMORY = 128 * 2**20
-BUFFERS = 6  # arrays of (query, pixel, image) that are alive at once
-WORKING = 2**17  # values of one such array: what stays in the cache of a core
+BUFFERS = 14  # arrays of (query, pixel, image) alive at once; images continued periodically take four each
+WORKING = 2**18  # values of one such array: what stays in the cache of a core
 NEGLIGIBLE = 60.0  # 10^9 exp(-60) = 9e-18
 
 
 @dataclass(frozen=True, eq=False)
 class Averages:
-    """The answer in float64, and per query the rounding error of its log-weights."""
+    """The answer in float64, and per query its largest rounding error, as a share of the range of the images."""
 
     mean: Pixels
     error: Float[Tensor, " batch"]
@@ -111,9 +115,11 @@ class _Sums:
         sums = torch.zeros(len(x), groups, 1 + moments // groups, rows, columns, dtype=torch.float64, device=x.device)
         return cls(least, sums)
 
-    def largest_cost(self) -> Float[Tensor, " batch"]:
-        """The largest over outputs of their least cost."""
-        return self.least.flatten(1).amax(1).double()
+    def error(self, size: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """The largest rounding error of a mean, in units of the range of the values; `size` is S."""
+        cost, eps = self.least.double(), torch.finfo(self.least.dtype).eps
+        delta = eps * (2 * cost + size[:, None, None, None] * cost.sqrt())
+        return (delta * (2 - 2 / self.sums[:, :, 0]).clamp(0, 0.5)).flatten(1).amax(1)
 
     def add(self, outputs: tuple[slice, slice], costs: Responses, values: Sources | None) -> None:
         """The sources of one chunk and view; `costs` is overwritten."""
@@ -151,7 +157,7 @@ class _Sums:
         self.sums[here[0], here[1], :, here[2], here[3]] = sums
 
 
-Block = Callable[[Pixels, Sources, Sequence[View], float, int], tuple[Pixels, Tensor]]
+Block = Callable[[Pixels, Sources, Sequence[View], float, int], tuple[Pixels, _Sums]]
 
 
 def _exponentials(least: Tensor, costs: Tensor) -> Tensor:
@@ -177,27 +183,25 @@ def _by_blocks(
     unit = 2**0.5 * sigma
     scaled = x_t.to(working) / unit
     views = [view.to(working) for view in views]
-    parts = [block(rows, images, views, alpha / unit, chunk) for rows in scaled.split(max(1, pairs // chunk))]
-    mean, cost = torch.cat([mean for mean, _ in parts]), torch.cat([cost for _, cost in parts])
     size = (x_t.abs().amax((1, 2, 3)).double() + alpha * float(images.abs().max())) / unit
-    return Averages(mean, 2 * torch.finfo(working).eps * (2 * cost + size * cost.sqrt()))
+    parts = []
+    for rows, sizes in zip(scaled.split(max(1, pairs // chunk)), size.split(max(1, pairs // chunk)), strict=True):
+        mean, sums = block(rows, images, views, alpha / unit, chunk)
+        parts.append(Averages(mean, sums.error(sizes)))
+    return Averages(torch.cat([part.mean for part in parts]), torch.cat([part.error for part in parts]))
 
 
-def _center(
-    x: Pixels, images: Sources, views: Sequence[View], ratio: float, chunk: int
-) -> tuple[Pixels, Float[Tensor, " batch"]]:
-    """The mean and the largest of the least costs of every query; `x` in units of sqrt(2) sigma."""
+def _center(x: Pixels, images: Sources, views: Sequence[View], ratio: float, chunk: int) -> tuple[Pixels, _Sums]:
+    """The mean and the sums behind it; `x` in units of sqrt(2) sigma."""
     totals = _Sums.empty(x, views, moments=x.shape[1])
     for view, values, costs in _costs(x, images, views, ratio, chunk):
         totals.add(view.outputs, costs, values[:, *view.center])
     mean = totals.sums[:, :, 1:] / totals.sums[:, :, :1]
-    return mean.reshape(x.shape), totals.largest_cost()
+    return mean.reshape(x.shape), totals
 
 
-def _overlap(
-    x: Pixels, images: Sources, views: Sequence[View], ratio: float, chunk: int
-) -> tuple[Pixels, Float[Tensor, " batch"]]:
-    """The mean and the largest of the least costs of every query; `x` in units of sqrt(2) sigma."""
+def _overlap(x: Pixels, images: Sources, views: Sequence[View], ratio: float, chunk: int) -> tuple[Pixels, _Sums]:
+    """The mean and the sums behind it; `x` in units of sqrt(2) sigma."""
     totals = _Sums.empty(x, views, moments=0)
     for view, _, costs in _costs(x, images, views, ratio, chunk):
         totals.add(view.outputs, costs, None)
@@ -211,7 +215,7 @@ def _overlap(
     for view in views:
         ones = x.new_ones(1, 1, *(part.stop - part.start for part in view.outputs), 1)
         cover[view.query] += view.spread(ones)[0, 0, :, :, 0]
-    return total / cover, totals.largest_cost()
+    return total / cover, totals
 
 
 def _costs(

@@ -59,7 +59,7 @@ class PatchSizes:
 def patch_sizes(
     network: Denoiser,
     data: Float[Tensor, "images *event"],
-    clean: Float[Tensor, "points *event"],
+    clean: Float[Tensor, "points *shape"],
     times: Sequence[float],
     sizes: Sequence[int],
     *,

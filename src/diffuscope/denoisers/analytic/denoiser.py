@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.errors import InputError
+from diffuscope.exact.distribution import checked_levels
 from diffuscope.schedules import Schedule, as_time
 
 from ..clocks import ScheduleTime
@@ -30,7 +31,7 @@ from ..contract import Batch, BatchTime
 from .aggregation import MEMORY, Combination
 from .views import Sources, View
 
-TOLERANCE = 1e-3  # of a log-weight: it moves a mean by as small a share of a posterior standard deviation
+TOLERANCE = 1e-4  # of float32, as a share of the range of the images
 ViewsAt = Callable[[float], Iterable[View]]
 
 
@@ -39,8 +40,8 @@ class AnalyticDenoiser:
     """The denoiser of `images` (channels, height, width, images) with the views of every noise level sigma/alpha.
 
     The level is infinite at alpha = 0. One view is computed in float64; many views of float32 images in float32 where
-    the log-weights are exact to `TOLERANCE`, and other queries again in float64. Memory: about `memory` bytes besides
-    the images, the queries and the answer. There is no gradient: backward raises InputError.
+    the answer is exact to `TOLERANCE` of their range, and other queries again in float64. Memory: about `memory` bytes
+    besides the images, the queries and the answer. There is no gradient: backward raises InputError.
     """
 
     images: Sources
@@ -51,14 +52,14 @@ class AnalyticDenoiser:
     memory: int = MEMORY
     clock: ClassVar = ScheduleTime()  # defined at all times, also between the steps of a table
 
+    def __post_init__(self) -> None:
+        if self.memory < 1:
+            raise InputError(f"memory: expected a positive number of bytes, got {self.memory}")
+
     def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
-        if tuple(x_t.shape[1:]) != self.event_shape:
-            expected = ", ".join(map(str, self.event_shape))
-            raise InputError(f"x_t: expected shape (batch, {expected}), got {tuple(x_t.shape)}")
         times = as_time(t)
-        levels = torch.stack([self.schedule.alpha(times), self.schedule.sigma(times)], -1).expand(len(x_t), 2)
-        if bool((levels[:, 1] <= 0).any()):
-            raise InputError(f"t: expected times at which sigma > 0, got sigma = {float(levels[:, 1].min()):g}")
+        alpha, sigma = checked_levels(x_t, self.schedule.alpha(times), self.schedule.sigma(times), self.event_shape)
+        levels = torch.stack([alpha, sigma], 1)
         answer = torch.empty_like(x_t, requires_grad=False)
         for level in levels.unique(dim=0):
             rows = (levels == level).all(1)

@@ -11,7 +11,6 @@ of the data are those of Lukoianov et al. 2025, https://arxiv.org/abs/2509.09672
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -35,7 +34,7 @@ class Masks:
     values: int
 
     def __call__(self, level: float) -> Iterable[View]:
-        masks = self.masks if isinstance(self.masks, Tensor) else self.masks(level)
+        masks = self.masks(level) if callable(self.masks) else self.masks
         if tuple(masks.shape) != (self.values, self.values):
             raise InputError(
                 f"masks: expected a matrix of shape ({self.values}, {self.values}), one row per value of an image, "
@@ -62,6 +61,6 @@ def masked_score(
     images = checked_images(data)
     channels, height, width, _ = images.shape
     views = Masks(masks, height, width, channels * height * width)
-    if isinstance(masks, torch.Tensor):
+    if not callable(masks):
         views(0.0)
     return AnalyticDenoiser(images, tuple(data.shape[1:]), schedule, views, center_mean, memory)

@@ -69,7 +69,9 @@ def local_score(data: Images, schedule: Schedule, size: Size, *, memory: int = M
 def equivariant_score(data: Images, schedule: Schedule, size: Size, *, memory: int = MEMORY) -> AnalyticDenoiser:
     """Pixel q from the windows around all pixels of all images, which continue periodically, as does the query.
 
-    `size` is odd, at most min(height, width); the rest as `local_score`. The cost does not depend on the size.
+    So shifting the query shifts the answer, and shifting an image changes nothing. (The code of Kamb & Ganguli continues
+    the query alone and takes the windows inside the images.) `size` is odd, at most min(height, width); the rest as
+    `local_score`. The cost hardly depends on the size.
     """
     return _denoiser(data, schedule, size, circular_views, center_mean, memory)
 
@@ -79,6 +81,7 @@ def boundary_equivariant_score(
 ) -> AnalyticDenoiser:
     """Pixel q from the windows around all pixels of all images that are cut by the edges as its own window is.
 
+    Near a corner that is the same location, along an edge the same distance from it, inside every window inside.
     `size` and the rest as `local_score`.
     """
     return _denoiser(data, schedule, size, boundary_views, center_mean, memory)
