@@ -20,6 +20,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.data import load_data
@@ -109,7 +110,13 @@ def digit_sets() -> dict[str, Batch]:
 
 
 def subject_of(
-    name: str, network: Denoiser, train: Batch, heldout: Batch, points: tuple[int, int], unit: float, seed: int
+    name: str,
+    network: Denoiser,
+    train: Float[Tensor, "n *event"],
+    heldout: Float[Tensor, "heldout *event"],
+    points: tuple[int, int],
+    unit: float,
+    seed: int,
 ) -> Subject:
     """The network at held-out images, drawn with `seed`: first those to choose by, then those to report."""
     generator = torch_stream(seed, "analytic-denoisers", "points")
@@ -193,8 +200,8 @@ def shown(part: Part, of: Subject, found: Found) -> str:
 
 def ranking(part: Part, found: Found) -> str:
     """The order of the ranked methods, exactly and with shortcuts; ~ where the interval of a difference has zero."""
-    exact = order(part, {name: found[name] for name in RANKED})
-    short = order(part, {name: found[shortcut] for name, shortcut in RANKED.items()})
+    exact = order({name: found[name] for name in RANKED}, part.rng)
+    short = order({name: found[shortcut] for name, shortcut in RANKED.items()}, part.rng)
     survives = "the same with shortcuts" if grouped(exact) == grouped(short) else f"with shortcuts {short}"
     return f"The order is exactly {exact} (~: cannot tell), {survives}; published {PUBLISHED}."
 
@@ -204,12 +211,12 @@ def grouped(text: str) -> list[set[str]]:
     return [set(group.split(" ~ ")) for group in text.split(" > ")]
 
 
-def order(part: Part, found: Found) -> str:
+def order(found: Found, rng: np.random.Generator) -> str:
     """Names by falling median r2, > between neighbors where the 95% interval of the paired difference excludes zero."""
     names = sorted(found, key=lambda name: -median(found[name]))
     text = names[0]
     for first, second in pairwise(names):
-        low = difference(found[first], found[second], part.rng)[1]
+        low = difference(found[first], found[second], rng)[1]
         text += f" {'>' if low > 0 else '~'} {second}"
     return text
 

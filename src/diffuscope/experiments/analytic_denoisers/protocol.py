@@ -92,7 +92,7 @@ def subject(
     name: str,
     network: Denoiser,
     train: Float[Tensor, "n *event"],
-    clean: tuple[Batch, Batch],
+    clean: tuple[Tensor, Tensor],
     levels: Sequence[float],
     unit: float,
     generator: torch.Generator,
