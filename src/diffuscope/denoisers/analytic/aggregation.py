@@ -183,7 +183,8 @@ def _by_blocks(
     unit = 2**0.5 * sigma
     scaled = x_t.to(working) / unit
     views = [view.to(working) for view in views]
-    size = (x_t.abs().amax((1, 2, 3)).double() + alpha * float(images.abs().max())) / unit
+    least, most = images.aminmax()  # images.abs() would be a copy of them
+    size = (x_t.abs().amax((1, 2, 3)).double() + alpha * max(-float(least), float(most))) / unit
     parts = []
     for rows, sizes in zip(scaled.split(max(1, pairs // chunk)), size.split(max(1, pairs // chunk)), strict=True):
         mean, sums = block(rows, images, views, alpha / unit, chunk)

@@ -69,9 +69,9 @@ def local_score(data: Images, schedule: Schedule, size: Size, *, memory: int = M
 def equivariant_score(data: Images, schedule: Schedule, size: Size, *, memory: int = MEMORY) -> AnalyticDenoiser:
     """Pixel q from the windows around all pixels of all images, which continue periodically, as does the query.
 
-    So shifting the query shifts the answer, and shifting an image changes nothing. (The code of Kamb & Ganguli continues
-    the query alone and takes the windows inside the images.) `size` is odd, at most min(height, width); the rest as
-    `local_score`. The cost hardly depends on the size.
+    So shifting the query shifts the answer, and shifting an image changes nothing. (The code of Kamb & Ganguli
+    continues the query alone and takes the windows inside the images.) `size` is odd, at most min(height, width); the
+    rest as `local_score`. The cost hardly depends on the size.
     """
     return _denoiser(data, schedule, size, circular_views, center_mean, memory)
 
