@@ -48,19 +48,19 @@ def test_out_of_a_well_the_action_is_the_difference_of_the_potential_and_the_cur
     """f = -D grad U has the quasipotential U(b) - U(a), whatever a constant D is."""
     D = torch.tensor([[0.4, 0.1], [0.1, 0.2]], dtype=torch.float64)
 
-    def U(z: Tensor) -> Tensor:
+    def potential(z: Tensor) -> Tensor:
         x, y = z[:, 0], z[:, 1]
         return (x**2 - 1) ** 2 + 2 * (y - 0.3 * x**2) ** 2
 
     def drift(z: Tensor) -> Tensor:
         with torch.enable_grad():
             at = z if z.requires_grad else z.requires_grad_()
-            (gradient,) = torch.autograd.grad(U(at).sum(), at, create_graph=True)
+            (gradient,) = torch.autograd.grad(potential(at).sum(), at, create_graph=True)
         return -gradient @ D
 
     start, end = torch.tensor([-1.0, 0.3]), torch.tensor([0.0, 0.0])
     found = geometric_action(Dynamics(drift, D), start, end, 200)
-    height = float(U(end[None].double()) - U(start[None].double()))
+    height = float(potential(end[None].double()) - U(start[None].double()))
     assert found.extrapolated == pytest.approx(height, abs=1e-6 * height)
     assert found.minimum
     tangent = found.curve[120] - found.curve[118]
