@@ -35,7 +35,7 @@ vectors = OfVectors("one.npy", -1.0, 1.0)
 @pytest.fixture
 def words(tmp_path, monkeypatch):
     """Integers from 0 to 16 in three files, and models of two halves in two ranges."""
-    pixels = (8 * (digits(2) + 1)).round().to(int).numpy().astype(np.uint8)
+    pixels = (8 * (digits(2) + 1)).round().to(torch.int64).numpy().astype(np.uint8)
     for name, part in (("one", pixels[:500]), ("two", pixels[500:1000]), ("rest", pixels[1000:1200])):
         np.save(tmp_path / f"{name}.npy", part)
     np.save(tmp_path / "vectors.npy", np.random.default_rng(0).random((40, 5)))

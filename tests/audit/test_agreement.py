@@ -49,7 +49,7 @@ def test_two_memorizers_disagree_as_two_memorizers_do_and_their_samples_are_exam
     assert first.interval == (0, 0)
     u = given.result.copying
     assert u == pytest.approx((1, 1, 1), abs=1e-6)
-    assert given.facts["agreement"]["second_training_examples_shared"] == 0
+    assert given.facts["agreement"]["second_training_examples_shared"] == 0  # pyright: ignore[reportIndexIssue]
 
 
 def test_gaussians_of_two_halves_agree_which_is_praise_only_with_known_data(sessions):
@@ -57,6 +57,7 @@ def test_gaussians_of_two_halves_agree_which_is_praise_only_with_known_data(sess
     known = answer(sessions["gaussian"], second, OTHER).findings[0]
     assert known.tone == "good"
     assert known.verdict.startswith("Both generalize")
+    assert known.interval is not None
     assert known.interval[0] > 0.9
     unknown = answer(sessions["gaussian"], second).findings[0]
     assert unknown.tone == "neutral"
@@ -112,7 +113,7 @@ def test_levels_that_decide_samples_must_be_shared(sessions):
 def test_no_praise_for_a_model_whose_samples_are_copies(sessions):
     session = sessions["gaussian"]
     alarm = Finding(name="memorized.verdict", title="", value=1.0, unit="%", verdict="", tone="alarm", power="-")
-    facts = {"heldout_are_copies": {"pixels": False}}
+    facts: dict[str, object] = {"heldout_are_copies": {"pixels": False}}
     session.answers["memorized"] = Answer(findings=[alarm], facts=facts)
     assert answer(session, exact(Gaussian.fit([OTHER])), OTHER).findings[0].tone == "attention"
     session.answers["memorized"] = Answer(findings=[dataclasses.replace(alarm, tone="attention")], facts=facts)
@@ -140,7 +141,8 @@ def test_models_that_answer_the_means_of_n_examples_average_n_targets_at_high_no
         def __init__(self, data):
             self.mean = data.mean(0)
 
-        def __call__(self, x_t, _t):
+        def __call__(self, x_t, t):
+            del t
             return self.mean.expand_as(x_t)
 
     monkeypatch.setattr("diffuscope.audit.agreement.SPLIT_POINTS", 60)  # of 100

@@ -207,4 +207,7 @@ def test_a_network_trained_on_few_digits_stands_nearer_to_the_memorizer_than_one
 
     few, many = standing(40), standing(900)
     assert few.result.standing[1] > many.result.standing[2]
-    assert named(few)["at_examples"].interval[1] < named(many)["at_examples"].interval[0]
+    below, above = (named(found)["at_examples"].interval for found in (few, many))
+    assert below is not None
+    assert above is not None
+    assert below[1] < above[0]

@@ -104,7 +104,8 @@ class Constant:
         for name, value in attributes.items():
             setattr(self, name, value)
 
-    def __call__(self, x_t, _t):
+    def __call__(self, x_t, t):
+        del t
         return self.answer(x_t)
 
 

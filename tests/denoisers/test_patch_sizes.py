@@ -75,7 +75,8 @@ def test_a_network_that_answers_nan_is_refused(generator):
     class Broken:
         schedule = VE()
 
-        def __call__(self, x_t, _t):
+        def __call__(self, x_t, t):
+            del t
             return x_t * float("nan")
 
     with pytest.raises(InputError, match="network: expected finite answers, got NaN or infinity"):

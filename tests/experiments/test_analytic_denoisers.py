@@ -67,7 +67,7 @@ def test_a_method_that_is_the_network_agrees_with_it_entirely():
 
 def test_the_patch_size_of_the_network_is_found():
     train = images()[0]
-    method_ = Method("local", lambda of, size: local_score(of.train, of.network.schedule, size), (3, 5, 7))
+    method_ = Method("local", lambda of, size: local_score(of.train, of.network.schedule, size), (3, 5, 7))  # pyright: ignore[reportArgumentType]
     found = compared(subject(local_score(train, SCHEDULE, 5)), [method_])["local"]
     assert set(found.choices) == {5}
     assert float(found.error.max()) == 0
@@ -217,7 +217,11 @@ def mnist_images():
     from diffuscope.experiments.part import drawn
     from diffuscope.streams import torch_stream
 
-    return drawn(digits_as_mnist("mnist").train, 200, torch_stream(1, "analytic-denoisers", "MNIST"))
+    return drawn(
+        getattr(digits_as_mnist("mnist"), "train"),  # noqa: B009
+        200,
+        torch_stream(1, "analytic-denoisers", "MNIST"),
+    )
 
 
 def replace_events(network):

@@ -1,14 +1,16 @@
 """The covariance of an ensemble: exact members of known covariance, leave-one-out, coverage, and semiclassical ends."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 import torch
 from conftest import monte_carlo
+from torch import Tensor
 
 from diffuscope.errors import InputError
-from diffuscope.schedules import VE, VP
+from diffuscope.schedules import VE, VP, Schedule
 from diffuscope.theory.variance import (
     Ensemble,
     Jackknifed,
@@ -27,8 +29,8 @@ T, U = 0.4, 0.7
 class OfScore:
     """The denoiser whose score is `function(x, t)`."""
 
-    function: object
-    schedule: object = SCHEDULE
+    function: Callable[[Tensor, float], Tensor]
+    schedule: Schedule = SCHEDULE
 
     def __call__(self, x_t, t):
         alpha, sigma = float(self.schedule.alpha(t)), float(self.schedule.sigma(t))
@@ -106,7 +108,7 @@ def test_half_the_squared_difference_of_two_members_is_the_variance_on_average(g
     """400 pairs of linear members at one point: (1 + t)^2 v d |x|^2 within 4 standard errors."""
     x, v = normal(generator, 1, 3), 0.2
     pairs = [[linear(math.sqrt(v) * normal(generator, 3, 3)) for _ in range(2)] for _ in range(400)]
-    found = torch.cat([split_variance(*pair, x, T) for pair in pairs])
+    found = torch.cat([split_variance(first, second, x, T) for first, second in pairs])
     assert monte_carlo(found).agrees_with(float((1 + T) ** 2 * v * 3 * x.square().sum()))
 
 
@@ -167,13 +169,13 @@ X, TIMES = torch.ones(2, 3, dtype=torch.float64), torch.tensor([1.0, 0.5, 0.2], 
     ("make", "message"),
     [
         (lambda: Ensemble([ONE, ONE]), r"^denoisers: expected at least 3, got 2$"),
-        (lambda: Ensemble([ONE, ONE, OfScore(None, VE(0.1, 5.0))]), r"^denoisers: expected one schedule"),
+        (lambda: Ensemble([ONE, ONE, OfScore(torch.mul, VE(0.1, 5.0))]), r"^denoisers: expected one schedule"),
         (lambda: Ensemble([OfScore(lambda x, t: x / 0)] * 3).score(X, T), r"^denoisers: expected finite answers"),  # noqa: ARG005
         (lambda: Ensemble([ONE] * 3).score(X, 0.0), r"^t: expected a time with sigma > 0, got 0$"),
         (lambda: Ensemble([ONE] * 3).draw(0, generator=torch.Generator()), r"^fields: expected at least 1, got 0$"),
         (lambda: Ensemble([ONE] * 3).trace(X, T).interval(1.0), r"^confidence: expected a number between 0 and 1"),
         (lambda: Jackknifed.of(X), r"^members: expected at least 3 for a standard error, got 2$"),
-        (lambda: split_variance(ONE, OfScore(None, VE(0.1, 5.0)), X, T), r"^second: expected the schedule"),
+        (lambda: split_variance(ONE, OfScore(torch.mul, VE(0.1, 5.0)), X, T), r"^second: expected the schedule"),
         (lambda: member_ends(Ensemble([ONE] * 3), X / 0, TIMES), r"^x: expected finite points"),
         (
             lambda: member_ends(Ensemble([WithoutGradient(ONE.function)] * 3), X, TIMES),

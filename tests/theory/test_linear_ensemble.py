@@ -44,8 +44,8 @@ def test_the_two_systems_have_one_solution():
     """Adding rows of zeros changes nothing but which of them is the smaller."""
     Psi, y = drawn(2, 6, 10), drawn(2, 6, 1)
     dual = ridge_regression(Psi, y, 0.3)
-    padded = [torch.cat([part, torch.zeros(2, 8, part.shape[2], dtype=DOUBLE)], dim=1) for part in (Psi, y)]
-    assert torch.allclose(ridge_regression(*padded, 0.3), dual, atol=1e-12)
+    more, none = (torch.cat([part, torch.zeros(2, 8, part.shape[2], dtype=DOUBLE)], dim=1) for part in (Psi, y))
+    assert torch.allclose(ridge_regression(more, none, 0.3), dual, atol=1e-12)
 
 
 @pytest.mark.parametrize("features", [BUMPS, PLANE, Products((Bins(-2, 2, 7), Fourier(2))), Products((Constant(),))])

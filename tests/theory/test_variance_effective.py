@@ -298,7 +298,7 @@ def test_times_points_and_fields_that_cannot_be_right_are_refused():
     with pytest.raises(InputError, match="fields: expected finite scores"):
         quenched_sample(lambda y, _: y * math.nan, VE(), x[None], times)
     with pytest.raises((InputError, TypeCheckError), match="method"):
-        quenched_sample(still, VE(), x[None], times, method="euler2")
+        quenched_sample(still, VE(), x[None], times, method="euler2")  # pyright: ignore[reportArgumentType]
     for kappa in (-1.0, math.nan, math.inf):
         with pytest.raises(InputError, match="kappa: expected a finite number >= 0"):
             naive(kappa=kappa)

@@ -40,7 +40,7 @@ def test_the_covariance_is_the_identity_over_sigma_squared_plus_the_hessian(name
         torch.autograd.functional.hessian(lambda y, t=t: log_prob(data, schedule, y, t), x)
         for x, t in zip(X, T, strict=True)
     ]
-    expected = torch.eye(3, dtype=torch.float64) / schedule.sigma(T)[:, None, None] ** 2 + torch.stack(hessians)
+    expected = torch.eye(3, dtype=torch.float64) / schedule.sigma(T)[:, None, None] ** 2 + torch.stack(hessians)  # pyright: ignore[reportArgumentType]
     assert float((C - expected).abs().max()) < 1e-12 * float(schedule.sigma(T).min()) ** -4
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from diffuscope.data import DataSet
 from diffuscope.files import write_json
@@ -47,7 +47,7 @@ def forecast(data: DataSet, plan: Plan, out: Path) -> None:
     print(f"Forecast: {out / FILE}; run the same command without --forecast to train")
 
 
-def told(pilots: Sequence[Pilot], n: int, plan: Plan) -> tuple[list[str], dict[str, object]]:
+def told(pilots: Sequence[Pilot], n: int, plan: Plan) -> tuple[list[str], dict[str, Any]]:
     """The lines to print and the content of forecast.json for the run on `n` examples."""
     settings = recipe(1.0, steps=plan.steps, batch_size=plan.batch_size, seed=plan.seed)
     time = training_times(settings)

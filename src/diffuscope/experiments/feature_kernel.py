@@ -182,8 +182,8 @@ def by_ratio(
         values, errors = (
             torch.stack(column)[:, k] for column in zip(*(c.ratios(theory(c.kernel)) for c in compared), strict=True)
         )
-        band = {"low": values - NORMAL_95 * errors, "high": values + NORMAL_95 * errors}
-        marks.append(line(RATIOS, values, f"F = {F}", **band))
+        low, high = values - NORMAL_95 * errors, values + NORMAL_95 * errors
+        marks.append(line(RATIOS, values, f"F = {F}", low=low, high=high))
     marks.append(line(RATIOS, [1.0] * len(RATIOS), style="dotted"))
     return Panel(title, "examples per feature P/F", "variance: trained / theory", tuple(marks), x_log=True, y_log=True)
 

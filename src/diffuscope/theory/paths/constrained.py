@@ -12,6 +12,7 @@ Source: Hestenes 1969, https://doi.org/10.1007/BF00927673.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -20,7 +21,7 @@ from torch import Tensor
 from diffuscope.errors import InputError
 
 from .discrete_action import MIDPOINT, Mesh, Nodes, edgewise
-from .lagrangian import Lagrangian
+from .lagrangian import ActionDensity, Lagrangian
 from .newton import SecondDerivatives, Stationary, newton
 
 ROUNDS = 60
@@ -70,10 +71,7 @@ def constrained_newton(
     for _ in range(ROUNDS):
         flat = multipliers.values.reshape(-1, n.shape[1])
 
-        def augmented(x: Tensor, v: Tensor, t: Tensor, flat: Tensor = flat, rho: float = rho) -> Tensor:
-            c = violation(x, v, t)
-            return density(x, v, t) + (flat * c).sum(1) + rho / 2 * c.square().sum(1)
-
+        augmented = partial(_augmented, density, violation, flat, rho)
         # the residual is relative to momenta that the penalty makes large
         found = newton(augmented, x, times, MIDPOINT, gauss_newton(density, rho), tolerance=INNER)
         x = found.x
@@ -88,6 +86,13 @@ def constrained_newton(
         f"end: no path reaches it along the directions without noise: after {ROUNDS} rounds the constraint is off by "
         f"{left:.2g} of the largest velocity"
     )
+
+
+def _augmented(
+    density: Lagrangian, violation: ActionDensity, flat: Tensor, rho: float, x: Tensor, v: Tensor, t: Tensor
+) -> Tensor:
+    c = violation(x, v, t)
+    return density(x, v, t) + (flat * c).sum(1) + rho / 2 * c.square().sum(1)
 
 
 def gauss_newton(density: Lagrangian, rho: float = 0.0) -> SecondDerivatives:

@@ -67,9 +67,9 @@ def curve_of_duration(
                 f"{duration:g}; use least_action for a longer one"
             )
         low, high = low - STRIDE, low
-    root = brentq(excess, low, high, xtol=MATCHED, rtol=MATCHED)
-    excess(float(root))
-    return known[float(root)]
+    root = float(brentq(excess, low, high, xtol=MATCHED))  # pyright: ignore[reportArgumentType]
+    excess(root)
+    return known[root]
 
 
 def timed(dynamics: Dynamics, found: GeometricAction, times: Mesh) -> Float[Tensor, "nodes d"]:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
-from scipy.linalg.lapack import dpbtrf, dpbtrs
+from scipy.linalg import get_lapack_funcs
 from torch import Tensor
 
 from .discrete_action import Mesh, Nodes, Quadratic, action, at_edges, derivatives, quadratic
@@ -31,6 +31,8 @@ ITERATIONS = 1000
 FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-4, 3e-5, 1e12
 EPSILON = torch.finfo(torch.float64).eps
 ROUNDING = 1e-13  # of the action: a smaller change says nothing
+
+dpbtrf, dpbtrs = get_lapack_funcs(("pbtrf", "pbtrs"), dtype=np.float64)
 
 SecondDerivatives = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 """The positive part of (L_xx, L_xv, L_vv) at states, velocities and times of edges."""

@@ -71,7 +71,7 @@ class White(Protocol):
 class ScoreFields(Protocol):
     """Some drawn (or trained) score fields, each asked at points of its own."""
 
-    def __call__(self, x: Float[Tensor, "fields batch d"], t: Time) -> Float[Tensor, "fields batch d"]: ...
+    def __call__(self, x: Float[Tensor, "fields batch d"], t: Time, /) -> Float[Tensor, "fields batch d"]: ...
 
 
 @runtime_checkable
