@@ -58,7 +58,7 @@ def test_a_theory_without_misfit_fails_its_claims():
 
 
 def forgotten(flow):
-    return kernel_flow.KernelFlow(flow.inputs, flow.kernel, samples=flow.samples, time=flow.time).contributions(
+    return kernel_flow.KernelFlow(flow.population, flow.kernel, samples=flow.samples, time=flow.time).contributions(
         kernel_flow.POINTS, kernel_flow.LEVEL, kernel_flow.POINTS, kernel_flow.LEVEL
     )
 

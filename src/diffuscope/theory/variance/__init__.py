@@ -8,7 +8,7 @@ from .feature_moments import FeatureMoments, feature_moments
 from .features import Affine, Axis, Bins, Constant, Features, Fourier, GaussianBumps, Products
 from .field_runs import FieldRuns, matched_gaussian, run_fields
 from .kernel_flow import Contributions, KernelFields, KernelFlow
-from .kernels import FeatureKernel, Kernel, RBFKernel, TrainingInputs, inputs_at, inputs_over
+from .kernels import FeatureKernel, Kernel, RBFKernel
 from .linear_ensemble import LinearEnsemble, ridge_regression, train_linear
 from .linear_features import LinearFeatures, linear_features
 from .member_ends import MemberEnds, member_ends
@@ -23,8 +23,7 @@ __all__ = [
     "Decomposition", "Distance", "Ensemble", "FeatureKernel", "FeatureMoments", "Features", "FieldRuns", "Fourier",
     "GaussianBumps", "Jackknifed", "Kernel", "KernelFields", "KernelFlow", "LinearEnsemble", "LinearFeatures",
     "MemberEnds", "Naive", "Population", "Products", "ProxyCovariance", "ProxyScore", "Quenched", "RBFKernel",
-    "ScoreFields", "Semiclassical", "Slice", "Steps", "TrainingInputs", "White", "closure_report", "cumulants",
-    "decompose", "effective_white_sample", "feature_moments", "gaussian_variance", "inputs_at", "inputs_over",
-    "interleaved_sample", "linear_features", "matched_gaussian", "member_ends", "quenched_sample", "ridge_regression",
+    "ScoreFields", "Semiclassical", "Slice", "Steps", "White", "closure_report", "cumulants",
+    "decompose", "effective_white_sample", "feature_moments", "gaussian_variance", "interleaved_sample", "linear_features", "matched_gaussian", "member_ends", "quenched_sample", "ridge_regression",
     "run_fields", "semiclassical_quenched", "semiclassical_white", "split_variance", "train_linear",
 ]  # fmt: skip
