@@ -13,11 +13,10 @@ from diffuscope.theory.variance import (
     FieldRuns,
     LinearEnsemble,
     closure_report,
-    cumulants,
     matched_gaussian,
     run_fields,
 )
-from diffuscope.theory.variance.closure import distance, shares
+from diffuscope.theory.variance.closure import cumulants, distance, shares
 
 
 def stream(seed: int = 0) -> torch.Generator:
@@ -107,6 +106,15 @@ def test_heavy_tails_of_the_fields_fail_the_closure_even_if_samples_agree():
     report = closure_report(runs(heavy, samples), runs(normal(400, 5), samples), generator=stream())
     assert report.verdict == "fails"
     assert report.kurtosis.median > 2
+
+
+def test_two_kinds_of_fields_fail_the_closure_even_if_samples_agree():
+    """Every field answers -1 or 1, with a little noise: excess kurtosis -2 + O(0.1)."""
+    two = torch.sign(normal(400, 5)) + 0.1 * normal(400, 5, seed=3)
+    samples = normal(400, 200, seed=4)
+    report = closure_report(runs(two, samples), runs(normal(400, 5), samples), generator=stream())
+    assert report.verdict == "fails"
+    assert report.kurtosis.median == pytest.approx(-2, abs=0.1)
 
 
 def test_other_samples_fail_the_closure_even_if_the_fields_are_gaussian():

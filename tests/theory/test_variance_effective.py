@@ -16,12 +16,12 @@ from diffuscope.theory.variance import (
     Quenched,
     White,
     effective_white_sample,
-    gaussian_variance,
     interleaved_sample,
     quenched_sample,
     semiclassical_quenched,
     semiclassical_white,
 )
+from diffuscope.theory.variance.naive import gaussian_variance
 from diffuscope.times import karras_times, log_snr_times, uniform_times
 
 START, END = 80.0, 1e-3

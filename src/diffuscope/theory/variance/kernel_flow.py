@@ -75,10 +75,11 @@ class Contributions:
 class KernelFlow:
     """The score after the training time `time` (may be infinite) on `samples` = P draws; fulfills `Quenched`.
 
-    Expectations over the inputs are sums over the nodes of the `population`; `weight` is lambda as a function of the
-    times (1 if not given), `initial` the kernel K_0 of the initial function (0 if not given). Memory: nodes x modes x d numbers. Raises InputError for a kernel that is not symmetric and
-    positive, weights that are not > 0, `samples` < 1, a negative time, and a training time so long that it reaches
-    eigenvalues below rounding: a kernel without finite rank has no limit.
+    Expectations over the inputs are sums over the nodes of the `population`. `weight` is lambda as a function of the
+    times (1 if not given), `initial` the kernel K_0 of the initial function (0 if not given). Memory: nodes x modes x d
+    numbers. Raises InputError for a kernel that is not symmetric and positive, weights that are not > 0, `samples` < 1,
+    a negative time, and a training time so long that it reaches eigenvalues below rounding: a kernel without finite
+    rank has no limit.
     """
 
     population: Population
