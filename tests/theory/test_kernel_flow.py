@@ -28,7 +28,7 @@ POINTS = torch.linspace(-1, 1, 21, dtype=torch.float64)[:, None]
 AFFINE = FeatureKernel(lambda x, t: torch.cat([torch.ones_like(x[:, :1]), x], 1))  # noqa: ARG005
 
 
-def taylor(x, length=0.5, terms=110):
+def taylor(x, length=0.5, terms=90):
     """Features whose inner products are the RBF kernel in one dimension, by the series of exp(x y / l^2)."""
     n, z = torch.arange(terms, dtype=torch.float64), x / length
     size = torch.exp(n * z.abs().clamp(min=1e-300).log() - torch.lgamma(n + 1) / 2 - z**2 / 2)
@@ -145,6 +145,24 @@ def test_an_affine_model_that_is_trained_to_the_end_has_the_covariance_of_least_
     assert flow.learned == pytest.approx(d + 1, abs=1e-9)
 
 
+@pytest.mark.parametrize("time", [0.3, 2.0, math.inf])
+def test_one_feature_has_the_variance_of_its_two_moments(time):
+    """s = w x of data -1, 1: w = b (1 - e^{-m tau}) / m with b = mean(x target), m = mean(x^2), by the delta method.
+
+    With x = x_0 + sigma e: Var x^2 = 4 sigma^2 + 2 sigma^4, Var(x target) = sigma^-2 + 2, Cov = -2 - 2 sigma^2.
+    """
+    s2 = LEVEL**2
+    m, b, decay = 1 + s2, -1.0, math.exp(-(1 + s2) * time)
+    by_b = (1 - decay) / m
+    by_m = b * ((time * decay * m if decay else 0.0) - (1 - decay)) / m**2
+    variance = by_m**2 * (4 * s2 + 2 * s2**2) + by_b**2 * (1 / s2 + 2) - 2 * by_m * by_b * (2 + 2 * s2)
+    population = Population.of(PAIR, SCHEDULE, (LEVEL, LEVEL), nodes=80)
+    flow = KernelFlow(population, FeatureKernel(lambda x, t: x), samples=P, time=time)  # noqa: ARG005
+    found = flow.covariance(POINTS, LEVEL, 2 * POINTS, LEVEL)[:, 0, 0]
+    assert torch.allclose(found, 2 * POINTS[:, 0] ** 2 * variance / P, rtol=1e-8, atol=1e-14)
+    assert torch.allclose(flow.score(POINTS, LEVEL), b * by_b * POINTS, rtol=1e-8, atol=1e-12)
+
+
 def test_what_no_feature_can_express_stays_in_the_covariance_forever(population):
     """White 1980: Cov W = M^-1 E[(C + r^2) phi phi^T] M^-1 / n with M = E phi phi^T and r the residual of the fit."""
     flow = KernelFlow(population, AFFINE, samples=P, time=math.inf)
@@ -227,7 +245,7 @@ def test_fields_have_the_mean_and_the_covariance(population):
 
 
 def test_over_many_times_the_covariance_is_that_of_trained_flows():
-    """Times uniform in .3 .. .9, in the plane of VP: 300 ridgeless models with six features in x and t."""
+    """Times uniform in .3 .. .9 in the plane, weights sigma^2, VP: 300 models with six features in x and t."""
     schedule, runs, samples = VP(), 300, 2000
 
     def features(x, t):
@@ -235,7 +253,9 @@ def test_over_many_times_the_covariance_is_that_of_trained_flows():
 
     data = torch.tensor([[-1.0, 0.2], [1.0, -0.4], [0.3, 0.8]], dtype=torch.float64)
     population = Population.of(data, schedule, (0.3, 0.9), nodes=28, time_nodes=6)
-    flow = KernelFlow(population, FeatureKernel(features), samples=samples, time=4.0)
+    flow = KernelFlow(
+        population, FeatureKernel(features), samples=samples, time=4.0, weight=lambda t: schedule.sigma(t) ** 2
+    )
     generator = torch.Generator().manual_seed(3)
     at = data.repeat(3, 1)
     times = torch.tensor([0.35, 0.6, 0.85], dtype=torch.float64).repeat_interleave(3)
@@ -245,7 +265,8 @@ def test_over_many_times_the_covariance_is_that_of_trained_flows():
         x_0 = data[torch.randint(3, (samples,), generator=generator)]
         alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
         x = alpha * x_0 + sigma * torch.randn(x_0.shape, dtype=torch.float64, generator=generator)
-        made.append(trained(features(x, t), (alpha * x_0 - x) / sigma**2, features(at, times), (4.0,))[0])
+        targets = (alpha * x_0 - x) / sigma**2
+        made.append(trained(features(x, t), targets, features(at, times), (4.0,), sigma**2)[0])
     variance = torch.stack(made).var(0)
     blocks = [at[times == t] for t in times.unique()]
     exact = torch.cat([flow.covariance(x, float(t), x, float(t)) for x, t in zip(blocks, times.unique(), strict=True)])
