@@ -52,19 +52,19 @@ def without_misfit(flow):
 
 
 def test_a_theory_without_misfit_fails_its_claims():
-    """With 100 flows, where it is off by many standard errors all the same."""
-    with planted(f"{KERNEL}.RUNS", 100), planted(f"{KERNEL}.predicted", without_misfit):
+    """With 50 flows, where it is off by many standard errors all the same."""
+    with planted(f"{KERNEL}.RUNS", 50), planted(f"{KERNEL}.predicted", without_misfit):
         assert failures(kernel_flow.EXPERIMENT, "covariance") >= {"median", "points"}
 
 
 def forgotten(flow):
-    return kernel_flow.KernelFlow(flow.inputs, flow.kernel, samples=flow.samples, time=flow.time).contributions(
+    return kernel_flow.KernelFlow(flow.population, flow.kernel, samples=flow.samples, time=flow.time).contributions(
         kernel_flow.POINTS, kernel_flow.LEVEL, kernel_flow.POINTS, kernel_flow.LEVEL
     )
 
 
 def test_a_theory_that_forgets_the_start_fails_its_claim():
-    with planted(f"{KERNEL}.RUNS", 50), planted(f"{KERNEL}.predicted", forgotten):
+    with planted(f"{KERNEL}.RUNS", 20), planted(f"{KERNEL}.predicted", forgotten):
         assert "start" in failures(kernel_flow.EXPERIMENT, "start")
 
 
@@ -93,9 +93,9 @@ def test_the_rank_correlation_is_spearmans_and_its_interval_covers():
     """The interval covers Spearman's 6/pi asin(rho/2) of a normal pair in 95% of 120 draws, within 3 errors."""
     rng, rho, covered = np.random.default_rng(1), 0.5, 0
     exact = 6 / math.pi * math.asin(rho / 2)
-    with planted(f"{DIGITS}.PERMUTATIONS", 199), planted(f"{DIGITS}.RESAMPLES", 399):
+    with planted(f"{DIGITS}.PERMUTATIONS", 1), planted(f"{DIGITS}.RESAMPLES", 199):
         for _ in range(120):
-            x, noise = torch.from_numpy(rng.standard_normal((2, 150)))
+            x, noise = torch.from_numpy(rng.standard_normal((2, 100)))
             y = rho * x + math.sqrt(1 - rho**2) * noise
             found = variance_on_digits.rank_correlation(x, y, rng)
             covered += found.low <= exact <= found.high

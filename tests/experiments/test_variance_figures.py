@@ -82,7 +82,7 @@ def test_the_histogram_sums_to_the_share_inside_and_the_published_one_to_one_per
 
 
 def test_coarse_steps_alone_fill_the_gaps_and_fine_ones_do_not():
-    with planted(f"{GAPS}.QUANTILES", 5000), planted(f"{GAPS}.EPSILONS", (1e-2,)):
+    with planted(f"{GAPS}.QUANTILES", 1000), planted(f"{GAPS}.EPSILONS", (1e-2,)):
         found = answered(gap_filling.EXPERIMENT, "discretization")
     assert {claim.name for claim in found.claims if not claim.holds} == set()
 

@@ -89,6 +89,12 @@ def test_the_interval_is_narrower_for_less_confidence(generator):
     assert wide_low < low < one.value < high < wide_high
 
 
+def test_equal_members_have_no_variance_and_an_interval_without_width():
+    low, high = Ensemble([linear(torch.eye(2, dtype=torch.float64))] * 3).trace(X[:, :2], T).interval()
+    assert torch.equal(low, torch.zeros(2, dtype=torch.float64))
+    assert torch.equal(high, low)
+
+
 def test_fields_have_the_mean_and_the_covariance_of_the_ensemble(generator):
     """5,000 fields, each at the same two points: 4.5 standard errors."""
     ensemble, fields = Ensemble([linear(normal(generator, 2, 2)) for _ in range(5)]), 5000

@@ -17,9 +17,9 @@ from diffuscope.theory.variance import (
     LinearEnsemble,
     Products,
     ScoreFields,
-    ridge_regression,
     train_linear,
 )
+from diffuscope.theory.variance.linear_ensemble import ridge_regression
 
 DOUBLE = torch.float64
 THREE = Empirical(torch.tensor([[-1.0], [0.0], [1.0]], dtype=DOUBLE))

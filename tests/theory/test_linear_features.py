@@ -95,6 +95,11 @@ def test_monte_carlo_in_five_dimensions_is_within_its_stated_error_of_the_textbo
     kernel = LinearFeatures.of(population, Affine(D), samples=n)
     sigma = float(SCHEDULE.sigma(t))
     expected = sigma**2 * D * (1 / sigma**2 - 1) * (1 + D) / n  # a variance-preserving schedule: p_t = N(0, I)
+    halved = LinearFeatures.of(replace(population, slices=population.coarse), Affine(D), samples=n)
+    root = torch.linalg.cholesky(kernel.moments.sigma).mT  # Sigma = R^T R, so that tr Sigma A Sigma A^T = |R A R^T|^2
+    change = root @ (kernel.weight_covariance - halved.weight_covariance) @ root.mT
+    size = root @ kernel.weight_covariance @ root.mT
+    assert kernel.quadrature_error() == pytest.approx(float(change.norm() / size.norm()), rel=1e-9)
     assert 0 < kernel.quadrature_error() < 0.2
     # the mean over the drawn points is C (1 + D) / n whatever the points, as C is the same everywhere
     assert kernel.mean_variance == pytest.approx(expected, rel=1e-6)
@@ -123,6 +128,29 @@ def test_the_factors_of_products_change_nothing():
     assert torch.allclose(fast.moments.mean, plain.moments.mean, rtol=1e-10, atol=1e-13)
     symmetric = fast.weight_covariance - fast.weight_covariance.permute(1, 0, 3, 2)
     assert float(symmetric.abs().max()) < 1e-14
+
+
+def test_the_noise_is_the_covariance_of_what_single_examples_add():
+    """In the plane, with a ridge: of lambda (x_0 - W phi) phi^T over nodes and posterior weights, term by term."""
+    data = torch.tensor([[0.0, 1.0], [1.0, 0.0], [-1.0, -0.5]], dtype=torch.float64)
+    features = Products((GaussianBumps(-1.5, 1.5, 3), GaussianBumps(-1, 1, 2)), GaussianBumps(0.1, 1.0, 2))
+    population = Population.of(data, SCHEDULE, (0.1, 1.0), time_nodes=4, nodes=8)
+    kernel = LinearFeatures.of(population, features, samples=50, ridge=0.1)
+    first, second, ell = torch.zeros(2, 12).double(), torch.zeros(2, 2, 12, 12).double(), torch.zeros(2).double()
+    for each in population.slices:
+        alpha, sigma = SCHEDULE.alpha(each.t), SCHEDULE.sigma(each.t)
+        posterior = torch.softmax(-(each.x[:, None] - alpha * data).square().sum(2) / (2 * sigma**2), 1)
+        phi, p = features(each.x, each.t), each.probability[:, None] * posterior
+        residual = data - (phi @ kernel.moments.mean.mT)[:, None]
+        term = each.weight * residual[..., None] * phi[:, None, None, :]
+        first += torch.einsum("nk,nkaf->af", p, term)
+        second += torch.einsum("nk,nkaf,nkbg->abfg", p, term, term)
+        leverage = each.weight * ((phi @ kernel.moments.inverse) * phi).sum(1)
+        ell += torch.stack([each.probability @ leverage, each.probability @ leverage**2])
+    G = kernel.moments.inverse
+    expected = G @ (second - first[:, None, :, None] * first[None, :, None, :]) @ G / 50
+    assert torch.allclose(kernel.weight_covariance, expected, rtol=1e-8, atol=1e-10 * float(expected.max()))
+    assert kernel.moments.effective_features == pytest.approx(float(ell[1] / ell[0]), rel=1e-10)
 
 
 def test_without_ridge_and_misfit_the_noise_is_the_published_kernel():

@@ -16,12 +16,12 @@ from diffuscope.theory.variance import (
     Quenched,
     White,
     effective_white_sample,
-    gaussian_variance,
     interleaved_sample,
     quenched_sample,
     semiclassical_quenched,
     semiclassical_white,
 )
+from diffuscope.theory.variance.naive import gaussian_variance
 from diffuscope.times import karras_times, log_snr_times, uniform_times
 
 START, END = 80.0, 1e-3
@@ -224,18 +224,19 @@ def test_the_white_covariance_converges_at_order_one_to_its_integral():
     assert abs(measured_order(error, [40, 80, 160]).order - 1) < 0.05
 
 
-def test_the_propagator_is_the_derivative_of_the_end():
-    """A nonlinear score in the plane: central differences of Euler's end, 1e-7."""
-    kernel, times = Naive(PLANE, VE(), 0.3), karras_times(VE(), 5.0, 0.5, 40)
+@pytest.mark.parametrize("schedule", [VE(), VP()])
+def test_the_propagator_is_the_derivative_of_the_end(schedule):
+    """A nonlinear score in the plane, with and without a drift of its own: central differences of Euler's end, 1e-7."""
+    kernel, times = Naive(PLANE, schedule, 0.3), uniform_times(0.9, 0.3, 20)
     x = torch.tensor([[0.2, 1.0], [-2.0, 0.5]], dtype=torch.float64)
     found = semiclassical_white(kernel, x, times)
     field = lambda y, t: kernel.score(y[0], t)[None]  # noqa: E731
     for i in range(2):
         step = torch.zeros(2, dtype=torch.float64)
         step[i] = 1e-5
-        ahead, behind = (quenched_sample(field, VE(), (x + s * step)[None], times)[0] for s in (1, -1))
+        ahead, behind = (quenched_sample(field, schedule, (x + s * step)[None], times)[0] for s in (1, -1))
         assert torch.allclose((ahead - behind) / 2e-5, found.propagator[:, :, i], rtol=1e-6, atol=1e-7)
-    assert torch.allclose(found.mean, quenched_sample(field, VE(), x[None], times)[0], rtol=1e-12)
+    assert torch.allclose(found.mean, quenched_sample(field, schedule, x[None], times)[0], rtol=1e-12)
 
 
 def test_samples_of_weak_noise_have_the_semiclassical_covariance():

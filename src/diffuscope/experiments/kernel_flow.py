@@ -22,7 +22,7 @@ from torch import Tensor
 
 from diffuscope.findings import NORMAL_95, Line, Panel, line
 from diffuscope.schedules import VE
-from diffuscope.theory.variance import Contributions, KernelFlow, RBFKernel, TrainingInputs, inputs_at
+from diffuscope.theory.variance import Contributions, KernelFlow, Population, RBFKernel
 
 from .experiment import Experiment
 from .part import Part, loglog, panel
@@ -76,9 +76,9 @@ def trained(
     return torch.stack(made, 1)
 
 
-def on_population() -> TrainingInputs:
+def on_population() -> Population:
     """The inputs of training, by quadrature."""
-    return inputs_at(DATA, SCHEDULE, LEVEL, nodes=NODES)
+    return Population.of(DATA, SCHEDULE, (LEVEL, LEVEL), nodes=NODES)
 
 
 def predicted(flow: KernelFlow) -> Contributions:
@@ -95,9 +95,9 @@ def ratio_line(ratio: Float[Tensor, " points"], label: str) -> Line:
 @EXPERIMENT.part("Is the covariance that of trained flows, and is the misfit needed for it?")
 def covariance(part: Part) -> str:
     """Variance over flows divided by the theory's, with and without R."""
-    inputs, made = on_population(), trained(SAMPLES, TIMES, part.generator)
+    population, made = on_population(), trained(SAMPLES, TIMES, part.generator)
     variance, error = made.var(1), math.sqrt(2 / RUNS)
-    terms = [predicted(KernelFlow(inputs, KERNEL, samples=SAMPLES, time=time)) for time in TIMES]
+    terms = [predicted(KernelFlow(population, KERNEL, samples=SAMPLES, time=time)) for time in TIMES]
     ratio = torch.stack([v / each.total[:, 0, 0] for v, each in zip(variance, terms, strict=True)])
     without = torch.stack([v / each.target[:, 0, 0] for v, each in zip(variance, terms, strict=True)])
     medians = ratio.median(1).values
@@ -127,14 +127,16 @@ def covariance(part: Part) -> str:
 @EXPERIMENT.part("What is left of a random start?")
 def start(part: Part) -> str:
     """Flows that begin at a draw of the Gaussian process of the kernel."""
-    inputs, made = on_population(), trained(SAMPLES, STARTED, part.generator, random_start=True)
-    flows = [KernelFlow(inputs, KERNEL, samples=SAMPLES, time=time, initial=KERNEL) for time in STARTED]
+    population, made = on_population(), trained(SAMPLES, STARTED, part.generator, random_start=True)
+    flows = [KernelFlow(population, KERNEL, samples=SAMPLES, time=time, initial=KERNEL) for time in STARTED]
     terms, error = [predicted(flow) for flow in flows], math.sqrt(2 / RUNS)
     ratio = torch.stack([v / each.total[:, 0, 0] for v, each in zip(made.var(1), terms, strict=True)])
     title = "With a random start: variance over trained flows / theory, the largest distance from 1 over x and time"
     part.at_most("start", title, float((ratio - 1).abs().max() / error), 4, BECAUSE, unit="standard errors")
     times = torch.logspace(-2, 3, 31, dtype=torch.float64)
-    every = [predicted(KernelFlow(inputs, KERNEL, samples=SAMPLES, time=float(time), initial=KERNEL)) for time in times]
+    every = [
+        predicted(KernelFlow(population, KERNEL, samples=SAMPLES, time=float(time), initial=KERNEL)) for time in times
+    ]
     curves = {
         "target": [float(each.target.mean()) for each in every],
         "misfit": [float(each.misfit.mean()) for each in every],
@@ -156,11 +158,11 @@ def start(part: Part) -> str:
 @EXPERIMENT.part("How many examples does the first order in 1/P need?")
 def samples(part: Part) -> str:
     """Variance over flows divided by the theory's, from few examples to many."""
-    inputs, rows = on_population(), []
-    learned = KernelFlow(inputs, KERNEL, samples=1, time=LONGEST).learned
+    population, rows = on_population(), []
+    learned = KernelFlow(population, KERNEL, samples=1, time=LONGEST).learned
     for size in SIZES:
         variance = trained(size, (LONGEST,), part.generator)[0].var(0)
-        flow = KernelFlow(inputs, KERNEL, samples=size, time=LONGEST)
+        flow = KernelFlow(population, KERNEL, samples=size, time=LONGEST)
         ratio = variance / predicted(flow).total[:, 0, 0]
         rows.append([size / learned, *ratio.quantile(torch.tensor([0.5, 0.0, 1.0], dtype=torch.float64)).tolist()])
     per_feature, median, low, high = torch.tensor(rows, dtype=torch.float64).T

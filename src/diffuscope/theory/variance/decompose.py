@@ -65,7 +65,7 @@ class Decomposition:
 
     `remaining` is the deviation with fine steps: bias + variance, but more certain than either, as it does not need
     the average model.
-    `unresolved` is the change of the ensemble's statistic if every other fine time is left out: four times the
+    `unresolved` is the change of the ensemble's statistic if every other fine time is left out: three times the
     remaining error of the limit, for a method of order 2.
     """
 

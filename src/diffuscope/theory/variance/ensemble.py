@@ -61,10 +61,11 @@ class Jackknifed:
         return cls(squares.sum(0) / (n - 1), (scale * spread).sqrt(), n)
 
     def interval(self, confidence: float = 0.95) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-        """Student's interval of the logarithm, for variances (values > 0)."""
+        """Student's interval of the logarithm, for variances: values >= 0, where 0 has no width."""
         if not 0 < confidence < 1:
             raise InputError(f"confidence: expected a number between 0 and 1, got {confidence}")
-        room = float(scipy.stats.t.isf((1 - confidence) / 2, self.members - 1)) * self.error / self.value
+        relative = torch.where(self.value > 0, self.error / self.value, 0.0)
+        room = float(scipy.stats.t.isf((1 - confidence) / 2, self.members - 1)) * relative
         return self.value * torch.exp(-room), self.value * torch.exp(room)
 
 

@@ -49,8 +49,9 @@ from torch import Tensor
 from diffuscope.errors import InputError
 from diffuscope.schedules import Schedule
 
-from .kernels import Kernel, TrainingInputs
+from .kernels import Kernel
 from .noise import Points, Time
+from .population import Nodes, Population
 
 ROUNDING, RANK = 1e-13, 1e-9  # eigenvalues relative to the largest: zero below the one, resolved above the other
 PAIRS = 2**22  # kernel values held at once
@@ -74,13 +75,14 @@ class Contributions:
 class KernelFlow:
     """The score after the training time `time` (may be infinite) on `samples` = P draws; fulfills `Quenched`.
 
-    `weight` is lambda as a function of the times (1 if not given), `initial` the kernel K_0 of the initial function
-    (0 if not given). Memory: nodes x modes x d numbers. Raises InputError for a kernel that is not symmetric and
-    positive, weights that are not > 0, `samples` < 1, a negative time, and a training time so long that it reaches
-    eigenvalues below rounding: a kernel without finite rank has no limit.
+    Expectations over the inputs are sums over the nodes of the `population`. `weight` is lambda as a function of the
+    times (1 if not given), `initial` the kernel K_0 of the initial function (0 if not given). Memory: nodes x modes x d
+    numbers. Raises InputError for a kernel that is not symmetric and positive, weights that are not > 0, `samples` < 1,
+    a negative time, and a training time so long that it reaches eigenvalues below rounding: a kernel without finite
+    rank has no limit.
     """
 
-    inputs: TrainingInputs
+    population: Population
     kernel: Kernel
     samples: int = field(kw_only=True)
     time: float | int = field(kw_only=True)
@@ -93,7 +95,7 @@ class KernelFlow:
         if not self.time >= 0:
             raise InputError(f"time: expected a training time >= 0, got {self.time}")
         weights = self._weights
-        if weights.shape != self.inputs.weights.shape or not bool((weights.isfinite() & (weights > 0)).all()):
+        if weights.shape != self.population.nodes.weights.shape or not bool((weights.isfinite() & (weights > 0)).all()):
             raise InputError("weight: expected one finite number > 0 per time, got others")
         every = self.eigenvalues
         blurred = every[(every > ROUNDING * every[0]) & (every < RANK * every[0])]
@@ -105,8 +107,8 @@ class KernelFlow:
 
     @property
     def schedule(self) -> Schedule:
-        """That of the inputs."""
-        return self.inputs.schedule
+        """That of the population."""
+        return self.population.schedule
 
     @property
     def eigenvalues(self) -> Float[Tensor, " modes"]:
@@ -142,20 +144,20 @@ class KernelFlow:
         """
         if fields < 1:
             raise InputError(f"fields: expected at least 1, got {fields}")
-        rho, d = self.eigenvalues, self.inputs.points.shape[1]
+        rho, d = self.eigenvalues, self.population.dimension
         normal = torch.randn(fields, len(rho) * d, dtype=torch.float64, generator=generator)
         coefficients = self._gain[:, None] * self._coefficients + (normal @ self._root).reshape(fields, -1, d)
         if self.initial is None:
             return KernelFields(self, self._basis @ coefficients, None)
         start = self._initial_draws(self.initial, fields, generator)
-        nodes, times = self.inputs.points, self.inputs.times
+        nodes, times = self.population.nodes.points, self.population.nodes.times
         values = self.initial(nodes, times, nodes, times) @ start
         coefficients = coefficients - self._gain[:, None] * (self._basis.T @ values)
         return KernelFields(self, self._basis @ coefficients, start)
 
     def checked(self, x: Points, t: Time) -> Float[Tensor, ""]:
         """`t`; raises InputError for points of another dimension or NaN, and for a time that was not trained."""
-        d, start, end = self.inputs.points.shape[1], self.inputs.start, self.inputs.end
+        d, (start, end) = self.population.dimension, self.population.times
         if x.shape[1] != d or not bool(x.isfinite().all()):
             raise InputError(f"x: expected finite points in dimension {d}, got shape {tuple(x.shape)} or NaN")
         at, slack = torch.as_tensor(t, dtype=torch.float64), 1e-9 * max(abs(start), abs(end))
@@ -167,17 +169,17 @@ class KernelFlow:
 
     @cached_property
     def _weights(self) -> Tensor:
-        times = self.inputs.times
+        times = self.population.nodes.times
         return torch.ones_like(times) if self.weight is None else torch.as_tensor(self.weight(times)).double()
 
     @cached_property
     def _modes(self) -> tuple[Tensor, Tensor]:
         """rho and U."""
-        return _eigenfunctions("kernel", self.kernel, self.inputs, self._root_weights)
+        return _eigenfunctions("kernel", self.kernel, self.population.nodes, self._root_weights)
 
     @property
     def _root_weights(self) -> Tensor:
-        return (self.inputs.weights * self._weights).sqrt()
+        return (self.population.nodes.weights * self._weights).sqrt()
 
     @cached_property
     def _basis(self) -> Float[Tensor, "nodes modes"]:
@@ -186,7 +188,7 @@ class KernelFlow:
     @cached_property
     def _coefficients(self) -> Float[Tensor, "modes d"]:
         """s_k."""
-        return self._basis.T @ self.inputs.score
+        return self._basis.T @ self.population.nodes.score
 
     @cached_property
     def _gain(self) -> Float[Tensor, " modes"]:
@@ -197,12 +199,12 @@ class KernelFlow:
     @cached_property
     def _coefficient_covariance(self) -> tuple[Float[Tensor, "modes d modes d"], Float[Tensor, "modes d modes d"]]:
         """Covariances of the coefficients of psi, from the targets and from the misfit."""
-        (rho, U), d = self._modes, self.inputs.points.shape[1]
+        (rho, U), d = self._modes, self.population.dimension
         learned = U * self._gain
         target = torch.stack(
             [
                 torch.stack([learned.T @ ((self._weights * C_ab)[:, None] * learned) for C_ab in C_a.T], -1)
-                for C_a in self.inputs.covariance.permute(1, 0, 2)
+                for C_a in self.population.nodes.covariance.permute(1, 0, 2)
             ],
             1,
         )
@@ -211,12 +213,12 @@ class KernelFlow:
         residual = torch.stack(
             [
                 self._gain * s[:, None] - phi @ (fitted * s_j).T
-                for s, s_j in zip(self.inputs.score.T, self._coefficients.T, strict=True)
+                for s, s_j in zip(self.population.nodes.score.T, self._coefficients.T, strict=True)
             ],
             2,
         )
         lambda_R = (self._weights.sqrt()[:, None, None] * U[:, :, None] * residual).flatten(1)  # times sqrt(w)
-        mean = self.inputs.weights.sqrt() @ lambda_R
+        mean = self.population.nodes.weights.sqrt() @ lambda_R
         misfit = (lambda_R.T @ lambda_R - torch.outer(mean, mean)).reshape(len(rho), d, len(rho), d)
         return target / self.samples, misfit / self.samples
 
@@ -234,10 +236,11 @@ class KernelFlow:
 
     def _products(self, kernel: Kernel, x: Points, t: Time, columns: Float[Tensor, "nodes c"]) -> Tensor:
         """K((x, t), nodes) times `columns`, in blocks of points."""
-        nodes, at = self.inputs.points, self.checked(x, t)
+        nodes, at = self.population.nodes.points, self.checked(x, t)
         rows = max(1, PAIRS // len(nodes))
         parts = [
-            kernel(part, at.expand(len(part)), nodes, self.inputs.times) @ columns for part in x.double().split(rows)
+            kernel(part, at.expand(len(part)), nodes, self.population.nodes.times) @ columns
+            for part in x.double().split(rows)
         ]
         return torch.cat(parts)
 
@@ -249,7 +252,7 @@ class KernelFlow:
         """e^{-T tau} K_0 e^{-T tau}, pair by pair."""
         if self.initial is None:
             return torch.zeros(len(x), dtype=torch.float64)
-        nodes, times = self.inputs.points, self.inputs.times
+        nodes, times = self.population.nodes.points, self.population.nodes.times
         left, right = psi * self._gain, psi_y * self._gain
         onto_x = self._products(self.initial, x, t, self._basis)
         onto_y = self._products(self.initial, y, u, self._basis)
@@ -261,8 +264,8 @@ class KernelFlow:
         self, initial: Kernel, fields: int, generator: torch.Generator
     ) -> Float[Tensor, "fields nodes d"]:
         """Weights of K_0 at the nodes: f = sum_m psi_m z_m / sqrt(rho_m) of its own eigenfunctions."""
-        rho, U = _eigenfunctions("initial", initial, self.inputs, self._root_weights)
-        normal = torch.randn(fields, len(rho), self.inputs.points.shape[1], dtype=torch.float64, generator=generator)
+        rho, U = _eigenfunctions("initial", initial, self.population.nodes, self._root_weights)
+        normal = torch.randn(fields, len(rho), self.population.dimension, dtype=torch.float64, generator=generator)
         return (self._root_weights[:, None] * U) @ (normal / rho.sqrt()[:, None])
 
 
@@ -285,12 +288,12 @@ class KernelFields:
 
     def _sums(self, kernel: Kernel, weights: Tensor, x: Tensor, t: Time) -> Float[Tensor, "fields batch d"]:
         """K((x, t), nodes) times the weights of the field, in blocks of fields."""
-        inputs, at = self.flow.inputs, self.flow.checked(x.flatten(0, 1), t)
-        together = max(1, PAIRS // (x.shape[1] * len(inputs.points)))
+        nodes, at = self.flow.population.nodes, self.flow.checked(x.flatten(0, 1), t)
+        together = max(1, PAIRS // (x.shape[1] * len(nodes.points)))
         answers = []
         for points, own in zip(x.double().split(together), weights.split(together), strict=True):
             flat = points.flatten(0, 1)
-            values = kernel(flat, at.expand(len(flat)), inputs.points, inputs.times)
+            values = kernel(flat, at.expand(len(flat)), nodes.points, nodes.times)
             answers.append(values.reshape(*points.shape[:2], -1) @ own)
         return torch.cat(answers)
 
@@ -305,14 +308,14 @@ def divided_difference(rho: Float[Tensor, " modes"], time: float | int) -> Float
 
 
 def _eigenfunctions(
-    name: str, kernel: Kernel, inputs: TrainingInputs, root_weights: Float[Tensor, " nodes"]
+    name: str, kernel: Kernel, nodes: Nodes, root_weights: Float[Tensor, " nodes"]
 ) -> tuple[Float[Tensor, " modes"], Float[Tensor, "nodes modes"]]:
     """Eigenvalues, largest first, and eigenvectors of A = sqrt(w lambda) K sqrt(w lambda) at the nodes.
 
     A = L L^T by Cholesky's decomposition with pivots, until the trace that is left is rounding: the matrix of all
     pairs is never formed.
     """
-    x, t, count = inputs.points, inputs.times, len(inputs.points)
+    x, t, count = nodes.points, nodes.times, len(nodes.points)
     left = _pair_by_pair(kernel, x, t, x, t) * root_weights**2
     trace, columns = float(left.sum()), left.new_zeros(count, 0)
     if not 0 < trace < math.inf or bool((left < 0).any()):

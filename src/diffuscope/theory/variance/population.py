@@ -21,6 +21,7 @@ the draws) is kept too, for the error.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -56,10 +57,22 @@ class Slice:
 
 
 @dataclass(frozen=True, eq=False)
+class Nodes:
+    """The nodes of all times in a row; the weights add up to 1. Score and covariance are those of the target there."""
+
+    points: Float[Tensor, "nodes d"]
+    times: Float[Tensor, " nodes"]
+    weights: Float[Tensor, " nodes"]
+    score: Float[Tensor, "nodes d"]
+    covariance: Float[Tensor, "nodes d d"]
+
+
+@dataclass(frozen=True, eq=False)
 class Population:
-    """Nodes of all times; `coarse` are fewer, for the error. `exact` says that x was integrated and not drawn."""
+    """Nodes of all `times` (epsilon, T); `coarse` are fewer, for the error. `exact`: x was integrated and not drawn."""
 
     schedule: Schedule
+    times: tuple[float, float]
     dimension: int
     slices: tuple[Slice, ...]
     coarse: tuple[Slice, ...]
@@ -100,7 +113,19 @@ class Population:
                 made.append(_with_posterior(distribution, t, alpha, sigma, x, w * p))
             return tuple(made)
 
-        return cls(schedule, d, slices(1), slices(2), d <= max(NODES))
+        ends = float(times[0]), float(times[1])
+        return cls(schedule, ends, d, slices(1), slices(2), d <= max(NODES))
+
+    @cached_property
+    def nodes(self) -> Nodes:
+        r"""All nodes, with :math:`s = (\alpha D - x)/\sigma^2` and :math:`C = \alpha^2 C_0/\sigma^4`."""
+        rows = []
+        for part in self.slices:
+            alpha, sigma = self.schedule.alpha(part.t), self.schedule.sigma(part.t)
+            score = (alpha * part.mean - part.x) / sigma**2
+            t = torch.full_like(part.probability, part.t)
+            rows.append((part.x, t, part.probability, score, part.covariance * (alpha / sigma**2) ** 2))
+        return Nodes(*(torch.cat(column) for column in zip(*rows, strict=True)))
 
 
 def _time_rule(times: tuple[float | int, float | int], count: int) -> Iterator[tuple[float, float]]:
