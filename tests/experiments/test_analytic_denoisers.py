@@ -12,7 +12,7 @@ from diffuscope.denoisers import ExactDenoiser
 from diffuscope.denoisers.analytic import local_score
 from diffuscope.exact import Empirical, Gaussian
 from diffuscope.experiments import find
-from diffuscope.experiments.analytic_denoisers import DIGITS, EXPERIMENT, order, subject_of
+from diffuscope.experiments.analytic_denoisers import DIGITS, EXPERIMENT, grouped, order, subject_of
 from diffuscope.experiments.analytic_denoisers.methods import SHORTCUTS, all_methods
 from diffuscope.experiments.analytic_denoisers.peers import NearestOnly, PerBatch
 from diffuscope.experiments.analytic_denoisers.protocol import (
@@ -123,9 +123,9 @@ def test_a_method_that_is_better_at_every_image_is_ranked_first_and_equals_are_n
     r2 = torch.rand(5, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     rng = np.random.default_rng(0)
     assert difference(measured(r2 + 0.1), measured(r2), rng) == pytest.approx((0.1,) * 3)
-    part = type("Part", (), {"rng": rng})
-    assert order(part, {"a": measured(r2), "b": measured(r2 + 0.1)}) == "b > a"
-    assert order(part, {"a": measured(r2), "b": measured(r2)}) == "a ~ b"
+    assert order({"a": measured(r2), "b": measured(r2 + 0.1)}, rng) == "b > a"
+    assert order({"a": measured(r2), "b": measured(r2)}, rng) == "a ~ b"
+    assert grouped("b > a ~ c") == grouped("b > c ~ a") != grouped("b ~ a > c")
 
 
 # the shortcuts

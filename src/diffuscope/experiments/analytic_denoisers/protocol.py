@@ -30,6 +30,7 @@ from diffuscope.progress import progress_bar
 from diffuscope.samplers import times_at
 
 RESAMPLES = 1000
+ROUNDING = 1e-6  # of a float32 answer
 Choice = float | int
 Triple = tuple[float, float, float]
 
@@ -91,7 +92,7 @@ def subject(
     name: str,
     network: Denoiser,
     train: Float[Tensor, "n *event"],
-    clean: tuple[Batch, Batch],
+    clean: tuple[Tensor, Tensor],
     levels: Sequence[float],
     unit: float,
     generator: torch.Generator,
@@ -124,7 +125,7 @@ def _choices(of: Subject, method: Method) -> tuple[Choice, ...]:
     medians = []
     for choice in method.choices:
         denoiser = method.build(of, choice)
-        medians.append([agreement(of, at, denoiser(at.x_t, at.t))[1].median() for at in of.chosen_at])
+        medians.append([agreement(of, at, denoiser(at.x_t, at.t))[1].quantile(0.5) for at in of.chosen_at])
     best = torch.tensor(medians).argmax(0).tolist()
     return tuple(method.choices[k] for k in best)
 
@@ -152,7 +153,10 @@ def agreement(of: Subject, at: Point, answer: Batch) -> tuple[Tensor, Tensor, Te
     mu = of.train.flatten(1).mean(0, dtype=torch.float64)
     gap = (D - D_m).square().sum(1)
     r2 = 1 - gap / (D - D.mean(1, keepdim=True)).square().sum(1)
-    return gap / D.shape[1] / of.unit**2, r2, torch.cosine_similarity(D - mu, D_m - mu, dim=1)
+    lengths = (D - mu).norm(dim=1) * (D_m - mu).norm(dim=1)
+    flat = (D_m - mu).norm(dim=1) <= ROUNDING * mu.norm()  # mu itself, which has no direction
+    cosine = torch.where(flat, 0.0, ((D - mu) * (D_m - mu)).sum(1) / lengths)
+    return gap / D.shape[1] / of.unit**2, r2, cosine
 
 
 def bootstrapped(
