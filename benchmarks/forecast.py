@@ -260,7 +260,9 @@ def table(folder: Path) -> None:
         pilots = [(size, begun) for size in sizes for begun, _ in runs_of.get(size, []) if begun is not None]
         made = forecast_onset([size for size, _ in pilots], [begun for _, begun in pilots], n)
         if isinstance(made, NoForecast):
-            print(f"{n}: {made.reason}")
+            later = "nothing" if made.later_than is None else f"later than {made.later_than:,.0f}"
+            for seed, (begun, last) in enumerate(runs_of.get(n, [])):
+                print(f"| {n:,} | {seed} | {later} | | | {shown(begun, last)} | |")
             continue
         (a, b), (c, d) = made.interval_80, made.interval_95
         for seed, (begun, last) in enumerate(runs_of.get(n, [])):

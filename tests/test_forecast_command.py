@@ -102,6 +102,17 @@ def test_without_copying_pilots_only_a_lower_bound_is_told():
     assert "after step 1,000" in lines[1]
 
 
+def test_pilots_that_grow_too_fast_give_a_bound_in_proportion_to_the_largest():
+    found = [pilot(size, round(0.5 * size**1.5)) for size in (64, 128, 256) for _ in range(3)]
+    lines, record = told(found, 1024, plan(60_000))
+    times = training_times(TrainingSettings(steps=60_000))
+    assert record["later_than_step"] == step_at(times, 4 * times[2048])  # 0.5 * 256^1.5 = 2,048
+    sizes, onsets = ([getattr(one, name) for one in found] for name in ("size", "onset"))
+    slope = np.polyfit(np.log(sizes), np.log([times[onset] for onset in onsets]), 1)[0]
+    assert f"(exponent {slope:.2f})" in lines[0]
+    assert record["forecast"] is None
+
+
 def test_pilots_whose_chance_level_is_not_small_are_not_used():
     found = [*pilots_that_copy(5), pilot(64, 10, chance=100)]
     assert len(usable(found)) == 9

@@ -72,7 +72,7 @@ def told(pilots: Sequence[Pilot], n: int, plan: Plan) -> tuple[list[str], dict[s
     record |= {"reason": reason, "later_than_step": None if later is None else step_at(time, later)}
     lines = [f"When copying will start cannot be told: {reason}, {source}"]
     if later is not None:
-        lines.append(f"It is expected after step {step_at(time, later):,}, when smaller sets were not copied yet")
+        lines.append(f"It is expected {_after(step_at(time, later), plan.steps)}")
     return lines, record
 
 
@@ -81,6 +81,10 @@ ENDS = {
     "within": "The planned {steps:,} steps end within the 80% interval",
     "after": "The planned {steps:,} steps end after the 80% interval: the model is expected to copy",
 }
+
+
+def _after(step: int | None, steps: int) -> str:
+    return f"after step {step:,}" if step is not None else f"after the planned {steps:,} steps"
 
 
 def standing(found: OnsetForecast, end: float) -> Literal["before", "within", "after"]:
@@ -132,9 +136,12 @@ def _reason(found: NoForecast, pilots: Sequence[Pilot], used: Sequence[Pilot], s
 
 
 def _later_than(found: NoForecast, pilots: Sequence[Pilot], time: Sequence[float]) -> float | None:
-    """The planned end where no valid pilot of a size has copied until then; else what the forecast says."""
-    valid = [pilot for pilot in pilots if pilot.is_valid]
-    for size in {pilot.size for pilot in valid}:
-        if all(pilot.onset is None for pilot in valid if pilot.size == size):
-            return time[-1]
-    return found.later_than
+    """The planned end if no valid pilot of some size has copied until then, and what the forecast says if later."""
+    copied: dict[int, bool] = {}
+    for pilot in pilots:
+        if pilot.is_valid:
+            copied[pilot.size] = copied.get(pilot.size, False) or pilot.onset is not None
+    bounds = [found.later_than] if found.later_than is not None else []
+    if not all(copied.values()):
+        bounds.append(time[-1])
+    return max(bounds, default=None)

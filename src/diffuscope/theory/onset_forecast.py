@@ -25,7 +25,8 @@ standard deviation of 0.3. In the networks that were measured, it changed by -0.
 forecast is the median of this mixture, its intervals are quantiles.
 
 Pilots without an onset, and pilots whose chance level is not small, do not enter; without two sizes that copied there
-is no forecast.
+is no forecast. Where the pilots grow faster than b can, with an exponent above 1.3, the network's capacity or the noise
+of its training limits the fit; that grows with n, so that only a lower bound is given.
 
 Source: Bonnaire, Urfin, Biroli & Mezard 2025, *Why diffusion models don't memorize*, https://arxiv.org/abs/2505.17638.
 """
@@ -48,7 +49,7 @@ EXPONENT_CHANGE = 0.3  # delta
 SHARPNESS = (1.0, 2.0, 4.0, 8.0)  # p
 CHECKPOINTS = math.log(SPACING) / math.sqrt(12)  # q
 SCATTER = (0.01, 0.5)  # of s
-STEEPEST = 1.5  # exponent between pilots above which the growth is another one than proportional
+STEEPEST = EXPONENT + 2 * EXPONENT_STD  # of the pilots; above it, the network or its noise limits the fit
 BISECTIONS = 40  # a relative error of about 1e-10
 
 
@@ -81,7 +82,8 @@ def forecast_onset(sizes: Sequence[int], onsets: Sequence[float | int], n: int) 
     """The onset at `n` from pilots of `sizes` examples that began to copy at `onsets`, in steps or training time.
 
     `NoForecast` for fewer than two sizes, for onsets that do not grow with n (their slope is within two standard errors
-    of 0), and for a slope above 1.5. Raises InputError unless sizes are 2 <= n_i < n and onsets finite and > 0.
+    of 0), and for a slope above 1.3: then the onset is later than in proportion to the largest pilots.
+    Raises InputError unless sizes are 2 <= n_i < n and onsets finite and > 0.
     """
     x, y = _checked(sizes, onsets, n)
     if len(set(sizes)) < 2:
@@ -95,7 +97,7 @@ def forecast_onset(sizes: Sequence[int], onsets: Sequence[float | int], n: int) 
     if slope > STEEPEST:
         return NoForecast(
             reason=f"the onset of the pilots grows faster than in proportion to their size (exponent {slope:.2f})",
-            later_than=float(np.exp(y[x == x.max()].mean())),
+            later_than=float(np.exp(y[x == x.max()].mean())) * n / max(sizes),
         )
     weight, mean, std, scatter = _mixture(x, y, math.log(n) - float(np.mean(np.log(sizes))))
     std = np.hypot(std, EXPONENT_CHANGE * math.log(n / max(sizes)))
