@@ -1,10 +1,13 @@
 """Most likely paths of noisy dynamics: their action, what they conserve, and how often they happen."""
 
+from .curve_path import curve_path
 from .dynamics import Dynamics
 from .fixed_duration import curve_of_duration, stiff_least_action, timed
 from .geometric_action import GeometricAction, geometric_action
 from .lagrangian import ActionDensity, Functional, Lagrangian
 from .least_action import Certificate, LeastAction, least_action, least_of_density, straight
+from .most_likely import Conserved, MostLikelyPath, most_likely_path
+from .path_page import PathReport
 from .symmetry import (
     FoundSymmetry,
     Symmetry,
@@ -19,8 +22,9 @@ from .symmetry import (
 )
 
 __all__ = [
-    "ActionDensity", "Certificate", "Dynamics", "FoundSymmetry", "Functional", "GeometricAction", "Lagrangian",
-    "LeastAction", "Symmetry", "curve_of_duration", "energy_balance", "find_symmetries", "geometric_action",
-    "least_action", "least_of_density", "rotation", "scaling", "stiff_least_action", "straight", "time_shift", "timed",
+    "ActionDensity", "Certificate", "Conserved", "Dynamics", "FoundSymmetry", "Functional", "GeometricAction",
+    "Lagrangian", "LeastAction", "MostLikelyPath", "PathReport", "Symmetry", "curve_of_duration", "curve_path",
+    "energy_balance", "find_symmetries", "geometric_action", "least_action", "least_of_density",
+    "most_likely_path", "rotation", "scaling", "stiff_least_action", "straight", "time_shift", "timed",
     "translation", "variation", "violation",
 ]  # fmt: skip
