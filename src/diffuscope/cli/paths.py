@@ -22,8 +22,8 @@ UNDECIDED = 3
 class Paths:
     """The most likely path of noisy dynamics dX = f dt + G dW between two states, its action and what it conserves.
 
-    Prints the action with its error, whether it is a minimum, and the symmetries found; writes report.html, path.png and
-    path.json to --out. Exits with 3 if no minimum was found or more nodes are needed.
+    Prints the action with its error, whether it is a minimum, and the symmetries found; writes report.html, path.png
+    and path.json to --out. Exits with 3 if no minimum was found or more nodes are needed.
     """
 
     drift: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DRIFT")]

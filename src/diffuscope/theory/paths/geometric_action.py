@@ -161,7 +161,9 @@ def equidistant(x: Nodes, intervals: int) -> Float[Tensor, "paths placed d"]:
         length = np.r_[0, np.linalg.norm(np.diff(curve, axis=0), axis=1).cumsum()]
         distinct = np.r_[True, np.diff(length) > 0]
         spline = CubicSpline(length[distinct], curve[distinct])
-        placed.append(spline(np.linspace(0, length[-1], intervals + 1)))
+        nodes = spline(np.linspace(0, length[-1], intervals + 1))
+        nodes[[0, -1]] = curve[[0, -1]]  # the ends, which the spline rounds
+        placed.append(nodes)
     return torch.from_numpy(np.stack(placed))
 
 

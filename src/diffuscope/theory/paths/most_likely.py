@@ -52,7 +52,7 @@ class Conserved:
 
 @dataclass(frozen=True, eq=False)
 class MostLikelyPath:
-    """The path with its dynamics, the numbers of `starts` tried and ended, and its symmetries (None: not looked for)."""
+    """The path with its dynamics, how many starts were tried and `ended`, and its symmetries (None: cannot be told)."""
 
     dynamics: Dynamics
     functional: Functional
@@ -177,7 +177,7 @@ def conserved(
 def points_around(
     dynamics: Dynamics, path: LeastAction, count: int, duration: float | int | None
 ) -> tuple[States, States, Float[Tensor, " n"]]:
-    """Random states around the path, velocities of its size and times, as many as drift and diffusion are defined at."""
+    """Random states around the path, velocities and times: of `count`, those where drift and diffusion are defined."""
     generator = torch.Generator().manual_seed(0)
     x = path.states[0]
     n, d = x.shape

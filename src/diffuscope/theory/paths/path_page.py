@@ -1,7 +1,6 @@
 """A most likely path in words, as charts, as a page and as JSON."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -103,8 +102,8 @@ class PathReport:
         conserved = Table(
             "Symmetries and their charges", ["symmetry", "violation", "charge", "variation of the charge"],
             [[each.name, each.symmetry.violation, each.mean, each.departure] for each in found.conserved or ()],
-            "The violation is that of the dynamics at random points; the variation is max |Q - mean| along the path over "
-            "the terms of Q.",
+            "The violation is that of the dynamics at random points; the variation is max |Q - mean| along the path "
+            "over the terms of Q.",
         )  # fmt: skip
         sections = [
             Section("path", "Which path is the most likely?", f"{self.lines()[0].removeprefix('Path: ')}.", [path]),
@@ -231,8 +230,8 @@ class PathReport:
         panel = Panel("", "x0", "x1", tuple(marks), x_range=limits[0], y_range=limits[1], equal_scales=True)
         return Chart(
             "The path over the drift", (panel,),
-            f"Arrows are the drift{when}, their length the root of its size. Where the path runs along them it is free; "
-            "where it runs against them noise pays for it.",
+            f"Arrows are the drift{when}, their length the root of its size. Where the path runs along them it costs "
+            "nothing; where it runs against them noise must push.",
         )  # fmt: skip
 
     def _charge_chart(self) -> Chart:
@@ -264,8 +263,8 @@ def _wide(panel: Panel) -> Panel:
     least = 0.1 * max(abs(low), abs(high)) or 1.0
     if high - low >= least:
         return panel
-    middle: Callable[[float], float] = lambda sign: (low + high) / 2 + sign * least
-    return Panel(**{**vars(panel), "y_range": (middle(-1), middle(1))})
+    middle = (low + high) / 2
+    return replace(panel, y_range=(middle - least, middle + least))
 
 
 def _point(x: Float[Tensor, " d"]) -> str:
@@ -278,8 +277,8 @@ def _or_none(value: float) -> float | None:
 
 
 METHOD = (
-    "The action is minimized at the midpoints of all intervals by damped Newton with a banded Cholesky factorization, on "
-    "these nodes and on twice as many; where the duration is free, over curves with nodes at equal distances "
+    "The action is minimized at the midpoints of all intervals by damped Newton with a banded Cholesky factorization, "
+    "on these nodes and on twice as many; where the duration is free, over curves with nodes at equal distances "
     "(Heymann & Vanden-Eijnden 2008). Charges follow from Noether's theorem for most likely paths (Vastola 2024, "
     "arXiv:2504.09761)."
 )
