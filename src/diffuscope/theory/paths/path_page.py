@@ -15,7 +15,7 @@ from diffuscope.report import Page, Section, Table, charts_png, write_page
 from .most_likely import MostLikelyPath
 
 FUNCTIONALS = {"FW": "Freidlin-Wentzell", "OM": "Onsager-Machlup"}
-ARROWS = 15  # of the field, along each axis
+ARROWS = 17  # of the field, along the longer axis
 MARGIN = 0.2  # around the path, of its extent
 NARROWEST = 0.5  # height over width of the plane that is drawn
 SHOWN = 6  # coordinates, and charges
@@ -35,7 +35,7 @@ class PathReport:
             f"Path: {_point(found.states[0])} to {_point(found.states[-1])}, {self._duration()}, "
             f"{FUNCTIONALS[found.functional]}, {len(found.states):,} nodes",
             f"Action: {found.action:.7g} +- {found.error:.1g}{'' if found.resolved else ', not resolved'}",
-            f"Minimum: {self._minimum()}",
+            f"Stationary point: {self._minimum()}",
             f"Energy: {self._energy()}",
             f"Symmetries: {self._symmetries()}",
         ]
@@ -212,14 +212,14 @@ class PathReport:
         middle, extent = (low + high) / 2, (high - low) * (1 + 2 * MARGIN)
         extent = extent.clamp(min=max(float(extent.max()) * NARROWEST, 1e-9))
         low, high = middle - extent / 2, middle + extent / 2
-        grids = [torch.linspace(float(low[k]), float(high[k]), ARROWS + 2, dtype=torch.float64)[1:-1] for k in (0, 1)]
+        cell = float(extent.max()) / ARROWS
+        grids = [low[k] + (torch.arange(int(extent[k] / cell + 0.5), dtype=torch.float64) + 0.5) * cell for k in (0, 1)]
         grid = torch.cartesian_prod(*grids)
         t = torch.full((len(grid),), (self.found.duration or 0.0) / 2, dtype=torch.float64)
         f = self.found.dynamics.drift_at(grid, t).detach()
         shown = torch.isfinite(f).all(1) & self.found.dynamics.inside(grid)
         grid, f = grid[shown], f[shown]
         size = f.norm(dim=1)
-        cell = float(extent.min()) / ARROWS
         f = f * (0.9 * cell * (size / size.max().clamp(min=1e-300)).sqrt() / size.clamp(min=1e-300))[:, None]
         marks: list[Mark] = [line(x[:, 0], x[:, 1], "most likely path")]
         marks += [points(x[:1, 0], x[:1, 1], "start"), points(x[-1:, 0], x[-1:, 1], "end")]
@@ -236,17 +236,29 @@ class PathReport:
 
     def _charge_chart(self) -> Chart:
         found = self.found
+        path = found.path
         along, label = self._along(found.states)
-        middle = (along[1:] + along[:-1]) / 2
-        panels = [Panel("Energy", label, "energy", (line(middle, found.path.energy[0], "energy"),))]
-        charges = [line(along[1:-1], each.charge, each.name) for each in (found.conserved or ())[:SHOWN]]
+        cost = (path.momenta[0] * found.states.diff(dim=0)).sum(1)
+        if found.duration is not None:
+            cost = cost - path.energy[0] * path.times.diff()
+        spent = torch.cat([cost.new_zeros(1), cost.cumsum(0)])
+        panels = [Panel("Action so far", label, "action", (line(along, spent, "action"),))]
+        if found.duration is not None:
+            middle = (along[1:] + along[:-1]) / 2
+            panels.append(Panel("Energy", label, "energy", (line(middle, path.energy[0], "energy"),)))
+        charges = [
+            line(along[1:-1], each.charge, each.name)
+            for each in (found.conserved or ())
+            if list(each.symmetry.coefficients) != ["time"]  # the energy
+        ]
         if charges:
-            panels.append(Panel("Charges", label, "charge", tuple(charges)))
+            title = "Charges" if len(charges) > 1 else f"Charge of {charges[0].label}"
+            panels.append(Panel(title, label, "charge", tuple(charges[:SHOWN])))
         panels = [_wide(panel) for panel in panels]
         return Chart(
-            "Energy and charges", tuple(panels),
-            "What a symmetry of the dynamics conserves is a horizontal line on a most likely path, to the error of its "
-            "nodes. Without an explicit time the energy is one.",
+            "Action, energy and charges", tuple(panels),
+            "The action grows where noise pushes against the drift. Energy (of dynamics that do not change with time) "
+            "and the charges of symmetries are horizontal lines, to the error of the nodes.",
         )  # fmt: skip
 
     def _along(self, x: Float[Tensor, "nodes d"]) -> tuple[Float[Tensor, " nodes"], str]:
