@@ -1,5 +1,7 @@
 """Most likely paths of noisy dynamics: their action, what they conserve, and how often they happen."""
 
+from .absorption import absorbed_mean, absorbed_paths
+from .conditioned import ConditionedPaths, LinearBridge, conditioned_paths, linear_bridge
 from .curve_path import curve_path
 from .dynamics import Dynamics
 from .fixed_duration import curve_of_duration, stiff_least_action, timed
@@ -22,9 +24,10 @@ from .symmetry import (
 )
 
 __all__ = [
-    "ActionDensity", "Certificate", "Conserved", "Dynamics", "FoundSymmetry", "Functional", "GeometricAction",
-    "Lagrangian", "LeastAction", "MostLikelyPath", "PathReport", "Symmetry", "curve_of_duration", "curve_path",
-    "energy_balance", "find_symmetries", "geometric_action", "least_action", "least_of_density",
-    "most_likely_path", "rotation", "scaling", "stiff_least_action", "straight", "time_shift", "timed",
-    "translation", "variation", "violation",
+    "ActionDensity", "Certificate", "ConditionedPaths", "Conserved", "Dynamics", "FoundSymmetry", "Functional",
+    "GeometricAction", "Lagrangian", "LeastAction", "LinearBridge", "MostLikelyPath", "PathReport", "Symmetry",
+    "absorbed_mean", "absorbed_paths", "conditioned_paths", "curve_of_duration", "curve_path", "energy_balance",
+    "find_symmetries", "geometric_action", "least_action", "least_of_density", "linear_bridge", "most_likely_path",
+    "rotation", "scaling", "stiff_least_action", "straight", "time_shift", "timed", "translation", "variation",
+    "violation",
 ]  # fmt: skip

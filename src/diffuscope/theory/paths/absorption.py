@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from diffuscope.errors import InputError
@@ -40,13 +40,42 @@ def absorbed_paths(
 ) -> ConditionedPaths:
     """Paths that first leave the domain at a node at or after `since`, in a state (n, d) for which `leaves` holds.
 
-    Later nodes rest where the path left. Raises InputError for dynamics without a domain, and where fewer than two paths
-    are kept.
+    Later nodes rest where the path left. Raises InputError for dynamics without a domain, and where fewer than two
+    paths are kept.
     """
     if dynamics.domain is None:
         raise InputError("dynamics: expected a domain that paths can leave, got none")
     a, _ = checked_ends(dynamics, start, start)
     times = checked_mesh(times)
-    early = times < since
-    free = Dynamics(dynamics.drift, dynamics.diffusion, Until(dynamics, float(since)))  # pyright: ignore
-    raise NotImplementedError
+
+    def late(x: Nodes, left: Int[Tensor, " paths"]) -> Bool[Tensor, " paths"]:
+        node = left.clamp(max=len(times) - 1)
+        return (left < len(times)) & (times[node] >= since) & leaves(x[torch.arange(len(x)), node])
+
+    return kept_paths(dynamics, a[0], times, late, attempts, generator)
+
+
+def absorbed_mean(
+    start: float, duration: float, times: Float[Tensor, " n"], *, bounds: tuple[float, float], diffusion: float
+) -> Float[Tensor, " n"]:
+    """The mean at `times` of one-dimensional paths that first leave through the lower bound, exactly at `duration`.
+
+    For any constant drift. Raises InputError for a start outside the bounds, and times that are not between 0 and
+    `duration`.
+    """
+    low, high = bounds
+    if not low < start < high:
+        raise InputError(f"start: expected a state between the bounds {low:g} and {high:g}, got {start:g}")
+    if not diffusion > 0:
+        raise InputError(f"diffusion: expected a positive number, got {diffusion:g}")
+    t = times.double()
+    if not bool(((t > 0) & (t < duration)).all()):
+        raise InputError(f"times: expected times between 0 and the duration {duration:g}")
+    n = torch.arange(1, TERMS + 1, dtype=torch.float64)
+    u = math.pi * (torch.arange(POINTS, dtype=torch.float64) + 0.5) / POINTS
+    rate = diffusion * (n * math.pi / (high - low)) ** 2
+    waves = torch.sin(n[:, None] * u)
+    reached = (torch.sin(n * math.pi * (start - low) / (high - low)) * torch.exp(-rate * t[:, None])) @ waves
+    leaving = (n * torch.exp(-rate * (duration - t[:, None]))) @ waves
+    weight = reached * leaving
+    return low + (high - low) / math.pi * (weight @ u) / weight.sum(1)

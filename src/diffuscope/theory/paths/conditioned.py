@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from diffuscope.errors import InputError
@@ -50,8 +50,11 @@ class ConditionedPaths:
         return self.states.std(0) / len(self.states) ** 0.5
 
     def quantile(self, share: float) -> tuple[Float[Tensor, "nodes d"], Float[Tensor, "nodes d"]]:
-        """The quantile of every coordinate at every time, and its standard error, half the way between the quantiles
-        one binomial standard error below and above."""
+        """The quantile of every coordinate at every time, and its standard error.
+
+        Half the way between the quantiles one binomial standard error below and above. Raises InputError for a share
+        that is not between 0 and 1.
+        """
         if not 0 < share < 1:
             raise InputError(f"share: expected a number between 0 and 1, got {share}")
         step = math.sqrt(share * (1 - share) / len(self.states))
@@ -136,15 +139,15 @@ def conditioned_paths(
 ) -> ConditionedPaths:
     """Paths of `attempts` simulated by Euler-Maruyama that never leave the domain and end within `window` of the end.
 
-    In every coordinate, |x_T - end| <= window. Raises InputError for a window that is not positive, and where fewer than
-    two paths are kept.
+    In every coordinate, |x_T - end| <= window. Raises InputError for a window that is not positive, and where fewer
+    than two paths are kept.
     """
     a, b = checked_ends(dynamics, start, end)
     if not 0 < window < math.inf:
         raise InputError(f"window: expected a positive number, got {window}")
 
-    def near(x: Nodes) -> Bool[Tensor, " paths"]:
-        return ((x[:, -1] - b).abs() <= window).all(1)
+    def near(x: Nodes, left: Int[Tensor, " paths"]) -> Bool[Tensor, " paths"]:
+        return (left >= x.shape[1] - 1) & ((x[:, -1] - b).abs() <= window).all(1)
 
     return kept_paths(dynamics, a[0], checked_mesh(times), near, attempts, generator)
 
@@ -153,18 +156,17 @@ def kept_paths(
     dynamics: Dynamics,
     start: Float[Tensor, " d"],
     times: Mesh,
-    keep: Callable[[Nodes], Tensor],
+    keep: Callable[[Tensor, Tensor], Tensor],
     attempts: int,
     generator: torch.Generator,
 ) -> ConditionedPaths:
-    """The simulated paths for which `keep` holds, those that leave the domain before their last node dropped."""
+    """The simulated paths for which `keep`(states, node at which the domain was left) holds."""
     if attempts < 2:
         raise InputError(f"attempts: expected at least 2, got {attempts}")
     size, kept = max(CHUNK // (len(times) * len(start)), 1), []
     for begin in range(0, attempts, size):
-        count = min(size, attempts - begin)
-        x = euler_maruyama(dynamics, start.expand(count, -1), times, generator)
-        kept.append(x[keep(x)])
+        x, left = euler_maruyama(dynamics, start.expand(min(size, attempts - begin), -1), times, generator)
+        kept.append(x[keep(x, left)])
     states = torch.cat(kept)
     if len(states) < 2:
         raise InputError(f"attempts: expected more, or a wider window: {len(states)} of {attempts:,} paths were kept")
@@ -173,22 +175,26 @@ def kept_paths(
 
 def euler_maruyama(
     dynamics: Dynamics, x: States, times: Mesh, generator: torch.Generator
-) -> Float[Tensor, "kept nodes d"]:
-    """Simulated paths; one that leaves the domain before its last node is dropped."""
-    nodes = torch.empty(len(times), *x.shape, dtype=torch.float64)
-    nodes[0] = x
+) -> tuple[Nodes, Int[Tensor, " paths"]]:
+    """Simulated paths, and the first node of each outside the domain, past the last if none; there it rests."""
+    root = _root(2 * dynamics.matrix_at(x[:1], times[:1]))[0] if dynamics.constant else None
+    nodes, left = x.double().repeat(len(times), 1, 1), torch.full((len(x),), len(times))
     rows = torch.arange(len(x))  # of the paths that are still inside
-    root = _root(dynamics.matrix_at(x[:1], times[:1]) * 2)[0] if dynamics.constant else None
     for i, h in enumerate(times.diff()):
         now, t = nodes[i, rows], times[i].expand(len(rows))
         noise = torch.randn(len(rows), x.shape[1], dtype=torch.float64, generator=generator)
-        G = root if root is not None else _root(2 * dynamics.matrix_at(now, t).detach())
-        pushed = noise @ G.T if G.ndim == 2 else torch.einsum("nij,nj->ni", G, noise)
+        if root is None:
+            pushed = torch.einsum("nij,nj->ni", _root(2 * dynamics.matrix_at(now, t).detach()), noise)
+        else:
+            pushed = noise @ root.T
         later = now + h * dynamics.drift_at(now, t).detach() + h.sqrt() * pushed
         nodes[i + 1, rows] = later
-        if i + 2 < len(times) and dynamics.domain is not None:
-            rows = rows[dynamics.inside(later)]
-    return nodes[:, rows].movedim(0, 1)
+        if dynamics.domain is not None:
+            inside = dynamics.inside(later)
+            nodes[i + 2 :, rows[~inside]] = later[~inside]
+            left[rows[~inside]] = i + 1
+            rows = rows[inside]
+    return nodes.transpose(0, 1), left
 
 
 def _linear(dynamics: Dynamics, a: States) -> tuple[Float[Tensor, "d d"], Float[Tensor, " d"]]:
@@ -203,7 +209,9 @@ def _linear(dynamics: Dynamics, a: States) -> tuple[Float[Tensor, "d d"], Float[
     offset = f[0] - A @ x[0]
     departure = float((f - x @ A.T - offset).abs().max())
     if not departure <= LINEAR * max(float(f.abs().max()), 1e-300):
-        raise InputError(f"drift: expected A x + b for an exact bridge, got one that departs from it by {departure:.2g}")
+        raise InputError(
+            f"drift: expected A x + b for an exact bridge, got one that departs from it by {departure:.2g}"
+        )
     return A, offset
 
 
