@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -66,7 +67,7 @@ def here(tmp_path, monkeypatch):
 
 def run(words, capsys):
     main(["paths", *words])
-    return capsys.readouterr().out, json.loads(open("out/paths/path.json").read())
+    return capsys.readouterr().out, json.loads(Path("out/paths/path.json").read_text())
 
 
 def test_the_path_of_an_ornstein_uhlenbeck_process_is_printed_and_written_with_its_closed_form_numbers(here, capsys):

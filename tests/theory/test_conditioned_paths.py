@@ -140,7 +140,7 @@ def test_far_from_the_other_bound_the_mean_is_that_of_a_three_dimensional_bessel
 
 
 def test_under_absorption_the_mean_leaves_the_most_likely_path() -> None:
-    """Between absorbing bounds, to the lower one at t in [0.95, 1]; watched at nodes, they lie 0.58 sigma sqrt(h) out."""
+    """Between absorbing bounds, to the lower at t in [0.95, 1]; watched at nodes, they lie 0.58 sigma sqrt(h) out."""
     t = mesh(1.0, 400)
     walk = Dynamics(lambda x: torch.full_like(x, 0.1), 0.5, domain=(-1.0, 1.0))
     found = absorbed_paths(
