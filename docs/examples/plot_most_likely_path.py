@@ -2,9 +2,9 @@ r"""
 The most likely path, and typical ones
 ======================================
 
-Noise can carry a system anywhere, at a price: a path has the probability :math:`e^{-S}`, and the path of least action S
-dominates when noise is weak. What it conserves follows from the symmetries of the drift. Typical paths surround it where
-drift is linear; between absorbing bounds they do not.
+Noise can carry a system anywhere, at a price: a path has the probability :math:`e^{-S}`, and the path of least action
+S dominates when noise is weak. What it conserves follows from the symmetries of the drift. Typical paths surround it
+where drift is linear; between absorbing bounds they do not.
 """
 
 import math
@@ -52,8 +52,9 @@ axis.set(xlabel="x", ylabel="y", aspect="equal")
 _ = axis.legend(loc="upper right")
 
 # %%
-# What a path conserves. This drift pulls to a ring and turns along it; it is the same in all directions and at all times.
-# So angular momentum (of :math:`p = D^{-1}(\dot x - f)/2`) and energy are constant along the path; momentum is not.
+# What a path conserves. This drift pulls to a ring and turns along it; it is the same in all directions and at all
+# times. So angular momentum (of :math:`p = D^{-1}(\dot x - f)/2`) and energy are constant along the path; momentum is
+# not.
 
 
 def ring(x):
@@ -73,10 +74,10 @@ axes[1].set(xlabel="time", title="along the path")
 _ = axes[1].legend()
 
 # %%
-# Typical paths. Left: drift is linear, and the mean of all paths between the two ends is the most likely one. Right: the
-# first time that a random walk between absorbing bounds reaches the lower one. Its mean (with two standard errors)
-# follows the exact one, in gray, for bounds that are watched at every step only; the most likely path is straight,
-# since its action does not know that a path must not arrive before. Bands hold 90% of the paths.
+# Typical paths. Left: drift is linear, and the mean of all paths between the two ends is the most likely one. Right:
+# Brownian motion with drift between absorbing bounds that first reaches the lower one at the end. Its mean (with two
+# standard errors) follows the exact one, in gray, for bounds that are watched at every step only; the most likely path
+# is straight, since its action does not know that a path must not arrive before. Bands hold 90% of the paths.
 
 times = torch.linspace(0, 1, 401, dtype=torch.float64)
 start, end, half = torch.tensor([0.5]), torch.tensor([-1.0]), 0.5

@@ -91,7 +91,8 @@ class Paths:
         except ValueError:
             raise InputError(f"diffusion: expected numbers or module:object, got {' '.join(given)!r}") from None
         if len(values) not in (1, d):
-            raise InputError(f"diffusion: expected 1 number or {d}, one per coordinate, got {' '.join(given)}")
+            wanted = "1 number" if d == 1 else f"1 number or {d}, one per coordinate"
+            raise InputError(f"diffusion: expected {wanted}, got {' '.join(given)}")
         return values[0] if len(values) == 1 else torch.tensor(values, dtype=torch.float64)
 
 

@@ -116,6 +116,7 @@ def most_likely_path(
         raise InputError(f"duration: expected a positive number, got {duration:g}")
     if duration is None and functional == "OM":
         raise InputError("functional: expected 'FW' where the duration is free, got 'OM'")
+    density = Lagrangian(dynamics, functional)
     a, b = checked_ends(dynamics, start, end)
     if duration is None and torch.equal(a, b):
         raise InputError("end: expected another state than start where the duration is free, got the same")
@@ -137,7 +138,7 @@ def most_likely_path(
     if not found:
         raise failures[0]
     best = min(found, key=lambda path: (not bool(path.certificate.minimum), float(path.certificate.extrapolated)))
-    symmetries = conserved(dynamics, functional, best, duration)
+    symmetries = conserved(density, best, duration)
     return MostLikelyPath(dynamics, functional, duration, best, len(shapes), len(found), symmetries)
 
 
@@ -154,15 +155,13 @@ def starts(
     return [line, *(line + bump * bend for bend in bends)]
 
 
-def conserved(
-    dynamics: Dynamics, functional: Functional, path: LeastAction, duration: float | int | None
-) -> tuple[Conserved, ...] | None:
+def conserved(density: Lagrangian, path: LeastAction, duration: float | int | None) -> tuple[Conserved, ...] | None:
     """Symmetries that hold at random points around the path, with their charges along it.
 
     None where they cannot be told: a direction without noise, whose constraint the density does not have, or too few
     points where drift and diffusion are defined.
     """
-    d = path.states.shape[2]
+    d, dynamics = path.states.shape[2], density.dynamics
     if dynamics.silent(d).shape[1]:
         return None
     axes = [translation(torch.eye(d)[k], f"translation {k}") for k in range(d)]
@@ -170,7 +169,7 @@ def conserved(
     x, v, t = points_around(dynamics, path, 8 * len(candidates) + 32, duration)
     if len(x) < 2 * len(candidates):
         return None
-    found = find_symmetries(Lagrangian(dynamics, functional), x, v, t, candidates)
+    found = find_symmetries(density, x, v, t, candidates)
     return tuple(Conserved(each, *_charge(each, path)) for each in found)
 
 
