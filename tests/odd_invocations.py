@@ -51,6 +51,10 @@ OUT_OF_RANGE = {
         "odd_models:nothing",
     ),
 }
+DRIFTS = ("", "x", ":x", "no_such:thing", "odd_models:absent", "odd_models:number", "odd_models:raising",
+          "odd_models:nothing", "odd_models:halves", "odd_models:not_finite", "odd_models:leaving", "odd_import:x",
+          "odd_exit:x", "odd_models:recursive", "math:pi", "\0")  # fmt: skip
+POSITIONAL = {"target", "name", "drift"}
 ZERO_IS_FINE = {"seed", "log_every", "key", "rank"}
 FINE_FOR_TRAINING = {"data": {"narrow.npy", "other.npz"}, "heldout": {"constant.npy"}}
 FINE_FOR_STATISTICS = {"few.npy", "narrow.npy", "other.npz"}
@@ -138,7 +142,7 @@ def invocations(folder: Path, count: int, seed: int) -> Iterator[Invocation]:
     places, rng = make_files(folder), random.Random(seed)
     faults = {name: list(faults_of(name, places)) for name in COMMANDS}
     for _ in range(count):
-        command = rng.choices([*COMMANDS], weights=[6, 3, 4, 2, 2, 1, 2, 2])[0]
+        command = rng.choices([*COMMANDS], weights=[6, 3, 4, 2, 2, 1, 2, 2, 2])[0]
         chosen = rng.sample(faults[command], rng.choice((1, 1, 2)))
         given = {fault[0].partition("=")[0] for fault in chosen}
         needed = [part for part in needs(command, places) if part[0] not in given]
@@ -169,6 +173,15 @@ def needs(command: str, places: dict[str, Path]) -> list[Words]:
         "data": [],
         "canaries": [("--data", vectors), ("--number", "20"), out],
         "statistics": [("--data", vectors), ("--out", str(places["out"] / "x.safetensors"))],
+        "paths": [
+            ("odd_models:same",),
+            ("--diffusion", "1"),
+            ("--start", "0"),
+            ("--end", "1"),
+            ("--nodes", "9"),
+            ("--duration", "1"),
+            out,
+        ],
     }[command]
 
 
@@ -184,15 +197,17 @@ def faults_of(command: str, places: dict[str, Path]) -> Iterator[Words]:
         for value in bad_values(name, kind, places):
             if command in ("train", "canaries") and value and Path(value[0]).name in FINE_FOR_TRAINING.get(name, ()):
                 continue
+            if command == "paths" and name in ("start", "end") and value == ("-1",):
+                continue
             if command == "statistics" and name == "data" and value and Path(value[0]).name in FINE_FOR_STATISTICS:
                 continue
-            if name in ("target", "name"):
+            if name in POSITIONAL:
                 yield value or ("--nothing",)
             else:
                 yield (option, *value)
                 if len(value) == 1 and len(option) > 4:
                     yield (f"{option}={value[0]}",)
-        if name not in ("target", "name") and kind is not bool:
+        if name not in POSITIONAL and kind is not bool:
             yield (option[:-2] + "q", "5")
             yield (option.upper(), "5")
     yield from ((word,) for word in UNKNOWN)
@@ -246,6 +261,8 @@ def bad_values(name: str, kind: Any, places: dict[str, Path]) -> Iterator[Words]
         yield from (
             (value,) for value in ("", "x", ":", "no_such:thing", "odd_import:x", "odd_exit:x", "math:pi", "\0")
         )
+    elif name == "drift":
+        yield from ((value,) for value in DRIFTS)
     elif name == "target":
         yield from ((value,) for value in TARGETS)
     elif name == "name":
@@ -256,7 +273,7 @@ def named_by(fault: Words) -> Words:
     """The words of a fault of which a line must show one, as they are shown."""
     words = [part for word in fault for part in (word, *word.split("=", 1))]
     parts = [part[:40] for word in words for part in (word, Path(word[:99]).name, word.split(":")[0]) if part.strip()]
-    return (*dict.fromkeys(parts), "''", "NAME: ", "TARGET: ")
+    return (*dict.fromkeys(parts), "''", "NAME: ", "TARGET: ", "DRIFT: ")
 
 
 def ending(words: Words) -> Ending:

@@ -87,6 +87,27 @@ def test_a_curve_of_given_duration_is_the_path_of_the_direct_method() -> None:
     assert float(nearest.max()) < 0.6 * float(found.curve.diff(dim=0).norm(dim=1).max())
 
 
+def test_a_duration_that_the_mesh_decides_is_refused_and_one_that_it_resolves_is_not() -> None:
+    """Out of a fixed point in a long time: the energy is far below the square of the distance of nodes."""
+    dynamics, end = Dynamics(lambda x: -x, 1.0), torch.tensor([1.0, 0.5])
+    with pytest.raises(InputError, match="duration: expected one that 40 intervals resolve to 1%, got 9") as caught:
+        curve_of_duration(dynamics, torch.zeros(2), end, 9.0, 40)
+    assert "\n" not in str(caught.value)
+    resolved = curve_of_duration(dynamics, torch.zeros(2), end, 1.0, 40)
+    assert 0 < resolved.duration_change < 0.01
+    energy = 1.25 / (4 * math.sinh(1) ** 2)  # (|v|^2 - |x|^2) / 4 at x = 0
+    assert resolved.energy == pytest.approx(energy, rel=2 * resolved.duration_change)
+
+
+def test_a_curve_on_a_line_costs_the_climb_out_of_the_well_and_nothing_beyond() -> None:
+    quartic = Dynamics(lambda x: x - x**3, 0.25)
+    out = geometric_action(quartic, torch.tensor([-1.0]), torch.tensor([0.0]), 200)
+    assert out.extrapolated == pytest.approx(0.25 / 0.25, abs=1e-6)  # S = (U(0) - U(-1)) / D
+    across = geometric_action(quartic, torch.tensor([-1.0]), torch.tensor([1.0]), 400)
+    assert across.extrapolated == pytest.approx(1.0, abs=1e-6)
+    assert across.minimum
+
+
 def test_nodes_of_equal_distance_stay_on_a_circle_and_normals_are_normal() -> None:
     angle = torch.linspace(0, 2, 60, dtype=torch.float64) ** 2 / 2
     arc = torch.stack([angle.cos(), angle.sin(), 0 * angle], 1)[None]

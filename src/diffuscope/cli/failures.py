@@ -35,9 +35,11 @@ TRACEBACK = "error.txt"
 ALIASES = {  # arguments of functions, by the option that they came from
     "checkpoint": "out",
     "compiled": "compile",
+    "intervals": "nodes",
     "n_train": "train_limit",
     "path": "out",
     "steps": "train_steps",
+    "times": "nodes",
     "train": "data",
 }
 _INSTALLED = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}

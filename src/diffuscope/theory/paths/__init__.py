@@ -1,10 +1,15 @@
 """Most likely paths of noisy dynamics: their action, what they conserve, and how often they happen."""
 
+from .absorption import absorbed_mean, absorbed_paths
+from .conditioned import ConditionedPaths, LinearBridge, conditioned_paths, linear_bridge
+from .curve_path import curve_path
 from .dynamics import Dynamics
 from .fixed_duration import curve_of_duration, stiff_least_action, timed
 from .geometric_action import GeometricAction, geometric_action
 from .lagrangian import ActionDensity, Functional, Lagrangian
 from .least_action import Certificate, LeastAction, least_action, least_of_density, straight
+from .most_likely import Conserved, MostLikelyPath, most_likely_path
+from .path_page import PathReport
 from .symmetry import (
     FoundSymmetry,
     Symmetry,
@@ -19,8 +24,10 @@ from .symmetry import (
 )
 
 __all__ = [
-    "ActionDensity", "Certificate", "Dynamics", "FoundSymmetry", "Functional", "GeometricAction", "Lagrangian",
-    "LeastAction", "Symmetry", "curve_of_duration", "energy_balance", "find_symmetries", "geometric_action",
-    "least_action", "least_of_density", "rotation", "scaling", "stiff_least_action", "straight", "time_shift", "timed",
-    "translation", "variation", "violation",
+    "ActionDensity", "Certificate", "ConditionedPaths", "Conserved", "Dynamics", "FoundSymmetry", "Functional",
+    "GeometricAction", "Lagrangian", "LeastAction", "LinearBridge", "MostLikelyPath", "PathReport", "Symmetry",
+    "absorbed_mean", "absorbed_paths", "conditioned_paths", "curve_of_duration", "curve_path", "energy_balance",
+    "find_symmetries", "geometric_action", "least_action", "least_of_density", "linear_bridge", "most_likely_path",
+    "rotation", "scaling", "stiff_least_action", "straight", "time_shift", "timed", "translation", "variation",
+    "violation",
 ]  # fmt: skip

@@ -154,7 +154,8 @@ def require_regular(dynamics: Dynamics, x: States, t: Times) -> None:
 def _arguments(name: str, function: Callable[..., Any]) -> int:
     """1 for f(x), 2 for f(x, t)."""
     try:
-        parameters = inspect.signature(function).parameters.values()
+        called = function.forward if isinstance(function, torch.nn.Module) else function
+        parameters = inspect.signature(called).parameters.values()
     except (TypeError, ValueError):
         return 1
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

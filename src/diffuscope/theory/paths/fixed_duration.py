@@ -23,8 +23,10 @@ from .geometric_action import CurveDensity, GeometricAction, geometric_action
 from .least_action import LeastAction, least_action
 
 LOWEST = 1e-12  # energy, as a share of that of free motion over the same distance in the same time
+INTERVALS = 400
 STRIDE = 1.0  # of the logarithm of the energy while a bracket is looked for
 MATCHED = 1e-8  # error of the logarithm of the energy
+CERTAIN = 0.01  # change of the duration, of itself, when the nodes are doubled
 
 
 def curve_of_duration(
@@ -32,14 +34,54 @@ def curve_of_duration(
     start: Float[Tensor, "..."],
     end: Float[Tensor, "..."],
     duration: float | int,
-    intervals: int = 400,
+    intervals: int = INTERVALS,
     *,
     initial: Float[Tensor, "..."] | None = None,
 ) -> GeometricAction:
     """The curve of least action among those that take `duration`, with its energy; S is `action - energy * duration`.
 
-    Raises InputError as `geometric_action` does, and where the energy would not be positive: slower than the drift.
+    Raises InputError as `geometric_action` does, where the energy would not be positive (slower than the drift), and
+    where doubling the nodes changes the duration by more than 1 %: near a fixed point the mesh then decides it.
     """
+    found = _curve(dynamics, start, end, duration, intervals, initial)
+    if not found.duration_change <= CERTAIN * found.duration:
+        raise InputError(
+            f"duration: expected one that {intervals} intervals resolve to {CERTAIN:.0%}, got {duration:g}, which "
+            f"doubling them changes by {found.duration_change:.2g}; use more intervals, or least_action"
+        )
+    return found
+
+
+def timed(dynamics: Dynamics, found: GeometricAction, times: Mesh) -> Float[Tensor, "nodes d"]:
+    """States of the curve at `times`, which are scaled to its duration."""
+    mesh = torch.linspace(0, 1, len(found.curve), dtype=torch.float64)
+    pace = edgewise(CurveDensity(dynamics, found.energy).duration, found.curve[None], mesh, MIDPOINT)[0].detach()
+    reached = np.r_[0, (pace * mesh.diff()).numpy().cumsum()]
+    share = ((times - times[0]) / (times[-1] - times[0])).numpy()
+    states = PchipInterpolator(reached / reached[-1], found.curve.numpy())(share)
+    return torch.from_numpy(states)
+
+
+def stiff_least_action(
+    dynamics: Dynamics,
+    start: Float[Tensor, "..."],
+    end: Float[Tensor, "..."],
+    times: Mesh,
+    *,
+    initial: Float[Tensor, "..."] | None = None,
+) -> LeastAction:
+    """`least_action` of the Freidlin-Wentzell functional from the curve of the same duration; `initial` is a curve.
+
+    The curve is only where it begins, so that its duration need not be certain.
+    """
+    found = _curve(dynamics, start, end, float(times[-1] - times[0]), INTERVALS, initial)
+    return least_action(dynamics, start, end, times, initial=timed(dynamics, found, times)[None])
+
+
+def _curve(
+    dynamics: Dynamics, start: Tensor, end: Tensor, duration: float | int, intervals: int, initial: Tensor | None
+) -> GeometricAction:
+    """The curve of a duration, whether the mesh resolves that or not."""
     if not 0 < duration < math.inf:
         raise InputError(f"duration: expected a positive number, got {duration}")
     K = dynamics.precision_at(start.double()[None], torch.zeros(1, dtype=torch.float64))[0]
@@ -93,3 +135,6 @@ def stiff_least_action(
     """`least_action` of the Freidlin-Wentzell functional from the curve of the same duration; `initial` is a curve."""
     found = curve_of_duration(dynamics, start, end, float(times[-1] - times[0]), initial=initial)
     return least_action(dynamics, start, end, times, initial=timed(dynamics, found, times)[None])
+    root = brentq(excess, low, high, xtol=MATCHED, rtol=MATCHED)
+    excess(float(root))
+    return known[float(root)]

@@ -15,6 +15,7 @@ Sources: Heymann & Vanden-Eijnden 2008, https://doi.org/10.1002/cpa.20238 (E = 0
 Maupertuis' principle.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,10 +37,11 @@ UNEVEN = 0.02  # share by which distances between nodes may differ
 
 @dataclass(frozen=True, eq=False)
 class GeometricAction:
-    """The curve, its action W_E, and its certificate: `residual`, `action_change` when N doubles, `extrapolated`.
+    """The curve, its action W_E, and its certificate: `residual`, `extrapolated`, and changes when N doubles.
 
     `duration` is infinite for E = 0 between fixed points, and here as large as the distance of the first midpoint from
-    the fixed point makes it.
+    the fixed point makes it: nodes at equal distances do not resolve the neighborhood of a fixed point below an energy
+    of the order of their distance squared, and `duration_change` is then of the size of the duration.
     """
 
     curve: Float[Tensor, "nodes d"]
@@ -48,6 +50,7 @@ class GeometricAction:
     energy: float
     residual: float
     action_change: float
+    duration_change: float
     extrapolated: float
     minimum: bool
 
@@ -86,13 +89,18 @@ def geometric_action(
     found = minimized(density, equidistant(x, intervals), mesh)
     finer = minimized(density, equidistant(on_halved_mesh(found.x), 2 * intervals), halved_mesh(mesh))
     W, W2 = float(found.action), float(finer.action)
+    T, T2 = (
+        float(edgewise(density.duration, curve.x, at, MIDPOINT).detach()[0] @ at.diff())
+        for curve, at in ((found, mesh), (finer, halved_mesh(mesh)))
+    )
     return GeometricAction(
         curve=found.x[0],
         action=W,
-        duration=float(edgewise(density.duration, found.x, mesh, MIDPOINT).detach()[0] @ mesh.diff()),
+        duration=T,
         energy=float(energy),
         residual=max(float(found.residual), float(finer.residual)),
         action_change=abs(W - W2),
+        duration_change=abs(T - T2) if math.isfinite(T) and math.isfinite(T2) else math.inf,
         extrapolated=W2 - (W - W2) / 3,
         minimum=bool(found.minimum) and bool(finer.minimum),
     )
@@ -161,7 +169,9 @@ def equidistant(x: Nodes, intervals: int) -> Float[Tensor, "paths placed d"]:
         length = np.r_[0, np.linalg.norm(np.diff(curve, axis=0), axis=1).cumsum()]
         distinct = np.r_[True, np.diff(length) > 0]
         spline = CubicSpline(length[distinct], curve[distinct])
-        placed.append(spline(np.linspace(0, length[-1], intervals + 1)))
+        nodes = spline(np.linspace(0, length[-1], intervals + 1))
+        nodes[[0, -1]] = curve[[0, -1]]  # the ends, which the spline rounds
+        placed.append(nodes)
     return torch.from_numpy(np.stack(placed))
 
 

@@ -82,7 +82,7 @@ def least_action(
     differentiate, and where no stationary path is found, with the residual that is left.
     """
     a, b = checked_ends(dynamics, start, end)
-    times = _mesh(times)
+    times = checked_mesh(times)
     several = start.ndim == 1 and initial is not None
     x = straight(a, b, times) if initial is None else _initial(initial, a, b, times)
     if several:
@@ -115,7 +115,7 @@ def least_of_density(
 
     For densities that are not of a `Dynamics`, and for numbers that were published with the rule of first order.
     """
-    found = newton(density, initial.double(), _mesh(times), LEFT if left else MIDPOINT)
+    found = newton(density, initial.double(), checked_mesh(times), LEFT if left else MIDPOINT)
     _require_stationary(found, len(times) - 1)
     return found.x, found.action
 
@@ -172,7 +172,8 @@ def checked_ends(dynamics: Dynamics, start: Tensor, end: Tensor) -> tuple[Tensor
     return a, b
 
 
-def _mesh(times: Tensor) -> Mesh:
+def checked_mesh(times: Tensor) -> Mesh:
+    """Times in float64; InputError for fewer than three, and for times that do not increase or are not finite."""
     times = times.detach().double()
     if times.ndim != 1 or len(times) < 3:
         raise InputError(f"times: expected at least three increasing times, got shape {tuple(times.shape)}")

@@ -132,7 +132,9 @@ def _at(
     if frames is not None:
         whole, kinetic = whole.within(frames), kinetic.within(frames)
         part = part and part.within(frames)
-    residual = whole.gradient.abs().flatten(1).amax(1) / size.clamp(min=torch.finfo(size.dtype).tiny)
+    slope = whole.gradient.abs().flatten(1)
+    largest = slope.amax(1) if slope.shape[1] else slope.new_zeros(paths)  # a curve on a line has no choice
+    residual = largest / size.clamp(min=torch.finfo(size.dtype).tiny)
     scale = (found.value.reshape(paths, edges).abs() @ times.diff()) + (momentum * x.abs().flatten(1).amax(1))
     return _State(whole, part, kinetic, torch.nan_to_num(residual, nan=torch.inf), scale)
 
@@ -200,7 +202,9 @@ def _factored(bands: ndarray, paths: int) -> tuple[ndarray, int]:
 
 
 def is_minimum(model: Quadratic) -> Bool[Tensor, " paths"]:
-    """Whether the Hessian of every path is positive definite."""
+    """Whether the Hessian of every path is positive definite; an empty one is."""
+    if not model.diagonal.numel():
+        return torch.ones(len(model.diagonal), dtype=torch.bool)
     found = []
     for diagonal, upper in zip(model.diagonal, model.upper, strict=True):
         bands = banded(diagonal[None], upper[None])

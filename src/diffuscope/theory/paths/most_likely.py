@@ -1,0 +1,212 @@
+r"""One question, answered whole: the most likely path between two states, how sure it is, and what it conserves.
+
+The action is minimized from the straight line and from bends to its sides, since a straight start can end in a saddle;
+the least minimum is kept. Symmetries are looked for at random points around it, and the charge of each is followed
+along it. In place of a duration that is None the path may take any time: a curve of energy zero.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from diffuscope.errors import InputError
+
+from .curve_path import curve_path
+from .discrete_action import at_edges
+from .dynamics import Dynamics, States
+from .geometric_action import geometric_action
+from .lagrangian import Functional, Lagrangian
+from .least_action import LeastAction, checked_ends, least_action, straight
+from .symmetry import FoundSymmetry, find_symmetries, scaling, standard, time_shift, translation
+
+BENT = 0.3  # height of a bend over the distance of the ends
+SIDES = 2  # directions that a straight start is bent to, both ways
+ROTATED = 10  # dimensions above which rotations are not tried
+AROUND = 0.5  # distance of random points from the path, of its size
+RESOLVED, NEGLIGIBLE = 0.01, 1e-6  # change of the action under doubling: its share, or in nats
+
+
+@dataclass(frozen=True, eq=False)
+class Conserved:
+    """A symmetry and its charge at the interior nodes; `departure` from the mean is of the size of the terms of Q."""
+
+    symmetry: FoundSymmetry
+    charge: Float[Tensor, " inner"]
+    departure: float
+
+    @property
+    def name(self) -> str:
+        """The transformation."""
+        parts = self.symmetry.coefficients.items()
+        if len(parts) == 1:
+            return next(iter(self.symmetry.coefficients))
+        return " + ".join(f"{weight:.4g} {name}" for name, weight in parts).replace("+ -", "- ")
+
+    @property
+    def mean(self) -> float:
+        """The charge, averaged over the path."""
+        return float(self.charge.mean())
+
+
+@dataclass(frozen=True, eq=False)
+class MostLikelyPath:
+    """The path with its dynamics, how many starts were tried and `ended`, and its symmetries (None: cannot be told)."""
+
+    dynamics: Dynamics
+    functional: Functional
+    duration: float | None
+    path: LeastAction
+    starts: int
+    ended: int
+    conserved: tuple[Conserved, ...] | None
+
+    @property
+    def states(self) -> Float[Tensor, "nodes d"]:
+        """The path."""
+        return self.path.states[0]
+
+    @property
+    def action(self) -> float:
+        """The action, of which the leading error is removed."""
+        return float(self.path.certificate.extrapolated)
+
+    @property
+    def error(self) -> float:
+        """What was removed, as the bound of what is left."""
+        return abs(float(self.path.action) - self.action)
+
+    @property
+    def resolved(self) -> bool:
+        """Whether doubling the nodes hardly changes the action."""
+        change = float(self.path.certificate.action_change)
+        return change <= max(RESOLVED * abs(self.action), NEGLIGIBLE)
+
+    @property
+    def minimum(self) -> bool:
+        """Whether the path is a minimum and no saddle."""
+        return bool(self.path.certificate.minimum)
+
+    @property
+    def energy_departure(self) -> float:
+        """max |E - mean E| along the path over the largest of its terms."""
+        E, p = self.path.energy[0], self.path.momenta[0]
+        _, v, _ = at_edges(self.path.states, self.path.times, 0.5)
+        work = torch.nan_to_num((p * v[0]).sum(1)).abs() if self.duration is not None else E.abs()
+        return float((E - E.mean()).abs().max() / work.max().clamp(min=torch.finfo(E.dtype).tiny))
+
+
+def most_likely_path(
+    dynamics: Dynamics,
+    start: Float[Tensor, " d"],
+    end: Float[Tensor, " d"],
+    duration: float | int | None,
+    nodes: int = 201,
+    functional: Functional = "FW",
+) -> MostLikelyPath:
+    """The path of least action from `start` to `end` in `duration`, or in any time if None, with its symmetries.
+
+    Raises InputError as `least_action` and `geometric_action` do, for a duration that is not positive, fewer than three
+    nodes, and for "OM" without a duration.
+    """
+    if nodes < 3:
+        raise InputError(f"nodes: expected at least 3, got {nodes}")
+    if duration is not None and not 0 < duration < float("inf"):
+        raise InputError(f"duration: expected a positive number, got {duration:g}")
+    if duration is None and functional == "OM":
+        raise InputError("functional: expected 'FW' where the duration is free, got 'OM'")
+    density = Lagrangian(dynamics, functional)
+    a, b = checked_ends(dynamics, start, end)
+    if duration is None and torch.equal(a, b):
+        raise InputError("end: expected another state than start where the duration is free, got the same")
+    times = torch.linspace(0, duration or 1.0, nodes, dtype=torch.float64)
+    shapes = starts(dynamics, a, b, times)
+
+    def minimized(initial: Float[Tensor, "nodes d"]) -> LeastAction:
+        if duration is None:
+            return curve_path(dynamics, geometric_action(dynamics, a[0], b[0], nodes - 1, initial=initial))
+        return least_action(dynamics, a[0], b[0], times, functional, initial=initial[None])
+
+    found: list[LeastAction] = []
+    failures: list[InputError] = []
+    for shape in shapes:
+        try:
+            found.append(minimized(shape))
+        except InputError as error:  # a bend may leave the domain of the drift, or a straight line meet a singularity
+            failures.append(error)
+    if not found:
+        raise failures[0]
+    best = min(found, key=lambda path: (not bool(path.certificate.minimum), float(path.certificate.extrapolated)))
+    symmetries = conserved(density, best, duration)
+    return MostLikelyPath(dynamics, functional, duration, best, len(shapes), len(found), symmetries)
+
+
+def starts(
+    dynamics: Dynamics, a: Float[Tensor, "1 d"], b: Float[Tensor, "1 d"], times: Float[Tensor, " nodes"]
+) -> list[Float[Tensor, "nodes d"]]:
+    """The straight line, and bends of it to both sides along a few normals where all directions have noise."""
+    line, way = straight(a, b, times)[0], (b - a)[0]
+    if dynamics.silent(len(way)).shape[1] or not bool(way.any()):
+        return [line]
+    frame, _ = torch.linalg.qr(way[:, None], mode="complete")
+    bump = torch.sin(torch.pi * (times - times[0]) / (times[-1] - times[0]))[:, None]
+    bends = [sign * BENT * way.norm() * normal for normal in frame.T[1 : 1 + SIDES] for sign in (1, -1)]
+    return [line, *(line + bump * bend for bend in bends)]
+
+
+def conserved(density: Lagrangian, path: LeastAction, duration: float | int | None) -> tuple[Conserved, ...] | None:
+    """Symmetries that hold at random points around the path, with their charges along it.
+
+    None where they cannot be told: a direction without noise, whose constraint the density does not have, or too few
+    points where drift and diffusion are defined.
+    """
+    d, dynamics = path.states.shape[2], density.dynamics
+    if dynamics.silent(d).shape[1]:
+        return None
+    axes = [translation(torch.eye(d)[k], f"translation {k}") for k in range(d)]
+    candidates = standard(d) if d <= ROTATED else [*axes, scaling(), time_shift()]
+    x, v, t = points_around(dynamics, path, 8 * len(candidates) + 32, duration)
+    if len(x) < 2 * len(candidates):
+        return None
+    found = find_symmetries(density, x, v, t, candidates)
+    return tuple(Conserved(each, *_charge(each, path)) for each in found)
+
+
+def points_around(
+    dynamics: Dynamics, path: LeastAction, count: int, duration: float | int | None
+) -> tuple[States, States, Float[Tensor, " n"]]:
+    """Random states around the path, velocities and times: of `count`, those where drift and diffusion are defined."""
+    generator = torch.Generator().manual_seed(0)
+    x = path.states[0]
+    n, d = x.shape
+
+    def normal() -> Tensor:
+        return torch.randn(count, d, dtype=torch.float64, generator=generator)
+
+    size = float((x - x.mean(0)).norm(dim=1).max()) / d**0.5 or 1.0
+    states = x[torch.randint(n, (count,), generator=generator)] + AROUND * size * normal()
+    t = (duration or 0.0) * torch.rand(count, dtype=torch.float64, generator=generator)
+    f = dynamics.drift_at(states, t).detach()
+    scale = max(float(torch.nan_to_num(f).norm(dim=1).median()), size / (duration or 1.0), 1e-3 * size)
+    v = scale * normal()
+    kept = _defined(dynamics, states, f, t)
+    return states[kept], v[kept], t[kept]
+
+
+def _defined(dynamics: Dynamics, x: States, f: States, t: Float[Tensor, " n"]) -> Bool[Tensor, " n"]:
+    D = dynamics.precision_at(x, t).detach()
+    return dynamics.inside(x) & torch.isfinite(f).all(1) & torch.isfinite(D).all((1, 2))
+
+
+def _charge(found: FoundSymmetry, path: LeastAction) -> tuple[Float[Tensor, " inner"], float]:
+    """Q, and max |Q - mean Q| over the largest sum of the absolute values of its terms."""
+    Q = found.symmetry.charge(path)[0]
+    x, p, t = path.states[0, 1:-1], path.node_momenta[0], path.times[1:-1]
+    size = torch.zeros_like(Q)
+    if found.symmetry.xi is not None:
+        size = size + (p * found.symmetry.xi(x, t)).abs().sum(1)
+    if found.symmetry.tau is not None:
+        size = size + path.energy[0].abs().max() * found.symmetry.tau(x, t).abs()
+    least = torch.finfo(Q.dtype).tiny
+    return Q, float((Q - Q.mean()).abs().max() / size.max().clamp(min=least))
