@@ -6,7 +6,8 @@ At energy zero the path of least action solves Hamilton's equations of :math:`H 
 
 and takes an infinite time at both ends. On a finite time it begins on the linear unstable manifold of (a, 0), which is
 :math:`p = \Sigma_a^{-1}(x - a)` with :math:`J\Sigma_a + \Sigma_a J^T + 2D = 0`, and ends on the linear stable manifold
-of (s, 0). The distance from a is given, and fixes the origin of time; a term :math:`\alpha\,\nabla H`, whose
+of (s, 0). Its first state, along the direction from a that it begins
+with, fixes the origin of time; a term :math:`\alpha\,\nabla H`, whose
 :math:`\alpha` vanishes at the solution, makes up for the energy, which is conserved and hence a condition too many
 (Beyn 1990, https://doi.org/10.1093/imanum/10.3.379). D may be singular, as it is never inverted.
 """
@@ -18,22 +19,24 @@ import torch
 from jaxtyping import Float
 from scipy.integrate import solve_bvp
 from scipy.interpolate import CubicSpline
-from scipy.linalg import schur, solve_continuous_lyapunov
+from scipy.linalg import expm, schur, solve_continuous_lyapunov
 from torch import Tensor
 
 from diffuscope.errors import InputError
 
 from .dynamics import Dynamics
 from .fixed_points import FixedPoint
-from .geometric_action import equidistant, geometric_action
+from .geometric_action import geometric_action
 from .lagrangian import Lagrangian
-from .least_action import least_action
 
 INTERVALS = 100  # of the curve that the path is begun with
-DURATION = 24.0  # of the path that it is begun with where D is singular, in units of the slowest rate
-LEAVING, ARRIVING = 1e-4, 1e-3  # distances from the ends, as shares of that between them
-TOLERANCE = 1e-9
-NODES = 20_000
+ADDED = (1.0, 0.3, 0.1, 0.03, 0.01, 0.0, 0.0)  # to a singular D, as shares of its mean eigenvalue, in turn
+LEAVING, ARRIVING = 1e-5, 1e-3  # distances from the ends, as shares of that between them
+TOLERANCE, ROUGH = 1e-8, 1e-4  # of the residual, of the path and of those on the way to a singular D
+NODES, THINNED = 20_000, 500
+PROLONGATIONS = 5
+SLACK = 5.0  # an end this many times as far off as wanted is near enough
+ASTRAY = 0.3  # share of the distance between the ends that a path may be off the saddle before it is prolonged
 STRAY = 1e-5  # largest alpha of a solution, in units of the slowest rate
 
 
@@ -62,15 +65,28 @@ def instanton(
     found, and where the noise does not reach every direction.
     """
     a, s = stable.state.numpy(), saddle.state.numpy()
+    d, length = len(a), float(np.linalg.norm(s - a))
     D = dynamics.matrix_at(stable.state[None], torch.zeros(1))[0].numpy()
-    if dynamics.silent(len(a)).shape[1]:
-        guess = _duration_guess(dynamics, stable, saddle, initial)
-    elif len(a) == 1:  # a curve on a line has no choice
-        guess = _curve_guess(dynamics, np.linspace(a, s, INTERVALS + 1), D)
+    added = ADDED if dynamics.silent(d).shape[1] else (0.0,)
+    first = Dynamics(dynamics.drift, torch.from_numpy(D + added[0] * np.trace(D) / d * np.eye(d)))
+    if d == 1:  # a curve on a line has no choice
+        curve = torch.from_numpy(np.linspace(a, s, INTERVALS + 1))
     else:
-        curve = geometric_action(dynamics, stable.state, saddle.state, INTERVALS, initial=initial).curve
-        guess = _curve_guess(dynamics, curve.numpy(), D)
-    return _solved(dynamics, stable, saddle, D, guess)
+        curve = geometric_action(first, stable.state, saddle.state, INTERVALS, initial=initial).curve
+    guess = _curve_guess(first, curve.numpy(), first.constant_matrix.numpy())
+    for share in added[:-1]:
+        found = _solved(dynamics, stable, saddle, D + share * np.trace(D) / d * np.eye(d), guess, ROUGH)
+        guess = _arriving(_thinned(found), saddle, length)
+    if len(added) > 1:
+        guess = _leaving(guess, stable, length, D)
+    for _ in range(PROLONGATIONS):
+        found = _solved(dynamics, stable, saddle, D, guess, TOLERANCE)
+        left = float((found.states[0] - stable.state).norm()) / length
+        arrived = float((found.states[-1] - saddle.state).norm()) / length
+        if left <= SLACK * LEAVING and arrived <= SLACK * ARRIVING:
+            return found
+        guess = _leaving(_arriving(_thinned(found), saddle, length), stable, length, D)
+    raise InputError("initial: the path does not come near the saddle; expected a curve nearer to the path")
 
 
 def stationary_covariance(J: np.ndarray, D: np.ndarray) -> np.ndarray:
@@ -82,7 +98,9 @@ def stationary_covariance(J: np.ndarray, D: np.ndarray) -> np.ndarray:
     return (covariance + covariance.T) / 2
 
 
-def _solved(dynamics: Dynamics, stable: FixedPoint, saddle: FixedPoint, D: np.ndarray, guess: Guess) -> Instanton:
+def _solved(
+    dynamics: Dynamics, stable: FixedPoint, saddle: FixedPoint, D: np.ndarray, guess: Guess, tolerance: float
+) -> Instanton:
     times, states, momenta = guess
     a, s = stable.state.numpy(), saddle.state.numpy()
     d, L, P = len(a), float(np.linalg.norm(s - a)), float(np.abs(momenta).max())
@@ -109,9 +127,9 @@ def _solved(dynamics: Dynamics, stable: FixedPoint, saddle: FixedPoint, D: np.nd
         ])  # fmt: skip
 
     z = np.concatenate([((states - a) / L).T, momenta.T / P])
-    found = solve_bvp(rates, ends, times, z, p=[0.0], tol=TOLERANCE, bc_tol=1e-7, max_nodes=NODES)
+    found = solve_bvp(rates, ends, times, z, p=[0.0], tol=tolerance, bc_tol=1e-7, max_nodes=NODES)
     distance = np.linalg.norm(found.y[:d, -1] * L + a - s) / L
-    if not found.success or not abs(found.p[0]) <= STRAY or distance > 10 * ARRIVING:
+    if not found.success or not abs(found.p[0]) <= STRAY or distance > ASTRAY:
         raise InputError(
             "initial: no path from the stable point to the saddle was found from this curve (it ends at "
             f"{distance:.2g} of their distance from the saddle); expected one nearer to the path"
@@ -138,17 +156,35 @@ def _curve_guess(dynamics: Dynamics, curve: np.ndarray, D: np.ndarray) -> Guess:
     return times, x, (tangent / slowness[:, None] - f) @ K / 2
 
 
-def _duration_guess(
-    dynamics: Dynamics, stable: FixedPoint, saddle: FixedPoint, initial: Float[Tensor, "nodes d"] | None
-) -> Guess:
-    """The path of least action in a long time: a D that is singular allows no curve without its time."""
-    slowest = min(float(point.eigenvalues.real.abs().min()) for point in (stable, saddle))
-    times = torch.linspace(0, DURATION / slowest, 4 * INTERVALS + 1, dtype=torch.float64)
-    paths = None if initial is None else equidistant(initial.double()[None], len(times) - 1)
-    found = least_action(dynamics, stable.state, saddle.state, times, initial=paths)
-    x = found.states[0, 1:-1]
-    length = float((saddle.state - stable.state).norm())
-    left = int(((x - stable.state).norm(dim=1) < LEAVING * length).sum())
-    there = (x - saddle.state).norm(dim=1) < ARRIVING * length
-    kept = slice(left, len(x) - int(there.sum()))
-    return times[1:-1][kept].numpy() - float(times[1 + left]), x[kept].numpy(), found.node_momenta[0][kept].numpy()
+def _thinned(path: Instanton) -> Instanton:
+    """At most twice `THINNED` of the nodes: a rough path has more than it needs."""
+    kept = slice(None, None, max(1, len(path.times) // THINNED))
+    return Instanton(path.times[kept], path.states[kept], path.momenta[kept], path.dissipation)
+
+
+def _arriving(path: Instanton, saddle: FixedPoint, length: float) -> Guess:
+    """The path with an end as near to the saddle as wanted, by the linear flow there."""
+    times, states, momenta = path.times.numpy(), path.states.numpy(), path.momenta.numpy()
+    offset = states[-1] - saddle.state.numpy()
+    distance, rate = np.linalg.norm(offset) / length, float(saddle.eigenvalues.real.max())
+    if distance <= ARRIVING:
+        return times, states, momenta
+    after = np.linspace(0, np.log(distance / ARRIVING) / rate, 20)[1:]
+    decay = np.exp(-rate * after)[:, None]
+    states = np.r_[states, saddle.state.numpy() + decay * offset]
+    return np.r_[times, times[-1] + after], states, np.r_[momenta, decay * momenta[-1]]
+
+
+def _leaving(guess: Guess, stable: FixedPoint, length: float, D: np.ndarray) -> Guess:
+    """The path with a start as near to the stable point as wanted, by the linear flow there."""
+    times, states, momenta = guess
+    offset = states[0] - stable.state.numpy()
+    distance, slowest = np.linalg.norm(offset) / length, float(stable.eigenvalues.real.abs().min())
+    if distance <= LEAVING:
+        return guess
+    J = stable.jacobian.numpy()
+    precision = np.linalg.inv(stationary_covariance(J, D))
+    before = np.linspace(-np.log(distance / LEAVING) / slowest, 0, 200)[:-1]
+    off = np.stack([expm((J + 2 * D @ precision) * t) @ offset for t in before])
+    times = np.r_[before, times - times[0]] - before[0]
+    return times, np.r_[off + stable.state.numpy(), states], np.r_[off @ precision, momenta]
