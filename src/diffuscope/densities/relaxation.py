@@ -1,0 +1,66 @@
+r"""How fast a density relaxes: the slowest eigenvalues of the Fokker-Planck operator on a grid.
+
+On the grid :math:`\dot p = L p` with a sparse matrix L. Without killing or absorption its columns sum to zero, one
+eigenvalue is 0 (the stationary distribution), and the others have negative real parts:
+:math:`p(t) - p_\infty \sim \sum_k c_k e^{-\kappa_k t} \phi_k`. Between two metastable states the smallest,
+:math:`\kappa_1 = k_{ab} + k_{ba}`, is the sum of the two rates, and is exponentially smaller than the rest.
+
+The eigenvalues nearest to a shift :math:`\sigma > 0` are found by Arnoldi's method on :math:`(L - \sigma I)^{-1}`;
+:math:`\sigma I - L` is an M-matrix for the positive scheme, which keeps its factorization accurate.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.sparse import csc_array, eye_array
+from scipy.sparse.linalg import LinearOperator, eigs, splu
+from torch import Tensor
+
+from diffuscope.errors import InputError
+
+from .fokker_planck import FokkerPlanck
+
+
+def generator_matrix(equation: FokkerPlanck, t: float | int = 0.0) -> csc_array:
+    """L of dp/dt = L p at time t, on the cells in the order of `values.reshape(-1)`. Memory: 3 d numbers per cell."""
+    cells = equation.grid.cells
+    index = torch.arange(int(np.prod(cells))).reshape(cells)
+    rows, columns, entries = [], [], []
+    for axis in range(len(cells)):
+        bands = equation.generator(axis, float(t))
+        at = index.movedim(axis, -1)
+        for band, shift in ((bands.diagonal, 0), (bands.lower, 1), (bands.upper, -1)):
+            rows.append(at.reshape(-1))
+            columns.append(at.roll(shift, -1).reshape(-1))
+            entries.append(band.detach().expand(at.shape).reshape(-1))
+    row, column, entry = (torch.cat(parts).numpy() for parts in (rows, columns, entries))
+    kept = entry != 0
+    return csc_array((entry[kept], (row[kept], column[kept])), shape=(index.numel(), index.numel()))
+
+
+def relaxation_rates(
+    equation: FokkerPlanck, count: int = 1, *, shift: float = 1e-6
+) -> Float[Tensor, " rates"] | Tensor:
+    """The `count` slowest rates kappa_1, ... of an equation that conserves mass, complex where they oscillate.
+
+    `shift` > 0 is about as large as the smallest rate to be resolved: rates far below it lose digits, 1e-16 relative to
+    it per unit of the inverse. Raises InputError for a count or shift out of range, for absorption or killing, and for
+    an equation that is not `steady`.
+    """
+    if not shift > 0:
+        raise InputError(f"shift: expected a number > 0, got {shift}")
+    if not equation.steady:
+        raise InputError("equation: expected one that is steady, got one that may depend on time")
+    if equation.boundary == "absorbing" or equation.killing is not None:
+        raise InputError("equation: expected one that conserves mass, got absorption or killing")
+    L = generator_matrix(equation)
+    n = L.shape[0]
+    if not 1 <= count <= n - 3:
+        raise InputError(f"count: expected 1 to {n - 3} rates on {n} cells, got {count}")
+    inverse = splu((L - shift * eye_array(n)).tocsc())
+    operator = LinearOperator((n, n), matvec=inverse.solve, dtype=np.float64)
+    start = np.random.default_rng(0).random(n)
+    values = eigs(operator, k=count + 1, v0=start, return_eigenvectors=False, tol=0, which="LM")
+    rates = torch.from_numpy(-(shift + 1 / values))
+    rates = rates[rates.abs().argsort()][1:]
+    return rates.real if bool((rates.imag.abs() <= 1e-9 * rates.abs()).all()) else rates
