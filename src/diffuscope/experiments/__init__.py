@@ -37,6 +37,8 @@ NAMES = (
     "teleport",
     "cifar-moments",
     "held-out-leak",
+    "drift-diffusion",
+    "ornstein-uhlenbeck",
 )
 
 
