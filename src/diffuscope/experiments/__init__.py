@@ -39,6 +39,7 @@ NAMES = (
     "held-out-leak",
     "drift-diffusion",
     "ornstein-uhlenbeck",
+    "reverse-diffusion-is-a-bridge",
 )
 
 
