@@ -46,6 +46,9 @@ NAMES = (
     "teleport",
     "cifar-moments",
     "held-out-leak",
+    "drift-diffusion",
+    "ornstein-uhlenbeck",
+    "reverse-diffusion-is-a-bridge",
 )
 
 
