@@ -112,29 +112,3 @@ def _curve(
     root = float(brentq(excess, low, high, xtol=MATCHED))  # pyright: ignore[reportArgumentType]
     excess(root)
     return known[root]
-
-
-def timed(dynamics: Dynamics, found: GeometricAction, times: Mesh) -> Float[Tensor, "nodes d"]:
-    """States of the curve at `times`, which are scaled to its duration."""
-    mesh = torch.linspace(0, 1, len(found.curve), dtype=torch.float64)
-    pace = edgewise(CurveDensity(dynamics, found.energy).duration, found.curve[None], mesh, MIDPOINT)[0].detach()
-    reached = np.r_[0, (pace * mesh.diff()).numpy().cumsum()]
-    share = ((times - times[0]) / (times[-1] - times[0])).numpy()
-    states = PchipInterpolator(reached / reached[-1], found.curve.numpy())(share)
-    return torch.from_numpy(states)
-
-
-def stiff_least_action(
-    dynamics: Dynamics,
-    start: Float[Tensor, "..."],
-    end: Float[Tensor, "..."],
-    times: Mesh,
-    *,
-    initial: Float[Tensor, "..."] | None = None,
-) -> LeastAction:
-    """`least_action` of the Freidlin-Wentzell functional from the curve of the same duration; `initial` is a curve."""
-    found = curve_of_duration(dynamics, start, end, float(times[-1] - times[0]), initial=initial)
-    return least_action(dynamics, start, end, times, initial=timed(dynamics, found, times)[None])
-    root = brentq(excess, low, high, xtol=MATCHED, rtol=MATCHED)
-    excess(float(root))
-    return known[float(root)]
