@@ -224,11 +224,11 @@ def outside(each: Square, degrees: float, region: str, low: float, high: float) 
     """How far a mass is outside of an independent range, in units of the tolerance."""
     mean = Repeated.of(each.masses[region])
     if region == "near":
-        room = 4 * mean.error
+        tolerance = 4 * mean.error
     else:
         width = [float(masses(each.samples, degrees, factor * WIDTH)[region].mean()) for factor in (0.5, 1.5)]
-        room = 4 * mean.error + max(abs(mean.mean - other) for other in width)
-    return max(low - mean.mean, mean.mean - high, 0.0) / room
+        tolerance = 4 * mean.error + max(abs(mean.mean - other) for other in width)
+    return max(low - mean.mean, mean.mean - high, 0.0) / tolerance
 
 
 def columns_normalized(shares: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:

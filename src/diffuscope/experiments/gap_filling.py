@@ -104,7 +104,7 @@ def gap_mass(x: Float[Tensor, "fields batch 1"]) -> Float[Tensor, " fields"]:
 
 
 def trained(epsilon: float, samples: int, models: int, generator: torch.Generator) -> LinearEnsemble:
-    """So many models of the source."""
+    """Models of the source."""
     features = Products((GaussianBumps(-1.5, 1.5, BUMPS),), GaussianBumps(epsilon, 1, BUMPS))
     return train_linear(data(), schedule_to(epsilon), features, samples=samples, models=models, generator=generator)
 
@@ -233,8 +233,8 @@ def panels(part: Part) -> str:
 
 def deviation(panel_of: Generated, steps: int, mass: float) -> float:
     """The deviation from a published gap mass in units of its tolerance."""
-    room = 4 * math.sqrt(2) * panel_of.gap(steps).error + 0.015
-    return abs(panel_of.gap(steps).mean - mass) / room
+    tolerance = 4 * math.sqrt(2) * panel_of.gap(steps).error + 0.015
+    return abs(panel_of.gap(steps).mean - mass) / tolerance
 
 
 def quartile_lines(panel_of: Generated) -> tuple:
