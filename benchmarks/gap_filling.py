@@ -11,9 +11,10 @@ import time
 
 import torch
 
-from diffuscope.experiments.gap_filling import MODELS, equal_steps, gap_mass, trained
+from diffuscope.experiments.gap_filling import MODELS, gap_mass, trained
 from diffuscope.findings import Repeated
 from diffuscope.theory.variance import quenched_sample
+from diffuscope.times import uniform_times
 
 STARTS, STEPS = 100_000, 30
 
@@ -27,7 +28,7 @@ def main() -> None:
     ensemble = trained(epsilon, samples, MODELS, generator)
     after_training = time.process_time()
     x = torch.randn(MODELS, STARTS, 1, dtype=torch.float64, generator=generator)
-    x = quenched_sample(ensemble, ensemble.schedule, x, equal_steps(epsilon, STEPS))
+    x = quenched_sample(ensemble, ensemble.schedule, x, uniform_times(1.0, epsilon, STEPS))
     ended = time.process_time()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{MODELS} models of {samples} samples, {STARTS:,} starts each, {STEPS} steps, epsilon {epsilon:g}")

@@ -9,7 +9,8 @@ from answering import answered, failures, planted
 from diffuscope.exact import GaussianMixture
 from diffuscope.experiments import cross, find, gap_filling
 from diffuscope.experiments.cross import columns_normalized, histogram, points_at, regions
-from diffuscope.experiments.gap_filling import EDGES, densities, equal_steps, fine_steps, gap_mass, schedule_to
+from diffuscope.experiments.gap_filling import EDGES, densities, fine_steps, gap_mass, schedule_to
+from diffuscope.times import uniform_times
 
 DOUBLE = torch.float64
 GAPS, CROSS = "diffuscope.experiments.gap_filling", "diffuscope.experiments.cross"
@@ -29,7 +30,7 @@ def test_the_schedule_is_the_published_one():
 
 def test_coarse_and_fine_steps_have_the_same_ends():
     for epsilon in (1e-4, 1e-3, 1e-2):
-        coarse, fine = equal_steps(epsilon, 30), fine_steps(epsilon, 50)
+        coarse, fine = uniform_times(1.0, epsilon, 30), fine_steps(epsilon, 50)
         assert (coarse[0], coarse[-1]) == (fine[0], fine[-1])
         assert bool((fine.diff() < 0).all())
 

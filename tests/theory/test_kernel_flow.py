@@ -244,6 +244,19 @@ def test_fields_have_the_mean_and_the_covariance(population):
     assert isinstance(flow, Quenched)
 
 
+def test_points_and_fields_are_followed_in_blocks(population, monkeypatch):
+    flow = KernelFlow(population, RBFKernel(0.5), samples=P, time=2.0, initial=RBFKernel(0.7))
+    x = POINTS[:6].reshape(3, 2, 1)
+
+    def answers():
+        return flow.score(POINTS, LEVEL), flow.draw(3, generator=torch.Generator().manual_seed(4))(x, LEVEL)
+
+    whole = answers()
+    monkeypatch.setattr("diffuscope.theory.variance.kernel_flow.PAIRS", 1)
+    for one, other in zip(whole, answers(), strict=True):
+        assert torch.allclose(one, other, rtol=1e-9, atol=1e-10)
+
+
 def test_over_many_times_the_covariance_is_that_of_trained_flows():
     """Times uniform in .3 .. .9 in the plane, weights sigma^2, VP: 300 models with six features in x and t."""
     schedule, runs, samples = VP(), 300, 2000

@@ -130,6 +130,13 @@ def test_the_factors_of_products_change_nothing():
     assert float(symmetric.abs().max()) < 1e-14
 
 
+def test_moments_do_not_depend_on_how_many_nodes_are_held_at_once(monkeypatch):
+    whole = LinearFeatures.of(POPULATION, BUMPS, samples=50, ridge=0.1).weight_covariance
+    monkeypatch.setattr("diffuscope.theory.variance.feature_moments.ROWS", 50 * BUMPS.number)
+    parts = LinearFeatures.of(POPULATION, BUMPS, samples=50, ridge=0.1).weight_covariance
+    assert torch.allclose(parts, whole, rtol=1e-9, atol=1e-12 * float(whole.max()))
+
+
 def test_the_noise_is_the_covariance_of_what_single_examples_add():
     """In the plane, with a ridge: of lambda (x_0 - W phi) phi^T over nodes and posterior weights, term by term."""
     data = torch.tensor([[0.0, 1.0], [1.0, 0.0], [-1.0, -0.5]], dtype=torch.float64)

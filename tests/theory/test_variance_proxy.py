@@ -63,8 +63,8 @@ def test_a_single_example_has_no_noise():
     C = proxy.covariance(X, 0.3)
     assert bool((C.trace() == 0).all() & (C.diagonal() == 0).all() & (C.matvec(X) == 0).all())
     assert bool((C.draw(generator=torch.Generator().manual_seed(0)) == 0).all())
-    assert bool((proxy.boundary(X, 0.3) == 0).all())
-    assert bool((proxy.boundary(POINTS[:1], 0.3) == 0).all())  # where the score vanishes too
+    assert bool((proxy.boundary_fraction(X, 0.3) == 0).all())
+    assert bool((proxy.boundary_fraction(POINTS[:1], 0.3) == 0).all())  # where the score vanishes too
 
 
 @pytest.mark.parametrize("schedule", [VE(), VP()])
@@ -79,7 +79,7 @@ def test_two_examples_have_a_hyperbolic_score_and_covariance(schedule):
         assert torch.allclose(proxy.score(x, t), score, rtol=1e-12, atol=1e-12 / s2)
         assert torch.allclose(proxy.covariance(x, t).diagonal(), C, rtol=1e-11, atol=0)
         share = (C / (C + score.square()))[:, 0]
-        assert torch.allclose(proxy.boundary(x, t), share, rtol=1e-10, atol=0)
+        assert torch.allclose(proxy.boundary_fraction(x, t), share, rtol=1e-10, atol=0)
 
 
 def test_the_operator_is_one_matrix():
@@ -124,7 +124,7 @@ def test_what_cannot_be_right_is_refused():
     with pytest.raises(InputError, match="t: expected a number or one per point"):
         proxy.covariance(X, T[:7])
     with pytest.raises(InputError, match="t: expected finite times"):
-        proxy.boundary(X, math.nan)
+        proxy.boundary_fraction(X, math.nan)
     with pytest.raises(InputError, match="x_t: expected shape"):
         proxy.score(X[:, :2], 0.5)
     with pytest.raises(InputError, match="points"):

@@ -77,7 +77,7 @@ def grid() -> Float[Tensor, "cells 2"]:
 
 def boundary(data: Float[Tensor, "n 2"], level: float) -> Float[Tensor, " cells"]:
     """tr C / (tr C + |s|^2) on the grid."""
-    return ProxyScore(data, VP()).boundary(grid(), time_of(level))
+    return ProxyScore(data, VP()).boundary_fraction(grid(), time_of(level))
 
 
 def shape_of(share: Float[Tensor, " cells"], data: Float[Tensor, "n 2"], level: float) -> tuple[float, float]:
@@ -98,7 +98,7 @@ def map_panel(name: str, level: float) -> Panel:
     edges = torch.linspace(-HALF_WIDTH, HALF_WIDTH, SHOWN + 1, dtype=torch.float64)
     y, x = torch.meshgrid(*[(edges[1:] + edges[:-1]) / 2] * 2, indexing="ij")
     centers = torch.stack([x.flatten(), y.flatten()], 1)
-    share = ProxyScore(DATA_SETS[name], VP()).boundary(centers, time_of(level)).reshape(SHOWN, SHOWN)
+    share = ProxyScore(DATA_SETS[name], VP()).boundary_fraction(centers, time_of(level)).reshape(SHOWN, SHOWN)
     shrunk = math.sqrt(1 - level) * DATA_SETS[name]
     marks = (heat_map(edges, edges, share), points(shrunk[:, 0], shrunk[:, 1]))
     return Panel(f"σ² = {level:g}", "", "", marks, equal_scales=True)

@@ -38,9 +38,10 @@ from diffuscope.theory.variance import (
     quenched_sample,
     train_linear,
 )
+from diffuscope.times import uniform_times
 
 from .experiment import Experiment
-from .gap_filling import equal_steps, fine_steps
+from .gap_filling import fine_steps
 from .part import Part, panel
 
 EPSILON, SAMPLES, MODELS, STARTS, STEPS, FINE = 0.01, 500, 100, 1000, 30, 60
@@ -138,7 +139,7 @@ def square(features: str, degrees: float, seed: int) -> Square:
         data_at(degrees), SCHEDULE, FEATURES[features], samples=SAMPLES, models=MODELS, generator=generator
     )
     x = torch.randn(MODELS, STARTS, 2, dtype=torch.float64, generator=generator)
-    times = equal_steps(EPSILON, STEPS)
+    times = uniform_times(1.0, EPSILON, STEPS)
     samples = quenched_sample(ensemble, SCHEDULE, x, times)
 
     def cross_beyond_edges(ends: Float[Tensor, "fields batch 2"]) -> Float[Tensor, " fields"]:
@@ -223,11 +224,11 @@ def outside(each: Square, degrees: float, region: str, low: float, high: float) 
     """How far a mass is outside of an independent range, in units of the tolerance."""
     mean = Repeated.of(each.masses[region])
     if region == "near":
-        room = 4 * mean.error
+        tolerance = 4 * mean.error
     else:
         width = [float(masses(each.samples, degrees, factor * WIDTH)[region].mean()) for factor in (0.5, 1.5)]
-        room = 4 * mean.error + max(abs(mean.mean - other) for other in width)
-    return max(low - mean.mean, mean.mean - high, 0.0) / room
+        tolerance = 4 * mean.error + max(abs(mean.mean - other) for other in width)
+    return max(low - mean.mean, mean.mean - high, 0.0) / tolerance
 
 
 def columns_normalized(shares: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:

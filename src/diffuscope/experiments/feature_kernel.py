@@ -50,7 +50,7 @@ TAILS = torch.tensor([0.025, 0.975], dtype=torch.float64)
 INDEPENDENT = "independent computation in the same setting"
 EXPERIMENT = Experiment(
     name="feature-kernel",
-    title="The noise of a learned score, and what features make of it",
+    title="The noise of a learned score, and where features put it",
     question="Does the kernel of linear features predict how much trained models differ, and where?",
     source="Vastola 2025, https://arxiv.org/abs/2504.12532",
     seconds=75,
@@ -164,8 +164,8 @@ def claim_ratios(part: Part, found: dict[int, list[Compared]]) -> None:
         share = compared.kernel.samples_per_feature
         title = f"P = {share:g} F, F = 256: median ratio at t = {AT[0]:g}"
         because = "four standard errors of the difference, the other computation as uncertain as this one"
-        room = 4 * math.sqrt(2) * float(errors[0])
-        part.equals(f"ratio-{share:g}", title, float(ratios[0]), expected, room, because, source=INDEPENDENT)
+        tolerance = 4 * math.sqrt(2) * float(errors[0])
+        part.equals(f"ratio-{share:g}", title, float(ratios[0]), expected, tolerance, because, source=INDEPENDENT)
     coarse = found[16][-1]
     ratios, errors = coarse.ratios(coarse.kernel.of_posterior_alone)
     title = f"4 x 4 bumps, P = 64 F: lower end of the median ratio at t = {AT[0]:g} without r and ρ"

@@ -36,6 +36,7 @@ from diffuscope.theory.variance import (
     train_linear,
 )
 from diffuscope.theory.variance.decompose import true_score
+from diffuscope.times import uniform_times
 
 from .experiment import Experiment
 from .part import Part, panel
@@ -89,16 +90,11 @@ def schedule_to(epsilon: float) -> VP:
     return VP(0.2, 40.0, epsilon)
 
 
-def equal_steps(epsilon: float, steps: int) -> Float[Tensor, " times"]:
-    """Times from 1 to epsilon, equally spaced."""
-    return torch.linspace(1, epsilon, steps + 1, dtype=torch.float64)
-
-
 def fine_steps(epsilon: float, steps: int) -> Float[Tensor, " times"]:
     """Times from 1 to epsilon, by a common factor: as many where the noise is small as where it is large."""
     share = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
     times = epsilon**share
-    times[-1] = equal_steps(epsilon, 1)[-1]
+    times[-1] = epsilon
     return times
 
 
@@ -108,7 +104,7 @@ def gap_mass(x: Float[Tensor, "fields batch 1"]) -> Float[Tensor, " fields"]:
 
 
 def trained(epsilon: float, samples: int, models: int, generator: torch.Generator) -> LinearEnsemble:
-    """So many models of the source."""
+    """Models of the source."""
     features = Products((GaussianBumps(-1.5, 1.5, BUMPS),), GaussianBumps(epsilon, 1, BUMPS))
     return train_linear(data(), schedule_to(epsilon), features, samples=samples, models=models, generator=generator)
 
@@ -134,7 +130,10 @@ def generated(epsilon: float, samples: int, seed: int) -> Generated:
     generator = torch_stream(seed, "experiment", "gap-filling", f"panel {epsilon} {samples}")
     ensemble = trained(epsilon, samples, MODELS, generator)
     x = torch.randn(MODELS, STARTS, 1, dtype=torch.float64, generator=generator)
-    ends = {steps: quenched_sample(ensemble, ensemble.schedule, x, equal_steps(epsilon, steps)) for steps in (30, 300)}
+    ends = {
+        steps: quenched_sample(ensemble, ensemble.schedule, x, uniform_times(1.0, epsilon, steps))
+        for steps in (30, 300)
+    }
     return Generated(ends)
 
 
@@ -157,7 +156,8 @@ def discretization(part: Part) -> str:
     for epsilon in EPSILONS:
         schedule = schedule_to(epsilon)
         ends = [
-            quenched_sample(true_score(data(), schedule), schedule, x, equal_steps(epsilon, count)) for count in steps
+            quenched_sample(true_score(data(), schedule), schedule, x, uniform_times(1.0, epsilon, count))
+            for count in steps
         ]
         found[epsilon] = [float(gap_mass(end)) for end in ends]
     at = dict(zip(steps, found[1e-2], strict=True))
@@ -175,7 +175,7 @@ def discretization(part: Part) -> str:
         "Gap mass with the true score",
         Panel("", "Euler steps", "gap mass", tuple(curves), x_log=True, y_log=True, y_range=(1e-5, 1)),
         how_to_read=f"P(0.25 < |x| < 0.75) of {QUANTILES:,} starts at equal quantiles of N(0, 1): no sampling "
-        "error, but each start is a share of 1.2e-4. With fine steps it would be zero.",
+        f"error, but each start is a share of {1 / QUANTILES:.1e}. With fine steps it would be zero.",
     )
     thirty = ", ".join(f"{row[1]:.3f} (ε = {epsilon:g})" for epsilon, row in found.items())
     return f"At the published 30 steps {thirty}; with 1,000 steps none. No learned model is involved."
@@ -233,8 +233,8 @@ def panels(part: Part) -> str:
 
 def deviation(panel_of: Generated, steps: int, mass: float) -> float:
     """The deviation from a published gap mass in units of its tolerance."""
-    room = 4 * math.sqrt(2) * panel_of.gap(steps).error + 0.015
-    return abs(panel_of.gap(steps).mean - mass) / room
+    tolerance = 4 * math.sqrt(2) * panel_of.gap(steps).error + 0.015
+    return abs(panel_of.gap(steps).mean - mass) / tolerance
 
 
 def quartile_lines(panel_of: Generated) -> tuple:
@@ -266,7 +266,7 @@ def decomposition(part: Part) -> str:
     for P, models in zip(SAMPLES, MANY_MODELS, strict=True):
         ensemble = trained(epsilon, P, models, part.generator)
         x = torch.randn(models, FEW_STARTS, 1, dtype=torch.float64, generator=part.generator)
-        times, fine = equal_steps(epsilon, 30), fine_steps(epsilon, FINE)
+        times, fine = uniform_times(1.0, epsilon, 30), fine_steps(epsilon, FINE)
         found[BUMPS**2 / P] = decompose(ensemble, data(), gap_mass, x, times=times, fine=fine)
     few, many, one = found[0.25], found[4.0], found[1.0]
     share = few.discretization.mean / few.total.mean

@@ -88,8 +88,8 @@ def predicted(flow: KernelFlow) -> Contributions:
 
 def ratio_line(ratio: Float[Tensor, " points"], label: str) -> Line:
     """Measured over predicted variance against x, with the 95% interval of the measured one."""
-    room = NORMAL_95 * math.sqrt(2 / RUNS)
-    return line(POINTS[:, 0], ratio, label, low=ratio * (1 - room), high=ratio * (1 + room))
+    margin = NORMAL_95 * math.sqrt(2 / RUNS)
+    return line(POINTS[:, 0], ratio, label, low=ratio * (1 - margin), high=ratio * (1 + margin))
 
 
 @EXPERIMENT.part("Is the covariance that of trained flows, and is the misfit needed for it?")
@@ -151,8 +151,8 @@ def start(part: Part) -> str:
         "variance over flows by theory, with its 95% interval.",
     )
     shares = [float((each.initial / each.total).median()) for each in terms]
-    told = ", ".join(f"{share:.0%} at τ = {time:g}" for share, time in zip(shares, STARTED, strict=True))
-    return f"Its median share of the variance is {told}."
+    by_time = ", ".join(f"{share:.0%} at τ = {time:g}" for share, time in zip(shares, STARTED, strict=True))
+    return f"Its median share of the variance is {by_time}."
 
 
 @EXPERIMENT.part("How many examples does the first order in 1/P need?")
@@ -169,8 +169,8 @@ def samples(part: Part) -> str:
     title = f"{SIZES[-1]} examples, {float(per_feature[-1]):.0f} per learned feature: median ratio"
     part.equals("enough", title, float(median[-1]), 1, 0.1, "a requirement: 10%")
     title = f"{SIZES[0]} examples, {float(per_feature[0]):.1f} per learned feature: the largest ratio over x"
-    room = 1 + 4 * math.sqrt(2 / RUNS)
-    part.at_least("too-few", title, float(high[0]), room, "the first order does not hold: beyond four standard errors")
+    bar = 1 + 4 * math.sqrt(2 / RUNS)
+    part.at_least("too-few", title, float(high[0]), bar, "the first order does not hold: beyond four standard errors")
     part.chart(
         "Variance over flows by theory, against the number of examples",
         loglog(
@@ -183,5 +183,5 @@ def samples(part: Part) -> str:
         how_to_read=f"The band is the range over {len(POINTS)} points, which is wider than the standard error of "
         f"{math.sqrt(2 / RUNS):.0%} at each of them. Theory is the leading order in 1/P.",
     )
-    told = ", ".join(f"{float(m):.2f} at {float(p):.1f}" for m, p in zip(median, per_feature, strict=True))
-    return f"Median ratio by examples per learned feature (there are {learned:.1f}): {told}."
+    medians = ", ".join(f"{float(m):.2f} at {float(p):.1f}" for m, p in zip(median, per_feature, strict=True))
+    return f"Median ratio by examples per learned feature (there are {learned:.1f}): {medians}."

@@ -29,7 +29,7 @@ from diffuscope.exact import Gaussian
 from diffuscope.findings import Panel, Rule, cells, largest, line
 from diffuscope.schedules import VE
 from diffuscope.theory.variance import Naive, effective_white_sample, interleaved_sample
-from diffuscope.times import karras_times
+from diffuscope.times import karras_times, log_snr_times
 
 from .experiment import Experiment
 from .part import Part, panel
@@ -179,18 +179,14 @@ class Runs:
 def runs(kappa: float, generator: torch.Generator) -> Runs:
     """SAMPLES of each kind from the exact noised distribution at START."""
     kernel = Naive(PAIR, VE(), kappa)
-    down = [geometric(START, SHOWN_LEVELS[-1], STEPS), geometric(SHOWN_LEVELS[-1], CLEAN, STEPS // 2)]
+    ends = (START, SHOWN_LEVELS[-1], STEPS), (SHOWN_LEVELS[-1], CLEAN, STEPS // 2)
+    down = [log_snr_times(VE(), *each) for each in ends]
     x = PAIR[torch.randint(2, (2, SAMPLES), generator=generator)]
     x = x + START * torch.randn(x.shape, dtype=torch.float64, generator=generator)
     noisy = effective_white_sample(kernel, x[0], down[0], generator=generator)
     clean = effective_white_sample(kernel, noisy, down[1], generator=generator)
     drawn = interleaved_sample(kernel, x[1], down[0], generator=generator)
     return Runs(noisy[:, 0], clean[:, 0], drawn[:, 0])
-
-
-def geometric(start: float, end: float, steps: int) -> Float[Tensor, " times"]:
-    """Times of equal ratio."""
-    return torch.logspace(math.log10(start), math.log10(end), steps + 1, dtype=torch.float64)
 
 
 def share_of(x: Float[Tensor, " n"]) -> tuple[float, float]:

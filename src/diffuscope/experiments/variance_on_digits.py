@@ -277,7 +277,7 @@ def novelty(part: Part) -> str:
     )
     copied = float(found.copied.mean())
     strength = "strong" if correlation.low > 0.7 else "moderate" if correlation.low > 0.3 else "weak"
-    told = f"rank correlation {correlation.value:.2f} ({correlation.low:.2f} to {correlation.high:.2f})"
+    measured = f"rank correlation {correlation.value:.2f} ({correlation.low:.2f} to {correlation.high:.2f})"
     shares = [f"{share:.0%}" for share, _, _ in thirds.values()]
     rest = (
         f"The measured spread itself reaches {ceiling.value:.2f}. {copied:.0%} of the samples are copies: {shares[0]} "
@@ -286,8 +286,8 @@ def novelty(part: Part) -> str:
     if correlation.high < math.sqrt(0.5):
         rest += " Less than half of the ranks' variance is V's: most of the distance is shared by all networks."
     if not part.claims[0].holds:
-        return f"Not visibly: {told}, p = {correlation.p_value:.2g}. {rest}"
-    return f"Yes; the association is {strength}: {told}. {rest}"
+        return f"Not visibly: {measured}, p = {correlation.p_value:.2g}. {rest}"
+    return f"Yes; the association is {strength}: {measured}. {rest}"
 
 
 @EXPERIMENT.part("Do two networks of disjoint examples agree once there are many?")
@@ -325,10 +325,10 @@ def halves(part: Part) -> str:
         how_to_read=f"The same {STARTS} starts for both networks; bands are 95% over starts, for one pair per size. "
         "With few examples each network recites its own; with many, both make the same digits.",
     )
-    told = "; ".join(
+    cosines = "; ".join(
         f"{n} examples {a.mean:.2f} and {r.mean:.2f}" for n, a, r in zip(SIZES, agree, recite, strict=True)
     )
-    return f"Cosines of two networks' samples, and of a sample and its nearest example: {told}."
+    return f"Cosines of two networks' samples, and of a sample and its nearest example: {cosines}."
 
 
 def copied_by_thirds(

@@ -23,8 +23,8 @@ without the other half, and
 
 **Verdict**, by one-sided 95% bounds of the total variation and the 95% interval of the median excess kurtosis. The
 closure *fails* if the witness is above the tolerance or the kurtosis farther than 1 from zero; it *holds* if the
-plug-in is below the tolerance and the kurtosis within 1 of zero; otherwise the runs *cannot tell*. Total variation is that of
-the cells: what happens inside of one is not seen.
+plug-in is below the tolerance and the kurtosis within 1 of zero; otherwise the runs *cannot tell*. Total variation is
+that of the cells: what happens inside of one is not seen.
 """
 
 import math

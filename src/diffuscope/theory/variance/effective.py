@@ -124,7 +124,7 @@ def quenched_sample(
 ) -> Float[Tensor, "fields batch d"]:
     """The probability-flow ODE of every field, from its own `x` at times[0] to times[-1].
 
-    The fields were drawn once, by whoever made `fields`; nothing here is random, and no gradients are recorded.
+    The fields are already drawn: nothing here is random, and no gradients are recorded.
     `trajectories` of every field are followed at once. NFE per step: 1 for Euler, 2 for Heun, which needs sigma > 0 at
     the last time too. Raises InputError for a kernel in the place of its fields, for an answer of another shape or
     NaN, and as `effective_white_sample` does for times and points.

@@ -1,6 +1,6 @@
 r"""The noise of trained networks, estimated from an ensemble: its covariance, with jackknife errors, and fields.
 
-Of n networks :math:`s_i` trained independently, each with its own noise, start and, if that is to count, data,
+Of n networks :math:`s_i` trained independently, each with its own noise, start and (to include their variance) data,
 
 .. math::
     \bar s = \frac1n \sum_i s_i, \qquad
@@ -65,15 +65,15 @@ class Jackknifed:
         if not 0 < confidence < 1:
             raise InputError(f"confidence: expected a number between 0 and 1, got {confidence}")
         relative = torch.where(self.value > 0, self.error / self.value, 0.0)
-        room = float(scipy.stats.t.isf((1 - confidence) / 2, self.members - 1)) * relative
-        return self.value * torch.exp(-room), self.value * torch.exp(room)
+        reach = float(scipy.stats.t.isf((1 - confidence) / 2, self.members - 1)) * relative
+        return self.value * torch.exp(-reach), self.value * torch.exp(reach)
 
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
     """Denoisers of one schedule and one kind of events, vectors of d numbers, trained independently; a `Quenched`.
 
-    Every call asks every denoiser at all points: n x batch x d numbers, and the time of n denoisers. Raises InputError
+    Every call evaluates every denoiser at all points: n x batch x d numbers, and n times the NFE. Raises InputError
     for fewer than 3 denoisers and for different schedules.
     """
 
@@ -97,7 +97,7 @@ class Ensemble:
     def scores(self, x: Points, t: Time) -> Float[Tensor, "members batch d"]:
         """The score of every member. Raises InputError for a time without noise and for answers with NaN.
 
-        Gradients are followed where `x` asks for them, not for the sake of the networks' weights.
+        Gradients are recorded if `x` requires them, never for the networks' weights.
         """
         sigma = float(self.schedule.sigma(t))
         if not sigma > 0:
@@ -153,7 +153,7 @@ class EnsembleFields:
     weights: Float[Tensor, "fields members"] = field(repr=False)
 
     def __call__(self, x: Float[Tensor, "fields batch d"], t: Time) -> Float[Tensor, "fields batch d"]:
-        """Every field at its own points: each member is asked at all of them, and only one answer is kept."""
+        """Every field at its own points; every member is evaluated at all of them, one after the other."""
         if len(x) != len(self.weights):
             raise InputError(f"x: expected points of {len(self.weights)} fields, got {len(x)}")
         flat, schedule, total = x.flatten(0, 1), self.ensemble.schedule, torch.zeros_like(x)

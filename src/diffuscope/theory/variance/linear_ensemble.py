@@ -112,7 +112,7 @@ def train_linear(
     ridge: float | int = 0.1,
     generator: torch.Generator,
 ) -> LinearEnsemble:
-    """So many `models`, each by ridge regression on `samples` draws (x_0, t, noise) of its own. float64.
+    """Train `models` by ridge regression, each on its own `samples` draws of (x_0, t, noise), in float64.
 
     The default ridge is the published one. Raises InputError for numbers below 1, a ridge that is not a finite number
     >= 0, and a ridge of 0 where the system is singular (fewer samples than features always are).

@@ -1,4 +1,4 @@
-r"""Two kinds of noise in the drift of the probability-flow ODE, and what each must know.
+r"""Two kinds of noise in the drift of the probability-flow ODE, and the interface of each.
 
 A score that was learned from noisy targets is random: it depends on the draws of its training. Averaged over them, the
 samples of the probability-flow ODE are those of
@@ -69,7 +69,7 @@ class White(Protocol):
 
 @runtime_checkable
 class ScoreFields(Protocol):
-    """Some drawn (or trained) score fields, each asked at points of its own."""
+    """Drawn or trained score fields, each evaluated at its own points."""
 
     def __call__(self, x: Float[Tensor, "fields batch d"], t: Time, /) -> Float[Tensor, "fields batch d"]: ...
 
@@ -90,5 +90,5 @@ class Quenched(Protocol):
         ...
 
     def draw(self, fields: int, *, generator: torch.Generator) -> ScoreFields:
-        """So many Gaussian fields of this mean and covariance."""
+        """Gaussian fields of this mean and covariance."""
         ...

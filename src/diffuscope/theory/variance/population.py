@@ -13,9 +13,8 @@ Expectations over it are sums over the nodes of
   with a Gaussian. (Gauss and Hermite's nodes at every example do not resolve features that are narrower than
   :math:`\sigma`.) In more dimensions by Monte Carlo, with `draws` at every time.
 
-Whatever is not x_0 itself is an expectation of its posterior: mean :math:`D(x, t)` and covariance
-:math:`C_0 = \mathrm{Cov}(x_0 | x, t)`, which are kept at every node. A second population of half the nodes (or of half
-the draws) is kept too, for the error.
+x_0 is integrated exactly: every node has its posterior mean :math:`D(x, t)` and covariance
+:math:`C_0 = \mathrm{Cov}(x_0 | x, t)`. A second population of half the nodes (or half the draws) gives the error.
 """
 
 import math

@@ -98,7 +98,7 @@ class ProxyScore:
         alpha, sigma = self._levels(x, t)
         return ProxyCovariance(x.detach(), self.distribution.posterior_covariance(x, alpha, sigma), alpha / sigma**2)
 
-    def boundary(self, x: Batch, t: Times) -> Float[Tensor, " batch"]:
+    def boundary_fraction(self, x: Batch, t: Times) -> Float[Tensor, " batch"]:
         """tr C / (tr C + |s|^2), between 0 and 1; 0 where both vanish."""
         noise, signal = self.covariance(x, t).trace(), self.score(x, t).flatten(1).square().sum(1)
         total = noise + signal
