@@ -40,6 +40,7 @@ NAMES = (
     "drift-diffusion",
     "ornstein-uhlenbeck",
     "reverse-diffusion-is-a-bridge",
+    "maier-stein",
 )
 
 
