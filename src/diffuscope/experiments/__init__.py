@@ -49,6 +49,7 @@ NAMES = (
     "drift-diffusion",
     "ornstein-uhlenbeck",
     "reverse-diffusion-is-a-bridge",
+    "maier-stein",
 )
 
 
