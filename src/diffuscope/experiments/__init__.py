@@ -37,6 +37,7 @@ NAMES = (
     "teleport",
     "cifar-moments",
     "held-out-leak",
+    "rates",
 )
 
 
