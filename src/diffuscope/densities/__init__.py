@@ -29,6 +29,7 @@ from .grid import Grid
 from .heat import heat_flow, heat_flows, heat_kernel, periodic_heat_kernel
 from .jacobian_symmetry import Curl, curl, curl_by_probes, relative_curl
 from .likelihood import Likelihood, bits_per_dimension, dequantize, log_likelihood
+from .relaxation import generator_matrix, relaxation_rates
 from .resolution import mass_outside, unresolved
 from .reverse import reverse_equation, reverse_evolution
 from .schroedinger import PotentialDiffusion
@@ -58,12 +59,12 @@ __all__ = [
     "ExactDivergence", "FisherInformation", "FokkerPlanck", "GaussianReverse", "Grid", "HutchinsonDivergence",
     "JacobianDivergence", "Likelihood", "PathEntropy", "PeacemanRachford", "PotentialDiffusion", "ProbedScoreEquation",
     "Scheme", "ScoreEquation", "Step", "TerminalGaussian", "Transported", "VariationalBound", "amplification",
-    "anti_diffuse", "best_anti_diffusion", "bits_per_dimension", "curl", "curl_by_probes", "dequantize",
-    "entropy_rate", "equal_steps", "evolution", "evolve", "expectation", "expectations", "fisher_information",
-    "forward_equation", "gaussian_expectation", "generated_log_density", "gradient_equation", "heat_flow",
-    "heat_flows", "heat_kernel", "histogram", "homogeneous_equation", "ito_equation", "log_likelihood", "mass_outside",
+    "anti_diffuse", "best_anti_diffusion", "bits_per_dimension", "curl", "curl_by_probes", "dequantize", "entropy_rate",
+    "equal_steps", "evolution", "evolve", "expectation", "expectations", "fisher_information", "forward_equation",
+    "gaussian_expectation", "generated_log_density", "generator_matrix", "gradient_equation", "heat_flow", "heat_flows",
+    "heat_kernel", "histogram", "homogeneous_equation", "ito_equation", "log_likelihood", "mass_outside",
     "ornstein_uhlenbeck", "path_relative_entropy", "periodic_heat_kernel", "relative_curl", "relative_entropy_rate",
-    "relative_fisher", "relative_residual", "reverse_equation", "reverse_evolution", "score_equation",
-    "score_equation_by_probes", "steps", "terminal_gaussian", "transition", "transport", "unresolved",
+    "relative_fisher", "relative_residual", "relaxation_rates", "reverse_equation", "reverse_evolution",
+    "score_equation", "score_equation_by_probes", "steps", "terminal_gaussian", "transition", "transport", "unresolved",
     "variational_bound",
 ]  # fmt: skip

@@ -13,7 +13,10 @@ constant u, A and J is (Scharfetter & Gummel 1969; Chang & Cooper 1970; B is the
     F_{i+1/2} = \frac{A}{h}\left[B(-z)\, p_i - B(z)\, p_{i+1}\right], \qquad B(z) = \frac{z}{e^z - 1},
 
 and :math:`\dot p_i = -(F_{i+1/2} - F_{i-1/2})/h - V_i p_i`. Off the diagonal the matrix is nonnegative, and its
-columns sum to zero except for killing and absorption. It is second order in h, first order (upwind) where A = 0. For
+columns sum to zero except for killing and absorption. It is second order in h where there is noise. Where A = 0 no
+linear scheme is both of second order and positive (Godunov 1959): `noiseless` chooses *upwind*, positive and of first
+order, or *central*, :math:`F = u (p_i + p_{i+1})/2`, of second order, whose densities may be negative, above all where
+a density falls steeply within a few cells. For
 :math:`b = -\nabla U` and constant A the discrete Gibbs distribution :math:`e^{-U(x_i)/A}` is stationary to rounding if
 the face drift is the difference quotient of U (`gradient_equation`).
 
@@ -36,6 +39,7 @@ from .grid import Grid
 from .tridiagonal import Tridiagonal
 
 Boundary = Literal["no-flux", "absorbing", "periodic"]
+Noiseless = Literal["upwind", "central"]
 Field = Callable[[Tensor, float], Tensor]  # ((n, d) points, time) -> (n, d) drift, or (n,) or (n, d) diffusion
 
 VANISHING = 700.0
@@ -57,8 +61,11 @@ class FokkerPlanck:
     boundary: Boundary = "no-flux"
     killing: Callable[[float], Tensor] | None = None  # the rate V in every cell
     steady: bool = False
+    noiseless: Noiseless = "upwind"  # the flux through faces where A = 0
 
     def __post_init__(self) -> None:
+        if self.noiseless not in get_args(Noiseless):
+            raise InputError(f"noiseless: expected one of {', '.join(get_args(Noiseless))}, got {self.noiseless!r}")
         if self.boundary not in get_args(Boundary):
             raise InputError(f"boundary: expected one of {', '.join(get_args(Boundary))}, got {self.boundary!r}")
 
@@ -76,13 +83,13 @@ class FokkerPlanck:
         if self.boundary == "periodic":  # both ends are one face, equal to the last bit, or mass would leak
             u, A = (torch.cat([field[..., :-1], field[..., :1]], -1) for field in (u, A))
         # leaving[i]: what flows right through face i per unit of p on its left; entering[i]: left, per p on its right
-        leaving, entering = _fitted(u, A, h)
+        leaving, entering = _fitted(u, A, h, self.noiseless)
         if self.boundary == "no-flux":
             ends = torch.ones_like(u)
             ends[..., 0] = ends[..., -1] = 0
             leaving, entering = leaving * ends, entering * ends
         elif self.boundary == "absorbing":
-            half_leaving, half_entering = _fitted(u, A, h / 2)
+            half_leaving, half_entering = _fitted(u, A, h / 2, "upwind")
             # p = 0 outside: only the flux out of the box remains
             leaving = torch.cat([torch.zeros_like(u[..., :1]), leaving[..., 1:-1], half_leaving[..., -1:]], -1)
             entering = torch.cat([half_entering[..., :1], entering[..., 1:-1], torch.zeros_like(u[..., :1])], -1)
@@ -107,12 +114,13 @@ def ito_equation(
     boundary: Boundary = "no-flux",
     killing: Field | None = None,
     steady: bool = False,
+    noiseless: Noiseless = "upwind",
 ) -> FokkerPlanck:
     """The equation of dX = b(X, t) dt + sqrt(2 A(X, t)) dB from `drift` b and `diffusion` A.
 
     Fields take points (n, d) and a time and return (n, d) for b, (n,) or (n, d) for A, (n,) for the rate V `killing`; A
     may be a number. A field A is also evaluated half a cell beyond the ends of the box, for its derivative there.
-    `steady` as in `FokkerPlanck`. Raises InputError for fields of another shape.
+    `steady` and `noiseless` as in `FokkerPlanck`. Raises InputError for fields of another shape.
     """
 
     def face_drift(axis: int, t: float) -> Tensor:
@@ -128,7 +136,7 @@ def ito_equation(
     def face_diffusion(axis: int, t: float) -> Tensor:
         return _diffusion_at(diffusion, grid.face_points(axis), axis, t)
 
-    return FokkerPlanck(grid, face_drift, face_diffusion, boundary, _rates(grid, killing), steady)
+    return FokkerPlanck(grid, face_drift, face_diffusion, boundary, _rates(grid, killing), steady, noiseless)
 
 
 def gradient_equation(
@@ -203,13 +211,14 @@ def bernoulli(z: Float[Tensor, "*faces"]) -> Float[Tensor, "*faces"]:
     return torch.where(small, series, torch.where(vanishing, 0.0, away / torch.expm1(away)))
 
 
-def _fitted(u: Tensor, A: Tensor, h: float) -> tuple[Tensor, Tensor]:
-    """(A/h) B(-z) and (A/h) B(z), z = u h / A; upwind where A is negligible beside u h."""
+def _fitted(u: Tensor, A: Tensor, h: float, noiseless: Noiseless) -> tuple[Tensor, Tensor]:
+    """(A/h) B(-z) and (A/h) B(z), z = u h / A; upwind or central where A is negligible beside u h."""
     sharp = NEGLIGIBLE * u.abs() * h >= A
     divisor = torch.where(sharp, 1.0, A)
     z = torch.where(sharp, 0.0, u) * h / divisor
-    leaving = torch.where(sharp, u.clamp(min=0), divisor / h * bernoulli(-z))
-    entering = torch.where(sharp, (-u).clamp(min=0), divisor / h * bernoulli(z))
+    ahead, back = (u / 2, -u / 2) if noiseless == "central" else (u.clamp(min=0), (-u).clamp(min=0))
+    leaving = torch.where(sharp, ahead, divisor / h * bernoulli(-z))
+    entering = torch.where(sharp, back, divisor / h * bernoulli(z))
     return leaving, entering
 
 

@@ -50,6 +50,7 @@ NAMES = (
     "ornstein-uhlenbeck",
     "reverse-diffusion-is-a-bridge",
     "maier-stein",
+    "rates",
 )
 
 

@@ -5,11 +5,14 @@ from .conditioned import ConditionedPaths, LinearBridge, conditioned_paths, line
 from .curve_path import curve_path
 from .dynamics import Dynamics
 from .fixed_duration import curve_of_duration, stiff_least_action, timed
+from .fixed_points import FixedPoint, fixed_point, fixed_points
 from .geometric_action import GeometricAction, geometric_action
+from .instanton import Instanton
 from .lagrangian import ActionDensity, Functional, Lagrangian
 from .least_action import Certificate, LeastAction, least_action, least_of_density, straight
 from .most_likely import Conserved, MostLikelyPath, most_likely_path
 from .path_page import PathReport
+from .rates import Rate, Transition, eyring_kramers, kramers, transition_rate
 from .symmetry import (
     FoundSymmetry,
     Symmetry,
@@ -24,10 +27,11 @@ from .symmetry import (
 )
 
 __all__ = [
-    "ActionDensity", "Certificate", "ConditionedPaths", "Conserved", "Dynamics", "FoundSymmetry", "Functional",
-    "GeometricAction", "Lagrangian", "LeastAction", "LinearBridge", "MostLikelyPath", "PathReport", "Symmetry",
-    "absorbed_mean", "absorbed_paths", "conditioned_paths", "curve_of_duration", "curve_path", "energy_balance",
-    "find_symmetries", "geometric_action", "least_action", "least_of_density", "linear_bridge", "most_likely_path",
-    "rotation", "scaling", "stiff_least_action", "straight", "time_shift", "timed", "translation", "variation",
-    "violation",
+    "ActionDensity", "Certificate", "ConditionedPaths", "Conserved", "Dynamics", "FixedPoint", "FoundSymmetry",
+    "Functional", "GeometricAction", "Instanton", "Lagrangian", "LeastAction", "LinearBridge", "MostLikelyPath",
+    "PathReport", "Rate", "Symmetry", "Transition", "absorbed_mean", "absorbed_paths", "conditioned_paths",
+    "curve_of_duration", "curve_path", "energy_balance", "eyring_kramers", "find_symmetries", "fixed_point",
+    "fixed_points", "geometric_action", "kramers", "least_action", "least_of_density", "linear_bridge",
+    "most_likely_path", "rotation", "scaling", "stiff_least_action", "straight", "time_shift", "timed",
+    "transition_rate", "translation", "variation", "violation",
 ]  # fmt: skip

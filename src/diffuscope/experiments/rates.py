@@ -1,0 +1,206 @@
+r"""Transition rates: the formula of weak noise against the slowest eigenvalue of the Fokker-Planck operator.
+
+From a stable point over a saddle :math:`k = C\,e^{-\Delta S}` with the prefactor of `theory.paths.transition_rate`,
+which holds in the limit of weak noise. Between two states that mirror each other forward and backward rate are equal,
+and their sum over all saddles is the smallest nonzero eigenvalue :math:`\kappa` of the Fokker-Planck operator. With the
+noise strength D the ratio
+
+.. math::  \rho(D) = \frac{k_{ab} + k_{ba}}{\kappa} = 1 + c_1 D + c_2 D^2 + \ldots
+
+must tend to 1. The eigenvalue is extrapolated from two grids, of N and 2N cells per axis; its uncertainty is taken to
+be a tenth of the correction. The limit is that of the polynomial through all points, its uncertainty the change when
+the degree is lowered by one (least squares).
+
+Systems: the double well :math:`U = x^4/4 - x^2/2`; Maier & Stein's
+:math:`f = (x - x^3 - \beta x y^2,\; -(1 + x^2) y)` at beta = 2, which has no potential; a particle in the double well
+with friction, noise in its velocity alone.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffuscope.densities import FokkerPlanck, Grid, gradient_equation, ito_equation, relaxation_rates
+from diffuscope.errors import InputError
+from diffuscope.findings import line
+from diffuscope.theory.paths import Dynamics, Rate, kramers, transition_rate
+
+from .experiment import Experiment
+from .part import Part, panel
+
+BARRIER = 0.25  # of the double well, and of Maier and Stein's system, at D = 1
+NOISES = (0.0125, 0.015, 0.02, 0.025)  # barrier over noise: 20, 16.7, 12.5, 10
+BETA, BETAS, CAUSTIC = 2.0, (0.5, 1.0, 2.0, 3.0, 3.5, 3.9), 4.0
+FRICTION = 8.0
+KINETIC_NOISES = (0.015, 0.0175, 0.02, 0.025)
+CLOSE, LIMIT = 0.05, 0.01  # required of the ratio at barrier / noise = 10 and above, and of its limit
+EXPERIMENT = Experiment(
+    name="rates",
+    title="Transition rates, with their prefactors",
+    question="How often is a metastable state left, and how weak must the noise be for the formula to hold?",
+    source="Bouchet & Reygner 2016",
+    seconds=60,
+    settings={"D": ", ".join(map(str, NOISES)), "beta": BETA, "friction": FRICTION},
+)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Theory over eigenvalue at every noise, with uncertainties of the eigenvalue, and the limit without noise."""
+
+    noises: tuple[float, ...]
+    values: tuple[float, ...]
+    errors: tuple[float, ...]
+    limit: float
+    limit_error: float
+
+
+def ratio(rate: Rate, equation: Callable[[float, int], FokkerPlanck], noises: tuple[float, ...], cells: int) -> Ratio:
+    """Twice the rate over the eigenvalue, whose grids have `cells` and 2 `cells` per axis."""
+    values, errors = [], []
+    for noise in noises:
+        both = 2 * rate.at(noise)
+        coarse, fine = (float(relaxation_rates(equation(noise, n), shift=both)[0]) for n in (cells, 2 * cells))
+        correction = math.log(fine / coarse) / 3
+        values.append(both / (fine * math.exp(correction)))
+        errors.append(values[-1] * abs(correction) / 10)
+    limit, error = without_noise(noises, values)
+    return Ratio(noises, tuple(values), tuple(errors), limit, error + max(errors))
+
+
+def without_noise(noises: tuple[float, ...], values: list[float]) -> tuple[float, float]:
+    """The polynomial through all points at zero noise, and its change when the degree is one less."""
+    best, lower = (float(np.polyfit(noises, values, len(noises) - k)[-1]) for k in (1, 2))
+    return best, abs(best - lower)
+
+
+def claims(part: Part, found: Ratio, system: str) -> None:
+    """The ratio is near 1 where the barrier is ten times the noise, and tends to 1."""
+    largest = max(abs(value - 1) for value in found.values)
+    title = f"{system}: the rate is off by at most {CLOSE:.0%} where the barrier is at least {BARRIER / max(found.noises):g} times the noise"
+    part.at_most(f"{part.name}-close", title, largest, CLOSE, "the leading order in the noise")
+    because = f"the extrapolation is uncertain by {found.limit_error:.1g}"
+    title = f"{system}: theory over eigenvalue, extrapolated to zero noise"
+    part.equals(f"{part.name}-limit", title, found.limit, 1, LIMIT, because)
+
+
+def chart(part: Part, found: Ratio, system: str) -> None:
+    """The ratio against the noise."""
+    noises, values, errors = (torch.tensor(each) for each in (found.noises, found.values, found.errors))
+    end = torch.tensor([found.limit, found.values[0]])
+    half = torch.tensor([found.limit_error, found.errors[0]])
+    part.chart(
+        f"{system}: theory over eigenvalue",
+        panel(
+            "", "noise D", "ratio of the rates",
+            line(noises, values, "theory / eigenvalue", low=values - errors, high=values + errors),
+            line([0.0, found.noises[0]], end, "extrapolated", style="dashed", low=end - half, high=end + half),
+            line([0.0, max(found.noises)], [1.0, 1.0], "1", style="dotted"),
+        ),
+        how_to_read=f"It tends to {found.limit:.4f} with an uncertainty of {found.limit_error:.1g}. Bands: uncertainty "
+        "of the eigenvalue and of the extrapolation.",
+    )  # fmt: skip
+
+
+@EXPERIMENT.part("In a double well?")
+def double_well(part: Part) -> str:
+    """Eyring and Kramers' formula in one dimension, by the general method."""
+    rate = transition_rate(Dynamics(lambda x: x - x**3, 1.0), torch.tensor([-1.0]), torch.tensor([0.0]))
+    found = ratio(rate, lambda noise, n: gradient_equation(Grid.line(-2, 2, n), well, noise), NOISES, 400)
+    claims(part, found, "Double well")
+    chart(part, found, "Double well")
+    return f"The ratio is {said(found)}."
+
+
+@EXPERIMENT.part("Without a potential?")
+def maier_stein(part: Part) -> str:
+    """Maier and Stein's system: the prefactor needs the Riccati equation along the path, and diverges at beta = 4."""
+    start, end = torch.tensor([-1.0, 0.0]), torch.tensor([0.0, 0.0])
+    rates = [transition_rate(Dynamics(swirl(beta), 1.0), start, end) for beta in BETAS]
+    found = ratio(rates[BETAS.index(BETA)], swirling, NOISES, 80)
+    claims(part, found, f"Maier and Stein, beta = {BETA:g}")
+    refused = 0
+    try:
+        transition_rate(Dynamics(swirl(CAUSTIC), 1.0), start, end)
+    except InputError:
+        refused = 1
+    part.equals("caustic", "At beta = 4 the prefactor is refused", refused, 1, 0, "the Riccati solution is not smooth")
+    chart(part, found, "Maier and Stein")
+    prefactors = [rate.prefactor for rate in rates]
+    part.chart(
+        "The prefactor grows without bound toward beta = 4",
+        panel("", "beta", "prefactor", line(BETAS, prefactors, "Riccati equation")),
+        how_to_read=f"From 1/pi at beta = 1, a gradient system, to {prefactors[-1]:.3g} at beta = {BETAS[-1]:g}; the "
+        "barrier is the same for all.",
+    )
+    without = rates[BETAS.index(BETA)].growth / (2 * math.pi) * rates[BETAS.index(BETA)].curvature_ratio
+    return (
+        f"The ratio is {said(found)}. Eyring and Kramers' prefactor would be {without:.4f} instead of "
+        f"{prefactors[BETAS.index(BETA)]:.4f}."
+    )
+
+
+@EXPERIMENT.part("With noise in the velocity alone?")
+def kinetic(part: Part) -> str:
+    """Kramers' formula from the general method under singular noise, and against the eigenvalue."""
+    noise = torch.tensor([0.0, FRICTION], dtype=torch.float64)
+    general = transition_rate(Dynamics(rubbed, noise), torch.tensor([-1.0, 0.0]), torch.tensor([0.0, 0.0]))
+    closed = kramers(well, FRICTION, 1.0, torch.tensor([-1.0]), torch.tensor([0.0]))
+    off = general.prefactor / closed.prefactor - 1
+    part.equals("kramers", "The general prefactor over Kramers', minus 1", off, 0, 1e-4, "a path cut off near its ends")
+    found = ratio(closed, kicked, KINETIC_NOISES, 160)
+    claims(part, found, f"Particle with friction {FRICTION:g}")
+    chart(part, found, "Particle with friction")
+    return f"The ratio is {said(found)}."
+
+
+def well(x: Tensor) -> Tensor:
+    """U = x^4 / 4 - x^2 / 2, of the first coordinate."""
+    return x[:, 0] ** 4 / 4 - x[:, 0] ** 2 / 2
+
+
+def swirl(beta: float) -> Callable[[Tensor], Tensor]:
+    """Maier and Stein's drift."""
+
+    def drift(z: Tensor) -> Tensor:
+        x, y = z[:, 0], z[:, 1]
+        return torch.stack([x - x**3 - beta * x * y**2, -(1 + x**2) * y], 1)
+
+    return drift
+
+
+def swirling(noise: float, n: int) -> FokkerPlanck:
+    """The equation of Maier and Stein's system."""
+    grid = Grid((-1.8, -1.0), (1.8, 1.0), (2 * n, n))
+    drift = swirl(BETA)
+    return ito_equation(grid, lambda z, _: drift(z), noise, steady=True)
+
+
+def rubbed(z: Tensor) -> Tensor:
+    """Position and velocity in the double well with friction."""
+    x, v = z[:, 0], z[:, 1]
+    return torch.stack([v, x - x**3 - FRICTION * v], 1)
+
+
+def kicked(noise: float, n: int) -> FokkerPlanck:
+    """The equation of a particle at the temperature `noise`, on the box where the density exceeds e^-20 of its peak."""
+    x, v = math.sqrt(1 + math.sqrt(80 * noise)), 6 * math.sqrt(noise)
+    D = torch.tensor([0.0, FRICTION * noise], dtype=torch.float64)
+    return ito_equation(
+        Grid((-x, -v), (x, v), (n, n)),
+        lambda z, _: rubbed(z),
+        lambda z, _: D.expand(len(z), 2),
+        steady=True,
+        noiseless="central",
+    )
+
+
+def said(found: Ratio) -> str:
+    """The ratios in words."""
+    shown = ", ".join(f"{value:.3f}" for value in found.values)
+    at = ", ".join(f"{BARRIER / noise:.3g}" for noise in found.noises)
+    return f"{shown} at barrier / noise = {at}, and tends to {found.limit:.4f} +- {found.limit_error:.1g}"

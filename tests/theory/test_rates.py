@@ -1,0 +1,228 @@
+"""Transition rates: closed forms, invariance, refusals at a caustic, and eigenvalues of the Fokker-Planck operator."""
+
+import math
+
+import pytest
+import torch
+from scipy.linalg import solve_continuous_lyapunov
+from torch import Tensor
+
+from diffuscope.densities import Grid, generator_matrix, gradient_equation, ito_equation, relaxation_rates
+from diffuscope.errors import InputError
+from diffuscope.theory.paths import Dynamics, eyring_kramers, fixed_points, kramers, transition_rate
+from diffuscope.theory.paths.riccati import with_tangent
+
+LEFT, MIDDLE = torch.tensor([-1.0, 0.0]), torch.tensor([0.0, 0.0])
+
+
+def maier_stein(beta: float, noise: float = 1.0) -> Dynamics:
+    def drift(z: Tensor) -> Tensor:
+        x, y = z[:, 0], z[:, 1]
+        return torch.stack([x - x**3 - beta * x * y**2, -(1 + x**2) * y], 1)
+
+    return Dynamics(drift, noise)
+
+
+def valley(z: Tensor) -> Tensor:
+    """A bent double well: minima at (+-1, 0.3), a saddle at 0."""
+    x, y = z[:, 0], z[:, 1]
+    return (x**2 - 1) ** 2 + 2 * (y - 0.3 * x**2) ** 2
+
+
+def downhill(D: Tensor):
+    def drift(z: Tensor) -> Tensor:
+        x, y = z[:, 0], z[:, 1]
+        bend = 4 * (y - 0.3 * x**2)
+        return -torch.stack([4 * x * (x**2 - 1) - 0.6 * x * bend, bend], 1) @ D
+
+    return drift
+
+
+def test_fixed_points_are_found_once_each_and_classified() -> None:
+    guesses = torch.tensor([[-0.8, 0.2], [0.1, 0.1], [1.2, -0.1], [0.9, 0.0]])
+    found = fixed_points(maier_stein(2.0), guesses)
+    assert [point.kind for point in found] == ["stable", "saddle", "stable"]
+    torch.testing.assert_close(found[0].state, torch.tensor([-1.0, 0.0], dtype=torch.float64), atol=1e-12, rtol=0)
+    assert sorted(found[0].eigenvalues.real.tolist()) == pytest.approx([-2.0, -2.0], abs=1e-12)
+    assert found[1].eigenvalues.real.tolist() == pytest.approx([1.0, -1.0], abs=1e-12)
+    assert found[1].unstable_directions == 1
+
+
+def test_the_general_rate_of_a_gradient_system_is_that_of_eyring_and_kramers() -> None:
+    """Both with noise that is correlated between the coordinates; the path is curved."""
+    D = torch.tensor([[0.4, 0.1], [0.1, 0.2]], dtype=torch.float64)
+    start, end = torch.tensor([-1.0, 0.3]), torch.tensor([0.0, 0.0])
+    general, closed = transition_rate(Dynamics(downhill(D), D), start, end), eyring_kramers(valley, D, start, end)
+    assert general.barrier == pytest.approx(closed.barrier, rel=1e-6)
+    assert general.prefactor == pytest.approx(closed.prefactor, rel=1e-4)  # O(1e-5) is cut off at the ends
+    assert abs(general.expansion) < 1e-4
+    assert general.curvature_ratio > 1
+
+
+def test_on_a_line_the_rate_is_kramers_and_smoluchowskis() -> None:
+    found = transition_rate(Dynamics(lambda x: x - x**3, 0.02), torch.tensor([-1.0]), torch.tensor([0.0]))
+    assert found.prefactor == pytest.approx(math.sqrt(2) / (2 * math.pi), rel=1e-4)
+    assert found.barrier == pytest.approx(0.25 / 0.02, rel=1e-7)
+    assert found.rate == pytest.approx(found.prefactor * math.exp(-found.barrier), rel=1e-14)
+    assert found.at(2.0) == pytest.approx(found.prefactor * math.exp(-6.25), rel=1e-6)
+
+
+def test_under_noise_in_the_velocity_alone_the_general_rate_is_kramers() -> None:
+    def kicked(z: Tensor) -> Tensor:
+        return torch.stack([z[:, 1], z[:, 0] - z[:, 0] ** 3 - 2 * z[:, 1]], 1)
+
+    found = transition_rate(Dynamics(kicked, torch.tensor([0.0, 2.0])), LEFT, MIDDLE)
+    closed = kramers(lambda x: x[:, 0] ** 4 / 4 - x[:, 0] ** 2 / 2, 2.0, 1.0, LEFT[:1], MIDDLE[:1])
+    assert closed.prefactor == pytest.approx((math.sqrt(2) - 1) * math.sqrt(2) / (2 * math.pi), rel=1e-12)
+    assert found.barrier == pytest.approx(0.25, rel=1e-6)
+    assert found.prefactor == pytest.approx(closed.prefactor, rel=1e-4)
+
+
+def test_a_linear_change_of_coordinates_changes_no_rate() -> None:
+    M = torch.tensor([[1.0, 0.5], [-0.3, 2.0]], dtype=torch.float64)
+    inverse = torch.linalg.inv(M)
+    plain = maier_stein(2.0, 0.3)
+    turned = Dynamics(lambda y: plain.drift(y @ inverse.T) @ M.T, 0.3 * M @ M.T)
+    first = transition_rate(plain, LEFT, MIDDLE)
+    second = transition_rate(turned, M @ LEFT.double(), M @ MIDDLE.double())
+    assert second.barrier == pytest.approx(first.barrier, rel=1e-6)
+    assert second.prefactor == pytest.approx(first.prefactor, rel=1e-4)
+
+
+def test_without_a_potential_the_prefactor_solves_the_riccati_equation_across_the_axis() -> None:
+    """On the axis of Maier and Stein's system with x from -1 to 0, p = x^3 - x and H across it, K, obeys
+
+    K' = 2 (1 + x^2) K - 2 K^2 + 2 beta x p, dx/dt = x - x^3 + 2 p; integrated here in x by Runge and Kutta.
+    """
+    beta, K, x, steps = 2.0, 2.0, -1.0 + 1e-6, 20_000
+    h = (1 - 2e-6) / steps
+    expansion = 0.0
+
+    def slopes(x: float, K: float) -> tuple[float, float]:
+        speed = x**3 - x
+        change = 2 * (1 + x**2) * K - 2 * K**2 + 2 * beta * x * (x**3 - x)
+        divergence = (1 - 3 * x**2) - (1 + x**2) + (3 * x**2 - 1) + K
+        return change / speed, divergence / speed
+
+    for _ in range(steps):
+        k1 = slopes(x, K)
+        k2 = slopes(x + h / 2, K + h / 2 * k1[0])
+        k3 = slopes(x + h / 2, K + h / 2 * k2[0])
+        k4 = slopes(x + h, K + h * k3[0])
+        K += h / 6 * (k1[0] + 2 * k2[0] + 2 * k3[0] + k4[0])
+        expansion += h / 6 * (k1[1] + 2 * k2[1] + 2 * k3[1] + k4[1])
+        x += h
+    found = transition_rate(maier_stein(beta), LEFT, MIDDLE)
+    assert found.expansion == pytest.approx(expansion, abs=1e-4)
+    assert found.curvature_ratio == pytest.approx(2.0, rel=1e-4)
+    assert found.barrier == pytest.approx(0.25, rel=1e-7)
+
+
+@pytest.mark.parametrize("beta", [4.0, 5.0])
+def test_where_the_riccati_solution_is_not_smooth_the_prefactor_is_refused(beta: float) -> None:
+    with pytest.raises(InputError, match="saddle: the Riccati equation of the quasipotential"):
+        transition_rate(maier_stein(beta), LEFT, MIDDLE)
+
+
+def test_the_imposed_tangent_is_mapped_exactly_and_the_rest_is_kept() -> None:
+    generator = torch.Generator().manual_seed(0)
+    H, e, g = (torch.randn(shape, dtype=torch.float64, generator=generator) for shape in ((3, 3), (3,), (3,)))
+    H, e = (H + H.T).numpy(), (e / e.norm()).numpy()
+    imposed = torch.from_numpy(with_tangent(H, e, g.numpy()))
+    torch.testing.assert_close(imposed @ torch.from_numpy(e), g, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(imposed, imposed.T, rtol=1e-12, atol=1e-12)
+    P = torch.eye(3, dtype=torch.float64) - torch.outer(torch.from_numpy(e), torch.from_numpy(e))
+    torch.testing.assert_close(P @ imposed @ P, P @ torch.from_numpy(H) @ P, rtol=1e-12, atol=1e-12)
+
+
+def test_an_ornstein_uhlenbeck_process_relaxes_at_its_eigenvalues() -> None:
+    """kappa = 1, 2, ... on a line; the error of a grid is of second order."""
+    off = [
+        relaxation_rates(gradient_equation(Grid.line(-8, 8, n), lambda x: x[:, 0] ** 2 / 2), 3, shift=0.1)
+        - torch.arange(1.0, 4.0)
+        for n in (100, 200)
+    ]
+    assert float(off[1].abs().max()) < 0.01
+    torch.testing.assert_close(off[0] / off[1], torch.full((3,), 4.0, dtype=torch.float64), rtol=0.03, atol=0)
+    turning = ito_equation(
+        Grid.square(-6, 6, 60),
+        lambda z, _: torch.stack([-z[:, 0] - 2 * z[:, 1], 2 * z[:, 0] - z[:, 1]], 1),
+        1.0,
+        steady=True,
+    )
+    spiral = relaxation_rates(turning, 2, shift=0.1)  # -1 +- 2i
+    assert float((spiral.real - 1).abs().max()) < 0.1
+    assert float((spiral.imag.abs() - 2).abs().max()) < 0.1
+
+
+def test_the_matrix_of_an_equation_is_its_right_side() -> None:
+    grid = Grid((-2.0, -1.0), (2.0, 1.5), (9, 7))
+    equation = ito_equation(grid, lambda z, _: torch.stack([z[:, 1], -z[:, 0]], 1), 0.3, steady=True)
+    p = torch.rand(grid.cells, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    product = torch.from_numpy(generator_matrix(equation) @ p.reshape(-1).numpy()).reshape(grid.cells)
+    torch.testing.assert_close(product, equation.rate(p, 0.0), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("noise", "percent"), [(0.02, 3.3), (0.03, 5.4), (0.04, 7.5), (0.05, 9.3)])
+def test_in_the_double_well_the_rate_is_off_by_the_known_shares(noise: float, percent: float) -> None:
+    equation = gradient_equation(Grid.line(-2, 2, 800), lambda x: x[:, 0] ** 4 / 4 - x[:, 0] ** 2 / 2, noise)
+    closed = eyring_kramers(
+        lambda x: (x[:, 0] ** 4 / 4 - x[:, 0] ** 2 / 2) / noise, noise, torch.tensor([-1.0]), torch.tensor([0.0])
+    )
+    found = float(relaxation_rates(equation, shift=2 * closed.rate)[0])
+    assert 100 * (2 * closed.rate / found - 1) == pytest.approx(percent, abs=0.1)
+
+
+def test_the_central_flux_is_of_second_order_where_a_coordinate_has_no_noise() -> None:
+    """A kinetic Ornstein-Uhlenbeck process, exactly of unit variance, by its slowest complex rates and by positivity."""
+    A = torch.tensor([[0.0, 1.0], [-1.0, -1.0]], dtype=torch.float64)
+    D = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    assert solve_continuous_lyapunov(A.numpy(), -2 * torch.diag(D).numpy()).diagonal() == pytest.approx([1.0, 1.0])
+    off = {}
+    for flux in ("upwind", "central"):
+        for n in (32, 64):
+            equation = ito_equation(
+                Grid.square(-6, 6, n), lambda z, _: z @ A.T, lambda z, _: D.expand(len(z), 2), steady=True,
+                noiseless=flux,
+            )  # fmt: skip
+            off[flux, n] = float(relaxation_rates(equation, 2, shift=0.1).real.max()) - 0.5
+    assert off["central", 32] / off["central", 64] == pytest.approx(4.0, abs=0.4)
+    assert off["upwind", 32] / off["upwind", 64] < 3
+    assert abs(off["central", 64]) < abs(off["upwind", 64]) / 5
+    with pytest.raises(InputError, match="noiseless: expected one of upwind, central, got 'down'"):
+        ito_equation(Grid.line(0, 1, 4), lambda z, _: z, 1.0, noiseless="down")  # pyright: ignore
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"stable": MIDDLE}, "stable: expected a stable fixed point, got eigenvalues"),
+        ({"saddle": LEFT}, "saddle: expected a saddle with one unstable direction"),
+        ({"stable": torch.tensor([float("nan"), 0.0])}, "stable: expected one finite state"),
+        ({"dynamics": Dynamics(lambda x, t: x * t[:, None], 1.0)}, "drift: expected a function of \\(x\\) alone"),
+        ({"dynamics": Dynamics(lambda x: -x, lambda x: torch.eye(2).expand(len(x), 2, 2))}, "diffusion: .* constant D"),
+        ({"dynamics": Dynamics(lambda x: torch.ones_like(x) + 0 * x, 1.0)}, "stable: Newton's method"),
+    ],
+)
+def test_a_rate_that_cannot_be_is_refused_in_one_line(arguments: dict, message: str) -> None:
+    given = {"dynamics": maier_stein(2.0), "stable": LEFT, "saddle": MIDDLE} | arguments
+    with pytest.raises(InputError, match=message) as caught:
+        transition_rate(**given)
+    assert "\n" not in str(caught.value)
+
+
+def test_closed_forms_and_eigenvalues_refuse_what_they_cannot_take() -> None:
+    with pytest.raises(InputError, match="stable: expected a minimum"):
+        eyring_kramers(valley, 1.0, MIDDLE, MIDDLE)
+    with pytest.raises(InputError, match="saddle: expected a point where one direction falls"):
+        eyring_kramers(valley, 1.0, torch.tensor([-1.0, 0.3]), torch.tensor([1.0, 0.3]))
+    with pytest.raises(InputError, match="friction: expected a finite number > 0"):
+        kramers(valley, 0.0, 1.0, LEFT, MIDDLE)
+    line = gradient_equation(Grid.line(-2, 2, 20), lambda x: x[:, 0] ** 2)
+    with pytest.raises(InputError, match="shift: expected a number > 0"):
+        relaxation_rates(line, shift=0.0)
+    with pytest.raises(InputError, match="count: expected 1 to 17"):
+        relaxation_rates(line, 0)
+    absorbing = gradient_equation(Grid.line(-2, 2, 20), lambda x: x[:, 0] ** 2, boundary="absorbing")
+    with pytest.raises(InputError, match="equation: expected one that conserves mass"):
+        relaxation_rates(absorbing)
