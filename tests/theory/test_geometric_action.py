@@ -142,8 +142,10 @@ def test_a_curve_that_cannot_be_is_refused_in_one_line(arguments: dict, message:
 
 
 @pytest.mark.parametrize(
-    ("duration", "message"), [(0.0, "expected a positive"), (float("nan"), "expected a positive"), (1e6, "at most")]
+    ("duration", "message"),
+    [(0.0, "expected a positive"), (float("nan"), "expected a positive"), (1e6, "at most 1.118")],  # the wind: 1
 )
 def test_a_duration_that_no_curve_has_is_refused(duration: float, message: str) -> None:
+    wind = Dynamics(lambda x: torch.tensor([1.0, 0.0]).double().expand_as(x), 1.0)
     with pytest.raises(InputError, match=f"duration: .*{message}"):
-        curve_of_duration(Dynamics(lambda x: -x, 1.0), torch.tensor([1.0, 0.2]), torch.tensor([0.5, 1.0]), duration, 40)
+        curve_of_duration(wind, torch.tensor([0.0, 0.0]), torch.tensor([1.0, 0.5]), duration, 40)
