@@ -242,7 +242,8 @@ def bad_values(name: str, kind: Any, places: dict[str, Path]) -> Iterator[Words]
         yield from ((value.format(**places),) for value in PATHS)
         yield ()
     elif get_origin(kind) is Literal:
-        yield from ((value,) for value in ("", "x", str(get_args(kind)[0]).upper(), "None", "heun "))
+        words = ("", "x", str(get_args(kind)[0]).swapcase(), "None", "heun ")
+        yield from ((value,) for value in words)
     elif kind == tuple[float, float]:
         yield from PAIRS
     elif get_origin(kind) is tuple:

@@ -73,7 +73,7 @@ class Paths:
             return drift
         if not callable(drift):
             raise InputError(f"drift: expected a function of (x) or (x, t), or Dynamics, got a {type(drift).__name__}")
-        return Dynamics(drift, self._diffusion(d))
+        return Dynamics(drift, self._diffusion(d))  # pyright: ignore[reportArgumentType]
 
     def _diffusion(self, d: int) -> object:
         """A number, a diagonal, or what the user's module has."""

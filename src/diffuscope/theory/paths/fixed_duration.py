@@ -45,11 +45,15 @@ def curve_of_duration(
     """
     found = _curve(dynamics, start, end, duration, intervals, initial)
     if not found.duration_change <= CERTAIN * found.duration:
-        raise InputError(
-            f"duration: expected one that {intervals} intervals resolve to {CERTAIN:.0%}, got {duration:g}, which "
-            f"doubling them changes by {found.duration_change:.2g}; use more intervals, or least_action"
-        )
+        raise _uncertain(found, duration, intervals)
     return found
+
+
+def _uncertain(found: GeometricAction, duration: float | int, intervals: int) -> InputError:
+    return InputError(
+        f"duration: expected one that {intervals} intervals resolve to {CERTAIN:.0%}, got {duration:g}; doubling them "
+        f"changes {found.duration:.3g} by {found.duration_change:.2g}; use more intervals, or least_action"
+    )
 
 
 def timed(dynamics: Dynamics, found: GeometricAction, times: Mesh) -> Float[Tensor, "nodes d"]:
@@ -104,11 +108,13 @@ def _curve(
         low, high = high, high + STRIDE
     while excess(low) < 0:
         if low < math.log(free * LOWEST):
+            if not known[low].duration_change <= CERTAIN * known[low].duration:
+                raise _uncertain(known[low], duration, intervals)  # it might be infinite
             raise InputError(
                 f"duration: expected at most {known[low].duration:.4g}, the duration at vanishing energy, got "
                 f"{duration:g}; use least_action for a longer one"
             )
         low, high = low - STRIDE, low
-    root = float(brentq(excess, low, high, xtol=MATCHED))  # pyright: ignore[reportArgumentType]
+    root = float(brentq(excess, low, high, xtol=MATCHED, rtol=MATCHED))  # pyright: ignore[reportArgumentType]
     excess(root)
     return known[root]
