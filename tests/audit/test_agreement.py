@@ -12,7 +12,7 @@ from diffuscope.audit.agreement import Agreement, half_square, nearest_cosines, 
 from diffuscope.audit.questions.agreement import QUESTION
 from diffuscope.audit.second_model import SecondModel
 from diffuscope.denoisers import ExactDenoiser
-from diffuscope.exact import Empirical, Gaussian
+from diffuscope.exact import Empirical, Gaussian, GaussianMixture
 from diffuscope.findings import Finding
 from diffuscope.schedules import VE, VP
 
@@ -95,6 +95,47 @@ def test_data_that_overlap_are_not_disjoint(sessions):
     given = answer(sessions["gaussian"], exact(Gaussian.fit([overlapping])), overlapping)
     assert given.findings[0].tone == "unknown"
     assert "40 of the second model's 440 training examples are the first one's too" in given.findings[0].verdict
+
+
+def test_data_that_overlap_up_to_rounding_are_not_disjoint(sessions):
+    repeated = torch.cat([OTHER[:360], FIRST[:40] * (1 + 1e-6)])
+    first = answer(sessions["gaussian"], exact(Gaussian.fit([repeated])), repeated).findings[0]
+    assert first.tone == "unknown"
+    assert "10.0% of the second model's training examples are the first one's up to rounding" in first.verdict
+
+
+def test_heldout_examples_that_the_second_model_knows_show_nothing(sessions):
+    """A model of training and held-out examples denoises both alike."""
+    data = torch.cat([OTHER, HELDOUT[:10]])
+    first = answer(sessions["gaussian"], exact(Gaussian.fit([data])), data).findings[0]
+    assert first.tone == "unknown"
+    assert "10 held-out examples are training examples of the second model" in first.verdict
+
+
+def test_a_copy_that_was_changed_a_little_is_not_independent():
+    """A thousandth of the way to the mean, of a model without a trace of its examples."""
+    model = exact(Gaussian.fit([IMAGES[1000:]]))
+
+    class Changed:
+        schedule, event_shape = model.schedule, (1, 8, 8)
+
+        def __call__(self, x_t, t):
+            return model(x_t, t) + 1e-3 * (IMAGES.mean(0) - model(x_t, t))
+
+    first = answer(Session(Subject(model, FIRST, HELDOUT), SETTINGS), Changed(), OTHER).findings[0]
+    assert first.tone == "unknown"
+    assert "as if one model were made from the other" in first.verdict
+
+
+def test_formulas_that_agree_have_learned_little():
+    """Mean and deviation of either half, a model that every data set has."""
+    one, other = (
+        exact(GaussianMixture.isotropic(torch.ones(1), half.mean(0)[None], half.var()[None]))
+        for half in (FIRST.double(), OTHER.double())
+    )
+    first = answer(Session(Subject(one, FIRST, HELDOUT), SETTINGS), other, OTHER).findings[0]
+    assert first.tone == "unknown"
+    assert "they agree, but the first model has learned little" in first.verdict
 
 
 def test_a_model_of_other_data_is_no_second_model(sessions):

@@ -297,6 +297,7 @@ def test_a_gradient_is_refused_and_not_zero():
         (lambda y: local_score(y[:0], VP(), 1), "data: expected at least one image"),
         (lambda y: local_score(y / 0, VP(), 1), "data: expected finite values, got NaN or infinity"),
         (lambda y: local_score(y, VP(), 3)(y[:, :1], 0.4), r"x_t: expected shape \(batch, 2, 5, 6\), got \(4, 1"),
+        (lambda y: equivariant_score(y[:, :, :4], VP(), 4), r"size: expected an odd number 1 \.\. 3 .* got 4"),
         (lambda y: local_score(y, VE(), 3)(y, 0.0), "sigma: expected values > 0, got 0"),
         (lambda y: local_score(y, VE(), 3)(y, float("nan")), "expected finite values >= 0"),
         (lambda y: local_score(y, VE(), 3, memory=0), "memory: expected a positive number of bytes, got 0"),

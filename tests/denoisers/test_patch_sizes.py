@@ -57,6 +57,7 @@ def test_where_the_answers_are_the_mean_of_the_data_the_smallest_size_is_taken(g
         ({"sizes": []}, "sizes: expected at least one, got none"),
         ({"clean": images(0, 6)}, "clean: expected at least one, got none"),
         ({"clean": images(2, 6)[:, :4]}, r"clean: expected images of the shape \(5, 6\) of the data, got \(4, 6\)"),
+        ({"clean": images(2, 8) * float("nan")}, "clean: expected finite values, got NaN or infinity"),
         ({"times": [0.0]}, "times: expected times at which alpha and sigma are > 0"),
         ({"times": [float("nan")]}, "times: expected times at which alpha and sigma are > 0"),
         ({"sizes": [2]}, "size: expected an odd number"),

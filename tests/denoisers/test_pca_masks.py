@@ -126,6 +126,15 @@ def test_masks_need_noise(level):
         wiener_masks(gaussian(), level, 0.9)
 
 
-def test_images_that_are_not_finite_are_refused():
-    with pytest.raises(InputError, match="expected finite values, got NaN or infinity"):
-        pca_local_score(images() * math.nan, VP(), share=0.9)
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (images() * math.nan, "data: expected finite values, got NaN or infinity"),
+        (images()[:1], "data: expected at least two images"),
+        (images()[:0], "data: expected at least one image"),
+        (images().flatten(1), "data: expected images of shape"),
+    ],
+)
+def test_images_without_a_covariance_are_refused_by_the_name_of_the_argument(data, message):
+    with pytest.raises(InputError, match=f"^{message}"):
+        pca_local_score(data, VP(), share=0.9)

@@ -50,6 +50,16 @@ def test_without_smoothing_it_is_the_empirical_denoiser():
     torch.testing.assert_close(smoothed(points, schedule, smoothing=0)(x_t, t), exact, rtol=0, atol=1e-12)
 
 
+def test_a_model_of_its_own_samples_means_of_pairs_of_data_points():
+    """Two far points and two noises: at low noise every noise chooses one of them, and the answer is their mean."""
+    points = torch.tensor([[-1.0, 0.0, 0.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
+    samples = generate(smoothed(points, VE(), smoothing=0.5, draws=2), 64, steps=30)
+    assert samples.shape == (64, 3)
+    nearest = (samples[:, :1] - torch.tensor([[-1.0, 0.0, 1.0]])).abs().amin(1)
+    assert float(nearest.max()) < 0.05
+    assert float(samples[:, 1:].abs().max()) < 0.05
+
+
 def test_two_points_have_the_mean_of_hyperbolic_tangents():
     points, x_t, t = torch.tensor([[-1.0], [1.0]], dtype=torch.float64), torch.tensor([[0.3]]).double(), 0.4
     alpha, sigma = 0.6, 0.4
@@ -145,8 +155,9 @@ def test_an_empty_batch_is_answered_by_an_empty_batch():
         ({"smoothing": -0.1}, "smoothing: expected a finite number >= 0, got -0.1"),
         ({"smoothing": math.inf}, "smoothing: expected a finite number >= 0, got inf"),
         ({"smoothing": math.nan}, "smoothing: expected a finite number >= 0, got nan"),
-        ({"draws": 0}, "draws: expected 1 .. 4096, got 0"),
-        ({"draws": 5000}, "draws: expected 1 .. 4096, got 5000"),
+        ({"draws": 0}, "draws: expected a whole number 1 .. 4096, got 0"),
+        ({"draws": 5000}, "draws: expected a whole number 1 .. 4096, got 5000"),
+        ({"memory": 0}, "memory: expected a positive number of bytes, got 0"),
         ({"points": data()[:0]}, "points: expected at least one event of at least one value, got (0, 2, 3)"),
         ({"points": data() * math.nan}, "points: expected finite values, got NaN or infinity"),
     ],

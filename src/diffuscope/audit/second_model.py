@@ -31,12 +31,15 @@ from diffuscope.denoisers import (
     require_batch,
 )
 from diffuscope.errors import InputError
+from diffuscope.exact import nearest_neighbors
 from diffuscope.samplers import is_one_step
 from diffuscope.schedules import Schedule
 
 from .subject import Levels, Subject, evaluate, levels_at, require_examples
 
 PROBES = 4
+SEARCHED = 1000  # examples of either set in the search for repeats that rounding changed
+ROUNDED = 0.01  # of the distance between neighbors
 ROUNDING = 1e-6  # of a ratio sigma/alpha at the ends of a range
 
 
@@ -141,6 +144,19 @@ def shared_examples(first: Float[Tensor, "n *event"], other: Float[Tensor, "m *e
     """How many of `other` are also in `first`, bit for bit."""
     known = {row.numpy().tobytes() for row in first.float().cpu()}
     return sum(row.numpy().tobytes() in known for row in other.float().cpu())
+
+
+def nearly_shared(
+    first: Float[Tensor, "n *event"], other: Float[Tensor, "m *event"], generator: torch.Generator
+) -> float:
+    """The share of `other` (of SEARCHED random ones) that are in `first` up to rounding.
+
+    That is nearer to an example of `first` than 1% of the median distance between neighbors there; 0 where most of
+    these are repeated exactly.
+    """
+    some, rest = (x.float()[torch.randperm(len(x), generator=generator)[:SEARCHED]] for x in (first, other))
+    between = nearest_neighbors(some, first.float(), 2)[0][:, 1].median()
+    return float((nearest_neighbors(rest, first.float(), 1)[0][:, 0] < ROUNDED * between).double().mean())
 
 
 def as_second(second: "SecondModel | Denoiser | None") -> SecondModel | None:

@@ -84,6 +84,8 @@ def checked_levels(
     x: Batch, alpha: Level, sigma: Level, event_shape: tuple[int, ...]
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
     """(alpha, sigma) per sample in float64, after checking `x` against the distribution's event shape."""
+    if not x.is_floating_point():
+        raise InputError(f"x_t: expected floating-point values, got {x.dtype}")
     if tuple(x.shape[1:]) != tuple(event_shape):
         raise InputError(f"x_t: expected shape (batch, {', '.join(map(str, event_shape))}), got {tuple(x.shape)}")
     sigmas = per_sample(sigma, x, "sigma")

@@ -4,126 +4,25 @@ r"""Do two models of disjoint training examples agree? Memorizers copy different
 fresh examples (0) and copies (1), and the split-to-split covariance of the score over the covariance of the target.
 *Memorizes*: the whole interval of u is above 1/2 and that of w below. *Generalizes*: the reverse, and this is praise
 only where the second model's training data are known and share no example with the first one's. Whatever would make
-agreement mean something else is tested first: noise levels that are not shared, the same function twice, a second model
-that does not denoise these data, one that denoises the first one's training examples better than held-out ones, and two
-memorizers that agree so much that nothing could be told. Without a second model the question is not asked.
+agreement mean something else is tested first (`agreement_doubts`). Without a second model the question is not asked.
 """
 
-from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
-from diffuscope.findings import Finding, Tone, bootstrap_sums, percentile_interval
+from diffuscope.findings import Finding, Tone
 
-from ..agreement import SAME_COSINE, Agreement, Interval, Pair, measure_samples, measure_scores, network_calls
+from ..agreement import Pair, measure_samples, measure_scores, network_calls
 from ..agreement_charts import agreement_chart, covariance_chart, gallery
-from ..denoising_gap import Gap, denoising_gap
-from ..level_measures import LevelMeasures
+from ..agreement_doubts import Compared, compared, undeserved
 from ..question import Answer, Question
-from ..second_model import shared_examples
 from ..session import Session
-from ..store import Arrays
 from .memorized import pairs_of_points, withheld
 
 TITLE = "Do two models of disjoint examples agree?"
 HALF = 0.5  # of the way between the two references
-RESOLVED = 3.0  # standard errors that must fit between two memorizers and equal functions
 MISMATCH = 1.05  # of a noise level: beyond it the models are not asked the same
-SHARED = 0.01  # of the second model's training examples: with more the two sets are not disjoint
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Compared:
-    """Everything measured of the second model; `doubt` is why agreement would mean nothing, or ""."""
-
-    agreement: Agreement
-    agree: Interval  # w
-    copying: Interval  # u
-    averaged: Interval  # R
-    p_value: float
-    gap: Gap  # of the second model between the first one's training examples and held-out ones
-    loss: Interval  # of the second model on held-out data, over that of the worse of a formula and a lookup
-    relative_loss: Interval  # the same over the first model's
-    repeated: int | None  # of its training examples are the first one's too; None where its data are unknown
-    heldout_known: int  # held-out examples that are among its training data
-    memorized: int  # examples of the second memorizer
-    doubt: str
-
-
-def compared(session: Session, pair: Pair, samples: Arrays, scores: Arrays) -> Compared:
-    """Reduce the stored stages, and test what would make agreement mean something else."""
-    rng = session.numpy_stream
-    result = Agreement.of(session, pair, samples, scores)
-    own = [
-        {**level, "training.error": scores["training_error"][:, i], "heldout.error": scores["heldout_error"][:, i]}
-        for i, level in enumerate(level for level, kept in zip(session.measures.sums, pair.kept, strict=True) if kept)
-    ]
-    measures = LevelMeasures(
-        ratios=result.ratios,
-        scale=result.scale,
-        dimension=session.measures.dimension,
-        models=session.measures.models,
-        sums=own,
-    )
-    stream = rng("agreement gap")
-    gap = denoising_gap(measures, session.settings.significance, stream, pairs_of_points(session, stream))
-    train, other = session.subject.train, pair.given.train
-    # held-out losses, summed over the levels that matter
-    exact, own_loss = (measures.rows(f"heldout.{name}")[:, result.matter].sum(1) for name in ("exact_error", "error"))
-    first_loss = session.measures.rows("heldout.error")[:, session.measures.matter].sum(1)
-    known = exact[:, [measures.models.index("isotropic"), measures.models.index("empirical")]]
-    worse = known[:, known.mean(0).argmax()]
-    made = Compared(
-        agreement=result,
-        agree=result.agreement(rng("agreement w")),
-        copying=result.copying(rng("agreement u")),
-        averaged=result.averaged(rng("agreement covariance")),
-        p_value=result.p_value(rng("agreement permutation")),
-        gap=gap,
-        loss=_ratio(own_loss, worse, rng("agreement loss")),
-        relative_loss=_ratio(own_loss, first_loss, rng("agreement relative loss")),
-        repeated=None if other is None else shared_examples(train, other),
-        heldout_known=0 if other is None else shared_examples(other, session.subject.heldout),
-        memorized=len(session.subject.heldout if other is None else other),
-        doubt="",
-    )
-    return replace(made, doubt=_doubt(made, session.settings.significance))
-
-
-def _ratio(numerator: np.ndarray, denominator: np.ndarray, rng: np.random.Generator) -> Interval:
-    """Of the means over points, with its interval."""
-    drawn = bootstrap_sums(np.stack([numerator, denominator], 1), rng)
-    low, high = percentile_interval(drawn[:, 0] / drawn[:, 1])
-    return float(numerator.mean() / denominator.mean()), float(low), float(high)
-
-
-def _doubt(result: Compared, significance: float) -> str:
-    """Why agreement would mean something else than it seems, if it would."""
-    gap, agreement = result.gap, result.agreement
-    if agreement.same:
-        cosine = float(agreement.agree.mean())
-        return f"the two models are the same model: they answer alike at every point, and their cosine is {cosine:.6g}"
-    if result.loss[1] > 1:
-        return (
-            f"the second model does not denoise these data (were its data, range or schedule others?): its loss on "
-            f"held-out examples is {result.loss[0]:.3g}x that of a formula or of a lookup of the first one's examples"
-        )
-    if result.repeated and result.repeated > SHARED * result.memorized:
-        return (
-            f"{result.repeated:,} of the second model's {result.memorized:,} training examples are the first one's too"
-        )
-    if gap.p_value < significance:
-        return (
-            "the second model denoises the first one's training examples better than held-out ones, by "
-            f"{gap.mean_share:.1%} on average (p = {gap.p_value:.2g}; a control too small to memorize: "
-            f"{gap.control.mean():.1%}), as if it had been trained on them too"
-        )
-    error = float((agreement.agree - agreement.memorizers).std() / len(agreement.agree) ** 0.5)
-    room = 1 - float(agreement.memorizers.mean())
-    if room < max(RESOLVED * error, SAME_COSINE):
-        return f"two memorizers would agree as well (mean cosine {1 - room:.3f}), so that nothing could be told"
-    return ""
 
 
 def findings(result: Compared, *, copying: bool = False, leaning: bool = False) -> list[Finding]:
@@ -143,6 +42,8 @@ def _verdict(result: Compared, *, copying: bool, leaning: bool) -> Finding:
     tone: Tone = "unknown"
     if result.doubt:
         text = f"Cannot tell: {result.doubt}."
+    elif w_low > HALF and u_high < HALF and (reason := undeserved(result)):
+        text = f"Cannot tell: they agree, but {reason}: {numbers}."
     elif w_low > HALF and u_high < HALF:
         tone, text = "neutral", f"They agree, and not by copying: {numbers}."
         if copying:
@@ -291,7 +192,8 @@ def _ask(session: Session) -> Answer | None:
     key = pair.digest(session)
     samples = session.stage(f"agreement-samples-{key}", "sampling twice", partial(measure_samples, session, pair))
     scores = session.stage(f"agreement-scores-{key}", "comparing scores", partial(measure_scores, session, pair))
-    result = compared(session, pair, samples, scores)
+    pairs = pairs_of_points(session, session.numpy_stream("agreement pairs"))
+    result = compared(session, pair, samples, scores, pairs)
     found = findings(result, copying=session.copies_training, leaning=session.leans_to_training)
     calls = network_calls(session, pair)
     starts = len(result.agreement.agree)
@@ -317,6 +219,7 @@ def _facts(result: Compared, calls: int) -> dict[str, object]:
     agreement = result.agreement
     return {
         "second_training_examples_shared": result.repeated,
+        "second_training_share_nearly_shared": result.nearly_repeated,
         "heldout_examples_of_second": result.heldout_known,
         "mean_cosines": {
             "two_models": float(agreement.agree.mean()),
@@ -329,6 +232,7 @@ def _facts(result: Compared, calls: int) -> dict[str, object]:
         "position": result.agree,
         "nearness": result.copying,
         "covariance_over_target": result.averaged,
+        "heldout_loss_over_references": result.first_loss,
         "second_heldout_loss_over_references": result.loss,
         "second_heldout_loss_over_first": result.relative_loss,
         "network_evaluations": calls,

@@ -79,6 +79,8 @@ def patch_sizes(
         raise InputError(
             f"clean: expected images of the shape {tuple(data.shape[1:])} of the data, got {tuple(clean.shape[1:])}"
         )
+    if not bool(clean.isfinite().all()):
+        raise InputError("clean: expected finite values, got NaN or infinity")
     schedule = network.schedule
     t = torch.tensor(times, dtype=torch.float64)
     alpha, sigma = schedule.alpha(t), schedule.sigma(t)

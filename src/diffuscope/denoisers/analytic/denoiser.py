@@ -14,7 +14,7 @@ A new kind is a function from the noise level to views. Smoothing over perturbed
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
@@ -44,7 +44,7 @@ class AnalyticDenoiser:
     besides the images, the queries and the answer. There is no gradient: backward raises InputError.
     """
 
-    images: Sources
+    images: Sources = field(repr=False)
     event_shape: tuple[int, ...]
     schedule: Schedule
     views: ViewsAt
@@ -92,11 +92,8 @@ class _Undifferentiable(torch.autograd.Function):
         raise InputError("x_t: expected no gradient through an analytic denoiser of patches or masks; it has none")
 
 
-def checked_images(data: Float[Tensor, "images *event"]) -> Sources:
-    """`data`, (images, height, width) or (images, channels, height, width), with the images last and contiguous.
-
-    Raises InputError for other shapes, no images, integers, and NaN or infinity.
-    """
+def require_images(data: Float[Tensor, "images *event"]) -> None:
+    """Raises InputError unless `data` are finite floating-point images, with or without channels."""
     shape = tuple(data.shape)
     if data.ndim not in (3, 4):
         raise InputError(
@@ -106,8 +103,16 @@ def checked_images(data: Float[Tensor, "images *event"]) -> Sources:
         raise InputError(f"data: expected at least one image of at least one pixel, got shape {shape}")
     if not data.is_floating_point():
         raise InputError(f"data: expected floating-point values, got {data.dtype}; scale integers to floats first")
-    data = data.detach()
-    data = data if data.dtype in (torch.float32, torch.float64) else data.float()
     if not all(bool(rows.isfinite().all()) for rows in data.split(4096)):
         raise InputError("data: expected finite values, got NaN or infinity")
+
+
+def checked_images(data: Float[Tensor, "images *event"]) -> Sources:
+    """`data`, (images, height, width) or (images, channels, height, width), with the images last and contiguous.
+
+    Raises InputError for other shapes, no images, integers, and NaN or infinity.
+    """
+    require_images(data)
+    data = data.detach()
+    data = data if data.dtype in (torch.float32, torch.float64) else data.float()
     return (data if data.ndim == 4 else data[:, None]).permute(1, 2, 3, 0).contiguous()

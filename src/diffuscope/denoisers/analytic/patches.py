@@ -106,8 +106,8 @@ def _denoiser(
     images = checked_images(data)
     _, height, width, _ = images.shape
     around = of in (local_views, boundary_views)
-    largest = 2 * max(height, width) - 1 if around else min(height, width)
-    views = Windows(of, height, width, size, largest, odd=of is not crop_views)
+    largest, odd = 2 * max(height, width) - 1 if around else min(height, width), of is not crop_views
+    views = Windows(of, height, width, size, largest - (odd and largest % 2 == 0), odd)
     if not callable(size):
         views(0.0)
     return AnalyticDenoiser(images, tuple(data.shape[1:]), schedule, views, combine, memory)

@@ -32,7 +32,7 @@ from diffuscope.exact import Gaussian
 from diffuscope.schedules import Schedule
 
 from .aggregation import MEMORY
-from .denoiser import AnalyticDenoiser
+from .denoiser import AnalyticDenoiser, require_images
 from .masks import masked_score
 
 FIT_ROWS = 4096  # images at once in the fit of the covariance
@@ -81,6 +81,9 @@ def pca_local_score(
     0 .. 1.
     """
     _require_share(share)
+    require_images(data)
+    if len(data) < 2:
+        raise InputError(f"data: expected at least two images, whose covariance is fitted, got {len(data)}")
     gaussian = Gaussian.fit(data.detach().split(FIT_ROWS))
     return masked_score(data, schedule, WienerMasks(gaussian, share), memory=memory)
 

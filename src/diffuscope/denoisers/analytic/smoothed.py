@@ -76,14 +76,18 @@ class Smoothed:
     ) -> None:
         if not 0 <= smoothing < math.inf:
             raise InputError(f"smoothing: expected a finite number >= 0, got {smoothing}")
-        if not 1 <= draws <= MOST_DRAWS:
-            raise InputError(f"draws: expected 1 .. {MOST_DRAWS}, got {draws}")
+        if not (isinstance(draws, int) and 1 <= draws <= MOST_DRAWS):
+            raise InputError(f"draws: expected a whole number 1 .. {MOST_DRAWS}, got {draws}")
+        if memory < 1:
+            raise InputError(f"memory: expected a positive number of bytes, got {memory}")
+        if not points.is_floating_point():
+            raise InputError(f"points: expected floating-point values, got {points.dtype}; scale integers first")
         if points.numel() == 0:
             raise InputError(f"points: expected at least one event of at least one value, got {tuple(points.shape)}")
         if not bool(torch.isfinite(points).all()):
             raise InputError("points: expected finite values, got NaN or infinity")
         self._schedule, self._smoothing, self._memory = schedule, float(smoothing), memory
-        self._event_shape = tuple(points.shape[1:])
+        self.event_shape = tuple(points.shape[1:])
         self._points = points.detach().reshape(len(points), -1)
         self._center = self._points.mean(0, dtype=torch.float64)
         self._noise = torch.randn(draws, len(self._center), generator=generator, dtype=torch.float64)
@@ -106,7 +110,7 @@ class Smoothed:
     def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
         """D_s(x_t), in the precision of `x_t`; differentiable in `x_t`, at the cost of M empirical denoisers."""
         t = as_time(t)
-        alphas, sigmas = checked_levels(x_t, self._schedule.alpha(t), self._schedule.sigma(t), self._event_shape)
+        alphas, sigmas = checked_levels(x_t, self._schedule.alpha(t), self._schedule.sigma(t), self.event_shape)
         if x_t.requires_grad and torch.is_grad_enabled():
             return self._differentiable(x_t, alphas, sigmas)
         x = x_t.detach().double().reshape(len(x_t), len(self._center))
@@ -118,12 +122,12 @@ class Smoothed:
     def _differentiable(self, x_t: Batch, alphas: Float[Tensor, " batch"], sigmas: Float[Tensor, " batch"]) -> Batch:
         """The same average by the empirical denoiser, whose gradient is known."""
         draws = len(self._noise)
-        noise = self._noise.reshape(draws, *self._event_shape).to(x_t)
+        noise = self._noise.reshape(draws, *self.event_shape).to(x_t)
         shift = over_events((alphas + sigmas) * self._smoothing, x_t)
         perturbed = (x_t[:, None] + shift[:, None] * noise).flatten(0, 1)
-        points = Empirical(self._points.reshape(-1, *self._event_shape), memory=self._memory)
+        points = Empirical(self._points.reshape(-1, *self.event_shape), memory=self._memory)
         each = points.denoise(perturbed, alphas.repeat_interleave(draws), sigmas.repeat_interleave(draws))
-        return each.reshape(len(x_t), draws, *self._event_shape).mean(1)
+        return each.reshape(len(x_t), draws, *self.event_shape).mean(1)
 
     def _mean(
         self, x: Float[Tensor, "batch d"], alpha: Float[Tensor, " batch"], sigma: Float[Tensor, " batch"]
