@@ -41,6 +41,7 @@ NAMES = (
     "ornstein-uhlenbeck",
     "reverse-diffusion-is-a-bridge",
     "maier-stein",
+    "two-unit-network",
 )
 
 
