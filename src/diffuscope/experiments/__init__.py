@@ -42,6 +42,7 @@ NAMES = (
     "reverse-diffusion-is-a-bridge",
     "maier-stein",
     "two-unit-network",
+    "ring-diffusion",
 )
 
 
