@@ -64,7 +64,7 @@ EXPERIMENT = Experiment(
     title="The switch of a two-unit network",
     question="What does the switch from one memory to the other cost?",
     source="Vastola 2024, https://arxiv.org/abs/2504.09761",
-    seconds=25,
+    seconds=15,
     settings={
         "network": f"μ = {MU}, A = {A:g}, c = {CENTER}, I = {INHIBITION}, n = {SHARP}",
         "ends": "(3, 0.1) to (0.1, 3)",
