@@ -7,13 +7,23 @@ import pytest
 import torch
 from answering import failures
 
-from diffuscope.experiments import drift_diffusion, find, ornstein_uhlenbeck
+from diffuscope.experiments import (
+    drift_diffusion,
+    find,
+    maier_stein,
+    ornstein_uhlenbeck,
+    ring_diffusion,
+    two_unit_network,
+)
 from diffuscope.theory.paths import Dynamics
 
 OU, DECISION = ornstein_uhlenbeck.EXPERIMENT, drift_diffusion.EXPERIMENT
 
 
-@pytest.mark.parametrize("name", ["ornstein-uhlenbeck", pytest.param("drift-diffusion", marks=pytest.mark.slow)])
+SLOW = ("drift-diffusion", "maier-stein", "two-unit-network", "ring-diffusion")
+
+
+@pytest.mark.parametrize("name", ["ornstein-uhlenbeck", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_every_claim_holds(name):
     outcome = find(name).run(seed=1)
     assert [(claim.name, claim.measured, claim.requirement) for claim in outcome.failures] == []
@@ -49,3 +59,52 @@ def test_monitoring_in_steps_pulls_late_passages_toward_the_bound():
     seen, exact = drift_diffusion.simulate(noise), drift_diffusion.simulate(noise, uniform)
     assert (seen.states[:, -1] <= -1).all()
     assert seen.mean[36] < exact.mean[36] - 4 * exact.standard_error[36]
+
+
+def test_below_beta_four_nobody_leaves_the_axis(monkeypatch):
+    """With another term of the drift the barrier is another."""
+    straight_out = maier_stein.way_out(2.0)
+    assert float(straight_out.curve[:, 1].abs().max()) < 1e-8
+    exact = maier_stein.dynamics
+    monkeypatch.setattr(maier_stein, "dynamics", lambda beta: exact(1.1 * beta))
+    assert abs(maier_stein.way_out(5.0).extrapolated - 0.483) > 5e-3
+
+
+def test_each_quadrant_of_the_network_has_an_attractor_and_its_drift_vanishes_there():
+    ends, shares = two_unit_network.attractors(8)
+    assert len(ends) == 4
+    assert float(shares.sum()) == pytest.approx(1.0)
+    f = two_unit_network.network().drift_at(two_unit_network.ATTRACTORS, torch.zeros(4, dtype=torch.float64))
+    assert float(f.abs().max()) < 1e-9  # the layers are 25 widths away
+
+
+def test_a_switch_with_soft_layers_costs_less():
+    wide = two_unit_network.curve(0.3, 1e-3, None)
+    narrow = two_unit_network.curve(0.2, 1e-3, wide.found.curve)
+    assert 0 < wide.action < narrow.action < 2.17
+
+
+def test_the_code_s_density_in_polar_coordinates_is_that_of_the_plane():
+    g = torch.Generator().manual_seed(0)
+    r, angle, t = (
+        1 + 5 * torch.rand(20, dtype=torch.float64, generator=g),
+        torch.linspace(0, 6, 20).double(),
+        torch.linspace(0.4, 9, 20).double(),
+    )
+    v = torch.randn(20, 2, dtype=torch.float64, generator=g)
+    outward, around = torch.stack([angle.cos(), angle.sin()], 1), torch.stack([-angle.sin(), angle.cos()], 1)
+    flat = v[:, :1] * outward + (r * v[:, 1])[:, None] * around
+    in_polar = ring_diffusion.polar(torch.stack([r, angle], 1), v, t)
+    torch.testing.assert_close(
+        in_polar, ring_diffusion.cartesian(r[:, None] * outward, flat, t), rtol=1e-12, atol=1e-12
+    )
+
+
+def test_the_left_rule_conserves_angular_momentum_however_coarse():
+    p = ring_diffusion.angular_momentum(ring_diffusion.published(0.0)[0])
+    assert float((p - p.mean()).abs().max()) < 1e-8 * float(p.mean())
+
+
+def test_a_narrower_ring_is_caught(monkeypatch):
+    monkeypatch.setattr(ring_diffusion, "RING", ring_diffusion.Ring(5.0, 0.4))
+    assert "momenta" in failures(ring_diffusion.EXPERIMENT, "through")

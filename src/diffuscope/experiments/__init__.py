@@ -51,6 +51,8 @@ NAMES = (
     "reverse-diffusion-is-a-bridge",
     "maier-stein",
     "rates",
+    "two-unit-network",
+    "ring-diffusion",
 )
 
 

@@ -39,7 +39,7 @@ EXPERIMENT = Experiment(
     title="The way out of a well without a potential",
     question="How high is the barrier, and where does the most likely way out pass it?",
     source="Maier & Stein 1993, https://doi.org/10.1103/PhysRevLett.71.1783",
-    seconds=20,
+    seconds=8,
     settings={"ends": "(−1, 0) to (0, 0)", "D": "1/2", "pieces of a curve": PIECES, "intervals per unit": PER_UNIT},
 )
 

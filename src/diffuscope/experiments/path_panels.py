@@ -20,7 +20,7 @@ def field(dynamics: Dynamics, box: Box, t: float = 0.0) -> Arrows:
     x = torch.cartesian_prod(across, up)
     f = dynamics.drift_at(x, torch.full((len(x),), t, dtype=torch.float64)).detach()
     f = f * float(across[1] - across[0]) / float(f.norm(dim=1).max())
-    return arrows(x[:, 0], x[:, 1], f[:, 0], f[:, 1], "drift")
+    return arrows(x[:, 0], x[:, 1], f[:, 0], f[:, 1])
 
 
 def plane(
@@ -32,7 +32,7 @@ def plane(
         for name, path in paths.items()
     ]
     ends = torch.cat([path[[0, -1]] for path in paths.values()]).unique(dim=0)
-    shown = (*marks, *curves, points(ends[:, 0], ends[:, 1], "ends"))
+    shown = (*marks, *curves, points(ends[:, 0], ends[:, 1]))
     return Panel(title, "x", "y", shown, x_range=box[:2], y_range=box[2:], equal_scales=True)
 
 

@@ -59,7 +59,7 @@ EXPERIMENT = Experiment(
     title="The most likely reverse diffusion is a bridge",
     question="Which path from noise to a sample is the most likely, and how does it depend on the data?",
     source="Vastola 2024, https://arxiv.org/abs/2504.09761",
-    seconds=40,
+    seconds=35,
     settings={
         "ring": "radius 5, width 0.55, T = 10^1.5, ε = 10^−0.4",
         "mixture": "three modes of different widths, T = 8, ε = 0.1",
@@ -244,9 +244,10 @@ def straight_paths(part: Part) -> str:
 def ring_charges(part: Part) -> str:
     """Angular momentum for both functionals, and p + s for the full one."""
     case = ring_case()
+    named: dict[str, Functional] = {"full": "OM", "Freidlin-Wentzell": "FW"}
     paths = {
         name: least_action(case.reverse, case.start, case.end, case.times, functional)
-        for name, functional in (("full", "OM"), ("Freidlin-Wentzell", "FW"))
+        for name, functional in named.items()
     }
     turning = {name: rotation().charge(path)[0] for name, path in paths.items()}
     cross = float(case.start[0] * case.end[1] - case.start[1] * case.end[0])
