@@ -35,7 +35,7 @@ from .part import Part, panel
 BARRIER = 0.25  # of the double well, and of Maier and Stein's system, at D = 1
 NOISES = (0.0125, 0.015, 0.02, 0.025)  # barrier over noise: 20, 16.7, 12.5, 10
 BETA, BETAS, CAUSTIC = 2.0, (0.5, 1.0, 2.0, 3.0, 3.5, 3.9), 4.0
-FRICTION = 8.0
+FRICTION = 2.0
 KINETIC_NOISES = (0.015, 0.0175, 0.02, 0.025)
 CLOSE, LIMIT = 0.05, 0.01  # required of the ratio at barrier / noise = 10 and above, and of its limit
 EXPERIMENT = Experiment(
@@ -152,7 +152,7 @@ def kinetic(part: Part) -> str:
     closed = kramers(well, FRICTION, 1.0, torch.tensor([-1.0]), torch.tensor([0.0]))
     off = general.prefactor / closed.prefactor - 1
     part.equals("kramers", "The general prefactor over Kramers', minus 1", off, 0, 1e-4, "a path cut off near its ends")
-    found = ratio(closed, kicked, KINETIC_NOISES, 160)
+    found = ratio(closed, kicked, KINETIC_NOISES, 150)
     claims(part, found, f"Particle with friction {FRICTION:g}")
     chart(part, found, "Particle with friction")
     return f"The ratio is {said(found)}."
