@@ -2,12 +2,15 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
-from scipy.linalg import solve_continuous_lyapunov
+from scipy.sparse import eye_array
+from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from diffuscope.densities import Grid, generator_matrix, gradient_equation, ito_equation, relaxation_rates
+from diffuscope.densities.relaxation import alternating
 from diffuscope.errors import InputError
 from diffuscope.theory.paths import Dynamics, eyring_kramers, fixed_points, kramers, transition_rate
 from diffuscope.theory.paths.riccati import with_tangent
@@ -54,8 +57,8 @@ def test_the_general_rate_of_a_gradient_system_is_that_of_eyring_and_kramers() -
     start, end = torch.tensor([-1.0, 0.3]), torch.tensor([0.0, 0.0])
     general, closed = transition_rate(Dynamics(downhill(D), D), start, end), eyring_kramers(valley, D, start, end)
     assert general.barrier == pytest.approx(closed.barrier, rel=1e-6)
-    assert general.prefactor == pytest.approx(closed.prefactor, rel=1e-4)  # O(1e-5) is cut off at the ends
-    assert abs(general.expansion) < 1e-4
+    assert general.prefactor == pytest.approx(closed.prefactor, rel=5e-4)  # the path is cut off at 1e-3 of its length
+    assert abs(general.expansion) < 5e-4
     assert general.curvature_ratio > 1
 
 
@@ -146,13 +149,13 @@ def test_an_ornstein_uhlenbeck_process_relaxes_at_its_eigenvalues() -> None:
     torch.testing.assert_close(off[0] / off[1], torch.full((3,), 4.0, dtype=torch.float64), rtol=0.03, atol=0)
     turning = ito_equation(
         Grid.square(-6, 6, 60),
-        lambda z, _: torch.stack([-z[:, 0] - 2 * z[:, 1], 2 * z[:, 0] - z[:, 1]], 1),
+        lambda z, _: torch.stack([-z[:, 0] - 0.5 * z[:, 1], 0.5 * z[:, 0] - z[:, 1]], 1),
         1.0,
         steady=True,
     )
-    spiral = relaxation_rates(turning, 2, shift=0.1)  # -1 +- 2i
-    assert float((spiral.real - 1).abs().max()) < 0.1
-    assert float((spiral.imag.abs() - 2).abs().max()) < 0.1
+    spiral = relaxation_rates(turning, 2, shift=0.1)  # -1 +- i / 2
+    assert float((spiral.real - 1).abs().max()) < 0.01
+    assert float((spiral.imag.abs() - 0.5).abs().max()) < 0.01
 
 
 def test_the_matrix_of_an_equation_is_its_right_side() -> None:
@@ -173,24 +176,48 @@ def test_in_the_double_well_the_rate_is_off_by_the_known_shares(noise: float, pe
     assert 100 * (2 * closed.rate / found - 1) == pytest.approx(percent, abs=0.1)
 
 
-def test_the_central_flux_is_of_second_order_where_a_coordinate_has_no_noise() -> None:
-    """A kinetic Ornstein-Uhlenbeck process, exactly of unit variance, by its slowest complex rates and by positivity."""
-    A = torch.tensor([[0.0, 1.0], [-1.0, -1.0]], dtype=torch.float64)
+def stationary_variance(flux: str, n: int) -> tuple[float, float]:
+    """Of the position in a kinetic Ornstein-Uhlenbeck process, exactly 1, and the least density over the largest."""
     D = torch.tensor([0.0, 1.0], dtype=torch.float64)
-    assert solve_continuous_lyapunov(A.numpy(), -2 * torch.diag(D).numpy()).diagonal() == pytest.approx([1.0, 1.0])
-    off = {}
-    for flux in ("upwind", "central"):
-        for n in (32, 64):
-            equation = ito_equation(
-                Grid.square(-6, 6, n), lambda z, _: z @ A.T, lambda z, _: D.expand(len(z), 2), steady=True,
-                noiseless=flux,
-            )  # fmt: skip
-            off[flux, n] = float(relaxation_rates(equation, 2, shift=0.1).real.max()) - 0.5
-    assert off["central", 32] / off["central", 64] == pytest.approx(4.0, abs=0.4)
-    assert off["upwind", 32] / off["upwind", 64] < 3
-    assert abs(off["central", 64]) < abs(off["upwind", 64]) / 5
-    with pytest.raises(InputError, match="noiseless: expected one of upwind, central, got 'down'"):
-        ito_equation(Grid.line(0, 1, 4), lambda z, _: z, 1.0, noiseless="down")  # pyright: ignore
+    grid = Grid.square(-6, 6, n)
+    equation = ito_equation(
+        grid,
+        lambda z, _: torch.stack([z[:, 1], -z[:, 0] - z[:, 1]], 1),
+        lambda z, _: D.expand(len(z), 2),
+        steady=True,
+        noiseless=flux,  # pyright: ignore
+    )
+    shifted = generator_matrix(equation) - 1e-9 * eye_array(n * n)  # one inverse iteration: the gap is 1e9 shifts
+    p = torch.from_numpy(splu(shifted.tocsc()).solve(np.ones(n * n))).reshape(n, n)
+    return float((p * grid.points()[..., 0].square()).sum() / p.sum()), float((p / p.sum()).min() * p.numel())
+
+
+def test_where_a_coordinate_has_no_noise_upwind_is_positive_and_of_first_order_and_central_of_second() -> None:
+    upwind, central = ([stationary_variance(flux, n) for n in (32, 64)] for flux in ("upwind", "central"))
+    assert (upwind[0][0] - 1) / (upwind[1][0] - 1) < 2.5
+    assert upwind[1][0] == pytest.approx(1.165, abs=5e-4)
+    assert (central[0][0] - 1) / (central[1][0] - 1) == pytest.approx(4.0, abs=0.1)
+    assert central[1][0] - 1 < 0.01
+    assert upwind[0][1] > 0
+    assert central[0][1] < 0  # the price
+
+
+def test_modes_that_alternate_from_cell_to_cell_are_not_rates_of_the_central_flux() -> None:
+    """A kinetic oscillator, kappa = (1 +- i sqrt(3)) / 2 and their sum, 1."""
+    signs = (-1.0) ** torch.arange(6)
+    smooth = torch.ones(6, 5, dtype=torch.float64)
+    assert alternating(torch.stack([smooth, signs[:, None] * smooth, 2 * smooth])).tolist() == [False, True, False]
+    D = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    equation = ito_equation(
+        Grid.square(-6, 6, 64),
+        lambda z, _: torch.stack([z[:, 1], -z[:, 0] - z[:, 1]], 1),
+        lambda z, _: D.expand(len(z), 2),
+        steady=True,
+        noiseless="central",
+    )
+    found = relaxation_rates(equation, 3, shift=0.1)
+    exact = torch.tensor([complex(0.5, 0.75**0.5), complex(0.5, -(0.75**0.5)), 1.0], dtype=torch.complex128)
+    assert float(torch.cdist(torch.view_as_real(found), torch.view_as_real(exact)).amin(1).max()) < 0.02
 
 
 @pytest.mark.parametrize(

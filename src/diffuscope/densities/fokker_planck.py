@@ -16,7 +16,7 @@ and :math:`\dot p_i = -(F_{i+1/2} - F_{i-1/2})/h - V_i p_i`. Off the diagonal th
 columns sum to zero except for killing and absorption. It is second order in h where there is noise. Where A = 0 no
 linear scheme is both of second order and positive (Godunov 1959): `noiseless` chooses *upwind*, positive and of first
 order, or *central*, :math:`F = u (p_i + p_{i+1})/2`, of second order, whose densities may be negative, above all where
-a density falls steeply within a few cells. For
+a density falls steeply within a few cells, and which does not damp what alternates from cell to cell. For
 :math:`b = -\nabla U` and constant A the discrete Gibbs distribution :math:`e^{-U(x_i)/A}` is stationary to rounding if
 the face drift is the difference quotient of U (`gradient_equation`).
 

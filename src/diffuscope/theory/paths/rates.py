@@ -94,9 +94,7 @@ def transition_rate(
     return Transition(prefactor, found.barrier, a, s, path, growth, ratio, found.expansion)
 
 
-def eyring_kramers(
-    potential: Potential, diffusion: float | int | Tensor, stable: State, saddle: State
-) -> Rate:
+def eyring_kramers(potential: Potential, diffusion: float | int | Tensor, stable: State, saddle: State) -> Rate:
     """The rate of dX = -D grad U dt + G dW, D = G G^T / 2, with U (n, d) -> (n,) in units of the noise.
 
     Raises InputError unless the ends are a minimum of U and a point where exactly one direction falls.

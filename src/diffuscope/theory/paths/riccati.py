@@ -92,9 +92,7 @@ def curvatures(dynamics: Dynamics, stable: FixedPoint, saddle: FixedPoint, path:
     z = (path.states[-1] - saddle.state).numpy()
     expansion, action = split(found.y[:, -1])[1]
     expansion += rates(end, found.y[:, -1])[d * d] / rate  # what is left beyond the end falls as e^(-rate t)
-    return Curvatures(
-        torch.from_numpy(start), torch.from_numpy(H), float(action - z @ H @ z / 2), float(expansion)
-    )
+    return Curvatures(torch.from_numpy(start), torch.from_numpy(H), float(action - z @ H @ z / 2), float(expansion))
 
 
 def with_tangent(H: np.ndarray, e: np.ndarray, g: np.ndarray) -> np.ndarray:
