@@ -48,32 +48,31 @@ class PathReport:
             title="Action",
             value=found.action,
             unit="",
-            interval=(found.action - found.error, found.action + found.error),
-            verdict=f"The action is {found.action:.7g}."
+            verdict=typeset(f"The action is {found.action:.7g} ± {found.error:.1g}.")
             if found.resolved
             else "The action is not resolved: doubling the nodes changes it by "
             f"{float(found.path.certificate.action_change):.2g}; use more nodes.",
             tone="neutral" if found.resolved else "unknown",
-            confidence=1.0,
-            power="The interval is what the extrapolation to infinitely many nodes removes, a bound where the error is "
+            power="The error is what the extrapolation to infinitely many nodes removes, a bound where the error is "
             "of second order. A feature that both meshes miss is not seen.",
         )
         minimum = Finding(
             name="paths.minimum",
             title="Least action",
-            value=float(found.minimum),
-            unit="",
+            value=float(found.ended),
+            unit="starts",
             verdict=f"{self._minimum().capitalize()}.",
             tone="good" if found.minimum else "attention",
-            power=f"Stationary to {float(found.path.certificate.residual):.1g} of its momenta; positive second "
-            "derivatives by a Cholesky factorization. Minima that no start leads to are not seen.",
+            power=typeset(f"Stationary to {float(found.path.certificate.residual):.1g} of its momenta")
+            + "; a minimum has positive second derivatives, by a Cholesky factorization. Minima that no start leads to "
+            "are not seen.",
         )
         symmetries = Finding(
             name="paths.symmetries",
             title="Symmetries",
             value=float(len(found.conserved or ())),
             unit="",
-            verdict=f"{self._symmetries().capitalize()}.",
+            verdict=typeset(f"{self._symmetries().capitalize()}."),
             tone="unknown" if found.conserved is None else "neutral",
             power="Translations, rotations (in up to ten dimensions), the scaling of the states, the shift of time and "
             "their combinations, to 1e-8 of the terms at random points around the path. Other transformations are not "
@@ -107,7 +106,9 @@ class PathReport:
         )  # fmt: skip
         sections = [
             Section("path", "Which path is the most likely?", f"{self.lines()[0].removeprefix('Path: ')}.", [path]),
-            Section("conserved", "What does it conserve?", f"{self._energy().capitalize()}.", [charges, conserved]),
+            Section(
+                "conserved", "What does it conserve?", typeset(f"The energy: {self._energy()}."), [charges, conserved],
+            ),
             Section(
                 "certificate", "How accurate is it?", self._words(), [Table("Certificate", ["", ""], rows)],
             ),
