@@ -287,8 +287,8 @@ def decomposition(part: Part) -> str:
     filled = ", ".join(f"{ratio:g}" for ratio, each in found.items() if each.variance.significance >= 3)
     return (
         f"All three. At F/P = 1/4 the deviation is {few.total} and discretization {few.discretization}; at F/P = 4 "
-        f"it is {many.total} and bias {many.bias}. Variance contributes {variances} at F/P = 4, 2, 1, 1/2 and 1/4; that "
-        f"it fills the gaps is certain to three standard errors at F/P = {filled or 'none of them'}."
+        f"it is {many.total} and bias {many.bias}. Variance contributes {variances} at F/P = 4, 2, 1, 1/2 and 1/4; "
+        f"that it fills the gaps is certain to three standard errors at F/P = {filled or 'none of them'}."
     )
 
 
