@@ -89,8 +89,11 @@ def test_points_are_drawn_by_their_posterior_weights_however_many_are_light():
     share = torch.bincount(which, minlength=600).reshape(20, 30).sum(1) / len(x)
     weight = exact.reshape(20, 30).sum(1)
     assert bool(((share - weight).abs() < 4.5 * (weight * (1 - weight) / len(x)).sqrt()).all())
-    noise = posterior_noise(p.posterior_covariance(x, 1.0, 0.5), x, generator=torch.Generator().manual_seed(5))
-    variance = float((weight * 0).sum() + exact @ points[:, 0].square() - (exact @ points[:, 0]) ** 2)
+    beyond = torch.full_like(x, 1.5)  # where the heaviest point is at the end, far from the mean
+    exact = torch.softmax(-(1.5 - points[:, 0]).square() / (2 * 0.25), 0)
+    covariance = p.posterior_covariance(beyond, 1.0, 0.5)
+    noise = posterior_noise(covariance, beyond, generator=torch.Generator().manual_seed(5))
+    variance = float(exact @ points[:, 0].square() - (exact @ points[:, 0]) ** 2)
     assert abs(float(noise.var()) / variance - 1) < 4.5 * math.sqrt(2 / len(x))
 
 

@@ -284,10 +284,11 @@ def decomposition(part: Part) -> str:
     part.at_most("resolved", title, unresolved, 0.004, because, source=OURS)
     part.chart(*terms_chart(found), how_to_read=HOW_TO_READ_TERMS)
     variances = ", ".join(str(each.variance) for each in found.values())
+    filled = ", ".join(f"{ratio:g}" for ratio, each in found.items() if each.variance.significance >= 3)
     return (
-        f"All three. At F/P = 1/4 the deviation is {few.total} and discretization {few.discretization}; at F/P = 4 it "
-        f"is {many.total} and bias {many.bias}. Variance contributes {variances} at F/P = 4, 2, 1, 1/2 and 1/4: it "
-        "fills the gaps near F/P = 1; where it is negative it takes mass out of them that the average model put in."
+        f"All three. At F/P = 1/4 the deviation is {few.total} and discretization {few.discretization}; at F/P = 4 "
+        f"it is {many.total} and bias {many.bias}. Variance contributes {variances} at F/P = 4, 2, 1, 1/2 and 1/4; "
+        f"that it fills the gaps is certain to three standard errors at F/P = {filled or 'none of them'}."
     )
 
 
