@@ -52,14 +52,15 @@ def refused(capsys, *arguments):
 
 
 def test_pilots_have_a_sixteenth_to_a_quarter_of_the_examples_and_sixteen_at_least():
-    for n in (32, 40, 64, 100, 128, 200, 256, 1000, 60_000):
+    for n in (64, 100, 128, 200, 256, 1000, 60_000):
         sizes = pilot_sizes(n)
         assert sorted(set(sizes)) == list(sizes)
         assert sizes[0] >= 16
         assert sizes[-1] <= n / 2
+        assert len(sizes) >= 2  # one size shows no growth
     assert pilot_sizes(256) == (16, 32, 64)
-    with pytest.raises(InputError, match="data: expected at least 32 training examples"):
-        pilot_sizes(31)
+    with pytest.raises(InputError, match="data: expected at least 64 training examples"):
+        pilot_sizes(63)
 
 
 def test_training_time_is_the_number_of_steps_at_a_constant_rate_and_half_of_it_along_a_cosine():
@@ -159,7 +160,10 @@ def test_more_examples_are_copied_later_and_the_forecast_for_all_is_later_still(
 def test_mistakes_are_one_line(capsys, tmp_path, vectors, monkeypatch):
     command = ("train", *vectors, "--forecast", "--out", str(tmp_path / "out"))
     few = refused(capsys, *command, "--train-limit", "20")
-    assert few == "diffuscope: --data: expected at least 32 training examples, pilots have 16 or more; got 20"
+    assert few.startswith("diffuscope: --data: expected at least 64 training examples for pilots of two sizes")
+    np.save(tmp_path / "few.npy", np.load(tmp_path / "heldout.npy")[:182])
+    few = refused(capsys, *command, "--heldout", str(tmp_path / "few.npy"))
+    assert few.startswith("diffuscope: --heldout: expected at least 183 examples, to know that copies by chance are")
     assert "--train-steps: expected at least 50" in refused(capsys, *command, "--train-steps", "49")
     assert "--forecast: expected a model without classes" in refused(capsys, *command, "--conditional")
     monkeypatch.setenv("RANK", "0")
@@ -168,6 +172,7 @@ def test_mistakes_are_one_line(capsys, tmp_path, vectors, monkeypatch):
 
 def test_an_interrupted_forecast_ends_in_the_same_pilots(tmp_path, vectors, monkeypatch):
     data = load_data(vectors[1], heldout=vectors[3], data_range=(-5.0, 5.0), seed=0).in_range(-1.0, 1.0)
+    monkeypatch.setattr("diffuscope.theory.onset_pilots.REPEATS", 2)
     monkeypatch.setattr("diffuscope.theory.onset_pilots.SAMPLES", 20)  # 2 copies are enough
     monkeypatch.setattr("diffuscope.theory.onset_pilots.FITTED", math.inf)
     whole, parts = tmp_path / "whole", tmp_path / "parts"

@@ -79,9 +79,11 @@ def direct_composition(data: Tensor, x: Tensor, alpha: float, sigma: float, size
     return total / count
 
 
-@pytest.mark.parametrize("t", TIMES)
 @pytest.mark.parametrize(
-    ("kind", "size"), [(kind, k) for kind in KINDS for k in (1, 3, 5)] + [("boundary", 7), ("local", 11), ("crops", 4)]
+    ("kind", "size", "t"),
+    [(kind, 3, t) for kind in KINDS for t in TIMES]
+    + [(kind, k, 0.4) for kind in KINDS for k in (1, 5)]
+    + [("boundary", 7, 0.4), ("local", 11, 0.4), ("crops", 4, 0.4)],
 )
 def test_every_kind_is_the_direct_sum_over_its_sources(kind, size, t):
     """In float64, 1e-12 of the largest answer: the same sums in another order."""
@@ -129,13 +131,13 @@ def test_shifting_the_query_shifts_the_circular_answer_and_shifting_the_data_cha
 def test_any_batch_size_and_any_memory_give_the_same_answer(kind, dtype):
     """One byte of memory takes one image and one query at a time."""
     data, x, schedule, size = images(5, 6, dtype=dtype), images(3, 7, dtype=dtype), VP(), 3
-    for t in (0.05, 0.6):
-        whole = KINDS[kind](data, schedule, size)(x, t)
-        small = KINDS[kind](data, schedule, size, memory=1)(x, t)
-        singly = torch.cat([KINDS[kind](data, schedule, size)(row[None], t) for row in x])
-        permuted = KINDS[kind](data.flip(0), schedule, size)(x, t)
-        for other in (small, singly, permuted):
-            assert float((other - whole).abs().max()) < 1e-6 * float(whole.abs().max())
+    t = 0.2
+    whole = KINDS[kind](data, schedule, size)(x, t)
+    small = KINDS[kind](data, schedule, size, memory=1)(x, t)
+    singly = torch.cat([KINDS[kind](data, schedule, size)(row[None], t) for row in x])
+    permuted = KINDS[kind](data.flip(0), schedule, size)(x, t)
+    for other in (small, singly, permuted):
+        assert float((other - whole).abs().max()) < 1e-6 * float(whole.abs().max())
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,7 +9,7 @@ from diffuscope.data import DataSet
 from diffuscope.files import write_json
 from diffuscope.progress import progress_bar
 from diffuscope.theory import NoForecast, OnsetForecast, Pilot, forecast_onset, pilot_sizes, run_pilots
-from diffuscope.theory.onset_pilots import REPEATS, step_at, training_times
+from diffuscope.theory.onset_pilots import REPEATS, require_heldout, step_at, training_times
 from diffuscope.training import recipe
 
 FILE = "forecast.json"
@@ -30,6 +30,7 @@ class Plan:
 def forecast(data: DataSet, plan: Plan, out: Path) -> None:
     """Run the pilots, print the forecast, and write it; the run itself is not started."""
     sizes = pilot_sizes(len(data.train))
+    require_heldout(len(data.heldout))
     listed = ", ".join(f"{size:,}" for size in sizes)
     print(f"Pilots: {REPEATS} runs each of {listed} of {len(data.train):,} examples, {plan.steps:,} steps at most each")
     with progress_bar(desc="pilots", unit="step", total=plan.steps * REPEATS * len(sizes)) as bar:

@@ -69,15 +69,26 @@ class Pilot:
 def pilot_sizes(n: int) -> tuple[int, ...]:
     """n/16, n/8 and n/4 for n training examples, the larger ones n/4 and n/2 instead where those have fewer than 16.
 
-    Raises InputError for n < 32.
+    Raises InputError for n < 64: one size shows no growth.
 
     >>> pilot_sizes(1024), pilot_sizes(64)
     ((64, 128, 256), (16, 32))
     """
-    for parts in (PARTS, (8, 4), (4, 2), (2,)):
+    for parts in (PARTS, (8, 4), (4, 2)):
         if n // parts[0] >= FEWEST:
             return tuple(n // part for part in parts)
-    raise InputError(f"data: expected at least {2 * FEWEST} training examples, pilots have {FEWEST} or more; got {n}")
+    raise InputError(
+        f"data: expected at least {4 * FEWEST} training examples for pilots of two sizes, {FEWEST} or more; got {n}"
+    )
+
+
+def require_heldout(examples: int) -> None:
+    """Raises InputError for so few held-out examples that chance could not be known to be small, whatever it is."""
+    if examples < 1 or not chance_is_small(0, examples):
+        fewest = next(n for n in range(1, 1000) if chance_is_small(0, n))
+        raise InputError(
+            f"heldout: expected at least {fewest} examples, to know that copies by chance are rare; got {examples}"
+        )
 
 
 def training_times(settings: TrainingSettings) -> list[float]:
@@ -103,11 +114,12 @@ def run_pilots(
     """Pilots of every size for the planned run of `train_denoiser` with these arguments, three of each.
 
     The folder `out` has the state of every pilot: the same call resumes after an interruption, with the same result.
-    Sizes end with the first of which no pilot has copied within `steps`. Raises InputError for fewer than 32 training
-    examples, fewer than 50 steps, and files of another run.
+    Sizes end with the first of which no pilot has copied within `steps`. Raises InputError for fewer than 64 training
+    or 183 held-out examples, fewer than 50 steps, and files of another run.
     """
     pilots: list[Pilot] = []
     checkpoints(steps)
+    require_heldout(len(data.heldout))
     for size in pilot_sizes(len(data.train)):
         order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(_seed(seed, size, 0)))
         for repeat in range(REPEATS):
