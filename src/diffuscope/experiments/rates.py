@@ -145,9 +145,10 @@ def maier_stein(part: Part) -> str:
     )
     without = rates[BETAS.index(BETA)].growth / (2 * math.pi) * rates[BETAS.index(BETA)].curvature_ratio
     return (
-        f"The ratio is {said(found)}: the next order in the noise is larger than in the double well, and the formula "
-        f"is within {CLOSE:.0%} only below the weakest noise shown. Eyring and Kramers' prefactor would be {without:.4f} instead of "
-        f"{prefactors[BETAS.index(BETA)]:.4f}."
+        f"The ratio is {said(found)}. The next order in the noise is larger than in the double well: off by "
+        f"{found.values[-1] - 1:.1%} where the barrier is {BARRIER / NOISES[-1]:g} times the noise, and by "
+        f"{found.values[0] - 1:.1%} where it is {BARRIER / NOISES[0]:g} times. Eyring and Kramers' prefactor would be "
+        f"{without:.4f} instead of {prefactors[BETAS.index(BETA)]:.4f}."
     )
 
 
