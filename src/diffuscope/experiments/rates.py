@@ -9,7 +9,7 @@ noise strength D the ratio
 
 must tend to 1. The eigenvalue is extrapolated from two grids, of N and 2N cells per axis; its uncertainty is taken to
 be a tenth of the correction. The limit is that of a parabola through the ratios, its uncertainty the change when a line
-is fitted instead, and the largest error of a ratio.
+is fitted instead, and the errors of the ratios times their weights in it.
 
 Systems: the double well :math:`U = x^4/4 - x^2/2`; Maier & Stein's
 :math:`f = (x - x^3 - \beta x y^2,\; -(1 + x^2) y)` at beta = 2, which has no potential; a particle in the double well
@@ -68,14 +68,15 @@ def ratio(rate: Rate, equation: Callable[[float, int], FokkerPlanck], noises: tu
         correction = math.log(fine / coarse) / 3
         values.append(both / (fine * math.exp(correction)))
         errors.append(values[-1] * abs(correction) / 10)
-    limit, error = without_noise(noises, values)
-    return Ratio(noises, tuple(values), tuple(errors), limit, error + max(errors))
+    limit, error = without_noise(noises, values, errors)
+    return Ratio(noises, tuple(values), tuple(errors), limit, error)
 
 
-def without_noise(noises: tuple[float, ...], values: list[float]) -> tuple[float, float]:
-    """The parabola of least squares at zero noise, and its change when it is a line."""
+def without_noise(noises: tuple[float, ...], values: list[float], errors: list[float]) -> tuple[float, float]:
+    """The parabola of least squares at zero noise; its change when it is a line, and the errors, all of one sign."""
     parabola, straight = (float(np.polyfit(noises, values, degree)[-1]) for degree in (2, 1))
-    return parabola, abs(parabola - straight)
+    weights = np.linalg.pinv(np.vander(noises, 3))[-1]
+    return parabola, abs(parabola - straight) + float(np.abs(weights) @ np.array(errors))
 
 
 def claim_close(part: Part, found: Ratio, system: str) -> None:
@@ -88,7 +89,7 @@ def claim_close(part: Part, found: Ratio, system: str) -> None:
 
 def claim_limit(part: Part, found: Ratio, system: str) -> None:
     """The ratio tends to 1."""
-    because = f"a parabola in the noise; a line changes it by {found.limit_error:.1g}"
+    because = f"a parabola in the noise; its uncertainty is {found.limit_error:.1g}"
     title = f"{system}: theory over eigenvalue, extrapolated to zero noise"
     part.equals(f"{part.name}-limit", title, found.limit, 1, LIMIT, because)
 
@@ -145,9 +146,10 @@ def maier_stein(part: Part) -> str:
     )
     without = rates[BETAS.index(BETA)].growth / (2 * math.pi) * rates[BETAS.index(BETA)].curvature_ratio
     return (
-        f"The ratio is {said(found)}: the next order in the noise is larger than in the double well, and the formula "
-        f"is within {CLOSE:.0%} only below the weakest noise shown. Eyring and Kramers' prefactor would be {without:.4f} instead of "
-        f"{prefactors[BETAS.index(BETA)]:.4f}."
+        f"The ratio is {said(found)}. The next order in the noise is larger than in the double well: off by "
+        f"{found.values[-1] - 1:.1%} where the barrier is {BARRIER / NOISES[-1]:g} times the noise, and by "
+        f"{found.values[0] - 1:.1%} where it is {BARRIER / NOISES[0]:g} times. Eyring and Kramers' prefactor would be "
+        f"{without:.4f} instead of {prefactors[BETAS.index(BETA)]:.4f}."
     )
 
 

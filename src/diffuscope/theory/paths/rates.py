@@ -100,7 +100,7 @@ def eyring_kramers(potential: Potential, diffusion: float | int | Tensor, stable
     Raises InputError unless the ends are a minimum of U and a point where exactly one direction falls.
     """
     D = Dynamics(torch.zeros_like, diffusion).matrix_at(stable[None], torch.zeros(1))[0]
-    H_a, H_s, barrier, ratio = _curvatures(potential, stable, saddle)
+    H_s, barrier, ratio = _curvatures(potential, stable, saddle)
     growth = float(torch.linalg.eigvals(-D @ H_s).real.max())
     return Rate(growth / (2 * math.pi) * ratio, barrier)
 
@@ -116,7 +116,7 @@ def kramers(
     for name, value in (("friction", friction), ("temperature", temperature)):
         if not (value > 0 and math.isfinite(value)):
             raise InputError(f"{name}: expected a finite number > 0, got {value}")
-    _, H_s, barrier, ratio = _curvatures(potential, stable, saddle)
+    H_s, barrier, ratio = _curvatures(potential, stable, saddle)
     falling = -float(torch.linalg.eigvalsh(H_s)[0])
     growth = math.sqrt(friction**2 / 4 + falling) - friction / 2
     return Rate(growth / (2 * math.pi) * ratio, barrier / temperature)
@@ -131,8 +131,8 @@ def _end(dynamics: Dynamics, guess: State, name: str) -> FixedPoint:
     return found
 
 
-def _curvatures(potential: Potential, stable: State, saddle: State) -> tuple[Tensor, Tensor, float, float]:
-    """Hessians of U at the ends, its difference, and sqrt(det / |det|)."""
+def _curvatures(potential: Potential, stable: State, saddle: State) -> tuple[Tensor, float, float]:
+    """The Hessian of U at the saddle, the difference of U, and sqrt(det / |det|) of the Hessians."""
     ends = torch.stack([stable.detach().double(), saddle.detach().double()])
     U = potential(ends)
     if tuple(U.shape) != (2,) or not bool(torch.isfinite(U).all()):
@@ -144,4 +144,4 @@ def _curvatures(potential: Potential, stable: State, saddle: State) -> tuple[Ten
             expected = "a minimum" if falling == 0 else "a point where one direction falls"
             raise InputError(f"{name}: expected {expected}, got a Hessian with the eigenvalues {eigenvalues.tolist()}")
     ratio = math.sqrt(float(torch.linalg.det(H_a) / torch.linalg.det(H_s).abs()))  # pyright: ignore
-    return H_a, H_s, float(U[1] - U[0]), ratio  # pyright: ignore
+    return H_s, float(U[1] - U[0]), ratio  # pyright: ignore

@@ -17,6 +17,7 @@ Source: Maier & Stein 1997, https://doi.org/10.1137/S0036139994271753; Bouchet &
 https://doi.org/10.1007/s00023-016-0507-4.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,7 +102,7 @@ def with_tangent(H: np.ndarray, e: np.ndarray, g: np.ndarray) -> np.ndarray:
     return P @ H @ P + np.outer(e, g) + np.outer(g, e) - (e @ g) * np.outer(e, e)
 
 
-def _along(dynamics: Dynamics, path: Instanton, D: np.ndarray):  # noqa: ANN202
+def _along(dynamics: Dynamics, path: Instanton, D: np.ndarray) -> Callable[[float], tuple[np.ndarray, ...]]:
     """J, sum_k p_k hess f_k, the tangent e, g = pdot / |xdot| and p, as functions of time, by splines."""
     x = path.states.clone().requires_grad_()
     n, d = x.shape
