@@ -28,7 +28,7 @@ from .lagrangian import ActionDensity
 
 TOLERANCE = 1e-10
 ITERATIONS = 1000
-FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-4, 3e-5, 1e12
+FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-4, 1e-8, 1e12
 EPSILON = torch.finfo(torch.float64).eps
 ROUNDING = 1e-13  # of the action: a smaller change says nothing
 
@@ -77,15 +77,19 @@ def newton(
         if not active.any():
             break
         iterations += 1
-        coordinates, damping = _step(state, damping, active)
-        step = coordinates if frames is None else torch.einsum("pndk,pnk->pnd", frames, coordinates)
-        ended = active & (step.abs().amax((1, 2)) <= 4 * EPSILON * x.abs().amax((1, 2))).numpy()
-        trial = x.clone()
-        trial[:, 1:-1] += step
-        change = (action(density, trial, times, weight) - state.quadratic.action).numpy()
+        factors, damping = _factored_hessians(state, damping, active)
+        coordinates = _solved(factors, state.quadratic.gradient)
         slope = (state.quadratic.gradient * coordinates).sum((1, 2)).numpy()
-        scale = ROUNDING * (state.quadratic.action.abs().numpy() + state.scale.numpy())
-        accepted = active & ((change <= 1e-4 * slope) | ((np.abs(slope) <= scale) & (np.abs(change) <= 10 * scale)))
+        trial = _moved(x, coordinates, frames)
+        moved = (trial - x).abs().amax((1, 2)) <= 4 * EPSILON * x.abs().amax((1, 2))
+        ended = active & moved.numpy()
+        change, accepted = _judged(density, trial, times, weight, state, slope, active)
+        if (active & ~accepted).any():  # back to the bottom of a curved valley: a second step with the same Hessian
+            again = _gradient(density, trial, times, weight, frames)
+            second = _moved(trial, _solved(factors, torch.nan_to_num(again)), frames)
+            second_change, better = _judged(density, second, times, weight, state, slope, active & ~accepted)
+            trial = torch.where(torch.from_numpy(better)[:, None, None], second, trial)
+            change, accepted = np.where(better, second_change, change), accepted | better
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = change / (slope / 2)
         damping = np.where(active & ~accepted, np.maximum(4 * damping, FIRST_DAMPING), damping)
@@ -139,21 +143,48 @@ def _at(
     return _State(whole, part, kinetic, torch.nan_to_num(residual, nan=torch.inf), scale)
 
 
-def _step(state: _State, damping: ndarray, active: ndarray) -> tuple[Tensor, ndarray]:
-    """Newton steps of the active paths, zero for the others, and the damping that made them possible."""
+Factors = list[tuple[ndarray, ndarray]]
+"""Cholesky factors of stacked Hessians, each with the numbers of the paths in it."""
+
+
+def _moved(x: Nodes, coordinates: Tensor, frames: Tensor | None) -> Nodes:
+    step = coordinates if frames is None else torch.einsum("pndk,pnk->pnd", frames, coordinates)
+    return torch.cat([x[:, :1], x[:, 1:-1] + step, x[:, -1:]], 1)
+
+
+def _judged(
+    density: ActionDensity, trial: Nodes, times: Mesh, weight: float, state: _State, slope: ndarray, asked: ndarray
+) -> tuple[ndarray, ndarray]:
+    """The change of every action, and which of the paths asked for may go there."""
+    change = (action(density, trial, times, weight) - state.quadratic.action).numpy()
+    scale = ROUNDING * (state.quadratic.action.abs().numpy() + state.scale.numpy())
+    lost = (np.abs(slope) <= scale) & (np.abs(change) <= 10 * scale)  # in rounding: the gradient decides
+    return change, asked & ((change <= 1e-4 * slope) | lost)
+
+
+def _gradient(density: ActionDensity, x: Nodes, times: Mesh, weight: float, frames: Tensor | None) -> Tensor:
+    """That of the action at the interior nodes, in the coordinates of the frames."""
+    state, velocity, at = at_edges(x, times, weight)
+    paths, edges, d = state.shape
+    state, velocity = state.requires_grad_(), velocity.requires_grad_()
+    value = density(state.reshape(-1, d), velocity.reshape(-1, d), at.repeat(paths))
+    found = torch.autograd.grad(value.sum(), (state, velocity), materialize_grads=True, allow_unused=True)
+    h = times.diff()[:, None]
+    left, right = (1 - weight) * h * found[0] - found[1], weight * h * found[0] + found[1]
+    gradient = right[:, :-1] + left[:, 1:]
+    return gradient if frames is None else torch.einsum("pndk,pnd->pnk", frames, gradient)
+
+
+def _factored_hessians(state: _State, damping: ndarray, active: ndarray) -> tuple[Factors, ndarray]:
+    """Factors of the active paths' Hessians, and the damping that made them positive definite."""
     damping, choice = damping.copy(), np.zeros(len(damping), dtype=bool)  # choice: the positive part alone
-    rows = np.flatnonzero(active)
-    gradient = state.quadratic.gradient
-    step, pending = torch.zeros_like(gradient), rows
+    factors: Factors = []
+    pending = np.flatnonzero(active)
     while len(pending):
         bands = banded(*_damped(state, pending, damping, choice))
         factor, good = _factored(bands, len(pending))
-        ready = pending[:good]
         if good:
-            width = bands.shape[1] // len(pending)
-            right = gradient[ready].reshape(-1).numpy()
-            solved, _ = dpbtrs(factor[:, : good * width], right)
-            step[ready] = -torch.from_numpy(solved).reshape(gradient[ready].shape)
+            factors.append((pending[:good], factor[:, : good * (bands.shape[1] // len(pending))]))
         if good < len(pending):
             failed = pending[good]
             if state.positive is not None and not choice[failed]:
@@ -163,7 +194,16 @@ def _step(state: _State, damping: ndarray, active: ndarray) -> tuple[Tensor, nda
                 if damping[failed] > MOST_DAMPING:
                     good += 1  # given up: no step
         pending = pending[good:]
-    return step, damping
+    return factors, damping
+
+
+def _solved(factors: Factors, gradient: Tensor) -> Tensor:
+    """-H^-1 g of the factored paths, zero for the others."""
+    step = torch.zeros_like(gradient)
+    for rows, factor in factors:
+        solved, _ = dpbtrs(factor, gradient[rows].reshape(-1).numpy())
+        step[rows] = -torch.from_numpy(solved).reshape(gradient[rows].shape)
+    return step
 
 
 def _damped(state: _State, rows: ndarray, damping: ndarray, choice: ndarray) -> tuple[Tensor, Tensor]:
