@@ -1,12 +1,12 @@
 r"""Forecasts of the onset of copying against the onsets observed: n = 64, 256 and 1,024 digits, three seeds each.
 
-MNIST averaged over 2 x 2 pixels (14 x 14) in [-1, 1]; a residual MLP of 500,000 parameters with EDM's preconditioning,
+MNIST averaged over 2 x 2 pixels (14 x 14) in [-1, 1]; a residual MLP of 527,556 parameters with EDM's preconditioning,
 Adam at a constant rate of 1e-3 and batches of 32, checkpoints 10% apart, 1,000 samples by 16 steps of DDIM from the
 averaged weights. There are three runs of every size, each on its own images with its own weights. The forecast for 64
 comes from the runs of 16 and 32 examples, for 256 from those of 16, 32 and 64, for 1,024 from those of 64, 128 and 256.
 Runs up to 256 examples are trained side by side, weights with a leading axis.
 
-    python benchmarks/forecast.py runs out/forecast     # half an hour on one free core; rerun to resume
+    python benchmarks/forecast.py runs out/forecast     # ten minutes to n256, then hours; rerun to resume
     python benchmarks/forecast.py runs out/forecast n1024-0   # one of them: n16, n32, ..., n256, n1024-0, -1, -2
     python benchmarks/forecast.py table out/forecast    # the nine forecasts
 """
