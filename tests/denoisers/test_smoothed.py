@@ -136,6 +136,15 @@ def test_its_gradient_is_that_of_the_mean_by_central_differences():
     assert float((gradient * move).sum()) == pytest.approx(expected, rel=1e-7)
 
 
+def test_what_it_generates_are_means_of_as_many_data_points_as_noises():
+    """Samples at t = 0.001 of two points at -1 and 1: multiples of 2/5, up to the noise that is left."""
+    points = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
+    samples = generate(smoothed(points, RectifiedFlow()), 64, steps=40, dtype=torch.float64)
+    means = -1 + 2 * torch.arange(DRAWS + 1).double() / DRAWS
+    apart = (samples - means).abs().min(1).values
+    assert float(apart.max()) < 0.02
+
+
 def test_an_empty_batch_is_answered_by_an_empty_batch():
     assert smoothed(data(), VP())(data(2)[:0], 0.5).shape == (0, 2, 3)
 
