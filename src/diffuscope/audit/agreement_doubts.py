@@ -29,6 +29,7 @@ from .session import Session
 from .store import Arrays
 
 RESOLVED = 3.0  # standard errors that must fit between two memorizers and equal functions
+LEARNED = 0.99  # of a formula's loss: a model surely below it has learned more
 SHARED = 0.01  # of the second model's training examples, and of held-out ones: with more the sets are not disjoint
 
 
@@ -44,7 +45,7 @@ class Compared:
     p_value: float
     gap: Gap  # of the second model between the first one's training examples and held-out ones
     loss: Interval  # of the second model on held-out data, over that of the worse of a formula and a lookup
-    first_loss: Interval  # the same of the first model
+    over_formula: tuple[Interval, Interval]  # the losses of both over that of a formula
     relative_loss: Interval  # the second one's over the first one's
     repeated: int | None  # of its training examples are the first one's too; None where its data are unknown
     nearly_repeated: float  # share of them that are the first one's up to rounding
@@ -83,7 +84,10 @@ def compared(session: Session, pair: Pair, samples: Arrays, scores: Arrays, pair
         p_value=result.p_value(rng("agreement permutation")),
         gap=gap,
         loss=_ratio(own_loss, worse, rng("agreement loss")),
-        first_loss=_ratio(first_loss, worse, rng("agreement first loss")),
+        over_formula=(
+            _ratio(first_loss, known[:, 0], rng("agreement first formula")),
+            _ratio(own_loss, known[:, 0], rng("agreement second formula")),
+        ),
         relative_loss=_ratio(own_loss, first_loss, rng("agreement relative loss")),
         repeated=None if other is None else shared_examples(train, other),
         nearly_repeated=0.0 if other is None else nearly_shared(train, other, session.torch_stream("agreement shared")),
@@ -141,11 +145,11 @@ def _doubt(result: Compared, session: Session) -> str:
 
 def undeserved(result: Compared) -> str:
     """Why agreement is no merit, if it is none: what one of them has learned, or what both have in common."""
-    for name, (value, _, high) in (("first", result.first_loss), ("second", result.loss)):
-        if not high < 1:
+    for name, (value, _, high) in zip(("first", "second"), result.over_formula, strict=True):
+        if not high < LEARNED:
             return (
-                f"the {name} model has learned little: its loss on held-out examples is {value:.3g}x that of a formula "
-                "or of a lookup of the first one's examples"
+                f"the {name} model has learned little: its loss on held-out examples is {value:.3g}x that of a "
+                "formula that knows mean and deviation"
             )
     if result.averaged[2] < result.least:
         return (

@@ -232,7 +232,7 @@ def _facts(result: Compared, calls: int) -> dict[str, object]:
         "position": result.agree,
         "nearness": result.copying,
         "covariance_over_target": result.averaged,
-        "heldout_loss_over_references": result.first_loss,
+        "heldout_losses_over_formula": result.over_formula,
         "second_heldout_loss_over_references": result.loss,
         "second_heldout_loss_over_first": result.relative_loss,
         "network_evaluations": calls,
