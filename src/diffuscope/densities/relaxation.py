@@ -68,14 +68,14 @@ def relaxation_rates(
     if equation.boundary == "absorbing" or equation.killing is not None:
         raise InputError("equation: expected one that conserves mass, got absorption or killing")
     L = generator_matrix(equation)
-    n = L.shape[0]
+    n = int(np.prod(equation.grid.cells))
     if not 1 <= count <= n - 3:
         raise InputError(f"count: expected 1 to {n - 3} rates on {n} cells, got {count}")
     inverse = splu((L - shift * eye_array(n)).tocsc())
-    operator = LinearOperator((n, n), matvec=inverse.solve, dtype=np.float64)
+    operator = LinearOperator((n, n), matvec=inverse.solve, dtype=np.float64)  # pyright: ignore[reportCallIssue]
     start = np.random.default_rng(0).random(n)
     central = equation.noiseless == "central"
-    values, modes = eigs(operator, k=min(n - 2, 2 * count + 2 if central else count + 1), v0=start, tol=0, which="LM")
+    values, modes = eigs(operator, k=min(n - 2, 2 * count + 2 if central else count + 1), v0=start, tol=0)  # pyright: ignore
     rates = torch.from_numpy(-(shift + 1 / values))
     if central:
         rates = rates[~alternating(torch.from_numpy(modes).T.reshape(-1, *equation.grid.cells))]
