@@ -85,9 +85,7 @@ pulled = Dynamics(lambda x: -3 * x, half)
 bridge = linear_bridge(pulled, start, end, times).sample(2000, generator)
 
 walk = Dynamics(lambda x: torch.full_like(x, 0.1), half, domain=(-1.0, 1.0))
-absorbed = absorbed_paths(
-    walk, start, times, lambda x: x[:, 0] < 0, since=0.95, attempts=100_000, generator=generator
-)
+absorbed = absorbed_paths(walk, start, times, lambda x: x[:, 0] < 0, since=0.95, attempts=100_000, generator=generator)
 beyond = 1 + 0.5826 * float(times[1]) ** 0.5  # where a bound seems to be that is watched at steps
 inner = times[(times > 0) & (times < 0.95)]
 exact = absorbed_mean(0.5, 0.975, inner, bounds=(-beyond, beyond), diffusion=half)
