@@ -60,7 +60,7 @@ def test_out_of_a_well_the_action_is_the_difference_of_the_potential_and_the_cur
 
     start, end = torch.tensor([-1.0, 0.3]), torch.tensor([0.0, 0.0])
     found = geometric_action(Dynamics(drift, D), start, end, 200)
-    height = float(potential(end[None].double()) - U(start[None].double()))
+    height = float(potential(end[None].double()) - potential(start[None].double()))
     assert found.extrapolated == pytest.approx(height, abs=1e-6 * height)
     assert found.minimum
     tangent = found.curve[120] - found.curve[118]

@@ -165,7 +165,7 @@ def _judged(
 def _gradient(density: ActionDensity, x: Nodes, times: Mesh, weight: float, frames: Tensor | None) -> Tensor:
     """That of the action at the interior nodes, in the coordinates of the frames."""
     state, velocity, at = at_edges(x, times, weight)
-    paths, edges, d = state.shape
+    paths, d = len(state), state.shape[2]
     state, velocity = state.requires_grad_(), velocity.requires_grad_()
     value = density(state.reshape(-1, d), velocity.reshape(-1, d), at.repeat(paths))
     found = torch.autograd.grad(value.sum(), (state, velocity), materialize_grads=True, allow_unused=True)
