@@ -50,16 +50,6 @@ def test_without_smoothing_it_is_the_empirical_denoiser():
     torch.testing.assert_close(smoothed(points, schedule, smoothing=0)(x_t, t), exact, rtol=0, atol=1e-12)
 
 
-def test_a_model_of_its_own_samples_means_of_pairs_of_data_points():
-    """Two far points and two noises: at low noise every noise chooses one of them, and the answer is their mean."""
-    points = torch.tensor([[-1.0, 0.0, 0.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
-    samples = generate(smoothed(points, VE(), smoothing=0.5, draws=2), 64, steps=30)
-    assert samples.shape == (64, 3)
-    nearest = (samples[:, :1] - torch.tensor([[-1.0, 0.0, 1.0]])).abs().amin(1)
-    assert float(nearest.max()) < 0.05
-    assert float(samples[:, 1:].abs().max()) < 0.05
-
-
 def test_two_points_have_the_mean_of_hyperbolic_tangents():
     points, x_t, t = torch.tensor([[-1.0], [1.0]], dtype=torch.float64), torch.tensor([[0.3]]).double(), 0.4
     alpha, sigma = 0.6, 0.4

@@ -87,7 +87,7 @@ class Smoothed:
         if not bool(torch.isfinite(points).all()):
             raise InputError("points: expected finite values, got NaN or infinity")
         self._schedule, self._smoothing, self._memory = schedule, float(smoothing), memory
-        self.event_shape = tuple(points.shape[1:])
+        self._event_shape = tuple(points.shape[1:])
         self._points = points.detach().reshape(len(points), -1)
         self._center = self._points.mean(0, dtype=torch.float64)
         self._noise = torch.randn(draws, len(self._center), generator=generator, dtype=torch.float64)
