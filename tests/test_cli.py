@@ -184,7 +184,7 @@ def test_an_audit_is_resumed_after_a_full_disk_and_ctrl_c_and_writes_the_report_
         broken.setattr("diffuscope.audit.questions.steps.measure_steps", interrupted)
         assert "resume" in refused(capsys, *command, code=130)
     kept = len(list((tmp_path / "out").rglob("*.npz")))
-    assert kept == 2 + 5  # the samples, the first question and five noise levels
+    assert kept == 3 + 5  # the samples, the first question, five noise levels and the noise of the target
     run(*command)
     said = capsys.readouterr()
     assert "Report: " in said.out

@@ -10,8 +10,7 @@ from diffuscope import cli
 from diffuscope.cli.forecast import Plan, told, usable
 from diffuscope.data import load_data
 from diffuscope.errors import InputError
-from diffuscope.theory import Pilot, pilot_sizes, run_pilots
-from diffuscope.theory.onset_pilots import REPEATS, step_at, training_times
+from diffuscope.theory.onset_pilots import REPEATS, Pilot, pilot_sizes, run_pilots, step_at, training_times
 from diffuscope.training import TrainingSettings
 
 

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from audit_subjects import asked, digits
 from diffuscope.audit.second_model import shared_examples

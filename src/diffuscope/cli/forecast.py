@@ -8,8 +8,16 @@ from typing import Any, Literal
 from diffuscope.data import DataSet
 from diffuscope.files import write_json
 from diffuscope.progress import progress_bar
-from diffuscope.theory import NoForecast, OnsetForecast, Pilot, forecast_onset, pilot_sizes, run_pilots
-from diffuscope.theory.onset_pilots import REPEATS, require_heldout, step_at, training_times
+from diffuscope.theory import NoForecast, OnsetForecast, forecast_onset
+from diffuscope.theory.onset_pilots import (
+    REPEATS,
+    Pilot,
+    pilot_sizes,
+    require_heldout,
+    run_pilots,
+    step_at,
+    training_times,
+)
 from diffuscope.training import recipe
 
 FILE = "forecast.json"

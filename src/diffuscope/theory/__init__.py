@@ -9,13 +9,12 @@ from .learning_curves import one_layer_descent, one_layer_flow, optimal_weights,
 from .memorization_onset import checkpoints, copied, copies_surely, onset
 from .network_agreement import Agreement, agreement, compared
 from .onset_forecast import NoForecast, OnsetForecast, forecast_onset
-from .onset_pilots import Pilot, pilot_sizes, run_pilots
 from .trajectory_distances import TrajectoryGaps, trajectory_gaps
 
 __all__ = [
-    "AffineLearning", "AffineMap", "Agreement", "NoForecast", "OnsetForecast", "Pilot", "PowerLaw", "TrajectoryGaps",
+    "AffineLearning", "AffineMap", "Agreement", "NoForecast", "OnsetForecast", "PowerLaw", "TrajectoryGaps",
     "agreement", "analytic_candidates", "checkpoints", "compared", "copied", "copies_surely", "emergence_times",
     "fit_power_law", "forecast_onset", "learned_variance", "mixture_map", "mixtures_of", "moment_batch",
-    "one_layer_descent", "one_layer_flow", "one_layer_generated_variance", "onset", "optimal_weights", "pilot_sizes",
-    "run_pilots", "trajectory_gaps", "two_layer_descent", "two_layer_flow", "two_layer_generated_variance",
+    "one_layer_descent", "one_layer_flow", "one_layer_generated_variance", "onset", "optimal_weights",
+    "trajectory_gaps", "two_layer_descent", "two_layer_flow", "two_layer_generated_variance",
 ]  # fmt: skip

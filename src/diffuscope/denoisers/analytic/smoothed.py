@@ -102,6 +102,11 @@ class Smoothed:
         """That of x_t."""
         return self._schedule
 
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """The shape of one point."""
+        return self._event_shape
+
     def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
         """D_s(x_t), in the precision of `x_t`; differentiable in `x_t`, at the cost of M empirical denoisers."""
         t = as_time(t)
