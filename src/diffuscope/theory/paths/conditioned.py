@@ -160,7 +160,7 @@ def kept_paths(
     attempts: int,
     generator: torch.Generator,
 ) -> ConditionedPaths:
-    """The simulated paths for which `keep`(states, node at which the domain was left) holds."""
+    """The simulated paths for which `keep` (states, node at which the domain was left) holds."""
     if attempts < 2:
         raise InputError(f"attempts: expected at least 2, got {attempts}")
     size, kept = max(CHUNK // (len(times) * len(start)), 1), []

@@ -38,7 +38,7 @@ HOLDS = 1e-8  # of the size of the terms: what rounding leaves of an exact symme
 
 @dataclass(frozen=True)
 class Symmetry:
-    """`xi`(x, t) of shape (n, d), `tau`(x, t) and `gauge`(x, t) of shape (n,); those that are None are zero."""
+    """`xi` (x, t) of shape (n, d), `tau` and `gauge` of (x, t), of shape (n,); those that are None are zero."""
 
     name: str
     xi: Field | None = None
