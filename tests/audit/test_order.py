@@ -11,9 +11,10 @@ from audit_subjects import QUICK, asked, digits, exact_subject
 from diffuscope.audit import Answer, Session, Subject, audit_model
 from diffuscope.audit.component_levels import COMPONENTS, ComponentLevels
 from diffuscope.audit.originals import Originals
-from diffuscope.audit.questions.order import QUESTION, findings, rank_correlation
+from diffuscope.audit.questions.order import QUESTION, findings
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Gaussian
+from diffuscope.findings import rank_correlation
 from diffuscope.schedules import VE, VP
 
 SETTINGS = dataclasses.replace(QUICK, levels=12, trajectories=64, generated=64, components=1)

@@ -97,7 +97,7 @@ def test_the_rank_correlation_is_spearmans_and_its_interval_covers():
         for _ in range(120):
             x, noise = torch.from_numpy(rng.standard_normal((2, 100)))
             y = rho * x + math.sqrt(1 - rho**2) * noise
-            found = variance_on_digits.rank_correlation(x, y, rng)
+            found = variance_on_digits.association(x, y, rng)
             covered += found.low <= exact <= found.high
             assert found.value == pytest.approx(spearmanr(x.numpy(), y.numpy())[0], abs=1e-12)
     assert abs(covered - 114) <= 3 * math.sqrt(120 * 0.95 * 0.05)
@@ -108,7 +108,7 @@ def test_the_p_value_of_independent_values_is_uniform():
     rng = np.random.default_rng(2)
     with planted(f"{DIGITS}.PERMUTATIONS", 199), planted(f"{DIGITS}.RESAMPLES", 10):
         p = [
-            variance_on_digits.rank_correlation(x, y, rng).p_value
+            variance_on_digits.association(x, y, rng).p_value
             for x, y in torch.from_numpy(rng.standard_normal((200, 2, 40)))
         ]
     assert abs(np.mean(np.array(p) <= 0.1) - 0.1) <= 3.5 * math.sqrt(0.1 * 0.9 / 200)

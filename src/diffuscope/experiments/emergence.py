@@ -17,10 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.audit.questions.order import rank_correlation
 from diffuscope.denoisers import Denoiser, ExactDenoiser
 from diffuscope.exact import Distribution, Gaussian
-from diffuscope.findings import Panel, largest, line, points
+from diffuscope.findings import Panel, largest, line, points, rank_correlation
 from diffuscope.samplers import Heun, model_times
 from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
 from diffuscope.theory.geometry import (

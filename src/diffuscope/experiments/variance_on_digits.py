@@ -23,7 +23,6 @@ from functools import lru_cache
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from diffuscope.data import load_data
@@ -38,9 +37,11 @@ from diffuscope.findings import (
     line,
     percentile_interval,
     points,
+    rank_correlation,
 )
 from diffuscope.schedules import VE
 from diffuscope.streams import torch_stream
+from diffuscope.theory.memorization_onset import RATIO
 from diffuscope.theory.variance import Ensemble, member_ends, quenched_sample
 from diffuscope.times import karras_times
 from diffuscope.training import EDMWeight, LogNormalNoise, TrainingSettings, fit
@@ -186,7 +187,7 @@ def compared(seed: int) -> Compared:
         own.var(0).sum(1).sqrt(),
         others.var(0).sum(1).sqrt(),
         d[..., 0].mean(0),
-        (d[..., 0] < d[..., 1] / 3).double().mean(0),
+        (d[..., 0] < RATIO * d[..., 1]).double().mean(0),
     )
 
 
@@ -200,21 +201,15 @@ class RankCorrelation:
     p_value: float
 
 
-def rank_correlation(x: Float[Tensor, " n"], y: Float[Tensor, " n"], rng: np.random.Generator) -> RankCorrelation:
+def association(x: Float[Tensor, " n"], y: Float[Tensor, " n"], rng: np.random.Generator) -> RankCorrelation:
     """Over resampled pairs, and against permuted ones."""
-    a, b = rankdata(x.numpy()), rankdata(y.numpy())
+    a, b = x.numpy(), y.numpy()
     n = len(a)
-
-    def correlation(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        left, right = left - left.mean(-1, keepdims=True), right - right.mean(-1, keepdims=True)
-        return np.asarray((left * right).sum(-1) / np.sqrt((left**2).sum(-1) * (right**2).sum(-1)))
-
-    value = float(correlation(a, b))
+    value = float(rank_correlation(a, b))
     rows = rng.integers(n, size=(RESAMPLES, n))
-    resampled = correlation(rankdata(x.numpy()[rows], axis=1), rankdata(y.numpy()[rows], axis=1))
-    low, high = percentile_interval(resampled)
+    low, high = percentile_interval(rank_correlation(a[rows], b[rows]))
     shuffled = rng.permuted(np.broadcast_to(b, (PERMUTATIONS, n)), axis=1)
-    exceed = int((correlation(a[None], shuffled) >= value - 1e-12).sum())
+    exceed = int((rank_correlation(a, shuffled) >= value - 1e-12).sum())
     return RankCorrelation(value, float(low), float(high), (1 + exceed) / (1 + PERMUTATIONS))
 
 
@@ -222,9 +217,9 @@ def rank_correlation(x: Float[Tensor, " n"], y: Float[Tensor, " n"], rng: np.ran
 def spread(part: Part) -> str:
     """Predicted spread of one half against the measured spread of the other."""
     found = compared(part.seed)
-    correlation = rank_correlation(found.predicted, found.spread, part.rng)
-    ceiling = rank_correlation(found.own_spread, found.spread, part.rng)
-    linear = rank_correlation(found.predicted, found.own_spread, part.rng)
+    correlation = association(found.predicted, found.spread, part.rng)
+    ceiling = association(found.own_spread, found.spread, part.rng)
+    linear = association(found.predicted, found.own_spread, part.rng)
     title = f"Predicted spread and the spread of other networks' samples, {STARTS} starts: p-value of no association"
     part.at_most("associated", title, correlation.p_value, 0.001, f"{PERMUTATIONS:,} permutations of the starts")
     title = "Rank correlation of prediction and the same networks' samples: is the first order enough?"
@@ -256,8 +251,8 @@ def spread(part: Part) -> str:
 def novelty(part: Part) -> str:
     """Predicted spread against the distance of other networks' samples from the training examples."""
     found = compared(part.seed)
-    correlation = rank_correlation(found.predicted, found.nearest, part.rng)
-    ceiling = rank_correlation(found.spread, found.nearest, part.rng)
+    correlation = association(found.predicted, found.nearest, part.rng)
+    ceiling = association(found.spread, found.nearest, part.rng)
     thirds = copied_by_thirds(found.predicted, found.copied, part.rng)
     title = f"Predicted spread and distance to the nearest training example, {STARTS} starts: p-value of no association"
     part.at_most("novel", title, correlation.p_value, 0.001, f"{PERMUTATIONS:,} permutations of the starts")

@@ -45,6 +45,7 @@ from .statistics import (
     label_permutation,
     paired_permutation,
     percentile_interval,
+    rank_correlation,
 )
 from .turning import TurningPoint, turning_point
 
@@ -55,5 +56,5 @@ __all__ = [
     "binomial_p_value", "bootstrap_sums", "cards", "cells", "chi_squared_permutation", "conformal_p_values",
     "density_bars", "detectable_shift", "equals", "exact_share_interval", "false_discovery", "farthest",
     "frechet_distance", "groups", "heat_map", "intervals", "jackknife", "label_permutation", "largest", "line",
-    "paired_permutation", "percentile_interval", "points", "series", "turning_point",
+    "paired_permutation", "percentile_interval", "points", "rank_correlation", "series", "turning_point",
 ]  # fmt: skip

@@ -161,3 +161,17 @@ def detectable_shift(null_deviation: float, level: float, power: float = POWER) 
     `null_deviation` is the standard deviation of the mean under the null hypothesis.
     """
     return float((scipy.stats.norm.isf(level) + scipy.stats.norm.isf(1 - power)) * null_deviation)
+
+
+def rank_correlation(x: Float[ndarray, "*draws k"], y: Float[ndarray, "*others k"]) -> Float[ndarray, "..."]:
+    """Spearman's, over the last axis, the others broadcast; NaN where a value is, and where all of one are equal.
+
+    >>> float(rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([1.0, 8.0, 27.0])))
+    1.0
+    """
+    a, b = (scipy.stats.rankdata(values, axis=-1) for values in (x, y))
+    a, b = a - a.mean(-1, keepdims=True), b - b.mean(-1, keepdims=True)
+    lengths = np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+    with np.errstate(invalid="ignore"):  # one rank for all: NaN
+        correlation = (a * b).sum(-1) / lengths
+    return np.where(np.isnan(x).any(-1) | np.isnan(y).any(-1), np.nan, correlation)

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy import ndarray
-from scipy.stats import rankdata
 
 from diffuscope.findings import (
     Chart,
@@ -25,6 +24,7 @@ from diffuscope.findings import (
     line,
     percentile_interval,
     points,
+    rank_correlation,
 )
 from diffuscope.report import Block, Cell, Table
 from diffuscope.samplers import is_one_step
@@ -92,16 +92,6 @@ def _unknown(reason: str) -> Finding:
         tone="unknown",
         power="None, for this reason.",
     )
-
-
-def rank_correlation(levels: Float[ndarray, "*draws k"], variances: Float[ndarray, " k"]) -> Float[ndarray, "*draws"]:
-    """Spearman's, over the last axis; NaN where a level is, and where all are equal."""
-    ranks, expected = rankdata(levels, axis=-1), rankdata(variances)
-    ranks = ranks - ranks.mean(-1, keepdims=True)
-    expected = expected - expected.mean()
-    lengths = np.sqrt((ranks**2).sum(-1) * (expected**2).sum())
-    with np.errstate(invalid="ignore"):  # one rank for all: NaN
-        return np.where(np.isnan(levels).any(-1), np.nan, ranks @ expected / lengths)
 
 
 def _order(result: ComponentLevels, drawn: Float[ndarray, "draws k"]) -> Finding:
