@@ -12,7 +12,7 @@ import pytest
 import diffuscope
 
 SUBPACKAGES = {
-    "adapters", "audit", "certify", "data", "denoisers", "densities", "exact", "experiments", "findings", "report",
+    "adapters", "audit", "certify", "data", "denoisers", "densities", "exact", "experiments", "findings", "physics", "report",
     "samplers", "schedules", "theory", "times", "training",
 }  # fmt: skip
 NAMES = {

@@ -1,0 +1,1 @@
+"""Posterior denoisers made from prior denoisers."""

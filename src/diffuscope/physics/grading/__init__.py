@@ -1,0 +1,1 @@
+"""How good a posterior sampler is, where the posterior is known."""

@@ -1,0 +1,117 @@
+r"""What is observed of a field: :math:`y = h(x) + r\,\varepsilon` with Gaussian noise of known standard deviation r.
+
+r = 0 is a hard constraint. A linear h is a matrix H, one row per observed number.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from diffuscope.errors import InputError
+
+Fields = Float[Tensor, "batch *event"]
+Values = Float[Tensor, " m"] | Float[Tensor, "batch m"]  # one observation for all samples, or one per sample
+
+
+@runtime_checkable
+class Observation(Protocol):
+    """`observation(x)` is h(x), (batch, m), differentiable by autograd; `noise` is r."""
+
+    @property
+    def event_shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def noise(self) -> float: ...
+
+    def __call__(self, x: Fields) -> Float[Tensor, "batch m"]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class LinearObservation:
+    """h(x) = H x, for a `matrix` H of (m, D), D = prod(event_shape). Raises InputError for shapes that do not fit."""
+
+    matrix: Float[Tensor, "m D"]
+    event_shape: tuple[int, ...]
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.matrix.shape[1] != math.prod(self.event_shape):
+            raise InputError(
+                f"matrix: expected {math.prod(self.event_shape)} columns (the values of a field), got "
+                f"{self.matrix.shape[1]}"
+            )
+        _require_noise(self.noise)
+        object.__setattr__(self, "matrix", self.matrix.double())
+
+    def __call__(self, x: Fields) -> Float[Tensor, "batch m"]:
+        """H x."""
+        return x.flatten(1) @ self.matrix.to(x).T
+
+    def adjoint(self, v: Float[Tensor, "batch m"]) -> Fields:
+        """H^T v."""
+        return (v @ self.matrix.to(v)).reshape(len(v), *self.event_shape)
+
+
+@dataclass(frozen=True, eq=False)
+class NonlinearObservation:
+    """Any h that autograd can differentiate."""
+
+    function: Callable[[Tensor], Tensor]
+    event_shape: tuple[int, ...]
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require_noise(self.noise)
+
+    def __call__(self, x: Fields) -> Float[Tensor, "batch m"]:
+        """h(x)."""
+        return self.function(x).flatten(1)
+
+
+def at_nodes(nodes: Int[Tensor, " m"], event_shape: tuple[int, ...], noise: float | int = 0.0) -> LinearObservation:
+    """The values at some entries of the flattened field."""
+    D = math.prod(event_shape)
+    if len(nodes) and not bool(((nodes >= 0) & (nodes < D)).all()):
+        raise InputError(f"nodes: expected indices from 0 to {D - 1}, got {int(nodes.min())} to {int(nodes.max())}")
+    matrix = torch.zeros(len(nodes), D, dtype=torch.float64)
+    matrix[torch.arange(len(nodes)), nodes] = 1
+    return LinearObservation(matrix, event_shape, float(noise))
+
+
+def where(mask: Bool[Tensor, "*event"], noise: float | int = 0.0) -> LinearObservation:
+    """The values where `mask` holds: a patch, a boundary."""
+    return at_nodes(mask.flatten().nonzero()[:, 0], tuple(mask.shape), noise)
+
+
+def averages(masks: Sequence[Tensor], noise: float | int = 0.0) -> LinearObservation:
+    """The means over some sets of nodes, one per mask."""
+    if not masks or not all(bool(mask.any()) for mask in masks):
+        raise InputError("masks: expected at least one, and a node in every mask")
+    rows = torch.stack([mask.double().flatten() / mask.sum() for mask in masks])
+    return LinearObservation(rows, tuple(masks[0].shape), float(noise))
+
+
+def log_likelihood(observation: Observation, x: Fields, y: Values) -> Float[Tensor, " batch"]:
+    """log N(y; h(x), r^2 I), float64; for r = 0 it is 0 where h(x) = y to rounding, and minus infinity elsewhere."""
+    misfit = (y.double() - observation(x.double())).flatten(1)
+    r = observation.noise
+    if r == 0:
+        scale = 1e-9 * (1 + y.abs().amax())
+        return torch.where((misfit.abs() <= scale).all(1), 0.0, -math.inf).double()
+    return -0.5 * misfit.square().sum(1) / r**2 - misfit.shape[1] * (math.log(r) + 0.5 * math.log(2 * math.pi))
+
+
+def observe(observation: Observation, x: Fields, *, generator: torch.Generator) -> Float[Tensor, "batch m"]:
+    """y = h(x) + r eps, float64."""
+    exact = observation(x.double())
+    return exact + observation.noise * torch.randn(exact.shape, dtype=torch.float64, generator=generator)
+
+
+def _require_noise(noise: float) -> None:
+    if not 0 <= noise < math.inf:
+        raise InputError(f"noise: expected a standard deviation >= 0, got {noise}")
