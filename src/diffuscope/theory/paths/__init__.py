@@ -10,9 +10,12 @@ from .geometric_action import GeometricAction, geometric_action
 from .instanton import Instanton
 from .lagrangian import ActionDensity, Functional, Lagrangian
 from .least_action import Certificate, LeastAction, least_action, least_of_density, straight
+from .minimum_energy_path import MinimumEnergyPath, string
 from .most_likely import Conserved, MostLikelyPath, most_likely_path
+from .ordered_line_integral import Quasipotential, quasipotential
 from .path_page import PathReport
 from .rates import Rate, Transition, eyring_kramers, kramers, transition_rate
+from .shooting import Shot, shoot
 from .symmetry import (
     FoundSymmetry,
     Symmetry,
@@ -28,10 +31,11 @@ from .symmetry import (
 
 __all__ = [
     "ActionDensity", "Certificate", "ConditionedPaths", "Conserved", "Dynamics", "FixedPoint", "FoundSymmetry",
-    "Functional", "GeometricAction", "Instanton", "Lagrangian", "LeastAction", "LinearBridge", "MostLikelyPath",
-    "PathReport", "Rate", "Symmetry", "Transition", "absorbed_mean", "absorbed_paths", "conditioned_paths",
-    "curve_of_duration", "curve_path", "energy_balance", "eyring_kramers", "find_symmetries", "fixed_point",
-    "fixed_points", "geometric_action", "kramers", "least_action", "least_of_density", "linear_bridge",
-    "most_likely_path", "rotation", "scaling", "stiff_least_action", "straight", "time_shift", "timed",
-    "transition_rate", "translation", "variation", "violation",
+    "Functional", "GeometricAction", "Instanton", "Lagrangian", "LeastAction", "LinearBridge", "MinimumEnergyPath",
+    "MostLikelyPath", "PathReport", "Quasipotential", "Rate", "Shot", "Symmetry", "Transition", "absorbed_mean",
+    "absorbed_paths", "conditioned_paths", "curve_of_duration", "curve_path", "energy_balance", "eyring_kramers",
+    "find_symmetries", "fixed_point", "fixed_points", "geometric_action", "kramers", "least_action",
+    "least_of_density", "linear_bridge", "most_likely_path", "quasipotential", "rotation", "scaling", "shoot",
+    "stiff_least_action", "straight", "string", "time_shift", "timed", "transition_rate", "translation",
+    "variation", "violation",
 ]  # fmt: skip
