@@ -70,9 +70,8 @@ class ShiftedLaplacian:
         """
         if not bool(given.isfinite().all()):
             field, *node = (~given.isfinite()).nonzero()[0].tolist()
-            raise InputError(
-                f"given: expected finite values, got {given[field, *node]} at node {node} of field {field}"
-            )
+            value = float(given[field, *node])
+            raise InputError(f"given: expected finite values, got {value} at node {tuple(node)} of field {field}")
         f = self._compatible(given.detach()) if self.singular else given.detach()
         return self._factors.solve(f.flatten(1)).reshape(f.shape)
 
