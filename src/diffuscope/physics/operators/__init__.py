@@ -6,10 +6,10 @@ from .factorization import Factorization, Inverse, inverse
 from .flux_form import FluxForm
 from .helmholtz import Helmholtz
 from .laplacian import ShiftedLaplacian
-from .media import LogNormal, TwoPhase
+from .media import LogNormal, SmoothField, TwoPhase
 from .poisson import Poisson
 
 __all__ = [
     "Darcy", "Equation", "Factorization", "FluxForm", "Helmholtz", "Inverse", "LogNormal", "Poisson",
-    "ShiftedLaplacian", "TwoPhase", "inverse",
+    "ShiftedLaplacian", "SmoothField", "TwoPhase", "inverse",
 ]  # fmt: skip
