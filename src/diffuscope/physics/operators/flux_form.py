@@ -95,7 +95,7 @@ class FluxForm:
 
     def hold(self, matrix: csr_array) -> csr_array:
         """A matrix with the rows of the Dirichlet nodes replaced by those of the identity, in every block of N rows."""
-        nodes = np.arange(matrix.shape[0])
+        nodes = np.arange(len(matrix.indptr) - 1)
         held = np.tile(self.dirichlet.flatten().numpy(), len(nodes) // self.grid.size)
         entries = matrix.tocoo()
         free = ~held[entries.row]
