@@ -244,7 +244,7 @@ def test_neighboring_problems_are_refused_in_one_line() -> None:
 def test_a_wavenumber_is_resonant_within_one_part_in_ten_to_the_eighth_of_its_square() -> None:
     grid = Grid((17,))
     Helmholtz(grid, 3 * math.pi * (1 + 1e-8))  # half of the change of k^2; ill-conditioned, but solvable
-    with pytest.raises(InputError, match="eigenvalues of -Laplacian, got 88.8264"):
+    with pytest.raises(InputError, match=r"eigenvalues of -Laplacian, got 88\.8264"):
         Helmholtz(grid, 3 * math.pi * (1 + 0.25e-8))
 
 
