@@ -12,12 +12,12 @@ from .observations import (
     observe,
     where,
 )
-from .operators import Equation
+from .operators import Darcy, Equation, Helmholtz, Poisson, inverse
 from .posterior import log_evidence, posterior, posterior_weights
 from .problem import Problem
 
 __all__ = [
-    "DPS", "CovarianceGuided", "Equation", "GaussianGuide", "Grid", "LinearObservation", "NonlinearObservation",
-    "NormalizedDPS", "Observation", "PiGDM", "Problem", "Projected", "at_nodes", "averages", "log_evidence",
-    "log_likelihood", "observe", "posterior", "posterior_weights", "where",
+    "DPS", "CovarianceGuided", "Darcy", "Equation", "GaussianGuide", "Grid", "Helmholtz", "LinearObservation",
+    "NonlinearObservation", "NormalizedDPS", "Observation", "PiGDM", "Poisson", "Problem", "Projected", "at_nodes",
+    "averages", "inverse", "log_evidence", "log_likelihood", "observe", "posterior", "posterior_weights", "where",
 ]  # fmt: skip
