@@ -26,6 +26,7 @@ from diffuscope.physics import (
     log_likelihood,
     observe,
     posterior,
+    start_at_mean,
 )
 from diffuscope.samplers import Heun, generate, sample
 from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
@@ -243,7 +244,7 @@ def test_dps_ends_at_half_the_variance_of_the_noise_not_at_the_posterior() -> No
     assert (float(exact.mean), exact.trace) == (pytest.approx(0.917, abs=5e-4), pytest.approx(0.0826, abs=5e-5))
 
 
-def test_the_flow_of_dps_contracts_by_the_closed_form_at_order_two() -> None:
+def test_the_flow_of_dps_follows_its_closed_form_at_order_two() -> None:
     """eta = 0: x(s)/x(T) = sqrt((v + s^2)/(v + T^2)) exp(-(v^2/2r^2) (1/(v + s^2) - 1/(v + T^2)))."""
     low, high = 0.2, 5.0
     exponent = V**2 / (2 * R**2) * (1 / (V + low**2) - 1 / (V + high**2))
@@ -255,6 +256,11 @@ def test_the_flow_of_dps_contracts_by_the_closed_form_at_order_two() -> None:
         return abs(float(ends[0] - ends[1]) - exact)
 
     assert measured_order(error, [50, 100, 200]).order == pytest.approx(2, abs=0.1)
+
+    s = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000  # q = s^2
+    mean = V * Y / R**2 * float((-V / (2 * R**2) * (1 - s**2)).exp().mean())
+    ends = sample(Heun(), scalar_dps(), torch.zeros(1, 1).double(), torch.logspace(4, -3.9, 401, dtype=torch.float64))
+    assert (float(ends), mean) == (pytest.approx(mean, abs=2e-3), pytest.approx(1.136, abs=5e-4))
 
 
 @pytest.mark.parametrize("metric", [None, "dense", "tail"])
@@ -299,6 +305,21 @@ def test_conditioned_denoisers_are_sampled_in_single_precision_with_an_observati
     torch.testing.assert_close(H(generate(Projected(exact, H, y), 6, steps=8)), y, rtol=0, atol=2e-5)
     with pytest.raises(InputError, match=r"one per sample of a batch \(3\), got 6"):
         generate(GaussianGuide(exact, H, y), 6, batch_size=3)
+
+
+def test_the_start_is_the_mean_up_to_what_is_seen_of_the_field_at_all_noise() -> None:
+    """Three evaluations leave (alpha^2 lambda / (alpha^2 lambda + sigma^2))^3 of the mean along every mode."""
+    prior = prior_of("dense")
+    schedule = VP(beta_min=0.1, beta_max=2.0)  # ends at alpha 0.6
+    start = start_at_mean(ExactDenoiser(prior, schedule), SHAPE)
+    alpha, sigma = float(schedule.alpha(1.0)), float(schedule.sigma(1.0))
+    left = (alpha**2 * prior.eigenvalues / (alpha**2 * prior.eigenvalues + sigma**2)) ** 3
+    mean = prior.mean.flatten()
+    expected = mean - prior.eigenvectors @ (left * (prior.eigenvectors.T @ mean))
+    torch.testing.assert_close(start.mean.flatten(), expected, rtol=0, atol=1e-12)
+    assert start.trace == 0
+    with pytest.raises(InputError, match="event_shape: expected the shape of one field"):
+        start_at_mean(Wavy(schedule))
 
 
 EXACT = ExactDenoiser(prior_of("dense"), VE())

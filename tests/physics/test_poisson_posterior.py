@@ -7,6 +7,8 @@ its draws are compared with exact moments.
 """
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -30,7 +32,7 @@ from diffuscope.physics.priors import joint_sine_prior
 from diffuscope.samplers import DPMSolverPP2M, finish, generate, model_times
 from diffuscope.schedules import VE
 
-NODES, NOISE, STEPS, HIGHEST = 65, 1e-3, 200, 1e4
+NODES, NOISE, STEPS, HIGHEST = 65, 1e-3, 120, 1e4
 GRID = Grid((NODES,))
 PROBLEM = Problem(name="poisson", title="Poisson", equation=Poisson(GRID), given="forcing")
 PRIOR = joint_sine_prior(GRID, 8)
@@ -85,11 +87,11 @@ def test_mean_and_covariance_of_the_samples_are_those_of_the_posterior_within_th
     """In whitened coordinates n |mean|^2 is chi^2 of k, and the deviations of the covariance one of k (k + 1) / 2."""
     exact, y = exact_and_data()
     guide = GaussianGuide(ExactDenoiser(BOUND, SCHEDULE), SENSORS, y)
-    n, k = 4000, len(exact.eigenvalues)
+    n, k = 2000, len(exact.eigenvalues)
     units = torch.cat([torch.zeros(1, 2 * NODES), exact.eigenvectors.T]).double().reshape(-1, 2, NODES)
     ends = whitened(drawn(guide, units * HIGHEST), exact)
-    bias = (ends[1:] - ends[:1]) - torch.eye(k, dtype=torch.float64)  # of the sampler's map, in standard deviations
-    assert float(bias.norm()) < 0.01
+    bias = (ends[1:] - ends[:1]) - torch.eye(k, dtype=torch.float64)  # in standard deviations
+    assert float(bias.norm()) < 0.02  # 2000 draws tell 0.022 in a mean, 0.016 in a standard deviation
     assert float(ends[0].norm()) < 2e-3
 
     z = whitened(drawn(guide, HIGHEST * torch.randn(n, 2, NODES, generator=torch.Generator().manual_seed(0))), exact)
@@ -123,3 +125,17 @@ def test_the_sensors_sharpen_what_the_equation_leaves_open() -> None:
     hard = LinearObservation(SENSORS.matrix, (2, NODES))
     exact = posterior(BOUND, hard, hard(BOUND.mean[None])[0])
     assert (len(PRIOR.eigenvalues), len(BOUND.eigenvalues), len(exact.eigenvalues)) == (10, 8, 5)
+
+
+def test_the_code_on_the_page_runs_and_prints_what_it_says() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "physics.md").read_text(encoding="utf-8")
+    part = page.split("## Observations")[1].split("## Which method is right")[0]
+    names: dict[str, object] = {}
+    for example in re.findall(r"```python\n(.*?)```", part, re.DOTALL):
+        exec(compile(example, "docs/physics.md", "exec"), names)
+    assert float(names["miss"]) < 1e-10  # pyright: ignore
+    drawn, exact = names["fields"], names["exact"]
+    assert isinstance(drawn, Tensor)
+    assert isinstance(exact, Gaussian)
+    standard_errors = (exact.trace / len(drawn)) ** 0.5
+    assert float((drawn.mean(0) - exact.mean).norm()) < 3 * standard_errors

@@ -1,6 +1,14 @@
 """Fields under a PDE: equations, observations, posteriors, and how good a posterior sampler is."""
 
-from .conditioning import DPS, CovarianceGuided, GaussianGuide, NormalizedDPS, PiGDM, Projected
+from .conditioning import (
+    DPS,
+    CovarianceGuided,
+    GaussianGuide,
+    NormalizedDPS,
+    PiGDM,
+    Projected,
+    start_at_mean,
+)
 from .grid import Grid
 from .observations import (
     LinearObservation,
@@ -20,5 +28,6 @@ __all__ = [
     "DPS", "CovarianceGuided", "Darcy", "Equation", "GaussianGuide", "Grid", "Helmholtz", "LinearObservation",
     "NonlinearObservation", "NormalizedDPS", "Observation", "PiGDM", "Poisson", "Problem", "Projected", "at_nodes",
     "averages", "inverse", "log_evidence", "log_likelihood", "observe", "posterior", "posterior_means",
-    "posterior_weights", "where",
+    "posterior_weights", "start_at_mean",
+    "where",
 ]  # fmt: skip
