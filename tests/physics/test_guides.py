@@ -61,7 +61,9 @@ def jacobian(denoiser: Denoiser, x: Tensor, t: float) -> Tensor:
     def flat(row: Tensor) -> Tensor:
         return denoiser(row.reshape(1, *SHAPE), t).flatten()
 
-    return torch.autograd.functional.jacobian(flat, x.flatten())
+    matrix = torch.autograd.functional.jacobian(flat, x.flatten())
+    assert isinstance(matrix, Tensor)
+    return matrix
 
 
 def crooked(x: Tensor) -> Tensor:
