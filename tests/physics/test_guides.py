@@ -28,6 +28,7 @@ from diffuscope.physics import (
     posterior,
     start_at_mean,
 )
+from diffuscope.physics.conditioning.covariance_guided import conjugate_gradients
 from diffuscope.samplers import Heun, generate, sample
 from diffuscope.schedules import VE, VP, RectifiedFlow, Schedule
 
@@ -160,6 +161,21 @@ def test_every_sample_has_conjugate_gradients_of_its_own() -> None:
             alone = CovarianceGuided(denoiser, H, y[i], iterations=iterations)(x_t[i : i + 1], 1.0)
             torch.testing.assert_close(together[i : i + 1], alone, rtol=0, atol=1e-12)
     torch.testing.assert_close(together[0], denoiser(x_t, 1.0)[0], rtol=0, atol=1e-12)
+
+
+def test_conjugate_gradients_stop_at_the_tolerance() -> None:
+    """Two eigenvalues: two iterations, whatever is allowed; and one where one is enough for the tolerance."""
+    scales, calls = torch.tensor([1.0, 1.0, 3.0], dtype=torch.float64), []
+
+    def system(u: Tensor) -> Tensor:
+        calls.append(1)
+        return scales * u
+
+    right = torch.ones(1, 3, dtype=torch.float64)
+    torch.testing.assert_close(conjugate_gradients(system, right, 10, 1e-12), right / scales, rtol=0, atol=1e-12)
+    assert len(calls) == 2
+    conjugate_gradients(system, right, 10, 0.6)
+    assert len(calls) == 3
 
 
 def test_curvature_that_is_not_positive_ends_the_iteration() -> None:

@@ -171,6 +171,13 @@ def test_rows_that_repeat_each_other_are_one_and_contradictions_are_refused_with
         posterior(low, LinearObservation(torch.eye(D), SHAPE), low.mean.flatten() + 1)
 
 
+def test_large_numbers_round_without_contradiction() -> None:
+    prior = Gaussian.isotropic(torch.full((1,), 1e8, dtype=torch.float64), 1e-6)
+    H = LinearObservation(torch.tensor([[1.0], [3.0], [0.1]], dtype=torch.float64), (1,))
+    x = torch.tensor([[1e8 + 1e-3]], dtype=torch.float64)
+    assert float(posterior(prior, H, H(x)[0]).mean) == pytest.approx(float(x), rel=1e-15)
+
+
 def test_a_residual_that_the_prior_has_no_share_in_is_no_information() -> None:
     """Rows of 1/h^2 cancel to rounding on fields that solve the equation: they must not be taken for a constraint."""
     grid = Grid((65,))

@@ -56,8 +56,5 @@ class PiGDM(Conditioned):
         e = self.targets(x_t) - H(at.denoised.double())
         r_t2 = self.variance * sigmas**2 / (alphas**2 * self.variance + sigmas**2)
         left, values = factors.left.to(e), factors.values.to(e)
-        along = e @ left
-        u = (along / (r_t2[:, None] * values**2 + r**2)) @ left.T
-        if r > 0:
-            u = u + (e - along @ left.T) / r**2
+        u = ((e @ left) / (r_t2[:, None] * values**2 + r**2)) @ left.T  # what is beside `left`, H^T does not see
         return at.denoised + at.transposed(H.adjoint(u).to(at.denoised)).to(x_t.dtype)
