@@ -72,8 +72,8 @@ def test_a_projected_sample_has_the_boundary_values_of_a_prior_that_does_not_kno
     assert float((PROBLEM.residual(fields).abs().amax(1) / operator_size(fields[:, 1])).max()) < 1e-12
 
 
-def drawn(guide: GaussianGuide, starts: Tensor) -> Tensor:
-    times = model_times(guide, STEPS, high=HIGHEST)
+def drawn(guide: GaussianGuide, starts: Tensor, steps: int = STEPS) -> Tensor:
+    times = model_times(guide, steps, high=HIGHEST)
     return finish(guide, DPMSolverPP2M(), starts.double(), times, batch_size=len(starts))
 
 
@@ -111,7 +111,7 @@ def test_ninety_percent_intervals_cover_ninety_percent_of_two_thousand_problems(
     half = 1.6448536269514722 * exact.posterior_covariance(exact.mean[None], 0.0, 1.0).diagonal()[0, :, inside].sqrt()
     means = posterior_means(BOUND, SENSORS, y)[..., inside]
     guide = GaussianGuide(ExactDenoiser(BOUND, SCHEDULE), SENSORS, y)
-    samples = drawn(guide, HIGHEST * torch.randn(problems, 2, NODES, generator=generator))
+    samples = drawn(guide, HIGHEST * torch.randn(problems, 2, NODES, generator=generator), steps=80)
     for fields in (truth, samples):
         covered = ((fields[..., inside] - means).abs() <= half).double().mean((0, 2))
         for share in covered.tolist():  # of f and of u; the standard error is below 0.5 %
