@@ -12,9 +12,10 @@ from .observations import (
     where,
 )
 from .operators import Equation
+from .particles import Particles, sequential_monte_carlo
 from .problem import Problem
 
 __all__ = [
-    "Equation", "Grid", "LinearObservation", "NonlinearObservation", "Observation", "Problem", "at_nodes", "averages",
-    "log_likelihood", "observe", "where",
+    "Equation", "Grid", "LinearObservation", "NonlinearObservation", "Observation", "Particles", "Problem", "at_nodes",
+    "averages", "log_likelihood", "observe", "sequential_monte_carlo", "where",
 ]  # fmt: skip
