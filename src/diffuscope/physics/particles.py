@@ -52,7 +52,7 @@ from diffuscope.samplers.schedule_values import Instant, instants
 from diffuscope.streams import require_seed, torch_stream
 
 from .observations import Observation, log_likelihood
-from .prior_chains import PriorChain, prior_chain
+from .prior_chains import PriorChain, prior_chain, propose
 from .twisting import PilotTwist
 
 Twist = Callable[[Batch, Batch, float], Float[Tensor, " batch"]]  # (x_t, D(x_t, t), t) -> log psi(x_t)
@@ -219,7 +219,7 @@ def sequential_monte_carlo(
     pilot = None
     if twist is None:
         pilot = PilotTwist.measured(chain, observation, y, levels, like[:1], torch_stream(seed, "pilot"))
-    run = _Run(chain, proposal, twist or pilot, batch_size)  # pyright: ignore[reportArgumentType]
+    run = _Run(chain, chain.denoiser if proposal is denoiser else proposal, twist or pilot, batch_size)  # pyright: ignore
     x = chain.start(like, levels[0], noise)
     state = run.looked(x, levels[0])
     log_weights = state.log_psi.reshape(replicas, particles)
@@ -292,13 +292,16 @@ class _Run:
         with torch.no_grad():
             denoised = denoiser(x, at.t)
             log_psi = self.twist(x, denoised, at.t).double()
-            shift = None if self.proposal is denoiser else self.proposal(x, at.t).detach() - denoised
+            shift = None if self.proposal is self.chain.denoiser else self.proposal(x, at.t).detach() - denoised
         return _State(x, denoised, log_psi, shift)
 
     @torch.no_grad()
     def moved(self, state: _State, t: Instant, s: Instant, noise: Noise) -> tuple[Batch, Float[Tensor, " batch"]]:
         """The particles at the next level, and log p - log q of their moves."""
-        return self.chain.step(state.x_t, state.denoised, state.shift, t, s, noise)
+        if state.shift is None:
+            x_s = self.chain.step(state.x_t, state.denoised, t, s, noise)
+            return x_s, torch.zeros(len(x_s), dtype=torch.float64)
+        return propose(self.chain, state.x_t, state.denoised, state.shift, t, s, noise)
 
 
 def _resampled(
