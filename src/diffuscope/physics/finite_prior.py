@@ -11,8 +11,8 @@ For points :math:`y_i` of prior weights :math:`w_i` and center c, everything is 
     \qquad p(y | x_t) = \sum_i \mathrm{softmax}(\ell)_i\, p(y | y_i) .
 
 In float64 the error of a logit is about :math:`10^{-16} (\alpha |y| / \sigma)^2`: nothing against a Monte-Carlo error,
-and the sums are tens of times faster than `Empirical.denoise` with its error bounds. The last formula, the exact likelihood of a noisy
-state for any h, makes the perfect twisting function, `FiniteTwist`.
+and the sums are tens of times faster than `Empirical.denoise` with its error bounds. The last formula, the exact
+likelihood of a noisy state for any h, makes the perfect twisting function, `FiniteTwist`.
 """
 
 import math
@@ -55,7 +55,7 @@ class FiniteDenoiser:
     @cached_property
     def points(self) -> Float[Tensor, "N D"]:
         """Of positive weight, float64."""
-        return self.data._table.points.double()
+        return self.data.points.double().flatten(1)
 
     @cached_property
     def centered(self) -> tuple[Tensor, Tensor, Tensor]:

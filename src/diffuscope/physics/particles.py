@@ -167,7 +167,7 @@ def effective_sample_size(log_weights: Float[Tensor, "replicas particles"]) -> F
 def sequential_monte_carlo(
     denoiser: Denoiser,
     observation: Observation,
-    y: Float[Tensor, " m"],
+    y: Float[Tensor, "..."],
     *,
     particles: int = 256,
     replicas: int = 8,
@@ -191,7 +191,8 @@ def sequential_monte_carlo(
     NFE: particles x replicas x (steps + 1), and those of the proposal and of the twist.
 
     Raises InputError for fewer than 2 particles or replicas, for noise 0 (a hard constraint has no density to weigh
-    by; use `Projected` or `posterior`), a denoiser without `event_shape` unless it is given, weights that all vanish.
+    by; use `Projected` or `posterior`), a y that is not one
+    observation of finite values, a denoiser without `event_shape` unless it is given, weights that all vanish.
 
     >>> from diffuscope.denoisers import ExactDenoiser
     >>> from diffuscope.exact import Gaussian
@@ -207,6 +208,8 @@ def sequential_monte_carlo(
         raise InputError(f"particles, replicas: expected at least 2, got {particles} and {replicas}")
     if observation.noise == 0:
         raise InputError("observation: expected noise > 0 (a hard constraint has no density to weigh by), got 0")
+    if y.ndim != 1 or not bool(y.isfinite().all()):
+        raise InputError(f"y: expected one observation (m,) of finite values, got shape {tuple(y.shape)}")
     require_seed(seed)
     chain = prior_chain(denoiser) if chain is None else chain
     shape = tuple(observation.event_shape) if event_shape is None else event_shape
