@@ -91,7 +91,7 @@ class GaussNewtonProjected(Conditioned):
 
     def project(self, x: Batch) -> Projection:
         """From x to h(x) = y, float64; no gradient."""
-        x, y = x.detach().double(), self.targets(x)
+        x, y = x.detach().double().clone(), self.targets(x)
         goal = self.tolerance * (1 + float(y.abs().max()))
         c = self._violation(x, y)
         taken = torch.zeros(len(x), dtype=torch.int64)
