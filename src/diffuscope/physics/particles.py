@@ -123,18 +123,19 @@ class Particles:
         return self.expectation(lambda x: (x.double() - mean).square())
 
     def quantile(self, p: float) -> tuple[Tensor, Tensor]:
-        """The p-quantile of every value of the field, and its standard error, half of Q(p + e) - Q(p - e).
+        """The p-quantile of every value of the field, and its standard error, (Q(p + 2e) - Q(p - 2e)) / 4.
 
-        e is the standard error of the distribution function at Q(p) (Woodruff 1952).
+        e is the standard error of the distribution function at Q(p) (Woodruff 1952). The slope of Q is read off few
+        particles: this error is itself uncertain by tens of percent.
         """
         flat = self.x.flatten(0, 1).double().flatten(1)
         ordered, order = flat.sort(0)
         cumulative = self.weights.flatten()[order].cumsum(0)
         at = _inverse(ordered, cumulative, torch.full_like(ordered[0], p))
         _, error = self.expectation(lambda x: (x.double().flatten(1) <= at).double())
-        low, high = (_inverse(ordered, cumulative, p + sign * error) for sign in (-1, 1))
+        low, high = (_inverse(ordered, cumulative, p + sign * error) for sign in (-2, 2))
         shape = self.x.shape[2:]
-        return at.reshape(shape), ((high - low) / 2).reshape(shape)
+        return at.reshape(shape), ((high - low) / 4).reshape(shape)
 
     def draws(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n *event"]:
         """n fields of equal weight, by systematic resampling of all particles, in random order."""

@@ -185,7 +185,7 @@ def propose(
     chain: PriorChain, x_t: Batch, denoised: Batch, toward: Batch, t: Instant, s: Instant, noise: Noise
 ) -> tuple[Batch, Float[Tensor, " batch"]]:
     """A draw from q, for D' - D = `toward`, and log p(x_s | x_t) - log q(x_s | x_t)."""
-    delta = reverse_bridge(torch.zeros(()), torch.ones(()), t, s, 1.0)[0] * toward
+    delta, _ = reverse_bridge(torch.zeros_like(toward), toward, t, s, 1.0)  # linear in both
     moved = noise.uniform(x_t) >= UNGUIDED
     x_s = chain.step(x_t, denoised, t, s, noise) + over_events(moved.double(), x_t) * delta
     ratio = chain.log_ratio(x_s, delta, x_t, denoised, t, s)
