@@ -129,9 +129,13 @@ class ExactChain:
                 f"{type(self.distribution).__name__}"
             )
 
-    @cached_property
+    @property
     def denoiser(self) -> ExactDenoiser | FiniteDenoiser:
         """E[x_0 | x_t]."""
+        return self._denoiser
+
+    @cached_property
+    def _denoiser(self) -> ExactDenoiser | FiniteDenoiser:
         if isinstance(self.distribution, Empirical):
             return FiniteDenoiser(self.distribution, self.schedule)
         return ExactDenoiser(self.distribution, self.schedule)
