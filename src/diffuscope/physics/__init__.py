@@ -10,6 +10,7 @@ from .conditioning import (
     Projected,
     ResidualGuided,
     residual_observation,
+    start_at_mean,
 )
 from .grid import Grid
 from .observations import (
@@ -32,5 +33,5 @@ __all__ = [
     "LinearObservation", "NonlinearObservation", "NormalizedDPS", "Observation", "Particles", "PiGDM", "Poisson",
     "Problem", "Projected", "ResidualGuided", "at_nodes", "averages", "inverse", "log_evidence", "log_likelihood",
     "observe", "posterior", "posterior_means", "posterior_weights", "residual_observation", "sequential_monte_carlo",
-    "where",
+    "start_at_mean", "where",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ the limit r -> 0: the components in which y is confined to the fewest dimensions
 """
 
 import math
+from typing import TypeVar, cast
 
 import torch
 from jaxtyping import Float
@@ -21,16 +22,17 @@ from .observations import LinearObservation, Observation, Values
 from .observed import Observed
 from .regression import require_consistent
 
+Prior = TypeVar("Prior", bound=Distribution)
 CHUNK = 2**22  # values of the fields in one call of an observation
 MET = 1e-9  # of 1 + max |y|: a hard constraint is met by a point (as in `log_likelihood`)
 
 
-def posterior(distribution: Distribution, observation: Observation, y: Values) -> Distribution:
+def posterior(distribution: Prior, observation: Observation, y: Values) -> Prior:
     """p(x | y), exactly: of a Gaussian or a mixture for a linear observation, of a finite set for any.
 
-    `y` is one observation, (m,) or (1, m). A posterior is a prior again: condition on several observations in turn.
-    Raises InputError for other distributions, an observation of other fields, a y of another size or with NaN, and a
-    hard constraint that the prior contradicts.
+    `y` is one observation, (m,) or (1, m). The posterior is of the prior's kind and a prior again: condition on several
+    observations in turn. Raises InputError for other distributions, an observation of other fields, a y of another
+    size or with NaN, and a hard constraint that the prior contradicts.
 
     >>> from diffuscope.physics import at_nodes
     >>> prior = Gaussian.isotropic(torch.zeros(1), 1.0)
@@ -38,9 +40,14 @@ def posterior(distribution: Distribution, observation: Observation, y: Values) -
     >>> round(float(exact.mean), 3), round(exact.trace, 4)
     (0.917, 0.0826)
     """
+    return cast(Prior, _posterior(distribution, observation, y))
+
+
+def _posterior(distribution: Distribution, observation: Observation, y: Values) -> Distribution:
     y = _one(_require_y(observation, y, distribution))
     if isinstance(distribution, Empirical):
-        return Empirical(distribution.points, _kept(posterior_weights(distribution, observation, y), distribution))
+        weights = posterior_weights(distribution, observation, y)
+        return Empirical(distribution.points, weights[distribution.weights > 0])
     H = _linear(distribution, observation)
     if isinstance(distribution, Gaussian):
         seen = Observed(distribution, H)
@@ -169,10 +176,6 @@ def _log_joint(prior: Empirical, observation: Observation, y: Tensor) -> Float[T
             f"misses by {float(nearest[none].max()):.3g}"
         )
     return total
-
-
-def _kept(weights: Tensor, prior: Empirical) -> Tensor:
-    return weights[prior.weights > 0]
 
 
 def _require_y(observation: Observation, y: Tensor, distribution: Distribution) -> Float[Tensor, "batch m"]:

@@ -8,8 +8,9 @@ from .gaussian_guide import GaussianGuide
 from .pigdm import PiGDM
 from .projected import Projected
 from .residual import ResidualGuided, affine, residual_observation
+from .start import start_at_mean
 
 __all__ = [
     "DPS", "Conditioned", "CovarianceGuided", "GaussNewtonProjected", "GaussianGuide", "NormalizedDPS", "PiGDM",
-    "Projected", "Projection", "ResidualGuided", "affine", "residual_observation",
+    "Projected", "Projection", "ResidualGuided", "affine", "residual_observation", "start_at_mean",
 ]  # fmt: skip

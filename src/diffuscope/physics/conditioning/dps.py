@@ -14,9 +14,9 @@ VE from sigma = infinity, w = 1: the family of reverse SDEs with :math:`\kappa =
                    + [\eta = 0]\; v\, e^{-v/r^2}, \qquad
     \mathrm{mean} = \frac{\kappa v y}{r^2} \int_0^1 q^{\kappa - 1} e^{-\kappa v (1 - q)/r^2}\,dq ;
 
-for the SDE (eta = 1) :math:`\frac{r^2}{2}(1 - e^{-2v/r^2})` and :math:`y\,(1 - e^{-v/r^2})`: at v = 1, y = 1, r = 0.3
-variance 0.045 and mean 1.000, where the posterior has 0.0826 and 0.917. The probability-flow ODE ends at variance
-1.5e-5.
+for the SDE (eta = 1) variance :math:`\frac{r^2}{2}(1 - e^{-2v/r^2})` and mean :math:`y\,(1 - e^{-v/r^2})`. At v = 1,
+y = 1, r = 0.3 the SDE has mean 1.000 and variance 0.045, the probability-flow ODE (eta = 0) mean 1.136 and variance
+1.5e-5, and the posterior mean 0.917 and variance 0.0826.
 
 Source: Chung et al. 2023 (arXiv:2209.14687).
 """

@@ -20,6 +20,7 @@ from torch import Tensor
 from diffuscope.denoisers import Batch, BatchTime, ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
+from diffuscope.exact.distribution import one_for_all
 from diffuscope.physics.observed import Observed
 from diffuscope.physics.regression import Regression, require_consistent
 
@@ -62,12 +63,15 @@ class GaussianGuide(Conditioned):
         """D_y(x_t)."""
         alphas, sigmas = self.levels(x_t, t)
         y, D = self.targets(x_t), self.denoiser(x_t.double(), t).flatten(1)
-        levels, which = torch.stack([alphas, sigmas], 1).unique(dim=0, return_inverse=True)
-        correction = torch.zeros_like(D)
-        for j, (alpha, sigma) in enumerate(levels.tolist()):
-            rows = (which == j).nonzero()[:, 0]
-            e = (y if len(y) == 1 else y[rows]) - D[rows] @ self._seen.H.T
-            correction = correction.index_copy(0, rows, self._correction(e, alpha, sigma))
+        e = y - D @ self._seen.H.T
+        if len(one_for_all(alphas)) == len(one_for_all(sigmas)) == 1:
+            correction = self._correction(e, float(alphas[0]), float(sigmas[0]))
+        else:
+            correction = torch.zeros_like(D)
+            levels, which = torch.stack([alphas, sigmas], 1).unique(dim=0, return_inverse=True)
+            for j, (alpha, sigma) in enumerate(levels.tolist()):
+                rows = (which == j).nonzero()[:, 0]
+                correction = correction.index_copy(0, rows, self._correction(e[rows], alpha, sigma))
         return (D + correction).reshape(x_t.shape).to(x_t.dtype)
 
     def _correction(self, e: Tensor, alpha: float, sigma: float) -> Tensor:
@@ -81,7 +85,7 @@ class GaussianGuide(Conditioned):
         seen, kept = self._seen, self._kept
         if (alpha, sigma) not in kept:
             (m, k), variances = seen.HV.shape, seen.variances
-            while len(kept) > KEPT // (8 * (m + k) * min(m, k) + 1):
+            while len(kept) >= max(1, KEPT // (8 * (m + k) * min(m, k) + 1)):
                 kept.pop(next(iter(kept)))
             deviations = (variances * sigma**2 / (alpha**2 * variances + sigma**2)).sqrt()
             kept[alpha, sigma] = (deviations, seen.regression_of(deviations))
