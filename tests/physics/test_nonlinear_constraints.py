@@ -188,7 +188,7 @@ def test_residual_guidance_is_the_gradient_and_leaves_the_covariance_out() -> No
 def test_a_projection_of_a_guided_denoiser_solves_darcy_and_follows_the_data() -> None:
     equation = Darcy(Grid((8, 8)), media=LogNormal(0.3))
     problem = Problem(name="darcy", title="Darcy", equation=equation, given="coefficient")
-    fields = problem.fields(200, generator=torch.Generator().manual_seed(0))
+    fields = problem.fields(100, generator=torch.Generator().manual_seed(0))
     prior = Gaussian.fit([fields])
     nodes = 64 + torch.tensor([18, 21, 27, 36, 45])  # of the solution
     observation = at_nodes(nodes, problem.event_shape, noise=1e-3)
@@ -196,7 +196,7 @@ def test_a_projection_of_a_guided_denoiser_solves_darcy_and_follows_the_data() -
     guided = CovarianceGuided(ExactDenoiser(prior, VE()), observation, observation(truth)[0], iterations=20)
     h = residual_observation(problem)
     projected = GaussNewtonProjected(guided, h, torch.zeros(64, dtype=F64))
-    x = generate(projected, 4, sampler=DDIM(), steps=6, dtype=F64)
+    x = generate(projected, 2, sampler=DDIM(), steps=4, dtype=F64)
     assert bool((x[:, 0] > 0).all())
     size = 8 * 49 * x[:, 0].max() * x[:, 1].abs().max()  # |A| |u|
     assert float(problem.residual(x).abs().max()) < 1e-12 * float(size)
