@@ -23,6 +23,7 @@ from diffuscope.physics import (
 from diffuscope.physics.finite_prior import FiniteDenoiser, FiniteTwist
 from diffuscope.physics.particles import systematic
 from diffuscope.physics.prior_chains import DDPMChain, ExactChain, propose
+from diffuscope.physics.twisting import PilotTwist
 from diffuscope.samplers.noise import Noise
 from diffuscope.samplers.schedule_values import instants
 from diffuscope.schedules import VE, VP
@@ -271,3 +272,26 @@ def test_bad_input_is_refused_in_one_line() -> None:
         sequential_monte_carlo(PRIOR, FIRST, Y, twist=lambda x, D, t: no_twist(x, D, t) - math.inf, proposal=PRIOR)
     with pytest.raises(InputError, match="a finite data set"):
         ExactChain(two_moons(), VP())
+
+
+def test_the_pilot_measures_what_the_denoiser_leaves_open() -> None:
+    """S_t = H C_t H^T and b_t = 0 for a linear h; b_t = C_t for a square: E x_0^2 - D^2."""
+    v, r = 0.5, 0.3
+    exact = ExactDenoiser(Gaussian.isotropic(torch.ones(1, dtype=F64), v), VP())
+    levels = instants(VP(), torch.tensor([0.8, 0.3], dtype=F64))
+    like, generator, n = torch.zeros(1, 1, dtype=F64), torch.Generator().manual_seed(0), 4000
+    for h, power in ((at_nodes(torch.tensor([0]), (1,), noise=r), 1), (NonlinearObservation(torch.square, (1,), r), 2)):
+        twist = PilotTwist.measured(
+            ExactChain(exact.distribution, VP()), h, torch.tensor([0.4]), levels, like, generator, n
+        )
+        for at in levels:
+            C = v * at.sigma**2 / (at.alpha**2 * v + at.sigma**2)
+            S, b = float(twist.cholesky[at.t][0, 0]) ** 2, float(twist.bias[at.t])
+            assert abs(b - (C if power == 2 else 0)) < 4 * math.sqrt(S / n)
+            if power == 1:
+                assert pytest.approx(C + r**2, rel=4 * math.sqrt(2 / n)) == S
+        D = torch.tensor([[0.7]], dtype=F64)
+        misfit = 0.4 - float(twist.bias[0.3]) - 0.7**power
+        S = float(twist.cholesky[0.3][0, 0]) ** 2
+        expected = -(misfit**2) / (2 * S) - math.log(2 * math.pi * S) / 2
+        assert float(twist(D, D, 0.3)) == pytest.approx(expected, abs=1e-6)
