@@ -4,9 +4,12 @@ from .conditioning import (
     DPS,
     CovarianceGuided,
     GaussianGuide,
+    GaussNewtonProjected,
     NormalizedDPS,
     PiGDM,
     Projected,
+    ResidualGuided,
+    residual_observation,
     start_at_mean,
 )
 from .grid import Grid
@@ -21,13 +24,14 @@ from .observations import (
     where,
 )
 from .operators import Darcy, Equation, Helmholtz, Poisson, inverse
+from .particles import Particles, sequential_monte_carlo
 from .posterior import log_evidence, posterior, posterior_means, posterior_weights
 from .problem import Problem
 
 __all__ = [
-    "DPS", "CovarianceGuided", "Darcy", "Equation", "GaussianGuide", "Grid", "Helmholtz", "LinearObservation",
-    "NonlinearObservation", "NormalizedDPS", "Observation", "PiGDM", "Poisson", "Problem", "Projected", "at_nodes",
-    "averages", "inverse", "log_evidence", "log_likelihood", "observe", "posterior", "posterior_means",
-    "posterior_weights", "start_at_mean",
-    "where",
+    "DPS", "CovarianceGuided", "Darcy", "Equation", "GaussNewtonProjected", "GaussianGuide", "Grid", "Helmholtz",
+    "LinearObservation", "NonlinearObservation", "NormalizedDPS", "Observation", "Particles", "PiGDM", "Poisson",
+    "Problem", "Projected", "ResidualGuided", "at_nodes", "averages", "inverse", "log_evidence", "log_likelihood",
+    "observe", "posterior", "posterior_means", "posterior_weights", "residual_observation", "sequential_monte_carlo",
+    "start_at_mean", "where",
 ]  # fmt: skip
