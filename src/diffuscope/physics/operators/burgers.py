@@ -31,6 +31,7 @@ class Burgers(Evolution):
 
     Raises InputError for a viscosity that is not positive, and for more than one axis of space.
 
+    >>> import torch
     >>> grid = Grid((9, 16), (0.5, 1.0), (False, True))  # time, space
     >>> burgers = Burgers(grid, 0.01)
     >>> u = burgers.solve(torch.sin(2 * math.pi * burgers.space.coordinates[None, :, 0]))

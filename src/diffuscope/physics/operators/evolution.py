@@ -177,7 +177,12 @@ class Evolution:
         """J^-1 F for one step of all samples."""
         middle = (before + u) / 2
         F = torch.where(self.form.dirichlet, u - a, (u - before) / self.step - self.rate(middle) - source)
-        held = self._held(len(a))
-        J = diags_array((~held).astype(float)) @ (eye_array(len(held)) / self.step - self.slope(middle) / 2)
-        factors = Factorization(csr_array(J + diags_array(held.astype(float))))
+        factors = Factorization(self._of_step(self.slope(middle)))
         return factors.solve(F.reshape(1, -1)).reshape(u.shape)
+
+    def _of_step(self, slope: csr_array) -> csr_array:
+        """I/tau - R'/2 with the identity in the rows of Dirichlet nodes, sample by sample; the diagonal is stored."""
+        rows = np.repeat(np.arange(slope.shape[0]), np.diff(slope.indptr))
+        held, diagonal = self._held(slope.shape[0] // self.space.size)[rows], rows == slope.indices
+        data = np.where(held, 0, -slope.data / 2) + np.where(diagonal, np.where(held, 1, 1 / self.step), 0)
+        return csr_array((data, slope.indices, slope.indptr), shape=slope.shape)
