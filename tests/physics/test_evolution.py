@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -50,13 +51,13 @@ def test_burgers_approaches_the_solution_of_cole_and_hopf_at_order_two() -> None
 
 def test_burgers_conserves_mass_and_loses_the_energy_that_viscosity_takes() -> None:
     burgers = Burgers(Grid((9, 16), (1.0, 2.0), (False, True)), 0.01)
-    u = burgers.solve(burgers.draw(3, generator=generator()))
+    u = burgers.solve(4 * burgers.draw(3, generator=generator()))
     h, tau = 2 / 16, 1 / 8
     assert float((u - u[:, :1]).sum(-1).abs().max()) < 1e-13
     middle = (u[:, 1:] + u[:, :-1]) / 2
     lost = 0.01 * h * ((middle.roll(-1, -1) - middle) / h).square().sum(-1)
     assert torch.allclose(h * u.square().sum(-1).diff(dim=1) / (2 * tau), -lost, rtol=0, atol=1e-12)
-    assert float(lost.min()) > 0.01
+    assert float(lost.max()) > 0.1
 
 
 def boxes(boundary: str, shape: tuple[int, ...] = (5, 7)) -> tuple[Grid, str]:
@@ -288,3 +289,23 @@ def test_impossible_equations_are_refused() -> None:
     for attempt, message in refused:
         with pytest.raises(InputError, match=message):
             attempt()
+
+
+def test_the_public_burgers_trajectories_are_solutions_with_our_initial_conditions(shared_data) -> None:
+    """They span 0.96 units of time on a unit circle: stored every 0.06. Solved on a finer grid from their first row."""
+    path = shared_data / "pde" / "burgers_neuraloperator.npz"
+    if not path.is_file():
+        pytest.skip("burgers_neuraloperator.npz is absent")
+    with np.load(path) as file:
+        u = torch.from_numpy(file["train_u"]).double()
+    start = torch.fft.rfft(u[:8, 0]) * 4
+    start[:, -1] /= 2
+    fine = Burgers(Grid((33, 64), (0.96, 1.0), (False, True)), 0.01)
+    made = fine.solve(torch.fft.irfft(start, 64))[:, ::2, ::4]
+    difference = (made - u[:8]).flatten(1).norm(dim=1) / u[:8].flatten(1).norm(dim=1)
+    assert float(difference.mean()) < 2e-3  # our error at this resolution, which falls fourfold with half the steps
+    ours = Burgers(Grid((17, 16), (0.96, 1.0), (False, True)), 0.01).draw(4000, generator=generator())
+    variances = [torch.fft.rfft(rows)[:, 1:7].abs().square().mean(0) for rows in (ours, u[:, 0])]
+    error = math.sqrt(1 / 4000 + 1 / 800)
+    assert float((variances[0] / variances[1] - 1).abs().max()) < 3.5 * error
+    assert float(ours.mean(-1).abs().max()) < 1e-14

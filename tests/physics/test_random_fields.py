@@ -90,7 +90,7 @@ def test_a_draw_is_a_square_root_of_the_covariance_applied_to_white_noise(grid, 
 
 def test_a_reflected_field_has_the_covariance_of_its_images(monkeypatch) -> None:
     """k(x - y) -+ k(x + y) along an axis with walls, k periodic with twice the length."""
-    grid, k = Grid((5, 4, 3), (1.0, 0.5, 0.7), (False, False, True)), Matern(0.2, 1.5, 2.0)
+    grid, k = Grid((5, 4, 3), (1.0, 0.5, 0.7), (False, False, True)), SquaredExponential(0.3, 2.0)
     full = covariance_matrix(Grid((8, 6, 3), (2.0, 1.0, 0.7), (True, True, True)), k).reshape(8, 6, 3, 8, 6, 3)
     odd = full[:5] - full[-torch.arange(5)]
     even = odd[:, :4] + odd[:, -torch.arange(4)]
