@@ -109,6 +109,17 @@ def test_the_jacobian_is_that_of_autograd(equation) -> None:
     assert torch.allclose(J, by_hand, rtol=0, atol=1e-13 * float(J.abs().max()))
 
 
+def test_the_residual_is_differentiable_in_what_is_given_and_keeps_the_type_of_numbers() -> None:
+    for equation in SMALL[:3]:
+        given = equation.draw(2, generator=generator()).requires_grad_()
+        u = equation.solve(given)
+        (slope,) = torch.autograd.grad(equation.residual(u, given).sum(), given)
+        steps = len(u[0]) - 1
+        held = equation.form.dirichlet.double().expand_as(given)
+        assert torch.equal(slope, -1 - steps * held)  # in the first row, and at Dirichlet nodes in all others
+        assert equation.residual(u.float(), given.float()).dtype == torch.float32
+
+
 def manufactured(boundary: str, t: Tensor, x: Tensor) -> Tensor:
     """A smooth field that satisfies the boundary conditions on [0.4, 1.9], asymmetric in time and space."""
     z = (x - 0.4) / 1.5

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from scipy.sparse import csr_array, eye_array, kron
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from diffuscope.errors import InputError
 from diffuscope.physics.grid import Grid
 
-from .evolution import Evolution
+from .evolution import Evolution, repeated
 from .transport import Flux, outflow, outflow_matrix
 
 
@@ -67,7 +67,7 @@ class AdvectionDiffusion(Evolution):
         for axis, c in enumerate(self.velocity):
             half = torch.tensor(c / 2, dtype=torch.float64)
             total = total - outflow_matrix(one, self.space, axis, lambda *_, half=half: (half, half))
-        return kron(eye_array(len(u)), total, format="csr")
+        return repeated(total, len(u))
 
 
 def _carried(c: float) -> Flux:

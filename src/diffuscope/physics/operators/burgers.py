@@ -16,13 +16,13 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from scipy.sparse import csr_array, eye_array, kron
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from diffuscope.errors import InputError
 from diffuscope.physics.grid import Grid
 
-from .evolution import Evolution
+from .evolution import Evolution, repeated
 from .transport import outflow, outflow_matrix
 
 
@@ -62,7 +62,7 @@ class Burgers(Evolution):
 
     def slope(self, u: Float[Tensor, "batch *space"]) -> csr_array:
         """The derivative of the rate."""
-        viscous = kron(eye_array(len(u)), self.viscosity * self.form.matrix(), format="csr")
+        viscous = repeated(self.viscosity * self.form.matrix(), len(u))
         return csr_array(-outflow_matrix(u, self.space, 0, _flux_slopes) - viscous)
 
     def draw(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n *given"]:

@@ -9,13 +9,13 @@ import math
 from dataclasses import dataclass
 
 from jaxtyping import Float
-from scipy.sparse import csr_array, eye_array, kron
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from diffuscope.errors import InputError
 from diffuscope.physics.grid import Grid
 
-from .evolution import Evolution
+from .evolution import Evolution, repeated
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,4 +54,4 @@ class Heat(Evolution):
 
     def slope(self, u: Float[Tensor, "batch *space"]) -> csr_array:
         """kappa Lap, once per sample."""
-        return kron(eye_array(len(u)), -self.diffusivity * self.form.matrix(), format="csr")
+        return repeated(-self.diffusivity * self.form.matrix(), len(u))

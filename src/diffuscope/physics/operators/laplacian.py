@@ -12,14 +12,14 @@ from functools import cached_property
 
 import torch
 from jaxtyping import Float
-from scipy.sparse import csr_array, eye_array
+from scipy.sparse import csr_array, diags_array
 from torch import Tensor
 
 from diffuscope.errors import InputError
 from diffuscope.physics.grid import Grid
 
 from .factorization import Factorization
-from .flux_form import FluxForm, boundary_kinds
+from .flux_form import FluxForm
 
 
 class ShiftedLaplacian:
@@ -40,7 +40,7 @@ class ShiftedLaplacian:
     @cached_property
     def form(self) -> FluxForm:
         """The fluxes."""
-        return FluxForm(self.grid, boundary_kinds(self.grid, self.boundary))
+        return FluxForm(self.grid, self.boundary)
 
     @property
     def given_shape(self) -> tuple[int, ...]:
@@ -70,11 +70,11 @@ class ShiftedLaplacian:
         """
         if not bool(given.isfinite().all()):
             field, *node = (~given.isfinite()).nonzero()[0].tolist()
-            raise InputError(
-                f"given: expected finite values, got {given[field, *node]} at node {node} of field {field}"
-            )
-        f = self._compatible(given.detach()) if self.singular else given.detach()
-        return self._factors.solve(f.flatten(1)).reshape(f.shape)
+            value = float(given[field, *node])
+            raise InputError(f"given: expected finite values, got {value} at node {tuple(node)} of field {field}")
+        if self.singular:
+            self._require_compatible(given)
+        return self._factors.solve(given.flatten(1)).reshape(given.shape)
 
     def sources(
         self, forcing: Float[Tensor, "*batch_grid"], boundary: Float[Tensor, "*batch_grid"]
@@ -92,25 +92,23 @@ class ShiftedLaplacian:
             total = total[..., None] + per_axis
         return total
 
-    def _compatible(self, given: Tensor) -> Tensor:
-        """The forcing with the rounding error of its mean removed, if it is no more than that."""
+    def _require_compatible(self, given: Tensor) -> None:
+        """Refuses a mean that is more than the rounding error of the forcing's dtype."""
+        f, axes = given.double(), tuple(range(1, given.ndim))
         weights = self.grid.weights / self.grid.weights.sum()
-        f = given.double()
-        axes = tuple(range(1, f.ndim))
-        mean, size = (weights * f).sum(axes, keepdim=True), (weights * f.abs()).sum(axes, keepdim=True)
+        mean, size = (weights * f).sum(axes), (weights * f.abs()).sum(axes)
         off = mean.abs() > 32 * torch.finfo(given.dtype).eps * size
         if bool(off.any()):
-            field = int(off.flatten().nonzero()[0])
+            field = int(off.nonzero()[0])
             raise InputError(
                 f"given: expected sources of mean zero (no boundary value is held), got a mean of "
-                f"{float(mean[field].squeeze()):.3g} in field {field}"
+                f"{float(mean[field]):.3g} in field {field}"
             )
-        return f - mean
 
     @cached_property
     def _matrix(self) -> csr_array:
-        shifted = self.form.matrix() + self.shift * eye_array(self.grid.size)
-        return self.form.hold(csr_array(shifted))
+        free = (~self.form.dirichlet).flatten().numpy()
+        return csr_array(self.form.matrix() + diags_array(self.shift * free))
 
     @cached_property
     def _factors(self) -> Factorization:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from scipy.sparse import csr_array, diags_array, eye_array, kron
+from scipy.sparse import csr_array, diags_array
 from torch import Tensor
 
 from diffuscope.errors import InputError
 from diffuscope.physics.grid import Grid
 
-from .evolution import Evolution
+from .evolution import Evolution, repeated
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class ReactionDiffusion(Evolution):
 
     def slope(self, u: Float[Tensor, "batch *space"]) -> csr_array:
         """kappa Lap + diag r'(u)."""
-        diffusion = kron(eye_array(len(u)), -self.diffusivity * self.form.matrix(), format="csr")
+        diffusion = repeated(-self.diffusivity * self.form.matrix(), len(u))
         return csr_array(diffusion + diags_array(self.reaction.slope(u.double()).flatten().numpy()))
 
     def draw(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n *given"]:
