@@ -12,7 +12,7 @@ from functools import cached_property
 
 import torch
 from jaxtyping import Float
-from scipy.sparse import csr_array, diags_array
+from scipy.sparse import csr_array, eye_array
 from torch import Tensor
 
 from diffuscope.errors import InputError
@@ -57,7 +57,7 @@ class ShiftedLaplacian:
     ) -> Float[Tensor, "batch *grid"]:
         """L u + c u - f at free nodes, u - f at Dirichlet nodes."""
         inside = self.form.apply(u) + self.shift * u
-        return torch.where(self.form.dirichlet, u, inside) - given.to(u)
+        return torch.where(self.form.dirichlet.to(u.device), u, inside) - given.to(u)
 
     def jacobian(self, u: Float[Tensor, "*grid"], given: Float[Tensor, "*grid"]) -> csr_array:  # noqa: ARG002
         """L + c with the identity at Dirichlet nodes; depends on neither argument."""
@@ -107,8 +107,7 @@ class ShiftedLaplacian:
 
     @cached_property
     def _matrix(self) -> csr_array:
-        free = (~self.form.dirichlet).flatten().numpy()
-        return csr_array(self.form.matrix() + diags_array(self.shift * free))
+        return self.form.hold(csr_array(self.form.matrix() + self.shift * eye_array(self.grid.size)))
 
     @cached_property
     def _factors(self) -> Factorization:
