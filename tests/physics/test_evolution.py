@@ -16,6 +16,7 @@ from diffuscope.physics.operators import (
     Heat,
     ReactionDiffusion,
     allen_cahn,
+    evolution,
     fisher,
     nagumo,
 )
@@ -249,6 +250,26 @@ def test_draws_satisfy_the_boundary_conditions_and_fishers_are_not_negative() ->
     assert float(MAKERS["fisher"](*boxes("neumann")).draw(50, generator=generator()).min()) >= 0
 
 
+def test_draws_are_matern_fields_of_a_fifth_of_the_shortest_side() -> None:
+    heat = MAKERS["heat"](Grid((3, 8, 8), (0.5, 1.0, 3.0), (False, True, True)), "dirichlet")
+    n = 4000
+    x = heat.draw(n, generator=generator()).flatten(1)
+    exact = covariance_matrix(heat.space, Matern(0.2, 2.5))
+    error = ((1 + exact**2) / n).sqrt()
+    assert float(((x.T @ x / n - exact) / error).abs().max()) < 4.5
+
+
+def test_initial_conditions_of_burgers_have_the_spectrum_of_their_formula_and_no_mean() -> None:
+    n = 4000
+    draws = Burgers(Grid((3, 16), (1.0, 2.0), (False, True)), 0.1).draw(n, generator=generator())
+    modes = torch.fft.rfft(draws)[:, :8] / 16
+    assert float(modes[:, 0].abs().max()) < 1e-14
+    k = 2 * math.pi * torch.arange(1.0, 8, dtype=torch.float64)
+    exact = 2 * 625**2 * (k**2 + 25) ** -4 / 4  # a cos + b sin has the coefficient (a - ib) / 2
+    for part in (modes[:, 1:].real, modes[:, 1:].imag):
+        assert float((part.square().mean(0) / exact - 1).abs().max()) < 4 * math.sqrt(2 / n)
+
+
 def test_the_prior_of_a_heat_equation_is_its_inverse_applied_to_the_prior_of_the_start() -> None:
     heat = MAKERS["heat"](*boxes("neumann"))
     C = covariance_matrix(heat.space, Matern(0.5))
@@ -274,12 +295,23 @@ def test_a_problem_in_time_has_one_channel_whose_first_row_is_given() -> None:
     assert float(problem.residual(fields).abs().max()) < 1e-12
 
 
-def test_newtons_method_that_does_not_converge_is_said_with_step_and_field() -> None:
+def test_newtons_method_that_does_not_converge_is_said_with_step_and_field(monkeypatch) -> None:
     burgers = Burgers(Grid((3, 9), (1.0, 1.0), (False, True)), 0.01)
     given = torch.zeros(2, 9, dtype=torch.float64)
     given[1] = 1e6 * torch.randn(9, dtype=torch.float64, generator=generator())
     with pytest.raises(InputError, match="time step 1 of field 1"):
         burgers.solve(given)
+    monkeypatch.setattr(evolution, "UNKNOWNS", 9)
+    with pytest.raises(InputError, match="time step 1 of field 1"):
+        burgers.solve(given)
+
+
+def test_samples_solved_in_parts_are_those_solved_together(monkeypatch) -> None:
+    burgers = MAKERS["burgers"](*boxes("neumann"))
+    given = burgers.draw(5, generator=generator())
+    together = burgers.solve(given)
+    monkeypatch.setattr(evolution, "UNKNOWNS", 14)
+    assert torch.allclose(burgers.solve(given), together, rtol=0, atol=1e-13)
 
 
 def test_impossible_equations_are_refused() -> None:
