@@ -86,6 +86,7 @@ SMALL += [
     Heat(Grid((4, 4, 5), (0.5, 1.0, 2.0), (False, False, True)), 0.3),
     AdvectionDiffusion(Grid((4, 4, 5), (0.5, 1.0, 2.0), (False, True, False)), (0.7, -0.4), 0.3, "neumann"),
     ReactionDiffusion(Grid((4, 4, 5), (0.5, 1.0, 2.0)), 0.3, allen_cahn(), ("neumann", "dirichlet")),
+    Burgers(Grid((4, 5)), 0.3, "neumann", torch.randn(4, 5, dtype=torch.float64, generator=generator())),
 ]
 
 
@@ -280,6 +281,11 @@ def test_the_prior_of_a_heat_equation_is_its_inverse_applied_to_the_prior_of_the
     made = (prior.eigenvectors * prior.eigenvalues) @ prior.eigenvectors.T
     assert torch.allclose(made, exact, rtol=0, atol=1e-13 * float(exact.max()))
     assert torch.allclose(prior.mean, torch.ones(5, 7, dtype=torch.float64), rtol=0, atol=1e-13)
+    source = torch.randn(5, 7, dtype=torch.float64, generator=generator())
+    driven = gaussian_prior(MAKERS["heat"](*boxes("neumann"), source), Gaussian.from_covariance(torch.ones(7), C))
+    made = (driven.eigenvectors * driven.eigenvalues) @ driven.eigenvectors.T
+    assert torch.allclose(made, exact, rtol=0, atol=1e-13 * float(exact.max()))
+    assert not torch.allclose(driven.mean, prior.mean, rtol=0, atol=0.1)
     with pytest.raises(InputError, match="given field"):
         joint_prior(heat, prior)
     burgers = MAKERS["burgers"](*boxes("neumann"))

@@ -79,7 +79,7 @@ GRIDS = [Grid((9,)), Grid((8,), (2.0,), (True,)), Grid((5, 6), (1.0, 1.0), (Fals
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("covariance", [SquaredExponential(0.6, 2.0), Matern(0.4, 1.5, 0.5)])
+@pytest.mark.parametrize("covariance", [SquaredExponential(0.6, 2.0), Matern(0.4, 1.5, 0.5), Matern(0.1, 0.5)])
 def test_a_draw_is_a_square_root_of_the_covariance_applied_to_white_noise(grid, covariance, monkeypatch) -> None:
     """The map from white noise is linear: fed with the unit vectors it gives L, and L L^T is the covariance."""
     assert random_field(grid, covariance, 1, generator=generator()).shape == (1, *grid.shape)
