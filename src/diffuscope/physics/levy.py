@@ -37,6 +37,11 @@ class JumpLaw(Protocol):
     """The law of one jump: an atom at 0 of probability `atom`, and a symmetric density elsewhere."""
 
     @property
+    def scale(self) -> float:
+        """The length on which the density varies: b, s."""
+        ...
+
+    @property
     def atom(self) -> float:
         """P(u = 0)."""
         ...
