@@ -1,6 +1,6 @@
 r"""A posterior that is known exactly, and what it takes to grade draws of a sampler against it.
 
-The posterior is a weighted set of fields, :math:`\sum_k w_k\,\delta(x_k)`: exactly so for a finite-set prior, and a large
+The posterior is a weighted set of fields, :math:`\sum_k w_k\,\delta(x_k)`: exactly so for a finite-set prior, a large
 number of independent exact draws (w_k = 1/K) for a Gaussian or a process whose posterior is drawn by Gibbs sampling.
 Every score of n draws is compared with the same score of n exact draws, by its expectation and standard deviation:
 
