@@ -9,6 +9,7 @@ Every score of n draws is compared with the same score of n exact draws, by its 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -41,18 +42,22 @@ class Case:
     y: Float[Tensor, " m"]
     exact: Draw
     reference: Float[Tensor, "K *event"]
-    weights: Float[Tensor, " K"] | None = None
+    weights: Float[Tensor, " K"] | None = None  # as given; `masses` are of sum 1
     finite: bool = False
 
     def __post_init__(self) -> None:
         if tuple(self.reference.shape[1:]) != self.event_shape:
             raise InputError(f"reference: expected fields of {self.event_shape}, got {tuple(self.reference.shape[1:])}")
-        equal = torch.full((len(self.reference),), 1.0, dtype=torch.float64)
-        weights = equal if self.weights is None else self.weights.double()
-        if len(weights) != len(self.reference) or not bool((weights >= 0).all() and weights.sum() > 0):
+        w = self.weights
+        if w is not None and (len(w) != len(self.reference) or not bool((w >= 0).all() and w.sum() > 0)):
             raise InputError(f"weights: expected {len(self.reference)} numbers >= 0 with a positive sum")
-        object.__setattr__(self, "weights", weights / weights.sum())
         object.__setattr__(self, "reference", self.reference.double())
+
+    @cached_property
+    def masses(self) -> Float[Tensor, " K"]:
+        """The weights, of sum 1."""
+        w = torch.ones(len(self.reference), dtype=torch.float64) if self.weights is None else self.weights.double()
+        return w / w.sum()
 
     @property
     def event_shape(self) -> tuple[int, ...]:

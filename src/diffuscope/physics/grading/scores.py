@@ -1,11 +1,12 @@
 r"""The scores of draws from one posterior, each beside what as many exact draws score.
 
-In the q leading eigenvectors of the posterior covariance, which hold 99% of its trace, with whitened coordinates z:
+In the q leading eigenvectors of the posterior covariance, which hold 99% of its trace, with eigenvalues L = diag(l_k),
+sample mean and covariance (relative to the posterior mean) a and S:
 
 | score | what it is of n draws | exact draws |
 |---|---|---|
-| mean | n times the mean square of the average z | 1 |
-| covariance | squared Frobenius distance of the sample covariance of z from I, over q | (q + 1)/(n - 1) |
+| mean | n times the average of a_k^2 / l_k | 1 |
+| covariance | squared Frobenius distance of S from L, over the squared norm of L | of order 1/n |
 | spread | total sample variance over the total posterior variance | 1 |
 | coverage | posterior probability of 90% order-statistic intervals, over nodes | 1 - 2j/(n+1) |
 | crps, energy | fair scores over the least attainable ones | 1 |
@@ -45,6 +46,7 @@ SIDES: dict[str, Sides] = {
 NODES = 128  # numbers of a field whose marginals are scored
 SHARE = 0.99  # of the posterior variance in the leading directions
 DIRECTIONS = 20  # at most
+NEGLIGIBLE = 1e-9  # posterior weight of points that only the counts know of
 REPLICATES = 100  # sets of exact draws
 ON_A_POINT = 0.1  # of the least distance between two points: beyond it, a draw is none of the points
 
@@ -57,14 +59,19 @@ class Grader:
     seed: int = 0
 
     @cached_property
+    def _kept(self) -> Int[Tensor, " K"]:
+        """The points that have weight."""
+        ordered, order = self.case.masses.sort(descending=True)
+        return order[ordered.cumsum(0) - ordered < 1 - NEGLIGIBLE]
+
+    @cached_property
     def _points(self) -> Float[Tensor, "K D"]:
-        return self.case.reference.flatten(1)
+        return self.case.reference[self._kept].flatten(1)
 
     @cached_property
     def _weights(self) -> Float[Tensor, " K"]:
-        weights = self.case.weights
-        assert weights is not None  # set by the case itself
-        return weights
+        weights = self.case.masses[self._kept]
+        return weights / weights.sum()
 
     @cached_property
     def mean(self) -> Float[Tensor, " D"]:
@@ -77,15 +84,14 @@ class Grader:
         return float(self._weights @ (self._points - self.mean).square().sum(1))
 
     @cached_property
-    def _whitening(self) -> Float[Tensor, "D q"]:
-        """Leading eigenvectors over the square roots of their eigenvalues, from the Gram matrix of the points."""
+    def _leading(self) -> tuple[Float[Tensor, "D q"], Float[Tensor, " q"]]:
+        """Leading eigenvectors and eigenvalues, by the Gram matrix of the points where it is the smaller one."""
         centered = (self._points - self.mean) * self._weights.sqrt()[:, None]
         K, D = centered.shape
         values, vectors = torch.linalg.eigh(centered.T @ centered if K >= D else centered @ centered.T)
         values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
         q = min(DIRECTIONS, int((values.cumsum(0) < SHARE * values.sum()).sum()) + 1)
-        leading = vectors[:, :q] if K >= D else centered.T @ vectors[:, :q] / values[:q].sqrt()
-        return leading / values[:q].sqrt()
+        return (vectors if K >= D else centered.T @ vectors)[:, :q] / (1 if K >= D else values[:q].sqrt()), values[:q]
 
     @cached_property
     def _nodes(self) -> Int[Tensor, " nodes"]:
@@ -109,21 +115,21 @@ class Grader:
 
     @cached_property
     def _misfit(self) -> float:
-        return float(self._weights @ self._squares(self.case.reference))
+        return float(self.case.masses @ self._squares(self.case.reference))
 
     @cached_property
     def _reach(self) -> float:
         """How far a draw may lie from a point of a finite set."""
-        apart = distances(self._points, self._points).fill_diagonal_(torch.inf)
-        return ON_A_POINT * float(apart.min())
+        every = self.case.reference.flatten(1)
+        return ON_A_POINT * float(distances(every, every).fill_diagonal_(torch.inf).min())
 
     def _squares(self, fields: Tensor) -> Float[Tensor, " n"]:
         return (self.case.observation(fields) - self.case.y.double()).square().sum(1)
 
     def counts(self, draws: Float[Tensor, "n *event"]) -> Int[Tensor, " cells"]:
         """How many draws are which point of a finite set; the last number counts those that are none."""
-        far, nearest = distances(draws.double().flatten(1), self._points).min(1)
-        K = len(self._weights)
+        far, nearest = distances(draws.double().flatten(1), self.case.reference.flatten(1)).min(1)
+        K = len(self.case.reference)
         return torch.where(far <= self._reach, nearest, K).bincount(minlength=K + 1)
 
     def values(self, draws: Float[Tensor, "n *event"]) -> dict[str, float]:
@@ -134,14 +140,15 @@ class Grader:
             raise InputError(f"draws: expected finite numbers, got NaN or infinity in {self.case.name}")
         flat, n = draws.double().flatten(1), len(draws)
         centered = flat - flat.mean(0)
-        z = (flat - self.mean) @ self._whitening
-        average, around, q = z.mean(0), z - z.mean(0), z.shape[1]
-        unit = around.T @ around / (n - 1) - torch.eye(q, dtype=torch.float64)
+        directions, variances = self._leading
+        z = (flat - self.mean) @ directions
+        average, around = z.mean(0), z - z.mean(0)
+        off = around.T @ around / (n - 1) - variances.diag()
         marginal, least = flat[:, self._nodes], self._least
         between = distances(flat, flat).sum() / (2 * n * (n - 1))
         return {
-            "mean": n * float(average.square().mean()),
-            "covariance": float(unit.square().sum()) / q,
+            "mean": n * float((average.square() / variances).mean()),
+            "covariance": float(off.square().sum() / variances.square().sum()),
             "spread": float(centered.square().sum()) / (n - 1) / self.variance,
             "coverage": float(coverage(marginal, self._marginals).share.mean()),
             "crps": float(crps(marginal, self._marginals).sum()) / least[0],
@@ -164,7 +171,7 @@ class Grader:
         """Every score of the draws beside that of as many exact ones, which `exact` has; InputError as `values`."""
         scores = {name: replace(exact[name], value=value) for name, value in self.values(draws).items()}
         if self.case.finite:
-            probabilities = torch.cat([self._weights, torch.zeros(1, dtype=torch.float64)])
+            probabilities = torch.cat([self.case.masses, torch.zeros(1, dtype=torch.float64)])
             test = multinomial_test(self.counts(draws), probabilities)
             if test.degrees:
                 scores["points"] = Score(
