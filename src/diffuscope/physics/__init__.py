@@ -13,11 +13,12 @@ from .observations import (
     where,
 )
 from .operators import Darcy, Equation, Helmholtz, Poisson, inverse
-from .posterior import log_evidence, posterior, posterior_weights
+from .posterior import log_evidence, posterior, posterior_means, posterior_weights
 from .problem import Problem
 
 __all__ = [
     "DPS", "CovarianceGuided", "Darcy", "Equation", "GaussianGuide", "Grid", "Helmholtz", "LinearObservation",
     "NonlinearObservation", "NormalizedDPS", "Observation", "PiGDM", "Poisson", "Problem", "Projected", "at_nodes",
-    "averages", "inverse", "log_evidence", "log_likelihood", "observe", "posterior", "posterior_weights", "where",
+    "averages", "inverse", "log_evidence", "log_likelihood", "observe", "posterior", "posterior_means",
+    "posterior_weights", "where",
 ]  # fmt: skip

@@ -1,16 +1,6 @@
 r"""The exact posterior of a field given an observation: a distribution again, whose diffusion is known.
 
-**Gaussian**, y = H x + r eps. Of the prior :math:`N(\mu, U\Lambda U^T + \tau(I - UU^T))` the observation sees the k
-coordinates along U and, where :math:`\tau > 0`, the range of :math:`(I - UU^T)H^T`, an orthonormal basis of which joins
-U with eigenvalue :math:`\tau`. Then :math:`x = \mu + U\Lambda^{1/2} z` (+ the tail, unobserved) and z is a regression
-(`regression`) with :math:`A = H U \Lambda^{1/2}`:
-
-.. math::
-    \mu_y = \mu + U\Lambda^{1/2} E[z], \qquad
-    \Sigma_y = (U\Lambda^{1/2} R)(U\Lambda^{1/2} R)^T, \quad R R^T = \mathrm{Cov}[z],
-
-whose eigenpairs are singular vectors and squared singular values of the k x k matrix :math:`\Lambda^{1/2}R`: D enters
-only in products with U. r = 0 conditions on H x = y exactly.
+**Gaussian**, y = H x + r eps: a Gaussian, by the singular value decomposition of what H sees (`observed`).
 
 **Gaussian mixture**: every component as above, weights :math:`\pi_j N(y; H\mu_j, H\Sigma_jH^T + r^2 I)`, for r = 0 in
 the limit r -> 0: the components in which y is confined to the fewest dimensions win.
@@ -28,7 +18,8 @@ from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Empirical, Gaussian, GaussianMixture
 
 from .observations import LinearObservation, Observation, Values
-from .regression import Regression, contradiction, require_consistent
+from .observed import Observed
+from .regression import require_consistent
 
 CHUNK = 2**22  # values of the fields in one call of an observation
 MET = 1e-9  # of 1 + max |y|: a hard constraint is met by a point (as in `log_likelihood`)
@@ -58,6 +49,17 @@ def posterior(distribution: Distribution, observation: Observation, y: Values) -
     if isinstance(distribution, GaussianMixture):
         return _mixture(distribution, H, y)
     raise _unknown(distribution)
+
+
+def posterior_means(distribution: Gaussian, observation: LinearObservation, y: Values) -> Float[Tensor, "batch *event"]:
+    """The means of the posteriors of a Gaussian given each y of a batch, whose covariance is one: that of `posterior`.
+
+    Raises InputError as `posterior`.
+    """
+    rows = _require_y(observation, y, distribution)
+    seen = Observed(distribution, _linear(distribution, observation))
+    require_consistent(seen.contradiction(rows), "the prior")
+    return seen.mean(rows).reshape(-1, *distribution.event_shape)
 
 
 def log_evidence(distribution: Distribution, observation: Observation, y: Values) -> float:
@@ -90,73 +92,6 @@ def posterior_weights(distribution: Empirical, observation: Observation, y: Valu
     weights = torch.zeros(len(rows), len(distribution), dtype=torch.float64, device=rows.device)
     weights[:, distribution.weights > 0] = _log_joint(distribution, observation, rows).softmax(1)
     return weights if y.ndim > 1 else weights[0]
-
-
-class Observed:
-    """A Gaussian prior in the coordinates that a linear observation sees."""
-
-    def __init__(self, prior: Gaussian, observation: LinearObservation) -> None:
-        self.prior, self.H, self.noise = prior, observation.matrix.to(prior.mean.device), float(observation.noise)
-        self.vectors, self.variances = observed_basis(prior, self.H)
-        self.tail = prior.tail_variance if self.vectors.shape[1] < prior.dimension else 0.0
-        self.HV, self.size = self.H @ self.vectors, self.H.abs() @ self.vectors.abs()
-        self.regression = self.at(self.variances)
-
-    def at(self, variances: Float[Tensor, " k"]) -> Regression:
-        """The regression for other variances along the same vectors."""
-        return Regression.of(self.HV, self.size, variances.sqrt(), self.noise)
-
-    def misfit(self, y: Float[Tensor, "batch m"]) -> Float[Tensor, "batch m"]:
-        """y - H mu."""
-        return y - self.H @ self.prior.mean.flatten()
-
-    def contradiction(self, y: Float[Tensor, "batch m"]) -> Float[Tensor, " batch"]:
-        """How far a hard constraint is from what the prior allows; 0 up to rounding."""
-        scale = y.abs() + self.H.abs() @ self.prior.mean.flatten().abs()
-        return contradiction(self.regression, self.misfit(y), scale)
-
-    def log_evidence(self, y: Float[Tensor, "batch m"]) -> Float[Tensor, " batch"]:
-        """log N(y; H mu, H Sigma H^T + r^2 I)."""
-        return self.regression.log_evidence(self.misfit(y))
-
-    def mean(self, y: Float[Tensor, "batch m"]) -> Float[Tensor, "batch D"]:
-        """The posterior means, one per y."""
-        root, e = self.variances.sqrt(), self.misfit(y)
-        z = self.regression.mean(e)
-        if self.noise == 0:  # once more for what rounding has left of the constraint
-            z = z + self.regression.mean(e - (z * root) @ self.HV.T)
-        return self.prior.mean.flatten() + (z * root) @ self.vectors.T
-
-    def posterior(self, y: Float[Tensor, " m"]) -> Gaussian:
-        """N(mu_y, Sigma_y)."""
-        q, right = self.regression.rank, self.regression.right
-        complete = torch.linalg.qr(right, mode="complete")[0]
-        spread = torch.cat([right * self.regression.deviations, complete[:, q:]], 1)
-        left, values, _ = torch.linalg.svd(self.variances.sqrt()[:, None] * spread)
-        variances = values**2
-        if self.noise == 0:
-            variances[len(values) - q :] = 0.0  # q directions are known: their variance is zero, not rounding
-        kept = len(values) if self.tail > 0 else int((variances > 0).sum())
-        return Gaussian(
-            self.mean(y[None])[0].reshape(self.prior.event_shape),
-            self.vectors @ left[:, :kept],
-            variances[:kept],
-            self.tail,
-            data_range=self.prior.data_range,
-        )
-
-
-def observed_basis(prior: Gaussian, H: Tensor) -> tuple[Tensor, Tensor]:
-    """U and Lambda, extended by the directions of the tail that H sees."""
-    U, variances = prior.eigenvectors, prior.eigenvalues
-    if prior.tail_variance == 0 or U.shape[1] == prior.dimension or not len(H):
-        return U, variances
-    rows = H / H.norm(dim=1, keepdim=True).clamp_min(torch.finfo(H.dtype).tiny)
-    beside = (rows - (rows @ U) @ U.T).T
-    left, values, _ = torch.linalg.svd(beside, full_matrices=False)
-    seen = left[:, values > max(H.shape) * torch.finfo(H.dtype).eps * len(H) ** 0.5]
-    seen = torch.linalg.qr(seen - U @ (U.T @ seen))[0]  # orthogonal to U also where little was left beside it
-    return torch.cat([U, seen], 1), torch.cat([variances, variances.new_full((seen.shape[1],), prior.tail_variance)])
 
 
 def _components(mixture: GaussianMixture, H: LinearObservation, y: Tensor) -> tuple[list[Observed], Tensor]:

@@ -58,7 +58,7 @@ class Conditioned:
         if rows.ndim == 1:
             return rows[None]
         if len(rows) not in (1, len(x_t)):
-            raise InputError(f"y: expected one observation or one per sample ({len(x_t)}), got {len(rows)}")
+            raise InputError(f"y: expected one observation, or one per sample of a batch ({len(x_t)}), got {len(rows)}")
         return rows
 
     def levels(self, x_t: Batch, t: BatchTime) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
@@ -66,7 +66,8 @@ class Conditioned:
         time = as_time(t)
         return per_sample(self.schedule.alpha(time), x_t, "alpha"), per_sample(self.schedule.sigma(time), x_t, "sigma")
 
-    def require_linear(self) -> LinearObservation:
+    @property
+    def linear(self) -> LinearObservation:
         """The observation; InputError where it is not linear."""
         if not isinstance(self.observation, LinearObservation):
             raise InputError(f"observation: expected a LinearObservation, got {type(self.observation).__name__}")

@@ -20,19 +20,19 @@ from torch import Tensor
 from diffuscope.denoisers import Batch, BatchTime, ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
-from diffuscope.physics.posterior import Observed
+from diffuscope.physics.observed import Observed
 from diffuscope.physics.regression import Regression, require_consistent
 
 from .conditioned import Conditioned
 
-KEPT = 256  # noise levels whose factorization is kept
+KEPT = 2**28  # bytes of factorizations that are kept for the next call
 
 
 @dataclass(frozen=True, eq=False)
 class GaussianGuide(Conditioned):
     """E[x_0 | x_t, y] for an `ExactDenoiser` of a Gaussian and a LinearObservation, r >= 0.
 
-    The m x k factorization of a noise level is kept for the next call; y may differ from sample to sample.
+    One singular value decomposition (m x k) per noise level, which is kept; y may differ from sample to sample.
     Raises InputError for other denoisers and observations, and where y contradicts the prior and r = 0.
 
     >>> from diffuscope.physics import at_nodes
@@ -45,52 +45,44 @@ class GaussianGuide(Conditioned):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        observation = self.require_linear()
-        if not (isinstance(self.denoiser, ExactDenoiser) and isinstance(self.denoiser.distribution, Gaussian)):
-            raise InputError("denoiser: expected the ExactDenoiser of a Gaussian")
-        seen = Observed(self.denoiser.distribution, observation)
-        object.__setattr__(self, "_seen", seen)
-        y = self.y.to(seen.H).reshape(-1, len(seen.H))
-        require_consistent(seen.contradiction(y), "the prior")
+        seen = self._seen
+        require_consistent(seen.contradiction(self.y.to(seen.H).reshape(-1, len(seen.H))), "the prior")
 
     @cached_property
-    def _levels(self) -> dict[tuple[float, float], tuple[Tensor, Regression]]:
+    def _seen(self) -> Observed:
+        if not (isinstance(self.denoiser, ExactDenoiser) and isinstance(self.denoiser.distribution, Gaussian)):
+            raise InputError("denoiser: expected the ExactDenoiser of a Gaussian")
+        return Observed(self.denoiser.distribution, self.linear)
+
+    @cached_property
+    def _kept(self) -> dict[tuple[float, float], tuple[Tensor, Regression]]:
         return {}
 
     def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
         """D_y(x_t)."""
         alphas, sigmas = self.levels(x_t, t)
-        y = self.targets(x_t)
-        D = self.denoiser(x_t.double(), t)
-        rows = D.flatten(1)
-        pairs, which = torch.stack([alphas, sigmas], 1).unique(dim=0, return_inverse=True)
-        out = rows
-        for j, (alpha, sigma) in enumerate(pairs.tolist()):
-            if len(pairs) == 1:
-                out = rows + self._correction(rows, y, alpha, sigma)
-            else:
-                index = (which == j).nonzero()[:, 0]
-                part = self._correction(rows[index], y if len(y) == 1 else y[index], alpha, sigma)
-                out = out.index_add(0, index, part)
-        return out.reshape(x_t.shape).to(x_t.dtype)
+        y, D = self.targets(x_t), self.denoiser(x_t.double(), t).flatten(1)
+        levels, which = torch.stack([alphas, sigmas], 1).unique(dim=0, return_inverse=True)
+        correction = torch.zeros_like(D)
+        for j, (alpha, sigma) in enumerate(levels.tolist()):
+            rows = (which == j).nonzero()[:, 0]
+            e = (y if len(y) == 1 else y[rows]) - D[rows] @ self._seen.H.T
+            correction = correction.index_copy(0, rows, self._correction(e, alpha, sigma))
+        return (D + correction).reshape(x_t.shape).to(x_t.dtype)
 
-    def _correction(self, D: Tensor, y: Tensor, alpha: float, sigma: float) -> Tensor:
-        """C H^T (H C H^T + r^2)^-1 (y - H D)."""
-        seen: Observed = self._seen
-        root, regression = self._factors(alpha, sigma)
-        e = y - D @ seen.H.T
-        z = regression.mean(e)
-        if seen.noise == 0:
-            z = z + regression.mean(e - (z * root) @ seen.HV.T)
-        return (z * root) @ seen.vectors.T
+    def _correction(self, e: Tensor, alpha: float, sigma: float) -> Tensor:
+        """C H^T (H C H^T + r^2)^-1 e."""
+        seen = self._seen
+        deviations, regression = self._factors(alpha, sigma)
+        return seen.fields(regression, deviations, e)
 
     def _factors(self, alpha: float, sigma: float) -> tuple[Tensor, Regression]:
         """The standard deviations of x_0 given x_t along the vectors, and the regression on them."""
-        kept = self._levels
+        seen, kept = self._seen, self._kept
         if (alpha, sigma) not in kept:
-            if len(kept) >= KEPT:
+            (m, k), variances = seen.HV.shape, seen.variances
+            while len(kept) > KEPT // (8 * (m + k) * min(m, k) + 1):
                 kept.pop(next(iter(kept)))
-            variances = self._seen.variances
-            posterior = variances * sigma**2 / (alpha**2 * variances + sigma**2)
-            kept[alpha, sigma] = (posterior.sqrt(), self._seen.at(posterior))
+            deviations = (variances * sigma**2 / (alpha**2 * variances + sigma**2)).sqrt()
+            kept[alpha, sigma] = (deviations, seen.regression_of(deviations))
         return kept[alpha, sigma]

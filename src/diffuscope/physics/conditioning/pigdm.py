@@ -18,6 +18,7 @@ Source: Song, Vahdat, Mardani & Kautz 2023, *Pseudoinverse-guided diffusion mode
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from diffuscope.denoisers import Batch, BatchTime
 from diffuscope.errors import InputError
@@ -40,14 +41,17 @@ class PiGDM(Conditioned):
         super().__post_init__()
         if not 0 < self.variance < float("inf"):
             raise InputError(f"variance: expected a finite number > 0, got {self.variance}")
-        H = self.require_linear().matrix
-        object.__setattr__(self, "_factors", Regression.of(H, H.abs(), H.new_ones(H.shape[1]), 1.0))
+        self.linear  # noqa: B018  (refuses an observation that is not)
+
+    @cached_property
+    def _factors(self) -> Regression:
+        H = self.linear.matrix
+        return Regression.of(H, H.abs(), H.new_ones(H.shape[1]), 1.0)  # the rows are not scaled
 
     def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
         """D_y(x_t)."""
         alphas, sigmas = self.levels(x_t, t)
-        factors: Regression = self._factors
-        H, r = self.require_linear(), self.observation.noise
+        H, r, factors = self.linear, self.observation.noise, self._factors
         at = linearized(self, x_t, t)
         e = self.targets(x_t) - H(at.denoised.double())
         r_t2 = self.variance * sigmas**2 / (alphas**2 * self.variance + sigmas**2)

@@ -4,19 +4,22 @@ r"""Hard linear constraints, exact to rounding at every call: the denoiser's out
     P(D) = D + M H^T (H M H^T)^{+} (y - H D),
 
 the nearest point in the norm of :math:`M^{-1}`: orthogonal for M = I; for the covariance M of the fields the correction
-is as smooth as they are. A prior that is supported on C x = d needs no projection: C D(x, t) = d at every x and t, as
-D is a mean over the support. For any other prior the projected field meets the constraint, and is *not* a sample of
-the posterior: the correction lacks the change of C_t with the noise level (`gaussian_guide`).
+is as smooth as they are. Below the highest noise the projected field meets the constraint and is *not* a sample of the
+posterior, whose correction follows C_t instead of M (`gaussian_guide`); the two agree where all noise hides the field.
+
+A prior that is supported on C x = d needs no projection: D is a mean over the support, hence C D(x, t) = d at every x
+and t.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
 from diffuscope.denoisers import Batch, BatchTime
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
-from diffuscope.physics.posterior import observed_basis
+from diffuscope.physics.observed import observed_basis
 from diffuscope.physics.regression import Regression, contradiction, require_consistent
 
 from .conditioned import Conditioned
@@ -43,36 +46,35 @@ class Projected(Conditioned):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        H = self.require_linear().matrix.to(self.y.device)
-        orthogonal = _regression(H, None)
+        H = self.linear.matrix.to(self.y.device)
+        _, orthogonal = _factors(H, None)
         y = self.y.to(H).reshape(-1, len(H))
-        require_consistent(contradiction(orthogonal[1], y, y.abs()), "the rows of the observation")
-        factors = orthogonal if self.metric is None else _regression(H, self.metric)
-        if factors[1].rank < orthogonal[1].rank:
+        require_consistent(contradiction(orthogonal, y, y.abs()), "the rows of the observation")
+        _, regression = self._projection
+        if regression.rank < orthogonal.rank:
             raise InputError(
-                f"metric: expected variance in all {orthogonal[1].rank} directions that the constraint fixes, got "
-                f"{factors[1].rank}"
+                f"metric: expected variance in all {orthogonal.rank} directions that the constraint fixes, got "
+                f"{regression.rank}"
             )
-        object.__setattr__(self, "_factors", factors)
+
+    @cached_property
+    def _projection(self) -> tuple[Tensor | None, Regression]:
+        return _factors(self.linear.matrix.to(self.y.device), self.metric)
 
     def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
         """P(D(x_t)), in the dtype of x_t."""
         rows = self.denoiser(x_t, t).double().flatten(1)
-        y, H = self.targets(x_t), self.require_linear().matrix.to(rows)
+        y, H, (root, regression) = self.targets(x_t), self.linear.matrix.to(rows), self._projection
         for _ in range(2):  # once more for what rounding has left
-            rows = rows + self._project(y - rows @ H.T)
+            z = regression.mean(y - rows @ H.T)
+            rows = rows + (z if root is None else z @ root.T)
         return rows.reshape(x_t.shape).to(x_t.dtype)
 
-    def _project(self, e: Tensor) -> Tensor:
-        vectors, regression = self._factors
-        z = regression.mean(e)
-        return z if vectors is None else z @ vectors.T
 
-
-def _regression(H: Tensor, metric: Gaussian | None) -> tuple[Tensor | None, Regression]:
+def _factors(H: Tensor, metric: Gaussian | None) -> tuple[Tensor | None, Regression]:
     """L (None for the identity) with L L^T = M on what H sees, and the regression with A = H L and r = 0."""
     if metric is None:
         return None, Regression.of(H, H.abs(), H.new_ones(H.shape[1]), 0.0)
     vectors, variances = observed_basis(metric, H)
-    root = variances.sqrt()
-    return vectors * root, Regression.of(H @ vectors, H.abs() @ vectors.abs(), root, 0.0)
+    deviations = variances.sqrt()
+    return vectors * deviations, Regression.of(H @ vectors, H.abs() @ vectors.abs(), deviations, 0.0)
