@@ -13,12 +13,13 @@ from .observations import (
     where,
 )
 from .operators import Darcy, Equation, Helmholtz, Poisson, inverse
+from .particles import Particles, sequential_monte_carlo
 from .posterior import log_evidence, posterior, posterior_means, posterior_weights
 from .problem import Problem
 
 __all__ = [
     "DPS", "CovarianceGuided", "Darcy", "Equation", "GaussianGuide", "Grid", "Helmholtz", "LinearObservation",
-    "NonlinearObservation", "NormalizedDPS", "Observation", "PiGDM", "Poisson", "Problem", "Projected", "at_nodes",
-    "averages", "inverse", "log_evidence", "log_likelihood", "observe", "posterior", "posterior_means",
-    "posterior_weights", "where",
+    "NonlinearObservation", "NormalizedDPS", "Observation", "Particles", "PiGDM", "Poisson", "Problem", "Projected",
+    "at_nodes", "averages", "inverse", "log_evidence", "log_likelihood", "observe", "posterior", "posterior_means",
+    "posterior_weights", "sequential_monte_carlo", "where",
 ]  # fmt: skip
