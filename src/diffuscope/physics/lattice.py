@@ -38,7 +38,7 @@ from .levy import JumpLaw
 class Chain:
     """The posterior of x_1 .. x_n on the lattice h Z; node k of the window of x_i is (start_i + k) h."""
 
-    h: float
+    law: "LatticeLaw"
     start: Int[Tensor, "batch n"]
     kernels: Tensor  # (n, batch, K + 1): Fourier transforms of the lattice law between consecutive windows
     factors: Float[Tensor, "n batch K"]
@@ -50,8 +50,7 @@ class Chain:
     @property
     def nodes(self) -> Float[Tensor, "n batch K"]:
         """x."""
-        K = self.forward.shape[2]
-        return self.h * (self.start.T[:, :, None] + torch.arange(K)).double()
+        return self.law.h * (self.start.T[:, :, None] + torch.arange(self.law.K)).double()
 
     @property
     def marginals(self) -> Float[Tensor, "n batch K"]:
@@ -90,7 +89,7 @@ class Chain:
         right = torch.searchsorted(F, wanted).clamp(1, F.shape[2] - 1)
         F0, F1 = F.gather(2, right - 1), F.gather(2, right)
         weight = ((wanted - F0) / (F1 - F0).clamp(min=1e-300)).clamp(0, 1)
-        return (x.gather(2, right - 1) + weight * self.h).permute(2, 1, 0)
+        return (x.gather(2, right - 1) + weight * self.law.h).permute(2, 1, 0)
 
     def covariance_times(self, v: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:
         """Cov(x | y) v."""
@@ -109,6 +108,18 @@ class Chain:
                 step = self.factors[i] * (B + tilt[i] * self.backward[i])
                 B = _pull(self.kernels[i], step) / self.backward_norms[i - 1][:, None]
         return products
+
+    def draws(self, count: int, *, generator: torch.Generator) -> Float[Tensor, "count n"]:
+        """Independent draws of the posterior of the first sample, backward from x_n: p(x_{i-1} | x_i) ~ w f_{i-1}."""
+        table, first = self.law.table(self.start[:1])
+        places = torch.empty(count, len(self.forward), dtype=torch.int64)
+        weights = self.forward[-1, :1].expand(count, -1)
+        for i in range(len(self.forward) - 1, -1, -1):
+            places[:, i] = torch.multinomial(weights, 1, replacement=True, generator=generator)[:, 0] + self.start[0, i]
+            if i > 0:
+                jumps = places[:, i, None] - self.start[0, i - 1] - torch.arange(self.law.K)
+                weights = table[jumps - first] * self.forward[i - 1, :1]
+        return self.law.h * places.double()
 
 
 def chain(
@@ -134,7 +145,7 @@ def chain(
         b = _pull(kernels[i], factors[i] * backward[i]).clamp(min=0)
         backward_norms[i - 1] = b.amax(1)
         backward[i - 1] = b / backward_norms[i - 1][:, None].clamp(min=1e-300)
-    return Chain(h=h, start=start, kernels=kernels, factors=factors, forward=forward, backward=backward, norms=norms,
+    return Chain(law=weights, start=start, kernels=kernels, factors=factors, forward=forward, backward=backward, norms=norms,
                  backward_norms=backward_norms)  # fmt: skip
 
 

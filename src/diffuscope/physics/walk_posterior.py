@@ -1,6 +1,6 @@
 r"""Where the posterior of a random walk lies, and at which spacing its lattice is exact enough.
 
-The spacing is h = min(1/sqrt(max p_i), scale of the jumps) / resolution, and at most 4/sqrt(sum p_i) / resolution for
+The spacing is h = min(1/sqrt(max p_i), scale of the jumps) / resolution, and at most 2.5/sqrt(sum p_i) / resolution for
 jumps with an atom: a path that rests at one value narrows it to 1/sqrt(sum p_i). Windows begin as wide as the factors
 (8.5/sqrt(p_i) about c_i) and the prior allow, and shrink to the posterior means and standard deviations that a coarse
 lattice of 128 nodes gives, until they no longer shrink by a quarter.
@@ -41,7 +41,7 @@ def walk_posterior(
     law, scale = process.law, process.law.scale
     h = min(1 / math.sqrt(max(float(precision.max()), 1e-300)), scale) / resolution
     if law.atom > 0:
-        h = min(h, 4 / math.sqrt(max(float(precision.sum()), 1e-300)) / resolution)
+        h = min(h, 2.5 / math.sqrt(max(float(precision.sum()), 1e-300)) / resolution)
     reach = (WIDE / precision.clamp(min=1e-300).sqrt()).expand_as(center)
     bound = _prior_reach(process)
     bound = torch.maximum(bound, center.abs().where(precision > 0, 0.0).amax(1, keepdim=True) + bound[-1])
@@ -53,7 +53,7 @@ def walk_posterior(
     while width > COARSE * h:
         coarse = chain(*_windows(LatticeLaw(law, width / (COARSE - 2), COARSE, cells=True), low, high), precision, center)
         mean, spread = coarse.mean, coarse.variance.sqrt()
-        half = 8 * spread + torch.minimum(6 * spread, torch.tensor(law.tail(1e-9))) + 2 * coarse.h
+        half = 8 * spread + torch.minimum(6 * spread, torch.tensor(law.tail(1e-9))) + 2 * coarse.law.h
         low, high = torch.maximum(mean - half, first_low), torch.minimum(mean + half, first_high)
         narrower = float((high - low).max())
         done, width = narrower > 0.75 * width, min(narrower, width)
