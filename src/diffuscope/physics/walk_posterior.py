@@ -1,6 +1,7 @@
 r"""Where the posterior of a random walk lies, and at which spacing its lattice is exact enough.
 
-The spacing is h = min(1/sqrt(max p_i), scale of the jumps) / resolution, and at most 2.5/sqrt(sum p_i) / resolution for
+With w = 1/sqrt(max p_i) the spacing is h = min(w, scale of the jumps) / resolution, up to twice that where w is beyond 3
+scales (what the jumps add to is smoother then), and at most 2.5/sqrt(sum p_i) / resolution for
 jumps with an atom: a path that rests at one value narrows it to 1/sqrt(sum p_i). Windows begin as wide as the factors
 (8.5/sqrt(p_i) about c_i) and the prior allow, and shrink to the posterior means and standard deviations that a coarse
 lattice of 128 nodes gives, until they no longer shrink by a quarter.
@@ -38,8 +39,8 @@ def walk_posterior(
     >>> round(float(walk.mean), 9), round(float(walk.variance), 9)
     (0.5, 0.5)
     """
-    law, scale = process.law, process.law.scale
-    h = min(1 / math.sqrt(max(float(precision.max()), 1e-300)), scale) / resolution
+    law, width = process.law, 1 / math.sqrt(max(float(precision.max()), 1e-300))
+    h = min(width, law.scale * min(max(width / (3 * law.scale), 1), 2)) / resolution
     if law.atom > 0:
         h = min(h, 2.5 / math.sqrt(max(float(precision.sum()), 1e-300)) / resolution)
     reach = (WIDE / precision.clamp(min=1e-300).sqrt()).expand_as(center)
@@ -51,7 +52,9 @@ def walk_posterior(
     first_low, first_high = low, high
     width = float((high - low).max())
     while width > COARSE * h:
-        coarse = chain(*_windows(LatticeLaw(law, width / (COARSE - 2), COARSE, cells=True), low, high), precision, center)
+        coarse = chain(
+            *_windows(LatticeLaw(law, width / (COARSE - 2), COARSE, cells=True), low, high), precision, center
+        )
         mean, spread = coarse.mean, coarse.variance.sqrt()
         half = 8 * spread + torch.minimum(6 * spread, torch.tensor(law.tail(1e-9))) + 2 * coarse.law.h
         low, high = torch.maximum(mean - half, first_low), torch.minimum(mean + half, first_high)
@@ -67,9 +70,7 @@ def walk_posterior(
     return chain(*_windows(LatticeLaw(law, h, K), low, high), precision, center)
 
 
-def pointwise(
-    observation: LinearObservation, y: Values
-) -> tuple[Float[Tensor, " n"], Float[Tensor, "problems n"]]:
+def pointwise(observation: LinearObservation, y: Values) -> tuple[Float[Tensor, " n"], Float[Tensor, "problems n"]]:
     """(p, c) of an observation whose rows see one entry each; raises InputError for others, and for noise 0."""
     H, r = observation.matrix, observation.noise
     if bool(((H != 0).sum(1) != 1).any()) or r == 0:
