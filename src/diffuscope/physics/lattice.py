@@ -121,7 +121,9 @@ class Chain:
         places = torch.empty(count, len(self.forward), dtype=torch.int64)
         weights = self.forward[-1, :1].expand(count, -1)
         for i in range(len(self.forward) - 1, -1, -1):
-            places[:, i] = torch.multinomial(weights, 1, replacement=True, generator=generator)[:, 0] + self.start[0, i]
+            below = weights.cumsum(1)
+            u = torch.rand(count, 1, dtype=torch.float64, generator=generator) * below[:, -1:]
+            places[:, i] = torch.searchsorted(below, u, right=True)[:, 0].clamp(max=self.law.K - 1) + self.start[0, i]
             if i > 0:
                 jumps = places[:, i, None] - self.start[0, i - 1] - torch.arange(self.law.K)
                 weights = table[jumps - first] * self.forward[i - 1, :1]

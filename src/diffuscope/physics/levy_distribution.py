@@ -77,7 +77,7 @@ class LevyDistribution:
     def posterior(self) -> Chain:
         """Marginals of the distribution itself, as a batch of one."""
         p, c = self._factors
-        return walk_posterior(self.process, p, c[None], resolution=2 * self.resolution)
+        return walk_posterior(self.process, p, c[None], resolution=self.resolution)
 
     def denoise(self, x_t: Batch, alpha: Level, sigma: Level) -> Batch:
         """E[x_0 | x_t], differentiable once: its backward pass multiplies by alpha/sigma^2 Cov(x_0 | x_t)."""
