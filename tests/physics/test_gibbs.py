@@ -86,7 +86,7 @@ def test_spike_and_slab_agrees_with_enumeration_of_its_indicators():
 
 @each_law
 def test_transitions_leave_the_joint_law_of_path_scales_and_data_unchanged(law):
-    """Geweke 2004, from 8,000 exact draws of the joint law, so that the standard errors are those of independent draws."""
+    """Geweke 2004, from 8,000 exact draws of the joint law: the standard errors are those of independent draws."""
     count, noise, g = 8000, 0.5, torch.Generator().manual_seed(7)
     process, G = LevyProcess(law, 4), H.flip(1).cumsum(1).flip(1)
 
@@ -151,7 +151,8 @@ def test_chains_that_have_not_mixed_are_refused():
 def test_a_seed_determines_the_chains():
     process, observation = LevyProcess(LaplaceJumps(), 3), at_nodes(torch.tensor([2]), (3,), 0.1)
     runs = [gibbs(process, observation, torch.ones(1), sweeps=4, burn_in=2, seed=seed).x for seed in (0, 0, 1)]
-    assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ With jumps u, variances v of a Gaussian scale mixture, L the cumulative sum, G =
     v \mid u &\sim \text{the law's conditional of its scales (inverse Gaussian, gamma)}.
 
 The first is an exact draw by perturbation: from a draw (u_0, eps_0) of the prior, u = u_0 + V G^T S^{-1} (y - G u_0 -
-r eps_0), one Cholesky factorization of m x m; no variance is divided by, so v = 0 is allowed. For Bernoulli-Gauss jumps v
-given u is degenerate, and v given y is drawn with u integrated out (`indicators.py`). Chains and problems are one batch.
+r eps_0), one Cholesky factorization of m x m; no variance is divided by, so v = 0 is allowed. For Bernoulli-Gauss jumps
+v given u is degenerate, and v given y is drawn with u integrated out (`indicators.py`). Chains and problems are one
+batch.
 
 Means and variances are Rao-Blackwellized: averages of the conditional means m and covariances K,
 
@@ -206,7 +207,7 @@ def variances_given(
     *,
     generator: torch.Generator,
 ) -> Float[Tensor, "batch n"]:
-    """New variances: given the jumps u, or for Bernoulli-Gauss jumps given the old ones and y, with u integrated out."""
+    """New variances: given the jumps u; for Bernoulli-Gauss jumps given the old ones and y, with u integrated out."""
     law = process.law
     if isinstance(law, BernoulliGaussJumps):
         return law.scale**2 * sweep((v > 0).double(), y, G, noise, law, generator=generator)

@@ -1,12 +1,13 @@
-r"""Which jumps of a spike-and-slab process are not zero, given linear Gaussian data: Gibbs sampling of neighbors in pairs.
+r"""Which jumps of a spike-and-slab process are not zero, given linear Gaussian data: Gibbs sampling of pairs.
 
 With y = G u + r eps and indicators z, u_j ~ N(0, s^2) where z_j = 1 and 0 elsewhere, u is integrated out:
 
 .. math::
-    p(z \mid y) \propto \prod_j p^{z_j}(1-p)^{1-z_j}\; N\bigl(y;\, 0,\, r^2 I + s^2 \textstyle\sum_j z_j g_j g_j^T\bigr).
+    p(z \mid y) \propto \prod_j p^{z_j}(1-p)^{1-z_j}\;
+    N\bigl(y;\, 0,\, r^2 I + s^2 \textstyle\sum_j z_j g_j g_j^T\bigr).
 
-A sweep draws (z_j, z_{j+1}) jointly from its four states given the others, for every j; the pair lets a jump move to the
-neighboring place in one step, which single indicators cannot do without an intermediate state that the data exclude.
+A sweep draws (z_j, z_{j+1}) jointly from its four states given the others, for every j; the pair lets a jump move to
+the neighboring place in one step, which single indicators cannot do without an intermediate state that the data exclude.
 With A the inverse of the covariance without the two columns G_2,
 
 .. math::

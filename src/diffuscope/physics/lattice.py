@@ -156,8 +156,10 @@ def chain(
         b = _pull(kernels[i], factors[i] * backward[i]).clamp(min=0)
         backward_norms[i - 1] = b.amax(1)
         backward[i - 1] = b / backward_norms[i - 1][:, None].clamp(min=1e-300)
-    return Chain(law=weights, start=start, kernels=kernels, factors=factors, forward=forward, backward=backward, norms=norms,
-                 backward_norms=backward_norms)  # fmt: skip
+    return Chain(
+        law=weights, start=start, kernels=kernels, factors=factors, forward=forward, backward=backward, norms=norms,
+        backward_norms=backward_norms,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -102,9 +102,11 @@ class GaussianJumps:
         return self.scale * float(-special.ndtri(probability / 2))
 
     def draw_variances(self, shape: tuple[int, ...], *, generator: torch.Generator) -> Tensor:
+        del generator
         return torch.full(shape, self.scale**2, dtype=torch.float64)
 
     def variances_given(self, u: Tensor, *, generator: torch.Generator) -> Tensor:
+        del generator
         return torch.full_like(u, self.scale**2)
 
 
@@ -216,6 +218,7 @@ class BernoulliGaussJumps:
         return self.scale**2 * jumps.double()
 
     def variances_given(self, u: Tensor, *, generator: torch.Generator) -> Tensor:
+        del generator
         return self.scale**2 * (u != 0).double()
 
 

@@ -1,7 +1,7 @@
 r"""A Levy process, alone or given noisy values at some places, as a distribution whose diffusion is known exactly.
 
-x_t = alpha x_0 + sigma eps is an observation of every x_i, with precision alpha^2/sigma^2 at x_t/alpha. It multiplies the
-factors that are there already, so that the posterior given point observations is as exact as the prior:
+x_t = alpha x_0 + sigma eps is an observation of every x_i, with precision alpha^2/sigma^2 at x_t/alpha. It multiplies
+the factors that are there already, so that the posterior given point observations is as exact as the prior:
 
 .. math::
     e^{-\frac p2 (x-c)^2 - \frac q2 (x-d)^2} = e^{-\frac{p+q}{2}\left(x - \frac{pc+qd}{p+q}\right)^2}\,
@@ -36,8 +36,8 @@ CHUNK = 32  # samples whose messages are in memory at once
 class LevyDistribution:
     """The process under factors exp(-p_i (x_i - c_i)^2 / 2), p = `precision` and c = `center`; none by default.
 
-    At `resolution` 2 the denoiser is exact to 1e-4 posterior standard deviations; the error falls at order 6 for Laplace
-    jumps and faster for smooth ones. Methods raise InputError as in the contract of a `Distribution`.
+    At `resolution` 2 the denoiser is exact to 3e-4 posterior standard deviations; the error falls at order 6 for
+    Laplace jumps and faster for smooth ones. Methods raise InputError as in the contract of a `Distribution`.
 
     >>> from diffuscope.physics.levy import GaussianJumps
     >>> walk = LevyDistribution(LevyProcess(GaussianJumps(), 1))

@@ -1,9 +1,9 @@
 r"""Cases whose prior is a Levy process of length 64, in units of its root mean square standard deviation.
 
 Four problems in turn: Laplace jumps seen at twelve noisy points, Student jumps (4 degrees of freedom) through a blur at
-every fourth place, spike-and-slab jumps at twelve points, and through the same blur. The prior's denoiser
-is exact for all. Given points, the posterior is drawn independently, backward through exact messages on a lattice; given
-a blur, by Gibbs sampling, whose chains are refused ("cannot tell") where they have not mixed.
+every fourth place, spike-and-slab jumps at twelve points, and through the same blur. The prior's denoiser is exact for
+all. Given points, the posterior is drawn independently, backward through exact messages on a lattice; given a blur, by
+Gibbs sampling, whose chains are refused ("cannot tell") where they have not mixed.
 
 The cost of not knowing the posterior mean is the optimality gap of Bohra et al. 2023 (arXiv:2203.15172),
 
