@@ -7,7 +7,8 @@ With y = G u + r eps and indicators z, u_j ~ N(0, s^2) where z_j = 1 and 0 elsew
     N\bigl(y;\, 0,\, r^2 I + s^2 \textstyle\sum_j z_j g_j g_j^T\bigr).
 
 A sweep draws (z_j, z_{j+1}) jointly from its four states given the others, for every j; the pair lets a jump move to
-the neighboring place in one step, which single indicators cannot do without an intermediate state that the data exclude.
+the neighboring place in one step, which single indicators cannot do without an intermediate state that the data
+exclude.
 With A the inverse of the covariance without the two columns G_2,
 
 .. math::

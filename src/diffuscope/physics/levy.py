@@ -21,7 +21,7 @@ mixtures; Michael, Schucany & Haas 1976 for the inverse Gaussian.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -82,11 +82,17 @@ class GaussianJumps:
     """N(0, scale^2): Brownian motion, for comparison with closed forms."""
 
     scale: float = 1.0
-    atom: ClassVar[float] = 0.0
-    kink: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
         _require_positive("scale", self.scale)
+
+    @property
+    def atom(self) -> float:
+        return 0.0
+
+    @property
+    def kink(self) -> float:
+        return 0.0
 
     @property
     def variance(self) -> float:
@@ -115,10 +121,13 @@ class LaplaceJumps:
     """exp(-|u|/b) / (2 b) with b = `scale`; variance 2 b^2."""
 
     scale: float = math.sqrt(0.5)
-    atom: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
         _require_positive("scale", self.scale)
+
+    @property
+    def atom(self) -> float:
+        return 0.0
 
     @property
     def variance(self) -> float:
@@ -152,12 +161,18 @@ class StudentJumps:
 
     dof: float = 3.0
     scale: float = 1.0
-    atom: ClassVar[float] = 0.0
-    kink: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
         _require_positive("dof", self.dof)
         _require_positive("scale", self.scale)
+
+    @property
+    def atom(self) -> float:
+        return 0.0
+
+    @property
+    def kink(self) -> float:
+        return 0.0
 
     @property
     def variance(self) -> float:
@@ -189,12 +204,15 @@ class BernoulliGaussJumps:
 
     rate: float = 0.1
     scale: float = 1.0
-    kink: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
         _require_positive("scale", self.scale)
         if not 0 < self.rate < 1:
             raise InputError(f"rate: expected a probability between 0 and 1, got {self.rate}")
+
+    @property
+    def kink(self) -> float:
+        return 0.0
 
     @property
     def atom(self) -> float:

@@ -117,7 +117,8 @@ class LevyDistribution:
     @property
     def _factors(self) -> tuple[Tensor, Tensor]:
         if self.precision is None or self.center is None:
-            return torch.zeros(2, self.process.length, dtype=torch.float64).unbind(0)
+            nothing = torch.zeros(self.process.length, dtype=torch.float64)
+            return nothing, nothing
         return self.precision.double(), self.center.double()
 
     def _chains(self, x_t: Tensor, alphas: Tensor, sigmas: Tensor) -> Any:

@@ -1,9 +1,10 @@
 r"""Where the posterior of a random walk lies, and at which spacing its lattice is exact enough.
 
 With w = 1/sqrt(max p_i) the spacing is h = min(w, scale of the jumps) / resolution, up to twice that where w is beyond
-3 scales (what the jumps add to is smoother then), and at most 2.5/sqrt(sum p_i) / resolution for jumps with an atom: a path that rests at one value narrows it to 1/sqrt(sum p_i). Windows begin as wide as the factors
-(8.5/sqrt(p_i) about c_i) and the prior allow, and shrink to the posterior means and standard deviations that a coarse
-lattice of 128 nodes gives, until they no longer shrink by a quarter.
+3 scales (what the jumps add to is smoother then), and at most 2.5/sqrt(sum p_i) / resolution for jumps with an atom: a
+path that rests at one value narrows it to 1/sqrt(sum p_i). Windows begin as wide as the factors (8.5/sqrt(p_i) about
+c_i) and the prior allow, and shrink to the posterior means and standard deviations that a coarse lattice of 128 nodes
+gives, until they no longer shrink by a quarter.
 """
 
 import math
