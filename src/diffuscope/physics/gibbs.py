@@ -131,8 +131,8 @@ def gibbs(
     >>> from diffuscope.physics.levy import GaussianJumps
     >>> one = at_nodes(torch.tensor([0]), (1,), noise=1.0)
     >>> posterior = gibbs(LevyProcess(GaussianJumps(), 1), one, torch.ones(1), sweeps=4, burn_in=0)
-    >>> posterior.mean.tolist(), posterior.variance.tolist()
-    ([[0.5]], [[0.5]])
+    >>> round(float(posterior.mean), 9), round(float(posterior.variance), 9)
+    (0.5, 0.5)
     """
     if tuple(observation.event_shape) != process.event_shape:
         raise InputError(f"observation: expected fields of shape {process.event_shape}, got {observation.event_shape}")

@@ -31,6 +31,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from diffuscope.errors import InputError
+
 from .levy import JumpLaw
 
 
@@ -117,7 +119,6 @@ class Chain:
 
     def draws(self, count: int, *, generator: torch.Generator) -> Float[Tensor, "count n"]:
         """Independent draws of the posterior of the first sample, backward from x_n: p(x_{i-1} | x_i) ~ w f_{i-1}."""
-        table, first = self.law.table(self.start[:1])
         places = torch.empty(count, len(self.forward), dtype=torch.int64)
         weights = self.forward[-1, :1].expand(count, -1)
         for i in range(len(self.forward) - 1, -1, -1):
@@ -126,7 +127,7 @@ class Chain:
             places[:, i] = torch.searchsorted(below, u, right=True)[:, 0].clamp(max=self.law.K - 1) + self.start[0, i]
             if i > 0:
                 jumps = places[:, i, None] - self.start[0, i - 1] - torch.arange(self.law.K)
-                weights = table[jumps - first] * self.forward[i - 1, :1]
+                weights = self.law.of(jumps) * self.forward[i - 1, :1]
         return self.law.h * places.double()
 
 
@@ -136,26 +137,27 @@ def chain(
     precision: Float[Tensor, " n"],
     center: Float[Tensor, "batch n"],
 ) -> Chain:
-    """Forward and backward messages in the windows that begin at `start`."""
+    """Forward and backward messages in the windows that begin at `start`; InputError where a density underflows."""
     (batch, n), K, h = start.shape, weights.K, weights.h
-    table, first = weights.table(start)
     steps = torch.diff(start, dim=1, prepend=torch.zeros_like(start[:, :1]))
-    index = (steps.T[:, :, None] + torch.arange(-(K - 1), K)) - first
-    index[0] += K - 1  # x_0 = 0 is node 0, not a window: its kernel begins at the window of x_1
-    kernels = torch.fft.rfft(table[index[1:]], 2 * K)
-    kernels = torch.cat([torch.zeros(1, batch, K + 1, dtype=kernels.dtype), kernels])
+    jumps = steps.T[:, :, None] + torch.arange(-(K - 1), K)
+    jumps[0] += K - 1  # x_0 = 0 is node 0, not a window: its kernel begins at the window of x_1
+    w = weights.of(jumps)
+    kernels = torch.fft.rfft(w, 2 * K)
     x = h * (start.T[:, :, None] + torch.arange(K)).double()
     factors = torch.exp(-0.5 * precision[:, None, None] * (x - center.T[:, :, None]).square())
     forward, backward = torch.empty_like(factors), torch.ones_like(factors)
     norms, backward_norms = torch.ones(n, batch, dtype=torch.float64), torch.ones(n, batch, dtype=torch.float64)
     for i in range(n):
-        f = factors[i] * (table[index[0][:, :K]] if i == 0 else _push(kernels[i], forward[i - 1]).clamp(min=0))
+        f = factors[i] * (w[0, :, :K] if i == 0 else _push(kernels[i], forward[i - 1]).clamp(min=0))
         norms[i] = f.amax(1)
         forward[i] = f / norms[i][:, None].clamp(min=1e-300)
     for i in range(n - 1, 0, -1):
         b = _pull(kernels[i], factors[i] * backward[i]).clamp(min=0)
         backward_norms[i - 1] = b.amax(1)
         backward[i - 1] = b / backward_norms[i - 1][:, None].clamp(min=1e-300)
+    if not bool(((forward * backward).sum(2) > 0).all()):
+        raise InputError("center: expected values that the jumps reach, got a path whose density is 0 in float64")
     return Chain(
         law=weights, start=start, kernels=kernels, factors=factors, forward=forward, backward=backward, norms=norms,
         backward_norms=backward_norms,
@@ -171,13 +173,14 @@ class LatticeLaw:
     K: int
     cells: bool = False
 
-    def table(self, start: Int[Tensor, "batch n"]) -> tuple[Float[Tensor, " jumps"], int]:
-        """The weights of all jumps between the windows, and the multiple of h of the first."""
-        steps = torch.diff(start, dim=1, prepend=torch.zeros_like(start[:, :1]))
-        low, high = min(int(steps.min()), 0) - self.K - 1, max(int(steps.max()), 0) + self.K + 1
-        return self.weights(torch.arange(low, high + 1)), low
+    def of(self, jumps: Tensor) -> Tensor:
+        """The weights of many jumps k h, by a table where it is shorter than they are."""
+        low, high = int(jumps.min()), int(jumps.max())
+        if high - low > jumps.numel():
+            return self.weights(jumps)
+        return self.weights(torch.arange(low, high + 1))[jumps - low]
 
-    def weights(self, k: Int[Tensor, " jumps"]) -> Float[Tensor, " jumps"]:
+    def weights(self, k: Int[Tensor, "*jumps"]) -> Float[Tensor, "*jumps"]:
         """Of the jumps k h."""
         u, h = self.h * k.double(), self.h
         if self.cells:

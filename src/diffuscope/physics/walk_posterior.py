@@ -43,6 +43,8 @@ def walk_posterior(
     h = min(width, law.scale * min(max(width / (3 * law.scale), 1), 2)) / resolution
     if law.atom > 0:
         h = min(h, 2.5 / math.sqrt(max(float(precision.sum()), 1e-300)) / resolution)
+    if not bool((center.abs() / h < 2**52).all()):
+        raise InputError(f"center: expected values within {2**52 * h:.1g}, got {float(center.abs().max()):.3g}")
     reach = (WIDE / precision.clamp(min=1e-300).sqrt()).expand_as(center)
     bound = _prior_reach(process)
     bound = torch.maximum(bound, center.abs().where(precision > 0, 0.0).amax(1, keepdim=True) + bound[-1])
