@@ -196,7 +196,7 @@ def test_draws_have_the_moments_of_the_posterior(law):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("law", LAWS[1:], ids=lambda law: type(law).__name__)
+@pytest.mark.parametrize("law", LAWS[1:3], ids=lambda law: type(law).__name__)
 def test_sixty_four_points_of_a_blur_free_problem_agree_between_messages_and_gibbs_sampling(law):
     process, g = LevyProcess(law, 64), torch.Generator().manual_seed(5)
     observation = at_nodes(torch.arange(4, 64, 5), (64,), 0.4)
