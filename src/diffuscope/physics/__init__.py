@@ -51,4 +51,8 @@ __all__ = [
     "NonlinearObservation", "Observation", "Poisson", "Problem", "ReactionDiffusion", "SquaredExponential", "at_nodes",
     "averages", "covariance_matrix", "gaussian_prior", "inverse", "joint_prior", "joint_sine_prior", "log_likelihood",
     "observe", "process_prior", "random_field", "sine_forcing", "sine_prior", "two_phase", "where",
+    "DPS", "CovarianceGuided", "Darcy", "Equation", "GaussianGuide", "Grid", "Helmholtz", "LinearObservation",
+    "NonlinearObservation", "NormalizedDPS", "Observation", "Particles", "PiGDM", "Poisson", "Problem", "Projected",
+    "at_nodes", "averages", "inverse", "log_evidence", "log_likelihood", "observe", "posterior", "posterior_means",
+    "posterior_weights", "sequential_monte_carlo", "where",
 ]  # fmt: skip

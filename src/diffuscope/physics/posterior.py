@@ -18,6 +18,7 @@ from torch import Tensor
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Empirical, Gaussian, GaussianMixture
 
+from .levy_distribution import LevyDistribution
 from .observations import LinearObservation, Observation, Values
 from .observed import Observed
 from .regression import require_consistent
@@ -44,6 +45,8 @@ def posterior(distribution: Prior, observation: Observation, y: Values) -> Prior
 
 
 def _posterior(distribution: Distribution, observation: Observation, y: Values) -> Distribution:
+    if isinstance(distribution, LevyDistribution):
+        return distribution.given(_linear(distribution, observation), y)
     y = _one(_require_y(observation, y, distribution))
     if isinstance(distribution, Empirical):
         weights = posterior_weights(distribution, observation, y)
