@@ -127,7 +127,7 @@ def test_the_sensors_sharpen_what_the_equation_leaves_open() -> None:
 
 def test_the_code_on_the_page_runs_and_prints_what_it_says() -> None:
     page = (Path(__file__).parents[2] / "docs" / "physics.md").read_text(encoding="utf-8")
-    part = page.split("## Observations")[1].split("## Which method is right")[0]
+    part = page.split("## Observations")[1].split("### Nonlinear constraints")[0]
     names: dict[str, object] = {}
     for example in re.findall(r"```python\n(.*?)```", part, re.DOTALL):
         exec(compile(example, "docs/physics.md", "exec"), names)
