@@ -11,10 +11,10 @@ from .observations import (
     observe,
     where,
 )
-from .operators import Equation
+from .operators import Darcy, Equation, Helmholtz, Poisson, inverse
 from .problem import Problem
 
 __all__ = [
-    "Equation", "Grid", "LinearObservation", "NonlinearObservation", "Observation", "Problem", "at_nodes", "averages",
-    "log_likelihood", "observe", "where",
+    "Darcy", "Equation", "Grid", "Helmholtz", "LinearObservation", "NonlinearObservation", "Observation", "Poisson",
+    "Problem", "at_nodes", "averages", "inverse", "log_likelihood", "observe", "where",
 ]  # fmt: skip
