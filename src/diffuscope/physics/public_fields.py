@@ -18,8 +18,6 @@ from torch import Tensor
 from diffuscope.data.places import require_file
 from diffuscope.errors import InputError
 
-from .problems import PROBLEMS
-
 HIGH, LOW = 1.0, 0.05  # the coefficients of the two phases, by a fit: the data hold the phase alone
 NAMES = {"darcy_neuraloperator": "darcy", "burgers_neuraloperator": "burgers"}
 
@@ -56,7 +54,3 @@ def public_fields(name: str) -> PublicFields:
         name, NAMES[name], train.shape[2], train, heldout, f"a finite set, the {len(train):,} fields of {name}"
     )
 
-
-def problem_of(fields: PublicFields) -> object:
-    """The problem on the grid of these fields."""
-    return PROBLEMS[fields.problem](fields.nodes)
