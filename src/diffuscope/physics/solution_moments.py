@@ -202,4 +202,5 @@ def _add(coverage: list[Tensor], error: list[Tensor], less: Tensor, most: Tensor
     c = torch.tensor(LEVELS, dtype=torch.float64)[:, None, None]
     inside = ((less <= (1 + c) / 2) & (most >= (1 - c) / 2)).double().mean(2)
     coverage.append(inside.mean(1))
-    error.append(inside.std(1) / math.sqrt(inside.shape[1]))
+    count = inside.shape[1]
+    error.append(inside.std(1) / math.sqrt(count) if count > 1 else torch.full_like(inside[:, :1].sum(1), math.nan))

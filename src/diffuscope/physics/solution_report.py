@@ -75,7 +75,7 @@ class SolutionReport:
         k = len(found.problem.channels) - 1
         power = "The half-width of the 90% intervals, as root mean square over the values that are not known beforehand"
         if found.effective is not None:
-            power += f"; {found.effective:,.0f} effective fields of {len(found.prior.fields or ()):,} agree with the data"
+            power += f"; {found.effective:,.0f} effective fields of {(0 if found.prior.fields is None else len(found.prior.fields)):,} agree with the data"
         return Finding(
             name="solve.inferred", title="What was inferred", value=self._half_width(k),
             unit=unit_of(found, "solution"), verdict=f"The readings determine {told}.", tone="neutral",
