@@ -12,7 +12,7 @@ from torch import Tensor
 from diffuscope.audit.store import Store
 from diffuscope.errors import InputError
 from diffuscope.physics import prior_fields
-from diffuscope.physics.example_readings import example_readings
+from diffuscope.physics.example_readings import SHARE, example_readings
 from diffuscope.physics.named_prior import named_prior, public_prior
 from diffuscope.physics.observation_file import read_sensors
 from diffuscope.physics.prior_fields import Prior, Remember, generated_fields
@@ -83,7 +83,8 @@ class Solve:
         truth = None
         if sensors is None:
             truth = self._truth(problem, prior, public)
-            sensors = example_readings(problem, truth, self.noise, seed=self.seed)
+            noise = SHARE * _typical(prior, truth) if self.noise is None else self.noise
+            sensors = example_readings(problem, truth, noise, seed=self.seed)
         found = solve_inverse(
             problem, sensors, prior, samples=self.samples, truth=truth, seed=self.seed, progress=True
         )
@@ -122,3 +123,9 @@ class Solve:
         if self.prior == "open-boundary" and prior.distribution is not None:
             return prior.distribution.sample(1, generator=torch.Generator().manual_seed(self.seed))[0]
         return generated_fields(problem, 1, seed=self.seed, stream="truth")[0]
+
+
+def _typical(prior: Prior, truth: Tensor) -> float:
+    """The root mean square of the solution over the fields of the prior."""
+    known = prior.fields if prior.fields is not None else prior.truths
+    return float((truth[None] if known is None else known)[:, -1].square().mean().sqrt())
