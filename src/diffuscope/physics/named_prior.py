@@ -67,8 +67,7 @@ def public_prior(public: PublicFields) -> Prior:
     return Prior(
         name=public.name, words=public.words, fields=public.train,
         mend="read with more noise, or use --prior gaussian, whose fields can be as many as you like",
-        residual_words="Not checked: the public fields were computed on a finer grid, by an equation whose constants "
-        "they do not state.",
+        residual_words="Not checked: the public fields were computed on a finer grid, by a scheme that is not ours.",
     )  # fmt: skip
 
 

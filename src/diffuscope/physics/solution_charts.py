@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from diffuscope.findings import Chart, Mark, Panel, Rule, density_bars, heat_map, line, points
+from diffuscope.findings import Chart, Mark, Panel, Rule, area, density_bars, heat_map, line, points
 from diffuscope.findings.numbers import number
 
 from .grid import Grid
@@ -13,6 +13,7 @@ from .solution_moments import LEVELS
 
 SAMPLES = 3  # drawn
 WIDEST = 4  # panels side by side
+TICKS = 25
 
 
 def maps(found: Solution) -> tuple[Chart, ...]:
@@ -137,11 +138,13 @@ def fit_chart(found: Solution) -> Chart | None:
     index = torch.arange(1, len(y) + 1, dtype=torch.float64)
     mean, spread = off.mean(0), off.std(0)
     marks: list[Mark] = [Rule(0.0), Rule(2.0), Rule(-2.0)]
-    marks.append(line(index, mean, "", low=mean - 2 * spread, high=mean + 2 * spread))
+    marks += [points(index, mean), area(index, mean - 2 * spread, mean + 2 * spread)]
+    ticks = tuple(range(1, len(y) + 1)) if len(y) <= TICKS else ()
     return Chart(
-        "Readings less samples", (Panel("", "reading", "standard deviations of the noise", tuple(marks)),),
-        "For every reading the mean over the samples of its difference from them, with two standard deviations over the "
-        "samples. Most should lie within the lines at 2 and -2.",
+        "Readings less samples",
+        (Panel("", "reading", "standard deviations of the noise", tuple(marks), x_ticks=ticks),),
+        "For every reading its difference from the samples: their mean, and a band of two standard deviations over the "
+        "samples. Most points should lie within the lines at 2 and -2.",
     )  # fmt: skip
 
 

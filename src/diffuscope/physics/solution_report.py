@@ -102,7 +102,7 @@ class SolutionReport:
             if found.prior_sd is not None:
                 free = self._free(k)
                 ratio = (found.moments.sd[k][free].square().mean() / found.prior_sd[k][free].square().mean()).sqrt()
-                share = f" ({100 * float(ratio):.2g}% of what was unknown before)"
+                share = f" ({100 * float(ratio):.2g}% of the prior's spread)"
             told.append((name, self._half_width(k), share))
         return told
 
@@ -134,7 +134,8 @@ class SolutionReport:
         common = {"name": "solve.calibration", "title": "Are the intervals right?", "unit": "%"}
         if calibration is None or not math.isfinite(calibration.at(k)[0]) or not math.isfinite(calibration.at(k)[1]):
             why = (
-                "nothing certifies the answers of a denoiser: grade it with `diffuscope grade`"
+                "readings cannot be simulated from this prior, and nothing here certifies its answers; grade it with "
+                "`diffuscope grade`"
                 if calibration is None
                 else "too few of the simulated readings leave enough fields to give an interval"
             )
@@ -143,6 +144,13 @@ class SolutionReport:
                 power="Calibration is measured on simulated fields whose truth is known.",
             )  # fmt: skip
         value, error = calibration.at(k)
+        if not found.told:
+            return Finding(
+                **common, value=math.nan, tone="unknown",
+                verdict=f"Cannot tell: no interval is given. Of {len(calibration.log_evidence)} simulated fields "
+                f"{calibration.truths} left enough to give one, which held the truth in {100 * value:.3g}% of values.",
+                power="Calibration is measured on simulated fields whose truth is known.",
+            )  # fmt: skip
         low, high = value - NORMAL_95 * error, value + NORMAL_95 * error
         inside = LEVEL - NEAR <= low and high <= LEVEL + NEAR
         outside = high < LEVEL - NEAR or low > LEVEL + NEAR
