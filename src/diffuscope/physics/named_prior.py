@@ -2,12 +2,11 @@
 
 import math
 
-import torch
-
 from diffuscope.denoisers import Denoiser
 from diffuscope.errors import InputError
-from diffuscope.exact import Distribution, Empirical, Gaussian
+from diffuscope.exact import Empirical, Gaussian, GaussianMixture
 from diffuscope.files import load_object
+from diffuscope.streams import torch_stream
 
 from .operators.laplacian import ShiftedLaplacian
 from .prior_fields import Prior, Remember, fitted_gaussian, forget, generated_fields
@@ -55,11 +54,15 @@ def own_prior(found: object, name: str) -> Prior:
     words = f"{name}, your own"
     if isinstance(found, Empirical):
         return Prior(name=name, words=f"{words}: a finite set of {len(found):,} fields", fields=found.points.double())
-    if isinstance(found, Distribution):
-        return Prior(name=name, words=f"{words}: a {type(found).__name__}", distribution=found)
+    if isinstance(found, Gaussian):
+        truths = found.sample(TRUTHS, generator=torch_stream(0, "solve", "truths"))
+        return Prior(name=name, words=f"{words}: a Gaussian", distribution=found, truths=truths)
+    if isinstance(found, GaussianMixture):
+        return Prior(name=name, words=f"{words}: a Gaussian mixture", distribution=found)
     if isinstance(found, Denoiser):
         return Prior(name=name, words=f"{words}: a denoiser, guided by its posterior covariance", denoiser=found)
-    raise InputError(f"prior: expected a Distribution or a Denoiser, got {type(found).__name__} from {name}")
+    known = "a Gaussian, a GaussianMixture, an Empirical or a Denoiser"
+    raise InputError(f"prior: expected {known}, got {type(found).__name__} from {name}")
 
 
 def public_prior(public: PublicFields) -> Prior:
@@ -94,8 +97,8 @@ def _open_boundary(problem: Problem, seed: int) -> Prior:
     if not problem.name.startswith("poisson"):
         raise InputError(f"prior: expected open-boundary with poisson-1d or poisson-2d, got {problem.name}")
     forcing = sine_forcing(problem.equation.grid, MODES, boundary_variance=1.0)
-    distribution: Gaussian = joint_prior(problem.equation, forcing)
-    generator = torch.Generator().manual_seed(seed)
+    distribution = joint_prior(problem.equation, forcing)
+    generator = torch_stream(seed, "solve", "truths")
     return Prior(
         name="open-boundary",
         words="the exact Gaussian of solutions under random forcing, with unknown boundary values of standard deviation 1",

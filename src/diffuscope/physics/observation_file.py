@@ -7,7 +7,7 @@ r"""Readings from a file: a CSV table or a NumPy archive with the same names.
 | or one column per channel | `solution`, `coefficient`, `forcing`: an empty cell was not read |
 | `noise` | the standard deviation of the values of a row, 0 for exact ones; absent, it is the same for all and given |
 
-Lines of a CSV file that begin with `#` are comments, and one like `# x: m` states the unit of a column.
+Lines of a CSV file that begin with `#` are comments, and one like `# x: m` or `# solution: K` states a unit.
 """
 
 import csv
@@ -37,6 +37,7 @@ def read_sensors(path: str | Path, problem: Problem, noise: float | int | None =
     columns, rows, units = _read(path)
     names = axis_names(problem)
     allowed = [*names, "channel", "value", *problem.channels, "noise"]
+    units = tuple((name, unit) for name, unit in units if name in allowed)
     _require_names(path, columns, names, problem, allowed)
     _require_one_noise(path, "noise" in columns, noise)
     places, channels, values, sds, kept = [], [], [], [], []
@@ -145,7 +146,7 @@ def _of_csv(content: bytes, path: Path) -> tuple[Columns, tuple[int, ...], tuple
     units = tuple(
         (name.strip(), unit.strip())
         for name, colon, unit in (comment.partition(":") for comment in comments)
-        if colon and name.strip() in header
+        if colon
     )
     return columns, tuple(row for row, _ in numbered[1:]), units
 

@@ -43,6 +43,15 @@ class Prior:
     mend: str = "use more of them"  # where too few of the fields agree; {more} is about how many would do
     residual_words: str = ""  # instead of a verdict on the residual, where the equation of the fields is not known
 
+    @property
+    def event_shape(self) -> tuple[int, ...] | None:
+        """The shape of a field; None where a denoiser does not state it."""
+        if self.fields is not None:
+            return tuple(self.fields.shape[1:])
+        owner = self.distribution if self.distribution is not None else self.denoiser
+        shape = getattr(owner, "event_shape", getattr(getattr(owner, "distribution", None), "event_shape", None))
+        return None if shape is None else tuple(shape)
+
 
 def forget(name: str, compute: Callable[[], dict[str, np.ndarray]]) -> Arrays:
     """Compute, and keep nothing."""

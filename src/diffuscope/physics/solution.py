@@ -114,13 +114,11 @@ def solve_inverse(
 
 
 def _require_shape(problem: Problem, prior: Prior) -> None:
-    held = prior.fields if prior.fields is not None else None
-    source = prior.distribution if prior.distribution is not None else prior.denoiser
-    shape = tuple(held.shape[1:]) if held is not None else getattr(source, "event_shape", None)
-    if shape is None or tuple(shape) != problem.event_shape:
+    shape = prior.event_shape
+    if shape is not None and shape != problem.event_shape:
         raise InputError(
             f"prior: expected fields of shape {problem.event_shape} ({', '.join(problem.channels)} on the grid), got "
-            f"{'no event_shape' if shape is None else tuple(shape)} from {prior.name}"
+            f"{shape} from {prior.name}"
         )
 
 
