@@ -50,7 +50,9 @@ def test_readings_of_a_file_give_files_a_page_and_a_picture(capsys):
     assert "Do the samples solve the equation?: Yes" in printed
     written = solution()
     assert written["readings"]["units"] == {"x": "m", "solution": "K"}
-    assert written["calibration"]["coverage"][1] == pytest.approx(0.9, abs=4 * written["calibration"]["standard_error"][1])
+    assert written["calibration"]["coverage"][1] == pytest.approx(
+        0.9, abs=4 * written["calibration"]["standard_error"][1]
+    )
     with np.load("out/solution.npz") as held:
         assert held["samples"].shape == (10, 2, 11)
         assert list(held["channels"]) == ["forcing", "solution"]
@@ -137,7 +139,10 @@ MISTAKES = {
     "fields": (["poisson-1d", "--fields", "3"], "--fields: expected a whole number from 50"),
     "nodes": (["poisson-1d", "--nodes", "3"], "--nodes: expected a whole number from 11"),
     "prior": (["poisson-1d", "--prior", "gauss"], "--prior: expected generated, gaussian, open-boundary,"),
-    "another problem": (["poisson-1d", "--prior", "darcy_neuraloperator"], "--prior: expected fields of poisson-1d, got"),
+    "another problem": (
+        ["poisson-1d", "--prior", "darcy_neuraloperator"],
+        "--prior: expected fields of poisson-1d, got",
+    ),
     "another grid": (["darcy", "--prior", "darcy_neuraloperator", "--nodes", "20"], "--nodes: expected 16, those of"),
     "a number": (["poisson-1d", "--prior", "mine:number"], "--prior: expected a Gaussian, "),
     "absent object": (["poisson-1d", "--prior", "mine:absent"], "--prior: module 'mine' has no 'absent'"),

@@ -154,15 +154,13 @@ def test_readings_that_contradict_the_prior_are_called_so():
 
 @pytest.mark.parametrize("scale", [1.0, 0.25, 2.0])
 def test_coverage_of_a_gaussian_of_another_variance_is_the_closed_form(scale):
-    """Of truths N(0, 1) under N(0, v): 2 Phi(1.645 sqrt v) - 1 where nothing is read; where it is read with noise r, the
-    error of the mean v y / (v + r^2) has the variance r^4 + v^2 r^2 over (v + r^2)^2, the posterior v r^2 / (v + r^2)."""
+    """Of truths N(0, 1) under N(0, v): 2 Phi(1.645 sqrt v) - 1 where nothing is read. Where it is read with noise r, the
+    mean has an error of variance (r^4 + v^2 r^2) / (v + r^2)^2, and the posterior has v r^2 / (v + r^2)."""
     generator = torch.Generator().manual_seed(0)
     truths, r, v = torch.randn(4000, 1, 40, dtype=torch.float64, generator=generator), 0.7, scale
     prior = Gaussian.isotropic(torch.zeros(1, 40, dtype=torch.float64), v)
     matrix = torch.eye(40, dtype=torch.float64)[:20]
-    found = gaussian_calibration(
-        prior, truths, matrix, torch.full((20,), r, dtype=torch.float64), generator=generator
-    )
+    found = gaussian_calibration(prior, truths, matrix, torch.full((20,), r, dtype=torch.float64), generator=generator)
     unread = math.sqrt(v)
     read = math.sqrt(v * r**2 * (v + r**2) / (r**4 + v**2 * r**2))
     exact = sum(math.erf(Z90 * ratio / math.sqrt(2)) for ratio in (unread, read)) / 2
@@ -227,7 +225,7 @@ def test_priors_of_other_shapes_and_kinds_are_refused():
     sensors = readings([0.5], [0.1], [0.1])
     with pytest.raises(InputError, match=r"prior: expected fields of shape \(2, 17\)"):
         solve_inverse(LINE, sensors, own_prior(Gaussian.isotropic(torch.zeros(2, 9), 1.0), "mine:x"))
-    with pytest.raises(InputError, match="prior: expected a Gaussian, .* or a Denoiser, got int"):
+    with pytest.raises(InputError, match=r"prior: expected a Gaussian, .* or a Denoiser, got int"):
         own_prior(3, "mine:x")
     with pytest.raises(InputError, match="prior: expected generated, gaussian"):
         named_prior("gauss", LINE)

@@ -19,7 +19,6 @@ from diffuscope.physics.prior_fields import Prior, Remember, generated_fields
 from diffuscope.physics.problem import Problem
 from diffuscope.physics.problems import PROBLEMS
 from diffuscope.physics.public_fields import NAMES, PublicFields, public_fields
-from diffuscope.physics.sensors import Sensors
 from diffuscope.physics.solution import solve_inverse
 from diffuscope.physics.solution_report import SolutionReport
 from diffuscope.source import ROOT, source_fingerprint
@@ -85,9 +84,7 @@ class Solve:
             truth = self._truth(problem, prior, public)
             noise = SHARE * _typical(prior, truth) if self.noise is None else self.noise
             sensors = example_readings(problem, truth, noise, seed=self.seed)
-        found = solve_inverse(
-            problem, sensors, prior, samples=self.samples, truth=truth, seed=self.seed, progress=True
-        )
+        found = solve_inverse(problem, sensors, prior, samples=self.samples, truth=truth, seed=self.seed, progress=True)
         report = SolutionReport(found)
         page = report.save(self.out)
         print("\n".join([*report.lines(), f"Report: {page}"]))
@@ -112,9 +109,7 @@ class Solve:
     def _prior(self, problem: Problem, public: PublicFields | None, remember: Remember) -> Prior:
         if public is not None:
             return public_prior(public)
-        return named_prior(
-            self.prior, problem, fields=self.fields, seed=self.seed, remember=remember, progress=True
-        )
+        return named_prior(self.prior, problem, fields=self.fields, seed=self.seed, remember=remember, progress=True)
 
     def _truth(self, problem: Problem, prior: Prior, public: PublicFields | None) -> Tensor:
         """A field that is not in the prior's set: held out, or generated anew."""

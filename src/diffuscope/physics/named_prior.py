@@ -32,7 +32,7 @@ def named_prior(
     """The prior called `name` of a problem's fields.
 
     `generated`: a finite set of random fields. `gaussian`: the exact distribution of the same fields where the equation
-    is linear, otherwise the Gaussian of their mean and covariance. `open-boundary`: as `gaussian`, with unknown boundary
+    is linear, otherwise the Gaussian of their mean and covariance. `open-boundary`: as `gaussian` with unknown boundary
     values of standard deviation 1, for Poisson's equation. `module:object`: a Distribution whose posterior is known
     (Gaussian, GaussianMixture, Empirical) or a Denoiser. Raises InputError for others.
     """
@@ -88,7 +88,7 @@ def _gaussian(problem: Problem, fields: int, seed: int, remember: Remember, prog
     drawn = generated_fields(problem, fields, seed=seed, remember=remember, progress=progress)
     truths = generated_fields(problem, TRUTHS, seed=seed, stream="truths", remember=remember, progress=progress)
     return Prior(
-        name="gaussian", words=f"the Gaussian with the mean and covariance of {fields:,} generated fields, an approximation",
+        name="gaussian", words=f"the Gaussian of mean and covariance of {fields:,} generated fields, an approximation",
         distribution=fitted_gaussian(drawn), truths=truths,
     )  # fmt: skip
 
@@ -101,6 +101,6 @@ def _open_boundary(problem: Problem, seed: int) -> Prior:
     generator = torch_stream(seed, "solve", "truths")
     return Prior(
         name="open-boundary",
-        words="the exact Gaussian of solutions under random forcing, with unknown boundary values of standard deviation 1",
+        words="the exact Gaussian of solutions under random forcing and boundary values of standard deviation 1",
         distribution=distribution, truths=distribution.sample(TRUTHS, generator=generator),
     )  # fmt: skip

@@ -72,13 +72,10 @@ def _require_one_noise(path: Path, inside: bool, noise: float | int | None) -> N
         )
 
 
-def _require_names(
-    path: Path, columns: Columns, names: tuple[str, ...], problem: Problem, allowed: list[str]
-) -> None:
+def _require_names(path: Path, columns: Columns, names: tuple[str, ...], problem: Problem, allowed: list[str]) -> None:
     has = ", ".join(columns)
-    expected = (
-        f"expected {', '.join(names)}, then value (and channel) or {' or '.join(problem.channels)}, and optionally noise"
-    )
+    channels = " or ".join(problem.channels)
+    expected = f"expected {', '.join(names)}, then value (and channel) or {channels}, and optionally noise"
     unknown = [name for name in columns if name not in allowed]
     missing = [name for name in names if name not in columns]
     if missing or unknown:
@@ -144,9 +141,7 @@ def _of_csv(content: bytes, path: Path) -> tuple[Columns, tuple[int, ...], tuple
             raise InputError(f"data: {path}, row {row}: expected {len(header)} cells, got {len(found)}")
     columns = {name: [row[k] for row in cells[1:]] for k, name in enumerate(header)}
     units = tuple(
-        (name.strip(), unit.strip())
-        for name, colon, unit in (comment.partition(":") for comment in comments)
-        if colon
+        (name.strip(), unit.strip()) for name, colon, unit in (comment.partition(":") for comment in comments) if colon
     )
     return columns, tuple(row for row, _ in numbered[1:]), units
 
@@ -155,7 +150,9 @@ def _of_npz(content: bytes, path: Path) -> tuple[Columns, tuple[int, ...], tuple
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             if sum(member.file_size for member in archive.zip.infolist()) > 10 * LARGEST:
-                raise InputError(f"data: expected at most {LARGEST / 1e5:g} MB of readings, unpacked, got more in {path}")
+                raise InputError(
+                    f"data: expected at most {LARGEST / 1e5:g} MB of readings, unpacked, got more in {path}"
+                )
             arrays = {name: archive[name] for name in archive.files}
     except InputError:
         raise

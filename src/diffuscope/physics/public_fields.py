@@ -4,7 +4,7 @@ Read from NAME.npz in the folder that DIFFUSCOPE_DATA names, in its subfolder pd
 
 | name | fields | from |
 |---|---|---|
-| `darcy_neuraloperator` | 1,000 and 50 pairs (phase, pressure) of 16 x 16, 50 of 32 x 32 | Li et al. 2021 (arXiv:2010.08895) |
+| `darcy_neuraloperator` | 1,000 and 50 pairs (phase, pressure) of 16 x 16 | Li et al. 2021 (arXiv:2010.08895) |
 | `burgers_neuraloperator` | 800 and 400 fields of 17 times and 16 points | Li et al. 2021 |
 """
 
@@ -53,4 +53,3 @@ def public_fields(name: str) -> PublicFields:
     return PublicFields(
         name, NAMES[name], train.shape[2], train, heldout, f"a finite set, the {len(train):,} fields of {name}"
     )
-

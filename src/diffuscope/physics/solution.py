@@ -141,9 +141,7 @@ def _of_finite_set(problem: Problem, sensors: Sensors, prior: Prior, n: int, see
     if len(fields) > 2:
         truths = min(TRUTHS, len(fields) // 2)
         generator = torch_stream(seed, "solve", "calibration")
-        calibration = finite_set_calibration(
-            fields, observation.matrix, truths, enough=ENOUGH, generator=generator
-        )
+        calibration = finite_set_calibration(fields, observation.matrix, truths, enough=ENOUGH, generator=generator)
     constant = 0.5 * len(y) * math.log(2 * math.pi)
     return _finished(
         problem, sensors, prior, left.sample(n, generator=torch_stream(seed, "solve", "samples")), seed,
@@ -153,9 +151,7 @@ def _of_finite_set(problem: Problem, sensors: Sensors, prior: Prior, n: int, see
     )  # fmt: skip
 
 
-def _of_gaussian(
-    problem: Problem, sensors: Sensors, prior: Prior, gaussian: Gaussian, n: int, seed: int
-) -> Solution:
+def _of_gaussian(problem: Problem, sensors: Sensors, prior: Prior, gaussian: Gaussian, n: int, seed: int) -> Solution:
     left = _conditioned(gaussian, problem, sensors)
     assert isinstance(left, Gaussian)
     calibration = log_evidence = None
@@ -222,7 +218,8 @@ def _finished(
     samples = samples.double()
     return Solution(
         problem=problem, sensors=sensors, prior=prior, samples=samples, moments=moments, prior_sd=prior_sd,
-        calibration=calibration, log_evidence=log_evidence, effective=effective, misfit=_misfit(problem, sensors, samples),
+        calibration=calibration, log_evidence=log_evidence, effective=effective,
+        misfit=_misfit(problem, sensors, samples),
         residual=_residuals(problem, samples[:CHECKED]), truth=None, seed=seed,
     )  # fmt: skip
 

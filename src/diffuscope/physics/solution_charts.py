@@ -55,26 +55,32 @@ def _planes(found: Solution, k: int) -> Chart:
         shown = [("mean", found.moments.mean[k]), *shown]
     scale = min(float(v.min()) for _, v in shown), max(float(v.max()) for _, v in shown)
     panels = [_plane(found, grid, title, values, scale, at) for title, values in shown]
-    if found.moments is not None:
-        width = (found.moments.high[k] - found.moments.low[k]) / 2
-        own = float(width.min()), float(width.max())
-        words = f"half-width, {number(own[0])} to {number(own[1])}"
-        panels.insert(1, _plane(found, grid, words, width, own, at))
     unit = unit_of(found, name)
+    words = f"The {name}: {number(scale[0])} (light) to {number(scale[1])} (dark){' ' + unit if unit else ''}"
+    if found.moments is not None:
+        two = _two_valued(found, k)
+        spread = found.moments.sd[k] if two else (found.moments.high[k] - found.moments.low[k]) / 2
+        own = float(spread.min()), float(spread.max())
+        panels.insert(1, _plane(found, grid, "deviation" if two else "half-width", spread, own, at))
+        what = "standard deviation" if two else "half-width of the 90% interval"
+        words += f"; {what} up to {number(own[1])}"
+    where = "Points are where it was read." if len(at) else (
+        "It was not read anywhere: what is known of it comes through the equation."
+    )  # fmt: skip
     return Chart(
-        f"The {name}: {number(scale[0])} (light) to {number(scale[1])} (dark){' ' + unit if unit else ''}",
-        tuple(panels[:WIDEST]),
-        "Points are where it was read. All panels but that of the half-width of the 90% interval share their colors."
-        if len(at) else
-        "It was not read anywhere: what is known of it comes through the equation. All panels but that of the "
-        "half-width of the 90% interval share their colors.",
+        words, tuple(panels[:WIDEST]),
+        f"{where} The panel of the uncertainty has colors of its own, from its least to its largest value; the others "
+        "share theirs.",
         shared_y=True,
     )  # fmt: skip
 
 
-def _plane(
-    found: Solution, grid: Grid, title: str, values: Tensor, scale: tuple[float, float], at: Tensor
-) -> Panel:
+def _two_valued(found: Solution, k: int) -> bool:
+    """Whether the prior gives this channel two values: a medium of two phases, whose intervals are all or nothing."""
+    return found.prior.fields is not None and len(found.prior.fields[:50, k].unique()) == 2
+
+
+def _plane(found: Solution, grid: Grid, title: str, values: Tensor, scale: tuple[float, float], at: Tensor) -> Panel:
     # the second coordinate upward; for fields in time, time upward and space to the right
     across, up = (0, 1) if found.problem.joint else (1, 0)
     names = axis_names(found.problem)
@@ -121,9 +127,12 @@ def calibration_chart(found: Solution) -> Chart | None:
         )
     return Chart(
         "Calibration", tuple(panels),
-        "Left: for fields drawn from the prior's generator and read by the same sensors, how often the interval of each "
+        "Left: for fields of the prior's generator, read by the same sensors, how often the interval of each "
         "level holds the truth; bands are two standard errors. Right: how probable the readings are under the prior, "
-        "beside readings simulated from it; far to the left, prior and data disagree.",
+        "beside readings simulated from it; far to the left, prior and data disagree."
+        + (" Intervals of a channel of two values hold more than they must." if any(
+            _two_valued(found, k) for k in range(len(found.problem.channels))
+        ) else ""),
     )  # fmt: skip
 
 
@@ -138,7 +147,7 @@ def fit_chart(found: Solution) -> Chart | None:
     index = torch.arange(1, len(y) + 1, dtype=torch.float64)
     mean, spread = off.mean(0), off.std(0)
     marks: list[Mark] = [Rule(0.0), Rule(2.0), Rule(-2.0)]
-    marks += [points(index, mean), area(index, mean - 2 * spread, mean + 2 * spread)]
+    marks += [area(index, mean - 2 * spread, mean + 2 * spread), points(index, mean)]
     ticks = tuple(range(1, len(y) + 1)) if len(y) <= TICKS else ()
     return Chart(
         "Readings less samples",

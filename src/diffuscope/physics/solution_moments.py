@@ -84,7 +84,9 @@ def weighted_moments(fields: Float[Tensor, "n *event"], weights: Float[Tensor, "
         place = (below < p - 1e-12).sum(0, keepdim=True).clamp(max=len(x) - 1)
         ends.append(x.gather(0, order.gather(0, place))[0])
     shape = fields.shape[1:]
-    return Moments(mean=mean.reshape(shape), sd=sd.reshape(shape), low=ends[0].reshape(shape), high=ends[1].reshape(shape))
+    return Moments(
+        mean=mean.reshape(shape), sd=sd.reshape(shape), low=ends[0].reshape(shape), high=ends[1].reshape(shape)
+    )
 
 
 def normal_quantile(p: float) -> float:
@@ -161,12 +163,13 @@ def gaussian_calibration(
     spread = torch.where(free, sd, 0.0).reshape(len(fields[0]), -1)
     coverage, error = [], []
     for channel, chosen in enumerate(_nodes(spread)):
-        part = [a.reshape(-1, len(fields[0]), a.shape[-1] // len(fields[0]))[:, channel, chosen] for a in (flat, mean, sd[None])]
+        part = [
+            a.reshape(-1, len(fields[0]), a.shape[-1] // len(fields[0]))[:, channel, chosen]
+            for a in (flat, mean, sd[None])
+        ]
         F = torch.special.ndtr((part[0] - part[1]) / part[2])
         _add(coverage, error, F, F)
-    return Calibration(
-        truths=k, coverage=torch.stack(coverage), error=torch.stack(error), log_evidence=log_evidence
-    )
+    return Calibration(truths=k, coverage=torch.stack(coverage), error=torch.stack(error), log_evidence=log_evidence)
 
 
 def gaussian_covariance_of(
