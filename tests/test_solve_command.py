@@ -117,7 +117,7 @@ def test_a_denoiser_of_the_users_own_is_conditioned(capsys):
 
 
 @pytest.mark.skipif("DIFFUSCOPE_DATA" not in os.environ, reason="needs the public fields")
-@pytest.mark.parametrize("problem", ["darcy", "burgers"])
+@pytest.mark.parametrize("problem", [pytest.param("darcy", marks=pytest.mark.slow), "burgers"])
 def test_public_fields_are_a_prior_of_their_own_grid(problem, capsys):
     main(["solve", problem, "--prior", f"{problem}_neuraloperator", "--noise", "0.3", "--out", "out"])
     written = solution()
@@ -135,6 +135,7 @@ MISTAKES = {
     "negative": (["poisson-1d", "--noise", "-1"], "--noise: expected a standard deviation >= 0, got -1"),
     "exact": (["poisson-1d", "--data", "bare.csv", "--noise", "0"], "--noise: expected > 0 with the prior generated"),
     "outside": (["poisson-1d", "--data", "outside.csv"], "--data: outside.csv, row 3: expected x in the domain"),
+    "holes": (["poisson-2d", "--data", "pinnacle_poisson_classic"], "--data: pinnacle_poisson_classic is a field on"),
     "samples": (["poisson-1d", "--samples", "1"], "--samples: expected a whole number from 2"),
     "fields": (["poisson-1d", "--fields", "3"], "--fields: expected a whole number from 50"),
     "nodes": (["poisson-1d", "--nodes", "3"], "--nodes: expected a whole number from 11"),

@@ -10,8 +10,8 @@ import torch
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Empirical, Gaussian
-from diffuscope.physics.named_prior import named_prior, own_prior
 from diffuscope.physics.prior_fields import Prior, generated_fields
+from diffuscope.physics.prior_names import named_prior, own_prior
 from diffuscope.physics.problems import PROBLEMS
 from diffuscope.physics.sensors import Sensors
 from diffuscope.physics.solution import ENOUGH, solve_inverse
@@ -154,7 +154,7 @@ def test_readings_that_contradict_the_prior_are_called_so():
 
 @pytest.mark.parametrize("scale", [1.0, 0.25, 2.0])
 def test_coverage_of_a_gaussian_of_another_variance_is_the_closed_form(scale):
-    """Of truths N(0, 1) under N(0, v): 2 Phi(1.645 sqrt v) - 1 where nothing is read. Where it is read with noise r, the
+    """Of truths N(0, 1) under N(0, v): 2 Phi(1.645 sqrt v) - 1 where nothing is read. Where it is read with noise r the
     mean has an error of variance (r^4 + v^2 r^2) / (v + r^2)^2, and the posterior has v r^2 / (v + r^2)."""
     generator = torch.Generator().manual_seed(0)
     truths, r, v = torch.randn(4000, 1, 40, dtype=torch.float64, generator=generator), 0.7, scale

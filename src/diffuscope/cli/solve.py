@@ -13,9 +13,9 @@ from diffuscope.audit.store import Store
 from diffuscope.errors import InputError
 from diffuscope.physics import prior_fields
 from diffuscope.physics.example_readings import SHARE, example_readings
-from diffuscope.physics.named_prior import named_prior, public_prior
 from diffuscope.physics.observation_file import read_sensors
 from diffuscope.physics.prior_fields import Prior, Remember, generated_fields
+from diffuscope.physics.prior_names import named_prior, public_prior
 from diffuscope.physics.problem import Problem
 from diffuscope.physics.problems import PROBLEMS
 from diffuscope.physics.public_fields import NAMES, PublicFields, public_fields
@@ -27,6 +27,7 @@ from diffuscope.streams import require_seed
 from .options import require_within, writing
 
 UNDECIDED = 3
+HOLES = "pinnacle_poisson_classic"
 WRITTEN = ("report.html", "solution.npz", "solution.json", "solution.png")
 
 
@@ -70,6 +71,11 @@ class Solve:
             raise InputError(f"noise: expected a standard deviation >= 0, got {self.noise:g}")
         if self.problem not in PROBLEMS:
             raise InputError(f"problem: expected one of {', '.join(PROBLEMS)}, got {self.problem!r}")
+        if self.data is not None and self.data.stem == HOLES:
+            raise InputError(
+                f"data: {HOLES} is a field on a square with four round holes, u = 1 on the square's boundary and 0 on "
+                f"the holes, which is no field of {self.problem}; expected readings of one that vanishes on the boundary"
+            )
         with writing(self.out, *WRITTEN):
             self._solve()
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 
@@ -114,7 +114,7 @@ class SolutionVerdicts:
     def _calibration(self) -> Finding:
         found, calibration = self.found, self.found.calibration
         k = len(found.problem.channels) - 1
-        common = {"name": "solve.calibration", "title": "Are the intervals right?", "unit": "%"}
+        finding = partial(Finding, name="solve.calibration", title="Are the intervals right?", unit="%")
         if calibration is None or not math.isfinite(calibration.at(k)[0]) or not math.isfinite(calibration.at(k)[1]):
             why = (
                 "readings cannot be simulated from this prior, and nothing here certifies its answers; grade it with "
@@ -122,14 +122,14 @@ class SolutionVerdicts:
                 if calibration is None
                 else "too few of the simulated readings leave enough fields to give an interval"
             )
-            return Finding(
-                **common, value=math.nan, verdict=f"Cannot tell: {why}.", tone="unknown",
+            return finding(
+                value=math.nan, verdict=f"Cannot tell: {why}.", tone="unknown",
                 power="Calibration is measured on simulated fields whose truth is known.",
             )  # fmt: skip
         value, error = calibration.at(k)
         if not found.told:
-            return Finding(
-                **common, value=math.nan, tone="unknown",
+            return finding(
+                value=math.nan, tone="unknown",
                 verdict=f"Cannot tell: no interval is given. Of {len(calibration.log_evidence)} simulated fields "
                 f"{calibration.truths} left enough to give one, which held the truth in {100 * value:.3g}% of values.",
                 power="Calibration is measured on simulated fields whose truth is known.",
@@ -144,8 +144,8 @@ class SolutionVerdicts:
             if math.isfinite(calibration.at(c)[0])
         ]
         also = f" ({', '.join(others)})" if others else ""
-        return Finding(
-            **common, value=100 * value, interval=(100 * low, 100 * high),
+        return finding(
+            value=100 * value, interval=(100 * low, 100 * high),
             verdict=f"{words}: 90% intervals of the solution hold the truth in {100 * value:.3g}% of values{also}.",
             tone="good" if inside else "attention" if outside else "unknown",
             null="The share is 90%.",
