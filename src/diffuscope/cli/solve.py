@@ -9,7 +9,6 @@ import torch
 import tyro
 from torch import Tensor
 
-from diffuscope.audit.store import Store
 from diffuscope.errors import InputError
 from diffuscope.physics import prior_fields
 from diffuscope.physics.example_readings import SHARE, example_readings
@@ -22,6 +21,7 @@ from diffuscope.physics.public_fields import NAMES, PublicFields, public_fields
 from diffuscope.physics.solution import solve_inverse
 from diffuscope.physics.solution_report import SolutionReport
 from diffuscope.source import ROOT, source_fingerprint
+from diffuscope.store import Store
 from diffuscope.streams import require_seed
 
 from .options import require_within, writing
@@ -74,7 +74,7 @@ class Solve:
         if self.data is not None and self.data.stem == HOLES:
             raise InputError(
                 f"data: {HOLES} is a field on a square with four round holes, u = 1 on the square's boundary and 0 on "
-                f"the holes, which is no field of {self.problem}; expected readings of one that vanishes on the boundary"
+                f"the holes, no field of {self.problem}; expected readings of one that vanishes on the boundary"
             )
         with writing(self.out, *WRITTEN):
             self._solve()
