@@ -98,7 +98,7 @@ def test_exact_boundary_values_are_met_by_every_sample_and_the_equation_holds():
 
 
 def test_a_boundary_value_that_the_prior_excludes_is_refused():
-    with pytest.raises(InputError, match=r"expected"):
+    with pytest.raises(InputError, match=r"data: given: expected values that the prior can take exactly .* miss them by 0.5; the prior is"):
         solve_inverse(LINE, readings([0.0], [0.5], [0.0]), named_prior("gaussian", LINE))
 
 
@@ -112,7 +112,7 @@ def test_moments_of_a_finite_set_are_those_of_its_weights():
 
 
 def test_the_finite_solution_has_the_weights_of_the_likelihood():
-    fields = generated_fields(LINE, 3000, seed=1)
+    fields = generated_fields(LINE, 1500, seed=1)
     sensors = readings([0.5], [0.05], [0.05])
     found = solve_inverse(LINE, sensors, Prior(name="set", words="a set", fields=fields), samples=4000)
     w = torch.exp(-((fields[:, 1, 8] - 0.05) ** 2) / (2 * 0.05**2))
@@ -183,9 +183,9 @@ def test_each_truth_is_left_out_of_its_own_set():
 
 
 def test_intervals_of_a_large_finite_set_hold_what_they_say():
-    fields = torch.randn(3000, 1, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    fields = torch.randn(1500, 1, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     matrix = torch.eye(20, dtype=torch.float64)[:1] / 0.5
-    found = finite_set_calibration(fields, matrix, 1500, generator=torch.Generator().manual_seed(1))
+    found = finite_set_calibration(fields, matrix, 700, generator=torch.Generator().manual_seed(1))
     for k, level in enumerate(LEVELS):
         assert abs(float(found.coverage[0, k]) - level) < 4 * float(found.error[0, k]) + 0.005
 

@@ -79,7 +79,7 @@ def _gaussian(problem: Problem, fields: int, seed: int, remember: Remember, prog
         forcing = sine_forcing(problem.equation.grid, MODES, boundary_variance=0)
         truths = generated_fields(problem, TRUTHS, seed=seed, stream="truths", remember=remember)
         return Prior(
-            name="gaussian", words="the exact Gaussian of solutions under random forcing",
+            name="gaussian", words="the exact Gaussian of solutions under random forcing, zero on the boundary",
             distribution=joint_prior(problem.equation, forcing), truths=truths,
         )  # fmt: skip
     size = math.prod(problem.event_shape)

@@ -152,7 +152,7 @@ def _of_finite_set(problem: Problem, sensors: Sensors, prior: Prior, n: int, see
 
 
 def _of_gaussian(problem: Problem, sensors: Sensors, prior: Prior, gaussian: Gaussian, n: int, seed: int) -> Solution:
-    left = _conditioned(gaussian, problem, sensors)
+    left = _conditioned(gaussian, problem, sensors, prior)
     assert isinstance(left, Gaussian)
     calibration = log_evidence = None
     if prior.truths is not None:
@@ -170,7 +170,7 @@ def _of_gaussian(problem: Problem, sensors: Sensors, prior: Prior, gaussian: Gau
 def _of_distribution(
     problem: Problem, sensors: Sensors, prior: Prior, distribution: Distribution, n: int, seed: int
 ) -> Solution:
-    left = _conditioned(distribution, problem, sensors)
+    left = _conditioned(distribution, problem, sensors, prior)
     x = left.sample(max(n, 1000), generator=torch_stream(seed, "solve", "samples")).double()
     weights = torch.full((len(x),), 1 / len(x), dtype=torch.float64)
     return _finished(problem, sensors, prior, x[:n], seed, moments=weighted_moments(x, weights))
@@ -188,11 +188,17 @@ def _of_denoiser(
     return _finished(problem, sensors, prior, x, seed, moments=weighted_moments(x, weights))
 
 
-def _conditioned(distribution: Distribution, problem: Problem, sensors: Sensors) -> Distribution:
+def _conditioned(distribution: Distribution, problem: Problem, sensors: Sensors, prior: Prior) -> Distribution:
     """The noisy readings first, then the exact ones."""
     for observation, y in (sensors.noisy(problem), sensors.exact(problem)):
         if len(y):
-            distribution = posterior(distribution, observation, y)
+            try:
+                distribution = posterior(distribution, observation, y)
+            except InputError as error:
+                if observation.noise > 0:
+                    raise
+                reason = str(error).partition(": ")[2] or str(error)
+                raise InputError(f"data: {sensors.origin}: {reason}; the prior is {prior.words}") from None
     return distribution
 
 
