@@ -98,7 +98,9 @@ def test_exact_boundary_values_are_met_by_every_sample_and_the_equation_holds():
 
 
 def test_a_boundary_value_that_the_prior_excludes_is_refused():
-    with pytest.raises(InputError, match=r"data: given: expected values that the prior can take exactly .* miss them by 0.5; the prior is"):
+    with pytest.raises(
+        InputError, match=r"data: given: expected values that the prior can take .* by 0.5; the prior is"
+    ):
         solve_inverse(LINE, readings([0.0], [0.5], [0.0]), named_prior("gaussian", LINE))
 
 
