@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
-from diffuscope.physics import Grid
+from diffuscope.physics import Grid, Poisson, Problem
 from diffuscope.physics.priors import (
     gaussian_prior,
     joint_prior,
@@ -120,6 +120,21 @@ def test_the_analytic_sine_prior_is_that_of_the_discrete_equation(grid, options)
     assert scaled(covariance(sine_prior(grid, 3, **options)) - exact, exact) < 1e-12
     exact = covariance(joint_prior(DensePoisson(grid), forcing))
     assert scaled(covariance(joint_sine_prior(grid, 3, **options)) - exact, exact) < 1e-12
+
+
+@pytest.mark.parametrize("grid", [Grid((17,), (2.0,)), Grid((9, 8), (1.0, 1.5))])
+def test_the_sine_prior_is_that_of_the_librarys_poisson_equation_whose_residual_its_draws_have_at_rounding(
+    grid,
+) -> None:
+    poisson = Poisson(grid)
+    exact = covariance(gaussian_prior(poisson, sine_forcing(grid, 4)))
+    assert scaled(covariance(sine_prior(grid, 4)) - exact, exact) < 1e-13
+    problem = Problem(name="poisson", title="Poisson", equation=poisson, given="forcing")
+    prior = joint_sine_prior(grid, 4)
+    assert prior.event_shape == problem.event_shape
+    draws = prior.sample(4, generator=torch.Generator().manual_seed(0))
+    size = abs(poisson.jacobian(draws[0, 1], draws[0, 0])).sum(1).max() * float(draws[:, 1].abs().max())
+    assert float(problem.residual(draws).abs().max()) < 1e-14 * size
 
 
 def test_without_boundary_values_the_sine_modes_are_the_eigenvectors() -> None:

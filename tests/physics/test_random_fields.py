@@ -12,6 +12,7 @@ from diffuscope.physics.random_fields import (
     SquaredExponential,
     covariance_matrix,
     random_field,
+    reflected_field,
     sine_field,
     sine_modes,
     two_phase,
@@ -50,38 +51,55 @@ def test_the_covariance_matrix_of_a_bounded_grid_is_the_function_of_all_distance
     assert torch.allclose(covariance_matrix(grid, covariance), covariance(distance), rtol=0, atol=1e-14)
 
 
-def test_a_periodic_covariance_is_the_sum_over_images_of_the_box_with_the_stated_variance() -> None:
-    grid, k = Grid((6, 4), (1.0, 2.0), (True, False)), SquaredExponential(0.4, 3.0)
+@pytest.mark.parametrize("k", [SquaredExponential(0.4, 3.0), Matern(0.4, 0.5, 3.0), Matern(0.3, 2.5, 3.0)])
+def test_a_periodic_covariance_is_the_sum_over_images_of_the_box_with_the_stated_variance(k) -> None:
+    grid = Grid((6, 4), (1.0, 2.0), (True, False))
     x = grid.coordinates.reshape(-1, 2)
     total, at_zero = 0.0, 0.0
-    for image in range(-9, 10):
+    for image in range(-60, 61):
         shift = torch.tensor([float(image), 0.0], dtype=torch.float64)
         total = total + k((x[:, None] - x[None] + shift).norm(dim=-1))
         at_zero += float(k(torch.tensor(abs(float(image)), dtype=torch.float64)))
     assert torch.allclose(covariance_matrix(grid, k), 3 * total / at_zero, rtol=0, atol=1e-13)
 
 
+class UnitVectors:
+    """In place of white noise: the unit vectors one after the other, then zeros."""
+
+    given = 0
+
+    def __call__(self, count: int, *shape: int, dtype, generator) -> torch.Tensor:  # noqa: ARG002
+        rows = torch.zeros(count, math.prod(shape), dtype=dtype)
+        rows[: max(0, len(rows[0]) - self.given)] = torch.eye(len(rows[0]), dtype=dtype)[self.given :][:count]
+        self.given += count
+        return rows.reshape(count, *shape)
+
+
 GRIDS = [Grid((9,)), Grid((8,), (2.0,), (True,)), Grid((5, 6), (1.0, 1.0), (False, True)), Grid((6, 5))]
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("covariance", [SquaredExponential(0.6, 2.0), Matern(0.4, 1.5, 0.5)])
+@pytest.mark.parametrize("covariance", [SquaredExponential(0.6, 2.0), Matern(0.4, 1.5, 0.5), Matern(0.1, 0.5)])
 def test_a_draw_is_a_square_root_of_the_covariance_applied_to_white_noise(grid, covariance, monkeypatch) -> None:
     """The map from white noise is linear: fed with the unit vectors it gives L, and L L^T is the covariance."""
-    given = [0]
-
-    def unit_vectors(count, *shape, dtype, generator):  # noqa: ARG001
-        first, given[0] = given[0], given[0] + count
-        rows = torch.zeros(count, math.prod(shape), dtype=dtype)
-        rows[: max(0, len(rows[0]) - first)] = torch.eye(len(rows[0]), dtype=dtype)[first : first + count]
-        return rows.reshape(count, *shape)
-
     assert random_field(grid, covariance, 1, generator=generator()).shape == (1, *grid.shape)
-    with monkeypatch.context() as patched:
-        patched.setattr(torch, "randn", unit_vectors)
-        columns = random_field(grid, covariance, 4000, generator=generator()).flatten(1)
+    monkeypatch.setattr(torch, "randn", UnitVectors())
+    columns = random_field(grid, covariance, 4000, generator=generator()).flatten(1)
     gram = columns.T @ columns
     assert torch.allclose(gram, covariance_matrix(grid, covariance), rtol=0, atol=1e-9)
+
+
+def test_a_reflected_field_has_the_covariance_of_its_images(monkeypatch) -> None:
+    """k(x - y) -+ k(x + y) along an axis with walls, k periodic with twice the length."""
+    grid, k = Grid((5, 4, 3), (1.0, 0.5, 0.7), (False, False, True)), SquaredExponential(0.3, 2.0)
+    full = covariance_matrix(Grid((8, 6, 3), (2.0, 1.0, 0.7), (True, True, True)), k).reshape(8, 6, 3, 8, 6, 3)
+    odd = full[:5] - full[-torch.arange(5)]
+    even = odd[:, :4] + odd[:, -torch.arange(4)]
+    exact = even[:, :, :, :5, :4].reshape(60, 60)
+    monkeypatch.setattr(torch, "randn", UnitVectors())
+    boundary = ("dirichlet", "neumann", "periodic")
+    columns = reflected_field(grid, boundary, k, 8 * 6 * 3, generator=generator()).flatten(1)
+    assert torch.allclose(columns.T @ columns, exact, rtol=0, atol=1e-12)
 
 
 def test_draws_have_the_covariance_within_four_standard_errors() -> None:

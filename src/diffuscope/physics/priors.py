@@ -167,7 +167,8 @@ def _sine_columns(
     shape = (-1, *[1] * grid.axes)
     k = wave_numbers(grid, modes)
     given = sine_modes(grid, modes) / k.prod(-1).reshape(shape)
-    solution = given / sum(_symbol(grid, a, k[:, a]) for a in range(grid.axes)).reshape(shape)
+    eigenvalues = torch.stack([_symbol(grid, axis, k[:, axis]) for axis in range(grid.axes)]).sum(0)
+    solution = given / eigenvalues.reshape(shape)
     if variance > 0:
         harmonic = math.sqrt(variance) * _harmonic(grid, boundary_modes)
         given = torch.cat([given, harmonic * grid.boundary])

@@ -91,7 +91,7 @@ class Matern:
         """k(distance)."""
         nu = self.smoothness
         z = (math.sqrt(2 * nu) * distance.double() / self.length).clamp(min=1e-12)
-        values = 2 ** (1 - nu) / gamma(nu) * z**nu * torch.from_numpy(kv(nu, z.numpy()))
+        values = 2 ** (1 - nu) / gamma(nu) * z**nu * torch.as_tensor(kv(nu, z.numpy()))
         return self.variance * torch.where(distance <= 1e-12 * self.length, 1.0, values)
 
 

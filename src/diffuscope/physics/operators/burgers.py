@@ -14,14 +14,15 @@ so no step is too large to be stable. A front of width nu / (jump of u) that the
 import math
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
-from scipy.sparse import csr_array, eye_array, kron
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from diffuscope.errors import InputError
 from diffuscope.physics.grid import Grid
 
-from .evolution import Evolution
+from .evolution import Evolution, repeated
 from .transport import outflow, outflow_matrix
 
 
@@ -61,8 +62,26 @@ class Burgers(Evolution):
 
     def slope(self, u: Float[Tensor, "batch *space"]) -> csr_array:
         """The derivative of the rate."""
-        viscous = kron(eye_array(len(u)), self.viscosity * self.form.matrix(), format="csr")
+        viscous = repeated(self.viscosity * self.form.matrix(), len(u))
         return csr_array(-outflow_matrix(u, self.space, 0, _flux_slopes) - viscous)
+
+    def draw(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n *given"]:
+        r"""Random initial conditions; on a periodic axis, of mean zero, with :math:`\kappa = 2 \pi k` and z = x / L,
+
+        .. math::  a = \sum_{k \ge 1} \frac{625 \sqrt 2}{(\kappa^2 + 25)^2}
+                       (\xi_k \cos\kappa z + \eta_k \sin\kappa z), \qquad \xi_k, \eta_k \sim N(0, 1),
+
+        which is N(0, 625^2 (25 - Laplace)^-4) without its mean, as in the public data of Li et al. 2021
+        (arXiv:2111.03794); with walls, as `Evolution.draw`.
+        """
+        if not self.space.periodic[0]:
+            return super().draw(n, generator=generator)
+        nodes = self.space.shape[0]
+        kappa = 2 * math.pi * torch.arange(1, (nodes - 1) // 2 + 1, dtype=torch.float64)[:, None]
+        z = torch.arange(nodes, dtype=torch.float64) / nodes
+        waves = torch.cat([torch.cos(kappa * z), torch.sin(kappa * z)])
+        deviations = (625 * math.sqrt(2) / (kappa**2 + 25) ** 2).repeat(2, 1)
+        return torch.randn(n, len(waves), dtype=torch.float64, generator=generator) @ (deviations * waves)
 
 
 def _flux(left: Tensor, right: Tensor) -> Tensor:

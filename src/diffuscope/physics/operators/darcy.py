@@ -82,11 +82,11 @@ class Darcy:
     ) -> Float[Tensor, "batch *grid"]:
         """-div(a grad u) - f at free nodes, u - f at Dirichlet nodes."""
         inside = self.form.apply(u, self.form.conductance(given.to(u)))
-        return torch.where(self.form.dirichlet, u, inside) - self.source.to(u)
+        return torch.where(self.form.dirichlet.to(u.device), u, inside) - self.source.to(u)
 
     def jacobian(self, u: Float[Tensor, "*grid"], given: Float[Tensor, "*grid"]) -> csr_array:  # noqa: ARG002
         """-div(a grad) with the identity at Dirichlet nodes; it does not depend on `u`."""
-        return self.form.matrix(self.form.conductance(given.detach().double()[None]))
+        return self._matrix(given.detach().double()[None])
 
     def solve(self, given: Float[Tensor, "batch *grid"]) -> Float[Tensor, "batch *grid"]:
         """The solutions; one factorization for as many fields as have 2^13 nodes, as the blocks of a diagonal.
@@ -98,7 +98,7 @@ class Darcy:
         at_once = 1 if self.singular else max(1, NODES // self.grid.size)
         solutions = []
         for a in given.detach().double().split(at_once):
-            factors = Factorization(self.form.matrix(self.form.conductance(a)), weights)
+            factors = Factorization(self._matrix(a), weights)
             f = self.source.expand_as(a)
             solutions.append(factors.solve(f.reshape(1, -1)).reshape(a.shape))
         return torch.cat(solutions)
@@ -106,6 +106,9 @@ class Darcy:
     def draw(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n *grid"]:
         """Random coefficients of the `media`."""
         return self.media.draw(self.grid, n, generator=generator)
+
+    def _matrix(self, a: Float[Tensor, "batch *grid"]) -> csr_array:
+        return self.form.hold(self.form.matrix(self.form.conductance(a)))
 
 
 def require_positive(a: Float[Tensor, "batch *grid"]) -> None:

@@ -24,7 +24,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.sparse import csr_array, diags_array, eye_array, hstack, vstack
+from scipy.sparse import csr_array, diags_array, eye_array, hstack, kron, vstack
 from torch import Tensor
 
 from diffuscope.errors import InputError
@@ -53,7 +53,7 @@ class Evolution:
         raise NotImplementedError
 
     def slope(self, u: Float[Tensor, "batch *space"]) -> csr_array:
-        """dR/du of every sample, the blocks of a block diagonal matrix."""
+        """dR/du of every sample, the blocks of a block diagonal matrix; rows of Dirichlet nodes are not read."""
         raise NotImplementedError
 
     @property
@@ -104,15 +104,12 @@ class Evolution:
 
     def jacobian(self, u: Float[Tensor, "*grid"], given: Float[Tensor, "*given"]) -> csr_array:  # noqa: ARG002
         """dF/du, block bidiagonal."""
-        slope = self.slope(((u[1:] + u[:-1]) / 2).double())
-        first, steps = self.space.size, slope.shape[0]
-        inverse_step = eye_array(steps, format="csr") / self.step
-        held = self._held(len(u) - 1)
-        free = diags_array((~held).astype(float))
-        diagonal = free @ (inverse_step - slope / 2) + diags_array(held.astype(float))
-        below = free @ (-inverse_step - slope / 2)
-        shifted = hstack([csr_array((steps, first)), diagonal]) + hstack([below, csr_array((steps, first))])
-        return csr_array(vstack([eye_array(first, first + steps, format="csr"), shifted]))
+        first, steps = self.space.size, u[1:].numel()
+        diagonal, below = self._blocks(self.slope(((u[1:] + u[:-1]) / 2).double()), len(u) - 1)
+        outside = csr_array((steps, first))
+        return csr_array(
+            vstack([eye_array(first, first + steps), hstack([outside, diagonal]) + hstack([below, outside])])
+        )
 
     def solve(self, given: Float[Tensor, "batch *given"]) -> Float[Tensor, "batch *grid"]:
         """Step by step, float64.
@@ -127,13 +124,13 @@ class Evolution:
                 return self._solve_linear(a)
             at_once = max(1, UNKNOWNS // self.space.size)
             parts = [self._solve_nonlinear(part, i * at_once) for i, part in enumerate(a.split(at_once))]
-        return torch.cat(parts) if parts else a.new_zeros(0, *self.grid.shape)
+        return torch.cat(parts)
 
     def draw(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n *given"]:
         """Random initial conditions: a Matern field, nu = 5/2, of length 0.2 of the shortest side and variance 1,
         reflected at the walls so that it satisfies the boundary conditions."""
         covariance = Matern(0.2 * min(self.space.lengths), 2.5)
-        return reflected_field(self.space, self.form.boundary, covariance, n, generator=generator)
+        return reflected_field(self.space, tuple(self.form.boundary), covariance, n, generator=generator)
 
     @cached_property
     def _sources(self) -> Float[Tensor, "steps *space"]:
@@ -141,12 +138,17 @@ class Evolution:
             return torch.zeros(self.grid.shape[0] - 1, *[1] * self.space.axes, dtype=torch.float64)
         return (self.source[1:] + self.source[:-1]).double() / 2
 
-    def _held(self, copies: int) -> np.ndarray:
-        return self.form.dirichlet.flatten().repeat(copies).numpy()
+    def _blocks(self, slope: csr_array, copies: int) -> tuple[csr_array, csr_array]:
+        """The blocks dF^k/du^k, with the identity in the rows of Dirichlet nodes, and dF^k/du^(k-1), zero there."""
+        held = self.form.dirichlet.flatten().repeat(copies).numpy()
+        free = np.repeat(~held, np.diff(slope.indptr))
+        half = csr_array((-slope.data / 2 * free, slope.indices, slope.indptr), shape=(len(held),) * 2)
+        step = (~held).astype(float) / self.step
+        return csr_array(half + diags_array(step + held)), csr_array(half - diags_array(step))
 
     def _solve_linear(self, a: Tensor) -> Tensor:
         slope = self.slope(torch.zeros(1, *self.space.shape, dtype=torch.float64))
-        factors = Factorization(self.form.hold(csr_array(eye_array(self.space.size) / self.step - slope / 2)))
+        factors = Factorization(self._blocks(slope, 1)[0])
         rows = [a]
         for source in self._sources:
             right = rows[-1] / self.step + self.rate(rows[-1]) / 2 + source
@@ -159,6 +161,7 @@ class Evolution:
         for k, source in enumerate(self._sources, 1):
             before = rows[-1]
             u = 2 * before - rows[-2] if k > 1 else before
+            moving = torch.ones(len(a), dtype=torch.bool)
             for _ in range(NEWTON):
                 change = self._newton(before, u, a, source)
                 u = u - change
@@ -177,7 +180,10 @@ class Evolution:
         """J^-1 F for one step of all samples."""
         middle = (before + u) / 2
         F = torch.where(self.form.dirichlet, u - a, (u - before) / self.step - self.rate(middle) - source)
-        held = self._held(len(a))
-        J = diags_array((~held).astype(float)) @ (eye_array(len(held)) / self.step - self.slope(middle) / 2)
-        factors = Factorization(csr_array(J + diags_array(held.astype(float))))
+        factors = Factorization(self._blocks(self.slope(middle), len(a))[0])
         return factors.solve(F.reshape(1, -1)).reshape(u.shape)
+
+
+def repeated(matrix: csr_array, samples: int) -> csr_array:
+    """The block diagonal matrix that has the same block for every sample."""
+    return csr_array(kron(eye_array(samples), matrix, format="csr"))

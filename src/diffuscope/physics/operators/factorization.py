@@ -50,7 +50,7 @@ class Factorization:
 
     def solve(self, b: Float[Tensor, "batch N"], *, transposed: bool = False) -> Float[Tensor, "batch N"]:
         """A^-1 b for every row of `b`, or A^-T b; float64."""
-        b_T = np.ascontiguousarray(b.detach().double().numpy().T)
+        b_T = np.ascontiguousarray(b.detach().double().cpu().numpy().T)
         x, diagonal = np.empty_like(b_T), self._diagonal[self._held, None]
         if transposed:
             x[self._free] = self._inner(b_T[self._free], "T")

@@ -78,25 +78,30 @@ class FluxForm:
         return total
 
     def matrix(self, conductance: Sequence[Float[Tensor, "batch *grid"]] | None = None) -> csr_array:
-        """L with the rows of the identity at Dirichlet nodes, N x N, float64; of a batch, the blocks of a diagonal."""
+        """L as an N x N matrix, float64; for coefficients of a batch, the blocks of a diagonal."""
         if conductance is None:
             conductance = [torch.ones(1, *self.grid.shape, dtype=torch.float64)] * self.grid.axes
         shape = conductance[0].shape
         nodes = np.arange(conductance[0].numel()).reshape(shape)
-        free = (~self.dirichlet).expand(shape).numpy()
-        rows, columns, values = [nodes], [nodes], [1.0 - free]
+        rows, columns, values = [], [], []
         for axis, h in enumerate(self.grid.spacing):
             q = (conductance[axis].double() * self._open(axis) / h).numpy()
             w = self._widths(axis).expand(shape).numpy()
-            after = np.roll(nodes, -1, axis + 1)
-            to_next = free * q / w
-            to_last = np.roll(free, -1, axis + 1) * q / np.roll(w, -1, axis + 1)
+            after, w_after = np.roll(nodes, -1, axis + 1), np.roll(w, -1, axis + 1)
             rows += [nodes, nodes, after, after]
             columns += [nodes, after, after, nodes]
-            values += [to_next, -to_next, to_last, -to_last]
-        entries, i, j = (np.concatenate([v.ravel() for v in parts]) for parts in (values, rows, columns))
-        kept = entries != 0
-        return csr_array(coo_array((entries[kept], (i[kept], j[kept])), shape=(nodes.size,) * 2))
+            values += [q / w, -q / w, q / w_after, -q / w_after]
+        return _assembled(nodes.size, rows, columns, values)
+
+    def hold(self, matrix: csr_array) -> csr_array:
+        """A matrix with the rows of the Dirichlet nodes replaced by those of the identity, in every block of N rows."""
+        nodes = np.arange(matrix.shape[0])
+        held = np.tile(self.dirichlet.flatten().numpy(), len(nodes) // self.grid.size)
+        entries = matrix.tocoo()
+        free = ~held[entries.row]
+        return _assembled(
+            len(nodes), [entries.row, nodes], [entries.col, nodes], [entries.data * free, held.astype(float)]
+        )
 
     def sources(
         self, forcing: Float[Tensor, "*batch_grid"], data: Float[Tensor, "*batch_grid"]
@@ -130,3 +135,10 @@ class FluxForm:
 
     def _along(self, axis: int, values: Tensor) -> Tensor:
         return values.reshape(-1, *[1] * (self.grid.axes - axis - 1))
+
+
+def _assembled(size: int, rows: list[np.ndarray], columns: list[np.ndarray], values: list[np.ndarray]) -> csr_array:
+    """A matrix of `size` rows and columns from its entries; those at one place add, and zeros are left out."""
+    i, j, entries = (np.concatenate([part.ravel() for part in parts]) for parts in (rows, columns, values))
+    kept = entries != 0
+    return csr_array(coo_array((entries[kept], (i[kept], j[kept])), shape=(size, size)))

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import torch
 from jaxtyping import Float
-from scipy.sparse import csr_array, diags_array
+from scipy.sparse import csr_array, eye_array
 from torch import Tensor
 
 from diffuscope.errors import InputError
@@ -57,7 +57,7 @@ class ShiftedLaplacian:
     ) -> Float[Tensor, "batch *grid"]:
         """L u + c u - f at free nodes, u - f at Dirichlet nodes."""
         inside = self.form.apply(u) + self.shift * u
-        return torch.where(self.form.dirichlet, u, inside) - given.to(u)
+        return torch.where(self.form.dirichlet.to(u.device), u, inside) - given.to(u)
 
     def jacobian(self, u: Float[Tensor, "*grid"], given: Float[Tensor, "*grid"]) -> csr_array:  # noqa: ARG002
         """L + c with the identity at Dirichlet nodes; depends on neither argument."""
@@ -72,8 +72,9 @@ class ShiftedLaplacian:
             field, *node = (~given.isfinite()).nonzero()[0].tolist()
             value = float(given[field, *node])
             raise InputError(f"given: expected finite values, got {value} at node {tuple(node)} of field {field}")
-        f = self._compatible(given.detach()) if self.singular else given.detach()
-        return self._factors.solve(f.flatten(1)).reshape(f.shape)
+        if self.singular:
+            self._require_compatible(given)
+        return self._factors.solve(given.flatten(1)).reshape(given.shape)
 
     def sources(
         self, forcing: Float[Tensor, "*batch_grid"], boundary: Float[Tensor, "*batch_grid"]
@@ -91,25 +92,22 @@ class ShiftedLaplacian:
             total = total[..., None] + per_axis
         return total
 
-    def _compatible(self, given: Tensor) -> Tensor:
-        """The forcing with the rounding error of its mean removed, if it is no more than that."""
+    def _require_compatible(self, given: Tensor) -> None:
+        """Refuses a mean that is more than the rounding error of the forcing's dtype."""
+        f, axes = given.double(), tuple(range(1, given.ndim))
         weights = self.grid.weights / self.grid.weights.sum()
-        f = given.double()
-        axes = tuple(range(1, f.ndim))
-        mean, size = (weights * f).sum(axes, keepdim=True), (weights * f.abs()).sum(axes, keepdim=True)
+        mean, size = (weights * f).sum(axes), (weights * f.abs()).sum(axes)
         off = mean.abs() > 32 * torch.finfo(given.dtype).eps * size
         if bool(off.any()):
-            field = int(off.flatten().nonzero()[0])
+            field = int(off.nonzero()[0])
             raise InputError(
                 f"given: expected sources of mean zero (no boundary value is held), got a mean of "
-                f"{float(mean[field].squeeze()):.3g} in field {field}"
+                f"{float(mean[field]):.3g} in field {field}"
             )
-        return f - mean
 
     @cached_property
     def _matrix(self) -> csr_array:
-        free = (~self.form.dirichlet).flatten().numpy()
-        return csr_array(self.form.matrix() + diags_array(self.shift * free))
+        return self.form.hold(csr_array(self.form.matrix() + self.shift * eye_array(self.grid.size)))
 
     @cached_property
     def _factors(self) -> Factorization:
