@@ -13,6 +13,7 @@ from .conditioning import (
     start_at_mean,
 )
 from .grid import Grid
+from .observation_file import read_sensors
 from .observations import (
     LinearObservation,
     NonlinearObservation,
@@ -36,9 +37,15 @@ from .operators import (
 )
 from .particles import Particles, sequential_monte_carlo
 from .posterior import log_evidence, posterior, posterior_means, posterior_weights
+from .prior_fields import Prior, generated_fields
+from .prior_names import named_prior, own_prior
 from .priors import gaussian_prior, joint_prior, joint_sine_prior, process_prior, sine_forcing, sine_prior
 from .problem import Problem
+from .problems import PROBLEMS
 from .random_fields import Matern, SquaredExponential, covariance_matrix, random_field, two_phase
+from .sensors import Sensors
+from .solution import Solution, solve_inverse
+from .solution_report import SolutionReport
 
 __all__ = [
     "DPS",
@@ -87,4 +94,11 @@ __all__ = [
     "start_at_mean",
     "two_phase",
     "where",
+    "DPS", "PROBLEMS", "AdvectionDiffusion", "Burgers", "CovarianceGuided", "Darcy", "Equation", "GaussianGuide",
+    "Grid", "Heat", "Helmholtz", "LinearObservation", "Matern", "NonlinearObservation", "NormalizedDPS",
+    "Observation", "PiGDM", "Poisson", "Prior", "Problem", "Projected", "ReactionDiffusion", "Sensors", "Solution",
+    "SolutionReport", "SquaredExponential", "at_nodes", "averages", "covariance_matrix", "gaussian_prior",
+    "generated_fields", "inverse", "joint_prior", "joint_sine_prior", "log_evidence", "log_likelihood",
+    "named_prior", "observe", "own_prior", "posterior", "posterior_means", "posterior_weights", "process_prior",
+    "random_field", "read_sensors", "sine_forcing", "sine_prior", "solve_inverse", "two_phase", "where",
 ]  # fmt: skip
