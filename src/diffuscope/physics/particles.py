@@ -52,7 +52,7 @@ from diffuscope.samplers.schedule_values import Instant, instants
 from diffuscope.streams import require_seed, torch_stream
 
 from .observations import Observation, log_likelihood
-from .prior_chains import PriorChain, prior_chain
+from .prior_chains import PriorChain, prior_chain, propose
 from .twisting import PilotTwist
 
 Twist = Callable[[Batch, Batch, float], Float[Tensor, " batch"]]  # (x_t, D(x_t, t), t) -> log psi(x_t)
@@ -167,7 +167,7 @@ def effective_sample_size(log_weights: Float[Tensor, "replicas particles"]) -> F
 def sequential_monte_carlo(
     denoiser: Denoiser,
     observation: Observation,
-    y: Float[Tensor, " m"],
+    y: Float[Tensor, "..."],
     *,
     particles: int = 256,
     replicas: int = 8,
@@ -191,7 +191,8 @@ def sequential_monte_carlo(
     NFE: particles x replicas x (steps + 1), and those of the proposal and of the twist.
 
     Raises InputError for fewer than 2 particles or replicas, for noise 0 (a hard constraint has no density to weigh
-    by; use `Projected` or `posterior`), a denoiser without `event_shape` unless it is given, weights that all vanish.
+    by; use `Projected` or `posterior`), a y that is not one
+    observation of finite values, a denoiser without `event_shape` unless it is given, weights that all vanish.
 
     >>> from diffuscope.denoisers import ExactDenoiser
     >>> from diffuscope.exact import Gaussian
@@ -207,6 +208,8 @@ def sequential_monte_carlo(
         raise InputError(f"particles, replicas: expected at least 2, got {particles} and {replicas}")
     if observation.noise == 0:
         raise InputError("observation: expected noise > 0 (a hard constraint has no density to weigh by), got 0")
+    if y.ndim != 1 or not bool(y.isfinite().all()):
+        raise InputError(f"y: expected one observation (m,) of finite values, got shape {tuple(y.shape)}")
     require_seed(seed)
     chain = prior_chain(denoiser) if chain is None else chain
     shape = tuple(observation.event_shape) if event_shape is None else event_shape
@@ -219,7 +222,7 @@ def sequential_monte_carlo(
     pilot = None
     if twist is None:
         pilot = PilotTwist.measured(chain, observation, y, levels, like[:1], torch_stream(seed, "pilot"))
-    run = _Run(chain, proposal, twist or pilot, batch_size)  # pyright: ignore[reportArgumentType]
+    run = _Run(chain, chain.denoiser if proposal is denoiser else proposal, twist or pilot, batch_size)  # pyright: ignore
     x = chain.start(like, levels[0], noise)
     state = run.looked(x, levels[0])
     log_weights = state.log_psi.reshape(replicas, particles)
@@ -292,13 +295,16 @@ class _Run:
         with torch.no_grad():
             denoised = denoiser(x, at.t)
             log_psi = self.twist(x, denoised, at.t).double()
-            shift = None if self.proposal is denoiser else self.proposal(x, at.t).detach() - denoised
+            shift = None if self.proposal is self.chain.denoiser else self.proposal(x, at.t).detach() - denoised
         return _State(x, denoised, log_psi, shift)
 
     @torch.no_grad()
     def moved(self, state: _State, t: Instant, s: Instant, noise: Noise) -> tuple[Batch, Float[Tensor, " batch"]]:
         """The particles at the next level, and log p - log q of their moves."""
-        return self.chain.step(state.x_t, state.denoised, state.shift, t, s, noise)
+        if state.shift is None:
+            x_s = self.chain.step(state.x_t, state.denoised, t, s, noise)
+            return x_s, torch.zeros(len(x_s), dtype=torch.float64)
+        return propose(self.chain, state.x_t, state.denoised, state.shift, t, s, noise)
 
 
 def _resampled(
