@@ -24,6 +24,7 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 
+ROUNDING = 1e-12  # of a row's unit: singular values of a hard constraint that are not told from zero
 CONTRADICTION = 1e-9  # of a row's size, above which what is left of e is not rounding
 LOG_2PI = math.log(2 * math.pi)
 
@@ -50,8 +51,9 @@ class Regression:
         A, unit = HV * deviations, (size * deviations).norm(dim=1)
         unit = torch.where(unit > 0, unit, 1.0) if noise == 0 else torch.ones_like(unit)
         left, values, right = torch.linalg.svd(A / unit[:, None], full_matrices=False)
-        largest = float(values[0]) if len(values) else 0.0
-        kept = values > max(A.shape) * torch.finfo(A.dtype).eps * largest
+        largest = values.amax() if len(values) else values.sum()
+        # rows in their units are at most 1 long: below that in proportion, all of A is rounding
+        kept = values > (ROUNDING * largest.clamp_min(1.0) if noise == 0 else torch.finfo(A.dtype).eps * largest)
         return cls(left[:, kept], values[kept], right[kept].T, unit, float(noise))
 
     @property

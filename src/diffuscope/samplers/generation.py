@@ -101,7 +101,7 @@ def generate(
     batches = torch.arange(n).split(batch_size)
     for index in progress_bar(batches, desc="sampling", unit="batch", disable=not progress):
         model = conditioned(denoiser, cycled(classes, index), guidance)
-        finished.append(finish(model, sampler, x_start[index], times, noise=generator))
+        finished.append(finish(model, sampler, x_start[index], times, noise=generator, batch_size=batch_size))
     return torch.cat(finished)
 
 

@@ -81,7 +81,7 @@ class GaussianGuide(Conditioned):
         seen, kept = self._seen, self._kept
         if (alpha, sigma) not in kept:
             (m, k), variances = seen.HV.shape, seen.variances
-            while len(kept) > KEPT // (8 * (m + k) * min(m, k) + 1):
+            while len(kept) >= max(1, KEPT // (8 * (m + k) * min(m, k) + 1)):
                 kept.pop(next(iter(kept)))
             deviations = (variances * sigma**2 / (alpha**2 * variances + sigma**2)).sqrt()
             kept[alpha, sigma] = (deviations, seen.regression_of(deviations))
