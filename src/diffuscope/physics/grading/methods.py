@@ -24,12 +24,13 @@ from diffuscope.samplers import generate
 from diffuscope.streams import torch_stream
 
 from .metrics import energy_score
+from .points import PointSet
 
 Draws = Float[Tensor, "n *event"]
 PRIOR_DRAWS = 1000
 WEIGHTS = (0.01, 0.03, 0.1, 0.3, 1.0)  # of DPS, to be chosen from
 TUNING = (2, 32)  # problems drawn from the prior, and draws for each
-PARTICLES, REPLICAS, LEVELS = 512, 4, 16
+PARTICLES, REPLICAS, LEVELS = 256, 4, 8
 
 
 @runtime_checkable
@@ -69,8 +70,13 @@ def matched_gaussian(denoiser: Denoiser, seed: int) -> Gaussian:
 
 def exact_denoiser(denoiser: Denoiser, observation: Observation, y: Tensor, n: int, *, seed: int, steps: int) -> Draws:
     """The probability flow of the exact posterior's denoiser: only discretization is left."""
-    found = ExactDenoiser(posterior(distribution_of(denoiser), observation, y), denoiser.schedule)
-    return generate(found, n, steps=steps, seed=seed, event_shape=tuple(observation.event_shape))
+    distribution = distribution_of(denoiser)
+    exact = posterior(distribution, observation, y)
+    if isinstance(exact, Empirical):
+        exact = PointSet(exact.points, exact.weights[exact.weights > 0])
+    return generate(
+        ExactDenoiser(exact, denoiser.schedule), n, steps=steps, seed=seed, event_shape=tuple(observation.event_shape)
+    )
 
 
 def prior(denoiser: Denoiser, observation: Observation, y: Tensor, n: int, *, seed: int, steps: int) -> Draws:
