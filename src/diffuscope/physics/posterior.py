@@ -17,6 +17,7 @@ from torch import Tensor
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Empirical, Gaussian, GaussianMixture
 
+from .levy_distribution import LevyDistribution
 from .observations import LinearObservation, Observation, Values
 from .observed import Observed
 from .regression import require_consistent
@@ -38,6 +39,8 @@ def posterior(distribution: Distribution, observation: Observation, y: Values) -
     >>> round(float(exact.mean), 3), round(exact.trace, 4)
     (0.917, 0.0826)
     """
+    if isinstance(distribution, LevyDistribution):
+        return distribution.given(_linear(distribution, observation), y)
     y = _one(_require_y(observation, y, distribution))
     if isinstance(distribution, Empirical):
         return Empirical(distribution.points, _kept(posterior_weights(distribution, observation, y), distribution))
