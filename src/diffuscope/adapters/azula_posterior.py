@@ -96,9 +96,7 @@ def _mmps(guidance: Any, denoiser: Any, observation: Observation, y: Tensor) -> 
 
 
 def _tmpd(guidance: Any, denoiser: Any, observation: Observation, y: Tensor) -> Any:
-    covariance = library("azula.linalg.covariance", "azula", "methods")
-    noise = covariance.IsotropicCovariance(torch.tensor(observation.noise**2))
-    return guidance.TMPDenoiser(denoiser, y, observation, noise)
+    return guidance.TMPDenoiser(denoiser, y, _linear(observation, "TMPD"), observation.noise**2)
 
 
 def _diffpir(guidance: Any, denoiser: Any, observation: Observation, y: Tensor) -> Any:

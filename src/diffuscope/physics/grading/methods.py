@@ -33,6 +33,10 @@ TUNING = (2, 32)  # problems drawn from the prior, and draws for each
 PARTICLES, REPLICAS, LEVELS = 256, 4, 8
 
 
+class DivergedError(Exception):
+    """The draws are not finite."""
+
+
 @runtime_checkable
 class Method(Protocol):
     """`method(denoiser, observation, y, n, seed=0, steps=50)`: n draws, or (draws, log weights) of any number.
@@ -115,7 +119,12 @@ def guided(guide: Callable[..., Denoiser], **options: Any) -> Method:
     """The method that samples a guided denoiser."""
 
     def method(denoiser: Denoiser, observation: Observation, y: Tensor, n: int, *, seed: int, steps: int) -> Tensor:
-        return generate(guide(denoiser, observation, y, **options), n, steps=steps, seed=seed)
+        try:
+            return generate(guide(denoiser, observation, y, **options), n, steps=steps, seed=seed)
+        except InputError as error:
+            if "expected finite samples" in str(error):
+                raise DivergedError from error
+            raise
 
     return method
 
@@ -131,7 +140,7 @@ def tuned_dps(denoiser: Denoiser, observation: Observation, y: Tensor, n: int, *
         for truth, value in zip(truths, values, strict=True):
             try:
                 found = draw(denoiser, observation, value, TUNING[1], seed=seed, steps=steps)
-            except InputError:  # not finite
+            except DivergedError:
                 total = torch.inf
                 break
             total += energy_score(found.double().flatten(1), truth.reshape(1, -1), torch.ones(1).double())

@@ -4,7 +4,7 @@ A method is *wrong* in a family if any of its scores, added over the problems, i
 chance allows: p < 0.01 / (scores x methods), so that one right method in a hundred such tables is called wrong. It is
 *right* if none is and the same scores find a planted fault of at most 20%: exact draws spread about the posterior mean
 by a variance 1 + d times as large, or, of a finite set, drawn with the likelihood to the power 1 + d. Otherwise the
-verdict is *cannot tell*. Each problem has a seed of its own; what is finished is kept in `folder` and not done again.
+verdict is *cannot tell*. Draws that are not finite are wrong. Each problem has a seed of its own; what is finished is kept in `folder` and not done again.
 """
 
 import hashlib
@@ -29,11 +29,12 @@ from .case import Case, Score, resampled
 from .finite_set import darcy_cases
 from .gaussian import poisson_cases
 from .levy import levy_cases
-from .methods import Entry
+from .methods import DivergedError, Entry
 from .scores import Grader, Pooled, pooled
 
 Verdict = Literal["right", "wrong", "cannot tell"]
 LEVEL = 0.01
+DIVERGED = "diverges: its draws are not finite"
 PLANTED, DETECTABLE, REPEATS = (0.8, 0.4, 0.2, 0.1, 0.05), 0.2, 10
 FAMILIES: dict[str, Callable[[int, int], list[Case]]] = {
     "gaussian": poisson_cases,
@@ -80,6 +81,8 @@ class Row:
     @property
     def verdict(self) -> Verdict:
         """As on top of the file."""
+        if self.error == DIVERGED:
+            return "wrong"
         if self.worst is None:
             return "cannot tell"
         if self.worst.p_value < self.threshold:
@@ -212,10 +215,14 @@ def _graded(
         if not isinstance(found, Tensor) or tuple(found.shape) != (n, *case.event_shape):
             shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise InputError(f"method: expected a tensor of shape {(n, *case.event_shape)}, got {shape}")
+        if not bool(torch.isfinite(found).all()):
+            raise DivergedError
         return found.detach()
 
     try:
         scores, error = {key: asdict(value) for key, value in family.graded(draw).items()}, ""
+    except DivergedError:
+        scores, error = {}, DIVERGED
     except Exception as failure:  # a method's own
         scores, error = {}, describe(failure)
     return {"scores": scores, "error": error, "seconds": time.process_time() - started}
