@@ -116,11 +116,11 @@ def _print(rows: list[Row]) -> None:
     for family in dict.fromkeys(row.family for row in rows):
         group = [row for row in rows if row.family == family]
         width = max(len(row.method) for row in group)
-        print(f"{family}\n{'method':{width}}  verdict          mean  variance  coverage   CRPS%  energy%  CPU s  why")
+        print(f"{family}\n{'method':{width}}  verdict         mean  variance  coverage    CRPS%  energy%  CPU s  why")
         for row in group:
             numbers = [shown(row, name) for name in columns]
             texts = ["-" if value is None else f"{value:.3g}" for value in numbers]
-            cells = "".join(f"{text:>{size}}" for text, size in zip(texts, (6, 10, 10, 7, 9), strict=True))
+            cells = "".join(f" {text:>{size}}" for text, size in zip(texts, (6, 10, 10, 7, 9), strict=True))
             print(f"{row.method:{width}}  {row.verdict:11}{cells}{row.seconds:7.1f}  {row.reason}")
         print()
     print(headline(rows))

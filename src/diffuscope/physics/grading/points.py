@@ -35,7 +35,7 @@ class PointSet(Empirical):
     def posterior_covariance(self, x_t: Batch, alpha: Level, sigma: Level) -> "PointCovariance":  # pyright: ignore
         """Cov(x_0 | x_t) as an operator."""
         weights = self._softmax(x_t.detach(), alpha, sigma)
-        return PointCovariance(weights, self._y, weights @ self._y)
+        return PointCovariance(weights, self._y, weights @ self._y, self.event_shape)
 
     def _softmax(self, x_t: Batch, alpha: Level, sigma: Level) -> Float[Tensor, "batch points"]:
         alphas, sigmas = (level[:, None] for level in checked_levels(x_t, alpha, sigma, self.event_shape))
@@ -51,6 +51,7 @@ class PointCovariance:
     weights: Float[Tensor, "batch points"]
     points: Float[Tensor, "points D"]
     mean: Float[Tensor, "batch D"]
+    event_shape: tuple[int, ...]
 
     def matvec(self, v: Batch) -> Batch:
         """Cov v."""
@@ -63,6 +64,6 @@ class PointCovariance:
         """The total variance."""
         return self.weights @ self.points.square().sum(1) - self.mean.square().sum(1)
 
-    def diagonal(self) -> Float[Tensor, "batch D"]:
+    def diagonal(self) -> Batch:
         """The variances."""
-        return self.weights @ self.points.square() - self.mean.square()
+        return (self.weights @ self.points.square() - self.mean.square()).reshape(-1, *self.event_shape)

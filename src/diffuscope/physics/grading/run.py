@@ -4,7 +4,8 @@ A method is *wrong* in a family if any of its scores, added over the problems, i
 chance allows: p < 0.01 / (scores x methods), so that one right method in a hundred such tables is called wrong. It is
 *right* if none is and the same scores find a planted fault of at most 20%: exact draws spread about the posterior mean
 by a variance 1 + d times as large, or, of a finite set, drawn with the likelihood to the power 1 + d. Otherwise the
-verdict is *cannot tell*. Draws that are not finite are wrong. Each problem has a seed of its own; what is finished is kept in `folder` and not done again.
+verdict is *cannot tell*. Draws that are not finite are wrong. Each problem has a seed of its own; what is finished is
+kept in `folder` and not done again.
 """
 
 import hashlib
