@@ -8,7 +8,7 @@ from torch import Tensor
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Empirical, Gaussian
-from diffuscope.physics import GaussianGuide, at_nodes, posterior
+from diffuscope.physics import GaussianGuide, at_nodes, log_likelihood, posterior
 from diffuscope.physics.conditioning import DPS
 from diffuscope.physics.grading import METHODS, Case, Entry, Grader, Score, Settings, grade, pooled, resampled
 from diffuscope.physics.grading import run as grading_run
@@ -179,12 +179,13 @@ def test_rows_say_right_wrong_or_why_not(monkeypatch: pytest.MonkeyPatch):
         return torch.zeros(n, 2)
 
     def weighted(denoiser, observation, y, n, *, seed, steps):
-        x = METHODS["gaussian-process"].method(denoiser, observation, y, 4 * n, seed=seed, steps=steps)  # pyright: ignore
-        return x, torch.zeros(4 * n)
+        del steps  # importance sampling from the prior
+        x = denoiser.distribution.sample(200 * n, generator=torch.Generator().manual_seed(seed))
+        return x, log_likelihood(observation, x, y)
 
     entries = [METHODS["exact"], *(Entry(f.__name__, f.__name__, f) for f in  # pyright: ignore
                                    (narrow, broken, infinite, misshapen, weighted))]  # fmt: skip
-    rows = {row.method: row for row in grade(entries, ["plane"], Settings(problems=8, draws=128))}
+    rows = {row.method: row for row in grade(entries, ["plane"], Settings(problems=8, draws=256))}
     verdicts = {name: row.verdict for name, row in rows.items()}
     assert verdicts == {
         "exact": "right", "narrow": "wrong", "broken": "cannot tell", "infinite": "wrong", "misshapen": "cannot tell",
@@ -192,7 +193,7 @@ def test_rows_say_right_wrong_or_why_not(monkeypatch: pytest.MonkeyPatch):
     }  # fmt: skip
     assert rows["broken"].reason == "ZeroDivisionError: no luck"
     assert "finite" in rows["infinite"].reason
-    assert "(128, 3)" in rows["misshapen"].reason
+    assert "(256, 3)" in rows["misshapen"].reason
     assert rows["narrow"].scores["spread"].value == pytest.approx(0.64, abs=0.1)
 
 
