@@ -94,10 +94,11 @@ class Grade:
             raise InputError(f"methods: expected some of {', '.join(known)}, got {', '.join(unknown)}")
         chosen = [known[name] for name in self.methods] if self.methods or self.method else [*known.values()]
         for spec in self.method:
-            found: Any = load_object(spec, "method")
+            found = load_object(spec, "method")
             if not callable(found):
                 raise InputError(f"method: expected a callable, got {spec}, a {type(found).__name__}")
-            chosen.append(Entry(spec, spec, found))
+            method: Any = found
+            chosen.append(Entry(spec, spec, method))
         return chosen
 
     def _describe(self) -> Callable[[Exception], str]:

@@ -115,7 +115,7 @@ def nearest(denoiser: Denoiser, observation: Observation, y: Tensor, n: int, *, 
     return x[int(log_likelihood(observation, x, y).argmax())].expand(n, *x.shape[1:]).clone()
 
 
-def guided(guide: Callable[..., Denoiser], **options: Any) -> Method:
+def guided(guide: Callable[..., Denoiser], **options: Any) -> Callable[..., Tensor]:
     """The method that samples a guided denoiser."""
 
     def method(denoiser: Denoiser, observation: Observation, y: Tensor, n: int, *, seed: int, steps: int) -> Tensor:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -229,7 +229,7 @@ def _graded(
     return {"scores": scores, "error": error, "seconds": time.process_time() - started}
 
 
-def _kept(folder: Path | None, what: list[object], entry: Entry | None, compute: Callable[[], object]) -> object:
+def _kept(folder: Path | None, what: list[object], entry: Entry | None, compute: Callable[[], object]) -> Any:
     """The result of `compute`, read from the folder where it was kept under the same settings and code."""
     if folder is None:
         return compute()
