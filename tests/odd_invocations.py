@@ -173,6 +173,7 @@ def needs(command: str, places: dict[str, Path]) -> list[Words]:
         "data": [],
         "canaries": [("--data", vectors), ("--number", "20"), out],
         "statistics": [("--data", vectors), ("--out", str(places["out"] / "x.safetensors"))],
+        "grade": [("--cases", "gaussian"), ("--methods", "exact"), ("--problems", "1"), ("--draws", "8"), out],
         "paths": [
             ("odd_models:same",),
             ("--diffusion", "1"),

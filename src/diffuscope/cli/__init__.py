@@ -14,6 +14,7 @@ from .failures import Failure, failure, modules_named, one_line, user_place
 from .invocation import typed_words
 
 NAMES = ("audit", "train", "sample", "certify", "reproduce", "data", "canaries", "statistics", "paths", "solve")
+NAMES = ("audit", "train", "sample", "certify", "reproduce", "data", "canaries", "statistics", "paths", "grade")
 
 
 class Commands(Mapping[str, type]):

@@ -25,6 +25,7 @@ from diffuscope.schedules import VP
 from diffuscope.streams import torch_stream
 
 from .case import Case, resampled
+from .points import PointSet
 
 FIELDS = 1000
 SENSORS, NOISE = 8, 0.4  # in units of a channel's standard deviation, or of the logarithm
@@ -72,7 +73,7 @@ def darcy_cases(problems: int, seed: int, *, observed: Observed, fields: int = F
     """Problems with one set of fields and random sensors: the solution at 32 x 32 (linear), the flux at 16 x 16."""
     nodes = 32 if observed == "linear" else 16
     darcy = DarcySet.generated(nodes, fields, generator=torch_stream(seed, "darcy", observed))
-    prior = Empirical(darcy.points)
+    prior = PointSet(darcy.points)
     return [
         finite_case(f"darcy-{observed}-{index}", prior, _observation(darcy, observed, seed, index), seed=seed)
         for index in range(problems)

@@ -24,12 +24,17 @@ from diffuscope.samplers import generate
 from diffuscope.streams import torch_stream
 
 from .metrics import energy_score
+from .points import PointSet
 
 Draws = Float[Tensor, "n *event"]
 PRIOR_DRAWS = 1000
 WEIGHTS = (0.01, 0.03, 0.1, 0.3, 1.0)  # of DPS, to be chosen from
 TUNING = (2, 32)  # problems drawn from the prior, and draws for each
-PARTICLES, REPLICAS, LEVELS = 512, 4, 16
+PARTICLES, REPLICAS, LEVELS = 256, 4, 8
+
+
+class DivergedError(Exception):
+    """The draws are not finite."""
 
 
 @runtime_checkable
@@ -69,8 +74,13 @@ def matched_gaussian(denoiser: Denoiser, seed: int) -> Gaussian:
 
 def exact_denoiser(denoiser: Denoiser, observation: Observation, y: Tensor, n: int, *, seed: int, steps: int) -> Draws:
     """The probability flow of the exact posterior's denoiser: only discretization is left."""
-    found = ExactDenoiser(posterior(distribution_of(denoiser), observation, y), denoiser.schedule)
-    return generate(found, n, steps=steps, seed=seed, event_shape=tuple(observation.event_shape))
+    distribution = distribution_of(denoiser)
+    exact = posterior(distribution, observation, y)
+    if isinstance(exact, Empirical):
+        exact = PointSet(exact.points, exact.weights[exact.weights > 0])
+    return generate(
+        ExactDenoiser(exact, denoiser.schedule), n, steps=steps, seed=seed, event_shape=tuple(observation.event_shape)
+    )
 
 
 def prior(denoiser: Denoiser, observation: Observation, y: Tensor, n: int, *, seed: int, steps: int) -> Draws:
@@ -105,11 +115,16 @@ def nearest(denoiser: Denoiser, observation: Observation, y: Tensor, n: int, *, 
     return x[int(log_likelihood(observation, x, y).argmax())].expand(n, *x.shape[1:]).clone()
 
 
-def guided(guide: Callable[..., Denoiser], **options: Any) -> Method:
+def guided(guide: Callable[..., Denoiser], **options: Any) -> Callable[..., Tensor]:
     """The method that samples a guided denoiser."""
 
     def method(denoiser: Denoiser, observation: Observation, y: Tensor, n: int, *, seed: int, steps: int) -> Tensor:
-        return generate(guide(denoiser, observation, y, **options), n, steps=steps, seed=seed)
+        try:
+            return generate(guide(denoiser, observation, y, **options), n, steps=steps, seed=seed)
+        except InputError as error:
+            if "expected finite samples" in str(error):
+                raise DivergedError from error
+            raise
 
     return method
 
@@ -125,7 +140,7 @@ def tuned_dps(denoiser: Denoiser, observation: Observation, y: Tensor, n: int, *
         for truth, value in zip(truths, values, strict=True):
             try:
                 found = draw(denoiser, observation, value, TUNING[1], seed=seed, steps=steps)
-            except InputError:  # not finite
+            except DivergedError:
                 total = torch.inf
                 break
             total += energy_score(found.double().flatten(1), truth.reshape(1, -1), torch.ones(1).double())

@@ -46,8 +46,8 @@ class Marginals:
         ordered, order = self.values.sort(1)
         weights = self.weights[order]
         zero = torch.zeros(len(ordered), 1, dtype=torch.float64)
-        sums = (torch.cat([zero, (weights * part).cumsum(1)], 1) for part in (torch.ones_like(ordered), ordered))
-        return ordered.contiguous(), *sums
+        total = torch.cat([zero, (weights * ordered).cumsum(1)], 1)
+        return ordered.contiguous(), torch.cat([zero, weights.cumsum(1)], 1), total
 
     def below(self, x: Float[Tensor, "n D"], *, inclusive: bool) -> Float[Tensor, "n D"]:
         """P(r <= x), or P(r < x)."""

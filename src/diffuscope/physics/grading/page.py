@@ -1,0 +1,159 @@
+"""The result of a grading: the page, its JSON, and the lines of the terminal."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import torch
+
+from diffuscope.findings import Chart, Finding, Panel, Tone, cells
+from diffuscope.report import Page, Section, Table
+
+from .run import DETECTABLE, LEVEL, PLANTED, REPEATS, TITLES, Row, Settings
+
+TONES: dict[str, Tone] = {"right": "good", "wrong": "alarm", "cannot tell": "unknown"}
+SHOWN = {  # scores, with what exact draws score subtracted and in percent for three of them
+    "mean": "mean error (MC standard errors)",
+    "spread": "variance / exact",
+    "coverage": "coverage of 90% intervals",
+    "crps": "CRPS excess (%)",
+    "energy": "energy score excess (%)",
+    "misfit": "misfit / exact",
+}
+
+
+def shown(row: Row, score: str) -> float | None:
+    """A score as it is printed: of the mean the root of its ratio to exact draws, of fair scores the excess."""
+    if score not in row.scores:
+        return None
+    found = row.scores[score]
+    if score == "mean":
+        return math.sqrt(found.value / found.expected)
+    if score in ("crps", "energy"):
+        return 100 * (found.value / found.expected - 1)
+    return found.value
+
+
+def headline(rows: Sequence[Row]) -> str:
+    """Which methods are right, in one sentence."""
+    names = list(dict.fromkeys(row.method for row in rows))
+    judged = {name: [row.verdict for row in rows if row.method == name] for name in names}
+    right = [name for name in names if all(verdict == "right" for verdict in judged[name])]
+    wrong = [name for name in names if "wrong" in judged[name]]
+    return (
+        f"{len(right)} of {len(names)} methods get every posterior right{': ' if right else ''}{', '.join(right)}; "
+        f"{len(wrong)} get at least one wrong."
+    )
+
+
+def grading_page(rows: Sequence[Row], settings: Settings) -> Page:
+    """Verdict first, a table per family of problems, and the method of the grading."""
+    families = list(dict.fromkeys(row.family for row in rows))
+    wrong = sum(row.verdict == "wrong" for row in rows)
+    unknown = sum(row.verdict == "cannot tell" for row in rows)
+    found = [row.detectable for row in rows if row.detectable is not None]
+    power = (
+        f"Planted faults (a variance, or a power of the likelihood, wrong by a share) of {max(found):.0%} are found in "
+        f"every one of {REPEATS} repetitions in every family."
+        if found and len(found) == len(rows)
+        else "In at least one family no planted fault was found: more problems or draws are needed."
+    )
+    verdict = Finding(
+        name="grading.wrong",
+        title="Which method gets the posterior right?",
+        value=float(wrong),
+        unit="wrong",
+        verdict=headline(rows),
+        tone="unknown" if unknown == len(rows) else "neutral",
+        null=f"A sampler of the exact posterior is called wrong with probability {LEVEL:.0%} in a whole table.",
+        power=power,
+    )
+    return Page(
+        "Which posterior sampler is right?",
+        f"{settings.problems} problems a family, {settings.draws} draws each, {settings.steps} steps",
+        headline(rows),
+        [verdict],
+        [_section(family, [row for row in rows if row.family == family]) for family in families],
+        [
+            "Every problem has an exact posterior. Draws of a method are scored, and as many exact draws are scored in "
+            "the same way many times over; the difference in their standard deviations makes the p-value. Scores of "
+            f"independent problems are added. A method is wrong below p = {LEVEL} divided by the number of scores and "
+            f"methods; it is right otherwise, if a planted fault of at most {DETECTABLE:.0%} is found (planted: "
+            f"{', '.join(f'{fault:.0%}' for fault in PLANTED)}).",
+            "Fair CRPS and energy scores are unbiased in the number of draws; their excess over exact draws is a "
+            "squared distance of distributions. Intervals are those of order statistics, which exact draws cover with "
+            "probability 1 - 2j/(n + 1), and more where values repeat (a finite set).",
+        ],
+    )
+
+
+def _section(family: str, rows: Sequence[Row]) -> Section:
+    right = [row.method for row in rows if row.verdict == "right"]
+    table = Table(
+        "Methods",
+        ["method", "verdict", *SHOWN.values(), "points: chi-square / degrees", "CPU s", "why"],
+        [
+            [
+                row.method, row.verdict, *(shown(row, score) for score in SHOWN),
+                row.scores["points"].value / row.scores["points"].expected if "points" in row.scores else None,
+                row.seconds, row.reason,
+            ]
+            for row in rows
+        ],
+    )  # fmt: skip
+    exact = next((row for row in rows if row.scores), None)
+    blocks = [] if exact is None else [_chart(rows), table]
+    answer = f"{len(right)} of {len(rows)} methods: {', '.join(right) or 'none'}."
+    findings = [
+        Finding(
+            name=f"{family}.{row.method}",
+            title=row.title,
+            value=math.nan if row.worst is None else row.worst.value,
+            unit="" if row.worst is None else row.worst.name,
+            verdict=f"{row.verdict}: {row.reason}.",
+            tone=TONES[row.verdict],
+            p_value=None if row.worst is None else row.worst.p_value,
+        )
+        for row in rows
+    ]
+    return Section(family, f"{TITLES.get(family, family)}: which method is right?", answer, blocks or [table], findings)
+
+
+def _chart(rows: Sequence[Row]) -> Chart:
+    """The standard deviations by which every score of every method differs from exact draws."""
+    rows = [row for row in rows if row.scores]
+    names = [name for name in [*SHOWN, "covariance", "points"] if any(name in row.scores for row in rows)]
+    z = [
+        [
+            min(10.0, abs(row.scores[name].value - row.scores[name].expected) / row.scores[name].error)
+            if name in row.scores
+            else math.nan
+            for name in names
+        ]
+        for row in rows
+    ]
+    mark = cells([row.method for row in rows], names, torch.tensor(z, dtype=torch.float64), color_range=(0, 10))
+    how = "Standard deviations between a method's score and that of exact draws, cut at 10. Exact draws stay below 4."
+    return Chart("Distance from exact draws", (Panel("", "score", "method", (mark,)),), how)
+
+
+def grading_json(rows: Sequence[Row], settings: Settings) -> dict[str, object]:
+    """Plain JSON types."""
+    return {
+        "settings": asdict(settings),
+        "headline": headline(rows),
+        "rows": [
+            {
+                "method": row.method, "title": row.title, "family": row.family, "verdict": row.verdict,
+                "reason": row.reason, "error": row.error, "seconds": row.seconds, "threshold": row.threshold,
+                "detectable": row.detectable, "scores": {name: asdict(score) for name, score in row.scores.items()},
+            }
+            for row in rows
+        ],
+        "charts": [
+            asdict(_chart(group))
+            for family in dict.fromkeys(row.family for row in rows)
+            for group in [[row for row in rows if row.family == family and row.scores]]
+            if group
+        ],
+    }  # fmt: skip
