@@ -103,9 +103,5 @@ __all__ = [
     "solve_inverse",
     "start_at_mean",
     "two_phase",
-    "DPS", "CovarianceGuided", "Darcy", "Equation", "GaussNewtonProjected", "GaussianGuide", "Grid", "Helmholtz",
-    "LinearObservation", "NonlinearObservation", "NormalizedDPS", "Observation", "Particles", "PiGDM", "Poisson",
-    "Problem", "Projected", "ResidualGuided", "at_nodes", "averages", "inverse", "log_evidence", "log_likelihood",
-    "observe", "posterior", "posterior_means", "posterior_weights", "residual_observation", "sequential_monte_carlo",
     "where",
 ]  # fmt: skip
