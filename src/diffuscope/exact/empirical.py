@@ -98,6 +98,11 @@ class Empirical:
         """Normalized weights in float64, one per point as given."""
         return self._weights
 
+    @property
+    def points(self) -> Float[Tensor, "kept *event"]:
+        """The points of positive weight, in the order given."""
+        return self._table.points.reshape(-1, *self._event_shape)
+
     def __len__(self) -> int:
         return len(self._weights)
 

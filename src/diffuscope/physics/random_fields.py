@@ -1,0 +1,227 @@
+r"""Gaussian random fields on a grid, and media of two phases made from them.
+
+A stationary field of covariance k(|x - x'|) is drawn exactly on the nodes by a circulant embedding. Let c be the
+covariance on a periodic grid of M nodes that contains the given one, and :math:`\lambda = \mathrm{DFT}(c)` its
+eigenvalues; with white noise w of unit variance,
+
+.. math::  g = \mathrm{DFT}^{-1}\left(\sqrt{\lambda}\; \mathrm{DFT}(w)\right), \qquad \mathrm{Cov}(g_i, g_j) = c_{i-j} .
+
+Along a periodic axis the covariance is that of the periodic field: the sum of k over all images of the box, scaled so
+that the variance stays the one that is asked for. A bounded axis is embedded in a circle of at least 2 (n - 1) nodes
+(shortest way around), doubled until no eigenvalue is negative beyond rounding: the embedding is then exact. Source:
+Dietrich & Newsam 1997 (SIAM J. Sci. Comput. 18, 1088).
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import product
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from scipy.special import gamma, kv
+from torch import Tensor
+
+from diffuscope.errors import InputError
+
+from .grid import Grid
+
+MOST_NODES = 2**22  # of an embedding: 64 MB of complex numbers
+MOST_IMAGES = 10_000  # of the box, in the sum over them
+CLIPPED = 1e-10  # the most that clipped eigenvalues may change the covariance, relative to the variance
+
+
+@runtime_checkable
+class Covariance(Protocol):
+    """A stationary, isotropic covariance: k(distance); `reach` is where it is below rounding."""
+
+    @property
+    def variance(self) -> float: ...
+
+    @property
+    def reach(self) -> float: ...
+
+    def __call__(self, distance: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class SquaredExponential:
+    """k(d) = variance exp(-d^2 / (2 length^2)). Raises InputError unless both are positive.
+
+    >>> float(SquaredExponential(0.5)(torch.tensor(0.0)))
+    1.0
+    """
+
+    length: float | int
+    variance: float | int = 1.0
+
+    def __post_init__(self) -> None:
+        _require_positive(length=self.length, variance=self.variance)
+
+    @property
+    def reach(self) -> float:
+        """Beyond it, k < 1e-16 variance."""
+        return 8.6 * self.length
+
+    def __call__(self, distance: Tensor) -> Tensor:
+        """k(distance)."""
+        return self.variance * torch.exp(-0.5 * (distance / self.length) ** 2)
+
+
+@dataclass(frozen=True)
+class Matern:
+    r"""k(d) = variance 2^(1 - nu) / Gamma(nu) z^nu K_nu(z), z = sqrt(2 nu) d / length; nu is the `smoothness`.
+
+    nu = 1/2 is exponential; larger nu approach the squared exponential. Raises InputError unless all are positive.
+    """
+
+    length: float | int
+    smoothness: float | int = 1.5
+    variance: float | int = 1.0
+
+    def __post_init__(self) -> None:
+        _require_positive(length=self.length, smoothness=self.smoothness, variance=self.variance)
+
+    @property
+    def reach(self) -> float:
+        """Beyond it, k < 1e-16 variance (for nu up to 5)."""
+        return 50 * self.length / math.sqrt(2 * self.smoothness)
+
+    def __call__(self, distance: Tensor) -> Tensor:
+        """k(distance)."""
+        nu = self.smoothness
+        z = (math.sqrt(2 * nu) * distance.double() / self.length).clamp(min=1e-12)
+        values = 2 ** (1 - nu) / gamma(nu) * z**nu * torch.from_numpy(kv(nu, z.numpy()))
+        return self.variance * torch.where(distance <= 1e-12 * self.length, 1.0, values)
+
+
+def random_field(grid: Grid, covariance: Covariance, n: int, *, generator: torch.Generator) -> Float[Tensor, "n *grid"]:
+    """`n` draws of the Gaussian field of mean 0, float64.
+
+    Raises InputError where an embedding of at most 2^22 nodes has negative eigenvalues (a length scale far beyond the
+    box), and where a periodic box needs more than 10,000 images of itself.
+
+    >>> random_field(Grid((8,)), Matern(0.3), 2, generator=torch.Generator().manual_seed(0)).shape
+    torch.Size([2, 8])
+    """
+    eigenvalues = _embedding(grid, covariance)
+    axes = tuple(range(1, grid.axes + 1))
+    at_once = max(1, MOST_NODES // eigenvalues.numel())
+    parts = []
+    for start in range(0, n, at_once):
+        count = min(at_once, n - start)
+        white = torch.randn(count, *eigenvalues.shape, dtype=torch.float64, generator=generator)
+        smooth = torch.fft.ifftn(eigenvalues.sqrt() * torch.fft.fftn(white, dim=axes), dim=axes).real
+        parts.append(smooth[(slice(None), *[slice(m) for m in grid.shape])].clone())
+    return torch.cat(parts) if parts else torch.empty(0, *grid.shape, dtype=torch.float64)
+
+
+def covariance_matrix(grid: Grid, covariance: Covariance) -> Float[Tensor, "D D"]:
+    """The covariance of all pairs of nodes, float64: of what `random_field` draws, up to rounding."""
+    table = _table(
+        grid, covariance, tuple(2 * m if not p else m for m, p in zip(grid.shape, grid.periodic, strict=True))
+    )
+    index = torch.stack(torch.meshgrid(*map(torch.arange, grid.shape), indexing="ij"), -1).reshape(-1, grid.axes)
+    lags = (index[:, None] - index[None]) % torch.tensor(table.shape)
+    return table[tuple(lags.unbind(-1))]
+
+
+def two_phase(
+    field: Float[Tensor, "*shape"], *, low: float | int, high: float | int, threshold: float | int = 0.0
+) -> Float[Tensor, "*shape"]:
+    """`high` where the field is at least `threshold`, `low` elsewhere.
+
+    Of a field of variance v, `threshold` = sqrt(v) Phi^-1(1 - p) leaves a share p of the volume to `high`, on average.
+    """
+    return torch.where(field >= threshold, float(high), float(low)).to(field.dtype)
+
+
+def sine_modes(grid: Grid, modes: int) -> Float[Tensor, "K *grid"]:
+    """The products of sin(k pi (x - o) / L) over the axes, k = 1 .. modes along each: zero on the boundary, not scaled.
+
+    Raises InputError for a periodic axis, and for more modes than an axis has inner nodes.
+    """
+    _require_modes(grid, modes)
+    along = []
+    for n in grid.shape:
+        k, i = torch.arange(1, modes + 1, dtype=torch.float64)[:, None], torch.arange(n, dtype=torch.float64)
+        values = torch.sin(math.pi * ((k * i) % (2 * (n - 1))) / (n - 1))
+        values[:, [0, -1]] = 0
+        along.append(values)
+    return torch.stack([_outer(combination) for combination in product(*along)])
+
+
+def wave_numbers(grid: Grid, modes: int) -> Float[Tensor, "K axes"]:
+    """The k of every axis of every one of `sine_modes`."""
+    return torch.cartesian_prod(*[torch.arange(1.0, modes + 1, dtype=torch.float64)] * grid.axes).reshape(-1, grid.axes)
+
+
+def sine_field(
+    grid: Grid, n: int, *, modes: int = 8, decay: float | int = 1.0, generator: torch.Generator
+) -> Float[Tensor, "n *grid"]:
+    """`n` draws of sum_k c_k prod_a sin(k_a pi x_a / L_a), c_k ~ N(0, prod_a k_a^(-2 decay)), float64.
+
+    They vanish on the boundary. Raises InputError as `sine_modes`.
+    """
+    deviations = wave_numbers(grid, modes).prod(-1) ** -float(decay)
+    c = torch.randn(n, len(deviations), dtype=torch.float64, generator=generator) * deviations
+    return torch.tensordot(c, sine_modes(grid, modes), dims=1)
+
+
+def _embedding(grid: Grid, covariance: Covariance) -> Float[Tensor, "*circle"]:
+    """The eigenvalues of the covariance on the periodic grid that contains `grid`."""
+    factor = 1
+    while True:
+        shape = [n if around else factor * 2 * (n - 1) for n, around in zip(grid.shape, grid.periodic, strict=True)]
+        if math.prod(shape) > MOST_NODES:
+            raise InputError(
+                f"covariance: expected one that an embedding of {MOST_NODES} nodes holds, got {covariance} on a grid "
+                f"of {grid.shape}: its length scale is too large for the box"
+            )
+        eigenvalues = torch.fft.fftn(_table(grid, covariance, tuple(shape))).real
+        if float(-eigenvalues.clamp(max=0).sum()) <= CLIPPED * covariance.variance * eigenvalues.numel():
+            return eigenvalues.clamp(min=0)
+        factor *= 2
+
+
+def _table(grid: Grid, covariance: Covariance, shape: tuple[int, ...]) -> Float[Tensor, "*circle"]:
+    """The covariance by lag on a circle of `shape` nodes: shortest way around bounded axes, images of periodic ones."""
+    lags, images = [], []
+    for m, h, length, around in zip(shape, grid.spacing, grid.lengths, grid.periodic, strict=True):
+        steps = torch.arange(m, dtype=torch.float64)
+        lags.append(h * torch.minimum(steps, m - steps))
+        images.append(math.ceil(covariance.reach / length + 0.5) if around else 0)
+    count = math.prod(2 * i + 1 for i in images)
+    if count > MOST_IMAGES:
+        raise InputError(
+            f"covariance: expected a length scale of the size of the period or below, got {covariance} with periods "
+            f"{grid.lengths}"
+        )
+    total = torch.zeros(shape, dtype=torch.float64)
+    for shift in product(*[range(-i, i + 1) for i in images]):
+        square = torch.zeros((), dtype=torch.float64)
+        for axis, (lag, s) in enumerate(zip(lags, shift, strict=True)):
+            along = (lag + s * grid.lengths[axis]) ** 2
+            square = square + along.reshape(-1, *[1] * (grid.axes - axis - 1))
+        total += covariance(square.sqrt())
+    return total * (covariance.variance / total.flatten()[0])
+
+
+def _outer(rows: tuple[Tensor, ...]) -> Tensor:
+    value = rows[0]
+    for row in rows[1:]:
+        value = value[..., None] * row
+    return value
+
+
+def _require_modes(grid: Grid, modes: int) -> None:
+    if any(grid.periodic):
+        raise InputError(f"grid: expected bounded axes for modes that vanish at their ends, got {grid.periodic}")
+    if not 1 <= modes <= min(grid.shape) - 2:
+        raise InputError(f"modes: expected 1 to {min(grid.shape) - 2} (the inner nodes of an axis), got {modes}")
+
+
+def _require_positive(**values: float | int) -> None:
+    for name, value in values.items():
+        if not 0 < value < math.inf:
+            raise InputError(f"{name}: expected a positive number, got {value}")
