@@ -126,6 +126,28 @@ def covariance_matrix(grid: Grid, covariance: Covariance) -> Float[Tensor, "D D"
     return table[tuple(lags.unbind(-1))]
 
 
+def reflected_field(
+    grid: Grid, boundary: tuple[str, ...], covariance: Covariance, n: int, *, generator: torch.Generator
+) -> Float[Tensor, "n *grid"]:
+    r"""`n` draws of a field that satisfies boundary conditions: zero on a "dirichlet" axis, du/dn = 0 on "neumann".
+
+    A periodic field g on an axis of twice the length, made odd or even, (g(x) -+ g(-x)) / sqrt 2. Its covariance is
+    k(x - x') -+ k(x + x'), k periodic: far from the walls that of `random_field`. Raises InputError as `random_field`.
+    """
+    twice = Grid(
+        tuple(m if kind == "periodic" else 2 * (m - 1) for m, kind in zip(grid.shape, boundary, strict=True)),
+        tuple(side if kind == "periodic" else 2 * side for side, kind in zip(grid.lengths, boundary, strict=True)),
+        (True,) * grid.axes,
+    )
+    field = random_field(twice, covariance, n, generator=generator)
+    for axis, (m, kind) in enumerate(zip(grid.shape, boundary, strict=True), 1):
+        if kind != "periodic":
+            reflected = field.flip(axis).roll(1, axis)
+            field = (field + (reflected if kind == "neumann" else -reflected)) / math.sqrt(2)
+            field = field.narrow(axis, 0, m)
+    return field.clone()
+
+
 def two_phase(
     field: Float[Tensor, "*shape"], *, low: float | int, high: float | int, threshold: float | int = 0.0
 ) -> Float[Tensor, "*shape"]:

@@ -1,7 +1,9 @@
 """Discretized PDEs: residual, linearization, reference solver, random problems."""
 
+from .burgers import Burgers
 from .darcy import Darcy
 from .equation import Equation
+from .evolution import Evolution
 from .factorization import Factorization, Inverse, inverse
 from .flux_form import FluxForm
 from .helmholtz import Helmholtz
@@ -10,6 +12,6 @@ from .media import LogNormal, TwoPhase
 from .poisson import Poisson
 
 __all__ = [
-    "Darcy", "Equation", "Factorization", "FluxForm", "Helmholtz", "Inverse", "LogNormal", "Poisson",
-    "ShiftedLaplacian", "TwoPhase", "inverse",
+    "Burgers", "Darcy", "Equation", "Evolution", "Factorization", "FluxForm", "Helmholtz", "Inverse", "LogNormal",
+    "Poisson", "ShiftedLaplacian", "TwoPhase", "inverse",
 ]  # fmt: skip
