@@ -16,10 +16,11 @@ from diffuscope.errors import InputError
 from diffuscope.physics.grid import Grid
 
 from .factorization import Factorization
-from .flux_form import FluxForm, boundary_kinds
+from .flux_form import FluxForm
 from .media import LogNormal, TwoPhase
 
 TWO_PHASE = TwoPhase()
+NODES = 2**13  # of the fields that are factored at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,7 @@ class Darcy:
     @cached_property
     def form(self) -> FluxForm:
         """The fluxes."""
-        return FluxForm(self.grid, boundary_kinds(self.grid, self.boundary))
+        return FluxForm(self.grid, self.boundary)
 
     @cached_property
     def source(self) -> Float[Tensor, "*grid"]:
@@ -85,16 +86,22 @@ class Darcy:
 
     def jacobian(self, u: Float[Tensor, "*grid"], given: Float[Tensor, "*grid"]) -> csr_array:  # noqa: ARG002
         """-div(a grad) with the identity at Dirichlet nodes; it does not depend on `u`."""
-        conductance = [c[0] for c in self.form.conductance(given.detach().double()[None])]
-        return self.form.hold(self.form.matrix(conductance))
+        return self.form.matrix(self.form.conductance(given.detach().double()[None]))
 
     def solve(self, given: Float[Tensor, "batch *grid"]) -> Float[Tensor, "batch *grid"]:
-        """The solutions, one factorization each. Raises InputError for a coefficient that is not positive."""
+        """The solutions; one factorization for as many fields as have 2^13 nodes, as the blocks of a diagonal.
+
+        Raises InputError for a coefficient that is not positive, and says where.
+        """
         require_positive(given)
         weights = self.grid.weights.flatten().numpy() if self.singular else None
-        f = self.source.flatten()[None]
-        solutions = [Factorization(self.jacobian(a, a), weights).solve(f) for a in given]
-        return torch.cat(solutions).reshape(-1, *self.grid.shape)
+        at_once = 1 if self.singular else max(1, NODES // self.grid.size)
+        solutions = []
+        for a in given.detach().double().split(at_once):
+            factors = Factorization(self.form.matrix(self.form.conductance(a)), weights)
+            f = self.source.expand_as(a)
+            solutions.append(factors.solve(f.reshape(1, -1)).reshape(a.shape))
+        return torch.cat(solutions)
 
     def draw(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n *grid"]:
         """Random coefficients of the `media`."""

@@ -27,13 +27,25 @@ from diffuscope.physics.grid import Grid
 
 @dataclass(frozen=True)
 class FluxForm:
-    """-div(a grad u) on a grid with one of "dirichlet", "neumann", "periodic" per axis.
+    """-div(a grad u) on a grid with "dirichlet" or "neumann" sides, one for all bounded axes or one per axis.
 
-    A node on both a Dirichlet and a Neumann side belongs to the Dirichlet side.
+    `boundary` becomes one kind per axis, "periodic" where the grid is. A node on both a Dirichlet and a Neumann side
+    belongs to the Dirichlet side. Raises InputError for kinds that do not fit.
     """
 
     grid: Grid
-    boundary: tuple[str, ...]
+    boundary: str | tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        kinds = (self.boundary,) * self.grid.axes if isinstance(self.boundary, str) else tuple(self.boundary)
+        bounded = [kind for kind, around in zip(kinds, self.grid.periodic, strict=False) if not around]
+        if len(kinds) != self.grid.axes or not set(bounded) <= {"dirichlet", "neumann"}:
+            raise InputError(
+                f'boundary: expected "dirichlet" or "neumann" for each bounded axis of {self.grid.axes}, got '
+                f"{self.boundary!r}"
+            )
+        per_axis = tuple("periodic" if around else k for k, around in zip(kinds, self.grid.periodic, strict=True))
+        object.__setattr__(self, "boundary", per_axis)
 
     @cached_property
     def dirichlet(self) -> Bool[Tensor, "*grid"]:
@@ -65,32 +77,26 @@ class FluxForm:
             total = total + (flux - flux.roll(1, axis + 1)) / self._widths(axis).to(u)
         return total
 
-    def matrix(self, conductance: Sequence[Float[Tensor, "*grid"]] | None = None) -> csr_array:
-        """L as an N x N matrix, float64."""
-        nodes = np.arange(self.grid.size).reshape(self.grid.shape)
-        rows, columns, values = [], [], []
+    def matrix(self, conductance: Sequence[Float[Tensor, "batch *grid"]] | None = None) -> csr_array:
+        """L with the rows of the identity at Dirichlet nodes, N x N, float64; of a batch, the blocks of a diagonal."""
+        if conductance is None:
+            conductance = [torch.ones(1, *self.grid.shape, dtype=torch.float64)] * self.grid.axes
+        shape = conductance[0].shape
+        nodes = np.arange(conductance[0].numel()).reshape(shape)
+        free = (~self.dirichlet).expand(shape).numpy()
+        rows, columns, values = [nodes], [nodes], [1.0 - free]
         for axis, h in enumerate(self.grid.spacing):
-            q = self._open(axis).expand(self.grid.shape).numpy() / h
-            if conductance is not None:
-                q = q * conductance[axis].double().numpy()
-            w = self._widths(axis).expand(self.grid.shape).numpy()
-            after, w_after = np.roll(nodes, -1, axis), np.roll(w, -1, axis)
+            q = (conductance[axis].double() * self._open(axis) / h).numpy()
+            w = self._widths(axis).expand(shape).numpy()
+            after = np.roll(nodes, -1, axis + 1)
+            to_next = free * q / w
+            to_last = np.roll(free, -1, axis + 1) * q / np.roll(w, -1, axis + 1)
             rows += [nodes, nodes, after, after]
             columns += [nodes, after, after, nodes]
-            values += [q / w, -q / w, q / w_after, -q / w_after]
-        entries = np.concatenate([v.ravel() for v in values])
-        index = tuple(np.concatenate([k.ravel() for k in indices]) for indices in (rows, columns))
-        matrix = csr_array(coo_array((entries, index), shape=(self.grid.size,) * 2))
-        matrix.eliminate_zeros()
-        return matrix
-
-    def hold(self, matrix: csr_array) -> csr_array:
-        """The matrix with the rows of the Dirichlet nodes replaced by those of the identity."""
-        held = self.dirichlet.flatten().numpy().astype(float)
-        kept = csr_array(matrix.multiply((1 - held)[:, None]))
-        kept.eliminate_zeros()
-        nodes = np.arange(self.grid.size)
-        return csr_array(kept + csr_array((held, (nodes, nodes)), shape=matrix.shape))
+            values += [to_next, -to_next, to_last, -to_last]
+        entries, i, j = (np.concatenate([v.ravel() for v in parts]) for parts in (values, rows, columns))
+        kept = entries != 0
+        return csr_array(coo_array((entries[kept], (i[kept], j[kept])), shape=(nodes.size,) * 2))
 
     def sources(
         self, forcing: Float[Tensor, "*batch_grid"], data: Float[Tensor, "*batch_grid"]
@@ -124,16 +130,3 @@ class FluxForm:
 
     def _along(self, axis: int, values: Tensor) -> Tensor:
         return values.reshape(-1, *[1] * (self.grid.axes - axis - 1))
-
-
-def boundary_kinds(grid: Grid, boundary: str | tuple[str, ...]) -> tuple[str, ...]:
-    """One kind per axis: a single name is meant for all bounded axes. Raises InputError for kinds that do not fit."""
-    named = (boundary,) * grid.axes if isinstance(boundary, str) else tuple(boundary)
-    kinds = tuple("periodic" if around else kind for kind, around in zip(named, grid.periodic, strict=False))
-    bounded = [kind for kind, around in zip(named, grid.periodic, strict=False) if not around]
-    if len(named) != grid.axes or not set(bounded) <= {"dirichlet", "neumann"}:
-        raise InputError(
-            f'boundary: expected "dirichlet" or "neumann" for each of {grid.axes} axes (a periodic axis is one of the '
-            f"grid), got {boundary!r}"
-        )
-    return kinds

@@ -12,14 +12,14 @@ from functools import cached_property
 
 import torch
 from jaxtyping import Float
-from scipy.sparse import csr_array, eye_array
+from scipy.sparse import csr_array, diags_array
 from torch import Tensor
 
 from diffuscope.errors import InputError
 from diffuscope.physics.grid import Grid
 
 from .factorization import Factorization
-from .flux_form import FluxForm, boundary_kinds
+from .flux_form import FluxForm
 
 
 class ShiftedLaplacian:
@@ -40,7 +40,7 @@ class ShiftedLaplacian:
     @cached_property
     def form(self) -> FluxForm:
         """The fluxes."""
-        return FluxForm(self.grid, boundary_kinds(self.grid, self.boundary))
+        return FluxForm(self.grid, self.boundary)
 
     @property
     def given_shape(self) -> tuple[int, ...]:
@@ -70,9 +70,8 @@ class ShiftedLaplacian:
         """
         if not bool(given.isfinite().all()):
             field, *node = (~given.isfinite()).nonzero()[0].tolist()
-            raise InputError(
-                f"given: expected finite values, got {given[field, *node]} at node {node} of field {field}"
-            )
+            value = float(given[field, *node])
+            raise InputError(f"given: expected finite values, got {value} at node {tuple(node)} of field {field}")
         f = self._compatible(given.detach()) if self.singular else given.detach()
         return self._factors.solve(f.flatten(1)).reshape(f.shape)
 
@@ -109,8 +108,8 @@ class ShiftedLaplacian:
 
     @cached_property
     def _matrix(self) -> csr_array:
-        shifted = self.form.matrix() + self.shift * eye_array(self.grid.size)
-        return self.form.hold(csr_array(shifted))
+        free = (~self.form.dirichlet).flatten().numpy()
+        return csr_array(self.form.matrix() + diags_array(self.shift * free))
 
     @cached_property
     def _factors(self) -> Factorization:

@@ -52,7 +52,7 @@ class TwoPhase:
     def draw(self, grid: Grid, n: int, *, generator: torch.Generator) -> Float[Tensor, "n *grid"]:
         """Draws of a, float64."""
         g = smooth_field(grid, n, tau=self.tau, generator=generator)
-        return torch.where(g >= 0, float(self.high), float(self.low)).double()
+        return torch.where(g >= 0, torch.full_like(g, self.high), torch.full_like(g, self.low))
 
 
 @dataclass(frozen=True)
