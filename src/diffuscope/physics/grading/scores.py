@@ -1,0 +1,196 @@
+r"""The scores of draws from one posterior, each beside what as many exact draws score.
+
+In the q leading eigenvectors of the posterior covariance, which hold 99% of its trace, with whitened coordinates z:
+
+| score | what it is of n draws | exact draws |
+|---|---|---|
+| mean | n times the mean square of the average z | 1 |
+| covariance | squared Frobenius distance of the sample covariance of z from I, over q | (q + 1)/(n - 1) |
+| spread | total sample variance over the total posterior variance | 1 |
+| coverage | posterior probability of 90% order-statistic intervals, over nodes | 1 - 2j/(n+1) |
+| crps, energy | fair scores over the least attainable ones | 1 |
+| misfit | mean of \|y - h(x)\|^2 / (m r^2) over its posterior mean | 1 |
+| points | Pearson's chi-square over the points of a finite set | degrees of freedom |
+
+Expectations and standard deviations come from repeated sets of n exact draws scored in the same way, which is right for
+any posterior and any n; a finite set's chi-square has its own. Scores of independent problems are added, and the sum is
+compared with a gamma distribution of the same mean and variance: exact for a chi-square, normal in the limit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import scipy
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from diffuscope.errors import InputError
+from diffuscope.streams import torch_stream
+
+from .case import Case, Score, Sides
+from .metrics import (
+    Marginals,
+    coverage,
+    crps,
+    distances,
+    multinomial_test,
+)
+
+SIDES: dict[str, Sides] = {
+    "mean": "upper", "covariance": "upper", "spread": "both", "coverage": "both", "crps": "upper", "energy": "upper",
+    "misfit": "both", "points": "upper",
+}  # fmt: skip
+NODES = 128  # numbers of a field whose marginals are scored
+SHARE = 0.99  # of the posterior variance in the leading directions
+DIRECTIONS = 20  # at most
+REPLICATES = 100  # sets of exact draws
+ON_A_POINT = 0.1  # of the least distance between two points: beyond it, a draw is none of the points
+
+
+@dataclass(frozen=True, eq=False)
+class Grader:
+    """Scores draws of one case; what depends on the case alone is computed once."""
+
+    case: Case
+    seed: int = 0
+
+    @cached_property
+    def _points(self) -> Float[Tensor, "K D"]:
+        return self.case.reference.flatten(1)
+
+    @cached_property
+    def _weights(self) -> Float[Tensor, " K"]:
+        weights = self.case.weights
+        assert weights is not None  # set by the case itself
+        return weights
+
+    @cached_property
+    def mean(self) -> Float[Tensor, " D"]:
+        """The posterior mean."""
+        return self._weights @ self._points
+
+    @cached_property
+    def variance(self) -> float:
+        """The total posterior variance."""
+        return float(self._weights @ (self._points - self.mean).square().sum(1))
+
+    @cached_property
+    def _whitening(self) -> Float[Tensor, "D q"]:
+        """Leading eigenvectors over the square roots of their eigenvalues, from the Gram matrix of the points."""
+        centered = (self._points - self.mean) * self._weights.sqrt()[:, None]
+        K, D = centered.shape
+        values, vectors = torch.linalg.eigh(centered.T @ centered if K >= D else centered @ centered.T)
+        values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
+        q = min(DIRECTIONS, int((values.cumsum(0) < SHARE * values.sum()).sum()) + 1)
+        leading = vectors[:, :q] if K >= D else centered.T @ vectors[:, :q] / values[:q].sqrt()
+        return leading / values[:q].sqrt()
+
+    @cached_property
+    def _nodes(self) -> Int[Tensor, " nodes"]:
+        D = self._points.shape[1]
+        return torch.randperm(D, generator=torch_stream(self.seed, "nodes"))[:NODES]
+
+    @cached_property
+    def _marginals(self) -> Marginals:
+        return Marginals(self._points[:, self._nodes].T.contiguous(), self._weights)
+
+    @cached_property
+    def _least(self) -> tuple[float, float]:
+        """The CRPS, and the energy score, of the posterior itself: half the mean distance of two of its draws."""
+        marginals, w = self._marginals, self._weights
+        crps_ = w @ marginals.distance(marginals.values.T) / 2
+        energy = sum(
+            float(w[rows] @ distances(self._points[rows], self._points) @ w)
+            for rows in torch.arange(len(w)).split(1024)
+        )
+        return float(crps_.sum()), energy / 2
+
+    @cached_property
+    def _misfit(self) -> float:
+        return float(self._weights @ self._squares(self.case.reference))
+
+    @cached_property
+    def _reach(self) -> float:
+        """How far a draw may lie from a point of a finite set."""
+        apart = distances(self._points, self._points).fill_diagonal_(torch.inf)
+        return ON_A_POINT * float(apart.min())
+
+    def _squares(self, fields: Tensor) -> Float[Tensor, " n"]:
+        return (self.case.observation(fields) - self.case.y.double()).square().sum(1)
+
+    def counts(self, draws: Float[Tensor, "n *event"]) -> Int[Tensor, " cells"]:
+        """How many draws are which point of a finite set; the last number counts those that are none."""
+        far, nearest = distances(draws.double().flatten(1), self._points).min(1)
+        K = len(self._weights)
+        return torch.where(far <= self._reach, nearest, K).bincount(minlength=K + 1)
+
+    def values(self, draws: Float[Tensor, "n *event"]) -> dict[str, float]:
+        """Every score of the draws. Raises InputError for draws of another shape, or that are not finite."""
+        if tuple(draws.shape[1:]) != self.case.event_shape or len(draws) < 2:
+            raise InputError(f"draws: expected (n, *{self.case.event_shape}), n >= 2, got {tuple(draws.shape)}")
+        if not bool(torch.isfinite(draws).all()):
+            raise InputError(f"draws: expected finite numbers, got NaN or infinity in {self.case.name}")
+        flat, n = draws.double().flatten(1), len(draws)
+        centered = flat - flat.mean(0)
+        z = (flat - self.mean) @ self._whitening
+        average, around, q = z.mean(0), z - z.mean(0), z.shape[1]
+        unit = around.T @ around / (n - 1) - torch.eye(q, dtype=torch.float64)
+        marginal, least = flat[:, self._nodes], self._least
+        between = distances(flat, flat).sum() / (2 * n * (n - 1))
+        return {
+            "mean": n * float(average.square().mean()),
+            "covariance": float(unit.square().sum()) / q,
+            "spread": float(centered.square().sum()) / (n - 1) / self.variance,
+            "coverage": float(coverage(marginal, self._marginals).share.mean()),
+            "crps": float(crps(marginal, self._marginals).sum()) / least[0],
+            "energy": float((distances(flat, self._points) @ self._weights).mean() - between) / least[1],
+            "misfit": float(self._squares(draws.double()).mean()) / self._misfit,
+        }
+
+    def exact(self, n: int, replicates: int = REPLICATES) -> dict[str, Score]:
+        """What n exact draws score."""
+        generator = torch_stream(self.seed, "exact", self.case.name)
+        rows = [self.values(self.case.exact(n, generator)) for _ in range(replicates)]
+        moments = {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in rows[0]}
+        return {
+            name: Score(name=name, value=mean, expected=mean, error=float(values.std()), sides=SIDES[name])
+            for name, values in moments.items()
+            for mean in [float(values.mean())]
+        }
+
+    def grade(self, draws: Float[Tensor, "n *event"], exact: dict[str, Score]) -> dict[str, Score]:
+        """Every score of the draws beside that of as many exact ones, which `exact` has; InputError as `values`."""
+        scores = {name: replace(exact[name], value=value) for name, value in self.values(draws).items()}
+        if self.case.finite:
+            probabilities = torch.cat([self._weights, torch.zeros(1, dtype=torch.float64)])
+            test = multinomial_test(self.counts(draws), probabilities)
+            if test.degrees:
+                scores["points"] = Score(
+                    name="points", value=test.statistic, expected=float(test.degrees),
+                    error=(2 * test.degrees) ** 0.5, sides="upper",
+                )  # fmt: skip
+        return scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pooled:
+    """One score over several independent problems: averages, the standard error of the value, and the p-value."""
+
+    name: str
+    value: float
+    expected: float
+    error: float
+    p_value: float
+
+
+def pooled(scores: Sequence[Score]) -> Pooled:
+    """The same score of several problems as one test."""
+    n, first = len(scores), scores[0]
+    value, expected = (sum(getattr(score, name) for score in scores) for name in ("value", "expected"))
+    error = sum(score.error**2 for score in scores) ** 0.5
+    null = scipy.stats.gamma((expected / error) ** 2, scale=error**2 / expected)
+    upper = float(null.sf(value))
+    p_value = upper if first.sides == "upper" else min(1.0, 2 * min(upper, float(null.cdf(value))))
+    return Pooled(name=first.name, value=value / n, expected=expected / n, error=error / n, p_value=p_value)
