@@ -32,7 +32,7 @@ from diffuscope.physics.grid import Grid
 from diffuscope.physics.random_fields import Matern, reflected_field
 
 from .factorization import Factorization
-from .flux_form import FluxForm, boundary_kinds
+from .flux_form import FluxForm
 
 NEWTON = 30  # iterations a step
 UNKNOWNS = 2**17  # of the samples that Newton's method takes together
@@ -80,7 +80,7 @@ class Evolution:
     @cached_property
     def form(self) -> FluxForm:
         """-Laplacian in space."""
-        return FluxForm(self.space, boundary_kinds(self.space, self.boundary))
+        return FluxForm(self.space, self.boundary)
 
     @property
     def step(self) -> float:
