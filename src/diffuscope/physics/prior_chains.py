@@ -1,0 +1,192 @@
+r"""Reverse chains of a prior: the draws of x_s given x_t that a particle sampler weighs.
+
+With a step's memory :math:`e^{-h} = \sigma_s\alpha_t/(\sigma_t\alpha_s)` and the point :math:`x_0` known,
+
+.. math::  q(x_s | x_t, x_0) = N\!\left(k x_t + (\alpha_s - k\alpha_t)\, x_0,\; \beta I\right), \qquad
+           k = \frac{\sigma_s}{\sigma_t} e^{-h}, \quad \beta = \sigma_s^2 (1 - e^{-2h}) .
+
+Two chains are made of it. `DDPMChain` puts the denoiser's output in place of :math:`x_0`: it needs no more than a
+denoiser, and its distribution of x_0 is that of the discretized chain, which tends to the model's as steps shrink.
+`ExactChain` draws :math:`x_0 \sim p(x_0 | x_t)`: for a distribution whose posterior can be drawn, x_s then has exactly
+the distribution of the noised data, at any number of steps.
+
+A proposal moves the prior's transition by a vector :math:`\delta`, except with probability :math:`\epsilon = 0.1`:
+
+.. math::  q(x_s | x_t) = \epsilon\, p(x_s | x_t) + (1 - \epsilon)\, p(x_s - \delta | x_t), \qquad
+           \frac pq = \left(\epsilon + (1 - \epsilon) \frac{p(x_s - \delta | x_t)}{p(x_s | x_t)}\right)^{-1}
+           \le \frac1\epsilon .
+
+For a guided denoiser :math:`D'`, :math:`\delta = (\alpha_s - k\alpha_t)(D' - D)`. A bad guide therefore costs at most a
+factor 1/epsilon in a weight. For the exact chain, Bayes' rule gives the ratio from the densities of the noised data,
+
+.. math::  \frac{p(x_s - \delta | x_t)}{p(x_s | x_t)}
+           = \frac{p(x_s - \delta)\, q(x_t | x_s - \delta)}{p(x_s)\, q(x_t | x_s)}, \qquad
+           q(x_t | x_s) = N\!\left(\tfrac{\alpha_t}{\alpha_s} x_s,\;
+           \left(\sigma_t^2 - \tfrac{\alpha_t^2}{\alpha_s^2}\sigma_s^2\right) I\right) .
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.denoisers import Batch, Denoiser, ExactDenoiser
+from diffuscope.denoisers.contract import over_events
+from diffuscope.errors import InputError
+from diffuscope.exact import Distribution, Empirical, Gaussian, GaussianMixture
+from diffuscope.exact.posterior_draws import posterior_sample
+from diffuscope.samplers.bridge import reverse_bridge
+from diffuscope.samplers.noise import Noise
+from diffuscope.samplers.schedule_values import Instant
+from diffuscope.schedules import Schedule
+
+from .finite_prior import FiniteDenoiser
+
+EXACT = (Gaussian, GaussianMixture, Empirical)  # whose posterior draws are exact
+UNGUIDED = 0.1
+
+
+@runtime_checkable
+class PriorChain(Protocol):
+    """A Markov chain from the highest noise level to x_0, of which `denoiser` is the denoiser."""
+
+    @property
+    def denoiser(self) -> Denoiser: ...
+
+    def draw(self, like: Batch, levels: Sequence[Instant], noise: Noise) -> tuple[Batch, int]:
+        """Fields x_0 of the chain over these levels, of the shape and dtype of `like`, and the NFE that they took."""
+        ...
+
+    def start(self, like: Batch, at: Instant, noise: Noise) -> Batch:
+        """States at the highest level, of the shape and dtype of `like`."""
+        ...
+
+    def step(self, x_t: Batch, denoised: Batch, t: Instant, s: Instant, noise: Noise) -> Batch:
+        """One draw from p(x_s | x_t)."""
+        ...
+
+    def log_ratio(
+        self, x_s: Batch, delta: Batch, x_t: Batch, denoised: Batch, t: Instant, s: Instant
+    ) -> Float[Tensor, " batch"]:
+        """log p(x_s - delta | x_t) - log p(x_s | x_t), float64."""
+        ...
+
+    def finish(self, x_t: Batch, denoised: Batch, t: Instant, noise: Noise) -> Batch:
+        """x_0 given the state at the lowest level."""
+        ...
+
+
+@dataclass(frozen=True)
+class DDPMChain:
+    """Pure noise, DDPM steps with the posterior variance, a last denoise: what `generate` does with `DDPM()`."""
+
+    denoiser: Denoiser
+
+    def draw(self, like: Batch, levels: Sequence[Instant], noise: Noise) -> tuple[Batch, int]:
+        x = self.start(like, levels[0], noise)
+        for t, s in itertools.pairwise(levels):
+            x = self.step(x, self.denoiser(x, t.t), t, s, noise)
+        return self.denoiser(x, levels[-1].t), len(x) * len(levels)
+
+    def start(self, like: Batch, at: Instant, noise: Noise) -> Batch:
+        return at.sigma * noise.normal(like)
+
+    def step(self, x_t: Batch, denoised: Batch, t: Instant, s: Instant, noise: Noise) -> Batch:
+        mean, std = reverse_bridge(x_t, denoised, t, s, 1.0)
+        return mean + std * noise.normal(x_t)
+
+    def log_ratio(
+        self, x_s: Batch, delta: Batch, x_t: Batch, denoised: Batch, t: Instant, s: Instant
+    ) -> Float[Tensor, " batch"]:
+        mean, std = reverse_bridge(x_t.double(), denoised.double(), t, s, 1.0)
+        xi, moved = ((v.double() / std).flatten(1) for v in (x_s.double() - mean, delta))
+        return (moved * (xi - moved / 2)).sum(1)
+
+    def finish(self, x_t: Batch, denoised: Batch, t: Instant, noise: Noise) -> Batch:  # noqa: ARG002
+        return denoised
+
+
+@dataclass(frozen=True)
+class ExactChain:
+    """Exact reverse transitions of a Gaussian, a mixture or a finite set; InputError for other distributions.
+
+    Draws and densities are computed in float64.
+    """
+
+    distribution: Distribution
+    schedule: Schedule
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.distribution, EXACT):
+            raise InputError(
+                "distribution: expected a finite data set, a Gaussian or a mixture of Gaussians, got "
+                f"{type(self.distribution).__name__}"
+            )
+
+    @cached_property
+    def denoiser(self) -> ExactDenoiser | FiniteDenoiser:
+        """E[x_0 | x_t]."""
+        if isinstance(self.distribution, Empirical):
+            return FiniteDenoiser(self.distribution, self.schedule)
+        return ExactDenoiser(self.distribution, self.schedule)
+
+    def draw(self, like: Batch, levels: Sequence[Instant], noise: Noise) -> tuple[Batch, int]:  # noqa: ARG002
+        return self.distribution.sample(len(like), generator=noise.generator).to(like), 0
+
+    def start(self, like: Batch, at: Instant, noise: Noise) -> Batch:
+        return at.alpha * self.draw(like, (), noise)[0] + at.sigma * noise.normal(like)
+
+    def step(self, x_t: Batch, denoised: Batch, t: Instant, s: Instant, noise: Noise) -> Batch:
+        mean, std = reverse_bridge(x_t, self.finish(x_t, denoised, t, noise), t, s, 1.0)
+        return mean + std * noise.normal(x_t)
+
+    def log_ratio(
+        self,
+        x_s: Batch,
+        delta: Batch,
+        x_t: Batch,
+        denoised: Batch,  # noqa: ARG002
+        t: Instant,
+        s: Instant,
+    ) -> Float[Tensor, " batch"]:
+        x_s = x_s.double()
+        return self._log_joint(x_s - delta.double(), x_t, t, s) - self._log_joint(x_s, x_t, t, s)
+
+    def finish(self, x_t: Batch, denoised: Batch, t: Instant, noise: Noise) -> Batch:  # noqa: ARG002
+        if isinstance(self.denoiser, FiniteDenoiser):
+            return self.denoiser.posterior_draw(x_t, t, noise)
+        drawn = posterior_sample(self.distribution, x_t.double(), t.alpha, t.sigma, generator=noise.generator)
+        return drawn.to(x_t.dtype)
+
+    def _log_joint(self, x_s: Batch, x_t: Batch, t: Instant, s: Instant) -> Float[Tensor, " batch"]:
+        """log p(x_s) + log q(x_t | x_s), up to a constant."""
+        kept = t.alpha / s.alpha
+        variance = (t.sigma - kept * s.sigma) * (t.sigma + kept * s.sigma)
+        away = (x_t.double() - kept * x_s).flatten(1).square().sum(1) / (2 * variance)
+        if isinstance(self.denoiser, FiniteDenoiser):
+            return self.denoiser.log_prob(x_s, s) - away
+        return self.distribution.log_prob(x_s, s.alpha, s.sigma) - away
+
+
+def prior_chain(denoiser: Denoiser) -> PriorChain:
+    """The exact chain of an `ExactDenoiser` whose posterior can be drawn, the DDPM chain of any other denoiser."""
+    if isinstance(denoiser, ExactDenoiser) and isinstance(denoiser.distribution, EXACT):
+        return ExactChain(denoiser.distribution, denoiser.schedule)
+    return DDPMChain(denoiser)
+
+
+def propose(
+    chain: PriorChain, x_t: Batch, denoised: Batch, toward: Batch, t: Instant, s: Instant, noise: Noise
+) -> tuple[Batch, Float[Tensor, " batch"]]:
+    """A draw from q, for D' - D = `toward`, and log p(x_s | x_t) - log q(x_s | x_t)."""
+    delta = reverse_bridge(torch.zeros(()), torch.ones(()), t, s, 1.0)[0] * toward
+    moved = noise.uniform(x_t) >= UNGUIDED
+    x_s = chain.step(x_t, denoised, t, s, noise) + over_events(moved.double(), x_t) * delta
+    ratio = chain.log_ratio(x_s, delta, x_t, denoised, t, s)
+    return x_s, -torch.logaddexp(torch.full_like(ratio, math.log(UNGUIDED)), math.log(1 - UNGUIDED) + ratio)
