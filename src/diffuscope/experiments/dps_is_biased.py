@@ -24,8 +24,6 @@ Source of DPS: Chung et al. 2023, https://arxiv.org/abs/2209.14687; of Pi-GDM: S
 """
 
 import math
-from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -39,18 +37,16 @@ from diffuscope.physics import LinearObservation, at_nodes
 from diffuscope.physics.conditioning import DPS, CovarianceGuided, GaussianGuide, PiGDM
 from diffuscope.physics.posterior import posterior
 from diffuscope.samplers import StochasticHeun, finish
-from diffuscope.schedules import VE
 from diffuscope.times import log_snr_times
 
+from .affine_steps import HIGH, LOW, SCHEDULE, euler, extrapolated
 from .experiment import Experiment
 from .part import Part, loglog, panel
 
 Y, R = 1.0, 0.3
 ETAS = (0.0, 0.5, 1.0)
 NOISES = (0.03, 0.1, 0.3, 1.0, 3.0)
-HIGH, LOW = 1e4, 1e-3  # sigma at the ends
 STEPS, SAMPLES, PROBLEMS = 200, 4000, 4000
-GRIDS = (400, 800, 1600)
 BUDGETS = (25, 50, 100, 200, 400, 800, 1600)
 EQUAL = 100  # NFE at which the guides are compared
 RHO = 0.9  # correlation of the prior in the plane
@@ -58,7 +54,6 @@ ENDS = 1e-4  # of the mean at the start 1/10^4 is left at the end of an ODE, les
 QUANTILE = 1.6448536
 SPEC = "printed with three decimals"
 FOUR = "four standard errors, exceeded once in 16,000"
-SCHEDULE = VE(LOW, HIGH)
 MODES, WIDTH, BETWEEN, COARSE = 1.0, 0.05, 0.2, 0.5  # a mixture: modes at +-1, variance, y, r
 EXPERIMENT = Experiment(
     name="dps-is-biased",
@@ -121,44 +116,6 @@ def drawn(denoiser: Denoiser, n: int, generator: torch.Generator) -> Tensor:
     start = HIGH * torch.randn(n, 1, dtype=torch.float64, generator=generator)
     times = log_snr_times(SCHEDULE, HIGH, LOW, STEPS)
     return finish(denoiser, StochasticHeun(1.0), start, times, noise=generator, batch_size=n)
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Of the ends of Euler's method, without a draw."""
-
-    mean: Float[Tensor, " D"]
-    covariance: Float[Tensor, "D D"]
-
-
-def euler(denoiser: Denoiser, D: int, steps: int, eta: float = 1.0) -> Moments:
-    """The moments after `steps` steps and a denoise, for a denoiser that is affine: D(x) = P x + c at every level.
-
-    x moves by -(1 + eta^2)(1 - rho)(x - D) and noise of variance 2 eta^2 (1 - rho) t^2; P and c come from D + 1 probes.
-    """
-    times, one = log_snr_times(SCHEDULE, HIGH, LOW, steps), torch.eye(D, dtype=torch.float64)
-    probes = torch.cat([torch.zeros(1, D, dtype=torch.float64), one]).repeat(steps + 1, 1)
-    answers = denoiser(probes, times.repeat_interleave(D + 1)).reshape(steps + 1, D + 1, D)
-    c, P = answers[:, 0], (answers[:, 1:] - answers[:, :1]).mT
-    mean, V = torch.zeros(D, dtype=torch.float64), HIGH**2 * one
-    shrinks = (1 - times[1:] / times[:-1]).tolist()
-    for k, (t, shrink) in enumerate(zip(times[:-1].tolist(), shrinks, strict=True)):
-        A = one - (1 + eta**2) * shrink * (one - P[k])
-        mean, V = A @ mean + (1 + eta**2) * shrink * c[k], A @ V @ A.T + 2 * eta**2 * shrink * t**2 * one
-    return Moments(P[-1] @ mean + c[-1], P[-1] @ V @ P[-1].T)
-
-
-def extrapolated(denoiser: Denoiser, D: int, eta: float = 1.0) -> tuple[Moments, Moments]:
-    """The limit of many steps, from three grids, with what the last doubling changed: larger than what is left.
-
-    Euler's error is of first order; combined from two grids it is of second, a quarter for each doubling.
-    """
-    runs = [euler(denoiser, D, steps, eta) for steps in GRIDS]
-    ends = [
-        Moments(2 * fine.mean - coarse.mean, 2 * fine.covariance - coarse.covariance) for coarse, fine in pairwise(runs)
-    ]
-    change = Moments((ends[1].mean - ends[0].mean).abs(), (ends[1].covariance - ends[0].covariance).abs())
-    return ends[1], change
 
 
 @EXPERIMENT.part("What does DPS end at instead of the posterior?")

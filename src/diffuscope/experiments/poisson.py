@@ -245,8 +245,8 @@ def plane(part: Part) -> str:
                  relative_residual(grid, found.clean), 1e-12, ROUNDING, source="derived")  # fmt: skip
     squares = (residuals(grid, found.noisy) * h**2 / LEVELS[0]).square().mean(1)
     error = float(squares.std()) / math.sqrt(len(squares))
-    part.equals("raw-2d", "Mean square of the residual before it, in σ²/h⁴", float(squares.mean()), 20 + h**4, 4 * error,
-                "four standard errors", source="derived")  # fmt: skip
+    title, because = "Mean square of the residual before it, in σ²/h⁴", "four standard errors"
+    part.equals("raw-2d", title, float(squares.mean()), 20 + h**4, 4 * error, because, source="derived")
     k = torch.arange(1, MODES + 1, dtype=torch.float64)
     symbol = 4 / h**2 * torch.sin(k * math.pi * h / 2) ** 2
     waves = torch.sin(math.pi * k[:, None] * grid.along(0))
