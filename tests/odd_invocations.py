@@ -54,7 +54,7 @@ OUT_OF_RANGE = {
 DRIFTS = ("", "x", ":x", "no_such:thing", "odd_models:absent", "odd_models:number", "odd_models:raising",
           "odd_models:nothing", "odd_models:halves", "odd_models:not_finite", "odd_models:leaving", "odd_import:x",
           "odd_exit:x", "odd_models:recursive", "math:pi", "\0")  # fmt: skip
-POSITIONAL = {"target", "name", "drift"}
+POSITIONAL = {"target", "name", "drift", "problem"}
 ZERO_IS_FINE = {"seed", "log_every", "key", "rank"}
 FINE_FOR_TRAINING = {"data": {"narrow.npy", "other.npz"}, "heldout": {"constant.npy"}}
 FINE_FOR_STATISTICS = {"few.npy", "narrow.npy", "other.npz"}
@@ -142,7 +142,7 @@ def invocations(folder: Path, count: int, seed: int) -> Iterator[Invocation]:
     places, rng = make_files(folder), random.Random(seed)
     faults = {name: list(faults_of(name, places)) for name in COMMANDS}
     for _ in range(count):
-        command = rng.choices([*COMMANDS], weights=[6, 3, 4, 2, 2, 1, 2, 2, 2])[0]
+        command = rng.choices([*COMMANDS], weights=[6, 3, 4, 2, 2, 1, 2, 2, 2, 2])[0]
         chosen = rng.sample(faults[command], rng.choice((1, 1, 2)))
         given = {fault[0].partition("=")[0] for fault in chosen}
         needed = [part for part in needs(command, places) if part[0] not in given]
@@ -182,6 +182,7 @@ def needs(command: str, places: dict[str, Path]) -> list[Words]:
             ("--duration", "1"),
             out,
         ],
+        "solve": [("poisson-1d",), ("--fields", "50"), ("--nodes", "11"), ("--samples", "2"), out],
     }[command]
 
 
@@ -266,6 +267,10 @@ def bad_values(name: str, kind: Any, places: dict[str, Path]) -> Iterator[Words]
         )
     elif name == "drift":
         yield from ((value,) for value in DRIFTS)
+    elif name == "prior":
+        yield from ((value,) for value in ("burgers_neuraloperator", *DRIFTS))
+    elif name == "problem":
+        yield from ((value,) for value in ("", "no-such", "POISSON-1D", "poisson", "x" * 400))
     elif name == "target":
         yield from ((value,) for value in TARGETS)
     elif name == "name":
@@ -276,7 +281,7 @@ def named_by(fault: Words) -> Words:
     """The words of a fault of which a line must show one, as they are shown."""
     words = [part for word in fault for part in (word, *word.split("=", 1))]
     parts = [part[:40] for word in words for part in (word, Path(word[:99]).name, word.split(":")[0]) if part.strip()]
-    return (*dict.fromkeys(parts), "''", "NAME: ", "TARGET: ", "DRIFT: ")
+    return (*dict.fromkeys(parts), "''", "NAME: ", "TARGET: ", "DRIFT: ", "PROBLEM: ")
 
 
 def ending(words: Words) -> Ending:

@@ -13,7 +13,7 @@ from .arguments import options_of, parse
 from .failures import Failure, failure, modules_named, one_line, user_place
 from .invocation import typed_words
 
-NAMES = ("audit", "train", "sample", "certify", "reproduce", "data", "canaries", "statistics", "paths")
+NAMES = ("audit", "train", "sample", "certify", "reproduce", "data", "canaries", "statistics", "paths", "solve")
 
 
 class Commands(Mapping[str, type]):

@@ -70,3 +70,15 @@ def _holds(name: str, folder: Path) -> bool:
     if name == "cifar10":
         return is_batch_folder(folder) or is_array_folder(folder)
     return any((folder / file.name).is_file() for file in PUBLISHED[name].files)
+
+
+def require_file(name: str, argument: str, folders: tuple[str, ...] = ("",)) -> Path:
+    """The first file called `name` in these subfolders of the folders that are searched; InputError if none has it."""
+    places = [parent / folder / name for parent in _searched() for folder in folders]
+    for path in places:
+        if path.is_file():
+            return path
+    raise InputError(
+        f"{argument}: {name} was looked for as {', '.join(map(str, places))}; expected it there, or in the folder that "
+        "DIFFUSCOPE_DATA names"
+    )

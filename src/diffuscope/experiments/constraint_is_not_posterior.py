@@ -54,7 +54,8 @@ from .part import Part, panel
 Y = 1.0
 CORRELATIONS = (0.3, 0.6, 0.9)
 ENDS = 1e-4  # of the start at sigma = 10^4 that much is left
-FIELDS, SAMPLES, STEPS = 400, 128, 80
+FIELDS, SAMPLES = 400, 128
+STEPS = {"posterior": 400, "projected": 80}
 NOISE, QUANTILE = 0.1, 0.95  # relative noise of the energy; where in the prior it is
 EQUATION = Burgers(Grid((17, 16), (1.0, 1.0), (False, True)), 0.01)
 LEVELS = VE(1e-3, 20.0)
@@ -68,7 +69,7 @@ EXPERIMENT = Experiment(
         "plane": f"variances 1, correlations {', '.join(map(str, CORRELATIONS))}, x1 = {Y:g}",
         "Burgers": f"{FIELDS} trajectories on 17 x 16 nodes of time and space, periodic, viscosity 0.01",
         "observed": f"the mean of u² at time 1, at the {QUANTILE:.0%} quantile of the prior, noise {NOISE:.0%}",
-        "samples": f"{SAMPLES} by DDPM with {STEPS} steps",
+        "samples": f"{SAMPLES} by DDPM, {STEPS['posterior']} steps for the posterior and {STEPS['projected']} projected",
     },
 )
 
@@ -129,10 +130,10 @@ def energy(fields: Tensor) -> Float[Tensor, "batch 1"]:
     return fields[:, -1].square().mean(1, keepdim=True)
 
 
-def draw(denoiser: Denoiser, generator: torch.Generator) -> Tensor:
-    """Samples of a denoiser."""
+def draw(denoiser: Denoiser, steps: int, generator: torch.Generator) -> Tensor:
+    """Samples of a denoiser by DDPM, of first order in the steps."""
     start = LEVELS.sigma_max * torch.randn(SAMPLES, *EQUATION.grid.shape, dtype=torch.float64, generator=generator)
-    times = log_snr_times(LEVELS, LEVELS.sigma_max, LEVELS.sigma_min, STEPS)
+    times = log_snr_times(LEVELS, LEVELS.sigma_max, LEVELS.sigma_min, steps)
     return finish(denoiser, DDPM(), start, times, noise=generator)
 
 
@@ -150,7 +151,7 @@ def burgers(part: Part) -> str:
         "posterior": ExactDenoiser(known, LEVELS),
         "projected": GaussNewtonProjected(ExactDenoiser(prior, LEVELS), observation, y),
     }
-    samples = {name: draw(denoiser, g) for name, denoiser in made.items()}
+    samples = {name: draw(denoiser, STEPS[name], g) for name, denoiser in made.items()}
     title = "Largest relative error of the final energy of projected samples"
     violation = float((energy(samples["projected"]) / NOISE / y - 1).abs().max())
     part.at_most("energy", title, violation, 1e-8, "Gauss-Newton, to rounding", source="derived")

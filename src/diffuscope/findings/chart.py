@@ -69,11 +69,15 @@ class Groups:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Values over rectangular cells: `values[j][i]` lies between the edges i, i + 1 of x and j, j + 1 of y."""
+    """Values over rectangular cells: `values[j][i]` lies between the edges i, i + 1 of x and j, j + 1 of y.
+
+    Colored over `color_range`, by default the range of the values.
+    """
 
     x_edges: Series
     y_edges: Series
     values: tuple[Series, ...]
+    color_range: Range | None = None
 
 
 @dataclass(frozen=True)
@@ -218,9 +222,11 @@ def groups(names: Sequence[str], heights: dict[str, Numbers]) -> Groups:
     return Groups(tuple(names), tuple(heights), columns)
 
 
-def heat_map(x_edges: Numbers, y_edges: Numbers, values: Real[Tensor, "rows columns"]) -> HeatMap:
+def heat_map(
+    x_edges: Numbers, y_edges: Numbers, values: Real[Tensor, "rows columns"], *, color_range: Range | None = None
+) -> HeatMap:
     """A `HeatMap` from a matrix; NaN is an empty cell. InputError unless there is one edge more than cells."""
-    made = HeatMap(series(x_edges), series(y_edges), tuple(map(series, values)))
+    made = HeatMap(series(x_edges), series(y_edges), tuple(map(series, values)), color_range)
     shape = (len(made.y_edges) - 1, len(made.x_edges) - 1)
     if values.shape != shape:
         raise InputError(f"values: expected {shape} rows and columns between the edges, got {tuple(values.shape)}")

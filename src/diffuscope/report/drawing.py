@@ -231,8 +231,9 @@ def _draw_mark(axes: Axes, mark: Mark, color: str, marker: str) -> None:
             axes.set_yticks(rows, names)
             axes.set_ylim(len(names) - 0.4, -0.6)  # the first on top
             axes.grid(visible=False, axis="y")
-        case HeatMap(x_edges, y_edges, values):
-            axes.pcolormesh(x_edges, y_edges, np.ma.masked_invalid(values), cmap=heat_colormap())
+        case HeatMap(x_edges, y_edges, values, color_range):
+            low, high = color_range or (None, None)
+            axes.pcolormesh(x_edges, y_edges, np.ma.masked_invalid(values), cmap=heat_colormap(), vmin=low, vmax=high)
             axes.grid(visible=False)
         case Cells():
             _draw_cells(axes, mark)

@@ -1,0 +1,106 @@
+"""A prior by name: generated fields, the Gaussian of the problem, public fields, or an object of the user's own."""
+
+import math
+
+from diffuscope.denoisers import Denoiser
+from diffuscope.errors import InputError
+from diffuscope.exact import Empirical, Gaussian, GaussianMixture
+from diffuscope.files import load_object
+from diffuscope.streams import torch_stream
+
+from .operators.laplacian import ShiftedLaplacian
+from .prior_fields import Prior, Remember, fitted_gaussian, forget, generated_fields
+from .priors import joint_prior, sine_forcing
+from .problem import Problem
+from .public_fields import NAMES, PublicFields
+
+MODES = 8  # of the random forcing, along an axis: as `random_sources` draws them
+TRUTHS = 400
+LARGEST = 4096  # values of a field whose covariance is formed
+WORDS = ("generated", "gaussian", "open-boundary")
+
+
+def named_prior(
+    name: str,
+    problem: Problem,
+    *,
+    fields: int = 4000,
+    seed: int = 0,
+    remember: Remember = forget,
+    progress: bool = False,
+) -> Prior:
+    """The prior called `name` of a problem's fields.
+
+    `generated`: a finite set of random fields. `gaussian`: the exact distribution of the same fields where the equation
+    is linear, otherwise the Gaussian of their mean and covariance. `open-boundary`: as `gaussian` with unknown boundary
+    values of standard deviation 1, for Poisson's equation. `module:object`: a Distribution whose posterior is known
+    (Gaussian, GaussianMixture, Empirical) or a Denoiser. Raises InputError for others.
+    """
+    if name == "generated":
+        drawn = generated_fields(problem, fields, seed=seed, remember=remember, progress=progress)
+        mend = "use more of them (--fields {more}) or --prior gaussian"
+        return Prior(name=name, words=f"a finite set of {fields:,} generated fields", fields=drawn, mend=mend)
+    if name == "gaussian":
+        return _gaussian(problem, fields, seed, remember, progress)
+    if name == "open-boundary":
+        return _open_boundary(problem, seed)
+    if ":" not in name:
+        raise InputError(f"prior: expected {', '.join(WORDS)}, {', '.join(NAMES)}, or module:object, got {name!r}")
+    return own_prior(load_object(name, "prior"), name)
+
+
+def own_prior(found: object, name: str) -> Prior:
+    """A distribution or a denoiser of the user's."""
+    words = f"{name}, your own"
+    if isinstance(found, Empirical):
+        return Prior(name=name, words=f"{words}: a finite set of {len(found):,} fields", fields=found.points.double())
+    if isinstance(found, Gaussian):
+        truths = found.sample(TRUTHS, generator=torch_stream(0, "solve", "truths"))
+        return Prior(name=name, words=f"{words}: a Gaussian", distribution=found, truths=truths)
+    if isinstance(found, GaussianMixture):
+        return Prior(name=name, words=f"{words}: a Gaussian mixture", distribution=found)
+    if isinstance(found, Denoiser):
+        return Prior(name=name, words=f"{words}: a denoiser, guided by its posterior covariance", denoiser=found)
+    known = "a Gaussian, a GaussianMixture, an Empirical or a Denoiser"
+    raise InputError(f"prior: expected {known}, got {type(found).__name__} from {name}")
+
+
+def public_prior(public: PublicFields) -> Prior:
+    """The finite set of public training fields."""
+    return Prior(
+        name=public.name, words=public.words, fields=public.train,
+        mend="read with more noise, or use --prior gaussian, whose fields can be as many as you like",
+        residual_words="Not checked: the public fields were computed on a finer grid, by a scheme that is not ours.",
+    )  # fmt: skip
+
+
+def _gaussian(problem: Problem, fields: int, seed: int, remember: Remember, progress: bool) -> Prior:
+    if isinstance(problem.equation, ShiftedLaplacian):
+        forcing = sine_forcing(problem.equation.grid, MODES, boundary_variance=0)
+        truths = generated_fields(problem, TRUTHS, seed=seed, stream="truths", remember=remember)
+        return Prior(
+            name="gaussian", words="the exact Gaussian of solutions under random forcing",
+            distribution=joint_prior(problem.equation, forcing), truths=truths,
+        )  # fmt: skip
+    size = math.prod(problem.event_shape)
+    if size > LARGEST:
+        raise InputError(f"nodes: expected at most {LARGEST:,} values of a field for the prior gaussian, got {size:,}")
+    drawn = generated_fields(problem, fields, seed=seed, remember=remember, progress=progress)
+    truths = generated_fields(problem, TRUTHS, seed=seed, stream="truths", remember=remember, progress=progress)
+    return Prior(
+        name="gaussian", words=f"the Gaussian of mean and covariance of {fields:,} generated fields, an approximation",
+        distribution=fitted_gaussian(drawn), truths=truths,
+    )  # fmt: skip
+
+
+def _open_boundary(problem: Problem, seed: int) -> Prior:
+    if not problem.name.startswith("poisson"):
+        raise InputError(f"prior: expected open-boundary with poisson-1d or poisson-2d, got {problem.name}")
+    forcing = sine_forcing(problem.equation.grid, MODES, boundary_variance=1.0)
+    distribution = joint_prior(problem.equation, forcing)
+    generator = torch_stream(seed, "solve", "truths")
+    return Prior(
+        name="open-boundary",
+        words="the exact Gaussian of solutions under random forcing and boundary values of standard deviation 1",
+        distribution=distribution, truths=distribution.sample(TRUTHS, generator=generator),
+    )  # fmt: skip

@@ -1,0 +1,209 @@
+r"""Mean, standard deviation and quantiles of a posterior, and how often its intervals hold what is true.
+
+Of a finite set with weights w_j the p-quantile is the least value v with :math:`\sum_{x_j \le v} w_j \ge p`; of a
+Gaussian it is exact; of samples that are all there is, the set of equal weights.
+
+Calibration: truths x_k are drawn from the prior's own generator, read by the same sensors with new noise, and
+conditioned on these readings. An interval of level c holds the truth where
+
+.. math::  P(x < x_k \mid y_k) \le (1 + c) / 2 \quad\text{and}\quad P(x \le x_k \mid y_k) \ge (1 - c) / 2 .
+
+The share of nodes is averaged over truths, whose scatter gives the standard error (nodes of one truth are not
+independent). Source: simulation-based calibration, Talts et al. 2018 (arXiv:1804.06788).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffuscope.exact import Gaussian
+
+LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+LEVEL = 0.9
+NODES = 64  # per channel, at which calibration is measured
+VALUES = 2**24  # in a block of comparisons
+KNOWN = 1e-9  # of the prior's standard deviation: a value that is known, not inferred
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Moments:
+    """Of every value of a field: mean, standard deviation, and the ends of the central 90% interval."""
+
+    mean: Float[Tensor, "*event"]
+    sd: Float[Tensor, "*event"]
+    low: Float[Tensor, "*event"]
+    high: Float[Tensor, "*event"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Calibration:
+    """Per channel and level the share of values inside, its standard error, and evidence of the replicates.
+
+    `log_evidence` of the simulated readings, each under the same prior; `effective` fields of each, for a finite set.
+    """
+
+    truths: int
+    coverage: Float[Tensor, "channels levels"]
+    error: Float[Tensor, "channels levels"]
+    log_evidence: Float[Tensor, " simulated"]
+    effective: Float[Tensor, " simulated"] | None = None
+
+    def at(self, channel: int, level: float = LEVEL) -> tuple[float, float]:
+        """Coverage and its standard error."""
+        k = LEVELS.index(level)
+        return float(self.coverage[channel, k]), float(self.error[channel, k])
+
+
+def gaussian_moments(gaussian: Gaussian) -> Moments:
+    """Exact ones."""
+    mean, sd = gaussian.mean, standard_deviation(gaussian)
+    reach = sd * normal_quantile((1 + LEVEL) / 2)
+    return Moments(mean=mean, sd=sd, low=mean - reach, high=mean + reach)
+
+
+def standard_deviation(gaussian: Gaussian) -> Float[Tensor, "*event"]:
+    """The root of the diagonal of U diag(lambda) U^T + tail (I - U U^T)."""
+    squares = gaussian.eigenvectors.square()
+    variance = squares @ gaussian.eigenvalues + gaussian.tail_variance * (1 - squares.sum(1)).clamp(min=0)
+    return variance.clamp(min=0).sqrt().reshape(gaussian.mean.shape)
+
+
+def weighted_moments(fields: Float[Tensor, "n *event"], weights: Float[Tensor, " n"]) -> Moments:
+    """Exact ones of a finite set; `weights` sum to 1."""
+    used = weights > 0
+    x, w = fields[used].double().flatten(1), weights[used].double()
+    mean = w @ x
+    sd = (w @ (x - mean).square()).sqrt()
+    order = x.argsort(0)
+    below = w[order].cumsum(0)
+    ends = []
+    for p in ((1 - LEVEL) / 2, (1 + LEVEL) / 2):
+        place = (below < p - 1e-12).sum(0, keepdim=True).clamp(max=len(x) - 1)
+        ends.append(x.gather(0, order.gather(0, place))[0])
+    shape = fields.shape[1:]
+    return Moments(
+        mean=mean.reshape(shape), sd=sd.reshape(shape), low=ends[0].reshape(shape), high=ends[1].reshape(shape)
+    )
+
+
+def normal_quantile(p: float) -> float:
+    """Of the standard normal distribution."""
+    return math.sqrt(2) * float(torch.erfinv(torch.tensor(2 * p - 1, dtype=torch.float64)))
+
+
+def finite_set_calibration(
+    fields: Float[Tensor, "n channels *grid"],
+    matrix: Float[Tensor, "m D"],
+    truths: int,
+    *,
+    enough: float | int = 0,
+    generator: torch.Generator,
+) -> Calibration:
+    """Of the posterior of a finite set, whose first fields are the truths, each left out of the set while it is one.
+
+    `matrix` reads the field over the standard deviations of the noise. Truths that leave fewer than `enough` effective
+    fields are not judged, as no interval is given for them.
+    """
+    n, D = len(fields), fields[0].numel()
+    flat = fields.reshape(n, D)
+    h = flat @ matrix.T
+    y = h[:truths] + torch.randn(truths, len(matrix), dtype=torch.float64, generator=generator)
+    log_w = -0.5 * torch.cdist(y, h, compute_mode="donot_use_mm_for_euclid_dist").square()
+    log_w[torch.arange(truths), torch.arange(truths)] = -math.inf
+    log_evidence = log_w.logsumexp(1) - math.log(n - 1)
+    weights = log_w.softmax(1)
+    effective = 1 / weights.square().sum(1)
+    nodes = _nodes(fields.std(0).reshape(len(fields[0]), -1))
+    given = effective >= enough  # else no interval is given, and none is judged
+    coverage, error = [], []
+    for channel, chosen in enumerate(nodes):
+        values = flat.reshape(n, fields.shape[1], -1)[:, channel, chosen]
+        less, most = torch.zeros(2, truths, len(chosen), dtype=torch.float64)
+        step = max(1, VALUES // (n * max(1, len(chosen))))
+        for rows in torch.arange(truths).split(step):
+            true = values[rows, None]
+            w = weights[rows][:, None]
+            less[rows] = (w @ (values < true).double())[:, 0]
+            most[rows] = (w @ (values <= true).double())[:, 0]
+        _add(coverage, error, less[given], most[given])
+    return Calibration(
+        truths=int(given.sum()), coverage=torch.stack(coverage), error=torch.stack(error), log_evidence=log_evidence,
+        effective=effective,
+    )  # fmt: skip
+
+
+def gaussian_calibration(
+    gaussian: Gaussian,
+    fields: Float[Tensor, "k channels *grid"],
+    matrix: Float[Tensor, "m D"],
+    noise: Float[Tensor, " m"],
+    *,
+    generator: torch.Generator,
+) -> Calibration:
+    r"""Of the posterior of a Gaussian prior N(mu, S), for truths that come from elsewhere.
+
+    The mean is :math:`\mu + S H^T (H S H^T + R)^{+} (y - H \mu)`, R the diagonal of the squared noise.
+    """
+    k, mu = len(fields), gaussian.mean.flatten()
+    flat = fields.reshape(k, -1)
+    cross, own = gaussian_covariance_of(gaussian, matrix)
+    total = own + torch.diag(noise.square())
+    gain = torch.linalg.pinv(total, hermitian=True)
+    y = flat @ matrix.T + noise * torch.randn(k, len(matrix), dtype=torch.float64, generator=generator)
+    innovation = y - mu @ matrix.T
+    mean = mu + innovation @ gain @ cross
+    prior_variance = standard_deviation(gaussian).flatten().square()
+    variance = (prior_variance - ((gain @ cross) * cross).sum(0)).clamp(min=0)
+    log_evidence = gaussian_log_evidence(total, innovation)
+    sd = variance.sqrt()
+    free = sd > 1e-6 * prior_variance.sqrt().clamp(min=1e-300)
+    spread = torch.where(free, sd, 0.0).reshape(len(fields[0]), -1)
+    coverage, error = [], []
+    for channel, chosen in enumerate(_nodes(spread)):
+        part = [
+            a.reshape(-1, len(fields[0]), a.shape[-1] // len(fields[0]))[:, channel, chosen]
+            for a in (flat, mean, sd[None])
+        ]
+        F = torch.special.ndtr((part[0] - part[1]) / part[2])
+        _add(coverage, error, F, F)
+    return Calibration(truths=k, coverage=torch.stack(coverage), error=torch.stack(error), log_evidence=log_evidence)
+
+
+def gaussian_covariance_of(
+    gaussian: Gaussian, matrix: Float[Tensor, "m D"]
+) -> tuple[Float[Tensor, "m D"], Float[Tensor, "m m"]]:
+    """H S and H S H^T."""
+    U, tail = gaussian.eigenvectors, gaussian.tail_variance
+    HU = matrix @ U
+    cross = (HU * gaussian.eigenvalues) @ U.T + tail * (matrix - HU @ U.T)
+    return cross, cross @ matrix.T
+
+
+def gaussian_log_evidence(total: Float[Tensor, "m m"], innovation: Float[Tensor, "k m"]) -> Float[Tensor, " k"]:
+    """log N(y; H mu, total) on the range of `total`."""
+    values, vectors = torch.linalg.eigh(total)
+    kept = values > 1e-12 * values.max()
+    c = innovation @ vectors[:, kept]
+    return -0.5 * ((c.square() / values[kept]).sum(1) + (2 * math.pi * values[kept]).log().sum())
+
+
+def _nodes(spread: Float[Tensor, "channels N"]) -> list[Tensor]:
+    """Per channel at most NODES places of values that are not known beforehand, evenly over the list."""
+    found = []
+    for row in spread:
+        free = (row > KNOWN * row.max().clamp(min=1e-300)).nonzero()[:, 0]
+        count = min(NODES, len(free))
+        found.append(free[torch.linspace(0, len(free) - 1, count).round().long()] if count else free)
+    return found
+
+
+def _add(coverage: list[Tensor], error: list[Tensor], less: Tensor, most: Tensor) -> None:
+    """The shares of one channel, from P(x < truth) and P(x <= truth), (truths, nodes)."""
+    c = torch.tensor(LEVELS, dtype=torch.float64)[:, None, None]
+    inside = ((less <= (1 + c) / 2) & (most >= (1 - c) / 2)).double().mean(2)
+    coverage.append(inside.mean(1))
+    count = inside.shape[1]
+    error.append(inside.std(1) / math.sqrt(count) if count > 1 else torch.full_like(inside[:, :1].sum(1), math.nan))
