@@ -69,7 +69,7 @@ EXPERIMENT = Experiment(
         "plane": f"variances 1, correlations {', '.join(map(str, CORRELATIONS))}, x1 = {Y:g}",
         "Burgers": f"{FIELDS} trajectories on 17 x 16 nodes of time and space, periodic, viscosity 0.01",
         "observed": f"the mean of u² at time 1, at the {QUANTILE:.0%} quantile of the prior, noise {NOISE:.0%}",
-        "samples": f"{SAMPLES} by DDPM, {STEPS['posterior']} steps for the posterior and {STEPS['projected']} projected",
+        "samples": f"{SAMPLES} by DDPM, {STEPS['posterior']} steps for the posterior, {STEPS['projected']} projected",
     },
 )
 
