@@ -20,6 +20,7 @@ NAMES = (
     "mixture-forward",
     "double-moon",
     "samplers",
+    "poisson",
     "reverse-family",
     "support",
     "fixed-start",
@@ -54,6 +55,10 @@ NAMES = (
     "rates",
     "two-unit-network",
     "ring-diffusion",
+    "dps-is-biased",
+    "constraint-is-not-posterior",
+    "darcy-sparse",
+    "burgers-sparse",
 )
 
 SOURCES = {  # how `--source` names a publication, and what the `source` of its experiments contains
@@ -79,7 +84,7 @@ def of_source(source: str) -> tuple[str, ...]:
     """The names of the experiments of one of the SOURCES, in order; InputError for another source.
 
     >>> of_source("article")
-    ('heat-1d', 'mixture-forward', 'double-moon', 'samplers')
+    ('heat-1d', 'mixture-forward', 'double-moon', 'samplers', 'poisson')
     """
     if source not in SOURCES:
         raise InputError(f"source: expected one of {', '.join(SOURCES)}, got {source!r}")
