@@ -42,7 +42,7 @@ EXPERIMENT = Experiment(
         "observed": f"{SEEN} of 272 values, noise {NOISE:g}",
         "public fields": f"700 for training, {VALIDATION} for validation, {TEST} of the test set",
         "own fields": f"{OWN_TRAIN}, {VALIDATION // 2} and {TEST // 2}",
-        "samples": f"{DRAWS} a problem, {NFE} network calls each",
+        "samples": f"{DRAWS} a problem, {NFE} network calls each (SDE-DPM-Solver++(2M))",
     },
     notes=(
         "The part on public fields needs burgers_neuraloperator.npz in the folder that DIFFUSCOPE_DATA names. Without "

@@ -36,7 +36,7 @@ EXPERIMENT = Experiment(
         "public fields": f"{PUBLIC_TRAIN} of 16 x 16 for training, {PUBLIC_VALIDATION} for validation, {PUBLIC_TEST} "
         "test",
         "own fields": f"{OWN_TRAIN} of 32 x 32, {OWN_VALIDATION} and {OWN_TEST}",
-        "samples": f"{DRAWS} a problem, {NFE} network calls each",
+        "samples": f"{DRAWS} a problem, {NFE} network calls each (SDE-DPM-Solver++(2M))",
     },
     notes=(
         "The part on public fields needs darcy_neuraloperator.npz in the folder that DIFFUSCOPE_DATA names. Without it "

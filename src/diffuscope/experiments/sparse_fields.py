@@ -26,7 +26,7 @@ from diffuscope.denoisers import Denoiser, ExactDenoiser
 from diffuscope.findings import HeatMap, Panel, groups, heat_map
 from diffuscope.physics import DPS, LinearObservation, at_nodes, observe
 from diffuscope.physics.kernel_prior import KernelPrior
-from diffuscope.samplers import DDPM, generate
+from diffuscope.samplers import SDEDPMSolverPP2M, generate
 from diffuscope.schedules import VE
 
 from .part import Part, panel
@@ -99,7 +99,7 @@ def regressed(prior: KernelPrior, problem: Sensed, generator: torch.Generator) -
 
 def sampled(denoiser: Denoiser, truth: Tensor, seed: int) -> Inferred:
     """From DRAWS samples at NFE calls each; where they have diverged the error is that of the largest number kept."""
-    x = generate(denoiser, DRAWS, sampler=DDPM(), steps=NFE - 1, seed=seed, event_shape=tuple(truth.shape),
+    x = generate(denoiser, DRAWS, sampler=SDEDPMSolverPP2M(), steps=NFE - 1, seed=seed, event_shape=tuple(truth.shape),
                  dtype=torch.float64)  # fmt: skip
     x = x.clamp(-UNSTABLE, UNSTABLE)
     mean, variance = x.mean(0), x.var(0)
