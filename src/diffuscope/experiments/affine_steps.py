@@ -20,7 +20,7 @@ from diffuscope.times import log_snr_times
 
 HIGH, LOW = 1e4, 1e-3  # sigma at the ends
 SCHEDULE = VE(LOW, HIGH)
-GRIDS = (400, 800, 1600)
+GRIDS = (200, 400, 800)
 
 
 @dataclass(frozen=True)
