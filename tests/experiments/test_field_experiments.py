@@ -126,18 +126,15 @@ def test_the_error_of_a_mean_is_corrected_for_the_number_of_samples(monkeypatch)
     assert abs(float(found.covered.double().mean()) - inside) < 4 * math.sqrt(inside * (1 - inside) / 20_000)
 
 
-def test_the_log_score_is_best_at_the_right_variance():
-    """Fields of N(0, 1): a prior with another variance has a worse score."""
+def test_the_error_that_chooses_is_that_of_the_posterior_mean():
+    """Fields of N(0, 1) with independent values, one of which is seen almost exactly: 3/4 of the variance is left."""
     generator = torch.Generator().manual_seed(2)
-    fields = torch.randn(2000, 1, 2, 2, dtype=torch.float64, generator=generator)
-    truths = torch.randn(50, 1, 2, 2, dtype=torch.float64, generator=generator)
-    observation = at_nodes(torch.tensor([0]), (1, 2, 2), 0.1)
-    scores = {}
-    for scale in (0.5, 1.0, 2.0):
-        prior = KernelPrior(scale * fields, 0.0)
-        problems = [sparse_fields.Sensed(x, observation, x.flatten()[:1]) for x in truths]
-        scores[scale] = sum(sparse_fields.log_score(prior, each, 0.1) for each in problems)
-    assert min(scores, key=lambda scale: scores[scale]) == 1.0
+    prior = KernelPrior(torch.randn(4000, 1, 2, 2, dtype=torch.float64, generator=generator), 0.0)
+    truths = torch.randn(400, 1, 2, 2, dtype=torch.float64, generator=generator)
+    observation = at_nodes(torch.tensor([0]), (1, 2, 2), 1e-3)
+    errors = [sparse_fields.mean_errors(prior, sparse_fields.Sensed(x, observation, x.flatten()[:1])) for x in truths]
+    expected = 0.75 * math.sqrt(2 / 1200)  # the standard error of a mean of 1,200 squares, times 3/4
+    assert abs(float(torch.stack(errors).mean()) - 0.75) < 4 * expected
 
 
 def test_a_gaussian_process_covers_nine_in_ten():
