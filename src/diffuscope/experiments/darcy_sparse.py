@@ -29,7 +29,7 @@ EXPERIMENT = Experiment(
     title="Darcy flow from 3% of the pressures",
     question="Is an exact posterior of a simple prior as good as a Gaussian process and tuned DPS?",
     source="Huang et al. 2024, https://arxiv.org/abs/2406.17763; data of Li et al. 2021",
-    seconds=60,
+    seconds=90,
     settings={
         "observed": f"the pressure at 3% of the nodes, noise {NOISE:g} of its scale",
         "graded": "coefficient and pressure at all nodes",
