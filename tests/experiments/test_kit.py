@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from diffuscope.errors import InputError
-from diffuscope.experiments import NAMES, Experiment, Outcome, Part, find
+from diffuscope.experiments import NAMES, SOURCES, Experiment, Outcome, Part, find, of_source
 from diffuscope.findings import Claim, at_most
 
 WHY = {"because": "rounding", "source": "derived"}
@@ -96,6 +96,19 @@ def test_the_page_of_the_documentation_lists_every_experiment():
     page = (Path(__file__).parents[2] / "docs" / "reproduce.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `([a-z0-9-]+)` \|", page, re.MULTILINE)
     assert sorted(listed) == sorted(NAMES)
+
+
+def test_every_source_has_experiments_and_none_belongs_to_two():
+    listed = [name for source in SOURCES for name in of_source(source)]
+    assert len(set(listed)) == len(listed)
+    assert all(of_source(source) for source in SOURCES)
+    assert of_source("cao") == ("reverse-family", "support", "fixed-start", "finite-data", "entropy")
+
+
+def test_the_articles_experiments_come_in_its_order():
+    numbers = [re.findall(r"experiment (\d)", find(name).source)[0] for name in of_source("article")]
+    assert numbers == sorted(numbers)
+    assert set(numbers) == {"1", "2", "3", "4"}
 
 
 def test_an_unknown_name_is_answered_with_the_nearest_or_all():

@@ -36,12 +36,13 @@ def experiment(
     log: list[str] | None = None,
     error: BaseException | None = None,
     chart: Chart = ONE_LINE,
+    source: str = "someone 2020",
 ) -> Experiment:
     made = Experiment(
         name=name,
         title=f"About {name}",
         question="What is it?",
-        source="someone 2020",
+        source=source,
         seconds=3,
         settings={"setting": 4},
     )
@@ -144,6 +145,9 @@ def test_a_claim_that_fails_is_shown_and_exits_with_one(run, capsys, tmp_path):
         (["frist"], "did you mean first?"),
         (["zzz"], "expected one of first, second"),
         ([], "--list, or --all"),
+        (["--source", "articel"], "expected one of article, cao, variance, noether, gaussian, painters, got 'articel'"),
+        (["--source", "article", "--all"], "--list, or --all"),
+        (["first", "--source", "article"], "--list, or --all"),
         (["first", "--all"], "--list, or --all"),
         (["--list", "--all"], "--list, or --all"),
         (["first", "--fresh"], "fresh"),
@@ -167,6 +171,37 @@ def test_all_ends_in_a_summary_and_an_index_that_links_every_page(run, capsys, t
         assert f'<a href="{name}/report.html">{name}</a>' in index
         assert (tmp_path / name / "report.html").exists()
     assert "3 of 3 claims hold in 3 experiments." in index
+
+
+CAO, NOETHER = (
+    "Cao et al. 2025, https://arxiv.org/abs/2501.17054",
+    "V. 2024, https://arxiv.org/abs/2504.09761, figure 1",
+)
+
+
+def test_a_source_runs_its_own_experiments_in_order_links_them_and_resumes(run, capsys, tmp_path):
+    log: list[str] = []
+    sources = {"first": NOETHER, "second": CAO, "third": NOETHER, "fourth": "someone 2020"}
+    experiments = [experiment(name, log=log, source=source) for name, source in sources.items()]
+    run(experiments, "--source", "noether")
+    assert log == ["first", "third"]
+    page = (tmp_path / "noether.html").read_text()
+    assert "2 of 2 claims hold in 2 experiments." in page
+    assert '<a href="third/report.html">third</a>' in page
+    assert "second" not in page
+    assert "diffuscope reproduce --source noether" in page
+    assert not (tmp_path / "index.html").exists()
+    run(experiments, "--source", "noether")
+    assert log == ["first", "third"]
+    run(experiments, "--all")
+    assert log == ["first", "third", "second", "fourth"]
+    run(experiments, "--source", "cao", "--fresh")
+    assert log[-1] == "second"
+    assert "third" not in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_a_failure_in_a_source_exits_with_one(run):
+    assert exit_code(run, [experiment("first", value=3.0, source=CAO)], "--source", "cao") == 1
 
 
 def test_one_failure_among_all_does_not_keep_the_others_from_running(run, capsys, tmp_path):

@@ -10,7 +10,16 @@ import tyro
 from tqdm import tqdm
 
 from diffuscope.errors import InputError
-from diffuscope.experiments import NAMES, Experiment, Outcome, Record, code_fingerprint, experiments_index, find
+from diffuscope.experiments import (
+    NAMES,
+    Experiment,
+    Outcome,
+    Record,
+    code_fingerprint,
+    experiments_index,
+    find,
+    of_source,
+)
 from diffuscope.findings import Claim
 from diffuscope.progress import progress_bar
 from diffuscope.report import write_page
@@ -35,8 +44,11 @@ class Reproduce:
     """List the experiments and their sources without running any."""
     all: tyro.conf.FlagCreatePairsOff[bool] = False
     """Run all experiments and write index.html; rerun the same command to resume an interrupted run."""
+    source: str = ""
+    """Run all experiments of one source, in its order: article, cao, variance, noether, gaussian or painters. Writes
+    SOURCE.html; resumes like --all."""
     fresh: tyro.conf.FlagCreatePairsOff[bool] = False
-    """With --all: also rerun the experiments that are already finished."""
+    """With --all or --source: also rerun the experiments that are already finished."""
     seed: int = 0
     """Random seed."""
     out: Path = Path("out/reproduce")
@@ -44,15 +56,17 @@ class Reproduce:
 
     def run(self) -> None:
         """List the experiments, run one, or run all; exit code 1 if a claim fails."""
-        if [bool(self.name), self.list, self.all].count(True) != 1:
-            raise InputError("name: expected the name of one experiment, or --list, or --all")
-        if self.fresh and not self.all:
-            raise InputError("fresh: only with --all; a single experiment always runs again")
+        if [bool(self.name), self.list, self.all, bool(self.source)].count(True) != 1:
+            raise InputError("name: expected the name of one experiment, or --source, or --list, or --all")
+        if self.fresh and not (self.all or self.source):
+            raise InputError("fresh: only with --all or --source; a single experiment always runs again")
         require_seed(self.seed)
         if self.list:
             print_list()
         elif self.all:
-            self._run_all()
+            self._run_all(NAMES, "index.html")
+        elif self.source:
+            self._run_all(of_source(self.source), f"{self.source}.html")
         else:
             self._run_one(find(self.name))
 
@@ -64,12 +78,12 @@ class Reproduce:
         print("\n".join([*map(claim_line, outcome.claims), *unclaimed(outcome), f"Report: {path}"]))
         _end([outcome.record()])
 
-    def _run_all(self) -> None:
-        with writing(self.out, "index.html"):
-            self._run_every()
+    def _run_all(self, names: tuple[str, ...], index: str) -> None:
+        with writing(self.out, index):
+            self._run_every(names, index)
 
-    def _run_every(self) -> None:
-        experiments, records = [find(name) for name in NAMES], []
+    def _run_every(self, names: tuple[str, ...], index: str) -> None:
+        experiments, records = [find(name) for name in names], []
         with progress(sum(len(experiment.parts) for experiment in experiments)) as bar:
             for experiment in experiments:
                 folder = self.out / experiment.name
@@ -89,7 +103,8 @@ class Reproduce:
                 for text in [*map(claim_line, outcome.failures), *unclaimed(outcome)]:
                     bar.write(text)
         print_summary(records)
-        print(f"Index: {write_page(experiments_index(records), self.out / 'index.html')}")
+        command = f"diffuscope reproduce {f'--source {self.source}' if self.source else '--all'}"
+        print(f"Index: {write_page(experiments_index(records, command), self.out / index)}")
         _end(records)
 
 

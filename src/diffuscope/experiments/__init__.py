@@ -1,6 +1,7 @@
 """Published experiments, each with the numbers that it must reach; `diffuscope reproduce` runs them.
 
-Each experiment is the module of its name, imported on demand; NAMES is their order on the page.
+Each experiment is the module of its name, imported on demand; NAMES is their order on the page. The experiments of one
+source have that source's order: the article's four come first.
 """
 
 from difflib import get_close_matches
@@ -17,16 +18,17 @@ from .record import Record, code_fingerprint
 NAMES = (
     "heat-1d",
     "mixture-forward",
+    "double-moon",
+    "samplers",
+    "poisson",
     "reverse-family",
     "support",
     "fixed-start",
     "finite-data",
     "entropy",
-    "samplers",
     "spectral-bias",
     "learning-curve",
     "sample-quality",
-    "double-moon",
     "memorization-transition",
     "target-variance",
     "boundary-map",
@@ -53,7 +55,20 @@ NAMES = (
     "rates",
     "two-unit-network",
     "ring-diffusion",
+    "dps-is-biased",
+    "constraint-is-not-posterior",
+    "darcy-sparse",
+    "burgers-sparse",
 )
+
+SOURCES = {  # how `--source` names a publication, and what the `source` of its experiments contains
+    "article": "PDE and Machine Learning (7)",
+    "cao": "arxiv.org/abs/2501.17054",
+    "variance": "arxiv.org/abs/2504.12532",
+    "noether": "arxiv.org/abs/2504.09761",
+    "gaussian": "arxiv.org/abs/2412.09726",
+    "painters": "arxiv.org/abs/2303.02490",
+}
 
 
 def find(name: str) -> Experiment:
@@ -63,6 +78,17 @@ def find(name: str) -> Experiment:
     near = get_close_matches(name, NAMES, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(NAMES)}"
     raise InputError(f"name: there is no experiment {name!r}; {hint}")
+
+
+def of_source(source: str) -> tuple[str, ...]:
+    """The names of the experiments of one of the SOURCES, in order; InputError for another source.
+
+    >>> of_source("article")
+    ('heat-1d', 'mixture-forward', 'double-moon', 'samplers', 'poisson')
+    """
+    if source not in SOURCES:
+        raise InputError(f"source: expected one of {', '.join(SOURCES)}, got {source!r}")
+    return tuple(name for name in NAMES if SOURCES[source] in find(name).source)
 
 
 def reproduce(name: str, *, seed: int = 0, out: str | Path | None = None) -> Outcome:
@@ -80,6 +106,6 @@ def reproduce(name: str, *, seed: int = 0, out: str | Path | None = None) -> Out
 
 
 __all__ = [
-    "NAMES", "Answer", "Experiment", "Outcome", "Part", "Record", "code_fingerprint", "experiments_index", "find",
-    "kolmogorov", "loglog", "panel", "reproduce",
+    "NAMES", "SOURCES", "Answer", "Experiment", "Outcome", "Part", "Record", "code_fingerprint", "experiments_index",
+    "find", "kolmogorov", "loglog", "of_source", "panel", "reproduce",
 ]  # fmt: skip

@@ -44,8 +44,8 @@ def method(notes: Sequence[str], facts: Sequence[tuple[str, object]]) -> list[Bl
     return [*notes, Table("Settings and versions", ["", ""], [*rows, *_versions()])]
 
 
-def experiments_index(records: Sequence[Record]) -> Page:
-    """The page over all experiments: the folder of each lies beside it and holds its report.html."""
+def experiments_index(records: Sequence[Record], command: str = "diffuscope reproduce --all") -> Page:
+    """The page over all experiments that `command` ran: the folder of each lies beside it and holds its report.html."""
     held, claims = (sum(getattr(record, name) for record in records) for name in ("held", "claims"))
     failed = [record.name for record in records if not record.passed]
     rows: list[list[Cell]] = [
@@ -62,7 +62,7 @@ def experiments_index(records: Sequence[Record]) -> Page:
     text = f"Claims fail in {', '.join(failed)}." if failed else "Every claim holds."
     return Page(
         "Published experiments, reproduced",
-        "diffuscope reproduce --all",
+        command,
         f"{held} of {claims} claims hold in {len(records)} experiments.",
         [_held(held, claims, "Are the published results reproduced?", text)],
         [Section("experiments", "Which experiments?", LINKS, [Table("One line per experiment", header, rows)])],

@@ -214,7 +214,7 @@ def density_bars(values: Numbers, edges: Numbers, label: str = "") -> Bars:
     return Bars(series(bounds), series(counts / (len(sample) * bounds.diff())), label)
 
 
-def groups(names: Sequence[str], heights: dict[str, Numbers]) -> Groups:
+def groups(names: Sequence[str], heights: Mapping[str, Numbers]) -> Groups:
     """`Groups` from the heights of every label, one per name; InputError for another number of heights."""
     columns = tuple(series(values) for values in heights.values())
     if any(len(column) != len(names) for column in columns):

@@ -76,9 +76,16 @@ class KernelPrior:
 
     def given(self, observation: LinearObservation, y: Float[Tensor, " m"]) -> "KernelPrior":
         """The posterior given y = H x + r eps."""
-        posterior = KernelPrior(self.fields, self.a, observation, y)
-        vars(posterior)["_table"] = self._table  # the eigendecomposition is that of the prior
-        return posterior
+        return self._sharing(KernelPrior(self.fields, self.a, observation, y))
+
+    def pulled(self, a: float) -> "KernelPrior":
+        """The same with another `a`."""
+        return self._sharing(KernelPrior(self.fields, a, self.observation, self.y))
+
+    def _sharing(self, other: "KernelPrior") -> "KernelPrior":
+        """`other`, with the eigendecomposition of this one."""
+        vars(other).update(_table=self._table, _squares=self._squares)
+        return other
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -94,6 +101,10 @@ class KernelPrior:
         kept = singular**2 > NEGLIGIBLE * singular[0] ** 2
         singular = singular[kept]
         return mean, right[kept].T.contiguous(), left[:, kept] * singular, singular**2 / len(rows)
+
+    @cached_property
+    def _squares(self) -> Tensor:
+        return self._table[2].square()
 
     @cached_property
     def _measured(self) -> tuple[Tensor, Tensor, float]:
@@ -176,31 +187,32 @@ class KernelPrior:
         centered = x - alpha * mean
         z = centered @ V
         spread = alpha**2 * C + sigma**2
-        gain = alpha * C / spread
-        S = C * sigma**2 / spread
-        M = self.a * Z * (1 - alpha * gain)  # m_i without the part of z_t
-        scaled = spread.sqrt()
-        logits = log_gaussians(z / scaled, self.a * alpha * Z / scaled)
-        logits = logits - math.log(len(Z))
+        gain, S = alpha * C / spread, C * sigma**2 / spread
+        table = self.a * (1 - alpha * gain)  # m_i = table z_i + gain z_t
+        logits = log_gaussians(z / spread.sqrt(), self.a * alpha / spread.sqrt(), Z, self._squares)
         outside = (centered.square().sum(1) - z.square().sum(1)).clamp(min=0)  # orthogonal to every field
         density = -0.5 * (spread.log().sum() + outside / sigma**2 + (x.shape[1] - len(C)) * math.log(sigma**2))
         B = (A * S) @ A.T + r**2 * torch.eye(len(A), dtype=A.dtype)
         L, failed = torch.linalg.cholesky_ex(B)
         if bool(failed) or bool((L.diagonal() ** 2 <= NEGLIGIBLE * B.diagonal()).any()):
             raise InputError("observation: expected noise, or observations none of which the others determine")
-        white = torch.linalg.solve_triangular(L, torch.cat([y[:, None], A * gain @ z.T, A @ M.T], 1), upper=False)
-        seen, table = white[:, :1] - white[:, 1 : 1 + len(z)], white[:, 1 + len(z) :]
-        logits = logits + log_gaussians(seen.T, table.T)
-        density = density - L.diagonal().log().sum() - 0.5 * (x.shape[1] + len(A)) * math.log(2 * math.pi)
         K = torch.cholesky_solve(A * S, L).T
+        if len(A):
+            seen = torch.linalg.solve_triangular(L, (y - (z * gain) @ A.T).T, upper=False).T
+            rows = torch.linalg.solve_triangular(L, (A * table) @ Z.T, upper=False).T
+            logits = logits + log_gaussians(seen, torch.ones_like(seen[0]), rows, rows.square())
+        density = density - L.diagonal().log().sum() - 0.5 * (x.shape[1] + len(A)) * math.log(2 * math.pi)
+        logits = logits - math.log(len(Z))
         weights = logits.softmax(1)
-        m = weights @ M + z * gain
-        return Terms(mean + (m + (y - m @ A.T) @ K.T) @ V.T, weights, density + logits.logsumexp(1), K, S, M, self)
+        m = (weights @ Z) * table + z * gain
+        return Terms(mean + (m + (y - m @ A.T) @ K.T) @ V.T, weights, density + logits.logsumexp(1), K, S, table, self)
 
 
-def log_gaussians(x: Float[Tensor, "batch k"], centers: Float[Tensor, "N k"]) -> Float[Tensor, "batch N"]:
-    """-|x - c|^2 / 2 for every pair."""
-    return x @ centers.T - 0.5 * x.square().sum(1)[:, None] - 0.5 * centers.square().sum(1)
+def log_gaussians(
+    x: Float[Tensor, "batch k"], scale: Float[Tensor, " k"], Z: Float[Tensor, "N k"], squares: Float[Tensor, "N k"]
+) -> Float[Tensor, "batch N"]:
+    """-|x - scale z_i|^2 / 2 for every pair; `squares` are those of Z."""
+    return (x * scale) @ Z.T - 0.5 * x.square().sum(1)[:, None] - 0.5 * squares @ scale.square()
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,27 +224,24 @@ class Terms:
     log_density: Float[Tensor, " batch"]
     gain: Float[Tensor, "k m"]
     S: Float[Tensor, " k"]
-    M: Float[Tensor, "N k"]
+    table: Float[Tensor, " k"]
     prior: KernelPrior
 
-    def between(self) -> Float[Tensor, "N k"]:
-        """The m_i corrected by y, up to what all components share."""
-        A = self.prior._measured[0]
-        return self.M - self.M @ A.T @ self.gain.T
-
     def matvec(self, v: Float[Tensor, "batch D"]) -> Float[Tensor, "batch D"]:
-        """(S - K A S + sum_i w_i d_i d_i^T) v, d_i = m_i - mean."""
-        V, A, M = self.prior._table[1], self.prior._measured[0], self.between()
+        """(S - K A S + sum_i w_i d_i d_i^T) v, d_i = (I - K A)(m_i - their mean)."""
+        (_, V, Z, _), A = self.prior._table, self.prior._measured[0]
         u = v @ V
-        along = u @ M.T
+        along = ((u - (u @ self.gain) @ A) * self.table) @ Z.T
         centered = self.weights * (along - (self.weights * along).sum(1, keepdim=True))
-        return (u * self.S - (u * self.S) @ A.T @ self.gain.T + centered @ M) @ V.T
+        moved = u * self.S + (centered @ Z) * self.table
+        return (moved - (moved @ A.T) @ self.gain.T) @ V.T
 
     def diagonal(self) -> Float[Tensor, "batch D"]:
         """Variances of the coordinates."""
-        V, A, M = self.prior._table[1], self.prior._measured[0], self.between()
+        (_, V, Z, _), A = self.prior._table, self.prior._measured[0]
+        M = Z * self.table
         within = (V.square() * self.S).sum(1) - ((V @ self.gain) * (V * self.S @ A.T)).sum(1)
-        fields = M @ V.T
+        fields = (M - (M @ A.T) @ self.gain.T) @ V.T
         center = self.weights @ fields
         return within + self.weights @ fields.square() - center.square()
 
