@@ -10,12 +10,12 @@ from scipy import stats
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.physics import LinearObservation, at_nodes
+from diffuscope.physics.exact_posterior import posterior
 from diffuscope.physics.gibbs import gibbs
 from diffuscope.physics.gibbs_denoiser import GibbsDenoiser
 from diffuscope.physics.lattice import LatticeLaw
 from diffuscope.physics.levy import BernoulliGaussJumps, GaussianJumps, LaplaceJumps, LevyProcess, StudentJumps
 from diffuscope.physics.levy_distribution import LevyDistribution, levy_denoiser
-from diffuscope.physics.posterior import posterior
 from diffuscope.physics.walk_posterior import pointwise, walk_posterior
 from diffuscope.schedules import VE, VP
 

@@ -13,8 +13,9 @@ from .arguments import options_of, parse
 from .failures import Failure, failure, modules_named, one_line, user_place
 from .invocation import typed_words
 
-NAMES = ("audit", "train", "sample", "certify", "reproduce", "data", "canaries", "statistics", "paths", "solve")
-NAMES = ("audit", "train", "sample", "certify", "reproduce", "data", "canaries", "statistics", "paths", "grade")
+NAMES = (
+    "audit", "train", "sample", "certify", "reproduce", "data", "canaries", "statistics", "paths", "solve", "grade",
+)  # fmt: skip
 
 
 class Commands(Mapping[str, type]):

@@ -35,7 +35,7 @@ from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.findings import Panel, Rule, groups, largest, line
 from diffuscope.physics import LinearObservation, at_nodes
 from diffuscope.physics.conditioning import DPS, CovarianceGuided, GaussianGuide, PiGDM
-from diffuscope.physics.posterior import posterior
+from diffuscope.physics.exact_posterior import posterior
 from diffuscope.samplers import StochasticHeun, finish
 from diffuscope.times import log_snr_times
 

@@ -12,6 +12,7 @@ from .conditioning import (
     residual_observation,
     start_at_mean,
 )
+from .exact_posterior import log_evidence, posterior, posterior_means, posterior_weights
 from .grid import Grid
 from .observation_file import read_sensors
 from .observations import (
@@ -36,7 +37,6 @@ from .operators import (
     inverse,
 )
 from .particles import Particles, sequential_monte_carlo
-from .posterior import log_evidence, posterior, posterior_means, posterior_weights
 from .prior_fields import Prior, generated_fields
 from .prior_names import named_prior, own_prior
 from .priors import gaussian_prior, joint_prior, joint_sine_prior, process_prior, sine_forcing, sine_prior

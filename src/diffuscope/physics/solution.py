@@ -20,8 +20,8 @@ from diffuscope.samplers import generate
 from diffuscope.streams import require_seed, torch_stream
 
 from .conditioning import CovarianceGuided
+from .exact_posterior import posterior
 from .observations import log_likelihood
-from .posterior import posterior
 from .prior_fields import Prior
 from .problem import Problem
 from .sensors import Sensors, require_readings

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Empirical
+from diffuscope.physics.exact_posterior import posterior_weights
 from diffuscope.physics.grid import Grid
 from diffuscope.physics.observations import NonlinearObservation, Observation, at_nodes, observe
 from diffuscope.physics.operators import Darcy
-from diffuscope.physics.posterior import posterior_weights
 from diffuscope.physics.problem import Problem
 from diffuscope.schedules import VP
 from diffuscope.streams import torch_stream

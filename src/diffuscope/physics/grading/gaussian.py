@@ -11,9 +11,9 @@ from torch import Tensor
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
+from diffuscope.physics.exact_posterior import posterior
 from diffuscope.physics.grid import Grid
 from diffuscope.physics.observations import LinearObservation, at_nodes, observe
-from diffuscope.physics.posterior import posterior
 from diffuscope.physics.priors import sine_prior
 from diffuscope.schedules import VP
 from diffuscope.streams import torch_stream

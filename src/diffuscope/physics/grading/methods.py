@@ -17,9 +17,9 @@ from diffuscope.denoisers import Denoiser, ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Empirical, Gaussian
 from diffuscope.physics.conditioning import DPS, CovarianceGuided, GaussianGuide, NormalizedDPS, PiGDM, Projected
+from diffuscope.physics.exact_posterior import posterior
 from diffuscope.physics.observations import Observation, log_likelihood, observe
 from diffuscope.physics.particles import sequential_monte_carlo
-from diffuscope.physics.posterior import posterior
 from diffuscope.samplers import generate
 from diffuscope.streams import torch_stream
 
