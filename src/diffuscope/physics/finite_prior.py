@@ -103,9 +103,15 @@ class FiniteTwist:
     @classmethod
     def of(cls, data: Empirical, schedule: Schedule, observation: Observation, y: Tensor) -> "FiniteTwist":
         """From p(y | y_i) of every point."""
-        denoiser = FiniteDenoiser(data, schedule)
-        points = denoiser.points.reshape(-1, *data.event_shape)
-        return cls(denoiser, log_likelihood(observation, points, y))
+        return cls.from_denoiser(FiniteDenoiser(data, schedule), observation, y)
+
+    @classmethod
+    def from_denoiser(cls, denoiser: FiniteDenoiser, observation: Observation, y: Tensor) -> "FiniteTwist":
+        """The same for a denoiser that there is already; h is called on 2^22 values of the fields at a time."""
+        points = denoiser.points.reshape(-1, *denoiser.event_shape)
+        at_once = max(1, LOGITS // denoiser.points.shape[1])
+        with torch.no_grad():
+            return cls(denoiser, torch.cat([log_likelihood(observation, part, y) for part in points.split(at_once)]))
 
     def __call__(self, x_t: Batch, denoised: Batch, t: float) -> Float[Tensor, " batch"]:  # noqa: ARG002
         schedule = self.denoiser.schedule
