@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffuscope.errors import InputError
-from diffuscope.physics import Grid
+from diffuscope.physics import Grid, random_fields
 from diffuscope.physics.random_fields import (
     Matern,
     SquaredExponential,
@@ -137,7 +137,8 @@ def test_sine_modes_are_discrete_eigenvectors_and_vanish_on_the_boundary() -> No
     assert torch.allclose(gram, 8 * 6 / 4 * torch.eye(9, dtype=torch.float64), atol=1e-12)
 
 
-def test_impossible_fields_are_refused() -> None:
+def test_impossible_fields_are_refused(monkeypatch) -> None:
+    monkeypatch.setattr(random_fields, "MOST_NODES", 2**16)
     for wrong in ({"length": 0.0}, {"length": 1.0, "variance": -1.0}, {"length": float("nan")}):
         with pytest.raises(InputError):
             SquaredExponential(**wrong)
