@@ -97,7 +97,7 @@ def test_the_reference_solution_has_no_residual_in_any_row(equation) -> None:
     u = equation.solve(given)
     rows = equation.residual(u, given).flatten(2).abs().amax((0, 2))
     assert rows[0] == 0
-    assert float(rows.max()) < 1e-13 * float(u.abs().max()) / equation.step
+    assert float(rows.max()) < 1e-13 * float(u.abs().max()) / equation.grid.spacing[0]
 
 
 @pytest.mark.parametrize("equation", SMALL)

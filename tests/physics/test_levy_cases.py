@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 
+from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
+from diffuscope.physics import LinearObservation
 from diffuscope.physics.gibbs import gibbs
 from diffuscope.physics.grading.levy import LAWS, blurred, levy_case, optimality_gap
 from diffuscope.physics.levy import LevyProcess
@@ -21,6 +23,9 @@ def test_paths_have_unit_mean_square_and_every_law_the_same_covariance():
 @pytest.mark.slow
 def test_the_reference_given_points_is_the_posterior_that_gibbs_sampling_finds():
     case = levy_case("laplace", "points")
+    assert isinstance(case.denoiser, ExactDenoiser)
+    assert isinstance(case.denoiser.distribution, LevyDistribution)
+    assert isinstance(case.observation, LinearObservation)
     process = case.denoiser.distribution.process
     chains = gibbs(process, case.observation, case.y, chains=16, burn_in=100, sweeps=300, seed=1).require_mixed()
     walk = LevyDistribution(process).given(case.observation, case.y).posterior()

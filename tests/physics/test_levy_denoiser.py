@@ -46,7 +46,7 @@ def test_brownian_motion_has_its_closed_form(sigma: float):
     )  # order h^4, and h is half a spread at x_1
     assert walk.edge_mass < 1e-10
     cov = process.covariance() + sigma**2 * torch.eye(64)
-    evidence = stats.multivariate_normal(torch.zeros(64).numpy(), cov.numpy()).logpdf(c.numpy())
+    evidence = torch.distributions.MultivariateNormal(torch.zeros(64).double(), cov).log_prob(c).numpy()
     constant = 32 * math.log(2 * math.pi * sigma**2)
     assert (walk.log_evidence - constant).tolist() == pytest.approx(list(evidence), rel=1e-6, abs=1e-4)
 
@@ -73,7 +73,7 @@ def test_spike_and_slab_agrees_with_enumeration_of_its_indicators():
         P = law.scale**2 * (L * torch.tensor(z)) @ L.T
         S = P + sigma**2 * torch.eye(n)
         gain = torch.linalg.solve(S, P).T
-        logs.append(float(stats.multivariate_normal(torch.zeros(n).numpy(), S.numpy()).logpdf(c[0].numpy()))
+        logs.append(float(torch.distributions.MultivariateNormal(torch.zeros(n).double(), S).log_prob(c[0]))
                     + sum(z) * math.log(0.3) + (n - sum(z)) * math.log(0.7))  # fmt: skip
         means.append(gain @ c[0])
         covariances.append(P - gain @ P)

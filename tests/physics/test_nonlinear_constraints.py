@@ -109,7 +109,7 @@ def test_what_does_not_converge_is_reported_sample_by_sample() -> None:
     assert answer.dtype == torch.float32
     for bad in ({"steps": 0}, {"iterations": 0}, {"tolerance": 0.0}):
         with pytest.raises(InputError):
-            GaussNewtonProjected(free((1,)), floor, y, **bad)
+            GaussNewtonProjected(free((1,)), floor, y, **bad)  # pyright: ignore[reportArgumentType]
 
 
 def poisson(shape: tuple[int, ...]) -> Problem:

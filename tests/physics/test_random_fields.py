@@ -54,7 +54,7 @@ def test_the_covariance_matrix_of_a_bounded_grid_is_the_function_of_all_distance
 def test_a_periodic_covariance_is_the_sum_over_images_of_the_box_with_the_stated_variance(k) -> None:
     grid = Grid((6, 4), (1.0, 2.0), (True, False))
     x = grid.coordinates.reshape(-1, 2)
-    total, at_zero = 0.0, 0.0
+    total, at_zero = torch.zeros(len(x), len(x), dtype=torch.float64), 0.0
     for image in range(-60, 61):
         shift = torch.tensor([float(image), 0.0], dtype=torch.float64)
         total = total + k((x[:, None] - x[None] + shift).norm(dim=-1))

@@ -39,13 +39,13 @@ def mueller_brown(x):
     return (A * torch.exp(a * u**2 + b * u * v + c * v**2)).sum(1)
 
 
-ENDS = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], dtype=F)
+START, END = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], dtype=F)
 ARC = torch.stack([torch.linspace(1, -1, 30, dtype=F), 0.6 * torch.sin(torch.linspace(0, math.pi, 30, dtype=F))], 1)
 
 
 @pytest.mark.parametrize("D", [1.0, 0.25])
 def test_the_path_of_a_circular_valley_is_the_circle(D: float) -> None:
-    found = string(Dynamics(force_of(circular), D), *ENDS, initial=ARC)
+    found = string(Dynamics(force_of(circular), D), START, END, initial=ARC)
     assert float((found.curve.norm(dim=1) - 1).abs().max()) < 1e-6  # of fourth order, see below
     assert found.barrier == pytest.approx(1 / D, abs=1e-10 / D)  # of second order in that error
     assert found.action == pytest.approx(1 / D, abs=1e-10 / D)  # it climbs once
@@ -58,7 +58,7 @@ def test_the_error_is_of_fourth_order() -> None:
     """That of a cubic spline."""
     errors = []
     for intervals in (10, 20):
-        curve = string(Dynamics(force_of(circular), 1.0), *ENDS, intervals, initial=ARC).curve
+        curve = string(Dynamics(force_of(circular), 1.0), START, END, intervals, initial=ARC).curve
         errors.append(float((curve.norm(dim=1) - 1).abs().max()))
     assert math.log2(errors[0] / errors[1]) == pytest.approx(4, abs=0.1)
 
@@ -75,25 +75,25 @@ def test_the_saddle_of_mueller_and_brown() -> None:
 
 def test_it_agrees_with_the_geometric_action() -> None:
     wells = Dynamics(force_of(circular), torch.tensor([0.5, 0.5], dtype=F))
-    curve = geometric_action(wells, *ENDS, 200, initial=ARC)
-    assert string(wells, *ENDS, initial=ARC).action == pytest.approx(curve.extrapolated, rel=1e-4)
+    curve = geometric_action(wells, START, END, 200, initial=ARC)
+    assert string(wells, START, END, initial=ARC).action == pytest.approx(curve.extrapolated, rel=1e-4)
 
 
 def test_what_has_no_potential_is_refused() -> None:
     turning = Dynamics(lambda x: torch.stack([x[:, 0] - x[:, 0] ** 3 - x[:, 1], x[:, 0] - x[:, 1]], 1), 0.5)
     with pytest.raises(InputError, match="asymmetry of 1 of the Jacobian"):
-        string(turning, *ENDS)
+        string(turning, START, END)
     with pytest.raises(InputError, match="constant, regular D"):
-        string(Dynamics(lambda x: -x, torch.tensor([1.0, 0.0])), *ENDS)
+        string(Dynamics(lambda x: -x, torch.tensor([1.0, 0.0])), START, END)
     with pytest.raises(InputError, match="drift of \\(x\\) alone"):
-        string(Dynamics(lambda x, t: -x * (1 + t[:, None]), 1.0), *ENDS)
+        string(Dynamics(lambda x, t: -x * (1 + t[:, None]), 1.0), START, END)
 
 
 def test_a_drift_of_unequal_noise_needs_a_potential_in_its_own_metric() -> None:
     """f = -D grad V: the Jacobian of f is not symmetric, that of D^-1 f is."""
     D = torch.tensor([1.0, 0.2], dtype=F)
     force = force_of(circular)
-    found = string(Dynamics(lambda x: force(x) * D, D), *ENDS, initial=ARC)
+    found = string(Dynamics(lambda x: force(x) * D, D), START, END, initial=ARC)
     assert found.barrier == pytest.approx(1.0, abs=1e-4)
     with pytest.raises(InputError, match="asymmetry"):
-        string(Dynamics(force, D), *ENDS, initial=ARC)
+        string(Dynamics(force, D), START, END, initial=ARC)

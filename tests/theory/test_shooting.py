@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffuscope.errors import InputError
-from diffuscope.theory.paths import Dynamics, least_action, shoot
+from diffuscope.theory.paths import Dynamics, Functional, least_action, shoot
 
 F = torch.float64
 
@@ -16,7 +16,7 @@ def grid(T: float, N: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("functional", ["FW", "OM"])
-def test_an_ornstein_uhlenbeck_path_to_ten_digits(functional: str) -> None:
+def test_an_ornstein_uhlenbeck_path_to_ten_digits(functional: Functional) -> None:
     a, b, D, T = torch.tensor([-1.0, 0.4]), torch.tensor([0.8, 1.5]), 0.7, 3.0
     dynamics = Dynamics(lambda x: -x, D)
     found = shoot(dynamics, least_action(dynamics, a, b, grid(T, 40), functional), functional, segments=6)

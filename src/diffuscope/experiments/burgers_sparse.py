@@ -97,5 +97,6 @@ def own(part: Part) -> str:
     """Solutions of our own scheme, whose residual is zero."""
     parts = [OWN_TRAIN, VALIDATION // 2, TEST // 2]
     u = EQUATION.solve(EQUATION.draw(sum(parts), generator=part.generator))
+    train, validation, test = u[:, None].split(parts)
     noise = NOISE * float(u.std())  # not a scaled u, which would solve another equation
-    return answer(part, Data(*u[:, None].split(parts), ("velocity",), 0, SEEN, noise), "own-")
+    return answer(part, Data(train, validation, test, ("velocity",), 0, SEEN, noise), "own-")

@@ -144,7 +144,7 @@ class Evolution:
         free = np.repeat(~held, np.diff(slope.indptr))
         half = csr_array((-slope.data / 2 * free, slope.indices, slope.indptr), shape=(len(held),) * 2)
         step = (~held).astype(float) / self.step
-        return csr_array(half + diags_array(step + held)), csr_array(half - diags_array(step))
+        return csr_array(half + diags_array(step + held)), csr_array(half + diags_array(-step))
 
     def _solve_linear(self, a: Tensor) -> Tensor:
         slope = self.slope(torch.zeros(1, *self.space.shape, dtype=torch.float64))

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.integrate import solve_ivp
-from scipy.sparse import block_array, csr_array, eye_array
-from scipy.sparse.linalg import spsolve
+from scipy.sparse import block_array, csc_array, csr_array, eye_array
+from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from diffuscope.errors import InputError
@@ -142,5 +142,6 @@ def _newton_step(derivative: Tensor, defect: Tensor, d: int) -> Tensor:
     matrix = csr_array(block_array(blocks))
     rows, columns = np.arange(segments * size - d), np.arange(d, segments * size)
     step = np.zeros(segments * size)
-    step[d:] = spsolve(matrix[rows][:, columns].tocsc(), -defect.reshape(-1).numpy()[: segments * size - d])
+    wanted = -defect.reshape(-1).numpy()[: segments * size - d]
+    step[d:] = splu(csc_array(matrix[rows][:, columns])).solve(wanted)
     return torch.from_numpy(step.reshape(segments, size))
