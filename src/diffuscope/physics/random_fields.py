@@ -156,7 +156,7 @@ def two_phase(
 
     Of a field of variance v, `threshold` = sqrt(v) Phi^-1(1 - p) leaves a share p of the volume to `high`, on average.
     """
-    return torch.where(field >= threshold, float(high), float(low)).to(field.dtype)
+    return torch.where(field >= threshold, torch.full_like(field, high), torch.full_like(field, low))
 
 
 def sine_modes(grid: Grid, modes: int) -> Float[Tensor, "K *grid"]:
