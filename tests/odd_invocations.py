@@ -120,6 +120,9 @@ ENCODERS = ("raising", "leaving", "nothing", "halves", "not_finite", "same", "on
             "Model")  # fmt: skip
 
 
+WEIGHTS = {"audit": 6, "train": 3, "sample": 4, "data": 1}  # how often a command is typed; 2 for the others
+
+
 @dataclass(frozen=True, kw_only=True)
 class Invocation:
     """Words of a command line, and the typed words of which its one line must name one."""
@@ -142,7 +145,7 @@ def invocations(folder: Path, count: int, seed: int) -> Iterator[Invocation]:
     places, rng = make_files(folder), random.Random(seed)
     faults = {name: list(faults_of(name, places)) for name in COMMANDS}
     for _ in range(count):
-        command = rng.choices([*COMMANDS], weights=[6, 3, 4, 2, 2, 1, 2, 2, 2, 2])[0]
+        command = rng.choices([*COMMANDS], weights=[WEIGHTS.get(name, 2) for name in COMMANDS])[0]
         chosen = rng.sample(faults[command], rng.choice((1, 1, 2)))
         given = {fault[0].partition("=")[0] for fault in chosen}
         needed = [part for part in needs(command, places) if part[0] not in given]
@@ -152,6 +155,8 @@ def invocations(folder: Path, count: int, seed: int) -> Iterator[Invocation]:
         rng.shuffle(parts)
         # an option without its value comes last, where no other word can be taken for the value
         parts.sort(key=lambda part: len(part) == 1 and part[0].startswith("--") and "=" not in part[0])
+        if command == "paths":  # options that take any number of words would take the positional one behind them
+            parts.sort(key=lambda part: part[0].startswith("-"))
         typed = [part for part in parts if part in chosen or not part[0].startswith("--")]
         names = tuple(name for part in typed for name in named_by(part))
         yield Invocation(words=(command, *(word for part in parts for word in part)), names=names)

@@ -39,6 +39,13 @@ def here(tmp_path, monkeypatch):
     sys.modules.pop("mine", None)
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Without pictures, which take most of a small run: their numbers are in solution.json too."""
+    monkeypatch.setattr("diffuscope.report.page.page_svg", lambda chart: f"<svg>{len(chart.panels)}</svg>")
+    monkeypatch.setattr("diffuscope.physics.solution_report.charts_png", lambda _charts, title: title.encode())
+
+
 def solution():
     return json.loads(Path("out/solution.json").read_text())
 
@@ -64,6 +71,7 @@ def test_readings_of_a_file_give_files_a_page_and_a_picture(capsys):
         assert picture.width > 500
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_example_without_a_file_knows_its_truth_and_grades_itself(capsys):
     main(["solve", *SMALL, "--noise", "0.03"])
     assert "an example, whose truth is known" in capsys.readouterr().out
@@ -72,6 +80,7 @@ def test_an_example_without_a_file_knows_its_truth_and_grades_itself(capsys):
         assert held["truth"].shape == (2, 11)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_interrupted_run_resumes_to_the_same_files(monkeypatch, capsys):
     words = ["solve", *SMALL, "--data", "readings.csv"]
     main(words)
@@ -98,6 +107,7 @@ def test_an_interrupted_run_resumes_to_the_same_files(monkeypatch, capsys):
     assert len(calls) == 5
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_too_few_agreeing_fields_end_with_exit_code_3_and_files(capsys):
     Path("sharp.csv").write_text("x,value,noise\n0.3,0.05,0.0001\n0.5,0.06,0.0001\n0.7,0.04,0.0001\n")
     with pytest.raises(SystemExit) as ended:
@@ -110,12 +120,14 @@ def test_too_few_agreeing_fields_end_with_exit_code_3_and_files(capsys):
         assert "quantile_05" not in held.files
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_denoiser_of_the_users_own_is_conditioned(capsys):
     main(["solve", *SMALL, "--data", "readings.csv", "--prior", "mine:denoiser"])
     assert "mine:denoiser, your own: a denoiser" in capsys.readouterr().out
     assert solution()["calibration"] is None
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.skipif("DIFFUSCOPE_DATA" not in os.environ, reason="needs the public fields")
 @pytest.mark.parametrize("problem", [pytest.param("darcy", marks=pytest.mark.slow), "burgers"])
 def test_public_fields_are_a_prior_of_their_own_grid(problem, capsys):

@@ -17,10 +17,10 @@ from diffuscope.audit.fingerprint import object_digest
 from diffuscope.audit.named_features import named_features
 from diffuscope.audit.no_model import NoModel
 from diffuscope.audit.remembered_features import RememberedFeatures
-from diffuscope.audit.store import Store
 from diffuscope.data import DataSet, toy_data
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
+from diffuscope.store import Store
 
 QUICK = Settings()
 

@@ -17,10 +17,10 @@ from diffuscope.audit.owner_findings import MOST, audited_owners, chosen, owners
 from diffuscope.audit.question import not_answered
 from diffuscope.audit.questions.membership import QUESTION, no_canaries, paired_losses
 from diffuscope.audit.questions.memorized import QUESTION as MEMORIZED
-from diffuscope.audit.store import Store
 from diffuscope.data import Canaries, load_data, make_canaries
 from diffuscope.errors import InputError
 from diffuscope.exact import Empirical, Gaussian
+from diffuscope.store import Store
 
 SETTINGS = dataclasses.replace(QUICK, points=200, trajectories=8, generated=20)
 

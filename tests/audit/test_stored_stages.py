@@ -14,9 +14,9 @@ from audit_subjects import QUICK, digits
 from diffuscope import source
 from diffuscope.audit import Subject
 from diffuscope.audit.fingerprint import fingerprint, tensors_within
-from diffuscope.audit.store import Store
 from diffuscope.errors import InputError
 from diffuscope.schedules import VE
+from diffuscope.store import Store
 
 WRITTEN = {"sums": np.arange(12.0).reshape(3, 4), "counts": np.array([1, 2])}
 

@@ -209,7 +209,7 @@ def test_random_sources_are_sums_of_eight_modes_with_variance_one_over_k_squared
     variance = per_axis if axes == 1 else per_axis[:, None] * per_axis
     z = (f.square().mean(0) - variance) / (variance * math.sqrt(2 / n)).clamp(min=1e-9)
     assert float(z.abs().max()) < 4
-    spectrum = torch.linalg.svdvals(f.flatten(1))
+    spectrum = torch.linalg.svdvals(f[:400].flatten(1))
     rank = (16 if kind == "periodic" else 8) ** axes
     assert float(spectrum[rank:].max()) < 1e-12 * float(spectrum[0]) < 1e-6 * float(spectrum[rank - 1])
     if kind == "dirichlet":

@@ -33,7 +33,7 @@ def cole_hopf(x: Tensor, t: float, nu: float) -> Tensor:
 
     G = (x - s)^2 / 2t + integral of u(., 0) from 0 to s. The trapezoidal rule converges exponentially here.
     """
-    s = torch.linspace(-3, 4, 20_001, dtype=torch.float64)
+    s = torch.linspace(-3, 4, 5_001, dtype=torch.float64)
     G = (x[:, None] - s) ** 2 / (2 * t) + (1 - torch.cos(2 * math.pi * s)) / (2 * math.pi)
     weights = torch.softmax(-G / (2 * nu), 1)
     return (weights * (x[:, None] - s) / t).sum(1)
@@ -41,7 +41,7 @@ def cole_hopf(x: Tensor, t: float, nu: float) -> Tensor:
 
 def test_burgers_approaches_the_solution_of_cole_and_hopf_at_order_two() -> None:
     errors = []
-    for n in (16, 32, 64):
+    for n in (32, 64):
         burgers = Burgers(Grid((n // 2 + 1, n), (0.2, 1.0), (False, True)), 0.05)
         x = burgers.space.along(0)
         u = burgers.solve(torch.sin(2 * math.pi * x)[None])[0]
@@ -170,7 +170,7 @@ def test_every_equation_converges_to_a_manufactured_solution_at_order_two(name, 
 @pytest.mark.parametrize("name", list(MAKERS)[:4])
 def test_the_order_is_two_in_time_alone_and_in_space_alone(name, boundary) -> None:
     """Successive differences under refinement of one step, the other fixed."""
-    a, b, c = (solved(name, boundary, steps, 8)[0] for steps in (4, 8, 16))
+    a, b, c = (solved(name, boundary, steps, 8)[0] for steps in (3, 6, 12))
     assert order(a - b, b - c) == pytest.approx(2, abs=0.1)
     a, b, c = (solved(name, boundary, 2, n)[0][:: n // 16] for n in (16, 32, 64))
     assert order(a - b, b - c) == pytest.approx(2, abs=0.1)

@@ -8,7 +8,7 @@ import torch
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Gaussian, GaussianMixture
-from diffuscope.physics import LinearObservation, at_nodes
+from diffuscope.physics import LinearObservation, at_nodes, posterior
 from diffuscope.physics.kernel_prior import KernelPrior
 from diffuscope.schedules import VE
 
@@ -75,6 +75,22 @@ def test_with_observations_it_is_bayes_rule_component_by_component(fields, obser
         ours, known = (getattr(each, name)(x, alpha, sigma) for each in (posterior, mixture))
         torch.testing.assert_close(ours, known, rtol=1e-8, atol=1e-8)
     assert posterior.log_evidence == pytest.approx(evidence, abs=1e-10)
+
+
+def test_it_is_known_to_posterior_and_conditioned_on_one_observation_after_another(fields, observed):
+    """Two observations of noise R, of which one is told in other units, are the rows of one."""
+    observation, y = observed
+    prior, (first, second) = KernelPrior(fields, A), observation.matrix
+    once = posterior(prior, LinearObservation(first[None], (D,), R), y[:1])
+    twice = posterior(once, LinearObservation(2 * second[None], (D,), 2 * R), 2 * y[None, 1:])
+    known = prior.given(observation, y)
+    torch.testing.assert_close(twice.mean, known.mean)
+    torch.testing.assert_close(twice.variance, known.variance)
+    assert twice.log_evidence == pytest.approx(known.log_evidence)
+    with pytest.raises(InputError, match=r"all with noise or all without, got noise 0.3 and 0.0"):
+        posterior(once, LinearObservation(second[None], (D,)), y[1:])
+    with pytest.raises(InputError, match=r"y: expected shape"):
+        once.given(observation, y[:1])
 
 
 def test_levels_of_their_own_give_what_one_level_gives(fields, observed, generator):

@@ -80,10 +80,12 @@ def require_honest(z: Tensor) -> None:
 
 
 def run(*args: object, **options: object) -> list[Particles]:
-    """SEEDS runs of REPLICAS replicas, float64."""
+    """SEEDS runs of REPLICAS replicas, float64: parts of one, whose replicas are independent given the pilot's fit."""
+    together = sequential_monte_carlo(*args, **{"replicas": SEEDS * REPLICAS, "dtype": F64} | options)  # type: ignore
+    parts = torch.arange(SEEDS * REPLICAS).split(REPLICAS)
     return [
-        sequential_monte_carlo(*args, **{"replicas": REPLICAS, "seed": seed, "dtype": F64} | options)  # type: ignore
-        for seed in range(SEEDS)
+        Particles(together.x[k], together.log_weights[k], together.ess[:, k], together.resampled[:, k], together.nfe)
+        for k in parts
     ]
 
 
@@ -172,7 +174,7 @@ def test_the_chain_of_a_mere_denoiser_has_its_own_prior() -> None:
     runs = run(Plain(exact), observation, torch.tensor([y]), particles=40, times=times)
     m, v = torch.tensor([[posterior_mean], [posterior_variance]], dtype=F64)
     require_honest(torch.stack([zscores(found, m, v, log_evidence) for found in runs]))
-    assert runs[0].nfe == 4 * (REPLICAS * 40 + 2 * 256)  # the pilot's own chain, and its noised levels
+    assert runs[0].nfe == 4 * (SEEDS * REPLICAS * 40 + 2 * 256)  # the pilot's own chain, and its noised levels
 
 
 POINTS = torch.tensor([[0.0, 0.0], [1.0, 0.2], [-0.8, 1.1], [0.4, -1.3], [-1.2, -0.6]], dtype=F64)

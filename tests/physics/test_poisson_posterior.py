@@ -6,6 +6,7 @@ shift the samples by 6/80 standard deviations. The sampler's own bias, measured 
 its draws are compared with exact moments.
 """
 
+import functools
 import math
 import re
 from pathlib import Path
@@ -33,6 +34,7 @@ from diffuscope.samplers import DPMSolverPP2M, finish, generate, model_times
 from diffuscope.schedules import VE
 
 NODES, NOISE, STEPS, HIGHEST = 65, 1e-3, 120, 1e4
+PROBLEMS = 2000
 GRID = Grid((NODES,))
 PROBLEM = Problem(name="poisson", title="Poisson", equation=Poisson(GRID), given="forcing")
 PRIOR = joint_sine_prior(GRID, 8)
@@ -72,9 +74,20 @@ def test_a_projected_sample_has_the_boundary_values_of_a_prior_that_does_not_kno
     assert float((PROBLEM.residual(fields).abs().amax(1) / operator_size(fields[:, 1])).max()) < 1e-12
 
 
-def drawn(guide: GaussianGuide, starts: Tensor, steps: int = STEPS) -> Tensor:
-    times = model_times(guide, steps, high=HIGHEST)
+def drawn(guide: GaussianGuide, starts: Tensor) -> Tensor:
+    times = model_times(guide, STEPS, high=HIGHEST)
     return finish(guide, DPMSolverPP2M(), starts.double(), times, batch_size=len(starts))
+
+
+@functools.cache
+def problems() -> tuple[Tensor, Tensor, Tensor]:
+    """PROBLEMS truths, the means of their posteriors, and a sample of each."""
+    generator = torch.Generator().manual_seed(3)
+    truth = BOUND.sample(PROBLEMS, generator=generator)
+    y = observe(SENSORS, truth, generator=generator)
+    guide = GaussianGuide(ExactDenoiser(BOUND, SCHEDULE), SENSORS, y)
+    starts = HIGHEST * torch.randn(PROBLEMS, 2, NODES, generator=generator)
+    return truth, posterior_means(BOUND, SENSORS, y), drawn(guide, starts)
 
 
 def whitened(fields: Tensor, exact: Gaussian) -> Tensor:
@@ -82,17 +95,21 @@ def whitened(fields: Tensor, exact: Gaussian) -> Tensor:
 
 
 def test_mean_and_covariance_of_the_samples_are_those_of_the_posterior_within_three_standard_errors() -> None:
-    """In whitened coordinates n |mean|^2 is chi^2 of k, and the deviations of the covariance one of k (k + 1) / 2."""
+    """In whitened coordinates n |mean|^2 is chi^2 of k, and the deviations of the covariance one of k (k + 1) / 2.
+
+    Every sample has a y of its own, and its mean taken off: the covariance is the same for all.
+    """
     exact, y = exact_and_data()
     guide = GaussianGuide(ExactDenoiser(BOUND, SCHEDULE), SENSORS, y)
-    n, k = 2000, len(exact.eigenvalues)
+    n, k = PROBLEMS, len(exact.eigenvalues)
     units = torch.cat([torch.zeros(1, 2 * NODES), exact.eigenvectors.T]).double().reshape(-1, 2, NODES)
     ends = whitened(drawn(guide, units * HIGHEST), exact)
     bias = (ends[1:] - ends[:1]) - torch.eye(k, dtype=torch.float64)  # in standard deviations
     assert float(bias.norm()) < 0.02  # 2000 draws tell 0.022 in a mean, 0.016 in a standard deviation
     assert float(ends[0].norm()) < 2e-3
 
-    z = whitened(drawn(guide, HIGHEST * torch.randn(n, 2, NODES, generator=torch.Generator().manual_seed(0))), exact)
+    _, means, samples = problems()
+    z = whitened(samples - means + exact.mean, exact)
     of_mean = n * float(z.mean(0).square().sum())
     assert abs(of_mean - k) < 3 * math.sqrt(2 * k)
     deviation = z.T @ z / n - torch.eye(k, dtype=torch.float64)
@@ -103,17 +120,12 @@ def test_mean_and_covariance_of_the_samples_are_those_of_the_posterior_within_th
 
 def test_ninety_percent_intervals_cover_ninety_percent_of_two_thousand_problems() -> None:
     """The truth, and one sample per problem from its own y, lie in the exact interval with probability 0.9."""
-    generator, problems = torch.Generator().manual_seed(3), 2000
-    truth = BOUND.sample(problems, generator=generator)
-    y = observe(SENSORS, truth, generator=generator)
+    truth, means, samples = problems()
     exact, _ = exact_and_data()
     inside = slice(1, -1)  # the ends have no width
     half = 1.6448536269514722 * exact.posterior_covariance(exact.mean[None], 0.0, 1.0).diagonal()[0, :, inside].sqrt()
-    means = posterior_means(BOUND, SENSORS, y)[..., inside]
-    guide = GaussianGuide(ExactDenoiser(BOUND, SCHEDULE), SENSORS, y)
-    samples = drawn(guide, HIGHEST * torch.randn(problems, 2, NODES, generator=generator), steps=80)
     for fields in (truth, samples):
-        covered = ((fields[..., inside] - means).abs() <= half).double().mean((0, 2))
+        covered = ((fields - means)[..., inside].abs() <= half).double().mean((0, 2))
         for share in covered.tolist():  # of f and of u; the standard error is below 0.5 %
             assert share == pytest.approx(0.9, abs=0.02)
 

@@ -6,14 +6,13 @@ import pytest
 import torch
 
 from diffuscope.errors import InputError
-from diffuscope.physics import Grid
+from diffuscope.physics import Grid, random_fields
 from diffuscope.physics.random_fields import (
     Matern,
     SquaredExponential,
     covariance_matrix,
     random_field,
     reflected_field,
-    sine_field,
     sine_modes,
     two_phase,
 )
@@ -121,8 +120,8 @@ def test_different_generators_draw_different_fields_and_the_same_one_repeats() -
 def test_two_phases_have_the_share_of_the_threshold() -> None:
     x = random_field(Grid((32, 32)), Matern(0.05, 0.5, 4.0), 400, generator=generator())
     threshold = 2 * 0.6744897501960817  # the upper quartile of N(0, 4)
-    medium = two_phase(x, low=3, high=12, threshold=threshold)
-    assert set(medium.unique().tolist()) == {3.0, 12.0}
+    medium = two_phase(x, low=0.1, high=12, threshold=threshold)
+    assert set(medium.unique().tolist()) == {0.1, 12.0}
     share = (medium == 12).double().flatten(1).mean(1)
     assert abs(float(share.mean()) - 0.25) < 4 * float(share.std()) / 20
 
@@ -138,15 +137,8 @@ def test_sine_modes_are_discrete_eigenvectors_and_vanish_on_the_boundary() -> No
     assert torch.allclose(gram, 8 * 6 / 4 * torch.eye(9, dtype=torch.float64), atol=1e-12)
 
 
-def test_sine_fields_have_the_decay_of_their_coefficients() -> None:
-    grid, n = Grid((9, 7)), 20_000
-    c = sine_field(grid, n, modes=3, decay=1.5, generator=generator()).flatten(1) @ sine_modes(grid, 3).flatten(1).T
-    variance = (c / (8 * 6 / 4)).var(0)
-    exact = torch.tensor([(k * m) ** -3.0 for k in (1, 2, 3) for m in (1, 2, 3)], dtype=torch.float64)
-    assert float((variance / exact - 1).abs().max()) < 4 * math.sqrt(2 / n)
-
-
-def test_impossible_fields_are_refused() -> None:
+def test_impossible_fields_are_refused(monkeypatch) -> None:
+    monkeypatch.setattr(random_fields, "MOST_NODES", 2**16)
     for wrong in ({"length": 0.0}, {"length": 1.0, "variance": -1.0}, {"length": float("nan")}):
         with pytest.raises(InputError):
             SquaredExponential(**wrong)

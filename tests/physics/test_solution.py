@@ -10,6 +10,7 @@ import torch
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Empirical, Gaussian
+from diffuscope.physics import LinearObservation, posterior
 from diffuscope.physics.prior_fields import Prior, generated_fields
 from diffuscope.physics.prior_names import named_prior, own_prior
 from diffuscope.physics.problems import PROBLEMS
@@ -19,6 +20,7 @@ from diffuscope.physics.solution_moments import (
     LEVELS,
     finite_set_calibration,
     gaussian_calibration,
+    standard_deviation,
     weighted_moments,
 )
 from diffuscope.physics.solution_report import SolutionReport
@@ -89,12 +91,19 @@ def test_the_gaussian_solution_of_poisson_and_its_files_are_the_closed_form(tmp_
 
 def test_exact_boundary_values_are_met_by_every_sample_and_the_equation_holds():
     sensors = readings([0.0, 1.0, 0.5], [0.5, -0.25, 0.3], [0.0, 0.0, 0.1])
-    found = solve_inverse(LINE, sensors, named_prior("open-boundary", LINE), samples=200)
+    prior = named_prior("open-boundary", LINE)
+    found = solve_inverse(LINE, sensors, prior, samples=200)
     ends = found.samples[:, 1, [0, -1]] - torch.tensor([0.5, -0.25], dtype=torch.float64)
     assert float(ends.abs().max()) < 1e-10
     assert float(found.residual.max()) < 1e-12
     assert found.moments is not None
     assert float(found.moments.sd[1, [0, -1]].max()) < 1e-9
+    assert isinstance(prior.distribution, Gaussian)
+    read = prior.distribution.eigenvectors[[17, 33, 25]]
+    total = (read * prior.distribution.eigenvalues) @ read.T + torch.diag(sensors.noise**2)
+    y = sensors.values
+    expected = -0.5 * (y @ torch.linalg.solve(total, y) + torch.logdet(2 * math.pi * total))
+    assert found.log_evidence == pytest.approx(float(expected), abs=1e-9)
 
 
 def test_a_boundary_value_that_the_prior_excludes_is_refused():
@@ -162,7 +171,9 @@ def test_coverage_of_a_gaussian_of_another_variance_is_the_closed_form(scale):
     truths, r, v = torch.randn(4000, 1, 40, dtype=torch.float64, generator=generator), 0.7, scale
     prior = Gaussian.isotropic(torch.zeros(1, 40, dtype=torch.float64), v)
     matrix = torch.eye(40, dtype=torch.float64)[:20]
-    found = gaussian_calibration(prior, truths, matrix, torch.full((20,), r, dtype=torch.float64), generator=generator)
+    left = posterior(prior, LinearObservation(matrix, (1, 40), r), torch.zeros(20))
+    sd, noise = standard_deviation(left), torch.full((20,), r, dtype=torch.float64)
+    found = gaussian_calibration(prior, sd, truths, matrix, noise, generator=generator)
     unread = math.sqrt(v)
     read = math.sqrt(v * r**2 * (v + r**2) / (r**4 + v**2 * r**2))
     exact = sum(math.erf(Z90 * ratio / math.sqrt(2)) for ratio in (unread, read)) / 2

@@ -7,12 +7,12 @@ import torch
 
 from diffuscope.findings import Chart, Panel, Rule, bootstrap_sums, density_bars, intervals, percentile_interval
 from diffuscope.report import Block, Gallery, GalleryItem, Picture, image_png
+from diffuscope.store import Arrays
 
 from .agreement import Agreement
 from .level_charts import Curve, noise_panel
 from .pictures import as_images
 from .session import Session
-from .store import Arrays
 
 SHOWN = 8
 

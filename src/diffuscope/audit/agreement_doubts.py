@@ -20,13 +20,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from diffuscope.findings import bootstrap_sums, percentile_interval
+from diffuscope.store import Arrays
 
 from .agreement import SAME_COSINE, Agreement, Interval, Pair
 from .denoising_gap import Gap, Pairs, denoising_gap
 from .level_measures import LevelMeasures
 from .second_model import nearly_shared, shared_examples
 from .session import Session
-from .store import Arrays
 
 RESOLVED = 3.0  # standard errors that must fit between two memorizers and equal functions
 LEARNED = 0.99  # of a formula's loss: a model surely below it has learned more

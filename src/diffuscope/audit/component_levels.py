@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from diffuscope.samplers import suggest_skip
+from diffuscope.store import Arrays
 from diffuscope.theory.geometry import (
     Trajectories,
     crossing_levels,
@@ -31,7 +32,6 @@ from diffuscope.theory.geometry.feature_emergence import EMERGED
 
 from .generation import starting_noise
 from .session import Session
-from .store import Arrays
 from .subject import evaluate
 
 COMPONENTS = 16  # leading principal components, at most

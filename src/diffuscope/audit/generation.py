@@ -14,9 +14,9 @@ from diffuscope.denoisers import Denoiser
 from diffuscope.exact import Gaussian
 from diffuscope.samplers import Heun, trajectory
 from diffuscope.schedules import Schedule
+from diffuscope.store import Arrays
 
 from .own_sampler import Finish
-from .store import Arrays
 from .subject import EVALUATION_BATCH, Levels, Subject, evaluate, levels_at
 
 

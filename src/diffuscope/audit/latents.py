@@ -22,11 +22,11 @@ from diffuscope.data.value_range import Range, rescaled
 from diffuscope.errors import InputError
 from diffuscope.files import load_object
 from diffuscope.progress import progress_bar
+from diffuscope.store import Arrays, Store
 
 from .features import evaluating
 from .fingerprint import digest, object_digest
 from .originals import Originals
-from .store import Arrays, Store
 
 BATCH, PART = 64, 4096  # examples in one call, and in one file of the store
 Examples = Float[Tensor, "n *event"]

@@ -28,10 +28,10 @@ from jaxtyping import Bool, Float, Shaped
 from numpy import ndarray
 from torch import Tensor
 
+from diffuscope.store import Arrays
 from diffuscope.theory import compared
 
 from .references import References, component_bands
-from .store import Arrays
 from .subject import Subject, evaluate
 
 SETS = ("training", "heldout", "trajectory")

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
+from diffuscope.store import Store
 
 from .classifier import fit_classifier
 from .cluster_features import fit_cluster_features
@@ -27,7 +28,6 @@ from .features import FITTED, Features, feature_map, user_features, user_object
 from .fingerprint import object_digest
 from .patch_features import fit_patch_features
 from .remembered_features import RememberedFeatures
-from .store import Store
 from .subject import Subject
 from .transformations import is_image
 

@@ -18,11 +18,11 @@ from diffuscope.files import sole_writer
 from diffuscope.progress import progress_bar
 from diffuscope.samplers import generate, is_one_step
 from diffuscope.source import source_fingerprint
+from diffuscope.store import Arrays, Store
 
 from .fingerprint import PROBES, digest, tensors_within
 from .level_measures import Points
 from .no_model import NoModel
-from .store import Arrays, Store
 from .subject import Settings, Subject, evaluate
 
 PART = 64  # samples in one file of the store

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from diffuscope.findings import Finding
 from diffuscope.report import Block, Table
+from diffuscope.store import Arrays
 
 from .attack_scores import log_losses
 from .difficulty import difficulty
 from .fingerprint import digest
 from .owner_sets import FEWEST, OwnerTest, detectable_difference, owner_tests
 from .session import Session
-from .store import Arrays
 from .subject import Levels, evaluate
 
 MOST = 200  # examples of one owner and kind that are evaluated

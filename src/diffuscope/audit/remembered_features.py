@@ -14,10 +14,11 @@ from jaxtyping import Float, Int, UInt64
 from numpy import ndarray
 from torch import Tensor
 
+from diffuscope.store import Arrays, Store
+
 from .features import Features
 from .fingerprint import digest
 from .repeats import row_keys
-from .store import Arrays, Store
 
 PART = 8192  # examples in one file of the store
 FEWEST = 8  # rows that stay a block of their own

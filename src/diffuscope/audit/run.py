@@ -16,6 +16,7 @@ from diffuscope.denoisers import Denoiser
 from diffuscope.files import sole_writer
 from diffuscope.memory import require_memory
 from diffuscope.progress import progress_bar
+from diffuscope.store import Store
 
 from . import questions
 from .fingerprint import fingerprint
@@ -28,7 +29,6 @@ from .question import not_answered
 from .result import AuditResult, versions
 from .second_model import SecondModel, as_second, require_second
 from .session import Session
-from .store import Store
 from .subject import Settings, Subject, require_samples
 
 

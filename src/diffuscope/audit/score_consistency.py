@@ -29,10 +29,10 @@ from numpy import ndarray
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.densities import curl_by_probes, relative_curl, relative_residual, score_equation_by_probes
 from diffuscope.findings import Chart, Finding, Panel, Tone, bootstrap_sums, detectable_shift, percentile_interval
+from diffuscope.store import Arrays
 
 from .level_charts import Curve, noise_panel
 from .session import Session
-from .store import Arrays
 
 POINTS, PROBES = 64, 4
 MEASURED = ("this model", "an exact mixture")

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from diffuscope import streams
 from diffuscope.exact import Gaussian
+from diffuscope.store import Arrays, Store
 
 from .copy_search import COPIED
 from .features import Features
@@ -25,7 +26,6 @@ from .named_features import named_features, own_features
 from .own_sampler import own_sampler
 from .references import References, fit_gaussian, fit_references
 from .second_model import SecondModel
-from .store import Arrays, Store
 from .subject import Levels, Settings, Subject, noise_levels
 
 

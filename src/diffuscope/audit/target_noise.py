@@ -31,10 +31,10 @@ from numpy import ndarray
 
 from diffuscope.exact import nearest_neighbors
 from diffuscope.findings import bootstrap_sums, percentile_interval
+from diffuscope.store import Arrays
 
 from .level_measures import Points
 from .session import Session
-from .store import Arrays
 
 EXAMPLES = 1000  # training examples of which the nearest other one is sought, and samples
 Interval = tuple[float, float, float]  # a value and the ends of its interval

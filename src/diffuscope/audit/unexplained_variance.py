@@ -26,11 +26,11 @@ from numpy import ndarray
 from scipy import stats
 
 from diffuscope.findings import bootstrap_sums, percentile_interval
+from diffuscope.store import Arrays
 
 from .level_charts import Curve
 from .level_measures import SETS, LevelMeasures
 from .references import band_names
-from .store import Arrays
 
 TINY = np.finfo(float).tiny
 NEGLIGIBLE = 1e-9  # a band with less than this share of the output's variance has nothing to explain

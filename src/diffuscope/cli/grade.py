@@ -22,6 +22,7 @@ from diffuscope.physics.grading import (
 from diffuscope.physics.grading.page import headline, shown
 from diffuscope.progress import progress_bar
 from diffuscope.report import charts_png, write_page
+from diffuscope.streams import require_seed
 
 from .failures import kind_and_text, modules_named, one_line, user_place
 from .options import require_within, writing
@@ -59,6 +60,7 @@ class Grade:
         require_within("problems", self.problems, 1, 1000)
         require_within("draws", self.draws, 8, 100_000)
         require_within("steps", self.steps, 2, 10_000)
+        require_seed(self.seed)
         families = self.cases or tuple(FAMILIES)
         if unknown := [name for name in families if name not in FAMILIES]:
             raise InputError(f"cases: expected some of {', '.join(FAMILIES)}, got {', '.join(unknown)}")

@@ -20,8 +20,7 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 from diffuscope.findings import groups
-from diffuscope.physics import Grid
-from diffuscope.physics.operators import Burgers
+from diffuscope.physics.problems import burgers
 from diffuscope.physics.public_fields import public_fields
 
 from .experiment import Experiment
@@ -31,7 +30,7 @@ from .sparse_fields import DRAWS, NFE, OURS, Data, charts, claims, compare, tabl
 NOISE, SEEN = 0.01, 8
 VALIDATION, TEST = 100, 40
 OWN_TRAIN = 400
-EQUATION = Burgers(Grid((17, 16), (1.0, 1.0), (False, True)), 0.01)
+EQUATION = burgers().equation
 EXPERIMENT = Experiment(
     name="burgers-sparse",
     title="Burgers' equation from 3% of space and time",

@@ -10,10 +10,8 @@ Source: the task of DiffusionPDE (Huang et al. 2024, https://arxiv.org/abs/2406.
 posterior is exact; data of Li et al. 2021, https://arxiv.org/abs/2010.08895.
 """
 
-import torch
-
 from diffuscope.errors import InputError
-from diffuscope.physics import Darcy, Grid
+from diffuscope.physics.problems import darcy
 from diffuscope.physics.public_fields import public_fields
 
 from .experiment import Experiment
@@ -64,10 +62,8 @@ def public(part: Part) -> str:
 @EXPERIMENT.part("And on our own of 32 x 32?")
 def own(part: Part) -> str:
     """Two-phase media and the solutions of our own finite volumes."""
-    equation = Darcy(Grid((32, 32)))
-    a = equation.draw(OWN_TRAIN + OWN_VALIDATION + OWN_TEST, generator=part.generator)
-    u = equation.solve(a)
-    fields = torch.stack([a / a.std(), u / u.std()], 1)
+    drawn = darcy(32).fields(OWN_TRAIN + OWN_VALIDATION + OWN_TEST, generator=part.generator)
+    fields = drawn / drawn.std((0, 2, 3), keepdim=True)
     train, validation, test = fields.split([OWN_TRAIN, OWN_VALIDATION, OWN_TEST])
     data = Data(train, validation, test, CHANNELS, observed=1, seen=31, noise=NOISE)
     found = compare(data, part.seed, part.generator)

@@ -14,6 +14,7 @@ from .conditioning import (
 )
 from .exact_posterior import log_evidence, posterior, posterior_means, posterior_weights
 from .grid import Grid
+from .kernel_prior import KernelPrior
 from .observation_file import read_sensors
 from .observations import (
     LinearObservation,
@@ -60,6 +61,7 @@ __all__ = [
     "Grid",
     "Heat",
     "Helmholtz",
+    "KernelPrior",
     "LinearObservation",
     "Matern",
     "NonlinearObservation",

@@ -5,6 +5,8 @@ r"""The exact posterior of a field given an observation: a distribution again, w
 **Gaussian mixture**: every component as above, weights :math:`\pi_j N(y; H\mu_j, H\Sigma_jH^T + r^2 I)`, for r = 0 in
 the limit r -> 0: the components in which y is confined to the fewest dimensions win.
 
+**Kernel density** of fields, y = H x + r eps: its own `given`.
+
 **Finite set**, any observation: the same points with weights :math:`w_i\, p(y \mid x_i)`.
 """
 
@@ -18,6 +20,7 @@ from torch import Tensor
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Empirical, Gaussian, GaussianMixture
 
+from .kernel_prior import KernelPrior
 from .levy_distribution import LevyDistribution
 from .observations import LinearObservation, Observation, Values
 from .observed import Observed
@@ -29,7 +32,7 @@ MET = 1e-9  # of 1 + max |y|: a hard constraint is met by a point (as in `log_li
 
 
 def posterior(distribution: Prior, observation: Observation, y: Values) -> Prior:
-    """p(x | y), exactly: of a Gaussian or a mixture for a linear observation, of a finite set for any.
+    """p(x | y), exactly: of a Gaussian, a mixture, a kernel density for a linear observation, of a finite set for any.
 
     `y` is one observation, (m,) or (1, m). The posterior is of the prior's kind and a prior again: condition on several
     observations in turn. Raises InputError for other distributions, an observation of other fields, a y of another
@@ -48,6 +51,8 @@ def _posterior(distribution: Distribution, observation: Observation, y: Values) 
     if isinstance(distribution, LevyDistribution):
         return distribution.given(_linear(distribution, observation), y)
     y = _one(_require_y(observation, y, distribution))
+    if isinstance(distribution, KernelPrior):
+        return distribution.given(_linear(distribution, observation), y)
     if isinstance(distribution, Empirical):
         weights = posterior_weights(distribution, observation, y)
         return Empirical(distribution.points, weights[distribution.weights > 0])
@@ -185,7 +190,7 @@ def _log_joint(prior: Empirical, observation: Observation, y: Tensor) -> Float[T
 
 def _require_y(observation: Observation, y: Tensor, distribution: Distribution) -> Float[Tensor, "batch m"]:
     shape = tuple(observation.event_shape)
-    if not isinstance(distribution, (Empirical, Gaussian, GaussianMixture)):
+    if not isinstance(distribution, (Empirical, Gaussian, GaussianMixture, KernelPrior)):
         raise _unknown(distribution)
     if shape != tuple(distribution.event_shape):
         raise InputError(f"observation: expected one of fields {tuple(distribution.event_shape)}, got {shape}")
@@ -213,5 +218,5 @@ def _linear(distribution: Distribution, observation: Observation) -> LinearObser
 
 
 def _unknown(distribution: object) -> InputError:
-    known = "a Gaussian, a GaussianMixture or an Empirical"
+    known = "a Gaussian, a GaussianMixture, a KernelPrior or an Empirical"
     return InputError(f"distribution: expected {known}, whose posterior is known, got {type(distribution).__name__}")

@@ -77,8 +77,22 @@ class KernelPrior:
             raise InputError("y: expected finite values, got NaN or infinity")
 
     def given(self, observation: LinearObservation, y: Float[Tensor, " m"]) -> "KernelPrior":
-        """The posterior given y = H x + r eps."""
-        return self._sharing(KernelPrior(self.fields, self.a, observation, y))
+        """The posterior given y = H x + r eps, and what it is given already.
+
+        Raises InputError also for an observation without noise beside one with noise.
+        """
+        if self.observation is None or self.y is None:
+            return self._sharing(KernelPrior(self.fields, self.a, observation, y))
+        KernelPrior(self.fields, self.a, observation, y)  # refuses shapes that do not fit
+        noises = [float(self.observation.noise), float(observation.noise)]
+        if min(noises) == 0 < max(noises):
+            raise InputError(
+                f"observation: expected all with noise or all without, got noise {noises[0]} and {noises[1]}"
+            )
+        scale = noises[0] / noises[1] if noises[0] > 0 else 1.0  # one level of noise for all
+        rows = torch.cat([self.observation.matrix, scale * observation.matrix])
+        both = LinearObservation(rows, self.event_shape, noises[0])
+        return self._sharing(KernelPrior(self.fields, self.a, both, torch.cat([self.y.double(), scale * y.double()])))
 
     def pulled(self, a: float) -> "KernelPrior":
         """The same with another `a`."""
@@ -129,7 +143,7 @@ class KernelPrior:
 
     @property
     def log_evidence(self) -> float:
-        """log p(y), in nats."""
+        """log p(y), in nats; of several observations with every y in the units in which the first has its noise."""
         return float(self._at_infinity().log_density[0]) + 0.5 * len(self._table[0]) * math.log(2 * math.pi)
 
     def sample(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n *event"]:

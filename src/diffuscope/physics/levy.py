@@ -31,6 +31,8 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 
+from .positive import require_positive
+
 
 @runtime_checkable
 class JumpLaw(Protocol):
@@ -84,7 +86,7 @@ class GaussianJumps:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        _require_positive("scale", self.scale)
+        require_positive(scale=self.scale)
 
     @property
     def atom(self) -> float:
@@ -123,7 +125,7 @@ class LaplaceJumps:
     scale: float = math.sqrt(0.5)
 
     def __post_init__(self) -> None:
-        _require_positive("scale", self.scale)
+        require_positive(scale=self.scale)
 
     @property
     def atom(self) -> float:
@@ -163,8 +165,7 @@ class StudentJumps:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        _require_positive("dof", self.dof)
-        _require_positive("scale", self.scale)
+        require_positive(dof=self.dof, scale=self.scale)
 
     @property
     def atom(self) -> float:
@@ -206,7 +207,7 @@ class BernoulliGaussJumps:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        _require_positive("scale", self.scale)
+        require_positive(scale=self.scale)
         if not 0 < self.rate < 1:
             raise InputError(f"rate: expected a probability between 0 and 1, got {self.rate}")
 
@@ -294,8 +295,3 @@ class LevyProcess:
             raise InputError(f"law: expected jumps of finite variance, got {self.law}")
         i = torch.arange(1, self.length + 1, dtype=torch.float64)
         return self.law.variance * torch.minimum(i[:, None], i)
-
-
-def _require_positive(name: str, value: float) -> None:
-    if not 0 < value < math.inf:
-        raise InputError(f"{name}: expected a positive number, got {value}")

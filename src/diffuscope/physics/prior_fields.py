@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffuscope.denoisers import Denoiser
 from diffuscope.errors import InputError
-from diffuscope.exact import Distribution, Gaussian
+from diffuscope.exact import Distribution
 from diffuscope.memory import require_memory
 from diffuscope.progress import progress_bar
 from diffuscope.streams import torch_stream
@@ -78,8 +78,3 @@ def generated_fields(
     if not bool(fields.isfinite().all()):
         raise InputError(f"problem: expected finite fields of {problem.name}, got NaN or infinity")
     return fields
-
-
-def fitted_gaussian(fields: Float[Tensor, "n channels *grid"]) -> Gaussian:
-    """The Gaussian of the mean and the covariance of the fields."""
-    return Gaussian.fit([fields])

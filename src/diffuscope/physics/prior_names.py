@@ -8,8 +8,9 @@ from diffuscope.exact import Empirical, Gaussian, GaussianMixture
 from diffuscope.files import load_object
 from diffuscope.streams import torch_stream
 
+from .kernel_prior import KernelPrior
 from .operators.laplacian import ShiftedLaplacian
-from .prior_fields import Prior, Remember, fitted_gaussian, forget, generated_fields
+from .prior_fields import Prior, Remember, forget, generated_fields
 from .priors import joint_prior, sine_forcing
 from .problem import Problem
 from .public_fields import NAMES, PublicFields
@@ -34,7 +35,7 @@ def named_prior(
     `generated`: a finite set of random fields. `gaussian`: the exact distribution of the same fields where the equation
     is linear, otherwise the Gaussian of their mean and covariance. `open-boundary`: as `gaussian` with unknown boundary
     values of standard deviation 1, for Poisson's equation. `module:object`: a Distribution whose posterior is known
-    (Gaussian, GaussianMixture, Empirical) or a Denoiser. Raises InputError for others.
+    (Gaussian, GaussianMixture, KernelPrior, Empirical) or a Denoiser. Raises InputError for others.
     """
     if name == "generated":
         drawn = generated_fields(problem, fields, seed=seed, remember=remember, progress=progress)
@@ -57,11 +58,12 @@ def own_prior(found: object, name: str) -> Prior:
     if isinstance(found, Gaussian):
         truths = found.sample(TRUTHS, generator=torch_stream(0, "solve", "truths"))
         return Prior(name=name, words=f"{words}: a Gaussian", distribution=found, truths=truths)
-    if isinstance(found, GaussianMixture):
-        return Prior(name=name, words=f"{words}: a Gaussian mixture", distribution=found)
+    if isinstance(found, (GaussianMixture, KernelPrior)):
+        kind = "a Gaussian mixture" if isinstance(found, GaussianMixture) else "a kernel density of fields"
+        return Prior(name=name, words=f"{words}: {kind}", distribution=found)
     if isinstance(found, Denoiser):
         return Prior(name=name, words=f"{words}: a denoiser, guided by its posterior covariance", denoiser=found)
-    known = "a Gaussian, a GaussianMixture, an Empirical or a Denoiser"
+    known = "a Gaussian, a GaussianMixture, a KernelPrior, an Empirical or a Denoiser"
     raise InputError(f"prior: expected {known}, got {type(found).__name__} from {name}")
 
 
@@ -89,7 +91,7 @@ def _gaussian(problem: Problem, fields: int, seed: int, remember: Remember, prog
     truths = generated_fields(problem, TRUTHS, seed=seed, stream="truths", remember=remember, progress=progress)
     return Prior(
         name="gaussian", words=f"the Gaussian of mean and covariance of {fields:,} generated fields, an approximation",
-        distribution=fitted_gaussian(drawn), truths=truths,
+        distribution=Gaussian.fit([drawn]), truths=truths,
     )  # fmt: skip
 
 

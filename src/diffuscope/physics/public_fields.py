@@ -18,7 +18,9 @@ from torch import Tensor
 from diffuscope.data.places import require_file
 from diffuscope.errors import InputError
 
-HIGH, LOW = 1.0, 0.05  # the coefficients of the two phases, by a fit: the data hold the phase alone
+from .operators.media import TwoPhase
+
+MEDIA = TwoPhase()  # the coefficients of the two phases, whose contrast is by a fit: the data hold the phase alone
 NAMES = {"darcy_neuraloperator": "darcy", "burgers_neuraloperator": "burgers"}
 
 
@@ -46,7 +48,7 @@ def public_fields(name: str) -> PublicFields:
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"prior: {path} cannot be read ({error}); expected the arrays {', '.join(keys)}") from None
     if "darcy" in name:
-        parts = [torch.stack([LOW + (HIGH - LOW) * x, y], 1) for x, y in (arrays[:2], arrays[2:])]
+        parts = [torch.stack([MEDIA.low + (MEDIA.high - MEDIA.low) * x, y], 1) for x, y in (arrays[:2], arrays[2:])]
     else:
         parts = [u[:, None] for u in arrays]
     train, heldout = parts

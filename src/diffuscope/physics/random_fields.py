@@ -25,6 +25,7 @@ from torch import Tensor
 from diffuscope.errors import InputError
 
 from .grid import Grid
+from .positive import require_positive
 
 MOST_NODES = 2**22  # of an embedding: 64 MB of complex numbers
 MOST_IMAGES = 10_000  # of the box, in the sum over them
@@ -56,7 +57,7 @@ class SquaredExponential:
     variance: float | int = 1.0
 
     def __post_init__(self) -> None:
-        _require_positive(length=self.length, variance=self.variance)
+        require_positive(length=self.length, variance=self.variance)
 
     @property
     def reach(self) -> float:
@@ -80,7 +81,7 @@ class Matern:
     variance: float | int = 1.0
 
     def __post_init__(self) -> None:
-        _require_positive(length=self.length, smoothness=self.smoothness, variance=self.variance)
+        require_positive(length=self.length, smoothness=self.smoothness, variance=self.variance)
 
     @property
     def reach(self) -> float:
@@ -155,7 +156,7 @@ def two_phase(
 
     Of a field of variance v, `threshold` = sqrt(v) Phi^-1(1 - p) leaves a share p of the volume to `high`, on average.
     """
-    return torch.where(field >= threshold, float(high), float(low)).to(field.dtype)
+    return torch.where(field >= threshold, torch.full_like(field, high), torch.full_like(field, low))
 
 
 def sine_modes(grid: Grid, modes: int) -> Float[Tensor, "K *grid"]:
@@ -176,18 +177,6 @@ def sine_modes(grid: Grid, modes: int) -> Float[Tensor, "K *grid"]:
 def wave_numbers(grid: Grid, modes: int) -> Float[Tensor, "K axes"]:
     """The k of every axis of every one of `sine_modes`."""
     return torch.cartesian_prod(*[torch.arange(1.0, modes + 1, dtype=torch.float64)] * grid.axes).reshape(-1, grid.axes)
-
-
-def sine_field(
-    grid: Grid, n: int, *, modes: int = 8, decay: float | int = 1.0, generator: torch.Generator
-) -> Float[Tensor, "n *grid"]:
-    """`n` draws of sum_k c_k prod_a sin(k_a pi x_a / L_a), c_k ~ N(0, prod_a k_a^(-2 decay)), float64.
-
-    They vanish on the boundary. Raises InputError as `sine_modes`.
-    """
-    deviations = wave_numbers(grid, modes).prod(-1) ** -float(decay)
-    c = torch.randn(n, len(deviations), dtype=torch.float64, generator=generator) * deviations
-    return torch.tensordot(c, sine_modes(grid, modes), dims=1)
 
 
 def _embedding(grid: Grid, covariance: Covariance) -> Float[Tensor, "*circle"]:
@@ -241,9 +230,3 @@ def _require_modes(grid: Grid, modes: int) -> None:
         raise InputError(f"grid: expected bounded axes for modes that vanish at their ends, got {grid.periodic}")
     if not 1 <= modes <= min(grid.shape) - 2:
         raise InputError(f"modes: expected 1 to {min(grid.shape) - 2} (the inner nodes of an axis), got {modes}")
-
-
-def _require_positive(**values: float | int) -> None:
-    for name, value in values.items():
-        if not 0 < value < math.inf:
-            raise InputError(f"{name}: expected a positive number, got {value}")

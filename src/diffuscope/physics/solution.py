@@ -20,8 +20,7 @@ from diffuscope.samplers import generate
 from diffuscope.streams import require_seed, torch_stream
 
 from .conditioning import CovarianceGuided
-from .exact_posterior import posterior
-from .observations import log_likelihood
+from .exact_posterior import log_evidence, posterior, posterior_weights
 from .prior_fields import Prior
 from .problem import Problem
 from .sensors import Sensors, require_readings
@@ -30,8 +29,7 @@ from .solution_moments import (
     Moments,
     finite_set_calibration,
     gaussian_calibration,
-    gaussian_covariance_of,
-    gaussian_log_evidence,
+    gaussian_means,
     gaussian_moments,
     standard_deviation,
     weighted_moments,
@@ -39,6 +37,7 @@ from .solution_moments import (
 
 ENOUGH = 20  # effective fields: the ends of a 90% interval are then their lowest and highest one
 TRUTHS = 400  # of the calibration
+NEGLIGIBLE = 1e-14  # of the largest weight
 CHECKED = 20  # samples whose residual is computed
 
 
@@ -131,23 +130,23 @@ def _of_finite_set(problem: Problem, sensors: Sensors, prior: Prior, n: int, see
             "got 0; expected the prior gaussian for exact values"
         )
     observation, y = sensors.noisy(problem)
-    log_likelihoods = log_likelihood(observation, fields, y)
-    best = float(log_likelihoods.max())
-    kept = torch.where(log_likelihoods - best > math.log(1e-14), log_likelihoods, -math.inf)
-    weights = kept.softmax(0)
+    every = Empirical(fields)
+    stream = torch_stream(seed, "solve", "samples")
+    weights = posterior_weights(every, observation, y)
+    weights = torch.where(weights > NEGLIGIBLE * weights.max(), weights, 0.0)
+    weights = weights / weights.sum()
     effective = float(1 / weights.square().sum())
-    left = posterior(Empirical(fields), observation, y)
     calibration = None
     if len(fields) > 2:
         truths = min(TRUTHS, len(fields) // 2)
         generator = torch_stream(seed, "solve", "calibration")
         calibration = finite_set_calibration(fields, observation.matrix, truths, enough=ENOUGH, generator=generator)
-    constant = 0.5 * len(y) * math.log(2 * math.pi)
+    constant = 0.5 * len(y) * math.log(2 * math.pi)  # left out of the calibration's too
     return _finished(
-        problem, sensors, prior, left.sample(n, generator=torch_stream(seed, "solve", "samples")), seed,
+        problem, sensors, prior, Empirical(fields, weights).sample(n, generator=stream), seed,
         moments=weighted_moments(fields, weights) if effective >= ENOUGH else None,
         prior_sd=fields.std(0), calibration=calibration, effective=effective,
-        log_evidence=float(log_likelihoods.logsumexp(0)) - math.log(len(fields)) + constant,
+        log_evidence=log_evidence(every, observation, y) + constant,
     )  # fmt: skip
 
 
@@ -158,8 +157,9 @@ def _of_gaussian(problem: Problem, sensors: Sensors, prior: Prior, gaussian: Gau
     if prior.truths is not None:
         matrix, noise = sensors.matrix(problem), sensors.noise
         generator = torch_stream(seed, "solve", "calibration")
-        calibration = gaussian_calibration(gaussian, prior.truths, matrix, noise, generator=generator)
-        log_evidence = _gaussian_evidence(gaussian, matrix, noise, sensors.values)
+        sd = standard_deviation(left)
+        calibration = gaussian_calibration(gaussian, sd, prior.truths, matrix, noise, generator=generator)
+        log_evidence = float(gaussian_means(gaussian, matrix, noise, sensors.values[None])[1])
     return _finished(
         problem, sensors, prior, left.sample(n, generator=torch_stream(seed, "solve", "samples")), seed,
         moments=gaussian_moments(left), prior_sd=standard_deviation(gaussian), calibration=calibration,
@@ -200,12 +200,6 @@ def _conditioned(distribution: Distribution, problem: Problem, sensors: Sensors,
                 reason = str(error).partition(": ")[2] or str(error)
                 raise InputError(f"data: {sensors.origin}: {reason}; the prior is {prior.words}") from None
     return distribution
-
-
-def _gaussian_evidence(gaussian: Gaussian, matrix: Tensor, noise: Tensor, y: Tensor) -> float:
-    total = gaussian_covariance_of(gaussian, matrix)[1] + torch.diag(noise.square())
-    innovation = (y - matrix @ gaussian.mean.flatten())[None]
-    return float(gaussian_log_evidence(total, innovation)[0])
 
 
 def _finished(

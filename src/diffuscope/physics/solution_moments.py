@@ -21,8 +21,12 @@ from torch import Tensor
 
 from diffuscope.exact import Gaussian
 
+from .observations import LinearObservation
+from .observed import Observed
+
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 LEVEL = 0.9
+NORMAL_90 = 1.6448536269514722  # half the central 90% interval of a normal distribution, in standard deviations
 NODES = 64  # per channel, at which calibration is measured
 VALUES = 2**24  # in a block of comparisons
 KNOWN = 1e-9  # of the prior's standard deviation: a value that is known, not inferred
@@ -60,7 +64,7 @@ class Calibration:
 def gaussian_moments(gaussian: Gaussian) -> Moments:
     """Exact ones."""
     mean, sd = gaussian.mean, standard_deviation(gaussian)
-    reach = sd * normal_quantile((1 + LEVEL) / 2)
+    reach = sd * NORMAL_90
     return Moments(mean=mean, sd=sd, low=mean - reach, high=mean + reach)
 
 
@@ -87,11 +91,6 @@ def weighted_moments(fields: Float[Tensor, "n *event"], weights: Float[Tensor, "
     return Moments(
         mean=mean.reshape(shape), sd=sd.reshape(shape), low=ends[0].reshape(shape), high=ends[1].reshape(shape)
     )
-
-
-def normal_quantile(p: float) -> float:
-    """Of the standard normal distribution."""
-    return math.sqrt(2) * float(torch.erfinv(torch.tensor(2 * p - 1, dtype=torch.float64)))
 
 
 def finite_set_calibration(
@@ -137,57 +136,48 @@ def finite_set_calibration(
 
 def gaussian_calibration(
     gaussian: Gaussian,
+    sd: Float[Tensor, "channels *grid"],
     fields: Float[Tensor, "k channels *grid"],
     matrix: Float[Tensor, "m D"],
     noise: Float[Tensor, " m"],
     *,
     generator: torch.Generator,
 ) -> Calibration:
-    r"""Of the posterior of a Gaussian prior N(mu, S), for truths that come from elsewhere.
-
-    The mean is :math:`\mu + S H^T (H S H^T + R)^{+} (y - H \mu)`, R the diagonal of the squared noise.
-    """
-    k, mu = len(fields), gaussian.mean.flatten()
+    """Of the posterior of a Gaussian prior, for truths that come from elsewhere; `sd` is that of the posterior."""
+    k = len(fields)
     flat = fields.reshape(k, -1)
-    cross, own = gaussian_covariance_of(gaussian, matrix)
-    total = own + torch.diag(noise.square())
-    gain = torch.linalg.pinv(total, hermitian=True)
     y = flat @ matrix.T + noise * torch.randn(k, len(matrix), dtype=torch.float64, generator=generator)
-    innovation = y - mu @ matrix.T
-    mean = mu + innovation @ gain @ cross
-    prior_variance = standard_deviation(gaussian).flatten().square()
-    variance = (prior_variance - ((gain @ cross) * cross).sum(0)).clamp(min=0)
-    log_evidence = gaussian_log_evidence(total, innovation)
-    sd = variance.sqrt()
-    free = sd > 1e-6 * prior_variance.sqrt().clamp(min=1e-300)
-    spread = torch.where(free, sd, 0.0).reshape(len(fields[0]), -1)
+    mean, log_evidence = gaussian_means(gaussian, matrix, noise, y)
+    free = sd > 1e-6 * standard_deviation(gaussian).clamp(min=1e-300)
+    spread = torch.where(free, sd, 0.0).flatten(1)
     coverage, error = [], []
     for channel, chosen in enumerate(_nodes(spread)):
-        part = [
-            a.reshape(-1, len(fields[0]), a.shape[-1] // len(fields[0]))[:, channel, chosen]
-            for a in (flat, mean, sd[None])
-        ]
+        part = [a.reshape(-1, *spread.shape)[:, channel, chosen] for a in (flat, mean, sd)]
         F = torch.special.ndtr((part[0] - part[1]) / part[2])
         _add(coverage, error, F, F)
     return Calibration(truths=k, coverage=torch.stack(coverage), error=torch.stack(error), log_evidence=log_evidence)
 
 
-def gaussian_covariance_of(
-    gaussian: Gaussian, matrix: Float[Tensor, "m D"]
-) -> tuple[Float[Tensor, "m D"], Float[Tensor, "m m"]]:
-    """H S and H S H^T."""
-    U, tail = gaussian.eigenvectors, gaussian.tail_variance
-    HU = matrix @ U
-    cross = (HU * gaussian.eigenvalues) @ U.T + tail * (matrix - HU @ U.T)
-    return cross, cross @ matrix.T
+def gaussian_means(
+    gaussian: Gaussian, matrix: Float[Tensor, "m D"], noise: Float[Tensor, " m"], y: Float[Tensor, "k m"]
+) -> tuple[Float[Tensor, "k D"], Float[Tensor, " k"]]:
+    """The posterior mean and the log evidence for every row of y, whose readings have a noise each.
 
-
-def gaussian_log_evidence(total: Float[Tensor, "m m"], innovation: Float[Tensor, "k m"]) -> Float[Tensor, " k"]:
-    """log N(y; H mu, total) on the range of `total`."""
-    values, vectors = torch.linalg.eigh(total)
-    kept = values > 1e-12 * values.max()
-    c = innovation @ vectors[:, kept]
-    return -0.5 * ((c.square() / values[kept]).sum(1) + (2 * math.pi * values[kept]).log().sum())
+    Noisy readings first, then the exact ones in the posterior of these: of exact ones the density is that on the values
+    they can take.
+    """
+    mean, log_evidence = gaussian.mean.flatten().expand(len(y), -1), y.new_zeros(len(y))
+    for kept, level in ((noise > 0, 1.0), (noise == 0, 0.0)):
+        if not bool(kept.any()):
+            continue
+        r = noise[kept] if level else torch.ones_like(noise[kept])
+        seen = Observed(gaussian, LinearObservation(matrix[kept] / r[:, None], gaussian.event_shape, level))
+        e = y[:, kept] / r - mean @ seen.H.T
+        log_evidence = log_evidence + seen.regression.log_evidence(e) - r.log().sum()
+        mean = mean + seen.fields(seen.regression, seen.variances.sqrt(), e)
+        if level and bool((noise == 0).any()):
+            gaussian = seen.posterior(y[0, kept] / r)  # its covariance is that of every row
+    return mean, log_evidence
 
 
 def _nodes(spread: Float[Tensor, "channels N"]) -> list[Tensor]:

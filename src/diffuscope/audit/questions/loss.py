@@ -28,12 +28,12 @@ from numpy import ndarray
 from diffuscope.denoisers import DataPredictor, Denoiser, NoisePredictor, VelocityPredictor
 from diffuscope.findings import Chart, Finding, Panel, Tone, area, bootstrap_sums, line, percentile_interval
 from diffuscope.report import Cell, Table
+from diffuscope.store import Arrays
 
 from ..level_charts import noise_panel
 from ..level_measures import LevelMeasures
 from ..question import Answer, Question
 from ..session import Session
-from ..store import Arrays
 from ..subject import Levels
 
 ROUNDING = 1e-9  # of the ratio of a memorizer's loss to its own

@@ -13,6 +13,7 @@ import torch
 
 from diffuscope.findings import Finding
 from diffuscope.report import Block
+from diffuscope.store import Arrays
 
 from ..attack_scores import PairedLosses, group_means, log_losses
 from ..canary_scores import canary_scores
@@ -26,7 +27,6 @@ from ..owner_findings import audited_owners, owners_finding, owners_table
 from ..owner_sets import OwnerTest
 from ..question import Answer, Question
 from ..session import Session
-from ..store import Arrays
 from ..subject import Levels
 from .memorized import cells_of_points, withheld
 

@@ -38,13 +38,13 @@ from diffuscope.samplers import (
     teleport,
 )
 from diffuscope.samplers.generation import RHO
+from diffuscope.store import Arrays
 
 from ..generation import starting_noise
 from ..level_charts import NOISE, noise_panel
 from ..own_sampler import own_row
 from ..question import Answer, Question
 from ..session import Session
-from ..store import Arrays
 
 REFERENCE_STEPS = 128
 BUDGETS = (5, 8, 10, 15, 20, 35)

@@ -19,6 +19,7 @@ import torch
 from diffuscope.denoisers import Batch
 from diffuscope.errors import InputError
 from diffuscope.findings import Finding, Tone, bootstrap_sums, percentile_interval
+from diffuscope.store import Arrays
 
 from ..conventions import DECLARED, gaussian_error
 from ..ends import STARTS, Start, level_errors, start_from_noise
@@ -28,7 +29,6 @@ from ..reading_search import DATA, DOUBT, FAULT, SIGNIFICANT, BestReading, best_
 from ..sample_units import exploded_finding, heldout_finding, units_of_samples, units_table
 from ..session import Session
 from ..skill import DRIFT, Skill, drift_chart, drift_finding, error_chart, skill_finding
-from ..store import Arrays
 from ..subject import evaluate
 from ..units import ModelUnits, SampleUnits, best_units, sample_units
 

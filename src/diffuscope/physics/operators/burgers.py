@@ -21,6 +21,7 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 from diffuscope.physics.grid import Grid
+from diffuscope.physics.positive import require_positive
 
 from .evolution import Evolution, repeated
 from .transport import outflow, outflow_matrix
@@ -46,8 +47,7 @@ class Burgers(Evolution):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.viscosity < math.inf:
-            raise InputError(f"viscosity: expected a positive number, got {self.viscosity}")
+        require_positive(viscosity=self.viscosity)
         if self.space.axes != 1:
             raise InputError(f"grid: expected one axis of time and one of space, got {self.grid.shape}")
 

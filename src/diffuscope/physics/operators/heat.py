@@ -5,15 +5,14 @@ In the discrete eigenfunctions of the Laplacian, of eigenvalues lambda, every st
 above 2 alternate in sign and decay slowly; a rough initial condition asks for tau of the order of h / kappa or below.
 """
 
-import math
 from dataclasses import dataclass
 
 from jaxtyping import Float
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from diffuscope.errors import InputError
 from diffuscope.physics.grid import Grid
+from diffuscope.physics.positive import require_positive
 
 from .evolution import Evolution, repeated
 
@@ -24,7 +23,7 @@ class Heat(Evolution):
 
     Raises InputError for a diffusivity that is not positive.
 
-    >>> import torch
+    >>> import math, torch
     >>> heat = Heat(Grid((3, 5)), 0.1)
     >>> a = torch.sin(math.pi * heat.space.along(0))[None]
     >>> u = heat.solve(a)
@@ -40,8 +39,7 @@ class Heat(Evolution):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.diffusivity < math.inf:
-            raise InputError(f"diffusivity: expected a positive number, got {self.diffusivity}")
+        require_positive(diffusivity=self.diffusivity)
 
     @property
     def linear(self) -> bool:

@@ -1,6 +1,5 @@
 r"""Helmholtz's equation, :math:`-\Delta u - k^2 u = f`: waves of one frequency."""
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 from diffuscope.physics.grid import Grid
+from diffuscope.physics.positive import require_positive
 
 from .laplacian import ShiftedLaplacian
 from .poisson import random_sources
@@ -36,8 +36,7 @@ class Helmholtz(ShiftedLaplacian):
 
     def __post_init__(self) -> None:
         k = float(self.wavenumber)
-        if not 0 < k < math.inf:
-            raise InputError(f"wavenumber: expected a positive number, got {self.wavenumber}")
+        require_positive(wavenumber=self.wavenumber)
         for continuous in (True, False):
             spectrum = self.eigenvalues(continuous=continuous).flatten()
             nearest = float(spectrum[(spectrum - k**2).abs().argmin()])

@@ -8,6 +8,7 @@ On the box the discrete operator is a sum over axes, and its eigenvalues are kno
 for the products of sin(kappa x) (Dirichlet, k >= 1), cos(kappa x) (Neumann, k >= 0), or both (periodic).
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -121,3 +122,11 @@ def wavenumbers(grid: Grid, axis: int, kind: str) -> Float[Tensor, " modes"]:
         return 2 * torch.pi / length * torch.arange(n, dtype=torch.float64).add(1).div(2, rounding_mode="floor")
     k = torch.arange(1, n - 1) if kind == "dirichlet" else torch.arange(n)
     return torch.pi / length * k.double()
+
+
+def synthesis(coefficients: Float[Tensor, "n *modes"], bases: Sequence[Tensor]) -> Float[Tensor, "n *grid"]:
+    """Sums of products of functions along the axes, whose values are the rows (modes, nodes) of one basis an axis."""
+    fields = coefficients
+    for axis, basis in enumerate(bases, 1):
+        fields = torch.movedim(torch.movedim(fields, axis, -1) @ basis, -1, axis)
+    return fields

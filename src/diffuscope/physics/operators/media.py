@@ -17,8 +17,10 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 from diffuscope.physics.grid import Grid
+from diffuscope.physics.positive import require_positive
+from diffuscope.physics.random_fields import two_phase
 
-from .laplacian import wavenumbers
+from .laplacian import synthesis, wavenumbers
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,7 @@ class SmoothField:
     tau: float | int = 10.0
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "tau"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"{name}: expected a positive number, got {getattr(self, name)}")
+        require_positive(alpha=self.alpha, tau=self.tau)
 
     def draw(self, grid: Grid, n: int, *, generator: torch.Generator) -> Float[Tensor, "n *grid"]:
         """Draws of g, float64; along a periodic axis in sines and cosines."""
@@ -47,9 +47,7 @@ class SmoothField:
         std[(0,) * grid.axes] = 0
         std = std / std.square().sum().sqrt()
         g = std * torch.randn(n, *grid.shape, dtype=torch.float64, generator=generator)
-        for axis, basis in enumerate(bases, 1):
-            g = torch.movedim(torch.movedim(g, axis, -1) @ basis, -1, axis)
-        return g
+        return synthesis(g, bases)
 
 
 SMOOTH = SmoothField()
@@ -76,7 +74,7 @@ class TwoPhase:
     def draw(self, grid: Grid, n: int, *, generator: torch.Generator) -> Float[Tensor, "n *grid"]:
         """Draws of a, float64."""
         g = self.field.draw(grid, n, generator=generator)
-        return torch.where(g >= 0, torch.full_like(g, self.high), torch.full_like(g, self.low))
+        return two_phase(g, low=self.low, high=self.high)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 from diffuscope.errors import InputError
 from diffuscope.physics.grid import Grid
 
-from .laplacian import ShiftedLaplacian, wavenumbers
+from .laplacian import ShiftedLaplacian, synthesis, wavenumbers
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,6 @@ def random_sources(
     2 k pi x / L (periodic), k >= 1: every f has mean zero where it must. Dirichlet values are zero, and du/dn = 0.
     """
     grid = equation.grid
-    f = torch.ones(n, dtype=torch.float64)
     bases = []
     for axis, kind in enumerate(equation.form.boundary):
         x = grid.along(axis) - grid.origin[axis]
@@ -68,6 +67,4 @@ def random_sources(
         k = torch.arange(1, len(kappa) + 1, dtype=torch.float64).repeat(len(basis) // len(kappa))
         bases.append(basis / k[:, None])
     f = torch.randn(n, *[len(basis) for basis in bases], dtype=torch.float64, generator=generator)
-    for axis, basis in enumerate(bases):
-        f = torch.movedim(torch.movedim(f, axis + 1, -1) @ basis, -1, axis + 1)
-    return torch.where(equation.form.dirichlet, 0.0, f)
+    return torch.where(equation.form.dirichlet, 0.0, synthesis(f, bases))

@@ -5,7 +5,6 @@ and a stable one 1), :math:`r = u (1 - u)(u - a)` Nagumo's (stable states 0 and 
 Newton's method, so that stiff ones need no small steps for stability.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,8 +13,8 @@ from jaxtyping import Float
 from scipy.sparse import csr_array, diags_array
 from torch import Tensor
 
-from diffuscope.errors import InputError
 from diffuscope.physics.grid import Grid
+from diffuscope.physics.positive import require_positive
 
 from .evolution import Evolution, repeated
 
@@ -64,8 +63,7 @@ class ReactionDiffusion(Evolution):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.diffusivity < math.inf:
-            raise InputError(f"diffusivity: expected a positive number, got {self.diffusivity}")
+        require_positive(diffusivity=self.diffusivity)
 
     @property
     def linear(self) -> bool:

@@ -1,4 +1,4 @@
-"""Flow through a medium of two phases: -div(a grad u) = 1, u = 0 on the boundary, a = 1 or 0.05."""
+"""Flow through a medium of two phases: -div(a grad u) = 1, u = 0 on the boundary, a = 1 or 1/18."""
 
 from diffuscope.physics.grid import Grid
 from diffuscope.physics.operators import Darcy
