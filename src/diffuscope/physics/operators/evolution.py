@@ -142,7 +142,7 @@ class Evolution:
         """The blocks dF^k/du^k, with the identity in the rows of Dirichlet nodes, and dF^k/du^(k-1), zero there."""
         held = self.form.dirichlet.flatten().repeat(copies).numpy()
         free = np.repeat(~held, np.diff(slope.indptr))
-        half = csr_array((-slope.data / 2 * free, slope.indices, slope.indptr), shape=(len(held),) * 2)
+        half = csr_array((slope.data / -2 * free, slope.indices, slope.indptr), shape=(len(held),) * 2)
         step = (~held).astype(float) / self.step
         return csr_array(half + diags_array(step + held)), csr_array(half + diags_array(-step))
 
