@@ -22,6 +22,21 @@ gaussian = Gaussian.isotropic(torch.zeros(2, 11), 1.0)
 small = Gaussian.isotropic(torch.zeros(2, 9), 1.0)
 denoiser = ExactDenoiser(gaussian, VE())
 number = 3
+
+
+class Wrong:
+    schedule = VE()
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def __call__(self, x_t, t):
+        return self.answer(x_t)
+
+
+flat = Wrong(lambda x_t: x_t[:, :1])
+nan = Wrong(lambda x_t: x_t * float("nan"))
+detached = Wrong(lambda x_t: x_t.detach())
 """
 READINGS = "# x: m\n# solution: K\nx,value,noise\n0.3,0.05,0.02\n0.7,0.04,0.02\n"
 SMALL = ["poisson-1d", "--nodes", "11", "--fields", "400", "--samples", "10", "--out", "out"]
@@ -158,6 +173,13 @@ MISTAKES = {
     ),
     "another grid": (["darcy", "--prior", "darcy_neuraloperator", "--nodes", "20"], "--nodes: expected 16, those of"),
     "a number": (["poisson-1d", "--prior", "mine:number"], "--prior: expected a Gaussian, "),
+    "a shape": (
+        [*SMALL, "--prior", "mine:flat"],
+        "--prior: mine:flat: expected the shape (2, 2, 11) of x_t, got (2, 1, 11)",
+    ),
+    "NaN": ([*SMALL, "--prior", "mine:nan"], "--prior: mine:nan: expected finite values, got NaN"),
+    "no gradient": ([*SMALL, "--prior", "mine:detached"], "--prior: mine:detached: expected one that autograd can"),
+    "noise NaN": ([*SMALL, "--noise", "nan"], "--noise: expected a finite number, got 'nan'"),
     "absent object": (["poisson-1d", "--prior", "mine:absent"], "--prior: module 'mine' has no 'absent'"),
     "another shape": (
         ["poisson-1d", "--nodes", "11", "--data", "readings.csv", "--prior", "mine:small"],

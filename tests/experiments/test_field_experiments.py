@@ -52,8 +52,11 @@ def test_every_claim_about_sparse_fields_holds(experiment, part):
     assert failures(experiment.EXPERIMENT, part) == set()
 
 
-def test_the_closed_form_of_dps_is_the_specification_s():
-    assert dps_is_biased.limit(0.3, 1.0) == pytest.approx((1 - math.exp(-1 / 0.09), 0.045 * (1 - math.exp(-2 / 0.09))))
+@pytest.mark.parametrize("r", [0.005, 0.01, 0.0178, 0.3, 10.0])
+def test_the_closed_form_of_dps_is_the_specification_s(r):
+    """Small r needs an integral over a layer of width r^2."""
+    expected = (1 - math.exp(-1 / r**2), r**2 / 2 * (1 - math.exp(-2 / r**2)))
+    assert dps_is_biased.limit(r, 1.0) == pytest.approx(expected, rel=1e-9)
 
 
 def test_another_guide_does_not_end_where_dps_does():

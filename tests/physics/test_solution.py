@@ -163,6 +163,39 @@ def test_readings_that_contradict_the_prior_are_called_so():
     assert "contradict the prior" in SolutionReport(found).headline
 
 
+@pytest.mark.parametrize(("stated", "headline"), [(0.02, "contradict the prior"), (0.5, "scatter less")])
+@pytest.mark.parametrize("name", ["gaussian", "generated"])
+def test_no_interval_is_called_right_where_the_noise_is_wrong_by_a_factor_of_five(name, stated, headline):
+    """A mean square of 40 standardized readings of 25 or 1/25 is beyond 1% on either side."""
+    truth = generated_fields(LINE, 1, seed=3, stream="truth")[0, 1]
+    generator = torch.Generator().manual_seed(0)
+    node = torch.randint(1, 16, (40,), generator=generator)
+    values = truth[node] + 0.1 * torch.randn(40, dtype=torch.float64, generator=generator)
+    prior = named_prior(name, LINE, fields=2000)
+    found = solve_inverse(LINE, readings((node / 16).tolist(), values.tolist(), [stated]), prior, samples=20)
+    report = SolutionReport(found)
+    assert found.contradicted == (stated < 0.1)
+    assert found.too_probable == (stated > 0.1)
+    assert found.calibration.noticed > 0.99
+    assert report.findings[1].verdict.startswith("No: ")
+    assert not report.findings[2].verdict.startswith("Yes")
+    assert headline in report.headline
+
+
+def test_the_power_of_few_readings_is_that_of_the_closed_form():
+    """One reading of N(0, 1) with noise r is surprising where |y| > 2.576 s, s^2 = 1 + r^2, so five times the noise is
+    noticed with the probability 2 Phi(-2.576 s / s'), s'^2 = 1 + 25 r^2."""
+    generator = torch.Generator().manual_seed(0)
+    prior = Gaussian.isotropic(torch.zeros(1, 1, dtype=torch.float64), 1.0)
+    truths, r = torch.randn(10000, 1, 1, dtype=torch.float64, generator=generator), torch.full((1,), 0.6).double()
+    found = gaussian_calibration(prior, truths, torch.eye(1, dtype=torch.float64), r, generator=generator)
+    expected = math.erfc(2.5758 * math.sqrt((1 + 0.36) / (1 + 25 * 0.36)) / math.sqrt(2))  # 0.342
+    # the quantile is that of 100 of 10,000: 10% of a tail, about 0.02 of the power in one standard error
+    assert found.noticed == pytest.approx(expected, abs=0.04)
+    one = solve_inverse(LINE, readings([0.5], [0.02], [0.01]), named_prior("gaussian", LINE), samples=20)
+    assert "Yes, as far as 1 reading can tell" in SolutionReport(one).findings[1].verdict
+
+
 @pytest.mark.parametrize("scale", [1.0, 0.25, 2.0])
 def test_coverage_of_a_gaussian_of_another_variance_is_the_closed_form(scale):
     """Of truths N(0, 1) under N(0, v): 2 Phi(1.645 sqrt v) - 1 where nothing is read. Where it is read with noise r the

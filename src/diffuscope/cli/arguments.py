@@ -39,7 +39,8 @@ SENTENCES = (
     (r"Unrecognized options:", r"'': not expected here"),
     (r"Expected one of \{(.*)\}\.", r"expected one of \1"),
 )
-KINDS = {"expected FLOAT FLOAT,": "expected two finite numbers,", "expected INT,": "expected a whole number,",
+KINDS = {"expected FLOAT FLOAT,": "expected two finite numbers,", "expected FLOAT,": "expected a finite number,",
+         "expected INT,": "expected a whole number,",
          "expected STR,": "expected a text,", "expected 1 after": "expected a value after"}  # fmt: skip
 
 

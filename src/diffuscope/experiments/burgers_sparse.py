@@ -60,7 +60,7 @@ def answer(part: Part, data: Data, prefix: str) -> str:
     """Errors, coverage and residuals."""
     found = compare(data, part.seed, part.generator, tuned_on=24)
     claims(part, found, prefix)
-    charts(part, found)
+    charts(part, found, prefix)
     sizes = {name: torch.stack([residual(each.draws).mean() for each in all_]) for name, all_ in found.results.items()}
     truth = residual(data.test)
     heights = {name: float(values.mean()) for name, values in sizes.items()} | {"held-out fields": float(truth.mean())}
@@ -73,7 +73,7 @@ def answer(part: Part, data: Data, prefix: str) -> str:
             because = "not larger beyond two paired standard errors"
             part.at_most(key, title, errors, 2, because, source="our bar", unit="standard errors")
     part.chart(
-        "Residuals of samples",
+        f"Residuals of samples, {prefix.rstrip('-')} fields",
         panel("root mean square residual", "", "", groups([*heights], {"residual": [*heights.values()]})),
         how_to_read="Of samples of each method, and of the held-out fields themselves on this grid.",
     )

@@ -174,7 +174,7 @@ def burgers(part: Part) -> str:
         "Trajectories given their final energy",
         panel("initial energy", "", "", groups([*means], {"mean": [*means.values()]})),
         *(
-            panel(f"initial conditions, {name}", "x", "u", *(line(x, values[i, 0], "") for i in range(8)))
+            panel(f"starts, {name}", "x", "u", *(line(x, values[i, 0], "") for i in range(8)))
             for name, values in samples.items()
         ),
         how_to_read=f"The final energy, known to {NOISE:.0%}, is at the {QUANTILE:.0%} quantile of the prior. The "

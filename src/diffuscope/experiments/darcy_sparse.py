@@ -55,7 +55,7 @@ def public(part: Part) -> str:
                 observed=1, seen=8, noise=NOISE)  # fmt: skip
     found = compare(data, part.seed, part.generator)
     claims(part, found, "public-")
-    charts(part, found)
+    charts(part, found, "public-")
     return table(found)
 
 
@@ -68,5 +68,5 @@ def own(part: Part) -> str:
     data = Data(train, validation, test, CHANNELS, observed=1, seen=31, noise=NOISE)
     found = compare(data, part.seed, part.generator)
     claims(part, found, "own-")
-    charts(part, found)
+    charts(part, found, "own-")
     return table(found)

@@ -97,11 +97,11 @@ def limit(r: float, eta: float) -> tuple[float, float]:
     def decay(q: float) -> float:
         return math.exp(-kappa * (1 - q) / r**2)
 
-    near_one = [1 - r**2] if r < 1 else None  # the integrands are concentrated at q = 1
-    mean = kappa * Y / r**2 * float(quad(lambda q: q ** (kappa - 1) * decay(q), 0, 1, points=near_one)[0])
+    low = max(0.0, 1 - 100 * r**2)  # below it the integrands, concentrated at q = 1, are at most e^-50
+    mean = kappa * Y / r**2 * float(quad(lambda q: q ** (kappa - 1) * decay(q), low, 1, limit=200)[0])
     if eta == 0:
         return mean, math.exp(-1 / r**2)
-    variance = eta**2 * float(quad(lambda q: q ** (2 * kappa - 2) * decay(q) ** 2, 0, 1, points=near_one)[0])
+    variance = eta**2 * float(quad(lambda q: q ** (2 * kappa - 2) * decay(q) ** 2, low, 1, limit=200)[0])
     return mean, variance
 
 
@@ -150,7 +150,7 @@ def one_number(part: Part) -> str:
     ode = limit(R, 0.0)
     part.chart(
         "Where DPS ends",
-        panel("", "x", "density", *curves, Rule(ode[0], label="DPS, η = 0")),
+        panel("", "x", "density", *curves, Rule(ode[0], axis="x", label="DPS, η = 0")),
         how_to_read=f"Prior N(0, 1), y = {Y:g}, r = {R:g}. The probability-flow ODE (η = 0) of DPS ends at one "
         f"point, of variance {ode[1]:.1e}. A true score would end at one distribution for every η.",
     )
@@ -248,7 +248,7 @@ def in_the_plane(part: Part) -> str:
     exact = S - torch.outer(S[0], S[0]) / (1 + R**2)
     made = {
         "exact guide": GaussianGuide(plane, observation, value(Y)),
-        "posterior covariance by CG": CovarianceGuided(plane, observation, value(Y)),
+        "covariance by CG": CovarianceGuided(plane, observation, value(Y)),
         "Pi-GDM": PiGDM(plane, observation, value(Y)),
         "DPS": DPS(plane, observation, value(Y)),
     }

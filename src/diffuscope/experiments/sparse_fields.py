@@ -190,14 +190,15 @@ def table(found: Comparison) -> str:
     return f"{'; '.join(told)}. Chosen on validation fields: a = {found.pull:g}, DPS's weight {found.weight:g}."
 
 
-def charts(part: Part, found: Comparison) -> None:
+def charts(part: Part, found: Comparison, prefix: str) -> None:
     """One problem as maps, and errors and coverage of all."""
+    origin = f"{prefix.rstrip('-')} fields"
     names = (OURS, GP, DPS_BEST)
     channel = found.data.observed
     first = found.problems[0]
     maps = {"truth": first.truth[channel]} | {name: found.results[name][0].mean[channel] for name in names}
     part.chart(
-        f"One problem: the mean {found.data.channels[channel]}",
+        f"One problem of {origin}: the mean {found.data.channels[channel]}",
         *(Panel(name, "", "", (_map(values),), equal_scales=True) for name, values in maps.items()),
         how_to_read=f"From {found.data.seen} of {first.truth[0].numel()} nodes.",
     )
@@ -205,7 +206,7 @@ def charts(part: Part, found: Comparison) -> None:
     errors = {name: [found.rms(name, c) for c in range(len(for_channels))] for name in names}
     shares = {name: [found.coverage(name, c)[0] for c in range(len(for_channels))] for name in names}
     part.chart(
-        "Errors and coverage",
+        f"Errors and coverage, {origin}",
         panel("root mean square error of the mean", "", "", groups([*for_channels], errors)),
         panel("share of nodes in their 90% interval", "", "", groups([*for_channels], shares)),
         how_to_read=f"{len(found.problems)} held-out problems. {OURS} and DPS: {DRAWS} samples at {NFE} network "

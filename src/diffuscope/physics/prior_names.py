@@ -71,7 +71,7 @@ def public_prior(public: PublicFields) -> Prior:
     """The finite set of public training fields."""
     return Prior(
         name=public.name, words=public.words, fields=public.train,
-        mend="read with more noise, or use --prior gaussian, whose fields can be as many as you like",
+        mend="use fewer readings, or --prior gaussian, which approximates our own fields",
         residual_words="Not checked: the public fields were computed on a finer grid, by a scheme that is not ours.",
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from diffuscope.denoisers import Denoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Empirical, Gaussian
+from diffuscope.memory import require_memory
 from diffuscope.samplers import generate
 from diffuscope.streams import require_seed, torch_stream
 
@@ -25,6 +26,7 @@ from .prior_fields import Prior
 from .problem import Problem
 from .sensors import Sensors, require_readings
 from .solution_moments import (
+    SURPRISING,
     Calibration,
     Moments,
     finite_set_calibration,
@@ -74,6 +76,20 @@ class Solution:
         return float((1 + (others <= self.log_evidence).sum()) / (1 + len(others)))
 
     @property
+    def contradicted(self) -> bool:
+        """Whether the readings are less probable under the prior than 99% of simulated ones, or than all of few."""
+        p = self.percentile
+        if p is None or self.calibration is None:
+            return False
+        return p < max(SURPRISING, 2 / (1 + len(self.calibration.log_evidence)))
+
+    @property
+    def too_probable(self) -> bool:
+        """Whether they are more probable than 99% of them: they scatter less than the noise that is stated."""
+        p = self.percentile
+        return p is not None and p > 1 - SURPRISING
+
+    @property
     def told(self) -> bool:
         """Whether intervals can be given."""
         return self.moments is not None
@@ -98,6 +114,8 @@ def solve_inverse(
     if samples < 2:
         raise InputError(f"samples: expected at least 2, got {samples}")
     sensors = require_readings(sensors, problem, "data")
+    shape = problem.event_shape
+    require_memory(24.0 * samples * math.prod(shape), "samples", f"{samples:,} samples of shape {shape}")
     _require_shape(problem, prior)
     if prior.fields is not None:
         found = _of_finite_set(problem, sensors, prior, samples, seed)
@@ -182,10 +200,26 @@ def _of_denoiser(
     if bool((sensors.noise == 0).any()):
         raise InputError(f"noise: expected > 0 with the denoiser {prior.name}, got 0")
     observation, y = sensors.noisy(problem)
-    guided = CovarianceGuided(denoiser, observation, y)
-    x = generate(guided, n, seed=seed, event_shape=problem.event_shape, progress=progress).double()
+    try:
+        _require_denoised(problem, denoiser)
+        guided = CovarianceGuided(denoiser, observation, y)
+        x = generate(guided, n, seed=seed, event_shape=problem.event_shape, progress=progress).double()
+    except InputError as error:
+        raise InputError(f"prior: {prior.name}: {str(error).partition(': ')[2] or error}") from None
     weights = torch.full((n,), 1 / n, dtype=torch.float64)
     return _finished(problem, sensors, prior, x, seed, moments=weighted_moments(x, weights))
+
+
+def _require_denoised(problem: Problem, denoiser: Denoiser) -> None:
+    """One call of a denoiser at the highest noise level, before products of another shape fail inside."""
+    t = denoiser.schedule.t_max
+    x_t = float(denoiser.schedule.sigma(t)) * torch.ones(2, *problem.event_shape)
+    with torch.no_grad():
+        denoised = denoiser(x_t, t)
+    if denoised.shape != x_t.shape:
+        raise InputError(f"denoised: expected the shape {tuple(x_t.shape)} of x_t, got {tuple(denoised.shape)}")
+    if not bool(denoised.isfinite().all()):
+        raise InputError(f"denoised: expected finite values, got NaN or infinity at time {t:g}")
 
 
 def _conditioned(distribution: Distribution, problem: Problem, sensors: Sensors, prior: Prior) -> Distribution:

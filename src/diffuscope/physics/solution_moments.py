@@ -29,6 +29,8 @@ LEVEL = 0.9
 NORMAL_90 = 1.6448536269514722  # half the central 90% interval of a normal distribution, in standard deviations
 NODES = 64  # per channel, at which calibration is measured
 VALUES = 2**24  # in a block of comparisons
+SURPRISING = 0.01  # share of simulated readings beyond which those of the user disagree with the prior
+NOISIER = 5  # times the stated noise: what should be noticed
 KNOWN = 1e-9  # of the prior's standard deviation: a value that is known, not inferred
 
 
@@ -47,6 +49,7 @@ class Calibration:
     """Per channel and level the share of values inside, its standard error, and evidence of the replicates.
 
     `log_evidence` of the simulated readings, each under the same prior; `effective` fields of each, for a finite set.
+    `noticed` is the share of readings with NOISIER times the stated noise that would be called surprising.
     """
 
     truths: int
@@ -54,6 +57,7 @@ class Calibration:
     error: Float[Tensor, "channels levels"]
     log_evidence: Float[Tensor, " simulated"]
     effective: Float[Tensor, " simulated"] | None = None
+    noticed: float = math.nan
 
     def at(self, channel: int, level: float = LEVEL) -> tuple[float, float]:
         """Coverage and its standard error."""
@@ -109,10 +113,10 @@ def finite_set_calibration(
     n, D = len(fields), fields[0].numel()
     flat = fields.reshape(n, D)
     h = flat @ matrix.T
-    y = h[:truths] + torch.randn(truths, len(matrix), dtype=torch.float64, generator=generator)
-    log_w = -0.5 * torch.cdist(y, h, compute_mode="donot_use_mm_for_euclid_dist").square()
-    log_w[torch.arange(truths), torch.arange(truths)] = -math.inf
+    noise = torch.randn(truths, len(matrix), dtype=torch.float64, generator=generator)
+    log_w = _log_weights(h[:truths] + noise, h)
     log_evidence = log_w.logsumexp(1) - math.log(n - 1)
+    noisier = _log_weights(h[:truths] + NOISIER * noise, h).logsumexp(1) - math.log(n - 1)
     weights = log_w.softmax(1)
     effective = 1 / weights.square().sum(1)
     nodes = _nodes(fields.std(0).reshape(len(fields[0]), -1))
@@ -130,7 +134,7 @@ def finite_set_calibration(
         _add(coverage, error, less[given], most[given])
     return Calibration(
         truths=int(given.sum()), coverage=torch.stack(coverage), error=torch.stack(error), log_evidence=log_evidence,
-        effective=effective,
+        effective=effective, noticed=_noticed(log_evidence, noisier),
     )  # fmt: skip
 
 
@@ -146,8 +150,10 @@ def gaussian_calibration(
     """Of the posterior of a Gaussian prior, for truths that come from elsewhere; `sd` is that of the posterior."""
     k = len(fields)
     flat = fields.reshape(k, -1)
-    y = flat @ matrix.T + noise * torch.randn(k, len(matrix), dtype=torch.float64, generator=generator)
+    errors = noise * torch.randn(k, len(matrix), dtype=torch.float64, generator=generator)
+    y = flat @ matrix.T + errors
     mean, log_evidence = gaussian_means(gaussian, matrix, noise, y)
+    _, noisier = gaussian_means(gaussian, matrix, noise, y + (NOISIER - 1) * errors)
     free = sd > 1e-6 * standard_deviation(gaussian).clamp(min=1e-300)
     spread = torch.where(free, sd, 0.0).flatten(1)
     coverage, error = [], []
@@ -155,7 +161,10 @@ def gaussian_calibration(
         part = [a.reshape(-1, *spread.shape)[:, channel, chosen] for a in (flat, mean, sd)]
         F = torch.special.ndtr((part[0] - part[1]) / part[2])
         _add(coverage, error, F, F)
-    return Calibration(truths=k, coverage=torch.stack(coverage), error=torch.stack(error), log_evidence=log_evidence)
+    return Calibration(
+        truths=k, coverage=torch.stack(coverage), error=torch.stack(error), log_evidence=log_evidence,
+        noticed=_noticed(log_evidence, noisier) if bool((noise > 0).any()) else math.nan,
+    )  # fmt: skip
 
 
 def gaussian_means(
@@ -178,6 +187,19 @@ def gaussian_means(
         if level and bool((noise == 0).any()):
             gaussian = seen.posterior(y[0, kept] / r)  # its covariance is that of every row
     return mean, log_evidence
+
+
+def _log_weights(y: Float[Tensor, "k m"], h: Float[Tensor, "n m"]) -> Float[Tensor, "k n"]:
+    """log p(y_i | field j) less a constant; -inf for the field i itself, which is left out."""
+    log_w = -0.5 * torch.cdist(y, h, compute_mode="donot_use_mm_for_euclid_dist").square()
+    log_w[torch.arange(len(y)), torch.arange(len(y))] = -math.inf
+    return log_w
+
+
+def _noticed(usual: Float[Tensor, " k"], noisier: Float[Tensor, " k"]) -> float:
+    """The share of `noisier` evidence that at most SURPRISING of the usual ones do not exceed."""
+    lower = (usual <= noisier[:, None]).sum(1)
+    return float(((1 + lower) / (1 + len(usual)) < max(SURPRISING, 2 / (1 + len(usual)))).double().mean())
 
 
 def _nodes(spread: Float[Tensor, "channels N"]) -> list[Tensor]:

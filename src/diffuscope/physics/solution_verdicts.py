@@ -11,9 +11,9 @@ from diffuscope.findings.numbers import number, typeset
 
 from .solution import ENOUGH, Solution
 from .solution_charts import unit_of
-from .solution_moments import KNOWN, LEVEL
+from .solution_moments import KNOWN, LEVEL, NOISIER, SURPRISING
 
-SURPRISING = 0.01  # percentile of the evidence below which prior and data disagree
+ENOUGH_POWER = 0.5  # a disagreement found in fewer cases than this is one that the readings cannot tell
 NEAR = 0.05  # a coverage this close to the level is calibrated
 EXACT = 1e-8  # a residual that rounding explains
 
@@ -35,12 +35,14 @@ class SolutionVerdicts:
         found = self.found
         if not found.told:
             return f"Cannot tell: {self._too_few()}."
-        if (found.percentile or 1.0) < SURPRISING:
+        if found.contradicted:
             return "The readings contradict the prior: do not trust the intervals."
+        if found.too_probable:
+            return "The readings scatter less than the stated noise: the intervals are probably too wide."
         coverage = self._calibration()
         if coverage.tone == "attention":
             return f"{coverage.verdict}"
-        certified = "not certified" if coverage.tone == "unknown" else "calibrated"
+        certified = "not certified" if coverage.tone == "unknown" else "calibrated for fields of the prior"
         misses = " The samples do not solve the equation exactly." if self._equation().tone == "attention" else ""
         return f"{self._inferred().verdict} The intervals are {certified}.{misses}"
 
@@ -102,13 +104,29 @@ class SolutionVerdicts:
             )  # fmt: skip
         assert found.calibration is not None
         count = len(found.calibration.log_evidence)
-        agree = p >= SURPRISING
+        noticed = found.calibration.noticed
+        tells = noticed >= ENOUGH_POWER
+        readings = f"{len(found.sensors)} reading{'' if len(found.sensors) == 1 else 's'}"
+        says = (
+            f"No: the readings are at least as probable as only {100 * p:.2g}% of readings simulated from the prior"
+            if found.contradicted
+            else f"No: the readings are more probable than {100 * p:.3g}% of readings simulated from the prior, so "
+            "that the noise is probably stated too large"
+            if found.too_probable
+            else f"Yes{'' if tells else f', as far as {readings} can tell'}: the readings are at least as probable as "
+            f"{100 * p:.2g}% of readings simulated from the prior"
+        )
+        tone = "alarm" if found.contradicted else "attention" if found.too_probable else "good" if tells else "neutral"
+        power = f"Compared with {count} simulated readings; those beyond {100 * SURPRISING:g}% on either side, or less "
+        power += "probable than all of them, are reported."
+        if math.isfinite(noticed):
+            power += (
+                f" Readings with {NOISIER} times the stated noise would be noticed in {100 * noticed:.2g}% of cases."
+            )
         return Finding(
             name="solve.agreement", title="Do data and prior agree?", value=100 * p, unit="%", p_value=p,
-            verdict=f"{'Yes' if agree else 'No'}: the readings are at least as probable as {100 * p:.2g}% of readings "
-            f"simulated from the prior. {fits}.",
-            tone="good" if agree else "alarm", null="The readings come from a field of the prior.",
-            power=f"Readings less probable than all {count} simulated ones would be reported below 1%.",
+            verdict=f"{says}. {fits}.",
+            tone=tone, null="The readings come from a field of the prior.", power=power,
         )  # fmt: skip
 
     def _calibration(self) -> Finding:
@@ -137,7 +155,9 @@ class SolutionVerdicts:
         low, high = value - NORMAL_95 * error, value + NORMAL_95 * error
         inside = low >= LEVEL - NEAR and high <= LEVEL + NEAR
         outside = high < LEVEL - NEAR or low > LEVEL + NEAR
-        words = "Yes" if inside else ("No" if outside else "Not decided")
+        words = "Yes, for fields of the prior:" if inside else ("No:" if outside else "Not decided:")
+        if found.contradicted or found.too_probable:
+            words, inside, outside = "No: the readings do not agree with the prior. For readings that do,", False, True
         others = [
             f"{100 * calibration.at(c)[0]:.3g}% for the {name}"
             for c, name in enumerate(found.problem.channels[:-1])
@@ -146,12 +166,12 @@ class SolutionVerdicts:
         also = f" ({', '.join(others)})" if others else ""
         return finding(
             value=100 * value, interval=(100 * low, 100 * high),
-            verdict=f"{words}: 90% intervals of the solution hold the truth in {100 * value:.3g}% of values{also}.",
+            verdict=f"{words} 90% intervals of the solution hold the truth in {100 * value:.3g}% of values{also}.",
             tone="good" if inside else "attention" if outside else "unknown",
             null="The share is 90%.",
             power=f"Measured on {calibration.truths} simulated fields, left out of what infers them, read "
             f"by the same sensors with new noise; a share within {100 * NEAR:g} points of 90% counts as right. "
-            "An average over values and fields, not a statement on any single one.",
+            "An average over values and fields, not a statement on any single one, nor on fields outside the prior.",
         )  # fmt: skip
 
     def _equation(self) -> Finding:
@@ -181,7 +201,7 @@ class SolutionVerdicts:
         found = self.found
         n = len(found.prior.fields) if found.prior.fields is not None else 0
         effective = found.effective or 0.0
-        if (found.percentile or 1.0) < SURPRISING:
+        if found.contradicted:
             return f"the readings contradict the prior; none of the {n:,} fields of the prior comes near them"
         mend = found.prior.mend.format(more=f"{_rounded_up(n * ENOUGH / max(effective, 1)):,}".replace(",", ""))
         return (
