@@ -188,7 +188,8 @@ def test_the_power_of_few_readings_is_that_of_the_closed_form():
     generator = torch.Generator().manual_seed(0)
     prior = Gaussian.isotropic(torch.zeros(1, 1, dtype=torch.float64), 1.0)
     truths, r = torch.randn(10000, 1, 1, dtype=torch.float64, generator=generator), torch.full((1,), 0.6).double()
-    found = gaussian_calibration(prior, truths, torch.eye(1, dtype=torch.float64), r, generator=generator)
+    sd = torch.full((1, 1), 0.6 / math.sqrt(1.36)).double()
+    found = gaussian_calibration(prior, sd, truths, torch.eye(1, dtype=torch.float64), r, generator=generator)
     expected = math.erfc(2.5758 * math.sqrt((1 + 0.36) / (1 + 25 * 0.36)) / math.sqrt(2))  # 0.342
     # the quantile is that of 100 of 10,000: 10% of a tail, about 0.02 of the power in one standard error
     assert found.noticed == pytest.approx(expected, abs=0.04)
