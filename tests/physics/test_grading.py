@@ -10,12 +10,12 @@ from diffuscope.errors import InputError
 from diffuscope.exact import Empirical, Gaussian
 from diffuscope.physics import GaussianGuide, at_nodes, log_likelihood, posterior
 from diffuscope.physics.conditioning import DPS
+from diffuscope.physics.finite_prior import PointSet
 from diffuscope.physics.grading import METHODS, Case, Entry, Grader, Score, Settings, grade, pooled, resampled
 from diffuscope.physics.grading import run as grading_run
 from diffuscope.physics.grading.finite_set import DarcySet, finite_case
 from diffuscope.physics.grading.gaussian import gaussian_case, moment_matched
 from diffuscope.physics.grading.metrics import multinomial_test
-from diffuscope.physics.grading.points import PointSet
 from diffuscope.samplers import DDPM, generate
 from diffuscope.schedules import VE, VP
 

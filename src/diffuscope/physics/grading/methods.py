@@ -18,13 +18,13 @@ from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Empirical, Gaussian
 from diffuscope.physics.conditioning import DPS, CovarianceGuided, GaussianGuide, NormalizedDPS, PiGDM, Projected
 from diffuscope.physics.exact_posterior import posterior
+from diffuscope.physics.finite_prior import PointSet
 from diffuscope.physics.observations import Observation, log_likelihood, observe
 from diffuscope.physics.particles import sequential_monte_carlo
 from diffuscope.samplers import generate
 from diffuscope.streams import torch_stream
 
 from .metrics import energy_score
-from .points import PointSet
 
 Draws = Float[Tensor, "n *event"]
 PRIOR_DRAWS = 1000
@@ -77,7 +77,7 @@ def exact_denoiser(denoiser: Denoiser, observation: Observation, y: Tensor, n: i
     distribution = distribution_of(denoiser)
     exact = posterior(distribution, observation, y)
     if isinstance(exact, Empirical):
-        exact = PointSet(exact.points, exact.weights[exact.weights > 0])
+        exact = PointSet.of(exact)
     return generate(
         ExactDenoiser(exact, denoiser.schedule), n, steps=steps, seed=seed, event_shape=tuple(observation.event_shape)
     )
