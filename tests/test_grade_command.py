@@ -18,6 +18,11 @@ def broken(denoiser, observation, y, n, *, seed, steps):
 WORDS = ["grade", "--cases", "gaussian", "--problems", "2", "--draws", "32", "--steps", "10"]
 
 
+@pytest.fixture(autouse=True)
+def few_reference_points(monkeypatch):
+    monkeypatch.setattr("diffuscope.physics.grading.gaussian.REFERENCE", 512)
+
+
 def test_a_table_a_page_and_a_row_for_a_method_that_fails(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("my_methods.py").write_text(METHODS, encoding="utf-8")

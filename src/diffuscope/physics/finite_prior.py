@@ -53,12 +53,12 @@ class PointSet(Empirical):
         return data if isinstance(data, PointSet) else cls(data.points, data.weights[data.weights > 0])
 
     def denoise(self, x_t: Batch, alpha: Level, sigma: Level) -> Batch:
-        """E[x_0 | x_t], differentiable by autograd."""
+        """E[x_0 | x_t], differentiable by autograd; in float64 inside, so that one point alone comes back as it is."""
         parts = []
         for logits in self.logits(x_t, alpha, sigma):
             weights, points = self._kept(logits)
-            parts.append(weights.to(x_t.dtype) @ points.to(x_t.dtype))
-        return (torch.cat(parts) + self._center.to(x_t.dtype)).reshape(x_t.shape)
+            parts.append(weights @ points + self._center)
+        return torch.cat(parts).reshape(x_t.shape).to(x_t.dtype)
 
     def score(self, x_t: Batch, alpha: Level, sigma: Level) -> Batch:
         """grad log p(x_t) = (alpha D - x_t) / sigma^2."""
