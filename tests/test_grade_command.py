@@ -59,3 +59,26 @@ def test_bad_input_is_one_line(words, message, tmp_path, monkeypatch, capsys):
     line = capsys.readouterr().err.strip()
     assert message in line
     assert "\n" not in line
+
+
+@pytest.mark.slow
+def test_families_side_by_side_have_the_results_of_one_after_the_other(tmp_path, monkeypatch, capsys):
+    """Two processes fill the folder; a file that is lost (a kill in between) is made again, the same."""
+    monkeypatch.chdir(tmp_path)
+    Path("their_methods.py").write_text(METHODS, encoding="utf-8")
+    words = ["grade", "--cases", "gaussian", "finite-set-nonlinear", "--problems", "1", "--draws", "16", "--steps", "4"]
+    words += ["--methods", "exact", "prior", "--method", "their_methods:exact", "their_methods:broken"]
+    results = []
+    for cores, out in ((1, "one"), (2, "two")):
+        monkeypatch.setattr("torch.get_num_threads", lambda cores=cores: cores)
+        main([*words, "--out", out])
+        if out == "two":
+            kept = sorted(Path("two/kept").iterdir())
+            assert len(kept) == 2 * 5
+            kept[3].unlink()
+            main([*words, "--out", out])
+        rows = json.loads(Path(out, "grading.json").read_text(encoding="utf-8"))["rows"]
+        results.append([{**row, "seconds": 0} for row in rows])
+    assert results[0] == results[1]
+    assert {row["verdict"] for row in results[0]} <= {"right", "wrong", "cannot tell"}
+    capsys.readouterr()

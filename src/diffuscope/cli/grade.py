@@ -76,9 +76,8 @@ class Grade:
                     bar.update()
                     bar.set_postfix_str(what)
 
-                self._side_by_side(families, advance)
-                bar.reset()  # read from what is kept
-                rows = self._graded(families, advance)
+                done = self._side_by_side(families, advance)
+                rows = self._graded(families, (lambda _: None) if done else advance)
             settings = self._settings
             _print(rows)
             page = grading_page(rows, settings)
@@ -98,12 +97,12 @@ class Grade:
             advance=advance,
         )  # fmt: skip
 
-    def _side_by_side(self, families: Sequence[str], advance: Callable[[str], None]) -> None:
-        """Fill the folder of what is kept, a family to a process, as many at once as there are cores."""
+    def _side_by_side(self, families: Sequence[str], advance: Callable[[str], None]) -> bool:
+        """Fill the folder of what is kept, a family to a process, as many at once as there are cores, if several."""
         cores = torch.get_num_threads()
         at_once = min(len(families), cores)
         if at_once < 2:
-            return
+            return False
         context = multiprocessing.get_context("spawn")
         done, waiting, running = context.Queue(), list(families), []
         while waiting or running:
@@ -116,6 +115,7 @@ class Grade:
                 advance(done.get(timeout=0.2))
             except queue.Empty:
                 running = [process for process in running if process.is_alive()]
+        return True
 
     def _entries(self) -> list[Entry]:
         known = dict(METHODS)

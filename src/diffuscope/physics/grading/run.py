@@ -1,11 +1,11 @@
 r"""Grades methods on families of problems: draws, scores, verdicts, and the smallest planted fault that would be found.
 
 A method is *wrong* in a family if any of its scores, added over the problems, is further from that of exact draws than
-chance allows: p < 0.01 / (scores x methods), so that one right method in a hundred such tables is called wrong. It is
-*right* if none is and the same scores find a planted fault of at most 20%: exact draws spread about the posterior mean
-by a variance 1 + d times as large, or, of a finite set, drawn with the likelihood to the power 1 + d. Otherwise the
-verdict is *cannot tell*. Draws that are not finite are wrong. Each problem has a seed of its own; what is finished is
-kept in `folder` and not done again.
+chance allows: p < 0.01 / (scores x methods), so that in one of a hundred such families, at most, some right method is
+called wrong (in 4% of tables with four families). It is *right* if none is and the same scores find a planted fault of
+at most 20%: exact draws spread about the posterior mean by a variance 1 + d times as large, or, of a finite set, drawn
+with the likelihood to the power 1 + d. Otherwise the verdict is *cannot tell*. Draws that are not finite are wrong.
+Each problem has a seed of its own; what is finished is kept in `folder` and not done again.
 """
 
 import hashlib
