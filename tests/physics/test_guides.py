@@ -16,6 +16,7 @@ from diffuscope.physics import (
     DPS,
     CovarianceGuided,
     GaussianGuide,
+    GaussNewtonProjected,
     LinearObservation,
     NonlinearObservation,
     NormalizedDPS,
@@ -342,6 +343,32 @@ def test_the_start_is_the_mean_up_to_what_is_seen_of_the_field_at_all_noise() ->
 
 EXACT = ExactDenoiser(prior_of("dense"), VE())
 ALL_NOISE = ExactDenoiser(prior_of("dense"), RectifiedFlow())
+THREE = NonlinearObservation(lambda x: x.flatten(1)[:, :3].square(), SHAPE, 0.2)  # one number would broadcast
+
+
+@pytest.mark.parametrize("noise", [0.3, 0.0])
+def test_where_alpha_is_zero_the_exact_guides_give_the_mean_of_the_posterior(noise: float) -> None:
+    prior, H, y = observed("dense", noise)
+    denoiser, x_t = ExactDenoiser(prior, RectifiedFlow()), random(2, *SHAPE).float()
+    expected = posterior(prior, H, y).mean.float().expand(2, *SHAPE)
+    guides = [GaussianGuide(denoiser, H, y), CovarianceGuided(denoiser, H, y)]
+    for guide in guides + [Projected(denoiser, H, y, prior)] * (noise == 0):
+        torch.testing.assert_close(guide(x_t, torch.tensor([1.0, 1.0])), expected, rtol=0, atol=2e-5)
+
+
+def test_hard_constraints_on_a_prior_without_variance_in_most_directions() -> None:
+    """Three variances nine orders apart, four rows of rank three on them: at every level the guide is the posterior."""
+    basis = torch.linalg.qr(random(D, D, seed=1))[0][:, :3]
+    prior = Gaussian(random(*SHAPE, seed=2), basis, torch.tensor([1.0, 1e-3, 1e-9], dtype=torch.float64))
+    truth = prior.sample(1, generator=torch.Generator().manual_seed(0)).double()
+    for m in (1, 2, 4):
+        H = LinearObservation(random(m, D, seed=3), SHAPE)
+        y = H(truth)[0]
+        guide, exact = GaussianGuide(ExactDenoiser(prior, VE()), H, y), posterior(prior, H, y)
+        for t in (1e-4, 1e-2, 1.0, 80.0):
+            x_t = truth + t * random(5, *SHAPE, seed=4)
+            torch.testing.assert_close(guide(x_t, t), exact.denoise(x_t, 1.0, t), rtol=0, atol=1e-12)
+            torch.testing.assert_close(H(guide(x_t, t)), y.expand(5, m), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -373,6 +400,10 @@ ALL_NOISE = ExactDenoiser(prior_of("dense"), RectifiedFlow())
             lambda H, y: GaussianGuide(ExactDenoiser(posterior(EXACT.distribution, H, y), VE()), H, y + 1e-3),
             "y: expected values that the prior can take exactly",
         ),
+        (lambda _, y: DPS(EXACT, THREE, y[:1])(random(1, *SHAPE), 1.0), r"y: expected shape \(3,\) or \(1, 3\)"),
+        (lambda _, y: CovarianceGuided(EXACT, THREE, y[:1])(random(1, *SHAPE), 1.0), r"y: expected shape \(3,\)"),
+        (lambda _, y: GaussNewtonProjected(EXACT, THREE, y[:1])(random(1, *SHAPE), 1.0), r"y: expected shape \(3,\)"),
+        (lambda _, y: posterior(finite_set(), THREE, y[:1]), "y: expected 3 values, as the observation gives, got 1"),
         (lambda H, y: PiGDM(Hidden(ALL_NOISE), H, y)(random(1, *SHAPE), 1.0), "t: expected alpha > 0"),
     ],
 )  # fmt: skip

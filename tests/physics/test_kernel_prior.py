@@ -163,6 +163,8 @@ def test_mistakes(fields, observed):
         KernelPrior(fields, 1.0)
     with pytest.raises(InputError, match=r"y: expected shape \(2,\)"):
         KernelPrior(fields, A).given(observation, y[:1])
+    with pytest.raises(InputError, match="y: expected finite values"):
+        KernelPrior(fields, A).given(observation, y * torch.nan)
     with pytest.raises(InputError, match="fields of shape"):
         KernelPrior(fields, A).given(at_nodes(torch.tensor([0, 1]), (D + 1,), R), y)
     twice = at_nodes(torch.tensor([1, 1]), (D,))

@@ -7,6 +7,7 @@ import torch
 
 from diffuscope.errors import InputError
 from diffuscope.physics import Grid, LinearObservation, at_nodes, averages, log_likelihood, observe, where
+from diffuscope.physics.observations import misfit
 
 
 def test_trapezoidal_weights_integrate_linear_functions_exactly() -> None:
@@ -42,6 +43,8 @@ def test_points_patches_and_averages_read_what_they_say() -> None:
     assert averages([mask, ~mask])(x)[0].tolist() == pytest.approx([7 / 3, 8 / 3])
     with pytest.raises(InputError, match="from 0 to 5, got 4 to 6"):
         at_nodes(torch.tensor([4, 6]), (2, 3))
+    with pytest.raises(InputError, match="masks: expected one shape"):
+        averages([mask, ~mask[:, :2]])
 
 
 def test_the_log_likelihood_is_the_density_of_the_noise() -> None:
@@ -51,6 +54,16 @@ def test_the_log_likelihood_is_the_density_of_the_noise() -> None:
     assert float(log_likelihood(H, x, y)) == pytest.approx(expected, abs=1e-12)
     hard = at_nodes(torch.tensor([0, 1]), (2,))
     assert log_likelihood(hard, torch.tensor([[1.5, 2.0], [1.0, 2.0]]), y).tolist() == [0.0, -math.inf]
+    with pytest.raises(InputError, match=r"y: expected shape \(2,\) or \(1, 2\), .* got \(1,\)"):
+        log_likelihood(H, x, y[:1])
+
+
+@pytest.mark.parametrize("shape", [(1,), (2, 1), (3, 2), ()])
+def test_a_y_that_would_broadcast_over_the_observation_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"y: expected shape \(2,\) or \(4, 2\)"):
+        misfit(torch.zeros(4, 2), torch.zeros(shape))
+    for fits in ((2,), (1, 2), (4, 2)):
+        assert misfit(torch.zeros(4, 2), torch.ones(fits)).tolist() == [[1.0, 1.0]] * 4
 
 
 def test_observing_adds_noise_of_the_stated_size() -> None:

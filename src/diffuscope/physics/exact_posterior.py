@@ -161,6 +161,8 @@ def _log_joint(prior: Empirical, observation: Observation, y: Tensor) -> Float[T
     with torch.no_grad():
         for part, logs in zip(points.split(size), log_weights.split(size), strict=True):
             values = observation(part.double()).double()
+            if values.shape[1] != m:
+                raise InputError(f"y: expected {values.shape[1]} values, as the observation gives, got {m}")
             if not bool(values.isfinite().all()):
                 raise InputError("observation: expected finite values of every point of the prior, got NaN or infinity")
             if r == 0:

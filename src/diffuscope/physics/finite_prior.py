@@ -175,8 +175,11 @@ class FiniteTwist:
     @classmethod
     def of(cls, data: Empirical, schedule: Schedule, observation: Observation, y: Tensor) -> "FiniteTwist":
         """From p(y | y_i) of every point."""
-        points = PointSet.of(data)
-        return cls(points, schedule, log_likelihood(observation, points.points.double(), y))
+        fast = PointSet.of(data)
+        at_once = max(1, LOGITS // math.prod(data.event_shape))  # values of the fields in one call of h
+        with torch.no_grad():
+            parts = [log_likelihood(observation, part.double(), y) for part in fast.points.split(at_once)]
+        return cls(fast, schedule, torch.cat(parts))
 
     def __call__(self, x_t: Batch, denoised: Batch, t: float) -> Float[Tensor, " batch"]:  # noqa: ARG002
         parts = self.data.logits(x_t, self.schedule.alpha(t), self.schedule.sigma(t))

@@ -47,7 +47,7 @@ class KernelPrior:
     """The kernel density of `fields` with pull `a`; with an `observation` and its `y` (m,) the exact posterior.
 
     A `Distribution`. Raises InputError for fewer than two fields, for a outside 0 <= a < 1, for an observation of
-    another shape, and for one without noise that repeats itself.
+    another shape, for one without noise that repeats itself, and for a y with NaN.
 
     >>> fields = torch.tensor([[0.0, 0.0], [2.0, 2.0]], dtype=torch.float64)
     >>> KernelPrior(fields, 0.0).denoise(torch.tensor([[3.0, 3.0]]), alpha=1.0, sigma=2**0.5)
@@ -73,6 +73,8 @@ class KernelPrior:
         if self.y is None or self.y.shape != (len(self.observation.matrix),):
             given = None if self.y is None else tuple(self.y.shape)
             raise InputError(f"y: expected shape ({len(self.observation.matrix)},), got {given}")
+        if not bool(self.y.isfinite().all()):
+            raise InputError("y: expected finite values, got NaN or infinity")
 
     def given(self, observation: LinearObservation, y: Float[Tensor, " m"]) -> "KernelPrior":
         """The posterior given y = H x + r eps."""

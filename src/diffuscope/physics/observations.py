@@ -89,21 +89,35 @@ def where(mask: Bool[Tensor, "*event"], noise: float | int = 0.0) -> LinearObser
 
 
 def averages(masks: Sequence[Tensor], noise: float | int = 0.0) -> LinearObservation:
-    """The means over some sets of nodes, one per mask."""
+    """The means over some sets of nodes, one per mask. Raises InputError for none, empty ones, and several shapes."""
     if not masks or not all(bool(mask.any()) for mask in masks):
         raise InputError("masks: expected at least one, and a node in every mask")
+    shapes = {tuple(mask.shape) for mask in masks}
+    if len(shapes) > 1:
+        raise InputError(f"masks: expected one shape, that of a field, got {sorted(shapes)}")
     rows = torch.stack([mask.double().flatten() / mask.sum() for mask in masks])
     return LinearObservation(rows, tuple(masks[0].shape), float(noise))
 
 
+def misfit(predicted: Float[Tensor, "batch m"], y: Tensor) -> Float[Tensor, "batch m"]:
+    """y - h(x), float64; InputError for a y that is neither (m,) nor (1, m) nor (batch, m), which would broadcast."""
+    batch, m = predicted.shape
+    if y.ndim not in (1, 2) or y.shape[-1] != m or (y.ndim == 2 and len(y) not in (1, batch)):
+        raise InputError(f"y: expected shape ({m},) or ({batch}, {m}), as the observation gives, got {tuple(y.shape)}")
+    return y.double() - predicted.double()
+
+
 def log_likelihood(observation: Observation, x: Fields, y: Values) -> Float[Tensor, " batch"]:
-    """log N(y; h(x), r^2 I), float64; for r = 0 it is 0 where h(x) = y to rounding, and minus infinity elsewhere."""
-    misfit = (y.double() - observation(x.double())).flatten(1)
+    """log N(y; h(x), r^2 I), float64; for r = 0 it is 0 where h(x) = y to rounding, and minus infinity elsewhere.
+
+    Raises InputError for a y of another size than h(x).
+    """
+    off = misfit(observation(x.double()), y)
     r = observation.noise
     if r == 0:
         scale = 1e-9 * (1 + y.abs().amax())
-        return torch.where((misfit.abs() <= scale).all(1), 0.0, -math.inf).double()
-    return -0.5 * misfit.square().sum(1) / r**2 - misfit.shape[1] * (math.log(r) + 0.5 * math.log(2 * math.pi))
+        return torch.where((off.abs() <= scale).all(1), 0.0, -math.inf).double()
+    return -0.5 * off.square().sum(1) / r**2 - off.shape[1] * (math.log(r) + 0.5 * math.log(2 * math.pi))
 
 
 def observe(observation: Observation, x: Fields, *, generator: torch.Generator) -> Float[Tensor, "batch m"]:

@@ -29,13 +29,18 @@ unbiased estimate of the evidence p(y), adaptive resampling included (Whiteley, 
 
 (the variance of a ratio of means to first order). Replicas share no ancestor, so that this holds whatever resampling
 does to the ancestry inside one. Errors are Student's with R - 1 degrees of freedom as long as the Z_r are of similar
-size: `replica_ess`, which is R for equal ones, says whether they are.
+size. Where they are not, the ratio is biased, its error too small by any factor, and both depend on replicas that were
+not drawn. **Above se(log Z) = 0.25 no error is stated**: it is infinite, with a warning. (For R = 8 and log-normal Z_r
+whose logarithm has a correlation of 0.7 with f_r, at most 10% of runs state a 95% interval that misses, whatever the
+spread of the Z_r; without the rule, up to 86%.) What no particle has seen is in no error: n independent draws miss an
+event of probability p with probability :math:`(1 - p)^n`.
 
 Sources: Wu, Trippe, Naesseth, Blei & Cunningham 2023 (arXiv:2306.17775); Whiteley, Lee & Heine 2016 (Bernoulli 22).
 """
 
 import itertools
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -51,12 +56,14 @@ from diffuscope.samplers.noise import Noise
 from diffuscope.samplers.schedule_values import Instant, instants
 from diffuscope.streams import require_seed, torch_stream
 
+from .finite_prior import FiniteTwist, PointSet
 from .observations import Observation, log_likelihood
-from .prior_chains import PriorChain, prior_chain, propose
+from .prior_chains import ExactChain, PriorChain, prior_chain, propose
 from .twisting import PilotTwist
 
 Twist = Callable[[Batch, Batch, float], Float[Tensor, " batch"]]  # (x_t, D(x_t, t), t) -> log psi(x_t)
 RESAMPLE_BELOW = 0.5
+TRUSTED = 0.25  # the largest standard error of log Z at which the errors of ratios to Z are stated
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,12 +105,20 @@ class Particles:
         return float(1 / share.square().sum())
 
     @property
+    def trusted(self) -> bool:
+        """Whether the replicas agree on Z well enough for errors to be stated: se(log Z) <= 0.25."""
+        return self.log_evidence_error <= TRUSTED
+
+    @property
     def weights(self) -> Float[Tensor, "replicas particles"]:
         """Of all particles; their sum is 1."""
         return self.log_weights.flatten().softmax(0).reshape(self.log_weights.shape)
 
     def expectation(self, f: Callable[[Batch], Tensor]) -> tuple[Tensor, Tensor]:
-        """E[f(x_0) | y] for a function of a batch of fields, and its standard error; float64."""
+        """E[f(x_0) | y] for a function of a batch of fields, and its standard error; float64.
+
+        The error is infinite, with a RuntimeWarning, where the estimates are not `trusted`.
+        """
         R, N = self.log_weights.shape
         values = f(self.x.flatten(0, 1)).double().reshape(R, N, -1)
         shape = f(self.x[0, :1]).shape[1:]
@@ -111,7 +126,15 @@ class Particles:
         within = torch.einsum("rn,rnk->rk", self.log_weights.softmax(1), values)
         mean = share @ within
         squared = share.square() @ (within - mean).square()
-        return mean.reshape(shape), (squared * R / (R - 1)).sqrt().reshape(shape)
+        error = (squared * R / (R - 1)).sqrt() if self.trusted else torch.full_like(mean, math.inf)
+        if not self.trusted:
+            warnings.warn(
+                f"particles: cannot tell the error, as {R} replicas count as {self.replica_ess:.1f} (log p(y) is "
+                f"uncertain by {self.log_evidence_error:.2g}, at most {TRUSTED} is needed); take more particles",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return mean.reshape(shape), error.reshape(shape)
 
     def mean(self) -> tuple[Tensor, Tensor]:
         """Of every value of the field, and its standard error."""
@@ -135,7 +158,8 @@ class Particles:
         _, error = self.expectation(lambda x: (x.double().flatten(1) <= at).double())
         low, high = (_inverse(ordered, cumulative, p + sign * error) for sign in (-2, 2))
         shape = self.x.shape[2:]
-        return at.reshape(shape), ((high - low) / 4).reshape(shape)
+        slope = torch.where(error.isfinite(), (high - low) / 4, math.inf)
+        return at.reshape(shape), slope.reshape(shape)
 
     def draws(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n *event"]:
         """n fields of equal weight, by systematic resampling of all particles, in random order."""
@@ -185,10 +209,11 @@ def sequential_monte_carlo(
     r"""Weighted draws from p(x_0 | y): `replicas` independent runs of `particles` each, over `steps` noise levels.
 
     The prior is the `chain` of the `denoiser` (by default `prior_chain`: exact where it can be). The `twist` gets
-    (x_t, D(x_t, t), t) and returns the log of psi; by default it is a Gaussian in h(D) with the covariance of
-    h(x_0) - h(D) measured on a pilot run (`PilotTwist`). The `proposal` is a guided denoiser, such as `DPS` or
-    `CovarianceGuided`; by default the denoiser guided by the gradient of the twist,
-    :math:`D + (\sigma^2/\alpha)\nabla\log\psi`, as in Wu et al.; the denoiser itself makes it a bootstrap filter.
+    (x_t, D(x_t, t), t) and returns the log of psi; by default the exact one of a finite set (`FiniteTwist`),
+    and else a Gaussian in h(D) with the covariance of h(x_0) - h(D) measured on a pilot run (`PilotTwist`). The
+    `proposal` is a guided denoiser, such as `DPS` or `CovarianceGuided`; by default the denoiser guided by the gradient
+    of the twist, :math:`D + (\sigma^2/\alpha)\nabla\log\psi`, as in Wu et al.; the denoiser itself makes it a bootstrap
+    filter.
     NFE: particles x replicas x (steps + 1), and those of the proposal and of the twist.
 
     Raises InputError for fewer than 2 particles or replicas, for noise 0 (a hard constraint has no density to weigh
@@ -221,6 +246,9 @@ def sequential_monte_carlo(
     noise = Noise(torch_stream(seed, "particles"))
     like = torch.empty(n, *shape, dtype=dtype or torch.get_default_dtype())
     pilot = None
+    prior = getattr(chain.denoiser, "distribution", None)
+    if twist is None and isinstance(chain, ExactChain) and isinstance(prior, PointSet):
+        twist = FiniteTwist.of(prior, chain.schedule, observation, y)
     if twist is None:
         pilot = PilotTwist.measured(chain, observation, y, levels, like[:1], torch_stream(seed, "pilot"))
     run = _Run(chain, chain.denoiser if proposal is denoiser else proposal, twist or pilot, batch_size)  # pyright: ignore
@@ -291,7 +319,8 @@ class _Run:
                 denoised = denoiser(x, at.t)
                 log_psi = self.twist(x, denoised, at.t)
                 (gradient,) = torch.autograd.grad(log_psi.sum(), x)
-            shift = gradient * (at.sigma**2 / at.alpha)
+            # at alpha = 0 the state says nothing, and there is no gradient to follow
+            shift = gradient * (at.sigma**2 / at.alpha if at.alpha > 0 else 0.0)
             return _State(x.detach(), denoised.detach(), log_psi.detach().double(), shift)
         with torch.no_grad():
             denoised = denoiser(x, at.t)

@@ -21,10 +21,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import Batch
+from diffuscope.errors import InputError
 from diffuscope.samplers.noise import Noise
 from diffuscope.samplers.schedule_values import Instant
 
-from .observations import Observation
+from .observations import Observation, misfit
 from .prior_chains import PriorChain
 
 PILOT = 256
@@ -57,11 +58,17 @@ class PilotTwist:
             x_0, nfe = chain.draw(like.expand(draws, *like.shape[1:]), levels, noise)
             values = observation(x_0).double()
             m = values.shape[1]
+            misfit(values, y)  # refuses a y of another size
             diagonal = torch.eye(m, dtype=torch.float64)
             bias, cholesky = {}, {}
             for at in levels:
                 x_t = at.alpha * x_0 + at.sigma * noise.normal(x_0)
                 left = values - observation(chain.denoiser(x_t, at.t)).double()
+                if not bool(left.isfinite().all()):
+                    raise InputError(
+                        f"observation: expected finite values of fields of the prior and of their denoised states, got "
+                        f"NaN or infinity at t = {at.t:.3g}"
+                    )
                 bias[at.t] = left.mean(0)
                 S = (left - bias[at.t]).T @ (left - bias[at.t]) / (draws - 1)
                 shrink = m / (m + draws)
@@ -71,7 +78,7 @@ class PilotTwist:
 
     def __call__(self, x_t: Batch, denoised: Batch, t: float) -> Float[Tensor, " batch"]:  # noqa: ARG002
         L = self.cholesky[t]
-        misfit = self.y - self.bias[t] - self.observation(denoised).double()
-        white = torch.linalg.solve_triangular(L, misfit.T, upper=False)
+        off = self.y - self.bias[t] - self.observation(denoised).double()
+        white = torch.linalg.solve_triangular(L, off.T, upper=False)
         constant = L.diagonal().log().sum() + len(L) / 2 * math.log(2 * math.pi)
         return -white.square().sum(0) / 2 - constant

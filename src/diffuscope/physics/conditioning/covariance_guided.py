@@ -26,7 +26,7 @@ from torch import Tensor
 
 from diffuscope.denoisers import Batch, BatchTime
 from diffuscope.errors import InputError
-from diffuscope.physics.observations import LinearObservation, Observation
+from diffuscope.physics.observations import LinearObservation, Observation, misfit
 
 from .conditioned import Conditioned
 from .products import Product, linearized
@@ -57,7 +57,7 @@ class CovarianceGuided(Conditioned):
         """D_y(x_t)."""
         at = linearized(self, x_t, t)
         predicted, forward, backward = _products(self.observation, at.denoised)
-        e = self.targets(x_t) - predicted
+        e = misfit(predicted, self.targets(x_t))
 
         def system(u: Rows) -> Rows:
             return forward(at.symmetric(backward(u))) + self.observation.noise**2 * u

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from diffuscope.denoisers import Batch, BatchTime
 from diffuscope.errors import InputError
+from diffuscope.physics.observations import misfit
 
 from .conditioned import Conditioned
 from .products import linearized
@@ -85,7 +86,7 @@ def misfit_gradient(conditioned: Conditioned, denoised: Batch) -> tuple[Tensor, 
     y = conditioned.targets(denoised)
     with torch.enable_grad():
         D = denoised.detach().requires_grad_()
-        e = y - conditioned.observation(D)
+        e = misfit(conditioned.observation(D), y)
         gradient = torch.autograd.grad(-e.square().sum() / 2, D)[0]
     return e.detach(), gradient
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from diffuscope.denoisers import Batch, BatchTime
 from diffuscope.errors import InputError
-from diffuscope.physics.observations import Observation
+from diffuscope.physics.observations import Observation, misfit
 
 from .conditioned import Conditioned
 from .covariance_guided import conjugate_gradients
@@ -110,7 +110,7 @@ class GaussNewtonProjected(Conditioned):
 
     def _violation(self, x: Batch, y: Tensor) -> Float[Tensor, "batch m"]:
         with torch.no_grad():
-            return self.observation(x).double() - y
+            return -misfit(self.observation(x), y)
 
     def _step(self, x: Batch, c: Float[Tensor, "batch m"]) -> Batch:
         """-J^T (J J^T)^+ c."""
