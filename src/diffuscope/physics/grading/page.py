@@ -12,14 +12,19 @@ from diffuscope.report import Page, Section, Table
 from .run import DETECTABLE, LEVEL, PLANTED, REPEATS, TITLES, Row, Settings
 
 TONES: dict[str, Tone] = {"right": "good", "wrong": "alarm", "cannot tell": "unknown"}
-SHOWN = {  # scores, with what exact draws score subtracted and in percent for three of them
-    "mean": "mean error (MC standard errors)",
-    "spread": "variance / exact",
-    "coverage": "coverage of 90% intervals",
-    "crps": "CRPS excess (%)",
-    "energy": "energy score excess (%)",
-    "misfit": "misfit / exact",
+SHOWN = {  # scores, with what exact draws score subtracted and in percent for two of them
+    "mean": "mean error",
+    "spread": "variance",
+    "coverage": "coverage",
+    "crps": "CRPS %",
+    "energy": "energy %",
+    "misfit": "misfit",
 }
+COLUMNS = (
+    "Mean error in Monte-Carlo standard errors; variance and misfit over those of the posterior; coverage of 90% "
+    "intervals; excess of the CRPS and of the energy score over those of exact draws; chi-square of the points of a "
+    "finite set over its degrees of freedom."
+)
 
 
 def shown(row: Row, score: str) -> float | None:
@@ -88,6 +93,7 @@ def grading_page(rows: Sequence[Row], settings: Settings) -> Page:
             f"{DETECTABLE:.0%} is found (planted: {', '.join(f'{fault:.0%}' for fault in PLANTED)}).",
             f"In every family the probability that any exact sampler is called wrong is at most {LEVEL:.0%}; over the "
             f"{len(families)} here, at most {LEVEL * len(families):.0%}.",
+            COLUMNS,
             "Draws within a tenth of the least distance between two points of a finite set count as that point.",
             "Fair CRPS and energy scores are unbiased in the number of draws; their excess over exact draws is a "
             "squared distance of distributions. Intervals are those of order statistics, which exact draws cover with "
@@ -100,7 +106,7 @@ def _section(family: str, rows: Sequence[Row]) -> Section:
     right = [row.method for row in rows if row.verdict == "right"]
     table = Table(
         "Methods",
-        ["method", "verdict", *SHOWN.values(), "points: chi-square / degrees", "CPU s", "why"],
+        ["method", "verdict", *SHOWN.values(), "chi-square", "CPU s", "why"],
         [
             [
                 row.method, row.verdict, *(shown(row, score) for score in SHOWN),
