@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,11 @@ def broken(denoiser, observation, y, n, *, seed, steps):
     return 1 / 0
 """
 WORDS = ["grade", "--cases", "gaussian", "--problems", "2", "--draws", "32", "--steps", "10"]
+
+
+@pytest.fixture(autouse=True)
+def few_reference_points(monkeypatch):
+    monkeypatch.setattr("diffuscope.physics.grading.gaussian.REFERENCE", 512)
 
 
 def test_a_table_a_page_and_a_row_for_a_method_that_fails(tmp_path, monkeypatch, capsys):
@@ -55,3 +63,24 @@ def test_bad_input_is_one_line(words, message, tmp_path, monkeypatch, capsys):
     line = capsys.readouterr().err.strip()
     assert message in line
     assert "\n" not in line
+
+
+@pytest.mark.slow
+def test_families_side_by_side_have_the_results_of_one_after_the_other(tmp_path):
+    """Two processes fill the folder; a file that is lost (a kill in between) is made again, the same."""
+    (tmp_path / "their_methods.py").write_text(METHODS, encoding="utf-8")
+    words = ["grade", "--cases", "gaussian", "finite-set-nonlinear", "--problems", "1", "--draws", "16", "--steps", "4"]
+    words += ["--methods", "exact", "prior", "--method", "their_methods:exact", "their_methods:broken"]
+
+    def graded(cores: int, out: str) -> list[dict]:
+        environment = {**os.environ, "OMP_NUM_THREADS": str(cores)}
+        command = [sys.executable, "-m", "diffuscope", *words, "--out", out]
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+        assert len(list((tmp_path / out / "kept").iterdir())) == 2 * (1 + 4)  # planted faults, methods
+        rows = json.loads((tmp_path / out / "grading.json").read_text(encoding="utf-8"))["rows"]
+        return [{**row, "seconds": 0} for row in rows]
+
+    one, two = graded(1, "one"), graded(2, "two")
+    assert one == two
+    sorted((tmp_path / "two" / "kept").iterdir())[3].unlink()
+    assert graded(2, "two") == two

@@ -10,14 +10,21 @@ from diffuscope.errors import InputError
 from diffuscope.exact import Empirical, Gaussian
 from diffuscope.physics import GaussianGuide, at_nodes, log_likelihood, posterior
 from diffuscope.physics.conditioning import DPS
+from diffuscope.physics.finite_prior import PointSet
 from diffuscope.physics.grading import METHODS, Case, Entry, Grader, Score, Settings, grade, pooled, resampled
+from diffuscope.physics.grading import gaussian as grading_gaussian
 from diffuscope.physics.grading import run as grading_run
 from diffuscope.physics.grading.finite_set import DarcySet, finite_case
 from diffuscope.physics.grading.gaussian import gaussian_case, moment_matched
 from diffuscope.physics.grading.metrics import multinomial_test
-from diffuscope.physics.grading.points import PointSet
 from diffuscope.samplers import DDPM, generate
 from diffuscope.schedules import VE, VP
+
+
+@pytest.fixture(autouse=True)
+def few_reference_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    """512 in place of 4,096, with the exact mean and covariance too; scores are compared with those of exact draws."""
+    monkeypatch.setattr(grading_gaussian, "REFERENCE", 512)
 
 
 def scalar_case(y: float = 1.0) -> Case:
@@ -114,6 +121,16 @@ def test_a_draw_between_two_points_is_none_of_them(darcy_case: Case):
     assert (int(counts[0]), int(counts[5]), int(counts[-1])) == (1, 2, 1)
 
 
+def test_draws_that_are_points_up_to_rounding_score_as_the_points(darcy_case: Case):
+    """Intervals end at draws: moved inward by 1e-6, they would lose the very points that they end at."""
+    grader = Grader(darcy_case)
+    exact = grader.exact(128, 30)
+    draws = darcy_case.exact(128, torch.Generator().manual_seed(1))
+    moved = draws + 1e-6 * torch.randn(draws.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    assert grader.grade(moved, exact) == grader.grade(draws, exact)
+    assert grader.values(moved)["coverage"] < grader.values(draws)["coverage"] - 1e-3
+
+
 @pytest.mark.parametrize("made", ["plane", "darcy"])
 def test_exact_draws_pass_and_planted_faults_are_found(made: str, darcy_case: Case):
     """Exact draws: every p-value above 1e-4 in 10 sets. Likelihood squared, or variance doubled: found in all."""
@@ -154,6 +171,12 @@ def test_dps_is_wrong_and_the_gaussian_guide_is_right():
     assert min(p_values(grader, exact, guide).values()) > 1e-4
 
 
+def test_the_settings_of_a_family_are_its_share():
+    assert Settings().within("gaussian") == Settings(problems=8, steps=50)
+    assert Settings().within("levy") == Settings(problems=2, steps=25)
+    assert Settings(problems=1, steps=2).within("levy") == Settings(problems=1, steps=2)
+
+
 def of_plane(monkeypatch: pytest.MonkeyPatch) -> None:
     case = plane_case()
     monkeypatch.setitem(grading_run.FAMILIES, "plane", lambda problems, seed: [case] * problems)  # noqa: ARG005
@@ -183,17 +206,29 @@ def test_rows_say_right_wrong_or_why_not(monkeypatch: pytest.MonkeyPatch):
         x = denoiser.distribution.sample(200 * n, generator=torch.Generator().manual_seed(seed))
         return x, log_likelihood(observation, x, y)
 
-    entries = [METHODS["exact"], *(Entry(f.__name__, f.__name__, f) for f in  # pyright: ignore
-                                   (narrow, broken, infinite, misshapen, weighted))]  # fmt: skip
+    def weightless(denoiser, observation, y, n, *, seed, steps):  # noqa: ARG001
+        return denoiser.distribution.sample(n, generator=torch.Generator().manual_seed(seed)), torch.zeros(n, 1)
+
+    def careless(denoiser, observation, y, n, *, seed, steps):
+        del steps
+        draws = posterior(denoiser.distribution, observation, y).sample(
+            n, generator=torch.Generator().manual_seed(seed)
+        )
+        y.zero_()  # of no consequence for the problems of others
+        return draws.requires_grad_()
+
+    methods = (narrow, broken, infinite, misshapen, careless, weighted, weightless)
+    entries = [*(Entry(f.__name__, f.__name__, f) for f in methods), METHODS["exact"]]  # pyright: ignore
     rows = {row.method: row for row in grade(entries, ["plane"], Settings(problems=8, draws=256))}
     verdicts = {name: row.verdict for name, row in rows.items()}
     assert verdicts == {
         "exact": "right", "narrow": "wrong", "broken": "cannot tell", "infinite": "wrong", "misshapen": "cannot tell",
-        "weighted": "right",
+        "careless": "right", "weighted": "right", "weightless": "cannot tell",
     }  # fmt: skip
     assert rows["broken"].reason == "ZeroDivisionError: no luck"
     assert "finite" in rows["infinite"].reason
     assert "(256, 3)" in rows["misshapen"].reason
+    assert "one log weight per draw" in rows["weightless"].reason
     assert rows["narrow"].scores["spread"].value == pytest.approx(0.64, abs=0.1)
 
 

@@ -22,7 +22,7 @@ from diffuscope.physics import (
     posterior,
     sequential_monte_carlo,
 )
-from diffuscope.physics.finite_prior import FiniteDenoiser, FiniteTwist
+from diffuscope.physics.finite_prior import FiniteTwist, PointSet
 from diffuscope.physics.grading.case import Case
 from diffuscope.physics.grading.finite_set import darcy_cases
 from diffuscope.physics.particles import systematic
@@ -202,11 +202,15 @@ def test_the_weights_of_a_finite_set_agree_with_the_exact_posterior(twist: str) 
 
 def test_a_finite_set_by_products_is_the_empirical_distribution() -> None:
     schedule, x = VP(), normal(6, 2, seed=2)
-    fast, y = FiniteDenoiser(SET, schedule), torch.tensor([0.6])
+    fast, y = PointSet.of(SET), torch.tensor([0.6])
     for t in (0.05, 0.4, 1.0):
         (at,) = instants(schedule, torch.tensor([t], dtype=F64))
-        torch.testing.assert_close(fast(x, t), SET.denoise(x, at.alpha, at.sigma), rtol=1e-9, atol=1e-9)
-        torch.testing.assert_close(fast.log_prob(x, at), SET.log_prob(x, at.alpha, at.sigma), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(
+            fast.denoise(x, at.alpha, at.sigma), SET.denoise(x, at.alpha, at.sigma), rtol=1e-9, atol=1e-9
+        )
+        torch.testing.assert_close(
+            fast.log_prob(x, at.alpha, at.sigma), SET.log_prob(x, at.alpha, at.sigma), rtol=1e-9, atol=1e-9
+        )
         given = posterior(SET, PRODUCT, y)  # p(y | x_t) = p(x_t | y) p(y) / p(x_t)
         evidence = (SET.weights * log_likelihood(PRODUCT, POINTS, y).exp()).sum().log()
         bayes = given.log_prob(x, at.alpha, at.sigma) + evidence - SET.log_prob(x, at.alpha, at.sigma)
@@ -214,9 +218,9 @@ def test_a_finite_set_by_products_is_the_empirical_distribution() -> None:
         torch.testing.assert_close(twist(x, x, t), bayes, rtol=1e-8, atol=1e-8)
     (at,) = instants(schedule, torch.tensor([0.4], dtype=F64))
     n = 20_000
-    drawn = fast.posterior_draw(x[:1].expand(n, 2), at, Noise(torch.Generator().manual_seed(0)))
+    drawn = fast.posterior_draw(x[:1].expand(n, 2), at.alpha, at.sigma, Noise(torch.Generator().manual_seed(0)))
     shares = (drawn[:, None] == POINTS).all(2).double().mean(0)
-    exact = fast.logits(x[:1], at.alpha, at.sigma).softmax(1)[0]
+    exact = fast.logits(x[:1], at.alpha, at.sigma)[0].softmax(1)[0]
     assert bool(((shares - exact).abs() <= 4 * (exact * (1 - exact) / n).sqrt() + 1e-12).all())
 
 

@@ -1,9 +1,13 @@
 """Grade posterior samplers: which method gets the posterior right?"""
 
-from collections.abc import Callable
+import multiprocessing
+import queue
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from diffuscope.adapters.azula_posterior import methods as azula_methods
 from diffuscope.errors import InputError
@@ -35,7 +39,8 @@ class Grade:
     """Grade posterior samplers on problems whose posterior is known exactly.
 
     Prints one line per method and family of problems, and writes grading.html, grading.json and grading.png to --out.
-    Rerun the same command to resume an interrupted run.
+    Rerun the same command to resume an interrupted run. Families run side by side, one process per core at most
+    (OMP_NUM_THREADS=1 for a single process).
     """
 
     methods: tuple[str, ...] = ()
@@ -45,7 +50,7 @@ class Grade:
     cases: tuple[str, ...] = ()
     """Families of problems, by default all: gaussian, finite-set-linear, finite-set-nonlinear, levy."""
     problems: int = 8
-    """Problems in every family."""
+    """Problems in every family; a quarter of them, and half the noise levels, for levy."""
     draws: int = 128
     """Draws from every posterior."""
     steps: int = 50
@@ -65,7 +70,6 @@ class Grade:
         if unknown := [name for name in families if name not in FAMILIES]:
             raise InputError(f"cases: expected some of {', '.join(FAMILIES)}, got {', '.join(unknown)}")
         entries = self._entries()
-        settings = Settings(problems=self.problems, draws=self.draws, steps=self.steps, seed=self.seed)
         with writing(self.out, *FILES):
             total = len(families) * (len(entries) + 1)
             with progress_bar(total=total, desc="grading", unit="method", leave=False) as bar:
@@ -74,9 +78,9 @@ class Grade:
                     bar.update()
                     bar.set_postfix_str(what)
 
-                rows = grade(
-                    entries, families, settings, folder=self.out / "kept", describe=self._describe(), advance=advance
-                )
+                done = self._side_by_side(families, advance)
+                rows = self._graded(families, (lambda _: None) if done else advance)
+            settings = self._settings
             _print(rows)
             page = grading_page(rows, settings)
             write_json(grading_json(rows, settings), self.out / "grading.json")
@@ -84,6 +88,36 @@ class Grade:
             if charts:
                 replace_atomically(self.out / "grading.png", charts_png(charts, page.title))
             print(f"Page: {write_page(page, self.out / 'grading.html')}")
+
+    @property
+    def _settings(self) -> Settings:
+        return Settings(problems=self.problems, draws=self.draws, steps=self.steps, seed=self.seed)
+
+    def _graded(self, families: Sequence[str], advance: Callable[[str], None]) -> list[Row]:
+        return grade(
+            self._entries(), families, self._settings, folder=self.out / "kept", describe=self._describe(),
+            advance=advance,
+        )  # fmt: skip
+
+    def _side_by_side(self, families: Sequence[str], advance: Callable[[str], None]) -> bool:
+        """Fill the folder of what is kept, a family to a process, as many at once as there are cores, if several."""
+        cores = torch.get_num_threads()
+        at_once = min(len(families), cores)
+        if at_once < 2:
+            return False
+        context = multiprocessing.get_context("spawn")
+        done, waiting, running = context.Queue(), list(families), []
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                arguments = (self, waiting.pop(0), cores // at_once, done)
+                process = context.Process(target=_one_family, args=arguments, daemon=True)
+                process.start()
+                running.append(process)
+            try:
+                advance(done.get(timeout=0.2))
+            except queue.Empty:
+                running = [process for process in running if process.is_alive()]
+        return True
 
     def _entries(self) -> list[Entry]:
         known = dict(METHODS)
@@ -112,6 +146,15 @@ class Grade:
             return one_line(f"{said} ({place})" if place else said)
 
         return describe
+
+
+def _one_family(command: Grade, family: str, threads: int, done: Any) -> None:
+    """What a process does; an error is met again, and reported, where all families are put together."""
+    torch.set_num_threads(threads)
+    try:
+        command._graded([family], done.put)
+    except (Exception, KeyboardInterrupt):
+        return
 
 
 def _print(rows: list[Row]) -> None:

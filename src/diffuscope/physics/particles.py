@@ -56,9 +56,9 @@ from diffuscope.samplers.noise import Noise
 from diffuscope.samplers.schedule_values import Instant, instants
 from diffuscope.streams import require_seed, torch_stream
 
-from .finite_prior import FiniteDenoiser, FiniteTwist
+from .finite_prior import FiniteTwist, PointSet
 from .observations import Observation, log_likelihood
-from .prior_chains import PriorChain, prior_chain, propose
+from .prior_chains import ExactChain, PriorChain, prior_chain, propose
 from .twisting import PilotTwist
 
 Twist = Callable[[Batch, Batch, float], Float[Tensor, " batch"]]  # (x_t, D(x_t, t), t) -> log psi(x_t)
@@ -246,8 +246,9 @@ def sequential_monte_carlo(
     noise = Noise(torch_stream(seed, "particles"))
     like = torch.empty(n, *shape, dtype=dtype or torch.get_default_dtype())
     pilot = None
-    if twist is None and isinstance(chain.denoiser, FiniteDenoiser):
-        twist = FiniteTwist.from_denoiser(chain.denoiser, observation, y)
+    prior = getattr(chain.denoiser, "distribution", None)
+    if twist is None and isinstance(chain, ExactChain) and isinstance(prior, PointSet):
+        twist = FiniteTwist.of(prior, chain.schedule, observation, y)
     if twist is None:
         pilot = PilotTwist.measured(chain, observation, y, levels, like[:1], torch_stream(seed, "pilot"))
     run = _Run(chain, chain.denoiser if proposal is denoiser else proposal, twist or pilot, batch_size)  # pyright: ignore

@@ -51,7 +51,7 @@ from diffuscope.samplers.noise import Noise
 from diffuscope.samplers.schedule_values import Instant
 from diffuscope.schedules import Schedule
 
-from .finite_prior import FiniteDenoiser
+from .finite_prior import PointSet
 
 EXACT = (Gaussian, GaussianMixture, Empirical)  # whose posterior draws are exact
 UNGUIDED = 0.1
@@ -136,15 +136,13 @@ class ExactChain:
             )
 
     @property
-    def denoiser(self) -> ExactDenoiser | FiniteDenoiser:
+    def denoiser(self) -> ExactDenoiser:
         """E[x_0 | x_t]."""
-        return self._denoiser
+        return ExactDenoiser(self._fast, self.schedule)
 
     @cached_property
-    def _denoiser(self) -> ExactDenoiser | FiniteDenoiser:
-        if isinstance(self.distribution, Empirical):
-            return FiniteDenoiser(self.distribution, self.schedule)
-        return ExactDenoiser(self.distribution, self.schedule)
+    def _fast(self) -> Distribution:
+        return PointSet.of(self.distribution) if isinstance(self.distribution, Empirical) else self.distribution
 
     def draw(self, like: Batch, levels: Sequence[Instant], noise: Noise) -> tuple[Batch, int]:  # noqa: ARG002
         return self.distribution.sample(len(like), generator=noise.generator).to(like), 0
@@ -169,8 +167,8 @@ class ExactChain:
         return self._log_joint(x_s - delta.double(), x_t, t, s) - self._log_joint(x_s, x_t, t, s)
 
     def finish(self, x_t: Batch, denoised: Batch, t: Instant, noise: Noise) -> Batch:  # noqa: ARG002
-        if isinstance(self.denoiser, FiniteDenoiser):
-            return self.denoiser.posterior_draw(x_t, t, noise)
+        if isinstance(self._fast, PointSet):
+            return self._fast.posterior_draw(x_t, t.alpha, t.sigma, noise)
         drawn = posterior_sample(self.distribution, x_t.double(), t.alpha, t.sigma, generator=noise.generator)
         return drawn.to(x_t.dtype)
 
@@ -179,9 +177,7 @@ class ExactChain:
         kept = t.alpha / s.alpha
         variance = (t.sigma - kept * s.sigma) * (t.sigma + kept * s.sigma)
         away = (x_t.double() - kept * x_s).flatten(1).square().sum(1) / (2 * variance)
-        if isinstance(self.denoiser, FiniteDenoiser):
-            return self.denoiser.log_prob(x_s, s) - away
-        return self.distribution.log_prob(x_s, s.alpha, s.sigma) - away
+        return self._fast.log_prob(x_s, s.alpha, s.sigma) - away
 
 
 def prior_chain(denoiser: Denoiser) -> PriorChain:

@@ -8,6 +8,7 @@ alpha = 0; for a network :math:`J^T v` is one backward pass, and :math:`J v` one
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,6 +19,13 @@ from diffuscope.errors import InputError
 from .conditioned import Conditioned
 
 Product = Callable[[Tensor], Tensor]
+
+
+@runtime_checkable
+class KnowsMean(Protocol):
+    """A posterior covariance whose computation has E[x_0 | x_t] in it."""
+
+    def mean(self) -> Batch: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +43,9 @@ def linearized(conditioned: Conditioned, x_t: Batch, t: BatchTime) -> Linearized
     denoiser = conditioned.denoiser
     if isinstance(denoiser, ExactDenoiser):
         covariance = denoiser.distribution.posterior_covariance(x_t, alphas, sigmas)
-        return Linearized(denoiser(x_t, t), covariance.matvec, covariance.matvec)
+        known = isinstance(covariance, KnowsMean)  # done twice otherwise
+        denoised = covariance.mean().to(x_t.dtype) if known else denoiser(x_t, t)
+        return Linearized(denoised, covariance.matvec, covariance.matvec)
     if bool((alphas == 0).any()):
         raise InputError("t: expected alpha > 0, where a network's Jacobian tells its covariance, got alpha = 0")
     return _by_autograd(denoiser, x_t, t, over_events(sigmas**2 / alphas, x_t))

@@ -17,6 +17,7 @@ from torch import Tensor
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Empirical
 from diffuscope.physics.exact_posterior import posterior_weights
+from diffuscope.physics.finite_prior import PointSet
 from diffuscope.physics.grid import Grid
 from diffuscope.physics.observations import NonlinearObservation, Observation, at_nodes, observe
 from diffuscope.physics.operators import Darcy
@@ -25,7 +26,6 @@ from diffuscope.schedules import VP
 from diffuscope.streams import torch_stream
 
 from .case import Case, resampled
-from .points import PointSet
 
 FIELDS = 1000
 SENSORS, NOISE = 8, 0.4  # in units of a channel's standard deviation, or of the logarithm

@@ -18,19 +18,20 @@ from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Empirical, Gaussian
 from diffuscope.physics.conditioning import DPS, CovarianceGuided, GaussianGuide, NormalizedDPS, PiGDM, Projected
 from diffuscope.physics.exact_posterior import posterior
+from diffuscope.physics.finite_prior import PointSet
 from diffuscope.physics.observations import Observation, log_likelihood, observe
 from diffuscope.physics.particles import sequential_monte_carlo
 from diffuscope.samplers import generate
 from diffuscope.streams import torch_stream
 
 from .metrics import energy_score
-from .points import PointSet
 
 Draws = Float[Tensor, "n *event"]
 PRIOR_DRAWS = 1000
 WEIGHTS = (0.01, 0.03, 0.1, 0.3, 1.0)  # of DPS, to be chosen from
-TUNING = (2, 32)  # problems drawn from the prior, and draws for each
+TUNING = (4, 8)  # problems drawn from the prior, and draws for each
 PARTICLES, REPLICAS, LEVELS = 256, 4, 8
+BEYOND = ("expected finite samples", "center: expected values")  # said of states that have left every scale
 
 
 class DivergedError(Exception):
@@ -77,7 +78,7 @@ def exact_denoiser(denoiser: Denoiser, observation: Observation, y: Tensor, n: i
     distribution = distribution_of(denoiser)
     exact = posterior(distribution, observation, y)
     if isinstance(exact, Empirical):
-        exact = PointSet(exact.points, exact.weights[exact.weights > 0])
+        exact = PointSet.of(exact)
     return generate(
         ExactDenoiser(exact, denoiser.schedule), n, steps=steps, seed=seed, event_shape=tuple(observation.event_shape)
     )
@@ -122,7 +123,7 @@ def guided(guide: Callable[..., Denoiser], **options: Any) -> Callable[..., Tens
         try:
             return generate(guide(denoiser, observation, y, **options), n, steps=steps, seed=seed)
         except InputError as error:
-            if "expected finite samples" in str(error):
+            if any(said in str(error) for said in BEYOND):
                 raise DivergedError from error
             raise
 
@@ -132,19 +133,21 @@ def guided(guide: Callable[..., Denoiser], **options: Any) -> Callable[..., Tens
 def tuned_dps(denoiser: Denoiser, observation: Observation, y: Tensor, n: int, *, seed: int, steps: int) -> Draws:
     """DPS with the weight of the least energy score on problems that are drawn from the prior."""
     generator = torch_stream(seed, "tuning")
-    truths = distribution_of(denoiser).sample(TUNING[0], generator=generator).double()
-    values = observe(observation, truths, generator=generator)
+    problems, each = TUNING
+    truths = distribution_of(denoiser).sample(problems, generator=generator).double()
+    values = observe(observation, truths, generator=generator).repeat_interleave(each, 0)
     scores = {}
     for weight in WEIGHTS:
-        draw, total = guided(DPS, weight=weight), 0.0
-        for truth, value in zip(truths, values, strict=True):
-            try:
-                found = draw(denoiser, observation, value, TUNING[1], seed=seed, steps=steps)
-            except DivergedError:
-                total = torch.inf
-                break
-            total += energy_score(found.double().flatten(1), truth.reshape(1, -1), torch.ones(1).double())
-        scores[weight] = total
+        try:
+            found = guided(DPS, weight=weight)(denoiser, observation, values, problems * each, seed=seed, steps=steps)
+        except DivergedError:
+            scores[weight] = torch.inf
+            continue
+        ensembles = found.double().reshape(problems, each, -1)
+        one = torch.ones(1, dtype=torch.float64)
+        scores[weight] = sum(
+            energy_score(draws, truth.reshape(1, -1), one) for draws, truth in zip(ensembles, truths, strict=True)
+        )
     best = min(scores, key=scores.__getitem__)
     return guided(DPS, weight=best)(denoiser, observation, y, n, seed=seed, steps=steps)
 

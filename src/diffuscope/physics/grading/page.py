@@ -12,14 +12,19 @@ from diffuscope.report import Page, Section, Table
 from .run import DETECTABLE, LEVEL, PLANTED, REPEATS, TITLES, Row, Settings
 
 TONES: dict[str, Tone] = {"right": "good", "wrong": "alarm", "cannot tell": "unknown"}
-SHOWN = {  # scores, with what exact draws score subtracted and in percent for three of them
-    "mean": "mean error (MC standard errors)",
-    "spread": "variance / exact",
-    "coverage": "coverage of 90% intervals",
-    "crps": "CRPS excess (%)",
-    "energy": "energy score excess (%)",
-    "misfit": "misfit / exact",
+SHOWN = {  # scores, with what exact draws score subtracted and in percent for two of them
+    "mean": "mean error",
+    "spread": "variance",
+    "coverage": "coverage",
+    "crps": "CRPS %",
+    "energy": "energy %",
+    "misfit": "misfit",
 }
+COLUMNS = (
+    "Mean error in Monte-Carlo standard errors; variance and misfit over those of the posterior; coverage of 90% "
+    "intervals; excess of the CRPS and of the energy score over those of exact draws; chi-square of the points of a "
+    "finite set over its degrees of freedom."
+)
 
 
 def shown(row: Row, score: str) -> float | None:
@@ -46,6 +51,12 @@ def headline(rows: Sequence[Row]) -> str:
     )
 
 
+def size(settings: Settings) -> str:
+    """Of one family."""
+    problems = f"{settings.problems} problem{'s' if settings.problems > 1 else ''}"
+    return f"{problems}, {settings.draws} draws each, {settings.steps} noise levels"
+
+
 def grading_page(rows: Sequence[Row], settings: Settings) -> Page:
     """Verdict first, a table per family of problems, and the method of the grading."""
     families = list(dict.fromkeys(row.family for row in rows))
@@ -65,12 +76,12 @@ def grading_page(rows: Sequence[Row], settings: Settings) -> Page:
         unit="wrong",
         verdict=headline(rows),
         tone="unknown" if unknown == len(rows) else "neutral",
-        null=f"A sampler of the exact posterior is called wrong with probability {LEVEL:.0%} in a whole table.",
+        null=f"In a family, any sampler of the exact posterior is called wrong with probability {LEVEL:.0%} at most.",
         power=power,
     )
     return Page(
         "Which posterior sampler is right?",
-        f"{settings.problems} problems a family, {settings.draws} draws each, {settings.steps} steps",
+        "; ".join(f"{TITLES.get(name, name)}: {size(settings.within(name))}" for name in families),
         headline(rows),
         [verdict],
         [_section(family, [row for row in rows if row.family == family]) for family in families],
@@ -78,8 +89,12 @@ def grading_page(rows: Sequence[Row], settings: Settings) -> Page:
             "Every problem has an exact posterior. Draws of a method are scored, and as many exact draws are scored in "
             "the same way many times over; the difference in their standard deviations makes the p-value. Scores of "
             f"independent problems are added. A method is wrong below p = {LEVEL} divided by the number of scores and "
-            f"methods; it is right otherwise, if a planted fault of at most {DETECTABLE:.0%} is found (planted: "
-            f"{', '.join(f'{fault:.0%}' for fault in PLANTED)}).",
+            "methods in its family; it is right otherwise, if a planted fault of at most "
+            f"{DETECTABLE:.0%} is found (planted: {', '.join(f'{fault:.0%}' for fault in PLANTED)}).",
+            f"In every family the probability that any exact sampler is called wrong is at most {LEVEL:.0%}; over the "
+            f"{len(families)} here, at most {LEVEL * len(families):.0%}.",
+            COLUMNS,
+            "Draws within a tenth of the least distance between two points of a finite set count as that point.",
             "Fair CRPS and energy scores are unbiased in the number of draws; their excess over exact draws is a "
             "squared distance of distributions. Intervals are those of order statistics, which exact draws cover with "
             "probability 1 - 2j/(n + 1), and more where values repeat (a finite set).",
@@ -91,7 +106,7 @@ def _section(family: str, rows: Sequence[Row]) -> Section:
     right = [row.method for row in rows if row.verdict == "right"]
     table = Table(
         "Methods",
-        ["method", "verdict", *SHOWN.values(), "points: chi-square / degrees", "CPU s", "why"],
+        ["method", "verdict", *SHOWN.values(), "chi-square", "CPU s", "why"],
         [
             [
                 row.method, row.verdict, *(shown(row, score) for score in SHOWN),

@@ -126,11 +126,22 @@ class Grader:
     def _squares(self, fields: Tensor) -> Float[Tensor, " n"]:
         return (self.case.observation(fields) - self.case.y.double()).square().sum(1)
 
+    def cells(self, draws: Float[Tensor, "n *event"]) -> Int[Tensor, " n"]:
+        """Which point of a finite set every draw is; the number of points for a draw that is none."""
+        far, nearest = distances(draws.double().flatten(1), self.case.reference.flatten(1)).min(1)
+        return torch.where(far <= self._reach, nearest, len(self.case.reference))
+
     def counts(self, draws: Float[Tensor, "n *event"]) -> Int[Tensor, " cells"]:
         """How many draws are which point of a finite set; the last number counts those that are none."""
-        far, nearest = distances(draws.double().flatten(1), self.case.reference.flatten(1)).min(1)
-        K = len(self.case.reference)
-        return torch.where(far <= self._reach, nearest, K).bincount(minlength=K + 1)
+        return self.cells(draws).bincount(minlength=len(self.case.reference) + 1)
+
+    def _on_points(self, draws: Float[Tensor, "n *event"]) -> Float[Tensor, "n *event"]:
+        if tuple(draws.shape[1:]) != self.case.event_shape:
+            return draws  # which `values` refuses
+        cell, K = self.cells(draws), len(self.case.reference)
+        moved = draws.double().clone()
+        moved[cell < K] = self.case.reference[cell[cell < K]]
+        return moved
 
     def values(self, draws: Float[Tensor, "n *event"]) -> dict[str, float]:
         """Every score of the draws. Raises InputError for draws of another shape, or that are not finite."""
@@ -168,8 +179,12 @@ class Grader:
         }
 
     def grade(self, draws: Float[Tensor, "n *event"], exact: dict[str, Score]) -> dict[str, Score]:
-        """Every score of the draws beside that of as many exact ones, which `exact` has; InputError as `values`."""
-        scores = {name: replace(exact[name], value=value) for name, value in self.values(draws).items()}
+        """Every score of the draws beside that of as many exact ones, which `exact` has; InputError as `values`.
+
+        A draw that is a point of a finite set up to rounding counts as that point: intervals end at the very points.
+        """
+        values = self.values(draws if not self.case.finite else self._on_points(draws))
+        scores = {name: replace(exact[name], value=value) for name, value in values.items()}
         if self.case.finite:
             probabilities = torch.cat([self.case.masses, torch.zeros(1, dtype=torch.float64)])
             test = multinomial_test(self.counts(draws), probabilities)
