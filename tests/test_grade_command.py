@@ -18,7 +18,7 @@ def exact(denoiser, observation, y, n, *, seed, steps):
 def broken(denoiser, observation, y, n, *, seed, steps):
     return 1 / 0
 """
-WORDS = ["grade", "--cases", "gaussian", "--problems", "2", "--draws", "32", "--steps", "10"]
+WORDS = ["grade", "--cases", "gaussian", "--problems", "1", "--draws", "32", "--steps", "6"]
 
 
 @pytest.fixture(autouse=True)
