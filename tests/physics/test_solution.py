@@ -176,6 +176,7 @@ def test_no_interval_is_called_right_where_the_noise_is_wrong_by_a_factor_of_fiv
     report = SolutionReport(found)
     assert found.contradicted == (stated < 0.1)
     assert found.too_probable == (stated > 0.1)
+    assert found.calibration is not None
     assert found.calibration.noticed > 0.99
     assert report.findings[1].verdict.startswith("No: ")
     assert not report.findings[2].verdict.startswith("Yes")
