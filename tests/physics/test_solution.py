@@ -269,6 +269,15 @@ def test_a_denoiser_is_guided_to_the_posterior_and_nothing_certifies_it():
     assert "not certified" in report.headline
 
 
+def test_samples_that_do_not_follow_the_readings_are_called_so():
+    """A denoiser of one field, whose covariance is zero, cannot be moved: 0 misses 0.1 +- 0.02 by five."""
+    still = own_prior(ExactDenoiser(Gaussian.isotropic(torch.zeros(2, 17), 0.0), VE()), "mine:still")
+    found = solve_inverse(LINE, readings([0.5], [0.1], [0.02]), still, samples=10)
+    agreement = SolutionReport(found).findings[1]
+    assert agreement.verdict.startswith("The readings are not followed. The samples miss the readings by 5 ")
+    assert agreement.tone == "attention"
+
+
 def test_priors_of_other_shapes_and_kinds_are_refused():
     sensors = readings([0.5], [0.1], [0.1])
     with pytest.raises(InputError, match=r"prior: expected fields of shape \(2, 17\)"):

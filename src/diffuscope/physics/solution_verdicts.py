@@ -15,6 +15,7 @@ from .solution_moments import KNOWN, LEVEL, NOISIER, SURPRISING
 
 ENOUGH_POWER = 0.5  # a disagreement found in fewer cases than this is one that the readings cannot tell
 NEAR = 0.05  # a coverage this close to the level is calibrated
+FOLLOWS = 2  # standard deviations of the noise by which samples of a posterior may miss the readings; one is usual
 EXACT = 1e-8  # a residual that rounding explains
 
 
@@ -98,7 +99,8 @@ class SolutionVerdicts:
         if p is None:
             return Finding(
                 name="solve.agreement", title="Do data and prior agree?", value=misfit, unit="standard deviations",
-                verdict=f"{fits}.", tone="neutral" if misfit < 2 else "attention",
+                verdict=f"{fits}." if misfit < FOLLOWS else f"The readings are not followed. {fits}, not by about one.",
+                tone="neutral" if misfit < FOLLOWS else "attention",
                 power="Samples that ignore the readings would miss them by the spread of the prior over the noise. "
                 "Readings cannot be simulated from this prior, so how probable they are under it is not known.",
             )  # fmt: skip
