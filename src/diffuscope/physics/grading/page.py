@@ -136,6 +136,7 @@ def _section(family: str, rows: Sequence[Row]) -> Section:
 
 def _chart(rows: Sequence[Row]) -> Chart:
     """The standard deviations by which every score of every method differs from exact draws."""
+    family = TITLES.get(rows[0].family, rows[0].family)
     rows = [row for row in rows if row.scores]
     names = [name for name in [*SHOWN, "covariance", "points"] if any(name in row.scores for row in rows)]
     z = [
@@ -149,7 +150,7 @@ def _chart(rows: Sequence[Row]) -> Chart:
     ]
     mark = cells([row.method for row in rows], names, torch.tensor(z, dtype=torch.float64), color_range=(0, 10))
     how = "Standard deviations between a method's score and that of exact draws, cut at 10. Exact draws stay below 4."
-    return Chart("Distance from exact draws", (Panel("", "score", "method", (mark,)),), how)
+    return Chart(f"{family}: distance from exact draws", (Panel("", "score", "method", (mark,)),), how)
 
 
 def grading_json(rows: Sequence[Row], settings: Settings) -> dict[str, object]:
