@@ -278,6 +278,15 @@ def test_samples_that_do_not_follow_the_readings_are_called_so():
     assert agreement.tone == "attention"
 
 
+@pytest.mark.parametrize(("values", "says"), [([0.1, 0.1], "Cannot tell: 1 reading repeats"), ([0.1, 0.101], "Yes")])
+def test_a_reading_that_was_copied_does_not_narrow_the_intervals_unnoticed(values, says):
+    prior = named_prior("gaussian", LINE)
+    found = solve_inverse(LINE, readings([0.5, 0.5], values, [0.02, 0.02]), prior, samples=10)
+    calibration = SolutionReport(found).findings[2]
+    assert calibration.verdict.startswith(says)
+    assert (calibration.tone == "good") == (says == "Yes")
+
+
 def test_priors_of_other_shapes_and_kinds_are_refused():
     sensors = readings([0.5], [0.1], [0.1])
     with pytest.raises(InputError, match=r"prior: expected fields of shape \(2, 17\)"):

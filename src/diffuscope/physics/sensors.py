@@ -46,6 +46,12 @@ class Sensors:
     def __len__(self) -> int:
         return len(self.values)
 
+    @property
+    def copies(self) -> int:
+        """Noisy readings that repeat another in place, channel and value: independent noise hardly makes two alike."""
+        keys = torch.cat([self.points, self.channels[:, None].double(), self.values[:, None]], 1)[self.noise > 0]
+        return len(keys) - len(keys.unique(dim=0))
+
     def matrix(self, problem: Problem) -> Float[Tensor, "m D"]:
         """One row per reading over the flattened field (channels, *grid)."""
         grid, D = problem.equation.grid, math.prod(problem.event_shape)

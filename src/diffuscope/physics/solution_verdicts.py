@@ -160,6 +160,9 @@ class SolutionVerdicts:
         words = "Yes, for fields of the prior:" if inside else ("No:" if outside else "Not decided:")
         if found.contradicted or found.too_probable:
             words, inside, outside = "No: the readings do not agree with the prior. For readings that do,", False, True
+        elif copies := found.sensors.copies:
+            repeats = "1 reading repeats" if copies == 1 else f"{copies} readings repeat"
+            words, inside = f"Cannot tell: {repeats} another to the last digit. If all noise is independent,", False
         others = [
             f"{100 * calibration.at(c)[0]:.3g}% for the {name}"
             for c, name in enumerate(found.problem.channels[:-1])
