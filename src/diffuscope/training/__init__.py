@@ -1,5 +1,7 @@
 """Score-matching objectives, the training loop as a generator, and checkpoints that resume bit for bit."""
 
+from diffuscope.distributed import of_process_0, process_group, processes, rank
+
 from .default_model import new_denoiser, recipe, train_denoiser
 from .log import DistanceLog, read_distances
 from .loop import Progress, averaged, fit, show_progress, train
@@ -20,7 +22,6 @@ from .objective import (
     squared_errors,
 )
 from .optimum import Distance, Excess, LevelDistance, Optimum
-from .parallel import of_process_0, process_group, processes, rank
 from .score_matching import explicit_losses, implicit_losses, implicit_losses_by_probe, signs, sliced_losses
 from .settings import Precision, TrainingSettings
 from .target_average import AveragedTarget, DataPosterior, NoiseFreeTarget

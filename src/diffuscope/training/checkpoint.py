@@ -18,10 +18,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from diffuscope.distributed import rank
 from diffuscope.errors import InputError
 from diffuscope.files import replace_atomically
 
-from .parallel import rank
 from .run import TrainingRun
 
 FORMAT = "diffuscope training checkpoint 1"

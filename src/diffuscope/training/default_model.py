@@ -15,6 +15,7 @@ from torch import Tensor
 
 from diffuscope.data import DataSet
 from diffuscope.denoisers import MLP, Preconditioned, UNet, save_denoiser, seeded
+from diffuscope.distributed import of_process_0, rank
 from diffuscope.errors import InputError
 from diffuscope.schedules import VE
 
@@ -22,7 +23,6 @@ from .log import DistanceLog
 from .loop import fit
 from .objective import EDMWeight, LogNormalNoise
 from .optimum import Optimum
-from .parallel import of_process_0, rank
 from .settings import Precision, TrainingSettings
 
 LARGEST_NOISE = 40.0  # in standard deviations of the data; there all examples look alike

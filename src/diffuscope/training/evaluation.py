@@ -14,9 +14,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from diffuscope.denoisers import Batch, BatchTime, Classes, Denoiser, classes_of
+from diffuscope.distributed import processes, require_device
 from diffuscope.schedules import Schedule
 
-from .parallel import processes, require_device
 from .settings import TrainingSettings
 
 

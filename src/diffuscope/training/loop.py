@@ -27,13 +27,13 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from diffuscope.distributed import of_process_0, rank, said_by_process_0, wait_for_all
 from diffuscope.errors import InputError
 from diffuscope.progress import progress_bar
 
 from .checkpoint import RunCheckpoint
 from .log import DistanceLog, OpenLog
 from .optimum import Distance
-from .parallel import of_process_0, rank, said_by_process_0, wait_for_all
 from .run import DivergedError, TrainingRun
 from .settings import TrainingSettings
 
@@ -78,7 +78,7 @@ def train(
 
     A denoiser with `classes` = C is trained on the `labels` of the examples, 0 .. C-1, or C for an unlabeled example;
     the distance is then that of the unconditional denoiser. Under `torchrun`, within `process_group()`, the processes
-    share every batch (see `parallel`).
+    share every batch (see `diffuscope.distributed`).
 
     Raises InputError if denoiser, data, labels and checkpoint do not fit together, if the loss or the gradient is no
     longer finite (before any weight changes; the last checkpoint stays), and if a checkpoint cannot be written.

@@ -23,12 +23,12 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from diffuscope.denoisers import INTEGERS, Denoiser, OfClass, classes_of
+from diffuscope.distributed import gathered, processes, rank, require_even, share
 from diffuscope.errors import InputError
 
 from .average import average_decay, update_average
 from .batches import EpochPermutations
 from .evaluation import Evaluation
-from .parallel import gathered, processes, rank, require_even, share
 from .settings import TrainingSettings
 from .target_average import AveragedTarget, NoiseFreeTarget
 

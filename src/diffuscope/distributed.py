@@ -1,15 +1,15 @@
-r"""Data-parallel training under `torchrun`: each process takes its share of the same batch.
+r"""Several processes under `torchrun`: who they are, what each takes, what they share.
 
-All processes hold the whole state and draw the whole batch (indices, classes, times, noise) from equal generators;
-process r of R computes the rows :math:`rB/R .. (r+1)B/R - 1` of it, and PyTorch's `DistributedDataParallel` averages
-the gradients:
+The processes are equals that run the same program; process 0 alone writes files. In training process r of R computes
+the rows :math:`rB/R .. (r+1)B/R - 1` of a batch that all have drawn from equal generators, and PyTorch's
+`DistributedDataParallel` averages the gradients,
 
-.. math::  g = \frac1R \sum_r \nabla \frac{R}{B} \sum_{b \in r} \ell_b = \nabla \frac1B \sum_b \ell_b .
+.. math::  g = \frac1R \sum_r \nabla \frac{R}{B} \sum_{b \in r} \ell_b = \nabla \frac1B \sum_b \ell_b ,
 
-So R processes take the same step as one process with the same batch, up to the order of summation, and the state does
-not depend on R: a run can resume with another number of processes. (An objective that draws its own random numbers
-draws different ones in each process; batch norm, whose statistics would be those of a share, is refused.) Process 0
-writes the checkpoint and the log; if it fails, the error is raised in all processes.
+so that R processes take the same step as one process with the same batch, up to the order of summation, and the state
+does not depend on R: a run can resume with another number of processes. (An objective that draws its own random
+numbers draws different ones in each process; batch norm, whose statistics would be those of a share, is refused.) If
+process 0 fails to write, the error is raised in all processes.
 """
 
 import atexit
