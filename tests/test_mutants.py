@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mutants import ROOT, Mutant, drawn, report, suite_of
+from executed_lines import chosen, durations, executing
+from mutants import ROOT, Mutant, drawn, judged, report, suite_of
 from single_edits import Edit, edits
 
 REAL = [Path(ROOT, "src/diffuscope/samplers/ode.py"), Path(ROOT, "src/diffuscope/schedules/preserving.py")]
@@ -136,3 +137,65 @@ def test_the_report_leaves_out_the_equivalent_and_shows_a_survivor_as_a_diff():
     assert "50% of those not equivalent are killed, 95% interval 1% to 99%" in text
     (old,) = [line for line in source.splitlines() if "ValueError" in line]
     assert f"  - {old}\n  + {old.replace('ValueError', 'KeyError')}" in text
+
+
+SOURCE = """\
+LIMIT = 3
+
+class C:
+    field: int = 1
+
+    @property
+    def twice(self):
+        return (
+            2 *
+            self.field)
+
+    def other(self):
+        if self.field:
+            a()
+        return 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "lines"),
+    [
+        (1, {1}),  # at import alone: no test is seen to execute it
+        (4, {8, 9, 10, 13, 14, 15}),  # a field: by the methods
+        (6, {8, 9, 10}),  # a decorator: by the body
+        (9, {8, 9, 10}),  # any line of a statement
+        (13, {13}),  # a condition, and not what it guards
+        (14, {14}),
+    ],
+)
+def test_an_edit_takes_effect_where_its_statement_or_what_uses_it_is_executed(line, lines):
+    assert executing(SOURCE, [line]) == lines
+
+
+def test_tests_are_those_that_execute_a_line_and_all_of_a_file_whose_fixture_does():
+    seconds = {"t/a.py::f": 2.0, "t/a.py::g": 1.0, "t/b.py::h[x|y]": 0.5, "t/c.py::far": 0.1}
+    suite = ["t/a.py", "t/b.py"]
+    assert chosen({"t/b.py::h[x|y]|run", "t/c.py::far|run", ""}, seconds, suite) == ["t/b.py::h[x|y]"]
+    assert chosen({"t/a.py::f|setup"}, seconds, suite) == ["t/a.py::g", "t/a.py::f"]
+    assert chosen({""}, seconds, suite) == ["t/b.py::h[x|y]", "t/a.py::g", "t/a.py::f"]
+    assert chosen({"t/c.py::far|run"}, seconds, suite) == []  # executed, but by no test of its own
+
+
+def test_seconds_add_over_setup_and_call_and_skipped_tests_take_none():
+    case = '<testcase classname="tests.a.test_b" name="test_c[1]" time="{}">{}</testcase>'
+    text = f"<s>{case.format(0.5, '')}{case.format(0.25, '')}{case.format(9, '<skipped/>').replace('_c', '_d')}</s>"
+    assert durations(text) == {"tests/a/test_b.py::test_c[1]": 0.75}
+
+
+@pytest.mark.slow
+def test_a_mutant_is_killed_by_a_test_that_executes_it_and_survives_where_none_looks(tmp_path):
+    path = "src/diffuscope/schedules/preserving.py"
+    source = (ROOT / path).read_text(encoding="utf-8").encode()
+    killed, word = source.index(b"torch.sigmoid"), source.index(b'"""') + 3
+    mutants = [
+        Mutant(path, Edit("wrong function", killed, killed + 13, "torch.tanh")),
+        Mutant(path, Edit("a docstring", word, word + 1, "x")),
+    ]
+    results = judged(mutants, jobs=1, seconds=20.0, kept=tmp_path / "kept.jsonl")
+    assert [results[mutant] for mutant in mutants] == [True, False]

@@ -5,6 +5,11 @@ times what the unmutated tests take (and half a minute). Of n mutants that are n
 the source, k are killed: k/n estimates the share of such edits that the tests notice, with the exact (Clopper-Pearson)
 95% interval. The draw takes the kinds in turn, so that a rare kind (a `detach`) weighs as much as a frequent one.
 
+Only a test that executes an edited line can notice the edit. One run of the unmutated tests records which test executes
+which line (`executed_lines.py`); a mutant meets those alone, the quick ones first. A line that runs at import, outside
+of any test, meets the whole suite. With `--seconds` a mutant meets so many seconds of tests at most: k/n is then a
+lower bound.
+
 An interrupted run resumes: results are kept in a file, by the edit and a fingerprint of source and tests. A mutant that
 no test can kill is listed in `equivalent_mutants.txt`, with its reason.
 """
@@ -12,6 +17,7 @@ no test can kill is listed in `equivalent_mutants.txt`, with its reason.
 import argparse
 import hashlib
 import json
+import math
 import os
 import random
 import shutil
@@ -19,7 +25,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,11 +36,13 @@ from queue import Queue
 from scipy.stats import binomtest
 from tqdm import tqdm
 
+from executed_lines import ExecutedLines, record_lines
 from single_edits import Edit, classes, edits
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "src/diffuscope"
 EQUIVALENT = "tools/equivalent_mutants.txt"
+PASSED, NOT_FOUND = (0, 5), 4  # pytest's exit status; 5: every test was skipped, so none fails
 file_times = count(1_000_000_000)  # Python recognizes a compiled file by the whole second of its source
 
 
@@ -55,6 +62,11 @@ class Mutant:
     def line(self) -> int:
         """Where the edit begins, counted from 1."""
         return self.source.encode()[: self.edit.start].count(b"\n") + 1
+
+    @cached_property
+    def lines(self) -> range:
+        """The lines of the statement's part that the edit replaces, counted from 1."""
+        return range(self.line, self.line + self.source.encode()[self.edit.start : self.edit.end].count(b"\n") + 1)
 
     @cached_property
     def diff(self) -> str:
@@ -95,23 +107,28 @@ def suite_of(path: str) -> list[str]:
     return [str(file.relative_to(ROOT)) for file in sorted(sorted(files), key=relevance, reverse=True)]
 
 
-def passes(copy: Path, tests: list[str], timeout: float | None) -> bool:
-    """Whether the tests pass in a copy of the tree, in time."""
-    here = {"PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1"}
+def environment(tree: Path) -> dict[str, str]:
+    """That of a test run in a copy of the tree."""
     data = os.environ.get("DIFFUSCOPE_DATA", str(ROOT.parent / "shared" / "data"))
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    return os.environ | {"PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1", "DIFFUSCOPE_DATA": data}
+
+
+def outcome(copy: Path, tests: list[str], timeout: float) -> int | None:
+    """The exit status of the tests in a copy of the tree; None where they do not end in time."""
+    listed = copy / "tests-of-mutant.txt"  # there can be more of them than a command line takes
+    listed.write_text("\n".join(tests), encoding="utf-8")
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-m", "pytest", "-x", "-q", f"@{listed}"],
         cwd=copy,
-        env=os.environ | here | {"DIFFUSCOPE_DATA": data},
+        env=environment(copy),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
     try:
-        return process.wait(timeout) in (0, 5)  # 5: every test was skipped, so none fails
+        return process.wait(timeout)
     except subprocess.TimeoutExpired:
-        return False
+        return None
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -130,19 +147,15 @@ def git(*arguments: str) -> list[str]:
     return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
-def judged(mutants: list[Mutant], *, jobs: int, first: int | None, kept: Path) -> dict[Mutant, bool]:
-    """Which mutants are killed, by all tests of their subpackage or by the `first` test files alone."""
+def judged(mutants: list[Mutant], *, jobs: int, seconds: float, kept: Path) -> dict[Mutant, bool]:
+    """Which mutants are killed by the tests of their subpackage that execute them, by `seconds` of these at most."""
     tree = [name for name in git("ls-files", "-co", "--exclude-standard") if (ROOT / name).is_file()]
     digest = hashlib.sha256()
     for name in sorted(name for name in tree if name.startswith(("src/", "tests/"))):
         digest.update(name.encode() + (ROOT / name).read_bytes())
     kept.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.loads(line) for line in kept.read_text().splitlines()] if kept.is_file() else []
-    known = {line["of"]: line for line in lines if line["tree"] == digest.hexdigest()}
-
-    def keep(of: str, **result: object) -> None:
-        with kept.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"tree": digest.hexdigest(), "of": of, **result}) + "\n")
+    known = {line["of"]: line["killed"] for line in lines if line["tree"] == digest.hexdigest()}
 
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder, ThreadPoolExecutor(jobs) as workers:
         copies: Queue[Path] = Queue()
@@ -152,38 +165,35 @@ def judged(mutants: list[Mutant], *, jobs: int, first: int | None, kept: Path) -
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, target)
             copies.put(Path(folder, str(worker)))
+        suites = sorted({file for mutant in mutants for file in suite_of(mutant.path)})
+        record = (
+            kept.parent / f"executed-{hashlib.sha256(repr((digest.hexdigest(), suites)).encode()).hexdigest()[:16]}"
+        )
+        if not record.is_dir():
+            print(f"recording which of the tests in {len(suites)} files executes which line", file=sys.stderr)
+            copy = copies.get()
+            record_lines(copy, suites, record, jobs=jobs, environment=environment(copy))
+            copies.put(copy)
+        executed = ExecutedLines.read(record)
 
-        def unmutated(tests: frozenset[str]) -> float:
-            """Seconds that these tests take."""
-            of = ", ".join(sorted(tests))
+        def killed(mutant: Mutant) -> bool:
+            of = f"{mutant!r} in {seconds:g} s"
             if of not in known:
-                copy, start = copies.get(), time.monotonic()
-                passed, seconds = passes(copy, sorted(tests), None), time.monotonic() - start
-                copies.put(copy)
-                if not passed:
-                    raise SystemExit(f"the tests fail without a mutant: {of}")
-                known[of] = {"seconds": seconds}
-                keep(of, seconds=seconds)
-            return float(known[of]["seconds"])
-
-        def killed(mutant: Mutant, limit: float) -> bool:
-            of = repr(mutant) if first is None else f"{mutant!r} by {first}"
-            if of not in known:
-                copy = copies.get()
+                tests, took = executed.tests(mutant.path, mutant.lines, suite_of(mutant.path), seconds)
+                limit, copy = 3 * took + 30, copies.get()
                 write(copy / mutant.path, mutant.edit.applied(mutant.source))
-                known[of] = {"killed": not passes(copy, suite_of(mutant.path)[:first], limit)}
+                status = outcome(copy, tests, limit) if tests else PASSED[0]
                 write(copy / mutant.path, mutant.source)
+                if status == NOT_FOUND and outcome(copy, tests, limit) not in PASSED:  # not for want of an import
+                    raise SystemExit(f"tests cannot be run by their names: {tests[:3]} ...")
                 copies.put(copy)
-                keep(of, **known[of])
-            return known[of]["killed"]
+                known[of] = status not in PASSED
+                with kept.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"tree": digest.hexdigest(), "of": of, "killed": known[of]}) + "\n")
+            return known[of]
 
-        tests = {mutant: frozenset(suite_of(mutant.path)[:first]) for mutant in mutants}
-        suites = sorted(set(tests.values()), key=sorted)
-        print(f"{len(suites)} sets of tests without a mutant", file=sys.stderr)
-        seconds = dict(zip(suites, workers.map(unmutated, suites), strict=True))
-        limits = [3 * seconds[tests[mutant]] + 30 for mutant in mutants]
         try:
-            return dict(zip(mutants, tqdm(workers.map(killed, mutants, limits), total=len(mutants)), strict=True))
+            return dict(zip(mutants, tqdm(workers.map(killed, mutants), total=len(mutants)), strict=True))
         except KeyboardInterrupt:
             workers.shutdown(cancel_futures=True)
             raise SystemExit("interrupted; the same command resumes") from None
@@ -216,7 +226,7 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=60, help="how many mutants")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--first", type=int, help="only so many test files, those that name most of the mutated module")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="the tests that a mutant meets, at most")
     parser.add_argument("--list", action="store_true", help="show the mutants, run nothing")
     given = parser.parse_args()
     named = [str(Path(path).resolve().relative_to(ROOT)) for path in given.paths]
@@ -239,7 +249,8 @@ def main() -> None:
         return
     blocks = (ROOT / EQUIVALENT).read_text(encoding="utf-8").strip().split("\n\n")
     equivalent = {"\n".join(line for line in block.splitlines() if not line.startswith("#")) for block in blocks}
-    print(report(judged(chosen, jobs=given.jobs, first=given.first, kept=ROOT / "out" / "mutants.jsonl"), equivalent))
+    results = judged(chosen, jobs=given.jobs, seconds=given.seconds, kept=ROOT / "out" / "mutants.jsonl")
+    print(report(results, equivalent))
 
 
 if __name__ == "__main__":
