@@ -51,6 +51,7 @@ NAMES = (
     "drift-diffusion",
     "ornstein-uhlenbeck",
     "reverse-diffusion-is-a-bridge",
+    "trained-denoiser",
     "maier-stein",
     "rates",
     "two-unit-network",

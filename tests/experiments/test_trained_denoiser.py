@@ -1,0 +1,54 @@
+"""The most likely path of a learned score: its equation of motion, and faults that the claims catch."""
+
+import pytest
+import torch
+from answering import failures
+
+from diffuscope.experiments import trained_denoiser as experiment
+from diffuscope.experiments.trained_denoiser import RING, Learned, bent, case
+
+
+def swirling(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """A score that is no gradient and solves no heat equation."""
+    turned = torch.stack([-x[:, 1], x[:, 0]], 1)
+    return RING.score(x, t) + 0.02 * torch.sin(x) / (1 + t[:, None]) + 0.01 * turned
+
+
+@pytest.mark.slow
+def test_every_claim_holds():
+    outcome = experiment.EXPERIMENT.run(seed=1)
+    assert [(claim.name, claim.measured, claim.requirement) for claim in outcome.failures] == []
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiment, "trained", lambda steps, seed: swirling)  # noqa: ARG005
+
+
+@pytest.mark.usefixtures("untrained")
+def test_the_claims_hold_for_any_score():
+    for part in ("force", "deviation"):
+        assert failures(experiment.EXPERIMENT, part) == set()
+
+
+@pytest.mark.usefixtures("untrained")
+def test_a_force_without_its_curl_is_noticed(monkeypatch):
+    whole = Learned.force
+    monkeypatch.setattr(Learned, "force", lambda self, x, v, u: whole(self, x, 0 * v, u))
+    assert "motion" in failures(experiment.EXPERIMENT, "force")
+
+
+def test_of_an_exact_score_another_noise_level_bends_the_path():
+    known = case(40)
+    exact, late = (Learned(known, lambda x, t, c=c: RING.score(x, c * t)) for c in (1.0, 1.1))
+    x, v = known.bridge, torch.ones(41, 2, dtype=torch.float64)
+    assert float(exact.force(x, v, known.times).detach().abs().max()) < 1e-12
+    assert float(late.force(x, v, known.times).detach().abs().max()) > 3e-4
+
+
+def test_a_path_under_a_constant_force_is_a_parabola():
+    known = case(60)
+    u, end = known.times, known.times[-1]
+    y = bent(known, torch.full((61, 2), 0.5, dtype=torch.float64))
+    exact = u * (u - end) / 2  # y'' = 1
+    torch.testing.assert_close(y, exact[:, None].expand(61, 2), rtol=1e-10, atol=1e-10)
