@@ -47,6 +47,8 @@ class Paths:
 
     def run(self) -> None:
         """Check, minimize, print and write; exit code 3 where the path is not established."""
+        if ":" not in self.drift:  # an option of several values takes every word behind it
+            raise InputError(f"drift: expected module:object as the first word, before all options, got {self.drift!r}")
         require_within("nodes", self.nodes, 5, 20_001)
         start, end = (torch.tensor(each, dtype=torch.float64) for each in (self.start, self.end))
         if not self.start:

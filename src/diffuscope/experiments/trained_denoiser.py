@@ -183,8 +183,8 @@ def unbalanced_energy(learned: Learned) -> float:
 
 
 def ratio(measured: Callable[[int], float]) -> float:
-    """How many times smaller on twice as many intervals."""
-    return measured(INTERVALS) / measured(2 * INTERVALS)
+    """How many times smaller on four times as many intervals than on twice as many."""
+    return measured(2 * INTERVALS) / measured(4 * INTERVALS)
 
 
 @EXPERIMENT.part("What bends the path of a learned score?")
@@ -216,10 +216,10 @@ def charges(part: Part) -> str:
     for name, score in scores.items():
         label, steps = name, name.split()[0].replace(",", "")
         of_energy = ratio(lambda n, score=score: unbalanced_energy(Learned(case(n), score)))
-        title = f"{label}: error of E′ = −∂L/∂u, ratio under twice the intervals"
+        title = f"{label}: error of E′ = −∂L/∂u, ratio of {2 * INTERVALS} to {4 * INTERVALS} intervals"
         part.equals(f"energy-{steps}", title, of_energy, 4, 0.1, order, source=DERIVED)
         of_momentum = ratio(lambda n, score=score: unbalanced_momentum(Learned(case(n), score)))
-        title = f"{label}: error of (p + s)′ = F, ratio under twice the intervals"
+        title = f"{label}: error of (p + s)′ = F, ratio of {2 * INTERVALS} to {4 * INTERVALS} intervals"
         part.equals(f"momentum-{steps}", title, of_momentum, 4, 0.2, order, source=DERIVED)
     known = case()
     subjects = {"exact": Learned(known, RING.score)} | {name: Learned(known, score) for name, score in scores.items()}
