@@ -179,7 +179,7 @@ OU, ONE, TIME = ["mine:ornstein_uhlenbeck"], ["--diffusion", "1"], ["--duration"
         (["mine:moving", *ONE, "--start", "0", "--end", "1"], "DRIFT: expected a function of (x) alone"),
         (["absent:drift", *PLANE, *ONE, *TIME], "DRIFT: no module named 'absent'"),
         (["mine:absent", *PLANE, *ONE, *TIME], "DRIFT: module 'mine' has no 'absent'"),
-        (["mine", *PLANE, *ONE, *TIME], "DRIFT: expected module:object as the first word, before all options, got 'mine'"),
+        (["mine", *PLANE, *ONE, *TIME], "DRIFT: expected module:object as the first word, before all options, got 'm"),
         ([*ONE, *OU, "--start", "0", "--end", "1"], "DRIFT: expected module:object as the first word, before all opt"),
         (["mine:number", *PLANE, *ONE, *TIME], "DRIFT: expected a function of (x) or (x, t), or Dynamics, got a int"),
         (["mine:counted", *PLANE, *ONE, *TIME], "DRIFT: expected a function of (x) or of (x, t), got one of 3"),
