@@ -2,12 +2,22 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from diffuscope.errors import InputError
-from diffuscope.theory.paths import Dynamics, curve_of_duration, geometric_action, least_action
+from diffuscope.theory.paths import (
+    Dynamics,
+    GeometricAction,
+    adapted_times,
+    curve_of_duration,
+    geometric_action,
+    least_action,
+    stiff_least_action,
+    timed,
+)
 from diffuscope.theory.paths.geometric_action import equidistant, normals
 
 SADDLE, STABLE = torch.tensor([0.0, 0.0]), torch.tensor([-1.0, 0.0])
@@ -150,3 +160,63 @@ def test_a_duration_that_no_curve_has_is_refused(duration: float, message: str) 
     wind = Dynamics(lambda x: torch.tensor([1.0, 0.0]).double().expand_as(x), 1.0)
     with pytest.raises(InputError, match=f"duration: .*{message}"):
         curve_of_duration(wind, torch.tensor([0.0, 0.0]), torch.tensor([1.0, 0.5]), duration, 40)
+
+
+def switch(n: float) -> Dynamics:
+    """Two units that inhibit each other, with layers of width n."""
+
+    def drift(z: Tensor) -> Tensor:
+        on = torch.sigmoid((z - 1.5) / n)
+        return 1.25 + 2 * on - 0.9 * on.flip(1) - z
+
+    return Dynamics(drift, 0.5)
+
+
+def test_on_adapted_times_the_action_of_an_ornstein_uhlenbeck_process_converges_at_second_order() -> None:
+    T, a, b = 12.0, -2.0, 2.0
+    exact = (b - a * math.exp(-T)) ** 2 / (2 * (1 - math.exp(-2 * T)))
+    start, end = torch.tensor([[a], [b]], dtype=torch.float64)
+    paths = [stiff_least_action(Dynamics(lambda x: -x, 1.0), start, end, T, n) for n in (100, 200)]
+    errors = [float(path.action) - exact for path in paths]
+    assert errors[0] / errors[1] == pytest.approx(4, abs=0.1)
+    assert float(paths[1].certificate.extrapolated) == pytest.approx(exact, rel=1e-5)
+
+
+def test_a_passage_in_a_long_time_is_a_minimum_to_rounding_on_adapted_times() -> None:
+    start, end = torch.tensor([[3.0, 0.1], [0.1, 3.0]], dtype=torch.float64)
+    dynamics, T = switch(0.1), 24.0
+    path = stiff_least_action(dynamics, start, end, T, 200)
+    assert bool(path.certificate.minimum)
+    assert float(path.certificate.residual) <= 1e-10
+    curve = curve_of_duration(dynamics, start, end, T, 400)
+    S = curve.extrapolated - curve.energy * curve.duration
+    assert float(path.certificate.extrapolated) == pytest.approx(S, abs=1e-4)
+    times = torch.linspace(0, T, 201, dtype=torch.float64)
+    even = least_action(dynamics, start, end, times, initial=timed(dynamics, curve, times)[None])
+    assert abs(float(path.action) - S) < abs(float(even.action) - S) / 3  # what the adaptation is for
+
+
+def test_half_of_the_adapted_times_are_spread_over_the_time_and_half_over_the_length() -> None:
+    """At a constant speed both are the same; a curve that waits has its nodes where it moves."""
+    free = Dynamics(lambda x: 0 * x, 0.5)
+    start, end = torch.tensor([[0.0, 0.0], [3.0, 4.0]], dtype=torch.float64)
+    even = adapted_times(free, curve_of_duration(free, start, end, 2.0, 40), 2.0, 10)
+    torch.testing.assert_close(even, torch.linspace(0, 2, 11, dtype=torch.float64), rtol=1e-9, atol=1e-9)
+    dynamics = Dynamics(lambda x: -x, 0.5)
+    start, end = torch.tensor([[-2.0], [2.0]], dtype=torch.float64)
+    curve = curve_of_duration(dynamics, start, end, 8.0, 400)
+    times = adapted_times(dynamics, curve, 8.0, 100)
+    length = torch.from_numpy(_length_at(curve, times))
+    torch.testing.assert_close(
+        (times / 8 + length) / 2, torch.linspace(0, 1, 101, dtype=torch.float64), rtol=0, atol=2e-3
+    )
+
+
+def _length_at(curve: GeometricAction, times: Tensor) -> np.ndarray:
+    """The share of the length at `times`: |x'| = sqrt(f^2 + 4 D E) along a curve of energy E in one dimension."""
+    x = curve.curve[:, 0]
+    middle = (x[1:] + x[:-1]) / 2
+    speed = (middle**2 + 4 * 0.5 * curve.energy).sqrt()
+    reached = torch.cat([torch.zeros(1, dtype=torch.float64), (x.diff().abs() / speed).cumsum(0)])
+    share = torch.cat([torch.zeros(1, dtype=torch.float64), x.diff().abs().cumsum(0)])
+    return np.interp((times / times[-1] * reached[-1]).numpy(), reached.numpy(), (share / share[-1]).numpy())

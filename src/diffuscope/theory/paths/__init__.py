@@ -4,7 +4,7 @@ from .absorption import absorbed_mean, absorbed_paths
 from .conditioned import ConditionedPaths, LinearBridge, conditioned_paths, linear_bridge
 from .curve_path import curve_path
 from .dynamics import Dynamics
-from .fixed_duration import curve_of_duration, stiff_least_action, timed
+from .fixed_duration import adapted_times, curve_of_duration, stiff_least_action, timed
 from .fixed_points import FixedPoint, fixed_point, fixed_points
 from .geometric_action import GeometricAction, geometric_action
 from .instanton import Instanton
@@ -33,9 +33,9 @@ __all__ = [
     "ActionDensity", "Certificate", "ConditionedPaths", "Conserved", "Dynamics", "FixedPoint", "FoundSymmetry",
     "Functional", "GeometricAction", "Instanton", "Lagrangian", "LeastAction", "LinearBridge", "MinimumEnergyPath",
     "MostLikelyPath", "PathReport", "Quasipotential", "Rate", "Shot", "Symmetry", "Transition", "absorbed_mean",
-    "absorbed_paths", "conditioned_paths", "curve_of_duration", "curve_path", "energy_balance", "eyring_kramers",
-    "find_symmetries", "fixed_point", "fixed_points", "geometric_action", "kramers", "least_action",
+    "absorbed_paths", "adapted_times", "conditioned_paths", "curve_of_duration", "curve_path", "energy_balance",
+    "eyring_kramers", "find_symmetries", "fixed_point", "fixed_points", "geometric_action", "kramers", "least_action",
     "least_of_density", "linear_bridge", "most_likely_path", "quasipotential", "rotation", "scaling", "shoot",
-    "stiff_least_action", "straight", "string", "time_shift", "timed", "transition_rate", "translation",
-    "variation", "violation",
+    "stiff_least_action", "straight", "string", "time_shift", "timed", "transition_rate", "translation", "variation",
+    "violation",
 ]  # fmt: skip

@@ -2,8 +2,13 @@ r"""A path of given duration as a curve of given energy: where the direct method
 
 The duration of the curve that minimizes :math:`W_E` decreases with its energy E, so that the energy of a duration T is
 a root of :math:`T(E) = T`, and :math:`S = W_E - E\,T` is the least action. A fast passage between slow states, which on
-a mesh of times lies between two nodes or moves along the time axis at almost no cost, is resolved by nodes at equal
-distances. `stiff_least_action` ends with the direct method on a mesh of times, from this path.
+equal times lies between two nodes or moves along the time axis at almost no cost, is resolved by nodes at equal
+distances. `stiff_least_action` ends with the direct method, from this path and on times adapted to it: half of the
+nodes are spread over the time and half over the length of the curve,
+
+.. math::  \tfrac12 \frac{t}{T} + \tfrac12 \frac{s(t)}{s(T)} = \frac{k}{N}, \qquad k = 0, \dots, N ,
+
+so that neither the passage nor the wait is missed, and a passage that moves along the time axis leaves its nodes.
 """
 
 import math
@@ -58,28 +63,46 @@ def _uncertain(found: GeometricAction, duration: float | int, intervals: int) ->
 
 def timed(dynamics: Dynamics, found: GeometricAction, times: Mesh) -> Float[Tensor, "nodes d"]:
     """States of the curve at `times`, which are scaled to its duration."""
-    mesh = torch.linspace(0, 1, len(found.curve), dtype=torch.float64)
-    pace = edgewise(CurveDensity(dynamics, found.energy).duration, found.curve[None], mesh, MIDPOINT)[0].detach()
-    reached = np.r_[0, (pace * mesh.diff()).numpy().cumsum()]
+    reached = _reached(dynamics, found)
     share = ((times - times[0]) / (times[-1] - times[0])).numpy()
     states = PchipInterpolator(reached / reached[-1], found.curve.numpy())(share)
     return torch.from_numpy(states)
+
+
+def adapted_times(dynamics: Dynamics, found: GeometricAction, duration: float | int, intervals: int) -> Mesh:
+    """Times from 0 to `duration`, half of them spread over the time and half over the length of the curve."""
+    share = torch.linspace(0, 1, len(found.curve), dtype=torch.float64)
+    reached = _reached(dynamics, found)
+    placed = (reached / reached[-1] + share.numpy()) / 2
+    times = duration * PchipInterpolator(placed, reached / reached[-1])(np.linspace(0, 1, intervals + 1))
+    times[[0, -1]] = 0, duration
+    return torch.from_numpy(times)
 
 
 def stiff_least_action(
     dynamics: Dynamics,
     start: Float[Tensor, "..."],
     end: Float[Tensor, "..."],
-    times: Mesh,
+    duration: float | int,
+    intervals: int = INTERVALS,
     *,
     initial: Float[Tensor, "..."] | None = None,
 ) -> LeastAction:
-    """`least_action` of the Freidlin-Wentzell functional from the curve of the same duration; `initial` is a curve.
+    """`least_action` of the Freidlin-Wentzell functional on adapted times, from the curve of the same duration.
 
-    The curve is only where it begins, so that its duration need not be certain.
+    `initial` is a curve. The curve is only where it begins, so that its duration need not be certain. Raises InputError
+    as `curve_of_duration` and `least_action` do.
     """
-    found = _curve(dynamics, start, end, float(times[-1] - times[0]), INTERVALS, initial)
+    found = _curve(dynamics, start, end, duration, INTERVALS, initial)
+    times = adapted_times(dynamics, found, duration, intervals)
     return least_action(dynamics, start, end, times, initial=timed(dynamics, found, times)[None])
+
+
+def _reached(dynamics: Dynamics, found: GeometricAction) -> Float[np.ndarray, " nodes"]:
+    """The time at which the nodes of the curve are reached."""
+    mesh = torch.linspace(0, 1, len(found.curve), dtype=torch.float64)
+    pace = edgewise(CurveDensity(dynamics, found.energy).duration, found.curve[None], mesh, MIDPOINT)[0].detach()
+    return np.r_[0, (pace * mesh.diff()).numpy().cumsum()]
 
 
 def _curve(
