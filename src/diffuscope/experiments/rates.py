@@ -8,7 +8,8 @@ noise strength D the ratio
 .. math::  \rho(D) = \frac{k_{ab} + k_{ba}}{\kappa} = 1 + c_1 D + c_2 D^2 + \ldots
 
 must tend to 1. The eigenvalue is extrapolated from two grids, of N and 2N cells per axis; its uncertainty is taken to
-be a tenth of the correction. The limit is that of a parabola through the ratios, its uncertainty the change when a line
+be a tenth of the correction. That of a particle with friction is spectral (`kinetic_eigenvalue`), its uncertainty the
+change under more points and functions. The limit is that of a parabola through the ratios, its uncertainty the change when a line
 is fitted instead, and the errors of the ratios times their weights in it.
 
 Systems: the double well :math:`U = x^4/4 - x^2/2`; Maier & Stein's
@@ -30,13 +31,15 @@ from diffuscope.findings import line
 from diffuscope.theory.paths import Dynamics, Rate, kramers, transition_rate
 
 from .experiment import Experiment
+from .kinetic_eigenvalue import kinetic_rates
 from .part import Part, panel
 
 BARRIER = 0.25  # of the double well, and of Maier and Stein's system, at D = 1
 NOISES = (0.0125, 0.015, 0.02, 0.025)  # barrier over noise: 20, 16.7, 12.5, 10
 BETA, BETAS, CAUSTIC = 2.0, (0.5, 1.0, 2.0, 3.0, 3.5, 3.9), 4.0
 FRICTION = 2.0
-KINETIC_NOISES = (0.015, 0.0175, 0.02, 0.025)
+KINETIC_NOISES = (0.0125, 0.015, 0.02, 0.025)
+CELLS = 100  # per axis, of the coarser grid of a particle with friction
 CLOSE, LIMIT = 0.05, 0.01  # required of the ratio at barrier / noise = 10 and above, and of its limit
 EXPERIMENT = Experiment(
     name="rates",
@@ -161,13 +164,31 @@ def kinetic(part: Part) -> str:
     closed = kramers(well, FRICTION, 1.0, torch.tensor([-1.0]), torch.tensor([0.0]))
     off = general.prefactor / closed.prefactor - 1
     part.equals("kramers", "The general prefactor over Kramers', minus 1", off, 0, 1e-4, "a path cut off near its ends")
-    found = ratio(closed, kicked, KINETIC_NOISES, 150)
+    found = spectral_ratio(closed)
     claim_close(part, found, f"Particle with friction {FRICTION:g}")
+    claim_limit(part, found, f"Particle with friction {FRICTION:g}")
+    middle, both = KINETIC_NOISES[-1], 2 * closed.at(KINETIC_NOISES[-1])
+    coarse, fine = (float(relaxation_rates(kicked(middle, n), shift=both)[0]) for n in (CELLS, 2 * CELLS))
+    title = f"The eigenvalue on grids of {CELLS} and {2 * CELLS} cells per axis, extrapolated, over the spectral one"
+    on_grid = fine * (fine / coarse) ** (1 / 3) / (both / found.values[-1])
+    part.equals("grid", title, on_grid, 1, 0.01, "the central flux is of second order", source="derived")
     chart(part, found, "Particle with friction")
-    return (
-        f"The ratio is {said(found)}; the grid is too coarse to tell the limit to a percent, as the error of its "
-        "eigenvalue grows where the noise is weak."
-    )
+    return f"The ratio is {said(found)}."
+
+
+def spectral_ratio(rate: Rate) -> Ratio:
+    """Twice the rate over the eigenvalue by Hermite functions."""
+    values, errors = [], []
+    for noise in KINETIC_NOISES:
+        both, reach = 2 * rate.at(noise), math.sqrt(1 + math.sqrt(80 * noise))
+        coarse, fine = (
+            float(kinetic_rates(lambda x: x**3 - x, FRICTION, noise, reach, shift=both, points=n, functions=m)[0])
+            for n, m in ((60, 20), (80, 30))
+        )
+        values.append(both / fine)
+        errors.append(values[-1] * abs(fine / coarse - 1))
+    limit, error = without_noise(KINETIC_NOISES, values, errors)
+    return Ratio(KINETIC_NOISES, tuple(values), tuple(errors), limit, error)
 
 
 def well(x: Tensor) -> Tensor:
