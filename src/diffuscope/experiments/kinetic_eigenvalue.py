@@ -62,6 +62,6 @@ def kinetic_rates(
     inverse = splu(csc_array(L - shift * eye_array(size)))
     operator = LinearOperator((size, size), matvec=inverse.solve, dtype=np.float64)  # pyright: ignore[reportCallIssue]
     start = np.random.default_rng(0).random(size)
-    values = eigs(operator, k=count + 3, v0=start, tol=0, return_eigenvectors=False)  # pyright: ignore
+    values, _ = eigs(operator, k=count + 3, v0=start, tol=0)  # pyright: ignore
     rates = -(shift + 1 / values)
     return torch.from_numpy(rates[np.abs(rates).argsort()][1 : count + 1].real.copy())

@@ -9,8 +9,8 @@ noise strength D the ratio
 
 must tend to 1. The eigenvalue is extrapolated from two grids, of N and 2N cells per axis; its uncertainty is taken to
 be a tenth of the correction. That of a particle with friction is spectral (`kinetic_eigenvalue`), its uncertainty the
-change under more points and functions. The limit is that of a parabola through the ratios, its uncertainty the change when a line
-is fitted instead, and the errors of the ratios times their weights in it.
+change under more points and functions. The limit is that of a parabola through the ratios, its uncertainty the change
+when a line is fitted instead, and the errors of the ratios times their weights in it.
 
 Systems: the double well :math:`U = x^4/4 - x^2/2`; Maier & Stein's
 :math:`f = (x - x^3 - \beta x y^2,\; -(1 + x^2) y)` at beta = 2, which has no potential; a particle in the double well
