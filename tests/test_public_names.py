@@ -18,7 +18,7 @@ SUBPACKAGES = {
 NAMES = {
     "Cosine", "DDIM", "DPMSolverPP2M", "Denoiser", "Empirical", "ExactDenoiser", "Gaussian", "GaussianMixture", "Heun",
     "InputError", "RectifiedFlow", "SampleMetrics", "VE", "VP", "audit_model", "audit_samples", "certify_likelihood",
-    "certify_sampler", "data_statistics", "generate", "load_data", "load_model", "reproduce", "teleport",
+    "certify_sampler", "citation", "data_statistics", "generate", "load_data", "load_model", "reproduce", "teleport",
     "train_denoiser", "two_moons",
 }  # fmt: skip
 

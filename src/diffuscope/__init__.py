@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # what a type checker sees of the names below
     from diffuscope.adapters import load_model
     from diffuscope.audit import SampleMetrics, audit_model, audit_samples
     from diffuscope.certify import certify_likelihood, certify_sampler
+    from diffuscope.citations import citation
     from diffuscope.data import data_statistics, load_data
     from diffuscope.denoisers import Denoiser, ExactDenoiser
     from diffuscope.errors import InputError
@@ -30,6 +31,7 @@ _HOMES = {
     "adapters": ("load_model",),
     "audit": ("SampleMetrics", "audit_model", "audit_samples"),
     "certify": ("certify_likelihood", "certify_sampler"),
+    "citations": ("citation",),
     "data": ("data_statistics", "load_data"),
     "denoisers": ("Denoiser", "ExactDenoiser"),
     "errors": ("InputError",),
@@ -40,12 +42,13 @@ _HOMES = {
     "training": ("train_denoiser",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
-_SUBPACKAGES = ("densities", "findings", "physics", "report", "theory", "times", *(set(_HOMES) - {"errors"}))
+_FILES = {"citations", "errors"}
+_SUBPACKAGES = ("densities", "findings", "physics", "report", "theory", "times", *(set(_HOMES) - _FILES))
 __all__ = [
     "DDIM", "VE", "VP", "Cosine", "DPMSolverPP2M", "Denoiser", "Empirical", "ExactDenoiser", "Gaussian",
     "GaussianMixture", "Heun", "InputError", "RectifiedFlow", "SampleMetrics", "__version__", "audit_model",
-    "audit_samples", "certify_likelihood", "certify_sampler", "data_statistics", "generate", "load_data", "load_model",
-    "reproduce", "teleport", "train_denoiser", "two_moons",
+    "audit_samples", "certify_likelihood", "certify_sampler", "citation", "data_statistics", "generate", "load_data",
+    "load_model", "reproduce", "teleport", "train_denoiser", "two_moons",
 ]  # fmt: skip
 
 

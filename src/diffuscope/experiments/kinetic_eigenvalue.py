@@ -13,7 +13,7 @@ in the Hermite functions :math:`\psi_n` of variance T, which turns the Fokker-Pl
 The derivative is that of sinc functions on equally spaced points (Colbert & Miller 1992), so that the error falls
 exponentially with the points and with the number of Hermite functions.
 
-Source: Risken, *The Fokker-Planck Equation*, 2nd ed. 1989, section 10.3.
+Source: Risken 1989, *The Fokker-Planck Equation*, section 10.3.
 """
 
 from collections.abc import Callable
