@@ -91,24 +91,26 @@ def sources(of: object) -> list[Source]:
     texts = [inspect.getdoc(each) or "" for each in (known, home)]
     if isinstance(named := getattr(of, "source", None), str):  # of an experiment
         texts.insert(0, f"Source: {named}")
+    return works("\n\n".join(texts))
+
+
+def works(docstring: str) -> list[Source]:
+    """The publications that the source paragraphs of a docstring name, each once."""
     found: dict[tuple[str, str], Source] = {}
-    for text in texts:
-        for paragraph in _PARAGRAPH.findall(text):
-            for source in _named(paragraph):
-                number = source.fields.get("eprint", "")
-                if number or all(
-                    key != source.key for key, _ in found
-                ):  # without a number it is one that has been named
-                    found.setdefault((source.key, number), source)
+    for paragraph in _PARAGRAPH.findall(docstring):
+        for source in _named(paragraph):
+            number = source.fields.get("eprint", "")
+            if number or all(key != source.key for key, _ in found):  # without a number it is one that has been named
+                found.setdefault((source.key, number), source)
     return list(found.values())
 
 
 def _named(paragraph: str) -> list[Source]:
     """The works of a paragraph; what identifies one stands between it and the next, up to a semicolon."""
     text = " ".join(paragraph.split())
-    works = list(_WORK.finditer(text))
-    found = _nameless(text[: works[0].start()] if works else text)
-    for work, following in zip(works, [*works[1:], None][: len(works)], strict=True):
+    matches = list(_WORK.finditer(text))
+    found = _nameless(text[: matches[0].start()] if matches else text)
+    for work, following in zip(matches, [*matches[1:], None][: len(matches)], strict=True):
         own, _, rest = text[work.end() : following.start() if following else len(text)].partition(";")
         identified = [_identified(own), *({"eprint": n, "archiveprefix": "arXiv"} for n in _ARXIV.findall(own)[1:])]
         found += [Source(_authors(work[1]), int(work[2]), fields) for fields in identified]
