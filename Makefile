@@ -5,13 +5,16 @@ install = .venv/bin/python -m pip install --disable-pip-version-check --constrai
 # the real data sets for tests and benchmarks, where this folder exists and nothing else is set
 export DIFFUSCOPE_DATA ?= $(abspath $(wildcard ../shared/data))
 
-.PHONY: demo test lint mutants bench docs clean
+.PHONY: demo test coverage lint mutants bench docs clean
 
 demo: .venv/core  # train a small model on scikit-learn's digits and audit it
 	.venv/bin/diffuscope audit --out out/demo
 
 test: .venv/dev  # the whole test suite; shapes and types are checked in the first calls of every test
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
+
+coverage: .venv/dev  # the lines and branches that the tests execute, as a table of what they miss
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered $(COVERAGE)
 
 lint: .venv/dev  # style, types, and the direction of imports
 	.venv/bin/ruff check --no-cache
