@@ -30,8 +30,7 @@ def run(*words: str | Path, **settings: object) -> str:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with both."""
     folder = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", folder, ROOT)
-    run(sys.executable, "-c", f"from hatchling.build import build_sdist; build_sdist({str(folder)!r})", cwd=ROOT)
+    run(sys.executable, "-m", "build", "--outdir", folder, ROOT)
     return folder
 
 
