@@ -40,7 +40,7 @@ _HOMES = {
     "training": ("train_denoiser",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
-_SUBPACKAGES = ("densities", "findings", "physics", "report", "theory", "times", *(set(_HOMES) - {"errors"}))
+_SUBPACKAGES = ("densities", "findings", "monitor", "physics", "report", "theory", "times", *(set(_HOMES) - {"errors"}))
 __all__ = [
     "DDIM", "VE", "VP", "Cosine", "DPMSolverPP2M", "Denoiser", "Empirical", "ExactDenoiser", "Gaussian",
     "GaussianMixture", "Heun", "InputError", "RectifiedFlow", "SampleMetrics", "__version__", "audit_model",

@@ -20,7 +20,7 @@ def test_the_levels_of_all_looks_add_up_to_the_probability_of_a_false_stop():
 
 
 def test_the_p_value_is_the_probability_among_all_orders_of_samples_and_heldout_examples():
-    """5 samples among 4 held-out examples have 126 equally likely orders: P(p <= a) <= a, with equality for one test."""
+    """5 samples among 4 held-out examples have 126 equally likely orders: P(p <= a) <= a."""
     found = []
     for places in combinations(range(9), 5):
         samples = np.array(places, dtype=float)
@@ -89,7 +89,5 @@ def test_the_share_of_copies_that_is_stated_is_found_by_both_rules():
         found += bool(false_discovery(p_values, rate).any() and rank_p_value(p_values, m) <= level)
     assert found / 2000 >= 0.95 - 4 * (0.95 * 0.05 / 2000) ** 0.5
     # far more copies than one level is asked for are needed where the level is far smaller
-    strict = smallest_share_found(
-        np.full(2000, 1 / (m + 1)), samples, rate, rng, also=rank_bounds(samples, m, 1e-30)
-    )
+    strict = smallest_share_found(np.full(2000, 1 / (m + 1)), samples, rate, rng, also=rank_bounds(samples, m, 1e-30))
     assert strict > 2 * share

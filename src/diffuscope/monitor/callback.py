@@ -25,16 +25,17 @@ from diffuscope.audit.fingerprint import digest
 from diffuscope.audit.no_model import NoModel
 from diffuscope.data import DataSet
 from diffuscope.denoisers import Denoiser
+from diffuscope.distributed import of_process_0, said_by_process_0
 from diffuscope.errors import InputError
 from diffuscope.report import write_page
 
-from .look import Look, Looking
 from .loggers import scalars, sender
+from .look import Look, Looking
 from .on_device import OnDevice
 from .page import monitor_page
 from .record import Record
 from .repeated_looks import level_of_look
-from .undisturbed import undisturbed
+from .undisturbed import device_of, undisturbed
 
 STOPS = ("copies",)
 LOG, PAGE = "monitor.jsonl", "monitor.html"
@@ -92,7 +93,6 @@ class Monitor:
                 "heldout": digest(data.heldout),
                 "settings": asdict(self.settings),
                 "false_stop": self.false_stop,
-                "stop_on": self.stop_on,
             },
         )
         self._looking: Looking | None = None
@@ -115,11 +115,22 @@ class Monitor:
     def __call__(self, step: int, denoiser: Any) -> bool:
         """Look at `denoiser` after `step`, if it is due; whether to stop.
 
+        Of several processes (`torch.distributed`) process 0 looks and all have its answer, so that all must call it.
         Raises InputError at the first look for what is no denoiser of these data; later, what cannot be measured is a
         look that cannot tell.
         """
+        return self.after_step(step, lambda: denoiser)
+
+    def after_step(self, step: int, denoiser: Callable[[], Any]) -> bool:
+        """The same for a function that makes the denoiser, called if it is due: `train_denoiser(stop=...)`."""
         if not self.is_due(step):
             return False
+        made = denoiser()
+        device = device_of(made)
+        return said_by_process_0(bool(of_process_0(lambda: self._looked(step, made), device)), device)
+
+    def _looked(self, step: int, denoiser: Any) -> bool:
+        """One look in this process, recorded, logged and shown."""
         if not isinstance(denoiser, Denoiser):
             raise InputError(
                 f"denoiser: expected an object called with x_t and t that has a `schedule`, got "
@@ -127,11 +138,13 @@ class Monitor:
             )
         repeated = any(look.step >= step for look in self.looks)
         if self.budget is not None and not repeated and self.looks:
-            if self.seconds + self._last > self.budget * (time.monotonic() - self._made):
+            allowed = self.budget * (time.monotonic() - self._made)
+            if self.seconds + self._last > allowed:
                 return False
         self._record.forget_from(step)
         start = time.monotonic()
-        with undisturbed(denoiser) as device:
+        device = device_of(denoiser)
+        with undisturbed(denoiser):
             look = self._look(denoiser if device.type == "cpu" else OnDevice(denoiser, device), step)
         self.seconds += time.monotonic() - start
         self._last = look.seconds
@@ -152,7 +165,9 @@ class Monitor:
             if first:
                 raise
             said = f"Cannot tell whether it copies: {error}."
-            return Look(step=step, look=count, word="cannot-tell", sentence=said, stop=False, level=level, detectable={})
+            return Look(
+                step=step, look=count, word="cannot-tell", sentence=said, stop=False, level=level, detectable={}
+            )
 
     def report(self, out: str | Path | None = None) -> Path:
         """Write monitor.html, the curves of all looks on one page, to `out` or the monitor's own folder; its path.

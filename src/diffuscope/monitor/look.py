@@ -34,6 +34,7 @@ from diffuscope.denoisers import Denoiser
 from diffuscope.errors import InputError
 from diffuscope.files import finite
 from diffuscope.findings import exact_share_interval
+from diffuscope.findings.numbers import p_value as written
 from diffuscope.streams import numpy_stream, torch_stream
 
 from .repeated_looks import rank_bounds, rank_p_value
@@ -250,11 +251,11 @@ def _sentence(
     if word == "copies":
         if not listed:
             resemble = "samples repeat training examples more often than held-out examples do"
-        return f"Copies training examples: {resemble} (p = {p_value:.1e}; the level of this look is {level:.1e})."
+        return f"Copies training examples: {resemble} (p = {written(p_value)}; the level of this look is {level:.1e})."
     if word == "suspected":
         return (
-            f"Suspected of copying: {resemble}, which repeated looks may find by chance (p = {p_value:.1e}; the level "
-            f"of this look is {level:.1e})."
+            f"Suspected of copying: {resemble}, which repeated looks may find by chance (p = {written(p_value)}; the "
+            f"level of this look is {level:.1e})."
         )
     if word == "not-detected":
         return f"No copying detected; {share}."

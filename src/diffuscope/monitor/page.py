@@ -49,11 +49,11 @@ def monitor_page(looks: Sequence[Look], subject: Subject, settings: Settings, fa
 
 
 METHOD = (
-    "At every look, samples of the model are searched for copies of training examples, and copies are planted to measure "
-    "what the search would have found; the denoising errors on training and held-out examples are compared; and the "
+    "At every look, samples of the model are searched for copies of training examples, and copies are planted to "
+    "measure what the search would have found; the denoising errors on training and held-out examples are compared; and the "
     "Frechet distance of the samples to held-out data is divided by that between two held-out sets, in principal "
-    "components. These are an audit's measurements of fewer samples and points. No verdict is given on quality, which an "
-    "audit judges against planted faults."
+    "components. These are an audit's measurements of fewer samples and points. No verdict is given on quality, "
+    "which an audit judges against planted faults."
 )
 
 

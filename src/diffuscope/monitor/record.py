@@ -20,30 +20,30 @@ FORMAT = "diffuscope monitor 1"
 class Record:
     """The looks of one run, in the file `path` if one is given; `asked` is what their meaning depends on.
 
-    Raises InputError where the file holds anything else, is of another run, or cannot be written.
+    Nothing is written before the first look. Raises InputError where the file holds anything else, is of another run,
+    or cannot be written.
     """
 
     def __init__(self, path: Path | None, asked: dict[str, object]) -> None:
-        self.path, self.looks = path, list[Look]()
+        self.path, self.looks, self._whole = path, list[Look](), False
         self.head = {"format": FORMAT, **json.loads(json.dumps(asked))}
-        if path is None:
-            return
-        if path.exists():
+        if path is not None and path.exists():
             self.looks = read_looks(path, self.head)
-        self._write_all()
 
     def forget_from(self, step: int) -> None:
         """Drop the looks of `step` and later."""
         kept = [look for look in self.looks if look.step < step]
         if len(kept) < len(self.looks):
-            self.looks = kept
-            if self.path is not None:
-                self._write_all()
+            self.looks, self._whole = kept, False
 
     def append(self, look: Look) -> None:
         """Add one look, as a whole line."""
         self.looks.append(look)
         if self.path is None:
+            return
+        if not self._whole:  # the first line, or lines that are to go
+            self._write_all()
+            self._whole = True
             return
         try:
             with self.path.open("ab") as file:

@@ -16,15 +16,19 @@ from diffuscope.audit.features import evaluating
 from diffuscope.audit.fingerprint import tensors_within
 
 
+def device_of(denoiser: object) -> torch.device:
+    """The GPU on which tensors within a denoiser are, or else the CPU."""
+    return next((x.device for x in tensors_within(denoiser) if x.device.type != "cpu"), torch.device("cpu"))
+
+
 @contextmanager
-def undisturbed(denoiser: object) -> Iterator[torch.device]:
-    """Until the block ends; yields the device of the denoiser, the CPU if it has no tensors."""
-    devices = {x.device for x in tensors_within(denoiser)}
-    gpus = [device for device in devices if device.type == "cuda"]
+def undisturbed(denoiser: object) -> Iterator[None]:
+    """Until the block ends."""
+    gpus = {x.device for x in tensors_within(denoiser) if x.device.type == "cuda"}
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 its state is kept, not used
     try:
-        with torch.random.fork_rng(gpus), torch.no_grad(), evaluating(denoiser):
-            yield next(iter(gpus), torch.device("cpu"))
+        with torch.random.fork_rng([*gpus]), torch.no_grad(), evaluating(denoiser):
+            yield
     finally:
         random.setstate(python)
         np.random.set_state(numpy)  # noqa: NPY002
