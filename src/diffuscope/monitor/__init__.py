@@ -10,6 +10,6 @@ from .record import read_looks
 from .repeated_looks import level_of_look, rank_bounds, rank_p_value
 
 __all__ = [
-    "EFFORT", "LOG", "PAGE", "Look", "Monitor", "accelerate_step", "level_of_look", "lightning_callback", "rank_bounds", "rank_p_value",
-    "read_looks", "scalars", "sender", "trainer_callback",
+    "EFFORT", "LOG", "PAGE", "Look", "Monitor", "accelerate_step", "level_of_look", "lightning_callback",
+    "rank_bounds", "rank_p_value", "read_looks", "scalars", "sender", "trainer_callback",
 ]  # fmt: skip

@@ -20,6 +20,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from diffuscope.audit import Settings, Subject
 from diffuscope.audit.fingerprint import digest
 from diffuscope.audit.no_model import NoModel
@@ -45,11 +47,12 @@ EFFORT = Settings(points=256, trajectories=8, generated=500)
 class Monitor:
     """Looks at a denoiser every `every` steps, against `data` in the model's own range.
 
-    `settings` are those of an audit (samples `generated`, `points`, `levels`, feature spaces, seed), by default with
-    500 samples and 256 points. With `out`, the looks are kept in monitor.jsonl there, and a resumed training continues
-    it. `log` takes the numbers of every look (see `loggers.sender`), `show` its sentence. `stop_on` is ("copies",), or
-    () to watch only. With a `budget`, such as 0.05, a look is left out while the looks together have taken more than
-    this share of the time since the monitor was made; then which steps are looked at depends on the machine.
+    `data` are a data set, or training and held-out examples as two tensors. `settings` are those of an audit (samples
+    `generated`, `points`, `levels`, feature spaces, seed), by default with 500 samples and 256 points. With `out`, the
+    looks are kept in monitor.jsonl there, and a resumed training continues it. `log` takes the numbers of every look
+    (see `loggers.sender`), `show` its sentence. `stop_on` is ("copies",), or () to watch only. With a `budget`, such as
+    0.05, a look is left out while the looks together have taken more than this share of the time since the monitor was
+    made; then which steps are looked at depends on the machine.
 
     Raises InputError for values outside their ranges, for data that an audit refuses, and for the log of another run.
 
@@ -63,7 +66,7 @@ class Monitor:
 
     def __init__(
         self,
-        data: DataSet,
+        data: DataSet | tuple[Tensor, Tensor],
         *,
         every: int,
         settings: Settings | None = None,
@@ -84,13 +87,15 @@ class Monitor:
             raise InputError(f"budget: expected a share above 0 and at most 1, got {budget:g}")
         self.every, self.settings, self.stop_on = every, settings or EFFORT, tuple(stop_on)
         self.false_stop, self.budget, self.show = float(false_stop), budget, show
-        self.subject = Subject.of(NoModel(), data, "the model in training")
+        self.subject = (
+            Subject.of(NoModel(), data) if isinstance(data, DataSet) else Subject(NoModel(), data[0], data[1])
+        )
         self.out, self._send = None if out is None else Path(out), sender(log)
         self._record = Record(
             None if self.out is None else self.out / LOG,
             {
-                "train": digest(data.train),
-                "heldout": digest(data.heldout),
+                "train": digest(self.subject.train),
+                "heldout": digest(self.subject.heldout),
                 "settings": asdict(self.settings),
                 "false_stop": self.false_stop,
             },

@@ -8,7 +8,7 @@ from diffuscope.errors import InputError
 from .look import Look
 
 Scalars = dict[str, float]
-Send = Callable[[Scalars, int], None]
+Send = Callable[[Scalars, int], object]
 
 
 def scalars(look: Look) -> Scalars:

@@ -9,7 +9,7 @@ which shows memorization before samples are copies; and the Frechet distance of 
 import math
 import time
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,15 +17,13 @@ from numpy import ndarray
 from torch import Tensor
 
 from diffuscope.audit import Settings, Subject
-from diffuscope.audit.copy_search import LARGEST_SHARE, Copies, CopySearch, why_unknown
+from diffuscope.audit.copy_search import CopySearch
 from diffuscope.audit.denoising_gap import Gap, denoising_gap
-from diffuscope.audit.exact_matches import exact_matches, near_matches
 from diffuscope.audit.frechet_ratio import Fidelity, fidelity
 from diffuscope.audit.generation import followed_samples
 from diffuscope.audit.group_units import one_of_each_group
 from diffuscope.audit.level_measures import LevelMeasures
 from diffuscope.audit.own_sampler import own_sampler
-from diffuscope.audit.planting import smallest_share_found
 from diffuscope.audit.questions.memorized import pairs_of_points
 from diffuscope.audit.session import Session
 from diffuscope.audit.subject import evaluate
@@ -33,14 +31,10 @@ from diffuscope.audit.transformations import transformations
 from diffuscope.denoisers import Denoiser
 from diffuscope.errors import InputError
 from diffuscope.files import finite
-from diffuscope.findings import exact_share_interval
-from diffuscope.findings.numbers import p_value as written
 from diffuscope.streams import numpy_stream, torch_stream
 
-from .repeated_looks import rank_bounds, rank_p_value
+from .judged_copies import Word, judged_copies
 
-Word = Literal["copies", "suspected", "not-detected", "cannot-tell"]
-TESTS = 3  # of a feature space: ranks, equal samples, near repeats
 LARGEST_SAMPLE = 5000  # examples of each set whose distances are taken
 
 
@@ -148,27 +142,13 @@ class Looking:
             subject, self.session.references.gaussian, self.session.levels, settings.generated, 1, stream, own
         )
         samples = torch.from_numpy(drawn["samples"])
-        found = {space: search(samples, settings.false_discovery / len(self.searches))
-                 for space, search in self.searches.items()}  # fmt: skip
-        p_value = min(1.0, len(found) * TESTS * min(_least_p_value(one) for one in found.values()))
-        detectable = self._detectable(found, level)
+        copied = judged_copies(samples, self.searches, rate=settings.false_discovery, level=level, seed=settings.seed)
         quality = self._quality(samples, step)
-        worst = max(found.values(), key=lambda one: (one.share, one.heldout_copied))
-        word = _word(found, p_value, level, detectable)
-        low, high = exact_share_interval(int(worst.listed.sum()), len(samples))
         return Look(
             step=step,
             look=look,
-            word=word,
-            sentence=_sentence(word, worst, found, p_value, level, detectable),
-            stop=stops and word == "copies",
-            copied=worst.share,
-            copied_interval=(low, high),
-            samples=len(samples),
-            heldout=worst.calibration,
-            p_value=p_value,
-            level=level,
-            detectable=detectable,
+            stop=stops and copied.word == "copies",
+            **vars(copied),
             gap=gap.mean_share,
             gap_interval=gap.mean_interval,
             gap_p_value=gap.p_value,
@@ -204,64 +184,13 @@ class Looking:
         rng = numpy_stream(self.settings.seed, "monitor", "gap", str(step))
         return denoising_gap(measures, self.settings.significance, rng, self.pairs)
 
-    def _detectable(self, found: dict[str, Copies], level: float) -> dict[str, float]:
-        """By kind of copy: the least share of the samples that is found in one of the spaces."""
-        shares: dict[str, float] = {}
-        for space, one in found.items():
-            samples, calibration = len(one.p_values), one.calibration
-            bounds = rank_bounds(samples, calibration, level / (TESTS * len(found)))
-            for kind, p_values in self.searches[space].planted.items():
-                rng = numpy_stream(self.settings.seed, "monitor", "power", space, kind)
-                share = smallest_share_found(p_values, samples, one.rate, rng, also=bounds)
-                shares[kind] = min(share, shares.get(kind, math.inf))
-        return shares
-
     def _quality(self, samples: Tensor, step: int) -> Fidelity | None:
         """None where there are too few examples for the features."""
         rng = numpy_stream(self.settings.seed, "monitor", "quality", str(step))
         try:
-            return fidelity(self.compared(_some(samples, rng)), *self.sets, int(rng.integers(2**31)))
+            return fidelity(self.compared(_some(samples, rng)), self.sets[0], self.sets[1], int(rng.integers(2**31)))
         except InputError:
             return None
-
-
-def _least_p_value(found: Copies) -> float:
-    """Of the three tests of one search; the one of ranks counts only where the audit's list of copies has an entry."""
-    ranks = rank_p_value(found.p_values, found.calibration) if found.listed.any() else 1.0
-    return min(ranks, exact_matches(found).p_value, near_matches(found).p_value)
-
-
-def _word(found: dict[str, Copies], p_value: float, level: float, detectable: dict[str, float]) -> Word:
-    if p_value <= level:
-        return "copies"
-    if any(one.listed.any() for one in found.values()):
-        return "suspected"
-    known = any(one.heldout_known for one in found.values())
-    return "cannot-tell" if known or detectable["exact"] > LARGEST_SHARE else "not-detected"
-
-
-def _sentence(
-    word: Word, worst: Copies, found: dict[str, Copies], p_value: float, level: float, detectable: dict[str, float]
-) -> str:
-    listed, total = int(worst.listed.sum()), len(worst.listed)
-    resemble = f"{listed} of {total} samples resemble one training example more than held-out examples do"
-    share = f"copies of {detectable['exact']:.1%} of the samples or more would be found with probability 0.95"
-    if detectable["exact"] > 1:
-        share = "not even copies alone would be found"
-    if word == "copies":
-        if not listed:
-            resemble = "samples repeat training examples more often than held-out examples do"
-        return f"Copies training examples: {resemble} (p = {written(p_value)}; the level of this look is {level:.1e})."
-    if word == "suspected":
-        return (
-            f"Suspected of copying: {resemble}, which repeated looks may find by chance (p = {written(p_value)}; the "
-            f"level of this look is {level:.1e})."
-        )
-    if word == "not-detected":
-        return f"No copying detected; {share}."
-    known = [one for one in found.values() if one.heldout_known]
-    why = why_unknown(known[0]) if known else f"{worst.calibrated_on} are too few for {total} samples"
-    return f"Cannot tell whether it copies: {why}; {share}."
 
 
 def _square(x: Tensor) -> ndarray:

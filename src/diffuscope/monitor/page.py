@@ -9,7 +9,8 @@ from diffuscope.audit.frechet_ratio import BAR
 from diffuscope.findings import Chart, Finding, Mark, Panel, Rule, Tone, line
 from diffuscope.report import Block, Cell, Page, Section, Table
 
-from .look import Look, Word
+from .judged_copies import Word
+from .look import Look
 
 TONES: dict[Word, Tone] = {
     "copies": "alarm", "suspected": "attention", "not-detected": "good", "cannot-tell": "unknown",
@@ -50,10 +51,10 @@ def monitor_page(looks: Sequence[Look], subject: Subject, settings: Settings, fa
 
 METHOD = (
     "At every look, samples of the model are searched for copies of training examples, and copies are planted to "
-    "measure what the search would have found; the denoising errors on training and held-out examples are compared; and the "
-    "Frechet distance of the samples to held-out data is divided by that between two held-out sets, in principal "
-    "components. These are an audit's measurements of fewer samples and points. No verdict is given on quality, "
-    "which an audit judges against planted faults."
+    "measure what the search would have found; the denoising errors on training and held-out examples are compared; "
+    "and the Frechet distance of the samples to held-out data is divided by that between two held-out sets, in "
+    "principal components. These are an audit's measurements of fewer samples and points. No verdict is given on "
+    "quality, which an audit judges against planted faults."
 )
 
 
