@@ -24,8 +24,8 @@ def device_of(denoiser: object) -> torch.device:
 @contextmanager
 def undisturbed(denoiser: object) -> Iterator[None]:
     """Until the block ends."""
-    gpus = {x.device for x in tensors_within(denoiser) if x.device.type == "cuda"}
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 its state is kept, not used
+    gpus = {x.device for x in tensors_within(denoiser) if x.device.type == "cuda"}
     try:
         with torch.random.fork_rng([*gpus]), torch.no_grad(), evaluating(denoiser):
             yield
