@@ -59,7 +59,8 @@ def watched(data: DataSet, seed: int, folder: Path) -> int:
         last = progress.step
     spent = time.monotonic() - began
     print(f"seed {seed}: {last} steps; looks took {monitor.seconds:.0f} s of {spent:.0f} s in this call", flush=True)
-    write_json({"looks": monitor.seconds, "all": spent, "steps": last}, folder / "time.json")
+    if not (folder / "time.json").exists():
+        write_json({"looks": monitor.seconds, "all": spent, "steps": last}, folder / "time.json")
     monitor.report()
     return next(look.step for look in monitor.looks if look.stop)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from copying_models import drawn, gaussian_data, search_of
 
 from diffuscope.monitor.judged_copies import judged_copies
@@ -51,6 +52,8 @@ def test_the_share_that_is_stated_is_found_with_the_stated_probability(monkeypat
     searches = search_of(data)
     share = judged(data, searches, 0.0, 0, level).detectable["exact"]
     assert 0.02 < share < 0.2
+    # the level of the look is part of the statement: at a far smaller one the same copies are not enough
+    assert judged(data, searches, 0.0, 0, 1e-25).detectable["exact"] > 1.5 * share
     monkeypatch.setattr("diffuscope.monitor.judged_copies.smallest_share_found", lambda *_, **__: share)
     monkeypatch.setattr("diffuscope.audit.copy_search.smallest_share_found", lambda *_: share)
     words = [judged(data, searches, share, seed, level).word for seed in range(60)]
@@ -88,6 +91,20 @@ def test_where_heldout_examples_are_near_copies_there_is_no_all_clear():
     found = judged(data, search_of(data), 0.0, 0, level_of_look(1, 0.01))
     assert found.word == "cannot-tell"
     assert "near-copies of training examples" in found.sentence
+
+
+def test_samples_biased_toward_training_examples_are_suspected_though_none_is_listed():
+    """Every sample is moved a quarter of the way to a training example: not enough for the list, no chance."""
+    data = gaussian_data()
+    x, _ = drawn(data, 0.0, SAMPLES, 7)
+    nearest = torch.cdist(x, data.train).argmin(1)
+    found = judged_copies(
+        x + 0.25 * (data.train[nearest] - x), search_of(data), rate=RATE, level=level_of_look(2, 0.01), seed=0
+    )
+    assert found.word == "suspected"
+    assert found.copied == 0
+    assert found.p_value <= found.level
+    assert "none so much as to be listed" in found.sentence
 
 
 def test_equal_samples_are_copies_where_no_rank_is_small():

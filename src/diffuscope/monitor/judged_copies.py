@@ -1,9 +1,10 @@
 """Are samples of a model in training copies? The audit's search, judged so that a whole run has few false stops.
 
-The samples are *copies* where the tests of a look are significant together at the look's level: ranks among the
-held-out examples (`repeated_looks`), which count only where the audit's own list of copies has an entry; samples that
-equal training examples; and near repeats (`exact_matches`). They are *suspected* where the list has an entry alone, and
-copies are *not detected* only where planted ones would have been; else nothing can be told.
+The tests of a look are ranks among the held-out examples (`repeated_looks`), samples that equal training examples, and
+near repeats (`exact_matches`). The samples are *copies* where these are significant together at the look's level, ranks
+counting only where the audit's own list of copies has an entry. They are *suspected* where the list has an entry or the
+ranks are significant alone: samples then are biased toward training examples, of which none may be a copy. Copies are
+*not detected* only where planted ones would have been; else nothing can be told.
 """
 
 import math
@@ -52,10 +53,13 @@ def judged_copies(
 ) -> JudgedCopies:
     """Samples searched in every feature space, at the `level` of a look; `rate` is that of the audit's list."""
     found = {space: search(samples, rate / len(searches)) for space, search in searches.items()}
-    p_value = min(1.0, len(found) * TESTS * min(_least_p_value(one) for one in found.values()))
+    p_value, of_copies = (
+        min(1.0, len(found) * TESTS * min(_least_p_value(one, alone=alone) for one in found.values()))
+        for alone in (True, False)
+    )
     detectable = _detectable(found, searches, level, seed)
     worst = max(found.values(), key=lambda one: (one.share, one.heldout_copied))
-    word = _word(found, p_value, level, detectable)
+    word = _word(found, p_value, of_copies, level, detectable)
     return JudgedCopies(
         word=word,
         sentence=_sentence(word, worst, found, p_value, level, detectable),
@@ -69,9 +73,9 @@ def judged_copies(
     )
 
 
-def _least_p_value(found: Copies) -> float:
-    """Of the three tests of one search."""
-    ranks = rank_p_value(found.p_values, found.calibration) if found.listed.any() else 1.0
+def _least_p_value(found: Copies, *, alone: bool) -> float:
+    """Of the three tests of one search; ranks count `alone`, or only where the list has an entry."""
+    ranks = rank_p_value(found.p_values, found.calibration) if alone or found.listed.any() else 1.0
     return min(ranks, exact_matches(found).p_value, near_matches(found).p_value)
 
 
@@ -90,10 +94,16 @@ def _detectable(
     return shares
 
 
-def _word(found: Mapping[str, Copies], p_value: float, level: float | int, detectable: Mapping[str, float]) -> Word:
-    if p_value <= level:
+def _word(
+    found: Mapping[str, Copies],
+    p_value: float,
+    of_copies: float,
+    level: float | int,
+    detectable: Mapping[str, float],
+) -> Word:
+    if of_copies <= level:
         return "copies"
-    if any(one.listed.any() for one in found.values()):
+    if p_value <= level or any(one.listed.any() for one in found.values()):
         return "suspected"
     known = any(one.heldout_known for one in found.values())
     return "cannot-tell" if known or detectable["exact"] > LARGEST_SHARE else "not-detected"
@@ -114,8 +124,11 @@ def _sentence(
         if not listed:
             resemble = "samples repeat training examples more often than held-out examples do"
         return f"Copies training examples: {resemble} ({levels})."
-    if word == "suspected":
+    if word == "suspected" and listed:
         return f"Suspected of copying: {resemble}, which repeated looks may find by chance ({levels})."
+    if word == "suspected":
+        biased = "samples resemble training examples more than held-out examples do, but none so much as to be listed"
+        return f"Suspected of copying: {biased} ({levels})."
     share = f"copies of {detectable['exact']:.1%} of the samples or more would be found with probability 0.95"
     if detectable["exact"] > 1:
         share = "not even copies alone would be found"

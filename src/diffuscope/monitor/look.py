@@ -44,8 +44,9 @@ class Look:
 
     `copied` is the share of the samples that are listed as copies, with its 95% interval; `detectable` the smallest
     share of copies (by kind of copy) that would have been found with probability 0.95; `p_value` that of the tests of
-    this look together, to be compared with its `level`. `gap` is how much better training examples are denoised than
-    held-out ones, `quality` the Frechet distance to held-out data over that between two held-out sets.
+    this look together, to be compared with its `level` (a stop needs an entry of the list as well). `gap` is how much
+    better training examples are denoised than held-out ones, `quality` the Frechet distance to held-out data over that
+    between two held-out sets.
     """
 
     step: int
