@@ -68,12 +68,10 @@ def test_a_growing_share_of_copies_is_detected_where_the_power_says_it_should_be
     """The share grows by 0.5% a look; the first detection is at most a few looks after the share that is found."""
     data = gaussian_data(seed=3)
     searches = search_of(data)
-    for k in range(1, 60):
-        share = 0.005 * (k - 1)
-        found = judged(data, searches, share, k, level_of_look(k, 0.01))
-        if found.word == "copies":
-            break
-    assert found.word == "copies"
+    looks = (
+        (0.005 * (k - 1), judged(data, searches, 0.005 * (k - 1), k, level_of_look(k, 0.01))) for k in range(1, 60)
+    )
+    share, found = next((share, found) for share, found in looks if found.word == "copies")
     assert 0.01 < share <= found.detectable["exact"] + 2 * 0.005
     assert found.copied_interval[0] <= share <= found.copied_interval[1] + 0.02
 

@@ -211,12 +211,11 @@ def test_tensorboard_reads_the_numbers_again(tmp_path):
     peer("tensorboard")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
         from torch.utils.tensorboard import SummaryWriter
 
         with SummaryWriter(str(tmp_path)) as writer:
             sender(writer)(scalars(LOOK), 20)
-        events = EventAccumulator(str(tmp_path))
+        events = peer("tensorboard.backend.event_processing.event_accumulator").EventAccumulator(str(tmp_path))
         events.Reload()
     (event,) = events.Scalars("monitor/copied")
     assert (event.step, event.value) == (20, 0.25)
