@@ -138,7 +138,7 @@ def test_a_block_that_draws_leaves_every_global_generator_and_mode_as_it_was():
     with undisturbed(network):
         assert not any(part.training for part in network.modules())
         assert not torch.is_grad_enabled()
-        random.random(), torch.rand(3)
+        _ = random.random(), torch.rand(3)
         drawn = np.random.rand()  # noqa: NPY002
     after = global_states()
     assert before == after

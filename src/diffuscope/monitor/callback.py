@@ -58,10 +58,11 @@ class Monitor:
 
     >>> from diffuscope import ExactDenoiser, VE, two_moons
     >>> from diffuscope.data import toy_data
-    >>> monitor = Monitor(toy_data("two-moons", n_train=200, n_heldout=300), every=100)
-    >>> monitor(100, ExactDenoiser(two_moons(), VE()))  # the distribution itself does not copy
-    step 100: No copying detected; copies of 6.5% of the samples or more would be found with probability 0.95.
-    False
+    >>> data = toy_data("two-moons", n_train=200, n_heldout=300)
+    >>> monitor = Monitor(data, every=100, show=lambda sentence: None)
+    >>> stop = monitor(100, ExactDenoiser(two_moons(), VE()))  # the distribution itself does not copy
+    >>> stop, monitor.looks[0].word
+    (False, 'not-detected')
     """
 
     def __init__(

@@ -104,7 +104,7 @@ def _blocks(looks: Sequence[Look], detected: Look | None) -> list[Block]:
          "Above zero the network knows its training examples; this comes before copies. It also shows what differs "
          "between the two sets."),
         ("Frechet distance of the samples to held-out data",
-         curve("", "over the distance between two held-out sets", lambda look: look.quality,
+         curve("", "ratio to two held-out sets", lambda look: look.quality,
                lambda look: look.quality_interval, Rule(BAR)),
          f"At 1 the samples are as good as real data; up to {BAR:g} counts as close. Copies pass this test."),
     )  # fmt: skip

@@ -48,8 +48,8 @@ def rank_p_value(p_values: Float[ndarray, " samples"], calibration: int) -> floa
     1 without held-out examples.
 
     >>> import numpy as np
-    >>> rank_p_value(np.full(4, 1 / 5), 4)  # 4 samples below all of 4 held-out examples: 2 (1 / 70), of 2 tests
-    0.02857142857142857
+    >>> round(70 * rank_p_value(np.full(4, 1 / 5), 4), 9)  # below all of 4 held-out examples: 1 / 70, of 2 tests
+    2.0
     """
     places = _places(calibration)
     if not places:
