@@ -12,8 +12,8 @@ import pytest
 import diffuscope
 
 SUBPACKAGES = {
-    "adapters", "audit", "certify", "data", "denoisers", "densities", "exact", "experiments", "findings", "physics",
-    "report", "samplers", "schedules", "theory", "times", "training",
+    "adapters", "audit", "certify", "data", "denoisers", "densities", "exact", "experiments", "findings", "monitor",
+    "physics", "report", "samplers", "schedules", "theory", "times", "training",
 }  # fmt: skip
 NAMES = {
     "Cosine", "DDIM", "DPMSolverPP2M", "Denoiser", "Empirical", "ExactDenoiser", "Gaussian", "GaussianMixture", "Heun",

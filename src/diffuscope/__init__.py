@@ -43,7 +43,7 @@ _HOMES = {
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 _FILES = {"citations", "errors"}
-_SUBPACKAGES = ("densities", "findings", "physics", "report", "theory", "times", *(set(_HOMES) - _FILES))
+_SUBPACKAGES = ("densities", "findings", "monitor", "physics", "report", "theory", "times", *(set(_HOMES) - _FILES))
 __all__ = [
     "DDIM", "VE", "VP", "Cosine", "DPMSolverPP2M", "Denoiser", "Empirical", "ExactDenoiser", "Gaussian",
     "GaussianMixture", "Heun", "InputError", "RectifiedFlow", "SampleMetrics", "__version__", "audit_model",

@@ -12,6 +12,7 @@ nearly stay if training examples repeat one another as often (`leaked`).
 *Power* is measured: modified copies of random training examples are planted (`planting`).
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -126,6 +127,90 @@ class Copies:
         )
 
 
+class CopySearch:
+    """All of (c) that does not depend on the samples, made once: for several sets of samples, as while training.
+
+    Calibrated on up to `calibration` held-out examples, of which `heldout_groups` allow one each. Distances are those
+    of `features`; with transformations `chosen`, those of images modulo these. Copies of rows of a `table` are planted
+    with changes of their columns.
+    """
+
+    def __init__(
+        self,
+        train: Events,
+        heldout: Events,
+        *,
+        calibration: int,
+        seed: int,
+        features: Features = lambda x: x.flatten(1),
+        chosen: Sequence[Transformation] = (),
+        table: data.Table | None = None,
+        train_groups: Shaped[ndarray, " train"] | None = None,
+        heldout_groups: Shaped[ndarray, " heldout"] | None = None,
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        independent = np.arange(len(heldout)) if heldout_groups is None else one_of_each(heldout_groups, rng)
+        used = np.sort(rng.permutation(independent)[:calibration])
+        halved = np.random.default_rng([seed, 1])
+        compared = halved.permutation(len(used))[:MOST]
+        # first, so that two searches are never held at once
+        alike = among_half(train, heldout[torch.from_numpy(used[compared])], features, chosen, train_groups, halved)
+        self.search = search = Search(train, features, chosen)
+        self.fresh = fresh = search(heldout[torch.from_numpy(used)])
+
+        def among_other_half(asked: Int[ndarray, " asked"]) -> AmongHalf:
+            chance = np.random.default_rng([seed, 2])
+            return in_question(train, heldout[torch.from_numpy(used[asked])], features, chosen, train_groups, chance)
+
+        self.repeating = found = repeating(fresh, among_other_half)
+        leaked = found.leaked
+        self.null = fresh.statistic(found.radius)[~leaked]
+        if len(distinct(fresh.rows.numpy())[0]) < LEAST_CALIBRATION:
+            self.null = self.null[:0]  # the same few examples, however often they occur, tell nothing
+        sources = train[torch.from_numpy(rng.integers(len(train), size=PLANTED))]
+        stream = torch.Generator().manual_seed(seed)
+        changed = {name: modified(sources) for name, modified in modifications(train, stream, table).items()}
+        of_planted = search(torch.cat([*changed.values()])).statistic(found.radius).reshape(len(changed), -1)
+        self.planted = {
+            name: conformal_p_values(values, self.null) for name, values in zip(changed, of_planted, strict=True)
+        }
+        first = search.original[fresh.near.index[:, 0]]
+        self.leaked = {int(i): int(j) for i, j in zip(used[leaked], first[leaked], strict=True)}
+        self.heldout, self.used, self.grouped = heldout, used[~leaked], heldout_groups is not None
+        self.heldout_copied = near_copies(alike[0][~leaked[compared]], alike[1])
+        self.repeats = repeats(search.features(train).numpy(), found.radius)
+        self._rng = rng
+
+    def __call__(self, samples: Events, rate: float) -> Copies:
+        """The list of one set of samples; the same set has the same list, whatever was searched before."""
+        search, fresh, found = self.search, self.fresh, self.repeating
+        radius, rng = found.radius, copy.deepcopy(self._rng)
+        asked = search(samples)
+        p_values = conformal_p_values(asked.statistic(radius), self.null)
+        near = nearest_neighbors(search.features(samples), search.features(self.heldout), 1)[1][:, 0]
+        return Copies(
+            p_values=p_values,
+            listed=false_discovery(p_values, rate),
+            nearest_training=search.original[asked.near.index[:, 0]],
+            nearest_heldout=near.numpy(),
+            distance=asked.distance,
+            next_distance=asked.next_distance(radius),
+            transformation=asked.transformation,
+            null_distance=fresh.distance[~found.leaked],
+            null_next_distance=fresh.next_distance(radius)[~found.leaked],
+            heldout=self.used,
+            leaked=self.leaked,
+            repeats=self.repeats,
+            radius=radius,
+            rate=rate,
+            detectable={name: smallest_share_found(p, len(samples), rate, rng) for name, p in self.planted.items()},
+            grouped=self.grouped,
+            heldout_copied=self.heldout_copied,
+            natural=found.natural,
+            near=(found.count_near(asked), found.count_near(fresh)) if found.all_natural else None,
+        )
+
+
 def copies(
     samples: Events,
     train: Events,
@@ -140,60 +225,12 @@ def copies(
     train_groups: Shaped[ndarray, " train"] | None = None,
     heldout_groups: Shaped[ndarray, " heldout"] | None = None,
 ) -> Copies:
-    """(c) for samples, calibrated on up to `calibration` held-out examples, of which `heldout_groups` allow one each.
-
-    Distances are those of `features`; with transformations `chosen`, those of images modulo these. Copies of rows of a
-    `table` are planted with changes of their columns.
-    """
-    rng = np.random.default_rng(seed)
-    independent = np.arange(len(heldout)) if heldout_groups is None else one_of_each(heldout_groups, rng)
-    used = np.sort(rng.permutation(independent)[:calibration])
-    halved = np.random.default_rng([seed, 1])
-    compared = halved.permutation(len(used))[:MOST]
-    # first, so that two searches are never held at once
-    alike = among_half(train, heldout[torch.from_numpy(used[compared])], features, chosen, train_groups, halved)
-    search = Search(train, features, chosen)
-    fresh = search(heldout[torch.from_numpy(used)])
-
-    def among_other_half(asked: Int[ndarray, " asked"]) -> AmongHalf:
-        chance = np.random.default_rng([seed, 2])
-        return in_question(train, heldout[torch.from_numpy(used[asked])], features, chosen, train_groups, chance)
-
-    found = repeating(fresh, among_other_half)
-    leaked, radius = found.leaked, found.radius
-    null = fresh.statistic(radius)[~leaked]
-    if len(distinct(fresh.rows.numpy())[0]) < LEAST_CALIBRATION:
-        null = null[:0]  # the same few examples, however often they occur, tell nothing
-    asked = search(samples)
-    p_values = conformal_p_values(asked.statistic(radius), null)
-    sources = train[torch.from_numpy(rng.integers(len(train), size=PLANTED))]
-    stream = torch.Generator().manual_seed(seed)
-    changed = {name: modified(sources) for name, modified in modifications(train, stream, table).items()}
-    of_planted = search(torch.cat([*changed.values()])).statistic(radius).reshape(len(changed), -1)
-    planted = {name: conformal_p_values(values, null) for name, values in zip(changed, of_planted, strict=True)}
-    first = search.original[fresh.near.index[:, 0]]
-    kept = used[~leaked]
-    return Copies(
-        p_values=p_values,
-        listed=false_discovery(p_values, rate),
-        nearest_training=search.original[asked.near.index[:, 0]],
-        nearest_heldout=nearest_neighbors(search.features(samples), search.features(heldout), 1)[1][:, 0].numpy(),
-        distance=asked.distance,
-        next_distance=asked.next_distance(radius),
-        transformation=asked.transformation,
-        null_distance=fresh.distance[~leaked],
-        null_next_distance=fresh.next_distance(radius)[~leaked],
-        heldout=kept,
-        leaked={int(i): int(j) for i, j in zip(used[leaked], first[leaked], strict=True)},
-        repeats=repeats(search.features(train).numpy(), radius),
-        radius=radius,
-        rate=rate,
-        detectable={name: smallest_share_found(p, len(samples), rate, rng) for name, p in planted.items()},
-        grouped=heldout_groups is not None,
-        heldout_copied=near_copies(alike[0][~leaked[compared]], alike[1]),
-        natural=found.natural,
-        near=(found.count_near(asked), found.count_near(fresh)) if found.all_natural else None,
-    )
+    """(c) for one set of samples; the other arguments are those of `CopySearch`."""
+    search = CopySearch(
+        train, heldout, calibration=calibration, seed=seed, features=features, chosen=chosen, table=table,
+        train_groups=train_groups, heldout_groups=heldout_groups,
+    )  # fmt: skip
+    return search(samples, rate)
 
 
 def among_half(

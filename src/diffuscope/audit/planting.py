@@ -110,11 +110,18 @@ def _of_rows(train: Events, table: Table, generator: torch.Generator) -> dict[st
 
 
 def smallest_share_found(
-    p_values: Float[ndarray, " planted"], samples: int, rate: float, rng: np.random.Generator, power: float = POWER
+    p_values: Float[ndarray, " planted"],
+    samples: int,
+    rate: float,
+    rng: np.random.Generator,
+    power: float = POWER,
+    *,
+    also: Float[ndarray, " samples"] | None = None,
 ) -> float:
     """The share of copies among `samples` samples of which at least one is listed with probability `power`.
 
-    Infinity if not even copies alone would be.
+    Infinity if not even copies alone would be. With `also`, the k-th smallest p-value must moreover be at most the k-th
+    of these bounds for some k.
     """
     ordered, i, n = np.sort(p_values), np.arange(1, len(p_values) + 1), len(p_values)
     cumulative = stats.beta.ppf(1 - CONFIDENCE, i, n - i + 1)
@@ -126,6 +133,8 @@ def smallest_share_found(
         middle = (least + most) // 2
         copies = np.sort(np.where(ranks <= middle[:, None], drawn, 1.0), axis=1)
         found = (copies <= rate * ranks / samples).any(1)
+        if also is not None:
+            found &= (copies <= also).any(1)
         least, most = np.where(found, least, middle), np.where(found, middle, most)
     # P(Binomial(S, pi) >= k) is a beta distribution function; k = S + 1 is never reached
 

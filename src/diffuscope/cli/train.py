@@ -2,18 +2,25 @@
 
 import os
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import tyro
+from tqdm import tqdm
 
+from diffuscope.distributed import wait_for_all
 from diffuscope.errors import InputError
 from diffuscope.streams import require_seed
 from diffuscope.training import Precision, process_group, rank, train_denoiser
 
 from .options import DataOptions, TrainOptions, require_within, writing
 
-WRITTEN = ("model.safetensors", "training.safetensors", "distance.jsonl")
+if TYPE_CHECKING:
+    from diffuscope.data import DataSet
+    from diffuscope.monitor import Monitor
+
+WRITTEN = ("model.safetensors", "training.safetensors", "distance.jsonl", "monitor.jsonl", "monitor.html")
 
 
 @dataclass(frozen=True)
@@ -36,8 +43,12 @@ class Train:
     """Log the distance to the exact optimum every so many steps; 0 for never."""
     tensorboard: bool = False
     """Also log to TensorBoard, in the folder tensorboard of --out; requires diffuscope[tensorboard]."""
+    audit_every: int = 0
+    """Look for copies of training examples every so many steps (monitor.jsonl, monitor.html); 0 for never."""
+    stop_on: Literal["copies"] | None = None
+    """Stop the training when copying has begun; needs --audit-every."""
     out: Path = Path("out/train")
-    """Folder for model.safetensors, the checkpoint and distance.jsonl."""
+    """Folder for model.safetensors, the checkpoint and the logs."""
     seed: int = 0
     """Random seed for the split, the initial weights, batches and noise."""
     forecast: bool = False
@@ -49,6 +60,9 @@ class Train:
         self.training.check()
         require_seed(self.seed)
         require_within("log_every", self.log_every, 0, 10**9)
+        require_within("audit_every", self.audit_every, 0, 10**9)
+        if self.stop_on and not self.audit_every:
+            raise InputError("stop_on: expected --audit-every as well, the number of steps between two looks; got none")
         if self.forecast:
             self._forecast()
             return
@@ -57,6 +71,7 @@ class Train:
             self.out.mkdir(parents=True, exist_ok=True)
         with nullcontext() if follows else writing(self.out, *WRITTEN), process_group() as device:
             data = self.source.load(self.seed).in_range(-1.0, 1.0)
+            monitor = self._monitor(data) if self.audit_every else None
             train_denoiser(
                 data,
                 steps=self.training.train_steps,
@@ -69,11 +84,29 @@ class Train:
                 precision=self.precision,
                 compiled=self.compile,
                 device=device,
+                stop=None if monitor is None else monitor.after_step,
             )
             if rank() == 0:
+                if monitor is not None and monitor.last is not None:
+                    if monitor.last.stop:
+                        print(f"Stopped at step {monitor.last.step:,}: copying has begun")
+                    print(f"Looks while training: {monitor.report()}")
                 print(f"Model: {self.out / 'model.safetensors'}")
                 if self.log_every:
                     print(f"Distance to the optimum: {self.out / 'distance.jsonl'}")
+
+    def _monitor(self, data: "DataSet") -> "Monitor":
+        """The monitor of this run; the log of an earlier run in the folder is that of a resumed one only."""
+        from diffuscope.monitor import EFFORT, LOG, Monitor  # imports that a training alone need not wait for
+
+        if rank() == 0 and not (self.out / "training.safetensors").exists():
+            (self.out / LOG).unlink(missing_ok=True)
+        wait_for_all()
+        stop_on = (self.stop_on,) if self.stop_on else ()
+        settings = replace(EFFORT, seed=self.seed)
+        return Monitor(
+            data, every=self.audit_every, settings=settings, out=self.out, stop_on=stop_on, show=tqdm.write
+        )  # fmt: skip
 
     def _forecast(self) -> None:
         """The forecast of this run, in one process."""

@@ -20,7 +20,7 @@ from diffuscope.errors import InputError
 from diffuscope.schedules import VE
 
 from .log import DistanceLog
-from .loop import fit
+from .loop import Stop, fit
 from .objective import EDMWeight, LogNormalNoise
 from .optimum import Optimum
 from .settings import Precision, TrainingSettings
@@ -74,13 +74,15 @@ def train_denoiser(
     precision: Precision = "float32",
     compiled: bool = False,
     device: torch.device | None = None,
+    stop: Stop | None = None,
 ) -> Preconditioned:
     """The default model trained on `data` in the data's own range, returned in evaluation mode.
 
     With `out`, model.safetensors is saved there, and a checkpoint lets the same call resume an interrupted run to the
     same weights. Every `log_every` steps (0: never) the distance to the exact optimum is appended to distance.jsonl,
     and to TensorBoard with `tensorboard`. `conditional` trains with the labels of the data as classes. Under torchrun
-    the processes share every batch. Raises InputError for `conditional` without the labels 0 .. C-1, and for a log
+    the processes share every batch. The run ends early where `stop` says so (see `train`), such as the `after_step` of
+    a `monitor.Monitor`. Raises InputError for `conditional` without the labels 0 .. C-1, and for a log
     without `out`.
     """
     if log_every < 0:
@@ -109,6 +111,7 @@ def train_denoiser(
         checkpoint=None if out is None else out / "training.safetensors",
         labels=data.train_labels if conditional else None,
         log=of_process_0(distance_log, device) if log_every else None,
+        stop=stop,
     ).eval()
     if out is not None and rank() == 0:
         save_denoiser(trained, out / "model.safetensors")

@@ -38,6 +38,8 @@ from .run import DivergedError, TrainingRun
 from .settings import TrainingSettings
 
 Module = TypeVar("Module", bound=nn.Module)
+Stop = Callable[[int, Callable[[], nn.Module]], bool]
+"""Called after every step with the step and a function that makes the averaged denoiser: whether to stop."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,15 @@ def train(
     labels: Shaped[Tensor, "..."] | None = None,
     save_every: float = 60.0,
     log: DistanceLog | None = None,
+    stop: Stop | None = None,
 ) -> Generator[Progress, None, None]:
     """Train `denoiser` in place on `data` and yield after every step.
 
     `denoiser` is a module that fulfills the `Denoiser` contract. If `checkpoint` exists, the run resumes from it (its
     weights replace those of `denoiser`); the state is saved there at the start, every `save_every` seconds, and at the
     end. A finished run yields once and changes nothing. A `log` records the distance of the averaged denoiser to the
-    optimum; it does not affect the weights.
+    optimum; it does not affect the weights. The run ends after the step for which `stop` says so, with a checkpoint;
+    resumed, it is asked about that step again.
 
     A denoiser with `classes` = C is trained on the `labels` of the examples, 0 .. C-1, or C for an unlabeled example;
     the distance is then that of the unconditional denoiser. Under `torchrun`, within `process_group()`, the processes
@@ -93,11 +97,11 @@ def train(
             of_process_0(file.save, run.device)  # an unwritable folder shows now, not after an hour
     wait_for_all()  # no process writes while another reads
     opened = of_process_0(lambda: None if log is None else OpenLog(log, run.step, resumed=resumed), run.device)
-    return _steps(run, file, save_every, opened)
+    return _steps(run, file, save_every, opened, stop)
 
 
 def _steps(
-    run: TrainingRun, file: RunCheckpoint | None, save_every: float, log: OpenLog | None
+    run: TrainingRun, file: RunCheckpoint | None, save_every: float, log: OpenLog | None, stop: Stop | None
 ) -> Generator[Progress, None, None]:
     steps, saved_at = run.settings.steps, time.monotonic()
 
@@ -109,13 +113,15 @@ def _steps(
     atexit.register(save_whole_steps)
     try:
         _measure(run, log, save_whole_steps)
-        if run.step == steps:
+        ended = run.step == steps or (run.step > 0 and _stops(run, stop, save_whole_steps))
+        if ended:
             yield _progress(run, log)
-        while run.step < steps:
+        while not ended:
             with _interrupt_after():
                 run.advance()
                 _measure(run, log, save_whole_steps)  # before the checkpoint, so that a saved step has been logged
-                if file is not None and (run.step == steps or time.monotonic() - saved_at >= save_every):
+                ended = _stops(run, stop, save_whole_steps) or run.step == steps
+                if file is not None and (ended or time.monotonic() - saved_at >= save_every):
                     file.save()
                     saved_at = time.monotonic()
             yield _progress(run, log)
@@ -144,6 +150,17 @@ def _measure(run: TrainingRun, log: OpenLog | None, save: Callable[[], None]) ->
         return
     try:
         log.write(log.log.optimum.distance(averaged(run.denoiser, run.average), run.step))
+    except InputError:
+        save()
+        raise
+
+
+def _stops(run: TrainingRun, stop: Stop | None, save: Callable[[], None]) -> bool:
+    """Whether `stop` ends the run here; no step is lost if it cannot tell."""
+    if stop is None:
+        return False
+    try:
+        return stop(run.step, lambda: averaged(run.denoiser, run.average))
     except InputError:
         save()
         raise
@@ -233,10 +250,13 @@ def fit(
     labels: Shaped[Tensor, "..."] | None = None,
     save_every: float = 60.0,
     log: DistanceLog | None = None,
+    stop: Stop | None = None,
 ) -> Module:
     """Train to the end with a progress bar and return the averaged denoiser; the arguments are those of `train`."""
     average: Mapping[str, Tensor] = {}
-    run = train(denoiser, data, settings, checkpoint=checkpoint, labels=labels, save_every=save_every, log=log)
+    run = train(
+        denoiser, data, settings, checkpoint=checkpoint, labels=labels, save_every=save_every, log=log, stop=stop
+    )  # fmt: skip
     with closing(show_progress(run)) as progresses:
         for progress in progresses:
             average = progress.average

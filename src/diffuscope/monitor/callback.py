@@ -1,0 +1,188 @@
+r"""Watch a training for copying: a function of step and denoiser that says whether to stop.
+
+.. code-block:: python
+
+    monitor = Monitor(data, every=1000, out=Path("out/watched"))
+    for step in range(1, steps + 1):
+        ...
+        if monitor.is_due(step) and monitor(step, denoiser):
+            break
+
+A look measures what `look` says. The run is stopped where the audit's own list of copies has an entry and the exact
+p-value of the look is at most its level :math:`\alpha / (k (k + 1))` (`repeated_looks`): if samples never copy, a run
+of any length is stopped with probability alpha = `false_stop` at most. Nothing of the training is touched
+(`undisturbed`), and all random numbers come from streams of the monitor's own, by seed and step.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from diffuscope.audit import Settings, Subject
+from diffuscope.audit.fingerprint import digest
+from diffuscope.audit.no_model import NoModel
+from diffuscope.data import DataSet
+from diffuscope.denoisers import Denoiser
+from diffuscope.distributed import of_process_0, said_by_process_0
+from diffuscope.errors import InputError
+from diffuscope.report import write_page
+
+from .loggers import scalars, sender
+from .look import Look, Looking
+from .on_device import OnDevice
+from .page import monitor_page
+from .record import Record
+from .repeated_looks import level_of_look
+from .undisturbed import device_of, undisturbed
+
+STOPS = ("copies",)
+LOG, PAGE = "monitor.jsonl", "monitor.html"
+EFFORT = Settings(points=256, trajectories=8, generated=500)
+
+
+class Monitor:
+    """Looks at a denoiser every `every` steps, against `data` in the model's own range.
+
+    `data` are a data set, or training and held-out examples as two tensors. `settings` are those of an audit (samples
+    `generated`, `points`, `levels`, feature spaces, seed), by default with 500 samples and 256 points. With `out`, the
+    looks are kept in monitor.jsonl there, and a resumed training continues it. `log` takes the numbers of every look
+    (see `loggers.sender`), `show` its sentence. `stop_on` is ("copies",), or () to watch only. With a `budget`, such as
+    0.05, a look is left out while the looks together have taken more than this share of the time since the monitor was
+    made; then which steps are looked at depends on the machine.
+
+    Raises InputError for values outside their ranges, for data that an audit refuses, and for the log of another run.
+
+    >>> from diffuscope import ExactDenoiser, VE, two_moons
+    >>> from diffuscope.data import toy_data
+    >>> data = toy_data("two-moons", n_train=200, n_heldout=300)
+    >>> monitor = Monitor(data, every=100, show=lambda sentence: None)
+    >>> stop = monitor(100, ExactDenoiser(two_moons(), VE()))  # the distribution itself does not copy
+    >>> stop, monitor.looks[0].word
+    (False, 'not-detected')
+    """
+
+    def __init__(
+        self,
+        data: DataSet | tuple[Tensor, Tensor],
+        *,
+        every: int,
+        settings: Settings | None = None,
+        out: str | Path | None = None,
+        log: Any = None,
+        stop_on: Sequence[str] = STOPS,
+        false_stop: float | int = 0.01,
+        budget: float | int | None = None,
+        show: Callable[[str], object] = print,
+    ) -> None:
+        if every < 1:
+            raise InputError(f"every: expected a whole number of steps >= 1, got {every}")
+        if not set(stop_on) <= set(STOPS):
+            raise InputError(f"stop_on: expected 'copies' or nothing, got {' '.join(map(str, stop_on))}")
+        if not 0 < false_stop < 1:
+            raise InputError(f"false_stop: expected a number between 0 and 1, got {false_stop:g}")
+        if budget is not None and not 0 < budget <= 1:
+            raise InputError(f"budget: expected a share above 0 and at most 1, got {budget:g}")
+        self.every, self.settings, self.stop_on = every, settings or EFFORT, tuple(stop_on)
+        self.false_stop, self.budget, self.show = float(false_stop), budget, show
+        self.subject = (
+            Subject.of(NoModel(), data) if isinstance(data, DataSet) else Subject(NoModel(), data[0], data[1])
+        )
+        self.out, self._send = None if out is None else Path(out), sender(log)
+        self._record = Record(
+            None if self.out is None else self.out / LOG,
+            {
+                "train": digest(self.subject.train),
+                "heldout": digest(self.subject.heldout),
+                "settings": asdict(self.settings),
+                "false_stop": self.false_stop,
+            },
+        )
+        self._looking: Looking | None = None
+        self._made, self.seconds, self._last = time.monotonic(), 0.0, 0.0
+
+    @property
+    def looks(self) -> tuple[Look, ...]:
+        """All looks of the run, in the order of their steps."""
+        return tuple(self._record.looks)
+
+    @property
+    def last(self) -> Look | None:
+        """The latest look."""
+        return self.looks[-1] if self.looks else None
+
+    def is_due(self, step: int) -> bool:
+        """Whether `step` is one of those at which the monitor looks: a multiple of `every`."""
+        return step > 0 and step % self.every == 0
+
+    def __call__(self, step: int, denoiser: Any) -> bool:
+        """Look at `denoiser` after `step`, if it is due; whether to stop.
+
+        Of several processes (`torch.distributed`) process 0 looks and all have its answer, so that all must call it.
+        Raises InputError at the first look for what is no denoiser of these data; later, what cannot be measured is a
+        look that cannot tell.
+        """
+        return self.after_step(step, lambda: denoiser)
+
+    def after_step(self, step: int, denoiser: Callable[[], Any]) -> bool:
+        """The same for a function that makes the denoiser, called if it is due: `train_denoiser(stop=...)`."""
+        if not self.is_due(step):
+            return False
+        made = denoiser()
+        device = device_of(made)
+        return said_by_process_0(bool(of_process_0(lambda: self._looked(step, made), device)), device)
+
+    def _looked(self, step: int, denoiser: Any) -> bool:
+        """One look in this process, recorded, logged and shown."""
+        if not isinstance(denoiser, Denoiser):
+            raise InputError(
+                f"denoiser: expected an object called with x_t and t that has a `schedule`, got "
+                f"{type(denoiser).__name__} without"
+            )
+        repeated = any(look.step >= step for look in self.looks)
+        if self.budget is not None and not repeated and self.looks:
+            allowed = self.budget * (time.monotonic() - self._made)
+            if self.seconds + self._last > allowed:
+                return False
+        self._record.forget_from(step)
+        start = time.monotonic()
+        device = device_of(denoiser)
+        with undisturbed(denoiser):
+            look = self._look(denoiser if device.type == "cpu" else OnDevice(denoiser, device), step)
+        self.seconds += time.monotonic() - start
+        self._last = look.seconds
+        self._record.append(look)
+        self._send(scalars(look), step)
+        self.show(f"step {step:,}: {look.sentence}")
+        return look.stop
+
+    def _look(self, denoiser: Denoiser, step: int) -> Look:
+        count = len(self.looks) + 1
+        level = level_of_look(count, self.false_stop)
+        first = self._looking is None
+        try:
+            if self._looking is None:
+                self._looking = Looking(replace(self.subject, denoiser=denoiser), self.settings)
+            return self._looking(denoiser, step, count, level, stops="copies" in self.stop_on)
+        except InputError as error:
+            if first:
+                raise
+            said = f"Cannot tell whether it copies: {error}."
+            return Look(
+                step=step, look=count, word="cannot-tell", sentence=said, stop=False, level=level, detectable={}
+            )
+
+    def report(self, out: str | Path | None = None) -> Path:
+        """Write monitor.html, the curves of all looks on one page, to `out` or the monitor's own folder; its path.
+
+        Raises InputError before the first look, without a folder, and where it cannot be written.
+        """
+        folder = self.out if out is None else Path(out)
+        if folder is None:
+            raise InputError("out: expected a folder for the page, got none")
+        if not self.looks:
+            raise InputError("report: expected at least one look, got none")
+        return write_page(monitor_page(self.looks, self.subject, self.settings, self.false_stop), folder / PAGE)

@@ -1,0 +1,95 @@
+"""The log of a monitor: a file of JSON lines, of which the first says what was asked, and every other is one look.
+
+A line is flushed to the disk as a whole. The log is the history of the run: when a resumed run repeats a step, the
+looks of that step and of later ones give way to new ones.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from diffuscope.errors import InputError
+from diffuscope.files import replace_atomically
+
+from .look import Look
+
+FORMAT = "diffuscope monitor 1"
+
+
+class Record:
+    """The looks of one run, in the file `path` if one is given; `asked` is what their meaning depends on.
+
+    Nothing is written before the first look. Raises InputError where the file holds anything else, is of another run,
+    or cannot be written.
+    """
+
+    def __init__(self, path: Path | None, asked: dict[str, object]) -> None:
+        self.path, self.looks, self._whole = path, list[Look](), False
+        self.head = {"format": FORMAT, **json.loads(json.dumps(asked))}
+        if path is not None and path.exists():
+            self.looks = read_looks(path, self.head)
+
+    def forget_from(self, step: int) -> None:
+        """Drop the looks of `step` and later."""
+        kept = [look for look in self.looks if look.step < step]
+        if len(kept) < len(self.looks):
+            self.looks, self._whole = kept, False
+
+    def append(self, look: Look) -> None:
+        """Add one look, as a whole line."""
+        self.looks.append(look)
+        if self.path is None:
+            return
+        if not self._whole:  # the first line, or lines that are to go
+            self._write_all()
+            self._whole = True
+            return
+        try:
+            with self.path.open("ab") as file:
+                file.write(_line(look.as_json()))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise InputError(f"out: cannot write {self.path} ({error.strerror or error})") from error
+
+    def _write_all(self) -> None:
+        assert self.path is not None
+        lines = [self.head, *(look.as_json() for look in self.looks)]
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            replace_atomically(self.path, b"".join(map(_line, lines)))
+        except OSError as error:
+            raise InputError(f"out: cannot write {self.path} ({error.strerror or error})") from error
+
+
+def read_looks(path: Path, head: dict[str, object] | None = None) -> list[Look]:
+    """The looks of a log in the order of their steps; a truncated last line is left out.
+
+    Raises InputError where the file cannot be read, holds anything else, or does not begin with `head` if one is given.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last end of line is not whole
+    except OSError as error:
+        raise InputError(f"out: cannot read {path} ({error.strerror or error})") from error
+    looks = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record: dict[str, Any] = json.loads(line)
+            if number > 1:
+                looks.append(Look.of_json(record))
+                continue
+            if record["format"] != FORMAT:
+                raise ValueError(record["format"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"out: line {number} of {path} is not of a monitor's log; name another folder") from error
+        differ = [] if head is None else [key for key in head if record.get(key) != head[key]]
+        if differ:
+            raise InputError(
+                f"out: {path} is of another run, whose {', '.join(differ)} differ; name another folder or remove it"
+            )
+    return looks
+
+
+def _line(record: dict[str, object]) -> bytes:
+    return json.dumps(record, allow_nan=False).encode() + b"\n"

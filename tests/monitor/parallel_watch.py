@@ -1,0 +1,38 @@
+"""A program for torchrun: a training watched by a model that begins to copy at step 4; called with a folder."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import torch
+from copying_models import SMALL, copying_model, gaussian_data
+
+from diffuscope.monitor import Monitor
+from diffuscope.training import process_group, rank, train_denoiser
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    with process_group() as device:
+        data = gaussian_data()
+        monitor = Monitor(data, every=2, settings=SMALL, out=folder, show=lambda _: None)
+        asked = []
+
+        def stop(step: int, made) -> bool:
+            del made
+            asked.append(step)
+            return monitor.after_step(step, lambda: copying_model(data, float(step >= 4)))
+
+        trained = train_denoiser(data, steps=10, batch_size=16, out=folder, device=device, stop=stop)
+        weights = b"".join(p.detach().numpy().tobytes() for p in trained.parameters())
+        found = {
+            "asked": asked,
+            "looks": [look.step for look in monitor.looks],
+            "weights": hashlib.sha256(weights).hexdigest(),
+        }
+        (folder / f"found{rank()}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
