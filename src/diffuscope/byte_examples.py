@@ -129,6 +129,11 @@ class ByteExamples(Tensor):
             torch.index_select(self.values, 0, flat[part].int(), out=result[part])
         return result.reshape(self.shape)
 
+    def byte_parts(self, *, rows: int | None = None) -> Iterator[UInt8[Tensor, "part *event"]]:
+        """The bytes, as many examples at a time as `float_parts` takes of their values."""
+        for start, stop in _ranges(self, rows):
+            yield self[start:stop].bytes  # type: ignore
+
     def _affine(self) -> tuple[float, float]:
         table = self.values.double()
         scale, offset = float(table[255] - table[0]) / 255, float(table[0])
@@ -184,11 +189,15 @@ def float_parts(x: Float[Tensor, "n *event"], *, rows: int | None = None) -> Ite
     >>> [len(part) for part in float_parts(torch.zeros(5, 2), rows=2)]
     [2, 2, 1]
     """
+    for start, stop in _ranges(x, rows):
+        part = x[start:stop]
+        yield part.floats() if isinstance(part, ByteExamples) else part
+
+
+def _ranges(x: Tensor, rows: int | None) -> Iterator[tuple[int, int]]:
     bounded = max(1, PART // max(1, 4 * math.prod(x.shape[1:])))
     step = bounded if rows is None else min(rows, bounded)
-    for start in range(0, len(x), step):
-        part = x[start : start + step]
-        yield part.floats() if isinstance(part, ByteExamples) else part
+    return ((start, min(start + step, len(x))) for start in range(0, len(x), step))
 
 
 def _require_small(x: ByteExamples, operation: str, each: int) -> None:
