@@ -279,6 +279,15 @@ def _index_selected(x: ByteExamples, dim: int, places: Tensor) -> Any:
     return NotImplemented if dim % x.dim() else _chosen(x, places.long())
 
 
+def _entries(x: ByteExamples, dim: int, places: Tensor, *_: Any, **__: Any) -> Any:
+    """Of rows, the entry j of another example for every j."""
+    if x.dim() != 2 or dim % 2 or 4 * places.numel() > LARGEST:
+        return NotImplemented
+    rows = places if x._index is None else x._index[places]
+    columns = torch.unravel_index(torch.arange(places.shape[1], device=places.device), x._stored.shape[1:])
+    return x.values[x._stored[(rows, *columns)].int()]
+
+
 def _copied(x: ByteExamples, **_: Any) -> Any:
     return NotImplemented if _small(x) else _same(x)
 
@@ -317,6 +326,7 @@ _LAZY: dict[Any, Callable[..., Any]] = {
     aten.select: _selected,
     aten.index: _indexed,
     aten.index_select: _index_selected,
+    aten.gather: _entries,
     aten.clone: _copied,
     aten._to_copy: _moved,
     aten.equal: _equal,

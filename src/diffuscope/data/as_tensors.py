@@ -23,14 +23,19 @@ Indices = list[tuple[Examples, Int64[Tensor, "_"]]]
 
 def as_tensors(parts: Indices) -> list[Tensor]:
     """The examples of every part at its index, in float32, or held as bytes: all of one data set in one way."""
-    held = stays_bytes(parts)
+    held = all_stay_bytes(parts)
     return [(in_bytes if held else in_float32)(examples, index) for examples, index in parts]
 
 
-def stays_bytes(parts: Indices) -> bool:
+def all_stay_bytes(parts: Indices) -> bool:
     """Whether these examples are not converted."""
-    needed = sum(4 * len(index) * int(np.prod(examples.event_shape)) for examples, index in parts)
-    return needed > ABOVE and all(examples.values.dtype == np.uint8 for examples, _ in parts)
+    values = sum(len(index) * np.prod(examples.event_shape, dtype=float) for examples, index in parts)
+    return stay_bytes(values) and all(examples.values.dtype == np.uint8 for examples, _ in parts)
+
+
+def stay_bytes(values: float | int) -> bool:
+    """Whether so many values of one byte are too many for float32."""
+    return bool(4 * values > ABOVE)
 
 
 def in_float32(examples: Examples, index: Int64[Tensor, " m"]) -> Float32[Tensor, "m *event"]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from diffuscope.errors import InputError
 from diffuscope.memory import require_memory
 
-from .as_tensors import Indices, as_tensors, stays_bytes
+from .as_tensors import Indices, all_stay_bytes, as_tensors
 from .dataset import FEWEST, DataSet, drawn
 from .examples import Examples, Source, laid_out
 from .groups import Part, codes_of, ids_of
@@ -163,7 +163,7 @@ def _split(
 
 def _require_memory(chosen: Indices) -> None:
     """InputError, before anything is converted, for more examples than there is memory for in float32."""
-    if stays_bytes(chosen):
+    if all_stay_bytes(chosen):
         return
     (train, index), (held, heldout_index) = chosen
     counts = (
