@@ -110,6 +110,7 @@ def test_channels_may_come_last_and_archives_have_labels(tmp_path, both, pixels)
 def test_arrays_in_memory_stay_where_they_are(both, pixels):
     held, plain = both(pixels, function=data_from_arrays, data_range=RANGE)
     require_identical(held, plain)
+    assert isinstance(held.train, ByteExamples)
     assert held.train._stored.data_ptr() == pixels.ctypes.data
     flat, series = pixels.reshape(N, -1), pixels.reshape(N, 3, 20)
     require_identical(*both(flat, function=data_from_arrays, data_range=RANGE))

@@ -53,6 +53,7 @@ def test_a_decoded_folder_is_the_folder_and_is_decoded_once(folder, monkeypatch,
         assert torch.equal(data.train, plain.train)
         assert torch.equal(data.heldout, plain.heldout)
         assert data.train_labels is not None
+        assert plain.train_labels is not None
         assert data.train_labels.tolist() == plain.train_labels.tolist()
         assert (data.provenance, data.data_range) == (plain.provenance, plain.data_range)
 
