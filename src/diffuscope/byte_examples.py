@@ -194,10 +194,35 @@ def float_parts(x: Float[Tensor, "n *event"], *, rows: int | None = None) -> Ite
         yield part.floats() if isinstance(part, ByteExamples) else part
 
 
+def mean_and_variance(x: Float[Tensor, "n *event"]) -> tuple[float, float]:
+    r"""The mean of all values, and the variance of a coordinate, :math:`\operatorname{tr}\Sigma / D`; by parts.
+
+    >>> mean_and_variance(torch.tensor([[0.0, 10.0], [2.0, 10.0]]))
+    (5.5, 0.5)
+    """
+    center = coordinate_mean(x)
+    squares = sum(float((part.double() - center).square_().sum()) for part in float_parts(x))
+    return float(center.mean()), squares / x.numel()
+
+
+def coordinate_mean(x: Float[Tensor, "n *event"]) -> Float[Tensor, "*event"]:
+    """The mean of the examples, in float64, by parts."""
+    total = torch.zeros(x.shape[1:], dtype=torch.float64, device=x.device)
+    for part in float_parts(x):
+        total += part.sum(0, dtype=torch.float64)
+    return total / len(x)
+
+
+def extremes(x: Float[Tensor, "n *event"]) -> tuple[float, float]:
+    """The least and the greatest value, by parts."""
+    ends = [part.aminmax() for part in float_parts(x)]
+    return min(float(end.min) for end in ends), max(float(end.max) for end in ends)
+
+
 def _ranges(x: Tensor, rows: int | None) -> Iterator[tuple[int, int]]:
     bounded = max(1, PART // max(1, 4 * math.prod(x.shape[1:])))
     step = bounded if rows is None else min(rows, bounded)
-    return ((start, min(start + step, len(x))) for start in range(0, len(x), step))
+    return ((start, min(start + step, len(x))) for start in range(0, max(1, len(x)), step))
 
 
 def _require_small(x: ByteExamples, operation: str, each: int) -> None:

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from sklearn.cluster import KMeans
 from torch import Tensor
 
+from diffuscope.byte_examples import float_parts
 from diffuscope.exact import Gaussian
 
 from .whitening import Whitened
@@ -27,9 +28,10 @@ def fit_cluster_features(train: Float[Tensor, "n *event"], gaussian: Gaussian, s
     """Cluster `train`, whose Gaussian is `gaussian`, and whiten the distances on it."""
     floor = SMOOTHING**2 * gaussian.trace / gaussian.dimension
     whiten = (gaussian.eigenvectors / (gaussian.eigenvalues.clamp(min=0) + floor).sqrt()).float()
+    mean = gaussian.mean.float()
 
     def components(x: Float[Tensor, "n *event"]) -> Float[Tensor, "n d"]:
-        return (x - gaussian.mean.float()).flatten(1).float() @ whiten
+        return torch.cat([(part - mean).flatten(1).float() @ whiten for part in float_parts(x)])
 
     clusters = KMeans(min(CENTERS, len(train)), max_iter=ITERATIONS, random_state=seed)
     centers = torch.from_numpy(clusters.fit(components(train).numpy()).cluster_centers_)

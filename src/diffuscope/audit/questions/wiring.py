@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from diffuscope.byte_examples import extremes
 from diffuscope.denoisers import Batch
 from diffuscope.errors import InputError
 from diffuscope.findings import Finding, Tone, bootstrap_sums, percentile_interval
@@ -243,7 +244,7 @@ def _ask(session: Session) -> Answer:
     reading, units, start, skill = reduced(
         session, session.stage("wiring", "reading the model", partial(measure, session, own))
     )
-    train, limits = session.subject.train, (float(session.subject.train.min()), float(session.subject.train.max()))
+    train, limits = session.subject.train, extremes(session.subject.train)
     rng = session.numpy_stream("wiring samples")
     audited = own if session.given is None else session.samples
     samples = None if audited is None else sample_units(audited, train, session.subject.heldout, limits, rng)
