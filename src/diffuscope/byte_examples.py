@@ -295,8 +295,11 @@ def _chosen(x: ByteExamples, places: Tensor) -> Tensor:
 
 def _indexed(x: ByteExamples, indices: list[Tensor | None]) -> Any:
     first = indices[0]
-    if first is None or any(other is not None for other in indices[1:]) or first.dim() != 1:
+    if first is None or any(other is not None for other in indices[1:]):
         return NotImplemented
+    if first.dim() != 1:
+        made = NotImplemented if first.dtype == torch.bool else _chosen(x, first.long().flatten())
+        return made if made is NotImplemented else made.reshape(*first.shape, *x.shape[1:])
     return _chosen(x, first.nonzero()[:, 0] if first.dtype == torch.bool else first.long())
 
 

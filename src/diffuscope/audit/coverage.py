@@ -27,6 +27,7 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from torch import Tensor
 
+from diffuscope.byte_examples import float_parts
 from diffuscope.exact import nearest_neighbors
 from diffuscope.findings import NORMAL_95, Finding, Tone
 
@@ -129,7 +130,8 @@ def _permuted(
 
 def _without_a_part(rows: Rows, part: float, rng: np.random.Generator) -> Int[ndarray, " rest"]:
     """Which rows remain, in random order, without the `part` of them that is nearest to a random one."""
-    order = (rows - rows[int(rng.integers(len(rows)))]).norm(dim=1).argsort().numpy()
+    chosen = rows[int(rng.integers(len(rows)))]
+    order = torch.cat([(part - chosen).norm(dim=1) for part in float_parts(rows)]).argsort().numpy()
     return rng.permutation(order[int(part * len(rows)) :])
 
 

@@ -30,8 +30,10 @@ from diffuscope.findings import NORMAL_95
 from .measure import Measure, quantile_measure, share_measure
 from .nearness import kmeans
 from .repeats import distinct
+from .rows_of import at_once, few_enough
 
 CELLS, LEAST_IN_CELL = 10, 20
+FITTED = 10_000  # rows that determine the cells, at most
 NEIGHBORS, BLOCK = 16, 256  # of a query, and queries at once
 Rows = Float[Tensor, "_ features"]
 _RATIO = (0.0, 1.0)
@@ -179,7 +181,7 @@ def copying_test(
 
 def distinct_rows(rows: Rows) -> Rows:
     """The rows without repetitions, in their order; no copy where nothing is repeated."""
-    kept = distinct(rows.numpy())[0]
+    kept = distinct(rows)[0]
     return rows if len(kept) == len(rows) else rows[torch.from_numpy(kept)]
 
 
@@ -196,7 +198,7 @@ def _authentic(found: _Distances, train: Rows) -> Bool[ndarray, " n"]:
     Most have one among the query's other neighbors; only the rest are searched for in all of `train`.
     """
     first, authentic = torch.from_numpy(found.first), torch.zeros(len(found.index), dtype=torch.bool)
-    for part in torch.arange(len(found.index)).split(BLOCK):
+    for part in torch.arange(len(found.index)).split(min(BLOCK, at_once(4 * found.index.shape[1] * train.shape[1]))):
         near = train[found.index[part]].double()
         authentic[part] = (near[:, 1:] - near[:, :1]).norm(dim=2).amin(1) < first[part]
     rest = torch.nonzero(~authentic)[:, 0]
@@ -208,6 +210,6 @@ def _authentic(found: _Distances, train: Rows) -> Bool[ndarray, " n"]:
 
 def _cells(samples: Rows, heldout: Rows, train: Rows, rng: np.random.Generator) -> tuple[ndarray, ndarray]:
     count = max(1, min(CELLS, min(len(samples), len(heldout)) // (2 * LEAST_IN_CELL)))
-    part = train[torch.from_numpy(rng.permutation(len(train))[:10_000])]
+    part = train[torch.from_numpy(rng.permutation(len(train))[: few_enough(FITTED, train.shape[1])])]
     cell = kmeans(part, count, int(rng.integers(2**32)))
     return cell(samples), cell(heldout)

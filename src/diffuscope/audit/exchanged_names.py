@@ -16,6 +16,8 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 
+from .rows_of import at_once, few_enough
+
 PERMUTATIONS = 999
 CHUNK = 4_000_000  # names held at once
 Groups = Shaped[ndarray, " _"]
@@ -99,15 +101,16 @@ def named_pool(
     *,
     most: int | None = None,
 ) -> tuple[NamedRows, Rows]:
-    """The chosen rows of two sets with their names; see `named_rows`."""
+    """The chosen rows of two sets with their names, of either no more than memory allows; see `named_rows`."""
     named = named_rows(
         len(first) if first_groups is None else first_groups,
         len(second) if second_groups is None else second_groups,
         rng,
-        most=most,
+        most=few_enough(len(first) + len(second) if most is None else most, first.shape[1]),
     )
     before = named.index < len(first)
     rows = first.new_empty(len(named.index), first.shape[1])
-    rows[torch.from_numpy(before)] = first[torch.from_numpy(named.index[before])]
-    rows[torch.from_numpy(~before)] = second[torch.from_numpy(named.index[~before] - len(first))]
+    for of, places, start in ((first, before, 0), (second, ~before, len(first))):
+        for part in torch.from_numpy(np.flatnonzero(places)).split(at_once(first.shape[1])):
+            rows[part] = of[torch.from_numpy(named.index)[part] - start]
     return named, rows

@@ -23,6 +23,7 @@ from diffuscope.findings import Finding, Tone, exact_share_interval
 
 from .label_shares import LabelBalance, label_balance
 from .nearness import kmeans
+from .rows_of import few_enough
 from .some_rows import some_rows
 
 CLUSTERS = (20, 10, 5, 3)
@@ -73,7 +74,7 @@ class SelfRepeats:
 
 def modes(samples: Rows, train: Rows, heldout: Rows, significance: float, rng: np.random.Generator) -> Modes:
     """Compare the clusters of samples with those of held-out examples."""
-    fitted, found = some_rows(train, FITTED, rng), None
+    fitted, found = some_rows(train, few_enough(FITTED, train.shape[1]), rng), None
     for count in CLUSTERS:
         cluster = kmeans(fitted, count, int(rng.integers(2**32)))
         of_samples, of_heldout = cluster(samples), cluster(heldout)

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Shaped
 from numpy import ndarray
 from torch import Tensor
 
+from diffuscope.byte_examples import float_parts
 from diffuscope.errors import InputError
 from diffuscope.findings import numbers
 from diffuscope.report import Table
@@ -59,7 +60,7 @@ def standard_measures(
     ('IMS, %', 100.0, 0.0)
     """
     for name, of in (("samples", samples), ("train", train), ("heldout", heldout)):
-        if not of.isfinite().all():
+        if not all(bool(part.isfinite().all()) for part in float_parts(of)):
             raise InputError(f"{name}: expected finite values, got NaN or infinity")
     of_train, of_heldout = _checked_groups(len(train), len(heldout), train_groups, heldout_groups)
     if min(len(samples), len(train), len(heldout)) < 2:
