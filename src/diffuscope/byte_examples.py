@@ -194,6 +194,11 @@ def float_parts(x: Float[Tensor, "n *event"], *, rows: int | None = None) -> Ite
         yield part.floats() if isinstance(part, ByteExamples) else part
 
 
+def floats_at(x: Float[Tensor, "n *event"], places: Int64[Tensor, " m"]) -> Float[Tensor, "m *event"]:
+    """The examples at these places as a plain tensor, however many: for those that are needed as floats."""
+    return x.rows(places).floats() if isinstance(x, ByteExamples) else x[places]
+
+
 def mean_and_variance(x: Float[Tensor, "n *event"]) -> tuple[float, float]:
     r"""The mean of all values, and the variance of a coordinate, :math:`\operatorname{tr}\Sigma / D`; by parts.
 

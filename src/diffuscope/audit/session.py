@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from diffuscope import streams
+from diffuscope.byte_examples import floats_at
 from diffuscope.exact import Gaussian
 from diffuscope.store import Arrays, Store
 
@@ -177,8 +178,8 @@ class Session:
     def points(self) -> tuple[Points, Points, Points]:
         """Equally many random training and held-out examples, and the noise that the i-th of both share."""
         train, heldout, stream = self._drawn_points
-        clean = self.subject.train[train]
-        return clean, self.subject.heldout[heldout], torch.randn(clean.shape, generator=stream)
+        clean, others = floats_at(self.subject.train, train), floats_at(self.subject.heldout, heldout)
+        return clean, others, torch.randn(clean.shape, generator=stream)
 
     @property
     def point_indices(self) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"]]:

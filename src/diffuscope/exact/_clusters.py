@@ -10,10 +10,12 @@ Nothing of the size of the data is copied: rows are read in chunks.
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from diffuscope.byte_examples import as_floats, float_parts
 from diffuscope.errors import InputError
 
 from .spectral import LARGEST_DENSE, top_eigenpairs
@@ -21,6 +23,7 @@ from .streaming import nystrom, oversampled
 
 CHUNK_BYTES = 256 * 2**20  # working memory of one chunk of examples (one example at least)
 MANY_EXAMPLES = 10_000  # beyond this k-means runs on minibatches
+MOST_NUMBERS = 2**28  # in the examples that determine the clusters, random ones if there are more
 Pairs = tuple[Float[Tensor, "D r"], Float[Tensor, " r"], float]
 
 
@@ -30,15 +33,23 @@ def kmeans_labels(data: Float[Tensor, "n *event"], components: int, generator: t
 
     if not 1 <= components <= len(data):
         raise InputError(f"components: expected 1 .. {len(data)} (the number of examples), got {components}")
-    if not all(bool(torch.isfinite(part).all()) for part in data.split(4096)):
+    if not all(bool(torch.isfinite(part).all()) for part in float_parts(data)):
         raise InputError("data: expected finite values, got NaN or infinity")
     seed = int(torch.randint(2**31 - 1, (1,), generator=generator, device=generator.device))
-    rows = data.reshape(len(data), -1).cpu().numpy()
-    if len(rows) > MANY_EXAMPLES:
-        kmeans = MiniBatchKMeans(components, random_state=seed, batch_size=2048)
+    most, order = MOST_NUMBERS // max(1, data[0].numel()), slice(None)
+    if len(data) > most:
+        order = torch.randperm(len(data), generator=generator, device=generator.device)[:most].sort().values
+    fitted = as_floats(data[order]).flatten(1).cpu().numpy()
+    if len(fitted) > MANY_EXAMPLES:
+        kmeans = MiniBatchKMeans(components, random_state=seed, batch_size=2048).fit(fitted)
     else:
-        kmeans = KMeans(components, random_state=seed)
-    return torch.as_tensor(kmeans.fit(rows).labels_, dtype=torch.int64, device=data.device)
+        kmeans = KMeans(components, random_state=seed).fit(fitted)
+    labels = (
+        [kmeans.labels_]
+        if len(fitted) == len(data)
+        else [kmeans.predict(part.flatten(1).cpu().numpy()) for part in float_parts(data)]
+    )
+    return torch.as_tensor(np.concatenate(labels), dtype=torch.int64, device=data.device)
 
 
 def weighted_pairs(

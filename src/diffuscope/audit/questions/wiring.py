@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from diffuscope.byte_examples import extremes
+from diffuscope.byte_examples import extremes, floats_at
 from diffuscope.denoisers import Batch
 from diffuscope.errors import InputError
 from diffuscope.findings import Finding, Tone, bootstrap_sums, percentile_interval
@@ -58,7 +58,7 @@ class Wiring:
 def examples(session: Session) -> tuple[Batch, Batch, torch.Generator]:
     """Random training examples, noise for them, and the stream that they come from."""
     train, stream = session.subject.train, session.torch_stream("wiring")
-    clean = train[torch.randperm(len(train), generator=stream)[:EXAMPLES]]
+    clean = floats_at(train, torch.randperm(len(train), generator=stream)[:EXAMPLES])
     return clean, torch.randn(clean.shape, generator=stream), stream
 
 
