@@ -19,7 +19,7 @@ from torch import Tensor
 from diffuscope.exact import nearest_neighbors
 
 from .rows_of import at_once, nearest_rows, rows_of
-from .transformations import BRIGHTNESS, Transformation, Versions, labels, standardized, versions
+from .transformations import BRIGHTNESS, Transformation, Versions, averaged, labels, standardized, versions
 
 CANDIDATES = 16  # of each probe
 REFINED, STARTS = 4, 4  # candidates that finer transformations decide between, and transformations before these
@@ -40,18 +40,19 @@ class Alignment:
         self.labels, self.finer_labels = labels(chosen), labels(self.finer)
         self.rows = rows_of(train, self.compared, among)
         places = torch.arange(len(train)) if among is None else among
-        self.invariant = torch.cat([low_frequencies(train[part]) for part in places.split(_block(train))])
+        self.invariant = torch.cat([low_frequencies(averaged(train[part])) for part in places.split(_block(train))])
 
     def compared(self, images: Images) -> Float[Tensor, "n d"]:
-        """The rows between which distances are taken: standardized if brightness does not count."""
-        rows = images.flatten(1)
+        """The rows between which distances are taken, of averaged images; standardized if brightness does not count."""
+        rows = averaged(images).flatten(1)
         return standardized(rows) if any(t.name == BRIGHTNESS for t in self.chosen) else rows
 
     def __call__(self, queries: Images) -> tuple[Images, list[str], Float[Tensor, " n"]]:
-        """The queries, each under the transformation that brings it nearest to any candidate, and its label.
+        """The averaged queries, each under the transformation that brings it nearest to a candidate, and its label.
 
         The last is the distance to the nearest training image before any transformation.
         """
+        queries = averaged(queries)
         blocks = [self._candidates(part) for part in queries.split(_block(queries))]
         candidates, distances = torch.cat([found for found, _ in blocks]), torch.cat([plain for _, plain in blocks])
         size = max(1, MEMORY // (4 * self.rows.shape[1] * (4 * len(self.labels) + candidates.shape[1])))

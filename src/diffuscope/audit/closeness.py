@@ -31,7 +31,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 
-from .rows_of import RowsOf, at_once, nearest_rows
+from .rows_of import AnyRows, at_once, nearest_rows
 
 NEIGHBORS = 16  # searched at first
 COMPARED = 5  # different neighbors in the statistic
@@ -84,7 +84,7 @@ class Neighborhood:
 
 
 def neighborhood(
-    queries: Rows, train: Rows | RowsOf, k: int = NEIGHBORS, times: Int[ndarray, " train"] | None = None
+    queries: Rows, train: AnyRows, k: int = NEIGHBORS, times: Int[ndarray, " train"] | None = None
 ) -> Neighborhood:
     """The k nearest rows of `train`, or all of them if they are fewer; `times` each occurs (once by default)."""
     distance, index = nearest_rows(queries, train, min(k, len(train)))
@@ -97,7 +97,7 @@ def neighborhood(
 
 
 def closeness(
-    queries: Rows, train: Rows | RowsOf, found: Neighborhood, radius: float, times: Int[ndarray, " train"] | None = None
+    queries: Rows, train: AnyRows, found: Neighborhood, radius: float, times: Int[ndarray, " train"] | None = None
 ) -> Float[ndarray, " n"]:
     """s of every query, among as many neighbors as it takes to meet a different one; infinity if there is none."""
     values, k = found.closeness(radius), found.index.shape[1]

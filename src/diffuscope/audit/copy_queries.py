@@ -13,7 +13,7 @@ from .alignment import Alignment
 from .closeness import Neighborhood, closeness, neighborhood
 from .features import Features
 from .repeats import distinct
-from .rows_of import RowsOf, at_once, flat, part_of, rows_of
+from .rows_of import AnyRows, at_once, flat, part_of, rows_of
 from .transformations import Transformation
 
 Events = Float[Tensor, "_ *event"]
@@ -36,27 +36,28 @@ class Search:
         as_they_are = rows_of(train, flat if chosen else features, among)
         kept, group = distinct(as_they_are)
         places = None if len(kept) == len(group) else torch.from_numpy(kept)
+        self.alignment: Alignment | None = None
+        self.features = features
         if chosen:
             index = places if among is None or places is None else among[places]
             self.alignment = Alignment(train, chosen, among if index is None else index)
             self.rows, self.features = self.alignment.rows, self.alignment.compared
         else:
-            self.alignment, self.features = None, features
             self.rows = as_they_are if places is None else part_of(as_they_are, places)
         self.original, self.times = kept, np.bincount(group)
 
     def __call__(self, queries: Events, among: Int64[Tensor, " places"] | None = None) -> "Queries":
         """The queries (those at the places `among`, if given), aligned, with their neighborhoods."""
-        parts, names, untransformed = [], [], []
+        parts, names, untransformed, alignment = [], [], [], self.alignment
         for part in _parts(queries, among):
-            if self.alignment is not None:
-                part, called, distance = self.alignment(part)
+            if alignment is not None:
+                part, called, distance = alignment(part)
                 names += called
                 untransformed.append(distance.numpy())
             parts.append(self.features(part))
         rows = parts[0] if len(parts) == 1 else torch.cat(parts)
         near = neighborhood(rows, self.rows, times=self.times)
-        if self.alignment is None:
+        if alignment is None:
             return Queries(rows, self.rows, self.times, near, [""] * len(rows), near.distance[:, 0])
         return Queries(rows, self.rows, self.times, near, names, np.concatenate(untransformed))
 
@@ -75,7 +76,7 @@ class Queries:
     """Rows with their neighborhoods among the rows of the training examples, and how each was transformed."""
 
     rows: Rows
-    train: Rows | RowsOf
+    train: AnyRows
     times: Int[ndarray, " train"]  # how often each row of `train` occurs
     near: Neighborhood
     transformation: list[str]

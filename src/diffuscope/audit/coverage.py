@@ -31,6 +31,8 @@ from diffuscope.byte_examples import float_parts
 from diffuscope.exact import nearest_neighbors
 from diffuscope.findings import NORMAL_95, Finding, Tone
 
+from .rows_of import AnyRows, few_enough
+
 MEAN, MOST = 2.5, 2000  # samples in a neighborhood; examples of each set
 SHORT = 0.03  # a coverage short by less is no fault, however significant
 PARTS, TRIALS, FOUND = (0.05, 0.1, 0.2), 20, 0.9
@@ -66,13 +68,16 @@ def neighborhood_size(held: int, drawn: int) -> int:
     return min(held, int(np.ceil(MEAN * held / drawn)))
 
 
-def coverage(samples: Rows, train: Rows, heldout: Rows, significance: float, rng: np.random.Generator) -> Coverage:
+def coverage(
+    samples: Rows, train: AnyRows, heldout: AnyRows, significance: float, rng: np.random.Generator
+) -> Coverage:
     """Of held-out examples by samples, both at random if they are many; needs two training examples for each sample.
 
     Where training examples are fewer, fewer samples are used.
     """
-    held = _some(heldout, MOST, rng)
-    size = max(1, min(len(samples), len(train) // 2, MOST))
+    most = few_enough(MOST, heldout.shape[1])
+    held = _some(heldout, most, rng)
+    size = max(1, min(len(samples), len(train) // 2, most))
     k = neighborhood_size(len(held), size)
     near = nearest_neighbors(held, held, k)[1].numpy() if k > 1 else np.arange(len(held))[:, None]
     kept = _some(train, 3 * size, rng)
@@ -111,7 +116,7 @@ def _inside(held: Rows, near: Int[ndarray, "m k"], rows: Rows) -> Bool[ndarray, 
     return members[:, nearest]
 
 
-def _some(rows: Rows, n: int, rng: np.random.Generator) -> Rows:
+def _some(rows: AnyRows, n: int, rng: np.random.Generator) -> Rows:
     return rows[torch.from_numpy(rng.permutation(len(rows))[:n])]
 
 

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from .exchanged_names import Groups, named_pool
 from .measure import Measure, permuted_measure
-from .rows_of import few_enough
+from .rows_of import AnyRows, few_enough
 
 MOST = 500  # samples, and units of either name
 PERMUTATIONS = 99
@@ -43,8 +43,8 @@ Rows = Float[Tensor, "_ features"]
 
 def generalization_gap(
     samples: Rows,
-    train: Rows,
-    heldout: Rows,
+    train: AnyRows,
+    heldout: AnyRows,
     rng: np.random.Generator,
     train_groups: Groups | None = None,
     heldout_groups: Groups | None = None,

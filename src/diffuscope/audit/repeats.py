@@ -67,7 +67,8 @@ def distinct(
 
 def row_keys(rows: Float[ndarray, "n d"] | Float[Tensor, "n d"] | RowsOf) -> UInt64[ndarray, "n 2"]:
     """Two sums of the 32-bit words of every row, with random factors that are always the same."""
-    random, factors, keys = np.random.default_rng(0), np.empty((0, 2)), [np.empty((0, 2), dtype=np.uint64)]
+    random, keys = np.random.default_rng(0), [np.empty((0, 2), dtype=np.uint64)]
+    factors = keys[0]
     for part in _parts(rows):
         words = np.ascontiguousarray(part.numpy() + np.zeros((), part.numpy().dtype)).view(np.uint32)  # -0 becomes 0
         if not len(factors):

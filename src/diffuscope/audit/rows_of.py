@@ -49,13 +49,19 @@ class RowsOf:
         return map(self.function, parts)
 
 
+AnyRows = Rows | RowsOf
+
+
 def flat(x: Events) -> Rows:
     """Examples as they are."""
     return x.flatten(1)
 
 
-def rows_of(events: Events, function: Map = flat, index: Int[Tensor, " n"] | None = None) -> Rows | RowsOf:
-    """The rows `function(events[index])`, of all events by default; a tensor where that is small or half the events."""
+def rows_of(events: Events, function: Map = flat, index: Int[Tensor, " n"] | None = None) -> AnyRows:
+    """The rows `function(events[index])`, of all events by default.
+
+    They are a tensor where they take AT_ONCE bytes at most, or a quarter of what the events take.
+    """
     count = len(events) if index is None else len(index)
     if function is flat and index is None:
         return flat(events)
@@ -63,11 +69,11 @@ def rows_of(events: Events, function: Map = flat, index: Int[Tensor, " n"] | Non
     rows = RowsOf(events, index, function, width)
     if 4 * count * max(width, events[0].numel()) <= AT_ONCE:
         return function(events if index is None else events[index])
-    # fewer numbers than the events have are made once, part by part
-    return torch.cat([*rows.split(at_once(events[0].numel()))]) if 2 * width <= events[0].numel() else rows
+    # few numbers of each event are made once, part by part
+    return torch.cat([*rows.split(at_once(events[0].numel()))]) if 4 * width <= events[0].numel() else rows
 
 
-def part_of(rows: Rows | RowsOf, places: Int[Tensor, " n"]) -> Rows | RowsOf:
+def part_of(rows: AnyRows, places: Int[Tensor, " n"]) -> AnyRows:
     """The rows at `places`, made when they are read if the others are."""
     if not isinstance(rows, RowsOf):
         return rows[places]
@@ -88,9 +94,7 @@ def few_enough(most: int, width: int) -> int:
     return min(most, max(256, at_once(width)))
 
 
-def nearest_rows(
-    queries: Rows, rows: Rows | RowsOf, k: int
-) -> tuple[Float[Tensor, "queries k"], Int[Tensor, "queries k"]]:
+def nearest_rows(queries: Rows, rows: AnyRows, k: int) -> tuple[Float[Tensor, "queries k"], Int[Tensor, "queries k"]]:
     """`exact.nearest_neighbors` of rows that are made part by part; the least index first among equals, as there."""
     if not isinstance(rows, RowsOf):
         return nearest_neighbors(queries, rows, k)

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from diffuscope.byte_examples import as_floats, float_parts
+from diffuscope.byte_examples import ByteExamples, float_parts
 from diffuscope.errors import InputError
 
 from .spectral import LARGEST_DENSE, top_eigenpairs
@@ -36,20 +36,18 @@ def kmeans_labels(data: Float[Tensor, "n *event"], components: int, generator: t
     if not all(bool(torch.isfinite(part).all()) for part in float_parts(data)):
         raise InputError("data: expected finite values, got NaN or infinity")
     seed = int(torch.randint(2**31 - 1, (1,), generator=generator, device=generator.device))
-    most, order = MOST_NUMBERS // max(1, data[0].numel()), slice(None)
+    most, some = MOST_NUMBERS // max(1, data[0].numel()), data
     if len(data) > most:
-        order = torch.randperm(len(data), generator=generator, device=generator.device)[:most].sort().values
-    fitted = as_floats(data[order]).flatten(1).cpu().numpy()
+        some = data[torch.randperm(len(data), generator=generator, device=generator.device)[:most].sort().values]
+    fitted = (some.floats() if isinstance(some, ByteExamples) else some).flatten(1).cpu().numpy()
     if len(fitted) > MANY_EXAMPLES:
         kmeans = MiniBatchKMeans(components, random_state=seed, batch_size=2048).fit(fitted)
     else:
         kmeans = KMeans(components, random_state=seed).fit(fitted)
-    labels = (
-        [kmeans.labels_]
-        if len(fitted) == len(data)
-        else [kmeans.predict(part.flatten(1).cpu().numpy()) for part in float_parts(data)]
-    )
-    return torch.as_tensor(np.concatenate(labels), dtype=torch.int64, device=data.device)
+    parts = (part.flatten(1).cpu().numpy() for part in float_parts(data))
+    labels = [kmeans.labels_] if len(fitted) == len(data) else [kmeans.predict(part) for part in parts]
+    found = np.concatenate([np.asarray(part, dtype=np.int64) for part in labels])
+    return torch.from_numpy(found).to(data.device)
 
 
 def weighted_pairs(

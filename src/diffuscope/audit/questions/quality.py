@@ -36,6 +36,7 @@ from ..label_shares import LabelBalance, label_balance, label_block, label_findi
 from ..pictures import ordinary_samples
 from ..planted_faults import planted_faults
 from ..question import Answer, Question
+from ..rows_of import few_enough
 from ..session import Session
 from ..subject import FEWEST, Subject
 
@@ -113,7 +114,7 @@ def judge(
         reasons.append(str(error))
     sets = [_some(x, generator) for x in (samples, units.train, units.heldout)]
     base, others = _halves(units, generator)
-    faults = planted_faults(base, gaussian, min(len(samples), LARGEST_SAMPLE), generator)
+    faults = planted_faults(base, gaussian, min(len(samples), _most(samples)), generator)
     affordable = max(1, min(*(len(x) for x in sets[:2]), len(sets[2]) // 2) // FEATURES_PER_EXAMPLE)
     judged, seen = [], set()
     for fit in feature_spaces(subject.train, gaussian, own, classifier, affordable, seed, load):
@@ -160,7 +161,11 @@ def _in_space(space: Space, sets: list[Tensor], faults: dict[str, Tensor], other
 
 
 def _some(x: Float[Tensor, "n *event"], generator: torch.Generator) -> Float[Tensor, "m *event"]:
-    return x if len(x) <= LARGEST_SAMPLE else x[torch.randperm(len(x), generator=generator)[:LARGEST_SAMPLE]]
+    return x if len(x) <= _most(x) else x[torch.randperm(len(x), generator=generator)[: _most(x)]]
+
+
+def _most(x: Float[Tensor, "n *event"]) -> int:
+    return few_enough(LARGEST_SAMPLE, x[0].numel())
 
 
 def _classifier(subject: Subject) -> ClassifierFeatures:
