@@ -68,7 +68,7 @@ def information(session: Session, rng: np.random.Generator) -> Information:
     at = list(zip(alpha.tolist(), sigma.tolist(), strict=True))
     lowest = np.array([s**2 * gaussian_fisher_information(gaussian, a, s) for a, s in at])
     # at the same points as the model's score, so that their sampling errors cancel
-    scores = [gaussian.score(a * heldout + s * noise, a, s).flatten(1).double() for a, s in at]
+    scores = (gaussian.score(a * heldout + s * noise, a, s).flatten(1).double() for a, s in at)
     paired = sigma**2 * np.stack([score.square().sum(1).numpy() for score in scores], 1)
     own, error = sigma**2 * measures.rows("heldout.score_norm"), measures.rows("heldout.error")
     memorizer = d - gain * measures.rows("training.irreducible")
