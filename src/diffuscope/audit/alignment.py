@@ -47,7 +47,9 @@ class Alignment:
         rows = averaged(images).flatten(1)
         return standardized(rows) if any(t.name == BRIGHTNESS for t in self.chosen) else rows
 
-    def __call__(self, queries: Images) -> tuple[Images, list[str], Float[Tensor, " n"]]:
+    def __call__(
+        self, queries: Images
+    ) -> tuple[Float[Tensor, "n channels rows columns"], list[str], Float[Tensor, " n"]]:
         """The averaged queries, each under the transformation that brings it nearest to a candidate, and its label.
 
         The last is the distance to the nearest training image before any transformation.

@@ -16,7 +16,7 @@ denoiser that beats the truncated Gaussian may therefore know no more than the w
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int64
@@ -42,6 +42,11 @@ class Truncation:
     converged: int
     examples: int
 
+    @property
+    def name(self) -> str:
+        """What it is, where it stands for a Gaussian."""
+        return f"a Gaussian of {self.pairs} principal components, with one variance for the rest,"
+
     def __str__(self) -> str:
         settled = "all" if self.converged == self.pairs else f"{self.converged}"
         return (
@@ -53,7 +58,10 @@ class Truncation:
 
 
 def fit_gaussian(train: Float[Tensor, "n *event"], generator: torch.Generator) -> tuple[Gaussian, Truncation | None]:
-    """The Gaussian of the training data, and what was truncated; None where it has the whole covariance."""
+    """The Gaussian of the training data, and what was truncated; None where it has the whole covariance.
+
+    So it has also in many dimensions, of few examples: n of them span n - 1 dimensions.
+    """
     dimension = train[0].numel()
     if dimension <= LARGEST_DENSE:
         return Gaussian.fit(train.split(batch_size(dimension))), None
@@ -65,6 +73,8 @@ def fit_gaussian(train: Float[Tensor, "n *event"], generator: torch.Generator) -
         generator=generator,
     )
     gaussian = Gaussian.of_leading(pairs)
+    if count == len(train) <= len(pairs.eigenvalues) + 1:
+        return replace(gaussian, tail_variance=0.0), None
     return gaussian, Truncation(
         pairs=len(pairs.eigenvalues),
         dimension=dimension,

@@ -41,6 +41,12 @@ class References:
     truncation: Truncation | None = None
 
     @property
+    def components(self) -> int | None:
+        """The number of principal components of the Gaussian, where it has fewer than dimensions."""
+        kept = len(self.gaussian.eigenvalues)
+        return kept if kept < self.gaussian.dimension else None
+
+    @property
     def mean(self) -> Tensor:
         """The mean of the training data, float32."""
         return self.gaussian.mean.float()

@@ -211,5 +211,5 @@ class Session:
             dimension=self.subject.train[0].numel(),
             models=tuple(self.references.models),
             sums=sums,
-            components=None if self.truncation is None else self.truncation.pairs,
+            components=self.references.components,
         )

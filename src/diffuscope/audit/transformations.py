@@ -93,7 +93,7 @@ def labels(chosen: Sequence[Transformation]) -> list[str]:
     return [", ".join(filter(None, parts)) for parts in product(*(t.labels for t in chosen))]
 
 
-def averaged(images: Images) -> Images:
+def averaged(images: Images) -> Float[Tensor, "n channels rows columns"]:
     """Images of more than LARGEST values averaged over blocks, to at most SIDE pixels along each side; others as they
     are.
 

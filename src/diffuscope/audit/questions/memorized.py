@@ -38,7 +38,7 @@ from ..session import Session
 from ..standard_names import measures_table, standard_measures, table_measures
 from ..subject import Subject
 from ..suspects import suspects
-from ..transformations import transformations
+from ..transformations import averaged_shape, transformations
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +186,20 @@ def _ask(session: Session) -> Answer:
             "standard_measures": standard,
             **_groups(session, result),
         },
+        method=_method(tuple(subject.train.shape[1:])) if chosen and "pixels" in spaces else "",
         result=result,
+    )
+
+
+def _method(shape: tuple[int, ...]) -> str:
+    """That large images are searched for copies as averages."""
+    smaller = averaged_shape(shape)
+    if smaller == shape:
+        return ""
+    size, whole = (" x ".join(map(str, sides[1:])) for sides in (smaller, shape))
+    return (
+        f"Copies: images of {whole} pixels were compared as averages of {size}, of which a pixel is what transformations "
+        "move by; copies were planted in the whole images. Nearness to training data is that of the whole images."
     )
 
 

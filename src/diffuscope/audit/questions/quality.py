@@ -336,7 +336,7 @@ def _ask(session: Session) -> Answer:
     result = replace(result, columns=columns, pairs=pairs)
     of_columns, tables = findings_of_columns(columns, pairs, settings.significance)
     found = [with_wrong_columns(found[0], of_columns), *found[1:], *of_columns]
-    pictures = []
+    pictures, truncated = [], "" if session.truncation is None else str(session.truncation)
     first = [torch.arange(min(MOST_SHOWN, len(x))) for x in (samples, subject.heldout)]
     shown, others = session.shown("samples", first[0]), session.shown("heldout", first[1])
     if subject.table is None and shown is not None and others is not None:
@@ -344,7 +344,7 @@ def _ask(session: Session) -> Answer:
     return Answer(
         findings=found,
         blocks=[*pictures, *blocks(result), *tables],
-        method=_method(result) if subject.train_groups is None else f"{_method(result)} {OF_GROUPS}",
+        method=" ".join(filter(None, (_method(result), OF_GROUPS * (subject.train_groups is not None), truncated))),
         facts={"quality_not_measured": None if result.judged else "; ".join(result.reasons)},
         result=result,
     )
