@@ -27,13 +27,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from diffuscope.byte_examples import ByteExamples
 from diffuscope.errors import InputError
 
 from ._finite_set import Evidence, FiniteSet, checked_weights
-from ._posterior import Noised, Posterior, fused_mean, posterior, summation_error
+from ._posterior import Noised, Posterior, fused_mean, posterior, streamed_mean, summation_error
+from ._products import Products
 from ._screening import PointTable, checked_rows
 from .distribution import Batch, Level, checked_levels
 
@@ -45,6 +47,7 @@ ATTEMPTS = {
     torch.float32: ((torch.float32, 32), (torch.float64, 32), (torch.float64, 512)),
     torch.float64: ((torch.float64, 32), (torch.float64, 512)),
 }
+PLAUSIBLE = 4  # a pass by products alone is tried up to this multiple: where errors grow the posterior narrows
 QUERIES = 256  # noised points in one block
 
 
@@ -150,12 +153,44 @@ class Empirical(FiniteSet):
         return costs, self._indices[found]
 
     def part(self, x_t: Batch, alphas: Float[Tensor, " batch"], sigmas: Float[Tensor, " batch"]) -> Part:
-        """The posterior as one part of that of a larger set."""
+        """The posterior as one part of that of a larger set: by products alone where they are exact enough."""
+        precision, table, x = self._precision(x_t), self._table, self._flat(x_t)
+        part, rest = Part.nothing(x), []
+        for rows in self._blocks(x):
+            noised = Noised.at(x[rows], alphas[rows], sigmas[rows], table.center, precision)
+            products, enough = self._exact_enough(noised, precision)
+            rest.append(rows[~enough])
+            if bool(enough.any()):
+                found, rows = streamed_mean(table, products, noised[enough]), rows[enough]
+                part.reference[rows], part.mean[rows], part.error[rows] = table.center, found.mean, found.error
+                part.log_mass[rows], part.log_error[rows] = found.log_mass + self._largest_log_weight, found.log_error
+                rest[-1] = torch.cat([rest[-1], rows[found.error > ACCEPTED[precision] * found.mean.norm(dim=1)]])
+        others = torch.cat([*rest, torch.arange(0, device=x.device)])
+        if len(others):
+            exact = self.posterior_part(x_t[others], alphas[others], sigmas[others])
+            for name in part.__dataclass_fields__:
+                getattr(part, name)[others] = getattr(exact, name)
+        return part
+
+    def _exact_enough(self, noised: Noised, precision: torch.dtype) -> tuple[Products, Bool[Tensor, " batch"]]:
+        """The faster products if they promise the accepted error for all rows, or the best; and for which rows."""
+        table = self._table
+        accepted = PLAUSIBLE * ACCEPTED[precision] * float(table.center.norm())
+
+        def enough(products: Products) -> Tensor:
+            error = 2 * table.score_error(noised.queries, noised.kappa, products) * table.spread
+            return error + summation_error(products.typical_norm, precision) <= accepted
+
+        fast, best = table.faster_products(precision), table.products(precision)
+        fast_enough = enough(fast)
+        return (fast, fast_enough) if fast is best or bool(fast_enough.all()) else (best, enough(best))
+
+    def posterior_part(self, x_t: Batch, alphas: Float[Tensor, " batch"], sigmas: Float[Tensor, " batch"]) -> Part:
+        """As `part`, with the heavy points exactly everywhere: the evidence to float64 at small sigma."""
         part = Part.nothing(self._flat(x_t))
         for rows, block in self._posteriors(x_t, alphas, sigmas, None):
             part.reference[rows], part.mean[rows], part.error[rows] = block.reference(), block.mean, block.error
-            part.log_mass[rows] = block.log_mass + self._largest_log_weight
-            part.log_error[rows] = block.log_error
+            part.log_mass[rows], part.log_error[rows] = block.log_mass + self._largest_log_weight, block.log_error
         return part
 
     def _log_evidence(self, x_t: Tensor, alphas: Tensor, sigmas: Tensor) -> Float[Tensor, " batch"]:
@@ -195,16 +230,13 @@ class Empirical(FiniteSet):
         self, x_t: Tensor, alphas: Tensor, sigmas: Tensor
     ) -> tuple[Float[Tensor, "batch d"], Float[Tensor, " batch"]]:
         """E[x_0 | x_t] and its error in norm: by the fused product where that is exact enough, else by `posterior`."""
-        precision = self._precision(x_t)
         fused = self._fused(x_t, alphas, sigmas)
         if fused is None:
-            mean = torch.empty(len(x_t), self._table.points.shape[1], dtype=torch.float64, device=x_t.device)
-            error = torch.empty(len(x_t), dtype=torch.float64, device=x_t.device)
-            rest = torch.arange(len(x_t), device=x_t.device)
-        else:
-            mean, error = fused
-            rest = (~(error <= ACCEPTED[precision] * mean.norm(dim=1))).nonzero()[:, 0]
-            mean = mean if len(rest) == 0 else mean.double()
+            part = self.part(x_t, alphas, sigmas)
+            return part.mean, part.error
+        mean, error = fused
+        rest = (~(error <= ACCEPTED[self._precision(x_t)] * mean.norm(dim=1))).nonzero()[:, 0]
+        mean = mean if len(rest) == 0 else mean.double()
         if len(rest):
             for rows, block in self._posteriors(x_t[rest], alphas[rest], sigmas[rest], None):
                 mean[rest[rows]], error[rest[rows]] = block.mean, block.error
@@ -213,15 +245,16 @@ class Empirical(FiniteSet):
     def _fused(
         self, x_t: Tensor, alphas: Tensor, sigmas: Tensor
     ) -> tuple[Float[Tensor, "batch d"], Float[Tensor, " batch"]] | None:
-        """Mean and error by one kernel for the batch: float32 on a CPU, one level, scores exact enough; else None."""
+        """Mean and error by one kernel for the batch: floats on a CPU, one level, scores exact enough; else None."""
         on_cpu = x_t.device.type == "cpu" and self._precision(x_t) == self._table.points.dtype == torch.float32
+        on_cpu = on_cpu and not isinstance(self._table.points, ByteExamples)
         if len(x_t) == 0 or not on_cpu or bool((alphas != alphas[0]).any() | (sigmas != sigmas[0]).any()):
             return None
         noised = Noised.at(self._flat(x_t), alphas, sigmas, self._table.center, torch.float32)
         error = self._table.score_error(noised.queries, noised.kappa) * self._table.radius
         if not bool(error.median() <= ACCEPTED[torch.float32] * self._table.typical_norm):
             return None
-        return fused_mean(self._table, noised), error + summation_error(self._table, torch.float32)
+        return fused_mean(self._table, noised), error + summation_error(self._table.typical_norm, torch.float32)
 
     def _posteriors(
         self, x_t: Tensor, alphas: Tensor, sigmas: Tensor, accepted_variance: float | None

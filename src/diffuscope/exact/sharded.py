@@ -93,16 +93,16 @@ class ShardedEmpirical(FiniteSet):
         return self._evidence(costs, indices, self._log_evidence(x_t.detach(), alphas, sigmas), sigmas)
 
     def _mean(self, x_t: Tensor, alphas: Tensor, sigmas: Tensor) -> tuple[Tensor, Tensor]:
-        union = self._union(x_t, alphas, sigmas)
+        own = None if self._own is None else self._own.part(x_t, alphas, sigmas)
+        union = Union.of(own, x_t, alphas, sigmas)
         return union.mean, union.error
 
     def _log_evidence(self, x_t: Tensor, alphas: Tensor, sigmas: Tensor) -> Float[Tensor, " batch"]:
         return self._union(x_t, alphas, sigmas).log_evidence
 
     def _union(self, x_t: Tensor, alphas: Tensor, sigmas: Tensor) -> "Union":
-        x = x_t.reshape(len(x_t), -1)
-        own = Part.nothing(x) if self._own is None else self._own.part(x_t, alphas, sigmas)
-        return Union.of(own, x.double(), alphas, sigmas)
+        own = None if self._own is None else self._own.posterior_part(x_t, alphas, sigmas)
+        return Union.of(own, x_t, alphas, sigmas)
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,10 @@ class Union:
     shift: Float[Tensor, "batch d"]  # D_r - D of this process
 
     @classmethod
-    def of(cls, own: Part, x: Tensor, alphas: Tensor, sigmas: Tensor) -> "Union":
-        """Of this process's part and those of the others at x, (batch, d) in float64."""
+    def of(cls, own: Part | None, x_t: Tensor, alphas: Tensor, sigmas: Tensor) -> "Union":
+        """Of this process's part, if it has any, and those of the others."""
+        x = x_t.reshape(len(x_t), -1).double()
+        own = Part.nothing(x) if own is None else own
 
         def log_likelihood(y: Tensor) -> Tensor:
             return -(x - alphas[:, None] * y).square_().sum(1) / (2 * sigmas**2)
