@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 
 from diffuscope.byte_examples import ByteExamples, as_floats
@@ -42,6 +42,7 @@ class Products:
 
     points: Shaped[Tensor, "points d"]
     of_bytes: bool
+    bytes: UInt8[Tensor, "points d"] | None  # where they lie in the order of the points
     scale: float
     offset: Float[Tensor, " d"]
     subtracted: Float[Tensor, " d"] | None
@@ -66,11 +67,10 @@ class Products:
         self, start: int, stop: int, dtype: torch.dtype, buffer: Float[Tensor, "most d"] | None = None
     ) -> Float[Tensor, "rows d"]:
         """R_i of the points start .. stop, in the buffer if there is one and they have to be converted."""
-        rows = self.points[start:stop]
         if self.of_bytes:
-            rows = rows.bytes  # type: ignore[reportAttributeAccessIssue]
-        elif isinstance(rows, ByteExamples):
-            rows = as_floats(rows)
+            rows = self.points[start:stop].bytes if self.bytes is None else self.bytes[start:stop]  # type: ignore
+        else:
+            rows = as_floats(self.points[start:stop])
         if rows.dtype == dtype:
             return rows
         rows = rows.to(dtype) if buffer is None else buffer[: stop - start].copy_(rows)
@@ -101,7 +101,7 @@ def exact_products(
         half_squares[start:stop] = (rows - center).square_().sum(1) / 2  # float64 rows are the points themselves
     largest, typical = float(norms_squared.max().sqrt()), float(norms_squared.mean().sqrt())
     nothing = torch.zeros_like(center)
-    return Products(points, False, 1.0, nothing, None, 0.0, center, half_squares, largest, typical)
+    return Products(points, False, None, 1.0, nothing, None, 0.0, center, half_squares, largest, typical)
 
 
 def byte_products(points: ByteExamples, memory: int) -> "tuple[Products, Products] | None":
@@ -138,12 +138,14 @@ def byte_products(points: ByteExamples, memory: int) -> "tuple[Products, Product
     table = points.values.double()
     off = (offset + scale * torch.arange(256, device=table.device) - table).abs().max()
     half_squares = about_mean * (scale**2 / 2)
+    in_order = points._index is None and points._stored.is_contiguous()  # then a view, else a copy
 
     def products(squares: Tensor, rounded: float, offset: Tensor, subtracted: Tensor | None) -> Products:
         largest, typical = float(squares.max().sqrt()) + rounded, float(squares.mean().sqrt()) + rounded / 2
         return Products(
             points=points,
             of_bytes=True,
+            bytes=points.bytes if in_order else None,
             scale=scale,
             offset=offset,
             subtracted=subtracted,
