@@ -26,6 +26,14 @@ def points(n: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
     return drawn
 
 
+def pictures(n: int) -> Tensor:
+    """Smooth pictures of 16 x 16 bytes about a ramp, with a little grain; some are black or white in places."""
+    generator = torch.Generator().manual_seed(2)
+    coarse = torch.randn(n, 4, 4, generator=generator).repeat_interleave(4, 1).repeat_interleave(4, 2)
+    ramp, grain = torch.linspace(60, 150, 16), torch.randn(n, 16, 16, generator=generator)
+    return (ramp + 50 * coarse + 8 * grain).round().clamp(0, 255).to(torch.uint8)
+
+
 def some_weights(n: int) -> Tensor:
     """Some are zero."""
     weights = torch.rand(n, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
