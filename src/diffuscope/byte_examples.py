@@ -210,6 +210,17 @@ def mean_and_variance(x: Float[Tensor, "n *event"]) -> tuple[float, float]:
     return float(center.mean()), squares / x.numel()
 
 
+def mean_and_deviation(x: Float[Tensor, "n *event"]) -> tuple[float, float]:
+    """The mean and the standard deviation of all values together, by parts, in float64.
+
+    >>> mean_and_deviation(torch.tensor([[0.0, 4.0], [2.0, 2.0]]))[0]
+    2.0
+    """
+    mean = float(coordinate_mean(x).mean())
+    squares = sum(float((part.double() - mean).square_().sum()) for part in float_parts(x))
+    return mean, math.sqrt(squares / max(1, x.numel() - 1))
+
+
 def coordinate_mean(x: Float[Tensor, "n *event"]) -> Float[Tensor, "*event"]:
     """The mean of the examples, in float64, by parts."""
     total = torch.zeros(x.shape[1:], dtype=torch.float64, device=x.device)

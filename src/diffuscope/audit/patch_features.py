@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as fn
 
-from diffuscope.byte_examples import coordinate_mean, float_parts
+from diffuscope.byte_examples import float_parts, mean_and_deviation
 
 from .whitening import Whitened
 
@@ -39,7 +39,7 @@ def fit_patch_features(train: Float[Tensor, "n channels height width"], generato
     mean = patches.mean(0)
     variances, directions = torch.linalg.eigh(torch.cov(patches.mT))
     drawn = torch.randn(len(variances), FILTERS, dtype=torch.float64, generator=generator)
-    floor = SMOOTHING * _variance(some)
+    floor = SMOOTHING * mean_and_deviation(some)[1] ** 2
     weights = directions / (variances.clamp(min=0) + floor).sqrt() @ drawn
     weights = weights / ((patches - mean) @ weights).std(0)
     kernels = weights.mT.reshape(FILTERS, channels, size, size).float()
@@ -67,9 +67,3 @@ def _patches(
         patches[inside] = fn.unfold(part.double(), size).mT.flatten(0, 1)[chosen[inside] - start]
         start += len(part) * each
     return patches
-
-
-def _variance(x: Float[Tensor, "n *event"]) -> float:
-    """Of all values together."""
-    mean = float(coordinate_mean(x).mean())
-    return sum(float((part.double() - mean).square_().sum()) for part in float_parts(x)) / (x.numel() - 1)
