@@ -16,7 +16,7 @@ from torch import Tensor
 
 from audit_subjects import asked
 from diffuscope import byte_examples
-from diffuscope.audit import QUESTIONS, AuditResult, SecondModel, Settings, Subject, audit_model, audit_samples
+from diffuscope.audit import AuditResult, SecondModel, Settings, Subject, audit_model, audit_samples
 from diffuscope.byte_examples import ByteExamples
 from diffuscope.data import DataSet, as_tensors, data_from_arrays, make_canaries
 from diffuscope.denoisers import ExactDenoiser

@@ -7,7 +7,15 @@ from torch import Tensor
 
 from diffuscope import byte_examples
 from diffuscope.byte_examples import ByteExamples
-from diffuscope.data import as_tensors, data_from_arrays, data_statistics, load_data, make_canaries, read_samples
+from diffuscope.data import (
+    as_tensors,
+    data_from_arrays,
+    data_statistics,
+    load_data,
+    make_canaries,
+    read_samples,
+    training_arrays,
+)
 from diffuscope.data.dataset import DataSet
 from diffuscope.errors import InputError
 
@@ -174,3 +182,7 @@ def test_statistics_and_canaries_are_those_of_the_values(both, pixels):
     assert torch.equal(one.eigenvalues, other.eigenvalues)
     canaries = [make_canaries(data, 20, seed=1) for data in (held, plain)]
     assert identical(canaries[0].examples, canaries[1].examples)
+    arrays = [training_arrays(data, made, seed=1) for data, made in zip((held, plain), canaries, strict=True)]
+    for name in ("train", "heldout"):
+        assert arrays[0][name].dtype == np.uint8
+        assert np.array_equal(arrays[0][name], arrays[1][name])
