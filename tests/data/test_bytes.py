@@ -105,6 +105,7 @@ def test_a_mapped_file_is_not_copied(tmp_path, monkeypatch, pixels):
     assert all(isinstance(values, np.memmap) for values in seen)
     assert isinstance(data.train, ByteExamples)
     assert len(data.train) + len(data.heldout) == N
+    assert isinstance(data.heldout, ByteExamples)
     assert data.train._stored.data_ptr() == data.heldout._stored.data_ptr() == seen[0].ctypes.data
 
 
