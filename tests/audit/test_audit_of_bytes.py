@@ -146,6 +146,7 @@ def test_a_model_is_audited_alike_and_nothing_takes_all_of_the_data(both, tmp_pa
 def test_a_model_is_trained_on_bytes_as_on_floats(both, tmp_path):
     weights = []
     for name, data in zip(("held", "plain"), both, strict=True):
+        (tmp_path / name).mkdir()
         trained = train_denoiser(data, steps=3, batch_size=4, out=tmp_path / name, log_every=2)
         weights.append([p.detach() for p in trained.parameters()])
     assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
