@@ -199,7 +199,7 @@ def _method(shape: tuple[int, ...]) -> str:
     size, whole = (" x ".join(map(str, sides[1:])) for sides in (smaller, shape))
     return (
         f"Copies: images of {whole} pixels were compared as averages of {size}, whose pixels are what "
-        "transformations move by; copies were planted in the whole images. Nearness to training data is that of the whole images."
+        "transformations move by; copies were planted in the whole images. Nearness to training data is that of these."
     )
 
 
