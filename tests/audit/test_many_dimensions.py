@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from audit_subjects import SMALL, asked, digits, exact_subject, measured
-from diffuscope.audit import Subject, audit_model, data_gaussian, references, rows_of
+from diffuscope.audit import Subject, audit_model, data_gaussian, references, rows_of, whitening
 from diffuscope.audit.alignment import Alignment
+from diffuscope.audit.cluster_features import fit_cluster_features
 from diffuscope.audit.copy_search import copies
 from diffuscope.audit.data_gaussian import fit_gaussian
+from diffuscope.audit.ends import matched_start
 from diffuscope.audit.questions.learned import findings
 from diffuscope.audit.references import fit_references
 from diffuscope.audit.transformations import averaged_shape, transformations
@@ -227,6 +229,36 @@ def test_what_a_truncated_gaussian_lacks_is_a_band_of_its_own(split):
     isotropic = result.models.index("isotropic")
     assert float(np.nanmin(result.unexplained_bands[:-1, isotropic, -1])) > 1e-2  # at the lowest noise any model fits
     assert findings(result, fitted.truncation)[0].null == str(fitted.truncation)
+
+
+def test_the_matched_start_has_the_covariance_of_noised_data_beside_the_components_too():
+    """Of unit vectors: rows M with M^T M = alpha^2 Sigma + sigma^2, Sigma with a tail."""
+    basis = torch.linalg.qr(torch.randn(6, 2, generator=stream()).double()).Q
+    gaussian = Gaussian(torch.zeros(6), basis, torch.tensor([4.0, 2.0]), 0.5)
+    rows = matched_start(gaussian, 0.8, 1.5, torch.eye(6, dtype=torch.float64))
+    sigma = 4 * basis[:, :1] @ basis[:, :1].T + 2 * basis[:, 1:] @ basis[:, 1:].T
+    sigma += 0.5 * (torch.eye(6) - basis @ basis.T)
+    torch.testing.assert_close(rows.T @ rows, 0.64 * sigma + 2.25 * torch.eye(6).double(), rtol=0, atol=1e-12)
+
+
+def test_wide_features_are_whitened_without_a_matrix_of_all_pairs(monkeypatch):
+    """Rows of rank 5 in 40 features: the leading three directions as by the whole covariance, up to sign."""
+    rows = torch.randn(100, 5, generator=stream()).double() @ torch.randn(5, 40, generator=stream(1)).double()
+    expected = whitening.whitening(rows, 3)
+    monkeypatch.setattr(whitening, "LARGEST_DENSE", 16)
+    torch.testing.assert_close(whitening.whitening(rows, 3).abs(), expected.abs(), rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.usefixtures("low_limit")
+def test_distances_to_clusters_see_what_the_components_do_not():
+    """Moved at right angles to all components by 10 deviations, an example is farther from every cluster."""
+    x = digits()[:300]
+    gaussian, _ = fit_gaussian(x, stream())
+    features = fit_cluster_features(x, gaussian, 0)
+    away = torch.randn(64, generator=stream(1)).double()
+    away -= gaussian.eigenvectors @ (gaussian.eigenvectors.T @ away)
+    moved = x[:5] + (10 * (gaussian.trace / 64) ** 0.5 * away / away.norm()).float().reshape(1, 8, 8)
+    assert bool((features.hidden(moved) > features.hidden(x[:5])).all())
 
 
 def test_every_question_is_answered_in_12288_dimensions(monkeypatch):

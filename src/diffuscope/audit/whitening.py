@@ -26,8 +26,9 @@ def whitening(hidden: Float[Tensor, "n width"], kept: int | None = None) -> Floa
     """
     if kept is not None and kept < hidden.shape[1] > LARGEST_DENSE:
         pairs = leading_pairs(lambda: hidden.split(1024), kept, generator=torch.Generator().manual_seed(0))
-        mean = pairs.trace / hidden.shape[1]
-        return (pairs.eigenvectors / (pairs.eigenvalues + RIDGE * mean).sqrt()).flip(1).to(hidden)
+        unbiased, mean = len(hidden) / (len(hidden) - 1), pairs.trace / hidden.shape[1]
+        scales = (unbiased * (pairs.eigenvalues + RIDGE * mean)).sqrt()
+        return (pairs.eigenvectors / scales).flip(1).to(hidden)
     variances, directions = torch.linalg.eigh(torch.cov(hidden.mT))
     scales = (variances.clamp(min=0) + RIDGE * variances.mean()).sqrt()
     return (directions / scales)[:, -min(kept or len(variances), len(variances)) :]

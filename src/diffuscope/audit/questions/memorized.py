@@ -198,8 +198,8 @@ def _method(shape: tuple[int, ...]) -> str:
         return ""
     size, whole = (" x ".join(map(str, sides[1:])) for sides in (smaller, shape))
     return (
-        f"Copies: images of {whole} pixels were compared as averages of {size}, of which a pixel is what transformations "
-        "move by; copies were planted in the whole images. Nearness to training data is that of the whole images."
+        f"Copies: images of {whole} pixels were compared as averages of {size}, whose pixels are what "
+        "transformations move by; copies were planted in the whole images. Nearness to training data is that of these."
     )
 
 
