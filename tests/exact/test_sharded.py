@@ -1,5 +1,7 @@
 """Two and three processes give the posterior, neighbors and refusals of one."""
 
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -87,3 +89,19 @@ def test_a_sharded_set_is_a_distribution():
     distribution = ShardedEmpirical(torch.eye(3))
     assert isinstance(distribution, Distribution)
     assert isinstance(distribution.posterior_covariance(torch.eye(3), 1.0, 1.0), PosteriorCovariance)
+
+
+def test_the_page_on_large_data_runs_as_printed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "large.md").read_text()
+    part = page.split("## Exact scores of millions of examples")[1].split("\n## ")[0]
+    (_, writing), (_, program), (_, command), (_, printed) = re.findall(
+        r"```(python|console|text)\n(.*?)```", part, re.DOTALL
+    )
+    exec(compile(writing, "docs/large.md", "exec"), {})
+    (tmp_path / "scores.py").write_text(program)
+    name, *options = shlex.split(command)
+    assert name == "torchrun"
+    run = [sys.executable, "-m", "torch.distributed.run", *options]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=900)
+    assert done.stdout == printed, done.stderr
