@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from sharded_run import CASES, case, neighbors, refusals
+from sharded_run import CASES, case, moments, neighbors, refusals
 from torch import Tensor
 
 from diffuscope.distributed import shard
@@ -18,11 +18,13 @@ from diffuscope.exact import (
     Empirical,
     PosteriorCovariance,
     ShardedEmpirical,
+    leading_pairs,
     nearest_neighbors,
     nearest_other_neighbors,
     sharded_neighbors,
     sharded_other_neighbors,
 )
+from diffuscope.exact.streaming import streamed_moments
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -72,6 +74,18 @@ def test_several_processes_have_the_neighbors_of_one_and_its_choice_among_ties(s
     for found in [*(each["neighbors"] for each in several), neighbors(sharded_neighbors, sharded_other_neighbors)]:
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_several_processes_have_the_moments_and_the_leading_pairs_of_one(several):
+    """Values of 1e6: 1e-9 of their variance is left of float64."""
+    expected = moments(
+        lambda x, probe: streamed_moments([x], probe),
+        lambda x, rank, generator: leading_pairs(lambda: [x.floats()], rank, generator=generator),
+    )
+    for found in several:
+        assert found["moments"].keys() == expected.keys()
+        for name, value in found["moments"].items():
+            torch.testing.assert_close(value, expected[name], rtol=1e-8, atol=1e-8, msg=name)
 
 
 def test_what_one_process_alone_refuses_is_refused_in_all_with_the_line_of_one(several):
