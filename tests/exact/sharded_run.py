@@ -11,9 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffuscope.byte_examples import ByteExamples
 from diffuscope.distributed import process_group, rank
 from diffuscope.errors import InputError
-from diffuscope.exact import ShardedEmpirical, sharded_neighbors, sharded_other_neighbors
+from diffuscope.exact import (
+    ShardedEmpirical,
+    sharded_leading_pairs,
+    sharded_moments,
+    sharded_neighbors,
+    sharded_other_neighbors,
+)
 
 LEVELS = [(0.0, 1.0), (1.0, 0.003), (0.7, 0.3), (1.0, 1.5), (0.5, 40.0)]
 
@@ -105,6 +112,20 @@ def neighbors(nearest: Callable[..., Any], nearest_other: Callable[..., Any]) ->
     return found
 
 
+def moments(moments_of: Callable[..., Any], pairs: Callable[..., Any]) -> dict[str, Tensor]:
+    """Far from zero, of one example in a process and of none, whole and with a probe."""
+    found = {}
+    for n in (2, 41):
+        data = 1e6 + points(n, torch.float64)
+        for name, probe in (("whole", None), ("probed", lambda D: torch.arange(2.0 * D).reshape(D, 2).double())):
+            each = moments_of(data, probe)
+            found |= {f"{name} {n} mean": each.mean, f"{name} {n} product": each.product}
+            found[f"{name} {n} trace"] = torch.tensor([each.trace, each.count], dtype=torch.float64)
+    leading = pairs(ByteExamples(pictures(41), torch.arange(256) / 255), 3, torch.Generator().manual_seed(3))
+    found |= {"eigenvalues": leading.eigenvalues, "projector": leading.eigenvectors @ leading.eigenvectors.T}
+    return found
+
+
 def refusals(make: Callable[..., Any], nearest: Callable[..., Any]) -> list[str]:
     """NaN in one shard alone, no weight at all, k too large."""
     poisoned = points(41, torch.float32)
@@ -132,5 +153,8 @@ if __name__ == "__main__":
     with process_group():
         results = {name: case(ShardedEmpirical, name) for name in CASES}
         results["neighbors"] = neighbors(sharded_neighbors, sharded_other_neighbors)
+        results["moments"] = moments(
+            sharded_moments, lambda x, rank, generator: sharded_leading_pairs(x, rank, generator=generator)
+        )
         results["refusals"] = refusals(ShardedEmpirical, sharded_neighbors)  # type: ignore[assignment]
         torch.save(results, Path(sys.argv[1]) / f"found{rank()}.pt")

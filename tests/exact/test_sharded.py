@@ -1,5 +1,7 @@
 """Two and three processes give the posterior, neighbors and refusals of one."""
 
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from sharded_run import CASES, case, neighbors, refusals
+from sharded_run import CASES, case, moments, neighbors, refusals
 from torch import Tensor
 
 from diffuscope.distributed import shard
@@ -16,16 +18,18 @@ from diffuscope.exact import (
     Empirical,
     PosteriorCovariance,
     ShardedEmpirical,
+    leading_pairs,
     nearest_neighbors,
     nearest_other_neighbors,
     sharded_neighbors,
     sharded_other_neighbors,
 )
+from diffuscope.exact.streaming import streamed_moments
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(scope="module", params=[2, 3])
+@pytest.fixture(scope="module", params=[2, pytest.param(3, marks=pytest.mark.slow)])
 def several(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What every process found."""
     folder = tmp_path_factory.mktemp("several")
@@ -72,6 +76,18 @@ def test_several_processes_have_the_neighbors_of_one_and_its_choice_among_ties(s
         assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+def test_several_processes_have_the_moments_and_the_leading_pairs_of_one(several):
+    """Values of 1e6: 1e-9 of their variance is left of float64."""
+    expected = moments(
+        lambda x, probe: streamed_moments([x], probe),
+        lambda x, rank, generator: leading_pairs(lambda: [x.floats()], rank, generator=generator),
+    )
+    for found in several:
+        assert found["moments"].keys() == expected.keys()
+        for name, value in found["moments"].items():
+            torch.testing.assert_close(value, expected[name], rtol=1e-8, atol=1e-8, msg=name)
+
+
 def test_what_one_process_alone_refuses_is_refused_in_all_with_the_line_of_one(several):
     expected = refusals(Empirical, nearest_neighbors)
     assert "accepted" not in expected
@@ -87,3 +103,19 @@ def test_a_sharded_set_is_a_distribution():
     distribution = ShardedEmpirical(torch.eye(3))
     assert isinstance(distribution, Distribution)
     assert isinstance(distribution.posterior_covariance(torch.eye(3), 1.0, 1.0), PosteriorCovariance)
+
+
+def test_the_page_on_large_data_runs_as_printed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "large.md").read_text()
+    part = page.split("## Exact scores of millions of examples")[1].split("\n## ")[0]
+    (_, writing), (_, program), (_, command), (_, printed) = re.findall(
+        r"```(python|console|text)\n(.*?)```", part, re.DOTALL
+    )
+    exec(compile(writing, "docs/large.md", "exec"), {})
+    (tmp_path / "scores.py").write_text(program)
+    name, *options = shlex.split(command)
+    assert name == "torchrun"
+    run = [sys.executable, "-m", "torch.distributed.run", *options]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=900)
+    assert done.stdout == printed, done.stderr

@@ -26,6 +26,7 @@ from .posterior_draws import dense_covariance, posterior_noise, posterior_sample
 from .ring import Ring, RingCovariance
 from .saved import read_gaussian, write_gaussian
 from .sharded import ShardedCovariance, ShardedEmpirical, sharded_neighbors, sharded_other_neighbors
+from .sharded_moments import sharded_leading_pairs, sharded_moments
 from .streaming import LeadingPairs, leading_pairs, oversampled
 from .superposition import Superposition
 from .toys import TOYS, checkerboard, known_distribution, known_range, rings, spirals, swiss_roll, two_moons
@@ -70,6 +71,8 @@ __all__ = [
     "read_gaussian",
     "reliable_from",
     "rings",
+    "sharded_leading_pairs",
+    "sharded_moments",
     "sharded_neighbors",
     "sharded_other_neighbors",
     "shrinkage",

@@ -175,11 +175,13 @@ class Empirical(FiniteSet):
     def _exact_enough(self, noised: Noised, precision: torch.dtype) -> tuple[Products, Bool[Tensor, " batch"]]:
         """The faster products if they promise the accepted error for all rows, or the best; and for which rows."""
         table = self._table
-        accepted = PLAUSIBLE * ACCEPTED[precision] * float(table.center.norm())
+        accepted = ACCEPTED[precision]
 
         def enough(products: Products) -> Tensor:
-            error = 2 * table.score_error(noised.queries, noised.kappa, products) * table.spread
-            return error + summation_error(products.typical_norm, precision) <= accepted
+            score = table.score_error(noised.queries, noised.kappa, products)
+            error = 2 * score * table.spread + summation_error(products.typical_norm, precision)
+            # the second: so that the evidence too is exact enough where this is one part of several
+            return (error <= PLAUSIBLE * accepted * table.center.norm()) & (2 * score <= accepted)
 
         fast, best = table.faster_products(precision), table.products(precision)
         fast_enough = enough(fast)
