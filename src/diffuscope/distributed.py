@@ -17,7 +17,7 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -73,6 +73,37 @@ def share(rows: Shaped[Tensor, "batch *event"]) -> Shaped[Tensor, "share *event"
     """This process's rows of the whole batch."""
     size = len(rows) // processes()
     return rows[rank() * size : (rank() + 1) * size]
+
+
+def shard(n: int) -> tuple[int, int]:
+    """start and stop of this process's rows of n, n r/R .. n (r+1)/R rounded down: all rows once, perhaps none here."""
+    return n * rank() // processes(), n * (rank() + 1) // processes()
+
+
+def summed(values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+    """The sum of the `values` of all processes, which have equal shapes."""
+    if processes() == 1:
+        return values
+    total = values.contiguous().clone()
+    dist.all_reduce(total)
+    return total
+
+
+def made_by_all(make: Callable[[], Made]) -> Made:
+    """The result of `make` in every process; an InputError in any of them is raised in all, that of the least rank."""
+    if processes() == 1:
+        return make()
+    made, message = None, ""
+    try:
+        made = make()
+    except InputError as error:
+        message = str(error)
+    messages: list[str] = [""] * processes()
+    dist.all_gather_object(messages, message)
+    for each in messages:
+        if each:
+            raise InputError(each)
+    return cast(Made, made)
 
 
 def gathered(rows: Shaped[Tensor, " share"]) -> Shaped[Tensor, " batch"]:

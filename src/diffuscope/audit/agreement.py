@@ -29,7 +29,7 @@ A model that averages M independent targets at every point has R = 1/M: one that
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from diffuscope.denoisers import Checked, Denoiser, ExactDenoiser
-from diffuscope.exact import Empirical, nearest_neighbors
+from diffuscope.exact import Empirical
 from diffuscope.findings import PERMUTATIONS, bootstrap_sums, percentile_interval
 from diffuscope.samplers import Heun, finish
 from diffuscope.store import Arrays
@@ -48,6 +48,7 @@ from .generation import refined, starting_noise
 from .level_charts import Curve
 from .level_measures import Points
 from .own_sampler import own_sampler
+from .rows_of import RowsOf, nearest_rows, rows_of
 from .second_model import SecondModel, Translated, named_second, shared_levels, translated
 from .session import Session
 from .subject import Levels, evaluate
@@ -166,9 +167,9 @@ def unit(x: Tensor, mean: Tensor) -> Float[Tensor, "n d"]:
     return centered / centered.norm(dim=1, keepdim=True).clamp(min=TINY)
 
 
-def nearest_cosines(x: Float[Tensor, "n d"], examples: Float[Tensor, "m d"]) -> Float[ndarray, " n"]:
+def nearest_cosines(x: Float[Tensor, "n d"], examples: Float[Tensor, "m d"] | RowsOf) -> Float[ndarray, " n"]:
     """The largest cosine of every unit row with unit `examples`: that of the nearest one."""
-    return (1 - nearest_neighbors(x, examples, 1)[0][:, 0] ** 2 / 2).numpy()
+    return (1 - nearest_rows(x, examples, 1)[0][:, 0] ** 2 / 2).numpy()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -194,7 +195,7 @@ class Agreement:
             unit(torch.from_numpy(samples[name]), mean)
             for name in ("first", "second", "first_memorizer", "second_memorizer")
         )
-        examples, heldout = (unit(x, mean) for x in (session.subject.train, session.points[1]))
+        examples, heldout = rows_of(session.subject.train, partial(unit, mean=mean)), unit(session.points[1], mean)
         return cls(
             ratios=pair.levels.ratios.numpy(),
             scale=session.subject.scale,

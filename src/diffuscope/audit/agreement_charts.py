@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from diffuscope.byte_examples import extremes
 from diffuscope.findings import Chart, Panel, Rule, bootstrap_sums, density_bars, intervals, percentile_interval
 from diffuscope.report import Block, Gallery, GalleryItem, Picture, image_png
 from diffuscope.store import Arrays
@@ -73,7 +74,7 @@ def gallery(session: Session, samples: Arrays) -> list[Block]:
     pair = [as_images(torch.from_numpy(samples[name][:SHOWN])) for name in ("first", "second")]
     if session.subject.originals is not None or pair[0] is None or pair[1] is None:
         return []
-    low, high = float(session.subject.train.min()), float(session.subject.train.max())
+    low, high = extremes(session.subject.train)
     named = {name: x for name, x in zip(("first", "second"), pair, strict=True) if x is not None}
     items = [
         GalleryItem([Picture(image_png(x[i].numpy(), low, high), name) for name, x in named.items()], f"start {i}")

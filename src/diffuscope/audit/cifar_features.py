@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as fn
 
+from diffuscope.byte_examples import float_parts
 from diffuscope.denoisers import load_npz
 from diffuscope.errors import InputError
 
@@ -44,7 +45,7 @@ class CifarFeatures:
         """Pooled features, float32. Raises InputError for images of another shape."""
         if x.shape[1:] != IMAGE:
             raise InputError(f"x: expected images of shape {IMAGE}, got {tuple(x.shape[1:])}")
-        return torch.cat([self._pooled(part) for part in x.split(BATCH)])
+        return torch.cat([self._pooled(part) for part in float_parts(x, rows=BATCH)])
 
     def logits(self, x: Float[Tensor, "n *image"]) -> Float[Tensor, "n 10"]:
         """The classifier's logits, one row of 10 per image."""

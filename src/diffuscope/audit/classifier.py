@@ -10,11 +10,15 @@ mu and s are the mean and the standard deviation of all values of the training d
 far the features can be trusted. Without whitening the few directions that separate the labels dominate: the distance
 mostly measures how often each label happened to be drawn, and hardly responds to noise or to a Gaussian's samples.
 
+Pictures of more than LARGEST_INPUT values are first averaged over blocks, to at most SIDE pixels along each side, which
+labels are learned from as well; x is that smaller picture.
+
 The seed is fixed, so that one data set has one feature space.
 """
 
 import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -22,7 +26,9 @@ from jaxtyping import Float, Int
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
+from diffuscope.byte_examples import float_parts
 from diffuscope.errors import InputError
 
 from .whitening import whitening
@@ -33,6 +39,7 @@ STEPS = 1500
 BATCH = 200  # examples per step, as MLPClassifier takes them
 LARGEST_TRAINING_SET = 10_000  # of a larger one, so many random examples are enough for features
 FEATURE_BATCH = 4096
+LARGEST_INPUT, SIDE = 4096, 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +64,7 @@ class ClassifierFeatures:
 
     def hidden(self, x: Float[Tensor, "n *event"]) -> Float[Tensor, "n width"]:
         """h(x), in float64."""
-        parts = ((part.flatten(1).double() - self.mean) / self.scale for part in x.split(FEATURE_BATCH))
+        parts = ((part.flatten(1).double() - self.mean) / self.scale for part in _inputs(x))
         return torch.cat([torch.relu(part @ self.weight + self.bias) for part in parts])
 
     def label(self, x: Float[Tensor, "n *event"]) -> Int[Tensor, " n"]:
@@ -79,26 +86,35 @@ def fit_classifier(
     """
     # at random: data may be sorted by label, or cycle through the labels
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:LARGEST_TRAINING_SET]
-    train, train_labels = train[order], train_labels[order]
+    train_labels = train_labels[order]
     if len(train_labels.unique()) < 2:
         raise InputError("train_labels: expected at least two different labels, got one")
-    mean, scale = float(train.double().mean()), float(train.double().std())
+    chosen = torch.cat([*_inputs(train[order])])
+    mean, scale = float(chosen.double().mean()), float(chosen.double().std())
     if not math.isfinite(scale):
         raise InputError("train: expected finite values, got NaN or infinity")
     if scale == 0:
         raise InputError(f"train: expected values that differ, got {mean:g} everywhere")
-    epochs = math.ceil(STEPS / math.ceil(len(train) / BATCH))
+    epochs = math.ceil(STEPS / math.ceil(len(chosen) / BATCH))
     network = MLPClassifier((WIDTH,), alpha=PENALTY, max_iter=epochs, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a fixed number of steps, converged or not
-        network.fit(((train.flatten(1).double() - mean) / scale).numpy(), train_labels.numpy())
+        network.fit(((chosen.flatten(1).double() - mean) / scale).numpy(), train_labels.numpy())
     (weight, label_weight), (bias, label_bias) = (
         [torch.from_numpy(array) for array in layers] for layers in (network.coefs_, network.intercepts_)
     )
     classes = torch.as_tensor(network.classes_)
     unwhitened = torch.zeros(WIDTH, dtype=torch.float64), torch.eye(WIDTH, dtype=torch.float64)
     plain = ClassifierFeatures(mean, scale, weight, bias, label_weight, label_bias, classes, *unwhitened)
-    hidden = plain.hidden(train)
+    hidden = plain.hidden(train[order])
     accuracy = float((plain.label(heldout) == heldout_labels).double().mean())
     center, white = hidden.mean(0), whitening(hidden)
     return replace(plain, center=center, whitening=white, accuracy=accuracy, heldout=len(heldout))
+
+
+def _inputs(x: Float[Tensor, "n *event"]) -> Iterator[Float[Tensor, "_ *input"]]:
+    """What the network reads of the examples, part by part: these, or large pictures averaged over blocks."""
+    shape = tuple(x.shape[1:])
+    smaller = len(shape) == 3 and math.prod(shape) > LARGEST_INPUT
+    for part in float_parts(x, rows=FEATURE_BATCH):
+        yield adaptive_avg_pool2d(part, (min(SIDE, shape[1]), min(SIDE, shape[2]))) if smaller else part

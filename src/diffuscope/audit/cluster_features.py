@@ -4,7 +4,9 @@ r"""Features of any data that need no labels: distances to the centers of cluste
 
 where :math:`\mu, V \Lambda V^T` are the mean and the covariance of the training data, s the standard deviation of a
 coordinate, and c the centers of a k-means clustering. All structure of the data above a fifth of s counts in z,
-and directions in which the data do not vary count only if the samples do.
+and directions in which the data do not vary count only if the samples do. Of a truncated Gaussian, of tail variance
+:math:`\tau`, the length of what its components leave of x, over :math:`(\tau + \epsilon^2 s^2)^{1/2}`, is one more
+coordinate.
 
 Source: Coates & Ng 2012, "Learning feature representations with k-means".
 """
@@ -14,6 +16,7 @@ from jaxtyping import Float
 from sklearn.cluster import KMeans
 from torch import Tensor
 
+from diffuscope.byte_examples import float_parts
 from diffuscope.exact import Gaussian
 
 from .whitening import Whitened
@@ -27,9 +30,20 @@ def fit_cluster_features(train: Float[Tensor, "n *event"], gaussian: Gaussian, s
     """Cluster `train`, whose Gaussian is `gaussian`, and whiten the distances on it."""
     floor = SMOOTHING**2 * gaussian.trace / gaussian.dimension
     whiten = (gaussian.eigenvectors / (gaussian.eigenvalues.clamp(min=0) + floor).sqrt()).float()
+    mean = gaussian.mean.float()
+
+    tail = (gaussian.tail_variance + floor) ** 0.5
+    basis = gaussian.eigenvectors.float()
+
+    def coordinates(centered: Float[Tensor, "n all"]) -> Float[Tensor, "n d"]:
+        z = centered @ whiten
+        if basis.shape[1] == gaussian.dimension:
+            return z
+        rest = centered.square().sum(1) - (centered @ basis).square().sum(1)
+        return torch.cat([z, rest.clamp(min=0).sqrt()[:, None] / tail], 1)
 
     def components(x: Float[Tensor, "n *event"]) -> Float[Tensor, "n d"]:
-        return (x - gaussian.mean.float()).flatten(1).float() @ whiten
+        return torch.cat([coordinates((part - mean).flatten(1).float()) for part in float_parts(x)])
 
     clusters = KMeans(min(CENTERS, len(train)), max_iter=ITERATIONS, random_state=seed)
     centers = torch.from_numpy(clusters.fit(components(train).numpy()).cluster_centers_)

@@ -23,7 +23,6 @@ from numpy import ndarray
 from scipy import stats
 
 from diffuscope import data
-from diffuscope.exact import nearest_neighbors
 from diffuscope.findings import (
     Finding,
     conformal_p_values,
@@ -38,6 +37,7 @@ from .group_units import one_of_each
 from .leaked import LEAST_CALIBRATION, REPEAT_QUANTILE, AmongHalf, repeating
 from .planting import PLANTED, modifications, smallest_share_found
 from .repeats import Repeats, distinct, repeats
+from .rows_of import nearest_rows, rows_of
 from .transformations import Transformation
 
 LARGEST_SHARE = 0.25  # of exact copies: if only a larger one would be found, there is no verdict
@@ -156,7 +156,7 @@ class CopySearch:
         # first, so that two searches are never held at once
         alike = among_half(train, heldout[torch.from_numpy(used[compared])], features, chosen, train_groups, halved)
         self.search = search = Search(train, features, chosen)
-        self.fresh = fresh = search(heldout[torch.from_numpy(used)])
+        self.fresh = fresh = search(heldout, torch.from_numpy(used))
 
         def among_other_half(asked: Int[ndarray, " asked"]) -> AmongHalf:
             chance = np.random.default_rng([seed, 2])
@@ -165,7 +165,7 @@ class CopySearch:
         self.repeating = found = repeating(fresh, among_other_half)
         leaked = found.leaked
         self.null = fresh.statistic(found.radius)[~leaked]
-        if len(distinct(fresh.rows.numpy())[0]) < LEAST_CALIBRATION:
+        if len(distinct(fresh.rows)[0]) < LEAST_CALIBRATION:
             self.null = self.null[:0]  # the same few examples, however often they occur, tell nothing
         sources = train[torch.from_numpy(rng.integers(len(train), size=PLANTED))]
         stream = torch.Generator().manual_seed(seed)
@@ -178,7 +178,7 @@ class CopySearch:
         self.leaked = {int(i): int(j) for i, j in zip(used[leaked], first[leaked], strict=True)}
         self.heldout, self.used, self.grouped = heldout, used[~leaked], heldout_groups is not None
         self.heldout_copied = near_copies(alike[0][~leaked[compared]], alike[1])
-        self.repeats = repeats(search.features(train).numpy(), found.radius)
+        self.repeats = repeats(rows_of(train, search.features), found.radius)
         self._rng = rng
 
     def __call__(self, samples: Events, rate: float) -> Copies:
@@ -187,7 +187,7 @@ class CopySearch:
         radius, rng = found.radius, copy.deepcopy(self._rng)
         asked = search(samples)
         p_values = conformal_p_values(asked.statistic(radius), self.null)
-        near = nearest_neighbors(search.features(samples), search.features(self.heldout), 1)[1][:, 0]
+        near = nearest_rows(search.features(samples), rows_of(self.heldout, search.features), 1)[1][:, 0]
         return Copies(
             p_values=p_values,
             listed=false_discovery(p_values, rate),
@@ -257,9 +257,7 @@ def in_question(
 ) -> AmongHalf:
     """Held-out examples, and at most `most` other training examples, among a random half of the training examples."""
     known, others = map(torch.from_numpy, halves(len(train), groups, rng, most))
-    if not chosen:
-        train, heldout = features(train), features(heldout)
-    search = Search(train[known], lambda x: x.flatten(1), chosen)
+    search = Search(train, features, chosen, known)
     parts = (search(train[part]) for part in others.split(MOST))
     return AmongHalf(heldout=search(heldout), others=parts, size=len(others))
 

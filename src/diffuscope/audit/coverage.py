@@ -27,8 +27,11 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from torch import Tensor
 
+from diffuscope.byte_examples import float_parts
 from diffuscope.exact import nearest_neighbors
 from diffuscope.findings import NORMAL_95, Finding, Tone
+
+from .rows_of import AnyRows, few_enough
 
 MEAN, MOST = 2.5, 2000  # samples in a neighborhood; examples of each set
 SHORT = 0.03  # a coverage short by less is no fault, however significant
@@ -65,13 +68,16 @@ def neighborhood_size(held: int, drawn: int) -> int:
     return min(held, int(np.ceil(MEAN * held / drawn)))
 
 
-def coverage(samples: Rows, train: Rows, heldout: Rows, significance: float, rng: np.random.Generator) -> Coverage:
+def coverage(
+    samples: Rows, train: AnyRows, heldout: AnyRows, significance: float, rng: np.random.Generator
+) -> Coverage:
     """Of held-out examples by samples, both at random if they are many; needs two training examples for each sample.
 
     Where training examples are fewer, fewer samples are used.
     """
-    held = _some(heldout, MOST, rng)
-    size = max(1, min(len(samples), len(train) // 2, MOST))
+    most = few_enough(MOST, heldout.shape[1])
+    held = _some(heldout, most, rng)
+    size = max(1, min(len(samples), len(train) // 2, most))
     k = neighborhood_size(len(held), size)
     near = nearest_neighbors(held, held, k)[1].numpy() if k > 1 else np.arange(len(held))[:, None]
     kept = _some(train, 3 * size, rng)
@@ -110,7 +116,7 @@ def _inside(held: Rows, near: Int[ndarray, "m k"], rows: Rows) -> Bool[ndarray, 
     return members[:, nearest]
 
 
-def _some(rows: Rows, n: int, rng: np.random.Generator) -> Rows:
+def _some(rows: AnyRows, n: int, rng: np.random.Generator) -> Rows:
     return rows[torch.from_numpy(rng.permutation(len(rows))[:n])]
 
 
@@ -129,7 +135,8 @@ def _permuted(
 
 def _without_a_part(rows: Rows, part: float, rng: np.random.Generator) -> Int[ndarray, " rest"]:
     """Which rows remain, in random order, without the `part` of them that is nearest to a random one."""
-    order = (rows - rows[int(rng.integers(len(rows)))]).norm(dim=1).argsort().numpy()
+    chosen = rows[int(rng.integers(len(rows)))]
+    order = torch.cat([(part - chosen).norm(dim=1) for part in float_parts(rows)]).argsort().numpy()
     return rng.permutation(order[int(part * len(rows)) :])
 
 

@@ -24,15 +24,15 @@ from numpy import ndarray
 from scipy import stats
 from torch import Tensor
 
-from diffuscope.exact import nearest_neighbors
 from diffuscope.findings import NORMAL_95
 
 from .measure import Measure, quantile_measure, share_measure
 from .nearness import kmeans
 from .repeats import distinct
+from .rows_of import AnyRows, at_once, few_enough, nearest_rows, part_of
 
 CELLS, LEAST_IN_CELL = 10, 20
-NEIGHBORS, BLOCK = 16, 256  # of a query, and queries at once
+NEIGHBORS = 16  # of a query
 Rows = Float[Tensor, "_ features"]
 _RATIO = (0.0, 1.0)
 _DISTANCE = (0.0, float("inf"))
@@ -45,7 +45,7 @@ class _Distances:
     index: Int[Tensor, "n k"]
 
 
-def distance_measures(samples: Rows, train: Rows, heldout: Rows, rng: np.random.Generator) -> list[Measure]:
+def distance_measures(samples: Rows, train: AnyRows, heldout: Rows, rng: np.random.Generator) -> list[Measure]:
     """The measures with `train` as the set that may be copied.
 
     `train` has at least two rows, all different, and the rows of `heldout` are independent. Raises InputError for rows
@@ -90,7 +90,7 @@ def distance_measures(samples: Rows, train: Rows, heldout: Rows, rng: np.random.
     ]
 
 
-def heldout_controls(samples: Rows, train: Rows, heldout: Rows) -> list[Measure]:
+def heldout_controls(samples: Rows, train: Rows, heldout: AnyRows) -> list[Measure]:
     """IMS, DCR and NNDR from samples to held-out examples, with independent training rows as the null.
 
     They are controls without a p-value. `heldout` has at least two rows, all different.
@@ -177,37 +177,37 @@ def copying_test(
     )
 
 
-def distinct_rows(rows: Rows) -> Rows:
+def distinct_rows(rows: AnyRows) -> AnyRows:
     """The rows without repetitions, in their order; no copy where nothing is repeated."""
-    kept = distinct(rows.numpy())[0]
-    return rows if len(kept) == len(rows) else rows[torch.from_numpy(kept)]
+    kept = distinct(rows)[0]
+    return rows if len(kept) == len(rows) else part_of(rows, torch.from_numpy(kept))
 
 
-def _distances(queries: Rows, train: Rows) -> _Distances:
-    found, index = nearest_neighbors(queries, train, min(NEIGHBORS, len(train)))
+def _distances(queries: Rows, train: AnyRows) -> _Distances:
+    found, index = nearest_rows(queries, train, min(NEIGHBORS, len(train)))
     distance = found.numpy()
     ratio = np.divide(distance[:, 0], distance[:, 1], out=np.zeros(len(queries)), where=distance[:, 1] > 0)
     return _Distances(distance[:, 0], ratio, index)
 
 
-def _authentic(found: _Distances, train: Rows) -> Bool[ndarray, " n"]:
+def _authentic(found: _Distances, train: AnyRows) -> Bool[ndarray, " n"]:
     """Whether the nearest training row has another one within the distance of the query.
 
     Most have one among the query's other neighbors; only the rest are searched for in all of `train`.
     """
     first, authentic = torch.from_numpy(found.first), torch.zeros(len(found.index), dtype=torch.bool)
-    for part in torch.arange(len(found.index)).split(BLOCK):
+    for part in torch.arange(len(found.index)).split(at_once(4 * found.index.shape[1] * train.shape[1])):
         near = train[found.index[part]].double()
         authentic[part] = (near[:, 1:] - near[:, :1]).norm(dim=2).amin(1) < first[part]
     rest = torch.nonzero(~authentic)[:, 0]
     if len(rest):
         nearest, which = torch.unique(found.index[rest, 0], return_inverse=True)
-        authentic[rest] = nearest_neighbors(train[nearest], train, 2)[0][:, 1][which] < first[rest]
+        authentic[rest] = nearest_rows(train[nearest], train, 2)[0][:, 1][which] < first[rest]
     return authentic.numpy()
 
 
-def _cells(samples: Rows, heldout: Rows, train: Rows, rng: np.random.Generator) -> tuple[ndarray, ndarray]:
+def _cells(samples: Rows, heldout: Rows, train: AnyRows, rng: np.random.Generator) -> tuple[ndarray, ndarray]:
     count = max(1, min(CELLS, min(len(samples), len(heldout)) // (2 * LEAST_IN_CELL)))
-    part = train[torch.from_numpy(rng.permutation(len(train))[:10_000])]
+    part = train[torch.from_numpy(rng.permutation(len(train))[: few_enough(10_000, train.shape[1])])]
     cell = kmeans(part, count, int(rng.integers(2**32)))
     return cell(samples), cell(heldout)

@@ -35,6 +35,7 @@ from diffuscope.densities.entropy import gaussian_fisher_information
 from diffuscope.densities.score_information import PathEntropy, integrated
 from diffuscope.findings import Chart, Finding, Rule, bootstrap_sums, detectable_shift, percentile_interval
 
+from .data_gaussian import Truncation
 from .level_charts import Curve, noise_panel
 from .session import Session
 
@@ -67,7 +68,7 @@ def information(session: Session, rng: np.random.Generator) -> Information:
     at = list(zip(alpha.tolist(), sigma.tolist(), strict=True))
     lowest = np.array([s**2 * gaussian_fisher_information(gaussian, a, s) for a, s in at])
     # at the same points as the model's score, so that their sampling errors cancel
-    scores = [gaussian.score(a * heldout + s * noise, a, s).flatten(1).double() for a, s in at]
+    scores = (gaussian.score(a * heldout + s * noise, a, s).flatten(1).double() for a, s in at)
     paired = sigma**2 * np.stack([score.square().sum(1).numpy() for score in scores], 1)
     own, error = sigma**2 * measures.rows("heldout.score_norm"), measures.rows("heldout.error")
     memorizer = d - gain * measures.rows("training.irreducible")
@@ -93,8 +94,18 @@ def information(session: Session, rng: np.random.Generator) -> Information:
     )
 
 
-def information_findings(result: Information, significance: float) -> list[Finding]:
-    """The knowledge beyond the Gaussian, the distance from the memorizer, and the place between the two."""
+def information_findings(
+    result: Information, significance: float, truncation: Truncation | None = None
+) -> list[Finding]:
+    """The knowledge beyond the Gaussian, the distance from the memorizer, and the place between the two.
+
+    Knowledge beyond a Gaussian that lacks part of the covariance is no merit yet.
+    """
+    gaussian = "a Gaussian" if truncation is None else truncation.name.removesuffix(",")
+    known = "mean and covariance" if truncation is None else "what this Gaussian has of mean and covariance"
+    smallest = "the smallest possible for data of this covariance"
+    if truncation is not None:
+        smallest = "no larger than that of any data of this mean and covariance"
     beyond, away = result.beyond_gaussian, result.from_memorizer
     low, high = _interval(beyond)
     place, *bounds = result.place
@@ -103,15 +114,15 @@ def information_findings(result: Information, significance: float) -> list[Findi
     return [
         Finding(
             name="diagnostics.beyond_gaussian",
-            title="Knowledge of held-out data beyond mean and covariance",
+            title=f"Knowledge of held-out data beyond {known}",
             value=beyond.value,
             unit="nats per example",
-            verdict=f"The model knows at least {beyond.value:.3g} nats per held-out example more than a Gaussian."
+            verdict=f"The model knows at least {beyond.value:.3g} nats per held-out example more than {gaussian}."
             if low > 0
-            else "There is no evidence that the model knows more about held-out data than a Gaussian.",
-            tone="good" if low > 0 else "attention",
+            else f"There is no evidence that the model knows more about held-out data than {gaussian}.",
+            tone="attention" if low <= 0 else "good" if truncation is None else "neutral",
             interval=(low, high),
-            null="0: the model knows only mean and covariance. The value is a lower bound on the relative entropy "
+            null=f"0: the model knows only {known}. The value is a lower bound on the relative entropy "
             f"between held-out data and the Gaussian, both at noise σ/α = {lowest:.2g}; the integral over noise levels "
             f"is accurate to {beyond.quadrature_error:.2g}.",
             power=f"{detectable:.2g} nats would have been found with probability 0.95 ({result.points} held-out "
@@ -136,7 +147,7 @@ def information_findings(result: Information, significance: float) -> list[Findi
             value=100 * place,
             unit="%",
             verdict=f"Summed over noise levels, its Fisher information lies {place:.0%} of the way from the "
-            "Gaussian's, the smallest possible for data of this covariance, to that of the training set.",
+            f"Gaussian's, {smallest}, to that of the training set.",
             tone="neutral",
             interval=(100 * bounds[0], 100 * bounds[1]),
             null="0% is a Gaussian, 100% a sharp peak at every training example.",

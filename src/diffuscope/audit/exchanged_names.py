@@ -16,6 +16,8 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 
+from .rows_of import AnyRows, at_once, few_enough
+
 PERMUTATIONS = 999
 CHUNK = 4_000_000  # names held at once
 Groups = Shaped[ndarray, " _"]
@@ -91,15 +93,17 @@ def named_rows(
 
 
 def named_pool(
-    first: Rows,
-    second: Rows,
+    first: AnyRows,
+    second: AnyRows,
     rng: np.random.Generator,
     first_groups: Groups | None = None,
     second_groups: Groups | None = None,
     *,
     most: int | None = None,
 ) -> tuple[NamedRows, Rows]:
-    """The chosen rows of two sets with their names; see `named_rows`."""
+    """The chosen rows of two sets with their names; see `named_rows`. Of wide rows no more than `few_enough` units."""
+    largest = max(len(first), len(second))
+    most = few_enough(largest if most is None else most, first.shape[1])
     named = named_rows(
         len(first) if first_groups is None else first_groups,
         len(second) if second_groups is None else second_groups,
@@ -107,7 +111,8 @@ def named_pool(
         most=most,
     )
     before = named.index < len(first)
-    rows = first.new_empty(len(named.index), first.shape[1])
-    rows[torch.from_numpy(before)] = first[torch.from_numpy(named.index[before])]
-    rows[torch.from_numpy(~before)] = second[torch.from_numpy(named.index[~before] - len(first))]
+    rows = torch.empty(len(named.index), first.shape[1], dtype=first[torch.zeros(1, dtype=torch.long)].dtype)
+    for of, places, start in ((first, before, 0), (second, ~before, len(first))):
+        for part in torch.from_numpy(np.flatnonzero(places)).split(at_once(first.shape[1])):
+            rows[part] = of[torch.from_numpy(named.index)[part] - start]
     return named, rows

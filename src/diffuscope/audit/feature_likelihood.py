@@ -31,6 +31,7 @@ from torch import Tensor
 
 from .exchanged_names import Groups, named_pool
 from .measure import Measure, permuted_measure
+from .rows_of import AnyRows, few_enough
 
 MOST = 500  # samples, and units of either name
 PERMUTATIONS = 99
@@ -42,8 +43,8 @@ Rows = Float[Tensor, "_ features"]
 
 def generalization_gap(
     samples: Rows,
-    train: Rows,
-    heldout: Rows,
+    train: AnyRows,
+    heldout: AnyRows,
     rng: np.random.Generator,
     train_groups: Groups | None = None,
     heldout_groups: Groups | None = None,
@@ -52,12 +53,14 @@ def generalization_gap(
 
     Raises InputError for a group on both sides.
     """
-    named, pool = named_pool(train, heldout, rng, train_groups, heldout_groups, most=MOST)
+    most = few_enough(MOST, 4 * samples.shape[1])
+    named, pool = named_pool(train, heldout, rng, train_groups, heldout_groups, most=most)
     rows = pool.double()
-    chosen = samples[torch.from_numpy(np.sort(rng.permutation(len(samples))[:MOST]))].double()
+    chosen = samples[torch.from_numpy(np.sort(rng.permutation(len(samples))[:most]))].double()
     center, scale = rows.mean(0), rows.std(0)
     scale[scale == 0] = 1.0
-    rows, chosen = (rows - center) / scale, (chosen - center) / scale
+    for x in (rows, chosen):
+        x.sub_(center).div_(scale)
     square = torch.cdist(rows, chosen, compute_mode="donot_use_mm_for_euclid_dist").square()
 
     def gaps(names: ndarray) -> ndarray:

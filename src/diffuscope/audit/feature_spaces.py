@@ -19,6 +19,7 @@ from .cluster_features import fit_cluster_features
 from .features import Features, feature_map
 from .patch_features import fit_patch_features
 from .planted_faults import is_image
+from .rows_of import few_enough
 from .whitening import Whitened
 
 LARGEST_TRAINING_SET = 10_000  # of a larger one, so many random examples are enough to fit features
@@ -59,7 +60,8 @@ def feature_spaces(
 
 def fitted_to(train: Float[Tensor, "n *event"], generator: torch.Generator) -> Float[Tensor, "_ *event"]:
     """The training examples that determine features, in random order."""
-    return train[torch.randperm(len(train), generator=generator)[:LARGEST_TRAINING_SET]]
+    most = few_enough(LARGEST_TRAINING_SET, train[0].numel())
+    return train[torch.randperm(len(train), generator=generator)[:most]]
 
 
 def _named(name: str, load: Callable[[str], Features], train: Float[Tensor, "n *event"], affordable: int) -> Space:

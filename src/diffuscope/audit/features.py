@@ -9,11 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.byte_examples import float_parts
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.files import load_object
 
 from .fingerprint import modules_within
+from .rows_of import flat
 from .subject import FEATURES
 
 WHITENED_COMPONENTS = 50
@@ -30,12 +32,13 @@ def feature_map(name: str, gaussian: Gaussian) -> Features:
     another name, for an object that cannot be called, and for one that does not return one finite row per example.
     """
     if name == "pixels":
-        return lambda x: x.flatten(1)
+        return flat
     if name == "pca":
         variances = gaussian.eigenvalues
         kept = gaussian.truncate(min(WHITENED_COMPONENTS, int((variances > ROUNDING * variances.max()).sum())))
         whiten = (kept.eigenvectors / kept.eigenvalues.sqrt()).float()
-        return lambda x: (x - gaussian.mean.float()).flatten(1) @ whiten
+        mean = gaussian.mean.float()
+        return lambda x: torch.cat([(part - mean).flatten(1) @ whiten for part in float_parts(x)])
     if ":" not in name:
         raise InputError(f"features: expected 'pixels', 'pca' or module:object, got {name!r}")
     return user_features(name)
@@ -47,7 +50,7 @@ def user_features(name: str) -> Features:
 
     def features(x: Float[Tensor, "n *event"]) -> Float[Tensor, "n features"]:
         with torch.no_grad(), evaluating(function):
-            parts: list[Any] = [function(part) for part in x.split(FEATURE_BATCH)]
+            parts: list[Any] = [function(part) for part in float_parts(x, rows=FEATURE_BATCH)]
         if not all(isinstance(part, Tensor | np.ndarray) for part in parts):
             raise InputError(f"features: {name} must return a tensor or an array, got {type(parts[0]).__name__}")
         shapes = {(part.ndim, tuple(part.shape[1:])) for part in parts}

@@ -21,6 +21,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from diffuscope import streams
+from diffuscope.byte_examples import ByteExamples
 from diffuscope.source import source_fingerprint
 
 from .generation import refined
@@ -59,11 +60,16 @@ def _model(subject: Subject, settings: Settings) -> dict[str, object]:
 
 
 def digest(*tensors: Shaped[Tensor, "..."]) -> str:
-    """SHA-256 of the dtypes, shapes and values of tensors."""
+    """SHA-256 of the dtypes, shapes and values of tensors; of those held as bytes, of these and what they stand for."""
     whole = hashlib.sha256()
     for x in tensors:
         whole.update(f"{x.dtype} {tuple(x.shape)}".encode())
-        whole.update(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        if isinstance(x, ByteExamples):
+            whole.update(b"bytes" + x.values.cpu().numpy().tobytes())
+            for part in x.byte_parts():
+                whole.update(part.cpu().contiguous().reshape(-1).numpy().data)
+        else:
+            whole.update(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return whole.hexdigest()
 
 

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.byte_examples import float_parts
 from diffuscope.data import DataSet
 from diffuscope.data.value_range import Range, rescaled
 from diffuscope.errors import InputError
@@ -144,7 +145,7 @@ def _batched(encoder: Encoder, way: str, x: Examples, shape: tuple[int, ...] | N
     """encode(x) or decode(x) in batches, of the `shape` that is known; InputError for whatever is no batch of rows."""
     function, made = getattr(encoder, way), []
     what = f"encode: {way} of {encoder.name} must return"
-    for part in x.split(BATCH):
+    for part in float_parts(x, rows=BATCH):
         with torch.no_grad(), evaluating(encoder.found):
             z = function(part)
         if not isinstance(z, Tensor | np.ndarray):

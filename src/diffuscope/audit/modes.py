@@ -23,6 +23,7 @@ from diffuscope.findings import Finding, Tone, exact_share_interval
 
 from .label_shares import LabelBalance, label_balance
 from .nearness import kmeans
+from .rows_of import AnyRows, few_enough
 from .some_rows import some_rows
 
 CLUSTERS = (20, 10, 5, 3)
@@ -71,9 +72,9 @@ class SelfRepeats:
         return 2 * int(pairs[np.argmax(small)]) if small.any() else self.size + 1
 
 
-def modes(samples: Rows, train: Rows, heldout: Rows, significance: float, rng: np.random.Generator) -> Modes:
+def modes(samples: Rows, train: AnyRows, heldout: AnyRows, significance: float, rng: np.random.Generator) -> Modes:
     """Compare the clusters of samples with those of held-out examples."""
-    fitted, found = some_rows(train, FITTED, rng), None
+    fitted, found = some_rows(train, few_enough(FITTED, train.shape[1]), rng), None
     for count in CLUSTERS:
         cluster = kmeans(fitted, count, int(rng.integers(2**32)))
         of_samples, of_heldout = cluster(samples), cluster(heldout)
@@ -85,9 +86,9 @@ def modes(samples: Rows, train: Rows, heldout: Rows, significance: float, rng: n
     return found
 
 
-def self_repeats(samples: Rows, train: Rows, heldout: Rows, rng: np.random.Generator) -> SelfRepeats:
+def self_repeats(samples: Rows, train: AnyRows, heldout: AnyRows, rng: np.random.Generator) -> SelfRepeats:
     """Compare equally many of each, at random."""
-    size = min(len(samples), len(train), len(heldout), MOST)
+    size = min(len(samples), len(train), len(heldout), few_enough(MOST, train.shape[1]))
     nearest = [
         nearest_neighbors(rows, rows, 2)[0][:, 1].numpy()
         for rows in (some_rows(x, size, rng) for x in (samples, train, heldout))

@@ -39,6 +39,7 @@ from diffuscope.exact import nearest_neighbors, nearest_other_neighbors
 
 from .exchanged_names import Groups, NamedRows, named_pool
 from .measure import Measure, Reader, permuted_measure
+from .rows_of import AnyRows
 
 NEIGHBORS = 32
 MOST = 5_000  # rows of each name in measures that search a pool for each of its own rows
@@ -47,8 +48,8 @@ Rows = Float[Tensor, "_ features"]
 
 def share_nearer_training(
     samples: Rows,
-    train: Rows,
-    heldout: Rows,
+    train: AnyRows,
+    heldout: AnyRows,
     rng: np.random.Generator,
     train_groups: Groups | None = None,
     heldout_groups: Groups | None = None,
@@ -144,8 +145,8 @@ def adversarial_accuracy(samples: Rows, train: Rows, rng: np.random.Generator) -
 
 def privacy_losses(
     samples: Rows,
-    train: Rows,
-    heldout: Rows,
+    train: AnyRows,
+    heldout: AnyRows,
     rng: np.random.Generator,
     train_groups: Groups | None = None,
     heldout_groups: Groups | None = None,

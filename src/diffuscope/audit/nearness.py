@@ -24,12 +24,14 @@ from numpy import ndarray
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
-from diffuscope.exact import nearest_neighbors
 from diffuscope.findings import Finding, binomial_p_value, detectable_shift, label_permutation
+
+from .rows_of import AnyRows, at_once, few_enough, nearest_rows, part_of
 
 CELLS, LEAST_IN_CELL = 20, 25  # clusters, and references of either kind in one on average
 PLANTED = 500
 Rows = Float[Tensor, "_ features"]
+FITTED = 10_000  # examples that determine the clusters, at most
 Cells = tuple[Int[ndarray, " train"], Int[ndarray, " heldout"]]
 
 
@@ -52,10 +54,11 @@ class Nearness:
         return self.nearer / self.decided if self.decided else 0.5
 
 
-def clusters(train: Rows, heldout: Rows, seed: int) -> Cells:
+def clusters(train: AnyRows, heldout: AnyRows, seed: int) -> Cells:
     """The k-means cluster of every training and held-out example, of both kinds pooled in equal numbers."""
     size = min(len(train), len(heldout))
     count = max(1, min(CELLS, size // LEAST_IN_CELL))
+    size = min(size, few_enough(max(size, FITTED), train.shape[1]))
     parts = [
         rows[torch.from_numpy(np.random.default_rng(seed).permutation(len(rows))[:size])] for rows in (train, heldout)
     ]
@@ -63,21 +66,26 @@ def clusters(train: Rows, heldout: Rows, seed: int) -> Cells:
     return cluster(train), cluster(heldout)
 
 
-def kmeans(rows: Rows, count: int, seed: int) -> Callable[[Rows], Int[ndarray, " n"]]:
+def kmeans(rows: Rows, count: int, seed: int) -> Callable[[AnyRows], Int[ndarray, " n"]]:
     """The map from rows to the nearest of `count` centers fitted to `rows`."""
     fitted = MiniBatchKMeans(min(count, len(rows)), n_init="auto", random_state=seed % 2**32).fit(rows.numpy())
-    return lambda queries: np.asarray(fitted.predict(queries.numpy()), dtype=np.int64)
+
+    def nearest(queries: AnyRows) -> Int[ndarray, " n"]:
+        parts = [fitted.predict(part.numpy()) for part in queries.split(at_once(queries.shape[1]))]
+        return np.concatenate(parts).astype(np.int64)
+
+    return nearest
 
 
 def nearness(
     samples: Rows,
-    train: Rows,
-    heldout: Rows,
+    train: AnyRows,
+    heldout: AnyRows,
     significance: float,
     seed: int,
     cells: Cells | None = None,
     *,
-    copied: Rows | None = None,
+    copied: AnyRows | None = None,
 ) -> Nearness:
     """(b) for samples, with as many training as held-out references in every cell (one for all by default).
 
@@ -92,7 +100,7 @@ def nearness(
     size = len(kept_train)
     if size == 0:
         return _undecided(0)
-    references = train[torch.from_numpy(kept_train)], heldout[torch.from_numpy(kept_heldout)]
+    references = part_of(train, torch.from_numpy(kept_train)), part_of(heldout, torch.from_numpy(kept_heldout))
     hits, is_training = _hits(samples, *references), np.arange(2 * size) < size
     decided, nearer = int(hits.sum()), int(hits[:size].sum())
     if decided == 0:
@@ -147,9 +155,9 @@ def balanced(
     return of_both[0], of_both[1]
 
 
-def _hits(samples: Rows, train: Rows, heldout: Rows) -> Int[ndarray, " references"]:
+def _hits(samples: Rows, train: AnyRows, heldout: AnyRows) -> Int[ndarray, " references"]:
     """How many samples are nearest to each reference, the training ones first; ties are left out."""
-    (d_train, of_train), (d_heldout, of_heldout) = (nearest_neighbors(samples, rows, 1) for rows in (train, heldout))
+    (d_train, of_train), (d_heldout, of_heldout) = (nearest_rows(samples, rows, 1) for rows in (train, heldout))
     near, far = d_train[:, 0] < d_heldout[:, 0], d_heldout[:, 0] < d_train[:, 0]
     counts = [
         torch.bincount(of[chosen, 0], minlength=len(rows))

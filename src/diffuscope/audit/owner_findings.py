@@ -5,6 +5,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from diffuscope.byte_examples import floats_at
 from diffuscope.findings import Finding
 from diffuscope.report import Block, Table
 from diffuscope.store import Arrays
@@ -41,7 +42,7 @@ def audited_owners(session: Session) -> list[OwnerTest] | None:
     levels = Levels(session.levels.times[kept], session.levels.ratios[kept])
     if min(map(len, index)) == 0 or len(levels) == 0:
         return _untested(owners[0].numpy(), owners[0].unique().numpy())
-    examples = torch.cat([subject.train[index[0]], subject.heldout[index[1]]])
+    examples = torch.cat([floats_at(subject.train, index[0]), floats_at(subject.heldout, index[1])])
     noise = torch.randn(examples.shape, generator=stream)
     schedule = subject.denoiser.schedule
 

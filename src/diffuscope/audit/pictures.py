@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.byte_examples import extremes
 from diffuscope.findings import Chart, Panel, line, points
 from diffuscope.report import Block, Gallery, GalleryItem, Picture, image_png
 
@@ -39,7 +40,7 @@ def ordinary_samples(samples: Events, heldout: Events, *, examples: bool = True)
     title = "Ordinary samples" + (" beside held-out examples" if examples else "")
     how = "The first in order, not chosen. Can you tell which is which?" if examples else "The first in order."
     if as_images(heldout) is not None:
-        low, high = float(heldout.min()), float(heldout.max())
+        low, high = extremes(heldout)
         if not low < high:
             return []
         items = []

@@ -14,6 +14,7 @@ from torch import Tensor
 from diffuscope.exact import Gaussian
 
 from .nearness import kmeans
+from .rows_of import at_once, few_enough
 from .subject import Subject
 
 BLUR = 1.0
@@ -35,13 +36,20 @@ def planted_faults(
         faults[f"a blur of {BLUR:g} pixel"] = torch.from_numpy(filtered)
     labels, kind = subject.train_labels, "class"
     if labels is None:
-        labels, kind = torch.from_numpy(kmeans(train.flatten(1), CLUSTERS, 0)(train.flatten(1))), "cluster"
+        labels, kind = torch.from_numpy(kmeans(_fitted(train), CLUSTERS, 0)(train.flatten(1))), "cluster"
     members = torch.nonzero(labels == labels.mode().values)[:, 0]
     faults[f"one {kind} only"] = train[members[torch.randint(len(members), (n,), generator=generator)]].float()
-    faults["samples of a Gaussian"] = gaussian.sample(n, generator=generator).float()
+    size = at_once(8 * gaussian.dimension)
+    drawn = [gaussian.sample(min(size, n - start), generator=generator).float() for start in range(0, n, size)]
+    faults["samples of a Gaussian"] = torch.cat(drawn)
     noise = torch.randn(base.shape, generator=generator)
     faults[f"noise of {NOISE:g} standard deviations"] = base + NOISE * subject.scale * noise
     return faults
+
+
+def _fitted(train: Float[Tensor, "n *event"]) -> Float[Tensor, "_ d"]:
+    """The first examples, no more than take little memory; they are in random order."""
+    return train[: few_enough(len(train), train[0].numel())].flatten(1)
 
 
 def is_image(x: Float[Tensor, "n *event"]) -> bool:

@@ -21,6 +21,7 @@ from numpy import ndarray
 from scipy import ndimage, optimize, stats
 from torch import Tensor
 
+from diffuscope.byte_examples import extremes
 from diffuscope.data import Table
 from diffuscope.findings import POWER
 
@@ -38,7 +39,7 @@ def modifications(train: Events, generator: torch.Generator, table: Table | None
     """The ways in which copies are planted, by name: exact; with noise and those of images, or those of a table."""
     if table is not None:
         return {"exact": lambda x: x, **_of_rows(train, table, generator)}
-    low, high = float(train.min()), float(train.max())
+    low, high = extremes(train)
     width = high - low
 
     def noisy(x: Events) -> Events:

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int, UInt64
 from numpy import ndarray
 from torch import Tensor
 
+from diffuscope.byte_examples import float_parts
 from diffuscope.store import Arrays, Store
 
 from .features import Features
@@ -37,7 +38,7 @@ class RememberedFeatures:
 
     def __call__(self, x: Float[Tensor, "n *event"]) -> Float[Tensor, "n features"]:
         """One row per example, float32."""
-        keys = row_keys(x.flatten(1).numpy())
+        keys = np.concatenate([row_keys(part.flatten(1).numpy()) for part in float_parts(x)])
         places = self._known(keys)
         new = np.flatnonzero(places < 0)
         if len(new) or not self.blocks:

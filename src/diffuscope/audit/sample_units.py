@@ -3,11 +3,13 @@
 They are asked of the samples of a model (`wiring`) and of samples alone (`samples`), whose names begin accordingly.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.byte_examples import float_parts
 from diffuscope.findings import Finding, exact_share_interval
 from diffuscope.report import Cell, Table
 
@@ -89,9 +91,25 @@ def units_table(sets: Mapping[str, Float[Tensor, "_ *event"]]) -> Table:
     """Mean, deviation and range of every set, per channel."""
     rows: list[list[Cell]] = []
     for name, x in sets.items():
-        channels = x.shape[1] if x.ndim >= 4 and x.shape[1] <= 4 else 1
-        for k in range(channels):
-            values = (x[:, k] if channels > 1 else x).double()
-            label = f"{name}, channel {k}" if channels > 1 else name
-            rows.append([label, *(float(v) for v in (values.mean(), values.std(), values.min(), values.max()))])
+        found = _numbers(x)
+        for k, numbers in enumerate(found):
+            rows.append([f"{name}, channel {k}" if len(found) > 1 else name, *numbers])
     return Table("Units of data, model and samples", ["", "mean", "deviation", "lowest", "highest"], rows)
+
+
+def _numbers(x: Float[Tensor, "_ *event"]) -> list[list[float]]:
+    """Mean, deviation, and the least and the greatest value; of each channel where these are few."""
+    channels = x.shape[1] if x.ndim >= 4 and x.shape[1] <= 4 else 1
+
+    def parts() -> Iterator[Tensor]:
+        return (part.double().reshape(len(part), channels, -1) for part in float_parts(x))
+
+    count, total, squares = x.numel() // channels, torch.zeros(channels), torch.zeros(channels)
+    lowest, highest = torch.full((channels,), torch.inf), torch.full((channels,), -torch.inf)
+    for part in parts():
+        total = total + part.sum((0, 2))
+        lowest, highest = torch.minimum(lowest, part.amin((0, 2))), torch.maximum(highest, part.amax((0, 2)))
+    mean = total / count
+    for part in parts():
+        squares = squares + (part - mean[:, None]).square_().sum((0, 2))
+    return torch.stack([mean, (squares / max(1, count - 1)).sqrt(), lowest, highest], 1).tolist()

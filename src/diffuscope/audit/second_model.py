@@ -12,6 +12,7 @@ finite also at alpha = 0. A model with a table of times is asked at the nearest 
 level is then off.
 """
 
+import hashlib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from diffuscope.byte_examples import float_parts
 from diffuscope.denoisers import (
     Batch,
     BatchTime,
@@ -31,10 +33,10 @@ from diffuscope.denoisers import (
     require_batch,
 )
 from diffuscope.errors import InputError
-from diffuscope.exact import nearest_neighbors
 from diffuscope.samplers import is_one_step
 from diffuscope.schedules import Schedule
 
+from .rows_of import nearest_rows, rows_of
 from .subject import Levels, Subject, evaluate, levels_at, require_examples
 
 PROBES = 4
@@ -142,8 +144,14 @@ def named_second() -> Iterator[None]:
 
 def shared_examples(first: Float[Tensor, "n *event"], other: Float[Tensor, "m *event"]) -> int:
     """How many of `other` are also in `first`, bit for bit."""
-    known = {row.numpy().tobytes() for row in first.float().cpu()}
-    return sum(row.numpy().tobytes() in known for row in other.float().cpu())
+    known = set(_digests(first))
+    return sum(digest in known for digest in _digests(other))
+
+
+def _digests(x: Float[Tensor, "n *event"]) -> Iterator[bytes]:
+    """What stands for the float32 values of every example."""
+    rows = (row for part in float_parts(x) for row in part.float().cpu())
+    return (hashlib.blake2b(row.contiguous().numpy().data, digest_size=16).digest() for row in rows)
 
 
 def nearly_shared(
@@ -154,9 +162,10 @@ def nearly_shared(
     That is nearer to an example of `first` than 1% of the median distance between neighbors there; 0 where most of
     these are repeated exactly.
     """
-    some, rest = (x.float()[torch.randperm(len(x), generator=generator)[:SEARCHED]] for x in (first, other))
-    between = nearest_neighbors(some, first.float(), 2)[0][:, 1].median()
-    return float((nearest_neighbors(rest, first.float(), 1)[0][:, 0] < ROUNDED * between).double().mean())
+    first, other = first.float(), other.float()
+    some, rest = (x[torch.randperm(len(x), generator=generator)[:SEARCHED]] for x in (first, other))
+    between = nearest_rows(some.flatten(1), rows_of(first), 2)[0][:, 1].median()
+    return float((nearest_rows(rest.flatten(1), rows_of(first), 1)[0][:, 0] < ROUNDED * between).double().mean())
 
 
 def as_second(second: "SecondModel | Denoiser | None") -> SecondModel | None:

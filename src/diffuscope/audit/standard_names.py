@@ -26,6 +26,7 @@ from .feature_likelihood import generalization_gap
 from .group_units import one_of_each
 from .measure import Measure
 from .name_permutations import NEIGHBORS, adversarial_accuracy, nearer_share, privacy_losses, share_nearer_training
+from .rows_of import AnyRows, at_once
 from .table_attacks import inference, linkability, singling_out
 
 MOST_ATTACKED, MOST_SAMPLES = 2_000, 10_000  # rows of a table: of each name, and of the attacker
@@ -36,8 +37,8 @@ Groups = Shaped[ndarray, " _"] | Sequence[object]
 
 def standard_measures(
     samples: Rows,
-    train: Rows,
-    heldout: Rows,
+    train: AnyRows,
+    heldout: AnyRows,
     rng: np.random.Generator,
     *,
     train_groups: Groups | None = None,
@@ -59,7 +60,7 @@ def standard_measures(
     ('IMS, %', 100.0, 0.0)
     """
     for name, of in (("samples", samples), ("train", train), ("heldout", heldout)):
-        if not of.isfinite().all():
+        if not all(bool(part.isfinite().all()) for part in of.split(at_once(of.shape[1]))):
             raise InputError(f"{name}: expected finite values, got NaN or infinity")
     of_train, of_heldout = _checked_groups(len(train), len(heldout), train_groups, heldout_groups)
     if min(len(samples), len(train), len(heldout)) < 2:
@@ -155,7 +156,7 @@ def _checked_groups(
     return of_both
 
 
-def _independent(rows: Rows, groups: ndarray | None, most: int, rng: np.random.Generator) -> Rows:
+def _independent(rows: AnyRows, groups: ndarray | None, most: int, rng: np.random.Generator) -> Rows:
     """Random rows, at most one of a group."""
     kept = np.arange(len(rows)) if groups is None else one_of_each(groups, rng)
     return rows[torch.from_numpy(np.sort(rng.permutation(kept)[:most]))]

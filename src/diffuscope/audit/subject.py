@@ -8,6 +8,7 @@ below them every denoiser returns its input, above them the mean of the data.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from numbers import Integral
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from diffuscope.byte_examples import float_parts, mean_and_variance
 from diffuscope.data import Canaries, DataSet, Table
 from diffuscope.denoisers import Batch, Denoiser, require_batch
 from diffuscope.errors import InputError
@@ -175,10 +177,10 @@ class Subject:
         """Whether there is a model; otherwise samples alone are audited."""
         return not isinstance(self.denoiser, NoModel)
 
-    @property
+    @cached_property
     def scale(self) -> float:
         """Standard deviation of a coordinate of the training data: sqrt(tr Sigma / D)."""
-        return float(self.train.flatten(1).var(0, unbiased=False).double().mean().sqrt())
+        return math.sqrt(mean_and_variance(self.train)[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,9 +223,9 @@ def require_examples(name: str, x: Shaped[Tensor, "n *event"]) -> None:
         raise InputError(f"{name}: expected at least {FEWEST} examples, got {len(x)}")
     if not x.is_floating_point():
         raise InputError(f"{name}: expected floating-point numbers in the model's range, got {x.dtype}")
-    if not all(math.isfinite(float(part.sum(dtype=torch.float64))) for part in x.split(4096)):
+    if not all(math.isfinite(float(part.sum(dtype=torch.float64))) for part in float_parts(x)):
         raise InputError(f"{name}: expected finite values, got NaN or infinity")
-    if all(bool((part == x[:1]).all()) for part in x.split(4096)):
+    if all(bool((part == x[0]).all()) for part in float_parts(x)):
         raise InputError(f"{name}: expected examples that vary, got {len(x)} that are all the same")
 
 
@@ -244,7 +246,7 @@ def evaluate(denoiser: Denoiser, x_t: Batch, t: float) -> Batch:
     """D(x_t, t) in batches, without gradients; InputError for another kind, shape or dtype, or not finite."""
     parts = []
     with torch.no_grad():
-        for part in x_t.split(EVALUATION_BATCH):
+        for part in float_parts(x_t, rows=EVALUATION_BATCH):
             denoised = require_batch(denoiser(part, torch.tensor(t, dtype=torch.float64)), part)
             if not bool(torch.isfinite(denoised).all()):
                 raise InputError(f"model: expected finite values, got NaN or infinity at time {t:g}")

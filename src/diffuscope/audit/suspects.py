@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.byte_examples import extremes
 from diffuscope.findings import Chart, Panel, line
 from diffuscope.report import Block, Cell, Gallery, GalleryItem, Picture, Table, image_png
 
@@ -39,7 +40,7 @@ def suspects(session: Session, found: Copies, space: str) -> list[Block]:
     if as_images(sets["sample"]) is not None:
         originals = session.subject.originals
         train = session.subject.train if originals is None else originals.train
-        return [_gallery(sets, captions, title, float(train.min()), float(train.max()))]
+        return [_gallery(sets, captions, title, *extremes(train))]
     if is_series(sets["sample"]):
         panels = [
             Panel(caption, "time step", "", tuple(line(range(x.shape[2]), x[i, 0], name) for name, x in sets.items()))

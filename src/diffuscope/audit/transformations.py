@@ -6,8 +6,12 @@ The distance from an image x to a training example y modulo a set of transformat
 
 where s removes brightness and contrast (it is the identity if "brightness" is not in the set). T runs over all products
 of one version from each transformation, such as a mirror image, rotated by 5 degrees, one pixel lower.
+
+Larger images are first averaged over blocks (`averaged`): which image is copied is seen there as well, and 250 versions
+of a larger one would take hours. A pixel is then one of these.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -26,6 +30,7 @@ ANGLES = (0.0, -5.0, -2.5, 2.5, 5.0)
 LARGEST_SHIFT = 2  # pixels, and at most an eighth of the side
 TAPS = (-1 / 16, 9 / 16, 9 / 16, -1 / 16)  # of the cubic halfway between two pixels
 LEAST_SIDE = 4  # of an image, in pixels
+LARGEST, SIDE = 4096, 32  # larger images are compared as averages of so many pixels along each side, at most
 Images = Float[Tensor, "n channels height width"]
 Versions = Float[Tensor, "n versions channels height width"]
 
@@ -86,6 +91,26 @@ def versions(images: Images, chosen: Sequence[Transformation]) -> Versions:
 def labels(chosen: Sequence[Transformation]) -> list[str]:
     """What the products are called; "" is the identity."""
     return [", ".join(filter(None, parts)) for parts in product(*(t.labels for t in chosen))]
+
+
+def averaged(images: Images) -> Float[Tensor, "n channels rows columns"]:
+    """Images of more than LARGEST values averaged over blocks, to at most SIDE pixels along each side; others as they
+    are.
+
+    >>> averaged(torch.ones(2, 3, 64, 128)).shape, averaged(torch.ones(2, 3, 32, 32)).shape
+    (torch.Size([2, 3, 32, 32]), torch.Size([2, 3, 32, 32]))
+    """
+    shape = averaged_shape(images.shape[1:])
+    if shape == tuple(images.shape[1:]):
+        return images
+    return functional.adaptive_avg_pool2d(images, (shape[1], shape[2]))
+
+
+def averaged_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of `averaged` images of this one."""
+    if not is_image(shape) or math.prod(shape) <= LARGEST:
+        return tuple(shape)
+    return (shape[0], *(min(SIDE, side) for side in shape[1:]))
 
 
 def standardized(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:

@@ -19,11 +19,13 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
+from diffuscope.byte_examples import coordinate_mean, extremes, float_parts, mean_and_variance
 from diffuscope.denoisers import Denoiser
 from diffuscope.exact import nearest_neighbors
 
 from .conventions import READINGS, Variances, declared, relative_errors
 from .reading_search import EXPLAINS, SEARCH_POINTS, error_ratio, formula_error, larger_p_value
+from .rows_of import few_enough, nearest_rows, rows_of
 
 Points = Float[Tensor, "_ *event"]
 RANGES = ((0.0, 1.0), (-1.0, 1.0), (-0.5, 0.5), (0.0, 255.0), (0.0, 16.0), (0.0, 65535.0))
@@ -60,8 +62,12 @@ def moments(x: Points, center: Tensor) -> tuple[float, float]:
 
     Medians, because wrong units move all samples, and a few that exploded are another fault.
     """
-    rows = x.flatten(1).double()
-    return float(rows.mean(1).median()), float((rows - center.flatten()).square().mean(1).sqrt().median())
+    means, distances = [], []
+    for part in float_parts(x):
+        rows = part.flatten(1).double()
+        means.append(rows.mean(1))
+        distances.append(rows.sub_(center.flatten()).square_().mean(1).sqrt())
+    return float(torch.cat(means).median()), float(torch.cat(distances).median())
 
 
 def usual_maps(data_range: tuple[float, float], mean: float, deviation: float) -> list[Affine]:
@@ -107,7 +113,7 @@ def best_units(
         return np.stack(rows)
 
     mean, deviation = _pooled(train[:COMPARED])
-    maps = [Affine("the data's", 1.0, 0.0), *usual_maps((float(train.min()), float(train.max())), mean, deviation)]
+    maps = [Affine("the data's", 1.0, 0.0), *usual_maps(extremes(train), mean, deviation)]
     own_mean, own_deviation = (0.0, 0.0) if own is None else _pooled(own)
     if own_deviation > 0:
         scale = deviation / own_deviation
@@ -151,8 +157,8 @@ class SampleUnits:
 
 def _pooled(x: Points) -> tuple[float, float]:
     """The mean over all coordinates, and the standard deviation of a coordinate: sqrt(tr Sigma / D)."""
-    rows = x.flatten(1).double()
-    return float(rows.mean()), float(rows.var(0, unbiased=False).mean().sqrt())
+    mean, variance = mean_and_variance(x)
+    return mean, math.sqrt(variance)
 
 
 def _alike(mean: float, deviation: float, of_data: float, scale: float) -> bool:
@@ -179,8 +185,8 @@ def sample_units(
     def some(x: Points, n: int) -> Points:
         return x[torch.from_numpy(np.sort(rng.permutation(len(x))[:n]))]
 
-    compared, chosen = some(train, COMPARED), some(samples, SEARCHED)
-    references, center = compared.flatten(1), compared.double().mean(0)
+    compared, chosen = some(train, few_enough(COMPARED, samples[0].numel())), some(samples, SEARCHED)
+    references, center = compared.flatten(1), coordinate_mean(compared)
     mean, deviation = moments(compared, center)
 
     def distances(x: Points) -> Float[ndarray, " n"]:
@@ -201,10 +207,10 @@ def sample_units(
         ) < NEARER * np.median(after):
             best, after = (name, written), found
     own_mean, own_deviation = moments(samples, center)
-    rounding, unseen = SAME * deviation * samples[0].numel() ** 0.5, heldout.flatten(1)
-    same = nearest_neighbors(chosen.flatten(1).float(), unseen, 1)[0][:, 0] < rounding
+    rounding, unseen = SAME * deviation * samples[0].numel() ** 0.5, rows_of(heldout)
+    same = nearest_rows(chosen.flatten(1).float(), unseen, 1)[0][:, 0] < rounding
     # among as many as samples are searched in: the chance grows with their number
-    alike = nearest_neighbors(some(heldout, SEARCHED).flatten(1), unseen, 2)[0][:, 1] < rounding
+    alike = nearest_rows(some(heldout, SEARCHED).flatten(1), unseen, 2)[0][:, 1] < rounding
     return SampleUnits(
         name=best[0],
         written=best[1],

@@ -13,11 +13,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.exact import leading_pairs
+from diffuscope.exact.spectral import LARGEST_DENSE
+
 RIDGE = 1e-3
 
 
 def whitening(hidden: Float[Tensor, "n width"], kept: int | None = None) -> Float[Tensor, "width kept"]:
-    """The matrix V Lambda^(-1/2) of the `kept` leading directions of `hidden` (all by default)."""
+    """The matrix V Lambda^(-1/2) of the `kept` leading directions of `hidden` (all by default).
+
+    Those of more than LARGEST_DENSE features, fewer than these, come from two passes without a matrix of all pairs.
+    """
+    if kept is not None and kept < hidden.shape[1] > LARGEST_DENSE:
+        pairs = leading_pairs(lambda: hidden.split(1024), kept, generator=torch.Generator().manual_seed(0))
+        unbiased, mean = len(hidden) / (len(hidden) - 1), pairs.trace / hidden.shape[1]
+        scales = (unbiased * (pairs.eigenvalues + RIDGE * mean)).sqrt()
+        return (pairs.eigenvectors / scales).flip(1).to(hidden)
     variances, directions = torch.linalg.eigh(torch.cov(hidden.mT))
     scales = (variances.clamp(min=0) + RIDGE * variances.mean()).sqrt()
     return (directions / scales)[:, -min(kept or len(variances), len(variances)) :]

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float32
 from numpy import ndarray
 from torch import Tensor
 
+from diffuscope.byte_examples import ByteExamples
 from diffuscope.errors import InputError
 from diffuscope.files import PRIVATE, save_arrays
 from diffuscope.streams import torch_stream
@@ -96,17 +97,30 @@ def make_canaries(data: DataSet, number: int, *, seed: int) -> Canaries:
 def training_arrays(data: DataSet, canaries: Canaries, *, seed: int) -> dict[str, ndarray]:
     """The arrays of a training file: training examples and included canaries in random order, held-out examples.
 
-    Labels, where there are any, are those of random training examples for the canaries.
+    Data that are held as bytes stay bytes. Labels, where there are any, are those of random training examples for the
+    canaries.
     """
     extra, stream = canaries.examples[canaries.included], torch_stream(seed, "canaries", "order")
     order = torch.randperm(len(data.train) + len(extra), generator=stream)
-    arrays = {"train": torch.cat([data.train, extra])[order], "heldout": data.heldout}
+    train, heldout = _as_bytes(data.train), _as_bytes(data.heldout)
+    if train is None or heldout is None:
+        train, heldout, added = data.train, data.heldout, extra
+    else:
+        added = extra.to(torch.uint8)  # of entries of the data, which are bytes
+    arrays = {"train": torch.cat([train, added])[order], "heldout": heldout}
     if data.train_labels is not None:
         drawn = data.train_labels[torch.randint(len(data.train), (len(extra),), generator=stream)]
         arrays["train_labels"] = torch.cat([data.train_labels, drawn])[order]
     if data.heldout_labels is not None and data.train_labels is not None:
         arrays["heldout_labels"] = data.heldout_labels
     return {name: array.numpy() for name, array in arrays.items()}
+
+
+def _as_bytes(x: Float32[Tensor, "n *event"]) -> Tensor | None:
+    """The bytes of examples that are held as bytes and are their own values; None for others."""
+    if not isinstance(x, ByteExamples) or not torch.equal(x.values, torch.arange(256.0)):
+        return None
+    return torch.cat([*x.byte_parts()])
 
 
 def load_canaries(path: str | Path, *, like: DataSet) -> Canaries:

@@ -26,6 +26,7 @@ from diffuscope.errors import InputError
 from diffuscope.schedules import as_time
 
 ROWS = 256  # points differentiated at once: the memory is that of a training step on as many examples
+NUMBERS = 2**20  # coordinates of these, at most
 # J^T u is independent of u where the model's own derivative is not made of operations of torch
 ONLY_ONCE = "denoiser: expected an answer that torch can differentiate in x_t twice, got only once"
 
@@ -131,5 +132,6 @@ def _finite(derivative: Tensor) -> Tensor:
 
 
 def _by_rows(function: Callable[[Tensor, Tensor], Tensor], x_t: Tensor, v: Tensor) -> Tensor:
-    parts = zip(x_t.split(ROWS), v.split(ROWS), strict=True)
+    rows = max(1, min(ROWS, NUMBERS // x_t[0].numel()))
+    parts = zip(x_t.split(rows), v.split(rows), strict=True)
     return torch.cat([differentiable(lambda x=x, w=w: function(x, w)).detach() for x, w in parts])

@@ -153,7 +153,8 @@ def _jacobian_rows(
     d = math.prod(x_t.shape[1:])
     if d > LARGEST:
         raise InputError(
-            f"divergence: the full Jacobian is for at most {LARGEST} dimensions, got {d}; use HutchinsonDivergence"
+            f"divergence: the full Jacobian is for at most {LARGEST} dimensions, got {d}; use HutchinsonDivergence, "
+            "or curl_by_probes"
         )
     times = as_time(t).to(x_t.device).expand(len(x_t))
     for pairs in torch.arange(len(x_t) * d, device=x_t.device).split(rows):

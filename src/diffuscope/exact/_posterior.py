@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from ._log_odds import compensated_log_odds, log_odds
+from ._products import Products
 from ._screening import PointTable
+from ._stream import LEAST_LOG_WEIGHT, Sums, streamed
 
 ZERO_LOG_WEIGHT = 746.0  # exp(-746) is zero in float64
-# Light points below these log-weights get weight zero: subnormal numbers run many times slower.
-LEAST_LOG_WEIGHT = {torch.float32: -80.0, torch.float64: -700.0}
 FEW_SCORES = 2**19  # up to this many scores (2 MiB, less than one chunk) are held at once
 
 
@@ -49,6 +49,10 @@ class Noised:
     def __len__(self) -> int:
         return len(self.x)
 
+    def log_likelihood(self, y: Float[Tensor, "batch d"]) -> Float[Tensor, " batch"]:
+        """-|x - alpha y|^2 / 2 sigma^2."""
+        return -(self.x - self.alpha[:, None] * y).square_().sum(1) / (2 * self.sigma**2)
+
 
 def fused_mean(table: PointTable, noised: Noised) -> Float[Tensor, "batch d"]:
     """E[y | x] by one fused attention: keys and values are the points, -kappa h the bias.
@@ -56,7 +60,7 @@ def fused_mean(table: PointTable, noised: Noised) -> Float[Tensor, "batch d"]:
     Two matrix products and O(1) memory. All rows must have the same levels, and the scores must be exact enough.
     """
     queries = noised.queries
-    bias = (table.log_weights - noised.kappa[0] * table.half_squares).to(queries.dtype)
+    bias = (table.log_weights - noised.kappa[0] * table.products(queries.dtype).half_squares).to(queries.dtype)
     if queries.shape[0] * len(table) <= FEW_SCORES:
         weights = torch.addmm(bias, queries, table.points.T)
         weights -= weights.amax(1, keepdim=True)
@@ -72,9 +76,33 @@ def fused_mean(table: PointTable, noised: Noised) -> Float[Tensor, "batch d"]:
     return attended.reshape(-1, queries.shape[1])[: len(queries)]
 
 
-def summation_error(table: PointTable, dtype: torch.dtype) -> float:
-    """The rounding error of summing the weighted points, in norm, whatever the scores."""
-    return 16 * torch.finfo(dtype).eps / 2 * table.typical_norm
+@dataclass(frozen=True)
+class StreamedMean:
+    """By products alone: E[y | x], log sum_i w0_i p(x | y_i) / p(x | c), and the errors of the two."""
+
+    mean: Float[Tensor, "batch d"]
+    log_mass: Float[Tensor, " batch"]
+    error: Float[Tensor, " batch"]
+    log_error: Float[Tensor, " batch"]
+
+
+def streamed_mean(table: PointTable, products: Products, noised: Noised) -> StreamedMean:
+    """One pass over the points; the error of the scores is taken to be the typical one."""
+    queries, kappa = noised.queries, noised.kappa
+    sums = streamed(table, products, queries, kappa, 0, torch.full_like(kappa, torch.inf))
+    mean = sums.first / sums.mass[:, None]
+    variance = (sums.square / sums.mass - (mean - table.center).square().sum(1)).clamp_min(0)
+    variance = variance + torch.finfo(queries.dtype).eps * table.radius**2
+    log_error = table.score_error(queries, kappa, products)
+    error = 2 * log_error * variance.sqrt() + 2 * table.radius * sums.dropped / sums.mass
+    error = error + summation_error(products.typical_norm, queries.dtype)
+    at_center = queries.double() @ (table.center - products.offset)
+    return StreamedMean(mean, sums.peak + sums.mass.log() - at_center, error, log_error)
+
+
+def summation_error(typical_norm: float, dtype: torch.dtype) -> float:
+    """The rounding error of summing weighted points of this size, in norm, whatever the scores."""
+    return 16 * torch.finfo(dtype).eps / 2 * typical_norm
 
 
 @dataclass(frozen=True)
@@ -85,7 +113,8 @@ class Posterior:
     noised: Noised
     heavy: Int[Tensor, "batch heavy"]  # indices, the reference first
     weights: Float[Tensor, "batch heavy"]  # their posterior weights
-    log_evidence: Float[Tensor, " batch"]  # log sum_i w0_i exp(-|x - alpha y_i|^2 / 2 sigma^2), w0 as in the table
+    log_mass: Float[Tensor, " batch"]  # log sum_i w0_i p(x | y_i) / p(x | y_r), w0 as in the table
+    log_error: Float[Tensor, " batch"]  # of log_mass
     light: Bool[Tensor, " batch"]  # whether the other points matter
     light_offset: Float[Tensor, " batch"]  # their scores minus their log-weights
     mean: Float[Tensor, "batch d"]
@@ -104,6 +133,11 @@ class Posterior:
 
     def reference(self) -> Float[Tensor, "batch d"]:
         return self.table.points[self.heavy[:, 0]].double()
+
+    @property
+    def log_evidence(self) -> Float[Tensor, " batch"]:
+        """log sum_i w0_i exp(-|x - alpha y_i|^2 / 2 sigma^2)."""
+        return self.log_mass + self.noised.log_likelihood(self.reference())
 
     def matvec(self, v: Float[Tensor, "batch d"]) -> Float[Tensor, "batch d"]:
         """Cov v = E[(y - y_r) (y - y_r).v] - (D - y_r) E[(y - y_r).v]."""
@@ -152,8 +186,13 @@ def posterior(
     k = min(heavy_points, len(table))
     bound = table.score_bound(noised.queries, noised.kappa)
     window = ZERO_LOG_WEIGHT + 2 * bound
-    scores, heavy = table.largest(noised.queries, noised.kappa, k, window)
-    scores = scores.double()
+    sums = None
+    if accepted_variance is None:
+        sums = streamed(table, table.products(dtype), noised.queries, noised.kappa, k, window)
+        scores, heavy = sums.scores, sums.indices
+    else:
+        scores, heavy = table.largest(noised.queries, noised.kappa, k, window)
+        scores = scores.double()
     counted = scores > scores[:, :1] - window[:, None]
     reference = table.points[heavy[:, 0]].double()
     diameter = 2 * table.radius
@@ -165,8 +204,9 @@ def posterior(
     heavy_square, heavy_first = _heavy_moments(table, heavy, weights)
 
     # the score of the reference by the product: the light points are weighed relative to it
-    offset = (noised.queries.double() * reference).sum(1) - noised.kappa * table.half_squares[heavy[:, 0]]
-    offset = offset + table.log_weights[heavy[:, 0]] + peak
+    from_center = reference - table.center
+    offset = (noised.queries.double() * reference).sum(1) - noised.kappa * from_center.square().sum(1) / 2
+    offset = offset - table.constant(noised.queries) + table.log_weights[heavy[:, 0]] + peak
 
     others = len(table) - k
     most_light = torch.maximum(scores[:, -1], scores[:, 0] - window) + bound - offset
@@ -179,10 +219,13 @@ def posterior(
         light |= most_light * diameter**2 > accepted_variance * least
     left_out = torch.where(light, 0, most_light)
 
-    light_mass, light_first, light_square = _light_moments(table, noised, heavy, offset, light.nonzero()[:, 0])
+    if sums is None:
+        light_mass, light_first, light_square = _light_moments(table, noised, heavy, offset, light.nonzero()[:, 0])
+        summed, dropped = light_mass, torch.zeros_like(light_mass)
+    else:
+        light_mass, light_first, light_square, summed, dropped = _without_heavy(table, noised, sums, offset, light)
     mass = heavy_mass + light_mass
     # the light sums are of the raw points: move them to the reference
-    from_center = reference - table.center
     light_square = light_square - 2 * ((light_first - light_mass[:, None] * table.center) * from_center).sum(1)
     light_square = (light_square + light_mass * from_center.square().sum(1)).clamp_min(0) / mass
     light_first = (light_first - light_mass[:, None] * reference) / mass[:, None]
@@ -193,18 +236,20 @@ def posterior(
     # scores wrong by delta move the mean by at most delta sqrt(light mass) sqrt(light variance)
     about_mean = light_square - 2 * (light_first * shift).sum(1) + light_mass * shift.square().sum(1)
     about_mean = about_mean.clamp_min(0) + torch.finfo(dtype).eps * light_mass * table.radius**2
-    error = 2 * table.score_error(noised.queries, noised.kappa) * (light_mass * about_mean).sqrt()
+    score_error = table.score_error(noised.queries, noised.kappa)
+    error = 2 * score_error * (light_mass * about_mean).sqrt()
     error = error + left_out * diameter + rounding * variance.sqrt()
-    error = error + light_mass * summation_error(table, dtype) + summation_error(table, torch.float64)
+    error = error + dropped / mass * diameter
+    error = error + summed / mass * summation_error(table.typical_norm, dtype)
+    error = error + summation_error(table.typical_norm, torch.float64)
 
-    residual = noised.x - noised.alpha[:, None] * reference
-    log_evidence = table.log_weights[heavy[:, 0]] - residual.square().sum(1) / (2 * noised.sigma**2)
     return Posterior(
         table=table,
         noised=noised,
         heavy=heavy,
         weights=weights / mass[:, None],
-        log_evidence=log_evidence + peak + mass.log(),
+        log_mass=table.log_weights[heavy[:, 0]] + peak + mass.log(),
+        log_error=light_mass * score_error + rounding + left_out,
         light=light,
         light_offset=offset + mass.log(),
         mean=reference + shift,
@@ -254,6 +299,23 @@ def _heavy_moments(
     return square, mean
 
 
+def _without_heavy(
+    table: PointTable, noised: Noised, sums: Sums, offset: Tensor, light: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """As `_light_moments`, what all points sum up to less the heavy; then that sum itself, and what it has dropped."""
+    dtype, heavy = noised.queries.dtype, sums.indices
+    below = sums.scores - sums.peak[:, None]
+    weights = torch.where((below > LEAST_LOG_WEIGHT[dtype]) & light[:, None], below.exp(), 0)
+    h = table.products(dtype).half_squares[heavy]
+    shift, of_heavy = _heavy_moments(table, heavy, weights)[1], weights.sum(1)
+    of_heavy_first = shift + of_heavy[:, None] * table.points[heavy[:, 0]].double()
+    unit = torch.where(light, (sums.peak - offset).exp(), 0)
+    mass = unit * (sums.mass - of_heavy).clamp_min(0)
+    first = torch.where(light[:, None], unit[:, None] * (sums.first - of_heavy_first), 0)
+    square = unit * (sums.square - 2 * (weights * h).sum(1)).clamp_min(0)
+    return mass, first, square, unit * sums.mass, unit * sums.dropped
+
+
 def _light_weights(
     table: PointTable, noised: Noised, heavy: Tensor, offset: Tensor, of_rows: Tensor
 ) -> Iterator[tuple[int, int, Float[Tensor, "rows chunk"]]]:
@@ -274,8 +336,9 @@ def _light_moments(
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch d"], Float[Tensor, " batch"]]:
     """sum w, sum w y and sum w |y - c|^2 over the light points of the `rows` where they matter; zero elsewhere."""
     mass, mean, square = torch.zeros_like(offset), torch.zeros_like(noised.x), torch.zeros_like(offset)
+    half_squares = table.products(noised.queries.dtype).half_squares
     for start, stop, weights in _light_weights(table, noised, heavy, offset, rows):
         mass[rows] += weights.sum(1, dtype=torch.float64)
         mean[rows] += (weights @ table.points[start:stop].to(weights.dtype)).double()
-        square[rows] += 2 * (weights @ table.half_squares[start:stop].to(weights.dtype)).double()
+        square[rows] += 2 * (weights @ half_squares[start:stop].to(weights.dtype)).double()
     return mass, mean, square

@@ -122,6 +122,13 @@ def leading_pairs(
     The rank is reduced to D. Raises InputError for a negative rank, for fewer than two passes, and as
     `streamed_moments`.
     """
+    return leading_pairs_of(lambda probe: streamed_moments(passes(), probe), rank, generator, n_passes)
+
+
+def leading_pairs_of(
+    moments_of: Callable[[Callable[[int], Tensor]], Moments], rank: int, generator: torch.Generator, n_passes: int
+) -> LeadingPairs:
+    """As `leading_pairs`, of a stream whose moments with a probe are `moments_of(probe)`: one pass each."""
     if rank < 0:
         raise InputError(f"rank: expected at least 0 (isotropic), got {rank}")
     if n_passes < 2:
@@ -131,11 +138,11 @@ def leading_pairs(
         width = min(D, oversampled(rank))
         return torch.randn(D, width, dtype=torch.float64, generator=generator, device=generator.device)
 
-    moments, Q = streamed_moments(passes(), random_probe), torch.zeros(0, 0)
+    moments, Q = moments_of(random_probe), torch.zeros(0, 0)
     for _ in range(n_passes - 1):
         Q = torch.linalg.qr(moments.product).Q
         del moments  # as large as Q
-        moments = streamed_moments(passes(), lambda D: Q)  # noqa: ARG005, B023
+        moments = moments_of(lambda D: Q)  # noqa: ARG005, B023
     U, values, projected = nystrom(Q, moments.product)
     k = min(rank, len(Q))
     values, projected = values[:k], projected[:k]

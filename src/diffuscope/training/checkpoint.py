@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from diffuscope.byte_examples import float_parts
 from diffuscope.distributed import rank
 from diffuscope.errors import InputError
 from diffuscope.files import replace_atomically
@@ -173,7 +174,7 @@ def _flat(name: str, value: object) -> dict[str, Any]:
 
 def _sha256(data: Tensor) -> str:
     digest = hashlib.sha256()
-    for part in data.detach().split(4096):
+    for part in float_parts(data.detach()) if data.is_floating_point() else (data.detach(),):
         digest.update(part.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 

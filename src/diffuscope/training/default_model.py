@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.byte_examples import mean_and_deviation
 from diffuscope.data import DataSet
 from diffuscope.denoisers import MLP, Preconditioned, UNet, save_denoiser, seeded
 from diffuscope.distributed import of_process_0, rank
@@ -38,14 +39,14 @@ def new_denoiser(
     event_shape = tuple(data.shape[1:])
     with seeded(seed):
         network = (UNet if len(event_shape) == 3 else MLP)(event_shape, classes=classes)
-    scale = float(data.double().std())
+    mean, scale = mean_and_deviation(data)
     return Preconditioned(
         network,
         VE(sigma_min=0.01 * scale, sigma_max=LARGEST_NOISE * scale),
         scale,
         event_shape=event_shape,
         data_range=data_range,
-        data_mean=float(data.double().mean()),
+        data_mean=mean,
     )
 
 

@@ -33,6 +33,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from diffuscope.byte_examples import mean_and_deviation
 from diffuscope.denoisers import Batch, Denoiser, nearest_trained_time
 from diffuscope.errors import InputError
 from diffuscope.exact import Empirical
@@ -150,7 +151,7 @@ class Optimum:
         schedule = denoiser.schedule
         low, high = (float(schedule.noise_to_signal(t)) for t in (schedule.t_min, schedule.t_max))
         if noise_to_signal is None:
-            scale = float(data.double().std(unbiased=False))
+            scale = mean_and_deviation(data)[1] * math.sqrt(1 - 1 / data.numel())
             noise_to_signal = tuple(level * scale for level in RELATIVE_LEVELS if low <= level * scale <= high)
         if not noise_to_signal or not all(low <= level <= high for level in noise_to_signal):
             raise InputError(

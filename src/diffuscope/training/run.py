@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
+from diffuscope.byte_examples import float_parts
 from diffuscope.denoisers import INTEGERS, Denoiser, OfClass, classes_of
 from diffuscope.distributed import gathered, processes, rank, require_even, share
 from diffuscope.errors import InputError
@@ -176,7 +177,7 @@ def _require_finite(data: Tensor) -> None:
     if len(data) == 0 or data[0].numel() == 0:
         raise InputError(f"data: expected at least one example, got shape {tuple(data.shape)}")
     # sums propagate NaN and infinity without a mask as large as the data
-    if not all(math.isfinite(float(part.sum(dtype=torch.float64))) for part in data.split(4096)):
+    if not all(math.isfinite(float(part.sum(dtype=torch.float64))) for part in float_parts(data)):
         raise InputError("data: expected finite values, got NaN or infinity")
 
 

@@ -52,7 +52,7 @@ def _ask(session: Session) -> Answer | None:
     if not session.settings.diagnostics:
         return None
     result = diagnose(session)
-    found = information_findings(result.information, session.settings.significance)
+    found = information_findings(result.information, session.settings.significance, session.truncation)
     blocks = [information_chart(result.information), _numbers(result)]
     if result.equation is not None:
         found = [*consistency_findings(result.equation), *found]

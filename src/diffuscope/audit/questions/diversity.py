@@ -19,6 +19,7 @@ from ..group_units import OF_GROUPS, independent
 from ..modes import Modes, SelfRepeats, modes, modes_finding, repeats_finding, self_repeats
 from ..pictures import as_images
 from ..question import Answer, Question
+from ..rows_of import rows_of
 from ..session import Session
 from ..suspects import shown
 
@@ -55,7 +56,12 @@ def _ask(session: Session) -> Answer:
     settings, subject, rng = session.settings, session.subject, session.numpy_stream("diversity")
     features = session.features(settings.features[0])
     train, heldout = independent(subject, rng)
-    rows = features(session.samples), features(subject.train[train]), features(subject.heldout[heldout])
+    places = (None, None) if subject.train_groups is None else (train, heldout)
+    rows = (
+        features(session.samples),
+        rows_of(subject.train, features, places[0]),
+        rows_of(subject.heldout, features, places[1]),
+    )
     level = settings.significance
     result = Diversity(coverage(*rows, level, rng), modes(*rows, level, rng), self_repeats(*rows, rng))
     found = [

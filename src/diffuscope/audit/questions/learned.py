@@ -1,5 +1,7 @@
 """What did the model learn at each noise level? The exact models of `unexplained_variance`, as findings and figures."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -8,6 +10,7 @@ from numpy import ndarray
 from diffuscope.findings import Chart, Finding, Panel, Rule, cells
 from diffuscope.report import Block, Cell, Table
 
+from ..data_gaussian import Truncation
 from ..level_charts import NOISE, Curve, noise_panel
 from ..question import Answer, Question
 from ..session import Session
@@ -19,10 +22,12 @@ SHOWN = (1e-5, 6.0)  # range of unexplained fractions in charts
 SET_NAMES = {"training": "training points", "heldout": "held-out points", "trajectory": "its own trajectories"}
 
 
-def findings(result: Learned) -> list[Finding]:
+def findings(result: Learned, truncation: Truncation | None = None) -> list[Finding]:
     """Where a Gaussian is enough, and the best exact model at each end of the noise range."""
     worse = _worse_than_mean(result)
     out = [_gaussian_range(result)]
+    if truncation is not None:
+        out = [replace(_gaussian_range(result, truncation.name), null=str(truncation))]
     out.insert(1 if worse.tone == "neutral" else 0, worse)
     for end, level in (("highest", 0), ("lowest", len(result.ratios) - 1)):
         column, curve = result.best[level], result.sharp
@@ -43,7 +48,7 @@ def findings(result: Learned) -> list[Finding]:
     return out
 
 
-def _gaussian_range(result: Learned) -> Finding:
+def _gaussian_range(result: Learned, gaussian: str = "a Gaussian") -> Finding:
     (low, high), resampled = result.gaussian_range[0], result.gaussian_range[1:]
     if np.isnan(low):
         column = result.models.index("Gaussian")
@@ -54,7 +59,7 @@ def _gaussian_range(result: Learned) -> Finding:
             title="Smallest variance that a Gaussian leaves unexplained",
             value=100 * value,
             unit="%",
-            verdict=f"At no noise level does a Gaussian explain {EXPLAINED:.0%} of the model; it comes closest at "
+            verdict=f"At no noise level does {gaussian} explain {EXPLAINED:.0%} of the model; it comes closest at "
             f"σ/α = {result.ratios[level]:.3g}, where {_share(value)} of the variance remains unexplained.",
             tone="neutral",
             interval=(100 * ends[0], 100 * ends[1]),
@@ -62,6 +67,7 @@ def _gaussian_range(result: Learned) -> Finding:
         )
     lows = resampled[~np.isnan(resampled[:, 0]), 0]
     without = 1 - len(lows) / len(resampled)
+    subject = "the mean and covariance of the data explain" if gaussian == "a Gaussian" else f"{gaussian} explains"
     excluded = f", without the {without:.0%} of resamples in which no level qualifies" if without else ""
     return Finding(
         name="learned.gaussian_range",
@@ -69,7 +75,7 @@ def _gaussian_range(result: Learned) -> Finding:
         value=float(low),
         unit="σ/α",
         verdict=f"From σ/α = {high:.3g} down to {low:.3g} ({low / result.scale:.2g} standard deviations of the data), "
-        f"the mean and covariance of the data explain at least {EXPLAINED:.0%} of its output on held-out data.",
+        f"{subject} at least {EXPLAINED:.0%} of its output on held-out data.",
         tone="neutral",
         interval=(float(np.quantile(lows, 0.025)), float(np.quantile(lows, 0.975))) if len(lows) else None,
         power=f"{result.points} held-out examples at each noise level, resampled for the interval{excluded}.",
@@ -205,8 +211,10 @@ def _numbers(result: Learned) -> Table:
 
 
 def _ask(session: Session) -> Answer:
-    result = explained(session.measures, session.numpy_stream("learned"))
-    return Answer(findings=findings(result), blocks=blocks(result), result=result)
+    result, truncation = explained(session.measures, session.numpy_stream("learned")), session.truncation
+    found = findings(result, truncation)
+    text = "" if truncation is None else f"{found[0].verdict} {truncation}"
+    return Answer(findings=found, blocks=blocks(result), text=text, result=result)
 
 
 QUESTION = Question("learned", "What did it learn at each noise level?", _ask)

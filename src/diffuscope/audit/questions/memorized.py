@@ -33,11 +33,12 @@ from ..measure import Measure
 from ..nearness import Cells, Nearness, clusters, nearness, nearness_finding
 from ..question import Answer, Question
 from ..repeats import repeats_table
+from ..rows_of import part_of, rows_of
 from ..session import Session
 from ..standard_names import measures_table, standard_measures, table_measures
 from ..subject import Subject
 from ..suspects import suspects
-from ..transformations import transformations
+from ..transformations import averaged_shape, transformations
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +186,20 @@ def _ask(session: Session) -> Answer:
             "standard_measures": standard,
             **_groups(session, result),
         },
+        method=_method(tuple(subject.train.shape[1:])) if chosen and "pixels" in spaces else "",
         result=result,
+    )
+
+
+def _method(shape: tuple[int, ...]) -> str:
+    """That large images are searched for copies as averages."""
+    smaller = averaged_shape(shape)
+    if smaller == shape:
+        return ""
+    size, whole = (" x ".join(map(str, sides[1:])) for sides in (smaller, shape))
+    return (
+        f"Copies: images of {whole} pixels were compared as averages of {size}, whose pixels are what "
+        "transformations move by; copies were planted in the whole images. Nearness to training data is that of these."
     )
 
 
@@ -238,17 +252,18 @@ def _nearness(session: Session, features: Features, found: Copies, space: str, l
     Of every training group one example is a reference; copies of all of them are planted.
     """
     subject, used = session.subject, torch.from_numpy(found.heldout)
-    rows = features(session.samples), features(subject.train), features(subject.heldout[used])
+    samples, train = features(session.samples), rows_of(subject.train, features)
+    heldout = rows_of(subject.heldout, features, used)
     if not len(used):
         raise InputError(f"heldout: expected examples that are no training examples, got {len(found.leaked)} that are")
     seed = session.seed(f"nearness {space}")
     kept = independent(subject, np.random.default_rng(seed))[0]
-    references = rows[1] if subject.train_groups is None else rows[1][kept]
+    references = train if subject.train_groups is None else part_of(train, kept)
     if subject.train_labels is not None and subject.heldout_labels is not None:
         cells = _numbered(subject.train_labels[kept], subject.heldout_labels[used])
     else:
-        cells = clusters(references, rows[2], seed)
-    return nearness(rows[0], references, rows[2], level, seed, cells, copied=rows[1])
+        cells = clusters(references, heldout, seed)
+    return nearness(samples, references, heldout, level, seed, cells, copied=train)
 
 
 def _copied_groups(session: Session, found: Copies, space: str) -> list[Block]:
@@ -290,8 +305,8 @@ def _measures(session: Session, features: Features, found: Copies, space: str) -
         used = torch.from_numpy(np.setdiff1d(np.arange(len(subject.heldout)), list(found.leaked)))
     return standard_measures(
         features(session.samples),
-        features(subject.train),
-        features(subject.heldout[used]),
+        rows_of(subject.train, features),
+        rows_of(subject.heldout, features, used),
         session.numpy_stream(f"measures {space}"),
         train_groups=groups[0],
         heldout_groups=None if groups[1] is None else groups[1][used.numpy()],

@@ -36,6 +36,7 @@ from ..label_shares import LabelBalance, label_balance, label_block, label_findi
 from ..pictures import ordinary_samples
 from ..planted_faults import planted_faults
 from ..question import Answer, Question
+from ..rows_of import few_enough
 from ..session import Session
 from ..subject import FEWEST, Subject
 
@@ -113,7 +114,7 @@ def judge(
         reasons.append(str(error))
     sets = [_some(x, generator) for x in (samples, units.train, units.heldout)]
     base, others = _halves(units, generator)
-    faults = planted_faults(base, gaussian, min(len(samples), LARGEST_SAMPLE), generator)
+    faults = planted_faults(base, gaussian, min(len(samples), _most(samples)), generator)
     affordable = max(1, min(*(len(x) for x in sets[:2]), len(sets[2]) // 2) // FEATURES_PER_EXAMPLE)
     judged, seen = [], set()
     for fit in feature_spaces(subject.train, gaussian, own, classifier, affordable, seed, load):
@@ -160,7 +161,11 @@ def _in_space(space: Space, sets: list[Tensor], faults: dict[str, Tensor], other
 
 
 def _some(x: Float[Tensor, "n *event"], generator: torch.Generator) -> Float[Tensor, "m *event"]:
-    return x if len(x) <= LARGEST_SAMPLE else x[torch.randperm(len(x), generator=generator)[:LARGEST_SAMPLE]]
+    return x if len(x) <= _most(x) else x[torch.randperm(len(x), generator=generator)[: _most(x)]]
+
+
+def _most(x: Float[Tensor, "n *event"]) -> int:
+    return few_enough(LARGEST_SAMPLE, x[0].numel())
 
 
 def _classifier(subject: Subject) -> ClassifierFeatures:
@@ -331,7 +336,7 @@ def _ask(session: Session) -> Answer:
     result = replace(result, columns=columns, pairs=pairs)
     of_columns, tables = findings_of_columns(columns, pairs, settings.significance)
     found = [with_wrong_columns(found[0], of_columns), *found[1:], *of_columns]
-    pictures = []
+    pictures, truncated = [], "" if session.truncation is None else str(session.truncation)
     first = [torch.arange(min(MOST_SHOWN, len(x))) for x in (samples, subject.heldout)]
     shown, others = session.shown("samples", first[0]), session.shown("heldout", first[1])
     if subject.table is None and shown is not None and others is not None:
@@ -339,7 +344,7 @@ def _ask(session: Session) -> Answer:
     return Answer(
         findings=found,
         blocks=[*pictures, *blocks(result), *tables],
-        method=_method(result) if subject.train_groups is None else f"{_method(result)} {OF_GROUPS}",
+        method=" ".join(filter(None, (_method(result), OF_GROUPS * (subject.train_groups is not None), truncated))),
         facts={"quality_not_measured": None if result.judged else "; ".join(result.reasons)},
         result=result,
     )

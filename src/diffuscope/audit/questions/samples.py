@@ -6,6 +6,8 @@ are not what they are taken for make every later answer meaningless.
 
 from dataclasses import replace
 
+from diffuscope.byte_examples import extremes
+
 from ..question import Answer, Question
 from ..sample_units import heldout_finding, units_of_samples, units_table
 from ..session import Session
@@ -22,7 +24,7 @@ METHOD = (
 def _ask(session: Session) -> Answer:
     session.progress.set_postfix_str("checking the units of the samples")
     subject, samples = session.subject, session.samples
-    limits = float(subject.train.min()), float(subject.train.max())
+    limits = extremes(subject.train)
     units = sample_units(samples, subject.train, subject.heldout, limits, session.numpy_stream("samples"))
     found = [units_of_samples(units, "samples", own=False), heldout_finding(units, "samples")]
     wrong = [finding for finding in found if finding.tone == "alarm"]

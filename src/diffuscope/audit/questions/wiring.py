@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from diffuscope.byte_examples import extremes, floats_at
 from diffuscope.denoisers import Batch
 from diffuscope.errors import InputError
 from diffuscope.findings import Finding, Tone, bootstrap_sums, percentile_interval
@@ -57,7 +58,7 @@ class Wiring:
 def examples(session: Session) -> tuple[Batch, Batch, torch.Generator]:
     """Random training examples, noise for them, and the stream that they come from."""
     train, stream = session.subject.train, session.torch_stream("wiring")
-    clean = train[torch.randperm(len(train), generator=stream)[:EXAMPLES]]
+    clean = floats_at(train, torch.randperm(len(train), generator=stream)[:EXAMPLES])
     return clean, torch.randn(clean.shape, generator=stream), stream
 
 
@@ -72,7 +73,7 @@ def own_samples(session: Session) -> Batch | None:
 def measure(session: Session, own: Batch | None) -> Arrays:
     """What depends on the model, as arrays for the store."""
     subject, gaussian = session.subject, session.references.gaussian
-    denoiser, scale, variances = subject.denoiser, subject.scale, gaussian.eigenvalues
+    denoiser, scale, variances = subject.denoiser, subject.scale, gaussian.variances
     (clean, noise, stream), rng = examples(session), session.numpy_stream("wiring")
     levels = decisive_levels(denoiser, scale)
     reading = best_reading(denoiser, variances, levels, clean, noise, rng)
@@ -94,7 +95,7 @@ def reduced(session: Session, arrays: Arrays) -> tuple[BestReading, ModelUnits, 
     total = session.subject.train[0].numel() * scale**2
     squares = arrays["squares"].T / total
     low, high = percentile_interval(bootstrap_sums(squares, session.numpy_stream("wiring skill")))
-    variances = session.references.gaussian.eigenvalues
+    variances = session.references.gaussian.variances
     skill = Skill(
         examples=len(squares),
         ratios=ratios,
@@ -243,7 +244,7 @@ def _ask(session: Session) -> Answer:
     reading, units, start, skill = reduced(
         session, session.stage("wiring", "reading the model", partial(measure, session, own))
     )
-    train, limits = session.subject.train, (float(session.subject.train.min()), float(session.subject.train.max()))
+    train, limits = session.subject.train, extremes(session.subject.train)
     rng = session.numpy_stream("wiring samples")
     audited = own if session.given is None else session.samples
     samples = None if audited is None else sample_units(audited, train, session.subject.heldout, limits, rng)

@@ -78,8 +78,8 @@ def feature_coordinates(
     known = gaussian.eigenvectors.shape[1]
     if not 1 <= components <= known:
         raise InputError(f"components: expected 1 .. {known}, got {components}")
-    centered = trajectories.denoised.double().flatten(2) - gaussian.mean.flatten()
-    return centered @ gaussian.eigenvectors[:, :components]
+    mean, basis = gaussian.mean.flatten(), gaussian.eigenvectors[:, :components]
+    return torch.stack([(level.double().flatten(1) - mean) @ basis for level in trajectories.denoised])
 
 
 def measured_share(coordinates: Float[Tensor, "levels batch k"]) -> Float[Tensor, "levels k"]:

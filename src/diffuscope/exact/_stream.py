@@ -1,0 +1,93 @@
+r"""All points weighed in one pass by two products: sums of the weights, the weighted points, and the largest scores.
+
+Chunk by chunk, while its rows are in the cache, scores :math:`s_i` and then, with a peak p that follows the largest,
+
+.. math::  \sum_i e^{s_i - p}, \qquad \sum_i e^{s_i - p} y_i, \qquad \sum_i e^{s_i - p} |y_i - c|^2 .
+
+The peak may lie some logits below the largest score, so that sums are seldom rescaled. They are collected in float64.
+Where a chunk weighs less than DROPPED of all before it for every sample, its second product is skipped, and its weight
+counted as `dropped`. Weights near the subnormal numbers, which run many times slower, are zero.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ._products import Products, chunks
+from ._screening import PointTable, merge_largest
+
+# Points below these log-weights get weight zero.
+LEAST_LOG_WEIGHT = {torch.float32: -80.0, torch.float64: -700.0}
+SLACK = 8.0  # logits by which scores may exceed the peak
+DROPPED = {torch.float32: 1e-11, torch.float64: 1e-18}
+FLUSHED = 8192  # rows whose sums are collected in the working precision
+
+
+@dataclass(frozen=True)
+class Sums:
+    """In float64: the peak, the sums relative to e^peak, the weight without its points, and the k largest scores."""
+
+    peak: Float[Tensor, " batch"]
+    mass: Float[Tensor, " batch"]
+    first: Float[Tensor, "batch d"]
+    square: Float[Tensor, " batch"]
+    dropped: Float[Tensor, " batch"]
+    scores: Float[Tensor, "batch k"]
+    indices: Int[Tensor, "batch k"]
+
+
+def streamed(
+    table: PointTable,
+    products: Products,
+    queries: Float[Tensor, "batch d"],
+    kappa: Float[Tensor, " batch"],
+    k: int,
+    window: Float[Tensor, " batch"],
+) -> Sums:
+    """One pass over all points, in the precision of the queries.
+
+    As in `PointTable.largest`, points further than `window` below the largest may be missing among the k largest.
+    """
+    dtype, (batch, d) = queries.dtype, queries.shape
+    zeros = torch.zeros(batch, dtype=torch.float64, device=queries.device)
+    mass, square, dropped, first = zeros.clone(), zeros.clone(), zeros.clone(), zeros.new_zeros(batch, d)
+    values = queries.new_full((batch, k), -torch.inf)
+    indices = torch.zeros(batch, k, dtype=torch.int64, device=queries.device)
+    window, minus_kappa = window.to(dtype), -kappa.to(dtype)
+    log_weights, h = table.log_weights.to(dtype), products.half_squares.to(dtype)
+    peak, buffer, collected, rows_collected = None, None, torch.zeros_like(queries), 0
+
+    for start, stop in chunks(len(table), d, table.memory):
+        buffer = queries.new_empty(stop - start, d) if buffer is None and products.converts(dtype) else buffer
+        rows = products.rows(start, stop, dtype, buffer)
+        scores = torch.addr(log_weights[start:stop, None], h[start:stop], minus_kappa)
+        scores.addmm_(rows, queries.T, alpha=products.scale)
+        largest = scores.amax(0)
+        if k:
+            merge_largest(values, indices, scores.T, largest, start, window)
+        if peak is None:
+            peak = largest
+        elif bool((largest > peak + SLACK).any()):
+            higher = torch.where(largest > peak + SLACK, largest, peak)
+            fade = (peak.double() - higher.double()).exp()
+            mass, square, dropped, first = mass * fade, square * fade, dropped * fade, first.mul_(fade[:, None])
+            collected.mul_(fade.to(dtype)[:, None])
+            peak = higher
+        weights = torch.threshold_(scores.sub_(peak), LEAST_LOG_WEIGHT[dtype], -torch.inf).exp_()
+        chunk_mass = weights.sum(0).double()
+        if bool((chunk_mass <= DROPPED[dtype] * mass).all()):
+            dropped += chunk_mass
+            continue
+        mass += chunk_mass
+        square += 2 * (h[start:stop] @ weights).double()
+        collected.addmm_(weights.T, rows)
+        rows_collected += stop - start
+        if rows_collected >= FLUSHED:
+            first += collected
+            collected.zero_()
+            rows_collected = 0
+    first = (first + collected).mul_(products.scale).add_(products.offset * mass[:, None])
+    peak = zeros if peak is None else peak.double()
+    return Sums(peak, mass, first, square, dropped, values.double(), indices)

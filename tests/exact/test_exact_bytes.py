@@ -1,0 +1,143 @@
+"""Exact posteriors and neighbors of pictures held as bytes, against direct sums in float64 over their values."""
+
+import pytest
+import torch
+from sharded_run import pictures
+from torch import Tensor
+
+from diffuscope.byte_examples import ByteExamples
+from diffuscope.exact import Empirical, ShardedEmpirical, nearest_neighbors, nearest_other_neighbors
+from diffuscope.exact._products import byte_products, exact_products
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+LEVELS = [(0.0, 1.0), (1.0, 80.0), (0.2, 3.0), (1.0, 6.0), (1.0, 1.5), (1.0, 0.4), (0.9, 0.05), (1.0, 0.002)]
+VALUES = {
+    "in [-1, 1]": torch.arange(256) / 127.5 - 1,
+    "in [0, 1]": torch.arange(256) / 255,
+    "standardized": (torch.arange(256) / 255 - 0.4734) / 0.2515,
+    "not affine": (torch.arange(256) / 255) ** 2.2,
+}
+
+
+def direct(y: Tensor, weights: Tensor, x: Tensor, alpha: float, sigma: float) -> tuple[Tensor, Tensor]:
+    """Posterior mean and log evidence by differences in float64, for one sample after the other."""
+    squares = torch.stack([(each - alpha * y).square().sum(1) for each in x])
+    log_joint = weights.log() - squares / (2 * sigma**2)
+    return log_joint.softmax(1) @ y, log_joint.logsumexp(1)
+
+
+def noisy(y: Tensor, alpha: float, sigma: float, generator: torch.Generator) -> Tensor:
+    """Of points, of a midpoint of two points (a tie), and far from all, in float32."""
+    x = alpha * torch.cat([y[:6], (y[6:7] + y[7:8]) / 2]) + sigma * torch.randn(7, y.shape[1], generator=generator)
+    x[6] = alpha * (y[6] + y[7]) / 2
+    return torch.cat([x, 3 * x[:1]]).float()
+
+
+@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_denoiser_of_bytes_is_the_direct_sum_at_every_level_within_the_error_it_states(name, weighted, generator):
+    bytes = pictures(600)
+    data = ByteExamples(bytes, VALUES[name])
+    y = data.floats().flatten(1).double()
+    weights = torch.rand(600, generator=generator, dtype=torch.float64) if weighted else torch.ones(600).double()
+    distribution = Empirical(data, weights, memory=2**18)  # 32 pictures at a time
+    weights = weights / weights.sum()
+    assert isinstance(distribution.points, ByteExamples)
+    for alpha, sigma in LEVELS:
+        x = noisy(y, alpha, sigma, generator)
+        exact, log_evidence = direct(y, weights, x.double(), alpha, sigma)
+        found = distribution.denoise_with_error(x.reshape(-1, 16, 16), alpha, sigma)
+        error = (found.value.flatten(1).double() - exact).norm(dim=1) / exact.norm(dim=1)
+        assert float(error.max()) < 1e-4, (alpha, sigma)
+        assert bool((error <= found.relative_error).all()), (alpha, sigma)
+        volume = x.shape[1] / 2 * torch.tensor(2 * torch.pi * sigma**2, dtype=torch.float64).log()
+        log_prob = distribution.log_prob(x.reshape(-1, 16, 16), alpha, sigma).double()
+        torch.testing.assert_close(log_prob, log_evidence - volume, rtol=1e-6, atol=1e-4)
+
+
+def test_in_float64_bytes_are_exact_to_the_precision_of_float64(generator):
+    data = ByteExamples(pictures(300), VALUES["in [-1, 1]"])
+    y = data.floats().flatten(1).double()
+    distribution, weights = Empirical(data), torch.full((300,), 1 / 300).double()
+    for alpha, sigma in LEVELS[:-1]:
+        x = noisy(y, alpha, sigma, generator).double()
+        exact, _ = direct(y, weights, x, alpha, sigma)
+        found = distribution.denoise(x.reshape(-1, 16, 16), alpha, sigma).flatten(1)
+        assert float(((found - exact).norm(dim=1) / exact.norm(dim=1)).max()) < 1e-10, (alpha, sigma)
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_covariance_nearest_points_and_draws_of_bytes_are_those_of_their_values(name, generator):
+    index = torch.randperm(400, generator=generator)[:250]
+    data = ByteExamples(pictures(400), VALUES[name], index)  # listed in another order than they lie
+    held, floats = Empirical(data), Empirical(data.floats())
+    for alpha, sigma in LEVELS[1:]:
+        x = noisy(data.floats().flatten(1).double(), alpha, sigma, generator).reshape(-1, 16, 16)
+        v = torch.randn(x.shape, generator=generator)
+        one, other = held.posterior_covariance(x, alpha, sigma), floats.posterior_covariance(x, alpha, sigma)
+        scale = float(floats.points.square().sum() / 250)
+        torch.testing.assert_close(one.trace(), other.trace(), rtol=1e-4, atol=1e-9 * scale)
+        torch.testing.assert_close(one.matvec(v), other.matvec(v), rtol=1e-3, atol=1e-5)
+        one, other = held.nearest(x, alpha, sigma, 5), floats.nearest(x, alpha, sigma, 5)
+        assert torch.equal(one.indices, other.indices)
+        torch.testing.assert_close(one.distances, other.distances, rtol=1e-12, atol=0)
+    draws = [each.sample(20, generator=torch.Generator().manual_seed(1)) for each in (held, floats)]
+    assert torch.equal(draws[0], draws[1])
+
+
+def test_sharded_bytes_are_the_bytes(generator):
+    data = ByteExamples(pictures(300), VALUES["in [-1, 1]"])
+    one, other = Empirical(data), ShardedEmpirical(data)
+    for alpha, sigma in LEVELS:
+        x = noisy(data.floats().flatten(1).double(), alpha, sigma, generator).reshape(-1, 16, 16)
+        torch.testing.assert_close(other.denoise(x, alpha, sigma), one.denoise(x, alpha, sigma), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_neighbors_among_bytes_are_those_among_their_values(name, generator):
+    bytes = pictures(300)
+    bytes[200:210] = bytes[:10]
+    data = ByteExamples(bytes, VALUES[name])
+    queries = data.floats()[:40] + 0.3 * torch.randn(40, 16, 16, generator=generator)
+    for ours, theirs in (
+        (nearest_neighbors(queries, data, 7), nearest_neighbors(queries, data.floats(), 7)),
+        (nearest_neighbors(data[:20], data, 3), nearest_neighbors(data.floats()[:20], data.floats(), 3)),
+        (nearest_other_neighbors(data, 2), nearest_other_neighbors(data.floats(), 2)),
+    ):
+        assert torch.equal(ours[1], theirs[1])
+        assert torch.equal(ours[0], theirs[0])
+
+
+@pytest.mark.parametrize("name", ["in [-1, 1]", "in [0, 1]", "standardized"])
+def test_products_of_bytes_are_the_points_their_distances_to_the_mean_and_within_their_deviation(name):
+    data = ByteExamples(pictures(100), VALUES[name]).reshape(100, -1)
+    y = data.floats().double()
+    exact, made = exact_products(data, 2**27), byte_products(data, 2**27)
+    assert made is not None
+    for products in made:
+        rows = products.rows(10, 60, torch.float32)
+        assert torch.equal(rows, rows.round())
+        assert torch.equal(rows[3:5], products.at(torch.tensor([13, 14]), torch.float32))
+        off = (products.offset + products.scale * rows.double() - y[10:60]).norm(dim=1)
+        assert float(off.max()) <= products.deviation
+        assert float((products.scale * rows).norm(dim=1).max()) <= products.largest_norm * (1 + 1e-6)
+        # a point is off by its deviation, and its square by twice that times its distance
+        slack = float((2 * exact.half_squares).sqrt().max()) * products.deviation * 2
+        assert float((products.half_squares - exact.half_squares).abs().max()) <= slack
+        assert float((products.center - exact.center).norm()) <= products.deviation
+    assert made[0].typical_norm < made[1].typical_norm or name == "standardized"
+
+
+def test_no_score_of_bytes_is_off_by_more_than_its_bound_nor_typically_by_more_than_its_error(generator):
+    data = ByteExamples(pictures(500), VALUES["in [-1, 1]"])
+    table = Empirical(data)._table
+    for size in (0.01, 1.0, 1000.0):
+        q = size * torch.randn(20, 256, generator=generator)
+        kappa = torch.full((20,), size, dtype=torch.float64)
+        y = data.floats().flatten(1).double()
+        exact = q.double() @ y.T - kappa[:, None] * (y - table.center).square().sum(1) / 2
+        found = table.scores(0, 500, q, kappa).double() + table.constant(q)[:, None]
+        off = (found - exact).abs()
+        assert bool((off.amax(1) <= table.score_bound(q, kappa)).all())
+        assert bool((off.square().mean(1).sqrt() <= table.score_error(q, kappa)).all())
