@@ -13,6 +13,7 @@ import torch
 
 from diffuscope import streams
 from diffuscope.denoisers import Denoiser
+from diffuscope.distributed import rank
 from diffuscope.errors import InputError
 from diffuscope.files import sole_writer
 from diffuscope.progress import progress_bar
@@ -49,7 +50,7 @@ def with_samples(
         raise InputError(f"sampler: expected none, as a one-step model is called once, got {settings.sampler!r}")
     drawn = "the given samples were audited"
     if samples is None:
-        with nullcontext() if out is None else sole_writer(out):
+        with nullcontext() if out is None or rank() > 0 else sole_writer(out):
             samples = _drawn(subject, settings, out, progress)
         highest = float(subject.denoiser.schedule.sigma(subject.denoiser.schedule.t_max))
         drawn = f"{len(samples):,} samples, of one call each from noise of standard deviation {highest:g}, were audited"

@@ -91,9 +91,21 @@ class Session:
         return int(self.numpy_stream(name).integers(2**32))
 
     def stage(self, name: str, doing: str, compute: Callable[[], Arrays]) -> Arrays:
-        """The arrays called `name`, from the store or computed and stored; one stage of the progress bar."""
+        """The arrays called `name`, from the store or computed and stored; one stage of the progress bar.
+
+        Of several processes one computes, and what it needs of this session is measured before.
+        """
         self.progress.set_postfix_str(doing)
+        if self.subject.has_model:
+            _ = self.references
         arrays = self.store.remember(name, compute)
+        self.advance()
+        return arrays
+
+    def shared_stage(self, name: str, doing: str, compute: Callable[[], Arrays]) -> Arrays:
+        """As `stage`, of a `compute` that all processes call: it shares its calls of the model among them."""
+        self.progress.set_postfix_str(doing)
+        arrays = self.store.remember_together(name, compute)
         self.advance()
         return arrays
 
@@ -152,7 +164,7 @@ class Session:
         stream = self.torch_stream("generate")
         own = own_sampler(settings.sampler) if settings.sampler else None
         draw = partial(followed_samples, self.subject, gaussian, self.levels, count, settings.trajectories, stream, own)
-        return self.stage("samples", "generating samples", draw)
+        return self.shared_stage("samples", "generating samples", draw)
 
     @cached_property
     def samples(self) -> Points:
@@ -194,7 +206,7 @@ class Session:
         """The comparison of the model with the exact models, at every level."""
         states = torch.from_numpy(self.generated["states"])
         sums = [
-            self.stage(
+            self.shared_stage(
                 f"level-{index:02d}",
                 "measuring noise levels",
                 partial(measure_level, self.subject, self.references, t, *self.points, states[index]),

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from diffuscope.data import Canaries, DataSet, Table
 from diffuscope.denoisers import Batch, Denoiser, require_batch
+from diffuscope.distributed import shared_rows
 from diffuscope.errors import InputError
 from diffuscope.samplers import times_at
 from diffuscope.streams import require_seed
@@ -241,12 +242,16 @@ def require_samples(samples: Shaped[Tensor, "n *shape"], *, like: Float[Tensor, 
 
 
 def evaluate(denoiser: Denoiser, x_t: Batch, t: float) -> Batch:
-    """D(x_t, t) in batches, without gradients; InputError for another kind, shape or dtype, or not finite."""
-    parts = []
-    with torch.no_grad():
-        for part in x_t.split(EVALUATION_BATCH):
+    """D(x_t, t) in batches, without gradients; InputError for another kind, shape or dtype, or not finite.
+
+    Several processes share the batches.
+    """
+
+    def evaluated(part: Batch) -> Batch:
+        with torch.no_grad():
             denoised = require_batch(denoiser(part, torch.tensor(t, dtype=torch.float64)), part)
-            if not bool(torch.isfinite(denoised).all()):
-                raise InputError(f"model: expected finite values, got NaN or infinity at time {t:g}")
-            parts.append(denoised)
-    return torch.cat(parts)
+        if not bool(torch.isfinite(denoised).all()):
+            raise InputError(f"model: expected finite values, got NaN or infinity at time {t:g}")
+        return denoised
+
+    return shared_rows(evaluated, x_t, EVALUATION_BATCH)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import tyro
+from numpy import ndarray
 from torch import Tensor
 
 from diffuscope import streams
@@ -20,6 +21,7 @@ from diffuscope.audit.subject import require_examples, require_samples
 from diffuscope.audit.verdict import Word
 from diffuscope.data import NAMES, DataSet, load_canaries, load_owners, read_samples
 from diffuscope.denoisers import Denoiser
+from diffuscope.distributed import process_group, rank, shared, wait_for_all
 from diffuscope.errors import InputError
 from diffuscope.training import train_denoiser
 
@@ -84,8 +86,11 @@ class Audit:
                 user_object(name)
         if self.encode is not None:
             load_encoder(self.encode)
-        with writing(
-            self.out, "report.html", "audit.json", "model-card.md", "training.safetensors", "model.safetensors"
+        with (
+            writing(
+                self.out, "report.html", "audit.json", "model-card.md", "training.safetensors", "model.safetensors"
+            ),
+            process_group(),
         ):
             self._audit()
 
@@ -119,8 +124,7 @@ class Audit:
             second = second_model(other, name, self.second_data, units, loaded=loaded, used=data)
         if denoiser is None and samples is None:
             print(f"No --model given: training a small one on {data.name}.")
-            steps, batch_size = self.training.train_steps, self.training.batch_size
-            denoiser = train_denoiser(data, steps=steps, batch_size=batch_size, seed=self.settings.seed, out=self.out)
+            denoiser = self._small_model(data)
         else:
             if denoiser is not None:
                 require_shape(denoiser, data)
@@ -151,11 +155,25 @@ class Audit:
             )
         if words := typed.get():
             result = replace(result, recipe=command_line(["diffuscope", *words]))
-        report = result.save(self.out)
-        print_verdicts(result)
-        print(f"Report: {report}")
+        if rank() == 0:
+            report = result.save(self.out)
+            print_verdicts(result)
+            print(f"Report: {report}")
+        wait_for_all()  # torchrun ends the others with the first that fails
         if result.verdict.word in self.fail_on:
             sys.exit(1)
+
+    def _small_model(self, data: DataSet) -> Denoiser:
+        """A small model trained on the data: by one process, the same whatever their number."""
+        made: list[Denoiser] = []
+
+        def train() -> dict[str, ndarray]:
+            steps, batch_size, seed = self.training.train_steps, self.training.batch_size, self.settings.seed
+            made.append(train_denoiser(data, steps=steps, batch_size=batch_size, seed=seed, out=self.out))
+            return {}
+
+        shared([train])
+        return made[0] if made else load_model(str(self.out / "model.safetensors"))
 
     def _asked(self, data: DataSet) -> dict[str, Any]:
         """Canaries and owners."""

@@ -12,6 +12,7 @@ from diffuscope.errors import InputError
 from diffuscope.files import sole_writer
 
 from .failures import TRACEBACK
+from .processes import follows
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,16 @@ def writing(out: Path, *names: str) -> Iterator[None]:
     """The folder `out`, created, and written by this process alone until the block ends.
 
     Raises InputError, before any work is done, if the folder or the files `names` in it cannot be written, or if
-    another process writes there.
+    another process writes there. Under torchrun the first process alone writes.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"out: cannot create the folder {out} ({reason})") from error
+    if follows():
+        yield
+        return
     if not os.access(out, os.W_OK):
         raise InputError(f"out: the folder {out} is not writable")
     for name in names:

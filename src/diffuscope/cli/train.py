@@ -1,7 +1,6 @@
 """Train a small model."""
 
 import os
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,10 +51,7 @@ class Train:
         if self.forecast:
             self._forecast()
             return
-        follows = int(os.environ.get("RANK", "0")) > 0  # under torchrun the first process alone writes
-        if follows:
-            self.out.mkdir(parents=True, exist_ok=True)
-        with nullcontext() if follows else writing(self.out, *WRITTEN), process_group() as device:
+        with writing(self.out, *WRITTEN), process_group() as device:
             data = self.source.load(self.seed).in_range(-1.0, 1.0)
             train_denoiser(
                 data,
