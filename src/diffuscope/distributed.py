@@ -11,48 +11,28 @@ does not depend on R: a run can resume with another number of processes. (An obj
 numbers draws different ones in each process; batch norm, whose statistics would be those of a share, is refused.) If
 process 0 fails to write, the error is raised in all processes.
 
-An audit shares pieces of work (`shared`): piece i is made by process i mod R, and all receive all results, the same
-bytes, so that no decision taken from them can differ. Pieces do not depend on R, and neither do the results. An error
-in any piece is raised in all processes. What is a piece, or is done within `alone`, shares nothing further.
+Other work is shared where a caller says that all processes do the same, by `sharing` (see `shared_work`), and nothing
+is within `alone`.
 """
 
 import atexit
 import gc
-import io
-import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import numpy as np
 import torch
 import torch.distributed as dist
-from jaxtyping import Shaped, UInt8
-from numpy import ndarray
+from jaxtyping import Shaped
 from torch import Tensor
 
 from diffuscope.errors import InputError
 
 Made = TypeVar("Made")
-Arrays = dict[str, ndarray]
 PATIENCE = timedelta(days=30)  # of a process for the others; torchrun ends them all when one has ended
-ERROR = "error"  # the name under which a process tells why it failed
-
-
-class FailedElsewhere(InputError):
-    """The InputError of another process, raised here too."""
-
-    elsewhere = True
-
-
-class CrashedElsewhere(RuntimeError):
-    """Any other error of another process, raised here too."""
-
-    elsewhere = True
 
 
 @dataclass
@@ -60,8 +40,8 @@ class _Here:
     """What this process takes part in."""
 
     host: "dist.ProcessGroup | None" = None  # of tensors on the CPU, joined by `process_group`
-    alone: int = 0
-    calls: int = 0
+    alone: int = 0  # depths of blocks
+    sharing: int = 0
 
 
 _HERE = _Here()
@@ -87,7 +67,7 @@ def process_group() -> Iterator[torch.device]:
             )
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
-    _HERE.host = dist.new_group(backend="gloo", timeout=PATIENCE) if cuda else dist.group.WORLD
+    _HERE.host = dist.new_group(backend="gloo", timeout=PATIENCE) if cuda else dist.group.WORLD  # pyright: ignore[reportAttributeAccessIssue]
     try:
         yield device
     finally:
@@ -121,109 +101,29 @@ def alone() -> Iterator[None]:
 
 @contextmanager
 def sharing() -> Iterator[None]:
-    """Share work with the processes of `process_group`; alone in a group that others made, as of a user's training."""
-    if _HERE.host is not None:
-        yield
-        return
-    with alone():
-        yield
+    """Until the block ends, work is shared with the other processes of `process_group`, all of which come here.
 
-
-def shared(pieces: Sequence[Callable[[], Arrays]]) -> list[Arrays]:
-    """What each of `pieces` makes, in order: arrays by name; all processes call this with equal pieces.
-
-    Piece i is made by process i mod R, alone. An InputError is raised in all processes, as FailedElsewhere in those
-    that did not meet it; another exception likewise, as CrashedElsewhere.
-
-    >>> [made["square"].item() for made in shared([lambda i=i: {"square": np.array(i**2)} for i in range(3)])]
-    [0, 1, 4]
+    In a group that others made, as of a user's own training, this process works alone.
     """
-    if processes() == 1:
-        return [piece() for piece in pieces]
-    _HERE.calls += 1
-    own: Exception | None = None
-    mine: dict[str, Arrays] = {}
-    its_own = range(rank(), len(pieces), processes())
-    try:
+    if _HERE.host is None:
         with alone():
-            for index in its_own:
-                mine[str(index)] = pieces[index]()
-    except Exception as error:
-        own, mine = error, {ERROR: _told(error)}
-    made: dict[str, Arrays] = {}
-    for failed, found in enumerate(_exchanged(_packed(mine), len(pieces))):
-        part = _unpacked(found)
-        if ERROR in part:
-            if failed == rank() and own is not None:
-                raise own
-            is_input, said = json.loads(part[ERROR]["json"].tobytes())
-            raise FailedElsewhere(said) if is_input else CrashedElsewhere(said)
-        made |= part
-    return [made.get(str(index), {}) for index in range(len(pieces))]
+            yield
+        return
+    _HERE.sharing += 1
+    try:
+        yield
+    finally:
+        _HERE.sharing -= 1
 
 
-def shared_rows(
-    function: Callable[[Any], Any], x: Shaped[Tensor, "n *event"], block: int
-) -> Shaped[Tensor, "n *other"]:
-    """`function` of `x`, a block of rows at a time, the blocks shared among the processes; on the device of `x`.
-
-    Blocks are the same for any number of processes, since the rounding of a network depends on them.
-    """
-    if processes() == 1:
-        return torch.cat([function(part) for part in x.split(block)])
-    made = shared([partial(_rows, function, part) for part in x.split(block)])
-    return torch.cat([torch.from_numpy(part["rows"]) for part in made]).to(x.device)
+def sharers() -> int:
+    """The number of processes that share work here: 1 outside of `sharing`."""
+    return processes() if _HERE.sharing else 1
 
 
-def told_by_process_0(make: Callable[[], Made]) -> Made:
-    """What `make` returns in process 0, in all processes; if there are several, as JSON would have it."""
-    if processes() == 1:
-        return make()
-    return json.loads(shared([lambda: _as_json(make())])[0]["json"].tobytes())
-
-
-def _rows(function: Callable[[Any], Any], x: Tensor) -> Arrays:
-    return {"rows": function(x).detach().cpu().numpy()}
-
-
-def _as_json(value: object) -> Arrays:
-    return {"json": np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)}
-
-
-def _told(error: Exception) -> Arrays:
-    is_input = isinstance(error, InputError)
-    return _as_json((is_input, str(error) if is_input else f"{type(error).__name__}: {error}"))
-
-
-def _packed(made: Mapping[str, Arrays]) -> UInt8[Tensor, " bytes"]:
-    content = io.BytesIO()
-    flat = {f"{piece}/{name}": array for piece, arrays in made.items() for name, array in arrays.items()}
-    np.savez(content, allow_pickle=False, **flat)
-    return torch.frombuffer(bytearray(content.getbuffer()), dtype=torch.uint8)
-
-
-def _unpacked(content: UInt8[Tensor, " bytes"]) -> dict[str, Arrays]:
-    made: dict[str, Arrays] = {}
-    with np.load(io.BytesIO(content.numpy().data), allow_pickle=False) as stored:
-        for key in stored.files:
-            piece, _, name = key.partition("/")
-            made.setdefault(piece, {})[name] = stored[key]
-    return made
-
-
-def _exchanged(mine: UInt8[Tensor, " bytes"], pieces: int) -> list[Tensor]:
-    """The bytes of every process."""
-    here = torch.tensor([_HERE.calls, pieces, len(mine)])
-    heads = [torch.empty_like(here) for _ in range(processes())]
-    dist.all_gather(heads, here, group=_HERE.host)
-    if any(not torch.equal(head[:2], here[:2]) for head in heads):
-        raise RuntimeError("the processes of one run no longer do the same")
-    sizes = [int(head[2]) for head in heads]
-    padded = torch.zeros(max(sizes), dtype=torch.uint8)
-    padded[: len(mine)] = mine
-    parts = [torch.empty_like(padded) for _ in sizes]
-    dist.all_gather(parts, padded, group=_HERE.host)
-    return [part[:size] for part, size in zip(parts, sizes, strict=True)]
+def host_group() -> "dist.ProcessGroup | None":
+    """The group of all processes for tensors on the CPU; None for the default one."""
+    return _HERE.host
 
 
 def share(rows: Shaped[Tensor, "batch *event"]) -> Shaped[Tensor, "share *event"]:
@@ -248,7 +148,8 @@ def of_process_0(make: Callable[[], Made], device: torch.device) -> Made | None:
     made, messages = None, [""]
     if rank() == 0:
         try:
-            made = make()
+            with alone():  # the others wait
+                made = make()
         except InputError as error:
             messages = [str(error)]
     dist.broadcast_object_list(messages, 0, device=device)

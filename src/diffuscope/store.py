@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from diffuscope.distributed import Arrays, processes, shared
+from diffuscope.distributed import sharers
 from diffuscope.errors import InputError
 from diffuscope.files import replace_atomically
+from diffuscope.shared_work import Arrays, shared
 
 DIGEST = 32  # bytes of a SHA-256
 
@@ -45,8 +46,8 @@ class Store:
     def remember_each(self, stages: Mapping[str, Callable[[], Arrays]]) -> Iterator[Arrays]:
         """The arrays of every stage, in order; of several processes each computes some."""
         names = list(stages)
-        for start in range(0, len(names), processes()):
-            some = names[start : start + processes()]
+        for start in range(0, len(names), sharers()):
+            some = names[start : start + sharers()]
             found = {name: self._stored(name) for name in some}
             missing = [name for name in some if not found[name]]
             found |= dict(zip(missing, shared([stages[name] for name in missing]), strict=True))

@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from diffuscope.distributed import told_by_process_0
 from diffuscope.samplers import suggest_skip
+from diffuscope.shared_work import told_by_process_0
 from diffuscope.store import Arrays
 from diffuscope.theory.geometry import (
     Trajectories,

@@ -14,10 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import Batch, Denoiser
-from diffuscope.distributed import shared
 from diffuscope.exact import Gaussian
 from diffuscope.samplers import Heun, trajectory
 from diffuscope.schedules import Schedule
+from diffuscope.shared_work import shared
 from diffuscope.store import Arrays
 
 from .own_sampler import Finish

@@ -61,16 +61,23 @@ def _drawn(subject: Subject, settings: Settings, out: Path | None, progress: boo
     """`settings.generated` samples of the model."""
     denoiser, shape = subject.denoiser, tuple(subject.train.shape[1:])
     store = Store(out, {"one-step": _identity(denoiser, shape), "seed": settings.seed})
-    parts, starts = [], list(enumerate(range(0, settings.generated, PART)))
-    for index, first in progress_bar(starts, desc="sampling", unit="batch", disable=not progress):
+    stages = {}
+    for index, first in enumerate(range(0, settings.generated, PART)):
         n = min(PART, settings.generated - first)
         seed = int(streams.numpy_stream(settings.seed, "audit", "one-step", str(index)).integers(2**32))
 
         def draw(n: int = n, seed: int = seed) -> Arrays:
             return {"samples": generate(denoiser, n, seed=seed, event_shape=shape).float().cpu().numpy()}
 
-        parts.append(torch.from_numpy(store.remember(f"one-step-{index:04d}-{n}", draw)["samples"]))
-    return torch.cat(parts)
+        stages[f"one-step-{index:04d}-{n}"] = draw
+    drawn = progress_bar(
+        store.remember_each(stages),
+        desc="sampling",
+        unit="batch",
+        total=len(stages),
+        disable=not progress or rank() > 0,
+    )
+    return torch.cat([torch.from_numpy(part["samples"]) for part in drawn])
 
 
 def _identity(denoiser: Denoiser, shape: tuple[int, ...]) -> str:

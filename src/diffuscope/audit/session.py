@@ -4,7 +4,7 @@ Every use of random numbers has a named stream of its own, so that the same seed
 questions are asked and in whatever order.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from typing import Any, Literal
 
@@ -108,6 +108,16 @@ class Session:
         arrays = self.store.remember_together(name, compute)
         self.advance()
         return arrays
+
+    def each_stage(self, doing: str, stages: Mapping[str, Callable[[], Arrays]]) -> list[Arrays]:
+        """As `stage`, of several; each process computes some of them."""
+        self.progress.set_postfix_str(doing)
+        _ = self.references
+        measured = []
+        for arrays in self.store.remember_each(stages):
+            measured.append(arrays)
+            self.advance()
+        return measured
 
     def advance(self) -> None:
         """Complete one stage of the progress bar."""

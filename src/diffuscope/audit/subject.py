@@ -17,9 +17,9 @@ from torch import Tensor
 
 from diffuscope.data import Canaries, DataSet, Table
 from diffuscope.denoisers import Batch, Denoiser, require_batch
-from diffuscope.distributed import shared_rows
 from diffuscope.errors import InputError
 from diffuscope.samplers import times_at
+from diffuscope.shared_work import shared_rows
 from diffuscope.streams import require_seed
 
 from .no_model import NoModel

@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 
 from diffuscope.adapters import load_model
+from diffuscope.denoisers import Denoiser
+from diffuscope.distributed import process_group, rank, sharing, wait_for_all
 from diffuscope.errors import InputError
 from diffuscope.files import save_arrays
 from diffuscope.samplers import (
@@ -74,7 +76,7 @@ class Sample:
         require_seed(self.seed)
         if any(not 0 <= y < SEEDS for y in self.classes):
             raise InputError(f"classes: expected whole numbers >= 0, got {' '.join(map(str, self.classes))}")
-        with writing(self.out, "samples.npz", "samples.png"):
+        with writing(self.out, "samples.npz", "samples.png"), process_group(), sharing():
             self._sample(method, (self.nfe - 1) // method.nfe_per_step)
 
     def _sample(self, method: Sampler, steps: int) -> None:
@@ -92,8 +94,14 @@ class Sample:
             seed=self.seed,
             classes=self.classes,
             guidance=self.guidance,
-            progress=True,
+            progress=rank() == 0,
         )
+        if rank() == 0:
+            self._write(samples, denoiser)
+        wait_for_all()  # torchrun ends the others with the first that fails
+
+    def _write(self, samples: torch.Tensor, denoiser: Denoiser) -> None:
+        """Samples as arrays, with a contact sheet of images."""
         y = cycled(self.classes, torch.arange(self.n))
         labels = {} if y is None else {"y": y.numpy()}
         save_arrays(self.out / "samples.npz", {"x": samples.numpy(), **labels})

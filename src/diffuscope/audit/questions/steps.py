@@ -38,6 +38,7 @@ from diffuscope.samplers import (
     teleport,
 )
 from diffuscope.samplers.generation import RHO
+from diffuscope.shared_work import shared
 from diffuscope.store import Arrays
 
 from ..generation import starting_noise
@@ -100,10 +101,16 @@ def measure_steps(session: Session) -> Arrays:
     coarse = finish(denoiser, Heun(), start, times(REFERENCE_STEPS // 2))
     reference_error = float(distance(coarse, reference).square().mean().sqrt()) / 3
     session.advance()
-    suggestion = suggest_skip(denoiser, gaussian, start, levels.times, tolerance=tolerance)
+
+    def suggest() -> Arrays:
+        found = suggest_skip(denoiser, gaussian, start, levels.times, tolerance=tolerance)
+        at_end, level = found.error.at_end.numpy(), np.array(found.noise_to_signal)
+        return {"index": np.array(found.index), "error": at_end, "level": level}
+
+    suggestion = shared([suggest])[0]
     # the estimate is of first order: move up until the measured displacement is within the tolerance too
     landed, measured, skip = start, torch.zeros(seeds, dtype=torch.float64), high
-    for index in range(suggestion.index, 0, -1):
+    for index in range(int(suggestion["index"]), 0, -1):
         jump = teleport(gaussian, denoiser.schedule, start, fine[0], levels.times[index])
         ratio = float(levels.ratios[index])
         missed = distance(finish(denoiser, Heun(), jump, times(REFERENCE_STEPS // 2, ratio)), reference)
@@ -111,26 +118,37 @@ def measure_steps(session: Session) -> Arrays:
             landed, measured, skip = jump, missed, ratio
             break
     session.advance()
-    own = own_row(session.settings.sampler, denoiser, start, times, BUDGETS)
-    table = {}
-    for name, x, top in (("plain", start, high), ("teleported", landed, skip)):
-        columns = []
-        for sampler in SAMPLERS.values():
+    starts = {"plain": (start, high), "teleported": (landed, skip)}
+
+    def row(sampler: Euler | DDIM | Heun | DPMSolverPP2M) -> Arrays:
+        made = {name: [] for name in starts}
+        for name, (x, top) in starts.items():
             for budget in BUDGETS:
                 taken = times(steps_within(budget, sampler.nfe_per_step), top)
-                columns.append(distance(finish(denoiser, sampler, x, taken), reference))
+                made[name].append(distance(finish(denoiser, sampler, x, taken), reference))
             session.advance()
-        if own is not None:
-            columns += [distance(own.finish(denoiser, x, times(steps, top)), reference) for steps in own.steps]
-        table[name] = torch.stack(columns, 1).reshape(seeds, -1, len(BUDGETS)).numpy()
+        return {name: torch.stack(columns, 1).numpy() for name, columns in made.items()}
+
+    def row_of_own() -> Arrays:
+        own = own_row(session.settings.sampler, denoiser, start, times, BUDGETS)
+        if own is None:
+            return {"steps": np.array([], dtype=np.int64)}
+        made = {"steps": np.array(own.steps, dtype=np.int64)}
+        for name, (x, top) in starts.items():
+            columns = [distance(own.finish(denoiser, x, times(steps, top)), reference) for steps in own.steps]
+            made[name] = torch.stack(columns, 1).numpy()
+        return made
+
+    *rows, own = shared([*(partial(row, sampler) for sampler in SAMPLERS.values()), row_of_own])
+    table = {name: np.stack([made[name] for made in (*rows, own) if name in made], 1) for name in starts}
     return table | {
         "reference_error": np.array(reference_error),
         "candidates": levels.ratios.numpy(),
         "lowest": np.array(low),
-        "own_steps": np.array([] if own is None else own.steps, dtype=np.int64),
-        "estimated": (suggestion.error.at_end / scale).T.numpy(),
+        "own_steps": own["steps"],
+        "estimated": (suggestion["error"] / scale).T,
         "skip": np.array(skip),
-        "suggested": np.array(suggestion.noise_to_signal),
+        "suggested": suggestion["level"],
         "measured": measured.numpy(),
     }
 
@@ -325,7 +343,7 @@ def _numbers(result: Steps) -> Table:
 
 def _ask(session: Session) -> Answer:
     session.progress.set_postfix_str("counting steps")
-    arrays = session.store.remember("steps", partial(measure_steps, session))
+    arrays = session.store.remember_together("steps", partial(measure_steps, session))
     own = session.settings.sampler
     result = reduced(arrays, session.subject.scale, session.settings.skip_tolerance, own)
     found, best = findings(result, session.numpy_stream("steps")), recommended(result, session.numpy_stream("steps"))

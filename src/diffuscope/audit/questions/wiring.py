@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from diffuscope.denoisers import Batch
-from diffuscope.distributed import told_by_process_0
 from diffuscope.errors import InputError
 from diffuscope.findings import Finding, Tone, bootstrap_sums, percentile_interval
+from diffuscope.shared_work import told_by_process_0
 from diffuscope.store import Arrays
 
 from ..conventions import DECLARED, gaussian_error
