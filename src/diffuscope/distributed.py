@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -126,10 +126,46 @@ def host_group() -> "dist.ProcessGroup | None":
     return _HERE.host
 
 
+def _group_of(values: Tensor) -> "dist.ProcessGroup | None":
+    """The group for tensors where these are: NCCL knows none on the CPU."""
+    return _HERE.host if values.device.type == "cpu" else None
+
+
 def share(rows: Shaped[Tensor, "batch *event"]) -> Shaped[Tensor, "share *event"]:
     """This process's rows of the whole batch."""
     size = len(rows) // processes()
     return rows[rank() * size : (rank() + 1) * size]
+
+
+def shard(n: int) -> tuple[int, int]:
+    """start and stop of this process's rows of n, n r/R .. n (r+1)/R rounded down: all rows once, perhaps none here."""
+    return n * rank() // processes(), n * (rank() + 1) // processes()
+
+
+def summed(values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+    """The sum of the `values` of all processes, which have equal shapes."""
+    if processes() == 1:
+        return values
+    total = values.contiguous().clone()
+    dist.all_reduce(total, group=_group_of(total))
+    return total
+
+
+def made_by_all(make: Callable[[], Made]) -> Made:
+    """The result of `make` in every process; an InputError in any of them is raised in all, that of the least rank."""
+    if processes() == 1:
+        return make()
+    made, message = None, ""
+    try:
+        made = make()
+    except InputError as error:
+        message = str(error)
+    messages: list[str] = [""] * processes()
+    dist.all_gather_object(messages, message, group=_HERE.host)
+    for each in messages:
+        if each:
+            raise InputError(each)
+    return cast(Made, made)
 
 
 def gathered(rows: Shaped[Tensor, " share"]) -> Shaped[Tensor, " batch"]:
@@ -137,7 +173,7 @@ def gathered(rows: Shaped[Tensor, " share"]) -> Shaped[Tensor, " batch"]:
     if processes() == 1:
         return rows
     shares = [torch.empty_like(rows) for _ in range(processes())]
-    dist.all_gather(shares, rows.contiguous())
+    dist.all_gather(shares, rows.contiguous(), group=_group_of(rows))
     return torch.cat(shares)
 
 
@@ -170,7 +206,7 @@ def said_by_process_0(value: bool, device: torch.device) -> bool:
 def wait_for_all() -> None:
     """Wait until every process has reached this call."""
     if processes() > 1:
-        dist.barrier()
+        dist.barrier(group=_HERE.host)
 
 
 def require_device(device: torch.device) -> None:

@@ -10,7 +10,15 @@ from conftest import monte_carlo
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
 from diffuscope.errors import InputError
-from diffuscope.exact import Distribution, Empirical, Gaussian, GaussianMixture, PosteriorCovariance, mixture
+from diffuscope.exact import (
+    Distribution,
+    Empirical,
+    Gaussian,
+    GaussianMixture,
+    PosteriorCovariance,
+    _clusters,
+    mixture,
+)
 from diffuscope.schedules import VE, VP, RectifiedFlow
 
 EVENT, D, K = (2, 2), 4, 3
@@ -395,7 +403,7 @@ def test_as_many_components_as_examples_is_the_data_set_with_variance_ridge():
 
 
 def test_kmeans_on_minibatches_still_gives_frequencies_and_moments(monkeypatch):
-    monkeypatch.setattr(mixture, "MANY_EXAMPLES", 100)
+    monkeypatch.setattr(_clusters, "MANY_EXAMPLES", 100)
     data, labels = blobs(separation=12.0)
     distribution = GaussianMixture.fit_kmeans(data, 3, rank=0, generator=seeded())
     counts = torch.bincount(labels).double() / 600
@@ -488,6 +496,7 @@ def test_fits_in_chunks_equal_fits_at_once(rank, monkeypatch):
     data = overlapping()
     whole = GaussianMixture.fit_em(data, 3, rank=rank, generator=seeded())
     monkeypatch.setattr(mixture, "CHUNK_BYTES", 30_000)
+    monkeypatch.setattr(_clusters, "CHUNK_BYTES", 30_000)
     parts = GaussianMixture.fit_em(data, 3, rank=rank, generator=seeded())
     torch.testing.assert_close(parts.means, whole.means, rtol=0, atol=1e-10)
     torch.testing.assert_close(covariances(parts), covariances(whole), rtol=0, atol=1e-10)

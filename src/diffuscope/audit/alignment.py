@@ -18,25 +18,29 @@ from torch import Tensor
 
 from diffuscope.exact import nearest_neighbors
 
+from .rows_of import at_once, nearest_rows, rows_of
 from .transformations import BRIGHTNESS, Transformation, Versions, labels, standardized, versions
 
 CANDIDATES = 16  # of each probe
 REFINED, STARTS = 4, 4  # candidates that finer transformations decide between, and transformations before these
 HIGHEST_FREQUENCY = 8
-BLOCK = 4096  # images at a time
+BLOCK = 4096  # images at a time, at most
 MEMORY = 64 * 2**20
 Images = Float[Tensor, "n channels height width"]
 
 
 class Alignment:
-    """Aligns queries to the images `train`, of which the representations are made once."""
+    """Aligns queries to the images `train`, of which the representations are made once; large ones as they are read."""
 
-    def __init__(self, train: Images, chosen: Sequence[Transformation]) -> None:
+    def __init__(
+        self, train: Images, chosen: Sequence[Transformation], among: Int[Tensor, " places"] | None = None
+    ) -> None:
         self.chosen = chosen
         self.finer = [t.finer for t in chosen if t.finer is not None]
         self.labels, self.finer_labels = labels(chosen), labels(self.finer)
-        self.rows = self.compared(train)
-        self.invariant = low_frequencies(train)
+        self.rows = rows_of(train, self.compared, among)
+        places = torch.arange(len(train)) if among is None else among
+        self.invariant = torch.cat([low_frequencies(train[part]) for part in places.split(_block(train))])
 
     def compared(self, images: Images) -> Float[Tensor, "n d"]:
         """The rows between which distances are taken: standardized if brightness does not count."""
@@ -48,7 +52,7 @@ class Alignment:
 
         The last is the distance to the nearest training image before any transformation.
         """
-        blocks = [self._candidates(part) for part in queries.split(BLOCK)]
+        blocks = [self._candidates(part) for part in queries.split(_block(queries))]
         candidates, distances = torch.cat([found for found, _ in blocks]), torch.cat([plain for _, plain in blocks])
         size = max(1, MEMORY // (4 * self.rows.shape[1] * (4 * len(self.labels) + candidates.shape[1])))
         images, names = torch.empty_like(queries), []  # one block: small ones between large temporaries fragment memory
@@ -70,7 +74,7 @@ class Alignment:
                 tried = t.versions(probes.flatten(0, 1))[:, list(t.probes)]
                 probes = tried.flatten(0, 1).unflatten(0, (len(queries), -1))
         found = nearest_neighbors(low_frequencies(probes.flatten(0, 1)), self.invariant, k)[1]
-        distances, plain = nearest_neighbors(self.compared(queries), self.rows, k)
+        distances, plain = nearest_rows(self.compared(queries), self.rows, k)
         return torch.cat([plain, found.reshape(len(queries), -1)], 1), distances[:, 0]
 
     def _best(
@@ -103,9 +107,14 @@ def low_frequencies(images: Images) -> Float[Tensor, "n features"]:
     """Magnitudes of the Fourier coefficients of low frequency, unchanged by cyclic shifts and mirror images."""
     m = min(HIGHEST_FREQUENCY, images.shape[2] // 2, images.shape[3] // 2)
     parts = []
-    for part in images.split(BLOCK):
+    for part in images.split(_block(images)):
         standard = standardized(part.flatten(1)).reshape(part.shape)
         magnitude = torch.fft.rfft2(standard, norm="ortho").abs()[..., : m + 1]
         up, down = magnitude[:, :, : m + 1], magnitude[:, :, -torch.arange(m + 1)]
         parts.append(torch.stack([up + down, (up - down).abs()], 1).flatten(1) / 2**0.5)
     return torch.cat(parts)
+
+
+def _block(images: Images) -> int:
+    """How many images are transformed at a time: a few times this memory is used."""
+    return min(BLOCK, at_once(images[0].numel())) if len(images) else BLOCK

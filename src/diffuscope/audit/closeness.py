@@ -31,11 +31,10 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 
-from diffuscope.exact import nearest_neighbors
+from .rows_of import RowsOf, at_once, nearest_rows
 
 NEIGHBORS = 16  # searched at first
 COMPARED = 5  # different neighbors in the statistic
-BLOCK = 512
 Rows = Float[Tensor, "_ features"]
 
 
@@ -85,12 +84,12 @@ class Neighborhood:
 
 
 def neighborhood(
-    queries: Rows, train: Rows, k: int = NEIGHBORS, times: Int[ndarray, " train"] | None = None
+    queries: Rows, train: Rows | RowsOf, k: int = NEIGHBORS, times: Int[ndarray, " train"] | None = None
 ) -> Neighborhood:
     """The k nearest rows of `train`, or all of them if they are fewer; `times` each occurs (once by default)."""
-    distance, index = nearest_neighbors(queries, train, min(k, len(train)))
+    distance, index = nearest_rows(queries, train, min(k, len(train)))
     between = torch.empty_like(distance)
-    for part in torch.arange(len(queries)).split(BLOCK):
+    for part in torch.arange(len(queries)).split(at_once(4 * index.shape[1] * train.shape[1])):
         found = train[index[part]].double()
         between[part] = (found - found[:, :1]).norm(dim=2)
     often = np.ones_like(index) if times is None else times[index]
@@ -98,7 +97,7 @@ def neighborhood(
 
 
 def closeness(
-    queries: Rows, train: Rows, found: Neighborhood, radius: float, times: Int[ndarray, " train"] | None = None
+    queries: Rows, train: Rows | RowsOf, found: Neighborhood, radius: float, times: Int[ndarray, " train"] | None = None
 ) -> Float[ndarray, " n"]:
     """s of every query, among as many neighbors as it takes to meet a different one; infinity if there is none."""
     values, k = found.closeness(radius), found.index.shape[1]

@@ -1,11 +1,11 @@
 """Examples whose nearest training examples were searched, in one feature space, once for any statistic of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int64
 from numpy import ndarray
 from torch import Tensor
 
@@ -13,6 +13,7 @@ from .alignment import Alignment
 from .closeness import Neighborhood, closeness, neighborhood
 from .features import Features
 from .repeats import distinct
+from .rows_of import RowsOf, at_once, flat, part_of, rows_of
 from .transformations import Transformation
 
 Events = Float[Tensor, "_ *event"]
@@ -20,31 +21,53 @@ Rows = Float[Tensor, "_ features"]
 
 
 class Search:
-    """Training examples, prepared once: neighborhoods of any queries, in one feature space."""
+    """Training examples, prepared once: neighborhoods of any queries, in one feature space.
 
-    def __init__(self, train: Events, features: Features, chosen: Sequence[Transformation]) -> None:
+    Only those at the places `among` take part, if given; no copy of large data is made for them.
+    """
+
+    def __init__(
+        self,
+        train: Events,
+        features: Features,
+        chosen: Sequence[Transformation],
+        among: Int64[Tensor, " places"] | None = None,
+    ) -> None:
+        as_they_are = rows_of(train, flat if chosen else features, among)
+        kept, group = distinct(as_they_are)
+        places = None if len(kept) == len(group) else torch.from_numpy(kept)
         if chosen:
-            kept, group = distinct(train.flatten(1).numpy())
-            # no copy of the data where none is needed
-            self.alignment = Alignment(train if len(kept) == len(train) else train[torch.from_numpy(kept)], chosen)
+            index = places if among is None or places is None else among[places]
+            self.alignment = Alignment(train, chosen, among if index is None else index)
             self.rows, self.features = self.alignment.rows, self.alignment.compared
         else:
-            rows = features(train)
-            kept, group = distinct(rows.numpy())
             self.alignment, self.features = None, features
-            self.rows = rows if len(kept) == len(rows) else rows[torch.from_numpy(kept)]
+            self.rows = as_they_are if places is None else part_of(as_they_are, places)
         self.original, self.times = kept, np.bincount(group)
 
-    def __call__(self, queries: Events) -> "Queries":
-        """The queries, aligned, with their neighborhoods."""
-        if self.alignment is None:
-            rows = self.features(queries)
-            near = neighborhood(rows, self.rows, times=self.times)
-            return Queries(rows, self.rows, self.times, near, [""] * len(queries), near.distance[:, 0])
-        aligned, names, untransformed = self.alignment(queries)
-        rows = self.features(aligned)
+    def __call__(self, queries: Events, among: Int64[Tensor, " places"] | None = None) -> "Queries":
+        """The queries (those at the places `among`, if given), aligned, with their neighborhoods."""
+        parts, names, untransformed = [], [], []
+        for part in _parts(queries, among):
+            if self.alignment is not None:
+                part, called, distance = self.alignment(part)
+                names += called
+                untransformed.append(distance.numpy())
+            parts.append(self.features(part))
+        rows = parts[0] if len(parts) == 1 else torch.cat(parts)
         near = neighborhood(rows, self.rows, times=self.times)
-        return Queries(rows, self.rows, self.times, near, names, untransformed.numpy())
+        if self.alignment is None:
+            return Queries(rows, self.rows, self.times, near, [""] * len(rows), near.distance[:, 0])
+        return Queries(rows, self.rows, self.times, near, names, np.concatenate(untransformed))
+
+
+def _parts(queries: Events, among: Int64[Tensor, " places"] | None) -> Iterator[Events]:
+    size = at_once(queries[0].numel()) if len(queries) else 1
+    if among is None:
+        yield from queries.split(size)
+        return
+    for places in among.split(size):
+        yield queries[places]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +75,7 @@ class Queries:
     """Rows with their neighborhoods among the rows of the training examples, and how each was transformed."""
 
     rows: Rows
-    train: Rows
+    train: Rows | RowsOf
     times: Int[ndarray, " train"]  # how often each row of `train` occurs
     near: Neighborhood
     transformation: list[str]

@@ -22,7 +22,6 @@ from numpy import ndarray
 from scipy import stats
 
 from diffuscope import data
-from diffuscope.exact import nearest_neighbors
 from diffuscope.findings import (
     Finding,
     conformal_p_values,
@@ -37,6 +36,7 @@ from .group_units import one_of_each
 from .leaked import LEAST_CALIBRATION, REPEAT_QUANTILE, AmongHalf, repeating
 from .planting import PLANTED, modifications, smallest_share_found
 from .repeats import Repeats, distinct, repeats
+from .rows_of import nearest_rows, rows_of
 from .transformations import Transformation
 
 LARGEST_SHARE = 0.25  # of exact copies: if only a larger one would be found, there is no verdict
@@ -153,7 +153,7 @@ def copies(
     # first, so that two searches are never held at once
     alike = among_half(train, heldout[torch.from_numpy(used[compared])], features, chosen, train_groups, halved)
     search = Search(train, features, chosen)
-    fresh = search(heldout[torch.from_numpy(used)])
+    fresh = search(heldout, torch.from_numpy(used))
 
     def among_other_half(asked: Int[ndarray, " asked"]) -> AmongHalf:
         chance = np.random.default_rng([seed, 2])
@@ -162,7 +162,7 @@ def copies(
     found = repeating(fresh, among_other_half)
     leaked, radius = found.leaked, found.radius
     null = fresh.statistic(radius)[~leaked]
-    if len(distinct(fresh.rows.numpy())[0]) < LEAST_CALIBRATION:
+    if len(distinct(fresh.rows)[0]) < LEAST_CALIBRATION:
         null = null[:0]  # the same few examples, however often they occur, tell nothing
     asked = search(samples)
     p_values = conformal_p_values(asked.statistic(radius), null)
@@ -177,7 +177,7 @@ def copies(
         p_values=p_values,
         listed=false_discovery(p_values, rate),
         nearest_training=search.original[asked.near.index[:, 0]],
-        nearest_heldout=nearest_neighbors(search.features(samples), search.features(heldout), 1)[1][:, 0].numpy(),
+        nearest_heldout=nearest_rows(search.features(samples), rows_of(heldout, search.features), 1)[1][:, 0].numpy(),
         distance=asked.distance,
         next_distance=asked.next_distance(radius),
         transformation=asked.transformation,
@@ -185,7 +185,7 @@ def copies(
         null_next_distance=fresh.next_distance(radius)[~leaked],
         heldout=kept,
         leaked={int(i): int(j) for i, j in zip(used[leaked], first[leaked], strict=True)},
-        repeats=repeats(search.features(train).numpy(), radius),
+        repeats=repeats(rows_of(train, search.features), radius),
         radius=radius,
         rate=rate,
         detectable={name: smallest_share_found(p, len(samples), rate, rng) for name, p in planted.items()},
@@ -220,9 +220,7 @@ def in_question(
 ) -> AmongHalf:
     """Held-out examples, and at most `most` other training examples, among a random half of the training examples."""
     known, others = map(torch.from_numpy, halves(len(train), groups, rng, most))
-    if not chosen:
-        train, heldout = features(train), features(heldout)
-    search = Search(train[known], lambda x: x.flatten(1), chosen)
+    search = Search(train, features, chosen, known)
     parts = (search(train[part]) for part in others.split(MOST))
     return AmongHalf(heldout=search(heldout), others=parts, size=len(others))
 

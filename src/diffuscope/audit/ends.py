@@ -44,10 +44,9 @@ class Start:
 
 def matched_start(gaussian: Gaussian, alpha: float, sigma: float, noise: Batch) -> Batch:
     """`sigma noise` moved to N(alpha mu, alpha^2 Sigma + sigma^2 I) by the optimal map between the Gaussians."""
-    vectors, variances = gaussian.eigenvectors, gaussian.eigenvalues
-    rows = noise.flatten(1).double()
-    coordinates = rows @ vectors
-    moved = rows + (coordinates * ((alpha**2 * variances / sigma**2 + 1).sqrt() - 1)) @ vectors.T
+    vectors, rows = gaussian.eigenvectors, noise.flatten(1).double()
+    along, tail = ((alpha**2 * v / sigma**2 + 1) ** 0.5 for v in (gaussian.eigenvalues, gaussian.tail_variance))
+    moved = tail * rows + (rows @ vectors * (along - tail)) @ vectors.T
     return (alpha * gaussian.mean + sigma * moved.reshape(noise.shape)).to(noise.dtype)
 
 

@@ -14,6 +14,7 @@ from diffuscope.exact import Gaussian
 from diffuscope.files import load_object
 
 from .fingerprint import modules_within
+from .rows_of import flat
 from .subject import FEATURES
 
 WHITENED_COMPONENTS = 50
@@ -30,7 +31,7 @@ def feature_map(name: str, gaussian: Gaussian) -> Features:
     another name, for an object that cannot be called, and for one that does not return one finite row per example.
     """
     if name == "pixels":
-        return lambda x: x.flatten(1)
+        return flat
     if name == "pca":
         variances = gaussian.eigenvalues
         kept = gaussian.truncate(min(WHITENED_COMPONENTS, int((variances > ROUNDING * variances.max()).sum())))

@@ -21,6 +21,7 @@ from diffuscope.shared_work import shared
 from diffuscope.store import Arrays
 
 from .own_sampler import Finish
+from .rows_of import at_once
 from .subject import EVALUATION_BATCH, Levels, Subject, evaluate, levels_at
 
 
@@ -35,9 +36,13 @@ def starting_noise(
     gaussian: Gaussian, schedule: Schedule, t: float, n: int, generator: torch.Generator
 ) -> Float[Tensor, "n *event"]:
     """n draws from N(alpha mu, alpha^2 Sigma + sigma^2 I) at time t, float32."""
-    clean = gaussian.sample(n, generator=generator)
-    noise = torch.randn(clean.shape, dtype=clean.dtype, generator=generator)
-    return (schedule.alpha(t) * clean + schedule.sigma(t) * noise).float()
+    alpha, sigma, size = schedule.alpha(t), schedule.sigma(t), at_once(8 * gaussian.dimension)
+    parts = []
+    for start in range(0, n, size):
+        clean = gaussian.sample(min(size, n - start), generator=generator)
+        noise = torch.randn(clean.shape, dtype=clean.dtype, generator=generator)
+        parts.append((alpha * clean + sigma * noise).float())
+    return torch.cat(parts)
 
 
 def followed_samples(

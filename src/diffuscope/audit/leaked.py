@@ -162,7 +162,7 @@ def _exact_repeats(fresh: Queries) -> Bool[ndarray, " n"]:
     Where there is none in either, values are not coarse, and equal examples are one and the same.
     """
     exact, n, total = fresh.distance == 0, len(fresh.rows), int(fresh.times.sum())
-    sizes = np.bincount(distinct(fresh.rows.numpy())[1])
+    sizes = np.bincount(distinct(fresh.rows)[1])
     if sizes.max() == fresh.times.max() == 1:
         return exact
     by_chance = min(_most_pairs(sizes) * 2 * total / (n - 1), _most_pairs(fresh.times) * 2 * n / (total - 1))

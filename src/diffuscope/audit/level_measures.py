@@ -32,9 +32,11 @@ from diffuscope.store import Arrays
 from diffuscope.theory import compared
 
 from .references import References, component_bands
+from .rows_of import at_once
 from .subject import Subject, evaluate
 
 SETS = ("training", "heldout", "trajectory")
+ARRAYS = 16  # of the size of the points, that are held while they are compared
 TRIVIAL = 0.0025, 0.95  # of the data's variance: the Gaussian's loss at the ends of the levels that matter
 Points = Float[Tensor, "_ *event"]
 
@@ -48,6 +50,7 @@ class LevelMeasures:
     dimension: int
     models: tuple[str, ...]
     sums: list[Arrays]
+    components: int | None = None  # principal components of the Gaussian, if it is truncated
 
     @cached_property
     def matter(self) -> Bool[ndarray, " levels"]:
@@ -70,11 +73,32 @@ def measure_level(
     noise: Points,
     states: Points,
 ) -> Arrays:
-    """Every sum at time `t`; keys are `set.quantity`, arrays are (n,), (n, models) or (n, models, bands)."""
+    """Every sum at time `t`; keys are `set.quantity`, arrays are (n,), (n, models) or (n, models, bands).
+
+    Points are compared some at a time, AT_ONCE bytes of them with all answers.
+    """
+    size, parts = at_once(ARRAYS * train[0].numel()), []
+    for start in range(0, max(len(train), len(states)), size):
+        some = (x[start : start + size] for x in (train, heldout, noise, states))
+        parts.append(_of_points(subject, references, t, *some))
+    return {key: np.concatenate([part[key] for part in parts if key in part]) for key in parts[0]}
+
+
+def _of_points(
+    subject: Subject,
+    references: References,
+    t: float,
+    train: Points,
+    heldout: Points,
+    noise: Points,
+    states: Points,
+) -> Arrays:
     schedule = subject.denoiser.schedule
     alpha, sigma = float(schedule.alpha(t)), float(schedule.sigma(t))
     out: Arrays = {}
     for name, clean in (("training", train), ("heldout", heldout), ("trajectory", None)):
+        if not len(states if clean is None else clean):
+            continue
         x_t = states if clean is None else alpha * clean + sigma * noise
         denoised = evaluate(subject.denoiser, x_t, t)
         exact = [model.denoise(x_t, alpha, sigma) for model in references.models.values()]

@@ -13,14 +13,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Empirical, Gaussian, GaussianMixture
+from diffuscope.exact.spectral import LARGEST_DENSE
 
-FEW_DIMENSIONS = 1024  # beyond, the Gaussian of samples alone has the covariance of some examples
-SOME_EXAMPLES, SOME_COMPONENTS = 2000, 256
-LARGEST_DIMENSION = 4096  # a dense covariance of this size takes 134 MB and under a minute to diagonalize
+from .data_gaussian import Truncation, batches, fit_gaussian, fitted_examples
+from .nearness import kmeans
+
 MIXTURE_RANK = 64
-FIT_BATCH = 4096
+MIXTURE_NUMBERS = 2**26  # numbers in the eigenvectors of all components
 CONTROL_EXAMPLES_PER_COMPONENT = 50
 
 
@@ -28,7 +28,8 @@ CONTROL_EXAMPLES_PER_COMPONENT = 50
 class References:
     """The four exact models of the training data, and the empirical one of the held-out data.
 
-    `control` is the Gaussian truncated to so few components that it cannot memorize examples.
+    `control` is the Gaussian truncated to so few components that it cannot memorize examples. `truncation` says what
+    the Gaussian lacks of the whole covariance, if anything.
     """
 
     gaussian: Gaussian
@@ -37,6 +38,7 @@ class References:
     models: dict[str, Distribution]
     train: Empirical
     heldout: Empirical
+    truncation: Truncation | None = None
 
     @property
     def mean(self) -> Tensor:
@@ -50,20 +52,10 @@ def fit_references(
     components: int,
     generator: torch.Generator,
 ) -> References:
-    """Fit every exact model to the training data; InputError for more than LARGEST_DIMENSION coordinates."""
+    """Fit every exact model to the training data, without a D x D matrix beyond LARGEST_DENSE coordinates."""
     dimension = train[0].numel()
-    if dimension > LARGEST_DIMENSION:
-        raise InputError(
-            f"data: expected at most {LARGEST_DIMENSION} coordinates per example (a dense covariance), got {dimension}"
-        )
-    gaussian = Gaussian.fit(train.split(FIT_BATCH))
-    mixture = GaussianMixture.fit_kmeans(
-        train,
-        min(components, len(train)),
-        rank=min(MIXTURE_RANK, dimension),
-        ridge=1e-4 * gaussian.trace / dimension,
-        generator=generator,
-    )
+    gaussian, truncation = fit_gaussian(train, generator)
+    mixture = _mixture(train, min(components, len(train)), gaussian, generator)
     empirical = Empirical(train)
     models: dict[str, Distribution] = {
         "isotropic": Gaussian.isotropic(gaussian.mean, gaussian.trace / dimension),
@@ -72,36 +64,39 @@ def fit_references(
         "empirical": empirical,
     }
     control = gaussian.truncate(max(1, min(16, dimension, len(train) // CONTROL_EXAMPLES_PER_COMPONENT)))
-    return References(gaussian, control, mixture, models, empirical, Empirical(heldout))
+    return References(gaussian, control, mixture, models, empirical, Empirical(heldout), truncation)
 
 
-def fit_gaussian(train: Float[Tensor, "n *event"], generator: torch.Generator) -> Gaussian:
-    r"""The Gaussian of the training data, for samples alone: of any dimension.
-
-    Beyond FEW_DIMENSIONS coordinates its covariance is that of n = SOME_EXAMPLES random ones, with the leading
-    SOME_COMPONENTS eigenvectors X^T u / sqrt(n lambda) from the n x n eigenproblem X X^T u = n lambda u.
-    """
-    dimension = train[0].numel()
-    if dimension <= FEW_DIMENSIONS:
-        return Gaussian.fit(train.split(FIT_BATCH))
-    some = train[torch.randperm(len(train), generator=generator)[:SOME_EXAMPLES]].double().flatten(1)
-    mean = some.mean(0)
-    centered = some - mean
-    values, vectors = torch.linalg.eigh(centered @ centered.T / len(some))
-    kept = min(SOME_COMPONENTS, len(some) - 1)
-    variances, scores = values.flip(0)[:kept].clamp(min=0), vectors.flip(1)[:, :kept]
-    directions = torch.linalg.qr(centered.T @ scores).Q  # orthogonal already, up to rounding and signs
-    rest = float(values.clamp(min=0).sum() - variances.sum()) / (dimension - kept)
-    return Gaussian(mean.reshape(train.shape[1:]), directions, variances, rest, len(some))
+def _mixture(
+    train: Float[Tensor, "n *event"], components: int, gaussian: Gaussian, generator: torch.Generator
+) -> GaussianMixture:
+    """Around the clusters of k-means; in many dimensions of the principal components, and of examples that suffice."""
+    dimension = gaussian.dimension
+    rank = min(MIXTURE_RANK, dimension, max(1, MIXTURE_NUMBERS // (components * dimension)))
+    ridge = 1e-4 * gaussian.trace / dimension
+    if dimension <= LARGEST_DENSE:
+        return GaussianMixture.fit_kmeans(train, components, rank=rank, ridge=ridge, generator=generator)
+    chosen = fitted_examples(len(train), dimension, generator)
+    coordinates = torch.cat([principal_coordinates(part, gaussian) for part in batches(train, chosen)])
+    seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
+    clusters = torch.from_numpy(kmeans(coordinates, min(components, len(coordinates)), seed)(coordinates))
+    labels = torch.full((len(train),), -1)
+    labels[torch.arange(len(train)) if chosen is None else chosen] = clusters
+    return GaussianMixture.fit_clusters(train, labels, rank=rank, ridge=ridge, generator=generator)
 
 
-def component_bands(dimension: int) -> Int[Tensor, " dimension"]:
+def principal_coordinates(x: Float[Tensor, "n *event"], gaussian: Gaussian) -> Float[Tensor, "n k"]:
+    """u_k^T (x - mu) along the eigenvectors of `gaussian`, float32."""
+    return ((x.double() - gaussian.mean).flatten(1) @ gaussian.eigenvectors).float()
+
+
+def component_bands(components: int) -> Int[Tensor, " components"]:
     """The octave of every principal component: 1 | 2-3 | 4-7 | 8-15 | ..."""
-    return torch.arange(1, dimension + 1).double().log2().floor().long()
+    return torch.arange(1, components + 1).double().log2().floor().long()
 
 
-def band_names(dimension: int) -> list[str]:
+def band_names(components: int) -> list[str]:
     """The names of `component_bands` in figures."""
-    octaves = int(component_bands(dimension).max()) + 1
-    ends = [(2**k, min(2 ** (k + 1) - 1, dimension)) for k in range(octaves)]
+    octaves = int(component_bands(components).max()) + 1
+    ends = [(2**k, min(2 ** (k + 1) - 1, components)) for k in range(octaves)]
     return [str(a) if a == b else f"{a}-{b}" for a, b in ends]

@@ -5,20 +5,24 @@ within r are also within r after a projection, so a tree of the leading principa
 their full distances decide.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int, UInt64
 from numpy import ndarray
 from scipy.spatial import KDTree
+from torch import Tensor
 
 from diffuscope.report import Table
+
+from .rows_of import RowsOf, at_once, few_enough, part_of
 
 COMPONENTS = 12
 SAMPLED = 5000  # examples that determine the components
 MOST_PAIRS = 5_000_000
-CHUNK = 4096
+CHUNK = 2**24  # numbers at once
 SHOWN_GROUPS, SHOWN_MEMBERS = 20, 8
 
 
@@ -46,7 +50,9 @@ class Repeats:
         return [np.flatnonzero(self.first == head) for head in largest]
 
 
-def distinct(rows: Float[ndarray, "n d"]) -> tuple[Int[ndarray, " distinct"], Int[ndarray, " n"]]:
+def distinct(
+    rows: Float[ndarray, "n d"] | Float[Tensor, "n d"] | RowsOf,
+) -> tuple[Int[ndarray, " distinct"], Int[ndarray, " n"]]:
     """The first index of every distinct row, increasing, and for each row which of them it is.
 
     Rows are compared by two sums of their 32-bit words with random 64-bit factors, so that no copy of them is sorted;
@@ -59,45 +65,66 @@ def distinct(rows: Float[ndarray, "n d"]) -> tuple[Int[ndarray, " distinct"], In
     return first[order], rank[inverse.reshape(-1)]
 
 
-def row_keys(rows: Float[ndarray, "n d"]) -> UInt64[ndarray, "n 2"]:
+def row_keys(rows: Float[ndarray, "n d"] | Float[Tensor, "n d"] | RowsOf) -> UInt64[ndarray, "n 2"]:
     """Two sums of the 32-bit words of every row, with random factors that are always the same."""
-    words = rows.itemsize // 4 * rows.shape[1]
-    factors = np.random.default_rng(0).integers(2**64, size=(words, 2), dtype=np.uint64)
-    keys = np.empty((len(rows), 2), dtype=np.uint64)
-    for start in range(0, len(rows), CHUNK):
-        part = np.ascontiguousarray(rows[start : start + CHUNK] + np.zeros((), rows.dtype))  # -0 becomes 0
-        keys[start : start + CHUNK] = part.view(np.uint32).astype(np.uint64) @ factors
-    return keys
+    random, factors, keys = np.random.default_rng(0), np.empty((0, 2)), [np.empty((0, 2), dtype=np.uint64)]
+    for part in _parts(rows):
+        words = np.ascontiguousarray(part.numpy() + np.zeros((), part.numpy().dtype)).view(np.uint32)  # -0 becomes 0
+        if not len(factors):
+            factors = random.integers(2**64, size=(words.shape[1], 2), dtype=np.uint64)
+        keys.append(words.astype(np.uint64) @ factors)
+    return np.concatenate(keys)
 
 
-def repeats(rows: Float[ndarray, "n d"], radius: float) -> Repeats:
+def _parts(rows: Float[ndarray, "n d"] | Float[Tensor, "n d"] | RowsOf) -> Iterator[Float[Tensor, "_ d"]]:
+    rows = torch.from_numpy(rows) if isinstance(rows, ndarray) else rows
+    yield from rows.split(max(1, CHUNK // max(1, rows.shape[1])))
+
+
+def repeats(rows: Float[ndarray, "n d"] | Float[Tensor, "n d"] | RowsOf, radius: float) -> Repeats:
     """The repeats among `rows` within `radius`."""
+    rows = torch.from_numpy(rows) if isinstance(rows, ndarray) else rows
     kept, group = distinct(rows)
-    reduced, first = rows if len(kept) == len(rows) else rows[kept], np.arange(len(kept))
+    reduced = rows if len(kept) == len(rows) else part_of(rows, torch.from_numpy(kept))
+    first = np.arange(len(kept))
     near, complete = _pairs_within(reduced, radius)
     np.minimum.at(first, near[:, 1], near[:, 0])
     return Repeats(first=kept[first][group], complete=complete)
 
 
-def _pairs_within(rows: Float[ndarray, "n d"], radius: float) -> tuple[Int[ndarray, "pairs two"], bool]:
+def _pairs_within(rows: Float[Tensor, "n d"] | RowsOf, radius: float) -> tuple[Int[ndarray, "pairs two"], bool]:
     """Pairs i < j of rows at a distance of at most `radius`; none, and False, if their candidates are too many."""
     none = np.zeros((0, 2), dtype=np.int64)
     if radius <= 0 or len(rows) < 2:
         return none, True
-    mean = rows.mean(0)
-    part = rows[:: -(-len(rows) // SAMPLED)] - mean
-    directions = np.linalg.svd(part.T @ part)[0][:, :COMPONENTS]
-    tree = KDTree(rows @ directions - mean @ directions)
+    mean, directions = _directions(rows)
+    tree = KDTree(torch.cat([(part.double() - mean) @ directions for part in _parts(rows)]).numpy())
     reach = radius * (1 + 1e-5)  # rounding of the projection
     if tree.count_neighbors(tree, reach) > 2 * MOST_PAIRS:
         return none, False
     pairs = tree.query_pairs(reach, output_type="ndarray")
-    near = [np.linalg.norm(rows[a] - rows[b], axis=1) <= radius for a, b in _blocks(pairs)]
+    near = [_distances(rows, *of) <= radius for of in _blocks(pairs, min(4096, at_once(rows.shape[1])))]
     return (pairs[np.concatenate(near)] if near else none), True
 
 
-def _blocks(pairs: Int[ndarray, "pairs two"]) -> Sequence[tuple[ndarray, ndarray]]:
-    return [(part[:, 0], part[:, 1]) for part in np.array_split(pairs, len(pairs) // 4096 + 1)]
+def _directions(rows: Float[Tensor, "n d"] | RowsOf) -> tuple[Float[Tensor, " d"], Float[Tensor, "d few"]]:
+    """The mean and the leading principal components of some rows, by subspace iteration: no d x d matrix."""
+    n, width = rows.shape
+    some = rows[torch.arange(0, n, -(-n // few_enough(SAMPLED, width)))].double()
+    mean = some.mean(0)
+    some -= mean
+    found = torch.randn(width, min(width, 2 * COMPONENTS), dtype=some.dtype, generator=torch.Generator().manual_seed(0))
+    for _ in range(3):
+        found = torch.linalg.qr(some.T @ (some @ found)).Q
+    return mean, found @ torch.linalg.svd(some @ found, full_matrices=False).Vh[:COMPONENTS].T
+
+
+def _distances(rows: Float[Tensor, "n d"] | RowsOf, a: ndarray, b: ndarray) -> Float[ndarray, " pairs"]:
+    return (rows[torch.from_numpy(a)] - rows[torch.from_numpy(b)]).norm(dim=1).numpy()
+
+
+def _blocks(pairs: Int[ndarray, "pairs two"], size: int) -> Sequence[tuple[ndarray, ndarray]]:
+    return [(part[:, 0], part[:, 1]) for part in np.array_split(pairs, len(pairs) // size + 1)]
 
 
 def repeats_table(found: Repeats, space: str) -> list[Table]:

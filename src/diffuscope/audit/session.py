@@ -19,12 +19,13 @@ from diffuscope.exact import Gaussian
 from diffuscope.store import Arrays, Store
 
 from .copy_search import COPIED
+from .data_gaussian import Truncation, fit_gaussian
 from .features import Features
 from .generation import followed_samples
 from .level_measures import LevelMeasures, Points, measure_level
 from .named_features import named_features, own_features
 from .own_sampler import own_sampler
-from .references import References, fit_gaussian, fit_references
+from .references import References, fit_references
 from .second_model import SecondModel
 from .subject import Levels, Settings, Subject, noise_levels
 
@@ -49,6 +50,7 @@ class Session:
         self.store = store or Store(None, {})
         self.progress = progress if progress is not None else tqdm(disable=True)
         self._features: dict[str, Features] = {}
+        self.truncation: Truncation | None = None  # of the Gaussian, once it is fitted
         self.answers: dict[str, Any] = {}  # the `Answer` to every earlier question by its name
 
     @property
@@ -139,7 +141,7 @@ class Session:
         if self.subject.has_model:
             return self.references.gaussian
         self.progress.set_postfix_str("fitting a Gaussian")
-        fitted = fit_gaussian(self.subject.train, self.torch_stream("references"))
+        fitted, self.truncation = fit_gaussian(self.subject.train, self.torch_stream("references"))
         self.advance()
         return fitted
 
@@ -163,6 +165,7 @@ class Session:
         self.progress.set_postfix_str("fitting the exact models")
         data, components = (self.subject.train, self.subject.heldout), self.settings.components
         fitted = fit_references(*data, components, self.torch_stream("references"))
+        self.truncation = fitted.truncation
         self.advance()
         return fitted
 
@@ -229,4 +232,5 @@ class Session:
             dimension=self.subject.train[0].numel(),
             models=tuple(self.references.models),
             sums=sums,
+            components=None if self.truncation is None else self.truncation.pairs,
         )

@@ -80,7 +80,7 @@ def explained(measures: LevelMeasures, rng: np.random.Generator) -> Learned:
             sharp_resampled = np.maximum(np.stack(resampled["pooled"], 1), np.stack(resampled["score"], 1))
     value = np.maximum(curves["pooled"]["heldout"].value, curves["score"]["heldout"].value)
     best = value.argmin(1)
-    gap, norm = measures.rows("heldout.gap_bands").mean(0), measures.rows("heldout.norm_bands").mean(0)
+    gap, norm = _bands(measures)
     norm = np.where(norm > NEGLIGIBLE * norm.sum(1, keepdims=True), norm, np.nan)
     column = models.index("Gaussian")
     gaussian = [value[:, column], *sharp_resampled[:, :, column]]
@@ -93,7 +93,7 @@ def explained(measures: LevelMeasures, rng: np.random.Generator) -> Learned:
         unexplained_score=curves["score"],
         cosine=curves["cosine"],
         points=len(measures.sums[0]["heldout.norm"]),
-        bands=tuple(band_names(measures.dimension)),
+        bands=_names_of_bands(measures),
         unexplained_bands=gap / norm[:, None],
         sharp=Curve(value, *percentile_interval(sharp_resampled)),
         best=best,
@@ -102,6 +102,24 @@ def explained(measures: LevelMeasures, rng: np.random.Generator) -> Learned:
         matter=measures.matter,
         of_mean=_of_mean(measures),
     )
+
+
+def _bands(measures: LevelMeasures) -> tuple[Float[ndarray, "levels models bands"], Float[ndarray, "levels bands"]]:
+    """Mean squares of the gaps and of the outputs by band; what a truncated Gaussian has no components for is one."""
+    gap, norm = (measures.rows(f"heldout.{key}_bands").mean(0) for key in ("gap", "norm"))
+    if measures.components is None:
+        return gap, norm
+    rest = [
+        np.maximum(measures.rows(f"heldout.{key}").mean(0) - bands.sum(-1), 0.0)[..., None]
+        for key, bands in (("gap", gap), ("norm", norm))
+    ]
+    return np.concatenate([gap, rest[0]], -1), np.concatenate([norm, rest[1]], -1)
+
+
+def _names_of_bands(measures: LevelMeasures) -> tuple[str, ...]:
+    if measures.components is None:
+        return tuple(band_names(measures.dimension))
+    return (*band_names(measures.components), f"{measures.components + 1}-{measures.dimension}")
 
 
 def _of_mean(measures: LevelMeasures) -> Float[ndarray, "levels 3"]:

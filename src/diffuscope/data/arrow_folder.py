@@ -53,7 +53,7 @@ def read_arrow_folder(folder: Path, argument: str) -> Source:
 def read_arrow_file(path: Path, argument: str) -> Source:
     """The examples of a single `.arrow` file."""
     table = _table(path, argument)
-    return Source(path.stem, _checked_part(table, features_of(table), argument, path))
+    return Source(path.stem, _checked_part(table, features_of(table), argument, path, [path]))
 
 
 def _part(folder: Path, argument: str) -> Examples | Frame:
@@ -78,14 +78,14 @@ def _part(folder: Path, argument: str) -> Examples | Frame:
 
     table = pyarrow.concat_tables(tables)
     info = _json(folder / INFO, argument) if (folder / INFO).is_file() else {}
-    return _checked_part(table, info.get("features") or features_of(table), argument, folder)
+    return _checked_part(table, info.get("features") or features_of(table), argument, folder, paths)
 
 
-def _checked_part(table: Any, features: Any, argument: str, path: Path) -> Examples | Frame:
+def _checked_part(table: Any, features: Any, argument: str, path: Path, files: list[Path]) -> Examples | Frame:
     import pyarrow
 
     try:
-        return part_of_arrow(table, features if isinstance(features, dict) else {}, argument, str(path))
+        return part_of_arrow(table, features if isinstance(features, dict) else {}, argument, str(path), files)
     except pyarrow.ArrowException:
         raise InputError(
             f"{argument}: {path} cannot be read, its columns are damaged; expected a whole data set"

@@ -9,6 +9,7 @@ every other column can be the group. Nothing but the columns is read: no metadat
 import json
 from functools import partial
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from diffuscope.errors import InputError
 from diffuscope.memory import require_memory
 
 from .examples import Examples, checked_labels
+from .picture_cache import identity_of
 from .pictures import Picture, stacked
 from .raw_column import RawColumn, raw_column
 from .table import Frame, is_index, listed
@@ -33,9 +35,9 @@ def features_of(table: Any) -> dict[str, Any]:
 
 
 def part_of_arrow(
-    table: Any, features: dict[str, Any], argument: str, origin: str, column: str | None = None
+    table: Any, features: dict[str, Any], argument: str, origin: str, files: list[Path], column: str | None = None
 ) -> Examples | Frame:
-    """What the table holds, or its column `column`; raises InputError where the choice is ambiguous."""
+    """What the table of these files holds, or its column `column`; InputError where the choice is ambiguous."""
     import pyarrow.types as types
 
     table.validate(full=True)  # lengths and offsets of a damaged file would end the process
@@ -66,7 +68,8 @@ def part_of_arrow(
     }
     origin = f"{origin}[{name}]"
     if kinds[name] == "image":
-        values, data_range = stacked(_pictures(table.column(name), origin, argument), argument, origin)
+        pictures, identity = _pictures(table.column(name), origin, argument), identity_of(files[0].parent, files, name)
+        values, data_range = stacked(pictures, identity, argument, origin)
         return Examples(
             argument, origin, values, labels, data_range, kind="images", label_names=known, identities=others
         )

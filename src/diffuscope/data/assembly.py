@@ -1,4 +1,4 @@
-"""From what was read to a `DataSet`: groups, kinds and encoding, the range, the split, and only then float32.
+"""From what was read to a `DataSet`: groups, kinds and encoding, the range, the split, and only then tensors.
 
 Without held-out examples, some are split off at random. This is wrong for a model trained elsewhere on all of them,
 which needs held-out examples of its own.
@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
 from diffuscope.errors import InputError
 from diffuscope.memory import require_memory
 
+from .as_tensors import Indices, all_stay_bytes, as_tensors
 from .dataset import FEWEST, DataSet, drawn
 from .examples import Examples, Source, laid_out
 from .groups import Part, codes_of, ids_of
@@ -61,16 +62,18 @@ def assembled(source: Source, choices: Choices) -> DataSet:
     if choices.train_limit is not None:
         index = index[drawn(len(index), choices.train_limit, "train_limit", choices.seed)]
         origin += f"; of the training examples {len(index)} drawn at random (seed {choices.seed})"
-    _require_memory(parts, [len(index), len(heldout_index)])
+    chosen = [(train, index), (held, heldout_index)]
+    _require_memory(chosen)
     stated, how = range_of(parts, choices.data_range)
     labels, heldout_labels = _labels(parts)
     if labels is not None and groups is not None and _same_division(labels, groups):
         # folders of patients are no classes: no patient on one side would have a label of the other
         labels = heldout_labels = None
+    values, heldout_values = as_tensors(chosen)
     data = DataSet(
         name=source.name,
-        train=in_float32(train, index),
-        heldout=in_float32(held, heldout_index),
+        train=values,
+        heldout=heldout_values,
         data_range=stated,
         provenance=f"{origin}; range {in_words(stated)} {how}",
         train_index=index,
@@ -111,16 +114,6 @@ def every(examples: Examples) -> Int64[Tensor, " n"]:
     if len(examples) < FEWEST:
         raise InputError(f"{examples.argument}: {examples.origin} has one single example; expected at least {FEWEST}")
     return torch.arange(len(examples))
-
-
-def in_float32(examples: Examples, index: Int64[Tensor, " m"]) -> Float32[Tensor, "m *event"]:
-    """The examples at `index`, converted block by block: the only float32 copy there is."""
-    result = np.empty((len(index), *examples.event_shape), dtype=np.float32)
-    rows = index.numpy()
-    block = max(1, 2**22 // max(1, result[0].size))
-    for start in range(0, len(rows), block):
-        result[start : start + block] = examples.values[rows[start : start + block]]
-    return torch.from_numpy(result)
 
 
 def in_library_layout(read: list[Part], choices: Choices) -> tuple[list[Examples], Table | None, tuple[str, ...]]:
@@ -168,10 +161,17 @@ def _split(
     return index, heldout_index, f"{train.origin}, {n} examples split at random{by} into {sizes} (seed {seed})"
 
 
-def _require_memory(parts: list[Examples], counts: list[int]) -> None:
+def _require_memory(chosen: Indices) -> None:
     """InputError, before anything is converted, for more examples than there is memory for in float32."""
-    wanted = [sum(counts)] if len(parts) == 1 else counts
-    for part, n in zip(parts, wanted, strict=True):
+    if all_stay_bytes(chosen):
+        return
+    (train, index), (held, heldout_index) = chosen
+    counts = (
+        [(train, len(index) + len(heldout_index))]
+        if held is train
+        else [(train, len(index)), (held, len(heldout_index))]
+    )
+    for part, n in counts:
         size = 4.0 * n * np.prod(part.event_shape, dtype=float)
         require_memory(size, part.argument, f"{part.origin}, {n:,} examples of shape {part.event_shape},")
 

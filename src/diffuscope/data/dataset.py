@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
+from diffuscope.byte_examples import ByteExamples, float_parts
 from diffuscope.errors import InputError
 
 from .table import Table
@@ -23,7 +24,7 @@ FEWEST = 2  # a single example has no standard deviation
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """Training and held-out examples of one shape, in float32.
+    """Training and held-out examples of one shape, in float32; many pictures of 8 bits are held as bytes.
 
     `train` is (n, *event) and `heldout` (m, *event). `kind`, one of vectors, series, images, volumes, latents and
     table, says what event means: (d,) for vectors, (C, L) for series, (C, H, W) for latents and for images, with C = 1
@@ -68,11 +69,19 @@ class DataSet:
     @cached_property
     def shared(self) -> int:
         """The number of held-out examples that also occur, exactly, among the training examples."""
-        return sum(digest in self._train_digests for digest in _digests(self.heldout))
+        return sum(digest in self._train_digests for digest in _digests(self.heldout, self._comparable_as_bytes))
 
     @cached_property
     def _train_digests(self) -> frozenset[bytes]:
-        return frozenset(_digests(self.train))
+        return frozenset(_digests(self.train, self._comparable_as_bytes))
+
+    @property
+    def _comparable_as_bytes(self) -> bool:
+        """Whether examples are the same if and only if their bytes are."""
+        one, other = self.train, self.heldout
+        if not (isinstance(one, ByteExamples) and isinstance(other, ByteExamples)):
+            return False
+        return torch.equal(one.values, other.values) and len(one.values.unique()) == len(one.values)
 
     def in_range(self, low: float | int, high: float | int) -> "DataSet":
         """The same data with `data_range` mapped affinely to [low, high], exactly at both ends.
@@ -115,21 +124,33 @@ class DataSet:
     def fingerprint(self) -> str:
         """SHA-256, in hexadecimal, of values, labels, groups, kind, shapes and range.
 
-        It is independent of name and provenance.
+        It is independent of name and provenance. Bytes, which are not converted for it, have one of their own.
         """
         digest = hashlib.sha256(repr((self.kind, self.data_range)).encode())
         labels, groups = (self.train_labels, self.heldout_labels), (self.train_groups, self.heldout_groups)
         for tensor in (self.train, self.heldout, *labels, *groups):
             digest.update(b"none" if tensor is None else repr((tensor.dtype, tuple(tensor.shape))).encode())
-            if tensor is not None:
+            if isinstance(tensor, ByteExamples):
+                digest.update(b"bytes" + tensor.values.numpy().tobytes())
+                for part in _byte_parts(tensor):
+                    digest.update(part.data)
+            elif tensor is not None:
                 digest.update(tensor.detach().cpu().contiguous().numpy().data.cast("B"))
         return digest.hexdigest()
 
 
-def _digests(x: Float32[Tensor, "n *event"]) -> Iterator[bytes]:
-    rows = x.detach().cpu().numpy().reshape(len(x), -1)
+def _digests(x: Float32[Tensor, "n *event"], as_bytes: bool) -> Iterator[bytes]:
+    if as_bytes and isinstance(x, ByteExamples):
+        return (hashlib.blake2b(row.data, digest_size=16).digest() for part in _byte_parts(x) for row in part)
+    parts = (part.detach().cpu().numpy().reshape(len(part), -1) for part in float_parts(x))
     # adding zero turns -0.0 into 0.0, so that equal values have equal bytes
-    return (hashlib.blake2b((row + np.float32(0)).data, digest_size=16).digest() for row in rows)
+    return (hashlib.blake2b((row + np.float32(0)).data, digest_size=16).digest() for part in parts for row in part)
+
+
+def _byte_parts(x: ByteExamples) -> Iterator[np.ndarray]:
+    """The bytes of the examples as contiguous rows, part by part."""
+    for part in x.byte_parts():
+        yield np.ascontiguousarray(part.cpu().numpy().reshape(len(part), -1))
 
 
 def drawn(available: int, n: int, argument: str, seed: int) -> Int64[Tensor, " drawn"]:

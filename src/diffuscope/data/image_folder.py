@@ -12,6 +12,7 @@ import numpy as np
 from diffuscope.errors import InputError
 
 from .examples import Examples, Source
+from .picture_cache import identity_of
 from .pictures import Picture, stacked
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"})
@@ -58,9 +59,8 @@ def folders_of(files: tuple[str, ...]) -> np.ndarray:
 
 
 def _examples(paths: list[Path], folder: Path, argument: str) -> Examples:
-    values, data_range = stacked(
-        [Picture(str(path), path.name, lambda path=path: path) for path in paths], argument, str(folder)
-    )
+    pictures = [Picture(str(path), path.name, lambda path=path: path) for path in paths]
+    values, data_range = stacked(pictures, identity_of(folder, paths), argument, str(folder))
     relative = [path.relative_to(folder) for path in paths]
     files = tuple(path.as_posix() for path in relative)
     nested = any(len(path.parts) > 1 for path in relative)

@@ -10,7 +10,8 @@ from torch import Tensor
 from diffuscope.errors import InputError
 from diffuscope.exact import TOYS
 
-from .assembly import Choices, assembled, every, in_float32, numbered
+from .as_tensors import as_tensors
+from .assembly import Choices, assembled, every, numbered
 from .dataset import DataSet
 from .examples import Examples, Source, examples_of_array, laid_out
 from .reading import read_source
@@ -92,8 +93,9 @@ def data_from_arrays(
 ) -> DataSet:
     """A data set of arrays in memory; for their layouts see `kinds`, for the rest `load_data`.
 
-    `groups` has one id for each example, whole numbers or texts. The arrays are copied. Raises InputError with the
-    first mistake found, in one line, for any shape and dtype.
+    `groups` has one id for each example, whole numbers or texts. The arrays are copied, except bytes of more than 1 GB
+    in float32, which stay where they are and must not change. Raises InputError with the first mistake found, in one
+    line, for any shape and dtype.
 
     >>> import numpy as np
     >>> data_from_arrays(np.random.default_rng(0).random((6, 100)), kind="series").event_shape
@@ -142,7 +144,7 @@ def read_samples(spec: str, data_range: Range | None, *, like: DataSet, kind: st
             f"samples: {examples.origin} has examples of shape {examples.event_shape}; expected {like.event_shape} as "
             f"in {like.name}"
         )
-    values = in_float32(examples, every(examples))
+    (values,) = as_tensors([(examples, every(examples))])
     known = data_range if data_range is not None else examples.data_range
     if known is None and examples.values.dtype.kind != "f":
         raise InputError(

@@ -33,7 +33,7 @@ def read_parquet(path: Path, column: str | None, argument: str) -> Source:
                 # a word of many rows is stored once and unpacked for each
                 require_memory(batch.nbytes, argument, f"{path}, unpacked beyond {size / 1e9:.3g} GB,")
             table = pyarrow.Table.from_batches(batches, schema=file.schema_arrow)
-        return Source(path.stem, part_of_arrow(table, features_of(table), argument, str(path), column))
+        return Source(path.stem, part_of_arrow(table, features_of(table), argument, str(path), [path], column))
     except InputError:
         raise
     except (pyarrow.ArrowException, OSError, ValueError):

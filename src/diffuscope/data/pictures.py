@@ -18,6 +18,8 @@ from PIL import Image, ImageOps
 from diffuscope.errors import InputError
 from diffuscope.memory import require_memory
 
+from .as_tensors import stay_bytes
+from .picture_cache import cached, decoded
 from .value_range import Range
 
 GRAY_MODES = frozenset({"1", "L"})
@@ -43,11 +45,16 @@ class _Header:
     deep: bool
 
 
-def stacked(pictures: Sequence[Picture], argument: str, origin: str) -> tuple[np.ndarray, Range]:
+def stacked(pictures: Sequence[Picture], identity: str, argument: str, origin: str) -> tuple[np.ndarray, Range]:
     """The values (n, C, H, W) of at least one image, and their range by format.
 
-    Raises InputError for images of different sizes or depths, with transparency, or that cannot be read.
+    8-bit images that would take more than 1 GB in float32 are decoded once, into a file that is mapped, by the
+    `identity` of their content. Raises InputError for images of different sizes or depths, with transparency, or that
+    cannot be read.
     """
+    known = cached(identity)
+    if known is not None and len(known) == len(pictures):
+        return known.transpose(0, 3, 1, 2), (0.0, 255.0)
     first, *_ = headers = [_header(picture, argument) for picture in pictures]
     for picture, header in zip(pictures, headers, strict=True):
         if header.size != first.size:
@@ -65,11 +72,17 @@ def stacked(pictures: Sequence[Picture], argument: str, origin: str) -> tuple[np
     width, height = first.size
     kind = np.dtype(np.uint16 if first.deep else np.uint8)
     shape = (len(pictures), height, width, 3 if mode == "RGB" else 1)
+
+    def pixels_of(i: int) -> np.ndarray:
+        return _pixels(pictures[i], None if first.deep else mode, argument).reshape(shape[1:])
+
+    if not first.deep and stay_bytes(np.prod(shape, dtype=float)):
+        return decoded(identity, shape, pixels_of, argument, origin).transpose(0, 3, 1, 2), (0.0, 255.0)
     needed = (4.0 + kind.itemsize) * np.prod(shape, dtype=float)  # as read and in float32
     require_memory(needed, argument, f"{origin}, {len(pictures):,} images of {_size(first.size)},")
     pixels = np.empty(shape, dtype=kind)
-    for i, picture in enumerate(pictures):
-        pixels[i] = _pixels(picture, None if first.deep else mode, argument).reshape(shape[1:])
+    for i in range(len(pictures)):
+        pixels[i] = pixels_of(i)
     return pixels.transpose(0, 3, 1, 2), (0.0, float(np.iinfo(kind).max))
 
 

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from diffuscope.byte_examples import ByteExamples
 from diffuscope.errors import InputError
 
 from .assembly import Choices, in_library_layout
@@ -31,7 +32,7 @@ class ExampleStream:
     """Examples that are converted batch by batch. All values lie in `data_range`, up to rounding."""
 
     name: str
-    values: np.ndarray
+    values: np.ndarray | ByteExamples
     data_range: Range
     kind: str
     labels: Int64[Tensor, " n"] | None = None
@@ -61,9 +62,11 @@ class ExampleStream:
         n = len(self) if index is None else len(index)
         for start in range(0, n, self.batch_size):
             rows = slice(start, start + self.batch_size)
-            part = self.values[rows] if index is None else self.values[index[rows].numpy()]
+            chosen = rows if index is None else index[rows].numpy()
+            part = self.values[chosen]
             yield torch.from_numpy(np.array(part, dtype=np.float64))
-            _give_back(self.values)
+            if isinstance(self.values, np.ndarray):
+                _give_back(self.values)
 
 
 def open_stream(
@@ -81,7 +84,8 @@ def open_stream(
     """
     require_kind(kind)
     if isinstance(data, DataSet):
-        return ExampleStream(data.name, data.train.numpy(), data.data_range, data.kind, data.train_labels)
+        values = data.train if isinstance(data.train, ByteExamples) else data.train.numpy()
+        return ExampleStream(data.name, values, data.data_range, data.kind, data.train_labels)
     if isinstance(data, str):
         source = read_source(data, "data", seed)
     else:

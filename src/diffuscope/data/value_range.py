@@ -8,6 +8,7 @@ from math import isfinite
 from jaxtyping import Float32
 from torch import Tensor
 
+from diffuscope.byte_examples import ByteExamples
 from diffuscope.errors import InputError
 
 Range = tuple[float | int, float | int]
@@ -28,6 +29,8 @@ def checked_range(data_range: Range, argument: str) -> Range:
 
 def rescaled(x: Float32[Tensor, "n *event"], old: Range, new: Range) -> Float32[Tensor, "n *event"]:
     """`x` with the range `old` mapped affinely to `new`."""
+    if isinstance(x, ByteExamples):
+        return x.mapped(lambda values: rescaled(values, old, new))
     # dividing first makes the fraction exactly 0 and 1 at the ends
     fraction = (x - old[0]).div_(old[1] - old[0])
     return fraction.mul_(new[1] - new[0]).add_(new[0])

@@ -116,6 +116,12 @@ class Gaussian:
         return self.mean.numel()
 
     @property
+    def variances(self) -> Float[Tensor, " D"]:
+        """The D eigenvalues of Sigma: those that are kept, and the tail's."""
+        rest = self.dimension - len(self.eigenvalues)
+        return torch.cat([self.eigenvalues, self.eigenvalues.new_full((rest,), self.tail_variance)])
+
+    @property
     def trace(self) -> float:
         """tr Sigma: the total variance of the data."""
         return float(self.eigenvalues.sum()) + self.tail_variance * (self.dimension - len(self.eigenvalues))

@@ -22,12 +22,10 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 
+from ._clusters import CHUNK_BYTES, kmeans_labels, weighted_pairs
 from .distribution import Batch, Level, checked_levels
 from .gaussian import Gaussian
 from .spectral import Spectrum, top_eigenpairs
-
-CHUNK_BYTES = 256 * 2**20  # working memory of one chunk of examples (one example at least)
-MANY_EXAMPLES = 10_000  # beyond this k-means runs on minibatches
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,12 +89,39 @@ class GaussianMixture:
     ) -> "GaussianMixture":
         """Components from k-means clusters: weights are frequencies, covariances (1/n_j) plus `ridge` I.
 
-        A cluster of one example is a component of variance `ridge`. Raises InputError for more components than
-        examples, or values that are not finite.
+        A cluster of one example is a component of variance `ridge`. Beyond 4,096 dimensions a `rank` comes from a
+        random probe, and no D x D matrix is formed. Raises InputError for more components than examples, or values
+        that are not finite.
         """
-        labels = _kmeans_labels(data, components, generator)
-        memberships = torch.nn.functional.one_hot(labels, components).double()
-        return _maximize(data, memberships, rank, ridge)
+        labels = kmeans_labels(data, components, generator)
+        return cls.fit_clusters(data, labels, rank=rank, ridge=ridge, generator=generator)
+
+    @classmethod
+    def fit_clusters(
+        cls,
+        data: Float[Tensor, "n *event"],
+        labels: Int[Tensor, " n"],
+        *,
+        rank: int | None = None,
+        ridge: float = 1e-5,
+        generator: torch.Generator,
+    ) -> "GaussianMixture":
+        """A component for each cluster of examples, as `fit_kmeans` makes them; negative labels are left out.
+
+        Raises InputError if no label is 0 or more.
+
+        >>> import torch
+        >>> x = torch.tensor([[0.0], [2.0], [9.0]])
+        >>> fit = GaussianMixture.fit_clusters(
+        ...     x, torch.tensor([0, 0, -1]), ridge=0.0, generator=torch.Generator().manual_seed(0)
+        ... )
+        >>> fit.means, fit.eigenvalues  # the mean 1 and the variance 1 of 0 and 2
+        (tensor([[1.]], dtype=torch.float64), tensor([[1.]], dtype=torch.float64))
+        """
+        if not bool((labels >= 0).any()):
+            raise InputError("labels: expected clusters 0, 1, ..., got no label that is 0 or more")
+        memberships = torch.nn.functional.one_hot(labels.clamp(min=-1) + 1).double()[:, 1:]
+        return _maximize(data, memberships, rank, ridge, generator)
 
     @classmethod
     def fit_em(
@@ -114,7 +139,8 @@ class GaussianMixture:
 
         `tolerance` is in nats per example. The M-step is the exact maximum for the model of this rank, so that the
         likelihood never decreases when `ridge` is 0; the ridge (added to every covariance) keeps a component from
-        collapsing onto one example. Raises InputError as `fit_kmeans` does, or when a component has collapsed.
+        collapsing onto one example. Beyond 4,096 dimensions the M-step of a `rank` comes from a random probe. Raises
+        InputError as `fit_kmeans` does, or when a component has collapsed.
         """
         mixture = cls.fit_kmeans(data, components, rank=rank, ridge=ridge, generator=generator)
         previous = -float("inf")
@@ -126,7 +152,7 @@ class GaussianMixture:
             previous = float(likelihood.mean())
             if not math.isfinite(previous):
                 raise InputError(f"ridge: expected enough to keep every covariance regular, got {ridge}")
-            mixture = _maximize(data, (joint - likelihood[:, None]).exp(), rank, ridge)
+            mixture = _maximize(data, (joint - likelihood[:, None]).exp(), rank, ridge, generator)
         return mixture
 
     @property
@@ -295,52 +321,17 @@ class MixturePosteriorCovariance:
         return torch.cat(parts).reshape(self.x_t.shape).to(self.x_t.dtype)
 
 
-def _kmeans_labels(data: Tensor, components: int, generator: torch.Generator) -> Int[Tensor, " n"]:
-    from sklearn.cluster import KMeans, MiniBatchKMeans  # a second that those who fit no mixture need not wait
-
-    if not 1 <= components <= len(data):
-        raise InputError(f"components: expected 1 .. {len(data)} (the number of examples), got {components}")
-    if not bool(torch.isfinite(data).all()):
-        raise InputError("data: expected finite values, got NaN or infinity")
-    seed = int(torch.randint(2**31 - 1, (1,), generator=generator, device=generator.device))
-    rows = data.reshape(len(data), -1).cpu().numpy()
-    if len(rows) > MANY_EXAMPLES:
-        kmeans = MiniBatchKMeans(components, random_state=seed, batch_size=2048)
-    else:
-        kmeans = KMeans(components, random_state=seed)
-    return torch.as_tensor(kmeans.fit(rows).labels_, dtype=torch.int64, device=data.device)
-
-
-def _maximize(data: Tensor, memberships: Float[Tensor, "n K"], rank: int | None, ridge: float) -> GaussianMixture:
+def _maximize(
+    data: Tensor, memberships: Float[Tensor, "n K"], rank: int | None, ridge: float, generator: torch.Generator
+) -> GaussianMixture:
     """The M-step: weighted means and covariances; empty components are dropped."""
     memberships = memberships[:, memberships.sum(0) > 1e-8]
-    identity = torch.eye(data[0].numel(), dtype=torch.float64, device=data.device)
-    means, pairs = [], []
-    for column in memberships.T:
-        mean, covariance = _weighted_moments(data, column)
-        means.append(mean.reshape(data.shape[1:]))
-        pairs.append(top_eigenpairs(covariance + ridge * identity, rank))
-    return _of_eigenpairs(memberships.sum(0) / memberships.sum(), torch.stack(means), pairs)
+    fits = [weighted_pairs(data, column, rank, ridge, generator) for column in memberships.T]
+    means = torch.stack([mean.reshape(data.shape[1:]) for mean, _ in fits])
+    return _of_eigenpairs(memberships.sum(0) / memberships.sum(), means, [pairs for _, pairs in fits])
 
 
 def _of_eigenpairs(weights: Tensor, means: Tensor, pairs: list[tuple[Tensor, Tensor, float]]) -> GaussianMixture:
     vectors, values, tails = zip(*pairs, strict=True)
     tails = torch.tensor(tails, dtype=torch.float64, device=means.device)
     return GaussianMixture(weights, means, torch.stack(vectors), torch.stack(values), tails)
-
-
-def _weighted_moments(
-    data: Tensor, memberships: Float[Tensor, " n"]
-) -> tuple[Float[Tensor, " D"], Float[Tensor, "D D"]]:
-    """Mean and covariance of one component's members, in chunks of the data and in two passes: nothing cancels."""
-    members = (memberships > 1e-16 * memberships.max()).nonzero()[:, 0]  # less is below the rounding of the sums
-    weights, D = memberships[members] / memberships[members].sum(), data[0].numel()
-    chunks = list(zip(*(x.split(max(1, CHUNK_BYTES // (3 * 8 * D))) for x in (members, weights)), strict=True))
-    mean = torch.zeros(D, dtype=torch.float64, device=data.device)
-    for rows, shares in chunks:
-        mean += shares @ data[rows].double().reshape(-1, D)
-    covariance = mean.new_zeros(D, D)
-    for rows, shares in chunks:
-        centered = shares.sqrt()[:, None] * (data[rows].double().reshape(-1, D) - mean)
-        covariance.addmm_(centered.T, centered)
-    return mean, covariance

@@ -28,6 +28,7 @@ from diffuscope.errors import InputError
 from .distribution import one_for_all
 
 LOG_2PI = math.log(2 * math.pi)
+LARGEST_DENSE = 4096  # dimensions beyond which fits form no D x D matrix: 134 MB, and D^3 operations for its eigenpairs
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def own_samples(session: Session) -> Batch | None:
 def measure(session: Session, own: Batch | None) -> Arrays:
     """What depends on the model, as arrays for the store."""
     subject, gaussian = session.subject, session.references.gaussian
-    denoiser, scale, variances = subject.denoiser, subject.scale, gaussian.eigenvalues
+    denoiser, scale, variances = subject.denoiser, subject.scale, gaussian.variances
     (clean, noise, stream), rng = examples(session), session.numpy_stream("wiring")
     levels = decisive_levels(denoiser, scale)
     reading = best_reading(denoiser, variances, levels, clean, noise, rng)
@@ -95,7 +95,7 @@ def reduced(session: Session, arrays: Arrays) -> tuple[BestReading, ModelUnits, 
     total = session.subject.train[0].numel() * scale**2
     squares = arrays["squares"].T / total
     low, high = percentile_interval(bootstrap_sums(squares, session.numpy_stream("wiring skill")))
-    variances = session.references.gaussian.eigenvalues
+    variances = session.references.gaussian.variances
     skill = Skill(
         examples=len(squares),
         ratios=ratios,
