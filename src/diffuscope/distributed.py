@@ -48,16 +48,16 @@ _HERE = _Here()
 
 
 @contextmanager
-def process_group() -> Iterator[torch.device]:
+def process_group(device: torch.device | None = None) -> Iterator[torch.device]:
     """Under `torchrun`, join the other processes (NCCL on GPUs, Gloo on CPUs) until the block ends; else do nothing.
 
-    Yields the device of this process: under `torchrun` its GPU if there are any, otherwise the CPU. Raises InputError
-    for more processes than GPUs.
+    Yields the device of this process: `device`, or else under `torchrun` its GPU if there are any, otherwise the CPU.
+    Raises InputError for more processes than GPUs.
     """
     if not dist.is_torchelastic_launched():
-        yield torch.device("cpu")
+        yield torch.device("cpu") if device is None else device
         return
-    cuda = torch.cuda.is_available()
+    cuda = torch.cuda.is_available() if device is None else device.type == "cuda"
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
     if cuda:
         if int(os.environ["LOCAL_RANK"]) >= torch.cuda.device_count():

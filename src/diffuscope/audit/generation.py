@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.denoisers import Batch, Denoiser
+from diffuscope.denoisers import Batch, Denoiser, device_of
 from diffuscope.exact import Gaussian
 from diffuscope.samplers import Heun, trajectory
 from diffuscope.schedules import Schedule
@@ -60,13 +60,16 @@ def followed_samples(
     start = starting_noise(gaussian, denoiser.schedule, float(times[0]), samples, generator)
 
     def follow(batch: Batch) -> Arrays:
-        kept, last = [], batch
+        kept, last = [], batch.to(device_of(denoiser))
         with torch.no_grad():
-            for state in trajectory(Heun(), denoiser, batch, times):
+            for state in trajectory(Heun(), denoiser, last, times):
                 if bool((levels.times == state.t).any()):
                     kept.append(state.x_t)
                 last = state.x_t
-        return {"samples": evaluate(denoiser, last, float(times[-1])).numpy(), "states": torch.stack(kept).numpy()}
+        return {
+            "samples": evaluate(denoiser, last, float(times[-1])).cpu().numpy(),
+            "states": torch.stack(kept).cpu().numpy(),
+        }
 
     batches = (start if own is None else start[:followed]).split(EVALUATION_BATCH)
     parts = shared([partial(follow, batch) for batch in batches])

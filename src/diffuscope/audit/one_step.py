@@ -13,6 +13,7 @@ import torch
 
 from diffuscope import streams
 from diffuscope.denoisers import Denoiser
+from diffuscope.denoisers.contents import tensors_within
 from diffuscope.distributed import rank
 from diffuscope.errors import InputError
 from diffuscope.files import sole_writer
@@ -21,7 +22,7 @@ from diffuscope.samplers import generate, is_one_step
 from diffuscope.source import source_fingerprint
 from diffuscope.store import Arrays, Store
 
-from .fingerprint import PROBES, digest, tensors_within
+from .fingerprint import PROBES, digest
 from .level_measures import Points
 from .no_model import NoModel
 from .subject import Settings, Subject, evaluate

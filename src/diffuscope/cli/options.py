@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
+import torch
+
 from diffuscope.data import DataSet, Kind, load_data
 from diffuscope.errors import InputError
 from diffuscope.files import sole_writer
 
+from .devices import chosen_device
 from .failures import TRACEBACK
 from .processes import follows
 
@@ -48,6 +51,19 @@ class DataOptions:
             self.data, heldout=self.heldout, data_range=self.data_range, kind=self.kind, group=self.group,
             heldout_group=self.heldout_group, train_limit=self.train_limit, seed=seed,
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """Where networks run."""
+
+    device: str | None = None
+    """cpu, cuda or cuda:1; by default cpu, and under torchrun the GPU of each process if there are any. Data stay on
+    the CPU."""
+
+    def chosen(self) -> torch.device:
+        """Raises InputError for a device that this machine lacks."""
+        return chosen_device(self.device)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from functools import partial
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffuscope.denoisers import (
     Batch,
@@ -29,6 +29,7 @@ from diffuscope.denoisers import (
     Guided,
     OfClass,
     classes_of,
+    device_of,
     nearest_trained_time,
     require_shape_and_range,
 )
@@ -102,7 +103,7 @@ def generate(
     x_start = float(schedule.sigma(times[0])) * torch.randn(n, *shape, dtype=dtype, generator=generator)
     if start is not None:
         x_start += float(schedule.alpha(times[0])) * start.sample(n, generator=generator).to(x_start)
-    x_start = x_start.to(_device(denoiser))
+    x_start = x_start.to(device_of(denoiser))
     batches, together = torch.arange(n).split(batch_size), sharers()
     noises = [generator] * len(batches)
     if together > 1 and sampler.stochastic:
@@ -134,10 +135,11 @@ def finish(
     Where processes share their work, they share the batches of a sampler without `noise`.
     Raises InputError for samples that are not finite, and for a model whose answers are of another shape or dtype.
     """
-    checked = Checked(denoiser)
+    checked, device = Checked(denoiser), device_of(denoiser)
 
     def finished_part(part: Batch) -> Batch:
-        return checked(sample(sampler, checked, part, times, noise=noise), times[-1])
+        there = part if device.type == "cpu" else part.to(device)
+        return checked(sample(sampler, checked, there, times, noise=noise), times[-1]).to(part.device)
 
     if noise is None:
         finished = shared_rows(finished_part, x_start, batch_size)
@@ -220,9 +222,3 @@ def conditioned(denoiser: Denoiser, y: Tensor | None, guidance: float | int = 1.
         raise InputError(f"classes: expected classes 0 .. {known - 1}, got {given}")
     conditional = OfClass(denoiser, y)
     return conditional if guidance == 1 else Guided(conditional, denoiser, guidance)
-
-
-def _device(denoiser: Denoiser) -> torch.device:
-    """The device of the model's weights; the CPU for a model without weights."""
-    weight = next(denoiser.parameters(), None) if isinstance(denoiser, nn.Module) else None
-    return torch.device("cpu") if weight is None else weight.device
