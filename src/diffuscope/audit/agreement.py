@@ -39,7 +39,7 @@ from torch import Tensor
 
 from diffuscope.denoisers import Checked, Denoiser, ExactDenoiser
 from diffuscope.denoisers.contents import tensors_within
-from diffuscope.exact import Empirical, nearest_neighbors
+from diffuscope.exact import Empirical
 from diffuscope.findings import PERMUTATIONS, bootstrap_sums, percentile_interval
 from diffuscope.samplers import Heun, finish
 from diffuscope.store import Arrays
@@ -51,6 +51,7 @@ from .level_measures import Points
 from .own_sampler import own_sampler
 from .second_model import SecondModel, Translated, named_second, shared_levels, translated
 from .session import Session
+from .shared_neighbors import nearest_neighbors
 from .subject import Levels, evaluate
 
 STARTS = 128  # pairs of samples; the standard error of a mean cosine is at most 0.09

@@ -24,12 +24,12 @@ from numpy import ndarray
 from scipy import stats
 from torch import Tensor
 
-from diffuscope.exact import nearest_neighbors
 from diffuscope.findings import NORMAL_95
 
 from .measure import Measure, quantile_measure, share_measure
 from .nearness import kmeans
 from .repeats import distinct
+from .shared_neighbors import nearest_neighbors
 
 CELLS, LEAST_IN_CELL = 10, 20
 NEIGHBORS, BLOCK = 16, 256  # of a query, and queries at once

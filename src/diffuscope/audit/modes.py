@@ -18,11 +18,11 @@ from numpy import ndarray
 from scipy import stats
 from torch import Tensor
 
-from diffuscope.exact import nearest_neighbors
 from diffuscope.findings import Finding, Tone, exact_share_interval
 
 from .label_shares import LabelBalance, label_balance
 from .nearness import kmeans
+from .shared_neighbors import nearest_neighbors
 from .some_rows import some_rows
 
 CLUSTERS = (20, 10, 5, 3)

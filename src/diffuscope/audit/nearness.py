@@ -24,8 +24,9 @@ from numpy import ndarray
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
-from diffuscope.exact import nearest_neighbors
 from diffuscope.findings import Finding, binomial_p_value, detectable_shift, label_permutation
+
+from .shared_neighbors import nearest_neighbors
 
 CELLS, LEAST_IN_CELL = 20, 25  # clusters, and references of either kind in one on average
 PLANTED = 500

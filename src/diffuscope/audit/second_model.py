@@ -31,10 +31,10 @@ from diffuscope.denoisers import (
     require_batch,
 )
 from diffuscope.errors import InputError
-from diffuscope.exact import nearest_neighbors
 from diffuscope.samplers import is_one_step
 from diffuscope.schedules import Schedule
 
+from .shared_neighbors import nearest_neighbors
 from .subject import Levels, Subject, evaluate, levels_at, require_examples
 
 PROBES = 4

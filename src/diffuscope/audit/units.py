@@ -20,10 +20,10 @@ from numpy import ndarray
 from torch import Tensor
 
 from diffuscope.denoisers import Denoiser
-from diffuscope.exact import nearest_neighbors
 
 from .conventions import READINGS, Variances, declared, relative_errors
 from .reading_search import EXPLAINS, SEARCH_POINTS, error_ratio, formula_error, larger_p_value
+from .shared_neighbors import nearest_neighbors
 
 Points = Float[Tensor, "_ *event"]
 RANGES = ((0.0, 1.0), (-1.0, 1.0), (-0.5, 0.5), (0.0, 255.0), (0.0, 16.0), (0.0, 65535.0))

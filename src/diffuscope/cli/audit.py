@@ -21,7 +21,7 @@ from diffuscope.audit.subject import require_examples, require_samples
 from diffuscope.audit.verdict import Word
 from diffuscope.data import NAMES, DataSet, load_canaries, load_owners, read_samples
 from diffuscope.denoisers import Denoiser, on_device
-from diffuscope.distributed import process_group, rank, wait_for_all
+from diffuscope.distributed import process_group, rank, sharing, wait_for_all
 from diffuscope.errors import InputError
 from diffuscope.shared_work import shared
 from diffuscope.training import train_denoiser

@@ -27,6 +27,7 @@ def on_device(model: Any, device: torch.device) -> Any:
     >>> network(torch.zeros(3, 2), torch.tensor(1.0)).shape
     torch.Size([3, 2])
     """
+    device = torch.empty(0, device=device).device  # cuda is cuda:0, or whichever is current
     for module in outermost(model):
         try:
             module.to(device)
