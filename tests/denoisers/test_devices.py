@@ -177,7 +177,8 @@ def test_samples_of_a_model_on_a_device_are_those_of_the_cpu(sampler):
         (2, None, "meta", "device: expected cpu, cuda or cuda:N, got 'meta'"),
         (0, None, "mps", "device: expected cpu or cuda, as mps has no float64, in which times and noise levels are "
          "computed, got mps"),
-        (2, "0/2", "cuda:1", "device: expected cpu or cuda, as each process of torchrun has a GPU of its own, got cuda:1"),
+        (2, "0/2", "cuda:1", "device: expected cpu or cuda, as each process of torchrun has a GPU of its own, "
+         "got cuda:1"),
     ],
 )  # fmt: skip
 def test_the_device_is_what_pytorch_means_by_it_or_a_line(monkeypatch, gpus, torchrun, name, expected):
