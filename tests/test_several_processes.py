@@ -5,6 +5,8 @@ The programs are started as people start them; two processes share this machine'
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffuscope.cli import main
 from diffuscope.exact import two_moons
 
 MODELS = """
@@ -146,3 +149,20 @@ def test_samples_of_two_processes_are_those_of_one(folder):
     one, two = (np.load(folder / out / "samples.npz")["x"] for out in ("alone", "shared"))
     assert one.shape == (700, 2)
     assert np.array_equal(one, two)
+
+
+def test_the_page_runs_as_printed(tmp_path, monkeypatch, capsys):
+    """On a GPU, which a machine may lack, and in two processes."""
+    page = (
+        Path(__file__, "../../docs/large.md").resolve().read_text().split("## Devices, and an audit under torchrun")[1]
+    )
+    on_gpu, shared = (shlex.split(block) for block in re.findall(r"```console\n(.*?)```", page, re.DOTALL))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as exit_code:
+        main(on_gpu[1:])
+    assert exit_code.value.code == 2
+    assert "--device: expected cpu, as this machine has no CUDA device, got cuda" in capsys.readouterr().err
+    assert shared[:6] == ["torchrun", "--standalone", "--nproc-per-node", "2", "-m", "--"]
+    done = run(tmp_path, 2, *shared[7:])
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out/shared/audit.json").read_text())["verdict"]["word"]
