@@ -129,15 +129,22 @@ def _unpacked(content: UInt8[Tensor, " bytes"]) -> dict[str, Arrays]:
 
 
 def _exchanged(mine: UInt8[Tensor, " bytes"], pieces: int) -> list[Tensor]:
-    """The bytes of every process."""
+    """The bytes of every process; FailedElsewhereError where one of them has ended."""
     here = torch.tensor([next(_CALLS), pieces, len(mine)])
-    heads = [torch.empty_like(here) for _ in range(processes())]
-    dist.all_gather(heads, here, group=host_group())
+    heads = _of_all(here)
     if any(not torch.equal(head[:2], here[:2]) for head in heads):
         raise RuntimeError("the processes of one run no longer do the same")
     sizes = [int(head[2]) for head in heads]
     padded = torch.zeros(max(sizes), dtype=torch.uint8)
     padded[: len(mine)] = mine
-    parts = [torch.empty_like(padded) for _ in sizes]
-    dist.all_gather(parts, padded, group=host_group())
-    return [part[:size] for part, size in zip(parts, sizes, strict=True)]
+    return [part[:size] for part, size in zip(_of_all(padded), sizes, strict=True)]
+
+
+def _of_all(mine: Tensor) -> list[Tensor]:
+    """The tensors of all processes, which have one shape."""
+    found = [torch.empty_like(mine) for _ in range(processes())]
+    try:
+        dist.all_gather(found, mine, group=host_group())
+    except RuntimeError as error:
+        raise FailedElsewhereError("torchrun: expected all processes to go on, and one has ended") from error
+    return found
