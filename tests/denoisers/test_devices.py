@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import torch._lazy.ts_backend
 from torch import nn
 
 from diffuscope.cli.devices import chosen_device
@@ -28,15 +27,11 @@ from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.samplers import DDPM, DPMSolverPP2M, Heun, finish, model_times
 from diffuscope.schedules import VE, VP
+from second_device import second_device
 
-ELSEWHERE = torch.device("lazy")
+ELSEWHERE = second_device()
 X = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
 TIMES = (torch.tensor(0.7, dtype=torch.float64), torch.linspace(0.1, 0.9, 5, dtype=torch.float64), 0.7)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def second_device():
-    torch._lazy.ts_backend.init()
 
 
 def network(classes: int = 0) -> MLP:
