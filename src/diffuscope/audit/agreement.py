@@ -38,18 +38,20 @@ from numpy import ndarray
 from torch import Tensor
 
 from diffuscope.denoisers import Checked, Denoiser, ExactDenoiser
-from diffuscope.exact import Empirical, nearest_neighbors
+from diffuscope.denoisers.contents import tensors_within
+from diffuscope.exact import Empirical
 from diffuscope.findings import PERMUTATIONS, bootstrap_sums, percentile_interval
 from diffuscope.samplers import Heun, finish
 from diffuscope.store import Arrays
 
-from .fingerprint import PROBES, digest, tensors_within
+from .fingerprint import PROBES, digest
 from .generation import refined, starting_noise
 from .level_charts import Curve
 from .level_measures import Points
 from .own_sampler import own_sampler
 from .second_model import SecondModel, Translated, named_second, shared_levels, translated
 from .session import Session
+from .shared_neighbors import nearest_neighbors
 from .subject import Levels, evaluate
 
 STARTS = 128  # pairs of samples; the standard error of a mean cosine is at most 0.09

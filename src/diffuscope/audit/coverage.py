@@ -27,10 +27,10 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from torch import Tensor
 
-from diffuscope.exact import nearest_neighbors
 from diffuscope.findings import NORMAL_95, Finding, Tone
 
 from .rows_of import AnyRows, few_enough
+from .shared_neighbors import nearest_neighbors
 
 MEAN, MOST = 2.5, 2000  # samples in a neighborhood; examples of each set
 SHORT = 0.03  # a coverage short by less is no fault, however significant

@@ -1,11 +1,12 @@
 """Data distributions whose diffusion is known exactly."""
 
+from ._finite_set import Denoised, Evidence
 from .affine import Affine
 from .blurred import Blurred
 from .box import Box
 from .curve import Curve
 from .distribution import Distribution, Level, PosteriorCovariance
-from .empirical import Denoised, Empirical, EmpiricalCovariance, Evidence
+from .empirical import Empirical, EmpiricalCovariance
 from .finite_sample import (
     degrees_of_freedom,
     denoised_variance,
@@ -24,6 +25,7 @@ from .neighbors import nearest_neighbors, nearest_other_neighbors
 from .posterior_draws import dense_covariance, posterior_noise, posterior_sample
 from .ring import Ring, RingCovariance
 from .saved import read_gaussian, write_gaussian
+from .sharded import ShardedCovariance, ShardedEmpirical, sharded_neighbors, sharded_other_neighbors
 from .streaming import LeadingPairs, leading_pairs, oversampled
 from .superposition import Superposition
 from .toys import TOYS, checkerboard, known_distribution, known_range, rings, spirals, swiss_roll, two_moons
@@ -47,6 +49,8 @@ __all__ = [
     "PosteriorCovariance",
     "Ring",
     "RingCovariance",
+    "ShardedCovariance",
+    "ShardedEmpirical",
     "Superposition",
     "checkerboard",
     "degrees_of_freedom",
@@ -66,6 +70,8 @@ __all__ = [
     "read_gaussian",
     "reliable_from",
     "rings",
+    "sharded_neighbors",
+    "sharded_other_neighbors",
     "shrinkage",
     "shrunk",
     "spirals",

@@ -49,6 +49,10 @@ class Noised:
     def __len__(self) -> int:
         return len(self.x)
 
+    def log_likelihood(self, y: Float[Tensor, "batch d"]) -> Float[Tensor, " batch"]:
+        """-|x - alpha y|^2 / 2 sigma^2."""
+        return -(self.x - self.alpha[:, None] * y).square_().sum(1) / (2 * self.sigma**2)
+
 
 def fused_mean(table: PointTable, noised: Noised) -> Float[Tensor, "batch d"]:
     """E[y | x] by one fused attention: keys and values are the points, -kappa h the bias.
@@ -85,7 +89,8 @@ class Posterior:
     noised: Noised
     heavy: Int[Tensor, "batch heavy"]  # indices, the reference first
     weights: Float[Tensor, "batch heavy"]  # their posterior weights
-    log_evidence: Float[Tensor, " batch"]  # log sum_i w0_i exp(-|x - alpha y_i|^2 / 2 sigma^2), w0 as in the table
+    log_mass: Float[Tensor, " batch"]  # log sum_i w0_i p(x | y_i) / p(x | y_r), w0 as in the table
+    log_error: Float[Tensor, " batch"]  # of log_mass
     light: Bool[Tensor, " batch"]  # whether the other points matter
     light_offset: Float[Tensor, " batch"]  # their scores minus their log-weights
     mean: Float[Tensor, "batch d"]
@@ -104,6 +109,11 @@ class Posterior:
 
     def reference(self) -> Float[Tensor, "batch d"]:
         return self.table.points[self.heavy[:, 0]].double()
+
+    @property
+    def log_evidence(self) -> Float[Tensor, " batch"]:
+        """log sum_i w0_i exp(-|x - alpha y_i|^2 / 2 sigma^2)."""
+        return self.log_mass + self.noised.log_likelihood(self.reference())
 
     def matvec(self, v: Float[Tensor, "batch d"]) -> Float[Tensor, "batch d"]:
         """Cov v = E[(y - y_r) (y - y_r).v] - (D - y_r) E[(y - y_r).v]."""
@@ -193,18 +203,18 @@ def posterior(
     # scores wrong by delta move the mean by at most delta sqrt(light mass) sqrt(light variance)
     about_mean = light_square - 2 * (light_first * shift).sum(1) + light_mass * shift.square().sum(1)
     about_mean = about_mean.clamp_min(0) + torch.finfo(dtype).eps * light_mass * table.radius**2
-    error = 2 * table.score_error(noised.queries, noised.kappa) * (light_mass * about_mean).sqrt()
+    score_error = table.score_error(noised.queries, noised.kappa)
+    error = 2 * score_error * (light_mass * about_mean).sqrt()
     error = error + left_out * diameter + rounding * variance.sqrt()
     error = error + light_mass * summation_error(table, dtype) + summation_error(table, torch.float64)
 
-    residual = noised.x - noised.alpha[:, None] * reference
-    log_evidence = table.log_weights[heavy[:, 0]] - residual.square().sum(1) / (2 * noised.sigma**2)
     return Posterior(
         table=table,
         noised=noised,
         heavy=heavy,
         weights=weights / mass[:, None],
-        log_evidence=log_evidence + peak + mass.log(),
+        log_mass=table.log_weights[heavy[:, 0]] + peak + mass.log(),
+        log_error=light_mass * score_error + rounding + left_out,
         light=light,
         light_offset=offset + mass.log(),
         mean=reference + shift,

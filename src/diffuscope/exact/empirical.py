@@ -23,9 +23,8 @@ float64 points. The data set is stored once, as given, and read in chunks.
 tensor([[0.4621]], dtype=torch.float64)
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -33,9 +32,10 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 
+from ._finite_set import Evidence, FiniteSet, checked_weights
 from ._posterior import Noised, Posterior, fused_mean, posterior, summation_error
 from ._screening import PointTable, checked_rows
-from .distribution import Batch, Level, checked_levels, over_events
+from .distribution import Batch, Level, checked_levels
 
 # Relative error of the mean, and of the variance, above which a result is recomputed more exactly.
 ACCEPTED = {torch.float32: 1e-4, torch.float64: 2e-11}
@@ -49,23 +49,24 @@ QUERIES = 256  # noised points in one block
 
 
 @dataclass(frozen=True)
-class Denoised:
-    """E[x_0 | x_t] and an estimate of its relative error |D - D_exact| / |D|, rounding and cutoffs included."""
+class Part:
+    """Some of the points, in float64: log sum_i w_i p(x | y_i) / p(x | reference), the mean, and their errors."""
 
-    value: Batch
-    relative_error: Float[Tensor, " batch"]
+    reference: Float[Tensor, "batch d"]
+    log_mass: Float[Tensor, " batch"]
+    log_error: Float[Tensor, " batch"]
+    mean: Float[Tensor, "batch d"]
+    error: Float[Tensor, " batch"]
+
+    @classmethod
+    def nothing(cls, x: Float[Tensor, "batch d"]) -> "Part":
+        """No points at all."""
+        zeros = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        rows = torch.zeros_like(x, dtype=torch.float64)
+        return cls(rows, zeros - torch.inf, zeros, rows.clone(), zeros.clone())
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """The points that explain x_t best: indices by decreasing posterior weight, the weights, |x_t - alpha y_i|."""
-
-    indices: Int[Tensor, "batch k"]
-    weights: Float[Tensor, "batch k"]
-    distances: Float[Tensor, "batch k"]
-
-
-class Empirical:
+class Empirical(FiniteSet):
     """p_0 = sum_i w_i delta(y_i): `points` (N, *event) in floats, optional `weights` (N,) >= 0 of any sum.
 
     `memory` is about what a call may use besides the points, its input and its output, in bytes (at least a few rows).
@@ -81,79 +82,43 @@ class Empirical:
     ) -> None:
         flat = checked_rows("points", points)
         self._event_shape = tuple(points.shape[1:])
-        self._weights = _checked_weights(weights, flat)
-        self._indices = self._weights.nonzero()[:, 0]
-        if len(self._indices) < len(flat):  # drop points of weight zero
-            flat = flat[self._indices]
-        log_weights = self._weights[self._indices].log()
-        self._largest_log_weight = log_weights.max()
-        self._table = PointTable(flat, log_weights - self._largest_log_weight, memory)
+        self._keep(flat, checked_weights(weights, flat), 0, memory)
 
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return self._event_shape
+    @classmethod
+    def summand(
+        cls,
+        points: Shaped[Tensor, "points *event"],
+        weights: Float[Tensor, " points"],
+        rows: tuple[int, int],
+        memory: int,
+    ) -> "Empirical | None":
+        """The part of p_0 at the points start .. stop, with the weights of the whole; None where it is empty."""
+        start, stop = rows
+        if not bool((weights[start:stop] > 0).any()):
+            return None
+        part = cls.__new__(cls)
+        part._event_shape = tuple(points.shape[1:])
+        part._keep(checked_rows("points", points[start:stop]), weights, start, memory)
+        return part
 
-    @property
-    def weights(self) -> Float[Tensor, " points"]:
-        """Normalized weights in float64, one per point as given."""
-        return self._weights
+    def _keep(self, flat: Tensor, weights: Tensor, first: int, memory: int) -> None:
+        """Keep those of positive weight of the points first .. ; `weights` are those of all points."""
+        self._weights = weights
+        kept = weights[first : first + len(flat)].nonzero()[:, 0]
+        if len(kept) < len(flat):
+            flat = flat[kept]
+        self._indices = kept + first
+        self._largest_log_weight = weights.max().log()
+        self._table = PointTable(flat, weights[self._indices].log() - self._largest_log_weight, memory)
 
     @property
     def points(self) -> Float[Tensor, "kept *event"]:
         """The points of positive weight, in the order given."""
         return self._table.points.reshape(-1, *self._event_shape)
 
-    def __len__(self) -> int:
-        return len(self._weights)
-
     def sample(self, n: int, *, generator: torch.Generator) -> Float[Tensor, "n *event"]:
         """n points drawn with replacement by weight."""
-        cumulative = self._weights[self._indices].cumsum(0)
-        uniform = torch.rand(n, dtype=torch.float64, generator=generator, device=generator.device)
-        drawn = torch.searchsorted(cumulative, uniform.to(cumulative.device) * cumulative[-1], right=True)
-        return self._table.points[drawn.clamp_max(len(self._table) - 1)].reshape(n, *self._event_shape)
-
-    def denoise(self, x_t: Batch, alpha: Level, sigma: Level) -> Batch:
-        """E[x_0 | x_t], in the precision of `x_t`; differentiable in `x_t`. alpha = 0 gives the weighted mean."""
-        alphas, sigmas = checked_levels(x_t, alpha, sigma, self._event_shape)
-
-        return _differentiable(
-            x_t,
-            lambda x: self._mean(x, alphas, sigmas)[0].reshape(x.shape).to(x.dtype),
-            lambda gradient: self._denoise_pullback(x_t, alphas, sigmas, gradient),
-        )
-
-    def denoise_with_error(self, x_t: Batch, alpha: Level, sigma: Level) -> Denoised:
-        """E[x_0 | x_t] with the estimated relative error of every sample."""
-        alphas, sigmas = checked_levels(x_t, alpha, sigma, self._event_shape)
-        mean, error = self._mean(x_t.detach(), alphas, sigmas)
-        error = torch.where(error == 0, 0, error / mean.norm(dim=1).double())
-        roundoff = torch.finfo(x_t.dtype).eps / 2
-        return Denoised(mean.reshape(x_t.shape).to(x_t.dtype), error + roundoff)
-
-    def score(self, x_t: Batch, alpha: Level, sigma: Level) -> Batch:
-        """grad log p(x_t) = (alpha D - x_t) / sigma^2; differentiable in `x_t`."""
-        alphas, sigmas = checked_levels(x_t, alpha, sigma, self._event_shape)
-
-        def pullback(gradient: Tensor) -> Tensor:
-            through_mean = self._denoise_pullback(x_t, alphas, sigmas, gradient)
-            return (over_events(alphas, gradient) * through_mean - gradient) / over_events(sigmas**2, gradient)
-
-        return _differentiable(x_t, lambda x: self._score(x, alphas, sigmas), pullback)
-
-    def log_prob(self, x_t: Batch, alpha: Level, sigma: Level) -> Float[Tensor, " batch"]:
-        """log p(x_t), in the precision of `x_t`; differentiable in `x_t`."""
-        alphas, sigmas = checked_levels(x_t, alpha, sigma, self._event_shape)
-
-        def value(x: Tensor) -> Tensor:
-            log_prob = -self._table.points.shape[1] / 2 * (2 * torch.pi * sigmas**2).log() + self._largest_log_weight
-            for rows, block in self._posteriors(x, alphas, sigmas, None):
-                log_prob[rows] += block.log_evidence
-            return log_prob.to(x.dtype)
-
-        return _differentiable(
-            x_t, value, lambda gradient: over_events(gradient, x_t) * self._score(x_t, alphas, sigmas)
-        )
+        return self._table.points[self._drawn(n, generator)].reshape(n, *self._event_shape)
 
     def posterior_covariance(self, x_t: Batch, alpha: Level, sigma: Level) -> "EmpiricalCovariance":
         """Cov(x_0 | x_t), taken about the most likely point to avoid cancellation at small sigma."""
@@ -169,16 +134,35 @@ class Empirical:
         if not 1 <= k <= len(self._table):
             raise InputError(f"k: expected 1 .. {len(self._table)} (points of positive weight), got {k}")
         alphas, sigmas = checked_levels(x_t, alpha, sigma, self._event_shape)
-        costs = torch.empty(len(x_t), k, dtype=torch.float64, device=x_t.device)
-        found = torch.empty(len(x_t), k, dtype=torch.int64, device=x_t.device)
+        costs, indices = self.least_costs(x_t.detach(), alphas, sigmas, k)
+        return self._evidence(costs, indices, self._log_evidence(x_t.detach(), alphas, sigmas), sigmas)
+
+    def least_costs(
+        self, x_t: Batch, alphas: Float[Tensor, " batch"], sigmas: Float[Tensor, " batch"], k: int
+    ) -> tuple[Float[Tensor, "batch k"], Int[Tensor, "batch k"]]:
+        """The k least |x_t - alpha y_i|^2 / 2 sigma^2 - log (w_i / max w), and i; among equals the least."""
+        x, working = self._flat(x_t), ATTEMPTS[self._precision(x_t)][0][0]
+        costs = torch.empty(len(x), k, dtype=torch.float64, device=x.device)
+        found = torch.empty(len(x), k, dtype=torch.int64, device=x.device)
+        for rows in self._blocks(x):
+            noised = Noised.at(x[rows], alphas[rows], sigmas[rows], self._table.center, working)
+            costs[rows], found[rows] = self._nearest(noised, k)
+        return costs, self._indices[found]
+
+    def part(self, x_t: Batch, alphas: Float[Tensor, " batch"], sigmas: Float[Tensor, " batch"]) -> Part:
+        """The posterior as one part of that of a larger set."""
+        part = Part.nothing(self._flat(x_t))
+        for rows, block in self._posteriors(x_t, alphas, sigmas, None):
+            part.reference[rows], part.mean[rows], part.error[rows] = block.reference(), block.mean, block.error
+            part.log_mass[rows] = block.log_mass + self._largest_log_weight
+            part.log_error[rows] = block.log_error
+        return part
+
+    def _log_evidence(self, x_t: Tensor, alphas: Tensor, sigmas: Tensor) -> Float[Tensor, " batch"]:
         log_evidence = torch.empty(len(x_t), dtype=torch.float64, device=x_t.device)
-        for rows, block in self._posteriors(x_t.detach(), alphas, sigmas, None):
-            costs[rows], found[rows] = self._nearest(block.noised, k)
-            log_evidence[rows] = block.log_evidence
-        weights = (-costs - log_evidence[:, None]).exp()
-        square = costs + self._table.log_weights[found]
-        distances = sigmas[:, None] * (2 * square.clamp_min(0)).sqrt()
-        return Evidence(self._indices[found], weights, distances)
+        for rows, block in self._posteriors(x_t, alphas, sigmas, None):
+            log_evidence[rows] = block.log_evidence + self._largest_log_weight
+        return log_evidence
 
     def _nearest(self, noised: Noised, k: int) -> tuple[Tensor, Tensor]:
         """The k least costs |x - alpha y|^2 / 2 sigma^2 - log-weight."""
@@ -196,15 +180,10 @@ class Empirical:
         offset = centered.square().sum(1) / (2 * noised.sigma**2) + noised.queries.double() @ table.center
         return table.certified_largest(noised.queries, noised.kappa, k, cost, offset)
 
-    def _score(self, x: Tensor, alphas: Tensor, sigmas: Tensor) -> Tensor:
-        # in float64: at small sigma the two terms are nearly equal
-        mean = self._mean(x, alphas, sigmas)[0].double().reshape(x.shape)
-        return ((over_events(alphas, mean) * mean - x.double()) / over_events(sigmas**2, mean)).to(x.dtype)
-
-    def _denoise_pullback(self, x: Tensor, alphas: Tensor, sigmas: Tensor, gradient: Tensor) -> Tensor:
-        """gradient . dD/dx = (alpha / sigma^2) Cov gradient."""
-        product = self.posterior_covariance(x, alphas, sigmas).matvec(gradient)
-        return over_events(alphas / sigmas**2, gradient) * product
+    def _blocks(self, x: Tensor) -> Sequence[Tensor]:
+        """Rows of `x`, some at a time."""
+        block = max(1, min(QUERIES, self._table.memory // (32 * x.shape[1])))
+        return torch.arange(len(x), device=x.device).split(block)
 
     def _flat(self, x: Tensor) -> Float[Tensor, "batch d"]:
         return x.reshape(len(x), self._table.points.shape[1])
@@ -251,9 +230,7 @@ class Empirical:
         precision = self._precision(x_t)
         x = self._flat(x_t)
         table = self._table
-        block = max(1, min(QUERIES, table.memory // (32 * x.shape[1])))
-        for start in range(0, len(x), block):
-            rows = torch.arange(start, min(start + block, len(x)), device=x.device)
+        for rows in self._blocks(x):
             for attempt, (working, heavy_points) in enumerate(ATTEMPTS[precision]):
                 noised = Noised.at(x[rows], alphas[rows], sigmas[rows], table.center, working)
                 done = posterior(
@@ -292,33 +269,3 @@ class EmpiricalCovariance:
         for rows, part in self.parts:
             result[rows] = compute(rows, part).reshape(len(rows), *shape[1:])
         return result
-
-
-def _differentiable(x: Tensor, value: Callable[[Tensor], Tensor], pullback: Callable[[Tensor], Tensor]) -> Tensor:
-    """value(x) with a known derivative: `pullback(gradient)` is gradient . d value / dx."""
-    return cast(Tensor, _Differentiable.apply(x, value, pullback))
-
-
-class _Differentiable(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, value: Callable[[Tensor], Tensor], pullback: Callable[[Tensor], Tensor]) -> Tensor:
-        ctx.pullback = pullback
-        return value(x)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore
-        return ctx.pullback(grad_outputs[0]), None, None
-
-
-def _checked_weights(weights: Tensor | None, points: Tensor) -> Float[Tensor, " points"]:
-    if weights is None:
-        return torch.full((len(points),), 1 / len(points), dtype=torch.float64, device=points.device)
-    if tuple(weights.shape) != (len(points),):
-        raise InputError(f"weights: expected one per point, shape ({len(points)},), got {tuple(weights.shape)}")
-    values = weights.detach().to(device=points.device, dtype=torch.float64)
-    if not bool((torch.isfinite(values) & (values >= 0)).all()):
-        raise InputError("weights: expected finite values >= 0, got a negative or non-finite one")
-    if not bool(values.sum() > 0):
-        raise InputError("weights: expected a positive sum, got zero")
-    return values / values.sum()

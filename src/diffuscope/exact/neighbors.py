@@ -27,12 +27,8 @@ def nearest_neighbors(
 
     Raises InputError for integers, NaN, different event shapes, and k outside 1 .. number of points.
     """
-    queries, points = checked_rows("queries", queries), checked_rows("points", points)
-    if queries.shape[1] != points.shape[1]:
-        raise InputError(f"queries: expected events of the {points.shape[1]} values of a point, got {queries.shape[1]}")
-    if not 1 <= k <= len(points):
-        raise InputError(f"k: expected 1 .. {len(points)} (the number of points), got {k}")
-    return _nearest(queries, points, k)
+    half_squares, indices = nearest_half_squares(queries, points, k)
+    return (2 * half_squares).sqrt(), indices
 
 
 def nearest_other_neighbors(
@@ -42,35 +38,49 @@ def nearest_other_neighbors(
 
     Raises InputError for integers, NaN, and k outside 1 .. number of points - 1.
     """
-    points = checked_rows("points", points)
     if not 1 <= k < len(points):
         raise InputError(f"k: expected 1 .. {len(points) - 1} (the number of other points), got {k}")
-    distances, indices = _nearest(points, points, k + 1)
-    itself = indices == torch.arange(len(points), device=points.device)[:, None]
+    half_squares, indices = nearest_half_squares(points, points, k + 1)
+    return without_itself((2 * half_squares).sqrt(), indices)
+
+
+def without_itself(
+    distances: Float[Tensor, "points more"], indices: Int[Tensor, "points more"]
+) -> tuple[Float[Tensor, "points k"], Int[Tensor, "points k"]]:
+    """Of the neighbors of every point among all points, one less: not itself."""
+    itself = indices == torch.arange(len(indices), device=indices.device)[:, None]
     # among many duplicates the point itself may be missing: then drop the last instead
     itself[:, -1] |= ~itself.any(1)
-    return distances[~itself].reshape(-1, k), indices[~itself].reshape(-1, k)
+    shape = (len(indices), indices.shape[1] - 1)
+    return distances[~itself].reshape(shape), indices[~itself].reshape(shape)
 
 
-def _nearest(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def nearest_half_squares(
+    queries: Shaped[Tensor, "queries ..."], points: Shaped[Tensor, "points ..."], k: int
+) -> tuple[Float[Tensor, "queries k"], Int[Tensor, "queries k"]]:
+    """|x - y|^2 / 2 of the k nearest points, ordered by it and then by the index."""
+    queries, points = checked_rows("queries", queries), checked_rows("points", points)
+    if queries.shape[1] != points.shape[1]:
+        raise InputError(f"queries: expected events of the {points.shape[1]} values of a point, got {queries.shape[1]}")
+    if not 1 <= k <= len(points):
+        raise InputError(f"k: expected 1 .. {len(points)} (the number of points), got {k}")
     dtype = torch.promote_types(queries.dtype, points.dtype)
     table = PointTable(points, torch.zeros(len(points), dtype=torch.float64, device=points.device), MEMORY)
     pairs = max(1, MEMORY // (32 * points.shape[1]))
-    distances = torch.empty(len(queries), k, dtype=torch.float64, device=points.device)
+    half_squares = torch.empty(len(queries), k, dtype=torch.float64, device=points.device)
     indices = torch.empty(len(queries), k, dtype=torch.int64, device=points.device)
     block = min(1024, pairs)
     for start in range(0, len(queries), block):
         exact = queries[start : start + block]
         centered = exact.double() - table.center
-        half_squares, indices[start : start + block] = table.certified_largest(
+        half_squares[start : start + block], indices[start : start + block] = table.certified_largest(
             centered.to(dtype),
             torch.ones(len(exact), dtype=torch.float64, device=points.device),
             k,
             partial(_half_square_distance, exact, points, pairs),
             centered.square().sum(1) / 2 + centered @ table.center,
         )
-        distances[start : start + block] = (2 * half_squares).sqrt()
-    return distances, indices
+    return half_squares, indices
 
 
 def _half_square_distance(queries: Tensor, points: Tensor, pairs: int, rows: Tensor, found: Tensor) -> Tensor:
