@@ -36,6 +36,7 @@ OUT_OF_RANGE = {
     "false_discovery": ("0", "1", "-1"),
     "skip_tolerance": ("0", "-1"),
     "delta": ("1", "2", "-1"),
+    "device": ("", "gpu", "cuda:x", "cuda:999", "mps", "meta"),
     "features": (
         "pixel",
         "pixels pixels",

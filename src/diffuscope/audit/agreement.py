@@ -38,12 +38,13 @@ from numpy import ndarray
 from torch import Tensor
 
 from diffuscope.denoisers import Checked, Denoiser, ExactDenoiser
+from diffuscope.denoisers.contents import tensors_within
 from diffuscope.exact import Empirical
 from diffuscope.findings import PERMUTATIONS, bootstrap_sums, percentile_interval
 from diffuscope.samplers import Heun, finish
 from diffuscope.store import Arrays
 
-from .fingerprint import PROBES, digest, tensors_within
+from .fingerprint import PROBES, digest
 from .generation import refined, starting_noise
 from .level_charts import Curve
 from .level_measures import Points

@@ -16,9 +16,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from diffuscope.exact import nearest_neighbors
-
 from .rows_of import at_once, nearest_rows, rows_of
+from .shared_neighbors import nearest_neighbors
 from .transformations import BRIGHTNESS, Transformation, Versions, averaged, labels, standardized, versions
 
 CANDIDATES = 16  # of each probe

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from diffuscope.samplers import suggest_skip
+from diffuscope.shared_work import told_by_process_0
 from diffuscope.store import Arrays
 from diffuscope.theory.geometry import (
     Trajectories,
@@ -130,6 +131,7 @@ def jump_level(session: Session) -> float:
     denoiser, gaussian, levels = session.subject.denoiser, session.references.gaussian, session.levels
     t, stream = float(levels.times[0]), session.torch_stream("steps")
     start = starting_noise(gaussian, denoiser.schedule, t, session.settings.step_seeds, stream)
-    return suggest_skip(
-        denoiser, gaussian, start, levels.times, tolerance=session.settings.skip_tolerance
-    ).noise_to_signal
+    tolerance = session.settings.skip_tolerance
+    return told_by_process_0(
+        lambda: float(suggest_skip(denoiser, gaussian, start, levels.times, tolerance=tolerance).noise_to_signal)
+    )

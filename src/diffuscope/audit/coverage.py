@@ -28,10 +28,10 @@ from numpy import ndarray
 from torch import Tensor
 
 from diffuscope.byte_examples import float_parts
-from diffuscope.exact import nearest_neighbors
 from diffuscope.findings import NORMAL_95, Finding, Tone
 
 from .rows_of import AnyRows, few_enough
+from .shared_neighbors import nearest_neighbors
 
 MEAN, MOST = 2.5, 2000  # samples in a neighborhood; examples of each set
 SHORT = 0.03  # a coverage short by less is no fault, however significant

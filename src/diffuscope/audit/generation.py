@@ -6,14 +6,18 @@ highest level. The owner's own sampler, if given, makes the samples from the sam
 are those of Heun's method also then.
 """
 
+from functools import partial
+
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.denoisers import Denoiser
+from diffuscope.denoisers import Batch, Denoiser, device_of
 from diffuscope.exact import Gaussian
 from diffuscope.samplers import Heun, trajectory
 from diffuscope.schedules import Schedule
+from diffuscope.shared_work import shared
 from diffuscope.store import Arrays
 
 from .own_sampler import Finish
@@ -54,16 +58,25 @@ def followed_samples(
     denoiser = subject.denoiser
     times = refined(denoiser, levels)
     start = starting_noise(gaussian, denoiser.schedule, float(times[0]), samples, generator)
-    finished, states = [], []
-    for batch in (start if own is None else start[:followed]).split(EVALUATION_BATCH):
-        kept, last = [], batch
+
+    def follow(batch: Batch) -> Arrays:
+        kept, last = [], batch.to(device_of(denoiser))
         with torch.no_grad():
-            for state in trajectory(Heun(), denoiser, batch, times):
+            for state in trajectory(Heun(), denoiser, last, times):
                 if bool((levels.times == state.t).any()):
                     kept.append(state.x_t)
                 last = state.x_t
-        finished.append(evaluate(denoiser, last, float(times[-1])))
-        states.append(torch.stack(kept))
+        return {
+            "samples": evaluate(denoiser, last, float(times[-1])).cpu().numpy(),
+            "states": torch.stack(kept).cpu().numpy(),
+        }
+
+    batches = (start if own is None else start[:followed]).split(EVALUATION_BATCH)
+    parts = shared([partial(follow, batch) for batch in batches])
+    made = {
+        "samples": np.concatenate([part["samples"] for part in parts]),
+        "states": np.concatenate([part["states"] for part in parts], 1)[:, :followed],
+    }
     if own is not None:
-        finished = [own(denoiser, start, times, generator)]
-    return {"samples": torch.cat(finished).numpy(), "states": torch.cat(states, dim=1)[:, :followed].numpy()}
+        made |= shared([lambda: {"samples": own(denoiser, start, times, generator).numpy()}])[0]
+    return made

@@ -20,7 +20,7 @@ nothing is decided yet, and the flow contracts an error by the factor sigma / s 
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from jaxtyping import Bool, Float, Shaped
 from numpy import ndarray
 from torch import Tensor
 
+from diffuscope.shared_work import shared
 from diffuscope.store import Arrays
 from diffuscope.theory import compared
 
@@ -37,6 +38,7 @@ from .subject import Subject, evaluate
 
 SETS = ("training", "heldout", "trajectory")
 ARRAYS = 16  # of the size of the points, that are held while they are compared
+ROWS = 128  # points that are compared at once, for any number of processes
 TRIVIAL = 0.0025, 0.95  # of the data's variance: the Gaussian's loss at the ends of the levels that matter
 Points = Float[Tensor, "_ *event"]
 
@@ -75,48 +77,43 @@ def measure_level(
 ) -> Arrays:
     """Every sum at time `t`; keys are `set.quantity`, arrays are (n,), (n, models) or (n, models, bands).
 
-    Points are compared some at a time, AT_ONCE bytes of them with all answers.
+    Points are compared some at a time, at most ROWS, or AT_ONCE bytes of them with all answers; several processes share
+    them.
     """
-    size, parts = at_once(ARRAYS * train[0].numel()), []
-    for start in range(0, max(len(train), len(states)), size):
-        some = (x[start : start + size] for x in (train, heldout, noise, states))
-        parts.append(_of_points(subject, references, t, *some))
-    return {key: np.concatenate([part[key] for part in parts if key in part]) for key in parts[0]}
+    size = min(ROWS, at_once(ARRAYS * train[0].numel()))
+    pieces = [
+        partial(_of_points, subject, references, t, name, *(x[start : start + size] for x in given))
+        for name, given in (("training", (train, noise)), ("heldout", (heldout, noise)), ("trajectory", (states,)))
+        for start in range(0, len(given[0]), size)
+    ]
+    parts = shared(pieces)
+    keys = dict.fromkeys(key for part in parts for key in part)
+    return {key: np.concatenate([part[key] for part in parts if key in part]) for key in keys}
 
 
 def _of_points(
-    subject: Subject,
-    references: References,
-    t: float,
-    train: Points,
-    heldout: Points,
-    noise: Points,
-    states: Points,
+    subject: Subject, references: References, t: float, name: str, given: Points, noise: Points | None = None
 ) -> Arrays:
+    """Of states, or of clean examples with their noise."""
     schedule = subject.denoiser.schedule
     alpha, sigma = float(schedule.alpha(t)), float(schedule.sigma(t))
-    out: Arrays = {}
-    for name, clean in (("training", train), ("heldout", heldout), ("trajectory", None)):
-        if not len(states if clean is None else clean):
-            continue
-        x_t = states if clean is None else alpha * clean + sigma * noise
-        denoised = evaluate(subject.denoiser, x_t, t)
-        exact = [model.denoise(x_t, alpha, sigma) for model in references.models.values()]
-        sums = _comparison(x_t, denoised, exact, references, alpha, sigma)
-        if clean is not None:
-            optimum = references.train if name == "training" else references.heldout
-            best = exact[-1] if name == "training" else optimum.denoise(x_t, alpha, sigma)
-            sums |= {
-                "error": _square(denoised - clean),
-                "mean_error": _square(references.mean - clean),
-                "control_error": _square(references.control.denoise(x_t, alpha, sigma) - clean),
-                "exact_error": torch.stack([_square(answer - clean) for answer in exact], 1),
-                # E[|D - x0|^2 | x_t] is the sum of these two, exactly, at every x_t
-                "irreducible": optimum.posterior_covariance(x_t, alpha, sigma).trace().double(),
-                "distance": _square(denoised - best),
-            }
-        out |= {f"{name}.{key}": value.numpy() for key, value in sums.items()}
-    return out
+    x_t = given if noise is None else alpha * given + sigma * noise
+    denoised = evaluate(subject.denoiser, x_t, t)
+    exact = [model.denoise(x_t, alpha, sigma) for model in references.models.values()]
+    sums = _comparison(x_t, denoised, exact, references, alpha, sigma)
+    if noise is not None:
+        optimum = references.train if name == "training" else references.heldout
+        best = exact[-1] if name == "training" else optimum.denoise(x_t, alpha, sigma)
+        sums |= {
+            "error": _square(denoised - given),
+            "mean_error": _square(references.mean - given),
+            "control_error": _square(references.control.denoise(x_t, alpha, sigma) - given),
+            "exact_error": torch.stack([_square(answer - given) for answer in exact], 1),
+            # E[|D - x0|^2 | x_t] is the sum of these two, exactly, at every x_t
+            "irreducible": optimum.posterior_covariance(x_t, alpha, sigma).trace().double(),
+            "distance": _square(denoised - best),
+        }
+    return {f"{name}.{key}": value.numpy() for key, value in sums.items()}
 
 
 def _comparison(

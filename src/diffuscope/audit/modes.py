@@ -18,12 +18,12 @@ from numpy import ndarray
 from scipy import stats
 from torch import Tensor
 
-from diffuscope.exact import nearest_neighbors
 from diffuscope.findings import Finding, Tone, exact_share_interval
 
 from .label_shares import LabelBalance, label_balance
 from .nearness import kmeans
 from .rows_of import AnyRows, few_enough
+from .shared_neighbors import nearest_neighbors
 from .some_rows import some_rows
 
 CLUSTERS = (20, 10, 5, 3)

@@ -35,11 +35,10 @@ from numpy import ndarray
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from diffuscope.exact import nearest_neighbors, nearest_other_neighbors
-
 from .exchanged_names import Groups, NamedRows, named_pool
 from .measure import Measure, Reader, permuted_measure
 from .rows_of import AnyRows
+from .shared_neighbors import nearest_neighbors, nearest_other_neighbors
 
 NEIGHBORS = 32
 MOST = 5_000  # rows of each name in measures that search a pool for each of its own rows

@@ -58,7 +58,7 @@ class CalledNetwork:
 
         args = [resized(place, value) for place, value in enumerate(self.args) if place]
         kwargs = {place: resized(place, value) for place, value in self.kwargs.items()}
-        return _output(self.network(x.to(self.args[0].dtype), *args, **kwargs)).to(x.dtype)
+        return _output(self.network(x.to(self.args[0]), *args, **kwargs)).to(x)
 
 
 class _Recorded(nn.Module):

@@ -13,6 +13,8 @@ import torch
 
 from diffuscope import streams
 from diffuscope.denoisers import Denoiser
+from diffuscope.denoisers.contents import tensors_within
+from diffuscope.distributed import rank
 from diffuscope.errors import InputError
 from diffuscope.files import sole_writer
 from diffuscope.progress import progress_bar
@@ -20,7 +22,7 @@ from diffuscope.samplers import generate, is_one_step
 from diffuscope.source import source_fingerprint
 from diffuscope.store import Arrays, Store
 
-from .fingerprint import PROBES, digest, tensors_within
+from .fingerprint import PROBES, digest
 from .level_measures import Points
 from .no_model import NoModel
 from .subject import Settings, Subject, evaluate
@@ -49,7 +51,7 @@ def with_samples(
         raise InputError(f"sampler: expected none, as a one-step model is called once, got {settings.sampler!r}")
     drawn = "the given samples were audited"
     if samples is None:
-        with nullcontext() if out is None else sole_writer(out):
+        with nullcontext() if out is None or rank() > 0 else sole_writer(out):
             samples = _drawn(subject, settings, out, progress)
         highest = float(subject.denoiser.schedule.sigma(subject.denoiser.schedule.t_max))
         drawn = f"{len(samples):,} samples, of one call each from noise of standard deviation {highest:g}, were audited"
@@ -60,16 +62,23 @@ def _drawn(subject: Subject, settings: Settings, out: Path | None, progress: boo
     """`settings.generated` samples of the model."""
     denoiser, shape = subject.denoiser, tuple(subject.train.shape[1:])
     store = Store(out, {"one-step": _identity(denoiser, shape), "seed": settings.seed})
-    parts, starts = [], list(enumerate(range(0, settings.generated, PART)))
-    for index, first in progress_bar(starts, desc="sampling", unit="batch", disable=not progress):
+    stages = {}
+    for index, first in enumerate(range(0, settings.generated, PART)):
         n = min(PART, settings.generated - first)
         seed = int(streams.numpy_stream(settings.seed, "audit", "one-step", str(index)).integers(2**32))
 
         def draw(n: int = n, seed: int = seed) -> Arrays:
             return {"samples": generate(denoiser, n, seed=seed, event_shape=shape).float().cpu().numpy()}
 
-        parts.append(torch.from_numpy(store.remember(f"one-step-{index:04d}-{n}", draw)["samples"]))
-    return torch.cat(parts)
+        stages[f"one-step-{index:04d}-{n}"] = draw
+    drawn = progress_bar(
+        store.remember_each(stages),
+        desc="sampling",
+        unit="batch",
+        total=len(stages),
+        disable=not progress or rank() > 0,
+    )
+    return torch.cat([torch.from_numpy(part["samples"]) for part in drawn])
 
 
 def _identity(denoiser: Denoiser, shape: tuple[int, ...]) -> str:

@@ -54,7 +54,7 @@ def audited_owners(session: Session) -> list[OwnerTest] | None:
         ]  # fmt: skip
         return {"squares": torch.stack(squares, 1).numpy()}
 
-    squares = session.stage(f"owners-{digest(*index)[:16]}", "measuring owners' examples", compute)["squares"]
+    squares = session.shared_stage(f"owners-{digest(*index)[:16]}", "measuring owners' examples", compute)["squares"]
     variance = session.measures.dimension * session.measures.scale**2
     mixed = torch.randperm(len(examples), generator=stream)  # the references are fitted to the first ones
     easy = np.empty((*squares.shape, 2))

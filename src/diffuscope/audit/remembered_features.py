@@ -5,7 +5,6 @@ subsets and repetitions of examples that were seen before are no work. What is n
 is a stage of the store under the code of the function, its tensors and the examples.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -63,7 +62,11 @@ class RememberedFeatures:
         return np.where((self.keys[at] == keys).all(1), self.places[at], -1)
 
     def _add(self, keys: Keys, x: Float[Tensor, "n *event"]) -> None:
-        parts = [self._stored(part) for part in x.split(PART)]
+        stages = {
+            f"features-{self.code[:16]}-{digest(part)[:16]}": partial(_rows_of, self.features, part)
+            for part in x.split(PART)
+        }
+        parts = [torch.from_numpy(stored["rows"]) for stored in self.store.remember_each(stages)]
         if self.blocks and len(self.blocks[-1]) < FEWEST:  # the few on which a function was tried, and all that follow
             parts.insert(0, self.blocks.pop())
             start, self.starts = self.starts[-1], self.starts[:-1]
@@ -75,11 +78,6 @@ class RememberedFeatures:
         order = np.argsort(together[:, 0], kind="stable")
         self.keys, self.places = together[order], places[order]
         self.starts = np.append(self.starts, start + len(keys))
-
-    def _stored(self, part: Float[Tensor, "n *event"]) -> Float[Tensor, "n features"]:
-        compute: Callable[[], Arrays] = partial(_rows_of, self.features, part)
-        stored = self.store.remember(f"features-{self.code[:16]}-{digest(part)[:16]}", compute)
-        return torch.from_numpy(stored["rows"])
 
 
 def _rows_of(features: Features, x: Float[Tensor, "n *event"]) -> Arrays:

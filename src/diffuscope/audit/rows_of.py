@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from diffuscope.exact import nearest_neighbors
+from .shared_neighbors import nearest_neighbors
 
 AT_ONCE = 256 * 2**20  # bytes of rows, as float32
 Events = Float[Tensor, "_ *event"]

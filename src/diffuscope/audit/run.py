@@ -13,6 +13,7 @@ from torch import Tensor
 
 from diffuscope.data import DataSet
 from diffuscope.denoisers import Denoiser
+from diffuscope.distributed import rank, sharing
 from diffuscope.files import sole_writer
 from diffuscope.memory import require_memory
 from diffuscope.progress import progress_bar
@@ -50,10 +51,11 @@ def audit_model(
     Raises InputError where the models or the data cannot be audited.
     """
     settings, given, second = settings or Settings(), samples is not None, as_second(second_model)
-    if second is not None:
-        require_second(second, subject)
-    subject, samples = with_samples(subject, settings, out, samples, progress)
-    result = _audit(subject, settings, out, samples, progress, second)
+    with sharing():
+        if second is not None:
+            require_second(second, subject)
+        subject, samples = with_samples(subject, settings, out, samples, progress)
+        result = _audit(subject, settings, out, samples, progress, second)
     return replace(
         result, recipe=python_call(settings, has_model=True, samples_given=given, second_given=second is not None)
     )
@@ -82,7 +84,8 @@ def audit_samples(
     'cannot-tell'
     """
     subject = Subject.of(NoModel(), data, name, notes, originals=originals)
-    return _audit(subject, settings or Settings(), out, samples, progress)
+    with sharing():
+        return _audit(subject, settings or Settings(), out, samples, progress)
 
 
 def _audit(
@@ -102,8 +105,8 @@ def _audit(
     for name in settings.features:
         require_space(name, subject)
     with (
-        progress_bar(desc="audit", unit="stage", disable=not progress) as bar,
-        nullcontext() if out is None else sole_writer(out),
+        progress_bar(desc="audit", unit="stage", disable=not progress or rank() > 0) as bar,
+        nullcontext() if out is None or rank() > 0 else sole_writer(out),
     ):
         store, answers = Store(out, fingerprint(subject, settings, samples)), {}
         session = Session(subject, settings, store=store, given=samples, second=second, progress=bar)

@@ -4,7 +4,7 @@ Every use of random numbers has a named stream of its own, so that the same seed
 questions are asked and in whatever order.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from typing import Any, Literal
 
@@ -94,11 +94,33 @@ class Session:
         return int(self.numpy_stream(name).integers(2**32))
 
     def stage(self, name: str, doing: str, compute: Callable[[], Arrays]) -> Arrays:
-        """The arrays called `name`, from the store or computed and stored; one stage of the progress bar."""
+        """The arrays called `name`, from the store or computed and stored; one stage of the progress bar.
+
+        Of several processes one computes, and what it needs of this session is measured before.
+        """
         self.progress.set_postfix_str(doing)
+        if self.subject.has_model:
+            _ = self.references
         arrays = self.store.remember(name, compute)
         self.advance()
         return arrays
+
+    def shared_stage(self, name: str, doing: str, compute: Callable[[], Arrays]) -> Arrays:
+        """As `stage`, of a `compute` that all processes call: it shares its calls of the model among them."""
+        self.progress.set_postfix_str(doing)
+        arrays = self.store.remember_together(name, compute)
+        self.advance()
+        return arrays
+
+    def each_stage(self, doing: str, stages: Mapping[str, Callable[[], Arrays]]) -> list[Arrays]:
+        """As `stage`, of several; each process computes some of them."""
+        self.progress.set_postfix_str(doing)
+        _ = self.references
+        measured = []
+        for arrays in self.store.remember_each(stages):
+            measured.append(arrays)
+            self.advance()
+        return measured
 
     def advance(self) -> None:
         """Complete one stage of the progress bar."""
@@ -156,7 +178,7 @@ class Session:
         stream = self.torch_stream("generate")
         own = own_sampler(settings.sampler) if settings.sampler else None
         draw = partial(followed_samples, self.subject, gaussian, self.levels, count, settings.trajectories, stream, own)
-        return self.stage("samples", "generating samples", draw)
+        return self.shared_stage("samples", "generating samples", draw)
 
     @cached_property
     def samples(self) -> Points:
@@ -198,7 +220,7 @@ class Session:
         """The comparison of the model with the exact models, at every level."""
         states = torch.from_numpy(self.generated["states"])
         sums = [
-            self.stage(
+            self.shared_stage(
                 f"level-{index:02d}",
                 "measuring noise levels",
                 partial(measure_level, self.subject, self.references, t, *self.points, states[index]),

@@ -21,6 +21,7 @@ from diffuscope.data import Canaries, DataSet, Table
 from diffuscope.denoisers import Batch, Denoiser, require_batch
 from diffuscope.errors import InputError
 from diffuscope.samplers import times_at
+from diffuscope.shared_work import shared_rows
 from diffuscope.streams import require_seed
 
 from .no_model import NoModel
@@ -243,12 +244,16 @@ def require_samples(samples: Shaped[Tensor, "n *shape"], *, like: Float[Tensor, 
 
 
 def evaluate(denoiser: Denoiser, x_t: Batch, t: float) -> Batch:
-    """D(x_t, t) in batches, without gradients; InputError for another kind, shape or dtype, or not finite."""
-    parts = []
-    with torch.no_grad():
-        for part in float_parts(x_t, rows=EVALUATION_BATCH):
+    """D(x_t, t) in batches, without gradients; InputError for another kind, shape or dtype, or not finite.
+
+    Several processes share the batches.
+    """
+
+    def evaluated(part: Batch) -> Batch:
+        with torch.no_grad():
             denoised = require_batch(denoiser(part, torch.tensor(t, dtype=torch.float64)), part)
-            if not bool(torch.isfinite(denoised).all()):
-                raise InputError(f"model: expected finite values, got NaN or infinity at time {t:g}")
-            parts.append(denoised)
-    return torch.cat(parts)
+        if not bool(torch.isfinite(denoised).all()):
+            raise InputError(f"model: expected finite values, got NaN or infinity at time {t:g}")
+        return denoised
+
+    return shared_rows(evaluated, x_t, EVALUATION_BATCH)

@@ -23,18 +23,21 @@ its loss, whose samples are examples.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy import ndarray
+from torch import Tensor
 
-from diffuscope.exact import nearest_neighbors
 from diffuscope.findings import bootstrap_sums, percentile_interval
+from diffuscope.shared_work import shared_tensors
 from diffuscope.store import Arrays
 
 from .level_measures import Points
 from .session import Session
+from .shared_neighbors import nearest_neighbors
 
 EXAMPLES = 1000  # training examples of which the nearest other one is sought, and samples
 Interval = tuple[float, float, float]  # a value and the ends of its interval
@@ -43,11 +46,13 @@ Interval = tuple[float, float, float]  # a value and the ends of its interval
 def measure_target_noise(session: Session) -> Arrays:
     """tr Cov(x_0 | x_t) of the training examples at every level of every followed trajectory."""
     states, schedule = torch.from_numpy(session.generated["states"]), session.subject.denoiser.schedule
-    columns = [
-        session.references.train.posterior_covariance(x_t, float(schedule.alpha(t)), float(schedule.sigma(t))).trace()
-        for x_t, (t, _) in zip(states, session.levels, strict=True)
-    ]
-    return {"variance": torch.stack(columns, 1).double().numpy()}
+    optimum = session.references.train
+
+    def variance(x_t: Points, t: float) -> Tensor:
+        return optimum.posterior_covariance(x_t, float(schedule.alpha(t)), float(schedule.sigma(t))).trace()
+
+    columns = [partial(variance, x_t, t) for x_t, (t, _) in zip(states, session.levels, strict=True)]
+    return {"variance": torch.stack(shared_tensors(columns, states.device), 1).double().numpy()}
 
 
 def nearest_distances(samples: Points, train: Points, heldout: Points, generator: torch.Generator) -> Arrays:

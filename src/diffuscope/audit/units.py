@@ -21,11 +21,11 @@ from torch import Tensor
 
 from diffuscope.byte_examples import coordinate_mean, extremes, float_parts, mean_and_variance
 from diffuscope.denoisers import Denoiser
-from diffuscope.exact import nearest_neighbors
 
 from .conventions import READINGS, Variances, declared, relative_errors
 from .reading_search import EXPLAINS, SEARCH_POINTS, error_ratio, formula_error, larger_p_value
 from .rows_of import few_enough, nearest_rows, rows_of
+from .shared_neighbors import nearest_neighbors
 
 Points = Float[Tensor, "_ *event"]
 RANGES = ((0.0, 1.0), (-1.0, 1.0), (-0.5, 0.5), (0.0, 255.0), (0.0, 16.0), (0.0, 65535.0))

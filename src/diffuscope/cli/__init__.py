@@ -12,6 +12,7 @@ from diffuscope.errors import InputError
 from .arguments import options_of, parse
 from .failures import Failure, failure, modules_named, one_line, user_place
 from .invocation import typed_words
+from .processes import Ending, following_silently, under_torchrun
 
 NAMES = (
     "audit", "train", "sample", "certify", "reproduce", "data", "canaries", "statistics", "paths", "solve", "grade",
@@ -34,6 +35,7 @@ class Commands(Mapping[str, type]):
 
 
 COMMANDS = Commands()
+SHARING = "audit, sample or train"  # under torchrun
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -46,10 +48,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             return
         options = options_of(COMMANDS[words[0]]) if words and words[0] in NAMES else {}
         command = parse(COMMANDS, words, "Ground truth for diffusion models.")
-        if "TORCHELASTIC_RUN_ID" in os.environ and words[0] != "train":
-            raise InputError("torchrun: expected `diffuscope train`, the one command whose processes share their work")
+        if under_torchrun() and words[0] not in SHARING.replace(",", "").split():
+            raise InputError(f"torchrun: expected a command that shares its work, {SHARING}, got {words[0]}")
         out = getattr(command, "out", None)
-        with typed_words(words):
+        with typed_words(words), following_silently():
             command.run()
         if sys.stdout is not None:  # closed by the caller
             sys.stdout.flush()
@@ -57,10 +59,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         modules = modules_named(words)
         if isinstance(error, SystemExit) and user_place(error, modules) is None:
             raise  # our own
-        end(failure(error, options, out, modules))
+        ending = Ending(error)
+        code = ending.code_of_others()
+        if code is not None:
+            sys.exit(code)
+        end(failure(error, options, out, modules), ending)
 
 
-def end(found: Failure) -> NoReturn:
+def end(found: Failure, ending: Ending) -> NoReturn:
     """Print the line, if there is one, and exit."""
     try:
         print(end="", flush=True)
@@ -69,4 +75,5 @@ def end(found: Failure) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if found.line:
         print(f"diffuscope: {one_line(found.line)}", file=sys.stderr)
+    ending.say_code(found.code)
     sys.exit(found.code)

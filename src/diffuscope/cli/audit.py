@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 import tyro
-from torch import Tensor
+from numpy import ndarray
+from torch import Tensor, nn
 
 from diffuscope import streams
 from diffuscope.adapters import load_model
@@ -19,12 +20,14 @@ from diffuscope.audit.model_card import command_line
 from diffuscope.audit.subject import require_examples, require_samples
 from diffuscope.audit.verdict import Word
 from diffuscope.data import NAMES, DataSet, load_canaries, load_owners, read_samples
-from diffuscope.denoisers import Denoiser
+from diffuscope.denoisers import Denoiser, on_device
+from diffuscope.distributed import process_group, rank, sharing, wait_for_all
 from diffuscope.errors import InputError
+from diffuscope.shared_work import shared
 from diffuscope.training import train_denoiser
 
 from .invocation import typed
-from .options import DataOptions, TrainOptions, require_range, writing
+from .options import DataOptions, DeviceOptions, TrainOptions, require_range, writing
 from .second_model import load_second, second_model
 
 MOST_SAMPLES = 20_000  # of more, so many at random are audited
@@ -64,9 +67,11 @@ class Audit:
     """Verdicts (broken, copies, cannot-tell, attention) that end the command with exit status 1, for CI."""
     training: tyro.conf.OmitArgPrefixes[TrainOptions] = field(default_factory=TrainOptions)
     settings: tyro.conf.OmitArgPrefixes[Settings] = field(default_factory=Settings)
+    where: tyro.conf.OmitArgPrefixes[DeviceOptions] = field(default_factory=DeviceOptions)
 
     def run(self) -> None:
         """Check, train if needed, audit, write."""
+        device = self.where.chosen()
         self.source.check()
         self.training.check()
         require_range("samples_range", self.samples_range)
@@ -81,17 +86,23 @@ class Audit:
             raise InputError("second_data: expected without --encode, as it would have to be encoded, too")
         for name in self.settings.features:
             if ":" in name:
-                user_object(name)
+                found = user_object(name)
+                if isinstance(found, nn.Module):
+                    on_device(found, device)
         if self.encode is not None:
             load_encoder(self.encode)
-        with writing(
-            self.out, "report.html", "audit.json", "model-card.md", "training.safetensors", "model.safetensors"
+        with (
+            writing(
+                self.out, "report.html", "audit.json", "model-card.md", "training.safetensors", "model.safetensors"
+            ),
+            process_group(device) as own,
+            sharing(),
         ):
-            self._audit()
+            self._audit(own)
 
-    def _audit(self) -> None:
-        denoiser = None if self.model is None else load_model(self.model)
-        other = None if self.second_model is None else load_second(self.second_model)
+    def _audit(self, device: torch.device) -> None:
+        denoiser = None if self.model is None else on_device(load_model(self.model), device)
+        other = None if self.second_model is None else on_device(load_second(self.second_model), device)
         loaded = data = self.source.load(self.settings.seed)
         notes, latents = [*data.notes], None
         if self.encode is not None:
@@ -119,8 +130,7 @@ class Audit:
             second = second_model(other, name, self.second_data, units, loaded=loaded, used=data)
         if denoiser is None and samples is None:
             print(f"No --model given: training a small one on {data.name}.")
-            steps, batch_size = self.training.train_steps, self.training.batch_size
-            denoiser = train_denoiser(data, steps=steps, batch_size=batch_size, seed=self.settings.seed, out=self.out)
+            denoiser = self._small_model(data, device)
         else:
             if denoiser is not None:
                 require_shape(denoiser, data)
@@ -151,11 +161,27 @@ class Audit:
             )
         if words := typed.get():
             result = replace(result, recipe=command_line(["diffuscope", *words]))
-        report = result.save(self.out)
-        print_verdicts(result)
-        print(f"Report: {report}")
+        if rank() == 0:
+            report = result.save(self.out)
+            print_verdicts(result)
+            print(f"Report: {report}")
+        wait_for_all()  # torchrun ends the others with the first that fails
         if result.verdict.word in self.fail_on:
             sys.exit(1)
+
+    def _small_model(self, data: DataSet, device: torch.device) -> Denoiser:
+        """A small model trained on the data: by one process, the same whatever their number."""
+        made: list[Denoiser] = []
+
+        def train() -> dict[str, ndarray]:
+            steps, batch_size, seed = self.training.train_steps, self.training.batch_size, self.settings.seed
+            made.append(
+                train_denoiser(data, steps=steps, batch_size=batch_size, seed=seed, out=self.out, device=device)
+            )
+            return {}
+
+        shared([train])
+        return on_device(made[0] if made else load_model(str(self.out / "model.safetensors")), device)
 
     def _asked(self, data: DataSet) -> dict[str, Any]:
         """Canaries and owners."""

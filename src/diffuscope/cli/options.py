@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
+import torch
+
 from diffuscope.data import DataSet, Kind, load_data
 from diffuscope.errors import InputError
 from diffuscope.files import sole_writer
 
+from .devices import chosen_device
 from .failures import TRACEBACK
+from .processes import follows
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,19 @@ class DataOptions:
             self.data, heldout=self.heldout, data_range=self.data_range, kind=self.kind, group=self.group,
             heldout_group=self.heldout_group, train_limit=self.train_limit, seed=seed,
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """Where networks run."""
+
+    device: str | None = None
+    """cpu, cuda or cuda:1; by default cpu, and under torchrun the GPU of each process if there are any. Data stay on
+    the CPU."""
+
+    def chosen(self) -> torch.device:
+        """Raises InputError for a device that this machine lacks."""
+        return chosen_device(self.device)
 
 
 @dataclass(frozen=True)
@@ -98,13 +115,16 @@ def writing(out: Path, *names: str) -> Iterator[None]:
     """The folder `out`, created, and written by this process alone until the block ends.
 
     Raises InputError, before any work is done, if the folder or the files `names` in it cannot be written, or if
-    another process writes there.
+    another process writes there. Under torchrun the first process alone writes.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"out: cannot create the folder {out} ({reason})") from error
+    if follows():
+        yield
+        return
     if not os.access(out, os.W_OK):
         raise InputError(f"out: the folder {out} is not writable")
     for name in names:

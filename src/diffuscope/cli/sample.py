@@ -1,15 +1,18 @@
 """Draw samples from a model."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+import tyro
 from PIL import Image
 
 from diffuscope.adapters import load_model
+from diffuscope.denoisers import Denoiser, on_device
+from diffuscope.distributed import process_group, rank, sharing, wait_for_all
 from diffuscope.errors import InputError
 from diffuscope.files import save_arrays
 from diffuscope.samplers import (
@@ -28,7 +31,7 @@ from diffuscope.samplers import (
 )
 from diffuscope.streams import SEEDS, require_seed
 
-from .options import require_within, writing
+from .options import DeviceOptions, require_within, writing
 
 SAMPLERS = {
     "euler": Euler(),
@@ -65,20 +68,21 @@ class Sample:
     """Folder for samples.npz and samples.png."""
     seed: int = 0
     """Random seed."""
+    where: tyro.conf.OmitArgPrefixes[DeviceOptions] = field(default_factory=DeviceOptions)
 
     def run(self) -> None:
         """Check, sample and write."""
-        method = SAMPLERS[self.sampler]
+        method, device = SAMPLERS[self.sampler], self.where.chosen()
         require_within("n", self.n, 1, 10**9)
         require_within("nfe", self.nfe, method.nfe_per_step + 1, 10**6)
         require_seed(self.seed)
         if any(not 0 <= y < SEEDS for y in self.classes):
             raise InputError(f"classes: expected whole numbers >= 0, got {' '.join(map(str, self.classes))}")
-        with writing(self.out, "samples.npz", "samples.png"):
-            self._sample(method, (self.nfe - 1) // method.nfe_per_step)
+        with writing(self.out, "samples.npz", "samples.png"), process_group(device) as own, sharing():
+            self._sample(method, (self.nfe - 1) // method.nfe_per_step, own)
 
-    def _sample(self, method: Sampler, steps: int) -> None:
-        denoiser = load_model(self.model)
+    def _sample(self, method: Sampler, steps: int, device: torch.device) -> None:
+        denoiser = on_device(load_model(self.model), device)
         if getattr(denoiser, "event_shape", None) is None:
             raise InputError(
                 "model: expected the shape of one sample, as .event_shape, or as ?event_shape=3,32,32 of a library's "
@@ -92,8 +96,14 @@ class Sample:
             seed=self.seed,
             classes=self.classes,
             guidance=self.guidance,
-            progress=True,
+            progress=rank() == 0,
         )
+        if rank() == 0:
+            self._write(samples.cpu(), denoiser)
+        wait_for_all()  # torchrun ends the others with the first that fails
+
+    def _write(self, samples: torch.Tensor, denoiser: Denoiser) -> None:
+        """Samples as arrays, with a contact sheet of images."""
         y = cycled(self.classes, torch.arange(self.n))
         labels = {} if y is None else {"y": y.numpy()}
         save_arrays(self.out / "samples.npz", {"x": samples.numpy(), **labels})

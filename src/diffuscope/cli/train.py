@@ -1,7 +1,6 @@
 """Train a small model."""
 
 import os
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,7 +13,7 @@ from diffuscope.errors import InputError
 from diffuscope.streams import require_seed
 from diffuscope.training import Precision, process_group, rank, train_denoiser
 
-from .options import DataOptions, TrainOptions, require_within, writing
+from .options import DataOptions, DeviceOptions, TrainOptions, require_within, writing
 
 if TYPE_CHECKING:
     from diffuscope.data import DataSet
@@ -28,11 +27,12 @@ class Train:
     """Train a small model. Rerun the same command to resume an interrupted run.
 
     Under torchrun (torchrun --nproc-per-node 2 -m diffuscope train) the processes share every batch, one GPU each if
-    available. A single process trains on the CPU.
+    available. A single process trains on the CPU, or on --device.
     """
 
     source: tyro.conf.OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
     training: tyro.conf.OmitArgPrefixes[TrainOptions] = field(default_factory=TrainOptions)
+    where: tyro.conf.OmitArgPrefixes[DeviceOptions] = field(default_factory=DeviceOptions)
     conditional: bool = False
     """Train a class-conditional model (needs labels)."""
     precision: Precision = "float32"
@@ -56,6 +56,7 @@ class Train:
 
     def run(self) -> None:
         """Check, train and save."""
+        chosen = self.where.chosen()
         self.source.check()
         self.training.check()
         require_seed(self.seed)
@@ -66,10 +67,7 @@ class Train:
         if self.forecast:
             self._forecast()
             return
-        follows = int(os.environ.get("RANK", "0")) > 0  # under torchrun the first process alone writes
-        if follows:
-            self.out.mkdir(parents=True, exist_ok=True)
-        with nullcontext() if follows else writing(self.out, *WRITTEN), process_group() as device:
+        with writing(self.out, *WRITTEN), process_group(chosen) as device:
             data = self.source.load(self.seed).in_range(-1.0, 1.0)
             monitor = self._monitor(data) if self.audit_every else None
             train_denoiser(

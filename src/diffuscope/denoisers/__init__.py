@@ -18,6 +18,7 @@ from .contract import (
     velocity_to_denoised,
 )
 from .counting import CountingDenoiser
+from .devices import device_of, on_device
 from .edm import Preconditioned, Preconditioning, preconditioning
 from .files import load_denoiser, load_npz, save_denoiser
 from .guidance import ConditionalDenoiser, Guided, OfClass
@@ -42,8 +43,8 @@ __all__ = [
     "Guided", "LevelTable", "LinearDenoiser", "Network", "NoisePredictor", "OfClass",
     "Preconditioned", "Preconditioning", "Rescheduled", "ScheduleTime", "SignalTime", "StepIndex",
     "SymmetricLinearDenoiser", "UNet", "VPredictor", "VelocityPredictor", "classes_of", "clock_of", "denoised_to_noise",
-    "denoised_to_score", "denoised_to_velocity", "load_callable", "load_denoiser", "load_model", "load_npz",
-    "nearest_trained_time", "noise_to_denoised", "over_events", "preconditioning", "require_batch", "require_fits_data",
-    "require_fits_model", "require_shape_and_range", "save_denoiser",
+    "denoised_to_score", "denoised_to_velocity", "device_of", "load_callable", "load_denoiser", "load_model",
+    "load_npz", "nearest_trained_time", "noise_to_denoised", "on_device", "over_events", "preconditioning",
+    "require_batch", "require_fits_data", "require_fits_model", "require_shape_and_range", "save_denoiser",
     "score_to_denoised", "seeded", "velocity_to_denoised",
 ]  # fmt: skip

@@ -13,27 +13,33 @@ between: its sample is :math:`D(\sigma_T\varepsilon, T)` at the highest level of
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffuscope.denoisers import (
     Batch,
+    BatchTime,
     Checked,
     ConditionalDenoiser,
     Denoiser,
     Guided,
     OfClass,
     classes_of,
+    device_of,
     nearest_trained_time,
     require_shape_and_range,
 )
+from diffuscope.distributed import sharers
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Gaussian
 from diffuscope.memory import require_memory
 from diffuscope.progress import progress_bar
-from diffuscope.schedules import as_time
+from diffuscope.schedules import Schedule, as_time
+from diffuscope.shared_work import shared_rows, shared_tensors
 from diffuscope.streams import require_seed
 
 from .contract import Sampler, sample
@@ -97,12 +103,21 @@ def generate(
     x_start = float(schedule.sigma(times[0])) * torch.randn(n, *shape, dtype=dtype, generator=generator)
     if start is not None:
         x_start += float(schedule.alpha(times[0])) * start.sample(n, generator=generator).to(x_start)
-    x_start, finished = x_start.to(_device(denoiser)), []
-    batches = torch.arange(n).split(batch_size)
-    for index in progress_bar(batches, desc="sampling", unit="batch", disable=not progress):
-        model = conditioned(denoiser, cycled(classes, index), guidance)
-        finished.append(finish(model, sampler, x_start[index], times, noise=generator, batch_size=batch_size))
-    return torch.cat(finished)
+    x_start = x_start.to(device_of(denoiser))
+    batches, together = torch.arange(n).split(batch_size), sharers()
+    noises = [generator] * len(batches)
+    if together > 1 and sampler.stochastic:
+        noises = _before_each(generator, sampler, schedule, [x_start[index] for index in batches], times)
+    with progress_bar(desc="sampling", unit="batch", total=len(batches), disable=not progress) as bar:
+
+        def draw(index: Tensor, noise: torch.Generator) -> Batch:
+            model = conditioned(denoiser, cycled(classes, index), guidance)
+            drawn = finish(model, sampler, x_start[index], times, noise=noise, batch_size=batch_size)
+            bar.update(min(together, len(batches) - bar.n))
+            return drawn
+
+        pieces = [partial(draw, index, noise) for index, noise in zip(batches, noises, strict=True)]
+        return torch.cat(shared_tensors(pieces, x_start.device))
 
 
 @torch.no_grad()
@@ -117,14 +132,44 @@ def finish(
 ) -> Batch:
     """Samples from states at `times[0]`: the sampler over `times`, in batches, and a denoise at the last time.
 
+    Where processes share their work, they share the batches of a sampler without `noise`.
     Raises InputError for samples that are not finite, and for a model whose answers are of another shape or dtype.
     """
-    denoiser = Checked(denoiser)
-    ends = (sample(sampler, denoiser, part, times, noise=noise) for part in x_start.split(batch_size))
-    finished = torch.cat([denoiser(end, times[-1]) for end in ends])
+    checked, device = Checked(denoiser), device_of(denoiser)
+
+    def finished_part(part: Batch) -> Batch:
+        there = part if device.type == "cpu" else part.to(device)
+        return checked(sample(sampler, checked, there, times, noise=noise), times[-1]).to(part.device)
+
+    if noise is None:
+        finished = shared_rows(finished_part, x_start, batch_size)
+    else:
+        finished = torch.cat([finished_part(part) for part in x_start.split(batch_size)])
     if not bool(torch.isfinite(finished).all()):
         raise InputError(f"model: expected finite samples, got NaN or infinity from {len(times) - 1} steps")
     return finished
+
+
+@dataclass(frozen=True)
+class _Free:
+    """A denoiser that costs nothing."""
+
+    schedule: Schedule
+
+    def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
+        del t
+        return x_t
+
+
+def _before_each(
+    noise: torch.Generator, sampler: Sampler, schedule: Schedule, parts: list[Batch], times: Float[Tensor, " times"]
+) -> list[torch.Generator]:
+    """The generator as it is before each part, if one process draws all: the numbers drawn do not depend on answers."""
+    before = []
+    for part in parts:
+        before.append(torch.Generator(noise.device).set_state(noise.get_state()))
+        sample(sampler, _Free(schedule), part, times, noise=noise)
+    return before
 
 
 def model_times(
@@ -177,9 +222,3 @@ def conditioned(denoiser: Denoiser, y: Tensor | None, guidance: float | int = 1.
         raise InputError(f"classes: expected classes 0 .. {known - 1}, got {given}")
     conditional = OfClass(denoiser, y)
     return conditional if guidance == 1 else Guided(conditional, denoiser, guidance)
-
-
-def _device(denoiser: Denoiser) -> torch.device:
-    """The device of the model's weights; the CPU for a model without weights."""
-    weight = next(denoiser.parameters(), None) if isinstance(denoiser, nn.Module) else None
-    return torch.device("cpu") if weight is None else weight.device

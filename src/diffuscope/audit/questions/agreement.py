@@ -191,7 +191,7 @@ def _ask(session: Session) -> Answer | None:
         return _unknown(reason)
     key = pair.digest(session)
     samples = session.stage(f"agreement-samples-{key}", "sampling twice", partial(measure_samples, session, pair))
-    scores = session.stage(f"agreement-scores-{key}", "comparing scores", partial(measure_scores, session, pair))
+    scores = session.shared_stage(f"agreement-scores-{key}", "comparing scores", partial(measure_scores, session, pair))
     pairs = pairs_of_points(session, session.numpy_stream("agreement pairs"))
     result = compared(session, pair, samples, scores, pairs)
     found = findings(result, copying=session.copies_training, leaning=session.leans_to_training)

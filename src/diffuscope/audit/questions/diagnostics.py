@@ -37,10 +37,9 @@ def diagnose(session: Session) -> Diagnostics:
     """Measure and reduce."""
     knowledge, levels = information(session, session.numpy_stream("information")), session.levels
     try:
-        squares = [
-            session.stage(f"equation-{index:02d}", "differentiating", partial(measure_equation, session, index))
-            for index in range(len(levels))
-        ]
+        _ = session.points  # which all stages need
+        measured = {f"equation-{index:02d}": partial(measure_equation, session, index) for index in range(len(levels))}
+        squares = session.each_stage("differentiating", measured)
     except InputError as error:
         return Diagnostics(None, str(error), knowledge)
     ratios, scale, significance = levels.ratios.numpy(), session.subject.scale, session.settings.significance

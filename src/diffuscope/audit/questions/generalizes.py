@@ -13,11 +13,11 @@ from functools import partial
 
 import numpy as np
 
+from diffuscope.denoisers.contents import modules_within
 from diffuscope.findings import Finding
 from diffuscope.report import Block
 from diffuscope.samplers import is_one_step
 
-from ..fingerprint import modules_within
 from ..question import Answer, Question
 from ..session import Session
 from ..standing import DRAWS, Position
@@ -206,7 +206,7 @@ def outlook(session: Session) -> Outlook:
     """Everything that is measured; the trajectories' part is stored."""
     subject, rng = session.subject, session.numpy_stream
     position = Position.of(session.measures, pairs_of_points(session, rng("generalizes pairs")))
-    along = session.stage("target-noise", "measuring the target's noise", partial(measure_target_noise, session))
+    along = session.shared_stage("target-noise", "measuring the target's noise", partial(measure_target_noise, session))
     target = None
     if subject.originals is None:
         target = TargetNoise(

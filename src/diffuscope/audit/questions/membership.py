@@ -124,7 +124,7 @@ def bounded(session: Session) -> EpsilonBound | None:
         stream = session.torch_stream("canaries")
         return {"scores": canary_scores(session.subject.denoiser, canaries, settings.levels, stream)}
 
-    stored = session.stage(f"canaries-{digest(canaries.examples)[:16]}", "measuring canaries", scores)
+    stored = session.shared_stage(f"canaries-{digest(canaries.examples)[:16]}", "measuring canaries", scores)
     return epsilon_lower_bound(stored["scores"], canaries.included.numpy(), delta=settings.delta)
 
 

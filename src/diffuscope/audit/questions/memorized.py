@@ -17,7 +17,6 @@ from torch import Tensor
 
 from diffuscope.data import Table
 from diffuscope.errors import InputError
-from diffuscope.exact import nearest_neighbors
 from diffuscope.files import finite
 from diffuscope.findings import Finding, exact_share_interval
 from diffuscope.report import Block
@@ -35,6 +34,7 @@ from ..question import Answer, Question
 from ..repeats import repeats_table
 from ..rows_of import part_of, rows_of
 from ..session import Session
+from ..shared_neighbors import nearest_neighbors
 from ..standard_names import measures_table, standard_measures, table_measures
 from ..subject import Subject
 from ..suspects import suspects

@@ -300,7 +300,7 @@ def _cell(level: float) -> Cell:
 def _ask(session: Session) -> Answer:
     if is_one_step(session.subject.denoiser):
         return Answer(findings=[_unknown("the model declares that it is a one-step map (one_step = True)")])
-    arrays = session.stage("order", "following decisions", partial(measure_components, session))
+    arrays = session.shared_stage("order", "following decisions", partial(measure_components, session))
     subject, settings = session.subject, session.settings
     result = ComponentLevels(
         ratios=session.levels.ratios.numpy(),

@@ -18,42 +18,20 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
-from torch import Tensor
 
-from diffuscope.denoisers import Batch
 from diffuscope.findings import Chart, Finding, Mark, Panel, Rule, bootstrap_sums, line, percentile_interval, points
 from diffuscope.findings.numbers import number
 from diffuscope.report import Cell, Table
-from diffuscope.samplers import (
-    DDIM,
-    DPMSolverPP2M,
-    Euler,
-    Heun,
-    finish,
-    model_times,
-    suggest_skip,
-    teleport,
-)
 from diffuscope.samplers.generation import RHO
 from diffuscope.store import Arrays
 
-from ..generation import starting_noise
 from ..level_charts import NOISE, noise_panel
-from ..own_sampler import own_row
 from ..question import Answer, Question
 from ..session import Session
+from ..step_measures import BUDGETS, REFERENCE_STEPS, SAMPLERS, measure_steps, steps_within
 
-REFERENCE_STEPS = 128
-BUDGETS = (5, 8, 10, 15, 20, 35)
-SAMPLERS: dict[str, Euler | DDIM | Heun | DPMSolverPP2M] = {
-    "Euler": Euler(),
-    "DDIM": DDIM(),
-    "Heun": Heun(),
-    "DPM-Solver++ 2M": DPMSolverPP2M(),
-}
 CONFIDENCE = 0.95
 ENOUGH = 0.1  # standard deviations of the data: a budget whose error is at most this suffices
 
@@ -76,68 +54,6 @@ class Steps:
     skip: float  # the lowest at or above it whose measured error is too: recommended; the top level if nowhere
     measured: Float[ndarray, " seeds"]  # distance of the finely integrated teleported run from the reference
     tolerance: float
-
-
-def measure_steps(session: Session) -> Arrays:
-    """The fields of `Steps` that depend on the model, as arrays."""
-    denoiser, scale, levels = session.subject.denoiser, session.subject.scale, session.levels
-    gaussian, seeds = session.references.gaussian, session.settings.step_seeds
-    tolerance = session.settings.skip_tolerance
-    high, low = float(levels.ratios[0]), float(levels.ratios[-1])
-
-    def times(steps: int, top: float = high) -> Float[Tensor, " times"]:
-        # a jump to the lowest level leaves only the final denoiser call
-        return model_times(denoiser, steps, high=top, low=low) if low < top else levels.times[-1:]
-
-    fine = times(REFERENCE_STEPS)
-    start = starting_noise(gaussian, denoiser.schedule, float(fine[0]), seeds, session.torch_stream("steps"))
-
-    def distance(a: Batch, b: Batch) -> Float[Tensor, " seeds"]:
-        return (a - b).flatten(1).double().square().mean(1).sqrt() / scale
-
-    reference = finish(denoiser, Heun(), start, fine)
-    session.advance()
-    coarse = finish(denoiser, Heun(), start, times(REFERENCE_STEPS // 2))
-    reference_error = float(distance(coarse, reference).square().mean().sqrt()) / 3
-    session.advance()
-    suggestion = suggest_skip(denoiser, gaussian, start, levels.times, tolerance=tolerance)
-    # the estimate is of first order: move up until the measured displacement is within the tolerance too
-    landed, measured, skip = start, torch.zeros(seeds, dtype=torch.float64), high
-    for index in range(suggestion.index, 0, -1):
-        jump = teleport(gaussian, denoiser.schedule, start, fine[0], levels.times[index])
-        ratio = float(levels.ratios[index])
-        missed = distance(finish(denoiser, Heun(), jump, times(REFERENCE_STEPS // 2, ratio)), reference)
-        if float(missed.square().mean().sqrt()) <= tolerance:
-            landed, measured, skip = jump, missed, ratio
-            break
-    session.advance()
-    own = own_row(session.settings.sampler, denoiser, start, times, BUDGETS)
-    table = {}
-    for name, x, top in (("plain", start, high), ("teleported", landed, skip)):
-        columns = []
-        for sampler in SAMPLERS.values():
-            for budget in BUDGETS:
-                taken = times(steps_within(budget, sampler.nfe_per_step), top)
-                columns.append(distance(finish(denoiser, sampler, x, taken), reference))
-            session.advance()
-        if own is not None:
-            columns += [distance(own.finish(denoiser, x, times(steps, top)), reference) for steps in own.steps]
-        table[name] = torch.stack(columns, 1).reshape(seeds, -1, len(BUDGETS)).numpy()
-    return table | {
-        "reference_error": np.array(reference_error),
-        "candidates": levels.ratios.numpy(),
-        "lowest": np.array(low),
-        "own_steps": np.array([] if own is None else own.steps, dtype=np.int64),
-        "estimated": (suggestion.error.at_end / scale).T.numpy(),
-        "skip": np.array(skip),
-        "suggested": np.array(suggestion.noise_to_signal),
-        "measured": measured.numpy(),
-    }
-
-
-def steps_within(budget: int, nfe_per_step: int) -> int:
-    """Steps that leave one function evaluation for the last denoise."""
-    return max(1, (budget - 1) // nfe_per_step)
 
 
 def reduced(arrays: Arrays, scale: float, tolerance: float, own: str = "") -> Steps:
@@ -325,7 +241,7 @@ def _numbers(result: Steps) -> Table:
 
 def _ask(session: Session) -> Answer:
     session.progress.set_postfix_str("counting steps")
-    arrays = session.store.remember("steps", partial(measure_steps, session))
+    arrays = session.store.remember_together("steps", partial(measure_steps, session))
     own = session.settings.sampler
     result = reduced(arrays, session.subject.scale, session.settings.skip_tolerance, own)
     found, best = findings(result, session.numpy_stream("steps")), recommended(result, session.numpy_stream("steps"))

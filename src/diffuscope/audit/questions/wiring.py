@@ -9,7 +9,7 @@ at every level against formulas that know only mean and deviation,
 All on training examples, so that a memorizer passes: it is what it claims to be.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from diffuscope.byte_examples import extremes, floats_at
 from diffuscope.denoisers import Batch
 from diffuscope.errors import InputError
 from diffuscope.findings import Finding, Tone, bootstrap_sums, percentile_interval
+from diffuscope.shared_work import told_by_process_0
 from diffuscope.store import Arrays
 
 from ..conventions import DECLARED, gaussian_error
@@ -233,7 +234,8 @@ def _ask(session: Session) -> Answer:
     denoiser, levels = session.subject.denoiser, session.levels
     schedule, t = denoiser.schedule, levels.times[len(levels) // 2]
     x = (schedule.alpha(t) * clean[:POINTS] + schedule.sigma(t) * noise[:POINTS]).to(clean.dtype)
-    faults = manners(denoiser, x, torch.stack([t, levels.times[0], levels.times[-1]]))
+    times = torch.stack([t, levels.times[0], levels.times[-1]])
+    faults = [Fault(**fault) for fault in told_by_process_0(lambda: list(map(asdict, manners(denoiser, x, times))))]
     first = manners_finding(faults)
     if first.tone == "alarm":
         session.advance()
