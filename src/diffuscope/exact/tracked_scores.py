@@ -1,0 +1,248 @@
+r"""Scores of all points for a batch that moves a little, and the mean they give, with a bound on every error.
+
+At one noise level the score of the point y_i for the query :math:`q = x_t - \alpha c` (c is the mean of the points) is
+
+.. math::  s_i = k\, q \cdot (y_i - c) - \kappa h_i + \ell_i, \qquad k = \alpha / \sigma^2, \quad
+           \kappa = \alpha^2 / \sigma^2, \quad h_i = \tfrac12 |y_i - c|^2 .
+
+**Tracking.** We hold :math:`G_i \approx p \cdot \tilde y_i` for all points, in float32, of a query p = q - e that is
+known in float64. The next query is :math:`q' = a p + r`; with :math:`r = \sum_{n \le N} t_n d_n + e'` in digits (see
+`tracked_points`) :math:`G' = a G + \sum_n t_n\, d_n \cdot \tilde y_i`, and what is left out, e', is known and made up
+for by the next digits. The factor a is kept outside of G. A product without a past is the same with p = 0 and needs one
+or two digits more: that is all that a new batch, a jump or fresh noise costs.
+
+**The bound.** Let eta bound what rounding does to any score (below) and :math:`\epsilon = \eta + k |e| \rho`, where
+:math:`\rho = \max |y_i - c|`. With the weights E_i as computed, their mean D^, and V = sum E_i |y_i - D^|^2 / sum E_i:
+
+1. Between the exact scores of q and those of p the mean moves by the integral of :math:`k\, \mathrm{Cov}_\tau(y)\, e`
+   over the way, at most :math:`k |e| \sup \mathrm{tr\,Cov}_\tau`, and :math:`\mathrm{tr\,Cov}_\tau \le e^{2 \epsilon} V`
+   since no normalized weight on it differs from E by more than that factor.
+2. The other errors of the scores, at most eta, change weights by factors :math:`e^{\pm\eta}`, and the mean by at most
+   :math:`(e^\eta - 1)\, e^{2\epsilon} \sqrt V`, for :math:`\sum E_i (y_i - D^) = 0`.
+3. Weights are cut to integers I_i of at most 2e9. The mean of integers is exact; the cut is less than 1 for each point:
+   at most :math:`e^{2\epsilon} \sum_i |y_i - D^| / \sum I_i`, which also covers weights too small for a float.
+4. The points themselves: max |R_i|.
+
+V follows from the sums of I_i h_i, with h_i rounded up, and the same allowance for the cut.
+
+Rounding, with u = 2^-24: every product is an exact integer; taking it to float32, scaling and adding it is wrong by at
+most :math:`4 u |t_n| |d_n| |\tilde y| + 2 u |G|`, summed over all steps (and contracted by a); the score by
+:math:`4 u (k s |G| + \max(\kappa h + |\ell|))`; :math:`k |p| |R|`; 32 u for the difference from the largest score, which
+is below 22 where a weight counts, and for exp. The sizes of G are bounded by |p| |y~| (Cauchy and Schwarz).
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Float32, Float64
+from torch import Tensor
+
+from ._screening import PointTable
+from .tracked_points import (
+    EXTRA,
+    LARGEST_INNER,
+    LARGEST_WEIGHT,
+    ROWS,
+    GridPoints,
+    byte_digits,
+    digits,
+    from_byte_digits,
+    half_squares_of,
+    integer_product,
+)
+
+SINGLE, DOUBLE = 2.0**-24, 2.0**-53
+MOST_DIGITS = 5  # of one query: 2^-40 of it is left
+
+
+@dataclass(frozen=True)
+class TrackedLevel:
+    """alpha and sigma of one level, and the factors of the scores."""
+
+    alpha: float
+    sigma: float
+
+    @property
+    def k(self) -> float:
+        return self.alpha / self.sigma**2
+
+    @property
+    def kappa(self) -> float:
+        return (self.alpha / self.sigma) ** 2
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of every row, a bound on its error in norm, a bound on V, and sum I / max I: how many points matter."""
+
+    value: Float64[Tensor, "rows d"]
+    error: Float64[Tensor, " rows"]
+    variance: Float64[Tensor, " rows"]
+    effective: Float64[Tensor, " rows"]
+
+
+@dataclass
+class TrackedScores:
+    """The state of some rows of a batch between calls, and the scores of the last call."""
+
+    table: PointTable
+    grid: GridPoints
+    n_rows: int
+    p: Float64[Tensor, "rows d"] = field(init=False)
+    G: Float32[Tensor, "points rows"] = field(init=False)
+    scores: Float32[Tensor, "points rows"] = field(init=False)
+    largest: Float32[Tensor, " rows"] = field(init=False)  # of the scores
+    factor: float = field(init=False, default=0.0)  # of G; zero: no past
+    rounded: Float64[Tensor, " rows"] = field(init=False)  # the error of G by rounding so far
+    left: Float64[Tensor, " rows"] = field(init=False)  # |e|
+    products: int = field(init=False, default=0)  # with queries, of one digit, in all
+
+    def __post_init__(self) -> None:
+        self.G = torch.empty(len(self.table), self.n_rows)
+        self.scores = torch.empty_like(self.G)
+        self.forget()
+
+    def forget(self) -> None:
+        self.p = torch.zeros(self.n_rows, self.table.points.shape[1], dtype=torch.float64)
+        self.factor, self.rounded = 0.0, torch.zeros(self.n_rows, dtype=torch.float64)
+
+    def keep(self, rows: Tensor) -> None:
+        """Only these rows from now on."""
+        self.p, self.rounded, self.left = self.p[rows], self.rounded[rows], self.left[rows]
+        self.n_rows = len(rows)
+        self.G = self.G[:, rows].contiguous()
+        self.scores = torch.empty_like(self.G)
+
+    def move(self, q: Float64[Tensor, "rows d"], level: TrackedLevel, allowed: Float64[Tensor, " rows"]) -> None:
+        """The scores for q, with digits until |e| <= `allowed` in every row, from the past or without, as is cheaper."""
+        square = float(self.p.square().sum())
+        a = float((q * self.p).sum()) / square if square > 0 else 0.0
+        r = q - a * self.p
+        if self.factor == 0 or not 1e-6 < a * self.factor < 1e6 or float(r.abs().max()) >= 0.5 * float(q.abs().max()):
+            self.forget()
+            a, r = 0.0, q
+        found = []
+        for digit, step, rest in digits(r):
+            found.append((digit, step))
+            r = rest
+            if len(found) == MOST_DIGITS or bool((rest.norm(dim=1) <= allowed).all()):
+                break
+        first = self.factor == 0
+        self.factor = 1.0 if first else a * self.factor
+        self.p = q - r
+        # p, q and r are sums in float64; the steps of earlier calls included, a few roundings of what they hold
+        self.left = r.norm(dim=1) + 64 * DOUBLE * (q.norm(dim=1) + self.p.norm(dim=1))
+        self._count_rounding(found, first)
+        self._products(found, first, level)
+        self.products += len(found) * len(self.grid.planes)
+
+    def _count_rounding(self, found: list[tuple[Tensor, float]], first: bool) -> None:
+        norms = [abs(step) * digit.double().norm(dim=0) / self.factor for digit, step in found]
+        most = self.p.norm(dim=1) / self.factor + sum(norms, torch.zeros_like(self.rounded))
+        # |a p| <= |p'| + sum |t d|: no partial sum is larger than `most` times |y~|
+        if first:
+            self.rounded = torch.zeros_like(self.rounded)
+        for norm in norms:
+            for plane_norm, j in zip(self.grid.norms, range(len(self.grid.norms)), strict=True):
+                self.rounded = self.rounded + 4 * SINGLE * norm * plane_norm / 256**j
+                self.rounded = self.rounded + 2 * SINGLE * (most * self.grid.norm + self.rounded)
+
+    def _products(self, found: list[tuple[Tensor, float]], first: bool, level: TrackedLevel) -> None:
+        bias = (self.table.log_weights - level.kappa * self.table.half_squares).float()[:, None]
+        scale = level.k * self.grid.step * self.factor
+        self.largest = torch.full((self.n_rows,), -torch.inf)
+        for rows in self.grid.ranges():
+            G = self.G[rows]
+            if first:
+                G.zero_()
+            for digit, step in found:
+                for j, plane in enumerate(self.grid.planes):
+                    G.add_(integer_product(plane[rows], digit), alpha=step / self.factor / 256**j)
+            scores = torch.add(bias[rows], G, alpha=scale, out=self.scores[rows])
+            self.largest = torch.maximum(self.largest, scores.amax(0))
+
+    def score_error(self, level: TrackedLevel) -> tuple[Float64[Tensor, " rows"], Float64[Tensor, " rows"]]:
+        """(eta, eta + k |e| rho): of the rounding of the scores, and of the scores of q."""
+        norm = self.p.norm(dim=1)
+        biases = level.kappa * float(self.table.half_squares.max()) + float(self.table.log_weights.min().abs())
+        largest = norm * self.grid.norm / self.factor + self.rounded  # of |G|
+        scale = level.k * self.grid.step * self.factor
+        eta = scale * self.rounded + 4 * SINGLE * (scale * largest + biases)
+        eta = eta + level.k * norm * self.grid.residual + 32 * SINGLE
+        # h_i and the products of float64 that stand for the exact score
+        eta = eta + (self.p.shape[1] + 16) * DOUBLE * (biases + level.k * norm * self.table.radius)
+        return eta, eta + level.k * self.left * self.table.radius
+
+    def mean(self, level: TrackedLevel, columns: Tensor | None = None) -> Mean:
+        """The mean of all rows, or of those columns, by sums of integer weights."""
+        largest = self.largest if columns is None else self.largest[columns]
+        top = largest - math.log(LARGEST_WEIGHT)
+        d, n_planes, n_columns = self.p.shape[1], len(self.grid.planes), len(top)
+        sums = torch.zeros(d + EXTRA, n_columns, dtype=torch.float64)
+        totals = [torch.zeros(d + EXTRA, 4 * n_columns, dtype=torch.int32) for _ in range(n_planes)]
+        for piece, rows in enumerate(self.grid.ranges()):
+            scores = self.scores[rows] if columns is None else self.scores[rows, columns]
+            weights = byte_digits((scores - top).exp_())
+            for total, transposed in zip(totals, self.grid.transposed, strict=True):
+                total += integer_product(transposed[piece], weights)
+            if (piece + 1) * ROWS % LARGEST_INNER == 0 or rows.stop == len(self.grid):
+                for j, total in enumerate(totals):
+                    sums += from_byte_digits(total) / 256**j
+                    total.zero_()
+        return self._bounded(level, sums, columns)
+
+    def _bounded(self, level: TrackedLevel, sums: Float64[Tensor, "sums rows"], columns: Tensor | None) -> Mean:
+        eta, epsilon = self.score_error(level)
+        left = self.left
+        if columns is not None:
+            eta, epsilon, left = eta[columns], epsilon[columns], left[columns]
+        mass = sums[-EXTRA]
+        mean = self.grid.offset + self.grid.step * sums[:-EXTRA].T / mass[:, None]
+        shift = (mean - self.table.center).square().sum(1)
+        n = len(self.table)
+        everywhere = 2 * self.table.half_squares.sum() + n * shift  # sum_i |y_i - D^|^2, up to its cross term
+        everywhere = everywhere + 2 * n * shift.sqrt() * self._off_center()
+        slack = self.grid.residual * (8 * self.table.radius + self.grid.residual)
+        inside = (2 * half_squares_of(sums, self.grid) / mass - shift).clamp_min(0)
+        variance = inside + everywhere / mass + slack + 1e-9 * self.table.radius**2
+        growth = (2 * epsilon).exp()
+        error = level.k * left * growth * variance + eta.expm1() * growth * variance.sqrt()
+        error = error + growth * (n * everywhere).sqrt() / mass + self.grid.residual
+        error = error + 64 * DOUBLE * (mean.norm(dim=1) + abs(self.grid.offset) * mean.shape[1] ** 0.5)
+        return Mean(mean, error, variance, mass / LARGEST_WEIGHT)
+
+    def _off_center(self) -> float:
+        """A bound on |mean of the points - c|: the center is their mean, rounded."""
+        return self.table.points.shape[1] ** 0.5 * len(self.table) * DOUBLE * self.table.largest_norm
+
+
+def float64_mean(
+    table: PointTable,
+    x: Float64[Tensor, "rows d"],
+    alpha: Float64[Tensor, " rows"],
+    sigma: Float64[Tensor, " rows"],
+) -> tuple[Float64[Tensor, "rows d"], Float[Tensor, " rows"]]:
+    """The mean by plain products in float64 and a bound on its error: for what digits do not settle."""
+    k, kappa = alpha / sigma**2, (alpha / sigma) ** 2
+    q = k[:, None] * (x - alpha[:, None] * table.center)
+    largest = torch.full_like(k, -torch.inf)
+    mass, square, total = torch.zeros_like(k), torch.zeros_like(k), torch.zeros_like(q)
+    for start, stop in table.chunks(queries=len(x)):
+        y = table.points[start:stop].double() - table.center
+        scores = q @ y.T - kappa[:, None] * table.half_squares[start:stop] + table.log_weights[start:stop]
+        peak = torch.maximum(largest, scores.amax(1))
+        weights = (scores - peak[:, None]).exp_()
+        fade = (largest - peak).exp()
+        mass = fade * mass + weights.sum(1)
+        square = fade * square + 2 * (weights @ table.half_squares[start:stop])
+        total = fade[:, None] * total + weights @ y
+        largest = peak
+    shift = total / mass[:, None]
+    variance = (square / mass - shift.square().sum(1)).clamp_min(0) + 1e-9 * table.radius**2
+    d, n = x.shape[1], len(table)
+    sizes = q.norm(dim=1) * table.radius + kappa * table.half_squares.max() + table.log_weights.min().abs() + 800
+    sizes = sizes + k * (x.norm(dim=1) + alpha * table.center.norm()) * table.radius
+    eta = 2 * (d + 16) * DOUBLE * sizes
+    error = eta.expm1() * (2 * eta).exp() * variance.sqrt() + 4 * (n + 16) * DOUBLE * (table.radius + table.largest_norm)
+    return shift + table.center, error.clamp_max(2 * table.radius)
