@@ -46,6 +46,7 @@ class GridPoints:
     step: float
     residual: float  # max |R_i|
     norms: tuple[float, ...]  # of every plane, the largest norm of a row
+    sum_of_half_squares: float
     half_square_step: float  # (256 a_i + b_i) times this is at least h_i = |y_i - c|^2 / 2, and nearly equal to it
 
     @classmethod
@@ -79,7 +80,7 @@ class GridPoints:
         # what the differences above may have lost in float64
         residual += 8 * 2.0**-53 * math.sqrt(table.points.shape[1]) * (max(abs(low), abs(high)) + abs(offset))
         pieces = tuple(tuple(columns) for columns in transposed)
-        return cls(planes, pieces, offset, step, residual, tuple(norms), half_square_step)
+        return cls(planes, pieces, offset, step, residual, tuple(norms), float(table.half_squares.sum()), half_square_step)
 
     def __len__(self) -> int:
         return len(self.planes[0])
@@ -116,8 +117,8 @@ def byte_digits(weights: Float32[Tensor, "points columns"]) -> Int8[Tensor, "poi
 
 def from_byte_digits(sums: Int32[Tensor, "rows four_times_columns"]) -> Float64[Tensor, "rows columns"]:
     """The sums of integers whose digits were summed."""
-    base = torch.tensor([1.0, 256.0, 65536.0, 16777216.0], dtype=torch.float64)
-    return (sums.reshape(len(sums), -1, 4).double() * base).sum(2)
+    digit = sums.reshape(len(sums), -1, 4).double()
+    return digit[..., 0] + 256 * (digit[..., 1] + 256 * (digit[..., 2] + 256 * digit[..., 3]))
 
 
 def integer_product(left: Int8[Tensor, "n k"], right: Int8[Tensor, "k m"]) -> Int32[Tensor, "n m"]:

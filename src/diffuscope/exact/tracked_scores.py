@@ -28,7 +28,8 @@ V follows from the sums of I_i h_i, with h_i rounded up, and the same allowance 
 Rounding, with u = 2^-24: every product is an exact integer; taking it to float32, scaling and adding it is wrong by at
 most :math:`4 u |t_n| |d_n| |\tilde y| + 2 u |G|`, summed over all steps (and contracted by a); the score by
 :math:`4 u (k s |G| + \max(\kappa h + |\ell|))`; :math:`k |p| |R|`; 32 u for the difference from the largest score, which
-is below 22 where a weight counts, and for exp. The sizes of G are bounded by |p| |y~| (Cauchy and Schwarz).
+is below 22 where a weight counts, and for exp. |G| is measured; it is several times less than |p| |y~|, and so is the
+product with the leading digit, by which G changes.
 """
 
 import math
@@ -53,6 +54,7 @@ from .tracked_points import (
 )
 
 SINGLE, DOUBLE = 2.0**-24, 2.0**-53
+LEAST_EXPONENT = -80.0  # of a weight that is cut to zero anyway
 MOST_DIGITS = 5  # of one query: 2^-40 of it is left
 
 
@@ -91,28 +93,30 @@ class TrackedScores:
     n_rows: int
     p: Float64[Tensor, "rows d"] = field(init=False)
     G: Float32[Tensor, "points rows"] = field(init=False)
-    scores: Float32[Tensor, "points rows"] = field(init=False)
-    largest: Float32[Tensor, " rows"] = field(init=False)  # of the scores
+    bias: Float32[Tensor, "points 1"] = field(init=False)  # of the scores of the last call
+    scale: float = field(init=False)
+    largest: Float32[Tensor, " rows"] = field(init=False)  # of these scores
     factor: float = field(init=False, default=0.0)  # of G; zero: no past
+    fresh: bool = field(init=False, default=True)  # whether the last call was without a past
     rounded: Float64[Tensor, " rows"] = field(init=False)  # the error of G by rounding so far
+    size: Float64[Tensor, " rows"] = field(init=False)  # the largest |G|
     left: Float64[Tensor, " rows"] = field(init=False)  # |e|
     products: int = field(init=False, default=0)  # with queries, of one digit, in all
 
     def __post_init__(self) -> None:
         self.G = torch.empty(len(self.table), self.n_rows)
-        self.scores = torch.empty_like(self.G)
         self.forget()
 
     def forget(self) -> None:
         self.p = torch.zeros(self.n_rows, self.table.points.shape[1], dtype=torch.float64)
         self.factor, self.rounded = 0.0, torch.zeros(self.n_rows, dtype=torch.float64)
+        self.size = torch.zeros_like(self.rounded)
 
     def keep(self, rows: Tensor) -> None:
         """Only these rows from now on."""
-        self.p, self.rounded, self.left = self.p[rows], self.rounded[rows], self.left[rows]
+        self.p, self.rounded, self.left, self.size = self.p[rows], self.rounded[rows], self.left[rows], self.size[rows]
         self.n_rows = len(rows)
         self.G = self.G[:, rows].contiguous()
-        self.scores = torch.empty_like(self.G)
 
     def move(self, q: Float64[Tensor, "rows d"], level: TrackedLevel, allowed: Float64[Tensor, " rows"]) -> None:
         """The scores for q, with digits until |e| <= `allowed` in every row, from the past or without, as is cheaper."""
@@ -128,47 +132,58 @@ class TrackedScores:
             r = rest
             if len(found) == MOST_DIGITS or bool((rest.norm(dim=1) <= allowed).all()):
                 break
-        first = self.factor == 0
+        first = self.fresh = self.factor == 0
         self.factor = 1.0 if first else a * self.factor
         self.p = q - r
         # p, q and r are sums in float64; the steps of earlier calls included, a few roundings of what they hold
         self.left = r.norm(dim=1) + 64 * DOUBLE * (q.norm(dim=1) + self.p.norm(dim=1))
-        self._count_rounding(found, first)
+        before = self.size
         self._products(found, first, level)
+        self._count_rounding(found, before)
         self.products += len(found) * len(self.grid.planes)
 
-    def _count_rounding(self, found: list[tuple[Tensor, float]], first: bool) -> None:
-        norms = [abs(step) * digit.double().norm(dim=0) / self.factor for digit, step in found]
-        most = self.p.norm(dim=1) / self.factor + sum(norms, torch.zeros_like(self.rounded))
-        # |a p| <= |p'| + sum |t d|: no partial sum is larger than `most` times |y~|
-        if first:
-            self.rounded = torch.zeros_like(self.rounded)
-        for norm in norms:
-            for plane_norm, j in zip(self.grid.norms, range(len(self.grid.norms)), strict=True):
-                self.rounded = self.rounded + 4 * SINGLE * norm * plane_norm / 256**j
-                self.rounded = self.rounded + 2 * SINGLE * (most * self.grid.norm + self.rounded)
+    def _count_rounding(self, found: list[tuple[Tensor, float]], before: Tensor) -> None:
+        """What these digits add to the error of G: of every product by its size, of every sum by that of G."""
+        sizes = [
+            abs(step) * digit.double().norm(dim=0) * plane_norm / 256**j / self.factor
+            for digit, step in found
+            for j, plane_norm in enumerate(self.grid.norms)
+        ]
+        if not sizes:
+            return
+        later = sum(sizes[1:], torch.zeros_like(self.rounded))
+        # the first product is what G was increased by, but for the later ones
+        sizes[0] = torch.minimum(sizes[0], 1.001 * (before + self.size + later))
+        for size in sizes:
+            self.rounded = self.rounded + 4 * SINGLE * size + 2 * SINGLE * 1.001 * (self.size + later)
 
     def _products(self, found: list[tuple[Tensor, float]], first: bool, level: TrackedLevel) -> None:
-        bias = (self.table.log_weights - level.kappa * self.table.half_squares).float()[:, None]
-        scale = level.k * self.grid.step * self.factor
+        self.bias = (self.table.log_weights - level.kappa * self.table.half_squares).float()[:, None]
+        self.scale = level.k * self.grid.step * self.factor
         self.largest = torch.full((self.n_rows,), -torch.inf)
+        self.size = torch.zeros_like(self.rounded)
         for rows in self.grid.ranges():
             G = self.G[rows]
             if first:
                 G.zero_()
             for digit, step in found:
                 for j, plane in enumerate(self.grid.planes):
-                    G.add_(integer_product(plane[rows], digit), alpha=step / self.factor / 256**j)
-            scores = torch.add(bias[rows], G, alpha=scale, out=self.scores[rows])
-            self.largest = torch.maximum(self.largest, scores.amax(0))
+                    G.add_(integer_product(plane[rows], digit).float(), alpha=step / self.factor / 256**j)
+            low, high = G.aminmax(dim=0)
+            self.size = torch.maximum(self.size, torch.maximum(-low, high).double())
+            self.largest = torch.maximum(self.largest, self.scores(rows).amax(0))
+
+    def scores(self, points: slice, columns: Tensor | None = None) -> Float32[Tensor, "_ columns"]:
+        """The scores of the last call for some points: made anew while they are in the cache, not kept."""
+        G = self.G[points] if columns is None else self.G[points][:, columns]
+        return torch.add(self.bias[points], G, alpha=self.scale)
 
     def score_error(self, level: TrackedLevel) -> tuple[Float64[Tensor, " rows"], Float64[Tensor, " rows"]]:
         """(eta, eta + k |e| rho): of the rounding of the scores, and of the scores of q."""
         norm = self.p.norm(dim=1)
         biases = level.kappa * float(self.table.half_squares.max()) + float(self.table.log_weights.min().abs())
-        largest = norm * self.grid.norm / self.factor + self.rounded  # of |G|
         scale = level.k * self.grid.step * self.factor
-        eta = scale * self.rounded + 4 * SINGLE * (scale * largest + biases)
+        eta = scale * self.rounded + 4 * SINGLE * (scale * self.size + biases)
         eta = eta + level.k * norm * self.grid.residual + 32 * SINGLE
         # h_i and the products of float64 that stand for the exact score
         eta = eta + (self.p.shape[1] + 16) * DOUBLE * (biases + level.k * norm * self.table.radius)
@@ -182,8 +197,8 @@ class TrackedScores:
         sums = torch.zeros(d + EXTRA, n_columns, dtype=torch.float64)
         totals = [torch.zeros(d + EXTRA, 4 * n_columns, dtype=torch.int32) for _ in range(n_planes)]
         for piece, rows in enumerate(self.grid.ranges()):
-            scores = self.scores[rows] if columns is None else self.scores[rows, columns]
-            weights = byte_digits((scores - top).exp_())
+            # subnormal numbers take a hundred times longer
+            weights = byte_digits(self.scores(rows, columns).sub_(top).clamp_min_(LEAST_EXPONENT).exp_())
             for total, transposed in zip(totals, self.grid.transposed, strict=True):
                 total += integer_product(transposed[piece], weights)
             if (piece + 1) * ROWS % LARGEST_INNER == 0 or rows.stop == len(self.grid):
@@ -201,7 +216,7 @@ class TrackedScores:
         mean = self.grid.offset + self.grid.step * sums[:-EXTRA].T / mass[:, None]
         shift = (mean - self.table.center).square().sum(1)
         n = len(self.table)
-        everywhere = 2 * self.table.half_squares.sum() + n * shift  # sum_i |y_i - D^|^2, up to its cross term
+        everywhere = 2 * self.grid.sum_of_half_squares + n * shift  # sum_i |y_i - D^|^2, up to its cross term
         everywhere = everywhere + 2 * n * shift.sqrt() * self._off_center()
         slack = self.grid.residual * (8 * self.table.radius + self.grid.residual)
         inside = (2 * half_squares_of(sums, self.grid) / mass - shift).clamp_min(0)

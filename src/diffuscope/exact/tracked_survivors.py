@@ -32,9 +32,12 @@ from torch import Tensor
 
 from ._posterior import Noised, exact_log_weights, heavy_moments
 from ._screening import PointTable
+from .tracked_scores import DOUBLE, TrackedScores
 
 MOST_SURVIVORS = 64  # of one row
-DOUBLE = 2.0**-53
+SAMPLED = 32  # one of so many points is looked at first
+MOST_ROWS_OF_MANY = 0.75  # where more rows than this have too many survivors, none is looked for
+ACCEPTED_ROUNDING = 1e-6  # of log-odds, above which they are compensated
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,14 @@ class Survivors:
         return torch.where(a >= 0, moved, torch.inf)
 
     def mean(
-        self, noised: Noised, bound: Float64[Tensor, " rows"], accepted: float
-    ) -> tuple[Float64[Tensor, "rows d"], Float64[Tensor, " rows"], Float64[Tensor, " rows"]]:
-        """The mean of the survivors with its error in norm and their variance; `bound` is that on L_j here."""
+        self, noised: Noised, bound: Float64[Tensor, " rows"], window: float
+    ) -> tuple[Float64[Tensor, "rows d"], Float64[Tensor, " rows"], Float64[Tensor, " rows"], "Survivors"]:
+        """The mean of the survivors, its error in norm, their variance, and those that count from here on.
+
+        `bound` is that on L_j here. Survivors whose log-weight is below -`window` are left to it from now on.
+        """
         d, table = noised.x.shape[1], self.table
-        log_weights, rounding = exact_log_weights(table, noised, self.indices, self.counted, accepted / d)
+        log_weights, rounding = exact_log_weights(table, noised, self.indices, self.counted, ACCEPTED_ROUNDING / d)
         delta = d * rounding
         peak = log_weights.amax(1)
         weights = (log_weights - peak[:, None]).exp()
@@ -91,52 +97,65 @@ class Survivors:
         square, first = heavy_moments(table, self.indices, weights / mass[:, None])
         mean = table.points[self.indices[:, 0]].double() + first
         variance = (square - first.square().sum(1)).clamp_min(0) + 1e-20 * table.radius**2
-        outside = bound * (noised.alpha / noised.sigma) ** 2 - table.log_weights[self.indices[:, 0]]
-        outside = (outside + delta - peak).exp() * len(table) / mass
+        precision, prior = (noised.alpha / noised.sigma) ** 2, table.log_weights[self.indices]
+        outside = (bound * precision - prior[:, 0] + delta - peak).exp() * len(table) / mass
         error = outside * (table.radius + (mean - table.center).norm(dim=1))
         error = error + (2 * delta).expm1() * variance.sqrt() + 64 * DOUBLE * (mean.norm(dim=1) + table.radius)
-        return mean, error.clamp_max(2 * table.radius), variance
+
+        light = log_weights < (peak - window)[:, None]
+        light[:, 0] = False
+        kept = self.counted & ~light
+        # L of those left out, and its rounding
+        left_out = torch.where(self.counted & light, log_weights - prior + prior[:, :1], -torch.inf).amax(1) + delta
+        bound = torch.maximum(bound, left_out / precision)
+        columns = kept.any(0).nonzero()[:, 0]
+        z = noised.x / noised.alpha[:, None]
+        after = Survivors(table, self.indices[:, columns], kept[:, columns], z, bound)
+        return mean, error.clamp_max(2 * table.radius), variance, after
 
 
 def select(
-    table: PointTable,
-    scores: Tensor,
-    largest: Tensor,
-    window: Float64[Tensor, " rows"],
-    error: Float64[Tensor, " rows"],
-    noised: Noised,
+    state: TrackedScores, window: Float64[Tensor, " rows"], error: Float64[Tensor, " rows"], noised: Noised
 ) -> tuple[Tensor, Survivors | None]:
     """(rows, their survivors): where at most `MOST_SURVIVORS` scores are within `window` of the largest.
 
-    `scores` (points, rows) are wrong by at most `error`.
+    The scores of `state` are wrong by at most `error`.
     """
+    table = state.table
     # rounded down: no point outside the mask is above the threshold
-    threshold = torch.nextafter((largest.double() - window).float(), torch.tensor(-torch.inf))
-    counts = torch.zeros(scores.shape[1], dtype=torch.int64)
-    found = []
-    for start in range(0, len(scores), 4096):
-        mask = scores[start : start + 4096] >= threshold
+    threshold = torch.nextafter((state.largest.double() - window).float(), torch.tensor(-torch.inf))
+    some = slice(0, len(table), SAMPLED)
+    if float(((state.scores(some) >= threshold).sum(0) > 2).double().mean()) > MOST_ROWS_OF_MANY:
+        return torch.zeros(0, dtype=torch.int64), None
+    counts = torch.zeros(len(window), dtype=torch.int64)
+    found, heights = [], []
+    for piece in state.grid.ranges():
+        scores = state.scores(piece)
+        points = ((scores - threshold).amax(1) >= 0).nonzero()[:, 0]
+        scores = scores[points]
+        mask = scores >= threshold
         counts += mask.sum(0)
         mask &= counts <= MOST_SURVIVORS
         pairs = mask.nonzero()
-        pairs[:, 0] += start
+        heights.append(scores[mask])
+        pairs[:, 0] = points[pairs[:, 0]] + piece.start
         found.append(pairs)
     rows = (counts <= MOST_SURVIVORS).nonzero()[:, 0]
     if len(rows) == 0:
         return rows, None
     points, columns = torch.cat(found).T
-    chosen = counts[columns] <= MOST_SURVIVORS
-    points, columns = points[chosen], columns[chosen]
-    order = columns.argsort(stable=True)
-    points, columns = points[order], torch.searchsorted(rows, columns[order])
+    height = torch.cat(heights)
+    chosen = (counts[columns] <= MOST_SURVIVORS).nonzero()[:, 0]
+    chosen = chosen[columns[chosen].argsort(stable=True)]
+    points, columns, height = points[chosen], torch.searchsorted(rows, columns[chosen]), height[chosen]
     counts = counts[rows]
     place = torch.arange(len(points)) - (counts.cumsum(0) - counts)[columns]
     indices = torch.zeros(len(rows), int(counts.max()), dtype=torch.int64)
     counted = torch.zeros_like(indices, dtype=torch.bool)
     indices[columns, place], counted[columns, place] = points, True
-    heights = torch.full(indices.shape, -torch.inf, dtype=scores.dtype)
-    heights[columns, place] = scores[points, rows[columns]]
-    order = heights.argsort(dim=1, descending=True)  # the largest first: it is the reference
+    by_height = torch.full(indices.shape, -torch.inf)
+    by_height[columns, place] = height
+    order = by_height.argsort(dim=1, descending=True)  # the largest first: it is the reference
     indices, counted = indices.gather(1, order), counted.gather(1, order)
     few = noised[rows]
     tau = few.sigma / few.alpha

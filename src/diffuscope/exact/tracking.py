@@ -201,8 +201,9 @@ class _Block:
         likely = bound / tau**2 + math.log(len(self.table)) < math.log(self.tolerance)
         if bool(likely.any()):
             kept = likely.nonzero()[:, 0]
-            values = self.survivors[kept].mean(few[kept], bound[kept], self.tolerance)
-            mean[rows[kept]], error[rows[kept]], self.variance[rows[kept]] = values
+            value, err, variance, after = self.survivors[kept].mean(few[kept], bound[kept], self._window())
+            mean[rows[kept]], error[rows[kept]], self.variance[rows[kept]] = value, err, variance
+            self._freeze(rows[kept], after)
 
     def _by_products(self, rest: Tensor, noised: Noised, mean: Tensor, error: Tensor, work: Work) -> None:
         state = self._state_of(rest)
@@ -216,9 +217,13 @@ class _Block:
             value, bound, variance = self._evaluate(state, level, few, work)
             allowed = self._allowed(value)
             self.variance[self.active] = variance
-            if bool((bound <= allowed).all()):
+            failed = ~(bound <= allowed)
+            if attempt == 2 or not bool(failed.any()):
                 break
-            if attempt == 1:
+            if bool((state.score_error(level)[0] * variance.sqrt() > 0.5 * allowed)[failed].any()):
+                # more digits do not help against rounding: without a past there is less of it
+                if state.fresh:
+                    break
                 state.forget()
         work.products += state.products - before
         mean[self.active], error[self.active] = value, bound
@@ -230,16 +235,16 @@ class _Block:
         if state is None or not bool(known.all()):
             self.active = rest
             state = TrackedScores(self.table, self.grid, len(rest))
-        elif len(rest) < len(self.active):
+        elif len(rest) < 0.75 * len(self.active):  # a few rows more cost less than copying the others
             state.keep(torch.searchsorted(self.active, rest))
             self.active = rest
         self.scores = state
         return state
 
     def _allowed_left(self, level: TrackedLevel, allowed: Tensor) -> Tensor:
-        """|e| such that k |e| V is a third of the error allowed, and k |e| rho at most one."""
+        """|e| such that k |e| V is half of the error allowed, and k |e| rho at most one."""
         variance = self.variance[self.active].clamp_min(1e-300)
-        left = torch.minimum(allowed / (3 * variance), torch.full_like(allowed, 1 / self.table.radius))
+        left = torch.minimum(allowed / (2 * variance), torch.full_like(allowed, 1 / self.table.radius))
         return left / level.k if level.k > 0 else torch.full_like(left, math.inf)
 
     def _evaluate(
@@ -250,12 +255,11 @@ class _Block:
         _, score_error = state.score_error(level)
         rest = torch.arange(len(mean))
         if self.effective < FEW and level.alpha > 0:
-            smallest = 0.01 * self.tolerance * LEAST_NORM * self.table.typical_norm / (2 * self.table.radius)
-            window = 2 * score_error + math.log(len(self.table)) - math.log(smallest) + 4
-            rows, survivors = select(self.table, state.scores, state.largest, window, score_error, few)
+            window = 2 * score_error + self._window()
+            rows, survivors = select(state, window, score_error, few)
             if survivors is not None:
-                values = survivors.mean(few[rows], survivors.bound, self.tolerance)
-                mean[rows], error[rows], variance[rows] = values
+                found = survivors.mean(few[rows], survivors.bound, self._window())
+                mean[rows], error[rows], variance[rows], survivors = found
                 self._freeze(self.active[rows], survivors)
                 rest = rest[torch.isin(rest, rows, invert=True)]
         if len(rest):
@@ -265,6 +269,11 @@ class _Block:
         work.few += len(mean) - len(rest)
         work.many += len(rest)
         return mean, error, variance
+
+    def _window(self) -> float:
+        """All points whose log-weight is this far below the largest change the mean by less than is allowed."""
+        change = 2 * self.table.radius / (LEAST_NORM * self.table.typical_norm)
+        return math.log(len(self.table)) + math.log(max(1.0, change) / (0.01 * self.tolerance)) + 4
 
     def _freeze(self, rows: Tensor, survivors: Survivors) -> None:
         """These rows are known to consist of few points, here; what was known of the others stays."""
