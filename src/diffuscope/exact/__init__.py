@@ -27,6 +27,7 @@ from .saved import read_gaussian, write_gaussian
 from .streaming import LeadingPairs, leading_pairs, oversampled
 from .superposition import Superposition
 from .toys import TOYS, checkerboard, known_distribution, known_range, rings, spirals, swiss_roll, two_moons
+from .tracking import TrackedEmpirical
 
 __all__ = [
     "TOYS",
@@ -48,6 +49,7 @@ __all__ = [
     "Ring",
     "RingCovariance",
     "Superposition",
+    "TrackedEmpirical",
     "checkerboard",
     "degrees_of_freedom",
     "denoised_variance",

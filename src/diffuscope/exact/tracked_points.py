@@ -51,10 +51,9 @@ class GridPoints:
 
     @classmethod
     def of(cls, table: PointTable) -> "GridPoints":
-        low, high, gap = _range(table)
-        levels = round((high - low) / gap) if gap > 0 else 0
+        low, high, levels = _levels(table)
         n_planes = 1 if levels <= 255 else 2
-        step = (high - low) / levels if 0 < levels <= 255 else (high - low) / 254
+        step = (high - low) / (levels if n_planes == 1 else 254)
         step = step if step > 0 else 1.0
         offset = low + 128 * step if n_planes == 1 else (low + high) / 2
         planes = tuple(torch.empty(len(table), table.points.shape[1], dtype=torch.int8) for _ in range(n_planes))
@@ -104,14 +103,15 @@ def digits(r: Float64[Tensor, "rows d"]) -> Iterator[tuple[Int8[Tensor, "d rows"
         step = largest / 127
         digit = (r / step).round_().clamp_(-127, 127)
         r = r - digit * step
-        yield digit.T.to(torch.int8).contiguous(), step, r
+        # made anew: a transposed matrix of one row or column counts as contiguous, and the product misreads its strides
+        yield torch.empty(digit.T.shape, dtype=torch.int8).copy_(digit.T), step, r
 
 
 def byte_digits(weights: Float32[Tensor, "points columns"]) -> Int8[Tensor, "points four_times_columns"]:
     """floor(w) for 0 <= w <= `LARGEST_WEIGHT` as digits of -128 .. 127 to the base 256, least first, side by side."""
     # adding 128 to every digit makes bytes of them; flipping the leading bit of a byte takes 128 away as int8
     bits = -2139062144  # 0x80808080 as int32
-    integers = weights.to(torch.int32).add_(bits).bitwise_xor_(bits)
+    integers = torch.empty(weights.shape, dtype=torch.int32).copy_(weights).add_(bits).bitwise_xor_(bits)
     return integers.view(torch.int8)
 
 
@@ -142,19 +142,24 @@ def integer_products_are_exact(d: int) -> bool:
     return torch.equal(product.double(), left.double() @ right.double())
 
 
-def _range(table: PointTable) -> tuple[float, float, float]:
-    """Least and largest value, and the smallest gap between the values of some rows."""
+def _levels(table: PointTable) -> tuple[float, float, int]:
+    """Least and largest value, and how many equal steps between them hold all values of some rows; 256 for too many."""
     low, high = math.inf, -math.inf
     for start, stop in table.chunks(queries=0):
         rows = table.points[start:stop]
         low, high = min(low, float(rows.min())), max(high, float(rows.max()))
+    if low == high:
+        return low, high, 1
     few = max(1, 2**18 // table.points.shape[1])
     rows = table.points[torch.linspace(0, len(table) - 1, min(few, len(table))).long()]
     values = torch.cat([rows.double().flatten(), torch.tensor([low, high], dtype=torch.float64)]).unique()
     # values that were equal before they were rounded to floats are one
     gaps = values.diff()
-    gaps = gaps[gaps > 1e-5 * (high - low)]
-    return low, high, float(gaps.min()) if len(gaps) else 0.0
+    levels = round((high - low) / float(gaps[gaps > 1e-5 * (high - low)].min()))
+    if levels > 255:
+        return low, high, 256
+    place = (values - low) * (levels / (high - low))
+    return low, high, levels if float((place - place.round()).abs().max()) < 1e-3 else 256
 
 
 def half_squares_of(sums: Float[Tensor, "rows columns"], grid: GridPoints) -> Float[Tensor, " columns"]:

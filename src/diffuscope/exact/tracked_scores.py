@@ -169,8 +169,7 @@ class TrackedScores:
             for digit, step in found:
                 for j, plane in enumerate(self.grid.planes):
                     G.add_(integer_product(plane[rows], digit).float(), alpha=step / self.factor / 256**j)
-            low, high = G.aminmax(dim=0)
-            self.size = torch.maximum(self.size, torch.maximum(-low, high).double())
+            self.size = torch.maximum(self.size, torch.maximum(-G.amin(0), G.amax(0)).double())
             self.largest = torch.maximum(self.largest, self.scores(rows).amax(0))
 
     def scores(self, points: slice, columns: Tensor | None = None) -> Float32[Tensor, "_ columns"]:
@@ -225,7 +224,8 @@ class TrackedScores:
         error = level.k * left * growth * variance + eta.expm1() * growth * variance.sqrt()
         error = error + growth * (n * everywhere).sqrt() / mass + self.grid.residual
         error = error + 64 * DOUBLE * (mean.norm(dim=1) + abs(self.grid.offset) * mean.shape[1] ** 0.5)
-        return Mean(mean, error, variance, mass / LARGEST_WEIGHT)
+        error = error.nan_to_num(torch.inf, torch.inf)  # where exponents overflow
+        return Mean(mean, error, variance.nan_to_num(self.table.radius**2), mass / LARGEST_WEIGHT)
 
     def _off_center(self) -> float:
         """A bound on |mean of the points - c|: the center is their mean, rounded."""
