@@ -10,8 +10,7 @@ from torch import Tensor
 
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
-from diffuscope.exact import Distribution, Empirical, TrackedEmpirical
-from diffuscope.exact import tracked_points, tracked_scores
+from diffuscope.exact import Distribution, Empirical, TrackedEmpirical, tracked_points, tracked_scores
 from diffuscope.exact.tracked_points import GridPoints
 from diffuscope.exact.tracked_scores import TrackedLevel, TrackedScores
 from diffuscope.exact.tracked_survivors import Survivors
@@ -60,7 +59,9 @@ def levels(seed: int) -> list[tuple[float, float]]:
     return [(float(t), float(1 - t)) for t in (0.0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.9, 0.97, 0.999)]
 
 
-def steps(distribution: Distribution, x: Tensor, path: list[tuple[float, float]]) -> Iterator[tuple[Tensor, float, float]]:
+def steps(
+    distribution: Distribution, x: Tensor, path: list[tuple[float, float]]
+) -> Iterator[tuple[Tensor, float, float]]:
     """(x, alpha, sigma) along DDIM's steps (Euler's in sigma / alpha), the denoiser given."""
     for (alpha, sigma), following in zip(path, [*path[1:], (1.0, 0.0)], strict=True):
         yield x, alpha, sigma
@@ -84,7 +85,8 @@ def excess(tracked: TrackedEmpirical, points: Tensor, weights: Tensor, seed: int
             # the reference itself is exact to a few of its own last digits
             found.append((max(0.0, error - 1e-17 * norm) / max(bound * norm, 1e-300), bound, norm))
 
-    for x, alpha, sigma in steps(tracked, x, path):
+    for state, alpha, sigma in steps(tracked, x, path):
+        x = state
         compare(x, alpha, sigma)
         if seed % 4 == 0:  # fresh noise in between
             compare(x + 0.1 * sigma * torch.randn(x.shape, generator=generator), alpha, sigma)
@@ -104,7 +106,7 @@ def test_the_bound_holds_for_every_row_and_is_below_the_tolerance(tolerance: flo
             assert bound * norm <= 1.01 * tolerance * max(norm, 0.1 * typical), (kind, seed, bound)
             ratios.append(ratio)
             cases += 1
-    print(f"tolerance {tolerance:g}: {cases} rows, error / bound at most {max(ratios):.2g}, median {np.median(ratios):.2g}")
+    print(f"{tolerance:g}: {cases} rows, error / bound at most {max(ratios):.2g}, median {np.median(ratios):.2g}")
     # not vacuous: in some case the error is a fair share of the bound
     assert max(ratios) > 0.02
 
@@ -132,7 +134,7 @@ def test_a_bound_without_what_is_left_of_the_query_would_be_caught(monkeypatch: 
 
 
 def test_a_frozen_set_that_ignores_how_far_the_state_moved_would_be_caught(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Survivors, "bound_at", lambda self, z: self.bound - 100.0)
+    monkeypatch.setattr(Survivors, "bound_at", lambda self, _: self.bound - 100.0)
     assert violated()
 
 
@@ -167,7 +169,7 @@ def test_a_product_that_saturates_is_not_used(monkeypatch: pytest.MonkeyPatch):
 
 def test_digits_write_a_matrix_to_any_precision():
     r = torch.randn(5, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    total = torch.zeros_like(r)
+    total, rest = torch.zeros_like(r), r
     for _, (digit, step, rest) in zip(range(4), tracked_points.digits(r), strict=False):
         total += step * digit.T.double()
         assert float(rest.abs().max()) <= step / 2 * (1 + 1e-12)
@@ -280,5 +282,5 @@ def test_samplers_end_where_they_end_with_the_empirical_distribution(sampler: ob
 
 def test_a_tolerance_outside_of_0_to_1_is_refused():
     for tolerance in (0, -1e-3, 1, math.nan):
-        with pytest.raises(InputError, match="^tolerance: expected a number between 0 and 1"):
+        with pytest.raises(InputError, match=r"^tolerance: expected a number between 0 and 1"):
             TrackedEmpirical(torch.zeros(2, 2), tolerance=tolerance)

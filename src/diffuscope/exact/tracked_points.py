@@ -8,9 +8,9 @@ Every point is written with m digits of 8 bits,
 
 Pictures that were bytes need one digit, and |R_i| is the rounding of their floats; other data get two. A matrix product
 of 8-bit integers with sums of 32 bits makes no error at all while :math:`2^{14} \times` its inner length is below
-:math:`2^{31}`, whatever the order of summation, where one in float32 is wrong by up to (d + 4) u |q| |y|. Processors and
-libraries have fast instructions for it. `integer_products_are_exact` tries the product on the extreme values, since
-kernels for older processors saturate.
+:math:`2^{31}`, whatever the order of summation; in float32 it is wrong by up to (d + 4) u |q| |y|. Recent processors
+have fast instructions for it. `integer_products_are_exact` tries the product on the extreme values, since kernels for
+older processors saturate.
 
 What multiplies the points is written with digits too. `digits` takes a matrix r to integers of at most 127 with
 
@@ -79,7 +79,9 @@ class GridPoints:
         # what the differences above may have lost in float64
         residual += 8 * 2.0**-53 * math.sqrt(table.points.shape[1]) * (max(abs(low), abs(high)) + abs(offset))
         pieces = tuple(tuple(columns) for columns in transposed)
-        return cls(planes, pieces, offset, step, residual, tuple(norms), float(table.half_squares.sum()), half_square_step)
+        return cls(
+            planes, pieces, offset, step, residual, tuple(norms), float(table.half_squares.sum()), half_square_step
+        )
 
     def __len__(self) -> int:
         return len(self.planes[0])
@@ -103,7 +105,7 @@ def digits(r: Float64[Tensor, "rows d"]) -> Iterator[tuple[Int8[Tensor, "d rows"
         step = largest / 127
         digit = (r / step).round_().clamp_(-127, 127)
         r = r - digit * step
-        # made anew: a transposed matrix of one row or column counts as contiguous, and the product misreads its strides
+        # a copy: a transposed matrix of one row or column counts as contiguous, but the product misreads its strides
         yield torch.empty(digit.T.shape, dtype=torch.int8).copy_(digit.T), step, r
 
 

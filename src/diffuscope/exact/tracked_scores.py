@@ -7,16 +7,16 @@ At one noise level the score of the point y_i for the query :math:`q = x_t - \al
 
 **Tracking.** We hold :math:`G_i \approx p \cdot \tilde y_i` for all points, in float32, of a query p = q - e that is
 known in float64. The next query is :math:`q' = a p + r`; with :math:`r = \sum_{n \le N} t_n d_n + e'` in digits (see
-`tracked_points`) :math:`G' = a G + \sum_n t_n\, d_n \cdot \tilde y_i`, and what is left out, e', is known and made up
-for by the next digits. The factor a is kept outside of G. A product without a past is the same with p = 0 and needs one
-or two digits more: that is all that a new batch, a jump or fresh noise costs.
+`tracked_points`) :math:`G' = a G + \sum_n t_n\, d_n \cdot \tilde y_i`. What is left out, e', is known, and the next
+digits make up for it. The factor a is kept outside of G. A product without a past is the same with p = 0 and needs one
+or two digits more: a new batch, a jump or fresh noise costs no more than that.
 
 **The bound.** Let eta bound what rounding does to any score (below) and :math:`\epsilon = \eta + k |e| \rho`, where
 :math:`\rho = \max |y_i - c|`. With the weights E_i as computed, their mean D^, and V = sum E_i |y_i - D^|^2 / sum E_i:
 
-1. Between the exact scores of q and those of p the mean moves by the integral of :math:`k\, \mathrm{Cov}_\tau(y)\, e`
-   over the way, at most :math:`k |e| \sup \mathrm{tr\,Cov}_\tau`, and :math:`\mathrm{tr\,Cov}_\tau \le e^{2 \epsilon} V`
-   since no normalized weight on it differs from E by more than that factor.
+1. From the exact scores of q to those of p the mean moves by the integral of :math:`k\, \mathrm{Cov}_\tau(y)\, e`, at
+   most :math:`k |e| \sup_\tau \mathrm{tr\,Cov}_\tau`, where :math:`\mathrm{tr\,Cov}_\tau \le e^{2 \epsilon} V`: no
+   normalized weight in between differs from E by more than that factor.
 2. The other errors of the scores, at most eta, change weights by factors :math:`e^{\pm\eta}`, and the mean by at most
    :math:`(e^\eta - 1)\, e^{2\epsilon} \sqrt V`, for :math:`\sum E_i (y_i - D^) = 0`.
 3. Weights are cut to integers I_i of at most 2e9. The mean of integers is exact; the cut is less than 1 for each point:
@@ -27,9 +27,9 @@ V follows from the sums of I_i h_i, with h_i rounded up, and the same allowance 
 
 Rounding, with u = 2^-24: every product is an exact integer; taking it to float32, scaling and adding it is wrong by at
 most :math:`4 u |t_n| |d_n| |\tilde y| + 2 u |G|`, summed over all steps (and contracted by a); the score by
-:math:`4 u (k s |G| + \max(\kappa h + |\ell|))`; :math:`k |p| |R|`; 32 u for the difference from the largest score, which
-is below 22 where a weight counts, and for exp. |G| is measured; it is several times less than |p| |y~|, and so is the
-product with the leading digit, by which G changes.
+:math:`4 u (k s |G| + \max(\kappa h + |\ell|))`; :math:`k |p| |R|`; 32 u for the difference from the largest score,
+which is below 22 where a weight counts, and for exp. |G| is measured; it is several times less than |p| |y~|, and so is
+the product with the leading digit, by which G changes.
 """
 
 import math
@@ -119,7 +119,7 @@ class TrackedScores:
         self.G = self.G[:, rows].contiguous()
 
     def move(self, q: Float64[Tensor, "rows d"], level: TrackedLevel, allowed: Float64[Tensor, " rows"]) -> None:
-        """The scores for q, with digits until |e| <= `allowed` in every row, from the past or without, as is cheaper."""
+        """The scores for q, with digits until |e| <= `allowed` in every row, from the past where that is cheaper."""
         square = float(self.p.square().sum())
         a = float((q * self.p).sum()) / square if square > 0 else 0.0
         r = q - a * self.p
@@ -259,5 +259,7 @@ def float64_mean(
     sizes = q.norm(dim=1) * table.radius + kappa * table.half_squares.max() + table.log_weights.min().abs() + 800
     sizes = sizes + k * (x.norm(dim=1) + alpha * table.center.norm()) * table.radius
     eta = 2 * (d + 16) * DOUBLE * sizes
-    error = eta.expm1() * (2 * eta).exp() * variance.sqrt() + 4 * (n + 16) * DOUBLE * (table.radius + table.largest_norm)
+    error = eta.expm1() * (2 * eta).exp() * variance.sqrt() + 4 * (n + 16) * DOUBLE * (
+        table.radius + table.largest_norm
+    )
     return shift + table.center, error.clamp_max(2 * table.radius)

@@ -1,23 +1,23 @@
 r"""The exact denoiser of a finite data set along a deterministic trajectory, faster than attention, with a certificate.
 
 A sampler evaluates :math:`D(x_t) = \sum_i w_i y_i` at a dozen or more noise levels, and attention pays two products of
-float32 with all N points at each, 4 N d operations for every sample. `TrackedEmpirical` gives the same D with a bound on
-its error that counts every rounding, at a fraction of the time:
+float32 with all N points at each, 4 N d operations for every sample. `TrackedEmpirical` gives the same D with a bound
+on its error that counts every rounding, at a fraction of the time:
 
-- **Products of 8-bit integers**, which are exact (`tracked_points`): as many digits of the query as the tolerance needs.
+- **Products of 8-bit integers**, which are exact (`tracked_points`), with as many digits as the tolerance needs.
 - **Tracking** (`tracked_scores`): on a deterministic trajectory a query is nearly a multiple of the one before it, so
-  that one or two digits of the difference do, instead of three or four of the query.
-- **Frozen survivors** (`tracked_survivors`): below a noise level of about the distance between neighbors, only few points
-  carry weight. One number proves that it stays so; until it does not, no product with the data is made.
+  one or two digits of the difference suffice, instead of three or four of the query.
+- **Frozen survivors** (`tracked_survivors`): below a noise level of about the distance between neighbors, few points
+  carry all the weight. While one number proves that it stays so, no product with the data is needed.
 
-Nothing depends on the history but the time: for a new batch, fresh noise or a jump, the difference has as many digits as
-the query, and the product is made anew. Where the bound exceeds the tolerance, digits are added, and where they do not
-help, the row is computed in float64. The bound holds for the value that is returned:
+History affects the time alone: for a new batch, fresh noise or a jump, the difference has as many digits as the query,
+and the product is computed anew. Where the bound exceeds the tolerance, digits are added, and where they do not help,
+the row is computed in float64. The bound holds for the value that is returned:
 
 .. math::  |D - D_{\text{exact}}| \le \texttt{relative\_error} \cdot |D_{\text{exact}}| .
 
 Integers of 8 bits are fast on processors with AMX or VNNI instructions. Where their product is not exact (it is tried)
-or the points are not on the CPU, every row is computed in float64.
+or the points are not on the CPU, every row is computed in float64, as are samples of one call at different noise levels.
 
 >>> import torch
 >>> points = torch.randint(0, 256, (1000, 64), generator=torch.Generator().manual_seed(0)) / 255
@@ -29,6 +29,7 @@ True
 """
 
 import math
+from copy import copy
 from dataclasses import dataclass, field
 
 import torch
@@ -42,10 +43,10 @@ from ._screening import PointTable
 from .distribution import Batch, Level, checked_levels, over_events
 from .empirical import Denoised, Empirical, EmpiricalCovariance
 from .tracked_points import GridPoints, integer_products_are_exact
-from .tracked_scores import DOUBLE, SINGLE, TrackedLevel, TrackedScores, float64_mean
+from .tracked_scores import SINGLE, TrackedLevel, TrackedScores, float64_mean
 from .tracked_survivors import Survivors, select
 
-ROWS = 64  # samples that are tracked together: the state of 4 bytes for every point and sample stays in the cache
+ROWS = 64  # samples that are tracked together; each takes 4 bytes for every point
 LEAST_NORM = 0.1  # of the typical norm of the points: below it the tolerance is relative to this, not to |D|
 FEW = 3000.0  # effective points above which survivors are not looked for
 
@@ -66,22 +67,26 @@ class TrackedEmpirical:
     """`Empirical`, whose `denoise` remembers the last batch and comes with a certificate.
 
     `data` is an `Empirical` or points (N, *event). The error of `denoise` is at most `tolerance` times |D|, or a tenth
-    of the typical norm of the points where |D| is smaller. Use one object for one sampler at a time. Memory: 2 bytes for
-    every coordinate of every point (4 if they were not bytes), and 8 bytes for every point and sample.
+    of the typical norm of the points where |D| is smaller. Use one object for one sampler at a time. Memory: 2 bytes
+    for every coordinate of every point (4 if they were not bytes), and 4 bytes for every point and sample.
     Raises InputError as `Empirical`, and for a tolerance that is not in (0, 1).
     """
 
     def __init__(self, data: Empirical | Shaped[Tensor, "points *event"], *, tolerance: float | int = 1e-3) -> None:
-        if not 0 < tolerance < 1:
-            raise InputError(f"tolerance: expected a number between 0 and 1, got {tolerance}")
+        self._tolerance = checked_tolerance(tolerance)
         self._empirical = data if isinstance(data, Empirical) else Empirical(data)
         self._table: PointTable = self._empirical._table
-        self._tolerance = float(tolerance)
         on_cpu = self._table.points.device.type == "cpu"
         integers = on_cpu and integer_products_are_exact(min(self._table.points.shape[1], 2**16))
         self._grid = GridPoints.of(self._table) if integers and self._table.points.shape[1] <= 2**16 else None
         self._blocks: list[_Block] = []
         self.work = Work()
+
+    def with_tolerance(self, tolerance: float | int) -> "TrackedEmpirical":
+        """The same points, shared, under another tolerance, and with a past of its own."""
+        other = copy(self)
+        other._tolerance, other._blocks, other.work = checked_tolerance(tolerance), [], Work()
+        return other
 
     @property
     def tolerance(self) -> float:
@@ -145,6 +150,13 @@ class TrackedEmpirical:
                 self._blocks.append(_Block(self._table, self._grid, self._tolerance))
             mean[rows], error[rows] = self._blocks[number].mean(x[rows], *levels, self.work)
         return mean, error
+
+
+def checked_tolerance(tolerance: float | int) -> float:
+    """`tolerance` in (0, 1); raises InputError otherwise."""
+    if not 0 < tolerance < 1:
+        raise InputError(f"tolerance: expected a number between 0 and 1, got {tolerance}")
+    return float(tolerance)
 
 
 @dataclass
@@ -212,6 +224,7 @@ class _Block:
         q = few.x - few.alpha[:, None] * self.table.center
         before = state.products
         allowed = self._allowed(self.table.center.expand_as(q))
+        value, bound = mean[self.active], error[self.active]
         for attempt in range(3):
             state.move(q, level, self._allowed_left(level, allowed) * 0.1**attempt)
             value, bound, variance = self._evaluate(state, level, few, work)
@@ -226,7 +239,8 @@ class _Block:
                     break
                 state.forget()
         work.products += state.products - before
-        mean[self.active], error[self.active] = value, bound
+        better = bound < error[self.active]
+        mean[self.active[better]], error[self.active[better]] = value[better], bound[better]
 
     def _state_of(self, rest: Tensor) -> TrackedScores:
         """The scores of the rows that need them, with their past if they have one."""
