@@ -1,7 +1,9 @@
 """The tracked denoiser: its bound holds in every case, is small, and costs less than a product."""
 
 import math
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
-from diffuscope.exact import Distribution, Empirical, TrackedEmpirical, tracked_points, tracked_scores
+from diffuscope.exact import Denoised, Distribution, Empirical, TrackedEmpirical, tracked_points, tracked_scores
 from diffuscope.exact.tracked_points import GridPoints
 from diffuscope.exact.tracked_scores import TrackedLevel, TrackedScores
 from diffuscope.exact.tracked_survivors import Survivors
@@ -278,6 +280,34 @@ def test_samplers_end_where_they_end_with_the_empirical_distribution(sampler: ob
     ]
     torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=1e-3)
     assert tracked.work.frozen > 0
+
+
+def test_the_block_of_the_page_runs(capsys: pytest.CaptureFixture[str]):
+    section = (
+        Path(__file__)
+        .parents[2]
+        .joinpath("docs", "large.md")
+        .read_text()
+        .split("## Faster trajectories with a certificate")[1]
+        .split("\n## ")[0]
+    )
+    (block,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(compile(block, "docs/large.md", "exec"), names)
+    result = names["result"]
+    assert isinstance(result, Denoised)
+    assert float(result.relative_error.max()) <= 1e-3
+    assert "Work(evaluated=" in capsys.readouterr().out
+
+
+def test_another_tolerance_shares_the_points_and_not_the_past():
+    points = torch.randint(0, 256, (200, 12), generator=torch.Generator().manual_seed(1)) / 255
+    rough = TrackedEmpirical(points, tolerance=1e-2)
+    rough.denoise(points[:3] + 1, 1.0, 5.0)
+    fine = rough.with_tolerance(1e-5)
+    assert (rough.tolerance, fine.tolerance, rough.work.evaluated, fine.work.evaluated) == (1e-2, 1e-5, 3, 0)
+    bound = fine.denoise_with_error(points[:3] + 1, 1.0, 5.0).relative_error
+    assert float(bound.max()) <= 1e-5
 
 
 def test_a_tolerance_outside_of_0_to_1_is_refused():

@@ -20,6 +20,7 @@ and weights between 0 and :math:`2^{31}` are four digits to the base 256 as they
 """
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -142,6 +143,22 @@ def integer_products_are_exact(d: int) -> bool:
     except (AttributeError, RuntimeError, NotImplementedError):
         return False
     return torch.equal(product.double(), left.double() @ right.double())
+
+
+@cache
+def integer_products_are_fast() -> bool:
+    """Whether they take less time than the products in float64 that stand in for them (plain loops take more)."""
+    left, right = torch.ones(ROWS, 256, dtype=torch.int8), torch.ones(256, 64, dtype=torch.int8)
+    wide = left.double(), right.double()
+    seconds = []
+    for multiply in (lambda: integer_product(left, right), lambda: wide[0] @ wide[1]):
+        tries = []
+        for _ in range(4):
+            start = time.perf_counter()
+            multiply()
+            tries.append(time.perf_counter() - start)
+        seconds.append(min(tries))
+    return seconds[0] < seconds[1]
 
 
 def _levels(table: PointTable) -> tuple[float, float, int]:

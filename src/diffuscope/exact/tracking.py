@@ -16,8 +16,9 @@ the row is computed in float64. The bound holds for the value that is returned:
 
 .. math::  |D - D_{\text{exact}}| \le \texttt{relative\_error} \cdot |D_{\text{exact}}| .
 
-Integers of 8 bits are fast on processors with AMX or VNNI instructions. Where their product is not exact (it is tried)
-or the points are not on the CPU, every row is computed in float64, as are samples of one call at different noise levels.
+Integers of 8 bits are fast on processors with AMX or VNNI instructions. Where their product is not exact or slow (it is
+tried) or the points are not on the CPU, every row is computed in float64, as are samples of one call at different
+noise levels.
 
 >>> import torch
 >>> points = torch.randint(0, 256, (1000, 64), generator=torch.Generator().manual_seed(0)) / 255
@@ -42,7 +43,7 @@ from ._posterior import Noised
 from ._screening import PointTable
 from .distribution import Batch, Level, checked_levels, over_events
 from .empirical import Denoised, Empirical, EmpiricalCovariance
-from .tracked_points import GridPoints, integer_products_are_exact
+from .tracked_points import GridPoints, integer_products_are_exact, integer_products_are_fast
 from .tracked_scores import SINGLE, TrackedLevel, TrackedScores, float64_mean
 from .tracked_survivors import Survivors, select
 
@@ -78,6 +79,7 @@ class TrackedEmpirical:
         self._table: PointTable = self._empirical._table
         on_cpu = self._table.points.device.type == "cpu"
         integers = on_cpu and integer_products_are_exact(min(self._table.points.shape[1], 2**16))
+        integers = integers and integer_products_are_fast()
         self._grid = GridPoints.of(self._table) if integers and self._table.points.shape[1] <= 2**16 else None
         self._blocks: list[_Block] = []
         self.work = Work()
