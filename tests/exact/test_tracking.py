@@ -282,15 +282,25 @@ def test_samplers_end_where_they_end_with_the_empirical_distribution(sampler: ob
     assert tracked.work.frozen > 0
 
 
+@pytest.mark.parametrize("value", [0.0, 0.7])
+@pytest.mark.parametrize("n", [1, 30])
+def test_data_of_one_value_are_their_own_mean(n: int, value: float):
+    points = torch.full((n, 3), value)
+    tracked = TrackedEmpirical(points)
+    for sigma in (80.0, 1.0, 0.002):
+        result = tracked.denoise_with_error(torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), 1.0, sigma)
+        torch.testing.assert_close(result.value, points[:1].expand(5, 3), rtol=1e-6, atol=1e-12)
+
+
+def test_the_exponential_is_as_exact_as_the_bound_assumes():
+    x = torch.linspace(-80, 22, 1_000_003)
+    exact = x.double().exp()
+    assert float(((x.exp().double() - exact) / exact).abs().max()) < 4 * 2.0**-24
+
+
 def test_the_block_of_the_page_runs(capsys: pytest.CaptureFixture[str]):
-    section = (
-        Path(__file__)
-        .parents[2]
-        .joinpath("docs", "large.md")
-        .read_text()
-        .split("## Faster trajectories with a certificate")[1]
-        .split("\n## ")[0]
-    )
+    page = Path(__file__).parents[2].joinpath("docs", "large.md").read_text()
+    section = page.split("## Faster trajectories with a certificate")[1].split("\n## ")[0]
     (block,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     names: dict[str, object] = {}
     exec(compile(block, "docs/large.md", "exec"), names)

@@ -158,11 +158,11 @@ def posterior(
     reference = table.points[heavy[:, 0]].double()
     diameter = 2 * table.radius
 
-    log_weights, rounding = exact_log_weights(table, noised, heavy, counted, accepted)
+    log_weights, rounding = _exact_log_weights(table, noised, heavy, counted, accepted)
     peak = log_weights.amax(1)
     weights = (log_weights - peak[:, None]).exp()
     heavy_mass = weights.sum(1)
-    heavy_square, heavy_first = heavy_moments(table, heavy, weights)
+    heavy_square, heavy_first = _heavy_moments(table, heavy, weights)
 
     # the score of the reference by the product: the light points are weighed relative to it
     offset = (noised.queries.double() * reference).sum(1) - noised.kappa * table.half_squares[heavy[:, 0]]
@@ -222,7 +222,7 @@ def _heavy_differences(table: PointTable, heavy: Tensor, weights: Tensor) -> Ite
         yield i, weights[i, j], e.sub_(table.points[heavy[i, 0]])
 
 
-def exact_log_weights(
+def _exact_log_weights(
     table: PointTable, noised: Noised, heavy: Tensor, counted: Tensor, accepted: float
 ) -> tuple[Float[Tensor, "batch heavy"], Float[Tensor, " batch"]]:
     """Delta of every counted heavy point, in float64, and the largest rounding error among those that matter."""
@@ -242,7 +242,7 @@ def exact_log_weights(
     return log_weights, torch.where(matter, errors, 0).amax(1)
 
 
-def heavy_moments(
+def _heavy_moments(
     table: PointTable, heavy: Tensor, weights: Tensor
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch d"]]:
     """sum w |y - y_r|^2 and sum w (y - y_r)."""

@@ -26,8 +26,8 @@ or two digits more: a new batch, a jump or fresh noise costs no more than that.
 V follows from the sums of I_i h_i, with h_i rounded up, and the same allowance for the cut.
 
 Rounding, with u = 2^-24: every product is an exact integer; taking it to float32, scaling and adding it is wrong by at
-most :math:`4 u |t_n| |d_n| |\tilde y| + 2 u |G|`, summed over all steps (and contracted by a); the score by
-:math:`4 u (k s |G| + \max(\kappa h + |\ell|))`; :math:`k |p| |R|`; 32 u for the difference from the largest score,
+most :math:`3 u |t_n| |d_n| |\tilde y| + u |G|`, summed over all steps (and contracted by a); the score by
+:math:`3 u k s |G| + 2 u \max(\kappa h + |\ell|)`; :math:`k |p| |R|`; 32 u for the difference from the largest score,
 which is below 22 where a weight counts, and for exp. |G| is measured; it is several times less than |p| |y~|, and so is
 the product with the leading digit, by which G changes.
 """
@@ -155,7 +155,8 @@ class TrackedScores:
         # the first product is what G was increased by, but for the later ones
         sizes[0] = torch.minimum(sizes[0], 1.001 * (before + self.size + later))
         for size in sizes:
-            self.rounded = self.rounded + 4 * SINGLE * size + 2 * SINGLE * 1.001 * (self.size + later)
+            # the integer, the factor and their product are rounded, and then the sum
+            self.rounded = self.rounded + 1.001 * SINGLE * (3 * size + self.size + later)
 
     def _products(self, found: list[tuple[Tensor, float]], first: bool, level: TrackedLevel) -> None:
         self.bias = (self.table.log_weights - level.kappa * self.table.half_squares).float()[:, None]
@@ -177,12 +178,17 @@ class TrackedScores:
         G = self.G[points] if columns is None else self.G[points][:, columns]
         return torch.add(self.bias[points], G, alpha=self.scale)
 
+    def past_error(self, q: Float64[Tensor, "rows d"], level: TrackedLevel) -> Float64[Tensor, " rows"]:
+        """About what the rounding so far will be in the scores of q, if G is kept."""
+        shrunk = q.norm() / self.p.norm().clamp_min(1e-300)
+        return level.k * self.grid.step * self.factor * float(shrunk) * self.rounded
+
     def score_error(self, level: TrackedLevel) -> tuple[Float64[Tensor, " rows"], Float64[Tensor, " rows"]]:
         """(eta, eta + k |e| rho): of the rounding of the scores, and of the scores of q."""
         norm = self.p.norm(dim=1)
         biases = level.kappa * float(self.table.half_squares.max()) + float(self.table.log_weights.min().abs())
         scale = level.k * self.grid.step * self.factor
-        eta = scale * self.rounded + 4 * SINGLE * (scale * self.size + biases)
+        eta = scale * self.rounded + 1.001 * SINGLE * (3 * scale * self.size + 2 * biases)
         eta = eta + level.k * norm * self.grid.residual + 32 * SINGLE
         # h_i and the products of float64 that stand for the exact score
         eta = eta + (self.p.shape[1] + 16) * DOUBLE * (biases + level.k * norm * self.table.radius)

@@ -30,7 +30,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from ._posterior import Noised, exact_log_weights, heavy_moments
+from ._posterior import Noised, _exact_log_weights, _heavy_moments
 from ._screening import PointTable
 from .tracked_scores import DOUBLE, TrackedScores
 
@@ -89,12 +89,12 @@ class Survivors:
         `bound` is that on L_j here. Survivors whose log-weight is below -`window` are left to it from now on.
         """
         d, table = noised.x.shape[1], self.table
-        log_weights, rounding = exact_log_weights(table, noised, self.indices, self.counted, ACCEPTED_ROUNDING / d)
+        log_weights, rounding = _exact_log_weights(table, noised, self.indices, self.counted, ACCEPTED_ROUNDING / d)
         delta = d * rounding
         peak = log_weights.amax(1)
         weights = (log_weights - peak[:, None]).exp()
         mass = weights.sum(1)
-        square, first = heavy_moments(table, self.indices, weights / mass[:, None])
+        square, first = _heavy_moments(table, self.indices, weights / mass[:, None])
         mean = table.points[self.indices[:, 0]].double() + first
         variance = (square - first.square().sum(1)).clamp_min(0) + 1e-20 * table.radius**2
         precision, prior = (noised.alpha / noised.sigma) ** 2, table.log_weights[self.indices]

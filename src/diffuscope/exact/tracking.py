@@ -227,6 +227,8 @@ class _Block:
         before = state.products
         allowed = self._allowed(self.table.center.expand_as(q))
         value, bound = mean[self.active], error[self.active]
+        if bool((state.past_error(q, level) * self.variance[self.active].sqrt() > 0.4 * allowed).any()):
+            state.forget()
         for attempt in range(3):
             state.move(q, level, self._allowed_left(level, allowed) * 0.1**attempt)
             value, bound, variance = self._evaluate(state, level, few, work)
@@ -260,7 +262,7 @@ class _Block:
     def _allowed_left(self, level: TrackedLevel, allowed: Tensor) -> Tensor:
         """|e| such that k |e| V is half of the error allowed, and k |e| rho at most one."""
         variance = self.variance[self.active].clamp_min(1e-300)
-        left = torch.minimum(allowed / (2 * variance), torch.full_like(allowed, 1 / self.table.radius))
+        left = torch.minimum(allowed / (2 * variance), torch.full_like(allowed, 1 / max(self.table.radius, 1e-100)))
         return left / level.k if level.k > 0 else torch.full_like(left, math.inf)
 
     def _evaluate(
@@ -288,7 +290,7 @@ class _Block:
 
     def _window(self) -> float:
         """All points whose log-weight is this far below the largest change the mean by less than is allowed."""
-        change = 2 * self.table.radius / (LEAST_NORM * self.table.typical_norm)
+        change = 2 * self.table.radius / max(LEAST_NORM * self.table.typical_norm, 1e-100)
         return math.log(len(self.table)) + math.log(max(1.0, change) / (0.01 * self.tolerance)) + 4
 
     def _freeze(self, rows: Tensor, survivors: Survivors) -> None:
