@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
-from jaxtyping import Float, Float32, Float64, Int8, Int32
+from jaxtyping import Float, Float64, Int8, Int32
 from torch import Tensor
 
 from ._screening import PointTable
@@ -110,7 +110,7 @@ def digits(r: Float64[Tensor, "rows d"]) -> Iterator[tuple[Int8[Tensor, "d rows"
         yield torch.empty(digit.T.shape, dtype=torch.int8).copy_(digit.T), step, r
 
 
-def byte_digits(weights: Float32[Tensor, "points columns"]) -> Int8[Tensor, "points four_times_columns"]:
+def byte_digits(weights: Float[Tensor, "points columns"]) -> Int8[Tensor, "points four_times_columns"]:
     """floor(w) for 0 <= w <= `LARGEST_WEIGHT` as digits of -128 .. 127 to the base 256, least first, side by side."""
     # adding 128 to every digit makes bytes of them; flipping the leading bit of a byte takes 128 away as int8
     bits = -2139062144  # 0x80808080 as int32

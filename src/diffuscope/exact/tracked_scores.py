@@ -5,7 +5,7 @@ At one noise level the score of the point y_i for the query :math:`q = x_t - \al
 .. math::  s_i = k\, q \cdot (y_i - c) - \kappa h_i + \ell_i, \qquad k = \alpha / \sigma^2, \quad
            \kappa = \alpha^2 / \sigma^2, \quad h_i = \tfrac12 |y_i - c|^2 .
 
-**Tracking.** We hold :math:`G_i \approx p \cdot \tilde y_i` for all points, in float32, of a query p = q - e that is
+**Tracking.** We hold :math:`G_i \approx p \cdot \tilde y_i` for all points of a query p = q - e that is
 known in float64. The next query is :math:`q' = a p + r`; with :math:`r = \sum_{n \le N} t_n d_n + e'` in digits (see
 `tracked_points`) :math:`G' = a G + \sum_n t_n\, d_n \cdot \tilde y_i`. What is left out, e', is known, and the next
 digits make up for it. The factor a is kept outside of G. A product without a past is the same with p = 0 and needs one
@@ -25,18 +25,18 @@ or two digits more: a new batch, a jump or fresh noise costs no more than that.
 
 V follows from the sums of I_i h_i, with h_i rounded up, and the same allowance for the cut.
 
-Rounding, with u = 2^-24: every product is an exact integer; taking it to float32, scaling and adding it is wrong by at
-most :math:`3 u |t_n| |d_n| |\tilde y| + u |G|`, summed over all steps (and contracted by a); the score by
-:math:`3 u k s |G| + 2 u \max(\kappa h + |\ell|)`; :math:`k |p| |R|`; 32 u for the difference from the largest score,
-which is below 22 where a weight counts, and for exp. |G| is measured; it is several times less than |p| |y~|, and so is
-the product with the leading digit, by which G changes.
+Rounding, with u = 2^-24 (in float64, which the last rows need, 2^-53): every product is an exact integer; taking it to a
+float, scaling and adding it is wrong by at most :math:`3 u |t_n| |d_n| |\tilde y| + u |G|`, summed over all steps (and
+contracted by a); the score by :math:`3 u k s |G| + 2 u \max(\kappa h + |\ell|)`; :math:`k |p| |R|`; 32 u for the
+difference from the largest score, which is below 22 where a weight counts, and for exp. |G| is measured; it is several
+times less than |p| |y~|, and so is the product with the leading digit, by which G changes.
 """
 
 import math
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from ._screening import PointTable
@@ -91,11 +91,12 @@ class TrackedScores:
     table: PointTable
     grid: GridPoints
     n_rows: int
+    dtype: torch.dtype = torch.float32  # of G and of the scores; in float64 they take twice the memory and time
     p: Float64[Tensor, "rows d"] = field(init=False)
-    G: Float32[Tensor, "points rows"] = field(init=False)
-    bias: Float32[Tensor, "points 1"] = field(init=False)  # of the scores of the last call
+    G: Float[Tensor, "points rows"] = field(init=False)
+    bias: Float[Tensor, "points 1"] = field(init=False)  # of the scores of the last call
     scale: float = field(init=False)
-    largest: Float32[Tensor, " rows"] = field(init=False)  # of these scores
+    largest: Float[Tensor, " rows"] = field(init=False)  # of these scores
     factor: float = field(init=False, default=0.0)  # of G; zero: no past
     fresh: bool = field(init=False, default=True)  # whether the last call was without a past
     rounded: Float64[Tensor, " rows"] = field(init=False)  # the error of G by rounding so far
@@ -104,8 +105,13 @@ class TrackedScores:
     products: int = field(init=False, default=0)  # with queries, of one digit, in all
 
     def __post_init__(self) -> None:
-        self.G = torch.empty(len(self.table), self.n_rows)
+        self.G = torch.empty(len(self.table), self.n_rows, dtype=self.dtype)
         self.forget()
+
+    @property
+    def roundoff(self) -> float:
+        """u of the scores."""
+        return torch.finfo(self.dtype).eps / 2
 
     def forget(self) -> None:
         self.p = torch.zeros(self.n_rows, self.table.points.shape[1], dtype=torch.float64)
@@ -156,12 +162,12 @@ class TrackedScores:
         sizes[0] = torch.minimum(sizes[0], 1.001 * (before + self.size + later))
         for size in sizes:
             # the integer, the factor and their product are rounded, and then the sum
-            self.rounded = self.rounded + 1.001 * SINGLE * (3 * size + self.size + later)
+            self.rounded = self.rounded + 1.001 * self.roundoff * (3 * size + self.size + later)
 
     def _products(self, found: list[tuple[Tensor, float]], first: bool, level: TrackedLevel) -> None:
-        self.bias = (self.table.log_weights - level.kappa * self.table.half_squares).float()[:, None]
+        self.bias = (self.table.log_weights - level.kappa * self.table.half_squares).to(self.dtype)[:, None]
         self.scale = level.k * self.grid.step * self.factor
-        self.largest = torch.full((self.n_rows,), -torch.inf)
+        self.largest = torch.full((self.n_rows,), -torch.inf, dtype=self.dtype)
         self.size = torch.zeros_like(self.rounded)
         for rows in self.grid.ranges():
             G = self.G[rows]
@@ -169,11 +175,11 @@ class TrackedScores:
                 G.zero_()
             for digit, step in found:
                 for j, plane in enumerate(self.grid.planes):
-                    G.add_(integer_product(plane[rows], digit).float(), alpha=step / self.factor / 256**j)
+                    G.add_(integer_product(plane[rows], digit).to(self.dtype), alpha=step / self.factor / 256**j)
             self.size = torch.maximum(self.size, torch.maximum(-G.amin(0), G.amax(0)).double())
             self.largest = torch.maximum(self.largest, self.scores(rows).amax(0))
 
-    def scores(self, points: slice, columns: Tensor | None = None) -> Float32[Tensor, "_ columns"]:
+    def scores(self, points: slice, columns: Tensor | None = None) -> Float[Tensor, "_ columns"]:
         """The scores of the last call for some points: made anew while they are in the cache, not kept."""
         G = self.G[points] if columns is None else self.G[points][:, columns]
         return torch.add(self.bias[points], G, alpha=self.scale)
@@ -188,8 +194,8 @@ class TrackedScores:
         norm = self.p.norm(dim=1)
         biases = level.kappa * float(self.table.half_squares.max()) + float(self.table.log_weights.min().abs())
         scale = level.k * self.grid.step * self.factor
-        eta = scale * self.rounded + 1.001 * SINGLE * (3 * scale * self.size + 2 * biases)
-        eta = eta + level.k * norm * self.grid.residual + 32 * SINGLE
+        eta = scale * self.rounded + 1.001 * self.roundoff * (3 * scale * self.size + 2 * biases)
+        eta = eta + level.k * norm * self.grid.residual + 32 * self.roundoff
         # h_i and the products of float64 that stand for the exact score
         eta = eta + (self.p.shape[1] + 16) * DOUBLE * (biases + level.k * norm * self.table.radius)
         return eta, eta + level.k * self.left * self.table.radius

@@ -12,7 +12,7 @@ on its error that counts every rounding, at a fraction of the time:
 
 History affects the time alone: for a new batch, fresh noise or a jump, the difference has as many digits as the query,
 and the product is computed anew. Where the bound exceeds the tolerance, digits are added, and where they do not help,
-the row is computed in float64. The bound holds for the value that is returned:
+scores are summed, and at last multiplied, in float64. The bound holds for the value that is returned:
 
 .. math::  |D - D_{\text{exact}}| \le \texttt{relative\_error} \cdot |D_{\text{exact}}| .
 
@@ -60,7 +60,7 @@ class Work:
     frozen: int = 0  # from survivors alone, without a product
     few: int = 0  # from survivors, after a product
     many: int = 0  # by two products
-    in_float64: int = 0
+    in_float64: int = 0  # by products in float64
     products: int = 0
 
 
@@ -188,6 +188,9 @@ class _Block:
             self._by_products(rest, noised, mean, error, work)
             rest = (~(error <= self._allowed(mean))).nonzero()[:, 0]
         if len(rest):
+            self._in_doubles(rest, noised, mean, error, work)
+            rest = (~(error <= self._allowed(mean))).nonzero()[:, 0]
+        if len(rest):
             work.in_float64 += len(rest)
             value, bound = float64_mean(self.table, x[rest], alphas[rest], sigmas[rest])
             better = bound < error[rest]
@@ -245,6 +248,17 @@ class _Block:
         work.products += state.products - before
         better = bound < error[self.active]
         mean[self.active[better]], error[self.active[better]] = value[better], bound[better]
+
+    def _in_doubles(self, rows: Tensor, noised: Noised, mean: Tensor, error: Tensor, work: Work) -> None:
+        """These rows by integer products, but with scores in float64: against rounding, which digits do not reduce."""
+        few = noised[rows]
+        level = TrackedLevel(float(few.alpha[0]), float(few.sigma[0]))
+        state = TrackedScores(self.table, self.grid, len(rows), torch.float64)
+        state.move(few.x - few.alpha[:, None] * self.table.center, level, torch.zeros_like(few.alpha))
+        found = state.mean(level)
+        better = found.error < error[rows]
+        mean[rows[better]], error[rows[better]] = found.value[better], found.error[better]
+        work.products += state.products
 
     def _state_of(self, rest: Tensor) -> TrackedScores:
         """The scores of the rows that need them, with their past if they have one."""
