@@ -25,7 +25,7 @@ or two digits more: a new batch, a jump or fresh noise costs no more than that.
 
 V follows from the sums of I_i h_i, with h_i rounded up, and the same allowance for the cut.
 
-Rounding, with u = 2^-24 (in float64, which the last rows need, 2^-53): every product is an exact integer; taking it to a
+Rounding, with u = 2^-24 (in float64, which a few rows need, 2^-53): every product is an exact integer; taking it to a
 float, scaling and adding it is wrong by at most :math:`3 u |t_n| |d_n| |\tilde y| + u |G|`, summed over all steps (and
 contracted by a); the score by :math:`3 u k s |G| + 2 u \max(\kappa h + |\ell|)`; :math:`k |p| |R|`; 32 u for the
 difference from the largest score, which is below 22 where a weight counts, and for exp. |G| is measured; it is several
