@@ -30,6 +30,7 @@ from .sharded_moments import sharded_leading_pairs, sharded_moments
 from .streaming import LeadingPairs, leading_pairs, oversampled
 from .superposition import Superposition
 from .toys import TOYS, checkerboard, known_distribution, known_range, rings, spirals, swiss_roll, two_moons
+from .tracking import TrackedEmpirical
 
 __all__ = [
     "TOYS",
@@ -53,6 +54,7 @@ __all__ = [
     "ShardedCovariance",
     "ShardedEmpirical",
     "Superposition",
+    "TrackedEmpirical",
     "checkerboard",
     "degrees_of_freedom",
     "denoised_variance",
