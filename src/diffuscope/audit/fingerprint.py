@@ -10,9 +10,8 @@ import inspect
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from types import FunctionType, MethodType, ModuleType
+from types import FunctionType, MethodType
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from diffuscope import streams
+from diffuscope.denoisers import objects_within
 from diffuscope.source import source_fingerprint
 
 from .generation import refined
@@ -30,7 +30,6 @@ from .subject import Settings, Subject, evaluate, noise_levels
 UNSTORED = ("features", "transformations", "examples", "references", "false_discovery", "significance", "diagnostics",
             "delta")  # fmt: skip
 PROBES = 4
-DEPTH = 8  # of attributes within attributes
 CODE = Path(__file__).parent / "questions" / "__init__.py"
 
 
@@ -82,12 +81,7 @@ def object_digest(name: str, found: object) -> str:
 
 def tensors_within(model: object) -> list[Tensor]:
     """Parameters, buffers, tensors and arrays of the modules and other objects that `model` consists of."""
-    return [tensor for value in _objects(model, set(), DEPTH) for tensor in _tensors(value)]
-
-
-def modules_within(model: object) -> list[nn.Module]:
-    """The modules that `model` is, holds, or calls as a function."""
-    return [value for value in _objects(model, set(), DEPTH) if isinstance(value, nn.Module)]
+    return [tensor for value in objects_within(model) for tensor in _tensors(value)]
 
 
 def _tensors(value: Any) -> list[Tensor]:
@@ -96,33 +90,6 @@ def _tensors(value: Any) -> list[Tensor]:
     if isinstance(value, np.ndarray):
         return [torch.from_numpy(np.ascontiguousarray(value))] if value.dtype.kind in "biufc" else []
     return [*value.parameters(), *value.buffers()] if isinstance(value, nn.Module) else []
-
-
-def _objects(value: Any, seen: set[int], depth: int) -> Iterator[Any]:
-    if id(value) in seen or depth < 0 or isinstance(value, ModuleType | type | str | bytes):
-        return
-    seen.add(id(value))
-    yield value
-    for part in _parts(value):
-        yield from _objects(part, seen, depth - 1)
-
-
-def _parts(value: Any) -> list[Any]:
-    """What an object consists of: items, attributes, and what a function closes over or names."""
-    if isinstance(value, dict):
-        return list(value.values())
-    if isinstance(value, list | tuple | set | frozenset):
-        return list(value)
-    if isinstance(value, MethodType):
-        return [value.__self__, value.__func__]
-    if isinstance(value, partial):
-        return [value.func, *value.args, *value.keywords.values()]
-    parts = list(getattr(value, "__dict__", {}).values())
-    slots = (name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ()))
-    if isinstance(value, FunctionType):
-        cells = inspect.getclosurevars(value)
-        return [*parts, *cells.nonlocals.values(), *cells.globals.values()]
-    return [*parts, *(getattr(value, name) for name in slots if hasattr(value, name))]
 
 
 def _answers(subject: Subject, settings: Settings) -> Iterator[Tensor]:

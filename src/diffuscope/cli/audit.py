@@ -10,7 +10,6 @@ import tyro
 from torch import Tensor
 
 from diffuscope import streams
-from diffuscope.adapters import load_model
 from diffuscope.audit import AuditResult, Settings, Subject, audit_model, audit_samples
 from diffuscope.audit.epsilon import require_delta
 from diffuscope.audit.features import user_object
@@ -26,6 +25,7 @@ from diffuscope.training import train_denoiser
 from .invocation import typed
 from .options import DataOptions, TrainOptions, require_range, writing
 from .second_model import load_second, second_model
+from .weights import WeightsOptions, model_name, weights_notes
 
 MOST_SAMPLES = 20_000  # of more, so many at random are audited
 
@@ -44,6 +44,7 @@ class Audit:
     """A .safetensors file written by diffuscope, module:object, or a model of another library: diffusers:FOLDER,
     onnx:FILE, edm:, k_diffusion: or azula:module:object, with ?option=value. By default none if there are --samples;
     otherwise a small model is trained on the data."""
+    network: tyro.conf.OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
     samples: str | None = None
     """Generated samples, in the same forms as --data: audited in place of the model's own, or alone."""
     samples_range: tuple[float, float] | None = None
@@ -69,6 +70,7 @@ class Audit:
         """Check, train if needed, audit, write."""
         self.source.check()
         self.training.check()
+        self.network.require(self.model, "--model")
         require_range("samples_range", self.samples_range)
         if self.samples is None and self.samples_range is not None:
             raise InputError("samples_range: expected with --samples only")
@@ -90,14 +92,14 @@ class Audit:
             self._audit()
 
     def _audit(self) -> None:
-        denoiser = None if self.model is None else load_model(self.model)
+        denoiser = None if self.model is None else self.network.load(self.model)
         other = None if self.second_model is None else load_second(self.second_model)
         loaded = data = self.source.load(self.settings.seed)
         notes, latents = [*data.notes], None
         if self.encode is not None:
             latents = self._latents(data, notes)
             data = latents.data
-        notes.insert(0, data.provenance)
+        notes[:0] = [data.provenance, *weights_notes(denoiser, other)]
         if denoiser is not None:
             data = data.in_range(*model_range(denoiser, data))
         elif self.samples is None:
@@ -115,7 +117,7 @@ class Audit:
         asked = {**self._asked(data), "originals": originals}
         second = None
         if other is not None:
-            name, units = Path(self.second_model or "").name, self.source.data_range
+            name, units = model_name(self.second_model or ""), self.source.data_range
             second = second_model(other, name, self.second_data, units, loaded=loaded, used=data)
         if denoiser is None and samples is None:
             print(f"No --model given: training a small one on {data.name}.")
@@ -144,7 +146,7 @@ class Audit:
             )  # fmt: skip
         else:
             assert denoiser is not None
-            name = f"a small model trained on {data.name}" if self.model is None else Path(self.model).name
+            name = f"a small model trained on {data.name}" if self.model is None else self.network.name(self.model)
             subject = Subject.of(denoiser, data, name, tuple(notes), **asked)
             result = audit_model(
                 subject, self.settings, out=self.out, samples=samples, second_model=second, progress=True

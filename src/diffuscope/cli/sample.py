@@ -1,15 +1,15 @@
 """Draw samples from a model."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+import tyro
 from PIL import Image
 
-from diffuscope.adapters import load_model
 from diffuscope.errors import InputError
 from diffuscope.files import save_arrays
 from diffuscope.samplers import (
@@ -29,6 +29,7 @@ from diffuscope.samplers import (
 from diffuscope.streams import SEEDS, require_seed
 
 from .options import require_within, writing
+from .weights import WeightsOptions
 
 SAMPLERS = {
     "euler": Euler(),
@@ -51,6 +52,7 @@ class Sample:
     model: str
     """A .safetensors file written by diffuscope, module:object, or a model of another library: diffusers:FOLDER,
     onnx:FILE, edm:, k_diffusion: or azula:module:object, with ?option=value."""
+    network: tyro.conf.OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
     n: int = 64
     """Number of samples."""
     sampler: Literal["euler", "heun", "ddim", "ddpm", "dpm++2m", "dpm++3m", "dpm++2m-sde", "deis3", "unipc"] = "dpm++2m"
@@ -69,6 +71,7 @@ class Sample:
     def run(self) -> None:
         """Check, sample and write."""
         method = SAMPLERS[self.sampler]
+        self.network.require(self.model, "--model")
         require_within("n", self.n, 1, 10**9)
         require_within("nfe", self.nfe, method.nfe_per_step + 1, 10**6)
         require_seed(self.seed)
@@ -78,7 +81,7 @@ class Sample:
             self._sample(method, (self.nfe - 1) // method.nfe_per_step)
 
     def _sample(self, method: Sampler, steps: int) -> None:
-        denoiser = load_model(self.model)
+        denoiser = self.network.load(self.model)
         if getattr(denoiser, "event_shape", None) is None:
             raise InputError(
                 "model: expected the shape of one sample, as .event_shape, or as ?event_shape=3,32,32 of a library's "

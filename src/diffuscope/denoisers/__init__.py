@@ -22,7 +22,7 @@ from .edm import Preconditioned, Preconditioning, preconditioning
 from .files import load_denoiser, load_npz, save_denoiser
 from .guidance import ConditionalDenoiser, Guided, OfClass
 from .networks import MLP, LevelTable, LinearDenoiser, SymmetricLinearDenoiser, UNet, seeded
-from .objects import load_callable, load_model
+from .objects import given_weights, load_callable, load_model, load_network
 from .predictors import (
     INTEGERS,
     Classes,
@@ -35,15 +35,18 @@ from .predictors import (
     nearest_trained_time,
 )
 from .statistics_fit import require_fits_data, require_fits_model, require_shape_and_range
+from .weights import LoadedWeights, Weights, load_weights, loaded_weights
+from .weights_file import WeightsFile, read_weights
+from .within import modules_within, objects_within
 
 __all__ = [
-    "INTEGERS", "MLP", "Batch", "BatchTime", "Checked", "Classes", "Clock", "ConditionalDenoiser",
-    "CountingDenoiser", "DataPredictor", "Denoiser", "ExactDenoiser",
-    "Guided", "LevelTable", "LinearDenoiser", "Network", "NoisePredictor", "OfClass",
-    "Preconditioned", "Preconditioning", "Rescheduled", "ScheduleTime", "SignalTime", "StepIndex",
-    "SymmetricLinearDenoiser", "UNet", "VPredictor", "VelocityPredictor", "classes_of", "clock_of", "denoised_to_noise",
-    "denoised_to_score", "denoised_to_velocity", "load_callable", "load_denoiser", "load_model", "load_npz",
-    "nearest_trained_time", "noise_to_denoised", "over_events", "preconditioning", "require_batch", "require_fits_data",
-    "require_fits_model", "require_shape_and_range", "save_denoiser",
-    "score_to_denoised", "seeded", "velocity_to_denoised",
+    "INTEGERS", "MLP", "Batch", "BatchTime", "Checked", "Classes", "Clock", "ConditionalDenoiser", "CountingDenoiser",
+    "DataPredictor", "Denoiser", "ExactDenoiser", "Guided", "LevelTable", "LinearDenoiser", "LoadedWeights", "Network",
+    "NoisePredictor", "OfClass", "Preconditioned", "Preconditioning", "Rescheduled", "ScheduleTime", "SignalTime",
+    "StepIndex", "SymmetricLinearDenoiser", "UNet", "VPredictor", "VelocityPredictor", "Weights", "WeightsFile",
+    "classes_of", "clock_of", "denoised_to_noise", "denoised_to_score", "denoised_to_velocity", "given_weights",
+    "load_callable", "load_denoiser", "load_model", "load_network", "load_npz", "load_weights", "loaded_weights",
+    "modules_within", "nearest_trained_time", "noise_to_denoised", "objects_within", "over_events", "preconditioning",
+    "read_weights", "require_batch", "require_fits_data", "require_fits_model", "require_shape_and_range",
+    "save_denoiser", "score_to_denoised", "seeded", "velocity_to_denoised",
 ]  # fmt: skip
