@@ -13,6 +13,8 @@ weights of what a `module:object` builds may be in a file of their own:
 >>> load_model("edm:my_module:Net?weights=net.pt")                             # doctest: +SKIP
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -44,19 +46,17 @@ def load_model(spec: str | Path, *, weights: str | Path | None = None, weights_p
         return _own(spec, library, weights, weights_prefix)
     if not name:
         raise InputError(f"model: expected {library}:NAME, got {spec!r}")
-    given, text = given_weights(text, weights, weights_prefix)
-    if given is not None and library in _FILES:
-        what = "an ONNX file" if library == "onnx" else "the folder of a pipeline"
-        raise InputError(f"weights: belong to module:object, which builds a network; {what} holds its own")
+    with _named_with(weights):
+        given, text = given_weights(text, weights, weights_prefix)
+        if given is not None and library in _FILES:
+            what = "an ONNX file" if library == "onnx" else "the folder of a pipeline"
+            raise InputError(f"weights: belong to module:object, which builds a network; {what} holds its own")
     options = read_options(text, "model")
     y = options.pop("class", None)
     if y is not None and (not isinstance(y, int) or isinstance(y, bool)):
         raise InputError(f"model: expected class=NUMBER, got class={y}")
-    try:
+    with _named_with(weights, every=True):  # an argument of the adapter is an option here
         denoiser = adapter.load(name, options) if given is None else adapter.load(name, options, given)
-    except InputError as error:  # of an argument of the adapter, which is an option here
-        named = str(error).startswith("model:") or (weights is not None and str(error).startswith("weights:"))
-        raise error if named else InputError(f"model: {error}") from error
     if y is None:
         return denoiser
     classes = denoisers.classes_of(denoiser)
@@ -69,10 +69,22 @@ def load_model(spec: str | Path, *, weights: str | Path | None = None, weights_p
 def _own(spec: str | Path, library: str, weights: str | Path | None, weights_prefix: str | None) -> Denoiser:
     """A model that is named as diffuscope's own are."""
     try:
-        return denoisers.load_model(spec, weights=weights, weights_prefix=weights_prefix)
+        with _named_with(weights):
+            return denoisers.load_model(spec, weights=weights, weights_prefix=weights_prefix)
     except InputError as error:
         if library in _OBJECTS and ":" in str(spec):
             raise InputError(f"{error}; a model of {library} is named {library}:module:object") from error
-        if weights is None and str(error).startswith("weights"):  # that were named with the model
-            raise InputError(f"model: {error}") from error
         raise
+
+
+@contextmanager
+def _named_with(weights: str | Path | None, *, every: bool = False) -> Iterator[None]:
+    """An InputError about weights that are options of the name is one about "model"; so is `every` other one."""
+    try:
+        yield
+    except InputError as error:
+        about = str(error).partition(":")[0]
+        of_weights = about in ("weights", "weights_prefix")
+        if about == "model" or (of_weights and weights is not None) or not (of_weights or every):
+            raise
+        raise InputError(f"model: {error}") from error

@@ -99,7 +99,7 @@ class Audit:
         if self.encode is not None:
             latents = self._latents(data, notes)
             data = latents.data
-        notes[:0] = [data.provenance, *weights_notes(denoiser, other)]
+        notes[:0] = [data.provenance, *(f"second model: {note}" for note in weights_notes(other))]
         if denoiser is not None:
             data = data.in_range(*model_range(denoiser, data))
         elif self.samples is None:

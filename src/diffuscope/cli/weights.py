@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffuscope.adapters import load_model
-from diffuscope.denoisers import Denoiser, loaded_weights
+from diffuscope.denoisers import Denoiser, Weights, loaded_weights
 from diffuscope.errors import InputError
 
 
@@ -25,6 +25,11 @@ class WeightsOptions:
             raise InputError(f"weights_prefix: expected with --weights, got {self.weights_prefix}")
         if self.weights is not None and model is None:
             raise InputError(f"weights: expected with {option} module:object, which builds their network, got none")
+
+    @property
+    def given(self) -> Weights | None:
+        """The file and the prefix, if there is a file."""
+        return None if self.weights is None else Weights(self.weights, self.weights_prefix)
 
     def load(self, model: str) -> Denoiser:
         """The denoiser called `model`, with these weights; what may not have been meant is printed."""
@@ -56,9 +61,9 @@ def print_warnings(model: object) -> None:
             print(f"Warning: {warning}.", file=sys.stderr)
 
 
-def weights_notes(*models: object) -> list[str]:
-    """Which weights the networks of models have, for a report."""
-    return [loaded.note for model in models for loaded in loaded_weights(model)]
+def weights_notes(model: object) -> list[str]:
+    """Which weights the networks of a model were given, for a report."""
+    return [loaded.note for loaded in loaded_weights(model)]
 
 
 def _pairs(options: str) -> Iterable[tuple[str, str, str]]:

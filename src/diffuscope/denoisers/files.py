@@ -188,8 +188,8 @@ def _refuse_pickle(path: Path) -> None:
             pickled = any(name.endswith(".pkl") for name in archive.namelist())
     if pickled:
         raise InputError(
-            f"model: {path.name} is a pickle of weights, which do not say what network they belong to; expected --model "
-            f"module:object, which builds it, with --weights {path.name} (docs/weights.md)"
+            f"model: {path.name} is a pickle of weights, which do not say what network they belong to; expected "
+            f"--model module:object, which builds it, with --weights {path.name} (docs/weights.md)"
         )
 
 
@@ -213,9 +213,10 @@ def load_npz(path: Path, argument: str) -> dict[str, Tensor]:
             ) from error
         raise InputError(f"{argument}: {path.name} is truncated or no .npz file ({error})") from error
     for name, array in arrays.items():
-        if array.dtype.kind not in "fiu":
+        if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
             raise InputError(f"{argument}: {path.name}: {name} expected an array of numbers, got {array.dtype}")
-    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+    native = {name: np.asarray(array, array.dtype.newbyteorder("="), order="C") for name, array in arrays.items()}
+    return {name: torch.from_numpy(array) for name, array in native.items()}
 
 
 def _safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -32,7 +32,7 @@ def load_model(spec: str | Path, *, weights: str | Path | None = None, weights_p
     if Path(spec).exists() or not (isinstance(spec, str) and ":" in spec):
         if given_weights("", weights, weights_prefix)[0] is not None:
             raise InputError(
-                f"weights: belong to module:object, which builds a network; {Path(spec).name} holds its own"
+                f"weights: belong to a model module:object, which builds their network; got {Path(spec).name}"
             )
         return load_denoiser(spec)
     name, _, options = spec.partition("?")
@@ -52,7 +52,7 @@ def load_callable(spec: str, weights: Weights | None = None) -> Denoiser:
     """
     found = load_object(spec, "model")
     made = isinstance(found, type) or (inspect.isroutine(found) and not hasattr(found, "schedule"))
-    model: Any = _called(found, spec) if made else found
+    model: Any = _called(found, spec, "model") if made else found
     if isinstance(model, nn.Module) and not isinstance(getattr(model, "schedule", None), Schedule):
         raise InputError(
             f"model: {spec} is a network, which says neither what it predicts nor under which noise schedule; expected "
@@ -76,7 +76,7 @@ def load_network(spec: str, weights: Weights | None, argument: str = "model") ->
     if weights is None:
         return found
     made = isinstance(found, type) or (inspect.isroutine(found) and _takes_nothing(found))
-    return _with_weights(_called(found, spec) if made else found, weights, spec, made)
+    return _with_weights(_called(found, spec, argument) if made else found, weights, spec, made)
 
 
 def given_weights(
@@ -104,11 +104,11 @@ def given_weights(
     return Weights(path, prefix if prefix is not None else named.get("prefix")), rest
 
 
-def _called(found: Any, spec: str) -> Any:
+def _called(found: Any, spec: str, argument: str) -> Any:
     if not _takes_nothing(found):
         raise InputError(
-            f"model: {spec} needs arguments; expected a denoiser, or a callable without arguments that returns one: a "
-            f"function of yours that calls {spec.rpartition(':')[2]} with them ({PAGE})"
+            f"{argument}: {spec} needs arguments; expected a denoiser, or a callable without arguments that returns "
+            f"one: a function of yours that calls {spec.rpartition(':')[2]} with them ({PAGE})"
         )
     return found()
 

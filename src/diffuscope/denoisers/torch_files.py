@@ -15,6 +15,7 @@ import re
 import sys
 import warnings
 import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -94,14 +95,26 @@ def _names(path: Path) -> list[str]:
 
 
 def _stand_in(name: str, path: Path, argument: str) -> Callable[..., Any]:
-    library = name.split(".")[0]
-    if library in sys.stdlib_module_names and library not in SETTINGS and name not in SETTINGS_NAMES:
+    today = _todays_name(name)
+    library = today.split(".")[0]
+    if library in sys.stdlib_module_names and library not in SETTINGS and today not in SETTINGS_NAMES:
         raise InputError(
-            f"{argument}: {path.name} names {name}, which weights do not need and an attack does; it was not loaded"
+            f"{argument}: {path.name} names {today}, which weights do not need and an attack does; it was not loaded"
         )
     if name.lower().endswith("dict"):
         return type("UnbuiltDict", (_UnbuiltDict,), {})
     return type("Unbuilt", (Unbuilt,), {"name": name})
+
+
+def _todays_name(name: str) -> str:
+    """A name of Python 2, which the pickles of torch.save have, as Python 3 calls it.
+
+    >>> _todays_name("commands.Popen"), _todays_name("argparse.Namespace")
+    ('subprocess.Popen', 'argparse.Namespace')
+    """
+    module, _, last = name.rpartition(".")
+    module, last = NAME_MAPPING.get((module, last), (IMPORT_MAPPING.get(module, module), last))
+    return f"{module}.{last}"
 
 
 def _require_whole(path: Path, argument: str) -> bool:
@@ -136,15 +149,15 @@ def _unchanged(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
 
 def _refusal(path: Path, argument: str, text: str) -> InputError:
     first = text.strip().split("\n")[0]
-    if found := re.search(r"GLOBAL (\S+) was not an allowed|unsupported GLOBAL (\S+) whose|NEWOBJ (\S+)", text):
-        named = next(name for name in found.groups() if name)
+    save = "torch.save(model.state_dict(), 'weights.pt') where the model was made"
+    if found := re.search(r"GLOBAL (\S+) was not an allowed|unsupported GLOBAL (\S+) whose", text):
+        named = _todays_name(found[1] or found[2])
         return InputError(
-            f"{argument}: {path.name} holds an object of {named} besides tensors; expected tensors alone: "
-            "torch.save(model.state_dict(), 'weights.pt') where the model was made"
+            f"{argument}: {path.name} needs {named}, which is not loaded, or is truncated; expected tensors alone: {save}"
         )
-    if found := re.search(r"Unsupported operand (\d+)|persistent_load id|Can only \w+", text):
+    if found := re.search(r"Unsupported operand \d+|persistent_load id|Can only \w+|Trying to call", text):
         return InputError(
-            f"{argument}: {path.name} is a pickle that PyTorch's restricted loader does not read ({found[0]}); "
-            "expected torch.save(model.state_dict(), 'weights.pt')"
+            f"{argument}: {path.name} is a pickle of more than tensors and settings, which PyTorch's restricted loader "
+            f"does not read ({found[0]}); expected {save}"
         )
     return InputError(f"{argument}: {path.name} is truncated or damaged, or no file of torch.save ({first[:120]})")

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from diffuscope.errors import InputError
 
@@ -189,7 +189,10 @@ def _adapted(file: WeightsFile, networks: list[nn.Module], prefix: str | None) -
 def _misfit(file: WeightsFile, every: list[tuple[nn.Module, list[Fit]]], prefix: str | None) -> InputError:
     """What is wrong with the weights that come closest, and under which prefixes there are others that fit."""
     name = file.path.name
-    fitting = list(dict.fromkeys(fit.place for _, found in every for fit in sorted(found, key=lambda f: len(f.place))))
+    places: dict[frozenset[int], str] = {}  # one for the same tensors
+    for fit in sorted((fit for _, found in every for fit in found), key=lambda fit: len(fit.place)):
+        places.setdefault(frozenset(map(id, fit.tensors.values())), fit.place)
+    fitting = list(places.values())
     mend = f"; it fits with the prefix {' or '.join(fitting[:NAMED])} (--weights-prefix)" if fitting else ""
     under = under_prefix(file, prefix)
     averages = [keys for keys in file.shadows if prefix is None or f".{prefix.strip('.')}." in f".{keys}."]
@@ -233,7 +236,7 @@ def _converted(network: nn.Module, fit: Fit, path: Path) -> tuple[Tensors, list[
     for name, value in _named(network, dict(fit.tensors)).items():
         _require_plain(value, name, path)
         like = own.get(name)
-        if isinstance(like, Tensor) and not isinstance(like, UninitializedTensorMixin):
+        if isinstance(like, Tensor) and not is_lazy(like):
             if _kind(value) != _kind(like):
                 raise InputError(f"weights: {path.name}: {name} expected numbers like {like.dtype}, got {value.dtype}")
             if value.dtype != like.dtype and value.is_floating_point():

@@ -68,11 +68,12 @@ def read_weights(path: str | Path) -> WeightsFile:
     path = Path(path)
     kind = _kind(path)
     files = _parts(path) if kind == "index" else [path]
+    kinds = [_kind(file) for file in files] if kind == "index" else [kind]
     before = [_state(file) for file in files]
-    found = {} if kind == "index" else _content(path, kind)
+    found: Any = _content(path, kind) if kind != "index" else {}
     if kind == "index":
-        for file in files:
-            found |= _content(file, _kind(file))
+        for file, each in zip(files, kinds, strict=True):
+            found |= _content(file, each)
     digest = _digest(files)
     if [_state(file) for file in files] != before:
         raise InputError(f"weights: {path} was written to while it was read; expected a finished file")
@@ -112,6 +113,8 @@ def _kind(path: Path) -> Kind:
             start = file.read(512)
     except OSError as error:
         raise InputError(f"weights: cannot read {path} ({error.strerror})") from error
+    if start[257:262] == b"ustar":
+        raise InputError(f"weights: {path.name} is a tar archive; expected it unpacked, or saved anew by torch.save")
     if zipfile.is_zipfile(path):
         return _archive(path)
     if start[8:9] == b"{" and path.suffix != ".json":
@@ -146,8 +149,6 @@ def _what(path: Path, start: bytes) -> str:
             return what
     if path.suffix in NAMES or ".data-0" in path.name:
         return NAMES.get(path.suffix, NAMES[".index"])
-    if start[257:262] == b"ustar":
-        return "a tar archive; expected it unpacked, or saved anew by torch.save"
     if start[:2] in (b"PK", b"\x80\x02") and path.suffix != ".pkl":
         return f"truncated or damaged; expected {ACCEPTED}"
     if start[:1] == b"\x80":

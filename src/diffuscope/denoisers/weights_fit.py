@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from diffuscope.errors import InputError
 
@@ -59,7 +59,7 @@ def expected_shapes(network: nn.Module) -> dict[str, Shape]:
     """The names and shapes of what a state dict of the network has, without the components of wrappers."""
     state = network.state_dict()
     return {
-        without_wrappers(name): None if isinstance(value, UninitializedTensorMixin) else tuple(value.shape)
+        without_wrappers(name): None if is_lazy(value) else tuple(value.shape)
         for name, value in state.items()
         if isinstance(value, Tensor)
     }
