@@ -153,7 +153,8 @@ def _refusal(path: Path, argument: str, text: str) -> InputError:
     if found := re.search(r"GLOBAL (\S+) was not an allowed|unsupported GLOBAL (\S+) whose", text):
         named = _todays_name(found[1] or found[2])
         return InputError(
-            f"{argument}: {path.name} needs {named}, which is not loaded, or is truncated; expected tensors alone: {save}"
+            f"{argument}: {path.name} needs {named}, which is not loaded, or it is truncated; expected "
+            f"tensors alone: {save}"
         )
     if found := re.search(r"Unsupported operand \d+|persistent_load id|Can only \w+|Trying to call", text):
         return InputError(

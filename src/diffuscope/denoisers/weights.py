@@ -262,7 +262,7 @@ def _require_finite(value: Tensor, given: Tensor, name: str, path: Path, own: Te
     if own is not None and own.shape == value.shape:
         wrong &= ~(value == own.to(value.device))  # a mask
     if count := int(wrong.sum()):
-        large = value.dtype != given.dtype and bool(torch.isfinite(given.float()).all())
+        large = value.dtype != given.dtype and bool(torch.isfinite(given.double()).all())
         what = f"too large for {_short(value.dtype)}" if large else "NaN or infinite"
         raise InputError(f"weights: {path.name}: {count:,} of {value.numel():,} values of {name} are {what}")
 
