@@ -155,9 +155,8 @@ def test_without_a_request_raw_weights_are_taken_and_averaged_ones_are_mentioned
         model = loaded(content)
         assert same(network_of(model), network)
         (said,) = loaded_weights(model)
-        assert said.warnings[0].startswith(
-            f"net.pt also has averaged weights, prefix {prefix} (--weights-prefix {prefix})"
-        )
+        (line,) = said.warnings
+        assert line.startswith(f"net.pt also has averaged weights, prefix {prefix} (--weights-prefix {prefix});")
         assert line in said.note
         model = loaded(content, prefix)
         assert same(network_of(model), prefixed("", state, 2))
