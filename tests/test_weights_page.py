@@ -78,6 +78,6 @@ def test_a_route_runs_from_zero_to_a_report(title, capsys):
     if title == "A .pt file and its class":
         (note,) = [note for note in found["notes"] if note.startswith("weights of")]
         assert re.match(r"weights of net\.ckpt \(SHA-256 [0-9a-f]{64}\), prefix ema, [\d,]+ values$", note)
-        assert names["samples"].shape == (4, 1, 8, 8)  # type: ignore[attr-defined]
+        assert names["samples"].shape == (4, 2)  # type: ignore[attr-defined]
         with np.load("out/raw/samples.npz") as raw:
             assert np.isfinite(raw["x"]).all()

@@ -130,11 +130,17 @@ def _networks(model: object) -> list[nn.Module]:
 
 
 def _wrapped(module: nn.Module) -> nn.Module | None:
-    """The only part with parameters of a module that has none of its own; buffers of its own are its constants."""
+    """The only part with parameters of a module that has none of its own; buffers of its own are its constants.
+
+    A single layer of a user's class is not taken for its network.
+    """
     if next(module.parameters(recurse=False), None) is not None:
         return None
     parts = [part for part in module.children() if part.state_dict()]
-    return parts[0] if len(parts) == 1 and next(parts[0].parameters(), None) is not None else None
+    if len(parts) != 1 or next(parts[0].parameters(), None) is None:
+        return None
+    is_wrapper = type(module).__module__.startswith(("diffuscope.", "torch."))
+    return parts[0] if is_wrapper or next(parts[0].children(), None) is not None else None
 
 
 # The choice

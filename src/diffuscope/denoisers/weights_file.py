@@ -31,6 +31,8 @@ SHADOW = "shadow_params"
 BEGINNINGS: dict[bytes, str] = {
     b"GGUF": "a GGUF file, whose weights are quantized; expected those from before the quantization",
     b"\x89HDF": "an HDF5 file (Keras?)",
+    b"\x93NUMPY": "one array of NumPy, without the names of weights; expected an .npz file",
+    b"\x89PNG": "a picture",
     b"\x1f\x8b": "compressed by gzip; expected it unpacked",
     b"version https://git-lfs": "a pointer of Git LFS, not the file itself; git lfs pull fetches it",
     b"<!DOCTYPE": "a web page",
@@ -153,9 +155,14 @@ def _what(path: Path, start: bytes) -> str:
         return f"truncated or damaged; expected {ACCEPTED}"
     if start[:1] == b"\x80":
         return "a plain pickle, which can run code and is not loaded; expected torch.save(model.state_dict(), FILE)"
-    if all(byte >= 32 or byte in b"\t\n\r" for byte in start):
+    if _is_text(start):
         return f"a text; expected {ACCEPTED}"
     return f"truncated, damaged, or of an unknown kind; expected {ACCEPTED}"
+
+
+def _is_text(start: bytes) -> bool:
+    text = start.decode("utf-8", errors="ignore")  # the last character may be cut
+    return len(text.encode()) > len(start) - 4 and all(c.isprintable() or c in "\t\n\r" for c in text)
 
 
 def _folder(path: Path) -> InputError:
