@@ -16,7 +16,7 @@ from diffuscope.cli import main
 from diffuscope.data import toy_data
 from diffuscope.denoisers import load_model
 
-SMALL = ["--levels", "4", "--points", "20", "--trajectories", "8", "--generated", "20", "--step-seeds", "4",
+SMALL = ["--levels", "4", "--points", "20", "--trajectories", "8", "--generated", "20", "--step-seeds", "8",
          "--components", "2", "--train-limit", "60"]  # fmt: skip
 MODULE = """
 import torch

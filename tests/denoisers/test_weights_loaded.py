@@ -6,6 +6,7 @@ The reference is what PyTorch's own `load_state_dict` gives of the same tensors.
 import copy
 import sys
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -108,7 +109,12 @@ def same(network, expected):
 
 def loaded(content, prefix=None, spec="weighed_models:denoiser"):
     torch.save(content, "net.pt")
-    return load_model(spec, weights="net.pt", weights_prefix=prefix)
+    return made(spec, weights="net.pt", weights_prefix=prefix)
+
+
+def made(*arguments, **options) -> Any:
+    """As `load_model`, of no type."""
+    return load_model(*arguments, **options)
 
 
 def refusal(content, prefix=None, spec="weighed_models:denoiser"):
@@ -227,7 +233,7 @@ def test_a_count_that_old_files_lack_and_layers_that_were_renamed_are_converted_
     model = loaded(old)
     assert torch.equal(network_of(model).first.weight, network.first.weight)
 
-    normed = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)))
+    normed: Any = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)))
     state = {
         "0.bias": torch.ones(2),
         "0.weight_g": torch.full((2, 1), 2.0),
@@ -330,7 +336,8 @@ def test_shared_parameters_have_two_names_and_one_value():
 
 def test_a_network_that_wraps_others_is_loaded_from_outside_or_inside():
     inner = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    for wrapped in (nn.Sequential(inner), nn.DataParallel(inner), torch.compile(inner, backend="eager")):
+    compiled: Any = torch.compile(inner, backend="eager")
+    for wrapped in (nn.Sequential(inner), nn.DataParallel(inner), compiled):
         for content in (wrapped.state_dict(), inner.state_dict(), prefixed("module.", inner.state_dict())):
             torch.save(prefixed("", content, 3), "net.pt")
             fresh = copy.deepcopy(wrapped)

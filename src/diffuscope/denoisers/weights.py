@@ -195,10 +195,10 @@ def _adapted(file: WeightsFile, networks: list[nn.Module], prefix: str | None) -
 def _misfit(file: WeightsFile, every: list[tuple[nn.Module, list[Fit]]], prefix: str | None) -> InputError:
     """What is wrong with the weights that come closest, and under which prefixes there are others that fit."""
     name = file.path.name
-    places: dict[frozenset[int], str] = {}  # one for the same tensors
+    by_tensors: dict[frozenset[int], str] = {}  # one for the same tensors
     for fit in sorted((fit for _, found in every for fit in found), key=lambda fit: len(fit.place)):
-        places.setdefault(frozenset(map(id, fit.tensors.values())), fit.place)
-    fitting = list(places.values())
+        by_tensors.setdefault(frozenset(map(id, fit.tensors.values())), fit.place)
+    fitting = list(by_tensors.values())
     mend = f"; it fits with the prefix {' or '.join(fitting[:NAMED])} (--weights-prefix)" if fitting else ""
     under = under_prefix(file, prefix)
     averages = [keys for keys in file.shadows if prefix is None or f".{prefix.strip('.')}." in f".{keys}."]

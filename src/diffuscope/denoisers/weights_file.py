@@ -70,7 +70,7 @@ def read_weights(path: str | Path) -> WeightsFile:
     path = Path(path)
     kind = _kind(path)
     files = _parts(path) if kind == "index" else [path]
-    kinds = [_kind(file) for file in files] if kind == "index" else [kind]
+    kinds: list[Kind] = [_kind(file) for file in files] if kind == "index" else [kind]
     before = [_state(file) for file in files]
     found: Any = _content(path, kind) if kind != "index" else {}
     if kind == "index":
