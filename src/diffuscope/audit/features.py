@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.denoisers import modules_within
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.files import load_object
 
+from .fingerprint import modules_within
 from .subject import FEATURES
 
 WHITENED_COMPONENTS = 50

@@ -20,6 +20,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from diffuscope import streams
+from diffuscope.denoisers import modules_within as modules_within
 from diffuscope.denoisers import objects_within
 from diffuscope.source import source_fingerprint
 

@@ -13,11 +13,11 @@ from functools import partial
 
 import numpy as np
 
-from diffuscope.denoisers import modules_within
 from diffuscope.findings import Finding
 from diffuscope.report import Block
 from diffuscope.samplers import is_one_step
 
+from ..fingerprint import modules_within
 from ..question import Answer, Question
 from ..session import Session
 from ..standing import DRAWS, Position
