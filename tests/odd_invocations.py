@@ -52,6 +52,8 @@ OUT_OF_RANGE = {
         "odd_models:nothing",
     ),
 }
+OPTIONS = ("", "absent.pt", "vectors.npy", "model.safetensors", "file", ".", "x" * 300, "a?b", "a&b=c", "&prefix=ema",
+           "model.safetensors&prefix=x", "model.safetensors&weights=x", "model.safetensors&class=1")  # fmt: skip
 DRIFTS = ("", "x", ":x", "no_such:thing", "odd_models:absent", "odd_models:number", "odd_models:raising",
           "odd_models:nothing", "odd_models:halves", "odd_models:not_finite", "odd_models:leaving", "odd_import:x",
           "odd_exit:x", "odd_models:recursive", "math:pi", "\0")  # fmt: skip
@@ -109,6 +111,12 @@ def nothing(x): return None
 def halves(x): return x[: len(x) // 2]
 def not_finite(x): return x / 0
 def same(x): return 0 * x
+class Weighed(torch.nn.Module):
+    event_shape, data_range, schedule = (8,), (-5.0, 5.0), VE()
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(8, 8)
+    def forward(self, x_t, t): return self.layer(x_t)
 class OnlyDecodes:
     def decode(self, z): return z
 only_decodes = OnlyDecodes()
@@ -264,6 +272,8 @@ def bad_values(name: str, kind: Any, places: dict[str, Path]) -> Iterator[Words]
     elif name in ("model", "second_model"):
         yield from ((str(file),) for file in sorted(places["models"].iterdir()))
         yield from ((f"odd_models:{each}",) for each in OBJECTS)
+        weights = [*places["models"].iterdir(), *places["bad"].iterdir(), *OPTIONS]
+        yield from ((f"odd_models:Weighed?weights={file}",) for file in sorted(map(str, weights)))
         yield from (
             (value,) for value in (*SPECS, "odd_import:x", "odd_syntax:x", "odd_exit:x", "math:sqrt", "sys:path")
         )

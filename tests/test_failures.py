@@ -97,7 +97,7 @@ def test_from_python_an_exception_of_the_model_passes_through_unchanged():
 
 
 def test_an_error_of_our_own_has_a_code_of_its_own_and_asks_to_be_reported(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("diffuscope.cli.sample.load_model", lambda _: {}["absent"])
+    monkeypatch.setattr("diffuscope.cli.weights.load_model", lambda _, **__: {}["absent"])
     monkeypatch.setattr("diffuscope.cli.failures.LIBRARIES", (tmp_path.parents[-1],))
     code, line = ended(capsys, "sample", "--model", "x", "--out", tmp_path)
     assert code == 70

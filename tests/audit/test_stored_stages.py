@@ -14,7 +14,7 @@ from audit_subjects import QUICK, digits
 from diffuscope import source
 from diffuscope.audit import Subject
 from diffuscope.audit.fingerprint import fingerprint
-from diffuscope.denoisers.contents import tensors_within
+from diffuscope.denoisers import tensors_within
 from diffuscope.errors import InputError
 from diffuscope.schedules import VE
 from diffuscope.store import Store

@@ -167,7 +167,7 @@ def test_a_pickle_is_never_loaded_whatever_its_name(name, form, tmp_path):
         with zipfile.ZipFile(buffer, "w") as archive:
             archive.writestr("archive/data.pkl", pickle.dumps(Trap()))
         path.write_bytes(buffer.getvalue())
-    refused(path, "is a pickle.*never loaded, convert it to safetensors")
+    refused(path, "is a pickle of weights.*expected --model module:object.* with --weights")
     assert not (tmp_path / "sprung").exists()
 
 

@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffuscope.denoisers import Batch, BatchTime
+from diffuscope.denoisers import Batch, BatchTime, Weights, load_network
 from diffuscope.errors import InputError
-from diffuscope.files import load_object
 from diffuscope.schedules import Schedule, Time, Times, as_time
 
 from .libraries import Options
@@ -24,10 +23,10 @@ from .model_inputs import Range, Shape, described, repeated, settings_of
 SECTIONS, ROUNDS = 64, 9  # of [0, 1]: to 2^-54, the rounding of t
 
 
-def load(name: str, options: Options) -> Any:
-    """The denoiser of the azula denoiser that `module:object` names, with `options` of `from_azula`."""
+def load(name: str, options: Options, weights: Weights | None = None) -> Any:
+    """The denoiser of the azula denoiser `module:object`, with `weights` and with `options` of `from_azula`."""
     settings = settings_of(from_azula, options, f"azula:{name}")
-    return from_azula(load_object(name, "model"), **settings)  # type: ignore[arg-type]
+    return from_azula(load_network(name, weights), **settings)  # type: ignore[arg-type]
 
 
 def from_azula(

@@ -2,8 +2,8 @@
 
 x = x_0 + sigma eps. The network states `img_channels`, `img_resolution`, `label_dim` (classes, given as one-hot rows;
 a row of zeros is none), `sigma_min` and `sigma_max`; where these are 0 and infinity its sampler's .002 and 80 are used.
-`round_sigma` names the level that the network was trained at (iDDPM's are a table). Its published files are pickles,
-which are never loaded: build the network and load its arrays.
+`round_sigma` names the level that the network was trained at (iDDPM's are a table). Its published files are pickles
+of code, which are never loaded: build the network and load its weights.
 """
 
 import inspect
@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffuscope.denoisers import Batch, Classes, DataPredictor
+from diffuscope.denoisers import Batch, Classes, DataPredictor, Weights, load_network
 from diffuscope.errors import InputError
-from diffuscope.files import load_object
 from diffuscope.schedules import VE, Time, Times, as_time
 
 from .libraries import Options
@@ -24,10 +23,10 @@ from .model_inputs import Range, Shape, described, require_shape, settings_of
 LOWEST, HIGHEST = 0.002, 80.0  # of EDM's sampler
 
 
-def load(name: str, options: Options) -> Any:
-    """The denoiser of the network that `module:object` names, with `options` of `from_edm`."""
+def load(name: str, options: Options, weights: Weights | None = None) -> Any:
+    """The denoiser of the network `module:object`, with `weights` and with `options` of `from_edm`."""
     settings = settings_of(from_edm, options, f"edm:{name}")
-    return from_edm(load_object(name, "model"), **settings)  # type: ignore[arg-type]
+    return from_edm(load_network(name, weights), **settings)  # type: ignore[arg-type]
 
 
 def from_edm(

@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffuscope.denoisers import Batch, DataPredictor
+from diffuscope.denoisers import Batch, DataPredictor, Weights, load_network
 from diffuscope.errors import InputError
-from diffuscope.files import load_object
 from diffuscope.schedules import VE, Time, Times, as_time
 
 from .libraries import Options
@@ -24,10 +23,10 @@ from .model_inputs import Range, Shape, described, repeated, require_shape, sett
 LOWEST, HIGHEST = 0.01, 160.0
 
 
-def load(name: str, options: Options) -> Any:
-    """The denoiser of the wrapper that `module:object` names, with `options` of `from_k_diffusion`."""
+def load(name: str, options: Options, weights: Weights | None = None) -> Any:
+    """The denoiser of the wrapper `module:object`, with `weights` and with `options` of `from_k_diffusion`."""
     settings = settings_of(from_k_diffusion, options, f"k_diffusion:{name}")
-    return from_k_diffusion(load_object(name, "model"), **settings)  # type: ignore[arg-type]
+    return from_k_diffusion(load_network(name, weights), **settings)  # type: ignore[arg-type]
 
 
 def from_k_diffusion(

@@ -6,14 +6,20 @@
 >>> load_model("azula:my_module:denoiser?event_shape=3,32,32")             # doctest: +SKIP
 >>> load_model("onnx:model.onnx?schedule=ve&predicts=data&difficulty=0.5") # doctest: +SKIP
 
-Everything else is `diffuscope.denoisers.load_model`'s: a .safetensors file of diffuscope, or `module:object`.
+Everything else is `diffuscope.denoisers.load_model`'s: a .safetensors file of diffuscope, or `module:object`. The
+weights of what a `module:object` builds may be in a file of their own:
+
+>>> load_model("my_module:denoiser", weights="net.ckpt", weights_prefix="ema") # doctest: +SKIP
+>>> load_model("edm:my_module:Net?weights=net.pt")                             # doctest: +SKIP
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 from diffuscope import denoisers
-from diffuscope.denoisers import Denoiser, OfClass
+from diffuscope.denoisers import Denoiser, OfClass, given_weights
 from diffuscope.errors import InputError
 
 from . import azula_models, diffusers_folder, edm_models, k_diffusion_models, onnx_models
@@ -23,29 +29,34 @@ _FILES: dict[str, ModuleType] = {"diffusers": diffusers_folder, "onnx": onnx_mod
 _OBJECTS: dict[str, ModuleType] = {"edm": edm_models, "k_diffusion": k_diffusion_models, "azula": azula_models}
 
 
-def load_model(spec: str | Path) -> Denoiser:
+def load_model(spec: str | Path, *, weights: str | Path | None = None, weights_prefix: str | None = None) -> Denoiser:
     """The denoiser called `spec`: LIBRARY:NAME?option=value&option=value, a .safetensors file, or module:object.
 
     `diffusers:FOLDER` and `onnx:FILE` are read; `edm:`, `k_diffusion:` and `azula:` are followed by the module:object
     that builds the model, and importing a module runs it. Options are those of `from_diffusers_folder`, `from_onnx`,
-    `from_edm`, `from_k_diffusion` and `from_azula`, and `class=3`, to condition on a class.
-    Raises InputError for a name of another form, an absent library, an unknown option, and what is no such model.
+    `from_edm`, `from_k_diffusion` and `from_azula`, and `class=3`, to condition on a class. `weights` and
+    `weights_prefix`, or `weights=FILE&prefix=P` among the options, are the weights of what a module:object builds.
+    Raises InputError for a name of another form, an absent library, an unknown option, what is no such model, and for
+    weights that do not fit.
     """
     library, _, rest = str(spec).partition(":")
     name, _, text = rest.partition("?")
     adapter = _FILES.get(library) or (_OBJECTS.get(library) if ":" in name else None)
     if adapter is None or Path(spec).exists():
-        return _own(spec, library)
+        return _own(spec, library, weights, weights_prefix)
     if not name:
         raise InputError(f"model: expected {library}:NAME, got {spec!r}")
+    with _named_with(weights):
+        given, text = given_weights(text, weights, weights_prefix)
+        if given is not None and library in _FILES:
+            what = "an ONNX file" if library == "onnx" else "the folder of a pipeline"
+            raise InputError(f"weights: belong to module:object, which builds a network; {what} holds its own")
     options = read_options(text, "model")
     y = options.pop("class", None)
     if y is not None and (not isinstance(y, int) or isinstance(y, bool)):
         raise InputError(f"model: expected class=NUMBER, got class={y}")
-    try:
-        denoiser = adapter.load(name, options)
-    except InputError as error:  # of an argument of the adapter, which is an option here
-        raise error if str(error).startswith("model:") else InputError(f"model: {error}") from error
+    with _named_with(weights, every=True):  # an argument of the adapter is an option here
+        denoiser = adapter.load(name, options) if given is None else adapter.load(name, options, given)
     if y is None:
         return denoiser
     classes = denoisers.classes_of(denoiser)
@@ -55,11 +66,25 @@ def load_model(spec: str | Path) -> Denoiser:
     return OfClass(denoiser, y)
 
 
-def _own(spec: str | Path, library: str) -> Denoiser:
+def _own(spec: str | Path, library: str, weights: str | Path | None, weights_prefix: str | None) -> Denoiser:
     """A model that is named as diffuscope's own are."""
     try:
-        return denoisers.load_model(spec)
+        with _named_with(weights):
+            return denoisers.load_model(spec, weights=weights, weights_prefix=weights_prefix)
     except InputError as error:
         if library in _OBJECTS and ":" in str(spec):
             raise InputError(f"{error}; a model of {library} is named {library}:module:object") from error
         raise
+
+
+@contextmanager
+def _named_with(weights: str | Path | None, *, every: bool = False) -> Iterator[None]:
+    """An InputError about weights that are options of the name is one about "model"; so is `every` other one."""
+    try:
+        yield
+    except InputError as error:
+        about = str(error).partition(":")[0]
+        of_weights = about in ("weights", "weights_prefix")
+        if about == "model" or (of_weights and weights is not None) or not (of_weights or every):
+            raise
+        raise InputError(f"model: {error}") from error

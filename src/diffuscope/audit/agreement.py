@@ -37,8 +37,7 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor
 
-from diffuscope.denoisers import Checked, Denoiser, ExactDenoiser
-from diffuscope.denoisers.contents import tensors_within
+from diffuscope.denoisers import Checked, Denoiser, ExactDenoiser, tensors_within
 from diffuscope.exact import Empirical
 from diffuscope.findings import PERMUTATIONS, bootstrap_sums, percentile_interval
 from diffuscope.samplers import Heun, finish

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.byte_examples import float_parts
-from diffuscope.denoisers.contents import modules_within
+from diffuscope.denoisers import modules_within
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.files import load_object

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from diffuscope import streams
 from diffuscope.byte_examples import ByteExamples
-from diffuscope.denoisers.contents import tensors_within
+from diffuscope.denoisers import tensors_within
 from diffuscope.source import source_fingerprint
 
 from .generation import refined

@@ -12,8 +12,7 @@ from pathlib import Path
 import torch
 
 from diffuscope import streams
-from diffuscope.denoisers import Denoiser
-from diffuscope.denoisers.contents import tensors_within
+from diffuscope.denoisers import Denoiser, tensors_within
 from diffuscope.distributed import rank
 from diffuscope.errors import InputError
 from diffuscope.files import sole_writer

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from diffuscope.byte_examples import float_parts, mean_and_variance
 from diffuscope.data import Canaries, DataSet, Table
-from diffuscope.denoisers import Batch, Denoiser, require_batch
+from diffuscope.denoisers import Batch, Denoiser, loaded_weights, require_batch
 from diffuscope.errors import InputError
 from diffuscope.samplers import times_at
 from diffuscope.shared_work import shared_rows
@@ -120,14 +120,17 @@ class Subject:
     def of(
         cls, denoiser: Denoiser, data: DataSet, name: str = "model", notes: tuple[str, ...] = (), **asked: Any
     ) -> "Subject":
-        """A model and a data set, with its labels, groups and columns; `asked` are owners, canaries and originals."""
+        """A model and a data set, with its labels, groups and columns; `asked` are owners, canaries and originals.
+
+        The notes say which weights the model was given, if they came from a file.
+        """
         return cls(
             denoiser,
             data.train,
             data.heldout,
             name,
             data.name,
-            notes,
+            (*notes, *(loaded.note for loaded in loaded_weights(denoiser))),
             data.train_labels,
             data.heldout_labels,
             data.train_groups,

@@ -11,7 +11,6 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from diffuscope import streams
-from diffuscope.adapters import load_model
 from diffuscope.audit import AuditResult, Settings, Subject, audit_model, audit_samples
 from diffuscope.audit.epsilon import require_delta
 from diffuscope.audit.features import user_object
@@ -29,6 +28,7 @@ from diffuscope.training import train_denoiser
 from .invocation import typed
 from .options import DataOptions, DeviceOptions, TrainOptions, require_range, writing
 from .second_model import load_second, second_model
+from .weights import WeightsOptions, model_name, weights_notes
 
 MOST_SAMPLES = 20_000  # of more, so many at random are audited
 
@@ -47,6 +47,7 @@ class Audit:
     """A .safetensors file written by diffuscope, module:object, or a model of another library: diffusers:FOLDER,
     onnx:FILE, edm:, k_diffusion: or azula:module:object, with ?option=value. By default none if there are --samples;
     otherwise a small model is trained on the data."""
+    network: tyro.conf.OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
     samples: str | None = None
     """Generated samples, in the same forms as --data: audited in place of the model's own, or alone."""
     samples_range: tuple[float, float] | None = None
@@ -74,6 +75,7 @@ class Audit:
         device = self.where.chosen()
         self.source.check()
         self.training.check()
+        self.network.require(self.model, "--model")
         require_range("samples_range", self.samples_range)
         if self.samples is None and self.samples_range is not None:
             raise InputError("samples_range: expected with --samples only")
@@ -101,14 +103,14 @@ class Audit:
             self._audit(own)
 
     def _audit(self, device: torch.device) -> None:
-        denoiser = None if self.model is None else on_device(load_model(self.model), device)
+        denoiser = None if self.model is None else on_device(self.network.load(self.model), device)
         other = None if self.second_model is None else on_device(load_second(self.second_model), device)
         loaded = data = self.source.load(self.settings.seed)
         notes, latents = [*data.notes], None
         if self.encode is not None:
             latents = self._latents(data, notes)
             data = latents.data
-        notes.insert(0, data.provenance)
+        notes[:0] = [data.provenance, *(f"second model: {note}" for note in weights_notes(other))]
         if denoiser is not None:
             data = data.in_range(*model_range(denoiser, data))
         elif self.samples is None:
@@ -126,7 +128,7 @@ class Audit:
         asked = {**self._asked(data), "originals": originals}
         second = None
         if other is not None:
-            name, units = Path(self.second_model or "").name, self.source.data_range
+            name, units = model_name(self.second_model or ""), self.source.data_range
             second = second_model(other, name, self.second_data, units, loaded=loaded, used=data)
         if denoiser is None and samples is None:
             print(f"No --model given: training a small one on {data.name}.")
@@ -154,7 +156,7 @@ class Audit:
             )  # fmt: skip
         else:
             assert denoiser is not None
-            name = f"a small model trained on {data.name}" if self.model is None else Path(self.model).name
+            name = f"a small model trained on {data.name}" if self.model is None else self.network.name(self.model)
             subject = Subject.of(denoiser, data, name, tuple(notes), **asked)
             result = audit_model(
                 subject, self.settings, out=self.out, samples=samples, second_model=second, progress=True

@@ -109,7 +109,9 @@ def _option(name: str, options: Mapping[str, Any]) -> str:
 
 def modules_named(words: Iterable[str]) -> set[str]:
     """The modules of the words of the form module:object."""
-    return {module for word in words for module, colon, _ in [word.split("=")[-1].partition(":")] if colon}
+    values = (word.partition("=")[2] if word.startswith("--") and "=" in word else word for word in words)
+    names = (value.partition("?")[0].split(":") for value in values)  # LIBRARY:module:object?options among them
+    return {module for parts in names for module in parts[:-1]}
 
 
 def user_place(error: BaseException, modules: AbstractSet[str] = frozenset()) -> str | None:

@@ -10,7 +10,6 @@ import torch
 import tyro
 from PIL import Image
 
-from diffuscope.adapters import load_model
 from diffuscope.denoisers import Denoiser, on_device
 from diffuscope.distributed import process_group, rank, sharing, wait_for_all
 from diffuscope.errors import InputError
@@ -32,6 +31,7 @@ from diffuscope.samplers import (
 from diffuscope.streams import SEEDS, require_seed
 
 from .options import DeviceOptions, require_within, writing
+from .weights import WeightsOptions
 
 SAMPLERS = {
     "euler": Euler(),
@@ -54,6 +54,7 @@ class Sample:
     model: str
     """A .safetensors file written by diffuscope, module:object, or a model of another library: diffusers:FOLDER,
     onnx:FILE, edm:, k_diffusion: or azula:module:object, with ?option=value."""
+    network: tyro.conf.OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
     n: int = 64
     """Number of samples."""
     sampler: Literal["euler", "heun", "ddim", "ddpm", "dpm++2m", "dpm++3m", "dpm++2m-sde", "deis3", "unipc"] = "dpm++2m"
@@ -73,6 +74,7 @@ class Sample:
     def run(self) -> None:
         """Check, sample and write."""
         method, device = SAMPLERS[self.sampler], self.where.chosen()
+        self.network.require(self.model, "--model")
         require_within("n", self.n, 1, 10**9)
         require_within("nfe", self.nfe, method.nfe_per_step + 1, 10**6)
         require_seed(self.seed)
@@ -82,7 +84,7 @@ class Sample:
             self._sample(method, (self.nfe - 1) // method.nfe_per_step, own)
 
     def _sample(self, method: Sampler, steps: int, device: torch.device) -> None:
-        denoiser = on_device(load_model(self.model), device)
+        denoiser = on_device(self.network.load(self.model), device)
         if getattr(denoiser, "event_shape", None) is None:
             raise InputError(
                 "model: expected the shape of one sample, as .event_shape, or as ?event_shape=3,32,32 of a library's "

@@ -7,11 +7,15 @@ from diffuscope.data.value_range import Range
 from diffuscope.denoisers import Denoiser
 from diffuscope.errors import InputError
 
+from .weights import print_warnings
+
 
 def load_second(model: str) -> Denoiser:
     """As `load_model`, for --second-model."""
     with named_second():
-        return load_model(model)
+        denoiser = load_model(model)
+    print_warnings(denoiser)
+    return denoiser
 
 
 def second_model(

@@ -1,7 +1,7 @@
 """Fields that satisfy a PDE and a few readings of them."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +25,7 @@ from diffuscope.store import Store
 from diffuscope.streams import require_seed
 
 from .options import require_within, writing
+from .weights import WeightsOptions, print_warnings
 
 UNDECIDED = 3
 HOLES = "pinnacle_poisson_classic"
@@ -47,6 +48,7 @@ class Solve:
     prior: str = "generated"
     """generated, a finite set of random fields; gaussian, exact for linear equations; open-boundary, with unknown
     boundary values; darcy_neuraloperator or burgers_neuraloperator; or module:object, a Distribution or a Denoiser."""
+    network: tyro.conf.OmitArgPrefixes[WeightsOptions] = field(default_factory=WeightsOptions)
     noise: float | None = None
     """Standard deviation of the readings, 0 for exact ones; needed unless the file has a column noise."""
     samples: int = 100
@@ -67,6 +69,7 @@ class Solve:
         if self.nodes is not None:
             require_within("nodes", self.nodes, 11, 257)
         require_seed(self.seed)
+        self.network.require(self.prior if ":" in self.prior else None, "--prior")
         if self.noise is not None and self.noise < 0:
             raise InputError(f"noise: expected a standard deviation >= 0, got {self.noise:g}")
         if self.problem not in PROBLEMS:
@@ -115,7 +118,12 @@ class Solve:
     def _prior(self, problem: Problem, public: PublicFields | None, remember: Remember) -> Prior:
         if public is not None:
             return public_prior(public)
-        return named_prior(self.prior, problem, fields=self.fields, seed=self.seed, remember=remember, progress=True)
+        prior = named_prior(
+            self.prior, problem, fields=self.fields, seed=self.seed, remember=remember, progress=True,
+            weights=self.network.given,
+        )  # fmt: skip
+        print_warnings(prior.denoiser)
+        return prior
 
     def _truth(self, problem: Problem, prior: Prior, public: PublicFields | None) -> Tensor:
         """A field that is not in the prior's set: held out, or generated anew."""

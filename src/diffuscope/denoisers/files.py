@@ -3,7 +3,7 @@ r"""Denoisers as files: safetensors with a description of the network to which t
 A file holds the parameters of the network and, as JSON in its header, the predictor, the network and its arguments,
 the schedule, the clock, the event shape and the data range: names of the registries below and plain values, so that
 loading a file runs no code from it. A file without such a description is refused: other models are given as
-`module:object`, which builds the network and loads its arrays (`load_npz`). No pickle is ever loaded.
+`module:object`, which builds the network, with their weights in a file (`load_weights`).
 """
 
 import contextlib
@@ -155,7 +155,7 @@ def _made(named: dict[str, Any], registry: dict[str, Any]) -> Any:
 def _undescribed(path: Path) -> InputError:
     return InputError(
         f"model: {path.name} holds arrays without a description of their network; expected a .safetensors file that "
-        "diffuscope wrote, or module:object that builds the network and loads them"
+        f"diffuscope wrote, or module:object, which builds the network, with --weights {path.name} (docs/weights.md)"
     )
 
 
@@ -188,7 +188,8 @@ def _refuse_pickle(path: Path) -> None:
             pickled = any(name.endswith(".pkl") for name in archive.namelist())
     if pickled:
         raise InputError(
-            f"model: {path.name} is a pickle, which can run code; pickles are never loaded, convert it to safetensors"
+            f"model: {path.name} is a pickle of weights, which do not say what network they belong to; expected "
+            f"--model module:object, which builds it, with --weights {path.name} (docs/weights.md)"
         )
 
 
@@ -212,9 +213,10 @@ def load_npz(path: Path, argument: str) -> dict[str, Tensor]:
             ) from error
         raise InputError(f"{argument}: {path.name} is truncated or no .npz file ({error})") from error
     for name, array in arrays.items():
-        if array.dtype.kind not in "fiu":
+        if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
             raise InputError(f"{argument}: {path.name}: {name} expected an array of numbers, got {array.dtype}")
-    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+    native = {name: np.asarray(array, array.dtype.newbyteorder("="), order="C") for name, array in arrays.items()}
+    return {name: torch.from_numpy(array) for name, array in native.items()}
 
 
 def _safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -39,10 +39,11 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 
+from ._finite_set import Denoised
 from ._posterior import Noised
 from ._screening import PointTable
 from .distribution import Batch, Level, checked_levels, over_events
-from .empirical import Denoised, Empirical, EmpiricalCovariance
+from .empirical import Empirical, EmpiricalCovariance
 from .tracked_points import GridPoints, integer_products_are_exact, integer_products_are_fast
 from .tracked_scores import SINGLE, TrackedLevel, TrackedScores, float64_mean
 from .tracked_survivors import Survivors, select

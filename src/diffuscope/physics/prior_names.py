@@ -2,10 +2,9 @@
 
 import math
 
-from diffuscope.denoisers import Denoiser
+from diffuscope.denoisers import Denoiser, Weights, given_weights, load_network, loaded_weights
 from diffuscope.errors import InputError
 from diffuscope.exact import Empirical, Gaussian, GaussianMixture
-from diffuscope.files import load_object
 from diffuscope.streams import torch_stream
 
 from .kernel_prior import KernelPrior
@@ -29,13 +28,15 @@ def named_prior(
     seed: int = 0,
     remember: Remember = forget,
     progress: bool = False,
+    weights: Weights | None = None,
 ) -> Prior:
     """The prior called `name` of a problem's fields.
 
     `generated`: a finite set of random fields. `gaussian`: the exact distribution of the same fields where the equation
     is linear, otherwise the Gaussian of their mean and covariance. `open-boundary`: as `gaussian` with unknown boundary
     values of standard deviation 1, for Poisson's equation. `module:object`: a Distribution whose posterior is known
-    (Gaussian, GaussianMixture, KernelPrior, Empirical) or a Denoiser. Raises InputError for others.
+    (Gaussian, GaussianMixture, KernelPrior, Empirical) or a Denoiser, whose `weights` may be in a file of their own,
+    also as `module:object?weights=FILE&prefix=P`. Raises InputError for others.
     """
     if name == "generated":
         drawn = generated_fields(problem, fields, seed=seed, remember=remember, progress=progress)
@@ -47,7 +48,17 @@ def named_prior(
         return _open_boundary(problem, seed)
     if ":" not in name:
         raise InputError(f"prior: expected {', '.join(WORDS)}, {', '.join(NAMES)}, or module:object, got {name!r}")
-    return own_prior(load_object(name, "prior"), name)
+    named, _, options = name.partition("?")
+    try:
+        asked, rest = given_weights(options, weights and weights.path, weights and weights.prefix)
+        if rest:
+            raise InputError(f"prior: expected {named}?weights=FILE&prefix=PREFIX, got {rest!r}")
+        found = load_network(named, asked, "prior")
+    except InputError as error:
+        if weights is None and str(error).startswith("weights"):  # that were named with the prior
+            raise InputError(f"prior: {error}") from error
+        raise
+    return own_prior(found, named)
 
 
 def own_prior(found: object, name: str) -> Prior:
@@ -62,7 +73,8 @@ def own_prior(found: object, name: str) -> Prior:
         kind = "a Gaussian mixture" if isinstance(found, GaussianMixture) else "a kernel density of fields"
         return Prior(name=name, words=f"{words}: {kind}", distribution=found)
     if isinstance(found, Denoiser):
-        return Prior(name=name, words=f"{words}: a denoiser, guided by its posterior covariance", denoiser=found)
+        kept = "".join(f"; {loaded.note}" for loaded in loaded_weights(found))
+        return Prior(name=name, words=f"{words}: a denoiser, guided by its posterior covariance{kept}", denoiser=found)
     known = "a Gaussian, a GaussianMixture, a KernelPrior, an Empirical or a Denoiser"
     raise InputError(f"prior: expected {known}, got {type(found).__name__} from {name}")
 

@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from diffuscope.denoisers.contents import modules_within
+from diffuscope.denoisers import modules_within
 from diffuscope.findings import Finding
 from diffuscope.report import Block
 from diffuscope.samplers import is_one_step
