@@ -2,8 +2,8 @@
 
 Heun's method solves the probability-flow ODE on a grid that contains the audited levels, and a final denoiser call
 removes the remaining noise. Samples start from the Gaussian with the first two moments of the data noised to the
-highest level. The owner's own sampler, if given, makes the samples from the same starts on the same times; the states
-are those of Heun's method also then.
+highest level. The owner's own sampler, if given, makes the samples from the same starts on the same times. Samples are
+those of `Subject.maker`, which may be guided; states are those of Heun's method and of the denoiser also then.
 """
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffuscope.denoisers import Denoiser
 from diffuscope.exact import Gaussian
-from diffuscope.samplers import Heun, trajectory
+from diffuscope.samplers import Heun, finish, trajectory
 from diffuscope.schedules import Schedule
 from diffuscope.store import Arrays
 
@@ -49,8 +49,8 @@ def followed_samples(
     denoiser = subject.denoiser
     times = refined(denoiser, levels)
     start = starting_noise(gaussian, denoiser.schedule, float(times[0]), samples, generator)
-    finished, states = [], []
-    for batch in (start if own is None else start[:followed]).split(EVALUATION_BATCH):
+    finished, states, apart = [], [], own is not None or subject.sampled is not None
+    for batch in (start[:followed] if apart else start).split(EVALUATION_BATCH):
         kept, last = [], batch
         with torch.no_grad():
             for state in trajectory(Heun(), denoiser, batch, times):
@@ -60,5 +60,7 @@ def followed_samples(
         finished.append(evaluate(denoiser, last, float(times[-1])))
         states.append(torch.stack(kept))
     if own is not None:
-        finished = [own(denoiser, start, times, generator)]
+        finished = [own(subject.maker, start, times, generator)]
+    elif apart:
+        finished = [finish(subject.maker, Heun(), start, times, batch_size=EVALUATION_BATCH)]
     return {"samples": torch.cat(finished).numpy(), "states": torch.cat(states, dim=1)[:, :followed].numpy()}

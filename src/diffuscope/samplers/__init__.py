@@ -18,6 +18,7 @@ from .dpm_solver_v3 import DPMSolverV3
 from .error_control import EvaluationsSpentError, Slope, integrate
 from .eta import Eta, stochastic_until
 from .gaussian_jump import Truncation, reallocate, teleport, truncate, warm_history
+from .consistency import consistency_samples, consistency_times
 from .generation import conditioned, cycled, finish, generate, is_one_step, model_times, times_at
 from .langevin import Langevin, MetropolisLangevin
 from .mixture_transition import MixtureTransition
@@ -37,7 +38,7 @@ __all__ = [
     "ModelStatistics", "Noise", "NoiseAdamsBashforth", "OptimalVariance", "Restart", "ReverseBridge",
     "ReverseVariance", "RungeKutta4", "SDEDPMSolverPP2M", "SDEDPMSolverPP3M", "Sampler", "SkipSuggestion", "Slope",
     "State", "StochasticDDIM", "StochasticHeun", "StrongOrder15", "TeleportError", "Teleported", "TeleportedSample",
-    "Truncation", "UniPC", "calibrate", "conditioned", "cycled", "estimate_statistics", "finish", "generate",
+    "Truncation", "UniPC", "calibrate", "conditioned", "consistency_samples", "consistency_times", "cycled", "estimate_statistics", "finish", "generate",
     "instant", "instants", "integrate", "is_one_step", "model_times", "plain_statistics", "posterior_variance",
     "reallocate", "reallocated_times", "sample", "stochastic_until", "suggest_sigma_skip", "suggest_skip",
     "teleport", "teleport_error", "teleported_sample", "times_at", "trajectory", "truncate", "upper_variance",
