@@ -11,8 +11,10 @@ import torch
 from audit_subjects import SMALL, asked
 from diffuscope.audit import Subject, audit_classes
 from diffuscope.audit.class_correction import exceedance_p_value
+from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
-from diffuscope.exact import Distribution, Empirical, Gaussian
+from diffuscope.exact import Distribution, Empirical, Gaussian, GaussianMixture
+from diffuscope.findings import conformal_p_values
 from diffuscope.schedules import VE
 
 SETTINGS = replace(SMALL, points=100, generated=150, transformations=("none",), examples=False)
@@ -21,17 +23,21 @@ CENTERS = 2.0 * torch.eye(DIMENSION)[:3]
 
 
 class ByClass:
-    """The exact conditional denoiser of one distribution for each class; none is refused."""
+    """The exact conditional denoiser of one distribution for each class; none is refused unless it has one."""
 
     schedule, event_shape, data_range = VE(0.002, 80.0), (DIMENSION,), (-9.0, 9.0)
 
-    def __init__(self, *parts: Distribution):
-        self.parts, self.classes = parts, len(parts)
+    def __init__(self, *parts: Distribution, none: Distribution | None = None):
+        self.classes = len(parts)
+        self.parts = [ExactDenoiser(part, self.schedule) for part in parts]
+        self.none = None if none is None else ExactDenoiser(none, self.schedule)
 
     def __call__(self, x_t, t, y=None):
-        if y is None or int(y) == self.classes:
+        if y is not None and int(y) < self.classes:
+            return self.parts[int(y)](x_t, t)
+        if self.none is None:
             raise InputError("y: expected a class")
-        return self.parts[int(y)].denoise(x_t, 1.0, float(self.schedule.sigma(t)))
+        return self.none(x_t, t)
 
 
 def drawn(label: int, n: int, seed: int, centers=CENTERS):
@@ -77,3 +83,148 @@ def test_the_one_class_that_memorized_is_the_one_that_copies():
         assert first(result, y, "class").tone == "good"
         assert first(result, y, "class-samples").tone == "good"
         assert first(result, y, "other-classes").tone == "good"
+
+
+def test_a_memorized_class_stands_out_in_the_files(tmp_path):
+    result = memorizing()
+    report = result.save(tmp_path)
+    stored = json.loads((tmp_path / "audit.json").read_text())
+    assert stored["verdict"]["word"] == "copies"
+    assert [stored["classes"][str(y)]["verdict"]["word"] for y in range(3)].count("copies") == 1
+    assert stored["classes"]["1"]["own_verdict"]["word"] == "copies"
+    page = report.read_text()
+    for y in range(3):
+        assert f'href="class-{y}/report.html"' in page
+        own = (tmp_path / f"class-{y}" / "report.html").read_text()
+        assert f"asked of class {y}, against the examples with label {y}" in own
+    card = (tmp_path / "model-card.md").read_text()
+    assert "**Verdict: copies.**" in card
+    assert [line.split(" | ")[1] for line in card.splitlines() if line.startswith(("| 0", "| 1", "| 2"))].count(
+        "copies"
+    ) == 1
+
+
+def test_a_model_whose_classes_are_exchanged_is_broken_and_told_which_fits():
+    with asked("wiring"):
+        result = audit_classes(labelled(ByClass(gaussian(0), gaussian(2), gaussian(1))), settings=SETTINGS)
+    assert {y: verdict.word for y, verdict in result.verdicts.items()} == {0: "sound", 1: "broken", 2: "broken"}
+    for y, other in ((1, 2), (2, 1)):
+        found = first(result, y, "class")
+        assert found.tone == "alarm"
+        assert f"class {other} denoises the examples with label {y} better" in result.verdicts[y].sentence
+        assert f"class {other} denoises the examples with label {y} better" in found.verdict
+        assert "not what it is taken for" in first(result, y, "other-classes").verdict
+    assert first(result, 0, "class").tone == "good"
+
+
+def test_numbers_that_are_off_by_one_are_told_from_those_that_are_right():
+    """Class y of the model is label y - 1, and its class 0 is none, as where a row for none comes first."""
+    everything = GaussianMixture.isotropic(torch.ones(3) / 3, CENTERS, torch.ones(3))
+    with asked():
+        result = audit_classes(labelled(ByClass(everything, gaussian(0), gaussian(1))), settings=SETTINGS)
+    assert [first(result, y, "class").tone for y in range(3)] == ["alarm"] * 2 + ["alarm"]
+    best = [result[y]["class"].facts["best_other_class"] for y in range(3)]
+    assert best[:2] == [1, 2]
+
+
+def test_classes_that_do_not_differ_cannot_be_told_apart_and_are_no_fault():
+    centers = CENTERS[[0, 0, 2]]
+    model = ByClass(*(gaussian(y, centers) for y in range(3)))
+    with asked():
+        result = audit_classes(labelled(model, centers=centers), settings=SETTINGS)
+    assert first(result, 0, "class").tone == first(result, 1, "class").tone == "unknown"
+    assert "class 0 and of class 1 are the same" in first(result, 0, "class").verdict
+    assert first(result, 2, "class").tone == "good"
+    off = torch.tensor([0.0, 0, 0, 0, 0, 0.02])  # a little, far less than a test can see
+    near = ByClass(gaussian(0), Gaussian.isotropic((CENTERS[0] + off).double(), 1.0), gaussian(2))
+    with asked():
+        result = audit_classes(labelled(near, centers=centers), [0, 1], SETTINGS)
+    for y in (0, 1):
+        found = first(result, y, "class")
+        assert found.tone == "unknown"
+        assert "denoise the examples" in found.verdict
+        low, high = found.interval
+        assert low < 1 < high
+
+
+def test_copies_of_another_class_are_found_and_named():
+    """A class whose samples are to 40% five training examples of class 1, exactly."""
+    copied = drawn(1, EACH, 1)[:5].double()
+    weights = torch.tensor([0.6, *[0.08] * 5], dtype=torch.float64)
+    means = torch.cat([CENTERS[:1].double(), copied])
+    mixed = GaussianMixture.isotropic(weights, means, torch.tensor([1.0, *[1e-8] * 5], dtype=torch.float64))
+    subject = labelled(ByClass(mixed, gaussian(1), gaussian(2)))
+    with asked():
+        result = audit_classes(subject, [0, 2], SETTINGS)
+    found = first(result, 0, "other-classes")
+    assert found.tone == "alarm"
+    assert "most of them of class 1" in found.verdict
+    assert found.value == pytest.approx(40, abs=3 * 4)  # standard error of 150 samples: 4%
+    assert result.verdicts[0].word == "copies"
+    assert first(result, 2, "other-classes").tone == "good"
+    listed = [row["training_example"] for row in result[0]["other-classes"].facts["copies_of_other_classes"]["pixels"]]
+    right = torch.cdist(subject.train[listed].double(), copied).min(1)
+    assert len(right.indices[right.values < 1e-5].unique()) == 5
+    assert (right.values < 1e-5).double().mean() > 0.8  # 5% of the list are expected to be false
+    # 15% or so of these samples of class 0 have the label of the copies, beyond the errors of the classifier
+    assert first(result, 0, "class-samples").tone == "attention"
+
+
+def test_a_class_of_few_examples_is_said_and_not_dropped():
+    model = ByClass(*(gaussian(y) for y in range(3)))
+    with asked():
+        result = audit_classes(labelled(model, sizes=(EACH, 12, EACH)), settings=SETTINGS)
+    assert set(result.results) == {0, 2}
+    assert result.unanswered[1] == "12 training and 12 held-out examples; at least 20 of each are needed"
+    assert result.verdicts[1].word == "cannot-tell"
+    assert result.as_json()["classes"]["1"]["not_audited"] == result.unanswered[1]
+    assert result.has(["cannot-tell"])
+
+
+def test_what_has_no_classes_is_refused_in_one_line():
+    subject = labelled(ByClass(*(gaussian(y) for y in range(3))))
+    for changed, message in (
+        (replace(subject, denoiser=ExactDenoiser(gaussian(0), VE())), "classes: expected a model with classes"),
+        (replace(subject, train_labels=None), "classes: expected data with labels, got training data without"),
+        (replace(subject, heldout_labels=None), "classes: expected data with labels, got held-out data without"),
+        (
+            replace(subject, denoiser=ByClass(gaussian(0))),
+            r"classes: expected the model's classes, 0 .. 0, .* got 1, 2",
+        ),
+    ):
+        with pytest.raises(InputError, match=f"^{message}"):
+            audit_classes(changed, settings=SETTINGS)
+    with pytest.raises(InputError, match="^classes: expected labels of the training data, 0, 1, 2, got 5"):
+        audit_classes(subject, [5], SETTINGS)
+    with pytest.raises(InputError, match="^y: expected a class"):  # one reason for all of them
+        audit_classes(subject, settings=SETTINGS, guidance=2)
+
+
+def test_the_exceedance_p_value_is_exact_where_it_can_be_counted():
+    """Three of 4 samples come before the first of 2 held-out examples: C(4, 3) / C(6, 3), and all 4 before the second.
+
+    The second has P = 1 - C(5, 2) / C(6, 2); they count double and fourfold.
+    """
+    p_values = np.array([1, 1, 1, 2]) / 3
+    assert exceedance_p_value(p_values, 2) == pytest.approx(min(2 * 4 / 20, 4 * (1 - 10 / 15)))
+
+
+def test_the_exceedance_p_value_keeps_its_level_and_needs_no_larger_calibration_for_more_classes():
+    rng = np.random.default_rng(0)
+    n, m, draws = 60, 25, 2000
+    p_values = np.array([exceedance_p_value(conformal_p_values(rng.random(n), rng.random(m)), m)
+                         for _ in range(draws)])  # fmt: skip
+    for level in (0.01, 0.05, 0.2):
+        assert (p_values <= level).mean() <= level + 3 * (level * (1 - level) / draws) ** 0.5
+    # a class that copies: all samples come first; ten classes with 25 held-out examples, least p of a sample 1/26
+    assert 10 * exceedance_p_value(np.full(n, 1 / 26), m) < 1e-10
+
+
+def test_copies_and_attention_within_chance_do_not_count_among_many_classes():
+    """One class of three as `memorizing`, but with p-values that many classes have by chance."""
+    result = memorizing()
+    doubtful = replace(result, results=result.results)
+    doubtful.__dict__["corrected"] = {0: 1.0, 1: 0.2, 2: 1.0}
+    assert doubtful.verdicts[1].word == "attention"
+    assert "within chance" in doubtful.verdicts[1].sentence
+    assert doubtful.verdict.word == "attention"

@@ -13,11 +13,12 @@ from pathlib import Path
 from types import ModuleType
 
 from diffuscope import denoisers
-from diffuscope.denoisers import Denoiser, OfClass
+from diffuscope.denoisers import Denoiser
 from diffuscope.errors import InputError
 
 from . import azula_models, diffusers_folder, edm_models, k_diffusion_models, onnx_models
 from .libraries import read_options
+from .model_inputs import conditioned_by
 
 _FILES: dict[str, ModuleType] = {"diffusers": diffusers_folder, "onnx": onnx_models}
 _OBJECTS: dict[str, ModuleType] = {"edm": edm_models, "k_diffusion": k_diffusion_models, "azula": azula_models}
@@ -28,7 +29,7 @@ def load_model(spec: str | Path) -> Denoiser:
 
     `diffusers:FOLDER` and `onnx:FILE` are read; `edm:`, `k_diffusion:` and `azula:` are followed by the module:object
     that builds the model, and importing a module runs it. Options are those of `from_diffusers_folder`, `from_onnx`,
-    `from_edm`, `from_k_diffusion` and `from_azula`, and `class=3`, to condition on a class.
+    `from_edm`, `from_k_diffusion` and `from_azula`, and `class=3`, to condition on a class, with `guidance=2` toward it.
     Raises InputError for a name of another form, an absent library, an unknown option, and what is no such model.
     """
     library, _, rest = str(spec).partition(":")
@@ -39,20 +40,12 @@ def load_model(spec: str | Path) -> Denoiser:
     if not name:
         raise InputError(f"model: expected {library}:NAME, got {spec!r}")
     options = read_options(text, "model")
-    y = options.pop("class", None)
-    if y is not None and (not isinstance(y, int) or isinstance(y, bool)):
-        raise InputError(f"model: expected class=NUMBER, got class={y}")
+    conditioned = conditioned_by(options)
     try:
         denoiser = adapter.load(name, options)
     except InputError as error:  # of an argument of the adapter, which is an option here
         raise error if str(error).startswith("model:") else InputError(f"model: {error}") from error
-    if y is None:
-        return denoiser
-    classes = denoisers.classes_of(denoiser)
-    if not 0 <= y < classes:
-        has = f"class=0 .. class={classes - 1}" if classes else "no class, as the model has none"
-        raise InputError(f"model: expected {has}, got class={y}")
-    return OfClass(denoiser, y)
+    return conditioned(denoiser)
 
 
 def _own(spec: str | Path, library: str) -> Denoiser:

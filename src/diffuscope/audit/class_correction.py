@@ -16,6 +16,8 @@ the least times their number; the classes are corrected after Holm.
 from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
 from scipy import stats
 
 from .copy_search import Copies
@@ -26,21 +28,21 @@ from .result import AuditResult
 DEEPEST = 12  # held-out examples that may come before a copy
 
 
-def exceedance_p_value(found: Copies) -> float:
-    """Of as many samples before the first held-out examples, if samples are as these are.
+def exceedance_p_value(p_values: Float[ndarray, " samples"], calibration: int) -> float:
+    """Of as many samples before the first held-out examples, from the conformal p-values of samples.
 
-    >>> from types import SimpleNamespace
-    >>> half = SimpleNamespace(p_values=np.array([0.5, 0.5, 1.0, 1.0]), calibration=1)
-    >>> round(exceedance_p_value(half), 3)  # 2 P(two samples come first) = 2 * (4/5) * (3/4)
-    1.0
+    Of the two samples, both come before the only held-out example: twice C(2, 2) / C(3, 2), for j = 0.
+
+    >>> round(exceedance_p_value(np.array([0.5, 0.5]), 1), 3)
+    0.667
     """
-    n, m = len(found.p_values), found.calibration
-    before = np.round(found.p_values * (m + 1)).astype(int) - 1  # held-out examples with as small an s
-    tested = []
+    n, m = len(p_values), calibration
+    before = np.round(p_values * (m + 1)).astype(int) - 1  # held-out examples with as small an s
+    tested = [1.0]
     for j in range(min(m, DEEPEST)):
-        k = int((before <= j).sum())
-        tested.append(2.0 ** (j + 1) * float(stats.hypergeom.cdf(j, n + m, m, k + j)) if k else 1.0)
-    return min([1.0, *tested])
+        if k := int((before <= j).sum()):
+            tested.append(2.0 ** (j + 1) * float(stats.hypergeom.cdf(j, n + m, m, k + j)))
+    return min(tested)
 
 
 def copies_p_value(result: AuditResult) -> float | None:
@@ -52,7 +54,11 @@ def copies_p_value(result: AuditResult) -> float | None:
             continue
         searches: dict[str, Copies] = answer.result if isinstance(answer.result, dict) else answer.result.copies
         for found in searches.values():
-            tests += [exceedance_p_value(found), exact_matches(found).p_value, near_matches(found).p_value]
+            tests += [
+                exceedance_p_value(found.p_values, found.calibration),
+                exact_matches(found).p_value,
+                near_matches(found).p_value,
+            ]
     return min(1.0, len(tests) * min(tests)) if tests else None
 
 

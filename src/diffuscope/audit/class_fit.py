@@ -8,10 +8,12 @@ examples (all classes of the model are tried, and none, where the model has that
 
 .. math::  d_i = \frac1L \sum_\ell \frac{|D_y - x_i|^2 - |D_z - x_i|^2}{\langle |D_z - x|^2 \rangle_\ell} ,
 
-with signs permuted. Training examples, so that a memorizer passes: it knows its own.
+with signs permuted. Training examples, so that a memorizer passes: it knows its own. A class is called another's only
+where that denoises at all, with errors near those of a formula that knows mean and deviation of the label: a model that
+is read wrongly has no right class.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -27,7 +29,7 @@ from diffuscope.findings.numbers import number
 from diffuscope.samplers import times_at
 from diffuscope.store import Arrays
 
-from .question import Answer, Question
+from .question import Answer, Question, not_answered
 from .session import Session
 from .subject import Subject, evaluate
 
@@ -35,6 +37,7 @@ TITLE = "Is it the class that was asked for?"
 SPAN, LEVELS = (0.5, 10.0), 5  # standard deviations of the data
 EXAMPLES, SEARCHED = 272, 16
 WRONG = 1.05  # errors as large, and significantly so: another class was meant
+DENOISES = 1.25  # errors of the other class, over those of a formula that knows mean and deviation
 SAME = 1e-3  # of the data's deviation: answers that differ by less do not depend on the class
 POWER = 0.95
 
@@ -48,6 +51,7 @@ class ClassFit:
     classes: int
     own: Float[ndarray, "levels n"]
     best: Float[ndarray, "levels n"]
+    formula: Float[ndarray, " levels"]  # the error of N(mean, s^2 I)
     differs: float  # root mean square difference of the two answers, in deviations of the data
     tried: int
 
@@ -65,6 +69,11 @@ class ClassFit:
     def ratio(self) -> float:
         """Errors of the class asked for over those of the best other, in the geometric mean over levels."""
         return float(np.exp(np.log(self.own.mean(1) / self.best.mean(1)).mean()))
+
+    @property
+    def denoises(self) -> bool:
+        """Whether the best other class is a denoiser of these examples."""
+        return float(np.exp(np.log(self.best.mean(1) / self.formula).mean())) < DENOISES
 
     def interval(self, rng: np.random.Generator) -> tuple[float, float]:
         """The 95% interval of `ratio`, by resampling examples."""
@@ -129,13 +138,15 @@ def measure(session: Session) -> Arrays:
     scores = [np.log(errors(answers(denoiser, y, *few, times), few[0]).mean(1)).mean() for y in tried]
     other = tried[int(np.argmin(scores))]
     own, best = (answers(denoiser, y, *rest, times) for y in (label, other))
+    ratios, scale = subject.denoiser.schedule.noise_to_signal(times).numpy(), subject.scale
     squares = torch.stack([(a - b).double().square().mean() for a, b in zip(own, best, strict=True)])
     return {
         "own": errors(own, rest[0]),
         "best": errors(best, rest[0]),
         "other": np.array(other),
         "tried": np.array(len(tried)),
-        "differs": (squares.mean().sqrt() / subject.scale).numpy(),
+        "formula": clean[0].numel() * scale**2 * ratios**2 / (ratios**2 + scale**2),
+        "differs": (squares.mean().sqrt() / scale).numpy(),
     }
 
 
@@ -149,7 +160,10 @@ def fit_finding(fit: ClassFit, level: float, rng: np.random.Generator) -> Findin
         f"Class {label} of the model denoises the examples with label {label} better than any {has}: those of the "
         f"next best, {fit.name}, are {number(1 / ratio)} times as large."
     ).replace("those of", "the errors of")
-    if worse < level and ratio >= 1:
+    if worse < level and ratio >= 1 and not fit.denoises:
+        tone = "unknown"
+        text = f"Cannot tell: no class of the model denoises the examples with label {label}; {fit.name} does it best."
+    elif worse < level and ratio >= 1:
         tone = "alarm" if ratio >= WRONG else "attention"
         text = (
             f"Class {label} of the model is not the data's: {fit.name} denoises the examples with label {label} "
@@ -157,8 +171,11 @@ def fit_finding(fit: ClassFit, level: float, rng: np.random.Generator) -> Findin
             "one?"
         )
     elif fit.differs < SAME:
-        tone = "attention"
-        text = f"The model does not use its class: the answers of class {label} and of {fit.name} are the same."
+        tone = "unknown"
+        text = (
+            f"Cannot tell: the answers of class {label} and of {fit.name} are the same, so that the model does not tell "
+            "these classes apart."
+        )
     elif better >= level:
         tone = "unknown"
         text = (
@@ -181,8 +198,11 @@ def fit_finding(fit: ClassFit, level: float, rng: np.random.Generator) -> Findin
 
 
 def _ask(session: Session) -> Answer:
-    of_class = session.subject.of_class
+    of_class, wiring = session.subject.of_class, session.answers.get("wiring")
     assert of_class is not None
+    if wiring is not None and wiring.result.reading is None:  # it cannot be called as a denoiser
+        session.advance()
+        return not_answered(replace(QUESTION, needs=frozenset({"model"})), session.broken)
     arrays = session.stage("class", "comparing classes", partial(measure, session))
     if not int(arrays["tried"]):
         return Answer(method="The model has one class alone: there is none to compare it with.")
@@ -192,6 +212,7 @@ def _ask(session: Session) -> Answer:
         classes=classes_of(of_class.data.denoiser),
         own=arrays["own"],
         best=arrays["best"],
+        formula=arrays["formula"],
         differs=float(arrays["differs"]),
         tried=int(arrays["tried"]),
     )
@@ -207,4 +228,4 @@ def _ask(session: Session) -> Answer:
     )
 
 
-QUESTION = Question("class", TITLE, _ask, stages=lambda _: 1)
+QUESTION = Question("class", TITLE, _ask, stages=lambda _: 1, needs=frozenset())

@@ -116,7 +116,9 @@ class ClassAuditResult:
 
     def _copies(self, y: int) -> Finding | None:
         """The finding of most copies among the training examples of the class, in any space of distances."""
-        found = [f for group in self.results[y].findings.values() for f in group if f.name.startswith("memorized.copies")]
+        found = [
+            f for group in self.results[y].findings.values() for f in group if f.name.startswith("memorized.copies")
+        ]
         return max(found, key=lambda finding: finding.value, default=None)
 
     def _first(self, y: int, name: str) -> Finding | None:

@@ -58,9 +58,7 @@ def _model(subject: Subject, settings: Settings) -> dict[str, object]:
         "answers": digest(*_answers(subject, settings)),
         "sampled": None
         if subject.sampled is None
-        else digest(
-            *tensors_within(subject.sampled), *_answers(replace(subject, denoiser=subject.sampled), settings)
-        ),
+        else digest(*tensors_within(subject.sampled), *_answers(replace(subject, denoiser=subject.sampled), settings)),
     }
 
 

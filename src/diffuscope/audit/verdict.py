@@ -53,6 +53,7 @@ def verdict(answers: Mapping[Question, Answer]) -> Verdict:
 
     memorized = with_tone("alarm", names=COPIED)
     others = [finding for finding in with_tone("alarm") if finding not in memorized]
+    others.sort(key=lambda finding: finding.name != "class.verdict")  # its mend may mend the other
     unanswered = [
         name for question, answer in answers.items() if not answer.findings and (name := question.name) in NEEDED
     ]
