@@ -194,9 +194,9 @@ def test_what_has_no_classes_is_refused_in_one_line():
     ):
         with pytest.raises(InputError, match=f"^{message}"):
             audit_classes(changed, settings=SETTINGS)
-    with pytest.raises(InputError, match="^classes: expected labels of the training data, 0, 1, 2, got 5"):
+    with pytest.raises(InputError, match=r"^classes: expected labels of the training data, 0, 1, 2, got 5"):
         audit_classes(subject, [5], SETTINGS)
-    with pytest.raises(InputError, match="^y: expected a class"):  # one reason for all of them
+    with pytest.raises(InputError, match=r"^y: expected a class"):  # one reason for all of them
         audit_classes(subject, settings=SETTINGS, guidance=2)
 
 

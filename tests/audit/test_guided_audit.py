@@ -142,5 +142,5 @@ def test_guidance_of_a_one_step_model_is_refused(guided):
 
     conditional = OneStep(guided.conditional.distribution, guided.schedule)
     subject = Subject(Guided(conditional, guided.unconditional, 2), normal(50, 1), normal(50, 2))
-    with pytest.raises(InputError, match="^guidance: expected 1 for a one-step model"):
+    with pytest.raises(InputError, match=r"^guidance: expected 1 for a one-step model"):
         audit_model(subject, SETTINGS)

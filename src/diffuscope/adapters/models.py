@@ -29,7 +29,8 @@ def load_model(spec: str | Path) -> Denoiser:
 
     `diffusers:FOLDER` and `onnx:FILE` are read; `edm:`, `k_diffusion:` and `azula:` are followed by the module:object
     that builds the model, and importing a module runs it. Options are those of `from_diffusers_folder`, `from_onnx`,
-    `from_edm`, `from_k_diffusion` and `from_azula`, and `class=3`, to condition on a class, with `guidance=2` toward it.
+    `from_edm`, `from_k_diffusion` and `from_azula`, and `class=3`, to condition on a class, with
+    `guidance=2` toward it.
     Raises InputError for a name of another form, an absent library, an unknown option, and what is no such model.
     """
     library, _, rest = str(spec).partition(":")

@@ -38,8 +38,8 @@ def audit_classes(
 
     The labels of the data are the model's classes. With `guidance` other than 1 the samples are those of
     D_u + guidance (D_y - D_u), and everything else is asked of D_y. With `out`, the audit of class 3 is kept in
-    `out`/class-3. Raises InputError for a model without classes, for data without labels, for classes that model or data
-    do not have, for canaries, and where no class can be audited for one and the same reason.
+    `out`/class-3. Raises InputError for a model without classes, for data without labels, for classes that model or
+    data do not have, for canaries, and where no class can be audited for one and the same reason.
 
     >>> from diffuscope.audit import Subject
     >>> audit_classes(Subject(model, train, heldout, train_labels=y, heldout_labels=z))     # doctest: +SKIP

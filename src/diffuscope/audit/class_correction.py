@@ -1,7 +1,7 @@
 r"""One accusation among many classes: p-values of copies by class, corrected for their number.
 
-The list of copies of one class bounds the share of false entries on it; but of K lists some are not empty by chance. For
-each class the number of samples that come before the held-out examples in the order of the statistic s is a test of
+The list of copies of one class bounds the share of false entries on it; but of K lists some are not empty by chance.
+For each class the number of samples that come before the held-out examples in the order of the statistic s is a test of
 all its samples together (Rosenbaum 1954). Under the null hypothesis the n samples and m held-out examples are
 exchangeable; with N_j the number of samples before the (j + 1)-th held-out example,
 

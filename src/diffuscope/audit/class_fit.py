@@ -173,8 +173,8 @@ def fit_finding(fit: ClassFit, level: float, rng: np.random.Generator) -> Findin
     elif fit.differs < SAME:
         tone = "unknown"
         text = (
-            f"Cannot tell: the answers of class {label} and of {fit.name} are the same, so that the model does not tell "
-            "these classes apart."
+            f"Cannot tell: the answers of class {label} and of {fit.name} are the same, so that the model does not "
+            "tell these classes apart."
         )
     elif better >= level:
         tone = "unknown"

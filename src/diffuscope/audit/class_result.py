@@ -197,8 +197,8 @@ class ClassAuditResult:
         notes = [f"Note: {note}" for note in self.notes]
         return Page(
             f"Audit of {self.subject.name}, class by class",
-            f"{self.subject.data_name}: {len(self.subject.train):,} training and {len(self.subject.heldout):,} held-out "
-            f"examples; {len(self.classes)} of {self.of_model} classes",
+            f"{self.subject.data_name}: {len(self.subject.train):,} training and {len(self.subject.heldout):,} "
+            f"held-out examples; {len(self.classes)} of {self.of_model} classes",
             str(self.verdict),
             shown,
             [Section("classes", "What of each class?", self.verdict.sentence, blocks, shown)],

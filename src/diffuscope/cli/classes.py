@@ -39,7 +39,7 @@ def read_classes(words: Sequence[str]) -> list[int] | None:
 
 
 def check_classes(classes: Sequence[str], guidance: float, model: str | None, others: dict[str, str | None]) -> None:
-    """Raises InputError, before any work, for classes without a model or with one of the `others`, and lone guidance."""
+    """Raises InputError, before any work: for classes without a model or with one of `others`, for lone guidance."""
     if not math.isfinite(guidance):
         raise InputError(f"guidance: expected a finite number, got {guidance}")
     if not classes:
