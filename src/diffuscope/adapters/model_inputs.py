@@ -104,7 +104,7 @@ def read_range(value: Option) -> Range:
     raise InputError(f"model: expected data_range=-1,1, the lowest and highest value, got data_range={value}")
 
 
-def conditioned_by(options: Options) -> Callable[[Denoiser], Denoiser]:
+def conditioned_by(options: dict[str, Option]) -> Callable[[Denoiser], Denoiser]:
     """What the options `class` and `guidance`, which are taken out of `options`, make of a denoiser.
 
     Raises InputError, now, for values that are no numbers and for guidance without a class, and, when it is called, for

@@ -68,7 +68,8 @@ def _finding(session: Session, found: Copies, space: str) -> Finding:
     elif exact.p_value < level:
         a = exact.samples[0]
         tone, p_value, share = "alarm", exact.p_value, 100 * a / n
-        interval = tuple(100 * end for end in exact_share_interval(a, n))
+        low, high = exact_share_interval(a, n)
+        interval = 100 * low, 100 * high
         verdict = f"Copies training examples of other classes: {a} of {n} samples equal one."
     elif tone == "good":
         verdict = f"None of the {n} samples is a copy of a training example of another class."

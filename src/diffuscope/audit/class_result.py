@@ -79,7 +79,7 @@ class ClassAuditResult:
     def verdict(self) -> Verdict:
         """The worst word of all classes, and which classes have it."""
         words = [verdict.word for verdict in self.verdicts.values()]
-        worst = next(word for word in WORDS if word in words)
+        worst: Word = min(words, key=WORDS.index)
         having = [y for y in self.classes if self.verdicts[y].word == worst]
         which = f"{'Class' if len(having) == 1 else 'Classes'} {_listed(having)} of {len(self.classes)} asked"
         sentence = f"{which}: {self.verdicts[having[0]].sentence}"
