@@ -23,7 +23,6 @@ from numpy import ndarray
 from scipy import stats
 
 from diffuscope.denoisers import Batch, ConditionalDenoiser, OfClass, classes_of
-from diffuscope.errors import InputError
 from diffuscope.findings import Finding, Tone, bootstrap_sums, paired_permutation, percentile_interval
 from diffuscope.findings.numbers import number
 from diffuscope.samplers import times_at
@@ -101,8 +100,8 @@ def class_levels(subject: Subject) -> Float[torch.Tensor, " levels"]:
 def answers(
     denoiser: ConditionalDenoiser, y: int, clean: Batch, noise: Batch, times: Float[torch.Tensor, " levels"]
 ) -> list[Batch]:
-    """D(x_t, t, y) at every time."""
-    model, schedule = OfClass(denoiser, y), denoiser.schedule
+    """D(x_t, t, y) at every time; y may be the number of classes, for none."""
+    model, schedule = OfClass(denoiser, y if y < classes_of(denoiser) else None), denoiser.schedule
     return [evaluate(model, (schedule.alpha(t) * clean + schedule.sigma(t) * noise).to(clean.dtype), float(t))
             for t in times]  # fmt: skip
 
@@ -118,7 +117,7 @@ def candidates(denoiser: ConditionalDenoiser, label: int, clean: Batch, noise: B
     others = [y for y in range(classes) if y != label]
     try:
         answers(denoiser, classes, clean[:1], noise[:1], torch.tensor([t], dtype=torch.float64))
-    except InputError:
+    except Exception:
         return others
     return [*others, classes]
 
