@@ -134,6 +134,31 @@ def test_each_class_is_guided_toward_its_mean():
         assert sign * float(samples.mean()) > 1.2  # beyond the mean of the class
         assert result[y]["class"].findings[0].tone == "good"
     assert "guidance of scale 2" in str(result.page())
+    assert result.unconditional is not None
+    assert result.unconditional.tone == "good"
+    assert result.verdict.word != "broken"
+
+
+def test_guidance_away_from_one_of_the_classes_is_told():
+    """Asked of no class, the model answers as its class 1 does: on data of both, 1 of them is as good as the other.
+
+    On three parts of class 0 and one of class 1, class 0 is the better denoiser of all data.
+    """
+
+    class NoneIsOne(TwoClasses):
+        def __call__(self, x_t, t, y=None):
+            return super().__call__(x_t, t, 1 if y is None else y)
+
+    train, heldout = (torch.cat([1 + normal(300, seed), -1 + normal(100, seed + 1)]) for seed in (1, 3))
+    labels = torch.arange(2).repeat_interleave(torch.tensor([300, 100]))
+    subject = Subject(NoneIsOne(), train, heldout, train_labels=labels, heldout_labels=labels)
+    with asked():
+        result = audit_classes(subject, [0], SETTINGS, guidance=SCALE)
+    assert result.unconditional is not None
+    assert result.unconditional.tone == "alarm"
+    assert "class 0 denoises them better" in result.unconditional.verdict
+    assert result.verdict.word == "broken"
+    assert result.has(["broken"])
 
 
 def test_guidance_of_a_one_step_model_is_refused(guided):

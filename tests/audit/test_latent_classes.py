@@ -44,6 +44,7 @@ class ByClass:
         ]
 
     def __call__(self, x_t, t, y=None):
+        assert y is not None
         return self.parts[int(y)](x_t, t)
 
 

@@ -20,6 +20,7 @@ from diffuscope.errors import InputError
 from diffuscope.samplers import is_one_step
 
 from .class_data import ClassData, OneClass
+from .class_null import unconditional_finding
 from .class_result import ClassAuditResult
 from .run import audit_model
 from .subject import FEWEST, Settings, Subject
@@ -61,8 +62,17 @@ def audit_classes(
             unanswered[y] = str(error)
     if mistakes and not results:
         raise mistakes[0]
-    return ClassAuditResult(subject=subject, settings=settings, guidance=float(guidance), classes=data.asked,
-                            of_model=classes_of(data.denoiser), results=results, unanswered=unanswered)  # fmt: skip
+    none = unconditional_finding(subject, data, settings) if guidance != 1 else None
+    return ClassAuditResult(
+        subject=subject,
+        settings=settings,
+        guidance=float(guidance),
+        classes=data.asked,
+        of_model=classes_of(data.denoiser),
+        results=results,
+        unanswered=unanswered,
+        unconditional=none,
+    )
 
 
 def of_class(subject: Subject, data: ClassData, y: int, guidance: float | int = 1.0) -> Subject:

@@ -15,6 +15,7 @@ is read wrongly has no right class.
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,6 +116,8 @@ def candidates(denoiser: ConditionalDenoiser, label: int, clean: Batch, noise: B
     """All other classes, and none (the number of classes) where the model answers without a class."""
     classes = classes_of(denoiser)
     others = [y for y in range(classes) if y != label]
+    if label == classes:
+        return others
     try:
         answers(denoiser, classes, clean[:1], noise[:1], torch.tensor([t], dtype=torch.float64))
     except Exception:
@@ -122,13 +125,13 @@ def candidates(denoiser: ConditionalDenoiser, label: int, clean: Batch, noise: B
     return [*others, classes]
 
 
-def measure(session: Session) -> Arrays:
-    """The fields of `ClassFit` that depend on the model; without errors if there is no other class to compare with."""
-    subject = session.subject
-    assert subject.of_class is not None
-    denoiser, label, stream = subject.of_class.data.denoiser, subject.of_class.label, session.torch_stream("class")
-    clean = subject.train[torch.randperm(len(subject.train), generator=stream)[:EXAMPLES]]
-    noise, times = torch.randn(clean.shape, generator=stream), class_levels(subject)
+def compared(denoiser: ConditionalDenoiser, label: int, subject: Subject, generator: torch.Generator) -> Arrays:
+    """The fields of `ClassFit` that depend on the model, on training examples of `subject`; `label` may be none.
+
+    Without errors if there is no other class to compare with.
+    """
+    clean = subject.train[torch.randperm(len(subject.train), generator=generator)[:EXAMPLES]]
+    noise, times = torch.randn(clean.shape, generator=generator), class_levels(subject)
     searched = min(SEARCHED, len(clean) // 3)
     few, rest = (clean[:searched], noise[:searched]), (clean[searched:], noise[searched:])
     tried = candidates(denoiser, label, *few, float(times[0]))
@@ -140,6 +143,8 @@ def measure(session: Session) -> Arrays:
     ratios, scale = subject.denoiser.schedule.noise_to_signal(times).numpy(), subject.scale
     squares = torch.stack([(a - b).double().square().mean() for a, b in zip(own, best, strict=True)])
     return {
+        "label": np.array(label),
+        "classes": np.array(classes_of(denoiser)),
         "own": errors(own, rest[0]),
         "best": errors(best, rest[0]),
         "other": np.array(other),
@@ -147,6 +152,12 @@ def measure(session: Session) -> Arrays:
         "formula": clean[0].numel() * scale**2 * ratios**2 / (ratios**2 + scale**2),
         "differs": (squares.mean().sqrt() / scale).numpy(),
     }
+
+
+def fitted(arrays: Arrays) -> ClassFit:
+    """The stored arrays of `compared` under their names."""
+    numbers: dict[str, Any] = {name: array if array.ndim else array.item() for name, array in arrays.items()}
+    return ClassFit(**numbers)
 
 
 def fit_finding(fit: ClassFit, level: float, rng: np.random.Generator) -> Finding:
@@ -202,19 +213,12 @@ def _ask(session: Session) -> Answer:
     if wiring is not None and wiring.result.reading is None:  # it cannot be called as a denoiser
         session.advance()
         return not_answered(replace(QUESTION, needs=frozenset({"model"})), session.broken)
-    arrays = session.stage("class", "comparing classes", partial(measure, session))
+    denoiser, label = of_class.data.denoiser, of_class.label
+    measure = partial(compared, denoiser, label, session.subject, session.torch_stream("class"))
+    arrays = session.stage("class", "comparing classes", measure)
     if not int(arrays["tried"]):
         return Answer(method="The model has one class alone: there is none to compare it with.")
-    fit = ClassFit(
-        label=of_class.label,
-        other=int(arrays["other"]),
-        classes=classes_of(of_class.data.denoiser),
-        own=arrays["own"],
-        best=arrays["best"],
-        formula=arrays["formula"],
-        differs=float(arrays["differs"]),
-        tried=int(arrays["tried"]),
-    )
+    fit = fitted(arrays)
     level = session.settings.significance * of_class.level
     found = fit_finding(fit, level, session.numpy_stream("class"))
     wrong = found.tone == "alarm"

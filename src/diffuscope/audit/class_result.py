@@ -46,6 +46,7 @@ class ClassAuditResult:
     of_model: int  # the number of the model's classes
     results: dict[int, AuditResult]
     unanswered: dict[int, str]
+    unconditional: Finding | None = None  # with guidance: the model that it leads away from
     recipe: Recipe | None = None
 
     def __getitem__(self, label: int) -> AuditResult:
@@ -78,6 +79,8 @@ class ClassAuditResult:
     @property
     def verdict(self) -> Verdict:
         """The worst word of all classes, and which classes have it."""
+        if self.unconditional is not None and self.unconditional.tone == "alarm":
+            return Verdict("broken", self.unconditional.verdict, (self.unconditional.name,))
         words = [verdict.word for verdict in self.verdicts.values()]
         worst: Word = min(words, key=WORDS.index)
         having = [y for y in self.classes if self.verdicts[y].word == worst]
@@ -91,12 +94,14 @@ class ClassAuditResult:
 
     def has(self, words: Sequence[Word]) -> bool:
         """Whether the overview or any class has one of these verdicts."""
-        return any(verdict.word in words for verdict in self.verdicts.values())
+        return any(verdict.word in words for verdict in (self.verdict, *self.verdicts.values()))
 
     @property
     def findings(self) -> list[Finding]:
-        """One finding for each class: its verdict, with the share of copies among its samples."""
-        return [self._finding(y) for y in self.classes]
+        """One for each class, the worst first: its verdict, with the share of copies. That of guidance before."""
+        order = sorted(self.classes, key=lambda y: WORDS.index(self.verdicts[y].word))
+        guidance = [] if self.unconditional is None else [self.unconditional]
+        return [*guidance, *(self._finding(y) for y in order)]
 
     def _finding(self, y: int) -> Finding:
         verdict = self.verdicts[y]
@@ -166,6 +171,7 @@ class ClassAuditResult:
             "data": self.subject.data_name,
             "notes": list(self.notes),
             "guidance": self.guidance,
+            "unconditional": None if self.unconditional is None else self.unconditional.as_json(),
             "classes": {str(y): self._entry(y) for y in self.classes},
             "settings": asdict(self.settings),
             "repeat": None if self.recipe is None else asdict(self.recipe),
@@ -190,8 +196,7 @@ class ClassAuditResult:
 
     def page(self) -> Page:
         """The overview."""
-        order = sorted(self.classes, key=lambda y: WORDS.index(self.verdicts[y].word))
-        shown = [self._finding(y) for y in order[:CARDS]]
+        shown = self.findings[:CARDS]
         blocks: list[Block] = [self.table()]
         facts: list[list[Cell]] = [[name, str(value)] for name, value in (asdict(self.settings) | versions()).items()]
         notes = [f"Note: {note}" for note in self.notes]
