@@ -1,8 +1,8 @@
 r"""Is the model asked of no class that of all data? Guidance leads away from its answers.
 
 D_w = D_u + w (D_y - D_u) takes the model asked of no class, D_u, for the denoiser of all data, which has the least
-error over examples of all labels. Where a class of the model has a smaller one, D_u is something else, such as the model of
-one class whose number means none by mistake. Measured as in `class_fit`, on training examples of all labels.
+error over examples of all labels. Where a class of the model has a smaller one, D_u is something else, such as the
+model of one class whose number means none by mistake. Measured as in `class_fit`, on training examples of all labels.
 """
 
 from dataclasses import replace

@@ -81,8 +81,7 @@ class ClassAuditResult:
         """The worst word of all classes, and which classes have it."""
         if self.unconditional is not None and self.unconditional.tone == "alarm":
             return Verdict("broken", self.unconditional.verdict, (self.unconditional.name,))
-        words = [verdict.word for verdict in self.verdicts.values()]
-        worst: Word = min(words, key=WORDS.index)
+        worst = min(self.verdicts.values(), key=lambda verdict: WORDS.index(verdict.word)).word
         having = [y for y in self.classes if self.verdicts[y].word == worst]
         which = f"{'Class' if len(having) == 1 else 'Classes'} {_listed(having)} of {len(self.classes)} asked"
         sentence = f"{which}: {self.verdicts[having[0]].sentence}"
