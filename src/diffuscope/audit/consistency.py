@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
+from diffuscope.denoisers import nearest_trained_time
 from diffuscope.findings import Finding, Tone, bootstrap_sums, percentile_interval
 from diffuscope.findings.numbers import number
 from diffuscope.report import Table
@@ -61,7 +62,7 @@ def measured(subject: Subject, generator: torch.Generator) -> Consistency:
     def square(x: torch.Tensor) -> Float[ndarray, " n"]:
         return x.flatten(1).double().square().mean(1).numpy()
 
-    t = float(schedule.t_min)
+    t = float(nearest_trained_time(model, schedule.t_min))
     alpha, sigma = float(schedule.alpha(t)), float(schedule.sigma(t))
     x = alpha * clean + sigma * noise
     reach = float(schedule.noise_to_signal(t)), float(schedule.noise_to_signal(schedule.t_max))
