@@ -118,8 +118,10 @@ def candidates(denoiser: ConditionalDenoiser, label: int, clean: Batch, noise: B
     others = [y for y in range(classes) if y != label]
     if label == classes:
         return others
+    x_t = (denoiser.schedule.alpha(t) * clean[:1] + denoiser.schedule.sigma(t) * noise[:1]).to(clean.dtype)
     try:
-        answers(denoiser, classes, clean[:1], noise[:1], torch.tensor([t], dtype=torch.float64))
+        with torch.no_grad():  # by every process itself
+            OfClass(denoiser, None)(x_t, torch.tensor(t, dtype=torch.float64))
     except Exception:
         return others
     return [*others, classes]

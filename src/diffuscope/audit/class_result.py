@@ -152,7 +152,7 @@ class ClassAuditResult:
     def table(self) -> Table:
         """A row for every class, with a link to its report."""
         rest = self.of_model - len(self.classes)
-        note = f"{rest} of the model's {self.of_model} classes were not asked for." if rest else ""
+        note = f"Not asked for: {rest} of the model's {self.of_model} classes." if rest else ""
         return Table("Classes", HEADER, [self._row(y) for y in self.classes], note)
 
     @property

@@ -11,6 +11,7 @@ from diffuscope.audit.model_card import command_line
 from diffuscope.audit.verdict import Word
 from diffuscope.data import DataSet
 from diffuscope.denoisers import Denoiser, Guided, OfClass, classes_of
+from diffuscope.distributed import rank, wait_for_all
 from diffuscope.errors import InputError
 from diffuscope.streams import SEEDS
 
@@ -84,10 +85,12 @@ def audit_by_class(
         recipe = command_line(["diffuscope", *words])
         results = {y: replace(each, recipe=recipe) for y, each in result.results.items()}
         result = replace(result, recipe=recipe, results=results)
-    report = result.save(out)
-    print(result.verdict)
-    for y, verdict in result.verdicts.items():
-        print(f"- Class {y}: {verdict}")
-    print(f"Report: {report}")
+    if rank() == 0:
+        report = result.save(out)
+        print(result.verdict)
+        for y, verdict in result.verdicts.items():
+            print(f"- Class {y}: {verdict}")
+        print(f"Report: {report}")
+    wait_for_all()
     if result.has(fail_on):
         sys.exit(1)
