@@ -10,7 +10,9 @@ import torch
 
 from audit_subjects import SMALL, asked
 from diffuscope.audit import Subject, audit_classes
+from diffuscope.audit.class_audit import of_class
 from diffuscope.audit.class_correction import exceedance_p_value
+from diffuscope.audit.class_data import ClassData
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Empirical, Gaussian, GaussianMixture
@@ -231,3 +233,22 @@ def test_copies_and_attention_within_chance_do_not_count_among_many_classes():
     assert doubtful.verdicts[1].word == "attention"
     assert "within chance" in doubtful.verdicts[1].sentence
     assert doubtful.verdict.word == "attention"
+
+
+def test_groups_and_owners_of_a_class_are_those_of_its_examples():
+    model = ByClass(*(gaussian(y) for y in range(3)))
+    subject = labelled(model)
+    train_groups, heldout_groups = torch.arange(3 * EACH) // 3, 1000 + torch.arange(3 * EACH) // 3
+    subject = replace(subject, train_groups=train_groups, heldout_groups=heldout_groups, train_owners=train_groups % 7)
+    assert subject.train_labels is not None
+    assert subject.heldout_labels is not None
+    data = ClassData(model, subject.train, subject.heldout, subject.train_labels, subject.heldout_labels, (1,))
+    part = of_class(subject, data, 1)
+    assert part.train_groups is not None
+    assert part.heldout_groups is not None
+    assert part.train_owners is not None
+    assert torch.equal(part.train_groups, train_groups[subject.train_labels == 1])
+    assert torch.equal(part.heldout_groups, heldout_groups[subject.heldout_labels == 1])
+    assert torch.equal(part.train_owners, part.train_groups % 7)
+    assert part.of_class is not None
+    assert set(subject.train_labels[part.of_class.places].tolist()) == {0, 2}

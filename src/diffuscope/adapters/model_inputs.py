@@ -4,6 +4,7 @@
 `class=3&guidance=2`, or `Guided(OfClass(denoiser, 3), OfClass(denoiser, None), 2)`, guides it toward that.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -113,7 +114,8 @@ def conditioned_by(options: dict[str, Option]) -> Callable[[Denoiser], Denoiser]
     y, scale = options.pop("class", None), options.pop("guidance", None)
     if y is not None and (not isinstance(y, int) or isinstance(y, bool)):
         raise InputError(f"model: expected class=NUMBER, got class={y}")
-    if scale is not None and (not isinstance(scale, int | float) or isinstance(scale, bool)):
+    number = isinstance(scale, int | float) and not isinstance(scale, bool) and math.isfinite(scale)
+    if scale is not None and not number:
         raise InputError(f"model: expected guidance=NUMBER, got guidance={scale}")
     if scale is not None and y is None:
         raise InputError(f"model: expected class=NUMBER with guidance={scale}")
