@@ -17,7 +17,7 @@ from torch import nn
 from diffuscope.adapters import from_diffusers
 from diffuscope.denoisers import OfClass, nearest_trained_time
 from diffuscope.errors import InputError
-from diffuscope.samplers import generate
+from diffuscope.samplers import generate, is_one_step
 
 diffusers = pytest.importorskip("diffusers")
 pytestmark = pytest.mark.filterwarnings("ignore")  # about the library's own code
@@ -324,7 +324,53 @@ def test_classes_are_the_rows_of_the_networks_table_but_for_the_one_that_means_n
         from_diffusers(WithClasses(), scheduler, null_class=4)
 
 
-@pytest.mark.parametrize("name", ["LCMScheduler", "TCDScheduler", "CMStochasticIterativeScheduler", "SCMScheduler"])
+class OfTime(nn.Module):
+    """A network of diffusers' call signature that depends on the example and on the time."""
+
+    def __init__(self):
+        super().__init__()
+        self.config = {"in_channels": SHAPE[0], "sample_size": SHAPE[1:]}
+
+    def forward(self, sample, timestep, **_: object) -> Any:
+        time = torch.as_tensor(timestep).to(sample).reshape(-1, *[1] * (sample.ndim - 1))
+        return SimpleNamespace(sample=(sample + time / 300).sin())
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("CMStochasticIterativeScheduler", {"clip_denoised": False}),
+        ("LCMScheduler", {"clip_sample": False, "set_alpha_to_one": False}),
+        ("LCMScheduler", {"clip_sample": False, "prediction_type": "v_prediction", "timestep_scaling": 0.01}),
+    ],
+)
+def test_a_consistency_model_is_called_as_the_library_calls_it(name, settings):
+    """Its answer at every level is `denoised` of the library's own step, and it is the identity at the lowest."""
+    scheduler = getattr(diffusers, name)(**settings)
+    network = OfTime()
+    model = from_diffusers(network, scheduler)
+    assert is_one_step(model)
+    scheduler.set_timesteps(4)
+    x = torch.randn(2, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for place, step in enumerate(scheduler.timesteps):
+        sigma = float(scheduler.sigmas[place]) if name.startswith("CM") else None
+        state = x * (sigma or 1.0)
+        scaled = scheduler.scale_model_input(state, step)
+        out = network(scaled, step).sample
+        found = scheduler.step(out, step, state, generator=torch.Generator().manual_seed(1))
+        expected = getattr(found, "denoised", None)
+        if expected is None:  # the sample has the noise of the next level added
+            low, high = scheduler.config.sigma_min, scheduler.config.sigma_max
+            following = min(max(float(scheduler.sigmas[place + 1]), low), high)
+            noise = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(1))
+            expected = found.prev_sample - noise * (following**2 - low**2) ** 0.5
+        t = sigma if sigma is not None else float(step) + 1
+        assert difference(model(state, t), expected) < 2e-4  # the library has levels and times in float32
+    lowest = nearest_trained_time(model, model.schedule.t_min)
+    assert torch.allclose(model(x, lowest), x, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["TCDScheduler", "SCMScheduler"])
 def test_a_scheduler_whose_network_is_no_denoiser_is_refused(name):
     scheduler = getattr(diffusers, name)()
     with pytest.raises(InputError, match=f"scheduler: the network of a {name} is not known to be a denoiser; expected"):

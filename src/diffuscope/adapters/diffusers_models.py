@@ -33,7 +33,8 @@ def from_diffusers(
     `event_shape` is that of the network's config unless given. `data_range=None` is for latents. `null_class` is the
     class that means none (of a DiT known); `condition` holds further inputs, tensors of one row repeated over the batch
     (`{"encoder_hidden_states": ...}`). A table of training steps is asked at these steps only (`nearest_trained_time`).
-    Raises InputError for a scheduler whose network is no denoiser, and for an event shape that is unknown.
+    Of an LCMScheduler or a CMStochasticIterativeScheduler it is a consistency map, with `one_step = True`.
+    Raises InputError for a scheduler whose network is neither, and for an event shape that is unknown.
     """
     trained, config = trained_for(scheduler), getattr(network, "config", {})
     called = Called(network, class_rows(config, null_class), condition or {}, trained.sign)

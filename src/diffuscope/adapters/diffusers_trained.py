@@ -19,7 +19,7 @@ moves levels and times together, so that the network's time is T s in any case; 
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -41,6 +41,8 @@ from diffuscope.denoisers import (
 from diffuscope.errors import InputError
 from diffuscope.schedules import VE, Cosine, DiscreteVP, RectifiedFlow, Schedule, Time, Times, ZeroTerminalVP, as_time
 
+from .diffusers_consistency import SCHEDULERS as CONSISTENCY
+from .diffusers_consistency import ConsistencyMap, LatentConsistencyMap
 from .diffusers_schedulers import SCHEDULERS, WITH_OWN_LEVELS, Scheduler
 
 TRAINED = SCHEDULERS | WITH_OWN_LEVELS | {
@@ -84,11 +86,14 @@ class Trained:
 
 def trained_for(scheduler: Any) -> Trained:
     """What a network was trained for. Raises InputError for a scheduler or a prediction that says no denoiser."""
-    name = next((base.__name__ for base in type(scheduler).__mro__ if base.__name__ in TRAINED), None)
+    kinds = [base.__name__ for base in type(scheduler).__mro__]
+    if hasattr(scheduler, "config") and (consistency := [kind for kind in kinds if kind in CONSISTENCY]):
+        return _consistency(scheduler, consistency[0])
+    name = next((kind for kind in kinds if kind in TRAINED), None)
     if name is None or not hasattr(scheduler, "config"):
         raise InputError(
             f"scheduler: the network of a {type(scheduler).__name__} is not known to be a denoiser; expected one of "
-            f"diffusers' {', '.join(TRAINED)}"
+            f"diffusers' {', '.join((*TRAINED, *CONSISTENCY))}"
         )
     config = scheduler.config
     kind = "flow" if config.get("use_flow_sigmas") else TRAINED[name].kind
@@ -105,6 +110,29 @@ def trained_for(scheduler: Any) -> Trained:
     if kind == "angle":
         return Trained(schedule=Cosine(0.0), predictor=VPredictor, clock=ScheduleTime())
     return _flow(scheduler, prediction) if kind == "flow" else _table(scheduler, prediction)
+
+
+def _consistency(scheduler: Any, name: str) -> Trained:
+    """A map for one call: see `diffusers_consistency`."""
+    config = scheduler.config
+    if name == "CMStochasticIterativeScheduler":
+        schedule = VE(float(config.sigma_min), float(config.sigma_max))
+        made = partial(_consistency_map, float(config.sigma_data))
+        return Trained(schedule=schedule, predictor=made, clock=None)
+    if config.prediction_type not in ("epsilon", "sample", "v_prediction"):
+        raise InputError(f"scheduler: expected a {name} of a known prediction_type, got {config.prediction_type!r}")
+    table = _table(scheduler, config.prediction_type)
+    return replace(table, predictor=partial(_latent_consistency, table.predictor, float(config.timestep_scaling)))
+
+
+def _consistency_map(sigma_data: float, network: Any, schedule: VE, **described: Any) -> ConsistencyMap:
+    return ConsistencyMap(network, schedule, sigma_data, **described)
+
+
+def _latent_consistency(
+    predictor: Callable[..., Any], scaling: float, network: Any, schedule: Schedule, **described: Any
+) -> LatentConsistencyMap:
+    return LatentConsistencyMap(predictor(network, schedule, **described), scaling)
 
 
 def _table(scheduler: Any, prediction: str) -> Trained:

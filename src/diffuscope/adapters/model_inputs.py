@@ -1,8 +1,10 @@
 """What the adapters of models share: options as typed, constant inputs of a network, its classes.
 
-`class=3` on the command line, or `OfClass(denoiser, 3)` in Python, conditions a denoiser of any library on a class.
+`class=3` on the command line, or `OfClass(denoiser, 3)` in Python, conditions a denoiser of any library on a class, and
+`class=3&guidance=2`, or `Guided(OfClass(denoiser, 3), OfClass(denoiser, None), 2)`, guides it toward that.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from diffuscope.denoisers import Batch, Classes
+from diffuscope.denoisers import Batch, Classes, Denoiser, Guided, OfClass, classes_of
 from diffuscope.errors import InputError
 
 from .libraries import Option, Options, arguments_of, require_known
@@ -101,6 +103,36 @@ def read_range(value: Option) -> Range:
         if low < high:
             return low, high
     raise InputError(f"model: expected data_range=-1,1, the lowest and highest value, got data_range={value}")
+
+
+def conditioned_by(options: dict[str, Option]) -> Callable[[Denoiser], Denoiser]:
+    """What the options `class` and `guidance`, which are taken out of `options`, make of a denoiser.
+
+    Raises InputError, now, for values that are no numbers and for guidance without a class, and, when it is called, for
+    a class that the model does not have.
+    """
+    y, scale = options.pop("class", None), options.pop("guidance", None)
+    if y is not None and (not isinstance(y, int) or isinstance(y, bool)):
+        raise InputError(f"model: expected class=NUMBER, got class={y}")
+    number = isinstance(scale, int | float) and not isinstance(scale, bool) and math.isfinite(scale)
+    if scale is not None and not number:
+        raise InputError(f"model: expected guidance=NUMBER, got guidance={scale}")
+    if scale is not None and y is None:
+        raise InputError(f"model: expected class=NUMBER with guidance={scale}")
+
+    def conditioned(denoiser: Denoiser) -> Denoiser:
+        if y is None:
+            return denoiser
+        classes = classes_of(denoiser)
+        if not 0 <= y < classes:
+            has = f"class=0 .. class={classes - 1}" if classes else "no class, as the model has none"
+            raise InputError(f"model: expected {has}, got class={y}")
+        of_class = OfClass(denoiser, y)  # type: ignore[arg-type]
+        if scale is None or scale == 1:
+            return of_class
+        return Guided(of_class, OfClass(denoiser, None), scale)  # type: ignore[arg-type]
+
+    return conditioned
 
 
 def require_shape(shape: Shape, what: str) -> tuple[int, ...]:

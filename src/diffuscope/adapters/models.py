@@ -19,11 +19,12 @@ from pathlib import Path
 from types import ModuleType
 
 from diffuscope import denoisers
-from diffuscope.denoisers import Denoiser, OfClass, given_weights
+from diffuscope.denoisers import Denoiser, given_weights
 from diffuscope.errors import InputError
 
 from . import azula_models, diffusers_folder, edm_models, k_diffusion_models, onnx_models
 from .libraries import read_options
+from .model_inputs import conditioned_by
 
 _FILES: dict[str, ModuleType] = {"diffusers": diffusers_folder, "onnx": onnx_models}
 _OBJECTS: dict[str, ModuleType] = {"edm": edm_models, "k_diffusion": k_diffusion_models, "azula": azula_models}
@@ -34,7 +35,8 @@ def load_model(spec: str | Path, *, weights: str | Path | None = None, weights_p
 
     `diffusers:FOLDER` and `onnx:FILE` are read; `edm:`, `k_diffusion:` and `azula:` are followed by the module:object
     that builds the model, and importing a module runs it. Options are those of `from_diffusers_folder`, `from_onnx`,
-    `from_edm`, `from_k_diffusion` and `from_azula`, and `class=3`, to condition on a class. `weights` and
+    `from_edm`, `from_k_diffusion` and `from_azula`, and `class=3`, to condition on a class, with
+    `guidance=2` toward it. `weights` and
     `weights_prefix`, or `weights=FILE&prefix=P` among the options, are the weights of what a module:object builds.
     Raises InputError for a name of another form, an absent library, an unknown option, what is no such model, and for
     weights that do not fit.
@@ -52,18 +54,10 @@ def load_model(spec: str | Path, *, weights: str | Path | None = None, weights_p
             what = "an ONNX file" if library == "onnx" else "the folder of a pipeline"
             raise InputError(f"weights: belong to module:object, which builds a network; {what} holds its own")
     options = read_options(text, "model")
-    y = options.pop("class", None)
-    if y is not None and (not isinstance(y, int) or isinstance(y, bool)):
-        raise InputError(f"model: expected class=NUMBER, got class={y}")
+    conditioned = conditioned_by(options)
     with _named_with(weights, every=True):  # an argument of the adapter is an option here
         denoiser = adapter.load(name, options) if given is None else adapter.load(name, options, given)
-    if y is None:
-        return denoiser
-    classes = denoisers.classes_of(denoiser)
-    if not 0 <= y < classes:
-        has = f"class=0 .. class={classes - 1}" if classes else "no class, as the model has none"
-        raise InputError(f"model: expected {has}, got class={y}")
-    return OfClass(denoiser, y)
+    return conditioned(denoiser)
 
 
 def _own(spec: str | Path, library: str, weights: str | Path | None, weights_prefix: str | None) -> Denoiser:

@@ -1,6 +1,8 @@
 """What a trained model learned, where its loss comes from, whether it memorized, and how few steps it needs."""
 
 from .cifar_features import CifarFeatures, load_cifar_features
+from .class_audit import audit_classes
+from .class_result import ClassAuditResult
 from .epsilon import EpsilonBound, epsilon_lower_bound
 from .owner_sets import OwnerTest, owner_p_value, owner_tests
 from .question import Answer, Question
@@ -20,6 +22,7 @@ __all__ = [
     "Answer",
     "AuditResult",
     "CifarFeatures",
+    "ClassAuditResult",
     "EpsilonBound",
     "OwnerTest",
     "Question",
@@ -30,6 +33,7 @@ __all__ = [
     "Settings",
     "Subject",
     "Verdict",
+    "audit_classes",
     "audit_model",
     "audit_samples",
     "epsilon_lower_bound",

@@ -126,7 +126,7 @@ def measure_components(session: Session) -> Arrays:
 def jump_level(session: Session) -> float:
     """Where the closed-form jump may end: the level that the question of steps measured, or else the estimate."""
     steps = session.answers.get("steps")
-    if steps is not None and steps.result is not None:
+    if steps is not None and steps.result is not None and session.subject.sampled is None:
         return float(steps.result.skip)
     denoiser, gaussian, levels = session.subject.denoiser, session.references.gaussian, session.levels
     t, stream = float(levels.times[0]), session.torch_stream("steps")

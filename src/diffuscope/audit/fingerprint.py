@@ -9,7 +9,7 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FunctionType, MethodType
 
@@ -44,6 +44,7 @@ def fingerprint(subject: Subject, settings: Settings, given: Tensor | None) -> d
         "heldout": digest(subject.heldout),
         "samples": None if given is None else digest(given),
         "sampler": sampler_digest(settings.sampler) if settings.sampler else None,
+        "class": None if subject.of_class is None else subject.of_class.label,
     }
     return shared | _model(subject, settings) if subject.has_model else shared
 
@@ -53,6 +54,9 @@ def _model(subject: Subject, settings: Settings) -> dict[str, object]:
         "schedule": repr(subject.denoiser.schedule),
         "weights": digest(*tensors_within(subject.denoiser)),
         "answers": digest(*_answers(subject, settings)),
+        "sampled": None
+        if subject.sampled is None
+        else digest(*tensors_within(subject.sampled), *_answers(replace(subject, denoiser=subject.sampled), settings)),
     }
 
 

@@ -2,8 +2,8 @@
 
 Heun's method solves the probability-flow ODE on a grid that contains the audited levels, and a final denoiser call
 removes the remaining noise. Samples start from the Gaussian with the first two moments of the data noised to the
-highest level. The owner's own sampler, if given, makes the samples from the same starts on the same times; the states
-are those of Heun's method also then.
+highest level. The owner's own sampler, if given, makes the samples from the same starts on the same times. Samples are
+those of `Subject.maker`, which may be guided; states are those of Heun's method and of the denoiser also then.
 """
 
 from functools import partial
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffuscope.denoisers import Batch, Denoiser, device_of
 from diffuscope.exact import Gaussian
-from diffuscope.samplers import Heun, trajectory
+from diffuscope.samplers import Heun, finish, trajectory
 from diffuscope.schedules import Schedule
 from diffuscope.shared_work import shared
 from diffuscope.store import Arrays
@@ -58,6 +58,7 @@ def followed_samples(
     denoiser = subject.denoiser
     times = refined(denoiser, levels)
     start = starting_noise(gaussian, denoiser.schedule, float(times[0]), samples, generator)
+    apart = own is not None or subject.sampled is not None
 
     def follow(batch: Batch) -> Arrays:
         kept, last = [], batch.to(device_of(denoiser))
@@ -71,12 +72,14 @@ def followed_samples(
             "states": torch.stack(kept).cpu().numpy(),
         }
 
-    batches = (start if own is None else start[:followed]).split(EVALUATION_BATCH)
+    batches = (start[:followed] if apart else start).split(EVALUATION_BATCH)
     parts = shared([partial(follow, batch) for batch in batches])
     made = {
         "samples": np.concatenate([part["samples"] for part in parts]),
         "states": np.concatenate([part["states"] for part in parts], 1)[:, :followed],
     }
     if own is not None:
-        made |= shared([lambda: {"samples": own(denoiser, start, times, generator).numpy()}])[0]
+        made |= shared([lambda: {"samples": own(subject.maker, start, times, generator).numpy()}])[0]
+    elif apart:
+        made["samples"] = finish(subject.maker, Heun(), start, times, batch_size=EVALUATION_BATCH).numpy()
     return made

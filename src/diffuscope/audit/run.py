@@ -21,7 +21,9 @@ from diffuscope.store import Store
 
 from . import questions
 from .fingerprint import fingerprint
+from .guided import with_guidance
 from .model_card import python_call
+from .more_questions import questions_about
 from .named_features import require_space
 from .no_model import NoModel
 from .one_step import with_samples
@@ -46,7 +48,8 @@ def audit_model(
 
     `samples`, if given, are audited in place of the model's own. With `out`, finished stages are stored in its `state`
     folder and an interrupted audit resumes. Memory: the data once in float32, plus under 1 GB.
-    Of a model that declares `one_step = True` the samples are audited, drawn by one call each.
+    Of a model that declares `one_step = True` the samples are audited, drawn by one call each. Of a `Guided` denoiser
+    samples and steps are audited, and its conditional denoiser for everything else.
     `second_model` was trained on other examples of the same distribution: do the two agree?
     Raises InputError where the models or the data cannot be audited.
     """
@@ -54,7 +57,7 @@ def audit_model(
     with sharing():
         if second is not None:
             require_second(second, subject)
-        subject, samples = with_samples(subject, settings, out, samples, progress)
+        subject, samples = with_samples(with_guidance(subject), settings, out, samples, progress)
         result = _audit(subject, settings, out, samples, progress, second)
     return replace(
         result, recipe=python_call(settings, has_model=True, samples_given=given, second_given=second is not None)
@@ -96,7 +99,8 @@ def _audit(
     progress: bool,
     second: SecondModel | None = None,
 ) -> AuditResult:
-    asked = [question for question in questions.QUESTIONS if question.asked(subject.has_model)]
+    about = questions_about(subject, questions.QUESTIONS)
+    asked = [question for question in about if question.asked(subject.has_model)]
     numbers = (settings.levels + 2) * settings.generated * subject.train[0].numel()
     if subject.has_model:
         require_memory(4.0 * numbers, "generated", f"{settings.generated:,} samples with their trajectories")

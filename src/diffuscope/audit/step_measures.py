@@ -41,7 +41,7 @@ SAMPLERS: dict[str, Euler | DDIM | Heun | DPMSolverPP2M] = {
 
 def measure_steps(session: Session) -> Arrays:
     """The fields of `Steps` that depend on the model, as arrays."""
-    denoiser, scale, levels = session.subject.denoiser, session.subject.scale, session.levels
+    denoiser, scale, levels = session.subject.maker, session.subject.scale, session.levels
     gaussian, seeds = session.references.gaussian, session.settings.step_seeds
     tolerance = session.settings.skip_tolerance
     high, low = float(levels.ratios[0]), float(levels.ratios[-1])

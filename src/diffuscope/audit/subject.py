@@ -24,6 +24,7 @@ from diffuscope.samplers import times_at
 from diffuscope.shared_work import shared_rows
 from diffuscope.streams import require_seed
 
+from .class_data import OneClass
 from .no_model import NoModel
 from .originals import Originals
 from .transformations import NAMES, transformations
@@ -40,6 +41,7 @@ COUNTS = {
     "components": (1, 1000),
     "references": (FEWEST, 10**9),
     "step_seeds": (8, 10**6),
+    "consistency_steps": (1, 1000),
 }
 
 
@@ -63,6 +65,7 @@ class Settings:
     seed: int = 0  # random seed
     sampler: str = ""  # the model's own sampler, module:callable; by default Heun's method makes the samples
     delta: float = 1e-5  # delta of the lower bound of epsilon, which needs canaries
+    consistency_steps: int = 1  # calls for each sample of a one-step model, with noise added anew in between
     diagnostics: bool = False  # also test whether the model is the score of one diffusing density
 
     def __post_init__(self) -> None:
@@ -95,6 +98,9 @@ class Subject:
     data. Rows of a `table` are shown as its columns. Groups are the units behind several examples, such as patients;
     none is in both parts. Owners number those who may ask whether their examples were used; each is tested apart.
 
+    `sampled` makes the samples where the denoiser does not, as a guided one does that is the denoiser of no data: of it
+    are asked samples and steps, of the denoiser everything else. `of_class` says of which class the examples are.
+
     Raises InputError for fewer than 20 examples, values that are not finite or all the same, two shapes, a group in
     both parts, groups of one part alone, and for labels, groups and owners that are not one integer for each example.
     """
@@ -115,6 +121,8 @@ class Subject:
     heldout_owners: Shaped[Tensor, " others"] | None = field(default=None, repr=False)
     canaries: Canaries | None = field(default=None, repr=False)  # in the model's range; for a bound of epsilon
     originals: Originals | None = field(default=None, repr=False, kw_only=True)  # what the examples are latents of
+    sampled: Denoiser | None = field(default=None, repr=False, kw_only=True)
+    of_class: OneClass | None = field(default=None, repr=False, kw_only=True)
 
     @classmethod
     def of(
@@ -180,6 +188,11 @@ class Subject:
     def has_model(self) -> bool:
         """Whether there is a model; otherwise samples alone are audited."""
         return not isinstance(self.denoiser, NoModel)
+
+    @property
+    def maker(self) -> Denoiser:
+        """What makes the samples: `sampled`, or else the denoiser."""
+        return self.denoiser if self.sampled is None else self.sampled
 
     @cached_property
     def scale(self) -> float:

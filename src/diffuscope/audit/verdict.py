@@ -15,8 +15,9 @@ from .question import Answer, Question
 
 Word = Literal["broken", "copies", "cannot-tell", "attention", "sound"]
 WORDS: tuple[Word, ...] = get_args(Word)
-FIRST = ("wiring", "samples")  # whether all is what it is taken for
-NEEDED = (*FIRST, "memorized", "quality", "diversity")  # without an answer to these nothing is called sound
+FIRST = ("wiring", "samples", "class", "class-samples")  # whether all is what it is taken for
+COPIED = ("memorized", "other-classes")  # whether samples are copies
+NEEDED = ("wiring", "samples", *COPIED, "quality", "diversity")  # without an answer to these nothing is called sound
 TONES: dict[Word, Tone] = {
     "broken": "alarm",
     "copies": "alarm",
@@ -50,8 +51,9 @@ def verdict(answers: Mapping[Question, Answer]) -> Verdict:
     def with_tone(*tones: Tone, names: tuple[str, ...] = tuple(first)) -> list[Finding]:
         return [first[name] for name in names if name in first and first[name].tone in tones]
 
-    memorized = with_tone("alarm", names=("memorized",))
+    memorized = with_tone("alarm", names=COPIED)
     others = [finding for finding in with_tone("alarm") if finding not in memorized]
+    others.sort(key=lambda finding: finding.name != "class.verdict")  # its mend may mend the other
     unanswered = [
         name for question, answer in answers.items() if not answer.findings and (name := question.name) in NEEDED
     ]

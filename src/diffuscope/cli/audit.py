@@ -25,6 +25,7 @@ from diffuscope.errors import InputError
 from diffuscope.shared_work import shared
 from diffuscope.training import train_denoiser
 
+from .classes import audit_by_class, check_classes, notes_on_classes
 from .invocation import typed
 from .options import DataOptions, DeviceOptions, TrainOptions, require_range, writing
 from .second_model import load_second, second_model
@@ -60,6 +61,11 @@ class Audit:
     """The canaries.npz of `diffuscope canaries`, part of which the model was trained on: bounds its epsilon."""
     owners: str | None = None
     """Who owns each example, for one p-value per owner: a .npz file with integers, train and heldout."""
+    classes: tuple[str, ...] = ()
+    """Audit the model class by class, each against the examples of its label: numbers, or all. By default the model is
+    asked of no class, against all data."""
+    guidance: float = 1.0
+    """Scale of classifier-free guidance of the audited samples, with --classes (1 = none)."""
     encode: str | None = None
     """Audit in the latent space of module:object, which has encode(x) and, for pictures, decode(z); or a function."""
     out: Path = Path("out/audit")
@@ -86,6 +92,8 @@ class Audit:
             raise InputError("second_data: expected with --second-model only")
         if self.second_data is not None and self.encode is not None:
             raise InputError("second_data: expected without --encode, as it would have to be encoded, too")
+        alone = {name: getattr(self, name) for name in ("samples", "canaries", "second_model")}
+        check_classes(self.classes, self.guidance, self.model, alone)
         for name in self.settings.features:
             if ":" in name:
                 found = user_object(name)
@@ -119,6 +127,8 @@ class Audit:
             low, high = data.data_range
             warning = f"the model states no data_range, and is given the data in their own, {low:g} to {high:g}"
             notes.append(warned(warning))
+        if denoiser is not None and not self.classes:
+            notes += notes_on_classes(denoiser, data)
         for name, examples in (("data", data.train), ("heldout", data.heldout)):
             require_examples(name, examples)
         if latents is None:
@@ -158,6 +168,9 @@ class Audit:
             assert denoiser is not None
             name = f"a small model trained on {data.name}" if self.model is None else self.network.name(self.model)
             subject = Subject.of(denoiser, data, name, tuple(notes), **asked)
+            if self.classes:
+                audit_by_class(subject, self.classes, self.guidance, self.settings, self.out, self.fail_on)
+                return
             result = audit_model(
                 subject, self.settings, out=self.out, samples=samples, second_model=second, progress=True
             )

@@ -6,6 +6,7 @@ from .brownian import BrownianPath
 from .calibrated import Calibrated
 from .calibration import calibrate
 from .churn import EDMChurn
+from .consistency import consistency_samples, consistency_times
 from .contract import Evaluation, Sampler, State, sample, trajectory
 from .ddim import DDIM
 from .ddim_eta import StochasticDDIM
@@ -34,12 +35,12 @@ __all__ = [
     "DDIM", "DDPM", "BrownianPath", "Calibrated", "DPMSolverPP2M", "DPMSolverPP2S", "DPMSolverPP3M", "DPMSolverV3",
     "DataAdamsBashforth", "DormandPrince", "EDMChurn", "Eta", "Euler", "EulerMaruyama", "Evaluation",
     "EvaluationsSpentError", "Heun", "Instant", "Langevin", "MetropolisLangevin", "MixtureTransition",
-    "ModelStatistics", "Noise", "NoiseAdamsBashforth", "OptimalVariance", "Restart", "ReverseBridge",
-    "ReverseVariance", "RungeKutta4", "SDEDPMSolverPP2M", "SDEDPMSolverPP3M", "Sampler", "SkipSuggestion", "Slope",
-    "State", "StochasticDDIM", "StochasticHeun", "StrongOrder15", "TeleportError", "Teleported", "TeleportedSample",
-    "Truncation", "UniPC", "calibrate", "conditioned", "cycled", "estimate_statistics", "finish", "generate",
-    "instant", "instants", "integrate", "is_one_step", "model_times", "plain_statistics", "posterior_variance",
-    "reallocate", "reallocated_times", "sample", "stochastic_until", "suggest_sigma_skip", "suggest_skip",
-    "teleport", "teleport_error", "teleported_sample", "times_at", "trajectory", "truncate", "upper_variance",
-    "warm_history",
+    "ModelStatistics", "Noise", "NoiseAdamsBashforth", "OptimalVariance", "Restart", "ReverseBridge", "ReverseVariance",
+    "RungeKutta4", "SDEDPMSolverPP2M", "SDEDPMSolverPP3M", "Sampler", "SkipSuggestion", "Slope", "State",
+    "StochasticDDIM", "StochasticHeun", "StrongOrder15", "TeleportError", "Teleported", "TeleportedSample",
+    "Truncation", "UniPC", "calibrate", "conditioned", "consistency_samples", "consistency_times", "cycled",
+    "estimate_statistics", "finish", "generate", "instant", "instants", "integrate", "is_one_step", "model_times",
+    "plain_statistics", "posterior_variance", "reallocate", "reallocated_times", "sample", "stochastic_until",
+    "suggest_sigma_skip", "suggest_skip", "teleport", "teleport_error", "teleported_sample", "times_at", "trajectory",
+    "truncate", "upper_variance", "warm_history",
 ]  # fmt: skip
