@@ -26,8 +26,8 @@ from .posterior_draws import dense_covariance, posterior_noise, posterior_sample
 from .ring import Ring, RingCovariance
 from .saved import read_gaussian, write_gaussian
 from .sharded import ShardedCovariance, ShardedEmpirical, sharded_neighbors, sharded_other_neighbors
-from .sharded_moments import sharded_leading_pairs, sharded_moments
 from .streaming import LeadingPairs, leading_pairs, oversampled
+from .streaming_shards import sharded_leading_pairs, sharded_moments
 from .superposition import Superposition
 from .toys import TOYS, checkerboard, known_distribution, known_range, rings, spirals, swiss_roll, two_moons
 from .tracking import TrackedEmpirical

@@ -5,8 +5,8 @@ Chunk by chunk, while its rows are in the cache, scores :math:`s_i` and then, wi
 .. math::  \sum_i e^{s_i - p}, \qquad \sum_i e^{s_i - p} y_i, \qquad \sum_i e^{s_i - p} |y_i - c|^2 .
 
 The peak may lie some logits below the largest score, so that sums are seldom rescaled. They are collected in float64.
-Where a chunk weighs less than DROPPED of all before it for every sample, its second product is skipped, and its weight
-counted as `dropped`. Weights near the subnormal numbers, which run many times slower, are zero.
+Samples for which a chunk weighs less than DROPPED of all before it are left out of its second product, and its weight
+is counted as `dropped`. Weights near the subnormal numbers, which run many times slower, are zero.
 """
 
 from dataclasses import dataclass
@@ -77,12 +77,20 @@ def streamed(
             peak = higher
         weights = torch.threshold_(scores.sub_(peak), LEAST_LOG_WEIGHT[dtype], -torch.inf).exp_()
         chunk_mass = weights.sum(0).double()
-        if bool((chunk_mass <= DROPPED[dtype] * mass).all()):
-            dropped += chunk_mass
-            continue
-        mass += chunk_mass
-        square += 2 * (h[start:stop] @ weights).double()
-        collected.addmm_(weights.T, rows)
+        matter = chunk_mass > DROPPED[dtype] * mass
+        some = matter.nonzero()[:, 0]
+        if len(some) == batch:
+            mass += chunk_mass
+            square += 2 * (h[start:stop] @ weights).double()
+            collected.addmm_(weights.T, rows)
+        else:
+            dropped += torch.where(matter, 0, chunk_mass)
+            if len(some) == 0:
+                continue
+            mass[some] += chunk_mass[some]
+            weights = weights[:, some]
+            square[some] += 2 * (h[start:stop] @ weights).double()
+            collected[some] += weights.T @ rows
         rows_collected += stop - start
         if rows_collected >= FLUSHED:
             first += collected
