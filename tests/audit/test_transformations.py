@@ -72,7 +72,7 @@ def test_an_image_is_aligned_with_the_one_it_was_made_from():
     changed = 0.7 * all_shifts(rotated(sources.flip(3), 5.0), 2)[:, 1] + 0.1
     search = Alignment(train, transformations(NAMES, SHAPE))
     aligned, names, plain = search(changed)
-    left = (search.compared(aligned) - search.rows[:20]).norm(dim=1)
+    left = (search.compared(aligned) - search.rows[torch.arange(20)]).norm(dim=1)
     assert (left < 0.5 * plain).float().mean() >= 0.9
     assert all("mirrored" in name for name in names)
 

@@ -112,6 +112,7 @@ def test_neighbors_among_bytes_are_those_among_their_values(name, generator):
 @pytest.mark.parametrize("name", ["in [-1, 1]", "in [0, 1]", "standardized"])
 def test_products_of_bytes_are_the_points_their_distances_to_the_mean_and_within_their_deviation(name):
     data = ByteExamples(pictures(100), VALUES[name]).reshape(100, -1)
+    assert isinstance(data, ByteExamples)
     y = data.floats().double()
     exact, made = exact_products(data, 2**27), byte_products(data, 2**27)
     assert made is not None
