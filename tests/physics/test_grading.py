@@ -86,6 +86,11 @@ def test_a_chi_square_and_a_normal_score_have_their_p_values():
     assert pooled(below).p_value < 1e-20
 
 
+def test_a_score_above_that_of_exact_draws_is_positive_in_their_deviations():
+    assert Score(name="a", value=9.0, expected=4.0, error=2.0, sides="upper").z == 2.5
+    assert Score(name="a", value=1.0, expected=4.0, error=2.0, sides="both").z == -1.5
+
+
 def test_the_set_of_points_denoises_as_the_finite_data_set_does(darcy: DarcySet):
     points, generator = darcy.points[:50].double(), torch.Generator().manual_seed(0)
     weights = torch.rand(50, generator=generator, dtype=torch.float64)

@@ -12,7 +12,7 @@ from torch import Tensor
 from diffuscope.densities import Grid, generator_matrix, gradient_equation, ito_equation, relaxation_rates
 from diffuscope.densities.relaxation import alternating
 from diffuscope.errors import InputError
-from diffuscope.theory.paths import Dynamics, eyring_kramers, fixed_points, kramers, transition_rate
+from diffuscope.theory.paths import Dynamics, eyring_kramers, fixed_point, fixed_points, kramers, transition_rate
 from diffuscope.theory.paths.riccati import with_tangent
 
 LEFT, MIDDLE = torch.tensor([-1.0, 0.0]), torch.tensor([0.0, 0.0])
@@ -49,6 +49,17 @@ def test_fixed_points_are_found_once_each_and_classified() -> None:
     assert sorted(found[0].eigenvalues.real.tolist()) == pytest.approx([-2.0, -2.0], abs=1e-12)
     assert found[1].eigenvalues.real.tolist() == pytest.approx([1.0, -1.0], abs=1e-12)
     assert found[1].unstable_directions == 1
+
+
+def test_a_fixed_point_carries_no_gradient_of_its_guess_and_leaves_it_as_it_was() -> None:
+    guess = torch.tensor([-0.8, 0.1], dtype=torch.float64, requires_grad=True)
+    found = fixed_points(maier_stein(2.0), guess[None])[0]
+    alone = fixed_point(maier_stein(2.0), guess)
+    for point in (found, alone):
+        assert not any(part.requires_grad for part in (point.state, point.jacobian, point.eigenvalues))
+        torch.testing.assert_close(point.state, torch.tensor([-1.0, 0.0], dtype=torch.float64), rtol=0, atol=1e-12)
+    assert guess.grad is None
+    assert guess.requires_grad
 
 
 def test_the_general_rate_of_a_gradient_system_is_that_of_eyring_and_kramers() -> None:
