@@ -10,6 +10,7 @@ from diffuscope.audit.column_permutations import permuted_names
 from diffuscope.audit.standing_charts import target_chart
 from diffuscope.audit.target_noise import TargetNoise
 from diffuscope.findings import Bars, Line
+from immutable import mutable_dataclasses
 
 
 @pytest.mark.parametrize(("heldout", "samples", "level"), [(100, 100, 0.05), (100, 100, 0.001), (50, 200, 0.01)])
@@ -45,10 +46,18 @@ def test_the_chart_of_the_target_shows_every_distance_and_the_mean_share_of_the_
     along, distances = target_chart(target, np.random.default_rng(0)).panels
     (curve,) = [mark for mark in along.marks if isinstance(mark, Line)]
     assert curve.y == pytest.approx([2 / 12, 1 / 12])  # over d s^2
-    for name, x in (("samples", target.samples), ("training examples", target.examples), ("held-out examples", target.heldout)):
+    for name, x in (
+        ("samples", target.samples),
+        ("training examples", target.examples),
+        ("held-out examples", target.heldout),
+    ):
         (bars,) = [mark for mark in distances.marks if isinstance(mark, Bars) and mark.label == name]
         edges, heights = np.array(bars.edges), np.array(bars.heights)
         assert (heights * np.diff(edges)).sum() == pytest.approx(1)  # no distance is beyond the edges
         assert edges[-1] == pytest.approx(7.0)  # the largest over the median of the examples, 1
         middle = (heights * np.diff(edges) * (edges[1:] + edges[:-1]) / 2).sum()
         assert abs(middle - x.mean()) <= edges[1] / 2 + 1e-9  # half a bar: in units of that median
+
+
+def test_dataclasses_of_audit_are_frozen():
+    assert mutable_dataclasses("audit") == set()

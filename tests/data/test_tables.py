@@ -145,8 +145,8 @@ def test_mapping_a_table_twice_is_mapping_it_once_by_the_composition():
     rows = twice.encode(source)
     torch.testing.assert_close(rows, once.encode(source), rtol=1e-6, atol=1e-4)
     torch.testing.assert_close(rows, 255 * table.encode(source), rtol=1e-6, atol=1e-4)
-    for found, given in zip(twice.decode(rows), table.decode(table.encode(source)), strict=True):
-        assert found.tolist() == pytest.approx(given.tolist(), nan_ok=True) if found.dtype == float else list(given)
+    for ours, theirs in zip(twice.decode(rows), table.decode(table.encode(source)), strict=True):
+        assert ours.tolist() == pytest.approx(theirs.tolist(), nan_ok=True) if ours.dtype == float else list(theirs)
 
 
 def test_values_of_a_column_are_its_coordinate_or_its_category():

@@ -7,6 +7,7 @@ import torch
 
 from diffuscope.findings import Repeated, jackknife
 from diffuscope.findings.repeated import DIFFERS
+from immutable import mutable_dataclasses
 
 THREE = Repeated.of(torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64))  # mean 3, s^2 = 7
 
@@ -41,3 +42,7 @@ def test_the_jackknife_of_a_product_of_means_is_its_value_without_bias():
     values = torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64)
     found = jackknife(lambda kept: values[kept].mean() ** 2, 3)
     assert found.mean == pytest.approx(9 - 7 / 3)
+
+
+def test_dataclasses_of_findings_are_frozen():
+    assert mutable_dataclasses("findings") == set()
