@@ -22,7 +22,7 @@ def test_the_score_is_learned_from_draws_of_the_ring_that_the_other_experiments_
     """Its radius has the mean 5 and the square 25 + 2 * 0.55^2: within 4.5 standard errors of 20,000 examples."""
     assert Ring() == RING
     for other in ("ring-diffusion", "reverse-diffusion-is-a-bridge"):
-        assert f"radius {RING.radius:g}, width {RING.width}" in find(other).settings["ring"]
+        assert f"radius {RING.radius:g}, width {RING.width}" in str(find(other).settings["ring"])
     seen = []
 
     def kept(untrained, data, settings):  # noqa: ARG001

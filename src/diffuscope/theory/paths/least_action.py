@@ -115,7 +115,7 @@ def least_of_density(
 
     For densities that are not of a `Dynamics`, and for numbers that were published with the rule of first order.
     """
-    found = newton(density, initial.double(), checked_mesh(times), LEFT if left else MIDPOINT)
+    found = newton(density, initial.detach().double(), checked_mesh(times), LEFT if left else MIDPOINT)
     _require_stationary(found, len(times) - 1)
     return found.x, found.action
 
