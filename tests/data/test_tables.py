@@ -136,6 +136,19 @@ def test_rows_decode_to_the_values_they_were_encoded_from():
         assert np.array_equal(children, source["children"])
 
 
+def test_mapping_a_table_twice_is_mapping_it_once_by_the_composition():
+    """[0, 1] to [-1, 1], and [-1, 1] to [0, 255]: 255 z; the values that rows stand for stay what they were."""
+    source = {"x": [1.0, 2.0, 3.0, np.nan], "c": ["b", "a", None, "b"], "y": [1.0, 2.0, 3.0, 4.0]}
+    table = fit_table(source)
+    twice, once = table.in_range((0, 1), (-1, 1)).in_range((-1, 1), (0, 255)), table.in_range((0, 1), (0, 255))
+    assert [(column.low, column.gain) for column in twice.columns] == [(0.0, 255.0)] * 3
+    rows = twice.encode(source)
+    torch.testing.assert_close(rows, once.encode(source), rtol=1e-6, atol=1e-4)
+    torch.testing.assert_close(rows, 255 * table.encode(source), rtol=1e-6, atol=1e-4)
+    for ours, theirs in zip(twice.decode(rows), table.decode(table.encode(source)), strict=True):
+        assert ours.tolist() == pytest.approx(theirs.tolist(), nan_ok=True) if ours.dtype == float else list(theirs)
+
+
 def test_values_of_a_column_are_its_coordinate_or_its_category():
     table = fit_table({"x": [1.0, 2.0, 3.0, np.nan], "c": ["b", "a", None, "b"], "y": [1.0, 2.0, 3.0, 4.0]})
     for which in (table, table.in_range((0, 1), (-1, 1))):

@@ -1,5 +1,7 @@
 """Exact posteriors and neighbors of pictures held as bytes, against direct sums in float64 over their values."""
 
+import dataclasses
+
 import pytest
 import torch
 from sharded_run import pictures
@@ -142,3 +144,25 @@ def test_no_score_of_bytes_is_off_by_more_than_its_bound_nor_typically_by_more_t
         off = (found - exact).abs()
         assert bool((off.amax(1) <= table.score_bound(q, kappa)).all())
         assert bool((off.square().mean(1).sqrt() <= table.score_error(q, kappa)).all())
+
+
+def test_the_deviation_of_points_adds_its_work_on_the_query_and_on_the_farthest_point_to_both_errors():
+    """A point that is off by e, |e| <= dev, has a score that is off by (q - kappa (y - c)) . e.
+
+    That is at most (|q| + kappa R) dev, and a root of the dimension less in a random direction.
+    """
+    table = Empirical(ByteExamples(pictures(100), VALUES["standardized"]))._table
+    radius, made = table.radius, table.products(torch.float32)
+    assert made.deviation > 0
+    q = torch.cat([torch.zeros(1, 256), torch.eye(256)[:2] * torch.tensor([[3.0], [400.0]])])
+    for level in (0.0, 0.1, 50.0):
+        kappa = torch.full((3,), level, dtype=torch.float64)
+        bound, error = table.score_bound(q, kappa), table.score_error(q, kappa)
+        assert bool((error <= bound).all())
+        exact = dataclasses.replace(made, deviation=0.0)
+        table._made[0] = exact
+        rounding, typical = table.score_bound(q, kappa), table.score_error(q, kappa)
+        table._made[0] = made
+        work = (torch.tensor([0.0, 3.0, 400.0], dtype=torch.float64) + level * radius) * made.deviation
+        torch.testing.assert_close(bound - rounding, work, rtol=1e-5, atol=1e-12)
+        torch.testing.assert_close(error - typical, work / 16, rtol=1e-5, atol=1e-12)

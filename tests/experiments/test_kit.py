@@ -9,6 +9,7 @@ import torch
 from diffuscope.errors import InputError
 from diffuscope.experiments import NAMES, SOURCES, Experiment, Outcome, Part, find, of_source
 from diffuscope.findings import Claim, at_most
+from immutable import mutable_dataclasses
 
 WHY = {"because": "rounding", "source": "derived"}
 
@@ -116,3 +117,7 @@ def test_an_unknown_name_is_answered_with_the_nearest_or_all():
         find("fixedstart")
     with pytest.raises(InputError, match=r"expected one of .*support"):
         find("zzzzzz")
+
+
+def test_dataclasses_of_experiments_are_frozen():
+    assert mutable_dataclasses("experiments") == set()

@@ -16,7 +16,7 @@ from diffuscope.experiments import find, nearness
 from diffuscope.experiments.memorization_transition import EXPERIMENT, gaps, ladder
 from diffuscope.experiments.nearness import chance, copies
 from diffuscope.experiments.side_by_side import SideBySide, stacked
-from diffuscope.experiments.three_modes import MODES, SCHEDULE, generated, small_networks
+from diffuscope.experiments.three_modes import MODES, SCHEDULE, as_denoiser, generated, small_networks
 from diffuscope.findings import Repeated, jackknife
 from diffuscope.samplers import DPMSolverPP2M, sample
 from diffuscope.schedules import VE
@@ -213,6 +213,22 @@ def test_networks_side_by_side_are_the_networks_alone_and_so_are_their_gradients
             assert grown.grad is not None
             assert values.grad is not None
             assert torch.allclose(grown.grad[k], values.grad / 3, atol=1e-6)
+
+
+def test_samples_of_a_ladder_are_those_of_its_networks_alone(generator):
+    sizes, examples = (1, 3), [torch.randn(n, 2, generator=generator) for n in (1, 3)]
+    networks = small_networks(4, 5)
+    for network in networks:  # the last layer starts at zero: move it
+        for values in network.parameters():
+            values.data += 0.1 * torch.randn(values.shape, generator=generator)
+    climbed = ladder.Ladder(sizes, ((*examples,), (*examples,)), as_denoiser(SideBySide(networks), 4).eval())
+    starts = torch.randn(5, 2, 2, 2, generator=generator, dtype=torch.float64)
+    made = climbed.generated(starts)
+    for s in range(climbed.sets):
+        for k in range(2):
+            alone = generated(climbed.alone(s, k), starts[:, s, k].float())
+            torch.testing.assert_close(made[:, s, k], alone, rtol=0, atol=1e-3)
+            assert float((made[:, s, k] - starts[:, s, k]).abs().max()) > 0.1
 
 
 def test_networks_with_buffers_are_refused():

@@ -1,10 +1,14 @@
 """The most likely path of a learned score: its equation of motion, and faults that the claims catch."""
 
+import math
+
 import pytest
 import torch
 from answering import failures
 
+from diffuscope.experiments import find
 from diffuscope.experiments import trained_denoiser as experiment
+from diffuscope.experiments.noised_data import Ring
 from diffuscope.experiments.trained_denoiser import RING, Learned, bent, case
 
 
@@ -12,6 +16,26 @@ def swirling(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
     """A score that is no gradient and solves no heat equation."""
     turned = torch.stack([-x[:, 1], x[:, 0]], 1)
     return RING.score(x, t) + 0.02 * torch.sin(x) / (1 + t[:, None]) + 0.01 * turned
+
+
+def test_the_score_is_learned_from_draws_of_the_ring_that_the_other_experiments_know(monkeypatch):
+    """Its radius has the mean 5 and the square 25 + 2 * 0.55^2: within 4.5 standard errors of 20,000 examples."""
+    assert Ring() == RING
+    for other in ("ring-diffusion", "reverse-diffusion-is-a-bridge"):
+        assert f"radius {RING.radius:g}, width {RING.width}" in str(find(other).settings["ring"])
+    seen = []
+
+    def kept(untrained, data, settings):  # noqa: ARG001
+        seen.append(data)
+        return untrained
+
+    monkeypatch.setattr(experiment, "fit", kept)
+    experiment.trained.__wrapped__(1, 0)
+    squares = seen[0].double().square().sum(1)
+    assert len(squares) == 20_000
+    error = float(squares.std()) / math.sqrt(len(squares))
+    assert float(squares.mean()) == pytest.approx(25 + 2 * 0.55**2, abs=4.5 * error)
+    assert float(squares.std()) == pytest.approx(math.sqrt(4 * 25 * 0.55**2 + 4 * 0.55**4), rel=0.03)  # 4.5 errors
 
 
 @pytest.mark.slow

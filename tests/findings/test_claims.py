@@ -109,6 +109,14 @@ def test_a_histogram_as_a_density_integrates_to_the_share_inside():
     assert bars.heights == pytest.approx((1.0, 0.5))
 
 
+def test_the_bars_of_numbers_that_differ_little_for_their_size_are_those_of_their_differences():
+    """Seconds since 1970: in float32 they would be rounded to multiples of 128, and edges would not increase."""
+    seconds, edges = [0.0, 3.0, 4.0, 11.0], [0.0, 4.0, 8.0, 12.0]
+    shifted = density_bars([1.7e9 + x for x in seconds], [1.7e9 + x for x in edges])
+    assert shifted.heights == density_bars(seconds, edges).heights == (1 / 8, 1 / 16, 1 / 16)
+    assert shifted.edges == tuple(1.7e9 + x for x in edges)
+
+
 @pytest.mark.parametrize(
     ("make", "named"),
     [

@@ -19,6 +19,7 @@ from diffuscope.physics.grading.gaussian import gaussian_case, moment_matched
 from diffuscope.physics.grading.metrics import multinomial_test
 from diffuscope.samplers import DDPM, generate
 from diffuscope.schedules import VE, VP
+from immutable import mutable_dataclasses
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +85,11 @@ def test_a_chi_square_and_a_normal_score_have_their_p_values():
     assert pooled(both).error == pytest.approx(3**0.5 / 3)
     below = [Score(name="a", value=990.0, expected=1000.0, error=1.0, sides="both")]
     assert pooled(below).p_value < 1e-20
+
+
+def test_a_score_above_that_of_exact_draws_is_positive_in_their_deviations():
+    assert Score(name="a", value=9.0, expected=4.0, error=2.0, sides="upper").z == 2.5
+    assert Score(name="a", value=1.0, expected=4.0, error=2.0, sides="both").z == -1.5
 
 
 def test_the_set_of_points_denoises_as_the_finite_data_set_does(darcy: DarcySet):
@@ -277,3 +283,7 @@ def test_the_schedule_and_weights_of_a_case_are_those_given():
     assert isinstance(case.denoiser.schedule, VP)
     drawn = resampled(torch.tensor([[1.0], [2.0]]), torch.tensor([1.0, 3.0]))(4000, torch.Generator().manual_seed(0))
     assert float(drawn.mean()) == pytest.approx(1.75, abs=4 * 0.433 / 4000**0.5)
+
+
+def test_dataclasses_of_physics_are_frozen():
+    assert mutable_dataclasses("physics") == set()

@@ -1,5 +1,6 @@
 """Solutions against closed forms: moments, intervals, calibration, evidence, and when no interval may be given."""
 
+import dataclasses
 import json
 import math
 
@@ -18,6 +19,7 @@ from diffuscope.physics.sensors import Sensors
 from diffuscope.physics.solution import ENOUGH, solve_inverse
 from diffuscope.physics.solution_moments import (
     LEVELS,
+    Moments,
     finite_set_calibration,
     gaussian_calibration,
     standard_deviation,
@@ -251,6 +253,22 @@ def test_a_gaussian_in_place_of_darcy_fields_is_seen_to_miss_the_equation():
     assert report.findings[3].verdict.startswith("No: ")
     exact = SolutionReport(solve_inverse(darcy, sensors, named_prior("generated", darcy, fields=100), samples=20))
     assert exact.findings[3].tone == "good"
+
+
+def test_a_truth_at_either_end_of_its_interval_is_inside():
+    """Of four nodes that are free one lies at the lower end, one at the upper, one within and one beyond: 75%."""
+    found = solve_inverse(LINE, readings([0.5], [0.05], [0.05]), named_prior("gaussian", LINE), samples=2)
+    free = torch.tensor([4, 8, 9, 13])
+    sd = torch.zeros(2, 17, dtype=torch.float64)
+    sd[:, free] = 1.0
+    moments = Moments(mean=0 * sd, sd=sd, low=-sd, high=2 * sd)
+    truth = torch.zeros(2, 17, dtype=torch.float64)
+    truth[:, free] = torch.tensor([-1.0, 2.0, 0.5, 2.5], dtype=torch.float64)
+    known = dataclasses.replace(found, moments=moments, truth=truth, prior_sd=sd)
+    (table,) = SolutionReport(known)._graded()
+    size = math.sqrt((1 + 4 + 0.25 + 6.25) / 17)
+    for row in table.rows:
+        assert row[1:] == pytest.approx([size, 1.0, 75.0])
 
 
 def test_a_denoiser_is_guided_to_the_posterior_and_nothing_certifies_it():

@@ -183,6 +183,13 @@ def test_log_ticks_are_plain_near_one_and_powers_beyond():
     assert ">5<" in page_svg(chart(line([2, 8], [2, 8], "a"), x_log=True, y_log=True))
 
 
+def test_a_logarithmic_axis_has_ticks_at_1_2_and_5_below_two_decades_and_at_powers_of_ten_beyond():
+    below, beyond = (drawn(line([1, end], [1, end], "a"), x_log=True, x_range=(0.8, end)) for end in (60, 6000))
+    shown = [[x for x in axes.get_xticks() if 0.8 <= x <= end] for axes, end in ((below, 60), (beyond, 6000))]
+    assert shown[0] == pytest.approx([1, 2, 5, 10, 20, 50])
+    assert shown[1] == pytest.approx([1, 10, 100, 1000])
+
+
 def test_a_chart_on_its_own_brings_the_colors_that_it_names():
     svg = chart_svg(chart(STRAIGHT, line([0, 1], [1, 0], "b"), Rule(0.5)))
     named = set(re.findall(r"var\(--([a-z0-9-]+)\)", svg))

@@ -18,6 +18,7 @@ from diffuscope.report.theme import (
     heat_colormap,
     with_unique_ids,
 )
+from immutable import mutable_dataclasses
 
 THEMES = {"light": LIGHT, "dark": DARK}
 
@@ -150,3 +151,7 @@ def test_raster_in_theme_colors_is_refused():
     figure.add_subplot().imshow(np.eye(2), cmap=heat_colormap())
     with pytest.raises(ValueError, match="pcolormesh"):
         figure_svg(figure)
+
+
+def test_dataclasses_of_report_are_frozen():
+    assert mutable_dataclasses("report") == set()

@@ -15,6 +15,7 @@ from diffuscope.theory.paths import (
     least_action,
     linear_bridge,
 )
+from diffuscope.theory.paths.conditioned import ConditionedPaths
 
 START, END = torch.tensor([-2.0, 2.0], dtype=torch.float64), torch.tensor([2.0, 1.0], dtype=torch.float64)
 MIXING = torch.tensor([[-1.0, 2.0], [-0.5, -0.3]], dtype=torch.float64)
@@ -120,6 +121,26 @@ def test_quantiles_of_a_bridge_are_those_of_its_normal_distribution_within_their
         density = math.exp(-(deviations**2) / 2) / math.sqrt(2 * math.pi)
         exact = sd[1:-1] * math.sqrt(share * (1 - share) / 10_000) / density
         assert float((error[1:-1] / exact - 1).abs().max()) < 0.5  # a difference of two quantiles
+
+
+@pytest.mark.parametrize("share", [0.01, 0.99])
+def test_an_extreme_quantile_of_few_paths_has_an_error_up_to_the_outermost_path(share: float) -> None:
+    """Of 0, 1, 2, 3 the quantile q is 3 q; a standard error of q is 0.05, which reaches beyond the last."""
+    states = torch.arange(4, dtype=torch.float64)[:, None, None].expand(4, 2, 1)
+    value, error = ConditionedPaths(mesh(1.0, 1), states, 4).quantile(share)
+    step = math.sqrt(0.01 * 0.99 / 4)
+    torch.testing.assert_close(value, torch.full((2, 1), 3 * share, dtype=torch.float64))
+    torch.testing.assert_close(error, torch.full((2, 1), 3 * (step + 0.01) / 2, dtype=torch.float64))
+
+
+def test_two_paths_of_a_bridge_have_a_mean_and_an_error_and_one_is_refused() -> None:
+    bridge = linear_bridge(ornstein_uhlenbeck(), START, END, mesh(1.0, 4))
+    paths = bridge.sample(2, seeded())
+    first, second = paths.states
+    torch.testing.assert_close(paths.mean, (first + second) / 2)
+    torch.testing.assert_close(paths.mean_error, (first - second).abs() / 2)  # sd |a - b| / sqrt 2, over sqrt 2
+    with pytest.raises(InputError, match="count: expected at least 2, got 1"):
+        bridge.sample(1, seeded())
 
 
 def test_the_mean_of_paths_that_are_absorbed_at_a_time_is_the_published_series() -> None:

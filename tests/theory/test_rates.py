@@ -12,8 +12,9 @@ from torch import Tensor
 from diffuscope.densities import Grid, generator_matrix, gradient_equation, ito_equation, relaxation_rates
 from diffuscope.densities.relaxation import alternating
 from diffuscope.errors import InputError
-from diffuscope.theory.paths import Dynamics, eyring_kramers, fixed_points, kramers, transition_rate
-from diffuscope.theory.paths.riccati import with_tangent
+from diffuscope.theory.paths import Dynamics, eyring_kramers, fixed_point, fixed_points, kramers, transition_rate
+from diffuscope.theory.paths.instanton import instanton
+from diffuscope.theory.paths.riccati import curvatures, with_tangent
 
 LEFT, MIDDLE = torch.tensor([-1.0, 0.0]), torch.tensor([0.0, 0.0])
 
@@ -51,6 +52,17 @@ def test_fixed_points_are_found_once_each_and_classified() -> None:
     assert found[1].unstable_directions == 1
 
 
+def test_a_fixed_point_carries_no_gradient_of_its_guess_and_leaves_it_as_it_was() -> None:
+    guess = torch.tensor([-0.8, 0.1], dtype=torch.float64, requires_grad=True)
+    found = fixed_points(maier_stein(2.0), guess[None])[0]
+    alone = fixed_point(maier_stein(2.0), guess)
+    for point in (found, alone):
+        assert not any(part.requires_grad for part in (point.state, point.jacobian, point.eigenvalues))
+        torch.testing.assert_close(point.state, torch.tensor([-1.0, 0.0], dtype=torch.float64), rtol=0, atol=1e-12)
+    assert guess.grad is None
+    assert guess.requires_grad
+
+
 def test_the_general_rate_of_a_gradient_system_is_that_of_eyring_and_kramers() -> None:
     """Both with noise that is correlated between the coordinates; the path is curved."""
     D = torch.tensor([[0.4, 0.1], [0.1, 0.2]], dtype=torch.float64)
@@ -60,6 +72,20 @@ def test_the_general_rate_of_a_gradient_system_is_that_of_eyring_and_kramers() -
     assert general.prefactor == pytest.approx(closed.prefactor, rel=5e-4)  # the path is cut off at 1e-3 of its length
     assert abs(general.expansion) < 5e-4
     assert general.curvature_ratio > 1
+
+
+def test_curvatures_at_both_ends_are_those_of_the_potential_and_the_barrier_is_its_height() -> None:
+    """f = -grad U, D = 1: the quasipotential is U, of Hessians [[8 + 1.44, -2.4], [-2.4, 4]] and diag(-4, 4)."""
+    dynamics = Dynamics(downhill(torch.eye(2, dtype=torch.float64)), 1.0)
+    a, s = (fixed_point(dynamics, guess) for guess in (torch.tensor([-1.0, 0.3]), MIDDLE))
+    path = instanton(dynamics, a, s)
+    found = curvatures(dynamics, a, s, path)
+    stable = torch.tensor([[9.44, 2.4], [2.4, 4.0]], dtype=torch.float64)
+    torch.testing.assert_close(found.at_stable, stable, rtol=0, atol=1e-9)
+    saddle = torch.tensor([[-4.0, 0.0], [0.0, 4.0]], dtype=torch.float64)
+    torch.testing.assert_close(found.at_saddle, saddle, rtol=0, atol=1e-4)  # extrapolated to it from near it
+    assert found.barrier == pytest.approx(1.0, rel=1e-6)
+    assert abs(found.expansion) < 1e-5  # div f + tr D H = 0
 
 
 def test_on_a_line_the_rate_is_kramers_and_smoluchowskis() -> None:

@@ -207,7 +207,7 @@ def density_bars(values: Numbers, edges: Numbers, label: str = "") -> Bars:
     Values outside the edges count in the number of values. Raises InputError without values, for fewer than two edges,
     and for edges that do not increase.
     """
-    sample, bounds = torch.as_tensor(series(values)).double(), torch.as_tensor(series(edges)).double()
+    sample, bounds = (torch.tensor(series(numbers), dtype=torch.float64) for numbers in (values, edges))
     if len(sample) == 0 or len(bounds) < 2 or not bool((bounds.diff() > 0).all()):
         raise InputError(f"bars {label!r}: expected values, and at least two edges that increase")
     counts = torch.histogram(sample, bounds).hist

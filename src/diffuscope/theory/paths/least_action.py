@@ -115,7 +115,7 @@ def least_of_density(
 
     For densities that are not of a `Dynamics`, and for numbers that were published with the rule of first order.
     """
-    found = newton(density, initial.double(), checked_mesh(times), LEFT if left else MIDPOINT)
+    found = newton(density, initial.detach().double(), checked_mesh(times), LEFT if left else MIDPOINT)
     _require_stationary(found, len(times) - 1)
     return found.x, found.action
 
@@ -161,7 +161,7 @@ def checked_ends(dynamics: Dynamics, start: Tensor, end: Tensor) -> tuple[Tensor
             f"end: expected the shape of start, (d,) or (paths, d), got {tuple(end.shape)} with a start of "
             f"{tuple(start.shape)}"
         )
-    a, b = (each.double().reshape(-1, start.shape[-1]) for each in (start, end))
+    a, b = (each.detach().double().reshape(-1, start.shape[-1]) for each in (start, end))
     for name, states in (("start", a), ("end", b)):
         if not bool(torch.isfinite(states).all()):
             raise InputError(f"{name}: expected finite numbers, got NaN or infinity")
@@ -187,7 +187,7 @@ def checked_mesh(times: Tensor) -> Mesh:
 
 
 def _initial(initial: Tensor, a: Tensor, b: Tensor, times: Mesh) -> Nodes:
-    x = initial.double()
+    x = initial.detach().double()
     if x.ndim != 3 or x.shape[1:] != (len(times), a.shape[1]) or (len(a) > 1 and len(x) != len(a)):
         count = len(a) if len(a) > 1 else "paths"
         raise InputError(f"initial: expected shape ({count}, {len(times)}, {a.shape[1]}), got {tuple(initial.shape)}")

@@ -76,7 +76,7 @@ def string(
     if not dynamics.autonomous or not dynamics.constant or dynamics.silent(a.shape[1]).shape[1]:
         raise InputError("dynamics: expected a drift of (x) alone and a constant, regular D, as a potential has")
     mesh = torch.linspace(0, 1, intervals + 1, dtype=torch.float64)
-    x = straight(a, b, mesh) if initial is None else torch.cat([a, initial.double()[1:-1], b])[None]
+    x = straight(a, b, mesh) if initial is None else torch.cat([a, initial.detach().double()[1:-1], b])[None]
     require_regular(dynamics, x[0], mesh.new_zeros(x.shape[1]))
     _require_potential(dynamics, x[0])
     x = equidistant(x, intervals)

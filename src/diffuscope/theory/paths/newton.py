@@ -157,7 +157,7 @@ def _judged(
 ) -> tuple[ndarray, ndarray]:
     """The change of every action, and which of the paths asked for may go there."""
     change = (action(density, trial, times, weight) - state.quadratic.action).numpy()
-    scale = ROUNDING * (state.quadratic.action.abs().numpy() + state.scale.numpy())
+    scale = ROUNDING * state.quadratic.action.abs().numpy() + ROUNDING * state.scale.numpy()  # a sum may overflow
     lost = (np.abs(slope) <= scale) & (np.abs(change) <= 10 * scale)  # in rounding: the gradient decides
     return change, asked & ((change <= 1e-4 * slope) | lost)
 

@@ -144,4 +144,4 @@ def _curvatures(potential: Potential, stable: State, saddle: State) -> tuple[Ten
             expected = "a minimum" if falling == 0 else "a point where one direction falls"
             raise InputError(f"{name}: expected {expected}, got a Hessian with the eigenvalues {eigenvalues.tolist()}")
     ratio = math.sqrt(float(torch.linalg.det(H_a) / torch.linalg.det(H_s).abs()))  # pyright: ignore
-    return H_s, float(U[1] - U[0]), ratio  # pyright: ignore
+    return H_s, float((U[1] - U[0]).detach()), ratio  # pyright: ignore

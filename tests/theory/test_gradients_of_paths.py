@@ -1,0 +1,91 @@
+"""Paths of a drift that is being learned, between ends that ask for gradients: what is found carries none of them."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffuscope.theory.paths import (
+    Dynamics,
+    conditioned_paths,
+    curve_of_duration,
+    eyring_kramers,
+    geometric_action,
+    least_action,
+    linear_bridge,
+    quasipotential,
+    shoot,
+    string,
+    transition_rate,
+)
+
+RATE = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)  # a parameter of the drift
+LEFT, RIGHT, TOP = (
+    torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in ([-1.0, 0.0], [1.0, 0.2], [0.0, 0.0])
+)
+TIMES = torch.linspace(0, 1, 9, dtype=torch.float64, requires_grad=True)
+FALLING = Dynamics(lambda x: -RATE * x, 0.5)
+
+
+def well(x: Tensor) -> Tensor:
+    return RATE * ((1 - x[:, 0] ** 2) ** 2 / 4 + x[:, 1] ** 2 / 2)
+
+
+DOUBLE = Dynamics(lambda x: RATE * torch.stack([x[:, 0] - x[:, 0] ** 3, -x[:, 1]], 1), 0.5)
+BOX = (-2.0, 0.4, -1.2, 1.2)
+
+
+def tensors(found: object) -> Iterator[Tensor]:
+    """All tensors in the fields of a dataclass, at any depth."""
+    if isinstance(found, Tensor):
+        yield found
+    elif isinstance(found, tuple | list):
+        for part in found:
+            yield from tensors(part)
+    elif dataclasses.is_dataclass(found) and not isinstance(found, Dynamics):
+        for field in dataclasses.fields(found):
+            yield from tensors(getattr(found, field.name))
+
+
+@pytest.mark.parametrize(
+    "find",
+    [
+        lambda: least_action(FALLING, LEFT, RIGHT, TIMES),
+        lambda: least_action(FALLING, LEFT, RIGHT, TIMES, "OM"),
+        lambda: least_action(FALLING, LEFT, RIGHT, TIMES, initial=LEFT + TIMES[None, :, None] * (RIGHT - LEFT)),
+        lambda: shoot(FALLING, least_action(FALLING, LEFT, RIGHT, TIMES), segments=2),
+        lambda: linear_bridge(FALLING, LEFT, RIGHT, TIMES),
+        lambda: linear_bridge(FALLING, LEFT, RIGHT, TIMES).sample(3, torch.Generator().manual_seed(0)),
+        lambda: conditioned_paths(
+            FALLING, LEFT, TOP, TIMES, window=1.0, attempts=200, generator=torch.Generator().manual_seed(0)
+        ),
+        lambda: geometric_action(DOUBLE, LEFT, TOP, 20),
+        lambda: curve_of_duration(DOUBLE, LEFT, TOP, 3.0, 20),
+        lambda: string(DOUBLE, LEFT, TOP, 10),
+        lambda: string(DOUBLE, LEFT, TOP, 10, initial=LEFT + torch.linspace(0, 1, 11)[:, None] * (TOP - LEFT)),
+        lambda: quasipotential(DOUBLE, LEFT, BOX, 17),
+        lambda: transition_rate(DOUBLE, LEFT, TOP),
+        lambda: eyring_kramers(well, 0.5, LEFT, TOP),
+    ],
+    ids=[
+        "FW",
+        "OM",
+        "initial",
+        "shoot",
+        "bridge",
+        "bridge paths",
+        "kept paths",
+        "curve",
+        "duration",
+        "string",
+        "string from",
+        "grid",
+        "rate",
+        "closed form",
+    ],
+)
+def test_what_is_found_carries_no_gradient(find: Callable[[], object]) -> None:
+    assert not any(part.requires_grad for part in tensors(find()))
+    assert all(given.grad is None for given in (RATE, LEFT, RIGHT, TOP, TIMES))
