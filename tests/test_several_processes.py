@@ -54,7 +54,16 @@ class Crash(Moons):
         return super().__call__(x_t, t)
 
 
-moons, nan, crash = Moons(), Nan(), Crash()
+
+
+class ByClass(Moons):
+    classes = 2
+
+    def __call__(self, x_t, t, y=None):
+        return super().__call__(x_t, t) + (0 if y is None or int(y) == 2 else 1e-3 * int(y))
+
+
+moons, nan, crash, by_class = Moons(), Nan(), Crash(), ByClass()
 """
 AUDIT = (
     "audit", "--data", "data.npz", "--data-range", "-3", "3", "--levels", "4", "--points", "150", "--generated", "300",
@@ -118,6 +127,22 @@ def test_an_audit_goes_on_in_another_number_of_processes(both):
     assert result(two) == expected == result(one)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert all(path.exists() for path in stages)
+
+
+def test_an_audit_by_class_in_two_processes_is_that_of_one(folder):
+    x = two_moons().sample(240, generator=torch.Generator().manual_seed(1)).float().numpy()
+    y = (x[:, 0] > 0.5).astype(np.int64)
+    np.savez(folder / "labelled.npz", train=x[:120], heldout=x[120:], train_labels=y[:120], heldout_labels=y[120:])
+    data = ("audit", "--data", "labelled.npz", *AUDIT[3:], "--points", "40", "--generated", "80", "--trajectories", "16")
+    for count, out in ((1, "one-by-class"), (2, "two-by-class")):
+        words = ("--model", "models:by_class", "--classes", "all", "--guidance", "2", "--device", "cpu", "--out", out)
+        done = run(folder, count, *data, *words)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("- Class 1: ") == 1
+    for part in ("", "class-0", "class-1"):
+        one, two = (result(folder / out / part) for out in ("one-by-class", "two-by-class"))
+        assert one == two
+    assert len(result(folder / "one-by-class")["classes"]) == 2
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from diffuscope.audit.second_model import (
     translated,
 )
 from diffuscope.audit.subject import Levels
-from diffuscope.denoisers import ExactDenoiser
+from diffuscope.denoisers import ExactDenoiser, Guided, OfClass
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.schedules import VE, VP, DiscreteVP, RectifiedFlow
@@ -117,6 +117,14 @@ class Constant:
             "second_model: expected a model of examples of shape (1, 8, 8), got one of (3, ",
         ),
         (Constant(one_step=True), "second_model: expected a denoiser, got a one-step map"),
+        (
+            Guided(OfClass(Constant(classes=10), 1), OfClass(Constant(classes=10), None), 2),
+            "second_model: expected a model without guidance, as the denoiser of data, got one of scale 2",
+        ),
+        (
+            OfClass(Constant(classes=10), 1),
+            "second_model: expected both models asked of a class or neither, got one that is and one with 10 classes",
+        ),
         (Constant(classes=7), "second_model: expected 10 classes as the first model has, got 7"),
         (Constant(schedule="VE"), "second_model: expected a denoiser with a schedule, got Constant"),
         (Constant(lambda x: x / 0), "second_model: expected finite values, got NaN or infinity at time"),
