@@ -185,12 +185,14 @@ def test_what_settings_may_name_is_not_called(tmp_path):
 
 def test_attributes_that_a_file_gives_its_objects_are_not_taken_for_their_methods(tmp_path):
     """The restricted loader sets any attribute of an OrderedDict or a tensor, to whatever the file can hold."""
-    inner, value = OrderedDict(state()), torch.ones(2)
-    for name in ("items", "keys", "values", "update", "get"):
-        inner.__dict__[name] = torch.Size
-    for name in ("detach", "is_floating_point", "to"):
-        value.__dict__[name] = torch.Size
-    inner["marked"] = value
+
+    class Crafted:
+        def __reduce__(self):
+            attributes = dict.fromkeys(("items", "keys", "values", "update", "get"), torch.Size)
+            return OrderedDict, (), attributes, None, iter({**state(), "marked": value}.items())
+
+    inner, value = Crafted(), torch.ones(2)
+    value.__dict__.update(dict.fromkeys(("detach", "is_floating_point", "to"), torch.Size))
     torch.save(OrderedDict(model=inner), tmp_path / "a.pt")
     found = read_weights(tmp_path / "a.pt").dicts["model"]
     same(found, {**state(), "marked": torch.ones(2)})
