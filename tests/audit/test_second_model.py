@@ -119,7 +119,7 @@ class Constant:
         (Constant(one_step=True), "second_model: expected a denoiser, got a one-step map"),
         (
             Guided(OfClass(Constant(classes=10), 1), OfClass(Constant(classes=10), None), 2),
-            "second_model: expected a model without guidance, as the denoiser of data, got one of scale 2",
+            "second_model: expected a model without guidance, the denoiser of data, got one of scale 2",
         ),
         (
             OfClass(Constant(classes=10), 1),

@@ -37,8 +37,9 @@ def load_model(spec: str | Path, *, weights: str | Path | None = None, weights_p
     `diffusers:FOLDER` and `onnx:FILE` are read; `edm:`, `k_diffusion:` and `azula:` are followed by the module:object
     that builds the model, and importing a module runs it. Options are those of `from_diffusers_folder`, `from_onnx`,
     `from_edm`, `from_k_diffusion` and `from_azula`, and for every model `class=3`, to condition on a class, with
-    `guidance=2` toward it. `weights` and `weights_prefix`, or `weights=FILE&prefix=P` among the options, are the weights
-    of what a module:object builds.
+    `guidance=2` toward it. `weights` and `weights_prefix`, or `weights=FILE&prefix=P` among the options, are the
+    weights of what a module:object builds.
+
     Raises InputError for a name of another form, an absent library, an unknown option, what is no such model, and for
     weights that do not fit.
     """

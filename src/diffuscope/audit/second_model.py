@@ -118,7 +118,7 @@ def require_second(second: SecondModel, subject: Subject) -> None:
         raise InputError(f"second_model: expected a model of examples of shape {shape}, got one of {own}")
     if isinstance(other, Guided) and other.scale != 1:
         raise InputError(
-            f"second_model: expected a model without guidance, as the denoiser of data, got one of scale {other.scale:g}"
+            f"second_model: expected a model without guidance, the denoiser of data, got one of scale {other.scale:g}"
         )
     classes = classes_of(first), classes_of(other)
     if (_is_of_class(first) and classes[1]) or (_is_of_class(other) and classes[0]):
