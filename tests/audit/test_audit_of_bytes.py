@@ -6,6 +6,7 @@ of them is refused by its name, and fails the test.
 
 import inspect
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
