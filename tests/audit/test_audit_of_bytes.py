@@ -127,6 +127,7 @@ def test_copies_are_searched_alike_under_every_transformation(both, tmp_path):
     require_alike(found[0], found[1], tmp_path)
 
 
+@pytest.mark.slow
 def test_classes_are_audited_alike_and_nothing_takes_all_of_the_data(both):
     """Of two classes, each of more examples than may be floats at once."""
     x = both[1].train
