@@ -132,6 +132,7 @@ def test_an_audit_goes_on_in_another_number_of_processes(both):
     assert all(path.exists() for path in stages)
 
 
+@pytest.mark.slow
 def test_an_audit_by_class_in_two_processes_is_that_of_one(folder):
     x = two_moons().sample(240, generator=torch.Generator().manual_seed(1)).float().numpy()
     y = (x[:, 0] > 0.5).astype(np.int64)

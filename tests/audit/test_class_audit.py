@@ -207,12 +207,12 @@ def test_what_has_no_classes_is_refused_in_one_line():
 
 def test_a_mistake_of_one_class_is_said_and_one_of_one_process_ends_all(monkeypatch):
     """Where another process of the run goes on, they would no longer do the same."""
-    subject = labelled(ByClass(*(gaussian(y) for y in range(3))))
+    subject, known = labelled(ByClass(*(gaussian(y) for y in range(3)))), memorizing()
 
     def audited(part, *_, **__):
         if part.of_class.label == 1:
             raise InputError("out: in use")
-        return memorizing()[part.of_class.label]
+        return known[part.of_class.label]
 
     monkeypatch.setattr(class_audit, "audit_model", audited)
     result = audit_classes(subject, settings=SETTINGS)
