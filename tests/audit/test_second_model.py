@@ -1,6 +1,7 @@
 """A second model is read in the units of the first, and what cannot be one is refused in one line."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -109,6 +110,9 @@ class Constant:
         return self.answer(x_t)
 
 
+TEN: Any = Constant(classes=10)
+
+
 @pytest.mark.parametrize(
     ("second", "message"),
     [
@@ -118,11 +122,11 @@ class Constant:
         ),
         (Constant(one_step=True), "second_model: expected a denoiser, got a one-step map"),
         (
-            Guided(OfClass(Constant(classes=10), 1), OfClass(Constant(classes=10), None), 2),
+            Guided(OfClass(TEN, 1), OfClass(TEN, None), 2),
             "second_model: expected a model without guidance, the denoiser of data, got one of scale 2",
         ),
         (
-            OfClass(Constant(classes=10), 1),
+            OfClass(TEN, 1),
             "second_model: expected both models asked of a class or neither, got one that is and one with 10 classes",
         ),
         (Constant(classes=7), "second_model: expected 10 classes as the first model has, got 7"),

@@ -192,7 +192,8 @@ def test_attributes_that_a_file_gives_its_objects_are_not_taken_for_their_method
             return OrderedDict, (), attributes, None, iter({**state(), "marked": value}.items())
 
     inner, value = Crafted(), torch.ones(2)
-    value.__dict__.update(dict.fromkeys(("detach", "is_floating_point", "to"), torch.Size))
+    for name in ("detach", "is_floating_point", "to"):
+        setattr(value, name, torch.Size)
     torch.save(OrderedDict(model=inner), tmp_path / "a.pt")
     found = read_weights(tmp_path / "a.pt").dicts["model"]
     same(found, {**state(), "marked": torch.ones(2)})
@@ -228,8 +229,8 @@ def test_the_time_to_compare_names_is_not_quadratic():
             asked += 1
             return super().startswith(*arguments)
 
-    tensors = {Name(f"layers.{i}.weight"): torch.zeros(2, 2) for i in range(many)}
-    found = fits(WeightsFile(pathlib.Path("a.pt"), "", {"": dict(tensors)}), nn.Linear(2, 2, bias=False))
+    tensors: dict[str, torch.Tensor] = {Name(f"layers.{i}.weight"): torch.zeros(2, 2) for i in range(many)}
+    found = fits(WeightsFile(pathlib.Path("a.pt"), "", {"": tensors}), nn.Linear(2, 2, bias=False))
     assert len(found) == many
     assert 0 < asked < 10 * many
 
