@@ -17,7 +17,10 @@ import pytest
 import torch
 
 from diffuscope.cli import main
+from diffuscope.cli.audit import Audit
+from diffuscope.data import toy_data
 from diffuscope.exact import two_moons
+from diffuscope.training import train_denoiser
 
 MODELS = """
 import os
@@ -54,7 +57,16 @@ class Crash(Moons):
         return super().__call__(x_t, t)
 
 
-moons, nan, crash = Moons(), Nan(), Crash()
+
+
+class ByClass(Moons):
+    classes = 2
+
+    def __call__(self, x_t, t, y=None):
+        return super().__call__(x_t, t) + (0 if y is None or int(y) == 2 else 1e-3 * int(y))
+
+
+moons, nan, crash, by_class = Moons(), Nan(), Crash(), ByClass()
 """
 AUDIT = (
     "audit", "--data", "data.npz", "--data-range", "-3", "3", "--levels", "4", "--points", "150", "--generated", "300",
@@ -118,6 +130,32 @@ def test_an_audit_goes_on_in_another_number_of_processes(both):
     assert result(two) == expected == result(one)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert all(path.exists() for path in stages)
+
+
+@pytest.mark.slow
+def test_an_audit_by_class_in_two_processes_is_that_of_one(folder):
+    x = two_moons().sample(240, generator=torch.Generator().manual_seed(1)).float().numpy()
+    y = (x[:, 0] > 0.5).astype(np.int64)
+    np.savez(folder / "labelled.npz", train=x[:120], heldout=x[120:], train_labels=y[:120], heldout_labels=y[120:])
+    fewer = ("--points", "40", "--generated", "80", "--trajectories", "16")
+    data = ("audit", "--data", "labelled.npz", *AUDIT[3:], *fewer)
+    for count, out in ((1, "one-by-class"), (2, "two-by-class")):
+        words = ("--model", "models:by_class", "--classes", "all", "--guidance", "2", "--device", "cpu", "--out", out)
+        done = run(folder, count, *data, *words)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("- Class 1: ") == 1
+    for part in ("", "class-0", "class-1"):
+        one, two = (result(folder / out / part) for out in ("one-by-class", "two-by-class"))
+        assert one == two
+    assert len(result(folder / "one-by-class")["classes"]) == 2
+
+
+def test_the_small_model_that_one_process_trained_is_read_by_the_others(tmp_path, monkeypatch):
+    data = toy_data("two-moons", n_train=60, n_heldout=60).in_range(-1.0, 1.0)
+    trained = train_denoiser(data, steps=2, batch_size=8, seed=0, out=tmp_path)
+    monkeypatch.setattr("diffuscope.cli.audit.shared", lambda _: [])  # this process has made no piece
+    read = Audit(out=tmp_path)._small_model(data, torch.device("cpu"))
+    assert torch.equal(read(data.heldout, 0.5), trained(data.heldout, 0.5))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """`class=` and `guidance=` in the name of a model: the denoisers that they make, and what is refused."""
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,12 +10,14 @@ from diffuscope.adapters import load_model
 from diffuscope.adapters.model_inputs import conditioned_by
 from diffuscope.cli.classes import notes_on_classes, read_classes
 from diffuscope.data import toy_data
-from diffuscope.denoisers import Guided, OfClass
+from diffuscope.denoisers import MLP, Guided, OfClass, Preconditioned, load_denoiser, save_denoiser
 from diffuscope.errors import InputError
 from diffuscope.schedules import VE
 
 MODULE = '''
 import torch
+
+from diffuscope.schedules import VE
 
 
 class Network(torch.nn.Module):
@@ -30,6 +33,16 @@ class Network(torch.nn.Module):
 
 
 net = Network().eval()
+
+
+class Conditional:
+    schedule, classes, data_range = VE(), 3, (-1.0, 1.0)
+
+    def __init__(self):
+        self.network = torch.nn.Linear(1, 1)
+
+    def __call__(self, x_t, t, y=None):
+        return torch.full_like(x_t, -1 if y is None else float(y)) + self.network.bias.detach()
 '''
 
 
@@ -56,6 +69,40 @@ def test_the_name_of_a_model_may_guide_it(name, options, answer):
     model = load_model(f"{name}?{options}")
     assert isinstance(model, Guided if "=3" in options else OfClass)
     assert torch.equal(model(torch.zeros(2, 1, 4, 4), 1.0), torch.full((2, 1, 4, 4), float(answer)))
+
+
+def test_the_rule_is_one_for_objects_of_ones_own_with_weights_or_without(name, tmp_path):
+    own = name.removeprefix("edm:").replace(":net", ":Conditional")
+    torch.save({"ema": {"weight": torch.zeros(1, 1), "bias": torch.full((1,), 10.0)}}, tmp_path / "net.pt")
+    model = load_model(f"{own}?class=2&weights={tmp_path / 'net.pt'}&guidance=3&prefix=ema")
+    assert isinstance(model, Guided)
+    assert float(model(torch.zeros(1, 2), 1.0)[0, 0]) == 10 + 8
+    assert getattr(model, "data_range", None) == (-1.0, 1.0)
+    model = load_model(f"{own}?class=2", weights=tmp_path / "net.pt", weights_prefix="ema")
+    assert isinstance(model, OfClass)
+    assert float(model(torch.zeros(1, 2), 1.0)[0, 0]) == 10 + 2
+    for options, message in (
+        ("class=3", r"model: expected class=0 \.\. class=2, got class=3$"),
+        ("guidance=3", "model: expected class=NUMBER with guidance=3$"),
+        ("class=1&class=2", "model: option 'class' is given twice$"),
+        ("class=1&steps=2", "model: expected .*:Conditional.weights=FILE&prefix=PREFIX, got 'steps=2'"),
+    ):
+        with pytest.raises(InputError, match=f"^{message}"):
+            load_model(f"{own}?{options}")
+
+
+def test_the_rule_is_the_same_for_files_of_diffuscope(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    generator = torch.Generator().manual_seed(0)
+    network = MLP((2,), width=8, depth=1, classes=3)
+    for parameter in network.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator)
+    save_denoiser(Preconditioned(network, VE(), 0.5, event_shape=(2,), data_range=(-1.0, 1.0)), "model.safetensors")
+    whole, x = load_denoiser("model.safetensors"), torch.randn(4, 2, generator=generator)
+    model = load_model("model.safetensors?class=1&guidance=2")
+    assert torch.allclose(model(x, 0.7), 2 * whole(x, 0.7, torch.tensor([1] * 4)) - whole(x, 0.7), atol=1e-5)
+    Path("model.safetensors").rename("a?class=1&b.safetensors")  # a file may be called so
+    assert torch.equal(load_model("a?class=1&b.safetensors")(x, 0.7), whole(x, 0.7))
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_each_folder_that_is_no_such_pipeline_has_its_line(folder, tmp_path):
         ),
         (whole.replace("UNet2DModel", "NoSuchModel"), "is diffusers.NoSuchModel, which the installed diffusers"),
         (whole.replace('"diffusers",\n    "UNet2DModel"', '"my_code",\n    "UNet2DModel"'), "is my_code.UNet2DModel"),
-        (whole.replace("DDPMScheduler", "LCMScheduler"), "scheduler: the network of a LCMScheduler is not known to be"),
+        (whole.replace("DDPMScheduler", "TCDScheduler"), "scheduler: the network of a TCDScheduler is not known to be"),
         (json.dumps(json.loads(whole) | {"text_encoder": ["transformers", "T5"]}), "takes text embeddings; expected"),
     ]:
         index.write_text(change)

@@ -6,6 +6,7 @@ of them is refused by its name, and fails the test.
 
 import inspect
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from audit_subjects import asked
 from diffuscope import byte_examples
-from diffuscope.audit import AuditResult, SecondModel, Settings, Subject, audit_model, audit_samples
+from diffuscope.audit import AuditResult, SecondModel, Settings, Subject, audit_classes, audit_model, audit_samples
 from diffuscope.byte_examples import ByteExamples
 from diffuscope.data import DataSet, as_tensors, data_from_arrays, make_canaries
 from diffuscope.denoisers import ExactDenoiser
@@ -124,6 +125,27 @@ def test_copies_are_searched_alike_under_every_transformation(both, tmp_path):
         found = [audit_samples(given, data, replace(SETTINGS, features=("pixels", "patches"))) for data in both]
     assert found[0].verdict.word == "copies"
     require_alike(found[0], found[1], tmp_path)
+
+
+@pytest.mark.slow
+def test_classes_are_audited_alike_and_nothing_takes_all_of_the_data(both):
+    """Of two classes, each of more examples than may be floats at once."""
+    x = both[1].train
+
+    class ByLabel:
+        schedule, classes = VE(), 2
+        parts = tuple(ExactDenoiser(Gaussian.fit(x[y::2].split(100)), VE()) for y in (0, 1))
+
+        def __call__(self, x_t, t, y=None):
+            assert y is not None
+            return self.parts[int(y)](x_t, t)
+
+    settings = replace(SETTINGS, transformations=("none",))
+    with asked("memorized"):
+        held, plain = (audit_classes(Subject.of(ByLabel(), data), settings=settings) for data in both)
+    for y in (0, 1):
+        assert answers(held[y]) == answers(plain[y])
+        assert {"class", "class-samples", "other-classes"} <= set(held[y].findings)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from audit_subjects import SMALL, asked
-from diffuscope.audit import Subject, audit_classes
+from diffuscope.audit import Subject, audit_classes, class_audit
 from diffuscope.audit.class_audit import of_class
 from diffuscope.audit.class_correction import exceedance_p_value
 from diffuscope.audit.class_data import ClassData
@@ -203,6 +203,31 @@ def test_what_has_no_classes_is_refused_in_one_line():
         audit_classes(subject, [5], SETTINGS)
     with pytest.raises(InputError, match=r"^y: expected a class"):  # one reason for all of them
         audit_classes(subject, settings=SETTINGS, guidance=2)
+
+
+def test_a_mistake_of_one_class_is_said_and_one_of_one_process_ends_all(monkeypatch):
+    """Where another process of the run goes on, they would no longer do the same."""
+    subject, known = labelled(ByClass(*(gaussian(y) for y in range(3)))), memorizing()
+
+    def audited(part, *_, **__):
+        if part.of_class.label == 1:
+            raise InputError("out: in use")
+        return known[part.of_class.label]
+
+    monkeypatch.setattr(class_audit, "audit_model", audited)
+    result = audit_classes(subject, settings=SETTINGS)
+    assert result.unanswered == {1: "out: in use"}
+    assert set(result.results) == {0, 2}
+
+    def apart(pieces):
+        assert not pieces
+        raise RuntimeError("the processes of one run no longer do the same")
+
+    monkeypatch.setattr(class_audit, "shared", apart)
+    with pytest.raises(InputError, match=r"^out: in use$"):
+        audit_classes(subject, [1], SETTINGS)
+    with pytest.raises(RuntimeError, match="no longer do the same"):
+        audit_classes(subject, [0], SETTINGS)
 
 
 def test_the_exceedance_p_value_is_exact_where_it_can_be_counted():

@@ -1,6 +1,7 @@
 """A second model is read in the units of the first, and what cannot be one is refused in one line."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from diffuscope.audit.second_model import (
     translated,
 )
 from diffuscope.audit.subject import Levels
-from diffuscope.denoisers import ExactDenoiser
+from diffuscope.denoisers import ExactDenoiser, Guided, OfClass
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.schedules import VE, VP, DiscreteVP, RectifiedFlow
@@ -109,6 +110,9 @@ class Constant:
         return self.answer(x_t)
 
 
+TEN: Any = Constant(classes=10)
+
+
 @pytest.mark.parametrize(
     ("second", "message"),
     [
@@ -117,6 +121,14 @@ class Constant:
             "second_model: expected a model of examples of shape (1, 8, 8), got one of (3, ",
         ),
         (Constant(one_step=True), "second_model: expected a denoiser, got a one-step map"),
+        (
+            Guided(OfClass(TEN, 1), OfClass(TEN, None), 2),
+            "second_model: expected a model without guidance, the denoiser of data, got one of scale 2",
+        ),
+        (
+            OfClass(TEN, 1),
+            "second_model: expected both models asked of a class or neither, got one that is and one with 10 classes",
+        ),
         (Constant(classes=7), "second_model: expected 10 classes as the first model has, got 7"),
         (Constant(schedule="VE"), "second_model: expected a denoiser with a schedule, got Constant"),
         (Constant(lambda x: x / 0), "second_model: expected finite values, got NaN or infinity at time"),

@@ -19,6 +19,7 @@ from diffuscope.denoisers import (
     DataPredictor,
     ExactDenoiser,
     NoisePredictor,
+    OfClass,
     ScheduleTime,
     VelocityPredictor,
     denoised_to_noise,
@@ -180,6 +181,27 @@ def test_a_network_read_in_the_wrong_way_is_told_and_the_right_one_is_named(name
     assert fits in found["reading"].verdict
     assert (found["reading"].p_value or 0) < 0.01
     assert found["reading"].value >= 1.25
+
+
+def test_a_conditional_network_read_in_the_wrong_way_is_told_for_each_of_its_classes():
+    """The network is one level deeper, and is asked for the class at every other reading, too."""
+
+    asked = set[int]()
+
+    class Conditional(torch.nn.Module):
+        classes = 3
+
+        def forward(self, x, label, y):
+            asked.update(y.tolist())
+            return network(CHAIN, as_v, lambda k: k + 1)(x, label)
+
+    denoiser = OfClass(NoisePredictor(Conditional(), CHAIN, **DATA), 1)
+    found, broken = ask(denoiser)
+    assert found["verdict"].tone == "alarm"
+    assert "model" in broken
+    assert "v = alpha noise - sigma data" in found["reading"].verdict
+    assert "the network itself was asked" in found["reading"].power
+    assert asked == {1}
 
 
 def test_a_wrapper_whose_network_is_hidden_is_asked_at_other_times():

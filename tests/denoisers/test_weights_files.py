@@ -22,7 +22,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from diffuscope.denoisers import read_weights
+from diffuscope.denoisers import WeightsFile, read_weights, weights_file
+from diffuscope.denoisers.weights_fit import fits
 from diffuscope.errors import InputError
 
 
@@ -182,6 +183,58 @@ def test_what_settings_may_name_is_not_called(tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
+def test_attributes_that_a_file_gives_its_objects_are_not_taken_for_their_methods(tmp_path):
+    """The restricted loader sets any attribute of an OrderedDict or a tensor, to whatever the file can hold."""
+
+    class Crafted:
+        def __reduce__(self):
+            attributes = dict.fromkeys(("items", "keys", "values", "update", "get"), torch.Size)
+            return OrderedDict, (), attributes, None, iter({**state(), "marked": value}.items())
+
+    inner, value = Crafted(), torch.ones(2)
+    for name in ("detach", "is_floating_point", "to"):
+        setattr(value, name, torch.Size)
+    torch.save(OrderedDict(model=inner), tmp_path / "a.pt")
+    found = read_weights(tmp_path / "a.pt").dicts["model"]
+    same(found, {**state(), "marked": torch.ones(2)})
+    assert not vars(found["marked"])
+    torch.save(inner, tmp_path / "a.bin")
+    (tmp_path / "a.index.json").write_text(json.dumps({"weight_map": {"marked": "a.bin"}}))
+    assert len(read_weights(tmp_path / "a.index.json").dicts[""]) == len(state()) + 1
+
+
+def test_a_small_file_with_any_number_of_dictionaries_ends(tmp_path, monkeypatch):
+    """One dictionary in many places of another, and so on: 100 in 100 in 100."""
+    content = {"w": torch.zeros(1)}
+    for _ in range(3):
+        content = {str(i): content for i in range(100)}
+    torch.save(content, tmp_path / "a.pt")
+    monkeypatch.setattr(weights_file, "MOST", 5000)
+    assert "a.pt holds more than 5,000 entries" in refusal(tmp_path / "a.pt")
+    loop = {"w": torch.zeros(1)}
+    loop["again"] = loop  # type: ignore[assignment]
+    torch.save(loop, tmp_path / "b.pt")
+    assert len(read_weights(tmp_path / "b.pt").dicts) == weights_file.DEEPEST + 1
+
+
+def test_the_time_to_compare_names_is_not_quadratic():
+    """Every name of the file may end with the only name of the network."""
+    asked, many = 0, 2000
+
+    class Name(str):
+        __slots__ = ()
+
+        def startswith(self, *arguments):  # type: ignore[override]
+            nonlocal asked
+            asked += 1
+            return super().startswith(*arguments)
+
+    tensors: dict[str, torch.Tensor] = {Name(f"layers.{i}.weight"): torch.zeros(2, 2) for i in range(many)}
+    found = fits(WeightsFile(pathlib.Path("a.pt"), "", {"": tensors}), nn.Linear(2, 2, bias=False))
+    assert len(found) == many
+    assert 0 < asked < 10 * many
+
+
 def test_a_whole_model_is_refused_with_its_class_and_what_to_save_instead(tmp_path):
     torch.save(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), tmp_path / "a.pt")
     line = refusal(tmp_path / "a.pt")
@@ -191,6 +244,8 @@ def test_a_whole_model_is_refused_with_its_class_and_what_to_save_instead(tmp_pa
     assert "torch.nn.modules.linear.Linear" in refusal(tmp_path / "old.pt")
     torch.save({"model": nn.Linear(2, 2), "epoch": 1}, tmp_path / "b.pt")
     assert "model: a pickled torch.nn.modules.linear.Linear" in refusal(tmp_path / "b.pt")
+    (tmp_path / "a.index.json").write_text(json.dumps({"weight_map": {"weight": "a.pt"}}))
+    assert "a.pt is a whole pickled model" in refusal(tmp_path / "a.index.json")
 
 
 def test_other_contents_are_refused_with_what_they_are(tmp_path):

@@ -7,13 +7,14 @@
 >>> load_model("onnx:model.onnx?schedule=ve&predicts=data&difficulty=0.5") # doctest: +SKIP
 
 Everything else is `diffuscope.denoisers.load_model`'s: a .safetensors file of diffuscope, or `module:object`. The
-weights of what a `module:object` builds may be in a file of their own:
+weights of what a `module:object` builds may be in a file of their own; any model with classes may be asked of one:
 
 >>> load_model("my_module:denoiser", weights="net.ckpt", weights_prefix="ema") # doctest: +SKIP
 >>> load_model("edm:my_module:Net?weights=net.pt")                             # doctest: +SKIP
+>>> load_model("model.safetensors?class=3&guidance=2")                         # doctest: +SKIP
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -35,9 +36,10 @@ def load_model(spec: str | Path, *, weights: str | Path | None = None, weights_p
 
     `diffusers:FOLDER` and `onnx:FILE` are read; `edm:`, `k_diffusion:` and `azula:` are followed by the module:object
     that builds the model, and importing a module runs it. Options are those of `from_diffusers_folder`, `from_onnx`,
-    `from_edm`, `from_k_diffusion` and `from_azula`, and `class=3`, to condition on a class, with
-    `guidance=2` toward it. `weights` and
-    `weights_prefix`, or `weights=FILE&prefix=P` among the options, are the weights of what a module:object builds.
+    `from_edm`, `from_k_diffusion` and `from_azula`, and for every model `class=3`, to condition on a class, with
+    `guidance=2` toward it. `weights` and `weights_prefix`, or `weights=FILE&prefix=P` among the options, are the
+    weights of what a module:object builds.
+
     Raises InputError for a name of another form, an absent library, an unknown option, what is no such model, and for
     weights that do not fit.
     """
@@ -62,13 +64,27 @@ def load_model(spec: str | Path, *, weights: str | Path | None = None, weights_p
 
 def _own(spec: str | Path, library: str, weights: str | Path | None, weights_prefix: str | None) -> Denoiser:
     """A model that is named as diffuscope's own are."""
+    spec, conditioned = _without_class(spec)
     try:
         with _named_with(weights):
-            return denoisers.load_model(spec, weights=weights, weights_prefix=weights_prefix)
+            denoiser = denoisers.load_model(spec, weights=weights, weights_prefix=weights_prefix)
     except InputError as error:
         if library in _OBJECTS and ":" in str(spec):
             raise InputError(f"{error}; a model of {library} is named {library}:module:object") from error
         raise
+    return conditioned(denoiser)
+
+
+def _without_class(spec: str | Path) -> tuple[str | Path, Callable[[Denoiser], Denoiser]]:
+    """The name without `class` and `guidance`, and what they make of the model; a file may have them in its name."""
+    name, mark, text = str(spec).partition("?")
+    parts = [] if Path(spec).exists() else text.split("&")
+    own = [part for part in parts if part.partition("=")[0] in ("class", "guidance")]
+    conditioned = conditioned_by(read_options("&".join(own), "model"))
+    if not own:
+        return spec, conditioned
+    rest = "&".join(part for part in parts if part not in own)
+    return f"{name}{mark if rest else ''}{rest}", conditioned
 
 
 @contextmanager

@@ -16,12 +16,15 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from diffuscope.denoisers import Guided, OfClass, classes_of
+from diffuscope.distributed import sharing
 from diffuscope.errors import InputError
 from diffuscope.samplers import is_one_step
+from diffuscope.shared_work import shared
 
 from .class_data import ClassData, OneClass
 from .class_null import unconditional_finding
 from .class_result import ClassAuditResult
+from .result import AuditResult
 from .run import audit_model
 from .subject import FEWEST, Settings, Subject
 
@@ -55,14 +58,17 @@ def audit_classes(
             )
             continue
         folder = None if out is None else out / f"class-{y}"
-        try:
-            results[y] = audit_model(of_class(subject, data, y, guidance), settings, out=folder, progress=progress)
-        except InputError as error:
-            mistakes.append(error)
-            unanswered[y] = str(error)
+        with sharing():
+            found = _audited(subject, data, y, guidance, settings, folder, progress)
+        if isinstance(found, InputError):
+            mistakes.append(found)
+            unanswered[y] = str(found)
+        else:
+            results[y] = found
     if mistakes and not results:
         raise mistakes[0]
-    none = unconditional_finding(subject, data, settings) if guidance != 1 else None
+    with sharing():
+        none = unconditional_finding(subject, data, settings) if guidance != 1 else None
     return ClassAuditResult(
         subject=subject,
         settings=settings,
@@ -73,6 +79,30 @@ def audit_classes(
         unanswered=unanswered,
         unconditional=none,
     )
+
+
+def _audited(
+    subject: Subject,
+    data: ClassData,
+    y: int,
+    guidance: float | int,
+    settings: Settings,
+    folder: Path | None,
+    progress: bool,
+) -> AuditResult | InputError:
+    """The audit of one class, or the InputError that all processes have met and that the other classes may not meet.
+
+    What one process alone has met, such as a folder that is in use, ends all: they would no longer do the same.
+    """
+    try:
+        found = audit_model(of_class(subject, data, y, guidance), settings, out=folder, progress=progress)
+    except InputError as error:
+        found = error
+    try:
+        shared([])  # nothing: all come here, or none goes on
+    except RuntimeError as apart:
+        raise (found if isinstance(found, InputError) else apart) from None
+    return found
 
 
 def of_class(subject: Subject, data: ClassData, y: int, guidance: float | int = 1.0) -> Subject:

@@ -23,6 +23,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from scipy import stats
 
+from diffuscope.byte_examples import floats_at
 from diffuscope.denoisers import Batch, ConditionalDenoiser, OfClass, classes_of
 from diffuscope.findings import Finding, Tone, bootstrap_sums, paired_permutation, percentile_interval
 from diffuscope.findings.numbers import number
@@ -132,7 +133,7 @@ def compared(denoiser: ConditionalDenoiser, label: int, subject: Subject, genera
 
     Without errors if there is no other class to compare with.
     """
-    clean = subject.train[torch.randperm(len(subject.train), generator=generator)[:EXAMPLES]]
+    clean = floats_at(subject.train, torch.randperm(len(subject.train), generator=generator)[:EXAMPLES])
     noise, times = torch.randn(clean.shape, generator=generator), class_levels(subject)
     searched = min(SEARCHED, len(clean) // 3)
     few, rest = (clean[:searched], noise[:searched]), (clean[searched:], noise[searched:])
@@ -217,7 +218,7 @@ def _ask(session: Session) -> Answer:
         return not_answered(replace(QUESTION, needs=frozenset({"model"})), session.broken)
     denoiser, label = of_class.data.denoiser, of_class.label
     measure = partial(compared, denoiser, label, session.subject, session.torch_stream("class"))
-    arrays = session.stage("class", "comparing classes", measure)
+    arrays = session.shared_stage("class", "comparing classes", measure)
     if not int(arrays["tried"]):
         return Answer(method="The model has one class alone: there is none to compare it with.")
     fit = fitted(arrays)

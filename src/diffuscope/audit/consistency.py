@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
+from diffuscope.byte_examples import floats_at
 from diffuscope.denoisers import nearest_trained_time
 from diffuscope.findings import Finding, Tone, bootstrap_sums, percentile_interval
 from diffuscope.findings.numbers import number
@@ -56,7 +57,7 @@ def measured(subject: Subject, generator: torch.Generator) -> Consistency:
     assert subject.sampled is not None
     model, scale = subject.sampled, subject.scale
     schedule = model.schedule
-    clean = subject.heldout[torch.randperm(len(subject.heldout), generator=generator)[:EXAMPLES]]
+    clean = floats_at(subject.heldout, torch.randperm(len(subject.heldout), generator=generator)[:EXAMPLES])
     noise = torch.randn(clean.shape, generator=generator)
 
     def square(x: torch.Tensor) -> Float[ndarray, " n"]:

@@ -2,7 +2,8 @@
 
 A denoiser is opaque, but most are an object that holds its network as an attribute. Each attribute that can be called
 is replaced, in a shallow copy, by one that records its calls. The network is the one that is called with the noised
-points themselves and one number as its time, and returns the shape of the points.
+points themselves and one number as its time, and returns the shape of the points. A conditional denoiser at one class
+holds it one level deeper.
 """
 
 import copy
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffuscope.denoisers import Batch, Denoiser
+from diffuscope.denoisers import Batch, Denoiser, OfClass
 
 NOT_NETWORKS = ("schedule", "clock")
 
@@ -88,6 +89,13 @@ class _Recorded(nn.Module):
 
 def called_network(denoiser: Denoiser, x: Batch, t: float) -> CalledNetwork | None:
     """The network that `denoiser` calls at (x, t); None if no attribute of it is called with x itself and a time."""
+    if isinstance(denoiser, OfClass):
+        return _called_by(denoiser.denoiser, x, t, denoiser.y)
+    return _called_by(denoiser, x, t)
+
+
+def _called_by(denoiser: Any, x: Batch, t: float, *more: Any) -> CalledNetwork | None:
+    """The network of a denoiser that is called with `more` than (x, t)."""
     attributes = dict(vars(denoiser)) if hasattr(denoiser, "__dict__") else {}
     attributes |= attributes.get("_modules", {})
     for name, value in attributes.items():
@@ -101,7 +109,7 @@ def called_network(denoiser: Denoiser, x: Batch, t: float) -> CalledNetwork | No
             object.__setattr__(taps, name, recorded)
         try:
             with torch.no_grad():
-                taps(x, torch.tensor(t, dtype=torch.float64))
+                taps(x, torch.tensor(t, dtype=torch.float64), *more)
         except Exception:  # an attribute that cannot be replaced is not the network that is sought
             continue
         for args, kwargs, out in recorded.calls:

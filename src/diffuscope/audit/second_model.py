@@ -27,6 +27,8 @@ from diffuscope.denoisers import (
     Batch,
     BatchTime,
     Denoiser,
+    Guided,
+    OfClass,
     classes_of,
     nearest_trained_time,
     over_events,
@@ -114,7 +116,16 @@ def require_second(second: SecondModel, subject: Subject) -> None:
     own = tuple(getattr(other, "event_shape", shape))
     if own != shape:
         raise InputError(f"second_model: expected a model of examples of shape {shape}, got one of {own}")
+    if isinstance(other, Guided) and other.scale != 1:
+        raise InputError(
+            f"second_model: expected a model without guidance, the denoiser of data, got one of scale {other.scale:g}"
+        )
     classes = classes_of(first), classes_of(other)
+    if (_is_of_class(first) and classes[1]) or (_is_of_class(other) and classes[0]):
+        raise InputError(
+            "second_model: expected both models asked of a class or neither, got one that is and one with "
+            f"{max(classes)} classes that is asked of none"
+        )
     if all(classes) and classes[0] != classes[1]:
         raise InputError(f"second_model: expected {classes[0]} classes as the first model has, got {classes[1]}")
     if second.train is not None:
@@ -129,6 +140,11 @@ def require_second(second: SecondModel, subject: Subject) -> None:
         with named_second():
             t = float(levels.times[0])
             evaluate(asked, float(first.schedule.alpha(t)) * subject.train[:PROBES], t)
+
+
+def _is_of_class(model: Denoiser) -> bool:
+    inner = model.conditional if isinstance(model, Guided) else model
+    return isinstance(inner, OfClass) and inner.y is not None
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from diffuscope.audit.model_card import command_line
 from diffuscope.audit.subject import require_examples, require_samples
 from diffuscope.audit.verdict import Word
 from diffuscope.data import NAMES, DataSet, load_canaries, load_owners, read_samples
-from diffuscope.denoisers import Denoiser, on_device
+from diffuscope.denoisers import Denoiser, load_denoiser, on_device
 from diffuscope.distributed import process_group, rank, sharing, wait_for_all
 from diffuscope.errors import InputError
 from diffuscope.shared_work import shared
@@ -196,7 +196,7 @@ class Audit:
             return {}
 
         shared([train])
-        return on_device(made[0] if made else load_model(str(self.out / "model.safetensors")), device)
+        return on_device(made[0] if made else load_denoiser(self.out / "model.safetensors"), device)
 
     def _asked(self, data: DataSet) -> dict[str, Any]:
         """Canaries and owners."""

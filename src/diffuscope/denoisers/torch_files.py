@@ -8,6 +8,17 @@ which ignores what it is called with, or an empty dictionary for subclasses of d
 code that it names is run, and nothing is imported. A name of Python's own library that no settings need
 (`posix.system`, `builtins.eval`) ends the reading before it begins.
 
+What can a file do with names that it chose itself? In the loader (`torch._weights_only_unpickler`, PyTorch 2.6 to 2.13)
+an object of a lent name is called, made, or given a state. The first two end in the `__new__` and `__init__` of a
+stand-in, which ignore what they are given; the third in its `__setstate__`, which does too, or, in the place of a dict,
+in attributes of an OrderedDict, as the loader allows for any. Functions that rebuild tensors take others as arguments
+(`_rebuild_from_type_v2(f, ...)` calls f): the file has none but the loader's own and stand-ins. Attributes with the
+names of methods are never called (`weights_file`). The names are lent for one call, after the file was searched for
+them; a file that changes in between finds others not lent.
+
+What remains is the loader's: a crafted file can ask for much memory (`bytearray(n)`), or nest deeper than the stack of
+C, and so end the process before it is refused. It runs no code.
+
 A whole model (`torch.save(model)`) is a pickle of its class, and comes as one `Unbuilt`: there is nothing to load.
 """
 

@@ -18,6 +18,7 @@ from torch.nn.parameter import is_lazy
 from diffuscope.errors import InputError
 
 from .contents import modules_within
+from .devices import outermost
 from .weights_file import Tensors, WeightsFile, read_weights
 from .weights_fit import (
     Fit,
@@ -34,6 +35,7 @@ from .weights_fit import (
 
 LOADED = "diffuscope_weights"  # the attribute of a network that says which weights it was given
 NAMED = 3  # places in a message
+TRIED = 16  # dictionaries that a network may convert by its hooks; of more only those with names of its own
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,7 @@ def loaded_weights(model: object) -> list[LoadedWeights]:
 
 def _networks(model: object) -> list[nn.Module]:
     """The modules that can be meant by the network of `model`, the outermost first."""
-    modules = modules_within(model)
-    inner = {id(part) for module in modules for part in module.modules() if part is not module}
-    outer = [module for module in modules if id(module) not in inner and next(module.parameters(), None) is not None]
+    outer = [module for module in outermost(model) if next(module.parameters(), None) is not None]
     kind = type(model).__name__
     if not outer:
         raise InputError(f"weights: there is no torch.nn.Module with parameters in the {kind}; expected a network")
@@ -178,9 +178,13 @@ def _also(name: str, averaged: Fit, taken: Fit) -> str:
 
 def _adapted(file: WeightsFile, networks: list[nn.Module], prefix: str | None) -> tuple[nn.Module, Fit] | None:
     """Weights that the network itself knows to convert, by its hooks; older ones of a layer that has been renamed."""
+    under = under_prefix(file, prefix)
     for network in networks:
-        for place, tensors in under_prefix(file, prefix):
+        shapes = expected_shapes(network)
+        for place, tensors in under:
             fit = Fit(place, "", tensors)
+            if len(under) > TRIED and not overlap(tensors, shapes):
+                continue
             if fit.averaged and prefix is None:
                 continue
             try:

@@ -27,6 +27,7 @@ from .torch_files import LEGACY, Unbuilt, read_torch
 Tensors = dict[str, Tensor]
 Kind = Literal["torch", "safetensors", "npz", "index"]
 DEEPEST = 4  # dictionaries within dictionaries
+MOST = 500_000  # entries of all of these; one dictionary may be in many, so that a small file can have any number
 SHADOW = "shadow_params"
 BEGINNINGS: dict[bytes, str] = {
     b"GGUF": "a GGUF file, whose weights are quantized; expected those from before the quantization",
@@ -75,13 +76,17 @@ def read_weights(path: str | Path) -> WeightsFile:
     found: Any = _content(path, kind) if kind != "index" else {}
     if kind == "index":
         for file, each in zip(files, kinds, strict=True):
-            found |= _content(file, each)
+            part = _content(file, each)
+            if not isinstance(part, dict):
+                raise _without_weights(file, part)
+            found.update(dict.items(part))
     digest = _digest(files)
     if [_state(file) for file in files] != before:
         raise InputError(f"weights: {path} was written to while it was read; expected a finished file")
     dicts: dict[str, Tensors] = {}
     shadows: dict[str, list[Tensor]] = {}
-    _collect(found, (), dicts, shadows)
+    if _collect(found, (), dicts, shadows) > MOST:
+        raise InputError(f"weights: {path.name} holds more than {MOST:,} entries; expected {ACCEPTED} of a network")
     if not dicts and not shadows:
         raise _without_weights(path, found)
     return WeightsFile(path, digest, dicts, shadows)
@@ -209,17 +214,28 @@ def _digest(files: list[Path]) -> str:
 # Where are the weights in it?
 
 
-def _collect(found: Any, keys: tuple[str, ...], dicts: dict[str, Tensors], shadows: dict[str, list[Tensor]]) -> None:
+def _collect(
+    found: Any, keys: tuple[str, ...], dicts: dict[str, Tensors], shadows: dict[str, list[Tensor]], seen: int = 0
+) -> int:
+    """Find dictionaries and lists of tensors; `seen` and the number of entries, which ends the search beyond MOST.
+
+    A pickle can give its dictionaries and tensors attributes, which would be found in place of methods: those called
+    here are the types' own, and their results have none.
+    """
     if not isinstance(found, dict) or len(keys) > DEEPEST or _is_optimizer(found):
-        return
-    tensors = {name: value.detach() for name, value in found.items() if isinstance(name, str) and _is_tensor(value)}
-    if tensors:
+        return seen
+    seen += 1 + len(found)
+    if seen > MOST:
+        return seen
+    named = [(name, value) for name, value in dict.items(found) if isinstance(name, str)]
+    if tensors := {name: Tensor.detach(value) for name, value in named if _is_tensor(value)}:
         dicts[".".join(keys)] = tensors
-    for name, value in found.items():
-        if isinstance(name, str) and isinstance(value, dict):
-            _collect(value, (*keys, name), dicts, shadows)
+    for name, value in named:
+        if isinstance(value, dict):
+            seen = _collect(value, (*keys, name), dicts, shadows, seen)
         elif name == SHADOW and isinstance(value, list) and value and all(map(_is_tensor, value)):
-            shadows[".".join((*keys, SHADOW))] = [each.detach() for each in value]
+            shadows[".".join((*keys, SHADOW))] = [Tensor.detach(each) for each in value]
+    return seen
 
 
 def _is_optimizer(found: dict[Any, Any]) -> bool:
@@ -241,7 +257,7 @@ def _without_weights(path: Path, found: Any) -> InputError:
     if isinstance(found, dict) and _is_optimizer(found):
         return InputError(f"weights: {path.name} holds the state of an optimizer, not of a network; expected {save}")
     if isinstance(found, dict):
-        has = ", ".join(f"{key}: {_said(value)}" for key, value in list(found.items())[:5]) or "nothing"
+        has = ", ".join(f"{key}: {_said(value)}" for key, value in list(dict.items(found))[:5]) or "nothing"
         return InputError(f"weights: {path.name} holds no dictionary of tensors (it has {has}); expected {save}")
     return InputError(f"weights: {path.name} holds a {type(found).__name__}, no dictionary of tensors; expected {save}")
 

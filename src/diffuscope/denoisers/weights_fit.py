@@ -11,6 +11,7 @@ Without a prefix asked for, weights are taken that fit with p empty, whatever th
 for is any part of k.p between two dots.
 """
 
+import bisect
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -108,12 +109,15 @@ def _fits_of(keys: str, tensors: Tensors, shapes: Mapping[str, Shape]) -> Iterat
 def _prefixes(keys: str, tensors: Tensors, shapes: Mapping[str, Shape]) -> Iterator[Fit]:
     if not shapes:
         return
-    longest = max(shapes, key=len)
+    longest, ordered = max(shapes, key=len), sorted(tensors)
     for name in tensors:
         if name != longest and not name.endswith(f".{longest}"):
             continue
         prefix = name[: -len(longest)]
-        under = {other.removeprefix(prefix): value for other, value in tensors.items() if other.startswith(prefix)}
+        # names with this prefix follow each other; one more than the network has is enough to tell
+        first = bisect.bisect_left(ordered, prefix)
+        named = [other for other in ordered[first : first + len(shapes) + 1] if other.startswith(prefix)]
+        under = {other.removeprefix(prefix): tensors[other] for other in named}
         if under.keys() == shapes.keys() and all(_same(under[name].shape, shape) for name, shape in shapes.items()):
             yield Fit(keys, prefix.rstrip("."), under)
 
