@@ -218,7 +218,7 @@ def test_sums_with_weights_of_few_digits_are_off_by_their_standard_deviation(dig
     """Thousands of weights that vanish without the random part of their rounding, a few large ones, a sharp one."""
     integers(monkeypatch)
     monkeypatch.setattr(_digit_products, "WEIGHT_DIGITS", digits)
-    monkeypatch.setattr(_digit_products, "LARGEST", (127.0, 32600.0, 8.35e6)[digits - 1])
+    monkeypatch.setattr(_digit_products, "LARGEST", (126.0, 32600.0, 8.35e6)[digits - 1])
     data = ByteExamples(pictures(3000), VALUES["in [-1, 1]"])
     table = Empirical(data)._table
     by = table.by_digits(torch.randn(200, 256, generator=generator))
@@ -239,6 +239,7 @@ def test_sums_with_weights_of_few_digits_are_off_by_their_standard_deviation(dig
             variance += run.add_weighted(collected, part, None, part.amax(0).log())
         else:  # in another order, as where some samples are left out
             order = torch.arange(199, -1, -1)
+            order = order[order != 2]  # zero here
             variance[order] += run.add_weighted(collected, part[:, order], order, part[:, order].amax(0).log())
     assert stop == 3000 and start > 0
     R = data.bytes.flatten(1).double() - 128
