@@ -12,7 +12,15 @@ from torch import Tensor
 
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
-from diffuscope.exact import Denoised, Distribution, Empirical, TrackedEmpirical, _integers, tracked_points, tracked_scores
+from diffuscope.exact import (
+    Denoised,
+    Distribution,
+    Empirical,
+    TrackedEmpirical,
+    _integers,
+    tracked_points,
+    tracked_scores,
+)
 from diffuscope.exact.tracked_points import GridPoints
 from diffuscope.exact.tracked_scores import TrackedLevel, TrackedScores
 from diffuscope.exact.tracked_survivors import Survivors

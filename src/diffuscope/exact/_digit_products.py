@@ -1,7 +1,7 @@
 r"""Products of bytes with float32 queries and weights that are written with digits of 8 bits: exact sums of integers.
 
-A byte less 128 is an integer z of 8 bits, so that a point is :math:`y = o' + s z`, and the sums over its coordinates, of
-thousands of terms, make no error (see `_integers`).
+A byte less 128 is an integer z of 8 bits, so that a point is :math:`y = o' + s z`, and the sums over its coordinates,
+of thousands of terms, make no error (see `_integers`).
 
 **Scores.** A query is :math:`q = |q|_\infty \sum_{n \le 3} t_n d_n + e` with a remainder e that is known in float64,
 about :math:`10^{-7} |q|`. With integers :math:`m_n` nearest to the mean of the :math:`d_n \cdot z_i`,
@@ -19,7 +19,8 @@ factor, one when the rest of the score is added, together at most
 (stochastic rounding). So the expectation of :math:`I_i` is :math:`L w_i`, the roundings of different points are
 independent, each with a variance of at most 1/4, and
 
-.. math::  E \Big| \sum_i (w_i - I_i / L)\, s z_i \Big|^2 \le \frac{N}{4 L^2} \max |s z|^2 , \qquad L = 8.35 \cdot 10^6 .
+.. math::
+    E \Big| \sum_i (w_i - I_i / L)\, s z_i \Big|^2 \le \frac{N}{4 L^2} \max |s z|^2 , \qquad L = 8.35 \cdot 10^6 .
 """
 
 from collections.abc import Iterator
@@ -102,7 +103,7 @@ class DigitProducts:
         """The root mean square of |s z|."""
         return float((2 * self.half_squares.mean() + self.shift**2).sqrt())
 
-    def constant(self, queries: Float[Tensor, "batch d"]) -> Float[Tensor, " batch"]:
+    def constant(self, queries: Float[Tensor, "batch d"]) -> Float[Tensor, " batch"]:  # noqa: ARG002
         """What is left out of all scores of these queries, with which this was made."""
         return self.constants
 
@@ -113,7 +114,10 @@ class DigitProducts:
     product_error = product_bound
 
     def add_at(
-        self, scores: Float[Tensor, "rows batch"], indices: Int[Tensor, " rows"], queries: Float[Tensor, "batch d"]
+        self,
+        scores: Float[Tensor, "rows batch"],
+        indices: Int[Tensor, " rows"],
+        queries: Float[Tensor, "batch d"],  # noqa: ARG002
     ) -> None:
         """The products of these few points are added to the scores."""
         self.add(scores, integers_of(self.products.points.rows(indices).bytes))  # type: ignore

@@ -74,12 +74,14 @@ def integer_products_are_exact(d: int) -> bool:
 
 
 @cache
-def integer_products_are_fast(*, than: torch.dtype = torch.float64, digits: int = 1, times: float = 1.0) -> bool:
+def integer_products_are_fast(
+    *, than: torch.dtype = torch.float64, digits: int = 1, inner: int = 256, times: float = 1.0
+) -> bool:
     """Whether with so many digits on the right they are `times` as fast as the products of floats they stand in for.
 
     On processors that have no instructions for them plain loops take longer than either.
     """
-    left, right = torch.ones(4096, 256, dtype=torch.int8), torch.ones(256, 64 * digits, dtype=torch.int8)
+    left, right = torch.ones(2**20 // inner, inner, dtype=torch.int8), torch.ones(inner, 64 * digits, dtype=torch.int8)
     floats = left.to(than), right[:, :64].to(than)
     seconds = []
     for multiply in (lambda: integer_product(left, right), lambda: floats[0] @ floats[1]):

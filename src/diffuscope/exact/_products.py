@@ -109,7 +109,8 @@ class FloatPass:
         self._buffer: Tensor | None = None
 
     def chunks(self) -> Iterator[tuple[int, int]]:
-        return chunks(*self._products.points.shape, self._memory)
+        n, d = self._products.points.shape
+        return chunks(n, d, self._memory)
 
     def add_products(self, scores: Float[Tensor, "rows batch"], start: int, stop: int) -> None:
         """The products of the points start .. stop are added to their scores."""

@@ -38,6 +38,7 @@ from ._products import Products, byte_products, exact_products, norms
 Multiplied = Products | DigitProducts
 
 SAMPLED = 64  # points whose scores are compared with exact ones
+LEAST_INNER = 1024  # values of a point: below, products of integers gain less than making digits takes
 MOST_ROWS = 8192  # rows of points in one product: more gains nothing, fewer costs launches
 
 
@@ -70,12 +71,12 @@ class PointTable:
     def by_digits(self, queries: Float[Tensor, "batch d"]) -> DigitProducts | None:
         """Products of these float32 queries with bytes as exact integers; None where they cannot be, or are slow."""
         d, as_they_are = self.points.shape[1], self._made[min(1, len(self._made) - 1)]
-        if not as_they_are.of_bytes or queries.dtype != torch.float32 or d > LARGEST_INNER:
+        if not as_they_are.of_bytes or queries.dtype != torch.float32 or not LEAST_INNER <= d <= LARGEST_INNER:
             return None
         if queries.device.type != "cpu" or len(queries) == 0 or not bool(queries.isfinite().all()):
             return None
         # twice as fast: where it is a close race, the clock would decide otherwise every time
-        fast = integer_products_are_fast(than=torch.float32, digits=DIGITS, times=2.0)
+        fast = integer_products_are_fast(than=torch.float32, digits=DIGITS, inner=4096, times=2.0)
         return DigitProducts.of(as_they_are, queries, self.radius) if fast and integer_products_are_exact(d) else None
 
     @property
