@@ -16,7 +16,8 @@ integers k nearest to the mean m of the R,
 .. math::  |R - m|^2 = |R - k|^2 - 2 (R - k) \cdot (m - k) + |m - k|^2 ,
 
 where the first sum is exact (256 squares below 2^16 at a time are an integer below 2^24) and the second is small.
-In float64, and where values are not affine, the points are looked up.
+In float64, and where values are not affine, the points are looked up. Where a processor has fast instructions for it,
+bytes are multiplied as integers instead (see `_digit_products`).
 """
 
 from collections.abc import Iterator

@@ -5,6 +5,8 @@ Chunk by chunk, while its rows are in the cache, scores :math:`s_i` and then, wi
 .. math::  \sum_i e^{s_i - p}, \qquad \sum_i e^{s_i - p} y_i, \qquad \sum_i e^{s_i - p} |y_i - c|^2 .
 
 The peak may lie some logits below the largest score, so that sums are seldom rescaled. They are collected in float64.
+What is multiplied are floats or integers (`_products`, `_digit_products`); in the latter case the weights of the second
+sum are rounded at random, and `rounded` is the standard deviation that they give it.
 Samples for which a chunk weighs less than DROPPED of all before it are left out of its second product, and its weight
 is counted as `dropped`. Weights near the subnormal numbers, which run many times slower, are zero.
 """
