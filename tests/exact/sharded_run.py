@@ -1,12 +1,18 @@
 """A program for torchrun: exact posteriors and neighbors by several processes; each writes its results in the folder.
 
+It also runs the program `scores.py` of the page on large data, which lies there, in the same group of processes.
+
 The cases are functions of the two classes or functions compared, so that the test runs them on the plain ones too.
 """
 
+import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -148,6 +154,14 @@ def refusals(make: Callable[..., Any], nearest: Callable[..., Any]) -> list[str]
     return lines
 
 
+def printed_by(program: Path) -> str:
+    """What the program prints, run in its folder; the group that it would join is joined already."""
+    os.chdir(program.parent)
+    with mock.patch("diffuscope.distributed.process_group", nullcontext), redirect_stdout(StringIO()) as printed:
+        exec(compile(program.read_text(), program.name, "exec"), {})
+    return printed.getvalue()
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with process_group():
@@ -157,4 +171,5 @@ if __name__ == "__main__":
             sharded_moments, lambda x, rank, generator: sharded_leading_pairs(x, rank, generator=generator)
         )
         results["refusals"] = refusals(ShardedEmpirical, sharded_neighbors)  # type: ignore[assignment]
+        results["printed"] = printed_by(Path(sys.argv[1]) / "scores.py")  # type: ignore[assignment]
         torch.save(results, Path(sys.argv[1]) / f"found{rank()}.pt")

@@ -29,10 +29,24 @@ from diffuscope.exact.streaming import streamed_moments
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+def page() -> tuple[str, ...]:
+    """The blocks of the page: writing the pictures, the program, its command, and what it prints."""
+    text = (Path(__file__).parents[2] / "docs" / "large.md").read_text()
+    part = text.split("## Exact scores of millions of examples")[1].split("\n## ")[0]
+    blocks = re.findall(r"```(python|console|text)\n(.*?)```", part, re.DOTALL)
+    assert [kind for kind, _ in blocks] == ["python", "python", "console", "text"]
+    return tuple(block for _, block in blocks)
+
+
 @pytest.fixture(scope="module", params=[2, pytest.param(3, marks=pytest.mark.slow)])
 def several(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What every process found."""
+    """What every process found: one launch for all tests."""
     folder = tmp_path_factory.mktemp("several")
+    writing, scores, _, _ = page()
+    with pytest.MonkeyPatch.context() as there:
+        there.chdir(folder)
+        exec(compile(writing, "docs/large.md", "exec"), {})
+    (folder / "scores.py").write_text(scores)
     program = Path(__file__).with_name("sharded_run.py")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", str(request.param), str(program), str(folder)]
@@ -105,17 +119,9 @@ def test_a_sharded_set_is_a_distribution():
     assert isinstance(distribution.posterior_covariance(torch.eye(3), 1.0, 1.0), PosteriorCovariance)
 
 
-def test_the_page_on_large_data_runs_as_printed(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    page = (Path(__file__).parents[2] / "docs" / "large.md").read_text()
-    part = page.split("## Exact scores of millions of examples")[1].split("\n## ")[0]
-    (_, writing), (_, program), (_, command), (_, printed) = re.findall(
-        r"```(python|console|text)\n(.*?)```", part, re.DOTALL
-    )
-    exec(compile(writing, "docs/large.md", "exec"), {})
-    (tmp_path / "scores.py").write_text(program)
-    name, *options = shlex.split(command)
-    assert name == "torchrun"
-    run = [sys.executable, "-m", "torch.distributed.run", *options]
-    done = subprocess.run(run, capture_output=True, text=True, timeout=900)
-    assert done.stdout == printed, done.stderr
+def test_the_page_on_large_data_runs_as_printed(several):
+    _, _, command, printed = page()
+    assert shlex.split(command) == ["torchrun", "--standalone", "--nproc-per-node", "2", "scores.py"]
+    assert "2 processes" in printed
+    expected = printed.replace("2 processes", f"{len(several)} processes")
+    assert [each["printed"] for each in several] == [expected, *[""] * (len(several) - 1)]

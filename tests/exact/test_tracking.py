@@ -12,7 +12,15 @@ from torch import Tensor
 
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
-from diffuscope.exact import Denoised, Distribution, Empirical, TrackedEmpirical, tracked_points, tracked_scores
+from diffuscope.exact import (
+    Denoised,
+    Distribution,
+    Empirical,
+    TrackedEmpirical,
+    _integers,
+    tracked_points,
+    tracked_scores,
+)
 from diffuscope.exact.tracked_points import GridPoints
 from diffuscope.exact.tracked_scores import TrackedLevel, TrackedScores
 from diffuscope.exact.tracked_survivors import Survivors
@@ -156,37 +164,37 @@ def test_a_product_that_saturates_is_not_used(monkeypatch: pytest.MonkeyPatch):
     def saturated(left: Tensor, right: Tensor) -> Tensor:
         return (left.double() @ right.double()).clamp(-(2**15), 2**15 - 1).int()
 
-    tracked_points.integer_products_are_exact.cache_clear()
-    monkeypatch.setattr(tracked_points, "integer_product", saturated)
+    _integers.integer_products_are_exact.cache_clear()
+    monkeypatch.setattr(_integers, "integer_product", saturated)
     try:
-        assert not tracked_points.integer_products_are_exact(784)
+        assert not _integers.integer_products_are_exact(784)
         points = torch.randn(50, 784, generator=torch.Generator().manual_seed(0))
         tracked = TrackedEmpirical(points)
         result = tracked.denoise_with_error(points[:2] + 0.1, 1.0, 3.0)
         assert tracked.work.in_float64 == 2
         assert float(result.relative_error.max()) < 1e-6
     finally:
-        tracked_points.integer_products_are_exact.cache_clear()
+        _integers.integer_products_are_exact.cache_clear()
 
 
 def test_digits_write_a_matrix_to_any_precision():
     r = torch.randn(5, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     total, rest = torch.zeros_like(r), r
-    for _, (digit, step, rest) in zip(range(4), tracked_points.digits(r), strict=False):
+    for _, (digit, step, rest) in zip(range(4), _integers.digits(r), strict=False):
         total += step * digit.T.double()
         assert float(rest.abs().max()) <= step / 2 * (1 + 1e-12)
         torch.testing.assert_close(total + rest, r, rtol=0, atol=1e-14)
     assert float(rest.abs().max()) < float(r.abs().max()) / 254**3 / 250
-    assert list(tracked_points.digits(torch.zeros(2, 3, dtype=torch.float64))) == []
+    assert list(_integers.digits(torch.zeros(2, 3, dtype=torch.float64))) == []
 
 
 def test_sums_of_weights_by_bytes_are_sums_of_integers():
     generator = torch.Generator().manual_seed(0)
-    weights = torch.rand(4096, 8, generator=generator) ** 20 * tracked_points.LARGEST_WEIGHT
-    weights[:4, 0] = torch.tensor([0.0, 0.99, 127.5, tracked_points.LARGEST_WEIGHT])
+    weights = torch.rand(4096, 8, generator=generator) ** 20 * _integers.LARGEST_WEIGHT
+    weights[:4, 0] = torch.tensor([0.0, 0.99, 127.5, _integers.LARGEST_WEIGHT])
     left = torch.randint(-128, 128, (20, 4096), dtype=torch.int8, generator=generator)
-    digits = tracked_points.byte_digits(weights)
-    sums = tracked_points.from_byte_digits(tracked_points.integer_product(left, digits))
+    digits = _integers.byte_digits(weights)
+    sums = _integers.from_byte_digits(_integers.integer_product(left, digits))
     assert torch.equal(sums, left.double() @ weights.floor().double())
 
 

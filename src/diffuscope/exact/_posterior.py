@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from ._log_odds import compensated_log_odds, log_odds
-from ._products import Products
-from ._screening import PointTable
+from ._screening import Multiplied, PointTable
 from ._stream import LEAST_LOG_WEIGHT, Sums, streamed
 
 ZERO_LOG_WEIGHT = 746.0  # exp(-746) is zero in float64
+ROUNDED = 4.0  # standard deviations by which rounded weights may move a sum
 FEW_SCORES = 2**19  # up to this many scores (2 MiB, less than one chunk) are held at once
 
 
@@ -86,7 +86,7 @@ class StreamedMean:
     log_error: Float[Tensor, " batch"]
 
 
-def streamed_mean(table: PointTable, products: Products, noised: Noised) -> StreamedMean:
+def streamed_mean(table: PointTable, products: Multiplied, noised: Noised) -> StreamedMean:
     """One pass over the points; the error of the scores is taken to be the typical one."""
     queries, kappa = noised.queries, noised.kappa
     sums = streamed(table, products, queries, kappa, 0, torch.full_like(kappa, torch.inf))
@@ -95,8 +95,8 @@ def streamed_mean(table: PointTable, products: Products, noised: Noised) -> Stre
     variance = variance + torch.finfo(queries.dtype).eps * table.radius**2
     log_error = table.score_error(queries, kappa, products)
     error = 2 * log_error * variance.sqrt() + 2 * table.radius * sums.dropped / sums.mass
-    error = error + summation_error(products.typical_norm, queries.dtype)
-    at_center = queries.double() @ (table.center - products.offset)
+    error = error + summation_error(products.typical_norm, queries.dtype) + ROUNDED * sums.rounded / sums.mass
+    at_center = queries.double() @ table.center - products.constant(queries)
     return StreamedMean(mean, sums.peak + sums.mass.log() - at_center, error, log_error)
 
 
@@ -184,11 +184,13 @@ def posterior(
     """
     dtype = noised.queries.dtype
     k = min(heavy_points, len(table))
-    bound = table.score_bound(noised.queries, noised.kappa)
+    digits = table.by_digits(noised.queries) if accepted_variance is None else None
+    by = digits or table.products(dtype)
+    bound = table.score_bound(noised.queries, noised.kappa, by)
     window = ZERO_LOG_WEIGHT + 2 * bound
     sums = None
     if accepted_variance is None:
-        sums = streamed(table, table.products(dtype), noised.queries, noised.kappa, k, window)
+        sums = streamed(table, by, noised.queries, noised.kappa, k, window)
         scores, heavy = sums.scores, sums.indices
     else:
         scores, heavy = table.largest(noised.queries, noised.kappa, k, window)
@@ -206,7 +208,8 @@ def posterior(
     # the score of the reference by the product: the light points are weighed relative to it
     from_center = reference - table.center
     offset = (noised.queries.double() * reference).sum(1) - noised.kappa * from_center.square().sum(1) / 2
-    offset = offset - table.constant(noised.queries) + table.log_weights[heavy[:, 0]] + peak
+    whole_offset = offset + table.log_weights[heavy[:, 0]] + peak
+    offset = whole_offset - by.constant(noised.queries)
 
     others = len(table) - k
     most_light = torch.maximum(scores[:, -1], scores[:, 0] - window) + bound - offset
@@ -221,9 +224,11 @@ def posterior(
 
     if sums is None:
         light_mass, light_first, light_square = _light_moments(table, noised, heavy, offset, light.nonzero()[:, 0])
-        summed, dropped = light_mass, torch.zeros_like(light_mass)
+        summed, dropped, rounded = light_mass, torch.zeros_like(light_mass), torch.zeros_like(light_mass)
     else:
-        light_mass, light_first, light_square, summed, dropped = _without_heavy(table, noised, sums, offset, light)
+        light_mass, light_first, light_square, summed = _without_heavy(table, noised, sums, offset, light)
+        unit = torch.where(light, (sums.peak - offset).exp(), 0)
+        dropped, rounded = unit * sums.dropped, unit * sums.rounded
     mass = heavy_mass + light_mass
     # the light sums are of the raw points: move them to the reference
     light_square = light_square - 2 * ((light_first - light_mass[:, None] * table.center) * from_center).sum(1)
@@ -236,11 +241,11 @@ def posterior(
     # scores wrong by delta move the mean by at most delta sqrt(light mass) sqrt(light variance)
     about_mean = light_square - 2 * (light_first * shift).sum(1) + light_mass * shift.square().sum(1)
     about_mean = about_mean.clamp_min(0) + torch.finfo(dtype).eps * light_mass * table.radius**2
-    score_error = table.score_error(noised.queries, noised.kappa)
+    score_error = table.score_error(noised.queries, noised.kappa, by)
     error = 2 * score_error * (light_mass * about_mean).sqrt()
     error = error + left_out * diameter + rounding * variance.sqrt()
     error = error + dropped / mass * diameter
-    error = error + summed / mass * summation_error(table.typical_norm, dtype)
+    error = error + (summed * summation_error(by.typical_norm, dtype) + ROUNDED * rounded) / mass
     error = error + summation_error(table.typical_norm, torch.float64)
 
     return Posterior(
@@ -251,7 +256,7 @@ def posterior(
         log_mass=table.log_weights[heavy[:, 0]] + peak + mass.log(),
         log_error=light_mass * score_error + rounding + left_out,
         light=light,
-        light_offset=offset + mass.log(),
+        light_offset=whole_offset - table.constant(noised.queries) + mass.log(),
         mean=reference + shift,
         variance=variance,
         error=error,
@@ -301,8 +306,8 @@ def _heavy_moments(
 
 def _without_heavy(
     table: PointTable, noised: Noised, sums: Sums, offset: Tensor, light: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """As `_light_moments`, what all points sum up to less the heavy; then that sum itself, and what it has dropped."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As `_light_moments`, what all points sum up to less the heavy; then the mass of all."""
     dtype, heavy = noised.queries.dtype, sums.indices
     below = sums.scores - sums.peak[:, None]
     weights = torch.where((below > LEAST_LOG_WEIGHT[dtype]) & light[:, None], below.exp(), 0)
@@ -313,7 +318,7 @@ def _without_heavy(
     mass = unit * (sums.mass - of_heavy).clamp_min(0)
     first = torch.where(light[:, None], unit[:, None] * (sums.first - of_heavy_first), 0)
     square = unit * (sums.square - 2 * (weights * h).sum(1)).clamp_min(0)
-    return mass, first, square, unit * sums.mass, unit * sums.dropped
+    return mass, first, square, unit * sums.mass
 
 
 def _light_weights(

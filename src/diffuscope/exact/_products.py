@@ -16,14 +16,15 @@ integers k nearest to the mean m of the R,
 .. math::  |R - m|^2 = |R - k|^2 - 2 (R - k) \cdot (m - k) + |m - k|^2 ,
 
 where the first sum is exact (256 squares below 2^16 at a time are an integer below 2^24) and the second is small.
-In float64, and where values are not affine, the points are looked up.
+In float64, and where values are not affine, the points are looked up. Where a processor has fast instructions for it,
+bytes are multiplied as integers instead (see `_digit_products`).
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int, Shaped, UInt8
+from jaxtyping import Float, Float64, Int, Shaped, UInt8
 from torch import Tensor
 
 from diffuscope.byte_examples import ByteExamples, as_floats
@@ -56,6 +57,29 @@ class Products:
         """Whether rows are made for the purpose."""
         return self.of_bytes or self.points.dtype != dtype
 
+    def constant(self, queries: Float[Tensor, "batch d"]) -> Float[Tensor, " batch"]:
+        """What is left out of all scores of a query: q . offset."""
+        return queries.double() @ self.offset
+
+    def product_bound(self, queries: Float[Tensor, "batch d"]) -> Float[Tensor, " batch"]:
+        """How far the products may be off, in the precision of the queries: (d + 5) u |q| max |sR|."""
+        roundoff = torch.finfo(queries.dtype).eps / 2
+        return (queries.shape[1] + 5) * roundoff * norms(queries) * self.largest_norm
+
+    def product_error(self, queries: Float[Tensor, "batch d"]) -> Float[Tensor, " batch"]:
+        """How far they typically are: 2 u |q| |sR|."""
+        return torch.finfo(queries.dtype).eps * norms(queries) * self.typical_norm
+
+    def add_at(
+        self, scores: Float[Tensor, "rows batch"], indices: Int[Tensor, " rows"], queries: Float[Tensor, "batch d"]
+    ) -> None:
+        """The products of these few points with the queries are added to the scores."""
+        scores.addmm_(self.at(indices, queries.dtype), queries.T, alpha=self.scale)
+
+    def over(self, queries: Float[Tensor, "batch d"], memory: int) -> "FloatPass":
+        """A pass over all points, in the precision of the queries."""
+        return FloatPass(self, queries, memory)
+
     def at(self, indices: Int[Tensor, " rows"], dtype: torch.dtype) -> Float[Tensor, "rows d"]:
         """R_i of these few points."""
         if not self.of_bytes:
@@ -67,14 +91,56 @@ class Products:
         self, start: int, stop: int, dtype: torch.dtype, buffer: Float[Tensor, "most d"] | None = None
     ) -> Float[Tensor, "rows d"]:
         """R_i of the points start .. stop, in the buffer if there is one and they have to be converted."""
-        if self.of_bytes:
-            rows = self.points[start:stop].bytes if self.bytes is None else self.bytes[start:stop]  # type: ignore
-        else:
-            rows = as_floats(self.points[start:stop])
+        rows = self.raw(start, stop) if self.of_bytes else as_floats(self.points[start:stop])
         if rows.dtype == dtype:
             return rows
         rows = rows.to(dtype) if buffer is None else buffer[: stop - start].copy_(rows)
         return rows if self.subtracted is None else rows.sub_(self.subtracted)
+
+    def raw(self, start: int, stop: int) -> UInt8[Tensor, "rows d"]:
+        """The bytes of the points start .. stop."""
+        return self.points[start:stop].bytes if self.bytes is None else self.bytes[start:stop]  # type: ignore
+
+
+class FloatPass:
+    """One pass over all points: a chunk of rows, converted once for both products."""
+
+    def __init__(self, products: Products, queries: Float[Tensor, "batch d"], memory: int) -> None:
+        self._products, self._queries, self._memory = products, queries, memory
+        self._buffer: Tensor | None = None
+
+    def chunks(self) -> Iterator[tuple[int, int]]:
+        n, d = self._products.points.shape
+        return chunks(n, d, self._memory)
+
+    def add_products(self, scores: Float[Tensor, "rows batch"], start: int, stop: int) -> None:
+        """The products of the points start .. stop are added to their scores."""
+        dtype = self._queries.dtype
+        if self._buffer is None and self._products.converts(dtype):
+            self._buffer = self._queries.new_empty(stop - start, self._queries.shape[1])
+        self._rows = self._products.rows(start, stop, dtype, self._buffer)
+        scores.addmm_(self._rows, self._queries.T, alpha=self._products.scale)
+
+    def add_weighted(
+        self,
+        collected: Float[Tensor, "batch d"],
+        weights: Float[Tensor, "rows columns"],
+        columns: Int[Tensor, " columns"] | None,
+        heights: Float[Tensor, " columns"],
+    ) -> Float64[Tensor, " columns"]:
+        """The sums of the weighted R of this chunk are added to those rows of `collected`, None for all.
+
+        Weights are not rounded for it: the variance is zero.
+        """
+        if columns is None:
+            collected.addmm_(weights.T, self._rows)
+        else:
+            collected[columns] += weights.T @ self._rows
+        return torch.zeros_like(heights, dtype=torch.float64)
+
+
+def norms(queries: Float[Tensor, "batch d"]) -> Float64[Tensor, " batch"]:
+    return queries.double().norm(dim=1)
 
 
 def chunks(n: int, d: int, memory: int) -> Iterator[tuple[int, int]]:

@@ -31,9 +31,14 @@ from torch import Tensor
 from diffuscope.byte_examples import ByteExamples
 from diffuscope.errors import InputError
 
-from ._products import Products, byte_products, exact_products
+from ._digit_products import DIGITS, DigitProducts
+from ._integers import LARGEST_INNER, integer_products_are_exact, integer_products_are_fast
+from ._products import Products, byte_products, exact_products, norms
+
+Multiplied = Products | DigitProducts
 
 SAMPLED = 64  # points whose scores are compared with exact ones
+LEAST_INNER = 1024  # values of a point: below, products of integers gain less than making digits takes
 MOST_ROWS = 8192  # rows of points in one product: more gains nothing, fewer costs launches
 
 
@@ -62,6 +67,17 @@ class PointTable:
     def faster_products(self, dtype: torch.dtype) -> Products:
         """What to multiply where it is exact enough."""
         return self._made[min(1, len(self._made) - 1)] if dtype == torch.float32 else self.products(dtype)
+
+    def by_digits(self, queries: Float[Tensor, "batch d"]) -> DigitProducts | None:
+        """Products of these float32 queries with bytes as exact integers; None where they cannot be, or are slow."""
+        d, as_they_are = self.points.shape[1], self._made[min(1, len(self._made) - 1)]
+        if not as_they_are.of_bytes or queries.dtype != torch.float32 or not LEAST_INNER <= d <= LARGEST_INNER:
+            return None
+        if queries.device.type != "cpu" or len(queries) == 0 or not bool(queries.isfinite().all()):
+            return None
+        # twice as fast: where it is a close race, the clock would decide otherwise every time
+        fast = integer_products_are_fast(than=torch.float32, digits=DIGITS, inner=4096, times=2.0)
+        return DigitProducts.of(as_they_are, queries, self.radius) if fast and integer_products_are_exact(d) else None
 
     @property
     def center(self) -> Float[Tensor, " d"]:
@@ -114,44 +130,46 @@ class PointTable:
         return scores.addmm_(queries, products.rows(start, stop, dtype).T, alpha=products.scale)
 
     def constant(self, queries: Float[Tensor, "batch d"]) -> Float[Tensor, " batch"]:
-        """What is left out of all scores of a query: q . offset."""
-        return queries.double() @ self.products(queries.dtype).offset
+        """What is left out of all scores of a query."""
+        return self.products(queries.dtype).constant(queries)
 
-    def score_bound(self, queries: Float[Tensor, "batch d"], kappa: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """E_b: no score in the precision of `queries` is wrong by more."""
-        roundoff, products, norm = torch.finfo(queries.dtype).eps / 2, self.products(queries.dtype), _norms(queries)
-        product = (self.points.shape[1] + 5) * norm * products.largest_norm
-        rounded = roundoff * (product + 4 * kappa * products.half_squares.max() + 4 * self.log_weights.min().abs())
-        return rounded + (norm + kappa * self.radius) * products.deviation
+    def score_bound(
+        self, queries: Float[Tensor, "batch d"], kappa: Float[Tensor, " batch"], by: Multiplied | None = None
+    ) -> Float[Tensor, " batch"]:
+        """E_b: no score in the precision of `queries`, by these products, is wrong by more."""
+        by = by or self.products(queries.dtype)
+        roundoff = torch.finfo(queries.dtype).eps / 2
+        rest = roundoff * (5 * kappa * by.half_squares.max() + 4 * self.log_weights.min().abs())
+        return by.product_bound(queries) + rest + (norms(queries) + kappa * self.radius) * by.deviation
 
     def score_error(
-        self, queries: Float[Tensor, "batch d"], kappa: Float[Tensor, " batch"], products: Products | None = None
+        self, queries: Float[Tensor, "batch d"], kappa: Float[Tensor, " batch"], by: Multiplied | None = None
     ) -> Float[Tensor, " batch"]:
         """The error of the scores of the points that matter: rounding errors mostly cancel.
 
         The typical one, 2u [|q| |y| + kappa h + |log-weight|], or, of many points in float32, four times the root mean
         square error of some of them, where that is less. The factor 2 was measured on MNIST in [0, 1], [-1, 1] and
         [10, 11], sigma from 0.05 to 20: the root mean square error of a score is at most 1.3 u |q| |y|; for the bytes
-        of pictures of 4,096 values it is 0.1 u |q| |y|.
+        of pictures of 4,096 values it is 0.1 u |q| |y|. Of products by digits the bound stands for the typical error.
         """
-        products = products or self.products(queries.dtype)
-        roundoff, norm = torch.finfo(queries.dtype).eps / 2, _norms(queries)
-        product = norm * products.typical_norm
-        typical = 2 * roundoff * (product + kappa * products.half_squares.mean() + self.log_weights.mean().abs())
-        typical = typical + (norm + kappa * self.radius) * products.deviation / self.points.shape[1] ** 0.5
+        by = by or self.products(queries.dtype)
+        roundoff = torch.finfo(queries.dtype).eps / 2
+        typical = by.product_error(queries)
+        typical = typical + 2 * roundoff * (kappa * by.half_squares.mean() + self.log_weights.mean().abs())
+        typical = typical + (norms(queries) + kappa * self.radius) * by.deviation / self.points.shape[1] ** 0.5
         if queries.dtype != torch.float32 or len(self) < 4 * SAMPLED:
             return typical
-        return torch.minimum(typical, 4 * self._sampled_error(queries, kappa, products))
+        return torch.minimum(typical, 4 * self._sampled_error(queries, kappa, by))
 
-    def _sampled_error(self, queries: Tensor, kappa: Tensor, products: Products) -> Float[Tensor, " batch"]:
+    def _sampled_error(self, queries: Tensor, kappa: Tensor, by: Multiplied) -> Float[Tensor, " batch"]:
         """The root mean square error of the scores of some points, spread over all."""
         sample = torch.linspace(0, len(self) - 1, SAMPLED, device=queries.device).long()
         log_weights, y = self.log_weights[sample], self.points[sample].double()
-        h, dtype = products.half_squares[sample], queries.dtype
+        h, dtype = by.half_squares[sample], queries.dtype
         scores = torch.addr(log_weights[:, None].to(dtype), h.to(dtype), -kappa.to(dtype))
-        scores.addmm_(products.at(sample, dtype), queries.T, alpha=products.scale)
+        by.add_at(scores, sample, queries)
         exact = log_weights[:, None] - (y - self.center).square().sum(1)[:, None] / 2 * kappa
-        exact += (y - products.offset) @ queries.double().T
+        exact += y @ queries.double().T - by.constant(queries)
         return (scores - exact).square().mean(0).sqrt()
 
     def largest(
@@ -227,10 +245,6 @@ def merge_largest(
     merged = torch.cat([values[rows], new_values], 1)
     values[rows], order = merged.topk(values.shape[1], dim=1)
     indices[rows] = torch.cat([indices[rows], new_indices + start], 1).gather(1, order)
-
-
-def _norms(queries: Tensor) -> Tensor:
-    return queries.double().norm(dim=1)
 
 
 def checked_rows(name: str, values: Tensor) -> Float[Tensor, "rows d"]:

@@ -5,6 +5,8 @@ Chunk by chunk, while its rows are in the cache, scores :math:`s_i` and then, wi
 .. math::  \sum_i e^{s_i - p}, \qquad \sum_i e^{s_i - p} y_i, \qquad \sum_i e^{s_i - p} |y_i - c|^2 .
 
 The peak may lie some logits below the largest score, so that sums are seldom rescaled. They are collected in float64.
+What is multiplied are floats or integers (`_products`, `_digit_products`); in the latter case the weights of the second
+sum are rounded at random, and `rounded` is the standard deviation that they give it.
 Samples for which a chunk weighs less than DROPPED of all before it are left out of its second product, and its weight
 is counted as `dropped`. Weights near the subnormal numbers, which run many times slower, are zero.
 """
@@ -15,8 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ._products import Products, chunks
-from ._screening import PointTable, merge_largest
+from ._screening import Multiplied, PointTable, merge_largest
 
 # Points below these log-weights get weight zero.
 LEAST_LOG_WEIGHT = {torch.float32: -80.0, torch.float64: -700.0}
@@ -34,13 +35,14 @@ class Sums:
     first: Float[Tensor, "batch d"]
     square: Float[Tensor, " batch"]
     dropped: Float[Tensor, " batch"]
+    rounded: Float[Tensor, " batch"]  # the standard deviation of `first`, in norm, where weights were rounded
     scores: Float[Tensor, "batch k"]
     indices: Int[Tensor, "batch k"]
 
 
 def streamed(
     table: PointTable,
-    products: Products,
+    products: Multiplied,
     queries: Float[Tensor, "batch d"],
     kappa: Float[Tensor, " batch"],
     k: int,
@@ -52,18 +54,18 @@ def streamed(
     """
     dtype, (batch, d) = queries.dtype, queries.shape
     zeros = torch.zeros(batch, dtype=torch.float64, device=queries.device)
-    mass, square, dropped, first = zeros.clone(), zeros.clone(), zeros.clone(), zeros.new_zeros(batch, d)
+    mass, square, dropped, variance = zeros.clone(), zeros.clone(), zeros.clone(), zeros.clone()
+    first = zeros.new_zeros(batch, d)
     values = queries.new_full((batch, k), -torch.inf)
     indices = torch.zeros(batch, k, dtype=torch.int64, device=queries.device)
     window, minus_kappa = window.to(dtype), -kappa.to(dtype)
     log_weights, h = table.log_weights.to(dtype), products.half_squares.to(dtype)
-    peak, buffer, collected, rows_collected = None, None, torch.zeros_like(queries), 0
+    peak, collected, rows_collected = None, torch.zeros_like(queries), 0
+    run = products.over(queries, table.memory)
 
-    for start, stop in chunks(len(table), d, table.memory):
-        buffer = queries.new_empty(stop - start, d) if buffer is None and products.converts(dtype) else buffer
-        rows = products.rows(start, stop, dtype, buffer)
+    for start, stop in run.chunks():
         scores = torch.addr(log_weights[start:stop, None], h[start:stop], minus_kappa)
-        scores.addmm_(rows, queries.T, alpha=products.scale)
+        run.add_products(scores, start, stop)
         largest = scores.amax(0)
         if k:
             merge_largest(values, indices, scores.T, largest, start, window)
@@ -73,6 +75,7 @@ def streamed(
             higher = torch.where(largest > peak + SLACK, largest, peak)
             fade = (peak.double() - higher.double()).exp()
             mass, square, dropped, first = mass * fade, square * fade, dropped * fade, first.mul_(fade[:, None])
+            variance = variance * fade.square()
             collected.mul_(fade.to(dtype)[:, None])
             peak = higher
         weights = torch.threshold_(scores.sub_(peak), LEAST_LOG_WEIGHT[dtype], -torch.inf).exp_()
@@ -82,7 +85,7 @@ def streamed(
         if len(some) == batch:
             mass += chunk_mass
             square += 2 * (h[start:stop] @ weights).double()
-            collected.addmm_(weights.T, rows)
+            variance += run.add_weighted(collected, weights, None, largest - peak)
         else:
             dropped += torch.where(matter, 0, chunk_mass)
             if len(some) == 0:
@@ -90,7 +93,7 @@ def streamed(
             mass[some] += chunk_mass[some]
             weights = weights[:, some]
             square[some] += 2 * (h[start:stop] @ weights).double()
-            collected[some] += weights.T @ rows
+            variance[some] += run.add_weighted(collected, weights, some, (largest - peak)[some])
         rows_collected += stop - start
         if rows_collected >= FLUSHED:
             first += collected
@@ -98,4 +101,4 @@ def streamed(
             rows_collected = 0
     first = (first + collected).mul_(products.scale).add_(products.offset * mass[:, None])
     peak = zeros if peak is None else peak.double()
-    return Sums(peak, mass, first, square, dropped, values.double(), indices)
+    return Sums(peak, mass, first, square, dropped, variance.sqrt(), values.double(), indices)

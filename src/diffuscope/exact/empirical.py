@@ -35,8 +35,7 @@ from diffuscope.errors import InputError
 
 from ._finite_set import Evidence, FiniteSet, checked_weights
 from ._posterior import Noised, Posterior, fused_mean, posterior, streamed_mean, summation_error
-from ._products import Products
-from ._screening import PointTable, checked_rows
+from ._screening import Multiplied, PointTable, checked_rows
 from .distribution import Batch, Level, checked_levels
 
 # Relative error of the mean, and of the variance, above which a result is recomputed more exactly.
@@ -161,7 +160,10 @@ class Empirical(FiniteSet):
             products, enough = self._exact_enough(noised, precision)
             rest.append(rows[~enough])
             if bool(enough.any()):
-                found, rows = streamed_mean(table, products, noised[enough]), rows[enough]
+                if not bool(enough.all()):
+                    noised, rows = noised[enough], rows[enough]
+                    products = table.by_digits(noised.queries) or products
+                found = streamed_mean(table, products, noised)
                 part.reference[rows], part.mean[rows], part.error[rows] = table.center, found.mean, found.error
                 part.log_mass[rows], part.log_error[rows] = found.log_mass + self._largest_log_weight, found.log_error
                 rest[-1] = torch.cat([rest[-1], rows[found.error > ACCEPTED[precision] * found.mean.norm(dim=1)]])
@@ -172,17 +174,20 @@ class Empirical(FiniteSet):
                 getattr(part, name)[others] = getattr(exact, name)
         return part
 
-    def _exact_enough(self, noised: Noised, precision: torch.dtype) -> tuple[Products, Bool[Tensor, " batch"]]:
-        """The faster products if they promise the accepted error for all rows, or the best; and for which rows."""
+    def _exact_enough(self, noised: Noised, precision: torch.dtype) -> tuple[Multiplied, Bool[Tensor, " batch"]]:
+        """By digits, or the faster products if they are exact enough for all rows, or the best; and for which rows."""
         table = self._table
         accepted = ACCEPTED[precision]
 
-        def enough(products: Products) -> Tensor:
+        def enough(products: Multiplied) -> Tensor:
             score = table.score_error(noised.queries, noised.kappa, products)
             error = 2 * score * table.spread + summation_error(products.typical_norm, precision)
             # the second: so that the evidence too is exact enough where this is one part of several
             return (error <= PLAUSIBLE * accepted * table.center.norm()) & (2 * score <= accepted)
 
+        digits = table.by_digits(noised.queries)
+        if digits is not None:
+            return digits, enough(digits)
         fast, best = table.faster_products(precision), table.products(precision)
         fast_enough = enough(fast)
         return (fast, fast_enough) if fast is best or bool(fast_enough.all()) else (best, enough(best))

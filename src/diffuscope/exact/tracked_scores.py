@@ -7,7 +7,7 @@ At one noise level the score of the point y_i for the query :math:`q = x_t - \al
 
 **Tracking.** We hold :math:`G_i \approx p \cdot \tilde y_i` for all points of a query p = q - e that is
 known in float64. The next query is :math:`q' = a p + r`; with :math:`r = \sum_{n \le N} t_n d_n + e'` in digits (see
-`tracked_points`) :math:`G' = a G + \sum_n t_n\, d_n \cdot \tilde y_i`. What is left out, e', is known, and the next
+`_integers`) :math:`G' = a G + \sum_n t_n\, d_n \cdot \tilde y_i`. What is left out, e', is known, and the next
 digits make up for it. The factor a is kept outside of G. A product without a past is the same with p = 0 and needs one
 or two digits more: a new batch, a jump or fresh noise costs no more than that.
 
@@ -39,19 +39,9 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from ._integers import LARGEST_INNER, LARGEST_WEIGHT, byte_digits, digits, from_byte_digits, integer_product
 from ._screening import PointTable
-from .tracked_points import (
-    EXTRA,
-    LARGEST_INNER,
-    LARGEST_WEIGHT,
-    ROWS,
-    GridPoints,
-    byte_digits,
-    digits,
-    from_byte_digits,
-    half_squares_of,
-    integer_product,
-)
+from .tracked_points import EXTRA, ROWS, GridPoints, half_squares_of
 
 SINGLE, DOUBLE = 2.0**-24, 2.0**-53
 LEAST_EXPONENT = -80.0  # of a weight that is cut to zero anyway

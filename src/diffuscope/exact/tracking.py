@@ -4,7 +4,7 @@ A sampler evaluates :math:`D(x_t) = \sum_i w_i y_i` at a dozen or more noise lev
 float32 with all N points at each, 4 N d operations for every sample. `TrackedEmpirical` gives the same D with a bound
 on its error that counts every rounding, at a fraction of the time:
 
-- **Products of 8-bit integers**, which are exact (`tracked_points`), with as many digits as the tolerance needs.
+- **Products of 8-bit integers**, which are exact (`_integers`), with as many digits as the tolerance needs.
 - **Tracking** (`tracked_scores`): on a deterministic trajectory a query is nearly a multiple of the one before it, so
   one or two digits of the difference suffice, instead of three or four of the query.
 - **Frozen survivors** (`tracked_survivors`): below a noise level of about the distance between neighbors, few points
@@ -40,11 +40,12 @@ from torch import Tensor
 from diffuscope.errors import InputError
 
 from ._finite_set import Denoised
+from ._integers import LARGEST_INNER, integer_products_are_exact, integer_products_are_fast
 from ._posterior import Noised
 from ._screening import PointTable
 from .distribution import Batch, Level, checked_levels, over_events
 from .empirical import Empirical, EmpiricalCovariance
-from .tracked_points import GridPoints, integer_products_are_exact, integer_products_are_fast
+from .tracked_points import GridPoints
 from .tracked_scores import SINGLE, TrackedLevel, TrackedScores, float64_mean
 from .tracked_survivors import Survivors, select
 
@@ -78,10 +79,9 @@ class TrackedEmpirical:
         self._tolerance = checked_tolerance(tolerance)
         self._empirical = data if isinstance(data, Empirical) else Empirical(data)
         self._table: PointTable = self._empirical._table
-        on_cpu = self._table.points.device.type == "cpu"
-        integers = on_cpu and integer_products_are_exact(min(self._table.points.shape[1], 2**16))
-        integers = integers and integer_products_are_fast()
-        self._grid = GridPoints.of(self._table) if integers and self._table.points.shape[1] <= 2**16 else None
+        d, on_cpu = self._table.points.shape[1], self._table.points.device.type == "cpu"
+        integers = on_cpu and d <= LARGEST_INNER and integer_products_are_exact(d) and integer_products_are_fast()
+        self._grid = GridPoints.of(self._table) if integers else None
         self._blocks: list[_Block] = []
         self.work = Work()
 
