@@ -161,7 +161,7 @@ def _stops(run: TrainingRun, stop: Stop | None, save: Callable[[], None]) -> boo
         return False
     try:
         return stop(run.step, lambda: averaged(run.denoiser, run.average))
-    except InputError:
+    except Exception:
         save()
         raise
 
