@@ -54,7 +54,38 @@ class Crash(Moons):
         return super().__call__(x_t, t)
 
 
-moons, nan, crash = Moons(), Nan(), Crash()
+class Between(Moons):
+    '''Of two processes the second fails on its own, while the first waits for it.'''
+
+    @property
+    def data_range(self):
+        if os.environ["RANK"] == "1":
+            raise KeyError("a mistake")
+        return -3.0, 3.0
+
+
+class Full(Moons):
+    '''The disk of the first process is full when the report is written.'''
+
+    def __init__(self):
+        import errno
+
+        from diffuscope.audit import AuditResult
+
+        def save(result, folder):
+            raise OSError(errno.ENOSPC, "No space left on device", "report.html")
+
+        if os.environ["RANK"] == "0":
+            AuditResult.save = save
+
+
+moons, nan, crash, between = Moons(), Nan(), Crash(), Between()
+
+
+def __getattr__(name):
+    if name != "full":
+        raise AttributeError(name)
+    return Full()
 """
 AUDIT = (
     "audit", "--data", "data.npz", "--data-range", "-3", "3", "--levels", "4", "--points", "150", "--generated", "300",
@@ -125,6 +156,8 @@ def test_an_audit_goes_on_in_another_number_of_processes(both):
     [
         ("models:nan", "diffuscope: --model: expected finite values, got NaN or infinity at time"),
         pytest.param("models:crash", "KeyError: 'a mistake'; the traceback is in", marks=pytest.mark.slow),
+        ("models:between", "KeyError: 'a mistake'; the traceback is in"),
+        pytest.param("models:full", "--out: the disk is full: report.html", marks=pytest.mark.slow),
         ("models:none", "diffuscope: --model: module 'models' has no 'none'"),
     ],
 )
