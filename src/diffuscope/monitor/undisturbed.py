@@ -2,7 +2,7 @@
 
 Modules within the denoiser are in evaluation mode meanwhile, so that dropout draws nothing and batch norm learns
 nothing; no gradients are recorded; an autocast around the loop is off, as distances would be rounded, too; and the
-global generators of PyTorch (of every GPU, too), NumPy and Python have their states again afterwards, whatever is drawn.
+global generators of PyTorch (of GPUs, too), NumPy and Python have their states again afterwards, whatever is drawn.
 """
 
 import random
