@@ -19,8 +19,9 @@ is within `alone`.
 
 import atexit
 import gc
+import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -248,6 +249,24 @@ def said_by_process_0(value: bool, device: torch.device) -> bool:
     shared = torch.tensor([value], dtype=torch.uint8, device=device)
     dist.broadcast(shared, 0)
     return bool(shared.item())
+
+
+def require_same(given: Mapping[str, object]) -> None:
+    """Raises InputError, in all processes, unless all have the same of each name; values as JSON has them.
+
+    Otherwise one result would be made of several models, data or seeds.
+    """
+    if processes() == 1:
+        return
+    told: list[dict[str, object]] = [{}] * processes()
+    dist.all_gather_object(told, json.loads(json.dumps(dict(given))), group=_HERE.host)
+    differ = [name.partition(".")[0] for name in given if any(each.get(name) != told[0].get(name) for each in told)]
+    if differ or any(each.keys() != told[0].keys() for each in told):
+        names = ", ".join(dict.fromkeys(differ)) or "torchrun"
+        raise InputError(
+            f"{names}: expected the same in all processes of torchrun, got others in some; draw weights and data from a "
+            "fixed seed"
+        )
 
 
 def wait_for_all() -> None:

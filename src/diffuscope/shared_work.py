@@ -97,23 +97,6 @@ def told_by_process_0(make: Callable[[], Made]) -> Made:
     return _of_json(shared([lambda: _as_json(make())])[0])
 
 
-def require_same(given: Mapping[str, object]) -> None:
-    """Raises InputError, in all processes, unless all have the same of each name; values as JSON has them.
-
-    Otherwise the pieces of one result would be of several models, data or seeds.
-    """
-    if sharers() == 1:
-        return
-    # as many pieces as processes: each makes its own
-    told = [_of_json(part) for part in shared([lambda: _as_json(dict(given))] * processes())]
-    differ = [name for name in given if any(each[name] != told[0][name] for each in told)]
-    if differ:
-        raise InputError(
-            f"{', '.join(differ)}: expected the same in all processes of torchrun, got others in some; draw weights "
-            "and data from a fixed seed"
-        )
-
-
 def _array(piece: Callable[[], Tensor]) -> Arrays:
     return {"array": piece().detach().cpu().numpy()}
 

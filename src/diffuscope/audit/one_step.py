@@ -14,12 +14,11 @@ import torch
 
 from diffuscope import streams
 from diffuscope.denoisers import Denoiser, tensors_within
-from diffuscope.distributed import rank
+from diffuscope.distributed import rank, require_same
 from diffuscope.errors import InputError
 from diffuscope.files import sole_writer
 from diffuscope.progress import progress_bar
 from diffuscope.samplers import consistency_samples, consistency_times, generate, is_one_step
-from diffuscope.shared_work import require_same
 from diffuscope.source import source_fingerprint
 from diffuscope.store import Arrays, Store
 

@@ -13,11 +13,10 @@ from torch import Tensor
 
 from diffuscope.data import DataSet
 from diffuscope.denoisers import Denoiser
-from diffuscope.distributed import rank, sharing
+from diffuscope.distributed import rank, require_same, sharing
 from diffuscope.files import sole_writer
 from diffuscope.memory import require_memory
 from diffuscope.progress import progress_bar
-from diffuscope.shared_work import require_same
 from diffuscope.store import Store
 
 from . import questions

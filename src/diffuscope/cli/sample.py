@@ -11,7 +11,7 @@ import tyro
 from PIL import Image
 
 from diffuscope.denoisers import Denoiser, on_device, tensors_within
-from diffuscope.distributed import of_process_0, process_group, rank, sharers, sharing
+from diffuscope.distributed import of_process_0, process_group, processes, rank, require_same, sharing
 from diffuscope.errors import InputError
 from diffuscope.files import save_arrays
 from diffuscope.samplers import (
@@ -28,7 +28,6 @@ from diffuscope.samplers import (
     cycled,
     generate,
 )
-from diffuscope.shared_work import require_same
 from diffuscope.streams import SEEDS, require_seed
 
 from .options import DeviceOptions, require_within, writing
@@ -91,7 +90,7 @@ class Sample:
                 "model: expected the shape of one sample, as .event_shape, or as ?event_shape=3,32,32 of a library's "
                 f"model, got {self.model}, which does not state it"
             )
-        if sharers() > 1:
+        if processes() > 1:
             from diffuscope.audit.fingerprint import digest  # which one process need not wait for
 
             require_same({"model": digest(*tensors_within(denoiser))})
