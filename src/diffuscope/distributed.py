@@ -264,8 +264,8 @@ def require_same(given: Mapping[str, object]) -> None:
     if differ or any(each.keys() != told[0].keys() for each in told):
         names = ", ".join(dict.fromkeys(differ)) or "torchrun"
         raise InputError(
-            f"{names}: expected the same in all processes of torchrun, got others in some; draw weights and data from a "
-            "fixed seed"
+            f"{names}: expected the same in all processes of torchrun, got others in some; draw weights and data from "
+            "a fixed seed"
         )
 
 

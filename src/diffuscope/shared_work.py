@@ -33,7 +33,6 @@ from diffuscope.distributed import (
     said_of,
     sharers,
 )
-from diffuscope.errors import InputError
 
 Made = TypeVar("Made")
 Arrays = dict[str, ndarray]

@@ -85,8 +85,8 @@ def train(
     share every batch (see `diffuscope.distributed`).
 
     Raises InputError if denoiser, data, labels and checkpoint do not fit together, if processes were given different
-    ones, if the loss or the gradient is no
-    longer finite (before any weight changes; the last checkpoint stays), and if a checkpoint cannot be written.
+    settings or data, if the loss or the gradient is no longer finite (before any weight changes; the last checkpoint
+    stays), and if a checkpoint cannot be written.
     """
     run = TrainingRun(denoiser, data, settings, labels)
     if processes() > 1:
