@@ -258,8 +258,8 @@ def require_same(given: Mapping[str, object]) -> None:
     """
     if processes() == 1:
         return
-    told: list[dict[str, object]] = [{}] * processes()
-    dist.all_gather_object(told, json.loads(json.dumps(dict(given))), group=_HERE.host)
+    told: list[dict[str, str]] = [{}] * processes()
+    dist.all_gather_object(told, {name: json.dumps(value) for name, value in given.items()}, group=_HERE.host)
     differ = [name.partition(".")[0] for name in given if any(each.get(name) != told[0].get(name) for each in told)]
     if differ or any(each.keys() != told[0].keys() for each in told):
         names = ", ".join(dict.fromkeys(differ)) or "torchrun"
