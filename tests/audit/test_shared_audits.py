@@ -29,7 +29,7 @@ def test_an_audit_whose_searches_are_shared_is_that_of_each_process_alone(two, c
     """Samples of data held as bytes, latents, a one-step model, a denoiser: every number, bit for bit."""
     for each in two:
         found = each[case]
-        assert len(found["alone"]["findings"]) >= 4
+        assert found["alone"]["findings"]["memorized"]
         assert found["searches"] > 0
         assert found["shared"] == found["alone"]
     assert two[0][case]["shared"] == two[1][case]["shared"]
@@ -37,9 +37,7 @@ def test_an_audit_whose_searches_are_shared_is_that_of_each_process_alone(two, c
 
 def test_copies_are_found_by_a_shared_search(two):
     """10 of 150 samples are training examples: the search is asked something."""
-    found = two[0]["of_bytes"]["shared"]["findings"]["memorized"]
-    (copies,) = (finding for finding in found if finding["name"] == "memorized.copies")
-    assert copies["tone"] == "alarm"
+    assert two[0]["of_bytes"]["shared"]["verdict"]["word"] == "copies"
 
 
 @pytest.mark.parametrize(("what", "name"), [("seeds", "settings"), ("weights", "model")])
