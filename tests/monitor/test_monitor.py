@@ -175,6 +175,18 @@ def test_compiled_in_half_precision_or_fed_by_workers_it_is_the_same_bit_for_bit
     assert [name for name, x in without.items() if not torch.equal(x, watched[name])] == []
 
 
+def test_within_an_autocast_a_look_measures_what_it_does_without(data):
+    """Distances and products of the audit would be rounded to 8 bits, too."""
+    looks = []
+    for enabled in (False, True):
+        monitor = quiet(data)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            monitor(10, copying_model(data, 0.1))
+            assert torch.is_autocast_enabled("cpu") == enabled
+        looks.append(replace(monitor.looks[0], seconds=0.0))
+    assert looks[0] == looks[1]
+
+
 def global_states() -> tuple[object, ...]:
     numpy = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
     return random.getstate(), numpy["key"].tolist(), numpy["pos"], torch.get_rng_state().tolist()
