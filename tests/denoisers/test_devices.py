@@ -201,7 +201,7 @@ def test_a_model_that_was_moved_can_be_moved_back_and_copied():
     assert answer.device.type == "cpu"
     assert torch.equal(answer, expected)
     torch.testing.assert_close(copied(X, TIMES[0]), expected)
-    assert device_of(copied) == ELSEWHERE
+    assert device_of(copied).type == ELSEWHERE.type
     again = on_device(on_device(here, ELSEWHERE), ELSEWHERE)
     assert len(again._forward_hooks) == 1
     torch.testing.assert_close(again(X, TIMES[0]), expected)

@@ -30,7 +30,7 @@ def undisturbed(denoiser: object) -> Iterator[None]:
 
 @contextmanager
 def _without_autocast() -> Iterator[None]:
-    """Off; and nothing kept of one within the model, as PyTorch before 2.13 may use casts without gradients again."""
+    """Off; and nothing kept of one within the model, as some PyTorch uses casts without gradients again."""
     kept = torch.is_autocast_cache_enabled()
     torch.set_autocast_cache_enabled(False)
     try:
