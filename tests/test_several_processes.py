@@ -57,8 +57,6 @@ class Crash(Moons):
         return super().__call__(x_t, t)
 
 
-
-
 class ByClass(Moons):
     classes = 2
 
@@ -66,7 +64,38 @@ class ByClass(Moons):
         return super().__call__(x_t, t) + (0 if y is None or int(y) == 2 else 1e-3 * int(y))
 
 
-moons, nan, crash, by_class = Moons(), Nan(), Crash(), ByClass()
+class Between(Moons):
+    '''Of two processes the second fails on its own, while the first waits for it.'''
+
+    @property
+    def data_range(self):
+        if os.environ["RANK"] == "1":
+            raise KeyError("a mistake")
+        return -3.0, 3.0
+
+
+class Full(Moons):
+    '''The disk of the first process is full when the report is written.'''
+
+    def __init__(self):
+        import errno
+
+        from diffuscope.audit import AuditResult
+
+        def save(result, folder):
+            raise OSError(errno.ENOSPC, "No space left on device", "report.html")
+
+        if os.environ["RANK"] == "0":
+            AuditResult.save = save
+
+
+moons, nan, crash, between, by_class = Moons(), Nan(), Crash(), Between(), ByClass()
+
+
+def __getattr__(name):
+    if name != "full":
+        raise AttributeError(name)
+    return Full()
 """
 AUDIT = (
     "audit", "--data", "data.npz", "--data-range", "-3", "3", "--levels", "4", "--points", "150", "--generated", "300",
@@ -163,6 +192,8 @@ def test_the_small_model_that_one_process_trained_is_read_by_the_others(tmp_path
     [
         ("models:nan", "diffuscope: --model: expected finite values, got NaN or infinity at time"),
         pytest.param("models:crash", "KeyError: 'a mistake'; the traceback is in", marks=pytest.mark.slow),
+        ("models:between", "KeyError: 'a mistake'; the traceback is in"),
+        pytest.param("models:full", "--out: the disk is full: report.html", marks=pytest.mark.slow),
         ("models:none", "diffuscope: --model: module 'models' has no 'none'"),
     ],
 )

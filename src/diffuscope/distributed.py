@@ -9,7 +9,9 @@ the rows :math:`rB/R .. (r+1)B/R - 1` of a batch that all have drawn from equal 
 so that R processes take the same step as one process with the same batch, up to the order of summation, and the state
 does not depend on R: a run can resume with another number of processes. (An objective that draws its own random
 numbers draws different ones in each process; batch norm, whose statistics would be those of a share, is refused.) If
-process 0 fails to write, the error is raised in all processes.
+process 0 fails to write, the error is raised in all processes. An error that one process alone meets, between two
+meetings, ends it, and the others at their next meeting; torchrun ends whoever is not on the way to one. Nothing waits
+for a time limit of its own: some work takes hours.
 
 Other work is shared where a caller says that all processes do the same, by `sharing` (see `shared_work`), and nothing
 is within `alone`.
@@ -17,8 +19,9 @@ is within `alone`.
 
 import atexit
 import gc
+import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,7 +35,20 @@ from torch import Tensor
 from diffuscope.errors import InputError
 
 Made = TypeVar("Made")
+ENDED = "torchrun: expected all processes to go on, and one has ended"
 PATIENCE = timedelta(days=30)  # of a process for the others; torchrun ends them all when one has ended
+
+
+class FailedElsewhereError(InputError):
+    """The InputError of another process, raised here too."""
+
+    elsewhere = True
+
+
+class CrashedElsewhereError(RuntimeError):
+    """Any other error of another process, raised here too."""
+
+    elsewhere = True
 
 
 @dataclass
@@ -42,6 +58,7 @@ class _Here:
     host: "dist.ProcessGroup | None" = None  # of tensors on the CPU, joined by `process_group`
     alone: int = 0  # depths of blocks
     sharing: int = 0
+    shared: int = 0  # blocks of sharing so far
 
 
 _HERE = _Here()
@@ -52,13 +69,17 @@ def process_group(device: torch.device | None = None) -> Iterator[torch.device]:
     """Under `torchrun`, join the other processes (NCCL on GPUs, Gloo on CPUs) until the block ends; else do nothing.
 
     Yields the device of this process: `device`, or else under `torchrun` its GPU if there are any, otherwise the CPU.
-    Raises InputError for more processes than GPUs.
+    Raises InputError for more processes than GPUs, and FailedElsewhereError at the end of the block if it ended because
+    another process has.
     """
     if not dist.is_torchelastic_launched():
         yield torch.device("cpu") if device is None else device
         return
     cuda = torch.cuda.is_available() if device is None else device.type == "cuda"
-    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
+    if not cuda:
+        device = torch.device("cpu")
+    elif device is None or device.index is None:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     if cuda:
         if int(os.environ["LOCAL_RANK"]) >= torch.cuda.device_count():
             raise InputError(
@@ -70,6 +91,11 @@ def process_group(device: torch.device | None = None) -> Iterator[torch.device]:
     _HERE.host = dist.new_group(backend="gloo", timeout=PATIENCE) if cuda else dist.group.WORLD  # pyright: ignore[reportAttributeAccessIssue]
     try:
         yield device
+    except RuntimeError as error:
+        # what PyTorch says in the processes that are left, also of the gradients that a backward pass averages
+        if isinstance(error, dist.DistError) or "gloo/transport" in str(error):
+            raise FailedElsewhereError(ENDED) from error
+        raise
     finally:
         _HERE.host = None
         # Gloo's threads abort the process unless they end before the interpreter shuts down; they end with the last
@@ -110,10 +136,16 @@ def sharing() -> Iterator[None]:
             yield
         return
     _HERE.sharing += 1
+    _HERE.shared += 1
     try:
         yield
     finally:
         _HERE.sharing -= 1
+
+
+def blocks_of_sharing() -> int:
+    """How many blocks of `sharing` this process has entered: equal in processes that do the same."""
+    return _HERE.shared
 
 
 def sharers() -> int:
@@ -152,20 +184,35 @@ def summed(values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
 
 
 def made_by_all(make: Callable[[], Made]) -> Made:
-    """The result of `make` in every process; an InputError in any of them is raised in all, that of the least rank."""
+    """The result of `make` in every process; an error in any of them is raised in all, that of the least rank."""
     if processes() == 1:
         return make()
-    made, message = None, ""
-    try:
-        made = make()
-    except InputError as error:
-        message = str(error)
-    messages: list[str] = [""] * processes()
-    dist.all_gather_object(messages, message, group=_HERE.host)
-    for each in messages:
-        if each:
-            raise InputError(each)
+    made, own = _tried(make)
+    told: list[tuple[bool, str] | None] = [None] * processes()
+    dist.all_gather_object(told, said_of(own), group=_HERE.host)
+    for each_rank, each in enumerate(told):
+        if each is not None:
+            raise own if own is not None and each_rank == rank() else error_elsewhere(*each)
     return cast(Made, made)
+
+
+def _tried(make: Callable[[], Made]) -> tuple[Made | None, Exception | None]:
+    try:
+        return make(), None
+    except Exception as error:
+        return None, error
+
+
+def said_of(error: Exception | None) -> tuple[bool, str] | None:
+    """What the other processes are told of an error: whether it is an InputError, and its line."""
+    if error is None:
+        return None
+    return (True, str(error)) if isinstance(error, InputError) else (False, f"{type(error).__name__}: {error}")
+
+
+def error_elsewhere(is_input: bool, line: str) -> FailedElsewhereError | CrashedElsewhereError:
+    """The error to raise for that of another process."""
+    return FailedElsewhereError(line) if is_input else CrashedElsewhereError(line)
 
 
 def gathered(rows: Shaped[Tensor, " share"]) -> Shaped[Tensor, " batch"]:
@@ -177,20 +224,21 @@ def gathered(rows: Shaped[Tensor, " share"]) -> Shaped[Tensor, " batch"]:
     return torch.cat(shares)
 
 
-def of_process_0(make: Callable[[], Made], device: torch.device) -> Made | None:
-    """The result of `make` in process 0, None in the others, which wait for it; an InputError is raised in all."""
+def of_process_0(make: Callable[[], Made], device: torch.device | None = None) -> Made | None:
+    """The result of `make` in process 0, None in the others, which wait for it; an error is raised in all.
+
+    In a group that others made, words travel by its `device`.
+    """
     if processes() == 1:
         return make()
-    made, messages = None, [""]
+    made, own = None, None
     if rank() == 0:
-        try:
-            with alone():  # the others wait
-                made = make()
-        except InputError as error:
-            messages = [str(error)]
-    dist.broadcast_object_list(messages, 0, device=device)
-    if messages[0]:
-        raise InputError(messages[0])
+        with alone():  # the others wait
+            made, own = _tried(make)
+    told = [said_of(own)]
+    dist.broadcast_object_list(told, 0, group=_HERE.host, device=device if _HERE.host is None else None)
+    if told[0] is not None:
+        raise error_elsewhere(*told[0]) if own is None else own
     return made
 
 
@@ -201,6 +249,24 @@ def said_by_process_0(value: bool, device: torch.device) -> bool:
     shared = torch.tensor([value], dtype=torch.uint8, device=device)
     dist.broadcast(shared, 0)
     return bool(shared.item())
+
+
+def require_same(given: Mapping[str, object]) -> None:
+    """Raises InputError, in all processes, unless all have the same of each name; values as JSON has them.
+
+    Otherwise one result would be made of several models, data or seeds.
+    """
+    if processes() == 1:
+        return
+    told: list[dict[str, str]] = [{}] * processes()
+    dist.all_gather_object(told, {name: json.dumps(value) for name, value in given.items()}, group=_HERE.host)
+    differ = [name.partition(".")[0] for name in given if any(each.get(name) != told[0].get(name) for each in told)]
+    if differ or any(each.keys() != told[0].keys() for each in told):
+        names = ", ".join(dict.fromkeys(differ)) or "torchrun"
+        raise InputError(
+            f"{names}: expected the same in all processes of torchrun, got others in some; draw weights and data from "
+            "a fixed seed"
+        )
 
 
 def wait_for_all() -> None:

@@ -3,3 +3,7 @@
 
 class InputError(ValueError):
     """Bad input. The command line prints the message alone and exits with code 2."""
+
+
+class NotFiniteError(InputError):
+    """A model's answer is NaN or infinite: no argument is wrong, as of a training that has diverged."""

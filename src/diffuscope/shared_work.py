@@ -21,25 +21,23 @@ from jaxtyping import Shaped, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from diffuscope.distributed import alone, host_group, processes, rank, sharers
-from diffuscope.errors import InputError
+from diffuscope.distributed import (
+    ENDED,
+    FailedElsewhereError,
+    alone,
+    blocks_of_sharing,
+    error_elsewhere,
+    host_group,
+    processes,
+    rank,
+    said_of,
+    sharers,
+)
 
 Made = TypeVar("Made")
 Arrays = dict[str, ndarray]
 ERROR = "error"  # the name under which a process tells why it failed
 _CALLS = itertools.count()
-
-
-class FailedElsewhereError(InputError):
-    """The InputError of another process, raised here too."""
-
-    elsewhere = True
-
-
-class CrashedElsewhereError(RuntimeError):
-    """Any other error of another process, raised here too."""
-
-    elsewhere = True
 
 
 def shared(pieces: Sequence[Callable[[], Arrays]]) -> list[Arrays]:
@@ -61,15 +59,14 @@ def shared(pieces: Sequence[Callable[[], Arrays]]) -> list[Arrays]:
             for index in its_own:
                 mine[str(index)] = pieces[index]()
     except Exception as error:
-        own, mine = error, {ERROR: _told(error)}
+        own, mine = error, {ERROR: _as_json(said_of(error))}
     made: dict[str, Arrays] = {}
     for failed, found in enumerate(_exchanged(_packed(mine), len(pieces))):
         part = _unpacked(found)
         if ERROR in part:
             if failed == rank() and own is not None:
                 raise own
-            is_input, said = json.loads(part[ERROR]["json"].tobytes())
-            raise FailedElsewhereError(said) if is_input else CrashedElsewhereError(said)
+            raise error_elsewhere(*_of_json(part[ERROR]))
         made |= part
     return [made.get(str(index), {}) for index in range(len(pieces))]
 
@@ -96,7 +93,7 @@ def told_by_process_0(make: Callable[[], Made]) -> Made:
     """What `make` returns in process 0, in all processes; if there are several, as JSON would have it."""
     if sharers() == 1:
         return make()
-    return json.loads(shared([lambda: _as_json(make())])[0]["json"].tobytes())
+    return _of_json(shared([lambda: _as_json(make())])[0])
 
 
 def _array(piece: Callable[[], Tensor]) -> Arrays:
@@ -107,9 +104,8 @@ def _as_json(value: object) -> Arrays:
     return {"json": np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)}
 
 
-def _told(error: Exception) -> Arrays:
-    is_input = isinstance(error, InputError)
-    return _as_json((is_input, str(error) if is_input else f"{type(error).__name__}: {error}"))
+def _of_json(made: Arrays) -> Any:
+    return json.loads(made["json"].tobytes())
 
 
 def _packed(made: Mapping[str, Arrays]) -> UInt8[Tensor, " bytes"]:
@@ -130,11 +126,11 @@ def _unpacked(content: UInt8[Tensor, " bytes"]) -> dict[str, Arrays]:
 
 def _exchanged(mine: UInt8[Tensor, " bytes"], pieces: int) -> list[Tensor]:
     """The bytes of every process; FailedElsewhereError where one of them has ended."""
-    here = torch.tensor([next(_CALLS), pieces, len(mine)])
+    here = torch.tensor([next(_CALLS), blocks_of_sharing(), pieces, len(mine)])
     heads = _of_all(here)
-    if any(not torch.equal(head[:2], here[:2]) for head in heads):
+    if any(not torch.equal(head[:-1], here[:-1]) for head in heads):
         raise RuntimeError("the processes of one run no longer do the same")
-    sizes = [int(head[2]) for head in heads]
+    sizes = [int(head[-1]) for head in heads]
     padded = torch.zeros(max(sizes), dtype=torch.uint8)
     padded[: len(mine)] = mine
     return [part[:size] for part, size in zip(_of_all(padded), sizes, strict=True)]
@@ -146,5 +142,5 @@ def _of_all(mine: Tensor) -> list[Tensor]:
     try:
         dist.all_gather(found, mine, group=host_group())
     except RuntimeError as error:
-        raise FailedElsewhereError("torchrun: expected all processes to go on, and one has ended") from error
+        raise FailedElsewhereError(ENDED) from error
     return found

@@ -4,6 +4,7 @@ PyTorch's lazy backend is a second device on any machine: it computes the same n
 tensors with those of the CPU.
 """
 
+import copy
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -188,3 +189,19 @@ def test_the_device_is_what_pytorch_means_by_it_or_a_line(monkeypatch, gpus, tor
         assert str(error.value) == expected
     else:
         assert chosen_device(name) == torch.device(expected)
+
+
+def test_a_model_that_was_moved_can_be_moved_back_and_copied():
+    """Its hooks for the other device are gone, and a copy has hooks of its own."""
+    expected = preconditioned()(X, TIMES[0])
+    model = on_device(preconditioned(), ELSEWHERE)
+    copied = copy.deepcopy(model)
+    here = on_device(model, torch.device("cpu"))
+    answer = here(X, TIMES[0])
+    assert answer.device.type == "cpu"
+    assert torch.equal(answer, expected)
+    torch.testing.assert_close(copied(X, TIMES[0]), expected)
+    assert device_of(copied).type == ELSEWHERE.type
+    again = on_device(on_device(here, ELSEWHERE), ELSEWHERE)
+    assert len(again._forward_hooks) == 1
+    torch.testing.assert_close(again(X, TIMES[0]), expected)

@@ -35,6 +35,27 @@ def test_a_model_that_is_the_distribution_of_the_data_is_asked_100_times_and_not
 
 
 @pytest.mark.usefixtures("quick_power")
+@pytest.mark.parametrize("kinds", [150, 2000])
+def test_data_that_repeat_themselves_are_no_reason_to_stop(kinds):
+    """Training examples, held-out ones and samples drawn from so many values: many are equal, and none is a copy."""
+    generator = torch.Generator().manual_seed(kinds)
+    values = gaussian_data(train=kinds).train
+    data = gaussian_data()
+
+    def some(n: int) -> torch.Tensor:
+        return values[torch.randint(kinds, (n,), generator=generator)]
+
+    data.train[:], data.heldout[:] = some(len(data.train)), some(len(data.heldout))
+    searches, words, equal = search_of(data), [], 0
+    for k in range(1, 41):
+        samples = some(SAMPLES)
+        equal += int((torch.cdist(samples, data.train).amin(1) == 0).sum())
+        words.append(judged_copies(samples, searches, rate=RATE, level=level_of_look(k, 0.01), seed=0).word)
+    assert equal > 40
+    assert "copies" not in words
+
+
+@pytest.mark.usefixtures("quick_power")
 def test_the_p_values_of_models_that_do_not_copy_are_no_smaller_than_uniform():
     """150 data sets, one look at each: P(p <= a) <= a, up to 3 standard errors."""
     p_values = []

@@ -126,6 +126,67 @@ def test_a_training_with_the_monitor_is_the_training_without_it_bit_for_bit(data
     assert [name for name, x in without.items() if not torch.equal(x, watched[name])] == []
 
 
+def watched_loop(data, monitor: Monitor | None, *, compiled: bool, precision: str, workers: int) -> dict[str, Tensor]:
+    """A loop over a DataLoader as people write it, all of it in one autocast; the weights after 12 steps."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(12, 16), nn.SiLU(), nn.Dropout(0.2), nn.Linear(16, 12))
+    called = torch.compile(network, backend="eager") if compiled else network
+    optimizer, step = torch.optim.Adam(network.parameters(), lr=1e-3), 0
+
+    class Plain(nn.Module):
+        """x + the network's answer, of which the noise level is no input."""
+
+        schedule = VE(0.01, 40.0)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.fresh = called, nn.Linear(2, 2)  # whose weights are drawn whenever this is made
+
+        def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+            del t
+            return x_t + self.network(x_t / 40)
+
+    rows = torch.utils.data.TensorDataset(data.train)
+    loader = torch.utils.data.DataLoader(rows, batch_size=40, shuffle=True, num_workers=workers)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+        for _ in range(3):
+            for (x,) in loader:  # 40, 40, 40 and 30 examples
+                step += 1
+                optimizer.zero_grad()
+                (called(x + torch.randn_like(x)) - x).float().square().mean().backward()
+                optimizer.step()
+                torch.clear_autocast_cache()
+                if monitor is not None:
+                    monitor.after_step(step, Plain)
+    return {name: x.clone() for name, x in network.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("compiled", "precision", "workers"), [(False, "bfloat16", 0), (True, "float32", 0), (False, "float32", 1)]
+)
+def test_compiled_in_half_precision_or_fed_by_workers_it_is_the_same_bit_for_bit(data, compiled, precision, workers):
+    chosen = {"compiled": compiled, "precision": precision, "workers": workers}
+    with torch.random.fork_rng():
+        without = watched_loop(data, None, **chosen)
+        monitor = quiet(data, every=5)
+        watched = watched_loop(data, monitor, **chosen)
+    assert [look.step for look in monitor.looks] == [5, 10]
+    assert "cannot-tell" not in {look.word for look in monitor.looks}
+    assert [name for name, x in without.items() if not torch.equal(x, watched[name])] == []
+
+
+def test_within_an_autocast_a_look_measures_what_it_does_without(data):
+    """Distances and products of the audit would be rounded to 8 bits, too."""
+    looks = []
+    for enabled in (False, True):
+        monitor = quiet(data)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            monitor(10, copying_model(data, 0.1))
+            assert torch.is_autocast_enabled("cpu") == enabled
+        looks.append(replace(monitor.looks[0], seconds=0.0))
+    assert looks[0] == looks[1]
+
+
 def global_states() -> tuple[object, ...]:
     numpy = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
     return random.getstate(), numpy["key"].tolist(), numpy["pos"], torch.get_rng_state().tolist()
@@ -254,10 +315,63 @@ def test_a_model_that_diverges_is_a_look_that_cannot_tell_and_a_mistake_shows_at
     assert "expected finite values, got NaN or infinity" in last.sentence
     assert math.isnan(read_looks(tmp_path / "monitor.jsonl")[1].copied)
     assert "Cannot tell whether it copies" in monitor.report().read_text()
-    with pytest.raises(InputError, match="model: expected finite values"):
-        quiet(data)(10, model)
+    # also at the first look of a run: no argument is wrong
+    early = quiet(data)
+    assert not early(10, model)
+    assert early.looks[0].word == "cannot-tell"
+    model.broken = False
+    assert not early(20, model)
+    assert early.looks[1].word == "not-detected"
     with pytest.raises(InputError, match=r"denoiser: expected an object called with x_t and t that has a `schedule`"):
         quiet(data)(10, nn.Linear(2, 2))
+
+
+class Failing(Broken):
+    """A model that cannot be called from its second look on."""
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        if self.broken:
+            raise RuntimeError("CUDA error:\n out of memory")
+        return self.inner(x_t, t)
+
+
+def test_after_the_first_look_no_error_of_a_look_ends_the_training(data, tmp_path):
+    """The model's, the logger's and the disk's are said in a line each; at the first look they are raised."""
+    said: list[str] = []
+
+    def log(_, step: int) -> None:
+        if step == 30:
+            raise ConnectionError("no network")
+
+    model = Failing(copying_model(data, 0.0))
+    monitor = quiet(data, out=tmp_path / "out", show=said.append, log=log)
+    assert not monitor(10, model)
+    model.broken = True
+    assert not monitor(20, model)
+    model.broken = False
+    shown = "step 20: Cannot tell whether it copies: RuntimeError: CUDA error: out of memory."
+    assert said[-1] == shown
+    assert not monitor(30, model)
+    assert said[-1] == "step 30: this look was not kept (ConnectionError: no network)."
+    # a folder in the place of the log, as a disk that is full for a while
+    path = tmp_path / "out" / "monitor.jsonl"
+    kept = path.read_bytes()
+    path.unlink()
+    path.mkdir()
+    assert not monitor(40, model)
+    assert said[-1].startswith(f"step 40: this look was not kept (out: cannot write {path}")
+    path.rmdir()
+    path.write_bytes(kept + b'{"step": 40, "lo')  # part of a line was written
+    assert not monitor(50, model)
+    assert [look.step for look in read_looks(path)] == [10, 20, 30, 40, 50]
+    assert [look.word == "cannot-tell" for look in monitor.looks] == [False, True, False, False, False]
+    model.broken = True
+    for chosen, error in (({}, RuntimeError), ({"log": lambda *_: 1 / 0}, RuntimeError)):
+        with pytest.raises(error, match="out of memory"):
+            quiet(data, **chosen)(10, model)
+    model.broken = False
+    with pytest.raises(ZeroDivisionError):
+        quiet(data, log=lambda *_: 1 / 0)(10, model)
 
 
 def test_without_stop_on_it_only_watches(data):

@@ -34,6 +34,21 @@ def test_the_p_value_is_the_probability_among_all_orders_of_samples_and_heldout_
     assert p_values.min() == pytest.approx(2 / 126)
 
 
+@pytest.mark.parametrize("values", [(0, 0, 0, 1, 1, 2, 2, 2, 3), (0, 0, 0, 0, 0, 0, 1, 2, 3), (5,) * 9])
+def test_ties_and_duplicates_make_the_test_no_less_careful(values):
+    """Nine values, of which any four are the held-out examples': 126 equally likely choices, P(p <= a) <= a."""
+    found = []
+    for chosen in combinations(range(9), 5):
+        samples = np.array([values[i] for i in chosen], dtype=float)
+        heldout = np.array([values[i] for i in range(9) if i not in chosen], dtype=float)
+        found.append(rank_p_value(conformal_p_values(samples, heldout), 4))
+    p_values = np.array(found)
+    for level in np.unique(p_values):
+        assert (p_values <= level).mean() <= level + 1e-12
+    if len(set(values)) == 1:
+        assert (p_values == 1).all()  # who is as close is not closer
+
+
 def test_samples_below_all_heldout_examples_have_the_probability_of_their_draw():
     for x, m in ((3, 40), (12, 898)):
         p_values = np.full(50, 1.0)

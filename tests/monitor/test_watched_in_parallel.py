@@ -24,6 +24,12 @@ def test_process_0_looks_and_both_stop(tmp_path):
     assert first["asked"] == second["asked"] == [1, 2, 3, 4]
     assert first["weights"] == second["weights"]
     assert (first["looks"], second["looks"]) == ([2, 4], [])
+    assert (tmp_path / "monitor.html").exists()
+    # a look that fails in process 0 ends neither; at the first look both raise
+    assert first["later"] == second["later"] == [False, False, True]
+    assert [look.word for look in read_looks(tmp_path / "later" / "monitor.jsonl")][1:] == ["cannot-tell", "copies"]
+    assert first["first"] == "KeyError: 'a mistake'"
+    assert second["first"] == "CrashedElsewhereError: KeyError: 'a mistake'"
     assert [(look.word, look.stop) for look in read_looks(tmp_path / "monitor.jsonl")] == [
         ("not-detected", False), ("copies", True)
     ]  # fmt: skip

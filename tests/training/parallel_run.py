@@ -116,6 +116,7 @@ def main(folder: Path) -> None:
             "uneven": refusal(SmallDenoiser(3), TrainingSettings(steps=3, batch_size=15)),
             "batch norm": refusal(ConvolutionalDenoiser(), TrainingSettings(steps=3, batch_size=16)),
             "unused": refusal(Unused(), TrainingSettings(steps=3, batch_size=16)),
+            "seeds": refusal(SmallDenoiser(3), TrainingSettings(steps=3, batch_size=16, seed=rank())),
             "no place": refusal(SmallDenoiser(3), TrainingSettings(steps=3, batch_size=16), nowhere),
         }
         (folder / f"found{rank()}.json").write_text(json.dumps(found))

@@ -91,6 +91,7 @@ def test_a_batch_that_two_cannot_share_is_refused(two):
         ("batch norm", "denoiser: network.1 is batch norm, whose statistics would be those of one process's share"),
         ("unused", "denoiser: idle takes no part in a step; expected a gradient for every parameter, or one process"),
         ("no place", "log: cannot write"),
+        ("seeds", "seed: expected the same in all processes of torchrun, got others in some"),
     ],
 )
 def test_what_two_cannot_do_and_what_one_alone_finds_is_a_line_in_both(two, what, line):

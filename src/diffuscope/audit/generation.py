@@ -60,23 +60,25 @@ def followed_samples(
     start = starting_noise(gaussian, denoiser.schedule, float(times[0]), samples, generator)
     apart = own is not None or subject.sampled is not None
 
-    def follow(batch: Batch) -> Arrays:
+    def follow(batch: Batch, count: int) -> Arrays:
+        """The samples, and the states of the first `count`."""
         kept, last = [], batch.to(device_of(denoiser))
         with torch.no_grad():
             for state in trajectory(Heun(), denoiser, last, times):
                 if bool((levels.times == state.t).any()):
-                    kept.append(state.x_t)
+                    kept.append(state.x_t.cpu()[:count].clone())
                 last = state.x_t
         return {
             "samples": evaluate(denoiser, last, float(times[-1])).cpu().numpy(),
-            "states": torch.stack(kept).cpu().numpy(),
+            "states": torch.stack(kept).numpy(),
         }
 
     batches = (start[:followed] if apart else start).split(EVALUATION_BATCH)
-    parts = shared([partial(follow, batch) for batch in batches])
+    counts = [max(0, followed - place * EVALUATION_BATCH) for place in range(len(batches))]
+    parts = shared([partial(follow, batch, count) for batch, count in zip(batches, counts, strict=True)])
     made = {
         "samples": np.concatenate([part["samples"] for part in parts]),
-        "states": np.concatenate([part["states"] for part in parts], 1)[:, :followed],
+        "states": np.concatenate([part["states"] for part in parts], 1),
     }
     if own is not None:
         made |= shared([lambda: {"samples": own(subject.maker, start, times, generator).numpy()}])[0]

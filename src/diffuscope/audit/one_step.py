@@ -14,7 +14,7 @@ import torch
 
 from diffuscope import streams
 from diffuscope.denoisers import Denoiser, tensors_within
-from diffuscope.distributed import rank
+from diffuscope.distributed import rank, require_same
 from diffuscope.errors import InputError
 from diffuscope.files import sole_writer
 from diffuscope.progress import progress_bar
@@ -71,6 +71,7 @@ def _drawn(subject: Subject, settings: Settings, out: Path | None, progress: boo
     """`settings.generated` samples of the model, with as many calls each as `settings.consistency_steps` says."""
     denoiser, shape = subject.denoiser, tuple(subject.train.shape[1:])
     times = consistency_times(denoiser, settings.consistency_steps)
+    require_same({"model": digest(*tensors_within(denoiser))})
     store = Store(out, {"one-step": _identity(denoiser, shape), "seed": settings.seed, "times": times.tolist()})
     stages = {}
     for index, first in enumerate(range(0, settings.generated, PART)):

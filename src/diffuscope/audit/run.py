@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diffuscope.data import DataSet
 from diffuscope.denoisers import Denoiser
-from diffuscope.distributed import rank, sharing
+from diffuscope.distributed import rank, require_same, sharing
 from diffuscope.files import sole_writer
 from diffuscope.memory import require_memory
 from diffuscope.progress import progress_bar
@@ -34,6 +34,15 @@ from .second_model import SecondModel, as_second, require_second
 from .session import Session
 from .subject import Settings, Subject, require_samples
 
+SAME = {  # in all processes, of what stages depend on (answers may differ in rounding), by the argument
+    "code": "code",
+    "settings": "settings",
+    "train": "train",
+    "heldout": "heldout",
+    "samples": "samples",
+    "weights": "model",
+}
+
 
 def audit_model(
     subject: Subject,
@@ -51,6 +60,8 @@ def audit_model(
     Of a model that declares `one_step = True` the samples are audited, drawn by one call each. Of a `Guided` denoiser
     samples and steps are audited, and its conditional denoiser for everything else.
     `second_model` was trained on other examples of the same distribution: do the two agree?
+    Within `distributed.process_group()` all processes must call it, and share its work; within `distributed.alone()`
+    one does all of it.
     Raises InputError where the models or the data cannot be audited.
     """
     settings, given, second = settings or Settings(), samples is not None, as_second(second_model)
@@ -112,7 +123,9 @@ def _audit(
         progress_bar(desc="audit", unit="stage", disable=not progress or rank() > 0) as bar,
         nullcontext() if out is None or rank() > 0 else sole_writer(out),
     ):
-        store, answers = Store(out, fingerprint(subject, settings, samples)), {}
+        inputs = fingerprint(subject, settings, samples)
+        require_same({SAME[name]: value for name, value in inputs.items() if name in SAME})
+        store, answers = Store(out, inputs), {}
         session = Session(subject, settings, store=store, given=samples, second=second, progress=bar)
         bar.reset(session.shared_stages + sum(question.stages(session) for question in asked))
         for name in settings.features:

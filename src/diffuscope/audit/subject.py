@@ -19,7 +19,7 @@ from torch import Tensor
 from diffuscope.byte_examples import float_parts, mean_and_variance
 from diffuscope.data import Canaries, DataSet, Table
 from diffuscope.denoisers import Batch, Denoiser, loaded_weights, require_batch
-from diffuscope.errors import InputError
+from diffuscope.errors import InputError, NotFiniteError
 from diffuscope.samplers import times_at
 from diffuscope.shared_work import shared_rows
 from diffuscope.streams import require_seed
@@ -269,7 +269,7 @@ def evaluate(denoiser: Denoiser, x_t: Batch, t: float) -> Batch:
         with torch.no_grad():
             denoised = require_batch(denoiser(part, torch.tensor(t, dtype=torch.float64)), part)
         if not bool(torch.isfinite(denoised).all()):
-            raise InputError(f"model: expected finite values, got NaN or infinity at time {t:g}")
+            raise NotFiniteError(f"model: expected finite values, got NaN or infinity at time {t:g}")
         return denoised
 
     return shared_rows(evaluated, x_t, EVALUATION_BATCH)

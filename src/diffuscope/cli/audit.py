@@ -20,7 +20,7 @@ from diffuscope.audit.subject import require_examples, require_samples
 from diffuscope.audit.verdict import Word
 from diffuscope.data import NAMES, DataSet, load_canaries, load_owners, read_samples
 from diffuscope.denoisers import Denoiser, load_denoiser, on_device
-from diffuscope.distributed import process_group, rank, sharing, wait_for_all
+from diffuscope.distributed import of_process_0, process_group, sharing
 from diffuscope.errors import InputError
 from diffuscope.shared_work import shared
 from diffuscope.training import train_denoiser
@@ -176,11 +176,7 @@ class Audit:
             )
         if words := typed.get():
             result = replace(result, recipe=command_line(["diffuscope", *words]))
-        if rank() == 0:
-            report = result.save(self.out)
-            print_verdicts(result)
-            print(f"Report: {report}")
-        wait_for_all()  # torchrun ends the others with the first that fails
+        of_process_0(lambda: write(result, self.out))
         if result.verdict.word in self.fail_on:
             sys.exit(1)
 
@@ -247,8 +243,10 @@ def require_shape(denoiser: Denoiser, data: DataSet) -> None:
         )
 
 
-def print_verdicts(result: AuditResult) -> None:
-    """Print the summary of the report."""
+def write(result: AuditResult, out: Path) -> None:
+    """Write the report and print its summary."""
+    report = result.save(out)
     print(result.verdict)
     for finding in result.verdicts:
         print(f"- {finding.title}: {finding.verdict}")
+    print(f"Report: {report}")

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from diffuscope.audit import Settings, Subject, audit_classes
+from diffuscope.audit import ClassAuditResult, Settings, Subject, audit_classes
 from diffuscope.audit.model_card import command_line
 from diffuscope.audit.verdict import Word
 from diffuscope.data import DataSet
 from diffuscope.denoisers import Denoiser, Guided, OfClass, classes_of
-from diffuscope.distributed import rank, wait_for_all
+from diffuscope.distributed import of_process_0
 from diffuscope.errors import InputError
 from diffuscope.streams import SEEDS
 
@@ -85,12 +85,14 @@ def audit_by_class(
         recipe = command_line(["diffuscope", *words])
         results = {y: replace(each, recipe=recipe) for y, each in result.results.items()}
         result = replace(result, recipe=recipe, results=results)
-    if rank() == 0:
-        report = result.save(out)
-        print(result.verdict)
-        for y, verdict in result.verdicts.items():
-            print(f"- Class {y}: {verdict}")
-        print(f"Report: {report}")
-    wait_for_all()
+    of_process_0(lambda: _write(result, out))
     if result.has(fail_on):
         sys.exit(1)
+
+
+def _write(result: ClassAuditResult, out: Path) -> None:
+    report = result.save(out)
+    print(result.verdict)
+    for y, verdict in result.verdicts.items():
+        print(f"- Class {y}: {verdict}")
+    print(f"Report: {report}")

@@ -10,8 +10,8 @@ import torch
 import tyro
 from PIL import Image
 
-from diffuscope.denoisers import Denoiser, on_device
-from diffuscope.distributed import process_group, rank, sharing, wait_for_all
+from diffuscope.denoisers import Denoiser, on_device, tensors_within
+from diffuscope.distributed import of_process_0, process_group, processes, rank, require_same, sharing
 from diffuscope.errors import InputError
 from diffuscope.files import save_arrays
 from diffuscope.samplers import (
@@ -90,6 +90,10 @@ class Sample:
                 "model: expected the shape of one sample, as .event_shape, or as ?event_shape=3,32,32 of a library's "
                 f"model, got {self.model}, which does not state it"
             )
+        if processes() > 1:
+            from diffuscope.audit.fingerprint import digest  # which one process need not wait for
+
+            require_same({"model": digest(*tensors_within(denoiser))})
         samples = generate(
             denoiser,
             self.n,
@@ -100,9 +104,7 @@ class Sample:
             guidance=self.guidance,
             progress=rank() == 0,
         )
-        if rank() == 0:
-            self._write(samples.cpu(), denoiser)
-        wait_for_all()  # torchrun ends the others with the first that fails
+        of_process_0(lambda: self._write(samples.cpu(), denoiser))
 
     def _write(self, samples: torch.Tensor, denoiser: Denoiser) -> None:
         """Samples as arrays, with a contact sheet of images."""

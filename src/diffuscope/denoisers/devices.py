@@ -61,7 +61,9 @@ def outermost(model: object) -> list[nn.Module]:
 
 def carry(module: nn.Module, device: torch.device) -> None:
     """Let `module`, on `device`, take its tensors from anywhere and answer where the first of them was."""
-    if device.type == "cpu" or getattr(module, "_carried_to", None) == device:
+    for handle in module.__dict__.pop("_carried", ()):  # to another device, before
+        handle.remove()
+    if device.type == "cpu":
         return
     homes: list[torch.device | None] = []  # of calls that have not answered yet
 
@@ -74,9 +76,10 @@ def carry(module: nn.Module, device: torch.device) -> None:
         home = homes.pop()
         return answer if home is None or home == device else moved(answer, home)
 
-    module.register_forward_pre_hook(there, with_kwargs=True, prepend=True)
-    module.register_forward_hook(back, with_kwargs=True, always_call=True)
-    module.__dict__["_carried_to"] = device
+    module.__dict__["_carried"] = (
+        module.register_forward_pre_hook(there, with_kwargs=True, prepend=True),
+        module.register_forward_hook(back, with_kwargs=True, always_call=True),
+    )
 
 
 def moved(value: Any, device: torch.device) -> Any:

@@ -12,6 +12,9 @@ A look measures what `look` says. The run is stopped where the audit's own list 
 p-value of the look is at most its level :math:`\alpha / (k (k + 1))` (`repeated_looks`): if samples never copy, a run
 of any length is stopped with probability alpha = `false_stop` at most. Nothing of the training is touched
 (`undisturbed`), and all random numbers come from streams of the monitor's own, by seed and step.
+
+The first look of a run raises whatever is wrong with what the monitor was given. After that nothing ends the training
+but its own stop: a look that fails is one that cannot tell, and a look that cannot be written or logged is said.
 """
 
 import time
@@ -27,8 +30,8 @@ from diffuscope.audit.fingerprint import digest
 from diffuscope.audit.no_model import NoModel
 from diffuscope.data import DataSet
 from diffuscope.denoisers import Denoiser
-from diffuscope.distributed import of_process_0, said_by_process_0
-from diffuscope.errors import InputError
+from diffuscope.distributed import of_process_0, rank, said_by_process_0
+from diffuscope.errors import InputError, NotFiniteError
 from diffuscope.report import write_page
 
 from .loggers import scalars, sender
@@ -37,11 +40,12 @@ from .on_device import OnDevice
 from .page import monitor_page
 from .record import Record
 from .repeated_looks import level_of_look
-from .undisturbed import device_of, undisturbed
+from .undisturbed import device_of, generators_kept, undisturbed
 
 STOPS = ("copies",)
 LOG, PAGE = "monitor.jsonl", "monitor.html"
 EFFORT = Settings(points=256, trajectories=8, generated=500)
+LONGEST = 300  # characters of what is said of an error
 
 
 class Monitor:
@@ -122,8 +126,8 @@ class Monitor:
         """Look at `denoiser` after `step`, if it is due; whether to stop.
 
         Of several processes (`torch.distributed`) process 0 looks and all have its answer, so that all must call it.
-        Raises InputError at the first look for what is no denoiser of these data; later, what cannot be measured is a
-        look that cannot tell.
+        Raises InputError for what has no schedule, and at the first look of a run whatever goes wrong, but for a model
+        that has diverged; later, what cannot be measured is a look that cannot tell.
         """
         return self.after_step(step, lambda: denoiser)
 
@@ -131,7 +135,8 @@ class Monitor:
         """The same for a function that makes the denoiser, called if it is due: `train_denoiser(stop=...)`."""
         if not self.is_due(step):
             return False
-        made = denoiser()
+        with generators_kept():
+            made = denoiser()
         device = device_of(made)
         return said_by_process_0(bool(of_process_0(lambda: self._looked(step, made), device)), device)
 
@@ -147,42 +152,65 @@ class Monitor:
             allowed = self.budget * (time.monotonic() - self._made)
             if self.seconds + self._last > allowed:
                 return False
+        first = not self.looks
         self._record.forget_from(step)
         start = time.monotonic()
         device = device_of(denoiser)
-        with undisturbed(denoiser):
-            look = self._look(denoiser if device.type == "cpu" else OnDevice(denoiser, device), step)
+        try:
+            with undisturbed(denoiser):
+                look = self._look(denoiser if device.type == "cpu" else OnDevice(denoiser, device), step)
+        except Exception as error:
+            if first and not isinstance(error, NotFiniteError):
+                raise
+            look = self._unknown(step, error)
         self.seconds += time.monotonic() - start
         self._last = look.seconds
-        self._record.append(look)
-        self._send(scalars(look), step)
         self.show(f"step {step:,}: {look.sentence}")
+        for keep in (lambda: self._record.append(look), lambda: self._send(scalars(look), step)):
+            try:
+                keep()
+            except Exception as error:
+                if first:
+                    raise
+                self.show(f"step {step:,}: this look was not kept ({_in_a_line(error)}).")
         return look.stop
 
     def _look(self, denoiser: Denoiser, step: int) -> Look:
         count = len(self.looks) + 1
         level = level_of_look(count, self.false_stop)
-        first = self._looking is None
-        try:
-            if self._looking is None:
-                self._looking = Looking(replace(self.subject, denoiser=denoiser), self.settings)
-            return self._looking(denoiser, step, count, level, stops="copies" in self.stop_on)
-        except InputError as error:
-            if first:
-                raise
-            said = f"Cannot tell whether it copies: {error}."
-            return Look(
-                step=step, look=count, word="cannot-tell", sentence=said, stop=False, level=level, detectable={}
-            )
+        if self._looking is None:
+            self._looking = Looking(replace(self.subject, denoiser=denoiser), self.settings)
+        return self._looking(denoiser, step, count, level, stops="copies" in self.stop_on)
+
+    def _unknown(self, step: int, error: Exception) -> Look:
+        """The look that failed with `error`."""
+        count = len(self.looks) + 1
+        return Look(
+            step=step,
+            look=count,
+            word="cannot-tell",
+            sentence=f"Cannot tell whether it copies: {_in_a_line(error)}.",
+            stop=False,
+            level=level_of_look(count, self.false_stop),
+            detectable={},
+        )
 
     def report(self, out: str | Path | None = None) -> Path:
         """Write monitor.html, the curves of all looks on one page, to `out` or the monitor's own folder; its path.
 
-        Raises InputError before the first look, without a folder, and where it cannot be written.
+        Of several processes process 0 writes, and the others need not call it. Raises InputError before the first look,
+        without a folder, and where it cannot be written.
         """
         folder = self.out if out is None else Path(out)
         if folder is None:
             raise InputError("out: expected a folder for the page, got none")
+        if rank() > 0:
+            return folder / PAGE
         if not self.looks:
             raise InputError("report: expected at least one look, got none")
         return write_page(monitor_page(self.looks, self.subject, self.settings, self.false_stop), folder / PAGE)
+
+
+def _in_a_line(error: Exception) -> str:
+    said = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+    return " ".join(said.split())[:LONGEST]

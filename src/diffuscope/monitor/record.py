@@ -45,11 +45,13 @@ class Record:
             self._write_all()
             self._whole = True
             return
+        self._whole = False  # until the line is written: part of it may be
         try:
             with self.path.open("ab") as file:
                 file.write(_line(look.as_json()))
                 file.flush()
                 os.fsync(file.fileno())
+            self._whole = True
         except OSError as error:
             raise InputError(f"out: cannot write {self.path} ({error.strerror or error})") from error
 

@@ -44,7 +44,7 @@ class RunCheckpoint:
         self.run = run
         self.saved_step: int | None = None
         # through JSON once, so that it compares equal to what is read back
-        self._identity: dict[str, Any] = json.loads(json.dumps(_identity(run)))
+        self._identity: dict[str, Any] = json.loads(json.dumps(identity(run)))
 
     def save(self) -> None:
         """Write the run's state. Raises InputError if the disk refuses it; the old checkpoint is then intact."""
@@ -150,7 +150,7 @@ def _checksum(header: dict[str, str], tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _identity(run: TrainingRun) -> dict[str, Any]:
+def identity(run: TrainingRun) -> dict[str, Any]:
     """What must agree for a run to be resumed, as a flat mapping from dotted names to plain values."""
     return {
         **_flat("", run.settings),

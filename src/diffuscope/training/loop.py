@@ -27,11 +27,11 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from diffuscope.distributed import of_process_0, rank, said_by_process_0, wait_for_all
+from diffuscope.distributed import of_process_0, processes, rank, require_same, said_by_process_0, wait_for_all
 from diffuscope.errors import InputError
 from diffuscope.progress import progress_bar
 
-from .checkpoint import RunCheckpoint
+from .checkpoint import RunCheckpoint, identity
 from .log import DistanceLog, OpenLog
 from .optimum import Distance
 from .run import DivergedError, TrainingRun
@@ -84,10 +84,13 @@ def train(
     the distance is then that of the unconditional denoiser. Under `torchrun`, within `process_group()`, the processes
     share every batch (see `diffuscope.distributed`).
 
-    Raises InputError if denoiser, data, labels and checkpoint do not fit together, if the loss or the gradient is no
-    longer finite (before any weight changes; the last checkpoint stays), and if a checkpoint cannot be written.
+    Raises InputError if denoiser, data, labels and checkpoint do not fit together, if processes were given different
+    settings or data, if the loss or the gradient is no longer finite (before any weight changes; the last checkpoint
+    stays), and if a checkpoint cannot be written.
     """
     run = TrainingRun(denoiser, data, settings, labels)
+    if processes() > 1:
+        require_same(identity(run))
     file = None if checkpoint is None else RunCheckpoint(checkpoint, run)
     resumed = file is not None and said_by_process_0(file.path.exists(), run.device)
     if file is not None:
@@ -161,7 +164,7 @@ def _stops(run: TrainingRun, stop: Stop | None, save: Callable[[], None]) -> boo
         return False
     try:
         return stop(run.step, lambda: averaged(run.denoiser, run.average))
-    except InputError:
+    except Exception:
         save()
         raise
 

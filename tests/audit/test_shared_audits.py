@@ -1,0 +1,57 @@
+"""Two processes that share every search find what one finds; what one alone meets is raised in both."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CASES = ("of_bytes", "of_latents", "of_one_step", "of_model")
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of two processes found; a run that hangs is an error."""
+    folder = tmp_path_factory.mktemp("shared")
+    program = Path(__file__).with_name("shared_audits.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(program)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([*command, str(folder)], env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    return [json.loads((folder / f"found{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_audit_whose_searches_are_shared_is_that_of_each_process_alone(two, case):
+    """Samples of data held as bytes, latents, a one-step model, a denoiser: every number, bit for bit."""
+    for each in two:
+        found = each[case]
+        assert found["alone"]["findings"]["memorized"]
+        assert found["searches"] > 0
+        assert found["shared"] == found["alone"]
+    assert two[0][case]["shared"] == two[1][case]["shared"]
+
+
+def test_copies_are_found_by_a_shared_search(two):
+    """10 of 150 samples are training examples: the search is asked something."""
+    assert two[0]["of_bytes"]["shared"]["verdict"]["word"] == "copies"
+
+
+@pytest.mark.parametrize(("what", "name"), [("seeds", "settings"), ("weights", "model")])
+def test_processes_that_were_given_different_things_are_refused(two, what, name):
+    """Their pieces would otherwise be put together."""
+    for each in two:
+        assert each[what].endswith(
+            f"Error: {name}: expected the same in all processes of torchrun, got others in some; draw weights and data "
+            "from a fixed seed"
+        )
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_error_of_one_process_in_work_for_all_is_raised_in_all(two, rank):
+    found = [each[f"crash of {rank}"] for each in two]
+    assert found[rank] == "KeyError: 'a mistake'"
+    assert found[1 - rank] == "CrashedElsewhereError: KeyError: 'a mistake'"
