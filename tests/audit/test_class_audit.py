@@ -98,7 +98,7 @@ def test_a_memorized_class_stands_out_in_the_files(tmp_path):
     for y in range(3):
         assert f'href="class-{y}/report.html"' in page
         own = (tmp_path / f"class-{y}" / "report.html").read_text()
-        assert f"asked of class {y}, against the examples with label {y}" in own
+        assert f"audited as class {y}, against the examples with label {y}" in own
     card = (tmp_path / "model-card.md").read_text()
     assert "**Verdict: copies.**" in card
     assert [line.split(" | ")[1] for line in card.splitlines() if line.startswith(("| 0", "| 1", "| 2"))].count(

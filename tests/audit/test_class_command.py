@@ -69,7 +69,7 @@ def test_without_classes_the_report_says_that_none_was_asked_for(folder):
     with asked("memorized"):
         run("audit", "--data", "labelled.npz", "--model", name, "--out", "out", *QUICK)
     notes = " ".join(stored(tmp_path)["notes"])
-    assert "the model has 3 classes and was asked of none, against all of the data, with 3 labels" in notes
+    assert "the model has 3 classes and was audited without one, against all of the data, with 3 labels" in notes
 
 
 def test_mistakes_are_one_line_each(folder, capsys):
