@@ -78,7 +78,7 @@ def test_the_one_class_that_memorized_is_the_one_that_copies():
     assert words[1] == "copies"
     assert not {"broken", "copies", "attention"} & {words[0], words[2]}
     assert result.verdict.word == "copies"
-    assert result.verdict.sentence.startswith("Class 1 of 3 asked: Copies training examples")
+    assert result.verdict.sentence.startswith("Class 1 (of 3 audited): Copies training examples")
     assert result.corrected[1] < 1e-6
     assert min(result.corrected[0], result.corrected[2]) > 0.05
     for y in range(3):
