@@ -12,7 +12,9 @@ import pytest
 import torch
 
 import diffuscope
-from diffuscope.cli import main
+from diffuscope.audit import Settings
+from diffuscope.cli import COMMANDS, main
+from diffuscope.cli.arguments import is_positional, options_of
 from diffuscope.denoisers import Denoiser
 
 ROOT = Path(__file__).parents[1]
@@ -43,10 +45,11 @@ def test_continuous_integration_runs_lint_then_the_tests():
 
 
 def test_the_version_is_one():
-    declared = tomllib.loads(read("pyproject.toml"))["project"]["version"]
+    source = tomllib.loads(read("pyproject.toml"))["tool"]["hatch"]["version"]["path"]  # where the build reads it
+    declared = re.findall(r'^__version__ = "(.+)"$', read(source), re.MULTILINE)
     newest = re.search(r"^## \[(.+?)\]", read("CHANGELOG.md"), re.MULTILINE)
     assert newest is not None
-    assert declared == newest[1] == diffuscope.__version__
+    assert declared == [newest[1]] == [diffuscope.__version__]
 
 
 def test_types_ship_with_the_package():
@@ -73,6 +76,55 @@ def test_the_readme_model_fulfills_the_contract():
     names: dict[str, object] = {}
     exec(compile(example, "README.md", "exec"), names)
     assert isinstance(names["denoiser"], Denoiser)
+
+
+def test_the_citation_of_the_readme_is_what_it_prints(capsys):
+    code, printed = re.findall(r"```(?:python|text)\n(.*?)```", read("README.md").split("\n## Cite\n")[1], re.DOTALL)
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out == printed
+
+
+PAGES = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
+
+
+def options(command: str) -> set[str]:
+    """The options of a command as they are typed, `--no-x` of those that are on or off among them."""
+    names = [name.replace("_", "-") for name, hint in options_of(COMMANDS[command]).items() if not is_positional(hint)]
+    return {f"--{name}" for name in names} | {f"--no-{name}" for name in names}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_option_that_a_page_gives_a_command_is_one_of_its_own(page):
+    """In blocks and in sentences, from the command's name to the end of its line or of its quotation."""
+    strange = []
+    for typed in re.findall(r"(?:^|`|-- |-m )diffuscope ((?:[^`\n\\]|\\\n|\\.)*)", read(page), re.MULTILINE):
+        command, _, rest = typed.partition(" ")
+        if command in COMMANDS:
+            named = re.findall(r"(?<![\w-])--[a-z][a-z-]*", rest.partition("#")[0])
+            strange += [f"{command} {option}" for option in named if option not in options(command)]
+    assert strange == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_of_a_command_is_on_a_page(command):
+    pages = "\n".join(map(read, PAGES))
+    named = {re.sub(r"^--no-", "--", option) for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", pages)}
+    missing = {re.sub(r"^--no-", "--", option) for option in options(command)} - named
+    assert missing == set()
+
+
+def test_the_page_states_the_defaults_of_an_audit():
+    section = read("docs/audit.md").split("\n## Effort and thresholds\n")[1].split("\n## ")[0]
+    stated = dict(re.findall(r"^\| `--([a-z-]+)` \| (\S+) \|", section, re.MULTILINE))
+    assert len(stated) > 10
+    assert {name: str(getattr(Settings(), name.replace("-", "_"))) for name in stated} == stated
+
+
+def test_the_index_lists_every_page():
+    listed = re.search(r"```\{toctree\}\n(.*?)```", read("docs/index.md"), re.DOTALL)
+    assert listed is not None
+    pages = {Path(page).stem for page in PAGES if page.startswith("docs/")} - {"index"}
+    assert pages | {"gallery/index", "api"} == {line for line in listed[1].split("\n") if line and line[0] != ":"}
 
 
 def test_the_wrappers_of_the_page_run_one_after_the_other():

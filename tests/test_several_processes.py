@@ -220,6 +220,15 @@ def test_samples_of_two_processes_are_those_of_one(folder):
     assert np.array_equal(one, two)
 
 
+def test_the_small_model_of_one_process_is_read_by_the_other(folder):
+    """Without --model the first process trains one; the least effort."""
+    data = ("audit", "--data", "two-moons", "--train-limit", "40", "--train-steps", "1", "--levels", "4")
+    effort = ("--points", "20", "--generated", "20", "--trajectories", "8", "--step-seeds", "8", "--components", "2")
+    done = run(folder, 2, *data, *effort, "--out", "small")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((folder / "small/audit.json").read_text())["verdict"]["word"]
+
+
 PAGE = Path(__file__, "../../docs/large.md").resolve().read_text().split("## Devices, and an audit under torchrun")[1]
 ON_GPU, SHARED = (shlex.split(block) for block in re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL))
 

@@ -6,8 +6,9 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -97,14 +98,20 @@ def load_object(spec: str, argument: str) -> object:
         found: object = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # a module that exits is no reason to exit, least of all with 0
         if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
-            raise InputError(f"{argument}: no module named {error.name!r} here or in the environment") from error
+            meant = f"; did you mean {module_name[:-3]}:{path}?" if module_name.endswith(".py") else ""
+            raise InputError(f"{argument}: no module named {error.name!r} here or in the environment{meant}") from error
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(f"{argument}: importing {module_name!r} failed with {reason}") from error
     for part in path.split("."):
         if not hasattr(found, part):
-            raise InputError(f"{argument}: module {module_name!r} has no {path!r}")
+            raise InputError(f"{argument}: module {module_name!r} has no {path!r}{_meant(part, dir(found))}")
         found = getattr(found, part)
     return found
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    close = get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _flush_folder(folder: Path) -> None:

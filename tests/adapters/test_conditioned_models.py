@@ -131,9 +131,11 @@ def test_options_of_classes_are_taken_from_the_others():
 def test_notes_say_of_which_class_a_model_was_asked():
     data = toy_data("two-moons", n_train=40, n_heldout=40)
     (of_none,) = notes_on_classes(Conditional(), data)
-    assert of_none.startswith("the model has 3 classes and was asked of none, against all of the data, with 2 labels")
+    assert of_none.startswith(
+        "the model has 3 classes and was audited without one, against all of the data, with 2 labels"
+    )
     (of_one,) = notes_on_classes(Guided(OfClass(Conditional(), 1), OfClass(Conditional(), None), 2), data)
-    assert of_one.startswith("the model was asked of class 1, against all of the data, with 2 labels; --classes 1")
+    assert of_one.startswith("the model was audited as class 1, against all of the data, with 2 labels; --classes 1")
     assert notes_on_classes(OfClass(Conditional(), None), data) == []
 
 

@@ -78,7 +78,7 @@ def test_the_one_class_that_memorized_is_the_one_that_copies():
     assert words[1] == "copies"
     assert not {"broken", "copies", "attention"} & {words[0], words[2]}
     assert result.verdict.word == "copies"
-    assert result.verdict.sentence.startswith("Class 1 of 3 asked: Copies training examples")
+    assert result.verdict.sentence.startswith("Class 1 (of 3 audited): Copies training examples")
     assert result.corrected[1] < 1e-6
     assert min(result.corrected[0], result.corrected[2]) > 0.05
     for y in range(3):
@@ -98,7 +98,7 @@ def test_a_memorized_class_stands_out_in_the_files(tmp_path):
     for y in range(3):
         assert f'href="class-{y}/report.html"' in page
         own = (tmp_path / f"class-{y}" / "report.html").read_text()
-        assert f"asked of class {y}, against the examples with label {y}" in own
+        assert f"audited as class {y}, against the examples with label {y}" in own
     card = (tmp_path / "model-card.md").read_text()
     assert "**Verdict: copies.**" in card
     assert [line.split(" | ")[1] for line in card.splitlines() if line.startswith(("| 0", "| 1", "| 2"))].count(

@@ -69,7 +69,7 @@ def test_without_classes_the_report_says_that_none_was_asked_for(folder):
     with asked("memorized"):
         run("audit", "--data", "labelled.npz", "--model", name, "--out", "out", *QUICK)
     notes = " ".join(stored(tmp_path)["notes"])
-    assert "the model has 3 classes and was asked of none, against all of the data, with 3 labels" in notes
+    assert "the model has 3 classes and was audited without one, against all of the data, with 3 labels" in notes
 
 
 def test_mistakes_are_one_line_each(folder, capsys):
@@ -79,6 +79,9 @@ def test_mistakes_are_one_line_each(folder, capsys):
         return refused(capsys, "audit", "--data", data, *model, "--out", "out", *options)
 
     assert "--classes: expected whole numbers >= 0, or all, got x" in line("--classes", "x")
+    assert "--classes: expected a value after it, got none" in line("--classes")
+    assert "--classes: expected a value after it, got none" in line("--classes", "--guidance", 2)
+    assert "--guidance: expected a value after it, got none" in line("--classes", 1, "--guidance")
     assert "--classes: expected each class once, got 0 twice" in line("--classes", 0, 1, 0)
     assert "--classes: expected labels of the training data, 0, 1, 2, got 7" in line("--classes", 7)
     assert "--classes: expected --model" in line("--classes", 0, model=())

@@ -76,6 +76,8 @@ def test_an_instance_a_class_and_a_function_that_makes_one_are_found_in_the_curr
         ("absent_models:half", "no module named 'absent_models'"),
         ("their_models.inner:half", "importing 'their_models.inner' failed|no module named 'their_models.inner'"),
         ("their_models:whole", "module 'their_models' has no 'whole'"),
+        ("their_models:build_fro", "module 'their_models' has no 'build_fro'; did you mean build_for[?]$"),
+        ("their_models.py:text_schedule", "no module named .*; did you mean their_models:text_schedule[?]$"),
         ("broken_model:half", "importing 'broken_model' failed with RuntimeError: boom$"),
         ("needy_model:half", "importing 'needy_model' failed with ModuleNotFoundError"),
         ("their_models:Sized", "Sized needs arguments"),

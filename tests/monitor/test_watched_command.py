@@ -85,6 +85,8 @@ def test_a_run_from_the_start_has_a_log_of_its_own(vectors, tmp_path, monkeypatc
     [
         (("--stop-on", "copies"), "--stop-on: expected --audit-every as well"),
         (("--audit-every", "-1"), "--audit-every: expected a whole number from 0 to 1,000,000,000, got -1"),
+        (("--audit-every", "7"), "--audit-every: expected at most --train-steps, 6, as no look would be due; got 7"),
+        (("--audit-every", "2", "--forecast"), "--forecast: expected without --audit-every, got 2"),
     ],
 )
 def test_mistakes_are_one_line(vectors, tmp_path, capsys, words, line):

@@ -130,7 +130,7 @@ def of_class(subject: Subject, data: ClassData, y: int, guidance: float | int = 
         heldout_labels=None,
         originals=originals,
         of_class=OneClass(data, y),
-        notes=(*subject.notes, f"asked of class {y}, against the examples with label {y}"),
+        notes=(*subject.notes, f"audited as class {y}, against the examples with label {y}"),
         **parts,
     )
 

@@ -18,7 +18,7 @@ from .class_data import ClassData
 from .class_fit import POWER, WRONG, ClassFit, compared, fitted
 from .subject import Settings, Subject
 
-TITLE = "Is the model that guidance leads away from that of all data?"
+TITLE = "Is the model without a class, which guidance moves away from, that of all data?"
 
 
 def unconditional_finding(subject: Subject, data: ClassData, settings: Settings) -> Finding:
@@ -33,16 +33,16 @@ def _finding(fit: ClassFit, level: float, rng: np.random.Generator) -> Finding:
     d, ratio = fit.differences, fit.ratio
     worse, better = (paired_permutation(sign * d, rng)[1] for sign in (1, -1))
     tone: Tone = "good"
-    text = f"Asked of no class it denoises all of the data better than asked of any; {fit.name} comes next."
+    text = f"Without a class the model denoises all of the data better than with any; {fit.name} comes next."
     if worse < level and ratio >= 1:
         tone = "alarm" if ratio >= WRONG else "attention"
         text = (
-            f"Asked of no class the model is not that of all data: {fit.name} denoises them better, and the errors "
-            f"without a class are {number(ratio)} times as large. Guidance leads away from the wrong model."
+            f"Without a class the model is not that of all data: {fit.name} denoises them better, and the errors "
+            f"without a class are {number(ratio)} times as large. Guidance moves away from the wrong model."
         )
     elif better >= level:
         tone = "unknown"
-        text = f"Cannot tell: asked of no class and of class {fit.other} it denoises all of the data equally well."
+        text = f"Cannot tell: without a class and as class {fit.other} the model denoises all of the data equally well."
     return Finding(
         name="guidance.unconditional",
         title=TITLE,

@@ -83,7 +83,7 @@ class ClassAuditResult:
             return Verdict("broken", self.unconditional.verdict, (self.unconditional.name,))
         worst = min(self.verdicts.values(), key=lambda verdict: WORDS.index(verdict.word)).word
         having = [y for y in self.classes if self.verdicts[y].word == worst]
-        which = f"{'Class' if len(having) == 1 else 'Classes'} {_listed(having)} of {len(self.classes)} asked"
+        which = f"{'Class' if len(having) == 1 else 'Classes'} {_listed(having)} (of {len(self.classes)} audited)"
         sentence = f"{which}: {self.verdicts[having[0]].sentence}"
         if len(having) > 1:
             sentence = f"{which}. Class {having[0]}: {self.verdicts[having[0]].sentence}"

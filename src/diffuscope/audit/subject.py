@@ -65,7 +65,7 @@ class Settings:
     seed: int = 0  # random seed
     sampler: str = ""  # the model's own sampler, module:callable; by default Heun's method makes the samples
     delta: float = 1e-5  # delta of the lower bound of epsilon, which needs canaries
-    consistency_steps: int = 1  # calls for each sample of a one-step model, with noise added anew in between
+    consistency_steps: int = 1  # calls per sample of a one-step model, with fresh noise in between
     diagnostics: bool = False  # also test whether the model is the score of one diffusing density
 
     def __post_init__(self) -> None:

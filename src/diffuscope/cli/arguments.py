@@ -26,6 +26,7 @@ LONGEST = 60  # of what was typed, in a message
 SENTENCES = (
     # tyro's first sentence, and ours
     (r"Missing from [\w -]+?: (\S+).*", r"\1: expected, but missing"),
+    (r"Missing value for argument '(\S+)'\. Expected 1 values?\.", r"\1: expected a value after it, got none"),
     (r"Missing value for argument '(\S+)'\. Expected (\d+) values?\.", r"\1: expected \2 after it, got fewer"),
     (r"Missing value for argument '(\S+)'\..*", r"\1: expected a value after it, got none"),
     (r"invalid choice (.+) for argument '(\S+)'\. Expected one of (.+?) ?\.", r"\2: expected one of \3, got \1"),
@@ -109,9 +110,11 @@ def _require_known(command: str, words: Sequence[str], hints: Mapping[str, Any])
     named = {name: hint for name, hint in sorted(hints.items()) if not is_positional(hint)}
     options = {f"--{name.replace('_', '-')}": _plain(hint) for name, hint in named.items()}
     negated = {f"--no-{option[2:]}" for option in options if options[option] is bool}
-    for word in words:
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
         typed, equals, value = word.partition("=")
         option = typed.replace("_", "-")
+        if not equals and following.startswith("--") and get_args(options.get(option))[1:] == (...,):
+            raise InputError(f"{typed}: expected a value after it, got none")  # which tyro would take for the default
         if option.startswith("--") and option not in {*options, *negated, "--help"}:
             raise InputError(f"{_short(typed)}: no such option of {command}{_meant(typed, [*options])}")
         if equals and (options.get(option) is bool or option in negated):

@@ -11,6 +11,7 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from diffuscope import streams
+from diffuscope.adapters import load_model
 from diffuscope.audit import AuditResult, Settings, Subject, audit_model, audit_samples
 from diffuscope.audit.epsilon import require_delta
 from diffuscope.audit.features import user_object
@@ -62,10 +63,10 @@ class Audit:
     owners: str | None = None
     """Who owns each example, for one p-value per owner: a .npz file with integers, train and heldout."""
     classes: tuple[str, ...] = ()
-    """Audit the model class by class, each against the examples of its label: numbers, or all. By default the model is
-    asked of no class, against all data."""
+    """Class labels to audit one by one, each against the examples with that label; or all. By default the model is
+    audited without a class, against all data."""
     guidance: float = 1.0
-    """Scale of classifier-free guidance of the audited samples, with --classes (1 = none)."""
+    """Classifier-free guidance scale of the audited samples, with --classes (1 = none)."""
     encode: str | None = None
     """Audit in the latent space of module:object, which has encode(x) and, for pictures, decode(z); or a function."""
     out: Path = Path("out/audit")

@@ -58,19 +58,19 @@ def check_classes(classes: Sequence[str], guidance: float, model: str | None, ot
 
 
 def notes_on_classes(denoiser: Denoiser, data: DataSet) -> list[str]:
-    """What was asked of a model that has classes, or that is of one, where no class was asked for."""
+    """As what a model with classes, or of one class, was audited where no class was asked for."""
     labels = data.train_labels
     count = 0 if labels is None else len(labels.unique())
     several = f", with {count} labels" if count > 1 else ""
     if known := classes_of(denoiser):
         return [
-            f"the model has {known} classes and was asked of none, against all of the data{several}; --classes {ALL} "
-            "audits each class"
+            f"the model has {known} classes and was audited without one, against all of the data{several}; --classes "
+            f"{ALL} audits each class"
         ]
     inner = denoiser.conditional if isinstance(denoiser, Guided) else denoiser
     if isinstance(inner, OfClass) and inner.y is not None and inner.y.numel() == 1:
         of_one = f"; --classes {int(inner.y)} audits it against the examples of its label" if several else ""
-        return [f"the model was asked of class {int(inner.y)}, against all of the data{several}{of_one}"]
+        return [f"the model was audited as class {int(inner.y)}, against all of the data{several}{of_one}"]
     return []
 
 

@@ -58,8 +58,8 @@ class DeviceOptions:
     """Where networks run."""
 
     device: str | None = None
-    """cpu, cuda or cuda:1; by default cpu, and under torchrun the GPU of each process if there are any. Data stay on
-    the CPU."""
+    """Device of the networks: cpu, cuda or cuda:1; by default cpu, and under torchrun one GPU for each process if there
+    are any. Data stay on the CPU."""
 
     def chosen(self) -> torch.device:
         """Raises InputError for a device that this machine lacks."""

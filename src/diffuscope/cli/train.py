@@ -64,6 +64,11 @@ class Train:
         require_within("audit_every", self.audit_every, 0, 10**9)
         if self.stop_on and not self.audit_every:
             raise InputError("stop_on: expected --audit-every as well, the number of steps between two looks; got none")
+        if self.audit_every > self.training.train_steps and not self.forecast:
+            raise InputError(
+                f"audit_every: expected at most --train-steps, {self.training.train_steps}, as no look would be due; "
+                f"got {self.audit_every}"
+            )
         if self.forecast:
             self._forecast()
             return
@@ -112,6 +117,8 @@ class Train:
             raise InputError("forecast: expected a single process, not torchrun")
         if self.conditional:
             raise InputError("forecast: expected a model without classes, got --conditional")
+        if self.audit_every:
+            raise InputError(f"forecast: expected without --audit-every, got {self.audit_every}")
         from .forecast import FILE, Plan, forecast  # imports that a training need not wait for
 
         plan = Plan(

@@ -15,9 +15,9 @@ class WeightsOptions:
     """The weights."""
 
     weights: Path | None = None
-    """Weights for the network that module:object builds: a .pt, .pth, .ckpt, .bin, .safetensors or .npz file."""
+    """File with the weights of the network that module:object builds: .pt, .pth, .ckpt, .bin, .safetensors or .npz."""
     weights_prefix: str | None = None
-    """What the names of these weights begin with in the file, where it holds several: for instance ema_model."""
+    """Prefix of the names of these weights, where the file holds several sets: for instance ema_model."""
 
     def require(self, model: str | None, option: str) -> None:
         """Raises InputError for weights without a model, or a prefix without weights."""
