@@ -21,7 +21,7 @@ from numpy import ndarray
 from scipy import ndimage, optimize, stats
 from torch import Tensor
 
-from diffuscope.byte_examples import extremes
+from diffuscope.by_parts import extremes
 from diffuscope.data import Table
 from diffuscope.findings import POWER
 
