@@ -6,6 +6,7 @@ of them is refused by its name, and fails the test.
 
 import inspect
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,6 +103,14 @@ def test_the_units_of_samples_are_judged_alike(both, tmp_path):
     with asked("samples"):
         held, plain = (audit_samples(samples(), data, SETTINGS) for data in both)
     require_alike(held, plain, tmp_path)
+
+
+def test_a_missing_mode_is_shown_alike(both, tmp_path):
+    """Samples of one class alone: the page shows held-out pictures of the other, in the range of all of them."""
+    with asked("diversity"):
+        held, plain = (audit_samples(samples()[::2], data, SETTINGS) for data in both)
+    require_alike(held, plain, tmp_path)
+    assert "Where samples are missing" in (tmp_path / "held" / "report.html").read_text()
 
 
 @pytest.mark.parametrize("features", [("pixels", "pca"), ("clusters", "classifier")], ids=str)
