@@ -114,12 +114,12 @@ def test_in_many_dimensions_only_the_nearest_are_compared_exactly(k, generator, 
 def test_neighbors_of_points_that_require_gradients_carry_no_graph(generator):
     points = torch.randn(20, 3, generator=generator)
     leaves = points.clone().requires_grad_()
-    for neighbors, expected in (
+    for found, expected in (
         (nearest_neighbors(leaves, leaves, 2), nearest_neighbors(points, points, 2)),
         (nearest_other_neighbors(leaves, 2), nearest_other_neighbors(points, 2)),
     ):
-        assert not any(tensor.requires_grad for tensor in neighbors)
-        assert all(torch.equal(a, b) for a, b in zip(neighbors, expected, strict=True))
+        assert not any(tensor.requires_grad for tensor in found)
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 def test_all_points_are_asked_for_at_most(generator):
