@@ -183,6 +183,11 @@ def as_floats(x: Float[Tensor, "n *event"]) -> Float[Tensor, "n *event"]:
     return x._for_operation("as_floats") if isinstance(x, ByteExamples) else x
 
 
+def all_floats(x: Float[Tensor, "n *event"]) -> Float[Tensor, "n *event"]:
+    """`x` itself, or its plain float32 values, of whatever size, if it is held as bytes: for what is known to be few."""
+    return x.floats() if isinstance(x, ByteExamples) else x
+
+
 def float_parts(x: Float[Tensor, "n *event"], *, rows: int | None = None) -> Iterator[Float[Tensor, "part *event"]]:
     """The examples as plain tensors, a part of at most PART bytes, or of `rows` examples if these are fewer, at a time.
 

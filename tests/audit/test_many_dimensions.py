@@ -175,7 +175,7 @@ def test_large_images_are_searched_for_copies_as_averages(monkeypatch):
 
 
 def test_the_same_copies_are_found_where_the_queries_too_are_made_as_they_are_read(monkeypatch):
-    """Without transformations rows are whole examples, of which seventy are held at once; planted sets are searched alone."""
+    """Without transformations rows are whole examples. Seventy are held at once; planted sets are searched alone."""
     x = digits()
     samples = torch.cat([x[600:640], x[:8]])
 

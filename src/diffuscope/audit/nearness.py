@@ -24,14 +24,13 @@ from numpy import ndarray
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
-from diffuscope.byte_examples import as_floats
+from diffuscope.byte_examples import all_floats, as_floats
 from diffuscope.findings import Finding, binomial_p_value, detectable_shift, label_permutation
 
 from .rows_of import AnyRows, at_once, few_enough, nearest_rows, part_of
-from .wide_rows import Span
+from .wide_rows import Span, are_wide
 
 CELLS, LEAST_IN_CELL = 20, 25  # clusters, and references of either kind in one on average
-WIDE = 8  # rows of so many times more numbers than there are rows are clustered in their span
 PLANTED = 500  # at most
 Rows = Float[Tensor, "_ features"]
 FITTED = 10_000  # examples that determine the clusters, at most
@@ -73,11 +72,12 @@ def clusters(train: AnyRows, heldout: AnyRows, seed: int) -> Cells:
 
 def kmeans(rows: Rows, count: int, seed: int) -> Callable[[AnyRows], Int[ndarray, " n"]]:
     """The map from rows to the nearest of `count` centers fitted to `rows`; few wide rows are fitted in their span."""
-    model, wide = MiniBatchKMeans(min(count, len(rows)), n_init="auto", random_state=seed % 2**32), as_floats(rows)
-    if rows.shape[1] < WIDE * len(rows):
-        predict = model.fit(wide.numpy()).predict
+    rows = all_floats(rows)
+    model = MiniBatchKMeans(min(count, len(rows)), n_init="auto", random_state=seed % 2**32)
+    if not are_wide(rows):
+        predict = model.fit(rows.numpy()).predict
     else:
-        span = Span.of(wide)
+        span = Span.of(rows)
         centers = span.points(torch.from_numpy(model.fit(span.coordinates.numpy()).cluster_centers_)) - span.mean
         offset = centers @ span.mean + centers.square().sum(1) / 2
 

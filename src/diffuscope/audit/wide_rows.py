@@ -16,8 +16,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.byte_examples import all_floats
+
 COLUMNS = 4096
 ROUNDING = 1e-6
+WIDE = 8  # rows of so many times more numbers than there are rows are wide
+
+
+def are_wide(rows: Float[Tensor, "n d"]) -> bool:
+    """Whether coordinates in their span are far fewer than their numbers."""
+    return rows.shape[1] >= WIDE * len(rows)
+
+
+def at_same_distances(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n less"]:
+    """Rows of fewer numbers at the same distances from each other, where these are wide; else as they are."""
+    return Span.of(all_floats(rows)).coordinates if are_wide(rows) else rows
 
 
 @dataclass(frozen=True, eq=False)

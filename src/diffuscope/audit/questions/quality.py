@@ -23,6 +23,7 @@ from ..judged_quality import Quality, judge
 from ..label_shares import label_block, label_finding
 from ..pictures import ordinary_samples
 from ..question import Answer, Question
+from ..rows_of import few_enough
 from ..session import Session
 
 MOST_SHOWN = 1_000  # examples that the page may show
@@ -174,7 +175,7 @@ def _ask(session: Session) -> Answer:
     of_columns, tables = findings_of_columns(columns, pairs, settings.significance)
     found = [with_wrong_columns(found[0], of_columns), *found[1:], *of_columns]
     pictures, truncated = [], "" if session.truncation is None else str(session.truncation)
-    first = [torch.arange(min(MOST_SHOWN, len(x))) for x in (samples, subject.heldout)]
+    first = [torch.arange(min(few_enough(MOST_SHOWN, 4 * x[0].numel()), len(x))) for x in (samples, subject.heldout)]
     shown, others = session.shown("samples", first[0]), session.shown("heldout", first[1])
     if subject.table is None and shown is not None and others is not None:
         pictures = ordinary_samples(shown, others, examples=settings.examples)
