@@ -184,7 +184,7 @@ def as_floats(x: Float[Tensor, "n *event"]) -> Float[Tensor, "n *event"]:
 
 
 def all_floats(x: Float[Tensor, "n *event"]) -> Float[Tensor, "n *event"]:
-    """`x` itself, or its plain float32 values, of whatever size, if it is held as bytes: for what is known to be few."""
+    """`x` itself, or its plain float32 values, of whatever size, if held as bytes: for what is known to be few."""
     return x.floats() if isinstance(x, ByteExamples) else x
 
 
