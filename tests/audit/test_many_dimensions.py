@@ -331,7 +331,7 @@ def test_a_model_that_copies_is_found_in_12288_dimensions():
     assert result.verdict.word == "copies"
     found = result["memorized"].result.copies["pixels"]
     assert found.listed.mean() > 0.9
-    assert found.detectable["exact"] < 0.25
+    assert found.detectable["exact"] < 0.5  # of 24 samples
 
 
 def test_every_question_is_answered_in_12288_dimensions(monkeypatch):

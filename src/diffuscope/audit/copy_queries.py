@@ -63,7 +63,7 @@ class Search:
         near = neighborhood(rows, self.rows, times=self.times)
         return Queries(rows, self.rows, self.times, near, names, np.concatenate(untransformed))
 
-    def reduced(self, queries: Events) -> Events:
+    def reduced(self, queries: Events) -> Float[Tensor, "_ *smaller"]:
         """The queries as they are aligned: large images averaged. They have the same neighborhoods."""
         return queries if self.alignment is None else averaged(queries)
 
