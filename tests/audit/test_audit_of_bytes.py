@@ -121,8 +121,14 @@ def test_samples_are_audited_alike_and_nothing_takes_all_of_the_data(both, tmp_p
     require_alike(held, plain, tmp_path)
 
 
+@pytest.mark.slow
 def test_samples_are_audited_and_nothing_takes_all_of_the_data(both, tmp_path):
     audit_samples(samples(), both[0], replace(SETTINGS, transformations=("none",))).save(tmp_path)
+
+
+def test_the_quality_of_samples_is_measured_and_nothing_takes_all_of_the_data(both):
+    with asked("quality"):
+        assert audit_samples(samples(), both[0], SETTINGS)["quality"].findings[0].value > 0
 
 
 @pytest.mark.slow
@@ -152,6 +158,7 @@ def test_a_model_is_audited_alike_and_nothing_takes_all_of_the_data(both, tmp_pa
     require_alike(audited(both[0]), audited(both[1]), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_model_is_trained_on_bytes_as_on_floats(both, tmp_path):
     weights = []
     for name, data in zip(("held", "plain"), both, strict=True):

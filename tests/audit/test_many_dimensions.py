@@ -249,6 +249,7 @@ def test_a_better_denoiser_than_the_truncated_gaussian_is_not_called_wrong(split
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copying", [False, True])
 def test_verdicts_are_those_of_the_whole_covariance(split, monkeypatch, copying):
     """A smooth model is not called memorizing and one that copies the training examples is, whatever the limit."""
@@ -320,6 +321,7 @@ def smooth_pictures(n: int) -> torch.Tensor:
     return x + 0.01 * torch.randn(x.shape, generator=stream(1))
 
 
+@pytest.mark.slow
 def test_a_model_that_copies_is_found_in_12288_dimensions():
     """The empirical distribution of 60 images as the model: its samples are these, and planted copies are found."""
     x = smooth_pictures(160)
@@ -334,6 +336,7 @@ def test_a_model_that_copies_is_found_in_12288_dimensions():
     assert found.detectable["exact"] < 0.5  # of 24 samples
 
 
+@pytest.mark.slow
 def test_every_question_is_answered_in_12288_dimensions(monkeypatch):
     """60 smooth images of 3 x 64 x 64 and a Gaussian of 20 components, without a D x D matrix of 1.2 GB."""
     monkeypatch.setattr(data_gaussian, "PAIRS", 20)
