@@ -74,19 +74,17 @@ def kmeans(rows: Rows, count: int, seed: int) -> Callable[[AnyRows], Int[ndarray
     """The map from rows to the nearest of `count` centers fitted to `rows`; few wide rows are fitted in their span."""
     rows = all_floats(rows)
     model = MiniBatchKMeans(min(count, len(rows)), n_init="auto", random_state=seed % 2**32)
-    if not are_wide(rows):
-        predict = model.fit(rows.numpy()).predict
-    else:
-        span = Span.of(rows)
-        centers = span.points(torch.from_numpy(model.fit(span.coordinates.numpy()).cluster_centers_)) - span.mean
-        offset = centers @ span.mean + centers.square().sum(1) / 2
-
-        def predict(part: Float[ndarray, "_ features"]) -> Int[ndarray, " n"]:
-            return (torch.from_numpy(part) @ centers.T - offset).argmax(1).numpy()
+    span = Span.of(rows) if are_wide(rows) else None
+    model.fit((rows if span is None else span.coordinates).numpy())
+    fitted = torch.from_numpy(model.cluster_centers_)
+    centers = fitted if span is None else span.points(fitted) - span.mean
+    offset = None if span is None else centers @ span.mean + centers.square().sum(1) / 2
 
     def nearest(queries: AnyRows) -> Int[ndarray, " n"]:
-        parts = [predict(as_floats(part).numpy()) for part in queries.split(at_once(queries.shape[1]))]
-        return np.concatenate(parts).astype(np.int64)
+        parts = (as_floats(part) for part in queries.split(at_once(queries.shape[1])))
+        if offset is None:
+            return np.concatenate([model.predict(part.numpy()) for part in parts]).astype(np.int64)
+        return torch.cat([(part @ centers.T - offset).argmax(1) for part in parts]).numpy()
 
     return nearest
 
