@@ -93,12 +93,12 @@ def at_once(width: int) -> int:
 
 
 def few_enough(most: int, width: int) -> int:
-    """At most `most` examples of `width` numbers, and no more than take AT_ONCE bytes, but 128 at least.
+    """At most `most` examples of `width` numbers, and no more than take AT_ONCE bytes, but 256 at least.
 
     >>> few_enough(10_000, 64), few_enough(10_000, 12_288), few_enough(10_000, 196_608)
     (10000, 5461, 341)
     """
-    return min(most, max(128, at_once(width)))
+    return min(most, max(256, at_once(width)))
 
 
 def nearest_rows(queries: Rows, rows: AnyRows, k: int) -> tuple[Float[Tensor, "queries k"], Int[Tensor, "queries k"]]:
