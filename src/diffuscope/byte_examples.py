@@ -183,6 +183,11 @@ def as_floats(x: Float[Tensor, "n *event"]) -> Float[Tensor, "n *event"]:
     return x._for_operation("as_floats") if isinstance(x, ByteExamples) else x
 
 
+def all_floats(x: Float[Tensor, "n *event"]) -> Float[Tensor, "n *event"]:
+    """`x` itself, or its plain float32 values, of whatever size, if held as bytes: for what is known to be few."""
+    return x.floats() if isinstance(x, ByteExamples) else x
+
+
 def float_parts(x: Float[Tensor, "n *event"], *, rows: int | None = None) -> Iterator[Float[Tensor, "part *event"]]:
     """The examples as plain tensors, a part of at most PART bytes, or of `rows` examples if these are fewer, at a time.
 
@@ -197,42 +202,6 @@ def float_parts(x: Float[Tensor, "n *event"], *, rows: int | None = None) -> Ite
 def floats_at(x: Float[Tensor, "n *event"], places: Int64[Tensor, " m"]) -> Float[Tensor, "m *event"]:
     """The examples at these places as a plain tensor, however many: for those that are needed as floats."""
     return x.rows(places).floats() if isinstance(x, ByteExamples) else x[places]
-
-
-def mean_and_variance(x: Float[Tensor, "n *event"]) -> tuple[float, float]:
-    r"""The mean of all values, and the variance of a coordinate, :math:`\operatorname{tr}\Sigma / D`; by parts.
-
-    >>> mean_and_variance(torch.tensor([[0.0, 10.0], [2.0, 10.0]]))
-    (5.5, 0.5)
-    """
-    center = coordinate_mean(x)
-    squares = sum(float((part.double() - center).square_().sum()) for part in float_parts(x))
-    return float(center.mean()), squares / x.numel()
-
-
-def mean_and_deviation(x: Float[Tensor, "n *event"]) -> tuple[float, float]:
-    """The mean and the standard deviation of all values together, by parts, in float64.
-
-    >>> mean_and_deviation(torch.tensor([[0.0, 4.0], [2.0, 2.0]]))[0]
-    2.0
-    """
-    mean = float(coordinate_mean(x).mean())
-    squares = sum(float((part.double() - mean).square_().sum()) for part in float_parts(x))
-    return mean, math.sqrt(squares / max(1, x.numel() - 1))
-
-
-def coordinate_mean(x: Float[Tensor, "n *event"]) -> Float[Tensor, "*event"]:
-    """The mean of the examples, in float64, by parts."""
-    total = torch.zeros(x.shape[1:], dtype=torch.float64, device=x.device)
-    for part in float_parts(x):
-        total += part.sum(0, dtype=torch.float64)
-    return total / len(x)
-
-
-def extremes(x: Float[Tensor, "n *event"]) -> tuple[float, float]:
-    """The least and the greatest value, by parts."""
-    ends = [part.aminmax() for part in float_parts(x)]
-    return min(float(end.min) for end in ends), max(float(end.max) for end in ends)
 
 
 def _ranges(x: Tensor, rows: int | None) -> Iterator[tuple[int, int]]:

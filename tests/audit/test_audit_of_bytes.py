@@ -105,6 +105,14 @@ def test_the_units_of_samples_are_judged_alike(both, tmp_path):
     require_alike(held, plain, tmp_path)
 
 
+def test_a_missing_mode_is_shown_alike(both, tmp_path):
+    """Samples of one class alone: the page shows held-out pictures of the other, in the range of all of them."""
+    with asked("diversity"):
+        held, plain = (audit_samples(samples()[::2], data, SETTINGS) for data in both)
+    require_alike(held, plain, tmp_path)
+    assert "Where samples are missing" in (tmp_path / "held" / "report.html").read_text()
+
+
 @pytest.mark.parametrize("features", [("pixels", "pca"), ("clusters", "classifier")], ids=str)
 @pytest.mark.slow
 def test_samples_are_audited_alike_and_nothing_takes_all_of_the_data(both, tmp_path, features):
@@ -113,8 +121,16 @@ def test_samples_are_audited_alike_and_nothing_takes_all_of_the_data(both, tmp_p
     require_alike(held, plain, tmp_path)
 
 
+@pytest.mark.slow
 def test_samples_are_audited_and_nothing_takes_all_of_the_data(both, tmp_path):
     audit_samples(samples(), both[0], replace(SETTINGS, transformations=("none",))).save(tmp_path)
+
+
+def test_the_quality_of_samples_is_measured_and_nothing_takes_all_of_the_data(both):
+    with asked("quality"):
+        found = audit_samples(samples(), both[0], SETTINGS)["quality"].result
+    assert "a blur of 1 pixel" in set().union(*(one.seen for one in found.judged))
+    assert found.deciding.samples.interval[0] < 1.5  # samples of the same distribution are not far
 
 
 @pytest.mark.slow
@@ -165,6 +181,7 @@ def test_a_model_is_audited_alike_and_nothing_takes_all_of_the_data(both, tmp_pa
     require_alike(audited(both[0]), audited(both[1]), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_model_is_trained_on_bytes_as_on_floats(both, tmp_path):
     weights = []
     for name, data in zip(("held", "plain"), both, strict=True):

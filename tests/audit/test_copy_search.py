@@ -13,9 +13,9 @@ from diffuscope.audit import audit_model
 from diffuscope.audit.copy_queries import Search
 from diffuscope.audit.copy_search import copies, copies_finding
 from diffuscope.audit.leaked import find_leaked
+from diffuscope.audit.memorization import Memorization, verdict
 from diffuscope.audit.nearness import nearness
 from diffuscope.audit.planting import modifications, smallest_share_found
-from diffuscope.audit.questions.memorized import Memorization, verdict
 from diffuscope.audit.transformations import NAMES, transformations
 from diffuscope.data import load_data
 from diffuscope.errors import InputError

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sklearn.cluster import MiniBatchKMeans
 
 from audit_subjects import SMALL, asked, digits, exact_subject, measured
 from diffuscope.audit import Subject, audit_model, data_gaussian, references, rows_of, whitening
@@ -16,10 +17,12 @@ from diffuscope.audit.cluster_features import fit_cluster_features
 from diffuscope.audit.copy_search import copies
 from diffuscope.audit.data_gaussian import fit_gaussian
 from diffuscope.audit.ends import matched_start
+from diffuscope.audit.nearness import kmeans
 from diffuscope.audit.questions.learned import findings
 from diffuscope.audit.references import fit_references
 from diffuscope.audit.transformations import averaged_shape, transformations
 from diffuscope.audit.unexplained_variance import explained
+from diffuscope.audit.wide_rows import Span
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Empirical, Gaussian, GaussianMixture, _clusters
 from diffuscope.schedules import VE
@@ -171,6 +174,57 @@ def test_large_images_are_searched_for_copies_as_averages(monkeypatch):
     torch.testing.assert_close(aligned[..., 1:7], moved, rtol=0, atol=1e-6)
 
 
+def test_the_same_copies_are_found_where_the_queries_too_are_made_as_they_are_read(monkeypatch):
+    """Without transformations rows are whole examples. Seventy are held at once; planted sets are searched alone."""
+    x = digits()
+    samples = torch.cat([x[600:640], x[:8]])
+
+    def listed():
+        return copies(samples, x[:300], x[300:600], calibration=300, rate=0.05, seed=0, features=rows_of.flat)
+
+    whole = listed()
+    monkeypatch.setattr(rows_of, "AT_ONCE", 4 * 64 * 70)
+    parts = listed()
+    assert set(np.flatnonzero(whole.listed)) == {*range(40, 48)}
+    for name in ("p_values", "nearest_training", "nearest_heldout", "distance", "null_distance"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+    assert parts.detectable == whole.detectable
+
+
+def test_few_numbers_of_large_examples_are_made_part_by_part(monkeypatch):
+    x = torch.randn(50, 4, 4, generator=stream())
+    monkeypatch.setattr(rows_of, "AT_ONCE", 4 * 16 * 7)
+    index = torch.arange(49, -1, -1)
+    made = rows_of.rows_of(x, lambda part: part.mean(2), index)
+    assert isinstance(made, torch.Tensor)
+    assert torch.equal(made, x.mean(2).flip(0))
+
+
+def test_few_wide_rows_are_clustered_as_in_their_span():
+    """Four groups in 2,000 dimensions; and the partition of rows without groups, which depends on distances alone."""
+    centers = torch.randn(4, 2000, generator=stream())
+    groups = torch.arange(60) % 4
+    rows = centers[groups] + 0.3 * torch.randn(60, 2000, generator=stream(1)) + 5
+    cluster = kmeans(rows, 4, 0)
+    found = cluster(rows)
+    assert len({*zip(found.tolist(), groups.tolist(), strict=True)}) == 4
+    fresh = centers[groups] + 0.3 * torch.randn(60, 2000, generator=stream(2)) + 5
+    assert cluster(fresh).tolist() == found.tolist()
+    alike = torch.randn(60, 2000, generator=stream(3))
+    known = MiniBatchKMeans(5, n_init="auto", random_state=0).fit(alike.numpy()).labels_
+    assert kmeans(alike, 5, 0)(alike).tolist() == known.tolist()
+    assert set(kmeans(torch.ones(9, 100), 1, 0)(torch.ones(3, 100))) == {0}  # rows that are all the same
+
+
+def test_the_coordinates_of_a_span_keep_distances_and_lead_back():
+    rows = torch.randn(7, 9000, generator=stream(), dtype=torch.float64) + 3
+    span = Span.of(rows)
+    assert span.coordinates.shape == (7, 6)
+    torch.testing.assert_close(torch.cdist(span.coordinates, span.coordinates), torch.cdist(rows, rows))
+    torch.testing.assert_close(span.points(span.coordinates[:3]), rows[:3])
+    torch.testing.assert_close(span.points(span.coordinates.mean(0, keepdim=True)), rows.mean(0, keepdim=True))
+
+
 @pytest.fixture(scope="module")
 def split():
     x = digits()
@@ -197,6 +251,7 @@ def test_a_better_denoiser_than_the_truncated_gaussian_is_not_called_wrong(split
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copying", [False, True])
 def test_verdicts_are_those_of_the_whole_covariance(split, monkeypatch, copying):
     """A smooth model is not called memorizing and one that copies the training examples is, whatever the limit."""
@@ -261,12 +316,33 @@ def test_distances_to_clusters_see_what_the_components_do_not():
     assert bool((features.hidden(moved) > features.hidden(x[:5])).all())
 
 
+def smooth_pictures(n: int) -> torch.Tensor:
+    """3 x 64 x 64 numbers of 108 directions and a little noise."""
+    smooth = torch.randn(n, 3, 6, 6, generator=stream()) @ torch.diag(torch.tensor([3.0, 2, 1, 0.5, 0.3, 0.2]))
+    x = torch.nn.functional.interpolate(smooth, size=(64, 64), mode="bilinear")
+    return x + 0.01 * torch.randn(x.shape, generator=stream(1))
+
+
+@pytest.mark.slow
+def test_a_model_that_copies_is_found_in_12288_dimensions():
+    """The empirical distribution of 60 images as the model: its samples are these, and planted copies are found."""
+    x = smooth_pictures(160)
+    settings = replace(
+        SMALL, levels=4, points=12, trajectories=8, generated=24, components=2, transformations=("mirror", "brightness")
+    )
+    with asked("memorized"):
+        result = audit_model(Subject(ExactDenoiser(Empirical(x[:60]), VE()), x[:60], x[60:]), settings)
+    assert result.verdict.word == "copies"
+    found = result["memorized"].result.copies["pixels"]
+    assert found.listed.mean() > 0.9
+    assert found.detectable["exact"] < 0.5  # of 24 samples
+
+
+@pytest.mark.slow
 def test_every_question_is_answered_in_12288_dimensions(monkeypatch):
     """60 smooth images of 3 x 64 x 64 and a Gaussian of 20 components, without a D x D matrix of 1.2 GB."""
     monkeypatch.setattr(data_gaussian, "PAIRS", 20)
-    smooth = torch.randn(110, 3, 6, 6, generator=stream()) @ torch.diag(torch.tensor([3.0, 2, 1, 0.5, 0.3, 0.2]))
-    x = torch.nn.functional.interpolate(smooth, size=(64, 64), mode="bilinear")
-    x += 0.01 * torch.randn(x.shape, generator=stream(1))
+    x = smooth_pictures(110)
     model = ExactDenoiser(Gaussian.isotropic(x.mean(0), 1.0), VE())
     settings = replace(
         SMALL,

@@ -12,8 +12,8 @@ from diffuscope.audit import copy_search, planting
 from diffuscope.audit.copy_search import copies, copies_finding
 from diffuscope.audit.exact_matches import near_matches
 from diffuscope.audit.leaked import NEAR_CHANCE
+from diffuscope.audit.memorization import Memorization, verdict
 from diffuscope.audit.nearness import nearness
-from diffuscope.audit.questions.memorized import Memorization, verdict
 from diffuscope.audit.transformations import NAMES, transformations
 
 DIMENSIONS, CLUSTERS, JITTER = 16, 10, 0.02

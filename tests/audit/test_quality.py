@@ -10,9 +10,10 @@ from scipy.ndimage import gaussian_filter
 from diffuscope.audit import Subject, load_cifar_features
 from diffuscope.audit.classifier import fit_classifier
 from diffuscope.audit.frechet_ratio import BAR, fidelity
+from diffuscope.audit.judged_quality import Judged, Quality, judge
 from diffuscope.audit.label_shares import label_finding
 from diffuscope.audit.planted_faults import NOISE, planted_faults
-from diffuscope.audit.questions.quality import Judged, Quality, blocks, judge, quality_finding
+from diffuscope.audit.questions.quality import blocks, quality_finding
 from diffuscope.audit.whitening import RIDGE
 from diffuscope.data import load_data
 from diffuscope.denoisers import ExactDenoiser
@@ -44,7 +45,7 @@ def fitted_to(monkeypatch, features):
     """The classifier is fitted once; what later fits were asked for is kept here."""
     asked = []
     monkeypatch.setattr(
-        "diffuscope.audit.questions.quality.fit_classifier", lambda *given: asked.append(given) or features
+        "diffuscope.audit.judged_quality.fit_classifier", lambda *given: asked.append(given) or features
     )
     return asked
 
@@ -305,7 +306,7 @@ def test_labels_that_are_no_integers_are_refused(subject, dtype):
 @pytest.mark.parametrize("which", ["random", "one-each"])
 def test_a_classifier_that_knows_nothing_is_no_judge(which, subject, gaussian, generator, monkeypatch):
     """Real digits whose labels say nothing of them: features that mean nothing are not used."""
-    monkeypatch.setattr("diffuscope.audit.questions.quality.fit_classifier", fit_classifier)
+    monkeypatch.setattr("diffuscope.audit.judged_quality.fit_classifier", fit_classifier)
     train, heldout = subject.train[:200], subject.heldout[:200]
     labels = torch.randint(10, (400,), generator=generator) if which == "random" else torch.arange(400)
     guessing = Subject(subject.denoiser, train, heldout, train_labels=labels[:200], heldout_labels=labels[200:])
@@ -322,7 +323,7 @@ def test_blobs_of_one_class_are_far_although_the_classifier_of_cifar_is_weak(sha
     The random filters of the audit see all planted faults, and so the blobs; real images stay close in them.
     """
     monkeypatch.setenv("DIFFUSCOPE_DATA", str(cifar_data))
-    monkeypatch.setattr("diffuscope.audit.questions.quality.fit_classifier", fit_classifier)
+    monkeypatch.setattr("diffuscope.audit.judged_quality.fit_classifier", fit_classifier)
     data = load_data("cifar10").in_range(-1.0, 1.0)
     assert data.train_labels is not None
     assert data.heldout_labels is not None

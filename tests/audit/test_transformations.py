@@ -14,6 +14,7 @@ from diffuscope.audit.transformations import (
     labels,
     largest_shift,
     rotated,
+    shifted,
     standardized,
     transformations,
     versions,
@@ -33,6 +34,11 @@ def test_the_versions_hold_the_identity_and_every_named_product(generator):
     assert torch.equal(made[:, names.index("mirrored")], x.flip(3))
     moved = made[:, names.index("mirrored, shifted by (1, -2)")]
     assert torch.equal(moved[:, :, 1:, :-2], x.flip(3)[:, :, :-1, 2:])
+
+
+def test_one_shift_of_each_image_is_that_of_all_shifts(generator):
+    images, version = torch.rand(25, 3, 6, 9, generator=generator), torch.randperm(25, generator=generator)
+    assert torch.equal(shifted(images, 2, version), all_shifts(images, 2)[torch.arange(25), version])
 
 
 def test_a_quarter_turn_is_exact(generator):

@@ -1,12 +1,14 @@
 """Nearest neighbors are those of a brute-force search, ties included."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffuscope.errors import InputError
-from diffuscope.exact import nearest_neighbors, nearest_other_neighbors
+from diffuscope.exact import _screening, nearest_neighbors, nearest_other_neighbors, neighbors
 from diffuscope.exact._screening import PointTable
 
 
@@ -68,7 +70,7 @@ def test_a_point_is_not_its_own_other_neighbor_but_its_duplicate_is(generator):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("offset", [0.0, 30.0])
-def test_no_screening_score_is_wrong_by_more_than_its_bound(dtype, offset, generator):
+def test_no_screening_score_is_wrong_by_more_than_its_bound(dtype, offset, generator, monkeypatch):
     points = (offset + torch.randn(500, 784, generator=generator, dtype=torch.float64)).to(dtype)
     table = PointTable(points, torch.zeros(500, dtype=torch.float64), 2**24)
     queries = (100 * torch.randn(20, 784, generator=generator, dtype=torch.float64)).to(dtype)
@@ -77,17 +79,47 @@ def test_no_screening_score_is_wrong_by_more_than_its_bound(dtype, offset, gener
     # float64 by halves: exact products of float32 values, an order of magnitude above float64's own rounding
     exact = queries.double() @ points.double().T - kappa[:, None] * table.half_squares
     assert bool(((scores - exact).abs().amax(1) <= table.score_bound(queries, kappa)).all())
+    # 784 coordinates in eight sums of 100 and fewer: the bound of 107 terms
+    monkeypatch.setattr(_screening, "COLUMNS", 100)
+    parts = table.scores(0, 500, queries, kappa).double()
+    assert bool(((parts - exact).abs().amax(1) <= table.score_bound(queries, kappa, summed=107)).all())
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_in_many_dimensions_only_the_nearest_are_compared_exactly(k, generator, monkeypatch):
+    """Of points in 2^17 dimensions the squared distances differ by 0.4%, less than twice the worst case of one sum.
+
+    Five pairs or so of a query are compared in float64 where a score is summed over 4,096 coordinates at a time.
+    """
+    points, queries = torch.randn(40, 2**17, generator=generator), torch.randn(6, 2**17, generator=generator)
+    compared, exactly = [], neighbors._half_square_distance
+
+    def counted(*given: Any) -> torch.Tensor:
+        compared.append(len(given[-1]))
+        return exactly(*given)
+
+    monkeypatch.setattr(neighbors, "_half_square_distance", counted)
+    squares = torch.stack([(points.double() - query.double()).square().sum(1) for query in queries])
+    expected = squares.sort(dim=1, stable=True)
+    for columns, most in ((4096, 6 * (k + 2)), (2**17, 6 * 40 * 3)):
+        monkeypatch.setattr(_screening, "COLUMNS", columns)
+        compared.clear()
+        distances, indices = nearest_neighbors(queries, points, k)
+        torch.testing.assert_close(distances, expected.values[:, :k].sqrt(), rtol=1e-13, atol=0)
+        assert torch.equal(indices, expected.indices[:, :k])
+        assert 6 * k <= sum(compared) <= most
+    assert sum(compared) >= 6 * 20  # in one sum hardly a point can be left out
 
 
 def test_neighbors_of_points_that_require_gradients_carry_no_graph(generator):
     points = torch.randn(20, 3, generator=generator)
     leaves = points.clone().requires_grad_()
-    for neighbors, expected in (
+    for found, expected in (
         (nearest_neighbors(leaves, leaves, 2), nearest_neighbors(points, points, 2)),
         (nearest_other_neighbors(leaves, 2), nearest_other_neighbors(points, 2)),
     ):
-        assert not any(tensor.requires_grad for tensor in neighbors)
-        assert all(torch.equal(a, b) for a, b in zip(neighbors, expected, strict=True))
+        assert not any(tensor.requires_grad for tensor in found)
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 def test_all_points_are_asked_for_at_most(generator):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from diffuscope.byte_examples import extremes
+from diffuscope.by_parts import extremes
 from diffuscope.findings import Chart, Panel, Rule, bootstrap_sums, density_bars, intervals, percentile_interval
 from diffuscope.report import Block, Gallery, GalleryItem, Picture, image_png
 from diffuscope.store import Arrays

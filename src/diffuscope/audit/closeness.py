@@ -35,6 +35,7 @@ from .rows_of import AnyRows, at_once, nearest_rows
 
 NEIGHBORS = 16  # searched at first
 COMPARED = 5  # different neighbors in the statistic
+FIELDS = "index", "distance", "between", "times"
 Rows = Float[Tensor, "_ features"]
 
 
@@ -70,7 +71,7 @@ class Neighborhood:
 
     def part(self, chosen: Int[ndarray, " part"]) -> "Neighborhood":
         """Those of some of the queries."""
-        return Neighborhood(**{name: getattr(self, name)[chosen] for name in ("index", "distance", "between", "times")})
+        return Neighborhood(**{name: getattr(self, name)[chosen] for name in FIELDS})
 
     def relative(self, radius: float) -> Float[ndarray, " n"]:
         """d_1 / d_2, the distance relative to the nearest different training example (0 / 0 is 0, as of a copy)."""
@@ -84,9 +85,14 @@ class Neighborhood:
 
 
 def neighborhood(
-    queries: Rows, train: AnyRows, k: int = NEIGHBORS, times: Int[ndarray, " train"] | None = None
+    queries: AnyRows, train: AnyRows, k: int = NEIGHBORS, times: Int[ndarray, " train"] | None = None
 ) -> Neighborhood:
     """The k nearest rows of `train`, or all of them if they are fewer; `times` each occurs (once by default)."""
+    parts = [_neighborhood(part, train, k, times) for part in queries.split(at_once(queries.shape[1]))]
+    return Neighborhood(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in FIELDS})
+
+
+def _neighborhood(queries: Rows, train: AnyRows, k: int, times: Int[ndarray, " train"] | None) -> Neighborhood:
     distance, index = nearest_rows(queries, train, min(k, len(train)))
     between = torch.empty_like(distance)
     for part in torch.arange(len(queries)).split(at_once(4 * index.shape[1] * train.shape[1])):
@@ -97,7 +103,7 @@ def neighborhood(
 
 
 def closeness(
-    queries: Rows, train: AnyRows, found: Neighborhood, radius: float, times: Int[ndarray, " train"] | None = None
+    queries: AnyRows, train: AnyRows, found: Neighborhood, radius: float, times: Int[ndarray, " train"] | None = None
 ) -> Float[ndarray, " n"]:
     """s of every query, among as many neighbors as it takes to meet a different one; infinity if there is none."""
     values, k = found.closeness(radius), found.index.shape[1]

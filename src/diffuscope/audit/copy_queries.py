@@ -14,10 +14,9 @@ from .closeness import Neighborhood, closeness, neighborhood
 from .features import Features
 from .repeats import distinct
 from .rows_of import AnyRows, at_once, flat, part_of, rows_of
-from .transformations import Transformation
+from .transformations import Transformation, averaged
 
 Events = Float[Tensor, "_ *event"]
-Rows = Float[Tensor, "_ features"]
 
 
 class Search:
@@ -48,18 +47,25 @@ class Search:
 
     def __call__(self, queries: Events, among: Int64[Tensor, " places"] | None = None) -> "Queries":
         """The queries (those at the places `among`, if given), aligned, with their neighborhoods."""
-        parts, names, untransformed, alignment = [], [], [], self.alignment
+        if self.alignment is None:
+            # their features are not asked for their width: of the user's, that would be another call
+            parts = [] if self.features is flat else [self.features(part) for part in _parts(queries, among)]
+            rows = torch.cat(parts) if parts else rows_of(queries, flat, among)
+            near = neighborhood(rows, self.rows, times=self.times)
+            return Queries(rows, self.rows, self.times, near, [""] * len(rows), near.distance[:, 0])
+        parts, names, untransformed = [], [], []
         for part in _parts(queries, among):
-            if alignment is not None:
-                part, called, distance = alignment(part)
-                names += called
-                untransformed.append(distance.numpy())
-            parts.append(self.features(part))
+            aligned, called, distance = self.alignment(part)
+            names += called
+            untransformed.append(distance.numpy())
+            parts.append(self.features(aligned))
         rows = parts[0] if len(parts) == 1 else torch.cat(parts)
         near = neighborhood(rows, self.rows, times=self.times)
-        if alignment is None:
-            return Queries(rows, self.rows, self.times, near, [""] * len(rows), near.distance[:, 0])
         return Queries(rows, self.rows, self.times, near, names, np.concatenate(untransformed))
+
+    def reduced(self, queries: Events) -> Float[Tensor, "_ *smaller"]:
+        """The queries as they are aligned: large images averaged. They have the same neighborhoods."""
+        return queries if self.alignment is None else averaged(queries)
 
 
 def _parts(queries: Events, among: Int64[Tensor, " places"] | None) -> Iterator[Events]:
@@ -75,7 +81,7 @@ def _parts(queries: Events, among: Int64[Tensor, " places"] | None) -> Iterator[
 class Queries:
     """Rows with their neighborhoods among the rows of the training examples, and how each was transformed."""
 
-    rows: Rows
+    rows: AnyRows
     train: AnyRows
     times: Int[ndarray, " train"]  # how often each row of `train` occurs
     near: Neighborhood
@@ -89,7 +95,7 @@ class Queries:
     def part(self, chosen: Int[ndarray, " part"]) -> "Queries":
         """Some of the queries."""
         return Queries(
-            self.rows[torch.from_numpy(chosen)],
+            part_of(self.rows, torch.from_numpy(chosen)),
             self.train,
             self.times,
             self.near.part(chosen),

@@ -13,8 +13,9 @@ nearly stay if training examples repeat one another as often (`leaked`).
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from numpy import ndarray
 from scipy import stats
 
 from diffuscope import data
+from diffuscope.byte_examples import floats_at
 from diffuscope.findings import (
     Finding,
     conformal_p_values,
@@ -37,7 +39,7 @@ from .group_units import one_of_each
 from .leaked import LEAST_CALIBRATION, REPEAT_QUANTILE, AmongHalf, repeating
 from .planting import PLANTED, modifications, smallest_share_found
 from .repeats import Repeats, distinct, repeats
-from .rows_of import nearest_rows, rows_of
+from .rows_of import at_once, flat, nearest_rows, rows_of
 from .transformations import Transformation
 
 LARGEST_SHARE = 0.25  # of exact copies: if only a larger one would be found, there is no verdict
@@ -142,7 +144,7 @@ class CopySearch:
         *,
         calibration: int,
         seed: int,
-        features: Features = lambda x: x.flatten(1),
+        features: Features = flat,
         chosen: Sequence[Transformation] = (),
         table: data.Table | None = None,
         train_groups: Shaped[ndarray, " train"] | None = None,
@@ -167,10 +169,10 @@ class CopySearch:
         self.null = fresh.statistic(found.radius)[~leaked]
         if len(distinct(fresh.rows)[0]) < LEAST_CALIBRATION:
             self.null = self.null[:0]  # the same few examples, however often they occur, tell nothing
-        sources = train[torch.from_numpy(rng.integers(len(train), size=PLANTED))]
+        sources = floats_at(train, torch.from_numpy(rng.integers(len(train), size=PLANTED)))
         stream = torch.Generator().manual_seed(seed)
-        changed = {name: modified(sources) for name, modified in modifications(train, stream, table).items()}
-        of_planted = search(torch.cat([*changed.values()])).statistic(found.radius).reshape(len(changed), -1)
+        changed = modifications(train, stream, table)
+        of_planted = statistics(search, (modified(sources) for modified in changed.values()), found.radius)
         self.planted = {
             name: conformal_p_values(values, self.null) for name, values in zip(changed, of_planted, strict=True)
         }
@@ -219,7 +221,7 @@ def copies(
     calibration: int,
     rate: float,
     seed: int,
-    features: Features = lambda x: x.flatten(1),
+    features: Features = flat,
     chosen: Sequence[Transformation] = (),
     table: data.Table | None = None,
     train_groups: Shaped[ndarray, " train"] | None = None,
@@ -268,6 +270,13 @@ def closeness_of_both(
     """s of either; training examples nearer to each other than 99% of the others are to them are one."""
     radius = float(np.quantile(others.untransformed, REPEAT_QUANTILE))
     return heldout.statistic(radius), others.statistic(radius)
+
+
+def statistics(search: Search, sets: Iterator[Events], radius: float) -> Iterator[Float[ndarray, " n"]]:
+    """s of sets of equally many examples, as many in one search as are few enough to be held at once."""
+    while held := [search.reduced(x) for x in islice(sets, 1)]:
+        held += [search.reduced(x) for x in islice(sets, max(0, at_once(held[0].numel()) - 1))]
+        yield from search(torch.cat(held)).statistic(radius).reshape(len(held), -1)
 
 
 def copies_finding(found: Copies, space: str) -> Finding:

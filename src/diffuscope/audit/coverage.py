@@ -32,6 +32,7 @@ from diffuscope.findings import NORMAL_95, Finding, Tone
 
 from .rows_of import AnyRows, few_enough
 from .shared_neighbors import nearest_neighbors
+from .wide_rows import at_same_distances
 
 MEAN, MOST = 2.5, 2000  # samples in a neighborhood; examples of each set
 SHORT = 0.03  # a coverage short by less is no fault, however significant
@@ -75,7 +76,7 @@ def coverage(
 
     Where training examples are fewer, fewer samples are used.
     """
-    most = few_enough(MOST, heldout.shape[1])
+    most = few_enough(MOST, 2 * heldout.shape[1])
     held = _some(heldout, most, rng)
     size = max(1, min(len(samples), len(train) // 2, most))
     k = neighborhood_size(len(held), size)
@@ -84,11 +85,11 @@ def coverage(
     inside, of_train = (_inside(held, near, rows) for rows in (_some(samples, size, rng), kept))
     judged = np.hstack([inside, of_train[:, :size]])
     p_value, deviation = _permuted(judged, size, rng)
-    detectable = np.inf
+    detectable, planted_from = np.inf, at_same_distances(kept[size:])
     for part in reversed(PARTS):
         found = 0
         for _ in range(TRIALS):
-            rest = size + _without_a_part(kept[size:], part, rng)
+            rest = size + _without_a_part(planted_from, part, rng)
             both = min(size, len(rest))
             planted = np.hstack([of_train[:, rest[:both]], of_train[:, :size]])
             found += _permuted(planted, both, rng, FEWER)[0] < significance
@@ -136,7 +137,7 @@ def _permuted(
 def _without_a_part(rows: Rows, part: float, rng: np.random.Generator) -> Int[ndarray, " rest"]:
     """Which rows remain, in random order, without the `part` of them that is nearest to a random one."""
     chosen = rows[int(rng.integers(len(rows)))]
-    order = torch.cat([(part - chosen).norm(dim=1) for part in float_parts(rows)]).argsort().numpy()
+    order = torch.cat([(some - chosen).norm(dim=1) for some in float_parts(rows)]).argsort().numpy()
     return rng.permutation(order[int(part * len(rows)) :])
 
 

@@ -24,12 +24,14 @@ from numpy import ndarray
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
+from diffuscope.byte_examples import all_floats, as_floats
 from diffuscope.findings import Finding, binomial_p_value, detectable_shift, label_permutation
 
 from .rows_of import AnyRows, at_once, few_enough, nearest_rows, part_of
+from .wide_rows import Span, are_wide
 
 CELLS, LEAST_IN_CELL = 20, 25  # clusters, and references of either kind in one on average
-PLANTED = 500
+PLANTED = 500  # at most
 Rows = Float[Tensor, "_ features"]
 FITTED = 10_000  # examples that determine the clusters, at most
 Cells = tuple[Int[ndarray, " train"], Int[ndarray, " heldout"]]
@@ -58,21 +60,31 @@ def clusters(train: AnyRows, heldout: AnyRows, seed: int) -> Cells:
     """The k-means cluster of every training and held-out example, of both kinds pooled in equal numbers."""
     size = min(len(train), len(heldout))
     count = max(1, min(CELLS, size // LEAST_IN_CELL))
-    size = min(size, few_enough(max(size, FITTED), train.shape[1]))
+    size = min(size, few_enough(max(size, FITTED), 2 * train.shape[1]))
     parts = [
         rows[torch.from_numpy(np.random.default_rng(seed).permutation(len(rows))[:size])] for rows in (train, heldout)
     ]
-    cluster = kmeans(torch.cat(parts), count, seed)
+    both = torch.cat(parts)
+    parts.clear()
+    cluster = kmeans(both, count, seed)
     return cluster(train), cluster(heldout)
 
 
 def kmeans(rows: Rows, count: int, seed: int) -> Callable[[AnyRows], Int[ndarray, " n"]]:
-    """The map from rows to the nearest of `count` centers fitted to `rows`."""
-    fitted = MiniBatchKMeans(min(count, len(rows)), n_init="auto", random_state=seed % 2**32).fit(rows.numpy())
+    """The map from rows to the nearest of `count` centers fitted to `rows`; few wide rows are fitted in their span."""
+    rows = all_floats(rows)
+    model = MiniBatchKMeans(min(count, len(rows)), n_init="auto", random_state=seed % 2**32)
+    span = Span.of(rows) if are_wide(rows) else None
+    model.fit((rows if span is None else span.coordinates).numpy())
+    fitted = torch.from_numpy(model.cluster_centers_)
+    centers = fitted if span is None else span.points(fitted) - span.mean
+    offset = None if span is None else centers @ span.mean + centers.square().sum(1) / 2
 
     def nearest(queries: AnyRows) -> Int[ndarray, " n"]:
-        parts = [fitted.predict(part.numpy()) for part in queries.split(at_once(queries.shape[1]))]
-        return np.concatenate(parts).astype(np.int64)
+        parts = (as_floats(part) for part in queries.split(at_once(queries.shape[1])))
+        if offset is None:
+            return np.concatenate([model.predict(part.numpy()) for part in parts]).astype(np.int64)
+        return torch.cat([(part @ centers.T - offset).argmax(1) for part in parts]).numpy()
 
     return nearest
 
@@ -95,7 +107,7 @@ def nearness(
     rng = np.random.default_rng(seed)
     of_train, of_heldout = cells or (np.zeros(len(train), dtype=np.int64), np.zeros(len(heldout), dtype=np.int64))
     sources = train if copied is None else copied
-    planted = sources[torch.from_numpy(rng.integers(len(sources), size=PLANTED))]
+    planted = sources[torch.from_numpy(rng.integers(len(sources), size=few_enough(PLANTED, sources.shape[1])))]
     kept_train, kept_heldout = balanced(of_train, of_heldout, rng)
     size = len(kept_train)
     if size == 0:

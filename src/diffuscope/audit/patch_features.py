@@ -19,7 +19,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as fn
 
-from diffuscope.byte_examples import float_parts, mean_and_deviation
+from diffuscope.by_parts import mean_and_deviation
+from diffuscope.byte_examples import float_parts
 
 from .whitening import Whitened
 

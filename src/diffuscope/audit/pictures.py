@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.byte_examples import extremes
+from diffuscope.by_parts import extremes
 from diffuscope.findings import Chart, Panel, line, points
 from diffuscope.report import Block, Gallery, GalleryItem, Picture, image_png
 

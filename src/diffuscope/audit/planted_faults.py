@@ -11,6 +11,7 @@ from jaxtyping import Float
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from diffuscope.byte_examples import floats_at
 from diffuscope.exact import Gaussian
 
 from .nearness import kmeans
@@ -29,7 +30,7 @@ def planted_faults(
     """`n` samples with each fault, by its name."""
     train = subject.train
     order = torch.randperm(len(train), generator=generator)
-    base = train[order[torch.arange(n) % len(train)]].float()
+    base = floats_at(train, order[torch.arange(n) % len(train)]).float()
     faults: dict[str, Tensor] = {}
     if is_image(train):
         filtered = gaussian_filter(base.numpy(), (0, 0, BLUR, BLUR))
@@ -38,10 +39,11 @@ def planted_faults(
     if labels is None:
         labels, kind = torch.from_numpy(kmeans(_fitted(train), CLUSTERS, 0)(train.flatten(1))), "cluster"
     members = torch.nonzero(labels == labels.mode().values)[:, 0]
-    faults[f"one {kind} only"] = train[members[torch.randint(len(members), (n,), generator=generator)]].float()
+    drawn = members[torch.randint(len(members), (n,), generator=generator)]
+    faults[f"one {kind} only"] = floats_at(train, drawn).float()
     size = at_once(8 * gaussian.dimension)
-    drawn = [gaussian.sample(min(size, n - start), generator=generator).float() for start in range(0, n, size)]
-    faults["samples of a Gaussian"] = torch.cat(drawn)
+    parts = [gaussian.sample(min(size, n - start), generator=generator).float() for start in range(0, n, size)]
+    faults["samples of a Gaussian"] = torch.cat(parts)
     noise = torch.randn(base.shape, generator=generator)
     faults[f"noise of {NOISE:g} standard deviations"] = base + NOISE * subject.scale * noise
     return faults

@@ -21,11 +21,11 @@ from numpy import ndarray
 from scipy import ndimage, optimize, stats
 from torch import Tensor
 
-from diffuscope.byte_examples import extremes
+from diffuscope.by_parts import extremes
 from diffuscope.data import Table
 from diffuscope.findings import POWER
 
-from .transformations import all_shifts, is_image, largest_shift
+from .transformations import is_image, largest_shift, shifted
 
 PLANTED = 100  # training examples per modification
 DRAWS = 200
@@ -73,7 +73,7 @@ def modifications(train: Events, generator: torch.Generator, table: Table | None
             away = torch.arange(across**2).reshape(across, across)
             away = torch.cat([away[0], away[-1], away[1:-1, 0], away[1:-1, -1]])
             chosen = away[torch.randint(len(away), (len(x),), generator=generator)]
-            return all_shifts(x, pixels)[torch.arange(len(x)), chosen]
+            return shifted(x, pixels, chosen)
 
         return modified
 

@@ -69,8 +69,15 @@ def rows_of(events: Events, function: Map = flat, index: Int[Tensor, " n"] | Non
     rows = RowsOf(events, index, function, width)
     if 4 * count * max(width, events[0].numel()) <= AT_ONCE:
         return function(events if index is None else events[index])
+    if 4 * width > events[0].numel():
+        return rows
     # few numbers of each event are made once, part by part
-    return torch.cat([*rows.split(at_once(events[0].numel()))]) if 4 * width <= events[0].numel() else rows
+    made = torch.empty(count, width, dtype=rows[torch.zeros(1, dtype=torch.long)].dtype)
+    start = 0
+    for part in rows.split(at_once(events[0].numel())):
+        made[start : start + len(part)] = part
+        start += len(part)
+    return made
 
 
 def part_of(rows: AnyRows, places: Int[Tensor, " n"]) -> AnyRows:

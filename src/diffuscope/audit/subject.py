@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from diffuscope.byte_examples import float_parts, mean_and_variance
+from diffuscope.by_parts import mean_and_variance
+from diffuscope.byte_examples import float_parts
 from diffuscope.data import Canaries, DataSet, Table
 from diffuscope.denoisers import Batch, Denoiser, loaded_weights, require_batch
 from diffuscope.errors import InputError, NotFiniteError

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.byte_examples import extremes
+from diffuscope.by_parts import extremes
 from diffuscope.findings import Chart, Panel, line
 from diffuscope.report import Block, Cell, Gallery, GalleryItem, Picture, Table, image_png
 

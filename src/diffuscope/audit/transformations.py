@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from itertools import product
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -126,10 +126,19 @@ def standardized(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
 
 def all_shifts(images: Images, reach: int) -> Versions:
     """Moved down by reach, ..., -reach pixels, and for each of these right by as many; the border is repeated."""
+    return _windows(images, reach).flatten(1, 2)
+
+
+def shifted(images: Images, reach: int, version: Int[Tensor, " n"]) -> Images:
+    """Of each image one of `all_shifts`, without the others."""
+    across = 2 * reach + 1
+    return _windows(images, reach)[torch.arange(len(images)), version // across, version % across]
+
+
+def _windows(images: Images, reach: int) -> Float[Tensor, "n down right channels height width"]:
     height, width = images.shape[2:]
     padded = functional.pad(images, (reach,) * 4, mode="replicate")
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)
-    return windows.permute(0, 2, 3, 1, 4, 5).flatten(1, 2)
+    return padded.unfold(2, height, 1).unfold(3, width, 1).permute(0, 2, 3, 1, 4, 5)
 
 
 def rotated(images: Images, degrees: float) -> Images:

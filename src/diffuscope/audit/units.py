@@ -19,7 +19,8 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from diffuscope.byte_examples import coordinate_mean, extremes, float_parts, mean_and_variance
+from diffuscope.by_parts import coordinate_mean, extremes, mean_and_variance
+from diffuscope.byte_examples import float_parts
 from diffuscope.denoisers import Denoiser
 
 from .conventions import READINGS, Variances, declared, relative_errors

@@ -11,7 +11,6 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from diffuscope import streams
-from diffuscope.adapters import load_model
 from diffuscope.audit import AuditResult, Settings, Subject, audit_model, audit_samples
 from diffuscope.audit.epsilon import require_delta
 from diffuscope.audit.features import user_object

@@ -61,10 +61,13 @@ class Products:
         """What is left out of all scores of a query: q . offset."""
         return queries.double() @ self.offset
 
-    def product_bound(self, queries: Float[Tensor, "batch d"]) -> Float[Tensor, " batch"]:
-        """How far the products may be off, in the precision of the queries: (d + 5) u |q| max |sR|."""
+    def product_bound(self, queries: Float[Tensor, "batch d"], summed: int | None = None) -> Float[Tensor, " batch"]:
+        """How far the products may be off, in the precision of the queries: (d + 5) u |q| max |sR|.
+
+        Or, where sums are of fewer numbers at a time, (summed + 5) u |q| max |sR|.
+        """
         roundoff = torch.finfo(queries.dtype).eps / 2
-        return (queries.shape[1] + 5) * roundoff * norms(queries) * self.largest_norm
+        return ((summed or queries.shape[1]) + 5) * roundoff * norms(queries) * self.largest_norm
 
     def product_error(self, queries: Float[Tensor, "batch d"]) -> Float[Tensor, " batch"]:
         """How far they typically are: 2 u |q| |sR|."""

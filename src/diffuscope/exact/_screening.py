@@ -16,8 +16,10 @@ The constants depend on the query alone. In a precision with unit roundoff u, th
 .. math::  E_b = u \left[(d + 5)\,|q_b| \max|y| + 4 \kappa_b \max h + 4 \max|\ell|\right],
 
 with :math:`|sR|` in place of :math:`|y|` for bytes, and :math:`(|q_b| + \kappa_b \max|y - c|)` times their deviation
-besides (see `_products`); and typically :math:`\sqrt d` times less. At small sigma either is many logits: so the
-product only *screens*, and the points that pass are recomputed from differences in float64.
+besides (see `_products`); and typically :math:`\sqrt d` times less. In many dimensions the worst case would certify
+nothing: so a score is summed up over COLUMNS coordinates at a time, and d is that number and the number of such sums.
+At small sigma either error is many logits: so the product only *screens*, and the points that pass are recomputed from
+differences in float64.
 """
 
 from collections.abc import Callable, Iterator
@@ -40,6 +42,8 @@ Multiplied = Products | DigitProducts
 SAMPLED = 64  # points whose scores are compared with exact ones
 LEAST_INNER = 1024  # values of a point: below, products of integers gain less than making digits takes
 MOST_ROWS = 8192  # rows of points in one product: more gains nothing, fewer costs launches
+COLUMNS = 4096  # coordinates that a product sums up at once, of which the worst case of its rounding is a multiple
+CHECKED = 2**24  # numbers that are checked at once
 
 
 @dataclass(frozen=True)
@@ -127,20 +131,37 @@ class PointTable:
         dtype, products, rows = queries.dtype, self.products(queries.dtype), slice(start, stop)
         h = products.half_squares[rows].to(dtype)
         scores = torch.addr(self.log_weights[None, rows].to(dtype), -kappa.to(dtype), h)
-        return scores.addmm_(queries, products.rows(start, stop, dtype).T, alpha=products.scale)
+        points = products.rows(start, stop, dtype)
+        if queries.shape[1] <= COLUMNS:
+            return scores.addmm_(queries, points.T, alpha=products.scale)
+        parts = zip(queries.split(COLUMNS, 1), points.split(COLUMNS, 1), strict=True)
+        product = torch.zeros_like(scores)
+        for x, y in parts:
+            product.addmm_(x, y.T)
+        return scores.add_(product, alpha=products.scale)
 
     def constant(self, queries: Float[Tensor, "batch d"]) -> Float[Tensor, " batch"]:
         """What is left out of all scores of a query."""
         return self.products(queries.dtype).constant(queries)
 
     def score_bound(
-        self, queries: Float[Tensor, "batch d"], kappa: Float[Tensor, " batch"], by: Multiplied | None = None
+        self,
+        queries: Float[Tensor, "batch d"],
+        kappa: Float[Tensor, " batch"],
+        by: Multiplied | None = None,
+        *,
+        summed: int | None = None,
     ) -> Float[Tensor, " batch"]:
-        """E_b: no score in the precision of `queries`, by these products, is wrong by more."""
-        by = by or self.products(queries.dtype)
+        """E_b: no score in the precision of `queries`, by these products, is wrong by more.
+
+        Products of floats sum up d numbers, or `summed` at a time.
+        """
+        products = self.products(queries.dtype)
+        by = by or products
         roundoff = torch.finfo(queries.dtype).eps / 2
         rest = roundoff * (5 * kappa * by.half_squares.max() + 4 * self.log_weights.min().abs())
-        return by.product_bound(queries) + rest + (norms(queries) + kappa * self.radius) * by.deviation
+        product = by.product_bound(queries) if summed is None else products.product_bound(queries, summed)
+        return product + rest + (norms(queries) + kappa * self.radius) * by.deviation
 
     def score_error(
         self, queries: Float[Tensor, "batch d"], kappa: Float[Tensor, " batch"], by: Multiplied | None = None
@@ -204,7 +225,8 @@ class PointTable:
         n, offset = len(self), offset - self.constant(queries)
         costs = torch.empty(len(queries), k, dtype=torch.float64, device=queries.device)
         indices = torch.empty(len(queries), k, dtype=torch.int64, device=queries.device)
-        bound = self.score_bound(queries, kappa)
+        d = queries.shape[1]
+        bound = self.score_bound(queries, kappa, summed=min(d, COLUMNS) + -(-d // COLUMNS) - 1)  # that of `scores`
         open_rows = torch.arange(len(queries), device=queries.device)
         candidates = min(n, k + 8)
         while len(open_rows):
@@ -213,7 +235,10 @@ class PointTable:
                 scores, found = self.largest(
                     queries[rows], kappa[rows], candidates, torch.full_like(bound[rows], torch.inf)
                 )
-                exact = cost(rows.repeat_interleave(candidates), found.flatten()).reshape(found.shape)
+                # what scores lower than the k-th by twice the error cannot cost as little as k others
+                matter = ~(scores.double() < (scores[:, k - 1].double() - 2 * bound[rows])[:, None])
+                exact = torch.full(found.shape, torch.inf, dtype=torch.float64, device=queries.device)
+                exact[matter] = cost(rows[matter.nonzero()[:, 0]], found[matter])
                 found, by_index = found.sort(1)
                 exact, order = exact.gather(1, by_index).sort(dim=1, stable=True)
                 costs[rows], indices[rows] = exact[:, :k], found.gather(1, order)[:, :k]
@@ -259,6 +284,6 @@ def checked_rows(name: str, values: Tensor) -> Float[Tensor, "rows d"]:
             raise InputError(f"{name}: expected finite values, got NaN or infinity")
         return flat
     flat = flat if flat.dtype in (torch.float32, torch.float64) else flat.float()
-    if not all(bool(torch.isfinite(rows).all()) for rows in flat.split(4096)):
+    if not all(bool(torch.isfinite(rows).all()) for rows in flat.split(max(1, CHECKED // flat.shape[1]))):
         raise InputError(f"{name}: expected finite values, got NaN or infinity")
     return flat

@@ -69,16 +69,21 @@ def nearest_half_squares(
     pairs = max(1, MEMORY // (32 * points.shape[1]))
     half_squares = torch.empty(len(queries), k, dtype=torch.float64, device=points.device)
     indices = torch.empty(len(queries), k, dtype=torch.int64, device=points.device)
-    block = min(1024, pairs)
+    block = min(1024, max(1, MEMORY // (4 * points.shape[1])))
     for start in range(0, len(queries), block):
         exact = queries[start : start + block]
-        centered = exact.double() - table.center
+        centered = torch.empty(exact.shape, dtype=dtype, device=points.device)
+        offset = torch.empty(len(exact), dtype=torch.float64, device=points.device)
+        for first in range(0, len(exact), pairs):
+            part = slice(first, first + pairs)
+            of_part = exact[part].double() - table.center
+            centered[part], offset[part] = of_part, of_part.square().sum(1) / 2 + of_part @ table.center
         half_squares[start : start + block], indices[start : start + block] = table.certified_largest(
-            centered.to(dtype),
+            centered,
             torch.ones(len(exact), dtype=torch.float64, device=points.device),
             k,
             partial(_half_square_distance, exact, points, pairs),
-            centered.square().sum(1) / 2 + centered @ table.center,
+            offset,
         )
     return half_squares, indices
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffuscope.byte_examples import mean_and_deviation
+from diffuscope.by_parts import mean_and_deviation
 from diffuscope.data import DataSet
 from diffuscope.denoisers import MLP, Preconditioned, UNet, save_denoiser, seeded
 from diffuscope.distributed import of_process_0, rank

@@ -33,7 +33,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diffuscope.byte_examples import mean_and_deviation
+from diffuscope.by_parts import mean_and_deviation
 from diffuscope.denoisers import Batch, Denoiser, nearest_trained_time
 from diffuscope.errors import InputError
 from diffuscope.exact import Empirical

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from diffuscope.by_parts import extremes
 from diffuscope.findings import Chart, Finding, Panel, groups
 from diffuscope.report import Block, Gallery, GalleryItem, Picture, Table, image_png
 
@@ -111,7 +112,7 @@ def _missing(session: Session, result: Modes, counted: Int64[Tensor, " m"], leve
             for first, i in zip((True, *(False for _ in members[k][1:])), members[k], strict=True)
         ]
         return [Table(title, ["", *(column.name for column in table.columns)], rows, how)]
-    low, high = float(heldout.min()), float(heldout.max())
+    low, high = extremes(heldout)
     items = []
     for k in chosen:
         images = as_images(heldout[torch.from_numpy(members[k])])

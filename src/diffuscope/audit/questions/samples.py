@@ -6,7 +6,7 @@ are not what they are taken for make every later answer meaningless.
 
 from dataclasses import replace
 
-from diffuscope.byte_examples import extremes
+from diffuscope.by_parts import extremes
 
 from ..question import Answer, Question
 from ..sample_units import heldout_finding, units_of_samples, units_table

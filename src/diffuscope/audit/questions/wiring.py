@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from diffuscope.byte_examples import extremes, floats_at
+from diffuscope.by_parts import extremes
+from diffuscope.byte_examples import floats_at
 from diffuscope.denoisers import Batch
 from diffuscope.errors import InputError
 from diffuscope.findings import Finding, Tone, bootstrap_sums, percentile_interval
