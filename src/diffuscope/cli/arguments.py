@@ -110,7 +110,7 @@ def _require_known(command: str, words: Sequence[str], hints: Mapping[str, Any])
     named = {name: hint for name, hint in sorted(hints.items()) if not is_positional(hint)}
     options = {f"--{name.replace('_', '-')}": _plain(hint) for name, hint in named.items()}
     negated = {f"--no-{option[2:]}" for option in options if options[option] is bool}
-    for word, following in zip(words, [*words[1:], "--"], strict=True):
+    for word, following in zip(words, [*words, "--"][1:], strict=True):
         typed, equals, value = word.partition("=")
         option = typed.replace("_", "-")
         if not equals and following.startswith("--") and get_args(options.get(option))[1:] == (...,):
