@@ -147,6 +147,7 @@ def test_an_audit_in_two_processes_is_that_of_one(both):
     assert stages[0] == stages[1]
 
 
+@pytest.mark.slow
 def test_an_audit_goes_on_in_another_number_of_processes(both):
     """Half of the stages of two processes are lost; one process measures those alone."""
     one, two = both
@@ -220,6 +221,7 @@ def test_samples_of_two_processes_are_those_of_one(folder):
     assert np.array_equal(one, two)
 
 
+@pytest.mark.slow
 def test_the_small_model_of_one_process_is_read_by_the_other(folder):
     """Without --model the first process trains one; the least effort."""
     data = ("audit", "--data", "two-moons", "--train-limit", "40", "--train-steps", "1", "--levels", "4")
