@@ -14,7 +14,7 @@ History affects the time alone: for a new batch, fresh noise or a jump, the diff
 and the product is computed anew. Where the bound exceeds the tolerance, digits are added, and where they do not help,
 scores are summed, and at last multiplied, in float64. The bound holds for the value that is returned:
 
-.. math::  |D - D_{\text{exact}}| \le \mathrm{relative\_error} \cdot |D_{\text{exact}}| .
+.. math::  |D - D_{\text{exact}}| \le \delta\,|D_{\text{exact}}|, \qquad \delta = \text{relative error} .
 
 Integers of 8 bits are fast on processors with AMX or VNNI instructions. Where their product is not exact or slow (it is
 tried) or the points are not on the CPU, every row is computed in float64, as are samples of one call at different
