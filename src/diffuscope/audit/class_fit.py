@@ -83,6 +83,18 @@ class ClassFit:
         low, high = percentile_interval(ratios)
         return float(low[0]), float(high[0])
 
+    def p_values(self, rng: np.random.Generator) -> tuple[float, float]:
+        """Of the other class denoising better, and of the one asked for: signs of `differences` permuted."""
+        worse, better = (paired_permutation(sign * self.differences, rng)[1] for sign in (1, -1))
+        return worse, better
+
+    def power(self, level: float, examples: str) -> str:
+        """What was compared, and the smallest difference that would have been told."""
+        return (
+            f"{len(self.differences)} {examples} at {len(self.own)} noise levels; a difference of "
+            f"{100 * self.told(level):.2g}% would be told with probability {POWER}."
+        )
+
     def told(self, level: float) -> float:
         """The smallest mean of d that the test finds with probability POWER, by its deviation."""
         wanted = stats.norm.isf(level) + stats.norm.isf(1 - POWER)
@@ -165,14 +177,13 @@ def fitted(arrays: Arrays) -> ClassFit:
 
 def fit_finding(fit: ClassFit, level: float, rng: np.random.Generator) -> Finding:
     """The class asked for against the best other one, at the level of significance that one class has."""
-    d, ratio, label = fit.differences, fit.ratio, fit.label
-    worse, better = (paired_permutation(sign * d, rng)[1] for sign in (1, -1))
+    ratio, label, (worse, better) = fit.ratio, fit.label, fit.p_values(rng)
     has = f"of the {fit.tried} others" if fit.tried > 1 else "of the others"
     tone: Tone = "good"
     text = (
-        f"Class {label} of the model denoises the examples with label {label} better than any {has}: those of the "
-        f"next best, {fit.name}, are {number(1 / ratio)} times as large."
-    ).replace("those of", "the errors of")
+        f"Class {label} of the model denoises the examples with label {label} better than any {has}: the errors of "
+        f"the next best, {fit.name}, are {number(1 / ratio)} times as large."
+    )
     if worse < level and ratio >= 1 and not fit.denoises:
         tone = "unknown"
         text = f"Cannot tell: no class of the model denoises the examples with label {label}; {fit.name} does it best."
@@ -205,8 +216,7 @@ def fit_finding(fit: ClassFit, level: float, rng: np.random.Generator) -> Findin
         interval=fit.interval(rng),
         null="1x: no other class denoises better. Signs of paired errors permuted, on examples not used to choose.",
         p_value=worse,
-        power=f"{d.shape[0]} training examples at {len(fit.own)} noise levels; a difference of "
-        f"{100 * fit.told(level):.2g}% would be told with probability {POWER}. {fit.tried} other classes were tried.",
+        power=f"{fit.power(level, 'training examples')} {fit.tried} other classes were tried.",
     )
 
 

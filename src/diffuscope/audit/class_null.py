@@ -11,11 +11,11 @@ import numpy as np
 
 from diffuscope import streams
 from diffuscope.denoisers import OfClass, classes_of
-from diffuscope.findings import Finding, Tone, paired_permutation
+from diffuscope.findings import Finding, Tone
 from diffuscope.findings.numbers import number
 
 from .class_data import ClassData
-from .class_fit import POWER, WRONG, ClassFit, compared, fitted
+from .class_fit import WRONG, ClassFit, compared, fitted
 from .subject import Settings, Subject
 
 TITLE = "Is the model without a class, which guidance moves away from, that of all data?"
@@ -30,8 +30,7 @@ def unconditional_finding(subject: Subject, data: ClassData, settings: Settings)
 
 
 def _finding(fit: ClassFit, level: float, rng: np.random.Generator) -> Finding:
-    d, ratio = fit.differences, fit.ratio
-    worse, better = (paired_permutation(sign * d, rng)[1] for sign in (1, -1))
+    ratio, (worse, better) = fit.ratio, fit.p_values(rng)
     tone: Tone = "good"
     text = f"Without a class the model denoises all of the data better than with any; {fit.name} comes next."
     if worse < level and ratio >= 1:
@@ -53,6 +52,5 @@ def _finding(fit: ClassFit, level: float, rng: np.random.Generator) -> Finding:
         interval=fit.interval(rng),
         null="1x: no class denoises all of the data better. Signs of paired errors permuted.",
         p_value=worse,
-        power=f"{len(d)} training examples of all labels at {len(fit.own)} noise levels; a difference of "
-        f"{100 * fit.told(level):.2g}% would be told with probability {POWER}.",
+        power=fit.power(level, "training examples of all labels"),
     )

@@ -10,16 +10,15 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
-from diffuscope.errors import InputError
-from diffuscope.files import replace_atomically, write_json
 from diffuscope.findings import Finding
 from diffuscope.findings.numbers import measurement, p_value
-from diffuscope.report import Block, Cell, Link, Page, Section, Table, write_page
+from diffuscope.report import Block, Cell, Link, Page, Section, Table
 
 from .class_correction import chance_findings, corrected_copies
 from .guided import NOTE
 from .model_card import Recipe, inert
 from .result import FORMAT, AuditResult, versions
+from .saved_report import save_report
 from .subject import Settings, Subject
 from .verdict import TONES, WORDS, Verdict, Word
 
@@ -217,14 +216,7 @@ class ClassAuditResult:
         """
         for y, result in self.results.items():
             result.save(Path(folder) / f"class-{y}")
-        report = write_page(self.page(), Path(folder) / "report.html")
-        write_json(self.as_json(), report.with_name("audit.json"))
-        card = report.with_name("model-card.md")
-        try:
-            replace_atomically(card, self.model_card().encode())
-        except OSError as error:
-            raise InputError(f"folder: cannot write {card} ({error.strerror}); expected a writable folder") from error
-        return report
+        return save_report(Path(folder), self.page(), self.as_json(), self.model_card())
 
     def model_card(self) -> str:
         """The verdict and the table of classes in Markdown; the cards of the classes have the rest."""

@@ -12,14 +12,13 @@ import sklearn
 import torch
 
 import diffuscope
-from diffuscope.errors import InputError
-from diffuscope.files import replace_atomically, write_json
 from diffuscope.findings import Chart, Finding, cards
-from diffuscope.report import Block, Cell, Page, Section, Table, write_page
+from diffuscope.report import Block, Cell, Page, Section, Table
 
 from .level_measures import Points
 from .model_card import Recipe, model_card
 from .question import Answer, Question
+from .saved_report import save_report
 from .subject import Levels, Settings, Subject
 from .verdict import Verdict, verdict
 
@@ -132,14 +131,7 @@ class AuditResult:
 
         Returns the path of the report. Raises InputError if the folder cannot be written.
         """
-        report = write_page(self.page(), Path(folder) / "report.html")
-        write_json(self.as_json(), report.with_name("audit.json"))
-        card = report.with_name("model-card.md")
-        try:
-            replace_atomically(card, self.model_card().encode())
-        except OSError as error:
-            raise InputError(f"folder: cannot write {card} ({error.strerror}); expected a writable folder") from error
-        return report
+        return save_report(Path(folder), self.page(), self.as_json(), self.model_card())
 
     def model_card(self) -> str:
         """A section in Markdown for a model card, such as the README of a model on a model hub.
