@@ -71,6 +71,24 @@ def write_json(result: object, path: Path) -> None:
     replace_atomically(path, json.dumps(finite(result), indent=2, allow_nan=False).encode())
 
 
+def json_line(result: object) -> bytes:
+    """`result` as one line of JSON, its end included; NaN and infinity become null."""
+    return json.dumps(finite(result), allow_nan=False).encode() + b"\n"
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append a line to a file, down to the disk."""
+    with path.open("ab") as file:
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """The lines of a file that have an end: what a killed process left half written is none."""
+    return path.read_bytes().split(b"\n")[:-1]
+
+
 def finite(value: object) -> object:
     """`value` with every number that JSON cannot hold replaced by None."""
     if isinstance(value, dict):

@@ -5,12 +5,11 @@ looks of that step and of later ones give way to new ones.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from diffuscope.errors import InputError
-from diffuscope.files import replace_atomically
+from diffuscope.files import append_line, json_line, replace_atomically, whole_lines
 
 from .look import Look
 
@@ -47,10 +46,7 @@ class Record:
             return
         self._whole = False  # until the line is written: part of it may be
         try:
-            with self.path.open("ab") as file:
-                file.write(_line(look.as_json()))
-                file.flush()
-                os.fsync(file.fileno())
+            append_line(self.path, json_line(look.as_json()))
             self._whole = True
         except OSError as error:
             raise InputError(f"out: cannot write {self.path} ({error.strerror or error})") from error
@@ -60,7 +56,7 @@ class Record:
         lines = [self.head, *(look.as_json() for look in self.looks)]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            replace_atomically(self.path, b"".join(map(_line, lines)))
+            replace_atomically(self.path, b"".join(map(json_line, lines)))
         except OSError as error:
             raise InputError(f"out: cannot write {self.path} ({error.strerror or error})") from error
 
@@ -71,7 +67,7 @@ def read_looks(path: Path, head: dict[str, object] | None = None) -> list[Look]:
     Raises InputError where the file cannot be read, holds anything else, or does not begin with `head` if one is given.
     """
     try:
-        lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last end of line is not whole
+        lines = whole_lines(path)
     except OSError as error:
         raise InputError(f"out: cannot read {path} ({error.strerror or error})") from error
     looks = []
@@ -91,7 +87,3 @@ def read_looks(path: Path, head: dict[str, object] | None = None) -> list[Look]:
                 f"out: {path} is of another run, whose {', '.join(differ)} differ; name another folder or remove it"
             )
     return looks
-
-
-def _line(record: dict[str, object]) -> bytes:
-    return json.dumps(record, allow_nan=False).encode() + b"\n"

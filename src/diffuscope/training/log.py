@@ -8,14 +8,13 @@ is removed when the run resumes, and the repeated steps write it again.
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from diffuscope.errors import InputError
-from diffuscope.files import finite, replace_atomically
+from diffuscope.files import append_line, json_line, replace_atomically, whole_lines
 
 from .optimum import Distance, Excess, LevelDistance, Optimum
 
@@ -57,7 +56,7 @@ class OpenLog:
             kept = [distance for distance in distances if resumed and distance.step <= step]
             self.last = kept[-1] if kept else None
             try:
-                replace_atomically(log.path, b"".join(map(_line, kept)))
+                replace_atomically(log.path, b"".join(json_line(asdict(distance)) for distance in kept))
             except OSError as error:
                 raise InputError(f"log: cannot write {log.path}: {error.strerror or error}") from error
         self._board = None if log.tensorboard is None else _board(log.tensorboard, step + 1 if resumed else 0)
@@ -68,10 +67,7 @@ class OpenLog:
             return
         if self.log.path is not None:
             try:
-                with self.log.path.open("ab") as file:
-                    file.write(_line(distance))
-                    file.flush()
-                    os.fsync(file.fileno())
+                append_line(self.log.path, json_line(asdict(distance)))
             except OSError as error:
                 raise InputError(f"log: cannot write {self.log.path}: {error.strerror or error}") from error
         if self._board is not None:
@@ -91,7 +87,7 @@ def read_distances(path: Path) -> list[Distance]:
     Raises InputError if the file cannot be read or holds anything else.
     """
     try:
-        lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last end of line is not whole
+        lines = whole_lines(path)
     except OSError as error:
         raise InputError(f"log: cannot read {path}: {error.strerror or error}") from error
     distances = []
@@ -101,10 +97,6 @@ def read_distances(path: Path) -> list[Distance]:
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"log: line {number} of {path} is no record of a distance; name another file") from error
     return distances
-
-
-def _line(distance: Distance) -> bytes:
-    return json.dumps(finite(asdict(distance)), allow_nan=False).encode() + b"\n"
 
 
 def _distance(record: Mapping[str, Any]) -> Distance:
