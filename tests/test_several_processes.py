@@ -183,7 +183,7 @@ def test_an_audit_by_class_in_two_processes_is_that_of_one(folder):
 def test_the_small_model_that_one_process_trained_is_read_by_the_others(tmp_path, monkeypatch):
     data = toy_data("two-moons", n_train=60, n_heldout=60).in_range(-1.0, 1.0)
     trained = train_denoiser(data, steps=2, batch_size=8, seed=0, out=tmp_path)
-    monkeypatch.setattr("diffuscope.cli.audit.shared", lambda _: [])  # this process has made no piece
+    monkeypatch.setattr("diffuscope.cli.audit.of_process_0", lambda _: None)  # as in the processes that wait
     read = Audit(out=tmp_path)._small_model(data, torch.device("cpu"))
     assert torch.equal(read(data.heldout, 0.5), trained(data.heldout, 0.5))
 

@@ -117,16 +117,12 @@ def _consistency(scheduler: Any, name: str) -> Trained:
     config = scheduler.config
     if name == "CMStochasticIterativeScheduler":
         schedule = VE(float(config.sigma_min), float(config.sigma_max))
-        made = partial(_consistency_map, float(config.sigma_data))
-        return Trained(schedule=schedule, predictor=made, clock=None)
+        predictor = partial(ConsistencyMap, sigma_data=float(config.sigma_data))
+        return Trained(schedule=schedule, predictor=predictor, clock=None)
     if config.prediction_type not in ("epsilon", "sample", "v_prediction"):
         raise InputError(f"scheduler: expected a {name} of a known prediction_type, got {config.prediction_type!r}")
     table = _table(scheduler, config.prediction_type)
     return replace(table, predictor=partial(_latent_consistency, table.predictor, float(config.timestep_scaling)))
-
-
-def _consistency_map(sigma_data: float, network: Any, schedule: VE, **described: Any) -> ConsistencyMap:
-    return ConsistencyMap(network, schedule, sigma_data, **described)
 
 
 def _latent_consistency(

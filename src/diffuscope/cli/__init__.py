@@ -35,7 +35,7 @@ class Commands(Mapping[str, type]):
 
 
 COMMANDS = Commands()
-SHARING = "audit, sample or train"  # under torchrun
+SHARING = ("audit", "sample", "train")  # under torchrun
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -48,8 +48,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             return
         options = options_of(COMMANDS[words[0]]) if words and words[0] in NAMES else {}
         command = parse(COMMANDS, words, "Ground truth for diffusion models.")
-        if under_torchrun() and words[0] not in SHARING.replace(",", "").split():
-            raise InputError(f"torchrun: expected a command that shares its work, {SHARING}, got {words[0]}")
+        if under_torchrun() and words[0] not in SHARING:
+            *others, last = SHARING
+            named = f"{', '.join(others)} or {last}"
+            raise InputError(f"torchrun: expected a command that shares its work, {named}, got {words[0]}")
         out = getattr(command, "out", None)
         with typed_words(words), following_silently():
             command.run()

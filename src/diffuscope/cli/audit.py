@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 import tyro
-from numpy import ndarray
 from torch import Tensor, nn
 
 from diffuscope import streams
@@ -22,7 +21,6 @@ from diffuscope.data import NAMES, DataSet, load_canaries, load_owners, read_sam
 from diffuscope.denoisers import Denoiser, load_denoiser, on_device
 from diffuscope.distributed import of_process_0, process_group, sharing
 from diffuscope.errors import InputError
-from diffuscope.shared_work import shared
 from diffuscope.training import train_denoiser
 
 from .classes import audit_by_class, check_classes, notes_on_classes
@@ -182,17 +180,11 @@ class Audit:
 
     def _small_model(self, data: DataSet, device: torch.device) -> Denoiser:
         """A small model trained on the data: by one process, the same whatever their number."""
-        made: list[Denoiser] = []
-
-        def train() -> dict[str, ndarray]:
-            steps, batch_size, seed = self.training.train_steps, self.training.batch_size, self.settings.seed
-            made.append(
-                train_denoiser(data, steps=steps, batch_size=batch_size, seed=seed, out=self.out, device=device)
-            )
-            return {}
-
-        shared([train])
-        return on_device(made[0] if made else load_denoiser(self.out / "model.safetensors"), device)
+        steps, batch_size, seed = self.training.train_steps, self.training.batch_size, self.settings.seed
+        trained = of_process_0(
+            lambda: train_denoiser(data, steps=steps, batch_size=batch_size, seed=seed, out=self.out, device=device)
+        )
+        return on_device(load_denoiser(self.out / "model.safetensors") if trained is None else trained, device)
 
     def _asked(self, data: DataSet) -> dict[str, Any]:
         """Canaries and owners."""

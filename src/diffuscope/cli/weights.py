@@ -1,7 +1,6 @@
 """The weights of a model that is named by its class, for every command that takes a model by its name."""
 
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +49,8 @@ def model_name(model: str) -> str:
     ('model.safetensors', 'my_model:denoiser?weights=net.pt')
     """
     named, _, options = model.partition("?")
-    options = "&".join(f"{key}{equals}{Path(value).name}" for key, equals, value in _pairs(options))
+    parts = (part.partition("=") for part in options.split("&"))
+    options = "&".join(f"{key}{equals}{Path(value).name}" for key, equals, value in parts)
     return Path(named).name + (f"?{options}" if options else "")
 
 
@@ -64,7 +64,3 @@ def print_warnings(model: object) -> None:
 def weights_notes(model: object) -> list[str]:
     """Which weights the networks of a model were given, for a report."""
     return [loaded.note for loaded in loaded_weights(model)]
-
-
-def _pairs(options: str) -> Iterable[tuple[str, str, str]]:
-    return (part.partition("=") for part in options.split("&")) if options else ()

@@ -243,19 +243,19 @@ def _converted(network: nn.Module, fit: Fit, path: Path) -> tuple[Tensors, list[
     """The tensors in the dtypes of the network, and what was converted. Raises InputError for values unfit for it."""
     own, converted, kinds = network.state_dict(), Tensors(), dict[str, None]()
     buffers = dict(network.named_buffers())
-    for name, value in _named(network, dict(fit.tensors)).items():
-        _require_plain(value, name, path)
+    for name, given in _named(network, dict(fit.tensors)).items():
+        _require_plain(given, name, path)
         like = own.get(name)
         if isinstance(like, Tensor) and not is_lazy(like):
-            if _kind(value) != _kind(like):
-                raise InputError(f"weights: {path.name}: {name} expected numbers like {like.dtype}, got {value.dtype}")
-            if value.dtype != like.dtype and value.is_floating_point():
-                kinds[f"{_short(value.dtype)} was converted to {_short(like.dtype)}"] = None
-            _require_finite(value.to(like.dtype), value, name, path, like if name in buffers else None)
-            value = value.to(like.dtype)
+            if _kind(given) != _kind(like):
+                raise InputError(f"weights: {path.name}: {name} expected numbers like {like.dtype}, got {given.dtype}")
+            if given.dtype != like.dtype and given.is_floating_point():
+                kinds[f"{_short(given.dtype)} was converted to {_short(like.dtype)}"] = None
+            converted[name] = given.to(like.dtype)
+            _require_finite(converted[name], given, name, path, like if name in buffers else None)
         else:
-            _require_finite(value, value, name, path, None)
-        converted[name] = value
+            _require_finite(given, given, name, path, None)
+            converted[name] = given
     return converted, list(kinds)
 
 

@@ -23,6 +23,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from diffuscope.audit import Settings, Subject
@@ -138,10 +139,10 @@ class Monitor:
         with generators_kept():
             made = denoiser()
         device = device_of(made)
-        return said_by_process_0(bool(of_process_0(lambda: self._looked(step, made), device)), device)
+        return said_by_process_0(bool(of_process_0(lambda: self._looked(step, made, device), device)), device)
 
-    def _looked(self, step: int, denoiser: Any) -> bool:
-        """One look in this process, recorded, logged and shown."""
+    def _looked(self, step: int, denoiser: Any, device: torch.device) -> bool:
+        """One look in this process at a denoiser on `device`, recorded, logged and shown."""
         if not isinstance(denoiser, Denoiser):
             raise InputError(
                 f"denoiser: expected an object called with x_t and t that has a `schedule`, got "
@@ -155,7 +156,6 @@ class Monitor:
         first = not self.looks
         self._record.forget_from(step)
         start = time.monotonic()
-        device = device_of(denoiser)
         try:
             with undisturbed(denoiser):
                 look = self._look(denoiser if device.type == "cpu" else OnDevice(denoiser, device), step)

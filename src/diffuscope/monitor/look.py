@@ -22,6 +22,7 @@ from diffuscope.audit.denoising_gap import Gap, denoising_gap
 from diffuscope.audit.frechet_ratio import Fidelity, fidelity
 from diffuscope.audit.generation import followed_samples
 from diffuscope.audit.group_units import one_of_each_group
+from diffuscope.audit.judged_quality import LARGEST_SAMPLE
 from diffuscope.audit.level_measures import LevelMeasures
 from diffuscope.audit.own_sampler import own_sampler
 from diffuscope.audit.questions.memorized import pairs_of_points
@@ -34,8 +35,6 @@ from diffuscope.files import finite
 from diffuscope.streams import numpy_stream, torch_stream
 
 from .judged_copies import Word, judged_copies
-
-LARGEST_SAMPLE = 5000  # examples of each set whose distances are taken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +95,7 @@ class Looking:
     def __init__(self, subject: Subject, settings: Settings) -> None:
         self.subject, self.settings = subject, settings
         self.session = session = Session(subject, settings)
-        references, self.features = session.references, {name: session.features(name) for name in settings.features}
+        references, spaces = session.references, {name: session.features(name) for name in settings.features}
         chosen = transformations(settings.transformations, subject.train.shape[1:])
         groups = [None if g is None else g.numpy() for g in (subject.train_groups, subject.heldout_groups)]
         self.searches = {
@@ -111,7 +110,7 @@ class Looking:
                 train_groups=groups[0],
                 heldout_groups=groups[1],
             )
-            for space, features in self.features.items()
+            for space, features in spaces.items()
         }
         self.compared = session.features("pca")
         some = numpy_stream(settings.seed, "monitor", "quality")
