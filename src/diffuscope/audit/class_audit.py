@@ -18,12 +18,12 @@ from torch import Tensor
 from diffuscope.denoisers import Guided, OfClass, classes_of
 from diffuscope.distributed import sharing
 from diffuscope.errors import InputError
-from diffuscope.samplers import is_one_step
 from diffuscope.shared_work import shared
 
 from .class_data import ClassData, OneClass
 from .class_null import unconditional_finding
 from .class_result import ClassAuditResult
+from .guided import require_means
 from .result import AuditResult
 from .run import audit_model
 from .subject import FEWEST, Settings, Subject
@@ -152,8 +152,8 @@ def _class_data(subject: Subject, classes: Sequence[int] | None, guidance: float
         raise InputError(f"classes: expected data with labels, got {part} data without")
     if subject.canaries is not None:
         raise InputError("canaries: expected without classes, as canaries have none")
-    if guidance != 1 and is_one_step(denoiser):
-        raise InputError(f"guidance: expected 1 for a one-step model, whose answers are no means, got {guidance:g}")
+    if guidance != 1:
+        require_means(denoiser, guidance)
     present = sorted(set(labels.tolist()))
     asked = present if classes is None else list(dict.fromkeys(classes))
     if missing := [y for y in asked if y not in present]:

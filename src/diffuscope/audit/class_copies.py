@@ -9,11 +9,10 @@ import numpy as np
 from diffuscope.findings import Finding, exact_share_interval
 from diffuscope.report import Block, Table
 
-from .copy_search import Copies, copies, copies_finding, suffix
+from .copy_search import Copies, copies_finding, suffix
 from .exact_matches import exact_matches
 from .question import Answer, Question
 from .session import Session
-from .transformations import transformations
 
 TITLE = "Do its samples copy training examples of other classes?"
 FEWEST, SHOWN = 20, 12
@@ -21,46 +20,32 @@ FEWEST, SHOWN = 20, 12
 
 def search(session: Session, space: str) -> Copies:
     """The search in one space of distances."""
-    subject, settings = session.subject, session.settings
-    of_class = subject.of_class
+    of_class = session.subject.of_class
     assert of_class is not None
-    pixels = space == "pixels"
-    chosen = transformations(settings.transformations, subject.train.shape[1:])
-    return copies(
-        session.samples,
-        of_class.data.train[of_class.places],
-        subject.heldout,
-        calibration=settings.references,
-        rate=settings.false_discovery / len(settings.features),
-        seed=session.seed(f"other classes {space}"),
-        features=session.features(space),
-        chosen=chosen if pixels and subject.originals is None else (),
-        table=subject.table if pixels else None,
-        heldout_groups=None if subject.heldout_groups is None else subject.heldout_groups.numpy(),
-    )
+    return session.copies(space, f"other classes {space}", of_class.data.train[of_class.places])
 
 
 def sources(session: Session, found: Copies) -> list[dict[str, int]]:
     """The listed samples with the place, among all training examples, and the label of what they copy."""
     of_class = session.subject.of_class
     assert of_class is not None
-    rows = []
+    rows, places = [], of_class.places
     for sample in found.listed_first:
-        place = int(of_class.places[int(found.nearest_training[sample])])
+        place = int(places[int(found.nearest_training[sample])])
         label = int(of_class.data.train_labels[place])
         rows.append({"sample": int(sample), "training_example": place, "label": label})
     return rows
 
 
-def _finding(session: Session, found: Copies, space: str) -> Finding:
-    """One space; equal examples count where the list has none."""
+def _finding(session: Session, found: Copies, copied: list[dict[str, int]], space: str) -> Finding:
+    """One space, where `copied` are the `sources`; equal examples count where the list has none."""
     plain = copies_finding(found, space)
     level = session.settings.significance / len(session.settings.features)
     exact, n = exact_matches(found), len(found.listed)
     tone, verdict, p_value = plain.tone, plain.verdict, plain.p_value
     share, interval = plain.value, plain.interval
     if tone == "alarm":
-        labels, counts = np.unique([row["label"] for row in sources(session, found)], return_counts=True)
+        labels, counts = np.unique([row["label"] for row in copied], return_counts=True)
         verdict = (
             f"Copies training examples of other classes: {int(found.listed.sum())} of {n} samples, most of them of "
             f"class {int(labels[counts.argmax()])}."
@@ -93,12 +78,13 @@ def _ask(session: Session) -> Answer:
     if len(of_class.places) < FEWEST:
         session.progress.update(len(spaces))
         return Answer(method=f"Copies of training examples of other classes: there are only {len(of_class.places)}.")
-    by_space, findings, blocks = dict[str, Copies](), list[Finding](), list[Block]()
+    by_space, copied = dict[str, Copies](), dict[str, list[dict[str, int]]]()
+    findings, blocks = list[Finding](), list[Block]()
     for space in spaces:
         session.progress.set_postfix_str("looking for copies of other classes")
         by_space[space] = found = search(session, space)
-        findings.append(_finding(session, found, space))
-        rows = sources(session, found)
+        copied[space] = rows = sources(session, found)
+        findings.append(_finding(session, found, rows, space))
         if rows:
             blocks.append(
                 Table(
@@ -113,7 +99,7 @@ def _ask(session: Session) -> Answer:
     return Answer(
         findings=findings,
         blocks=blocks,
-        facts={"copies_of_other_classes": {space: sources(session, found) for space, found in by_space.items()}},
+        facts={"copies_of_other_classes": copied},
         result=by_space,
     )
 

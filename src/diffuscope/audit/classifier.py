@@ -10,8 +10,8 @@ mu and s are the mean and the standard deviation of all values of the training d
 far the features can be trusted. Without whitening the few directions that separate the labels dominate: the distance
 mostly measures how often each label happened to be drawn, and hardly responds to noise or to a Gaussian's samples.
 
-Pictures of more than LARGEST_INPUT values are first averaged over blocks, to at most SIDE pixels along each side, which
-labels are learned from as well; x is that smaller picture.
+Large pictures are first averaged over blocks (`transformations.averaged`), which labels are learned from as well; x is
+that smaller picture.
 
 The seed is fixed, so that one data set has one feature space.
 """
@@ -26,11 +26,11 @@ from jaxtyping import Float, Int
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
 
 from diffuscope.byte_examples import float_parts
 from diffuscope.errors import InputError
 
+from .transformations import averaged
 from .whitening import whitening
 
 WIDTH = 32
@@ -39,7 +39,6 @@ STEPS = 1500
 BATCH = 200  # examples per step, as MLPClassifier takes them
 LARGEST_TRAINING_SET = 10_000  # of a larger one, so many random examples are enough for features
 FEATURE_BATCH = 4096
-LARGEST_INPUT, SIDE = 4096, 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +113,4 @@ def fit_classifier(
 
 def _inputs(x: Float[Tensor, "n *event"]) -> Iterator[Float[Tensor, "_ *input"]]:
     """What the network reads of the examples, part by part: these, or large pictures averaged over blocks."""
-    shape = tuple(x.shape[1:])
-    smaller = len(shape) == 3 and math.prod(shape) > LARGEST_INPUT
-    for part in float_parts(x, rows=FEATURE_BATCH):
-        yield adaptive_avg_pool2d(part, (min(SIDE, shape[1]), min(SIDE, shape[2]))) if smaller else part
+    return map(averaged, float_parts(x, rows=FEATURE_BATCH))

@@ -8,7 +8,7 @@ the number of steps.
 
 from dataclasses import replace
 
-from diffuscope.denoisers import Guided
+from diffuscope.denoisers import Denoiser, Guided
 from diffuscope.errors import InputError
 from diffuscope.samplers import is_one_step
 
@@ -29,10 +29,15 @@ def with_guidance(subject: Subject) -> Subject:
     guided = subject.denoiser if subject.sampled is None else subject.sampled
     if not isinstance(guided, Guided):
         return subject
-    if is_one_step(guided):
-        raise InputError(f"guidance: expected 1 for a one-step model, whose answers are no means, got {guided.scale:g}")
+    require_means(guided, guided.scale)
     conditional = guided.conditional if subject.sampled is None else subject.denoiser
     if guided.scale == 1:
         return replace(subject, denoiser=conditional, sampled=None)
     notes = (*subject.notes, NOTE.format(guided.scale))
     return replace(subject, denoiser=conditional, sampled=guided, notes=notes)
+
+
+def require_means(denoiser: Denoiser, scale: float | int) -> None:
+    """Raises InputError for guidance of a one-step model, whose answers are samples and not means."""
+    if is_one_step(denoiser):
+        raise InputError(f"guidance: expected 1 for a one-step model, whose answers are no means, got {scale:g}")

@@ -65,14 +65,15 @@ def rows_of(events: Events, function: Map = flat, index: Int[Tensor, " n"] | Non
     count = len(events) if index is None else len(index)
     if function is flat and index is None:
         return flat(events)
-    width = function(events[:1]).shape[1]
+    first = function(events[:1])
+    width = first.shape[1]
     rows = RowsOf(events, index, function, width)
     if 4 * count * max(width, events[0].numel()) <= AT_ONCE:
         return function(events if index is None else events[index])
     if 4 * width > events[0].numel():
         return rows
     # few numbers of each event are made once, part by part
-    made = torch.empty(count, width, dtype=rows[torch.zeros(1, dtype=torch.long)].dtype)
+    made = torch.empty(count, width, dtype=first.dtype)
     start = 0
     for part in rows.split(at_once(events[0].numel())):
         made[start : start + len(part)] = part

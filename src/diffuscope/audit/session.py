@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int64, Shaped
+from numpy import ndarray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -19,7 +20,7 @@ from diffuscope.byte_examples import floats_at
 from diffuscope.exact import Gaussian
 from diffuscope.store import Arrays, Store
 
-from .copy_search import COPIED
+from .copy_search import COPIED, Copies, copies
 from .data_gaussian import Truncation, fit_gaussian
 from .features import Features
 from .generation import followed_samples
@@ -29,6 +30,7 @@ from .own_sampler import own_sampler
 from .references import References, fit_references
 from .second_model import SecondModel
 from .subject import Levels, Settings, Subject, noise_levels
+from .transformations import transformations
 
 
 class Session:
@@ -159,6 +161,26 @@ class Session:
                 features = named_features(name, subject, self.gaussian, self.seed(f"features {name}"))
             self._features[name] = features
         return self._features[name]
+
+    def copies(
+        self, space: str, stream: str, train: Points, train_groups: Shaped[ndarray, " train"] | None = None
+    ) -> Copies:
+        """The search for copies of `train` among the samples in one feature space, with the seed of `stream`."""
+        subject, settings, plain = self.subject, self.settings, space == "pixels"
+        chosen = transformations(settings.transformations, subject.train.shape[1:])
+        return copies(
+            self.samples,
+            train,
+            subject.heldout,
+            calibration=settings.references,
+            rate=settings.false_discovery / len(settings.features),
+            seed=self.seed(stream),
+            features=self.features(space),
+            chosen=chosen if plain and subject.originals is None else (),
+            table=subject.table if plain else None,
+            train_groups=train_groups,
+            heldout_groups=None if subject.heldout_groups is None else subject.heldout_groups.numpy(),
+        )
 
     @cached_property
     def references(self) -> References:

@@ -93,7 +93,7 @@ def labels(chosen: Sequence[Transformation]) -> list[str]:
     return [", ".join(filter(None, parts)) for parts in product(*(t.labels for t in chosen))]
 
 
-def averaged(images: Images) -> Float[Tensor, "n channels rows columns"]:
+def averaged(images: Float[Tensor, "n *event"]) -> Float[Tensor, "n *smaller"]:
     """Images of more than LARGEST values averaged over blocks, to at most SIDE pixels along each side; others as they
     are.
 
@@ -108,7 +108,7 @@ def averaged(images: Images) -> Float[Tensor, "n channels rows columns"]:
 
 def averaged_shape(shape: Sequence[int]) -> tuple[int, ...]:
     """The shape of `averaged` images of this one."""
-    if not is_image(shape) or math.prod(shape) <= LARGEST:
+    if len(shape) != 3 or math.prod(shape) <= LARGEST:
         return tuple(shape)
     return (shape[0], *(min(SIDE, side) for side in shape[1:]))
 

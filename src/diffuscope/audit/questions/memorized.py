@@ -16,7 +16,7 @@ from diffuscope.findings import Finding
 from diffuscope.report import Block
 
 from ..copied_groups import copied_groups, group_name, groups_finding, groups_table
-from ..copy_search import COPIED, Copies, copies, copies_finding, suffix
+from ..copy_search import COPIED, Copies, copies_finding, suffix
 from ..copy_tables import copies_tables, distances_chart
 from ..denoising_gap import Pairs, denoising_gap, gap_blocks, gap_finding, pairs_of_cells
 from ..features import Features
@@ -49,19 +49,7 @@ def _ask(session: Session) -> Answer:
     for space in spaces:
         session.progress.set_postfix_str("looking for copies")
         features, called = session.features(space), name_of_space(space, subject)
-        listed = copies(
-            session.samples,
-            subject.train,
-            subject.heldout,
-            calibration=settings.references,
-            rate=settings.false_discovery / len(spaces),
-            seed=session.seed(f"copies {space}"),
-            features=features,
-            chosen=chosen if space == "pixels" and subject.originals is None else (),
-            table=subject.table if space == "pixels" else None,
-            train_groups=_numbers_of_groups(session)[0],
-            heldout_groups=_numbers_of_groups(session)[1],
-        )
+        listed = session.copies(space, f"copies {space}", subject.train, _numbers_of_groups(session)[0])
         result.copies[space] = listed
         near = _nearness(session, features, listed, space, level / len(spaces))
         result.nearness[space] = near
