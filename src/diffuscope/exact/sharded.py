@@ -47,17 +47,17 @@ class ShardedEmpirical(FiniteSet):
         *,
         memory: int = 128 * 2**20,
     ) -> None:
-        def own() -> Empirical | None:
+        def own() -> tuple[Tensor, Empirical | None]:
             if points.numel() == 0:
                 raise InputError(
                     f"points: expected at least one event of at least one value, got shape {tuple(points.shape)}"
                 )
-            return Empirical.summand(points, checked_weights(weights, points), shard(len(points)), memory)
+            checked = checked_weights(weights, points)
+            return checked, Empirical.summand(points, checked, shard(len(points)), memory)
 
-        self._own = made_by_all(own)
+        self._weights, self._own = made_by_all(own)
         self._all_points = points.detach()
         self._event_shape = tuple(points.shape[1:])
-        self._weights = checked_weights(weights, points)
 
     @property
     def points(self) -> Float[Tensor, "kept *event"]:
