@@ -196,8 +196,7 @@ def float_parts(x: Float[Tensor, "n *event"], *, rows: int | None = None) -> Ite
     [2, 2, 1]
     """
     for start, stop in _ranges(x, rows):
-        part = x[start:stop]
-        yield part.floats() if isinstance(part, ByteExamples) else part
+        yield all_floats(x[start:stop])
 
 
 def floats_at(x: Float[Tensor, "n *event"], places: Int64[Tensor, " m"]) -> Float[Tensor, "m *event"]:

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from diffuscope.byte_examples import ByteExamples, float_parts
+from diffuscope.byte_examples import all_floats, float_parts
 from diffuscope.errors import InputError
 
 from .spectral import LARGEST_DENSE, top_eigenpairs
@@ -39,7 +39,7 @@ def kmeans_labels(data: Float[Tensor, "n *event"], components: int, generator: t
     most, some = MOST_NUMBERS // max(1, data[0].numel()), data
     if len(data) > most:
         some = data[torch.randperm(len(data), generator=generator, device=generator.device)[:most].sort().values]
-    fitted = (some.floats() if isinstance(some, ByteExamples) else some).flatten(1).cpu().numpy()
+    fitted = all_floats(some).flatten(1).cpu().numpy()
     if len(fitted) > MANY_EXAMPLES:
         kmeans = MiniBatchKMeans(components, random_state=seed, batch_size=2048).fit(fitted)
     else:
