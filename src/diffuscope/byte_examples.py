@@ -134,13 +134,14 @@ class ByteExamples(Tensor):
         for start, stop in _ranges(self, rows):
             yield self[start:stop].bytes  # type: ignore
 
-    def _affine(self) -> tuple[float, float]:
+    def _affine(self) -> tuple[float, float, float]:
+        """s, o and the largest |o + s b - values[b]|."""
         table = self.values.double()
         scale, offset = float(table[255] - table[0]) / 255, float(table[0])
         off = float((offset + scale * torch.arange(256, device=table.device) - table).abs().max())
         if not off <= 4 * torch.finfo(torch.float32).eps * float(table.abs().max()):
             raise InputError(f"values: expected them affine in the byte, got a table that differs by {off:.3g}")
-        return scale, offset
+        return scale, offset, off
 
     def _rows_of_bytes(self) -> Tensor:
         return self._stored if self._index is None else self._stored[self._index]
@@ -195,8 +196,7 @@ def float_parts(x: Float[Tensor, "n *event"], *, rows: int | None = None) -> Ite
     [2, 2, 1]
     """
     for start, stop in _ranges(x, rows):
-        part = x[start:stop]
-        yield part.floats() if isinstance(part, ByteExamples) else part
+        yield all_floats(x[start:stop])
 
 
 def floats_at(x: Float[Tensor, "n *event"], places: Int64[Tensor, " m"]) -> Float[Tensor, "m *event"]:

@@ -43,8 +43,7 @@ class Source:
     def bibtex(self, mark: str = "") -> str:
         """The entry; `mark` tells it from another of the same authors and year."""
         fields = {"author": " and ".join(self.authors), "year": str(self.year)} | self.fields
-        lines = [f"  {name} = {{{value}}}," for name, value in fields.items() if value]
-        return "\n".join([f"@misc{{{self.key}{mark},", *lines, "}"])
+        return _entry("misc", self.key + mark, fields)
 
 
 def citation(of: object = None) -> str:
@@ -66,12 +65,9 @@ def citation(of: object = None) -> str:
     if of is None:
         from diffuscope import __version__
 
-        fields = {"title": "diffuscope: ground truth for diffusion models", "note": f"version {__version__}"}
-        return "\n".join(
-            ["@software{diffuscope,", "  author = {{the diffuscope authors}},"]
-            + [f"  {name} = {{{value}}}," for name, value in fields.items()]
-            + ["}"]
-        )
+        title = "diffuscope: ground truth for diffusion models"
+        fields = {"author": "{the diffuscope authors}", "title": title, "note": f"version {__version__}"}
+        return _entry("software", "diffuscope", fields)
     found = sources(of)
     if not found:
         raise InputError(
@@ -103,6 +99,12 @@ def works(docstring: str) -> list[Source]:
             if number or all(key != source.key for key, _ in found):  # without a number it is one that has been named
                 found.setdefault((source.key, number), source)
     return list(found.values())
+
+
+def _entry(kind: str, key: str, fields: dict[str, str]) -> str:
+    """A BibTeX entry of the fields that are known."""
+    lines = [f"  {name} = {{{value}}}," for name, value in fields.items() if value]
+    return "\n".join([f"@{kind}{{{key},", *lines, "}"])
 
 
 def _named(paragraph: str) -> list[Source]:

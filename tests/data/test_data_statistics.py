@@ -72,7 +72,7 @@ def test_above_the_dense_dimension_the_leading_pairs_and_the_trace_are_those_of_
     scales = np.arange(1, 31) ** -2.0
     x = np.random.default_rng(0).normal(size=(200, 30)) * scales
     dense = data_statistics(x)
-    monkeypatch.setattr(statistics_of, "DENSE", 20)
+    monkeypatch.setattr(statistics_of, "LARGEST_DENSE", 20)
     found = data_statistics(x, rank=4)
     # the probe has 20 columns; lambda_21 / lambda_4 = (4/21)^4 to the third power is 2e-9
     np.testing.assert_allclose(found.gaussian.eigenvalues.numpy(), dense.gaussian.eigenvalues[:4].numpy(), rtol=1e-7)
@@ -81,7 +81,7 @@ def test_above_the_dense_dimension_the_leading_pairs_and_the_trace_are_those_of_
 
 
 def test_eigenvalues_that_have_not_converged_are_noted(monkeypatch):
-    monkeypatch.setattr(statistics_of, "DENSE", 20)
+    monkeypatch.setattr(statistics_of, "LARGEST_DENSE", 20)
     x = np.random.default_rng(0).normal(size=(300, 200))  # equal variances
     (note,) = data_statistics(x, rank=4).notes
     assert note.startswith("all: not all of 4 eigenvalues have converged")

@@ -1,7 +1,7 @@
 r"""Mean and covariance of real data, of all examples and of each class, with what others need to use them.
 
-Up to DENSE dimensions the covariance is exact, from one pass over the data. Above, its `rank` leading eigenpairs come
-from two (see `exact.streaming`), and the rest is a constant tail variance.
+Up to LARGEST_DENSE dimensions the covariance is exact, from one pass over the data. Above, its `rank` leading
+eigenpairs come from two (see `exact.streaming`), and the rest is a constant tail variance.
 
 Classes are Gaussians :math:`N(\mu_y, \Sigma_y)` of two kinds:
 
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian, leading_pairs, oversampled, shrinkage, shrunk, too_few_examples
+from diffuscope.exact.spectral import LARGEST_DENSE
 from diffuscope.memory import require_memory
 from diffuscope.progress import progress_bar
 from diffuscope.streams import torch_stream
@@ -34,7 +35,6 @@ from .dataset import DataSet
 from .stream import ExampleStream, open_stream
 from .value_range import Range
 
-DENSE = 4096
 ACCURATE = 0.01  # gain of an eigenvalue in the last half iteration without a note
 RANK = 128  # where D x D is too large and no rank is given
 ClassKind = Literal["none", "pooled", "separate"]
@@ -89,7 +89,7 @@ class _Fit:
 
     def __init__(self, stream: ExampleStream, rank: int | None, n_passes: int, seed: int, progress: bool) -> None:
         self.stream, self.n_passes, self.seed, self.progress = stream, n_passes, seed, progress
-        self.dense = stream.dimension <= DENSE
+        self.dense = stream.dimension <= LARGEST_DENSE
         rank = rank if self.dense or rank is not None else RANK
         self.rank = rank if self.dense or rank is None else min(rank, len(stream))  # n examples span no more
         self.notes: list[str] = []

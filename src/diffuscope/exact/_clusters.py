@@ -8,18 +8,18 @@ where the members span no more dimensions than the probe has, and the trace is e
 Nothing of the size of the data is copied: rows are read in chunks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from diffuscope.byte_examples import ByteExamples, float_parts
+from diffuscope.byte_examples import all_floats, float_parts
 from diffuscope.errors import InputError
 
 from .spectral import LARGEST_DENSE, top_eigenpairs
-from .streaming import nystrom, oversampled
+from .streaming import Moments, leading_pairs_of
 
 CHUNK_BYTES = 256 * 2**20  # working memory of one chunk of examples (one example at least)
 MANY_EXAMPLES = 10_000  # beyond this k-means runs on minibatches
@@ -39,7 +39,7 @@ def kmeans_labels(data: Float[Tensor, "n *event"], components: int, generator: t
     most, some = MOST_NUMBERS // max(1, data[0].numel()), data
     if len(data) > most:
         some = data[torch.randperm(len(data), generator=generator, device=generator.device)[:most].sort().values]
-    fitted = (some.floats() if isinstance(some, ByteExamples) else some).flatten(1).cpu().numpy()
+    fitted = all_floats(some).flatten(1).cpu().numpy()
     if len(fitted) > MANY_EXAMPLES:
         kmeans = MiniBatchKMeans(components, random_state=seed, batch_size=2048).fit(fitted)
     else:
@@ -76,16 +76,14 @@ def weighted_pairs(
             covariance.addmm_(part.T, part)
         covariance.diagonal().add_(ridge)
         return mean, top_eigenpairs(covariance, rank)
-    probe = torch.randn(D, min(D, oversampled(rank)), dtype=torch.float64, generator=generator, device=data.device)
-    product, trace = torch.zeros_like(probe), 0.0
-    for part in centered():
-        product.addmm_(part.T, part @ probe)
-        trace += float(part.square().sum())
-    basis = torch.linalg.qr(product).Q
-    product.zero_()
-    for part in centered():
-        product.addmm_(part.T, part @ basis)
-    vectors, values, _ = nystrom(basis, product)
-    values = values[:rank]
-    rest = max(0.0, trace - float(values.sum())) / (D - rank) if rank < D else 0.0
-    return mean, (vectors[:, :rank].contiguous(), values + ridge, rest + ridge)
+
+    def moments(probe: Callable[[int], Tensor]) -> Moments:
+        matrix, trace = probe(D), 0.0
+        product = torch.zeros_like(matrix)
+        for part in centered():
+            product.addmm_(part.T, part @ matrix)
+            trace += float(part.square().sum())
+        return Moments(len(members), mean, trace, product)
+
+    pairs = leading_pairs_of(moments, rank, generator, n_passes=2)
+    return mean, (pairs.eigenvectors, pairs.eigenvalues + ridge, pairs.tail_variance + ridge)

@@ -68,10 +68,24 @@ class FiniteSet(ABC):
     def _log_evidence(self, x_t: Tensor, alphas: Tensor, sigmas: Tensor) -> Float[Tensor, " batch"]:
         """log sum_i w_i exp(-|x_t - alpha y_i|^2 / 2 sigma^2) in float64."""
 
-    def _evidence(self, costs: Tensor, indices: Tensor, log_evidence: Tensor, sigmas: Tensor) -> Evidence:
-        """From costs |x_t - alpha y_i|^2 / 2 sigma^2 - log (w_i / max w)."""
+    @abstractmethod
+    def least_costs(
+        self, x_t: Batch, alphas: Float[Tensor, " batch"], sigmas: Float[Tensor, " batch"], k: int
+    ) -> tuple[Float[Tensor, "batch k"], Int[Tensor, "batch k"]]:
+        """The k least |x_t - alpha y_i|^2 / 2 sigma^2 - log (w_i / max w), and i; among equals the least."""
+
+    def nearest(self, x_t: Batch, alpha: Level, sigma: Level, k: int) -> Evidence:
+        """The k points of largest posterior weight (under equal weights: the nearest), exactly, in float64.
+
+        The least index is first among equals. Raises InputError for k outside 1 .. number of points of positive weight.
+        """
+        kept = int((self._weights > 0).sum())
+        if not 1 <= k <= kept:
+            raise InputError(f"k: expected 1 .. {kept} (points of positive weight), got {k}")
+        alphas, sigmas = checked_levels(x_t, alpha, sigma, self._event_shape)
+        costs, indices = self.least_costs(x_t.detach(), alphas, sigmas, k)
         largest = self._weights.max().log()
-        weights = (largest - costs - log_evidence[:, None]).exp()
+        weights = (largest - costs - self._log_evidence(x_t.detach(), alphas, sigmas)[:, None]).exp()
         square = costs + self._weights[indices].log() - largest
         return Evidence(indices, weights, sigmas[:, None] * (2 * square.clamp_min(0)).sqrt())
 

@@ -176,7 +176,7 @@ def exact_products(
 def byte_products(points: ByteExamples, memory: int) -> "tuple[Products, Products] | None":
     """Of the bytes less their means, and as they are, in two passes; None where their values are not affine."""
     try:
-        scale, offset = points.scale, points.offset
+        scale, offset, off = points._affine()
     except InputError:
         return None
     if scale == 0:
@@ -204,8 +204,6 @@ def byte_products(points: ByteExamples, memory: int) -> "tuple[Products, Product
         about_mean[start:stop] = _squares(R) - 2 * (R @ rest.float()).double()
     about_mean += rest.square().sum()
     center = offset + scale * mean
-    table = points.values.double()
-    off = (offset + scale * torch.arange(256, device=table.device) - table).abs().max()
     half_squares = about_mean * (scale**2 / 2)
     in_order = points._index is None and points._stored.is_contiguous()  # then a view, else a copy
 
@@ -218,7 +216,7 @@ def byte_products(points: ByteExamples, memory: int) -> "tuple[Products, Product
             scale=scale,
             offset=offset,
             subtracted=subtracted,
-            deviation=float(off) * d**0.5,
+            deviation=off * d**0.5,
             center=center,
             half_squares=half_squares,
             largest_norm=abs(scale) * largest,

@@ -74,7 +74,7 @@ class PointTable:
 
     def by_digits(self, queries: Float[Tensor, "batch d"]) -> DigitProducts | None:
         """Products of these float32 queries with bytes as exact integers; None where they cannot be, or are slow."""
-        d, as_they_are = self.points.shape[1], self._made[min(1, len(self._made) - 1)]
+        d, as_they_are = self.points.shape[1], self.faster_products(torch.float32)
         if not as_they_are.of_bytes or queries.dtype != torch.float32 or not LEAST_INNER <= d <= LARGEST_INNER:
             return None
         if queries.device.type != "cpu" or len(queries) == 0 or not bool(queries.isfinite().all()):

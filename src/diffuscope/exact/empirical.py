@@ -33,7 +33,7 @@ from torch import Tensor
 from diffuscope.byte_examples import ByteExamples
 from diffuscope.errors import InputError
 
-from ._finite_set import Evidence, FiniteSet, checked_weights
+from ._finite_set import FiniteSet, checked_weights
 from ._posterior import Noised, Posterior, fused_mean, posterior, streamed_mean, summation_error
 from ._screening import Multiplied, PointTable, checked_rows
 from .distribution import Batch, Level, checked_levels
@@ -128,21 +128,9 @@ class Empirical(FiniteSet):
         accepted = ACCEPTED_VARIANCE[self._precision(x_t)]
         return EmpiricalCovariance(x_t.detach(), tuple(self._posteriors(x_t.detach(), alphas, sigmas, accepted)))
 
-    def nearest(self, x_t: Batch, alpha: Level, sigma: Level, k: int) -> Evidence:
-        """The k points of largest posterior weight (under equal weights: the nearest), exactly, in float64.
-
-        Raises InputError for k outside 1 .. number of points of positive weight.
-        """
-        if not 1 <= k <= len(self._table):
-            raise InputError(f"k: expected 1 .. {len(self._table)} (points of positive weight), got {k}")
-        alphas, sigmas = checked_levels(x_t, alpha, sigma, self._event_shape)
-        costs, indices = self.least_costs(x_t.detach(), alphas, sigmas, k)
-        return self._evidence(costs, indices, self._log_evidence(x_t.detach(), alphas, sigmas), sigmas)
-
     def least_costs(
         self, x_t: Batch, alphas: Float[Tensor, " batch"], sigmas: Float[Tensor, " batch"], k: int
     ) -> tuple[Float[Tensor, "batch k"], Int[Tensor, "batch k"]]:
-        """The k least |x_t - alpha y_i|^2 / 2 sigma^2 - log (w_i / max w), and i; among equals the least."""
         x, working = self._flat(x_t), ATTEMPTS[self._precision(x_t)][0][0]
         costs = torch.empty(len(x), k, dtype=torch.float64, device=x.device)
         found = torch.empty(len(x), k, dtype=torch.int64, device=x.device)

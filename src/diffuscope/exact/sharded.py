@@ -26,7 +26,7 @@ from torch import Tensor
 from diffuscope.distributed import gathered, made_by_all, processes, rank, shard, summed
 from diffuscope.errors import InputError
 
-from ._finite_set import Evidence, FiniteSet, checked_weights
+from ._finite_set import FiniteSet, checked_weights
 from ._log_odds import compensated_log_odds
 from .distribution import Batch, Level, checked_levels
 from .empirical import Empirical, EmpiricalCovariance, Part
@@ -47,17 +47,17 @@ class ShardedEmpirical(FiniteSet):
         *,
         memory: int = 128 * 2**20,
     ) -> None:
-        def own() -> Empirical | None:
+        def own() -> tuple[Tensor, Empirical | None]:
             if points.numel() == 0:
                 raise InputError(
                     f"points: expected at least one event of at least one value, got shape {tuple(points.shape)}"
                 )
-            return Empirical.summand(points, checked_weights(weights, points), shard(len(points)), memory)
+            checked = checked_weights(weights, points)
+            return checked, Empirical.summand(points, checked, shard(len(points)), memory)
 
-        self._own = made_by_all(own)
+        self._weights, self._own = made_by_all(own)
         self._all_points = points.detach()
         self._event_shape = tuple(points.shape[1:])
-        self._weights = checked_weights(weights, points)
 
     @property
     def points(self) -> Float[Tensor, "kept *event"]:
@@ -77,20 +77,13 @@ class ShardedEmpirical(FiniteSet):
         within = None if self._own is None else self._own.posterior_covariance(x_t.detach(), alphas, sigmas)
         return ShardedCovariance(x_t.detach(), within, union)
 
-    def nearest(self, x_t: Batch, alpha: Level, sigma: Level, k: int) -> Evidence:
-        """The k points of largest posterior weight, exactly, in float64; the least index first among equals.
-
-        Raises InputError for k outside 1 .. number of points of positive weight.
-        """
-        kept = int((self._weights > 0).sum())
-        if not 1 <= k <= kept:
-            raise InputError(f"k: expected 1 .. {kept} (points of positive weight), got {k}")
-        alphas, sigmas = checked_levels(x_t, alpha, sigma, self._event_shape)
+    def least_costs(
+        self, x_t: Batch, alphas: Float[Tensor, " batch"], sigmas: Float[Tensor, " batch"], k: int
+    ) -> tuple[Float[Tensor, "batch k"], Int[Tensor, "batch k"]]:
         found = None
         if self._own is not None:
-            found = self._own.least_costs(x_t.detach(), alphas, sigmas, min(k, len(self._own.points)))
-        costs, indices = _merged(found, len(x_t), k, x_t.device)
-        return self._evidence(costs, indices, self._log_evidence(x_t.detach(), alphas, sigmas), sigmas)
+            found = self._own.least_costs(x_t, alphas, sigmas, min(k, len(self._own.points)))
+        return _merged(found, len(x_t), k, x_t.device)
 
     def _mean(self, x_t: Tensor, alphas: Tensor, sigmas: Tensor) -> tuple[Tensor, Tensor]:
         own = None if self._own is None else self._own.part(x_t, alphas, sigmas)

@@ -51,6 +51,9 @@ EXPERIMENT = Experiment(
 )
 
 
+Eigenvalue = Callable[[float, float], tuple[float, float]]  # its value and relative error, of noise and shift
+
+
 @dataclass(frozen=True)
 class Ratio:
     """Theory over eigenvalue at every noise, with uncertainties of the eigenvalue, and the limit without noise."""
@@ -62,17 +65,37 @@ class Ratio:
     limit_error: float
 
 
-def ratio(rate: Rate, equation: Callable[[float, int], FokkerPlanck], noises: tuple[float, ...], cells: int) -> Ratio:
-    """Twice the rate over the eigenvalue, whose grids have `cells` and 2 `cells` per axis."""
+def ratio(rate: Rate, eigenvalue: Eigenvalue, noises: tuple[float, ...]) -> Ratio:
+    """Twice the rate over the eigenvalue."""
     values, errors = [], []
     for noise in noises:
         both = 2 * rate.at(noise)
-        coarse, fine = (float(relaxation_rates(equation(noise, n), shift=both)[0]) for n in (cells, 2 * cells))
-        correction = math.log(fine / coarse) / 3
-        values.append(both / (fine * math.exp(correction)))
-        errors.append(values[-1] * abs(correction) / 10)
+        found, uncertain = eigenvalue(noise, both)
+        values.append(both / found)
+        errors.append(values[-1] * uncertain)
     limit, error = without_noise(noises, values, errors)
     return Ratio(noises, tuple(values), tuple(errors), limit, error)
+
+
+def on_grids(equation: Callable[[float, int], FokkerPlanck], cells: int) -> Eigenvalue:
+    """Extrapolated from grids of `cells` and 2 `cells` per axis."""
+
+    def eigenvalue(noise: float, shift: float) -> tuple[float, float]:
+        coarse, fine = (float(relaxation_rates(equation(noise, n), shift=shift)[0]) for n in (cells, 2 * cells))
+        correction = math.log(fine / coarse) / 3
+        return fine * math.exp(correction), abs(correction) / 10
+
+    return eigenvalue
+
+
+def spectral(noise: float, shift: float) -> tuple[float, float]:
+    """That of a particle with friction, by Hermite functions."""
+    reach = math.sqrt(1 + math.sqrt(80 * noise))
+    coarse, fine = (
+        float(kinetic_rates(lambda x: x**3 - x, FRICTION, noise, reach, shift=shift, points=n, functions=m)[0])
+        for n, m in ((60, 20), (80, 30))
+    )
+    return fine, abs(fine / coarse - 1)
 
 
 def without_noise(noises: tuple[float, ...], values: list[float], errors: list[float]) -> tuple[float, float]:
@@ -119,7 +142,7 @@ def chart(part: Part, found: Ratio, system: str) -> None:
 def double_well(part: Part) -> str:
     """Eyring and Kramers' formula in one dimension, by the general method."""
     rate = transition_rate(Dynamics(lambda x: x - x**3, 1.0), torch.tensor([-1.0]), torch.tensor([0.0]))
-    found = ratio(rate, lambda noise, n: gradient_equation(Grid.line(-2, 2, n), well, noise), NOISES, 400)
+    found = ratio(rate, on_grids(lambda noise, n: gradient_equation(Grid.line(-2, 2, n), well, noise), 400), NOISES)
     claim_close(part, found, "Double well")
     claim_limit(part, found, "Double well")
     chart(part, found, "Double well")
@@ -131,7 +154,7 @@ def maier_stein(part: Part) -> str:
     """Maier and Stein's system: the prefactor needs the Riccati equation along the path, and diverges at beta = 4."""
     start, end = torch.tensor([-1.0, 0.0]), torch.tensor([0.0, 0.0])
     rates = [transition_rate(Dynamics(swirl(beta), 1.0), start, end) for beta in BETAS]
-    found = ratio(rates[BETAS.index(BETA)], swirling, NOISES, 80)
+    found = ratio(rates[BETAS.index(BETA)], on_grids(swirling, 80), NOISES)
     claim_limit(part, found, f"Maier and Stein, beta = {BETA:g}")
     refused = 0
     try:
@@ -164,31 +187,15 @@ def kinetic(part: Part) -> str:
     closed = kramers(well, FRICTION, 1.0, torch.tensor([-1.0]), torch.tensor([0.0]))
     off = general.prefactor / closed.prefactor - 1
     part.equals("kramers", "The general prefactor over Kramers', minus 1", off, 0, 1e-4, "a path cut off near its ends")
-    found = spectral_ratio(closed)
+    found = ratio(closed, spectral, KINETIC_NOISES)
     claim_close(part, found, f"Particle with friction {FRICTION:g}")
     claim_limit(part, found, f"Particle with friction {FRICTION:g}")
     middle, both = KINETIC_NOISES[-1], 2 * closed.at(KINETIC_NOISES[-1])
-    coarse, fine = (float(relaxation_rates(kicked(middle, n), shift=both)[0]) for n in (CELLS, 2 * CELLS))
     title = f"The eigenvalue on grids of {CELLS} and {2 * CELLS} cells per axis, extrapolated, over the spectral one"
-    on_grid = fine * (fine / coarse) ** (1 / 3) / (both / found.values[-1])
+    on_grid = on_grids(kicked, CELLS)(middle, both)[0] / (both / found.values[-1])
     part.equals("grid", title, on_grid, 1, 0.01, "the central flux is of second order", source="derived")
     chart(part, found, "Particle with friction")
     return f"The ratio is {said(found)}."
-
-
-def spectral_ratio(rate: Rate) -> Ratio:
-    """Twice the rate over the eigenvalue by Hermite functions."""
-    values, errors = [], []
-    for noise in KINETIC_NOISES:
-        both, reach = 2 * rate.at(noise), math.sqrt(1 + math.sqrt(80 * noise))
-        coarse, fine = (
-            float(kinetic_rates(lambda x: x**3 - x, FRICTION, noise, reach, shift=both, points=n, functions=m)[0])
-            for n, m in ((60, 20), (80, 30))
-        )
-        values.append(both / fine)
-        errors.append(values[-1] * abs(fine / coarse - 1))
-    limit, error = without_noise(KINETIC_NOISES, values, errors)
-    return Ratio(KINETIC_NOISES, tuple(values), tuple(errors), limit, error)
 
 
 def well(x: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ Source: Vastola 2024, https://arxiv.org/abs/2504.09761, has the question; F is d
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import torch
 from jaxtyping import Float
@@ -103,7 +103,7 @@ class Learned:
         """f = 2 s, D = 1."""
         return Dynamics(lambda x, u: 2 * self.score(x, self.case.level(u)), 1.0)
 
-    @property
+    @cached_property
     def path(self) -> LeastAction:
         """The most likely path, sought from the straight one."""
         known = self.case
@@ -182,9 +182,9 @@ def unbalanced_energy(learned: Learned) -> float:
     return float((balance.square() * weights).sum().sqrt() / (size.square() * weights).sum().sqrt())
 
 
-def ratio(measured: Callable[[int], float]) -> float:
-    """How many times smaller on four times as many intervals than on twice as many."""
-    return measured(2 * INTERVALS) / measured(4 * INTERVALS)
+def refined(score: Score) -> tuple[Learned, Learned]:
+    """A score on twice and on four times as many intervals."""
+    return Learned(case(2 * INTERVALS), score), Learned(case(4 * INTERVALS), score)
 
 
 @EXPERIMENT.part("What bends the path of a learned score?")
@@ -215,10 +215,11 @@ def charges(part: Part) -> str:
     order = "second order in the intervals"
     for name, score in scores.items():
         label, steps = name, name.split()[0].replace(",", "")
-        of_energy = ratio(lambda n, score=score: unbalanced_energy(Learned(case(n), score)))
+        coarse, fine = refined(score)
+        of_energy = unbalanced_energy(coarse) / unbalanced_energy(fine)
         title = f"{label}: error of E′ = −∂L/∂u, ratio of {2 * INTERVALS} to {4 * INTERVALS} intervals"
         part.equals(f"energy-{steps}", title, of_energy, 4, 0.1, order, source=DERIVED)
-        of_momentum = ratio(lambda n, score=score: unbalanced_momentum(Learned(case(n), score)))
+        of_momentum = unbalanced_momentum(coarse) / unbalanced_momentum(fine)
         title = f"{label}: error of (p + s)′ = F, ratio of {2 * INTERVALS} to {4 * INTERVALS} intervals"
         part.equals(f"momentum-{steps}", title, of_momentum, 4, 0.2, order, source=DERIVED)
     known = case()
