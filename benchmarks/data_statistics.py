@@ -42,7 +42,7 @@ def row(name: str, folder: Path) -> None:
         from diffuscope.data import statistics_of
 
         if name != "dense":
-            statistics_of.DENSE = 0
+            statistics_of.LARGEST_DENSE = 0
         gaussian, seconds = fitted("cifar10", 2 if name == "dense" else int(name))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     errors = ["", "", ""]
