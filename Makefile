@@ -25,8 +25,8 @@ lint: .venv/dev  # style, types, and the direction of imports
 mutants: .venv/dev  # single edits of the changed files that the tests miss; MUTANTS="--all --number 100" for more
 	.venv/bin/python tools/mutants.py $(MUTANTS)
 
-bench: .venv/bench  # side by side with peers
-	for benchmark in benchmarks/*.py; do .venv/bin/python $$benchmark || exit 1; done
+bench: .venv/bench  # side by side with peers, into out/benchmarks; "python tools/bench.py compare OLD NEW" finds changes
+	.venv/bin/python tools/bench.py run $(BENCH)
 
 docs: .venv/docs  # the pages and the gallery, into docs/_build/html
 	.venv/bin/python -m sphinx -q -W --keep-going docs docs/_build/html

@@ -283,5 +283,7 @@ def shown(begun: int | None, last: int) -> str:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3 or sys.argv[1] not in ("runs", "table"):
+        sys.exit("usage: python benchmarks/forecast.py runs|table FOLDER ...")
     torch.set_num_threads(1)
     {"runs": runs, "table": table}[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])

@@ -115,6 +115,8 @@ def measured(seed: int, out: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit("usage: python benchmarks/monitor.py FOLDER SEED [SEED ...]")
     where = Path(sys.argv[1])
     found = [measured(int(seed), where) for seed in sys.argv[2:]]
     write_json(found, where / "monitor.json")
