@@ -167,7 +167,7 @@ def test_a_line_has_no_control_characters_and_an_end():
         (["audit", "--data-range", "5"], "--data-range: expected two finite numbers, got '5'"),
         (
             ["sample", "--model", "m", "--sampler", "huen"],
-            "--sampler: expected one of ('euler', .*, got 'huen'",
+            "--sampler: expected one of euler, .*, got 'huen'",
         ),
         (["sample"], "--model: expected, but missing"),
         (["reproduce", "--list=5"], "--list: expected no value, got '5'"),

@@ -93,6 +93,14 @@ def test_equal_errors_are_no_gap():
     assert gap_finding(result, 0.01).tone == "good"
 
 
+def test_a_model_that_knows_both_sets_by_heart_has_no_gap():
+    """All errors are zero: 0/0 is neither a warning nor a share that is not a number."""
+    none = np.zeros((200, 2))
+    result = denoising_gap(measures_of(none, none), 0.01, np.random.default_rng(0))
+    assert (result.share == 0).all()
+    assert (result.low, result.high, result.mean_share) == (pytest.approx([0, 0]), pytest.approx([0, 0]), 0)
+
+
 def test_another_mix_of_classes_is_not_called_memorization():
     """Training digits are mostly small, held-out ones mostly large; the model knows other digits of the former mix."""
     labels = torch.from_numpy(load_digits(return_X_y=True)[1])

@@ -71,6 +71,11 @@ def pairs_of_cells(of_train: Int[ndarray, " n"], of_heldout: Int[ndarray, " n"],
     return np.arange(len(of_train)), np.arange(len(of_heldout))
 
 
+def _share(train: ndarray, heldout: ndarray) -> ndarray:
+    """(heldout - train) / heldout; equal errors are no gap, also where a model that knows both makes none."""
+    return np.divide(heldout - train, heldout, out=np.zeros_like(heldout), where=heldout != train)
+
+
 def denoising_gap(
     measures: LevelMeasures, significance: float, rng: np.random.Generator, pairs: Pairs | None = None
 ) -> Gap:
@@ -79,14 +84,14 @@ def denoising_gap(
     train, heldout = measures.rows("training.error")[first], measures.rows("heldout.error")[second]
     memorized = measures.rows("training.exact_error")[first][:, :, -1].mean(0)
     control_of_train, control_of_heldout = (measures.rows(f"{name}.control_error") for name in ("training", "heldout"))
-    control = control_of_train[first].mean(0) / control_of_heldout[second].mean(0)
+    control = 1 - _share(control_of_train[first].mean(0), control_of_heldout[second].mean(0))
     p_values, p_value = paired_permutation(heldout - train, rng)
     levels = train.shape[1]
     resampled = bootstrap_sums(np.concatenate([train, heldout], 1), rng)
-    shares = 1 - resampled[:, :levels] / resampled[:, levels:]
+    shares = _share(resampled[:, :levels], resampled[:, levels:])
     low, high = percentile_interval(shares)
     mean_low, mean_high = percentile_interval(shares.mean(1))
-    share = 1 - train.mean(0) / heldout.mean(0)
+    share = _share(train.mean(0), heldout.mean(0))
     # memorizing an example lowers its error to the memorizer's; the overall test is at least as powerful as a
     # Bonferroni test at its best level
     errors = (heldout - train).std(0) / len(train) ** 0.5

@@ -139,8 +139,15 @@ def _first_sentence(printed: str) -> str:
     text = " ".join(" ".join(sentence).split())
     for theirs, ours in SENTENCES:
         if found := re.fullmatch(theirs, text):
-            return re.sub("|".join(KINDS), lambda kind: KINDS[kind[0]], found.expand(ours))
+            ours = re.sub("|".join(KINDS), lambda kind: KINDS[kind[0]], found.expand(ours))
+            return re.sub(r"expected one of \((.+?)\)(?=, got)", _choices, ours)
     return text or "the arguments cannot be read"
+
+
+def _choices(listed: re.Match[str]) -> str:
+    """The words to choose from as they are typed; None is what an option has that is not typed."""
+    words = [word for word in re.findall(r"'([^']*)'", listed[1]) if word != "None"]
+    return f"expected {'one of ' if len(words) > 1 else ''}{', '.join(words)}"
 
 
 def _registry() -> ConstructorRegistry:
