@@ -124,6 +124,15 @@ def test_the_tests_of_a_module_are_those_of_its_subpackage_the_ones_that_name_it
     assert suite_of("src/diffuscope/times.py") == ["tests/test_times.py"]
 
 
+def test_the_report_tells_tests_of_the_own_subpackage_from_others():
+    path = "src/diffuscope/errors.py"
+    mutants = [Mutant(path, Edit("constant", 0, 1, str(at))) for at in range(4)]
+    text = report(dict(zip(mutants, ("own", "own", "other", None), strict=True)), equivalent=set())
+    assert "killed 3, survived 1, equivalent 0" in text
+    assert "50% of those not equivalent are killed by tests of their own subpackage, 95% interval 7% to 93%" in text
+    assert "75% of those not equivalent are killed by all tests, 95% interval 19% to 99%" in text
+
+
 def test_the_report_leaves_out_the_equivalent_and_shows_a_survivor_as_a_diff():
     path = "src/diffuscope/errors.py"
     source = (ROOT / path).read_text(encoding="utf-8")
@@ -131,10 +140,10 @@ def test_the_report_leaves_out_the_equivalent_and_shows_a_survivor_as_a_diff():
     first, second, third = (
         Mutant(path, Edit(kind, start, start + 10, kind)) for kind in ("TypeError", "KeyError", "OSError")
     )
-    text = report({first: True, second: False, third: False}, equivalent={third.diff})
+    text = report({first: "own", second: None, third: None}, equivalent={third.diff})
     assert "killed 1, survived 1, equivalent 1" in text
     # one of two: the exact interval is [1 - q, q] with q^2 = 1 - alpha/2, q = 0.9874
-    assert "50% of those not equivalent are killed, 95% interval 1% to 99%" in text
+    assert "50% of those not equivalent are killed by all tests, 95% interval 1% to 99%" in text
     (old,) = [line for line in source.splitlines() if "ValueError" in line]
     assert f"  - {old}\n  + {old.replace('ValueError', 'KeyError')}" in text
 
@@ -198,4 +207,4 @@ def test_a_mutant_is_killed_by_a_test_that_executes_it_and_survives_where_none_l
         Mutant(path, Edit("a docstring", word, word + 1, "x")),
     ]
     results = judged(mutants, jobs=1, seconds=20.0, kept=tmp_path / "kept.jsonl")
-    assert [results[mutant] for mutant in mutants] == [True, False]
+    assert [results[mutant] for mutant in mutants] == ["own", None]

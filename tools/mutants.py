@@ -1,4 +1,4 @@
-"""Would the tests notice? Single edits of the source, drawn by a seed, against the tests of their own subpackage.
+"""Would the tests notice? Single edits of the source, drawn by a seed, against the tests that execute them.
 
 A mutant is the source with one edit (`single_edits.py`). It is killed if a test fails, or does not end within three
 times what the unmutated tests take (and half a minute). Of n mutants that are not equivalent to
@@ -6,9 +6,9 @@ the source, k are killed: k/n estimates the share of such edits that the tests n
 95% interval. The draw takes the kinds in turn, so that a rare kind (a `detach`) weighs as much as a frequent one.
 
 Only a test that executes an edited line can notice the edit. One run of the unmutated tests records which test executes
-which line (`executed_lines.py`); a mutant meets those alone, the quick ones first. A line that runs at import, outside
-of any test, meets the whole suite. With `--seconds` a mutant meets so many seconds of tests at most: k/n is then a
-lower bound.
+which line (`executed_lines.py`); a mutant meets those alone, first those of its own subpackage, then all others, the
+quick ones first, and the rate is reported for both. A line that runs at import, outside of any test, meets the whole
+suite. With `--seconds` a mutant meets so many seconds of either at most: k/n is then a lower bound.
 
 An interrupted run resumes: results are kept in a file, by the edit and a fingerprint of source and tests. A mutant that
 no test can kill is listed in `equivalent_mutants.txt`, with its reason.
@@ -42,6 +42,7 @@ from single_edits import Edit, classes, edits
 ROOT = Path(__file__).parents[1]
 PACKAGE = "src/diffuscope"
 EQUIVALENT = "tools/equivalent_mutants.txt"
+OWN, OTHER = "own", "other"  # the tests that kill a mutant: of its subpackage, or of the rest
 PASSED, NOT_FOUND = (0, 5), 4  # pytest's exit status; 5: every test was skipped, so none fails
 file_times = count(1_000_000_000)  # Python recognizes a compiled file by the whole second of its source
 
@@ -107,6 +108,12 @@ def suite_of(path: str) -> list[str]:
     return [str(file.relative_to(ROOT)) for file in sorted(sorted(files), key=relevance, reverse=True)]
 
 
+def all_tests() -> list[str]:
+    """Every test file, but the one about this tool."""
+    files = (str(file.relative_to(ROOT)) for file in sorted((ROOT / "tests").rglob("test_*.py")))
+    return [file for file in files if file != "tests/test_mutants.py"]
+
+
 def environment(tree: Path) -> dict[str, str]:
     """That of a test run in a copy of the tree."""
     data = os.environ.get("DIFFUSCOPE_DATA", str(ROOT.parent / "shared" / "data"))
@@ -147,8 +154,8 @@ def git(*arguments: str) -> list[str]:
     return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
-def judged(mutants: list[Mutant], *, jobs: int, seconds: float, kept: Path) -> dict[Mutant, bool]:
-    """Which mutants are killed by the tests of their subpackage that execute them, by `seconds` of these at most."""
+def judged(mutants: list[Mutant], *, jobs: int, seconds: float, kept: Path) -> dict[Mutant, str | None]:
+    """Which tests that execute a mutant kill it, by `seconds` of these at most: OWN, OTHER, or None of them."""
     tree = [name for name in git("ls-files", "-co", "--exclude-standard") if (ROOT / name).is_file()]
     digest = hashlib.sha256()
     for name in sorted(name for name in tree if name.startswith(("src/", "tests/"))):
@@ -165,7 +172,7 @@ def judged(mutants: list[Mutant], *, jobs: int, seconds: float, kept: Path) -> d
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, target)
             copies.put(Path(folder, str(worker)))
-        suites = sorted({file for mutant in mutants for file in suite_of(mutant.path)})
+        suites = all_tests()
         record = (
             kept.parent / f"executed-{hashlib.sha256(repr((digest.hexdigest(), suites)).encode()).hexdigest()[:16]}"
         )
@@ -176,18 +183,23 @@ def judged(mutants: list[Mutant], *, jobs: int, seconds: float, kept: Path) -> d
             copies.put(copy)
         executed = ExecutedLines.read(record)
 
-        def killed(mutant: Mutant) -> bool:
+        def noticed(mutant: Mutant, suite: list[str]) -> bool:
+            tests, took = executed.tests(mutant.path, mutant.lines, suite, seconds)
+            limit, copy = 3 * took + 30, copies.get()
+            write(copy / mutant.path, mutant.edit.applied(mutant.source))
+            status = outcome(copy, tests, limit) if tests else PASSED[0]
+            write(copy / mutant.path, mutant.source)
+            if status == NOT_FOUND and outcome(copy, tests, limit) not in PASSED:  # not for want of an import
+                raise SystemExit(f"tests cannot be run by their names: {tests[:3]} ...")
+            copies.put(copy)
+            return status not in PASSED
+
+        def killed(mutant: Mutant) -> str | None:
             of = f"{mutant!r} in {seconds:g} s"
             if of not in known:
-                tests, took = executed.tests(mutant.path, mutant.lines, suite_of(mutant.path), seconds)
-                limit, copy = 3 * took + 30, copies.get()
-                write(copy / mutant.path, mutant.edit.applied(mutant.source))
-                status = outcome(copy, tests, limit) if tests else PASSED[0]
-                write(copy / mutant.path, mutant.source)
-                if status == NOT_FOUND and outcome(copy, tests, limit) not in PASSED:  # not for want of an import
-                    raise SystemExit(f"tests cannot be run by their names: {tests[:3]} ...")
-                copies.put(copy)
-                known[of] = status not in PASSED
+                own = suite_of(mutant.path)
+                suites = {OWN: own, OTHER: [file for file in all_tests() if file not in own]}
+                known[of] = next((name for name, suite in suites.items() if noticed(mutant, suite)), None)
                 with kept.open("a", encoding="utf-8") as file:
                     file.write(json.dumps({"tree": digest.hexdigest(), "of": of, "killed": known[of]}) + "\n")
             return known[of]
@@ -199,22 +211,29 @@ def judged(mutants: list[Mutant], *, jobs: int, seconds: float, kept: Path) -> d
             raise SystemExit("interrupted; the same command resumes") from None
 
 
-def report(results: dict[Mutant, bool], equivalent: set[str]) -> str:
-    """The survivors, the counts by kind, and the rate with its interval."""
+def report(results: dict[Mutant, str | None], equivalent: set[str]) -> str:
+    """The survivors, the counts by kind, and the rates with their intervals."""
     real = {mutant: killed for mutant, killed in results.items() if killed or mutant.diff not in equivalent}
     lines = []
     for mutant in sorted((m for m, killed in real.items() if not killed), key=lambda m: (m.path, m.line)):
         place, *changes = mutant.diff.splitlines()
         lines += [f"{place}:{mutant.line}  {mutant.edit.kind}", *(f"  {change}" for change in changes)]
-    counts = Counter((mutant.edit.kind, killed) for mutant, killed in real.items())
+    counts = Counter((mutant.edit.kind, killed is not None) for mutant, killed in real.items())
     for kind in sorted({kind for kind, _ in counts}):
         lines.append(f"{kind:18} killed {counts[kind, True]:3}, survived {counts[kind, False]:3}")
-    killed, n = sum(real.values()), len(real)
+    own, killed, n = counted(real, OWN), counted(real, OWN, OTHER), len(real)
     lines.append(f"killed {killed}, survived {n - killed}, equivalent {len(results) - n}")
-    if n:
-        low, high = binomtest(killed, n).proportion_ci(0.95)
-        lines.append(f"{killed / n:.0%} of those not equivalent are killed, 95% interval {low:.0%} to {high:.0%}")
+    for number, tests in ((own, "tests of their own subpackage"), (killed, "all tests")) if n else ():
+        low, high = binomtest(number, n).proportion_ci(0.95)
+        lines.append(
+            f"{number / n:.0%} of those not equivalent are killed by {tests}, 95% interval {low:.0%} to {high:.0%}"
+        )
     return "\n".join(lines)
+
+
+def counted(results: dict[Mutant, str | None], *by: str) -> int:
+    """How many are killed by these tests."""
+    return sum(killed in by for killed in results.values())
 
 
 def main() -> None:
@@ -235,14 +254,11 @@ def main() -> None:
     else:
         files = git("diff", "--name-only", "--diff-filter=d", "--merge-base", given.base, "--", PACKAGE)
     files = [name for name in files if name.endswith(".py") and (ROOT / name).is_file()]
-    for name in files:
-        if not suite_of(name):
-            print(f"{name} has no tests of its own and is left out", file=sys.stderr)
     library = {}
     for path in (ROOT / PACKAGE).rglob("*.py"):
         library |= classes(path.read_text(encoding="utf-8"))
-    tested = {name: (ROOT / name).read_text(encoding="utf-8") for name in files if suite_of(name)}
-    mutants = [Mutant(name, edit) for name, source in tested.items() for edit in edits(source, library)]
+    sources = {name: (ROOT / name).read_text(encoding="utf-8") for name in files}
+    mutants = [Mutant(name, edit) for name, source in sources.items() for edit in edits(source, library)]
     chosen = drawn(mutants, given.number, given.seed)
     if given.list:
         print("\n".join(f"{mutant.edit.kind}: {mutant.diff}" for mutant in chosen))
