@@ -38,7 +38,13 @@ class _VarianceExploding(Schedule):
 
 @dataclass(frozen=True)
 class VE(_VarianceExploding):
-    """Variance exploding in EDM's time (Karras et al. 2022): alpha = 1, sigma = t."""
+    """Variance exploding in EDM's time (Karras et al. 2022): alpha = 1, sigma = t.
+
+    >>> from diffuscope.schedules import VE
+    >>> schedule = VE()
+    >>> float(schedule.alpha(3)), float(schedule.sigma(3)), float(schedule.g_squared(3))  # 1, t and 2 t
+    (1.0, 3.0, 6.0)
+    """
 
     sigma_min: float = 0.002
     sigma_max: float = 80.0
@@ -63,7 +69,13 @@ class VE(_VarianceExploding):
 
 @dataclass(frozen=True)
 class GeometricVE(_VarianceExploding):
-    """Variance exploding as in Song et al. 2021: alpha = 1, sigma = smin (smax/smin)^t on [0, 1]."""
+    """Variance exploding as in Song et al. 2021: alpha = 1, sigma = smin (smax/smin)^t on [0, 1].
+
+    >>> from diffuscope.schedules import GeometricVE
+    >>> schedule = GeometricVE(0.5, 8.0)
+    >>> round(float(schedule.sigma(0.75)), 6), round(float(schedule.g_squared(0.75)), 6)  # 0.5 16^t, 2 log(16) sigma^2
+    (4.0, 88.722839)
+    """
 
     sigma_min: float = 0.01
     sigma_max: float = 50.0
@@ -87,6 +99,11 @@ class Karras(_VarianceExploding):
     """EDM's noise levels as a schedule on [0, 1]: alpha = 1, sigma = (a + t (b - a))^rho.
 
     a = smin^(1/rho), b = smax^(1/rho); uniform times are EDM's sampling steps (eq. 5).
+
+    >>> from diffuscope.schedules import Karras
+    >>> schedule = Karras(4.0, 25.0, rho=2.0)  # sigma = (2 + 3 t)^2
+    >>> round(float(schedule.sigma(1 / 3)), 6), round(float(schedule.sigma_dot(1 / 3)), 6)
+    (9.0, 18.0)
     """
 
     sigma_min: float = 0.002

@@ -49,6 +49,11 @@ class VP(UnitTime, _VariancePreserving):
 
     VP(2, 2) is the Ornstein-Uhlenbeck process dX = -X dt + sqrt(2) dB: alpha = e^-t. Raises InputError unless
     0 < beta_min <= beta_max, both finite.
+
+    >>> from diffuscope.schedules import VP
+    >>> schedule = VP(1.0, 3.0)  # beta = 1 + 2 t
+    >>> round(float(schedule.alpha(0.5).log()), 6), round(float(schedule.g_squared(0.5)), 6)  # -(0.5 + 0.25) / 2, beta
+    (-0.375, 2.0)
     """
 
     beta_min: float = 0.1
@@ -79,6 +84,11 @@ class DiscreteVP(_VariancePreserving):
     After k steps alpha^2 = prod_{i<=k} (1 - beta_i): the chain is an Ornstein-Uhlenbeck process observed
     each time int beta has grown by -log(1 - beta_k), so log(alpha^2) is exactly linear between steps.
     Step k of the chain is time t = k; t = 0 is clean data. Raises InputError unless every 0 < beta < 1.
+
+    >>> from diffuscope.schedules import DiscreteVP
+    >>> chain = DiscreteVP((0.2, 0.5))
+    >>> [round(float(chain.alpha(k)) ** 2, 6) for k in (0, 1, 1.5, 2)]  # 0.8 sqrt(0.5) halfway through the second step
+    [1.0, 0.8, 0.565685, 0.4]
     """
 
     betas: tuple[float, ...]
@@ -129,6 +139,11 @@ class ZeroTerminalVP(DiscreteVP):
 
     log(alpha^2) would fall to -infinity within that step; instead alpha falls linearly from its value after T - 1 steps
     to alpha(T) = 0, so that its derivative is finite. Raises InputError unless every other 0 < beta < 1.
+
+    >>> from diffuscope.schedules import ZeroTerminalVP
+    >>> chain = ZeroTerminalVP((0.2, 0.5, 1.0))
+    >>> round(float(chain.alpha(2)) ** 2, 6), round(float(chain.alpha(2.25) / chain.alpha(2)), 6), float(chain.alpha(3))
+    (0.4, 0.75, 0.0)
     """
 
     def __post_init__(self) -> None:
@@ -162,6 +177,11 @@ class Cosine(UnitTime):
 
     Written with :math:`\cos a = \sin(\frac{\pi}{2}\frac{1-t}{1+s})` so that alpha(1) = 0 exactly, and
     :math:`\sigma^2 = \sin(a-b)\sin(a+b)/\cos^2 b` without cancellation near t = 0.
+
+    >>> from diffuscope.schedules import Cosine
+    >>> schedule = Cosine(s=0.5)  # at t = 1/4, a = pi/4 and b = pi/6
+    >>> round(float(schedule.alpha(0.25)) ** 2, 6), round(float(schedule.sigma(0.25)) ** 2, 6), float(schedule.alpha(1))
+    (0.666667, 0.333333, 0.0)
     """
 
     s: float = 0.008
@@ -200,6 +220,12 @@ class Sigmoid(UnitTime, _VariancePreserving):
 
     S(u) = 1/(1 + exp(-u/tau)), t on [0, 1]; alpha(1) = 0. Some papers print the opposite sign. Raises InputError
     unless start < end and tau > 0, all finite.
+
+    >>> import math
+    >>> from diffuscope.schedules import Sigmoid
+    >>> schedule = Sigmoid(0.0, 2 * math.log(3), tau=2.0)  # S = 1/2, (3 - sqrt(3))/2 and 3/4 at t = 0, 1/2 and 1
+    >>> round(float(schedule.alpha(0.5)) ** 2, 6)  # 2 sqrt(3) - 3
+    0.464102
     """
 
     start: float = -3.0
