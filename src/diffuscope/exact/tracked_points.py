@@ -50,7 +50,7 @@ class GridPoints:
         transposed: list[list[Tensor]] = [[] for _ in range(n_planes)]
         for start in range(0, len(table), ROWS):
             rows = slice(start, min(start + ROWS, len(table)))
-            rest = table.points[rows].double().sub_(offset).div_(step)
+            rest = (table.points[rows].double() - offset).div_(step)  # not in place: float64 points are the user's own
             for j, plane in enumerate(planes):
                 digit = (rest * 256**j).round_().clamp_(-128, 127)
                 rest -= digit / 256**j
