@@ -38,6 +38,15 @@ class GaussianReverse:
 
     Raises InputError for numbers that are not finite, a negative data variance, a start variance that is not positive,
     a negative eta, and where alpha(start) = 0.
+
+    >>> import math
+    >>> from diffuscope.densities import GaussianReverse
+    >>> from diffuscope.schedules import VE
+    >>> process = GaussianReverse(VE(), 0.0, 1.0, start=7**0.5, start_mean=4.0, start_variance=16.0, eta=1.0)
+    >>> [round(value, 6) for value in process.distribution(1.0)]  # rho = 2/8: V = 2, r - 1 = 1/4, d = sqrt(2) / 2
+    [1.0, 2.5]
+    >>> round(process.relative_entropy(1.0) - (1.25 - 1 - math.log(1.25) + 0.5) / 2, 9) == 0
+    True
     """
 
     schedule: Schedule

@@ -54,6 +54,13 @@ class PotentialDiffusion:
     `rates`: the eigenvalues of H in rising order, 0 first, then the relaxation rates; their absolute error is rounding
     times the largest, so that a smaller Kramers rate is not resolved. `modes`: eigenvectors, one per column. `root`:
     the square root of the normalized stationary density.
+
+    >>> from diffuscope.densities import Grid, PotentialDiffusion
+    >>> process = PotentialDiffusion.diagonalize(lambda x: x[:, 0] ** 2, Grid.line(-5, 5, 48), diffusivity=0.5)
+    >>> [round(rate, 6) for rate in process.rates[1:4].tolist()]  # dX = -2 X dt + dB: the multiples of 2
+    [2.0, 4.0, 6.0]
+    >>> round(process.stationary().covariance().item(), 6)  # D / U'' = 0.5 / 2
+    0.25
     """
 
     grid: Grid
