@@ -16,6 +16,8 @@ from diffuscope.errors import InputError
 from .density import Density
 from .grid import Grid
 
+ROUNDING = 1e-12  # relative: a mode at the cutoff is kept, though its computed wave number may be a little larger
+
 
 @dataclass(frozen=True)
 class AntiDiffusion:
@@ -68,7 +70,7 @@ def anti_diffuse(density: Density, exponent: float | int, cutoff: float | int) -
     cells = zip(grid.cells, grid.widths, strict=True)
     axes = [2 * math.pi * torch.fft.fftfreq(n, d=h, dtype=torch.float64) for n, h in cells]
     squares = torch.stack(torch.meshgrid(*axes, indexing="ij")).square().sum(0)
-    kept = squares <= float(cutoff) ** 2
+    kept = squares <= float(cutoff) ** 2 * (1 + ROUNDING)
     spectrum = torch.fft.fftn(density.values) * torch.where(kept, (exponent * squares.clamp(max=cutoff**2)).exp(), 0.0)
     return AntiDiffusion(Density(grid, torch.fft.ifftn(spectrum).real), float(cutoff), math.exp(exponent * cutoff**2))
 

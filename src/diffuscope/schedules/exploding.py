@@ -44,6 +44,8 @@ class VE(_VarianceExploding):
     >>> schedule = VE()
     >>> float(schedule.alpha(3)), float(schedule.sigma(3)), float(schedule.g_squared(3))  # 1, t and 2 t
     (1.0, 3.0, 6.0)
+    >>> round(float(schedule.time_of_noise_to_signal(3)), 6)
+    3.0
     """
 
     sigma_min: float = 0.002
@@ -75,6 +77,8 @@ class GeometricVE(_VarianceExploding):
     >>> schedule = GeometricVE(0.5, 8.0)
     >>> round(float(schedule.sigma(0.75)), 6), round(float(schedule.g_squared(0.75)), 6)  # 0.5 16^t, 2 log(16) sigma^2
     (4.0, 88.722839)
+    >>> round(float(schedule.time_of_noise_to_signal(4)), 6)
+    0.75
     """
 
     sigma_min: float = 0.01
@@ -101,9 +105,11 @@ class Karras(_VarianceExploding):
     a = smin^(1/rho), b = smax^(1/rho); uniform times are EDM's sampling steps (eq. 5).
 
     >>> from diffuscope.schedules import Karras
-    >>> schedule = Karras(4.0, 25.0, rho=2.0)  # sigma = (2 + 3 t)^2
-    >>> round(float(schedule.sigma(1 / 3)), 6), round(float(schedule.sigma_dot(1 / 3)), 6)
-    (9.0, 18.0)
+    >>> schedule = Karras(8.0, 125.0, rho=3.0)  # sigma = (2 + 3 t)^3
+    >>> round(float(schedule.sigma(0.5)), 6), round(float(schedule.sigma_dot(0.5)), 6)  # 3.5^3, 3 * 3 * 3.5^2
+    (42.875, 110.25)
+    >>> round(float(schedule.time_of_noise_to_signal(42.875)), 6)
+    0.5
     """
 
     sigma_min: float = 0.002

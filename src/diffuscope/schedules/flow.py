@@ -15,8 +15,8 @@ class RectifiedFlow(UnitTime):
     >>> flow = RectifiedFlow()
     >>> float(flow.alpha(0.25)), float(flow.sigma(0.25))
     (0.75, 0.25)
-    >>> round(float(flow.g_squared(0.25)), 6)  # 2 t / (1 - t)
-    0.666667
+    >>> round(float(flow.g_squared(0.25)), 6), round(float(flow.time_of_noise_to_signal(1 / 3)), 6)  # 2 t / (1 - t), t
+    (0.666667, 0.25)
     """
 
     epsilon: float = 1e-3

@@ -51,9 +51,11 @@ class VP(UnitTime, _VariancePreserving):
     0 < beta_min <= beta_max, both finite.
 
     >>> from diffuscope.schedules import VP
-    >>> schedule = VP(1.0, 3.0)  # beta = 1 + 2 t
-    >>> round(float(schedule.alpha(0.5).log()), 6), round(float(schedule.g_squared(0.5)), 6)  # -(0.5 + 0.25) / 2, beta
-    (-0.375, 2.0)
+    >>> schedule = VP(0.5, 2.5)  # beta = 0.5 + 2 t
+    >>> round(float(schedule.alpha(0.5).log()), 6), round(float(schedule.g_squared(0.5)), 6)  # -(0.25 + 0.25) / 2, beta
+    (-0.25, 1.5)
+    >>> round(float(schedule.time_of_lambda(schedule.lam(0.3))), 6)
+    0.3
     """
 
     beta_min: float = 0.1
@@ -89,6 +91,8 @@ class DiscreteVP(_VariancePreserving):
     >>> chain = DiscreteVP((0.2, 0.5))
     >>> [round(float(chain.alpha(k)) ** 2, 6) for k in (0, 1, 1.5, 2)]  # 0.8 sqrt(0.5) halfway through the second step
     [1.0, 0.8, 0.565685, 0.4]
+    >>> round(float(chain.g_squared(1.3)), 6), round(float(chain.time_of_lambda(chain.lam(1.3))), 6)  # -log 0.5, t
+    (0.693147, 1.3)
     """
 
     betas: tuple[float, ...]
@@ -144,6 +148,8 @@ class ZeroTerminalVP(DiscreteVP):
     >>> chain = ZeroTerminalVP((0.2, 0.5, 1.0))
     >>> round(float(chain.alpha(2)) ** 2, 6), round(float(chain.alpha(2.25) / chain.alpha(2)), 6), float(chain.alpha(3))
     (0.4, 0.75, 0.0)
+    >>> [round(float(chain.time_of_lambda(chain.lam(t))), 6) for t in (1.3, 2.25)]
+    [1.3, 2.25]
     """
 
     def __post_init__(self) -> None:
@@ -179,9 +185,13 @@ class Cosine(UnitTime):
     :math:`\sigma^2 = \sin(a-b)\sin(a+b)/\cos^2 b` without cancellation near t = 0.
 
     >>> from diffuscope.schedules import Cosine
-    >>> schedule = Cosine(s=0.5)  # at t = 1/4, a = pi/4 and b = pi/6
-    >>> round(float(schedule.alpha(0.25)) ** 2, 6), round(float(schedule.sigma(0.25)) ** 2, 6), float(schedule.alpha(1))
-    (0.666667, 0.333333, 0.0)
+    >>> schedule = Cosine(s=0.25)  # at t = 1/4, a = pi/5 and b = pi/10
+    >>> round(float(schedule.alpha(0.25)), 6), round(float(schedule.sigma(0.25)), 6)  # cos(a)/cos(b), sqrt(1 - alpha^2)
+    (0.850651, 0.525731)
+    >>> round(float(schedule.g_squared(0.25)), 6), float(schedule.alpha(1))  # 2 tan(a) pi / (2 + 2 s), 0
+    (1.826002, 0.0)
+    >>> round(float(schedule.time_of_lambda(schedule.lam(0.3))), 6)
+    0.3
     """
 
     s: float = 0.008
@@ -223,9 +233,12 @@ class Sigmoid(UnitTime, _VariancePreserving):
 
     >>> import math
     >>> from diffuscope.schedules import Sigmoid
-    >>> schedule = Sigmoid(0.0, 2 * math.log(3), tau=2.0)  # S = 1/2, (3 - sqrt(3))/2 and 3/4 at t = 0, 1/2 and 1
-    >>> round(float(schedule.alpha(0.5)) ** 2, 6)  # 2 sqrt(3) - 3
-    0.464102
+    >>> schedule = Sigmoid(-2 * math.log(2), 4 * math.log(2), tau=2.0)  # S = 1/3, 2 - sqrt(2), 4/5 at t = 0, 1/2, 1
+    >>> alpha, sigma = schedule.alpha(0.5), schedule.sigma(0.5)
+    >>> round(float(alpha) ** 2, 6), round(float(alpha**2 + sigma**2), 6)  # (sqrt(2) - 6/5) / (4/5 - 1/3)
+    (0.459029, 1.0)
+    >>> round(float(schedule.time_of_lambda(schedule.lam(0.3))), 6)
+    0.3
     """
 
     start: float = -3.0
