@@ -163,7 +163,8 @@ def gradient_equation(
 ) -> FokkerPlanck:
     """The equation of dX = -grad U(X) dt + sqrt(2 A) dB from the potential U, (n, d) -> (n,), and a number A > 0.
 
-    Its stationary distribution on the grid is exp(-U / A) at the centers of the cells, to rounding.
+    Its stationary distribution on the grid is exp(-U / A) at the centers of the cells, to rounding. Raises InputError
+    unless A > 0.
 
     >>> import torch
     >>> from diffuscope.densities import Grid, gradient_equation

@@ -93,6 +93,8 @@ def heat_flows(
 def heat_kernel(x: Float[Tensor, "*points"], t: Number, *, diffusivity: Number = 1.0) -> Float[Tensor, "*points"]:
     """N(x; 0, 2 D t), the heat kernel on the line, for t > 0; in space it is the product over coordinates.
 
+    Raises InputError for t or diffusivity not finite and above zero.
+
     >>> import torch
     >>> from diffuscope.densities import heat_kernel
     >>> round(heat_kernel(torch.tensor(2.0), 0.5, diffusivity=4.0).item(), 6)  # N(2; 0, 4) = e^(-1/2) / sqrt(8 pi)

@@ -31,6 +31,8 @@ class Blurred:
     >>> x_t = torch.tensor([[4.9]], dtype=torch.float64)
     >>> round(data.denoise(x_t, alpha=2.0, sigma=1.0).item(), 6)  # 1 + 2 * 7 (4.9 - 2) / (4 * 7 + 1)
     2.4
+    >>> round(data.posterior_covariance(x_t, alpha=2.0, sigma=1.0).trace().item(), 6)  # 7 / (4 * 7 + 1)
+    0.241379
     """
 
     distribution: Distribution

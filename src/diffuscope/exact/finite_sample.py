@@ -70,11 +70,11 @@ def effective_variance(population: Gaussian, n: int, variance: float | int, *, k
 
     >>> import torch
     >>> from diffuscope.exact import Gaussian, effective_variance
-    >>> population = Gaussian.isotropic(torch.zeros(2), 3.0)  # d_1(3) = 1
-    >>> round(effective_variance(population, 5, 1.8), 6)  # 5 * 1.8 / (5 - 1 - 1)
-    3.0
-    >>> round(effective_variance(population, 5, 2.4, known_mean=True), 6)  # 5 * 2.4 / (5 - 1)
-    3.0
+    >>> population = Gaussian(torch.zeros(2), torch.eye(2)[:, :1], torch.tensor([6.0]), tail_variance=2.0)
+    >>> round(effective_variance(population, 6, 1.25), 6)  # d_1(2) = 3/4 + 1/2: 6 * 1.25 / (6 - 1 - 1.25)
+    2.0
+    >>> round(effective_variance(population, 5, 1.5, known_mean=True), 6)  # 5 * 1.5 / (5 - 1.25)
+    2.0
     """
     free = _degrees(n, variance, known_mean)
 
@@ -156,12 +156,14 @@ def expected_denoised(
 ) -> Batch:
     """E of the denoiser fitted to n examples of `population`, at y = x_t/alpha: that of `population` at kappa.
 
+    Raises InputError as `effective_variance`.
+
     >>> import torch
     >>> from diffuscope.exact import Gaussian, expected_denoised
-    >>> population, y = Gaussian.isotropic(torch.zeros(2), 3.0), torch.tensor([[2.0, -4.0]])
-    >>> D = expected_denoised(population, 5, y, noise_to_signal=1.8**0.5)  # kappa = 3: 3 y / (3 + 3)
-    >>> [round(value, 6) for value in D[0].tolist()]
-    [1.0, -2.0]
+    >>> population = Gaussian(torch.tensor([1.0, 0.0]), torch.eye(2)[:, :1], torch.tensor([6.0]), tail_variance=2.0)
+    >>> D = expected_denoised(population, 6, torch.tensor([[3.0, -1.0]]), noise_to_signal=1.25**0.5)
+    >>> [round(value, 6) for value in D[0].tolist()]  # kappa = 2: 1 + 6/8 (3 - 1), 2/4 (-1)
+    [2.5, -0.5]
     """
     kappa = effective_variance(population, n, float(noise_to_signal) ** 2, known_mean=known_mean)
     return population.denoise(y, 1.0, kappa**0.5)
@@ -172,13 +174,15 @@ def denoised_variance(
 ) -> Float[Tensor, " batch"]:
     """Var[v^T D] of the denoiser fitted to n examples of `population`, at y = x_t/alpha.
 
+    Raises InputError as `effective_variance`.
+
     >>> import torch
     >>> from diffuscope.exact import Gaussian, denoised_variance
-    >>> population, y = Gaussian.isotropic(torch.zeros(2), 3.0), torch.tensor([[2.0, -4.0]])
-    >>> v = torch.tensor([[1.0, 0.0]])
-    >>> variance = denoised_variance(population, 5, v, y, noise_to_signal=1.8**0.5)  # kappa = 3, d_2 = 1/2
-    >>> round(variance.item(), 6)  # 9 / 3.5 * [1/12 (1 + 20/12) + (2/12)^2], as <u, v> = u . v / 12
-    0.642857
+    >>> population = Gaussian(torch.tensor([1.0, 0.0]), torch.eye(2)[:, :1], torch.tensor([6.0]), tail_variance=2.0)
+    >>> v, y = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, -1.0]])
+    >>> variance = denoised_variance(population, 6, v, y, noise_to_signal=1.25**0.5)  # kappa = 2, d_2 = 9/16 + 1/4
+    >>> round(variance.item(), 6)  # 4 / (5 - 13/16) * [19/32 (1 + 1/2) + (1/16)^2], with weights 6/8^2 and 2/4^2
+    0.854478
     """
     variance = float(noise_to_signal) ** 2
     kappa = effective_variance(population, n, variance, known_mean=known_mean)
@@ -202,9 +206,9 @@ def shrinkage(fitted: Gaussian) -> float:
 
     >>> import torch
     >>> from diffuscope.exact import Gaussian, shrinkage
-    >>> fitted = Gaussian(torch.zeros(2), torch.eye(2), torch.tensor([3.0, 1.0]), count=20)
-    >>> round(shrinkage(fitted), 6)  # tr Sigma^2 = 10, tr Sigma = 4: 16 / (20 (10 - 8))
-    0.4
+    >>> fitted = Gaussian(torch.zeros(4), torch.eye(4)[:, :1], torch.tensor([5.0]), tail_variance=1.0, count=20)
+    >>> round(shrinkage(fitted), 6)  # tr Sigma = 8, tr Sigma^2 = 28: (28/2 + 64) / ((21 - 1/2) (28 - 64/4))
+    0.317073
     """
     n, D, trace = _count(fitted), fitted.dimension, fitted.trace
     squares = float((fitted.eigenvalues**2).sum()) + _rest(fitted) * fitted.tail_variance**2
@@ -217,11 +221,14 @@ def shrinkage(fitted: Gaussian) -> float:
 def shrunk(fitted: Gaussian, rho: float | None = None) -> Gaussian:
     """The Gaussian of the covariance (1 - rho) Sigma + rho (tr Sigma / D) I, by default with `shrinkage`.
 
+    Raises InputError for a rho outside 0 .. 1, and by default as `shrinkage`.
+
     >>> import torch
     >>> from diffuscope.exact import Gaussian, shrunk
-    >>> fitted = Gaussian(torch.zeros(2), torch.eye(2), torch.tensor([3.0, 1.0]), count=20)
-    >>> [round(value, 6) for value in shrunk(fitted).eigenvalues.tolist()]  # 0.6 * 3 + 0.4 * 2, 0.6 * 1 + 0.4 * 2
-    [2.6, 1.4]
+    >>> fitted = Gaussian(torch.zeros(4), torch.eye(4)[:, :1], torch.tensor([5.0]), tail_variance=1.0, count=20)
+    >>> result = shrunk(fitted, 0.25)  # toward 8/4
+    >>> result.eigenvalues.tolist(), result.tail_variance, result.count
+    ([4.25], 1.25, 20)
     """
     rho = shrinkage(fitted) if rho is None else rho
     if not 0 <= rho <= 1:

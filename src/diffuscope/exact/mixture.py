@@ -38,8 +38,8 @@ class GaussianMixture:
     >>> from diffuscope.exact import GaussianMixture
     >>> means, weights = torch.tensor([[-1.0], [1.0]]), torch.tensor([0.25, 0.75])
     >>> mixture = GaussianMixture.isotropic(weights, means, torch.tensor([0.75, 0.75]))
-    >>> D = mixture.denoise(torch.tensor([[3.0]], dtype=torch.float64).log(), alpha=2.0, sigma=1.0)
-    >>> round(D.item(), 6)  # m = 3/8 log 3 -+ 1/4, with weights 0.1 and 0.9
+    >>> x_t = torch.tensor([[3.0]], dtype=torch.float64).log()
+    >>> round(mixture.denoise(x_t, alpha=2.0, sigma=1.0).item(), 6)  # m_j = 3/8 log 3 -+ 1/4, with weights 0.1 and 0.9
     0.61198
     """
 

@@ -188,8 +188,8 @@ class Cosine(UnitTime):
     >>> schedule = Cosine(s=0.25)  # at t = 1/4, a = pi/5 and b = pi/10
     >>> round(float(schedule.alpha(0.25)), 6), round(float(schedule.sigma(0.25)), 6)  # cos(a)/cos(b), sqrt(1 - alpha^2)
     (0.850651, 0.525731)
-    >>> round(float(schedule.g_squared(0.25)), 6), float(schedule.alpha(1))  # 2 tan(a) pi / (2 + 2 s), 0
-    (1.826002, 0.0)
+    >>> round(float(schedule.f(0.25)), 5), float(schedule.alpha(1))  # -tan(a) pi / (2 + 2 s), 0
+    (-0.913, 0.0)
     >>> round(float(schedule.time_of_lambda(schedule.lam(0.3))), 6)
     0.3
     """
