@@ -11,6 +11,8 @@ from .schedule import Time, Times, UnitTime, as_time
 class RectifiedFlow(UnitTime):
     """Flow matching on straight lines (Liu et al. 2022): alpha = 1 - t, sigma = t, with t from data to noise.
 
+    Raises InputError unless 0 <= epsilon < 1.
+
     >>> from diffuscope.schedules import RectifiedFlow
     >>> flow = RectifiedFlow()
     >>> float(flow.alpha(0.25)), float(flow.sigma(0.25))

@@ -48,7 +48,7 @@ class VP(UnitTime, _VariancePreserving):
     """Variance preserving with linear beta (Song et al. 2021): log alpha = -(b0 t + (b1-b0) t^2/2)/2.
 
     VP(2, 2) is the Ornstein-Uhlenbeck process dX = -X dt + sqrt(2) dB: alpha = e^-t. Raises InputError unless
-    0 < beta_min <= beta_max, both finite.
+    0 < beta_min <= beta_max, both finite, and 0 <= epsilon < 1.
 
     >>> from diffuscope.schedules import VP
     >>> schedule = VP(0.5, 2.5)  # beta = 0.5 + 2 t
@@ -63,6 +63,7 @@ class VP(UnitTime, _VariancePreserving):
     epsilon: float = 1e-3
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.beta_min <= self.beta_max < math.inf:
             given = f"{self.beta_min}, {self.beta_max}"
             raise InputError(f"beta_min, beta_max: expected 0 < minimum <= maximum, both finite, got {given}")
@@ -182,7 +183,8 @@ class Cosine(UnitTime):
     r"""Nichol & Dhariwal 2021: alpha = cos(a)/cos(b), a = (t+s)/(1+s) pi/2, b = s/(1+s) pi/2, on [0, 1].
 
     Written with :math:`\cos a = \sin(\frac{\pi}{2}\frac{1-t}{1+s})` so that alpha(1) = 0 exactly, and
-    :math:`\sigma^2 = \sin(a-b)\sin(a+b)/\cos^2 b` without cancellation near t = 0.
+    :math:`\sigma^2 = \sin(a-b)\sin(a+b)/\cos^2 b` without cancellation near t = 0. Raises InputError unless s is finite
+    and >= 0, and 0 <= epsilon < 1.
 
     >>> from diffuscope.schedules import Cosine
     >>> schedule = Cosine(s=0.25)  # at t = 1/4, a = pi/5 and b = pi/10
@@ -196,6 +198,11 @@ class Cosine(UnitTime):
 
     s: float = 0.008
     epsilon: float = 1e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.s < math.inf:
+            raise InputError(f"s: expected a finite number >= 0, got {self.s}")
 
     @property
     def _rate(self) -> float:
@@ -229,7 +236,7 @@ class Sigmoid(UnitTime, _VariancePreserving):
     r"""Chen 2023, with alpha^2 *decreasing*: alpha^2 = (S(end) - S(start + t(end-start))) / (S(end) - S(start)).
 
     S(u) = 1/(1 + exp(-u/tau)), t on [0, 1]; alpha(1) = 0. Some papers print the opposite sign. Raises InputError
-    unless start < end and tau > 0, all finite.
+    unless start < end and tau > 0, all finite, and 0 <= epsilon < 1.
 
     >>> import math
     >>> from diffuscope.schedules import Sigmoid
@@ -247,6 +254,7 @@ class Sigmoid(UnitTime, _VariancePreserving):
     epsilon: float = 1e-3
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not (-math.inf < self.start < self.end < math.inf and 0 < self.tau < math.inf):
             given = f"{self.start}, {self.end}, {self.tau}"
             raise InputError(f"start, end, tau: expected finite start < end and tau > 0, got {given}")

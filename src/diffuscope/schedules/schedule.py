@@ -25,6 +25,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.errors import InputError
+
 Time = Float[Tensor, "*times"] | float | int
 Times = Float[Tensor, "*times"]
 
@@ -103,9 +105,13 @@ class Schedule(ABC):
 
 
 class UnitTime(Schedule):
-    """A schedule on [0, 1]; sampling stops at its field `epsilon`."""
+    """A schedule on [0, 1]; sampling stops at its field `epsilon`. Raises InputError unless 0 <= epsilon < 1."""
 
     epsilon: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.epsilon < 1:
+            raise InputError(f"epsilon: expected 0 <= epsilon < 1, the time where sampling stops, got {self.epsilon}")
 
     @property
     def t_min(self) -> float:
