@@ -25,9 +25,9 @@ class AntiDiffusion:
 
     >>> import math, torch
     >>> from diffuscope.densities import Density, Grid, anti_diffuse
-    >>> found = anti_diffuse(Density(Grid.line(0, 1, 8), torch.ones(8)), exponent=0.25, cutoff=2.0)
-    >>> found.cutoff, round(math.log(found.amplification), 6)  # 0.25 * 2^2
-    (2.0, 1.0)
+    >>> found = anti_diffuse(Density(Grid.line(0, 1, 8), torch.ones(8)), exponent=0.5, cutoff=3.0)
+    >>> found.cutoff, round(math.log(found.amplification), 6)  # 0.5 * 3^2
+    (3.0, 4.5)
     """
 
     density: Density

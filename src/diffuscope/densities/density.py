@@ -132,7 +132,7 @@ def histogram(points: Float[Tensor, "n d"], grid: Grid) -> Density:
 
     >>> import torch
     >>> from diffuscope.densities import Grid, histogram
-    >>> density = histogram(torch.tensor([[0.1], [0.2], [0.9], [5.0]]), Grid.line(0, 1, 2))
+    >>> density = histogram(torch.tensor([[1.1], [1.2], [1.9], [5.0]]), Grid.line(1, 2, 2))
     >>> density.values.tolist(), density.mass()  # 2 / (4 * 0.5), 1 / (4 * 0.5); one point of four is outside
     ([1.0, 0.5], 0.75)
     """

@@ -44,8 +44,8 @@ def entropy_rate(schedule: Schedule, t: Number, fisher: Number, dimension: int) 
 
     >>> from diffuscope.densities import entropy_rate
     >>> from diffuscope.schedules import VP
-    >>> round(entropy_rate(VP(2.0, 2.0), 0.3, fisher=5.0, dimension=3), 6)  # f = -1, g^2 = 2: -3 + 5
-    2.0
+    >>> round(entropy_rate(VP(0.5, 2.5), 0.5, fisher=5.0, dimension=3), 6)  # beta = 1.5: -3 * 0.75 + 1.5 * 5 / 2
+    1.5
     """
     return dimension * float(schedule.f(t)) + float(schedule.g_squared(t)) * fisher / 2
 

@@ -39,14 +39,13 @@ class GaussianReverse:
     Raises InputError for numbers that are not finite, a negative data variance, a start variance that is not positive,
     a negative eta, and where alpha(start) = 0.
 
-    >>> import math
     >>> from diffuscope.densities import GaussianReverse
     >>> from diffuscope.schedules import VE
-    >>> process = GaussianReverse(VE(), 0.0, 1.0, start=7**0.5, start_mean=4.0, start_variance=16.0, eta=1.0)
-    >>> [round(value, 6) for value in process.distribution(1.0)]  # rho = 2/8: V = 2, r - 1 = 1/4, d = sqrt(2) / 2
-    [1.0, 2.5]
-    >>> round(process.relative_entropy(1.0) - (1.25 - 1 - math.log(1.25) + 0.5) / 2, 9) == 0
-    True
+    >>> process = GaussianReverse(VE(), 3.0, 1.0, start=7**0.5, start_mean=11.0, start_variance=136.0, eta=2.0)
+    >>> [round(value, 6) for value in process.distribution(3**0.5)]  # V = 4, rho = 1/2: r - 1 = 16 / 2^4, d = sqrt(8) / 2^2
+    [4.414214, 8.0]
+    >>> round(process.relative_entropy(3**0.5), 6), round(process.dissipation(3**0.5), 6)  # (3/2 - log 2) / 2, sqrt(3)
+    (0.403426, 1.732051)
     """
 
     schedule: Schedule

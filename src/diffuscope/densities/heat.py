@@ -97,8 +97,8 @@ def heat_kernel(x: Float[Tensor, "*points"], t: Number, *, diffusivity: Number =
 
     >>> import torch
     >>> from diffuscope.densities import heat_kernel
-    >>> round(heat_kernel(torch.tensor(2.0), 0.5, diffusivity=4.0).item(), 6)  # N(2; 0, 4) = e^(-1/2) / sqrt(8 pi)
-    0.120985
+    >>> round(heat_kernel(torch.tensor(3.0), 0.5, diffusivity=4.0).item(), 6)  # N(3; 0, 4) = e^(-9/8) / sqrt(8 pi)
+    0.064759
     """
     Dt = _positive(t, diffusivity)
     return torch.exp(-(x.double() ** 2) / (4 * Dt)) / (4 * math.pi * Dt).sqrt()

@@ -62,8 +62,8 @@ def mass_outside(density: Density, box: Grid, *, scale: float | int = 1.0, varia
 
     >>> import torch
     >>> from diffuscope.densities import Density, Grid, mass_outside
-    >>> density = Density(Grid.line(0, 2, 2), torch.tensor([0.75, 0.25]))  # cells at 0.5 and 1.5
-    >>> outside = mass_outside(density, Grid.line(-1, 5, 2), scale=2.0, variance=4.0)  # means 1 and 3, deviation 2
+    >>> density = Density(Grid.line(0, 1, 2), torch.tensor([1.5, 0.5]))  # cells at 1/4 and 3/4
+    >>> outside = mass_outside(density, Grid.line(-1, 5, 2), scale=4.0, variance=4.0)  # means 1 and 3, deviation 2
     >>> round(outside, 6)  # 1 or 2 standard deviations from one end, 2 or 1 from the other: Q(1) + Q(2)
     0.181405
     """
