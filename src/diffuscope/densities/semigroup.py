@@ -102,9 +102,9 @@ def transition(schedule: Schedule, s: Time, t: Time, source: Grid, target: Grid 
 
     >>> from diffuscope.densities import Density, Grid, transition
     >>> from diffuscope.schedules import RectifiedFlow
-    >>> grid = Grid.line(-6, 6, 128)
+    >>> grid, other = Grid.line(-6, 6, 128), Grid.line(-4, 5, 96)
     >>> narrow = Density(grid, grid.evaluate(lambda x: -2 * (x[:, 0] - 1) ** 2))  # N(1, 1/4)
-    >>> density = transition(RectifiedFlow(), 0.2, 0.6, grid)(narrow)  # a = 0.4 / 0.8, v = 0.36 - 0.5^2 * 0.04 = 0.35
+    >>> density = transition(RectifiedFlow(), 0.2, 0.6, grid, other)(narrow)  # a = 0.4 / 0.8, v = 0.6^2 - 0.5^2 * 0.2^2
     >>> round(density.mean().item(), 6), round(density.covariance().item(), 6)  # a, a^2 / 4 + v
     (0.5, 0.4125)
     """

@@ -102,9 +102,9 @@ class BackwardEuler:
     """Order 1, never negative; in several dimensions one axis after the other, which preserves both.
 
     >>> import torch
-    >>> from diffuscope.densities import BackwardEuler, Grid, ito_equation
-    >>> equation = ito_equation(Grid.line(0, 2, 2), lambda x, t: 0 * x, 0.5)  # p_0 - p_1 decays at the rate 1
-    >>> step = BackwardEuler().step(equation, 0.0, 3.0)
+    >>> from diffuscope.densities import BackwardEuler, Grid, homogeneous_equation
+    >>> equation = homogeneous_equation(Grid.line(0, 2, 2), lambda x, t: 0 * x, lambda t: t / 2)
+    >>> step = BackwardEuler().step(equation, 2.0, 3.0)  # p_0 - p_1 decays at the rate t, 3 at the end
     >>> [round(p, 6) for p in step.apply(torch.tensor([1.0, 0.0])).tolist()]  # (1 +- 1 / (1 + 3)) / 2
     [0.625, 0.375]
     """
@@ -122,9 +122,9 @@ class CrankNicolson:
     """Order 2 in one dimension, with the generator at the middle of the step.
 
     >>> import torch
-    >>> from diffuscope.densities import CrankNicolson, Grid, ito_equation
-    >>> equation = ito_equation(Grid.line(0, 2, 2), lambda x, t: 0 * x, 0.5)  # p_0 - p_1 decays at the rate 1
-    >>> step = CrankNicolson().step(equation, 0.0, 0.5)
+    >>> from diffuscope.densities import CrankNicolson, Grid, homogeneous_equation
+    >>> equation = homogeneous_equation(Grid.line(0, 2, 2), lambda x, t: 0 * x, lambda t: t / 2)
+    >>> step = CrankNicolson().step(equation, 0.75, 1.25)  # p_0 - p_1 decays at the rate t, 1 in the middle
     >>> [round(p, 6) for p in step.apply(torch.tensor([1.0, 0.0])).tolist()]  # (1 +- (1 - 0.25) / (1 + 0.25)) / 2
     [0.8, 0.2]
     """
@@ -146,9 +146,9 @@ class PeacemanRachford:
     """Order 2 in two dimensions: alternating directions, with the generators at the middle of the step.
 
     >>> import torch
-    >>> from diffuscope.densities import Grid, PeacemanRachford, ito_equation
-    >>> grid = Grid((0.0, 0.0), (2.0, 4.0), (2, 2))  # differences decay at the rates 2 A / h^2: 1 along x, 1/4 along y
-    >>> step = PeacemanRachford().step(ito_equation(grid, lambda x, t: 0 * x, 0.5), 0.0, 1.0)
+    >>> from diffuscope.densities import Grid, PeacemanRachford, homogeneous_equation
+    >>> equation = homogeneous_equation(Grid((0.0, 0.0), (2.0, 4.0), (2, 2)), lambda x, t: 0 * x, lambda t: t / 2)
+    >>> step = PeacemanRachford().step(equation, 0.5, 1.5)  # differences decay at the rates t along x, t/4 along y
     >>> p = step.apply(torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
     >>> [round(27 * value, 6) for value in p.flatten().tolist()]  # (2/3, 1/3) along x, (8/9, 1/9) along y
     [16.0, 2.0, 8.0, 1.0]
