@@ -131,10 +131,13 @@ class HutchinsonDivergence:
     >>> from diffuscope.densities import HutchinsonDivergence
     >>> from diffuscope.exact import Gaussian
     >>> from diffuscope.schedules import RectifiedFlow
-    >>> denoiser = ExactDenoiser(Gaussian.isotropic(torch.zeros(2), 1.5), RectifiedFlow())
-    >>> x_t = torch.ones(1, 2)
-    >>> divergence = HutchinsonDivergence.rademacher(x_t, 2, generator=torch.Generator().manual_seed(0))
-    >>> [round(value, 6) for value in divergence(denoiser, x_t, 0.2).divergence[0].tolist()]  # |v|^2 = 2, dD/dx = 1.2 I
+    >>> denoiser = ExactDenoiser(Gaussian.isotropic(torch.zeros(2), 1.5), RectifiedFlow())  # dD/dx = 1.2 I at t = 0.2
+    >>> x_t, probes = torch.ones(1, 2), torch.tensor([[[1.0, 2.0]], [[3.0, 0.5]]])
+    >>> found = HutchinsonDivergence(probes)(denoiser, x_t, 0.2).divergence
+    >>> [round(value, 5) for value in found[0].tolist()]  # 1.2 * 5 and 1.2 * 9.25
+    [6.0, 11.1]
+    >>> signs = HutchinsonDivergence.rademacher(x_t, 2, generator=torch.Generator().manual_seed(0))
+    >>> [round(value, 5) for value in signs(denoiser, x_t, 0.2).divergence[0].tolist()]  # |v|^2 = 2: the trace itself
     [2.4, 2.4]
     """
 

@@ -130,11 +130,10 @@ def ito_equation(
 
     >>> import torch
     >>> from diffuscope.densities import Grid, ito_equation
-    >>> equation = ito_equation(
-    ...     Grid.line(0, 1, 2), lambda x, t: torch.ones_like(x), 0.0, killing=lambda x, t: torch.full((len(x),), 3.0)
-    ... )
-    >>> equation.rate(torch.tensor([1.0, 0.0]), 0.0).tolist()  # u/h = 2 to the right, and 3 killed
-    [-5.0, 2.0]
+    >>> drift, rate = (lambda x, t: torch.ones_like(x)), (lambda x, t: torch.full((len(x),), 3.0))
+    >>> equation = ito_equation(Grid.line(0, 1, 2), drift, lambda x, t: 1 + x[:, 0], killing=rate)
+    >>> equation.rate(torch.tensor([1.0, 0.0]), 0.0).tolist()  # u = 1 - A' = 0; 1.5 / 0.25 to the right, 3 killed
+    [-9.0, 6.0]
     """
 
     def face_drift(axis: int, t: float) -> Tensor:

@@ -99,10 +99,11 @@ def fisher_information(denoiser: Denoiser, x_0: Batch, t: OneTime, *, generator:
     >>> from diffuscope.denoisers import ExactDenoiser
     >>> from diffuscope.densities import fisher_information
     >>> from diffuscope.exact import Gaussian
-    >>> from diffuscope.schedules import VE
-    >>> data, g = Gaussian.isotropic(torch.zeros(2), 3.0), torch.Generator().manual_seed(0)
-    >>> found = fisher_information(ExactDenoiser(data, VE()), data.sample(4000, generator=g), 2.0, generator=g)
-    >>> abs(found.bound.value - 2 / (3 + 2**2)) < 5 * found.bound.standard_error < 0.1  # J = d / (variance + sigma^2)
+    >>> from diffuscope.schedules import RectifiedFlow
+    >>> data, g = Gaussian.isotropic(torch.zeros(2), 9.0), torch.Generator().manual_seed(0)
+    >>> x_0 = data.sample(4000, generator=g)
+    >>> found = fisher_information(ExactDenoiser(data, RectifiedFlow()), x_0, 0.8, generator=g)
+    >>> abs(found.bound.value - 2 / (0.2**2 * 9 + 0.8**2)) < 5 * found.bound.standard_error < 0.5  # J = d / 1
     True
     """
     x_t, noise, sigma = _noised(denoiser, x_0, t, generator)
