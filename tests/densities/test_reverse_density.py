@@ -165,6 +165,15 @@ def test_undoing_heat_multiplies_rounding_by_the_amplification():
     assert fine / coarse == pytest.approx(4, abs=1e-12)
 
 
+@pytest.mark.parametrize("length", [0.3, 1.0, 2 * math.pi, 7.0, 10.0])
+def test_a_mode_at_the_cutoff_is_kept(length):
+    for cells in (15, 64):
+        grid = Grid.line(0.0, length, cells)
+        for k in (2 * math.pi * m / length for m in range(1, cells // 2)):
+            density = Density(grid, 1 + (k * grid.centers()).cos())
+            assert anti_diffuse(density, 0.0, k).density.l1_distance(density) < 1e-12 * length
+
+
 def test_the_best_cutoff_recovers_less_and_less_as_the_blur_and_the_noise_grow():
     grid = Grid.line(-12, 12, 256)
     data = Density(grid, grid.evaluate(lambda x: PAIR.log_prob(x, 1.0, 0.2)))

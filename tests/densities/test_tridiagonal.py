@@ -6,24 +6,25 @@ import torch
 from diffuscope.densities.tridiagonal import Tridiagonal
 
 
-def matrices(generator, *, periodic):
-    """Three random diagonally dominant matrices of size 7, and the same as dense ones."""
-    bands = [torch.randn(3, 7, generator=generator, dtype=torch.float64) for _ in range(3)]
+def matrices(generator, *, periodic, lines=3, size=7):
+    """Random diagonally dominant matrices, and the same as dense ones."""
+    bands = [torch.randn(lines, size, generator=generator, dtype=torch.float64) for _ in range(3)]
     lower, diagonal, upper = bands[0], bands[1].abs() + 4, bands[2]
     if not periodic:
         lower[:, 0] = upper[:, -1] = 0
-    rows = torch.arange(7)
-    dense = torch.zeros(3, 7, 7, dtype=torch.float64)
+    rows = torch.arange(size)
+    dense = torch.zeros(lines, size, size, dtype=torch.float64)
     dense[:, rows, rows] += diagonal
-    dense[:, rows, (rows - 1) % 7] += lower
-    dense[:, rows, (rows + 1) % 7] += upper
+    dense[:, rows, (rows - 1) % size] += lower
+    dense[:, rows, (rows + 1) % size] += upper
     return Tridiagonal(lower, diagonal, upper), dense
 
 
 @pytest.mark.parametrize("periodic", [False, True])
-def test_products_solutions_and_transposes_are_those_of_the_dense_matrix(periodic, generator):
-    matrix, dense = matrices(generator, periodic=periodic)
-    x = torch.randn(3, 7, generator=generator, dtype=torch.float64)
+@pytest.mark.parametrize(("lines", "size"), [(3, 7), (1, 2), (2, 2), (1, 3)])
+def test_products_solutions_and_transposes_are_those_of_the_dense_matrix(periodic, lines, size, generator):
+    matrix, dense = matrices(generator, periodic=periodic, lines=lines, size=size)
+    x = torch.randn(lines, size, generator=generator, dtype=torch.float64)
     torch.testing.assert_close(matrix.apply(x), torch.einsum("bij,bj->bi", dense, x), atol=1e-14, rtol=0)
     torch.testing.assert_close(matrix.solve(x), torch.linalg.solve(dense, x), atol=1e-14, rtol=0)
     torch.testing.assert_close(matrix.transposed().apply(x), torch.einsum("bji,bj->bi", dense, x), atol=1e-14, rtol=0)

@@ -234,6 +234,17 @@ def moved(points: Tensor, sigmas: list[float], tracked: TrackedEmpirical) -> lis
     return np.diff(counts).tolist()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_points_are_not_written_to(dtype: torch.dtype):
+    points = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)).to(dtype)
+    x = torch.randn(8, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    kept, weights = points.clone(), torch.full((50,), 0.02, dtype=torch.float64)
+    result = TrackedEmpirical(points, tolerance=1e-3).denoise_with_error(x, 2.0, 1.5)
+    assert torch.equal(points, kept)
+    exact = reference(kept, weights, x, 2.0, 1.5)
+    assert float((result.value - torch.from_numpy(exact.astype(float))).norm(dim=1).max()) < 2e-3
+
+
 def test_tracking_saves_digits_and_frozen_survivors_all_products():
     points = torch.randint(0, 256, (3000, 64), generator=torch.Generator().manual_seed(1)) / 255
     sigmas = [40.0, 30.0, 22.0, 16.0, 1.0, 0.5, 0.1, 0.03, 0.01, 0.002]

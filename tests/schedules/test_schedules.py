@@ -274,6 +274,12 @@ def test_sigma_keeps_full_precision_near_clean_data(schedule, variance):
         (lambda: Sigmoid(start=3.0, end=3.0), "start, end, tau: expected finite start < end"),
         (lambda: Sigmoid(tau=0.0), "start, end, tau: .* tau > 0"),
         (lambda: Sigmoid(tau=math.nan), "start, end, tau: .* tau > 0"),
+        (lambda: Cosine(s=-0.1), "s: expected a finite number >= 0, got -0.1"),
+        (lambda: Cosine(s=math.inf), "s: expected a finite number >= 0"),
+        (lambda: VP(epsilon=-0.1), "epsilon: expected 0 <= epsilon < 1"),
+        (lambda: Cosine(epsilon=math.nan), "epsilon: expected 0 <= epsilon < 1"),
+        (lambda: Sigmoid(epsilon=1.0), "epsilon: expected 0 <= epsilon < 1"),
+        (lambda: RectifiedFlow(epsilon=2.0), "epsilon: expected 0 <= epsilon < 1"),
     ],
 )
 def test_schedules_that_cannot_be_are_refused_with_the_argument(make, message):
@@ -285,3 +291,4 @@ def test_schedules_that_cannot_be_are_refused_with_the_argument(make, message):
 def test_what_lies_just_at_the_bound_is_accepted():
     assert VP(2.0, 2.0).beta_max == 2.0
     assert DiscreteVP((0.5,)).t_max == 1.0
+    assert Cosine(s=0.0, epsilon=0.0).t_min == 0.0

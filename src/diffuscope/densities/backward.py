@@ -36,6 +36,13 @@ def expectations(
 
     Holds the matrices of one step at a time, unless u is to be differentiated. Raises InputError for a payoff of
     another shape than the grid, or with values that are not finite.
+
+    >>> import torch
+    >>> from diffuscope.densities import BackwardEuler, Grid, equal_steps, expectations, ito_equation
+    >>> equation = ito_equation(Grid.line(0, 2, 2), lambda x, t: torch.ones_like(x), 0.0)  # moves right at the rate 1
+    >>> payoff = torch.tensor([0.0, 1.0])
+    >>> [u.tolist() for u in expectations(equation, payoff, equal_steps(0, 2, 2), BackwardEuler())]  # 1 - (1 + 1)^-n
+    [[0.0, 1.0], [0.5, 1.0], [0.75, 1.0]]
     """
     if tuple(payoff.shape) != equation.grid.cells:
         raise InputError(f"payoff: expected the grid's shape {equation.grid.cells}, got {tuple(payoff.shape)}")
@@ -51,7 +58,15 @@ def expectations(
 def expectation(
     equation: FokkerPlanck, payoff: Float[Tensor, "*cells"], times: Times, scheme: Scheme
 ) -> Float[Tensor, "*cells"]:
-    """u at the first of `times`. Raises InputError as `expectations` does."""
+    """u at the first of `times`. Raises InputError as `expectations` does.
+
+    >>> import torch
+    >>> from diffuscope.densities import BackwardEuler, Grid, equal_steps, expectation, ito_equation
+    >>> equation = ito_equation(Grid.line(0, 2, 2), lambda x, t: torch.ones_like(x), 0.0)  # moves right at the rate 1
+    >>> payoff = torch.tensor([0.0, 1.0])
+    >>> expectation(equation, payoff, equal_steps(0, 2, 2), BackwardEuler()).tolist()  # 1 - (1 + 1)^-2
+    [0.75, 1.0]
+    """
     return deque(expectations(equation, payoff, times, scheme), maxlen=1).pop()
 
 
@@ -68,6 +83,14 @@ def gaussian_expectation(
 
     Uses `nodes` Gauss-Hermite nodes per coordinate, exact for polynomials of degree 2 nodes - 1 in each, and
     batch * nodes^d points in memory. Raises InputError for t <= s, for alpha(s) = 0, and for x of another shape.
+
+    >>> import math, torch
+    >>> from diffuscope.densities import gaussian_expectation
+    >>> from diffuscope.schedules import VP
+    >>> s, t = 0.1, 0.1 + math.log(2) / 2
+    >>> u = gaussian_expectation(VP(2.0, 2.0), lambda x: x[:, 0] ** 2 - 1, torch.tensor([[3.0]]), s, t)
+    >>> round(u.item(), 6)  # e^(-2 (t - s)) (3^2 - 1)
+    4.0
     """
     if x.ndim != 2:
         raise InputError(f"x: expected points of shape (batch, d), got {tuple(x.shape)}")

@@ -20,6 +20,15 @@ class BetweenSteps:
     """`denoiser`, with a `DiscreteVP` schedule, evaluated at the two whole steps around t, and for t < 1 at the first.
 
     Two function evaluations per call. Raises InputError for another schedule, or for a table of one step.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.densities import BetweenSteps
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import DiscreteVP
+    >>> normal = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 1.0), DiscreteVP((0.36, 0.75)))  # D = alpha x_t
+    >>> round(BetweenSteps(normal)(torch.ones(1, 1), 1.25).item(), 6)  # 3/4 of 0.8 and 1/4 of 0.4
+    0.7
     """
 
     denoiser: Denoiser

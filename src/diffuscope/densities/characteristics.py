@@ -35,6 +35,17 @@ def generated_log_density(
 
     `divergence` and `tolerance` as in `log_likelihood`; with several probes their mean. Raises InputError as
     `transport` does.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.densities import generated_log_density
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import VE
+    >>> denoiser = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 3.0), VE())
+    >>> x_t, log_start = torch.tensor([[4.0]], dtype=torch.float64), lambda x: -(x[:, 0] ** 2) / 128
+    >>> log_q = generated_log_density(denoiser, x_t, 1.0, 13**0.5, log_start)  # x_T = 2 x_t, as 16 = 2^2 * 4
+    >>> round(log_q.item(), 6)  # -8^2 / 128 + log 2
+    0.193147
     """
     if divergence is None:
         divergence = ExactDivergence() if isinstance(denoiser, ExactDenoiser) else JacobianDivergence()

@@ -28,6 +28,14 @@ class Density:
     """Values on a grid, float64; positivity and mass one are measured, not enforced.
 
     Raises InputError for values of another shape than the grid's, or not finite.
+
+    >>> import torch
+    >>> from diffuscope.densities import Density, Grid
+    >>> density = Density(Grid.line(0, 2, 4), torch.tensor([1.0, 0.5, 0.25, 0.25]))
+    >>> density.mass(), density.mean().item()  # the cells hold 1/2, 1/4, 1/8, 1/8
+    (1.0, 0.6875)
+    >>> round(density.entropy(), 6)  # -(0.5 log 0.5 + 0.5 log 0.25) / 2 = 3/4 log 2
+    0.51986
     """
 
     grid: Grid
@@ -121,6 +129,12 @@ def histogram(points: Float[Tensor, "n d"], grid: Grid) -> Density:
 
     The standard error in a cell of probability P is sqrt(P (1 - P) / n) / V. Raises InputError for an empty or
     non-finite batch, or points of another dimension than the grid's.
+
+    >>> import torch
+    >>> from diffuscope.densities import Grid, histogram
+    >>> density = histogram(torch.tensor([[1.1], [1.2], [1.9], [5.0]]), Grid.line(1, 2, 2))
+    >>> density.values.tolist(), density.mass()  # 2 / (4 * 0.5), 1 / (4 * 0.5); one point of four is outside
+    ([1.0, 0.5], 0.75)
     """
     if points.ndim != 2 or points.shape[1] != grid.dimensions or len(points) == 0:
         raise InputError(f"points: expected shape (n >= 1, {grid.dimensions}), got {tuple(points.shape)}")

@@ -40,12 +40,24 @@ Number = float | int
 
 
 def entropy_rate(schedule: Schedule, t: Number, fisher: Number, dimension: int) -> float:
-    """dH/dt = d f + g^2 J / 2 in nats per unit of t."""
+    """dH/dt = d f + g^2 J / 2 in nats per unit of t.
+
+    >>> from diffuscope.densities import entropy_rate
+    >>> from diffuscope.schedules import VP
+    >>> round(entropy_rate(VP(0.5, 2.5), 0.5, fisher=5.0, dimension=3), 6)  # beta = 1.5: -3 * 0.75 + 1.5 * 5 / 2
+    1.5
+    """
     return dimension * float(schedule.f(t)) + float(schedule.g_squared(t)) * fisher / 2
 
 
 def relative_entropy_rate(schedule: Schedule, t: Number, relative_fisher: Number) -> float:
-    """d KL/dt = -g^2 E|s - s'|^2 / 2 <= 0 in nats per unit of t, for two distributions under the same diffusion."""
+    """d KL/dt = -g^2 E|s - s'|^2 / 2 <= 0 in nats per unit of t, for two distributions under the same diffusion.
+
+    >>> from diffuscope.densities import relative_entropy_rate
+    >>> from diffuscope.schedules import VE
+    >>> relative_entropy_rate(VE(), 3.0, relative_fisher=0.5)  # g^2 = 2 t: -6 * 0.5 / 2
+    -1.5
+    """
     return -float(schedule.g_squared(t)) * relative_fisher / 2
 
 

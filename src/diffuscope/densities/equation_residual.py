@@ -48,7 +48,20 @@ from .level_derivative import noise_derivative
 
 @dataclass(frozen=True, eq=False)
 class ScoreEquation:
-    """The three terms at every point, in units of the data. Their sum is zero for the denoiser of a density."""
+    """The three terms at every point, in units of the data. Their sum is zero for the denoiser of a density.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.densities import score_equation
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import VE
+    >>> denoiser = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 12.0), VE())
+    >>> terms = score_equation(denoiser, torch.tensor([[2.0]], dtype=torch.float64), 2.0)
+    >>> [round(term.item(), 6) for term in (terms.rate, terms.pull)]  # +- 2 * 12 * 4 / (12 + 4)^2 x_t
+    [0.75, -0.75]
+    >>> terms.relative.item() < 1e-6, terms.score_factor  # |sum of the terms| / sum of sizes, 1 / 2^2
+    (True, 0.25)
+    """
 
     rate: Batch
     spread: Batch
@@ -75,7 +88,21 @@ class ScoreEquation:
 
 @dataclass(frozen=True, eq=False)
 class ProbedScoreEquation:
-    """The terms, the spread from random probes, and unbiased squares, which may be negative at single points."""
+    """The terms, the spread from random probes, and unbiased squares, which may be negative at single points.
+
+    >>> import math, torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.densities import score_equation_by_probes
+    >>> from diffuscope.exact import GaussianMixture
+    >>> from diffuscope.schedules import VE
+    >>> points = GaussianMixture.isotropic(torch.ones(2) / 2, torch.tensor([[-1.0], [1.0]]), torch.zeros(2))
+    >>> x_t, g = torch.tensor([[2 * math.log(3)]], dtype=torch.float64), torch.Generator().manual_seed(0)
+    >>> terms = score_equation_by_probes(ExactDenoiser(points, VE()), x_t, 2.0, generator=g)
+    >>> round(terms.squared_spread.sqrt().item(), 6)  # D = tanh(x_t / 4) = 0.5: sigma^2 D'' = -0.5 D (1 - D^2)
+    0.1875
+    >>> round(terms.squared_residual.item(), 9) == 0, terms.spread_error.item() < 1e-9  # in one dimension v^2 = 1
+    (True, True)
+    """
 
     rate: Batch
     spread: Batch  # mean over probes
@@ -97,6 +124,17 @@ def score_equation(denoiser: Denoiser, x_t: Batch, t: OneTime) -> ScoreEquation:
 
     Costs one second derivative per point and coordinate: for small dimensions. Raises InputError where the denoiser
     cannot be differentiated twice in x_t, where alpha or sigma is zero, and for points that are empty or not finite.
+
+    >>> import math, torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.densities import score_equation
+    >>> from diffuscope.exact import GaussianMixture
+    >>> from diffuscope.schedules import VE
+    >>> points = GaussianMixture.isotropic(torch.ones(2) / 2, torch.tensor([[-1.0], [1.0]]), torch.zeros(2))
+    >>> x_t = torch.tensor([[2 * math.log(3)]], dtype=torch.float64)
+    >>> terms = score_equation(ExactDenoiser(points, VE()), x_t, 2.0)  # D = tanh(x_t / 4) = 0.5
+    >>> [round(term.item(), 6) for term in (terms.rate, terms.spread, terms.pull)]  # 3/4 log 3, -3/16, 3/16 - 3/4 log 3
+    [0.823959, -0.1875, -0.636459]
     """
     x_t = checked_points(x_t, t)
     rate = noise_derivative(denoiser, x_t, t)
@@ -113,6 +151,17 @@ def score_equation_by_probes(
     Unbiased (Hutchinson), from one second derivative per point and probe. The squares subtract the noise of the
     probes: (|sum_k r_k|^2 - sum_k |r_k|^2) / (K (K - 1)). Raises InputError as `score_equation` does, and for fewer
     than two probes.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.densities import score_equation_by_probes
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import VE
+    >>> denoiser = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 12.0), VE())
+    >>> x_t, g = torch.tensor([[2.0]], dtype=torch.float64), torch.Generator().manual_seed(0)
+    >>> terms = score_equation_by_probes(denoiser, x_t, 2.0, probes=2, generator=g)
+    >>> [round(term.item(), 6) for term in (terms.rate, terms.pull)]  # +- 2 * 12 * 4 / (12 + 4)^2 x_t
+    [0.75, -0.75]
     """
     if probes < 2:
         raise InputError(f"probes: expected at least 2 (their spread is the error), got {probes}")
@@ -144,6 +193,11 @@ def relative_residual(mean_squares: Float[Tensor, "*rows four"]) -> Float[Tensor
     """Root mean square residual over the sum of the three terms' root mean squares, from means of `squares`; in [0, 1].
 
     Squares that the noise of the probes made negative count as zero.
+
+    >>> import torch
+    >>> from diffuscope.densities import relative_residual
+    >>> relative_residual(torch.tensor([9.0, 16.0, 4.0, 36.0])).item()  # 3 / (4 + 2 + 6)
+    0.25
     """
     residual, *terms = mean_squares.double().clamp(min=0).sqrt().unbind(-1)
     return residual / sum(terms, torch.zeros_like(residual)).clamp(min=torch.finfo(torch.float64).tiny)

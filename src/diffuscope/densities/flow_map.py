@@ -47,7 +47,19 @@ FINE, COARSE = 1e-9, 1e-5  # the default tolerance in float64 and in coarser pre
 
 @dataclass(frozen=True)
 class Transported:
-    """The points at time s, log|det dx_s/dx_t| in float64 (one column per probe), and the NFE."""
+    """The points at time s, log|det dx_s/dx_t| in float64 (one column per probe), and the NFE.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.densities import ExactDivergence, transport
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import VE
+    >>> denoiser = ExactDenoiser(Gaussian.isotropic(torch.zeros(2), 3.0), VE())
+    >>> x_t = torch.ones(1, 2, dtype=torch.float64)
+    >>> found = transport(denoiser, x_t, 1.0, 13**0.5, divergence=ExactDivergence(), tolerance=1e-8)
+    >>> round(found.log_det.item(), 6)  # of 2 I, as 3 + 13 is 2^2 (3 + 1): 2 log 2
+    1.386294
+    """
 
     x_s: Batch
     log_det: Float[Tensor, "batch probes"]
@@ -74,6 +86,17 @@ def transport(
 
     Raises InputError for points that are not finite, times outside the schedule, sigma = 0 at either end, a denoiser
     that returns NaN or infinity at `t`, and where `max_evaluations` do not suffice.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.densities import ExactDivergence, transport
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import VE
+    >>> denoiser = ExactDenoiser(Gaussian.isotropic(torch.zeros(2), 3.0), VE())
+    >>> x_t = torch.tensor([[6.0, -2.0]], dtype=torch.float64)
+    >>> found = transport(denoiser, x_t, 13**0.5, 1.0, divergence=ExactDivergence(), tolerance=1e-8)
+    >>> [round(value, 6) for value in found.x_s[0].tolist()]  # by sqrt((3 + 1) / (3 + 13))
+    [3.0, -1.0]
     """
     if x_t.ndim < 2 or x_t.numel() == 0 or not x_t.is_floating_point():
         raise InputError(f"x_t: expected floats of shape (batch, *event), got {x_t.dtype} of shape {tuple(x_t.shape)}")

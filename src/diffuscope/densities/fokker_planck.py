@@ -53,6 +53,12 @@ class FokkerPlanck:
     `steady` means that nothing depends on time, so that the matrices are computed once. Made by `ito_equation`,
     `homogeneous_equation`, `gradient_equation`, `forward_equation` and `reverse_equation`. Raises InputError for an
     unknown boundary.
+
+    >>> import torch
+    >>> from diffuscope.densities import Grid, ito_equation
+    >>> equation = ito_equation(Grid.line(0, 1, 2), lambda x, t: 0 * x, 0.5, boundary="absorbing")
+    >>> equation.rate(torch.tensor([1.0, 0.0]), 0.0).tolist()  # A/h^2 = 2: 2 to the right, 4 out through the left end
+    [-6.0, 2.0]
     """
 
     grid: Grid
@@ -121,6 +127,13 @@ def ito_equation(
     Fields take points (n, d) and a time and return (n, d) for b, (n,) or (n, d) for A, (n,) for the rate V `killing`; A
     may be a number. A field A is also evaluated half a cell beyond the ends of the box, for its derivative there.
     `steady` and `noiseless` as in `FokkerPlanck`. Raises InputError for fields of another shape.
+
+    >>> import torch
+    >>> from diffuscope.densities import Grid, ito_equation
+    >>> drift, rate = (lambda x, t: torch.ones_like(x)), (lambda x, t: torch.full((len(x),), 3.0))
+    >>> equation = ito_equation(Grid.line(0, 1, 2), drift, lambda x, t: 1 + x[:, 0], killing=rate)
+    >>> equation.rate(torch.tensor([1.0, 0.0]), 0.0).tolist()  # u = 1 - A' = 0; 1.5 / 0.25 to the right, 3 killed
+    [-9.0, 6.0]
     """
 
     def face_drift(axis: int, t: float) -> Tensor:
@@ -149,7 +162,16 @@ def gradient_equation(
 ) -> FokkerPlanck:
     """The equation of dX = -grad U(X) dt + sqrt(2 A) dB from the potential U, (n, d) -> (n,), and a number A > 0.
 
-    Its stationary distribution on the grid is exp(-U / A) at the centers of the cells, to rounding.
+    Its stationary distribution on the grid is exp(-U / A) at the centers of the cells, to rounding. Raises InputError
+    unless A > 0.
+
+    >>> import torch
+    >>> from diffuscope.densities import Grid, gradient_equation
+    >>> grid = Grid.line(-1, 3, 8)
+    >>> equation = gradient_equation(grid, lambda x: x[:, 0] ** 2, 0.5)
+    >>> gibbs = (-(grid.centers() ** 2) / 0.5).exp()
+    >>> bool(equation.rate(gibbs, 0.0).abs().max() < 1e-12), bool(equation.rate(gibbs**1.01, 0.0).abs().max() > 1e-3)
+    (True, True)
     """
     if not diffusion > 0:
         raise InputError(f"diffusion: expected a number > 0, got {diffusion}")
@@ -179,7 +201,14 @@ def gradient_equation(
 def homogeneous_equation(
     grid: Grid, drift: Field, diffusion: Callable[[float], float], *, boundary: Boundary = "no-flux"
 ) -> FokkerPlanck:
-    """As `ito_equation` for noise that is the same everywhere: `diffusion` is a function A(t) of time alone."""
+    """As `ito_equation` for noise that is the same everywhere: `diffusion` is a function A(t) of time alone.
+
+    >>> import torch
+    >>> from diffuscope.densities import Grid, homogeneous_equation
+    >>> equation = homogeneous_equation(Grid.line(0, 1, 2), lambda x, t: 0 * x, lambda t: 3 * t)
+    >>> equation.rate(torch.tensor([1.0, 0.0]), 0.25).tolist()  # A/h^2 = 0.75 / 0.5^2
+    [-3.0, 3.0]
+    """
 
     def face_drift(axis: int, t: float) -> Tensor:
         points = grid.face_points(axis)
@@ -191,7 +220,16 @@ def homogeneous_equation(
 
 
 def forward_equation(grid: Grid, schedule: Schedule, *, boundary: Boundary = "no-flux") -> FokkerPlanck:
-    """The forward process of a schedule, dX = f(t) X dt + g(t) dB, in the schedule's own time."""
+    """The forward process of a schedule, dX = f(t) X dt + g(t) dB, in the schedule's own time.
+
+    >>> import torch
+    >>> from diffuscope.densities import Grid, forward_equation
+    >>> from diffuscope.schedules import VP
+    >>> equation = forward_equation(Grid.line(0, 2, 2), VP(1.0, 3.0))  # at t = 1/4, beta = 1.5: u = -0.75 x, A = 0.75
+    >>> rate = equation.rate(torch.tensor([1.0, 0.0]), 0.25)
+    >>> [round(value, 6) for value in rate.tolist()]  # between the cells z = -1: 0.75 B(1) = 0.75 / (e - 1)
+    [-0.436483, 0.436483]
+    """
     return homogeneous_equation(
         grid,
         lambda points, t: float(schedule.f(t)) * points,

@@ -38,6 +38,14 @@ class GaussianReverse:
 
     Raises InputError for numbers that are not finite, a negative data variance, a start variance that is not positive,
     a negative eta, and where alpha(start) = 0.
+
+    >>> from diffuscope.densities import GaussianReverse
+    >>> from diffuscope.schedules import VE
+    >>> process = GaussianReverse(VE(), 3.0, 1.0, start=7**0.5, start_mean=11.0, start_variance=136.0, eta=2.0)
+    >>> [round(value, 6) for value in process.distribution(3**0.5)]  # V = 4, rho = 1/2: r - 1 = 16/2^4, d = sqrt(8)/2^2
+    [4.414214, 8.0]
+    >>> round(process.relative_entropy(3**0.5), 6), round(process.dissipation(3**0.5), 6)  # (3/2 - log 2) / 2, sqrt(3)
+    (0.403426, 1.732051)
     """
 
     schedule: Schedule

@@ -27,8 +27,9 @@ class Grid:
     Raises InputError for a box that is empty or not finite, for other than 1 to 3 axes, for fewer than 2 cells along an
     axis, and above 2^27 cells.
 
-    >>> Grid.line(0, 1, 4).centers().tolist()
-    [0.125, 0.375, 0.625, 0.875]
+    >>> from diffuscope.densities import Grid
+    >>> Grid.line(1, 3, 4).centers().tolist(), Grid.square(0, 1, 4).volume  # 1 + (i + 1/2) / 2, and 1/16
+    ([1.25, 1.75, 2.25, 2.75], 0.0625)
     """
 
     low: tuple[float, ...]

@@ -26,7 +26,14 @@ from .fokker_planck import FokkerPlanck
 
 
 def generator_matrix(equation: FokkerPlanck, t: float | int = 0.0) -> csc_array:
-    """L of dp/dt = L p at time t, on the cells in the order of `values.reshape(-1)`. Memory: 3 d numbers per cell."""
+    """L of dp/dt = L p at time t, on the cells in the order of `values.reshape(-1)`. Memory: 3 d numbers per cell.
+
+    >>> import torch
+    >>> from diffuscope.densities import Grid, generator_matrix, ito_equation
+    >>> equation = ito_equation(Grid.line(0, 1, 2), lambda x, t: torch.ones_like(x), 0.0)
+    >>> generator_matrix(equation).toarray().tolist()  # u/h = 2 from the left cell to the right one
+    [[-2.0, 0.0], [2.0, 0.0]]
+    """
     cells = equation.grid.cells
     index = torch.arange(int(np.prod(cells))).reshape(cells)
     rows, columns, entries = [], [], []
@@ -60,6 +67,12 @@ def relaxation_rates(
     `shift` > 0 is about as large as the smallest rate to be resolved: rates far below it lose digits, 1e-16 relative to
     it per unit of the inverse. Raises InputError for a count or shift out of range, for absorption or killing, and for
     an equation that is not `steady`.
+
+    >>> import math
+    >>> from diffuscope.densities import Grid, ito_equation, relaxation_rates
+    >>> equation = ito_equation(Grid.line(0, 3, 6), lambda x, t: 0 * x, 0.5, steady=True)
+    >>> [round(rate, 6) for rate in relaxation_rates(equation, 2).tolist()]  # 2 A/h^2 (1 - cos(pi k / 6))
+    [0.535898, 2.0]
     """
     if not shift > 0:
         raise InputError(f"shift: expected a number > 0, got {shift}")

@@ -35,6 +35,13 @@ def unresolved(density: Density) -> float:
 
     About 1e-16 when resolved to rounding. The L2 share above Nyquist, which aliasing loses, is smaller for a spectrum
     that decays exponentially or faster, and at most 1.5 times this for a kink (1/k^2), 3 times for a jump (1/k).
+
+    >>> import math
+    >>> from diffuscope.densities import Density, Grid, unresolved
+    >>> grid = Grid.line(0, 2 * math.pi, 16)
+    >>> density = Density(grid, 1 + 0.5 * (7 * grid.centers()).cos())  # Nyquist's mode is the eighth
+    >>> round(unresolved(density), 6)  # sqrt((0.25 / 2) / (1 + 0.25 / 2))
+    0.333333
     """
     p = density.values.detach()
     high = 0.0
@@ -52,6 +59,13 @@ def mass_outside(density: Density, box: Grid, *, scale: float | int = 1.0, varia
 
     The relative error is small however small the mass. Heat flow for a time t has variance 2 D t. Raises InputError as
     `leaving_probability`.
+
+    >>> import torch
+    >>> from diffuscope.densities import Density, Grid, mass_outside
+    >>> density = Density(Grid.line(0, 1, 2), torch.tensor([1.5, 0.5]))  # cells at 1/4 and 3/4
+    >>> outside = mass_outside(density, Grid.line(-1, 5, 2), scale=4.0, variance=4.0)  # means 1 and 3, deviation 2
+    >>> round(outside, 6)  # 1 or 2 standard deviations from one end, 2 or 1 from the other: Q(1) + Q(2)
+    0.181405
     """
     leaving = leaving_probability(density.grid, box, scale=scale, variance=variance)
     return density.grid.volume * float((density.values.detach() * leaving).sum())

@@ -45,6 +45,16 @@ def reverse_equation(
 
     `eta` is a number or a function of t. The denoiser is evaluated at all face centers of an axis in one batch, once
     per axis and step.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.densities import Grid, reverse_equation
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import VP
+    >>> normal = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 1.0), VP(2.0, 2.0))  # s = -x: u = -eta^2 x, A = eta^2
+    >>> rate = reverse_equation(normal, Grid.line(0, 2, 2), 1.0, eta=2.0).rate(torch.tensor([1.0, 0.0]), 0.25)
+    >>> [round(value, 6) for value in rate.tolist()]  # between the cells z = -1: eta^2 B(1) = 4 / (e - 1)
+    [-2.327907, 2.327907]
     """
     schedule = denoiser.schedule
 
@@ -78,6 +88,17 @@ def reverse_evolution(
     """The generated density at each of the *decreasing* `times`, from `density` at the first.
 
     Raises InputError for times that do not decrease.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.densities import CrankNicolson, Density, Grid, reverse_evolution
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import VP
+    >>> normal = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 1.0), VP(2.0, 2.0))
+    >>> start, times = Density(Grid.line(-1, 1, 2), torch.tensor([1.0, 0.0])), torch.tensor([1.0, 0.5])
+    >>> _, end = reverse_evolution(normal, start, times, CrankNicolson())  # u = 0 between the cells, A = 1, tau = 1/2
+    >>> [round(value, 6) for value in end.values.tolist()]  # (1 +- (1 - 0.5) / (1 + 0.5)) / 2
+    [0.666667, 0.333333]
     """
     if len(times) < 2 or not bool((times[1:] < times[:-1]).all()):
         raise InputError(f"times: expected at least two decreasing times, from noise to data, got {times.tolist()}")

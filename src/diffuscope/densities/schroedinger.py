@@ -54,6 +54,17 @@ class PotentialDiffusion:
     `rates`: the eigenvalues of H in rising order, 0 first, then the relaxation rates; their absolute error is rounding
     times the largest, so that a smaller Kramers rate is not resolved. `modes`: eigenvectors, one per column. `root`:
     the square root of the normalized stationary density.
+
+    >>> import math
+    >>> from diffuscope.densities import Density, Grid, PotentialDiffusion
+    >>> grid = Grid.line(-4, 4, 64)
+    >>> process = PotentialDiffusion.diagonalize(lambda x: x[:, 0] ** 2, grid, diffusivity=0.25)  # dX = -2 X dt + ...
+    >>> [round(rate, 6) for rate in process.rates[1:4].tolist()], round(process.stationary().covariance().item(), 6)
+    ([2.0, 4.0, 6.0], 0.125)
+    >>> start = Density(grid, grid.evaluate(lambda x: -5 * (x[:, 0] - 0.5) ** 2))  # N(0.5, 0.1)
+    >>> end = process.evolve(start, math.log(2) / 2)
+    >>> round(end.mean().item(), 6), round(end.covariance().item(), 6)  # 0.5 / 2, 0.1 / 4 + 0.125 (1 - 1/4)
+    (0.25, 0.11875)
     """
 
     grid: Grid

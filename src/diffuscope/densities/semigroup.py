@@ -99,6 +99,14 @@ def transition(schedule: Schedule, s: Time, t: Time, source: Grid, target: Grid 
     """The kernel of a schedule from time s to t >= s; `target` is `source` by default.
 
     alpha(t) = 0 is allowed. Raises InputError for t < s and where alpha(s) = 0.
+
+    >>> from diffuscope.densities import Density, Grid, transition
+    >>> from diffuscope.schedules import RectifiedFlow
+    >>> grid, other = Grid.line(-6, 6, 128), Grid.line(-4, 5, 96)
+    >>> narrow = Density(grid, grid.evaluate(lambda x: -2 * (x[:, 0] - 1) ** 2))  # N(1, 1/4)
+    >>> density = transition(RectifiedFlow(), 0.2, 0.6, grid, other)(narrow)  # a = 0.4 / 0.8, v = 0.6^2 - 0.5^2 * 0.2^2
+    >>> round(density.mean().item(), 6), round(density.covariance().item(), 6)  # a, a^2 / 4 + v
+    (0.5, 0.4125)
     """
     if not _number(s) <= _number(t):
         raise InputError(f"t: expected a time at or after s = {_number(s):g}, got {_number(t):g}")
@@ -116,6 +124,14 @@ def ornstein_uhlenbeck(
     """The kernel of dX = -theta X dt + sqrt(2 D) dB after a time t: a = e^(-theta t), v = D (1 - a^2)/theta.
 
     theta = 0 is Brownian motion, theta < 0 the unstable process. Raises InputError for a negative t or diffusivity.
+
+    >>> import math
+    >>> from diffuscope.densities import Density, Grid, ornstein_uhlenbeck
+    >>> grid = Grid.line(-7, 7, 128)
+    >>> narrow = Density(grid, grid.evaluate(lambda x: -2 * (x[:, 0] - 1) ** 2))  # N(1, 1/4)
+    >>> density = ornstein_uhlenbeck(math.log(2) / 3, grid, theta=3.0, diffusivity=2.0)(narrow)  # a = 1/2, v = 1/2
+    >>> round(density.mean().item(), 6), round(density.covariance().item(), 6)  # a, a^2 / 4 + v
+    (0.5, 0.5625)
     """
     t, theta, D = (torch.as_tensor(number, dtype=torch.float64) for number in (t, theta, diffusivity))
     if not (_number(t) >= 0 and _number(D) >= 0):

@@ -57,7 +57,15 @@ class Factor:
 
 @dataclass(frozen=True)
 class Step:
-    """One step as a product of factors, the first applied first."""
+    """One step as a product of factors, the first applied first.
+
+    >>> import torch
+    >>> from diffuscope.densities import BackwardEuler, Grid, ito_equation
+    >>> equation = ito_equation(Grid.line(0, 2, 2), lambda x, t: torch.ones_like(x), 0.0)  # moves right at the rate 1
+    >>> step, left, right = BackwardEuler().step(equation, 0.0, 3.0), torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    >>> step.apply(left.double()).tolist(), step.transposed().apply(right.double()).tolist()  # stays with 1 / (1 + 3)
+    ([0.25, 0.75], [0.75, 1.0])
+    """
 
     factors: tuple[Factor, ...]
 
@@ -74,7 +82,12 @@ class Step:
 
 @runtime_checkable
 class Scheme(Protocol):
-    """A rule that makes a step from time t to time s > t."""
+    """A rule that makes a step from time t to time s > t.
+
+    >>> from diffuscope.densities import CrankNicolson, Scheme
+    >>> isinstance(CrankNicolson(), Scheme), CrankNicolson().order
+    (True, 2)
+    """
 
     @property
     def order(self) -> int:
@@ -86,7 +99,15 @@ class Scheme(Protocol):
 
 @dataclass(frozen=True)
 class BackwardEuler:
-    """Order 1, never negative; in several dimensions one axis after the other, which preserves both."""
+    """Order 1, never negative; in several dimensions one axis after the other, which preserves both.
+
+    >>> import torch
+    >>> from diffuscope.densities import BackwardEuler, Grid, homogeneous_equation
+    >>> equation = homogeneous_equation(Grid.line(0, 2, 2), lambda x, t: 0 * x, lambda t: t / 2)
+    >>> step = BackwardEuler().step(equation, 2.0, 3.0)  # p_0 - p_1 decays at the rate t, 3 at the end
+    >>> [round(p, 6) for p in step.apply(torch.tensor([1.0, 0.0])).tolist()]  # (1 +- 1 / (1 + 3)) / 2
+    [0.625, 0.375]
+    """
 
     order = 1
 
@@ -98,7 +119,15 @@ class BackwardEuler:
 
 @dataclass(frozen=True)
 class CrankNicolson:
-    """Order 2 in one dimension, with the generator at the middle of the step."""
+    """Order 2 in one dimension, with the generator at the middle of the step.
+
+    >>> import torch
+    >>> from diffuscope.densities import CrankNicolson, Grid, homogeneous_equation
+    >>> equation = homogeneous_equation(Grid.line(0, 2, 2), lambda x, t: 0 * x, lambda t: t / 2)
+    >>> step = CrankNicolson().step(equation, 0.75, 1.25)  # p_0 - p_1 decays at the rate t, 1 in the middle
+    >>> [round(p, 6) for p in step.apply(torch.tensor([1.0, 0.0])).tolist()]  # (1 +- (1 - 0.25) / (1 + 0.25)) / 2
+    [0.8, 0.2]
+    """
 
     order = 2
 
@@ -114,7 +143,16 @@ class CrankNicolson:
 
 @dataclass(frozen=True)
 class PeacemanRachford:
-    """Order 2 in two dimensions: alternating directions, with the generators at the middle of the step."""
+    """Order 2 in two dimensions: alternating directions, with the generators at the middle of the step.
+
+    >>> import torch
+    >>> from diffuscope.densities import Grid, PeacemanRachford, homogeneous_equation
+    >>> equation = homogeneous_equation(Grid((0.0, 0.0), (2.0, 4.0), (2, 2)), lambda x, t: 0 * x, lambda t: t / 2)
+    >>> step = PeacemanRachford().step(equation, 0.5, 1.5)  # differences decay at the rates t along x, t/4 along y
+    >>> p = step.apply(torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+    >>> [round(27 * value, 6) for value in p.flatten().tolist()]  # (2/3, 1/3) along x, (8/9, 1/9) along y
+    [16.0, 2.0, 8.0, 1.0]
+    """
 
     order = 2
 
@@ -131,6 +169,14 @@ def evolution(equation: FokkerPlanck, density: Density, times: Times, scheme: Sc
     """The density at each of the increasing `times`, beginning with `density` at the first.
 
     The caller owns the loop. Raises InputError for times that do not increase, and for a density on another grid.
+
+    >>> import torch
+    >>> from diffuscope.densities import BackwardEuler, Density, Grid, equal_steps, evolution, ito_equation
+    >>> equation = ito_equation(Grid.line(0, 2, 2), lambda x, t: 0 * x, 0.5)  # p_0 - p_1 decays at the rate 1
+    >>> start = Density(equation.grid, torch.tensor([1.0, 0.0]))
+    >>> densities = evolution(equation, start, equal_steps(0, 6, 2), BackwardEuler())
+    >>> [round(float(one.values[0]), 6) for one in densities]  # (1 + 4^-n) / 2
+    [1.0, 0.625, 0.53125]
     """
     if density.grid != equation.grid:
         raise InputError(f"density: expected the grid of the equation {equation.grid}, got {density.grid}")
@@ -142,12 +188,29 @@ def evolution(equation: FokkerPlanck, density: Density, times: Times, scheme: Sc
 
 
 def evolve(equation: FokkerPlanck, density: Density, times: Times, scheme: Scheme) -> Density:
-    """The last density of `evolution`, without keeping the others. Raises InputError as `evolution` does."""
+    """The last density of `evolution`, without keeping the others. Raises InputError as `evolution` does.
+
+    >>> import torch
+    >>> from diffuscope.densities import CrankNicolson, Density, Grid, equal_steps, evolve, ito_equation
+    >>> equation = ito_equation(Grid.line(0, 2, 2), lambda x, t: 0 * x, 0.5)  # p_0 - p_1 decays at the rate 1
+    >>> start = Density(equation.grid, torch.tensor([1.0, 0.0]))
+    >>> end = evolve(equation, start, equal_steps(0, 1, 2), CrankNicolson())
+    >>> [round(p, 6) for p in end.values.tolist()]  # (1 +- (0.75 / 1.25)^2) / 2
+    [0.68, 0.32]
+    """
     return deque(evolution(equation, density, times, scheme), maxlen=1).pop()
 
 
 def steps(equation: FokkerPlanck, times: Times, scheme: Scheme) -> Iterator[Step]:
-    """One step per interval of `times`; a steady equation reuses the last step where the length is the same."""
+    """One step per interval of `times`; a steady equation reuses the last step where the length is the same.
+
+    >>> import torch
+    >>> from diffuscope.densities import BackwardEuler, Grid, ito_equation, steps
+    >>> equation = ito_equation(Grid.line(0, 2, 2), lambda x, t: 0 * x, 0.5)  # p_0 - p_1 decays at the rate 1
+    >>> made = steps(equation, torch.tensor([0.0, 1.0, 4.0]), BackwardEuler())
+    >>> [round(float(step.apply(torch.tensor([1.0, 0.0]))[0]), 6) for step in made]  # (1 + 1/2) / 2, (1 + 1/4) / 2
+    [0.75, 0.625]
+    """
     yield from _made(equation.steady, itertools.pairwise(_increasing(times)), lambda t, s: scheme.step(equation, t, s))
 
 
@@ -178,7 +241,12 @@ def _increasing(times: Times) -> list[float]:
 
 
 def equal_steps(start: float | int, end: float | int, steps: int) -> Times:
-    """The steps + 1 times from `start` to `end` in equal steps. Raises InputError unless start < end, both finite."""
+    """The steps + 1 times from `start` to `end` in equal steps. Raises InputError unless start < end, both finite.
+
+    >>> from diffuscope.densities import equal_steps
+    >>> equal_steps(1, 3, 4).tolist()
+    [1.0, 1.5, 2.0, 2.5, 3.0]
+    """
     if not -math.inf < start < end < math.inf or steps < 1:
         raise InputError(f"times: expected finite start < end and at least 1 step, got {start}, {end}, {steps}")
     return torch.linspace(float(start), float(end), steps + 1, dtype=torch.float64)

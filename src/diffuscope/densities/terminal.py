@@ -46,7 +46,19 @@ STEPS = 3  # of Newton's method toward the mode; one is enough for a Gaussian
 
 @dataclass(frozen=True)
 class TerminalGaussian:
-    """The distribution of `x_t` at time `t`, that of `signal` + sigma eps, as implied by `denoiser`."""
+    """The distribution of `x_t` at time `t`, that of `signal` + sigma eps, as implied by `denoiser`.
+
+    >>> import math, torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.densities import ExactDivergence, terminal_gaussian
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import RectifiedFlow
+    >>> denoiser = ExactDenoiser(Gaussian.isotropic(torch.full((1,), 3.0), 7.0), RectifiedFlow())
+    >>> x_t = torch.tensor([[1.75]], dtype=torch.float64)
+    >>> found = terminal_gaussian(denoiser, x_t, 0.75, divergence=ExactDivergence())  # N(3/4, 7/16 + 9/16)
+    >>> round(found.log_prob(x_t).item() + math.log(2 * math.pi) / 2, 6)  # -1^2 / 2
+    -0.5
+    """
 
     denoiser: Denoiser
     t: float
@@ -76,6 +88,17 @@ def terminal_gaussian(denoiser: Denoiser, like: Batch, t: float | int, *, diverg
     Up to 1,024 dimensions from the full Jacobian; beyond, isotropic, with tr J the mean of `divergence` over the batch
     of `like` (and its probes). Raises InputError where an eigenvalue of alpha J reaches 1: the distribution is then not
     near a Gaussian.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.densities import ExactDivergence, terminal_gaussian
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import RectifiedFlow
+    >>> denoiser = ExactDenoiser(Gaussian.isotropic(torch.full((1,), 3.0), 7.0), RectifiedFlow())
+    >>> like = torch.zeros(1, 1, dtype=torch.float64)
+    >>> signal = terminal_gaussian(denoiser, like, 0.75, divergence=ExactDivergence()).signal  # alpha = 1/4
+    >>> round(signal.mean.item(), 6), round(signal.trace, 6)  # 3 alpha, 7 alpha^2
+    (0.75, 0.4375)
     """
     alpha, sigma = (float(level) for level in (denoiser.schedule.alpha(t), denoiser.schedule.sigma(t)))
     d = math.prod(like.shape[1:])

@@ -94,7 +94,7 @@ class _Factors:
             diagonal[..., -1:] -= e * c / g
         below, above = lower.copy(), upper.copy()
         below[..., 0] = above[..., -1] = 0
-        *lu, failed = _factorize(below.reshape(-1)[1:], diagonal.reshape(-1), above.reshape(-1)[:-1])
+        *lu, failed = _factorize(_rows(below, 0.0)[1:], _rows(diagonal, 1.0), _rows(above, 0.0)[:-1])
         if failed:
             raise ZeroDivisionError(f"tridiagonal matrix: singular at row {failed}")
         plain = cls(tuple(lu), None)
@@ -107,10 +107,16 @@ class _Factors:
         return cls(plain.lu, (z, ratio, 1 + z[..., :1] + ratio * z[..., -1:]))
 
     def solve(self, b: np.ndarray) -> np.ndarray:
-        x, failed = _substitute(*self.lu, np.ascontiguousarray(b).reshape(-1))
+        x, failed = _substitute(*self.lu, _rows(np.ascontiguousarray(b), 0.0))
         assert not failed
-        x = x.reshape(b.shape)
+        x = x[: b.size].reshape(b.shape)
         if self.correction is None:
             return x
         z, ratio, denominator = self.correction
         return x - z * (x[..., :1] + ratio * x[..., -1:]) / denominator
+
+
+def _rows(stacked: np.ndarray, of_identity: float) -> np.ndarray:
+    """All lines as one; two rows, which SciPy's wrapper of LAPACK refuses, with a row of the identity below them."""
+    flat = stacked.reshape(-1)
+    return np.append(flat, of_identity) if len(flat) == 2 else flat

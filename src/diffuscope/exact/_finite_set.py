@@ -22,7 +22,15 @@ from .distribution import Batch, Level, PosteriorCovariance, checked_levels, ove
 
 @dataclass(frozen=True)
 class Denoised:
-    """E[x_0 | x_t] and an estimate of its relative error |D - D_exact| / |D|, rounding and cutoffs included."""
+    """E[x_0 | x_t] and an estimate of its relative error |D - D_exact| / |D|, rounding and cutoffs included.
+
+    >>> import torch
+    >>> from diffuscope.exact import Empirical
+    >>> points = Empirical(torch.tensor([[-1.0], [1.0]], dtype=torch.float64))
+    >>> found = points.denoise_with_error(torch.tensor([[0.5]], dtype=torch.float64), alpha=2.0, sigma=2.0)
+    >>> round(found.value.item(), 6), found.relative_error.item() < 1e-10  # tanh(alpha x_t / sigma^2)
+    (0.244919, True)
+    """
 
     value: Batch
     relative_error: Float[Tensor, " batch"]
@@ -30,7 +38,18 @@ class Denoised:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The points that explain x_t best: indices by decreasing posterior weight, the weights, |x_t - alpha y_i|."""
+    """The points that explain x_t best: indices by decreasing posterior weight, the weights, |x_t - alpha y_i|.
+
+    >>> import torch
+    >>> from diffuscope.exact import Empirical
+    >>> points = Empirical(torch.tensor([[-1.0], [1.0]], dtype=torch.float64), torch.tensor([1.0, 3.0]))
+    >>> x_t = torch.tensor([[3.0]], dtype=torch.float64).log()
+    >>> found = points.nearest(x_t, alpha=2.0, sigma=2.0, k=2)  # weights: 3 e^(x_t/2) to e^(-x_t/2), which is 9 to 1
+    >>> found.indices.tolist(), [round(w, 6) for w in found.weights[0].tolist()]
+    ([[1, 0]], [0.9, 0.1])
+    >>> [round(d, 6) for d in found.distances[0].tolist()]  # |log 3 - 2| and |log 3 + 2|
+    [0.901388, 3.098612]
+    """
 
     indices: Int[Tensor, "batch k"]
     weights: Float[Tensor, "batch k"]

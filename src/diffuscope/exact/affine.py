@@ -26,6 +26,15 @@ class Affine:
     """The distribution of scale c + shift for c from `distribution`.
 
     Raises InputError unless scale > 0, and both are finite.
+
+    >>> import torch
+    >>> from diffuscope.exact import Affine, Gaussian
+    >>> data = Affine(Gaussian.isotropic(torch.ones(1), 0.25), scale=2.0, shift=3.0)  # N(5, 1)
+    >>> x_t = torch.tensor([[12.0]], dtype=torch.float64)
+    >>> round(data.denoise(x_t, alpha=2.0, sigma=1.0).item(), 6)  # 5 + 2 (12 - 10) / (4 + 1)
+    5.8
+    >>> round(data.posterior_covariance(x_t, alpha=2.0, sigma=1.0).trace().item(), 6)  # 1 / (4 + 1)
+    0.2
     """
 
     distribution: Distribution

@@ -23,7 +23,17 @@ from .distribution import Batch, Distribution, Level, PosteriorCovariance, check
 
 @dataclass(frozen=True, eq=False)
 class Blurred:
-    """`distribution` convolved with N(0, jitter^2 I). Raises InputError unless the jitter is finite and >= 0."""
+    """`distribution` convolved with N(0, jitter^2 I). Raises InputError unless the jitter is finite and >= 0.
+
+    >>> import torch
+    >>> from diffuscope.exact import Blurred, Gaussian
+    >>> data = Blurred(Gaussian.isotropic(torch.ones(1), 3.0), jitter=2.0)  # N(1, 3 + 4)
+    >>> x_t = torch.tensor([[4.9]], dtype=torch.float64)
+    >>> round(data.denoise(x_t, alpha=2.0, sigma=1.0).item(), 6)  # 1 + 2 * 7 (4.9 - 2) / (4 * 7 + 1)
+    2.4
+    >>> round(data.posterior_covariance(x_t, alpha=2.0, sigma=1.0).trace().item(), 6)  # 7 / (4 * 7 + 1)
+    0.241379
+    """
 
     distribution: Distribution
     jitter: float | int

@@ -42,6 +42,14 @@ class Box:
 
     A call takes about 2 KiB of memory per value of its input. Raises InputError unless low and high are finite, not
     empty, and low < high.
+
+    >>> import torch
+    >>> from diffuscope.exact import Box
+    >>> box, edge = Box(torch.tensor([0.0]), torch.tensor([100.0])), torch.zeros(1, 1, dtype=torch.float64)
+    >>> round(box.denoise(edge, alpha=2.0, sigma=0.5).item(), 6)  # half of a normal: sigma/alpha sqrt(2/pi)
+    0.199471
+    >>> round(box.log_prob(edge, alpha=2.0, sigma=0.5).exp().item(), 6)  # 1/2 over alpha (high - low)
+    0.0025
     """
 
     low: Float[Tensor, " d"]

@@ -44,6 +44,15 @@ class Curve:
     in use; with jitter it may be 0. `nodes` and `error` (of log p, in nats) are results. Inputs (batch, 2); float64
     inside. Raises InputError where jitter and smallest_noise are both 0 or not finite, where 2,048 nodes do not reach
     `accuracy`, and for levels below `smallest_noise` where there is no jitter.
+
+    >>> import math, torch
+    >>> from diffuscope.exact import Curve
+    >>> def circle(v):
+    ...     return 2 * torch.stack([(2 * math.pi * v).cos(), (2 * math.pi * v).sin()], 1)
+    >>> x_t = torch.tensor([[2.0, 0.0]], dtype=torch.float64)
+    >>> D = Curve(circle, smallest_noise=1.0).denoise(x_t, alpha=0.5, sigma=1.0)
+    >>> round(D[0, 0].item(), 6)  # 2 I_1(2) / I_0(2), as of `Ring`
+    1.395549
     """
 
     point: Callable[[Float[Tensor, " n"]], Float[Tensor, "n 2"]]

@@ -26,7 +26,13 @@ Level = Float[Tensor, " batch"] | Float[Tensor, ""] | float | int
 
 @runtime_checkable
 class PosteriorCovariance(Protocol):
-    """Cov(x_0 | x_t) of every sample of a batch, as an operator: the matrix is never formed."""
+    """Cov(x_0 | x_t) of every sample of a batch, as an operator: the matrix is never formed.
+
+    >>> import torch
+    >>> from diffuscope.exact import PosteriorCovariance, Ring
+    >>> isinstance(Ring(2.0).posterior_covariance(torch.ones(1, 2), alpha=0.5, sigma=1.0), PosteriorCovariance)
+    True
+    """
 
     def matvec(self, v: Batch) -> Batch:
         """Cov(x_0 | x_t) v, sample by sample."""
@@ -43,7 +49,12 @@ class PosteriorCovariance(Protocol):
 
 @runtime_checkable
 class Distribution(Protocol):
-    """A data distribution whose diffusion is known exactly."""
+    """A data distribution whose diffusion is known exactly.
+
+    >>> from diffuscope.exact import Distribution, Ring
+    >>> isinstance(Ring(2.0), Distribution)
+    True
+    """
 
     @property
     def event_shape(self) -> tuple[int, ...]: ...

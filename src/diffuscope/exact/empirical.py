@@ -16,11 +16,6 @@ product and recomputed from differences in float64 (see `_posterior`). Every mea
 
 Precision follows the input: the relative error is below 1e-4 for float32 points at every noise level, below 1e-10 for
 float64 points. The data set is stored once, as given, and read in chunks.
-
->>> import torch
->>> two_points = Empirical(torch.tensor([[-1.0], [1.0]], dtype=torch.float64))
->>> two_points.denoise(torch.tensor([[0.5]], dtype=torch.float64), alpha=1.0, sigma=1.0)  # tanh(0.5)
-tensor([[0.4621]], dtype=torch.float64)
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -73,6 +68,13 @@ class Empirical(FiniteSet):
 
     `memory` is about what a call may use besides the points, its input and its output, in bytes (at least a few rows).
     Raises InputError for integers, NaN or infinity, no points, and weights that are negative or sum to zero.
+
+    >>> import torch
+    >>> from diffuscope.exact import Empirical
+    >>> points = Empirical(torch.tensor([[-1.0], [1.0]], dtype=torch.float64), torch.tensor([1.0, 3.0]))
+    >>> x_t = torch.tensor([[3.0]], dtype=torch.float64).log()
+    >>> round(points.denoise(x_t, alpha=2.0, sigma=2.0).item(), 6)  # weights 0.1 and 0.9: tanh(x_t / 2 + log(3) / 2)
+    0.8
     """
 
     def __init__(
@@ -275,7 +277,16 @@ class Empirical(FiniteSet):
 
 @dataclass(frozen=True)
 class EmpiricalCovariance:
-    """sum_i w_i (y_i - D)(y_i - D)^T of every sample, as an operator."""
+    """sum_i w_i (y_i - D)(y_i - D)^T of every sample, as an operator.
+
+    >>> import torch
+    >>> from diffuscope.exact import Empirical
+    >>> points = Empirical(torch.tensor([[-1.0], [1.0]], dtype=torch.float64), torch.tensor([1.0, 3.0]))
+    >>> x_t = torch.tensor([[3.0]], dtype=torch.float64).log()
+    >>> covariance = points.posterior_covariance(x_t, alpha=2.0, sigma=2.0)
+    >>> round(covariance.trace().item(), 6), round(covariance.matvec(-2 * torch.ones_like(x_t)).item(), 6)  # 1 - 0.8^2
+    (0.36, -0.72)
+    """
 
     x_t: Batch
     parts: tuple[tuple[Tensor, Posterior], ...]

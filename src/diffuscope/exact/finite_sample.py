@@ -50,7 +50,14 @@ WIDEST = 1e6  # levels searched, in units of the largest standard deviation
 
 
 def degrees_of_freedom(population: Gaussian, kappa: float | int, power: int = 1) -> float:
-    """d_p(kappa), the effective degrees of freedom: sum over k of (lambda_k / (lambda_k + kappa))^power; kappa > 0."""
+    """d_p(kappa), the effective degrees of freedom: sum over k of (lambda_k / (lambda_k + kappa))^power; kappa > 0.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian, degrees_of_freedom
+    >>> population = Gaussian(torch.zeros(3), torch.eye(3)[:, :1], torch.tensor([6.0]), tail_variance=2.0)
+    >>> degrees_of_freedom(population, 2.0), degrees_of_freedom(population, 2.0, 2)  # 3/4 + 1/2 + 1/2, 9/16 + 1/4 + 1/4
+    (1.75, 1.0625)
+    """
     spectrum, tail = population.eigenvalues, population.tail_variance
     of_tail = _rest(population) * (tail / (tail + kappa)) ** power
     return float(((spectrum / (spectrum + kappa)) ** power).sum()) + of_tail
@@ -60,6 +67,14 @@ def effective_variance(population: Gaussian, n: int, variance: float | int, *, k
     """kappa: the denoiser fitted to n examples of `population`, at noise `variance`, is on average that at kappa.
 
     Raises InputError unless n >= 2 and variance > 0.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian, effective_variance
+    >>> population = Gaussian(torch.zeros(2), torch.eye(2)[:, :1], torch.tensor([6.0]), tail_variance=2.0)
+    >>> round(effective_variance(population, 6, 1.25), 6)  # d_1(2) = 3/4 + 1/2: 6 * 1.25 / (6 - 1 - 1.25)
+    2.0
+    >>> round(effective_variance(population, 5, 1.5, known_mean=True), 6)  # 5 * 1.5 / (5 - 1.25)
+    2.0
     """
     free = _degrees(n, variance, known_mean)
 
@@ -76,6 +91,12 @@ def inflation(fitted: Gaussian, noise_to_signal: float | int) -> float:
 
     Infinite where the sample spectrum has no degree of freedom left. Raises InputError for a Gaussian that was not
     fitted (no `count`) and for a level that is not positive.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian, inflation
+    >>> fitted = Gaussian(torch.zeros(2), torch.eye(2), torch.tensor([12.0, 4.0]), count=6)
+    >>> round(inflation(fitted, 2.0), 6)  # d_1(4) = 3/4 + 1/2: (1 + 1.25) / (6 - 1 - 1.25)
+    0.6
     """
     n, variance = _count(fitted), float(noise_to_signal) ** 2
     left = _degrees(n, variance, known_mean=False) - _sample_degrees(fitted, n, variance)
@@ -87,6 +108,12 @@ def reliable_from(fitted: Gaussian, most: float = INFLATION) -> float:
 
     Infinite if it is so at none, for 11 examples and fewer by default. Raises InputError for a Gaussian that was not
     fitted.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian, reliable_from
+    >>> fitted = Gaussian(torch.zeros(2), torch.eye(2), torch.tensor([9.0, 9.0]), count=22)
+    >>> round(reliable_from(fitted), 6)  # d_1(3^2) = 1: (1 + 1) / (22 - 1 - 1) = 0.1
+    3.0
     """
     scale = _largest(fitted)
     if scale == 0 or inflation(fitted, scale / WIDEST) <= most:
@@ -104,6 +131,14 @@ def too_few_examples(fitted: Gaussian, noise_to_signal: float | int | None = Non
     """One line if the sample is too small for use at the level, by the rule above; None if it is large enough.
 
     The level is by default the largest standard deviation of the data: above it every Gaussian is nearly isotropic.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian, too_few_examples
+    >>> fitted = Gaussian(torch.zeros(2), torch.eye(2), torch.tensor([9.0, 9.0]), count=22)
+    >>> print(too_few_examples(fitted, noise_to_signal=1.0))  # d_1(1) = 1.8: (1 + 1.8) / (21 - 1.8) = 0.146
+    22 examples are too few for 2 dimensions at noise 1: ...variance 1.15 times as large; use it from noise 3 on
+    >>> print(too_few_examples(fitted, noise_to_signal=3.1))
+    None
     """
     n, level = _count(fitted), _largest(fitted) if noise_to_signal is None else noise_to_signal
     if level == 0 or (found := inflation(fitted, level)) <= INFLATION:
@@ -119,7 +154,17 @@ def too_few_examples(fitted: Gaussian, noise_to_signal: float | int | None = Non
 def expected_denoised(
     population: Gaussian, n: int, y: Batch, noise_to_signal: float | int, *, known_mean: bool = False
 ) -> Batch:
-    """E of the denoiser fitted to n examples of `population`, at y = x_t/alpha: that of `population` at kappa."""
+    """E of the denoiser fitted to n examples of `population`, at y = x_t/alpha: that of `population` at kappa.
+
+    Raises InputError as `effective_variance`.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian, expected_denoised
+    >>> population = Gaussian(torch.tensor([1.0, 0.0]), torch.eye(2)[:, :1], torch.tensor([6.0]), tail_variance=2.0)
+    >>> D = expected_denoised(population, 6, torch.tensor([[3.0, -1.0]]), noise_to_signal=1.25**0.5)
+    >>> [round(value, 6) for value in D[0].tolist()]  # kappa = 2: 1 + 6/8 (3 - 1), 2/4 (-1)
+    [2.5, -0.5]
+    """
     kappa = effective_variance(population, n, float(noise_to_signal) ** 2, known_mean=known_mean)
     return population.denoise(y, 1.0, kappa**0.5)
 
@@ -127,7 +172,18 @@ def expected_denoised(
 def denoised_variance(
     population: Gaussian, n: int, v: Batch, y: Batch, noise_to_signal: float | int, *, known_mean: bool = False
 ) -> Float[Tensor, " batch"]:
-    """Var[v^T D] of the denoiser fitted to n examples of `population`, at y = x_t/alpha."""
+    """Var[v^T D] of the denoiser fitted to n examples of `population`, at y = x_t/alpha.
+
+    Raises InputError as `effective_variance`.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian, denoised_variance
+    >>> population = Gaussian(torch.tensor([1.0, 0.0]), torch.eye(2)[:, :1], torch.tensor([6.0]), tail_variance=2.0)
+    >>> v, y = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, -1.0]])
+    >>> variance = denoised_variance(population, 6, v, y, noise_to_signal=1.25**0.5)  # kappa = 2, d_2 = 9/16 + 1/4
+    >>> round(variance.item(), 6)  # 4 / (5 - 13/16) * [19/32 (1 + 1/2) + (1/16)^2], with weights 6/8^2 and 2/4^2
+    0.854478
+    """
     variance = float(noise_to_signal) ** 2
     kappa = effective_variance(population, n, variance, known_mean=known_mean)
     spectrum, tail = population.eigenvalues, population.tail_variance
@@ -147,6 +203,12 @@ def shrinkage(fitted: Gaussian) -> float:
     """The oracle approximating rho. At low rank tr Sigma^2 counts the tail as constant, which makes rho larger.
 
     Raises InputError for a Gaussian that was not fitted.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian, shrinkage
+    >>> fitted = Gaussian(torch.zeros(4), torch.eye(4)[:, :1], torch.tensor([5.0]), tail_variance=1.0, count=20)
+    >>> round(shrinkage(fitted), 6)  # tr Sigma = 8, tr Sigma^2 = 28: (28/2 + 64) / ((21 - 1/2) (28 - 64/4))
+    0.317073
     """
     n, D, trace = _count(fitted), fitted.dimension, fitted.trace
     squares = float((fitted.eigenvalues**2).sum()) + _rest(fitted) * fitted.tail_variance**2
@@ -157,7 +219,17 @@ def shrinkage(fitted: Gaussian) -> float:
 
 
 def shrunk(fitted: Gaussian, rho: float | None = None) -> Gaussian:
-    """The Gaussian of the covariance (1 - rho) Sigma + rho (tr Sigma / D) I, by default with `shrinkage`."""
+    """The Gaussian of the covariance (1 - rho) Sigma + rho (tr Sigma / D) I, by default with `shrinkage`.
+
+    Raises InputError for a rho outside 0 .. 1, and by default as `shrinkage`.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian, shrunk
+    >>> fitted = Gaussian(torch.zeros(4), torch.eye(4)[:, :1], torch.tensor([5.0]), tail_variance=1.0, count=20)
+    >>> result = shrunk(fitted, 0.25)  # toward 8/4
+    >>> result.eigenvalues.tolist(), result.tail_variance, result.count
+    ([4.25], 1.25, 20)
+    """
     rho = shrinkage(fitted) if rho is None else rho
     if not 0 <= rho <= 1:
         raise InputError(f"rho: expected 0 .. 1, got {rho}")

@@ -47,8 +47,11 @@ class Gaussian:
     values, where it is known. Raises InputError for shapes that do not fit and for negative variances.
 
     >>> import torch
-    >>> Gaussian.isotropic(torch.zeros(2), 1.0).denoise(torch.ones(1, 2), alpha=1.0, sigma=1.0)
-    tensor([[0.5000, 0.5000]])
+    >>> from diffuscope.exact import Gaussian
+    >>> x_t = torch.tensor([[10.0]], dtype=torch.float64)
+    >>> D = Gaussian.isotropic(torch.ones(1), 3.0).denoise(x_t, alpha=2.0, sigma=2.0)
+    >>> round(D.item(), 6)  # 1 + 2 * 3 (10 - 2) / (4 * 3 + 4)
+    4.0
     """
 
     mean: Float[Tensor, "*event"]

@@ -49,7 +49,14 @@ MOST = 512  # dimensions of the span: a flow of 257 takes 1 s to a teleport's le
 
 
 def with_equal_tails(first: Gaussian, second: Gaussian) -> tuple[Gaussian, Gaussian]:
-    """The two Gaussians with the mean of their tail variances: outside their eigenvectors they then agree."""
+    """The two Gaussians with the mean of their tail variances: outside their eigenvectors they then agree.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian, with_equal_tails
+    >>> first, second = Gaussian.isotropic(torch.zeros(3), 1.0), Gaussian.isotropic(torch.ones(3), 4.0)
+    >>> [one.tail_variance for one in with_equal_tails(first, second)]
+    [2.5, 2.5]
+    """
     tail = (first.tail_variance + second.tail_variance) / 2
     return replace(first, tail_variance=tail), replace(second, tail_variance=tail)
 
@@ -62,9 +69,11 @@ class GuidedGaussian:
     `with_equal_tails`), and for more than MOST eigenvectors of both together (see `Gaussian.truncate`).
 
     >>> import torch
-    >>> wide, narrow = (Gaussian.isotropic(torch.zeros(1), variance) for variance in (1.0, 0.25))
-    >>> GuidedGaussian(narrow, wide, 2.0).denoise(torch.ones(1, 1), alpha=1.0, sigma=0.5)
-    tensor([[0.2000]])
+    >>> from diffuscope.exact import Gaussian, GuidedGaussian
+    >>> narrow, wide = (Gaussian.from_covariance(torch.zeros(1), torch.tensor([[v]])) for v in (0.25, 1.0))
+    >>> x_t = torch.tensor([[10.0]], dtype=torch.float64)
+    >>> round(GuidedGaussian(narrow, wide, 3.0).denoise(x_t, alpha=2.0, sigma=1.0).item(), 6)  # 4 + 3 (2.5 - 4)
+    -0.5
     """
 
     conditional: Gaussian

@@ -33,6 +33,14 @@ class GaussianMixture:
     """sum_j weights_j N(means_j, U_j diag(eigenvalues_j) U_j^T + tail_variances_j (I - U_j U_j^T)).
 
     All components share the rank r; r = 0 is isotropic, r = D dense. `event_shape` is that of one example.
+
+    >>> import torch
+    >>> from diffuscope.exact import GaussianMixture
+    >>> means, weights = torch.tensor([[-1.0], [1.0]]), torch.tensor([0.25, 0.75])
+    >>> mixture = GaussianMixture.isotropic(weights, means, torch.tensor([0.75, 0.75]))
+    >>> x_t = torch.tensor([[3.0]], dtype=torch.float64).log()
+    >>> round(mixture.denoise(x_t, alpha=2.0, sigma=1.0).item(), 6)  # m_j = 3/8 log 3 -+ 1/4, with weights 0.1 and 0.9
+    0.61198
     """
 
     weights: Float[Tensor, " K"]
@@ -111,10 +119,9 @@ class GaussianMixture:
         Raises InputError if no label is 0 or more.
 
         >>> import torch
-        >>> x = torch.tensor([[0.0], [2.0], [9.0]])
-        >>> fit = GaussianMixture.fit_clusters(
-        ...     x, torch.tensor([0, 0, -1]), ridge=0.0, generator=torch.Generator().manual_seed(0)
-        ... )
+        >>> from diffuscope.exact import GaussianMixture
+        >>> x, g = torch.tensor([[0.0], [2.0], [9.0]]), torch.Generator().manual_seed(0)
+        >>> fit = GaussianMixture.fit_clusters(x, torch.tensor([0, 0, -1]), ridge=0.0, generator=g)
         >>> fit.means.item(), round(fit.eigenvalues.item(), 9)  # the mean and the variance of 0 and 2
         (1.0, 1.0)
         """

@@ -26,6 +26,13 @@ def nearest_neighbors(
     """Distances |x - y| (float64, nearest first) from every query to its k nearest points, and their indices.
 
     Raises InputError for integers, NaN, different event shapes, and k outside 1 .. number of points.
+
+    >>> import torch
+    >>> from diffuscope.exact import nearest_neighbors
+    >>> points = torch.tensor([[3.0, 4.0], [0.0, 1.0], [-6.0, 8.0]])
+    >>> distances, indices = nearest_neighbors(torch.zeros(1, 2), points, 2)
+    >>> [round(distance, 6) for distance in distances[0].tolist()], indices.tolist()
+    ([1.0, 5.0], [[1, 0]])
     """
     half_squares, indices = nearest_half_squares(queries, points, k)
     return (2 * half_squares).sqrt(), indices
@@ -37,6 +44,12 @@ def nearest_other_neighbors(
     """As `nearest_neighbors`, the k nearest *other* points of every point: not itself, but its duplicates.
 
     Raises InputError for integers, NaN, and k outside 1 .. number of points - 1.
+
+    >>> import torch
+    >>> from diffuscope.exact import nearest_other_neighbors
+    >>> distances, indices = nearest_other_neighbors(torch.tensor([[0.0], [1.0], [3.5], [1.0]]), 1)
+    >>> [round(distance, 6) for distance in distances[:, 0].tolist()], indices[:, 0].tolist()
+    ([1.0, 0.0, 2.5, 0.0], [1, 3, 1, 1])
     """
     if not 1 <= k < len(points):
         raise InputError(f"k: expected 1 .. {len(points) - 1} (the number of other points), got {k}")

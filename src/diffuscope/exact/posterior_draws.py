@@ -37,6 +37,14 @@ def posterior_sample(
 
     Of a finite data set, a Gaussian or a mixture of Gaussians; InputError for another distribution, and for x_t and
     levels as in `denoise`. Memory: that of `posterior_covariance`.
+
+    >>> import torch
+    >>> from diffuscope.exact import Empirical, posterior_sample
+    >>> points = Empirical(torch.tensor([[-1.0], [1.0]], dtype=torch.float64), torch.tensor([1.0, 3.0]))
+    >>> x_t, g = torch.full((4000, 1), 3.0, dtype=torch.float64).log(), torch.Generator().manual_seed(0)
+    >>> drawn = posterior_sample(points, x_t, alpha=2.0, sigma=2.0, generator=g)  # -1 or 1, with odds 1 to 9
+    >>> drawn.unique().tolist(), abs(drawn.mean().item() - 0.8) < 5 * 0.6 / 4000**0.5  # the standard error
+    ([-1.0, 1.0], True)
     """
     if isinstance(distribution, Empirical):
         covariance = distribution.posterior_covariance(x_t, alpha, sigma)
@@ -59,6 +67,14 @@ def posterior_noise(covariance: PosteriorCovariance, x_t: Batch, *, generator: t
 
     A covariance that is neither of points nor of Gaussians is made dense: batch x d x d numbers and d products.
     Raises InputError for one of more than 1,024 coordinates.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian, posterior_noise
+    >>> x_t, g = torch.zeros(4000, 1, dtype=torch.float64), torch.Generator().manual_seed(0)
+    >>> covariance = Gaussian.isotropic(torch.ones(1), 3.0).posterior_covariance(x_t, alpha=2.0, sigma=2.0)
+    >>> drawn = posterior_noise(covariance, x_t, generator=g)  # of variance 3 * 4 / (4 * 3 + 4), by its standard error
+    >>> abs(drawn.var().item() - 0.75) < 5 * 0.75 * (2 / 4000) ** 0.5
+    True
     """
     if isinstance(covariance, EmpiricalCovariance):
         drawn = torch.empty(len(x_t), x_t[0].numel(), dtype=torch.float64, device=x_t.device)
@@ -75,7 +91,16 @@ def posterior_noise(covariance: PosteriorCovariance, x_t: Batch, *, generator: t
 
 
 def dense_covariance(covariance: PosteriorCovariance, x_t: Batch) -> Tensor:
-    """The matrices of an operator, (batch, d, d) in float64, by d products. InputError beyond 1,024 coordinates."""
+    """The matrices of an operator, (batch, d, d) in float64, by d products. InputError beyond 1,024 coordinates.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian, dense_covariance
+    >>> data = Gaussian.from_covariance(torch.zeros(2), torch.tensor([[2.0, 1.0], [1.0, 2.0]]))  # eigenvalues 3 and 1
+    >>> x_t = torch.ones(1, 2, dtype=torch.float64)
+    >>> dense_covariance(data.posterior_covariance(x_t, alpha=2.0, sigma=2.0), x_t)  # eigenvalues 3/4 and 1/2
+    tensor([[[0.6250, 0.1250],
+             [0.1250, 0.6250]]], dtype=torch.float64)
+    """
     d = x_t[0].numel()
     if d > LARGEST_DENSE:
         raise InputError(f"x_t: expected at most {LARGEST_DENSE} coordinates for dense matrices, got {d}")

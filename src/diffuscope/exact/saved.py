@@ -32,6 +32,15 @@ def write_gaussian(
     """Write the file, with more `facts` and `tensors`, whole or not at all.
 
     Raises InputError where the file cannot be written.
+
+    >>> import tempfile, torch
+    >>> from pathlib import Path
+    >>> from diffuscope.exact import Gaussian, write_gaussian
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_gaussian(Path(folder) / "wide.safetensors", Gaussian.isotropic(torch.ones(2), 4.0))
+    ...     again = Gaussian.load(Path(folder) / "wide.safetensors")
+    >>> again.mean.tolist(), again.tail_variance
+    ([1.0, 1.0], 4.0)
     """
     every = {"kind": "Gaussian", **{name: getattr(gaussian, name) for name in FACTS}, **(facts or {})}
     arrays = {**{name: getattr(gaussian, name) for name in TENSORS}, **(tensors or {})}
@@ -49,6 +58,16 @@ def read_gaussian(path: Path, kind: "type[Gaussian]") -> "tuple[Gaussian, dict[s
     """The Gaussian of a file, all facts of its metadata, and its other tensors.
 
     Raises InputError for a missing, truncated or different file.
+
+    >>> import tempfile, torch
+    >>> from pathlib import Path
+    >>> from diffuscope.exact import Gaussian, read_gaussian, write_gaussian
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "wide.safetensors"
+    ...     write_gaussian(path, Gaussian.isotropic(torch.ones(2), 4.0), {"of": "a toy"}, {"more": torch.arange(2.0)})
+    ...     gaussian, facts, tensors = read_gaussian(path, Gaussian)
+    >>> gaussian.tail_variance, facts["of"], tensors["more"].tolist()
+    (4.0, 'a toy', [0.0, 1.0])
     """
     if not Path(path).is_file():
         raise InputError(f"path: no file {path}; expected a saved Gaussian (.safetensors)")

@@ -38,6 +38,13 @@ class ShardedEmpirical(FiniteSet):
 
     The points may be memory-mapped: a process reads no others but for `sample`. `memory` is that of a process. Raises
     InputError as `Empirical`, in all processes.
+
+    >>> import torch
+    >>> from diffuscope.exact import ShardedEmpirical
+    >>> points = ShardedEmpirical(torch.tensor([[-1.0], [1.0]], dtype=torch.float64), torch.tensor([1.0, 3.0]))
+    >>> x_t = torch.tensor([[3.0]], dtype=torch.float64).log()
+    >>> round(points.denoise(x_t, alpha=2.0, sigma=2.0).item(), 6)  # weights 0.1 and 0.9, in every process
+    0.8
     """
 
     def __init__(
@@ -134,7 +141,16 @@ class Union:
 
 @dataclass(frozen=True)
 class ShardedCovariance:
-    """sum_r omega_r [Cov_r + (D_r - D)(D_r - D)^T] of every sample, an operator that all processes apply together."""
+    """sum_r omega_r [Cov_r + (D_r - D)(D_r - D)^T] of every sample, an operator that all processes apply together.
+
+    >>> import torch
+    >>> from diffuscope.exact import ShardedEmpirical
+    >>> points = ShardedEmpirical(torch.tensor([[-1.0], [1.0]], dtype=torch.float64), torch.tensor([1.0, 3.0]))
+    >>> x_t = torch.tensor([[3.0]], dtype=torch.float64).log()
+    >>> covariance = points.posterior_covariance(x_t, alpha=2.0, sigma=2.0)
+    >>> round(covariance.trace().item(), 6), round(covariance.matvec(-2 * torch.ones_like(x_t)).item(), 6)  # 1 - 0.8^2
+    (0.36, -0.72)
+    """
 
     x_t: Batch
     within: EmpiricalCovariance | None  # None without points in this process
@@ -169,6 +185,13 @@ def sharded_neighbors(
     """`nearest_neighbors` with every process searching its shard of the `points`: equal results, in all processes.
 
     Raises InputError as `nearest_neighbors`, in all processes.
+
+    >>> import torch
+    >>> from diffuscope.exact import sharded_neighbors
+    >>> points = torch.tensor([[3.0, 4.0], [0.0, 1.0], [-6.0, 8.0]])
+    >>> distances, indices = sharded_neighbors(torch.zeros(1, 2), points, 2)
+    >>> [round(distance, 6) for distance in distances[0].tolist()], indices.tolist()
+    ([1.0, 5.0], [[1, 0]])
     """
     if not 1 <= k <= len(points):
         raise InputError(f"k: expected 1 .. {len(points)} (the number of points), got {k}")
@@ -182,6 +205,12 @@ def sharded_other_neighbors(
     """`nearest_other_neighbors` with every process searching its shard of the points for the neighbors of all.
 
     Raises InputError as `nearest_other_neighbors`, in all processes.
+
+    >>> import torch
+    >>> from diffuscope.exact import sharded_other_neighbors
+    >>> distances, indices = sharded_other_neighbors(torch.tensor([[0.0], [1.0], [3.5], [1.0]]), 1)
+    >>> [round(distance, 6) for distance in distances[:, 0].tolist()], indices[:, 0].tolist()
+    ([1.0, 0.0, 2.5, 0.0], [1, 3, 1, 1])
     """
     if not 1 <= k < len(points):
         raise InputError(f"k: expected 1 .. {len(points) - 1} (the number of other points), got {k}")

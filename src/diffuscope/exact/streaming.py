@@ -93,6 +93,13 @@ class LeadingPairs:
 
     `last_gain` is the share of each eigenvalue that the last half iteration added: small where it has converged. It is
     no bound: far more than what is missing where eigenvalues decay, less where they are nearly equal.
+
+    >>> import torch
+    >>> from diffuscope.exact import leading_pairs
+    >>> rows = torch.tensor([[4.0, 0.0], [-2.0, 0.0], [1.0, 1.0], [1.0, -1.0]])  # of variances 18/4 and 2/4
+    >>> pairs = leading_pairs(lambda: [rows], 1, generator=torch.Generator().manual_seed(0))
+    >>> round(pairs.trace, 6), round(pairs.tail_variance, 6), [round(value, 6) for value in pairs.mean.tolist()]
+    (5.0, 0.5, [1.0, 0.0])
     """
 
     count: int
@@ -110,7 +117,12 @@ class LeadingPairs:
 
 
 def oversampled(rank: int) -> int:
-    """The width of the probe for `rank` eigenpairs: half as many again, and at least 16 more."""
+    """The width of the probe for `rank` eigenpairs: half as many again, and at least 16 more.
+
+    >>> from diffuscope.exact import oversampled
+    >>> oversampled(10), oversampled(100)
+    (26, 150)
+    """
     return rank + max(16, rank // 2)
 
 
@@ -121,6 +133,13 @@ def leading_pairs(
 
     The rank is reduced to D. Raises InputError for a negative rank, for fewer than two passes, and as
     `streamed_moments`.
+
+    >>> import torch
+    >>> from diffuscope.exact import leading_pairs
+    >>> rows = torch.tensor([[4.0, 0.0], [-2.0, 0.0], [1.0, 1.0], [1.0, -1.0]])  # of variances 18/4 and 2/4
+    >>> pairs = leading_pairs(lambda: rows.split(2), 1, generator=torch.Generator().manual_seed(0))
+    >>> round(pairs.eigenvalues.item(), 6), [round(abs(value), 6) for value in pairs.eigenvectors[:, 0].tolist()]
+    (4.5, [1.0, 0.0])
     """
     return leading_pairs_of(lambda probe: streamed_moments(passes(), probe), rank, generator, n_passes)
 

@@ -34,8 +34,10 @@ def sharded_moments(points: Shaped[Tensor, "points *event"], probe: Probe | None
     Raises InputError for fewer than two points or values that are not finite, in all processes.
 
     >>> import torch
-    >>> round(sharded_moments(torch.tensor([[0.0], [2.0]])).trace, 12)
-    1.0
+    >>> from diffuscope.exact import sharded_moments
+    >>> moments = sharded_moments(torch.tensor([[1.0], [5.0]]))
+    >>> moments.mean.item(), round(moments.trace, 6)
+    (3.0, 4.0)
     """
     if len(points) < 2:
         raise InputError(f"points: expected at least two to fit a Gaussian, got {len(points)}")
@@ -65,6 +67,13 @@ def sharded_leading_pairs(
     """`leading_pairs` of the rows of `points`, each process reading its `shard` in every pass.
 
     Raises InputError as `leading_pairs`, in all processes.
+
+    >>> import torch
+    >>> from diffuscope.exact import sharded_leading_pairs
+    >>> rows = torch.tensor([[4.0, 0.0], [-2.0, 0.0], [1.0, 1.0], [1.0, -1.0]])  # of variances 18/4 and 2/4
+    >>> pairs = sharded_leading_pairs(rows, 1, generator=torch.Generator().manual_seed(0))
+    >>> round(pairs.eigenvalues.item(), 6), round(pairs.tail_variance, 6)
+    (4.5, 0.5)
     """
     return leading_pairs_of(lambda probe: sharded_moments(points, probe), rank, generator, n_passes)
 

@@ -28,6 +28,16 @@ class Superposition:
 
     Raises InputError for no distribution, distributions of different shapes, and weights that are not one finite value
     >= 0 per distribution.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian, Superposition
+    >>> parts = [Gaussian.isotropic(torch.tensor([mean]), 0.75) for mean in (-1.0, 1.0)]
+    >>> data = Superposition(parts, weights=torch.tensor([1.0, 3.0]))
+    >>> x_t = torch.tensor([[3.0]], dtype=torch.float64).log()
+    >>> round(data.denoise(x_t, alpha=2.0, sigma=1.0).item(), 6)  # D_j = 3/8 log 3 -+ 1/4, with weights 0.1 and 0.9
+    0.61198
+    >>> round(data.posterior_covariance(x_t, alpha=2.0, sigma=1.0).trace().item(), 6)  # 0.75 / 4 + 0.09 / 4
+    0.21
     """
 
     def __init__(self, distributions: Sequence[Distribution], weights: Float[Tensor, " K"] | None = None) -> None:

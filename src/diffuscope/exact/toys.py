@@ -36,7 +36,14 @@ OUTSIDE = 8.0  # the stated range ends this many jitters outside the curve: one 
 
 
 def two_moons(jitter: Number = JITTER, *, smallest_noise: Number = 0.0, accuracy: float = 1e-12) -> Superposition:
-    """Two interleaved half circles; the options are those of `Curve`, here and below."""
+    """Two interleaved half circles; the options are those of `Curve`, here and below.
+
+    >>> import torch
+    >>> from diffuscope.exact import two_moons
+    >>> D = two_moons(0.5, accuracy=1e-9).denoise(torch.ones(1, 2, dtype=torch.float64), alpha=0.0, sigma=1.0)
+    >>> [round(value, 6) for value in D[0].tolist()]  # the mean: of (0, 2/pi) and (1, 1/2 - 2/pi)
+    [0.5, 0.25]
+    """
     options = {"jitter": jitter, "smallest_noise": smallest_noise, "accuracy": accuracy}
 
     def upper(v: Tensor) -> Tensor:
@@ -49,7 +56,15 @@ def two_moons(jitter: Number = JITTER, *, smallest_noise: Number = 0.0, accuracy
 
 
 def spirals(jitter: Number = JITTER, *, smallest_noise: Number = 0.0, accuracy: float = 1e-12) -> Superposition:
-    """Two interleaved arms of one and a half turns and radius 2."""
+    """Two interleaved arms of one and a half turns and radius 2.
+
+    >>> import torch
+    >>> from diffuscope.exact import spirals
+    >>> x_t = torch.ones(1, 2, dtype=torch.float64)
+    >>> covariance = spirals(0.5, accuracy=1e-9).posterior_covariance(x_t, alpha=0.0, sigma=1.0)
+    >>> round(covariance.trace().item(), 6)  # of the data: E r^2 = 2, and 2 * 0.5^2
+    2.5
+    """
     options = {"jitter": jitter, "smallest_noise": smallest_noise, "accuracy": accuracy}
 
     def arm(sign: int) -> Callable[[Tensor], Tensor]:
@@ -63,7 +78,14 @@ def spirals(jitter: Number = JITTER, *, smallest_noise: Number = 0.0, accuracy: 
 
 
 def swiss_roll(jitter: Number = JITTER, *, smallest_noise: Number = 0.0, accuracy: float = 1e-12) -> Curve:
-    """One spiral of one and a half turns, from radius 2/3 to 2."""
+    """One spiral of one and a half turns, from radius 2/3 to 2.
+
+    >>> import torch
+    >>> from diffuscope.exact import swiss_roll
+    >>> D = swiss_roll(0.5, accuracy=1e-9).denoise(torch.ones(1, 2, dtype=torch.float64), alpha=0.0, sigma=1.0)
+    >>> [round(value, 6) for value in D[0].tolist()]  # the mean: 8 / 9 pi and 8 / 27 pi^2
+    [0.282942, 0.030021]
+    """
 
     def point(v: Tensor) -> Tensor:
         angle = 1.5 * math.pi * (1 + 2 * v)
@@ -73,7 +95,14 @@ def swiss_roll(jitter: Number = JITTER, *, smallest_noise: Number = 0.0, accurac
 
 
 def rings(jitter: Number = JITTER, *, radii: tuple[Number, ...] = (0.5, 1.0, 1.5, 2.0)) -> Superposition:
-    """Concentric circles, equally likely; in closed form. Raises InputError for radii that are not finite and > 0."""
+    """Concentric circles, equally likely; in closed form. Raises InputError for radii that are not finite and > 0.
+
+    >>> import torch
+    >>> from diffuscope.exact import rings
+    >>> data, center = rings(0.6, radii=(1.0, 3.0)), torch.zeros(1, 2, dtype=torch.float64)
+    >>> round(data.log_prob(center, alpha=1.0, sigma=0.8).exp().item(), 6)  # (e^(-1/2) + e^(-9/2)) / 4 pi
+    0.04915
+    """
     if not all(math.isfinite(radius) and radius > 0 for radius in radii):
         raise InputError(f"radii: expected finite numbers > 0, got {radii}")
     return Superposition([Blurred(Ring(float(radius)), jitter) for radius in radii])
@@ -83,6 +112,13 @@ def checkerboard(cells: int = 4, *, side: Number = 1.0) -> Superposition:
     """Uniform on the squares (i, j), i + j even, of a board of cells x cells squares about the origin; closed form.
 
     Raises InputError for less than one cell, and a side that is not finite and > 0.
+
+    >>> import torch
+    >>> from diffuscope.exact import checkerboard
+    >>> x_t = torch.tensor([[0.0, 0.0], [2.0, 0.0]], dtype=torch.float64)
+    >>> density = checkerboard(3, side=2.0).log_prob(x_t, alpha=1.0, sigma=0.01).exp()
+    >>> [round(value, 6) for value in density.tolist()]  # one in 5 squares of area 4, or none
+    [0.05, 0.0]
     """
     if cells < 1:
         raise InputError(f"cells: expected at least 1, got {cells}")
@@ -116,7 +152,12 @@ _ENDS = {
 
 
 def known_range(name: str) -> tuple[float, float]:
-    """The stated range of values of the toy data set `name`: 8 jitters beyond the clean distribution's ends."""
+    """The stated range of values of the toy data set `name`: 8 jitters beyond the clean distribution's ends.
+
+    >>> from diffuscope.exact import known_range
+    >>> [round(end, 6) for end in known_range("two-moons")]  # -1 and 2, and 8 jitters of 0.05
+    [-1.4, 2.4]
+    """
     low, high, jittered = _ENDS[_checked(name)]
     margin = OUTSIDE * JITTER if jittered else 0.0
     return low - margin, high + margin
@@ -127,6 +168,12 @@ def known_distribution(name: str, data_range: tuple[Number, Number] | None = Non
 
     With `data_range` it is the distribution of `load_data(name).in_range(*data_range)`. Raises InputError for an
     unknown name, and unless the range is two finite numbers, the lower first.
+
+    >>> import torch
+    >>> from diffuscope.exact import known_distribution
+    >>> data = known_distribution("checkerboard", (0.0, 2.0))  # 8 squares of area 1/4
+    >>> round(data.log_prob(torch.full((1, 2), 0.25, dtype=torch.float64), alpha=1.0, sigma=0.01).exp().item(), 6)
+    0.5
     """
     distribution = _distribution(_checked(name))
     if data_range is None:

@@ -18,6 +18,8 @@ import torch
 from jaxtyping import Float, Int8
 from torch import Tensor
 
+from diffuscope.byte_examples import as_floats
+
 from ._screening import PointTable
 
 ROWS = 4096  # points in one product: what follows it is done while it lies in the cache
@@ -50,7 +52,7 @@ class GridPoints:
         transposed: list[list[Tensor]] = [[] for _ in range(n_planes)]
         for start in range(0, len(table), ROWS):
             rows = slice(start, min(start + ROWS, len(table)))
-            rest = table.points[rows].double().sub_(offset).div_(step)
+            rest = as_floats(table.points[rows]).to(torch.float64, copy=True).sub_(offset).div_(step)
             for j, plane in enumerate(planes):
                 digit = (rest * 256**j).round_().clamp_(-128, 127)
                 rest -= digit / 256**j

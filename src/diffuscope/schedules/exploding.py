@@ -38,7 +38,17 @@ class _VarianceExploding(Schedule):
 
 @dataclass(frozen=True)
 class VE(_VarianceExploding):
-    """Variance exploding in EDM's time (Karras et al. 2022): alpha = 1, sigma = t."""
+    """Variance exploding in EDM's time (Karras et al. 2022): alpha = 1, sigma = t.
+
+    Raises InputError unless 0 < sigma_min < sigma_max, both finite.
+
+    >>> from diffuscope.schedules import VE
+    >>> schedule = VE()
+    >>> float(schedule.alpha(3)), float(schedule.sigma(3)), float(schedule.g_squared(3))  # 1, t and 2 t
+    (1.0, 3.0, 6.0)
+    >>> round(float(schedule.time_of_noise_to_signal(3)), 6)
+    3.0
+    """
 
     sigma_min: float = 0.002
     sigma_max: float = 80.0
@@ -63,7 +73,17 @@ class VE(_VarianceExploding):
 
 @dataclass(frozen=True)
 class GeometricVE(_VarianceExploding):
-    """Variance exploding as in Song et al. 2021: alpha = 1, sigma = smin (smax/smin)^t on [0, 1]."""
+    """Variance exploding as in Song et al. 2021: alpha = 1, sigma = smin (smax/smin)^t on [0, 1].
+
+    Raises InputError unless 0 < sigma_min < sigma_max, both finite.
+
+    >>> from diffuscope.schedules import GeometricVE
+    >>> schedule = GeometricVE(0.5, 8.0)
+    >>> round(float(schedule.sigma(0.75)), 6), round(float(schedule.g_squared(0.75)), 6)  # 0.5 16^t, 2 log(16) sigma^2
+    (4.0, 88.722839)
+    >>> round(float(schedule.time_of_noise_to_signal(4)), 6)
+    0.75
+    """
 
     sigma_min: float = 0.01
     sigma_max: float = 50.0
@@ -86,7 +106,15 @@ class GeometricVE(_VarianceExploding):
 class Karras(_VarianceExploding):
     """EDM's noise levels as a schedule on [0, 1]: alpha = 1, sigma = (a + t (b - a))^rho.
 
-    a = smin^(1/rho), b = smax^(1/rho); uniform times are EDM's sampling steps (eq. 5).
+    a = smin^(1/rho), b = smax^(1/rho); uniform times are EDM's sampling steps (Karras et al. 2022, eq. 5).
+    Raises InputError unless 0 < sigma_min < sigma_max and rho > 0, all finite.
+
+    >>> from diffuscope.schedules import Karras
+    >>> schedule = Karras(8.0, 125.0, rho=3.0)  # sigma = (2 + 3 t)^3
+    >>> round(float(schedule.sigma(0.5)), 6), round(float(schedule.sigma_dot(0.5)), 6)  # 3.5^3, 3 * 3 * 3.5^2
+    (42.875, 110.25)
+    >>> round(float(schedule.time_of_noise_to_signal(42.875)), 6)
+    0.5
     """
 
     sigma_min: float = 0.002

@@ -9,7 +9,17 @@ from .schedule import Time, Times, UnitTime, as_time
 
 @dataclass(frozen=True)
 class RectifiedFlow(UnitTime):
-    """Flow matching on straight lines (Liu et al. 2022): alpha = 1 - t, sigma = t, with t from data to noise."""
+    """Flow matching on straight lines (Liu et al. 2022): alpha = 1 - t, sigma = t, with t from data to noise.
+
+    Raises InputError unless 0 <= epsilon < 1.
+
+    >>> from diffuscope.schedules import RectifiedFlow
+    >>> flow = RectifiedFlow()
+    >>> float(flow.alpha(0.25)), float(flow.sigma(0.25))
+    (0.75, 0.25)
+    >>> round(float(flow.g_squared(0.25)), 6), round(float(flow.time_of_noise_to_signal(1 / 3)), 6)  # 2 t / (1 - t), t
+    (0.666667, 0.25)
+    """
 
     epsilon: float = 1e-3
 

@@ -48,7 +48,14 @@ class VP(UnitTime, _VariancePreserving):
     """Variance preserving with linear beta (Song et al. 2021): log alpha = -(b0 t + (b1-b0) t^2/2)/2.
 
     VP(2, 2) is the Ornstein-Uhlenbeck process dX = -X dt + sqrt(2) dB: alpha = e^-t. Raises InputError unless
-    0 < beta_min <= beta_max, both finite.
+    0 < beta_min <= beta_max, both finite, and 0 <= epsilon < 1.
+
+    >>> from diffuscope.schedules import VP
+    >>> schedule = VP(0.5, 2.5)  # beta = 0.5 + 2 t
+    >>> round(float(schedule.alpha(0.5).log()), 6), round(float(schedule.g_squared(0.5)), 6)  # -(0.25 + 0.25) / 2, beta
+    (-0.25, 1.5)
+    >>> round(float(schedule.time_of_lambda(schedule.lam(0.3))), 6)
+    0.3
     """
 
     beta_min: float = 0.1
@@ -56,6 +63,7 @@ class VP(UnitTime, _VariancePreserving):
     epsilon: float = 1e-3
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.beta_min <= self.beta_max < math.inf:
             given = f"{self.beta_min}, {self.beta_max}"
             raise InputError(f"beta_min, beta_max: expected 0 < minimum <= maximum, both finite, got {given}")
@@ -79,6 +87,13 @@ class DiscreteVP(_VariancePreserving):
     After k steps alpha^2 = prod_{i<=k} (1 - beta_i): the chain is an Ornstein-Uhlenbeck process observed
     each time int beta has grown by -log(1 - beta_k), so log(alpha^2) is exactly linear between steps.
     Step k of the chain is time t = k; t = 0 is clean data. Raises InputError unless every 0 < beta < 1.
+
+    >>> from diffuscope.schedules import DiscreteVP
+    >>> chain = DiscreteVP((0.2, 0.5))
+    >>> [round(float(chain.alpha(k)) ** 2, 6) for k in (0, 1, 1.5, 2)]  # 0.8 sqrt(0.5) halfway through the second step
+    [1.0, 0.8, 0.565685, 0.4]
+    >>> round(float(chain.g_squared(1.3)), 6), round(float(chain.time_of_lambda(chain.lam(1.3))), 6)  # -log 0.5, t
+    (0.693147, 1.3)
     """
 
     betas: tuple[float, ...]
@@ -129,6 +144,13 @@ class ZeroTerminalVP(DiscreteVP):
 
     log(alpha^2) would fall to -infinity within that step; instead alpha falls linearly from its value after T - 1 steps
     to alpha(T) = 0, so that its derivative is finite. Raises InputError unless every other 0 < beta < 1.
+
+    >>> from diffuscope.schedules import ZeroTerminalVP
+    >>> chain = ZeroTerminalVP((0.2, 0.5, 1.0))
+    >>> round(float(chain.alpha(2)) ** 2, 6), round(float(chain.alpha(2.25) / chain.alpha(2)), 6), float(chain.alpha(3))
+    (0.4, 0.75, 0.0)
+    >>> [round(float(chain.time_of_lambda(chain.lam(t))), 6) for t in (1.3, 2.25)]
+    [1.3, 2.25]
     """
 
     def __post_init__(self) -> None:
@@ -161,11 +183,26 @@ class Cosine(UnitTime):
     r"""Nichol & Dhariwal 2021: alpha = cos(a)/cos(b), a = (t+s)/(1+s) pi/2, b = s/(1+s) pi/2, on [0, 1].
 
     Written with :math:`\cos a = \sin(\frac{\pi}{2}\frac{1-t}{1+s})` so that alpha(1) = 0 exactly, and
-    :math:`\sigma^2 = \sin(a-b)\sin(a+b)/\cos^2 b` without cancellation near t = 0.
+    :math:`\sigma^2 = \sin(a-b)\sin(a+b)/\cos^2 b` without cancellation near t = 0. Raises InputError unless s is finite
+    and >= 0, and 0 <= epsilon < 1.
+
+    >>> from diffuscope.schedules import Cosine
+    >>> schedule = Cosine(s=0.25)  # at t = 1/4, a = pi/5 and b = pi/10
+    >>> round(float(schedule.alpha(0.25)), 6), round(float(schedule.sigma(0.25)), 6)  # cos(a)/cos(b), sqrt(1 - alpha^2)
+    (0.850651, 0.525731)
+    >>> round(float(schedule.f(0.25)), 5), float(schedule.alpha(1))  # -tan(a) pi / (2 + 2 s), 0
+    (-0.913, 0.0)
+    >>> round(float(schedule.time_of_lambda(schedule.lam(0.3))), 6)
+    0.3
     """
 
     s: float = 0.008
     epsilon: float = 1e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.s < math.inf:
+            raise InputError(f"s: expected a finite number >= 0, got {self.s}")
 
     @property
     def _rate(self) -> float:
@@ -199,7 +236,16 @@ class Sigmoid(UnitTime, _VariancePreserving):
     r"""Chen 2023, with alpha^2 *decreasing*: alpha^2 = (S(end) - S(start + t(end-start))) / (S(end) - S(start)).
 
     S(u) = 1/(1 + exp(-u/tau)), t on [0, 1]; alpha(1) = 0. Some papers print the opposite sign. Raises InputError
-    unless start < end and tau > 0, all finite.
+    unless start < end and tau > 0, all finite, and 0 <= epsilon < 1.
+
+    >>> import math
+    >>> from diffuscope.schedules import Sigmoid
+    >>> schedule = Sigmoid(-2 * math.log(2), 4 * math.log(2), tau=2.0)  # S = 1/3, 2 - sqrt(2), 4/5 at t = 0, 1/2, 1
+    >>> alpha, sigma = schedule.alpha(0.5), schedule.sigma(0.5)
+    >>> round(float(alpha) ** 2, 6), round(float(alpha**2 + sigma**2), 6)  # (sqrt(2) - 6/5) / (4/5 - 1/3)
+    (0.459029, 1.0)
+    >>> round(float(schedule.time_of_lambda(schedule.lam(0.3))), 6)
+    0.3
     """
 
     start: float = -3.0
@@ -208,6 +254,7 @@ class Sigmoid(UnitTime, _VariancePreserving):
     epsilon: float = 1e-3
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not (-math.inf < self.start < self.end < math.inf and 0 < self.tau < math.inf):
             given = f"{self.start}, {self.end}, {self.tau}"
             raise InputError(f"start, end, tau: expected finite start < end and tau > 0, got {given}")

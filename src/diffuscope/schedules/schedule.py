@@ -25,12 +25,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.errors import InputError
+
 Time = Float[Tensor, "*times"] | float | int
 Times = Float[Tensor, "*times"]
 
 
 def as_time(t: Time) -> Times:
-    """`t` as a float64 tensor on its own device."""
+    """`t` as a float64 tensor on its own device.
+
+    >>> from diffuscope.schedules import as_time
+    >>> as_time(3), as_time(0.1).item() == 0.1  # not rounded to float32
+    (tensor(3., dtype=torch.float64), True)
+    """
     return torch.as_tensor(t, dtype=torch.float64)
 
 
@@ -39,6 +46,12 @@ class Schedule(ABC):
     """A choice of (alpha, sigma); a subclass defines the two, their derivatives and the inverse of lambda.
 
     `t_min` and `t_max` bound the times in use: sampling starts at `t_max` and stops at `t_min`, where sigma > 0.
+
+    >>> import math
+    >>> from diffuscope.schedules import VP, RectifiedFlow
+    >>> ratio = VP(2.0, 2.0).noise_to_signal(math.log(10) / 2)  # sqrt(e^2t - 1)
+    >>> round(float(ratio), 6), round(float(RectifiedFlow().time_of_noise_to_signal(ratio)), 6)  # there t = r / (1 + r)
+    (3.0, 0.75)
     """
 
     @property
@@ -92,9 +105,13 @@ class Schedule(ABC):
 
 
 class UnitTime(Schedule):
-    """A schedule on [0, 1]; sampling stops at its field `epsilon`."""
+    """A schedule on [0, 1]; sampling stops at its field `epsilon`. Raises InputError unless 0 <= epsilon < 1."""
 
     epsilon: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.epsilon < 1:
+            raise InputError(f"epsilon: expected 0 <= epsilon < 1, the time where sampling stops, got {self.epsilon}")
 
     @property
     def t_min(self) -> float:
