@@ -6,8 +6,10 @@ The pages of `report` and `samples` are photographed in Chromium (`pip install p
 
 import io
 import math
+import shutil
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +41,7 @@ def report() -> bytes:
     """The top of the page that `make demo` writes."""
     if not Path("out/demo/report.html").exists():
         main(["audit", "--out", "out/demo"])
-    return photographed("out/demo/report.html", 1120, "#verdicts", 660)
+    return photographed("out/demo/report.html", 900, "body", 640)
 
 
 def samples() -> bytes:
@@ -56,7 +58,7 @@ def samples() -> bytes:
         names = ("--data", "train"), ("--heldout", "heldout"), ("--samples", "generated")
         files = [word for option, name in names for word in (option, str(folder / f"{name}.npy"))]
         main(["audit", *files, "--data-range", "0", "16", "--out", str(folder / "samples")])
-    return photographed(folder / "samples/report.html", 720, "#verdicts", 400)
+    return photographed(folder / "samples/report.html", 480, "figure:has-text('most suspicious samples')", 202)
 
 
 def certificate() -> bytes:
@@ -64,7 +66,7 @@ def certificate() -> bytes:
 
     def mistaken(denoiser, x, times, generator):
         alpha, sigma = denoiser.schedule.alpha, denoiser.schedule.sigma
-        for t, s in zip(times[:-1], times[1:], strict=True):
+        for t, s in pairwise(times):
             first = denoiser(x, t)
             ahead = alpha(s) * first + sigma(s) / sigma(t) * (x - alpha(t) * first)
             mean = (first + denoiser(ahead, t)) / 2  # should be denoiser(ahead, s)
@@ -94,7 +96,11 @@ def jump() -> bytes:
     fine = karras_times(schedule, schedule.t_max, schedule.t_min, 60)
     jumped = teleport(gaussian, schedule, start, few[0], late[0])
     rows = {}
-    for name, sampler, x, times in (("", DDIM(), start, few), ("jump, ", DDIM(), jumped, late), ("", Heun(), start, fine)):
+    for name, sampler, x, times in (
+        ("", DDIM(), start, few),
+        ("jump, ", DDIM(), jumped, late),
+        ("", Heun(), start, fine),
+    ):
         counted = CountingDenoiser(model)
         exact = sample(sampler, counted, x, times)
         rows[f"{name}{counted.calls} calls"] = exact
@@ -175,14 +181,17 @@ def panels(*shown: Panel, height: float) -> bytes:
 
 
 def photographed(page: str | Path, width: int, part: str, height: int) -> bytes:
-    """The upper `height` pixels of an element of a page, in a window of this width."""
+    """The upper `height` pixels of a part of a page, named by its selector, in a window of this width."""
     from playwright.sync_api import sync_playwright
 
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        window = browser.new_page(viewport={"width": width, "height": height}, color_scheme="light")
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        window = browser.new_page(viewport={"width": width, "height": 844}, color_scheme="light")
         window.goto(Path(page).absolute().as_uri())
-        content = window.screenshot()
+        box = window.locator(part).first.bounding_box()
+        assert box is not None
+        content = window.screenshot(full_page=True, clip=box | {"height": height})
         browser.close()
     return content
 
