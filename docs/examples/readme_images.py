@@ -64,7 +64,7 @@ def samples() -> bytes:
 def certificate() -> bytes:
     """Heun's method, and the same with a mistake that no picture of samples shows: the time of its second stage."""
 
-    def mistaken(denoiser, x, times, generator):
+    def mistaken(denoiser, x, times, generator):  # noqa: ARG001
         alpha, sigma = denoiser.schedule.alpha, denoiser.schedule.sigma
         for t, s in pairwise(times):
             first = denoiser(x, t)
