@@ -169,7 +169,7 @@ def test_a_line_has_no_control_characters_and_an_end():
             ["sample", "--model", "m", "--sampler", "huen"],
             "--sampler: expected one of euler, heun, .*, got 'huen'; did you mean heun?",
         ),
-        (["audit", "--kind", "it's"], '--kind: expected one of auto, vectors, .*, table, got "it\'s"$'),
+        (["audit", "--kind", "it's"], "--kind: expected one of auto, vectors, .*, table, got 'it's'$"),
         (
             ["audit", "--fail-on", "copy"],
             "--fail-on: expected one of broken, copies, .*, got 'copy'; did you mean copies",
