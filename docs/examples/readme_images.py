@@ -64,18 +64,20 @@ def samples() -> bytes:
 def certificate() -> bytes:
     """Heun's method, and the same with a mistake that no picture of samples shows: the time of its second stage."""
 
-    def mistaken(denoiser, x, times, generator):  # noqa: ARG001
-        alpha, sigma = denoiser.schedule.alpha, denoiser.schedule.sigma
-        for t, s in pairwise(times):
-            first = denoiser(x, t)
-            ahead = alpha(s) * first + sigma(s) / sigma(t) * (x - alpha(t) * first)
-            mean = (first + denoiser(ahead, t)) / 2  # should be denoiser(ahead, s)
-            x = alpha(s) * mean + sigma(s) / sigma(t) * (x - alpha(t) * mean)
-        return x
+    class Mistaken:
+        order, stochastic, nfe_per_step = 2, False, 2
 
-    mistaken.order, mistaken.stochastic, mistaken.nfe_per_step = 2, False, 2
+        def __call__(self, denoiser, x, times, generator):  # noqa: ARG002
+            alpha, sigma = denoiser.schedule.alpha, denoiser.schedule.sigma
+            for t, s in pairwise(times):
+                first = denoiser(x, t)
+                ahead = alpha(s) * first + sigma(s) / sigma(t) * (x - alpha(t) * first)
+                mean = (first + denoiser(ahead, t)) / 2  # should be denoiser(ahead, s)
+                x = alpha(s) * mean + sigma(s) / sigma(t) * (x - alpha(t) * mean)
+            return x
+
     curves = []
-    for name, target in (("Heun", Heun()), ("one wrong time", mistaken)):
+    for name, target in (("Heun", Heun()), ("one wrong time", Mistaken())):
         found = certify(target)
         rows = next(iter(found.errors.values()))
         nfe, error = [row[1] for row in rows], [row[2] for row in rows]
@@ -191,7 +193,7 @@ def photographed(page: str | Path, width: int, part: str, height: int) -> bytes:
         window.goto(Path(page).absolute().as_uri())
         box = window.locator(part).first.bounding_box()
         assert box is not None
-        content = window.screenshot(full_page=True, clip=box | {"height": height})
+        content = window.screenshot(full_page=True, clip={**box, "height": height})
         browser.close()
     return content
 
