@@ -29,7 +29,6 @@ SENTENCES = (
     (r"Missing value for argument '(\S+)'\. Expected 1 values?\.", r"\1: expected a value after it, got none"),
     (r"Missing value for argument '(\S+)'\. Expected (\d+) values?\.", r"\1: expected \2 after it, got fewer"),
     (r"Missing value for argument '(\S+)'\..*", r"\1: expected a value after it, got none"),
-    (r"invalid choice (.+) for argument '(\S+)'\. Expected one of (.+?) ?\.", r"\2: expected one of \3, got \1"),
     (
         r"Error parsing (\S+): no type matching (?:\{None\}\|)?\{?(.+?)\}? could be instantiated from \[(.*?)\]\..*",
         r"\1: expected \2, got \3",
@@ -40,6 +39,7 @@ SENTENCES = (
     (r"Unrecognized options:", r"'': not expected here"),
     (r"Expected one of \{(.*)\}\.", r"expected one of \1"),
 )
+CHOICE = r"invalid choice (.+) for argument '(\S+)'\. Expected one of \((.+?),?\) ?\."
 KINDS = {"expected FLOAT FLOAT,": "expected two finite numbers,", "expected FLOAT,": "expected a finite number,",
          "expected INT,": "expected a whole number,",
          "expected STR,": "expected a text,", "expected 1 after": "expected a value after"}  # fmt: skip
@@ -137,17 +137,15 @@ def _first_sentence(printed: str) -> str:
     rows = [row.strip(" │") for row in plain.splitlines()[1 if plain.startswith("╭") else 2 :]]
     sentence = itertools.takewhile(lambda row: not row or row.strip("-─╰╯"), rows)
     text = " ".join(" ".join(sentence).split())
+    if found := re.fullmatch(CHOICE, text):
+        # None is what an option has that is not typed
+        word, known = found[1].strip("'\""), [name for name in re.findall("'(.*?)'", found[3]) if name != "None"]
+        one_of = "one of " if len(known) > 1 else ""
+        return f"{found[2]}: expected {one_of}{', '.join(known)}, got {found[1]}{_meant(word, known)}"
     for theirs, ours in SENTENCES:
         if found := re.fullmatch(theirs, text):
-            ours = re.sub("|".join(KINDS), lambda kind: KINDS[kind[0]], found.expand(ours))
-            return re.sub(r"expected one of \((.+?)\)(?=, got)", _choices, ours)
+            return re.sub("|".join(KINDS), lambda kind: KINDS[kind[0]], found.expand(ours))
     return text or "the arguments cannot be read"
-
-
-def _choices(listed: re.Match[str]) -> str:
-    """The words to choose from as they are typed; None is what an option has that is not typed."""
-    words = [word for word in re.findall(r"'([^']*)'", listed[1]) if word != "None"]
-    return f"expected {'one of ' if len(words) > 1 else ''}{', '.join(words)}"
 
 
 def _registry() -> ConstructorRegistry:
