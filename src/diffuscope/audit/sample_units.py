@@ -94,7 +94,7 @@ def units_table(sets: Mapping[str, Float[Tensor, "_ *event"]]) -> Table:
         found = _numbers(x)
         for k, numbers in enumerate(found):
             rows.append([f"{name}, channel {k}" if len(found) > 1 else name, *numbers])
-    return Table("Units of data, model and samples", ["", "mean", "deviation", "lowest", "highest"], rows)
+    return Table("Units of data, model and samples", ["", "mean", "standard deviation", "lowest", "highest"], rows)
 
 
 def _numbers(x: Float[Tensor, "_ *event"]) -> list[list[float]]:

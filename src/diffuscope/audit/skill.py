@@ -133,7 +133,7 @@ def error_chart(result: Skill) -> Chart:
     marks = (
         line(x, result.error.tolist(), "this model", low=result.low.tolist(), high=result.high.tolist()),
         line(x, result.gaussian.tolist(), "Gaussian", style="dashed"),
-        line(x, result.isotropic.tolist(), "mean and deviation only", style="dotted"),
+        line(x, result.isotropic.tolist(), "mean and standard deviation only", style="dotted"),
         Rule(1.0),
     )
     return Chart(
