@@ -427,16 +427,13 @@ def test_a_variation_of_size_zero_is_the_sample_itself():
     assert torch.equal(finish(denoiser, DDIM(), run.states[0], times), run.samples)
 
 
-def test_the_example_of_the_page_on_audits_runs():
-    page = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
+def test_the_example_of_the_page_on_reports_runs():
+    page = (Path(__file__).parents[2] / "docs" / "reading_a_report.md").read_text(encoding="utf-8")
     (example,) = [text for text in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "theory.geometry" in text]
-    data = gaussian().truncate(0)
-
-    class Model(ExactDenoiser):
-        event_shape = (6,)
-
-    names = {"torch": torch, "denoiser": Model(data, VP()), "scale": data.tail_variance**0.5}
-    exec(compile(example, "docs/audit.md", "exec"), names)
+    names: dict[str, object] = {}
+    exec(compile(example, "docs/reading_a_report.md", "exec"), names)
     run = names["run"]
     assert isinstance(run, Trajectories)
     assert len(run.samples) == 64
+    # the example's scale is the standard deviation of a coordinate of its data
+    assert float(names["data"].trace / 6) ** 0.5 == pytest.approx(1.14, abs=0.005)  # type: ignore[attr-defined]

@@ -86,8 +86,8 @@ class Recommended:
         """The times, in words and as they are made in Python."""
         call = f"model_times(denoiser, {self.steps}, high={self.high:.6g}, low={self.low:.6g})"
         return (
-            f"{self.steps} steps, equal in (σ/α)^(1/{RHO:g}), from σ/α = {self.high:.4g} to {self.low:.4g}, and a last "
-            f"denoise: {call}"
+            f"{self.steps} steps, equal in (σ/α)^(1/{RHO:g}), from σ/α = {self.high:.4g} to {self.low:.4g}, and a "
+            f"final denoiser call: {call}"
         )
 
 
