@@ -28,6 +28,16 @@ class StochasticDDIM:
     A step to sigma(s) = 0 draws no noise. Raises InputError for eta outside [0, 1].
 
     Source: Song, Meng & Ermon 2021, https://arxiv.org/abs/2010.02502 (eq. 12 and 16; their alpha is our alpha^2).
+
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import StochasticDDIM, sample
+    >>> point, times = ExactDenoiser(Gaussian.isotropic(torch.tensor([1.0]), 0.0), VE()), torch.tensor([5.0, 3.0])
+    >>> draw, again = (torch.Generator().manual_seed(0) for _ in range(2))
+    >>> x_s = sample(StochasticDDIM(0.75), point, torch.tensor([[26.0]]), times, noise=draw)
+    >>> xi = torch.randn(1, 1, generator=again)
+    >>> round(float((x_s - 13) / xi), 4)  # e^-h = 3/5: x_s = 1 + 3 * 0.8 * 5 + 0.75 * 3 * 0.8 xi
+    1.8
     """
 
     eta: float = 1.0

@@ -44,13 +44,29 @@ def _memory(t: Instant, s: Instant) -> float:
 
 
 def posterior_variance(x_t: Batch, t: Instant, s: Instant) -> Variance:  # noqa: ARG001
-    """sigma_s^2 (1 - e^{-2h}): the variance of q(x_s | x_t, x_0), DDPM's beta-tilde."""
+    """sigma_s^2 (1 - e^{-2h}): the variance of q(x_s | x_t, x_0), DDPM's beta-tilde.
+
+    >>> import torch
+    >>> from diffuscope import VE
+    >>> from diffuscope.samplers import instant, posterior_variance
+    >>> variance = posterior_variance(torch.zeros(1, 1), instant(VE(), 5.0), instant(VE(), 3.0))
+    >>> round(variance, 9)  # 3^2 (1 - (3/5)^2)
+    5.76
+    """
     memory = _memory(t, s)
     return s.sigma**2 * (1 - memory) * (1 + memory)
 
 
 def upper_variance(x_t: Batch, t: Instant, s: Instant) -> Variance:
-    """v* of data N(m, I), with Cov(x_0 | x_t) = sigma_t^2 / (alpha_t^2 + sigma_t^2); DDPM's beta in a VP schedule."""
+    """v* of data N(m, I), with Cov(x_0 | x_t) = sigma_t^2 / (alpha_t^2 + sigma_t^2); DDPM's beta in a VP schedule.
+
+    >>> import torch
+    >>> from diffuscope import VE
+    >>> from diffuscope.samplers import instant, upper_variance
+    >>> variance = upper_variance(torch.zeros(1, 1), instant(VE(), 5.0), instant(VE(), 3.0))
+    >>> round(13 * variance, 9)  # of N(0, 1): x_0 has the variance 25/26 given x_t, and 5.76 + 0.64^2 * 25/26 = 80/13
+    80.0
+    """
     return _with_uncertainty(x_t, t, s, t.sigma**2 / (t.alpha**2 + t.sigma**2))
 
 
@@ -63,6 +79,14 @@ class OptimalVariance:
 
     Source: Bao, Li, Zhu & Zhang 2022, *Analytic-DPM*, https://arxiv.org/abs/2201.06503 (theorem 1; they average over
     x_t).
+
+    >>> import torch
+    >>> from diffuscope import VE, Gaussian
+    >>> from diffuscope.samplers import OptimalVariance, instant
+    >>> variance = OptimalVariance(Gaussian.isotropic(torch.zeros(1), 3.0))
+    >>> found = variance(torch.ones(1, 1), instant(VE(), 5.0), instant(VE(), 3.0))
+    >>> round(7 * float(found), 6)  # Var(x_0 | x_t) = 3 * 25 / 28, and 5.76 + 0.64^2 * 75/28 = 48/7
+    48.0
     """
 
     distribution: Distribution
@@ -92,6 +116,15 @@ class DDPM:
 
     Source: Ho, Jain & Abbeel 2020, https://arxiv.org/abs/2006.11239 (eq. 6-7 and section 3.2); as the solution of the
     reverse SDE with the denoiser frozen, in any schedule: Cao et al. 2025, https://arxiv.org/abs/2501.17054.
+
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import DDPM, sample
+    >>> point, times = ExactDenoiser(Gaussian.isotropic(torch.tensor([1.0]), 0.0), VE()), torch.tensor([5.0, 3.0])
+    >>> draw, again = (torch.Generator().manual_seed(0) for _ in range(2))
+    >>> x_s, xi = sample(DDPM(), point, torch.tensor([[26.0]]), times, noise=draw), torch.randn(1, 1, generator=again)
+    >>> round(float((x_s - 10) / xi), 4)  # e^-h = 3/5: x_s = 1 + 0.36 * 25 + 3 * 0.8 xi
+    2.4
     """
 
     variance: ReverseVariance = posterior_variance

@@ -39,6 +39,16 @@ class MixtureTransition:
     1e-16 (alpha |y| / sigma)^2. A step to sigma(s) = 0 ends on a data point, alpha_s y_i, not on alpha_s D.
 
     Source: Cao et al. 2025, https://arxiv.org/abs/2501.17054 (finite data); Bayes' rule.
+
+    >>> import torch
+    >>> from diffuscope import VE, Empirical, ExactDenoiser
+    >>> from diffuscope.samplers import MixtureTransition, sample
+    >>> data, times = Empirical(torch.tensor([[1.0], [999.0]])), torch.tensor([5.0, 3.0])
+    >>> draw, again = (torch.Generator().manual_seed(0) for _ in range(2))
+    >>> x_s = sample(MixtureTransition(data), ExactDenoiser(data, VE()), torch.tensor([[26.0]]), times, noise=draw)
+    >>> u, xi = torch.rand(1, dtype=torch.float64, generator=again), torch.randn(1, 1, generator=again)
+    >>> round(float((x_s - 10) / xi), 4)  # of the near point: e^-h = 3/5, x_s = 1 + 0.36 * 25 + 3 * 0.8 xi
+    2.4
     """
 
     data: Empirical

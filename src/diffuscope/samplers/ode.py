@@ -41,6 +41,13 @@ class Euler:
     Order 1, one evaluation per step.
 
     Source: the probability-flow ODE of Song et al. 2021, https://arxiv.org/abs/2011.13456.
+
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import Euler, sample
+    >>> normal = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 1.0), VE())  # dx/dt = t x / (1 + t^2)
+    >>> round(float(sample(Euler(), normal, torch.tensor([[5.0]]), torch.tensor([2.0, 1.0]))), 5)  # 5 - 2 * 5 / 5
+    3.0
     """
 
     order = 1
@@ -67,6 +74,14 @@ class Heun:
     Order 2, two evaluations per step, one for a step that reaches sigma(s) = 0: 2N - 1 for N steps to clean data.
 
     Source: Karras, Aittala, Aila & Laine 2022, https://arxiv.org/abs/2206.00364 (algorithm 1, in any schedule's time).
+
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian, Heun
+    >>> from diffuscope.samplers import sample
+    >>> normal = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 1.0), VE())  # dx/dt = t x / (1 + t^2)
+    >>> x_s = sample(Heun(), normal, torch.tensor([[5.0]]), torch.tensor([2.0, 1.0]))
+    >>> round(float(x_s), 5)  # v = 2, Euler's step ends at 3, where v = 3/2: 5 - (2 + 3/2) / 2
+    3.25
     """
 
     order = 2
@@ -97,6 +112,15 @@ class RungeKutta4:
     Order 4, four evaluations per step, one for a step that reaches sigma(s) = 0.
 
     Source: Kutta 1901; Hairer, Norsett & Wanner, *Solving Ordinary Differential Equations I*, II.1.
+
+    >>> import math, torch
+    >>> from diffuscope import ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import RungeKutta4, sample
+    >>> from diffuscope.schedules import GeometricVE
+    >>> point = ExactDenoiser(Gaussian.isotropic(torch.tensor([2.0]), 0.0), GeometricVE(1.0, math.e))  # dx/dt = x - 2
+    >>> x_s = sample(RungeKutta4(), point, torch.tensor([[10.0]]), torch.tensor([1.0, 0.0]))
+    >>> round(float(x_s), 5)  # 2 + 8 (1 - 1 + 1/2 - 1/6 + 1/24)
+    5.0
     """
 
     order = 4

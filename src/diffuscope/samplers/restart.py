@@ -38,6 +38,16 @@ class Restart:
 
     Source: Xu, Deng, Cheng, Tian, Liu & Jaakkola 2023, https://arxiv.org/abs/2306.14878 (their t_min, t_max, K are
     low, high, repeats).
+
+    >>> import torch
+    >>> from diffuscope import DDIM, VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import Restart, sample
+    >>> point, times = ExactDenoiser(Gaussian.isotropic(torch.tensor([1.0]), 0.0), VE()), torch.tensor([6.0, 3.0])
+    >>> draw, again = (torch.Generator().manual_seed(0) for _ in range(2))
+    >>> x_s = sample(Restart(DDIM(), low=3.0, high=5.0), point, torch.tensor([[11.0]]), times, noise=draw)
+    >>> xi = torch.randn(1, 1, generator=again)
+    >>> round(float((x_s - 4) / xi), 4)  # from 11 to 6, raised by (25 - 9)^(1/2) xi, and 1 + 3/5 (5 + 4 xi)
+    2.4
     """
 
     sampler: Sampler
