@@ -71,7 +71,7 @@ class EulerMaruyama(ReverseFamily):
     >>> draw, again = (torch.Generator().manual_seed(0) for _ in range(2))
     >>> x_s = sample(EulerMaruyama(eta=0.5), point, torch.tensor([[10.0]]), times, noise=draw)
     >>> xi = torch.randn(1, 1, generator=again)
-    >>> round(float(x_s / xi), 4)  # 10 - 4 b + 2 G xi, where b = (1 + eta^2) (x - 1) / t = 5/2, G = eta (2 t)^(1/2) = 3/2
+    >>> round(float(x_s / xi), 4)  # 10 - 4 b + 2 G xi: b = (1 + eta^2) (x - 1) / t = 5/2, G = eta (2 t)^(1/2) = 3/2
     3.0
     """
 
