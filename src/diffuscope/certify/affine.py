@@ -134,8 +134,8 @@ def weak_error(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " t
     >>> import torch
     >>> from diffuscope import DDIM, VE, ExactDenoiser, Gaussian
     >>> from diffuscope.certify import sampler_target, weak_error
-    >>> model, times = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 3.0), VE()), torch.tensor([6.0, 1.0]).double()
-    >>> found = weak_error(sampler_target(DDIM()), model, times)  # x_s = (3 + 6) / (3 + 36) x_t, of variance 81/39
+    >>> model, times = ExactDenoiser(Gaussian.isotropic(torch.ones(1), 3.0), VE()), torch.tensor([6.0, 1.0]).double()
+    >>> found = weak_error(sampler_target(DDIM()), model, times)  # x_s - 1 = (3 + 6) / (3 + 36) (x_t - 1)
     >>> round(found.largest, 6) == round((4 - 81 / 39) / 4, 6)
     True
     """

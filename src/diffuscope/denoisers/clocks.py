@@ -82,9 +82,9 @@ class StepIndex:
     Every step has a label; `nearest` returns trained steps only, those from `first_trained` on.
 
     >>> from diffuscope.denoisers import StepIndex
-    >>> clock = StepIndex(steps=10, first_trained=3)
+    >>> clock = StepIndex(steps=10, first_trained=3, first_index=1)
     >>> int(clock.label(7.0)), float(clock.nearest(6.8)), float(clock.nearest(0.4)), float(clock.nearest(12.0))
-    (6, 7.0, 3.0, 10.0)
+    (7, 7.0, 3.0, 10.0)
     """
 
     steps: int

@@ -68,13 +68,14 @@ class Preconditioned(nn.Module):
 
     Raises InputError unless `sigma_data` > 0.
 
-    >>> import torch
-    >>> from diffuscope import VE
+    >>> import math, torch
+    >>> from diffuscope import RectifiedFlow
     >>> from diffuscope.denoisers import Preconditioned
-    >>> network = lambda x, label: torch.ones_like(x)
-    >>> model = Preconditioned(network, VE(), 3.0, event_shape=(1,), data_range=(-9.0, 9.0), data_mean=1.0)
-    >>> round(float(model(torch.tensor([[26.0]]), 4.0)), 5)  # m + 0.36 * 25 + 2.4 F
-    12.4
+    >>> network = lambda x, label: x + label[:, None]
+    >>> model = Preconditioned(network, RectifiedFlow(), 4.0, event_shape=(1,), data_range=(-9.0, 9.0), data_mean=2.0)
+    >>> denoised = model(torch.tensor([[5.5]]), 0.75)  # u = 5.5 - 0.25 * 2 = 5, c_noise = log(3) / 4
+    >>> round(float(denoised) - 2.4 * math.log(3) / 4, 5)  # 2 + 2.56 * 5 + 2.4 * 0.8 * 5
+    24.4
     """
 
     def __init__(

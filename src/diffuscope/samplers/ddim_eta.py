@@ -30,14 +30,15 @@ class StochasticDDIM:
     Source: Song, Meng & Ermon 2021, https://arxiv.org/abs/2010.02502 (eq. 12 and 16; their alpha is our alpha^2).
 
     >>> import torch
-    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope import ExactDenoiser, Gaussian, RectifiedFlow
     >>> from diffuscope.samplers import StochasticDDIM, sample
-    >>> point, times = ExactDenoiser(Gaussian.isotropic(torch.tensor([1.0]), 0.0), VE()), torch.tensor([5.0, 3.0])
+    >>> point = ExactDenoiser(Gaussian.isotropic(torch.tensor([3.0]), 0.0), RectifiedFlow())
+    >>> x_t, times = torch.tensor([[4.6]]), torch.tensor([0.8, 0.5])  # eps = (4.6 - 0.2 * 3) / 0.8 = 5, e^-h = 1/4
     >>> draw, again = (torch.Generator().manual_seed(0) for _ in range(2))
-    >>> x_s = sample(StochasticDDIM(0.75), point, torch.tensor([[26.0]]), times, noise=draw)
-    >>> xi = torch.randn(1, 1, generator=again)
-    >>> round(float((x_s - 13) / xi), 4)  # e^-h = 3/5: x_s = 1 + 3 * 0.8 * 5 + 0.75 * 3 * 0.8 xi
-    1.8
+    >>> x_s, xi = sample(StochasticDDIM(0.5), point, x_t, times, noise=draw), torch.randn(1, 1, generator=again)
+    >>> mean = 3 / 2 + 1 / 2 * 7 / 8 * 5  # 1 - eta^2 (1 - 1/16) = 49/64
+    >>> round(float((x_s - mean) / xi) ** 2, 5)  # 1/4 * 15/64
+    0.05859
     """
 
     eta: float = 1.0

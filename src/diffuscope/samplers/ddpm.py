@@ -47,11 +47,11 @@ def posterior_variance(x_t: Batch, t: Instant, s: Instant) -> Variance:  # noqa:
     """sigma_s^2 (1 - e^{-2h}): the variance of q(x_s | x_t, x_0), DDPM's beta-tilde.
 
     >>> import torch
-    >>> from diffuscope import VE
+    >>> from diffuscope import RectifiedFlow
     >>> from diffuscope.samplers import instant, posterior_variance
-    >>> variance = posterior_variance(torch.zeros(1, 1), instant(VE(), 5.0), instant(VE(), 3.0))
-    >>> round(variance, 9)  # 3^2 (1 - (3/5)^2)
-    5.76
+    >>> t, s = instant(RectifiedFlow(), 0.8), instant(RectifiedFlow(), 0.5)  # e^-h = 1/4, as sigma/alpha = 4 and 1
+    >>> round(posterior_variance(torch.zeros(1, 1), t, s), 9)  # 1/4 (1 - 1/16)
+    0.234375
     """
     memory = _memory(t, s)
     return s.sigma**2 * (1 - memory) * (1 + memory)
@@ -61,11 +61,11 @@ def upper_variance(x_t: Batch, t: Instant, s: Instant) -> Variance:
     """v* of data N(m, I), with Cov(x_0 | x_t) = sigma_t^2 / (alpha_t^2 + sigma_t^2); DDPM's beta in a VP schedule.
 
     >>> import torch
-    >>> from diffuscope import VE
+    >>> from diffuscope import RectifiedFlow
     >>> from diffuscope.samplers import instant, upper_variance
-    >>> variance = upper_variance(torch.zeros(1, 1), instant(VE(), 5.0), instant(VE(), 3.0))
-    >>> round(13 * variance, 9)  # of N(0, 1): x_0 has the variance 25/26 given x_t, and 5.76 + 0.64^2 * 25/26 = 80/13
-    80.0
+    >>> t, s = instant(RectifiedFlow(), 0.8), instant(RectifiedFlow(), 0.5)
+    >>> round(17 * upper_variance(torch.zeros(1, 1), t, s), 9)  # 15/64 + (1/2 * 15/16)^2 * 0.64 / (0.04 + 0.64)
+    7.5
     """
     return _with_uncertainty(x_t, t, s, t.sigma**2 / (t.alpha**2 + t.sigma**2))
 
@@ -81,12 +81,12 @@ class OptimalVariance:
     x_t).
 
     >>> import torch
-    >>> from diffuscope import VE, Gaussian
+    >>> from diffuscope import Gaussian, RectifiedFlow
     >>> from diffuscope.samplers import OptimalVariance, instant
-    >>> variance = OptimalVariance(Gaussian.isotropic(torch.zeros(1), 3.0))
-    >>> found = variance(torch.ones(1, 1), instant(VE(), 5.0), instant(VE(), 3.0))
-    >>> round(7 * float(found), 6)  # Var(x_0 | x_t) = 3 * 25 / 28, and 5.76 + 0.64^2 * 75/28 = 48/7
-    48.0
+    >>> variance = OptimalVariance(Gaussian.isotropic(torch.zeros(2), 3.0))
+    >>> found = variance(torch.ones(1, 2), instant(RectifiedFlow(), 0.8), instant(RectifiedFlow(), 0.5))
+    >>> round(19 * float(found), 5)  # 15/64 + (1/2 * 15/16)^2 * 3 * 0.64 / (3 * 0.04 + 0.64)
+    15.0
     """
 
     distribution: Distribution
@@ -118,13 +118,14 @@ class DDPM:
     reverse SDE with the denoiser frozen, in any schedule: Cao et al. 2025, https://arxiv.org/abs/2501.17054.
 
     >>> import torch
-    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope import ExactDenoiser, Gaussian, RectifiedFlow
     >>> from diffuscope.samplers import DDPM, sample
-    >>> point, times = ExactDenoiser(Gaussian.isotropic(torch.tensor([1.0]), 0.0), VE()), torch.tensor([5.0, 3.0])
+    >>> point = ExactDenoiser(Gaussian.isotropic(torch.tensor([3.0]), 0.0), RectifiedFlow())
+    >>> x_t, times = torch.tensor([[4.6]]), torch.tensor([0.8, 0.5])  # eps = (4.6 - 0.2 * 3) / 0.8 = 5, e^-h = 1/4
     >>> draw, again = (torch.Generator().manual_seed(0) for _ in range(2))
-    >>> x_s, xi = sample(DDPM(), point, torch.tensor([[26.0]]), times, noise=draw), torch.randn(1, 1, generator=again)
-    >>> round(float((x_s - 10) / xi), 4)  # e^-h = 3/5: x_s = 1 + 0.36 * 25 + 3 * 0.8 xi
-    2.4
+    >>> x_s, xi = sample(DDPM(), point, x_t, times, noise=draw), torch.randn(1, 1, generator=again)
+    >>> round(float((x_s - (3 / 2 + 5 / 8)) / xi) ** 2, 5)  # x_s = 3/2 + 1/2 (5/4 + (1 - 1/16)^(1/2) xi)
+    0.23438
     """
 
     variance: ReverseVariance = posterior_variance

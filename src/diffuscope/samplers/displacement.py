@@ -41,11 +41,11 @@ class TeleportError:
     >>> import torch
     >>> from diffuscope import ExactDenoiser, Gaussian, RectifiedFlow
     >>> from diffuscope.samplers import teleport_error
-    >>> data, far = (Gaussian.isotropic(torch.tensor([mean]), 4.0) for mean in (0.0, 6.0))
-    >>> x, times = torch.tensor([[0.3], [-1.0]]), torch.tensor([1.0, 8 / 11])  # w = alpha / sigma from 0 to 3/8
-    >>> error = teleport_error(ExactDenoiser(far, RectifiedFlow()), data, x, times)
-    >>> error.scale, round(float(error.relative[-1]), 5)  # 6 / (1 + 4 w^2)^(3/2) falls to 3.072: 3/8 (6 + 3.072) / 2
-    (2.0, 1.701)
+    >>> data, wide = (Gaussian.from_covariance(torch.zeros(2), v * torch.eye(2)) for v in (4.0, 12.0))
+    >>> x, times = torch.tensor([[1.0, 1.0], [7.0, 7.0]]), torch.tensor([1.0, 8 / 11])  # alpha / sigma = 3/8
+    >>> error = teleport_error(ExactDenoiser(wide, RectifiedFlow()), data, x, times)  # displaced by 144/1075 * 2 x
+    >>> [round(float(value[-1]) * 1075 / 144, 4) for value in (error.relative, error.standard_error)]  # of 1 and 7
+    [5.0, 2.4]
     """
 
     times: Float[Tensor, " levels"]

@@ -51,14 +51,15 @@ class Langevin:
     the batch, which makes samples depend on their batch).
 
     >>> import torch
-    >>> from diffuscope import DDIM, VE, ExactDenoiser, Gaussian
+    >>> from diffuscope import DDIM, ExactDenoiser, Gaussian, RectifiedFlow
     >>> from diffuscope.samplers import Langevin, sample
-    >>> point, times = ExactDenoiser(Gaussian.isotropic(torch.tensor([1.0]), 0.0), VE()), torch.tensor([6.0, 3.0])
+    >>> point = ExactDenoiser(Gaussian.isotropic(torch.tensor([3.0]), 0.0), RectifiedFlow())
+    >>> x_t, times = torch.tensor([[4.6]]), torch.tensor([0.8, 0.5])  # DDIM keeps eps = 5: x = 3/2 + 5/2 = 4
     >>> draw, again = (torch.Generator().manual_seed(0) for _ in range(2))
-    >>> x_s = sample(Langevin(DDIM(), step_size=0.64), point, torch.tensor([[11.0]]), times, noise=draw)
+    >>> x_s = sample(Langevin(DDIM(), step_size=0.64), point, x_t, times, noise=draw)
     >>> xi = torch.randn(1, 1, generator=again)
-    >>> round(float((x_s - 4.4) / xi), 4)  # DDIM to 6, then 6 + 0.32 (1 - 6) + 0.8 * 3 xi
-    2.4
+    >>> round(float((x_s - 3.2) / xi), 4)  # 4 + 0.32 (3/2 - 4) + 0.8 * 1/2 xi
+    0.4
     """
 
     predictor: Sampler
@@ -100,13 +101,13 @@ class MetropolisLangevin:
     approximations*, Bernoulli 2(4).
 
     >>> import torch
-    >>> from diffuscope import DDIM, VE, ExactDenoiser, Gaussian
+    >>> from diffuscope import DDIM, ExactDenoiser, Gaussian, RectifiedFlow
     >>> from diffuscope.samplers import MetropolisLangevin, sample
-    >>> zero, draw = Gaussian.isotropic(torch.zeros(1), 0.0), torch.Generator().manual_seed(0)
-    >>> sampler, model = MetropolisLangevin(DDIM(), zero, step_size=2.0), ExactDenoiser(zero, VE())
-    >>> x_t = 6 * torch.randn(20_000, 1, generator=draw)
-    >>> x_s = sample(sampler, model, x_t, torch.tensor([6.0, 3.0]), noise=draw)
-    >>> round(float(x_s.var()) / 3**2, 1)  # of N(0, 3^2), to a standard error of 0.01; unadjusted steps would give 2
+    >>> point, draw = Gaussian.isotropic(torch.tensor([3.0]), 0.0), torch.Generator().manual_seed(0)
+    >>> x_t = 0.2 * 3 + 0.8 * torch.randn(20_000, 1, generator=draw)
+    >>> sampler, model = MetropolisLangevin(DDIM(), point, step_size=1.6), ExactDenoiser(point, RectifiedFlow())
+    >>> x_s = sample(sampler, model, x_t, torch.tensor([0.8, 0.5]), noise=draw)
+    >>> round(float(x_s.var()) / 0.5**2, 1)  # to a standard error of 0.01; unadjusted, 0.2^2 + 1.6 = 1.64
     1.0
     """
 

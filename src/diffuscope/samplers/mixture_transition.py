@@ -40,15 +40,17 @@ class MixtureTransition:
 
     Source: Cao et al. 2025, https://arxiv.org/abs/2501.17054 (finite data); Bayes' rule.
 
-    >>> import torch
+    >>> import math, torch
     >>> from diffuscope import VE, Empirical, ExactDenoiser
     >>> from diffuscope.samplers import MixtureTransition, sample
-    >>> data, times = Empirical(torch.tensor([[1.0], [999.0]])), torch.tensor([5.0, 3.0])
+    >>> data, times = Empirical(torch.tensor([[0.0], [2.0]])), torch.tensor([1.0, 0.6])
+    >>> x_t = torch.full((50, 1), 1 + math.log(3) / 2)  # where the second point has a posterior weight of 3/4
     >>> draw, again = (torch.Generator().manual_seed(0) for _ in range(2))
-    >>> x_s = sample(MixtureTransition(data), ExactDenoiser(data, VE()), torch.tensor([[26.0]]), times, noise=draw)
-    >>> u, xi = torch.rand(1, dtype=torch.float64, generator=again), torch.randn(1, 1, generator=again)
-    >>> round(float((x_s - 10) / xi), 4)  # of the near point: e^-h = 3/5, x_s = 1 + 0.36 * 25 + 3 * 0.8 xi
-    2.4
+    >>> x_s = sample(MixtureTransition(data), ExactDenoiser(data, VE()), x_t, times, noise=draw)
+    >>> u, xi = torch.rand(50, dtype=torch.float64, generator=again), torch.randn(50, 1, generator=again)
+    >>> y = torch.where(u < 1 / 4, 0.0, 2.0)[:, None]
+    >>> torch.allclose(x_s, y + 0.36 * (x_t - y) + 0.6 * 0.8 * xi, atol=1e-5)  # e^-h = 3/5
+    True
     """
 
     data: Empirical

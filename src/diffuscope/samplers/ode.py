@@ -113,14 +113,14 @@ class RungeKutta4:
 
     Source: Kutta 1901; Hairer, Norsett & Wanner, *Solving Ordinary Differential Equations I*, II.1.
 
-    >>> import math, torch
-    >>> from diffuscope import ExactDenoiser, Gaussian
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian
     >>> from diffuscope.samplers import RungeKutta4, sample
-    >>> from diffuscope.schedules import GeometricVE
-    >>> point = ExactDenoiser(Gaussian.isotropic(torch.tensor([2.0]), 0.0), GeometricVE(1.0, math.e))  # dx/dt = x - 2
-    >>> x_s = sample(RungeKutta4(), point, torch.tensor([[10.0]]), torch.tensor([1.0, 0.0]))
-    >>> round(float(x_s), 5)  # 2 + 8 (1 - 1 + 1/2 - 1/6 + 1/24)
-    5.0
+    >>> normal = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 1.0), VE())  # dx/dt = t x / (1 + t^2)
+    >>> x_s = sample(RungeKutta4(), normal, torch.tensor([[5.0]]), torch.tensor([2.0, 1.0]))
+    >>> k_1, k_2, k_3, k_4 = 2, 24 / 13, 318 / 169, 527 / 338  # 2 * 5 / 5, 1.5 * (5 - k_1 / 2) / 3.25, ...
+    >>> round(float(x_s), 5) == round(5 - (k_1 + 2 * k_2 + 2 * k_3 + k_4) / 6, 5)
+    True
     """
 
     order = 4

@@ -65,14 +65,15 @@ class EulerMaruyama(ReverseFamily):
     Source: Maruyama 1955; the reverse SDE of Song et al. 2021, https://arxiv.org/abs/2011.13456.
 
     >>> import torch
-    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope import ExactDenoiser, Gaussian, RectifiedFlow
     >>> from diffuscope.samplers import EulerMaruyama, sample
-    >>> point, times = ExactDenoiser(Gaussian.isotropic(torch.tensor([1.0]), 0.0), VE()), torch.tensor([4.5, 0.5])
+    >>> point = ExactDenoiser(Gaussian.isotropic(torch.tensor([3.0]), 0.0), RectifiedFlow())
+    >>> x_t, times = torch.tensor([[11 / 3]]), torch.tensor([2 / 3, 5 / 12])  # eps = (11/3 - 3/3) / (2/3) = 4
     >>> draw, again = (torch.Generator().manual_seed(0) for _ in range(2))
-    >>> x_s = sample(EulerMaruyama(eta=0.5), point, torch.tensor([[10.0]]), times, noise=draw)
-    >>> xi = torch.randn(1, 1, generator=again)
-    >>> round(float(x_s / xi), 4)  # 10 - 4 b + 2 G xi: b = (1 + eta^2) (x - 1) / t = 5/2, G = eta (2 t)^(1/2) = 3/2
-    3.0
+    >>> x_s, xi = sample(EulerMaruyama(eta=0.5), point, x_t, times, noise=draw), torch.randn(1, 1, generator=again)
+    >>> # v = eps - 3, lambda' = -1 / (t (1 - t)) = -9/2: b = 1 + 1/4 * 9/2 * 8/3 = 4, G = 1/2 * 2/3 * 9^(1/2) = 1
+    >>> round(float((x_s - (11 / 3 - 4 / 4)) / xi), 4)  # (1/4)^(1/2)
+    0.5
     """
 
     order = 1

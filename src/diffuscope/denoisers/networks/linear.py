@@ -120,10 +120,12 @@ class SymmetricLinearDenoiser(nn.Module):
     >>> import torch
     >>> from diffuscope import RectifiedFlow
     >>> from diffuscope.denoisers import SymmetricLinearDenoiser
-    >>> times, mean = torch.tensor([0.25, 0.5]), torch.tensor([4.0])
+    >>> times, mean = torch.tensor([0.25, 0.5]), torch.tensor([4.0, 0.0])
     >>> model = SymmetricLinearDenoiser(RectifiedFlow(), times, mean=mean, data_range=(-9.0, 9.0), start=0.25)
-    >>> round(model(torch.tensor([[11.0]]), 0.25).item(), 5)  # m + 1/4 (x - 3/4 m)
-    6.0
+    >>> model(torch.tensor([[11.0, 2.0]]), 0.25).tolist()  # m + 1/4 (x - 3/4 m)
+    [[6.0, 0.5]]
+    >>> model.map_at(0.25)[1].tolist()  # (1 - 3/4 * 1/4) m
+    [3.25, 0.0]
     """
 
     mean: Tensor
