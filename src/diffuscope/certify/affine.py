@@ -129,7 +129,9 @@ class WeakError:
 
 
 def weak_error(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " times"]) -> WeakError:
-    """The errors of mean and covariance at the end of `times`. Raises NotChosenError where draws cannot be chosen.
+    """The errors of mean and covariance at the end of `times`, on Gaussian data.
+
+    Raises NotChosenError where draws cannot be chosen, and TypeError for other data.
 
     >>> import torch
     >>> from diffuscope import DDIM, VE, ExactDenoiser, Gaussian

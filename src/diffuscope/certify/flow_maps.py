@@ -42,7 +42,7 @@ def certify_flow_map(
 
     `denoiser` is the exact one of the problem at hand, with its `schedule`; a trained few-step model that does not use
     it names the `problems` whose data it was trained on, and its `schedules`. The error may be `tolerance` of the
-    data's scale. Raises InputError for what cannot be called, and for a tolerance that is not positive.
+    data's scale. Raises InputError for what cannot be called, and for a tolerance outside (0, 1).
 
     >>> from diffuscope.certify import certify_flow_map, unequal_gaussian
     >>> def exact(denoiser, x_t, t, s):

@@ -181,7 +181,7 @@ def finite_data(points: int = 12) -> OracleProblem:
     """
     data = torch.randn(points, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     weights = torch.full((points,), 1 / points, dtype=torch.float64)
-    # a mixture of point masses: the law of `Empirical`, at a fifth of its cost for so few points
+    # a mixture of point masses: the distribution of `Empirical`, at a fifth of its cost for so few points
     distribution = GaussianMixture.isotropic(weights, data, torch.zeros(points, dtype=torch.float64))
     # below 0.4 most trajectories are close to one point, and the flow is that of a single point
     return OracleProblem("finite", f"{points} data points", distribution, low=0.4)

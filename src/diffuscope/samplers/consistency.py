@@ -8,7 +8,7 @@ t_1 > t_2 > ..., and mapped to the end again,
            + \sqrt{\sigma_k^2 - \frac{\alpha_k^2}{\alpha_0^2} \sigma_0^2}\; z,\ t_k\Big), \qquad z \sim N(0, I),
 
 with :math:`\alpha_0, \sigma_0` those at t_min, where the answers of f are: the forward process from t_min to t_k. With
-an exact f every number of calls gives the same law. Of a map without f(x, t_min) = x it means nothing.
+an exact f every number of calls gives the same distribution. Of a map without f(x, t_min) = x it means nothing.
 
 Source: Song, Dhariwal, Chen & Sutskever 2023 (arXiv:2303.01469), algorithm 1, there for alpha = 1.
 """

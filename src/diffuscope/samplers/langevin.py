@@ -106,9 +106,9 @@ class MetropolisLangevin:
     >>> point, draw = Gaussian.isotropic(torch.tensor([3.0]), 0.0), torch.Generator().manual_seed(0)
     >>> x_t = 0.2 * 3 + 0.8 * torch.randn(20_000, 1, generator=draw)
     >>> sampler, model = MetropolisLangevin(DDIM(), point, step_size=1.6), ExactDenoiser(point, RectifiedFlow())
-    >>> x_s = sample(sampler, model, x_t, torch.tensor([0.8, 0.5]), noise=draw)
-    >>> round(float(x_s.var()) / 0.5**2, 1)  # to a standard error of 0.01; unadjusted, 0.2^2 + 1.6 = 1.64
-    1.0
+    >>> x_s = sample(sampler, model, x_t, torch.tensor([0.8, 1 / 3]), noise=draw)  # of N(2/3 * 3, 1/9)
+    >>> round(float(x_s.mean()), 1), round(9 * float(x_s.var()), 1)  # to 0.01; unadjusted, 0.2^2 + 1.6 = 1.64
+    (2.0, 1.0)
     """
 
     predictor: Sampler

@@ -156,7 +156,8 @@ def teleported_sample(
 
     The estimate is `teleport_error` on the same starts, at `checks` levels from the start to the jump's end: its last
     row, `error.at_end[-1]`, is the distance of every sample from the end of the model's own trajectory.
-    Raises InputError if no time of the grid is above the level, or for fewer than two checks.
+    Raises InputError if no time of the grid is above the level, for fewer than two checks, for a `GuidedGaussian`, and
+    for a Gaussian of another shape or range than the model's.
 
     >>> import torch
     >>> from diffuscope import DDIM, ExactDenoiser, Gaussian, RectifiedFlow
@@ -195,7 +196,8 @@ def suggest_sigma_skip(
 
     It is `suggest_skip` on `samples` starts from the Gaussian's noised distribution at t_max, over `levels` levels
     down to 0.05 of the data's standard deviation; `tolerance` is in the same unit. The result's `noise_to_signal` is
-    the level, its `t_skip` the time. Costs `samples` * `levels` evaluations.
+    the level, its `t_skip` the time. Costs `samples` * `levels` evaluations. Raises InputError as `suggest_skip`, and for
+    a Gaussian of another shape or range than the model's.
 
     >>> import torch
     >>> from diffuscope import VE, ExactDenoiser, Gaussian

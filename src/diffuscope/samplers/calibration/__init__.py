@@ -59,7 +59,7 @@ def calibrate(
     start.
 
     Raises InputError for nfe < 2, fewer than 8 starts, starts that do not fit the Gaussian or are not finite, a
-    reference shorter than 2 nfe steps, and a denoiser that returns NaN or infinity.
+    reference shorter than 2 nfe steps, rounds < 0, and a denoiser that returns NaN or infinity.
 
     >>> import torch
     >>> from diffuscope import VE, ExactDenoiser, Gaussian
