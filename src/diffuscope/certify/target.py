@@ -44,7 +44,7 @@ class Target:
     ...     return x
     >>> target = Target("my DDIM", my_ddim, order=1, stochastic=False, nfe_per_step=1, schedules=(VE(),))
     >>> point = ExactDenoiser(Gaussian.isotropic(torch.tensor([1.0]), 0.0), VE())
-    >>> round(float(target.run(point, torch.tensor([[26.0]]), torch.tensor([5.0, 3.0, 1.0]), None)), 5)  # 1 + 25 / 5
+    >>> round(float(target.run(point, torch.tensor([[26.0]]), torch.tensor([5.0, 3.0, 1.0]), None)), 4)  # 1 + 25 / 5
     6.0
     """
 

@@ -74,7 +74,7 @@ class Preconditioned(nn.Module):
     >>> network = lambda x, label: x + label[:, None]
     >>> model = Preconditioned(network, RectifiedFlow(), 4.0, event_shape=(1,), data_range=(-9.0, 9.0), data_mean=2.0)
     >>> denoised = model(torch.tensor([[5.5]]), 0.75)  # u = 5.5 - 0.25 * 2 = 5, c_noise = log(3) / 4
-    >>> round(float(denoised) - 2.4 * math.log(3) / 4, 5)  # 2 + 2.56 * 5 + 2.4 * 0.8 * 5
+    >>> round(float(denoised) - 2.4 * math.log(3) / 4, 4)  # 2 + 2.56 * 5 + 2.4 * 0.8 * 5
     24.4
     """
 

@@ -93,7 +93,7 @@ def load_denoiser(path: str | Path) -> SavedDenoiser:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save_denoiser(model, f"{folder}/model.safetensors")
     ...     loaded = load_denoiser(f"{folder}/model.safetensors")
-    >>> round(loaded(torch.tensor([[25.0]]), 4.0).item(), 5)  # untrained, F = 0: 9 x / (9 + 16)
+    >>> round(loaded(torch.tensor([[25.0]]), 4.0).item(), 4)  # untrained, F = 0: 9 x / (9 + 16)
     9.0
     """
     path = Path(path)

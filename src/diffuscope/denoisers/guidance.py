@@ -91,8 +91,8 @@ class Guided:
     """D_u + scale (D_c - D_u): guidance from `unconditional` toward `conditional`, two evaluations per call.
 
     scale = 1 is the conditional denoiser, 0 the unconditional one. With a worse model of the same data as
-    `unconditional` it is autoguidance (Karras et al. 2024, arXiv:2406.02507). It has the `event_shape`, `data_range` and
-    `one_step` of `conditional`. Raises InputError for a scale that is not finite and for two different schedules.
+    `unconditional` it is autoguidance (Karras et al. 2024, arXiv:2406.02507). It has the `event_shape`, `data_range`
+    and `one_step` of `conditional`. Raises InputError for a scale that is not finite and for two different schedules.
 
     >>> import torch
     >>> from diffuscope import VE, ExactDenoiser, Gaussian

@@ -93,7 +93,7 @@ class Calibrated:
     >>> steps = {"levels": (-math.log(13) / 2, 0.0), "end": 5.0, "jumps": True, "shift": torch.zeros(1)}
     >>> sampler = Calibrated(data, weights=torch.tensor([[1.0, 0.0, 0.0, 0.0]]), carry=1.0, **steps, **measured)
     >>> x = sampler.sample(ExactDenoiser(model, VE()), torch.tensor([[10.0]]))
-    >>> sampler.nfe, round(float(x), 5)  # the jump to 2 + 8 (4 / 16)^(1/2) = 6, where D = 1 + 3/4 (6 - 1)
+    >>> sampler.nfe, round(float(x), 4)  # the jump to 2 + 8 (4 / 16)^(1/2) = 6, where D = 1 + 3/4 (6 - 1)
     (1, 4.75)
     """
 

@@ -41,7 +41,7 @@ class DDIM:
     >>> from diffuscope.samplers import sample
     >>> point = ExactDenoiser(Gaussian.isotropic(torch.tensor([4.0]), 0.0), RectifiedFlow())
     >>> x_s = sample(DDIM(), point, torch.tensor([[3.0]]), torch.tensor([0.5, 0.25]))
-    >>> round(float(x_s), 5)  # eps = (3 - 0.5 * 4) / 0.5 = 2, and 0.75 * 4 + 0.25 * 2
+    >>> round(float(x_s), 4)  # eps = (3 - 0.5 * 4) / 0.5 = 2, and 0.75 * 4 + 0.25 * 2
     3.5
     """
 

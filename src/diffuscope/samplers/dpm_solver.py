@@ -43,7 +43,7 @@ class DPMSolverPP2M:
     >>> point = ExactDenoiser(Gaussian.isotropic(torch.tensor([2.0]), 0.0), VE())
     >>> earlier = Evaluation(instant(VE(), 8.0), torch.tensor([[0.0]]), torch.tensor([[-2.0]]))  # h_p = 2 h
     >>> x_s = sample(DPMSolverPP2M(), point, torch.tensor([[11.0]]), torch.tensor([2.0, 1.0]), history=(earlier,))
-    >>> round(float(x_s), 5)  # D = 2 + (2 - (-2)) / 4 = 3, and 3 + (11 - 3) / 2
+    >>> round(float(x_s), 4)  # D = 2 + (2 - (-2)) / 4 = 3, and 3 + (11 - 3) / 2
     7.0
     """
 
@@ -84,10 +84,10 @@ class DPMSolverPP2S:
     >>> from diffuscope.samplers import DPMSolverPP2S, sample
     >>> normal = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 1.0), VE())  # D = x / (1 + t^2)
     >>> x_s = sample(DPMSolverPP2S(), normal, torch.tensor([[17.0]]), torch.tensor([4.0, 1.0]))
-    >>> round(float(x_s), 5)  # D_t = 1; x_u = 1 + 16/2 = 9 at u = 2, where D = 9/5; 1.8 + (17 - 1.8) / 4
+    >>> round(float(x_s), 4)  # D_t = 1; x_u = 1 + 16/2 = 9 at u = 2, where D = 9/5; 1.8 + (17 - 1.8) / 4
     5.6
     >>> x_s = sample(DPMSolverPP2S(r=1.0), normal, torch.tensor([[17.0]]), torch.tensor([4.0, 1.0]))
-    >>> round(float(x_s), 5)  # x_u = 1 + 16/4 = 5 at u = 1, where D = 5/2; the mean is 7/4, and 7/4 + (17 - 7/4) / 4
+    >>> round(float(x_s), 4)  # x_u = 1 + 16/4 = 5 at u = 1, where D = 5/2; the mean is 7/4, and 7/4 + (17 - 7/4) / 4
     5.5625
     """
 
@@ -140,7 +140,7 @@ class DPMSolverPP3M:
     >>> x_s = sample(DPMSolverPP3M(), point, torch.tensor([[10.0]]), torch.tensor([2.0, 1.0]), history=history)
     >>> h = math.log(2.0)
     >>> phi_2 = 1 - 1 / (2 * h)
-    >>> round(float(x_s) - (10 / 2 + 3 / 2 - 2 * (phi_2 / h - 1 / 2)), 5) + 0.0
+    >>> round(float(x_s) - (10 / 2 + 3 / 2 - 2 * (phi_2 / h - 1 / 2)), 4) + 0.0
     0.0
     """
 

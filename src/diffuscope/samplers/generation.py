@@ -142,7 +142,7 @@ def finish(
     >>> from diffuscope.samplers import finish
     >>> normal = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 1.0), VE())  # D = x / (1 + t^2)
     >>> x = finish(normal, DDIM(), torch.tensor([[40.0]]), torch.tensor([3.0, 1.0]))
-    >>> round(float(x), 5)  # D = 4 and 4 + 36 / 3 = 16 at t = 1, and then D = 16 / 2
+    >>> round(float(x), 4)  # D = 4 and 4 + 36 / 3 = 16 at t = 1, and then D = 16 / 2
     8.0
     """
     checked, device = Checked(denoiser), device_of(denoiser)

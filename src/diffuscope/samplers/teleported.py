@@ -53,7 +53,7 @@ class Teleported:
     >>> from diffuscope.samplers import Teleported, sample
     >>> data, times = Gaussian.isotropic(torch.zeros(1), 3.0), torch.tensor([13**0.5, 2.0, 1.0, 0.5])
     >>> x = sample(Teleported(DDIM(), data, 1.0), ExactDenoiser(data, VE()), torch.tensor([[8.0]]), times)
-    >>> round(float(x), 5)  # 8 (4 / 16)^(1/2) = 4 at sigma = 1, where D = 3/4 * 4, and 3 + (4 - 3) / 2
+    >>> round(float(x), 4)  # 8 (4 / 16)^(1/2) = 4 at sigma = 1, where D = 3/4 * 4, and 3 + (4 - 3) / 2
     3.5
     """
 
@@ -134,7 +134,7 @@ class TeleportedSample:
     >>> data, times = Gaussian.isotropic(torch.zeros(1), 3.0), torch.tensor([13**0.5, 1.0, 0.5])
     >>> teleported, model = Teleported(DDIM(), data, 1.0), ExactDenoiser(data, VE())  # itself Gaussian: an exact jump
     >>> found = teleported_sample(teleported, model, torch.tensor([[8.0]]), times)
-    >>> found.t_skip, round(float(found.x), 5), round(float(found.error.at_end[-1]), 5)  # as in `Teleported`
+    >>> found.t_skip, round(float(found.x), 4), round(float(found.error.at_end[-1]), 4)  # as in `Teleported`
     (1.0, 3.5, 0.0)
     """
 
@@ -166,7 +166,7 @@ def teleported_sample(
     >>> x, times = torch.tensor([[0.3]]), torch.tensor([1.0, 4 / 7, 0.5])  # a jump to w = alpha / sigma = 3/4
     >>> teleported, model = Teleported(DDIM(), data, 4 / 3), ExactDenoiser(far, RectifiedFlow())
     >>> found = teleported_sample(teleported, model, x, times, checks=2)
-    >>> round(float(found.error.at_end[-1]), 5)  # 2 / (1 + w^2)^(3/2) falls from 2 to 1.024: 3/4 (2 + 1.024) / 2
+    >>> round(float(found.error.at_end[-1]), 4)  # 2 / (1 + w^2)^(3/2) falls from 2 to 1.024: 3/4 (2 + 1.024) / 2
     1.134
     """
     lams = denoiser.schedule.lam(times)
@@ -196,8 +196,8 @@ def suggest_sigma_skip(
 
     It is `suggest_skip` on `samples` starts from the Gaussian's noised distribution at t_max, over `levels` levels
     down to 0.05 of the data's standard deviation; `tolerance` is in the same unit. The result's `noise_to_signal` is
-    the level, its `t_skip` the time. Costs `samples` * `levels` evaluations. Raises InputError as `suggest_skip`, and for
-    a Gaussian of another shape or range than the model's.
+    the level, its `t_skip` the time. Costs `samples` * `levels` evaluations.
+    Raises InputError as `suggest_skip`, and for a Gaussian of another shape or range than the model's.
 
     >>> import torch
     >>> from diffuscope import VE, ExactDenoiser, Gaussian
