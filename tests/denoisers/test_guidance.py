@@ -127,6 +127,9 @@ def test_what_describes_a_denoiser_is_known_through_class_and_guidance():
     guided = Guided(OfClass(denoiser, 1), denoiser, 2.0)
     assert (guided.event_shape, guided.data_range) == ((1, 4, 4), (-1.0, 1.0))
     assert not hasattr(guided, "network")
+    assert not hasattr(guided, "one_step")
+    vars(denoiser)["one_step"] = True
+    assert guided.one_step is True
     assert float(nearest_trained_time(guided, 0.3)) == 0.3
 
 

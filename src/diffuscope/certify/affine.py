@@ -35,6 +35,13 @@ class AffineMap:
     """x_end = A x_start + b + C xi, with the numbers of all draws in xi, of mean 0 and variance 1, normal or not.
 
     `misfit` is the relative error of that for a row of other numbers, `precision` the spacing of the draws' dtype.
+
+    >>> import torch
+    >>> from diffuscope.certify import AffineMap
+    >>> A, b, C = torch.tensor([[2.0]]), torch.tensor([1.0]), torch.tensor([[3.0, 4.0]])
+    >>> mean, covariance = AffineMap(A, b, C, misfit=0.0).moments(torch.tensor([5.0]), torch.tensor([[7.0]]))
+    >>> float(mean), float(covariance)  # 2 * 5 + 1 and 2^2 * 7 + 3^2 + 4^2
+    (11.0, 53.0)
     """
 
     A: Float[Tensor, "d d"]
@@ -52,6 +59,15 @@ def affine_map(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " t
     """The map of `target` over `times` on Gaussian data with flat events of d coordinates.
 
     Raises NotChosenError where some draw cannot be chosen row by row.
+
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.certify import affine_map, sampler_target
+    >>> from diffuscope.samplers import DDPM
+    >>> point = ExactDenoiser(Gaussian.isotropic(torch.tensor([1.0]), 0.0), VE())
+    >>> found = affine_map(sampler_target(DDPM()), point, torch.tensor([5.0, 3.0]).double())
+    >>> [round(float(part), 6) for part in (found.A, found.b, found.C)]  # e^-h = 3/5: 1 + 0.36 (x - 1) + 3 * 0.8 xi
+    [0.36, 0.64, 2.4]
     """
     (d,) = denoiser.distribution.event_shape
     draws = row_draws(target, denoiser, times)
@@ -113,7 +129,18 @@ class WeakError:
 
 
 def weak_error(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " times"]) -> WeakError:
-    """The errors of mean and covariance at the end of `times`. Raises NotChosenError where draws cannot be chosen."""
+    """The errors of mean and covariance at the end of `times`, on Gaussian data.
+
+    Raises NotChosenError where draws cannot be chosen, and TypeError for other data.
+
+    >>> import torch
+    >>> from diffuscope import DDIM, VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.certify import sampler_target, weak_error
+    >>> model, times = ExactDenoiser(Gaussian.isotropic(torch.ones(1), 3.0), VE()), torch.tensor([6.0, 1.0]).double()
+    >>> found = weak_error(sampler_target(DDIM()), model, times)  # x_s - 1 = (3 + 6) / (3 + 36) (x_t - 1)
+    >>> round(found.largest, 6) == round((4 - 81 / 39) / 4, 6)
+    True
+    """
     distribution, schedule = denoiser.distribution, denoiser.schedule
     if not isinstance(distribution, Gaussian):
         raise TypeError(f"denoiser: expected that of a Gaussian, got that of {type(distribution).__name__}")

@@ -66,6 +66,13 @@ class Shipped:
     """A sampler as shipped: `plan(n)` is what it does at n steps.
 
     A number of steps that the library refuses raises InputError; whatever else the library raises is its fault.
+
+    >>> from diffuscope.certify import Shipped, certify_as_shipped
+    >>> def plan(n):
+    ...     raise ValueError("no betas")
+    >>> found = certify_as_shipped(Shipped("mine", stochastic=False, plan=plan), steps=(20,), few=(1, 3))
+    >>> found.failures[0].verdict
+    'Raises at 1, 3, 20 steps: ValueError: no betas'
     """
 
     name: str

@@ -15,7 +15,15 @@ COLUMNS = ["steps", "error", "DDIM's error", "DDIM's, told its timesteps", "mean
 
 @dataclass(frozen=True)
 class AsShippedCertificate(Certified):
-    """The findings on a sampler with its own levels, start and timesteps, and its errors at every number of steps."""
+    """The findings on a sampler with its own levels, start and timesteps, and its errors at every number of steps.
+
+    >>> from diffuscope.certify import Shipped, certify_as_shipped
+    >>> def plan(n):
+    ...     raise ValueError("no betas")
+    >>> found = certify_as_shipped(Shipped("mine", stochastic=False, plan=plan), steps=(20,), few=(1,))
+    >>> found.verdict, found.sufficient, found.errors
+    ('fails', False, ())
+    """
 
     name: str
     stochastic: bool
@@ -64,6 +72,13 @@ def certify_as_shipped(
     """Certify `shipped` at numbers of `steps`, and that it runs at a `few`.
 
     `advance` is called with a title before every number of steps and before the questions.
+
+    >>> from diffuscope import InputError
+    >>> from diffuscope.certify import Shipped, certify_as_shipped
+    >>> def plan(n):
+    ...     raise InputError("steps: expected less than 1 step")  # a stated limit: no fault, and nothing to pass
+    >>> certify_as_shipped(Shipped("mine", stochastic=False, plan=plan), steps=(20,), few=(1,)).verdict
+    'undecided'
     """
     data, trials = shipped_gaussian(), list[Trial]()
     for n in sorted({*few, *steps}):

@@ -21,6 +21,13 @@ class Certificate(Certified):
 
     `errors` maps the name of a problem to rows (steps, NFE, error): of the endpoints relative to the data's scale, or
     for a stochastic target of mean and covariance on Gaussian data relative to the spread.
+
+    >>> from diffuscope.certify import certify_sampler
+    >>> def forgets(denoiser, x_start, times, generator):
+    ...     x_start = x_start / 2
+    >>> found = certify_sampler(forgets)
+    >>> found.verdict, found.failures[0].name, found.failures[0].verdict
+    ('fails', 'runs', 'it returns a NoneType; expected the state at times[-1], a tensor')
     """
 
     target: Target

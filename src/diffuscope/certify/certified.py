@@ -25,7 +25,15 @@ VERDICT_TONES: dict[Verdict, Tone] = {"passes": "good", "fails": "alarm", "undec
 
 
 class Certified:
-    """The base of the certificates: a verdict, saved to a folder, or shown in a notebook."""
+    """The base of the certificates: a verdict, saved to a folder, or shown in a notebook.
+
+    >>> from diffuscope.certify import Certified, certify_flow_map, unequal_gaussian
+    >>> def lazy(denoiser, x_t, t, s):
+    ...     return x_t  # right from t to t only
+    >>> found = certify_flow_map(lazy, problems=[unequal_gaussian()])
+    >>> isinstance(found, Certified), found.verdict, "map.identity" in [each.name for each in found.failures]
+    (True, 'fails', False)
+    """
 
     findings: tuple[Finding, ...]
 

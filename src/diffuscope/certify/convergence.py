@@ -133,6 +133,15 @@ def strong_order(
     """Order and limit of the endpoints of a deterministic target on grids of equal steps in log-SNR.
 
     Raises InputError if the target accepts too few numbers of steps to fit an order.
+
+    >>> import torch
+    >>> from diffuscope import DDIM, VE, Gaussian
+    >>> from diffuscope.certify import OracleProblem, sampler_target, strong_order
+    >>> data = Gaussian.isotropic(torch.zeros(1), 3.0)
+    >>> problem = OracleProblem("normal", "a Gaussian", data, high=6.0, low=1.0)
+    >>> found = strong_order(sampler_target(DDIM()), problem, VE(), steps=(1, 2, 4, 8))
+    >>> round(found.order.errors[0], 6) == round(1 - (9 / 39) / (4 / 39) ** 0.5, 6)  # x_s = (3 + 6) / (3 + 36) x_t
+    True
     """
     errors = partial(endpoint_errors, target, problem, schedule)
     return converge(target, errors, steps, STRONG_TOLERANCE, 2, budget)
@@ -148,6 +157,16 @@ def weak_order(
     """Order and limit of the exact mean and covariance on Gaussian data, of their largest error.
 
     Raises NotAffineError if the target is not affine there, and InputError if it accepts too few numbers of steps.
+
+    >>> import torch
+    >>> from diffuscope import VE, Gaussian
+    >>> from diffuscope.certify import OracleProblem, sampler_target, weak_order
+    >>> from diffuscope.samplers import DDPM, OptimalVariance
+    >>> data = Gaussian.isotropic(torch.ones(1).double(), 3.0)  # on which DDPM with this variance is exact
+    >>> problem, target = OracleProblem("normal", "a Gaussian", data), sampler_target(DDPM(OptimalVariance(data)))
+    >>> found = weak_order(target, problem, VE(), steps=(2, 3, 4, 5))
+    >>> found.order.exact, found.limit.verdict
+    (True, 'right')
     """
     denoiser = problem.denoiser(schedule)
 

@@ -42,7 +42,13 @@ def certify_flow_map(
 
     `denoiser` is the exact one of the problem at hand, with its `schedule`; a trained few-step model that does not use
     it names the `problems` whose data it was trained on, and its `schedules`. The error may be `tolerance` of the
-    data's scale. Raises InputError for what cannot be called, and for a tolerance that is not positive.
+    data's scale. Raises InputError for what cannot be called, and for a tolerance outside (0, 1).
+
+    >>> from diffuscope.certify import certify_flow_map, unequal_gaussian
+    >>> def exact(denoiser, x_t, t, s):
+    ...     return denoiser.distribution.flow(x_t, denoiser.schedule, t, s)  # the closed form of Gaussian data
+    >>> certify_flow_map(exact, problems=[unequal_gaussian()]).verdict
+    'passes'
     """
     if not callable(flow_map):
         raise InputError(f"target: expected callable(denoiser, x_t, t, s), got a {type(flow_map).__name__}")

@@ -51,9 +51,10 @@ def certify_guidance(guide: Guide, name: str | None = None) -> ListedCertificate
 
     The two denoisers are exact, and have the same `schedule`. Raises InputError for what cannot be called.
 
-    >>> from diffuscope.denoisers import Guided
-    >>> certify_guidance(Guided).verdict
-    'passes'
+    >>> from diffuscope.certify import certify_guidance
+    >>> found = certify_guidance(lambda conditional, unconditional, scale: conditional)  # which ignores the scale
+    >>> found.verdict, "guidance.scale_1" in [each.name for each in found.failures]
+    ('fails', False)
     """
     if not callable(guide):
         raise InputError(f"target: expected callable(conditional, unconditional, scale), got a {type(guide).__name__}")

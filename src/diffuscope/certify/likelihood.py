@@ -38,7 +38,15 @@ SECONDS = 120.0  # CPU time for the repeats of a random estimate
 
 
 def likelihood_problems() -> tuple[OracleProblem, ...]:
-    """Gaussians in 1, 2 and 16 dimensions, and mixtures in 1, 2 and 64."""
+    """Gaussians in 1, 2 and 16 dimensions, and mixtures in 1, 2 and 64.
+
+    >>> import math, torch
+    >>> from diffuscope.certify import likelihood_problems
+    >>> narrow = likelihood_problems()[0].distribution  # N(0.7, 0.25), here with noise of variance 0.09
+    >>> value = narrow.log_prob(torch.tensor([[1.7]]), alpha=1.0, sigma=0.3)
+    >>> math.isclose(value, -math.log(2 * math.pi * 0.34) / 2 - 1 / 0.34 / 2, rel_tol=1e-6)
+    True
+    """
     spread = torch.linspace(2.0, 0.2, 16, dtype=torch.float64)
     wide = Gaussian(torch.zeros(16, dtype=torch.float64), torch.eye(16, dtype=torch.float64), spread)
     narrow = Gaussian.isotropic(torch.tensor([0.7], dtype=torch.float64), 0.25)
@@ -83,7 +91,7 @@ def certify_likelihood(
     Whatever the target raises is a finding; if it cannot be called at all, the only one. Raises InputError where there
     is no schedule, or `tolerance` or `budget` is not positive.
 
-    >>> from diffuscope.schedules import VE
+    >>> from diffuscope import VE, certify_likelihood
     >>> def exact(denoiser, x_t, t, generator):
     ...     return denoiser.distribution.log_prob(x_t, denoiser.schedule.alpha(t), denoiser.schedule.sigma(t))
     >>> {finding.tone for finding in certify_likelihood(exact, schedules=[VE()])}

@@ -13,7 +13,16 @@ from .likelihood_interval import MEAN_WIDTH, SAMPLE_WIDTH
 
 @dataclass(frozen=True)
 class LikelihoodCertificate(Certified):
-    """The findings of `certify_likelihood` on the likelihood called `name`."""
+    """The findings of `certify_likelihood` on the likelihood called `name`.
+
+    >>> from diffuscope import VE, certify_likelihood
+    >>> from diffuscope.certify import LikelihoodCertificate
+    >>> def shifted(denoiser, x_t, t, generator):  # by 0.02 nats: the densities integrate to 1.02
+    ...     return denoiser.distribution.log_prob(x_t, denoiser.schedule.alpha(t), denoiser.schedule.sigma(t)) + 0.02
+    >>> found = LikelihoodCertificate("shifted", certify_likelihood(shifted, schedules=[VE()]))
+    >>> found.verdict, "likelihood.mass" in [finding.name for finding in found.failures]
+    ('fails', True)
+    """
 
     name: str
     findings: tuple[Finding, ...]

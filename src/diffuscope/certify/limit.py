@@ -24,7 +24,13 @@ PART = 0.7  # of the error at the finest grid
 
 @dataclass(frozen=True)
 class Limit:
-    """The distance |L| of the limit from the exact result, its uncertainty, and the error at the finest grid."""
+    """The distance |L| of the limit from the exact result, its uncertainty, and the error at the finest grid.
+
+    >>> from diffuscope.certify import Limit
+    >>> found = Limit(distance=0.3, uncertainty=0.02, finest_error=0.32)
+    >>> [round(end, 9) for end in found.interval], found.verdict  # 0.3 -+ 3 * 0.02; 0.3 - 5 * 0.02 is not 0
+    ([0.24, 0.36], 'wrong')
+    """
 
     distance: float
     uncertainty: float
@@ -58,6 +64,8 @@ def limit_of(steps: Sequence[int], errors: np.ndarray, tolerance: float = NEGLIG
     With fewer than three rows nothing can be extrapolated, and the uncertainty is infinite. So it is where an error of
     the finest grid is not finite.
 
+    >>> import numpy as np
+    >>> from diffuscope.certify import limit_of
     >>> n = [10, 20, 40, 80]
     >>> found = limit_of(n, np.array([[0.3 + 2 / k] for k in n]))
     >>> round(found.distance, 9), found.verdict

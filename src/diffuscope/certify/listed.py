@@ -13,6 +13,13 @@ class ListedCertificate(Certified):
     """The findings on what is called `name`, of the `kind` "guidance" or "flow map".
 
     `power` states what would have failed, `method` how it was measured.
+
+    >>> from diffuscope.certify import certify_flow_map, unequal_gaussian
+    >>> def exact(denoiser, x_t, t, s):
+    ...     return denoiser.distribution.flow(x_t, denoiser.schedule, t, s)
+    >>> found = certify_flow_map(exact, problems=[unequal_gaussian()])
+    >>> found.name, found.kind, {finding.tone for finding in found.findings}
+    ('exact', 'flow map', {'good'})
     """
 
     name: str

@@ -18,15 +18,32 @@ def check_sampler(sampler: object, *, known: Sequence[str] = (), seconds: float 
 
     `sampler` is what `certify_sampler` takes; `known` names questions whose failure is known.
 
-    >>> from diffuscope.samplers import DDIM
-    >>> check_sampler(DDIM())  # doctest: +SKIP
+    >>> from diffuscope.certify import check_sampler
+    >>> def forgets(denoiser, x_start, times, generator):
+    ...     x_start = x_start / 2
+    >>> try:
+    ...     check_sampler(forgets)
+    ... except AssertionError as error:
+    ...     print(str(error).splitlines()[-1])
+    runs: it returns a NoneType; expected the state at times[-1], a tensor
     """
     certificate = certify_sampler(sampler, known=known, seconds=seconds)
     require(certificate, certificate.target.name)
 
 
 def check_likelihood(log_density: LogDensity) -> None:
-    """AssertionError, with one line per failed or undecided comparison, unless the likelihood's certificate passes."""
+    """AssertionError, with one line per failed or undecided comparison, unless the likelihood's certificate passes.
+
+    >>> from diffuscope.certify import check_likelihood
+    >>> def per_coordinate(denoiser, x_t, t, generator):
+    ...     return -(x_t**2) / 2
+    >>> try:
+    ...     check_likelihood(per_coordinate)
+    ... except AssertionError as error:
+    ...     print(str(error))
+    per_coordinate fails
+    likelihood.runs: Expected one value per sample, got shape (..., 2) for ... samples...
+    """
     name = str(getattr(log_density, "__qualname__", type(log_density).__name__))
     require(LikelihoodCertificate(name, certify_likelihood(log_density)), name)
 
@@ -45,6 +62,15 @@ def write_junit(certificate: Certified, name: str, path: str | Path) -> Path:
     """Write the findings as a JUnit test suite: a failure for each failed one, an error for each undecided one.
 
     Raises InputError if the file cannot be written.
+
+    >>> import tempfile
+    >>> import xml.etree.ElementTree as ET
+    >>> from diffuscope.certify import certify_sampler, write_junit
+    >>> found = certify_sampler(lambda denoiser, x_start, times, generator: None)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     suite = ET.parse(write_junit(found, "mine", f"{folder}/junit.xml")).getroot()
+    >>> suite.get("tests"), suite.get("failures"), suite.get("errors")
+    ('1', '1', '0')
     """
     findings = certificate.findings
     suite = ET.Element(

@@ -26,6 +26,12 @@ class MeasuredOrder:
     """The fitted order p with its 95% interval, and the errors it was fitted to; NaN if too few can be used.
 
     `exact` means that the errors are rounding already, so that there is no order to fit.
+
+    >>> from diffuscope.certify import measured_order
+    >>> steps = (10, 20, 40, 80)
+    >>> found = measured_order(steps, [3 / n**2 for n in steps], floor=1e-12)
+    >>> round(found.order, 6), found.against(2, tolerance=0.1), found.against(3, tolerance=0.1)
+    (2.0, 'reached', 'missed')
     """
 
     order: float
@@ -53,6 +59,12 @@ def measured_order(steps: Sequence[int], errors: Sequence[float], floor: float) 
     finite are left out, unless the last is one of them.
 
     Raises InputError for fewer than four errors unless they are exact.
+
+    >>> import math
+    >>> from diffuscope.certify import measured_order
+    >>> steps = (10, 20, 40, 80)
+    >>> round(measured_order(steps, [5 / n**3 * math.exp(4 / n) for n in steps], floor=1e-12).order, 6)
+    3.0
     """
     n, e = np.asarray(steps, dtype=float), np.asarray(errors, dtype=float)
     clear = np.isfinite(e) & (e > 10 * floor)

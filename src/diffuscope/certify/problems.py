@@ -28,6 +28,15 @@ class OracleProblem:
     """A data distribution, and the range of noise-to-signal ratios (`high` to `low`) over which its flow is compared.
 
     Its grids are uniform in log-SNR, except that every second step is `swing` times as long as the one before.
+
+    >>> import torch
+    >>> from diffuscope import VE, Gaussian, RectifiedFlow
+    >>> from diffuscope.certify import OracleProblem
+    >>> data = Gaussian.isotropic(torch.tensor([2.0]).double(), 3.0)
+    >>> problem = OracleProblem("normal", "a Gaussian", data, high=13**0.5, low=1.0)
+    >>> y = 2 + (problem.start(VE()) - 2) / 2  # (3 + 1) / (3 + 13) is the square of 1/2
+    >>> torch.allclose(problem.exact_end(VE()), y), torch.allclose(problem.exact_end(RectifiedFlow()), y / 2)
+    (True, True)
     """
 
     name: str
@@ -89,7 +98,15 @@ class OracleProblem:
 
 
 def flow(distribution: Distribution, y: Batch, high: float, low: float) -> Batch:
-    """The probability-flow map in y = x/alpha from sigma/alpha = `high` to `low`, float64."""
+    """The probability-flow map in y = x/alpha from sigma/alpha = `high` to `low`, float64.
+
+    >>> import torch
+    >>> from diffuscope import Gaussian
+    >>> from diffuscope.certify import flow
+    >>> data = Gaussian.isotropic(torch.tensor([2.0]), 3.0)
+    >>> round(float(flow(data, torch.tensor([[10.0]]), high=13**0.5, low=1.0)), 4)  # 2 + 8 ((3 + 1) / (3 + 13))^(1/2)
+    6.0
+    """
     if isinstance(distribution, Gaussian):
         return distribution.flow(y, VE(), high, low)
     shape = y.shape
@@ -105,7 +122,12 @@ def flow(distribution: Distribution, y: Batch, high: float, low: float) -> Batch
 
 @cache
 def unequal_gaussian() -> OracleProblem:
-    """Correlated coordinates with standard deviations 1.5 and 0.4: an affine flow in closed form."""
+    """Correlated coordinates with standard deviations 1.5 and 0.4: an affine flow in closed form.
+
+    >>> from diffuscope.certify import unequal_gaussian
+    >>> [round(variance**0.5, 9) for variance in unequal_gaussian().distribution.eigenvalues.tolist()]
+    [1.5, 0.4]
+    """
     rotation = torch.tensor([[0.8, -0.6], [0.6, 0.8]], dtype=torch.float64)
     distribution = Gaussian(
         torch.tensor([1.3, -0.4], dtype=torch.float64), rotation, torch.tensor([2.25, 0.16], dtype=torch.float64)
@@ -115,7 +137,12 @@ def unequal_gaussian() -> OracleProblem:
 
 @cache
 def wide_gaussian() -> OracleProblem:
-    """The same, ten times as large and far from the origin, over six decades of noise: what clips or clamps shows."""
+    """The same, ten times as large and far from the origin, over six decades of noise: what clips or clamps shows.
+
+    >>> from diffuscope.certify import wide_gaussian
+    >>> [round(variance**0.5, 9) for variance in wide_gaussian().distribution.eigenvalues.tolist()]
+    [15.0, 4.0]
+    """
     narrow = unequal_gaussian().distribution
     assert isinstance(narrow, Gaussian)
     distribution = Gaussian(10 * narrow.mean, narrow.eigenvectors, 100 * narrow.eigenvalues)
@@ -124,7 +151,15 @@ def wide_gaussian() -> OracleProblem:
 
 @cache
 def mixture(dimension: int = 2, components: int = 5) -> OracleProblem:
-    """Gaussian components of different widths and weights at random places: a flow that branches."""
+    """Gaussian components of different widths and weights at random places: a flow that branches.
+
+    >>> import torch
+    >>> from diffuscope.certify import mixture
+    >>> data = mixture(3, components=4).distribution
+    >>> far = data.denoise(torch.zeros(1, 3).double(), alpha=1.0, sigma=1e6)  # nothing but noise: the mean of the data
+    >>> torch.allclose(far[0], data.weights @ data.means)
+    True
+    """
     draw = torch.Generator().manual_seed(5 + dimension)
     means = 1.5 * torch.randn(components, dimension, dtype=torch.float64, generator=draw)
     weights = 0.5 + torch.rand(components, dtype=torch.float64, generator=draw)
@@ -135,10 +170,18 @@ def mixture(dimension: int = 2, components: int = 5) -> OracleProblem:
 
 @cache
 def finite_data(points: int = 12) -> OracleProblem:
-    """A few points in the plane: the distribution of a memorizing model."""
+    """A few points in the plane: the distribution of a memorizing model.
+
+    >>> import torch
+    >>> from diffuscope.certify import finite_data
+    >>> data = finite_data(5).distribution
+    >>> near = data.denoise(data.means + 0.01, alpha=1.0, sigma=0.01)  # almost clean: the nearest point
+    >>> torch.allclose(near, data.means)
+    True
+    """
     data = torch.randn(points, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     weights = torch.full((points,), 1 / points, dtype=torch.float64)
-    # a mixture of point masses: the law of `Empirical`, at a fifth of its cost for so few points
+    # a mixture of point masses: the distribution of `Empirical`, at a fifth of its cost for so few points
     distribution = GaussianMixture.isotropic(weights, data, torch.zeros(points, dtype=torch.float64))
     # below 0.4 most trajectories are close to one point, and the flow is that of a single point
     return OracleProblem("finite", f"{points} data points", distribution, low=0.4)
@@ -146,10 +189,22 @@ def finite_data(points: int = 12) -> OracleProblem:
 
 @cache
 def ring() -> OracleProblem:
-    """The uniform distribution on the unit circle: data on a manifold."""
+    """The uniform distribution on the unit circle: data on a manifold.
+
+    >>> import scipy, torch
+    >>> from diffuscope.certify import ring
+    >>> denoised = ring().distribution.denoise(torch.tensor([[3.0, 0.0]]), alpha=1.0, sigma=1.0)
+    >>> round(float(denoised[0, 0] / (scipy.special.i1(3.0) / scipy.special.i0(3.0))), 4), float(denoised[0, 1])
+    (1.0, 0.0)
+    """
     return OracleProblem("ring", "the unit circle", Ring(1.0))
 
 
 def oracle_problems() -> tuple[OracleProblem, ...]:
-    """The problems of a certificate, in the order of its page."""
+    """The problems of a certificate, in the order of its page.
+
+    >>> from diffuscope.certify import oracle_problems
+    >>> [problem.name for problem in oracle_problems()]
+    ['gaussian', 'mixture-2', 'mixture-64', 'finite', 'ring']
+    """
     return unequal_gaussian(), mixture(2), mixture(64), finite_data(), ring()

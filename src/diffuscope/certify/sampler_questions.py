@@ -28,7 +28,14 @@ SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Question:
-    """One requirement of a certificate; `answer` measures it."""
+    """One requirement of a certificate; `answer` measures it.
+
+    >>> from diffuscope import Heun
+    >>> from diffuscope.certify import questions, sampler_target
+    >>> question = next(questions(sampler_target(Heun())))
+    >>> question.name, question.answer().tone
+    ('runs', 'good')
+    """
 
     name: str
     title: str
@@ -41,6 +48,13 @@ def questions(
     """All questions about `target`, with numbers of `steps` for the orders and `samples` for the distribution.
 
     The first is whether it runs at all. A costly target takes fewer steps by default.
+
+    >>> from itertools import islice
+    >>> from diffuscope import Heun
+    >>> from diffuscope.certify import oracle_problems, questions, sampler_target
+    >>> names = [question.name for question in islice(questions(sampler_target(Heun())), 6)]
+    >>> names[0], [f"order.{problem.name}" for problem in oracle_problems()] == names[1:]
+    ('runs', True)
     """
     target = asked(target)
     if tuple(steps) == STEPS and behavior.is_costly(target):
@@ -126,9 +140,12 @@ def certify_sampler(
 
     Raises InputError for an object that is none of these, and for a name in `known` that no question has.
 
-    >>> from diffuscope.samplers import DDIM
-    >>> certify_sampler(DDIM()).verdict  # doctest: +SKIP
-    'passes'
+    >>> from diffuscope import certify_sampler
+    >>> def forgets(denoiser, x_start, times, generator):
+    ...     x_start = x_start / 2
+    >>> found = certify_sampler(forgets)
+    >>> found.verdict, found.failures[0].verdict
+    ('fails', 'it returns a NoneType; expected the state at times[-1], a tensor')
     """
     target, budget = target_of(sampler), Budget(seconds)
     if known:

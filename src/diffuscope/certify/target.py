@@ -34,13 +34,18 @@ class Target:
     found out.
     `starts_at_zero_snr=False` declares that there is no start at alpha = 0, which is otherwise asked for.
 
-    >>> def my_euler(denoiser, x, times, generator):
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.certify import Target
+    >>> def my_ddim(denoiser, x, times, generator):
     ...     for t, s in zip(times[:-1], times[1:]):
     ...         alpha, sigma, D = denoiser.schedule.alpha, denoiser.schedule.sigma, denoiser(x, t)
     ...         x = alpha(s) * D + sigma(s) / sigma(t) * (x - alpha(t) * D)
     ...     return x
-    >>> Target("my Euler", my_euler, order=1, stochastic=False, nfe_per_step=1, schedules=(VP(),)).finest
-    1000
+    >>> target = Target("my DDIM", my_ddim, order=1, stochastic=False, nfe_per_step=1, schedules=(VE(),))
+    >>> point = ExactDenoiser(Gaussian.isotropic(torch.tensor([1.0]), 0.0), VE())
+    >>> round(float(target.run(point, torch.tensor([[26.0]]), torch.tensor([5.0, 3.0, 1.0]), None)), 4)  # 1 + 25 / 5
+    6.0
     """
 
     name: str
@@ -61,6 +66,12 @@ def sampler_target(sampler: Sampler, name: str | None = None) -> Target:
     """`sampler` with its declared properties.
 
     An adaptive sampler chooses its steps by a tolerance, so that no order in the number of times is declared.
+
+    >>> from diffuscope.certify import sampler_target
+    >>> from diffuscope.samplers import DDPM, DormandPrince, UniPC
+    >>> targets = [sampler_target(sampler) for sampler in (UniPC(2), DDPM(), DormandPrince())]
+    >>> [(target.name, target.order, target.stochastic, target.nfe_per_step) for target in targets]
+    [('UniPC', 3, False, 1), ('DDPM', 1, True, 1), ('DormandPrince', None, False, None)]
     """
     return Target(
         name or type(sampler).__name__,
@@ -81,6 +92,15 @@ def target_of(given: Any, name: str | None = None) -> Target:
     it is taken as deterministic, and the name of the target says so.
 
     Raises InputError for another object, and for an attribute of the wrong kind.
+
+    >>> from diffuscope.certify import target_of
+    >>> class Mine:
+    ...     order, stochastic, nfe_per_step = 2, False, 3
+    ...     def __call__(self, denoiser, x_start, times, generator):
+    ...         return x_start
+    >>> target = target_of(Mine)
+    >>> target.name, target.order, target.nfe_per_step
+    ('Mine', 2, 3)
     """
     if isinstance(given, Target):
         return given

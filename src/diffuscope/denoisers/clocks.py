@@ -21,7 +21,12 @@ from diffuscope.schedules import DiscreteVP, Schedule, Time, Times, as_time
 
 @runtime_checkable
 class Clock(Protocol):
-    """Times of a schedule as labels of a network."""
+    """Times of a schedule as labels of a network.
+
+    >>> from diffuscope.denoisers import Clock, SignalTime
+    >>> isinstance(SignalTime(), Clock)
+    True
+    """
 
     def label(self, t: Time) -> Tensor:
         """The label of the network at time `t`."""
@@ -34,7 +39,13 @@ class Clock(Protocol):
 
 @dataclass(frozen=True)
 class ScheduleTime:
-    """The label is the schedule's own time, times `scale`."""
+    """The label is the schedule's own time, times `scale`.
+
+    >>> from diffuscope.denoisers import ScheduleTime
+    >>> clock = ScheduleTime(scale=1000.0)
+    >>> float(clock.label(0.25)), float(clock.nearest(0.25))
+    (250.0, 0.25)
+    """
 
     scale: float = 1.0
 
@@ -47,7 +58,13 @@ class ScheduleTime:
 
 @dataclass(frozen=True)
 class SignalTime:
-    """The label runs from noise (0) to data (1, or `scale`)."""
+    """The label runs from noise (0) to data (1, or `scale`).
+
+    >>> from diffuscope.denoisers import SignalTime
+    >>> clock = SignalTime(scale=1000.0)
+    >>> float(clock.label(0.25)), float(clock.nearest(0.25))  # 1000 (1 - t), and t
+    (750.0, 0.25)
+    """
 
     scale: float = 1.0
 
@@ -63,6 +80,11 @@ class StepIndex:
     """The label of step t = k = 1, ..., steps is k - 1 + `first_index`: 0 in most code, 1 where step k is called k.
 
     Every step has a label; `nearest` returns trained steps only, those from `first_trained` on.
+
+    >>> from diffuscope.denoisers import StepIndex
+    >>> clock = StepIndex(steps=10, first_trained=3, first_index=1)
+    >>> int(clock.label(7.0)), float(clock.nearest(6.8)), float(clock.nearest(0.4)), float(clock.nearest(12.0))
+    (7, 7.0, 3.0, 10.0)
     """
 
     steps: int
@@ -86,5 +108,11 @@ class StepIndex:
 
 
 def clock_of(schedule: Schedule) -> Clock:
-    """The usual clock of a schedule: step indices for a discrete table, otherwise its own time."""
+    """The usual clock of a schedule: step indices for a discrete table, otherwise its own time.
+
+    >>> from diffuscope.denoisers import clock_of
+    >>> from diffuscope.schedules import VP, DiscreteVP
+    >>> clock_of(DiscreteVP.linear(steps=1000)), clock_of(VP())
+    (StepIndex(steps=1000, first_trained=1, first_index=0), ScheduleTime(scale=1.0))
+    """
     return StepIndex(len(schedule.betas)) if isinstance(schedule, DiscreteVP) else ScheduleTime()

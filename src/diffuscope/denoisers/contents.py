@@ -14,12 +14,28 @@ DEPTH = 8  # of attributes within attributes
 
 
 def tensors_within(model: object) -> list[Tensor]:
-    """Parameters, buffers, tensors and arrays of the modules and other objects that `model` consists of."""
+    """Parameters, buffers, tensors and arrays of the modules and other objects that `model` consists of.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import tensors_within
+    >>> layer, mean = torch.nn.Linear(3, 2), torch.zeros(5)
+    >>> {id(tensor) for tensor in tensors_within({"layers": [layer], "mean": mean})} == {
+    ...     id(layer.weight), id(layer.bias), id(mean)
+    ... }
+    True
+    """
     return [tensor for value in _objects(model, set(), DEPTH) for tensor in _tensors(value)]
 
 
 def modules_within(model: object) -> list[nn.Module]:
-    """The modules that `model` is, holds, or calls as a function."""
+    """The modules that `model` is, holds, or calls as a function.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import modules_within
+    >>> layer = torch.nn.Linear(3, 2)
+    >>> modules_within(lambda x: layer(x) + 1) == [layer]
+    True
+    """
     return [value for value in _objects(model, set(), DEPTH) if isinstance(value, nn.Module)]
 
 

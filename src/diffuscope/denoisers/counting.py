@@ -10,7 +10,17 @@ from .contract import Batch, BatchTime, Denoiser
 
 @dataclass(eq=False)
 class CountingDenoiser:
-    """`denoiser`, its attributes included, with a counter: `calls` is the number of function evaluations so far."""
+    """`denoiser`, its attributes included, with a counter: `calls` is the number of function evaluations so far.
+
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian, Heun
+    >>> from diffuscope.denoisers import CountingDenoiser
+    >>> from diffuscope.samplers import sample
+    >>> denoiser = CountingDenoiser(ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 1.0), VE()))
+    >>> x = sample(Heun(), denoiser, torch.ones(5, 1), torch.tensor([4.0, 2.0, 1.0, 0.5]))  # 3 steps of 2 evaluations
+    >>> denoiser.calls
+    6
+    """
 
     denoiser: Denoiser
     calls: int = 0

@@ -22,10 +22,11 @@ from .contents import modules_within
 def on_device(model: Any, device: torch.device) -> Any:
     """The same `model` with its networks on `device`; a model without networks is as it was.
 
-    >>> from diffuscope.denoisers import MLP
-    >>> network = on_device(MLP((2,)), torch.device("cpu"))
-    >>> network(torch.zeros(3, 2), torch.tensor(1.0)).shape
-    torch.Size([3, 2])
+    >>> import torch
+    >>> from diffuscope.denoisers import on_device
+    >>> model = on_device({"network": torch.nn.Linear(2, 1)}, torch.device("cpu"))
+    >>> model["network"].weight.device
+    device(type='cpu')
     """
     device = torch.empty(0, device=device).device  # cuda is cuda:0, or whichever is current
     for module in outermost(model):
@@ -45,8 +46,10 @@ def device_of(model: object) -> torch.device:
 
     Batches made there stay there: what is no module itself computes on the CPU, around networks wherever they are.
 
-    >>> device_of("no module")
-    device(type='cpu')
+    >>> import torch
+    >>> from diffuscope.denoisers import device_of
+    >>> device_of(torch.nn.Linear(2, 1, device="meta")), device_of("no module")
+    (device(type='meta'), device(type='cpu'))
     """
     weight = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     return torch.device("cpu") if weight is None else weight.device

@@ -32,7 +32,14 @@ LARGEST_LAMBDA = 10.0
 
 @dataclass(frozen=True)
 class Preconditioning:
-    """The four coefficients at given times, in float64."""
+    """The four coefficients at given times, in float64.
+
+    >>> from diffuscope import VE
+    >>> from diffuscope.denoisers import preconditioning
+    >>> c = preconditioning(VE(), 4.0, sigma_data=3.0)
+    >>> round(float(c.c_skip), 6), round(float(c.c_out), 6), round(float(c.c_in), 6)  # s^2 / 25, 4 s / 5, 1 / 5
+    (0.36, 2.4, 0.2)
+    """
 
     c_skip: Float[Tensor, "*times"]
     c_out: Float[Tensor, "*times"]
@@ -41,7 +48,15 @@ class Preconditioning:
 
 
 def preconditioning(schedule: Schedule, t: BatchTime, sigma_data: float) -> Preconditioning:
-    """The coefficients for data of standard deviation `sigma_data` at time `t`; finite for sigma > 0 or alpha > 0."""
+    """The coefficients for data of standard deviation `sigma_data` at time `t`; finite for sigma > 0 or alpha > 0.
+
+    >>> import math
+    >>> from diffuscope import RectifiedFlow
+    >>> from diffuscope.denoisers import preconditioning
+    >>> c = preconditioning(RectifiedFlow(), 0.75, sigma_data=4.0)  # alpha s = 1, sigma = 3/4, hence 1 / c_in = 5/4
+    >>> round(float(c.c_skip), 6), round(float(c.c_out), 6), math.isclose(c.c_noise, math.log(3) / 4)
+    (2.56, 2.4, True)
+    """
     alpha, sigma = schedule.alpha(t), schedule.sigma(t)
     scale = (alpha * sigma_data).hypot(sigma)
     label = -schedule.lam(t).clamp(-LARGEST_LAMBDA, LARGEST_LAMBDA) / 4
@@ -52,6 +67,15 @@ class Preconditioned(nn.Module):
     """A network F with label c_noise in EDM preconditioning; see the top of this file. With a `clock` its labels.
 
     Raises InputError unless `sigma_data` > 0.
+
+    >>> import math, torch
+    >>> from diffuscope import RectifiedFlow
+    >>> from diffuscope.denoisers import Preconditioned
+    >>> network = lambda x, label: x + label[:, None]
+    >>> model = Preconditioned(network, RectifiedFlow(), 4.0, event_shape=(1,), data_range=(-9.0, 9.0), data_mean=2.0)
+    >>> denoised = model(torch.tensor([[5.5]]), 0.75)  # u = 5.5 - 0.25 * 2 = 5, c_noise = log(3) / 4
+    >>> round(float(denoised) - 2.4 * math.log(3) / 4, 4)  # 2 + 2.56 * 5 + 2.4 * 0.8 * 5
+    24.4
     """
 
     def __init__(

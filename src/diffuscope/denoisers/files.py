@@ -57,6 +57,15 @@ def save_denoiser(denoiser: SavedDenoiser, path: str | Path) -> None:
     """Write `denoiser` to `path` atomically: at every moment the path holds the old file or the new one.
 
     Raises InputError for a network, schedule or clock outside this library's, and if the file cannot be written.
+
+    >>> import tempfile
+    >>> from diffuscope import VP
+    >>> from diffuscope.denoisers import MLP, NoisePredictor, load_denoiser, save_denoiser
+    >>> model = NoisePredictor(MLP((2,), width=4, depth=1), VP(beta_max=9.0), event_shape=(2,), data_range=(-1.0, 1.0))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_denoiser(model, f"{folder}/model.safetensors")
+    ...     load_denoiser(f"{folder}/model.safetensors").schedule == model.schedule
+    True
     """
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -76,6 +85,16 @@ def load_denoiser(path: str | Path) -> SavedDenoiser:
 
     Raises InputError for a missing, truncated or unreadable file, for a pickle under any name, for a file without a
     description of its network, and for parameters whose names or shapes do not fit that network.
+
+    >>> import tempfile, torch
+    >>> from diffuscope import VE
+    >>> from diffuscope.denoisers import MLP, Preconditioned, load_denoiser, save_denoiser
+    >>> model = Preconditioned(MLP((1,), width=4), VE(), 3.0, event_shape=(1,), data_range=(-9.0, 9.0))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_denoiser(model, f"{folder}/model.safetensors")
+    ...     loaded = load_denoiser(f"{folder}/model.safetensors")
+    >>> round(loaded(torch.tensor([[25.0]]), 4.0).item(), 4)  # untrained, F = 0: 9 x / (9 + 16)
+    9.0
     """
     path = Path(path)
     if not path.is_file():
@@ -194,7 +213,17 @@ def _refuse_pickle(path: Path) -> None:
 
 
 def load_npz(path: Path, argument: str) -> dict[str, Tensor]:
-    """The arrays of a NumPy archive. Raises InputError, naming `argument`, for other files and other contents."""
+    """The arrays of a NumPy archive. Raises InputError, naming `argument`, for other files and other contents.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from diffuscope.denoisers import load_npz
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/arrays.npz", weight=np.array([[1.5, -2.0]]), count=np.array([7]))
+    ...     load_npz(Path(folder, "arrays.npz"), "weights")
+    {'weight': tensor([[ 1.5000, -2.0000]], dtype=torch.float64), 'count': tensor([7])}
+    """
     if not path.is_file():
         raise InputError(f"{argument}: no file {path}")
     if not zipfile.is_zipfile(path):

@@ -36,7 +36,14 @@ _KNOWN = ("event_shape", "data_range", "one_step")
 
 @runtime_checkable
 class ConditionalDenoiser(Protocol):
-    """A denoiser with one class 0 .. classes - 1 per sample as a third argument; `classes` itself means none."""
+    """A denoiser with one class 0 .. classes - 1 per sample as a third argument; `classes` itself means none.
+
+    >>> from diffuscope import VE
+    >>> from diffuscope.denoisers import MLP, ConditionalDenoiser, DataPredictor
+    >>> model = DataPredictor(MLP((2,), width=4, classes=3), VE(), event_shape=(2,), data_range=(-1.0, 1.0))
+    >>> isinstance(model, ConditionalDenoiser), model.classes
+    (True, 3)
+    """
 
     @property
     def schedule(self) -> Schedule: ...
@@ -52,6 +59,16 @@ class OfClass:
 
     It has the denoiser's `event_shape`, `data_range` and `one_step`. Raises InputError for a denoiser without classes
     and for a class that it does not have.
+
+    >>> import torch
+    >>> from diffuscope import VE
+    >>> from diffuscope.denoisers import OfClass
+    >>> class Points:  # class y is one point, x_0 = y + 5
+    ...     schedule, classes = VE(), 3
+    ...     def __call__(self, x_t, t, y=None):
+    ...         return torch.zeros_like(x_t) + y[:, None] + 5
+    >>> OfClass(Points(), torch.tensor([2, 0]))(torch.zeros(2, 1), 1.0).tolist()
+    [[7.0], [5.0]]
     """
 
     def __init__(self, denoiser: ConditionalDenoiser, y: Classes) -> None:
@@ -74,8 +91,15 @@ class Guided:
     """D_u + scale (D_c - D_u): guidance from `unconditional` toward `conditional`, two evaluations per call.
 
     scale = 1 is the conditional denoiser, 0 the unconditional one. With a worse model of the same data as
-    `unconditional` it is autoguidance (Karras et al. 2024, arXiv:2406.02507). It has the `event_shape` and `data_range`
-    of `conditional`. Raises InputError for a scale that is not finite and for two different schedules.
+    `unconditional` it is autoguidance (Karras et al. 2024, arXiv:2406.02507). It has the `event_shape`, `data_range`
+    and `one_step` of `conditional`. Raises InputError for a scale that is not finite and for two different schedules.
+
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.denoisers import Guided
+    >>> conditional, free = (ExactDenoiser(Gaussian.isotropic(torch.tensor([m]), 3.0), VE()) for m in (2.0, 1.0))
+    >>> Guided(conditional, free, scale=5.0)(torch.tensor([[10.0]]), 1.0)  # of N(1 + 5 (2 - 1), 3): 6 + 3/4 (10 - 6)
+    tensor([[9.]])
     """
 
     def __init__(self, conditional: Denoiser, unconditional: Denoiser, scale: float | int) -> None:

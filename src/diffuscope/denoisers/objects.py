@@ -28,6 +28,16 @@ def load_model(spec: str | Path, *, weights: str | Path | None = None, weights_p
     `weights`, or `?weights=FILE&prefix=P` in the name, are those of the network of `module:object`; `weights_prefix` is
     the part of the file that they are, where it has several. Raises InputError as `load_denoiser`, `load_callable` and
     `load_weights` do.
+
+    >>> import tempfile
+    >>> from diffuscope import VP
+    >>> from diffuscope.denoisers import MLP, VPredictor, load_model, save_denoiser
+    >>> model = VPredictor(MLP((2,), width=4), VP(beta_max=9.0), event_shape=(2,), data_range=(-1.0, 1.0))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_denoiser(model, f"{folder}/model.safetensors")
+    ...     loaded = load_model(f"{folder}/model.safetensors")
+    >>> type(loaded).__name__, loaded.schedule.beta_max
+    ('VPredictor', 9.0)
     """
     if Path(spec).exists() or not (isinstance(spec, str) and ":" in spec):
         if given_weights("", weights, weights_prefix)[0] is not None:
@@ -49,6 +59,14 @@ def load_callable(spec: str, weights: Weights | None = None) -> Denoiser:
 
     A class, or a function without `.schedule`, is called once without arguments. Raises InputError if the object is
     not found, needs arguments, cannot be called with (x_t, t) or has no schedule.
+
+    >>> import sys, types, torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.denoisers import load_callable
+    >>> build = lambda: ExactDenoiser(Gaussian.isotropic(torch.zeros(2), 1.0), VE(sigma_max=9.0))
+    >>> sys.modules["example_of_a_callable"] = types.SimpleNamespace(build=build)  # in the place of a file of yours
+    >>> load_callable("example_of_a_callable:build").schedule
+    VE(sigma_min=0.002, sigma_max=9.0)
     """
     found = load_object(spec, "model")
     made = isinstance(found, type) or (inspect.isroutine(found) and not hasattr(found, "schedule"))
@@ -71,6 +89,15 @@ def load_network(spec: str, weights: Weights | None, argument: str = "model") ->
 
     For weights, a class, and a function without arguments, are called once. Raises InputError, naming `argument`, as
     `load_object` does, and as `load_weights`.
+
+    >>> import sys, tempfile, types, torch
+    >>> from diffuscope.denoisers import Weights, load_network
+    >>> sys.modules["example_of_a_network"] = types.SimpleNamespace(Net=lambda: torch.nn.Linear(2, 1))  # your file
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     torch.save({"weight": torch.tensor([[3.0, 4.0]]), "bias": torch.tensor([5.0])}, f"{folder}/net.pt")
+    ...     network = load_network("example_of_a_network:Net", Weights(f"{folder}/net.pt"))
+    >>> network(torch.tensor([[10.0, 100.0]])).item()  # 3 * 10 + 4 * 100 + 5
+    435.0
     """
     found = load_object(spec, argument)
     if weights is None:
@@ -86,6 +113,7 @@ def given_weights(
 
     Raises InputError for weights that are given twice, and for a prefix without weights.
 
+    >>> from diffuscope.denoisers import given_weights
     >>> given_weights("event_shape=2&weights=net.pt&prefix=ema")
     (Weights(path='net.pt', prefix='ema'), 'event_shape=2')
     """

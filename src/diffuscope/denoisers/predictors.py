@@ -64,6 +64,14 @@ class NoisePredictor(_Predictor):
     """A network that predicts the noise: D = (x_t - sigma F) / alpha.
 
     Raises InputError at alpha = 0, where the noise determines nothing about the data.
+
+    >>> import torch
+    >>> from diffuscope import RectifiedFlow
+    >>> from diffuscope.denoisers import NoisePredictor
+    >>> network = lambda x, t: torch.full_like(x, 8.0)
+    >>> model = NoisePredictor(network, RectifiedFlow(), event_shape=(1,), data_range=(-9.0, 9.0))
+    >>> model(torch.tensor([[5.0]]), 0.25)  # (5 - 0.25 * 8) / 0.75
+    tensor([[4.]])
     """
 
     def forward(self, x_t: Batch, t: BatchTime, y: Classes = None) -> Batch:
@@ -74,7 +82,16 @@ class NoisePredictor(_Predictor):
 
 
 class DataPredictor(_Predictor):
-    """A network that predicts the clean data: D = F."""
+    """A network that predicts the clean data: D = F.
+
+    >>> import torch
+    >>> from diffuscope import RectifiedFlow
+    >>> from diffuscope.denoisers import DataPredictor
+    >>> network = lambda x, t: 3 * x + t[:, None]
+    >>> model = DataPredictor(network, RectifiedFlow(), event_shape=(1,), data_range=(-9.0, 9.0))
+    >>> model(torch.tensor([[5.0]]), 0.25)
+    tensor([[15.2500]])
+    """
 
     def forward(self, x_t: Batch, t: BatchTime, y: Classes = None) -> Batch:
         return self.predicted(x_t, t, y)
@@ -84,6 +101,14 @@ class VelocityPredictor(_Predictor):
     """A network that predicts the velocity dx_t/dt = alpha' x_0 + sigma' eps, in the schedule's own time.
 
     A network trained in time 1 - t predicts -v; wrap it to change the sign.
+
+    >>> import torch
+    >>> from diffuscope import RectifiedFlow
+    >>> from diffuscope.denoisers import VelocityPredictor
+    >>> network = lambda x, t: torch.full_like(x, 8.0)
+    >>> model = VelocityPredictor(network, RectifiedFlow(), event_shape=(1,), data_range=(-9.0, 9.0))
+    >>> model(torch.tensor([[5.0]]), 0.25)  # x_t - t v, as v = eps - x_0
+    tensor([[3.]])
     """
 
     def forward(self, x_t: Batch, t: BatchTime, y: Classes = None) -> Batch:
@@ -94,6 +119,14 @@ class VPredictor(_Predictor):
     """A network that predicts v = alpha eps - sigma x_0: D = (alpha x_t - sigma F) / (alpha^2 + sigma^2).
 
     Defined at alpha = 0 also.
+
+    >>> import torch
+    >>> from diffuscope import RectifiedFlow
+    >>> from diffuscope.denoisers import VPredictor
+    >>> network = lambda x, t: torch.full_like(x, 10.0)
+    >>> model = VPredictor(network, RectifiedFlow(), event_shape=(1,), data_range=(-9.0, 9.0))
+    >>> model(torch.tensor([[5.0]]), 0.25)  # (0.75 * 5 - 0.25 * 10) / (0.75^2 + 0.25^2)
+    tensor([[2.]])
     """
 
     def forward(self, x_t: Batch, t: BatchTime, y: Classes = None) -> Batch:
@@ -106,6 +139,14 @@ def nearest_trained_time(denoiser: Denoiser, t: BatchTime) -> Times:
 
     By its attribute `clock`, or else by its schedule. For a table, integers 1..T; for a table read through another
     schedule, the times of equal sigma/alpha.
+
+    >>> from diffuscope import VE
+    >>> from diffuscope.denoisers import MLP, NoisePredictor, nearest_trained_time
+    >>> from diffuscope.schedules import DiscreteVP
+    >>> kept = {"event_shape": (2,), "data_range": (-1.0, 1.0)}
+    >>> table, all_times = (NoisePredictor(MLP((2,), width=4), s, **kept) for s in (DiscreteVP.linear(), VE()))
+    >>> float(nearest_trained_time(table, 3.7)), float(nearest_trained_time(all_times, 3.7))
+    (4.0, 3.7)
     """
     if isinstance(denoiser, Rescheduled):
         inner = denoiser.denoiser
@@ -143,7 +184,12 @@ def network_output(network: Network, x: Batch, label: Tensor, event_shape: tuple
 
 
 def classes_of(network: object) -> int:
-    """The number of classes of `network`: its attribute `classes`, or 0 unless that is an integer."""
+    """The number of classes of `network`: its attribute `classes`, or 0 unless that is an integer.
+
+    >>> from diffuscope.denoisers import MLP, classes_of
+    >>> classes_of(MLP((2,), width=4, classes=10)), classes_of(MLP((2,), width=4)), classes_of(print)
+    (10, 0, 0)
+    """
     classes = getattr(network, "classes", 0)
     return classes if isinstance(classes, int) and not isinstance(classes, bool) else 0
 

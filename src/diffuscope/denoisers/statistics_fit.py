@@ -30,7 +30,18 @@ ERRORS = 4.0  # standard errors by which data must miss
 
 
 def require_shape_and_range(gaussian: Gaussian, model: object) -> None:
-    """Raises InputError if `model` has an `event_shape` or a `data_range` other than the Gaussian's; costs nothing."""
+    """Raises InputError if `model` has an `event_shape` or a `data_range` other than the Gaussian's; costs nothing.
+
+    >>> import torch
+    >>> from diffuscope import VE, Gaussian, InputError
+    >>> from diffuscope.denoisers import MLP, DataPredictor, require_shape_and_range
+    >>> model = DataPredictor(MLP((3,), width=4), VE(), event_shape=(3,), data_range=(-1.0, 1.0))
+    >>> try:
+    ...     require_shape_and_range(Gaussian.isotropic(torch.zeros(2), 1.0), model)
+    ... except InputError as error:
+    ...     print(error)
+    gaussian: expected statistics of shape (3,), as the model's, got (2,)
+    """
     shape, data_range = getattr(model, "event_shape", None), getattr(model, "data_range", None)
     if shape is not None and tuple(shape) != gaussian.event_shape:
         raise InputError(
@@ -44,6 +55,17 @@ def require_fits_model(gaussian: Gaussian | DataStatistics, denoiser: Denoiser, 
     """Raises InputError for statistics of another shape or range than the model's, or of other data.
 
     Costs SAMPLES = 64 evaluations of the model.
+
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian, InputError
+    >>> from diffuscope.denoisers import require_fits_model
+    >>> near, far = (Gaussian.isotropic(torch.full((8,), mean), 1.0) for mean in (0.0, 9.0))
+    >>> require_fits_model(near, ExactDenoiser(near, VE()))
+    >>> try:  # the answers differ by 9/2, and those of `far` by 1/sqrt(2) from its mean: 40 times in squares
+    ...     require_fits_model(far, ExactDenoiser(near, VE()))
+    ... except InputError as error:
+    ...     print(error)
+    gaussian: at noise 1 the squared distance of the model's answers from those of the statistics is ...
     """
     gaussian = gaussian.gaussian if isinstance(gaussian, DataStatistics) else gaussian
     require_shape_and_range(gaussian, denoiser)
@@ -71,7 +93,19 @@ def require_fits_model(gaussian: Gaussian | DataStatistics, denoiser: Denoiser, 
 
 
 def require_fits_data(gaussian: Gaussian | DataStatistics, data: DataSet | Batch) -> None:
-    """Raises InputError for statistics of another shape or range than that of the examples, or of other data."""
+    """Raises InputError for statistics of another shape or range than that of the examples, or of other data.
+
+    >>> import torch
+    >>> from diffuscope import Gaussian, InputError
+    >>> from diffuscope.denoisers import require_fits_data
+    >>> data = torch.tensor([[2.0], [-2.0], [2.0], [-2.0]])
+    >>> require_fits_data(Gaussian.isotropic(torch.zeros(1), 4.0), data)
+    >>> try:  # at noise 1/4 the distance is 4 / (1/4 + 1/4), instead of (1/4) / (1/4 + 1/4)
+    ...     require_fits_data(Gaussian.isotropic(torch.zeros(1), 0.25), data)
+    ... except InputError as error:
+    ...     print(error)
+    gaussian: the squared Mahalanobis distance of the data is 16 times that of the data behind the statistics; ...
+    """
     gaussian = gaussian.gaussian if isinstance(gaussian, DataStatistics) else gaussian
     examples = data.train if isinstance(data, DataSet) else data
     name = data.name if isinstance(data, DataSet) else "the data"

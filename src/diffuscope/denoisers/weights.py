@@ -40,7 +40,12 @@ TRIED = 16  # dictionaries that a network may convert by its hooks; of more only
 
 @dataclass(frozen=True)
 class Weights:
-    """A file of weights, as it was named, and the prefix that was asked for."""
+    """A file of weights, as it was named, and the prefix that was asked for.
+
+    >>> from diffuscope.denoisers import Weights
+    >>> Weights("net.pt", prefix="ema")
+    Weights(path='net.pt', prefix='ema')
+    """
 
     path: str | Path
     prefix: str | None = None
@@ -48,7 +53,16 @@ class Weights:
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """Which weights a network was given."""
+    """Which weights a network was given.
+
+    >>> import tempfile, torch
+    >>> from diffuscope.denoisers import Weights, load_weights
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     torch.save({"ema": torch.nn.Linear(2, 3).state_dict()}, f"{folder}/net.pt")
+    ...     loaded = load_weights(torch.nn.Linear(2, 3), Weights(f"{folder}/net.pt", prefix="ema"))
+    >>> loaded.place, loaded.count, loaded.warnings
+    ('ema', 9, ())
+    """
 
     path: str
     digest: str
@@ -76,11 +90,15 @@ def load_weights(model: Any, weights: Weights) -> LoadedWeights:
     Raises InputError, naming `weights`, for a file that cannot be read (see `read_weights`), for names and shapes that
     are not the network's, with the prefix under which they would be, and for values that are not finite.
 
-    >>> import tempfile
+    >>> import tempfile, torch
+    >>> from diffuscope.denoisers import Weights, load_weights
+    >>> network = torch.nn.Linear(2, 1)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     torch.save({"weight": torch.ones(1, 2), "bias": torch.zeros(1)}, f"{folder}/net.pt")
-    ...     load_weights(nn.Linear(2, 1), Weights(f"{folder}/net.pt")).count
+    ...     torch.save({"weight": torch.tensor([[3.0, 4.0]]), "bias": torch.tensor([5.0])}, f"{folder}/net.pt")
+    ...     load_weights(network, Weights(f"{folder}/net.pt")).count
     3
+    >>> network(torch.tensor([[10.0, 100.0]])).item()  # 3 * 10 + 4 * 100 + 5
+    435.0
     """
     networks = _networks(model)
     file = read_weights(weights.path)
@@ -107,7 +125,17 @@ def load_weights(model: Any, weights: Weights) -> LoadedWeights:
 
 
 def loaded_weights(model: object) -> list[LoadedWeights]:
-    """Which weights the networks within `model` were given by `load_weights`."""
+    """Which weights the networks within `model` were given by `load_weights`.
+
+    >>> import tempfile, torch
+    >>> from diffuscope.denoisers import Weights, load_weights, loaded_weights
+    >>> network = torch.nn.Linear(2, 1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     torch.save(torch.nn.Linear(2, 1).state_dict(), f"{folder}/net.pt")
+    ...     loaded = load_weights(network, Weights(f"{folder}/net.pt"))
+    >>> loaded_weights([network, torch.nn.Linear(2, 1)]) == [loaded]
+    True
+    """
     return [vars(module)[LOADED] for module in modules_within(model) if LOADED in vars(module)]
 
 

@@ -52,7 +52,18 @@ ACCEPTED = "a file of torch.save, .safetensors, .npz, or an index of several (.i
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """The dictionaries of tensors in a file, by the keys that lead to them ("" to the outermost)."""
+    """The dictionaries of tensors in a file, by the keys that lead to them ("" to the outermost).
+
+    >>> import hashlib, tempfile
+    >>> from pathlib import Path
+    >>> import torch
+    >>> from diffuscope.denoisers import read_weights
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "net.pt")
+    ...     torch.save({"weight": torch.ones(2)}, path)
+    ...     read_weights(path).digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    True
+    """
 
     path: Path
     digest: str
@@ -67,6 +78,13 @@ def read_weights(path: str | Path) -> WeightsFile:
 
     Raises InputError, naming `weights`, for a file that is missing, damaged, of another kind, or without weights, and
     for one that changes while it is read.
+
+    >>> import tempfile, torch
+    >>> from diffuscope.denoisers import read_weights
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     torch.save({"model": {"a.weight": torch.tensor([3.0, 4.0])}, "step": 7}, f"{folder}/net.pt")
+    ...     read_weights(f"{folder}/net.pt").dicts
+    {'model': {'a.weight': tensor([3., 4.])}}
     """
     path = Path(path)
     kind = _kind(path)

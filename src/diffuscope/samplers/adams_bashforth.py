@@ -193,6 +193,16 @@ class NoiseAdamsBashforth(_AdamsBashforth):
     lambda (alpha(t) = 0, sigma(s) = 0) are DDIM's; from alpha = 0 in equal steps of time the order is at most 2.
 
     Raises InputError for an order outside 1 .. 4 or a power outside [0, 1]. Source: see the top of this file.
+
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import Evaluation, NoiseAdamsBashforth, instant, sample
+    >>> point = ExactDenoiser(Gaussian.isotropic(torch.tensor([2.0]), 0.0), VE())
+    >>> earlier = Evaluation(instant(VE(), 4.0), torch.tensor([[18.0]]), torch.tensor([[2.0]]))  # eps = 4 at t = 4
+    >>> sampler, times = NoiseAdamsBashforth(order=2, power=1.0), torch.tensor([2.0, 1.0])
+    >>> x_s = sample(sampler, point, torch.tensor([[6.0]]), times, history=(earlier,))
+    >>> round(float(x_s), 4)  # eps = 2 at t = 2, hence dx/dt = eps = t on the line, and 6 - (2^2 - 1^2) / 2
+    4.5
     """
 
     def step(self, denoiser: Denoiser, state: State, s: Instant, noise: Noise | None = None) -> State:  # noqa: ARG002
@@ -212,6 +222,16 @@ class DataAdamsBashforth(_AdamsBashforth):
     and steps that touch an infinite lambda are those of `NoiseAdamsBashforth`.
 
     Raises InputError for an order outside 1 .. 4 or a power outside [0, 1]. Source: see the top of this file.
+
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import DataAdamsBashforth, Evaluation, instant, sample
+    >>> point = ExactDenoiser(Gaussian.isotropic(torch.tensor([2.0]), 0.0), VE())
+    >>> earlier = Evaluation(instant(VE(), 4.0), torch.tensor([[0.0]]), torch.tensor([[4.0]]))
+    >>> sampler, times = DataAdamsBashforth(order=2, power=1.0), torch.tensor([2.0, 1.0])
+    >>> x_s = sample(sampler, point, torch.tensor([[4.0]]), times, history=(earlier,))
+    >>> round(float(x_s) - 2, 4)  # D = t on the line; x_s / 1 = x_t / 2 + int_1^2 (D / t^2) dt = 2 + log 2
+    0.6931
     """
 
     power: float = 0.5

@@ -61,6 +61,17 @@ class ReverseBridge(ReverseFamily):
     negative eta.
 
     Source: Cao et al. 2025, https://arxiv.org/abs/2501.17054 (the fixed start); eta = 1 is Ho et al. 2020, eq. 6-7.
+
+    >>> import torch
+    >>> from diffuscope import ExactDenoiser, Gaussian, RectifiedFlow
+    >>> from diffuscope.samplers import ReverseBridge, sample
+    >>> point = ExactDenoiser(Gaussian.isotropic(torch.tensor([3.0]), 0.0), RectifiedFlow())
+    >>> x_t, times = torch.tensor([[4.6]]), torch.tensor([0.8, 0.5])  # eps = (4.6 - 0.2 * 3) / 0.8 = 5, e^-h = 1/4
+    >>> draw, again = (torch.Generator().manual_seed(0) for _ in range(2))
+    >>> x_s = sample(ReverseBridge(eta=0.5**0.5), point, x_t, times, noise=draw)  # e^(-h/2) = 1/2
+    >>> xi = torch.randn(1, 1, generator=again)
+    >>> round(float((x_s - (3 / 2 + 5 / 4)) / (xi * 0.75**0.5)), 4)  # x_s = 3/2 + 1/2 (5/2 + (1 - 1/4)^(1/2) xi)
+    0.5
     """
 
     order = 1

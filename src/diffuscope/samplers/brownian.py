@@ -90,6 +90,14 @@ class BrownianPath(Noise):
     Memory: two float64 tensors of the state's size for each interval between neighboring query times. A query that
     spans n of them costs n joins. Raises InputError for a state of another shape than the first, and for two equal
     or infinite times.
+
+    >>> import torch
+    >>> from diffuscope.samplers import BrownianPath
+    >>> path, like = BrownianPath(torch.Generator().manual_seed(0)), torch.zeros(2, 3, dtype=torch.float64)
+    >>> whole = 3 * path.increment(like, 0.0, 9.0)  # W(9) - W(0), and then its parts
+    >>> parts = 2 * path.increment(like, 0.0, 4.0) + 5**0.5 * path.increment(like, 4.0, 9.0)
+    >>> torch.allclose(whole, parts)
+    True
     """
 
     def __init__(self, generator: torch.Generator) -> None:

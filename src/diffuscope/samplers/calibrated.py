@@ -84,6 +84,17 @@ class Calibrated:
     `plain_errors` of every plain solver on its best grid; `reference_error` is the distance of the reference
     trajectories from those of half as many steps. `evaluations` is the cost of the calibration, in single-sample calls.
     Raises InputError for an unknown `plain` solver and for levels that do not increase.
+
+    >>> import math, torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import Calibrated
+    >>> data, model = Gaussian.isotropic(torch.tensor([2.0]), 3.0), Gaussian.isotropic(torch.tensor([1.0]), 3.0)
+    >>> measured = {"plain": None, "error": 0.0, "plain_errors": {}, "reference_error": 0.0, "evaluations": 0}
+    >>> steps = {"levels": (-math.log(13) / 2, 0.0), "end": 5.0, "jumps": True, "shift": torch.zeros(1)}
+    >>> sampler = Calibrated(data, weights=torch.tensor([[1.0, 0.0, 0.0, 0.0]]), carry=1.0, **steps, **measured)
+    >>> x = sampler.sample(ExactDenoiser(model, VE()), torch.tensor([[10.0]]))
+    >>> sampler.nfe, round(float(x), 4)  # the jump to 2 + 8 (4 / 16)^(1/2) = 6, where D = 1 + 3/4 (6 - 1)
+    (1, 4.75)
     """
 
     gaussian: Gaussian

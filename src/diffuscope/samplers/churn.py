@@ -39,6 +39,17 @@ class EDMChurn:
     the model was trained on. Raises InputError for steps < 1 and for negative parameters.
 
     Source: Karras, Aittala, Aila & Laine 2022, https://arxiv.org/abs/2206.00364 (algorithm 2).
+
+    >>> import torch
+    >>> from diffuscope import ExactDenoiser, Gaussian, RectifiedFlow
+    >>> from diffuscope.samplers import EDMChurn, sample
+    >>> point = ExactDenoiser(Gaussian.isotropic(torch.tensor([2.0]), 0.0), RectifiedFlow())
+    >>> x_t, times = torch.tensor([[1.4]]), torch.tensor([0.8, 2 / 3])  # y = x / alpha = 7; sigma / alpha = 4 and 2
+    >>> draw, again = (torch.Generator().manual_seed(0) for _ in range(2))
+    >>> x_s = sample(EDMChurn(s_churn=0.5, steps=2), point, x_t, times, noise=draw)
+    >>> xi = torch.randn(1, 1, generator=again)
+    >>> round(float((3 * x_s - 4) / xi), 3)  # raised from 4 to 5 by 3 xi, then straight to 2: y_s = 2 + 2/5 (5 + 3 xi)
+    1.2
     """
 
     s_churn: float

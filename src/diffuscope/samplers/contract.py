@@ -29,7 +29,17 @@ from .schedule_values import Instant, instants
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One call of the denoiser: at the instant `at` it mapped the state `x_t` to `denoised`."""
+    """One call of the denoiser: at the instant `at` it mapped the state `x_t` to `denoised`.
+
+    >>> import torch
+    >>> from diffuscope import VE, DPMSolverPP2M, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import trajectory
+    >>> model = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 1.0), VE())
+    >>> states = trajectory(DPMSolverPP2M(), model, torch.tensor([[17.0]]), torch.tensor([4.0, 2.0]))
+    >>> latest = list(states)[-1].history[-1]  # at t = 4, where D = x / 17
+    >>> latest.at.t, float(latest.x_t), float(latest.denoised)
+    (4.0, 17.0, 1.0)
+    """
 
     at: Instant
     x_t: Batch
@@ -38,7 +48,16 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A point of a trajectory: the state `x_t` at the instant `at`, and the history of its next step (latest last)."""
+    """A point of a trajectory: the state `x_t` at the instant `at`, and the history of its next step (latest last).
+
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian, Heun
+    >>> from diffuscope.samplers import State, instant
+    >>> point = ExactDenoiser(Gaussian.isotropic(torch.tensor([1.0]), 0.0), VE())  # x - 1 is proportional to sigma
+    >>> state = Heun().step(point, State(instant(VE(), 5.0), torch.tensor([[26.0]])), instant(VE(), 3.0))
+    >>> state.t, float(state.x_t)
+    (3.0, 16.0)
+    """
 
     at: Instant
     x_t: Batch
@@ -52,7 +71,13 @@ class State:
 
 @runtime_checkable
 class Sampler(Protocol):
-    """One family of steps: a frozen dataclass that declares its order of accuracy and its cost."""
+    """One family of steps: a frozen dataclass that declares its order of accuracy and its cost.
+
+    >>> from diffuscope import Heun
+    >>> from diffuscope.samplers import Sampler
+    >>> isinstance(Heun(), Sampler), Heun().order, Heun().nfe_per_step
+    (True, 2, 2)
+    """
 
     @property
     def order(self) -> int:
@@ -89,6 +114,14 @@ def trajectory(
     sampler with evaluations at times above `times[0]`, latest last.
     Raises InputError for times that do not decrease, for a history at other times, and for a stochastic sampler
     without noise.
+
+    >>> import torch
+    >>> from diffuscope import DDIM, VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import trajectory
+    >>> point = ExactDenoiser(Gaussian.isotropic(torch.tensor([1.0]), 0.0), VE())  # x - 1 is proportional to sigma
+    >>> states = trajectory(DDIM(), point, torch.tensor([[26.0]]), torch.tensor([5.0, 3.0, 1.0]))
+    >>> [(state.t, round(float(state.x_t), 4)) for state in states]
+    [(5.0, 26.0), (3.0, 16.0), (1.0, 6.0)]
     """
     if len(times) == 0 or not bool((times[1:] < times[:-1]).all()):
         raise InputError(f"times: expected strictly decreasing times, from noise to data, got {times.tolist()}")
@@ -117,7 +150,15 @@ def sample(
     noise: torch.Generator | Noise | None = None,
     history: tuple[Evaluation, ...] = (),
 ) -> Batch:
-    """The last state of `trajectory`, without keeping the others."""
+    """The last state of `trajectory`, without keeping the others.
+
+    >>> import torch
+    >>> from diffuscope import DDIM, VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import sample
+    >>> point = ExactDenoiser(Gaussian.isotropic(torch.tensor([1.0]), 0.0), VE())  # x - 1 is proportional to sigma
+    >>> round(float(sample(DDIM(), point, torch.tensor([[26.0]]), torch.tensor([5.0, 3.0, 1.0]))), 4)
+    6.0
+    """
     x_t = x_start
     for state in trajectory(sampler, denoiser, x_start, times, noise=noise, history=history):
         x_t = state.x_t

@@ -35,6 +35,14 @@ class DDIM:
 
     Source: Song, Meng & Ermon 2021, *Denoising Diffusion Implicit Models*, https://arxiv.org/abs/2010.02502 (eq. 12
     with sigma = 0; their alpha is our alpha^2).
+
+    >>> import torch
+    >>> from diffuscope import DDIM, ExactDenoiser, Gaussian, RectifiedFlow
+    >>> from diffuscope.samplers import sample
+    >>> point = ExactDenoiser(Gaussian.isotropic(torch.tensor([4.0]), 0.0), RectifiedFlow())
+    >>> x_s = sample(DDIM(), point, torch.tensor([[3.0]]), torch.tensor([0.5, 0.25]))
+    >>> round(float(x_s), 4)  # eps = (3 - 0.5 * 4) / 0.5 = 2, and 0.75 * 4 + 0.25 * 2
+    3.5
     """
 
     order = 1

@@ -28,6 +28,17 @@ class StochasticDDIM:
     A step to sigma(s) = 0 draws no noise. Raises InputError for eta outside [0, 1].
 
     Source: Song, Meng & Ermon 2021, https://arxiv.org/abs/2010.02502 (eq. 12 and 16; their alpha is our alpha^2).
+
+    >>> import torch
+    >>> from diffuscope import ExactDenoiser, Gaussian, RectifiedFlow
+    >>> from diffuscope.samplers import StochasticDDIM, sample
+    >>> point = ExactDenoiser(Gaussian.isotropic(torch.tensor([3.0]), 0.0), RectifiedFlow())
+    >>> x_t, times = torch.tensor([[4.6]]), torch.tensor([0.8, 0.5])  # eps = (4.6 - 0.2 * 3) / 0.8 = 5, e^-h = 1/4
+    >>> draw, again = (torch.Generator().manual_seed(0) for _ in range(2))
+    >>> x_s, xi = sample(StochasticDDIM(0.5), point, x_t, times, noise=draw), torch.randn(1, 1, generator=again)
+    >>> mean = 3 / 2 + 1 / 2 * 7 / 8 * 5  # 1 - eta^2 (1 - 1/16) = 49/64
+    >>> round(float((x_s - mean) / xi) ** 2, 4)  # 1/4 * 15/64
+    0.0586
     """
 
     eta: float = 1.0

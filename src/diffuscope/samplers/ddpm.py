@@ -44,13 +44,29 @@ def _memory(t: Instant, s: Instant) -> float:
 
 
 def posterior_variance(x_t: Batch, t: Instant, s: Instant) -> Variance:  # noqa: ARG001
-    """sigma_s^2 (1 - e^{-2h}): the variance of q(x_s | x_t, x_0), DDPM's beta-tilde."""
+    """sigma_s^2 (1 - e^{-2h}): the variance of q(x_s | x_t, x_0), DDPM's beta-tilde.
+
+    >>> import torch
+    >>> from diffuscope import RectifiedFlow
+    >>> from diffuscope.samplers import instant, posterior_variance
+    >>> t, s = instant(RectifiedFlow(), 0.8), instant(RectifiedFlow(), 0.5)  # e^-h = 1/4, as sigma/alpha = 4 and 1
+    >>> round(posterior_variance(torch.zeros(1, 1), t, s), 9)  # 1/4 (1 - 1/16)
+    0.234375
+    """
     memory = _memory(t, s)
     return s.sigma**2 * (1 - memory) * (1 + memory)
 
 
 def upper_variance(x_t: Batch, t: Instant, s: Instant) -> Variance:
-    """v* of data N(m, I), with Cov(x_0 | x_t) = sigma_t^2 / (alpha_t^2 + sigma_t^2); DDPM's beta in a VP schedule."""
+    """v* of data N(m, I), with Cov(x_0 | x_t) = sigma_t^2 / (alpha_t^2 + sigma_t^2); DDPM's beta in a VP schedule.
+
+    >>> import torch
+    >>> from diffuscope import RectifiedFlow
+    >>> from diffuscope.samplers import instant, upper_variance
+    >>> t, s = instant(RectifiedFlow(), 0.8), instant(RectifiedFlow(), 0.5)
+    >>> round(17 * upper_variance(torch.zeros(1, 1), t, s), 9)  # 15/64 + (1/2 * 15/16)^2 * 0.64 / (0.04 + 0.64)
+    7.5
+    """
     return _with_uncertainty(x_t, t, s, t.sigma**2 / (t.alpha**2 + t.sigma**2))
 
 
@@ -63,6 +79,14 @@ class OptimalVariance:
 
     Source: Bao, Li, Zhu & Zhang 2022, *Analytic-DPM*, https://arxiv.org/abs/2201.06503 (theorem 1; they average over
     x_t).
+
+    >>> import torch
+    >>> from diffuscope import Gaussian, RectifiedFlow
+    >>> from diffuscope.samplers import OptimalVariance, instant
+    >>> variance = OptimalVariance(Gaussian.isotropic(torch.zeros(2), 3.0))
+    >>> found = variance(torch.ones(1, 2), instant(RectifiedFlow(), 0.8), instant(RectifiedFlow(), 0.5))
+    >>> round(19 * float(found), 4)  # 15/64 + (1/2 * 15/16)^2 * 3 * 0.64 / (3 * 0.04 + 0.64)
+    15.0
     """
 
     distribution: Distribution
@@ -92,6 +116,16 @@ class DDPM:
 
     Source: Ho, Jain & Abbeel 2020, https://arxiv.org/abs/2006.11239 (eq. 6-7 and section 3.2); as the solution of the
     reverse SDE with the denoiser frozen, in any schedule: Cao et al. 2025, https://arxiv.org/abs/2501.17054.
+
+    >>> import torch
+    >>> from diffuscope import ExactDenoiser, Gaussian, RectifiedFlow
+    >>> from diffuscope.samplers import DDPM, sample
+    >>> point = ExactDenoiser(Gaussian.isotropic(torch.tensor([3.0]), 0.0), RectifiedFlow())
+    >>> x_t, times = torch.tensor([[4.6]]), torch.tensor([0.8, 0.5])  # eps = (4.6 - 0.2 * 3) / 0.8 = 5, e^-h = 1/4
+    >>> draw, again = (torch.Generator().manual_seed(0) for _ in range(2))
+    >>> x_s, xi = sample(DDPM(), point, x_t, times, noise=draw), torch.randn(1, 1, generator=again)
+    >>> round(float((x_s - (3 / 2 + 5 / 8)) / xi) ** 2, 4)  # x_s = 3/2 + 1/2 (5/4 + (1 - 1/16)^(1/2) xi)
+    0.2344
     """
 
     variance: ReverseVariance = posterior_variance

@@ -37,6 +37,15 @@ class TeleportError:
     `at_level` is that of x/alpha on arrival, `at_end` the same carried to clean data by the Gaussian's flow: both
     RMS per coordinate, |delta| / sqrt(D), per level and sample, in data units. `scale` is the data's RMS standard
     deviation per coordinate, sqrt(tr Sigma / D).
+
+    >>> import torch
+    >>> from diffuscope import ExactDenoiser, Gaussian, RectifiedFlow
+    >>> from diffuscope.samplers import teleport_error
+    >>> data, wide = (Gaussian.from_covariance(torch.zeros(2), v * torch.eye(2)) for v in (4.0, 12.0))
+    >>> x, times = torch.tensor([[1.0, 1.0], [7.0, 7.0]]), torch.tensor([1.0, 8 / 11])  # alpha / sigma = 3/8
+    >>> error = teleport_error(ExactDenoiser(wide, RectifiedFlow()), data, x, times)  # displaced by 144/1075 * 2 x
+    >>> [round(float(value[-1]) * 1075 / 144, 4) for value in (error.relative, error.standard_error)]  # of 1 and 7
+    [5.0, 2.4]
     """
 
     times: Float[Tensor, " levels"]
@@ -63,6 +72,15 @@ class SkipSuggestion:
     """The level to jump to, `error.times[index]`; `index` = 0 means that no jump meets the tolerance.
 
     `estimate` and `standard_error` of the displacement are in units of the data's standard deviation.
+
+    >>> import torch
+    >>> from diffuscope import ExactDenoiser, Gaussian, RectifiedFlow
+    >>> from diffuscope.samplers import suggest_skip
+    >>> data = Gaussian.isotropic(torch.tensor([2.0]), 3.0)
+    >>> x, times = torch.tensor([[0.3], [-1.0]]), torch.tensor([1.0, 0.75, 0.6])
+    >>> found = suggest_skip(ExactDenoiser(data, RectifiedFlow()), data, x, times, tolerance=0.01)  # an exact jump
+    >>> found.index, round(found.noise_to_signal, 4), round(found.estimate, 4)
+    (2, 1.5, 0.0)
     """
 
     index: int
@@ -96,6 +114,17 @@ def teleport_error(
     equal ratios q of sigma/alpha: the relative error of the trapezoidal rule is then about (log q)^2 / 6. For a
     discrete-time model use times that it was trained at. alpha(times[0]) = 0 is allowed.
     Raises InputError for fewer than two times and for times that do not decrease.
+
+    >>> import torch
+    >>> from diffuscope import ExactDenoiser, Gaussian, RectifiedFlow
+    >>> from diffuscope.samplers import teleport_error
+    >>> data, far = (Gaussian.isotropic(torch.tensor([mean]), 1.0) for mean in (0.0, 2.0))
+    >>> times = torch.tensor([1.0, 4 / 7])  # w = alpha / sigma from 0 to 3/4
+    >>> error = teleport_error(ExactDenoiser(far, RectifiedFlow()), data, torch.tensor([[0.3]]), times)
+    >>> round(float(error.at_end[-1]), 4)  # 2 / (1 + w^2)^(3/2) falls from 2 to 1.024: 3/4 (2 + 1.024) / 2
+    1.134
+    >>> round(float(error.at_level[-1]), 4)  # (1 + 1/w^2)^(1/2) = 5/3 of that
+    1.89
     """
     times = times.double()
     if len(times) < 2 or not bool((times[1:] < times[:-1]).all()):
@@ -135,6 +164,15 @@ def suggest_skip(
     sqrt(tr Sigma / D) per coordinate, RMS over the samples `x_start` (about 256 are enough). Costs one evaluation per
     time and sample; the result holds the estimates at all times.
     Raises InputError for a tolerance that is not positive, and as `teleport_error`.
+
+    >>> import torch
+    >>> from diffuscope import ExactDenoiser, Gaussian, RectifiedFlow
+    >>> from diffuscope.samplers import suggest_skip
+    >>> data, far = (Gaussian.isotropic(torch.tensor([mean]), 1.0) for mean in (0.0, 2.0))
+    >>> times, x = torch.tensor([1.0, 4 / 7, 3 / 7]), torch.tensor([[0.3], [-1.0]])  # w = alpha / sigma: 0, 3/4, 4/3
+    >>> found = suggest_skip(ExactDenoiser(far, RectifiedFlow()), data, x, times, tolerance=1.2)
+    >>> round(found.noise_to_signal, 4), round(found.estimate, 4)  # 3/4 (2 + 1.024) / 2; beyond, 1.134 + 7/12 * 0.728
+    (1.3333, 1.134)
     """
     if not tolerance > 0:
         raise InputError(f"tolerance: expected a positive share of the data's standard deviation, got {tolerance}")

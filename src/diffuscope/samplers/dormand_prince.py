@@ -33,6 +33,15 @@ class DormandPrince:
 
     Raises InputError for tolerances that are not positive, and when one step of the grid takes more than
     `max_evaluations`. Source: see `error_control`.
+
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import DormandPrince, sample
+    >>> model = ExactDenoiser(Gaussian.isotropic(torch.tensor([2.0]), 3.0), VE())
+    >>> x_t, times = torch.tensor([[10.0]], dtype=torch.float64), torch.tensor([13**0.5, 1.0], dtype=torch.float64)
+    >>> x_s = sample(DormandPrince(rtol=1e-6, atol=1e-6), model, x_t, times)
+    >>> round(float(x_s), 4)  # 2 + 8 ((3 + 1) / (3 + 13))^(1/2)
+    6.0
     """
 
     rtol: float = 1e-5

@@ -36,6 +36,15 @@ class DPMSolverPP2M:
     or sigma(s) = 0), unless `trajectory` has a `history`, for instance from `warm_history`.
 
     Source: Lu et al. 2022, *DPM-Solver++*, https://arxiv.org/abs/2211.01095 (algorithm 2).
+
+    >>> import torch
+    >>> from diffuscope import VE, DPMSolverPP2M, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import Evaluation, instant, sample
+    >>> point = ExactDenoiser(Gaussian.isotropic(torch.tensor([2.0]), 0.0), VE())
+    >>> earlier = Evaluation(instant(VE(), 8.0), torch.tensor([[0.0]]), torch.tensor([[-2.0]]))  # h_p = 2 h
+    >>> x_s = sample(DPMSolverPP2M(), point, torch.tensor([[11.0]]), torch.tensor([2.0, 1.0]), history=(earlier,))
+    >>> round(float(x_s), 4)  # D = 2 + (2 - (-2)) / 4 = 3, and 3 + (11 - 3) / 2
+    7.0
     """
 
     order = 2
@@ -69,6 +78,17 @@ class DPMSolverPP2S:
     that touch an infinite lambda are DDIM's, with one evaluation.
 
     Raises InputError for r outside (0, 1]. Source: Lu et al. 2022, https://arxiv.org/abs/2211.01095 (algorithm 1).
+
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import DPMSolverPP2S, sample
+    >>> normal = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 1.0), VE())  # D = x / (1 + t^2)
+    >>> x_s = sample(DPMSolverPP2S(), normal, torch.tensor([[17.0]]), torch.tensor([4.0, 1.0]))
+    >>> round(float(x_s), 4)  # D_t = 1; x_u = 1 + 16/2 = 9 at u = 2, where D = 9/5; 1.8 + (17 - 1.8) / 4
+    5.6
+    >>> x_s = sample(DPMSolverPP2S(r=1.0), normal, torch.tensor([[17.0]]), torch.tensor([4.0, 1.0]))
+    >>> round(float(x_s), 4)  # x_u = 1 + 16/4 = 5 at u = 1, where D = 5/2; the mean is 7/4, and 7/4 + (17 - 7/4) / 4
+    5.5625
     """
 
     r: float = 0.5
@@ -110,6 +130,18 @@ class DPMSolverPP3M:
     given. Steps that touch an infinite lambda are DDIM's.
 
     Source: Lu et al. 2022, https://arxiv.org/abs/2211.01095 (its order, appendix B; the formula is derived here).
+
+    >>> import math, torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import DPMSolverPP3M, Evaluation, instant, sample
+    >>> point = ExactDenoiser(Gaussian.isotropic(torch.tensor([3.0]), 0.0), VE())
+    >>> x, data = torch.tensor([[0.0]]), ((8.0, 7.0), (4.0, 4.0))  # D = 3 + r^2 at r = -2, -1, and 3 at r = 0
+    >>> history = tuple(Evaluation(instant(VE(), t), x, x + D) for t, D in data)
+    >>> x_s = sample(DPMSolverPP3M(), point, torch.tensor([[10.0]]), torch.tensor([2.0, 1.0]), history=history)
+    >>> h = math.log(2.0)
+    >>> phi_2 = 1 - 1 / (2 * h)
+    >>> round(float(x_s) - (10 / 2 + 3 / 2 - 2 * (phi_2 / h - 1 / 2)), 4) + 0.0
+    0.0
     """
 
     order = 3

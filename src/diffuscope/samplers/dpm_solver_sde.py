@@ -43,6 +43,17 @@ class SDEDPMSolverPP2M(ReverseFamily):
 
     Weak order 2 (strong for eta = 0, where it is DPM-Solver++ 2M), one evaluation per step. The first step, and those
     that touch an infinite lambda, are `ReverseBridge`'s. Raises InputError for a negative eta.
+
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import Evaluation, SDEDPMSolverPP2M, instant, sample
+    >>> point, times = ExactDenoiser(Gaussian.isotropic(torch.tensor([2.0]), 0.0), VE()), torch.tensor([2.0, 1.0])
+    >>> earlier = Evaluation(instant(VE(), 8.0), torch.tensor([[0.0]]), torch.tensor([[-2.0]]))  # D = 2 + 4/4 = 3
+    >>> draw, again = (torch.Generator().manual_seed(0) for _ in range(2))
+    >>> x_s = sample(SDEDPMSolverPP2M(), point, torch.tensor([[11.0]]), times, noise=draw, history=(earlier,))
+    >>> xi = torch.randn(1, 1, generator=again)
+    >>> round(float(((x_s - 5) / xi) ** 2), 4)  # e^-h = 1/2: x_s = 3 + (11 - 3) / 4 + (1 - 1/4)^(1/2) xi
+    0.75
     """
 
     order = 2
@@ -72,6 +83,19 @@ class SDEDPMSolverPP3M(ReverseFamily):
     Weak order 2, one evaluation per step. For eta = 0 the order is 2 because its orders climb 1, 2, 3 at the start and
     the first step is not corrected (`DPMSolverPP3M` does that). Steps that touch an infinite lambda are
     `ReverseBridge`'s. Raises InputError for a negative eta.
+
+    >>> import math, torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import Evaluation, SDEDPMSolverPP3M, instant, sample
+    >>> point, times = ExactDenoiser(Gaussian.isotropic(torch.tensor([3.0]), 0.0), VE()), torch.tensor([2.0, 1.0])
+    >>> x, data = torch.tensor([[0.0]]), ((8.0, 7.0), (4.0, 4.0))  # D = 3 + r^2 at r = -2, -1, and 3 at r = 0
+    >>> history = tuple(Evaluation(instant(VE(), t), x, x + D) for t, D in data)
+    >>> draw, again = (torch.Generator().manual_seed(0) for _ in range(2))
+    >>> x_s = sample(SDEDPMSolverPP3M(), point, torch.tensor([[3.0]]), times, noise=draw, history=history)
+    >>> xi, h = torch.randn(1, 1, generator=again), math.log(2.0)
+    >>> mean = (2 * h**2 - 2 * h + 3 / 4) / (3 / 2 * h**2)  # of r^2 over the step, under e^(2 lambda)
+    >>> round(float(x_s - (3 + 3 / 4 * mean + (3 / 4) ** 0.5 * xi)), 4) + 0.0
+    0.0
     """
 
     order = 2

@@ -48,6 +48,16 @@ class DPMSolverV3:
     its closed-form statistics. Steps that touch an infinite lambda are DDIM's.
 
     Raises InputError for another order, and in `step` where the statistics do not cover the step.
+
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import DPMSolverV3, ModelStatistics, sample
+    >>> model, x_t = ExactDenoiser(Gaussian.isotropic(torch.tensor([2.0]), 3.0), VE()), torch.tensor([[10.0]])
+    >>> lams = torch.linspace(-1.4, 0.1, 31)
+    >>> l = 1 / (1 + 3 * (2 * lams).exp())[:, None]
+    >>> sampler = DPMSolverV3(ModelStatistics(lams, l, 0 * l, 2 * 2.0 * l * (1 - l)), order=1)  # b = -mu dl/dlambda
+    >>> round(float(sample(sampler, model, x_t, torch.tensor([13**0.5, 1.0]))), 4)  # exact: 2 + 8 (4 / 16)^(1/2)
+    6.0
     """
 
     statistics: ModelStatistics

@@ -47,7 +47,14 @@ SAFETY, LEAST, MOST = 0.9, 0.2, 10.0
 
 @dataclass(frozen=True)
 class Slope:
-    """A field evaluated at a point: dy/dt, and other tensors of that evaluation that the caller wants to keep."""
+    """A field evaluated at a point: dy/dt, and other tensors of that evaluation that the caller wants to keep.
+
+    >>> import torch
+    >>> from diffuscope.samplers import Slope
+    >>> y = torch.tensor([[3.0]])
+    >>> Slope(-2 * y, kept=(y,)).value  # dy/dt = -2 y
+    tensor([[-6.]])
+    """
 
     value: Batch
     kept: tuple[Tensor, ...] = ()
@@ -76,7 +83,18 @@ class Integrated:
 
 
 class EvaluationsSpentError(Exception):
-    """The evaluations allowed did not suffice; `reached` is the time that every sample reached."""
+    """The evaluations allowed did not suffice; `reached` is the time that every sample reached.
+
+    >>> import torch
+    >>> from diffuscope.samplers import EvaluationsSpentError, Slope, integrate
+    >>> y, zero = torch.ones(1, 1), torch.zeros(1, dtype=torch.float64)
+    >>> size = lambda change, y, y_end: change.abs().flatten(1).amax(1).double()
+    >>> try:
+    ...     integrate(lambda y, t: Slope(y * float("nan")), y, zero, zero + 1, Slope(y), norm=size, max_evaluations=50)
+    ... except EvaluationsSpentError as spent:
+    ...     print(spent.reached.tolist())
+    [0.0]
+    """
 
     def __init__(self, reached: Times) -> None:
         super().__init__("the evaluations allowed did not suffice")
@@ -102,6 +120,15 @@ def integrate(
 
     One evaluation chooses the first size, and each attempt takes six. Raises EvaluationsSpentError when they would
     exceed `max_evaluations`, as they do for a field that returns NaN.
+
+    >>> import math, torch
+    >>> from diffuscope.samplers import Slope, integrate
+    >>> y, t = torch.tensor([[3.0], [5.0]], dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    >>> size = lambda change, y, y_end: change.abs().flatten(1).amax(1) / 1e-7
+    >>> end = torch.tensor([1.0, -2.0], dtype=torch.float64)  # each sample has its own
+    >>> done = integrate(lambda y, t: Slope(-y), y, t, end, Slope(-y), norm=size, max_evaluations=1000)
+    >>> [round(value, 4) for value in (done.y.flatten() * end.exp()).tolist()]  # y(t) e^t = y(0)
+    [3.0, 5.0]
     """
     t, direction = start, (end - start).sign()
     size = _first_size(field, y, slope.value, t, end, norm)

@@ -45,6 +45,12 @@ def stochastic_until(schedule: Schedule, noise_to_signal: float, eta: float = 1.
     """Stochastic early, deterministic late: `eta` above the level sigma/alpha = `noise_to_signal`, 0 below it.
 
     Raises InputError for a level that is not positive.
+
+    >>> from diffuscope import RectifiedFlow
+    >>> from diffuscope.samplers import stochastic_until
+    >>> eta = stochastic_until(RectifiedFlow(), noise_to_signal=3.0, eta=0.5)  # sigma/alpha = 3 at t = 3/4
+    >>> eta(0.76), eta(0.74)
+    (0.5, 0.0)
     """
     if not noise_to_signal > 0:
         raise InputError(f"noise_to_signal: expected sigma/alpha > 0 to turn deterministic at, got {noise_to_signal}")

@@ -33,7 +33,15 @@ from .schedule_values import instants
 
 @dataclass(frozen=True)
 class Truncation:
-    """The rest of a grid after a jump to `t_skip` = `times[0]`, and the number of steps saved."""
+    """The rest of a grid after a jump to `t_skip` = `times[0]`, and the number of steps saved.
+
+    >>> import torch
+    >>> from diffuscope import VE
+    >>> from diffuscope.samplers import truncate
+    >>> rest = truncate(torch.tensor([16.0, 8.0, 4.0, 2.0, 1.0]), VE(), noise_to_signal=3.0)
+    >>> rest.steps_saved, float(rest.t_skip)
+    (2, 4.0)
+    """
 
     times: Float[Tensor, " times"]
     steps_saved: int
@@ -48,6 +56,12 @@ def truncate(times: Float[Tensor, " times"], schedule: Schedule, noise_to_signal
 
     At least one step remains; a level at or above the start saves nothing. No new time is introduced, so a
     discrete-time model keeps the times it was trained at. Raises InputError for a level that is not positive.
+
+    >>> import torch
+    >>> from diffuscope import VE
+    >>> from diffuscope.samplers import truncate
+    >>> truncate(torch.tensor([16.0, 8.0, 4.0, 2.0, 1.0]), VE(), noise_to_signal=2.7).times  # 2.7 < (4 * 2)^(1/2)
+    tensor([2., 1.])
     """
     require_level(noise_to_signal)
     distance = (schedule.lam(times) + as_time(noise_to_signal).log()).abs()
@@ -66,6 +80,14 @@ def reallocate(
     For instance `lambda start, steps: karras_times(schedule, start, end, steps)`. The jump goes to the first time of
     the result. A level at or above the start gives the grid from the start. Raises InputError for a level that is not
     positive or not above that of the last time.
+
+    >>> import torch
+    >>> from diffuscope import VE
+    >>> from diffuscope.samplers import reallocate
+    >>> from diffuscope.times import log_snr_times
+    >>> times = torch.tensor([64.0, 32.0, 16.0, 1.0])
+    >>> reallocate(times, VE(), 8.0, lambda start, steps: log_snr_times(VE(), start, 1.0, steps)).round(decimals=6)
+    tensor([8., 4., 2., 1.], dtype=torch.float64)
     """
     require_level(noise_to_signal)
     start = float(times[0])
@@ -84,6 +106,13 @@ def teleport(
     Dtype and device are those of `x_start`; the arithmetic is float64. alpha(t_start) = 0 is allowed. For a model with
     guidance take a `GuidedGaussian`.
     Raises InputError for t_skip > t_start.
+
+    >>> import torch
+    >>> from diffuscope import VE, Gaussian, teleport
+    >>> data = Gaussian.isotropic(torch.tensor([2.0]), 3.0)
+    >>> x = teleport(data, VE(), torch.tensor([[10.0]]), 13**0.5, 1.0)
+    >>> round(float(x), 4)  # 2 + 8 ((3 + 1) / (3 + 13))^(1/2)
+    6.0
     """
     if not float(t_skip) <= float(t_start):
         raise InputError(f"t_skip: expected a time at or before the start {float(t_start):g}, got {float(t_skip):g}")
@@ -101,6 +130,14 @@ def warm_history(
 
     With protocol A these are the skipped times. The NFE is zero, and the first step of a multistep method then has
     order 2; that is no gain where the error of a cold first step happens to cancel later ones, as on Gaussian data.
+
+    >>> import torch
+    >>> from diffuscope import VE, Gaussian
+    >>> from diffuscope.samplers import warm_history
+    >>> data, times = Gaussian.isotropic(torch.tensor([2.0]), 3.0), torch.tensor([6.0], dtype=torch.float64).sqrt()
+    >>> (past,) = warm_history(data, VE(), torch.tensor([[10.0]]), 13**0.5, times)
+    >>> round(float(past.x_t), 4), round(float(past.denoised), 4)  # 2 + 8 (9 / 16)^(1/2) and 2 + 3/9 * 6
+    (8.0, 4.0)
     """
     jump = (x_start, schedule, t_start)
     return tuple(

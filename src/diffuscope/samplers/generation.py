@@ -76,11 +76,13 @@ def generate(
     the model does not have, for guidance without classes, for a Gaussian start, or the Gaussian of a `Teleported`
     sampler, of another shape or range than the model's, and for samples that are not finite.
 
-    >>> from diffuscope.denoisers import ExactDenoiser
-    >>> from diffuscope.exact import two_moons
-    >>> from diffuscope.schedules import VE
-    >>> generate(ExactDenoiser(two_moons(), VE()), 3, event_shape=(2,)).shape
-    torch.Size([3, 2])
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian, generate
+    >>> point = ExactDenoiser(Gaussian.isotropic(torch.tensor([1.5, -0.5]), 0.0), VE())  # whose only sample is a point
+    >>> generate(point, 3, steps=5, event_shape=(2,))
+    tensor([[ 1.5000, -0.5000],
+            [ 1.5000, -0.5000],
+            [ 1.5000, -0.5000]])
     """
     if n < 1:
         raise InputError(f"n: expected at least 1 sample, got {n}")
@@ -134,6 +136,14 @@ def finish(
 
     Where processes share their work, they share the batches of a sampler without `noise`.
     Raises InputError for samples that are not finite, and for a model whose answers are of another shape or dtype.
+
+    >>> import torch
+    >>> from diffuscope import DDIM, VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import finish
+    >>> normal = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 1.0), VE())  # D = x / (1 + t^2)
+    >>> x = finish(normal, DDIM(), torch.tensor([[40.0]]), torch.tensor([3.0, 1.0]))
+    >>> round(float(x), 4)  # D = 4 and 4 + 36 / 3 = 16 at t = 1, and then D = 16 / 2
+    8.0
     """
     checked, device = Checked(denoiser), device_of(denoiser)
 
@@ -180,6 +190,13 @@ def model_times(
     By default the ends are those of the model's schedule, within 1e-3 .. 160. Steps are equal in (sigma/alpha)^(1/7);
     for a model with a table of times there are fewer where two fall on one entry.
     Raises InputError for fewer than 1 step, and unless low < high.
+
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import model_times
+    >>> model = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 1.0), VE())
+    >>> [round(t, 4) for t in model_times(model, 2, high=128.0, low=1.0).tolist()]  # 2^7, 1.5^7, 1^7
+    [128.0, 17.0859, 1.0]
     """
     schedule = denoiser.schedule
     low = max(LOWEST, float(schedule.noise_to_signal(schedule.t_min))) if low is None else low
@@ -193,17 +210,41 @@ def model_times(
 
 
 def is_one_step(denoiser: Denoiser) -> bool:
-    """Whether the model declares that one call at its highest noise level is its sample, by `one_step = True`."""
+    """Whether the model declares that one call at its highest noise level is its sample, by `one_step = True`.
+
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import is_one_step
+    >>> class Distilled(ExactDenoiser):
+    ...     one_step = True
+    >>> normal = Gaussian.isotropic(torch.zeros(1), 1.0)
+    >>> is_one_step(Distilled(normal, VE())), is_one_step(ExactDenoiser(normal, VE()))
+    (True, False)
+    """
     return getattr(denoiser, "one_step", False) is True
 
 
 def times_at(denoiser: Denoiser, ratios: Float[Tensor, " levels"]) -> Float[Tensor, " times"]:
-    """The times the model was trained on that are nearest to decreasing sigma/alpha = `ratios`, without duplicates."""
+    """The times the model was trained on that are nearest to decreasing sigma/alpha = `ratios`, without duplicates.
+
+    >>> import torch
+    >>> from diffuscope import ExactDenoiser, Gaussian, RectifiedFlow
+    >>> from diffuscope.samplers import times_at
+    >>> model = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 1.0), RectifiedFlow())
+    >>> [round(t, 9) for t in times_at(model, torch.tensor([3.0, 1.0, 1.0])).tolist()]  # r / (1 + r)
+    [0.75, 0.5]
+    """
     return torch.unique_consecutive(nearest_trained_time(denoiser, denoiser.schedule.time_of_noise_to_signal(ratios)))
 
 
 def cycled(classes: Sequence[int], index: Tensor) -> Tensor | None:
-    """The class labels of the samples at `index`, with `classes` cycled over the samples; None without classes."""
+    """The class labels of the samples at `index`, with `classes` cycled over the samples; None without classes.
+
+    >>> import torch
+    >>> from diffuscope.samplers import cycled
+    >>> cycled((7, 3), torch.tensor([2, 3, 4, 5])), cycled((), torch.tensor([2, 3]))
+    (tensor([7, 3, 7, 3]), None)
+    """
     return torch.tensor(tuple(classes))[index % len(classes)] if classes else None
 
 
@@ -211,6 +252,16 @@ def conditioned(denoiser: Denoiser, y: Tensor | None, guidance: float | int = 1.
     """`denoiser` for samples of the classes `y`, with classifier-free guidance; itself where y is None.
 
     Raises InputError for a model without classes and for a class that it does not have.
+
+    >>> import torch
+    >>> from diffuscope import VE
+    >>> from diffuscope.samplers import conditioned
+    >>> class Points:  # class y is the point y + 5, and no class the point 1
+    ...     schedule, classes = VE(), 3
+    ...     def __call__(self, x_t, t, y=None):
+    ...         return torch.zeros_like(x_t) + (1 if y is None else y[:, None] + 5)
+    >>> conditioned(Points(), torch.tensor([2, 0]), guidance=3.0)(torch.zeros(2, 1), 1.0).tolist()  # 1 + 3 (y + 4)
+    [[19.0], [13.0]]
     """
     if y is None:
         return denoiser

@@ -49,6 +49,17 @@ class Langevin:
 
     Source: Song et al. 2021, https://arxiv.org/abs/2011.13456 (algorithms 2-5; their step size depends on norms over
     the batch, which makes samples depend on their batch).
+
+    >>> import torch
+    >>> from diffuscope import DDIM, ExactDenoiser, Gaussian, RectifiedFlow
+    >>> from diffuscope.samplers import Langevin, sample
+    >>> point = ExactDenoiser(Gaussian.isotropic(torch.tensor([3.0]), 0.0), RectifiedFlow())
+    >>> x_t, times = torch.tensor([[4.6]]), torch.tensor([0.8, 0.5])  # DDIM keeps eps = 5: x = 3/2 + 5/2 = 4
+    >>> draw, again = (torch.Generator().manual_seed(0) for _ in range(2))
+    >>> x_s = sample(Langevin(DDIM(), step_size=0.64), point, x_t, times, noise=draw)
+    >>> xi = torch.randn(1, 1, generator=again)
+    >>> round(float((x_s - 3.2) / xi), 4)  # 4 + 0.32 (3/2 - 4) + 0.8 * 1/2 xi
+    0.4
     """
 
     predictor: Sampler
@@ -88,6 +99,16 @@ class MetropolisLangevin:
 
     Source: Roberts & Tweedie 1996, *Exponential convergence of Langevin distributions and their discrete
     approximations*, Bernoulli 2(4).
+
+    >>> import torch
+    >>> from diffuscope import DDIM, ExactDenoiser, Gaussian, RectifiedFlow
+    >>> from diffuscope.samplers import MetropolisLangevin, sample
+    >>> point, draw = Gaussian.isotropic(torch.tensor([3.0]), 0.0), torch.Generator().manual_seed(0)
+    >>> x_t = 0.2 * 3 + 0.8 * torch.randn(20_000, 1, generator=draw)
+    >>> sampler, model = MetropolisLangevin(DDIM(), point, step_size=1.6), ExactDenoiser(point, RectifiedFlow())
+    >>> x_s = sample(sampler, model, x_t, torch.tensor([0.8, 1 / 3]), noise=draw)  # of N(2/3 * 3, 1/9)
+    >>> round(float(x_s.mean()), 1), round(9 * float(x_s.var()), 1)  # to 0.01; unadjusted, 0.2^2 + 1.6 = 1.64
+    (2.0, 1.0)
     """
 
     predictor: Sampler

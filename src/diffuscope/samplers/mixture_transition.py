@@ -39,6 +39,18 @@ class MixtureTransition:
     1e-16 (alpha |y| / sigma)^2. A step to sigma(s) = 0 ends on a data point, alpha_s y_i, not on alpha_s D.
 
     Source: Cao et al. 2025, https://arxiv.org/abs/2501.17054 (finite data); Bayes' rule.
+
+    >>> import math, torch
+    >>> from diffuscope import VE, Empirical, ExactDenoiser
+    >>> from diffuscope.samplers import MixtureTransition, sample
+    >>> data, times = Empirical(torch.tensor([[0.0], [2.0]])), torch.tensor([1.0, 0.6])
+    >>> x_t = torch.full((50, 1), 1 + math.log(3) / 2)  # where the second point has a posterior weight of 3/4
+    >>> draw, again = (torch.Generator().manual_seed(0) for _ in range(2))
+    >>> x_s = sample(MixtureTransition(data), ExactDenoiser(data, VE()), x_t, times, noise=draw)
+    >>> u, xi = torch.rand(50, dtype=torch.float64, generator=again), torch.randn(50, 1, generator=again)
+    >>> y = torch.where(u < 1 / 4, 0.0, 2.0)[:, None]
+    >>> torch.allclose(x_s, y + 0.36 * (x_t - y) + 0.6 * 0.8 * xi, atol=1e-5)  # e^-h = 3/5
+    True
     """
 
     data: Empirical

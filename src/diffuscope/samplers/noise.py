@@ -23,7 +23,15 @@ from diffuscope.denoisers import Batch
 
 
 class Noise:
-    """Independent draws from `generator`, on the device and in the dtype of the state `like`."""
+    """Independent draws from `generator`, on the device and in the dtype of the state `like`.
+
+    >>> import torch
+    >>> from diffuscope.samplers import Noise
+    >>> noise, again = (torch.Generator().manual_seed(3) for _ in range(2))
+    >>> drawn = Noise(noise).increment(torch.zeros(2, 3), 0.0, 4.0)  # standardized, whatever the interval
+    >>> torch.equal(drawn, torch.randn(2, 3, generator=again))
+    True
+    """
 
     def __init__(self, generator: torch.Generator) -> None:
         self.generator = generator

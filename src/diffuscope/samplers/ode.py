@@ -41,6 +41,13 @@ class Euler:
     Order 1, one evaluation per step.
 
     Source: the probability-flow ODE of Song et al. 2021, https://arxiv.org/abs/2011.13456.
+
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import Euler, sample
+    >>> normal = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 1.0), VE())  # dx/dt = t x / (1 + t^2)
+    >>> round(float(sample(Euler(), normal, torch.tensor([[5.0]]), torch.tensor([2.0, 1.0]))), 4)  # 5 - 2 * 5 / 5
+    3.0
     """
 
     order = 1
@@ -67,6 +74,14 @@ class Heun:
     Order 2, two evaluations per step, one for a step that reaches sigma(s) = 0: 2N - 1 for N steps to clean data.
 
     Source: Karras, Aittala, Aila & Laine 2022, https://arxiv.org/abs/2206.00364 (algorithm 1, in any schedule's time).
+
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian, Heun
+    >>> from diffuscope.samplers import sample
+    >>> normal = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 1.0), VE())  # dx/dt = t x / (1 + t^2)
+    >>> x_s = sample(Heun(), normal, torch.tensor([[5.0]]), torch.tensor([2.0, 1.0]))
+    >>> round(float(x_s), 4)  # v = 2, Euler's step ends at 3, where v = 3/2: 5 - (2 + 3/2) / 2
+    3.25
     """
 
     order = 2
@@ -97,6 +112,15 @@ class RungeKutta4:
     Order 4, four evaluations per step, one for a step that reaches sigma(s) = 0.
 
     Source: Kutta 1901; Hairer, Norsett & Wanner, *Solving Ordinary Differential Equations I*, II.1.
+
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import RungeKutta4, sample
+    >>> normal = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 1.0), VE())  # dx/dt = t x / (1 + t^2)
+    >>> x_s = sample(RungeKutta4(), normal, torch.tensor([[5.0]]), torch.tensor([2.0, 1.0]))
+    >>> k_1, k_2, k_3, k_4 = 2, 24 / 13, 318 / 169, 527 / 338  # 2 * 5 / 5, 1.5 * (5 - k_1 / 2) / 3.25, ...
+    >>> round(float(x_s), 4) == round(5 - (k_1 + 2 * k_2 + 2 * k_3 + k_4) / 6, 4)
+    True
     """
 
     order = 4

@@ -38,6 +38,17 @@ class Restart:
 
     Source: Xu, Deng, Cheng, Tian, Liu & Jaakkola 2023, https://arxiv.org/abs/2306.14878 (their t_min, t_max, K are
     low, high, repeats).
+
+    >>> import torch
+    >>> from diffuscope import DDIM, ExactDenoiser, Gaussian, RectifiedFlow
+    >>> from diffuscope.samplers import Restart, sample
+    >>> point = ExactDenoiser(Gaussian.isotropic(torch.tensor([3.0]), 0.0), RectifiedFlow())
+    >>> x_t, times = torch.tensor([[4.6]]), torch.tensor([0.8, 1 / 3])  # x / alpha = 3 + 4 * 5; to sigma / alpha = 1/2
+    >>> draw, again = (torch.Generator().manual_seed(0) for _ in range(2))
+    >>> x_s = sample(Restart(DDIM(), low=1.0, high=2.0), point, x_t, times, noise=draw)
+    >>> xi = torch.randn(1, 1, generator=again)  # at 1: 3 + 5; raised by (4 - 1)^(1/2) xi to 2; at 1/2 a quarter of it
+    >>> round(float((x_s / (2 / 3) - 3 - 5 / 4) / xi) ** 2, 4)  # 3 (1/4)^2
+    0.1875
     """
 
     sampler: Sampler

@@ -20,9 +20,10 @@ class Instant:
 
     lambda is -inf where alpha = 0 and inf where sigma = 0.
 
-    >>> from diffuscope.schedules import VE
+    >>> from diffuscope import VE
+    >>> from diffuscope.samplers import instant
     >>> instant(VE(), 2.0)
-    Instant(t=2.0, alpha=1.0, sigma=2.0, alpha_dot=0.0, sigma_dot=1.0, lam=-0.6931471805599453)
+    Instant(t=2.0, alpha=1.0, sigma=2.0, alpha_dot=0.0, sigma_dot=1.0, lam=-0.693147180559945...)
     """
 
     t: float
@@ -44,7 +45,15 @@ class Instant:
 
 
 def instants(schedule: Schedule, times: Float[Tensor, " times"]) -> tuple[Instant, ...]:
-    """The schedule at all `times`, with one call of each of its functions."""
+    """The schedule at all `times`, with one call of each of its functions.
+
+    >>> import torch
+    >>> from diffuscope import RectifiedFlow
+    >>> from diffuscope.samplers import instants
+    >>> grid = instants(RectifiedFlow(), torch.tensor([0.75, 0.5]))
+    >>> [(at.alpha, at.sigma, round(at.lam_dot, 6)) for at in grid]  # -1/t - 1/(1 - t)
+    [(0.25, 0.75, -5.333333), (0.5, 0.5, -4.0)]
+    """
     times = times.double().cpu()
     functions = (schedule.alpha, schedule.sigma, schedule.alpha_dot, schedule.sigma_dot, schedule.lam)
     table = torch.stack([times, *(function(times) for function in functions)], dim=1)
@@ -52,7 +61,15 @@ def instants(schedule: Schedule, times: Float[Tensor, " times"]) -> tuple[Instan
 
 
 def instant(schedule: Schedule, t: Time) -> Instant:
-    """The schedule at one time."""
+    """The schedule at one time.
+
+    >>> import math
+    >>> from diffuscope import RectifiedFlow
+    >>> from diffuscope.samplers import instant
+    >>> at = instant(RectifiedFlow(), 0.75)
+    >>> at.alpha_dot, at.sigma_dot, round(math.exp(at.lam), 9), round(math.tan(at.angle), 9)  # alpha / sigma = 1/3
+    (-1.0, 1.0, 0.333333333, 0.333333333)
+    """
     return instants(schedule, as_time(t).reshape(1))[0]
 
 

@@ -63,6 +63,17 @@ class EulerMaruyama(ReverseFamily):
     per step. Near clean data it needs steps below sigma^2/g^2: use a grid in log-SNR.
 
     Source: Maruyama 1955; the reverse SDE of Song et al. 2021, https://arxiv.org/abs/2011.13456.
+
+    >>> import torch
+    >>> from diffuscope import ExactDenoiser, Gaussian, RectifiedFlow
+    >>> from diffuscope.samplers import EulerMaruyama, sample
+    >>> point = ExactDenoiser(Gaussian.isotropic(torch.tensor([3.0]), 0.0), RectifiedFlow())
+    >>> x_t, times = torch.tensor([[11 / 3]]), torch.tensor([2 / 3, 5 / 12])  # eps = (11/3 - 3/3) / (2/3) = 4
+    >>> draw, again = (torch.Generator().manual_seed(0) for _ in range(2))
+    >>> x_s, xi = sample(EulerMaruyama(eta=0.5), point, x_t, times, noise=draw), torch.randn(1, 1, generator=again)
+    >>> # v = eps - 3, lambda' = -1 / (t (1 - t)) = -9/2: b = 1 + 1/4 * 9/2 * 8/3 = 4, G = 1/2 * 2/3 * 9^(1/2) = 1
+    >>> round(float((x_s - (11 / 3 - 4 / 4)) / xi), 4)  # (1/4)^(1/2)
+    0.5
     """
 
     order = 1
@@ -94,6 +105,16 @@ class StochasticHeun(ReverseFamily):
     `eta` as in `EulerMaruyama`; two evaluations per step, one for a step that reaches sigma(s) = 0.
 
     Source: Platen's explicit weak scheme of order 2 for additive noise, Kloeden & Platen 1992, section 15.1.
+
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import StochasticHeun, sample
+    >>> point, times = ExactDenoiser(Gaussian.isotropic(torch.tensor([1.0]), 0.0), VE()), torch.tensor([4.5, 0.5])
+    >>> draw, again = (torch.Generator().manual_seed(0) for _ in range(2))
+    >>> x_s = sample(StochasticHeun(), point, torch.tensor([[10.0]]), times, noise=draw)
+    >>> xi = torch.randn(1, 1, generator=again)  # b = 2 (x - 1) / t is 4, G falls from 3 to 1: 4 xi in the step
+    >>> round(float((58 - x_s) / xi), 4)  # to x - 1 = -7 + 4 xi, where b = -28 + 16 xi: 10 - 2 (4 + b) + 4 xi
+    28.0
     """
 
     order = 2
@@ -133,6 +154,17 @@ class StrongOrder15(ReverseFamily):
 
     Source: Roessler 2010, *Runge-Kutta methods for the strong approximation of solutions of stochastic differential
     equations*, SIAM J. Numer. Anal. 48(3), scheme SRA1, https://doi.org/10.1137/09076636X.
+
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import StrongOrder15, sample
+    >>> point, times = ExactDenoiser(Gaussian.isotropic(torch.tensor([1.0]), 0.0), VE()), torch.tensor([4.5, 0.5])
+    >>> draw, again = (torch.Generator().manual_seed(0) for _ in range(2))
+    >>> x_s = sample(StrongOrder15(), point, torch.tensor([[28.0]]), times, noise=draw)
+    >>> xi, zeta = (torch.randn(1, 1, generator=again) for _ in range(2))
+    >>> A = xi + zeta / 3**0.5  # b = 2 (x - 1) / t = 12, H - 1 = -9 + 3/2 A, b(H, 3/2) = -12 + 2 A, G from 3 to 1
+    >>> round(float(x_s - (28 - 4 * (12 / 3 + 2 / 3 * (-12 + 2 * A)) + 2 * xi + 2 * A)), 4) + 0.0
+    0.0
     """
 
     order = 2

@@ -47,6 +47,14 @@ class Teleported:
     Order and noise are the sampler's; a step above the level costs no evaluation. `remembered` analytic evaluations
     begin the sampler's history (3 suffice for every method here; 0 is a cold start). Use it with `sample` or
     `trajectory` on a grid from the start. Raises InputError for a level that is not positive or `remembered` < 0.
+
+    >>> import torch
+    >>> from diffuscope import DDIM, VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import Teleported, sample
+    >>> data, times = Gaussian.isotropic(torch.zeros(1), 3.0), torch.tensor([13**0.5, 2.0, 1.0, 0.5])
+    >>> x = sample(Teleported(DDIM(), data, 1.0), ExactDenoiser(data, VE()), torch.tensor([[8.0]]), times)
+    >>> round(float(x), 4)  # 8 (4 / 16)^(1/2) = 4 at sigma = 1, where D = 3/4 * 4, and 3 + (4 - 3) / 2
+    3.5
     """
 
     sampler: Sampler
@@ -103,6 +111,14 @@ def reallocated_times(
     """Protocol B for `Teleported`: a jump from `times[0]` to the level, then `grid(start, steps)` with all the steps.
 
     As many steps after the jump as `times` has (see `reallocate`); no jump if the level is above the start.
+
+    >>> import torch
+    >>> from diffuscope import VE
+    >>> from diffuscope.samplers import reallocated_times
+    >>> from diffuscope.times import log_snr_times
+    >>> times, grid = torch.tensor([64.0, 32.0, 16.0, 1.0]), lambda start, steps: log_snr_times(VE(), start, 1.0, steps)
+    >>> reallocated_times(times, VE(), 8.0, grid).round(decimals=6)
+    tensor([64.,  8.,  4.,  2.,  1.], dtype=torch.float64)
     """
     below = reallocate(times, schedule, noise_to_signal, grid)
     return torch.cat([times[:1], below]) if float(below[0]) < float(times[0]) else below
@@ -110,7 +126,17 @@ def reallocated_times(
 
 @dataclass(frozen=True, eq=False)
 class TeleportedSample:
-    """The end of a teleported trajectory, the time of the jump's end, and the estimated displacement by the jump."""
+    """The end of a teleported trajectory, the time of the jump's end, and the estimated displacement by the jump.
+
+    >>> import torch
+    >>> from diffuscope import DDIM, VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import Teleported, teleported_sample
+    >>> data, times = Gaussian.isotropic(torch.zeros(1), 3.0), torch.tensor([13**0.5, 1.0, 0.5])
+    >>> teleported, model = Teleported(DDIM(), data, 1.0), ExactDenoiser(data, VE())  # itself Gaussian: an exact jump
+    >>> found = teleported_sample(teleported, model, torch.tensor([[8.0]]), times)
+    >>> found.t_skip, round(float(found.x), 4), round(float(found.error.at_end[-1]), 4)  # as in `Teleported`
+    (1.0, 3.5, 0.0)
+    """
 
     x: Batch
     t_skip: float
@@ -130,7 +156,18 @@ def teleported_sample(
 
     The estimate is `teleport_error` on the same starts, at `checks` levels from the start to the jump's end: its last
     row, `error.at_end[-1]`, is the distance of every sample from the end of the model's own trajectory.
-    Raises InputError if no time of the grid is above the level, or for fewer than two checks.
+    Raises InputError if no time of the grid is above the level, for fewer than two checks, for a `GuidedGaussian`, and
+    for a Gaussian of another shape or range than the model's.
+
+    >>> import torch
+    >>> from diffuscope import DDIM, ExactDenoiser, Gaussian, RectifiedFlow
+    >>> from diffuscope.samplers import Teleported, teleported_sample
+    >>> data, far = (Gaussian.isotropic(torch.tensor([mean]), 1.0) for mean in (0.0, 2.0))
+    >>> x, times = torch.tensor([[0.3]]), torch.tensor([1.0, 4 / 7, 0.5])  # a jump to w = alpha / sigma = 3/4
+    >>> teleported, model = Teleported(DDIM(), data, 4 / 3), ExactDenoiser(far, RectifiedFlow())
+    >>> found = teleported_sample(teleported, model, x, times, checks=2)
+    >>> round(float(found.error.at_end[-1]), 4)  # 2 / (1 + w^2)^(3/2) falls from 2 to 1.024: 3/4 (2 + 1.024) / 2
+    1.134
     """
     lams = denoiser.schedule.lam(times)
     jumped = times[lams <= -math.log(teleported.noise_to_signal) + ROUNDING]
@@ -160,6 +197,15 @@ def suggest_sigma_skip(
     It is `suggest_skip` on `samples` starts from the Gaussian's noised distribution at t_max, over `levels` levels
     down to 0.05 of the data's standard deviation; `tolerance` is in the same unit. The result's `noise_to_signal` is
     the level, its `t_skip` the time. Costs `samples` * `levels` evaluations.
+    Raises InputError as `suggest_skip`, and for a Gaussian of another shape or range than the model's.
+
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import suggest_sigma_skip
+    >>> data, draw = Gaussian.isotropic(torch.tensor([2.0]), 9.0), torch.Generator().manual_seed(0)
+    >>> found = suggest_sigma_skip(ExactDenoiser(data, VE()), data, 0.01, generator=draw, samples=8, levels=5)
+    >>> round(found.noise_to_signal, 6)  # exact for this model, hence to the lowest level, 0.05 standard deviations
+    0.15
     """
     require_shape_and_range(gaussian, denoiser)
     schedule, t_start = denoiser.schedule, denoiser.schedule.t_max

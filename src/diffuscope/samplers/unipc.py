@@ -60,6 +60,14 @@ class UniPC:
 
     A start with a `history` is not corrected. Steps that touch an infinite lambda (alpha(t) = 0, sigma(s) = 0) are
     DDIM's. Raises InputError for another predictor_order or variant.
+
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import UniPC, sample
+    >>> normal = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 1.0), VE())  # D = x / (1 + t^2)
+    >>> x_s = sample(UniPC(predictor_order=1), normal, torch.tensor([[17.0]]), torch.tensor([4.0, 2.0, 1.0]))
+    >>> round(float(x_s), 4)  # D = 1; predicted 9, D = 9/5; corrected to 1.4 + 15.6 / 2 = 9.2; 1.8 + 7.4 / 2
+    5.5
     """
 
     predictor_order: int = 3

@@ -29,6 +29,12 @@ class LevelTable:
     """The clock of a network that is defined at a table of times only; the label is the index in the table.
 
     Raises InputError unless the times are finite, >= 0 and increasing.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import LevelTable
+    >>> table = LevelTable(torch.tensor([0.5, 2.0, 8.0]))
+    >>> int(table.label(8.0)), float(table.nearest(4.9)), float(table.nearest(5.1))
+    (2, 2.0, 8.0)
     """
 
     times: Float[Tensor, " levels"]
@@ -65,6 +71,15 @@ class LinearDenoiser(nn.Module):
     """D(x_t, t) = W_t x_t + b_t with separate weights and biases at each of `times`; W starts at `start` I.
 
     Fulfills the `Denoiser` contract at the times of the table. It stores levels x (d^2 + d) numbers.
+
+    >>> import torch
+    >>> from diffuscope import VE
+    >>> from diffuscope.denoisers import LinearDenoiser
+    >>> model = LinearDenoiser(VE(), torch.tensor([1.0, 4.0]), event_shape=(2,), data_range=(-9.0, 9.0), start=0.5)
+    >>> with torch.no_grad():
+    ...     _ = model.bias[1].copy_(torch.tensor([3.0, 0.0]))  # of the level t = 4 alone
+    >>> model(torch.tensor([[6.0, 8.0]]), 4.0).tolist(), model(torch.tensor([[6.0, 8.0]]), 1.0).tolist()
+    ([[6.0, 4.0]], [[3.0, 4.0]])
     """
 
     def __init__(
@@ -101,6 +116,16 @@ class SymmetricLinearDenoiser(nn.Module):
 
     P starts at sqrt(`start`) I, so that P P^T = start I commutes with every covariance. Raises InputError unless
     `start` > 0: P = 0 is a stationary point of every loss. Fulfills the `Denoiser` contract at the times of the table.
+
+    >>> import torch
+    >>> from diffuscope import RectifiedFlow
+    >>> from diffuscope.denoisers import SymmetricLinearDenoiser
+    >>> times, mean = torch.tensor([0.25, 0.5]), torch.tensor([4.0, 0.0])
+    >>> model = SymmetricLinearDenoiser(RectifiedFlow(), times, mean=mean, data_range=(-9.0, 9.0), start=0.25)
+    >>> model(torch.tensor([[11.0, 2.0]]), 0.25).tolist()  # m + 1/4 (x - 3/4 m)
+    [[6.0, 0.5]]
+    >>> model.map_at(0.25)[1].tolist()  # (1 - 3/4 * 1/4) m
+    [3.25, 0.0]
     """
 
     mean: Tensor

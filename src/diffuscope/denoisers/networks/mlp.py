@@ -31,6 +31,15 @@ class MLP(nn.Module):
     `fourier` = K random Fourier features with standard deviation `fourier_scale` = s are concatenated to x (K = 0:
     none). B is a buffer, not a parameter: files and checkpoints save it. Raises InputError for K < 0 and unless s is a
     finite number > 0.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import MLP
+    >>> network = MLP((2, 3), width=8, depth=1, classes=4)
+    >>> network(torch.ones(5, 2, 3), torch.ones(5), torch.tensor([0, 1, 2, 3, 4])).abs().sum().item()  # untrained
+    0.0
+    >>> network.last[1].bias.data += 0.5  # of the last layer, which adds it to every output
+    >>> network(torch.ones(5, 2, 3), torch.ones(5)).sum().item() == 0.5 * 5 * 2 * 3
+    True
     """
 
     frequencies: Tensor

@@ -26,6 +26,15 @@ class UNet(nn.Module):
     """network(x, label) or network(x, label, y) for images; `channels` are the widths of the levels, finest first.
 
     Raises InputError for events that are no images and for `channels` that are not positive.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import UNet
+    >>> network = UNet((1, 5, 7), channels=(4, 8))
+    >>> network(torch.ones(2, 1, 5, 7), torch.ones(2)).abs().sum().item()  # untrained
+    0.0
+    >>> network.last[2].bias.data += 0.5  # of the last layer, which adds it to every pixel
+    >>> network(torch.ones(2, 1, 5, 7), torch.ones(2)).sum().item() == 0.5 * 2 * 5 * 7
+    True
     """
 
     def __init__(

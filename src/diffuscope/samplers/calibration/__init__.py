@@ -59,7 +59,16 @@ def calibrate(
     start.
 
     Raises InputError for nfe < 2, fewer than 8 starts, starts that do not fit the Gaussian or are not finite, a
-    reference shorter than 2 nfe steps, and a denoiser that returns NaN or infinity.
+    reference shorter than 2 nfe steps, rounds < 0, and a denoiser that returns NaN or infinity.
+
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian
+    >>> from diffuscope.samplers import calibrate
+    >>> data = Gaussian.isotropic(torch.tensor([2.0]), 3.0)
+    >>> starts = 80 * torch.randn(8, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    >>> sampler = calibrate(ExactDenoiser(data, VE()), data, 2, starts=starts, reference_steps=4, rounds=0)
+    >>> sampler.error < 1e-6, sampler.nfe
+    (True, 2)
     """
     if nfe < 2:
         raise InputError(f"nfe: expected at least 2 evaluations, got {nfe}")
