@@ -399,6 +399,15 @@ def test_a_budget_leaves_out_looks_that_would_exceed_it(data, monkeypatch):
     assert 4 <= len(monitor.looks) <= 7
 
 
+def test_a_p_value_that_underflows_is_below_the_smallest_on_the_page(data, tmp_path, monkeypatch):
+    monitor = quiet(data)
+    certain = Look(step=10, look=1, word="copies", sentence="", stop=True, p_value=0.0, detectable={})
+    monkeypatch.setattr(monitor, "_look", lambda *_: certain)
+    monitor(10, copying_model(data, 1.0))
+    page = monitor.report(tmp_path).read_text()
+    assert page.count("&lt; 10⁻³⁰⁰") == 3  # the card, the numbers behind the verdict, and the table of looks
+
+
 def test_the_page_needs_a_look_and_a_folder(data, tmp_path):
     with pytest.raises(InputError, match="report: expected at least one look, got none"):
         quiet(data, out=tmp_path).report()

@@ -41,7 +41,7 @@ from .on_device import OnDevice
 from .page import monitor_page
 from .record import Record
 from .repeated_looks import level_of_look
-from .undisturbed import device_of, generators_kept, undisturbed
+from .undisturbed import device_of_tensors, generators_kept, undisturbed
 
 STOPS = ("copies",)
 LOG, PAGE = "monitor.jsonl", "monitor.html"
@@ -138,7 +138,7 @@ class Monitor:
             return False
         with generators_kept():
             made = denoiser()
-        device = device_of(made)
+        device = device_of_tensors(made)
         return said_by_process_0(bool(of_process_0(lambda: self._looked(step, made, device), device)), device)
 
     def _looked(self, step: int, denoiser: Any, device: torch.device) -> bool:

@@ -170,6 +170,7 @@ def _environment() -> jinja2.Environment:
         cells=_cells,
         measurement=lambda finding: numbers.measurement(finding.value, finding.interval, finding.unit),
         p_value=numbers.p_value,
+        p_relation=numbers.p_relation,
         percent=lambda share: f"{100 * share:g}%",
     )
     return environment
