@@ -35,6 +35,14 @@ def new_denoiser(
     """An untrained U-Net (images) or MLP (vectors) for `data` of `classes` classes, its weights drawn with `seed`.
 
     Its noise levels range from 0.01 to 40 standard deviations of the data.
+
+    >>> import torch
+    >>> from diffuscope.training import new_denoiser
+    >>> data = torch.tensor([[1.0, 5.0], [5.0, 1.0]])  # mean 3, variance 16 / 3
+    >>> denoiser = new_denoiser(data, (1.0, 5.0), seed=0)
+    >>> x_t, t = torch.tensor([[7.0, 4.0]]), torch.tensor([2.0])
+    >>> [round(value, 4) for value in denoiser(x_t, t)[0].tolist()]  # 3 + (x_t - 3) (16/3) / (16/3 + 2^2)
+    [5.2857, 3.5714]
     """
     event_shape = tuple(data.shape[1:])
     with seeded(seed):
@@ -51,7 +59,15 @@ def new_denoiser(
 
 
 def recipe(scale: float, *, steps: int, batch_size: int, seed: int) -> TrainingSettings:
-    """Log-normal noise around the data's standard deviation `scale`, EDM's weight, a cosine learning rate."""
+    """Log-normal noise around the data's standard deviation `scale`, EDM's weight, a cosine learning rate.
+
+    >>> import math
+    >>> from diffuscope import VE
+    >>> from diffuscope.training import recipe
+    >>> settings = recipe(2.0, steps=1000, batch_size=64, seed=0)
+    >>> settings.noise.mean == math.log(2), float(settings.weight(VE(), 4.0))  # 1 / 2^2 + 1 / 4^2
+    (True, 0.3125)
+    """
     return TrainingSettings(
         steps=steps,
         batch_size=batch_size,
@@ -85,6 +101,17 @@ def train_denoiser(
     the processes share every batch. The run ends early where `stop` says so (see `train`), such as the `after_step` of
     a `monitor.Monitor`. Raises InputError for `conditional` without the labels 0 .. C-1, and for a log
     without `out`.
+
+    >>> from pathlib import Path
+    >>> import torch
+    >>> from diffuscope.data import toy_data
+    >>> from diffuscope.denoisers import load_denoiser
+    >>> from diffuscope.training import train_denoiser
+    >>> out = Path("trained")
+    >>> denoiser = train_denoiser(toy_data("two-moons", n_train=100, n_heldout=50), steps=5, out=out)
+    >>> saved, x_t, t = load_denoiser(out / "model.safetensors"), torch.tensor([[1.0, 2.0]]), torch.tensor([0.5])
+    >>> torch.equal(saved(x_t, t), denoiser(x_t, t))
+    True
     """
     if log_every < 0:
         raise InputError(f"log_every: expected a whole number of steps >= 0, got {log_every}")
