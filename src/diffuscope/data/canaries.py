@@ -37,6 +37,13 @@ class Canaries:
     """Examples of one shape in `data_range`, and the coins: which of them are in the training set.
 
     Raises InputError for fewer than 20 canaries, and unless there is one coin per canary.
+
+    >>> import torch
+    >>> from diffuscope.data import Canaries
+    >>> coins = torch.arange(20) % 4 == 0
+    >>> canaries = Canaries(torch.arange(20.0)[:, None] % 18, coins, (0.0, 20.0))
+    >>> len(canaries), int(canaries.included.sum()), canaries.repeated, float(canaries.in_range(-1, 1).examples[5])
+    (20, 5, 2, -0.5)
     """
 
     examples: Float32[Tensor, "m *event"] = field(repr=False)
@@ -75,10 +82,13 @@ def make_canaries(data: DataSet, number: int, *, seed: int) -> Canaries:
 
     Raises InputError for fewer than 20, and if half of them repeat others: the data have too few values.
 
-    >>> from diffuscope.data import load_data
-    >>> canaries = make_canaries(load_data("digits"), 100, seed=1)
-    >>> canaries.examples.shape, canaries.included.dtype, canaries.data_range
-    (torch.Size([100, 1, 8, 8]), torch.bool, (0.0, 16.0))
+    >>> import torch
+    >>> from diffuscope.data import load_data, make_canaries
+    >>> data = load_data("digits")
+    >>> canaries = make_canaries(data, 100, seed=1)
+    >>> pixels = zip(canaries.examples.flatten(1).T, data.train.flatten(1).T)
+    >>> all(bool(torch.isin(own, known).all()) for own, known in pixels)  # each pixel is one of the data, there
+    True
     """
     if number < FEWEST:
         raise InputError(f"number: expected at least {FEWEST}, got {number}")
@@ -99,6 +109,15 @@ def training_arrays(data: DataSet, canaries: Canaries, *, seed: int) -> dict[str
 
     Data that are held as bytes stay bytes. Labels, where there are any, are those of random training examples for the
     canaries.
+
+    >>> from diffuscope.data import load_data, make_canaries, training_arrays
+    >>> data = load_data("digits")
+    >>> canaries = make_canaries(data, 100, seed=1)
+    >>> arrays, included = training_arrays(data, canaries, seed=1), canaries.examples[canaries.included]
+    >>> len(arrays["train"]) - len(data.train) == len(included)
+    True
+    >>> float(arrays["train"].sum()) == float(data.train.sum() + included.sum())  # pixels are whole numbers
+    True
     """
     extra, stream = canaries.examples[canaries.included], torch_stream(seed, "canaries", "order")
     order = torch.randperm(len(data.train) + len(extra), generator=stream)
@@ -127,6 +146,16 @@ def load_canaries(path: str | Path, *, like: DataSet) -> Canaries:
     """The canaries of a file, in the range and of the shape of `like`; InputError for another file or shape.
 
     A pickle is never loaded.
+
+    >>> from pathlib import Path
+    >>> import torch
+    >>> from diffuscope.data import load_canaries, load_data, make_canaries
+    >>> data = load_data("digits")
+    >>> canaries = make_canaries(data, 100, seed=1)
+    >>> canaries.save(Path("canaries.npz"))
+    >>> loaded = load_canaries("canaries.npz", like=data.in_range(-1, 1))
+    >>> torch.equal(loaded.examples, canaries.examples / 8 - 1), torch.equal(loaded.included, canaries.included)
+    (True, True)
     """
     source = Path(path)
     try:

@@ -61,8 +61,9 @@ class Monitor:
 
     Raises InputError for values outside their ranges, for data that an audit refuses, and for the log of another run.
 
-    >>> from diffuscope import ExactDenoiser, VE, two_moons
+    >>> from diffuscope import VE, ExactDenoiser, two_moons
     >>> from diffuscope.data import toy_data
+    >>> from diffuscope.monitor import Monitor
     >>> data = toy_data("two-moons", n_train=200, n_heldout=300)
     >>> monitor = Monitor(data, every=100, show=lambda sentence: None)
     >>> stop = monitor(100, ExactDenoiser(two_moons(), VE()))  # the distribution itself does not copy

@@ -99,8 +99,8 @@ def train_denoiser(
     same weights. Every `log_every` steps (0: never) the distance to the exact optimum is appended to distance.jsonl,
     and to TensorBoard with `tensorboard`. `conditional` trains with the labels of the data as classes. Under torchrun
     the processes share every batch. The run ends early where `stop` says so (see `train`), such as the `after_step` of
-    a `monitor.Monitor`. Raises InputError for `conditional` without the labels 0 .. C-1, and for a log
-    without `out`.
+    a `monitor.Monitor`. Raises InputError for `conditional` without the labels 0 .. C-1, for a log without `out`, and
+    for an `out` that cannot be made.
 
     >>> from pathlib import Path
     >>> import torch
@@ -108,7 +108,7 @@ def train_denoiser(
     >>> from diffuscope.denoisers import load_denoiser
     >>> from diffuscope.training import train_denoiser
     >>> out = Path("trained")
-    >>> denoiser = train_denoiser(toy_data("two-moons", n_train=100, n_heldout=50), steps=5, out=out)
+    >>> denoiser = train_denoiser(toy_data("two-moons", n_train=100, n_heldout=50), steps=1, out=out)
     >>> saved, x_t, t = load_denoiser(out / "model.safetensors"), torch.tensor([[1.0, 2.0]]), torch.tensor([0.5])
     >>> torch.equal(saved(x_t, t), denoiser(x_t, t))
     True
@@ -117,6 +117,8 @@ def train_denoiser(
         raise InputError(f"log_every: expected a whole number of steps >= 0, got {log_every}")
     if log_every and out is None:
         raise InputError("log_every: expected `out` as well, the folder for the log; got none")
+    if out is not None:
+        _make_folder(out)
     low, high = data.data_range
     device = torch.device("cpu") if device is None else device
     classes = class_count(data) if conditional else 0
@@ -144,6 +146,15 @@ def train_denoiser(
     if out is not None and rank() == 0:
         save_denoiser(trained, out / "model.safetensors")
     return trained
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"out: expected a folder that can be written, got {out} ({error.strerror or error})"
+        ) from error
 
 
 def class_count(data: DataSet) -> int:
