@@ -11,6 +11,7 @@ from torch import nn
 from training_models import FixedTime, LinearDenoiser, SmallDenoiser, vectors
 
 from diffuscope.cli import main
+from diffuscope.data import toy_data
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian, GaussianMixture
@@ -26,6 +27,7 @@ from diffuscope.training import (
     recipe,
     show_progress,
     train,
+    train_denoiser,
 )
 from diffuscope.training.average import average_decay
 from diffuscope.training.run import clip_gradients
@@ -203,6 +205,16 @@ def test_the_recipe_is_what_its_docstring_says(generator):
     x = torch.randn(4, 5, generator=generator)
     exact = Gaussian.isotropic(torch.full((5,), float(data.double().mean())), scale**2).denoise(x, 1.0, 0.9)
     torch.testing.assert_close(denoiser(x, 0.9), exact.float(), rtol=1e-5, atol=1e-5)
+
+
+def test_the_folder_of_a_training_is_made_and_a_file_in_its_place_is_named(tmp_path):
+    """Found as a checkpoint in a folder that does not exist, which nobody had asked for."""
+    data = toy_data("two-moons", n_train=20, n_heldout=20)
+    train_denoiser(data, steps=1, out=tmp_path / "of" / "mine")
+    assert (tmp_path / "of" / "mine" / "model.safetensors").is_file()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"^out: expected a folder that can be written, got .*file \("):
+        train_denoiser(data, steps=1, out=tmp_path / "file")
 
 
 def test_a_diverging_run_stops_before_it_spoils_a_weight_and_leaves_the_last_checkpoint(tmp_path):

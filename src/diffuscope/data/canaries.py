@@ -82,12 +82,12 @@ def make_canaries(data: DataSet, number: int, *, seed: int) -> Canaries:
 
     Raises InputError for fewer than 20, and if half of them repeat others: the data have too few values.
 
+    >>> import numpy as np
     >>> import torch
-    >>> from diffuscope.data import load_data, make_canaries
-    >>> data = load_data("digits")
-    >>> canaries = make_canaries(data, 100, seed=1)
-    >>> pixels = zip(canaries.examples.flatten(1).T, data.train.flatten(1).T)
-    >>> all(bool(torch.isin(own, known).all()) for own, known in pixels)  # each pixel is one of the data, there
+    >>> from diffuscope.data import data_from_arrays, make_canaries
+    >>> data = data_from_arrays(np.arange(600.0).reshape(200, 3) % 17)
+    >>> canaries = make_canaries(data, 40, seed=1)
+    >>> all(bool(torch.isin(own, known).all()) for own, known in zip(canaries.examples.T, data.train.T))
     True
     """
     if number < FEWEST:
@@ -110,13 +110,14 @@ def training_arrays(data: DataSet, canaries: Canaries, *, seed: int) -> dict[str
     Data that are held as bytes stay bytes. Labels, where there are any, are those of random training examples for the
     canaries.
 
-    >>> from diffuscope.data import load_data, make_canaries, training_arrays
-    >>> data = load_data("digits")
-    >>> canaries = make_canaries(data, 100, seed=1)
+    >>> import numpy as np
+    >>> from diffuscope.data import data_from_arrays, make_canaries, training_arrays
+    >>> data = data_from_arrays(np.arange(600.0).reshape(200, 3) % 17)
+    >>> canaries = make_canaries(data, 40, seed=1)
     >>> arrays, included = training_arrays(data, canaries, seed=1), canaries.examples[canaries.included]
     >>> len(arrays["train"]) - len(data.train) == len(included)
     True
-    >>> float(arrays["train"].sum()) == float(data.train.sum() + included.sum())  # pixels are whole numbers
+    >>> float(arrays["train"].sum()) == float(data.train.sum() + included.sum())  # of whole numbers
     True
     """
     extra, stream = canaries.examples[canaries.included], torch_stream(seed, "canaries", "order")
@@ -148,10 +149,11 @@ def load_canaries(path: str | Path, *, like: DataSet) -> Canaries:
     A pickle is never loaded.
 
     >>> from pathlib import Path
+    >>> import numpy as np
     >>> import torch
-    >>> from diffuscope.data import load_canaries, load_data, make_canaries
-    >>> data = load_data("digits")
-    >>> canaries = make_canaries(data, 100, seed=1)
+    >>> from diffuscope.data import data_from_arrays, load_canaries, make_canaries
+    >>> data = data_from_arrays(np.arange(600.0).reshape(200, 3) % 17)
+    >>> canaries = make_canaries(data, 40, seed=1)
     >>> canaries.save(Path("canaries.npz"))
     >>> loaded = load_canaries("canaries.npz", like=data.in_range(-1, 1))
     >>> torch.equal(loaded.examples, canaries.examples / 8 - 1), torch.equal(loaded.included, canaries.included)

@@ -61,14 +61,19 @@ class Monitor:
 
     Raises InputError for values outside their ranges, for data that an audit refuses, and for the log of another run.
 
-    >>> from diffuscope import VE, ExactDenoiser, two_moons
+    >>> from diffuscope import Empirical, ExactDenoiser, VE, two_moons
+    >>> from diffuscope.audit import Settings
     >>> from diffuscope.data import toy_data
     >>> from diffuscope.monitor import Monitor
     >>> data = toy_data("two-moons", n_train=200, n_heldout=300)
-    >>> monitor = Monitor(data, every=100, show=lambda sentence: None)
-    >>> stop = monitor(100, ExactDenoiser(two_moons(), VE()))  # the distribution itself does not copy
-    >>> stop, monitor.looks[0].word
-    (False, 'not-detected')
+    >>> few = Settings(points=64, generated=200)
+    >>> monitor = Monitor(data, every=100, settings=few, show=lambda sentence: None)
+    >>> monitor(100, ExactDenoiser(two_moons(), VE()))  # the distribution itself does not copy
+    False
+    >>> monitor(200, ExactDenoiser(Empirical(data.train), VE()))  # the memorizer does nothing else
+    True
+    >>> [look.word for look in monitor.looks]
+    ['not-detected', 'copies']
     """
 
     def __init__(

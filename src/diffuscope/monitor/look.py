@@ -84,7 +84,7 @@ class Look:
 
     @classmethod
     def of_json(cls, record: dict[str, Any]) -> "Look":
-        """The look of a record; ValueError, KeyError or TypeError if it is none."""
+        """The look of a record; ValueError, KeyError, TypeError or AttributeError if it is none."""
         numbers = {name: record[name] for name in cls.__dataclass_fields__}
         for name, value in numbers.items():
             if name == "detectable":

@@ -34,6 +34,8 @@ PLACES = (1, 2, 4, 8, 16)  # j
 def level_of_look(look: int, false_stop: float | int) -> float:
     """alpha_k of look k = 1, 2, ... of a run that may be stopped falsely with probability alpha = `false_stop`.
 
+    Raises InputError for a look below 1.
+
     >>> from diffuscope.monitor import level_of_look
     >>> level_of_look(1, 0.01), level_of_look(3, 0.012)  # 0.01 / (1 * 2), 0.012 / (3 * 4)
     (0.005, 0.001)

@@ -58,7 +58,7 @@ def new_denoiser(
     )
 
 
-def recipe(scale: float, *, steps: int, batch_size: int, seed: int) -> TrainingSettings:
+def recipe(scale: float | int, *, steps: int, batch_size: int, seed: int) -> TrainingSettings:
     """Log-normal noise around the data's standard deviation `scale`, EDM's weight, a cosine learning rate.
 
     >>> import math

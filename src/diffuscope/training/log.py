@@ -111,7 +111,7 @@ def read_distances(path: Path) -> list[Distance]:
     for number, line in enumerate(lines, start=1):
         try:
             distances.append(_distance(json.loads(line)))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"log: line {number} of {path} is no record of a distance; name another file") from error
     return distances
 

@@ -81,7 +81,7 @@ def train(
     *,
     checkpoint: Path | None,
     labels: Shaped[Tensor, "..."] | None = None,
-    save_every: float = 60.0,
+    save_every: float | int = 60.0,
     log: DistanceLog | None = None,
     stop: Stop | None = None,
 ) -> Generator[Progress, None, None]:
@@ -293,7 +293,7 @@ def fit(
     *,
     checkpoint: Path | None = None,
     labels: Shaped[Tensor, "..."] | None = None,
-    save_every: float = 60.0,
+    save_every: float | int = 60.0,
     log: DistanceLog | None = None,
     stop: Stop | None = None,
 ) -> Module:

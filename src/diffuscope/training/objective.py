@@ -60,8 +60,8 @@ class LogNormalNoise:
     (0.5, 0.25)
     """
 
-    mean: float = -1.2
-    std: float = 1.2
+    mean: float | int = -1.2
+    std: float | int = 1.2
 
     def __post_init__(self) -> None:
         if not self.std > 0:
@@ -79,14 +79,14 @@ class LogUniformNoise:
     >>> import torch
     >>> from diffuscope import VE
     >>> from diffuscope.training import LogUniformNoise
-    >>> noise, generator = LogUniformNoise(low=0.5, high=8.0), torch.Generator().manual_seed(0)
+    >>> noise, generator = LogUniformNoise(low=0.5, high=8), torch.Generator().manual_seed(0)
     >>> sigma = noise.sample(VE(), 100_000, generator=generator)  # of VE, sigma = t
     >>> round(float((sigma < 1).double().mean()), 2)  # log(1 / 0.5) / log(8 / 0.5)
     0.25
     """
 
-    low: float = 0.002
-    high: float = 80.0
+    low: float | int = 0.002
+    high: float | int = 80.0
 
     def __post_init__(self) -> None:
         if not 0 < self.low < self.high:
@@ -146,7 +146,7 @@ class EDMWeight:
     4.25
     """
 
-    data_std: float = 0.5
+    data_std: float | int = 0.5
 
     def __post_init__(self) -> None:
         if not self.data_std > 0:
