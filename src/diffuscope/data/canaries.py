@@ -85,7 +85,7 @@ def make_canaries(data: DataSet, number: int, *, seed: int) -> Canaries:
     >>> import numpy as np
     >>> import torch
     >>> from diffuscope.data import data_from_arrays, make_canaries
-    >>> data = data_from_arrays(np.arange(600.0).reshape(200, 3) % 17)
+    >>> data = data_from_arrays(np.arange(600.0).reshape(200, 3), data_range=(0, 1024))
     >>> canaries = make_canaries(data, 40, seed=1)
     >>> all(bool(torch.isin(own, known).all()) for own, known in zip(canaries.examples.T, data.train.T))
     True
@@ -112,7 +112,7 @@ def training_arrays(data: DataSet, canaries: Canaries, *, seed: int) -> dict[str
 
     >>> import numpy as np
     >>> from diffuscope.data import data_from_arrays, make_canaries, training_arrays
-    >>> data = data_from_arrays(np.arange(600.0).reshape(200, 3) % 17)
+    >>> data = data_from_arrays(np.arange(600.0).reshape(200, 3), data_range=(0, 1024))
     >>> canaries = make_canaries(data, 40, seed=1)
     >>> arrays, included = training_arrays(data, canaries, seed=1), canaries.examples[canaries.included]
     >>> len(arrays["train"]) - len(data.train) == len(included)
@@ -152,11 +152,11 @@ def load_canaries(path: str | Path, *, like: DataSet) -> Canaries:
     >>> import numpy as np
     >>> import torch
     >>> from diffuscope.data import data_from_arrays, load_canaries, make_canaries
-    >>> data = data_from_arrays(np.arange(600.0).reshape(200, 3) % 17)
+    >>> data = data_from_arrays(np.arange(600.0).reshape(200, 3), data_range=(0, 1024))
     >>> canaries = make_canaries(data, 40, seed=1)
     >>> canaries.save(Path("canaries.npz"))
     >>> loaded = load_canaries("canaries.npz", like=data.in_range(-1, 1))
-    >>> torch.equal(loaded.examples, canaries.examples / 8 - 1), torch.equal(loaded.included, canaries.included)
+    >>> torch.equal(loaded.examples, canaries.examples / 512 - 1), torch.equal(loaded.included, canaries.included)
     (True, True)
     """
     source = Path(path)
