@@ -45,15 +45,15 @@ def from_azula(
     >>> import torch
     >>> from diffuscope.adapters import from_azula
     >>> from types import SimpleNamespace
-    >>> class Denoiser:  # what is read of one of azula's, for data N(0, I) and sigma = 0.5 + 4 t
+    >>> class Denoiser:  # what is read of one of azula's, for data N(0, I) and sigma = 0.3 + 5 t
     ...     def schedule(self, t):
-    ...         return torch.ones_like(t), 0.5 + 4 * t
+    ...         return torch.ones_like(t), 0.3 + 5 * t
     ...     def __call__(self, x_t, t):
-    ...         return SimpleNamespace(mean=x_t / (1 + (0.5 + 4 * t) ** 2))
+    ...         return SimpleNamespace(mean=x_t / (1 + (0.3 + 5 * t) ** 2))
     >>> denoiser = from_azula(Denoiser(), event_shape=(2,))
-    >>> t = denoiser.schedule.time_of_lambda(-math.log(2))
-    >>> round(float(t), 6), denoiser(torch.tensor([[5.0, 10.0]]), t).tolist()  # sigma = 2
-    (0.375, [[1.0, 2.0]])
+    >>> t = denoiser.schedule.time_of_lambda(-math.log(2))  # sigma = 2
+    >>> round(float(t), 6), [round(value, 5) for value in denoiser(torch.tensor([[5.0, 10.0]]), t)[0].tolist()]
+    (0.34, [1.0, 2.0])
     """
     scales: Any = getattr(denoiser, "schedule", None)
     if not callable(denoiser) or scales is None:

@@ -24,10 +24,10 @@ def image_png(image: Real[np.ndarray, "*image"], low: float | int, high: float |
     >>> import numpy as np
     >>> from diffuscope.report import image_png
     >>> from PIL import Image
-    >>> url = image_png(np.array([[-3.0, 0.5, 2.0]]), low=0, high=2, scale=1)
+    >>> url = image_png(np.array([[-3.0, 0.5, 3.0]]), low=-1, high=3, scale=1)
     >>> with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as image:
-    ...     np.asarray(image).tolist()  # 255 * 0.5 / 2 = 63.75
-    [[0, 64, 255]]
+    ...     np.asarray(image).tolist()  # 255 * (0.5 + 1) / 4 = 95.6
+    [[0, 96, 255]]
     """
     values = np.asarray(image, dtype=np.float64)
     if values.ndim == 3 and values.shape[0] in (1, 3):

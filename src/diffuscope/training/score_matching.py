@@ -102,9 +102,9 @@ def signs(x: Batch, *, generator: torch.Generator) -> Batch:
 
     >>> import torch
     >>> from diffuscope.training import signs
-    >>> v = signs(torch.zeros(2000, 3), generator=torch.Generator().manual_seed(0))
-    >>> (v.T @ v / 2000).round(decimals=0).abs().tolist()
-    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    >>> v = signs(torch.zeros(4000, 3), generator=torch.Generator().manual_seed(0))
+    >>> v.unique().tolist(), (v.T @ v / 4000).round().abs().tolist()
+    ([-1.0, 1.0], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     """
     drawn = torch.randint(0, 2, x.shape, generator=generator, device=generator.device)
     return (2 * drawn - 1).to(x)

@@ -129,10 +129,10 @@ class DataPosterior:
     >>> import math
     >>> import torch
     >>> from diffuscope.training import DataPosterior
-    >>> posterior, x_t = DataPosterior(torch.tensor([[1.0], [-1.0]])), torch.tensor([[4 * math.log(3)]])
+    >>> posterior, x_t = DataPosterior(torch.tensor([[1.0], [-2.0]])), torch.tensor([[(math.log(3) - 3 / 32) * 8 / 3]])
     >>> alpha, sigma = torch.tensor([0.5]).double(), torch.tensor([2.0]).double()
     >>> drawn = posterior.draw(x_t, alpha, sigma, 100_000, generator=torch.Generator().manual_seed(0))
-    >>> round(float(drawn.double().mean()), 2)  # w_1 / w_0 = exp(-2 alpha x_t / sigma^2) = 1 / 3
+    >>> round(float(drawn.double().mean()), 2)  # w_1 = w_0 exp(-3 alpha (x_t + alpha / 2) / sigma^2) = w_0 / 3
     0.25
     """
 
