@@ -69,7 +69,7 @@ def toy_data(name: str, *, n_train: int = EXAMPLES, n_heldout: int = EXAMPLES, s
     """Independent draws of the toy `name`, one of `diffuscope.exact.TOYS`.
 
     Their distribution is `known_distribution(name)`, their range `known_range(name)`. Raises InputError for another
-    name, and for fewer than 2 examples of either part.
+    name, for fewer than 2 examples of either part, and for a seed that is not one of 64 bits.
 
     >>> from diffuscope.data import toy_data
     >>> from diffuscope.exact import known_range

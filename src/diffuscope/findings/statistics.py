@@ -13,6 +13,8 @@ import scipy  # its subpackages are loaded when they are first used
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
+from diffuscope.errors import InputError
+
 PERMUTATIONS = 9_999
 NORMAL_95 = 1.96  # standard errors on either side of a 95% interval
 POWER = 0.95  # probability of finding an effect of the stated detectable size
@@ -189,11 +191,15 @@ def false_discovery(p_values: Float[ndarray, " samples"], rate: float) -> Bool[n
 def exact_share_interval(count: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
     """Clopper & Pearson 1934: the interval of a share whose coverage is at least `confidence`.
 
+    Raises InputError unless 0 <= count <= total and total > 0.
+
     >>> from diffuscope.findings import exact_share_interval
     >>> low, high = exact_share_interval(10, 10, confidence=0.9)
     >>> round(low, 6), round(0.05 ** (1 / 10), 6), high  # P(10 of 10) = low^10 = 0.05
     (0.741134, 0.741134, 1.0)
     """
+    if not 0 <= count <= total or total == 0:
+        raise InputError(f"count: expected a number out of a positive total, got {count} of {total}")
     interval = scipy.stats.binomtest(count, total).proportion_ci(confidence)
     return float(interval.low), float(interval.high)
 

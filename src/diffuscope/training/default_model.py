@@ -34,7 +34,8 @@ def new_denoiser(
 ) -> Preconditioned:
     """An untrained U-Net (images) or MLP (vectors) for `data` of `classes` classes, its weights drawn with `seed`.
 
-    Its noise levels range from 0.01 to 40 standard deviations of the data.
+    Its noise levels range from 0.01 to 40 standard deviations of the data. Raises InputError for data that do not vary
+    or are not finite.
 
     >>> import torch
     >>> from diffuscope.training import new_denoiser
@@ -45,9 +46,11 @@ def new_denoiser(
     [5.2857, 3.5714]
     """
     event_shape = tuple(data.shape[1:])
+    mean, scale = mean_and_deviation(data)
+    if not 0 < scale < math.inf:
+        raise InputError(f"data: expected finite values that vary, got a standard deviation of {scale:g}")
     with seeded(seed):
         network = (UNet if len(event_shape) == 3 else MLP)(event_shape, classes=classes)
-    mean, scale = mean_and_deviation(data)
     return Preconditioned(
         network,
         VE(sigma_min=0.01 * scale, sigma_max=LARGEST_NOISE * scale),
@@ -61,6 +64,8 @@ def new_denoiser(
 def recipe(scale: float | int, *, steps: int, batch_size: int, seed: int) -> TrainingSettings:
     """Log-normal noise around the data's standard deviation `scale`, EDM's weight, a cosine learning rate.
 
+    Raises InputError for a scale that is not a positive number, and as `TrainingSettings`.
+
     >>> import math
     >>> from diffuscope import VE
     >>> from diffuscope.training import recipe
@@ -68,6 +73,8 @@ def recipe(scale: float | int, *, steps: int, batch_size: int, seed: int) -> Tra
     >>> settings.noise.mean == math.log(2), float(settings.weight(VE(), 4.0))  # 1 / 2^2 + 1 / 4^2
     (True, 0.3125)
     """
+    if not 0 < scale < math.inf:
+        raise InputError(f"scale: expected a number > 0, the standard deviation of the data, got {scale}")
     return TrainingSettings(
         steps=steps,
         batch_size=batch_size,

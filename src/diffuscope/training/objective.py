@@ -21,6 +21,7 @@ density q(t) and a weight w enter L through the product q w only: the product de
 distribution the variance of the estimate.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -51,6 +52,8 @@ class NoiseDistribution(Protocol):
 class LogNormalNoise:
     """log(sigma/alpha) ~ N(mean, std^2) (Karras et al. 2022, table 1); clamped to the schedule's times.
 
+    Raises InputError unless both are finite and std > 0.
+
     >>> import torch
     >>> from diffuscope import VE
     >>> from diffuscope.training import LogNormalNoise
@@ -64,7 +67,9 @@ class LogNormalNoise:
     std: float | int = 1.2
 
     def __post_init__(self) -> None:
-        if not self.std > 0:
+        if not math.isfinite(self.mean):
+            raise InputError(f"LogNormalNoise.mean: expected a finite number, got {self.mean}")
+        if not 0 < self.std < math.inf:
             raise InputError(f"LogNormalNoise.std: expected a number > 0, got {self.std}")
 
     def sample(self, schedule: Schedule, n: int, *, generator: torch.Generator) -> Float[Tensor, " n"]:
@@ -75,6 +80,8 @@ class LogNormalNoise:
 @dataclass(frozen=True)
 class LogUniformNoise:
     """log(sigma/alpha) uniform between log(low) and log(high); clamped to the schedule's times.
+
+    Raises InputError unless 0 < low < high < infinity.
 
     >>> import torch
     >>> from diffuscope import VE
@@ -89,7 +96,7 @@ class LogUniformNoise:
     high: float | int = 80.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.low < self.high:
+        if not 0 < self.low < self.high < math.inf:
             raise InputError(f"LogUniformNoise: expected 0 < low < high, got low = {self.low}, high = {self.high}")
 
     def sample(self, schedule: Schedule, n: int, *, generator: torch.Generator) -> Float[Tensor, " n"]:
@@ -139,6 +146,7 @@ class EDMWeight:
     """w = (r^2 + s^2) / (r s)^2 with r = sigma/alpha and s the standard deviation of the data (Karras et al. 2022).
 
     Under it EDM's preconditioned network starts with loss one at every level. At alpha = 0 it is 1/s^2.
+    Raises InputError unless s is finite and above 0.
 
     >>> from diffuscope import VE
     >>> from diffuscope.training import EDMWeight
@@ -149,7 +157,7 @@ class EDMWeight:
     data_std: float | int = 0.5
 
     def __post_init__(self) -> None:
-        if not self.data_std > 0:
+        if not 0 < self.data_std < math.inf:
             raise InputError(f"EDMWeight.data_std: expected a number > 0, got {self.data_std}")
 
     def __call__(self, schedule: Schedule, t: Time) -> Times:

@@ -125,6 +125,7 @@ class DataPosterior:
     """The posterior of the clean example over equally likely `data`: what `AveragedTarget` draws from.
 
     Keeps one float64 copy of the data, and works in float64 on blocks of samples whose weights take at most 128 MiB.
+    Raises InputError without data.
 
     >>> import math
     >>> import torch
@@ -137,6 +138,8 @@ class DataPosterior:
     """
 
     def __init__(self, data: Float[Tensor, "examples *event"]) -> None:
+        if len(data) == 0:
+            raise InputError("data: expected at least one example, got none")
         self.examples = data.double()
         flat = self.examples.flatten(1)
         # centered, to lose as few digits as possible in the product at small sigma
