@@ -71,6 +71,11 @@ def process_group(device: torch.device | None = None) -> Iterator[torch.device]:
     Yields the device of this process: `device`, or else under `torchrun` its GPU if there are any, otherwise the CPU.
     Raises InputError for more processes than GPUs, and FailedElsewhereError at the end of the block if it ended because
     another process has.
+
+    >>> from diffuscope.training import process_group, processes, rank
+    >>> with process_group() as device:  # python; under torchrun --nproc-per-node 4 it prints 0 4 .. 3 4
+    ...     print(rank(), processes())
+    0 1
     """
     if not dist.is_torchelastic_launched():
         yield torch.device("cpu") if device is None else device
@@ -106,12 +111,22 @@ def process_group(device: torch.device | None = None) -> Iterator[torch.device]:
 
 
 def rank() -> int:
-    """The rank of this process, 0 without a process group and within `alone`."""
+    """The rank of this process, 0 without a process group and within `alone`.
+
+    >>> from diffuscope.training import rank
+    >>> rank()  # without torchrun
+    0
+    """
     return dist.get_rank() if dist.is_initialized() and not _HERE.alone else 0
 
 
 def processes() -> int:
-    """The number of processes, 1 without a process group and within `alone`."""
+    """The number of processes, 1 without a process group and within `alone`.
+
+    >>> from diffuscope.training import processes
+    >>> processes()  # without torchrun
+    1
+    """
     return dist.get_world_size() if dist.is_initialized() and not _HERE.alone else 1
 
 
@@ -228,6 +243,10 @@ def of_process_0(make: Callable[[], Made], device: torch.device | None = None) -
     """The result of `make` in process 0, None in the others, which wait for it; an error is raised in all.
 
     In a group that others made, words travel by its `device`.
+
+    >>> from diffuscope.training import of_process_0
+    >>> of_process_0(lambda: 6 * 7)  # one process, which is process 0
+    42
     """
     if processes() == 1:
         return make()

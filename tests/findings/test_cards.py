@@ -34,6 +34,11 @@ def test_a_card_has_the_texts_of_the_page():
         assert words in card
 
 
+def test_a_p_value_that_underflows_is_not_said_to_be_zero():
+    card = dataclasses.replace(FOUND, p_value=0.0)._repr_html_()
+    assert "1.330x, p &lt; 10⁻³⁰⁰<" in card
+
+
 def test_several_findings_are_several_cards_in_their_order():
     second = Finding(name="a", title="Second", value=3.0, unit="", verdict="v", tone="neutral")
     assert cards([FOUND, second]) == FOUND._repr_html_() + second._repr_html_()

@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from diffuscope.findings import numbers
+from diffuscope.monitor import rank_p_value
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,15 @@ def test_interval_decides_the_decimals(value, interval, unit, written):
 )
 def test_p_value_has_two_leading_digits(p, written):
     assert numbers.p_value(p) == written
+
+
+def test_a_p_value_that_underflows_is_printed_as_below_the_smallest():
+    """All of 1,200 samples nearer than any of 1,200 held-out examples: 1 in binom(2400, 1200) > 10^720."""
+    p = rank_p_value(np.full(1200, 1 / 1201), 1200)
+    assert p == 0
+    assert [numbers.p_value(tiny) for tiny in (p, 1e-310)] == ["< 10⁻³⁰⁰", "< 10⁻³⁰⁰"]
+    assert numbers.p_value(1e-299) == "1.0 × 10⁻²⁹⁹"
+    assert [f"p {numbers.p_relation(each)}" for each in (p, 0.25)] == ["p < 10⁻³⁰⁰", "p = 0.25"]
 
 
 def test_rounding_to_zero_has_no_sign():

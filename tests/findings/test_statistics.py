@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from diffuscope.errors import InputError
 from diffuscope.findings import (
     binomial_p_value,
     bootstrap_sums,
@@ -17,6 +18,12 @@ from diffuscope.findings import (
     label_permutation,
     paired_permutation,
 )
+
+
+@pytest.mark.parametrize(("count", "total"), [(5, 3), (-1, 3), (0, 0)])
+def test_a_share_of_nothing_is_one_clear_line(count, total):
+    with pytest.raises(InputError, match=f"^count: expected a number out of a positive total, got {count} of {total}$"):
+        exact_share_interval(count, total)
 
 
 def test_paired_permutation_equals_the_enumeration_of_all_sign_changes():

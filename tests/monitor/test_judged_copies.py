@@ -35,6 +35,15 @@ def test_a_model_that_is_the_distribution_of_the_data_is_asked_100_times_and_not
 
 
 @pytest.mark.usefixtures("quick_power")
+def test_a_p_value_that_underflows_is_said_to_be_below_the_smallest(monkeypatch):
+    monkeypatch.setattr("diffuscope.monitor.judged_copies.rank_p_value", lambda *_: 0.0)
+    data = gaussian_data()
+    said = judged(data, search_of(data), 1.0, 1, 0.005)
+    assert (said.word, said.p_value) == ("copies", 0.0)
+    assert "(p < 10⁻³⁰⁰; the level of this look is 5.0e-03)" in said.sentence
+
+
+@pytest.mark.usefixtures("quick_power")
 @pytest.mark.parametrize("kinds", [150, 2000])
 def test_data_that_repeat_themselves_are_no_reason_to_stop(kinds):
     """Training examples, held-out ones and samples drawn from so many values: many are equal, and none is a copy."""

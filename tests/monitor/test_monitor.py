@@ -5,6 +5,7 @@ import math
 import random
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,10 +15,10 @@ from torch import Tensor, nn
 
 from diffuscope.audit import QUESTIONS, Subject
 from diffuscope.audit.session import Session
-from diffuscope.denoisers import Preconditioned
+from diffuscope.denoisers import Preconditioned, device_of
 from diffuscope.errors import InputError
 from diffuscope.monitor import Look, Monitor, level_of_look, read_looks
-from diffuscope.monitor.undisturbed import undisturbed
+from diffuscope.monitor.undisturbed import device_of_tensors, undisturbed
 from diffuscope.schedules import VE
 from diffuscope.training import train_denoiser
 
@@ -397,6 +398,23 @@ def test_a_budget_leaves_out_looks_that_would_exceed_it(data, monkeypatch):
         monitor(step, model)
     assert monitor.seconds / now[0] <= 0.05 + 0.01
     assert 4 <= len(monitor.looks) <= 7
+
+
+def test_a_p_value_that_underflows_is_below_the_smallest_on_the_page(data, tmp_path, monkeypatch):
+    monitor = quiet(data)
+    certain = Look(step=10, look=1, word="copies", sentence="", stop=True, p_value=0.0, detectable={})
+    monkeypatch.setattr(monitor, "_look", lambda *_: certain)
+    monitor(10, copying_model(data, 1.0))
+    page = monitor.report(tmp_path).read_text()
+    assert page.count("&lt; 10⁻³⁰⁰") == 3  # the card, the numbers behind the verdict, and the table of looks
+
+
+def test_a_look_goes_to_the_device_of_any_tensor_within_a_model():
+    """A model may be no module: `denoisers.device_of` would say CPU of it."""
+    model = SimpleNamespace(schedule=VE(), parts=[torch.zeros(1), {"weights": torch.zeros(2, device="meta")}])
+    assert device_of_tensors(model) == torch.device("meta")
+    assert device_of_tensors(SimpleNamespace(weights=torch.zeros(2))) == torch.device("cpu")
+    assert device_of(model) == torch.device("cpu")
 
 
 def test_the_page_needs_a_look_and_a_folder(data, tmp_path):

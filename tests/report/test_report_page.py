@@ -166,6 +166,15 @@ def test_an_interval_stands_beside_the_probability_with_which_it_holds():
     assert "90% interval 16 to 21" in other.text
 
 
+def test_a_p_value_that_underflows_is_below_the_smallest_on_the_card_and_in_the_table():
+    certain = dataclasses.replace(COPIES, p_value=0.0)
+    text = Outline(render(empty_page(verdicts=[certain], sections=[Section("a", "q", "a", findings=[certain])]))).text
+    assert text[text.index("p") + 1].strip() == "< 10⁻³⁰⁰"
+    assert [words.strip() for words in text].count("< 10⁻³⁰⁰") == 2
+    likely = Outline(render(empty_page(verdicts=[COPIES]))).text
+    assert likely[likely.index("p") + 1].strip() == "= 3.1 × 10⁻⁶"
+
+
 def test_a_table_without_names_of_columns_has_no_head():
     named, unnamed = (Outline(render(empty_page(method=[Table("t", head, [["b"]])]))) for head in (["a"], [""]))
     assert [tag for tag, _ in named.elements].count("thead") == 1

@@ -210,6 +210,14 @@ def test_a_run_left_at_any_step_resumes_its_log_without_a_line_twice_or_missing(
     assert path.read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.parametrize("train", ["5", "[]", "null", '"none"'])
+def test_a_record_whose_excess_is_none_is_one_clear_line(train, tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text(f'{{"step": 1, "levels": [{{"noise_to_signal": 0.5, "train": {train}, "unseen": null}}]}}\n')
+    with pytest.raises(InputError, match=r"log: line 1 of .*log\.jsonl is no record of a distance"):
+        read_distances(path)
+
+
 def test_a_new_run_begins_a_new_log_and_a_file_of_something_else_is_left_alone(tmp_path):
     path = tmp_path / "log.jsonl"
     logged(SmallDenoiser(3), log_of(path))

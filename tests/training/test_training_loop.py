@@ -11,13 +11,16 @@ from torch import nn
 from training_models import FixedTime, LinearDenoiser, SmallDenoiser, vectors
 
 from diffuscope.cli import main
+from diffuscope.data import toy_data
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.schedules import VE, VP
 from diffuscope.training import (
+    DataPosterior,
     EDMWeight,
     LogNormalNoise,
+    LogUniformNoise,
     PlainWeight,
     TrainingSettings,
     averaged,
@@ -26,6 +29,7 @@ from diffuscope.training import (
     recipe,
     show_progress,
     train,
+    train_denoiser,
 )
 from diffuscope.training.average import average_decay
 from diffuscope.training.run import clip_gradients
@@ -203,6 +207,44 @@ def test_the_recipe_is_what_its_docstring_says(generator):
     x = torch.randn(4, 5, generator=generator)
     exact = Gaussian.isotropic(torch.full((5,), float(data.double().mean())), scale**2).denoise(x, 1.0, 0.9)
     torch.testing.assert_close(denoiser(x, 0.9), exact.float(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, math.inf, math.nan])
+def test_a_recipe_needs_a_positive_scale(scale):
+    with pytest.raises(InputError, match=r"^scale: expected a number > 0"):
+        recipe(scale, steps=1, batch_size=1, seed=0)
+
+
+@pytest.mark.parametrize("value", [1.0, math.nan])
+def test_data_that_do_not_vary_are_named_and_not_the_noise_levels_made_of_them(value):
+    with pytest.raises(InputError, match=r"^data: expected finite values that vary, got a standard deviation of"):
+        new_denoiser(torch.full((4, 2), value), (0.0, 1.0), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LogNormalNoise(math.nan, 1), "LogNormalNoise.mean: expected a finite number, got nan"),
+        (lambda: LogNormalNoise(0, math.inf), "LogNormalNoise.std: expected a number > 0, got inf"),
+        (lambda: LogUniformNoise(1, math.inf), "LogUniformNoise: expected 0 < low < high, got low = 1, high = inf"),
+        (lambda: EDMWeight(math.inf), "EDMWeight.data_std: expected a number > 0, got inf"),
+        (lambda: DataPosterior(torch.zeros(0, 2)), "data: expected at least one example, got none"),
+    ],
+)
+def test_noise_weights_and_posteriors_outside_their_range_are_named(make, message):
+    with pytest.raises(InputError) as refused:
+        make()
+    assert str(refused.value) == message
+
+
+def test_the_folder_of_a_training_is_made_and_a_file_in_its_place_is_named(tmp_path):
+    """Found as a checkpoint in a folder that does not exist, which nobody had asked for."""
+    data = toy_data("two-moons", n_train=20, n_heldout=20)
+    train_denoiser(data, steps=1, out=tmp_path / "of" / "mine")
+    assert (tmp_path / "of" / "mine" / "model.safetensors").is_file()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"^out: expected a folder that can be written, got .*file \("):
+        train_denoiser(data, steps=1, out=tmp_path / "file")
 
 
 def test_a_diverging_run_stops_before_it_spoils_a_weight_and_leaves_the_last_checkpoint(tmp_path):

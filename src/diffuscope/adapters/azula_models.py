@@ -40,6 +40,20 @@ def from_azula(
 
     Tensors of one row in it are repeated over the batch. Without an `event_shape`, `generate` has to be told it.
     Raises InputError for an object without azula's schedule.
+
+    >>> import math
+    >>> import torch
+    >>> from diffuscope.adapters import from_azula
+    >>> from types import SimpleNamespace
+    >>> class Denoiser:  # what is read of one of azula's, for data N(0, I) and sigma = 0.3 + 5 t
+    ...     def schedule(self, t):
+    ...         return torch.ones_like(t), 0.3 + 5 * t
+    ...     def __call__(self, x_t, t):
+    ...         return SimpleNamespace(mean=x_t / (1 + (0.3 + 5 * t) ** 2))
+    >>> denoiser = from_azula(Denoiser(), event_shape=(2,))
+    >>> t = denoiser.schedule.time_of_lambda(-math.log(2))  # sigma = 2
+    >>> round(float(t), 6), [round(value, 5) for value in denoiser(torch.tensor([[5.0, 10.0]]), t)[0].tolist()]
+    (0.34, [1.0, 2.0])
     """
     scales: Any = getattr(denoiser, "schedule", None)
     if not callable(denoiser) or scales is None:

@@ -38,6 +38,11 @@ def from_diffusers_folder(
 
     The data range is [-1, 1] in pixel space. A pipeline with an autoencoder is a denoiser of latents, without a range.
     Raises InputError for anything that is no such folder, and for pickles.
+
+    >>> from diffuscope.adapters import from_diffusers_folder
+    >>> from_diffusers_folder("nowhere")
+    Traceback (most recent call last):
+    diffuscope.errors.InputError: model: no folder nowhere; expected a pipeline's local folder (nothing is downloaded)
     """
     folder = Path(folder)
     index = _index(folder)

@@ -35,6 +35,18 @@ def from_diffusers(
     (`{"encoder_hidden_states": ...}`). A table of training steps is asked at these steps only (`nearest_trained_time`).
     Of an LCMScheduler or a CMStochasticIterativeScheduler it is a consistency map, with `one_step = True`.
     Raises InputError for a scheduler whose network is neither, and for an event shape that is unknown.
+
+    >>> import torch
+    >>> from diffuscope.adapters import from_diffusers
+    >>> class DDPMScheduler:  # what is read of that of diffusers: alpha^2
+    ...     alphas_cumprod, config = torch.tensor([0.64, 0.36]), {"prediction_type": "epsilon"}
+    >>> class Network(torch.nn.Module):
+    ...     def forward(self, x, timestep):
+    ...         return timestep[:, None] * x / 4
+    >>> denoiser = from_diffusers(Network(), DDPMScheduler(), event_shape=(2,))
+    >>> t = denoiser.schedule.time_of_noise_to_signal(0.8 / 0.6)  # of the step 1
+    >>> [round(value, 4) for value in denoiser(torch.tensor([[3.0, 6.0]]), t)[0].tolist()]  # (x - 0.8 x / 4) / 0.6
+    [4.0, 8.0]
     """
     trained, config = trained_for(scheduler), getattr(network, "config", {})
     called = Called(network, class_rows(config, null_class), condition or {}, trained.sign)

@@ -40,6 +40,12 @@ def from_edm(
     """The denoiser of an EDM network; what is not given it states itself.
 
     Raises InputError for an object that cannot be called with (x, sigma), and for an event shape that is unknown.
+
+    >>> import torch
+    >>> from diffuscope.adapters import from_edm
+    >>> denoiser = from_edm(lambda x, sigma: x / (1 + sigma.reshape(-1, 1) ** 2), event_shape=(2,))  # data N(0, I)
+    >>> denoiser(torch.tensor([[5.0, 10.0]]), 2.0).tolist(), denoiser.schedule
+    ([[1.0, 2.0]], VE(sigma_min=0.002, sigma_max=80.0))
     """
     if not callable(net) or isinstance(net, type):
         raise InputError(f"model: expected a network net(x, sigma), got {_kind(net)}")

@@ -51,6 +51,14 @@ def k_diffusion_sampler(sampler: Sampler) -> Callable[..., Batch]:
     `callback` is called after every step with x, i, sigma, sigma_hat and denoised at the start of the step, as
     k-diffusion does; `disable` hides the progress bar (None: where there is no terminal). A stochastic sampler needs
     `generator`. Raises InputError without it, and for levels that do not decrease.
+
+    >>> import torch
+    >>> from diffuscope import DDIM
+    >>> from diffuscope.adapters import k_diffusion_sampler
+    >>> sample = k_diffusion_sampler(DDIM())
+    >>> x, sigmas = torch.tensor([[5.0]]), torch.tensor([2.0, 1.0])
+    >>> float(sample(lambda x, sigma: x / (1 + sigma[:, None] ** 2), x, sigmas))  # D = 1: 1 + (5 - 1) / 2
+    3.0
     """
 
     def sample(

@@ -42,6 +42,12 @@ def from_k_diffusion(
 
     Tensors of one row in it are repeated over the batch. Raises InputError for an object that cannot be called with
     (x, sigma), and unless the event shape is given.
+
+    >>> import torch
+    >>> from diffuscope.adapters import from_k_diffusion
+    >>> denoiser = from_k_diffusion(lambda x, sigma: x / (1 + sigma.reshape(-1, 1) ** 2), event_shape=(2,))
+    >>> denoiser(torch.tensor([[5.0, 10.0]]), 2.0).tolist(), denoiser.schedule
+    ([[1.0, 2.0]], VE(sigma_min=0.01, sigma_max=160.0))
     """
     if not callable(wrapper) or isinstance(wrapper, type):
         raise InputError(f"model: expected a wrapper called as wrapper(x, sigma), got {type(wrapper).__name__}")

@@ -42,6 +42,17 @@ def load_model(spec: str | Path, *, weights: str | Path | None = None, weights_p
 
     Raises InputError for a name of another form, an absent library, an unknown option, what is no such model, and for
     weights that do not fit.
+
+    >>> from pathlib import Path
+    >>> import torch
+    >>> from diffuscope.adapters import load_model
+    >>> from diffuscope.denoisers import save_denoiser
+    >>> from diffuscope.training import new_denoiser
+    >>> data = torch.tensor([[1.0, 5.0], [5.0, 1.0]])  # mean 3, variance 16 / 3
+    >>> save_denoiser(new_denoiser(data, (1.0, 5.0), seed=0), Path("untrained.safetensors"))
+    >>> denoised = load_model("untrained.safetensors")(torch.tensor([[7.0, 4.0]]), torch.tensor([2.0]))
+    >>> [round(value, 4) for value in denoised[0].tolist()]  # 3 + (x_t - 3) (16/3) / (16/3 + 2^2)
+    [5.2857, 3.5714]
     """
     library, _, rest = str(spec).partition(":")
     name, _, text = rest.partition("?")

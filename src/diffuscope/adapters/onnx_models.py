@@ -84,6 +84,19 @@ def from_onnx(
 
     `classes` counts the rows of the table behind the input `labels`; `null_class` is the row that means none. Raises
     InputError for a file that cannot be read, and for inputs that are missing, unknown or without a value.
+
+    >>> import torch
+    >>> from diffuscope import VE
+    >>> from diffuscope.adapters import from_onnx
+    >>> from types import SimpleNamespace
+    >>> def entry(name, *shape):
+    ...     return SimpleNamespace(name=name, shape=shape, type="tensor(float)")
+    >>> session = SimpleNamespace(  # what is read of one of onnxruntime
+    ...     get_inputs=lambda: [entry("x", "n", 2), entry("sigma", "n")], get_outputs=lambda: [entry("d", "n", 2)],
+    ...     run=lambda outputs, feeds: [feeds["x"] / (1 + feeds["sigma"][:, None] ** 2)],
+    ... )
+    >>> from_onnx(session, schedule=VE(), predicts="data")(torch.tensor([[5.0, 10.0]]), 2.0).tolist()
+    [[1.0, 2.0]]
     """
     session = _session(Path(model)) if isinstance(model, str | Path) else model
     if not isinstance(schedule, Schedule) or predicts not in PREDICTS:

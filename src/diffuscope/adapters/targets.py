@@ -45,7 +45,8 @@ def load_target(name: str) -> Target:
     Importing a module runs it: use only modules that you trust.
     Raises InputError for a name of another form, an absent library, and an unknown sampler or option.
 
-    >>> load_target("diffuscope:UniPC?predictor_order=2").order
+    >>> from diffuscope.adapters import load_target
+    >>> load_target("diffuscope:UniPC?predictor_order=2").order  # the corrector adds one
     3
     """
     spec, question, text = name.partition("?")
@@ -65,6 +66,11 @@ def load_shipped(name: str | object) -> Shipped:
 
     `diffusers:DDIMScheduler?timestep_spacing=trailing`, with any options of the constructor, or a scheduler object.
     Raises InputError for other libraries, absent ones, and an unknown scheduler or option.
+
+    >>> from diffuscope.adapters import load_shipped
+    >>> load_shipped("azula:DDIMSampler")
+    Traceback (most recent call last):
+    diffuscope.errors.InputError: target: as shipped are diffusers:NAME, got 'azula:DDIMSampler'
     """
     if not isinstance(name, str):
         return diffusers_as_shipped.shipped_scheduler(name)
@@ -76,7 +82,13 @@ def load_shipped(name: str | object) -> Shipped:
 
 
 def known_targets() -> dict[str, tuple[str, ...]]:
-    """The names that `load_target` accepts, for each installed library."""
+    """The names that `load_target` accepts, for each installed library.
+
+    >>> from diffuscope.adapters import known_targets, load_target
+    >>> names = known_targets()["diffuscope"]
+    >>> "diffuscope:Heun" in names, all(load_target(name).name == name for name in names)
+    (True, True)
+    """
     known = {}
     for library, adapter in _LIBRARIES.items():
         try:

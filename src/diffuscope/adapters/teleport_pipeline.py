@@ -34,6 +34,19 @@ def teleported(
 
     Raises InputError for a pipeline without a scheduler and a network (`unet` or `transformer`), and as
     `TeleportScheduler`.
+
+    >>> import torch
+    >>> from diffuscope import Gaussian
+    >>> from diffuscope.adapters import teleported
+    >>> from types import SimpleNamespace
+    >>> class DDIMScheduler:  # what is read of that of diffusers: levels sigma/alpha, here 0.5, 2 and 4
+    ...     alphas_cumprod, config = 1 / (1 + torch.tensor([0.5, 2.0, 4.0]) ** 2), {}
+    >>> pipeline = SimpleNamespace(scheduler=DDIMScheduler(), unet=torch.nn.Linear(2, 2))
+    >>> with teleported(pipeline, Gaussian.isotropic(torch.zeros(2), 1.0), noise_to_signal=2):
+    ...     print(pipeline.scheduler)
+    TeleportScheduler(DDIMScheduler, noise_to_signal=2, protocol='reallocate')
+    >>> type(pipeline.scheduler) is DDIMScheduler
+    True
     """
     plain = getattr(pipeline, "scheduler", None)
     networks = (getattr(pipeline, name, None) for name in NETWORKS)

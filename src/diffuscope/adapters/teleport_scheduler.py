@@ -49,6 +49,22 @@ class TeleportScheduler:
     Raises InputError for another scheduler or protocol, and a level outside the scheduler's table; during a run for
     latents of another shape than the Gaussian's, a start that is no pure noise (image to image), a pipeline with its
     own timesteps (`reallocate`), and a network that was called before the jump.
+
+    >>> import torch
+    >>> from diffuscope import Gaussian
+    >>> from diffuscope.adapters import TeleportScheduler
+    >>> class DDIMScheduler:  # what is read of that of diffusers: levels sigma/alpha, here 0.5, 2 and 4
+    ...     alphas_cumprod, config, init_noise_sigma = 1 / (1 + torch.tensor([0.5, 2.0, 4.0]) ** 2), {}, 1.0
+    ...     def set_timesteps(self, num_inference_steps):
+    ...         self.timesteps = torch.arange(num_inference_steps).flip(0)
+    ...     def scale_model_input(self, sample, timestep):
+    ...         return sample
+    >>> gaussian = Gaussian.isotropic(torch.zeros(1), 4.0)
+    >>> scheduler = TeleportScheduler(DDIMScheduler(), gaussian, noise_to_signal=2, protocol="truncate")
+    >>> scheduler.set_timesteps(3)
+    >>> x_t = scheduler.scale_model_input(torch.tensor([[5.0]]), 1)
+    >>> scheduler.steps_saved, round(float(x_t), 5)  # 5 ((4 + 2^2) / (1 + 2^2) (1 + 4^2) / (4 + 4^2))^(1/2)
+    (1, 5.83095)
     """
 
     def __init__(

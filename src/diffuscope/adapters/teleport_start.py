@@ -28,7 +28,18 @@ from .teleport_grid import require_within
 
 @dataclass(frozen=True, eq=False)
 class TeleportedLevels:
-    """The state `x` at the level `sigmas[0]`, the levels that remain, and the number of steps saved."""
+    """The state `x` at the level `sigmas[0]`, the levels that remain, and the number of steps saved.
+
+    >>> import torch
+    >>> from diffuscope import Gaussian
+    >>> from diffuscope.adapters import teleport_levels
+    >>> start = teleport_levels(
+    ...     torch.tensor([[5.0]]), torch.tensor([7.0, 1.0, 0.5, 0.0]), Gaussian.isotropic(torch.zeros(1), 1.0),
+    ...     noise_to_signal=1,
+    ... )
+    >>> start.sigmas.tolist(), start.steps_saved
+    ([1.0, 0.5, 0.0], 1)
+    """
 
     x: Batch
     sigmas: Float[Tensor, " levels"]
@@ -43,6 +54,14 @@ def teleport_levels(
     `x` is variance exploding, x_0 + sigma noise. Dtype and device are those of `x`; at least one step remains.
     Raises InputError for levels that do not decrease, a state of another shape than the Gaussian's, and a level outside
     `sigmas`.
+
+    >>> import torch
+    >>> from diffuscope import Gaussian
+    >>> from diffuscope.adapters import teleport_levels
+    >>> x, sigmas = torch.tensor([[5.0]]), torch.tensor([7.0, 1.0, 0.5, 0.0])
+    >>> start = teleport_levels(x, sigmas, Gaussian.isotropic(torch.zeros(1), 1.0), noise_to_signal=1)
+    >>> round(float(start.x), 6)  # 5 ((1 + 1^2) / (1 + 7^2))^(1/2)
+    1.0
     """
     require_decreasing(sigmas)
     positive = sigmas[sigmas > 0]

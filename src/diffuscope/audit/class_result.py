@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from diffuscope.findings import Finding
-from diffuscope.findings.numbers import measurement, p_value
+from diffuscope.findings.numbers import measurement, p_relation, p_value
 from diffuscope.report import Block, Cell, Link, Page, Section, Table
 
 from .class_correction import chance_findings, corrected_copies
@@ -69,7 +69,9 @@ class ClassAuditResult:
         own = self.results[y].verdict
         many = len(self.results)
         if own.word == "copies" and self.corrected.get(y, 1.0) >= self.settings.false_discovery:
-            doubt = f"Among {many} classes that is within chance (p = {p_value(self.corrected.get(y, 1.0))} corrected)."
+            doubt = (
+                f"Among {many} classes that is within chance (p {p_relation(self.corrected.get(y, 1.0))} corrected)."
+            )
             return Verdict("attention", f"{own.sentence} {doubt}", own.because)
         if own.word == "attention" and set(own.because) <= set(by_chance):
             return Verdict("sound", f"Within chance among {many} classes: {own.sentence}", own.because)

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from diffuscope.byte_examples import all_floats, as_floats
 from diffuscope.findings import Finding, binomial_p_value, detectable_shift, label_permutation
+from diffuscope.findings.numbers import p_relation
 
 from .rows_of import AnyRows, at_once, few_enough, nearest_rows, part_of
 from .wide_rows import Span, are_wide
@@ -205,7 +206,7 @@ def nearness_finding(near: Nearness, space: str, suffix: str, significance: floa
         tone=tone,
         interval=(100 * near.interval[0], 100 * near.interval[1]),
         null=f"50%: {near.references} references of each kind, their labels permuted within cells of similar examples "
-        f"(the binomial test, which ignores shared neighbors, gives p = {near.binomial_p_value:.2g}).",
+        f"(the binomial test, which ignores shared neighbors, gives p {p_relation(near.binomial_p_value)}).",
         p_value=near.p_value,
         power=power,
     )

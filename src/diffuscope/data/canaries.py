@@ -37,6 +37,13 @@ class Canaries:
     """Examples of one shape in `data_range`, and the coins: which of them are in the training set.
 
     Raises InputError for fewer than 20 canaries, and unless there is one coin per canary.
+
+    >>> import torch
+    >>> from diffuscope.data import Canaries
+    >>> coins = torch.arange(20) % 4 == 0
+    >>> canaries = Canaries(torch.arange(20.0)[:, None] % 18, coins, (0.0, 20.0))
+    >>> len(canaries), int(canaries.included.sum()), canaries.repeated, float(canaries.in_range(-1, 1).examples[5])
+    (20, 5, 2, -0.5)
     """
 
     examples: Float32[Tensor, "m *event"] = field(repr=False)
@@ -75,10 +82,13 @@ def make_canaries(data: DataSet, number: int, *, seed: int) -> Canaries:
 
     Raises InputError for fewer than 20, and if half of them repeat others: the data have too few values.
 
-    >>> from diffuscope.data import load_data
-    >>> canaries = make_canaries(load_data("digits"), 100, seed=1)
-    >>> canaries.examples.shape, canaries.included.dtype, canaries.data_range
-    (torch.Size([100, 1, 8, 8]), torch.bool, (0.0, 16.0))
+    >>> import numpy as np
+    >>> import torch
+    >>> from diffuscope.data import data_from_arrays, make_canaries
+    >>> data = data_from_arrays(np.arange(600.0).reshape(200, 3), data_range=(0, 1024))
+    >>> canaries = make_canaries(data, 40, seed=1)
+    >>> all(bool(torch.isin(own, known).all()) for own, known in zip(canaries.examples.T, data.train.T))
+    True
     """
     if number < FEWEST:
         raise InputError(f"number: expected at least {FEWEST}, got {number}")
@@ -99,6 +109,16 @@ def training_arrays(data: DataSet, canaries: Canaries, *, seed: int) -> dict[str
 
     Data that are held as bytes stay bytes. Labels, where there are any, are those of random training examples for the
     canaries.
+
+    >>> import numpy as np
+    >>> from diffuscope.data import data_from_arrays, make_canaries, training_arrays
+    >>> data = data_from_arrays(np.arange(600.0).reshape(200, 3), data_range=(0, 1024))
+    >>> canaries = make_canaries(data, 40, seed=1)
+    >>> arrays, included = training_arrays(data, canaries, seed=1), canaries.examples[canaries.included]
+    >>> len(arrays["train"]) - len(data.train) == len(included)
+    True
+    >>> float(arrays["train"].sum()) == float(data.train.sum() + included.sum())  # of whole numbers
+    True
     """
     extra, stream = canaries.examples[canaries.included], torch_stream(seed, "canaries", "order")
     order = torch.randperm(len(data.train) + len(extra), generator=stream)
@@ -127,6 +147,17 @@ def load_canaries(path: str | Path, *, like: DataSet) -> Canaries:
     """The canaries of a file, in the range and of the shape of `like`; InputError for another file or shape.
 
     A pickle is never loaded.
+
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import torch
+    >>> from diffuscope.data import data_from_arrays, load_canaries, make_canaries
+    >>> data = data_from_arrays(np.arange(600.0).reshape(200, 3), data_range=(0, 1024))
+    >>> canaries = make_canaries(data, 40, seed=1)
+    >>> canaries.save(Path("canaries.npz"))
+    >>> loaded = load_canaries("canaries.npz", like=data.in_range(-1, 1))
+    >>> torch.equal(loaded.examples, canaries.examples / 512 - 1), torch.equal(loaded.included, canaries.included)
+    (True, True)
     """
     source = Path(path)
     try:

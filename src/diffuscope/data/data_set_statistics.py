@@ -28,6 +28,13 @@ class ClassStatistics:
 
     Where they are `pooled` all have the same covariance, and their `count` is the number of examples behind it.
     `counts` are the examples of each class, `shrinkage` is how far each covariance was moved toward a multiple of I.
+
+    >>> import numpy as np
+    >>> from diffuscope.data import data_statistics
+    >>> x, labels = np.array([[0.0], [2.0], [10.0], [14.0]]), np.array([3, 3, 7, 7])
+    >>> classes = data_statistics(x, labels=labels, classes="pooled").classes
+    >>> [(round(float(gaussian.mean), 6), round(gaussian.trace, 6)) for gaussian in classes.gaussians]
+    [(1.0, 2.5), (12.0, 2.5)]
     """
 
     labels: tuple[int, ...]
@@ -55,6 +62,13 @@ class DataStatistics:
 
     `kind` is what an example is (see `DataSet`), `notes` are on what was left out and on accuracy, `version` is that of
     the library.
+
+    >>> import numpy as np
+    >>> from diffuscope.data import data_statistics
+    >>> statistics = data_statistics(np.array([[0.0, 1.0], [2.0, 6.0], [4.0, 2.0]]))
+    >>> doubled = statistics.rescale(scale=2, shift=1).gaussian
+    >>> [round(float(v), 6) for v in doubled.mean], round(doubled.trace, 6)  # 2 (2, 3) + 1, 4 (8 + 14) / 3
+    ([5.0, 7.0], 29.333333)
     """
 
     gaussian: Gaussian

@@ -37,6 +37,13 @@ class DataSet:
     that was trained on all of it.
     `train_groups` and `heldout_groups` say to which unit (a patient, an author) each example belongs, as places in
     `group_names`; no unit is on both sides.
+
+    >>> import numpy as np
+    >>> from diffuscope.data import data_from_arrays
+    >>> x = np.array([[0.0, 4.0], [1.0, 4.0], [1.0, 4.0]])
+    >>> data = data_from_arrays(x, np.array([[4.0, 0.0], [0.0, 4.0]]))
+    >>> data.duplicates, data.shared, data.in_range(-1, 1).train[1].tolist()
+    (1, 1, [-0.5, 1.0])
     """
 
     name: str

@@ -33,6 +33,17 @@ class Fetched:
     """The folder of a data set, and the address that it was downloaded from: None if it was there already.
 
     `unverified` are the files whose hash in the registry is unverified, each with the SHA-256 of the download.
+
+    >>> from pathlib import Path
+    >>> from diffuscope.data import PUBLISHED, fetch_data
+    >>> import os
+    >>> from unittest.mock import patch
+    >>> Path("data/mnist").mkdir(parents=True, exist_ok=True)
+    >>> for file in PUBLISHED["mnist"].files:
+    ...     Path("data/mnist", file.name).touch()
+    >>> with patch.dict(os.environ, DIFFUSCOPE_DATA="data"):
+    ...     print(fetch_data("mnist").address)  # it is there already
+    None
     """
 
     folder: Path
@@ -49,6 +60,11 @@ def fetch_data(name: str, *, address: str | None = None, progress: bool = False)
 
     `address`, a folder on the web, replaces those in the registry. Raises InputError for a name that cannot be
     downloaded, without pooch, if the folder cannot be written, and if no address has the expected content.
+
+    >>> from diffuscope.data import fetch_data
+    >>> fetch_data("imagenet")
+    Traceback (most recent call last):
+    diffuscope.errors.InputError: name: expected one of mnist, fashion-mnist, cifar10, which can be ..., got 'imagenet'
     """
     if name not in PUBLISHED:
         raise InputError(f"name: expected one of {', '.join(PUBLISHED)}, which can be downloaded, got {name!r}")

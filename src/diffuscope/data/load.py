@@ -49,8 +49,10 @@ def load_data(
 
     Raises InputError with the first mistake found, in one line.
 
-    >>> load_data("digits").event_shape
-    (1, 8, 8)
+    >>> from diffuscope.data import load_data
+    >>> data = load_data("digits")  # 1,797 images of 8 x 8, half of them held out
+    >>> data.event_shape, data.data_range, len(data.train) + len(data.heldout)
+    ((1, 8, 8), (0.0, 16.0), 1797)
     """
     source = read_source(spec, "data", seed)
     if heldout is not None:
@@ -67,10 +69,13 @@ def toy_data(name: str, *, n_train: int = EXAMPLES, n_heldout: int = EXAMPLES, s
     """Independent draws of the toy `name`, one of `diffuscope.exact.TOYS`.
 
     Their distribution is `known_distribution(name)`, their range `known_range(name)`. Raises InputError for another
-    name, and for fewer than 2 examples of either part.
+    name, for fewer than 2 examples of either part, and for a seed that is not one of 64 bits.
 
-    >>> toy_data("two-moons", n_train=100).train.shape
-    torch.Size([100, 2])
+    >>> from diffuscope.data import toy_data
+    >>> from diffuscope.exact import known_range
+    >>> x, y = toy_data("checkerboard", n_train=100).train.T  # squares of side 1, of one color
+    >>> set(((x.floor() + y.floor()) % 2).tolist()), known_range("checkerboard")
+    ({0.0}, (-2.0, 2.0))
     """
     if name not in TOYS:
         raise InputError(f"name: expected one of {', '.join(TOYS)}, got {name!r}")
@@ -98,8 +103,10 @@ def data_from_arrays(
     line, for any shape and dtype.
 
     >>> import numpy as np
-    >>> data_from_arrays(np.random.default_rng(0).random((6, 100)), kind="series").event_shape
-    (1, 100)
+    >>> from diffuscope.data import data_from_arrays
+    >>> data = data_from_arrays(np.arange(12.0).reshape(6, 2), heldout_fraction=1 / 3)
+    >>> len(data.train), len(data.heldout), data.data_range, float(data.train.sum() + data.heldout.sum())  # 0 + .. + 11
+    (4, 2, (0.0, 11.0), 66.0)
     """
     train = _in_memory(x, labels, groups, "x")
     held = None if heldout is None else _in_memory(heldout, heldout_labels, heldout_groups, "heldout")
@@ -112,7 +119,15 @@ def data_from_arrays(
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Generated samples, and notes on values that the data do not have."""
+    """Generated samples, and notes on values that the data do not have.
+
+    >>> import numpy as np
+    >>> from diffuscope.data import data_from_arrays, read_samples
+    >>> data = data_from_arrays(np.array([[0.0, 4.0], [1.0, 2.0], [3.0, 3.0], [4.0, 0.0]])).in_range(-1, 1)
+    >>> np.save("samples.npy", np.array([[0, 1], [3, 4]]))
+    >>> read_samples("samples.npy", (0, 4), like=data).values.tolist()  # x / 2 - 1
+    [[-1.0, -0.5], [0.5, 1.0]]
+    """
 
     values: Float32[Tensor, "n *event"]
     notes: tuple[str, ...] = ()
@@ -121,7 +136,15 @@ class Samples:
 def load_samples(
     spec: str, data_range: Range | None, *, like: DataSet, kind: str = "auto"
 ) -> Float32[Tensor, "n *event"]:
-    """Generated samples from a file or folder, in the range of `like` and with its event shape; see `read_samples`."""
+    """Generated samples from a file or folder, in the range of `like` and with its event shape; see `read_samples`.
+
+    >>> import numpy as np
+    >>> from diffuscope.data import data_from_arrays, load_samples
+    >>> data = data_from_arrays(np.array([[0.0, 4.0], [1.0, 2.0], [3.0, 3.0], [4.0, 0.0]])).in_range(-1, 1)
+    >>> np.save("generated.npy", np.array([[0, 8], [32, 24]]))
+    >>> load_samples("generated.npy", (0, 32), like=data).tolist()  # x / 16 - 1
+    [[-1.0, -0.5], [1.0, 0.5]]
+    """
     return read_samples(spec, data_range, like=like, kind=kind).values
 
 
@@ -132,6 +155,14 @@ def read_samples(spec: str, data_range: Range | None, *, like: DataSet, kind: st
     assumed to be in the range of `like` already, which samples may exceed slightly; integers need `data_range` unless
     their format implies it. Raises InputError for another shape, and for a table whose columns are not those of the
     data.
+
+    >>> import numpy as np
+    >>> from diffuscope.data import data_from_arrays, read_samples
+    >>> data = data_from_arrays(np.array([[0.0, 4.0], [1.0, 2.0], [3.0, 3.0], [4.0, 0.0]]))
+    >>> np.save("pixels.npy", np.array([[0, 1], [3, 4]]))
+    >>> read_samples("pixels.npy", None, like=data)  # integers say nothing of their range
+    Traceback (most recent call last):
+    diffuscope.errors.InputError: samples: pixels.npy has integer values (int64) of a range not stated; expected ...
     """
     part = read_source(spec, "samples", 0).train
     if like.table is not None:

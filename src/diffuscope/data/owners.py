@@ -21,6 +21,14 @@ def load_owners(path: str | Path, *, like: DataSet) -> tuple[Int64[Tensor, " n"]
 
     Without the array `heldout`, the held-out examples are looked up in `train`, as where they were split off from
     --data. Raises InputError for another file, and for arrays that are not one integer per example.
+
+    >>> import numpy as np
+    >>> from diffuscope.data import data_from_arrays, load_owners
+    >>> data, owners = data_from_arrays(np.arange(12.0).reshape(6, 2)), np.array([5, 5, 6, 6, 7, 8])
+    >>> np.savez("owners.npz", train=owners)
+    >>> train, heldout = load_owners("owners.npz", like=data)
+    >>> train.tolist() == owners[data.train_index].tolist(), sorted([*train.tolist(), *heldout.tolist()])
+    (True, [5, 5, 6, 6, 7, 8])
     """
     source = Path(path)
     try:

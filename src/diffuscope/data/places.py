@@ -19,22 +19,58 @@ DEBIAN = Path("/usr/share/datasets")
 
 
 def cache_folder() -> Path:
-    """The user's cache folder for data sets; on Linux `~/.cache/diffuscope/data`."""
+    """The user's cache folder for data sets; on Linux `~/.cache/diffuscope/data`.
+
+    >>> from diffuscope.data import cache_folder
+    >>> cache_folder().name
+    'data'
+    """
     return platformdirs.user_cache_path("diffuscope") / "data"
 
 
 def data_folder() -> Path:
-    """The folder that is searched first and that downloads go to: DIFFUSCOPE_DATA, or the user's cache folder."""
+    """The folder that is searched first and that downloads go to: DIFFUSCOPE_DATA, or the user's cache folder.
+
+    >>> from diffuscope.data import data_folder
+    >>> import os
+    >>> from unittest.mock import patch
+    >>> with patch.dict(os.environ, DIFFUSCOPE_DATA="my-data"):  # as in the shell
+    ...     print(data_folder())
+    my-data
+    """
     return _searched()[0]
 
 
 def found(name: str) -> Path | None:
-    """The first folder with files of the data set called `name`, whole or not; None if there is none."""
+    """The first folder with files of the data set called `name`, whole or not; None if there is none.
+
+    >>> from pathlib import Path
+    >>> from diffuscope.data import found
+    >>> import os
+    >>> from unittest.mock import patch
+    >>> Path("my-data/mnist").mkdir(parents=True, exist_ok=True)
+    >>> Path("my-data/mnist/train-labels-idx1-ubyte.gz").touch()
+    >>> with patch.dict(os.environ, DIFFUSCOPE_DATA="my-data"):
+    ...     print(found("mnist").as_posix())
+    my-data/mnist
+    """
     return next((folder for folder in _candidates(name) if _holds(name, folder)), None)
 
 
 def complete(name: str) -> Path | None:
-    """The first folder that holds every file of the data set called `name`; None if there is none."""
+    """The first folder that holds every file of the data set called `name`; None if there is none.
+
+    >>> from pathlib import Path
+    >>> from diffuscope.data import PUBLISHED, complete
+    >>> import os
+    >>> from unittest.mock import patch
+    >>> Path("all-data/mnist").mkdir(parents=True, exist_ok=True)
+    >>> for file in PUBLISHED["mnist"].files:
+    ...     Path("all-data/mnist", file.name).touch()
+    >>> with patch.dict(os.environ, DIFFUSCOPE_DATA="all-data"):
+    ...     print(complete("mnist").as_posix())
+    all-data/mnist
+    """
     names = [file.name for file in PUBLISHED[name].files]
     for folder in _candidates(name):
         if is_array_folder(folder) or all((folder / each).is_file() for each in names):

@@ -10,7 +10,16 @@ ROUNDING = 1e-12  # eigenvalues that are zero, relative to the largest
 
 
 def spectrum_chart(gaussian: Gaussian) -> Chart:
-    """Eigenvalues and the explained share of the variance by rank; the tail is drawn as the constant that it is."""
+    """Eigenvalues and the explained share of the variance by rank; the tail is drawn as the constant that it is.
+
+    >>> import torch
+    >>> from diffuscope import Gaussian
+    >>> from diffuscope.data import spectrum_chart
+    >>> gaussian = Gaussian.from_covariance(torch.zeros(3), torch.diag(torch.tensor([1.0, 5.0, 2.0])))
+    >>> (explained,) = spectrum_chart(gaussian).panels[1].marks
+    >>> [round(share, 6) for share in explained.y]  # 5 / 8, 7 / 8, 8 / 8
+    [0.625, 0.875, 1.0]
+    """
     D, k = gaussian.dimension, len(gaussian.eigenvalues)
     ranks = torch.logspace(0, torch.tensor(float(D)).log10().item(), DRAWN).round().long().clamp(1, D).unique()
     values = torch.where(

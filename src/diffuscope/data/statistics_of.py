@@ -55,13 +55,17 @@ def data_statistics(
 ) -> DataStatistics:
     """Mean and covariance of the training examples of `data`, in its own units: a spec as of `load_data`, or arrays.
 
-    All examples are used where the data have no held-out part. `rank` eigenpairs are kept, by default all, and 128
-    above 4,096 dimensions. There, `n_passes` > 2 makes the last of them more accurate, and `seed` decides the random
-    probe. `labels` are those of an array. The result's `warnings()` say where the sample is too small.
+    All examples are used where the data have no held-out part; the covariance is divided by their number. `rank`
+    eigenpairs are kept, by default all, and 128 above 4,096 dimensions. There, `n_passes` > 2 makes the last of them
+    more accurate, and `seed` decides the random probe. `labels` are those of an array. The result's `warnings()` say
+    where the sample is too small.
     Raises InputError with the first mistake found, in one line.
 
-    >>> data_statistics("digits", rank=4).in_range(-1, 1).gaussian.event_shape
-    (1, 8, 8)
+    >>> import numpy as np
+    >>> from diffuscope.data import data_statistics
+    >>> statistics = data_statistics(np.array([[0.0, 1.0], [2.0, 6.0], [4.0, 2.0]]))
+    >>> [round(float(v), 6) for v in statistics.gaussian.mean], round(statistics.gaussian.trace, 6)  # (8 + 14) / 3
+    ([2.0, 3.0], 7.333333)
     """
     stream = open_stream(data, data_range=data_range, kind=kind, labels=labels, seed=seed)
     if rank is not None and rank < 0:

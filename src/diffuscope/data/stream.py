@@ -29,7 +29,14 @@ VALUES = 2**24  # of a batch: 134 MB in float64
 
 @dataclass(frozen=True, eq=False)
 class ExampleStream:
-    """Examples that are converted batch by batch. All values lie in `data_range`, up to rounding."""
+    """Examples that are converted batch by batch. All values lie in `data_range`, up to rounding.
+
+    >>> import numpy as np
+    >>> from diffuscope.data import open_stream
+    >>> stream = open_stream(np.arange(12.0).reshape(6, 2))
+    >>> len(stream), stream.dimension, stream.data_range, sum(float(batch.sum()) for batch in stream.batches())
+    (6, 2, (0.0, 11.0), 66.0)
+    """
 
     name: str
     values: np.ndarray | ByteExamples
@@ -81,6 +88,13 @@ def open_stream(
 
     Values are read once for their range, and floating-point ones once more for NaN, by the same functions and with the
     same errors as by `load_data`.
+
+    >>> import numpy as np
+    >>> import torch
+    >>> from diffuscope.data import open_stream
+    >>> stream = open_stream(np.arange(12.0).reshape(6, 2))
+    >>> torch.cat(list(stream.batches(torch.tensor([1, 4])))).tolist()
+    [[2.0, 3.0], [8.0, 9.0]]
     """
     require_kind(kind)
     if isinstance(data, DataSet):

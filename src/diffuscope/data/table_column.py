@@ -44,6 +44,12 @@ class Column:
     `kind` is numeric, date or categorical. `scale` is s, or c for categories; `missing` is t, 0 where no fitted value
     was missing (for categories 1 where one was). A row's coordinate is low + gain z, which is z until rows are mapped
     to another range.
+
+    >>> from diffuscope.data import fit_table
+    >>> table = fit_table({"size": [1.0, 2.0, 3.0, 9.0], "color": ["red", "blue", "red", "red"]})
+    >>> size, color = table.columns
+    >>> color.categories, round(color.scale**2, 6)  # 1 / (2 (1 - (3/4)^2 - (1/4)^2))
+    (('blue', 'red'), 1.333333)
     """
 
     name: str

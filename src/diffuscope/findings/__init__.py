@@ -11,11 +11,16 @@ from .chart import (
     Intervals,
     Line,
     Mark,
-    Numbers,
     Panel,
     Points,
     Rule,
     Series,
+)
+from .claim import Claim, Relation, at_least, at_most, equals, farthest, largest
+from .finding import TONE_WORDS, Finding, Tone, cards
+from .frechet import FrechetDistance, frechet_distance
+from .marks import (
+    Numbers,
     area,
     arrows,
     cells,
@@ -27,9 +32,6 @@ from .chart import (
     points,
     series,
 )
-from .claim import Claim, Relation, at_least, at_most, equals, farthest, largest
-from .finding import TONE_WORDS, Finding, Tone, cards
-from .frechet import FrechetDistance, frechet_distance
 from .repeated import AGREES, DIFFERS, Repeated, jackknife
 from .statistics import (
     NORMAL_95,

@@ -4,33 +4,24 @@ A `Chart` is a row of `Panel`s, each with two axes and the marks between them. `
 are saved as JSON, so that a reader can draw them again.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import torch
-from jaxtyping import Real
-from torch import Tensor
-
 from diffuscope.errors import InputError
 
-Numbers = Sequence[float | int] | Real[Tensor, " _"]
 Series = tuple[float, ...]
 Range = tuple[float | int, float | int]
 
 
-def series(values: Numbers) -> Series:
-    """The numbers as plain floats, in float64.
-
-    >>> series([1, 2])
-    (1.0, 2.0)
-    """
-    return tuple(torch.as_tensor(values, dtype=torch.float64).reshape(-1).tolist())
-
-
 @dataclass(frozen=True)
 class Line:
-    """y(x), with a band from `low` to `high` if given; a dashed or dotted line is a reference."""
+    """y(x), with a band from `low` to `high` if given; a dashed or dotted line is a reference.
+
+    >>> from diffuscope.findings import line
+    >>> curve = line([1, 2], [3, 5], "mean", low=[2.5, 4], high=[3.5, 6])
+    >>> [high - low for low, high in zip(curve.low, curve.high)]
+    [1.0, 2.0]
+    """
 
     x: Series
     y: Series
@@ -42,7 +33,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Points:
-    """A scatter of single points."""
+    """A scatter of single points.
+
+    >>> from diffuscope.findings import Points
+    >>> scatter = Points(x=(1.0, 2.0), y=(3.0, 5.0), label="runs")
+    >>> list(zip(scatter.x, scatter.y))
+    [(1.0, 3.0), (2.0, 5.0)]
+    """
 
     x: Series
     y: Series
@@ -51,7 +48,13 @@ class Points:
 
 @dataclass(frozen=True)
 class Bars:
-    """Heights over the cells between `edges`, one more than heights: a histogram as a filled staircase."""
+    """Heights over the cells between `edges`, one more than heights: a histogram as a filled staircase.
+
+    >>> from diffuscope.findings import density_bars
+    >>> bars = density_bars([0.1, 0.2, 0.7, 5.0], [0, 0.5, 1.5])
+    >>> sum(h * (b - a) for h, a, b in zip(bars.heights, bars.edges, bars.edges[1:]))  # 3 of 4 are within
+    0.75
+    """
 
     edges: Series
     heights: Series
@@ -60,7 +63,13 @@ class Bars:
 
 @dataclass(frozen=True)
 class Groups:
-    """Grouped bars: `heights[k][i]` is the height of the series `labels[k]` in the group `names[i]`."""
+    """Grouped bars: `heights[k][i]` is the height of the series `labels[k]` in the group `names[i]`.
+
+    >>> from diffuscope.findings import groups
+    >>> bars = groups(["digits", "faces"], {"before": [1, 2], "after": [3, 5]})
+    >>> bars.labels[1], bars.names[0], bars.heights[1][0]
+    ('after', 'digits', 3.0)
+    """
 
     names: tuple[str, ...]
     labels: tuple[str, ...]
@@ -72,6 +81,12 @@ class HeatMap:
     """Values over rectangular cells: `values[j][i]` lies between the edges i, i + 1 of x and j, j + 1 of y.
 
     Colored over `color_range`, by default the range of the values.
+
+    >>> import torch
+    >>> from diffuscope.findings import heat_map
+    >>> cells = heat_map([0, 1, 3], [0, 2, 5, 9], torch.tensor([[1, 2], [3, 4], [5, 6]]))
+    >>> cells.values[2][1], cells.x_edges[1:3], cells.y_edges[2:4]
+    (6.0, (1.0, 3.0), (5.0, 9.0))
     """
 
     x_edges: Series
@@ -82,7 +97,13 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class Arrows:
-    """A vector field: an arrow from every (x, y) to (x + dx, y + dy), in the units of the axes."""
+    """A vector field: an arrow from every (x, y) to (x + dx, y + dy), in the units of the axes.
+
+    >>> from diffuscope.findings import arrows
+    >>> field = arrows([1], [2], [0.5], [-0.25])
+    >>> field.x[0] + field.dx[0], field.y[0] + field.dy[0]  # the head
+    (1.5, 1.75)
+    """
 
     x: Series
     y: Series
@@ -93,7 +114,13 @@ class Arrows:
 
 @dataclass(frozen=True)
 class Area:
-    """The filled region between `low` and `high` over x."""
+    """The filled region between `low` and `high` over x.
+
+    >>> from diffuscope.findings import area
+    >>> region = area([0, 2], low=[1, 1], high=[3, 6])
+    >>> [high - low for low, high in zip(region.low, region.high)]
+    [2.0, 5.0]
+    """
 
     x: Series
     low: Series
@@ -103,7 +130,14 @@ class Area:
 
 @dataclass(frozen=True)
 class Cells:
-    """A matrix with named rows, the first on top, and named columns: `values[j][i]`, colored over `color_range`."""
+    """A matrix with named rows, the first on top, and named columns: `values[j][i]`, colored over `color_range`.
+
+    >>> import torch
+    >>> from diffuscope.findings import cells
+    >>> matrix = cells(["real", "copied"], ["a", "b", "c"], torch.tensor([[1, 2, 3], [4, 5, 6]]), color_range=(0, 6))
+    >>> matrix.values[matrix.rows.index("copied")][matrix.columns.index("a")]
+    4.0
+    """
 
     rows: tuple[str, ...]
     columns: tuple[str, ...]
@@ -113,7 +147,13 @@ class Cells:
 
 @dataclass(frozen=True)
 class Intervals:
-    """One value with its interval per name, the names along the vertical axis, the first on top."""
+    """One value with its interval per name, the names along the vertical axis, the first on top.
+
+    >>> from diffuscope.findings import intervals
+    >>> shown = intervals({"recall": (0.5, 0.25, 0.625), "precision": (2, 1, 4)})
+    >>> [high - low for low, high in zip(shown.low, shown.high)]
+    [0.375, 3.0]
+    """
 
     names: tuple[str, ...]
     values: Series
@@ -123,7 +163,13 @@ class Intervals:
 
 @dataclass(frozen=True)
 class Rule:
-    """A reference line across the panel at one place of an axis; with a `width`, a band centered there."""
+    """A reference line across the panel at one place of an axis; with a `width`, a band centered there.
+
+    >>> from diffuscope.findings import Rule
+    >>> floor = Rule(3, width=0.5, label="noise")
+    >>> floor.axis, floor.at - floor.width / 2, floor.at + floor.width / 2  # a horizontal band
+    ('y', 2.75, 3.25)
+    """
 
     at: float | int
     axis: Literal["x", "y"] = "y"
@@ -136,7 +182,15 @@ Mark = Line | Points | Bars | Groups | HeatMap | Arrows | Area | Cells | Interva
 
 @dataclass(frozen=True)
 class Panel:
-    """Two axes and the marks between them. Ranges are (low, high), or None to fit the marks."""
+    """Two axes and the marks between them. Ranges are (low, high), or None to fit the marks.
+
+    >>> import math
+    >>> from diffuscope.findings import Panel, line
+    >>> panel = Panel("Error", "h", "|y - y(h)|", (line([1, 2], [3, 12], "3 h^2"),), x_log=True, y_log=True)
+    >>> (mark,) = panel.marks
+    >>> math.log(mark.y[1] / mark.y[0]) / math.log(mark.x[1] / mark.x[0])  # its slope on these axes
+    2.0
+    """
 
     title: str
     x_label: str
@@ -152,7 +206,16 @@ class Panel:
 
 @dataclass(frozen=True)
 class Chart:
-    """Panels side by side with a caption and a paragraph `how_to_read`; InputError for a panel without marks."""
+    """Panels side by side with a caption and a paragraph `how_to_read`; InputError for a panel without marks.
+
+    >>> from diffuscope.findings import Chart, Panel, line
+    >>> panel = Panel("Decay", "t", "y", (line([0, 1], [1, 0.5]),))
+    >>> Chart("Half-life", (panel,), "One half is left after the time 1.").panels[0].marks[0].y
+    (1.0, 0.5)
+    >>> Chart("Half-life", (), "")
+    Traceback (most recent call last):
+    diffuscope.errors.InputError: panels: expected at least one panel, each with a mark, in chart 'Half-life'
+    """
 
     title: str
     panels: tuple[Panel, ...]
@@ -162,94 +225,3 @@ class Chart:
     def __post_init__(self) -> None:
         if not self.panels or not all(panel.marks for panel in self.panels):
             raise InputError(f"panels: expected at least one panel, each with a mark, in chart {self.title!r}")
-
-
-def _require_one_length(mark: str, label: str, **columns: Series) -> None:
-    lengths = [len(column) for column in columns.values()]
-    if len(set(lengths)) > 1:
-        names = f"{', '.join([*columns][:-1])} and {[*columns][-1]}"
-        raise InputError(f"{mark} {label!r}: expected {names} of one length, got lengths {lengths}")
-
-
-def line(
-    x: Numbers,
-    y: Numbers,
-    label: str = "",
-    *,
-    style: Literal["solid", "dashed", "dotted"] = "solid",
-    low: Numbers = (),
-    high: Numbers = (),
-) -> Line:
-    """A `Line` from tensors or sequences of one length; InputError for others."""
-    made = Line(series(x), series(y), label, style, series(low), series(high))
-    band = {"low": made.low, "high": made.high} if made.low or made.high else {}
-    _require_one_length("line", label, x=made.x, y=made.y, **band)
-    return made
-
-
-def points(x: Numbers, y: Numbers, label: str = "") -> Points:
-    """`Points` from tensors or sequences of one length; InputError for others."""
-    made = Points(series(x), series(y), label)
-    _require_one_length("points", label, x=made.x, y=made.y)
-    return made
-
-
-def arrows(x: Numbers, y: Numbers, dx: Numbers, dy: Numbers, label: str = "") -> Arrows:
-    """`Arrows` from tensors or sequences of one length; InputError for others."""
-    made = Arrows(series(x), series(y), series(dx), series(dy), label)
-    _require_one_length("arrows", label, x=made.x, y=made.y, dx=made.dx, dy=made.dy)
-    return made
-
-
-def density_bars(values: Numbers, edges: Numbers, label: str = "") -> Bars:
-    """The histogram of `values` as a density: counts / (number of values x width).
-
-    Values outside the edges count in the number of values. Raises InputError without values, for fewer than two edges,
-    and for edges that do not increase.
-    """
-    sample, bounds = (torch.tensor(series(numbers), dtype=torch.float64) for numbers in (values, edges))
-    if len(sample) == 0 or len(bounds) < 2 or not bool((bounds.diff() > 0).all()):
-        raise InputError(f"bars {label!r}: expected values, and at least two edges that increase")
-    counts = torch.histogram(sample, bounds).hist
-    return Bars(series(bounds), series(counts / (len(sample) * bounds.diff())), label)
-
-
-def groups(names: Sequence[str], heights: Mapping[str, Numbers]) -> Groups:
-    """`Groups` from the heights of every label, one per name; InputError for another number of heights."""
-    columns = tuple(series(values) for values in heights.values())
-    if any(len(column) != len(names) for column in columns):
-        raise InputError(f"groups: expected {len(names)} heights per label, got {[len(column) for column in columns]}")
-    return Groups(tuple(names), tuple(heights), columns)
-
-
-def heat_map(
-    x_edges: Numbers, y_edges: Numbers, values: Real[Tensor, "rows columns"], *, color_range: Range | None = None
-) -> HeatMap:
-    """A `HeatMap` from a matrix; NaN is an empty cell. InputError unless there is one edge more than cells."""
-    made = HeatMap(series(x_edges), series(y_edges), tuple(map(series, values)), color_range)
-    shape = (len(made.y_edges) - 1, len(made.x_edges) - 1)
-    if values.shape != shape:
-        raise InputError(f"values: expected {shape} rows and columns between the edges, got {tuple(values.shape)}")
-    return made
-
-
-def area(x: Numbers, low: Numbers, high: Numbers, label: str = "") -> Area:
-    """An `Area` from tensors or sequences of one length; InputError for others."""
-    made = Area(series(x), series(low), series(high), label)
-    _require_one_length("area", label, x=made.x, low=made.low, high=made.high)
-    return made
-
-
-def cells(
-    rows: Sequence[str], columns: Sequence[str], values: Real[Tensor, "rows columns"], *, color_range: Range
-) -> Cells:
-    """`Cells` from a matrix; NaN is an empty cell. InputError unless there is a name for every row and column."""
-    if values.shape != (len(rows), len(columns)):
-        raise InputError(f"values: expected {len(rows)} rows and {len(columns)} columns, got {tuple(values.shape)}")
-    return Cells(tuple(rows), tuple(columns), tuple(map(series, values)), color_range)
-
-
-def intervals(estimates: Mapping[str, tuple[float | int, float | int, float | int]]) -> Intervals:
-    """`Intervals` from (value, low, high) by name."""
-    values, low, high = (tuple(float(triple[k]) for triple in estimates.values()) for k in range(3))
-    return Intervals(tuple(estimates), values, low, high)

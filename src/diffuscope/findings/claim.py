@@ -29,6 +29,13 @@ class Claim:
 
     Made by `equals`, `at_most` and `at_least`. Raises InputError for a negative or infinite tolerance and for a
     required number that is not finite.
+
+    >>> from diffuscope.findings import equals
+    >>> claim = equals("pi", "22/7 is pi", 22 / 7, 3.1416, within=0.005, because="two decimals", source="derived")
+    >>> claim.holds, round(claim.used, 4)  # 0.001257 / 0.005
+    (True, 0.2514)
+    >>> claim.requirement
+    '3.1416 ± 0.005'
     """
 
     name: str  # for machines: one word or two with a hyphen, unique in its experiment
@@ -118,30 +125,60 @@ def equals(
     source: str,
     unit: str = "",
 ) -> Claim:
-    """The claim |value - required| <= within."""
+    """The claim |value - required| <= within.
+
+    >>> from diffuscope.findings import equals
+    >>> claim = equals("mass", "Mass is conserved", 2.3, 2.0, within=0.2, because="rounding", source="derived")
+    >>> claim.holds, round(claim.used, 6)  # 0.3 / 0.2
+    (False, 1.5)
+    """
     return Claim(name, title, float(value), "equals", float(required), float(within), because, source, unit)
 
 
 def at_most(name: str, title: str, value: Number, bound: Number, *, because: str, source: str, unit: str = "") -> Claim:
-    """The claim value <= bound."""
+    """The claim value <= bound.
+
+    >>> from diffuscope.findings import at_most
+    >>> claim = at_most("error", "The error is small", 0.1, 0.25, because="order 2", source="derived")
+    >>> claim.holds, claim.used  # 0.1 / 0.25
+    (True, 0.4)
+    """
     return Claim(name, title, float(value), "at most", float(bound), 0.0, because, source, unit)
 
 
 def at_least(
     name: str, title: str, value: Number, bound: Number, *, because: str, source: str, unit: str = ""
 ) -> Claim:
-    """The claim value >= bound."""
+    """The claim value >= bound.
+
+    >>> from diffuscope.findings import at_least
+    >>> claim = at_least("share", "Most are found", 0.5, 0.8, because="power", source="derived")
+    >>> claim.holds, claim.used  # 0.8 / 0.5
+    (False, 1.6)
+    """
     return Claim(name, title, float(value), "at least", float(bound), 0.0, because, source, unit)
 
 
 def largest(values: Iterable[Number]) -> float:
-    """The largest of the numbers, NaN if any is: Python's `max` ignores a NaN that does not come first."""
+    """The largest of the numbers, NaN if any is: Python's `max` ignores a NaN that does not come first.
+
+    >>> import math
+    >>> from diffuscope.findings import largest
+    >>> largest([2, -5, 3]), largest([2, math.nan, 3]), max([2, math.nan, 3])
+    (3.0, nan, 3)
+    """
     numbers = [float(value) for value in values]
     return math.nan if any(map(math.isnan, numbers)) else max(numbers)
 
 
 def farthest(values: Iterable[Number], target: Number) -> float:
-    """The number that is farthest from `target`, NaN if any is."""
+    """The number that is farthest from `target`, NaN if any is.
+
+    >>> import math
+    >>> from diffuscope.findings import farthest
+    >>> farthest([2, -4, 5], 1), farthest([2, math.nan], 1)
+    (-4.0, nan)
+    """
     numbers = [float(value) for value in values]
     return math.nan if any(map(math.isnan, numbers)) else max(numbers, key=lambda number: abs(number - target))
 

@@ -30,6 +30,12 @@ class Finding:
 
     `interval` is its confidence interval at level `confidence`, `null` the null hypothesis in words, `p_value` the
     p-value under it, and `power` states which effect would have been detected.
+
+    >>> from diffuscope.findings import Finding
+    >>> found = Finding(name="quality.ratio", title="How good is it?", value=1.257, unit="x", verdict="Close.",
+    ...                 tone="good", interval=(1.18, 1.33), p_value=0.0312)
+    >>> found.measured  # to the second digit of half the interval, 0.075
+    '1.257x, 95% interval 1.180x to 1.330x, p = 0.031'
     """
 
     name: str  # dotted and stable, for machines: "memorized.copies"
@@ -52,7 +58,7 @@ class Finding:
         if interval:
             facts.append(f"{100 * self.confidence:g}% interval {interval}")
         if self.p_value is not None:
-            facts.append(f"p = {numbers.p_value(self.p_value)}")
+            facts.append(f"p {numbers.p_relation(self.p_value)}")
         return ", ".join(facts)
 
     def as_json(self) -> dict[str, object]:
@@ -67,6 +73,10 @@ def cards(findings: Iterable[Finding]) -> str:
     """HTML cards for a notebook, one below the other: verdict, value with its interval, power; all text is escaped.
 
     Text has the notebook's own color, so that cards are readable in light and dark notebooks.
+
+    >>> from diffuscope.findings import Finding, cards
+    >>> "Alarm: x &lt; y" in cards([Finding(name="a", title="x < y", value=2.0, unit="", verdict="v", tone="alarm")])
+    True
     """
     return "".join(map(_card, findings))
 

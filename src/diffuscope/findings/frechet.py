@@ -48,7 +48,15 @@ from diffuscope.errors import InputError
 
 @dataclass(frozen=True)
 class FrechetDistance:
-    """The squared distance d^2 and its standard error."""
+    """The squared distance d^2 and its standard error.
+
+    >>> import torch
+    >>> from diffuscope.findings import frechet_distance
+    >>> x = torch.tensor([[0.0], [2.0]])  # variance 2; a shift c has d^2 = c^2, SE^2 = 4 c^2 (2/2 + 2/2)
+    >>> distance = frechet_distance(x, x + 3)
+    >>> round(distance.value, 6), round(distance.standard_error**2, 6)
+    (9.0, 72.0)
+    """
 
     value: float
     standard_error: float
@@ -61,6 +69,12 @@ def frechet_distance(x: Float[Tensor, "n features"], y: Float[Tensor, "m same"])
     would span another.
 
     Raises InputError for fewer than 2 rows, rows of different widths, and values that are not finite.
+
+    >>> import torch
+    >>> from diffuscope.findings import frechet_distance
+    >>> x, y = torch.tensor([[0.0], [2.0]]), torch.tensor([[5.0], [9.0]])  # means 1 and 7, variances 2 and 8
+    >>> round(frechet_distance(x, y).value, 6)  # 6^2 + (8^(1/2) - 2^(1/2))^2
+    38.0
     """
     for name, rows in (("x", x), ("y", y)):
         if len(rows) < 2:

@@ -13,14 +13,15 @@ _LARGEST_PLAIN = 1e7
 _SMALLEST_PLAIN = 1e-4
 _MINUS = "−"
 _SIGNS = ("%", "x")  # units without a space before them
+_SMALLEST_P = 1e-300  # below it a p-value has lost its digits, or is 0, which no p-value is
 
 
-def _order(value: float) -> int:
+def _order(value: float | int) -> int:
     """floor(log10 |value|)."""
     return math.floor(math.log10(abs(value)))
 
 
-def _fixed(value: float, decimals: int) -> str:
+def _fixed(value: float | int, decimals: int) -> str:
     written = f"{value:,.{decimals}f}"
     if not any(digit in written for digit in "123456789"):
         written = written.removeprefix("-")  # no minus zero
@@ -31,7 +32,7 @@ def _power(exponent: int) -> str:
     return "10" + str(exponent).translate(_SUPERSCRIPTS)
 
 
-def scientific(value: float, digits: int = 2) -> str:
+def scientific(value: float | int, digits: int = 2) -> str:
     """The number in scientific notation.
 
     >>> scientific(1.234e-7)
@@ -41,7 +42,7 @@ def scientific(value: float, digits: int = 2) -> str:
     return f"{mantissa.replace('-', _MINUS)} × {_power(int(exponent))}"
 
 
-def number(value: float) -> str:
+def number(value: float | int) -> str:
     """Three leading digits, whole numbers in full.
 
     >>> number(0.012345), number(1234)
@@ -92,12 +93,26 @@ def measurement(value: float, interval: tuple[float, float] | None, unit: str) -
 
 
 def p_value(p: float) -> str:
-    """Two leading digits; below 0.001 in scientific notation."""
+    """Two leading digits; below 0.001 in scientific notation; one that underflows is below the smallest.
+
+    >>> p_value(0.0499), p_value(0.0)
+    ('0.050', '< 10⁻³⁰⁰')
+    """
     if math.isnan(p):
         return "not available"
-    if p == 0:
-        return "0"
+    if p < _SMALLEST_P:
+        return f"< {_power(round(math.log10(_SMALLEST_P)))}"
     return scientific(p) if p < 1e-3 else _fixed(p, 2 if p >= 0.095 else 1 - _order(p))
+
+
+def p_relation(p: float) -> str:
+    """What is written behind the symbol p.
+
+    >>> f"p {p_relation(0.0499)}, p {p_relation(0.0)}"
+    'p = 0.050, p < 10⁻³⁰⁰'
+    """
+    written = p_value(p)
+    return written if written.startswith("<") else f"= {written}"
 
 
 def column(values: Sequence[float]) -> list[str]:

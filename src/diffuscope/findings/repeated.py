@@ -20,7 +20,16 @@ AGREES, DIFFERS = 1e-4, 1e-3  # two-sided
 
 @dataclass(frozen=True)
 class Repeated:
-    """Mean and standard error over `repetitions` runs."""
+    """Mean and standard error over `repetitions` runs.
+
+    >>> import torch
+    >>> from diffuscope.findings import Repeated
+    >>> runs = Repeated.of(torch.tensor([1.0, 2.0, 6.0]))
+    >>> runs.mean, round(runs.error**2, 6)  # s^2 / R = 7 / 3
+    (3.0, 2.333333)
+    >>> str(runs), round(runs.room(0.05) / runs.error, 4)  # Student's t with 2 degrees of freedom
+    ('3.000 ± 1.528', 4.3027)
+    """
 
     mean: float
     error: float
@@ -69,6 +78,12 @@ def jackknife(estimate: Callable[[Int[Tensor, " kept"]], Tensor], repetitions: i
     """Value and error of `estimate(kept runs)`, which need not be a mean, by leaving out each run in turn (Tukey 1958).
 
     The result is the mean of the pseudo-values R z - (R - 1) z_{-r}.
+
+    >>> import torch
+    >>> from diffuscope.findings import jackknife
+    >>> z = torch.tensor([1.0, 2.0, 6.0])
+    >>> round(jackknife(lambda kept: z[kept].var(correction=0), 3).mean, 5)  # without the bias: 14 / 2, not 14 / 3
+    7.0
     """
     runs = torch.arange(repetitions)
     without = torch.stack([estimate(runs[runs != run]) for run in runs])

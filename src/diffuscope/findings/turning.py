@@ -54,6 +54,13 @@ class TurningPoint:
     `kept` are the logged steps that are not rejected at confidence 0.95; `interval` runs to the steps on either side.
     `least` and `last` are mean residuals, at `step` and at the last step. `detectable_rise` is the smallest rise from
     `least` that would have been found at `significance` with probability 0.95.
+
+    >>> import numpy as np
+    >>> from diffuscope.findings import turning_point
+    >>> rng = np.random.default_rng(0)
+    >>> residuals = np.array([4.0, 1.0, 2.0, 3.0]) + 0.001 * rng.normal(size=(30, 4))
+    >>> print(turning_point(residuals, np.array([1, 2, 5, 9]), rng).verdict)  # p = 1 / (1 + 1999)
+    least at step 2 (95% interval 1 to 5), then it rises by 200% (p = 0.0005)
     """
 
     step: float
@@ -107,6 +114,14 @@ def turning_point(
 
     Raises InputError for fewer than 20 points or 3 steps, for steps that do not increase, for residuals that are not
     finite, and for too few `resamples` for p-values at `significance`. Memory: resamples x points numbers.
+
+    >>> import numpy as np
+    >>> from diffuscope.findings import turning_point
+    >>> rng = np.random.default_rng(0)
+    >>> residuals = np.array([4.0, 1.0, 2.0, 3.0]) + 0.001 * rng.normal(size=(30, 4))
+    >>> turn = turning_point(residuals, np.array([1, 2, 5, 9]), rng)
+    >>> turn.step, turn.interval, turn.found, round(turn.rise, 1)  # (3 - 1) / 1
+    (2.0, (1.0, 5.0), True, 2.0)
     """
     points, count = residuals.shape
     if points < FEWEST_POINTS or count < 3:

@@ -41,7 +41,7 @@ from .on_device import OnDevice
 from .page import monitor_page
 from .record import Record
 from .repeated_looks import level_of_look
-from .undisturbed import device_of, generators_kept, undisturbed
+from .undisturbed import device_of_tensors, generators_kept, undisturbed
 
 STOPS = ("copies",)
 LOG, PAGE = "monitor.jsonl", "monitor.html"
@@ -61,13 +61,19 @@ class Monitor:
 
     Raises InputError for values outside their ranges, for data that an audit refuses, and for the log of another run.
 
-    >>> from diffuscope import ExactDenoiser, VE, two_moons
+    >>> from diffuscope import Empirical, ExactDenoiser, VE, two_moons
+    >>> from diffuscope.audit import Settings
     >>> from diffuscope.data import toy_data
+    >>> from diffuscope.monitor import Monitor
     >>> data = toy_data("two-moons", n_train=200, n_heldout=300)
-    >>> monitor = Monitor(data, every=100, show=lambda sentence: None)
-    >>> stop = monitor(100, ExactDenoiser(two_moons(), VE()))  # the distribution itself does not copy
-    >>> stop, monitor.looks[0].word
-    (False, 'not-detected')
+    >>> few = Settings(points=64, generated=200)
+    >>> monitor = Monitor(data, every=100, settings=few, show=lambda sentence: None)
+    >>> monitor(100, ExactDenoiser(two_moons(), VE()))  # the distribution itself does not copy
+    False
+    >>> monitor(200, ExactDenoiser(Empirical(data.train), VE()))  # the memorizer does nothing else
+    True
+    >>> [look.word for look in monitor.looks]
+    ['not-detected', 'copies']
     """
 
     def __init__(
@@ -138,7 +144,7 @@ class Monitor:
             return False
         with generators_kept():
             made = denoiser()
-        device = device_of(made)
+        device = device_of_tensors(made)
         return said_by_process_0(bool(of_process_0(lambda: self._looked(step, made, device), device)), device)
 
     def _looked(self, step: int, denoiser: Any, device: torch.device) -> bool:

@@ -14,6 +14,18 @@ def trainer_callback(monitor: Monitor, denoiser_of: Callable[[Any], Denoiser]) -
     """A `TrainerCallback` for `Trainer(callbacks=[...])`; `denoiser_of` takes the model that is trained.
 
     Raises InputError where transformers is not installed.
+
+    >>> from diffuscope.data import toy_data
+    >>> from diffuscope.monitor import Monitor, trainer_callback
+    >>> import sys
+    >>> from types import SimpleNamespace
+    >>> from unittest.mock import patch
+    >>> monitor = Monitor(toy_data("two-moons", n_train=20, n_heldout=20), every=100)
+    >>> with patch.dict(sys.modules, transformers=SimpleNamespace(TrainerCallback=object)):  # if it is not installed
+    ...     callback = trainer_callback(monitor, denoiser_of=lambda model: model.denoiser)
+    >>> state, control = SimpleNamespace(global_step=50), SimpleNamespace(should_training_stop=False)
+    >>> callback.on_step_end(None, state, control, model=None).should_training_stop  # 50 is not due
+    False
     """
     try:
         base: Any = importlib.import_module("transformers").TrainerCallback

@@ -19,6 +19,19 @@ def lightning_callback(monitor: Monitor, denoiser_of: Callable[[Any], Denoiser],
     """A `Callback` for `Trainer(callbacks=[...])` of the `package` in use; `denoiser_of` takes your LightningModule.
 
     Raises InputError where the package is not installed.
+
+    >>> from diffuscope.data import toy_data
+    >>> from diffuscope.monitor import Monitor, lightning_callback
+    >>> import sys
+    >>> from types import SimpleNamespace
+    >>> from unittest.mock import patch
+    >>> monitor = Monitor(toy_data("two-moons", n_train=20, n_heldout=20), every=100)
+    >>> with patch.dict(sys.modules, {"pytorch_lightning": SimpleNamespace(Callback=object)}):  # if it is not installed
+    ...     callback = lightning_callback(monitor, lambda module: module.denoiser, package="pytorch_lightning")
+    >>> trainer = SimpleNamespace(global_step=50, should_stop=False)
+    >>> callback.on_train_batch_end(trainer, None)  # 50 is not due
+    >>> callback.last, trainer.should_stop
+    (50, False)
     """
     try:
         base: Any = importlib.import_module(package).Callback

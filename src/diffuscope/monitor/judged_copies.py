@@ -19,7 +19,7 @@ from diffuscope.audit.copy_search import LARGEST_SHARE, Copies, CopySearch, why_
 from diffuscope.audit.exact_matches import exact_matches, near_matches
 from diffuscope.audit.planting import smallest_share_found
 from diffuscope.findings import exact_share_interval
-from diffuscope.findings.numbers import p_value as written
+from diffuscope.findings.numbers import p_relation
 from diffuscope.streams import numpy_stream
 
 from .repeated_looks import rank_bounds, rank_p_value
@@ -119,7 +119,7 @@ def _sentence(
 ) -> str:
     listed, total = int(worst.listed.sum()), len(worst.listed)
     resemble = f"{listed} of {total} samples resemble one training example more than held-out examples do"
-    levels = f"p = {written(p_value)}; the level of this look is {level:.1e}"
+    levels = f"p {p_relation(p_value)}; the level of this look is {level:.1e}"
     if word == "copies":
         if not listed:
             resemble = "samples repeat training examples more often than held-out examples do"

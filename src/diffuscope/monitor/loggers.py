@@ -12,7 +12,13 @@ Send = Callable[[Scalars, int], object]
 
 
 def scalars(look: Look) -> Scalars:
-    """The numbers of a look by name; what was not measured is missing."""
+    """The numbers of a look by name; what was not measured is missing.
+
+    >>> from diffuscope.monitor import Look, scalars
+    >>> look = Look(step=20, look=2, word="copies", sentence="", stop=True, copied=0.25, detectable={"exact": 0.04})
+    >>> scalars(look)
+    {'monitor/copied': 0.25, 'monitor/detectable': 0.04, 'monitor/stop': 1.0}
+    """
     values = {
         "copied": look.copied,
         "copied_low": look.copied_interval[0],
@@ -31,6 +37,14 @@ def sender(log: Any) -> Send:
     It has `add_scalar(name, value, step)` (a SummaryWriter), `log_metrics(numbers, step)` (a logger of Lightning) or
     `log(numbers, step=step)` (the module or a run of trackio or wandb, an Accelerator), or is a function of both; None
     takes nothing. Raises InputError for anything else.
+
+    >>> from diffuscope.monitor import sender
+    >>> from types import SimpleNamespace
+    >>> board = SimpleNamespace(add_scalar=lambda name, value, step: print(step, name, value))  # as a SummaryWriter
+    >>> sender(board)({"monitor/copied": 0.25}, 20)
+    20 monitor/copied 0.25
+    >>> sender(lambda numbers, step: print(step, numbers))({"monitor/copied": 0.25}, 20)
+    20 {'monitor/copied': 0.25}
     """
     if log is None:
         return lambda *_: None

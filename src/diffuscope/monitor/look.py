@@ -46,6 +46,14 @@ class Look:
     this look together, to be compared with its `level` (a stop needs an entry of the list as well). `gap` is how much
     better training examples are denoised than held-out ones, `quality` the Frechet distance to held-out data over that
     between two held-out sets.
+
+    >>> import math
+    >>> from diffuscope.monitor import Look
+    >>> look = Look(step=20, look=2, word="copies", sentence="", stop=True, copied=0.25, detectable={"exact": math.inf})
+    >>> look.as_json()["detectable"], look.as_json()["gap"]  # JSON has no infinity, and the gap was not measured
+    ({'exact': None}, None)
+    >>> Look.of_json(look.as_json()).detectable
+    {'exact': inf}
     """
 
     step: int
@@ -76,7 +84,7 @@ class Look:
 
     @classmethod
     def of_json(cls, record: dict[str, Any]) -> "Look":
-        """The look of a record; ValueError, KeyError or TypeError if it is none."""
+        """The look of a record; ValueError, KeyError, TypeError or AttributeError if it is none."""
         numbers = {name: record[name] for name in cls.__dataclass_fields__}
         for name, value in numbers.items():
             if name == "detectable":

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from diffuscope.audit import Settings, Subject
 from diffuscope.audit.frechet_ratio import BAR
-from diffuscope.findings import Chart, Finding, Mark, Panel, Rule, Tone, line
+from diffuscope.findings import Chart, Finding, Mark, Panel, Rule, Tone, line, numbers
 from diffuscope.report import Block, Cell, Page, Section, Table
 
 from .judged_copies import Word
@@ -114,7 +114,7 @@ def _blocks(looks: Sequence[Look], detected: Look | None) -> list[Block]:
 
 def _table(looks: Sequence[Look]) -> Table:
     rows: list[list[Cell]] = [
-        [look.step, look.word.replace("-", " "), _cell(100 * look.copied), _cell(look.p_value), _cell(look.level),
+        [look.step, look.word.replace("-", " "), _cell(100 * look.copied), _p(look.p_value), _cell(look.level),
          _cell(100 * look.detectable.get("exact", math.inf)), _cell(100 * look.gap), _cell(look.quality),
          look.seconds]
         for look in looks
@@ -131,6 +131,10 @@ def _settings(settings: Settings) -> Table:
 
 def _percent(ends: tuple[float, float]) -> tuple[float, float]:
     return 100 * ends[0], 100 * ends[1]
+
+
+def _p(value: float) -> str | None:
+    return None if math.isnan(value) else numbers.p_value(value)
 
 
 def _cell(value: float) -> float | None:

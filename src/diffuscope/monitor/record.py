@@ -65,6 +65,15 @@ def read_looks(path: Path, head: dict[str, object] | None = None) -> list[Look]:
     """The looks of a log in the order of their steps; a truncated last line is left out.
 
     Raises InputError where the file cannot be read, holds anything else, or does not begin with `head` if one is given.
+
+    >>> import json
+    >>> from pathlib import Path
+    >>> from diffuscope.monitor import Look, read_looks
+    >>> look = Look(step=20, look=2, word="copies", sentence="", stop=True, copied=0.25, detectable={"exact": 0.04})
+    >>> lines = [{"format": "diffuscope monitor 1"}, look.as_json()]
+    >>> _ = Path("monitor.jsonl").write_text("".join(json.dumps(line) + "\\n" for line in lines) + '{"step": 30, "lo')
+    >>> [(look.step, look.copied) for look in read_looks(Path("monitor.jsonl"))]
+    [(20, 0.25)]
     """
     try:
         lines = whole_lines(path)

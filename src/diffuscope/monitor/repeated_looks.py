@@ -34,7 +34,10 @@ PLACES = (1, 2, 4, 8, 16)  # j
 def level_of_look(look: int, false_stop: float | int) -> float:
     """alpha_k of look k = 1, 2, ... of a run that may be stopped falsely with probability alpha = `false_stop`.
 
-    >>> level_of_look(1, 0.01), level_of_look(3, 0.012)
+    Raises InputError for a look below 1.
+
+    >>> from diffuscope.monitor import level_of_look
+    >>> level_of_look(1, 0.01), level_of_look(3, 0.012)  # 0.01 / (1 * 2), 0.012 / (3 * 4)
     (0.005, 0.001)
     """
     if look < 1:
@@ -48,6 +51,7 @@ def rank_p_value(p_values: Float[ndarray, " samples"], calibration: int) -> floa
     1 without held-out examples.
 
     >>> import numpy as np
+    >>> from diffuscope.monitor import rank_p_value
     >>> round(70 * rank_p_value(np.full(4, 1 / 5), 4), 9)  # below all of 4 held-out examples: 1 / 70, of 2 tests
     2.0
     """
@@ -63,6 +67,10 @@ def rank_bounds(samples: int, calibration: int, level: float | int) -> Float[nda
     """Bounds b_k on the k-th smallest conformal p-value: `rank_p_value` <= `level` exactly if one of them is kept.
 
     0, which no p-value keeps, where k copies are too few for any j.
+
+    >>> from diffuscope.monitor import rank_bounds
+    >>> rank_bounds(samples=4, calibration=4, level=2 / 69).tolist()  # all of 4 below all of 4: 2 tests, each 1 / 70
+    [0.0, 0.0, 0.0, 0.3]
     """
     places, bounds = _places(calibration), np.zeros(samples)
     for j in places:  # a larger j is a weaker bound, for more copies

@@ -16,7 +16,7 @@ from diffuscope.audit.features import evaluating
 from diffuscope.audit.fingerprint import tensors_within
 
 
-def device_of(denoiser: object) -> torch.device:
+def device_of_tensors(denoiser: object) -> torch.device:
     """The GPU on which tensors within a denoiser are, or else the CPU."""
     return next((x.device for x in tensors_within(denoiser) if x.device.type != "cpu"), torch.device("cpu"))
 

@@ -50,12 +50,31 @@ def page_svg(chart: Chart) -> str:
 
 
 def chart_svg(chart: Chart) -> str:
-    """The chart as one self-contained `<svg>` element in the light theme on its own background, for a notebook."""
+    """The chart as one self-contained `<svg>` element in the light theme on its own background, for a notebook.
+
+    >>> from diffuscope.findings import Chart, Panel, points
+    >>> from diffuscope.report import chart_svg
+    >>> import re
+    >>> scatter = Panel("Runs", "steps", "error", (points([4, 8, 16], [3, 1, 2]),))
+    >>> svg = chart_svg(Chart("Errors", (scatter,), "Every point is one run."))
+    >>> [label in svg for label in ("Runs", "steps", "error")]
+    [True, True, True]
+    """
     return standing_alone(page_svg(chart))
 
 
 def charts_png(charts: tuple[Chart, ...], title: str) -> bytes:
-    """All charts below each other in the light theme, as the bytes of a PNG."""
+    """All charts below each other in the light theme, as the bytes of a PNG.
+
+    >>> import io
+    >>> from diffuscope.findings import Chart, Panel, points
+    >>> from diffuscope.report import charts_png
+    >>> from PIL import Image
+    >>> panel = Panel("Runs", "steps", "error", (points([4, 8, 16], [3, 1, 2]),))
+    >>> charts = (Chart("Errors", (panel,), ""), Chart("The same", (panel,), ""))
+    >>> Image.open(io.BytesIO(charts_png(charts, "Two charts"))).size  # 7.2 x (2 x 3.5 + 0.4) inches of 160 dots
+    (1152, 1184)
+    """
     with figure_style():
         heights = [_height(chart) + 0.3 for chart in charts]
         drawing = Drawing(figsize=(WIDTH, sum(heights) + 0.4), facecolor=LIGHT["paper"])

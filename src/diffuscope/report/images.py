@@ -18,6 +18,16 @@ def image_png(image: Real[np.ndarray, "*image"], low: float | int, high: float |
     `low` is black and `high` white; values beyond are clipped. Each pixel becomes a square of `scale` x `scale` pixels,
     by default the largest whose image fits into 96 x 96. An array (3, H, 3) is read with its channels first.
     Raises InputError for another shape, for values that are not finite, and unless low < high.
+
+    >>> import base64
+    >>> import io
+    >>> import numpy as np
+    >>> from diffuscope.report import image_png
+    >>> from PIL import Image
+    >>> url = image_png(np.array([[-3.0, 0.5, 3.0]]), low=-1, high=3, scale=1)
+    >>> with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as image:
+    ...     np.asarray(image).tolist()  # 255 * (0.5 + 1) / 4 = 95.6
+    [[0, 96, 255]]
     """
     values = np.asarray(image, dtype=np.float64)
     if values.ndim == 3 and values.shape[0] in (1, 3):

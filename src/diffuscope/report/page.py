@@ -27,7 +27,15 @@ _RESERVED_ANCHORS = ("main", "verdicts", "method")
 
 @dataclass(frozen=True)
 class Link:
-    """A cell with a link to a page in the same folder or below it; ValueError for another `address`."""
+    """A cell with a link to a page in the same folder or below it; ValueError for another `address`.
+
+    >>> from diffuscope.report import Link
+    >>> Link("class 3", "class-3/report.html").address
+    'class-3/report.html'
+    >>> Link("outside", "../report.html")
+    Traceback (most recent call last):
+    ValueError: link 'outside': expected a relative path of plain words, got '../report.html'
+    """
 
     text: str
     address: str
@@ -45,6 +53,12 @@ class Table:
     """Rows below a header, numbers aligned at the decimal point, None for a missing value.
 
     A folded table shows only its title until the reader opens it. Raises ValueError for rows of another length.
+
+    >>> from diffuscope.report import Page, Table, render
+    >>> table = Table("Errors", ["steps", "error"], [[4, 12.5], [8, 0.75], [16, None]])
+    >>> page = render(Page("Sampler", "Heun", "It converges.", [], [], method=[table]))
+    >>> [text in page for text in ("12.50", "0.75", "–")]  # two leading digits of the smallest, and no value
+    [True, True, True]
     """
 
     title: str
@@ -61,7 +75,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """One image as a data URL (from `image_png`), with its label; ValueError for another `source`."""
+    """One image as a data URL (from `image_png`), with its label; ValueError for another `source`.
+
+    >>> from diffuscope.report import Picture
+    >>> Picture("https://example.org/digit.png", "a digit")
+    Traceback (most recent call last):
+    ValueError: picture 'a digit': expected a data:image/ URL, got 'https://example.org/digit.png'
+    """
 
     source: str
     label: str
@@ -73,7 +93,15 @@ class Picture:
 
 @dataclass(frozen=True)
 class GalleryItem:
-    """Pictures side by side with one caption, such as a generated sample and its nearest training example."""
+    """Pictures side by side with one caption, such as a generated sample and its nearest training example.
+
+    >>> import numpy as np
+    >>> from diffuscope.report import GalleryItem, Picture, image_png
+    >>> pixels = np.array([[0.0, 0.5], [1.0, 2.0]])
+    >>> copy = GalleryItem([Picture(image_png(pixels, 0, 2), label) for label in ("sample", "nearest")], "Equal.")
+    >>> copy.pictures[0].source == copy.pictures[1].source
+    True
+    """
 
     pictures: Sequence[Picture]
     caption: str
@@ -81,7 +109,16 @@ class GalleryItem:
 
 @dataclass(frozen=True)
 class Gallery:
-    """A grid of small pictures or groups of pictures."""
+    """A grid of small pictures or groups of pictures.
+
+    >>> import numpy as np
+    >>> from diffuscope.report import Gallery, GalleryItem, Page, Picture, image_png, render
+    >>> pictures = [Picture(image_png(np.eye(2) * k, 0, 3), f"image {k}") for k in (1, 2, 3)]
+    >>> gallery = Gallery("Copies", [GalleryItem(pictures[:2], "p < 0.01"), GalleryItem(pictures[2:], "")], "In pairs.")
+    >>> page = render(Page("Audit", "digits", "Three pictures.", [], [], method=[gallery]))
+    >>> page.count("<img "), "p &lt; 0.01" in page
+    (3, True)
+    """
 
     title: str
     items: Sequence[GalleryItem]
@@ -93,7 +130,14 @@ Block = Chart | Table | Gallery | str  # a string is a paragraph
 
 @dataclass(frozen=True)
 class Section:
-    """One question: `title` is the question, `answer` one sentence, blocks and findings are the evidence."""
+    """One question: `title` is the question, `answer` one sentence, blocks and findings are the evidence.
+
+    >>> from diffuscope.report import Page, Section, render
+    >>> sections = [Section("copies", "Does it copy?", "No.", ["p < 0.01"])]
+    >>> page = render(Page("Audit", "digits", "All is well.", [], sections, []))
+    >>> page.count('href="#copies"'), page.count('id="copies"'), "p &lt; 0.01" in page
+    (1, 1, True)
+    """
 
     anchor: str
     title: str
@@ -104,7 +148,15 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """The whole report; ValueError for verdicts without a power statement and for anchors that are not unique words."""
+    """The whole report; ValueError for verdicts without a power statement and for anchors that are not unique words.
+
+    >>> from diffuscope.findings import Finding
+    >>> from diffuscope.report import Page
+    >>> found = Finding(name="copies", title="Copies", value=2.0, unit="%", verdict="Two in 100.", tone="alarm")
+    >>> Page("Audit", "digits", "It copies.", verdicts=[found], sections=[], method=[])
+    Traceback (most recent call last):
+    ValueError: verdict 'copies': expected a power statement, got none
+    """
 
     title: str
     subtitle: str
@@ -125,7 +177,14 @@ class Page:
 
 
 def render(page: Page) -> str:
-    """The page as one self-contained HTML document; all text of `page` is escaped."""
+    """The page as one self-contained HTML document; all text of `page` is escaped.
+
+    >>> from diffuscope.report import Page, render
+    >>> page = Page("<script>", "digits", "All is well.", verdicts=[], sections=[], method=["No scripts."])
+    >>> html = render(page)
+    >>> "<h1>&lt;script&gt;</h1>" in html, "<script" in html
+    (True, False)
+    """
     template = _environment().get_template("page.html.jinja")
     section_of = {finding.name: section for section in page.sections for finding in section.findings}
     colors = {"light": css_variables(LIGHT), "dark": css_variables(DARK)}
@@ -137,6 +196,12 @@ def write_page(page: Page, path: str | Path) -> Path:
     """Write the rendered page to `path`; an earlier file is replaced only once the new one is complete.
 
     Raises InputError if the folder cannot be created or written to, or the disk is full.
+
+    >>> from diffuscope.report import Page, render, write_page
+    >>> page = Page("Audit", "digits", "All is well.", verdicts=[], sections=[], method=["It was audited."])
+    >>> path = write_page(page, "audit/report.html")
+    >>> path.read_text(encoding="utf-8") == render(page)
+    True
     """
     path = Path(path)
     content = render(page).encode()
@@ -170,6 +235,7 @@ def _environment() -> jinja2.Environment:
         cells=_cells,
         measurement=lambda finding: numbers.measurement(finding.value, finding.interval, finding.unit),
         p_value=numbers.p_value,
+        p_relation=numbers.p_relation,
         percent=lambda share: f"{100 * share:g}%",
     )
     return environment

@@ -34,12 +34,23 @@ def new_denoiser(
 ) -> Preconditioned:
     """An untrained U-Net (images) or MLP (vectors) for `data` of `classes` classes, its weights drawn with `seed`.
 
-    Its noise levels range from 0.01 to 40 standard deviations of the data.
+    Its noise levels range from 0.01 to 40 standard deviations of the data. Raises InputError for data that do not vary
+    or are not finite.
+
+    >>> import torch
+    >>> from diffuscope.training import new_denoiser
+    >>> data = torch.tensor([[1.0, 5.0], [5.0, 1.0]])  # mean 3, variance 16 / 3
+    >>> denoiser = new_denoiser(data, (1.0, 5.0), seed=0)
+    >>> x_t, t = torch.tensor([[7.0, 4.0]]), torch.tensor([2.0])
+    >>> [round(value, 4) for value in denoiser(x_t, t)[0].tolist()]  # 3 + (x_t - 3) (16/3) / (16/3 + 2^2)
+    [5.2857, 3.5714]
     """
     event_shape = tuple(data.shape[1:])
+    mean, scale = mean_and_deviation(data)
+    if not 0 < scale < math.inf:
+        raise InputError(f"data: expected finite values that vary, got a standard deviation of {scale:g}")
     with seeded(seed):
         network = (UNet if len(event_shape) == 3 else MLP)(event_shape, classes=classes)
-    mean, scale = mean_and_deviation(data)
     return Preconditioned(
         network,
         VE(sigma_min=0.01 * scale, sigma_max=LARGEST_NOISE * scale),
@@ -50,8 +61,20 @@ def new_denoiser(
     )
 
 
-def recipe(scale: float, *, steps: int, batch_size: int, seed: int) -> TrainingSettings:
-    """Log-normal noise around the data's standard deviation `scale`, EDM's weight, a cosine learning rate."""
+def recipe(scale: float | int, *, steps: int, batch_size: int, seed: int) -> TrainingSettings:
+    """Log-normal noise around the data's standard deviation `scale`, EDM's weight, a cosine learning rate.
+
+    Raises InputError for a scale that is not a positive number, and as `TrainingSettings`.
+
+    >>> import math
+    >>> from diffuscope import VE
+    >>> from diffuscope.training import recipe
+    >>> settings = recipe(2.0, steps=1000, batch_size=64, seed=0)
+    >>> settings.noise.mean == math.log(2), float(settings.weight(VE(), 4.0))  # 1 / 2^2 + 1 / 4^2
+    (True, 0.3125)
+    """
+    if not 0 < scale < math.inf:
+        raise InputError(f"scale: expected a number > 0, the standard deviation of the data, got {scale}")
     return TrainingSettings(
         steps=steps,
         batch_size=batch_size,
@@ -83,13 +106,26 @@ def train_denoiser(
     same weights. Every `log_every` steps (0: never) the distance to the exact optimum is appended to distance.jsonl,
     and to TensorBoard with `tensorboard`. `conditional` trains with the labels of the data as classes. Under torchrun
     the processes share every batch. The run ends early where `stop` says so (see `train`), such as the `after_step` of
-    a `monitor.Monitor`. Raises InputError for `conditional` without the labels 0 .. C-1, and for a log
-    without `out`.
+    a `monitor.Monitor`. Raises InputError for `conditional` without the labels 0 .. C-1, for a log without `out`, and
+    for an `out` that cannot be made.
+
+    >>> from pathlib import Path
+    >>> import torch
+    >>> from diffuscope.data import toy_data
+    >>> from diffuscope.denoisers import load_denoiser
+    >>> from diffuscope.training import train_denoiser
+    >>> out = Path("trained")
+    >>> denoiser = train_denoiser(toy_data("two-moons", n_train=100, n_heldout=50), steps=1, out=out)
+    >>> saved, x_t, t = load_denoiser(out / "model.safetensors"), torch.tensor([[1.0, 2.0]]), torch.tensor([0.5])
+    >>> torch.equal(saved(x_t, t), denoiser(x_t, t))
+    True
     """
     if log_every < 0:
         raise InputError(f"log_every: expected a whole number of steps >= 0, got {log_every}")
     if log_every and out is None:
         raise InputError("log_every: expected `out` as well, the folder for the log; got none")
+    if out is not None:
+        _make_folder(out)
     low, high = data.data_range
     device = torch.device("cpu") if device is None else device
     classes = class_count(data) if conditional else 0
@@ -117,6 +153,15 @@ def train_denoiser(
     if out is not None and rank() == 0:
         save_denoiser(trained, out / "model.safetensors")
     return trained
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"out: expected a folder that can be written, got {out} ({error.strerror or error})"
+        ) from error
 
 
 def class_count(data: DataSet) -> int:

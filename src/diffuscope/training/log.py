@@ -25,6 +25,14 @@ class DistanceLog:
 
     `path` is a file of JSON lines, `tensorboard` a folder of TensorBoard events; either may be None. Raises InputError
     for `every` < 1.
+
+    >>> import torch
+    >>> from diffuscope import Empirical, ExactDenoiser, VE
+    >>> from diffuscope.training import DistanceLog, Optimum
+    >>> denoiser = ExactDenoiser(Empirical(torch.tensor([[3.0]])), VE())
+    >>> log = DistanceLog(Optimum.of(denoiser, torch.tensor([[3.0]]), noise_to_signal=(0.5,)), every=4)
+    >>> [step for step in range(11) if log.is_due(step, steps=10)]
+    [0, 4, 8, 10]
     """
 
     optimum: Optimum
@@ -85,6 +93,15 @@ def read_distances(path: Path) -> list[Distance]:
     """The records of a log, in the order of their steps; a truncated last line is left out.
 
     Raises InputError if the file cannot be read or holds anything else.
+
+    >>> import json
+    >>> from dataclasses import asdict
+    >>> from pathlib import Path
+    >>> from diffuscope.training import Distance, Excess, LevelDistance, read_distances
+    >>> distance, path = Distance(500, (LevelDistance(0.5, Excess(0.25, 0.01, 0.5, 0.0), None),)), Path("log.jsonl")
+    >>> _ = path.write_text(json.dumps(asdict(distance)) + '\\n{"step": 1000, "lev')
+    >>> read_distances(path) == [distance]
+    True
     """
     try:
         lines = whole_lines(path)
@@ -94,7 +111,7 @@ def read_distances(path: Path) -> list[Distance]:
     for number, line in enumerate(lines, start=1):
         try:
             distances.append(_distance(json.loads(line)))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"log: line {number} of {path} is no record of a distance; name another file") from error
     return distances
 

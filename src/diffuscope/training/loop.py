@@ -49,6 +49,19 @@ class Progress:
     `smoothed_loss` is the mean over about the last hundred batches; `gradient_norm` is taken before clipping.
     `average` holds the averaged weights by name: the live tensors, which the next step changes. `distance` is the
     latest logged distance to the optimum.
+
+    >>> import torch
+    >>> from diffuscope import VE
+    >>> from diffuscope.training import PlainWeight, TrainingSettings, train
+    >>> class Constant(torch.nn.Linear):
+    ...     schedule = VE()
+    ...     def forward(self, x_t, t):
+    ...         return self.bias.expand_as(x_t)
+    >>> denoiser, settings = Constant(1, 1), TrainingSettings(steps=1, weight=PlainWeight())
+    >>> error = 3 - denoiser.bias.item()
+    >>> (progress,) = train(denoiser, torch.full((5, 1), 3.0), settings, checkpoint=None)
+    >>> round(progress.loss / error**2, 4), round(progress.gradient_norm / error, 4)
+    (1.0, 2.0)
     """
 
     step: int
@@ -68,7 +81,7 @@ def train(
     *,
     checkpoint: Path | None,
     labels: Shaped[Tensor, "..."] | None = None,
-    save_every: float = 60.0,
+    save_every: float | int = 60.0,
     log: DistanceLog | None = None,
     stop: Stop | None = None,
 ) -> Generator[Progress, None, None]:
@@ -87,6 +100,19 @@ def train(
     Raises InputError if denoiser, data, labels and checkpoint do not fit together, if processes were given different
     settings or data, if the loss or the gradient is no longer finite (before any weight changes; the last checkpoint
     stays), and if a checkpoint cannot be written.
+
+    >>> import torch
+    >>> from diffuscope import VE
+    >>> from diffuscope.training import TrainingSettings, train
+    >>> class Constant(torch.nn.Linear):
+    ...     schedule = VE()
+    ...     def forward(self, x_t, t):
+    ...         return self.bias.expand_as(x_t)
+    >>> denoiser, settings = Constant(1, 1), TrainingSettings(steps=1, learning_rate=0.25, warmup_steps=0)
+    >>> start = denoiser.bias.item()
+    >>> for progress in train(denoiser, torch.full((5, 1), 3.0), settings, checkpoint=None):
+    ...     print(progress.step, round(denoiser.bias.item() - start, 4))  # Adam's first step
+    1 0.25
     """
     run = TrainingRun(denoiser, data, settings, labels)
     if processes() > 1:
@@ -208,6 +234,13 @@ def show_progress(
     """The same steps with a progress bar: the smoothed loss, the logged distance to the optimum, and the time left.
 
     `excess` is the mean over the logged noise levels of E|D - D*|^2 / d on training and on held-out examples.
+
+    >>> import torch
+    >>> from diffuscope.training import TrainingSettings, new_denoiser, show_progress, train
+    >>> data, settings = torch.tensor([[1.0, 5.0]]), TrainingSettings(steps=3)
+    >>> steps = train(new_denoiser(data, (1.0, 5.0), seed=0), data, settings, checkpoint=None)
+    >>> [progress.step for progress in show_progress(steps)]
+    [1, 2, 3]
     """
     bar: tqdm | None = None
     try:
@@ -233,7 +266,16 @@ def _excess(progress: Progress) -> str:
 
 @torch.no_grad()
 def averaged(denoiser: Module, average: Mapping[str, Tensor]) -> Module:
-    """A copy of `denoiser` with the averaged weights. Raises InputError for weights of another network."""
+    """A copy of `denoiser` with the averaged weights. Raises InputError for weights of another network.
+
+    >>> import torch
+    >>> from diffuscope.training import averaged
+    >>> network = torch.nn.Linear(3, 2)
+    >>> average = {name: 0.5 * weights for name, weights in network.named_parameters()}
+    >>> x = torch.ones(1, 3)
+    >>> torch.equal(averaged(network, average)(x), 0.5 * network(x))
+    True
+    """
     result = copy.deepcopy(denoiser)
     parameters = dict(result.named_parameters())
     for name, weights in average.items():
@@ -251,11 +293,24 @@ def fit(
     *,
     checkpoint: Path | None = None,
     labels: Shaped[Tensor, "..."] | None = None,
-    save_every: float = 60.0,
+    save_every: float | int = 60.0,
     log: DistanceLog | None = None,
     stop: Stop | None = None,
 ) -> Module:
-    """Train to the end with a progress bar and return the averaged denoiser; the arguments are those of `train`."""
+    """Train to the end with a progress bar and return the averaged denoiser; the arguments are those of `train`.
+
+    >>> import torch
+    >>> from diffuscope import VE
+    >>> from diffuscope.training import PlainWeight, TrainingSettings, fit
+    >>> class Constant(torch.nn.Linear):
+    ...     schedule = VE()
+    ...     def forward(self, x_t, t):
+    ...         return self.bias.expand_as(x_t)
+    >>> settings = TrainingSettings(steps=200, batch_size=4, learning_rate=0.2, weight=PlainWeight(), average_decay=0.9)
+    >>> data = torch.tensor([[1.0], [1.0], [1.0], [9.0]])
+    >>> round(fit(Constant(1, 1), data, settings).bias.item(), 1)  # the best constant is the mean
+    3.0
+    """
     average: Mapping[str, Tensor] = {}
     run = train(
         denoiser, data, settings, checkpoint=checkpoint, labels=labels, save_every=save_every, log=log, stop=stop

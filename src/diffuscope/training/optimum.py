@@ -49,6 +49,16 @@ class Excess:
     """E|D - D*|^2 / d with its standard error over the examples, and the irreducible loss E tr Cov(x_0|x_t) / d.
 
     `memorizer` is the excess of the training set's own optimum: zero on training examples.
+
+    >>> import torch
+    >>> from diffuscope import Empirical, ExactDenoiser, VE
+    >>> from diffuscope.training import Optimum
+    >>> def always(x):
+    ...     return ExactDenoiser(Empirical(torch.tensor([[x]])), VE(sigma_max=1e6))
+    >>> optimum = Optimum.of(always(0.0), torch.tensor([[1.0], [-1.0]]), noise_to_signal=(1e5,))
+    >>> excess = optimum.distance(always(5.0), step=0).levels[0].train  # E[x_0 | x_t] = 0, Var(x_0 | x_t) = 1
+    >>> round(excess.excess, 2), round(excess.irreducible, 2), round(excess.loss, 2)
+    (25.0, 1.0, 26.0)
     """
 
     excess: float
@@ -64,7 +74,18 @@ class Excess:
 
 @dataclass(frozen=True)
 class LevelDistance:
-    """Both excesses at one noise level sigma/alpha; `unseen` is that on held-out examples, None without them."""
+    """Both excesses at one noise level sigma/alpha; `unseen` is that on held-out examples, None without them.
+
+    >>> import torch
+    >>> from diffuscope import Empirical, ExactDenoiser, VE
+    >>> from diffuscope.training import Optimum
+    >>> def always(x):
+    ...     return ExactDenoiser(Empirical(torch.tensor([[x]])), VE())
+    >>> optimum = Optimum.of(always(0.0), torch.tensor([[3.0]]), unseen=torch.tensor([[6.0]]), noise_to_signal=(2.0,))
+    >>> level = optimum.distance(always(5.0), step=10).levels[0]
+    >>> level.noise_to_signal, level.train.excess, level.unseen.excess, level.unseen.memorizer
+    (2.0, 4.0, 1.0, 9.0)
+    """
 
     noise_to_signal: float
     train: Excess
@@ -73,7 +94,15 @@ class LevelDistance:
 
 @dataclass(frozen=True)
 class Distance:
-    """The distance to the optimum after `step` steps, level by level."""
+    """The distance to the optimum after `step` steps, level by level.
+
+    >>> from diffuscope.training import Distance, Excess, LevelDistance
+    >>> level = LevelDistance(0.5, Excess(0.25, 0.01, 0.5, 0.0), Excess(0.75, 0.01, 0.5, 0.0))
+    >>> other = LevelDistance(2.0, Excess(0.75, 0.01, 0.5, 0.0), Excess(1.75, 0.01, 0.5, 0.0))
+    >>> distance = Distance(10, (level, other))
+    >>> distance.train, distance.unseen
+    (0.5, 1.25)
+    """
 
     step: int
     levels: tuple[LevelDistance, ...]
@@ -115,6 +144,16 @@ class Optimum:
     """The exact optimum at a few noised examples; `distance` evaluates a denoiser once on each and compares.
 
     Make it with `Optimum.of`. It keeps 2 x (levels) x (points) examples, and twice as many with held-out ones.
+
+    >>> import torch
+    >>> from diffuscope import Empirical, ExactDenoiser, VE
+    >>> from diffuscope.training import Optimum
+    >>> def always(x):
+    ...     return ExactDenoiser(Empirical(torch.tensor([[x]])), VE())
+    >>> optimum = Optimum.of(always(0.0), torch.tensor([[3.0]]), unseen=torch.tensor([[6.0]]), noise_to_signal=(0.5,))
+    >>> distance = optimum.distance(always(5.0), step=10)
+    >>> distance.train, distance.unseen  # (5 - 3)^2, (5 - 6)^2
+    (4.0, 1.0)
     """
 
     times: tuple[Times, ...]

@@ -39,7 +39,14 @@ Losses = Float[Tensor, " batch"]
 
 
 def explicit_losses(score: Score, x: Batch, true_score: Float[Tensor, "..."]) -> Losses:
-    """|s(x) - s*(x)|^2 / 2 of every sample, with `true_score` = s*(x). Raises InputError for another shape."""
+    """|s(x) - s*(x)|^2 / 2 of every sample, with `true_score` = s*(x). Raises InputError for another shape.
+
+    >>> import torch
+    >>> from diffuscope.training import explicit_losses
+    >>> x, true_score = torch.tensor([[2.0, 4.0]]), torch.tensor([[-1.0, -3.0]])
+    >>> float(explicit_losses(lambda x: -x / 4, x, true_score))  # (0.5^2 + 2^2) / 2
+    2.125
+    """
     if true_score.shape != x.shape:
         raise InputError(f"true_score: expected the shape of x {tuple(x.shape)}, got {tuple(true_score.shape)}")
     return _half_square(_evaluated(score, x) - true_score)
@@ -49,6 +56,12 @@ def implicit_losses(score: Score, x: Batch) -> Losses:
     """|s|^2 / 2 + div s of every sample, the divergence exact: d gradients, one after the other.
 
     Raises InputError where torch cannot differentiate s in x.
+
+    >>> import torch
+    >>> from diffuscope.training import implicit_losses
+    >>> x, matrix = torch.tensor([[2.0, 1.0]]), torch.tensor([[-1.0, 0.5], [0.5, -2.0]])
+    >>> implicit_losses(lambda x: x @ matrix, x).item()  # s = (-1.5, -1): 3.25 / 2 + (-1 - 2)
+    -1.375
     """
     leaf, s = _at_leaf(score, x)
     units = torch.eye(leaf[0].numel(), dtype=x.dtype, device=x.device).reshape(-1, 1, *x.shape[1:])
@@ -57,19 +70,42 @@ def implicit_losses(score: Score, x: Batch) -> Losses:
 
 
 def implicit_losses_by_probe(score: Score, x: Batch, v: Float[Tensor, "..."]) -> Losses:
-    """|s|^2 / 2 + v^T (ds/dx) v of every sample, one direction `v` each with E[v v^T] = I (Hutchinson)."""
+    """|s|^2 / 2 + v^T (ds/dx) v of every sample, one direction `v` each with E[v v^T] = I (Hutchinson).
+
+    >>> import torch
+    >>> from diffuscope.training import implicit_losses_by_probe
+    >>> x, matrix = torch.tensor([[2.0, 1.0]]), torch.tensor([[-1.0, 0.5], [0.5, -2.0]])
+    >>> v = torch.tensor([[1.0, -1.0]])
+    >>> implicit_losses_by_probe(lambda x: x @ matrix, x, v).item()  # 3.25 / 2 + (-1 - 2 - 0.5 - 0.5)
+    -2.375
+    """
     leaf, s = _at_leaf(score, x)
     return _half_square(s) + _along(s, leaf, _direction(v, x))
 
 
 def sliced_losses(score: Score, x: Batch, v: Float[Tensor, "..."]) -> Losses:
-    """(v . s)^2 / 2 + v^T (ds/dx) v of every sample, one direction `v` each with E[v v^T] = I."""
+    """(v . s)^2 / 2 + v^T (ds/dx) v of every sample, one direction `v` each with E[v v^T] = I.
+
+    >>> import torch
+    >>> from diffuscope.training import sliced_losses
+    >>> x, matrix = torch.tensor([[2.0, 1.0]]), torch.tensor([[-1.0, 0.5], [0.5, -2.0]])
+    >>> v = torch.tensor([[1.0, -1.0]])
+    >>> sliced_losses(lambda x: x @ matrix, x, v).item()  # (-1.5 + 1)^2 / 2 + (-1 - 2 - 0.5 - 0.5)
+    -3.875
+    """
     leaf, s = _at_leaf(score, x)
     return (s * _direction(v, x)).flatten(1).sum(1).square() / 2 + _along(s, leaf, v)
 
 
 def signs(x: Batch, *, generator: torch.Generator) -> Batch:
-    """One direction of independent random signs per sample of `x`: E[v v^T] = I with the least variance."""
+    """One direction of independent random signs per sample of `x`: E[v v^T] = I with the least variance.
+
+    >>> import torch
+    >>> from diffuscope.training import signs
+    >>> v = signs(torch.zeros(4000, 3), generator=torch.Generator().manual_seed(0))
+    >>> v.unique().tolist(), (v.T @ v / 4000).round().abs().tolist()
+    ([-1.0, 1.0], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    """
     drawn = torch.randint(0, 2, x.shape, generator=generator, device=generator.device)
     return (2 * drawn - 1).to(x)
 

@@ -32,6 +32,11 @@ class TrainingSettings:
     batch whose classes are dropped, so that guidance has an unconditional model. `precision` "bfloat16" and `compiled`
     make steps faster and change results by rounding only (see `evaluation`). Raises InputError for a value outside its
     range, and for `compiled` with an objective that differentiates twice, which torch cannot compile.
+
+    >>> from diffuscope.training import TrainingSettings
+    >>> settings = TrainingSettings(steps=10, learning_rate=0.8, warmup_steps=2, final_fraction=0.25)
+    >>> [round(settings.learning_rate_at(k), 6) for k in (0, 1, 6)]  # 0.8 / 2, 0.8, 0.8 (0.25 + 0.75 / 2)
+    [0.4, 0.8, 0.5]
     """
 
     steps: int = 10_000

@@ -48,6 +48,15 @@ class AveragedTarget:
 
     Each step computes the posterior weights of all N training examples for its B samples, in float64 (about 2 B N d
     operations), and a run keeps one float64 copy of the data. Raises InputError for M < 1.
+
+    >>> import torch
+    >>> from diffuscope import ExactDenoiser, Gaussian, VE
+    >>> from diffuscope.training import AveragedTarget
+    >>> denoiser = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 4.0), VE())  # D = x_t / 2 at sigma = 2
+    >>> data, x_0, noise = torch.tensor([[1.0]]), torch.tensor([[3.0]]), torch.tensor([[0.5]])  # x_t = 4
+    >>> errors = AveragedTarget(4).on(data, data.device)  # the target is (3 + 1 + 1 + 1) / 4
+    >>> float(errors(denoiser, x_0, 2.0, noise, generator=torch.Generator().manual_seed(0)))
+    0.25
     """
 
     targets: int = 8
@@ -82,6 +91,17 @@ class NoiseFreeTarget:
     """E[x_0 | x_t] of the finite data set as the target: M to infinity, explicit score matching with its exact score.
 
     A step evaluates the exact denoiser of the training set once.
+
+    >>> import math
+    >>> import torch
+    >>> from diffuscope import ExactDenoiser, Gaussian, VE
+    >>> from diffuscope.training import NoiseFreeTarget
+    >>> denoiser = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 4.0), VE())  # D = x_t / 2 at sigma = 2
+    >>> data, x_0, noise = torch.tensor([[1.0], [-1.0]]), torch.tensor([[1.0]]), torch.tensor([[0.5]])  # x_t = 2
+    >>> errors = NoiseFreeTarget().on(data, data.device)
+    >>> error = errors(denoiser, x_0, 2.0, noise, generator=torch.Generator())
+    >>> round(float(error), 6), round((1 - math.tanh(2 / 2**2)) ** 2, 6)  # E[x_0 | x_t] = tanh(x_t / sigma^2)
+    (0.289318, 0.289318)
     """
 
     def on(self, data: Batch, device: torch.device) -> Errors:
@@ -105,9 +125,21 @@ class DataPosterior:
     """The posterior of the clean example over equally likely `data`: what `AveragedTarget` draws from.
 
     Keeps one float64 copy of the data, and works in float64 on blocks of samples whose weights take at most 128 MiB.
+    Raises InputError without data.
+
+    >>> import math
+    >>> import torch
+    >>> from diffuscope.training import DataPosterior
+    >>> posterior, x_t = DataPosterior(torch.tensor([[1.0], [-2.0]])), torch.tensor([[(math.log(3) - 3 / 32) * 8 / 3]])
+    >>> alpha, sigma = torch.tensor([0.5]).double(), torch.tensor([2.0]).double()
+    >>> drawn = posterior.draw(x_t, alpha, sigma, 100_000, generator=torch.Generator().manual_seed(0))
+    >>> round(float(drawn.double().mean()), 2)  # w_1 = w_0 exp(-3 alpha (x_t + alpha / 2) / sigma^2) = w_0 / 3
+    0.25
     """
 
     def __init__(self, data: Float[Tensor, "examples *event"]) -> None:
+        if len(data) == 0:
+            raise InputError("data: expected at least one example, got none")
         self.examples = data.double()
         flat = self.examples.flatten(1)
         # centered, to lose as few digits as possible in the product at small sigma
