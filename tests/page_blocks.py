@@ -112,17 +112,22 @@ def commands_of(block: Block, programs: tuple[str, ...]) -> list[Command]:
             line = f"{line[:-1]} {lines[at].strip().removeprefix('> ')}"
             at += 1
         stdin = ""
+        line, comment = _without_comment(line)
         if here := re.search(r"<<-?\s*['\"]?(\w+)['\"]?", line):
             end = lines.index(here[1], at)
             line, stdin, at = line.replace(here[0], ""), "\n".join(lines[at:end]) + "\n", end + 1
-        found += [_command(part, number, stdin) for part in re.split(r"\s&&\s|;\s", line)]
+        found += [_command(part, number, stdin, comment) for part in re.split(r"\s*&&\s*|\s*;\s*", line) if part]
     return found
 
 
-def _command(line: str, number: int, stdin: str) -> Command:
-    words = shlex.split(line, comments=True)
-    comment = line.partition(" #")[2] if len(words) < len(shlex.split(line.replace("'", "").replace('"', ""))) else ""
-    target, appended = None, False
+def _without_comment(line: str) -> tuple[str, str]:
+    """The line up to a `#` that no quotation holds, and what follows that."""
+    found = re.match(r"((?:'[^']*'|\"[^\"]*\"|\\.|[^'\"#]|(?<=\S)#)*)(?:#(.*))?$", line)
+    return (line, "") if found is None else (found[1].rstrip(), (found[2] or "").strip())
+
+
+def _command(line: str, number: int, stdin: str, comment: str) -> Command:
+    words, target, appended = shlex.split(line), None, False
     if words[-2:-1] in ([">"], [">>"]):
         appended, target, words = words[-2] == ">>", words[-1], words[:-2]
     variables: dict[str, str] = {}
@@ -131,7 +136,7 @@ def _command(line: str, number: int, stdin: str) -> Command:
         variables[name] = value
     return Command(
         line=number, text=line.strip(), variables=variables, words=tuple(words), target=target, appended=appended,
-        comment=comment.strip(), stdin=stdin,
+        comment=comment, stdin=stdin,
     )  # fmt: skip
 
 

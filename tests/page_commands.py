@@ -267,17 +267,18 @@ PROGRAMS_RUN: dict[str, Callable[[list[str], Command, bool, str | None], Printed
 PROGRAMS = tuple(PROGRAMS_RUN)
 
 
-def read(language: str, text: str) -> None:
-    """Raises an error for a text that is not in the language."""
+def read(language: str, text: str) -> list[str]:
+    """Raises an error for a text that is not in the language; the commands of a workflow."""
     if language == "json":
         json.loads(text)
     elif language == "toml":
         tomllib.loads(text)
     elif language == "yaml":
-        yaml = pytest.importorskip("yaml")
-        assert yaml.safe_load(text)
+        found = pytest.importorskip("yaml").safe_load(text)
+        assert found
+        jobs = found.get("jobs", {}).values() if isinstance(found, dict) else []
+        return [step["run"] for job in jobs for step in job["steps"] if "run" in step]
     else:
         rows = [*csv.reader(line for line in text.splitlines() if line and not line.startswith("#"))]
         assert len({len(row) for row in rows}) == 1, "the rows have different numbers of columns"
-
-
+    return []

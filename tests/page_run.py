@@ -7,7 +7,7 @@ makes it short, is said in `page_files/PAGE.py`; every name there is optional, a
 
 | name | what it is |
 |---|---|
-| `prepare()` | writes the reader's files into the current folder |
+| `prepare(run)` | writes the reader's files into the current folder; names that are the reader's own into `run.names` |
 | `SHORTER` | parts of Python blocks and what they are replaced with in the default run |
 | `EFFORT` | beginnings of commands, and the options that they run with in the default run, instead of stopping before the work |
 | `LATER` | parts of Python blocks that only the slow run executes, with the reason |
@@ -78,7 +78,7 @@ class PageRun:
         for path in (FILES / "common").glob("*.py"):
             shutil.copy(path, path.name)
         if hasattr(self.extra, "prepare"):
-            self.extra.prepare()  # type: ignore[union-attr]
+            self.extra.prepare(self)  # type: ignore[union-attr]
         for block in blocks:  # data below the command that reads them
             if block.file and block.language != "python":
                 _write(block.file, block.text)
@@ -101,7 +101,8 @@ class PageRun:
             elif block.language == "console":
                 self._console(block)
             elif block.language in READ:
-                page_commands.read(block.language, block.text)
+                for command in page_commands.read(block.language, block.text):
+                    self._console(Block(line=block.line, language="console", text=command, section=block.section))
             elif block.language in SHOWN:
                 self._compare(block.text, block)
             else:
