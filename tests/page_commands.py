@@ -34,7 +34,8 @@ class Reached(SystemExit):
 
 STARTS = {  # where the work of each command begins
     "audit": ("audit_model", "audit_samples", "audit_by_class", "Audit._small_model"),
-    "certify": ("certify_sampler", "certify_as_shipped", "certify_likelihood", "certify_guidance", "certify_flow_map"),
+    "certify": ("certify_sampler", "certify_as_shipped", "certify_likelihood", "certify_guidance", "certify_flow_map",
+                "likelihood_problems"),
     "reproduce": ("progress",),
     "grade": ("Grade._side_by_side",),
     "train": ("Train._forecast",),

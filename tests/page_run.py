@@ -11,6 +11,7 @@ makes it short, is said in `page_files/PAGE.py`; every name there is optional, a
 | `SHORTER` | parts of Python blocks and what they are replaced with in the default run |
 | `EFFORT` | beginnings of commands, and the options that they run with in the default run, instead of stopping before the work |
 | `LATER` | parts of Python blocks that only the slow run executes, with the reason |
+| `after(run, block)` | what must hold after each block that ran |
 | `check(run)` | what must hold afterwards; `run.names`, `run.printed[command]`, `run.whole` (the slow run), `run.lacks` |
 """
 
@@ -43,6 +44,7 @@ OPTIONAL = {  # imported by pages; not every machine that runs the tests has the
     "transformers", "wandb",
 }  # fmt: skip
 READ = ("yaml", "json", "toml", "csv")  # parsed
+ROUNDING = r"\d(?:\.\d+)?(?: × 10⁻¹[⁰¹²³⁴-⁹]|e-1\d)(?!\d)"  # below 1e-9
 SHOWN = ("text", "bibtex", "math", "html")  # compared with what is printed above, or prose
 
 
@@ -59,6 +61,7 @@ class PageRun:
     names: dict[str, Any] = field(default_factory=lambda: {"__name__": "__main__"})
     printed: dict[str, str] = field(default_factory=dict)
     lacks: dict[int, str] = field(default_factory=dict)
+    later: set[int] = field(default_factory=set)  # lines of blocks that only the slow run executes
     used: set[str] = field(default_factory=set)
     last: tuple[str, str] | None = None  # stdout and stderr of the code above; None where it stopped before the work
     above: str | None = None  # the section of the code above
@@ -72,6 +75,11 @@ class PageRun:
     def table(self, name: str) -> dict[str, str]:
         return {} if self.extra is None else getattr(self.extra, name, {})
 
+    @property
+    def sections(self) -> list[str]:
+        """The sections with a block, in order."""
+        return [*dict.fromkeys(block.section for block in blocks_of(self.path))]
+
     def run(self) -> None:
         """Every block in order; raises Broken, with the page and the line, for the first that does not run."""
         blocks = blocks_of(self.path)
@@ -84,6 +92,8 @@ class PageRun:
                 _write(block.file, block.text)
         for block in blocks:
             self._block(block)
+            if hasattr(self.extra, "after") and block.line not in {*self.lacks, *self.later}:
+                self.extra.after(self, block)  # type: ignore[union-attr]
         for block in blocks:
             if block.file and block.language == "python":
                 self._import(block)
@@ -150,6 +160,7 @@ class PageRun:
                 self.used.add(part)
                 compile(text, str(self.path), "exec")
                 assert reason
+                self.later.add(block.line)
                 return
         shortened = False
         for part, shorter in self.table("SHORTER").items():
@@ -227,6 +238,8 @@ class PageRun:
 
 
 def _matches(text: str, got: str) -> bool:
+    """Up to white space and what is rounding, which differs between machines."""
+    text, got = (re.sub(ROUNDING, "rounding", " ".join(each.split())) for each in (text, got))
     return doctest.OutputChecker().check_output(text, got, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
 
 
