@@ -113,6 +113,8 @@ class PageRun:
             elif block.language in READ:
                 for command in page_commands.read(block.language, block.text):
                     self._console(Block(line=block.line, language="console", text=command, section=block.section))
+            elif block.language in SHOWN and block.text.split(" ")[0].strip() in page_commands.PROGRAMS:
+                raise Broken("a command; expected it in a console block")
             elif block.language in SHOWN:
                 self._compare(block.text, block)
             else:
