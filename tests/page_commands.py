@@ -34,12 +34,19 @@ class Reached(SystemExit):
 
 STARTS = {  # where the work of each command begins
     "audit": ("audit_model", "audit_samples", "audit_by_class", "Audit._small_model"),
-    "certify": ("certify_sampler", "certify_as_shipped", "certify_likelihood", "certify_guidance", "certify_flow_map",
-                "likelihood_problems"),
+    "certify": (
+        "certify_sampler",
+        "certify_as_shipped",
+        "certify_likelihood",
+        "certify_guidance",
+        "certify_flow_map",
+        "likelihood_problems",
+    ),
     "reproduce": ("progress",),
     "grade": ("Grade._side_by_side",),
     "train": ("Train._forecast",),
 }
+ELSEWHERE = ("diffuscope reproduce --all", "diffuscope reproduce --source")  # hours, which nightly.yml runs by itself
 STEPS = 2  # of a training in the default run: later blocks sample from the model
 
 
@@ -62,7 +69,7 @@ def diffuscope(words: list[str], command: Command, whole: bool, effort: str | No
     """In this process. Exit status 0, unless the page says `exits with N` behind it, or prints the mistake below."""
     if words[:2] == ["data", "fetch"]:  # nothing is fetched at run time
         start = mock.patch("diffuscope.cli.data.fetch_data", side_effect=Reached(0))
-    elif whole or effort is not None:
+    elif (whole and not command.text.startswith(ELSEWHERE)) or effort is not None:
         start = contextlib.nullcontext()
         words = with_options(words, effort.split() if effort and not whole else [])
     else:

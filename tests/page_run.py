@@ -7,12 +7,12 @@ makes it short, is said in `page_files/PAGE.py`; every name there is optional, a
 
 | name | what it is |
 |---|---|
-| `prepare(run)` | writes the reader's files into the current folder; names that are the reader's own into `run.names` |
+| `prepare(run)` | writes the reader's files into the current folder; puts names of the reader's own into `run.names` |
 | `SHORTER` | parts of Python blocks and what they are replaced with in the default run |
-| `EFFORT` | beginnings of commands, and the options that they run with in the default run, instead of stopping before the work |
+| `EFFORT` | beginnings of commands that do their work in the default run too, and the options for that |
 | `LATER` | parts of Python blocks that only the slow run executes, with the reason |
 | `after(run, block)` | what must hold after each block that ran |
-| `check(run)` | what must hold afterwards; `run.names`, `run.printed[command]`, `run.whole` (the slow run), `run.lacks` |
+| `check(run)` | what must hold afterwards; see `run.names`, `run.printed[command]`, `run.whole` (the slow run) |
 """
 
 import ast
@@ -48,7 +48,7 @@ ROUNDING = r"\d(?:\.\d+)?(?: × 10⁻¹[⁰¹²³⁴-⁹]|e-1\d)(?!\d)"  # below
 SHOWN = ("text", "bibtex", "math", "html")  # compared with what is printed above, or prose
 
 
-class Broken(AssertionError):
+class PageError(AssertionError):
     """What a page prints does not run; the message begins with the page and the line."""
 
 
@@ -81,7 +81,7 @@ class PageRun:
         return [*dict.fromkeys(block.section for block in blocks_of(self.path))]
 
     def run(self) -> None:
-        """Every block in order; raises Broken, with the page and the line, for the first that does not run."""
+        """Every block in order; raises PageError, with the page and the line, for the first that does not run."""
         blocks = blocks_of(self.path)
         for path in (FILES / "common").glob("*.py"):
             shutil.copy(path, path.name)
@@ -102,7 +102,7 @@ class PageRun:
         if not self.whole:
             unused = {*self.table("SHORTER"), *self.table("EFFORT"), *self.table("LATER")} - self.used
             if unused and not self.lacks:
-                raise Broken(f"page_files/{self.path.stem.lower()}.py: nothing on the page uses {sorted(unused)}")
+                raise PageError(f"page_files/{self.path.stem.lower()}.py: nothing on the page uses {sorted(unused)}")
 
     def _block(self, block: Block) -> None:
         try:
@@ -114,19 +114,22 @@ class PageRun:
                 for command in page_commands.read(block.language, block.text):
                     self._console(Block(line=block.line, language="console", text=command, section=block.section))
             elif block.language in SHOWN and block.text.split(" ")[0].strip() in page_commands.PROGRAMS:
-                raise Broken("a command; expected it in a console block")
+                raise PageError("a command; expected it in a console block")
             elif block.language in SHOWN:
                 self._compare(block.text, block)
             else:
-                raise Broken(f"expected a language of {('python', 'console', *READ, *SHOWN)}, got {block.language!r}")
+                raise PageError(
+                    f"expected a language of {('python', 'console', *READ, *SHOWN)}, got {block.language!r}"
+                )
         except (Exception, SystemExit) as error:
             if not self._lacking(block, error):
-                raise Broken(f"{self.page}:{block.line}: {self._said(error)}") from error
+                raise PageError(f"{self.page}:{block.line}: {self._said(error)}") from error
 
     def _said(self, error: BaseException) -> str:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(self.path)]
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(self.path)]
         where = f"line {lines[-1]}: " if lines else ""
-        return f"{where}{error if isinstance(error, Broken) else f'{type(error).__name__}: {error}'}"
+        return f"{where}{error if isinstance(error, PageError) else f'{type(error).__name__}: {error}'}"
 
     def _lacking(self, block: Block, error: BaseException) -> bool:
         """Whether the block failed for want of an optional library, or of what such a block would have made."""
@@ -136,18 +139,16 @@ class PageRun:
         if found := re.search(r"(\w+) is not installed|No module named '(\w+)'", said):
             library = found[1] or found[2]
         unbound = re.search(r"name '(\w+)' is not defined", said)
-        if library not in OPTIONAL:
+        if re.search(r"no file \S*/weights/", said):
+            library = "published weights"
+        elif library not in OPTIONAL:
             if block.section not in self.lacking and not (unbound and unbound[1] in self.unbound):
                 return False
             library = "the above"
         self.lacks[block.line] = library
         self.lacking.add(block.section)
         if block.language == "python":
-            tree = ast.walk(ast.parse(block.text))
-            self.unbound |= {node.id for node in tree if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-            tree = ast.walk(ast.parse(block.text))
-            self.unbound |= {alias.asname or alias.name for node in tree if isinstance(node, ast.Import | ast.ImportFrom)
-                             for alias in node.names}  # fmt: skip
+            self.unbound |= bound(block.text)
         return True
 
     def _python(self, block: Block) -> None:
@@ -184,7 +185,7 @@ class PageRun:
         runner.run(test, out=log.write, clear_globs=False)
         self.names.update(test.globs)
         if runner.summarize(verbose=False).failed:
-            raise Broken(log.getvalue())
+            raise PageError(log.getvalue())
 
     @contextlib.contextmanager
     def _warnings(self, text: str):
@@ -209,7 +210,7 @@ class PageRun:
                         self.last = page_commands.run(command, self.whole, effort)
                 except (Exception, SystemExit) as error:
                     if not self._lacking(block, error):
-                        raise Broken(f"line {command.line}: {self._said(error)}") from error
+                        raise PageError(f"line {command.line}: {self._said(error)}") from error
                     continue
             self.above = block.section
             if self.last is not None:
@@ -224,7 +225,7 @@ class PageRun:
         out, err = self.last
         self.above = None
         if not any(_matches(text, got) for got in (out, err, out + err)):
-            raise Broken(f"expected to be printed\n{text}got\n{out}{err}")
+            raise PageError(f"expected to be printed\n{text}got\n{out}{err}")
 
     def _import(self, block: Block) -> None:
         """A file of the page that nothing imported or ran is imported."""
@@ -236,7 +237,15 @@ class PageRun:
                 _module(path)
         except Exception as error:
             if not self._lacking(block, error):
-                raise Broken(f"{self.page}:{block.line}: {self._said(error)}") from error
+                raise PageError(f"{self.page}:{block.line}: {self._said(error)}") from error
+
+
+def bound(text: str) -> set[str]:
+    """The names that a block of Python would make."""
+    nodes = [*ast.walk(ast.parse(text))]
+    imported = [alias for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names]
+    stored = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return stored | {alias.asname or alias.name for alias in imported}
 
 
 def _matches(text: str, got: str) -> bool:
@@ -274,5 +283,6 @@ def in_folder(folder: Path):
     finally:
         sys.path[:], sys.argv[:] = path, argv
         for name, module in [*sys.modules.items()]:
-            if str(getattr(module, "__file__", None) or "").startswith((f"{folder}{os.sep}", f"{folder.resolve()}{os.sep}")):
+            file = str(getattr(module, "__file__", None) or "")
+            if file.startswith((f"{folder}{os.sep}", f"{folder.resolve()}{os.sep}")):
                 del sys.modules[name]

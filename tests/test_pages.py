@@ -2,19 +2,20 @@
 
 import gzip
 import os
+import re
+import shlex
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from page_blocks import Block, blocks_of, commands_of
-from page_commands import PROGRAMS
+from diffuscope.cli import COMMANDS, main
+from diffuscope.cli.arguments import options_of, parse
+from page_commands import ELSEWHERE
 from page_run import ROOT, PageRun, in_folder
 
-PAGES = (
-    "README.md", "CONTRIBUTING.md", "SECURITY.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
-)  # fmt: skip
+PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", *sorted(f"docs/{path.name}" for path in ROOT.glob("docs/*.md")))
 
 
 def write_idx(path: Path, values: np.ndarray) -> None:
@@ -48,7 +49,7 @@ def run_page(page, whole, tmp_path, monkeypatch, data):
     with in_folder(tmp_path):
         run.run()
     if run.lacks:
-        pytest.skip("ran, except " + ", ".join(f"line {line} ({name})" for line, name in run.lacks.items()))
+        pytest.skip(f"{page} ran, except " + ", ".join(f"line {line} ({name})" for line, name in run.lacks.items()))
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -61,3 +62,22 @@ def test_every_block_of_a_page_runs(page, tmp_path, monkeypatch, few_data):
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_of_a_page_runs_as_printed(page, tmp_path, monkeypatch, few_data):
     run_page(page, True, tmp_path, monkeypatch, few_data)
+
+
+def test_what_the_slow_run_leaves_out_runs_every_night():
+    assert ELSEWHERE[0] in (ROOT / ".github/workflows/nightly.yml").read_text()
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_the_commands_in_a_help_text_are_accepted(name, capsys):
+    """`diffuscope NAME --option` in a sentence names what exists; a line of its own is read as typed."""
+    with pytest.raises(SystemExit):
+        main([name, "--help"] if name else ["--help"])
+    printed = [line.strip(" │") for line in capsys.readouterr().out.splitlines()]
+    for line in printed:
+        if re.match(r"(\$ )?diffuscope \w", line):
+            parse(COMMANDS, shlex.split(line.removeprefix("$ "), comments=True)[1:], None)
+    for command, options in re.findall(r"(?<!usage: )diffuscope ([a-z]+)((?: --[a-z-]+)*)", " ".join(printed)):
+        assert command in COMMANDS
+        known = {f"--{option.replace('_', '-')}" for option in options_of(COMMANDS[command])}
+        assert {*options.split()} <= known

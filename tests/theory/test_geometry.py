@@ -1,8 +1,6 @@
 """Geometry of generation: closed forms against the flow, finite differences, and what is known by symmetry."""
 
 import math
-import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -425,18 +423,3 @@ def test_a_variation_of_size_zero_is_the_sample_itself():
     same = variations(denoiser, DDIM(), run, torch.eye(6, dtype=torch.float64), size=0, step=3, which=2)
     assert torch.equal(same, run.samples[2].expand(6, 6))
     assert torch.equal(finish(denoiser, DDIM(), run.states[0], times), run.samples)
-
-
-def test_the_example_of_the_page_on_audits_runs():
-    page = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
-    (example,) = [text for text in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "theory.geometry" in text]
-    data = gaussian().truncate(0)
-
-    class Model(ExactDenoiser):
-        event_shape = (6,)
-
-    names = {"torch": torch, "denoiser": Model(data, VP()), "scale": data.tail_variance**0.5}
-    exec(compile(example, "docs/audit.md", "exec"), names)
-    run = names["run"]
-    assert isinstance(run, Trajectories)
-    assert len(run.samples) == 64

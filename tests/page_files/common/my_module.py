@@ -1,5 +1,7 @@
 """The reader's own parts, each as simple as can be: a sampler, guidance, a flow map, a likelihood."""
 
+import itertools
+
 import torch
 
 from diffuscope.densities import log_likelihood
@@ -9,7 +11,7 @@ def my_sampler(denoiser, x_start, times, generator):
     """Euler's method in sigma / alpha: DDIM."""
     del generator
     x, schedule = x_start, denoiser.schedule
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, s in itertools.pairwise(times):
         denoised = denoiser(x, t)
         held = schedule.sigma(s) / schedule.sigma(t)
         x = schedule.alpha(s) * denoised + held * (x - schedule.alpha(t) * denoised)
@@ -36,5 +38,3 @@ def flow_map(denoiser, x_t, t, s):
 def log_density(denoiser, x_t, t, generator):
     del generator
     return log_likelihood(denoiser, x_t, t).log_prob
-
-
