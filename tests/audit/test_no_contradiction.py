@@ -9,6 +9,7 @@ from audit_subjects import QUICK, digits, exact_subject
 from diffuscope.audit import Answer, Question, Session, audit_model
 from diffuscope.audit.questions.loss import QUESTION as LOSS
 from diffuscope.audit.questions.quality import QUESTION as QUALITY
+from diffuscope.audit.verdict import Verdict, Word
 from diffuscope.exact import GaussianMixture
 from diffuscope.findings import Finding
 
@@ -55,3 +56,17 @@ def test_a_question_sees_the_answers_before_it(subject, monkeypatch):
     monkeypatch.setattr("diffuscope.audit.questions.QUESTIONS", questions)
     audit_model(subject, SETTINGS, samples=subject.train[:20])
     assert seen == [False, True]
+
+
+SAID: dict[Word, str] = {
+    "cannot-tell": "Cannot tell: no power:",
+    "copies": "Copies training examples:",
+    "broken": "The data are not in its units:",
+}
+
+
+def test_the_line_on_top_says_its_word_once():
+    line = {word: str(Verdict(word, f"{said} 3 samples.", ())) for word, said in SAID.items()}
+    assert line["cannot-tell"] == "Cannot tell: no power: 3 samples."
+    assert line["copies"] == "Copies training examples: 3 samples."
+    assert line["broken"] == "Broken. The data are not in its units: 3 samples."

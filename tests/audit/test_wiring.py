@@ -200,7 +200,7 @@ def test_a_conditional_network_read_in_the_wrong_way_is_told_for_each_of_its_cla
     assert found["verdict"].tone == "alarm"
     assert "model" in broken
     assert "v = alpha noise - sigma data" in found["reading"].verdict
-    assert "the network itself was asked" in found["reading"].power
+    assert "of the network itself" in found["reading"].power
     assert asked == {1}
 
 

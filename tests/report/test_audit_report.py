@@ -55,7 +55,7 @@ def test_the_report_of_labeled_data_has_the_quality_of_the_samples(tmp_path):
 
 def test_the_first_screen_carries_the_verdicts_and_the_sections_their_numbers(copying):
     page = copying.page()
-    assert page.headline.startswith("Copies. Copies training examples")
+    assert page.headline.startswith("Copies training examples")
     assert [section.anchor for section in page.sections] == [
         "wiring",
         "memorized",

@@ -149,7 +149,7 @@ def undeserved(result: Compared) -> str:
         if not high < LEARNED:
             return (
                 f"the {name} model has learned little: its loss on held-out examples is {value:.3g}x that of a "
-                "formula that knows mean and deviation"
+                "formula that knows mean and standard deviation"
             )
     if result.averaged[2] < result.least:
         return (

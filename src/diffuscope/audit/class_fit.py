@@ -92,7 +92,7 @@ class ClassFit:
         """What was compared, and the smallest difference that would have been told."""
         return (
             f"{len(self.differences)} {examples} at {len(self.own)} noise levels; a difference of "
-            f"{100 * self.told(level):.2g}% would be told with probability {POWER}."
+            f"{100 * self.told(level):.2g}% would be found with probability {POWER}."
         )
 
     def told(self, level: float) -> float:

@@ -56,7 +56,7 @@ def _ask(session: Session) -> Answer:
     elif seen > 1:
         tone = "unknown"
         text = f"Cannot tell: {m} held-out examples are too few for the classifier's errors among them. {text}"
-    power = f"{seen:.0%} of strays would be told" if seen <= 1 else "No share of strays would be told"
+    power = f"{seen:.0%} of strays would be found" if seen <= 1 else "No share of strays would be found"
     rows = [
         [str(int(label)), int(count), int((known == label).sum())]
         for label, count in zip(found[order].tolist(), counts[order].tolist(), strict=True)

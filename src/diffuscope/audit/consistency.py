@@ -89,20 +89,21 @@ def consistency_finding(found: Consistency, calls: int, rng: np.random.Generator
     agrees = bool((found.errors <= AGREES).all())
     tone: Tone = "neutral"
     text = (
-        f"At its lowest level it moves examples by {number(found.distance)} deviations of the data: it is the identity "
-        "there, as a consistency model is, and may be called several times with noise added in between."
+        f"At its lowest level it moves examples by {number(found.distance)} standard deviations of the data: it is the "
+        "identity there, as a consistency model is, and may be called several times with noise added in between."
     )
     if not found.is_identity:
         tone = "attention" if calls > 1 else "neutral"
         text = (
-            f"At its lowest level it moves examples by {number(found.distance)} deviations of the data: it is no "
-            "consistency model, but a map for one call, and more calls mean nothing."
+            f"At its lowest level it moves examples by {number(found.distance)} standard deviations of the data: it "
+            "is no consistency model, but a map for one call, and more calls mean nothing."
         )
     elif not agrees:
         tone = "attention" if calls > 1 else "neutral"
         text += (
-            f" Yet examples under noise of {number(float(found.levels[found.errors.argmax()]))} deviations end "
-            f"{number(float(found.errors.max()))} times as far from where they were as the noise had moved them."
+            f" Yet examples under noise of {number(float(found.levels[found.errors.argmax()]))} standard "
+            f"deviations end {number(float(found.errors.max()))} times as far from where they were as the noise had "
+            "moved them."
         )
     elif calls > 1:
         tone = "good"
@@ -110,13 +111,14 @@ def consistency_finding(found: Consistency, calls: int, rng: np.random.Generator
         name="consistency.verdict",
         title=TITLE,
         value=found.distance,
-        unit="deviations",
+        unit="standard deviations",
         verdict=text,
         tone=tone,
         interval=(float(low[0]) ** 0.5, float(high[0]) ** 0.5),
         null=f"0: f(x, t_min) = x; up to {IDENTITY} counts as that.",
-        power=f"{len(found.moved)} held-out examples at the lowest level, {number(found.lowest)} deviations of the "
-        "data. Whether other states end where their trajectories end was not asked: it is known of no trained model.",
+        power=f"{len(found.moved)} held-out examples at the lowest level, {number(found.lowest)} standard "
+        "deviations of the data. Whether other states end where their trajectories end is not tested: it is known of "
+        "no trained model.",
     )
 
 

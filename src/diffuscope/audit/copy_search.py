@@ -123,8 +123,8 @@ class Copies:
         shares = ", ".join(f"{name} {share:.2%}" for name, share in found.items())
         lost = [name for name in self.detectable if name not in found]
         return (
-            "Copies of training examples were planted; the smallest share of the samples of which at least one is "
-            f"listed with probability 0.95: {shares}."
+            "Copies of training examples were planted. At least one would be listed, with probability 0.95, if this "
+            f"share of the samples were copies: {shares}."
             + (f" Not found at any share: {', '.join(lost)}." if lost else "")
         )
 

@@ -144,8 +144,9 @@ def _without_a_part(rows: Rows, part: float, rng: np.random.Generator) -> Int[nd
 def coverage_finding(result: Coverage, significance: float) -> Finding:
     """The coverage, and whether a missing part would have been seen."""
     tone: Tone = "unknown" if np.isinf(result.detectable) else "good"
-    share = f"Samples cover {result.samples:.1%} of the held-out data, as many training examples {result.training:.1%}"
-    verdict = f"{share}: no missing part of the data is found."
+    share = f"Samples cover {result.samples:.1%} of the held-out data"
+    share += f", equally many training examples {result.training:.1%}"
+    verdict = f"{share}: no part of the data is found missing."
     if result.missing(significance):
         tone = "alarm" if result.samples < result.training / 2 else "attention"
         verdict = f"{share}: a part of the data has no samples."

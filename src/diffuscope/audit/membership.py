@@ -148,12 +148,12 @@ def findings(result: Membership, significance: float) -> list[Finding]:
 def power(result: Membership) -> str:
     """What these attacks would have found."""
     controls = (
-        f"The loss of a perfect memorizer of this training set has an area of {result.memorizer:.3f}, that of a "
+        f"The loss of a perfect memorizer of this training set has an AUC of {result.memorizer:.3f}, that of a "
         f"control too small to memorize {result.control:.3f}."
     )
     if np.isinf(result.detectable):
-        return f"None: {result.pairs} {result.unit} of each kind are too few for any area. {controls}"
-    return f"An area of {result.detectable:.3f} would have been found with probability 0.95. {controls}"
+        return f"None: {result.pairs} {result.unit} of each kind are too few for any AUC. {controls}"
+    return f"An AUC of {result.detectable:.3f} would have been found with probability 0.95. {controls}"
 
 
 def verdict(result: Membership, significance: float) -> Finding:

@@ -70,13 +70,13 @@ def verdict(result: Memorization, significance: float) -> Finding:
         tone, value, (low, high), p_value = "alarm", a / n, exact_share_interval(a, n), near_p
         text = (
             f"Copies training examples: {a} of {n} samples nearly repeat one, and {b} of {m} held-out examples do. "
-            "Which of these samples are copies cannot be told."
+            "Which of these samples are copies is open."
         )
     elif exact.alone:
         (a, n), (_, m) = exact.samples, exact.heldout
         tone, value, (low, high), p_value = "attention", a / n, exact_share_interval(a, n), exact_p
         equal = f"{a} of {n} samples {'equals' if a == 1 else 'equal'} a training example exactly"
-        text = f"{equal}, and none of {m} held-out examples does: too few to be told from chance."
+        text = f"{equal}, and none of {m} held-out examples does: too few to exclude chance."
         text += f" Besides, {' and '.join(biases)}." if biases else ""
     elif biases:
         tone = "attention"

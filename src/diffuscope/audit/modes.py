@@ -133,7 +133,7 @@ def repeats_finding(result: SelfRepeats, significance: float) -> Finding:
     low, high = exact_share_interval(result.samples, result.size)
     share, normal = result.samples / result.size, result.training / result.size
     often = result.p_value < significance and share > normal + TOO_MANY
-    verdict = f"{share:.1%} of the samples nearly repeat another one; of as many training examples {normal:.1%} do"
+    verdict = f"{share:.1%} of the samples nearly repeat another one; of equally many training examples {normal:.1%} do"
     return Finding(
         name="diversity.repeats",
         title="Do samples repeat each other?",
@@ -144,6 +144,6 @@ def repeats_finding(result: SelfRepeats, significance: float) -> Finding:
         interval=(100 * low, 100 * high),
         null=f"{100 * normal:.2g}%: among {result.size:,} training examples. Binomial test of pairs.",
         p_value=result.p_value,
-        power=f"{result.least_found:,} repeating samples would be significant at .01; from {100 * TOO_MANY:g} "
+        power=f"{result.least_found:,} repeating samples would be significant at 0.01; from {100 * TOO_MANY:g} "
         "percentage points beyond the data it is a fault.",
     )

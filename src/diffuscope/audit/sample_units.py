@@ -48,8 +48,8 @@ def units_of_samples(result: SampleUnits, question: str, *, own: bool) -> Findin
             f"data if read as {result.name} ({result.written})."
         )
     elif shifted:
-        value, unit, null = result.shift, "deviations", "0: their median mean is that of the data."
-        text = f"{whose.capitalize()} are not like the data: their mean is {value:+.3g} deviations of the data off."
+        value, unit, null = result.shift, "standard deviations", "0: their median mean is that of the data."
+        text = f"{whose.capitalize()} are not like the data: their mean is off by {value:+.3g} standard deviations."
     elif result.far:
         text = f"{whose.capitalize()} are not like the data: they are spread {value:.3g} times as wide."
     return Finding(

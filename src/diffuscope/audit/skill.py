@@ -63,12 +63,12 @@ def skill_finding(result: Skill) -> Finding:
     hopeless = worse.sum() >= max(1, 0.5 * result.matters.sum())
     level = int(np.where(result.matters, ratio, -1).argmax())
     where = f"σ/α = {result.ratios[level]:.3g}"
-    text = "It denoises training examples better than a formula that knows only their mean and deviation"
+    text = "It denoises training examples better than a formula that knows only their mean and standard deviation"
     if hopeless:
         text = (
             "This is no denoiser of these data: at most of the noise levels that matter its errors are larger than "
-            f"those of a formula that knows only mean and deviation, {ratio[level]:.3g} times at {where}. Look for "
-            "other data, preprocessing, schedule or weights than it was trained with"
+            f"those of a formula that knows only mean and standard deviation, {ratio[level]:.3g} times at {where}. "
+            "Look for other data, preprocessing, schedule or weights than it was trained with"
         )
     elif worse.any():
         text = (
@@ -85,7 +85,8 @@ def skill_finding(result: Skill) -> Finding:
             float(result.low[level] / result.isotropic[level]),
             float(result.high[level] / result.isotropic[level]),
         ),
-        null=f"1x: the error of that formula; the largest ratio from {MATTERS[0]:g} to {MATTERS[1]:g} deviations.",
+        null=f"1x: the error of that formula; the largest ratio from {MATTERS[0]:g} to {MATTERS[1]:g} standard "
+        "deviations.",
         power=f"{result.examples} training examples at each of {len(result.ratios)} noise levels.",
     )
 
@@ -113,15 +114,16 @@ def drift_finding(result: Skill) -> Finding:
         name="wiring.drift",
         title="Largest shift of the mean of its answers",
         value=value,
-        unit="deviations",
-        verdict=f"Its answers drift: at {where} their mean is {value:+.2g} standard deviations of the data off"
+        unit="standard deviations",
+        verdict=f"Its answers drift: at {where} their mean is off by {value:+.2g} standard deviations of the data"
         + ("." if matters else ", at a noise level that decides little.")
         if off
         else "The mean of its answers is the mean of the data at every noise level.",
         tone="attention" if matters else "neutral" if off else "good",
         interval=(value - 1.96 * error, value + 1.96 * error),
         null=f"0: a denoiser preserves the mean. The largest, beyond three standard errors, of {result.drift.size}.",
-        power=f"A shift of {DRIFT + 3 * float(result.drift_error.max()):.2g} deviations would be told at any level.",
+        power=f"A shift of {DRIFT + 3 * float(result.drift_error.max()):.2g} standard deviations would be reported at "
+        "any level.",
     )
 
 

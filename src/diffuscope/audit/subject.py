@@ -50,24 +50,24 @@ COUNTS = {
 class Settings:
     """Effort of the audit; the defaults take about two minutes for 8 x 8 digits on two cores."""
 
-    levels: int = 16  # number of noise levels
-    points: int = 512  # training examples, and as many held-out ones, per noise level
-    trajectories: int = 256  # number of the model's own trajectories
-    generated: int = 1000  # number of generated samples searched for copies
-    components: int = 10  # components of the Gaussian mixture
-    references: int = 10_000  # largest number of held-out examples that calibrate the copy search
-    step_seeds: int = 128  # number of trajectories for the error of few steps
-    features: tuple[str, ...] = ("pixels",)  # for distances: pixels, pca, patches, clusters, classifier, module:object
-    transformations: tuple[str, ...] = NAMES  # changes that copies may have: these, module:function, or none alone
-    examples: bool = True  # show training and held-out images in the report
-    false_discovery: float = 0.05  # expected share of false entries in the list of copies
-    significance: float = 0.01  # significance level of the tests
-    skip_tolerance: float = 0.05  # largest teleport error, in standard deviations of the data
-    seed: int = 0  # random seed
-    sampler: str = ""  # the model's own sampler, module:callable; by default Heun's method makes the samples
-    delta: float = 1e-5  # delta of the lower bound of epsilon, which needs canaries
-    consistency_steps: int = 1  # calls per sample of a one-step model, with fresh noise in between
-    diagnostics: bool = False  # also test whether the model is the score of one diffusing density
+    levels: int = 16  # Number of noise levels
+    points: int = 512  # Training examples, and equally many held-out ones, per noise level
+    trajectories: int = 256  # Number of the model's own trajectories
+    generated: int = 1000  # Number of generated samples searched for copies
+    components: int = 10  # Components of the Gaussian mixture
+    references: int = 10_000  # Largest number of held-out examples that calibrate the search for copies
+    step_seeds: int = 128  # Number of trajectories for the error of few steps
+    features: tuple[str, ...] = ("pixels",)  # For distances: pixels, pca, patches, clusters, classifier, module:object
+    transformations: tuple[str, ...] = NAMES  # Changes that copies may have: these, module:function, or none alone
+    examples: bool = True  # Show training and held-out images in the report
+    false_discovery: float = 0.05  # Expected share of false entries in the list of copies
+    significance: float = 0.01  # Significance level of the tests
+    skip_tolerance: float = 0.05  # Largest teleport error, in standard deviations of the data
+    seed: int = 0  # Random seed
+    sampler: str = ""  # The model's own sampler, module:callable; by default Heun's method makes the samples
+    delta: float = 1e-5  # Delta of the lower bound of epsilon, which needs canaries
+    consistency_steps: int = 1  # Calls per sample of a one-step model, with fresh noise in between
+    diagnostics: bool = False  # Also test whether the model is the score of one diffusing density
 
     def __post_init__(self) -> None:
         for name, (least, most) in COUNTS.items():

@@ -41,7 +41,8 @@ class Verdict:
         return TONES[self.word]
 
     def __str__(self) -> str:
-        return f"{self.word.replace('-', ' ').capitalize()}. {self.sentence}"
+        word = self.word.replace("-", " ").capitalize()
+        return self.sentence if self.sentence.startswith(word) else f"{word}. {self.sentence}"
 
 
 def verdict(answers: Mapping[Question, Answer]) -> Verdict:

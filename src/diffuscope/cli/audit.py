@@ -34,7 +34,7 @@ MOST_SAMPLES = 20_000  # of more, so many at random are audited
 
 @dataclass(frozen=True)
 class Audit:
-    """Audit a diffusion model, or samples alone: what it learned, memorization, quality, diversity, steps it needs.
+    """Audit a diffusion model, or samples alone: memorization, what it learned, quality, diversity, number of steps.
 
     With --samples and no --model, the samples of any generator are audited. With neither, a small model is trained
     first. Writes report.html, audit.json and model-card.md to --out. Rerun the same command to resume an interrupted
@@ -58,9 +58,9 @@ class Audit:
     canaries: str | None = None
     """The canaries.npz of `diffuscope canaries`, part of which the model was trained on: bounds its epsilon."""
     owners: str | None = None
-    """Who owns each example, for one p-value per owner: a .npz file with integers, train and heldout."""
+    """The owner of each example, for one p-value per owner: a .npz file with integers, train and heldout."""
     classes: tuple[str, ...] = ()
-    """Class labels to audit one by one, each against the examples with that label; or all. By default the model is
+    """Class labels to audit one by one, each against the examples with that label, or all. By default the model is
     audited without a class, against all data."""
     guidance: float = 1.0
     """Classifier-free guidance scale of the audited samples, with --classes (1 = none)."""
@@ -72,11 +72,11 @@ class Audit:
     """Verdicts (broken, copies, cannot-tell, attention) that end the command with exit status 1, for CI."""
     training: tyro.conf.OmitArgPrefixes[TrainOptions] = field(default_factory=TrainOptions)
     settings: tyro.conf.OmitArgPrefixes[Settings] = field(default_factory=Settings)
-    where: tyro.conf.OmitArgPrefixes[DeviceOptions] = field(default_factory=DeviceOptions)
+    hardware: tyro.conf.OmitArgPrefixes[DeviceOptions] = field(default_factory=DeviceOptions)
 
     def run(self) -> None:
         """Check, train if needed, audit, write."""
-        device = self.where.chosen()
+        device = self.hardware.chosen()
         self.source.check()
         self.training.check()
         self.network.require(self.model, "--model")

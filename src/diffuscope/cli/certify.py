@@ -44,7 +44,7 @@ class Certify:
 
     target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TARGET")]
     """diffuscope:NAME, or azula, deepinv, diffusers, flow_matching, k_diffusion, smalldiffusion or torchebm:NAME
-    (options: NAME?order=3), or module:callable; the word list prints all installed names."""
+    (options: NAME?order=3), or module:callable. The target `list` prints all installed names."""
     as_shipped: bool = False
     """Certify one of diffusers' schedulers as a pipeline drives it: with its own levels, start and timesteps."""
     likelihood: bool = False
@@ -58,9 +58,9 @@ class Certify:
     junit: Path | None = None
     """Also write the findings to this file, as JUnit's XML."""
     budget: float | None = None
-    """CPU seconds after which open questions stay undecided: of a sampler (60 by default) or a likelihood (120)."""
+    """CPU seconds after which open questions stay undecided; by default 60 for a sampler, 120 for a likelihood."""
     known: tuple[str, ...] = ()
-    """Questions of a sampler whose failure is known and does not count, by their names in certificate.json."""
+    """Names, as in certificate.json, of the questions whose failure is known and does not count; for samplers."""
 
     def run(self) -> None:
         """Certify, print, write; exit code 1 on a failure, 3 if undecided."""

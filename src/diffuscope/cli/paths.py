@@ -20,7 +20,7 @@ UNDECIDED = 3
 
 @dataclass(frozen=True)
 class Paths:
-    """The most likely path of noisy dynamics dX = f dt + G dW between two states, its action and what it conserves.
+    """Find the most likely path of noisy dynamics dX = f dt + G dW between two states, its action, what it conserves.
 
     Prints the action with its error, whether it is a minimum, and the symmetries found; writes report.html, path.png
     and path.json to --out. Exits with 3 if no minimum was found or more nodes are needed.

@@ -69,11 +69,11 @@ class Sample:
     """Folder for samples.npz and samples.png."""
     seed: int = 0
     """Random seed."""
-    where: tyro.conf.OmitArgPrefixes[DeviceOptions] = field(default_factory=DeviceOptions)
+    hardware: tyro.conf.OmitArgPrefixes[DeviceOptions] = field(default_factory=DeviceOptions)
 
     def run(self) -> None:
         """Check, sample and write."""
-        method, device = SAMPLERS[self.sampler], self.where.chosen()
+        method, device = SAMPLERS[self.sampler], self.hardware.chosen()
         self.network.require(self.model, "--model")
         require_within("n", self.n, 1, 10**9)
         require_within("nfe", self.nfe, method.nfe_per_step + 1, 10**6)

@@ -34,7 +34,7 @@ WRITTEN = ("report.html", "solution.npz", "solution.json", "solution.png")
 
 @dataclass(frozen=True)
 class Solve:
-    """Fields that satisfy a PDE and a few readings, with intervals, and a check of whether these are right.
+    """Infer fields that satisfy a PDE and fit a few readings, with intervals, and check whether these are right.
 
     Prints what was inferred; writes report.html, solution.npz, solution.json and solution.png to --out. Exits with 3 if
     no interval can be given. Rerun the same command to resume an interrupted run.

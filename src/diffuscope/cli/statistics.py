@@ -19,7 +19,7 @@ SHARES = (0.8, 0.9, 0.95, 0.99)
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and covariance of a data set, as a file that can be used without the data, and a picture of the spectrum.
+    """Compute mean and covariance of a data set, as a file that needs no data to use, and a picture of the spectrum.
 
     All training examples are used. A .npy file is read in batches and may be larger than the memory.
     """

@@ -32,7 +32,7 @@ class Train:
 
     source: tyro.conf.OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)
     training: tyro.conf.OmitArgPrefixes[TrainOptions] = field(default_factory=TrainOptions)
-    where: tyro.conf.OmitArgPrefixes[DeviceOptions] = field(default_factory=DeviceOptions)
+    hardware: tyro.conf.OmitArgPrefixes[DeviceOptions] = field(default_factory=DeviceOptions)
     conditional: bool = False
     """Train a class-conditional model (needs labels)."""
     precision: Precision = "float32"
@@ -56,7 +56,7 @@ class Train:
 
     def run(self) -> None:
         """Check, train and save."""
-        chosen = self.where.chosen()
+        chosen = self.hardware.chosen()
         self.source.check()
         self.training.check()
         require_seed(self.seed)

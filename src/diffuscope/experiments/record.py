@@ -52,8 +52,8 @@ def code_fingerprint(experiment: str) -> str:
     return source.source_fingerprint(*files_of(experiment))
 
 
-def files_of(experiment: str) -> tuple[Path, Path]:
-    """The file of the experiment of this name, and that of the kit."""
+def files_of(experiment: str) -> tuple[Path, ...]:
+    """The file of the experiment of this name, if it is one of the package, and that of the kit."""
     folder, name = source.ROOT / "experiments", experiment.replace("-", "_")
-    own = folder / f"{name}.py" if (folder / f"{name}.py").exists() else folder / name / "__init__.py"
-    return own, folder / "experiment.py"
+    own = (folder / f"{name}.py", folder / name / "__init__.py")
+    return (*(path for path in own if path.exists()), folder / "experiment.py")

@@ -72,8 +72,8 @@ def _power(said: Look) -> str:
     shares = ", ".join(f"{kind} {share:.1%}" for kind, share in found.items())
     lost = [kind for kind in said.detectable if kind not in found]
     return (
-        f"Copies of training examples were planted; the smallest share of the samples found with probability 0.95: "
-        f"{shares}." + (f" Not found at any share: {', '.join(lost)}." if lost else "")
+        "Copies of training examples were planted. With probability 0.95 they would be found if this share of the "
+        f"samples were copies: {shares}." + (f" Not found at any share: {', '.join(lost)}." if lost else "")
     )
 
 

@@ -104,8 +104,8 @@ def _standing(result: Outlook, significance: float, memorized: Finding | None, d
         tone="neutral",
         interval=(100 * low, 100 * high),
         null="0%: training and held-out examples are denoised equally well. 100%: an exact memorizer.",
-        power=f"A position of {result.position.detectable(significance):.1%} would have been told from 0 with "
-        "probability 0.95. No forecast: what longer training does is not tested.",
+        power=f"A position of {result.position.detectable(significance):.1%} would have been distinguished from 0 "
+        "with probability 0.95. No forecast: what longer training does is not tested.",
     )
 
 

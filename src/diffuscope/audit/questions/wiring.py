@@ -172,10 +172,10 @@ def reading_finding(result: BestReading) -> Finding:
     elif better:
         tone = "attention"
         text = f"Its errors are {result.cost - 1:.0%} larger than they would be if it were read {other}."
-    seen = f"A noise level told wrong by a factor of {result.seen:g} would have been a fault."
+    seen = f"A noise level wrong by a factor of {result.seen:g} would have counted as a fault."
     if not np.isfinite(result.seen):
-        seen = "A noise level told wrong by any factor up to 5 would not be seen: the model hardly uses its time."
-    asked = "the network itself was asked" if result.network else "the network could not be reached, only its wrapper"
+        seen = "A noise level wrong by a factor of up to 5 would not be noticed: the model hardly uses its time."
+    asked = "of the network itself" if result.network else "of the wrapper; the network inside could not be reached"
     return Finding(
         name="wiring.reading",
         title="Do its time and its prediction mean what its wrapper says?",
@@ -186,7 +186,7 @@ def reading_finding(result: BestReading) -> Finding:
         null="1x: errors as declared over those of the best reading. Signs of paired errors permuted, on examples not "
         "used to choose.",
         p_value=result.p_value,
-        power=f"{seen} {result.tried} readings were tried; {asked}.",
+        power=f"{seen} {result.tried} readings were tried, {asked}.",
     )
 
 
@@ -197,15 +197,16 @@ def start_finding(result: Start) -> Finding:
         name="wiring.start",
         title="Shift of the samples' mean by a start from pure noise",
         value=result.shift,
-        unit="deviations",
-        verdict="Starting from pure noise at its highest noise level, "
-        f"{result.ratio:.3g} deviations of the data, moves samples by {result.displacement:.2g} deviations (root mean "
-        f"square) and their mean by {result.shift:+.2g}"
+        unit="standard deviations",
+        verdict="A start from pure noise at its highest noise level, "
+        f"{result.ratio:.3g} standard deviations of the data, moves samples by {result.displacement:.2g} standard "
+        f"deviations (root mean square) and their mean by {result.shift:+.2g}"
         + (": start from noised data, or train at higher noise." if off else "."),
         tone="attention" if off else "good",
         interval=(result.shift - 1.96 * result.shift_error, result.shift + 1.96 * result.shift_error),
         null="0: as from the Gaussian with the first two moments of the noised data, by the same noise.",
-        power=f"{STARTS} samples; a shift of {DRIFT + 3 * result.shift_error:.2g} deviations would be told.",
+        power=f"{STARTS} samples; a shift of {DRIFT + 3 * result.shift_error:.2g} standard deviations would be "
+        "reported.",
     )
 
 
