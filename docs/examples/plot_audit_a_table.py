@@ -51,7 +51,7 @@ for name, result in results.items():
 # The columns of the shuffled table are right, as they must be, and its pairs are not.
 
 tones = {f.name: f.tone for f in results["columns shuffled"].findings["quality"]}
-assert results["honest"].verdict.word == "sound"
+assert all(f.tone == "good" for f in results["honest"].findings["quality"])
 assert tones["fidelity.columns"] == "good"
 assert tones["fidelity.pairs"] != "good"
 

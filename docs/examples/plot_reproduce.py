@@ -9,6 +9,7 @@ for it. This one follows the heat equation on a line, where everything is known 
 import matplotlib.pyplot as plt
 
 import diffuscope
+from diffuscope.findings import Bars, Line
 
 outcome = diffuscope.reproduce("heat-1d")
 for claim in outcome.claims:
@@ -21,7 +22,17 @@ assert not outcome.failures
 outcome
 
 # %%
-# Every figure is data, so that it can be drawn again in your own style. This is the first one of the experiment.
+# Every figure is data: panels of marks. Here those of the last one are drawn by Matplotlib.
 
-(first, *_) = [chart for answer in outcome.answers.values() for chart in answer.charts]
-panel = first.panels[0]
+chart = [chart for answer in outcome.answers.values() for chart in answer.charts][-1]
+figure, axes = plt.subplots(1, len(chart.panels), figsize=(7.2, 3.0), layout="constrained", squeeze=False)
+for axis, panel in zip(axes[0], chart.panels, strict=True):
+    for mark in panel.marks:
+        if isinstance(mark, Line):
+            axis.plot(mark.x, mark.y, label=mark.label, linestyle=mark.style)
+        elif isinstance(mark, Bars):
+            axis.stairs(mark.heights, mark.edges, fill=True, alpha=0.3, label=mark.label)
+    axis.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label, ylim=panel.y_range)
+    axis.set(xscale="log" if panel.x_log else "linear", yscale="log" if panel.y_log else "linear")
+    axis.legend(frameon=False, fontsize=7)
+_ = figure.suptitle(chart.title)

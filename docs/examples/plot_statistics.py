@@ -15,7 +15,7 @@ import torch
 from diffuscope.data import data_statistics
 from diffuscope.exact import read_gaussian
 
-statistics = data_statistics("digits", classes="all").in_range(-1, 1)
+statistics = data_statistics("digits", classes="separate").in_range(-1, 1)
 gaussian = statistics.gaussian
 half, most = (gaussian.rank_of_share(share) for share in (0.5, 0.95))
 print(f"{gaussian.count} digits of {gaussian.dimension} pixels: {half} directions have half of the variance, {most} 95%")
