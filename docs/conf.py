@@ -1,8 +1,10 @@
 """How Sphinx builds these pages: MyST text, the API from docstrings, a gallery of examples that run at each build."""
 
 import os
+import pkgutil
 import re
 from html import escape
+from importlib import import_module
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the examples are small: threads would only wait for each other
 
@@ -37,6 +39,17 @@ myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 3
 default_role = "code"  # docstrings write `name` for code
 
+
+
+def files_of(name):
+    """All modules below a subpackage, for its one page: a page each would be six hundred, each with all in its menu."""
+    module = import_module(name)
+    if not hasattr(module, "__path__"):
+        return []
+    return [(found.name, found.ispkg) for found in pkgutil.walk_packages(module.__path__, f"{name}.")]
+
+
+autosummary_context = {"files_of": files_of}
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "signature"
 autodoc_class_signature = "mixed"
@@ -50,6 +63,7 @@ sphinx_gallery_conf = {
     "matplotlib_animations": True,  # as a slider inside the page
     "show_memory": False,
     "show_signature": False,
+    "parallel": 2,
     "run_stale_examples": True,  # the library may have changed though the example has not
     "abort_on_example_error": True,
 }

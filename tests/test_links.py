@@ -115,8 +115,8 @@ def test_every_picture_and_reference_of_a_page_is_there():
     assert missing == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_name_of_the_library_on_a_page_exists(page):
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
+def test_every_name_of_the_library_on_a_page_exists(page):  # a changelog may name what is gone
     assert [name for name in sorted(dotted_names(prose(page))) if not resolves(name)] == []
 
 

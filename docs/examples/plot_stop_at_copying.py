@@ -12,21 +12,29 @@ import torch
 
 from diffuscope.audit import Settings
 from diffuscope.data import data_from_arrays, load_data
+from diffuscope.denoisers import MLP, Preconditioned, seeded
 from diffuscope.monitor import Monitor
-from diffuscope.training import train_denoiser
+from diffuscope.schedules import VE
+from diffuscope.training import TrainingSettings, fit
 
 digits = load_data("digits").in_range(-1, 1)
 few, heldout = digits.train[:60].flatten(1), digits.heldout.flatten(1)
 data = data_from_arrays(few, heldout, data_range=(-1, 1), kind="vectors", name="60 digits")
 
 # %%
-# A small network sees 60 digits as vectors of 64 pixels. It would train for 8,000 steps.
+# A small network sees 60 digits as vectors of 64 pixels. It would train for 4,000 steps.
 
-monitor = Monitor(data, every=500, settings=Settings(levels=6, points=60, generated=200))
-train_denoiser(data, steps=8000, batch_size=64, stop=monitor.after_step)
+with seeded(0):
+    layers = MLP((64,), width=128, depth=2)
+network = Preconditioned(
+    layers, VE(0.01, 40.0), float(few.std()), event_shape=(64,), data_range=(-1.0, 1.0), data_mean=float(few.mean())
+)
+monitor = Monitor(data, every=200, settings=Settings(levels=6, points=60, generated=200))
+settings = TrainingSettings(steps=4000, batch_size=64, learning_rate=3e-3, average_decay=0.99)
+fit(network, few, settings, stop=monitor.after_step)
 looks = monitor.looks
 assert looks[-1].stop
-assert looks[-1].step < 8000
+assert looks[-1].step < 4000
 
 # %%
 # The share of samples that are copies, and how much better training digits are denoised than held-out ones. The second
