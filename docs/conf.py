@@ -40,16 +40,19 @@ myst_heading_anchors = 3
 default_role = "code"  # docstrings write `name` for code
 
 
-
 def files_of(name):
-    """All modules below a subpackage, for its one page: a page each would be six hundred, each with all in its menu."""
-    module = import_module(name)
-    if not hasattr(module, "__path__"):
-        return []
-    return [(found.name, found.ispkg) for found in pkgutil.walk_packages(module.__path__, f"{name}.")]
+    """All files of a subpackage and whether each is a package, for its one page in `api`."""
+    path = getattr(import_module(name), "__path__", [])
+    return [(found.name, found.ispkg) for found in pkgutil.walk_packages(path, f"{name}.")]
 
 
-autosummary_context = {"files_of": files_of}
+# One page per subpackage: one per file would be six hundred, and each page of the theme has all pages in its menu.
+autosummary_context = {
+    "files": {
+        name: files_of(name) for name in (f"diffuscope.{found.name}" for found in pkgutil.iter_modules(diffuscope.__path__))
+        if name not in ("diffuscope.__main__", "diffuscope.cli")
+    }
+}  # fmt: skip
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "signature"
 autodoc_class_signature = "mixed"

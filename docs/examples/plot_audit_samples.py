@@ -66,7 +66,10 @@ shown = replaying[listed][:8]
 axes = right.subplots(4, 4)
 for k, (image, place) in enumerate(zip(shown, nearest(shown, train).indices, strict=True)):
     row, column = 2 * (k // 4), k % 4
-    for axis, picture, title in ((axes[row, column], image, "sample"), (axes[row + 1, column], train[place], "training")):
+    for axis, picture, title in (
+        (axes[row, column], image, "sample"),
+        (axes[row + 1, column], train[place], "training"),
+    ):
         axis.imshow(picture[0], cmap="gray", vmin=-1, vmax=1)
         axis.set(xticks=[], yticks=[])
         if column == 0:

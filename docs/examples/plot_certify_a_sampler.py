@@ -42,7 +42,9 @@ for sampler in (heun, slipped):
 # The certificate asks for more than the order: the distribution of the samples, the limit of small steps, float32,
 # batches. It says why it fails.
 
-certificates = {sampler.__name__: certify_sampler(sampler, steps=(16, 25, 40, 63), samples=4000) for sampler in (heun, slipped)}
+certificates = {
+    sampler.__name__: certify_sampler(sampler, steps=(16, 25, 40, 63), samples=4000) for sampler in (heun, slipped)
+}
 for name, certificate in certificates.items():
     print(f"{name} {certificate.verdict}")
     for finding in certificate.findings:
@@ -59,7 +61,9 @@ steps = [2**k for k in range(3, 10)]
 figure, axis = plt.subplots(figsize=(5.6, 3.4), layout="constrained")
 errors = {}
 for sampler in (heun, slipped):
-    ends = [sampler(problem.denoiser(schedule), problem.start(schedule), problem.times(schedule, n), None) for n in steps]
+    ends = [
+        sampler(problem.denoiser(schedule), problem.start(schedule), problem.times(schedule, n), None) for n in steps
+    ]
     errors[sampler.__name__] = torch.stack([(end - problem.exact_end(schedule)).norm() for end in ends])
     axis.loglog(steps, errors[sampler.__name__], "o-", label=sampler.__name__)
 for order in (1, 2):

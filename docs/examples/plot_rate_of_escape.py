@@ -56,7 +56,9 @@ for D in noises[4::2]:
         x = x + step * drift(x) + (2 * float(D) * step) ** 0.5 * torch.randn(x.shape, generator=generator).double()
     across = (x > 0).double().mean()
     error = (across * (1 - across) / len(x)).sqrt()
-    simulated.append([float(-(1 - 2 * share).log() / (2 * duration)) for share in (across, across - error, across + error)])
+    simulated.append(
+        [float(-(1 - 2 * share).log() / (2 * duration)) for share in (across, across - error, across + error)]
+    )
 middle, low, high = torch.tensor(simulated).T
 
 figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.2), layout="constrained")

@@ -18,7 +18,9 @@ from diffuscope.exact import read_gaussian
 statistics = data_statistics("digits", classes="separate").in_range(-1, 1)
 gaussian = statistics.gaussian
 half, most = (gaussian.rank_of_share(share) for share in (0.5, 0.95))
-print(f"{gaussian.count} digits of {gaussian.dimension} pixels: {half} directions have half of the variance, {most} 95%")
+print(
+    f"{gaussian.count} digits of {gaussian.dimension} pixels: {half} directions have half of the variance, {most} 95%"
+)
 
 # %%
 # The mean, the directions of largest variance, and for each class its mean and a draw of its Gaussian. A draw has the
@@ -46,7 +48,9 @@ for row, (name, pictures) in zip(axes, rows.items(), strict=True):
 figure, axis = plt.subplots(figsize=(5.6, 3.2), layout="constrained")
 axis.semilogy(range(1, 65), gaussian.variances.clamp(min=1e-6), label="all digits", color="black")
 for label, of_class in enumerate(classes):
-    axis.semilogy(range(1, 65), of_class.variances.clamp(min=1e-6), linewidth=0.6, label="one class" if not label else None)
+    axis.semilogy(
+        range(1, 65), of_class.variances.clamp(min=1e-6), linewidth=0.6, label="one class" if not label else None
+    )
 for sigma in (1.0, 0.3, 0.1):
     axis.axhline(sigma**2, color="0.7", linewidth=0.8, linestyle="--")
     axis.text(64, sigma**2, rf"$\sigma$ = {sigma}", ha="right", va="bottom", fontsize=8)
