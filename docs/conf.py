@@ -49,10 +49,11 @@ def files_of(name):
 # One page per subpackage: one per file would be six hundred, and each page of the theme has all pages in its menu.
 autosummary_context = {
     "files": {
-        name: files_of(name) for name in (f"diffuscope.{found.name}" for found in pkgutil.iter_modules(diffuscope.__path__))
-        if name not in ("diffuscope.__main__", "diffuscope.cli")
+        f"diffuscope.{found.name}": files_of(f"diffuscope.{found.name}")
+        for found in pkgutil.iter_modules(diffuscope.__path__)
+        if found.name not in ("__main__", "cli")
     }
-}  # fmt: skip
+}
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "signature"
 autodoc_class_signature = "mixed"

@@ -48,7 +48,7 @@ def doc_strings(file: Path) -> Iterator[str]:
 
 
 def resolves(name: str) -> bool:
-    """Whether a dotted name is one of the library: `audit.Settings`, `theory.paths`, or `monitor.looks` of an instance."""
+    """Whether a dotted name is of the library: `audit.Settings`, `theory.paths`, or `monitor.looks`, of a Monitor."""
     parts = name.removeprefix("diffuscope.").split(".")
     found: object = diffuscope
     instance = getattr(importlib.import_module(f"diffuscope.{parts[0]}"), parts[0].capitalize(), None)

@@ -34,8 +34,8 @@ for result in (honest, caught):
     print(f"{result.subject.name}: {finding.verdict} {finding.power}")
 
 # %%
-# The honest generator passes, and the finding says what that is worth: the smallest share of copies that would have been
-# found. Of the other one the copies are listed, sample by sample. Up to 5% of such a list are expected to be false
+# The honest generator passes, and the finding says what that is worth: the smallest share of copies that would have
+# been found. Of the other one the copies are listed, sample by sample. Up to 5% of such a list are expected to be false
 # discoveries, so that it may be a few longer than 120.
 
 listed = torch.from_numpy(caught["memorized"].result.copies["pixels"].listed)

@@ -7,6 +7,8 @@ its order still makes good pictures. Against a diffusion that is solved exactly 
 in ten lines, and once more with a slip of one character.
 """
 
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import torch
 
@@ -19,16 +21,16 @@ from diffuscope.schedules import VE
 # place of `s`.
 
 
-def heun(denoiser, x, times, generator):
-    for t, s in zip(times[:-1], times[1:], strict=True):
+def heun(denoiser, x, times, _):
+    for t, s in pairwise(times):
         slope = (x - denoiser(x, t)) / t
         guess = x + (s - t) * slope
         x = x + (s - t) * (slope + (guess - denoiser(guess, s)) / s) / 2
     return x
 
 
-def slipped(denoiser, x, times, generator):
-    for t, s in zip(times[:-1], times[1:], strict=True):
+def slipped(denoiser, x, times, _):
+    for t, s in pairwise(times):
         slope = (x - denoiser(x, t)) / t
         guess = x + (s - t) * slope
         x = x + (s - t) * (slope + (guess - denoiser(guess, t)) / s) / 2

@@ -49,7 +49,7 @@ for axis, (name, x) in zip(axes.flat, samples.items(), strict=True):
 
 # %%
 # Two numbers of the samples beside their exact values: how much of the posterior is on the right, and how far samples
-# spread there. On the ring's top, far from the reading, there is nothing of the posterior; two methods put samples there.
+# spread there. The top of the ring, far from the reading, is as good as excluded; two methods put samples there.
 
 fine = exact.sample(1_000_000, generator=generator)
 

@@ -56,8 +56,8 @@ for axis, k in zip(axes[0], shown, strict=True):
     axis.set_title(rf"$\sigma$ = {float(times[k]):.2g}", fontsize=7)
 
 # %%
-# The share of some components, over 256 trajectories: dots are measured, lines are the formula, and noise falls from left
-# to right. The dots of the Gaussian lie on the lines to rounding; those of the mixture emerge at higher noise.
+# The share of some components, over 256 trajectories: dots are measured, lines are the formula, and noise falls from
+# left to right. The dots of the Gaussian lie on the lines to rounding; those of the mixture emerge at higher noise.
 
 leading = gaussian.eigenvalues[:20]
 formula = emerged_share(leading, times, last=float(times[-1]))

@@ -3,8 +3,8 @@ From a drift to a rate
 ======================
 
 A particle in a double well leaves its well by noise alone. When noise is weak that happens at the rate
-:math:`A\,e^{-\Delta U / D}`, and both the exponent and the prefactor can be computed from the drift: the exponent is the
-action of the most likely path to the saddle, the prefactor follows from a Riccati equation along it. The answer is
+:math:`A\,e^{-\Delta U / D}`, and both the exponent and the prefactor can be computed from the drift: the exponent is
+the action of the most likely path to the saddle, the prefactor follows from a Riccati equation along it. The answer is
 compared with the slowest eigenvalue of the Fokker-Planck equation, which knows nothing of paths, and with simulation.
 """
 

@@ -19,7 +19,7 @@ assert not outcome.failures
 # %%
 # In a notebook the outcome shows itself, here too.
 
-outcome
+outcome  # noqa: B018
 
 # %%
 # Every figure is data: panels of marks. Here those of the last one are drawn by Matplotlib.
