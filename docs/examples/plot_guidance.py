@@ -19,7 +19,7 @@ from diffuscope.schedules import VE
 from diffuscope.times import karras_times
 
 schedule = VE(0.002, 80.0)
-times = karras_times(schedule, 80.0, 0.002, 60)
+times = karras_times(schedule, 80.0, 0.002, 200)
 generator = torch.Generator().manual_seed(0)
 
 # %%
