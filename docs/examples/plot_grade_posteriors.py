@@ -45,7 +45,7 @@ for axis, (name, x) in zip(axes.flat, samples.items(), strict=True):
     axis.contour(line, line, density.T, levels=4, colors="black", linewidths=0.6, zorder=3)
     axis.plot(*x[:400].T, ".", color="tab:blue", markersize=2)
     axis.axhline(float(y), color="tab:red", linewidth=0.6)
-    axis.set(title=name, xticks=[], yticks=[], xlim=(-2.8, 2.8), ylim=(-0.3, 2.5), aspect="equal")
+    axis.set(title=name, xticks=[], yticks=[], xlim=(-2.8, 2.8), ylim=(-0.2, 2.7), aspect="equal")
 
 # %%
 # Two numbers of the samples beside their exact values: how much of the posterior is on the right, and how far samples
