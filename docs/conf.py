@@ -67,7 +67,7 @@ sphinx_gallery_conf = {
     "matplotlib_animations": True,  # as a slider inside the page
     "show_memory": False,
     "show_signature": False,
-    "parallel": 2,
+    "parallel": 2,  # by joblib, which scikit-learn needs anyway
     "run_stale_examples": True,  # the library may have changed though the example has not
     "abort_on_example_error": True,
 }
