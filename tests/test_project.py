@@ -35,8 +35,8 @@ def test_every_make_command_that_a_page_names_exists(page):
     assert named <= chores
 
 
-def test_continuous_integration_runs_lint_then_the_tests():
-    assert re.findall(r"^make .*$", read(".ci/run"), re.MULTILINE) == ["make lint", "make test"]
+def test_continuous_integration_runs_lint_the_tests_and_the_documentation():
+    assert re.findall(r"^make .*$", read(".ci/run"), re.MULTILINE) == ["make lint", "make test", "make docs"]
     assert (ROOT / ".ci/run").stat().st_mode & 0o100
 
 
