@@ -167,7 +167,12 @@ def test_a_line_has_no_control_characters_and_an_end():
         (["audit", "--data-range", "5"], "--data-range: expected two finite numbers, got '5'"),
         (
             ["sample", "--model", "m", "--sampler", "huen"],
-            "--sampler: expected one of ('euler', .*, got 'huen'",
+            "--sampler: expected one of euler, heun, .*, got 'huen'; did you mean heun?",
+        ),
+        (["audit", "--kind", "it's"], '--kind: expected one of auto, vectors, .*, table, got "it\'s"$'),
+        (
+            ["audit", "--fail-on", "copy"],
+            "--fail-on: expected one of broken, copies, .*, got 'copy'; did you mean copies",
         ),
         (["sample"], "--model: expected, but missing"),
         (["reproduce", "--list=5"], "--list: expected no value, got '5'"),

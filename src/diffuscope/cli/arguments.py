@@ -29,7 +29,6 @@ SENTENCES = (
     (r"Missing value for argument '(\S+)'\. Expected 1 values?\.", r"\1: expected a value after it, got none"),
     (r"Missing value for argument '(\S+)'\. Expected (\d+) values?\.", r"\1: expected \2 after it, got fewer"),
     (r"Missing value for argument '(\S+)'\..*", r"\1: expected a value after it, got none"),
-    (r"invalid choice (.+) for argument '(\S+)'\. Expected one of (.+?) ?\.", r"\2: expected one of \3, got \1"),
     (
         r"Error parsing (\S+): no type matching (?:\{None\}\|)?\{?(.+?)\}? could be instantiated from \[(.*?)\]\..*",
         r"\1: expected \2, got \3",
@@ -40,6 +39,7 @@ SENTENCES = (
     (r"Unrecognized options:", r"'': not expected here"),
     (r"Expected one of \{(.*)\}\.", r"expected one of \1"),
 )
+CHOICE = r"invalid choice (.+) for argument '(\S+)'\. Expected one of \((.+?),?\) ?\."
 KINDS = {"expected FLOAT FLOAT,": "expected two finite numbers,", "expected FLOAT,": "expected a finite number,",
          "expected INT,": "expected a whole number,",
          "expected STR,": "expected a text,", "expected 1 after": "expected a value after"}  # fmt: skip
@@ -137,6 +137,9 @@ def _first_sentence(printed: str) -> str:
     rows = [row.strip(" │") for row in plain.splitlines()[1 if plain.startswith("╭") else 2 :]]
     sentence = itertools.takewhile(lambda row: not row or row.strip("-─╰╯"), rows)
     text = " ".join(" ".join(sentence).split())
+    if found := re.fullmatch(CHOICE, text):
+        word, known = found[1].strip("'\""), re.findall("'(.*?)'", found[3])
+        return f"{found[2]}: expected one of {', '.join(known)}, got {found[1]}{_meant(word, known)}"
     for theirs, ours in SENTENCES:
         if found := re.fullmatch(theirs, text):
             return re.sub("|".join(KINDS), lambda kind: KINDS[kind[0]], found.expand(ours))

@@ -230,9 +230,7 @@ def require_shape(denoiser: Denoiser, data: DataSet) -> None:
     """Raises InputError if model and data have examples of different shapes."""
     shape = tuple(getattr(denoiser, "event_shape", data.event_shape))
     if shape != data.event_shape:
-        raise InputError(
-            f"data: expected examples of shape {shape}, which the model was trained on, got {data.event_shape}"
-        )
+        raise InputError(f"data: expected examples of shape {shape}, the model's event_shape, got {data.event_shape}")
 
 
 def write(result: AuditResult, out: Path) -> None:
