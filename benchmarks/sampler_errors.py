@@ -29,7 +29,7 @@ from torch import Tensor
 
 from diffuscope.certify import affine_map, sampler_target
 from diffuscope.denoisers import CountingDenoiser, ExactDenoiser
-from diffuscope.exact import Distribution, Gaussian, GaussianMixture
+from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.samplers import Sampler, sample, trajectory
 from diffuscope.schedules import Schedule
 
@@ -103,7 +103,7 @@ def pure_noise(schedule: Schedule, start: float, rows: int, dimension: int) -> F
 
 
 def exact_end(
-    distribution: Distribution, schedule: Schedule, start: float, x: Float[Tensor, "rows dimension"]
+    distribution: GaussianMixture, schedule: Schedule, start: float, x: Float[Tensor, "rows dimension"]
 ) -> Float[Tensor, "rows dimension"]:
     """The clean end of the probability flow through x at time `start`."""
     high = float(schedule.noise_to_signal(start))
@@ -122,13 +122,13 @@ def exact_end(
 
 
 @cache
-def starts_and_ends(distribution: Distribution, schedule: Schedule, start: float) -> tuple[Tensor, Tensor]:
+def starts_and_ends(distribution: GaussianMixture, schedule: Schedule, start: float) -> tuple[Tensor, Tensor]:
     """Pure noise at time `start`, and the exact clean ends: the same for every sampler."""
     x = pure_noise(schedule, start, STARTS, distribution.as_gaussian().dimension)
     return x, exact_end(distribution, schedule, start, x)
 
 
-def endpoint_error(make: Entry, distribution: Distribution, setting: Setting, calls: int) -> float:
+def endpoint_error(make: Entry, distribution: GaussianMixture, setting: Setting, calls: int) -> float:
     """The mean distance of the endpoints from the exact ones, in standard deviations of the data."""
     schedule, grid = setting
     gaussian = distribution.as_gaussian()

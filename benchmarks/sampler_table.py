@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from diffuscope.denoisers import CountingDenoiser, ExactDenoiser
-from diffuscope.exact import Distribution, Gaussian, GaussianMixture
+from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.samplers import (
     DDIM,
     DDPM,
@@ -105,7 +105,7 @@ def entry(name: str, sampler: Sampler) -> Entry:
     return Entry(name, lambda _: sampler)
 
 
-def deterministic(distribution: Distribution) -> list[Entry]:
+def deterministic(distribution: GaussianMixture) -> list[Entry]:
     """Those whose endpoint is compared with the exact flow; the teleported ones with the data's Gaussian."""
     gaussian = distribution.as_gaussian()
     level = TELEPORT * float(gaussian.eigenvalues.max().sqrt())
@@ -126,7 +126,7 @@ def deterministic(distribution: Distribution) -> list[Entry]:
     ]
 
 
-def solver_v3(distribution: Distribution) -> DPMSolverV3:
+def solver_v3(distribution: GaussianMixture) -> DPMSolverV3:
     """DPM-Solver-v3 of order 3, with the model's statistics at 60 levels from 256 examples."""
     draw = torch.Generator().manual_seed(2)
     lams = torch.linspace(-math.log(200.0), -math.log(LOW / 2), 60, dtype=torch.float64)
@@ -183,7 +183,7 @@ def table(entries: list[Entry], error: Callable[[Entry, Setting, int], float]) -
         row(f"`{make.name}`", declared.order, cost, *cells)
 
 
-def grids(distribution: Distribution) -> None:
+def grids(distribution: GaussianMixture) -> None:
     """The same samplers at 10 and 20 calls in VP, on three grids."""
     choices: dict[str, Grid] = {"equal steps": uniform, "log-SNR": log_snr, "Karras": karras}
     row("sampler", *(f"{name}: {n}" if n == 10 else n for name in choices for n in (10, 20)))
@@ -196,7 +196,7 @@ def grids(distribution: Distribution) -> None:
             row(f"`{make.name}`", *cells)
 
 
-def adaptive(distribution: Distribution) -> None:
+def adaptive(distribution: GaussianMixture) -> None:
     """Dormand-Prince with error control in VP, from t = 1 to sigma/alpha = LOW and to clean data."""
     row("tolerance", "calls", "error")
     row("--:", "--:", "--:")
@@ -264,7 +264,7 @@ def guidance(distribution: GaussianMixture) -> None:
 class Damped(ExactDenoiser):
     """An exact denoiser whose answer is 10 % too small between two noise-to-signal ratios."""
 
-    def __init__(self, distribution: Distribution, schedule: Schedule, low: float, high: float) -> None:
+    def __init__(self, distribution: GaussianMixture, schedule: Schedule, low: float, high: float) -> None:
         super().__init__(distribution, schedule)
         self.low, self.high = low, high
 

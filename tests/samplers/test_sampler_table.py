@@ -43,7 +43,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return sampler_table
 
 
-def levels(schedule: Schedule, times: torch.Tensor) -> list[tuple[float, float, float, float, float]]:
+def levels(schedule: Schedule, times: torch.Tensor) -> list[tuple[float, ...]]:
     """(t, alpha, sigma, alpha', sigma') at every time."""
     return [
         (t, *(float(f(t)) for f in (schedule.alpha, schedule.sigma, schedule.alpha_dot, schedule.sigma_dot)))
