@@ -43,6 +43,7 @@ OPTIONAL = {  # imported by pages; not every machine that runs the tests has the
     "onnxscript", "smalldiffusion", "tensorboard", "terrain_diffusion", "torchebm", "torchsde", "trackio",
     "transformers", "wandb",
 }  # fmt: skip
+CONSOLE = ("console", "sh", "bash")
 READ = ("yaml", "json", "toml", "csv")  # parsed
 ROUNDING = r"\d(?:\.\d+)?(?: × 10⁻¹[⁰¹²³⁴-⁹]|e-1\d)(?!\d)"  # below 1e-9
 SHOWN = ("text", "bibtex", "math", "html")  # compared with what is printed above, or prose
@@ -108,7 +109,7 @@ class PageRun:
         try:
             if block.language == "python":
                 self._python(block)
-            elif block.language == "console":
+            elif block.language in CONSOLE:
                 self._console(block)
             elif block.language in READ:
                 for command in page_commands.read(block.language, block.text):
@@ -118,9 +119,7 @@ class PageRun:
             elif block.language in SHOWN:
                 self._compare(block.text, block)
             else:
-                raise PageError(
-                    f"expected a language of {('python', 'console', *READ, *SHOWN)}, got {block.language!r}"
-                )
+                raise PageError(f"expected a language of {('python', *CONSOLE, *READ, *SHOWN)}, got {block.language!r}")
         except (Exception, SystemExit) as error:
             if not self._lacking(block, error):
                 raise PageError(f"{self.page}:{block.line}: {self._said(error)}") from error

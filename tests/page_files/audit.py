@@ -6,24 +6,24 @@ import numpy as np
 import torch
 from PIL import Image
 
-from diffuscope.denoisers import MLP, ExactDenoiser, Preconditioned, save_denoiser
-from diffuscope.exact import Gaussian
-from diffuscope.schedules import VE, VP
+from diffuscope.denoisers import MLP, Preconditioned, save_denoiser
+from diffuscope.schedules import VE
 
-DIGITS = """
-import torch
-
-from diffuscope.denoisers import ExactDenoiser
-from diffuscope.exact import Gaussian
+MODEL = """
 from diffuscope.schedules import VE
 
 
-class Exact(ExactDenoiser):
-    event_shape = (1, 8, 8)
+class Exact:
+    \"\"\"The exact denoiser of N(0, 1/4) on examples of any shape.\"\"\"
+
+    schedule = VE()
     data_range = (-1.0, 1.0)
 
+    def __call__(self, x, t):
+        return x * 0.25 / (0.25 + self.schedule.sigma(t) ** 2)
 
-denoiser = Exact(Gaussian.isotropic(torch.zeros(1, 8, 8), 0.25), VE())
+
+denoiser = Exact()
 """
 ENCODER = """
 def encoder(x):
@@ -31,11 +31,8 @@ def encoder(x):
 """
 
 
-class Vectors(ExactDenoiser):
-    event_shape = (6,)
-
-
 def prepare(run):
+    del run
     rng = np.random.default_rng(0)
     for folder, count in (("photos", 60), ("later", 60), ("generated", 60)):
         Path(folder).mkdir()
@@ -49,10 +46,9 @@ def prepare(run):
         save_denoiser(wrapped, Path(f"{name}.safetensors"))
     for name in ("training", "unseen", "generated"):
         np.savetxt(f"{name}.csv", rng.normal(size=(100, 3)), delimiter=",", header="a,b,c", comments="")
-    Path("my_model.py").write_text(DIGITS)
+    Path("my_model.py").write_text(MODEL)
     Path("my_vae.py").write_text(ENCODER)
     cifar_weights()
-    run.names |= {"denoiser": Vectors(Gaussian.isotropic(torch.zeros(6), 1.0), VP()), "scale": 1.0}
 
 
 def cifar_weights():
@@ -65,7 +61,6 @@ def cifar_weights():
 
 
 def check(run):
-    assert len(run.names["run"].samples) == 64
     if run.whole:
         import json
 
