@@ -160,6 +160,7 @@ def torchrun(words: list[str], command: Command, whole: bool, effort: str | None
     if given.module and given.training_script != "--":
         inner = [given.training_script, *rest]
     if whole:
+        executed.add(Path(given.training_script))
         ran = subprocess.run([sys.executable, "-m", "torch.distributed.run", *words], capture_output=True, text=True)
         assert ran.returncode == 0, ran.stderr
         return ran.stdout, ran.stderr

@@ -18,7 +18,7 @@ def my_sampler(denoiser, x_start, times, generator):
     return x
 
 
-my_sampler.order, my_sampler.stochastic, my_sampler.nfe_per_step = 1, False, 1
+my_sampler.order, my_sampler.stochastic, my_sampler.nfe_per_step = 1, False, 1  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def guide(conditional, unconditional, scale):
