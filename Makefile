@@ -29,7 +29,7 @@ bench: .venv/bench  # side by side with peers, into out/benchmarks; "python tool
 	.venv/bin/python tools/bench.py run $(BENCH)
 
 docs: .venv/docs  # the pages and the gallery, into docs/_build/html
-	.venv/bin/python -m sphinx -q -W --keep-going docs docs/_build/html
+	.venv/bin/python -m sphinx -q -W --keep-going -j 2 docs docs/_build/html
 
 clean:  # what the chores wrote, but not .venv
 	rm -rf out/demo dist docs/_build docs/api docs/gallery docs/sg_execution_times.rst

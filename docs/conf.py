@@ -1,8 +1,10 @@
 """How Sphinx builds these pages: MyST text, the API from docstrings, a gallery of examples that run at each build."""
 
 import os
+import pkgutil
 import re
 from html import escape
+from importlib import import_module
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the examples are small: threads would only wait for each other
 
@@ -37,6 +39,21 @@ myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 3
 default_role = "code"  # docstrings write `name` for code
 
+
+def files_of(name):
+    """All files of a subpackage and whether each is a package, for its one page in `api`."""
+    path = getattr(import_module(name), "__path__", [])
+    return [(found.name, found.ispkg) for found in pkgutil.walk_packages(path, f"{name}.")]
+
+
+# One page per subpackage: one per file would be six hundred, and each page of the theme has all pages in its menu.
+autosummary_context = {
+    "files": {
+        f"diffuscope.{found.name}": files_of(f"diffuscope.{found.name}")
+        for found in pkgutil.iter_modules(diffuscope.__path__)
+        if found.name not in ("__main__", "cli")
+    }
+}
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "signature"
 autodoc_class_signature = "mixed"
@@ -50,6 +67,7 @@ sphinx_gallery_conf = {
     "matplotlib_animations": True,  # as a slider inside the page
     "show_memory": False,
     "show_signature": False,
+    "parallel": 2,  # by joblib, which scikit-learn needs anyway
     "run_stale_examples": True,  # the library may have changed though the example has not
     "abort_on_example_error": True,
 }

@@ -241,11 +241,3 @@ def test_the_page_asks_for_a_gpu_which_this_machine_may_lack(monkeypatch, capsys
         main(ON_GPU[1:])
     assert ended.value.code == 2
     assert "--device: expected cpu, as this machine has no CUDA device, got cuda" in capsys.readouterr().err
-
-
-@pytest.mark.slow  # trains and audits a network of digits
-def test_the_page_runs_as_printed_in_two_processes(tmp_path):
-    assert SHARED[:6] == ["torchrun", "--standalone", "--nproc-per-node", "2", "-m", "--"]
-    done = run(tmp_path, 2, *SHARED[7:])
-    assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "out/shared/audit.json").read_text())["verdict"]["word"]

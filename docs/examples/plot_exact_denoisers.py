@@ -46,8 +46,8 @@ for axis, sigma in zip(axes[0], sigmas, strict=True):
 
 # %%
 # The mean squared error at every noise level, on the data and on fresh points of the same distribution. No denoiser is
-# better on # the data than the data set's own. On fresh points the order turns around at low noise: what it has
-# memorized is of # no use there. The gap between the two curves is what an audit looks for in a trained network.
+# better on the data than the data set's own. On fresh points the order turns around at low noise: what it has memorized
+# is of no use there. The gap between the two curves is what an audit looks for in a trained network.
 
 fresh = torch.from_numpy(make_moons(2000, noise=0.05, random_state=1)[0])
 fresh = fresh - center

@@ -42,6 +42,8 @@ s = torch.linspace(0, 1, 50)
 aside = torch.stack([s - 1, 0.3 * torch.sin(math.pi * s)], 1)
 bent = geometric_action(Dynamics(maier_stein, 0.5), well, saddle, initial=aside)
 straight = geometric_action(Dynamics(maier_stein, 0.5), well, saddle)
+assert abs(float(straight.extrapolated) - 0.5) < 1e-4  # along the axis the drift is a gradient, over a barrier of 1/4
+assert abs(float(bent.extrapolated) - 0.340) < 1e-3
 
 figure, axis = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
 grid = torch.cartesian_prod(torch.linspace(-1.2, 0.2, 18), torch.linspace(-0.2, 0.5, 9)).double()

@@ -1,6 +1,5 @@
 """The pages on other libraries' loops run as printed, and the network that they train gains by the jump."""
 
-import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -26,31 +25,6 @@ KINDS = [
 
 def blocks(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
-
-
-def test_the_page_on_the_first_steps_runs_from_training_to_samples(tmp_path, monkeypatch):
-    """With two steps of training in place of 1200."""
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    with torch.random.fork_rng():
-        for block in blocks("teleport.md"):
-            shortened = block.replace("steps = 1200", "steps = 2").replace(
-                "samples=64, levels=12", "samples=4, levels=4"
-            )
-            exec(compile(shortened, "docs/teleport.md", "exec"), names)
-    assert names["samples"].shape == (16, 8, 8, 1)
-    assert len(names["start"].sigmas) == len(names["sigmas"]) - names["start"].steps_saved
-
-
-@pytest.mark.skipif(importlib.util.find_spec("azula") is None, reason="no azula")
-def test_the_blocks_on_other_libraries_of_the_page_on_samplers_run():
-    page = blocks("samplers.md")
-    names: dict[str, Any] = {}
-    with torch.random.fork_rng():
-        for block in [page[0], *page[2:]]:  # the second calibrates
-            exec(compile(block, "docs/samplers.md", "exec"), names)
-    assert len(names["scheduler"].timesteps) == 8
-    assert torch.isfinite(names["x"]).all()
 
 
 @pytest.fixture(scope="module")

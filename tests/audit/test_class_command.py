@@ -2,14 +2,12 @@
 
 import json
 import re
-import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from audit_subjects import asked
-from diffuscope.cli import main
 from test_cli import refused, run
 
 PAGE = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
@@ -32,17 +30,6 @@ def folder(tmp_path, monkeypatch):
 
 def stored(folder):
     return json.loads((folder / "out" / "audit.json").read_text())
-
-
-@pytest.mark.slow  # three whole audits; below is one of a few questions
-def test_the_page_runs_from_zero_to_report(folder, capsys):
-    tmp_path, name = folder
-    ((_, command), (_, printed)) = [block for block in BLOCKS if block[0] != "python"]
-    main(shlex.split(command.replace("my_classes:model", name))[1:])
-    assert printed.strip() in capsys.readouterr().out
-    found = json.loads((tmp_path / "out" / "classes" / "audit.json").read_text())
-    assert found["verdict"]["word"] == "copies"
-    assert (tmp_path / "out" / "classes" / "class-2" / "report.html").is_file()
 
 
 def test_the_class_that_copies_fails_the_command_and_the_others_do_not(folder, capsys):

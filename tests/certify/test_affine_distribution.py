@@ -7,6 +7,7 @@ from diffuscope.certify import Target, affine_map, sampler_target, unequal_gauss
 from diffuscope.certify.affine import marginal
 from diffuscope.certify.asked import NotChosenError
 from diffuscope.certify.chosen_noise import ChosenNoise, no_noise
+from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Gaussian
 from diffuscope.samplers import DDPM
 from diffuscope.schedules import VE, VP
@@ -79,6 +80,16 @@ def test_the_same_draw_used_twice_has_four_times_the_variance_of_one():
     found = affine_map(Target("twice", run, 1, True, 0), problem.denoiser(VE()), problem.times(VE(), 1))
     _, covariance = found.moments(torch.zeros(2).double(), torch.zeros(2, 2).double())
     assert torch.allclose(covariance, 4 * torch.eye(2).double(), atol=1e-14)
+
+
+@pytest.mark.parametrize("d", [2, 5, 7, 11])
+def test_the_map_is_read_off_in_any_dimension(d: int):
+    """One step of DDPM on N(0, I) in VE: D = x/(1 + sigma^2), and the posterior variance of a single data point."""
+    denoiser = ExactDenoiser(Gaussian.isotropic(torch.zeros(d, dtype=torch.float64), 1.0), VE())
+    found = affine_map(sampler_target(DDPM()), denoiser, torch.tensor([2.0, 1.0], dtype=torch.float64))
+    identity = torch.eye(d, dtype=torch.float64)
+    assert torch.allclose(found.A, ((1 / 4) + (1 - 1 / 4) / (1 + 2.0**2)) * identity, atol=1e-14)
+    assert torch.allclose(found.C @ found.C.T, (1 - 1 / 4) * identity, atol=1e-14)
 
 
 def test_a_map_that_is_not_affine_is_found_out():

@@ -1,9 +1,7 @@
 """The tracked denoiser: its bound holds in every case, is small, and costs less than a product."""
 
 import math
-import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +11,6 @@ from torch import Tensor
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import (
-    Denoised,
     Distribution,
     Empirical,
     TrackedEmpirical,
@@ -315,18 +312,6 @@ def test_the_exponential_is_as_exact_as_the_bound_assumes():
     x = torch.linspace(-80, 22, 1_000_003)
     exact = x.double().exp()
     assert float(((x.exp().double() - exact) / exact).abs().max()) < 4 * 2.0**-24
-
-
-def test_the_block_of_the_page_runs(capsys: pytest.CaptureFixture[str]):
-    page = Path(__file__).parents[2].joinpath("docs", "large.md").read_text()
-    section = page.split("## Faster trajectories with a certificate")[1].split("\n## ")[0]
-    (block,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    names: dict[str, object] = {}
-    exec(compile(block, "docs/large.md", "exec"), names)
-    result = names["result"]
-    assert isinstance(result, Denoised)
-    assert float(result.relative_error.max()) <= 1e-3
-    assert "Work(evaluated=" in capsys.readouterr().out
 
 
 def test_another_tolerance_shares_the_points_and_not_the_past():

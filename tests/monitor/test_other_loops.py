@@ -1,7 +1,6 @@
 """The page runs as printed; adapters of other libraries stop their loops where the monitor says so, and log."""
 
 import importlib
-import re
 import sys
 import warnings
 from pathlib import Path
@@ -30,40 +29,11 @@ LOOK = Look(step=20, look=2, word="copies", sentence="", stop=True, copied=0.25,
             detectable={"exact": 0.04}, gap=0.1)  # fmt: skip
 
 
-def block(title: str) -> str:
-    (code,) = re.findall(
-        r"```python\n(.*?)```", PAGE.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0], re.DOTALL
-    )
-    return code
-
-
 def peer(name: str) -> Any:
     """The library, whose own warnings are its own; the test is skipped without it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pytest.importorskip(name)
-
-
-def test_the_plain_loop_of_the_page_runs_as_printed(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    exec(compile(block("In your own loop"), str(PAGE), "exec"), {})
-    assert re.findall(r"^step (\d+): ", capsys.readouterr().out, re.MULTILINE) == ["50", "100"]
-    assert Path("out/mine/monitor.html").exists()
-
-
-@pytest.mark.parametrize("title", LIBRARIES)
-def test_the_loop_of_a_library_runs_as_printed(title, tmp_path, monkeypatch, capsys):
-    """Without the library the block is compiled."""
-    code = compile(block(title), str(PAGE), "exec")
-    peer(LIBRARIES[title])
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    exec(compile(block("In your own loop").split("monitor = Monitor")[0], str(PAGE), "exec"), names)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        exec(code, names)
-    assert [look.step for look in names["monitor"].looks] == [10, 20]
-    assert capsys.readouterr().out.count("step 10: ") == 1
 
 
 class StopsAt:

@@ -8,8 +8,6 @@ its draws are compared with exact moments.
 
 import functools
 import math
-import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -135,17 +133,3 @@ def test_the_sensors_sharpen_what_the_equation_leaves_open() -> None:
     hard = LinearObservation(SENSORS.matrix, (2, NODES))
     exact = posterior(BOUND, hard, hard(BOUND.mean[None])[0])
     assert (len(PRIOR.eigenvalues), len(BOUND.eigenvalues), len(exact.eigenvalues)) == (10, 8, 5)
-
-
-def test_the_code_on_the_page_runs_and_prints_what_it_says() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "physics.md").read_text(encoding="utf-8")
-    part = page.split("## Observations")[1].split("### Nonlinear constraints")[0]
-    names: dict[str, object] = {}
-    for example in re.findall(r"```python\n(.*?)```", part, re.DOTALL):
-        exec(compile(example, "docs/physics.md", "exec"), names)
-    assert float(names["miss"]) < 1e-10  # pyright: ignore
-    drawn, exact = names["fields"], names["exact"]
-    assert isinstance(drawn, Tensor)
-    assert isinstance(exact, Gaussian)
-    standard_errors = (exact.trace / len(drawn)) ** 0.5
-    assert float((drawn.mean(0) - exact.mean).norm()) < 3 * standard_errors

@@ -1,8 +1,6 @@
 """Geometry of generation: closed forms against the flow, finite differences, and what is known by symmetry."""
 
 import math
-import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -425,15 +423,3 @@ def test_a_variation_of_size_zero_is_the_sample_itself():
     same = variations(denoiser, DDIM(), run, torch.eye(6, dtype=torch.float64), size=0, step=3, which=2)
     assert torch.equal(same, run.samples[2].expand(6, 6))
     assert torch.equal(finish(denoiser, DDIM(), run.states[0], times), run.samples)
-
-
-def test_the_example_of_the_page_on_reports_runs():
-    page = (Path(__file__).parents[2] / "docs" / "reading_a_report.md").read_text(encoding="utf-8")
-    (example,) = [text for text in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "theory.geometry" in text]
-    names: dict[str, object] = {}
-    exec(compile(example, "docs/reading_a_report.md", "exec"), names)
-    run = names["run"]
-    assert isinstance(run, Trajectories)
-    assert len(run.samples) == 64
-    # the example's scale is the standard deviation of a coordinate of its data
-    assert float(names["data"].trace / 6) ** 0.5 == pytest.approx(1.14, abs=0.005)  # type: ignore[attr-defined]

@@ -129,30 +129,32 @@ def count_draws(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " 
     return noise
 
 
-ROWS, FEWER = 7, 5  # of runs that find out which axis counts the rows
+ROWS = (7, 11)  # of runs that find out which axis counts the rows: the first that is no size of the event
+FEWER = 5
 
 
 def row_draws(target: Target, denoiser: ExactDenoiser, times: Float[Tensor, " times"]) -> Sequence[RowDraw | None]:
-    """The draws of a run, found by their shapes for a batch of seven; None for a draw that all rows share.
+    """The draws of a run, found by their shapes for a batch of seven (or eleven); None for a draw that all rows share.
 
     Raises NotChosenError where a draw is of a kind that cannot be chosen, more than one axis might count the rows, or
     every row has draws of its own.
     """
-    found = count_draws(target, denoiser, times, ROWS)
+    rows = next((n for n in ROWS if n not in denoiser.distribution.event_shape), ROWS[-1])
+    found = count_draws(target, denoiser, times, rows)
     if found.others:
         raise NotChosenError("draws that cannot be chosen")
-    draws = [_row_draw(drawn) for drawn in found.drawn]
+    draws = [_row_draw(drawn, rows) for drawn in found.drawn]
     if None in draws and count_draws(target, denoiser, times, FEWER).draws != len(draws):
         raise NotChosenError("draws of single rows")
     return draws
 
 
-def _row_draw(drawn: Drawn) -> RowDraw | None:
-    axes = [axis for axis, size in enumerate(drawn.shape) if size == ROWS]
+def _row_draw(drawn: Drawn, rows: int) -> RowDraw | None:
+    axes = [axis for axis, size in enumerate(drawn.shape) if size == rows]
     if len(axes) > 1:
-        raise NotChosenError(f"a draw of shape {drawn.shape} for {ROWS} rows")
-    flat = not axes and len(drawn.shape) == 1 and drawn.shape[0] % ROWS == 0
-    width = math.prod(drawn.shape) // ROWS
+        raise NotChosenError(f"a draw of shape {drawn.shape} for {rows} rows")
+    flat = not axes and len(drawn.shape) == 1 and drawn.shape[0] % rows == 0
+    width = math.prod(drawn.shape) // rows
     return RowDraw(axes[0] if axes else None, width, drawn.dtype) if axes or flat else None
 
 
