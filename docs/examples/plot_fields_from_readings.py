@@ -35,17 +35,15 @@ assert moments is not None
 assert float(found.residual.max()) < 1e-12  # of |A| |u|, for every sample
 figure, axes = plt.subplots(1, 4, figsize=(9, 2.6), layout="constrained", sharex=True, sharey=True)
 top = float(truth[1].abs().max())
-for axis, (title, field) in zip(
-    axes,
-    {"truth": truth[1], "mean": moments.mean[1], "a sample": found.samples[0, 1], "deviation": moments.sd[1]}.items(),
-    strict=True,
-):
-    signed = title != "deviation"
+fields = {"truth": truth[1], "mean": moments.mean[1], "a sample": found.samples[0, 1]}
+fields["standard deviation"] = moments.sd[1]
+for axis, (title, field) in zip(axes, fields.items(), strict=True):
+    signed = title != "standard deviation"
     scale = {"vmin": -top, "vmax": top, "cmap": "RdBu_r"} if signed else {"vmin": 0, "cmap": "viridis"}
     shown = axis.imshow(field.T, origin="lower", extent=(0, 1, 0, 1), **scale)
     axis.plot(*(nodes / 32).T, "k.", markersize=3)
     axis.set(title=title, xticks=[], yticks=[])
-    if title in ("a sample", "deviation"):
+    if title in ("a sample", "standard deviation"):
         figure.colorbar(shown, ax=axis, shrink=0.8)
 
 # %%

@@ -46,7 +46,7 @@ _ = axis.legend(frameon=False)
 
 # %%
 # Three classes in the plane, one of them asked for. The larger the scale, the farther its samples lean away from the
-# other classes, beyond the class itself (the circles are two deviations), and the closer they lie together.
+# other classes, beyond the class itself (the circles are two standard deviations), and the closer they lie together.
 
 angles = torch.arange(3, dtype=torch.float64) * (2 * math.pi / 3) + math.pi / 2
 means = torch.stack([angles.cos(), angles.sin()], 1)
