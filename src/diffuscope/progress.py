@@ -47,7 +47,7 @@ def progress_bar(
     initial: int = 0,
     leave: bool = True,
     disable: bool = False,
-) -> "tqdm[Any]":
+) -> tqdm:
     """A bar over `iterable`, or over `total` calls of `update`, on stderr."""
     unseen = sys.stderr is None  # closed by the caller
     plain = unseen or not sys.stderr.isatty() or bool(os.environ.get("NO_COLOR"))

@@ -47,7 +47,7 @@ class Session:
         store: Store | None = None,
         given: Tensor | None = None,
         second: SecondModel | None = None,
-        progress: "tqdm[Any] | None" = None,
+        progress: tqdm | None = None,
     ) -> None:
         self.subject, self.settings, self.given, self.second = subject, settings, given, second
         self.store = store or Store(None, {})
