@@ -264,7 +264,7 @@ def guidance(distribution: GaussianMixture) -> None:
 class Damped(ExactDenoiser):
     """An exact denoiser whose answer is 10 % too small between two noise-to-signal ratios."""
 
-    def __init__(self, distribution: GaussianMixture, schedule: Schedule, low: float, high: float) -> None:
+    def __init__(self, distribution: Gaussian, schedule: Schedule, low: float, high: float) -> None:
         super().__init__(distribution, schedule)
         self.low, self.high = low, high
 

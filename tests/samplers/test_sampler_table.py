@@ -127,7 +127,7 @@ def rows(text: str) -> dict[str, list[list[str]]]:
     """The lines of all tables by their first cell."""
     found: dict[str, list[list[str]]] = {}
     for line in text.splitlines():
-        if line.startswith("| "):
+        if re.match(r"\| [^-]", line):
             name, *cells = (cell.strip() for cell in line.strip().strip("|").split("|"))
             found.setdefault(name, []).append(cells)
     return found

@@ -10,7 +10,7 @@ from .as_shipped import Errors, Shipped, shipped_gaussian
 from .as_shipped_questions import FEW, STEPS, Trial, findings, tried
 from .certified import Certified, headline, requirements, verdict_card, verdict_json, versions
 
-COLUMNS = ["steps", "error", "DDIM's error", "DDIM's, told its timesteps", "mean bias of the start", "variance bias"]
+COLUMNS = ["steps", "error", "DDIM's error", "DDIM's, at its timesteps", "mean bias of the start", "variance bias"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class AsShippedCertificate(Certified):
     def page(self) -> Page:
         """The verdict, every question, the errors by number of steps, and the method."""
         power = (
-            "Levels that are told wrong by more than a training step, a start of the wrong size, noise left at the end "
+            "Levels that are wrong by more than a training step, a start of the wrong size, noise left at the end "
             "against its own last level, and errors that do not fall with DDIM's fail."
         )
         verdict = verdict_card(self.name, "Is the sampler right as shipped?", self, power)

@@ -96,7 +96,7 @@ def runs(trials: Sequence[Trial]) -> Finding:
 
 def levels(trials: Sequence[Trial]) -> Finding:
     """The level of the state against that which the timestep tells the network, in steps of the training table."""
-    question = partial(measured, name="shipped.levels", title="Noise level told to the network", unit="training steps")
+    question = partial(measured, name="shipped.levels", title="Noise level given to the network", unit="training steps")
     plans = [(trial.steps, trial.plan) for trial in trials if trial.plan and trial.steps > max(FEW)]
     if not plans:
         return question(value=math.nan, verdict="No plan to compare.", tone="unknown")
@@ -106,10 +106,10 @@ def levels(trials: Sequence[Trial]) -> Finding:
     call = int(plan.off.abs().nan_to_num(nan=math.inf).argmax())
     state, told = float(plan.attributed[call]), float(plan.told[call])
     where = f"call {call + 1} of {len(plan.told)} at {steps} steps (timestep {float(plan.timesteps[call]):.4g})"
-    where += f": state at {state:.4g}, network told {told:.4g}"
+    where += f": state at {state:.4g}, its timestep at {told:.4g}"
     repeats = {n: _repeats(plan) for n, plan in plans if _repeats(plan)}
     value, tone = off[worst], "good"
-    verdict = f"The timesteps tell the state's level to {value:.2g} training steps."
+    verdict = f"The timesteps agree with the state's level to {value:.2g} training steps."
     if not value <= 1 + TOLERANCE:
         tone, verdict = "alarm", f"Off by {value:.3g} training steps in sigma/alpha at {where}."
     elif value > ROUNDING:
