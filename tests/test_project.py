@@ -59,6 +59,26 @@ def test_every_requirement_has_a_tested_version():
     assert {re.match(r"[\w-]+", name)[0].lower() for name in wanted} <= pinned  # type: ignore[index]
 
 
+def test_every_requirement_of_a_user_has_a_floor_below_the_tested_version():
+    """Of the core and of every extra but those for development; `tools/versions.py oldest` installs the floors."""
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    extras = {name: wanted for name, wanted in project["optional-dependencies"].items() if name not in ("dev", "docs")}
+    wanted = project["dependencies"] + [each for extra in extras.values() for each in extra]
+    pins = dict(re.findall(r"^([\w.-]+)==([\d.]+)", read("constraints.txt"), re.MULTILINE))
+    newest = {name.lower().replace("_", "-"): version for name, version in pins.items()}
+    for requirement in wanted:
+        name, found, floor = requirement.partition(">=")
+        assert found, requirement
+        assert [*map(int, floor.split("."))] <= [*map(int, newest[name].split("."))]
+
+
+def test_the_table_of_extras_has_them_all():
+    extras = tomllib.loads(read("pyproject.toml"))["project"]["optional-dependencies"]
+    table = read("docs/getting_started.md").partition("\n## Optional parts\n")[2]
+    rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    assert sorted(re.findall("`(.+?)`", " ".join(rows))) == sorted(extras)
+
+
 def test_every_layer_of_the_import_contract_is_a_subpackage_of_the_design():
     (contract,) = tomllib.loads(read("pyproject.toml"))["tool"]["importlinter"]["contracts"]
     present = [layer for layer in contract["layers"] if not layer.startswith("(")]
