@@ -94,7 +94,7 @@ class NonlinearObservation:
 
 
 def at_nodes(nodes: Int[Tensor, " m"], event_shape: tuple[int, ...], noise: float | int = 0.0) -> LinearObservation:
-    """The values at some entries of the flattened field.
+    """The values at some entries of the flattened field. Raises InputError for indices that it does not have.
 
     >>> import torch
     >>> from diffuscope.physics import at_nodes

@@ -70,6 +70,8 @@ def generated_fields(
 ) -> Float[Tensor, "n channels *grid"]:
     """`n` random fields of the problem, float64; the first ones of a larger number.
 
+    Raises InputError for n < 1, more than fit into memory, and fields that are not finite.
+
     >>> from diffuscope.physics import PROBLEMS, generated_fields
     >>> problem = PROBLEMS["poisson-1d"](nodes=9)
     >>> fields = generated_fields(problem, 3, seed=0)
@@ -78,6 +80,8 @@ def generated_fields(
     >>> bool((fields == generated_fields(problem, 7, seed=0)[:3]).all())
     True
     """
+    if n < 1:
+        raise InputError(f"fields: expected at least 1, got {n}")
     require_memory(24.0 * n * math.prod(problem.event_shape), "fields", f"{n:,} fields of {problem.event_shape}")
     blocks = []
     with progress_bar(desc=f"generating {stream}", unit="field", total=n, disable=not progress) as bar:
