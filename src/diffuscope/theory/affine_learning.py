@@ -131,9 +131,8 @@ class AffineLearning:
     def _with_factors(self, start: AffineMap, factors: Tensor) -> AffineMap:
         """V* + (V_0 - V*) U diag(factors) U^T; InputError for a start of another dimension."""
         d = self.distribution.dimension
-        if tuple(start.weight.shape) != (d, d) or tuple(start.bias.shape) != (d,):
-            given = f"{tuple(start.weight.shape)} and {tuple(start.bias.shape)}"
-            raise InputError(f"start: expected a map in dimension {d}, got {given}")
+        if tuple(start.weight.shape) != (d, d):
+            raise InputError(f"start: expected a map in dimension {d}, got {tuple(start.weight.shape)}")
         best, modes = self.optimum, self._modes[1]
         final = torch.cat([best.weight, best.bias[:, None]], 1)
         difference = torch.cat([start.weight.double(), start.bias.double()[:, None]], 1) - final
