@@ -77,6 +77,13 @@ def affine(observation: Observation) -> tuple[LinearObservation, Float[Tensor, "
     """(H, -h(0)) of an affine h: observing y of h is observing y - h(0) of H. InputError where h is not affine.
 
     Costs h of one field per coordinate, and the matrix.
+
+    >>> import torch
+    >>> from diffuscope.physics import NonlinearObservation
+    >>> from diffuscope.physics.conditioning import affine
+    >>> H, offset = affine(NonlinearObservation(lambda x: 2 * x[:, :1] - 3 * x[:, 1:] + 5, (2,), noise=0.1))
+    >>> H.matrix.tolist(), offset.tolist(), H.noise
+    ([[2.0, -3.0]], [-5.0], 0.1)
     """
     shape = tuple(observation.event_shape)
     D = math.prod(shape)
