@@ -2,10 +2,10 @@ r"""Random coefficients: a Gaussian field in the cosines of the box, thresholded
 
 .. math::  g \sim N\bigl(0, \, (-\Delta + \tau^2)^{-\alpha}\bigr) \quad \text{with} \quad \partial g / \partial n = 0 ,
 
-without its constant mode, so that g has mean zero in every field, and scaled to a variance of one, averaged over the nodes. Two-phase
-media are g >= 0 and g < 0, log-normal ones exp(s g). The law is that of Li et al. (Fourier neural operator, arXiv
-2010.08895: alpha = 2, tau = 3); alpha = 3, tau = 10 and a contrast of 18 are those of the public 16 x 16 Darcy fields,
-by fit.
+without its constant mode, so that g has mean zero in every field, and scaled to a variance of one, averaged over the
+nodes. Two-phase media are g >= 0 and g < 0, log-normal ones exp(s g). The distribution is that of Li et al. (Fourier
+neural operator, arXiv 2010.08895: alpha = 2, tau = 3); alpha = 3, tau = 10 and a contrast of 18 are those of the public
+16 x 16 Darcy fields, by fit.
 """
 
 import math
