@@ -182,7 +182,9 @@ def grade(
     describe: Callable[[Exception], str] = lambda error: f"{type(error).__name__}: {error}",
     advance: Callable[[str], None] = lambda _: None,
 ) -> list[Row]:
-    """One row per method and family, methods in the order given. Raises InputError for families that there are not.
+    """One row per method and family, methods in the order given.
+
+    Raises InputError for families that there are not, and without methods.
 
     `describe` puts a method's own error in one line; `advance` is called with what was done, once per method and family
     and once per family for its planted faults.
@@ -194,6 +196,8 @@ def grade(
     >>> row.verdict, row.reason
     ('wrong', 'diverges: its draws are not finite')
     """
+    if not entries:
+        raise InputError("entries: expected at least one method, got none")
     rows = []
     for name in families:
         family: Family | None = None
