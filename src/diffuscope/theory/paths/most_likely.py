@@ -72,7 +72,7 @@ class MostLikelyPath:
 
     dynamics: Dynamics
     functional: Functional
-    duration: float | None
+    duration: float | int | None
     path: LeastAction
     starts: int
     ended: int
