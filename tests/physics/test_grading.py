@@ -276,6 +276,8 @@ def test_cases_and_draws_that_do_not_fit_are_refused():
         Grader(case).values(torch.full((5, 1), torch.nan))
     with pytest.raises(InputError, match="cases"):
         grade([METHODS["exact"]], ["nothing"], Settings())
+    with pytest.raises(InputError, match="entries: expected at least one method, got none"):
+        grade([], ["gaussian"], Settings())
 
 
 def test_the_schedule_and_weights_of_a_case_are_those_given():

@@ -8,7 +8,7 @@ import torch
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Gaussian, GaussianMixture
-from diffuscope.physics import LinearObservation, at_nodes, posterior
+from diffuscope.physics import LinearObservation, at_nodes, log_evidence, posterior
 from diffuscope.physics.kernel_prior import KernelPrior
 from diffuscope.schedules import VE
 
@@ -91,6 +91,14 @@ def test_it_is_known_to_posterior_and_conditioned_on_one_observation_after_anoth
         posterior(once, LinearObservation(second[None], (D,)), y[1:])
     with pytest.raises(InputError, match=r"y: expected shape"):
         once.given(observation, y[:1])
+
+
+def test_the_evidence_of_one_observation_after_another_is_that_of_the_mixture(fields, observed):
+    more, z = at_nodes(torch.tensor([1, 3]), (D,), noise=0.7), torch.tensor([0.4, 1.2])
+    prior, mixture = KernelPrior(fields, A), dense(fields)
+    assert log_evidence(prior, *observed) == pytest.approx(log_evidence(mixture, *observed), abs=1e-9)
+    expected = log_evidence(posterior(mixture, *observed), more, z)  # in units of its own noise, 0.7, not of the first
+    assert log_evidence(posterior(prior, *observed), more, z) == pytest.approx(expected, abs=1e-9)
 
 
 def test_levels_of_their_own_give_what_one_level_gives(fields, observed, generator):

@@ -25,9 +25,9 @@ from diffuscope.physics import (
 from diffuscope.physics.finite_prior import FiniteTwist, PointSet
 from diffuscope.physics.grading.case import Case
 from diffuscope.physics.grading.finite_set import darcy_cases
-from diffuscope.physics.particles import systematic
 from diffuscope.physics.prior_chains import DDPMChain, ExactChain, guidance, moved_by, propose
 from diffuscope.physics.twisting import PilotTwist
+from diffuscope.physics.weighted_draws import systematic
 from diffuscope.samplers import model_times
 from diffuscope.samplers.noise import Noise
 from diffuscope.samplers.schedule_values import instants

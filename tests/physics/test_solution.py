@@ -320,6 +320,11 @@ def test_priors_of_other_shapes_and_kinds_are_refused():
         solve_inverse(LINE, readings([0.5], [0.1], [0.0]), fields)
 
 
+def test_no_generated_fields_are_a_mistake():
+    with pytest.raises(InputError, match="fields: expected at least 1, got 0"):
+        generated_fields(LINE, 0, seed=0)
+
+
 def test_more_fields_begin_with_the_same_ones():
     few, more = (generated_fields(LINE, n, seed=3) for n in (120, 250))
     assert torch.equal(few, more[:120])

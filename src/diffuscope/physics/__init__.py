@@ -37,7 +37,7 @@ from .operators import (
     ReactionDiffusion,
     inverse,
 )
-from .particles import Particles, sequential_monte_carlo
+from .particles import sequential_monte_carlo
 from .prior_fields import Prior, generated_fields
 from .prior_names import named_prior, own_prior
 from .priors import gaussian_prior, joint_prior, joint_sine_prior, process_prior, sine_forcing, sine_prior
@@ -47,6 +47,7 @@ from .random_fields import Matern, SquaredExponential, covariance_matrix, random
 from .sensors import Sensors
 from .solution import Solution, solve_inverse
 from .solution_report import SolutionReport
+from .weighted_draws import Particles
 
 __all__ = [
     "DPS",

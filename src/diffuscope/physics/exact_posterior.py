@@ -38,10 +38,12 @@ def posterior(distribution: Prior, observation: Observation, y: Values) -> Prior
     observations in turn. Raises InputError for other distributions, an observation of other fields, a y of another
     size or with NaN, and a hard constraint that the prior contradicts.
 
-    >>> from diffuscope.physics import at_nodes
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.physics import at_nodes, posterior
     >>> prior = Gaussian.isotropic(torch.zeros(1), 1.0)
     >>> exact = posterior(prior, at_nodes(torch.tensor([0]), (1,), noise=0.3), torch.tensor([1.0]))
-    >>> round(float(exact.mean), 3), round(exact.trace, 4)
+    >>> round(float(exact.mean), 3), round(exact.trace, 4)  # 1 / 1.09, 0.09 / 1.09
     (0.917, 0.0826)
     """
     return cast(Prior, _posterior(distribution, observation, y))
@@ -70,6 +72,14 @@ def posterior_means(distribution: Gaussian, observation: LinearObservation, y: V
     """The means of the posteriors of a Gaussian given each y of a batch, whose covariance is one: that of `posterior`.
 
     Raises InputError as `posterior`.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.physics import at_nodes, posterior_means
+    >>> prior, seen = Gaussian.isotropic(torch.tensor([2.0]), 3.0), at_nodes(torch.tensor([0]), (1,), noise=1.0)
+    >>> means = posterior_means(prior, seen, torch.tensor([[6.0], [10.0]]))
+    >>> [round(mean, 6) for mean in means.flatten().tolist()]  # 2 + 3 (y - 2) / (3 + 1)
+    [5.0, 8.0]
     """
     rows = _require_y(observation, y, distribution)
     seen = Observed(distribution, _linear(distribution, observation))
@@ -82,12 +92,21 @@ def log_evidence(distribution: Distribution, observation: Observation, y: Values
 
     Of a finite set and r = 0 it is the log of the weight of the points that meet the constraint. Raises InputError as
     `posterior`.
+
+    >>> import math, torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.physics import at_nodes, log_evidence
+    >>> prior, seen = Gaussian.isotropic(torch.zeros(1), 3.0), at_nodes(torch.tensor([0]), (1,), noise=1.0)
+    >>> round(log_evidence(prior, seen, torch.tensor([2.0])) + math.log(8 * math.pi) / 2, 6)  # log N(2; 0, 3 + 1)
+    -0.5
     """
     y = _one(_require_y(observation, y, distribution))
     if isinstance(distribution, Empirical):
         joint = _log_joint(distribution, observation, y[None])[0]
         return float(joint.logsumexp(0))
     H = _linear(distribution, observation)
+    if isinstance(distribution, KernelPrior):
+        return _kernel_evidence(distribution, H, y)
     if isinstance(distribution, Gaussian):
         seen = Observed(distribution, H)
         require_consistent(seen.contradiction(y[None]), "the prior")
@@ -102,11 +121,28 @@ def posterior_weights(distribution: Empirical, observation: Observation, y: Valu
 
     The observation is called once per point, in chunks. Raises InputError where h of a point is not finite and where
     a hard constraint is met by no point.
+
+    >>> import torch
+    >>> from diffuscope.exact import Empirical
+    >>> from diffuscope.physics import at_nodes, posterior_weights
+    >>> prior = Empirical(torch.tensor([[0.0], [1.0]]), torch.tensor([0.75, 0.25]))
+    >>> first, second = posterior_weights(prior, at_nodes(torch.tensor([0]), (1,), noise=1.0), torch.tensor([2.0]))
+    >>> round(float(second / first), 6), round(float(first + second), 6)  # 0.25 exp(-1/2) / (0.75 exp(-2))
+    (1.493896, 1.0)
     """
     rows = _require_y(observation, y, distribution)
     weights = torch.zeros(len(rows), len(distribution), dtype=torch.float64, device=rows.device)
     weights[:, distribution.weights > 0] = _log_joint(distribution, observation, rows).softmax(1)
     return weights if y.ndim > 1 else weights[0]
+
+
+def _kernel_evidence(prior: KernelPrior, H: LinearObservation, y: Tensor) -> float:
+    """log p(y), given what the prior has been given already, whose joint density is in units of the first noise."""
+    joint = prior.given(H, y).log_evidence
+    if prior.observation is None:
+        return joint
+    units = math.log(prior.observation.noise / H.noise) if H.noise > 0 else 0.0
+    return joint + len(y) * units - prior.log_evidence
 
 
 def _components(mixture: GaussianMixture, H: LinearObservation, y: Tensor) -> tuple[list[Observed], Tensor]:

@@ -32,6 +32,15 @@ def read_sensors(path: str | Path, problem: Problem, noise: float | int | None =
 
     Raises InputError, with the row, for columns of other names, cells that are no numbers, and whatever
     `require_readings` refuses; and for noise that is neither in the file nor given, or both.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from diffuscope.physics import PROBLEMS, read_sensors
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = (path := Path(folder, "rod.csv")).write_text("x,solution,forcing\\n0.25,3,\\n0.5,,16\\n")
+    ...     sensors = read_sensors(path, PROBLEMS["poisson-1d"](), noise=0.1)
+    >>> sensors.points[:, 0].tolist(), sensors.channels.tolist(), sensors.values.tolist()
+    ([0.25, 0.5], [1, 0], [3.0, 16.0])
     """
     path = Path(path)
     columns, rows, units = _read(path)

@@ -32,6 +32,12 @@ class Prior:
     """What is believed of the fields before the readings: a finite set `fields`, a distribution, or a denoiser.
 
     `words` say what it is. `truths` are fields to measure calibration with: of the generator, or of the public data.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.physics import Prior
+    >>> Prior(name="mine", words="white noise", distribution=Gaussian.isotropic(torch.zeros(2, 5), 0.1)).event_shape
+    (2, 5)
     """
 
     name: str
@@ -62,7 +68,20 @@ def forget(name: str, compute: Callable[[], dict[str, np.ndarray]]) -> Arrays:
 def generated_fields(
     problem: Problem, n: int, *, seed: int, stream: str = "fields", remember: Remember = forget, progress: bool = False
 ) -> Float[Tensor, "n channels *grid"]:
-    """`n` random fields of the problem, float64; the first ones of a larger number."""
+    """`n` random fields of the problem, float64; the first ones of a larger number.
+
+    Raises InputError for n < 1, more than fit into memory, and fields that are not finite.
+
+    >>> from diffuscope.physics import PROBLEMS, generated_fields
+    >>> problem = PROBLEMS["poisson-1d"](nodes=9)
+    >>> fields = generated_fields(problem, 3, seed=0)
+    >>> bool((problem.residual(fields).abs() < 1e-10).all())  # every field solves the equation
+    True
+    >>> bool((fields == generated_fields(problem, 7, seed=0)[:3]).all())
+    True
+    """
+    if n < 1:
+        raise InputError(f"fields: expected at least 1, got {n}")
     require_memory(24.0 * n * math.prod(problem.event_shape), "fields", f"{n:,} fields of {problem.event_shape}")
     blocks = []
     with progress_bar(desc=f"generating {stream}", unit="field", total=n, disable=not progress) as bar:

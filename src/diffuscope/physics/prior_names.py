@@ -37,6 +37,15 @@ def named_prior(
     values of standard deviation 1, for Poisson's equation. `module:object`: a Distribution whose posterior is known
     (Gaussian, GaussianMixture, KernelPrior, Empirical) or a Denoiser, whose `weights` may be in a file of their own,
     also as `module:object?weights=FILE&prefix=P`. Raises InputError for others.
+
+    >>> import math
+    >>> from diffuscope.physics import PROBLEMS, named_prior
+    >>> prior = named_prior("gaussian", PROBLEMS["poisson-1d"](nodes=17))
+    >>> prior.words
+    'the exact Gaussian of solutions under random forcing, zero on the boundary'
+    >>> expected = 8 * (1 + (32 * math.sin(math.pi / 32)) ** -4)  # the first mode of f, and of u = f / lambda_1
+    >>> round(float(prior.distribution.eigenvalues[0]) / expected, 6)
+    1.0
     """
     if name == "generated":
         drawn = generated_fields(problem, fields, seed=seed, remember=remember, progress=progress)
@@ -62,7 +71,14 @@ def named_prior(
 
 
 def own_prior(found: object, name: str) -> Prior:
-    """A distribution or a denoiser of the user's."""
+    """A distribution or a denoiser of the user's.
+
+    >>> import torch
+    >>> from diffuscope.exact import Empirical
+    >>> from diffuscope.physics import own_prior
+    >>> own_prior(Empirical(torch.tensor([[1.0, 2.0], [3.0, 5.0], [8.0, 13.0]])), "mine:fields").words
+    'mine:fields, your own: a finite set of 3 fields'
+    """
     words = f"{name}, your own"
     if isinstance(found, Empirical):
         return Prior(name=name, words=f"{words}: a finite set of {len(found):,} fields", fields=found.points.double())

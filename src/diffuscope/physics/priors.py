@@ -49,9 +49,12 @@ def process_prior(
     Dense: D x D numbers and O(D^3) for D nodes (4,096 at most); `rank` keeps the largest eigenpairs only. Raises
     InputError for more nodes.
 
-    >>> from diffuscope.physics.random_fields import Matern
-    >>> process_prior(Grid((5,)), Matern(0.5)).event_shape
-    (5,)
+    >>> import torch
+    >>> from diffuscope.physics import Grid, Matern, at_nodes, posterior, process_prior
+    >>> prior = process_prior(Grid((3,)), Matern(0.5, smoothness=0.5, variance=4.0))
+    >>> left = posterior(prior, at_nodes(torch.tensor([0]), (3,)), torch.tensor([5.0]))
+    >>> [round(value, 6) for value in left.mean.tolist()]  # 5 exp(-x / 0.5)
+    [5.0, 1.839397, 0.676676]
     """
     if grid.size > 4096:
         raise InputError(f"grid: expected at most 4096 nodes for a dense covariance, got {grid.size}")
@@ -63,6 +66,14 @@ def gaussian_prior(equation: Equation, forcing: Gaussian) -> Gaussian:
     """The distribution of the solution of a linear equation, of event shape grid.shape; `forcing` is of what is given.
 
     Raises InputError for an equation that is not linear, and for a forcing of another shape than what it is given.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.physics import Grid, Poisson, gaussian_prior
+    >>> forcing = Gaussian.isotropic(torch.tensor([1.0, 16.0, 3.0]), 64.0)
+    >>> prior = gaussian_prior(Poisson(Grid((3,))), forcing)  # u_0 = f_0, u_1 = f_1 / 8 + (f_0 + f_2) / 2, u_2 = f_2
+    >>> [round(u, 6) for u in prior.mean.tolist()], round(prior.trace, 6)  # variances 64, 1 + 32, 64
+    ([1.0, 4.0, 3.0], 161.0)
     """
     mean, solutions, _ = _solved(equation, forcing)
     return _of_columns(mean, solutions.flatten(1).T)
@@ -72,6 +83,14 @@ def joint_prior(equation: Equation, forcing: Gaussian) -> Gaussian:
     """The distribution of (given, solution) as two channels, of event shape (2, *grid.shape); else `gaussian_prior`.
 
     Raises InputError also for what is given in another shape than the solution.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.physics import Grid, Poisson, joint_prior
+    >>> forcing = Gaussian.isotropic(torch.tensor([1.0, 16.0, 3.0]), 64.0)
+    >>> prior = joint_prior(Poisson(Grid((3,))), forcing)  # u_0 = f_0, u_1 = f_1 / 8 + (f_0 + f_2) / 2, u_2 = f_2
+    >>> prior.mean[0].tolist(), [round(u, 6) for u in prior.mean[1].tolist()], round(prior.trace, 6)  # 3 x 64 + 161
+    ([1.0, 16.0, 3.0], [1.0, 4.0, 3.0], 353.0)
     """
     if tuple(equation.given_shape) != equation.grid.shape:
         raise InputError(
@@ -92,8 +111,12 @@ def sine_prior(
     default, so that any boundary values can be conditioned on) follow its corners. Raises InputError for periodic
     axes, more than two axes, and more modes than inner nodes.
 
-    >>> sine_prior(Grid((65,))).eigenvalues.shape  # 8 modes and two ends
-    torch.Size([10])
+    >>> from diffuscope.physics import Grid, sine_prior
+    >>> prior = sine_prior(Grid((5,)), modes=2, boundary_variance=0)  # |s_k|^2 = 2, lambda_k = 64 sin^2(k pi / 8)
+    >>> [round(value, 6) for value in prior.eigenvalues.tolist()]  # 2 / lambda_1^2 and 2 / (2 lambda_2)^2
+    [0.022767, 0.000488]
+    >>> round(sine_prior(Grid((5,)), 2, boundary_variance=4).trace - prior.trace, 6)  # 4 sum of (1 - x)^2 + x^2
+    15.0
     """
     _, solutions = _sine_columns(grid, modes, boundary_variance, boundary_modes)
     return _centered(solutions, orthogonal=boundary_variance == 0)
@@ -102,7 +125,13 @@ def sine_prior(
 def joint_sine_prior(
     grid: Grid, modes: int = 8, *, boundary_variance: float | int = 1.0, boundary_modes: int | None = None
 ) -> Gaussian:
-    """(given, solution) of `sine_prior` as two channels: given is f at inner nodes and u at boundary nodes."""
+    """(given, solution) of `sine_prior` as two channels: given is f at inner nodes and u at boundary nodes.
+
+    >>> from diffuscope.physics import Grid, joint_sine_prior
+    >>> prior = joint_sine_prior(Grid((5,)), modes=2, boundary_variance=0)  # |s_k|^2 = 2, lambda_k = 64 sin^2(k pi / 8)
+    >>> [round(value, 6) for value in prior.eigenvalues.tolist()]  # 2 / k^2 (1 + 1 / lambda_k^2)
+    [2.022767, 0.500488]
+    """
     columns, solutions = _sine_columns(grid, modes, boundary_variance, boundary_modes)
     return _centered(torch.stack([columns, solutions], 1), orthogonal=boundary_variance == 0)
 
@@ -110,7 +139,13 @@ def joint_sine_prior(
 def sine_forcing(
     grid: Grid, modes: int = 8, *, boundary_variance: float | int = 1.0, boundary_modes: int | None = None
 ) -> Gaussian:
-    """What `sine_prior` gives the equation: f at inner nodes and the boundary value at the others."""
+    """What `sine_prior` gives the equation: f at inner nodes and the boundary value at the others.
+
+    >>> from diffuscope.physics import Grid, sine_forcing
+    >>> forcing = sine_forcing(Grid((5,)), modes=2, boundary_variance=3)
+    >>> [round(value, 6) for value in forcing.eigenvalues.tolist()]  # two ends, and |s_k|^2 / k^2 = 2 and 1/2
+    [3.0, 3.0, 2.0, 0.5]
+    """
     columns, _ = _sine_columns(grid, modes, boundary_variance, boundary_modes)
     return _centered(columns, orthogonal=boundary_variance == 0)
 

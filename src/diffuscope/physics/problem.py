@@ -16,7 +16,16 @@ from .operators.equation import Equation
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """An equation whose fields are inferred from partial observations."""
+    """An equation whose fields are inferred from partial observations.
+
+    >>> import torch
+    >>> from diffuscope.physics import Grid, Poisson, Problem
+    >>> problem = Problem(name="rod", title="A rod", equation=Poisson(Grid((5,))), given="forcing")
+    >>> x = torch.linspace(0, 1, 5, dtype=torch.float64)
+    >>> f = torch.tensor([0.0, 2.0, 2.0, 2.0, 0.0], dtype=torch.float64)
+    >>> float(problem.residual(torch.stack([f, x * (1 - x)])[None]).abs().max())  # -u'' = 2, and u = 0 at both ends
+    0.0
+    """
 
     name: str
     title: str

@@ -33,6 +33,15 @@ class Sensors:
 
     `units` are words for the axes, the channels and the noise, where they are known, and `origin` is where the readings
     come from. `rows` are the numbers of the readings in their file, from 1 on, for messages.
+
+    >>> import torch
+    >>> from diffuscope.physics import PROBLEMS, Sensors
+    >>> problem, x = PROBLEMS["poisson-1d"](nodes=5), torch.linspace(0, 1, 5, dtype=torch.float64)
+    >>> points, of_solution = torch.tensor([[0.3]]).double(), torch.tensor([1])
+    >>> one = Sensors(points=points, channels=of_solution, values=torch.tensor([3.0]), noise=torch.tensor([0.5]))
+    >>> h, y = one.noisy(problem)  # over the noise; between the nodes 0.25 and 0.5, u = 0.8 x 3/16 + 0.2 x 1/4
+    >>> round(float(h(torch.stack([0 * x, x * (1 - x)])[None])), 6), float(y)
+    (0.4, 6.0)
     """
 
     points: Float[Tensor, "m axes"]

@@ -50,6 +50,18 @@ class Solution:
     `moments` is None where too few fields agree with the readings; `calibration` and `percentile` (of the evidence of
     the readings among those of simulated ones) where nothing could be simulated. `misfit` is the root mean square of
     (y - h(x)) / r of every sample; `residual` is |F| / (|J| |u|) in the largest norm, NaN where F is not defined.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.physics import PROBLEMS, Prior, Sensors, solve_inverse
+    >>> at, of, value, r = torch.tensor([[0.25]]).double(), torch.tensor([1]), torch.tensor([7.0]), torch.tensor([1.0])
+    >>> prior = Prior(name="white", words="white noise", distribution=Gaussian.isotropic(torch.zeros(2, 5), 3.0))
+    >>> readings = Sensors(points=at, channels=of, values=value, noise=r)
+    >>> found = solve_inverse(PROBLEMS["poisson-1d"](nodes=5), readings, prior)
+    >>> found.told, found.percentile  # nothing was simulated to compare the evidence with
+    (True, None)
+    >>> round(float(found.moments.high[1, 1] - found.moments.low[1, 1]), 6)  # 2 x 1.644854 sqrt(3 x 1 / (3 + 1))
+    2.84897
     """
 
     problem: Problem
@@ -109,6 +121,16 @@ def solve_inverse(
 
     Raises InputError for readings that no field can have, exact readings under a finite set or a denoiser that
     cannot take them, and a prior whose fields have another shape than the problem's.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.physics import PROBLEMS, Prior, Sensors, solve_inverse
+    >>> at, of, value, r = torch.tensor([[0.25]]).double(), torch.tensor([1]), torch.tensor([7.0]), torch.tensor([1.0])
+    >>> prior = Prior(name="white", words="white noise", distribution=Gaussian.isotropic(torch.zeros(2, 5), 3.0))
+    >>> readings = Sensors(points=at, channels=of, values=value, noise=r)
+    >>> found = solve_inverse(PROBLEMS["poisson-1d"](nodes=5), readings, prior)
+    >>> round(float(found.moments.mean[1, 1]), 6), round(float(found.moments.sd[1, 1]) ** 2, 6)  # 3 x 7 / 4, 3 x 1 / 4
+    (5.25, 0.75)
     """
     require_seed(seed)
     if samples < 2:

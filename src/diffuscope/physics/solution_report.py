@@ -21,7 +21,19 @@ SHOWN = 12  # readings in the table before it folds
 
 @dataclass(frozen=True, eq=False)
 class SolutionReport:
-    """The solution in words and pictures; `save` writes solution.npz, solution.json, solution.png and report.html."""
+    """The solution in words and pictures; `save` writes solution.npz, solution.json, solution.png and report.html.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.physics import PROBLEMS, Prior, Sensors, SolutionReport, solve_inverse
+    >>> at, of, value, r = torch.tensor([[0.25]]).double(), torch.tensor([1]), torch.tensor([7.0]), torch.tensor([0.5])
+    >>> prior = Prior(name="white", words="white noise", distribution=Gaussian.isotropic(torch.zeros(2, 5), 3.0))
+    >>> readings = Sensors(points=at, channels=of, values=value, noise=r)
+    >>> print(*SolutionReport(solve_inverse(PROBLEMS["poisson-1d"](nodes=5), readings, prior)).lines()[:3], sep="\\n")
+    Problem: poisson-1d, Poisson's equation on an interval, 5 nodes
+    Readings: 1 of the solution, noise 0.5, given
+    Prior: white noise
+    """
 
     found: Solution
 

@@ -38,7 +38,15 @@ from .learning_curves import Number, checked_modes, checked_times
 
 @dataclass(frozen=True, eq=False)
 class AffineMap:
-    """x -> W x + b on flattened events."""
+    """x -> W x + b on flattened events.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.theory import AffineLearning
+    >>> best = AffineLearning(Gaussian.isotropic(torch.tensor([8.0]), 3.0), alpha=0.5, sigma=0.5).optimum
+    >>> best.weight.tolist(), best.bias.tolist()  # alpha lambda / s = 1.5, and (1 - alpha 1.5) 8
+    ([[1.5]], [2.0])
+    """
 
     weight: Float[Tensor, "d d"]
     bias: Float[Tensor, " d"]
@@ -50,6 +58,17 @@ class AffineLearning:
 
     Only the two moments matter, so the distribution need not be Gaussian. Memory is that of a few (d + 1) x (d + 1)
     matrices. Raises InputError for noise that is not positive.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.theory import AffineLearning, AffineMap
+    >>> learning = AffineLearning(Gaussian.isotropic(torch.tensor([8.0]), 3.0), alpha=0.5, sigma=0.5)
+    >>> product, total = learning.rates.prod(), learning.rates.sum()
+    >>> round(float(product), 6), round(float(total), 6)  # s = 1, and s + 1 + alpha^2 mu^2
+    (1.0, 18.0)
+    >>> one_step = learning.descent(AffineMap(torch.zeros(1, 1), torch.zeros(1)), torch.tensor([0.01]))
+    >>> round(float(one_step.weight), 6), round(float(one_step.bias), 6)  # 0.02 alpha (3 + 64), 0.02 x 8
+    (0.67, 0.16)
     """
 
     distribution: Gaussian

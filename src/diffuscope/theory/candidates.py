@@ -40,6 +40,15 @@ def analytic_candidates(
     """Every candidate of the table above by its name, with a mixture of each number of `components`.
 
     Raises InputError as `Gaussian.fit` and `GaussianMixture.fit_kmeans` do.
+
+    >>> import torch
+    >>> from diffuscope.theory import analytic_candidates
+    >>> train = torch.tensor([[1.0, 0.0], [1.0, 4.0], [5.0, 0.0], [5.0, 4.0]])
+    >>> models = analytic_candidates(train, components=(2,), generator=torch.Generator().manual_seed(0))
+    >>> list(models)
+    ['mean', 'isotropic', 'Gaussian', '2 Gaussians', 'empirical']
+    >>> models["isotropic"].denoise(torch.tensor([[7.0, 6.0]]), 1.0, 2.0).tolist()  # mean (3, 2), variance 4
+    [[5.0, 4.0]]
     """
     gaussian = Gaussian.fit(train.split(FIT_BATCH))
     models: dict[str, Distribution] = {
@@ -64,6 +73,13 @@ def mixtures_of(
 
     Memory: K D r numbers for the fit of K, and as many for a truncation. Raises InputError for a rank outside 0 .. D
     and for more components than examples.
+
+    >>> import torch
+    >>> from diffuscope.theory import mixtures_of
+    >>> train = torch.tensor([[1.0, 0.0], [1.0, 4.0], [50.0, 0.0], [50.0, 8.0]])
+    >>> found = list(mixtures_of(train, [2], [0, 1], ridge=0.0, generator=torch.Generator().manual_seed(0)))
+    >>> [(K, rank, round(float(mixture.tail_variances.sum()), 6)) for K, rank, mixture in found]  # 4 / 2 + 16 / 2
+    [(2, 0, 10.0), (2, 1, 0.0)]
     """
     D = train[0].numel()
     wrong = [rank for rank in ranks if not 0 <= rank <= D]
@@ -84,6 +100,15 @@ def mixture_map(
 
     `points` are (x_t, D) by level (alpha, sigma), D the network's output at x_t, and the agreements are in their order.
     `mean` is that of the data.
+
+    >>> import torch
+    >>> from diffuscope.exact import GaussianMixture
+    >>> from diffuscope.theory import mixture_map
+    >>> one = GaussianMixture.isotropic(torch.ones(1), torch.zeros(1, 1), torch.ones(1))
+    >>> x_t = torch.tensor([[2.0], [8.0]])
+    >>> found = mixture_map(iter([(1, 0, one)]), {(0.5, 0.5): (x_t, 1.5 * x_t)}, mean=torch.zeros(1))
+    >>> round(float(found[1, 0][0].pooled()), 6)  # D_m = 0.5 x_t / (0.25 + 0.25) = x_t: (0.5 / 1.5)^2
+    0.111111
     """
     return {
         (K, rank): tuple(

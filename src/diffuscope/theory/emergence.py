@@ -25,7 +25,14 @@ from diffuscope.errors import InputError
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """y proportional to x^exponent, with a 95% interval of half-width `interval` from `count` points."""
+    """y proportional to x^exponent, with a 95% interval of half-width `interval` from `count` points.
+
+    >>> import torch
+    >>> from diffuscope.theory import fit_power_law
+    >>> law = fit_power_law(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([3.0, 12.0, 48.0]))
+    >>> [round(value, 6) for value in law(torch.tensor([5.0, 10.0]).double()).tolist()]  # 3 x^2
+    [75.0, 300.0]
+    """
 
     exponent: float
     interval: float
@@ -44,6 +51,13 @@ def emergence_times(
 
     Between two logged times the curve is a power law (a line in logarithms). NaN where it does not cross, and where it
     does so before the first time > 0. Raises InputError unless times increase from a first >= 0 and all values are > 0.
+
+    >>> import torch
+    >>> from diffuscope.theory import emergence_times
+    >>> curves = torch.tensor([[1.0, 4.0], [2.0, 2.0], [32.0, 2.0]])
+    >>> times = emergence_times(torch.tensor([1.0, 2.0, 8.0]), curves, final=torch.tensor([64.0, 0.25]))
+    >>> [round(value, 6) for value in times.tolist()]  # at sqrt(1 x 64) = 8: x 4^2 from 2 to 8 in time; 4 -> 1 not yet
+    [4.0, nan]
     """
     if len(times) < 3 or not bool((times.diff() > 0).all()) or bool(times[0] < 0):
         raise InputError("times: expected at least three that increase, none negative")
@@ -67,6 +81,12 @@ def fit_power_law(
     """Least squares in logarithms, over the points of `keep` where both are finite and > 0.
 
     Raises InputError where fewer than three points of different x remain.
+
+    >>> import torch
+    >>> from diffuscope.theory import fit_power_law
+    >>> law = fit_power_law(torch.tensor([1.0, 2.0, 4.0]).double(), torch.tensor([3.0, 12.0, 48.0]).double())
+    >>> round(law.exponent, 6), round(law.prefactor, 6), law.count  # y = 3 x^2
+    (2.0, 3.0, 3)
     """
     usable = x.isfinite() & y.isfinite() & (x > 0) & (y > 0)
     if keep is not None:

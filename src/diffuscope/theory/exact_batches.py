@@ -20,7 +20,15 @@ from diffuscope.exact import Gaussian
 
 
 def moment_batch(distribution: Gaussian) -> tuple[Float[Tensor, "pairs *event"], Float[Tensor, "pairs *event"]]:
-    """(x_0, noise): 4 d pairs in float64 with the first two moments of `distribution` and of white noise."""
+    """(x_0, noise): 4 d pairs in float64 with the first two moments of `distribution` and of white noise.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.theory import moment_batch
+    >>> x_0, noise = moment_batch(Gaussian.isotropic(torch.tensor([8.0]), 3.0))
+    >>> [round(value, 6) for value in (float(x_0.mean()), float(x_0.var(correction=0)), float(noise.square().mean()))]
+    [8.0, 3.0, 1.0]
+    """
     d, mean = distribution.dimension, distribution.mean.double().flatten()
     eye = torch.eye(d, dtype=torch.float64, device=mean.device)
     tail = distribution.tail_variance * (eye - distribution.eigenvectors @ distribution.eigenvectors.T)

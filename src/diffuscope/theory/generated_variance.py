@@ -55,6 +55,13 @@ def one_layer_generated_variance(
     """Generated variance at sigma_0 from the start N(0, sigma_T^2), for one layer after every training time; float64.
 
     Raises InputError for a negative variance or time, and unless 0 < sigma_0 < sigma_T.
+
+    >>> import torch
+    >>> from diffuscope.theory import one_layer_generated_variance
+    >>> lam, tau = torch.tensor([3.0]), torch.tensor([0.0, 1e4])
+    >>> c = one_layer_generated_variance(lam, tau, start=0.5, sigma_0=0.1, sigma_T=10)
+    >>> [round(value, 6) for value in c[:, 0].tolist()]  # 100 (0.1 / 10)^(2 (1 - 0.5)), and (3 + 0.01) 100 / (3 + 100)
+    [1.0, 2.92233]
     """
     lam, tau = _checked(variances, times, sigma_0, sigma_T)
 
@@ -69,7 +76,15 @@ def one_layer_generated_variance(
 def two_layer_generated_variance(
     variances: Modes, times: Float[Tensor, " times"], start: Start, *, sigma_0: Number, sigma_T: Number
 ) -> Float[Tensor, "times modes"]:
-    """`one_layer_generated_variance` for two layers, W = P P^T. Raises InputError also for a negative start."""
+    """`one_layer_generated_variance` for two layers, W = P P^T. Raises InputError also for a negative start.
+
+    >>> import torch
+    >>> from diffuscope.theory import two_layer_generated_variance
+    >>> lam, tau = torch.tensor([3.0]), torch.tensor([0.0, 1e4])
+    >>> c = two_layer_generated_variance(lam, tau, start=0.5, sigma_0=0.1, sigma_T=10)
+    >>> [round(value, 6) for value in c[:, 0].tolist()]  # 100 (0.1 / 10)^(2 (1 - 0.5)), and (3 + 0.01) 100 / (3 + 100)
+    [1.0, 2.92233]
+    """
     lam, tau = _checked(variances, times, sigma_0, sigma_T)
     q_0 = checked_start(start, lam)
     remaining, grown = logistic_parts(8 * lam * tau)
@@ -85,7 +100,13 @@ def two_layer_generated_variance(
 
 
 def learned_variance(variances: Modes, *, sigma_0: Number, sigma_T: Number) -> Modes:
-    """(lambda + sigma_0^2) sigma_T^2 / (lambda + sigma_T^2): the variance that the exact denoiser generates."""
+    """(lambda + sigma_0^2) sigma_T^2 / (lambda + sigma_T^2): the variance that the exact denoiser generates.
+
+    >>> import torch
+    >>> from diffuscope.theory import learned_variance
+    >>> learned_variance(torch.tensor([0.0, 3.0]), sigma_0=0.5, sigma_T=1.0).tolist()  # 0.25, 3.25 / 4
+    [0.25, 0.8125]
+    """
     lam, _ = _checked(variances, variances.new_zeros(1), sigma_0, sigma_T)
     return (lam + sigma_0**2) * sigma_T**2 / (lam + sigma_T**2)
 

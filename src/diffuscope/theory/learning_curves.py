@@ -47,8 +47,10 @@ def optimal_weights(variances: Modes, alpha: Number, sigma: Number) -> Modes:
 
     Raises InputError for a negative variance and for noise that is not positive.
 
-    >>> optimal_weights(torch.tensor([1.0, 3.0]), 1, 1)
-    tensor([0.5000, 0.7500], dtype=torch.float64)
+    >>> import torch
+    >>> from diffuscope.theory import optimal_weights
+    >>> optimal_weights(torch.tensor([1.0, 3.0]), alpha=0.5, sigma=0.5).tolist()  # alpha lambda / (lambda / 4 + 1 / 4)
+    [1.0, 1.5]
     """
     lam, spread = checked_modes(variances, alpha, sigma)
     return alpha * lam / spread
@@ -61,6 +63,13 @@ def one_layer_flow(
 
     `times` are training times tau >= 0 (units of 1/variance) and `start` is w_k(0). Raises InputError for a negative
     variance or time, and for noise that is not positive.
+
+    >>> import math, torch
+    >>> from diffuscope.theory import one_layer_flow
+    >>> tau = torch.tensor([0.0, math.log(2) / 2])
+    >>> w = one_layer_flow(torch.tensor([3.0]), tau, start=0.5, alpha=0.5, sigma=0.5)  # s = 1 and w* = 1.5
+    >>> [round(value, 6) for value in w[:, 0].tolist()]  # 1.5 + (0.5 - 1.5) exp(-2 tau)
+    [0.5, 1.0]
     """
     lam, spread = checked_modes(variances, alpha, sigma)
     best, tau = alpha * lam / spread, checked_times(times)[:, None]
@@ -73,6 +82,12 @@ def one_layer_descent(
     """The weights before the first step and after each, under gradient descent: exact for any learning rates.
 
     Raises InputError for a negative variance or learning rate, and for noise that is not positive.
+
+    >>> import torch
+    >>> from diffuscope.theory import one_layer_descent
+    >>> w = one_layer_descent(torch.tensor([3.0]), torch.tensor([0.1, 0.25]), start=0.5, alpha=0.5, sigma=0.5)
+    >>> [round(value, 6) for value in w[:, 0].tolist()]  # 1.5 - 1, 1.5 - (1 - 0.2), 1.5 - (1 - 0.2)(1 - 0.5)
+    [0.5, 0.7, 1.1]
     """
     lam, spread = checked_modes(variances, alpha, sigma)
     best, rates = alpha * lam / spread, checked_times(learning_rates, "learning_rates")[:, None]
@@ -86,6 +101,13 @@ def two_layer_flow(
     """The eigenvalues w_k(tau) of W = P P^T under gradient flow, float64; a start of 0 remains 0.
 
     Raises InputError for a negative variance, time or start, and for noise that is not positive.
+
+    >>> import math, torch
+    >>> from diffuscope.theory import two_layer_flow
+    >>> tau = torch.tensor([0.0, math.log(3) / 12])  # exp(-8 alpha lambda tau) = 1/3
+    >>> w = two_layer_flow(torch.tensor([3.0]), tau, start=0.5, alpha=0.5, sigma=0.5)  # s = 1 and w* = 1.5
+    >>> [round(value, 6) for value in w[:, 0].tolist()]  # w* Q / ((w* - Q) exp(-8 alpha lambda tau) + Q)
+    [0.5, 0.9]
     """
     lam, spread = checked_modes(variances, alpha, sigma)
     q, tau = checked_start(start, lam), checked_times(times)[:, None]
@@ -100,6 +122,12 @@ def two_layer_descent(
     """The eigenvalues of P P^T before the first step and after each, under gradient descent on P: the exact recursion.
 
     Raises InputError for a negative variance, learning rate or start, and for noise that is not positive.
+
+    >>> import torch
+    >>> from diffuscope.theory import two_layer_descent
+    >>> w = two_layer_descent(torch.tensor([3.0]), torch.tensor([0.05]), start=0.5, alpha=0.5, sigma=0.5)
+    >>> [round(value, 6) for value in w[:, 0].tolist()]  # 0.5, and 0.5 (1 - 4 x 0.05 (0.5 - 1.5))^2
+    [0.5, 0.72]
     """
     lam, spread = checked_modes(variances, alpha, sigma)
     weights = [checked_start(start, lam)]

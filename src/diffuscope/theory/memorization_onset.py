@@ -36,6 +36,12 @@ def copied(
     """Whether every query has d_1 < d_2 / 3; equal `examples` count as one.
 
     Raises InputError for fewer than two different examples, and for NaN.
+
+    >>> import torch
+    >>> from diffuscope.theory import copied
+    >>> examples = torch.tensor([[0.0, 0.0], [4.0, 0.0]])
+    >>> copied(torch.tensor([[0.9, 0.0], [1.1, 0.0], [-3.0, 0.0]]), examples).tolist()  # 0.9 / 3.1, 1.1 / 2.9, 3 / 7
+    [True, False, False]
     """
     different = examples.flatten(1).unique(dim=0)
     if len(different) < 2:
@@ -58,6 +64,7 @@ def copies_surely(copies: int, samples: int) -> bool:
 def onset(counts: Mapping[int, int], samples: int = SAMPLES) -> int | None:
     """The first checkpoint of `counts` (copies of `samples` by step) at which the model copies; None if there is none.
 
+    >>> from diffuscope.theory import onset
     >>> onset({100: 0, 110: 9, 121: 25, 133: 12})
     121
     """

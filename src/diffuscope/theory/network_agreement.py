@@ -43,6 +43,15 @@ class Agreement:
     """Sums of squares over coordinates, per point: of the network's output, and of its difference from each candidate.
 
     `bands` are those of |D - mu|^2 along the principal components, `gap_bands` of |D - D_m|^2.
+
+    >>> import torch
+    >>> from diffuscope.theory import compared
+    >>> x_t, D, of_model = torch.tensor([[4.0, 2.0]]), torch.tensor([[3.0, 5.0]]), torch.tensor([[3.0, 1.0]])
+    >>> found = compared(x_t, D, [of_model], mean=torch.tensor([0.0, 1.0]), basis=torch.eye(2), alpha=1, sigma=2)
+    >>> [round(float(found.pooled(of)), 6) for of in ("denoised", "centered", "score")]  # 16 / 34, 16 / 25, 16 / 10
+    [0.470588, 0.64, 1.6]
+    >>> found.by_band.tolist(), round(float(found.cosine), 6)  # D - mu = (3, 4), D_m - mu = (3, 0)
+    ([[0.0, 1.0]], 0.6)
     """
 
     denoised: Float[Tensor, " n"]
@@ -96,6 +105,17 @@ def agreement(
     `mean` and `basis` are those of the data (of a `Gaussian` fitted to them; without a basis there are no bands), and
     `bands` numbers the band of every basis vector, by default each its own. The network is evaluated in batches,
     without gradients. Memory: n (candidates + 1) (D + bands) numbers. Raises InputError without candidates.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import RectifiedFlow
+    >>> from diffuscope.theory import agreement
+    >>> mean = torch.tensor([0.0])
+    >>> network = ExactDenoiser(Gaussian.isotropic(mean, 3.0), RectifiedFlow())  # at t = 0.5: D = 1.5 x_t
+    >>> x_t, models = torch.tensor([[2.0], [8.0]]), {"white": Gaussian.isotropic(mean, 1.0)}  # and D_m = x_t
+    >>> round(float(agreement(network, models, x_t, 0.5, mean=mean).pooled()), 6)  # (0.5 / 1.5)^2
+    0.111111
     """
     if not candidates:
         raise InputError("candidates: expected at least one analytic denoiser, got none")
@@ -121,6 +141,13 @@ def compared(
     """`agreement` of outputs that are known already: D = `denoised`, and D_m = `exact` of every candidate.
 
     Differences are taken in the precision given; everything after them is float64.
+
+    >>> import torch
+    >>> from diffuscope.theory import compared
+    >>> x_t, D, of_model = torch.tensor([[1.0], [1.0]]), torch.tensor([[3.0], [6.0]]), torch.tensor([[2.0], [6.0]])
+    >>> found = compared(x_t, D, [of_model], mean=torch.tensor([1.0]), basis=None, alpha=1, sigma=1)
+    >>> found.per_sample().mean(0).tolist(), round(float(found.pooled()), 6)  # 1 / 4 and 0; 1 / (4 + 25)
+    ([0.125], 0.034483)
     """
     centered, known = _rows(denoised - mean), [_rows(answer - mean) for answer in exact]
     gaps = [denoised - answer for answer in exact]

@@ -59,6 +59,11 @@ class OnsetForecast:
 
     `slope` is the exponent of the onsets between the pilots, with its standard error; `scatter` the relative standard
     deviation of one run (posterior mean of s).
+
+    >>> from diffuscope.theory import forecast_onset
+    >>> found = forecast_onset([64, 128, 256], [1920, 3840, 7680], 1024)
+    >>> round(found.slope, 6), found.interval_95[0] < 30 * 1024 < found.interval_95[1]  # onsets of 30 n
+    (1.0, True)
     """
 
     n: int
@@ -72,7 +77,13 @@ class OnsetForecast:
 
 @dataclass(frozen=True, kw_only=True)
 class NoForecast:
-    """Why nothing can be told, as a clause; `later_than` is what the onset exceeds all the same, None if unknown."""
+    """Why nothing can be told, as a clause; `later_than` is what the onset exceeds all the same, None if unknown.
+
+    >>> from diffuscope.theory import forecast_onset
+    >>> found = forecast_onset([100, 200], [10, 40], 800)
+    >>> found.reason, round(found.later_than, 6)  # 40 x 800 / 200
+    ('the onset of the pilots grows faster than in proportion to their size (exponent 2.00)', 160.0)
+    """
 
     reason: str
     later_than: float | None = None
@@ -84,6 +95,13 @@ def forecast_onset(sizes: Sequence[int], onsets: Sequence[float | int], n: int) 
     `NoForecast` for fewer than two sizes, for onsets that do not grow with n (their slope is within two standard errors
     of 0), and for a slope above 1.3: then the onset is later than in proportion to the largest pilots.
     Raises InputError unless sizes are 2 <= n_i < n and onsets finite and > 0.
+
+    >>> from diffuscope.theory import forecast_onset
+    >>> found = forecast_onset([64, 128, 256], [1920, 3840, 7680], 1024)
+    >>> abs(found.median / (30 * 1024) - 1) < 0.15  # onsets of 30 n
+    True
+    >>> forecast_onset([64, 64], [1920, 1800], 1024).reason
+    'pilots of 1 size(s) have copied, and their growth needs 2'
     """
     x, y = _checked(sizes, onsets, n)
     if len(set(sizes)) < 2:

@@ -38,6 +38,18 @@ class TrajectoryGaps:
     """Squared distances over D at every time of the grid: of states and of denoiser outputs, by candidate.
 
     `network` are the network's own states and outputs.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.samplers import DDIM
+    >>> from diffuscope.schedules import VE
+    >>> from diffuscope.theory import trajectory_gaps
+    >>> network, times = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 0.0), VE()), torch.tensor([4.0, 2.0, 1.0])
+    >>> models, starts = {"wide": Gaussian.isotropic(torch.zeros(1), 9.0)}, torch.tensor([[10.0], [20.0], [30.0]])
+    >>> gaps = trajectory_gaps(network, models, starts, times.double(), DDIM())
+    >>> [round(value, 4) for value in gaps.denoised_quartiles("wide")[:, 0].tolist()]  # 0.36^2 of 250, 400, 650
+    [32.4, 51.84, 84.24]
     """
 
     times: Float[Tensor, " times"]
@@ -68,6 +80,18 @@ def trajectory_gaps(
     The last time must have noise left, as outputs are compared there too. Memory: six times the states of all
     trajectories. Raises InputError for a stochastic sampler, without candidates, and for a grid of fewer than three
     times or one that ends at sigma = 0.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.samplers import DDIM
+    >>> from diffuscope.schedules import VE
+    >>> from diffuscope.theory import trajectory_gaps
+    >>> network, times = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 0.0), VE()), torch.tensor([4.0, 2.0, 1.0])
+    >>> models, starts = {"wide": Gaussian.isotropic(torch.zeros(1), 9.0)}, torch.tensor([[10.0]])
+    >>> gaps = trajectory_gaps(network, models, starts, times.double(), DDIM())
+    >>> round(float(gaps.states["wide"][2]), 4)  # 10 (1 / 4) away from 10 sqrt((9 + 1) / (9 + 16))
+    14.6272
     """
     schedule = denoiser.schedule
     if sampler.stochastic:

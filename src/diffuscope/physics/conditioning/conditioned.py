@@ -19,6 +19,18 @@ class Conditioned:
 
     `y` is one observation for all samples, (m,), or one per sample, (batch, m). Raises InputError for an observation of
     other fields than the denoiser's, for a y of another size, and for NaN.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.physics import DPS, at_nodes
+    >>> from diffuscope.schedules import RectifiedFlow
+    >>> prior = ExactDenoiser(Gaussian.isotropic(torch.zeros(3), 1.0), RectifiedFlow())
+    >>> guided = DPS(prior, at_nodes(torch.tensor([0, 2]), (3,), noise=0.1), torch.tensor([5.0, 7.0]))
+    >>> guided.event_shape, guided.targets(torch.zeros(4, 3)).tolist()  # one row for all
+    ((3,), [[5.0, 7.0]])
+    >>> [level.tolist() for level in guided.levels(torch.zeros(2, 3), 0.25)]
+    [[0.75, 0.75], [0.25, 0.25]]
     """
 
     denoiser: Denoiser

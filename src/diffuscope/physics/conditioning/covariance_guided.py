@@ -41,6 +41,16 @@ class CovarianceGuided(Conditioned):
     One evaluation of the denoiser, and one backward pass and one through its graph per iteration and at the end. An
     `ExactDenoiser` needs neither: its covariance is known. Raises InputError for fewer than 1 iteration, a tolerance
     that is not positive, and at alpha = 0 for denoisers that are not exact.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.physics import CovarianceGuided, at_nodes
+    >>> from diffuscope.schedules import RectifiedFlow
+    >>> prior = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 3.0), RectifiedFlow())  # at 0.5: D = 1.5 x_t, C = 3/4
+    >>> guided = CovarianceGuided(prior, at_nodes(torch.tensor([0]), (1,), noise=0.5), torch.tensor([7.0]))
+    >>> round(float(guided(torch.tensor([[2.0]]), 0.5)), 6)  # 3 + 0.75 (7 - 3) / (0.75 + 0.25)
+    6.0
     """
 
     iterations: int = 10

@@ -40,6 +40,16 @@ class DPS(Conditioned):
 
     `weight` = 1 is the likelihood itself; exact where C_t vanishes beside r^2, that is nowhere above sigma = 0.
     Raises InputError for r = 0 (use `NormalizedDPS` or `Projected`) and a weight that is negative or not finite.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.physics import DPS, at_nodes
+    >>> from diffuscope.schedules import RectifiedFlow
+    >>> prior = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 3.0), RectifiedFlow())  # at 0.5: D = 1.5 x_t, C = 3/4
+    >>> guided = DPS(prior, at_nodes(torch.tensor([0]), (1,), noise=2.0), torch.tensor([7.0]), weight=8)
+    >>> round(float(guided(torch.tensor([[2.0]]), 0.5)), 6)  # 3 + 8 / 4 x 0.75 (7 - 3)
+    9.0
     """
 
     weight: float | int = 1.0
@@ -64,6 +74,16 @@ class NormalizedDPS(Conditioned):
     :math:`D_y = D + 2\zeta\,C_t \nabla h^T e/|e|`, whatever the noise of the observation. The paper adds
     :math:`-(\zeta'/|e|)\nabla|e|^2` once per step of DDPM instead, which is this change of the score with
     :math:`\zeta = \zeta'/\beta_i`. Raises InputError for a zeta that is negative or not finite.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.physics import LinearObservation, NormalizedDPS
+    >>> from diffuscope.schedules import RectifiedFlow
+    >>> prior = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 3.0), RectifiedFlow())  # at 0.5: D = 1.5 x_t, C = 3/4
+    >>> guided = NormalizedDPS(prior, LinearObservation(torch.tensor([[5.0]]), (1,)), torch.tensor([1.0]), zeta=0.2)
+    >>> round(float(guided(torch.tensor([[2.0]]), 0.5)), 6)  # 3 - 2 x 0.2 x 0.75 x 5, as y < 5 D
+    1.5
     """
 
     zeta: float | int = 1.0

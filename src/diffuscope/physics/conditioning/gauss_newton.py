@@ -38,7 +38,22 @@ INNER_TOLERANCE = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """Fields near h(x) = y: `violation` is max |h(x) - y|, `steps` how many were taken, all per sample."""
+    """Fields near h(x) = y: `violation` is max |h(x) - y|, `steps` how many were taken, all per sample.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.physics import GaussNewtonProjected, NonlinearObservation
+    >>> from diffuscope.schedules import VE
+    >>> prior = ExactDenoiser(Gaussian.isotropic(torch.zeros(2), 1.0), VE())
+    >>> circle = NonlinearObservation(lambda x: x.square().sum(1, keepdim=True), (2,))
+    >>> x = torch.tensor([[3.0, -4.0], [6.0, 8.0]])
+    >>> found = GaussNewtonProjected(prior, circle, torch.tensor([100.0])).project(x)
+    >>> [[round(x, 6) for x in row] for row in found.x.tolist()], found.converged.tolist()  # |x|^2 = 100
+    ([[6.0, -8.0], [6.0, 8.0]], [True, True])
+    >>> int(found.steps[1])  # the second was there already
+    0
+    """
 
     x: Float[Tensor, "batch *event"]
     violation: Float[Tensor, " batch"]

@@ -33,6 +33,16 @@ class PiGDM(Conditioned):
     """The denoiser guided with C_t = r_t^2 I, for a linear observation, r >= 0; `variance` is v.
 
     Raises InputError for an observation that is not linear and a variance that is not positive.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.physics import PiGDM, at_nodes
+    >>> from diffuscope.schedules import RectifiedFlow
+    >>> prior = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 3.0), RectifiedFlow())  # at 0.5: D = 1.5 x_t, C = 3/4
+    >>> guided = PiGDM(prior, at_nodes(torch.tensor([0]), (1,), noise=0.5), torch.tensor([7.0]))  # r_t^2 = 0.5
+    >>> round(float(guided(torch.tensor([[2.0]]), 0.5)), 6)  # 3 + 0.75 (7 - 3) / (0.5 + 0.25)
+    7.0
     """
 
     variance: float | int = 1.0

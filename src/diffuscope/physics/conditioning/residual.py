@@ -77,6 +77,13 @@ def affine(observation: Observation) -> tuple[LinearObservation, Float[Tensor, "
     """(H, -h(0)) of an affine h: observing y of h is observing y - h(0) of H. InputError where h is not affine.
 
     Costs h of one field per coordinate, and the matrix.
+
+    >>> import torch
+    >>> from diffuscope.physics import NonlinearObservation
+    >>> from diffuscope.physics.conditioning import affine
+    >>> H, offset = affine(NonlinearObservation(lambda x: 2 * x[:, :1] - 3 * x[:, 1:] + 5, (2,), noise=0.1))
+    >>> H.matrix.tolist(), offset.tolist(), H.noise
+    ([[2.0, -3.0]], [-5.0], 0.1)
     """
     shape = tuple(observation.event_shape)
     D = math.prod(shape)
@@ -95,6 +102,17 @@ class ResidualGuided:
     r"""D - weight :math:`C_t \nabla h(D)^T h(D)`, h as in `residual_observation`: DPS toward a small residual.
 
     Raises InputError for a weight that is not positive.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.physics import PROBLEMS, ResidualGuided
+    >>> from diffuscope.schedules import RectifiedFlow
+    >>> prior = ExactDenoiser(Gaussian.isotropic(torch.zeros(2, 3), 3.0), RectifiedFlow())  # D = 1.5 x_t, C = 3/4
+    >>> x_t = torch.tensor([[[0.0, 0.0, 0.0], [0.0, 2.0, 0.0]]])  # f = 0, u_1 = 2: h_1 = sqrt(0.5) (D_1 - f_1 / 8)
+    >>> f, u = ResidualGuided(prior, PROBLEMS["poisson-1d"](nodes=3), weight=2)(x_t, 0.5)[0]
+    >>> round(float(u[1]), 6), round(float(f[1]), 6)  # 3 - 2 (3/4) h_1 dh_1/du_1, and 0 - 2 (3/4) h_1 dh_1/df_1
+    (0.75, 0.28125)
     """
 
     denoiser: Denoiser

@@ -33,6 +33,18 @@ class Case:
     `reference` are the points of the posterior (K, *event), float64, and `weights` (K,) theirs, equal by default.
     `finite` states that they are all its points: draws are then counted point by point.
     Raises InputError for shapes that do not fit, and weights that are negative or sum to zero.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.exact import Empirical
+    >>> from diffuscope.physics import at_nodes
+    >>> from diffuscope.physics.grading import Case, resampled
+    >>> from diffuscope.schedules import VP
+    >>> x, w, seen = torch.tensor([[0.0], [4.0]]), torch.tensor([3.0, 1.0]), at_nodes(torch.tensor([0]), (1,), 1.0)
+    >>> case = Case(name="two-0", family="two", denoiser=ExactDenoiser(Empirical(x, w / 4), VP()), observation=seen,
+    ...             y=torch.tensor([2.0]), exact=resampled(x, w), reference=x, weights=w)
+    >>> case.masses.tolist(), case.event_shape  # y = 2 is as near to the one as to the other
+    ([0.75, 0.25], (1,))
     """
 
     name: str  # "darcy-linear-3"
@@ -70,6 +82,10 @@ class Score:
     """One score of n draws, with the expectation and the standard deviation of the same score of n exact draws.
 
     With `sides` upper, only a larger value speaks against the draws.
+
+    >>> from diffuscope.physics.grading import Score
+    >>> Score(name="spread", value=7.0, expected=1.0, error=2.0, sides="both").z  # (7 - 1) / 2
+    3.0
     """
 
     name: str

@@ -70,7 +70,15 @@ class DarcySet:
 
 
 def darcy_cases(problems: int, seed: int, *, observed: Observed, fields: int = FIELDS) -> list[Case]:
-    """Problems with one set of fields and random sensors: the solution at 32 x 32 (linear), the flux at 16 x 16."""
+    """Problems with one set of fields and random sensors: the solution at 32 x 32 (linear), the flux at 16 x 16.
+
+    >>> from diffuscope.physics import log_likelihood
+    >>> from diffuscope.physics.grading import darcy_cases
+    >>> case, = darcy_cases(1, seed=0, observed="nonlinear", fields=20)
+    >>> likelihood = log_likelihood(case.observation, case.reference, case.y)
+    >>> bool((case.masses - likelihood.softmax(0)).abs().max() < 1e-6)  # a prior of equal weights
+    True
+    """
     nodes = 32 if observed == "linear" else 16
     darcy = DarcySet.generated(nodes, fields, generator=torch_stream(seed, "darcy", observed))
     prior = PointSet(darcy.points)
@@ -93,7 +101,18 @@ def _observation(darcy: DarcySet, observed: Observed, seed: int, index: int) -> 
 
 
 def finite_case(name: str, prior: Empirical, observation: Observation, *, seed: int = 0) -> Case:
-    """A case whose truth is a random point of the prior."""
+    """A case whose truth is a random point of the prior.
+
+    >>> import torch
+    >>> from diffuscope.exact import Empirical
+    >>> from diffuscope.physics import at_nodes
+    >>> from diffuscope.physics.grading import finite_case
+    >>> prior = Empirical(torch.tensor([[0.0], [2.0]]), torch.tensor([0.75, 0.25]))
+    >>> case = finite_case("two-0", prior, at_nodes(torch.tensor([0]), (1,), noise=1.0))
+    >>> odds = case.masses[1] / case.masses[0]
+    >>> case.family, round(float(odds / torch.exp(2 * case.y[0] - 2)), 5)  # exp(-(y - 2)^2 / 2 + y^2 / 2) / 3
+    ('two', 0.33333)
+    """
     generator = torch_stream(seed, "truth", name)
     y = observe(observation, prior.sample(1, generator=generator), generator=generator)[0]
     weights = posterior_weights(prior, observation, y)

@@ -31,6 +31,13 @@ def poisson_cases(problems: int, seed: int) -> list[Case]:
     """Solutions of -Lap u = f with random f and boundary values, at random sensors with random noise.
 
     In turn in one dimension (65 nodes, 8 modes) and in two (17 x 17 nodes, 4 x 4 modes).
+
+    >>> from diffuscope.physics import posterior
+    >>> from diffuscope.physics.grading import poisson_cases
+    >>> case, = poisson_cases(1, seed=0)
+    >>> exact = posterior(case.denoiser.distribution, case.observation, case.y)
+    >>> bool((case.reference.mean(0) - exact.mean).abs().max() < 1e-12), case.event_shape  # 65 nodes, then 17 x 17
+    (True, (65,))
     """
     priors = [_unit(sine_prior(grid, MODES[grid.axes], boundary_variance=BOUNDARY, boundary_modes=2)) for grid in GRIDS]
     cases = []
@@ -49,7 +56,18 @@ def poisson_cases(problems: int, seed: int) -> list[Case]:
 def gaussian_case(
     name: str, prior: Gaussian, observation: LinearObservation, y: Float[Tensor, " m"], *, seed: int = 0
 ) -> Case:
-    """The case of a Gaussian prior without variance outside its eigenvectors. Raises InputError for another prior."""
+    """The case of a Gaussian prior without variance outside its eigenvectors. Raises InputError for another prior.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.physics import at_nodes
+    >>> from diffuscope.physics.grading import gaussian_case
+    >>> prior = Gaussian(torch.zeros(1), torch.eye(1), torch.tensor([3.0]))
+    >>> case = gaussian_case("one", prior, at_nodes(torch.tensor([0]), (1,), noise=1.0), torch.tensor([2.0]))
+    >>> x = case.reference
+    >>> round(float(x.mean()), 6), round(float(x.var(correction=0)), 6)  # 3 x 2 / (3 + 1), 3 x 1 / (3 + 1)
+    (1.5, 0.75)
+    """
     exact = posterior(prior, observation, y)
     if not isinstance(exact, Gaussian) or exact.tail_variance > 0:
         raise InputError("prior: expected a Gaussian without variance outside its eigenvectors")

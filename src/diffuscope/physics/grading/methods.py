@@ -44,6 +44,10 @@ class Method(Protocol):
 
     `denoiser` has `.schedule` and, where the prior is known, `.distribution`; `observation` has `.event_shape`,
     `.noise`, and is a `LinearObservation` with `.matrix` where it is linear.
+
+    >>> from diffuscope.physics.grading import METHODS, Method
+    >>> isinstance(METHODS["dps"].method, Method)
+    True
     """
 
     def __call__(
@@ -166,7 +170,20 @@ def particles(
 
 @dataclass(frozen=True)
 class Entry:
-    """A method with what it is called in the table; `None` in place of the method are the case's own exact draws."""
+    """A method with what it is called in the table; `None` in place of the method are the case's own exact draws.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.physics import at_nodes
+    >>> from diffuscope.physics.grading import METHODS
+    >>> from diffuscope.schedules import VP
+    >>> prior = ExactDenoiser(Gaussian.isotropic(torch.zeros(1), 3.0), VP())
+    >>> seen = at_nodes(torch.tensor([0]), (1,), noise=1.0)
+    >>> x = METHODS["gaussian-process"].method(prior, seen, torch.tensor([2.0]), 4000, seed=0, steps=1)
+    >>> bool((x.mean() - 1.5).abs() < 4 * 0.0137), bool((x.var() - 0.75).abs() < 4 * 0.0168)  # standard errors
+    (True, True)
+    """
 
     name: str
     title: str

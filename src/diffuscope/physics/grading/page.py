@@ -58,7 +58,16 @@ def size(settings: Settings) -> str:
 
 
 def grading_page(rows: Sequence[Row], settings: Settings) -> Page:
-    """Verdict first, a table per family of problems, and the method of the grading."""
+    """Verdict first, a table per family of problems, and the method of the grading.
+
+    >>> from diffuscope.physics.grading import Pooled, Row, Settings, grading_page
+    >>> fair = Pooled(name="spread", value=1.4, expected=1.0, error=0.2, p_value=0.05)
+    >>> rows = [Row(method=name, title=name, family="gaussian", scores={"spread": fair}, error="", seconds=1.0,
+    ...             threshold=p, detectable=0.1) for name, p in (("mine", 0.01), ("theirs", 0.1))]
+    >>> page = grading_page(rows, Settings())  # p = 0.05 is below the threshold of one of them
+    >>> page.sections[0].answer
+    '1 of 2 methods: mine.'
+    """
     families = list(dict.fromkeys(row.family for row in rows))
     wrong = sum(row.verdict == "wrong" for row in rows)
     unknown = sum(row.verdict == "cannot tell" for row in rows)
@@ -154,7 +163,16 @@ def _chart(rows: Sequence[Row]) -> Chart:
 
 
 def grading_json(rows: Sequence[Row], settings: Settings) -> dict[str, object]:
-    """Plain JSON types."""
+    """Plain JSON types.
+
+    >>> from diffuscope.physics.grading import Pooled, Row, Settings, grading_json
+    >>> fair = Pooled(name="spread", value=1.4, expected=1.0, error=0.2, p_value=0.05)
+    >>> row = Row(method="mine", title="Mine", family="gaussian", scores={"spread": fair}, error="", seconds=1.0,
+    ...           threshold=0.1, detectable=0.1)
+    >>> found = grading_json([row], Settings())["rows"][0]
+    >>> found["verdict"], found["scores"]["spread"]["value"]  # p = 0.05 is below the threshold
+    ('wrong', 1.4)
+    """
     return {
         "settings": asdict(settings),
         "headline": headline(rows),

@@ -56,7 +56,13 @@ TITLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a grading depends on besides code and methods."""
+    """What a grading depends on besides code and methods.
+
+    >>> from diffuscope.physics.grading import Settings
+    >>> few = Settings(problems=12, steps=30).within("levy")  # a quarter of the problems, half of the steps
+    >>> few.problems, few.steps
+    (3, 15)
+    """
 
     problems: int = 8
     draws: int = 128
@@ -71,7 +77,15 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One method in one family."""
+    """One method in one family.
+
+    >>> from diffuscope.physics.grading import Pooled, Row
+    >>> fair = Pooled(name="spread", value=1.4, expected=1.0, error=0.2, p_value=0.05)
+    >>> rows = [Row(method="mine", title="Mine", family="gaussian", scores={"spread": fair}, error="", seconds=1.0,
+    ...             threshold=p, detectable=0.1) for p in (0.01, 0.1)]
+    >>> [row.verdict for row in rows], rows[1].reason
+    (['right', 'wrong'], 'spread 1.4, exact draws 1 +- 0.2')
+    """
 
     method: str
     title: str
@@ -168,11 +182,22 @@ def grade(
     describe: Callable[[Exception], str] = lambda error: f"{type(error).__name__}: {error}",
     advance: Callable[[str], None] = lambda _: None,
 ) -> list[Row]:
-    """One row per method and family, methods in the order given. Raises InputError for families that there are not.
+    """One row per method and family, methods in the order given.
+
+    Raises InputError for families that there are not, and without methods.
 
     `describe` puts a method's own error in one line; `advance` is called with what was done, once per method and family
     and once per family for its planted faults.
+
+    >>> from diffuscope.physics.grading import Entry, Settings, grade
+    >>> broken = Entry("broken", "Breaks down", lambda denoiser, observation, y, n, *, seed, steps: y.new_full(
+    ...                (n, *observation.event_shape), float("nan")))
+    >>> row, = grade([broken], ["gaussian"], Settings(problems=1, draws=2))
+    >>> row.verdict, row.reason
+    ('wrong', 'diverges: its draws are not finite')
     """
+    if not entries:
+        raise InputError("entries: expected at least one method, got none")
     rows = []
     for name in families:
         family: Family | None = None

@@ -53,7 +53,18 @@ ON_A_POINT = 0.1  # of the least distance between two points: beyond it, a draw 
 
 @dataclass(frozen=True, eq=False)
 class Grader:
-    """Scores draws of one case; what depends on the case alone is computed once."""
+    """Scores draws of one case; what depends on the case alone is computed once.
+
+    >>> import torch
+    >>> from diffuscope.exact import Empirical
+    >>> from diffuscope.physics import at_nodes
+    >>> from diffuscope.physics.grading import Grader, finite_case
+    >>> flat = at_nodes(torch.tensor([0]), (1,), noise=1e6)  # which says nothing
+    >>> case = finite_case("two-0", Empirical(torch.tensor([[0.0], [4.0]]), torch.tensor([0.75, 0.25])), flat)
+    >>> found = Grader(case).values(torch.tensor([[0.0], [4.0]]))  # of a posterior with mean 1 and variance 3
+    >>> round(found["mean"], 5), round(found["spread"], 5)  # 2 (2 - 1)^2 / 3, 8 / 3
+    (0.66667, 2.66667)
+    """
 
     case: Case
     seed: int = 0
@@ -198,7 +209,14 @@ class Grader:
 
 @dataclass(frozen=True, kw_only=True)
 class Pooled:
-    """One score over several independent problems: averages, the standard error of the value, and the p-value."""
+    """One score over several independent problems: averages, the standard error of the value, and the p-value.
+
+    >>> from diffuscope.physics.grading import Score, pooled
+    >>> chi_squares = [Score(name="points", value=v, expected=1.0, error=2**0.5, sides="upper") for v in (5.0, 3.0)]
+    >>> found = pooled(chi_squares)
+    >>> found.value, found.expected, round(found.error, 6), round(found.p_value, 6)  # of 2 degrees: exp(-8 / 2)
+    (4.0, 1.0, 1.0, 0.018316)
+    """
 
     name: str
     value: float
@@ -208,7 +226,14 @@ class Pooled:
 
 
 def pooled(scores: Sequence[Score]) -> Pooled:
-    """The same score of several problems as one test."""
+    """The same score of several problems as one test.
+
+    >>> import math
+    >>> from diffuscope.physics.grading import Score, pooled
+    >>> one = Score(name="spread", value=0.2, expected=2.0, error=2.0, sides="both")  # an exponential one of mean 2
+    >>> round(pooled([one]).p_value / (2 * (1 - math.exp(-0.1))), 6)
+    1.0
+    """
     n, first = len(scores), scores[0]
     value, expected = (sum(getattr(score, name) for score in scores) for name in ("value", "expected"))
     error = sum(score.error**2 for score in scores) ** 0.5

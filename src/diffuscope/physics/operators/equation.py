@@ -19,7 +19,12 @@ from diffuscope.physics.grid import Grid
 
 @runtime_checkable
 class Equation(Protocol):
-    """A discretized PDE on a grid. Fields are batches, (batch, *grid); `given` is (batch, *given_shape)."""
+    """A discretized PDE on a grid. Fields are batches, (batch, *grid); `given` is (batch, *given_shape).
+
+    >>> from diffuscope.physics import Equation, Grid, Poisson
+    >>> isinstance(Poisson(Grid((5,))), Equation)
+    True
+    """
 
     @property
     def grid(self) -> Grid:

@@ -42,6 +42,14 @@ class Evolution:
     """An `Equation` u_t = R(u) + s. A child has `rate`, R, and `slope`, R', and says whether R is linear.
 
     `boundary` is "dirichlet" or "neumann" for each bounded axis of space; `source` is s at the nodes of the grid.
+
+    >>> import torch
+    >>> from diffuscope.physics import Grid, Heat
+    >>> from diffuscope.physics.operators import Evolution
+    >>> heat = Heat(Grid((3, 5)), 0.1, "neumann")
+    >>> u = heat.solve(torch.tensor([[0.0, 0.0, 8.0, 4.0, 0.0]]))[0]
+    >>> isinstance(heat, Evolution), [round(total, 6) for total in (u @ heat.space.weights).tolist()]  # nothing leaves
+    (True, [3.0, 3.0, 3.0])
     """
 
     grid: Grid

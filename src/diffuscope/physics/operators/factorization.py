@@ -28,6 +28,14 @@ class Factorization:
 
     Rows with nothing but a diagonal, as those of Dirichlet nodes, are eliminated first: their unknowns come out exact,
     and the rest keeps its symmetry. Raises InputError for a matrix that is singular.
+
+    >>> import torch
+    >>> from scipy.sparse import csr_array
+    >>> from diffuscope.physics.operators import Factorization
+    >>> A = Factorization(csr_array([[2.0, 1.0], [0.0, 4.0]]))
+    >>> b = torch.tensor([[5.0, 8.0]])
+    >>> A.solve(b).tolist(), A.solve(b, transposed=True).tolist()  # (5 - 2) / 2, 8 / 4; 5 / 2, (8 - 2.5) / 4
+    ([[1.5, 2.0]], [[2.5, 1.375]])
     """
 
     def __init__(self, matrix: csr_array, weights: np.ndarray | None = None) -> None:
@@ -78,7 +86,15 @@ class _Solve(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class Inverse:
-    """J^-1 of a linearized equation, on batches of fields, differentiable by autograd."""
+    """J^-1 of a linearized equation, on batches of fields, differentiable by autograd.
+
+    >>> import torch
+    >>> from diffuscope.physics import Grid, Poisson, inverse
+    >>> b = torch.tensor([[1.0, 16.0, 3.0]])
+    >>> solve = inverse(Poisson(Grid((3,))), b[0])  # of the rows (1, 0, 0), (-4, 8, -4), (0, 0, 1)
+    >>> [[round(x, 6) for x in solve(b)[0].tolist()], [round(x, 6) for x in solve.transposed(b)[0].tolist()]]
+    [[1.0, 4.0, 3.0], [9.0, 2.0, 11.0]]
+    """
 
     factors: Factorization
 

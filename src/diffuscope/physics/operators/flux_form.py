@@ -31,6 +31,13 @@ class FluxForm:
 
     `boundary` becomes one kind per axis, "periodic" where the grid is. A node on both a Dirichlet and a Neumann side
     belongs to the Dirichlet side. Raises InputError for kinds that do not fit.
+
+    >>> from diffuscope.physics import Grid
+    >>> from diffuscope.physics.operators import FluxForm
+    >>> grid = Grid((5,))
+    >>> L = FluxForm(grid, "neumann").apply(grid.along(0)[None] ** 2)[0]
+    >>> L.tolist(), float((grid.weights * L).sum())  # -(x^2)'' inside, and nothing leaves through a wall
+    ([-2.0, -2.0, -2.0, -2.0, 14.0], 0.0)
     """
 
     grid: Grid

@@ -23,7 +23,11 @@ class Helmholtz(ShiftedLaplacian):
     Raises InputError for a wavenumber that is not positive, and for a resonant one: k^2 an eigenvalue of -Laplacian,
     of the box or of the grid, to one part in 10^8.
 
-    >>> from diffuscope.physics import Grid
+    >>> import torch
+    >>> from diffuscope.physics import Grid, Helmholtz
+    >>> f = torch.tensor([[0.0, 0.3125, -0.25, 0.3125, 0.0]])  # 2 - 9 x (1 - x) inside
+    >>> [round(u, 6) for u in Helmholtz(Grid((5,)), wavenumber=3).solve(f)[0].tolist()]  # x (1 - x)
+    [0.0, 0.1875, 0.25, 0.1875, 0.0]
     >>> Helmholtz(Grid((65,)), wavenumber=2 * torch.pi)
     Traceback (most recent call last):
         ...

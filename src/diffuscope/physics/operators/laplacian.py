@@ -28,6 +28,14 @@ class ShiftedLaplacian:
 
     `given` is the forcing at free nodes (with what enters the cell through a Neumann boundary) and the value at
     Dirichlet nodes; `sources` makes it from a forcing and boundary data.
+
+    >>> from diffuscope.physics import Grid, Poisson
+    >>> from diffuscope.physics.operators import ShiftedLaplacian
+    >>> rod = Poisson(Grid((5,)), screening=3)
+    >>> isinstance(rod, ShiftedLaplacian), rod.shift
+    (True, 9.0)
+    >>> [round(value, 6) for value in rod.eigenvalues().tolist()]  # 64 sin^2(k pi / 8): 32 (1 - sqrt(1/2)), 32, ...
+    [9.372583, 32.0, 54.627417]
     """
 
     grid: Grid

@@ -2,10 +2,10 @@ r"""Random coefficients: a Gaussian field in the cosines of the box, thresholded
 
 .. math::  g \sim N\bigl(0, \, (-\Delta + \tau^2)^{-\alpha}\bigr) \quad \text{with} \quad \partial g / \partial n = 0 ,
 
-without its constant mode, so that g has mean zero in every field, and scaled to an average variance of one. Two-phase
-media are g >= 0 and g < 0, log-normal ones exp(s g). The law is that of Li et al. (Fourier neural operator, arXiv
-2010.08895: alpha = 2, tau = 3); alpha = 3, tau = 10 and a contrast of 18 are those of the public 16 x 16 Darcy fields,
-by fit.
+without its constant mode, so that g has mean zero in every field, and scaled to a variance of one, averaged over the
+nodes. Two-phase media are g >= 0 and g < 0, log-normal ones exp(s g). The distribution is that of Li et al. (Fourier
+neural operator, arXiv 2010.08895: alpha = 2, tau = 3); alpha = 3, tau = 10 and a contrast of 18 are those of the public
+16 x 16 Darcy fields, by fit.
 """
 
 import math
@@ -25,7 +25,19 @@ from .laplacian import synthesis, wavenumbers
 
 @dataclass(frozen=True)
 class SmoothField:
-    """g, of power `alpha` and inverse length `tau`. Raises InputError for parameters that are not positive."""
+    """g, of power `alpha` and inverse length `tau`. Raises InputError for parameters that are not positive.
+
+    >>> import torch
+    >>> from diffuscope.physics import Grid
+    >>> from diffuscope.physics.operators import SmoothField
+    >>> grid = Grid((9,))
+    >>> g = SmoothField().draw(grid, 1000, generator=torch.Generator().manual_seed(0))
+    >>> bool((g @ grid.weights).abs().max() < 1e-12)  # every field has mean zero
+    True
+    >>> variance = g.square().mean(1)  # over the nodes
+    >>> bool((variance.mean() - 1).abs() < 4 * variance.std() / 1000**0.5)
+    True
+    """
 
     alpha: float | int = 3.0
     tau: float | int = 10.0
@@ -79,7 +91,15 @@ class TwoPhase:
 
 @dataclass(frozen=True)
 class LogNormal:
-    """a = exp(s g), s the standard deviation of log a. Raises InputError for an s that is negative or not finite."""
+    """a = exp(s g), s the standard deviation of log a. Raises InputError for an s that is negative or not finite.
+
+    >>> import torch
+    >>> from diffuscope.physics import Grid
+    >>> from diffuscope.physics.operators import LogNormal
+    >>> a, b = (LogNormal(s).draw(Grid((9,)), 2, generator=torch.Generator().manual_seed(0)) for s in (0.5, 1.5))
+    >>> bool((b / a**3 - 1).abs().max() < 1e-12)  # exp(1.5 g) = exp(0.5 g)^3
+    True
+    """
 
     std: float | int = 1.0
     field: SmoothField = SMOOTH

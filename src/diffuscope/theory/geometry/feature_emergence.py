@@ -51,6 +51,14 @@ def emerged_share(
     """f at sigma/alpha = `ratios` for components of these variances, relative to the level `last`.
 
     Raises InputError for a variance that is not positive. Infinite ratios have share 0.
+
+    >>> import torch
+    >>> from diffuscope.theory.geometry import emerged_share
+    >>> found = emerged_share(torch.tensor([144.0]), torch.tensor([torch.inf, 16.0, 9.0]))
+    >>> [round(share, 6) for share in found.flatten().tolist()]  # 0, 12 / 20, 12 / 15
+    [0.0, 0.6, 0.8]
+    >>> round(float(emerged_share(torch.tensor([144.0]), torch.tensor([16.0]), last=5.0)), 6)  # 13 / 20
+    0.65
     """
     if not bool((variances > 0).all()):
         raise InputError("variances: expected values > 0")
@@ -59,12 +67,24 @@ def emerged_share(
 
 
 def emergence_level(variances: Float[Tensor, " k"], *, last: float = 0.0) -> Float[Tensor, " k"]:
-    """sigma/alpha = sqrt(lambda + 2 last^2), where 1/sqrt(2) of what a component has at the level `last` is there."""
+    """sigma/alpha = sqrt(lambda + 2 last^2), where 1/sqrt(2) of what a component has at the level `last` is there.
+
+    >>> import torch
+    >>> from diffuscope.theory.geometry import emergence_level
+    >>> float(emergence_level(torch.tensor([7.0]), last=1.0))  # sqrt(7 + 2)
+    3.0
+    """
     return (variances.double() + 2 * last**2).sqrt()
 
 
 def fastest_level(variances: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
-    """sigma/alpha = sqrt(2 lambda), where a component grows fastest in log sigma."""
+    """sigma/alpha = sqrt(2 lambda), where a component grows fastest in log sigma.
+
+    >>> import torch
+    >>> from diffuscope.theory.geometry import fastest_level
+    >>> float(fastest_level(torch.tensor([8.0])))  # sqrt(2 x 8)
+    4.0
+    """
     return (2 * variances.double()).sqrt()
 
 
@@ -74,6 +94,15 @@ def feature_coordinates(
     """u_k^T (D(t) - mu) for the leading principal components of `gaussian`, float64.
 
     Raises InputError for more components than the Gaussian has.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import VE
+    >>> from diffuscope.theory.geometry import feature_coordinates, gaussian_trajectories
+    >>> data = Gaussian(torch.tensor([3.0, 5.0]), torch.eye(2), torch.tensor([144.0, 1.0]))
+    >>> found = gaussian_trajectories(data, VE(), torch.tensor([[43.0, 9.0]]), torch.tensor([16.0, 9.0, 5.0]).double())
+    >>> [round(c, 4) for c in feature_coordinates(found, data, 1).flatten().tolist()]  # 288 / 20, 288 / 15, 288 / 13
+    [14.4, 19.2, 22.1538]
     """
     known = gaussian.eigenvectors.shape[1]
     if not 1 <= components <= known:
@@ -83,12 +112,25 @@ def feature_coordinates(
 
 
 def measured_share(coordinates: Float[Tensor, "levels batch k"]) -> Float[Tensor, "levels k"]:
-    """F_k, the root mean square over the batch relative to the last level; NaN for a component that no sample has."""
+    """F_k, the root mean square over the batch relative to the last level; NaN for a component that no sample has.
+
+    >>> import torch
+    >>> from diffuscope.theory.geometry import measured_share
+    >>> c = torch.tensor([[[1.0], [-2.0]], [[6.0], [8.0]]])  # two levels of two trajectories
+    >>> [round(share, 6) for share in measured_share(c).flatten().tolist()]  # sqrt((1 + 4) / (36 + 64))
+    [0.223607, 1.0]
+    """
     return root_share(coordinates.square().mean(1))
 
 
 def root_share(squares: Float[Tensor, "levels *k"]) -> Float[Tensor, "levels *k"]:
-    """The root of mean squares relative to the last level."""
+    """The root of mean squares relative to the last level.
+
+    >>> import torch
+    >>> from diffuscope.theory.geometry import root_share
+    >>> root_share(torch.tensor([4.0, 9.0, 16.0])).tolist()
+    [0.5, 0.75, 1.0]
+    """
     return (squares / squares[-1]).sqrt()
 
 
@@ -99,6 +141,12 @@ def crossing_levels(
 
     Between two levels log(F^-2 - 1) is a line in log sigma, which it is for Gaussian data: then the result is exact.
     NaN where F is never below, and where it ends below. What is above at high noise by errors alone does not count.
+
+    >>> import torch
+    >>> from diffuscope.theory.geometry import crossing_levels
+    >>> found = crossing_levels(torch.tensor([16.0, 9.0]), torch.tensor([[0.6], [0.8]], dtype=torch.float64))
+    >>> round(float(found), 6)  # of a Gaussian component of variance 144
+    12.0
     """
     log_ratio, levels = ratios.double().log(), shares.double()
     below = levels < threshold

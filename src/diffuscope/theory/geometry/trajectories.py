@@ -34,7 +34,19 @@ BATCH = 256
 
 @dataclass(frozen=True, eq=False)
 class Trajectories:
-    """States and clean estimates of a batch of trajectories at decreasing `times`: 2 levels x batch x D numbers."""
+    """States and clean estimates of a batch of trajectories at decreasing `times`: 2 levels x batch x D numbers.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import VE
+    >>> from diffuscope.theory.geometry import gaussian_trajectories
+    >>> times = torch.tensor([16.0, 9.0, 5.0]).double()  # sigma^2 + 144 = 20^2, 15^2, 13^2
+    >>> found = gaussian_trajectories(Gaussian.isotropic(torch.zeros(1), 144.0), VE(), torch.tensor([[40.0]]), times)
+    >>> [round(value, 4) for value in found.noise.flatten().tolist()]  # sigma x / (144 + sigma^2)
+    [1.6, 1.2, 0.7692]
+    >>> [round(value, 4) for value in found.normalized(12).flatten()[:3].tolist()]  # the flow stands still: 40 / 20
+    [2.0, 2.0, 2.0]
+    """
 
     times: Float[Tensor, " levels"]
     alphas: Float[Tensor, " levels"]
@@ -97,6 +109,17 @@ def follow(
     """The trajectories of `sampler` through `x_start` at `times[0]`, with one more evaluation at every time.
 
     Raises InputError for fewer than three times and for a last one without noise, where the denoiser has no answer.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.samplers import DDIM
+    >>> from diffuscope.schedules import VE
+    >>> from diffuscope.theory.geometry import follow
+    >>> point = ExactDenoiser(Gaussian.isotropic(torch.full((1,), 2.0), 0.0), VE())  # D = 2: straight lines to 2
+    >>> found = follow(point, DDIM(), torch.tensor([[10.0]]), torch.tensor([4.0, 2.0, 1.0]).double())
+    >>> [round(value, 6) for value in found.states.flatten().tolist()], float(found.samples)  # 2 + 8 sigma / 4
+    ([10.0, 6.0, 4.0], 2.0)
     """
     _require_levels(denoiser.schedule, times)
     states, denoised = [], []
@@ -114,6 +137,17 @@ def gaussian_trajectories(
 
     In whitened coordinates the flow stands still (`samplers.eigenbasis`): one product with the eigenvectors at the
     start, and one for all states. The arithmetic is float64, the result in the dtype of `x_start`.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import VE
+    >>> from diffuscope.theory.geometry import gaussian_trajectories
+    >>> times = torch.tensor([16.0, 9.0, 5.0]).double()  # sigma^2 + 144 = 20^2, 15^2, 13^2
+    >>> found = gaussian_trajectories(Gaussian.isotropic(torch.ones(1), 144.0), VE(), torch.tensor([[41.0]]), times)
+    >>> [round(x, 4) for x in found.states.flatten().tolist()]  # 1 + 40 / 20 of 20, 15, 13
+    [41.0, 31.0, 27.0]
+    >>> [round(x, 4) for x in found.denoised.flatten().tolist()]  # 1 + 144 (x - 1) / (144 + sigma^2)
+    [15.4, 20.2, 23.1538]
     """
     _require_levels(schedule, times)
     basis, grid = Eigenbasis.of(gaussian), instants(schedule, times)

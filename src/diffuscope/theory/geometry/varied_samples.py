@@ -33,6 +33,12 @@ def principal_directions(points: Float[Tensor, "points *event"], count: int) -> 
     """The leading principal directions of the points of one trajectory, centered in time: unit vectors, float64.
 
     Raises InputError for more directions than points - 1 or coordinates.
+
+    >>> import torch
+    >>> from diffuscope.theory.geometry import principal_directions
+    >>> points = 5 + torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 3.0], [0.0, -3.0]])
+    >>> [round(value, 6) + 0.0 for value in principal_directions(points, 1)[0].abs().tolist()]  # up to the sign
+    [0.0, 1.0]
     """
     rows = points.double().flatten(1)
     most = min(len(rows) - 1, rows.shape[1])
@@ -45,7 +51,16 @@ def principal_directions(points: Float[Tensor, "points *event"], count: int) -> 
 def random_directions(
     count: int, event_shape: tuple[int, ...], *, generator: torch.Generator
 ) -> Float[Tensor, "count *event"]:
-    """Independent random unit vectors, float64."""
+    """Independent random unit vectors, float64.
+
+    >>> import torch
+    >>> from diffuscope.theory.geometry import random_directions
+    >>> v = random_directions(2000, (2, 3), generator=torch.Generator().manual_seed(0))
+    >>> bool((v.square().sum((1, 2)) - 1).abs().max() < 1e-12)
+    True
+    >>> bool((v.square().mean(0) - 1 / 6).abs().max() < 5 * 0.0042)  # five standard errors
+    True
+    """
     drawn = torch.randn(count, *event_shape, dtype=torch.float64, generator=generator)
     return drawn / drawn.flatten(1).norm(dim=1).reshape(-1, *[1] * len(event_shape))
 
@@ -64,6 +79,19 @@ def variations(
 
     `denoiser` and `sampler` are those of the trajectories, and the sampler a one-step method (a multistep one starts
     anew). Raises InputError for a step or a trajectory that is not there.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.samplers import DDIM
+    >>> from diffuscope.schedules import VE
+    >>> from diffuscope.theory.geometry import follow, variations
+    >>> model = ExactDenoiser(Gaussian.isotropic(torch.ones(1), 9.0), VE())
+    >>> times = torch.tensor([4.0, 2.0, 1.0]).double()
+    >>> found = follow(model, DDIM(), torch.tensor([[5.0]]).double(), times)
+    >>> varied = variations(model, DDIM(), found, torch.tensor([[1.0]]), size=2, step=1)
+    >>> round(float(varied - found.samples[0]), 6)  # 2 sqrt(1 + 2^2) (11 / 13) (9 / 10)
+    3.405704
     """
     last, batch = len(trajectories.times) - 1, trajectories.states.shape[1]
     if not 0 <= step < last:
@@ -79,7 +107,17 @@ def variations(
 def gaussian_variation(
     gaussian: Gaussian, schedule: Schedule, t: Time, directions: Float[Tensor, "k *event"], size: float | int
 ) -> Float[Tensor, "k *event"]:
-    """By how much each variation at time t moves a sample of Gaussian data."""
+    """By how much each variation at time t moves a sample of Gaussian data.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import RectifiedFlow
+    >>> from diffuscope.theory.geometry import gaussian_variation
+    >>> data = Gaussian.isotropic(torch.ones(1), 3.0)
+    >>> moved = gaussian_variation(data, RectifiedFlow(), 0.2, torch.tensor([[1.0]]), size=2)
+    >>> round(float(moved), 6)  # 2 sqrt(0.8^2 + 0.2^2) sqrt(3 / (0.64 x 3 + 0.04))
+    2.040408
+    """
     t = as_time(t)
     size = size * float(torch.hypot(schedule.alpha(t), schedule.sigma(t)))
     basis = Eigenbasis.of(gaussian)
@@ -88,7 +126,13 @@ def gaussian_variation(
 
 
 def distances(samples: Float[Tensor, "k *event"], unperturbed: Float[Tensor, "*event"]) -> Float[Tensor, " k"]:
-    """The root mean square difference per coordinate of every sample from the unperturbed one."""
+    """The root mean square difference per coordinate of every sample from the unperturbed one.
+
+    >>> import torch
+    >>> from diffuscope.theory.geometry import distances
+    >>> round(float(distances(torch.tensor([[4.0, -3.0]]), torch.tensor([1.0, 1.0]))), 6)  # sqrt((3^2 + 4^2) / 2)
+    3.535534
+    """
     return (samples - unperturbed).double().flatten(1).square().mean(1).sqrt()
 
 

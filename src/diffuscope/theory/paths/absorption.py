@@ -42,6 +42,15 @@ def absorbed_paths(
 
     Later nodes rest where the path left. Raises InputError for dynamics without a domain, and where fewer than two
     paths are kept.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, absorbed_paths
+    >>> walk, start = Dynamics(lambda x: 0 * x, 0.5, domain=(0.0, 1.0)), torch.tensor([0.5])
+    >>> found = absorbed_paths(walk, start, torch.linspace(0, 1, 41), lambda x: x[:, 0] < 0, since=0.2, attempts=2000,
+    ...                        generator=torch.Generator().manual_seed(0))
+    >>> x = found.states[:, :, 0]
+    >>> bool((x[:, -1] < 0).all()), bool(((x[:, :8] > 0) & (x[:, :8] < 1)).all())  # node 8 is the time 0.2
+    (True, True)
     """
     if dynamics.domain is None:
         raise InputError("dynamics: expected a domain that paths can leave, got none")
@@ -62,6 +71,12 @@ def absorbed_mean(
 
     For any constant drift. Raises InputError for a start outside the bounds, and times that are not between 0 and
     `duration`.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import absorbed_mean
+    >>> mean = absorbed_mean(1.5, 200.0, torch.tensor([100.0]), bounds=(1.0, 5.0), diffusion=0.5)
+    >>> round(float(mean), 6)  # in between the density is sin^2: away from the bound that it must reach
+    3.0
     """
     low, high = bounds
     if not low < start < high:

@@ -33,7 +33,19 @@ CHUNK = 2**22  # numbers that are simulated at once: 32 MB
 
 @dataclass(frozen=True, eq=False)
 class ConditionedPaths:
-    """Sampled paths between two states, of `attempts` that were simulated."""
+    """Sampled paths between two states, of `attempts` that were simulated.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, linear_bridge
+    >>> spring, times = Dynamics(lambda x: -x, 1.0), torch.tensor([0.0, 1.0, 2.0]) * torch.tensor(2.0).log()
+    >>> bridge = linear_bridge(spring, torch.tensor([0.0]), torch.tensor([5.0]), times)
+    >>> found = bridge.sample(4000, torch.Generator().manual_seed(0))  # in the middle N(2, 0.6)
+    >>> bool((found.mean[1] - 2).abs() < 4 * found.mean_error[1])
+    True
+    >>> value, error = found.quantile(0.9)
+    >>> bool((value[1] - (2 + 1.281552 * 0.6**0.5)).abs() < 4 * error[1])
+    True
+    """
 
     times: Mesh
     states: Nodes
@@ -65,7 +77,15 @@ class ConditionedPaths:
 
 @dataclass(frozen=True, eq=False)
 class LinearBridge:
-    """The Gaussian process of linear drift between two states: mean and covariance at every time."""
+    """The Gaussian process of linear drift between two states: mean and covariance at every time.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, linear_bridge
+    >>> walk = Dynamics(lambda x: 0.3 + 0 * x, 0.5)  # the drift cancels
+    >>> bridge = linear_bridge(walk, torch.tensor([1.0]), torch.tensor([5.0]), torch.tensor([0.0, 1.0, 4.0]))
+    >>> round(float(bridge.mean[1]), 6), round(float(bridge.covariance[1]), 6)  # 1 + (5 - 1) / 4, 1 (4 - 1) / 4
+    (2.0, 0.75)
+    """
 
     times: Mesh
     mean: Float[Tensor, "nodes d"]
@@ -96,6 +116,13 @@ def linear_bridge(
 
     Raises InputError for a drift that is not A x + b, a drift or diffusion that takes a time, a D that depends on the
     state, and where noise does not reach every direction in the time given.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, linear_bridge
+    >>> spring, times = Dynamics(lambda x: -x, 1.0), torch.tensor([0.0, 1.0, 2.0]) * torch.tensor(2.0).log()
+    >>> bridge = linear_bridge(spring, torch.tensor([0.0]), torch.tensor([5.0]), times)
+    >>> round(float(bridge.mean[1]), 5), round(float(bridge.covariance[1]), 5)  # 0.4 x 5, 0.4 x 2 sinh(t)
+    (2.0, 0.6)
     """
     a, b = checked_ends(dynamics, start, end)
     times = checked_mesh(times)
@@ -141,6 +168,14 @@ def conditioned_paths(
 
     In every coordinate, |x_T - end| <= window. Raises InputError for a window that is not positive, and where fewer
     than two paths are kept.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, conditioned_paths
+    >>> walk, ends = Dynamics(lambda x: 0.3 + 0 * x, 0.5), (torch.tensor([1.0]), torch.tensor([2.0]))
+    >>> found = conditioned_paths(walk, *ends, torch.tensor([0.0, 0.25, 1.0]), window=0.1, attempts=20_000,
+    ...                           generator=torch.Generator().manual_seed(0))
+    >>> bool((found.mean[1] - 1.25).abs() < 4 * found.mean_error[1])  # of a Brownian bridge: 1 + 0.25 (2 - 1)
+    True
     """
     a, b = checked_ends(dynamics, start, end)
     if not 0 < window < math.inf:

@@ -16,7 +16,15 @@ from .least_action import Certificate, LeastAction
 
 
 def curve_path(dynamics: Dynamics, found: GeometricAction) -> LeastAction:
-    """The curve on the times of its nodes, from 0; the momentum at a node is the mean of those of its two edges."""
+    """The curve on the times of its nodes, from 0; the momentum at a node is the mean of those of its two edges.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, curve_path, geometric_action
+    >>> spring = Dynamics(lambda x: -x, 0.5)
+    >>> path = curve_path(spring, geometric_action(spring, torch.tensor([1.0]), torch.tensor([3.0]), 4))
+    >>> [round(p, 6) for p in path.momenta.flatten().tolist()]  # x / D at 1.25, 1.75, 2.25, 2.75
+    [2.5, 3.5, 4.5, 5.5]
+    """
     mesh = torch.linspace(0, 1, len(found.curve), dtype=torch.float64)
     state, v, _ = (each.squeeze(0) if each.ndim == 3 else each for each in at_edges(found.curve[None], mesh, MIDPOINT))
     t = torch.zeros(len(v), dtype=torch.float64)

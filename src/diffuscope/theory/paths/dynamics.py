@@ -36,6 +36,13 @@ class Dynamics:
     `diffusion` is D: a number, one per coordinate, a matrix, or a function of (x) or (x, t) that returns (n, d, d).
     `domain` is a box (low, high) or a predicate of states. Raises InputError for a D that is negative, not symmetric,
     not finite, or zero, and for a drift that takes neither one nor two arguments.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics
+    >>> spring = Dynamics(lambda x: -2 * x, torch.tensor([0.5, 4.0]), domain=(-10.0, 5.0))
+    >>> x, t = torch.tensor([[3.0, 7.0]]).double(), torch.zeros(1)
+    >>> spring.drift_at(x, t).tolist(), spring.matrix_at(x, t).tolist(), spring.inside(x).tolist()
+    ([[-6.0, -14.0]], [[[0.5, 0.0], [0.0, 4.0]]], [False])
     """
 
     drift: Callable[..., Tensor]

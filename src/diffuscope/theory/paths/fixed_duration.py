@@ -47,6 +47,14 @@ def curve_of_duration(
 
     Raises InputError as `geometric_action` does, where the energy would not be positive (slower than the drift), and
     where doubling the nodes changes the duration by more than 1 %: near a fixed point the mesh then decides it.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, curve_of_duration
+    >>> wind = Dynamics(lambda x: 0.5 + 0 * x, 0.25)
+    >>> found = curve_of_duration(wind, torch.tensor([1.0]), torch.tensor([5.0]), 2, intervals=4)
+    >>> S = found.action - found.energy * found.duration
+    >>> round(found.energy, 6), round(S, 6)  # (2^2 - 0.5^2) / (4 x 0.25), (2 - 0.5)^2 2 / (4 x 0.25)
+    (3.75, 4.5)
     """
     found = _curve(dynamics, start, end, duration, intervals, initial)
     if not found.duration_change <= CERTAIN * found.duration:
@@ -62,7 +70,15 @@ def _uncertain(found: GeometricAction, duration: float | int, intervals: int) ->
 
 
 def timed(dynamics: Dynamics, found: GeometricAction, times: Mesh) -> Float[Tensor, "nodes d"]:
-    """States of the curve at `times`, which are scaled to its duration."""
+    """States of the curve at `times`, which are scaled to its duration.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, curve_of_duration, timed
+    >>> wind = Dynamics(lambda x: 0.5 + 0 * x, 0.25)  # a straight line at constant speed
+    >>> found = curve_of_duration(wind, torch.tensor([1.0]), torch.tensor([5.0]), 2, intervals=4)
+    >>> [round(x, 6) for x in timed(wind, found, torch.tensor([0.0, 0.5, 2.0])).flatten().tolist()]
+    [1.0, 2.0, 5.0]
+    """
     reached = _reached(dynamics, found)
     share = ((times - times[0]) / (times[-1] - times[0])).numpy()
     states = PchipInterpolator(reached / reached[-1], found.curve.numpy())(share)
@@ -70,7 +86,16 @@ def timed(dynamics: Dynamics, found: GeometricAction, times: Mesh) -> Float[Tens
 
 
 def adapted_times(dynamics: Dynamics, found: GeometricAction, duration: float | int, intervals: int) -> Mesh:
-    """Times from 0 to `duration`, half of them spread over the time and half over the length of the curve."""
+    """Times from 0 to `duration`, half of them spread over the time and half over the length of the curve.
+
+    >>> import math, torch
+    >>> from diffuscope.theory.paths import Dynamics, adapted_times, geometric_action
+    >>> spring = Dynamics(lambda x: -x, 0.5)
+    >>> found = geometric_action(spring, torch.tensor([3.0]), torch.tensor([1.0]), 200)  # x = 3 exp(-t), T = log 3
+    >>> t = adapted_times(spring, found, math.log(3), 4)
+    >>> [round(k, 3) for k in (t / math.log(3) / 2 + (3 - 3 * torch.exp(-t)) / 4).tolist()]  # half t / T, half s / s(T)
+    [0.0, 0.25, 0.5, 0.75, 1.0]
+    """
     share = torch.linspace(0, 1, len(found.curve), dtype=torch.float64)
     reached = _reached(dynamics, found)
     placed = (reached / reached[-1] + share.numpy()) / 2
@@ -92,6 +117,13 @@ def stiff_least_action(
 
     `initial` is a curve. The curve is only where it begins, so that its duration need not be certain. Raises InputError
     as `curve_of_duration` and `least_action` do.
+
+    >>> import math, torch
+    >>> from diffuscope.theory.paths import Dynamics, stiff_least_action
+    >>> spring = Dynamics(lambda x: 2 + 0 * x, 0.5)
+    >>> found = stiff_least_action(spring, torch.tensor([2.0]), torch.tensor([9.0]), 1.0, 20)
+    >>> round(float(found.action), 6)  # (7 - 2)^2 / (4 x 0.5)
+    12.5
     """
     found = _curve(dynamics, start, end, duration, INTERVALS, initial)
     times = adapted_times(dynamics, found, duration, intervals)

@@ -29,7 +29,17 @@ SAME = 1e-6  # fixed points at less than this distance, relative to 1 + |x|, are
 
 @dataclass(frozen=True, eq=False)
 class FixedPoint:
-    """A zero of the drift, the Jacobian there and its eigenvalues, the largest real part first."""
+    """A zero of the drift, the Jacobian there and its eigenvalues, the largest real part first.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, fixed_point
+    >>> shear = Dynamics(lambda x: torch.stack([x[:, 0] - 2, 5 * x[:, 0] - 3 * x[:, 1]], 1), 0.5)
+    >>> found = fixed_point(shear, torch.tensor([1.0, 1.0]))
+    >>> [round(x, 6) for x in found.state.tolist()], found.kind, found.unstable_directions  # (2, 10 / 3)
+    ([2.0, 3.333333], 'saddle', 1)
+    >>> [round(x, 6) for x in found.eigenvalues.real.tolist()]
+    [1.0, -3.0]
+    """
 
     state: Float[Tensor, " d"]
     jacobian: Float[Tensor, "d d"]
@@ -55,6 +65,13 @@ def fixed_points(dynamics: Dynamics, guesses: Float[Tensor, "n d"]) -> tuple[Fix
 
     Raises InputError for a drift that takes a time, guesses that are not finite, and for a guess from which Newton's
     method does not converge.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, fixed_points
+    >>> wells = Dynamics(lambda x: -x * (x - 1) * (x - 4), 0.5)
+    >>> found = fixed_points(wells, torch.tensor([[-0.5], [1.1], [5.0], [3.9]]))
+    >>> [(round(float(point.state), 6) + 0.0, point.kind) for point in found]
+    [(0.0, 'stable'), (1.0, 'unstable'), (4.0, 'stable')]
     """
     if not dynamics.autonomous:
         raise InputError("drift: expected a function of (x) alone, which can have fixed points, got one of (x, t)")
@@ -70,7 +87,14 @@ def fixed_points(dynamics: Dynamics, guesses: Float[Tensor, "n d"]) -> tuple[Fix
 
 
 def fixed_point(dynamics: Dynamics, guess: Float[Tensor, " d"], name: str = "guess") -> FixedPoint:
-    """The fixed point that Newton's method finds from one guess, which errors call `name`; as `fixed_points`."""
+    """The fixed point that Newton's method finds from one guess, which errors call `name`; as `fixed_points`.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, fixed_point
+    >>> found = fixed_point(Dynamics(lambda x: 4 - x**2, 0.5), torch.tensor([3.0]))
+    >>> round(float(found.state), 6), found.jacobian.tolist(), found.kind  # -2 x at x = 2
+    (2.0, [[-4.0]], 'stable')
+    """
     if guess.ndim != 1 or not bool(torch.isfinite(guess).all()):
         raise InputError(f"{name}: expected one finite state, (d,), got shape {tuple(guess.shape)}")
     if not dynamics.autonomous:

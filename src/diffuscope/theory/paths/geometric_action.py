@@ -42,6 +42,13 @@ class GeometricAction:
     `duration` is infinite for E = 0 between fixed points, and here as large as the distance of the first midpoint from
     the fixed point makes it: nodes at equal distances do not resolve the neighborhood of a fixed point below an energy
     of the order of their distance squared, and `duration_change` is then of the size of the duration.
+
+    >>> import math, torch
+    >>> from diffuscope.theory.paths import Dynamics, geometric_action
+    >>> spring = Dynamics(lambda x: -x, 0.5)
+    >>> found = geometric_action(spring, torch.tensor([3.0]), torch.tensor([1.0]), 100)
+    >>> round(found.action, 6) + 0.0, round(found.duration - math.log(3), 3) + 0.0  # along the drift: free
+    (0.0, 0.0)
     """
 
     curve: Float[Tensor, "nodes d"]
@@ -69,6 +76,13 @@ def geometric_action(
     `initial` is a curve to begin with, (nodes, d), of any number of nodes; by default the straight line. Raises
     InputError for a drift or diffusion that takes a time or is singular, an energy below -|f|^2 / 4 on the curve, and
     where no stationary curve is found.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, geometric_action
+    >>> spring = Dynamics(lambda x: -x, 0.5)
+    >>> found = geometric_action(spring, torch.tensor([1.0]), torch.tensor([3.0]), 10)
+    >>> round(found.action, 6)  # uphill: (3^2 - 1^2) / 2 over D
+    8.0
     """
     a, b = checked_ends(dynamics, start, end)
     if len(a) != 1 or start.ndim != 1:

@@ -45,6 +45,14 @@ class Instanton:
     """States and momenta (nodes, d) at times, from `LEAVING` off the stable point to about `ARRIVING` off the saddle.
 
     `dissipation` is alpha, whose distance from 0 is the error of the energy.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, transition_rate
+    >>> wells = Dynamics(lambda x: -x * (x - 1) * (x - 4), 0.5)
+    >>> path = transition_rate(wells, torch.tensor([0.0]), torch.tensor([1.0])).path
+    >>> x = path.states
+    >>> bool((path.momenta - x * (x - 1) * (x - 4) / 0.5).abs().max() < 1e-4)  # p = U'(x) / D: against the drift
+    True
     """
 
     times: Float[Tensor, " nodes"]

@@ -43,7 +43,17 @@ ActionDensity = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Lagrangian:
-    """The action density of `dynamics`. Raises InputError for "OM" where D depends on the state."""
+    """The action density of `dynamics`. Raises InputError for "OM" where D depends on the state.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, Lagrangian
+    >>> spring = Dynamics(lambda x: -2 * x, 0.5)
+    >>> x, v, t = torch.tensor([[3.0]]).double().requires_grad_(), torch.tensor([[1.0]]).double(), torch.zeros(1)
+    >>> Lagrangian(spring)(x, v, t).item(), Lagrangian(spring, "OM")(x, v, t).item()  # 7^2 / (4 x 0.5), less 2 / 2
+    (24.5, 23.5)
+    >>> Lagrangian(spring).momentum(x, v, t).item()  # (1 + 6) / (2 x 0.5)
+    7.0
+    """
 
     dynamics: Dynamics
     functional: Functional = "FW"

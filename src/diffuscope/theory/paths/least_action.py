@@ -33,6 +33,15 @@ class Certificate:
 
     `residual` of its gradient, `action_change` and `path_change` when N doubles, the `extrapolated` action, of which
     the leading error is removed, and whether it is a `minimum` and no saddle.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, least_action
+    >>> spring, times = Dynamics(lambda x: -x, 0.5), torch.linspace(0, torch.tensor(2.0).log(), 21)
+    >>> proof = least_action(spring, torch.tensor([2.0]), torch.tensor([3.0]), times).certificate
+    >>> round(float(proof.extrapolated), 5), bool(proof.minimum)  # 16 / 3, as in `least_action`
+    (5.33333, True)
+    >>> bool(proof.residual < 1e-10), bool(proof.action_change > (proof.extrapolated - 16 / 3).abs())
+    (True, True)
     """
 
     residual: Float[Tensor, " paths"]
@@ -49,6 +58,15 @@ class LeastAction:
 
     `momenta` and `energy` are at the midpoints of edges; `node_momenta`, at the interior nodes, are the derivative of
     the action by the state there, which the midpoint rule conserves exactly for symmetries that are linear in x.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, least_action
+    >>> wind = Dynamics(lambda x: 0.5 + 0 * x, 0.25)
+    >>> found = least_action(wind, torch.tensor([1.0]), torch.tensor([5.0]), torch.tensor([0.0, 0.5, 2.0]))
+    >>> [round(x, 6) for x in found.states.flatten().tolist()], round(float(found.action), 6)  # 1.5^2 x 2
+    ([1.0, 2.0, 5.0], 4.5)
+    >>> round(float(found.momenta[0, 0]), 6), round(float(found.energy[0, 0]), 6)  # (2 - 0.5) / (2 x 0.25), 2 p - 2.25
+    (3.0, 3.75)
     """
 
     times: Mesh
@@ -80,6 +98,16 @@ def least_action(
     which the best result is kept, and with a batch of ends one for each; by default the straight line. Raises
     InputError for ends of other shapes or outside the domain, times that do not increase, a drift that autograd cannot
     differentiate, and where no stationary path is found, with the residual that is left.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, least_action
+    >>> spring, times = Dynamics(lambda x: -x, 0.5), torch.linspace(0, torch.tensor(2.0).log(), 41)
+    >>> found = least_action(spring, torch.tensor([2.0]), torch.tensor([3.0]), times)
+    >>> round(float(found.action), 3)  # (3 - 2 exp(-T))^2 / (2 x 0.5 (1 - exp(-2 T))) = 16 / 3
+    5.333
+    >>> x = (4 * times.exp() + 2 * (-times).exp()) / 3
+    >>> bool((found.states[0, :, 0] - x).abs().max() < 1e-4)
+    True
     """
     a, b = checked_ends(dynamics, start, end)
     times = checked_mesh(times)
@@ -114,6 +142,14 @@ def least_of_density(
     """Stationary paths of any action density from `initial` ones, and their actions; by the left-point rule if asked.
 
     For densities that are not of a `Dynamics`, and for numbers that were published with the rule of first order.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import least_of_density, straight
+    >>> times = torch.linspace(0, torch.tensor(2.0).log(), 41)
+    >>> line = straight(torch.tensor([[0.0]]), torch.tensor([[2.0]]), times)
+    >>> x, S = least_of_density(lambda x, v, t: (v.square() + x.square()).sum(1) / 2, line, times)
+    >>> round(float(S), 3), round(float(x[0, 20, 0]), 3)  # 2^2 coth(T) / 2 = 10 / 3, and 2 sinh(T / 2) / sinh(T)
+    (3.333, 0.943)
     """
     found = newton(density, initial.detach().double(), checked_mesh(times), LEFT if left else MIDPOINT)
     _require_stationary(found, len(times) - 1)
@@ -121,7 +157,13 @@ def least_of_density(
 
 
 def straight(start: Float[Tensor, "paths d"], end: Float[Tensor, "paths d"], times: Mesh) -> Nodes:
-    """Straight lines at constant speed."""
+    """Straight lines at constant speed.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import straight
+    >>> straight(torch.tensor([[1.0]]), torch.tensor([[5.0]]), torch.tensor([10.0, 11.0, 14.0])).flatten().tolist()
+    [1.0, 2.0, 5.0]
+    """
     share = ((times - times[0]) / (times[-1] - times[0]))[:, None]
     return start[:, None] + share * (end - start)[:, None]
 

@@ -43,6 +43,13 @@ class MinimumEnergyPath:
     `heights` are the potential over that of the start at the nodes; `saddle` is where it is largest, `barrier` the
     height there. `normal_drift` is the largest normal component of the drift at a node over the largest drift:
     what the spline through finitely many nodes leaves. `rounds` were needed.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, string
+    >>> wells = Dynamics(lambda x: -x * (x - 1) * (x - 4), 0.5)  # U = x^4 / 4 - 5 x^3 / 3 + 2 x^2
+    >>> found = string(wells, torch.tensor([0.0]), torch.tensor([4.0]), 8)
+    >>> [round(value, 5) for value in (found.barrier, float(found.saddle), float(found.heights[-1]))]  # over D
+    [1.16667, 1.0, -21.33333]
     """
 
     curve: Float[Tensor, "nodes d"]
@@ -68,9 +75,10 @@ def string(
     is singular or depends on the state, and a string that does not settle.
 
     >>> import torch
-    >>> wells = Dynamics(lambda x: x - x**3, 0.5)
-    >>> round(string(wells, torch.tensor([-1.0]), torch.tensor([1.0])).barrier, 6)
-    0.5
+    >>> from diffuscope.theory.paths import Dynamics, string
+    >>> wells = Dynamics(lambda x: x - x**3, 0.25)
+    >>> round(string(wells, torch.tensor([-1.0]), torch.tensor([1.0])).barrier, 6)  # 1/4 over D
+    1.0
     """
     a, b = checked_ends(dynamics, start, end)
     if not dynamics.autonomous or not dynamics.constant or dynamics.silent(a.shape[1]).shape[1]:

@@ -30,7 +30,15 @@ RESOLVED, NEGLIGIBLE = 0.01, 1e-6  # change of the action under doubling: its sh
 
 @dataclass(frozen=True, eq=False)
 class Conserved:
-    """A symmetry and its charge at the interior nodes; `departure` from the mean is of the size of the terms of Q."""
+    """A symmetry and its charge at the interior nodes; `departure` from the mean is of the size of the terms of Q.
+
+    >>> import math, torch
+    >>> from diffuscope.theory.paths import Dynamics, most_likely_path
+    >>> spring = Dynamics(lambda x: -x, 0.5)  # x = (4 e^t + 2 e^-t) / 3
+    >>> energy, = most_likely_path(spring, torch.tensor([2.0]), torch.tensor([3.0]), math.log(2), nodes=41).conserved
+    >>> energy.name, round(energy.mean, 3)  # (v^2 - x^2) / (4 x 0.5) = -16 / 9
+    ('time', -1.778)
+    """
 
     symmetry: FoundSymmetry
     charge: Float[Tensor, " inner"]
@@ -52,11 +60,19 @@ class Conserved:
 
 @dataclass(frozen=True, eq=False)
 class MostLikelyPath:
-    """The path with its dynamics, how many starts were tried and `ended`, and its symmetries (None: cannot be told)."""
+    """The path with its dynamics, how many starts were tried and `ended`, and its symmetries (None: cannot be told).
+
+    >>> import math, torch
+    >>> from diffuscope.theory.paths import Dynamics, most_likely_path
+    >>> spring = Dynamics(lambda x: -x, 0.5)
+    >>> found = most_likely_path(spring, torch.tensor([2.0]), torch.tensor([3.0]), math.log(2), nodes=41)
+    >>> found.resolved, found.minimum, abs(found.action - 16 / 3) < found.error
+    (True, True, True)
+    """
 
     dynamics: Dynamics
     functional: Functional
-    duration: float | None
+    duration: float | int | None
     path: LeastAction
     starts: int
     ended: int
@@ -109,6 +125,13 @@ def most_likely_path(
 
     Raises InputError as `least_action` and `geometric_action` do, for a duration that is not positive, fewer than three
     nodes, and for "OM" without a duration.
+
+    >>> import math, torch
+    >>> from diffuscope.theory.paths import Dynamics, most_likely_path
+    >>> spring = Dynamics(lambda x: -x, 0.5)
+    >>> found = most_likely_path(spring, torch.tensor([2.0]), torch.tensor([3.0]), math.log(2), nodes=41)
+    >>> round(found.action, 5)  # (3 - 2 exp(-T))^2 / (2 x 0.5 (1 - exp(-2 T))) = 16 / 3
+    5.33333
     """
     if nodes < 3:
         raise InputError(f"nodes: expected at least 3, got {nodes}")

@@ -36,7 +36,14 @@ AROUND = np.array([(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0),
 
 @dataclass(frozen=True, eq=False)
 class Quasipotential:
-    """W on the nodes, NaN where it is above `level`, the value at which the search met the edge of the grid."""
+    """W on the nodes, NaN where it is above `level`, the value at which the search met the edge of the grid.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, quasipotential
+    >>> found = quasipotential(Dynamics(lambda x: -x, 0.5), torch.zeros(2), (-1.0, 1.0, -2.0, 2.0), 9)
+    >>> abs(found.level - 1) < 0.02, abs(found.at(torch.tensor([0.5, 0.5])) - 0.5) < 0.02  # |x|^2 / (2 D), to the edge
+    (True, True)
+    """
 
     x: Float[Tensor, " n"]
     y: Float[Tensor, " m"]

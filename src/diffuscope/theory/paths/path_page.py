@@ -23,7 +23,16 @@ SHOWN = 6  # coordinates, and charges
 
 @dataclass(frozen=True, eq=False)
 class PathReport:
-    """The path of the dynamics called `name`; `save` writes path.json, path.png and report.html."""
+    """The path of the dynamics called `name`; `save` writes path.json, path.png and report.html.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, PathReport, most_likely_path
+    >>> wind = Dynamics(lambda x: 0.5 + 0 * x, 0.25)
+    >>> found = most_likely_path(wind, torch.tensor([1.0]), torch.tensor([5.0]), 2, nodes=5)
+    >>> print(*PathReport("wind", found).lines()[:2], sep="\\n")  # (2 - 0.5)^2 2 / (4 x 0.25)
+    Path: (1) to (5), in a time of 2, Freidlin-Wentzell, 5 nodes
+    Action: 4.5 +- ...
+    """
 
     name: str
     found: MostLikelyPath

@@ -43,7 +43,14 @@ State = Float[Tensor, " d"]
 
 @dataclass(frozen=True, eq=False)
 class Rate:
-    """k = prefactor exp(-barrier): a prefactor in inverse units of time, and a barrier without unit."""
+    """k = prefactor exp(-barrier): a prefactor in inverse units of time, and a barrier without unit.
+
+    >>> import math
+    >>> from diffuscope.theory.paths import Rate
+    >>> slow = Rate(prefactor=2.0, barrier=3.0)
+    >>> round(slow.rate / math.exp(-3), 6), round(slow.at(0.5) / math.exp(-6), 6)  # half the noise, twice the exponent
+    (2.0, 2.0)
+    """
 
     prefactor: float
     barrier: float
@@ -65,6 +72,13 @@ class Transition(Rate):
     """A rate with its parts: the ends, the path between them, the Hessian at the saddle, and the three factors.
 
     prefactor = `growth` / (2 pi) * `curvature_ratio` * exp(-`expansion`).
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, transition_rate
+    >>> wells = Dynamics(lambda x: -x * (x - 1) * (x - 4), 0.5)  # U'' = 4 at 0 and -3 at 1
+    >>> found = transition_rate(wells, torch.tensor([0.0]), torch.tensor([1.0]))
+    >>> round(found.growth, 6), abs(found.curvature_ratio - (4 / 3) ** 0.5) < 2e-3, abs(found.expansion) < 2e-3
+    (3.0, True, True)
     """
 
     stable: FixedPoint
@@ -82,6 +96,15 @@ def transition_rate(
 
     `initial` is a curve to begin the path with, as in `geometric_action`. Raises InputError for a D that depends on the
     state, ends of another kind, where no path is found, and where the quasipotential is not smooth along it.
+
+    >>> import math, torch
+    >>> from diffuscope.theory.paths import Dynamics, transition_rate
+    >>> wells = Dynamics(lambda x: -x * (x - 1) * (x - 4), 0.5)  # U = x^4 / 4 - 5 x^3 / 3 + 2 x^2
+    >>> found = transition_rate(wells, torch.tensor([0.0]), torch.tensor([1.0]))
+    >>> round(found.barrier, 4)  # U(1) / D
+    1.1667
+    >>> abs(found.prefactor / (3 / (2 * math.pi) * (4 / 3) ** 0.5) - 1) < 1e-3  # of Eyring and Kramers
+    True
     """
     if not dynamics.constant:
         raise InputError("diffusion: expected a constant D, got a function of the state")
@@ -98,6 +121,13 @@ def eyring_kramers(potential: Potential, diffusion: float | int | Tensor, stable
     """The rate of dX = -D grad U dt + G dW, D = G G^T / 2, with U (n, d) -> (n,) in units of the noise.
 
     Raises InputError unless the ends are a minimum of U and a point where exactly one direction falls.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import eyring_kramers
+    >>> U = lambda x: (x**4 / 4 - 5 * x**3 / 3 + 2 * x**2).sum(1)  # U'' = 4 at 0 and -3 at 1
+    >>> found = eyring_kramers(U, 0.5, torch.tensor([0.0]), torch.tensor([1.0]))
+    >>> round(found.barrier, 6), round(found.prefactor, 6)  # U(1) - U(0), 0.5 x 3 / (2 pi) sqrt(4 / 3)
+    (0.583333, 0.275664)
     """
     D = Dynamics(torch.zeros_like, diffusion).matrix_at(stable[None], torch.zeros(1))[0]
     H_s, barrier, ratio = _curvatures(potential, stable, saddle)
@@ -112,6 +142,13 @@ def kramers(
 
     `stable` and `saddle` are positions. Raises InputError for a friction or temperature that is not positive, and as
     `eyring_kramers`.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import kramers
+    >>> U = lambda x: (x**4 / 4 - 5 * x**3 / 3 + 2 * x**2).sum(1)  # U'' = 4 at 0 and -3 at 1
+    >>> found = kramers(U, 2.0, 0.25, torch.tensor([0.0]), torch.tensor([1.0]))
+    >>> round(found.barrier, 6), round(found.prefactor, 6)  # U(1) / 0.25, (sqrt(1 + 3) - 1) / (2 pi) sqrt(4 / 3)
+    (2.333333, 0.183776)
     """
     for name, value in (("friction", friction), ("temperature", temperature)):
         if not (value > 0 and math.isfinite(value)):

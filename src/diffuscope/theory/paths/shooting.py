@@ -38,7 +38,16 @@ ITERATIONS = 12
 
 @dataclass(frozen=True, eq=False)
 class Shot:
-    """State and momentum at `times`, the ends of the segments, the action, and the largest mismatch that is left."""
+    """State and momentum at `times`, the ends of the segments, the action, and the largest mismatch that is left.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, least_action, shoot
+    >>> spring, times = Dynamics(lambda x: -x, 0.5), torch.linspace(0, torch.tensor(2.0).double().log(), 11)
+    >>> near = least_action(spring, torch.tensor([2.0]), torch.tensor([3.0]), times)
+    >>> shot = shoot(spring, near, segments=2)
+    >>> round(shot.action, 6), [round(p, 6) for p in shot.momenta[[0, -1], 0].tolist()]  # 8/3 e^t
+    (5.333333, [2.666667, 5.333333])
+    """
 
     times: Float[Tensor, " nodes"]
     states: Float[Tensor, "nodes d"]
@@ -54,6 +63,13 @@ def shoot(
 
     Raises InputError where Newton's method does not match the segments, with the mismatch, and for more segments than
     half the intervals of `near`.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, least_action, shoot
+    >>> spring, times = Dynamics(lambda x: -x, 0.5), torch.linspace(0, torch.tensor(2.0).double().log(), 11)
+    >>> near = least_action(spring, torch.tensor([2.0]), torch.tensor([3.0]), times, "OM")
+    >>> round(shoot(spring, near, "OM", segments=2).action, 6)  # 16 / 3 - T / 2
+    4.98676
     """
     Lagrangian(dynamics, functional)  # refuses "OM" for a D that depends on the state
     N = len(near.times) - 1

@@ -38,7 +38,16 @@ HOLDS = 1e-8  # of the size of the terms: what rounding leaves of an exact symme
 
 @dataclass(frozen=True)
 class Symmetry:
-    """`xi` (x, t) of shape (n, d), `tau` and `gauge` of (x, t), of shape (n,); those that are None are zero."""
+    """`xi` (x, t) of shape (n, d), `tau` and `gauge` of (x, t), of shape (n,); those that are None are zero.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, Symmetry, least_action
+    >>> wind = Dynamics(lambda x: 0.5 + 0 * x, 0.25)
+    >>> path = least_action(wind, torch.tensor([1.0]), torch.tensor([5.0]), torch.linspace(0, 2, 5))  # p = 3, E = 3.75
+    >>> both = Symmetry("moving frame", xi=lambda x, t: 2 + 0 * x, tau=lambda x, t: 4 + 0 * t)
+    >>> [round(Q, 6) for Q in both.charge(path)[0].tolist()]  # 2 p - 4 E
+    [-9.0, -9.0, -9.0]
+    """
 
     name: str
     xi: Field | None = None
@@ -63,13 +72,29 @@ class Symmetry:
 
 
 def translation(direction: Sequence[float] | Tensor, name: str = "translation") -> Symmetry:
-    """x -> x + epsilon a; its charge is the momentum a p."""
+    """x -> x + epsilon a; its charge is the momentum a p.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, least_action, translation
+    >>> wind = Dynamics(lambda x: 0.5 + 0 * x, 0.25)
+    >>> path = least_action(wind, torch.tensor([1.0]), torch.tensor([5.0]), torch.linspace(0, 2, 5))
+    >>> [round(Q, 6) for Q in translation([1.0]).charge(path)[0].tolist()]  # p = (2 - 0.5) / (2 x 0.25)
+    [3.0, 3.0, 3.0]
+    """
     a = torch.as_tensor(direction, dtype=torch.float64)
     return Symmetry(name, xi=lambda x, _: a.expand_as(x))
 
 
 def rotation(i: int = 0, j: int = 1) -> Symmetry:
-    """Rotation from coordinate i toward j; its charge is x_i p_j - x_j p_i."""
+    """Rotation from coordinate i toward j; its charge is x_i p_j - x_j p_i.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, least_action, rotation
+    >>> free = Dynamics(lambda x: 0 * x, 0.25)
+    >>> path = least_action(free, torch.tensor([2.0, 0.0]), torch.tensor([2.0, 6.0]), torch.linspace(0, 2, 5))
+    >>> [round(Q, 6) for Q in rotation(0, 1).charge(path)[0].tolist()]  # x_0 p_1 = 2 x 3 / (2 x 0.25)
+    [12.0, 12.0, 12.0]
+    """
 
     def xi(x: Tensor, _: Tensor) -> Tensor:
         turned = torch.zeros_like(x)
@@ -80,19 +105,44 @@ def rotation(i: int = 0, j: int = 1) -> Symmetry:
 
 
 def time_shift() -> Symmetry:
-    """t -> t - epsilon; its charge is the energy."""
+    """t -> t - epsilon; its charge is the energy.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, least_action, time_shift
+    >>> wind = Dynamics(lambda x: 0.5 + 0 * x, 0.25)
+    >>> path = least_action(wind, torch.tensor([1.0]), torch.tensor([5.0]), torch.linspace(0, 2, 5))
+    >>> [round(Q, 6) for Q in time_shift().charge(path)[0].tolist()]  # p v - L = 3 x 2 - 2.25
+    [3.75, 3.75, 3.75]
+    """
     return Symmetry("time", tau=lambda _, t: -torch.ones_like(t))
 
 
 def scaling() -> Symmetry:
-    """x -> (1 + epsilon) x; its charge is p x."""
+    """x -> (1 + epsilon) x; its charge is p x.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, least_action, scaling
+    >>> free = Dynamics(lambda x: 0 * x, 0.25)
+    >>> path = least_action(free, torch.tensor([1.0]), torch.tensor([5.0]), torch.linspace(0, 2, 5))
+    >>> [round(Q, 6) for Q in scaling().charge(path)[0].tolist()]  # p x = 4 x at 2, 3, 4: no symmetry
+    [8.0, 12.0, 16.0]
+    """
     return Symmetry("scaling", xi=lambda x, _: x)
 
 
 def variation(
     density: ActionDensity, symmetry: Symmetry, x: States, v: States, t: Times
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """The left-hand side at every point, and the sum of the absolute values of its terms."""
+    """The left-hand side at every point, and the sum of the absolute values of its terms.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, Lagrangian, translation, variation
+    >>> spring = Lagrangian(Dynamics(lambda x: -x, 0.25))  # L = (v + x)^2
+    >>> x, v, t = torch.tensor([[3.0]]), torch.tensor([[-5.0]]), torch.zeros(1)
+    >>> total, size = variation(spring, translation([1.0]), x, v, t)
+    >>> float(total), float(size)  # dL/dx = 2 (v + x)
+    (-4.0, 4.0)
+    """
     x, v, t = (each.detach().double().requires_grad_() for each in (x, v, t))
     L = density(x, v, t)
     by_x, by_v, by_t = torch.autograd.grad(
@@ -119,6 +169,13 @@ def violation(density: ActionDensity, symmetry: Symmetry, x: States, v: States, 
     """How far the dynamics is from having the symmetry: the root mean square of the variation over that of its terms.
 
     At most `HOLDS` for a symmetry. Raises InputError for one that moves neither states nor times.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, Lagrangian, rotation, translation, violation
+    >>> spring = Lagrangian(Dynamics(lambda x: -x, 0.25))
+    >>> x, v, t = torch.tensor([[3.0, 1.0]]), torch.tensor([[-5.0, 2.0]]), torch.zeros(1)
+    >>> violation(spring, rotation(), x, v, t) < 1e-12, violation(spring, translation([1.0, 0.0]), x, v, t)
+    (True, 1.0)
     """
     if not _moves(symmetry, x, t):
         raise InputError(f"symmetry: {symmetry.name} moves nothing at these points; expected one that does")
@@ -129,7 +186,17 @@ def violation(density: ActionDensity, symmetry: Symmetry, x: States, v: States, 
 
 @dataclass(frozen=True, eq=False)
 class FoundSymmetry:
-    """A combination of candidates that leaves the action unchanged: its coefficients by name, and how far it is off."""
+    """A combination of candidates that leaves the action unchanged: its coefficients by name, and how far it is off.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, Lagrangian, find_symmetries, translation
+    >>> slope = Lagrangian(Dynamics(lambda x: torch.tanh(x[:, :1] + 2 * x[:, 1:]).expand(-1, 2), 0.25))
+    >>> x, v = torch.randn(2, 20, 2, generator=torch.Generator().manual_seed(0))
+    >>> axes = [translation([1.0, 0.0], "along x"), translation([0.0, 1.0], "along y")]
+    >>> found = find_symmetries(slope, x, v, torch.zeros(20), axes)[0].coefficients
+    >>> round(found["along x"] / found["along y"], 6)  # x + 2 y stays
+    -2.0
+    """
 
     coefficients: dict[str, float]
     violation: float
@@ -150,6 +217,13 @@ def find_symmetries(
     The candidates are by default all translations, rotations, the scaling of x and the shift of time. Points should be
     random and more than candidates: a combination that vanishes at a few points is no symmetry. Raises InputError for
     fewer than twice as many points as candidates.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, Lagrangian, find_symmetries
+    >>> spring = Lagrangian(Dynamics(lambda x: -x, 0.25))
+    >>> x, v = torch.randn(2, 20, 2, generator=torch.Generator().manual_seed(0))
+    >>> sorted(each.symmetry.name for each in find_symmetries(spring, x, v, torch.zeros(20)))
+    ['1 rotation 01', '1 time']
     """
     d = x.shape[1]
     known = standard(d) if candidates is None else list(candidates)
@@ -201,6 +275,14 @@ def energy_balance(path: LeastAction, density: ActionDensity) -> tuple[Float[Ten
     r"""dE/dt + dL/dt|_{x, v} between neighboring edges, zero to second order on a path of least action, and its times.
 
     With an explicit time the energy is not conserved, :math:`\dot E = -\partial_t L`.
+
+    >>> import torch
+    >>> from diffuscope.theory.paths import Dynamics, Lagrangian, energy_balance, least_action
+    >>> wind = Dynamics(lambda x, t: t[:, None] + 0 * x, 0.25)  # p = (5 - T^2 / 2) / (2 x 0.25 T) = 3, and dE/dt = p
+    >>> path = least_action(wind, torch.tensor([0.0]), torch.tensor([5.0]), torch.linspace(0, 2, 5))
+    >>> off, times = energy_balance(path, Lagrangian(wind))
+    >>> [round(rate, 6) for rate in (path.energy.diff() / 0.5)[0].tolist()], bool(off.abs().max() < 1e-9)
+    ([3.0, 3.0, 3.0], True)
     """
     x, v, t = at_edges(path.states, path.times, MIDPOINT)
     paths, edges, d = x.shape

@@ -45,7 +45,14 @@ GROUPS, JACKKNIFE_STARTS = 10, 2000
 
 @runtime_checkable
 class AveragedFields(ScoreFields, Protocol):
-    """Models as score fields that know their average."""
+    """Models as score fields that know their average.
+
+    >>> import torch
+    >>> from diffuscope.schedules import VE
+    >>> from diffuscope.theory.variance import Affine, AveragedFields, LinearEnsemble
+    >>> isinstance(LinearEnsemble(Affine(), VE(), torch.ones(3, 1, 2)), AveragedFields)
+    True
+    """
 
     @property
     def schedule(self) -> Schedule: ...
@@ -67,6 +74,18 @@ class Decomposition:
     the average model.
     `unresolved` is the change of the ensemble's statistic if every other fine time is left out: three times the
     remaining error of the limit, for a method of order 2.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import VE
+    >>> from diffuscope.theory.variance import Affine, LinearEnsemble, decompose
+    >>> m = torch.tensor([2.0, 4.0] * 5).double()  # ten models D = m, of data at the point 2
+    >>> models = LinearEnsemble(Affine(), VE(), torch.stack([m, 0 * m], 1)[:, None])
+    >>> x, fine = torch.full((10, 1, 1), 4.0).double(), torch.tensor([4.0, 3.0, 2.0, 1.0])
+    >>> found = decompose(models, Gaussian.isotropic(torch.tensor([2.0]), 0.0), lambda x: x.square().mean((1, 2)), x,
+    ...                   times=torch.tensor([4.0, 1.0]), fine=fine)
+    >>> {name: round(term.mean, 6) + 0.0 for name, term in found.terms.items()}  # of (3/4 m + 1)^2
+    {'discretization': 0.0, 'bias': 4.3125, 'variance': 0.5625, 'interaction': 0.0}
     """
 
     true: Repeated
@@ -107,6 +126,18 @@ def decompose(
     `fine` are the times of the limit, of the same two ends. The models must come in a multiple of ten. Memory: a few
     times that of `x`. NFE: per start about 2 + 5 per fine step. Raises InputError for other ends, fewer than ten
     models, a statistic that does not answer one finite number per field, and as `quenched_sample` does.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import VE
+    >>> from diffuscope.theory.variance import Affine, LinearEnsemble, decompose
+    >>> m = torch.tensor([2.0, 4.0] * 5).double()  # ten models D = m, of data at the point 2
+    >>> models = LinearEnsemble(Affine(), VE(), torch.stack([m, 0 * m], 1)[:, None])
+    >>> x, fine = torch.full((10, 1, 1), 4.0).double(), torch.tensor([4.0, 3.0, 2.0, 1.0])
+    >>> found = decompose(models, Gaussian.isotropic(torch.tensor([2.0]), 0.0), lambda x: x.mean((1, 2)), x,
+    ...                   times=torch.tensor([4.0, 1.0]), fine=fine)
+    >>> round(found.bias.mean, 6), round(found.variance.mean, 6) + 0.0  # of 3/4 m + 1: linear in m, hence no variance
+    (0.75, 0.0)
     """
     if len(x) < GROUPS or len(x) % GROUPS != 0:
         raise InputError(f"x: expected starts for a multiple of {GROUPS} models, got {len(x)}")

@@ -78,6 +78,17 @@ def effective_white_sample(
     `trajectories` are followed at once: their memory is a few times that many points, and what one call of the kernel
     needs. NFE: one score and one amplitude per step. Raises InputError for a kernel that is not white, for times that
     do not decrease, and for points that are not finite.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import VE
+    >>> from diffuscope.theory.variance import Naive, effective_white_sample
+    >>> naive, x = Naive(Gaussian.isotropic(torch.zeros(1), 9.0), VE(), kappa=0.5), torch.full((4000, 1), 10.0)
+    >>> x = effective_white_sample(naive, x, torch.tensor([4.0, 2.0]), generator=torch.Generator().manual_seed(0))
+    >>> bool((x.mean() - 6.8).abs() < 4 * 0.0095)  # 10 - 2 x 4 x 10 / (9 + 16), and its standard error
+    True
+    >>> bool((x.var() - 0.36).abs() < 4 * 0.0081)  # 0.5 x 2 x 4^2 (1 / 16 - 1 / 25)
+    True
     """
     white = as_white(kernel)
 
@@ -128,6 +139,15 @@ def quenched_sample(
     `trajectories` of every field are followed at once. NFE per step: 1 for Euler, 2 for Heun, which needs sigma > 0 at
     the last time too. Raises InputError for a kernel in the place of its fields, for an answer of another shape or
     NaN, and as `effective_white_sample` does for times and points.
+
+    >>> import torch
+    >>> from diffuscope.schedules import VE
+    >>> from diffuscope.theory.variance import quenched_sample
+    >>> m = torch.tensor([1.0, 6.0])[:, None, None]  # of each field all trajectories end at one point
+    >>> x = torch.full((2, 1, 1), 10.0)
+    >>> x = quenched_sample(lambda x, t: (m - x) / t**2, VE(), x, torch.tensor([4.0, 2.0, 1.0]))
+    >>> [round(value, 6) for value in x.flatten().tolist()]  # m + (10 - m) / 4
+    [3.25, 7.0]
     """
     if isinstance(fields, White | Quenched):
         raise InputError(

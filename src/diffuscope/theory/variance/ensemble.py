@@ -44,7 +44,14 @@ LEAST = 3  # members that a jackknife error needs
 
 @dataclass(frozen=True, eq=False)
 class Jackknifed:
-    """Estimates and their jackknife standard errors over `members`."""
+    """Estimates and their jackknife standard errors over `members`.
+
+    >>> import torch
+    >>> from diffuscope.theory.variance import Jackknifed
+    >>> found = Jackknifed.of(torch.tensor([1.0, 2.0, 6.0]))
+    >>> float(found.value), round(float(found.error), 6)  # 9 / 2, sqrt(21): 7.5, 6 and 0 without one of them
+    (4.5, 4.582576)
+    """
 
     value: Float[Tensor, "*shape"]
     error: Float[Tensor, "*shape"]
@@ -75,6 +82,16 @@ class Ensemble:
 
     Every call evaluates every denoiser at all points: n x batch x d numbers, and n times the NFE. Raises InputError
     for fewer than 3 denoisers and for different schedules.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import VE
+    >>> from diffuscope.theory.variance import Ensemble
+    >>> points = [Gaussian.isotropic(torch.tensor([m]), 0.0) for m in (1.0, 2.0, 6.0)]  # D = m; mean 3, variance 7
+    >>> ensemble, x = Ensemble([ExactDenoiser(point, VE()) for point in points]), torch.tensor([[10.0]])
+    >>> round(float(ensemble.score(x, 2.0)), 6), round(float(ensemble.covariance(x, 2.0, x, 4.0)), 6)  # 7 / (2^2 4^2)
+    (-1.75, 0.109375)
     """
 
     denoisers: Sequence[Denoiser] = field(repr=False)
@@ -174,6 +191,15 @@ def split_variance(first: Denoiser, second: Denoiser, x: Points, t: Time) -> Flo
 
     One pair is one field: values at neighboring points are no independent repetitions. Raises InputError for two
     schedules.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import VE
+    >>> from diffuscope.theory.variance import split_variance
+    >>> first, second = (ExactDenoiser(Gaussian.isotropic(torch.tensor([m]), 0.0), VE()) for m in (1.0, 6.0))  # D = m
+    >>> round(float(split_variance(first, second, torch.tensor([[10.0]]), 2.0)), 6)  # ((6 - 1) / 2^2)^2 / 2
+    0.78125
     """
     if first.schedule != second.schedule:
         raise InputError(f"second: expected the schedule {first.schedule} of the first, got {second.schedule}")

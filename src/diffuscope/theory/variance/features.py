@@ -42,7 +42,12 @@ POLYNOMIAL, REACH = 16, 8  # exp(2 (n - 1) (n - 1 + REACH)) is a float64 up to n
 
 @runtime_checkable
 class Features(Protocol):
-    """F functions of a point and a time."""
+    """F functions of a point and a time.
+
+    >>> from diffuscope.theory.variance import Affine, Features
+    >>> isinstance(Affine(2), Features)
+    True
+    """
 
     @property
     def number(self) -> int:
@@ -56,7 +61,12 @@ class Features(Protocol):
 
 @runtime_checkable
 class Axis(Protocol):
-    """Functions of one variable."""
+    """Functions of one variable.
+
+    >>> from diffuscope.theory.variance import Axis, Fourier
+    >>> isinstance(Fourier(2.0), Axis)
+    True
+    """
 
     @property
     def number(self) -> int: ...
@@ -77,6 +87,14 @@ class GaussianBumps:
 
     In units of s, with z counted from the middle, the centers are 2i with :math:`|i| \le (n - 1)/2` and the bumps
     :math:`e^{-z^2/2}\, e^{-2 i^2} (e^{2z})^i`: `combine` evaluates a polynomial, with one exponential for all bumps.
+
+    >>> import torch
+    >>> from diffuscope.theory.variance import GaussianBumps
+    >>> bumps = GaussianBumps(0, 4, 3, height=2)  # at 0, 2 and 4, s = 1
+    >>> [round(value, 6) for value in bumps(torch.tensor(1.0)).tolist()]  # 2 exp(-1/2) twice, 2 exp(-9/2)
+    [1.213061, 1.213061, 0.022218]
+    >>> round(GaussianBumps(0, 4, 3).peak, 6)  # 1 / sqrt(2 pi)
+    0.398942
     """
 
     low: float | int
@@ -129,6 +147,12 @@ class Fourier:
 
     The default is the published choice, ten functions. InputError unless the period is finite and > 0 and both numbers
     are >= 0.
+
+    >>> import torch
+    >>> from diffuscope.theory.variance import Fourier
+    >>> phi = Fourier(period=4, cosines=2, sines=1)(torch.tensor(1 / 3).double())
+    >>> [round(value, 6) for value in phi.tolist()]  # 1, cos 30, cos 60, sin 30 degrees
+    [1.0, 0.866025, 0.5, 0.5]
     """
 
     period: float | int
@@ -161,6 +185,11 @@ class Bins:
     """One-hot: 1 in the cell of u, of `number` equal cells from `low` to `high`; what lies outside is in an end cell.
 
     InputError unless low < high, both finite, and at least one cell.
+
+    >>> import torch
+    >>> from diffuscope.theory.variance import Bins
+    >>> Bins(0, 6, 3)(torch.tensor([-1.0, 2.5, 9.0])).tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
 
     low: float | int
@@ -181,7 +210,13 @@ class Bins:
 
 @dataclass(frozen=True)
 class Constant:
-    """The function 1."""
+    """The function 1.
+
+    >>> import torch
+    >>> from diffuscope.theory.variance import Constant
+    >>> Constant()(torch.tensor([3.0, 5.0])).tolist()
+    [[1.0], [1.0]]
+    """
 
     number: int = 1
 
@@ -197,6 +232,13 @@ class Products:
     """Products of the functions of every axis of `space` and of `time`.
 
     InputError for no axis of space; for points of another dimension when called.
+
+    >>> import torch
+    >>> from diffuscope.theory.variance import Bins, Fourier, Products
+    >>> features = Products((Fourier(4, cosines=1, sines=0),), time=Bins(0, 1, 2))
+    >>> phi = features(torch.tensor([[2 / 3]]).double(), 0.75)
+    >>> [round(value, 6) for value in phi[0].tolist()]  # (1, cos 60 degrees) times (0, 1)
+    [0.0, 1.0, 0.0, 0.5]
     """
 
     space: tuple[Axis, ...]
@@ -238,7 +280,13 @@ class Products:
 
 @dataclass(frozen=True)
 class Affine:
-    """1 and the `dimension` coordinates of x, whatever the time. InputError for points of another dimension."""
+    """1 and the `dimension` coordinates of x, whatever the time. InputError for points of another dimension.
+
+    >>> import torch
+    >>> from diffuscope.theory.variance import Affine
+    >>> Affine(2)(torch.tensor([[3.0, 5.0]]), 0.5).tolist()
+    [[1.0, 3.0, 5.0]]
+    """
 
     dimension: int = 1
 

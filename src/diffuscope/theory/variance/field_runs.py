@@ -28,7 +28,17 @@ from .noise import Points, ScoreFields, Time
 
 @dataclass(frozen=True, eq=False)
 class FieldRuns:
-    """`denoised` at the probes, each coordinate a column, and `samples` of every field."""
+    """`denoised` at the probes, each coordinate a column, and `samples` of every field.
+
+    >>> import torch
+    >>> from diffuscope.schedules import VE
+    >>> from diffuscope.theory.variance import run_fields
+    >>> probes, m = [(torch.tensor([[7.0]]), 2.0)], torch.tensor([2.0, 5.0])[:, None, None]  # every field ends at its m
+    >>> runs = run_fields(lambda x, t: (m - x) / t**2, 2, VE(), torch.tensor([4.0, 2.0, 1.0]), trajectories=3,
+    ...                   probes=probes, generator=torch.Generator().manual_seed(0))
+    >>> len(runs), runs.denoised.tolist()
+    (2, [[2.0], [5.0]])
+    """
 
     denoised: Float[Tensor, "fields probes"]
     samples: Float[Tensor, "runs batch d"]
@@ -58,6 +68,16 @@ def run_fields(
 
     Every field has `trajectories` of its own from N(0, sigma^2) at times[0]. The denoiser is x_0 =
     (x + sigma^2 s) / alpha. Raises InputError for no probes, no trajectories, and as `quenched_sample` does.
+
+    >>> import torch
+    >>> from diffuscope.schedules import VE
+    >>> from diffuscope.theory.variance import run_fields
+    >>> probes = [(torch.tensor([[7.0]]), 2.0)]
+    >>> runs = run_fields(lambda x, t: (2 - x) / t**2, 1, VE(), torch.tensor([4.0, 2.0, 1.0]), trajectories=4000,
+    ...                   probes=probes, generator=torch.Generator().manual_seed(0))
+    >>> x = runs.samples  # 2 + (4 z - 2) / 4
+    >>> bool((x.mean() - 1.5).abs() < 4 * 0.0158), bool((x.var() - 1).abs() < 4 * 0.0224)  # standard errors
+    (True, True)
     """
     if not probes or number < 1 or trajectories < 1:
         raise InputError(
@@ -74,7 +94,16 @@ def run_fields(
 
 
 def matched_gaussian(ensemble: LinearEnsemble, fields: int, *, generator: torch.Generator) -> LinearEnsemble:
-    """Gaussian `fields` with the sample mean and covariance of an ensemble; InputError for one of fewer than two."""
+    """Gaussian `fields` with the sample mean and covariance of an ensemble; InputError for one of fewer than two.
+
+    >>> import torch
+    >>> from diffuscope.schedules import VE
+    >>> from diffuscope.theory.variance import Affine, LinearEnsemble, matched_gaussian
+    >>> two = LinearEnsemble(Affine(), VE(), torch.tensor([[[1.0, 0.0]], [[5.0, 0.0]]]).double())  # mean 3, variance 8
+    >>> w = matched_gaussian(two, 4000, generator=torch.Generator().manual_seed(0)).weights[:, 0, 0]
+    >>> bool((w.mean() - 3).abs() < 4 * 0.045), bool((w.var() - 8).abs() < 4 * 0.18)  # standard errors
+    (True, True)
+    """
     R = len(ensemble)
     if R < 2 or fields < 1:
         raise InputError(f"ensemble, fields: expected at least two models and one field, got {R} and {fields}")

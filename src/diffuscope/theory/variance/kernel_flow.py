@@ -49,17 +49,32 @@ from torch import Tensor
 from diffuscope.errors import InputError
 from diffuscope.schedules import Schedule
 
+from .eigenfunctions import ROUNDING, eigenfunctions, pair_by_pair
 from .kernels import Kernel
 from .noise import Points, Time
-from .population import Nodes, Population
+from .population import Population
 
-ROUNDING, RANK = 1e-13, 1e-9  # eigenvalues relative to the largest: zero below the one, resolved above the other
+RANK = 1e-9  # eigenvalues above this share of the largest are resolved
 PAIRS = 2**22  # kernel values held at once
 
 
 @dataclass(frozen=True, eq=False)
 class Contributions:
-    """The three terms of a covariance, pair by pair."""
+    """The three terms of a covariance, pair by pair.
+
+    >>> import math, torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import RectifiedFlow
+    >>> from diffuscope.theory.variance import Affine, FeatureKernel, KernelFlow, Population
+    >>> population = Population.of(Gaussian.isotropic(torch.zeros(1), 3.0), RectifiedFlow(), (0.5, 0.5))
+    >>> flow = KernelFlow(population, FeatureKernel(Affine()), samples=100, time=math.log(2))  # s = -x, C = 3
+    >>> x = torch.tensor([[2.0]])
+    >>> parts = flow.contributions(x, 0.5, x, 0.5)
+    >>> round(float(parts.target), 6), float(parts.initial)  # (1/2)^2 x 3 (1 + 2^2) / 100
+    (0.0375, 0.0)
+    >>> round(float(parts.misfit) / (math.log(2) / 2) ** 2, 6)  # Var(x'' + 2 x''^2) / 100, x'' normal
+    0.09
+    """
 
     target: Float[Tensor, "batch d d"]
     misfit: Float[Tensor, "batch d d"]
@@ -80,6 +95,15 @@ class KernelFlow:
     numbers. Raises InputError for a kernel that is not symmetric and positive, weights that are not > 0, `samples` < 1,
     a negative time, and a training time so long that it reaches eigenvalues below rounding: a kernel without finite
     rank has no limit.
+
+    >>> import math, torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import RectifiedFlow
+    >>> from diffuscope.theory.variance import Affine, FeatureKernel, KernelFlow, Population
+    >>> population = Population.of(Gaussian.isotropic(torch.zeros(1), 3.0), RectifiedFlow(), (0.5, 0.5))
+    >>> flow = KernelFlow(population, FeatureKernel(Affine()), samples=100, time=math.log(4))  # rho = 1, 1; s = -x
+    >>> round(float(flow.score(torch.tensor([[2.0]]), 0.5)), 6), round(flow.learned, 6)  # (1 - 1/4) (-2), 2 (1 - 1/4)
+    (-1.5, 1.5)
     """
 
     population: Population
@@ -175,7 +199,7 @@ class KernelFlow:
     @cached_property
     def _modes(self) -> tuple[Tensor, Tensor]:
         """rho and U."""
-        return _eigenfunctions("kernel", self.kernel, self.population.nodes, self._root_weights)
+        return eigenfunctions("kernel", self.kernel, self.population.nodes, self._root_weights)
 
     @property
     def _root_weights(self) -> Tensor:
@@ -257,14 +281,14 @@ class KernelFlow:
         onto_x = self._products(self.initial, x, t, self._basis)
         onto_y = self._products(self.initial, y, u, self._basis)
         both = self._basis.T @ self.initial(nodes, times, nodes, times) @ self._basis
-        own = _pair_by_pair(self.initial, x, self.checked(x, t).expand(len(x)), y, self.checked(y, u).expand(len(y)))
+        own = pair_by_pair(self.initial, x, self.checked(x, t).expand(len(x)), y, self.checked(y, u).expand(len(y)))
         return own - (left * onto_y).sum(1) - (right * onto_x).sum(1) + ((left @ both) * right).sum(1)
 
     def _initial_draws(
         self, initial: Kernel, fields: int, generator: torch.Generator
     ) -> Float[Tensor, "fields nodes d"]:
         """Weights of K_0 at the nodes: f = sum_m psi_m z_m / sqrt(rho_m) of its own eigenfunctions."""
-        rho, U = _eigenfunctions("initial", initial, self.population.nodes, self._root_weights)
+        rho, U = eigenfunctions("initial", initial, self.population.nodes, self._root_weights)
         normal = torch.randn(fields, len(rho), self.population.dimension, dtype=torch.float64, generator=generator)
         return (self._root_weights[:, None] * U) @ (normal / rho.sqrt()[:, None])
 
@@ -305,38 +329,3 @@ def divided_difference(rho: Float[Tensor, " modes"], time: float | int) -> Float
     gap, least = (rho[:, None] - rho).abs(), torch.minimum(rho[:, None], rho)
     mean = torch.where(gap > 0, -torch.expm1(-gap * time) / gap, float(time))
     return torch.exp(-least * time) * mean
-
-
-def _eigenfunctions(
-    name: str, kernel: Kernel, nodes: Nodes, root_weights: Float[Tensor, " nodes"]
-) -> tuple[Float[Tensor, " modes"], Float[Tensor, "nodes modes"]]:
-    """Eigenvalues, largest first, and eigenvectors of A = sqrt(w lambda) K sqrt(w lambda) at the nodes.
-
-    A = L L^T by Cholesky's decomposition with pivots, until the trace that is left is rounding: the matrix of all
-    pairs is never formed.
-    """
-    x, t, count = nodes.points, nodes.times, len(nodes.points)
-    left = _pair_by_pair(kernel, x, t, x, t) * root_weights**2
-    trace, columns = float(left.sum()), left.new_zeros(count, 0)
-    if not 0 < trace < math.inf or bool((left < 0).any()):
-        raise InputError(f"{name}: expected a positive semidefinite kernel with a finite trace, got {trace:.3g}")
-    while columns.shape[1] < count and float(left.sum()) > ROUNDING / 10 * trace:
-        p = int(left.argmax())
-        row, column = kernel(x[p : p + 1], t[p : p + 1], x, t)[0], kernel(x, t, x[p : p + 1], t[p : p + 1])[:, 0]
-        if not torch.allclose(row, column, rtol=1e-9, atol=1e-12):
-            raise InputError(f"{name}: expected a symmetric kernel, got two values for a pair of points")
-        new = (column * root_weights * root_weights[p] - columns @ columns[p]) / left[p].sqrt()
-        columns, left = torch.cat([columns, new[:, None]], 1), left - new**2
-        if float(left.min()) < -1e-9 * trace:
-            raise InputError(f"{name}: expected a positive semidefinite kernel, got a negative variance")
-        left = left.clamp(min=0)
-    rho, V = torch.linalg.eigh(columns.T @ columns)
-    kept = rho > ROUNDING * rho[-1]
-    rho, V = rho[kept].flip(0), V[:, kept].flip(1)
-    return rho, columns @ V / rho.sqrt()
-
-
-def _pair_by_pair(kernel: Kernel, x: Tensor, t: Tensor, y: Tensor, u: Tensor) -> Float[Tensor, " batch"]:
-    """K((x_i, t_i), (y_i, u_i)): the diagonal of small blocks."""
-    blocks = zip(*(values.split(64) for values in (x.double(), t, y.double(), u)), strict=True)
-    return torch.cat([kernel(*block).diagonal() for block in blocks])

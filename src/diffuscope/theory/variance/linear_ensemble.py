@@ -44,6 +44,16 @@ class LinearEnsemble:
     """Linear denoisers of common features, each at points of its own. An ensemble of one takes any number of fields.
 
     InputError for weights that do not fit the features.
+
+    >>> import torch
+    >>> from diffuscope.schedules import RectifiedFlow
+    >>> from diffuscope.theory.variance import Affine, LinearEnsemble
+    >>> w = torch.tensor([[[1.0, 0.5]], [[5.0, 1.5]]])  # D = 1 + x / 2 and 5 + 3 x / 2
+    >>> two = LinearEnsemble(Affine(), RectifiedFlow(), w)
+    >>> two(torch.full((2, 1, 1), 4.0), 0.5).flatten().tolist()  # (D / 2 - 4) / 0.25
+    [-10.0, 6.0]
+    >>> two.mean().weights.tolist()
+    [[[3.0, 1.0]]]
     """
 
     features: Features
@@ -116,6 +126,15 @@ def train_linear(
 
     The default ridge is the published one. Raises InputError for numbers below 1, a ridge that is not a finite number
     >= 0, and a ridge of 0 where the system is singular (fewer samples than features always are).
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import VP
+    >>> from diffuscope.theory.variance import Affine, train_linear
+    >>> point, stream = Gaussian.isotropic(torch.tensor([2.0]), 0.0), torch.Generator().manual_seed(0)
+    >>> found = train_linear(point, VP(), Affine(), samples=20, models=1, ridge=0, generator=stream)
+    >>> [round(w, 6) + 0.0 for w in found.weights.flatten().tolist()]  # D = 2 + 0 x
+    [2.0, 0.0]
     """
     for name, count in (("samples", samples), ("models", models)):
         if count < 1:

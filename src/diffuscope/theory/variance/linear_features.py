@@ -69,6 +69,18 @@ class LinearFeatures:
     """The quenched noise of linear denoisers trained on `samples` examples with the ridge rho = `ridge`.
 
     Made by `of` or `linear_features`; `replace(kernel, samples=P)` is that of another number of examples.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import RectifiedFlow
+    >>> from diffuscope.theory.variance import Affine, LinearFeatures, Population
+    >>> population = Population.of(Gaussian.isotropic(torch.zeros(1), 3.0), RectifiedFlow(), (0.5, 0.5))
+    >>> kernel, x = LinearFeatures.of(population, Affine(), samples=100), torch.tensor([[2.0]])
+    >>> round(float(kernel.denoised(x, 0.5)), 6), kernel.samples_per_feature, round(kernel.degrees_of_freedom, 6)
+    (3.0, 50.0, 2.0)
+    >>> cov = kernel.weight_covariance[0, 0]
+    >>> [round(value, 6) + 0.0 for value in cov.flatten().tolist()]  # C_0 / P = 0.75 / 100, as E x^2 = 1
+    [0.0075, 0.0, 0.0, 0.0075]
     """
 
     population: Population
@@ -222,6 +234,15 @@ def linear_features(
 
     `data` is a distribution or a finite data set in one or two dimensions; for more, and for finer nodes, make a
     `Population`. Raises InputError as `Population.of` and `LinearFeatures.of` do.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import RectifiedFlow
+    >>> from diffuscope.theory.variance import Affine, linear_features
+    >>> data, x = Gaussian.isotropic(torch.zeros(1), 3.0), torch.tensor([[2.0]])
+    >>> kernel = linear_features(data, RectifiedFlow(), Affine(), samples=100, times=(0.5, 0.5))
+    >>> round(float(kernel.score(x, 0.5)), 6), round(float(kernel.covariance(x, 0.5, x, 0.5)), 6)  # 3 (1 + 2^2) / 100
+    (-2.0, 0.15)
     """
     population = Population.of(data, schedule, times)
     return LinearFeatures.of(population, features, samples=samples, ridge=ridge)

@@ -33,7 +33,19 @@ from .noise import Points
 
 @dataclass(frozen=True, eq=False)
 class MemberEnds:
-    """The end of the average score's trajectory from every start, and how far each member would end from it."""
+    """The end of the average score's trajectory from every start, and how far each member would end from it.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import VE
+    >>> from diffuscope.theory.variance import Ensemble, member_ends
+    >>> points = [Gaussian.isotropic(torch.tensor([m]), 0.0) for m in (1.0, 2.0, 6.0)]  # D = m; mean 3, variance 7
+    >>> ensemble = Ensemble([ExactDenoiser(point, VE()) for point in points])
+    >>> ends = member_ends(ensemble, torch.tensor([[10.0]]), torch.tensor([4.0, 2.0, 1.0]))
+    >>> round(float(ends.covariance), 6), round(float(ends.variance.value), 6)  # (3 / 4)^2 x 7
+    (3.9375, 3.9375)
+    """
 
     mean: Points
     deviations: Float[Tensor, "members batch d"] = field(repr=False)
@@ -54,6 +66,17 @@ def member_ends(ensemble: Ensemble, x: Points, times: Float[Tensor, " times"]) -
 
     Cost: per step n scores of the batch, and n derivatives of n x batch directions; memory n x batch x d numbers. Works
     in the precision of `x`. Raises InputError for times that do not decrease and for denoisers without gradients.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import VE
+    >>> from diffuscope.theory.variance import Ensemble, member_ends
+    >>> points = [Gaussian.isotropic(torch.tensor([m]), 0.0) for m in (1.0, 2.0, 6.0)]  # D = m, 3 on average
+    >>> ensemble = Ensemble([ExactDenoiser(point, VE()) for point in points])
+    >>> ends = member_ends(ensemble, torch.tensor([[10.0]]), torch.tensor([4.0, 2.0, 1.0]))
+    >>> [round(value, 6) for value in ends.deviations.flatten().tolist()]  # 3 / 4 (m - 3)
+    [-1.5, -0.75, 2.25]
     """
     steps, members = Steps.of(ensemble.schedule, times), len(ensemble)
     if x.numel() == 0 or not bool(x.isfinite().all()):

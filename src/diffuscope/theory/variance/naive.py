@@ -41,6 +41,14 @@ class Naive:
     """White noise of amplitude kappa D C D about the exact score of `data`: points (n, d) or a distribution of (d,).
 
     Fulfills `White`. Raises InputError for a kappa that is negative or not finite and for events that are not vectors.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import RectifiedFlow
+    >>> from diffuscope.theory.variance import Naive
+    >>> naive = Naive(Gaussian.isotropic(torch.zeros(1), 3.0), RectifiedFlow(), kappa=2)
+    >>> round(float(naive.amplitude(torch.tensor([[2.0]]), 0.2).trace()), 6)  # 2 x (0.2 / 0.8)^2 (1 / 0.04 - 1 / 1.96)
+    3.061224
     """
 
     data: Float[Tensor, "n *event"] | Distribution
@@ -78,6 +86,17 @@ def interleaved_sample(
     Its increments have the mean and covariance of `effective_white_sample(kernel, ...)` and are not Gaussian: the two
     have the same distribution as the steps become small. Raises InputError as `effective_white_sample` does, and for a
     distribution whose posterior cannot be drawn from.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import VE
+    >>> from diffuscope.theory.variance import Naive, interleaved_sample
+    >>> naive, x = Naive(Gaussian.isotropic(torch.zeros(1), 9.0), VE(), kappa=0.5), torch.full((4000, 1), 10.0)
+    >>> x = interleaved_sample(naive, x, torch.tensor([4.0, 2.0]), generator=torch.Generator().manual_seed(0))
+    >>> bool((x.mean() - 6.8).abs() < 4 * 0.0095)  # 10 - 2 x 4 x 10 / (9 + 16), and its standard error
+    True
+    >>> bool((x.var() - 0.36).abs() < 4 * 0.0081)  # 0.5 x 2 x 4^2 (1 / 16 - 1 / 25)
+    True
     """
     proxy, strength = kernel.proxy, math.sqrt(kernel.kappa)
 

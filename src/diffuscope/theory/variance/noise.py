@@ -32,7 +32,14 @@ Time = Float[Tensor, ""] | float | int
 
 @runtime_checkable
 class Amplitude(Protocol):
-    """The matrix A(x, t) of every point of a batch, as an operator: it is never formed."""
+    """The matrix A(x, t) of every point of a batch, as an operator: it is never formed.
+
+    >>> import torch
+    >>> from diffuscope.schedules import VE
+    >>> from diffuscope.theory.variance import Amplitude, Naive
+    >>> isinstance(Naive(torch.tensor([[1.0], [2.0]]), VE()).amplitude(torch.tensor([[1.5]]), 0.5), Amplitude)
+    True
+    """
 
     def matvec(self, v: Points) -> Points:
         """A v, point by point."""
@@ -53,7 +60,14 @@ class Amplitude(Protocol):
 
 @runtime_checkable
 class White(Protocol):
-    """Noise that is drawn anew at every step."""
+    """Noise that is drawn anew at every step.
+
+    >>> import torch
+    >>> from diffuscope.schedules import VE
+    >>> from diffuscope.theory.variance import Naive, White
+    >>> isinstance(Naive(torch.tensor([[1.0], [2.0]]), VE()), White)
+    True
+    """
 
     @property
     def schedule(self) -> Schedule: ...
@@ -69,14 +83,30 @@ class White(Protocol):
 
 @runtime_checkable
 class ScoreFields(Protocol):
-    """Drawn or trained score fields, each evaluated at its own points."""
+    """Drawn or trained score fields, each evaluated at its own points.
+
+    >>> import torch
+    >>> from diffuscope.schedules import VE
+    >>> from diffuscope.theory.variance import Affine, LinearEnsemble, ScoreFields
+    >>> isinstance(LinearEnsemble(Affine(), VE(), torch.ones(3, 1, 2)), ScoreFields)
+    True
+    """
 
     def __call__(self, x: Float[Tensor, "fields batch d"], t: Time, /) -> Float[Tensor, "fields batch d"]: ...
 
 
 @runtime_checkable
 class Quenched(Protocol):
-    """A random score field that is drawn once, as by one training run."""
+    """A random score field that is drawn once, as by one training run.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import RectifiedFlow
+    >>> from diffuscope.theory.variance import Affine, Quenched, linear_features
+    >>> data = Gaussian.isotropic(torch.zeros(1), 3.0)
+    >>> isinstance(linear_features(data, RectifiedFlow(), Affine(), samples=100, times=(0.5, 0.5)), Quenched)
+    True
+    """
 
     @property
     def schedule(self) -> Schedule: ...

@@ -68,7 +68,18 @@ class Nodes:
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """Nodes of all `times` (epsilon, T); `coarse` are fewer, for the error. `exact`: x was integrated and not drawn."""
+    """Nodes of all `times` (epsilon, T); `coarse` are fewer, for the error. `exact`: x was integrated and not drawn.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import RectifiedFlow
+    >>> from diffuscope.theory.variance import Population
+    >>> nodes = Population.of(Gaussian.isotropic(torch.zeros(1), 3.0), RectifiedFlow(), (0.2, 0.2)).nodes
+    >>> round(float(nodes.weights @ nodes.points[:, 0] ** 2), 6)  # 0.8^2 x 3 + 0.2^2
+    1.96
+    >>> round(float(nodes.weights @ nodes.score[:, 0] ** 2), 6)  # 1 / 1.96
+    0.510204
+    """
 
     schedule: Schedule
     times: tuple[float, float]

@@ -41,7 +41,17 @@ Times = Float[Tensor, "..."] | float | int  # one number, or one per point
 
 @dataclass(frozen=True, eq=False)
 class ProxyCovariance:
-    """scale^2 Cov(x_0 | x) of every point as an operator, scale = alpha / sigma^2 for C itself."""
+    """scale^2 Cov(x_0 | x) of every point as an operator, scale = alpha / sigma^2 for C itself.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import RectifiedFlow
+    >>> from diffuscope.theory.variance import ProxyScore
+    >>> proxy, x = ProxyScore(Gaussian.isotropic(torch.zeros(1), 3.0), RectifiedFlow()), torch.tensor([[2.0]])
+    >>> C = proxy.covariance(x, 0.2)  # 1 / 0.2^2 - 1 / (0.8^2 x 3 + 0.2^2)
+    >>> [round(float(value), 4) for value in (C.trace(), C.matvec(x), C.scaled(torch.tensor(0.5)).diagonal())]
+    [24.4898, 48.9796, 6.1224]
+    """
 
     x: Batch
     posterior: PosteriorCovariance
@@ -79,6 +89,16 @@ class ProxyScore:
 
     Points are (batch, *event), a time is one number or one per point. Raises InputError as `exact.Empirical` does for
     examples, and where sigma = 0 or t is not finite.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import RectifiedFlow
+    >>> from diffuscope.theory.variance import ProxyScore
+    >>> proxy, x = ProxyScore(Gaussian.isotropic(torch.zeros(1), 3.0), RectifiedFlow()), torch.tensor([[2.0]])
+    >>> round(float(proxy.score(x, 0.5)), 6)  # -x / (0.25 x 3 + 0.25)
+    -2.0
+    >>> round(float(proxy.boundary_fraction(x, 0.5)), 6)  # C = 1 / 0.25 - 1 = 3, and 3 / (3 + 2^2)
+    0.428571
     """
 
     data: Float[Tensor, "n *event"] | Distribution

@@ -40,7 +40,17 @@ from .noise import Points, Quenched, White
 
 @dataclass(frozen=True, eq=False)
 class Semiclassical:
-    """N(mean, covariance) for the end of every trajectory, and how a displaced start would displace the end."""
+    """N(mean, covariance) for the end of every trajectory, and how a displaced start would displace the end.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import VE
+    >>> from diffuscope.theory.variance import Naive, semiclassical_white
+    >>> naive, x = Naive(Gaussian.isotropic(torch.zeros(1), 9.0), VE(), kappa=0.5), torch.tensor([[10.0]])
+    >>> end = semiclassical_white(naive, x, torch.tensor([4.0, 2.0]))
+    >>> round(float(end.propagator), 6), round(float(end.from_spread(25 * torch.eye(1))), 6)  # 0.68^2 x 25 + 0.36
+    (0.68, 11.92)
+    """
 
     mean: Points
     covariance: Float[Tensor, "batch d d"]
@@ -56,6 +66,15 @@ def semiclassical_white(kernel: White | Quenched, x: Points, times: Float[Tensor
 
     Works in float64 on batch x d x d matrices. Raises InputError as `effective_white_sample`, and for a score that
     autograd cannot differentiate.
+
+    >>> import torch
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import VE
+    >>> from diffuscope.theory.variance import Naive, semiclassical_white
+    >>> naive, x = Naive(Gaussian.isotropic(torch.zeros(1), 9.0), VE(), kappa=0.5), torch.tensor([[10.0]])
+    >>> end = semiclassical_white(naive, x, torch.tensor([4.0, 2.0]))  # M = 1 - 2 x 4 / (9 + 16) = 0.68
+    >>> round(float(end.mean), 6), round(float(end.covariance), 6)  # 0.68 x 10, 0.5 x 2 x 4^2 (1 / 16 - 1 / 25)
+    (6.8, 0.36)
     """
     white = as_white(kernel)
     check_points(x)
@@ -79,6 +98,17 @@ def semiclassical_quenched(kernel: White | Quenched, x: Points, times: Float[Ten
     The covariance of the score is evaluated for every pair of the n steps: n (n + 1) / 2 calls on the batch, and n
     batch x d x d matrices are kept, all in float64. Raises InputError for a kernel that is not quenched, as
     `quenched_sample`, and for a score that autograd cannot differentiate.
+
+    >>> import torch
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.exact import Gaussian
+    >>> from diffuscope.schedules import VE
+    >>> from diffuscope.theory.variance import Ensemble, semiclassical_quenched
+    >>> points = [Gaussian.isotropic(torch.tensor([m]), 0.0) for m in (1.0, 2.0, 6.0)]  # D = m; mean 3, variance 7
+    >>> ensemble = Ensemble([ExactDenoiser(point, VE()) for point in points])
+    >>> end = semiclassical_quenched(ensemble, torch.tensor([[10.0]]), torch.tensor([4.0, 2.0, 1.0]))
+    >>> round(float(end.mean), 6), round(float(end.covariance), 6)  # m + (10 - m) / 4
+    (4.75, 3.9375)
     """
     quenched = as_quenched(kernel)
     check_points(x)
