@@ -59,6 +59,17 @@ class EpsilonBound:
     """The bound, with probability `confidence`, for the given delta; and the guesses that gave it.
 
     `p_value` is that of epsilon = 0, corrected for the grid.
+
+    With delta = 0 and all of r guesses right, the bound has (1 / (1 + exp(-epsilon)))^r = 1 - confidence:
+
+    >>> import numpy as np
+    >>> from diffuscope.audit import epsilon_lower_bound
+    >>> included = np.arange(30) < 20
+    >>> bound = epsilon_lower_bound(-np.arange(30.0), included, delta=0.0, guesses=[(20, 0)])
+    >>> bound.correct, round(float(1 + np.exp(-bound.epsilon)) ** -20, 9)
+    (20, 0.05)
+    >>> bound.p_value == 0.5**20
+    True
     """
 
     epsilon: float
@@ -84,6 +95,8 @@ def epsilon_lower_bound(
     `default_guesses`. Raises InputError for fewer than 20 canaries, scores that are not finite, delta outside
     0 .. 1 / (2 m), a confidence outside (0, 1), and guesses that are more than the canaries.
 
+    >>> import numpy as np
+    >>> from diffuscope.audit import epsilon_lower_bound
     >>> included = np.arange(1000) % 2 == 0
     >>> bound = epsilon_lower_bound(included.astype(float), included, delta=1e-5)
     >>> bound.guessed, bound.correct, round(bound.epsilon, 1)
