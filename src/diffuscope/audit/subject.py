@@ -50,15 +50,16 @@ COUNTS = {
 class Settings:
     """Effort of the audit; the defaults take about two minutes for 8 x 8 digits on two cores.
 
-    Raises InputError, naming the setting, for a value outside its range.
+    Example:
+        Raises InputError, naming the setting, for a value outside its range.
 
-    >>> from diffuscope.audit import Settings
-    >>> Settings(generated=500, features=("pixels", "pca")).false_discovery
-    0.05
-    >>> Settings(levels=3)
-    Traceback (most recent call last):
-        ...
-    diffuscope.errors.InputError: levels: expected a whole number from 4 to 1,000, got 3
+        >>> from diffuscope.audit import Settings
+        >>> Settings(generated=500, features=("pixels", "pca")).false_discovery
+        0.05
+        >>> Settings(levels=3)
+        Traceback (most recent call last):
+            ...
+        diffuscope.errors.InputError: levels: expected a whole number from 4 to 1,000, got 3
     """
 
     levels: int = 16  # Number of noise levels
