@@ -16,4 +16,9 @@ class InputError(ValueError):
 
 
 class NotFiniteError(InputError):
-    """A model's answer is NaN or infinite: no argument is wrong, as of a training that has diverged."""
+    """A model's answer is NaN or infinite: no argument is wrong, as of a training that has diverged.
+
+    >>> from diffuscope.errors import InputError, NotFiniteError
+    >>> issubclass(NotFiniteError, InputError)
+    True
+    """
