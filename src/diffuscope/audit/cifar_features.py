@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional as fn
 
 from diffuscope.byte_examples import float_parts
+from diffuscope.data.value_range import checked_range
 from diffuscope.denoisers import load_npz
 from diffuscope.errors import InputError
 
@@ -35,7 +36,7 @@ IMAGE, CLASSES = (3, 32, 32), 10
 
 @dataclass(frozen=True, eq=False)
 class CifarFeatures:
-    """Images (n, 3, 32, 32) with values in `data_range` -> features (n, 64).
+    """Images (n, 3, 32, 32) with values in `data_range` -> features (n, 64). Raises InputError for an empty range.
 
     A network whose blocks pass on what comes, and whose channel 5 is the red of an image, standardized:
 
@@ -53,7 +54,10 @@ class CifarFeatures:
     """
 
     weights: dict[str, Tensor] = field(repr=False)
-    data_range: tuple[float, float] = (-1.0, 1.0)
+    data_range: tuple[float | int, float | int] = (-1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        checked_range(self.data_range, "data_range")
 
     @torch.no_grad()
     def __call__(self, x: Float[Tensor, "n *image"]) -> Float[Tensor, "n 64"]:
@@ -91,8 +95,8 @@ class CifarFeatures:
         return sum(name.startswith(f"{group}.") and name.endswith(".conv1.weight") for name in self.weights)
 
 
-def load_cifar_features(path: str | Path, data_range: tuple[float, float] = (-1.0, 1.0)) -> CifarFeatures:
-    """Load the network from an `.npz` of its arrays; InputError for a file that does not hold a CIFAR ResNet.
+def load_cifar_features(path: str | Path, data_range: tuple[float | int, float | int] = (-1.0, 1.0)) -> CifarFeatures:
+    """Load the network from an `.npz` of its arrays; InputError for another file, and for an empty range.
 
     >>> import numpy as np
     >>> from diffuscope.audit import load_cifar_features

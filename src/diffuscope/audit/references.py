@@ -7,12 +7,14 @@ r"""The exact models that a trained denoiser is compared with, from the least to
   reproduces them.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Empirical, Gaussian, GaussianMixture
 from diffuscope.exact.spectral import LARGEST_DENSE
 
@@ -66,13 +68,14 @@ class References:
 
 def fit_references(
     train: Float[Tensor, "n *event"],
-    heldout: Float[Tensor, "m *event"],
+    heldout: Float[Tensor, "m *shape"],
     components: int,
     generator: torch.Generator,
 ) -> References:
     """Fit every exact model to the training data, without a D x D matrix beyond LARGEST_DENSE coordinates.
 
-    `components` are those of the mixture; the training examples are its most.
+    `components` are those of the mixture, at most as many as training examples. Raises InputError for none, for fewer
+    than two training examples, for values that are not finite, and for held-out examples of another shape.
 
     >>> import torch
     >>> from diffuscope.audit import fit_references
@@ -83,7 +86,12 @@ def fit_references(
     >>> sorted(references.mixture.means.round(decimals=6).tolist())
     [[0.0, 2.0], [9.0, 2.0]]
     """
-    dimension = train[0].numel()
+    if components < 1:
+        raise InputError(f"components: expected at least 1, got {components}")
+    if heldout.shape[1:] != train.shape[1:]:
+        shapes = tuple(train.shape[1:]), tuple(heldout.shape[1:])
+        raise InputError(f"heldout: expected examples of shape {shapes[0]} as in train, got {shapes[1]}")
+    dimension = math.prod(train.shape[1:])
     gaussian, truncation = fit_gaussian(train, generator)
     mixture = _mixture(train, min(components, len(train)), gaussian, generator)
     empirical = Empirical(train)

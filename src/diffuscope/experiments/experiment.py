@@ -110,10 +110,16 @@ class Experiment:
         return registered
 
     def answer(self, name: str, seed: int = 0) -> Answer:
-        """The answer of the part called `name` alone, as in a whole run. Raises InputError for a negative seed."""
+        """The answer of the part called `name` alone, as in a whole run.
+
+        Raises InputError for a negative seed and a name that no part has.
+        """
         if seed < 0:
             raise InputError(f"seed: expected a number >= 0, got {seed}")
-        (question,) = (known for known in self.parts if known.name == name)
+        parts = {known.name: known for known in self.parts}
+        if name not in parts:
+            raise InputError(f"name: expected a part of {self.name}, one of {', '.join(parts)}, got {name!r}")
+        question = parts[name]
         part = Part(self.name, name, self.source, seed)
         with _one_thread():
             text = question.answer(part)
