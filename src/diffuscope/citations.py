@@ -91,7 +91,13 @@ def sources(of: object) -> list[Source]:
 
 
 def works(docstring: str) -> list[Source]:
-    """The publications that the source paragraphs of a docstring name, each once."""
+    """The publications that the source paragraphs of a docstring name, each once.
+
+    >>> from diffuscope.citations import works
+    >>> (found,) = works("Source: Ho, Jain & Abbeel 2020, *Denoising diffusion*, arXiv:2006.11239.")
+    >>> found.authors, found.year, found.key, found.fields["eprint"]
+    (('Ho', 'Jain', 'Abbeel'), 2020, 'ho2020', '2006.11239')
+    """
     found: dict[tuple[str, str], Source] = {}
     for paragraph in _PARAGRAPH.findall(docstring):
         for source in _named(paragraph):

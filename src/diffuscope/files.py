@@ -25,6 +25,13 @@ def replace_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None
 
     The new file has one fixed name beside the old one, so a killed process leaves at most that one behind,
     and the next write replaces it. It has the permissions `mode`, less the umask, before its first byte is written.
+
+    >>> from pathlib import Path
+    >>> from diffuscope.files import replace_atomically
+    >>> for content in (b"an old file", b"new"):
+    ...     replace_atomically(Path("a.txt"), content)
+    >>> Path("a.txt").read_bytes(), [path.name for path in Path().glob("a.txt*")]
+    (b'new', ['a.txt'])
     """
     partial = path.with_name(path.name + ".partial")
     partial.unlink(missing_ok=True)
@@ -85,12 +92,25 @@ def append_line(path: Path, line: bytes) -> None:
 
 
 def whole_lines(path: Path) -> list[bytes]:
-    """The lines of a file that have an end: what a killed process left half written is none."""
+    """The lines of a file that have an end: what a killed process left half written is none.
+
+    >>> from pathlib import Path
+    >>> from diffuscope.files import append_line, json_line, whole_lines
+    >>> append_line(Path("log.jsonl"), json_line({"step": 10, "loss": float("nan")}))
+    >>> append_line(Path("log.jsonl"), b"half")
+    >>> whole_lines(Path("log.jsonl"))
+    [b'{"step": 10, "loss": null}']
+    """
     return path.read_bytes().split(b"\n")[:-1]
 
 
 def finite(value: object) -> object:
-    """`value` with every number that JSON cannot hold replaced by None."""
+    """`value` with every number that JSON cannot hold replaced by None.
+
+    >>> from diffuscope.files import finite
+    >>> finite({"loss": (0.5, float("nan")), "bound": -float("inf")})
+    {'loss': [0.5, None], 'bound': None}
+    """
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -103,6 +123,14 @@ def load_object(spec: str, argument: str) -> object:
 
     The current folder becomes importable. Raises InputError, naming `argument`, for another form, a module that
     is not found or fails while it is imported, and a name that it lacks.
+
+    >>> from diffuscope.files import load_object
+    >>> load_object("math:hypot", "model")(3, 4)
+    5.0
+    >>> load_object("math:hipot", "model")
+    Traceback (most recent call last):
+        ...
+    diffuscope.errors.InputError: model: module 'math' has no 'hipot'; did you mean hypot?
     """
     module_name, _, path = spec.partition(":")
     if not all(part.isidentifier() for name in (module_name, path) for part in name.split(".")):

@@ -11,7 +11,15 @@ CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def require_memory(needed: float | int, argument: str, what: str) -> None:
-    """Raises InputError, naming `argument`, if `what` needs more bytes than are free."""
+    """Raises InputError, naming `argument`, if `what` needs more bytes than are free.
+
+    >>> from diffuscope.memory import require_memory
+    >>> require_memory(1000, "rank", "a small matrix")
+    >>> require_memory(8e21, "rank", "a large matrix")
+    Traceback (most recent call last):
+        ...
+    diffuscope.errors.InputError: rank: a large matrix needs 8e+12 GB of memory; expected at most ...
+    """
     free = available_memory()
     if needed > free:
         raise InputError(

@@ -48,7 +48,12 @@ def progress_bar(
     leave: bool = True,
     disable: bool = False,
 ) -> tqdm:
-    """A bar over `iterable`, or over `total` calls of `update`, on stderr."""
+    """A bar over `iterable`, or over `total` calls of `update`, on stderr.
+
+    >>> from diffuscope.progress import progress_bar
+    >>> sum(progress_bar([1, 2, 4], desc="adding", unit="number"))
+    7
+    """
     unseen = sys.stderr is None  # closed by the caller
     plain = unseen or not sys.stderr.isatty() or bool(os.environ.get("NO_COLOR"))
     kind, interval = (PlainLines, SECONDS) if plain else (tqdm, 0.5)

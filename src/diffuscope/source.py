@@ -22,7 +22,12 @@ def source_fingerprint(*files: Path) -> str:
 
 
 def imported_files(*files: Path) -> set[Path]:
-    """The package's files that `files` import, directly or not, themselves among them."""
+    """The package's files that `files` import, directly or not, themselves among them.
+
+    >>> from diffuscope.source import ROOT, imported_files
+    >>> sorted(path.name for path in imported_files(ROOT / "streams.py"))
+    ['errors.py', 'streams.py']
+    """
     found: set[Path] = set()
     pending = list(files)
     while pending:

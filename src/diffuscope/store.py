@@ -29,6 +29,15 @@ class Store:
     """Named dictionaries of arrays in `folder`/state/<key>; without a folder nothing is stored.
 
     Raises InputError if the folder cannot be made.
+
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from diffuscope.store import Store
+    >>> first, same, other = (Store(Path("kept"), {"seed": seed}) for seed in (0, 0, 1))
+    >>> values = [each.remember("mean", lambda k=k: {"x": np.array(k)})["x"].item() for k, each in
+    ...           enumerate((first, same, other))]
+    >>> values  # the second is read, the third has other inputs
+    [0, 0, 2]
     """
 
     def __init__(self, folder: Path | None, inputs: dict[str, object]) -> None:

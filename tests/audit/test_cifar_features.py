@@ -66,6 +66,12 @@ def test_a_range_of_pixels_is_a_matter_of_units(generator):
     assert torch.allclose(unit(x)[1:2], unit(x[1:2]), atol=1e-5)
 
 
+@pytest.mark.parametrize("ends", [(1.0, 1.0), (1.0, -1.0), (0.0, float("inf"))])
+def test_an_empty_range_is_refused(ends, generator):
+    with pytest.raises(InputError, match="data_range: .* expected two finite numbers, the lower first"):
+        CifarFeatures(random_weights(generator), ends)
+
+
 def test_images_of_another_shape_are_refused(generator):
     features = CifarFeatures(random_weights(generator))
     for shape in ((2, 1, 32, 32), (2, 3, 28, 28)):  # gray ones would pass as three equal colors

@@ -214,6 +214,12 @@ def test_the_grid_never_guesses_more_than_there_are(m):
         ({"confidence": 1.0}, "confidence: expected a number between 0 and 1, got 1"),
         ({"guesses": [(20, 11)]}, "guesses: expected 1 to 30 guesses, none negative, got 20 in and 11 out"),
         ({"guesses": [(0, 0)]}, "guesses: expected 1 to 30"),
+        ({"guesses": []}, "guesses: expected at least one pair of numbers of guesses, in and out, got none"),
+        # of 0 and 1, not 0 is -1: right guesses would be counted as wrong ones, and nothing would be found
+        (
+            {"included": np.arange(30) % 2},
+            "included: expected booleans, True for a canary in the training set, got int64",
+        ),
     ],
 )
 def test_mistakes_are_one_line(changed, message):

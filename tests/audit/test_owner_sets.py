@@ -78,3 +78,26 @@ def test_holm_keeps_the_family_wise_error():
 def test_too_few_examples_are_refused():
     with pytest.raises(InputError, match="unpublished: expected at least 10 examples, got 9"):
         owner_p_value(rows(0, 30, 0), rows(0, 9, 1), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"losses": (rows(0, 30, 0), rows(0, 20, 1, levels=4))}, "losses: .* equally many levels, got 5 and 4"),
+        (
+            {"losses": (np.full((30, 5), np.nan), rows(0, 20, 1))},
+            "losses: expected finite log losses, got NaN or infinity",
+        ),
+        ({"owners": (np.zeros(29, dtype=int), np.zeros(20, dtype=int))}, r"owners: .* each example \(30\), got 29"),
+        ({"owners": (np.zeros(30, dtype=int), np.zeros(21, dtype=int))}, r"owners: .* each example \(20\), got 21"),
+        ({"permutations": 0}, "permutations: expected at least 1, got 0"),
+        ({"difficulty": (np.zeros((30, 5, 1)), np.zeros((19, 5, 1)))}, "difficulty: expected finite losses of 20 exam"),
+        ({"difficulty": (np.zeros((30, 4, 1)), np.zeros((20, 5, 1)))}, "difficulty: .* of 30 examples at 5 levels"),
+        ({"difficulty": (np.zeros((30, 5, 1)), np.full((20, 5, 1), np.nan))}, "difficulty: expected finite losses"),
+    ],
+)
+def test_mistakes_are_one_line(changed, message):
+    known = {"losses": (rows(0, 30, 0), rows(0, 20, 1)), "owners": (np.zeros(30, dtype=int), np.zeros(20, dtype=int))}
+    arguments = known | changed
+    with pytest.raises(InputError, match=message):
+        owner_tests(arguments.pop("losses"), arguments.pop("owners"), np.random.default_rng(0), **arguments)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import diffuscope
+from diffuscope.cli import COMMANDS, NAMES, main
 
 SOURCE = Path(diffuscope.__file__).parent
 WITH_EXAMPLES = sorted(path for path in SOURCE.rglob("*.py") if ">>> " in path.read_text(encoding="utf-8"))
@@ -46,3 +47,15 @@ def public_objects(package: str) -> list[tuple[str, object]]:
 def test_every_public_name_has_an_example(package):
     without = [name for name, value in public_objects(package) if ">>> " not in (value.__doc__ or "")]
     assert not without
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_has_an_example_which_its_help_leaves_out(name, capsys):
+    assert ">>> " in (COMMANDS[name].__doc__ or "")
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert " ".join(COMMANDS[name].__doc__.split()[:4]) in " ".join(shown.split())
+    assert ">>>" not in shown
+    assert "Example:" not in shown

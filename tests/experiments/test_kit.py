@@ -82,6 +82,11 @@ def test_names_are_words_and_unique():
         experiment.run(seed=-1)
 
 
+def test_a_part_that_is_not_there_is_one_line():
+    with pytest.raises(InputError, match=r"name: expected a part of heat-1d, one of .*, got 'froward'"):
+        find("heat-1d").answer("froward")
+
+
 def test_every_experiment_has_its_name_a_source_and_a_stated_cost():
     assert len(set(NAMES)) == len(NAMES)
     for name in NAMES:

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional as fn
 
 from diffuscope.byte_examples import float_parts
+from diffuscope.data.value_range import checked_range
 from diffuscope.denoisers import load_npz
 from diffuscope.errors import InputError
 
@@ -35,10 +36,28 @@ IMAGE, CLASSES = (3, 32, 32), 10
 
 @dataclass(frozen=True, eq=False)
 class CifarFeatures:
-    """Images (n, 3, 32, 32) with values in `data_range` -> features (n, 64)."""
+    """Images (n, 3, 32, 32) with values in `data_range` -> features (n, 64). Raises InputError for an empty range.
+
+    A network whose blocks pass on what comes, and whose channel 5 is the red of an image, standardized:
+
+    >>> import torch
+    >>> from diffuscope.audit import CifarFeatures
+    >>> weights, widths = {}, {"": (3, 16), "layer1.0.": (16, 16), "layer2.0.": (16, 32), "layer3.0.": (32, 64)}
+    >>> for (name, (before, n)), k in ((each, k) for each in widths.items() for k in (1, 2)):
+    ...     norm = torch.nn.BatchNorm2d(n).state_dict()
+    ...     weights[f"{name}conv{k}.weight"] = torch.zeros(n, before if k == 1 else n, 3, 3)
+    ...     weights |= {f"{name}bn{k}.{key}": value for key, value in norm.items()}
+    >>> weights["conv1.weight"][5, 0, 1, 1] = 1.0
+    >>> found = CifarFeatures(weights)(torch.full((1, 3, 32, 32), 0.5))[0]
+    >>> found.nonzero().tolist(), round(float(found.max()), 3)  # behind 8 + 16 new channels; (0.75 - 0.485) / 0.229
+    ([[29]], 1.157)
+    """
 
     weights: dict[str, Tensor] = field(repr=False)
-    data_range: tuple[float, float] = (-1.0, 1.0)
+    data_range: tuple[float | int, float | int] = (-1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        checked_range(self.data_range, "data_range")
 
     @torch.no_grad()
     def __call__(self, x: Float[Tensor, "n *image"]) -> Float[Tensor, "n 64"]:
@@ -76,8 +95,17 @@ class CifarFeatures:
         return sum(name.startswith(f"{group}.") and name.endswith(".conv1.weight") for name in self.weights)
 
 
-def load_cifar_features(path: str | Path, data_range: tuple[float, float] = (-1.0, 1.0)) -> CifarFeatures:
-    """Load the network from an `.npz` of its arrays; InputError for a file that does not hold a CIFAR ResNet."""
+def load_cifar_features(path: str | Path, data_range: tuple[float | int, float | int] = (-1.0, 1.0)) -> CifarFeatures:
+    """Load the network from an `.npz` of its arrays; InputError for another file, and for an empty range.
+
+    >>> import numpy as np
+    >>> from diffuscope.audit import load_cifar_features
+    >>> np.savez("other.npz", weight=np.ones(3))
+    >>> load_cifar_features("other.npz")
+    Traceback (most recent call last):
+        ...
+    diffuscope.errors.InputError: path: expected a CIFAR ResNet in other.npz, it has no array 'conv1.weight'
+    """
     path = Path(path)
     features = CifarFeatures(load_npz(path, "path"), data_range)
     try:

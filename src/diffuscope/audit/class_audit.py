@@ -45,8 +45,25 @@ def audit_classes(
     `out`/class-3. Raises InputError for a model without classes, for data without labels, for classes that model or
     data do not have, for canaries, and where no class can be audited for one and the same reason.
 
-    >>> from diffuscope.audit import Subject
-    >>> audit_classes(Subject(model, train, heldout, train_labels=y, heldout_labels=z))     # doctest: +SKIP
+    Of these two classes the model has learned the first one's examples by heart, and the second has too few:
+
+    >>> import torch
+    >>> from diffuscope.audit import Settings, Subject, audit_classes
+    >>> from diffuscope.data import toy_data
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.exact import Empirical
+    >>> from diffuscope.schedules import VE
+    >>> moons, labels = toy_data("two-moons", n_train=60, n_heldout=60), torch.arange(60) // 50
+    >>> class Model:
+    ...     schedule, classes = VE(), 2
+    ...     parts = [ExactDenoiser(Empirical(moons.train[labels == y]), VE()) for y in (0, 1)]
+    ...     def __call__(self, x_t, t, y=None):
+    ...         return self.parts[int(y)](x_t, t)
+    >>> subject = Subject(Model(), moons.train, moons.heldout, train_labels=labels, heldout_labels=labels)
+    >>> few = Settings(levels=4, points=8, trajectories=8, generated=20, components=1, references=20, step_seeds=8)
+    >>> result = audit_classes(subject, settings=few)
+    >>> result.verdicts[0].word, result.verdicts[1].sentence
+    ('copies', '10 training and 10 held-out examples; at least 20 of each are needed.')
     """
     data, settings = _class_data(subject, classes, guidance), settings or Settings()
     results, unanswered, mistakes = {}, {}, []

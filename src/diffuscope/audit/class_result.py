@@ -36,7 +36,24 @@ HEADER = ("class", "verdict", "training", "held-out", "copies", "p, corrected", 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ClassAuditResult:
-    """The audits by class. `result[3]` is that of class 3; `unanswered` says why others have none."""
+    """The audits by class. `result[3]` is that of class 3; `unanswered` says why others have none.
+
+    Made by `audit_classes`; here no class has the 20 examples that an audit needs.
+
+    >>> import torch
+    >>> from diffuscope.audit import Subject, audit_classes
+    >>> from diffuscope.schedules import VE
+    >>> class Zero:
+    ...     schedule, classes = VE(), 3
+    ...     def __call__(self, x_t, t, y=None):
+    ...         return 0 * x_t
+    >>> x, labels = torch.randn(30, 2, generator=torch.Generator().manual_seed(0)), torch.arange(30) // 18
+    >>> result = audit_classes(Subject(Zero(), x, x, train_labels=labels, heldout_labels=labels))
+    >>> result.verdict.word, result.unanswered[1]
+    ('cannot-tell', '12 training and 12 held-out examples; at least 20 of each are needed')
+    >>> result.table().note
+    "Not asked for: 1 of the model's 3 classes."
+    """
 
     subject: Subject
     settings: Settings

@@ -40,7 +40,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int, Shaped
 from numpy import ndarray
 from scipy import special
 
@@ -59,6 +59,17 @@ class EpsilonBound:
     """The bound, with probability `confidence`, for the given delta; and the guesses that gave it.
 
     `p_value` is that of epsilon = 0, corrected for the grid.
+
+    With delta = 0 and all of r guesses right, the bound has (1 / (1 + exp(-epsilon)))^r = 1 - confidence:
+
+    >>> import numpy as np
+    >>> from diffuscope.audit import epsilon_lower_bound
+    >>> included = np.arange(30) < 20
+    >>> bound = epsilon_lower_bound(-np.arange(30.0), included, delta=0.0, guesses=[(20, 0)])
+    >>> bound.correct, round(float(1 + np.exp(-bound.epsilon)) ** -20, 9)
+    (20, 0.05)
+    >>> bound.p_value == 0.5**20
+    True
     """
 
     epsilon: float
@@ -72,7 +83,7 @@ class EpsilonBound:
 
 def epsilon_lower_bound(
     scores: Float[ndarray, " m"],
-    included: Bool[ndarray, " coins"],
+    included: Shaped[ndarray, " coins"],
     *,
     delta: float,
     confidence: float = 0.95,
@@ -82,8 +93,11 @@ def epsilon_lower_bound(
 
     `guesses` lists the numbers of canaries that are guessed in and out, chosen before the scores are seen; by default
     `default_guesses`. Raises InputError for fewer than 20 canaries, scores that are not finite, delta outside
-    0 .. 1 / (2 m), a confidence outside (0, 1), and guesses that are more than the canaries.
+    0 .. 1 / (2 m), a confidence outside (0, 1), coins that are not booleans, no guesses, and guesses that are more than
+    the canaries.
 
+    >>> import numpy as np
+    >>> from diffuscope.audit import epsilon_lower_bound
     >>> included = np.arange(1000) % 2 == 0
     >>> bound = epsilon_lower_bound(included.astype(float), included, delta=1e-5)
     >>> bound.guessed, bound.correct, round(bound.epsilon, 1)
@@ -92,6 +106,8 @@ def epsilon_lower_bound(
     m = len(scores)
     if len(included) != m:
         raise InputError(f"included: expected one coin per canary ({m}), got {len(included)}")
+    if included.dtype != bool:
+        raise InputError(f"included: expected booleans, True for a canary in the training set, got {included.dtype}")
     if m < FEWEST:
         raise InputError(f"canaries: expected at least {FEWEST}, got {m}")
     if not np.isfinite(scores).all():
@@ -100,6 +116,8 @@ def epsilon_lower_bound(
         raise InputError(f"confidence: expected a number between 0 and 1, got {confidence:g}")
     require_delta(delta, m)
     grid = default_guesses(m) if guesses is None else tuple(guesses)
+    if not grid:
+        raise InputError("guesses: expected at least one pair of numbers of guesses, in and out, got none")
     for top, bottom in grid:
         if min(top, bottom) < 0 or not 0 < top + bottom <= m:
             raise InputError(f"guesses: expected 1 to {m} guesses, none negative, got {top} in and {bottom} out")

@@ -24,8 +24,10 @@ OF_GROUPS = "Of every group one example at random counts, since those of one gro
 def one_of_each(groups: Shaped[ndarray, " n"] | Sequence[object], rng: np.random.Generator) -> Int[ndarray, " groups"]:
     """The index of one random row of every group, increasing: rows that are independent if the groups are.
 
-    >>> one_of_each([5, 5, 5, 9], np.random.default_rng(0)).tolist()
-    [0, 3]
+    >>> groups = np.array([5, 9, 5, 5])
+    >>> places = one_of_each(groups, np.random.default_rng(0))
+    >>> len(places), sorted(groups[places].tolist())
+    (2, [5, 9])
     """
     labels = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
     order = rng.permutation(len(labels))

@@ -40,7 +40,21 @@ CHUNK = 4_000_000  # numbers held at once
 
 @dataclass(frozen=True, kw_only=True)
 class OwnerTest:
-    """The test of one owner: its p-value, by itself and corrected for all owners; NaN with too few examples."""
+    """The test of one owner: its p-value, by itself and corrected for all owners; NaN with too few examples.
+
+    Owner 7 has 12 published examples, which are denoised better, and owner 4 has only 3:
+
+    >>> import numpy as np
+    >>> from diffuscope.audit import owner_tests
+    >>> rng = np.random.default_rng(0)
+    >>> losses = rng.normal(-3, 1, (15, 2)), rng.normal(0, 1, (24, 2))
+    >>> owners = np.array([7] * 12 + [4] * 3), np.array([7] * 14 + [4] * 10)
+    >>> four, seven = owner_tests(losses, owners, rng, permutations=99)
+    >>> seven.owner, seven.published, seven.unpublished, seven.p_value
+    (7, 12, 14, 0.01)
+    >>> four.published, four.p_value, seven.corrected  # of one test
+    (3, nan, 0.01)
+    """
 
     owner: int
     published: int
@@ -51,17 +65,20 @@ class OwnerTest:
 
 def owner_p_value(
     published: Float[ndarray, "n levels"],
-    unpublished: Float[ndarray, "m levels"],
+    unpublished: Float[ndarray, "m _"],
     rng: np.random.Generator,
     *,
-    difficulty: tuple[Float[ndarray, "n levels references"], Float[ndarray, "m levels references"]] | None = None,
+    difficulty: tuple[Float[ndarray, "_ _ references"], Float[ndarray, "_ _ references"]] | None = None,
     permutations: int = PERMUTATIONS,
 ) -> float:
     """The p-value of one owner, small if the published examples are denoised better than the unpublished ones.
 
     Rows are log losses at the noise levels; `difficulty` are those of references that know both sets alike. Raises
-    InputError for fewer than 10 examples of either kind.
+    InputError for fewer than 10 examples of either kind, for losses that are not finite or of other levels or examples
+    than the rest, and for fewer than one permutation.
 
+    >>> import numpy as np
+    >>> from diffuscope.audit import owner_p_value
     >>> rng = np.random.default_rng(0)
     >>> owner_p_value(rng.normal(-1, 1, (50, 4)), rng.normal(0, 1, (50, 4)), rng)
     0.0005
@@ -70,6 +87,9 @@ def owner_p_value(
     for name, count in (("published", n), ("unpublished", m)):
         if count < FEWEST:
             raise InputError(f"{name}: expected at least {FEWEST} examples, got {count}")
+    _require_losses((published, unpublished), ("published", "unpublished"), difficulty)
+    if permutations < 1:
+        raise InputError(f"permutations: expected at least 1, got {permutations}")
     rows = np.concatenate([published, unpublished])
     if difficulty is not None:
         rows = residuals(rows, np.concatenate(difficulty))
@@ -87,19 +107,33 @@ def owner_p_value(
 
 
 def owner_tests(
-    losses: tuple[Float[ndarray, "n levels"], Float[ndarray, "m levels"]],
-    owners: tuple[Int[ndarray, " n"], Int[ndarray, " m"]],
+    losses: tuple[Float[ndarray, "n levels"], Float[ndarray, "m _"]],
+    owners: tuple[Int[ndarray, " _"], Int[ndarray, " _"]],
     rng: np.random.Generator,
     *,
-    difficulty: tuple[Float[ndarray, "n levels references"], Float[ndarray, "m levels references"]] | None = None,
+    difficulty: tuple[Float[ndarray, "_ _ references"], Float[ndarray, "_ _ references"]] | None = None,
     permutations: int = PERMUTATIONS,
 ) -> list[OwnerTest]:
     """One test for every owner in the training examples' `owners`, in increasing order, corrected after Holm (1979).
 
     `losses` and `owners` are those of the training and of the held-out examples: the latter are the unpublished ones.
     An owner with fewer than 10 examples of either kind cannot be tested and has NaN: another owner's examples would
-    differ for other reasons.
+    differ for other reasons. Raises InputError as `owner_p_value` does, and unless there is one owner for each example.
+
+    >>> import numpy as np
+    >>> from diffuscope.audit import owner_tests
+    >>> rng = np.random.default_rng(0)
+    >>> losses = rng.normal(-3, 1, (40, 2)), rng.normal(0, 1, (60, 2))
+    >>> owners = np.arange(40) % 2, np.arange(60) % 3  # the third kept all of theirs
+    >>> [(test.owner, test.published, test.unpublished) for test in owner_tests(losses, owners, rng, permutations=99)]
+    [(0, 20, 20), (1, 20, 20)]
+    >>> [(test.p_value, test.corrected) for test in owner_tests(losses, owners, rng, permutations=99)]
+    [(0.01, 0.02), (0.01, 0.02)]
     """
+    _require_losses(losses, ("losses", "losses"), difficulty)
+    for rows, of in zip(losses, owners, strict=True):
+        if len(rows) != len(of):
+            raise InputError(f"owners: expected one for each example ({len(rows)}), got {len(of)}")
     found: list[tuple[int, int, int, float]] = []
     for owner in np.unique(owners[0]):
         own = [np.flatnonzero(of == owner) for of in owners]
@@ -116,6 +150,22 @@ def owner_tests(
         OwnerTest(owner=owner, published=n, unpublished=m, p_value=p, corrected=corrected.get(owner, float("nan")))
         for owner, n, m, p in found
     ]
+
+
+def _require_losses(
+    losses: tuple[ndarray, ndarray], names: tuple[str, str], difficulty: tuple[ndarray, ndarray] | None
+) -> None:
+    """Raises InputError unless all are finite, and of equal levels and examples."""
+    for rows, name in zip(losses, names, strict=True):
+        if not np.isfinite(rows).all():
+            raise InputError(f"{name}: expected finite log losses, got NaN or infinity")
+    levels, others = (rows.shape[1] for rows in losses)
+    if levels != others:
+        raise InputError(f"{names[1]}: expected losses at equally many levels, got {levels} and {others}")
+    for rows, easy in zip(losses, difficulty or (), strict=False):
+        if easy.shape[:2] != rows.shape or not np.isfinite(easy).all():
+            of = f"{len(rows)} examples at {rows.shape[1]} levels"
+            raise InputError(f"difficulty: expected finite losses of {of}, got an array of shape {easy.shape}")
 
 
 def holm(p_values: Mapping[int, float]) -> dict[int, float]:

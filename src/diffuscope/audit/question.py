@@ -22,6 +22,14 @@ class Answer:
     `text` opens the section (the verdict, if empty). `method` is a paragraph of the page's last section: how the answer
     was computed, or why it could not be. `facts` are further entries of audit.json by name, and `result` holds all
     numbers, for Python. `broken` is what is not what it is taken for: "model", "samples", both or nothing.
+
+    >>> from diffuscope import audit_samples
+    >>> from diffuscope.data import toy_data
+    >>> moons = toy_data("two-moons", n_train=100, n_heldout=100)
+    >>> answer = audit_samples(moons.train[:40], moons)["memorized"]  # samples that are training examples
+    >>> copies = {finding.name: finding for finding in answer.findings}["memorized.copies"]
+    >>> answer.findings[0].tone, copies.value, copies.unit
+    ('alarm', 100.0, '%')
     """
 
     findings: Sequence[Finding] = ()
@@ -39,6 +47,15 @@ class Question:
 
     It is asked of a `model`, of `samples` alone, or of "both". `stages` counts its own stages (`Session.stage`,
     `Session.advance`), for the progress bar.
+
+    >>> from diffuscope.audit import QUESTIONS, Answer, Question
+    >>> def ask(session):
+    ...     return Answer(result=float((session.samples > 0).double().mean()))
+    >>> positive = Question(name="positive", title="How many values are positive?", ask=ask, of="both")
+    >>> positive.asked(has_model=False)
+    True
+    >>> [question.name for question in QUESTIONS if question.asked(has_model=False)]
+    ['samples', 'memorized', 'quality', 'diversity']
     """
 
     name: str

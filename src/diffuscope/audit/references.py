@@ -7,12 +7,14 @@ r"""The exact models that a trained denoiser is compared with, from the least to
   reproduces them.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Empirical, Gaussian, GaussianMixture
 from diffuscope.exact.spectral import LARGEST_DENSE
 
@@ -30,6 +32,18 @@ class References:
 
     `control` is the Gaussian truncated to so few components that it cannot memorize examples. `truncation` says what
     the Gaussian lacks of the whole covariance, if anything.
+
+    Made by `fit_references`. Noise of deviation s shrinks deviations from the mean by lambda / (lambda + s^2):
+
+    >>> import torch
+    >>> from diffuscope.audit import fit_references
+    >>> train = torch.tensor([[0.0, 0.0], [6.0, 8.0]]).repeat(10, 1)
+    >>> references = fit_references(train, train, 1, torch.Generator().manual_seed(0))
+    >>> x = torch.tensor([[6.0, 8.0]])
+    >>> for name in ("isotropic", "Gaussian"):  # lambda = 25 / 2 in every direction, or 25 in the one of (3, 4)
+    ...     print(name, [round(value, 3) for value in references.models[name].denoise(x, 1.0, 5.0)[0].tolist()])
+    isotropic [4.0, 5.333]
+    Gaussian [4.5, 6.0]
     """
 
     gaussian: Gaussian
@@ -54,12 +68,30 @@ class References:
 
 def fit_references(
     train: Float[Tensor, "n *event"],
-    heldout: Float[Tensor, "m *event"],
+    heldout: Float[Tensor, "m *shape"],
     components: int,
     generator: torch.Generator,
 ) -> References:
-    """Fit every exact model to the training data, without a D x D matrix beyond LARGEST_DENSE coordinates."""
-    dimension = train[0].numel()
+    """Fit every exact model to the training data, without a D x D matrix beyond LARGEST_DENSE coordinates.
+
+    `components` are those of the mixture, at most as many as training examples. Raises InputError for none, for fewer
+    than two training examples, for values that are not finite, and for held-out examples of another shape.
+
+    >>> import torch
+    >>> from diffuscope.audit import fit_references
+    >>> train = torch.tensor([[0.0, 1.0], [0.0, 3.0], [9.0, 1.0], [9.0, 3.0]]).repeat(10, 1)
+    >>> references = fit_references(train, train[:20], 2, torch.Generator().manual_seed(0))
+    >>> [round(value, 6) for value in references.gaussian.eigenvalues.tolist()], references.mean.tolist()
+    ([20.25, 1.0], [4.5, 2.0])
+    >>> sorted(references.mixture.means.round(decimals=6).tolist())
+    [[0.0, 2.0], [9.0, 2.0]]
+    """
+    if components < 1:
+        raise InputError(f"components: expected at least 1, got {components}")
+    if heldout.shape[1:] != train.shape[1:]:
+        shapes = tuple(train.shape[1:]), tuple(heldout.shape[1:])
+        raise InputError(f"heldout: expected examples of shape {shapes[0]} as in train, got {shapes[1]}")
+    dimension = math.prod(train.shape[1:])
     gaussian, truncation = fit_gaussian(train, generator)
     mixture = _mixture(train, min(components, len(train)), gaussian, generator)
     empirical = Empirical(train)

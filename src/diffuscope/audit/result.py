@@ -49,6 +49,16 @@ class AuditResult:
     """The answers to all questions, in order, with the audited model, data and settings.
 
     `result["memorized"]` is one answer: its findings, the blocks of the page, and the numbers behind them (`.result`).
+
+    >>> from diffuscope import audit_samples
+    >>> from diffuscope.data import toy_data
+    >>> moons = toy_data("two-moons", n_train=90, n_heldout=100)
+    >>> result = audit_samples(moons.train[:40], moons)  # samples that are training examples
+    >>> result.verdict.word, list(result.findings)
+    ('copies', ['samples', 'memorized', 'quality', 'diversity'])
+    >>> stated = result.as_json()
+    >>> stated["training_examples"], stated["heldout_examples"], stated["audited_samples"]
+    (90, 100, 40)
     """
 
     subject: Subject

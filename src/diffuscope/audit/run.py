@@ -63,6 +63,18 @@ def audit_model(
     Within `distributed.process_group()` all processes must call it, and share its work; within `distributed.alone()`
     one does all of it.
     Raises InputError where the models or the data cannot be audited.
+
+    The exact optimum of the training loss gives back training examples:
+
+    >>> from diffuscope import VE, Empirical, ExactDenoiser, audit_model
+    >>> from diffuscope.audit import Settings, Subject
+    >>> from diffuscope.data import toy_data
+    >>> moons = toy_data("two-moons", n_train=100, n_heldout=100)
+    >>> by_heart = ExactDenoiser(Empirical(moons.train), VE())
+    >>> few = Settings(levels=4, points=8, trajectories=8, generated=50, components=1, step_seeds=8)
+    >>> result = audit_model(Subject.of(by_heart, moons), few)
+    >>> result.verdict.word, result.verdict.because[0]
+    ('copies', 'memorized.verdict')
     """
     settings, given, second = settings or Settings(), samples is not None, as_second(second_model)
     with sharing():
@@ -92,6 +104,7 @@ def audit_samples(
     as held-out examples. `originals` are what latents are latents of. Raises InputError where samples or data cannot be
     audited.
 
+    >>> from diffuscope import audit_samples
     >>> from diffuscope.data import toy_data
     >>> moons, more = toy_data("two-moons", n_train=200, n_heldout=200), toy_data("two-moons", n_train=50, seed=1)
     >>> audit_samples(more.train, moons).verdict.word

@@ -49,7 +49,20 @@ ROUNDING = 1e-6  # of a ratio sigma/alpha at the ends of a range
 
 @dataclass(frozen=True, eq=False)
 class SecondModel:
-    """A denoiser of the same distribution, and its training data in the first model's range where they are known."""
+    """A denoiser of the same distribution, and its training data in the first model's range where they are known.
+
+    It goes to `audit_model`; a model of other data is refused before any work:
+
+    >>> import torch
+    >>> from diffuscope import VE, ExactDenoiser, Gaussian, audit_model
+    >>> from diffuscope.audit import SecondModel, Subject
+    >>> two, three = (ExactDenoiser(Gaussian.isotropic(torch.zeros(d), 1.0), VE()) for d in (2, 3))
+    >>> x = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
+    >>> audit_model(Subject(two, x[:30], x[30:]), second_model=SecondModel(two, train=x[:5]))
+    Traceback (most recent call last):
+        ...
+    diffuscope.errors.InputError: second_data: expected at least 20 examples, got 5
+    """
 
     denoiser: Denoiser
     train: Float[Tensor, "n *event"] | None = field(default=None, repr=False)

@@ -37,6 +37,20 @@ class Session:
     """Subject, settings and store of one audit, its streams of random numbers, and the shared measurements.
 
     `given` samples are audited in place of the model's own. A `second` model is compared with the subject's.
+
+    A question of one's own is asked of a session:
+
+    >>> import torch
+    >>> from diffuscope.audit import Session, Settings, Subject
+    >>> from diffuscope.denoisers import ExactDenoiser
+    >>> from diffuscope.exact import Empirical
+    >>> from diffuscope.schedules import VE
+    >>> train = torch.tensor([[-0.1], [0.1]]).repeat(10, 1)  # of deviation 0.1
+    >>> session = Session(Subject(ExactDenoiser(Empirical(train), VE()), train, train), Settings(levels=5))
+    >>> [round(ratio, 4) for ratio in session.levels.ratios.tolist()]  # 100 to 0.03 deviations
+    [10.0, 1.3161, 0.1732, 0.0228, 0.003]
+    >>> round(session.gaussian.trace, 6)  # a shared measurement
+    0.01
     """
 
     def __init__(

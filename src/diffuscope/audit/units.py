@@ -62,12 +62,19 @@ def moments(x: Points, center: Tensor) -> tuple[float, float]:
     """Medians over samples: of their mean, and of their root mean square distance from `center`, per coordinate.
 
     Medians, because wrong units move all samples, and a few that exploded are another fault.
+
+    >>> x = torch.tensor([[1.0, 1.0], [5.0, 9.0], [2.0, 4.0]], dtype=torch.float64)  # means 1, 7 and 3
+    >>> mean, distance = moments(x, torch.tensor([1.0, 2.0], dtype=torch.float64))
+    >>> mean, round(distance**2, 6)  # the squares are 1/2, 65/2 and 5/2
+    (3.0, 2.5)
+    >>> x[0].tolist()  # as it was
+    [1.0, 1.0]
     """
     means, distances = [], []
     for part in float_parts(x):
         rows = part.flatten(1).double()
         means.append(rows.mean(1))
-        distances.append(rows.sub_(center.flatten()).square_().mean(1).sqrt())
+        distances.append((rows - center.flatten()).square_().mean(1).sqrt())
     return float(torch.cat(means).median()), float(torch.cat(distances).median())
 
 

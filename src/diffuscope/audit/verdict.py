@@ -29,7 +29,17 @@ TONES: dict[Word, Tone] = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """The word, one sentence that says why, and the names of the findings that decided."""
+    """The word, one sentence that says why, and the names of the findings that decided.
+
+    Of an audit it is `result.verdict`. The words, the worst first:
+
+    >>> from diffuscope.audit import WORDS, Verdict
+    >>> WORDS
+    ('broken', 'copies', 'cannot-tell', 'attention', 'sound')
+    >>> found = Verdict("cannot-tell", "Only 12 examples.", ("memorized.verdict",))
+    >>> print(found, found.tone)
+    Cannot tell. Only 12 examples. unknown
+    """
 
     word: Word
     sentence: str

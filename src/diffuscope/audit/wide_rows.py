@@ -48,8 +48,10 @@ class Span:
 
         >>> rows = torch.tensor([[0.0, 0.0, 0.0, 2.0], [0.0, 0.0, 3.0, 2.0]])
         >>> span = Span.of(rows)
-        >>> float((span.coordinates[0] - span.coordinates[1]).norm()), span.points(span.coordinates).tolist()
-        (3.0, [[0.0, 0.0, 0.0, 2.0], [0.0, 0.0, 3.0, 2.0]])
+        >>> round(float((span.coordinates[0] - span.coordinates[1]).norm()), 6)
+        3.0
+        >>> span.points(span.coordinates).round(decimals=5).tolist()
+        [[0.0, 0.0, 0.0, 2.0], [0.0, 0.0, 3.0, 2.0]]
         """
         mean = rows.mean(0)
         gram = torch.zeros(len(rows), len(rows), dtype=torch.float64)

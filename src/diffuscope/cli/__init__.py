@@ -20,7 +20,14 @@ NAMES = (
 
 
 class Commands(Mapping[str, type]):
-    """The class of each command, imported when it is asked for: nobody waits for what another command needs."""
+    """The class of each command, imported when it is asked for: nobody waits for what another command needs.
+
+    The object is `COMMANDS`.
+
+    >>> from diffuscope.cli import COMMANDS
+    >>> list(COMMANDS)[:3], COMMANDS["sample"].__name__
+    (['audit', 'train', 'sample'], 'Sample')
+    """
 
     def __getitem__(self, name: str) -> type:
         if name not in NAMES:
@@ -36,10 +43,21 @@ class Commands(Mapping[str, type]):
 
 COMMANDS = Commands()
 SHARING = ("audit", "sample", "train")  # under torchrun
+__all__ = ["COMMANDS", "NAMES", "Commands", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the `diffuscope` command; ends with SystemExit unless the command succeeds."""
+    """Run the `diffuscope` command; ends with SystemExit unless the command succeeds.
+
+    The words are those of `argv`, by default the ones typed. The example of every command stands in its class.
+
+    >>> from diffuscope.cli import main
+    >>> try:  # diffuscope audit --smaples x.npy
+    ...     main(["audit", "--smaples", "x.npy"])
+    ... except SystemExit as ended:  # and on stderr, "--smaples: no such option of audit; did you mean --samples?"
+    ...     print(ended.code)
+    2
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     out, options = None, {}
     try:

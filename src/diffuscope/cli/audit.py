@@ -39,6 +39,17 @@ class Audit:
     With --samples and no --model, the samples of any generator are audited. With neither, a small model is trained
     first. Writes report.html, audit.json and model-card.md to --out. Rerun the same command to resume an interrupted
     audit.
+
+    Example:
+        >>> import numpy as np
+        >>> from diffuscope.cli import main
+        >>> x = np.random.default_rng(0).normal(size=(100, 2))
+        >>> for name, rows in {"train": x[:60], "heldout": x[60:], "samples": x[:30]}.items():
+        ...     np.save(f"{name}.npy", rows)
+        >>> main("audit --data train.npy --heldout heldout.npy --samples samples.npy".split())
+        Copies training examples: 100.0% of its samples are copies ...
+        ...
+        Report: out/audit/report.html
     """
 
     source: tyro.conf.OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)

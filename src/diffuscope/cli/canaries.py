@@ -25,6 +25,18 @@ class Canaries:
     Writes training.npz (the training set with the included canaries) and included.npz (these alone) for those who
     train, and canaries.npz and key.json (canaries, coins and their seed) for those who audit. Then train, and run
     diffuscope audit with --canaries canaries.npz.
+
+    Example:
+        >>> import numpy as np
+        >>> from diffuscope.cli import main
+        >>> np.save("data.npy", np.random.default_rng(0).normal(size=(100, 5)))
+        >>> main("canaries --data data.npy --number 30 --key 1".split())
+        Train on: out/canaries/training.npz (--data-range ...)
+        Keep secret until then: out/canaries/canaries.npz and out/canaries/key.json
+        Then: diffuscope audit --model MODEL --data data.npy --canaries out/canaries/canaries.npz
+        >>> train, included = (np.load(f"out/canaries/{name}.npz") for name in ("training", "included"))
+        >>> len(train["train"]) - len(included["x"])  # half of the data; the other half is held out
+        50
     """
 
     source: tyro.conf.OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)

@@ -40,6 +40,14 @@ class Certify:
 
     Prints one line per question, writes certificate.html and certificate.json to --out, and exits with 0 if it passes,
     1 if it fails and 3 if that cannot be decided.
+
+    Example:
+        >>> from diffuscope.cli import main
+        >>> main("certify diffuscope.denoisers:Guided --guidance".split())
+        ok   Guidance of scale 0: Right to ... at every level.
+        ...
+        ok   Guided samples: DDIM with guidance of scale 3: order 1.00 (...), as declared (1), ...
+        Certificate: out/certificate/certificate.html
     """
 
     target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TARGET")]

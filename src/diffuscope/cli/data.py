@@ -53,7 +53,15 @@ class DataFetch:
 
 @dataclass(frozen=True)
 class Data:
-    """List the named data sets, or download one."""
+    """List the named data sets, or download one.
+
+    Example:
+        >>> from diffuscope.cli import main
+        >>> main("data list".split())
+        name           training + held-out  shape        license       download  location
+        digits         1,797, split         1 x 8 x 8    CC BY 4.0               included in scikit-learn
+        mnist          60,000 + 10,000      1 x 28 x 28  CC BY-SA 3.0  12 MB     ...
+    """
 
     action: tyro.conf.OmitSubcommandPrefixes[
         Annotated[DataList, tyro.conf.subcommand("list")] | Annotated[DataFetch, tyro.conf.subcommand("fetch")]

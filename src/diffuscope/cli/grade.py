@@ -41,6 +41,18 @@ class Grade:
     Prints one line per method and family of problems, and writes grading.html, grading.json and grading.png to --out.
     Rerun the same command to resume an interrupted run. Families run side by side, one process per core at most
     (OMP_NUM_THREADS=1 for a single process).
+
+    Example:
+        One problem is too few for a verdict on any method:
+
+        >>> from diffuscope.cli import main
+        >>> main("grade --methods exact --cases gaussian --problems 1 --draws 64 --steps 2".split())
+        gaussian
+        method  verdict ...
+        exact  cannot tell ...
+        <BLANKLINE>
+        0 of 1 methods get every posterior right; 0 get at least one wrong.
+        Page: out/grading/grading.html
     """
 
     methods: tuple[str, ...] = ()

@@ -36,6 +36,13 @@ class Reproduce:
 
     Prints one line per claim, writes report.html, result.json and figure.png to the folder of the experiment in --out,
     and exits with code 1 if a claim fails.
+
+    Example:
+        >>> from diffuscope.cli import main
+        >>> main("reproduce heat-1d".split())
+        ok   On 128 cells of [-12, 12] the flow is exact: ...; required: at most 1e-13
+        ...
+        Report: out/reproduce/heat-1d/report.html
     """
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")] = ""

@@ -49,7 +49,22 @@ LARGEST_GRID = 100  # images on the contact sheet
 
 @dataclass(frozen=True)
 class Sample:
-    """Draw samples from a model. Writes samples.npz to --out, and for images a contact sheet, samples.png."""
+    """Draw samples from a model. Writes samples.npz to --out, and for images a contact sheet, samples.png.
+
+    Example:
+        The only example that this denoiser knows is (3, 3):
+
+        >>> import numpy as np
+        >>> from pathlib import Path
+        >>> from diffuscope.cli import main
+        >>> lines = ["import diffuscope", "class Three:", "    schedule, event_shape = diffuscope.VE(), (2,)"]
+        >>> lines += ["    def __call__(self, x_t, t):", "        return 0 * x_t + 3", "model = Three()"]
+        >>> _ = Path("three.py").write_text("\\n".join(lines))
+        >>> main("sample --model three:model --n 4 --nfe 20".split())
+        Samples: out/samples/samples.npz
+        >>> np.load("out/samples/samples.npz")["x"].round(5).tolist()
+        [[3.0, 3.0], [3.0, 3.0], [3.0, 3.0], [3.0, 3.0]]
+    """
 
     model: str
     """A .safetensors file written by diffuscope, module:object, or a model of another library: diffusers:FOLDER,

@@ -38,6 +38,14 @@ class Solve:
 
     Prints what was inferred; writes report.html, solution.npz, solution.json and solution.png to --out. Exits with 3 if
     no interval can be given. Rerun the same command to resume an interrupted run.
+
+    Example:
+        >>> from diffuscope.cli import main
+        >>> main("solve poisson-1d --prior gaussian --samples 10 --nodes 21".split())
+        Problem: poisson-1d, Poisson's equation on an interval, 21 nodes
+        ...
+        Do the samples solve the equation?: Yes: ...
+        Report: out/solve/report.html
     """
 
     problem: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PROBLEM")]

@@ -22,6 +22,19 @@ class Statistics:
     """Compute mean and covariance of a data set, as a file that needs no data to use, and a picture of the spectrum.
 
     All training examples are used. A .npy file is read in batches and may be larger than the memory.
+
+    Example:
+        Two points at a distance of 10 have a variance of 25 between them:
+
+        >>> import numpy as np
+        >>> from diffuscope.cli import main
+        >>> np.save("points.npy", np.array([[0.0, 1.0], [6.0, 9.0]] * 10))
+        >>> main("statistics --data points.npy".split())
+        Data: points, 20 examples of shape (2,), values in [0, 9]
+        Squared norm of the mean: 34
+        Total variance: 25, 12.5 per dimension
+        Leading eigenvalues: 25, 0
+        ...
     """
 
     data: str = "digits"

@@ -28,6 +28,14 @@ class Train:
 
     Under torchrun (torchrun --nproc-per-node 2 -m diffuscope train) the processes share every batch, one GPU each if
     available. A single process trains on the CPU, or on --device.
+
+    Example:
+        >>> import diffuscope
+        >>> from diffuscope.cli import main
+        >>> main("train --data two-moons --train-limit 50 --train-steps 2 --log-every 0".split())
+        Model: out/train/model.safetensors
+        >>> diffuscope.load_model("out/train/model.safetensors").event_shape
+        (2,)
     """
 
     source: tyro.conf.OmitArgPrefixes[DataOptions] = field(default_factory=DataOptions)

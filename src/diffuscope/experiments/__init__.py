@@ -73,7 +73,16 @@ SOURCES = {  # how `--source` names a publication, and what the `source` of its 
 
 
 def find(name: str) -> Experiment:
-    """The experiment of that name; otherwise InputError, which suggests the closest name or lists all."""
+    """The experiment of that name; otherwise InputError, which suggests the closest name or lists all.
+
+    >>> from diffuscope.experiments import find
+    >>> find("heat-1d").source
+    'Chen Kai, PDE and Machine Learning (7), experiment 1'
+    >>> find("heat-2d")
+    Traceback (most recent call last):
+        ...
+    diffuscope.errors.InputError: name: there is no experiment 'heat-2d'; did you mean heat-1d?
+    """
     if name in NAMES:
         return import_module(f".{name.replace('-', '_')}", __name__).EXPERIMENT
     near = get_close_matches(name, NAMES, n=1, cutoff=0.5)
@@ -84,6 +93,7 @@ def find(name: str) -> Experiment:
 def of_source(source: str) -> tuple[str, ...]:
     """The names of the experiments of one of the SOURCES, in order; InputError for another source.
 
+    >>> from diffuscope.experiments import of_source
     >>> of_source("article")
     ('heat-1d', 'mixture-forward', 'double-moon', 'samplers', 'poisson')
     """
@@ -97,6 +107,7 @@ def reproduce(name: str, *, seed: int = 0, out: str | Path | None = None) -> Out
 
     Raises InputError for a name that no experiment has, and for a negative seed.
 
+    >>> from diffuscope.experiments import reproduce
     >>> reproduce("heat-1d").failures
     ()
     """

@@ -39,7 +39,18 @@ _WORD = r"[a-z][a-z0-9]*(-[a-z0-9]+)*"
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer of one part: a plain sentence, the claims behind it, and the charts."""
+    """The answer of one part: a plain sentence, the claims behind it, and the charts.
+
+    >>> from diffuscope.experiments import Experiment
+    >>> thirds = Experiment(name="thirds", title="Thirds", question="Are 3 thirds 1?", source="derived", seconds=1)
+    >>> @thirds.part("Is the sum 1?")
+    ... def one(part):
+    ...     part.equals("one", "The sum is 1", 3 * 0.333, 1.0, 0.002, "three digits")
+    ...     return "It is, to three digits."
+    >>> answer = thirds.answer("one")
+    >>> answer.text, round(answer.claims[0].used, 6)  # 0.001 / 0.002
+    ('It is, to three digits.', 0.5)
+    """
 
     text: str
     claims: tuple[Claim, ...]
@@ -60,6 +71,17 @@ class Experiment:
     """A published experiment. `seconds` is its duration on two idle cores; `settings` are shown on its page.
 
     Raises InputError for a name that is not small letters, digits and hyphens, and for parts of one name.
+
+    >>> import math
+    >>> from diffuscope.experiments import Experiment
+    >>> about_pi = Experiment(name="pi", title="Pi", question="Is 22/7 pi?", source="derived", seconds=1)
+    >>> @about_pi.part("To how many decimals?")
+    ... def decimals(part):
+    ...     part.at_most("two", "Two decimals are right", abs(22 / 7 - math.pi), 0.005, "half of the second decimal")
+    ...     part.at_most("three", "Three decimals are right", abs(22 / 7 - math.pi), 0.0005, "half of the third")
+    ...     return "To two."
+    >>> [claim.name for claim in about_pi.run().failures]
+    ['three']
     """
 
     name: str
@@ -88,10 +110,16 @@ class Experiment:
         return registered
 
     def answer(self, name: str, seed: int = 0) -> Answer:
-        """The answer of the part called `name` alone, as in a whole run. Raises InputError for a negative seed."""
+        """The answer of the part called `name` alone, as in a whole run.
+
+        Raises InputError for a negative seed and a name that no part has.
+        """
         if seed < 0:
             raise InputError(f"seed: expected a number >= 0, got {seed}")
-        (question,) = (known for known in self.parts if known.name == name)
+        parts = {known.name: known for known in self.parts}
+        if name not in parts:
+            raise InputError(f"name: expected a part of {self.name}, one of {', '.join(parts)}, got {name!r}")
+        question = parts[name]
         part = Part(self.name, name, self.source, seed)
         with _one_thread():
             text = question.answer(part)
@@ -127,7 +155,21 @@ def _one_thread() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The answers of one run, by the name of the part, and how long it took."""
+    """The answers of one run, by the name of the part, and how long it took.
+
+    Raises InputError for no claim, and for two of one name.
+
+    >>> from diffuscope.experiments import Experiment
+    >>> sums = Experiment(name="sums", title="Sums", question="Are sums right?", source="derived", seconds=1)
+    >>> @sums.part("What is 2 + 3?")
+    ... def five(part):
+    ...     part.equals("five", "The sum is 5", 2 + 3, 5.0, 0.5, "whole numbers")
+    ...     part.at_most("below-ten", "The sum is below 10", 2 + 3, 10.0, "one digit")
+    ...     return "Five."
+    >>> outcome = sums.run(seed=3)
+    >>> outcome.closest.name, outcome.closest.used, outcome.record().held  # 5 / 10 of the bound
+    ('below-ten', 0.5, 2)
+    """
 
     experiment: Experiment
     seed: int

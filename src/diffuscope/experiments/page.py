@@ -45,7 +45,15 @@ def method(notes: Sequence[str], facts: Sequence[tuple[str, object]]) -> list[Bl
 
 
 def experiments_index(records: Sequence[Record], command: str = "diffuscope reproduce --all") -> Page:
-    """The page over all experiments that `command` ran: the folder of each lies beside it and holds its report.html."""
+    """The page over all experiments that `command` ran: the folder of each lies beside it and holds its report.html.
+
+    >>> from diffuscope.experiments import Record, experiments_index
+    >>> both = dict(title="A title", used=0.5, closest="A claim", seconds=1.0, seed=0, code="")
+    >>> heat, rates = Record(name="heat-1d", held=4, claims=4, **both), Record(name="rates", held=2, claims=5, **both)
+    >>> page = experiments_index([heat, rates])
+    >>> page.verdicts[0].value, page.verdicts[0].unit, page.verdicts[0].verdict
+    (6.0, 'of 9 claims', 'Claims fail in rates.')
+    """
     held, claims = (sum(getattr(record, name) for record in records) for name in ("held", "claims"))
     failed = [record.name for record in records if not record.passed]
     rows: list[list[Cell]] = [

@@ -29,6 +29,14 @@ class Part:
 
     `seed` is that of the run, for what several parts share; `generator` and `rng` are the part's own streams. The
     `source` of a claim is by default that of the experiment.
+
+    >>> import torch
+    >>> from diffuscope.experiments import Part
+    >>> part = Part("quarters", "halves", "derived", seed=0)
+    >>> part.at_least("most", "Three quarters are most", 0.75, 0.5, "more than half")
+    >>> part.follows_distribution("uniform", "A grid is uniform", torch.arange(10) / 10, lambda x: x)
+    >>> [(claim.name, claim.holds, round(claim.used, 4)) for claim in part.claims]  # 0.1 of 1.95 / sqrt(10)
+    [('most', True, 0.6667), ('uniform', True, 0.1622)]
     """
 
     def __init__(self, experiment: str, name: str, source: str, seed: int) -> None:
@@ -99,7 +107,14 @@ class Part:
 
 
 def kolmogorov(draws: Float[Tensor, " n"], cdf: Callable[[Float[np.ndarray, " n"]], Float[np.ndarray, " n"]]) -> float:
-    """Kolmogorov's distance of `draws` from the distribution function `cdf`."""
+    """Kolmogorov's distance of `draws` from the distribution function `cdf`.
+
+    >>> import torch
+    >>> from diffuscope.experiments import kolmogorov
+    >>> draws = torch.tensor([0.2, 0.3, 0.6], dtype=torch.float64)
+    >>> round(kolmogorov(draws, lambda x: x), 6)  # behind 0.6: 1 - 0.6
+    0.4
+    """
     return float(kstest(draws.numpy(), cdf).statistic)
 
 
@@ -109,10 +124,28 @@ def drawn(rows: Float[Tensor, "n *event"], count: int, generator: torch.Generato
 
 
 def panel(title: str, x_label: str, y_label: str, *marks: Mark) -> Panel:
-    """Linear axes."""
+    """Linear axes.
+
+    >>> import torch
+    >>> from diffuscope.experiments import panel
+    >>> from diffuscope.findings import line
+    >>> t = torch.tensor([1.0, 3.0])
+    >>> shown = panel("A square", "t", "its square", line(t, t**2))
+    >>> shown.x_label, shown.y_label, shown.x_log, shown.marks[0].y
+    ('t', 'its square', False, (1.0, 9.0))
+    """
     return Panel(title, x_label, y_label, marks)
 
 
 def loglog(title: str, x_label: str, y_label: str, *marks: Mark) -> Panel:
-    """Logarithmic axes: a power is a straight line."""
+    """Logarithmic axes: a power is a straight line.
+
+    >>> import torch
+    >>> from diffuscope.experiments import loglog
+    >>> from diffuscope.findings import line
+    >>> h = torch.tensor([0.5, 0.25])
+    >>> shown = loglog("Second order", "step", "error", line(h, 3 * h**2))
+    >>> shown.x_log, shown.y_log, shown.marks[0].y
+    (True, True, (0.75, 0.1875))
+    """
     return Panel(title, x_label, y_label, marks, x_log=True, y_log=True)
