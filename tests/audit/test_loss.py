@@ -149,11 +149,11 @@ def test_the_levels_that_matter_are_those_of_the_closed_form():
     fitted = fit_references(train[:400], heldout[:400], 2, torch.Generator().manual_seed(0))
     subject = exact_subject(fitted.gaussian, train[:400], heldout)
     noise = torch.randn(1000, 3, generator=torch.Generator().manual_seed(1))
-    measures = measured(subject, fitted, 20, train, heldout, noise, train[:20])
+    measures = measured(subject, fitted, 10, train, heldout, noise, train[:20])
     sigma2 = measures.ratios[:, None] ** 2
     loss = (lam.numpy() * sigma2 / (lam.numpy() + sigma2)).sum(1) / float(lam.sum())
     clear = np.minimum(np.abs(np.log(loss / 0.0025)), np.abs(np.log((1 - loss) / 0.05))) > 0.5
-    assert clear.sum() >= 14
+    assert clear.sum() >= 7
     assert (measures.matter == ((loss > 0.0025) & (loss < 0.95)))[clear].all()
 
 
