@@ -19,6 +19,7 @@ from beartype import beartype
 
 CALLS = 20
 PASSED_ON = "__no_type_check__"  # of a function: jaxtyping's wrapper then calls it unchecked
+ANSWER = "ret0"  # the keyword by which jaxtyping gives the answer to its checks
 counts: Counter[tuple[str, str]] = Counter()
 unchecked: list[FunctionType] = []
 inner: dict[Hashable, Callable[..., Any]] = {}  # the checks of functions inside others
@@ -46,7 +47,15 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def written(function: FunctionType) -> Callable[..., Any]:
-    """beartype's checks of `function`; those of a function inside another once for all with the same annotations."""
+    """beartype's checks of `function`; those of a function inside another once for all with the same annotations.
+
+    jaxtyping checks the arguments, calls, and asks for a check of the arguments again with that of the answer, for
+    checkers whose type variables last one call; the letters of its shapes last both, so that the second is of the
+    answer alone.
+    """
+    code = function.__code__
+    if ANSWER in code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]:
+        function.__annotations__ = {"return": function.__annotations__["return"]}
     if "<locals>" not in function.__qualname__:
         return beartype(function)
     key = (function.__module__, function.__qualname__, *function.__annotations__.items())

@@ -1,5 +1,7 @@
 """The gap between training and held-out errors: size, p-value, power, calibration."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,14 @@ from audit_subjects import digits
 from diffuscope.audit.denoising_gap import denoising_gap, gap_finding, pairs_of_cells
 from diffuscope.audit.level_measures import LevelMeasures
 from diffuscope.exact import Gaussian
+from diffuscope.findings import paired_permutation
+
+
+@pytest.fixture
+def _fewer_permutations(monkeypatch):
+    """P-values of 999 are as valid, in steps of 0.001."""
+    fewer = partial(paired_permutation, permutations=999)
+    monkeypatch.setattr("diffuscope.audit.denoising_gap.paired_permutation", fewer)
 
 
 def measures_of(train, heldout, remembered=0.0):
@@ -45,6 +55,7 @@ def test_a_known_gap_is_measured_with_its_size_and_found():
     assert gap_finding(result, 0.01).tone == "attention"
 
 
+@pytest.mark.usefixtures("_fewer_permutations")
 def test_the_stated_share_of_remembered_examples_is_found_with_at_least_the_stated_probability():
     """Remember the share the result calls detectable; the overall test must find it in at least 95% of draws."""
     rng = np.random.default_rng(1)
@@ -61,6 +72,7 @@ def test_the_stated_share_of_remembered_examples_is_found_with_at_least_the_stat
     assert np.mean(found) > 0.95 - 4 * (0.95 * 0.05 / 100) ** 0.5
 
 
+@pytest.mark.usefixtures("_fewer_permutations")
 def test_p_values_are_uniform_over_200_audits_of_a_model_that_saw_neither_set():
     x = digits(1)
     model = Gaussian.fit([x[:597]])

@@ -1,6 +1,7 @@
 """The split of the loss is exact, and its parts are what closed forms say."""
 
 import dataclasses
+from functools import cache
 
 import numpy as np
 import pytest
@@ -26,15 +27,27 @@ from diffuscope.findings import Area
 from diffuscope.schedules import VE, VP
 
 
-def split_for(name, n_train=400, weighting=None):
-    x = digits()
-    train, heldout = x[:n_train], x[900:1300]
-    references = fit_references(train, heldout, 4, torch.Generator().manual_seed(0))
-    subject = exact_subject(references.models[name], train, heldout)
+TRAIN, HELDOUT = digits()[:400], digits()[900:1300]
+
+
+@cache
+def references():
+    return fit_references(TRAIN, HELDOUT, 4, torch.Generator().manual_seed(0))
+
+
+def split_by(denoiser):
+    """The loss of `denoiser` on digits, split."""
+    subject = dataclasses.replace(exact_subject(references().gaussian, TRAIN, HELDOUT), denoiser=denoiser)
     noise = torch.randn(400, 1, 8, 8, generator=torch.Generator().manual_seed(1))
-    measures = measured(subject, references, 8, train[:400], heldout[:400], noise, train[:20])
-    weighting = weighting or ("EDM's weights", edm_weights(measures.ratios, measures.scale))
+    measures = measured(subject, references(), 8, TRAIN, HELDOUT, noise, TRAIN[:20])
+    weighting = ("EDM's weights", edm_weights(measures.ratios, measures.scale))
     return loss_split(measures, weighting, np.random.default_rng(0))
+
+
+@cache
+def split_for(name):
+    """That of the exact denoiser of a reference."""
+    return split_by(ExactDenoiser(references().models[name], VE()))
 
 
 def test_the_memorizer_has_only_irreducible_loss_on_its_training_data():
@@ -56,17 +69,17 @@ def test_measured_loss_equals_the_sum_of_its_parts_within_monte_carlo_error(mode
 
 def test_irreducible_loss_of_two_points_is_the_integral_of_sech_squared():
     """Data -1, +1 with equal weight, alpha = 1: Var(x0|x) = sech^2(x/sigma^2)."""
-    train = torch.cat([torch.ones(2000, 1), -torch.ones(2000, 1)])
-    references = fit_references(train, train, 2, torch.Generator().manual_seed(0))
-    subject = exact_subject(references.train, train, train)
-    noise = torch.randn(4000, 1, generator=torch.Generator().manual_seed(1))
+    train = torch.cat([torch.ones(500, 1), -torch.ones(500, 1)])
+    fitted = fit_references(train, train, 2, torch.Generator().manual_seed(0))
+    subject = exact_subject(fitted.train, train, train)
+    noise = torch.randn(1000, 1, generator=torch.Generator().manual_seed(1))
     for sigma in (0.5, 1.0, 2.0):
-        sums = measure_level(subject, references, sigma, train, train, noise, train[:20])
+        sums = measure_level(subject, fitted, sigma, train, train, noise, train[:20])
         exact, _ = integrate.quad(
             lambda x, s=sigma: np.cosh(x / s**2) ** -2 * stats.norm.pdf(x, 1, s), -10 * sigma, 1 + 10 * sigma
         )
         values = sums["training.irreducible"]
-        assert abs(values.mean() - exact) < 4 * values.std() / 4000**0.5
+        assert abs(values.mean() - exact) < 4 * values.std() / 1000**0.5  # at most 5% of the largest variance, 1
 
 
 @pytest.fixture(scope="module")
@@ -133,36 +146,29 @@ def test_the_levels_that_matter_are_those_of_the_closed_form():
     lam = torch.tensor([9.0, 1.0, 0.04])
     x = lam.sqrt() * torch.randn(2000, 3, generator=torch.Generator().manual_seed(2))
     train, heldout = x[:1000], x[1000:]
-    references = fit_references(train[:400], heldout, 2, torch.Generator().manual_seed(0))
-    subject = exact_subject(references.gaussian, train[:400], heldout)
+    fitted = fit_references(train[:400], heldout[:400], 2, torch.Generator().manual_seed(0))
+    subject = exact_subject(fitted.gaussian, train[:400], heldout)
     noise = torch.randn(1000, 3, generator=torch.Generator().manual_seed(1))
-    measures = measured(subject, references, 20, train, heldout, noise, train[:20])
+    measures = measured(subject, fitted, 10, train, heldout, noise, train[:20])
     sigma2 = measures.ratios[:, None] ** 2
     loss = (lam.numpy() * sigma2 / (lam.numpy() + sigma2)).sum(1) / float(lam.sum())
     clear = np.minimum(np.abs(np.log(loss / 0.0025)), np.abs(np.log((1 - loss) / 0.05))) > 0.5
-    assert clear.sum() >= 14
+    assert clear.sum() >= 7
     assert (measures.matter == ((loss > 0.0025) & (loss < 0.95)))[clear].all()
 
 
 def test_an_error_at_levels_that_nobody_samples_at_does_not_decide(of_gaussian):
     """What a noise-predicting network does at 100 standard deviations of the data: the verdict is the same bits."""
-    x = digits()
-    train, heldout = x[:400], x[900:1300]
-    references = fit_references(train, heldout, 4, torch.Generator().manual_seed(0))
-    exact = exact_subject(references.gaussian, train, heldout)
+    exact = ExactDenoiser(references().gaussian, VE())
 
     class Amplified:
-        schedule = exact.denoiser.schedule
+        schedule = exact.schedule
 
         def __call__(self, x_t, t):
-            denoised = exact.denoiser(x_t, t)
+            denoised = exact(x_t, t)
             return denoised + 0.1 * t * torch.sign(x_t) if float(t) > 10 else denoised
 
-    subject = dataclasses.replace(exact, denoiser=Amplified())
-    noise = torch.randn(400, 1, 8, 8, generator=torch.Generator().manual_seed(1))
-    measures = measured(subject, references, 8, train[:400], heldout[:400], noise, train[:20])
-    weights = ("EDM's weights", edm_weights(measures.ratios, measures.scale))
-    result = loss_split(measures, weights, np.random.default_rng(0))
+    result = split_by(Amplified())
     assert result.value["heldout"]["measured"][0] > 10 * of_gaussian.value["heldout"]["measured"][0]
     assert result.excess[0] == of_gaussian.excess[0]
     assert findings(result)[0].tone == "good"

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 
 import matplotlib as mpl
 from cycler import cycler
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 
 HEAT_LEVELS = 24
 _HEAT = "diffuscope-heat"
@@ -168,15 +168,16 @@ def figure_svg(figure: Figure) -> str:
 
     Text stays text in the page's font. Raises ValueError if the figure contains a raster in theme colors.
     """
-    for raster in figure.findobj(AxesImage):
-        if raster.get_cmap().name == _HEAT:  # pyright: ignore[reportAttributeAccessIssue]
+    for raster in (raster for axes in figure.get_axes() for raster in axes.get_images()):
+        if raster.get_cmap().name == _HEAT:
             raise ValueError(
                 "figure: an image in the heat colors cannot follow the page's theme; draw it by pcolormesh"
             )
     drawn = io.StringIO()
     no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "diffuscope"}):
-        figure.savefig(drawn, format="svg", metadata=no_metadata)
+        # not by `savefig`, which lays out in one draw and writes in another
+        FigureCanvasSVG(figure).print_svg(drawn, metadata=no_metadata)
     svg = drawn.getvalue()
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     # matplotlib's style rule `*` would apply to the whole page
