@@ -54,6 +54,14 @@ def watched(function: Any = None, *, typechecker: Any) -> Any:
     return first_calls_checked
 
 
+def _as_of_jaxtyping(part: object) -> object:
+    return part.replace(co_filename=jaxtyped.__code__.co_filename) if isinstance(part, CodeType) else part
+
+
+# in a traceback the wrapper's line is not taken for a user's
+watched.__code__ = watched.__code__.replace(co_consts=tuple(map(_as_of_jaxtyping, watched.__code__.co_consts)))
+
+
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:
     """The type checker that jaxtyping applies: `function` has the signature of the one to be checked, and no body."""
     if "<locals>" not in function.__qualname__:
