@@ -16,6 +16,7 @@ from jaxtyping import install_import_hook
 import first_calls
 
 # shapes and types are checked in the whole test run; installed before the first import of the library
+first_calls.install()
 install_import_hook("diffuscope", "first_calls.checked")
 
 

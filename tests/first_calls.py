@@ -1,53 +1,70 @@
 """Type checks of the first calls of every function in every test: later calls of the same test repeat their shapes.
 
 jaxtyping binds and checks all arguments twice on each call, which took three quarters of the time of the sampler tests:
-loops call the same small functions with the same shapes thousands of times. `checked` is beartype until a function has
-been called CALLS times; then its wrapper passes calls on, until `again` at the start of the next test.
+loops call the same small functions with the same shapes thousands of times. `watched` takes the place of its decorator:
+a function is checked until it has been called CALLS times, then called as it is, until `again` at the start of the next
+test.
 
-To write the checks of a function takes beartype longer than most calls take: they are written when it is first called,
-and once for a function inside another, which is decorated anew in every call of the outer one.
+To write the checks of a function takes jaxtyping and beartype longer than most calls take: they are written when it is
+first called, not at all where nothing is annotated, and for a function inside another, which is defined anew in every
+call of the outer one, only until its calls have been checked. What beartype writes is kept for all of the same
+annotations.
 """
 
-import sys
-from collections import Counter
 from collections.abc import Callable, Hashable
-from functools import wraps
-from types import FunctionType
+from functools import partial, wraps
+from types import CodeType, FunctionType
 from typing import Any
 
+import jaxtyping._decorator
 from beartype import beartype
 
-CALLS = 20
-PASSED_ON = "__no_type_check__"  # of a function: jaxtyping's wrapper then calls it unchecked
+CALLS = 10
 ANSWER = "ret0"  # the keyword by which jaxtyping gives the answer to its checks
-counts: Counter[tuple[str, str]] = Counter()
-unchecked: list[FunctionType] = []
+calls: dict[CodeType, int] = {}  # in this test
 inner: dict[Hashable, Callable[..., Any]] = {}  # the checks of functions inside others
+jaxtyped = jaxtyping._decorator.jaxtyped
+
+
+def install() -> None:
+    """Let the import hook decorate with `watched`, and the decorator of dataclasses their `__init__`."""
+    jaxtyping.jaxtyped = jaxtyping._decorator.jaxtyped = watched  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def watched(function: Any = None, *, typechecker: Any) -> Any:
+    """`jaxtyped` with the checks of a function in the first calls of a test alone."""
+    if function is None:
+        return partial(watched, typechecker=typechecker)
+    if not isinstance(function, FunctionType):
+        return jaxtyped(function, typechecker=typechecker)
+    code, checks = function.__code__, None
+    if not function.__annotations__ or calls.get(code, 0) >= CALLS or function.__globals__ is globals():
+        return function  # nothing to check, all checked, or wrapped already
+
+    @wraps(function)
+    def first_calls_checked(*args: Any, **kwargs: Any) -> Any:
+        n = calls.get(code, 0)
+        if n >= CALLS:
+            return function(*args, **kwargs)
+        nonlocal checks
+        calls[code] = n + 1
+        if checks is None:
+            checks = jaxtyped(function, typechecker=typechecker)
+        return checks(*args, **kwargs)
+
+    return first_calls_checked
+
+
+def _as_of_jaxtyping(part: object) -> object:
+    return part.replace(co_filename=jaxtyped.__code__.co_filename) if isinstance(part, CodeType) else part
+
+
+# in a traceback the wrapper's line is not taken for a user's
+watched.__code__ = watched.__code__.replace(co_consts=tuple(map(_as_of_jaxtyping, watched.__code__.co_consts)))
 
 
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The type checker that jaxtyping applies: `function` has the signature of the one to be checked, and no body."""
-    if not isinstance(function, FunctionType):
-        return beartype(function)
-    checks, name = None, (function.__module__, function.__qualname__)
-
-    @wraps(function)
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        nonlocal checks
-        counts[name] += 1
-        if counts[name] > CALLS:  # where `pass_on` finds no function to mark: one inside another, or decorated
-            return None
-        if counts[name] == CALLS:
-            pass_on(*name)
-        if checks is None:
-            checks = written(function)
-        return checks(*args, **kwargs)
-
-    return counted
-
-
-def written(function: FunctionType) -> Callable[..., Any]:
-    """beartype's checks of `function`; those of a function inside another once for all with the same annotations.
+    """The type checker that jaxtyping applies: `function` has the signature of the one to be checked, and no body.
 
     jaxtyping checks the arguments, calls, and asks for a check of the arguments again with that of the answer, for
     checkers whose type variables last one call; the letters of its shapes last both, so that the second is of the
@@ -67,20 +84,6 @@ def written(function: FunctionType) -> Callable[..., Any]:
     return inner[key]
 
 
-def pass_on(module: str, qualname: str) -> None:
-    """Check no more calls of the function of this name, nor bind their arguments."""
-    found: Any = sys.modules.get(module)
-    for part in qualname.split("."):
-        found = vars(found).get(part) if hasattr(found, "__dict__") else None
-    function = found.fget if isinstance(found, property) else getattr(found, "__func__", found)
-    if isinstance(function, FunctionType) and hasattr(function, "__wrapped__"):
-        setattr(function, PASSED_ON, True)
-        unchecked.append(function)
-
-
 def again() -> None:
     """Check the first calls again."""
-    for function in unchecked:
-        delattr(function, PASSED_ON)
-    unchecked.clear()
-    counts.clear()
+    calls.clear()

@@ -444,6 +444,10 @@ FAULTS = (
     ),
 )
 
-if __name__ == "__main__":
-    every = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+
+def main(every: int) -> None:
     report(dict(list(SUBJECTS.items())[::every]), FAULTS[::every], SUBJECTS)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1)

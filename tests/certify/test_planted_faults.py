@@ -26,28 +26,35 @@ FAMILIES = {
 }
 
 
-@pytest.fixture(scope="module", params=[26, pytest.param(1, marks=pytest.mark.slow)], ids=["every twenty-sixth", "all"])
-def every(request: pytest.FixtureRequest) -> int:
-    """Of how many samplers and faults one is certified."""
+SOME, ALL = {"planted_faults": 26, "undeclared_faults": 17}, {"planted_faults": 1, "undeclared_faults": 1}
+
+
+@pytest.fixture(
+    scope="module", params=[SOME, pytest.param(ALL, marks=pytest.mark.slow)], ids=["every twenty-sixth", "all"]
+)
+def every(request: pytest.FixtureRequest) -> dict[str, int]:
+    """Of how many samplers and faults of each script one is certified: every seventeenth of the undeclared ones."""
     return request.param
 
 
 @pytest.fixture(scope="module")
-def lines(every: int) -> list[dict]:
-    """What the certifier says of samplers, sound and faulty.
+def printed(every: dict[str, int]) -> dict[str, list[dict]]:
+    """What the certifier says of samplers, sound and faulty: the lines that each script of this folder prints.
 
-    A process of its own: the run-time type checks of the test run would triple the time, and what is planted is not
-    checked by them in any case.
+    A process of its own, one for both: the run-time type checks of the test run would triple the time, and what is
+    planted is not checked by them in any case.
     """
-    return printed("planted_faults.py", every)
-
-
-def printed(script: str, every: int) -> list[dict]:
-    """The lines that a script of this folder prints."""
-    path = Path(__file__).with_name(script)
-    ran = subprocess.run([sys.executable, path, str(every)], capture_output=True, text=True, check=False)
+    program = "\nprint()\n".join(f"import {script}; {script}.main({k})" for script, k in every.items())
+    here = Path(__file__).parent
+    ran = subprocess.run([sys.executable, "-c", program], cwd=here, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
-    return [json.loads(line) for line in ran.stdout.splitlines()]
+    parts = ran.stdout.split("\n\n")
+    return {script: [json.loads(line) for line in part.splitlines()] for script, part in zip(every, parts, strict=True)}
+
+
+@pytest.fixture
+def lines(printed: dict[str, list[dict]]) -> list[dict]:
+    return printed["planted_faults"]
 
 
 def test_a_sampler_without_a_fault_passes(lines: list[dict]):
@@ -55,12 +62,12 @@ def test_a_sampler_without_a_fault_passes(lines: list[dict]):
     assert not accused
 
 
-def test_nineteen_of_twenty_planted_faults_are_found(lines: list[dict], every: int):
+def test_nineteen_of_twenty_planted_faults_are_found(lines: list[dict], every: dict[str, int]):
     faulty = [line for line in lines if line["planted_in"]]
     missed = [line["name"] for line in faulty if not line["alarm"]]
     print(f"{len(faulty) - len(missed)} of {len(faulty)} planted faults found; missed:", *missed, sep="\n  ")
-    assert len(faulty) >= 100 / every
-    if every == 1:
+    assert len(faulty) >= 100 / every["planted_faults"]
+    if every == ALL:
         assert {line["planted_in"] for line in faulty} >= FAMILIES
     assert len(missed) <= (1 - LEAST_FOUND) * len(faulty), missed
 
@@ -69,10 +76,11 @@ def test_hardly_any_is_found_by_an_exception_alone(lines: list[dict]):
     assert sum("Raised" in (line["alarm"] or "") for line in lines) <= 3
 
 
-@pytest.mark.parametrize("every", [17, pytest.param(1, marks=pytest.mark.slow)], ids=["every seventeenth", "all"])
-def test_nineteen_of_twenty_faults_are_found_without_a_declared_order(every: int):
-    faulty = printed("undeclared_faults.py", every)
+def test_nineteen_of_twenty_faults_are_found_without_a_declared_order(
+    printed: dict[str, list[dict]], every: dict[str, int]
+):
+    faulty = printed["undeclared_faults"]
     missed = [line["name"] for line in faulty if not line["alarm"]]
     print(f"{len(faulty) - len(missed)} of {len(faulty)} undeclared faults found; missed:", *missed, sep="\n  ")
-    assert len(faulty) >= 48 / every
+    assert len(faulty) >= 48 / every["undeclared_faults"]
     assert len(missed) <= (1 - LEAST_FOUND) * len(faulty), missed

@@ -79,9 +79,16 @@ def embedding_of(span: float) -> nn.Module:
     return MLP((2,), label_span=span).embedding
 
 
-@pytest.mark.parametrize("make", [lambda: MLP((1, 4, 4), width=64), lambda: UNet((1, 4, 4), channels=(16, 16))])
-def test_a_few_hundred_steps_learn_the_exact_denoiser_of_a_correlated_gaussian(make, generator):
-    """Unexplained share of the way from the isotropic start to the exact (linear) denoiser: below a fifth."""
+@pytest.mark.parametrize(
+    ("make", "steps", "learning_rate"),
+    [(lambda: MLP((1, 4, 4), width=64), 150, 4e-3), (lambda: UNet((1, 4, 4), channels=(16, 16)), 300, 2e-3)],
+    ids=["mlp", "unet"],
+)
+def test_a_few_hundred_steps_learn_the_exact_denoiser_of_a_correlated_gaussian(make, steps, learning_rate, generator):
+    """Unexplained share of the way from the isotropic start to the exact (linear) denoiser: below a fifth.
+
+    For other initial weights it is 0.13 to 0.18. Over 500 points a share of 0.2 has a standard error below 0.01.
+    """
     schedule, deviations = VE(), torch.linspace(0.1, 1.5, 16)
     rotation, _ = torch.linalg.qr(torch.randn(16, 16, generator=generator))
     sigma_data = float(deviations.square().mean().sqrt())
@@ -102,10 +109,10 @@ def test_a_few_hundred_steps_learn_the_exact_denoiser_of_a_correlated_gaussian(m
             denoised = denoiser(x_t.reshape(-1, 1, 4, 4), t).flatten(1)
         return float((denoised - exact(x_t, t)).square().mean())
 
-    held_out = drawn(2000)
+    held_out = drawn(500)
     start = distance()
-    optimizer = torch.optim.Adam(denoiser.parameters(), lr=2e-3)
-    for _ in range(300):
+    optimizer = torch.optim.Adam(denoiser.parameters(), lr=learning_rate)
+    for _ in range(steps):
         x_0, t, x_t = drawn(128)
         loss = (1 / sigma_data**2 + 1 / t.float() ** 2) * (
             denoiser(x_t.reshape(-1, 1, 4, 4), t).flatten(1) - x_0

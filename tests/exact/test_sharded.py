@@ -2,8 +2,6 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from diffuscope.exact import (
     sharded_other_neighbors,
 )
 from diffuscope.exact.streaming import streamed_moments
+from launched import launch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -47,11 +46,7 @@ def several(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         there.chdir(folder)
         exec(compile(writing, "docs/large.md", "exec"), {})
     (folder / "scores.py").write_text(scores)
-    program = Path(__file__).with_name("sharded_run.py")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(request.param), str(program), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr
+    launch(Path(__file__).with_name("sharded_run.py"), [str(folder)], request.param)
     return [torch.load(folder / f"found{rank}.pt", weights_only=True) for rank in range(request.param)]
 
 

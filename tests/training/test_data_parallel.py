@@ -1,8 +1,6 @@
-"""Two processes under torchrun take the steps of one; a run goes on with another number of processes."""
+"""Two processes, as torchrun starts them, take the steps of one; a run goes on with another number of processes."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import torch
 from parallel_run import STEPS, STOP, OneNoisy, Poisoned, images, implicit, refusal
 
 from diffuscope.training import TrainingSettings, read_distances
+from launched import launch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -19,10 +18,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     """What two processes found, each; and the folder they wrote."""
     folder = tmp_path_factory.mktemp("two")
-    program = Path(__file__).with_name("parallel_run.py")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(program)]
-    done = subprocess.run([*command, str(folder)], capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr
+    launch(Path(__file__).with_name("parallel_run.py"), [str(folder)], 2)
     return folder, [json.loads((folder / f"found{rank}.json").read_text()) for rank in range(2)]
 
 

@@ -21,6 +21,7 @@ All arithmetic is float64; results come back in the dtype and on the device of t
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -220,7 +221,7 @@ class Gaussian:
         """log N(x_t; alpha mu, alpha^2 Sigma + sigma^2 I), in nats."""
         alphas, sigmas = checked_levels(x_t, alpha, sigma, self.event_shape)
         coordinates, rest = self._spectrum.split(self._centered(x_t, alphas))
-        return self._spectrum.log_prob(coordinates, rest, alphas, sigmas)[:, 0].to(x_t.dtype)
+        return self._spectrum.log_prob(coordinates, rest, *self._spectrum.at(alphas, sigmas))[:, 0].to(x_t.dtype)
 
     def posterior_covariance(self, x_t: Batch, alpha: Level, sigma: Level) -> "GaussianPosteriorCovariance":
         """Cov(x_0 | x_t): the same for every x_t."""
@@ -262,7 +263,7 @@ class Gaussian:
             log_ratio = log_ratio + rest * (tail_end / tail).log().sum()
         return float(log_ratio / 2)
 
-    @property
+    @cached_property
     def _spectrum(self) -> Spectrum:
         tail = torch.tensor([self.tail_variance], dtype=torch.float64, device=self.mean.device)
         return Spectrum(self.eigenvectors[None], self.eigenvalues[None], tail)

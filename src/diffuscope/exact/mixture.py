@@ -15,6 +15,7 @@ eigendecomposition of its weighted covariance (Tipping & Bishop 1999). Arithmeti
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -223,8 +224,7 @@ class GaussianMixture:
         """sum_j w_j times the score of component j, without cancellation at small sigma."""
         parts = []
         for x, alphas, sigmas in self._levels(x_t, alpha, sigma):
-            joint, coordinates, rest = self._split(x, alphas, sigmas)
-            spread, tail = self._spectrum.at(alphas, sigmas)
+            joint, coordinates, rest, spread, tail = self._split(x, alphas, sigmas)
             scores = self._spectrum.join(coordinates / spread) + rest / tail[..., None]
             parts.append(-torch.einsum("bk,bkd->bd", joint.softmax(1), scores))
         return torch.cat(parts).reshape(x_t.shape).to(x_t.dtype)
@@ -239,11 +239,11 @@ class GaussianMixture:
         alphas, sigmas = checked_levels(x_t, alpha, sigma, self.event_shape)
         return MixturePosteriorCovariance(self, x_t, alphas, sigmas)
 
-    @property
+    @cached_property
     def _spectrum(self) -> Spectrum:
         return Spectrum(self.eigenvectors, self.eigenvalues, self.tail_variances)
 
-    @property
+    @cached_property
     def _flat_means(self) -> Tensor:
         return self.means.reshape(self.eigenvectors.shape[:2])
 
@@ -261,19 +261,21 @@ class GaussianMixture:
             part = slice(start, start + rows)
             yield x[part].double().reshape(len(x[part]), D), alphas[part], sigmas[part]
 
-    def _split(self, x: Tensor, alphas: Tensor, sigmas: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """log(pi_j p_j(x)) (B, K), and x - alpha mu_j in every component's eigenbasis (B, K, r) and beside it."""
+    def _split(self, x: Tensor, alphas: Tensor, sigmas: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """log(pi_j p_j(x)) (B, K); x - alpha mu_j in every component's eigenbasis (B, K, r) and beside it; variances
+        of x_t there.
+        """
         coordinates, rest = self._spectrum.split(x[:, None] - alphas[:, None, None] * self._flat_means)
-        joint = self.weights.log() + self._spectrum.log_prob(coordinates, rest, alphas, sigmas)
-        return joint, coordinates, rest
+        spread, tail = self._spectrum.at(alphas, sigmas)
+        joint = self.weights.log() + self._spectrum.log_prob(coordinates, rest, spread, tail)
+        return joint, coordinates, rest, spread, tail
 
     def _joint_log_prob(self, x: Tensor, alphas: Tensor, sigmas: Tensor) -> Tensor:
         return self._split(x, alphas, sigmas)[0]
 
     def _posterior_means(self, x: Tensor, alphas: Tensor, sigmas: Tensor) -> tuple[Tensor, Tensor]:
         """Weights w_j (B, K) and component denoisers m_j (B, K, D)."""
-        joint, coordinates, rest = self._split(x, alphas, sigmas)
-        spread, tail = self._spectrum.at(alphas, sigmas)
+        joint, coordinates, rest, spread, tail = self._split(x, alphas, sigmas)
         gain = alphas[:, None, None] * self.eigenvalues / spread
         gain_tail = alphas[:, None] * self.tail_variances / tail
         means = self._flat_means + self._spectrum.join(gain * coordinates) + gain_tail[..., None] * rest

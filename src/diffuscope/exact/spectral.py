@@ -49,10 +49,14 @@ class Spectrum:
 
     def coordinates(self, e: Float[Tensor, "B K D"]) -> Float[Tensor, "B K r"]:
         """U^T e."""
+        if not self.rank:  # an isotropic mixture asks this in every evaluation
+            return e.new_zeros(e.shape[0], len(self.eigenvectors), 0)
         return torch.einsum("bkd,kdr->bkr", e, self.eigenvectors)
 
     def join(self, coordinates: Float[Tensor, "B K r"]) -> Float[Tensor, "B K D"]:
         """U c."""
+        if not self.rank:
+            return coordinates.new_zeros(*coordinates.shape[:2], self.dimension)
         return torch.einsum("bkr,kdr->bkd", coordinates, self.eigenvectors)
 
     def split(self, e: Float[Tensor, "B K D"]) -> tuple[Float[Tensor, "B K r"], Float[Tensor, "B K D"]]:
@@ -84,11 +88,12 @@ class Spectrum:
         self,
         coordinates: Float[Tensor, "B K r"],
         rest: Float[Tensor, "B K D"],
-        alpha: Float[Tensor, " B"],
-        sigma: Float[Tensor, " B"],
+        spread: Float[Tensor, "#B K r"],
+        tail: Float[Tensor, "#B K"],
     ) -> Float[Tensor, "B K"]:
-        """log N(e; 0, alpha^2 Sigma_j + sigma^2 I) for every j, in nats, from the `split` of e."""
-        spread, tail = self.at(alpha, sigma)
+        """log N(e; 0, alpha^2 Sigma_j + sigma^2 I) for every j, in nats, from the `split` of e and the variances `at`
+        the levels.
+        """
         twice = (coordinates**2 / spread + spread.log()).sum(-1) + self.dimension * LOG_2PI
         if self.rank < self.dimension:
             twice = twice + (rest**2).sum(-1) / tail + (self.dimension - self.rank) * tail.log()
