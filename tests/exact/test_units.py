@@ -21,11 +21,21 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 C = 1024.0
 
 
+def cloud(generator: torch.Generator) -> torch.Tensor:
+    return 3.0 + torch.randn(50, 8, generator=generator)
+
+
+def copies(generator: torch.Generator) -> torch.Tensor:
+    """Where one point has all the weight, its copies have no variance: what bounds it is the radius of the others."""
+    return cloud(generator)[torch.tensor(100 * [0] + 10 * [1])]
+
+
+@pytest.mark.parametrize("points", [cloud, copies])
 @pytest.mark.parametrize("way", ["part", "posterior_part"])
 @pytest.mark.parametrize("precision", [torch.float32, torch.float64])
 @pytest.mark.parametrize("sigma", [0.01, 0.05, 0.5, 5.0])
-def test_means_and_errors_of_a_posterior_are_lengths_and_masses_are_shares(way, precision, sigma, generator):
-    y = 3.0 + torch.randn(50, 8, generator=generator)
+def test_means_and_errors_of_a_posterior_are_lengths_and_masses_are_shares(points, way, precision, sigma, generator):
+    y = points(generator)
     x = (y[:4] + sigma * torch.randn(4, 8, generator=generator)).to(precision)
     one, level = torch.ones(4, dtype=torch.float64), torch.full((4,), sigma, dtype=torch.float64)
     here = getattr(Empirical(y.to(precision)), way)(x, one, level)
