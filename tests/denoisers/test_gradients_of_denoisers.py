@@ -51,6 +51,14 @@ def test_an_analytic_answer_carries_no_graph_of_the_data_nor_without_gradients_o
     assert torch.equal(of_leaf, plain)
 
 
+@pytest.mark.parametrize("kind", ["patches", "crops", "masks", "pca"])
+def test_the_graph_of_an_answer_that_has_no_gradient_holds_the_state_and_no_intermediate_result(kind):
+    answer = MAKE[kind](images(6, 0))(images(2, 1).requires_grad_(), 0.4)
+    assert answer.grad_fn is not None
+    leaves = [type(function).__name__ for function, _ in answer.grad_fn.next_functions if function is not None]
+    assert leaves == ["AccumulateGrad"]
+
+
 def test_masks_may_depend_on_a_parameter_and_the_answer_does_not_carry_it():
     scale = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
     answer = masked_score(images(6, 0), VP(), lambda _: scale * torch.ones(9, 9, dtype=torch.float64))(
