@@ -63,21 +63,39 @@ def circle(v: torch.Tensor) -> torch.Tensor:
 
 
 REFUSED: list[tuple[Callable[[], object], str]] = [
-    (lambda: inspect.unwrap(checked_levels)(X.int(), 1.0, 1.0, (3,)), "x_t: expected floating-point values, got torch.int32"),
+    (
+        lambda: inspect.unwrap(checked_levels)(X.int(), 1.0, 1.0, (3,)),
+        "x_t: expected floating-point values, got torch.int32",
+    ),
     (lambda: checked_levels(X, 1.0, 1.0, (4,)), "x_t: expected shape (batch, 4), got (2, 3)"),
     (lambda: checked_levels(X, 1.0, 0.0, (3,)), "sigma: expected values > 0, got 0 (the noised distribution is"),
     (lambda: checked_levels(X, 1.0, torch.tensor([0.5, 0.0]), (3,)), "sigma: expected values > 0, got 0"),
     (lambda: checked_levels(X, -TINY, 1.0, (3,)), "alpha: expected finite values >= 0, got -1e-12 .. -1e-12"),
     (lambda: checked_levels(X, math.inf, 1.0, (3,)), "alpha: expected finite values >= 0, got inf .. inf"),
     (lambda: checked_levels(X, math.nan, 1.0, (3,)), "alpha: expected finite values >= 0, got nan"),
-    (lambda: checked_levels(X, torch.tensor([2.0, -0.5]), 1.0, (3,)), "alpha: expected finite values >= 0, got -0.5 .. 2.0"),
-    (lambda: checked_levels(X, torch.tensor([2.0, math.inf]), 1.0, (3,)), "alpha: expected finite values >= 0, got 2.0 .. inf"),
+    (
+        lambda: checked_levels(X, torch.tensor([2.0, -0.5]), 1.0, (3,)),
+        "alpha: expected finite values >= 0, got -0.5 .. 2.0",
+    ),
+    (
+        lambda: checked_levels(X, torch.tensor([2.0, math.inf]), 1.0, (3,)),
+        "alpha: expected finite values >= 0, got 2.0 .. inf",
+    ),
     (lambda: unchecked(torch.ones(3), X, "alpha"), "alpha: expected a number or one per sample (2), got shape (3,)"),
-    (lambda: unchecked(torch.ones(2, 1), X, "sigma"), "sigma: expected a number or one per sample (2), got shape (2, 1)"),
+    (
+        lambda: unchecked(torch.ones(2, 1), X, "sigma"),
+        "sigma: expected a number or one per sample (2), got shape (2, 1)",
+    ),
     (lambda: Empirical(POINTS[:0]), "points: expected at least one event of at least one value, got shape (0, 3)"),
     (lambda: Empirical(POINTS[:, :0]), "points: expected at least one event of at least one value, got shape (4, 0)"),
-    (lambda: ShardedEmpirical(POINTS[:0]), "points: expected at least one event of at least one value, got shape (0, 3)"),
-    (lambda: Empirical(POINTS.long()), "points: expected floating-point values, got torch.int64; scale integers to floats"),
+    (
+        lambda: ShardedEmpirical(POINTS[:0]),
+        "points: expected at least one event of at least one value, got shape (0, 3)",
+    ),
+    (
+        lambda: Empirical(POINTS.long()),
+        "points: expected floating-point values, got torch.int64; scale integers to floats",
+    ),
     (lambda: Empirical(POINTS, torch.ones(3)), "weights: expected one per point, shape (4,), got (3,)"),
     (lambda: Empirical(POINTS, torch.ones(4, 1)), "weights: expected one per point, shape (4,), got (4, 1)"),
     (lambda: Empirical(POINTS).nearest(X, 1.0, 1.0, 0), "k: expected 1 .. 4 (points of positive weight), got 0"),
@@ -110,8 +128,14 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: Blurred(LINE, -TINY), "jitter: expected a finite number >= 0, got -1e-12"),
     (lambda: Blurred(LINE, math.inf), "jitter: expected a finite number >= 0, got inf"),
     (lambda: Box(torch.ones(1), torch.ones(1)), "low, high: expected finite numbers, each low below its high, got"),
-    (lambda: Box(torch.tensor([0.0, 1.0]), torch.tensor([1.0, 1.0])), "low, high: expected finite numbers, each low below"),
-    (lambda: Box(torch.tensor([-math.inf]), torch.ones(1)), "low, high: expected finite numbers, each low below its high"),
+    (
+        lambda: Box(torch.tensor([0.0, 1.0]), torch.tensor([1.0, 1.0])),
+        "low, high: expected finite numbers, each low below",
+    ),
+    (
+        lambda: Box(torch.tensor([-math.inf]), torch.ones(1)),
+        "low, high: expected finite numbers, each low below its high",
+    ),
     (lambda: Ring(0.0), "radius: expected a positive number, got 0"),
     (lambda: Ring(-TINY), "radius: expected a positive number, got -1e-12"),
     (lambda: Curve(circle, jitter=0.1, reach=0.0), "reach: expected a finite number > 0, got 0.0"),
@@ -121,15 +145,30 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: Curve(circle, smallest_noise=-TINY), "smallest_noise: expected a finite number >= 0, got -1e-12"),
     (lambda: Curve(circle, jitter=math.inf), "jitter: expected a finite number >= 0, got inf"),
     (lambda: Curve(circle, lambda v: 0 * v + 0.5, jitter=0.5), "density: expected the integral 1 over [0, 1], got 0.5"),
-    (lambda: Curve(circle, lambda v: 0 * v + 1 + 2e-9, jitter=0.5), "density: expected the integral 1 over [0, 1], got 1"),
+    (
+        lambda: Curve(circle, lambda v: 0 * v + 1 + 2e-9, jitter=0.5),
+        "density: expected the integral 1 over [0, 1], got 1",
+    ),
     (lambda: checkerboard(0), "cells: expected at least 1, got 0"),
     (lambda: checkerboard(side=0.0), "side: expected a finite number > 0, got 0.0"),
     (lambda: rings(radii=(1.0, -TINY)), "radii: expected finite numbers > 0, got (1.0, -1e-12)"),
     (lambda: Superposition([]), "distributions: expected at least one, all of one event shape, got []"),
-    (lambda: Superposition([LINE, Ring()]), "distributions: expected at least one, all of one event shape, got [(1,), (2,)]"),
-    (lambda: Superposition([LINE], torch.ones(2)), "weights: expected 1 finite values >= 0, not all zero, got [1.0, 1.0]"),
-    (lambda: Superposition([LINE, LINE], torch.zeros(2)), "weights: expected 2 finite values >= 0, not all zero, got [0.0, 0.0]"),
-    (lambda: Superposition([LINE], torch.tensor([math.inf])), "weights: expected 1 finite values >= 0, not all zero, got [inf]"),
+    (
+        lambda: Superposition([LINE, Ring()]),
+        "distributions: expected at least one, all of one event shape, got [(1,), (2,)]",
+    ),
+    (
+        lambda: Superposition([LINE], torch.ones(2)),
+        "weights: expected 1 finite values >= 0, not all zero, got [1.0, 1.0]",
+    ),
+    (
+        lambda: Superposition([LINE, LINE], torch.zeros(2)),
+        "weights: expected 2 finite values >= 0, not all zero, got [0.0, 0.0]",
+    ),
+    (
+        lambda: Superposition([LINE], torch.tensor([math.inf])),
+        "weights: expected 1 finite values >= 0, not all zero, got [inf]",
+    ),
     (lambda: mixture([0.5, 0.5 + 1.01e-6]), "weights: expected non-negative values that sum to 1, got sum 1.00000101"),
     (lambda: mixture([0.5, 0.5 - 1.01e-6]), "weights: expected non-negative values that sum to 1, got sum 0.99999"),
     (lambda: mixture([1.0 + TINY, -TINY]), "weights: expected non-negative values that sum to 1, got sum 1.0"),
@@ -137,38 +176,63 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: mixture([1.0]).truncate(3), "rank: expected 0 .. 2, got 3"),
     (lambda: mixture([1.0]).truncate(-1), "rank: expected 0 .. 2, got -1"),
     (
-        lambda: GaussianMixture(torch.ones(1), torch.zeros(1, 2), torch.zeros(1, 3, 0), torch.zeros(1, 0), torch.ones(1)),
+        lambda: GaussianMixture(
+            torch.ones(1), torch.zeros(1, 2), torch.zeros(1, 3, 0), torch.zeros(1, 0), torch.ones(1)
+        ),
         "eigenvectors: expected shape (1, 2, 0), got (1, 3, 0)",
     ),
     (
         lambda: GaussianMixture.fit_clusters(POINTS, torch.full((4,), -1), generator=seeded()),
         "labels: expected clusters 0, 1, ..., got no label that is 0 or more",
     ),
-    (lambda: GaussianMixture.fit_kmeans(POINTS, 0, generator=seeded()), "components: expected 1 .. 4 (the number of examples)"),
-    (lambda: GaussianMixture.fit_kmeans(POINTS, 5, generator=seeded()), "components: expected 1 .. 4 (the number of examples)"),
-    (lambda: Gaussian(torch.zeros(2), torch.eye(3), torch.ones(3)), "eigenvectors: expected 2 rows (the size of the mean), got 3"),
-    (lambda: Gaussian(torch.zeros(1), torch.eye(1), torch.tensor([-TINY])), "eigenvalues, tail_variance: expected values >= 0"),
+    (
+        lambda: GaussianMixture.fit_kmeans(POINTS, 0, generator=seeded()),
+        "components: expected 1 .. 4 (the number of examples)",
+    ),
+    (
+        lambda: GaussianMixture.fit_kmeans(POINTS, 5, generator=seeded()),
+        "components: expected 1 .. 4 (the number of examples)",
+    ),
+    (
+        lambda: Gaussian(torch.zeros(2), torch.eye(3), torch.ones(3)),
+        "eigenvectors: expected 2 rows (the size of the mean), got 3",
+    ),
+    (
+        lambda: Gaussian(torch.zeros(1), torch.eye(1), torch.tensor([-TINY])),
+        "eigenvalues, tail_variance: expected values >= 0",
+    ),
     (lambda: Gaussian.isotropic(torch.zeros(1), -TINY), "eigenvalues, tail_variance: expected values >= 0"),
     (lambda: WITH_RANGE.truncate(3), "rank: expected 0 .. 2, got 3"),
     (lambda: WITH_RANGE.truncate(-1), "rank: expected 0 .. 2, got -1"),
     (lambda: WITH_RANGE.in_range(1.0, 1.0), "low, high: expected two finite numbers, the lower first, got 1 1"),
-    (lambda: WITH_RANGE.in_range(-math.inf, 1.0), "low, high: expected two finite numbers, the lower first, got -inf 1"),
+    (
+        lambda: WITH_RANGE.in_range(-math.inf, 1.0),
+        "low, high: expected two finite numbers, the lower first, got -inf 1",
+    ),
     (lambda: LINE.in_range(0.0, 1.0), "data_range: expected a Gaussian that knows the range of its data, got one that"),
     (lambda: GuidedGaussian(LINE, LINE, math.inf), "scale: expected a finite number, got inf"),
     (lambda: shrunk(LINE, -TINY), "rho: expected 0 .. 1, got -1e-12"),
     (lambda: shrunk(LINE, 1 + 1e-9), "rho: expected 0 .. 1, got 1.000000001"),
-    (lambda: effective_variance(LINE, 1, 1.0), "n, variance: expected at least 2 examples and a noise variance > 0, got 1, 1.0"),
-    (lambda: effective_variance(LINE, 2, 0.0), "n, variance: expected at least 2 examples and a noise variance > 0, got 2, 0.0"),
+    (
+        lambda: effective_variance(LINE, 1, 1.0),
+        "n, variance: expected at least 2 examples and a noise variance > 0, got 1, 1.0",
+    ),
+    (
+        lambda: effective_variance(LINE, 2, 0.0),
+        "n, variance: expected at least 2 examples and a noise variance > 0, got 2, 0.0",
+    ),
     (lambda: leading_pairs(lambda: [POINTS], -1, generator=seeded()), "rank: expected at least 0 (isotropic), got -1"),
     (
         lambda: leading_pairs(lambda: [POINTS], 1, generator=seeded(), n_passes=1),
         "n_passes: expected at least 2, got 1",
     ),
     (
-        lambda: dense_covariance(LINE.posterior_covariance(torch.zeros(1, 1), 1.0, 1.0), torch.zeros(1, LARGEST_DENSE + 1)),
+        lambda: dense_covariance(
+            LINE.posterior_covariance(torch.zeros(1, 1), 1.0, 1.0), torch.zeros(1, LARGEST_DENSE + 1)
+        ),
         "x_t: expected at most 1024 coordinates for dense matrices, got 1025",
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("make", "line"), REFUSED, ids=[line[:40] for _, line in REFUSED])

@@ -174,3 +174,24 @@ def test_a_tracked_denoiser_states_the_same_relative_errors_and_does_the_same_wo
     assert found[0][2] == found[1][2]
     torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-6, atol=0)
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("still", [slice(0, 150), slice(150, 300)])
+def test_errors_that_are_sampled_are_those_of_points_spread_over_all(still, generator):
+    """Half of the points are the center, with exact scores: the root mean square error is that of the others."""
+    y = 100 * torch.rand(300, 32, generator=generator)
+    y[still] = y.double().mean(0).float()
+    table = PointTable(y, torch.zeros(300, dtype=torch.float64), 2**20)
+    q = torch.randn(5, 32, generator=generator)
+    kappa = torch.full((5,), 0.01, dtype=torch.float64)
+    exact = q.double() @ y.double().T - 0.01 * (y.double() - table.center).square().sum(1) / 2
+    error = (table.scores(0, 300, q, kappa).double() - exact).square().mean(1).sqrt()
+    found = table._sampled_error(q, kappa, table.products(torch.float32))
+    # 64 points: a root mean square is known to a tenth
+    assert bool((found > 0.6 * error).all())
+    assert bool((found < 1.6 * error).all())
+    # of the two estimates the smaller
+    u = torch.finfo(torch.float32).eps / 2
+    typical = 2 * u * (q.double().norm(dim=1) * table.typical_norm + 0.01 * table.half_squares.mean())
+    expected = torch.minimum(typical, 4 * found)
+    torch.testing.assert_close(table.score_error(q, kappa), expected, rtol=1e-5, atol=0)
