@@ -37,6 +37,7 @@ from diffuscope.denoisers.predictors import checked_classes
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.schedules import VE, VP
+from immutable import mutable_dataclasses
 
 TINY = 1e-12
 TIMES = torch.tensor([0.5, 2.0, 8.0], dtype=torch.float64)
@@ -239,3 +240,7 @@ def test_a_counter_is_copied_and_pickled_with_its_count_and_tells_what_is_missin
         _ = counting.nothing_of_the_kind
     with pytest.raises(AttributeError, match="denoiser"):
         _ = CountingDenoiser.__new__(CountingDenoiser).denoiser
+
+
+def test_dataclasses_of_denoisers_are_frozen_but_for_one_that_counts():
+    assert mutable_dataclasses("denoisers") == {"CountingDenoiser"}

@@ -218,11 +218,6 @@ def test_a_step_moves_levels_and_weights_by_name():
 
 def test_data_without_variance_have_no_tolerance_to_jump_within():
     point = Gaussian.isotropic(torch.ones(2), 0.0)
-    found = suggest_skip(
-        ExactDenoiser(Gaussian.isotropic(torch.zeros(2), 1.0), VE()),
-        point,
-        torch.ones(3, 2),
-        column(9.0, 4.0, 2.0),
-        tolerance=0.5,
-    )
+    model = ExactDenoiser(Gaussian.isotropic(torch.zeros(2), 1.0), VE())
+    found = suggest_skip(model, point, torch.ones(3, 2), column(9.0, 4.0, 2.0), tolerance=0.5)
     assert (found.index, float(found.t_skip)) == (0, 9.0)
