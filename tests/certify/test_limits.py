@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from diffuscope.certify import Target, limit_of, sampler_target, unequal_gaussian
-from diffuscope.certify.convergence import Budget, converge, order_finding
+from diffuscope.certify import Limit, MeasuredOrder, Target, limit_of, sampler_target, unequal_gaussian
+from diffuscope.certify.convergence import Budget, Convergence, converge, judged, order_finding
 from diffuscope.samplers import DDIM, EulerMaruyama, Noise, sample
 from diffuscope.schedules import VE
 
@@ -154,3 +154,113 @@ def test_the_exact_result_counts_as_exact():
     assert finding.tone == "good"
     assert finding.verdict.startswith("Exact")
     assert torch.isinf(torch.tensor(finding.value))
+
+
+@pytest.mark.parametrize(
+    ("distance", "uncertainty", "finest", "verdict"),
+    [
+        # farther off than five uncertainties and a ten-thousandth, and most of the error
+        (0.30, 0.0599, 0.4, "wrong"),
+        (0.30, 0.0600, 0.4, "open"),
+        (0.30, 0.01, 0.3 / 0.7, "wrong"),
+        (0.30, 0.01, 0.3 / 0.699, "open"),
+        # right where the interval ends within a hundredth, by three uncertainties or by twice the finest error
+        (0.004, 0.002, 1.0, "right"),
+        (0.004, 0.00201, 1.0, "open"),
+        (0.004, 0.5, 0.005, "right"),
+        (0.004, 0.5, 0.00501, "open"),
+        # hidden by the error of the steps: more than an eighth of it, and more than five uncertainties for sure
+        (0.006, 0.001, 0.048, "right"),
+        (0.006, 0.001, 0.0479, "open"),
+        (0.006, 0.00118, 0.0479, "right"),
+        (0.0001, 0.0, 0.0001, "right"),
+        (0.0002, 0.0, 0.0002, "wrong"),
+    ],
+)
+def test_a_limit_is_wrong_right_or_open_by_its_distance_its_uncertainty_and_the_finest_error(
+    distance: float, uncertainty: float, finest: float, verdict: str
+):
+    assert Limit(distance, uncertainty, finest).verdict == verdict
+
+
+def test_the_interval_of_a_limit_is_three_uncertainties_wide_between_zero_and_twice_the_finest_error():
+    assert Limit(0.3, 0.02, 0.4).interval == pytest.approx((0.24, 0.36))
+    assert Limit(0.3, 0.2, 0.4).interval == pytest.approx((0.0, 0.8))
+    assert Limit(0.3, 0.02, 0.1).interval == pytest.approx((0.2, 0.2))
+    assert Limit(0.3, 0.02, 0.4).tolerance == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("order", "limit", "decided"),
+    [
+        (2.0, Limit(1e-5, 1e-6, 1e-3), True),  # reached, and right
+        (1.0, Limit(1e-5, 1e-6, 1e-3), False),  # finer grids may show the order
+        (2.0, Limit(0.3, 0.01, 0.3), True),  # wrong, by far
+        (1.0, Limit(0.3, 0.01, 0.3), True),
+        (2.0, Limit(0.3, 0.01, 0.25 / 0.801), True),  # 0.25 for sure: more than four fifths of the error
+        (2.0, Limit(0.3, 0.01, 0.25 / 0.799), False),
+        (2.0, Limit(0.02, 0.002, 0.02), False),  # a hundredth for sure is not more than that
+        (2.0, Limit(0.0201, 0.002, 0.012), True),
+    ],
+)
+def test_finer_grids_are_not_asked_where_they_could_not_change_the_verdict(order: float, limit: Limit, decided: bool):
+    measured = MeasuredOrder(order, (order - 0.01, order + 0.01), STEPS, (0.1,) * 6, exact=False)
+    assert Convergence(measured, limit).decided(2, 0.15) == decided
+    # without a declared order there is none to wait for
+    assert Convergence(measured, limit).decided(None, 0.15) == (decided or order == 1.0)
+
+
+@pytest.mark.parametrize(
+    ("order", "half", "calls", "declared", "begins"),
+    [
+        (2.0, 0.01, 1, 2, "Order 2.00 (95%: 1.99 to 2.01), as declared (2), error 0.001 at 160 steps"),
+        (2.16, 0.01, 1, 2, "Order 2.16 (95%: 2.15 to 2.17), above the declared 2, error 0.001 at 160 steps"),
+        (2.14, 0.01, 1, 2, "Order 2.14 (95%: 2.13 to 2.15), as declared (2), error"),
+        (
+            2.0,
+            0.01,
+            1,
+            None,
+            "Order 2.00 (95%: 1.99 to 2.01), error 0.001 at 160 steps; none is declared, and",
+        ),
+        (
+            2.0,
+            0.01,
+            1,
+            3,
+            "Converges at order 2.00 (95%: 1.99 to 2.01), not at the declared order 3, error 0.001",
+        ),
+    ],
+)
+def test_an_order_is_told_with_its_interval_and_what_was_declared(order, half, calls, declared, begins):
+    found = Convergence(
+        MeasuredOrder(order, (order - half, order + half), STEPS, (0.01,) * 5 + (0.001,), exact=False),
+        Limit(1e-5, 1e-6, 1e-3),
+    )
+    finding = judged(found, Target("some sampler", stays, declared, False, calls), 0.15)
+    assert finding.verdict.startswith(begins)
+    assert finding.tone == ("alarm" if declared == 3 else "good")
+    assert finding.value == order
+
+
+@pytest.mark.parametrize(
+    ("order", "calls", "declared", "said"),
+    [
+        (2.29, 1, 3, True),
+        (2.31, 1, 3, False),
+        (1.71, 1, 3, True),
+        (1.69, 1, 3, False),
+        (2.0, 2, 3, False),
+        (1.0, 1, 2, False),
+    ],
+)
+def test_a_multistep_method_of_order_two_is_told_of_its_first_step(order, calls, declared, said):
+    found = Convergence(
+        MeasuredOrder(order, (order - 0.01, order + 0.01), STEPS, (0.01,) * 6, exact=False), Limit(1e-5, 1e-6, 1e-3)
+    )
+    finding = judged(found, Target("some sampler", stays, declared, False, calls), 0.15)
+    assert finding.verdict.endswith("A multistep method that starts with a step of order 1 has order 2.") == said
+
+
+def stays(denoiser, x, times, generator):  # noqa: ARG001
+    return x

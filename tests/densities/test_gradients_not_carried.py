@@ -119,6 +119,46 @@ def test_an_estimate_in_numbers_is_the_same_of_points_and_a_model_that_require_g
     assert measure(Learning(), points()) == measure(ExactDenoiser(LAW, VP()), points().detach())
 
 
+@dataclass(frozen=True)
+class Recording(Learning):
+    """A learning denoiser that remembers of every call whether its graph is recorded."""
+
+    recorded: list[bool] = field(default_factory=list)
+
+    def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
+        answer = super().__call__(x_t, t)
+        self.recorded.append(answer.requires_grad)
+        return answer
+
+
+WITHOUT = {
+    "noise_derivative_by_differences": MEASUREMENTS["noise_derivative_by_differences"],
+    "variational_bound": MEASUREMENTS["variational_bound"],
+    "fisher_information": lambda d, x: fisher_information(d, x, 0.4, generator=seeded()),
+    "relative_fisher": lambda d, x: relative_fisher(d, LAW, x, 0.4, generator=seeded()),
+    "path_relative_entropy": lambda d, x: path_relative_entropy(d, LAW, x, TIMES, generator=seeded()),
+}
+
+
+@pytest.mark.parametrize("measure", WITHOUT.values(), ids=WITHOUT)
+def test_what_needs_no_derivative_records_no_graph(measure):
+    denoiser = Recording()
+    measure(denoiser, points())
+    assert denoiser.recorded
+    assert not any(denoiser.recorded)
+
+
+@pytest.mark.parametrize(
+    "name", ["score_equation", "JacobianDivergence", "terminal_gaussian", "score_equation_by_probes"]
+)
+def test_the_value_beside_a_derivative_is_read_without_a_graph(name):
+    """A graph of every call would double the memory."""
+    denoiser = Recording()
+    MEASUREMENTS[name](denoiser, points())
+    assert any(denoiser.recorded)
+    assert not all(denoiser.recorded)
+
+
 def bump(grid: Grid, width: float = 1.0) -> Density:
     values = torch.exp(-(grid.points() ** 2).sum(-1) / (2 * width))
     return Density(grid, (values / (values.sum() * grid.volume)).requires_grad_())

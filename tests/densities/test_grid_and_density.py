@@ -285,3 +285,24 @@ def test_numbers_of_a_density_that_carries_a_graph_are_those_of_its_values():
 
 def test_dataclasses_of_densities_are_frozen():
     assert mutable_dataclasses("densities") == set()
+
+
+@pytest.mark.parametrize("cell", [0, 3, 6])
+def test_draws_of_a_density_in_one_cell_lie_in_that_cell(cell: int):
+    grid = Grid.line(-2.0, 5.0, 7)  # cells of width 1
+    values = torch.zeros(7, dtype=torch.float64)
+    values[cell] = 1.0
+    drawn = Density(grid, values).sample(200, generator=torch.Generator().manual_seed(0))
+    assert bool(((drawn > cell - 2.0) & (drawn < cell - 1.0)).all())
+    assert float(drawn.max() - drawn.min()) > 0.9  # 200 draws fill it
+
+
+def test_a_uniform_number_draws_the_cell_whose_share_holds_it_from_its_lower_end_on(monkeypatch: pytest.MonkeyPatch):
+    """Shares 1/4, 0, 1/2, 1/4; a cell without mass is never drawn."""
+    grid = Grid.line(0.0, 4.0, 4)
+    uniform = torch.tensor([0.0, 0.24, 0.25, 0.74, 0.75, 1 - 2.0**-53], dtype=torch.float64)
+    density = Density(grid, torch.tensor([0.25, 0.0, 0.5, 0.25], dtype=torch.float64))
+    real = torch.rand
+    monkeypatch.setattr(torch, "rand", lambda *shape, **given: uniform if shape == (6,) else real(*shape, **given))
+    drawn = density.sample(6, generator=torch.Generator().manual_seed(0))
+    assert drawn.flatten().floor().tolist() == [0, 0, 2, 2, 3, 3]

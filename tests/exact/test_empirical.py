@@ -17,7 +17,14 @@ from torch import Tensor
 from torch.autograd.functional import jacobian
 
 from diffuscope.errors import InputError
-from diffuscope.exact import Blurred, Distribution, Empirical, GaussianMixture, PosteriorCovariance
+from diffuscope.exact import (
+    Blurred,
+    Distribution,
+    Empirical,
+    GaussianMixture,
+    PosteriorCovariance,
+    ShardedEmpirical,
+)
 
 
 def direct_log_joint(points: Tensor, weights: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -277,16 +284,16 @@ def test_moments_over_many_chunks_are_the_direct_sums(memory, generator):
     torch.testing.assert_close(covariance.trace(), exact.diagonal(dim1=1, dim2=2).sum(1), rtol=1e-11, atol=0)
 
 
-def test_what_is_not_differentiable_carries_no_graph(generator):
+@pytest.mark.parametrize("kind", [Empirical, ShardedEmpirical])
+@pytest.mark.parametrize("event", [(3,), ()])
+def test_what_is_not_differentiable_carries_no_graph(kind, event, generator):
     """The data are constants; errors, covariances and neighbors are plain numbers without a graph."""
-    points = torch.randn(20, 3, generator=generator, dtype=torch.float64)
+    points = torch.randn(20, *event, generator=generator, dtype=torch.float64)
     weights = torch.rand(20, generator=generator, dtype=torch.float64)
-    distribution, learned = (
-        Empirical(points, weights),
-        Empirical(points.requires_grad_(), weights.clone().requires_grad_()),
-    )
-    x = torch.randn(4, 3, generator=generator, dtype=torch.float64)
-    leaf, v = x.clone().requires_grad_(), torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    distribution = kind(points, weights)
+    learned = kind(points.clone().requires_grad_(), weights.clone().requires_grad_())
+    x = torch.randn(4, *event, generator=generator, dtype=torch.float64)
+    leaf, v = x.clone().requires_grad_(), torch.randn(4, *event, generator=generator, dtype=torch.float64)
     covariance = learned.posterior_covariance(leaf, 0.8, 0.5)
     for value, expected in (
         (learned.denoise_with_error(leaf, 0.8, 0.5), distribution.denoise_with_error(x, 0.8, 0.5)),
@@ -295,6 +302,8 @@ def test_what_is_not_differentiable_carries_no_graph(generator):
         (covariance.trace(), distribution.posterior_covariance(x, 0.8, 0.5).trace()),
         (covariance.diagonal(), distribution.posterior_covariance(x, 0.8, 0.5).diagonal()),
         (learned.weights, distribution.weights),
+        (learned.points, distribution.points),
+        (covariance.x_t, x),
         (learned.denoise(x, 0.8, 0.5), distribution.denoise(x, 0.8, 0.5)),
         (
             learned.sample(5, generator=torch.Generator().manual_seed(0)),
@@ -380,6 +389,14 @@ def test_samples_have_the_weights_as_frequencies(generator):
     assert drawn.dtype == torch.float32
     assert monte_carlo(drawn[:, 0] == 2.0).agrees_with(0.8)
     assert not bool((drawn == 1.0).any())
+
+
+def test_a_uniform_number_draws_the_point_whose_share_holds_it_from_its_lower_end_on(monkeypatch):
+    points = torch.tensor([[2.0], [3.0], [5.0], [7.0]], dtype=torch.float64)
+    uniform = torch.tensor([0.0, 0.24, 0.25, 0.74, 0.75, 1 - 2.0**-53], dtype=torch.float64)
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: uniform)
+    drawn = Empirical(points, torch.tensor([1.0, 0.0, 2.0, 1.0])).sample(6, generator=torch.Generator())
+    assert drawn.flatten().tolist() == [2, 2, 5, 5, 7, 7]
 
 
 def test_score_equals_the_marginal_average_of_the_conditional_score(generator):

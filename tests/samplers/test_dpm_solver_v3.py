@@ -223,6 +223,12 @@ def test_a_step_to_the_ends_of_the_statistics_is_taken_and_one_just_beyond_raise
     assert statistics.covers(-math.log(0.01))
     assert not statistics.covers(-math.log(10.0) - 1e-8)
     assert not statistics.covers(-math.log(0.01) + 1e-8)
+    # a billionth beyond is the rounding of a schedule, and no more than that
+    unit = plain_statistics(torch.linspace(0.0, 1.0, 4), (2,))
+    assert unit.covers(-1e-9)
+    assert unit.covers(1 + 1e-9)
+    assert not unit.covers(-1.01e-9)
+    assert not unit.covers(1 + 1.01e-9)
     with pytest.raises(InputError, match="at least four"):
         plain_statistics(torch.arange(3.0), (2,))
     assert plain_statistics(torch.arange(4.0), (2,)).event_shape == (2,)

@@ -22,6 +22,7 @@ from diffuscope.schedules import (
     Sigmoid,
     ZeroTerminalVP,
 )
+from immutable import mutable_dataclasses
 
 # as coarse as can be, so that many of the times below lie in its last step
 ZERO_TERMINAL = ZeroTerminalVP((0.1, 0.3, 0.6, 1.0))
@@ -292,3 +293,42 @@ def test_what_lies_just_at_the_bound_is_accepted():
     assert VP(2.0, 2.0).beta_max == 2.0
     assert DiscreteVP((0.5,)).t_max == 1.0
     assert Cosine(s=0.0, epsilon=0.0).t_min == 0.0
+    assert (ZeroTerminalVP((0.5, 1.0)).t_max, ZeroTerminalVP((0.5, 1.0)).t_min) == (2.0, 1.0)
+    assert DiscreteVP((1e-12, 1 - 1e-12)).t_max == 2.0
+    for kind in (VE, GeometricVE, Karras):
+        narrow = kind(1.0, 1.0 + 1e-12)
+        assert narrow.t_min < narrow.t_max
+    assert Karras(rho=1e-3).rho == 1e-3
+    assert Sigmoid(start=-3.0, end=-3.0 + 1e-9, tau=1e-9).end < 0
+    assert RectifiedFlow(epsilon=1 - 1e-12).t_min < 1
+
+
+def test_defaults_are_those_of_the_publications():
+    """Karras et al. 2022; Song et al. 2021; Ho et al. 2020; Nichol & Dhariwal 2021; Chen 2023."""
+    assert (VE().sigma_min, VE().sigma_max) == (0.002, 80.0) == (Karras().sigma_min, Karras().sigma_max)
+    assert Karras().rho == 7.0
+    assert (GeometricVE().sigma_min, GeometricVE().sigma_max) == (0.01, 50.0)
+    assert (VP().beta_min, VP().beta_max) == (0.1, 20.0)
+    assert (Cosine().s, Sigmoid().start, Sigmoid().end, Sigmoid().tau) == (0.008, -3.0, 3.0, 1.0)
+    betas = DiscreteVP.linear().betas
+    assert (len(betas), betas[0], betas[-1]) == (1000, 1e-4, 0.02)
+    assert betas[499] + betas[500] == pytest.approx(0.0201, rel=1e-12)
+    assert [schedule().t_min for schedule in (VP, Cosine, Sigmoid, RectifiedFlow)] == [1e-3] * 4
+    for schedule in (GeometricVE, Karras, VP, Cosine, Sigmoid, RectifiedFlow):
+        assert schedule().t_max == 1.0
+    assert (GeometricVE().t_min, Karras().t_min, VE().t_min, VE().t_max) == (0.0, 0.0, 0.002, 80.0)
+
+
+@every_schedule
+def test_the_inverse_of_lambda_ends_where_the_signal_does(schedule):
+    """Pure noise is at the last time of a schedule that has it, to rounding and not beyond."""
+    end = schedule.time_of_lambda(-math.inf)
+    if float(schedule.alpha(schedule.t_max)) == 0:
+        assert schedule.t_max - 1e-14 <= float(end) <= schedule.t_max
+    # as rounding leaves lambda, a little off
+    lam = schedule.lam(interior(schedule)[-1]) * (1 + 1e-13)
+    assert schedule.t_min <= float(schedule.time_of_lambda(lam)) <= schedule.t_max
+
+
+def test_schedules_are_frozen():
+    assert mutable_dataclasses("schedules") == set()

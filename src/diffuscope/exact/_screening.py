@@ -13,7 +13,7 @@ where c is the mean of the points and :math:`\ell_i` a log-weight. Two choices a
 The constants depend on the query alone. In a precision with unit roundoff u, the error of every score is at most
 (Higham 2002, sec. 3.1, for any order of summation)
 
-.. math::  E_b = u \left[(d + 5)\,|q_b| \max|y| + 4 \kappa_b \max h + 4 \max|\ell|\right],
+.. math::  E_b = u \left[(d + 5)\,|q_b| \max|y| + 5 \kappa_b \max h + 4 \max|\ell|\right],
 
 with :math:`|sR|` in place of :math:`|y|` for bytes, and :math:`(|q_b| + \kappa_b \max|y - c|)` times their deviation
 besides (see `_products`); and typically :math:`\sqrt d` times less. In many dimensions the worst case would certify

@@ -72,7 +72,7 @@ def posterior_draw(data: Empirical, x_t: Batch, t: Instant, uniform: Tensor) -> 
     One pass over the data sums the weights of every chunk; a second one, over each sample's own chunk, finds the point.
     """
     table = data._table
-    flat = x_t.detach().reshape(len(x_t), -1)
+    flat = x_t.reshape(len(x_t), -1)
     alphas, sigmas = (torch.full((len(x_t),), at, dtype=torch.float64, device=x_t.device) for at in (t.alpha, t.sigma))
     noised = Noised.at(flat, alphas, sigmas, table.center, torch.float64)
     chunks = list(table.chunks(len(flat)))

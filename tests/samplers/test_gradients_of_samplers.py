@@ -1,0 +1,79 @@
+"""What runs a model to its end keeps none of its graph, however the model and the state were made."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffuscope.denoisers import Batch, BatchTime
+from diffuscope.exact import Empirical, GaussianMixture
+from diffuscope.samplers import (
+    DDIM,
+    calibrate,
+    consistency_samples,
+    estimate_statistics,
+    finish,
+    generate,
+    instant,
+    teleport_error,
+)
+from diffuscope.samplers.mixture_transition import posterior_draw
+from diffuscope.schedules import VE
+
+LAW = GaussianMixture.isotropic(
+    torch.tensor([0.4, 0.6]), torch.tensor([[-0.8, 0.3], [0.7, -0.2]]), torch.tensor([0.2, 0.4])
+)
+TIMES = torch.tensor([3.0, 1.0, 0.4], dtype=torch.float64)
+
+
+class Learning:
+    """A denoiser with a parameter, which remembers whether a graph would be kept."""
+
+    schedule = VE()
+
+    def __init__(self) -> None:
+        self.weight = torch.ones((), dtype=torch.float64, requires_grad=True)
+        self.recorded: list[bool] = []
+
+    def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
+        answer = self.weight * LAW.denoise(x_t, 1.0, t)
+        self.recorded.append(answer.requires_grad)
+        return answer
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def states() -> Tensor:
+    return (3 * torch.randn(4, 2, dtype=torch.float64, generator=seeded())).requires_grad_()
+
+
+RUNS: dict[str, Callable[[Learning], object]] = {
+    "generate": lambda d: generate(d, 3, event_shape=(2,), steps=3, dtype=torch.float64),
+    "finish": lambda d: finish(d, DDIM(), states(), TIMES),
+    "consistency_samples": lambda d: consistency_samples(d, states(), TIMES, seeded()),
+    "estimate_statistics": lambda d: estimate_statistics(
+        d, states(), torch.linspace(-1.0, 1.0, 4), generator=seeded(), probes=1
+    ),
+    "teleport_error": lambda d: teleport_error(d, LAW.as_gaussian(), states(), TIMES),
+    "calibrate": lambda d: calibrate(d, LAW.as_gaussian(), 2, starts=states().repeat(2, 1), rounds=0),
+}
+
+
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+def test_no_graph_is_recorded_while_a_model_is_run(run):
+    denoiser = Learning()
+    run(denoiser)
+    assert denoiser.recorded
+    assert not any(denoiser.recorded)
+    assert torch.is_grad_enabled()
+
+
+def test_a_posterior_draw_is_a_point_without_the_graph_of_the_state():
+    points = Empirical(torch.tensor([[-1.0, 0.5], [2.0, 1.0]], dtype=torch.float64))
+    uniform = torch.tensor([0.1, 0.4, 0.6, 0.9], dtype=torch.float64)
+    drawn = posterior_draw(points, states(), instant(VE(), 1.3), uniform)
+    assert not drawn.requires_grad
+    assert torch.equal(drawn, posterior_draw(points, states().detach(), instant(VE(), 1.3), uniform))
