@@ -66,9 +66,9 @@ def test_the_card_names_sampler_budget_error_and_grid():
     assert (first.value, first.unit, first.tone) == (20.0, "NFE", "good")
     # (20 - 1) // 2 steps of two evaluations, from the highest level to the lowest
     assert first.verdict == (
-        "20 NFE are enough: Heun ends 0.0600 standard deviations from the finely integrated result, at most 0.0600 with "
-        "95% confidence (up to 0.1 counts as enough). Times: 9 steps, equal in (σ/α)^(1/7), from σ/α = 80 to 0.3, and "
-        "a final denoiser call: model_times(denoiser, 9, high=80, low=0.3)."
+        "20 NFE are enough: Heun ends 0.0600 standard deviations from the finely integrated result, at most 0.0600 "
+        "with 95% confidence (up to 0.1 counts as enough). Times: 9 steps, equal in (σ/α)^(1/7), from σ/α = 80 to 0.3, "
+        "and a final denoiser call: model_times(denoiser, 9, high=80, low=0.3)."
     )
     assert first.power == "2 trajectories; the reference is accurate to 0.002."
     measured, estimate = (0.03**2 / 2 + 0.05**2 / 2) ** 0.5, (0.03**2 / 2 + 0.04**2 / 2) ** 0.5
