@@ -484,17 +484,17 @@ def test_the_card_of_nearness_has_its_share_interval_and_both_p_values():
     assert tied.verdict == "Every sample is as far from training as from held-out examples."
 
 
-def copies(n=6, **changes):
-    listed = np.zeros(n, dtype=bool)
+def copies(**changes):
+    listed = np.zeros(6, dtype=bool)
     listed[[1, 4]] = True
     made = Copies(
-        p_values=np.array([0.5, 0.02, 0.3, 0.9, 0.01, 0.7][:n]),
+        p_values=np.array([0.5, 0.02, 0.3, 0.9, 0.01, 0.7]),
         listed=listed,
-        nearest_training=np.array([10, 3, 12, 13, 7, 15][:n]),
-        nearest_heldout=np.arange(n),
-        distance=np.array([5.0, 0.3, 4.0, 6.0, 0.1, 7.0][:n]),
-        next_distance=np.array([5.5, 3.3, 4.4, 6.6, 2.1, 7.7][:n]),
-        transformation=["", "mirrored", "", "", "", ""][:n],
+        nearest_training=np.array([10, 3, 12, 13, 7, 15]),
+        nearest_heldout=np.arange(6),
+        distance=np.array([5.0, 0.3, 4.0, 6.0, 0.1, 7.0]),
+        next_distance=np.array([5.5, 3.3, 4.4, 6.6, 2.1, 7.7]),
+        transformation=["", "mirrored", "", "", "", ""],
         null_distance=np.array([4.5, 5.0, 6.0]),
         null_next_distance=np.array([4.7, 5.2, 9.0]),
         heldout=np.array([0, 2, 3]),

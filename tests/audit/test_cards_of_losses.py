@@ -76,7 +76,7 @@ def test_the_cards_of_the_loss_have_its_shares_in_the_weights_of_the_levels_that
     share = found["irreducible_share"]
     value = (3 * 0.3 + 11 * 0.2) / (3 * 0.5 + 11 * 0.25)
     assert share.value == pytest.approx(100 * value)
-    assert share.interval == pytest.approx((75 * value, 100.0))  # 0.9 / 1.2; 1.2 / 0.9 is above 1
+    assert share.interval == pytest.approx((75 * value, 100 / 0.75 * value))  # 0.9 / 1.2 and 1.2 / 0.9 of it
     assert share.verdict.startswith(f"{value:.0%} of the training loss (EDM's weights)")
     peak = found["distance_peak"]  # 3 * 0.2 = 0.6 and 11 * 0.05 = 0.55
     assert (peak.value, peak.unit) == (4.0, "σ/α")
@@ -85,6 +85,13 @@ def test_the_cards_of_the_loss_have_its_shares_in_the_weights_of_the_levels_that
     assert (identity.value, identity.tone) == (2.3, "good")
     assert "within 2.3 standard errors" in identity.verdict
     assert "of 8 differences" in identity.null
+
+
+def test_a_share_is_at_most_all_and_at_least_nothing():
+    result = split()
+    result.low["training"]["total"] = 0.1 * result.value["training"]["total"]
+    result.low["training"]["irreducible"] = -result.value["training"]["irreducible"]
+    assert by_name(loss.findings(result), "loss")["irreducible_share"].interval == (0.0, 100.0)
 
 
 @pytest.mark.parametrize(("worst", "tone"), [(3.99, "good"), (-4.0, "alarm")])
