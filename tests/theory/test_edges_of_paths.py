@@ -132,7 +132,7 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
         lambda: least_action(Dynamics(lambda x: -x, lambda x: x), HERE, THERE, TIMES),
         r"diffusion: expected matrices of shape \(\d, 2, 2\) back, got \(\d, 2\)",
     ),
-    (lambda: Dynamics(lambda x: x[:, :1], 1.0).drift_at(HERE[None], TIMES[:1]), r"drift: .*\(1, 2\) back, got \(1, 1\)"),
+    (lambda: Dynamics(lambda x: x[:, :1], 1.0).drift_at(HERE[None], TIMES[:1]), r"drift: .*\(1, 2\) .* \(1, 1\)"),
     (
         lambda: least_action(Dynamics(lambda x: x / 0, 1.0), double(*[2.0] * 8), double(*[1.0] * 8), TIMES),
         r"drift: expected finite .* \(inf, inf, inf, inf, inf, inf, inf, inf\) at x = \(2, 2, 2, 2, 2, 2, 2, 2\)",

@@ -1,4 +1,4 @@
-"""The parts that paths are found with, each alone: Newton's second derivatives, meshes, ends by linear flow, segments."""
+"""The parts that paths are found with, each alone: second derivatives, meshes, ends by linear flow, segments."""
 
 import math
 
@@ -14,6 +14,7 @@ from diffuscope.theory.paths import (
     fixed_points,
     least_action,
     most_likely_path,
+    ordered_line_integral,
     quasipotential,
     shoot,
     straight,
@@ -71,7 +72,7 @@ def test_the_penalty_of_a_silent_direction_has_its_second_derivatives() -> None:
 
 def test_multipliers_are_momenta_along_the_silent_directions_and_halves_have_those_of_their_edge() -> None:
     found = Multipliers(double(2.0, -3.0)[None, :, None], double(0.6, 0.8)[:, None])
-    assert found.momenta[0].tolist() == pytest.approx([[1.2, 1.6], [-1.8, -2.4]])
+    torch.testing.assert_close(found.momenta[0], torch.tensor([[1.2, 1.6], [-1.8, -2.4]]).double(), rtol=1e-6, atol=0)
     assert found.on_halved_mesh().values[0, :, 0].tolist() == [2.0, 2.0, -3.0, -3.0]
 
 
@@ -119,7 +120,7 @@ def test_an_end_is_carried_to_the_saddle_by_its_slowest_approach() -> None:
     after = times[3:] - 5
     assert np.allclose(times[:3], given.times)
     assert np.allclose(states[:3], given.states)
-    assert np.allclose(states[3:], SADDLE.state + np.exp(-after[:, None] / 2) * off.numpy())
+    assert np.allclose(states[3:], SADDLE.state.numpy() + np.exp(-after[:, None] / 2) * off.numpy())
     assert np.allclose(momenta[3:], np.exp(-after[:, None] / 2) * given.momenta[-1].numpy())
     assert np.linalg.norm(states[-1] - SADDLE.state.numpy()) == pytest.approx(length * ARRIVING)
     near = path(STABLE.state, SADDLE.state + 0.9 * ARRIVING * off * length)
@@ -238,22 +239,26 @@ def test_the_offsets_are_those_within_reach_and_the_spacing_is_that_of_each_axis
     assert found.spacing.tolist() == [1.0, 2.0]
 
 
-def test_the_reach_grows_as_the_square_root_of_the_nodes() -> None:
-    rotating = Dynamics(lambda x: -x + torch.stack([x[:, 1], -x[:, 0]], 1), 1.0)
-    box = (-2.0, 2.0, -2.0, 2.0)
-    default = quasipotential(rotating, double(0.0, 0.0), box, 17)
-    assert torch.equal(default.values.nan_to_num(-1), quasipotential(
-        rotating, double(0.0, 0.0), box, 17, reach=4).values.nan_to_num(-1))  # fmt: skip
-    assert not torch.equal(default.values, quasipotential(rotating, double(0.0, 0.0), box, 17, reach=5).values)
+def test_the_reach_grows_as_the_square_root_of_the_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    reaches = []
+
+    def recorded(*arguments: object) -> _Search:
+        reaches.append(arguments[-1])
+        return _Search(*arguments)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(ordered_line_integral, "_Search", recorded)
+    for nodes, reach in ((9, None), (13, None), (9, 2)):
+        quasipotential(Dynamics(lambda x: -x, 1.0), double(0.0, 0.0), (-2.0, 2.0, -2.0, 2.0), nodes, reach=reach)
+    assert reaches == [3, 4, 2]  # the roots of 9 and 13, rounded, and what is given
 
 
 def test_between_nodes_the_quasipotential_is_bilinear() -> None:
-    found = quasipotential(Dynamics(lambda x: -x, 1.0), double(0.0, 0.0), (-2.0, 2.0, -4.0, 4.0), 9)
-    i, j = 4, 5  # nodes at x = 0, 0.5 and y = 1, 2
+    found = quasipotential(Dynamics(lambda x: -x, 1.0), double(0.0, 0.0), (-2.0, 2.0, -2.0, 2.0), 9)
+    i, j = 4, 5  # nodes at x = 0, 0.5 and y = 0.5, 1
     corners = found.values[i : i + 2, j : j + 2]
     value = (0.8 * 0.7 * corners[0, 0] + 0.8 * 0.3 * corners[0, 1] + 0.2 * 0.7 * corners[1, 0]) + 0.06 * corners[1, 1]
-    assert found.at(double(0.1, 1.3)) == pytest.approx(float(value), rel=1e-12)
-    assert found.at(double(0.5, 1.0)) == pytest.approx(float(found.values[5, 5]), rel=1e-12)
+    assert found.at(double(0.1, 0.65)) == pytest.approx(float(value), rel=1e-12)
+    assert found.at(double(0.5, 1.0)) == pytest.approx(float(found.values[5, 6]), rel=1e-12)
     assert found.level == pytest.approx(float(found.values[found.values.isfinite()].max()))
 
 
