@@ -85,7 +85,7 @@ class Solution:
         if self.calibration is None or self.log_evidence is None:
             return None
         others = self.calibration.log_evidence
-        return float((1 + (others <= self.log_evidence).sum()) / (1 + len(others)))
+        return (1 + int((others <= self.log_evidence).sum())) / (1 + len(others))
 
     @property
     def contradicted(self) -> bool:

@@ -55,7 +55,7 @@ class Quasipotential:
         i, u = _cell(self.x, float(state[0]))
         j, v = _cell(self.y, float(state[1]))
         corners = self.values[i : i + 2, j : j + 2]
-        weights = torch.outer(torch.tensor([1 - u, u]), torch.tensor([1 - v, v])).double()
+        weights = torch.outer(*(torch.tensor([1 - share, share], dtype=torch.float64) for share in (u, v)))
         return float((weights * corners)[weights > 1e-9].sum())  # a corner without weight may be NaN
 
 
