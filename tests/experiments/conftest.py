@@ -1,4 +1,4 @@
-"""Whatever part a test answers, its claims have the bounds that the documentation states, and bands hold their lines."""
+"""Whatever part a test answers: its claims have the stated bounds, and bands hold their lines."""
 
 import pytest
 from stated import misstated, outside_of_its_band, stated

@@ -35,7 +35,9 @@ class Stated:
 def stated() -> dict[str, Stated]:
     """By the heading: an experiment, or a file that several share."""
     found = {}
-    for heading, block in re.findall(r"^## ([^\n]*)\n\n```text\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.M | re.S):
+    for heading, block in re.findall(
+        r"^## ([^\n]*)\n\n```text\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.M | re.S
+    ):
         rows = block.splitlines()
         settings = dict(row.split(" = ", 1) for row in rows if " = " in row)
         found[heading] = Stated(settings, [tuple(row.split(": ", 1)) for row in rows if " = " not in row])
