@@ -1,8 +1,8 @@
 """What experiments count, compare and draw, at numbers that are known."""
 
 import math
-from dataclasses import replace
-from types import SimpleNamespace
+from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -30,7 +30,9 @@ from diffuscope.experiments.side_by_side import SideBySide
 from diffuscope.experiments.sparse_fields import DPS_BEST, GP, OURS, Comparison, Inferred
 from diffuscope.experiments.three_modes import as_denoiser, generated, small_networks
 from diffuscope.findings import AGREES, Arrows, Line, Repeated
+from diffuscope.physics.kernel_prior import KernelPrior
 from diffuscope.theory.paths import Dynamics, Lagrangian
+from diffuscope.theory.variance import LinearFeatures, Population
 
 DOUBLE = torch.float64
 
@@ -201,15 +203,33 @@ def test_the_dimensions_of_trajectories_are_those_of_their_shares(counts, first,
     assert failing(part) == failing_claims
 
 
-def compared(ratio: float, median: float, without: float, error: float, share: float = 4.0):
-    """A stand-in for a comparison: its median ratio over both times, at the first time, and without the misfit."""
-    kernel = SimpleNamespace(samples_per_feature=share, of_posterior_alone="alone")
+@dataclass(frozen=True, eq=False)
+class Known(feature_kernel.Compared):
+    """A comparison that is known: its median over both times, at the first one, without the misfit, and the error."""
 
-    def ratios(theory: object):
-        at_first = without if theory == "alone" else median
-        return torch.tensor([at_first, 9.0], dtype=DOUBLE), torch.tensor([error, 9.0], dtype=DOUBLE)
+    over_both: float
+    first: float
+    without: float
+    error: float
 
-    return SimpleNamespace(ratio=ratio, kernel=kernel, ratios=ratios)
+    def ratios(self, kernel):
+        at_first = self.first if kernel is self.kernel else self.without
+        return torch.tensor([at_first, 9.0], dtype=DOUBLE), torch.tensor([self.error, 9.0], dtype=DOUBLE)
+
+    @property
+    def ratio(self):
+        return self.over_both
+
+
+@cache
+def a_kernel() -> LinearFeatures:
+    population = Population.of(feature_kernel.THREE, feature_kernel.SCHEDULE, (0.1, 1.0), time_nodes=4, nodes=16)
+    return LinearFeatures.of(population, feature_kernel.bumps_of(4), samples=64, ridge=0.1)
+
+
+def compared(over_both: float, first: float, without: float, error: float, share: int = 4) -> Known:
+    nothing = torch.zeros(2, 17, dtype=DOUBLE)
+    return Known(replace(a_kernel(), samples=16 * share), nothing, nothing[None], over_both, first, without, error)
 
 
 @pytest.mark.parametrize(
@@ -230,10 +250,10 @@ def test_ratios_of_variances_are_claimed_at_the_first_time_within_their_errors(c
     found = {
         16: [compared(9, 9, 9, 9), compared(9, 9, 9, 9), compared(9, 9, values["without"], 0.01)],
         64: [compared(9, 9, 9, 9), compared(9, 9, 9, 9), compared(values["last"], 9, 9, 9)],
-        256: [compared(9, values["few"], 9, 0.01), compared(9, values["more"], 9, 0.01, 16.0), compared(9, 9, 9, 9)],
+        256: [compared(9, values["few"], 9, 0.01), compared(9, values["more"], 9, 0.01, 16), compared(9, 9, 9, 9)],
     }
     part = a_part()
-    feature_kernel.claim_ratios(part, found)  # type: ignore[arg-type]
+    feature_kernel.claim_ratios(part, found)
     assert failing(part) == failing_claims
 
 
@@ -252,13 +272,17 @@ def test_copies_are_counted_by_thirds_of_the_predicted_spread():
 def inferred(*errors: float, covered: tuple[float, float] = (0.5, 1.0)) -> Inferred:
     nodes = torch.arange(4).expand(2, 2, 4).reshape(2, 8)
     inside = torch.stack([nodes[c] < 4 * share for c, share in enumerate(covered)])
-    return Inferred(torch.tensor(errors, dtype=DOUBLE), inside, torch.zeros(2, 8), torch.zeros(1, 2, 8))
+    return Inferred(
+        torch.tensor(errors, dtype=DOUBLE), inside, torch.zeros(2, 8, dtype=DOUBLE), torch.zeros(1, 2, 8, dtype=DOUBLE)
+    )
 
 
 def test_errors_advantage_and_coverage_are_means_over_problems_with_their_errors():
     ours = [inferred(0.16, 1.0), inferred(0.64, 4.0, covered=(1.0, 0.25))]
     other = [inferred(0.26, 2.0), inferred(0.94, 3.0)]
-    nothing = Comparison(None, 0.5, 0.1, [], {OURS: ours, GP: other, DPS_BEST: other}, None)  # type: ignore[arg-type]
+    fields = torch.randn(6, 2, 2, 4, dtype=DOUBLE, generator=torch.Generator().manual_seed(0))
+    data = sparse_fields.Data(fields, fields, fields, ("a", "b"), observed=1, seen=7, noise=0.1)
+    nothing = Comparison(data, 0.5, 0.1, [], {OURS: ours, GP: other, DPS_BEST: other}, KernelPrior(fields, 0.0))
     assert nothing.rms(OURS, 0) == pytest.approx(math.sqrt(0.4), rel=1e-12)
     assert nothing.rms(GP, 1) == pytest.approx(math.sqrt(2.5), rel=1e-12)
     # differences -0.1 and -0.3: mean -0.2, standard deviation 0.2 / sqrt(2), standard error 0.1
@@ -288,7 +312,7 @@ def test_nodes_are_of_the_observed_channel_and_none_is_seen_twice():
 def test_the_residual_of_a_solution_is_rounding_and_that_of_another_field_is_not():
     u = burgers_sparse.EQUATION.solve(burgers_sparse.EQUATION.draw(3, generator=torch.Generator().manual_seed(0)))
     assert float(burgers_sparse.residual(u[:, None]).max()) < 1e-8
-    assert float(burgers_sparse.residual(1.1 * u[:, None]).min()) > 1e-3
+    assert float(burgers_sparse.residual(1.1 * u[:, None]).min()) > 1e-5
 
 
 # tolerances that follow from a number of draws
