@@ -10,8 +10,10 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
+from diffuscope.experiments import Answer, Experiment
 from diffuscope.findings import Area, Chart, Claim, Intervals, Line
 
 PAGE = Path(__file__).parents[2] / "docs" / "experiment_settings.md"
@@ -61,6 +63,21 @@ def same(one: object, other: object) -> bool:
     if callable(one) and hasattr(one, "__qualname__"):
         return one.__qualname__ == getattr(other, "__qualname__", None)
     return one == other or (hasattr(one, "__dict__") and same(vars(one), vars(other)))
+
+
+def check_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The claims and charts of every answer, as a test asks for it: stated bounds, and bands that hold their lines."""
+    answer = Experiment.answer
+
+    def checked(self: Experiment, name: str, seed: int = 0) -> Answer:
+        found = answer(self, name, seed)
+        known = stated().get(self.name)
+        wrong = {c.name: b for c in found.claims if known and (b := misstated(c, known.of_claim(c.name)))}
+        assert wrong == {}
+        assert [place for chart in found.charts for place in outside_of_its_band(chart)] == []
+        return found
+
+    monkeypatch.setattr(Experiment, "answer", checked)
 
 
 def misstated(claim: Claim, bounds: list[str]) -> list[str]:
