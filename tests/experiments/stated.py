@@ -3,6 +3,7 @@
 A claim of a family has a * for the part of its name that varies, and a bound that is computed from the run an ellipsis.
 """
 
+import math
 import re
 from dataclasses import dataclass, fields, is_dataclass
 from fnmatch import fnmatchcase
@@ -103,4 +104,17 @@ def outside_of_its_band(chart: Chart) -> list[str]:
             rows = zip(low, values, high, strict=True) if low else ()
             if any(a - 1e-9 * abs(b) > b or b > c + 1e-9 * abs(b) for a, b, c in rows):
                 found.append(f"{chart.title}: {panel.title}")
+    return found
+
+
+def misdrawn(chart: Chart) -> list[str]:
+    """Lines of fewer than two points, with numbers that are not finite, or back and forth other than in the plane."""
+    found = []
+    for panel in chart.panels:
+        for mark in panel.marks:
+            if isinstance(mark, Line):
+                x, ahead = list(mark.x), sorted(mark.x)
+                finite = all(map(math.isfinite, (*mark.x, *mark.y, *mark.low, *mark.high)))
+                if len(x) < 2 or not finite or not (panel.equal_scales or x in (ahead, ahead[::-1])):
+                    found.append(f"{chart.title}: {panel.title}: {mark.label}")
     return found

@@ -10,6 +10,7 @@ from functools import partial
 
 import pytest
 from answering import answered
+from stated import misdrawn
 from test_trained_denoiser import swirling
 
 from diffuscope.experiments import find
@@ -113,5 +114,6 @@ def test_the_claims_of_a_part_hold_at_a_small_size(case, monkeypatch):
     for each in kept:
         each.cache_clear()
     assert found.text
+    assert [place for chart in found.charts for place in misdrawn(chart)] == []
     assert {claim.name for claim in found.claims} >= case.need_more
     assert {claim.name for claim in found.claims if not claim.holds} - case.need_more == set()
