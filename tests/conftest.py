@@ -74,6 +74,15 @@ def _first_calls_are_checked() -> None:
     first_calls.again()
 
 
+@pytest.fixture(autouse=True)
+def _answers_are_as_stated(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever part of an experiment a test asks: its claims have the bounds of the documentation."""
+    if request.path.parent.name == "experiments":
+        import stated  # of that folder
+
+        stated.check_answers(monkeypatch)
+
+
 @pytest.fixture
 def generator() -> torch.Generator:
     """A fresh generator with a fixed seed: no test draws from the global one."""

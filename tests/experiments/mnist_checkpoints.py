@@ -52,6 +52,16 @@ def mixed_up():
     return {1: "a", 2: "b", 3: "c"}
 
 
+def untrained():
+    """Before the first epoch."""
+    return {0: stand_in()[1]} | stand_in()
+
+
+def unnumbered():
+    """Names in the place of epochs."""
+    return {str(epoch): network for epoch, network in stand_in().items()}
+
+
 def two():
     """Too few to turn."""
     return dict(list(stand_in().items())[:2])

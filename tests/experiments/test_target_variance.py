@@ -9,10 +9,11 @@ from answering import answered, failures, planted
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Empirical
 from diffuscope.experiments import find, target_variance
+from diffuscope.experiments.side_by_side import SideBySide
 from diffuscope.experiments.target_variance import EXPERIMENT, gradients, left_at_equal_error, networks
 from diffuscope.experiments.target_variance.networks import Nested
 from diffuscope.experiments.target_variance.targets import DIAL, targets_of
-from diffuscope.experiments.three_modes import MODES, SCHEDULE
+from diffuscope.experiments.three_modes import MODES, SCHEDULE, as_denoiser, small_networks
 from diffuscope.training import DataPosterior
 
 HERE = "diffuscope.experiments.target_variance"
@@ -253,3 +254,11 @@ def test_a_dial_that_turns_nothing_or_the_other_way_is_caught(mutant):
         planted(f"{HERE}.networks.STEPS", 1200),
     ):
         assert {"learned", "unseen", "copies", "dial"} <= failures(EXPERIMENT, "generalization")
+
+
+def test_errors_of_networks_carry_no_gradient(generator):
+    """They are measures: no graph is kept of the networks."""
+    count = networks.SETS * len(DIAL)
+    network = as_denoiser(SideBySide(small_networks(count, 1)), count)
+    x_t = torch.randn(len(networks.LEVELS), 3, networks.SETS, 2, dtype=torch.float64, generator=generator)
+    assert not networks.errors_of(network, x_t, torch.zeros_like(x_t)).requires_grad

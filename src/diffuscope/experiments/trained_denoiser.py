@@ -304,5 +304,5 @@ def slope_of_action(exact: Learned, learned: Learned, known: Case) -> float:
     v = ((known.end - known.start) / u[-1]).expand_as(middle)
     small = 1e-4
     some = Learned(known, mixed(exact.score, learned.score, small))
-    L = [Lagrangian(each.reverse, "OM")(middle.requires_grad_(), v, at).detach() for each in (some, exact)]
+    L = [Lagrangian(each.reverse, "OM")(middle.requires_grad_(), v, at) for each in (some, exact)]
     return float(((L[0] - L[1]) / small * u.diff()).sum())
