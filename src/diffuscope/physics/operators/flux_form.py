@@ -34,9 +34,9 @@ class FluxForm:
 
     >>> from diffuscope.physics import Grid
     >>> from diffuscope.physics.operators import FluxForm
-    >>> grid = Grid((5,))
-    >>> L = FluxForm(grid, "neumann").apply(grid.along(0)[None] ** 2)[0]
-    >>> L.tolist(), float((grid.weights * L).sum())  # -(x^2)'' inside, and nothing leaves through a wall
+    >>> grid = Grid((3, 5))
+    >>> L = FluxForm(grid, "neumann").apply(grid.coordinates[None, ..., 1] ** 2)[0]
+    >>> L[1].tolist(), float((grid.weights * L).sum())  # -(y^2)'' inside, and nothing leaves through a wall
     ([-2.0, -2.0, -2.0, -2.0, 14.0], 0.0)
     """
 

@@ -44,7 +44,7 @@ class Shot:
     >>> from diffuscope.theory.paths import Dynamics, least_action, shoot
     >>> spring, times = Dynamics(lambda x: -x, 0.5), torch.linspace(0, torch.tensor(2.0).double().log(), 11)
     >>> near = least_action(spring, torch.tensor([2.0]), torch.tensor([3.0]), times)
-    >>> shot = shoot(spring, near, segments=2)
+    >>> shot = shoot(spring, near, segments=3)
     >>> round(shot.action, 6), [round(p, 6) for p in shot.momenta[[0, -1], 0].tolist()]  # 8/3 e^t
     (5.333333, [2.666667, 5.333333])
     """
