@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from diffuscope.certify import (
+    OracleProblem,
     Target,
     behavior,
     certify_flow_map,
@@ -73,19 +74,26 @@ def test_the_page_and_the_code_say_the_same_numbers():
     assert {0.0, 1.0} < set(guidance.SCALES)
 
 
+def known(problem: OracleProblem) -> Any:
+    """Its distribution, of whatever kind."""
+    return problem.distribution
+
+
 def test_problems_are_where_they_say():
     assert [problem.high for problem in oracle_problems()] == 5 * [4.0]
     assert [problem.low for problem in oracle_problems()] == [0.1, 0.1, 0.1, 0.4, 0.1]
     assert {problem.swing for problem in oracle_problems()} == {1.0}
     assert {len(problem.start(VE())) for problem in oracle_problems()} == {problems.STARTS}
     assert (wide_gaussian().high, wide_gaussian().low) == (1e3, 1e-3)
-    narrow, wide = unequal_gaussian().distribution, wide_gaussian().distribution
+    narrow, wide, circle, points, components = (
+        known(problem) for problem in (unequal_gaussian(), wide_gaussian(), ring(), finite_data(), mixture(2))
+    )
     assert torch.allclose(wide.mean, 10 * narrow.mean)
     assert torch.allclose(narrow.eigenvectors.T @ narrow.eigenvectors, torch.eye(2).double(), atol=1e-15)
-    assert ring().distribution.radius == 1.0
-    assert len(finite_data().distribution.weights) == 12
-    assert len(mixture(2).distribution.weights) == 5
-    assert len(set(mixture(2).distribution.weights.tolist())) == 5
+    assert circle.radius == 1.0
+    assert len(points.weights) == 12
+    assert len(components.weights) == 5
+    assert len(set(components.weights.tolist())) == 5
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ def _combined(weights: Sequence[float], slopes: Sequence[Batch]) -> Batch:
 
 def _growth(error: Times, error_before: Times, accepted: Tensor, refused: Tensor) -> Times:
     """The factor of the next step size; no growth right after a refusal."""
-    proportional = error.clamp_min(1e-10) ** -(1 / 5 - 0.75 * BETA)
+    proportional = error ** -(1 / 5 - 0.75 * BETA)  # infinite without an error, and limited below
     factor = SAFETY * proportional * torch.where(accepted, error_before**BETA, 1.0)
     most = torch.where(refused | ~accepted, 1.0, MOST)
     return factor.clamp_min(LEAST).minimum(most)
