@@ -38,7 +38,6 @@ SMALLER = {
     "DIGITS_NOISE": (0.3, 1.0, 3.0),
     "DIGITS_POINTS": 256,
     "STEPS": 750,
-    "BATCH": 64,
     "LOOKS": 12,
     "recipe": faster,
     "watch_digits": lambda part: trained(part.seed),
