@@ -1,6 +1,5 @@
 """Work in blocks: the sizes of the blocks are those of the limit, and the numbers are those of the whole."""
 
-
 import pytest
 import torch
 from torch import Tensor
