@@ -166,11 +166,11 @@ def test_the_gibbs_denoiser_runs_the_chains_that_are_asked_for() -> None:
 
 
 def test_a_contradiction_has_its_size_on_either_side() -> None:
-    """Two rows that read the same number, and readings that differ by 2: each is off by 1."""
-    H = double(1.0, 1.0)[:, None]
+    """Three rows that read one number: of 0, 3 and 3 the mean is 2, and the first is off by 2 on either side."""
+    H = double(1.0, 1.0, 1.0)[:, None]
     regression = Regression.of(H, H, double(1.0), 0.0)
-    e = torch.stack([double(1.0, 3.0), double(3.0, 1.0), double(2.0, 2.0)])
-    assert contradiction(regression, e, e.abs()).tolist() == pytest.approx([1, 1, 0])
+    e = torch.stack([double(0.0, 3.0, 3.0), double(0.0, -3.0, -3.0), double(2.0, 2.0, 2.0)])
+    assert contradiction(regression, e, e.abs()).tolist() == pytest.approx([2, 2, 0])
     noisy = Regression.of(H, H, double(1.0), 0.1)
     assert contradiction(noisy, e, e.abs()).tolist() == [0, 0, 0]
 

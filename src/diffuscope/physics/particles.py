@@ -187,7 +187,7 @@ class _Run:
         with torch.no_grad():
             denoised = denoiser(x, at.t)
             log_psi = self.twist(x, denoised, at.t).double()
-            shift = None if self.proposal is self.chain.denoiser else self.proposal(x, at.t).detach() - denoised
+            shift = None if self.proposal is self.chain.denoiser else self.proposal(x, at.t) - denoised
         return _State(x, denoised, log_psi, shift)
 
     @torch.no_grad()

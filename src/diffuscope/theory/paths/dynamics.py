@@ -148,7 +148,7 @@ def require_regular(dynamics: Dynamics, x: States, t: Times) -> None:
             "gradient (is there a detach, a no_grad or a NumPy call in it?)"
         )
     if not dynamics.constant:
-        D = dynamics.matrix_at(at, t).detach()
+        D = dynamics.matrix_at(at, t)
         finite = torch.isfinite(D).all((1, 2))
         failed = ~finite | (torch.linalg.cholesky_ex(torch.where(finite[:, None, None], D, 0)).info != 0)
         failed |= ((D - D.mT).abs() > SILENT * D.abs().amax((1, 2), keepdim=True)).any(2).any(1)
