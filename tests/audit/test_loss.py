@@ -26,7 +26,6 @@ from diffuscope.exact import Gaussian
 from diffuscope.findings import Area
 from diffuscope.schedules import VE, VP
 
-
 TRAIN, HELDOUT = digits()[:400], digits()[900:1300]
 
 
