@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from audit_subjects import QUICK, exact_subject, measured
+from audit_subjects import QUICK, asked, exact_subject, measured
 from diffuscope import cli
 from diffuscope.audit import Session, Subject, audit_model
 from diffuscope.audit.level_charts import Curve
@@ -242,7 +242,7 @@ def added(finished):
         patch.setattr("diffuscope.audit.session.measure_level", again)
         with pytest.MonkeyPatch.context() as stop:
             stop.setattr("diffuscope.audit.questions.diagnostics.measure_equation", interrupted)
-            with pytest.raises(KeyboardInterrupt):
+            with asked("diagnostics"), pytest.raises(KeyboardInterrupt):
                 audit_model(without.subject, ASKED, out=folder)
         stored = {path: path.stat().st_mtime_ns for path in folder.glob("state/*/equation-*.npz")}
         assert len(stored) == 2
