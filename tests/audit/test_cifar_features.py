@@ -68,7 +68,7 @@ def test_a_range_of_pixels_is_a_matter_of_units(generator):
 
 @pytest.mark.parametrize("ends", [(1.0, 1.0), (1.0, -1.0), (0.0, float("inf"))])
 def test_an_empty_range_is_refused(ends, generator):
-    with pytest.raises(InputError, match="data_range: .* expected two finite numbers, the lower first"):
+    with pytest.raises(InputError, match=r"data_range: .* expected two finite numbers, the lower first"):
         CifarFeatures(random_weights(generator), ends)
 
 
