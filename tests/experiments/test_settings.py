@@ -34,7 +34,7 @@ def test_no_number_is_missing(heading):
     module = module_of(heading)
     targets = [
         name.id
-        for statement in ast.parse(Path(module.__file__).read_text(encoding="utf-8")).body
+        for statement in ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8")).body
         if isinstance(statement, ast.Assign)
         for name in ast.walk(statement.targets[0])
         if isinstance(name, ast.Name) and number(getattr(module, name.id))
