@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -78,9 +79,7 @@ def _first_calls_are_checked() -> None:
 def _answers_are_as_stated(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever part of an experiment a test asks: its claims have the bounds of the documentation."""
     if request.path.parent.name == "experiments":
-        import stated  # of that folder
-
-        stated.check_answers(monkeypatch)
+        import_module("stated").check_answers(monkeypatch)
 
 
 @pytest.fixture

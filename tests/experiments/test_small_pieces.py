@@ -90,10 +90,12 @@ def test_rows_are_drawn_without_replacement_and_by_the_generator():
     ],
 )
 def test_how_close_a_claim_is_in_words(used, words):
-    kept = {"name": "n", "title": "t", "held": 2, "claims": 3, "closest": "c", "seconds": 1.0, "seed": 0, "code": "x"}
-    assert Record(used=used, **kept).margin == words
-    assert not Record(used=used, **kept).passed
-    assert Record(used=used, **(kept | {"held": 3})).passed
+    def kept(held: int) -> Record:
+        return Record(name="n", title="t", held=held, claims=3, used=used, closest="c", seconds=1.0, seed=0, code="x")
+
+    assert kept(2).margin == words
+    assert not kept(2).passed
+    assert kept(3).passed
 
 
 # figures of paths
@@ -176,7 +178,8 @@ def shares_with(counts: tuple[int, int, int], first: float, two: float) -> dict[
         row[:count] = 1 / count
         return row.expand(3, 8).clone()
 
-    found = dict(zip(("states", "increments", "noise"), map(needing, counts), strict=True))
+    names: list[str] = ["states", "increments", "noise"]
+    found = dict(zip(names, map(needing, counts), strict=True))
     if counts[0] == 2:
         found["states"][:, :2] = torch.tensor([first, two - first], dtype=DOUBLE)
         found["states"][:, 2] = 1 - two
@@ -247,7 +250,7 @@ def compared(over_both: float, first: float, without: float, error: float, share
 )
 def test_ratios_of_variances_are_claimed_at_the_first_time_within_their_errors(change, failing_claims):
     values = {"last": 1.02, "few": 1.42, "more": 1.1, "without": 5.0} | change
-    found = {
+    found: dict[int, list[feature_kernel.Compared]] = {
         16: [compared(9, 9, 9, 9), compared(9, 9, 9, 9), compared(9, 9, values["without"], 0.01)],
         64: [compared(9, 9, 9, 9), compared(9, 9, 9, 9), compared(values["last"], 9, 9, 9)],
         256: [compared(9, values["few"], 9, 0.01), compared(9, values["more"], 9, 0.01, 16), compared(9, 9, 9, 9)],
