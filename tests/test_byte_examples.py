@@ -260,3 +260,21 @@ def test_mapped_files_are_read_and_never_changed(tmp_path):
     stored = torch.from_numpy(np.load(tmp_path / "x.npy", mmap_mode="c"))
     x = ByteExamples(stored, TABLE, PLACES)
     assert torch.equal(x, PLAIN["by an index"])
+
+
+def test_a_single_place_is_an_index_and_one_beyond_the_end_is_none():
+    whole = ByteExamples(BYTES, TABLE, torch.tensor([39]))
+    assert torch.equal(as_floats(whole)[0], TABLE[BYTES[39].long()])
+    assert len(ByteExamples(BYTES, TABLE, torch.tensor([], dtype=torch.int64))) == 0
+    for places in ([40], [-1, 3]):
+        with pytest.raises(InputError, match=f"expected places from 0 to 39, got {min(places)} .. {max(places)}"):
+            ByteExamples(BYTES, TABLE, torch.tensor(places))
+
+
+def test_parts_take_no_more_than_their_bytes_and_one_example_at_least(monkeypatch):
+    monkeypatch.setattr("diffuscope.byte_examples.PART", 48)
+    assert [len(part) for part in float_parts(torch.zeros(7, 4))] == [3, 3, 1]  # 16 bytes each
+    assert [len(part) for part in float_parts(torch.zeros(3, 40))] == [1, 1, 1]
+    assert [len(part) for part in float_parts(torch.zeros(7, 4), rows=2)] == [2, 2, 2, 1]
+    assert [len(part) for part in float_parts(torch.zeros(5, 0))] == [5]  # of no values
+    assert [len(part) for part in float_parts(torch.zeros(0, 4))] == [0]

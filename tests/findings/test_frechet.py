@@ -128,3 +128,17 @@ def test_between_samples_of_one_distribution_bias_and_standard_error_are_as_stat
 def test_samples_that_have_no_distance_are_refused(x, y, message):
     with pytest.raises(InputError, match=message):
         frechet_distance(x, y)
+
+
+def test_the_standard_error_of_skewed_points_on_a_line_is_that_of_the_influences():
+    """In one dimension T = s_2 / s_1: 2 (m_1 - m_2) x + (1 - T) x^2 of the first, mirrored for the other."""
+    x = torch.tensor([[0.0], [0.1], [0.2], [4.0]], dtype=torch.float64)
+    y = torch.tensor([[1.0], [1.2], [9.0], [2.0], [1.1]], dtype=torch.float64)
+    ratio, shift = float(y.std() / x.std()), float(x.mean() - y.mean())
+    variance = 0.0
+    for rows, slope, factor in ((x, shift, ratio), (y, -shift, 1 / ratio)):
+        centered = rows - rows.mean()
+        influence = 2 * slope * centered + (1 - factor) * centered**2
+        variance += float(influence.var()) / len(rows)
+    assert frechet_distance(x, y).standard_error == pytest.approx(variance**0.5, rel=1e-9)
+    assert frechet_distance(y, x).standard_error == pytest.approx(variance**0.5, rel=1e-9)

@@ -82,3 +82,52 @@ def test_counts_have_no_decimals():
 
 def test_column_over_many_decades_is_written_number_by_number():
     assert numbers.column([1e-9, 0.5]) == ["1.00 × 10⁻⁹", "0.500"]
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "written"),
+    [
+        (2.5e-9, (-4.5e-8, 5.5e-8), ("2.5 × 10⁻⁹", "−4.5 × 10⁻⁸ to 5.5 × 10⁻⁸")),
+        (1.23456e8, (1.23e8, 1.24e8 + 0.5), ("1.2346 × 10⁸", "1.2300 × 10⁸ to 1.2400 × 10⁸")),
+        (-1.23456e8, (-1.24e8 - 0.5, -1.23e8), ("−1.2346 × 10⁸", "−1.2400 × 10⁸ to −1.2300 × 10⁸")),
+        (0.5, (0.499998, 0.500004), ("5.000000 × 10⁻¹", "4.999980 × 10⁻¹ to 5.000040 × 10⁻¹")),
+    ],
+)
+def test_in_scientific_notation_too_the_half_width_has_two_digits(value, interval, written):
+    assert numbers.measurement(value, interval, "") == written
+
+
+@pytest.mark.parametrize(
+    ("values", "written"),
+    [
+        ([25_500_000.5, 12_300_000.0], ["2.55 × 10⁷", "1.23 × 10⁷"]),
+        ([9_500_000.5, 8_123_456.0], ["9,500,000", "8,123,456"]),
+        ([1.5e-7, 2.5e-7], ["1.50 × 10⁻⁷", "2.50 × 10⁻⁷"]),
+        ([1.5e-6, 2.5e-6], ["0.00000150", "0.00000250"]),
+        ([1.5e-3, 250.5], ["0.0015", "250.5000"]),
+        ([1.5e-3, 2_500.5], ["0.00150", "2,500"]),
+        ([1.5e-4, 250.5], ["0.000150", "250"]),
+        ([1.5e-4, 2_500.5], ["0.000150", "2,500"]),
+        ([1_234.5, 2_000.25], ["1,234", "2,000"]),
+        ([-0.25, 0.0, math.inf], ["−0.250", "0.000", "∞"]),
+    ],
+)
+def test_a_column_has_common_decimals_within_five_decades_and_plain_sizes(values, written):
+    assert numbers.column(values) == written
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(1e-4, "0.000100"), (9.99e-5, "9.99 × 10⁻⁵"), (9_999_999.5, "10,000,000"), (1e7 + 0.5, "1.00 × 10⁷"),
+     (9_999_999.0, "9,999,999"), (1e7, "1.00 × 10⁷"), (12.0, "12"), (100.5, "100"), (99.95, "100.0")],
+)  # fmt: skip
+def test_plain_numbers_end_at_their_limits(value, written):
+    assert numbers.number(value) == written
+
+
+@pytest.mark.parametrize(
+    ("p", "written"),
+    [(0.001, "0.0010"), (0.000999, "1.0 × 10⁻³"), (0.095, "0.10"), (0.0949, "0.095"), (math.nan, "not available")],
+)
+def test_p_values_change_their_form_at_the_stated_sizes(p, written):
+    assert numbers.p_value(p) == written

@@ -183,3 +183,38 @@ def test_a_residual_that_is_not_finite_is_refused():
     drawn[4, 1] = np.nan
     with pytest.raises(InputError, match="finite"):
         turning_point(drawn, np.arange(3), np.random.default_rng(0))
+
+
+def test_the_detectable_rise_is_in_the_units_of_the_residuals_and_falls_with_the_root_of_their_number():
+    drawn = residuals(TURNS, 60, np.random.default_rng(0))
+    one, ten, more = (
+        turning_point(rows, STEPS, np.random.default_rng(1), significance=0.05, resamples=199)
+        for rows in (drawn, 10 * drawn, np.tile(drawn, (16, 1)))
+    )
+    assert ten.detectable_rise == pytest.approx(10 * one.detectable_rise)
+    assert (ten.step, ten.p_rise, ten.rise) == (one.step, one.p_rise, pytest.approx(one.rise))
+    # critical values differ by what resampling adds
+    assert more.detectable_rise == pytest.approx(one.detectable_rise / 4, rel=0.2)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_one_residual_that_is_not_finite_is_refused(wrong):
+    drawn = residuals(TURNS, 20, np.random.default_rng(0))
+    drawn[3, 4] = wrong
+    with pytest.raises(InputError, match="residuals: expected finite numbers, got NaN or infinity"):
+        turning_point(drawn, STEPS, np.random.default_rng(1))
+
+
+def test_the_fewest_points_steps_and_resamples_are_enough():
+    drawn = residuals(TURNS[:3], 20, np.random.default_rng(0))
+    rng = np.random.default_rng(1)
+    found = turning_point(drawn, STEPS[:3], rng, significance=0.25, resamples=3)
+    assert found.least == pytest.approx(float(drawn.mean(0).min()))
+    assert found.last == pytest.approx(float(drawn.mean(0)[-1]))
+    for rows, steps in ((drawn[:19], STEPS[:3]), (drawn[:, :2], STEPS[:2])):
+        with pytest.raises(InputError, match="expected at least 20 points and 3 steps"):
+            turning_point(rows, steps, rng)
+    with pytest.raises(InputError, match=r"significance: expected 0\.25 to 1 with 3 resamples, got 0\.24"):
+        turning_point(drawn, STEPS[:3], rng, significance=0.24, resamples=3)
+    with pytest.raises(InputError, match="steps: expected 3 that increase"):
+        turning_point(drawn, np.array([1, 2, 2]), rng)

@@ -362,3 +362,11 @@ def test_bad_input_is_named(given, message):
 def test_a_log_of_no_steps_is_refused():
     with pytest.raises(InputError, match="every: expected a whole number of steps >= 1, got 0"):
         log_of(None, every=0)
+
+
+def test_a_log_of_every_step_is_a_log_and_one_of_every_third_has_the_last_too():
+    optimum = Optimum.of(
+        ExactDenoiser(Empirical(torch.tensor([[3.0], [1.0]])), VE()), torch.tensor([[3.0]]), noise_to_signal=(0.5,)
+    )
+    assert all(DistanceLog(optimum, every=1).is_due(step, 4) for step in range(5))
+    assert [DistanceLog(optimum, every=3).is_due(step, 4) for step in range(5)] == [True, False, False, True, True]

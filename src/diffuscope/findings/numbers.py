@@ -85,7 +85,7 @@ def measurement(value: float, interval: tuple[float, float] | None, unit: str) -
     if half_width == 0 or whole or not math.isfinite(value + half_width):
         texts = [number(v) for v in (value, low, high)]
     elif max(abs(low), abs(high)) >= _LARGEST_PLAIN or half_width < _SMALLEST_PLAIN * 0.1:
-        digits = 2 + max(0, _order(max(abs(value), abs(low), abs(high))) - _order(half_width))
+        digits = 2 + _order(max(abs(value), abs(low), abs(high))) - _order(half_width)
         texts = [scientific(v, digits) for v in (value, low, high)]
     else:
         texts = [_fixed(v, max(0, 1 - _order(half_width))) for v in (value, low, high)]
