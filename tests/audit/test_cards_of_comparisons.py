@@ -1,5 +1,8 @@
 """The numbers of cards, charts and tables that compare with held-out data, of results made by hand."""
 
+# every block is of the kind that its card shows
+# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+
 import math
 from dataclasses import replace
 

@@ -1,5 +1,8 @@
 """The numbers of the cards on losses, on what was learned, on where a model stands and on how it is read."""
 
+# every block is of the kind that its card shows
+# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+
 import math
 from dataclasses import replace
 

@@ -1,5 +1,8 @@
 """The numbers of the cards, charts and tables on steps and on the order of decisions, of results made by hand."""
 
+# every block is of the kind that its card shows
+# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+
 import dataclasses
 import math
 
