@@ -135,7 +135,7 @@ def test_the_table_of_quality_has_every_distance_and_place():
     assert table.rows[2] == ["a", "blur", 3.0, 1.5, *map(pytest.approx, (1.304, 1.696)), "close"]
     assert table.rows[3][-1] == "far"
     assert table.rows[4] == ["a", "other held-out data", 2.0, 1.0, None, None, ""]
-    assert "between sets of 250 examples" in table.title
+    assert "between sets of 250 examples" in str(table.title)
     band, one_rule, bar, bars = chart.panels[0].marks
     assert (band.at, band.axis, band.width) == (1.0, "x", pytest.approx(2 * 1.96 * 0.3 / 2))
     assert (one_rule, bar) == (Rule(1.0, "x"), Rule(2.0, "x"))
@@ -541,7 +541,7 @@ def test_the_verdict_has_the_number_that_decides():
     assert memorized(nearness=near(p_value=0.01)).tone == "good"  # at the level
     assert memorized(nearness=near(p_value=0.004), other=copies(listed=EMPTY)).tone == "attention"
     assert memorized(nearness=near(p_value=0.005), other=copies(listed=EMPTY)).tone == "good"  # half of it
-    assert memorized(gap=None).verdict.startswith("No sign of memorization in these samples")
+    assert memorized(gap=None).verdict.startswith("No sign of memorization in these samples")  # pyright: ignore[reportArgumentType]
     assert memorized(copies(listed=EMPTY, detectable={"exact": 0.9})).tone == "unknown"
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,7 +125,7 @@ def test_a_permuted_statistic_is_compared_on_the_side_of_copies_within_its_bound
 
 def test_the_table_of_measures_groups_readers_and_writes_intervals():
     samples = np.array([True] * 3 + [False] * 7)
-    shared = {"copies": "high", "meaning": "m"}
+    shared: dict[str, Any] = {"copies": "high", "meaning": "m"}
     measures = [
         share_measure("c", samples, samples, **shared, reader="images"),
         share_measure("a", samples, samples, **shared),
@@ -418,7 +419,7 @@ def test_rows_made_when_they_are_read_have_the_neighbors_of_rows_that_are_held()
     assert torch.equal(place, expected[1])
     part = part_of(lazy, torch.tensor([2, 0]))
     assert torch.equal(part[torch.arange(2)], held[[2, 0]])
-    assert torch.equal(rows_of(events, lazy.function, index), held)
+    assert torch.equal(rows_of(events, lazy.function, index), held)  # pyright: ignore[reportArgumentType]
 
 
 def test_no_more_rows_are_made_at_a_time_than_fit():
@@ -431,7 +432,7 @@ def test_no_more_rows_are_made_at_a_time_than_fit():
 
 def test_repeated_rows_are_left_out_in_their_order():
     rows = torch.tensor([[3.0], [1.0], [3.0], [2.0]])
-    assert distinct_rows(rows)[:, 0].tolist() == [3.0, 1.0, 2.0]
+    assert distinct_rows(rows)[:, 0].tolist() == [3.0, 1.0, 2.0]  # pyright: ignore[reportArgumentType]
     assert distinct_rows(rows[:2]) is not None
 
 
@@ -616,4 +617,4 @@ def test_a_truncated_gaussian_says_what_it_holds():
     assert batch_size(2**21) == 4
     assert batch_size(1) == 4096
     assert fitted_examples(4, 2**28, torch.Generator()) is None
-    assert len(fitted_examples(5, 2**28, torch.Generator().manual_seed(0))) == 4
+    assert len(fitted_examples(5, 2**28, torch.Generator().manual_seed(0))) == 4  # pyright: ignore[reportArgumentType]

@@ -1,5 +1,7 @@
 """Work in blocks: the sizes of the blocks are those of the limit, and the numbers are those of the whole."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -114,11 +116,12 @@ def test_trajectories_are_followed_and_measured_in_blocks(monkeypatch: pytest.Mo
     shares = principal_shares(whole.states)
     monkeypatch.setattr(trajectories, "BATCH", 2)
     monkeypatch.setattr(network_agreement, "ROWS", 2)
-    found = follow(Recorded(data, VE()), Euler(), x, times)
+    recorded: Any = Recorded(data, VE())
+    found = follow(recorded, Euler(), x, times)
     assert set(sizes) == {2, 1}
     torch.testing.assert_close(found.states, whole.states)
     sizes.clear()
-    agreement(Recorded(data, VE()), {"exact": data}, x, 1.0, mean=data.mean)
+    agreement(recorded, {"exact": data}, x, 1.0, mean=data.mean)
     assert sizes == [2, 2, 1]
     for chunk in (1, 3 * 2 * 2):  # one trajectory, and two, of 3 points of 2 numbers
         monkeypatch.setattr(dimension, "CHUNK", chunk)

@@ -43,6 +43,10 @@ def double(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
+def points() -> Tensor:
+    return torch.randn(2, 1, generator=seeded()).double()
+
+
 def seeded() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
@@ -104,8 +108,8 @@ ACCEPTED: list[Callable[[], object]] = [
     lambda: [Rate(2.0, 0.0).at(TINY), Rate(2.0, 3.0).at(1e308)],
     lambda: [kramers(lambda x: flat(x), value, value, double(-1.0), double(0.0)) for value in (1e-100, 1e100)],
     lambda: [grid(9).at(double(x, y)) for x, y in ((0.0, 0.5), (-0.5, -0.25))],
-    lambda: find_symmetries(Lagrangian(FALLING), *[torch.randn(2, 1, generator=seeded()).double()] * 2,
-                            torch.zeros(2).double(), [translation([1.0])]),
+    lambda: find_symmetries(Lagrangian(FALLING), points(), points(), torch.zeros(2).double(),
+                            [translation([1.0])]),
 ]  # fmt: skip
 
 
@@ -126,7 +130,7 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
         lambda: Dynamics(lambda x: x, torch.tensor([[1.0, 0.5 + 1e-11], [0.5, 1.0]], dtype=torch.float64)),
         "diffusion: expected a symmetric matrix",
     ),
-    (lambda: Dynamics(lambda: 0, 1.0), "drift: expected a function of .* got one of 0 arguments"),
+    (lambda: Dynamics(lambda: double(0.0), 1.0), "drift: expected a function of .* got one of 0 arguments"),
     (lambda: Dynamics(lambda x, y, z: x, 1.0), "drift: expected .* got one of 3 arguments"),  # noqa: ARG005
     (
         lambda: least_action(Dynamics(lambda x: -x, lambda x: x), HERE, THERE, TIMES),
