@@ -11,7 +11,8 @@ demo: .venv/core  # train a small model on scikit-learn's digits and audit it
 	.venv/bin/diffuscope audit --out out/demo
 
 test: .venv/dev  # the whole test suite; shapes and types are checked in the first calls of every test
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	  --durations=10  # the processes that tests start need not compile the library anew
 
 coverage: .venv/dev  # the lines and branches that the tests execute, as a table of what they miss
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered $(COVERAGE)

@@ -74,5 +74,6 @@ class Canaries:
         print(f"Train on: {self.out / 'training.npz'} (--data-range {low:.9g} {high:.9g})")
         print(f"Keep secret until then: {self.out / 'canaries.npz'} and {path}")
         if canaries.repeated:
-            print(f"{canaries.repeated} canaries repeat others, which weakens the audit.")
+            words = "canary repeats another" if canaries.repeated == 1 else "canaries repeat others"
+            print(f"{canaries.repeated} {words}, which weakens the audit.")
         print(f"Then: diffuscope audit --model MODEL --data {self.source.data} --canaries {self.out / 'canaries.npz'}")
