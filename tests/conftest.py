@@ -76,10 +76,10 @@ def _first_calls_are_checked() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _answers_are_as_stated(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever part of an experiment a test asks: its claims have the bounds of the documentation."""
+def _figures_of_experiments_are_checked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever part of an experiment a test asks: its bands hold their lines."""
     if request.path.parent.name == "experiments":
-        import_module("stated").check_answers(monkeypatch)
+        import_module("figure_checks").check_answers(monkeypatch)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 from answering import answered
-from stated import misdrawn
+from figure_checks import misdrawn
 from test_trained_denoiser import swirling
 
 from diffuscope.experiments import find
