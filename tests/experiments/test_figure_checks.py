@@ -2,7 +2,7 @@
 
 from figure_checks import misdrawn, outside_of_its_band
 
-from diffuscope.findings import line
+from diffuscope.findings import Chart, Panel, line
 
 
 def chart_of(*marks, equal_scales=False):
