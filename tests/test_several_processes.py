@@ -138,6 +138,7 @@ def result(out: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow  # tests/audit/test_shared_audits.py asks the same of processes without torchrun's launcher
 def test_an_audit_in_two_processes_is_that_of_one(both):
     """Every verdict, list and number, not to 1e-6 but bit for bit: pieces of work do not depend on who makes them."""
     one, two = map(result, both)
@@ -193,9 +194,9 @@ def test_the_small_model_that_one_process_trained_is_read_by_the_others(tmp_path
     [
         ("models:nan", "diffuscope: --model: expected finite values, got NaN or infinity at time"),
         pytest.param("models:crash", "KeyError: 'a mistake'; the traceback is in", marks=pytest.mark.slow),
-        ("models:between", "KeyError: 'a mistake'; the traceback is in"),
+        pytest.param("models:between", "KeyError: 'a mistake'; the traceback is in", marks=pytest.mark.slow),
         pytest.param("models:full", "--out: the disk is full: report.html", marks=pytest.mark.slow),
-        ("models:none", "diffuscope: --model: module 'models' has no 'none'"),
+        pytest.param("models:none", "diffuscope: --model: module 'models' has no 'none'", marks=pytest.mark.slow),
     ],
 )
 def test_what_one_process_meets_ends_all_in_one_line(folder, model, line):

@@ -43,7 +43,7 @@ def test_the_class_that_copies_fails_the_command_and_the_others_do_not(folder, c
         assert {y: each["verdict"]["word"] for y, each in found["classes"].items()}["1"] == "copies"
         assert found["repeat"]["text"].startswith("diffuscope audit --data labelled.npz")
         printed = capsys.readouterr().out
-        assert "- Class 1: Copies." in printed
+        assert "- Class 1: Copies training examples" in printed
         own = json.loads((tmp_path / "out" / "class-1" / "audit.json").read_text())
         assert own["verdict"]["word"] == "copies"
         run(*audit, "--classes", 0, "--fail-on", "copies")

@@ -102,7 +102,16 @@ PARTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("case", PARTS, ids=str)
+# longer than the others by far; tests of their experiments' formulas run by default
+HEAVY = {
+    "two-unit-network-short", "rates-maier-stein", "rates-kinetic", "variance-on-digits-spread",
+    "variance-on-digits-novelty", "darcy-sparse-own", "feature-kernel-trained-models", "perturbation-closed-form",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow if str(case) in HEAVY else ()) for case in PARTS], ids=str
+)
 def test_the_claims_of_a_part_hold_at_a_small_size(case, monkeypatch):
     module = importlib.import_module(case.module)
     for name, value in case.sizes.items():

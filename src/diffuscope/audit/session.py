@@ -46,7 +46,8 @@ class Session:
     >>> from diffuscope.exact import Empirical
     >>> from diffuscope.schedules import VE
     >>> train = torch.tensor([[-0.1], [0.1]]).repeat(10, 1)  # of deviation 0.1
-    >>> session = Session(Subject(ExactDenoiser(Empirical(train), VE()), train, train), Settings(levels=5))
+    >>> settings = Settings(levels=5, components=2)
+    >>> session = Session(Subject(ExactDenoiser(Empirical(train), VE()), train, train), settings)
     >>> [round(ratio, 4) for ratio in session.levels.ratios.tolist()]  # 100 to 0.03 deviations
     [10.0, 1.3161, 0.1732, 0.0228, 0.003]
     >>> round(session.gaussian.trace, 6)  # a shared measurement

@@ -39,10 +39,9 @@ class Reproduce:
 
     Example:
         >>> from diffuscope.cli import main
-        >>> main("reproduce heat-1d".split())
-        ok   On 128 cells of [-12, 12] the flow is exact: ...; required: at most 1e-13
-        ...
-        Report: out/reproduce/heat-1d/report.html
+        >>> main("reproduce --list".split())
+        name ...
+        heat-1d ... The heat equation in one dimension ...
     """
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")] = ""

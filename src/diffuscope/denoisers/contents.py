@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterator
-from functools import partial
+from functools import cached_property, partial
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -66,9 +66,19 @@ def _parts(value: Any) -> list[Any]:
         return [value.__self__, value.__func__]
     if isinstance(value, partial):
         return [value.func, *value.args, *value.keywords.values()]
-    parts = list(getattr(value, "__dict__", {}).values())
+    derived = _derived(type(value))
+    parts = [part for name, part in getattr(value, "__dict__", {}).items() if name not in derived]
     slots = (name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ()))
     if isinstance(value, FunctionType):
         cells = inspect.getclosurevars(value)
         return [*parts, *cells.nonlocals.values(), *cells.globals.values()]
     return [*parts, *(getattr(value, name) for name in slots if hasattr(value, name))]
+
+
+def _derived(kind: type) -> set[str]:
+    """Names of what diffuscope's own classes keep of a first use: it follows from the rest, and comes with time.
+
+    A user's cached property may be where a network is loaded; that is part of the model.
+    """
+    own = (base for base in kind.__mro__ if base.__module__.partition(".")[0] == "diffuscope")
+    return {name for base in own for name, value in vars(base).items() if isinstance(value, cached_property)}

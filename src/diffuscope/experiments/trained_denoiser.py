@@ -305,4 +305,4 @@ def slope_of_action(exact: Learned, learned: Learned, known: Case) -> float:
     small = 1e-4
     some = Learned(known, mixed(exact.score, learned.score, small))
     L = [Lagrangian(each.reverse, "OM")(middle.requires_grad_(), v, at) for each in (some, exact)]
-    return float(((L[0] - L[1]) / small * u.diff()).sum())
+    return float(((L[0] - L[1]).detach() / small * u.diff()).sum())
