@@ -28,7 +28,10 @@ FILES = {name: text for text, name in re.findall(r"```python\n(# (\w+)\.py\n.*?)
 def module(folder: Path, name: str, old: str = "", new: str = "") -> ModuleType:
     """A file of the page as a module, with a fault in place of a part that it has."""
     assert old in FILES[name]
-    path = folder / f"{name}.py"
+    path = (
+        folder / ("wrong" if old else "right") / f"{name}.py"
+    )  # a folder each: a compiled file is known by its second
+    path.parent.mkdir(exist_ok=True)
     path.write_text(FILES[name].replace(old, new) if old else FILES[name])
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None

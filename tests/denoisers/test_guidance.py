@@ -144,6 +144,7 @@ def test_the_trained_times_are_known_through_class_guidance_and_another_schedule
     assert bool(guided(torch.zeros(1, 2), t).isfinite().all())
 
 
+@pytest.mark.slow  # a compiler at work
 def test_a_compiled_conditional_denoiser_is_one_graph():
     """In a process of its own, where no checker of types stands between torch and the code."""
     code = """

@@ -101,7 +101,9 @@ def excess(tracked: TrackedEmpirical, points: Tensor, weights: Tensor, seed: int
     return found
 
 
-@pytest.mark.parametrize("tolerance", [1e-2, 1e-3, 1e-4])
+@pytest.mark.parametrize(
+    "tolerance", [pytest.param(1e-2, marks=pytest.mark.slow), 1e-3, pytest.param(1e-4, marks=pytest.mark.slow)]
+)
 def test_the_bound_holds_for_every_row_and_is_below_the_tolerance(tolerance: float):
     ratios, cases = [], 0
     for seed in range(48):

@@ -106,6 +106,7 @@ PARTS = [
 HEAVY = {
     "two-unit-network-short", "rates-maier-stein", "rates-kinetic", "variance-on-digits-spread",
     "variance-on-digits-novelty", "darcy-sparse-own", "feature-kernel-trained-models", "perturbation-closed-form",
+    "teleport-levels", "feature-kernel-geometry", "maier-stein-durations", "two-unit-network-slow", "cross-why",
 }  # fmt: skip
 
 
