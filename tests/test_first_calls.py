@@ -84,5 +84,6 @@ def test_an_answer_is_checked_with_the_letters_of_its_arguments() -> None:
         columns(torch.ones(2, 3), times=2.0)
     with pytest.raises(TypeCheckError, match="parameters"):
         columns(torch.ones(2), times=2.0)
+    first_calls.again()
     with pytest.raises(TypeCheckError, match="parameters"):
         columns(torch.ones(2, 3), times="twice")  # pyright: ignore[reportArgumentType]
