@@ -63,6 +63,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "examples",
     "gallery_dirs": "gallery",
     "filename_pattern": r"plot_",
+    "ignore_pattern": r"readme_images",  # draws the pictures of the README
     "download_all_examples": False,
     "matplotlib_animations": True,  # as a slider inside the page
     "show_memory": False,
