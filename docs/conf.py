@@ -12,11 +12,14 @@ import torch
 from docutils import nodes
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
+from pygments.lexers.special import TextLexer
+from sphinx.highlighting import lexers
 from sphinx.util import logging
 
 import diffuscope
 
 torch.set_num_threads(1)
+lexers["csv"] = TextLexer()  # tables are shown as they are
 
 project = "diffuscope"
 author = "the diffuscope authors"
