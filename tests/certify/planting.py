@@ -133,7 +133,7 @@ def target_of(name: str, subject: Subject, fresh: Mapping[str, ModuleType]) -> T
     )
 
 
-LATE = ("order", "weak_order", "extremes", "zero_snr", "law")  # questions that cost more than the others
+LATE = ("order", "weak_order", "extremes", "zero_snr", "distribution")  # questions that cost more than the others
 
 
 def in_order_of_cost(target: Target) -> list[Question]:

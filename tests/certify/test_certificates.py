@@ -73,7 +73,7 @@ def test_a_wrong_variance_fails_the_weak_order_and_the_distribution():
         return sample(DDPM(), denoiser, x, times, noise=generator) * 1.2
 
     names = {finding.name for finding in quick(Target("too wide", run, 1, True, 1)).failures}
-    assert {"weak_order.VE", "law"} <= names
+    assert {"weak_order.VE", "distribution"} <= names
 
 
 def test_a_target_that_raises_is_one_line_that_names_its_place():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffuscope.certify import Target, mixture, unequal_gaussian
-from diffuscope.certify.law import distribution_finding, exact_moments, moments
+from diffuscope.certify.sample_distribution import distribution_finding, exact_moments, moments
 from diffuscope.exact import GaussianMixture
 from diffuscope.samplers import DDPM, sample
 from diffuscope.schedules import VE

@@ -39,7 +39,7 @@ class Certificate(Certified):
     def sufficient(self) -> bool:
         """Its order or the distribution of its samples was measured, or is known to fail."""
         measured = [each.name for each in self.findings if each.tone == "good" or each.name in self.known]
-        return any(name.startswith(("order", "weak_order", "law")) for name in measured)
+        return any(name.startswith(("order", "weak_order", "distribution")) for name in measured)
 
     def page(self) -> Page:
         """The verdict, every question, error against NFE, and the method."""

@@ -15,9 +15,9 @@ from .certificate import Certificate, Errors
 from .constant import constant
 from .convergence import Budget, budget_errors, is_affine, order_finding, stationary_bias
 from .known import require_known, with_known
-from .law import distribution_finding
 from .order import STEPS
 from .problems import OracleProblem, mixture, oracle_problems, unequal_gaussian
+from .sample_distribution import distribution_finding
 from .target import Target, target_of
 
 FEWER_STEPS = (10, 16, 25, 40, 63, 100)
@@ -76,9 +76,9 @@ def questions(
         # in the others the exact weak error says it, where there is one
         for schedule in target.schedules[: 1 if is_affine(target, gaussian, first) else None]:
             where = "" if schedule is first else f" under {type(schedule).__name__}"
-            name = f"law.{type(schedule).__name__}" if where else "law"
-            law = partial(distribution_finding, target, plane, schedule, samples)
-            yield Question(name, f"Distribution of the samples{where}", law)
+            name = f"distribution.{type(schedule).__name__}" if where else "distribution"
+            follows = partial(distribution_finding, target, plane, schedule, samples)
+            yield Question(name, f"Distribution of the samples{where}", follows)
         yield Question("bias", "Stationary bias", partial(stationary_bias, target, first))
     else:
         for problem in oracle_problems():
