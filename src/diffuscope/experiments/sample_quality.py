@@ -28,6 +28,7 @@ from diffuscope.data import DataSet, load_data
 from diffuscope.denoisers import Preconditioned
 from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.findings import Panel, density_bars, exact_share_interval, frechet_distance, groups, heat_map, line
+from diffuscope.findings.numbers import p_relation
 from diffuscope.samplers import DPMSolverPP2M, finish
 from diffuscope.streams import torch_stream
 from diffuscope.times import karras_times
@@ -251,7 +252,7 @@ def copies(part: Part) -> str:
         f"The distance cannot detect copies: replayed training digits score {ratio:.2f}. The search for copies can: it "
         f"lists {of_replay.share:.0%} of those, and {listed} of the network's {len(made)} samples (95% interval "
         f"{low:.1%} to {high:.1%}). {near.share:.0%} of its samples are closer to training than to held-out digits "
-        f"(p = {near.p_value:.2g}; 50% without memorization), and their median distance to training digits is "
+        f"(p {p_relation(near.p_value)}; 50% without memorization), and their median distance to training digits is "
         f"{medians:.2f} times that of held-out digits."
     )
 

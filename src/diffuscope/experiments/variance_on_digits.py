@@ -39,6 +39,7 @@ from diffuscope.findings import (
     points,
     rank_correlation,
 )
+from diffuscope.findings.numbers import p_relation
 from diffuscope.schedules import VE
 from diffuscope.streams import torch_stream
 from diffuscope.theory.memorization_onset import RATIO
@@ -243,7 +244,7 @@ def spread(part: Part) -> str:
         f"and the samples of networks that are not in it; the samples of the first half themselves would reach "
         f"{ceiling.value:.2f}. The median measured spread is {float(ratio):.2f} times the predicted one."
         if part.claims[0].holds
-        else f"Not visibly: rank correlation {correlation.value:.2f}, p = {correlation.p_value:.2g}."
+        else f"Not visibly: rank correlation {correlation.value:.2f}, p {p_relation(correlation.p_value)}."
     )
 
 
@@ -281,7 +282,7 @@ def novelty(part: Part) -> str:
     if correlation.high < math.sqrt(0.5):
         rest += " Less than half of the ranks' variance is V's: most of the distance is shared by all networks."
     if not part.claims[0].holds:
-        return f"Not visibly: {measured}, p = {correlation.p_value:.2g}. {rest}"
+        return f"Not visibly: {measured}, p {p_relation(correlation.p_value)}. {rest}"
     return f"Yes; the association is {strength}: {measured}. {rest}"
 
 

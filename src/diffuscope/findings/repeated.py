@@ -37,7 +37,7 @@ class Repeated:
 
     @classmethod
     def of(cls, values: Float[Tensor, " repetitions"]) -> "Repeated":
-        """The mean of at least two values.
+        """The mean of the values; of a single one the error is NaN.
 
         >>> Repeated.of(torch.tensor([1.0, 2.0, 3.0])).mean
         2.0
