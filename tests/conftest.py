@@ -19,6 +19,7 @@ import first_calls
 # shapes and types are checked in the whole test run; installed before the first import of the library
 first_calls.install()
 install_import_hook("diffuscope", "first_calls.checked")
+torch.set_warn_always(True)  # of a number read from a graph in every test, not in the first one alone
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ To write the checks of a function takes jaxtyping and beartype longer than most 
 first called, not at all where nothing is annotated, and for a function inside another, which is defined anew in every
 call of the outer one, only until its calls have been checked. What beartype writes is kept for all of the same
 annotations.
+
+In the same calls no leaf of a derivative may be left behind: `gradients_left`.
 """
 
 from collections.abc import Callable, Hashable
@@ -19,6 +21,8 @@ from typing import Any
 import jaxtyping._decorator
 from beartype import beartype
 
+import gradients_left
+
 CALLS = 3
 ANSWER = "ret0"  # the keyword by which jaxtyping gives the answer to its checks
 calls: dict[CodeType, int] = {}  # in this test
@@ -28,6 +32,7 @@ jaxtyped = jaxtyping._decorator.jaxtyped
 
 def install() -> None:
     """Let the import hook decorate with `watched`, and the decorator of dataclasses their `__init__`."""
+    gradients_left.install()
     jaxtyping.jaxtyped = jaxtyping._decorator.jaxtyped = watched  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -50,7 +55,7 @@ def watched(function: Any = None, *, typechecker: Any) -> Any:
         calls[code] = n + 1
         if checks is None:
             checks = jaxtyped(function, typechecker=typechecker)
-        return checks(*args, **kwargs)
+        return gradients_left.checked(function, checks, args, kwargs)
 
     return first_calls_checked
 

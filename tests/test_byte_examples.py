@@ -278,3 +278,10 @@ def test_parts_take_no_more_than_their_bytes_and_one_example_at_least(monkeypatc
     assert [len(part) for part in float_parts(torch.zeros(7, 4), rows=2)] == [2, 2, 2, 1]
     assert [len(part) for part in float_parts(torch.zeros(5, 0))] == [5]  # of no values
     assert [len(part) for part in float_parts(torch.zeros(0, 4))] == [0]
+
+
+def test_values_that_require_gradients_are_kept_without_their_graph():
+    x = ByteExamples(BYTES, TABLE.clone().requires_grad_(), PLACES)
+    assert not x.values.requires_grad
+    assert not (2 * x).requires_grad
+    assert torch.equal(x[:3], PLAIN["by an index"][:3])

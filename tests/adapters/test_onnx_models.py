@@ -57,6 +57,14 @@ def exact(x, t):
     return denoised(x, torch.ones(len(x)), t.expand(len(x)) if t.ndim == 0 else t.flatten())
 
 
+def test_a_state_and_a_time_that_require_gradients_are_sent_as_numbers():
+    denoiser = from_onnx(Session(exact, x=(X, DOUBLE), t=(["batch"], DOUBLE)), schedule=VE(), predicts="data")
+    x, t = torch.ones(2, *SHAPE, dtype=torch.float64), torch.tensor(1.5, dtype=torch.float64)
+    found = denoiser(x.clone().requires_grad_(), t.clone().requires_grad_())
+    assert torch.equal(found, denoiser(x, t))
+    assert not found.requires_grad
+
+
 @pytest.mark.parametrize("time_shape", [["batch"], ["batch", 1], ["batch", 1, 1, 1]])
 def test_the_time_comes_in_the_shape_of_its_input(time_shape):
     denoiser = from_onnx(

@@ -20,6 +20,8 @@ from diffuscope.densities import (
     PotentialDiffusion,
     equal_steps,
     evolve,
+    generator_matrix,
+    ito_equation,
     log_likelihood,
     reverse_equation,
     terminal_gaussian,
@@ -43,6 +45,7 @@ from diffuscope.densities.level_derivative import (
 )
 from diffuscope.densities.resolution import mass_outside, unresolved
 from diffuscope.densities.score_information import fisher_information, path_relative_entropy, relative_fisher
+from diffuscope.densities.semigroup import Transition
 from diffuscope.exact import Gaussian, GaussianMixture
 from diffuscope.schedules import VP, DiscreteVP, Schedule
 
@@ -159,6 +162,28 @@ def test_the_value_beside_a_derivative_is_read_without_a_graph(name):
     assert not all(denoiser.recorded)
 
 
+@dataclass(frozen=True)
+class Counting(Learning):
+    """A learning denoiser that remembers of every recorded graph whether a derivative was taken through it."""
+
+    used: list[bool] = field(default_factory=list)
+
+    def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
+        answer = super().__call__(x_t, t)
+        if answer.requires_grad:
+            number = len(self.used)
+            self.used.append(False)
+            answer.register_hook(lambda _: self.used.__setitem__(number, True))
+        return answer
+
+
+@pytest.mark.parametrize("name", MEASUREMENTS)
+def test_every_graph_that_is_recorded_is_differentiated(name):
+    denoiser = Counting()
+    MEASUREMENTS[name](denoiser, points())
+    assert all(denoiser.used)
+
+
 def bump(grid: Grid, width: float = 1.0) -> Density:
     values = torch.exp(-(grid.points() ** 2).sum(-1) / (2 * width))
     return Density(grid, (values / (values.sum() * grid.volume)).requires_grad_())
@@ -193,6 +218,22 @@ def test_the_generated_density_carries_the_graph_of_its_start_and_not_that_of_th
     assert denoiser.weight.grad is None
     start = Density(grid, bump(grid).values.detach())
     assert not evolve(equation, start, times, BackwardEuler()).values.requires_grad
+
+
+def test_the_rates_of_a_drift_that_is_being_learned_are_plain_numbers():
+    """u/h = 2 from the left cell to the right one."""
+    speed = torch.ones((), dtype=torch.float64, requires_grad=True)
+    equation = ito_equation(Grid.line(0, 1, 2), lambda x, _: speed * torch.ones_like(x), 0.0)
+    assert generator_matrix(equation).toarray().tolist() == [[-2.0, 0.0], [2.0, 0.0]]
+
+
+def test_a_transition_passes_the_graph_of_its_start_on_and_reads_what_leaves_the_target_without_it():
+    grid = Grid.line(-6, 6, 64)
+    start = bump(grid)
+    moved = Transition(grid, grid, 0.5, 0.75)(start)
+    (slope,) = torch.autograd.grad(moved.values.sum() * grid.volume, start.values)
+    # the mass is kept wherever it starts, but for the cells that reach the edge
+    assert torch.allclose(slope[16:48], torch.full_like(slope[16:48], grid.volume), rtol=1e-9, atol=0)
 
 
 def test_a_potential_with_a_parameter_is_diagonalized_without_its_graph_and_evolves_with_the_densitys():

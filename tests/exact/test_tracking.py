@@ -288,6 +288,17 @@ def test_it_is_a_distribution_and_the_rest_is_the_empirical_one():
     assert tracked.sample(4, generator=torch.Generator().manual_seed(0)).shape == (4, 2, 3)
 
 
+def test_what_is_tracked_carries_no_graph_of_the_states_it_was_asked_at():
+    points = torch.randint(0, 256, (40, 6), generator=torch.Generator().manual_seed(1)) / 255
+    tracked, x = TrackedEmpirical(points, tolerance=1e-4), points[:5].clone().requires_grad_()
+    found = tracked.denoise_with_error(x, 1.0, 0.5)
+    assert not found.value.requires_grad
+    assert not found.relative_error.requires_grad
+    with torch.no_grad():
+        tracked.score(x, 1.0, 0.4)
+    assert not tracked.denoise(points[:5], 1.0, 0.3).requires_grad
+
+
 @pytest.mark.parametrize("sampler", [Heun(), DPMSolverPP2M()])
 def test_samplers_end_where_they_end_with_the_empirical_distribution(sampler: object):
     points = torch.randint(0, 256, (400, 16), generator=torch.Generator().manual_seed(1)) / 255

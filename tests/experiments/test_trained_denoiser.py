@@ -9,13 +9,16 @@ from answering import failures
 from diffuscope.experiments import find
 from diffuscope.experiments import trained_denoiser as experiment
 from diffuscope.experiments.noised_data import Ring
-from diffuscope.experiments.trained_denoiser import RING, Learned, bent, case
+from diffuscope.experiments.trained_denoiser import RING, Learned, bent, case, momentum
+
+
+WEIGHT = torch.tensor(0.02, dtype=torch.float64, requires_grad=True)  # as the weights of a network do
 
 
 def swirling(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
     """A score that is no gradient and solves no heat equation."""
     turned = torch.stack([-x[:, 1], x[:, 0]], 1)
-    return RING.score(x, t) + 0.02 * torch.sin(x) / (1 + t[:, None]) + 0.01 * turned
+    return RING.score(x, t) + WEIGHT * torch.sin(x) / (1 + t[:, None]) + 0.01 * turned
 
 
 def test_the_score_is_learned_from_draws_of_the_ring_that_the_other_experiments_know(monkeypatch):
@@ -36,6 +39,16 @@ def test_the_score_is_learned_from_draws_of_the_ring_that_the_other_experiments_
     error = float(squares.std()) / math.sqrt(len(squares))
     assert float(squares.mean()) == pytest.approx(25 + 2 * 0.55**2, abs=4.5 * error)
     assert float(squares.std()) == pytest.approx(math.sqrt(4 * 25 * 0.55**2 + 4 * 0.55**4), rel=0.03)  # 4.5 errors
+
+
+def test_the_gauge_of_the_momentum_is_minus_the_score_without_its_graph():
+    known = case()
+    x, u = known.bridge[3:6], known.times[3:6]
+    gauge = momentum(Learned(known, swirling), 1).gauge
+    assert gauge is not None
+    found = gauge(x, u)
+    assert not found.requires_grad
+    assert torch.equal(found, -swirling(x, known.level(u)).detach()[:, 1])
 
 
 @pytest.mark.slow

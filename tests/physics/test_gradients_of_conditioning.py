@@ -19,6 +19,7 @@ from diffuscope.physics import (
     NormalizedDPS,
     PiGDM,
     Poisson,
+    Problem,
     at_nodes,
     posterior,
     sequential_monte_carlo,
@@ -26,11 +27,13 @@ from diffuscope.physics import (
 )
 from diffuscope.physics.conditioning.covariance_guided import _products
 from diffuscope.physics.conditioning.gauss_newton import jacobian_products
+from diffuscope.physics.conditioning.dps import misfit_gradient
 from diffuscope.physics.finite_prior import FiniteTwist, PointSet
 from diffuscope.physics.gibbs_denoiser import GibbsDenoiser
 from diffuscope.physics.levy import GaussianJumps, LevyProcess
 from diffuscope.physics.levy_distribution import LevyDistribution
 from diffuscope.physics.prior_chains import prior_chain
+from diffuscope.physics.solution import _require_denoised
 from diffuscope.physics.twisting import PilotTwist
 from diffuscope.samplers.schedule_values import instants
 from diffuscope.schedules import VE
@@ -126,3 +129,40 @@ def test_the_matrix_of_darcy_flow_is_that_of_a_coefficient_that_asks_for_gradien
     matrix = darcy.jacobian(torch.zeros(3, dtype=torch.float64), given).toarray()
     # at faces 2 * 1 * 2 / 3 = 4/3 and 2 * 2 * 3 / 5 = 12/5, over h^2 = 1/4
     assert matrix[1].tolist() == pytest.approx([-16 / 3, 16 / 3 + 48 / 5, -48 / 5], rel=1e-14)
+
+
+def test_the_values_at_the_points_of_a_prior_are_computed_without_a_graph() -> None:
+    """One is recorded of every point otherwise, though the weights carry none."""
+    recorded: list[bool] = []
+
+    def value(x: Tensor) -> Tensor:
+        recorded.append((GAIN * x).requires_grad)
+        return GAIN * x[:, :1]
+
+    posterior(POINTS, NonlinearObservation(value, (2,), 0.5), Y)
+    FiniteTwist.of(POINTS, VE(), NonlinearObservation(value, (2,), 0.5), Y)
+    assert recorded
+    assert not any(recorded)
+
+
+def test_a_prior_is_tried_without_a_graph() -> None:
+    recorded: list[bool] = []
+
+    class Recording(Learned):
+        def __call__(self, x_t: Tensor, t: Tensor | float) -> Tensor:
+            recorded.append(super().__call__(x_t, t).requires_grad)
+            return x_t
+
+    rod = Problem(name="rod", title="A rod", equation=Poisson(Grid((3,))), given="forcing")
+    _require_denoised(rod, Recording())
+    assert recorded == [False]
+
+
+def test_the_misfit_of_a_field_is_a_number_and_so_is_the_gradient_of_its_square() -> None:
+    """-grad |y - h|^2 / 2 = (y - h) grad h, with h = (x0 - x1)^2."""
+    e, gradient = misfit_gradient(DPS(Learned(), CURVED, Y), X)
+    assert not e.requires_grad
+    assert not gradient.requires_grad
+    apart = X.detach() @ torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
+    assert torch.equal(e, Y - apart.square())
+    assert torch.allclose(gradient, 2 * e * apart * torch.tensor([1.0, -1.0]), rtol=1e-12, atol=0)

@@ -10,13 +10,16 @@ from diffuscope.denoisers import Batch, BatchTime
 from diffuscope.exact import Empirical, GaussianMixture
 from diffuscope.samplers import (
     DDIM,
+    ModelStatistics,
     calibrate,
     consistency_samples,
     estimate_statistics,
     finish,
     generate,
     instant,
+    sample,
     teleport_error,
+    trajectory,
 )
 from diffuscope.samplers.mixture_transition import posterior_draw
 from diffuscope.schedules import VE
@@ -51,6 +54,8 @@ def states() -> Tensor:
 
 
 RUNS: dict[str, Callable[[Learning], object]] = {
+    "trajectory": lambda d: list(trajectory(DDIM(), d, states(), TIMES)),
+    "sample": lambda d: sample(DDIM(), d, states(), TIMES),
     "generate": lambda d: generate(d, 3, event_shape=(2,), steps=3, dtype=torch.float64),
     "finish": lambda d: finish(d, DDIM(), states(), TIMES),
     "consistency_samples": lambda d: consistency_samples(d, states(), TIMES, seeded()),
@@ -77,3 +82,11 @@ def test_a_posterior_draw_is_a_point_without_the_graph_of_the_state():
     drawn = posterior_draw(points, states(), instant(VE(), 1.3), uniform)
     assert not drawn.requires_grad
     assert torch.equal(drawn, posterior_draw(points, states().detach(), instant(VE(), 1.3), uniform))
+
+
+def test_statistics_are_numbers_whatever_they_were_made_from():
+    """l = lambda / 2, s = 0 and b = 2, whose integrals are lambda^2 / 4 and 2 lambda."""
+    lams = torch.linspace(0.0, 3.0, 4, requires_grad=True)
+    statistics = ModelStatistics(lams, 0.5 * lams[:, None], 0 * lams[:, None], 2 + 0 * lams[:, None])
+    assert not any(getattr(statistics, name).requires_grad for name in ("lams", "l", "s", "b"))
+    assert statistics.integral_l(2.0).item() == pytest.approx(1.0, rel=1e-6)

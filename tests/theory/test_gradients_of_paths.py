@@ -9,14 +9,18 @@ from torch import Tensor
 
 from diffuscope.theory.paths import (
     Dynamics,
+    PathReport,
     conditioned_paths,
     curve_of_duration,
     eyring_kramers,
     geometric_action,
     least_action,
+    least_of_density,
     linear_bridge,
+    most_likely_path,
     quasipotential,
     shoot,
+    stiff_least_action,
     string,
     transition_rate,
 )
@@ -33,6 +37,12 @@ def well(x: Tensor) -> Tensor:
     return RATE * ((1 - x[:, 0] ** 2) ** 2 / 4 + x[:, 1] ** 2 / 2)
 
 
+# no noise in the first direction, whose path must follow the drift
+SILENT = Dynamics(lambda x: torch.stack([x[:, 1], -RATE * x[:, 0]], 1), torch.tensor([0.0, 0.5]))
+UNEVEN = Dynamics(
+    lambda x: -RATE * x, lambda x: 0.5 * (1 + x[:, :1, None].square()) * torch.eye(2, dtype=torch.float64)
+)
+BENT = LEFT + torch.linspace(0, 1, 9)[:, None] * (RIGHT - LEFT)
 DOUBLE = Dynamics(lambda x: RATE * torch.stack([x[:, 0] - x[:, 0] ** 3, -x[:, 1]], 1), 0.5)
 BOX = (-2.0, 0.4, -1.2, 1.2)
 
@@ -68,6 +78,13 @@ def tensors(found: object) -> Iterator[Tensor]:
         lambda: quasipotential(DOUBLE, LEFT, BOX, 17),
         lambda: transition_rate(DOUBLE, LEFT, TOP),
         lambda: eyring_kramers(well, 0.5, LEFT, TOP),
+        lambda: least_action(SILENT, LEFT, RIGHT, TIMES),
+        lambda: least_of_density(lambda x, v, _: (v.square() + RATE * x.square()).sum(1) / 2, BENT[None], TIMES),
+        lambda: geometric_action(FALLING, RIGHT, LEFT, 8, initial=BENT.flip(0)),
+        lambda: curve_of_duration(UNEVEN, TOP, RIGHT, 1.0, 10),
+        lambda: stiff_least_action(FALLING, TOP, RIGHT, 1.0, 8),
+        lambda: most_likely_path(FALLING, TOP, RIGHT, None, 9).path,
+        lambda: PathReport("falling", most_likely_path(FALLING, TOP, RIGHT, 1.0, 9)).charts(),
     ],
     ids=[
         "FW",
@@ -84,6 +101,13 @@ def tensors(found: object) -> Iterator[Tensor]:
         "grid",
         "rate",
         "closed form",
+        "silent",
+        "density",
+        "curve from",
+        "uneven",
+        "stiff",
+        "free duration",
+        "charts",
     ],
 )
 def test_what_is_found_carries_no_gradient(find: Callable[[], object]) -> None:

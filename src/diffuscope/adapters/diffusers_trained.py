@@ -133,7 +133,7 @@ def _latent_consistency(
 
 def _table(scheduler: Any, prediction: str) -> Trained:
     """The table `alphas_cumprod`, as the library noises the training data with it."""
-    levels = scheduler.alphas_cumprod.detach().cpu().double()
+    levels = scheduler.alphas_cumprod.cpu().double()
     before = torch.cat([levels.new_ones(1), levels[:-1]])
     betas = tuple((1 - levels / before).tolist())
     if float(levels[-1]) > 0:

@@ -60,7 +60,7 @@ def from_k_diffusion(
         VE(low, high),
         event_shape=shape,
         data_range=data_range or (-1.0, 1.0),
-        clock=None if table is None else Levels(as_time(table.detach().cpu().double())),
+        clock=None if table is None else Levels(as_time(table.cpu().double())),
     )
     return described(made, wrapper, data_range)
 

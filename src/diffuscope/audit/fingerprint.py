@@ -70,7 +70,7 @@ def digest(*tensors: Shaped[Tensor, "..."]) -> str:
             for part in x.byte_parts():
                 whole.update(part.cpu().contiguous().reshape(-1).numpy().data)
         else:
-            whole.update(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            whole.update(x.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return whole.hexdigest()
 
 

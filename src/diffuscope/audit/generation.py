@@ -63,11 +63,10 @@ def followed_samples(
     def follow(batch: Batch, count: int) -> Arrays:
         """The samples, and the states of the first `count`."""
         kept, last = [], batch.to(device_of(denoiser))
-        with torch.no_grad():
-            for state in trajectory(Heun(), denoiser, last, times):
-                if bool((levels.times == state.t).any()):
-                    kept.append(state.x_t.cpu()[:count].clone())
-                last = state.x_t
+        for state in trajectory(Heun(), denoiser, last, times):
+            if bool((levels.times == state.t).any()):
+                kept.append(state.x_t.cpu()[:count].clone())
+            last = state.x_t
         return {
             "samples": evaluate(denoiser, last, float(times[-1])).cpu().numpy(),
             "states": torch.stack(kept).numpy(),

@@ -204,7 +204,7 @@ def _jacobian_rows(
 @torch.enable_grad()
 def _differentiated(denoiser: Denoiser, x_t: Batch, t: BatchTime) -> tuple[Batch, Batch]:
     """x_t as a leaf, and D as a function of it."""
-    x = x_t.detach().clone().requires_grad_()
+    x = x_t.detach().requires_grad_()
     return x, denoiser(x, t)
 
 

@@ -162,7 +162,7 @@ def _derivatives(
         U = potential(x) + 0 * (x**2).sum(1)  # the zero keeps the graph of a linear potential's constant gradient
         (gradient,) = torch.autograd.grad(U.sum(), x, create_graph=True)
         columns = [torch.autograd.grad(gradient[:, k].sum(), x, retain_graph=True)[0][:, k] for k in range(x.shape[1])]
-    values = U.detach(), gradient.detach(), torch.stack(columns).sum(0).detach()
+    values = U.detach(), gradient.detach(), torch.stack(columns).sum(0)
     if not all(bool(torch.isfinite(value).all()) for value in values):
         raise InputError("potential: expected finite values and derivatives on the grid, got NaN or infinity")
     return values

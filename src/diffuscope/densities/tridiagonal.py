@@ -55,13 +55,13 @@ class Tridiagonal:
 
     @cached_property
     def _factors(self) -> "_Factors":
-        return _Factors.of(*(band.detach().numpy() for band in (self.lower, self.diagonal, self.upper)))
+        return _Factors.of(*(band.numpy() for band in (self.lower, self.diagonal, self.upper)))
 
 
 class _Solution(torch.autograd.Function):
     @staticmethod
     def forward(ctx, matrix, b, lower, diagonal, upper):  # noqa: ARG004
-        x = torch.from_numpy(matrix._factors.solve(b.detach().numpy()))
+        x = torch.from_numpy(matrix._factors.solve(b.numpy()))
         ctx.matrix = matrix
         ctx.save_for_backward(x)
         return x

@@ -45,7 +45,7 @@ def write_gaussian(
     every = {"kind": "Gaussian", **{name: getattr(gaussian, name) for name in FACTS}, **(facts or {})}
     arrays = {**{name: getattr(gaussian, name) for name in TENSORS}, **(tensors or {})}
     content = save(
-        {name: array.detach().contiguous().cpu() for name, array in arrays.items()},
+        {name: array.contiguous().cpu() for name, array in arrays.items()},
         metadata={"diffuscope": json.dumps(every)},
     )
     try:

@@ -81,7 +81,7 @@ class ShardedEmpirical(FiniteSet):
         """Cov(x_0 | x_t), within the shards and between them."""
         alphas, sigmas = checked_levels(x_t, alpha, sigma, self._event_shape)
         union = self._union(x_t.detach(), alphas, sigmas)
-        within = None if self._own is None else self._own.posterior_covariance(x_t.detach(), alphas, sigmas)
+        within = None if self._own is None else self._own.posterior_covariance(x_t, alphas, sigmas)
         return ShardedCovariance(x_t.detach(), within, union)
 
     def least_costs(

@@ -34,7 +34,7 @@ class SideBySide(nn.Module):
         if buffers:  # every network would answer with those of the first
             raise InputError(f"networks: expected networks without buffers, got {', '.join(buffers)}")
         self._names = tuple(weights)
-        self.weights = nn.ParameterList([nn.Parameter(values.detach()) for values in weights.values()])
+        self.weights = nn.ParameterList([nn.Parameter(values) for values in weights.values()])
         self._template = (copy.deepcopy(networks[0]),)  # in a tuple: its weights are not this module's
 
     def forward(self, x: Float[Tensor, "batch models *event"], label: Tensor) -> Float[Tensor, "batch models *event"]:
@@ -49,7 +49,7 @@ class SideBySide(nn.Module):
         """A copy of the network at `place`."""
         network = copy.deepcopy(self._template[0])
         stacked = zip(self._names, self.weights, strict=True)
-        network.load_state_dict({name: values[place].detach() for name, values in stacked})
+        network.load_state_dict({name: values[place] for name, values in stacked})
         return network
 
 

@@ -194,12 +194,12 @@ def force(part: Part) -> str:
     x, v, u = random_points(known, part.generator)
     a = torch.randn(x.shape, dtype=torch.float64, generator=part.generator)
     learned, exact = Learned(known, trained(STEPS[-1], part.seed)), Learned(known, RING.score)
-    F, sizes = learned.force(x, v, u).detach(), learned.pull_of_action(x, v, a, u)
+    F, sizes = learned.force(x, v, u), learned.pull_of_action(x, v, a, u)
     scale = float((a / 2 - F).norm())
     off = float((sizes - (a / 2 - F)).norm()) / scale
     title = "x″/2 − F is the derivative of the action of the learned score at random states, relative error"
     part.at_most("motion", title, off, 1e-11, "rounding", source=DERIVED)
-    none = float(exact.force(x, v, u).detach().norm() / exact.score(x, known.level(u)).norm())
+    none = float(exact.force(x, v, u).norm() / exact.score(x, known.level(u)).norm())
     title = "F of the exact score at the same states, over |s|"
     part.at_most("exact", title, none, 1e-11, "rounding", source=DERIVED)
     title = "F of the learned score, over |s|"
@@ -257,7 +257,7 @@ def deviation(part: Part) -> str:
     v = ((known.end - known.start) / u[-1]).expand_as(straight)
     exact = Learned(known, RING.score)
     zero = exact.path  # off the straight path by the error of the mesh, which every share has
-    slope = Learned(known, mixed(RING.score, learned, 1e-4)).force(straight, v, u).detach() / 1e-4
+    slope = Learned(known, mixed(RING.score, learned, 1e-4)).force(straight, v, u) / 1e-4
     first = bent(known, slope)
     errors, actions, heights = [], [], []
     change = slope_of_action(exact, whole, known)

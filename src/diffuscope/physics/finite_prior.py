@@ -114,8 +114,7 @@ class PointSet(Empirical):
 
     def _kept(self, logits: Float[Tensor, "batch points"]) -> tuple[Tensor, Tensor]:
         """The weights of the points that have any, and these points about the center."""
-        with torch.no_grad():
-            kept = ((logits - logits.logsumexp(1, keepdim=True)).amax(0) > math.log(NEGLIGIBLE)).nonzero()[:, 0]
+        kept = ((logits - logits.logsumexp(1, keepdim=True)).amax(0) > math.log(NEGLIGIBLE)).nonzero()[:, 0]
         if len(kept) == logits.shape[1]:
             return logits.softmax(1), self._y
         return logits[:, kept].softmax(1), self._y[kept]

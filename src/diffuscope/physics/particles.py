@@ -183,14 +183,13 @@ class _Run:
                 (gradient,) = torch.autograd.grad(log_psi.sum(), x)
             # at alpha = 0 the state says nothing, and there is no gradient to follow
             shift = gradient * (at.sigma**2 / at.alpha if at.alpha > 0 else 0.0)
-            return _State(x.detach(), denoised.detach(), log_psi.detach().double(), shift)
+            return _State(x, denoised.detach(), log_psi.detach().double(), shift)
         with torch.no_grad():
             denoised = denoiser(x, at.t)
             log_psi = self.twist(x, denoised, at.t).double()
             shift = None if self.proposal is self.chain.denoiser else self.proposal(x, at.t) - denoised
         return _State(x, denoised, log_psi, shift)
 
-    @torch.no_grad()
     def moved(self, state: _State, t: Instant, s: Instant, noise: Noise) -> tuple[Batch, Float[Tensor, " batch"]]:
         """The particles at the next level, and log p - log q of their moves."""
         if state.shift is None:

@@ -55,7 +55,7 @@ class RunCheckpoint:
         standing |= {name: getattr(run, name) for name in MEASURED}
         header = {"format": FORMAT, "run": json.dumps(self._identity), "standing": json.dumps(standing)}
         # copies, as safetensors refuses tensors that share memory
-        tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in _tensors(run).items()}
+        tensors = {name: tensor.cpu().clone().contiguous() for name, tensor in _tensors(run).items()}
         header["sha256"] = _checksum(header, tensors)
         try:
             replace_atomically(self.path, safetensors.torch.save(tensors, header))
@@ -174,7 +174,7 @@ def _flat(name: str, value: object) -> dict[str, Any]:
 
 def _sha256(data: Tensor) -> str:
     digest = hashlib.sha256()
-    for part in float_parts(data.detach()) if data.is_floating_point() else (data.detach(),):
+    for part in float_parts(data) if data.is_floating_point() else (data,):
         digest.update(part.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 

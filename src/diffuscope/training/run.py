@@ -135,7 +135,6 @@ class TrainingRun:
         return y.masked_fill(dropped, self.evaluation.classes)
 
 
-@torch.no_grad()
 def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> float:
     """Scale the gradients in place by min(1, max_norm / |g|) and return |g|, their joint norm before.
 

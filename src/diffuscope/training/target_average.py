@@ -147,7 +147,6 @@ class DataPosterior:
         self._points = flat - self._center
         self._half_squares = self._points.square().sum(1) / 2
 
-    @torch.no_grad()
     def draw(
         self,
         x_t: Batch,

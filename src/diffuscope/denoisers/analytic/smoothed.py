@@ -113,7 +113,7 @@ class Smoothed:
         alphas, sigmas = checked_levels(x_t, self._schedule.alpha(t), self._schedule.sigma(t), self.event_shape)
         if x_t.requires_grad and torch.is_grad_enabled():
             return self._differentiable(x_t, alphas, sigmas)
-        x = x_t.detach().double().reshape(len(x_t), len(self._center))
+        x = x_t.double().reshape(len(x_t), len(self._center))
         block = max(1, self._memory // (16 * len(self._points)))
         parts = zip(x.split(block), alphas.split(block), sigmas.split(block), strict=True)
         means = [self._mean(*part) for part in parts if len(part[0])]

@@ -285,7 +285,6 @@ def train_network(sigma_data: float | None, generator: torch.Generator) -> tuple
     starts = NETWORK_SCHEDULE.t_max * torch.randn(SAMPLES, d, generator=generator)
     times = karras_times(NETWORK_SCHEDULE, NETWORK_SCHEDULE.t_max, NETWORK_SCHEDULE.t_min, 14)
 
-    @torch.no_grad()
     def variances() -> Tensor:
         return (sample(DPMSolverPP2M(), model, starts, times).double() @ p.eigenvectors).square().mean(0)
 

@@ -95,7 +95,7 @@ def _jacobian(denoiser: nn.Module, x_t: Tensor, t: Tensor) -> tuple[Float[Tensor
         return found, found
 
     jacobians, answers = vmap(jacrev(answer, has_aux=True), in_dims=(None, 0, 0))(weights, x_t, t)
-    return answers.detach(), torch.cat([part.flatten(2) for part in jacobians.values()], 2).detach()
+    return answers, torch.cat([part.flatten(2) for part in jacobians.values()], 2)
 
 
 def _along(

@@ -126,7 +126,7 @@ class Evolution:
         """
         if not bool(given.isfinite().all()):
             raise InputError("given: expected a finite initial condition, got values that are not")
-        a = given.detach().double()
+        a = given.double()
         with torch.no_grad():
             if self.linear:
                 return self._solve_linear(a)

@@ -136,12 +136,11 @@ def require_regular(dynamics: Dynamics, x: States, t: Times) -> None:
     A drift or diffusion that is not finite there, a D that depends on the state and is not symmetric and positive
     definite, and a drift that changes with the state but of which autograd knows nothing.
     """
-    x = x.detach().double()
-    at = x.clone().requires_grad_()
+    at = x.detach().double().requires_grad_()
     f = dynamics.drift_at(at, t)
     if not bool(torch.isfinite(f).all()):
         bad = int((~torch.isfinite(f).all(1)).nonzero()[0])
-        raise InputError(f"drift: expected finite values, got {_row(f[bad].detach())} at x = {_row(x[bad])}")
+        raise InputError(f"drift: expected finite values, got {_row(f[bad])} at x = {_row(x[bad])}")
     if not f.requires_grad and not torch.equal(f, f[:1].expand_as(f)):
         raise InputError(
             "drift: expected a function that autograd can differentiate, and its values change with x but carry no "
@@ -198,4 +197,4 @@ def _ends(D: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _row(x: Tensor) -> str:
-    return "(" + ", ".join(f"{float(value):.4g}" for value in x[:8]) + (", ..." if len(x) > 8 else "") + ")"
+    return "(" + ", ".join(f"{value:.4g}" for value in x[:8].tolist()) + (", ..." if len(x) > 8 else "") + ")"

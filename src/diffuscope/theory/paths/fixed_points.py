@@ -129,4 +129,4 @@ def _newton(dynamics: Dynamics, x: Float[Tensor, " d"], name: str) -> FixedPoint
 
 def _drift_and_jacobian(dynamics: Dynamics, x: Float[Tensor, " d"]) -> tuple[Tensor, Tensor]:
     t = x.new_zeros(1)
-    return dynamics.drift_at(x[None], t).detach()[0], Lagrangian(dynamics).jacobian(x[None], t)[0].detach()
+    return dynamics.drift_at(x[None], t).detach()[0], Lagrangian(dynamics).jacobian(x[None], t)[0]

@@ -122,7 +122,7 @@ def _solved(
     def rates(t: np.ndarray, z: np.ndarray, alpha: np.ndarray) -> np.ndarray:
         x, p = torch.from_numpy(z[:d].T * L + a), z[d:].T * P
         f = dynamics.drift_at(x, torch.zeros(len(t), dtype=torch.float64)).detach().numpy()
-        J = lagrangian.jacobian(x, torch.zeros(len(t), dtype=torch.float64)).detach().numpy()
+        J = lagrangian.jacobian(x, torch.zeros(len(t), dtype=torch.float64)).numpy()
         by_p, by_x = (f + 2 * p @ D) / L, np.einsum("nij,ni->nj", J, p) / P
         return np.concatenate([(by_p + alpha[0] * by_x).T, (-by_x + alpha[0] * by_p).T])
 

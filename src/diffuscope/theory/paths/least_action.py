@@ -193,7 +193,7 @@ def _momenta(density: Lagrangian, x: Nodes, times: Mesh, multipliers: Multiplier
     (force,) = torch.autograd.grad(whole.sum(), flat, materialize_grads=True, allow_unused=True)
     p = (density.momentum(flat, v, t).detach() + silent).reshape(paths, edges, d)
     at_nodes = p + times.diff()[:, None] / 2 * force.reshape(paths, edges, d)
-    return p, at_nodes[:, :-1], (p * velocity.detach()).sum(2) - L.detach().reshape(paths, edges)
+    return p, at_nodes[:, :-1], (p * velocity).sum(2) - L.detach().reshape(paths, edges)
 
 
 def checked_ends(dynamics: Dynamics, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:

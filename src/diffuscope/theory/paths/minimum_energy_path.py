@@ -118,7 +118,7 @@ def _moved(dynamics: Dynamics, x: Float[Tensor, "one nodes d"]) -> Float[Tensor,
         return normal
 
     start = x[0]
-    rate = float(Lagrangian(dynamics, "FW").jacobian(start, t).detach().norm(dim=(1, 2)).max())
+    rate = float(Lagrangian(dynamics, "FW").jacobian(start, t).norm(dim=(1, 2)).max())
     speed = float(dynamics.drift_at(start, t).detach().norm(dim=1).max())
     step = 1 / (rate + speed / float(start.diff(dim=0).norm(dim=1).min()))
     one = f(start)
@@ -140,7 +140,7 @@ def _normal(f: Float[Tensor, "nodes d"], along: Float[Tensor, "nodes d"]) -> Flo
 
 def _require_potential(dynamics: Dynamics, x: Float[Tensor, "nodes d"]) -> None:
     t = x.new_zeros(len(x))
-    J = dynamics.precision_at(x, t) @ Lagrangian(dynamics, "FW").jacobian(x, t).detach()
+    J = dynamics.precision_at(x, t) @ Lagrangian(dynamics, "FW").jacobian(x, t)
     asymmetry = float((J - J.mT).abs().max() / J.abs().max().clamp_min(1e-300))
     if asymmetry > ASYMMETRY:
         raise InputError(

@@ -217,7 +217,7 @@ def points_around(
 
 
 def _defined(dynamics: Dynamics, x: States, f: States, t: Float[Tensor, " n"]) -> Bool[Tensor, " n"]:
-    D = dynamics.precision_at(x, t).detach()
+    D = dynamics.precision_at(x, t)
     return dynamics.inside(x) & torch.isfinite(f).all(1) & torch.isfinite(D).all((1, 2))
 
 

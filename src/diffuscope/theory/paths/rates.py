@@ -170,7 +170,7 @@ def _end(dynamics: Dynamics, guess: State, name: str) -> FixedPoint:
 
 def _curvatures(potential: Potential, stable: State, saddle: State) -> tuple[Tensor, float, float]:
     """The Hessian of U at the saddle, the difference of U, and sqrt(det / |det|) of the Hessians."""
-    ends = torch.stack([stable.detach().double(), saddle.detach().double()])
+    ends = torch.stack([stable.double(), saddle.double()])
     U = potential(ends)
     if tuple(U.shape) != (2,) or not bool(torch.isfinite(U).all()):
         raise InputError(f"potential: expected one finite number per state, got shape {tuple(U.shape)} for 2 states")

@@ -108,7 +108,7 @@ def _along(dynamics: Dynamics, path: Instanton, D: np.ndarray) -> Callable[[floa
     n, d = x.shape
     zeros = torch.zeros(n, dtype=torch.float64)
     f = dynamics.drift_at(x, zeros)
-    J = Lagrangian(dynamics).jacobian(path.states, zeros).detach().numpy()
+    J = Lagrangian(dynamics).jacobian(path.states, zeros).numpy()
     along_p = _gradient((f * path.momenta).sum(), x)
     bend = torch.stack([_gradient(along_p[:, i].sum(), x).detach() for i in range(d)], 1).numpy()
     p = path.momenta.numpy()

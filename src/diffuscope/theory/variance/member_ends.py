@@ -94,7 +94,7 @@ def member_ends(ensemble: Ensemble, x: Points, times: Float[Tensor, " times"]) -
 
 def _average_tangent(ensemble: Ensemble, x: Points, directions: Tensor, t: Tensor) -> Tensor:
     """The derivative of the average score at x along every direction (members, batch, d), by differentiating twice."""
-    repeated, along = x.detach().repeat(len(directions), 1).requires_grad_(), directions.flatten(0, 1)
+    repeated, along = x.repeat(len(directions), 1).requires_grad_(), directions.flatten(0, 1)
     total = torch.zeros_like(along)
     for denoiser in ensemble.denoisers:
         with torch.enable_grad():
