@@ -18,6 +18,7 @@ from diffuscope.denoisers import load_model
 
 SMALL = ["--levels", "4", "--points", "20", "--trajectories", "8", "--generated", "20", "--step-seeds", "8",
          "--components", "2", "--train-limit", "60"]  # fmt: skip
+LONG = 300 * "long"  # a name that the system refuses
 MODULE = """
 import torch
 from diffuscope.denoisers import DataPredictor
@@ -98,6 +99,13 @@ def test_the_same_weights_come_by_the_option_and_by_the_name_and_the_prefix_deci
         ("--model typed_model:denoiser --weights net.pt", "--model: no module named 'typed_model'"),
         ("--model net.pt", "--model: net.pt is a pickle of weights, which do not say what network they belong to"),
         ("--model net.pt --weights net.pt", "--weights: belong to a model module:object"),
+        ("--model typed_models --weights net.pt", "--model: expected module:object, which builds the network of the"),
+        ("--model absent.pt --weights net.pt", "--model: expected module:object, which builds the network of the"),
+        (f"--model {LONG}", "--model: cannot read long"),
+        (f"--model {LONG}:denoiser", "--model: no module named 'long"),
+        (f"--model typed_models:denoiser --weights {LONG}", "--weights: cannot read long"),
+        (f"--model onnx:{LONG}?schedule=ve&predicts=data", "--model: cannot read long"),
+        (f"--model diffusers:{LONG}", "--model: no folder long"),
         ("--model onnx:x.onnx?schedule=ve --weights net.pt", "--weights: belong to module:object"),
         ("--model onnx:x.onnx?schedule=ve&weights=net.pt", "--model: weights: belong to module:object"),
         ("--model diffusers:folder --weights net.pt", "--weights: belong to module:object"),

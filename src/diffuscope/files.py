@@ -118,6 +118,35 @@ def finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def is_there(path: str | Path) -> bool:
+    """Whether there is a file or a folder of this name; False for a name that the system refuses to look up.
+
+    >>> from diffuscope.files import is_there
+    >>> is_there("."), is_there(300 * "long")
+    (True, False)
+    """
+    with suppress(OSError):  # a name that is too long, a folder that may not be entered
+        return Path(path).exists()
+    return False
+
+
+def require_file(path: Path, argument: str) -> None:
+    """Raises InputError, naming `argument`, unless there is a file of this name.
+
+    >>> from diffuscope.files import require_file
+    >>> require_file(Path("absent.pt"), "weights")
+    Traceback (most recent call last):
+        ...
+    diffuscope.errors.InputError: weights: no file absent.pt
+    """
+    try:
+        found = path.is_file()
+    except OSError as error:
+        raise InputError(f"{argument}: cannot read {path} ({error.strerror or error})") from error
+    if not found:
+        raise InputError(f"{argument}: no file {path}")
+
+
 def load_object(spec: str, argument: str) -> object:
     """The object that `module:object` names; dots after the colon reach inside it.
 

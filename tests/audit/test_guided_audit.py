@@ -169,3 +169,6 @@ def test_guidance_of_a_one_step_model_is_refused(guided):
     subject = Subject(Guided(conditional, guided.unconditional, 2), normal(50, 1), normal(50, 2))
     with pytest.raises(InputError, match=r"^guidance: expected 1 for a one-step model"):
         audit_model(subject, SETTINGS)
+    one = with_guidance(replace(subject, denoiser=Guided(conditional, guided.unconditional, 1)))
+    assert one.denoiser is conditional
+    assert one.sampled is None

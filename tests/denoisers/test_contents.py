@@ -30,6 +30,15 @@ def test_a_first_use_adds_nothing(name):
     assert [id(tensor) for tensor in tensors_within(denoiser)] == before
 
 
+def test_a_tensor_is_listed_once_however_many_ways_lead_to_it():
+    """Through its module, through the modules that hold this one, and as an attribute of its own."""
+    network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    model = {"network": network, "again": [network[0]], "weight": network[0].weight}
+    assert [id(tensor) for tensor in tensors_within(model)] == [
+        id(x) for x in [*network.parameters(), *network.buffers()]
+    ]
+
+
 def test_a_network_that_a_users_property_loads_is_part_of_the_model():
     class Lazy:
         @cached_property

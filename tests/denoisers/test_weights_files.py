@@ -257,6 +257,7 @@ def test_other_contents_are_refused_with_what_they_are(tmp_path):
         "holds a list": [torch.zeros(3)],
         "it has nothing": {},
         "it has a: int, b: str": {"a": 1, "b": "c"},
+        "arrays of NumPy, no tensors; expected np.savez": {"model": {"weight": np.ones((2, 2))}},
     }
     for what, content in contents.items():
         torch.save(content, tmp_path / "a.pt")
@@ -303,6 +304,7 @@ def test_other_files_are_refused_with_what_they_are(name, content, what, tmp_pat
 
 def test_folders_missing_files_and_archives_of_something_else(tmp_path):
     assert "no file" in refusal(tmp_path / "absent.pt")
+    assert "cannot read" in refusal(tmp_path / (300 * "long"))
     for name, what in [
         ("model_index.json", "--model diffusers:"), ("__0_0.distcp", "dcp_to_torch_save"),
         ("saved_model.pb", "TensorFlow"), ("net.pt", "net.pt, got the folder"), ("readme.md", "a file, got the folder"),

@@ -241,8 +241,8 @@ def test_without_the_setting_the_part_says_what_it_needs_and_claims_nothing(monk
         ("mnist_checkpoints:A_NUMBER", "got mnist_checkpoints:A_NUMBER"),
         ("mnist_checkpoints:two", "at least three"),
         ("mnist_checkpoints:mixed_up", "got a str for 1"),
-        ("mnist_checkpoints:untrained", "for 0"),
-        ("mnist_checkpoints:unnumbered", "for '6'"),
+        ("mnist_checkpoints:untrained", "whole numbers from 1 on, got 0"),
+        ("mnist_checkpoints:unnumbered", "whole numbers from 1 on, got '6'"),
     ],
 )
 def test_a_setting_that_brings_no_checkpoints_is_explained_in_one_line(monkeypatch, spec, named):

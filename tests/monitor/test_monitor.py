@@ -1,11 +1,14 @@
 """The monitor: what it says and records, what it leaves untouched, and where it stops a training."""
 
+import inspect
 import json
 import math
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -292,6 +295,62 @@ def test_the_log_of_another_run_and_another_file_are_refused(data, tmp_path):
 def test_values_outside_their_ranges_are_refused_by_name(data, chosen, message):
     with pytest.raises(InputError, match=message.replace(".", r"\.")):
         quiet(data, **chosen)
+
+
+NUMPY = (np.zeros((30, 2)), np.ones((30, 2)))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"every": "5"}, "every: expected a whole number of steps >= 1, got '5'"),
+        ({"every": 2.5}, "every: expected a whole number of steps >= 1, got 2.5"),
+        ({"every": None}, "every: expected a whole number of steps >= 1, got None"),
+        ({"every": True}, "every: expected a whole number of steps >= 1, got True"),
+        ({"stop_on": 3}, "stop_on: expected 'copies' or nothing, got 3"),
+        ({"stop_on": None}, "stop_on: expected 'copies' or nothing, got None"),
+        ({"stop_on": "quality"}, "stop_on: expected 'copies' or nothing, got quality"),
+        ({"false_stop": "rare"}, "false_stop: expected a number between 0 and 1, got 'rare'"),
+        ({"budget": "5%"}, "budget: expected a share above 0 and at most 1, got '5%'"),
+        ({"budget": True}, "budget: expected a share above 0 and at most 1, got True"),
+        ({"settings": {"levels": 4}}, "settings: expected audit.Settings, got dict"),
+        ({"show": None}, "show: expected a function of a sentence, got None"),
+        ({"data": None}, "data: expected a data set, or training and held-out examples as two tensors, got NoneType"),
+        ({"data": "digits"}, "two tensors, got str"),
+        ({"data": torch.ones(30, 2)}, "two tensors, got Tensor"),
+        ({"data": (torch.ones(30, 2),)}, "two tensors, got tuple of Tensor"),
+        ({"data": (torch.ones(30, 2), None)}, "two tensors, got tuple of Tensor, NoneType"),
+        ({"data": NUMPY}, "two tensors, got tuple of ndarray, ndarray"),
+    ],
+)  # fmt: skip
+def test_values_of_other_kinds_are_refused_by_name(data, chosen, message):
+    init: Any = inspect.unwrap(Monitor.__init__)  # what a user without checks of types meets
+    with pytest.raises(InputError, match=re.escape(message)):
+        init(object.__new__(Monitor), **{"data": data, "every": 10, **chosen})
+
+
+def test_a_step_is_any_whole_number_and_a_shape_is_the_models(data, tmp_path):
+    model, monitor = copying_model(data, 0.0), quiet(data, out=tmp_path)
+    is_due: Any = inspect.unwrap(Monitor.is_due)
+    assert is_due(monitor, torch.tensor(10))
+    assert not is_due(monitor, np.int64(11))
+    for wrong in ("10", 10.0, None):
+        with pytest.raises(InputError, match=r"^step: expected a whole number, got "):
+            is_due(monitor, wrong)
+
+    class Wider:
+        schedule, event_shape = model.schedule, (7,)
+
+        def __call__(self, x_t, t):
+            return x_t * t
+
+    with pytest.raises(InputError, match=r"^data: expected examples of shape \(7,\), the model's event_shape, got \("):
+        monitor(10, Wider())
+    assert monitor.looks == ()
+
+
+def test_what_stops_may_be_one_word(data):
+    assert quiet(data, stop_on="copies").stop_on == quiet(data).stop_on == ("copies",)
 
 
 class Broken(nn.Module):

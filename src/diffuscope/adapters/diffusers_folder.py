@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from diffuscope.errors import InputError
+from diffuscope.files import is_there
 
 from .diffusers import quietly
 from .diffusers_models import from_diffusers
@@ -75,7 +76,7 @@ def from_diffusers_folder(
 def _index(folder: Path) -> dict[str, Any]:
     """The components of a pipeline, by its model_index.json."""
     path = folder / "model_index.json"
-    if not folder.is_dir():
+    if not (is_there(folder) and folder.is_dir()):
         raise InputError(f"model: no folder {folder}; expected a pipeline's local folder (nothing is downloaded)")
     try:
         index = json.loads(path.read_text(encoding="utf-8"))

@@ -22,6 +22,7 @@ from types import ModuleType
 from diffuscope import denoisers
 from diffuscope.denoisers import Denoiser, given_weights
 from diffuscope.errors import InputError
+from diffuscope.files import is_there
 
 from . import azula_models, diffusers_folder, edm_models, k_diffusion_models, onnx_models
 from .libraries import read_options
@@ -57,7 +58,7 @@ def load_model(spec: str | Path, *, weights: str | Path | None = None, weights_p
     library, _, rest = str(spec).partition(":")
     name, _, text = rest.partition("?")
     adapter = _FILES.get(library) or (_OBJECTS.get(library) if ":" in name else None)
-    if adapter is None or Path(spec).exists():
+    if adapter is None or is_there(spec):
         return _own(spec, library, weights, weights_prefix)
     if not name:
         raise InputError(f"model: expected {library}:NAME, got {spec!r}")
@@ -89,7 +90,7 @@ def _own(spec: str | Path, library: str, weights: str | Path | None, weights_pre
 def _without_class(spec: str | Path) -> tuple[str | Path, Callable[[Denoiser], Denoiser]]:
     """The name without `class` and `guidance`, and what they make of the model; a file may have them in its name."""
     name, mark, text = str(spec).partition("?")
-    parts = [] if Path(spec).exists() else text.split("&")
+    parts = [] if is_there(spec) else text.split("&")
     own = [part for part in parts if part.partition("=")[0] in ("class", "guidance")]
     conditioned = conditioned_by(read_options("&".join(own), "model"))
     if not own:

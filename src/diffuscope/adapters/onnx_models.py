@@ -30,6 +30,7 @@ from diffuscope.denoisers import (
     clock_of,
 )
 from diffuscope.errors import InputError
+from diffuscope.files import require_file
 from diffuscope.schedules import VE, VP, DiscreteVP, RectifiedFlow, Schedule
 
 from .libraries import Options, library
@@ -179,8 +180,7 @@ class OnnxNetwork:
 
 
 def _session(path: Path) -> Any:
-    if not path.is_file():
-        raise InputError(f"model: no file {path}")
+    require_file(path, "model")
     runtime = library("onnxruntime", "onnxruntime", "model")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()

@@ -29,10 +29,10 @@ def with_guidance(subject: Subject) -> Subject:
     guided = subject.denoiser if subject.sampled is None else subject.sampled
     if not isinstance(guided, Guided):
         return subject
-    require_means(guided, guided.scale)
     conditional = guided.conditional if subject.sampled is None else subject.denoiser
     if guided.scale == 1:
         return replace(subject, denoiser=conditional, sampled=None)
+    require_means(guided, guided.scale)
     notes = (*subject.notes, NOTE.format(guided.scale))
     return replace(subject, denoiser=conditional, sampled=guided, notes=notes)
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from diffuscope.errors import InputError
-from diffuscope.files import replace_atomically
+from diffuscope.files import replace_atomically, require_file
 from diffuscope.memory import require_memory
 from diffuscope.schedules import (
     VE,
@@ -97,8 +97,7 @@ def load_denoiser(path: str | Path) -> SavedDenoiser:
     9.0
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"model: no file {path}")
+    require_file(path, "model")
     _refuse_pickle(path)
     if path.suffix == ".npz":
         raise _undescribed(path)
@@ -224,8 +223,7 @@ def load_npz(path: Path, argument: str) -> dict[str, Tensor]:
     ...     load_npz(Path(folder, "arrays.npz"), "weights")
     {'weight': tensor([[ 1.5000, -2.0000]], dtype=torch.float64), 'count': tensor([7])}
     """
-    if not path.is_file():
-        raise InputError(f"{argument}: no file {path}")
+    require_file(path, argument)
     if not zipfile.is_zipfile(path):
         raise InputError(f"{argument}: {path.name} is truncated or no .npz file")
     try:

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from diffuscope.errors import InputError
-from diffuscope.files import load_object
+from diffuscope.files import is_there, load_object
 from diffuscope.schedules import Schedule
 
 from .contract import Denoiser
@@ -39,8 +39,10 @@ def load_model(spec: str | Path, *, weights: str | Path | None = None, weights_p
     >>> type(loaded).__name__, loaded.schedule.beta_max
     ('VPredictor', 9.0)
     """
-    if Path(spec).exists() or not (isinstance(spec, str) and ":" in spec):
+    if is_there(spec) or not (isinstance(spec, str) and ":" in spec):
         if given_weights("", weights, weights_prefix)[0] is not None:
+            if not is_there(spec):
+                raise InputError(f"model: expected module:object, which builds the network of the weights, got {spec}")
             raise InputError(
                 f"weights: belong to a model module:object, which builds their network; got {Path(spec).name}"
             )

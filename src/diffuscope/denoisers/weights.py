@@ -17,6 +17,7 @@ from torch.nn.parameter import is_lazy
 
 from diffuscope.errors import InputError
 
+from .averages import averages, misfit_in_order
 from .contents import modules_within
 from .devices import outermost
 from .weights_file import Tensors, WeightsFile, read_weights
@@ -26,7 +27,6 @@ from .weights_fit import (
     fits,
     matching,
     misfit,
-    misfit_in_order,
     overlap,
     require_one,
     under_prefix,
@@ -111,10 +111,8 @@ def load_weights(model: Any, weights: Weights) -> LoadedWeights:
         )
     values, remarks = _converted(network, fit, file.path)
     _load(network, values, file.path)
-    if fit.frozen is not None:
-        remarks.append(f"averages without names were matched by their order, the others are those of {fit.frozen}")
-    elif fit.keys in file.shadows:
-        remarks.append("averages without names were matched by their order")
+    if fit.remark:
+        remarks.append(fit.remark)
     for each in (model, networks[0]):
         if isinstance(each, nn.Module):
             each.eval()
@@ -177,7 +175,7 @@ def _wrapped(module: nn.Module) -> nn.Module | None:
 def _chosen(file: WeightsFile, networks: list[nn.Module], weights: Weights) -> tuple[nn.Module, Fit, list[str]]:
     """The network, the tensors of the file that are its own, and what is to be said of the choice."""
     name, prefix = file.path.name, weights.prefix
-    every = [(network, fits(file, network)) for network in networks]
+    every = [(network, _fits(file, network)) for network in networks]
     for network, found in every:
         if prefix is not None:
             if asked := matching(found, prefix):
@@ -185,15 +183,20 @@ def _chosen(file: WeightsFile, networks: list[nn.Module], weights: Weights) -> t
             continue
         plain = [fit for fit in found if not fit.prefix]
         raw = [fit for fit in plain if not fit.averaged]
-        averages = [fit for fit in found if fit.averaged]
+        averaged = [fit for fit in found if fit.averaged]
         if raw:
             fit = require_one(raw, name)
-            return network, fit, [_also(name, averages[0], fit)] if averages else []
+            return network, fit, [_also(name, averaged[0], fit)] if averaged else []
         if plain and all(fit.averaged for fit in found):
             return network, require_one(plain, name), []
     if (adapted := _adapted(file, networks, prefix)) is not None:
         return *adapted, []
     raise _misfit(file, every, prefix)
+
+
+def _fits(file: WeightsFile, network: nn.Module) -> list[Fit]:
+    found = fits(file, network)
+    return found + averages(file, network, found)
 
 
 def _also(name: str, averaged: Fit, taken: Fit) -> str:
@@ -233,11 +236,11 @@ def _misfit(file: WeightsFile, every: list[tuple[nn.Module, list[Fit]]], prefix:
     fitting = list(by_tensors.values())
     mend = f"; it fits with the prefix {' or '.join(fitting[:NAMED])} (--weights-prefix)" if fitting else ""
     under = under_prefix(file, prefix)
-    averages = [keys for keys in file.shadows if prefix is None or f".{prefix.strip('.')}." in f".{keys}."]
-    if averages and not under:
+    lists = [keys for keys in file.shadows if prefix is None or f".{prefix.strip('.')}." in f".{keys}."]
+    if lists and not under:
         network = every[-1][0]
-        said = misfit_in_order(file.shadows[averages[0]], network)
-        return InputError(f"weights: {name}, {averages[0]}, does not fit {type(network).__name__}: {said}{mend}")
+        said = misfit_in_order(file.shadows[lists[0]], network)
+        return InputError(f"weights: {name}, {lists[0]}, does not fit {type(network).__name__}: {said}{mend}")
     if not under:
         places = ", ".join(_places(file)[:NAMED])
         return InputError(f"weights: {name} has nothing under the prefix {prefix!r}; expected one of {places}{mend}")

@@ -4,13 +4,14 @@ Read are files of `torch.save` under any name (.pt, .pth, .ckpt, .bin, .th, .pth
 (see `torch_files`), safetensors, an index of several of either (`*.index.json`), and .npz. The kind is told by the
 content. A file of torch.save holds the dictionary itself, or has it inside others, beside other things:
 `{"state_dict": ...}`, `{"model": ..., "ema": ..., "optimizer": ...}`. All such dictionaries are found, by the keys that
-lead to them joined with dots. An optimizer's tensors are not weights. `shadow_params` is a list of averages in the
-order of the parameters, without their names.
+lead to them joined with dots, or by their places in a list (`ema.emas.0`). An optimizer's tensors are not weights. A
+list named `shadow_params`, or as averages are, holds averages in the order of the parameters, without their names.
 """
 
 import hashlib
 import json
 import os
+import re
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ import safetensors
 from torch import Tensor
 
 from diffuscope.errors import InputError
+from diffuscope.files import require_file
 
 from .files import load_npz
 from .torch_files import LEGACY, Unbuilt, read_torch
@@ -29,6 +31,7 @@ Kind = Literal["torch", "safetensors", "npz", "index"]
 DEEPEST = 4  # dictionaries within dictionaries
 MOST = 500_000  # entries of all of these; one dictionary may be in many, so that a small file can have any number
 SHADOW = "shadow_params"
+AVERAGED = re.compile(r"(?:^|[._])(?:emas?|swa|averaged?|polyak|shadow)(?:[._]|$)", re.IGNORECASE)
 BEGINNINGS: dict[bytes, str] = {
     b"GGUF": "a GGUF file, whose weights are quantized; expected those from before the quantization",
     b"\x89HDF": "an HDF5 file (Keras?)",
@@ -70,7 +73,7 @@ class WeightsFile:
     """SHA-256 of the file; of an index, that of its files one after the other."""
     dicts: dict[str, Tensors] = field(repr=False)
     shadows: dict[str, list[Tensor]] = field(default_factory=dict, repr=False)
-    """Lists named `shadow_params`."""
+    """Lists of averages, in the order of the parameters."""
 
 
 def read_weights(path: str | Path) -> WeightsFile:
@@ -129,11 +132,10 @@ def _content(path: Path, kind: Kind) -> Any:
 
 def _kind(path: Path) -> Kind:
     """The kind of a file by its content; InputError, with what it is, for one that holds no weights."""
-    if path.is_dir():
-        raise _folder(path)
-    if not path.is_file():
-        raise InputError(f"weights: no file {path}")
     try:
+        if path.is_dir():
+            raise _folder(path)
+        require_file(path, "weights")
         with path.open("rb") as file:
             start = file.read(512)
     except OSError as error:
@@ -251,8 +253,28 @@ def _collect(
     for name, value in named:
         if isinstance(value, dict):
             seen = _collect(value, (*keys, name), dicts, shadows, seen)
-        elif name == SHADOW and isinstance(value, list) and value and all(map(_is_tensor, value)):
-            shadows[".".join((*keys, SHADOW))] = [Tensor.detach(each) for each in value]
+        elif isinstance(value, list | tuple):
+            seen = _collect_list(value, (*keys, name), dicts, shadows, seen)
+    return seen
+
+
+def _collect_list(
+    found: list[Any] | tuple[Any, ...],
+    keys: tuple[str, ...],
+    dicts: dict[str, Tensors],
+    shadows: dict[str, list[Tensor]],
+    seen: int,
+) -> int:
+    """Averages without names, or one dictionary for each rate of averaging."""
+    seen += len(found)
+    if seen > MOST or not found:
+        return seen
+    if all(map(_is_tensor, found)):
+        if keys[-1] == SHADOW or AVERAGED.search(keys[-1]):
+            shadows[".".join(keys)] = [Tensor.detach(each) for each in found]
+    elif all(isinstance(each, dict) for each in found):
+        for place, each in enumerate(found):
+            seen = _collect(each, (*keys, str(place)), dicts, shadows, seen)
     return seen
 
 
@@ -274,10 +296,21 @@ def _without_weights(path: Path, found: Any) -> InputError:
         )
     if isinstance(found, dict) and _is_optimizer(found):
         return InputError(f"weights: {path.name} holds the state of an optimizer, not of a network; expected {save}")
+    if isinstance(found, dict) and _has_arrays(found):
+        return InputError(
+            f"weights: {path.name} holds arrays of NumPy, no tensors; expected np.savez('weights.npz', **arrays) where "
+            f"it was made, or {save}"
+        )
     if isinstance(found, dict):
         has = ", ".join(f"{key}: {_said(value)}" for key, value in list(dict.items(found))[:5]) or "nothing"
         return InputError(f"weights: {path.name} holds no dictionary of tensors (it has {has}); expected {save}")
     return InputError(f"weights: {path.name} holds a {type(found).__name__}, no dictionary of tensors; expected {save}")
+
+
+def _has_arrays(found: dict[Any, Any]) -> bool:
+    values = [*dict.values(found)]
+    values += [value for within in values if isinstance(within, dict) for value in dict.values(within)]
+    return any(isinstance(value, Unbuilt) and value.name.endswith("multiarray._reconstruct") for value in values)
 
 
 def _said(value: object) -> str:

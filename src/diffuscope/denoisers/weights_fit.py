@@ -22,13 +22,12 @@ from torch.nn.parameter import is_lazy
 
 from diffuscope.errors import InputError
 
-from .weights_file import Tensors, WeightsFile
+from .weights_file import AVERAGED, Tensors, WeightsFile
 
 Shape = tuple[int, ...] | None  # None: of a lazy network, whose shapes are those of its weights
 WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 DATA_PARALLEL = "module."
 COUNTER = "n_averaged"  # beside the weights of torch.optim.swa_utils.AveragedModel
-AVERAGED = re.compile(r"(?:^|[._])(?:ema|swa|averaged?|polyak|shadow)(?:[._]|$)", re.IGNORECASE)
 RAW = re.compile(r"(?:^|[._])online_model(?:[._]|$)")  # beside `ema_model` within an `ema`
 SHOWN = 3  # names in a message
 
@@ -42,8 +41,8 @@ class Fit:
     prefix: str
     """What their names there begin with."""
     tensors: Mapping[str, Tensor] = field(repr=False)
-    frozen: str | None = None
-    """Where the values came from that averages in the order of the parameters do not have."""
+    remark: str = ""
+    """How they were matched, where it is not by these names alone."""
 
     @property
     def place(self) -> str:
@@ -89,15 +88,13 @@ def unwrapped(tensors: Tensors) -> Tensors:
 
 
 def fits(file: WeightsFile, network: nn.Module) -> list[Fit]:
-    """Everything in the file that is exactly the network's."""
+    """Everything in the file that is exactly the network's, by its names."""
     shapes = expected_shapes(network)
-    found = [fit for keys, tensors in file.dicts.items() for fit in _fits_of(keys, tensors, shapes)]
-    raw = next((fit for fit in found if not fit.averaged), None)
-    return found + [fit for keys in file.shadows if (fit := _in_order(keys, file, network, shapes, raw)) is not None]
+    return [fit for keys, tensors in file.dicts.items() for fit in fits_of(keys, tensors, shapes)]
 
 
-def _fits_of(keys: str, tensors: Tensors, shapes: Mapping[str, Shape]) -> Iterator[Fit]:
-    """Those of the names without wrappers, then those of the names as they are."""
+def fits_of(keys: str, tensors: Tensors, shapes: Mapping[str, Shape]) -> Iterator[Fit]:
+    """What of one dictionary fits: names without wrappers first, then the names as they are."""
     places = set[str]()
     for candidate in (unwrapped(tensors), tensors):
         for fit in _prefixes(keys, candidate, shapes):
@@ -114,52 +111,25 @@ def _prefixes(keys: str, tensors: Tensors, shapes: Mapping[str, Shape]) -> Itera
         if name != longest and not name.endswith(f".{longest}"):
             continue
         prefix = name[: -len(longest)]
-        # names with this prefix follow each other; one more than the network has is enough to tell
-        first = bisect.bisect_left(ordered, prefix)
-        named = [other for other in ordered[first : first + len(shapes) + 1] if other.startswith(prefix)]
-        under = {other.removeprefix(prefix): tensors[other] for other in named}
-        if under.keys() == shapes.keys() and all(_same(under[name].shape, shape) for name, shape in shapes.items()):
+        under = {other.removeprefix(prefix): tensors[other] for other in with_prefix(prefix, ordered, len(shapes) + 1)}
+        if under.keys() == shapes.keys() and have_shapes(under, shapes):
             yield Fit(keys, prefix.rstrip("."), under)
 
 
-def _same(given: torch.Size, shape: Shape) -> bool:
+def with_prefix(prefix: str, ordered: list[str], most: int) -> list[str]:
+    """Names that begin with the prefix: they follow each other, and one more than the network has is enough to tell."""
+    first = bisect.bisect_left(ordered, prefix)
+    return [name for name in ordered[first : first + most] if name.startswith(prefix)]
+
+
+def have_shapes(tensors: Mapping[str, Tensor], shapes: Mapping[str, Shape]) -> bool:
+    """Whether each of these tensors has its shape among `shapes`."""
+    return all(same_shape(value.shape, shapes[name]) for name, value in tensors.items())
+
+
+def same_shape(given: torch.Size, shape: Shape) -> bool:
+    """Whether a tensor of this size fits."""
     return shape is None or tuple(given) == shape
-
-
-def _in_order(
-    keys: str, file: WeightsFile, network: nn.Module, shapes: Mapping[str, Shape], raw: Fit | None
-) -> Fit | None:
-    """Averages without names, in the order of all parameters, or of those that are trained.
-
-    What else the network has, its buffers and the parameters that are not trained, must be in the same file.
-    """
-    averages = file.shadows[keys]
-    parameters = {without_wrappers(name): value for name, value in network.named_parameters()}
-    trained = {name: value for name, value in parameters.items() if value.requires_grad}
-    for named in (parameters, trained):
-        if len(named) != len(averages):
-            continue
-        if all(_same(value.shape, shapes.get(name)) for name, value in zip(named, averages, strict=True)):
-            tensors = dict(zip(named, averages, strict=True))
-            missing = shapes.keys() - tensors.keys() - _second_names(network)
-            if not missing:
-                return Fit(keys, "", _with_second_names(network, tensors))
-            if raw is not None:
-                return Fit(keys, "", {**raw.tensors, **_with_second_names(network, tensors)}, raw.place or "the file")
-    return None
-
-
-def _second_names(network: nn.Module) -> set[str]:
-    """The names, beyond the first, of parameters that several layers share."""
-    once = {name for name, _ in network.named_parameters()}
-    every = {name for name, _ in network.named_parameters(remove_duplicate=False)}
-    return {without_wrappers(name) for name in every - once}
-
-
-def _with_second_names(network: nn.Module, tensors: Tensors) -> Tensors:
-    first = {id(value): without_wrappers(name) for name, value in network.named_parameters()}
-    every = network.named_parameters(remove_duplicate=False)
-    return {without_wrappers(name): tensors[first[id(value)]] for name, value in every if first[id(value)] in tensors}
 
 
 def matching(found: list[Fit], prefix: str) -> list[Fit]:
@@ -198,34 +168,23 @@ def misfit(tensors: Tensors, shapes: Mapping[str, Shape]) -> str:
     shaped = [
         f"{name}: expected {shapes[name]}, got {tuple(tensors[name].shape)}"
         for name in shared
-        if not _same(tensors[name].shape, shapes[name])
+        if not same_shape(tensors[name].shape, shapes[name])
     ]
-    said = [f"{len(missing)} of {len(shapes)} missing ({_few(missing)})"] if missing else []
-    said += [f"{len(unexpected)} unexpected ({_few(unexpected)})"] if unexpected else []
-    said += [f"{len(shaped)} of another shape ({_few(shaped)})"] if shaped else []
+    said = [f"{len(missing)} of {len(shapes)} missing ({few(missing)})"] if missing else []
+    said += [f"{len(unexpected)} unexpected ({few(unexpected)})"] if unexpected else []
+    said += [f"{len(shaped)} of another shape ({few(shaped)})"] if shaped else []
     return ", ".join(said)
 
 
-def misfit_in_order(averages: list[Tensor], network: nn.Module) -> str:
-    """How averages without names differ from the parameters of the network in their order."""
-    parameters = dict(network.named_parameters())
-    if len(averages) != len(parameters):
-        return f"{len(averages)} tensors without names for {len(parameters)} parameters"
-    for (name, value), average in zip(parameters.items(), averages, strict=True):
-        if value.shape != average.shape:
-            return f"in the order of the parameters, {name} expected {tuple(value.shape)}, got {tuple(average.shape)}"
-    rest = [name for name in network.state_dict() if name not in parameters]
-    return f"averages without names, which do not have {_few(rest)}, and no weights beside them that do"
-
-
-def _few(names: list[str]) -> str:
+def few(names: list[str]) -> str:
+    """The first names."""
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
 def overlap(tensors: Tensors, shapes: Mapping[str, Shape]) -> int:
     """How many names and shapes agree."""
     return sum(name in tensors for name in shapes) + sum(
-        name in tensors and _same(tensors[name].shape, shape) for name, shape in shapes.items()
+        name in tensors and same_shape(tensors[name].shape, shape) for name, shape in shapes.items()
     )
 
 

@@ -17,9 +17,11 @@ The first look of a run raises whatever is wrong with what the monitor was given
 but its own stop: a look that fails is one that cannot tell, and a look that cannot be written or logged is said.
 """
 
+import operator
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -89,19 +91,19 @@ class Monitor:
         budget: float | int | None = None,
         show: Callable[[str], object] = print,
     ) -> None:
-        if every < 1:
-            raise InputError(f"every: expected a whole number of steps >= 1, got {every}")
-        if not set(stop_on) <= set(STOPS):
-            raise InputError(f"stop_on: expected 'copies' or nothing, got {' '.join(map(str, stop_on))}")
-        if not 0 < false_stop < 1:
-            raise InputError(f"false_stop: expected a number between 0 and 1, got {false_stop:g}")
-        if budget is not None and not 0 < budget <= 1:
-            raise InputError(f"budget: expected a share above 0 and at most 1, got {budget:g}")
-        self.every, self.settings, self.stop_on = every, settings or EFFORT, tuple(stop_on)
+        if not isinstance(every, Integral) or isinstance(every, bool) or every < 1:
+            raise InputError(f"every: expected a whole number of steps >= 1, got {every!r}")
+        if not (_is_number(false_stop) and 0 < false_stop < 1):
+            raise InputError(f"false_stop: expected a number between 0 and 1, got {_said(false_stop)}")
+        if budget is not None and not (_is_number(budget) and 0 < budget <= 1):
+            raise InputError(f"budget: expected a share above 0 and at most 1, got {_said(budget)}")
+        if not isinstance(settings, Settings | None):
+            raise InputError(f"settings: expected audit.Settings, got {type(settings).__name__}")
+        if not callable(show):
+            raise InputError(f"show: expected a function of a sentence, got {show!r}")
+        self.every, self.settings, self.stop_on = int(every), settings or EFFORT, _stops(stop_on)
         self.false_stop, self.budget, self.show = float(false_stop), budget, show
-        self.subject = (
-            Subject.of(NoModel(), data) if isinstance(data, DataSet) else Subject(NoModel(), data[0], data[1])
-        )
+        self.subject = _subject(data)
         self.out, self._send = None if out is None else Path(out), sender(log)
         self._record = Record(
             None if self.out is None else self.out / LOG,
@@ -126,7 +128,11 @@ class Monitor:
         return self.looks[-1] if self.looks else None
 
     def is_due(self, step: int) -> bool:
-        """Whether `step` is one of those at which the monitor looks: a multiple of `every`."""
+        """Whether `step` is one of those at which the monitor looks: a multiple of `every`.
+
+        Raises InputError for a step that is no whole number.
+        """
+        step = _whole(step)
         return step > 0 and step % self.every == 0
 
     def __call__(self, step: int, denoiser: Any) -> bool:
@@ -140,6 +146,7 @@ class Monitor:
 
     def after_step(self, step: int, denoiser: Callable[[], Any]) -> bool:
         """The same for a function that makes the denoiser, called if it is due: `train_denoiser(stop=...)`."""
+        step = _whole(step)
         if not self.is_due(step):
             return False
         with generators_kept():
@@ -154,6 +161,9 @@ class Monitor:
                 f"denoiser: expected an object called with x_t and t that has a `schedule`, got "
                 f"{type(denoiser).__name__} without"
             )
+        shape = tuple(self.subject.train.shape[1:])
+        if (stated := tuple(getattr(denoiser, "event_shape", shape))) != shape:
+            raise InputError(f"data: expected examples of shape {stated}, the model's event_shape, got {shape}")
         repeated = any(look.step >= step for look in self.looks)
         if self.budget is not None and not repeated and self.looks:
             allowed = self.budget * (time.monotonic() - self._made)
@@ -215,6 +225,44 @@ class Monitor:
         if not self.looks:
             raise InputError("report: expected at least one look, got none")
         return write_page(monitor_page(self.looks, self.subject, self.settings, self.false_stop), folder / PAGE)
+
+
+def _subject(data: Any) -> Subject:
+    """The data as an audit takes them."""
+    if isinstance(data, DataSet):
+        return Subject.of(NoModel(), data)
+    if not (isinstance(data, tuple | list) and len(data) == 2 and all(isinstance(x, Tensor) for x in data)):
+        kinds = ", ".join(type(x).__name__ for x in data[:4]) if isinstance(data, tuple | list) else ""
+        raise InputError(
+            "data: expected a data set, or training and held-out examples as two tensors, got "
+            f"{type(data).__name__}{kinds and f' of {kinds}'}"
+        )
+    return Subject(NoModel(), data[0], data[1])
+
+
+def _stops(stop_on: Any) -> tuple[str, ...]:
+    """What stops the run; one word is itself."""
+    words = (stop_on,) if isinstance(stop_on, str) else stop_on
+    if not isinstance(words, Sequence | set | frozenset) or not set(words) <= set(STOPS):
+        said = " ".join(map(str, words)) if isinstance(words, Sequence) else repr(stop_on)
+        raise InputError(f"stop_on: expected 'copies' or nothing, got {said}")
+    return tuple(words)
+
+
+def _whole(step: Any) -> int:
+    """A step as an integer, of whatever kind."""
+    try:
+        return operator.index(step)
+    except TypeError as error:
+        raise InputError(f"step: expected a whole number, got {step!r}") from error
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _said(value: Any) -> str:
+    return f"{value:g}" if _is_number(value) else repr(value)
 
 
 def _in_a_line(error: Exception) -> str:

@@ -194,7 +194,9 @@ def checkpoints() -> tuple[dict[int, Denoiser], DataSet]:
     if not isinstance(networks, Mapping) or len(networks) < 3:
         raise InputError(f"{CHECKPOINTS}: {expected}, got {spec}")
     for epoch, network in networks.items():
-        if not (isinstance(epoch, int) and epoch > 0 and isinstance(network, Denoiser)):
+        if not (isinstance(epoch, int) and epoch > 0):
+            raise InputError(f"{CHECKPOINTS}: {expected}, which are whole numbers from 1 on, got {epoch!r}")
+        if not isinstance(network, Denoiser):
             raise InputError(f"{CHECKPOINTS}: {expected}, got a {type(network).__name__} for {epoch!r}")
     data_range = getattr(next(iter(networks.values())), "data_range", (-1.0, 1.0))
     return dict(sorted(networks.items())), load_data("mnist").in_range(*data_range)
