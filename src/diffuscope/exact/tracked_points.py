@@ -19,6 +19,7 @@ from jaxtyping import Float, Int8
 from torch import Tensor
 
 from diffuscope.byte_examples import as_floats
+from diffuscope.memory import chunk_size
 
 from ._screening import PointTable
 
@@ -94,7 +95,7 @@ def _levels(table: PointTable) -> tuple[float, float, int]:
         low, high = min(low, float(rows.min())), max(high, float(rows.max()))
     if low == high:
         return low, high, 1
-    few = max(1, 2**18 // table.points.shape[1])
+    few = chunk_size(2**18, each=table.points.shape[1])
     rows = table.points[torch.linspace(0, len(table) - 1, min(few, len(table))).long()]
     values = torch.cat([rows.double().flatten(), torch.tensor([low, high], dtype=torch.float64)]).unique()
     # values that were equal before they were rounded to floats are one

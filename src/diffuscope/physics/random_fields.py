@@ -23,6 +23,7 @@ from scipy.special import gamma, kv
 from torch import Tensor
 
 from diffuscope.errors import InputError
+from diffuscope.memory import chunk_size
 
 from .grid import Grid
 from .positive import require_positive
@@ -121,7 +122,7 @@ def random_field(grid: Grid, covariance: Covariance, n: int, *, generator: torch
     """
     eigenvalues = _embedding(grid, covariance)
     axes = tuple(range(1, grid.axes + 1))
-    at_once = max(1, MOST_NODES // eigenvalues.numel())
+    at_once = chunk_size(MOST_NODES, each=eigenvalues.numel())
     parts = []
     for start in range(0, n, at_once):
         count = min(at_once, n - start)

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.exact import Gaussian
+from diffuscope.memory import chunk_size
 
 from .observations import LinearObservation
 from .observed import Observed
@@ -125,7 +126,7 @@ def finite_set_calibration(
     for channel, chosen in enumerate(nodes):
         values = flat.reshape(n, fields.shape[1], -1)[:, channel, chosen]
         less, most = torch.zeros(2, truths, len(chosen), dtype=torch.float64)
-        step = max(1, VALUES // (n * max(1, len(chosen))))
+        step = chunk_size(VALUES, each=n * len(chosen))
         for rows in torch.arange(truths).split(step):
             true = values[rows, None]
             w = weights[rows][:, None]
