@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from diffuscope.errors import InputError
@@ -35,6 +36,16 @@ def chunk_size(budget: int, *, each: int) -> int:
     [10, 3, 2, 1, 1]
     """
     return max(1, budget // max(1, each))
+
+
+def ranges(n: int, size: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of consecutive ranges of at most `size` that cover 0 .. n - 1.
+
+    >>> from diffuscope.memory import ranges
+    >>> list(ranges(7, 3)), list(ranges(6, 3)), list(ranges(0, 3))
+    ([(0, 3), (3, 6), (6, 7)], [(0, 3), (3, 6)], [])
+    """
+    return ((start, min(start + size, n)) for start in range(0, n, size))
 
 
 def available_memory() -> float:

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from diffuscope.byte_examples import ByteExamples
 from diffuscope.errors import InputError
-from diffuscope.memory import chunk_size
+from diffuscope.memory import chunk_size, ranges
 
 from ._digit_products import DIGITS, DigitProducts
 from ._integers import LARGEST_INNER, integer_products_are_exact, integer_products_are_fast
@@ -122,8 +122,7 @@ class PointTable:
     def chunks(self, queries: int) -> Iterator[tuple[int, int]]:
         """Ranges of points that fit in memory, cast to float64, together with their scores for so many queries."""
         rows = min(MOST_ROWS, max(16, self.memory // (16 * (self.points.shape[1] + queries))))
-        for start in range(0, len(self.points), rows):
-            yield start, min(start + rows, len(self.points))
+        return ranges(len(self.points), rows)
 
     def scores(
         self, start: int, stop: int, queries: Float[Tensor, "batch d"], kappa: Float[Tensor, " batch"]

@@ -158,5 +158,5 @@ class Smoothed:
         """The points about their mean in float64, as many at once as `width` numbers each leave room for."""
         size = chunk_size(self._memory, each=32 * width)
         for start in range(0, len(self._points), size):
-            piece = slice(start, min(start + size, len(self._points)))
+            piece = slice(start, start + size)
             yield piece, self._points[piece].double() - self._center
