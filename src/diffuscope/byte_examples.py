@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from diffuscope.errors import InputError
+from diffuscope.memory import chunk_size
 
 LARGEST = 256 * 2**20  # bytes that the values of one argument of an operation may take as float32
 PART = 32 * 2**20  # bytes of float32 values in a part
@@ -205,7 +206,7 @@ def floats_at(x: Float[Tensor, "n *event"], places: Int64[Tensor, " m"]) -> Floa
 
 
 def _ranges(x: Tensor, rows: int | None) -> Iterator[tuple[int, int]]:
-    bounded = max(1, PART // max(1, 4 * math.prod(x.shape[1:])))
+    bounded = chunk_size(PART, each=4 * math.prod(x.shape[1:]))
     step = bounded if rows is None else min(rows, bounded)
     return ((start, min(start + step, len(x))) for start in range(0, max(1, len(x)), step))
 

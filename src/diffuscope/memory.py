@@ -1,7 +1,8 @@
-"""The memory that is free, so that a claim of more is refused before anything is allocated or unpacked."""
+"""The memory that is free, so that a claim of more is refused before it is allocated; chunks of a bounded size."""
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from diffuscope.errors import InputError
@@ -25,6 +26,26 @@ def require_memory(needed: float | int, argument: str, what: str) -> None:
         raise InputError(
             f"{argument}: {what} needs {needed / 1e9:,.3g} GB of memory; expected at most {free / 1e9:.3g}"
         )
+
+
+def chunk_size(budget: int, *, each: int) -> int:
+    """How many things of size `each` fit into `budget` together, at least one.
+
+    >>> from diffuscope.memory import chunk_size
+    >>> [chunk_size(10, each=size) for size in (0, 3, 5, 10, 11)]
+    [10, 3, 2, 1, 1]
+    """
+    return max(1, budget // max(1, each))
+
+
+def ranges(n: int, size: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of consecutive ranges of at most `size` that cover 0 .. n - 1.
+
+    >>> from diffuscope.memory import ranges
+    >>> list(ranges(7, 3)), list(ranges(6, 3)), list(ranges(0, 3))
+    ([(0, 3), (3, 6), (6, 7)], [(0, 3), (3, 6)], [])
+    """
+    return ((start, min(start + size, n)) for start in range(0, n, size))
 
 
 def available_memory() -> float:

@@ -141,7 +141,9 @@ def test_a_chain_of_zero_terminal_snr_is_ddpms_chain_until_a_last_step_to_pure_n
     # alpha falls linearly there
     assert float(ZERO_TERMINAL.alpha(3.75)) == pytest.approx(float(ZERO_TERMINAL.alpha(3.0)) / 4, rel=1e-14)
     assert float(ZERO_TERMINAL.alpha_dot(end)) == pytest.approx(-float(ZERO_TERMINAL.alpha(3.0)), rel=1e-14)
-    for betas in ((0.1, 0.2), (1.0,), (0.1, 1.0, 1.0)):
+    # where the last step begins, the derivative is that of the step
+    assert float(ZERO_TERMINAL.alpha_dot(3.0)) == -float(ZERO_TERMINAL.alpha(3.0))
+    for betas in ((0.1, 0.2), (1.0,), (0.1, 1.0, 1.0), (0.1, 0.0, 1.0)):
         with pytest.raises(InputError, match="betas: expected at least two steps"):
             ZeroTerminalVP(betas)
 
@@ -265,6 +267,7 @@ def test_sigma_keeps_full_precision_near_clean_data(schedule, variance):
         (lambda: GeometricVE(0.1, math.inf), "sigma_min, sigma_max: .*finite"),
         (lambda: Karras(0.0, 1.0), "sigma_min, sigma_max: expected 0 < minimum < maximum"),
         (lambda: Karras(rho=0.0), "rho: expected a finite number > 0"),
+        (lambda: Karras(rho=math.inf), "rho: expected a finite number > 0"),
         (lambda: VP(0.0, 1.0), "beta_min, beta_max: expected 0 < minimum <= maximum"),
         (lambda: VP(2.0, 1.9), "beta_min, beta_max: expected 0 < minimum <= maximum"),
         (lambda: VP(2.0, math.inf), "beta_min, beta_max: .*finite"),
@@ -273,6 +276,9 @@ def test_sigma_keeps_full_precision_near_clean_data(schedule, variance):
         (lambda: DiscreteVP(()), "betas: expected at least one step"),
         (lambda: Sigmoid(start=3.0, end=-3.0), "start, end, tau: expected finite start < end"),
         (lambda: Sigmoid(start=3.0, end=3.0), "start, end, tau: expected finite start < end"),
+        (lambda: Sigmoid(start=-math.inf), "start, end, tau: expected finite start < end"),
+        (lambda: Sigmoid(end=math.inf), "start, end, tau: expected finite start < end"),
+        (lambda: Sigmoid(tau=math.inf), "start, end, tau: .* tau > 0"),
         (lambda: Sigmoid(tau=0.0), "start, end, tau: .* tau > 0"),
         (lambda: Sigmoid(tau=math.nan), "start, end, tau: .* tau > 0"),
         (lambda: Cosine(s=-0.1), "s: expected a finite number >= 0, got -0.1"),

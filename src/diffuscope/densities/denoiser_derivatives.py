@@ -23,6 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.errors import InputError
+from diffuscope.memory import chunk_size
 from diffuscope.schedules import as_time
 
 ROWS = 256  # points differentiated at once: the memory is that of a training step on as many examples
@@ -132,6 +133,6 @@ def _finite(derivative: Tensor) -> Tensor:
 
 
 def _by_rows(function: Callable[[Tensor, Tensor], Tensor], x_t: Tensor, v: Tensor) -> Tensor:
-    rows = max(1, min(ROWS, NUMBERS // x_t[0].numel()))
+    rows = min(ROWS, chunk_size(NUMBERS, each=x_t[0].numel()))
     parts = zip(x_t.split(rows), v.split(rows), strict=True)
     return torch.cat([differentiable(lambda x=x, w=w: function(x, w)).detach() for x, w in parts])

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.errors import InputError
+from diffuscope.memory import chunk_size
 
 from .denoiser_derivatives import OneTime, checked_points, push_and_pull, signs
 from .divergence import jacobian
@@ -92,7 +93,7 @@ def curl(denoiser: Denoiser, x_t: Batch, t: OneTime) -> Curl:
     x_t = checked_points(x_t, t)
     alpha, D = float(denoiser.schedule.alpha(t)), x_t[0].numel()
     parts = []
-    for x in x_t.split(max(1, LARGEST_BLOCK // D**2)):
+    for x in x_t.split(chunk_size(LARGEST_BLOCK, each=D**2)):
         K = alpha * jacobian(denoiser, x, t)
         unit = torch.eye(D, dtype=K.dtype, device=K.device)
         parts.append(torch.stack([_square(K - K.mT), _square(K), _square(K - unit)]))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from diffuscope.byte_examples import all_floats, float_parts
 from diffuscope.errors import InputError
+from diffuscope.memory import chunk_size
 
 from .spectral import LARGEST_DENSE, top_eigenpairs
 from .streaming import Moments, leading_pairs_of
@@ -36,7 +37,7 @@ def kmeans_labels(data: Float[Tensor, "n *event"], components: int, generator: t
     if not all(bool(torch.isfinite(part).all()) for part in float_parts(data)):
         raise InputError("data: expected finite values, got NaN or infinity")
     seed = int(torch.randint(2**31 - 1, (1,), generator=generator, device=generator.device))
-    most, some = MOST_NUMBERS // max(1, data[0].numel()), data
+    most, some = chunk_size(MOST_NUMBERS, each=data[0].numel()), data
     if len(data) > most:
         some = data[torch.randperm(len(data), generator=generator, device=generator.device)[:most].sort().values]
     fitted = all_floats(some).flatten(1).cpu().numpy()
@@ -60,7 +61,7 @@ def weighted_pairs(
     """Mean and eigenpairs of the weighted examples, `ridge` added to every variance; by a probe where D is large."""
     members = (weights > 1e-16 * weights.max()).nonzero()[:, 0]  # less is below the rounding of the sums
     shares, D = weights[members] / weights[members].sum(), data[0].numel()
-    size = max(1, CHUNK_BYTES // (3 * 8 * D))
+    size = chunk_size(CHUNK_BYTES, each=3 * 8 * D)
     chunks = list(zip(members.split(size), shares.split(size), strict=True))
     mean = torch.zeros(D, dtype=torch.float64, device=data.device)
     for rows, part in chunks:

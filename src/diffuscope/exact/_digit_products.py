@@ -31,6 +31,8 @@ import torch
 from jaxtyping import Float, Float64, Int, Int8, Int32, UInt8
 from torch import Tensor
 
+from diffuscope.memory import ranges
+
 from ._integers import byte_digits, digits, integer_product
 from ._products import CHUNK, Products
 
@@ -148,7 +150,7 @@ class DigitPass:
         self._variance = (by.radius + by.shift) ** 2 / 4
 
     def chunks(self) -> Iterator[tuple[int, int]]:
-        return ((start, min(start + self._rows, self._n)) for start in range(0, self._n, self._rows))
+        return ranges(self._n, self._rows)
 
     def add_products(self, scores: Float[Tensor, "rows batch"], start: int, stop: int) -> None:
         """The products of the points start .. stop are added to their scores."""

@@ -17,6 +17,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from diffuscope.memory import chunk_size
+
 from ._log_odds import compensated_log_odds, log_odds
 from ._screening import Multiplied, PointTable
 from ._stream import LEAST_LOG_WEIGHT, Sums, streamed
@@ -265,7 +267,7 @@ def posterior(
 
 def _heavy_differences(table: PointTable, heavy: Tensor, weights: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """(rows, weights, y_i - y_r) of the heavy points of positive weight, some pairs at a time."""
-    pairs = max(1, table.memory // (32 * table.points.shape[1]))
+    pairs = chunk_size(table.memory, each=32 * table.points.shape[1])
     rows, columns = weights.nonzero(as_tuple=True)
     for i, j in zip(rows.split(pairs), columns.split(pairs), strict=True):
         e = table.points[heavy[i, j]].double()
@@ -281,7 +283,7 @@ def _exact_log_weights(
     prior = table.log_weights[heavy]
     chosen = counted
     for compute in (log_odds, compensated_log_odds):
-        pairs = max(1, table.memory // (128 * table.points.shape[1]))
+        pairs = chunk_size(table.memory, each=128 * table.points.shape[1])
         rows, columns = chosen.nonzero(as_tuple=True)
         for i, j in zip(rows.split(pairs), columns.split(pairs), strict=True):
             y, reference = table.points[heavy[i, j]].double(), table.points[heavy[i, 0]].double()

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from diffuscope.byte_examples import ByteExamples, as_floats
 from diffuscope.errors import InputError
+from diffuscope.memory import ranges
 
 EXACT_SQUARES = 256  # squares of 8-bit integers whose sum is exact in float32
 CHUNK = 8 * 2**20  # bytes of rows that a product takes at once: they are made and used twice in the cache
@@ -149,7 +150,7 @@ def norms(queries: Float[Tensor, "batch d"]) -> Float64[Tensor, " batch"]:
 def chunks(n: int, d: int, memory: int) -> Iterator[tuple[int, int]]:
     """Ranges of rows that stay in the cache between two products, in float32, and take an eighth of `memory`."""
     rows = min(8192, max(16, min(memory // 8, max(CHUNK, 64 * 4 * d)) // (4 * d)))
-    return ((start, min(start + rows, n)) for start in range(0, n, rows))
+    return ranges(n, rows)
 
 
 def exact_products(

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from diffuscope.byte_examples import ByteExamples
 from diffuscope.errors import InputError
+from diffuscope.memory import chunk_size, ranges
 
 from ._digit_products import DIGITS, DigitProducts
 from ._integers import LARGEST_INNER, integer_products_are_exact, integer_products_are_fast
@@ -121,8 +122,7 @@ class PointTable:
     def chunks(self, queries: int) -> Iterator[tuple[int, int]]:
         """Ranges of points that fit in memory, cast to float64, together with their scores for so many queries."""
         rows = min(MOST_ROWS, max(16, self.memory // (16 * (self.points.shape[1] + queries))))
-        for start in range(0, len(self.points), rows):
-            yield start, min(start + rows, len(self.points))
+        return ranges(len(self.points), rows)
 
     def scores(
         self, start: int, stop: int, queries: Float[Tensor, "batch d"], kappa: Float[Tensor, " batch"]
@@ -231,7 +231,7 @@ class PointTable:
         candidates = min(n, k + 8)
         while len(open_rows):
             undecided = []
-            for rows in open_rows.split(max(1, self.memory // (32 * candidates))):
+            for rows in open_rows.split(chunk_size(self.memory, each=32 * candidates)):
                 scores, found = self.largest(
                     queries[rows], kappa[rows], candidates, torch.full_like(bound[rows], torch.inf)
                 )
@@ -284,6 +284,6 @@ def checked_rows(name: str, values: Tensor) -> Float[Tensor, "rows d"]:
             raise InputError(f"{name}: expected finite values, got NaN or infinity")
         return flat
     flat = flat if flat.dtype in (torch.float32, torch.float64) else flat.float()
-    if not all(bool(torch.isfinite(rows).all()) for rows in flat.split(max(1, CHECKED // flat.shape[1]))):
+    if not all(bool(torch.isfinite(rows).all()) for rows in flat.split(chunk_size(CHECKED, each=flat.shape[1]))):
         raise InputError(f"{name}: expected finite values, got NaN or infinity")
     return flat

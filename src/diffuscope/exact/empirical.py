@@ -27,6 +27,7 @@ from torch import Tensor
 
 from diffuscope.byte_examples import ByteExamples
 from diffuscope.errors import InputError
+from diffuscope.memory import chunk_size
 
 from ._finite_set import FiniteSet, checked_weights
 from ._posterior import Noised, Posterior, fused_mean, posterior, streamed_mean, summation_error
@@ -202,7 +203,7 @@ class Empirical(FiniteSet):
 
         def cost(rows: Tensor, found: Tensor) -> Tensor:
             costs = []
-            pairs = max(1, table.memory // (32 * table.points.shape[1]))
+            pairs = chunk_size(table.memory, each=32 * table.points.shape[1])
             for i, j in zip(rows.split(pairs), found.split(pairs), strict=True):
                 square = (noised.x[i] - noised.alpha[i][:, None] * table.points[j].double()).square_().sum(1)
                 costs.append(square / (2 * noised.sigma[i] ** 2) - table.log_weights[j])
@@ -214,7 +215,7 @@ class Empirical(FiniteSet):
 
     def _blocks(self, x: Tensor) -> Sequence[Tensor]:
         """Rows of `x`, some at a time."""
-        block = max(1, min(QUERIES, self._table.memory // (32 * x.shape[1])))
+        block = min(QUERIES, chunk_size(self._table.memory, each=32 * x.shape[1]))
         return torch.arange(len(x), device=x.device).split(block)
 
     def _flat(self, x: Tensor) -> Float[Tensor, "batch d"]:

@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from diffuscope.errors import InputError
+from diffuscope.memory import chunk_size
 
 from ._clusters import CHUNK_BYTES, kmeans_labels, weighted_pairs
 from .distribution import Batch, Level, checked_levels
@@ -254,7 +255,7 @@ class GaussianMixture:
     def _chunks(self, x: Tensor, alpha: Level, sigma: Level) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """(x rows, alphas, sigmas) in float64, in chunks whose working memory is at most CHUNK_BYTES."""
         K, D, r = self.eigenvectors.shape
-        rows = max(1, CHUNK_BYTES // (8 * K * (6 * D + 4 * r)))  # float64 arrays alive at once: (B, K, D), (B, K, r)
+        rows = chunk_size(CHUNK_BYTES, each=8 * K * (6 * D + 4 * r))  # float64: (B, K, D), (B, K, r)
         alphas = torch.as_tensor(alpha, dtype=torch.float64, device=x.device).expand(len(x))
         sigmas = torch.as_tensor(sigma, dtype=torch.float64, device=x.device).expand(len(x))
         for start in range(0, max(1, len(x)), rows):  # an empty batch is one empty chunk

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from diffuscope.errors import InputError
+from diffuscope.memory import chunk_size
 
 from ._screening import PointTable, checked_rows
 
@@ -79,10 +80,10 @@ def nearest_half_squares(
         raise InputError(f"k: expected 1 .. {len(points)} (the number of points), got {k}")
     dtype = torch.promote_types(queries.dtype, points.dtype)
     table = PointTable(points, torch.zeros(len(points), dtype=torch.float64, device=points.device), MEMORY)
-    pairs = max(1, MEMORY // (32 * points.shape[1]))
+    pairs = chunk_size(MEMORY, each=32 * points.shape[1])
     half_squares = torch.empty(len(queries), k, dtype=torch.float64, device=points.device)
     indices = torch.empty(len(queries), k, dtype=torch.int64, device=points.device)
-    block = min(1024, max(1, MEMORY // (4 * points.shape[1])))
+    block = min(1024, chunk_size(MEMORY, each=4 * points.shape[1]))
     for start in range(0, len(queries), block):
         exact = queries[start : start + block]
         centered = torch.empty(exact.shape, dtype=dtype, device=points.device)

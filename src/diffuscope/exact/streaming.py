@@ -165,7 +165,7 @@ def leading_pairs_of(
     U, values, projected = nystrom(Q, moments.product)
     k = min(rank, len(Q))
     values, projected = values[:k], projected[:k]
-    changed = torch.where(values > 0, 1 - projected / values.clamp(min=torch.finfo(values.dtype).tiny), 0.0)
+    changed = torch.where(values > 0, 1 - projected / values, 0.0)
     return LeadingPairs(moments.count, moments.mean, moments.trace, U[:, :k].contiguous(), values, changed)
 
 

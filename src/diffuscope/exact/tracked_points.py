@@ -19,6 +19,7 @@ from jaxtyping import Float, Int8
 from torch import Tensor
 
 from diffuscope.byte_examples import as_floats
+from diffuscope.memory import chunk_size, ranges
 
 from ._screening import PointTable
 
@@ -50,8 +51,7 @@ class GridPoints:
         residual, norms = 0.0, [0.0] * n_planes
         half_square_step = max(float(table.half_squares.max()), 1e-300) / 32000
         transposed: list[list[Tensor]] = [[] for _ in range(n_planes)]
-        for start in range(0, len(table), ROWS):
-            rows = slice(start, min(start + ROWS, len(table)))
+        for rows in (slice(*ends) for ends in ranges(len(table), ROWS)):
             rest = as_floats(table.points[rows]).to(torch.float64, copy=True).sub_(offset).div_(step)
             for j, plane in enumerate(planes):
                 digit = (rest * 256**j).round_().clamp_(-128, 127)
@@ -77,8 +77,7 @@ class GridPoints:
         return len(self.planes[0])
 
     def ranges(self) -> Iterator[slice]:
-        for start in range(0, len(self), ROWS):
-            yield slice(start, min(start + ROWS, len(self)))
+        return (slice(*ends) for ends in ranges(len(self), ROWS))
 
     @property
     def norm(self) -> float:
@@ -94,7 +93,7 @@ def _levels(table: PointTable) -> tuple[float, float, int]:
         low, high = min(low, float(rows.min())), max(high, float(rows.max()))
     if low == high:
         return low, high, 1
-    few = max(1, 2**18 // table.points.shape[1])
+    few = chunk_size(2**18, each=table.points.shape[1])
     rows = table.points[torch.linspace(0, len(table) - 1, min(few, len(table))).long()]
     values = torch.cat([rows.double().flatten(), torch.tensor([low, high], dtype=torch.float64)]).unique()
     # values that were equal before they were rounded to floats are one

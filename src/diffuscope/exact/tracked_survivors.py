@@ -73,11 +73,11 @@ class Survivors:
         reference = self.table.points[self.indices[:, 0]].double()
         before, after = self.z - reference, z - reference
         square = before.square().sum(1)
-        a = torch.where(square > 0, (before * after).sum(1) / square.clamp_min(1e-300), 1.0)
+        a = torch.where(square > 0, (before * after).sum(1) / square, 1.0)
         r = (after - a[:, None] * before).norm(dim=1)
         r = r + 16 * DOUBLE * (self.z.norm(dim=1) + z.norm(dim=1) + reference.norm(dim=1)) * (1 + a.abs())
         farthest = (reference - self.table.center).norm(dim=1) + self.table.radius
-        best = torch.where(a < 1, torch.minimum(farthest, r / (1 - a).clamp_min(1e-300)), farthest)
+        best = torch.where(a < 1, torch.minimum(farthest, r / (1 - a)), farthest)
         moved = a * self.bound + r * best - (1 - a) / 2 * best.square()
         return torch.where(a >= 0, moved, torch.inf)
 

@@ -116,7 +116,7 @@ class TrackedEmpirical:
         value = mean.to(x_t.dtype)
         error = error + torch.finfo(x_t.dtype).eps * mean.norm(dim=1)  # of `value`
         least = mean.norm(dim=1) - error
-        relative = torch.where(least > 0, error / least.clamp_min(1e-300), torch.inf)
+        relative = torch.where(least > 0, error / least, torch.inf)
         return Denoised(value.reshape(x_t.shape), torch.where(error == 0, 0.0, relative))
 
     def score(self, x_t: Batch, alpha: Level, sigma: Level) -> Batch:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Empirical, Gaussian, GaussianMixture
+from diffuscope.memory import chunk_size
 
 from .kernel_prior import KernelPrior
 from .levy_distribution import LevyDistribution
@@ -196,7 +197,7 @@ def _of_rank(gaussian: Gaussian, rank: int) -> Gaussian:
 def _log_joint(prior: Empirical, observation: Observation, y: Tensor) -> Float[Tensor, "batch kept"]:
     """log(w_i p(y | x_i)) of the points of positive weight, for every y; InputError for rows without any."""
     points, r, m = prior.points, float(observation.noise), y.shape[1]
-    size = max(1, CHUNK // max(1, points[0].numel()))
+    size = chunk_size(CHUNK, each=points[0].numel())
     log_weights = prior.weights[prior.weights > 0].log()
     joint, nearest = [], torch.full((len(y),), math.inf, dtype=torch.float64, device=y.device)
     with torch.no_grad():

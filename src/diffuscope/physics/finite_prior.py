@@ -30,6 +30,7 @@ from torch import Tensor
 from diffuscope.denoisers import Batch
 from diffuscope.exact import Empirical, Level
 from diffuscope.exact.distribution import checked_levels, over_events
+from diffuscope.memory import chunk_size
 from diffuscope.samplers.noise import Noise
 from diffuscope.schedules import Schedule
 
@@ -94,7 +95,7 @@ class PointSet(Empirical):
         alphas, sigmas = (level[:, None] for level in checked_levels(x_t, alpha, sigma, self.event_shape))
         queries = (x_t.double().flatten(1) - alphas * self._center) * (alphas / sigmas**2)
         square = self._y.square().sum(1)
-        size = max(1, LOGITS // len(square))
+        size = chunk_size(LOGITS, each=len(square))
         return [
             rows @ self._y.T + self._log_weights - ratio**2 / 2 * square
             for rows, ratio in zip(queries.split(size), (alphas / sigmas).split(size), strict=True)
@@ -175,7 +176,7 @@ class FiniteTwist:
     def of(cls, data: Empirical, schedule: Schedule, observation: Observation, y: Tensor) -> "FiniteTwist":
         """From p(y | y_i) of every point."""
         fast = PointSet.of(data)
-        at_once = max(1, LOGITS // math.prod(data.event_shape))  # values of the fields in one call of h
+        at_once = chunk_size(LOGITS, each=math.prod(data.event_shape))  # values of the fields in one call of h
         with torch.no_grad():
             parts = [log_likelihood(observation, part.double(), y) for part in fast.points.split(at_once)]
         return cls(fast, schedule, torch.cat(parts))

@@ -151,11 +151,11 @@ def chain(
     for i in range(n):
         f = factors[i] * (w[0, :, :K] if i == 0 else _push(kernels[i], forward[i - 1]).clamp(min=0))
         norms[i] = f.amax(1)
-        forward[i] = f / norms[i][:, None].clamp(min=1e-300)
+        forward[i] = f / norms[i][:, None]
     for i in range(n - 1, 0, -1):
         b = _pull(kernels[i], factors[i] * backward[i]).clamp(min=0)
         backward_norms[i - 1] = b.amax(1)
-        backward[i - 1] = b / backward_norms[i - 1][:, None].clamp(min=1e-300)
+        backward[i - 1] = b / backward_norms[i - 1][:, None]
     if not bool(((forward * backward).sum(2) > 0).all()):
         raise InputError("center: expected values that the jumps reach, got a path whose density is 0 in float64")
     return Chain(

@@ -31,11 +31,11 @@ def effective_sample_size(series: Series) -> Float[Tensor, "*batch"]:
     spectrum = torch.fft.rfft(centered, 2 * sweeps).abs().square().mean(-2)
     covariance = torch.fft.irfft(spectrum)[..., :sweeps] / sweeps
     within, total, _ = _moments(halves)
-    rho = 1 - (within[..., None] - covariance) / total.clamp(min=1e-300)[..., None]
+    rho = 1 - (within[..., None] - covariance) / total[..., None]
     rho[..., 0] = 1.0
     pairs = rho[..., : sweeps // 2 * 2].unflatten(-1, (-1, 2)).sum(-1)
     positive = (pairs > 0).cumprod(-1)
-    monotone = pairs.clamp(min=0).cummin(-1).values
+    monotone = pairs.cummin(-1).values
     draws = torch.tensor(float(chains * sweeps), dtype=series.dtype)
     time = (2 * (monotone * positive).sum(-1) - 1).clamp(min=1 / float(draws.log10()))
     return torch.where(total > 0, draws / time, draws)
@@ -57,5 +57,5 @@ def _moments(chains: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     within = chains.var(-1).mean(-1)
     total = (sweeps - 1) / sweeps * within + chains.mean(-1).var(-1)
     constant = total <= 1e-24 * chains.square().mean((-2, -1))
-    ratio = torch.where(constant, 1.0, total / within.clamp(min=1e-300))
+    ratio = torch.where(constant, 1.0, total / within)
     return within, torch.where(constant, 0.0, total), ratio.sqrt()

@@ -23,6 +23,7 @@ from scipy.special import gamma, kv
 from torch import Tensor
 
 from diffuscope.errors import InputError
+from diffuscope.memory import chunk_size, ranges
 
 from .grid import Grid
 from .positive import require_positive
@@ -101,7 +102,7 @@ class Matern:
     def __call__(self, distance: Tensor) -> Tensor:
         """k(distance)."""
         nu = self.smoothness
-        z = (math.sqrt(2 * nu) * distance.double() / self.length).clamp(min=1e-12)
+        z = math.sqrt(2 * nu) * distance.double() / self.length
         values = 2 ** (1 - nu) / gamma(nu) * z**nu * torch.as_tensor(kv(nu, z.numpy()))
         return self.variance * torch.where(distance <= 1e-12 * self.length, 1.0, values)
 
@@ -121,11 +122,10 @@ def random_field(grid: Grid, covariance: Covariance, n: int, *, generator: torch
     """
     eigenvalues = _embedding(grid, covariance)
     axes = tuple(range(1, grid.axes + 1))
-    at_once = max(1, MOST_NODES // eigenvalues.numel())
+    at_once = chunk_size(MOST_NODES, each=eigenvalues.numel())
     parts = []
-    for start in range(0, n, at_once):
-        count = min(at_once, n - start)
-        white = torch.randn(count, *eigenvalues.shape, dtype=torch.float64, generator=generator)
+    for start, stop in ranges(n, at_once):
+        white = torch.randn(stop - start, *eigenvalues.shape, dtype=torch.float64, generator=generator)
         smooth = torch.fft.ifftn(eigenvalues.sqrt() * torch.fft.fftn(white, dim=axes), dim=axes).real
         parts.append(smooth[(slice(None), *[slice(m) for m in grid.shape])].clone())
     return torch.cat(parts) if parts else torch.empty(0, *grid.shape, dtype=torch.float64)

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.exact import Gaussian
+from diffuscope.memory import chunk_size
 
 from .observations import LinearObservation
 from .observed import Observed
@@ -75,7 +76,7 @@ def gaussian_moments(gaussian: Gaussian) -> Moments:
 def standard_deviation(gaussian: Gaussian) -> Float[Tensor, "*event"]:
     """The root of the diagonal of U diag(lambda) U^T + tail (I - U U^T)."""
     squares = gaussian.eigenvectors.square()
-    variance = squares @ gaussian.eigenvalues + gaussian.tail_variance * (1 - squares.sum(1)).clamp(min=0)
+    variance = squares @ gaussian.eigenvalues + gaussian.tail_variance * (1 - squares.sum(1))
     return variance.clamp(min=0).sqrt().reshape(gaussian.mean.shape)
 
 
@@ -89,7 +90,7 @@ def weighted_moments(fields: Float[Tensor, "n *event"], weights: Float[Tensor, "
     below = w[order].cumsum(0)
     ends = []
     for p in ((1 - LEVEL) / 2, (1 + LEVEL) / 2):
-        place = (below < p - 1e-12).sum(0, keepdim=True).clamp(max=len(x) - 1)
+        place = (below < p - 1e-12).sum(0, keepdim=True)
         ends.append(x.gather(0, order.gather(0, place))[0])
     shape = fields.shape[1:]
     return Moments(
@@ -125,7 +126,7 @@ def finite_set_calibration(
     for channel, chosen in enumerate(nodes):
         values = flat.reshape(n, fields.shape[1], -1)[:, channel, chosen]
         less, most = torch.zeros(2, truths, len(chosen), dtype=torch.float64)
-        step = max(1, VALUES // (n * max(1, len(chosen))))
+        step = chunk_size(VALUES, each=n * len(chosen))
         for rows in torch.arange(truths).split(step):
             true = values[rows, None]
             w = weights[rows][:, None]
@@ -154,7 +155,7 @@ def gaussian_calibration(
     y = flat @ matrix.T + errors
     mean, log_evidence = gaussian_means(gaussian, matrix, noise, y)
     _, noisier = gaussian_means(gaussian, matrix, noise, y + (NOISIER - 1) * errors)
-    free = sd > 1e-6 * standard_deviation(gaussian).clamp(min=1e-300)
+    free = sd > 1e-6 * standard_deviation(gaussian)
     spread = torch.where(free, sd, 0.0).flatten(1)
     coverage, error = [], []
     for channel, chosen in enumerate(_nodes(spread)):
@@ -206,7 +207,7 @@ def _nodes(spread: Float[Tensor, "channels N"]) -> list[Tensor]:
     """Per channel at most NODES places of values that are not known beforehand, evenly over the list."""
     found = []
     for row in spread:
-        free = (row > KNOWN * row.max().clamp(min=1e-300)).nonzero()[:, 0]
+        free = (row > KNOWN * row.max()).nonzero()[:, 0]
         count = min(NODES, len(free))
         found.append(free[torch.linspace(0, len(free) - 1, count).round().long()] if count else free)
     return found

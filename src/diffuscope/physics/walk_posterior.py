@@ -45,7 +45,7 @@ def walk_posterior(
         h = min(h, 2.5 / math.sqrt(max(float(precision.sum()), 1e-300)) / resolution)
     if not bool((center.abs() / h < 2**52).all()):
         raise InputError(f"center: expected values within {2**52 * h:.1g}, got {float(center.abs().max()):.3g}")
-    reach = (WIDE / precision.clamp(min=1e-300).sqrt()).expand_as(center)
+    reach = (WIDE / precision.sqrt()).expand_as(center)
     bound = _prior_reach(process)
     bound = torch.maximum(bound, center.abs().where(precision > 0, 0.0).amax(1, keepdim=True) + bound[-1])
     low, high = torch.maximum(center - reach, -bound), torch.minimum(center + reach, bound)

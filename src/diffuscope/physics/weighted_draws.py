@@ -148,7 +148,7 @@ class Particles:
 
 def _inverse(ordered: Tensor, cumulative: Tensor, p: Tensor) -> Tensor:
     """The least value of every column whose cumulative weight reaches p."""
-    row = torch.searchsorted(cumulative.T.contiguous(), p[:, None].clamp(0, 1)).T.clamp_max(len(ordered) - 1)
+    row = torch.searchsorted(cumulative.T.contiguous(), p[:, None]).T.clamp_max(len(ordered) - 1)
     return ordered.gather(0, row)[0]
 
 

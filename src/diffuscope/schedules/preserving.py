@@ -174,7 +174,7 @@ class ZeroTerminalVP(DiscreteVP):
 
     def _time_of_log_alpha_squared(self, ell: Times) -> Times:
         end = self._before._log_alpha_squared(as_time(self._before.t_max)).to(ell.device)
-        within = self._before._time_of_log_alpha_squared(ell.clamp(min=end))
+        within = self._before._time_of_log_alpha_squared(ell)
         return torch.where(ell < end, len(self.betas) - ((ell - end) / 2).exp(), within)
 
 

@@ -32,6 +32,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.memory import chunk_size
+
 from .views import Pixels, Responses, Sources, View
 
 MEMORY = 128 * 2**20
@@ -186,7 +188,9 @@ def _by_blocks(
     least, most = images.aminmax()  # images.abs() would be a copy of them
     size = (x_t.abs().amax((1, 2, 3)).double() + alpha * max(-float(least), float(most))) / unit
     parts = []
-    for rows, sizes in zip(scaled.split(max(1, pairs // chunk)), size.split(max(1, pairs // chunk)), strict=True):
+    for rows, sizes in zip(
+        scaled.split(chunk_size(pairs, each=chunk)), size.split(chunk_size(pairs, each=chunk)), strict=True
+    ):
         mean, sums = block(rows, images, views, alpha / unit, chunk)
         parts.append(Averages(mean, sums.error(sizes)))
     return Averages(torch.cat([part.mean for part in parts]), torch.cat([part.error for part in parts]))

@@ -38,6 +38,7 @@ from torch import Tensor
 from diffuscope.errors import InputError
 from diffuscope.exact import Empirical
 from diffuscope.exact.distribution import checked_levels
+from diffuscope.memory import chunk_size
 from diffuscope.schedules import Schedule, as_time
 
 from ..clocks import ScheduleTime
@@ -114,7 +115,7 @@ class Smoothed:
         if x_t.requires_grad and torch.is_grad_enabled():
             return self._differentiable(x_t, alphas, sigmas)
         x = x_t.double().reshape(len(x_t), len(self._center))
-        block = max(1, self._memory // (16 * len(self._points)))
+        block = chunk_size(self._memory, each=16 * len(self._points))
         parts = zip(x.split(block), alphas.split(block), sigmas.split(block), strict=True)
         means = [self._mean(*part) for part in parts if len(part[0])]
         return torch.cat(means).reshape(x_t.shape).to(x_t.dtype) if means else x_t.clone()
@@ -155,7 +156,7 @@ class Smoothed:
 
     def _pieces(self, width: int) -> Iterator[tuple[slice, Float[Tensor, "piece d"]]]:
         """The points about their mean in float64, as many at once as `width` numbers each leave room for."""
-        size = max(1, self._memory // (32 * width))
+        size = chunk_size(self._memory, each=32 * width)
         for start in range(0, len(self._points), size):
-            piece = slice(start, min(start + size, len(self._points)))
+            piece = slice(start, start + size)
             yield piece, self._points[piece].double() - self._center

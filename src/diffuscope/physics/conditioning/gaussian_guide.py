@@ -21,6 +21,7 @@ from diffuscope.denoisers import Batch, BatchTime, ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.exact.distribution import one_for_all
+from diffuscope.memory import chunk_size
 from diffuscope.physics.observed import Observed
 from diffuscope.physics.regression import Regression, require_consistent
 
@@ -85,7 +86,7 @@ class GaussianGuide(Conditioned):
         seen, kept = self._seen, self._kept
         if (alpha, sigma) not in kept:
             (m, k), variances = seen.HV.shape, seen.variances
-            while len(kept) >= max(1, KEPT // (8 * (m + k) * min(m, k) + 1)):
+            while len(kept) >= chunk_size(KEPT, each=8 * (m + k) * min(m, k)):
                 kept.pop(next(iter(kept)))
             deviations = (variances * sigma**2 / (alpha**2 * variances + sigma**2)).sqrt()
             kept[alpha, sigma] = (deviations, seen.regression_of(deviations))

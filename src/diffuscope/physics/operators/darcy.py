@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from diffuscope.errors import InputError
+from diffuscope.memory import chunk_size
 from diffuscope.physics.grid import Grid
 
 from .factorization import Factorization
@@ -95,7 +96,7 @@ class Darcy:
         """
         require_positive(given)
         weights = self.grid.weights.flatten().numpy() if self.singular else None
-        at_once = 1 if self.singular else max(1, NODES // self.grid.size)
+        at_once = 1 if self.singular else chunk_size(NODES, each=self.grid.size)
         solutions = []
         for a in given.detach().double().split(at_once):
             factors = Factorization(self._matrix(a), weights)

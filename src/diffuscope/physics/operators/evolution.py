@@ -28,6 +28,7 @@ from scipy.sparse import csr_array, diags_array, eye_array, hstack, kron, vstack
 from torch import Tensor
 
 from diffuscope.errors import InputError
+from diffuscope.memory import chunk_size
 from diffuscope.physics.grid import Grid
 from diffuscope.physics.random_fields import Matern, reflected_field
 
@@ -130,7 +131,7 @@ class Evolution:
         with torch.no_grad():
             if self.linear:
                 return self._solve_linear(a)
-            at_once = max(1, UNKNOWNS // self.space.size)
+            at_once = chunk_size(UNKNOWNS, each=self.space.size)
             parts = [self._solve_nonlinear(part, i * at_once) for i, part in enumerate(a.split(at_once))]
         return torch.cat(parts)
 

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from diffuscope.errors import InputError
+from diffuscope.memory import chunk_size
 
 SHARE = 0.999  # of the variance
 CHUNK = 50_000_000  # numbers in float64 at once
@@ -35,7 +36,7 @@ def principal_shares(points: Float[Tensor, "points batch *event"]) -> Float[Tens
     """
     if len(points) < 3:
         raise InputError(f"points: expected at least three along each trajectory, got {len(points)}")
-    size = max(1, CHUNK // max(1, points[:, 0].numel()))
+    size = chunk_size(CHUNK, each=points[:, 0].numel())
     return torch.cat([_shares(part) for part in points.split(size, dim=1)])
 
 

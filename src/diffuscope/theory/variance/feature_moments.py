@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.errors import InputError
+from diffuscope.memory import chunk_size
 
 from .features import Constant, Features, Products
 from .population import Population, Slice
@@ -82,7 +83,7 @@ def _with_features(
     for each in slices:
         now = torch.tensor([each.t], dtype=torch.float64)
         v = features.time(now)[0] if isinstance(features, Products) else torch.ones_like(now)
-        rows = max(1, ROWS // space.number)
+        rows = chunk_size(ROWS, each=space.number)
         for start in range(0, len(each.x), rows):
             kept = slice(start, start + rows)
             part = replace(

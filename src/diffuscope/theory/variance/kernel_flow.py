@@ -47,6 +47,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.errors import InputError
+from diffuscope.memory import chunk_size
 from diffuscope.schedules import Schedule
 
 from .eigenfunctions import ROUNDING, eigenfunctions, pair_by_pair
@@ -261,7 +262,7 @@ class KernelFlow:
     def _products(self, kernel: Kernel, x: Points, t: Time, columns: Float[Tensor, "nodes c"]) -> Tensor:
         """K((x, t), nodes) times `columns`, in blocks of points."""
         nodes, at = self.population.nodes.points, self.checked(x, t)
-        rows = max(1, PAIRS // len(nodes))
+        rows = chunk_size(PAIRS, each=len(nodes))
         parts = [
             kernel(part, at.expand(len(part)), nodes, self.population.nodes.times) @ columns
             for part in x.double().split(rows)
@@ -313,7 +314,7 @@ class KernelFields:
     def _sums(self, kernel: Kernel, weights: Tensor, x: Tensor, t: Time) -> Float[Tensor, "fields batch d"]:
         """K((x, t), nodes) times the weights of the field, in blocks of fields."""
         nodes, at = self.flow.population.nodes, self.flow.checked(x.flatten(0, 1), t)
-        together = max(1, PAIRS // (x.shape[1] * len(nodes.points)))
+        together = chunk_size(PAIRS, each=x.shape[1] * len(nodes.points))
         answers = []
         for points, own in zip(x.double().split(together), weights.split(together), strict=True):
             flat = points.flatten(0, 1)

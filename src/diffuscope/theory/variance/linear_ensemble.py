@@ -29,6 +29,7 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution
+from diffuscope.memory import chunk_size
 from diffuscope.schedules import Schedule
 
 from .features import Features, Products
@@ -106,7 +107,7 @@ class LinearEnsemble:
 def _in_blocks(function: Callable[[FieldPoints], FieldPoints], x: FieldPoints) -> FieldPoints:
     """The function of all points, a few of every field at a time."""
     out = torch.empty_like(x)
-    rows = max(1, BLOCK // max(1, x[:, :1].numel()))
+    rows = chunk_size(BLOCK, each=x[:, :1].numel())
     for part, place in zip(x.split(rows, dim=1), out.split(rows, dim=1), strict=True):
         place.copy_(function(part))
     return out
@@ -147,7 +148,7 @@ def train_linear(
     alpha, sigma = schedule.alpha(t)[..., None], schedule.sigma(t)[..., None]
     x = alpha * x_0 + sigma * torch.randn(x_0.shape, dtype=torch.float64, generator=generator)
     root = alpha / sigma / math.sqrt(samples)
-    chunk = max(1, TRAINING_NUMBERS // (samples * features.number))
+    chunk = chunk_size(TRAINING_NUMBERS, each=samples * features.number)
     parts = zip(*(tensor.split(chunk) for tensor in (x, t, x_0, root)), strict=True)
     weights = [
         ridge_regression(features(x_c, t_c).mul_(root_c), root_c * x_0_c, ridge) for x_c, t_c, x_0_c, root_c in parts
