@@ -5,7 +5,6 @@ from collections.abc import Callable
 import pytest
 import torch
 from conftest import tensors_of
-from torch import Tensor
 
 from diffuscope.denoisers import MLP, Preconditioned, seeded
 from diffuscope.experiments import digit_models
