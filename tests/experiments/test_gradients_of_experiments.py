@@ -5,7 +5,6 @@ from collections.abc import Callable
 import pytest
 import torch
 from conftest import tensors_of
-from torch import Tensor
 
 from diffuscope.denoisers import MLP, Preconditioned, seeded
 from diffuscope.experiments import digit_models
@@ -83,6 +82,7 @@ def test_the_jacobian_in_the_weights_is_a_number_and_its_product_that_of_a_doubl
     assert not J.requires_grad
     direction = torch.randn(J.shape[2], dtype=torch.float64, generator=generator())
     answer, turned = _along(denoiser, direction, X.double(), t)
+    assert not answer.requires_grad
     assert torch.allclose(answers, answer, rtol=1e-12, atol=0)
     assert torch.allclose(J @ direction, turned, rtol=1e-10, atol=1e-12)
 

@@ -11,7 +11,6 @@ from diffuscope.experiments import trained_denoiser as experiment
 from diffuscope.experiments.noised_data import Ring
 from diffuscope.experiments.trained_denoiser import RING, Learned, bent, case, momentum
 
-
 WEIGHT = torch.tensor(0.02, dtype=torch.float64, requires_grad=True)  # as the weights of a network do
 
 

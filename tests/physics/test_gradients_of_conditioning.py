@@ -26,8 +26,8 @@ from diffuscope.physics import (
     start_at_mean,
 )
 from diffuscope.physics.conditioning.covariance_guided import _products
-from diffuscope.physics.conditioning.gauss_newton import jacobian_products
 from diffuscope.physics.conditioning.dps import misfit_gradient
+from diffuscope.physics.conditioning.gauss_newton import jacobian_products
 from diffuscope.physics.finite_prior import FiniteTwist, PointSet
 from diffuscope.physics.gibbs_denoiser import GibbsDenoiser
 from diffuscope.physics.levy import GaussianJumps, LevyProcess
