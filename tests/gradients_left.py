@@ -29,7 +29,7 @@ make_leaf = Tensor.requires_grad_
 
 def install() -> None:
     """Let every leaf that the library makes remember when."""
-    Tensor.requires_grad_ = _remembered
+    Tensor.requires_grad_ = _remembered  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _remembered(tensor: Tensor, requires_grad: bool = True) -> Tensor:

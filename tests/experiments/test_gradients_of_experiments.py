@@ -82,6 +82,7 @@ def test_the_jacobian_in_the_weights_is_a_number_and_its_product_that_of_a_doubl
     assert not J.requires_grad
     direction = torch.randn(J.shape[2], dtype=torch.float64, generator=generator())
     answer, turned = _along(denoiser, direction, X.double(), t)
+    assert not answer.requires_grad
     assert torch.allclose(answers, answer, rtol=1e-12, atol=0)
     assert torch.allclose(J @ direction, turned, rtol=1e-10, atol=1e-12)
 

@@ -12,6 +12,7 @@ from diffuscope.theory.paths import (
     PathReport,
     conditioned_paths,
     curve_of_duration,
+    curve_path,
     eyring_kramers,
     geometric_action,
     least_action,
@@ -40,7 +41,7 @@ def well(x: Tensor) -> Tensor:
 # no noise in the first direction, whose path must follow the drift
 SILENT = Dynamics(lambda x: torch.stack([x[:, 1], -RATE * x[:, 0]], 1), torch.tensor([0.0, 0.5]))
 UNEVEN = Dynamics(
-    lambda x: -RATE * x, lambda x: 0.5 * (1 + x[:, :1, None].square()) * torch.eye(2, dtype=torch.float64)
+    lambda x: -RATE * x, lambda x: RATE * (1 + x[:, :1, None].square()) * torch.eye(2, dtype=torch.float64)
 )
 BENT = LEFT + torch.linspace(0, 1, 9)[:, None] * (RIGHT - LEFT)
 DOUBLE = Dynamics(lambda x: RATE * torch.stack([x[:, 0] - x[:, 0] ** 3, -x[:, 1]], 1), 0.5)
@@ -82,6 +83,7 @@ def tensors(found: object) -> Iterator[Tensor]:
         lambda: least_of_density(lambda x, v, _: (v.square() + RATE * x.square()).sum(1) / 2, BENT[None], TIMES),
         lambda: geometric_action(FALLING, RIGHT, LEFT, 8, initial=BENT.flip(0)),
         lambda: curve_of_duration(UNEVEN, TOP, RIGHT, 1.0, 10),
+        lambda: curve_path(UNEVEN, geometric_action(UNEVEN, TOP, RIGHT, 8)),
         lambda: stiff_least_action(FALLING, TOP, RIGHT, 1.0, 8),
         lambda: most_likely_path(FALLING, TOP, RIGHT, None, 9).path,
         lambda: PathReport("falling", most_likely_path(FALLING, TOP, RIGHT, 1.0, 9)).charts(),
@@ -105,6 +107,7 @@ def tensors(found: object) -> Iterator[Tensor]:
         "density",
         "curve from",
         "uneven",
+        "curve in time",
         "stiff",
         "free duration",
         "charts",

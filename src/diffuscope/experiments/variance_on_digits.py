@@ -147,7 +147,6 @@ def ensemble(seed: int) -> TrainedEnsemble:
     return TrainedEnsemble(examples, digits.scale, Ensemble(members[:half]), Ensemble(members[half:]))
 
 
-@torch.no_grad()
 def samples_of(
     members: Sequence[Denoiser], starts: Float[Tensor, "batch d"], times: Float[Tensor, " times"]
 ) -> Float[Tensor, "members batch d"]:

@@ -143,7 +143,7 @@ def _curve(
     """The curve of a duration, whether the mesh resolves that or not."""
     if not 0 < duration < math.inf:
         raise InputError(f"duration: expected a positive number, got {duration}")
-    K = dynamics.precision_at(start.detach().double()[None], torch.zeros(1, dtype=torch.float64))[0]
+    K = dynamics.precision_at(start.double()[None], torch.zeros(1, dtype=torch.float64))[0].detach()
     way = (end - start).detach().double()
     free = float(way @ K @ way) / (4 * duration**2)
     if free == 0:

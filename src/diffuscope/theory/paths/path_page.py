@@ -226,7 +226,7 @@ class PathReport:
         grids = [low[k] + (torch.arange(int(extent[k] / cell + 0.5), dtype=torch.float64) + 0.5) * cell for k in (0, 1)]
         grid = torch.cartesian_prod(*grids)
         t = torch.full((len(grid),), (self.found.duration or 0.0) / 2, dtype=torch.float64)
-        f = self.found.dynamics.drift_at(grid, t).detach()
+        f = self.found.dynamics.drift_at(grid, t)
         shown = torch.isfinite(f).all(1) & self.found.dynamics.inside(grid)
         grid, f = grid[shown], f[shown]
         size = f.norm(dim=1)
