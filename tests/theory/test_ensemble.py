@@ -10,11 +10,16 @@ from conftest import monte_carlo
 from torch import Tensor
 
 from diffuscope.errors import InputError
+from diffuscope.exact import Gaussian
 from diffuscope.schedules import VE, VP, Schedule
 from diffuscope.theory.variance import (
+    Affine,
+    AveragedFields,
     Ensemble,
     Jackknifed,
+    LinearEnsemble,
     Quenched,
+    decompose,
     member_ends,
     quenched_sample,
     semiclassical_quenched,
@@ -59,6 +64,39 @@ def test_linear_members_have_the_covariance_of_their_weights(generator):
     assert torch.allclose(jackknifed.value, found, rtol=1e-13)
     assert float((jackknifed.error / error).log().abs().max()) <= math.log(1.5)
     assert isinstance(ensemble, Quenched)
+
+
+def of_weights(weights):
+    """Networks with the weights of a linear ensemble, one by one."""
+    alone = [LinearEnsemble(Affine(), SCHEDULE, row[None]) for row in weights]
+    return Ensemble([OfScore(lambda x, t, one=one: one(x[None], t)[0]) for one in alone])
+
+
+def test_networks_as_fields_their_mean_and_their_groups_are_those_of_a_linear_ensemble(generator):
+    """Averages of scores that are linear in the weights are scores of averaged weights."""
+    weights, x = normal(generator, 6, 1, 2), normal(generator, 6, 5, 1)
+    networks, linear = of_weights(weights).fields(), LinearEnsemble(Affine(), SCHEDULE, weights)
+    assert isinstance(networks, AveragedFields)
+    torch.testing.assert_close(networks(x, T), linear(x, T), rtol=0, atol=1e-12)
+    torch.testing.assert_close(networks.mean()(x, T), linear.mean()(x, T), rtol=0, atol=1e-12)
+    for groups in (2, 3, 6):
+        found, exact = networks.leave_out(groups), linear.leave_out(groups)
+        torch.testing.assert_close(found(x[:groups], T), exact(x[:groups], T), rtol=0, atol=1e-12)
+        torch.testing.assert_close(found.weights.sum(1), torch.ones(groups).double(), rtol=0, atol=1e-15)
+
+
+def test_networks_decompose_as_a_linear_ensemble(generator):
+    weights, x = 0.3 * normal(generator, 10, 1, 2), normal(generator, 10, 4, 1)
+    times, fine = (torch.linspace(0.9, 0.1, n).double() for n in (4, 9))
+    data = Gaussian.isotropic(torch.tensor([0.5]), 0.3)
+    networks, linear = (
+        decompose(models, data, lambda x: x.square().mean((1, 2)), x, times=times, fine=fine)
+        for models in (of_weights(weights).fields(), LinearEnsemble(Affine(), SCHEDULE, weights))
+    )
+    for name, term in linear.terms.items():
+        assert networks.terms[name].mean == pytest.approx(term.mean, abs=1e-10)
+        assert networks.terms[name].error == pytest.approx(term.error, abs=1e-10)
+    assert linear.terms["variance"].mean != 0
 
 
 def test_the_jackknife_error_is_that_of_leaving_every_member_out(generator):
@@ -192,3 +230,14 @@ X, TIMES = torch.ones(2, 3, dtype=torch.float64), torch.tensor([1.0, 0.5, 0.2], 
 def test_mistakes_are_refused_in_one_line(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_fields_of_another_number_are_refused(generator):
+    fields = of_weights(normal(generator, 6, 1, 2)).fields()
+    with pytest.raises(InputError, match="x: expected points of 6 members, got 5"):
+        fields(normal(generator, 5, 2, 1), T)
+    with pytest.raises(InputError, match="x: expected points of 3 fields, got 2"):
+        fields.leave_out(3)(normal(generator, 2, 2, 1), T)
+    for groups in (1, 4, 7):
+        with pytest.raises(InputError, match=f"groups: expected a divisor >= 2 of the 6 members, got {groups}"):
+            fields.leave_out(groups)

@@ -62,7 +62,6 @@ class Combination(Protocol):
         alpha: float,
         sigma: float,
         *,
-        working: torch.dtype,
         memory: int,
     ) -> Averages: ...
 
@@ -184,7 +183,7 @@ def _by_blocks(
     chunk = min(pairs, images.shape[-1])
     unit = 2**0.5 * sigma
     scaled = x_t.to(working) / unit
-    views = [view.to(working) for view in views]
+    views = [view.to(scaled) for view in views]
     least, most = images.aminmax()  # images.abs() would be a copy of them
     size = (x_t.abs().amax((1, 2, 3)).double() + alpha * max(-float(least), float(most))) / unit
     parts = []

@@ -9,14 +9,14 @@ response            posterior weights, then the value at the output's own pixel 
 source              where the answers come from: the shifts, one `View` each, of all images
 ==================  ===================================================================================================
 
-A new kind is a function from the noise level to views. Smoothing over perturbed queries wraps a denoiser.
+A new kind is a function from the noise level to views (`ByViews`). Where outputs share their windows, products take the
+place of views (`equivariant`). Smoothing over perturbed queries wraps a denoiser.
 """
 
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -29,26 +29,43 @@ from diffuscope.schedules import Schedule, as_time
 from ..clocks import ScheduleTime
 from ..contract import Batch, BatchTime
 from .aggregation import MEMORY, Combination
-from .views import Sources, View
+from .views import Pixels, Sources, View
 
-TOLERANCE = 1e-4  # of float32, as a share of the range of the images
 ViewsAt = Callable[[float], Iterable[View]]
+
+
+@runtime_checkable
+class Average(Protocol):
+    """What a denoiser answers at one noise level, in float64."""
+
+    def __call__(self, x_t: Pixels, images: Sources, alpha: float, sigma: float, *, memory: int) -> Pixels: ...
+
+
+@dataclass(frozen=True, eq=False)
+class ByViews:
+    """`combine`, such as `center_mean`, over the views of the noise level sigma/alpha."""
+
+    views: ViewsAt
+    combine: Combination
+
+    def __call__(self, x_t: Pixels, images: Sources, alpha: float, sigma: float, *, memory: int) -> Pixels:
+        views = list(self.views(sigma / alpha if alpha > 0 else math.inf))
+        return self.combine(x_t, images, views, alpha, sigma, memory=memory).mean
 
 
 @dataclass(frozen=True, eq=False)
 class AnalyticDenoiser:
-    """The denoiser of `images` (channels, height, width, images) with the views of every noise level sigma/alpha.
+    """The denoiser of `images` (channels, height, width, images) that answers an average over them.
 
-    The level is infinite at alpha = 0. One view is computed in float64; many views of float32 images in float32 where
-    the answer is exact to `TOLERANCE` of their range, and other queries again in float64. Memory: about `memory` bytes
-    besides the images, the queries and the answer. There is no gradient: backward raises InputError.
+    Averages are computed in float64 whatever the precision of images and queries. The level sigma/alpha is infinite at
+    alpha = 0. Memory: about `memory` bytes besides the images, the queries and the answer. There is no gradient:
+    backward raises InputError.
     """
 
     images: Sources = field(repr=False)
     event_shape: tuple[int, ...]
     schedule: Schedule
-    views: ViewsAt
-    combine: Combination
+    average: Average
     memory: int = MEMORY
     clock: ClassVar = ScheduleTime()  # defined at all times, also between the steps of a table
 
@@ -59,24 +76,16 @@ class AnalyticDenoiser:
     def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
         times = as_time(t)
         alpha, sigma = checked_levels(x_t, self.schedule.alpha(times), self.schedule.sigma(times), self.event_shape)
-        levels = torch.stack([alpha, sigma], 1)
+        levels = torch.stack([alpha, sigma], 1).cpu()
         answer = torch.empty_like(x_t, requires_grad=False)
         for level in levels.unique(dim=0):
-            rows = (levels == level).all(1)
+            rows = (levels == level).all(1).nonzero()[:, 0].to(x_t.device)
             answer[rows] = self._at(x_t.detach()[rows], float(level[0]), float(level[1]))
         return _Undifferentiable.apply(x_t, answer) if x_t.requires_grad and torch.is_grad_enabled() else answer
 
     def _at(self, x_t: Batch, alpha: float, sigma: float) -> Batch:
-        views = list(self.views(sigma / alpha if alpha > 0 else math.inf))
         queries = x_t.reshape(len(x_t), *self.images.shape[:3])
-        combine = partial(self.combine, images=self.images, views=views, alpha=alpha, sigma=sigma, memory=self.memory)
-        mean = torch.empty(queries.shape, dtype=torch.float64, device=queries.device)
-        rest = torch.arange(len(queries), device=queries.device)
-        if len(views) > 1 and self.images.dtype == torch.float32:
-            averages = combine(queries, working=torch.float32)
-            mean, rest = averages.mean, (averages.error > TOLERANCE).nonzero()[:, 0]
-        if len(rest):
-            mean[rest] = combine(queries[rest], working=torch.float64).mean
+        mean = self.average(queries, self.images, alpha, sigma, memory=self.memory)
         return mean.reshape(x_t.shape).to(x_t.dtype)
 
 

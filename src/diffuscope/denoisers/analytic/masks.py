@@ -18,7 +18,7 @@ from diffuscope.errors import InputError
 from diffuscope.schedules import Schedule
 
 from .aggregation import MEMORY, center_mean
-from .denoiser import AnalyticDenoiser, checked_images
+from .denoiser import AnalyticDenoiser, ByViews, checked_images
 from .views import MaskView, View
 
 Matrix = Float[Tensor, "values values"]
@@ -63,4 +63,4 @@ def masked_score(
     views = Masks(masks, height, width, channels * height * width)
     if not callable(masks):
         views(0.0)
-    return AnalyticDenoiser(images, tuple(data.shape[1:]), schedule, views, center_mean, memory)
+    return AnalyticDenoiser(images, tuple(data.shape[1:]), schedule, ByViews(views, center_mean), memory)

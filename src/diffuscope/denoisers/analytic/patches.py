@@ -27,33 +27,44 @@ from torch import Tensor
 from diffuscope.errors import InputError
 from diffuscope.schedules import Schedule
 
-from .aggregation import MEMORY, Combination, center_mean, overlap_mean
-from .denoiser import AnalyticDenoiser, checked_images
-from .views import View, boundary_views, circular_views, crop_views, local_views
+from .aggregation import MEMORY, center_mean, overlap_mean
+from .denoiser import AnalyticDenoiser, Average, ByViews, checked_images
+from .equivariant import BoundaryAware, Circular
+from .views import View, crop_views, local_views
 
 Images = Float[Tensor, "images *event"]
 Size = int | Callable[[float], int]
 
 
 @dataclass(frozen=True, eq=False)
-class Windows:
-    """The views of a window of `size` pixels, one number or a function of sigma/alpha to one."""
+class WindowSize:
+    """`size`, one number or a function of sigma/alpha to one, refused where images have no such window."""
 
-    of: Callable[[int, int, int], Iterator[View]]
+    size: Size
     height: int
     width: int
-    size: Size
     largest: int
     odd: bool
 
-    def __call__(self, level: float) -> Iterable[View]:
+    def __call__(self, level: float) -> int:
         size = self.size(level) if callable(self.size) else self.size
         size = int(size) if isinstance(size, Integral) else size  # also NumPy's
         if not (isinstance(size, int) and 1 <= size <= self.largest and (size % 2 or not self.odd)):
             kind = "an odd number" if self.odd else "a whole number"
             image = f"for images of {self.height} x {self.width} pixels"
             raise InputError(f"size: expected {kind} 1 .. {self.largest} {image}, got {size}")
-        return self.of(self.height, self.width, size)
+        return size
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """The views of the windows of every noise level."""
+
+    of: Callable[[int, int, int], Iterator[View]]
+    size: WindowSize
+
+    def __call__(self, level: float) -> Iterable[View]:
+        return self.of(self.size.height, self.size.width, self.size(level))
 
 
 def local_score(data: Images, schedule: Schedule, size: Size, *, memory: int = MEMORY) -> AnalyticDenoiser:
@@ -63,7 +74,9 @@ def local_score(data: Images, schedule: Schedule, size: Size, *, memory: int = M
     2 max(height, width) - 1, or a function of the noise level sigma/alpha (infinite at alpha = 0) to such a number.
     Memory: about `memory` bytes besides the images. Raises InputError for other data or sizes, and for NaN.
     """
-    return _denoiser(data, schedule, size, local_views, center_mean, memory)
+    return _denoiser(
+        data, schedule, size, _around, lambda size: ByViews(Windows(local_views, size), center_mean), memory
+    )
 
 
 def equivariant_score(data: Images, schedule: Schedule, size: Size, *, memory: int = MEMORY) -> AnalyticDenoiser:
@@ -71,9 +84,18 @@ def equivariant_score(data: Images, schedule: Schedule, size: Size, *, memory: i
 
     So shifting the query shifts the answer, and shifting an image changes nothing. (The code of Kamb & Ganguli
     continues the query alone and takes the windows inside the images.) `size` is odd, at most min(height, width); the
-    rest as `local_score`. The cost hardly depends on the size.
+    rest as `local_score`. The cost is that of (height x width)^2 x images pairs of windows, and grows with the size up
+    to 9 pixels; windows of pixels of the background, the median value, are counted once.
+
+    >>> import torch
+    >>> from diffuscope.denoisers.analytic import equivariant_score
+    >>> from diffuscope.schedules import VE
+    >>> pixels = torch.tensor([[[-1.0, 1.0, 1.0, -1.0]]])  # one image of four pixels
+    >>> x = torch.tensor([[[0.25, 0.0, 0.0, -0.25]]])
+    >>> equivariant_score(pixels, VE(), 1)(x, 0.5)  # tanh(x / sigma^2) = tanh(1), wherever the pixel is
+    tensor([[[ 0.7616,  0.0000,  0.0000, -0.7616]]])
     """
-    return _denoiser(data, schedule, size, circular_views, center_mean, memory)
+    return _denoiser(data, schedule, size, _periodic, Circular, memory)
 
 
 def boundary_equivariant_score(
@@ -84,7 +106,7 @@ def boundary_equivariant_score(
     Near a corner that is the same location, along an edge the same distance from it, inside every window inside.
     `size` and the rest as `local_score`.
     """
-    return _denoiser(data, schedule, size, boundary_views, center_mean, memory)
+    return _denoiser(data, schedule, size, _around, BoundaryAware, memory)
 
 
 def patch_composition(data: Images, schedule: Schedule, size: Size, *, memory: int = MEMORY) -> AnalyticDenoiser:
@@ -92,22 +114,35 @@ def patch_composition(data: Images, schedule: Schedule, size: Size, *, memory: i
 
     `size` is at most min(height, width) and may be even; the rest as `local_score`.
     """
-    return _denoiser(data, schedule, size, crop_views, overlap_mean, memory)
+    return _denoiser(
+        data, schedule, size, _inside, lambda size: ByViews(Windows(crop_views, size), overlap_mean), memory
+    )
+
+
+def _around(size: Size, height: int, width: int) -> WindowSize:
+    """Around a pixel, cut at the edges."""
+    return WindowSize(size, height, width, 2 * max(height, width) - 1, odd=True)
+
+
+def _periodic(size: Size, height: int, width: int) -> WindowSize:
+    """Around a pixel, no pixel twice."""
+    return WindowSize(size, height, width, (min(height, width) - 1) // 2 * 2 + 1, odd=True)
+
+
+def _inside(size: Size, height: int, width: int) -> WindowSize:
+    return WindowSize(size, height, width, min(height, width), odd=False)
 
 
 def _denoiser(
     data: Images,
     schedule: Schedule,
     size: Size,
-    of: Callable[[int, int, int], Iterator[View]],
-    combine: Combination,
+    bounds: Callable[[Size, int, int], WindowSize],
+    average: Callable[[WindowSize], Average],
     memory: int,
 ) -> AnalyticDenoiser:
     images = checked_images(data)
-    _, height, width, _ = images.shape
-    around = of in (local_views, boundary_views)
-    largest, odd = 2 * max(height, width) - 1 if around else min(height, width), of is not crop_views
-    views = Windows(of, height, width, size, largest - (odd and largest % 2 == 0), odd)
+    checked = bounds(size, *images.shape[1:3])
     if not callable(size):
-        views(0.0)
-    return AnalyticDenoiser(images, tuple(data.shape[1:]), schedule, views, combine, memory)
+        checked(0.0)
+    return AnalyticDenoiser(images, tuple(data.shape[1:]), schedule, average(checked), memory)

@@ -48,8 +48,8 @@ class View(Protocol):
         """1 where all channels of an output share their weights, else the number of channels."""
         ...
 
-    def to(self, dtype: torch.dtype) -> "View":
-        """The same view, its masks in the precision in which it is used."""
+    def to(self, like: Tensor) -> "View":
+        """The same view, its masks in the precision and on the device of `like`, for which it is used."""
         ...
 
     @property
@@ -95,8 +95,8 @@ class Axis:
         shift = self.source.start - self.query.start
         return slice(self.outputs.start + shift, self.outputs.stop + shift)
 
-    def to(self, dtype: torch.dtype) -> "Axis":
-        return Axis(self.outputs, self.query, self.source, self.window.to(dtype))
+    def to(self, like: Tensor) -> "Axis":
+        return Axis(self.outputs, self.query, self.source, self.window.to(like))
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +107,8 @@ class SquareView:
     columns: Axis
     groups: int = 1
 
-    def to(self, dtype: torch.dtype) -> "SquareView":
-        return SquareView(self.rows.to(dtype), self.columns.to(dtype))
+    def to(self, like: Tensor) -> "SquareView":
+        return SquareView(self.rows.to(like), self.columns.to(like))
 
     @property
     def outputs(self) -> tuple[slice, slice]:
@@ -146,8 +146,8 @@ class MaskView:
     def groups(self) -> int:
         return len(self.masks) // (self.height * self.width)
 
-    def to(self, dtype: torch.dtype) -> "MaskView":
-        return MaskView(self.masks.to(dtype), self.height, self.width)
+    def to(self, like: Tensor) -> "MaskView":
+        return MaskView(self.masks.to(like), self.height, self.width)
 
     @property
     def outputs(self) -> tuple[slice, slice]:

@@ -92,6 +92,8 @@ class Ensemble:
     >>> ensemble, x = Ensemble([ExactDenoiser(point, VE()) for point in points]), torch.tensor([[10.0]])
     >>> round(float(ensemble.score(x, 2.0)), 6), round(float(ensemble.covariance(x, 2.0, x, 4.0)), 6)  # 7 / (2^2 4^2)
     (-1.75, 0.109375)
+    >>> ensemble.fields()(x.expand(3, 1, 1), 2.0).flatten().tolist()  # every member at points of its own
+    [-2.25, -2.0, -1.0]
     """
 
     denoisers: Sequence[Denoiser] = field(repr=False)
@@ -110,6 +112,10 @@ class Ensemble:
 
     def __len__(self) -> int:
         return len(self.denoisers)
+
+    def fields(self) -> "MemberFields":
+        """Every member as one field, which `decompose` takes."""
+        return MemberFields(self)
 
     def scores(self, x: Points, t: Time) -> Float[Tensor, "members batch d"]:
         """The score of every member. Raises InputError for a time without noise and for answers with NaN.
@@ -163,15 +169,53 @@ class Ensemble:
 
 
 @dataclass(frozen=True, eq=False)
+class MemberFields:
+    """The members of an ensemble as they are, each at points of its own. Fulfills `AveragedFields`."""
+
+    ensemble: Ensemble = field(repr=False)
+
+    @property
+    def schedule(self) -> Schedule:
+        """That of all members."""
+        return self.ensemble.schedule
+
+    def __call__(self, x: Float[Tensor, "members batch d"], t: Time) -> Float[Tensor, "members batch d"]:
+        """The score of every member. Raises InputError for points of another number of members."""
+        if len(x) != len(self.ensemble):
+            raise InputError(f"x: expected points of {len(self.ensemble)} members, got {len(x)}")
+        with _gradients_of(x):
+            each = zip(self.ensemble.denoisers, x, strict=True)
+            return torch.stack([denoised_to_score(own, one(own, t), self.schedule, t) for one, own in each])
+
+    def mean(self) -> "EnsembleFields":
+        """The average score, at any number of fields of points."""
+        return EnsembleFields(self.ensemble, torch.ones(1, len(self.ensemble)).double() / len(self.ensemble))
+
+    def leave_out(self, groups: int) -> "EnsembleFields":
+        """The average score without the g-th of so many equal groups of members, for every g: a jackknife of `mean`.
+
+        InputError unless the groups are at least two and divide the number of members.
+        """
+        members = len(self.ensemble)
+        if not 2 <= groups <= members or members % groups != 0:
+            raise InputError(f"groups: expected a divisor >= 2 of the {members} members, got {groups}")
+        out = torch.eye(groups, dtype=torch.float64).repeat_interleave(members // groups, 1)
+        return EnsembleFields(self.ensemble, (1 - out) / (members - members // groups))
+
+
+@dataclass(frozen=True, eq=False)
 class EnsembleFields:
-    """Drawn fields: sums of the members' scores with `weights` that sum to 1. Fulfills `ScoreFields`."""
+    """Sums of the members' scores with `weights` that sum to 1. Fulfills `ScoreFields`.
+
+    A single field takes any number of fields of points.
+    """
 
     ensemble: Ensemble = field(repr=False)
     weights: Float[Tensor, "fields members"] = field(repr=False)
 
     def __call__(self, x: Float[Tensor, "fields batch d"], t: Time) -> Float[Tensor, "fields batch d"]:
         """Every field at its own points; every member is evaluated at all of them, one after the other."""
-        if len(x) != len(self.weights):
+        if len(self.weights) not in (1, len(x)):
             raise InputError(f"x: expected points of {len(self.weights)} fields, got {len(x)}")
         flat, schedule, total = x.flatten(0, 1), self.ensemble.schedule, torch.zeros_like(x)
         with _gradients_of(x):
