@@ -71,7 +71,7 @@ def anti_diffuse(density: Density, exponent: float | int, cutoff: float | int) -
     axes = [2 * math.pi * torch.fft.fftfreq(n, d=h, dtype=torch.float64) for n, h in cells]
     squares = torch.stack(torch.meshgrid(*axes, indexing="ij")).square().sum(0)
     kept = squares <= float(cutoff) ** 2 * (1 + ROUNDING)
-    spectrum = torch.fft.fftn(density.values) * torch.where(kept, (exponent * squares.clamp(max=cutoff**2)).exp(), 0.0)
+    spectrum = torch.fft.fftn(density.values) * torch.where(kept, (exponent * squares).exp(), 0.0)
     return AntiDiffusion(Density(grid, torch.fft.ifftn(spectrum).real), float(cutoff), math.exp(exponent * cutoff**2))
 
 

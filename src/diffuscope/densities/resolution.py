@@ -51,7 +51,7 @@ def unresolved(density: Density) -> float:
         high += 2 * float((band**2).sum()) / n  # twice, for the negative frequencies
         if n % 2 == 0:  # Nyquist's occurs once
             high -= float((band.select(axis, -1) ** 2).sum()) / n
-    return math.sqrt(max(high, 0.0) / max(float((p**2).sum()), TINY))
+    return math.sqrt(high / max(float((p**2).sum()), TINY))
 
 
 def mass_outside(density: Density, box: Grid, *, scale: float | int = 1.0, variance: float | int = 0.0) -> float:

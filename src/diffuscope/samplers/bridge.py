@@ -24,13 +24,12 @@ from diffuscope.denoisers import Batch, Denoiser
 from .contract import State, required
 from .eta import ReverseFamily, eta_at
 from .noise import Noise
-from .schedule_values import Instant
+from .schedule_values import Instant, decay
 
 
 def reverse_bridge(x_t: Batch, denoised: Batch, t: Instant, s: Instant, eta: float) -> tuple[Batch, float]:
     """Mean and standard deviation of x_s given x_t when the data are the point `denoised`; needs sigma(t) > 0."""
-    e_h = s.sigma * t.alpha / (t.sigma * s.alpha)  # e^{-h}
-    memory = min(e_h, 1.0) ** (eta**2)
+    memory = decay(t, s) ** (eta**2)
     kept = memory * s.sigma / t.sigma
     mean = kept * x_t + (s.alpha - kept * t.alpha) * denoised
     return mean, s.sigma * math.sqrt((1 - memory) * (1 + memory))

@@ -117,7 +117,7 @@ class BrownianPath(Noise):
             raise InputError(f"like: expected the shape {self._shape} that this path has, got {tuple(like.shape)}")
         if a == b or not (math.isfinite(a) and math.isfinite(b)):
             raise InputError(f"a, b: expected two different finite times of the clock, got {a} and {b}")
-        low, high = min(a, b), max(a, b)
+        low, high = sorted((a, b))
         self._insert(low)
         self._insert(high)
         first, last = bisect.bisect_left(self._times, low), bisect.bisect_left(self._times, high)

@@ -14,7 +14,7 @@ from diffuscope.errors import InputError
 
 from .contract import State, required
 from .noise import Noise
-from .schedule_values import Instant
+from .schedule_values import Instant, decay
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class StochasticDDIM:
         """One step: part of the predicted noise replaced by fresh noise."""
         t, x_t = state.at, state.x_t
         denoised = denoiser(x_t, t.t)
-        memory = min(s.sigma * t.alpha / (t.sigma * s.alpha), 1.0)  # e^{-h}
+        memory = decay(t, s)
         fresh = self.eta**2 * (1 - memory) * (1 + memory)
         predicted = memory**2 + (1 - self.eta**2) * (1 - memory) * (1 + memory)  # 1 - fresh, without cancellation
         kept = math.sqrt(predicted) * s.sigma / t.sigma

@@ -32,15 +32,10 @@ from diffuscope.exact import Distribution
 
 from .contract import State, required
 from .noise import Noise
-from .schedule_values import Instant
+from .schedule_values import Instant, decay
 
 Variance = Float[Tensor, " batch"] | float
 ReverseVariance = Callable[[Batch, Instant, Instant], Variance]
-
-
-def _memory(t: Instant, s: Instant) -> float:
-    """e^{-h} = sigma_s alpha_t / (sigma_t alpha_s), at most 1 in spite of rounding."""
-    return min(s.sigma * t.alpha / (t.sigma * s.alpha), 1.0)
 
 
 def posterior_variance(x_t: Batch, t: Instant, s: Instant) -> Variance:  # noqa: ARG001
@@ -53,7 +48,7 @@ def posterior_variance(x_t: Batch, t: Instant, s: Instant) -> Variance:  # noqa:
     >>> round(posterior_variance(torch.zeros(1, 1), t, s), 9)  # 1/4 (1 - 1/16)
     0.234375
     """
-    memory = _memory(t, s)
+    memory = decay(t, s)
     return s.sigma**2 * (1 - memory) * (1 + memory)
 
 
@@ -99,7 +94,7 @@ class OptimalVariance:
 
 def _with_uncertainty(x_t: Batch, t: Instant, s: Instant, variance_of_x_0: Variance) -> Variance:
     """beta-tilde + [alpha_s (1 - e^{-2h})]^2 Var(x_0 | x_t)."""
-    memory = _memory(t, s)
+    memory = decay(t, s)
     per_unit = s.alpha * (1 - memory) * (1 + memory)
     return posterior_variance(x_t, t, s) + per_unit**2 * variance_of_x_0
 
@@ -138,7 +133,7 @@ class DDPM:
         """One draw from the kernel of x_s, with the denoiser's estimate as the data point."""
         t, x_t, noise = state.at, state.x_t, required(noise, self)
         denoised = denoiser(x_t, t.t)
-        kept = _memory(t, s) * s.sigma / t.sigma
+        kept = decay(t, s) * s.sigma / t.sigma
         x_s = kept * x_t + (s.alpha - kept * t.alpha) * denoised
         if s.sigma > 0:
             variance = self.variance(x_t, t, s)

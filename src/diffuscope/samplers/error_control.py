@@ -158,7 +158,7 @@ def _first_size(field: Field, y: Batch, slope: Batch, t: Times, end: Times, norm
     direction = (end - t).sign()
     d_0, d_1 = norm(y, y, y), norm(slope, y, y)
     small = (d_0 < 1e-5) | (d_1 < 1e-5)
-    h_0 = torch.where(small, 1e-6, 0.01 * d_0 / d_1.clamp_min(1e-5)).minimum(direction * (end - t))
+    h_0 = torch.where(small, 1e-6, 0.01 * d_0 / d_1).minimum(direction * (end - t))
     probe = y + over_events(direction * h_0, y) * slope
     d_2 = norm(field(probe, t + direction * h_0).value - slope, y, y) / h_0
     h_1 = (0.01 / torch.maximum(d_1, d_2).clamp_min(1e-15)) ** (1 / 5)

@@ -73,6 +73,18 @@ def instant(schedule: Schedule, t: Time) -> Instant:
     return instants(schedule, as_time(t).reshape(1))[0]
 
 
+def decay(t: Instant, s: Instant) -> float:
+    """e^{-h} = sigma_s alpha_t / (sigma_t alpha_s) for the step h from t to s in lambda; at most 1 despite rounding.
+
+    >>> from diffuscope import VE
+    >>> from diffuscope.samplers import instant
+    >>> from diffuscope.samplers.schedule_values import decay
+    >>> decay(instant(VE(), 2.0), instant(VE(), 0.5))
+    0.25
+    """
+    return min(s.sigma * t.alpha / (t.sigma * s.alpha), 1.0)
+
+
 def instant_of_lambda(schedule: Schedule, lam: float) -> Instant:
     """The schedule at the time where log(alpha/sigma) = `lam`."""
     return instant(schedule, schedule.time_of_lambda(lam))

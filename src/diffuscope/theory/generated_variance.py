@@ -113,9 +113,8 @@ def learned_variance(variances: Modes, *, sigma_0: Number, sigma_T: Number) -> M
 
 def entire_exponential_integral(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """Ein(x) = int_0^x (1 - e^-u) du / u = gamma + log x + E_1(x), for x >= 0; absolute error about 1e-16 |log x|."""
-    safe = torch.where(x > 0, x, 1.0)
-    integral = torch.from_numpy(exp1(safe.numpy()))
-    return torch.where(x > 0, EULER_GAMMA + safe.log() + integral, 0.0)
+    integral = torch.from_numpy(exp1(x.numpy()))
+    return torch.where(x > 0, EULER_GAMMA + x.log() + integral, 0.0)  # log and E_1 are infinite at 0
 
 
 def _checked(variances: Modes, times: Tensor, sigma_0: Number, sigma_T: Number) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,154 @@
+"""Values at which a formula would divide zero by zero, and values that are exactly at a threshold."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffuscope.denoisers import ExactDenoiser
+from diffuscope.exact import Empirical, Gaussian
+from diffuscope.samplers import EDMChurn, Slope, UniPC, instant, integrate, model_times
+from diffuscope.samplers.bridge import reverse_bridge
+from diffuscope.samplers.calibrated import _same
+from diffuscope.samplers.calibration.fitting import mean_departure, robust_least_squares
+from diffuscope.samplers.calibration.gauss_newton import REACH, held_back
+from diffuscope.samplers.calibration.plan import Plan, plain_weights
+from diffuscope.samplers.calibration.whitened_model import WhitenedModel
+from diffuscope.samplers.eigenbasis import Eigenbasis
+from diffuscope.samplers.error_control import EvaluationsSpentError
+from diffuscope.samplers.generation import HIGHEST, LOWEST
+from diffuscope.samplers.mixture_transition import posterior_draw
+from diffuscope.samplers.model_statistics import _regression
+from diffuscope.samplers.schedule_values import decay, instants
+from diffuscope.schedules import VE, VP, Cosine
+
+ONE = Gaussian.isotropic(torch.zeros(1), 1.0)
+
+
+def double(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("schedule", [VE(), VP(), Cosine()])
+def test_a_step_of_no_length_keeps_its_state_and_adds_no_noise(schedule) -> None:
+    for t in torch.linspace(0.05, 0.95, 40).tolist():
+        here, back = instant(schedule, t), instant(schedule, math.nextafter(t, 1))
+        for pair in ((here, here), (back, here), (here, back)):
+            assert decay(*pair) == pytest.approx(1.0)
+            assert decay(*pair) <= 1.0
+            mean, spread = reverse_bridge(double(3.0), double(0.0), *pair, eta=1.0)
+            assert float(mean) == pytest.approx(3.0)
+            assert spread == pytest.approx(0.0, abs=1e-6 * here.sigma)
+
+
+def test_the_last_point_is_drawn_where_the_uniform_number_rounds_to_one() -> None:
+    points = torch.arange(40.0, dtype=torch.float64)[:, None]
+    for memory in (1, 2**20):  # in chunks of 16, and in one
+        data = Empirical(points, memory=memory)
+        drawn = posterior_draw(data, torch.full((2, 1), 20.0).double(), instant(VE(), 80.0), double(0.0, 1.0))
+        assert drawn.flatten().tolist() == [0.0, 39.0]
+
+
+def test_exactly_as_many_evaluations_as_an_integration_takes_are_enough() -> None:
+    y, start, end = double(3.0)[:, None], double(0.0), double(1.0)
+
+    def run(most: int):
+        return integrate(
+            lambda y, _: Slope(-y),
+            y,
+            start,
+            end,
+            Slope(-y),
+            norm=lambda change, *_: change.abs().flatten(1).amax(1) / 1e-7,
+            max_evaluations=most,
+        )
+
+    needed = run(10_000).evaluations
+    assert run(needed).evaluations == needed
+    with pytest.raises(EvaluationsSpentError):
+        run(needed - 1)
+
+
+def test_a_field_that_stands_still_is_integrated_in_few_steps() -> None:
+    zero = torch.zeros(2, 1, dtype=torch.float64)
+    done = integrate(
+        lambda y, _: Slope(0 * y),
+        zero,
+        double(0.0, 0.0),
+        double(1.0, 2.0),
+        Slope(zero),
+        norm=lambda change, *_: change.abs().flatten(1).amax(1),
+        max_evaluations=1000,
+    )
+    assert done.y.tolist() == [[0.0], [0.0]]
+    assert done.evaluations < 100
+
+
+def test_a_direction_without_variance_moves_by_the_difference_of_the_levels() -> None:
+    flat = Eigenbasis.of(Gaussian(torch.zeros(2), torch.eye(2), torch.tensor([1.0, 0.0])))
+    assert len(flat.variances) == 2
+    a, b = instant(VE(), 4.0), instant(VE(), 0.5)
+    assert flat.kernel(a, b).tolist() == pytest.approx([math.asinh(2.0) - math.asinh(0.25), 2.0 - 0.25], rel=1e-6)
+
+
+def test_churn_acts_at_both_ends_of_its_levels_and_within_its_limit() -> None:
+    at = instant(VE(), 2.0)
+    for low, high, gamma in ((2.0, 3.0, 0.1), (1.0, 2.0, 0.1), (2.1, 3.0, 0.0), (1.0, 1.9, 0.0)):
+        assert EDMChurn(s_churn=1.0, steps=10, s_min=low, s_max=high)._gamma(at) == gamma
+    assert EDMChurn(s_churn=100.0, steps=10)._gamma(at) == pytest.approx(math.sqrt(2) - 1)
+
+
+@pytest.mark.parametrize(("order", "reached"), [(1, 2), (2, 3), (3, 3)])
+def test_the_order_of_unipc_is_one_above_its_predictor_as_far_as_the_start_allows(order: int, reached: int) -> None:
+    assert UniPC(predictor_order=order, accurate_start=False).order == reached
+    assert UniPC(predictor_order=order, accurate_start=True).order == order + 1
+
+
+def test_levels_are_the_same_up_to_rounding_in_either_order() -> None:
+    assert _same(1.0, 1.0 + 1e-13)
+    assert _same(-math.inf, -math.inf)
+    assert not _same(1.0, 2.0)
+    assert not _same(2.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ends"), [(0.5, 3.0, (3.0, 0.5)), (LOWEST / 2, 2 * HIGHEST, (HIGHEST, LOWEST))]
+)
+def test_a_grid_of_times_ends_with_the_models_range_or_the_widest_one(low: float, high: float, ends) -> None:
+    assert model_times(ExactDenoiser(ONE, VE(low, high)), 1).tolist() == pytest.approx(ends)
+
+
+def test_no_departure_has_no_mean_and_features_that_vanish_no_weight() -> None:
+    assert mean_departure(torch.zeros(4, 2).double()).tolist() == [0.0, 0.0]
+    feature = double(1.0, 2.0, 3.0)[:, None]
+    found = robust_least_squares([feature, 0 * feature], 2 * feature, 0.0 + 1e-12)
+    assert found.tolist() == pytest.approx([2.0, 0.0])
+    assert robust_least_squares([0 * feature], feature, 1.0).tolist() == [0.0]
+
+
+def test_the_slope_of_what_does_not_vary_is_zero() -> None:
+    one = torch.ones(4, 2, dtype=torch.float64)
+    s, b = _regression(3 * one, one, one)
+    assert (s.unique().tolist(), b.unique().tolist()) == ([0.0], [3.0])
+
+
+def test_a_step_of_levels_is_held_back_by_their_neighbors_and_one_of_weights_is_not() -> None:
+    model = WhitenedModel(ExactDenoiser(ONE, VE(0.01, 50.0)), ONE, torch.zeros(8, 1).double())
+    levels = instants(model.schedule, double(10.0, 1.0, 0.1))
+    plan = Plan(levels, plain_weights(levels), torch.zeros(1).double())
+    names = [(0, -1), (1, -1), (2, -1), (1, 0)]
+    found = [held_back(model, plan, names, torch.full((4,), step, dtype=torch.float64)) for step in (-100.0, 100.0)]
+    gap = math.log(10)
+    assert found[0].tolist() == pytest.approx([-math.log(5), -REACH * gap, -REACH * gap, -100.0])
+    assert found[1].tolist() == pytest.approx([REACH * gap, REACH * gap, math.log(10), 100.0])
+    assert held_back(model, plan, names, double(0.1, -0.1, 0.1, 0.0)).tolist() == [0.1, -0.1, 0.1, 0.0]
+
+
+def test_a_level_outside_the_models_range_is_not_moved_further_out() -> None:
+    """Rounding may leave it there: it stays rather than being forced back by the limits."""
+    model = WhitenedModel(ExactDenoiser(ONE, VE(0.01, 50.0)), ONE, torch.zeros(8, 1).double())
+    levels = instants(model.schedule, double(50.0 * (1 + 1e-9), 0.01 * (1 - 1e-9)))
+    plan = Plan(levels, plain_weights(levels), torch.zeros(1).double())
+    assert held_back(model, plan, [(0, -1), (1, -1)], double(0.0, 0.0)).tolist() == [0.0, 0.0]
+    assert held_back(model, plan, [(0, -1), (1, -1)], double(-1.0, 1.0)).tolist() == [0.0, 0.0]
