@@ -164,7 +164,7 @@ def attacks(
 def whitening(rows: Float[ndarray, "n levels"]) -> Float[ndarray, "levels levels"]:
     """S^(-1/2) for the covariance S of the rows, labels ignored, with a small ridge."""
     values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(rows, rowvar=False)))
-    values = np.maximum(values, 0.0) + RIDGE * max(float(values.mean()), 1e-300)
+    values = values + RIDGE * max(float(values.mean()), 1e-300)
     return (vectors / np.sqrt(values)) @ vectors.T
 
 

@@ -108,7 +108,7 @@ def closeness(
     """s of every query, among as many neighbors as it takes to meet a different one; infinity if there is none."""
     values, k = found.closeness(radius), found.index.shape[1]
     while np.isnan(values).any() and k < len(train):
-        k = min(8 * k, len(train))
+        k *= 8
         rows = np.flatnonzero(np.isnan(values))
         for part in np.array_split(rows, -(-len(rows) * k // 2**20)):
             values[part] = neighborhood(queries[torch.from_numpy(part)], train, k, times).closeness(radius)

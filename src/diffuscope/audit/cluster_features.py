@@ -29,7 +29,7 @@ ITERATIONS = 20
 def fit_cluster_features(train: Float[Tensor, "n *event"], gaussian: Gaussian, seed: int) -> Whitened:
     """Cluster `train`, whose Gaussian is `gaussian`, and whiten the distances on it."""
     floor = SMOOTHING**2 * gaussian.trace / gaussian.dimension
-    whiten = (gaussian.eigenvectors / (gaussian.eigenvalues.clamp(min=0) + floor).sqrt()).float()
+    whiten = (gaussian.eigenvectors / (gaussian.eigenvalues + floor).sqrt()).float()
     mean = gaussian.mean.float()
 
     tail = (gaussian.tail_variance + floor) ** 0.5

@@ -35,9 +35,9 @@ class ColumnDistances:
     ) -> Iterator[tuple[slice, Float[ndarray, "columns chunk rows"]]]:
         """The parts d_c, for a chunk of the queries at a time."""
         count = len(queries[0])
-        at_once = max(1, CHUNK // (max(1, len(rows[0])) * len(queries)))
+        at_once = max(1, CHUNK // (len(rows[0]) * len(queries)))
         for start in range(0, count, at_once):
-            chunk = slice(start, min(start + at_once, count))
+            chunk = slice(start, start + at_once)
             yield chunk, np.stack([self._part(c, queries[c][chunk], rows[c]) for c in range(len(queries))])
 
     def _part(self, c: int, queries: ndarray, rows: ndarray) -> Float[ndarray, "chunk rows"]:

@@ -78,7 +78,7 @@ def coverage(
     """
     most = few_enough(MOST, 2 * heldout.shape[1])
     held = _some(heldout, most, rng)
-    size = max(1, min(len(samples), len(train) // 2, most))
+    size = min(len(samples), len(train) // 2, most)
     k = neighborhood_size(len(held), size)
     near = nearest_neighbors(held, held, k)[1].numpy() if k > 1 else np.arange(len(held))[:, None]
     kept = _some(train, 3 * size, rng)

@@ -36,7 +36,7 @@ def fit_difficulty(examples: Batch, components: int = COMPONENTS) -> tuple[Gauss
     variances, total = spread.square() / count, float((rows - mean).square().sum()) / count
     event = mean.reshape(examples.shape[1:])
     leading = variances[:kept]
-    tail = max(0.0, (total - float(leading.sum())) / max(1, dimension - kept))
+    tail = max(0.0, (total - float(leading.sum())) / (dimension - kept))
     few = Gaussian(event, basis[:kept].T.contiguous(), leading, tail)
     return Gaussian.isotropic(event, total / dimension), few
 

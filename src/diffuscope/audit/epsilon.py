@@ -127,8 +127,7 @@ def epsilon_lower_bound(
     for top, bottom in grid:
         correct = int(included[order[:top]].sum() + (~included[order[m - bottom :]]).sum())
         p_values.append(guess_p_value(m, top + bottom, correct, 0.0, delta))
-        epsilon = largest_rejected(m, top + bottom, correct, delta, level) if p_values[-1] <= level else 0.0
-        found.append((epsilon, correct, (top, bottom)))
+        found.append((largest_rejected(m, top + bottom, correct, delta, level), correct, (top, bottom)))
     epsilon, correct, guessed = max(found)
     return EpsilonBound(
         epsilon=epsilon,
@@ -177,10 +176,10 @@ def guess_p_value(m: int, guessed: int, correct: int, epsilon: float, delta: flo
     errors = guessed - correct
     tail = float(special.bdtr(errors, guessed, wrong))  # P(at most so many wrong ones)
     if delta == 0 or correct == 0:
-        return min(1.0, tail)
+        return tail
     n = np.arange(guessed)
-    mode = np.floor((n + 1) * special.expit(epsilon))
-    k = np.clip(mode, np.maximum(0, correct - guessed + n), np.minimum(n, correct - 1))  # there is one peak
+    mode = np.floor((n + 1) * special.expit(epsilon))  # from 0 to n, up to an epsilon at which the tail is 1
+    k = np.clip(mode, correct - guessed + n, correct - 1)  # there is one peak
     return min(1.0, tail + m / guessed * delta * float(wrong) * float(_binomial(k, n, wrong).sum()))
 
 

@@ -51,7 +51,7 @@ class NamedRows:
 
     def _names(self, rng: np.random.Generator, count: int) -> Iterator[Float[ndarray, "n permutations"]]:
         yield self.first[:, None].astype(np.float32)
-        at_once = max(1, CHUNK // max(1, len(self.unit)))
+        at_once = max(1, CHUNK // len(self.unit))
         for start in range(0, count, at_once):
             copies = np.tile(self.is_first, (min(at_once, count - start), 1))
             yield rng.permuted(copies, axis=1).T[self.unit].astype(np.float32)
@@ -102,8 +102,7 @@ def named_pool(
     most: int | None = None,
 ) -> tuple[NamedRows, Rows]:
     """The chosen rows of two sets with their names; see `named_rows`. Of wide rows no more than `few_enough` units."""
-    largest = max(len(first), len(second))
-    most = few_enough(largest if most is None else most, first.shape[1])
+    most = few_enough(len(first) if most is None else most, first.shape[1])
     named = named_rows(
         len(first) if first_groups is None else first_groups,
         len(second) if second_groups is None else second_groups,

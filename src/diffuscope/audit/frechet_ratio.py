@@ -131,7 +131,7 @@ def fidelity(samples: Rows, train: Rows, heldout: Rows, seed: int) -> Fidelity:
 def distance_at_size(x: Rows, y: Rows, size: int, generator: torch.Generator) -> FrechetDistance:
     """Mean distance between `size` of x and `size` of y over DRAWS draws, with its standard error."""
     # more rows than these would enter the standard error without entering the distance
-    x, y = (rows[_drawn(len(rows), min(len(rows), DRAWS * size), generator)] for rows in (x, y))
+    x, y = (rows[_drawn(len(rows), DRAWS * size, generator)] for rows in (x, y))
     drawn = [(_drawn(len(x), size, generator), _drawn(len(y), size, generator)) for _ in range(DRAWS)]
     values = _distances(x, y, *(torch.stack(one) for one in zip(*drawn, strict=True)))
     return FrechetDistance(float(values.mean()), frechet_distance(x, y).standard_error)
@@ -170,8 +170,7 @@ def _error_of_all_divisions(rows: Rows) -> float:
     """The standard error of the mean of q over the rows, as a share of that mean."""
     centered = rows.double() - rows.double().mean(0)
     variances, axes = torch.linalg.eigh(torch.cov(centered.mT))
-    variances, squares = variances.clamp(min=0), (centered @ axes).square()
-    sums = variances[:, None] + variances
+    squares, sums = (centered @ axes).square(), variances[:, None] + variances
     weights = torch.where(sums > 1e-12 * variances.max(), 0.5 / sums, 0.0)  # constant features do not count
     own = variances * weights.diag()
     q = squares.sum(1) + ((squares @ weights) * squares).sum(1) - 2 * squares @ own + variances @ own

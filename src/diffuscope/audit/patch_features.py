@@ -41,7 +41,7 @@ def fit_patch_features(train: Float[Tensor, "n channels height width"], generato
     variances, directions = torch.linalg.eigh(torch.cov(patches.mT))
     drawn = torch.randn(len(variances), FILTERS, dtype=torch.float64, generator=generator)
     floor = SMOOTHING * mean_and_deviation(some)[1] ** 2
-    weights = directions / (variances.clamp(min=0) + floor).sqrt() @ drawn
+    weights = directions / (variances + floor).sqrt() @ drawn
     weights = weights / ((patches - mean) @ weights).std(0)
     kernels = weights.mT.reshape(FILTERS, channels, size, size).float()
     offsets = -(mean @ weights).float()

@@ -79,7 +79,7 @@ def row_keys(rows: Float[ndarray, "n d"] | Float[Tensor, "n d"] | RowsOf) -> UIn
 
 def _parts(rows: Float[ndarray, "n d"] | Float[Tensor, "n d"] | RowsOf) -> Iterator[Float[Tensor, "_ d"]]:
     rows = torch.from_numpy(rows) if isinstance(rows, ndarray) else rows
-    yield from rows.split(max(1, CHUNK // max(1, rows.shape[1])))
+    yield from rows.split(max(1, CHUNK // rows.shape[1]))
 
 
 def repeats(rows: Float[ndarray, "n d"] | Float[Tensor, "n d"] | RowsOf, radius: float) -> Repeats:

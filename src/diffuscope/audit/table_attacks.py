@@ -80,8 +80,7 @@ class _Predicates:
     def __init__(self, samples: Columns, categorical: Bool[ndarray, " columns"], rng: np.random.Generator) -> None:
         self.samples, self.categorical = samples, categorical
         self.row = rng.integers(len(samples[0]), size=QUERIES * ATTEMPTS)
-        used = min(QUERIED_COLUMNS, len(samples))
-        order = np.argsort(rng.random((len(self.row), len(samples))), axis=1)[:, :used]
+        order = np.argsort(rng.random((len(self.row), len(samples))), axis=1)[:, :QUERIED_COLUMNS]
         self.columns = np.zeros((len(self.row), len(samples)), dtype=bool)
         np.put_along_axis(self.columns, order, True, axis=1)
         self.median = [np.nan if of else _median(column) for column, of in zip(samples, categorical, strict=True)]

@@ -93,7 +93,7 @@ class TargetNoise:
     def spread(self, rng: np.random.Generator) -> Interval:
         """Lambda, its interval over trajectories and examples; NaN where most examples are repeated exactly."""
         gained = carried(self.variance, self.ratios, self.scale)
-        drawn = np.sqrt(np.maximum(bootstrap_sums(gained[:, None], rng)[:, 0], 0))
+        drawn = np.sqrt(bootstrap_sums(gained[:, None], rng)[:, 0])
         return _over(float(np.sqrt(gained.mean())), drawn, self._drawn_distances(rng, len(drawn)), self.distance)
 
     def at_examples(self, rng: np.random.Generator) -> Interval:

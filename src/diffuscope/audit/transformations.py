@@ -119,8 +119,8 @@ def standardized(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     norm = centered.norm(dim=1, keepdim=True)
     # what is left of a constant row is rounding error
     constant = norm <= 1e-5 * rows.norm(dim=1, keepdim=True)
-    centered /= norm.clamp(min=torch.finfo(norm.dtype).tiny)
-    centered[constant[:, 0]] = 0.0
+    centered /= norm
+    centered[constant[:, 0]] = 0.0  # also where it was 0 / 0
     return centered
 
 

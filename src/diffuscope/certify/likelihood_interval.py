@@ -58,7 +58,7 @@ def skew_interval(
     """Hall's interval of the mean of every column, with probability `tail` beyond each end."""
     calls = len(values)
     mean, spread = values.mean(0), values.std(0)
-    third = (values - mean).pow(3).mean(0) / values.var(0, correction=0).clamp_min(1e-300).pow(1.5)
+    third = (values - mean).pow(3).mean(0) / values.var(0, correction=0).pow(1.5).clamp_min(1e-300)
     quantile = _quantile(tail, calls) / calls**0.5
 
     def deviation(y: Float[Tensor, " statistics"]) -> Float[Tensor, " statistics"]:

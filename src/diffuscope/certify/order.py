@@ -78,7 +78,7 @@ def measured_order(steps: Sequence[int], errors: Sequence[float], floor: float) 
     n, e = n[used], e[used]
     design = np.stack([np.ones_like(n), -np.log(n), 1 / n], axis=1)
     solution = np.linalg.lstsq(design, np.log(e), rcond=None)[0]
-    freedom = max(1, len(n) - 3)
+    freedom = len(n) - 3
     residuals = np.log(e) - design @ solution
     standard_error = np.sqrt(residuals @ residuals / freedom * np.linalg.inv(design.T @ design)[1, 1])
     half = float(scipy.stats.t.ppf(0.975, freedom) * standard_error)

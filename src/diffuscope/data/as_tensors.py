@@ -17,6 +17,7 @@ from diffuscope.byte_examples import ByteExamples
 from .examples import Examples
 
 ABOVE = 10**9  # bytes as float32
+BLOCK = 2**22  # values converted at a time
 
 Indices = list[tuple[Examples, Int64[Tensor, "_"]]]
 
@@ -42,7 +43,7 @@ def in_float32(examples: Examples, index: Int64[Tensor, " m"]) -> Float32[Tensor
     """The examples at `index`, converted block by block."""
     result = np.empty((len(index), *examples.event_shape), dtype=np.float32)
     rows = index.numpy()
-    block = max(1, 2**22 // max(1, result[0].size))
+    block = max(1, BLOCK // result[0].size)
     for start in range(0, len(rows), block):
         result[start : start + block] = examples.values[rows[start : start + block]]
     return torch.from_numpy(result)

@@ -93,7 +93,7 @@ def checked_labels(labels: np.ndarray | None, n: int, argument: str, origin: str
 def extremes(array: np.ndarray) -> tuple[float, float]:
     """The least and the greatest value, NaN if there is one; an array on disk is read once, block by block."""
     rows = array.reshape(1) if array.ndim == 0 else array
-    block = max(1, BLOCK // max(1, rows[0].size))
+    block = max(1, BLOCK // rows[0].size)
     parts = [rows[start : start + block] for start in range(0, len(rows), block)]
     ends = np.array([(part.min(), part.max()) for part in parts])
     return float(ends[:, 0].min()), float(ends[:, 1].max())

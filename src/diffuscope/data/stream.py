@@ -59,7 +59,7 @@ class ExampleStream:
     @property
     def batch_size(self) -> int:
         """Examples per batch, of VALUES values."""
-        return max(1, VALUES // max(1, self.dimension))
+        return max(1, VALUES // self.dimension)
 
     def __len__(self) -> int:
         return len(self.values)

@@ -180,9 +180,8 @@ def numeric_column(name: str, kind: str, start: int, column: RawColumn) -> Colum
     variance = float(f.var())
     center = float(f.mean())
     if variance > 0:
-        # the farthest pair: two values, or a value and a missing one
-        reach = max(float(np.ptp(f)) ** 2, (float(np.abs(f - center).max()) ** 2 + variance) if m else 0.0)
-        scale = sqrt(min(1 / (2 * variance * (1 - m**2)), FARTHEST / reach))
+        # the farthest pair: a missing value, at (f - center)^2 + variance, is nearer (Bhatia & Davis 2000)
+        scale = sqrt(min(1 / (2 * variance * (1 - m**2)), FARTHEST / float(np.ptp(f)) ** 2))
         flag = scale * sqrt(variance)
     else:
         scale, flag = sqrt(FARTHEST), sqrt(min(1 / (2 * m * (1 - m)), FARTHEST)) if m else 0.0

@@ -50,8 +50,10 @@ def number(value: float | int) -> str:
     """
     if math.isnan(value):
         return "not available"
-    if math.isinf(value):
-        return "∞" if value > 0 else _MINUS + "∞"
+    if value == math.inf:
+        return "∞"
+    if value == -math.inf:
+        return _MINUS + "∞"
     if value == 0 or (float(value).is_integer() and abs(value) < _LARGEST_PLAIN):
         return _fixed(value, 0)
     if not _SMALLEST_PLAIN <= abs(value) < _LARGEST_PLAIN:
@@ -80,12 +82,12 @@ def measurement(value: float, interval: tuple[float, float] | None, unit: str) -
     if interval is None:
         return number(value) + behind, ""
     low, high = interval
-    half_width = (high - low) / 2
+    half_width, size = (high - low) / 2, max(abs(value), -low, high)
     whole = all(math.isfinite(v) and float(v).is_integer() for v in (value, low, high))
     if half_width == 0 or whole or not math.isfinite(value + half_width):
         texts = [number(v) for v in (value, low, high)]
-    elif max(abs(low), abs(high)) >= _LARGEST_PLAIN or half_width < _SMALLEST_PLAIN * 0.1:
-        digits = 2 + _order(max(abs(value), abs(low), abs(high))) - _order(half_width)
+    elif size >= _LARGEST_PLAIN or half_width < _SMALLEST_PLAIN * 0.1:
+        digits = 2 + _order(size) - _order(half_width)
         texts = [scientific(v, digits) for v in (value, low, high)]
     else:
         texts = [_fixed(v, max(0, 1 - _order(half_width))) for v in (value, low, high)]
