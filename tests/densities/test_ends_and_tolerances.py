@@ -127,9 +127,8 @@ def test_a_density_is_carried_from_below_the_time_where_sampling_stops(schedule,
     found = transport(
         ExactDenoiser(data, schedule), torch.tensor([[0.7]], dtype=torch.float64), t, s, divergence=ExactDivergence()
     )
-    growth = float(
-        (schedule.alpha(s) ** 2 / 4 + schedule.sigma(s) ** 2) / (schedule.alpha(t) ** 2 / 4 + schedule.sigma(t) ** 2)
-    )
+    variances = [float(schedule.alpha(at) ** 2 / 4 + schedule.sigma(at) ** 2) for at in (t, s)]
+    growth = variances[1] / variances[0]
     assert float(found.log_det) == pytest.approx(math.log(growth) / 2, abs=1e-6)
 
 
