@@ -134,7 +134,7 @@ def test_a_mixture_is_the_stated_one(module, statement, data, density):
     assert stated(module, statement)
     assert isinstance(data, GaussianMixture)
     x = torch.linspace(-2.5, 2.5, 11, dtype=DOUBLE)[:, None] * row(1, 0.7)[: data.means.shape[1]]
-    torch.testing.assert_close(data.log_prob(x, 1.0, 1e-9).exp(), density(x), rtol=1e-6, atol=0)
+    torch.testing.assert_close(data.log_prob(x, 1.0, 1e-9).exp(), density(x), rtol=1e-9, atol=0)
 
 
 def test_points_are_the_stated_ones():
