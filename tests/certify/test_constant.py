@@ -61,3 +61,17 @@ def test_an_undeclared_order_is_the_measured_one_and_without_one_nothing_is_comp
     assert constant(undeclared, PLANE, VE(), 0.97).value == pytest.approx(1, abs=1e-12)
     assert constant(undeclared, PLANE, VE(), 0.1).tone == "neutral"
     assert constant(undeclared, PLANE, VE(), float("nan")).tone == "neutral"
+
+
+@pytest.mark.parametrize(("off", "named"), [(0.095, True), (0.105, False)])
+def test_a_mistake_is_named_that_gives_the_errors_to_a_tenth(off: float, named: bool):
+    """Errors that differ from those of the mistake by `off` of themselves."""
+    mistaken = asking(MISTAKES["the denoiser is asked at the next level"]).run
+
+    def run(denoiser, x, times, generator):
+        end = denoiser.distribution.flow(x, denoiser.schedule, float(times[0]), float(times[-1]))
+        return end + (mistaken(denoiser, x, times, generator) - end) / (1 - off)
+
+    finding = constant(Target("more mistaken", run, 1, False, 1), unequal_gaussian(), VE(), 1.0)
+    assert finding.tone == "attention"
+    assert ("Likely cause: the denoiser is asked at the next level" in finding.verdict) == named

@@ -15,6 +15,7 @@ with the second term 0 where n_B is not known. Shrinkage toward a common answer 
 independence either.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -136,7 +137,7 @@ def _doubt(result: Compared, session: Session) -> str:
             f"{gap.mean_share:.1%} on average (p = {gap.p_value:.2g}; a control too small to memorize: "
             f"{gap.control.mean():.1%}), as if it had been trained on them too"
         )
-    error = float((agreement.agree - agreement.memorizers).std() / len(agreement.agree) ** 0.5)
+    error = float((agreement.agree - agreement.memorizers).std() / math.sqrt(len(agreement.agree)))
     room = 1 - float(agreement.memorizers.mean())
     if room < max(RESOLVED * error, SAME_COSINE):
         return f"two memorizers would agree as well (mean cosine {1 - room:.3f}), so that nothing could be told"

@@ -10,6 +10,7 @@ which neither a (cyclic) shift nor a mirror image changes. Among the candidates 
 training set, one by one, so that held-out examples and samples are treated alike.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -113,7 +114,7 @@ def low_frequencies(images: Images) -> Float[Tensor, "n features"]:
         standard = standardized(part.flatten(1)).reshape(part.shape)
         magnitude = torch.fft.rfft2(standard, norm="ortho").abs()[..., : m + 1]
         up, down = magnitude[:, :, : m + 1], magnitude[:, :, -torch.arange(m + 1)]
-        parts.append(torch.stack([up + down, (up - down).abs()], 1).flatten(1) / 2**0.5)
+        parts.append(torch.stack([up + down, (up - down).abs()], 1).flatten(1) / math.sqrt(2))
     return torch.cat(parts)
 
 

@@ -13,6 +13,7 @@ where that denoises at all, with errors near those of a formula that knows mean 
 is read wrongly has no right class.
 """
 
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -98,7 +99,7 @@ class ClassFit:
     def told(self, level: float) -> float:
         """The smallest mean of d that the test finds with probability POWER, by its deviation."""
         wanted = stats.norm.isf(level) + stats.norm.isf(1 - POWER)
-        return float(wanted * self.differences.std() / len(self.differences) ** 0.5)
+        return float(wanted * self.differences.std() / math.sqrt(len(self.differences)))
 
 
 def class_levels(subject: Subject) -> Float[torch.Tensor, " levels"]:

@@ -7,6 +7,7 @@ on a surface; far more than sigma contradicts the data. Nothing else is asked of
 trajectories end is known of no trained model, and the posterior mean is not what f estimates.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +45,7 @@ class Consistency:
     @property
     def distance(self) -> float:
         """Root mean square."""
-        return float(self.moved.mean() ** 0.5)
+        return math.sqrt(self.moved.mean())
 
     @property
     def is_identity(self) -> bool:
@@ -74,7 +75,7 @@ def measured(subject: Subject, generator: torch.Generator) -> Consistency:
         ratio = float(schedule.noise_to_signal(time))
         x_t = float(schedule.alpha(time)) * clean + float(schedule.sigma(time)) * noise
         levels.append(ratio / scale)
-        errors.append(float(square(evaluate(model, x_t, time) - clean).mean() ** 0.5) / ratio)
+        errors.append(math.sqrt(square(evaluate(model, x_t, time) - clean).mean()) / ratio)
     return Consistency(
         moved=square(evaluate(model, x, t) - x) / scale**2,
         lowest=sigma / alpha / scale,
@@ -114,7 +115,7 @@ def consistency_finding(found: Consistency, calls: int, rng: np.random.Generator
         unit="standard deviations",
         verdict=text,
         tone=tone,
-        interval=(float(low[0]) ** 0.5, float(high[0]) ** 0.5),
+        interval=(math.sqrt(float(low[0])), math.sqrt(float(high[0]))),
         null=f"0: f(x, t_min) = x; up to {IDENTITY} counts as that.",
         power=f"{len(found.moved)} held-out examples at the lowest level, {number(found.lowest)} standard "
         "deviations of the data. Whether other states end where their trajectories end is not tested: it is known of "

@@ -151,7 +151,7 @@ def conventions(denoiser: Denoiser, x: Batch, network: CalledNetwork) -> Iterato
     yield labeled("the step t of DDPM's 1,000 steps", thousand, lambda t: t, True)
     yield labeled("t / 1,000 of DDPM's 1,000 steps", thousand, lambda t: t / 1000, True)
     yield labeled("the reversed index 1,000 - t of DDPM's 1,000 steps", thousand, lambda t: 1000 - t, True)
-    roots = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64)
+    roots = torch.linspace(math.sqrt(0.00085), math.sqrt(0.012), 1000, dtype=torch.float64)
     scaled = DiscreteVP(tuple((roots**2).tolist()))
     yield labeled("the index t - 1 of Stable Diffusion's 1,000 steps", scaled, lambda t: t - 1, True)
     for other in (VP(), Cosine(), RectifiedFlow()):

@@ -10,6 +10,7 @@ training data, restricted to its leading components, which has far too few param
 the control shows too is a property of the data.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,7 +95,7 @@ def denoising_gap(
     share = _share(train.mean(0), heldout.mean(0))
     # memorizing an example lowers its error to the memorizer's; the overall test is at least as powerful as a
     # Bonferroni test at its best level
-    errors = (heldout - train).std(0) / len(train) ** 0.5
+    errors = (heldout - train).std(0) / math.sqrt(len(train))
     gain = np.maximum(heldout.mean(0) - memorized, 1e-300)
     detectable = min(detectable_shift(d, significance / levels) / g for d, g in zip(errors, gain, strict=True))
     return Gap(

@@ -15,6 +15,7 @@ Held-out examples, treated as samples, are the null of each (`measure`). The sam
 examples, with training examples as their null, are controls: typical samples without detail are near to both sets.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -154,7 +155,7 @@ def copying_test(
         total = n + m
         variance = n * m / 12 * (total + 1 - float((tied.astype(float) ** 3 - tied).sum()) / (total * (total - 1)))
         centered = float(stats.mannwhitneyu(ours, theirs).statistic) - n * m / 2
-        z.append(centered / variance**0.5 if variance > 0 else 0.0)
+        z.append(centered / math.sqrt(variance) if variance > 0 else 0.0)
         spread.append(variance > 0)
         weights.append(m)
     what = "Distances to training data against those of held-out examples, as a z-score within clusters."

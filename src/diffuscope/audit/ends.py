@@ -62,7 +62,7 @@ def start_from_noise(denoiser: Denoiser, gaussian: Gaussian, scale: float, gener
     return Start(
         ratio=sigma / alpha / scale if alpha else float("inf"),
         shift=float(means.mean()),
-        shift_error=float(means.std() / STARTS**0.5),
+        shift_error=float(means.std() / math.sqrt(STARTS)),
         displacement=float(moved.square().mean().sqrt()),
     )
 

@@ -163,7 +163,7 @@ def _moments(
 ) -> tuple[Float[Tensor, "draws features"], Float[Tensor, "draws rank features"]]:
     rows = rows.double()
     mean = rows.mean(1)
-    return mean, torch.linalg.qr(rows - mean[:, None], mode="r").R / (rows.shape[1] - 1) ** 0.5
+    return mean, torch.linalg.qr(rows - mean[:, None], mode="r").R / math.sqrt(rows.shape[1] - 1)
 
 
 def _error_of_all_divisions(rows: Rows) -> float:
@@ -174,7 +174,7 @@ def _error_of_all_divisions(rows: Rows) -> float:
     weights = torch.where(sums > 1e-12 * variances.max(), 0.5 / sums, 0.0)  # constant features do not count
     own = variances * weights.diag()
     q = squares.sum(1) + ((squares @ weights) * squares).sum(1) - 2 * squares @ own + variances @ own
-    return float(q.std() / q.mean() / len(q) ** 0.5)
+    return float(q.std() / q.mean() / math.sqrt(len(q)))
 
 
 def _drawn(available: int, size: int, generator: torch.Generator) -> Tensor:

@@ -14,6 +14,7 @@ of the loss. Sums are over the levels that matter for sampling, each counted ali
 training and one held-out example.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +66,7 @@ class Position:
     def detectable(self, level: float) -> float:
         """The position that would be told from 0 with probability 0.95 by a test at `level`."""
         gap, room = self.gap @ self.matter, float(((self.gap + self.distance) @ self.matter).mean())
-        return detectable_shift(float(gap.std() / len(gap) ** 0.5), level) / max(room, TINY)
+        return detectable_shift(float(gap.std() / math.sqrt(len(gap))), level) / max(room, TINY)
 
     def noise_share(self, draws: int, rng: np.random.Generator) -> Interval:
         """The share of the target's noise in the training loss with a target of `draws` draws."""

@@ -17,6 +17,7 @@ every score is :math:`-x_t/\sigma^2`, so that any model explains s. Models are t
 Intervals resample examples.
 """
 
+import math
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -127,7 +128,7 @@ def _of_mean(measures: LevelMeasures) -> Float[ndarray, "levels 3"]:
     mean = measures.rows("heldout.mean_error")
     excess = (measures.rows("heldout.error") - mean) / mean.mean(0)
     levels = excess.shape[1]
-    width = stats.norm.isf((1 - CONFIDENCE) / 2 / levels) * excess.std(0) / len(excess) ** 0.5
+    width = stats.norm.isf((1 - CONFIDENCE) / 2 / levels) * excess.std(0) / math.sqrt(len(excess))
     center = 1 + excess.mean(0)
     return np.stack([center, center - width, center + width], 1)
 

@@ -215,7 +215,7 @@ def sample_units(
         ) < NEARER * np.median(after):
             best, after = (name, written), found
     own_mean, own_deviation = moments(samples, center)
-    rounding, unseen = SAME * deviation * samples[0].numel() ** 0.5, rows_of(heldout)
+    rounding, unseen = SAME * deviation * math.sqrt(samples[0].numel()), rows_of(heldout)
     same = nearest_rows(chosen.flatten(1).float(), unseen, 1)[0][:, 0] < rounding
     # among as many as samples are searched in: the chance grows with their number
     alike = nearest_rows(some(heldout, SEARCHED).flatten(1), unseen, 2)[0][:, 1] < rounding

@@ -5,6 +5,7 @@ Where the error is more than twice that of the reference, the usual mistakes are
 one that reproduces the target's endpoints names the cause.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -51,7 +52,7 @@ REFERENCES: dict[tuple[int, bool], tuple[Sampler, ...]] = {
 
 def constant(target: Target, problem: OracleProblem, schedule: Schedule, order: float) -> Finding:
     """The error of `target`, of measured `order`, over that of the reference of its order."""
-    key = (target.order or (round(order) if 0.5 < order < 4.5 else 0), target.stochastic)
+    key = (target.order or (round(order) if math.isfinite(order) else 0), target.stochastic)
     grids = admitted(target, GRIDS)
     if key not in REFERENCES or not grids:
         why = (

@@ -120,7 +120,7 @@ def endpoint_errors(target: Target, problem: OracleProblem, schedule: Schedule, 
 def coordinate_errors(ended: Batch, problem: OracleProblem, schedule: Schedule) -> np.ndarray:
     """The same for endpoints `ended`."""
     errors = (ended - problem.exact_end(schedule)).double().flatten()
-    return (errors / (problem.scale * len(errors) ** 0.5)).numpy()
+    return (errors / (problem.scale * math.sqrt(len(errors)))).numpy()
 
 
 def strong_order(

@@ -121,7 +121,7 @@ def zero_snr(target: Target, schedule: Schedule, budget: Budget | None = None) -
         if target.stochastic:
             return exact_weak_error(target, denoiser, times).errors
         ended = run(target, denoiser, schedule.sigma(1.0) * z, times)
-        return ((ended - exact) / size / z.numel() ** 0.5).double().flatten().numpy()
+        return ((ended - exact) / size / math.sqrt(z.numel())).double().flatten().numpy()
 
     try:
         found = converge(undeclared, errors_of, stretched(target), 0.0, np.inf if target.stochastic else 2, budget)

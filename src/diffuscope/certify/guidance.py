@@ -32,7 +32,7 @@ from .target import sampler_target
 Guide = Callable[[Denoiser, Denoiser, float], Callable[..., Batch]]
 
 SCALES = (0.0, 1.0, 3.0, 7.5)
-RATIOS = (0.02, 0.1, 0.5, 2.0, 10.0)  # noise to signal
+RATIOS = tuple(10.0**k for k in range(-3, 2))  # noise to signal
 EXACT = 1e-9
 SCHEDULES: tuple[Schedule, ...] = (VE(), VP(), RectifiedFlow())
 

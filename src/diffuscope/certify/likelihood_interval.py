@@ -59,7 +59,7 @@ def skew_interval(
     calls = len(values)
     mean, spread = values.mean(0), values.std(0)
     third = (values - mean).pow(3).mean(0) / values.var(0, correction=0).pow(1.5).clamp_min(1e-300)
-    quantile = _quantile(tail, calls) / calls**0.5
+    quantile = _quantile(tail, calls) / math.sqrt(calls)
 
     def deviation(y: Float[Tensor, " statistics"]) -> Float[Tensor, " statistics"]:
         """h of sqrt(K) y: ((1 + g (y - g / 6K))^(1/3) - 1) 3 / g, and y without skewness."""
@@ -101,7 +101,7 @@ def judge(errors: Float[Tensor, "calls copies samples"], limits: Limits) -> Judg
     alarm_tail, pass_tail = FALSE_ALARMS / limits.tests * share / 2, MISSES * share / 2
     to_pass = _quantile(pass_tail, len(values))
     surely_low, surely_high = skew_interval(values, alarm_tail)
-    mean, standard_error = values.mean(0), values.std(0) / len(values) ** 0.5
+    mean, standard_error = values.mean(0), values.std(0) / math.sqrt(len(values))
     low, high = mean - to_pass * standard_error, mean + to_pass * standard_error
     # a statistic is decided by a standard error that takes either interval, of more calls, to its side
     to_alarm, to_pass = (_quantile(tail, max(PLANNED, len(values))) for tail in (alarm_tail, pass_tail))

@@ -2,6 +2,7 @@
 whose endpoints are not affine.
 """
 
+import math
 from functools import partial
 
 import torch
@@ -63,7 +64,7 @@ def distribution_finding(target: Target, problem: OracleProblem, schedule: Sched
         ended = run(target, denoiser, schedule.alpha(times[0]) * noised, times, seed=n)
         values = moments(distribution, ended.double() / schedule.alpha(times[-1]), problem.low)
         errors.append((values.mean(0) - truth).abs())
-        standard_errors.append(values.std(0) / samples**0.5)
+        standard_errors.append(values.std(0) / math.sqrt(samples))
     # on the finer grid, noise and at most half of the coarse bias may remain
     good = bool((errors[1] - errors[0] / 2 - 4.5 * standard_errors[1] <= 0).all())
     worst = float((errors[1] / standard_errors[1]).max())

@@ -112,7 +112,7 @@ def variational_bound(
         part[1] = _diffusion_part(denoiser, x_0, levels, generator)
         part[2] = _reconstruction_part(denoiser, x_0, generator)
     total, (prior_part, diffusion, reconstruction) = parts.sum(1), parts.mean(0)
-    bound, error, evaluations = total.mean(0), total.std(0) / repeats**0.5, repeats * (levels + 1)
+    bound, error, evaluations = total.mean(0), total.std(0) / math.sqrt(repeats), repeats * (levels + 1)
     return VariationalBound(bound, error, prior_part, diffusion, reconstruction, evaluations)
 
 

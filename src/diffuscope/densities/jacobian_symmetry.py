@@ -20,6 +20,7 @@ eta), not on the model alone.
 Source: Salimans & Ho 2021 (energy-based against score models); the probes are Hutchinson's.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -129,7 +130,7 @@ def curl_by_probes(denoiser: Denoiser, x_t: Batch, t: OneTime, *, probes: int = 
         drawn.append(torch.stack([_square(pushed - pulled), _square(pulled), _square(pulled - v.double())]))
     squares = torch.stack(drawn)
     rotation, denoiser_size, score_size = squares.mean(0)
-    return Curl(rotation, denoiser_size, score_size, squares[:, 0].std(0) / probes**0.5)
+    return Curl(rotation, denoiser_size, score_size, squares[:, 0].std(0) / math.sqrt(probes))
 
 
 def relative_curl(mean_squares: Float[Tensor, "*rows three"]) -> Float[Tensor, "*rows"]:

@@ -110,7 +110,7 @@ def log_likelihood(
         at_end = distribution.log_prob(carried.x_s.double(), schedule.alpha(end), schedule.sigma(end))
         gap = torch.zeros_like(at_end)
     probes = carried.log_det.shape[1]
-    error = carried.log_det.std(1) / probes**0.5 if probes > 1 else torch.zeros_like(at_end)
+    error = carried.log_det.std(1) / math.sqrt(probes) if probes > 1 else torch.zeros_like(at_end)
     return Likelihood(at_end + carried.log_det.mean(1), error, gap, carried.evaluations)
 
 

@@ -25,6 +25,7 @@ distribution that the reverse SDE with :math:`\hat s` generates, started from q 
 two losses are rates of relative entropy, in nats.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -213,4 +214,4 @@ def _square(x: Batch) -> Float[Tensor, " batch"]:
 
 
 def _mean(values: Float[Tensor, " batch"]) -> Mean:
-    return Mean(float(values.mean()), float(values.std() / len(values) ** 0.5))
+    return Mean(float(values.mean()), float(values.std() / math.sqrt(len(values))))

@@ -168,7 +168,7 @@ def _plan(transition: Transition, axis: int) -> _Axis:
     lag = torch.where(lag > M // 2, lag - size, lag) + (N - 1) / 2
     middle = (source.low[axis] + source.high[axis]) / 2
     shift = target.low[axis] + target.widths[axis] / 2 - a * middle
-    resolved = a * k <= (1 + 1e-12) * math.pi / h
+    resolved = (theta * m / math.pi).float() <= 1  # in single precision: Nyquist's mode is resolved, however it rounds
     amplitude = torch.where(resolved, h / target.widths[axis] * torch.exp(-v * k**2 / 2), 0.0)
     before, chirp = torch.exp(-0.5j * theta * j**2), torch.fft.fft(torch.exp(0.5j * theta * lag**2))
     return _Axis(before, chirp, amplitude * torch.exp(1j * (k * shift - theta * m**2 / 2)), M)

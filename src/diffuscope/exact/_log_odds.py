@@ -10,6 +10,8 @@ u (|x| + alpha |y|) |e| alpha / sigma^2. Error-free transformations (Dekker 1971
 along, and leave u |e| |h| alpha / sigma^2.
 """
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -24,7 +26,7 @@ def log_odds(x: Pairs, alpha: PerPair, sigma: PerPair, y: Pairs, reference: Pair
     e = y - reference
     halfway = x - alpha[:, None] * reference - alpha[:, None] / 2 * e
     # x and alpha y are rounded coordinate by coordinate, independently
-    rounded = (x.norm(dim=1) + alpha * reference.norm(dim=1)) / x.shape[1] ** 0.5
+    rounded = (x.norm(dim=1) + alpha * reference.norm(dim=1)) / math.sqrt(x.shape[1])
     error = 4 * torch.finfo(torch.float64).eps * scale * e.norm(dim=1) * (halfway.norm(dim=1) + rounded)
     return scale * (e * halfway).sum(1), error
 

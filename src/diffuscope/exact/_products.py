@@ -20,6 +20,7 @@ In float64, and where values are not affine, the points are looked up. Where a p
 bytes are multiplied as integers instead (see `_digit_products`).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -217,7 +218,7 @@ def byte_products(points: ByteExamples, memory: int) -> "tuple[Products, Product
             scale=scale,
             offset=offset,
             subtracted=subtracted,
-            deviation=off * d**0.5,
+            deviation=off * math.sqrt(d),
             center=center,
             half_squares=half_squares,
             largest_norm=abs(scale) * largest,
@@ -225,7 +226,7 @@ def byte_products(points: ByteExamples, memory: int) -> "tuple[Products, Product
         )
 
     return (
-        products(about_mean, d**0.5 / 2, offset + scale * nearest, nearest.float()),
+        products(about_mean, math.sqrt(d) / 2, offset + scale * nearest, nearest.float()),
         products(about_zero, 0.0, torch.full_like(center, offset), None),
     )
 

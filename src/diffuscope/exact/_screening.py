@@ -22,6 +22,7 @@ At small sigma either error is many logits: so the product only *screens*, and t
 differences in float64.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -177,7 +178,7 @@ class PointTable:
         roundoff = torch.finfo(queries.dtype).eps / 2
         typical = by.product_error(queries)
         typical = typical + 2 * roundoff * (kappa * by.half_squares.mean() + self.log_weights.mean().abs())
-        typical = typical + (norms(queries) + kappa * self.radius) * by.deviation / self.points.shape[1] ** 0.5
+        typical = typical + (norms(queries) + kappa * self.radius) * by.deviation / math.sqrt(self.points.shape[1])
         if queries.dtype != torch.float32 or len(self) < 4 * SAMPLED:
             return typical
         return torch.minimum(typical, 4 * self._sampled_error(queries, kappa, by))

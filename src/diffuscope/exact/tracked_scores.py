@@ -225,13 +225,13 @@ class TrackedScores:
         growth = (2 * epsilon).exp()
         error = level.k * left * growth * variance + eta.expm1() * growth * variance.sqrt()
         error = error + growth * (n * everywhere).sqrt() / mass + self.grid.residual
-        error = error + 64 * DOUBLE * (mean.norm(dim=1) + abs(self.grid.offset) * mean.shape[1] ** 0.5)
+        error = error + 64 * DOUBLE * (mean.norm(dim=1) + abs(self.grid.offset) * math.sqrt(mean.shape[1]))
         error = error.nan_to_num(torch.inf, torch.inf)  # where exponents overflow
         return Mean(mean, error, variance.nan_to_num(self.table.radius**2), mass / LARGEST_WEIGHT)
 
     def _off_center(self) -> float:
         """A bound on |mean of the points - c|: the center is their mean, rounded."""
-        return self.table.points.shape[1] ** 0.5 * len(self.table) * DOUBLE * self.table.largest_norm
+        return math.sqrt(self.table.points.shape[1]) * len(self.table) * DOUBLE * self.table.largest_norm
 
 
 def float64_mean(

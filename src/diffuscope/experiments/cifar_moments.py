@@ -15,6 +15,7 @@ carry a sampling error; trace, mean and spectrum are those of all 50,000 trainin
 Source: the tables that accompany Wang & Vastola 2024, https://arxiv.org/abs/2412.09726, for pixels in [-1, 1].
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -81,7 +82,7 @@ def digits(part: Part) -> str:
             (_energy(gaussian.score, images, noise, sigma), score_energy(gaussian, sigma)),
         ):
             # all digits enter every draw: what is random is the noise
-            apart.append(abs(float(energy.mean()) - known) / (float(energy.std()) / DRAWS**0.5))
+            apart.append(abs(float(energy.mean()) - known) / (float(energy.std()) / math.sqrt(DRAWS)))
     title = f"Both energies at σ = {', '.join(f'{sigma:g}' for sigma in DIGIT_LEVELS)}: the largest difference"
     because = f"standard errors of {DRAWS} noises, which one of the {len(apart)} numbers exceeds once in 4,000 runs"
     part.at_most("digits", title, largest(apart), 4.5, because, source="derived", unit="standard errors")

@@ -4,6 +4,7 @@ The mixture of ten Gaussians is an exact model with modes: its denoiser is the o
 a multilayer perceptron trained for a few seconds; digits are vectors in [-1, 1].
 """
 
+import math
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -35,7 +36,7 @@ class DigitModels:
     @property
     def scale(self) -> float:
         """Standard deviation of a coordinate."""
-        return (self.gaussian.trace / PIXELS) ** 0.5
+        return math.sqrt(self.gaussian.trace / PIXELS)
 
     @property
     def schedule(self) -> VE:

@@ -285,7 +285,9 @@ def in_the_plane(part: Part) -> str:
 def two_modes(part: Part) -> str:
     """The weight of the nearer mode: the exact posterior's denoiser against guides, none of which is exact here."""
     both = GaussianMixture.isotropic(
-        torch.full((2,), 0.5).double(), torch.tensor([[-MODES], [MODES]]).double(), torch.full((2,), WIDTH).double()
+        torch.full((2,), 0.5, dtype=torch.float64),
+        torch.tensor([[-MODES], [MODES]], dtype=torch.float64),
+        torch.full((2,), WIDTH, dtype=torch.float64),
     )
     mixture, observation, y = ExactDenoiser(both, SCHEDULE), at_nodes(torch.tensor([0]), (1,), COARSE), value(BETWEEN)
     wanted = 1 / (1 + math.exp(-2 * MODES * BETWEEN / (WIDTH + COARSE**2)))

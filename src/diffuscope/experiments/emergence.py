@@ -121,7 +121,8 @@ def mixture(part: Part) -> str:
     variances = models.of_mixture.eigenvalues[:COMPONENTS]
     squares = shares.square() / variances
     bound = emerged_share(variances, run.ratios) ** 2
-    error = torch.maximum(squares.std(1), 2**0.5 * bound) / FOLLOWED**0.5  # no less than that of normal coordinates
+    # no less than that of normal coordinates
+    error = torch.maximum(squares.std(1), math.sqrt(2) * bound) / math.sqrt(FOLLOWED)
     lead = (squares.mean(1) - bound) / error
     levels = crossing_levels(run.ratios, measured_share(shares))
     ratio, rank = levels / emergence_level(variances), float(rank_correlation(levels.numpy(), variances.numpy()))

@@ -37,7 +37,7 @@ from diffuscope.theory.variance import (
 from .experiment import Experiment
 from .part import Part
 
-SCHEDULE = VP(0.2, 39.8, epsilon=0.01)  # g^2 = 2 beta: twice the usual rate
+SCHEDULE = VP(0.2, 40.0, epsilon=0.01)  # g^2 = 2 beta: twice the usual rate
 TIMES = (0.01, 1.0)
 RIDGE = 0.1
 THREE = torch.tensor([[-1.0], [0.0], [1.0]], dtype=torch.float64)

@@ -146,7 +146,7 @@ def modes(part: Part) -> str:
     unit = "standard errors"
     part.at_most("stein", title, float(apart.max()), STANDARD_ERRORS, "Stein's identity", source="derived", unit=unit)
     title = "The mean gain from noise is no larger than the Gaussian's: largest excess"
-    excess = (ratio.mean(1) - 1) / (ratio.std(1) / PUSHED**0.5)
+    excess = (ratio.mean(1) - 1) / (ratio.std(1) / math.sqrt(PUSHED))
     because = "a correlation is at most 1"
     part.at_most("no-more", title, max(0.0, float(excess.max())), STANDARD_ERRORS, because, source="derived", unit=unit)
     curves = [

@@ -42,13 +42,15 @@ SCHEDULE = VP(4.0, 4.0)  # its time 1 is T = 4 at beta = 1
 END = 1e-3
 MODE, VARIANCE = torch.tensor([1.3, 0.6], dtype=torch.float64), 0.45
 DATA = GaussianMixture.isotropic(
-    torch.full((2,), 0.5, dtype=torch.float64), torch.stack([-MODE, MODE]), torch.full((2,), VARIANCE).double()
+    torch.full((2,), 0.5, dtype=torch.float64),
+    torch.stack([-MODE, MODE]),
+    torch.full((2,), VARIANCE, dtype=torch.float64),
 )
 DENOISER = ExactDenoiser(DATA, SCHEDULE)
 LINE = GaussianMixture.isotropic(  # along the line of the modes
-    torch.full((2,), 0.5).double(),
-    torch.tensor([[-float(MODE.norm())], [float(MODE.norm())]]).double(),
-    torch.full((2,), VARIANCE).double(),
+    torch.full((2,), 0.5, dtype=torch.float64),
+    torch.stack([-MODE.norm(), MODE.norm()])[:, None],
+    torch.full((2,), VARIANCE, dtype=torch.float64),
 )
 PARTICLES = 40_000
 FAR = 1.6  # standard deviation of the article's start

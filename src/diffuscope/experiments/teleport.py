@@ -18,6 +18,7 @@ Source: Wang & Vastola 2024, https://arxiv.org/abs/2412.09726 (the jump); the nu
 independently of this library, of 256 starts.
 """
 
+import math
 from functools import cache
 
 import torch
@@ -92,7 +93,7 @@ def levels(part: Part) -> str:
             mean[sigma, nfe] = float((ends - reference).square().mean(1).sqrt().mean())
         ends = integrated(mixture, jumped, sigma, FINE, RungeKutta4())
         rows = (ends - reference).square().mean(1).sqrt()
-        mean[sigma, 0], deviation[sigma] = float(rows.mean()), float(rows.std()) / STARTS**0.5
+        mean[sigma, 0], deviation[sigma] = float(rows.mean()), float(rows.std()) / math.sqrt(STARTS)
     best = {nfe: min(LEVELS, key=lambda sigma, nfe=nfe: mean[sigma, nfe]) for nfe in BUDGETS}
     middle = BUDGETS[1]
     because = "a U-shape: the error is least between; 4.1 and 3.6 were computed independently"

@@ -91,7 +91,7 @@ def moved(
 ) -> Moved:
     """Follow the starts, and push each along its own principal directions and along random ones."""
     run, shape = follow(denoiser, DDIM(), x_start, times), tuple(x_start.shape[1:])
-    scale = (gaussian.trace / gaussian.dimension) ** 0.5
+    scale = math.sqrt(gaussian.trace / gaussian.dimension)
     directions = [
         torch.cat(
             [
@@ -146,7 +146,7 @@ def mnist(part: Part) -> str:
     except InputError as error:
         return f"Not run, and nothing is claimed. {error}."
     gaussian = Gaussian.fit([data.train[:MNIST_EXAMPLES]])
-    scale = (gaussian.trace / gaussian.dimension) ** 0.5
+    scale = math.sqrt(gaussian.trace / gaussian.dimension)
     highest = min(MNIST_HIGHEST * scale, float(denoiser.schedule.noise_to_signal(denoiser.schedule.t_max)))
     times = model_times(denoiser, STEPS, high=highest, low=0.02 * scale)
     schedule, shape = denoiser.schedule, data.event_shape

@@ -37,6 +37,7 @@ Sources: Dowson & Landau 1982 (the distance); Heusel et al. 2017, https://arxiv.
 Chong & Forsyth 2020, https://arxiv.org/abs/1911.07023 (its bias).
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -99,7 +100,7 @@ def frechet_distance(x: Float[Tensor, "n features"], y: Float[Tensor, "m same"])
 def _moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean; Q and R with (x - mean) = Q R and R^T R the covariance."""
     x = x.double()
-    mean, scale = x.mean(0), (len(x) - 1) ** 0.5
+    mean, scale = x.mean(0), math.sqrt(len(x) - 1)
     q, r = torch.linalg.qr(x - mean)
     return mean, scale * q, r / scale
 

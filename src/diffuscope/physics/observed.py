@@ -14,6 +14,8 @@ The eigenpairs of :math:`\Sigma_y` are V times the left singular vectors, and th
 matrix :math:`\Lambda^{1/2}R`: D enters only in products with V, and no covariance is subtracted from another.
 """
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -91,6 +93,6 @@ def observed_basis(prior: Gaussian, H: Tensor) -> tuple[Tensor, Tensor]:
     rows = H / H.norm(dim=1, keepdim=True).clamp_min(torch.finfo(H.dtype).tiny)
     beside = (rows - (rows @ U) @ U.T).T
     left, values, _ = torch.linalg.svd(beside, full_matrices=False)
-    seen = left[:, values > max(H.shape) * torch.finfo(H.dtype).eps * len(H) ** 0.5]
+    seen = left[:, values > max(H.shape) * torch.finfo(H.dtype).eps * math.sqrt(len(H))]
     seen = torch.linalg.qr(seen - U @ (U.T @ seen))[0]  # orthogonal to U also where little was left beside it
     return torch.cat([U, seen], 1), torch.cat([variances, variances.new_full((seen.shape[1],), prior.tail_variance)])

@@ -19,6 +19,7 @@ Two limits. The neglected term is of second order in Delta. And the flow from th
 Gaussian's: where the model's own flow separates trajectories (it must choose a mode) the true displacement is larger.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -63,7 +64,7 @@ class TeleportError:
     def standard_error(self) -> Float[Tensor, " levels"]:
         """Standard error of `relative` over the samples (delta method); NaN for a single sample."""
         squares = self.at_end**2
-        error = squares.std(1) / squares.shape[1] ** 0.5 / (2 * squares.mean(1).sqrt() * self.scale)
+        error = squares.std(1) / math.sqrt(squares.shape[1]) / (2 * squares.mean(1).sqrt() * self.scale)
         return torch.where(squares.mean(1) > 0, error, torch.zeros_like(error))
 
 

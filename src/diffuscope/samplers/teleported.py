@@ -209,7 +209,7 @@ def suggest_sigma_skip(
     """
     require_shape_and_range(gaussian, denoiser)
     schedule, t_start = denoiser.schedule, denoiser.schedule.t_max
-    scale = (gaussian.trace / gaussian.dimension) ** 0.5
+    scale = math.sqrt(gaussian.trace / gaussian.dimension)
     lowest = max(LOWEST * scale, float(schedule.noise_to_signal(schedule.t_min)))
     times = _levels(denoiser, t_start, float(schedule.time_of_noise_to_signal(lowest)), levels, HIGHEST * scale)
     clean = gaussian.sample(samples, generator=generator)

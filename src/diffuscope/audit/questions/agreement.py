@@ -7,6 +7,7 @@ only where the second model's training data are known and share no example with 
 agreement mean something else is tested first (`agreement_doubts`). Without a second model the question is not asked.
 """
 
+import math
 from functools import partial
 
 import numpy as np
@@ -66,7 +67,7 @@ def _verdict(result: Compared, *, copying: bool, leaning: bool) -> Finding:
         text = f"They disagree without copying; each depends on its own examples, or these differ in kind: {numbers}."
     else:
         text = f"Cannot tell from {len(agreement.agree)} starts: {numbers}."
-    error = float((agreement.agree - agreement.memorizers).std() / len(agreement.agree) ** 0.5 / max(1 - m, 1e-12))
+    error = float((agreement.agree - agreement.memorizers).std() / math.sqrt(len(agreement.agree)) / max(1 - m, 1e-12))
     return Finding(
         name="agreement.models",
         title=TITLE,

@@ -18,6 +18,7 @@ verdict counts every level alike. The *model's own weighting* of :math:`|D - x_0
     \qquad \text{otherwise EDM's } (\rho^2 + s^2) / (\rho s)^2 .
 """
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -76,7 +77,7 @@ def loss_split(
             target[name] = dict(zip(PARTS, table.T, strict=True))
         difference = [column[:, PARTS.index("measured")] - column[:, PARTS.index("total")] for column in columns]
         deviation[name] = np.array(
-            [d.mean() / max(d.std() / len(d) ** 0.5, 1e-300) if d.any() else 0.0 for d in difference]
+            [d.mean() / max(d.std() / math.sqrt(len(d)), 1e-300) if d.any() else 0.0 for d in difference]
         )
     both = [PARTS.index("memorizer"), PARTS.index("measured")]
     pair = np.stack([_columns(sums, "heldout", measures.models)[:, both] for sums in measures.sums])

@@ -9,6 +9,7 @@ at every level against formulas that know only mean and deviation,
 All on training examples, so that a memorizer passes: it is what it claims to be.
 """
 
+import math
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -108,7 +109,7 @@ def reduced(session: Session, arrays: Arrays) -> tuple[BestReading, ModelUnits, 
         gaussian=np.array([gaussian_error(variances, r) for r in ratios]) / total,
         isotropic=ratios**2 / (ratios**2 + scale**2),
         drift=arrays["means"].mean(1) / scale,
-        drift_error=arrays["means"].std(1) / scale / arrays["means"].shape[1] ** 0.5,
+        drift_error=arrays["means"].std(1) / scale / math.sqrt(arrays["means"].shape[1]),
     )
     return BestReading(**part("reading")), ModelUnits(**part("units")), Start(**part("start")), skill
 

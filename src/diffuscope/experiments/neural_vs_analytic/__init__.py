@@ -147,7 +147,7 @@ def training(part: Part) -> str:
     claim_turning(part, "Held-out digits", MIDDLE, middle["Gaussian"], steps, "step")
     turn = int(middle["Gaussian"].mean(0).argmin())
     fall = middle["empirical"][:, turn] - middle["empirical"][:, -1]
-    lead = float(fall.mean() / (fall.std() / len(fall) ** 0.5))
+    lead = float(fall.mean() / (fall.std() / math.sqrt(len(fall))))
     title = f"Held-out digits, σ = {MIDDLE:g}: by how much the empirical residual is lower in the end than at that step"
     because = f"{STANDARD_ERRORS} paired standard errors: only the distance from the Gaussian grows"
     part.at_least("empirical", title, lead, STANDARD_ERRORS, because, unit="standard errors")

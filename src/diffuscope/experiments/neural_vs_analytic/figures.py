@@ -1,5 +1,6 @@
 """The figures of a network against analytic denoisers: along noise, training and trajectory, and over mixtures."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -85,7 +86,7 @@ def marks(gaussian: Gaussian, unit: float) -> list[Rule]:
     """Vertical lines at the standard deviations of some principal components and of an average pixel."""
     roots = gaussian.eigenvalues.sqrt() / unit
     at = [float(roots[k - 1]) for k in MARKED if k <= len(roots)]
-    return [Rule(value, "x") for value in (*at, (gaussian.trace / gaussian.dimension) ** 0.5 / unit)]
+    return [Rule(value, "x") for value in (*at, math.sqrt(gaussian.trace / gaussian.dimension) / unit)]
 
 
 def _fractions(result: Compared, places: str, of: Quantity, title: str) -> Panel:

@@ -116,7 +116,7 @@ def two_layers(part: Part) -> str:
     p, sigmas = centered(digits_gaussian()), LEVELS.tolist()
     rates, lam = learning_rates(0.015, 1e-3, 0.05, 12.0), p.eigenvalues.clamp(min=0)
     model = SymmetricLinearDenoiser(DIGITS_SCHEDULE, LEVELS, mean=p.mean, data_range=RANGE, start=START).double()
-    model.factor.data = model.factor.data.sign() * START**0.5  # exact in float64
+    model.factor.data = model.factor.data.sign() * math.sqrt(START)  # exact in float64
     batch, times, looks = theory.moment_batch(p), times_after(rates), []
     for _ in descend(model, LEVELS, lambda: batch, rates):
         looks.append(gains((model.map_at(sigma)[0] for sigma in sigmas), p.eigenvectors))

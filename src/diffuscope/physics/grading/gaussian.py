@@ -4,6 +4,8 @@ The posterior is Gaussian, in closed form. Its reference points are draws with e
 normal coordinates Z (K x k) in antithetic pairs, times :math:`(Z^T Z / K)^{-1/2}`.
 """
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -93,5 +95,5 @@ def moment_matched(gaussian: Gaussian, n: int, *, generator: torch.Generator) ->
 
 def _unit(prior: Gaussian) -> Gaussian:
     """The prior in units of its root mean square standard deviation."""
-    scale = (prior.trace / prior.dimension) ** 0.5
+    scale = math.sqrt(prior.trace / prior.dimension)
     return Gaussian(prior.mean / scale, prior.eigenvectors, prior.eigenvalues / scale**2)

@@ -4,6 +4,7 @@ Fluxes are conservative, with harmonic means at the faces between cells (`FluxFo
 between two nodes.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -49,7 +50,7 @@ class Darcy:
         if f.shape != self.grid.shape:
             raise InputError(f"forcing: expected a number or a field of {self.grid.shape}, got one of {tuple(f.shape)}")
         mean, size = float((self.grid.weights * f).sum()), float((self.grid.weights * f.abs()).sum())
-        if self.singular and abs(mean) > 1e-14 * size * self.grid.size**0.5:
+        if self.singular and abs(mean) > 1e-14 * size * math.sqrt(self.grid.size):
             raise InputError(
                 f"forcing: expected one of mean zero (no boundary value is held), got a mean of "
                 f"{mean / float(self.grid.weights.sum()):.3g}"

@@ -30,8 +30,8 @@ class WhitenedModel:
         self.denoiser, self.basis, self.starts, self.evaluations = denoiser, basis, starts, 0
         ends = nearest_trained_time(denoiser, torch.tensor([schedule.t_max, schedule.t_min], dtype=torch.float64))
         self.start, self.end = instants(schedule, ends)
-        self.rms_std = float(basis.variances.sum() / starts[0].numel()) ** 0.5
-        self.largest_std = float(basis.variances.max()) ** 0.5
+        self.rms_std = math.sqrt(float(basis.variances.sum() / starts[0].numel()))
+        self.largest_std = math.sqrt(float(basis.variances.max()))
 
     def about(self, gaussian: Gaussian) -> "WhitenedModel":
         """The same model about another Gaussian; this one counts the evaluations and keeps the scales of the data."""
@@ -74,7 +74,7 @@ class WhitenedModel:
 
     def distance(self, a: Float[Tensor, "M m"], b: Float[Tensor, "M m"]) -> float:
         """Mean distance over sqrt(D), also at low rank: the complement is orthogonal to the eigenvectors."""
-        return float((a - b).norm(dim=1).mean()) / len(self.basis.mean) ** 0.5
+        return float((a - b).norm(dim=1).mean()) / math.sqrt(len(self.basis.mean))
 
     @cached_property
     def discrete(self) -> bool:
