@@ -22,7 +22,8 @@ from torch import Tensor
 DEPTH = 3  # of the fields and items in which tensors are looked for
 NODES = 2000  # of a graph that are followed
 LIBRARY = "diffuscope."
-FOR_OTHERS = {"differentiable"}  # calls a function of its caller, who removes the graph of what it answers
+# the first calls a function of its caller, who removes the graph; losses are differentiated by the weights of the score
+FOR_OTHERS = {"differentiable", "implicit_losses", "implicit_losses_by_probe", "sliced_losses"}
 ticks = count()
 make_leaf = Tensor.requires_grad_
 

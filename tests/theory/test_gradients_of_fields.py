@@ -11,6 +11,7 @@ from diffuscope.samplers import Heun
 from diffuscope.schedules import VE
 from diffuscope.theory import agreement, trajectory_gaps
 from diffuscope.theory.geometry import follow
+from diffuscope.theory.onset_pilots import _PilotRun
 from diffuscope.theory.paths import Dynamics, eyring_kramers, fixed_point, fixed_points
 from diffuscope.theory.paths.conditioned import euler_maruyama
 from diffuscope.theory.variance import (
@@ -24,6 +25,7 @@ from diffuscope.theory.variance import (
     split_variance,
 )
 from diffuscope.theory.variance.effective import Steps
+from diffuscope.training import new_denoiser, recipe
 
 GAIN = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)  # what is being learned
 X = torch.tensor([[1.0, -2.0], [0.5, 3.0], [2.0, 0.1]], dtype=torch.float64, requires_grad=True)
@@ -127,3 +129,10 @@ def test_a_potential_that_is_being_learned_gives_plain_numbers() -> None:
     assert isinstance(found.barrier, float)
     assert found.barrier == pytest.approx(0.3 / 4, rel=1e-12)
     assert found.prefactor == pytest.approx(0.5 * 0.3 / (2 * torch.pi) * 2**0.5, rel=1e-12)
+
+
+def test_the_error_of_a_pilot_is_a_number_and_one_where_the_heldout_examples_are_those_trained_on(tmp_path) -> None:
+    rows = torch.randn(70, 2, generator=seeded())
+    denoiser = new_denoiser(rows, (-3.0, 3.0), 0)
+    settings = recipe(denoiser.sigma_data, steps=50, batch_size=8, seed=0)
+    assert _PilotRun(denoiser, rows, settings, rows, tmp_path / "pilot")._relative_error(denoiser) == 1.0

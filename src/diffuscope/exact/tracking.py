@@ -124,7 +124,7 @@ class TrackedEmpirical:
         if x_t.requires_grad and torch.is_grad_enabled():
             return self._empirical.score(x_t, alpha, sigma)
         alphas, sigmas = checked_levels(x_t, alpha, sigma, self.event_shape)
-        mean = self._mean(x_t.detach(), alphas, sigmas)[0].reshape(x_t.shape)
+        mean = self._mean(x_t, alphas, sigmas)[0].reshape(x_t.shape)
         return ((over_events(alphas, mean) * mean - x_t.double()) / over_events(sigmas**2, mean)).to(x_t.dtype)
 
     def log_prob(self, x_t: Batch, alpha: Level, sigma: Level) -> Float[Tensor, " batch"]:

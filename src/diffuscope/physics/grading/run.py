@@ -265,7 +265,7 @@ def _resampled(found: tuple[object, ...], n: int, generator: torch.Generator) ->
     """n draws from (draws, log weights)."""
     if len(found) != 2 or not all(isinstance(part, Tensor) for part in found):
         raise InputError(f"method: expected draws, or (draws, log weights), got {len(found)} values")
-    x, log_weights = (part.detach().cpu() for part in found if isinstance(part, Tensor))
+    x, log_weights = (part.cpu() for part in found if isinstance(part, Tensor))
     if log_weights.shape != x.shape[:1]:
         raise InputError(f"method: expected one log weight per draw ({len(x)},), got {tuple(log_weights.shape)}")
     weights = log_weights.double().softmax(0)
