@@ -39,7 +39,8 @@ def row_mean(
     band = torch.zeros(height, height, dtype=torch.float64).scatter_(1, above, 1.0).repeat(1, 2).to(x.device)
     totals = [WeightedSums(height, width, channels=channels, device=x.device) for _ in x]
     bytes_of_image = 8 * height * width * (3 * (channels * size + 1) + 2 * width)
-    chunk = max(1, min(WORKING // (height * width * width), memory // bytes_of_image))
+    in_cache = torch.get_num_threads() * WORKING // (height * width * width)
+    chunk = max(1, min(in_cache, memory // bytes_of_image))
     for start in range(0, number, chunk):
         piece = _Piece(images[..., start : start + chunk].to(x) - at.to(x.device)[:, None, None, None], near)
         for shift in range(height):

@@ -118,7 +118,7 @@ def _add_windows(
 ) -> None:
     """All windows of one class, in tiles; of those that are all background the number."""
     largest, like = len(blocks[0].left), blocks[0].left
-    tile = max(1, WORKING // largest)
+    tile = max(1, torch.get_num_threads() * WORKING // largest)
     out = like.new_empty(tile * largest)
     output, blank = line.output * column.length + column.output, 0
     for pixels in _pixels(line, column).to(images.device):

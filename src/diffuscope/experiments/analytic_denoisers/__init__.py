@@ -49,9 +49,9 @@ DIGITS = Sizes(
 TRAINING, DIGIT_POINTS = 896, (64, 128)  # to choose by, and to report
 MNIST = Sizes(
     windows=(3, 5, 7, 9, 11, 15), crops=(5, 9, 15), shares=(0.5, 0.8, 0.95), smoothings=(0.3, 1.0, 2.0), draws=16,
-    nearest=200, batch=1000, costly_images=500, costly_queries=4,
+    nearest=200, batch=1000, costly_images=2000, costly_queries=4,
 )  # fmt: skip
-MNIST_IMAGES, MNIST_POINTS = 10_000, (4, 16)
+MNIST_IMAGES, MNIST_POINTS = 10_000, (4, 32)
 RANKED = {
     "PCA-local": "PCA-local, per batch",
     "Wiener": "Wiener",
@@ -79,7 +79,7 @@ EXPERIMENT = Experiment(
     notes=(
         f"The part on MNIST needs the data set and networks trained on it: {NETWORKS} names denoisers, as "
         "module:object with commas between; published_networks of docs/examples has some. Without them it says so and "
-        "claims nothing. Every network takes about five minutes.",
+        "claims nothing. Every network takes about six minutes.",
         "r2 compares one output with its own mean over pixels: it is undefined for a constant output, and low where "
         "the output has little contrast.",
     ),
