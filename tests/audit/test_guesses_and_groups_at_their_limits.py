@@ -25,8 +25,9 @@ from diffuscope.errors import InputError
 COINS = np.arange(20) % 2 == 0
 
 
-def bound(scores=None, **options):
-    return epsilon_lower_bound(np.arange(20.0) if scores is None else scores, COINS, **({"delta": 0.0} | options))
+def bound(scores=None, confidence=0.95, guesses=None):
+    scores = np.arange(20.0) if scores is None else scores
+    return epsilon_lower_bound(scores, COINS, delta=0.0, confidence=confidence, guesses=guesses)
 
 
 def test_twenty_canaries_and_a_guess_for_each_are_enough():
@@ -49,6 +50,7 @@ def test_a_confidence_is_between_none_and_certainty(confidence):
 def test_wrong_guesses_have_p_value_one_and_no_bound():
     found = bound(np.where(COINS, 0.0, 1.0))
     assert (found.p_value, found.epsilon, found.correct) == (1.0, 0.0, 0)
+    assert bound(np.where(COINS, 1.0, 0.0), guesses=[(10, 10)]).p_value == pytest.approx(0.5**20)
 
 
 def test_half_a_canary_is_the_first_delta_that_is_refused():

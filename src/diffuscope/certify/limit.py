@@ -81,7 +81,7 @@ def limit_of(steps: Sequence[int], errors: np.ndarray, tolerance: float = NEGLIG
         return Limit(last, np.inf, last, tolerance)
     powers = min(POWERS, len(n) - 2)
     found = _constant(n, errors, powers)
-    others = [_constant(n, errors, powers - 1), _constant(n[1:], errors[1:], min(powers, len(n) - 2))]
+    others = [_constant(n, errors, powers - 1), _constant(n[1:], errors[1:], powers)]
     uncertainty = max(float(np.linalg.norm(found - other, norm)) for other in others)
     return Limit(float(np.linalg.norm(found, norm)), uncertainty, last, tolerance)
 

@@ -15,7 +15,7 @@ were computed independently of this code. The paper does not define "boundary re
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -139,12 +139,17 @@ def deviations(data: Float[Tensor, "n 2"], level: float, x: Float[Tensor, "probe
     }
 
 
+def farthest_mean(shares: list[Float[Tensor, " cells"]], published: Sequence[float]) -> float:
+    """The largest deviation of the means of the shares from the published ones, at any level."""
+    return max(abs(float(share.mean()) - mean) for share, mean in zip(shares, published, strict=True))
+
+
 @EXPERIMENT.part("Where is the noise?")
 def maps(part: Part) -> str:
     """The four maps at five levels, their means, and whether the noise lies between nearest neighbors."""
     shares = {name: [boundary(data, level) for level in LEVELS] for name, data in DATA_SETS.items()}
     for name, found in shares.items():
-        off = max(abs(float(share.mean()) - mean) for share, mean in zip(found, GRID_MEANS[name], strict=True))
+        off = farthest_mean(found, GRID_MEANS[name])
         title = f"{name}: grid means of the share at five levels, the largest deviation"
         part.at_most(f"means-{name.lower()}", title, off, 1e-5, "the digits of the source", source=SOURCE)
     low, high = ([shape_of(found[k], DATA_SETS[name], LEVELS[k]) for name, found in shares.items()] for k in (0, -1))

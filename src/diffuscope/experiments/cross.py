@@ -19,7 +19,7 @@ Source: Vastola 2025, *Generalization through variance*, https://arxiv.org/abs/2
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -117,6 +117,12 @@ def masses(
     return {name: inside.double().mean(1) for name, inside in regions(x, degrees, width).items()}
 
 
+def cross_beyond_edges(ends: Float[Tensor, "fields batch 2"], degrees: float) -> Float[Tensor, " fields"]:
+    """Mass of the cross minus that of the edges."""
+    found = masses(ends, degrees)
+    return found["cross"] - found["edge"]
+
+
 @dataclass(frozen=True, eq=False)
 class Square:
     """The samples of one panel, the shares of their regions, and why the cross has another mass than the edges."""
@@ -141,13 +147,8 @@ def square(features: str, degrees: float, seed: int) -> Square:
     x = torch.randn(MODELS, STARTS, 2, dtype=torch.float64, generator=generator)
     times = uniform_times(1.0, EPSILON, STEPS)
     samples = quenched_sample(ensemble, SCHEDULE, x, times)
-
-    def cross_beyond_edges(ends: Float[Tensor, "fields batch 2"]) -> Float[Tensor, " fields"]:
-        found = masses(ends, degrees)
-        return found["cross"] - found["edge"]
-
-    few = x[:, :FINE_STARTS]
-    why = decompose(ensemble, data_at(degrees), cross_beyond_edges, few, times=times, fine=fine_steps(EPSILON, FINE))
+    few, beyond = x[:, :FINE_STARTS], partial(cross_beyond_edges, degrees=degrees)
+    why = decompose(ensemble, data_at(degrees), beyond, few, times=times, fine=fine_steps(EPSILON, FINE))
     return Square(samples, masses(samples, degrees), why)
 
 
