@@ -1,4 +1,4 @@
-"""Chunks and ranges: as many things as fit, every one of them once; and claims of memory at the bound of what is free."""
+"""Chunks and ranges: as many things as fit, each of them once; claims of memory at the bound of what is free."""
 
 import pytest
 
