@@ -10,16 +10,16 @@ from diffuscope.denoisers.analytic.calibration import PatchSizes
 from diffuscope.denoisers.analytic.views import _cut, _turned
 from diffuscope.denoisers.networks.linear import LevelTable
 from diffuscope.denoisers.predictors import _few
-from diffuscope.denoisers.weights_fit import SHOWN
-from diffuscope.denoisers.weights_fit import _few as few_names
+from diffuscope.denoisers.weights_fit import SHOWN, misfit
 from diffuscope.errors import InputError
 from diffuscope.schedules import VE, RectifiedFlow
 
 
 def test_lists_are_cut_where_they_are_longer_than_what_is_shown():
     names = [f"layer{k}" for k in range(SHOWN + 1)]
-    assert few_names(names[:SHOWN]) == ", ".join(names[:SHOWN])
-    assert few_names(names) == ", ".join(names[:SHOWN]) + ", ..."
+    all_shown, shown = ", ".join(names[:SHOWN]), dict.fromkeys(names[:SHOWN], (1,))
+    assert misfit({}, shown) == f"{SHOWN} of {SHOWN} missing ({all_shown})"
+    assert misfit({}, dict.fromkeys(names, (1,))) == f"{SHOWN + 1} of {SHOWN + 1} missing ({all_shown}, ...)"
     assert _few(torch.arange(5)) == "0, 1, 2, 3, 4"
     assert _few(torch.arange(6)) == "0, 1, 2, 3, 4, ..."
 

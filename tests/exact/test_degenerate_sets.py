@@ -110,8 +110,8 @@ class RankOne:
     def __init__(self, v: torch.Tensor) -> None:
         self._v = v
 
-    def matvec(self, u: torch.Tensor) -> torch.Tensor:
-        return (u @ self._v)[:, None] * self._v
+    def matvec(self, v: torch.Tensor) -> torch.Tensor:
+        return (v @ self._v)[:, None] * self._v
 
     def trace(self) -> torch.Tensor:
         return self._v.square().sum()[None]
