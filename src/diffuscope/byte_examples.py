@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from diffuscope.errors import InputError
-from diffuscope.memory import chunk_size
+from diffuscope.memory import chunk_size, ranges
 
 LARGEST = 256 * 2**20  # bytes that the values of one argument of an operation may take as float32
 PART = 32 * 2**20  # bytes of float32 values in a part
@@ -208,7 +208,7 @@ def floats_at(x: Float[Tensor, "n *event"], places: Int64[Tensor, " m"]) -> Floa
 def _ranges(x: Tensor, rows: int | None) -> Iterator[tuple[int, int]]:
     bounded = chunk_size(PART, each=4 * math.prod(x.shape[1:]))
     step = bounded if rows is None else min(rows, bounded)
-    return ((start, min(start + step, len(x))) for start in range(0, max(1, len(x)), step))
+    return ranges(len(x), step) if len(x) else iter([(0, 0)])
 
 
 def _require_small(x: ByteExamples, operation: str, each: int) -> None:
@@ -255,7 +255,7 @@ def _split_sizes(x: ByteExamples, sizes: list[int], dim: int = 0) -> Any:
 
 def _split(x: ByteExamples, size: int, dim: int = 0) -> Any:
     n = len(x)
-    return _split_sizes(x, [min(size, n - start) for start in range(0, n, size)] or [0], dim)
+    return _split_sizes(x, [stop - start for start, stop in ranges(n, size)] or [0], dim)
 
 
 def _viewed(x: ByteExamples, size: Any, *_: Any) -> Any:

@@ -8,7 +8,17 @@ import math
 import pytest
 import torch
 
-from diffuscope.exact import Empirical, TrackedEmpirical, posterior_noise, posterior_sample
+from diffuscope.exact import (
+    Box,
+    Empirical,
+    Gaussian,
+    GaussianMixture,
+    Ring,
+    TrackedEmpirical,
+    posterior_noise,
+    posterior_sample,
+)
+from diffuscope.exact.streaming import LeadingPairs
 
 LEVELS = [1e-3, 0.3, 10.0, 1e3]
 
@@ -100,8 +110,8 @@ class RankOne:
     def __init__(self, v: torch.Tensor) -> None:
         self._v = v
 
-    def matvec(self, u: torch.Tensor) -> torch.Tensor:
-        return (u @ self._v)[:, None] * self._v
+    def matvec(self, v: torch.Tensor) -> torch.Tensor:
+        return (v @ self._v)[:, None] * self._v
 
     def trace(self) -> torch.Tensor:
         return self._v.square().sum()[None]
@@ -124,3 +134,51 @@ def test_a_uniform_variable_that_rounds_to_zero_decides_nothing_by_itself(monkey
     uniform = torch.tensor([[0.0, 1e-300], [1e-300, 0.0]], dtype=torch.float64)
     monkeypatch.setattr(torch, "rand", lambda *_, **__: uniform)
     assert posterior_sample(Empirical(y), x, 1.0, 1.0, generator=torch.Generator())[:, 0].tolist() == [1, 1]
+
+
+def test_the_variance_that_leading_pairs_leave_is_not_negative_by_rounding():
+    eigenvalues = torch.tensor([0.3, 0.2, 0.1], dtype=torch.float64)
+    for trace in (float(eigenvalues.sum()) * (1 - 1e-15), 0.6, 0.9):
+        pairs = LeadingPairs(
+            10, torch.zeros(5).double(), trace, torch.eye(5)[:, :3].double(), eigenvalues, 0 * eigenvalues
+        )
+        assert pairs.tail_variance == pytest.approx((trace - 0.6) / 2, abs=1e-15)
+        assert pairs.tail_variance >= 0
+
+
+def test_a_gaussian_of_a_singular_covariance_has_no_negative_variance(generator):
+    v = torch.randn(8, 1, generator=generator, dtype=torch.float64)
+    data = Gaussian.from_covariance(torch.zeros(8).double(), v @ v.T)
+    assert bool((data.eigenvalues >= 0).all())
+    assert data.trace == pytest.approx(float(v.square().sum()))
+    few = Gaussian(torch.zeros(3).double(), torch.eye(3).double(), torch.tensor([0.3, 0.2, 0.1]).double()).truncate(1)
+    assert few.tail_variance == pytest.approx(0.15)
+    for rank in (0, 3, 7, 8):
+        assert data.truncate(rank).tail_variance >= 0
+
+
+def test_at_the_center_of_a_ring_all_angles_are_as_likely():
+    """The variance along either axis is half of the squared radius."""
+    covariance = Ring(2.0).posterior_covariance(torch.zeros(1, 2).double(), 1.0, 1.0)
+    v = torch.tensor([[1.0, -3.0]], dtype=torch.float64)
+    assert covariance.trace().tolist() == pytest.approx([4.0])
+    assert bool(covariance.matvec(v).isfinite().all())
+
+
+def test_without_signal_a_box_is_seen_as_its_center():
+    box = Box(torch.tensor([0.0, -1.0]), torch.tensor([4.0, 1.0]))
+    x = torch.tensor([[3.0, -5.0]], dtype=torch.float64)
+    assert box.denoise(x, 0.0, 2.0).tolist() == [pytest.approx([2.0, 0.0])]
+    assert box.posterior_covariance(x, 0.0, 2.0).diagonal().tolist() == [pytest.approx([16 / 12, 4 / 12])]
+    assert float(box.log_prob(x, 0.0, 2.0)) == pytest.approx(-34 / 8 - math.log(2 * math.pi * 4))
+
+
+def test_a_mixture_of_no_points_and_labels_of_no_cluster(generator):
+    y = torch.randn(6, 2, generator=generator)
+    one = torch.Generator().manual_seed(0)
+    fits = [GaussianMixture.fit_clusters(y, torch.tensor([label, 0, 0, 0, 1, 1]), generator=one) for label in (-1, -7)]
+    assert fits[0].means.tolist() == fits[1].means.tolist()
+    assert len(fits[0].weights) == 2
+    assert fits[0].denoise(torch.zeros(0, 2), 1.0, 1.0).shape == (0, 2)
+    whole = GaussianMixture.fit_kmeans(y, 1, generator=one)
+    torch.testing.assert_close(whole.means[0], y.double().mean(0), rtol=0, atol=1e-6)

@@ -11,7 +11,15 @@ from torch import Tensor
 import diffuscope.physics.exact_posterior as exact_posterior
 from diffuscope.errors import InputError
 from diffuscope.exact import Empirical, Gaussian
-from diffuscope.physics import PROBLEMS, Grid, LinearObservation, Matern, at_nodes, log_likelihood, two_phase
+from diffuscope.physics import (
+    PROBLEMS,
+    Grid,
+    LinearObservation,
+    Matern,
+    at_nodes,
+    log_likelihood,
+    two_phase,
+)
 from diffuscope.physics.exact_posterior import posterior
 from diffuscope.physics.lattice import LatticeLaw, chain
 from diffuscope.physics.levy import (

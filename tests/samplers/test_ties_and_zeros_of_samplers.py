@@ -50,6 +50,12 @@ def test_the_last_point_is_drawn_where_the_uniform_number_rounds_to_one() -> Non
         assert drawn.flatten().tolist() == [0.0, 39.0]
 
 
+def test_of_two_points_alike_the_second_is_drawn_from_one_half_on() -> None:
+    data = Empirical(double(0.0, 2.0)[:, None])
+    drawn = posterior_draw(data, double(1.0, 1.0)[:, None], instant(VE(), 1.0), double(math.nextafter(0.5, 0), 0.5))
+    assert drawn.flatten().tolist() == [0.0, 2.0]
+
+
 def test_exactly_as_many_evaluations_as_an_integration_takes_are_enough() -> None:
     y, start, end = double(3.0)[:, None], double(0.0), double(1.0)
 

@@ -51,7 +51,7 @@ class LevelTable:
         """The int64 index of `t` in the table; InputError for a time that is not in it."""
         times = as_time(t)
         index = self._index(times)
-        unknown = ~((times - self.times[index]).abs() <= RELATIVE * times.abs())
+        unknown = ~((times - self.times[index]).abs() <= RELATIVE * times)
         if bool(unknown.any()):
             raise InputError(
                 f"t: this network knows {len(self.times)} noise levels only, got {float(times[unknown][0])!r}; "
