@@ -11,7 +11,7 @@ from diffuscope.certify import behavior as ask
 from diffuscope.certify.constant import constant
 from diffuscope.certify.convergence import Convergence, converge, judged, order_finding
 from diffuscope.samplers import DDIM, sample
-from diffuscope.schedules import VE
+from diffuscope.schedules import VE, VP
 
 PROBLEM, STEPS = unequal_gaussian(), (16, 25, 40, 63, 100, 160)
 
@@ -161,6 +161,30 @@ def test_a_finished_sample_may_be_a_two_hundredth_away_where_no_end_is_declared(
 def test_a_twentieth_of_the_scale_may_be_left_at_sigma_zero(off, tone):
     target = Target("left", at_zero(off * PROBLEM.scale), 1, False, 1)
     assert clean.last_step(target, PROBLEM, VE()).tone == tone
+
+
+def test_what_the_end_at_sigma_zero_is_compared_with():
+    """The exact flow to zero noise, and a call of the denoiser where the run to the level before has ended."""
+    target, schedule = Target("exact", at_zero(0.0), 1, False, 1), VP()
+    assert clean.clean_errors(target, schedule) == pytest.approx((0, 0), abs=1e-9)
+    times, start = PROBLEM.times(schedule, clean.steps_before_zero(target)), PROBLEM.start(schedule)
+    denoised = PROBLEM.denoiser(schedule)(exact(PROBLEM.denoiser(schedule), start, times), times[-1])
+    ended = exact(PROBLEM.denoiser(schedule), start, clean.finished(times))
+    found = clean.last_step(target, PROBLEM, schedule)
+    assert found.value == pytest.approx(float((ended - denoised).abs().max()), rel=1e-9)
+
+
+def test_the_end_is_not_compared_where_too_few_steps_are_accepted():
+    few = Target("few", at_zero(1.0), 1, False, 1, finest=20)
+    assert clean.clean_errors(few, VE()) == (0, 0)
+
+
+@pytest.mark.parametrize(("off", "tone"), [(0.95e-9, "good"), (1.05e-9, "alarm")])
+def test_rows_may_differ_by_a_billionth(off, tone):
+    def run(denoiser, x, times, generator):  # noqa: ARG001
+        return exact(denoiser, x, times) + off * PROBLEM.scale * (len(x) > 1)
+
+    assert ask.batching(Target("coupled", run, 1, False, 1), PROBLEM, VE()).tone == tone
 
 
 # the constant of the error

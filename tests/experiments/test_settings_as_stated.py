@@ -31,6 +31,7 @@ from diffuscope.experiments import (
     spectral_bias,
     support,
     teleport,
+    trained_denoiser,
     two_unit_network,
 )
 from diffuscope.experiments import reverse_diffusion_is_a_bridge as bridge
@@ -288,6 +289,20 @@ def test_the_bridge_comes_from_its_start_to_its_end():
     torch.testing.assert_close(share, case.times / case.times[-1], rtol=0, atol=1e-12)
     assert (float(share[0]), float(share[-1])) == pytest.approx((0, 1), abs=1e-12)
     assert float(case.times[-1]) == pytest.approx((10**3 - 10**-0.8) / 2, rel=1e-12)
+
+
+@pytest.mark.parametrize("eta", reverse_family.ETAS)
+def test_what_each_dial_leaves_is_the_published_number(eta):
+    nats, half_digit = reverse_family.PUBLISHED[eta]
+    assert reverse_family.gaussian(eta).relative_entropy(0.0) == pytest.approx(nats, abs=half_digit)
+
+
+def test_the_path_of_a_trained_denoiser_ends_on_the_ring():
+    case = trained_denoiser.case()
+    assert stated(trained_denoiser, "a ring of radius 5 and width 0.55")
+    assert stated(trained_denoiser, "path: T = 20, ε = 0.5, 200 intervals")
+    assert float(case.end.norm()) == trained_denoiser.RING.radius < float(case.start.norm())
+    assert (float(case.levels[0]), float(case.levels[-1])) == pytest.approx((20, 0.5))
 
 
 # measures

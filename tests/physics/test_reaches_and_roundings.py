@@ -10,7 +10,7 @@ from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.physics import Grid, Matern, SquaredExponential, at_nodes, log_likelihood
 from diffuscope.physics.grading.gaussian import moment_matched
-from diffuscope.physics.operators import Helmholtz
+from diffuscope.physics.operators import Burgers, Helmholtz
 from diffuscope.physics.prior_chains import guidance
 from diffuscope.physics.problems import burgers, helmholtz
 from diffuscope.physics.solution_moments import gaussian_moments
@@ -84,8 +84,11 @@ def test_problems_are_those_of_the_public_data():
     times = made.equation.grid.lengths[0] / (made.equation.grid.shape[0] - 1)
     assert times == pytest.approx(0.06, rel=1e-12)
     assert made.equation.grid.lengths[1] == 1
+    assert isinstance(made.equation, Burgers)
     assert made.equation.viscosity == 0.01
-    square = helmholtz().equation.wavenumber ** 2
+    waves = helmholtz().equation
+    assert isinstance(waves, Helmholtz)
+    square = waves.wavenumber**2
     assert round(math.sqrt(square) / (2 * math.pi), 1) == 1.6
     # between the eigenvalues 98.7 = 10 pi^2 and 128.3 = 13 pi^2
     assert 10 * math.pi**2 < square < 13 * math.pi**2
