@@ -292,3 +292,13 @@ def test_training_examples_among_the_heldout_ones_give_no_all_clear(data, monkey
     told = audit["memorized"].findings[0].verdict
     assert told == "Cannot tell whether it memorized: 150 of 300 held-out examples repeat training ones."
     assert "good" not in [finding.tone for finding in audit["membership"].findings]
+
+
+def test_too_few_points_are_said_to_be_too_few(data):
+    """Without groups nobody is told of groups."""
+    train, heldout, _ = data
+    session = Session(exact_subject(Gaussian.fit([train]), train, heldout), dataclasses.replace(SETTINGS, points=16))
+    answer = QUESTION.ask(session)
+    assert answer is not None
+    said = "at least 20 different examples of either set are needed, of 16 points."
+    assert answer.findings[0].verdict == f"Cannot tell whether it reveals its training data: {said}"

@@ -7,13 +7,14 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from diffuscope.audit import Subject, load_cifar_features
+from audit_subjects import SMALL
+from diffuscope.audit import Session, Subject, load_cifar_features
 from diffuscope.audit.classifier import fit_classifier
 from diffuscope.audit.frechet_ratio import BAR, fidelity
 from diffuscope.audit.judged_quality import Judged, Quality, judge
 from diffuscope.audit.label_shares import label_finding
 from diffuscope.audit.planted_faults import NOISE, planted_faults
-from diffuscope.audit.questions.quality import blocks, quality_finding
+from diffuscope.audit.questions.quality import QUESTION, blocks, quality_finding
 from diffuscope.audit.whitening import RIDGE
 from diffuscope.data import load_data
 from diffuscope.denoisers import ExactDenoiser
@@ -351,3 +352,19 @@ def test_blobs_of_one_class_are_far_although_the_classifier_of_cifar_is_weak(sha
         result = judge(blobs, subject, gaussian, ("published:features",), 0)
     assert result.judged[0].seen == set(result.judged[0].faults)
     assert result.judged[0].samples.interval[0] > 5
+
+
+@pytest.mark.parametrize("levels", [4, 16])
+def test_far_samples_of_few_levels_are_said_to_have_few_steps(levels, digits):
+    """The model is of half the size of the data, so that its samples are far in any number of steps."""
+    half = Gaussian.fit([0.5 * digits.train])
+    subject = Subject(ExactDenoiser(half, VE()), digits.train, digits.heldout)
+    settings = replace(SMALL, levels=levels, generated=200)
+    for given in (None, 0.5 * digits.heldout):
+        session = Session(subject, settings, given=given)
+        answer = QUESTION.ask(session)
+        assert answer is not None
+        found = answer.findings[0]
+        assert found.tone in ("attention", "alarm")
+        said = "They were drawn in 6 steps, as the audit has 4 levels (by default 16)"
+        assert (said in found.verdict) is (levels == 4 and given is None)

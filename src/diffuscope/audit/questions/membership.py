@@ -107,7 +107,10 @@ def attacked(session: Session) -> tuple[Membership | None, list[Finding], list[B
         return None, [unanswered("the model covers none of the noise levels that decide samples")], []
     found = paired_losses(session)
     if found is None:
-        reason = f"at least {FEWEST_PAIRS} groups that are in one set only are needed, of either set"
+        of_groups = f"at least {FEWEST_PAIRS} groups that are in one set only are needed, of either set"
+        points = session.settings.points
+        of_points = f"at least {FEWEST_PAIRS} different examples of either set are needed, of {points} points"
+        reason = of_points if groups_of_points(session) is None else of_groups
         return None, [unanswered(reason)], []
     (losses, unit), level = found, session.settings.significance
     result = membership(**losses, significance=level, rng=session.numpy_stream("membership"), unit=unit)

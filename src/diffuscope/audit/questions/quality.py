@@ -25,6 +25,7 @@ from ..pictures import ordinary_samples
 from ..question import Answer, Question
 from ..rows_of import few_enough
 from ..session import Session
+from ..subject import Settings
 
 MOST_SHOWN = 1_000  # examples that the page may show
 
@@ -174,6 +175,8 @@ def _ask(session: Session) -> Answer:
     result = replace(result, columns=columns, pairs=pairs)
     of_columns, tables = findings_of_columns(columns, pairs, settings.significance)
     found = [with_wrong_columns(found[0], of_columns), *found[1:], *of_columns]
+    if found[0].tone in ("attention", "alarm"):
+        found[0] = replace(found[0], verdict=found[0].verdict + _of_few_steps(session))
     pictures, truncated = [], "" if session.truncation is None else str(session.truncation)
     first = [torch.arange(min(few_enough(MOST_SHOWN, 4 * x[0].numel()), len(x))) for x in (samples, subject.heldout)]
     shown, others = session.shown("samples", first[0]), session.shown("heldout", first[1])
@@ -186,6 +189,15 @@ def _ask(session: Session) -> Answer:
         facts={"quality_not_measured": None if result.judged else "; ".join(result.reasons)},
         result=result,
     )
+
+
+def _of_few_steps(session: Session) -> str:
+    """What is said of far samples that the audit itself drew in fewer steps than by default."""
+    levels, usual = session.settings.levels, Settings().levels
+    if session.given is not None or session.settings.sampler or levels >= usual:
+        return ""
+    steps = f" They were drawn in {2 * (levels - 1)} steps, as the audit has {levels} levels (by default {usual})"
+    return f"{steps}: a part of this distance may come from the steps."
 
 
 QUESTION = Question(
