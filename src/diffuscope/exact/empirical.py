@@ -172,7 +172,7 @@ class Empirical(FiniteSet):
 
         def enough(products: Multiplied) -> Tensor:
             score = table.score_error(noised.queries, noised.kappa, products)
-            error = 2 * score * table.spread + summation_error(products.typical_norm, precision)
+            error = 2 * score * table.spread + summation_error(products.typical_norm, precision, len(table))
             # the second: so that the evidence too is exact enough where this is one part of several
             return (error <= PLAUSIBLE * accepted * table.center.norm()) & (2 * score <= accepted)
 
@@ -252,7 +252,8 @@ class Empirical(FiniteSet):
         error = self._table.score_error(noised.queries, noised.kappa) * self._table.radius
         if not bool(error.median() <= ACCEPTED[torch.float32] * self._table.typical_norm):
             return None
-        return fused_mean(self._table, noised), error + summation_error(self._table.typical_norm, torch.float32)
+        summed = summation_error(self._table.typical_norm, torch.float32, len(self._table))
+        return fused_mean(self._table, noised), error + summed
 
     def _posteriors(
         self, x_t: Tensor, alphas: Tensor, sigmas: Tensor, accepted_variance: float | None
