@@ -79,7 +79,7 @@ EXPERIMENT = Experiment(
     notes=(
         f"The part on MNIST needs the data set and networks trained on it: {NETWORKS} names denoisers, as "
         "module:object with commas between; published_networks of docs/examples has some. Without them it says so and "
-        "claims nothing. Every network takes about six minutes.",
+        "claims nothing. Every network takes about five minutes.",
         "r2 compares one output with its own mean over pixels: it is undefined for a constant output, and low where "
         "the output has little contrast.",
     ),
