@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from diffuscope.denoisers import DataPredictor
 from diffuscope.schedules import VE
 
-SIZES = (64, 2000)  # by default: side, training pictures
+SIZES = (40, 1000)  # by default: side, training pictures
 HELDOUT, PART = 2000, 500
 DEVIATION, NOISE = 40 / 127.5, 0.1  # of a value in [-1, 1]; the share of white noise in the variance
 BUDGETS = {"levels": 4, "points": 16, "trajectories": 8, "generated": 40, "references": 300, "components": 3,

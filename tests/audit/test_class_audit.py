@@ -1,8 +1,12 @@
 """A conditional model audited by class: who memorized, whose number is another's, and what cannot be told."""
 
+import inspect
 import json
+import math
+import re
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -203,6 +207,25 @@ def test_what_has_no_classes_is_refused_in_one_line():
         audit_classes(subject, [5], SETTINGS)
     with pytest.raises(InputError, match=r"^y: expected a class"):  # one reason for all of them
         audit_classes(subject, settings=SETTINGS, guidance=2)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"classes": []}, "classes: expected at least one, got none"),
+        ({"classes": 1}, "classes: expected whole numbers, got 1"),
+        ({"classes": "1"}, "classes: expected whole numbers, got '1'"),
+        ({"classes": [1.0]}, "classes: expected whole numbers, got [1.0]"),
+        ({"classes": [None]}, "classes: expected whole numbers, got [None]"),
+        ({"guidance": "2"}, "guidance: expected a finite number, got '2'"),
+        ({"guidance": None}, "guidance: expected a finite number, got None"),
+        ({"guidance": math.nan}, "guidance: expected a finite number, got nan"),
+    ],
+)
+def test_classes_and_scales_of_other_kinds_are_refused_by_name(chosen, message):
+    audit: Any = inspect.unwrap(audit_classes)  # what a user without checks of types meets
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        audit(labelled(ByClass(*(gaussian(y) for y in range(3)))), **chosen)
 
 
 def test_a_mistake_of_one_class_is_said_and_one_of_one_process_ends_all(monkeypatch):

@@ -6,6 +6,8 @@ examples of label y. It also asks whether the model's class is the data's (`clas
 in one part cannot be told of, which the overview says (`class_result`).
 """
 
+import math
+import operator
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +45,8 @@ def audit_classes(
     The labels of the data are the model's classes. With `guidance` other than 1 the samples are those of
     D_u + guidance (D_y - D_u), and everything else is asked of D_y. With `out`, the audit of class 3 is kept in
     `out`/class-3. Raises InputError for a model without classes, for data without labels, for classes that model or
-    data do not have, for canaries, and where no class can be audited for one and the same reason.
+    data do not have or that are no whole numbers, for canaries, and where no class can be audited for one and the same
+    reason.
 
     Of these two classes the model has learned the first one's examples by heart, and the second has too few:
 
@@ -158,10 +161,12 @@ def _rows(x: Tensor, mask: Bool[Tensor, " n"]) -> Tensor:
     return getattr(x, "rows", x.__getitem__)(places)
 
 
-def _class_data(subject: Subject, classes: Sequence[int] | None, guidance: float | int) -> ClassData:
+def _class_data(subject: Subject, classes: Any, guidance: Any) -> ClassData:
     """What all classes share; InputError unless model and data have the classes."""
     denoiser, labels, others = subject.denoiser, subject.train_labels, subject.heldout_labels
-    known = classes_of(denoiser)
+    if not _finite(guidance):
+        raise InputError(f"guidance: expected a finite number, got {guidance!r}")
+    known, chosen = classes_of(denoiser), None if classes is None else _numbers(classes)
     if known < 1:
         raise InputError("classes: expected a model with classes (an attribute `classes`), got one without")
     if labels is None or others is None:
@@ -172,7 +177,7 @@ def _class_data(subject: Subject, classes: Sequence[int] | None, guidance: float
     if guidance != 1:
         require_means(denoiser, guidance)
     present = sorted(set(labels.tolist()))
-    asked = present if classes is None else list(dict.fromkeys(classes))
+    asked = present if chosen is None else chosen
     if missing := [y for y in asked if y not in present]:
         raise InputError(f"classes: expected labels of the training data, {_few(present)}, got {_few(missing)}")
     if strange := [y for y in asked if not 0 <= y < known]:
@@ -180,6 +185,24 @@ def _class_data(subject: Subject, classes: Sequence[int] | None, guidance: float
             f"classes: expected the model's classes, 0 .. {known - 1}, as labels of the data, got {_few(strange)}"
         )
     return ClassData(denoiser, subject.train, subject.heldout, labels, others, tuple(asked))  # type: ignore[arg-type]
+
+
+def _numbers(classes: Any) -> list[int]:
+    """The classes, each once, as integers of whatever kind they are."""
+    try:
+        numbers = list(dict.fromkeys(map(operator.index, classes)))
+    except TypeError as error:
+        raise InputError(f"classes: expected whole numbers, got {classes!r}") from error
+    if not numbers:
+        raise InputError("classes: expected at least one, got none")
+    return numbers
+
+
+def _finite(number: Any) -> bool:
+    try:
+        return math.isfinite(number)
+    except TypeError:
+        return False
 
 
 def _few(values: Sequence[int]) -> str:
