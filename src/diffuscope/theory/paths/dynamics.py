@@ -28,6 +28,7 @@ States = Float[Tensor, "n d"]
 Times = Float[Tensor, " n"]
 Box = tuple[float | Tensor, float | Tensor]
 SILENT = 1e-12  # an eigenvalue of D below this share of the largest is zero
+STEP = 1e-6  # of a finite difference
 ROWS = 1e-9  # of the largest drift: what rounding may change of a row when others are left out
 
 
@@ -185,6 +186,7 @@ def require_regular(dynamics: Dynamics, x: States, t: Times) -> None:
             f"drift: expected a function of each row alone, and its value at x = {_row(x[bad])} depends on the other "
             "rows (is there a sum or mean over dimension 0, a batch norm, or dropout in it?)"
         )
+    _require_twice(dynamics, x[few], t[few])
     if not dynamics.constant:
         D = dynamics.matrix_at(at, t)
         finite = torch.isfinite(D).all((1, 2))
@@ -194,6 +196,31 @@ def require_regular(dynamics: Dynamics, x: States, t: Times) -> None:
             bad = int(failed.nonzero()[0])
             expected = "expected symmetric positive definite matrices where D depends on the state"
             raise InputError(f"diffusion: {expected}, got {D[bad].tolist()} at x = {_row(x[bad])}")
+
+
+def _require_twice(dynamics: Dynamics, x: States, t: Times) -> None:
+    """InputError for a drift of which a part has a first derivative alone: autograd takes the second for zero."""
+
+    def slope(at: Tensor) -> Tensor:  # of |f|^2
+        f = dynamics.drift_at(at, t)
+        if not f.requires_grad:
+            return torch.zeros_like(at)
+        found = torch.autograd.grad(f.square().sum(), at, create_graph=True, materialize_grads=True, allow_unused=True)
+        return found[0]
+
+    x = x + 1000 * STEP * (1 + x.abs().max())  # a kink may lie at a state as given
+    step = STEP * (1 + x.abs().max())
+    apart = (slope((x + step).requires_grad_()) - slope((x - step).requires_grad_())).detach() / (2 * step)
+    at = x.clone().requires_grad_()
+    first, second = slope(at), torch.zeros_like(x)
+    if first.requires_grad:
+        (second,) = torch.autograd.grad(first.sum(), at, materialize_grads=True, allow_unused=True)
+    missing = (apart - second).abs() > 0.1 * apart.abs() + 1e-6 * (1 + first.detach().abs().max())
+    if bool(missing.any()):
+        raise InputError(
+            "drift: expected a function that autograd can differentiate twice, and the second derivative of a part of "
+            "it is missing (an autograd function with once_differentiable, as in the exact denoiser of a data set?)"
+        )
 
 
 def _arguments(name: str, function: Callable[..., Any]) -> int:
