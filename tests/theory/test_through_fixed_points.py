@@ -35,6 +35,7 @@ def test_a_state_that_relaxes_to_an_attractor_climbs_out_of_it_at_the_height_of_
     found = most_likely_path(Dynamics(lambda x: -stretch * x, 0.25), double(-1.0, 0.2), double(1.0, 0.5), None, 41)
     assert found.action == pytest.approx((1 + 3 * 0.25) / 2 / 0.25, abs=found.error)
     assert found.error < 1e-3
+    assert len(found.states) == 41
 
 
 def test_the_numbers_of_a_curve_are_those_of_float64() -> None:

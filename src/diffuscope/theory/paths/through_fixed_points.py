@@ -10,7 +10,7 @@ are smooth curves of least action, and whose shortest path is the curve. It is t
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -214,7 +214,7 @@ def _joined(dynamics: Dynamics, chain: Sequence[GeometricAction], intervals: int
     pieces = [max(round(intervals * length / sum(lengths)), SHORTEST) for length in lengths]
     pieces[lengths.index(max(lengths))] += intervals - sum(pieces)
     fine = [
-        each
+        replace(each, curve=equidistant(each.curve[None], max(count, 2))[0])
         if _relaxation(dynamics, each.curve[0], each.curve[-1])
         else geometric_action(dynamics, each.curve[0], each.curve[-1], max(count, 2), initial=each.curve)
         for each, count in zip(chain, pieces, strict=True)
