@@ -174,7 +174,11 @@ OU, ONE, TIME = ["mine:ornstein_uhlenbeck"], ["--diffusion", "1"], ["--duration"
         ([*OU, *PLANE, *ONE, "--duration", "-2"], "--duration: expected a positive number, got -2"),
         ([*OU, *PLANE, *ONE, *TIME[:2], "--nodes", "2"], "--nodes: expected a whole number from 5 to 20,001, got 2"),
         ([*OU, *ONE, *TIME, "--start", "0", "--end", "1", "1"], "--end: expected as many numbers as after --start (1)"),
-        ([*OU, *ONE, *TIME, "--start", "x", "--end", "1"], "--start: "),
+        ([*OU, *ONE, *TIME, "--start", "x", "--end", "1"], "--start: expected finite numbers, got 'x'"),
+        (
+            [*OU, *ONE, *TIME, "--start", "nan", "0", "--end", "1", "1"],
+            "--start: expected finite numbers, got 'nan', '0'",
+        ),
         ([*OU, *ONE, "--start", "1", "1", "--end", "1", "1"], "--end: expected another state than start"),
         (["mine:moving", *ONE, "--start", "0", "--end", "1"], "DRIFT: expected a function of (x) alone"),
         (["absent:drift", *PLANE, *ONE, *TIME], "DRIFT: no module named 'absent'"),

@@ -100,6 +100,18 @@ def test_the_code_s_density_in_polar_coordinates_is_that_of_the_plane():
     )
 
 
+def test_without_its_offset_the_code_s_density_is_the_formula(monkeypatch):
+    monkeypatch.setattr(ring_diffusion, "OFFSET", 0.0)
+    y, v = torch.tensor([[4.0, 0.3], [9.0, 2.0]]).double(), torch.tensor([[1.0, -0.2], [0.5, 0.7]]).double()
+    t = torch.tensor([0.4, 30.0]).double()
+    torch.testing.assert_close(ring_diffusion.coded(y, v, t), ring_diffusion.polar(y, v, t), rtol=1e-12, atol=0)
+
+
+def test_another_offset_is_caught(monkeypatch):
+    monkeypatch.setattr(ring_diffusion, "OFFSET", 1.1e-3)
+    assert failures(ring_diffusion.EXPERIMENT, "through") == {"coded"}
+
+
 def test_the_left_rule_conserves_angular_momentum_however_coarse():
     p = ring_diffusion.angular_momentum(ring_diffusion.published(0.0)[0])
     assert float((p - p.mean()).abs().max()) < 1e-8 * float(p.mean())

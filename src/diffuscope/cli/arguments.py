@@ -33,6 +33,10 @@ SENTENCES = (
         r"Error parsing (\S+): no type matching (?:\{None\}\|)?\{?(.+?)\}? could be instantiated from \[(.*?)\]\..*",
         r"\1: expected \2, got \3",
     ),
+    (
+        r"Error parsing (\S+): Could not find valid parse for arguments: \[(.*?)\].*",
+        r"\1: expected finite numbers, got \2",
+    ),
     (r"Error parsing ((?:--|[A-Z])\S+): (.*)", r"\1: \2"),
     (r"Error parsing \S+: (.*)", r"\1"),
     (r"Unrecognized options: (.+)", r"\1: not expected here"),

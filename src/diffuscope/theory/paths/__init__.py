@@ -15,6 +15,7 @@ from .most_likely import Conserved, MostLikelyPath, most_likely_path
 from .ordered_line_integral import Quasipotential, quasipotential
 from .path_page import PathReport
 from .rates import Rate, Transition, eyring_kramers, kramers, transition_rate
+from .reverse import ReverseDiffusion, reverse_diffusion
 from .shooting import Shot, shoot
 from .symmetry import (
     FoundSymmetry,
@@ -32,10 +33,10 @@ from .symmetry import (
 __all__ = [
     "ActionDensity", "Certificate", "ConditionedPaths", "Conserved", "Dynamics", "FixedPoint", "FoundSymmetry",
     "Functional", "GeometricAction", "Instanton", "Lagrangian", "LeastAction", "LinearBridge", "MinimumEnergyPath",
-    "MostLikelyPath", "PathReport", "Quasipotential", "Rate", "Shot", "Symmetry", "Transition", "absorbed_mean",
-    "absorbed_paths", "adapted_times", "conditioned_paths", "curve_of_duration", "curve_path", "energy_balance",
-    "eyring_kramers", "find_symmetries", "fixed_point", "fixed_points", "geometric_action", "kramers", "least_action",
-    "least_of_density", "linear_bridge", "most_likely_path", "quasipotential", "rotation", "scaling", "shoot",
-    "stiff_least_action", "straight", "string", "time_shift", "timed", "transition_rate", "translation", "variation",
-    "violation",
+    "MostLikelyPath", "PathReport", "Quasipotential", "Rate", "ReverseDiffusion", "Shot", "Symmetry", "Transition",
+    "absorbed_mean", "absorbed_paths", "adapted_times", "conditioned_paths", "curve_of_duration", "curve_path",
+    "energy_balance", "eyring_kramers", "find_symmetries", "fixed_point", "fixed_points", "geometric_action", "kramers",
+    "least_action", "least_of_density", "linear_bridge", "most_likely_path", "quasipotential", "reverse_diffusion",
+    "rotation", "scaling", "shoot", "stiff_least_action", "straight", "string", "time_shift", "timed",
+    "transition_rate", "translation", "variation", "violation",
 ]  # fmt: skip

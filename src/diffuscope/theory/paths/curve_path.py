@@ -34,17 +34,17 @@ def curve_path(dynamics: Dynamics, found: GeometricAction) -> LeastAction:
     times = torch.cat([torch.zeros(1, dtype=torch.float64), (length / speed * mesh.diff()).cumsum(0)])
     p = torch.einsum("nij,nj->ni", K, (speed / length)[:, None] * v - f) / 2
     certificate = Certificate(
-        residual=torch.tensor([found.residual]).double(),
-        action_change=torch.tensor([found.action_change]).double(),
-        path_change=torch.tensor([torch.nan]).double(),
-        extrapolated=torch.tensor([found.extrapolated]).double(),
+        residual=torch.tensor([found.residual], dtype=torch.float64),
+        action_change=torch.tensor([found.action_change], dtype=torch.float64),
+        path_change=torch.tensor([torch.nan], dtype=torch.float64),
+        extrapolated=torch.tensor([found.extrapolated], dtype=torch.float64),
         minimum=torch.tensor([found.minimum]),
         iterations=0,
     )
     return LeastAction(
         times=times,
         states=found.curve[None],
-        action=torch.tensor([found.action]).double(),
+        action=torch.tensor([found.action], dtype=torch.float64),
         momenta=p[None],
         node_momenta=((p[1:] + p[:-1]) / 2)[None],
         energy=torch.full((1, len(p)), found.energy, dtype=torch.float64),

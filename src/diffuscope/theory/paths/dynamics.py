@@ -11,6 +11,7 @@ is no noise, and the path must follow the drift, :math:`n\cdot(\dot x - f) = 0`.
 tensor([[-2., -0.]], dtype=torch.float64)
 """
 
+import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ States = Float[Tensor, "n d"]
 Times = Float[Tensor, " n"]
 Box = tuple[float | Tensor, float | Tensor]
 SILENT = 1e-12  # an eigenvalue of D below this share of the largest is zero
+STEP = 1e-6  # of a finite difference
+ROWS = 1e-9  # of the largest drift: what rounding may change of a row when others are left out
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +37,9 @@ class Dynamics:
     """`drift` is f(x) or f(x, t) of states (n, d) and times (n,), differentiable by autograd, row by row.
 
     `diffusion` is D: a number, one per coordinate, a matrix, or a function of (x) or (x, t) that returns (n, d, d).
-    `domain` is a box (low, high) or a predicate of states. Raises InputError for a D that is negative, not symmetric,
-    not finite, or zero, and for a drift that takes neither one nor two arguments.
+    `domain` is a box (low, high) or a predicate of states. A `torch.nn.Module` of lower precision is copied into
+    float64. Raises InputError for a D that is negative, not symmetric, not finite, or zero, for a drift that takes
+    neither one nor two arguments, and for a box whose ends are not in order.
 
     >>> import torch
     >>> from diffuscope.theory.paths import Dynamics
@@ -52,11 +56,13 @@ class Dynamics:
     _diffusion: Callable[[Tensor, Tensor], Tensor] | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_drift", _of_two("drift", self.drift))
+        object.__setattr__(self, "_drift", _of_two("drift", _in_float64(self.drift)))
         given = _of_two("diffusion", self.diffusion) if callable(self.diffusion) else None
         object.__setattr__(self, "_diffusion", given)
         if given is None:
             _checked_matrix(self.constant_matrix)
+        if self.domain is not None and not callable(self.domain):
+            _checked_box(self.domain)
 
     @property
     def constant(self) -> bool:
@@ -72,15 +78,34 @@ class Dynamics:
     @cached_property
     def constant_matrix(self) -> Tensor:
         """A constant D as it was given: a number, a diagonal or a matrix, in float64."""
-        return torch.as_tensor(self.diffusion, dtype=torch.float64).detach()
+        given = self.diffusion
+        try:
+            if isinstance(given, Tensor) and given.is_complex():
+                raise TypeError
+            return torch.as_tensor(given, dtype=torch.float64).detach()
+        except (TypeError, ValueError, RuntimeError):
+            kind = f"a {given.dtype}" if isinstance(given, Tensor) else f"a {type(given).__name__}"
+            raise InputError(
+                f"diffusion: expected a number, one per coordinate, a matrix of numbers or a function, got {kind}"
+            ) from None
 
     def drift_at(self, x: States, t: Times) -> States:
-        """f(x, t) in float64, which may be infinite or NaN. Raises InputError for a drift of another shape."""
+        """f(x, t) in float64, which may be infinite or NaN. Raises InputError for another shape or precision."""
         x = x.double()
-        f = self._drift(x, t)
+        try:
+            f = self._drift(x.clone(), t.clone())  # it may overwrite what it is given
+        except RuntimeError as error:
+            if "dtype" not in str(error) and "scalar type" not in str(error):
+                raise
+            raise InputError(
+                f"drift: expected a function of float64 states, and a part of it has another precision ({error}); "
+                ".double() makes a module or a tensor float64"
+            ) from error
         if not isinstance(f, Tensor) or f.shape != x.shape:
             got = tuple(f.shape) if isinstance(f, Tensor) else type(f).__name__
             raise InputError(f"drift: expected states of shape {tuple(x.shape)} back, got {got}")
+        if f.is_complex() or (f.dtype != torch.float64 and f.requires_grad):  # a constant may be of any precision
+            raise InputError(f"drift: expected float64 back, as the states are, got {f.dtype}".replace("torch.", ""))
         return f.double()
 
     def matrix_at(self, x: States, t: Times) -> Float[Tensor, "n d d"]:
@@ -119,7 +144,11 @@ class Dynamics:
         if self.domain is None:
             return torch.ones(len(x), dtype=torch.bool)
         if callable(self.domain):
-            return self.domain(x)
+            found = self.domain(x)
+            if not isinstance(found, Tensor) or tuple(found.shape) != (len(x),) or found.dtype != torch.bool:
+                got = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else repr(found)
+                raise InputError(f"domain: expected one bool per state back, shape ({len(x)},), got {got}")
+            return found
         low, high = (torch.as_tensor(end, dtype=x.dtype) for end in self.domain)
         return ((x >= low) & (x <= high)).all(1)
 
@@ -134,7 +163,8 @@ def require_regular(dynamics: Dynamics, x: States, t: Times) -> None:
     """InputError for what no path through these states can have.
 
     A drift or diffusion that is not finite there, a D that depends on the state and is not symmetric and positive
-    definite, and a drift that changes with the state but of which autograd knows nothing.
+    definite, a drift that changes with the state but of which autograd knows nothing, and one whose value at a state
+    depends on the other rows.
     """
     at = x.detach().double().requires_grad_()
     f = dynamics.drift_at(at, t)
@@ -146,6 +176,16 @@ def require_regular(dynamics: Dynamics, x: States, t: Times) -> None:
             "drift: expected a function that autograd can differentiate, and its values change with x but carry no "
             "gradient (is there a detach, a no_grad or a NumPy call in it?)"
         )
+    few = [0, 0, -1]  # of another sum and mean
+    alone = dynamics.drift_at(x[few], t[few]).detach()
+    apart = (alone - f[few].detach()).abs().amax(1)
+    if bool((apart > ROWS * f.detach().abs().max()).any()):
+        bad = few[int(apart.argmax())]
+        raise InputError(
+            f"drift: expected a function of each row alone, and its value at x = {_row(x[bad])} depends on the other "
+            "rows (is there a sum or mean over dimension 0, a batch norm, or dropout in it?)"
+        )
+    _require_twice(dynamics, x[few], t[few])
     if not dynamics.constant:
         D = dynamics.matrix_at(at, t)
         finite = torch.isfinite(D).all((1, 2))
@@ -155,6 +195,31 @@ def require_regular(dynamics: Dynamics, x: States, t: Times) -> None:
             bad = int(failed.nonzero()[0])
             expected = "expected symmetric positive definite matrices where D depends on the state"
             raise InputError(f"diffusion: {expected}, got {D[bad].tolist()} at x = {_row(x[bad])}")
+
+
+def _require_twice(dynamics: Dynamics, x: States, t: Times) -> None:
+    """InputError for a drift of which a part has a first derivative alone: autograd takes the second for zero."""
+
+    def slope(at: Tensor) -> Tensor:  # of |f|^2
+        f = dynamics.drift_at(at, t)
+        if not f.requires_grad:
+            return torch.zeros_like(at)
+        found = torch.autograd.grad(f.square().sum(), at, create_graph=True, materialize_grads=True, allow_unused=True)
+        return found[0]
+
+    x = x + 1000 * STEP * (1 + x.abs().max())  # a kink may lie at a state as given
+    step = STEP * (1 + x.abs().max())
+    apart = (slope((x + step).requires_grad_()) - slope((x - step).requires_grad_())).detach() / (2 * step)
+    at = x.clone().requires_grad_()
+    first, second = slope(at), torch.zeros_like(x)
+    if first.requires_grad:
+        (second,) = torch.autograd.grad(first.sum(), at, materialize_grads=True, allow_unused=True)
+    missing = (apart - second).abs() > 0.1 * apart.abs() + 1e-6 * (1 + first.detach().abs().max())
+    if bool(missing.any()):
+        raise InputError(
+            "drift: expected a function that autograd can differentiate twice, and the second derivative of a part of "
+            "it is missing (an autograd function with once_differentiable, as in the exact denoiser of a data set?)"
+        )
 
 
 def _arguments(name: str, function: Callable[..., Any]) -> int:
@@ -177,6 +242,24 @@ def _of_two(name: str, function: Callable[..., Tensor]) -> Callable[[Tensor, Ten
     if _arguments(name, function) == 2:
         return function
     return lambda x, _: function(x)
+
+
+def _in_float64(drift: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A copy of a module of lower precision; anything else as it is."""
+    if not isinstance(drift, torch.nn.Module):
+        return drift
+    numbers = [each for each in (*drift.parameters(), *drift.buffers()) if each.is_floating_point()]
+    return drift if all(each.dtype == torch.float64 for each in numbers) else copy.deepcopy(drift).double()
+
+
+def _checked_box(domain: Box) -> None:
+    try:
+        low, high = (torch.as_tensor(end, dtype=torch.float64) for end in domain)
+        ordered = bool((low < high).all())
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"domain: expected a box (low, high) or a function of states, got {domain}") from None
+    if not ordered:  # NaN too
+        raise InputError(f"domain: expected a box (low, high) with low < high, got {domain}")
 
 
 def _checked_matrix(D: Tensor) -> None:

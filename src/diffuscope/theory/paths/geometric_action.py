@@ -32,6 +32,7 @@ from .least_action import checked_ends, halved_mesh, on_halved_mesh, straight
 from .newton import TOLERANCE, Stationary, newton
 
 ROUNDS = 100
+ROUND, BUDGET = 50, 250  # iterations of Newton's method in a round, and in all
 UNEVEN = 0.02  # share by which distances between nodes may differ
 
 
@@ -152,9 +153,10 @@ def minimized(density: CurveDensity, x: Nodes, mesh: Mesh) -> Stationary:
     if x.shape[2] == 1:  # a curve on a line has no choice
         return newton(density, x, mesh, MIDPOINT, frames=x.new_zeros(1, x.shape[1] - 2, 1, 0))
     intervals = x.shape[1] - 1
-    found = None
-    for _ in range(ROUNDS):
-        found = newton(density, x, mesh, MIDPOINT, frames=normals(x))
+    found, rounds, spent = None, 0, 0
+    while rounds < ROUNDS and spent < BUDGET:
+        found = newton(density, x, mesh, MIDPOINT, frames=normals(x), iterations=ROUND)
+        rounds, spent = rounds + 1, spent + found.iterations
         distances = found.x.diff(dim=1).norm(dim=2)
         uneven = float((distances.amax() - distances.amin()) / distances.mean())
         if bool(found.converged.all()) and uneven <= UNEVEN:
@@ -164,8 +166,9 @@ def minimized(density: CurveDensity, x: Nodes, mesh: Mesh) -> Stationary:
         x = equidistant(found.x, intervals)
     left = float("nan") if found is None else float(found.residual.max())
     raise InputError(
-        f"intervals: no stationary curve of {intervals} pieces: after {ROUNDS} rounds the gradient is {left:.2g} of "
-        f"its momenta, expected {TOLERANCE:g}; try more intervals or an initial curve near a solution"
+        f"intervals: no stationary curve of {intervals} pieces: after {rounds} rounds the gradient is {left:.2g} of "
+        f"its momenta, expected {TOLERANCE:g}; try more intervals, an initial curve near a solution, or a given "
+        "duration: to leave a limit cycle or an unstable spiral no curve of finite length is the least"
     )
 
 

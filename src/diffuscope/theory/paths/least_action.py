@@ -198,6 +198,12 @@ def _momenta(density: Lagrangian, x: Nodes, times: Mesh, multipliers: Multiplier
 
 def checked_ends(dynamics: Dynamics, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
     """Both ends as (paths, d) in float64; InputError for other shapes, NaN, and states outside the domain."""
+    if not isinstance(dynamics, Dynamics):
+        raise InputError(f"dynamics: expected Dynamics(drift, diffusion), got a {type(dynamics).__name__}")
+    for name, given in (("start", start), ("end", end)):
+        if not isinstance(given, Tensor) or given.is_complex() or given.numel() == 0:
+            got = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
+            raise InputError(f"{name}: expected a tensor of real numbers, (d,) or (paths, d), got {got}")
     if start.shape != end.shape or start.ndim not in (1, 2):
         raise InputError(
             f"end: expected the shape of start, (d,) or (paths, d), got {tuple(end.shape)} with a start of "

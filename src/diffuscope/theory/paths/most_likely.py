@@ -1,8 +1,9 @@
 r"""One question, answered whole: the most likely path between two states, how sure it is, and what it conserves.
 
 The action is minimized from the straight line and from bends to its sides, since a straight start can end in a saddle;
-the least minimum is kept. Symmetries are looked for at random points around it, and the charge of each is followed
-along it. In place of a duration that is None the path may take any time: a curve of energy zero.
+the least minimum is kept. Where equal times do not resolve it they are adapted to it (`adapted_mesh`). Symmetries are
+looked for at random points around it, and the charge of each is followed along it. In place of a duration that is None
+the path may take any time: a curve of energy zero, which may pass fixed points with a corner (`through_fixed_points`).
 """
 
 from dataclasses import dataclass
@@ -13,18 +14,20 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 
+from .adapted_mesh import energy_departure, on_adapted_mesh
 from .curve_path import curve_path
 from .dynamics import Dynamics, States
-from .geometric_action import geometric_action
 from .lagrangian import Functional, Lagrangian
 from .least_action import LeastAction, checked_ends, least_action, straight
-from .symmetry import FoundSymmetry, find_symmetries, scaling, standard, time_shift, translation
+from .symmetry import HOLDS, FoundSymmetry, find_symmetries, scaling, standard, time_shift, translation
+from .through_fixed_points import least_curve
 
 BENT = 0.3  # height of a bend over the distance of the ends
 SIDES = 2  # directions that a straight start is bent to, both ways
 ROTATED = 10  # dimensions above which rotations are not tried
 AROUND = 0.5  # distance of random points from the path, of its size
 RESOLVED, NEGLIGIBLE = 0.01, 1e-6  # change of the action under doubling: its share, or in nats
+CONSTANT = 0.02  # variation of the energy, where it is conserved, over its terms
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,9 +97,8 @@ class MostLikelyPath:
 
     @property
     def resolved(self) -> bool:
-        """Whether doubling the nodes hardly changes the action."""
-        change = float(self.path.certificate.action_change)
-        return change <= max(RESOLVED * abs(self.action), NEGLIGIBLE)
+        """Whether doubling the nodes hardly changes the action, and the energy is constant where it is conserved."""
+        return _resolved(self.dynamics, self.path, self.duration)
 
     @property
     def minimum(self) -> bool:
@@ -106,10 +108,10 @@ class MostLikelyPath:
     @property
     def energy_departure(self) -> float:
         """max |E - mean E| along the path over the largest of its terms."""
-        E, p = self.path.energy[0], self.path.momenta[0]
-        v = self.path.states[0].diff(dim=0) / self.path.times.diff()[:, None]
-        work = torch.nan_to_num((p * v).sum(1)).abs() if self.duration is not None else E.abs()
-        return float((E - E.mean()).abs().max() / work.max().clamp(min=torch.finfo(E.dtype).tiny))
+        if self.duration is not None:
+            return energy_departure(self.path)
+        E = self.path.energy[0]
+        return float((E - E.mean()).abs().max() / E.abs().max().clamp(min=torch.finfo(E.dtype).tiny))
 
 
 def most_likely_path(
@@ -123,7 +125,7 @@ def most_likely_path(
     """The path of least action from `start` to `end` in `duration`, or in any time if None, with its symmetries.
 
     Raises InputError as `least_action` and `geometric_action` do, for a duration that is not positive, fewer than three
-    nodes, and for "OM" without a duration.
+    nodes, "OM" without a duration, and a path that leaves the domain.
 
     >>> import math, torch
     >>> from diffuscope.theory.paths import Dynamics, most_likely_path
@@ -145,23 +147,68 @@ def most_likely_path(
     times = torch.linspace(0, duration or 1.0, nodes, dtype=torch.float64)
     shapes = starts(dynamics, a, b, times)
 
-    def minimized(initial: Float[Tensor, "nodes d"]) -> LeastAction:
-        if duration is None:
-            return curve_path(dynamics, geometric_action(dynamics, a[0], b[0], nodes - 1, initial=initial))
-        return least_action(dynamics, a[0], b[0], times, functional, initial=initial[None])
+    if duration is None:
+        least = least_curve(dynamics, a[0], b[0], shapes, nodes - 1)
+        best, ended = curve_path(dynamics, least.found), least.ended
+    else:
+        best, ended = _of_duration(dynamics, a[0], b[0], shapes, times, functional)
+    outside = ~dynamics.inside(best.states[0])
+    if bool(outside.any()):
+        raise InputError(
+            "end: the path of least action leaves the domain, at the state "
+            f"{[round(x, 6) for x in best.states[0][outside][0].tolist()]}; expected ends with a path within it"
+        )
+    symmetries = conserved(density, best, duration)
+    return MostLikelyPath(dynamics, functional, duration, best, len(shapes), ended, symmetries)
 
+
+def _of_duration(
+    dynamics: Dynamics,
+    a: Tensor,
+    b: Tensor,
+    shapes: list[Tensor],
+    times: Float[Tensor, " nodes"],
+    functional: Functional,
+) -> tuple[LeastAction, int]:
+    """The least minimum from all shapes, on times adapted to it where it is not resolved; how many ended."""
+    duration = float(times[-1])
     found: list[LeastAction] = []
     failures: list[InputError] = []
     for shape in shapes:
         try:
-            found.append(minimized(shape))
+            found.append(least_action(dynamics, a, b, times, functional, initial=shape[None]))
         except InputError as error:  # a bend may leave the domain of the drift, or a straight line meet a singularity
             failures.append(error)
-    if not found:
+    best = min(found, key=lambda path: (not bool(path.certificate.minimum), float(path.certificate.extrapolated)),
+               default=None)  # fmt: skip
+    if best is not None and _resolved(dynamics, best, duration):
+        return best, len(found)
+    if best is None and not str(failures[0]).startswith("times:"):  # the drift is at fault, not the mesh
         raise failures[0]
-    best = min(found, key=lambda path: (not bool(path.certificate.minimum), float(path.certificate.extrapolated)))
-    symmetries = conserved(density, best, duration)
-    return MostLikelyPath(dynamics, functional, duration, best, len(shapes), len(found), symmetries)
+    adapted: list[LeastAction] = [] if best is None else [best]
+    for begin in dict.fromkeys([best, None]):
+        try:
+            adapted.append(on_adapted_mesh(dynamics, a, b, times, functional, begin=begin))
+        except InputError as error:
+            failures.append(error)
+        else:
+            if _resolved(dynamics, adapted[-1], duration):
+                return adapted[-1], len(found)
+    if not adapted:
+        raise failures[0]
+    return min(adapted, key=_variation), len(found)
+
+
+def _variation(path: LeastAction) -> float:
+    return float(path.certificate.action_change / path.certificate.extrapolated.abs()) + energy_departure(path)
+
+
+def _resolved(dynamics: Dynamics, path: LeastAction, duration: float | int | None) -> bool:
+    change = float(path.certificate.action_change)
+    if change <= NEGLIGIBLE:
+        return True
+    constant = duration is None or not dynamics.autonomous or energy_departure(path) <= CONSTANT
+    return constant and change <= RESOLVED * abs(float(path.certificate.extrapolated))
 
 
 def starts(
@@ -192,7 +239,7 @@ def conserved(density: Lagrangian, path: LeastAction, duration: float | int | No
     if len(x) < 2 * len(candidates):
         return None
     found = find_symmetries(density, x, v, t, candidates)
-    return tuple(Conserved(each, *_charge(each, path)) for each in found)
+    return tuple(Conserved(each, *_charge(each, path)) for each in found if each.violation <= HOLDS)  # NaN does not
 
 
 def points_around(

@@ -63,6 +63,7 @@ def newton(
     *,
     frames: Float[Tensor, "paths inner d k"] | None = None,
     tolerance: float = TOLERANCE,
+    iterations: int = ITERATIONS,
 ) -> Stationary:
     """Minimize the action of every path from where it starts, its two ends fixed.
 
@@ -71,12 +72,12 @@ def newton(
     """
     x = x.double().clone()
     damping, ended = np.zeros(len(x)), np.zeros(len(x), dtype=bool)
-    state, iterations = _at(density, x, times, weight, positive, frames), 0
-    for _ in range(ITERATIONS):
+    state, taken = _at(density, x, times, weight, positive, frames), 0
+    for _ in range(iterations):
         active = ~(state.residual <= tolerance).numpy() & (damping < MOST_DAMPING) & ~ended
         if not active.any():
             break
-        iterations += 1
+        taken += 1
         factors, damping = _factored_hessians(state, damping, active)
         coordinates = _solved(factors, state.quadratic.gradient)
         slope = (state.quadratic.gradient * coordinates).sum((1, 2)).numpy()
@@ -98,7 +99,7 @@ def newton(
         if accepted.any():
             x = torch.where(torch.from_numpy(accepted)[:, None, None], trial, x)
             state = _at(density, x, times, weight, positive, frames)
-    return Stationary(x, state.quadratic.action, state.residual, is_minimum(state.quadratic), iterations)
+    return Stationary(x, state.quadratic.action, state.residual, is_minimum(state.quadratic), taken)
 
 
 @dataclass(frozen=True, eq=False)

@@ -181,6 +181,8 @@ class PathReport:
         tried = (
             "from a straight start" if found.starts == 1 else f"the least of {found.ended} from {found.starts} starts"
         )
+        if not found.ended:
+            tried = "joined at fixed points of the drift" if found.duration is None else "on times adapted to it"
         return f"a minimum, {tried}" if found.minimum else f"no minimum but a saddle, {tried}"
 
     def _energy(self) -> str:

@@ -1,0 +1,2 @@
+def drift(x):
+    return -x
