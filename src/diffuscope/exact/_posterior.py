@@ -9,7 +9,6 @@ most :math:`N e^{s_K - s_r + 2E}`, is negligible; then the second product is ski
 :math:`y_r`, where nothing cancels: with one heavy point both terms of :math:`E|y - y_r|^2 - |D - y_r|^2` vanish.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,7 +21,7 @@ from diffuscope.memory import chunk_size
 
 from ._log_odds import compensated_log_odds, log_odds
 from ._screening import Multiplied, PointTable
-from ._stream import LEAST_LOG_WEIGHT, Sums, streamed
+from ._stream import LEAST_LOG_WEIGHT, Sums, streamed, summation_error
 
 ZERO_LOG_WEIGHT = 746.0  # exp(-746) is zero in float64
 ROUNDED = 4.0  # standard deviations by which rounded weights may move a sum
@@ -102,16 +101,6 @@ def streamed_mean(table: PointTable, products: Multiplied, noised: Noised) -> St
     error = error + ROUNDED * sums.rounded / sums.mass
     at_center = queries.double() @ table.center - products.constant(queries)
     return StreamedMean(mean, sums.peak + sums.mass.log() - at_center, error, log_error)
-
-
-def summation_error(typical_norm: float, dtype: torch.dtype, n: int) -> float:
-    """The rounding error of summing n weighted points of this size, in norm, whatever the scores.
-
-    Not a bound, which would be n u: blocks are summed first, and their errors are of either sign. They are of one sign
-    where all summands are equal, as copies of a point are, or a background: of a few to 200,000 copies the errors found
-    are at most 45 + sqrt(n) / 8 units.
-    """
-    return (32 + math.sqrt(n) / 4) * torch.finfo(dtype).eps / 2 * typical_norm
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,9 @@ from diffuscope.errors import InputError
 from diffuscope.memory import chunk_size
 
 from ._finite_set import FiniteSet, checked_weights
-from ._posterior import Noised, Posterior, fused_mean, posterior, streamed_mean, summation_error
+from ._posterior import Noised, Posterior, fused_mean, posterior, streamed_mean
 from ._screening import Multiplied, PointTable, checked_rows
+from ._stream import summation_error
 from .distribution import Batch, Level, checked_levels
 
 # Relative error of the mean, and of the variance, above which a result is recomputed more exactly.
