@@ -64,8 +64,9 @@ def _as_of_jaxtyping(part: object) -> object:
     return part.replace(co_filename=jaxtyped.__code__.co_filename) if isinstance(part, CodeType) else part
 
 
-# in a traceback the wrapper's line is not taken for a user's
+# in a traceback the wrappers' lines are not taken for a user's
 watched.__code__ = watched.__code__.replace(co_consts=tuple(map(_as_of_jaxtyping, watched.__code__.co_consts)))
+gradients_left.checked.__code__ = gradients_left.checked.__code__.replace(co_filename=jaxtyped.__code__.co_filename)
 
 
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -190,8 +190,10 @@ def test_likelihoods_have_a_tolerance_and_a_budget(limits):
 # orders and limits
 
 
-def test_an_order_of_four_and_a_half_has_no_reference():
-    assert constant(given(order=None), unequal_gaussian(), VP(), 4.5).verdict == "There is no reference of order 0."
+@pytest.mark.parametrize(("order", "nearest"), [(0.4, 0), (4.6, 5), (float("inf"), 0)])
+def test_there_are_references_of_whole_orders_from_one_to_four(order, nearest):
+    said = constant(given(order=None), unequal_gaussian(), VP(), order).verdict
+    assert said == f"There is no reference of order {nearest}."
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def _batched(encoder: Encoder, way: str, x: Examples, shape: tuple[int, ...] | N
             z = function(part)
         if not isinstance(z, Tensor | np.ndarray):
             raise InputError(f"{what} a tensor or an array, got {type(z).__name__}")
-        z = torch.as_tensor(z).cpu()
+        z = torch.as_tensor(z).detach().cpu()
         if z.ndim < 2 or len(z) != len(part) or 0 in z.shape:
             raise InputError(f"{what} {len(part)} rows for as many examples, got shape {tuple(z.shape)}")
         shape = shape or tuple(z.shape[1:])
