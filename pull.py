@@ -1,2 +1,0 @@
-def drift(x):
-    return -x
