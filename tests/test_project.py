@@ -27,6 +27,15 @@ def tracked_files() -> list[Path]:
     return [ROOT / name for name in listing.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
+def test_nothing_that_an_example_wrote_is_in_the_repository():
+    """Examples of docstrings and pages write into the folder that they are run in, which may be this one."""
+    at_the_top = {path.name for path in tracked_files() if path.parent == ROOT}
+    assert "pyproject.toml" in at_the_top
+    assert {name for name in at_the_top if Path(name).suffix not in ("", ".md")} == {
+        "pyproject.toml", "constraints.txt", "CITATION.cff", ".pre-commit-config.yaml"
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/index.md", "docs/benchmarks.md", ".ci/run"])
 def test_every_make_command_that_a_page_names_exists(page):
     chores = set(re.findall(r"^([a-z]+):", read("Makefile"), re.MULTILINE))
