@@ -170,3 +170,13 @@ def test_every_named_space_finds_copies():
         assert found.listed[:20].all(), name
         assert found.listed[20:].sum() <= 3
         assert np.array_equal(found.nearest_training[:20], np.arange(20))
+
+
+def test_distances_to_clusters_are_features_of_points_that_are_no_images():
+    data = toy_data("two-moons")
+    features = named_features("clusters", Subject.of(NoModel(), data), Gaussian.fit([data.train]), 0)
+    covariance = torch.cov(features(data.train).double().mT, correction=0)
+    # whitened with a floor under the variances: lambda / (lambda + floor), and uncorrelated
+    assert torch.allclose(covariance, covariance.diagonal().diag(), atol=1e-3)
+    assert float(covariance.diagonal().max()) == pytest.approx(1, abs=0.01)
+    assert bool((covariance.diagonal() < 1 + 1e-4).all())
