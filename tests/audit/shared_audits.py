@@ -19,7 +19,7 @@ from diffuscope.audit.latents import Encoder, encode_data
 from diffuscope.byte_examples import ByteExamples
 from diffuscope.data import DataSet
 from diffuscope.denoisers import ExactDenoiser
-from diffuscope.distributed import alone, made_by_all, of_process_0, process_group
+from diffuscope.distributed import alone, made_by_all, of_process_0, process_group, rank
 from diffuscope.exact import two_moons
 from diffuscope.schedules import VE
 
@@ -62,7 +62,8 @@ def encode(x: Tensor) -> Tensor:
 def of_latents(folder: Path) -> dict[str, Any]:
     data, samples = pictures()
     encoder = Encoder(name="__main__:encode", found=encode, encode=encode, decode=None)
-    latents = encode_data(encoder, data, samples, folder)
+    # a command encodes in process 0 alone: two that write the same file at once take it from each other
+    latents = encode_data(encoder, data, samples, folder / f"latents-{rank()}")
     within, originals = latents.in_range(latents.data)
     assert within is not None
     return audit_samples(within, latents.data, SMALL, out=folder, originals=originals).as_json()

@@ -67,8 +67,9 @@ def run(monkeypatch, tmp_path):
 
     def command(experiments, *arguments):
         known = {experiment.name: experiment for experiment in experiments}
-        monkeypatch.setattr("diffuscope.experiments.NAMES", tuple(known))
+        # the command first: it takes its names from the experiments when it is imported, perhaps here
         monkeypatch.setattr("diffuscope.cli.reproduce.NAMES", tuple(known))
+        monkeypatch.setattr("diffuscope.experiments.NAMES", tuple(known))
         monkeypatch.setattr(
             "diffuscope.experiments.import_module",
             lambda module, _: SimpleNamespace(EXPERIMENT=known[module.removeprefix(".").replace("_", "-")]),
