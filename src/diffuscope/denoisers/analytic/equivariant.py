@@ -12,6 +12,8 @@ from itertools import product
 
 import torch
 
+from diffuscope.memory import chunk_size
+
 from .aggregation import center_mean
 from .row_products import row_mean
 from .shared_windows import boundary_lines, circular_lines
@@ -46,8 +48,8 @@ class Circular:
             return center_mean(x_t, images, views, alpha, sigma, memory=memory).mean
 
         values = channels * size**2
-        delta = rounding(x_t, images, values, alpha, sigma)
-        return _by_rounding(x_t, delta, products, differences, memory // WINDOWS // values)
+        rounded = rounding(x_t, images, values, alpha, sigma) > TOLERANCE
+        return _by_rounding(x_t, rounded, products, differences, each=WINDOWS * values, memory=memory)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,16 +75,17 @@ class BoundaryAware:
             return center_mean(x_t, images, views, alpha, sigma, memory=memory).mean
 
         values = channels * min(size, height) * min(size, width)
-        delta = rounding(x_t, images, values, alpha, sigma)
-        return _by_rounding(x_t, delta, products, differences, memory // WINDOWS // values)
+        rounded = rounding(x_t, images, values, alpha, sigma) > TOLERANCE
+        return _by_rounding(x_t, rounded, products, differences, each=WINDOWS * values, memory=memory)
 
 
-def _by_rounding(x_t: Pixels, delta: torch.Tensor, products: Mean, differences: Mean, pixels: int) -> Pixels:
-    """Differences where products would round logits by more than `TOLERANCE`; so many pixels of queries at once."""
-    rounded = delta > TOLERANCE
+def _by_rounding(
+    x_t: Pixels, rounded: torch.Tensor, products: Mean, differences: Mean, *, each: int, memory: int
+) -> Pixels:
+    """Differences where products would round logits too much; `each` bytes per pixel of a query, in `memory`."""
     mean = torch.empty(x_t.shape, dtype=torch.float64, device=x_t.device)
     for rows, compute in ((~rounded, products), (rounded, differences)):
-        for some in rows.nonzero()[:, 0].split(max(1, pixels // x_t.shape[2:].numel())):
+        for some in rows.nonzero()[:, 0].split(chunk_size(memory, each=each * x_t.shape[2:].numel())):
             if len(some):
                 mean[some] = compute(x_t[some])
     return mean

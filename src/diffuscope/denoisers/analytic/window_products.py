@@ -21,11 +21,14 @@ with the unit roundoff u and K values in a window, which moves a mean of values 
 (`aggregation`).
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from jaxtyping import Bool, Float64, Int
 from torch import Tensor
+
+from diffuscope.memory import chunk_size, ranges
 
 from .shared_windows import Line
 from .views import Pixels, Sources
@@ -123,7 +126,8 @@ def _add_windows(
     output, blank = line.output * column.length + column.output, 0
     for pixels in _pixels(line, column).to(images.device):
         answers = [0, *range(1 + output, 1 + len(images) * len(pixels), len(pixels))]  # the ones, and the outputs
-        for piece in _pieces(images, memory // (8 * BUFFERS * len(images) * len(pixels))):
+        size = chunk_size(memory, each=8 * BUFFERS * len(images) * len(pixels))
+        for piece in itertools.starmap(slice, ranges(images.shape[-1], size)):
             differ = active[pixels, piece].any(0).nonzero()[:, 0]
             blank += len(active[0, piece]) - len(differ)
             windows = images.flatten(1, 2)[:, pixels, piece].index_select(2, differ)
@@ -145,9 +149,3 @@ def _pixels(line: Line, column: Line) -> Int[Tensor, "windows pixels"]:
     return (
         (line.windows()[:, None, :, None] * column.pixels + column.windows()[None, :, None, :]).flatten(2).flatten(0, 1)
     )
-
-
-def _pieces(images: Sources, size: int) -> Iterator[slice]:
-    size = max(1, size)
-    for start in range(0, images.shape[-1], size):
-        yield slice(start, start + size)
