@@ -36,15 +36,21 @@ def energy_departure(path: LeastAction) -> float:
     return float((E - E.mean()).abs().max() / work.clamp(min=torch.finfo(E.dtype).tiny))
 
 
+def spread(times: np.ndarray, share: np.ndarray, intervals: int) -> np.ndarray:
+    """Times between the first and the last of `times`, half of them over the time and half over `share`, 0 to 1."""
+    placed = (times - times[0]) / (times[-1] - times[0]) / 2 + share / 2
+    new = PchipInterpolator(placed / placed[-1], times)(np.linspace(0, 1, intervals + 1))
+    new[[0, -1]] = times[[0, -1]]
+    return new
+
+
 def respaced(
     times: Mesh, states: Float[Tensor, "nodes d"], intervals: int
 ) -> tuple[Float[Tensor, " placed"], Float[Tensor, "placed d"]]:
     """Half of the nodes over the time and half over the length of the path, with its states there."""
     t, x = times.numpy(), states.numpy()
     length = np.r_[0, np.linalg.norm(np.diff(x, axis=0), axis=1).cumsum()]
-    placed = (t - t[0]) / (t[-1] - t[0]) / 2 + length / max(length[-1], np.finfo(float).tiny) / 2
-    new = PchipInterpolator(placed / placed[-1], t)(np.linspace(0, 1, intervals + 1))
-    new[[0, -1]] = t[[0, -1]]
+    new = spread(t, length / max(length[-1], np.finfo(float).tiny), intervals)
     return torch.from_numpy(new), torch.from_numpy(PchipInterpolator(t, x)(new))
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 
+from .adapted_mesh import spread
 from .discrete_action import MIDPOINT, Mesh, edgewise
 from .dynamics import Dynamics
 from .geometric_action import CurveDensity, GeometricAction, geometric_action
@@ -98,10 +99,7 @@ def adapted_times(dynamics: Dynamics, found: GeometricAction, duration: float | 
     """
     share = torch.linspace(0, 1, len(found.curve), dtype=torch.float64)
     reached = _reached(dynamics, found)
-    placed = (reached / reached[-1] + share.numpy()) / 2
-    times = duration * PchipInterpolator(placed, reached / reached[-1])(np.linspace(0, 1, intervals + 1))
-    times[[0, -1]] = 0, duration
-    return torch.from_numpy(times)
+    return duration * torch.from_numpy(spread(reached / reached[-1], share.numpy(), intervals))
 
 
 def stiff_least_action(
