@@ -5,11 +5,14 @@ near repeats (`exact_matches`). The samples are *copies* where these are signifi
 counting only where the audit's own list of copies has an entry. They are *suspected* where the list has an entry or the
 ranks are significant alone: samples then are biased toward training examples, of which none may be a copy. Copies are
 *not detected* only where planted ones would have been; else nothing can be told.
+
+Planted copies are copies of examples. Samples at least half as far from the data as white noise is are those of a model
+that has learned little yet, or is not read as it was trained: that none is a copy then says nothing about the model.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from jaxtyping import Float
@@ -17,6 +20,7 @@ from torch import Tensor
 
 from diffuscope.audit.copy_search import LARGEST_SHARE, Copies, CopySearch, why_unknown
 from diffuscope.audit.exact_matches import exact_matches, near_matches
+from diffuscope.audit.frechet_ratio import BAR, Fidelity
 from diffuscope.audit.planting import smallest_share_found
 from diffuscope.findings import exact_share_interval
 from diffuscope.findings.numbers import p_relation
@@ -71,6 +75,20 @@ def judged_copies(
         level=float(level),
         detectable=detectable,
     )
+
+
+def with_distance(judged: JudgedCopies, samples: Fidelity | None, noise: Fidelity | None) -> JudgedCopies:
+    """The verdict, no copying being detected, with how far samples, and white `noise`, are from the data (if known)."""
+    if judged.word != "not-detected" or samples is None or samples.interval[0] <= BAR:
+        return judged
+    far = f"{samples.ratio:.3g} times as far from held-out data as other held-out data are"
+    if noise is None or noise.interval[0] <= BAR or samples.interval[1] < noise.ratio / 2:
+        return replace(judged, sentence=f"{judged.sentence} The samples are {far}.")
+    sentence = (
+        f"Cannot tell whether it copies: its samples are {far}, white noise {noise.ratio:.3g} times. It has not "
+        "learned the data yet, or is not read as it was trained (prediction, times, range)."
+    )
+    return replace(judged, word="cannot-tell", sentence=sentence)
 
 
 def _least_p_value(found: Copies, *, alone: bool) -> float:

@@ -34,7 +34,7 @@ from diffuscope.errors import InputError
 from diffuscope.files import finite
 from diffuscope.streams import numpy_stream, torch_stream
 
-from .judged_copies import Word, judged_copies
+from .judged_copies import Word, judged_copies, with_distance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +124,7 @@ class Looking:
         some = numpy_stream(settings.seed, "monitor", "quality")
         units = one_of_each_group(subject, some)
         self.sets = [self.compared(_some(x, some)) for x in (units.train, units.heldout)]
+        self.quality_of_noise = self._quality(_white_noise(subject, settings), 0)
         self.pairs = pairs_of_points(session, session.numpy_stream("gap"))
         train, heldout, noise = session.points
         self.clean, self.noise = (train, heldout), noise
@@ -152,6 +153,7 @@ class Looking:
         samples = torch.from_numpy(drawn["samples"])
         copied = judged_copies(samples, self.searches, rate=settings.false_discovery, level=level, seed=settings.seed)
         quality = self._quality(samples, step)
+        copied = with_distance(copied, quality, self.quality_of_noise)
         return Look(
             step=step,
             look=look,
@@ -199,6 +201,14 @@ class Looking:
             return fidelity(self.compared(_some(samples, rng)), self.sets[0], self.sets[1], int(rng.integers(2**31)))
         except InputError:
             return None
+
+
+def _white_noise(subject: Subject, settings: Settings) -> Tensor:
+    """As many samples of independent numbers, with the mean and the variance of all numbers of the training data."""
+    train = subject.train
+    stream = torch_stream(settings.seed, "monitor", "white noise")
+    noise = torch.randn((settings.generated, *train.shape[1:]), generator=stream, dtype=train.dtype)
+    return train.mean() + train.std() * noise
 
 
 def _square(x: Tensor) -> ndarray:

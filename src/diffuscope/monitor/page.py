@@ -54,7 +54,8 @@ METHOD = (
     "measure what the search would have found; the denoising errors on training and held-out examples are compared; "
     "and the Frechet distance of the samples to held-out data is divided by that between two held-out sets, in "
     "principal components. These are an audit's measurements of fewer samples and points. No verdict is given on "
-    "quality, which an audit judges against planted faults."
+    "quality, which an audit judges against planted faults; but of samples at least half as far from the data as white "
+    "noise, nothing is said on copying."
 )
 
 
