@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from executed_lines import chosen, durations, executing
-from mutants import ROOT, Mutant, drawn, judged, report, suite_of
+from mutants import ROOT, Mutant, drawn, judged, report, suite_of, without_parameters
 from single_edits import Edit, edits
 
 REAL = [Path(ROOT, "src/diffuscope/samplers/ode.py"), Path(ROOT, "src/diffuscope/schedules/preserving.py")]
@@ -189,6 +189,11 @@ def test_tests_are_those_that_execute_a_line_and_all_of_a_file_whose_fixture_doe
     assert chosen({"t/a.py::f|setup"}, seconds, suite) == ["t/a.py::g", "t/a.py::f"]
     assert chosen({""}, seconds, suite) == ["t/b.py::h[x|y]", "t/a.py::g", "t/a.py::f"]
     assert chosen({"t/c.py::far|run"}, seconds, suite) == []  # executed, but by no test of its own
+
+
+def test_tests_whose_parameters_are_values_of_the_source_run_with_those_that_it_has_now():
+    tests = ["t/a.py::f[10000000-x]", "t/a.py::f[1]", "t/b.py::C::g"]
+    assert without_parameters(tests) == ["t/a.py::f", "t/b.py::C::g"]
 
 
 def test_seconds_add_over_setup_and_call_and_skipped_tests_take_none():
