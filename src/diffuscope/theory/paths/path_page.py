@@ -267,11 +267,14 @@ class PathReport:
             title = "Charges" if len(charges) > 1 else f"Charge of {charges[0].label}"
             panels.append(Panel(title, label, "charge", tuple(charges[:SHOWN])))
         panels = [_wide(panel) for panel in panels]
-        return Chart(
-            "Action, energy and charges", tuple(panels),
-            "The action grows where noise pushes against the drift. Energy (of dynamics that do not change with time) "
-            "and the charges of symmetries are horizontal lines, to the error of the nodes.",
-        )  # fmt: skip
+        conserved = ["energy"] * (found.duration is not None) + ["charges"] * bool(charges)
+        how_to_read = "The action grows where noise pushes against the drift."
+        if conserved:
+            how_to_read += (
+                " Energy (of dynamics that do not change with time) and the charges of symmetries are horizontal "
+                "lines, to the error of the nodes."
+            )
+        return Chart(", ".join(["Action", *conserved]), tuple(panels), how_to_read)
 
     def _along(self, x: Float[Tensor, "nodes d"]) -> tuple[Float[Tensor, " nodes"], str]:
         """The horizontal axis: time, or where that is free the length of the curve."""
