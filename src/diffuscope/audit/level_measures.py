@@ -28,6 +28,7 @@ from jaxtyping import Bool, Float, Shaped
 from numpy import ndarray
 from torch import Tensor
 
+from diffuscope.memory import ranges
 from diffuscope.shared_work import shared
 from diffuscope.store import Arrays
 from diffuscope.theory import compared
@@ -82,9 +83,9 @@ def measure_level(
     """
     size = min(ROWS, at_once(ARRAYS * train[0].numel()))
     pieces = [
-        partial(_of_points, subject, references, t, name, *(x[start : start + size] for x in given))
+        partial(_of_points, subject, references, t, name, *(x[start:stop] for x in given))
         for name, given in (("training", (train, noise)), ("heldout", (heldout, noise)), ("trajectory", (states,)))
-        for start in range(0, len(given[0]), size)
+        for start, stop in ranges(len(given[0]), size)
     ]
     parts = shared(pieces)
     keys = dict.fromkeys(key for part in parts for key in part)
