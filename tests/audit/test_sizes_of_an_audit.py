@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_cards_of_losses import position, skill, target
+from test_cards_of_standing import position, target
+from test_cards_of_wiring import skill
 
 from diffuscope.audit import Settings, fit_references, generation, references
 from diffuscope.audit.consistency import AGREES, IDENTITY, Consistency, consistency_finding
