@@ -10,6 +10,7 @@ from diffuscope.audit.planting import smallest_share_found
 from diffuscope.errors import InputError
 from diffuscope.findings import conformal_p_values, false_discovery
 from diffuscope.monitor.repeated_looks import PLACES, level_of_look, rank_bounds, rank_p_value
+from immutable import long_positional, mutable_dataclasses, undecidably_equal
 
 
 def test_the_levels_of_all_looks_add_up_to_the_probability_of_a_false_stop():
@@ -106,3 +107,7 @@ def test_the_share_of_copies_that_is_stated_is_found_by_both_rules():
     # far more copies than one level is asked for are needed where the level is far smaller
     strict = smallest_share_found(np.full(2000, 1 / (m + 1)), samples, rate, rng, also=rank_bounds(samples, m, 1e-30))
     assert strict > 2 * share
+
+
+def test_dataclasses_of_monitor_are_frozen_and_made_by_names():
+    assert mutable_dataclasses("monitor") == undecidably_equal("monitor") == long_positional("monitor") == set()
