@@ -12,8 +12,10 @@ from functools import cached_property
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Shaped
+from numpy import ndarray
 from torch import Tensor
 
 from diffuscope.by_parts import mean_and_variance
@@ -22,6 +24,7 @@ from diffuscope.data import Canaries, DataSet, Table
 from diffuscope.denoisers import Batch, Denoiser, loaded_weights, require_batch
 from diffuscope.errors import InputError, NotFiniteError
 from diffuscope.samplers import times_at
+from diffuscope.schedules import Schedule
 from diffuscope.shared_work import shared_rows
 from diffuscope.streams import require_seed
 
@@ -255,6 +258,13 @@ def levels_at(denoiser: Denoiser, ratios: Float[Tensor, " levels"]) -> Levels:
     """The trained levels nearest to the decreasing `ratios`, without duplicates."""
     times = times_at(denoiser, ratios)
     return Levels(times, denoiser.schedule.noise_to_signal(times))
+
+
+def levels_within(schedule: Schedule, span: tuple[float, float], count: int) -> Float[ndarray, " levels"]:
+    """`count` increasing geometric levels in `span`, as far as the schedule reaches; if nowhere, in all its range."""
+    lowest, highest = (float(schedule.noise_to_signal(t)) for t in (schedule.t_min, schedule.t_max))
+    low, high = max(span[0], lowest), min(span[1], highest)
+    return np.geomspace(low, high, count) if low < high else np.geomspace(lowest, min(highest, 1e6), count)
 
 
 def require_examples(name: str, x: Shaped[Tensor, "n *event"]) -> None:
