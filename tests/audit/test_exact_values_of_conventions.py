@@ -1,5 +1,8 @@
 """Conventions, second models, starts and Gaussians against enumeration and closed forms, in small unsymmetric cases."""
 
+import inspect
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +19,7 @@ from diffuscope.audit.conventions import (
 )
 from diffuscope.audit.data_gaussian import CONVERGED, Truncation, batch_size, fitted_examples
 from diffuscope.audit.ends import channel_means, level_errors, matched_start
+from diffuscope.audit.questions.agreement import MISMATCH, _not_shared
 from diffuscope.audit.second_model import Translated, shared_levels, translated
 from diffuscope.audit.subject import Levels
 from diffuscope.denoisers import ExactDenoiser
@@ -130,6 +134,22 @@ def test_levels_are_shared_within_the_second_models_range_in_its_units():
     second = Translated(ExactDenoiser(Gaussian.fit([torch.randn(9, 2).double()]), VE(0.1, 8.0)), VE(0.01, 50.0), 2.0)
     ratios = torch.tensor([4.01, 4.0, 1.0, 0.05, 0.0499]).double()
     assert shared_levels(second, Levels(ratios, ratios)).tolist() == [False, True, True, True, False]
+
+
+def test_the_levels_that_a_second_model_covers_are_told_in_the_first_ones_units():
+    told = inspect.unwrap(_not_shared)
+    second = Translated(ExactDenoiser(Gaussian.fit([torch.randn(9, 2).double()]), VE(0.1, 8.0)), VE(0.01, 50.0), 2.0)
+    ratios, both = torch.tensor([9.0, 0.5]).double(), np.array([True, True])
+
+    def asked(matter, kept, mismatch):
+        session = SimpleNamespace(measures=SimpleNamespace(matter=matter), levels=Levels(ratios, ratios))
+        return told(session, SimpleNamespace(kept=kept, second=second, mismatch=mismatch))
+
+    nowhere = "the second model covers σ/α = 0.05 to 4, and samples are decided between 0.5 and 9"
+    assert asked(both, np.array([False, True]), 1.0) == nowhere
+    assert asked(np.array([False, True]), np.array([False, True]), MISMATCH) == ""
+    assert asked(both, both, 1.07) == "noise levels of the two models differ by up to 7%"
+    assert asked(~both, both, 1.0) == "the first model covers none of the noise levels that decide samples"
 
 
 # starts and Gaussians
