@@ -21,7 +21,7 @@ from diffuscope.audit.data_gaussian import CONVERGED, Truncation, batch_size, fi
 from diffuscope.audit.ends import channel_means, level_errors, matched_start
 from diffuscope.audit.questions.agreement import MISMATCH, _not_shared
 from diffuscope.audit.second_model import Translated, shared_levels, translated
-from diffuscope.audit.subject import Levels
+from diffuscope.audit.subject import Levels, noised
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Gaussian
 from diffuscope.schedules import VE, VP, RectifiedFlow
@@ -153,6 +153,17 @@ def test_the_levels_that_a_second_model_covers_are_told_in_the_first_ones_units(
 
 
 # starts and Gaussians
+
+
+def test_noised_examples_are_the_forward_process_at_one_time():
+    """Of VP, alpha^2 + sigma^2 = 1: data and noise of equal size and at right angles keep their size."""
+    schedule, t = RectifiedFlow(), 0.25
+    clean, noise = torch.tensor([[4.0, 0.0]]), torch.tensor([[0.0, 8.0]])
+    assert noised(schedule, clean, noise, t).tolist() == [[3.0, 2.0]]
+    x = noised(VP(), clean, noise / 2, 0.3)
+    assert x.dtype == torch.float32
+    assert float(x.norm()) == pytest.approx(4.0, rel=1e-6)
+    assert float(x[0, 1] / x[0, 0]) == pytest.approx(float(VP().noise_to_signal(0.3)), rel=1e-6)
 
 
 def test_a_matched_start_has_the_covariance_of_noised_data():

@@ -78,6 +78,15 @@ def test_the_bounds_are_the_same_rule_as_the_p_value(samples, calibration):
     assert 100 < both < 500
 
 
+def test_bounds_are_midway_between_two_p_values():
+    """p-values are k / (m + 1). Of 4 and 4, all samples below all held-out examples has the probability 1 / 70."""
+    assert rank_bounds(4, 4, 2 / 69).tolist() == [0.0, 0.0, 0.0, 0.3]
+    bounds = rank_bounds(40, 60, 0.01)
+    assert set((bounds * 61 - 0.5).round(9).tolist()) <= {-0.5, *PLACES}
+    assert (np.diff(bounds) >= 0).all()
+    assert bounds[-1] == pytest.approx((max(j for j in PLACES if j <= 30) + 0.5) / 61)
+
+
 def test_under_the_null_hypothesis_hardly_a_run_of_100_looks_is_stopped():
     """The held-out examples are the same at every look. 2,000 runs, alpha = 5%: at most 5% + 4 standard errors."""
     rng, stopped, runs, samples, m = np.random.default_rng(1), 0, 2000, 40, 60

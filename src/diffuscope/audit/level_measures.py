@@ -35,7 +35,7 @@ from diffuscope.theory import compared
 
 from .references import References, component_bands
 from .rows_of import at_once
-from .subject import Subject, evaluate
+from .subject import Subject, evaluate, noised
 
 SETS = ("training", "heldout", "trajectory")
 ARRAYS = 16  # of the size of the points, that are held while they are compared
@@ -98,7 +98,7 @@ def _of_points(
     """Of states, or of clean examples with their noise."""
     schedule = subject.denoiser.schedule
     alpha, sigma = float(schedule.alpha(t)), float(schedule.sigma(t))
-    x_t = given if noise is None else alpha * given + sigma * noise
+    x_t = given if noise is None else noised(schedule, given, noise, t)
     denoised = evaluate(subject.denoiser, x_t, t)
     exact = [model.denoise(x_t, alpha, sigma) for model in references.models.values()]
     sums = _comparison(x_t, denoised, exact, references, alpha, sigma)

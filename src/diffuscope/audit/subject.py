@@ -292,6 +292,11 @@ def require_samples(samples: Shaped[Tensor, "n *shape"], *, like: Float[Tensor, 
     require_examples("samples", samples)
 
 
+def noised(schedule: Schedule, clean: Batch, noise: Batch, t: float) -> Batch:
+    """x_t = alpha(t) x_0 + sigma(t) eps, in the dtype of `clean`."""
+    return float(schedule.alpha(t)) * clean + float(schedule.sigma(t)) * noise
+
+
 def evaluate(denoiser: Denoiser, x_t: Batch, t: float) -> Batch:
     """D(x_t, t) in batches, without gradients; InputError for another kind, shape or dtype, or not finite.
 
