@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from diffuscope.audit.attack_scores import ATTACKS, PairedLosses, attacks, group_means, log_losses, residuals
+from diffuscope.audit.attack_scores import ATTACKS, Attack, PairedLosses, attacks, group_means, log_losses, residuals
 from diffuscope.audit.difficulty import difficulty, fit_difficulty
 from diffuscope.audit.roc import auc
 from diffuscope.audit.subject import Levels, noise_levels
@@ -154,3 +154,12 @@ def test_areas_of_scores_are_those_of_the_plain_definition():
     found, _ = attacks(losses, np.random.default_rng(0), 3)
     for attack in found.values():
         assert attack.area == pytest.approx(auc(attack.members, attack.others), abs=1e-12)
+
+
+def test_the_p_value_of_an_area_counts_the_permuted_ones_that_are_as_large_and_itself():
+    attack = Attack(np.zeros(4), np.zeros(4), 0.7, np.array([0.6, 0.7, 0.8, 0.69]))
+    assert attack.p_value == (1 + 2) / (1 + 4)
+    # the variance of the area of exchangeable scores of n and n examples is (2 n + 1) / (12 n^2)
+    assert attack.widening == 1.0
+    wide = Attack(np.zeros(4), np.zeros(4), 0.7, np.array([0.0, 1.0]))
+    assert wide.widening == pytest.approx(0.5 / (9 / 192) ** 0.5)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from test_cards_of_comparisons import copies
+from test_cards_of_copies import copies
 
 from diffuscope.audit.column_permutations import permuted_names
 from diffuscope.audit.conventions import TABLES, conventions

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import special, stats
-from test_cards_of_comparisons import copies
+from test_cards_of_copies import copies
 
 from diffuscope.audit.class_correction import DEEPEST, exceedance_p_value
 from diffuscope.audit.class_samples import smallest_share

@@ -8,8 +8,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_cards_of_comparisons import balance, covered
-from test_cards_of_samples_and_classes import columns, distance, rng
+from test_cards_of_columns_and_classes import columns
+from test_cards_of_coverage import balance, covered
+from test_cards_of_quality import distance, rng
 
 from diffuscope.audit import alignment, nearness, repeats
 from diffuscope.audit.alignment import low_frequencies

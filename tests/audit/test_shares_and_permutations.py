@@ -10,7 +10,7 @@ from diffuscope.audit.column_permutations import permuted_names
 from diffuscope.audit.standing_charts import target_chart
 from diffuscope.audit.target_noise import TargetNoise
 from diffuscope.findings import Bars, Line
-from immutable import mutable_dataclasses
+from immutable import long_positional, mutable_dataclasses, undecidably_equal
 
 
 @pytest.mark.parametrize(("heldout", "samples", "level"), [(100, 100, 0.05), (100, 100, 0.001), (50, 200, 0.01)])
@@ -61,3 +61,22 @@ def test_the_chart_of_the_target_shows_every_distance_and_the_mean_share_of_the_
 
 def test_dataclasses_of_audit_are_frozen():
     assert mutable_dataclasses("audit") == set()
+
+
+def test_records_of_audit_that_hold_arrays_are_compared_by_identity():
+    assert undecidably_equal("audit") == set()
+
+
+def test_long_records_of_audit_are_made_by_names():
+    known = {
+        "CalledNetwork",
+        "ClassData",
+        "ClassifierFeatures",
+        "Pair",
+        "Queries",
+        "Question",
+        "References",
+        "Settings",
+        "Subject",
+    }
+    assert long_positional("audit") == known

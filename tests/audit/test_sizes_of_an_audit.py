@@ -9,9 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_cards_of_losses import position, skill, target
+from test_cards_of_standing import position, target
+from test_cards_of_wiring import skill
 
-from diffuscope.audit import Settings, fit_references, generation, references
+from diffuscope.audit import Settings, Subject, fit_references, generation, references
+from diffuscope.audit.class_fit import SPAN as CLASS_SPAN
+from diffuscope.audit.class_fit import class_levels
 from diffuscope.audit.consistency import AGREES, IDENTITY, Consistency, consistency_finding
 from diffuscope.audit.conventions import LARGEST, READINGS, SMALLEST, Convention, declared, relative_errors
 from diffuscope.audit.data_gaussian import BATCH_NUMBERS, EXAMPLE_NUMBERS, batch_size, fitted_examples
@@ -105,6 +108,15 @@ def test_a_schedule_that_ends_where_the_levels_begin_has_none():
 def test_decisive_levels_are_those_of_the_data_that_the_schedule_reaches(low, high, ends):
     found = decisive_levels(model(low, high), 2.0)
     assert (found[0], found[-1]) == pytest.approx(ends)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1e-6, 1e4), (2.0, 1e4), (1e-6, 9.0), (1.5, 8.0)])
+def test_levels_of_classes_decrease_within_their_span_and_the_schedule(low, high):
+    train = torch.tensor([[-3.0], [3.0]]).repeat(10, 1)  # of deviation 3
+    times = class_levels(Subject(model(low, high), train, train + 1))
+    first, last = min(3 * CLASS_SPAN[1], high), max(3 * CLASS_SPAN[0], low)
+    assert times.tolist() == pytest.approx(np.geomspace(first, last, len(times)).tolist())
+    assert len(times) == 5
 
 
 def test_twenty_examples_are_enough():

@@ -7,9 +7,11 @@ import tracemalloc
 import zipfile
 
 import h5py
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
+from test_medical_folders import scans
 
 from diffuscope import memory
 from diffuscope.data import load_data
@@ -79,6 +81,61 @@ def test_a_header_in_an_archive_that_claims_more_than_the_archive_holds_is_damag
     (tmp_path / "claims.npz").write_bytes(content.getvalue())
     with pytest.raises(InputError, match="truncated or damaged"):
         load_data(str(tmp_path / "claims.npz"))
+
+
+def nifti(folder):
+    for k in range(4):
+        nibabel.save(nibabel.Nifti1Image(k + np.zeros((4, 5, 3), np.float32), np.eye(4)), folder / f"{k}.nii")
+    return folder, 4 * 60 * 8  # as read and in float32
+
+
+def dicom(folder):
+    scans(folder)
+    return folder, 8 * 6 * 5 * 8
+
+
+def deep_pictures(folder):
+    for k in range(4):
+        Image.fromarray((1000 * k + np.arange(30)).reshape(5, 6).astype(np.uint16)).save(folder / f"{k}.png")
+    return folder, 4 * 30 * (2 + 4)
+
+
+def csv(folder):
+    path = folder / "rows.csv"
+    path.write_text("a,b\n" + "".join(f"{k % 7}.5,{k % 5}.25\n" for k in range(30)))
+    return path, 8 * path.stat().st_size
+
+
+def packed_csv(folder):
+    path, needed = csv(folder)
+    (folder / "rows.csv.gz").write_bytes(gzip.compress(path.read_bytes()))
+    return folder / "rows.csv.gz", needed
+
+
+def doubles(folder):
+    np.save(folder / "rows.npy", np.arange(60.0).reshape(20, 3))
+    return folder / "rows.npy", 20 * 3 * 4  # mapped as they are, and in float32
+
+
+@pytest.mark.parametrize("made", [nifti, dicom, deep_pictures, csv, packed_csv, doubles])
+def test_data_are_read_where_their_memory_is_free_and_refused_where_a_byte_is_missing(tmp_path, monkeypatch, made):
+    path, needed = made(tmp_path)
+    monkeypatch.setattr("diffuscope.memory.available_memory", lambda: float(needed))
+    assert len(load_data(str(path)).train) > 0
+    monkeypatch.setattr("diffuscope.memory.available_memory", lambda: needed - 1.0)
+    with pytest.raises(InputError, match=f"data: {path}.* needs .* of memory; expected at most"):
+        load_data(str(path))
+
+
+def test_training_and_heldout_data_are_claimed_each_for_itself(tmp_path, monkeypatch):
+    for name, n in (("train", 30), ("heldout", 20)):
+        np.save(tmp_path / f"{name}.npy", np.arange(3.0 * n).reshape(n, 3) + n)
+    train, heldout = (str(tmp_path / f"{name}.npy") for name in ("train", "heldout"))
+    monkeypatch.setattr("diffuscope.memory.available_memory", lambda: 30 * 3 * 4.0)
+    assert len(load_data(train, heldout=heldout).train) == 30
+    monkeypatch.setattr("diffuscope.memory.available_memory", lambda: 30 * 3 * 4 - 1.0)
+    with pytest.raises(InputError, match=r"data: .*train.npy, 30 examples of shape \(3,\), needs"):
+        load_data(train, heldout=heldout)
 
 
 def test_the_memory_is_what_the_kernel_says_is_available_within_the_limit_of_a_container(tmp_path, monkeypatch):

@@ -152,6 +152,18 @@ def test_ranks_beyond_the_data_lead_to_values_beyond_them():
 
 def test_as_many_values_as_there_are_knots_are_all_kept():
     assert len(ranks_of(np.arange(float(KNOTS))).knots) == KNOTS
+    often = np.arange(float(KNOTS)).repeat([1] * (KNOTS - 1) + [9 * KNOTS])  # F jumps by nine tenths at the last
+    assert len(ranks_of(often).knots) == KNOTS
+
+
+def test_of_more_values_both_sides_of_equally_spaced_ranks_are_kept():
+    """A value that nine tenths of the rows have: its rank, those around it, and both ends are kept."""
+    values = np.arange(2.0 * KNOTS).repeat([1] * KNOTS + [18 * KNOTS] + [1] * (KNOTS - 1))
+    full, thin = len(values), ranks_of(values)
+    assert len(thin.knots) < KNOTS
+    assert {0.0, KNOTS - 1.0, float(KNOTS), 2.0 * KNOTS - 1} <= set(thin.knots.tolist())
+    assert (thin.ranks[0], thin.ranks[-1]) == (0.5 / full, 1 - 0.5 / full)
+    assert thin(np.array([float(KNOTS)])) == (KNOTS + 9 * KNOTS) / full
 
 
 def kept(name, values):

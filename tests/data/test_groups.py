@@ -10,7 +10,7 @@ from PIL import Image
 from diffuscope.data import DataSet, data_from_arrays, load_data
 from diffuscope.data.split import group_split
 from diffuscope.errors import InputError
-from immutable import mutable_dataclasses
+from immutable import long_positional, mutable_dataclasses, undecidably_equal
 
 N = 60
 
@@ -210,3 +210,11 @@ def test_folders_that_are_groups_are_no_labels_and_folders_above_them_are(tmp_pa
 
 def test_dataclasses_of_data_are_frozen():
     assert mutable_dataclasses("data") == set()
+
+
+def test_records_of_data_that_hold_arrays_are_compared_by_identity():
+    assert undecidably_equal("data") == set()
+
+
+def test_long_records_of_data_are_made_by_names():
+    assert long_positional("data") == {"DataSet", "ExampleStream", "Examples"}

@@ -7,7 +7,7 @@ import torch
 
 from diffuscope.findings import Repeated, jackknife
 from diffuscope.findings.repeated import DIFFERS
-from immutable import mutable_dataclasses
+from immutable import long_positional, mutable_dataclasses, undecidably_equal
 
 THREE = Repeated.of(torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64))  # mean 3, s^2 = 7
 
@@ -46,3 +46,11 @@ def test_the_jackknife_of_a_product_of_means_is_its_value_without_bias():
 
 def test_dataclasses_of_findings_are_frozen():
     assert mutable_dataclasses("findings") == set()
+
+
+def test_records_of_findings_that_hold_arrays_are_compared_by_identity():
+    assert undecidably_equal("findings") == set()
+
+
+def test_long_records_of_findings_are_made_by_names():
+    assert long_positional("findings") == {"Arrows", "Claim", "Line", "Panel", "TurningPoint"}

@@ -10,6 +10,7 @@ from diffuscope.audit.planting import smallest_share_found
 from diffuscope.errors import InputError
 from diffuscope.findings import conformal_p_values, false_discovery
 from diffuscope.monitor.repeated_looks import PLACES, level_of_look, rank_bounds, rank_p_value
+from immutable import long_positional, mutable_dataclasses, undecidably_equal
 
 
 def test_the_levels_of_all_looks_add_up_to_the_probability_of_a_false_stop():
@@ -77,6 +78,15 @@ def test_the_bounds_are_the_same_rule_as_the_p_value(samples, calibration):
     assert 100 < both < 500
 
 
+def test_bounds_are_midway_between_two_p_values():
+    """p-values are k / (m + 1). Of 4 and 4, all samples below all held-out examples has the probability 1 / 70."""
+    assert rank_bounds(4, 4, 2 / 69).tolist() == [0.0, 0.0, 0.0, 0.3]
+    bounds = rank_bounds(40, 60, 0.01)
+    assert set((bounds * 61 - 0.5).round(9).tolist()) <= {-0.5, *PLACES}
+    assert (np.diff(bounds) >= 0).all()
+    assert bounds[-1] == pytest.approx((max(j for j in PLACES if j <= 30) + 0.5) / 61)
+
+
 def test_under_the_null_hypothesis_hardly_a_run_of_100_looks_is_stopped():
     """The held-out examples are the same at every look. 2,000 runs, alpha = 5%: at most 5% + 4 standard errors."""
     rng, stopped, runs, samples, m = np.random.default_rng(1), 0, 2000, 40, 60
@@ -106,3 +116,7 @@ def test_the_share_of_copies_that_is_stated_is_found_by_both_rules():
     # far more copies than one level is asked for are needed where the level is far smaller
     strict = smallest_share_found(np.full(2000, 1 / (m + 1)), samples, rate, rng, also=rank_bounds(samples, m, 1e-30))
     assert strict > 2 * share
+
+
+def test_dataclasses_of_monitor_are_frozen_and_made_by_names():
+    assert mutable_dataclasses("monitor") == undecidably_equal("monitor") == long_positional("monitor") == set()

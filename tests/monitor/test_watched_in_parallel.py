@@ -1,25 +1,14 @@
 """Under torchrun process 0 looks, and both processes stop at the same step with the same weights."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from diffuscope.monitor import read_looks
+from launched import launch
 
 
 def test_process_0_looks_and_both_stop(tmp_path):
-    program = Path(__file__).with_name("parallel_watch.py")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(program)]
-    done = subprocess.run(
-        [*command, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
+    launch(Path(__file__).with_name("parallel_watch.py"), [str(tmp_path)], 2)
     first, second = (json.loads((tmp_path / f"found{k}.json").read_text()) for k in range(2))
     assert first["asked"] == second["asked"] == [1, 2, 3, 4]
     assert first["weights"] == second["weights"]

@@ -51,7 +51,7 @@ from .own_sampler import own_sampler
 from .rows_of import RowsOf, nearest_rows, rows_of
 from .second_model import SecondModel, Translated, named_second, shared_levels, translated
 from .session import Session
-from .subject import Levels, evaluate
+from .subject import Levels, evaluate, noised
 
 STARTS = 128  # pairs of samples; the standard error of a mean cosine is at most 0.09
 SPLIT_POINTS = 256  # held-out examples where the two models' answers are compared
@@ -93,14 +93,9 @@ class Pair:
     def digest(self, session: Session) -> str:
         """What identifies the second model: its weights, its data, and its answers at every level."""
         clean, noise = (part[:PROBES] for part in session.points[::2])
-        answers = [evaluate(self.second, noised(self.first, clean, noise, t), t) for t, _ in self.levels]
+        answers = [evaluate(self.second, noised(self.first.schedule, clean, noise, t), t) for t, _ in self.levels]
         data = [] if self.given.train is None else [self.given.train]
         return digest(*tensors_within(self.given.denoiser), *data, *answers)[:16]
-
-
-def noised(denoiser: Denoiser, clean: Points, noise: Points, t: float) -> Points:
-    """alpha x_0 + sigma epsilon."""
-    return float(denoiser.schedule.alpha(t)) * clean + float(denoiser.schedule.sigma(t)) * noise
 
 
 def measure_samples(session: Session, pair: Pair) -> Arrays:
@@ -135,7 +130,7 @@ def measure_scores(session: Session, pair: Pair) -> Arrays:
     memorizers, rows = pair.memorizers(session), []
     for (t, _), on_path in zip(pair.levels, states, strict=True):
         alpha, sigma = (float(level(t)) for level in (pair.first.schedule.alpha, pair.first.schedule.sigma))
-        of_train, of_heldout = (noised(pair.first, clean, noise, t) for clean in (train, heldout))
+        of_train, of_heldout = (noised(pair.first.schedule, clean, noise, t) for clean in (train, heldout))
         with named_second():
             second = [evaluate(pair.second, x_t, t) for x_t in (on_path, of_heldout, of_train)]
         asked = on_path, of_heldout[:SPLIT_POINTS]

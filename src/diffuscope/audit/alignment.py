@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from diffuscope.memory import chunk_size
+
 from .rows_of import at_once, nearest_rows, rows_of
 from .shared_neighbors import nearest_neighbors
 from .transformations import BRIGHTNESS, Transformation, Versions, averaged, labels, standardized, versions
@@ -57,7 +59,7 @@ class Alignment:
         queries = averaged(queries)
         blocks = [self._candidates(part) for part in queries.split(_block(queries))]
         candidates, distances = torch.cat([found for found, _ in blocks]), torch.cat([plain for _, plain in blocks])
-        size = max(1, MEMORY // (4 * self.rows.shape[1] * (4 * len(self.labels) + candidates.shape[1])))
+        size = chunk_size(MEMORY, each=4 * self.rows.shape[1] * (4 * len(self.labels) + candidates.shape[1]))
         images, names = torch.empty_like(queries), []  # one block: small ones between large temporaries fragment memory
         parts = zip(images.split(size), queries.split(size), candidates.split(size), strict=True)
         for aligned, part, found in parts:

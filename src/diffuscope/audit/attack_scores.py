@@ -25,6 +25,8 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from scipy import stats
 
+from diffuscope.memory import chunk_size, ranges
+
 from .roc import null_deviation
 
 CHUNK = 4_000_000  # numbers held at once
@@ -147,12 +149,9 @@ def attacks(
     fixed = {"loss": -losses.model.mean(2), "relative loss": -left.mean(2)}
     scores = fixed | {"likelihood ratio": discriminant(whitened, folds, exchanged[:1])[0]}
     areas = {name: areas_of(both, exchanged) for name, both in fixed.items()}
-    chunk = max(1, CHUNK // (2 * pairs))
+    parts = (exchanged[start:stop] for start, stop in ranges(len(exchanged), chunk_size(CHUNK, each=len(flat))))
     areas["likelihood ratio"] = np.concatenate(
-        [
-            areas_of_each(discriminant(whitened, folds, part), part)
-            for part in (exchanged[start : start + chunk] for start in range(0, 1 + permutations, chunk))
-        ]
+        [areas_of_each(discriminant(whitened, folds, part), part) for part in parts]
     )
     found = {name: Attack(scores[name][0], scores[name][1], float(areas[name][0]), areas[name][1:]) for name in ATTACKS}
     table = np.stack([areas[name] for name in ATTACKS]) - 0.5

@@ -33,7 +33,7 @@ from diffuscope.store import Arrays
 
 from .question import Answer, Question, not_answered
 from .session import Session
-from .subject import Subject, evaluate
+from .subject import Subject, evaluate, levels_within
 
 TITLE = "Is it the class that was asked for?"
 SPAN, LEVELS = (0.5, 10.0), 5  # standard deviations of the data
@@ -104,12 +104,8 @@ class ClassFit:
 
 def class_levels(subject: Subject) -> Float[torch.Tensor, " levels"]:
     """Decreasing times at LEVELS noise levels in SPAN, as far as the schedule reaches."""
-    schedule, scale = subject.denoiser.schedule, subject.scale
-    reach = [float(schedule.noise_to_signal(t)) for t in (schedule.t_min, schedule.t_max)]
-    low, high = max(SPAN[0] * scale, reach[0]), min(SPAN[1] * scale, reach[1])
-    if not low < high:
-        low, high = reach[0], min(reach[1], 1e6)
-    return times_at(subject.denoiser, torch.from_numpy(np.geomspace(high, low, LEVELS)))
+    span = SPAN[0] * subject.scale, SPAN[1] * subject.scale
+    return times_at(subject.denoiser, torch.from_numpy(levels_within(subject.denoiser.schedule, span, LEVELS)).flip(0))
 
 
 def answers(

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from numpy import ndarray
 
 from diffuscope.errors import InputError
+from diffuscope.memory import chunk_size, ranges
 
 Columns = Sequence[Shaped[ndarray, " _"]]
 UNIT = 2.0**40
@@ -34,10 +35,8 @@ class ColumnDistances:
         self, queries: Columns, rows: Columns
     ) -> Iterator[tuple[slice, Float[ndarray, "columns chunk rows"]]]:
         """The parts d_c, for a chunk of the queries at a time."""
-        count = len(queries[0])
-        at_once = max(1, CHUNK // (len(rows[0]) * len(queries)))
-        for start in range(0, count, at_once):
-            chunk = slice(start, start + at_once)
+        for ends in ranges(len(queries[0]), chunk_size(CHUNK, each=len(rows[0]) * len(queries))):
+            chunk = slice(*ends)
             yield chunk, np.stack([self._part(c, queries[c][chunk], rows[c]) for c in range(len(queries))])
 
     def _part(self, c: int, queries: ndarray, rows: ndarray) -> Float[ndarray, "chunk rows"]:

@@ -23,6 +23,8 @@ from jaxtyping import Bool, Float, Int, Shaped
 from numpy import ndarray
 from torch import Tensor
 
+from diffuscope.memory import ranges
+
 from .some_rows import some_rows
 
 PERMUTATIONS = 999  # the least p-value is 0.001, for any number of tests
@@ -89,8 +91,8 @@ def permuted_names(
 ) -> Iterator[Bool[ndarray, "b rows"]]:
     """Random arrangements of the names of n samples (true) and m held-out rows, a chunk at a time."""
     names = np.arange(n + m) < n
-    for start in range(0, permutations, at_once):
-        yield rng.permuted(np.tile(names, (min(at_once, permutations - start), 1)), axis=1)
+    for start, stop in ranges(permutations, at_once):
+        yield rng.permuted(np.tile(names, (stop - start, 1)), axis=1)
 
 
 def effective_number(count: int, groups: Shaped[Tensor, " n"] | None) -> float:

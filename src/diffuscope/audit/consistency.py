@@ -24,7 +24,7 @@ from diffuscope.samplers import times_at
 
 from .question import Answer, Question
 from .session import Session
-from .subject import Subject, evaluate
+from .subject import Subject, evaluate, noised
 
 TITLE = "Is it the identity without noise?"
 EXAMPLES = 256
@@ -65,20 +65,19 @@ def measured(subject: Subject, generator: torch.Generator) -> Consistency:
         return x.flatten(1).double().square().mean(1).numpy()
 
     t = float(nearest_trained_time(model, schedule.t_min))
-    alpha, sigma = float(schedule.alpha(t)), float(schedule.sigma(t))
-    x = alpha * clean + sigma * noise
+    x = noised(schedule, clean, noise, t)
     reach = float(schedule.noise_to_signal(t)), float(schedule.noise_to_signal(schedule.t_max))
     wanted = [level * scale for level in LEVELS if reach[0] < level * scale < reach[1]]
     times = times_at(model, torch.tensor(wanted, dtype=torch.float64)) if wanted else torch.zeros(0)
     levels, errors = [], []
     for time in times.tolist():
         ratio = float(schedule.noise_to_signal(time))
-        x_t = float(schedule.alpha(time)) * clean + float(schedule.sigma(time)) * noise
+        x_t = noised(schedule, clean, noise, time)
         levels.append(ratio / scale)
         errors.append(math.sqrt(square(evaluate(model, x_t, time) - clean).mean()) / ratio)
     return Consistency(
         moved=square(evaluate(model, x, t) - x) / scale**2,
-        lowest=sigma / alpha / scale,
+        lowest=reach[0] / scale,
         levels=np.array(levels),
         errors=np.array(errors),
     )

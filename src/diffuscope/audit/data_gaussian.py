@@ -24,6 +24,7 @@ from torch import Tensor
 
 from diffuscope.exact import Gaussian, leading_pairs
 from diffuscope.exact.spectral import LARGEST_DENSE
+from diffuscope.memory import chunk_size
 
 PAIRS = 256  # leading eigenpairs above LARGEST_DENSE dimensions, at most
 PAIR_NUMBERS = 2**24  # numbers in all eigenvectors: fitting them takes 9 times as many in float64
@@ -86,7 +87,7 @@ def fit_gaussian(train: Float[Tensor, "n *event"], generator: torch.Generator) -
 
 def batch_size(dimension: int) -> int:
     """How many examples a fit reads at a time."""
-    return max(1, min(4096, BATCH_NUMBERS // dimension))
+    return min(4096, chunk_size(BATCH_NUMBERS, each=dimension))
 
 
 def fitted_examples(n: int, dimension: int, generator: torch.Generator) -> Int64[Tensor, " chosen"] | None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diffuscope.denoisers import Batch
 from diffuscope.exact import Gaussian
+from diffuscope.memory import chunk_size
 from diffuscope.schedules import Schedule
 
 from .references import CONTROL_EXAMPLES_PER_COMPONENT
@@ -31,7 +32,7 @@ def fit_difficulty(examples: Batch, components: int = COMPONENTS) -> tuple[Gauss
     rows = examples[:FITTED].flatten(1).double()
     count, dimension = rows.shape
     mean = rows.mean(0)
-    kept = max(1, min(components, dimension - 1, count // CONTROL_EXAMPLES_PER_COMPONENT)) if dimension > 1 else 0
+    kept = min(components, dimension - 1, chunk_size(count, each=CONTROL_EXAMPLES_PER_COMPONENT))
     _, spread, basis = torch.linalg.svd(rows - mean, full_matrices=False)
     variances, total = spread.square() / count, float((rows - mean).square().sum()) / count
     event = mean.reshape(examples.shape[1:])
@@ -46,7 +47,7 @@ def difficulty(
 ) -> Float64[Tensor, "n levels references"]:
     """Squared errors of both references at every level, where example i is noised by `noise[i]`."""
     references = fit_difficulty(examples)
-    chunk = max(1, CHUNK // examples[0].numel())
+    chunk = chunk_size(CHUNK, each=examples[0].numel())
     columns = []
     for t in levels.times.tolist():
         alpha, sigma = float(schedule.alpha(t)), float(schedule.sigma(t))

@@ -22,7 +22,7 @@ from diffuscope.denoisers import Batch, Denoiser
 from diffuscope.exact import Gaussian
 from diffuscope.samplers import DPMSolverPP2M, finish, model_times
 
-from .subject import Levels, evaluate
+from .subject import Levels, evaluate, noised
 
 STEPS, STARTS = 15, 64
 
@@ -78,8 +78,7 @@ def level_errors(denoiser: Denoiser, levels: Levels, clean: Batch, noise: Batch)
     """Per level and example: the squared error, and the error of the mean per channel."""
     squares, means = [], []
     for t, _ in levels:
-        alpha, sigma = float(denoiser.schedule.alpha(t)), float(denoiser.schedule.sigma(t))
-        error = evaluate(denoiser, alpha * clean + sigma * noise, t) - clean
+        error = evaluate(denoiser, noised(denoiser.schedule, clean, noise, t), t) - clean
         squares.append(error.flatten(1).double().square().sum(1).numpy())
         means.append(channel_means(error).numpy())
     return {"squares": np.stack(squares), "means": np.stack(means)}

@@ -15,6 +15,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from diffuscope.errors import InputError
+from diffuscope.memory import chunk_size, ranges
 
 from .rows_of import AnyRows, at_once, few_enough
 
@@ -51,9 +52,8 @@ class NamedRows:
 
     def _names(self, rng: np.random.Generator, count: int) -> Iterator[Float[ndarray, "n permutations"]]:
         yield self.first[:, None].astype(np.float32)
-        at_once = max(1, CHUNK // len(self.unit))
-        for start in range(0, count, at_once):
-            copies = np.tile(self.is_first, (min(at_once, count - start), 1))
+        for start, stop in ranges(count, chunk_size(CHUNK, each=len(self.unit))):
+            copies = np.tile(self.is_first, (stop - start, 1))
             yield rng.permuted(copies, axis=1).T[self.unit].astype(np.float32)
 
 

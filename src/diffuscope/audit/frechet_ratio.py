@@ -39,6 +39,7 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 from diffuscope.findings import NORMAL_95, POWER, Chart, FrechetDistance, Panel, Rule, frechet_distance, intervals
+from diffuscope.memory import chunk_size
 
 DRAWS = 32
 BAR = 2.0  # samples at up to this ratio count as close
@@ -148,7 +149,7 @@ def _distances(
     x: Rows, y: Rows, of_x: Int[Tensor, "draws size"], of_y: Int[Tensor, "draws size"]
 ) -> Float[Tensor, " draws"]:
     """Of the drawn rows: |m_1 - m_2|^2 + |R_1|^2 + |R_2|^2 - 2 |R_1 R_2^T|_*, with the roots R of `frechet`."""
-    together = max(1, CHUNK // (x.shape[1] * of_x.shape[1]))
+    together = chunk_size(CHUNK, each=x[of_x[0]].numel())
     parts = []
     for one, other in zip(of_x.split(together), of_y.split(together), strict=True):
         (mean_x, root_x), (mean_y, root_y) = _moments(x[one]), _moments(y[other])

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from diffuscope.denoisers import Batch, Denoiser, device_of
 from diffuscope.exact import Gaussian
+from diffuscope.memory import ranges
 from diffuscope.samplers import Heun, finish, trajectory
 from diffuscope.schedules import Schedule
 from diffuscope.shared_work import shared
@@ -38,8 +39,8 @@ def starting_noise(
     """n draws from N(alpha mu, alpha^2 Sigma + sigma^2 I) at time t, float32."""
     alpha, sigma, size = schedule.alpha(t), schedule.sigma(t), at_once(8 * gaussian.dimension)
     parts = []
-    for start in range(0, n, size):
-        clean = gaussian.sample(min(size, n - start), generator=generator)
+    for start, stop in ranges(n, size):
+        clean = gaussian.sample(stop - start, generator=generator)
         noise = torch.randn(clean.shape, dtype=clean.dtype, generator=generator)
         parts.append((alpha * clean + sigma * noise).float())
     return torch.cat(parts)

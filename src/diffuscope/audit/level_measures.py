@@ -28,13 +28,14 @@ from jaxtyping import Bool, Float, Shaped
 from numpy import ndarray
 from torch import Tensor
 
+from diffuscope.memory import ranges
 from diffuscope.shared_work import shared
 from diffuscope.store import Arrays
 from diffuscope.theory import compared
 
 from .references import References, component_bands
 from .rows_of import at_once
-from .subject import Subject, evaluate
+from .subject import Subject, evaluate, noised
 
 SETS = ("training", "heldout", "trajectory")
 ARRAYS = 16  # of the size of the points, that are held while they are compared
@@ -82,9 +83,9 @@ def measure_level(
     """
     size = min(ROWS, at_once(ARRAYS * train[0].numel()))
     pieces = [
-        partial(_of_points, subject, references, t, name, *(x[start : start + size] for x in given))
+        partial(_of_points, subject, references, t, name, *(x[start:stop] for x in given))
         for name, given in (("training", (train, noise)), ("heldout", (heldout, noise)), ("trajectory", (states,)))
-        for start in range(0, len(given[0]), size)
+        for start, stop in ranges(len(given[0]), size)
     ]
     parts = shared(pieces)
     keys = dict.fromkeys(key for part in parts for key in part)
@@ -97,7 +98,7 @@ def _of_points(
     """Of states, or of clean examples with their noise."""
     schedule = subject.denoiser.schedule
     alpha, sigma = float(schedule.alpha(t)), float(schedule.sigma(t))
-    x_t = given if noise is None else alpha * given + sigma * noise
+    x_t = given if noise is None else noised(schedule, given, noise, t)
     denoised = evaluate(subject.denoiser, x_t, t)
     exact = [model.denoise(x_t, alpha, sigma) for model in references.models.values()]
     sums = _comparison(x_t, denoised, exact, references, alpha, sigma)

@@ -29,6 +29,7 @@ from numpy import ndarray
 from scipy import stats
 
 from diffuscope.errors import InputError
+from diffuscope.memory import chunk_size, ranges
 
 from .attack_scores import residuals, whitening
 
@@ -100,8 +101,7 @@ def owner_p_value(
     labels[0, :n] = True
     for draw in labels[1:]:
         draw[rng.permutation(n + m)[:n]] = True
-    chunk = max(1, CHUNK // (n + m))
-    parts = (labels[start : start + chunk] for start in range(0, len(labels), chunk))
+    parts = (labels[start:stop] for start, stop in ranges(len(labels), chunk_size(CHUNK, each=n + m)))
     values = np.concatenate([_statistic(rows, prior, part, folds) for part in parts])
     return float((values >= values[0] - 1e-12).mean())
 

@@ -21,6 +21,7 @@ from torch.nn import functional as fn
 
 from diffuscope.by_parts import mean_and_deviation
 from diffuscope.byte_examples import float_parts
+from diffuscope.memory import chunk_size
 
 from .whitening import Whitened
 
@@ -46,7 +47,7 @@ def fit_patch_features(train: Float[Tensor, "n channels height width"], generato
     kernels = weights.mT.reshape(FILTERS, channels, size, size).float()
     offsets = -(mean @ weights).float()
 
-    batch = max(1, min(FEATURE_BATCH, RESPONSES // (FILTERS * math.prod(train.shape[2:]))))
+    batch = min(FEATURE_BATCH, chunk_size(RESPONSES, each=FILTERS * math.prod(train.shape[2:])))
 
     def pooled(x: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n pooled"]:
         responses = (fn.relu(fn.conv2d(part.float(), kernels, offsets)) for part in float_parts(x, rows=batch))
@@ -62,7 +63,7 @@ def _patches(
     each = math.prod(side - size + 1 for side in images.shape[2:])
     chosen = torch.randperm(len(images) * each, generator=generator)[:SAMPLED_PATCHES]
     patches = torch.empty(len(chosen), images.shape[1] * size**2, dtype=torch.float64)
-    start, rows = 0, max(1, RESPONSES // (each * patches.shape[1]))
+    start, rows = 0, chunk_size(RESPONSES, each=each * patches.shape[1])
     for part in float_parts(images, rows=rows):
         inside = (chosen >= start) & (chosen < start + len(part) * each)
         patches[inside] = fn.unfold(part.double(), size).mT.flatten(0, 1)[chosen[inside] - start]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from diffuscope.by_parts import extremes
 from diffuscope.findings import Chart, Panel, line, points
+from diffuscope.memory import chunk_size
 from diffuscope.report import Block, Gallery, GalleryItem, Picture, image_png
 
 SIDE = 8  # images along each side of a sheet
@@ -75,4 +76,4 @@ def _sheet(images: Float[Tensor, "n channels height width"], low: float, high: f
     channels, height, width = framed.shape[1:]
     tiles = framed.reshape(SIDE, SIDE, channels, height, width).permute(2, 0, 3, 1, 4)
     sheet = tiles.reshape(channels, SIDE * height, SIDE * width)[:, :-1, :-1]
-    return image_png(sheet.numpy(), low, high, max(1, SHEET_PIXELS // sheet.shape[2]))
+    return image_png(sheet.numpy(), low, high, chunk_size(SHEET_PIXELS, each=sheet.shape[2]))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from diffuscope.byte_examples import floats_at
 from diffuscope.exact import Gaussian
+from diffuscope.memory import ranges
 
 from .nearness import kmeans
 from .rows_of import at_once, few_enough
@@ -42,7 +43,7 @@ def planted_faults(
     drawn = members[torch.randint(len(members), (n,), generator=generator)]
     faults[f"one {kind} only"] = floats_at(train, drawn).float()
     size = at_once(8 * gaussian.dimension)
-    parts = [gaussian.sample(min(size, n - start), generator=generator).float() for start in range(0, n, size)]
+    parts = [gaussian.sample(stop - start, generator=generator).float() for start, stop in ranges(n, size)]
     faults["samples of a Gaussian"] = torch.cat(parts)
     noise = torch.randn(base.shape, generator=generator)
     faults[f"noise of {NOISE:g} standard deviations"] = base + NOISE * subject.scale * noise

@@ -29,7 +29,7 @@ from .conventions import (
     relative_errors,
 )
 from .network_calls import called_network
-from .subject import EVALUATION_BATCH
+from .subject import EVALUATION_BATCH, levels_within
 
 SPAN = (0.1, 3.0)  # noise levels in standard deviations of the data: between trivial and hopeless
 LEVELS, SEARCHED = 8, (1, 3, 5, 7)
@@ -84,10 +84,7 @@ def formula_error(variances: Variances, ratios: Float[ndarray, " levels"]) -> Fl
 
 def decisive_levels(denoiser: Denoiser, scale: float) -> Float[ndarray, " levels"]:
     """LEVELS noise levels in SPAN deviations of the data, as far as the schedule reaches."""
-    schedule = denoiser.schedule
-    reach = [float(schedule.noise_to_signal(t)) for t in (schedule.t_min, schedule.t_max)]
-    low, high = max(SPAN[0] * scale, reach[0]), min(SPAN[1] * scale, reach[1])
-    return np.geomspace(low, high, LEVELS) if low < high else np.geomspace(reach[0], min(reach[1], 1e6), LEVELS)
+    return levels_within(denoiser.schedule, (SPAN[0] * scale, SPAN[1] * scale), LEVELS)
 
 
 def best_reading(

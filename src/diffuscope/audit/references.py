@@ -17,6 +17,7 @@ from torch import Tensor
 from diffuscope.errors import InputError
 from diffuscope.exact import Distribution, Empirical, Gaussian, GaussianMixture
 from diffuscope.exact.spectral import LARGEST_DENSE
+from diffuscope.memory import chunk_size
 
 from .data_gaussian import Truncation, batches, fit_gaussian, fitted_examples
 from .nearness import kmeans
@@ -101,7 +102,7 @@ def fit_references(
         "mixture": mixture,
         "empirical": empirical,
     }
-    control = gaussian.truncate(max(1, min(16, dimension, len(train) // CONTROL_EXAMPLES_PER_COMPONENT)))
+    control = gaussian.truncate(min(16, dimension, chunk_size(len(train), each=CONTROL_EXAMPLES_PER_COMPONENT)))
     return References(gaussian, control, mixture, models, empirical, Empirical(heldout), truncation)
 
 
@@ -110,7 +111,7 @@ def _mixture(
 ) -> GaussianMixture:
     """Around the clusters of k-means; in many dimensions of the principal components, and of examples that suffice."""
     dimension = gaussian.dimension
-    rank = min(MIXTURE_RANK, dimension, max(1, MIXTURE_NUMBERS // (components * dimension)))
+    rank = min(MIXTURE_RANK, dimension, chunk_size(MIXTURE_NUMBERS, each=components * dimension))
     ridge = 1e-4 * gaussian.trace / dimension
     if dimension <= LARGEST_DENSE:
         return GaussianMixture.fit_kmeans(train, components, rank=rank, ridge=ridge, generator=generator)

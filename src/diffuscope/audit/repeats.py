@@ -15,6 +15,7 @@ from numpy import ndarray
 from scipy.spatial import KDTree
 from torch import Tensor
 
+from diffuscope.memory import chunk_size
 from diffuscope.report import Table
 
 from .rows_of import RowsOf, at_once, few_enough, part_of
@@ -79,7 +80,7 @@ def row_keys(rows: Float[ndarray, "n d"] | Float[Tensor, "n d"] | RowsOf) -> UIn
 
 def _parts(rows: Float[ndarray, "n d"] | Float[Tensor, "n d"] | RowsOf) -> Iterator[Float[Tensor, "_ d"]]:
     rows = torch.from_numpy(rows) if isinstance(rows, ndarray) else rows
-    yield from rows.split(max(1, CHUNK // rows.shape[1]))
+    yield from rows.split(chunk_size(CHUNK, each=rows.shape[1]))
 
 
 def repeats(rows: Float[ndarray, "n d"] | Float[Tensor, "n d"] | RowsOf, radius: float) -> Repeats:

@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from diffuscope.memory import chunk_size
+
 from .shared_neighbors import nearest_neighbors
 
 AT_ONCE = 256 * 2**20  # bytes of rows, as float32
@@ -90,7 +92,7 @@ def part_of(rows: AnyRows, places: Int[Tensor, " n"]) -> AnyRows:
 
 def at_once(width: int) -> int:
     """How many rows of this many numbers take at most AT_ONCE bytes; at least one."""
-    return max(1, AT_ONCE // (4 * width))
+    return chunk_size(AT_ONCE, each=4 * width)
 
 
 def few_enough(most: int, width: int) -> int:

@@ -33,6 +33,7 @@ from diffuscope.store import Arrays
 
 from .level_charts import Curve, noise_panel
 from .session import Session
+from .subject import noised
 
 POINTS, PROBES = 64, 4
 MEASURED = ("this model", "an exact mixture")
@@ -62,13 +63,12 @@ def measure_equation(session: Session, index: int) -> Arrays:
     """
     model, mixture = session.subject.denoiser, session.references.models["mixture"]
     schedule, t = model.schedule, float(session.levels.times[index])
-    alpha, sigma = float(schedule.alpha(t)), float(schedule.sigma(t))
     _, heldout, noise = (part[:POINTS] for part in session.points)
     out: Arrays = {}
     own = mixture.sample(len(heldout), generator=session.torch_stream("mixture")).to(heldout)
     exact = ExactDenoiser(mixture, schedule)
     for name, denoiser, clean in zip(MEASURED, (model, exact), (heldout, own), strict=True):
-        x_t = alpha * clean + sigma * noise
+        x_t = noised(schedule, clean, noise, t)
         generator = session.torch_stream(f"probes {index}")
         equation = score_equation_by_probes(denoiser, x_t, t, probes=PROBES, generator=generator)
         rotation = curl_by_probes(denoiser, x_t, t, probes=PROBES, generator=generator)

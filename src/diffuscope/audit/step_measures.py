@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import Batch
+from diffuscope.memory import chunk_size
 from diffuscope.samplers import (
     DDIM,
     DPMSolverPP2M,
@@ -115,4 +116,4 @@ def measure_steps(session: Session) -> Arrays:
 
 def steps_within(budget: int, nfe_per_step: int) -> int:
     """Steps that leave one function evaluation for the last denoise."""
-    return max(1, (budget - 1) // nfe_per_step)
+    return chunk_size(budget - 1, each=nfe_per_step)

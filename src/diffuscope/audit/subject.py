@@ -12,8 +12,10 @@ from functools import cached_property
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Shaped
+from numpy import ndarray
 from torch import Tensor
 
 from diffuscope.by_parts import mean_and_variance
@@ -22,6 +24,7 @@ from diffuscope.data import Canaries, DataSet, Table
 from diffuscope.denoisers import Batch, Denoiser, loaded_weights, require_batch
 from diffuscope.errors import InputError, NotFiniteError
 from diffuscope.samplers import times_at
+from diffuscope.schedules import Schedule
 from diffuscope.shared_work import shared_rows
 from diffuscope.streams import require_seed
 
@@ -257,6 +260,13 @@ def levels_at(denoiser: Denoiser, ratios: Float[Tensor, " levels"]) -> Levels:
     return Levels(times, denoiser.schedule.noise_to_signal(times))
 
 
+def levels_within(schedule: Schedule, span: tuple[float, float], count: int) -> Float[ndarray, " levels"]:
+    """`count` increasing geometric levels in `span`, as far as the schedule reaches; if nowhere, in all its range."""
+    lowest, highest = (float(schedule.noise_to_signal(t)) for t in (schedule.t_min, schedule.t_max))
+    low, high = max(span[0], lowest), min(span[1], highest)
+    return np.geomspace(low, high, count) if low < high else np.geomspace(lowest, min(highest, 1e6), count)
+
+
 def require_examples(name: str, x: Shaped[Tensor, "n *event"]) -> None:
     """Raises InputError, naming the argument, for fewer than 20 examples, and unless they are finite and differ."""
     if len(x) < FEWEST:
@@ -280,6 +290,11 @@ def require_samples(samples: Shaped[Tensor, "n *shape"], *, like: Float[Tensor, 
     """Raises InputError as `require_examples` does, and for samples of another shape than the data."""
     require_shape_of_samples(samples, like=like)
     require_examples("samples", samples)
+
+
+def noised(schedule: Schedule, clean: Batch, noise: Batch, t: float) -> Batch:
+    """x_t = alpha(t) x_0 + sigma(t) eps, in the dtype of `clean`."""
+    return float(schedule.alpha(t)) * clean + float(schedule.sigma(t)) * noise
 
 
 def evaluate(denoiser: Denoiser, x_t: Batch, t: float) -> Batch:

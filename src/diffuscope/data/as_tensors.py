@@ -13,6 +13,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from diffuscope.byte_examples import ByteExamples
+from diffuscope.memory import chunk_size, ranges
 
 from .examples import Examples
 
@@ -43,9 +44,8 @@ def in_float32(examples: Examples, index: Int64[Tensor, " m"]) -> Float32[Tensor
     """The examples at `index`, converted block by block."""
     result = np.empty((len(index), *examples.event_shape), dtype=np.float32)
     rows = index.numpy()
-    block = max(1, BLOCK // result[0].size)
-    for start in range(0, len(rows), block):
-        result[start : start + block] = examples.values[rows[start : start + block]]
+    for start, stop in ranges(len(rows), chunk_size(BLOCK, each=result[:1].size)):
+        result[start:stop] = examples.values[rows[start:stop]]
     return torch.from_numpy(result)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from diffuscope.errors import InputError
+from diffuscope.memory import chunk_size, ranges
 
 from .kinds import in_layout
 from .table import Frame
@@ -93,8 +94,7 @@ def checked_labels(labels: np.ndarray | None, n: int, argument: str, origin: str
 def extremes(array: np.ndarray) -> tuple[float, float]:
     """The least and the greatest value, NaN if there is one; an array on disk is read once, block by block."""
     rows = array.reshape(1) if array.ndim == 0 else array
-    block = max(1, BLOCK // rows[0].size)
-    parts = [rows[start : start + block] for start in range(0, len(rows), block)]
+    parts = [rows[start:stop] for start, stop in ranges(len(rows), chunk_size(BLOCK, each=rows[0].size))]
     ends = np.array([(part.min(), part.max()) for part in parts])
     return float(ends[:, 0].min()), float(ends[:, 1].max())
 

@@ -57,8 +57,8 @@ def ranks_of(values: Float64[np.ndarray, " n"]) -> Ranks:
     knots, counts = np.unique(values, return_counts=True)
     ranks = (np.cumsum(counts) - counts / 2) / len(values)
     if len(knots) > KNOTS:
-        at = np.searchsorted(ranks, np.linspace(ranks[0], ranks[-1], KNOTS // 2)).clip(1, len(knots) - 1)
-        # both sides, since a value that many rows have makes F jump
-        kept = np.unique(np.concatenate([[0], at - 1, at, [len(knots) - 1]]))
+        at = np.searchsorted(ranks, np.linspace(ranks[0], ranks[-1], KNOTS // 2))
+        # both sides, since a value that many rows have makes F jump; the first has one side
+        kept = np.unique(np.maximum([at - 1, at], 0))
         knots, ranks = knots[kept], ranks[kept]
     return Ranks(knots, ranks)

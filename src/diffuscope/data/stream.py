@@ -15,6 +15,7 @@ from torch import Tensor
 
 from diffuscope.byte_examples import ByteExamples
 from diffuscope.errors import InputError
+from diffuscope.memory import chunk_size, ranges
 
 from .assembly import Choices, in_library_layout
 from .dataset import FEWEST, DataSet
@@ -59,7 +60,7 @@ class ExampleStream:
     @property
     def batch_size(self) -> int:
         """Examples per batch, of VALUES values."""
-        return max(1, VALUES // self.dimension)
+        return chunk_size(VALUES, each=self.dimension)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -67,8 +68,8 @@ class ExampleStream:
     def batches(self, index: Int64[Tensor, " m"] | None = None) -> Iterator[Float64[Tensor, "_ *event"]]:
         """The examples, or those at the increasing positions `index`, in batches of `batch_size`, in float64."""
         n = len(self) if index is None else len(index)
-        for start in range(0, n, self.batch_size):
-            rows = slice(start, start + self.batch_size)
+        for ends in ranges(n, self.batch_size):
+            rows = slice(*ends)
             chosen = rows if index is None else index[rows].numpy()
             part = self.values[chosen]
             yield torch.from_numpy(np.array(part, dtype=np.float64))

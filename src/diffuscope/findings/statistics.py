@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from diffuscope.errors import InputError
+from diffuscope.memory import chunk_size, ranges
 
 PERMUTATIONS = 9_999
 NORMAL_95 = 1.96  # standard errors on either side of a 95% interval
@@ -52,10 +53,9 @@ def bootstrap_sums(
     [[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]]
     """
     n = len(values)
-    chunk = max(1, CHUNK // n)
     parts = []
-    for start in range(0, resamples, chunk):
-        counts = rng.multinomial(n, np.full(n, 1 / n), size=min(chunk, resamples - start))
+    for start, stop in ranges(resamples, chunk_size(CHUNK, each=n)):
+        counts = rng.multinomial(n, np.full(n, 1 / n), size=stop - start)
         parts.append(counts @ values / n)
     return np.concatenate(parts)
 
@@ -81,10 +81,10 @@ def paired_permutation(
     scale[scale == 0] = 1
     studentized = differences / scale
     observed = studentized.mean(0)
-    exceed, exceed_any, chunk = np.zeros(differences.shape[1]), 0, max(1, CHUNK // n)
+    exceed, exceed_any = np.zeros(differences.shape[1]), 0
     threshold = observed - 1e-12  # ties count, also after rounding in another order of summation
-    for start in range(0, permutations, chunk):
-        signs = rng.choice(np.array([-1.0, 1.0]), size=(min(chunk, permutations - start), n))
+    for start, stop in ranges(permutations, chunk_size(CHUNK, each=n)):
+        signs = rng.choice(np.array([-1.0, 1.0]), size=(stop - start, n))
         permuted = signs @ studentized / n
         exceed += (permuted >= threshold).sum(0)
         exceed_any += int((permuted.max(1) >= observed.max() - 1e-12).sum())
@@ -155,9 +155,9 @@ def chi_squared_permutation(
         return unscaled * total**2 / (first * (total - first))
 
     threshold = share * float(chi_squared(counts[:1])[0]) - 1e-9  # ties count, also after rounding
-    exceed, chunk = 0, max(1, CHUNK // len(both))
-    for start in range(0, permutations, chunk):
-        drawn = rng.multivariate_hypergeometric(both, first, size=min(chunk, permutations - start))
+    exceed = 0
+    for start, stop in ranges(permutations, chunk_size(CHUNK, each=len(both))):
+        drawn = rng.multivariate_hypergeometric(both, first, size=stop - start)
         exceed += int((chi_squared(drawn) >= threshold).sum())
     return (1 + exceed) / (1 + permutations)
 

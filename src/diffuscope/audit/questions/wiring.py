@@ -33,7 +33,7 @@ from ..reading_search import DATA, DOUBT, FAULT, SIGNIFICANT, BestReading, best_
 from ..sample_units import exploded_finding, heldout_finding, units_of_samples, units_table
 from ..session import Session
 from ..skill import DRIFT, Skill, drift_chart, drift_finding, error_chart, skill_finding
-from ..subject import evaluate
+from ..subject import evaluate, noised
 from ..units import ModelUnits, SampleUnits, best_units, sample_units
 
 TITLE = "Is this the model you think it is?"
@@ -226,17 +226,16 @@ def answers_at_low_noise(session: Session) -> Batch:
     """The model's answers at the lowest audited noise level."""
     t = float(session.levels.times[-1])
     clean, noise, _ = examples(session)
-    schedule = session.subject.denoiser.schedule
-    noised = float(schedule.alpha(t)) * clean + float(schedule.sigma(t)) * noise
-    return evaluate(session.subject.denoiser, noised, t)
+    denoiser = session.subject.denoiser
+    return evaluate(denoiser, noised(denoiser.schedule, clean, noise, t), t)
 
 
 def _ask(session: Session) -> Answer:
     session.progress.set_postfix_str("checking how the model is read")
     clean, noise, _ = examples(session)
     denoiser, levels = session.subject.denoiser, session.levels
-    schedule, t = denoiser.schedule, levels.times[len(levels) // 2]
-    x = (schedule.alpha(t) * clean[:POINTS] + schedule.sigma(t) * noise[:POINTS]).to(clean.dtype)
+    t = levels.times[len(levels) // 2]
+    x = noised(denoiser.schedule, clean[:POINTS], noise[:POINTS], float(t))
     times = torch.stack([t, levels.times[0], levels.times[-1]])
     faults = [Fault(**fault) for fault in told_by_process_0(lambda: list(map(asdict, manners(denoiser, x, times))))]
     first = manners_finding(faults)
