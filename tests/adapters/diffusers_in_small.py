@@ -5,6 +5,7 @@ of flows and of EDM's preconditioning, with the names, settings and states of th
 where the library has float32 here and there.
 """
 
+import importlib.util
 import inspect
 import math
 import sys
@@ -233,7 +234,7 @@ class EulerDiscreteScheduler(Scheduler):
 
 class HeunDiscreteScheduler(EulerDiscreteScheduler):
     def __init__(
-        self, num_train_timesteps=1000, beta_start=0.0001, beta_end=0.02, beta_schedule="linear", trained_betas=None,
+        self, num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="linear", trained_betas=None,
         prediction_type="epsilon", timestep_spacing="linspace", steps_offset=0,
     ):  # fmt: skip
         self._described(locals())
@@ -257,6 +258,60 @@ class HeunDiscreteScheduler(EulerDiscreteScheduler):
         clean = self._clean_of(sample, model_output, self.sigmas[index])
         slope = (sample - clean) / self.sigmas[index]
         return stepped(start + length * (before + slope) / 2, clean)
+
+
+class DPMSolverMultistepScheduler(EulerDiscreteScheduler):
+    """DPM-Solver++(2M), arXiv:2211.01095, algorithm 2, of VP states; the last of a few steps is of order 1."""
+
+    def __init__(
+        self, num_train_timesteps=1000, beta_start=0.0001, beta_end=0.02, beta_schedule="linear", trained_betas=None,
+        prediction_type="epsilon", timestep_spacing="linspace", steps_offset=0, solver_order=2,
+        use_karras_sigmas=False, final_sigmas_type="zero",
+    ):  # fmt: skip
+        self._described(locals() | {"timestep_type": "discrete"})
+        self._table()
+
+    init_noise_sigma: Any = 1.0
+    scale_model_input = DDPMScheduler.scale_model_input
+
+    def _spaced(self, steps: int) -> Tensor:
+        """Of linspace, those before the step to the first of the table."""
+        if self.config.timestep_spacing != "linspace":
+            return super()._spaced(steps)
+        return torch.linspace(self.config.num_train_timesteps - 1, 0, steps + 1, dtype=torch.float64)[:-1].round()
+
+    def _lay_out(self, ratios: Tensor, steps: Tensor) -> None:
+        if self.config.use_karras_sigmas:
+            high, low = ratios[[0, -1]] ** (1 / 7)
+            ratios = (high + torch.linspace(0, 1, len(steps), dtype=torch.float64) * (low - high)) ** 7
+            steps = (ratios[:, None] - self._table_of_ratios).abs().argmin(1).double()
+        super()._lay_out(ratios, steps)
+        self.kept: Any = None
+
+    def step(self, model_output: Tensor, timestep: Any, sample: Tensor) -> Any:
+        index = self._index(timestep)
+        here, there = self.sigmas[index : index + 2]
+        (a, b), (c, d) = ((1 / (1 + r**2).sqrt(), r / (1 + r**2).sqrt()) for r in (here, there))
+        clean = self._clean(sample, model_output, a, b)
+        few = len(self.timesteps) < 15 or self.config.final_sigmas_type == "zero"
+        last = few and index + 2 == len(self.sigmas)
+        ahead = clean
+        if self.config.solver_order == 2 and self.kept is not None and not last:
+            before, level = self.kept
+            ahead = clean + (here / there).log() / (2 * (level / here).log()) * (clean - before)
+        self.kept, self.step_index = (clean, here), index + 1
+        return stepped(d / b * sample + (c - a * d / b) * ahead, clean)
+
+
+class PNDMScheduler(DDPMScheduler):
+    """Only its name and its settings."""
+
+
+class IPNDMScheduler(SchedulerMixin, ConfigMixin):
+    """Only its name and its settings, which has no table."""
+
+    def __init__(self, num_train_timesteps: int = 1000) -> None:
+        self.register_to_config(num_train_timesteps=num_train_timesteps)
 
 
 class FlowMatchEulerDiscreteScheduler(Scheduler):
@@ -341,16 +396,62 @@ class EDMEulerScheduler(Scheduler):
         return stepped(sample + (there - here) * (sample - clean) / here, clean)
 
 
+class LDMPipeline:
+    """A loop that has its scheduler scale the input of the network, and decodes."""
+
+    scaled, passed = True, dict[str, Any]()
+
+    def __init__(self, unet: Any = None, scheduler: Any = None, vqvae: Any = None) -> None:
+        self.unet, self.scheduler, self.vqvae = unet, scheduler, vqvae
+
+    def set_progress_bar_config(self, **_: Any) -> None: ...
+
+    def __call__(
+        self, batch_size: int, generator: torch.Generator, num_inference_steps: int, output_type: str
+    ) -> SimpleNamespace:
+        assert output_type == "np"
+        shape = (batch_size, self.unet.config.in_channels, *[self.unet.config.sample_size] * 2)
+        self.scheduler.set_timesteps(num_inference_steps)
+        x = torch.randn(shape, generator=generator) * (self.scheduler.init_noise_sigma if self.scaled else 1)
+        draws = {"generator": generator} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
+        for t in self.scheduler.timesteps:
+            given = self.scheduler.scale_model_input(x, t) if self.scaled else x
+            x = self.scheduler.step(self.unet(given, t).sample, t, x, **draws, **self.passed).prev_sample.to(x.dtype)
+        x = self.vqvae.decode(x).sample if self.scaled else x
+        return SimpleNamespace(images=(x / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy())
+
+
+class DDPMPipeline(LDMPipeline):
+    """A loop that does not."""
+
+    scaled = False
+
+
+class DDIMPipeline(DDPMPipeline):
+    """Nor does this, which passes on what DDIM alone has."""
+
+    passed = {"eta": 0.0, "use_clipped_model_output": None}
+
+
 SCHEDULERS = (
-    DDPMScheduler, DDIMScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler, FlowMatchEulerDiscreteScheduler,
+    DDPMScheduler, DDIMScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler, DPMSolverMultistepScheduler,
+    PNDMScheduler, IPNDMScheduler, FlowMatchEulerDiscreteScheduler,
     FlowMatchHeunDiscreteScheduler, EDMEulerScheduler,
 )  # fmt: skip
+
+PIPELINES = (LDMPipeline, DDPMPipeline, DDIMPipeline)
+INSTALLED = importlib.util.find_spec("diffusers") is not None  # the library itself
+
+
+def classes() -> Any:
+    """The library where it is installed, else these classes."""
+    return importlib.import_module("diffusers") if INSTALLED else sys.modules[__name__]
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Any:
     """`import diffusers` finds these schedulers, also where the library is installed."""
     modules = {
-        "diffusers": {kind.__name__: kind for kind in SCHEDULERS} | {"__version__": "0"},
+        "diffusers": {kind.__name__: kind for kind in (*SCHEDULERS, *PIPELINES)} | {"__version__": "0"},
         "diffusers.schedulers": {},
         "diffusers.schedulers.scheduling_ddim": {"DDIMSchedulerOutput": SimpleNamespace},
         "diffusers.schedulers.scheduling_utils": {

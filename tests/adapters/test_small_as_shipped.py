@@ -165,8 +165,9 @@ def test_a_scheduler_object_is_driven_with_its_own_options():
 
 def test_what_cannot_be_driven_is_one_line():
     assert shipped_names() == (
-        "DDIMScheduler", "DDPMScheduler", "EulerDiscreteScheduler", "HeunDiscreteScheduler",
-        "FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "EDMEulerScheduler",
+        "DDIMScheduler", "DDPMScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler",
+        "HeunDiscreteScheduler", "FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler",
+        "EDMEulerScheduler", "PNDMScheduler", "IPNDMScheduler",
     )  # fmt: skip
     for name, said in (
         ("LCMScheduler", "no scheduler 'LCMScheduler' to drive as shipped; expected one of DDIMScheduler, DDPM"),
