@@ -62,10 +62,17 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         config = self.config
         if config.trained_betas is not None:
             self.betas = torch.tensor(config.trained_betas, dtype=torch.float64)
+        elif config.beta_schedule == "squaredcos_cap_v2":
+            angle = (torch.linspace(0, 1, config.num_train_timesteps + 1).double() + 0.008) / 1.008 * math.pi / 2
+            self.betas = (1 - (angle[1:].cos() / angle[:-1].cos()) ** 2).clamp(max=0.999)
         else:
             power = {"linear": 1.0, "scaled_linear": 0.5}[config.beta_schedule]
             ends = (config.beta_start**power, config.beta_end**power)
             self.betas = torch.linspace(*ends, config.num_train_timesteps, dtype=torch.float64) ** (1 / power)
+        if config.get("rescale_betas_zero_snr"):  # arXiv:2305.08891, algorithm 1
+            root = (1 - self.betas).cumprod(0).sqrt()
+            squares = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
+            self.betas = 1 - squares / torch.cat([squares.new_ones(1), squares[:-1]])
         self.alphas_cumprod = (1 - self.betas).cumprod(0)
 
     def _spaced(self, steps: int) -> Tensor:
@@ -85,6 +92,7 @@ class Scheduler(SchedulerMixin, ConfigMixin):
             "epsilon": lambda: (x - sigma * output) / alpha,
             "sample": lambda: output,
             "v_prediction": lambda: alpha * x - sigma * output,
+            "flow_prediction": lambda: x - sigma * output,
         }[self.config.prediction_type]()
 
     def set_begin_index(self, begin_index: int = 0) -> None:
@@ -112,6 +120,7 @@ class DDPMScheduler(Scheduler):
     def __init__(
         self, num_train_timesteps=1000, beta_start=0.0001, beta_end=0.02, beta_schedule="linear", trained_betas=None,
         clip_sample=True, prediction_type="epsilon", timestep_spacing="leading", steps_offset=0,
+        rescale_betas_zero_snr=False,
     ):  # fmt: skip
         self._described(locals())
         self._table()
@@ -149,6 +158,7 @@ class DDIMScheduler(Scheduler):
     def __init__(
         self, num_train_timesteps=1000, beta_start=0.0001, beta_end=0.02, beta_schedule="linear", trained_betas=None,
         clip_sample=True, set_alpha_to_one=True, steps_offset=0, prediction_type="epsilon", timestep_spacing="leading",
+        rescale_betas_zero_snr=False,
     ):  # fmt: skip
         self._described(locals())
         self._table()
@@ -266,7 +276,7 @@ class DPMSolverMultistepScheduler(EulerDiscreteScheduler):
     def __init__(
         self, num_train_timesteps=1000, beta_start=0.0001, beta_end=0.02, beta_schedule="linear", trained_betas=None,
         prediction_type="epsilon", timestep_spacing="linspace", steps_offset=0, solver_order=2,
-        use_karras_sigmas=False, final_sigmas_type="zero",
+        use_karras_sigmas=False, use_flow_sigmas=False, flow_shift=1.0, final_sigmas_type="zero",
     ):  # fmt: skip
         self._described(locals() | {"timestep_type": "discrete"})
         self._table()
@@ -285,21 +295,27 @@ class DPMSolverMultistepScheduler(EulerDiscreteScheduler):
             high, low = ratios[[0, -1]] ** (1 / 7)
             ratios = (high + torch.linspace(0, 1, len(steps), dtype=torch.float64) * (low - high)) ** 7
             steps = (ratios[:, None] - self._table_of_ratios).abs().argmin(1).double()
+        if self.config.use_flow_sigmas:
+            train, shift = self.config.num_train_timesteps, self.config.flow_shift
+            s = torch.linspace(1, 1 / train, len(steps) + 1, dtype=torch.float64)[:-1]
+            ratios = shift * s / (1 + (shift - 1) * s)
+            steps = train * ratios
         super()._lay_out(ratios, steps)
         self.kept: Any = None
 
     def step(self, model_output: Tensor, timestep: Any, sample: Tensor) -> Any:
         index = self._index(timestep)
         here, there = self.sigmas[index : index + 2]
-        (a, b), (c, d) = ((1 / (1 + r**2).sqrt(), r / (1 + r**2).sqrt()) for r in (here, there))
+        flow = self.config.use_flow_sigmas
+        (a, b), (c, d) = ((1 - r, r) if flow else (1 / (1 + r**2).sqrt(), r / (1 + r**2).sqrt()) for r in (here, there))
         clean = self._clean(sample, model_output, a, b)
         few = len(self.timesteps) < 15 or self.config.final_sigmas_type == "zero"
         last = few and index + 2 == len(self.sigmas)
         ahead = clean
         if self.config.solver_order == 2 and self.kept is not None and not last:
-            before, level = self.kept
-            ahead = clean + (here / there).log() / (2 * (level / here).log()) * (clean - before)
-        self.kept, self.step_index = (clean, here), index + 1
+            before, level = self.kept  # log(alpha/sigma) of the call before
+            ahead = clean + ((c / d).log() - (a / b).log()) / (2 * ((a / b).log() - level)) * (clean - before)
+        self.kept, self.step_index = (clean, (a / b).log()), index + 1
         return stepped(d / b * sample + (c - a * d / b) * ahead, clean)
 
 
@@ -312,6 +328,7 @@ class IPNDMScheduler(SchedulerMixin, ConfigMixin):
 
     def __init__(self, num_train_timesteps: int = 1000) -> None:
         self.register_to_config(num_train_timesteps=num_train_timesteps)
+        self.timesteps = torch.linspace(1, 0, num_train_timesteps + 1, dtype=torch.float64)[:-1]
 
 
 class FlowMatchEulerDiscreteScheduler(Scheduler):
@@ -321,14 +338,23 @@ class FlowMatchEulerDiscreteScheduler(Scheduler):
     ):  # fmt: skip
         self._described(locals())
         self.sigma_max = 1.0
-        self.sigma_min = shift / (num_train_timesteps + shift - 1)
+        self.sigma_min = 1 / num_train_timesteps if use_dynamic_shifting else shift / (num_train_timesteps + shift - 1)
+        s = torch.arange(num_train_timesteps, 0, -1).double() / num_train_timesteps
+        shift = 1.0 if use_dynamic_shifting else shift
+        self.sigmas = shift * s / (1 + (shift - 1) * s)
+        self.timesteps = num_train_timesteps * self.sigmas
+
+    def scale_noise(self, sample: Tensor, timestep: Tensor, noise: Tensor) -> Tensor:
+        s = timestep / self.config.num_train_timesteps
+        return (1 - s) * sample + s * noise
 
     def set_timesteps(self, num_inference_steps=None, sigmas=None) -> None:
         if sigmas is None:
             sigmas = torch.linspace(self.sigma_max, self.sigma_min, num_inference_steps, dtype=torch.float64)
         s, shift = torch.as_tensor(sigmas, dtype=torch.float64), self.config.shift
         s = shift * s / (1 + (shift - 1) * s)
-        self.sigmas, self.timesteps = torch.cat([s, s.new_zeros(1)]), self.config.num_train_timesteps * s
+        s, end = (1 - s, s.new_ones(1)) if self.config.invert_sigmas else (s, s.new_zeros(1))
+        self.sigmas, self.timesteps = torch.cat([s, end]), self.config.num_train_timesteps * s
         self.num_inference_steps, self.step_index = len(s), None
 
     def step(self, model_output: Tensor, timestep: Any, sample: Tensor, generator: Any = None) -> Any:
@@ -374,6 +400,9 @@ class EDMEulerScheduler(Scheduler):
     @property
     def init_noise_sigma(self) -> float:
         return math.hypot(self.config.sigma_max, 1)
+
+    def precondition_noise(self, sigma: Tensor) -> Tensor:
+        return sigma.log() / 4
 
     def precondition_inputs(self, sample: Any, sigma: Tensor) -> Any:
         return sample / (sigma**2 + self.config.sigma_data**2) ** 0.5
@@ -446,6 +475,11 @@ INSTALLED = importlib.util.find_spec("diffusers") is not None  # the library its
 def classes() -> Any:
     """The library where it is installed, else these classes."""
     return importlib.import_module("diffusers") if INSTALLED else sys.modules[__name__]
+
+
+def here(*names: str) -> list[str]:
+    """Those of these schedulers that there are."""
+    return [name for name in names if hasattr(classes(), name)]
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Any:
