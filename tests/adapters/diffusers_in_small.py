@@ -10,7 +10,7 @@ import inspect
 import math
 import sys
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -353,7 +353,7 @@ class FlowMatchEulerDiscreteScheduler(Scheduler):
             sigmas = torch.linspace(self.sigma_max, self.sigma_min, num_inference_steps, dtype=torch.float64)
         s, shift = torch.as_tensor(sigmas, dtype=torch.float64), self.config.shift
         s = shift * s / (1 + (shift - 1) * s)
-        s, end = (1 - s, s.new_ones(1)) if self.config.invert_sigmas else (s, s.new_zeros(1))
+        s, end = (1 - s, s.new_ones(1)) if self.config.get("invert_sigmas") else (s, s.new_zeros(1))
         self.sigmas, self.timesteps = torch.cat([s, end]), self.config.num_train_timesteps * s
         self.num_inference_steps, self.step_index = len(s), None
 
@@ -428,7 +428,8 @@ class EDMEulerScheduler(Scheduler):
 class LDMPipeline:
     """A loop that has its scheduler scale the input of the network, and decodes."""
 
-    scaled, passed = True, dict[str, Any]()
+    scaled = True
+    passed: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, unet: Any = None, scheduler: Any = None, vqvae: Any = None) -> None:
         self.unet, self.scheduler, self.vqvae = unet, scheduler, vqvae
@@ -459,7 +460,7 @@ class DDPMPipeline(LDMPipeline):
 class DDIMPipeline(DDPMPipeline):
     """Nor does this, which passes on what DDIM alone has."""
 
-    passed = {"eta": 0.0, "use_clipped_model_output": None}
+    passed: ClassVar[dict[str, Any]] = {"eta": 0.0, "use_clipped_model_output": None}
 
 
 SCHEDULERS = (

@@ -1,7 +1,7 @@
-"""Where smalldiffusion, deepinv, flow_matching, torchebm or azula are absent: their samplers by their published formulas.
+"""Where smalldiffusion, deepinv, flow_matching or torchebm are absent: their samplers by their published formulas.
 
 smalldiffusion: DDIM and its family; deepinv: the equation of a process by Euler and Heun; flow_matching and torchebm:
-Runge-Kutta methods in a time that runs from noise to data; azula: steps of a schedule and a denoiser.
+Runge-Kutta methods in a time that runs from noise to data.
 """
 
 import importlib.util
@@ -18,7 +18,9 @@ from torch import Tensor
 Velocity = Callable[[Tensor, Tensor], Tensor]
 
 
-def samples(model: Any, sigmas: Tensor, gam=1.0, mu=0.0, cond=None, cfg_scale=0.0, batchsize=1, xt=None, accelerator=None):
+def samples(
+    model: Any, sigmas: Tensor, gam=1.0, mu=0.0, cond=None, cfg_scale=0.0, batchsize=1, xt=None, accelerator=None
+):
     """arXiv:2306.04848: noise averaged with that of the step before, and drawn to mu."""
     assert batchsize == 1
     assert accelerator.device == xt.device
@@ -38,7 +40,12 @@ class EDMDiffusionSDE:
     def __init__(
         self, sigma_t=None, scale_t=None, sigma_prime_t=None, scale_prime_t=None, alpha=0.0, denoiser=None, device=None
     ):
-        self.sigma_t, self.scale_t, self.sigma_prime_t, self.scale_prime_t = sigma_t, scale_t, sigma_prime_t, scale_prime_t
+        self.sigma_t, self.scale_t, self.sigma_prime_t, self.scale_prime_t = (
+            sigma_t,
+            scale_t,
+            sigma_prime_t,
+            scale_prime_t,
+        )
         self.alpha, self.denoiser = alpha, denoiser
         assert device == torch.device("cpu")
 
@@ -227,9 +234,15 @@ MODULES: dict[str, dict[str, dict[str, Any]]] = {
         "deepinv.sampling": {
             kind.__name__: kind
             for kind in (
-                EDMDiffusionSDE, VariancePreservingDiffusion, FlowMatching, EulerSolver, HeunSolver, DDIMSolver,
-                DDPMSolver, AncestralSolver,
-            )  # fmt: skip
+                EDMDiffusionSDE,
+                VariancePreservingDiffusion,
+                FlowMatching,
+                EulerSolver,
+                HeunSolver,
+                DDIMSolver,
+                DDPMSolver,
+                AncestralSolver,
+            )
         }
     },
     "flow_matching": {"flow_matching.solver": {"ODESolver": ODESolver}},

@@ -154,9 +154,7 @@ def test_a_pipeline_is_saved_and_loaded_with_a_scheduler_of_ours(tmp_path):
 
 def test_the_config_of_a_flow_matching_scheduler_makes_one_for_flows_with_its_shift():
     """On the library's own levels, 3 s / (1 + 2 s)."""
-    made = of_diffusers().from_config(
-        diffusers().FlowMatchEulerDiscreteScheduler(shift=3.0).config
-    )
+    made = of_diffusers().from_config(diffusers().FlowMatchEulerDiscreteScheduler(shift=3.0).config)
     made.set_timesteps(sigmas=[1.0, 0.5, 0.25])
     assert made.config.prediction_type == "flow_prediction"
     assert torch.allclose(made.timesteps, torch.tensor([1000.0, 750.0, 500.0]))

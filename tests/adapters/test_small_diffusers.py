@@ -126,7 +126,9 @@ def test_a_target_says_what_its_scheduler_is():
         twice = "Heun" in name
         assert target.nfe_per_step == (2 if twice else 1)
         assert target.coarsest == (2 if twice or "DPMSolver" in name else 1)
-        assert target.floor == (1e-6 if name in single | {"EDMEulerScheduler", "DPMSolverMultistepScheduler"} else 1e-12)
+        assert target.floor == (
+            1e-6 if name in single | {"EDMEulerScheduler", "DPMSolverMultistepScheduler"} else 1e-12
+        )
         schedule = RectifiedFlow if "Flow" in name else VE if "EDM" in name else VP
         assert [type(each) for each in target.schedules] == [schedule]
 
@@ -137,7 +139,10 @@ def test_a_target_says_what_its_scheduler_is():
         ("LCMScheduler", "diffusers has no scheduler 'LCMScheduler' to drive; expected one of DDIMScheduler, DDPM"),
         ("LMSDiscreteScheduler", "diffusers has no scheduler 'LMSDiscreteScheduler' to drive"),
         ("DPMSolverSDEScheduler", "diffusers:DPMSolverSDEScheduler needs torchsde; pip install torchsde"),
-        ("DDIMScheduler?beta_start=0.1", "diffusers:DDIMScheduler has no option 'beta_start'; expected clip_sample, eta"),
+        (
+            "DDIMScheduler?beta_start=0.1",
+            "diffusers:DDIMScheduler has no option 'beta_start'; expected clip_sample, eta",
+        ),
         ("DDIMScheduler?solver_order=2", "diffusers:DDIMScheduler has no option 'solver_order'; expected"),
     ],
 )
@@ -155,7 +160,7 @@ def test_a_class_that_says_what_is_missing_is_no_scheduler(library):
     assert diffusers.scheduler_class("DDIMScheduler") is diffusers_in_small.DDIMScheduler
 
 
-def test_a_scheduler_that_ends_at_its_lowest_level_is_given_no_end_at_zero(monkeypatch, library):
+def test_a_scheduler_that_ends_at_its_lowest_level_is_given_no_end_at_zero(library):
     class DEISMultistepScheduler(diffusers_in_small.DDIMScheduler): ...
 
     library.DEISMultistepScheduler = DEISMultistepScheduler
