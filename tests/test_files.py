@@ -201,7 +201,8 @@ def test_an_object_is_found_in_the_current_folder_which_is_searched_first_and_on
         ("a_module_of_theirs:Outer.other", "module 'a_module_of_theirs' has no 'Outer.other'$"),
     ],
 )
-def test_each_way_not_to_find_an_object_has_its_line(modules, spec, said):
+@pytest.mark.usefixtures("modules")
+def test_each_way_not_to_find_an_object_has_its_line(spec, said):
     with pytest.raises(InputError, match=f"^features: {said}"):
         load_object(spec, "features")
 
