@@ -260,12 +260,12 @@ class EulerSampler(Sampler):
 
 
 class PCSampler(Sampler):
-    def __init__(self, denoiser, corrections=1, delta=0.01, steps=4, silent=False):
+    def __init__(self, denoiser, corrections=1, delta=0.01, steps=4, silent=False):  # noqa: ARG002
         super().__init__(denoiser, steps, silent)
 
 
 class REABSampler(Sampler):
-    def __init__(self, denoiser, order=2, steps=4, silent=False):
+    def __init__(self, denoiser, order=2, steps=4, silent=False):  # noqa: ARG002
         super().__init__(denoiser, steps, silent)
 
 
@@ -358,7 +358,9 @@ def test_our_sampler_as_one_of_azula_ends_where_our_sample_ends(sampler):
     ends = made.step(start(), made.timesteps[0], made.timesteps[1], scale=0.0)
     again = made.step(start(), made.timesteps[0], made.timesteps[1])
     assert not torch.allclose(ends, again)
-    with pytest.raises(InputError, match="generator: StochasticDDIM draws noise and needs a torch.Generator, got None"):
+    with pytest.raises(
+        InputError, match=r"generator: StochasticDDIM draws noise and needs a torch\.Generator, got None"
+    ):
         azula_sampler.AzulaSampler(Exact(), StochasticDDIM(), silent=True)
 
 

@@ -1,4 +1,4 @@
-"""Each process reads its shard, and all have the moments, pairs, neighbors and posterior of the whole; see `sharded_run`.
+"""Each process reads its shard, and all have the moments, pairs, neighbors and posterior of the whole.
 
 Here the processes are threads, of any number, whose shards may be of one point or empty.
 """
