@@ -181,7 +181,7 @@ def test_a_network_is_called_by_the_names_that_it_takes_and_its_output_is_read_i
         network.form = form
         assert torch.equal(from_diffusers(network, scheduler, event_shape=(2,))(x, 1), x)
 
-    def refuse(x: Tensor) -> Any:
+    def refuse(_: Tensor) -> Any:
         raise RuntimeError("sizes\n do not fit")
 
     network = Plain().train()
