@@ -65,6 +65,9 @@ def test_levels_ends_and_timesteps_are_the_schedulers():
     assert ddim.timesteps.tolist() == [900 - 100 * k for k in range(10)]
     assert (ddim.start, ddim.end, ddim.end_scale) == (1, 0, 1)
     assert float(ddim.off.abs().max()) < 1e-6
+    ddpm = plan_of("DDPMScheduler", 10)
+    torch.testing.assert_close(ddpm.attributed, ddim.attributed, rtol=1e-9, atol=0)
+    assert (ddpm.end, float(ddpm.off.abs().max())) == (0, pytest.approx(0, abs=1e-6))
     kept = plan_of("DDIMScheduler?set_alpha_to_one=false", 10)
     assert kept.end == pytest.approx(float(table[0]), rel=1e-9)
     assert euler.attributed[[0, -1]].tolist() == pytest.approx(table[[-1, 0]].tolist(), rel=1e-9)

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from diffuscope.denoisers import ExactDenoiser
 from diffuscope.densities import (
     BackwardEuler,
     Density,
@@ -24,7 +25,6 @@ from diffuscope.densities import (
     periodic_heat_kernel,
     transition,
 )
-from diffuscope.denoisers import ExactDenoiser
 from diffuscope.densities.entropy import gaussian_entropy
 from diffuscope.densities.evidence_bound import variational_bound
 from diffuscope.densities.resolution import leaving_probability, mass_outside
