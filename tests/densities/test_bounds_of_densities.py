@@ -23,6 +23,7 @@ from diffuscope.densities import (
     ito_equation,
     ornstein_uhlenbeck,
     periodic_heat_kernel,
+    relaxation_rates,
     transition,
 )
 from diffuscope.densities.entropy import gaussian_entropy
@@ -147,3 +148,22 @@ def test_what_is_just_at_the_bound_is_accepted():
     assert bool(fewest.standard_error.isfinite().all())
     assert float(bits_per_dimension(POINTS[:, 0], 1, 1.0).abs().max()) == 0
     assert equal_steps(0.0, 1.0, 1).tolist() == [0, 1]
+
+
+def test_rates_are_asked_of_equations_that_conserve_mass():
+    def equation(**change):
+        return ito_equation(LINE, lambda x, t: 0 * x, 1.0, **({"steady": True} | change))  # noqa: ARG005
+
+    assert len(relaxation_rates(equation(), 1)) == 1
+    for given, count, shift, said in (
+        (equation(), 1, 0.0, "shift: expected a number > 0, got 0.0"),
+        (equation(steady=False), 1, 1.0, "equation: expected one that is steady, got one that may depend on time"),
+        (equation(boundary="absorbing"), 1, 1.0, "equation: expected one that conserves mass, got absorption or"),
+        (equation(), 0, 1.0, "count: expected 1 to 1 rates on 4 cells, got 0"),
+        (equation(), 2, 1.0, "count: expected 1 to 1 rates on 4 cells, got 2"),
+    ):
+        with pytest.raises(InputError, match=f"^{said}"):
+            relaxation_rates(given, count, shift=shift)
+    for wrong in ("boundary", "noiseless"):
+        with pytest.raises(InputError, match=f"^{wrong}: expected one of .*, got 'none'$"):
+            equation(**{wrong: "none"})

@@ -48,7 +48,7 @@ def test_as_many_times_as_calls_from_the_highest_on_and_none_is_the_lowest():
     for calls in (1, 2, 5):
         ends = torch.linspace(2, 1, calls + 1, dtype=torch.float64)[:-1] ** 7
         torch.testing.assert_close(consistency_times(model, calls).double(), ends, rtol=1e-6, atol=0)
-    with pytest.raises(InputError, match="^calls: expected at least 1, got 0$"):
+    with pytest.raises(InputError, match=r"^calls: expected at least 1, got 0$"):
         consistency_times(model, 0)
 
 
@@ -57,5 +57,5 @@ def test_samples_that_are_not_finite_are_refused():
         def __call__(self, x_t, t):
             return super().__call__(x_t, t) * math.inf
 
-    with pytest.raises(InputError, match="^model: expected finite"):
+    with pytest.raises(InputError, match=r"^model: expected finite"):
         consistency_samples(Infinite(VE()), torch.ones(1, 1), torch.tensor([1.0]), torch.Generator())
