@@ -285,3 +285,28 @@ def test_values_that_require_gradients_are_kept_without_their_graph():
     assert not x.values.requires_grad
     assert not (2 * x).requires_grad
     assert torch.equal(x[:3], PLAIN["by an index"][:3])
+
+
+@pytest.mark.parametrize("held", HELD.values(), ids=HELD)
+def test_bytes_come_in_parts_as_floats_do(held):
+    for rows in (None, 3, 100):
+        parts = list(held.byte_parts(rows=rows))
+        floats = list(float_parts(held, rows=rows))
+        assert [len(part) for part in parts] == [len(part) for part in floats]
+        assert torch.equal(TABLE[torch.cat(parts).long()], torch.cat(floats))
+    assert [len(part) for part in held[:0].byte_parts()] == [0]
+    assert repr(held) == "ByteExamples((10, 3, 4, 5), -1 .. 1)"
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_chosen_places_are_plain_floats_and_unequal_sets_are_unequal(name):
+    held, plain = HELD[name], PLAIN[name]
+    places = torch.tensor([3, 3, 0, 9])
+    assert torch.equal(byte_examples.floats_at(held, places), plain[places])
+    assert torch.equal(byte_examples.floats_at(plain, places), plain[places])
+    assert type(byte_examples.floats_at(held, places)) is Tensor
+    assert torch.equal(held, plain)
+    assert not torch.equal(held, plain[:9])
+    changed = plain.clone()
+    changed[-1, -1, -1, -1] += 1
+    assert not torch.equal(held, changed)

@@ -1,7 +1,6 @@
 """How a command ends that cannot go on: one line with the option as typed, or the user's file and line, and a code."""
 
 import fcntl
-import io
 import os
 import signal
 import sys
@@ -19,7 +18,6 @@ from diffuscope.denoisers import ExactDenoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.files import sole_writer
-from diffuscope.progress import SECONDS, PlainLines, progress_bar
 from diffuscope.samplers import generate
 from diffuscope.schedules import VE
 
@@ -274,32 +272,3 @@ def test_samples_that_cannot_be_audited_are_refused_before_a_model_is_trained(ca
     for said, samples in cases.items():
         assert said in samples_refused(capsys, tmp_path, samples)
     assert not (tmp_path / "out" / "training.safetensors").exists()
-
-
-def test_without_a_terminal_progress_is_a_line_per_stage_and_one_every_ten_seconds(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr("diffuscope.progress.time.monotonic", lambda: now[0])
-    written = io.StringIO()
-    bar = PlainLines(total=30, desc="audit", file=written, mininterval=0)
-    for stage in ("fitting", "measuring"):
-        bar.set_postfix_str(stage)
-        for _ in range(10):
-            now[0] += 3
-            bar.update()
-            bar.refresh()
-    bar.close()
-    lines = written.getvalue().splitlines()
-    assert lines == [
-        "audit: 0/30, fitting", "audit: 4/30, fitting", "audit: 8/30, fitting",
-        "audit: 10/30, measuring", "audit: 14/30, measuring", "audit: 18/30, measuring",
-    ]  # fmt: skip
-    assert "\r" not in written.getvalue()
-    assert SECONDS == 10
-
-
-@pytest.mark.parametrize(("terminal", "no_color", "plain"), [(True, "", False), (True, "1", True), (False, "", True)])
-def test_a_bar_needs_a_terminal_that_may_be_drawn_on(monkeypatch, terminal, no_color, plain):
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
-    monkeypatch.setenv("NO_COLOR", no_color)
-    with progress_bar(desc="x", unit="y", total=2) as bar:
-        assert isinstance(bar, PlainLines) == plain

@@ -38,3 +38,18 @@ def test_of_several_limits_of_memory_the_least_counts(monkeypatch, tmp_path):
         container.write_text(f"{limit}\n")
         system.write_text(f"MemTotal: 9 kB\nMemAvailable:   {free} kB\n")
         assert memory.available_memory() == expected
+
+
+def test_where_the_system_does_not_say_memory_is_its_pages_or_has_no_end(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "CONTAINER_LIMIT", tmp_path / "absent")
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
+    pages = {"SC_PHYS_PAGES": 7, "SC_PAGE_SIZE": 100}
+    monkeypatch.setattr(memory.os, "sysconf", pages.__getitem__)
+    assert memory.available_memory() == 700
+    (tmp_path / "meminfo").write_bytes("MemAvailable: 3 kB é".encode())  # not in ASCII: nothing is read of it
+    assert memory.available_memory() == 700
+    (tmp_path / "absent").write_text("500")
+    assert memory.available_memory() == 500
+    (tmp_path / "absent").write_text("max")
+    monkeypatch.delattr(memory.os, "sysconf")
+    assert memory.available_memory() == float("inf")

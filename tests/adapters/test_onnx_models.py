@@ -293,3 +293,10 @@ def test_samples_of_an_exact_file_have_the_moments_of_the_data(written):
     gaussian = Gaussian.from_covariance(MEAN, torch.diag(VARIANCE.flatten()))
     ours = generate(ExactDenoiser(gaussian, VE()), 16, event_shape=SHAPE, dtype=torch.float64)
     assert difference(generate(denoiser, 16, dtype=torch.float64), ours) < 1e-9
+
+
+def test_a_shape_that_the_file_states_is_the_one():
+    session = Session(exact, x=(X, DOUBLE), t=(["batch"], DOUBLE))
+    assert from_onnx(session, schedule=VE(), predicts="data", event_shape=SHAPE).event_shape == SHAPE
+    with pytest.raises(InputError, match=r"event_shape: expected \(1, 2, 2\), as the input x has, got \(1, 3, 3\)$"):
+        from_onnx(session, schedule=VE(), predicts="data", event_shape=(1, 3, 3))

@@ -1,13 +1,20 @@
-"""Our samplers in the loops of other libraries give what our own `sample` gives."""
+"""Our samplers in the loops of other libraries give what our own `sample` gives.
+
+Where diffusers is absent, by the table and in the loops of `diffusers_in_small`.
+"""
 
 import importlib.util
+import sys
+from collections.abc import Iterator
 from typing import Any
 
+import diffusers_in_small
 import pytest
 import torch
 from peer_networks import ExactNetwork, NoDecoder, five_points
 from torch import Tensor
 
+from diffuscope.adapters import sampler_scheduler
 from diffuscope.adapters.grid_samplers import ON_THE_GRID, grid_sampler, sampler_text
 from diffuscope.adapters.k_diffusion import sampling
 from diffuscope.adapters.k_diffusion_call import k_diffusion_sampler
@@ -44,12 +51,30 @@ def draws() -> torch.Generator:
 needs_k_diffusion = pytest.mark.skipif(importlib.util.find_spec("k_diffusion") is None, reason="no k-diffusion")
 
 
-def of_diffusers() -> Any:
-    """The scheduler class, or a skipped test."""
-    pytest.importorskip("diffusers")
-    from diffuscope.adapters.sampler_scheduler import SamplerScheduler
+@pytest.fixture(autouse=True)
+def _library(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """diffusers as it is installed, or in small."""
+    if diffusers_in_small.INSTALLED:
+        yield
+        return
+    diffusers_in_small.stand_in(monkeypatch)
+    sampler_scheduler._scheduler_class.cache_clear()
+    yield
+    sampler_scheduler._scheduler_class.cache_clear()
 
-    return SamplerScheduler
+
+def of_diffusers() -> Any:
+    """The scheduler class."""
+    return sampler_scheduler.SamplerScheduler
+
+
+def needs_diffusers() -> Any:
+    """The library itself, or a skipped test."""
+    return diffusers() if diffusers_in_small.INSTALLED else pytest.skip("no diffusers")
+
+
+def diffusers() -> Any:
+    return sys.modules["diffusers"] if "diffusers" in sys.modules else importlib.import_module("diffusers")
 
 
 ALPHAS_CUMPROD = DiscreteVP.linear().alpha(torch.arange(1.0, 1001.0)) ** 2
@@ -86,11 +111,10 @@ def test_in_a_diffusers_loop_a_sampler_of_ours_ends_where_it_ends_with_us(sample
 @pytest.mark.parametrize("pipeline", ["DDPMPipeline", "DDIMPipeline", "LDMPipeline"])
 def test_in_unmodified_pipelines_a_sampler_of_ours_ends_where_it_ends_with_us(pipeline: str):
     """In the float32 of the pipeline, which also clips its images."""
-    diffusers = pytest.importorskip("diffusers")
     network, decoder = ExactNetwork(MIXTURE, ALPHAS_CUMPROD), NoDecoder()
-    made = getattr(diffusers, pipeline)
+    made = getattr(diffusers(), pipeline)
     parts = {"vqvae": None} if pipeline == "LDMPipeline" else {}
-    pipe = made(unet=None, scheduler=diffusers.DDIMScheduler(), **parts)
+    pipe = made(unet=None, scheduler=diffusers().DDIMScheduler(), **parts)
     pipe.unet, pipe.vqvae = network, decoder
     pipe.scheduler = of_diffusers().from_config(pipe.scheduler.config, sampler="UniPC?predictor_order=2")
     pipe.set_progress_bar_config(disable=True)
@@ -103,6 +127,7 @@ def test_in_unmodified_pipelines_a_sampler_of_ours_ends_where_it_ends_with_us(pi
 
 
 def test_a_scheduler_of_ours_is_saved_and_loaded_with_its_sampler_and_table(tmp_path):
+    needs_diffusers()
     scheduler = of_diffusers()(NoiseAdamsBashforth(2, power=0.5), beta_schedule="scaled_linear", beta_end=0.012)
     scheduler.save_pretrained(tmp_path)
     loaded = type(scheduler).from_pretrained(tmp_path)
@@ -116,7 +141,7 @@ def test_a_scheduler_of_ours_is_saved_and_loaded_with_its_sampler_and_table(tmp_
 
 
 def test_a_pipeline_is_saved_and_loaded_with_a_scheduler_of_ours(tmp_path):
-    diffusers = pytest.importorskip("diffusers")
+    diffusers = needs_diffusers()
     unet = diffusers.UNet2DModel(
         sample_size=2, in_channels=1, out_channels=1, layers_per_block=1, norm_num_groups=4, block_out_channels=(4,),
         down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), add_attention=False,
@@ -129,9 +154,7 @@ def test_a_pipeline_is_saved_and_loaded_with_a_scheduler_of_ours(tmp_path):
 
 def test_the_config_of_a_flow_matching_scheduler_makes_one_for_flows_with_its_shift():
     """On the library's own levels, 3 s / (1 + 2 s)."""
-    made = of_diffusers().from_config(
-        pytest.importorskip("diffusers").FlowMatchEulerDiscreteScheduler(shift=3.0).config
-    )
+    made = of_diffusers().from_config(diffusers().FlowMatchEulerDiscreteScheduler(shift=3.0).config)
     made.set_timesteps(sigmas=[1.0, 0.5, 0.25])
     assert made.config.prediction_type == "flow_prediction"
     assert torch.allclose(made.timesteps, torch.tensor([1000.0, 750.0, 500.0]))
@@ -140,11 +163,11 @@ def test_the_config_of_a_flow_matching_scheduler_makes_one_for_flows_with_its_sh
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of its table
 def test_what_a_config_leaves_to_its_own_scheduler_is_that_schedulers():
     """Heun's table is another one than DDPM's, and a flow of shift 1 is a flow, where neither is said."""
-    diffusers, made = pytest.importorskip("diffusers"), of_diffusers()
-    heun = diffusers.HeunDiscreteScheduler()
-    assert float(heun.betas[-1]) != float(diffusers.DDPMScheduler().betas[-1])
+    made = of_diffusers()
+    heun = diffusers().HeunDiscreteScheduler()
+    assert float(heun.betas[-1]) != float(diffusers().DDPMScheduler().betas[-1])
     assert torch.equal(made.from_config(heun.config).alphas_cumprod, heun.alphas_cumprod)
-    assert made.from_config(diffusers.FlowMatchEulerDiscreteScheduler().config).config.prediction_type == (
+    assert made.from_config(diffusers().FlowMatchEulerDiscreteScheduler().config).config.prediction_type == (
         "flow_prediction"
     )
 
@@ -160,7 +183,7 @@ def test_what_a_config_leaves_to_its_own_scheduler_is_that_schedulers():
 )
 def test_the_config_of_a_network_of_another_kind_is_refused(name: str, options: dict):
     """Whose times or inputs are others, so that samples would be wrong without a word."""
-    other = getattr(pytest.importorskip("diffusers"), name)(**options)
+    other = getattr(diffusers(), name)(**options)
     with pytest.raises(InputError, match=r"expected (False|discrete|none|that of a scheduler with beta_start)"):
         of_diffusers().from_config(other.config)
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from diffuscope.denoisers import load_callable
+from diffuscope.denoisers import Weights, given_weights, load_callable, load_network
 from diffuscope.errors import InputError
 from diffuscope.files import load_object
 
@@ -98,3 +98,56 @@ def test_any_object_can_be_named_for_any_argument():
     assert load_object("math:pi", "features") == pytest.approx(3.141592653589793)
     with pytest.raises(InputError, match="features: module 'math' has no 'tau2'"):
         load_object("math:tau2", "features")
+
+
+NETWORKS = """
+import torch
+
+class Net(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(1, 1)
+
+def build():
+    return Net()
+
+kept = Net()
+"""
+
+
+@pytest.mark.parametrize("name", ["Net", "build", "kept"])
+def test_weights_are_put_into_what_a_class_or_a_function_makes_or_into_a_copy_of_an_object(name, tmp_path):
+    (tmp_path / "their_networks.py").write_text(NETWORKS)
+    weights = {"weight": torch.tensor([[3.0]]), "bias": torch.tensor([4.0])}
+    torch.save(weights, tmp_path / "net.pt")
+    try:
+        found = load_network(f"their_networks:{name}", Weights("net.pt"))
+        assert found(torch.tensor([[10.0]])).item() == 34
+        assert isinstance(found, torch.nn.Module)
+        kept = load_network(f"their_networks:{name}", None)
+        assert kept is getattr(sys.modules["their_networks"], name)
+        assert kept is not found
+    finally:
+        sys.modules.pop("their_networks", None)
+
+
+@pytest.mark.parametrize(
+    ("options", "weights", "prefix", "expected"),
+    [
+        ("", None, None, (None, "")),
+        ("a=1", None, None, (None, "a=1")),
+        ("weights=net.pt&a=1", None, None, (Weights("net.pt"), "a=1")),
+        ("a=1&weights=net.pt&prefix=ema", None, None, (Weights("net.pt", "ema"), "a=1")),
+        ("a=1", "net.pt", "ema", (Weights("net.pt", "ema"), "a=1")),
+    ],
+)
+def test_weights_are_named_in_the_options_or_beside_them(options, weights, prefix, expected):
+    assert given_weights(options, weights, prefix) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "weights", "prefix", "said"),
+    [("weights=a.pt", "b.pt", None, "weights"), ("prefix=ema", None, None, "prefix"), ("", None, "ema", "prefix")],
+)
+def test_weights_twice_or_a_prefix_alone_are_refused(options, weights, prefix, said):
+    with pytest.raises(InputError, match=said):
+        given_weights(options, weights, prefix)

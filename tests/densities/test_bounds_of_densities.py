@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from diffuscope.denoisers import ExactDenoiser
 from diffuscope.densities import (
     BackwardEuler,
     Density,
@@ -22,9 +23,11 @@ from diffuscope.densities import (
     ito_equation,
     ornstein_uhlenbeck,
     periodic_heat_kernel,
+    relaxation_rates,
     transition,
 )
 from diffuscope.densities.entropy import gaussian_entropy
+from diffuscope.densities.evidence_bound import variational_bound
 from diffuscope.densities.resolution import leaving_probability, mass_outside
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
@@ -34,6 +37,7 @@ LINE, PLANE = Grid.line(-1, 1, 4), Grid.square(-1, 1, 4)
 FLAT = Density(LINE, torch.full((4,), 0.5, dtype=torch.float64))
 POINTS = torch.zeros(3, 1, dtype=torch.float64)
 STANDARD = Gaussian.isotropic(torch.zeros(1), 1.0)
+EXACT = ExactDenoiser(STANDARD, VP())
 LEVELS = torch.tensor([[0, 255]])
 TINY = 1e-12
 
@@ -106,6 +110,8 @@ def square(x):
         (lambda: GaussianReverse(Cosine(), 0.0, 1.0, 1.0, 0.0, 1.0, 1.0), "start"),
         (lambda: gaussian_entropy(STANDARD, -TINY, 1.0), "alpha, sigma"),
         (lambda: gaussian_entropy(STANDARD, 1.0, 0.0), "alpha, sigma"),
+        (lambda: variational_bound(EXACT, POINTS, levels=0, repeats=2, generator=seeded()), "levels, repeats"),
+        (lambda: variational_bound(EXACT, POINTS, levels=1, repeats=1, generator=seeded()), "levels, repeats"),
         (lambda: dequantize(LEVELS, 255, generator=seeded()), "levels"),
         (lambda: dequantize(LEVELS - 1, generator=seeded()), "levels"),
         (lambda: dequantize(LEVELS, 1, generator=seeded()), "count, data_range"),
@@ -138,5 +144,26 @@ def test_what_is_just_at_the_bound_is_accepted():
     assert reverse(variance=0.0, eta=0.0).exact(1.0)[0] == 0
     assert gaussian_entropy(STANDARD, 0.0, 1.0) == pytest.approx(math.log(2 * math.pi * math.e) / 2, rel=1e-12)
     assert dequantize(LEVELS, generator=seeded()).shape == (1, 2)
+    fewest = variational_bound(EXACT, POINTS, levels=1, repeats=2, generator=seeded())
+    assert bool(fewest.standard_error.isfinite().all())
     assert float(bits_per_dimension(POINTS[:, 0], 1, 1.0).abs().max()) == 0
     assert equal_steps(0.0, 1.0, 1).tolist() == [0, 1]
+
+
+def test_rates_are_asked_of_equations_that_conserve_mass():
+    def equation(**change):
+        return ito_equation(LINE, lambda x, t: 0 * x, 1.0, **({"steady": True} | change))  # noqa: ARG005
+
+    assert len(relaxation_rates(equation(), 1)) == 1
+    for given, count, shift, said in (
+        (equation(), 1, 0.0, "shift: expected a number > 0, got 0.0"),
+        (equation(steady=False), 1, 1.0, "equation: expected one that is steady, got one that may depend on time"),
+        (equation(boundary="absorbing"), 1, 1.0, "equation: expected one that conserves mass, got absorption or"),
+        (equation(), 0, 1.0, "count: expected 1 to 1 rates on 4 cells, got 0"),
+        (equation(), 2, 1.0, "count: expected 1 to 1 rates on 4 cells, got 2"),
+    ):
+        with pytest.raises(InputError, match=f"^{said}"):
+            relaxation_rates(given, count, shift=shift)
+    for wrong in ("boundary", "noiseless"):
+        with pytest.raises(InputError, match=f"^{wrong}: expected one of .*, got 'none'$"):
+            equation(**{wrong: "none"})

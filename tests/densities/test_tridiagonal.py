@@ -53,3 +53,11 @@ def test_a_singular_matrix_is_said_to_be_singular():
     zero = torch.zeros(1, 3, dtype=torch.float64)
     with pytest.raises(ZeroDivisionError, match="singular"):
         Tridiagonal(zero, zero, zero).solve(torch.ones(1, 3, dtype=torch.float64))
+
+
+def test_a_first_row_of_its_diagonal_and_a_corner_alone_can_be_solved():
+    """[[2, 0, 1], [1, 3, 1], [1, 1, 2]]: the row without its corner is only what the correction leaves of its 2."""
+    lower, diagonal, upper = (torch.tensor([row], dtype=torch.float64) for row in ([1, 1, 1], [2, 3, 2], [0, 1, 1]))
+    matrix, x = Tridiagonal(lower, diagonal, upper), torch.tensor([[1.0, -2.0, 3.0]], dtype=torch.float64)
+    assert matrix.apply(x).tolist() == [[5.0, -2.0, 5.0]]
+    torch.testing.assert_close(matrix.solve(matrix.apply(x)), x, rtol=1e-12, atol=1e-12)

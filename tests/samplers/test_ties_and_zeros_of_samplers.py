@@ -8,7 +8,22 @@ from torch import Tensor
 
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Empirical, Gaussian
-from diffuscope.samplers import EDMChurn, Slope, UniPC, instant, integrate, model_times
+from diffuscope.samplers import (
+    DDIM,
+    DDPM,
+    DormandPrince,
+    EDMChurn,
+    Langevin,
+    MetropolisLangevin,
+    Noise,
+    Slope,
+    State,
+    StochasticDDIM,
+    UniPC,
+    instant,
+    integrate,
+    model_times,
+)
 from diffuscope.samplers.bridge import reverse_bridge
 from diffuscope.samplers.calibrated import _same
 from diffuscope.samplers.calibration.fitting import mean_departure, robust_least_squares
@@ -158,3 +173,23 @@ def test_a_level_outside_the_models_range_is_not_moved_further_out() -> None:
     plan = Plan(levels, plain_weights(levels), torch.zeros(1).double())
     assert held_back(model, plan, [(0, -1), (1, -1)], double(0.0, 0.0)).tolist() == [0.0, 0.0]
     assert held_back(model, plan, [(0, -1), (1, -1)], double(-1.0, 1.0)).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    "sampler", [StochasticDDIM(), DDPM(), Langevin(DDIM(), 1, 0.1), MetropolisLangevin(DDIM(), ONE, 1, 0.1)],
+    ids=lambda sampler: type(sampler).__name__,
+)  # fmt: skip
+def test_the_step_to_no_noise_draws_none(sampler) -> None:
+    denoiser, drawn = ExactDenoiser(ONE, VE()), torch.Generator().manual_seed(0)
+    before, state = drawn.get_state(), State(instant(VE(), 0.5), double(0.3)[:, None])
+    ended = sampler.step(denoiser, state, instant(VE(), 0.0), Noise(drawn))
+    torch.testing.assert_close(ended.x_t, denoiser(state.x_t, 0.5), rtol=1e-9, atol=1e-12)
+    assert torch.equal(drawn.get_state(), before)
+    sampler.step(denoiser, state, instant(VE(), 0.25), Noise(drawn))
+    assert not torch.equal(drawn.get_state(), before)
+
+
+def test_the_tolerance_of_a_step_is_absolute_and_relative_to_the_larger_of_its_ends() -> None:
+    sampler = DormandPrince(0.5, 2.0)  # rtol and atol: 2 + 0.5 * 4, and 2 + 0.5 * 12
+    found = sampler._norm(double(12.0, 8.0)[None], double(-4.0, 1.0)[None], double(3.0, -12.0)[None])
+    assert float(found) == pytest.approx(math.sqrt((3.0**2 + 1.0**2) / 2), rel=1e-12)

@@ -84,9 +84,9 @@ def _own_moments(rows: Tensor, probe: Probe | None) -> Moments:
         return streamed_moments(float_parts(rows), probe)
     D = math.prod(rows.shape[1:])
     mean = torch.zeros(tuple(rows.shape[1:]), dtype=torch.float64, device=rows.device)
-    for row in float_parts(rows):
-        if not bool(torch.isfinite(row).all()):
+    for part in float_parts(rows):
+        if not bool(torch.isfinite(part).all()):
             raise InputError("batches: expected finite values, got NaN or infinity")
-        mean = row[0].double()
+        mean = part.sum(0, dtype=torch.float64)  # of one row, or of none
     width = D if probe is None else probe(D).shape[1]
     return Moments(len(rows), mean, 0.0, mean.new_zeros(D, width))
