@@ -103,6 +103,7 @@ def test_the_data_are_as_described() -> None:
     covariance = data.eigenvectors @ torch.diag(data.eigenvalues) @ data.eigenvectors.T
     assert data.eigenvalues.sqrt().tolist() == pytest.approx([0.4, 0.2])
     assert data.mean.tolist() == [0.5, -0.3]
+    assert torch.allclose(data.eigenvectors.T @ data.eigenvectors, torch.eye(2).double(), atol=1e-15)
     assert torch.allclose(marginal(data, 0.0)[1], covariance, atol=1e-15)
     assert bool((covariance[0, 1] != 0) & (data.mean.abs() + 3 * covariance.diagonal().sqrt() < 1.8).all())
     drawn = mixture.sample(1000, generator=torch.Generator().manual_seed(0))
@@ -144,7 +145,8 @@ def test_the_bias_of_the_spread_is_the_largest_with_its_sign() -> None:
     assert found.mean_bias == pytest.approx(max(means), rel=1e-9)
     mean, covariance = ddim_moments(plan, data)
     assert mean.tolist() == pytest.approx([0.5, -0.75])
-    assert covariance.diagonal().tolist() == pytest.approx([k * k * (v + 1) / 2 for k, v in zip(factors, (4, 0.25))])
+    variances = [k * k * (v + 1) / 2 for k, v in zip(factors, (4.0, 0.25), strict=True)]
+    assert covariance.diagonal().tolist() == pytest.approx(variances)
 
 
 def moments_of(v: float) -> tuple[float, ...]:
@@ -186,6 +188,7 @@ def test_an_affine_run_is_read_off_with_its_draws_and_any_other_has_a_misfit() -
     A = torch.diag(3 * center**2 + 3 * center / 4 + 1 / 16)
     predicted, actual = A @ u, ((center + u / 4) ** 3 - center**3) * 4
     torch.testing.assert_close(found.A, A)
+    assert affine(lambda x, _: -(x**3), center, 0).misfit == pytest.approx(found.misfit)
     assert found.misfit == pytest.approx(float((actual - predicted).abs().max() / (1e-3 + predicted.abs().max())))
 
 
@@ -431,6 +434,7 @@ def test_a_certificate_has_every_question_and_its_table() -> None:
     row = [first.steps, first.discretization, first.ideal, first.told, first.mean_bias, first.spread_bias]
     assert table.rows[0] == row  # pyright: ignore[reportAttributeAccessIssue]
     assert page.subtitle.startswith("a deterministic sampler")
+    assert page.verdicts[0].verdict.startswith("mine")
     assert (written["target"], written["stochastic"]) == ("mine", False)
     assert written["errors"] == [dataclasses.asdict(each) for each in found.errors]
     noisy = certify_as_shipped(dataclasses.replace(mine, stochastic=True), steps=(20, 22), few=())
