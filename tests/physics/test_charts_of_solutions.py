@@ -67,10 +67,11 @@ def test_a_page_has_a_section_for_every_finding_with_its_evidence() -> None:
 
 
 def test_the_tone_of_a_page_is_the_worst_of_its_findings() -> None:
-    for given, tone in (
+    cases: list[tuple[dict[str, Any], str]] = [
         ({}, "good"), ({"error": 0.1}, "unknown"), ({"residual": double(1.0, 1.0)}, "attention"),
         ({"below": 0, "residual": double(1.0, 1.0)}, "alarm"), ({"moments": None}, "unknown"),
-    ):  # fmt: skip
+    ]  # fmt: skip
+    for given, tone in cases:
         report = SolutionReport(solution(**given))
         assert report.page().tone == tone, (given, [finding.tone for finding in report.findings])
 

@@ -34,7 +34,7 @@ FLAT = Prior(name="p", words="p", fields=torch.ones(4, 2, 5, dtype=torch.float64
 SD = torch.tensor([[0.0, 1.0, 1.0, 1.0, 0.0], [0.0, 2.0, 4.0, 2.0, 0.0]], dtype=torch.float64)
 
 
-def solution(below: int = 50, count: int = 99, coverage: float = 0.9, error: float = 0.01, **given) -> Solution:
+def solution(below: int = 50, count: int = 99, coverage: float = 0.9, error: float = 0.01, **given: Any) -> Solution:
     """`below` of `count` simulated readings are less probable than these; two channels with the same coverage."""
     evidence = torch.cat([torch.full((below,), -1.0), torch.ones(count - below)]).double()
     k = LEVELS.index(0.9)
@@ -47,7 +47,8 @@ def solution(below: int = 50, count: int = 99, coverage: float = 0.9, error: flo
         "log_evidence": 0.0, "effective": 30.0, "misfit": double(0.5, 1.5), "residual": double(1e-9, 3e-9),
     }  # fmt: skip
     prepared |= {"problem": LINE, "sensors": SENSORS, "prior": FLAT, "truth": None, "seed": 0}
-    return Solution(**({"samples": torch.ones(2, 2, 5).double()} | prepared | given))
+    prepared |= {"samples": torch.ones(2, 2, 5).double()}
+    return Solution(**(prepared | given))
 
 
 def test_readings_contradict_a_prior_below_one_percent_and_are_too_probable_above_ninety_nine() -> None:
