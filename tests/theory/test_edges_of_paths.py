@@ -263,6 +263,7 @@ OF_ANOTHER_TYPE: list[tuple[Callable[..., object], tuple[object, ...], Mapping[s
     (shoot, (FALLING, least_action(FALLING, HERE, THERE, TIMES)), {"segments": 1.0}, "segments: expected a whole"),
     (conditioned_paths, (FALLING, HERE, THERE, TIMES), SIMULATED | {"window": "9"}, "window: expected a positive"),
     (conditioned_paths, (FALLING, HERE, THERE, TIMES), SIMULATED | {"attempts": 4.0}, "attempts: expected a whole"),
+    (Dynamics, (3.0, 1.0), {}, r"drift: expected a function of \(x\) or of \(x, t\), got float"),
     (absorbed_mean, (0.5, "1", TIMES), {"bounds": (-1.0, 2.0), "diffusion": 0.5}, "duration: expected a positive"),
 ]
 

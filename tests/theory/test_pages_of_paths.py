@@ -52,7 +52,8 @@ def test_the_page_and_the_json_have_the_numbers_of_the_path() -> None:
     rows = dict(map(tuple, certificate.blocks[0].rows))  # pyright: ignore
     proof = FOUND.path.certificate
     assert rows == {
-        "action on these nodes": float(FOUND.path.action), "change when the nodes are doubled": float(proof.action_change),
+        "action on these nodes": float(FOUND.path.action),
+        "change when the nodes are doubled": float(proof.action_change),
         "extrapolated action": FOUND.action, "gradient over momenta": float(proof.residual),
         "path change when the nodes are doubled": float(proof.path_change),
         "energy, variation over its terms": FOUND.energy_departure, "starts tried": FOUND.starts,
