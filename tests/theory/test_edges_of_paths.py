@@ -56,6 +56,7 @@ def seeded() -> torch.Generator:
 
 HERE, THERE = double(-1.0, 0.5), double(1.0, 2.0)
 TIMES = double(0.0, 0.3, 1.0)
+MANY = torch.linspace(0, 1, 9, dtype=torch.float64)
 
 
 def flat(x: Tensor) -> Tensor:
@@ -81,6 +82,11 @@ def near(segments: int) -> object:
 
 def grid(nodes: int = 9, box: tuple[float, float, float, float] = (-2.0, 2.0, -2.0, 2.0)) -> Quasipotential:
     return quasipotential(FALLING, double(0.0, 0.0), box, nodes)
+
+
+def summed(weight: float) -> Dynamics:
+    """Whose drift depends on the squares of all rows: more of them, and it is larger, or smaller."""
+    return Dynamics(lambda x: -x + weight * x.square().sum(), 1.0)
 
 
 def kept(window: float = 9.0, attempts: int = 4) -> object:
@@ -149,6 +155,8 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
         r"drift: .*got \(inf, inf, inf, inf, inf, inf, inf, inf, \.\.\.\) at x = \(2, 2, 2, 2, 2, 2, 2, 2, \.\.\.\)",
     ),
     (lambda: least_action(bounded(1e-12), HERE, THERE, TIMES), "start: expected a state in the domain"),
+    (lambda: least_action(summed(0.1), HERE, THERE, MANY), "drift: expected a function of each row alone"),
+    (lambda: least_action(summed(-0.1), HERE, THERE, MANY), "drift: expected a function of each row alone"),
     (lambda: fixed_points(FALLING, HERE[None][:0]), "guesses: expected finite states"),
     (lambda: fixed_points(FALLING, HERE[None] / 0), "guesses: expected finite states"),
     (lambda: fixed_points(Dynamics(lambda x, t: x * t[:, None], 1.0), HERE[None]), "drift: expected a function of"),
