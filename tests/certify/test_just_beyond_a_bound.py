@@ -1,15 +1,34 @@
 """Verdicts of a certificate, just within each of its bounds and just beyond it, on samplers of a known error."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from diffuscope.certify import Limit, MeasuredOrder, Target, clean, edges, mixture, sampler_target, unequal_gaussian
+from diffuscope.certify import (
+    Limit,
+    MeasuredOrder,
+    Target,
+    clean,
+    convergence,
+    edges,
+    mixture,
+    sampler_target,
+    unequal_gaussian,
+)
 from diffuscope.certify import behavior as ask
+from diffuscope.certify.affine import WeakError
 from diffuscope.certify.constant import constant
-from diffuscope.certify.convergence import Convergence, converge, judged, order_finding
+from diffuscope.certify.convergence import (
+    Convergence,
+    NotAffineError,
+    converge,
+    exact_weak_error,
+    judged,
+    order_finding,
+)
 from diffuscope.samplers import DDIM, sample
 from diffuscope.schedules import VE, VP
 
@@ -40,6 +59,23 @@ def times_ddims_error(factor):
 
 
 # convergence
+
+
+@pytest.mark.parametrize(
+    ("floor", "precision", "limit"), [(0.0, 0.0, 1e-8), (1e-9, 0.0, 1e3 * 1e-9), (0.0, 1e-6, 30 * 1e-6)]
+)
+def test_a_misfit_of_the_affine_map_may_be_rounding(monkeypatch, floor, precision, limit):
+    """Of double precision, a thousand times the target's own, or thirty times that of the draws."""
+    for misfit, explained in ((limit, True), (math.nextafter(limit, 1), False), (math.nan, False)):
+        found = WeakError(np.zeros(1), misfit, precision)
+        monkeypatch.setattr(convergence, "weak_error", lambda *_, found=found: found)
+        target = replace(erring(lambda _: 0.0), floor=floor)
+        given = target, PROBLEM.denoiser(VE()), torch.tensor([2.0, 1.0])
+        if explained:
+            assert exact_weak_error(*given) is found
+        else:
+            with pytest.raises(NotAffineError):
+                exact_weak_error(*given)
 
 
 @pytest.mark.parametrize(("order", "tone"), [(1.855, "good"), (1.843, "alarm")])

@@ -45,6 +45,7 @@ from diffuscope.physics import (
     sine_prior,
     solve_inverse,
 )
+from diffuscope.physics.conditioning import affine
 from diffuscope.physics.example_readings import example_readings
 from diffuscope.physics.gibbs import gibbs
 from diffuscope.physics.grading.case import Case, resampled
@@ -104,6 +105,11 @@ def coefficient(value: float, y: float = 1.0) -> Sensors:
     return require_readings(sensors, DARCY, "data")
 
 
+def squared(sign: float) -> object:
+    """At (-1, 2): 1 and 4 in place of -1 and 2."""
+    return affine(NonlinearObservation(lambda x: sign * x**2, (2,), noise=0.1))
+
+
 def case(weights: Tensor | None, reference: Tensor = FIELDS) -> Case:
     return Case(
         name="a", family="a", denoiser=PRIOR, observation=FIRST, y=Y, exact=resampled(FIELDS), reference=reference,
@@ -132,6 +138,7 @@ def sine(**change: float) -> object:
 ACCEPTED: list[Callable[[], object]] = [
     # grids and random fields
     lambda: Grid((3,), (TINY,)),
+    lambda: coefficient(1.0, y=3 + 2e-9),  # rounded: by a billionth of the box, whose length is 3
     lambda: Grid((3,), (1e308,)),
     lambda: SquaredExponential(TINY, TINY),
     lambda: Matern(TINY, TINY, 1e308),
@@ -246,6 +253,9 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: read(noise=-TINY), "data: given, row 1: expected noise >= 0"),
     (lambda: read(noise=math.inf), "data: given, row 1: expected noise >= 0"),
     (lambda: coefficient(0.0), "data: given, row 1: expected a positive coefficient, got 0"),
+    (lambda: coefficient(1.0, y=3 + 4e-9), "data: given, row 1: expected y in the domain, 0 to 3, got 3"),
+    (lambda: squared(1.0), "observation: expected an affine function, got one that is off by 2"),
+    (lambda: squared(-1.0), "observation: expected an affine function, got one that is off by 2"),
     (lambda: coefficient(1.0, y=3.1), "data: given, row 1: expected y in the domain, 0 to 3, got 3.1"),
     (lambda: example_readings(POISSON, torch.ones(2, 5), -TINY), "noise: expected a standard deviation >= 0"),
     (lambda: solved(1), "samples: expected at least 2, got 1"),

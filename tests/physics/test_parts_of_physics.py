@@ -288,4 +288,4 @@ def test_scores_are_shown_as_the_table_says() -> None:
     (first, *_) = grading_json(rows, settings)["rows"]  # pyright: ignore
     assert (first["method"], first["title"], first["seconds"], first["threshold"]) == ("a", "The a", 1.5, 0.01)
     (chart,) = grading_json(rows[:2], settings)["charts"]  # pyright: ignore
-    assert "cut at 10" in chart["caption"] if "caption" in chart else True
+    assert "cut at 10" in chart["how_to_read"]

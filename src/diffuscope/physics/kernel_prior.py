@@ -88,11 +88,11 @@ class KernelPrior:
             return self._sharing(KernelPrior(self.fields, self.a, observation, y))
         KernelPrior(self.fields, self.a, observation, y)  # refuses shapes that do not fit
         noises = [float(self.observation.noise), float(observation.noise)]
-        if min(noises) == 0 < max(noises):
+        if (noises[0] == 0) != (noises[1] == 0):
             raise InputError(
                 f"observation: expected all with noise or all without, got noise {noises[0]} and {noises[1]}"
             )
-        scale = noises[0] / noises[1] if noises[0] > 0 else 1.0  # one level of noise for all
+        scale = noises[0] / noises[1] if noises[0] else 1.0  # one level of noise for all
         rows = torch.cat([self.observation.matrix, scale * observation.matrix])
         both = LinearObservation(rows, self.event_shape, noises[0])
         return self._sharing(KernelPrior(self.fields, self.a, both, torch.cat([self.y.double(), scale * y.double()])))

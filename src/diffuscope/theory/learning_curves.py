@@ -148,9 +148,13 @@ def checked_modes(variances: Modes, alpha: Number, sigma: Number) -> tuple[Modes
     lam = variances.double()
     if len(lam) == 0 or not bool((lam.isfinite() & (lam >= 0)).all()):
         raise InputError(f"variances: expected at least one, all finite and >= 0, got {_first_invalid(lam)}")
-    if not (0 <= alpha < float("inf") and 0 < sigma < float("inf")):
-        raise InputError(f"alpha, sigma: expected finite alpha >= 0 and sigma > 0, got {alpha} and {sigma}")
-    return lam, alpha**2 * lam + sigma**2
+    spread = alpha * alpha * lam + sigma * sigma  # a power of a float raises where it overflows
+    if not (alpha >= 0 and sigma > 0 and bool((spread.isfinite() & (spread > 0)).all())):
+        raise InputError(
+            "alpha, sigma: expected alpha >= 0 and sigma > 0 whose squares neither overflow nor vanish, "
+            f"got {alpha} and {sigma}"
+        )
+    return lam, spread
 
 
 def checked_times(times: Float[Tensor, " times"], name: str = "times") -> Float[Tensor, " times"]:

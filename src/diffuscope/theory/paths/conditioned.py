@@ -22,6 +22,7 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 
+from .checked_numbers import check_count, check_positive
 from .discrete_action import Mesh, Nodes
 from .dynamics import Dynamics, States
 from .lagrangian import Lagrangian
@@ -96,8 +97,7 @@ class LinearBridge:
 
     def sample(self, count: int, generator: torch.Generator) -> ConditionedPaths:
         """`count` exact paths. Raises InputError for fewer than two."""
-        if count < 2:
-            raise InputError(f"count: expected at least 2, got {count}")
+        check_count("count", count, 2)
         d = self.mean.shape[1]
         x = torch.zeros(count, d, dtype=torch.float64)  # about the mean of the free process
         nodes = [x]
@@ -178,8 +178,7 @@ def conditioned_paths(
     True
     """
     a, b = checked_ends(dynamics, start, end)
-    if not 0 < window < math.inf:
-        raise InputError(f"window: expected a positive number, got {window}")
+    check_positive("window", window)
 
     def near(x: Nodes, left: Int[Tensor, " paths"]) -> Bool[Tensor, " paths"]:
         return (left >= x.shape[1] - 1) & ((x[:, -1] - b).abs() <= window).all(1)
@@ -196,8 +195,7 @@ def kept_paths(
     generator: torch.Generator,
 ) -> ConditionedPaths:
     """The simulated paths for which `keep` (states, node at which the domain was left) holds."""
-    if attempts < 2:
-        raise InputError(f"attempts: expected at least 2, got {attempts}")
+    check_count("attempts", attempts, 2)
     size, kept = max(CHUNK // (len(times) * len(start)), 1), []
     for begin in range(0, attempts, size):
         x, left = euler_maruyama(dynamics, start.expand(min(size, attempts - begin), -1), times, generator)

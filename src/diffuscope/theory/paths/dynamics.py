@@ -177,9 +177,8 @@ def require_regular(dynamics: Dynamics, x: States, t: Times) -> None:
             "gradient (is there a detach, a no_grad or a NumPy call in it?)"
         )
     few = [0, 0, -1]  # of another sum and mean
-    alone = dynamics.drift_at(x[few], t[few]).detach()
-    apart = (alone - f[few].detach()).abs().amax(1)
-    if bool((apart > ROWS * f.detach().abs().max()).any()):
+    apart = (dynamics.drift_at(x[few], t[few]) - f[few]).abs().amax(1)
+    if bool((apart > ROWS * f.abs().max()).any()):
         bad = few[int(apart.argmax())]
         raise InputError(
             f"drift: expected a function of each row alone, and its value at x = {_row(x[bad])} depends on the other "

@@ -23,6 +23,7 @@ from torch import Tensor
 from diffuscope.errors import InputError
 
 from .adapted_mesh import spread
+from .checked_numbers import check_count, check_positive
 from .discrete_action import MIDPOINT, Mesh, edgewise
 from .dynamics import Dynamics
 from .geometric_action import CurveDensity, GeometricAction, geometric_action
@@ -123,6 +124,7 @@ def stiff_least_action(
     >>> round(float(found.action), 6)  # (7 - 2)^2 / (4 x 0.5)
     12.5
     """
+    check_count("intervals", intervals, 2)
     found = _curve(dynamics, start, end, duration, INTERVALS, initial)
     times = adapted_times(dynamics, found, duration, intervals)
     return least_action(dynamics, start, end, times, initial=timed(dynamics, found, times)[None])
@@ -139,8 +141,7 @@ def _curve(
     dynamics: Dynamics, start: Tensor, end: Tensor, duration: float | int, intervals: int, initial: Tensor | None
 ) -> GeometricAction:
     """The curve of a duration, whether the mesh resolves that or not."""
-    if not 0 < duration < math.inf:
-        raise InputError(f"duration: expected a positive number, got {duration}")
+    check_positive("duration", duration)
     K = dynamics.precision_at(start.double()[None], torch.zeros(1, dtype=torch.float64))[0].detach()
     way = (end - start).detach().double()
     free = float(way @ K @ way) / (4 * duration**2)

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 
+from .checked_numbers import check_count
 from .dynamics import Dynamics
 from .fixed_points import fixed_point
 
@@ -81,8 +82,11 @@ def quasipotential(
     if not dynamics.autonomous or not dynamics.constant or dynamics.silent(2).shape[1]:
         raise InputError("dynamics: expected a drift of (x) alone and a constant, regular D")
     x0, x1, y0, y1 = map(float, box)
-    if nodes < 9 or not (x0 < x1 and y0 < y1):
-        raise InputError(f"box, nodes: expected x0 < x1, y0 < y1 and at least 9 nodes, got {box} and {nodes}")
+    if not (x0 < x1 and y0 < y1):
+        raise InputError(f"box: expected x0 < x1 and y0 < y1, got {box}")
+    check_count("nodes", nodes, 9)
+    if reach is not None:
+        check_count("reach", reach, 1)
     begin = fixed_point(dynamics, start.double(), "start")
     if begin.kind != "stable":
         raise InputError(f"start: expected a stable fixed point, got one that is {begin.kind}")

@@ -231,11 +231,11 @@ class PathReport:
         f = self.found.dynamics.drift_at(grid, t)
         shown = torch.isfinite(f).all(1) & self.found.dynamics.inside(grid)
         grid, f = grid[shown], f[shown]
-        size = f.norm(dim=1)
-        f = f * (0.9 * cell * (size / size.max().clamp(min=1e-300)).sqrt() / size.clamp(min=1e-300))[:, None]
         marks: list[Mark] = [line(x[:, 0], x[:, 1], "most likely path")]
         marks += [points(x[:1, 0], x[:1, 1], "start"), points(x[-1:, 0], x[-1:, 1], "end")]
         if len(grid):
+            size = f.norm(dim=1)
+            f = f * (0.9 * cell * (size / size.max().clamp(min=1e-300)).sqrt() / size.clamp(min=1e-300))[:, None]
             marks.append(arrows(grid[:, 0], grid[:, 1], f[:, 0], f[:, 1], "drift"))
         when = "" if self._autonomous else " halfway in time"
         limits = [(float(low[k]), float(high[k])) for k in (0, 1)]

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from diffuscope.errors import InputError
 
+from .checked_numbers import check_count
 from .dynamics import Dynamics
 from .lagrangian import Functional, Lagrangian, divergence
 from .least_action import LeastAction
@@ -73,7 +74,8 @@ def shoot(
     """
     Lagrangian(dynamics, functional)  # refuses "OM" for a D that depends on the state
     N = len(near.times) - 1
-    if not 1 <= segments <= N // 2:
+    check_count("segments", segments, 1)
+    if segments > N // 2:
         raise InputError(f"segments: expected 1 to {N // 2} (half the intervals of the path), got {segments}")
     at = torch.linspace(0, N, segments + 1, dtype=torch.float64).round().long()
     times, x = near.times[at], near.states[path, at]
