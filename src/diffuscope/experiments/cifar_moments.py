@@ -84,7 +84,7 @@ def digits(part: Part) -> str:
             # all digits enter every draw: what is random is the noise
             apart.append(abs(float(energy.mean()) - known) / (float(energy.std()) / math.sqrt(DRAWS)))
     title = f"Both energies at σ = {', '.join(f'{sigma:g}' for sigma in DIGIT_LEVELS)}: the largest difference"
-    because = f"standard errors of {DRAWS} noises, which one of the {len(apart)} numbers exceeds once in 4,000 runs"
+    because = f"4.5 standard errors of {DRAWS} noises, which one of the {len(apart)} numbers exceeds once in 4,000 runs"
     part.at_most("digits", title, largest(apart), 4.5, because, source="derived", unit="standard errors")
     return "Yes: only the first two moments of the data enter, and digits have the energies of their Gaussian."
 
@@ -107,8 +107,10 @@ def images(part: Part) -> str:
     except InputError as error:
         return f"Not run, and nothing is claimed. {error}."
     values, mean = gaussian.eigenvalues, float(gaussian.mean.square().sum())
-    part.equals("trace", "The trace of the covariance", gaussian.trace, TRACE, 5e-4, "six digits", source=INDEPENDENT)
-    part.equals("mean", "|μ|²", mean, MEAN_SQUARE, 5e-5, "six digits, as in the published table")
+    part.equals(
+        "trace", "The trace of the covariance", gaussian.trace, TRACE, 5e-4, "six digits of 761.604", source=INDEPENDENT
+    )
+    part.equals("mean", "|μ|²", mean, MEAN_SQUARE, 5e-5, "six digits of 24.7841, as in the published table")
     apart = largest(abs(float(value) - known) for value, known in zip(values, SPECTRUM, strict=False))
     title = f"The five largest eigenvalues, {', '.join(f'{value:.2f}' for value in SPECTRUM)}: the largest difference"
     part.at_most("spectrum", title, apart, 5e-3, "two decimals", source=INDEPENDENT)

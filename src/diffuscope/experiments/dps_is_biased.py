@@ -130,7 +130,7 @@ def one_number(part: Part) -> str:
     title = f"The posterior has mean {mean:.3f} and variance {variance:.4f}: distance from Bayes' rule"
     part.at_most("posterior", title, off, 1e-14, "rounding", source="Bayes' rule")
     part.equals("mean", "Mean at which DPS ends (SDE)", limit(R, 1.0)[0], 1.000, 5e-4, "three decimals", source=SPEC)
-    part.equals("variance", "Its variance", limit(R, 1.0)[1], 0.045, 5e-4, "three decimals", source=SPEC)
+    part.equals("variance", "Its variance", limit(R, 1.0)[1], 0.045, 5e-4, "0.045 to three decimals", source=SPEC)
     for name, guide, wanted in (
         ("DPS", dps, {eta: limit(R, eta) for eta in ETAS}),
         ("the exact guide", exact, dict.fromkeys(ETAS, (mean, variance))),
@@ -306,7 +306,7 @@ def two_modes(part: Part) -> str:
     title = f"Share of samples of the exact posterior's denoiser in the nearer mode, against {wanted:.3f}"
     part.at_most("weight", title, abs(off), 4, FOUR, source="Bayes' rule", unit="standard errors")
     off = (shares["DPS"] - wanted) / error
-    part.at_least("dps-weight", "The same for DPS", abs(off), 10, "our bar for a bias", source="measured here",
+    part.at_least("dps-weight", "The same for DPS", abs(off), 10, "our bar for a bias: ten", source="measured here",
                   unit="standard errors")  # fmt: skip
     assert isinstance(known, GaussianMixture)
     part.chart(

@@ -163,7 +163,7 @@ def particles(part: Part) -> str:
         formula = line(x, norm.pdf(x.numpy(), mean, deviation).tolist(), "explicit formula", style="dashed")
         panels.append(panel(f"η = {eta:g}", "Y", "density", density_bars(ends, x, "particles"), formula))
     title = "Kolmogorov distance of the particles times the square root of their number: the largest of η = ½, 1, 2"
-    because = "Kolmogorov's distribution: exceeded by chance in 1 of 17,000 runs"
+    because = "Kolmogorov's distribution: 2.4 is exceeded by chance in 1 of 17,000 runs"
     part.at_most("particle-distribution", title, largest(distances), 2.4, because)
     part.chart(
         f"{PARTICLES:,} particles after five steps, and the explicit formula",

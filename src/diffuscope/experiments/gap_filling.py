@@ -280,7 +280,7 @@ def decomposition(part: Part) -> str:
     part.at_least("variance", title, one.variance.significance, 3.0, because, source=OURS, unit="standard errors")
     title = "Change of the fine limit if every other step is left out, the largest over F/P"
     unresolved = largest(each.unresolved for each in found.values())
-    because = "at order 2 a third of it is left, 0.0013: below every standard error"
+    because = "at order 2 a third of 0.004 is left, 0.0013: below every standard error"
     part.at_most("resolved", title, unresolved, 0.004, because, source=OURS)
     part.chart(*terms_chart(found), how_to_read=HOW_TO_READ_TERMS)
     variances = ", ".join(str(each.variance) for each in found.values())

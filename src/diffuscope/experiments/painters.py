@@ -150,9 +150,13 @@ def cifar(part: Part) -> str:
     claim_shares(part, shares(run, 1.0))
     error, beside = float(rotation_error(run).mean()), float(outside(run).mean())
     title = "Mean share of |x|² outside the plane of start and end"
-    part.equals("plane", title, beside, 0.0032, 0.2 * 0.0032, "20%: other starts, other images", source=CIFAR)
+    part.equals(
+        "plane", title, beside, 0.0032, 0.2 * 0.0032, "0.0032 up to 20%: other starts, other images", source=CIFAR
+    )
     title = "Mean error of the rotation, |x - αx₀ - σx_T|² / |x|²"
-    part.equals("rotation", title, error, 0.0108, 0.2 * 0.0108, "20%: other starts, other images", source=CIFAR)
+    part.equals(
+        "rotation", title, error, 0.0108, 0.2 * 0.0108, "0.0108 up to 20%: other starts, other images", source=CIFAR
+    )
     squared = Trajectories(run.times, run.alphas**2, run.sigmas, run.states, run.denoised)
     wrong, ratios = float(rotation_error(squared).mean()), run.ratios
     curves = [
@@ -177,8 +181,10 @@ def claim_shares(part: Part, found: dict[str, Float[Tensor, "batch components"]]
     counts = {name: components_for(kind).double() for name, kind in found.items()}
     first, two = found["states"][:, 0].mean(), found["states"][:, :2].sum(1).mean()
     title = "States: share of variance in the first component"
-    part.equals("first", title, float(first), 0.981, 2 * 0.006, "two standard deviations of the source", source=CIFAR)
-    title, digits = "States: share in the first two components", "the digits of the source, doubled"
+    part.equals(
+        "first", title, float(first), 0.981, 2 * 0.006, "0.981 up to two standard deviations of 0.006", source=CIFAR
+    )
+    title, digits = "States: share in the first two components", "the digits of the source, 0.9996, doubled"
     part.equals("two", title, float(two), 0.9996, 1e-4, digits, source=CIFAR)
     medians = [float(counts[name].median()) for name in ("states", "increments")]
     title = f"Components for 99.9%, median: states {medians[0]:g}, increments {medians[1]:g}; distance from 2 and 4"
@@ -186,5 +192,5 @@ def claim_shares(part: Part, found: dict[str, Float[Tensor, "batch components"]]
         "dimensions", title, max(abs(medians[0] - 2), abs(medians[1] - 4)), 0, 0.5, "whole numbers", source=CIFAR
     )
     title, room = "Noise predictions: components for 99.9%, mean", 4 * 0.4 * math.sqrt(2 / STARTS)
-    because = "four standard errors of the difference of two means of ten"
+    because = "4.8 up to four standard errors of the difference of two means of ten, of 0.4 each"
     part.equals("noise-dimension", title, float(counts["noise"].mean()), 4.8, room, because, source=CIFAR)

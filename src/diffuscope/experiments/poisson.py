@@ -138,7 +138,7 @@ def moments(part: Part) -> str:
     apart = largest([float(z.mean(0).abs().max()) * math.sqrt(len(z)), float(second.abs().max())])
     count = MODES * (MODES + 3) // 2
     title = f"Mean and covariance of {len(z):,} samples in all {MODES} modes, {count} numbers: the farthest"
-    because = "standard errors; one of the numbers exceeds this once in 3,000 runs"
+    because = "standard errors; one of the numbers exceeds 4.5 once in 3,000 runs"
     part.at_most("samples", title, apart, 4.5, because, source="derived", unit="standard errors")
     sigma = columns @ columns.T
     sampled = (u - mean).T @ (u - mean) / len(u)
@@ -245,7 +245,7 @@ def plane(part: Part) -> str:
                  relative_residual(grid, found.clean), 1e-12, ROUNDING, source="derived")  # fmt: skip
     squares = (residuals(grid, found.noisy) * h**2 / LEVELS[0]).square().mean(1)
     error = float(squares.std()) / math.sqrt(len(squares))
-    title, because = "Mean square of the residual before it, in σ²/h⁴", "four standard errors"
+    title, because = "Mean square of the residual before it, in σ²/h⁴", "20 + h⁴ up to four standard errors"
     part.equals("raw-2d", title, float(squares.mean()), 20 + h**4, 4 * error, because, source="derived")
     k = torch.arange(1, MODES + 1, dtype=torch.float64)
     symbol = 4 / h**2 * torch.sin(k * math.pi * h / 2) ** 2
@@ -257,7 +257,7 @@ def plane(part: Part) -> str:
     # the square of a normal number is skew: with 200 samples 128 numbers need a wider bound above
     apart = largest([float(first.abs().max()), float(second.abs().max())])
     title = f"Mean and variance in all {MODES**2} modes, {2 * MODES**2} numbers: the farthest"
-    because = "standard errors; χ² of 200 samples exceeds it once in 20,000, the normal less often"
+    because = "standard errors; χ² of 200 samples exceeds 4.5 once in 20,000, the normal less often"
     part.at_most("samples-2d", title, apart, 4.5, because, source="derived", unit="standard errors")
     edges = torch.linspace(0, 1, SQUARE + 3, dtype=torch.float64)
     maps = {"a sample": u[0], "its difference from the mean": u[0] - harmonic, "standard deviation": u.std(0)}

@@ -127,7 +127,7 @@ def through(part: Part) -> str:
     radii = [float(path[:, 0].min()) for path, _ in found.values()]
     off = [abs(r - known) for r, known in zip(radii, CLOSEST, strict=True)]
     title = "Their smallest radii, farthest from 1.72, 1.39, 0.84, 0.11"
-    part.at_most("through", title, largest(off), 0.0051, "digits", source=INDEPENDENT)
+    part.at_most("through", title, largest(off), 0.0051, "half of the last digit and 1e-4: 0.0051", source=INDEPENDENT)
     off = [abs(published(angle, coded)[1] - S) for angle, S in zip(ANGLES.values(), CODED, strict=True)]
     title = "S of the source's code with its offsets, farthest from 0.268296, 0.274860, 0.281744, 0.284588"
     part.at_most("coded", title, largest(off), 1e-6, "digits", source=INDEPENDENT)
@@ -198,7 +198,7 @@ def functionals(part: Part) -> str:
         "three", "Smallest distance between the paths of two functionals", min(distances), 0.5, "a tenth of R"
     )
     S = found["FW"][1]
-    part.equals("FW", "S of Freidlin and Wentzell, θ = π/4", S, 0.1805, 1e-4, "its digits", source=INDEPENDENT)
+    part.equals("FW", "S of Freidlin and Wentzell, θ = π/4", S, 0.1805, 1e-4, "digits of 0.1805", source=INDEPENDENT)
     t = torch.logspace(1.5, -0.4, REFINED, dtype=torch.float64)
     radii = tuple(line(t, path.norm(dim=1), name) for name, (path, _) in found.items())
     part.chart(

@@ -212,7 +212,7 @@ def force(part: Part) -> str:
 def charges(part: Part) -> str:
     """Balances along the path on two meshes, and the charges that an exact score would conserve."""
     scores = {f"{steps:,} steps": trained(steps, part.seed) for steps in STEPS}
-    order = "second order in the intervals"
+    order = "four: second order in the intervals"
     for name, score in scores.items():
         label, steps = name, name.split()[0].replace(",", "")
         coarse, fine = refined(score)
@@ -268,9 +268,19 @@ def deviation(part: Part) -> str:
         actions.append(abs(float(found.action - zero.action) - share * change) / share)
         heights.append(float(y.abs().max()))
     title = "Distance from the straight path minus its first order, over the share: ratio of halving the share"
-    part.equals("bend", title, errors[-2] / errors[-1], 2, 0.3, "the next order is the square", source=DERIVED)
+    part.equals(
+        "bend", title, errors[-2] / errors[-1], 2, 0.3, "two within 0.3: the next order is the square", source=DERIVED
+    )
     title = "The same for the action"
-    part.equals("action", title, actions[-2] / actions[-1], 2, 0.3, "the next order is the square", source=DERIVED)
+    part.equals(
+        "action",
+        title,
+        actions[-2] / actions[-1],
+        2,
+        0.3,
+        "two within 0.3: the next order is the square",
+        source=DERIVED,
+    )
     found = whole.path
     y = found.states[0] - zero.states[0]
     t = known.levels

@@ -137,7 +137,7 @@ def bayes(part: Part) -> str:
         panels.append(panel(f"from {start.label}", "x", "density", bars, *curves))
     title = f"{BUMPS_PARTICLES:,} particles of the reverse SDE have the density h ρ₀: Kolmogorov's distance times the "
     title += "root of their number, the largest of the starts"
-    because = "Kolmogorov's distribution: exceeded by chance in 1 of 30,000 runs"
+    because = "Kolmogorov's distribution: 2.5 is exceeded by chance in 1 of 30,000 runs"
     part.at_most("particles", title, largest(distances) * math.sqrt(BUMPS_PARTICLES), 2.5, because)
     part.chart(
         f"Where {BUMPS_PARTICLES:,} particles end, and what Bayes' rule says",
