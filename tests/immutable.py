@@ -1,20 +1,59 @@
 """Dataclasses of a subpackage whose fields can be set after they were made: what is shared and kept must not change."""
 
+import collections.abc
 import dataclasses
 import importlib
 import inspect
 import pkgutil
+from typing import Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
+import torch
 
 
-def mutable_dataclasses(subpackage: str) -> set[str]:
-    """The names of those that are defined in `diffuscope.<subpackage>` and are not frozen."""
+def dataclasses_of(subpackage: str) -> list[type]:
+    """Those that are defined in `diffuscope.<subpackage>`."""
     top = importlib.import_module(f"diffuscope.{subpackage}")
     names = [top.__name__, *(found.name for found in pkgutil.walk_packages(top.__path__, f"{top.__name__}."))]
-    found = set()
+    found = []
     for name in names:
         module = importlib.import_module(name)
         for cls in vars(module).values():
-            ours = inspect.isclass(cls) and cls.__module__ == name and dataclasses.is_dataclass(cls)
-            if ours and not cls.__dataclass_params__.frozen:  # pyright: ignore
-                found.add(cls.__name__)
+            if inspect.isclass(cls) and cls.__module__ == name and dataclasses.is_dataclass(cls):
+                found.append(cls)
     return found
+
+
+def mutable_dataclasses(subpackage: str) -> set[str]:
+    """The names of those that are not frozen."""
+    every = dataclasses_of(subpackage)
+    return {cls.__name__ for cls in every if not cls.__dataclass_params__.frozen}  # pyright: ignore
+
+
+def compared_other_than_their_fields(subpackage: str) -> set[str]:
+    """Dataclasses of `diffuscope.<subpackage>` that compare by identity though every field has an `==`, or do not.
+
+    `==` of tensors and arrays has no single truth, so that what holds them compares by identity, as networks do.
+    """
+    own = [cls for cls in dataclasses_of(subpackage) if "__dataclass_params__" in vars(cls)]
+    return {cls.__name__ for cls in own if by_identity(cls) != any(map(alone, held(cls)))}
+
+
+def by_identity(cls: type) -> bool:
+    """Whether two objects differ whatever they hold."""
+    return cls.__eq__ is object.__eq__
+
+
+def alone(cls: type) -> bool:
+    """Whether a field of this type makes what holds it compare by identity."""
+    tensors = hasattr(cls, "array_type") or issubclass(cls, torch.Tensor | np.ndarray)
+    return tensors or (by_identity(cls) and cls is not type(None))
+
+
+def held(cls: type) -> list[type]:
+    """The types of the fields, in whatever they are wrapped; not those of functions."""
+    hints = list(get_type_hints(cls).values())
+    for hint in hints:  # grows
+        if get_origin(hint) not in (collections.abc.Callable, Literal):
+            hints.extend(get_args(hint))
+    return [hint for hint in hints if inspect.isclass(hint) and get_origin(hint) is None]

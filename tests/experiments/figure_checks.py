@@ -1,20 +1,25 @@
 """What must hold of every figure of an experiment: bands hold their lines, lines are finite and go one way."""
 
+import inspect
 import math
+from pathlib import Path
 
 import pytest
+from stated_bounds import unstated_in
 
 from diffuscope.experiments import Answer, Experiment
 from diffuscope.findings import Area, Chart, Intervals, Line
 
 
 def check_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The charts of every answer, as a test asks for it: bands hold their lines."""
+    """Of every answer, as a test asks for it: bands hold their lines, and bounds are round or stated."""
     answer = Experiment.answer
 
     def checked(self: Experiment, name: str, seed: int = 0) -> Answer:
         found = answer(self, name, seed)
         assert [place for chart in found.charts for place in outside_of_its_band(chart)] == []
+        for part in self.parts:
+            assert unstated_in(Path(inspect.getfile(part.answer))) == []
         return found
 
     monkeypatch.setattr(Experiment, "answer", checked)

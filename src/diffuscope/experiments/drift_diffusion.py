@@ -55,7 +55,7 @@ EXPERIMENT = Experiment(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Passages:
     """States of runs that first reach the lower bound in the window."""
 

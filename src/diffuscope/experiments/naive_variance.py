@@ -115,7 +115,7 @@ def variance(part: Part) -> str:
     return f"It adds κπ√v/4. Variance after {FINE} steps: {rest}."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Solved:
     """The density of x at one level."""
 
@@ -167,7 +167,7 @@ def solved(kappa: float) -> dict[float, Solved]:
     return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Runs:
     """Samples of one kappa: of the Ito equation at two levels, and of literal posterior draws at the first of them."""
 

@@ -65,7 +65,7 @@ EXPERIMENT = Experiment(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Runs:
     """Fields before and after the last denoise; of channels f and u, or of u."""
 

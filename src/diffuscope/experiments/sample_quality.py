@@ -10,7 +10,7 @@ Source: Heusel et al. 2017, https://arxiv.org/abs/1706.08500 (the distance); the
 """
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -61,9 +61,9 @@ EXPERIMENT = Experiment(
 class Digits:
     """The two halves of the digits, the features, and the distances between real digits in them."""
 
-    data: DataSet = field(repr=False)
-    features: ClassifierFeatures = field(repr=False)
-    heldout: Float[Tensor, "n width"] = field(repr=False)
+    data: DataSet
+    features: ClassifierFeatures
+    heldout: Float[Tensor, "n width"]
     real: Fidelity
 
     def fidelity(self, x: Float[Tensor, "n *event"], generator: torch.Generator) -> Fidelity:

@@ -17,7 +17,7 @@ https://arxiv.org/abs/2310.02557 (two networks of disjoint halves).
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -78,7 +78,7 @@ EXPERIMENT = Experiment(
 class TrainedEnsemble:
     """The training digits and the two halves of the networks."""
 
-    examples: Float[Tensor, "n 64"] = field(repr=False)
+    examples: Float[Tensor, "n 64"]
     scale: float
     predicting: Ensemble
     measured: Ensemble
@@ -101,7 +101,7 @@ def on_digits(network: nn.Module, scale: float, mean: float, *models: int) -> Pr
 class Digits:
     """Training digits as vectors, in random order, with standard deviation and mean over all pixels."""
 
-    rows: Float[Tensor, "n 64"] = field(repr=False)
+    rows: Float[Tensor, "n 64"]
     scale: float
     mean: float
 
