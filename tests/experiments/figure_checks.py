@@ -8,16 +8,17 @@ import pytest
 from stated_bounds import unstated_in
 
 from diffuscope.experiments import Answer, Experiment
-from diffuscope.findings import Area, Chart, Intervals, Line
+from diffuscope.findings import Area, Arrows, Chart, HeatMap, Intervals, Line, Panel, Points
 
 
 def check_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of every answer, as a test asks for it: bands hold their lines, and bounds are round or stated."""
+    """Of every answer, as a test asks for it: bands hold their lines, axes suit them, bounds are round or stated."""
     answer = Experiment.answer
 
     def checked(self: Experiment, name: str, seed: int = 0) -> Answer:
         found = answer(self, name, seed)
         assert [place for chart in found.charts for place in outside_of_its_band(chart)] == []
+        assert [place for chart in found.charts for place in unlike_its_axes(chart)] == []
         for part in self.parts:
             assert unstated_in(Path(inspect.getfile(part.answer))) == []
         return found
@@ -49,3 +50,46 @@ def misdrawn(chart: Chart) -> list[str]:
                 if len(x) < 2 or not finite or not (panel.equal_scales or x in (ahead, ahead[::-1])):
                     found.append(f"{chart.title}: {panel.title}: {mark.label}")
     return found
+
+
+def unlike_its_axes(chart: Chart) -> list[str]:
+    """The panels whose axes are not those of what they show.
+
+    Values of lines lie more evenly on their horizontal axis than they would on one of the other kind, but for the time
+    of a training. Planes, and pictures without labels, have equal scales. Panels side by side of one quantity have one
+    vertical axis.
+    """
+    found = []
+    for panel in chart.panels:
+        if panel.equal_scales != _is_plane(panel):
+            found.append(f"{chart.title}: {panel.title}: scales")
+        lines = [sorted({*mark.x}) for mark in panel.marks if isinstance(mark, Line)]
+        wide = [x for x in lines if len(x) > 3 and x[0] > 0 and x[-1] > 5 * x[0]]
+        free = panel.equal_scales or panel.x_label.startswith("training time")
+        if not free and any(_less_even(x, logarithmic=panel.x_log) for x in wide):
+            found.append(f"{chart.title}: {panel.title}: horizontal axis")
+    first, *others = chart.panels
+    alike = all((panel.y_label, panel.y_log) == (first.y_label, first.y_log) for panel in others)
+    if others and first.y_label not in ("", "y") and chart.shared_y != alike:
+        found.append(f"{chart.title}: vertical axis")
+    return found
+
+
+def _is_plane(panel: Panel) -> bool:
+    """One unit of one axis is one of the other."""
+    if not panel.x_label and not panel.y_label:
+        return all(isinstance(mark, Line | Points | HeatMap | Arrows | Area) for mark in panel.marks)
+    both = panel.x_label, panel.y_label
+    return both == ("x", "y") or all(label.startswith("share of ") for label in both)
+
+
+def _less_even(x: list[float], *, logarithmic: bool) -> bool:
+    """Whether the sorted values are nearer to even steps, from end to end, on the other kind of axis."""
+    linear, in_logarithms = _unevenness(x), _unevenness([math.log(value) for value in x])
+    return linear < in_logarithms if logarithmic else in_logarithms < linear
+
+
+def _unevenness(x: list[float]) -> float:
+    """Mean distance from even steps between the same ends, as a share of the way."""
+    even = [x[0] + (x[-1] - x[0]) * k / (len(x) - 1) for k in range(len(x))]
+    return sum(abs(a - b) for a, b in zip(x, even, strict=True)) / len(x) / (x[-1] - x[0])

@@ -115,6 +115,7 @@ def when(part: Part) -> str:
         *panels,
         how_to_read="Generation runs from right to left. Left: an early push wins only for variances above 1. Right: "
         "in units of the noise at that level, it always does.",
+        shared_y=True,
     )
     return (
         "It depends on the unit. A push of fixed size matters more early along components with λ > 1 only, and more "
