@@ -5,6 +5,8 @@ import dataclasses
 import importlib
 import inspect
 import pkgutil
+from functools import cache
+from types import ModuleType
 from typing import Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -15,19 +17,23 @@ def dataclasses_of(subpackage: str) -> list[type]:
     """Those that are defined in `diffuscope.<subpackage>`."""
     top = importlib.import_module(f"diffuscope.{subpackage}")
     names = [top.__name__, *(found.name for found in pkgutil.walk_packages(top.__path__, f"{top.__name__}."))]
-    found = []
-    for name in names:
-        module = importlib.import_module(name)
-        for cls in vars(module).values():
-            if inspect.isclass(cls) and cls.__module__ == name and dataclasses.is_dataclass(cls):
-                found.append(cls)
-    return found
+    return [cls for name in names for cls in dataclasses_in(importlib.import_module(name))]
+
+
+def dataclasses_in(module: ModuleType) -> list[type]:
+    """Those that are defined in a module."""
+    classes = [each for each in vars(module).values() if inspect.isclass(each) and each.__module__ == module.__name__]
+    return [cls for cls in classes if dataclasses.is_dataclass(cls)]
 
 
 def mutable_dataclasses(subpackage: str) -> set[str]:
     """The names of those that are not frozen."""
-    every = dataclasses_of(subpackage)
-    return {cls.__name__ for cls in every if not cls.__dataclass_params__.frozen}  # pyright: ignore
+    return {cls.__name__ for cls in dataclasses_of(subpackage) if is_mutable(cls)}
+
+
+def is_mutable(cls: type) -> bool:
+    """Whether a dataclass is not frozen."""
+    return not cls.__dataclass_params__.frozen  # pyright: ignore
 
 
 def compared_other_than_their_fields(subpackage: str) -> set[str]:
@@ -35,8 +41,13 @@ def compared_other_than_their_fields(subpackage: str) -> set[str]:
 
     `==` of tensors and arrays has no single truth, so that what holds them compares by identity, as networks do.
     """
-    own = [cls for cls in dataclasses_of(subpackage) if "__dataclass_params__" in vars(cls)]
-    return {cls.__name__ for cls in own if by_identity(cls) != any(map(alone, held(cls)))}
+    return {cls.__name__ for cls in dataclasses_of(subpackage) if compares_other_than_its_fields(cls)}
+
+
+@cache
+def compares_other_than_its_fields(cls: type) -> bool:
+    """Of a class that is a dataclass itself, not by inheritance."""
+    return "__dataclass_params__" in vars(cls) and by_identity(cls) != any(map(alone, held(cls)))
 
 
 def by_identity(cls: type) -> bool:

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,18 +10,27 @@ from stated_bounds import unstated_in
 
 from diffuscope.experiments import Answer, Experiment
 from diffuscope.findings import Area, Arrows, Chart, HeatMap, Intervals, Line, Panel, Points
+from immutable import compares_other_than_its_fields, dataclasses_in, is_mutable
 
 
 def check_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of every answer, as a test asks for it: bands hold their lines, axes suit them, bounds are round or stated."""
+    """Of every answer, as a test asks for it: bands hold their lines, and axes suit them.
+
+    Claims have words for names, and bounds that are round or stated. The dataclasses of experiments are frozen, and
+    compare as their fields do.
+    """
     answer = Experiment.answer
 
     def checked(self: Experiment, name: str, seed: int = 0) -> Answer:
         found = answer(self, name, seed)
         assert [place for chart in found.charts for place in outside_of_its_band(chart)] == []
         assert [place for chart in found.charts for place in unlike_its_axes(chart)] == []
+        assert [claim.name for claim in found.claims if " " in claim.name or not claim.name.isascii()] == []
         for part in self.parts:
             assert unstated_in(Path(inspect.getfile(part.answer))) == []
+        used = [module for name, module in sys.modules.items() if name.startswith("diffuscope.experiments.")]
+        classes = [cls for module in used for cls in dataclasses_in(module)]
+        assert [cls for cls in classes if is_mutable(cls) or compares_other_than_its_fields(cls)] == []
         return found
 
     monkeypatch.setattr(Experiment, "answer", checked)
