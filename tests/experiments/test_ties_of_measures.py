@@ -13,6 +13,7 @@ from diffuscope.experiments import (
     cross,
     double_moon,
     gap_filling,
+    largest_difference,
     naive_variance,
     nearness,
     sparse_fields,
@@ -175,3 +176,10 @@ def test_as_many_components_are_marked_as_there_are():
         eye = torch.eye(dimension, dtype=DOUBLE)
         found = figures.marks(Gaussian(eye[0], eye, torch.ones(dimension, dtype=DOUBLE)), 2.0)
         assert [rule.at for rule in found] == [0.5] * (len(figures.MARKED) - absent + 1)
+
+
+def test_the_largest_difference_is_that_of_either_sign_and_not_a_number_where_one_is_not():
+    a, b = torch.tensor([[1.0, 4.0], [0.0, 2.0]]), torch.tensor([2.0, 4.5])
+    assert largest_difference(a, b) == largest_difference(b, a) == 2.5
+    assert (largest_difference(a, 0), largest_difference(-a, 0), largest_difference(a, 3.0)) == (4, 4, 3)
+    assert math.isnan(largest_difference(torch.tensor([1.0, math.nan, 0.0]), 0))

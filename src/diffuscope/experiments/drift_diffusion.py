@@ -30,7 +30,7 @@ from diffuscope.findings import Line, largest, line
 from diffuscope.theory.paths import Dynamics, least_action, straight
 
 from .experiment import Experiment
-from .part import Part, panel
+from .part import Part, largest_difference, panel
 
 DRIFT, SIGMA = 0.1, 1.0
 START, BOUND, DURATION = 0.5, -1.0, 1.0
@@ -130,7 +130,7 @@ def most_likely(part: Part) -> str:
     times = torch.linspace(0, DURATION, STEPS + 1, dtype=torch.float64)
     ends = torch.tensor([START], dtype=torch.float64), torch.tensor([BOUND], dtype=torch.float64)
     path = least_action(process, *ends, times)
-    off = float((path.states - straight(ends[0][None], ends[1][None], times)).abs().max())
+    off = largest_difference(path.states, straight(ends[0][None], ends[1][None], times))
     worst = max(path.momenta.reshape(-1).tolist(), key=lambda p: abs(p + 1.6))
     part.equals(
         "momentum", "The momentum, where it is farthest from (x_T − x_0)/T − v = -1.6", worst, -1.6, 1e-12, "rounding"

@@ -36,7 +36,7 @@ from diffuscope.theory.geometry import (
 
 from .digit_models import NETWORK, digit_models, digit_network
 from .experiment import Experiment
-from .part import Part, loglog
+from .part import Part, largest_difference, loglog
 
 VARIANCES = (100.0, 10.0, 1.0, 0.1, 0.01)
 STEP = 1e-3  # of the grid in log sigma
@@ -65,11 +65,11 @@ def gaussian(part: Part) -> str:
     log_ratio = torch.arange(-6, 6, STEP, dtype=torch.float64)
     slope = emerged_share(variances, log_ratio.exp()).diff(dim=0)
     fastest = log_ratio[slope.argmin(0)] + STEP / 2
-    off = float((fastest - fastest_level(variances).log()).abs().max())
+    off = largest_difference(fastest, fastest_level(variances).log())
     wrong, misordered = [], 0
     for schedule in (VE(1e-3, 100.0), VP(), RectifiedFlow()):
         levels, expected = levels_of(schedule, Gaussian(torch.zeros(5), torch.eye(5), variances), part.generator)
-        wrong.append(float((levels / expected).log().abs().max()))
+        wrong.append(largest_difference((levels / expected).log(), 0))
         misordered += int((~(levels.diff() < 0)).sum())
     title = "Growth in log(σ/α) is fastest at √(2λ): largest distance over five variances, in log σ"
     part.at_most("fastest", title, off, STEP, "the step of the grid", source="derived")

@@ -170,7 +170,7 @@ def discretization(part: Part) -> str:
     part.at_most(
         "true-score", title, largest(row[-1] for row in found.values()), 1e-3, "the gaps are empty", source="derived"
     )
-    curves = [line(steps, [max(mass, 1e-6) for mass in row], f"ε = {epsilon:g}") for epsilon, row in found.items()]
+    curves = [line(steps, row, f"ε = {epsilon:g}") for epsilon, row in found.items()]
     part.chart(
         "Gap mass with the true score",
         Panel("", "Euler steps", "gap mass", tuple(curves), x_log=True, y_log=True, y_range=(1e-5, 1)),

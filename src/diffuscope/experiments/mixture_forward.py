@@ -40,7 +40,7 @@ from diffuscope.schedules import VP
 
 from .distribution_functions import distribution_function
 from .experiment import Experiment
-from .part import Part, kolmogorov, loglog, panel
+from .part import Part, kolmogorov, largest_difference, loglog, panel
 
 SCHEDULE = VP(1.0, 1.0)
 TIMES = (0.0, 0.15, 0.4, 0.8, 1.5, 3.0)
@@ -147,7 +147,7 @@ def semigroup(part: Part) -> str:
     grid = Grid.line(-12, 12, 256)
     p = {t: Density(grid, grid.evaluate(lambda x, t=t: log_p(t, x))) for t in TIMES}
     pairs = itertools.combinations(TIMES, 2)
-    error = largest(float((transition(SCHEDULE, s, t, grid)(p[s]).values - p[t].values).abs().max()) for s, t in pairs)
+    error = largest(largest_difference(transition(SCHEDULE, s, t, grid)(p[s]).values, p[t].values) for s, t in pairs)
     title = "The semigroup gives the closed form, from every time to every later time"
     part.at_most("semigroup", title, error, 1e-12, "rounding")
     inside = grid.centers().abs() < 5

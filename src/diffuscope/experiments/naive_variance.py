@@ -32,7 +32,7 @@ from diffuscope.theory.variance import Naive, effective_white_sample, interleave
 from diffuscope.times import karras_times, log_snr_times
 
 from .experiment import Experiment
-from .part import Part, panel
+from .part import Part, largest_difference, panel
 
 CASES = ((1.0, 0.5), (4.0, 1.0))  # (v, kappa)
 FAR, NEAR, FINE = 80.0, 1e-3, 6400
@@ -90,7 +90,7 @@ def variance(part: Part) -> str:
     found = {case: [recursion(*case, karras_times(VE(), FAR, NEAR, n)) for n in GRIDS] for case in CASES}
     sampled = {case: sampled_variance(*case, part.generator) for case in CASES}
     title = f"Variance of {FINE} Euler steps is v + κπ√v/4: the largest relative deviation of two cases"
-    off = max(abs(values[-1] / law(*case) - 1) for case, values in found.items())
+    off = largest_difference([values[-1] / law(*case) for case, values in found.items()], 1)
     part.at_most("law", title, off, 2e-3, "order 1 in the steps, and the end at t = 0.001", source=DERIVED)
     at_steps = GRIDS.index(SAMPLED_STEPS)
     deviations = [abs(sampled[case][0] - found[case][at_steps]) / sampled[case][1] for case in CASES]
@@ -201,7 +201,7 @@ def gap(part: Part) -> str:
     exact = {(kappa, level): found for kappa in KAPPAS for level, found in solved(kappa).items()}
     sampled = {kappa: runs(kappa, part.generator) for kappa in KAPPAS if kappa > 0}
     zero = torch.zeros(1, dtype=torch.float64)
-    off = max(abs(exact[0.0, t].at_zero / float(two_examples(zero, t)) - 1) for t in SHOWN_LEVELS)
+    off = largest_difference([exact[0.0, t].at_zero / float(two_examples(zero, t)) for t in SHOWN_LEVELS], 1)
     title, because = (
         "Without noise the solved p(0) is the exact one: largest relative deviation",
         "order 1 in the cells",

@@ -40,7 +40,7 @@ from diffuscope.theory.geometry import (
 
 from .digit_models import NETWORK, digit_models, digit_network
 from .experiment import Experiment
-from .part import Part
+from .part import Part, largest_difference
 
 STARTS = 10
 DDIM_STEPS, STRIDE = 51, 19  # the grid of diffusers' DDIM: every 19th of 1,000 steps, down to the first
@@ -97,8 +97,7 @@ def digits(part: Part) -> str:
     title = f"Network on digits: share of a trajectory's variance beyond two components, mean of {FOLLOWED}"
     part.at_most("two-components", title, 1 - two["network"], 0.005, "a two-hundredth still looks plane", source=ASKED)
     curves = [
-        line(range(1, 11), (1 - kinds["states"].double().cumsum(1).mean(0)[:10]).clamp(min=1e-16), name)
-        for name, kinds in found.items()
+        line(range(1, 11), 1 - kinds["states"].double().cumsum(1).mean(0)[:10], name) for name, kinds in found.items()
     ]
     part.chart(
         "One trajectory needs two components",
@@ -122,7 +121,7 @@ def closed_form_error(gaussian: Gaussian, generator: torch.Generator) -> float:
     exact = Trajectories(run.times, run.alphas, run.sigmas, run.states, ends)
     residual = (exact.path - rotated(exact)) @ centered.eigenvectors
     closed = rotation_residual(centered.eigenvalues, exact.path_alphas, exact.path_sigmas)[:, None]
-    return float((residual - closed * (drawn @ centered.eigenvectors)).abs().max())
+    return largest_difference(residual, closed * (drawn @ centered.eigenvectors))
 
 
 def plane_panel(run: Trajectories, shown: int = 8) -> Panel:
@@ -163,7 +162,7 @@ def cifar(part: Part) -> str:
         line(ratios, rotation_error(each).mean(1)[:-1], name)
         for name, each in (("with α", run), ("with its square, ᾱ", squared))
     ]
-    curves.append(line(ratios, outside(run).mean(1)[:-1].clamp(min=1e-9), "outside the plane"))
+    curves.append(line(ratios, outside(run).mean(1)[:-1], "outside the plane"))
     part.chart(
         "How far the states are from a rotation",
         Panel("", "noise level σ/α", "share of |x|²", tuple(curves), x_log=True, y_log=True, y_range=(1e-6, 0.1)),

