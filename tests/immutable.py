@@ -1,46 +1,73 @@
 """The dataclasses of a subpackage: what is shared and kept must not change; arrays have no one answer to `==`."""
 
+import collections.abc
 import dataclasses
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
-from typing import get_args, get_origin
+from functools import cache
+from types import ModuleType
+from typing import Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
+import torch
 
 
 def dataclasses_of(subpackage: str) -> list[type]:
     """Those that are defined in `diffuscope.<subpackage>`."""
     top = importlib.import_module(f"diffuscope.{subpackage}")
     names = [top.__name__, *(found.name for found in pkgutil.walk_packages(top.__path__, f"{top.__name__}."))]
-    members = [(name, cls) for name in names for cls in vars(importlib.import_module(name)).values()]
-    return [
-        cls for name, cls in members
-        if inspect.isclass(cls) and cls.__module__ == name and dataclasses.is_dataclass(cls)
-    ]  # fmt: skip
+    return [cls for name in names for cls in dataclasses_in(importlib.import_module(name))]
+
+
+def dataclasses_in(module: ModuleType) -> list[type]:
+    """Those that are defined in a module."""
+    classes = [each for each in vars(module).values() if inspect.isclass(each) and each.__module__ == module.__name__]
+    return [cls for cls in classes if dataclasses.is_dataclass(cls)]
 
 
 def mutable_dataclasses(subpackage: str) -> set[str]:
     """The names of those that are not frozen."""
-    return {cls.__name__ for cls in dataclasses_of(subpackage) if not cls.__dataclass_params__.frozen}  # pyright: ignore
+    return {cls.__name__ for cls in dataclasses_of(subpackage) if is_mutable(cls)}
 
 
-def undecidably_equal(subpackage: str) -> set[str]:
-    """The names of those that are compared by their fields though one holds an array, itself or in a field of its own.
+def is_mutable(cls: type) -> bool:
+    """Whether a dataclass is not frozen."""
+    return not cls.__dataclass_params__.frozen  # pyright: ignore
 
-    `a == b` of two would be an error, or an array.
+
+def compared_other_than_their_fields(subpackage: str) -> set[str]:
+    """Dataclasses of `diffuscope.<subpackage>` that compare by identity though every field has an `==`, or do not.
+
+    `==` of tensors and arrays has no single truth, so that what holds them compares by identity, as networks do.
     """
+    return {cls.__name__ for cls in dataclasses_of(subpackage) if compares_other_than_its_fields(cls)}
 
-    def holds_arrays(kind: object) -> bool:
-        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-            return any(holds_arrays(field.type) for field in dataclasses.fields(kind))
-        if get_origin(kind) is Callable:
-            return False
-        if get_args(kind):
-            return any(map(holds_arrays, get_args(kind)))
-        return "Tensor" in str(kind) or "ndarray" in str(kind)
 
-    compared = [cls for cls in dataclasses_of(subpackage) if cls.__dataclass_params__.eq]  # pyright: ignore
-    return {cls.__name__ for cls in compared if holds_arrays(cls)}
+@cache
+def compares_other_than_its_fields(cls: type) -> bool:
+    """Of a class that is a dataclass itself, not by inheritance."""
+    return "__dataclass_params__" in vars(cls) and by_identity(cls) != any(map(alone, held(cls)))
+
+
+def by_identity(cls: type) -> bool:
+    """Whether two objects differ whatever they hold."""
+    return cls.__eq__ is object.__eq__
+
+
+def alone(cls: type) -> bool:
+    """Whether a field of this type makes what holds it compare by identity."""
+    tensors = hasattr(cls, "array_type") or issubclass(cls, torch.Tensor | np.ndarray)
+    return tensors or (by_identity(cls) and cls is not type(None))
+
+
+def held(cls: type) -> list[type]:
+    """The types of the fields, in whatever they are wrapped; not those of functions."""
+    hints = list(get_type_hints(cls).values())
+    for hint in hints:  # grows
+        if get_origin(hint) not in (collections.abc.Callable, Literal):
+            hints.extend(get_args(hint))
+    return [hint for hint in hints if inspect.isclass(hint) and get_origin(hint) is None]
 
 
 def long_positional(subpackage: str) -> set[str]:

@@ -25,7 +25,8 @@ BOUNDARY: dict[type, tuple[str, str]] = {
     ast.GtE: (">=", ">"),
 }
 LIMITING = {"clamp", "clamp_min", "clamp_max", "clip", "abs", "fabs", "min", "max", "minimum", "maximum"}
-SYMMETRIC = LIMITING | {"isinstance", "issubclass", "hasattr", "getattr", "allclose", "isclose", "equal", "zip"}
+SYMMETRIC = LIMITING | {"isinstance", "issubclass", "hasattr", "getattr", "allclose", "isclose", "equal", "zip",
+                         "largest_difference"}  # fmt: skip
 VALIDATION = re.compile(r"_?(check|require|refuse|validate|assert)")
 
 

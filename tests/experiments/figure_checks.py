@@ -1,20 +1,37 @@
 """What must hold of every figure of an experiment: bands hold their lines, lines are finite and go one way."""
 
+import inspect
 import math
+import sys
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
+from stated_bounds import unstated_in
 
 from diffuscope.experiments import Answer, Experiment
-from diffuscope.findings import Area, Chart, Intervals, Line
+from diffuscope.findings import Area, Arrows, Chart, HeatMap, Intervals, Line, Panel, Points
+from immutable import compares_other_than_its_fields, dataclasses_in, is_mutable
 
 
 def check_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The charts of every answer, as a test asks for it: bands hold their lines."""
+    """Of every answer, as a test asks for it: bands hold their lines, and axes suit them.
+
+    Claims have words for names, and bounds that are round or stated. The dataclasses of experiments are frozen, and
+    compare as their fields do.
+    """
     answer = Experiment.answer
 
     def checked(self: Experiment, name: str, seed: int = 0) -> Answer:
         found = answer(self, name, seed)
-        assert [place for chart in found.charts for place in outside_of_its_band(chart)] == []
+        wrong: list[object] = [place for chart in found.charts for place in outside_of_its_band(chart)]
+        wrong += [place for chart in found.charts for place in unlike_its_axes(chart)]
+        wrong += [claim.name for claim in found.claims if " " in claim.name or not claim.name.isascii()]
+        wrong += [bound for part in self.parts for bound in unstated_in(Path(inspect.getfile(part.answer)))]
+        used = [module for name, module in sys.modules.items() if name.startswith("diffuscope.experiments.")]
+        classes = [cls for module in used for cls in dataclasses_in(module)]
+        wrong += [cls for cls in classes if is_mutable(cls) or compares_other_than_its_fields(cls)]
+        assert not wrong, wrong
         return found
 
     monkeypatch.setattr(Experiment, "answer", checked)
@@ -44,3 +61,55 @@ def misdrawn(chart: Chart) -> list[str]:
                 if len(x) < 2 or not finite or not (panel.equal_scales or x in (ahead, ahead[::-1])):
                     found.append(f"{chart.title}: {panel.title}: {mark.label}")
     return found
+
+
+def unlike_its_axes(chart: Chart) -> list[str]:
+    """The panels whose axes are not those of what they show.
+
+    Values of lines lie more evenly on their horizontal axis than they would on one of the other kind, but for counts
+    from one on and the time of a training. Planes, and pictures without labels, have equal scales. Panels side by side
+    of one quantity have one vertical axis, unless their values are apart.
+    """
+    found = []
+    for panel in chart.panels:
+        if panel.equal_scales != _is_plane(panel):
+            found.append(f"{chart.title}: {panel.title}: scales")
+        lines = [sorted({*mark.x}) for mark in panel.marks if isinstance(mark, Line)]
+        counted = [[x[0] + k for k in range(len(x))] for x in lines]
+        wide = [x for x, n in zip(lines, counted, strict=True) if len(x) > 3 and x != n and x[-1] > 5 * x[0] > 0]
+        free = panel.equal_scales or panel.x_label.startswith("training time")
+        if not free and any(_less_even(x, logarithmic=panel.x_log) for x in wide):
+            found.append(f"{chart.title}: {panel.title}: horizontal axis")
+    first, *others = chart.panels
+    alike = all((panel.y_label, panel.y_log) == (first.y_label, first.y_log) for panel in others)
+    apart = [_heights(panel) for panel in sorted(chart.panels, key=_heights)]
+    free = first.y_label in ("", "y") or (alike and any(a[1] < b[0] for a, b in pairwise(apart)))
+    if others and not free and chart.shared_y != alike:
+        found.append(f"{chart.title}: vertical axis")
+    return found
+
+
+def _heights(panel: Panel) -> tuple[float, float]:
+    """The least and the largest value of its lines."""
+    y = [value for mark in panel.marks if isinstance(mark, Line) for value in mark.y]
+    return (min(y), max(y)) if y else (-math.inf, math.inf)
+
+
+def _is_plane(panel: Panel) -> bool:
+    """One unit of one axis is one of the other."""
+    if not panel.x_label and not panel.y_label:
+        return all(isinstance(mark, Line | Points | HeatMap | Arrows | Area) for mark in panel.marks)
+    both = panel.x_label, panel.y_label
+    return both == ("x", "y") or (panel.equal_scales and all(label.startswith("share of ") for label in both))
+
+
+def _less_even(x: list[float], *, logarithmic: bool) -> bool:
+    """Whether the sorted values are nearer to even steps, from end to end, on the other kind of axis."""
+    linear, in_logarithms = _unevenness(x), _unevenness([math.log(value) for value in x])
+    return linear < in_logarithms if logarithmic else in_logarithms < linear
+
+
+def _unevenness(x: list[float]) -> float:
+    """Mean distance from even steps between the same ends, as a share of the way."""
+    even = [x[0] + (x[-1] - x[0]) * k / (len(x) - 1) for k in range(len(x))]
+    return sum(abs(a - b) for a, b in zip(x, even, strict=True)) / len(x) / (x[-1] - x[0])

@@ -75,7 +75,7 @@ INVERSES: dict[str, Reading] = {  # from a denoiser's answer to what its network
 }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Convention:
     """A scale of the input and the time that the network is given: `answer(x, t)` at times of `schedule`."""
 

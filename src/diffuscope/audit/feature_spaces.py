@@ -25,7 +25,7 @@ from .whitening import Whitened
 LARGEST_TRAINING_SET = 10_000  # of a larger one, so many random examples are enough to fit features
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Space:
     """A map to features and what it is called in a sentence."""
 

@@ -35,7 +35,7 @@ LARGEST_SAMPLE = 5_000  # examples of each set whose distances are taken
 FEATURES_PER_EXAMPLE = 4  # at least so many examples for each of the user's features
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Judged:
     """Samples and planted faults in one feature space."""
 

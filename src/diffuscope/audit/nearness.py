@@ -39,7 +39,7 @@ FITTED = 10_000  # examples that determine the clusters, at most
 Cells = tuple[Int[ndarray, " train"], Int[ndarray, " heldout"]]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
 class Nearness:
     """(b): how many samples are nearer to training than to held-out references."""
 

@@ -71,7 +71,7 @@ def own_sampler(name: str) -> Finish:
     return checked
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class OwnRow:
     """The owner's sampler and its number of steps for every budget."""
 

@@ -29,7 +29,7 @@ DEEP_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 ORIENTATION = 0x0112  # the EXIF tag; values from 5 exchange width and height
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Picture:
     """An image that is not decoded yet: what error messages call it, and call it beside another; its file or bytes."""
 

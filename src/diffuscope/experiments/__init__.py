@@ -12,7 +12,7 @@ from diffuscope.errors import InputError
 
 from .experiment import Answer, Experiment, Outcome
 from .page import experiments_index
-from .part import Part, kolmogorov, loglog, panel
+from .part import Part, kolmogorov, largest_difference, loglog, panel
 from .record import Record, code_fingerprint
 
 NAMES = (
@@ -119,5 +119,5 @@ def reproduce(name: str, *, seed: int = 0, out: str | Path | None = None) -> Out
 
 __all__ = [
     "NAMES", "SOURCES", "Answer", "Experiment", "Outcome", "Part", "Record", "code_fingerprint", "experiments_index",
-    "find", "kolmogorov", "loglog", "of_source", "panel", "reproduce",
+    "find", "kolmogorov", "largest_difference", "loglog", "of_source", "panel", "reproduce",
 ]  # fmt: skip

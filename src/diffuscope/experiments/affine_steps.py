@@ -23,7 +23,7 @@ SCHEDULE = VE(LOW, HIGH)
 GRIDS = (200, 400, 800)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Moments:
     """Of the ends of Euler's method, without a draw."""
 

@@ -49,7 +49,7 @@ from diffuscope.times import log_snr_times
 
 from .affine_steps import SCHEDULE, extrapolated
 from .experiment import Experiment
-from .part import Part, panel
+from .part import Part, largest_difference, panel
 
 Y = 1.0
 CORRELATIONS = (0.3, 0.6, 0.9)
@@ -97,7 +97,7 @@ def plane(part: Part) -> str:
             table[rho, name] = float(end.mean[1]), float(end.covariance[1, 1])
             used[name].append(abs(table[rho, name][0] - wanted[name][0]) / (float(change.mean[1]) + ENDS))
             used[name].append(abs(table[rho, name][1] - wanted[name][1]) / (float(change.covariance[1, 1]) + ENDS))
-            errors += [abs(float(end.mean[0]) - Y), float(end.covariance[0].abs().max())]
+            errors += [abs(float(end.mean[0]) - Y), largest_difference(end.covariance[0], 0)]
     title = "Error of the constraint: mean of x₁ − y and covariance with x₁, the largest over samplers and correlations"
     part.at_most("constraint", title, largest(errors), 1e-10, "rounding", source="derived")
     because = f"what the last doubling of the steps changed, and {ENDS:g} for the finite ends of the noise levels"
@@ -153,7 +153,7 @@ def burgers(part: Part) -> str:
     }
     samples = {name: draw(denoiser, STEPS[name], g) for name, denoiser in made.items()}
     title = "Largest relative error of the final energy of projected samples"
-    violation = float((energy(samples["projected"]) / NOISE / y - 1).abs().max())
+    violation = largest_difference(energy(samples["projected"]) / NOISE / y, 1)
     part.at_most("energy", title, violation, 1e-8, "Gauss-Newton, to rounding", source="derived")
     start = fields[:, 0].square().mean(1)
     wanted = float(weights @ start)

@@ -5,7 +5,7 @@ a multilayer perceptron trained for a few seconds; digits are vectors in [-1, 1]
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -28,10 +28,10 @@ PIXELS, SIDE = 64, 8
 class DigitModels:
     """Training digits, their Gaussian, a mixture around their clusters, and its own Gaussian."""
 
-    train: Float[Tensor, "n 64"] = field(repr=False)
-    gaussian: Gaussian = field(repr=False)
-    mixture: GaussianMixture = field(repr=False)
-    of_mixture: Gaussian = field(repr=False)
+    train: Float[Tensor, "n 64"]
+    gaussian: Gaussian
+    mixture: GaussianMixture
+    of_mixture: Gaussian
 
     @property
     def scale(self) -> float:

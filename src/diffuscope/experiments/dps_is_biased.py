@@ -41,7 +41,7 @@ from diffuscope.times import log_snr_times
 
 from .affine_steps import HIGH, LOW, SCHEDULE, euler, extrapolated
 from .experiment import Experiment
-from .part import Part, loglog, panel
+from .part import Part, largest_difference, loglog, panel
 
 Y, R = 1.0, 0.3
 ETAS = (0.0, 0.5, 1.0)
@@ -126,11 +126,11 @@ def one_number(part: Part) -> str:
     known = posterior(prior().distribution, observation, value(Y))
     assert isinstance(known, Gaussian)
     mean, variance = exact_moments(R)
-    off = largest([abs(float(known.mean) - mean), abs(known.trace - variance)])
+    off = largest_difference([float(known.mean), known.trace], [mean, variance])
     title = f"The posterior has mean {mean:.3f} and variance {variance:.4f}: distance from Bayes' rule"
     part.at_most("posterior", title, off, 1e-14, "rounding", source="Bayes' rule")
     part.equals("mean", "Mean at which DPS ends (SDE)", limit(R, 1.0)[0], 1.000, 5e-4, "three decimals", source=SPEC)
-    part.equals("variance", "Its variance", limit(R, 1.0)[1], 0.045, 5e-4, "three decimals", source=SPEC)
+    part.equals("variance", "Its variance", limit(R, 1.0)[1], 0.045, 5e-4, "0.045 to three decimals", source=SPEC)
     for name, guide, wanted in (
         ("DPS", dps, {eta: limit(R, eta) for eta in ETAS}),
         ("the exact guide", exact, dict.fromkeys(ETAS, (mean, variance))),
@@ -255,14 +255,14 @@ def in_the_plane(part: Part) -> str:
     ends = {name: extrapolated(guide, 2) for name, guide in made.items()}
     found = {name: end.covariance for name, (end, _) in ends.items()}
     for name in list(made)[:2]:
-        off = float((found[name] - exact).abs().max())
+        off = largest_difference(found[name], exact)
         bound = float(ends[name][1].covariance.max()) + ENDS
         title = f"Covariance with the {name}: largest distance from the posterior's"
         because = f"what the last doubling of the steps changed, and {ENDS:g} for the finite ends of the noise levels"
         part.at_most("plane-" + name.split()[0], title, off, bound, because, source="derived")
     for name in list(made)[2:]:
         key = "biased-" + name.lower()
-        off = float((found[name] / exact - 1).abs().max())
+        off = largest_difference(found[name] / exact, 1)
         title = f"Covariance with {name}: largest relative distance from the posterior's"
         part.at_least(key, title, off, 0.1, "our bar for a bias: 10%", source="measured here")
     names = list(made)
@@ -306,7 +306,7 @@ def two_modes(part: Part) -> str:
     title = f"Share of samples of the exact posterior's denoiser in the nearer mode, against {wanted:.3f}"
     part.at_most("weight", title, abs(off), 4, FOUR, source="Bayes' rule", unit="standard errors")
     off = (shares["DPS"] - wanted) / error
-    part.at_least("dps-weight", "The same for DPS", abs(off), 10, "our bar for a bias", source="measured here",
+    part.at_least("dps-weight", "The same for DPS", abs(off), 10, "our bar for a bias: ten", source="measured here",
                   unit="standard errors")  # fmt: skip
     assert isinstance(known, GaussianMixture)
     part.chart(

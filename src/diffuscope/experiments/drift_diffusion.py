@@ -30,7 +30,7 @@ from diffuscope.findings import Line, largest, line
 from diffuscope.theory.paths import Dynamics, least_action, straight
 
 from .experiment import Experiment
-from .part import Part, panel
+from .part import Part, largest_difference, panel
 
 DRIFT, SIGMA = 0.1, 1.0
 START, BOUND, DURATION = 0.5, -1.0, 1.0
@@ -55,7 +55,7 @@ EXPERIMENT = Experiment(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Passages:
     """States of runs that first reach the lower bound in the window."""
 
@@ -130,9 +130,11 @@ def most_likely(part: Part) -> str:
     times = torch.linspace(0, DURATION, STEPS + 1, dtype=torch.float64)
     ends = torch.tensor([START], dtype=torch.float64), torch.tensor([BOUND], dtype=torch.float64)
     path = least_action(process, *ends, times)
-    off = float((path.states - straight(ends[0][None], ends[1][None], times)).abs().max())
+    off = largest_difference(path.states, straight(ends[0][None], ends[1][None], times))
     worst = max(path.momenta.reshape(-1).tolist(), key=lambda p: abs(p + 1.6))
-    part.equals("momentum", "The momentum, where it is farthest from (x_T − x_0)/T − v", worst, -1.6, 1e-12, "rounding")
+    part.equals(
+        "momentum", "The momentum, where it is farthest from (x_T − x_0)/T − v = -1.6", worst, -1.6, 1e-12, "rounding"
+    )
     part.at_most("straight", "Distance of the path from a straight line", off, 1e-12, "rounding")
     before = np.arange(1, STEPS - WINDOW) * STEP
     of_mean = (np.gradient(exact_mean(before), before) - DRIFT) / SIGMA**2
@@ -160,7 +162,7 @@ def typical(part: Part) -> str:
     exact = exact_mean(t[before])
     path = START + (BOUND - START) * t / DURATION
     part.equals(
-        "count", "Published runs that first reach −1 at 0.95 or later", len(old.states), 981, 0, "the same runs"
+        "count", "Published runs that first reach −1 at 0.95 or later", len(old.states), 981, 0, "the same 981 runs"
     )
     off = np.abs(bridged.mean[before] - exact) / bridged.standard_error[before]
     here = [float(off[k - 1]) for k in CHECKED]
@@ -172,7 +174,9 @@ def typical(part: Part) -> str:
     title = "Without absorption the mean is the most likely path: distance at t = 0.5 given the end"
     part.at_most("free", title, free, 4, "four standard errors", source="derived", unit="standard errors")
     late = float(exact_mean(np.array([0.5]), DURATION)[0])
-    part.equals("half-way", "Mean at t = 0.5 of runs that first reach −1 at 1", late, -0.0346, 5e-5, "its digits")
+    part.equals(
+        "half-way", "Mean at t = 0.5 of runs that first reach −1 at 1", late, -0.0346, 5e-5, "digits of -0.0346"
+    )
     names = f"{len(old.states)} published runs", f"{len(bridged.states):,} with bridges"
     curves = [with_band(run, name) for name, run in zip(names, (old, bridged), strict=True)]
     curves += [line(t[before].tolist(), exact.tolist(), "series", style="dotted")]

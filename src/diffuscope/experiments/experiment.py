@@ -63,7 +63,7 @@ class Question:
 
     name: str
     text: str
-    answer: Callable[[Part], str] = field(repr=False)
+    answer: Callable[[Part], str]
 
 
 @dataclass(frozen=True, kw_only=True)

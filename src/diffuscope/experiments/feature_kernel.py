@@ -169,7 +169,7 @@ def claim_ratios(part: Part, found: dict[int, list[Compared]]) -> None:
     coarse = found[16][-1]
     ratios, errors = coarse.ratios(coarse.kernel.of_posterior_alone)
     title = f"4 x 4 bumps, P = 64 F: lower end of the median ratio at t = {AT[0]:g} without r and ρ"
-    because = "far from 1: more examples do not remove it"
+    because = "more than twice too large: more examples do not remove it"
     part.at_least("misfit", title, float(ratios[0] - NORMAL_95 * errors[0]), 2, because, source="derived")
 
 

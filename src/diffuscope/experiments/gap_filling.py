@@ -170,7 +170,7 @@ def discretization(part: Part) -> str:
     part.at_most(
         "true-score", title, largest(row[-1] for row in found.values()), 1e-3, "the gaps are empty", source="derived"
     )
-    curves = [line(steps, [max(mass, 1e-6) for mass in row], f"ε = {epsilon:g}") for epsilon, row in found.items()]
+    curves = [line(steps, row, f"ε = {epsilon:g}") for epsilon, row in found.items()]
     part.chart(
         "Gap mass with the true score",
         Panel("", "Euler steps", "gap mass", tuple(curves), x_log=True, y_log=True, y_range=(1e-5, 1)),
@@ -280,7 +280,7 @@ def decomposition(part: Part) -> str:
     part.at_least("variance", title, one.variance.significance, 3.0, because, source=OURS, unit="standard errors")
     title = "Change of the fine limit if every other step is left out, the largest over F/P"
     unresolved = largest(each.unresolved for each in found.values())
-    because = "at order 2 a third of it is left, 0.0013: below every standard error"
+    because = "at order 2 a third of 0.004 is left, 0.0013: below every standard error"
     part.at_most("resolved", title, unresolved, 0.004, because, source=OURS)
     part.chart(*terms_chart(found), how_to_read=HOW_TO_READ_TERMS)
     variances = ", ".join(str(each.variance) for each in found.values())

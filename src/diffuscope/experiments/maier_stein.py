@@ -72,8 +72,12 @@ def barrier(part: Part) -> str:
     on_axis = {beta: geometric_action(dynamics(beta), STABLE, SADDLE, PIECES) for beta in BETAS}
     two, five, ten = (found[beta].extrapolated for beta in (2.0, 5.0, 10.0))
     part.equals("two", "Barrier at β = 2", two, 0.5, 1e-6, "the curve is of second order, and extrapolated")
-    part.equals("five", "Barrier at β = 5", five, 0.483, 5e-4, "its digits", source="published value, three digits")
-    part.equals("ten", "Barrier at β = 10", ten, TEN, 2e-4, "a path of T = 80", source="independent computation")
+    part.equals(
+        "five", "Barrier at β = 5", five, 0.483, 5e-4, "digits of 0.483", source="published value, three digits"
+    )
+    part.equals(
+        "ten", "Barrier at β = 10", ten, TEN, 2e-4, "0.34004 on a path of T = 80", source="independent computation"
+    )
     worst = farthest([found_here.extrapolated for found_here in on_axis.values()], 0.5)
     part.equals("axis", "Along the axis at every β, farthest", worst, 0.5, 1e-6, "the same", source="derived")
     wrong = [beta for beta, curve in on_axis.items() if curve.minimum != (beta < 4)]

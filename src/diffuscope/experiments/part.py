@@ -9,7 +9,7 @@ Three frequent statements have a method or function of their own:
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -116,6 +116,20 @@ def kolmogorov(draws: Float[Tensor, " n"], cdf: Callable[[Float[np.ndarray, " n"
     0.4
     """
     return float(kstest(draws.numpy(), cdf).statistic)
+
+
+def largest_difference(
+    a: Float[Tensor, "*#shape"] | Sequence[Number], b: Float[Tensor, "*#shape"] | Sequence[Number] | Number
+) -> float:
+    """max |a - b|, element by element; NaN if a difference is.
+
+    >>> import torch
+    >>> from diffuscope.experiments import largest_difference
+    >>> largest_difference(torch.tensor([1.0, 4.0]), [2.0, 1.5]), largest_difference(torch.zeros(2), 3)
+    (2.5, 3.0)
+    """
+    x, y = (torch.as_tensor(each, dtype=torch.float64) for each in (a, b))
+    return float((x - y).abs().max())
 
 
 def drawn(rows: Float[Tensor, "n *event"], count: int, generator: torch.Generator) -> Float[Tensor, "_ *event"]:

@@ -36,7 +36,7 @@ from diffuscope.times import log_snr_times
 
 from .digit_models import digit_models
 from .experiment import Experiment
-from .part import Part
+from .part import Part, largest_difference
 
 VARIANCES = (9.0, 2.0, 1.0, 0.5, 0.05)
 DIMENSION, STARTS = 8, 3
@@ -73,8 +73,8 @@ def closed_form(part: Part) -> str:
             moved = displacements(ExactDenoiser(data, schedule), RungeKutta4(), x, times, turn.T, size=1.0)
             expected = torch.zeros(DIMENSION, dtype=torch.float64)
             expected[:rank] = denoised_gain(variances, schedule, t, schedule.t_min)
-            errors.append(float((along(moved, turn.T) - expected[:, None]).abs().max()))
-            beside.append(float((moved - expected[:, None, None] * turn.T[:, None]).abs().max()))
+            errors.append(largest_difference(along(moved, turn.T), expected[:, None]))
+            beside.append(largest_difference(moved, expected[:, None, None] * turn.T[:, None]))
     title = "Gain in the sample by central differences of the flow, minus the closed form: largest of three schedules"
     part.at_most("gain", title, largest(errors), 1e-8, "order 4 in 240 steps", source="derived")
     title = "A push along one component moves no other, and beside the data's subspace nothing"
@@ -91,11 +91,11 @@ def when(part: Part) -> str:
     published = (variances / (1 + (variances - 1) * schedule.alpha(times)[:, None] ** 2)).sqrt()
     # log gain falls along the trajectory where lambda > 1, and rises where it is below 1
     turns = gains.log().diff(dim=0) * (variances - 1).sign()
-    flat = float((gains[:, variances == 1] - 1).abs().max())
+    flat = largest_difference(gains[:, variances == 1], 1)
     ratios = schedule.noise_to_signal(times)
     relative = noise_relative_gain(variances, ratios)
     title = "VP: the gain is √(λ/(1 + (λ - 1)ᾱ)), the published form"
-    part.at_most("published", title, float((gains - published).abs().max()), 1e-14, "rounding")
+    part.at_most("published", title, largest_difference(gains, published), 1e-14, "rounding")
     title = "It falls along the trajectory where λ > 1 and rises where λ < 1: steps that do not"
     part.equals("early-or-late", title, int((turns[:, variances != 1] >= 0).sum()), 0, 0, "exact")
     title = "And is constant where λ = 1"
@@ -115,6 +115,7 @@ def when(part: Part) -> str:
         *panels,
         how_to_read="Generation runs from right to left. Left: an early push wins only for variances above 1. Right: "
         "in units of the noise at that level, it always does.",
+        shared_y=True,
     )
     return (
         "It depends on the unit. A push of fixed size matters more early along components with λ > 1 only, and more "

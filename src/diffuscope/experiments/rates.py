@@ -32,7 +32,7 @@ from diffuscope.theory.paths import Dynamics, Rate, kramers, transition_rate
 
 from .experiment import Experiment
 from .kinetic_eigenvalue import kinetic_rates
-from .part import Part, panel
+from .part import Part, largest_difference, panel
 
 BARRIER = 0.25  # of the double well, and of Maier and Stein's system, at D = 1
 NOISES = (0.0125, 0.015, 0.02, 0.025)  # barrier over noise: 20, 16.7, 12.5, 10
@@ -107,10 +107,10 @@ def without_noise(noises: tuple[float, ...], values: list[float], errors: list[f
 
 def claim_close(part: Part, found: Ratio, system: str) -> None:
     """The ratio is near 1 where the barrier is at least ten times the noise."""
-    largest = max(abs(value - 1) for value in found.values)
+    off = largest_difference(found.values, 1)
     times = BARRIER / max(found.noises)
     title = f"{system}: off by at most {CLOSE:.0%} where the barrier is {times:g} times the noise or more"
-    part.at_most(f"{part.name}-close", title, largest, CLOSE, "the next order in the noise", source="derived")
+    part.at_most(f"{part.name}-close", title, off, CLOSE, "the next order in the noise", source="derived")
 
 
 def claim_limit(part: Part, found: Ratio, system: str) -> None:

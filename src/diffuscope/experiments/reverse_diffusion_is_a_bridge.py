@@ -48,7 +48,7 @@ from diffuscope.theory.paths import (
 
 from .experiment import Experiment
 from .noised_data import Mixture, Noised, Ring
-from .part import Part
+from .part import Part, largest_difference
 from .path_panels import along, plane
 
 INTERVALS, DIGIT_INTERVALS = 400, 160
@@ -105,7 +105,7 @@ class Case:
 
     def off_bridge(self, path: Float[Tensor, "nodes d"]) -> float:
         """Largest distance of a coordinate from the bridge."""
-        return float((path - self.bridge).abs().max())
+        return largest_difference(path, self.bridge)
 
     def share(self, path: Float[Tensor, "nodes d"]) -> Float[Tensor, " nodes"]:
         """How far along the straight way from end to end."""
@@ -220,8 +220,8 @@ def straight_paths(part: Part) -> str:
         off = case.off_bridge(full[name][0])
         title = f"{name.capitalize()}, {len(case.times) - 1} intervals: a coordinate is off the bridge by at most"
         part.at_most(name, title, off, 5e-4, order, source=DERIVED)
-    errors = [abs(full[name][1] / case.action - 1) for name, case in known.items()]
-    part.at_most("action", "Action of the three, relative error of S", largest(errors), 1e-3, order, source=DERIVED)
+    error = largest_difference([full[name][1] / case.action for name, case in known.items()], 1)
+    part.at_most("action", "Action of the three, relative error of S", error, 1e-3, order, source=DERIVED)
     off = min(case.off_bridge(bent[name][0]) for name, case in known.items())
     title = "Without the divergence paths bend: smallest of the three distances from the bridge"
     part.at_least("bend", title, off, 0.05, "far above the error of the mesh", source=DERIVED)

@@ -34,7 +34,7 @@ from diffuscope.times import log_snr_times
 
 from .distribution_functions import distribution_function
 from .experiment import Experiment
-from .part import Part, kolmogorov, panel
+from .part import Part, kolmogorov, largest_difference, panel
 
 OU = VP(3.0, 3.0)  # Ornstein-Uhlenbeck: its time 1 is the time 1.5 of dX = -X dt + sqrt 2 dB
 HORIZON, CLEAN = 1.0, 0.007  # where generation starts and where it stops
@@ -186,7 +186,7 @@ def characteristics(part: Part) -> str:
     origin = transport(DENOISER, x, CLEAN, HORIZON, divergence=ExactDivergence(), tolerance=1e-11)
     log_q = log_wrong(origin.x_s) + origin.log_det[:, 0]
     at_data, at_start = log_q - log_p(CLEAN, x), log_wrong(origin.x_s) - log_p(HORIZON, origin.x_s)
-    title, error = "log q/p is constant along trajectories from a wrong start", float((at_data - at_start).abs().max())
+    title, error = "log q/p is constant along trajectories from a wrong start", largest_difference(at_data, at_start)
     part.at_most("constant", title, error, 1e-8, "integration tolerance 1e-11", unit="nats")
 
     at, p = x[:, 0], log_p(CLEAN, x).exp()

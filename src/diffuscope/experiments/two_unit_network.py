@@ -176,7 +176,9 @@ def left_energy(path: Float[Tensor, "nodes 2"]) -> Float[Tensor, " edges"]:
 def memories(part: Part) -> str:
     """Where the network goes without noise."""
     ends, shares = attractors()
-    part.equals("attractors", "Attractors without noise", len(ends), 4, 0, "a count", source="derived")
+    part.equals(
+        "attractors", "Attractors without noise", len(ends), 4, 0, "one in each of four quadrants", source="derived"
+    )
     off = float(torch.cdist(ends, ATTRACTORS).amin(1).max())
     part.at_most("places", "Their largest distance from the values of the four quadrants", off, 1e-4, "rounded to 1e-4")
     listed = ", ".join(f"({x:.2f}, {y:.2f}) from {p:.0%}" for (x, y), p in zip(ends.tolist(), shares, strict=True))
@@ -189,7 +191,7 @@ def short(part: Part) -> str:
     path, S = descended()
     coarse, fine = refined()
     title = "Gradient descent from the straight line, 50 points, left-point rule: S"
-    part.equals("published", title, S, 9.01752, 1e-5, "its digits")
+    part.equals("published", title, S, 9.01752, 1e-5, "digits of 9.01752")
     value = float(fine.certificate.extrapolated)
     title = f"Midpoint rule with {REFINED[1]:,} intervals: S, against {REFINED[0]}"
     because = "both are extrapolated from second order"
@@ -221,10 +223,9 @@ def slow(part: Part) -> str:
     """Curves around T = 40, the direct method, and the limit of thin layers."""
     found = slowed(SHARP)
     below, above = found[-2:]
-    assert below.duration < LONG < above.duration
     S = (below.action + above.action) / 2
     width = (below.action - above.action) / 2
-    because = "digits of an independent computation on 3,200 steps"
+    because = "2.116 by an independent computation on 3,200 steps"
     part.equals("long", "T = 40: S, between two curves of fixed energy", S, 2.116, 0.01, because, source="derived")
     times = adapted_times(network(), below.found, LONG, STEPS)
     direct = least_action(network(), START, END, times, initial=timed(network(), below.found, times)[None])
@@ -237,7 +238,7 @@ def slow(part: Part) -> str:
     )
     wide = slowed(0.02, ENERGIES[:3])[-1].action
     limit = 2 * found[2].action - wide
-    because = "the next order in n, and T of 31"
+    because = "2.17 up to the next order in n, and T of 31"
     part.equals("limit", "S for n → 0, from n = 0.02 and 0.01", limit, 2.17, 2e-3, because, source="derived")
     widths = [n for n in SOFTENED if n <= 0.1]
     part.chart(

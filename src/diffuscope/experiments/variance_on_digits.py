@@ -17,7 +17,7 @@ https://arxiv.org/abs/2310.02557 (two networks of disjoint halves).
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -78,7 +78,7 @@ EXPERIMENT = Experiment(
 class TrainedEnsemble:
     """The training digits and the two halves of the networks."""
 
-    examples: Float[Tensor, "n 64"] = field(repr=False)
+    examples: Float[Tensor, "n 64"]
     scale: float
     predicting: Ensemble
     measured: Ensemble
@@ -101,7 +101,7 @@ def on_digits(network: nn.Module, scale: float, mean: float, *models: int) -> Pr
 class Digits:
     """Training digits as vectors, in random order, with standard deviation and mean over all pixels."""
 
-    rows: Float[Tensor, "n 64"] = field(repr=False)
+    rows: Float[Tensor, "n 64"]
     scale: float
     mean: float
 
@@ -223,9 +223,9 @@ def spread(part: Part) -> str:
     title = f"Predicted spread and the spread of other networks' samples, {STARTS} starts: p-value of no association"
     part.at_most("associated", title, correlation.p_value, 0.001, f"{PERMUTATIONS:,} permutations of the starts")
     title = "Rank correlation of prediction and the same networks' samples: is the first order enough?"
-    part.at_least("first-order", title, linear.value, 0.7, "a requirement, not derived")
+    part.at_least("first-order", title, linear.value, 0.7, "0.7 is a requirement, not derived")
     title = "Rank correlation with other networks: the part of what the samples themselves would reach"
-    part.at_least("ceiling", title, correlation.value / ceiling.value, 0.8, "a requirement, not derived")
+    part.at_least("ceiling", title, correlation.value / ceiling.value, 0.8, "0.8 is a requirement, not derived")
     ratio = found.spread.median() / found.predicted.median()
     part.chart(
         "Spread of the end, predicted and measured, a point per start",

@@ -8,7 +8,7 @@ from diffuscope.denoisers import Batch, BatchTime, Denoiser
 from diffuscope.schedules import Schedule
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OnDevice:
     """The same denoiser; its answers have the data type and the device of `x_t`."""
 

@@ -35,7 +35,7 @@ from diffuscope.streams import torch_stream
 from ..brought_networks import NETWORKS, brought, data_range
 from ..digit_models import NETWORK, PIXELS, SIDE, digit_network
 from ..experiment import Experiment
-from ..part import Part, drawn
+from ..part import Part, drawn, largest_difference
 from .figures import NOISE, Found, level_charts, shortcut_chart, table_charts
 from .methods import SHORTCUTS, Sizes, all_methods
 from .peers import NearestOnly, PerBatch
@@ -143,8 +143,8 @@ def exactness(part: Part) -> str:
     for level in LEVELS:
         x_t = heldout + level * torch.randn(heldout.shape, generator=part.generator, dtype=heldout.dtype)
         D = exact(x_t, level)
-        same["whole"].append(float((whole(x_t, level) - D).abs().max()))
-        same["divided"].append(float((divided(x_t, level) - at_once(x_t, level)).abs().max()))
+        same["whole"].append(largest_difference(whole(x_t, level), D))
+        same["divided"].append(largest_difference(divided(x_t, level), at_once(x_t, level)))
         size = (D - mu).flatten(1).norm(dim=1)
         for name, shortcut in (nearest | batched).items():
             errors[name].append((shortcut(x_t, level) - D).flatten(1).norm(dim=1) / size)

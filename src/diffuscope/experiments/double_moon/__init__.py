@@ -172,11 +172,13 @@ def clean_distribution(part: Part) -> str:
     right = relative_error(found, noised, p_noised / p_noised.sum())
     digits, source = "the digits of the reference", "Chen Kai, PDE and Machine Learning (7), figure 5"
     title = "A perfectly learned score, compared with that of the clean distribution: relative L² gap"
-    part.equals("perfect-gap", title, gap, 0.40, 0.005, digits, source=source)
+    part.equals("perfect-gap", title, gap, 0.40, 0.005, f"{digits}, 0.40", source=source)
     title = "Slope of the score at a mode, noised distribution"
-    part.equals("slope-noised", title, slope(noised, x, MODE), -2.44, 0.005, f"{digits}; -1/0.41", source=source)
+    part.equals(
+        "slope-noised", title, slope(noised, x, MODE), -2.44, 0.005, f"{digits}, -2.44 = -1/0.41", source=source
+    )
     title = "Slope of the score at a mode, clean distribution"
-    part.equals("slope-clean", title, slope(clean, x, MODE), -4.00, 0.005, f"{digits}; -1/0.25", source=source)
+    part.equals("slope-clean", title, slope(clean, x, MODE), -4.00, 0.005, f"{digits}, -4.00 = -1/0.25", source=source)
 
     shown = x[:, 0].abs() <= REACH
     curves = (

@@ -3,7 +3,7 @@ r"""200 real digits, and networks that learn to denoise them.
 The unit of distance to the training digits is the median distance of held-out digits to them: 1 for a new digit.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -28,8 +28,8 @@ LEVELS = (0.03, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 12.0)
 class Digits:
     """Training and held-out digits as vectors in [-1, 1]."""
 
-    train: Float[Tensor, "n 64"] = field(repr=False)
-    heldout: Float[Tensor, "m 64"] = field(repr=False)
+    train: Float[Tensor, "n 64"]
+    heldout: Float[Tensor, "m 64"]
 
     @classmethod
     def load(cls) -> "Digits":
@@ -52,7 +52,7 @@ class Digits:
         return float(torch.stack(errors).mean().sqrt() / self.train.std())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class InDouble:
     """A float32 network evaluated at float64 states."""
 

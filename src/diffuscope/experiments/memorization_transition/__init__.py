@@ -128,7 +128,7 @@ def losses(part: Part) -> str:
     )
     ends = [Repeated.of(gaps.network[:, -1, j]) for j in range(len(LEVELS))]
     title = f"The exact memorizer's gap opens at one to two times the marker from n = {FLAT} on: the mean multiple"
-    because = f"our bar; {flat.min():.2f} to {flat.max():.2f} over the sizes"
+    because = f"our bar: 1.5 within 0.5; {flat.min():.2f} to {flat.max():.2f} over the sizes"
     part.equals("marker", title, center, 1.5, 0.5, because, source=TRANSITION)
     title = f"Networks on {sizes[1]} examples open their gap near where their memorizers do: far end of the 99.9% "
     title += "interval of the logarithm of one σ over the other"

@@ -4,7 +4,7 @@ Every rung of every set has its own examples and its own initial weights; all ar
 share the noise levels of a batch, and the permutation that orders the rows (repeated to one length) in an epoch.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -26,8 +26,8 @@ class Ladder:
     """Trained networks and their data: `examples[s][k]` are those of set s at the size `sizes[k]`."""
 
     sizes: tuple[int, ...]
-    examples: tuple[tuple[Float[Tensor, "_ 2"], ...], ...] = field(repr=False)
-    denoiser: Preconditioned = field(repr=False)
+    examples: tuple[tuple[Float[Tensor, "_ 2"], ...], ...]
+    denoiser: Preconditioned
 
     @property
     def sets(self) -> int:

@@ -44,7 +44,12 @@ def noise_charts(title: str, result: Compared) -> list[Chart]:
         if name != "mean"
     ]
     return [
-        Chart(f"{title}: what analytic denoisers do not explain, at held-out points", tuple(by_quantity), reading),
+        Chart(
+            f"{title}: what analytic denoisers do not explain, at held-out points",
+            tuple(by_quantity),
+            reading,
+            shared_y=True,
+        ),
         Chart(
             f"{title}: D - μ at three sets of points",
             tuple(by_set),
@@ -115,6 +120,7 @@ def training_chart(
         f"{title}: residuals along training",
         tuple(panels),
         "A curve that falls and rises is a model that the network approaches and leaves again.",
+        shared_y=True,
     )
 
 

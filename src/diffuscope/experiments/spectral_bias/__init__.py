@@ -36,7 +36,7 @@ from diffuscope.times import karras_times
 from diffuscope.training import EDMWeight, LogNormalNoise, TrainingSettings, train
 
 from ..experiment import Experiment
-from ..part import Part, loglog
+from ..part import Part, largest_difference, loglog
 from .linear_training import descend, gains, gauss_legendre, generated_gains, learning_rates, times_after
 
 LEVELS, LEVEL = torch.tensor([0.2, 0.5, 1.0], dtype=torch.float64), 0.5  # LEVEL: shown, and of the real batches
@@ -106,7 +106,7 @@ def one_layer(part: Part) -> str:
     chart_gains(part, title, times, lam, {"one layer": (trained[:, k], flow[:, k])})
     return (
         f"To {error:.1%} of their height, with the mean in the theory; the textbook curve for mean 0 is off by "
-        f"{float((trained - without_mean).abs().max()):.2f} in a gain."
+        f"{largest_difference(trained, without_mean):.2f} in a gain."
     )
 
 

@@ -36,7 +36,7 @@ from diffuscope.times import log_snr_times
 
 from ..experiment import Experiment
 from ..four_points import HORIZON, OU, POINTS, FourPoints
-from ..part import Part, loglog, panel
+from ..part import Part, largest_difference, loglog, panel
 from .starts import angle_density, bayes_weight, bell, gaussian, mean_on_circle, point, square, uniform
 
 CIRCLE_HORIZON, CIRCLE_END, CIRCLE_PARTICLES, SHOWN = 1.0, 1e-6, 20_000, 200
@@ -86,9 +86,9 @@ def containment(part: Part) -> str:
         began = place(torch.rand(CIRCLE_PARTICLES, 2, dtype=torch.float64, generator=part.generator))
         ended = sample(SDEDPMSolverPP2M(), denoiser, began, times, noise=part.generator)
         denoised = denoiser(ended, CIRCLE_END)
-        gaps.append(float((denoised.norm(dim=1) - 1).abs().max()) / end.sigma**2)
+        gaps.append(largest_difference(denoised.norm(dim=1), 1) / end.sigma**2)
         standard_error = denoised.std(0) / math.sqrt(CIRCLE_PARTICLES)
-        deviations.append(float(((denoised.mean(0) - mean_on_circle(place, begin)) / standard_error).abs().max()))
+        deviations.append(largest_difference((denoised.mean(0) - mean_on_circle(place, begin)) / standard_error, 0))
         marks = [points(x[:SHOWN, 0], x[:SHOWN, 1], name) for x, name in ((began, "start"), (denoised, "end"))]
         window, title = (-3.3, 3.3), f"from {label}"
         planes.append(Panel(title, "", "", (*marks, circle), x_range=window, y_range=window, equal_scales=True))
@@ -131,13 +131,13 @@ def bayes(part: Part) -> str:
         drawn = start.draw(BUMPS_PARTICLES, part.generator)
         ended = sample(SDEDPMSolverPP2M(), ExactDenoiser(BUMPS, OU), drawn, times, noise=part.generator)[:, 0]
         below = torch.searchsorted(ended.sort().values, x[1:]).double() / BUMPS_PARTICLES
-        distances.append(float((below - torch.cumulative_trapezoid(density, x)).abs().max()))
+        distances.append(largest_difference(below, torch.cumulative_trapezoid(density, x)))
         bars = density_bars(ended, torch.linspace(-2.5, 2.5, 101, dtype=torch.float64), "particles")
         curves = (line(x[shown], density[shown], "h ρ₀"), line(x[shown], data[shown], "data ρ₀", style="dotted"))
         panels.append(panel(f"from {start.label}", "x", "density", bars, *curves))
     title = f"{BUMPS_PARTICLES:,} particles of the reverse SDE have the density h ρ₀: Kolmogorov's distance times the "
     title += "root of their number, the largest of the starts"
-    because = "Kolmogorov's distribution: exceeded by chance in 1 of 30,000 runs"
+    because = "Kolmogorov's distribution: 2.5 is exceeded by chance in 1 of 30,000 runs"
     part.at_most("particles", title, largest(distances) * math.sqrt(BUMPS_PARTICLES), 2.5, because)
     part.chart(
         f"Where {BUMPS_PARTICLES:,} particles end, and what Bayes' rule says",
@@ -211,7 +211,7 @@ def constraint(part: Part) -> str:
     for state in trajectory(DDPM(), denoiser, start, log_snr_times(OU, 1.5, 1e-6, STEPS), noise=part.generator):
         sigmas.append(state.at.sigma)
         of_state.append(float((state.x_t @ C.T - state.at.alpha * d).square().mean().sqrt()))
-        of_denoised.append(float((denoiser(state.x_t, state.t) @ C.T - d).abs().max()))
+        of_denoised.append(largest_difference(denoiser(state.x_t, state.t) @ C.T, d))
     title = f"{len(C)} equations of {DIGITS} digits hold for the exact denoiser along {SAMPLES} runs, to the very end"
     because = "rounding of weights and logarithms"
     part.at_most("denoiser-on-the-way", title, largest(of_denoised), 1e-10, because, source="derived, a corollary")

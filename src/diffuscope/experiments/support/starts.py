@@ -13,7 +13,7 @@ Mises around the direction of y with the concentration :math:`\kappa = \alpha|y|
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -26,15 +26,15 @@ from diffuscope.samplers import Instant
 NODES = 240
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Start:
     """A distribution on the line: nodes and weights of its quadrature, its draws, and its density if it has one."""
 
     label: str
-    nodes: Float[Tensor, " nodes"] = field(repr=False)
-    weights: Float[Tensor, " nodes"] = field(repr=False)
-    draw: Callable[[int, torch.Generator], Tensor] = field(repr=False)
-    density: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
+    nodes: Float[Tensor, " nodes"]
+    weights: Float[Tensor, " nodes"]
+    draw: Callable[[int, torch.Generator], Tensor]
+    density: Callable[[Tensor], Tensor] | None = None
 
 
 def gaussian(mean: float, deviation: float) -> Start:

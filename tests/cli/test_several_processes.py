@@ -232,7 +232,9 @@ def test_the_small_model_of_one_process_is_read_by_the_other(folder):
     assert json.loads((folder / "small/audit.json").read_text())["verdict"]["word"]
 
 
-PAGE = Path(__file__, "../../docs/large.md").resolve().read_text().split("## Devices, and an audit under torchrun")[1]
+PAGE = (
+    Path(__file__, "../../../docs/large.md").resolve().read_text().split("## Devices, and an audit under torchrun")[1]
+)
 ON_GPU, SHARED = (shlex.split(block) for block in re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL))
 
 
