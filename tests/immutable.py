@@ -57,13 +57,22 @@ def by_identity(cls: type) -> bool:
 
 def alone(cls: type) -> bool:
     """Whether a field of this type makes what holds it compare by identity."""
-    tensors = hasattr(cls, "array_type") or issubclass(cls, torch.Tensor | np.ndarray)
-    return tensors or (by_identity(cls) and cls is not type(None))
+    return is_array(cls) or (by_identity(cls) and cls is not type(None))
+
+
+def is_array(cls: type) -> bool:
+    """Whether this is a type of tensors or arrays."""
+    return hasattr(cls, "array_type") or issubclass(cls, torch.Tensor | np.ndarray)
 
 
 def held(cls: type) -> list[type]:
     """The types of the fields, in whatever they are wrapped; not those of functions."""
-    hints = list(get_type_hints(cls).values())
+    return wrapped(*get_type_hints(cls).values())
+
+
+def wrapped(*hints: object) -> list[type]:
+    """The types in annotations, in whatever they are wrapped; not those of functions."""
+    hints = list(hints)
     for hint in hints:  # grows
         if get_origin(hint) not in (collections.abc.Callable, Literal):
             hints.extend(get_args(hint))
@@ -77,3 +86,14 @@ def long_positional(subpackage: str) -> set[str]:
         for cls in dataclasses_of(subpackage)
     }
     return {name for name, count in places.items() if count > 4}
+
+
+def partly_printed(subpackage: str) -> set[str]:
+    """The names of those of which some arrays are printed and others are not."""
+    found = set()
+    for cls in dataclasses_of(subpackage):
+        hints = get_type_hints(cls)
+        arrays = [field for field in dataclasses.fields(cls) if any(map(is_array, wrapped(hints[field.name])))]
+        if len({field.repr for field in arrays}) == 2:
+            found.add(cls.__name__)
+    return found

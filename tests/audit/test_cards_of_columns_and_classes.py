@@ -3,17 +3,21 @@
 # every block is of the kind that its card shows
 # pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
 
+import inspect
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from test_cards_of_quality import distance, judged, quality_of, rng
 
+from diffuscope.audit import column_findings
 from diffuscope.audit.class_fit import ClassFit, fit_finding
 from diffuscope.audit.class_null import _finding as unconditional
 from diffuscope.audit.class_samples import smallest_share
-from diffuscope.audit.column_findings import with_wrong_columns
+from diffuscope.audit.column_findings import findings_of_columns, with_wrong_columns
 from diffuscope.audit.column_pairs import ColumnPairs, pairs_finding, pairs_table
 from diffuscope.audit.column_permutations import Permuted, permutations_for, permuted_tests
 from diffuscope.audit.column_shares import ColumnShares, column_blocks, columns_finding
@@ -130,6 +134,26 @@ def test_step_down_p_values_are_those_of_the_maximum_over_the_rest():
 @pytest.mark.parametrize(("level", "count"), [(0.01, 999), (0.001, 2000), (0.0005, 4000), (1e-5, 9999)])
 def test_there_are_permutations_for_p_values_below_the_level(level, count):
     assert permutations_for(level) == count
+
+
+def test_columns_and_pairs_share_the_significance(monkeypatch):
+    """Half of it each, with as many permutations as p-values below that half need."""
+    for name in ("column_shares", "column_pairs"):
+        monkeypatch.setattr(column_findings, name, lambda *_, others, permutations: (others, permutations))
+    x = torch.zeros(30, 2)
+    subject = SimpleNamespace(table="a table", train=x, heldout=x[:20], train_groups=None, heldout_groups=None)
+    compare = inspect.unwrap(column_findings.compare_columns)
+    assert compare(x, subject, 0.001, rng()) == ((20.0, permutations_for(0.0005)),) * 2
+    assert permutations_for(0.0005) == 4000
+    assert compare(x, SimpleNamespace(table=None), 0.001, rng()) == (None, None)
+    half = columns((0.3, 0.006, 0.5))
+    assert [found.tone for found in findings_of_columns(half, None, 0.01)[0]] == [columns_finding(half, 0.005).tone]
+    assert columns_finding(half, 0.01).tone != columns_finding(half, 0.005).tone
+    of_pairs = pairs((0.3, 0.006, 0.5))
+    assert [found.tone for found in findings_of_columns(None, of_pairs, 0.01)[0]] == [
+        pairs_finding(of_pairs, 0.005).tone
+    ]
+    assert pairs_finding(of_pairs, 0.01).tone != pairs_finding(of_pairs, 0.005).tone
 
 
 def test_a_wrong_column_is_no_good_news_for_whole_rows():

@@ -282,6 +282,10 @@ def test_the_positions_and_the_covariance_ratio_are_those_of_the_means():
     assert np.isnan(replace(found, memorizers=np.ones(4)).agreement(rng())[0])
 
 
+def test_two_exact_models_differ_by_no_share_of_a_target_without_variance():
+    assert agreeing(path=np.zeros((4, 3, 3))).averaged(rng()) == (0.0, 0.0, 0.0)
+
+
 def test_the_figures_of_agreement_have_its_cosines_and_ratios():
     means, single = agreement_chart(agreeing(), rng()).panels
     (bars,) = means.marks

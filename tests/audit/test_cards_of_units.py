@@ -46,6 +46,9 @@ def test_the_verdict_has_the_number_that_decides():
     assert copied.verdict.startswith("Copies training examples: 33.3% of its samples are copies (at most 5% of")
     twice = memorized(copies(), other=copies(listed=EMPTY))
     assert twice.p_value == pytest.approx(0.12)  # of two spaces
+    others = {f"space {k}": copies(listed=EMPTY) for k in range(19)}
+    many = memorized(copies(), **others)  # pyright: ignore[reportArgumentType]
+    assert many.p_value == 1.0
     biased = memorized(gap=gap())
     assert (biased.value, biased.tone, biased.p_value) == (pytest.approx(5.47), "attention", 0.0021)
     assert biased.interval == pytest.approx((3.1, 8.2))

@@ -14,7 +14,7 @@ from diffuscope.audit.ends import STARTS, Start
 from diffuscope.audit.manners import Fault
 from diffuscope.audit.questions import wiring
 from diffuscope.audit.reading_search import BestReading
-from diffuscope.audit.skill import Skill, drift_chart, drift_finding, error_chart, skill_finding
+from diffuscope.audit.skill import DRIFT, MATTERS, WORSE, Skill, drift_chart, drift_finding, error_chart, skill_finding
 from diffuscope.audit.units import ModelUnits
 from diffuscope.findings import Rule
 
@@ -199,6 +199,20 @@ def test_the_largest_drift_is_beyond_three_standard_errors_and_told_beyond_the_b
     found = drift_finding(skill(drift=drift, drift_error=error))
     assert (found.value, found.tone) == (-0.5, "neutral")
     assert found.verdict.endswith("off by -0.5 standard deviations of the data, at a noise level that decides little.")
+
+
+def test_a_drift_at_the_bar_and_an_error_at_its_limit_are_not_told():
+    drift, error = np.zeros((4, 1)), np.zeros((4, 1))
+    drift[0], drift[2] = -0.5, DRIFT  # the second at a level that matters
+    at_the_bar = skill(drift=drift, drift_error=error)
+    assert at_the_bar.largest_drift == (0, 0)
+    assert drift_finding(at_the_bar).tone == "neutral"
+    drift[2] = 1.01 * DRIFT
+    assert skill(drift=drift, drift_error=error).largest_drift == (2, 0)
+    isotropic = skill().isotropic
+    assert not skill(low=WORSE * isotropic).worse.any()
+    ends = np.array([MATTERS[1], 1.0, MATTERS[0], 0.1])
+    assert skill(ratios=ends, scale=1.0).matters.tolist() == [False, True, False, False]
 
 
 def test_the_figures_of_skill_and_drift_have_their_curves():

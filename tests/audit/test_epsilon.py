@@ -15,6 +15,8 @@ from diffuscope.audit.epsilon import (
     largest_rejected,
 )
 from diffuscope.audit.epsilon_finding import epsilon_finding, with_epsilon
+from diffuscope.audit.level_measures import TRIVIAL
+from diffuscope.audit.subject import noise_levels
 from diffuscope.data import Canaries, load_data, make_canaries
 from diffuscope.denoisers import MLP, ExactDenoiser, Preconditioned
 from diffuscope.errors import InputError
@@ -293,3 +295,15 @@ def test_a_network_trained_until_it_memorizes_has_an_epsilon_of_at_least_two():
     whole = torch.cat([digits[:100], canaries.examples[canaries.included]])
     *_, last = train(model.train(), whole, settings, checkpoint=None)
     assert bound_of(averaged(model, last.average).eval(), canaries).epsilon >= 2
+
+
+def test_canaries_are_scored_where_a_gaussians_loss_is_a_share_of_their_variance_between_the_two_ends():
+    """r^2 / (r^2 + s^2) of an isotropic one of deviation s: from s / sqrt(1 / 0.0025 - 1) to s / sqrt(1 / 0.95 - 1)."""
+    examples = torch.tensor([[-3.0, 3.0], [3.0, -3.0]]).repeat(10, 1)
+    canaries = Canaries(examples=examples, included=torch.arange(20) % 2 == 0, data_range=(-3.0, 3.0))
+    assert canary_scale(canaries) == 3.0
+    model = ExactDenoiser(Gaussian.isotropic(torch.zeros(2), 1.0), VE(1e-4, 1e4))
+    every = noise_levels(model, 3.0, 60).ratios
+    inside = (every >= 3 / (1 / TRIVIAL[0] - 1) ** 0.5) & (every <= 3 / (1 / TRIVIAL[1] - 1) ** 0.5)
+    assert 0 < inside.sum() < 60
+    assert canary_levels(model, canaries, 60).ratios.tolist() == every[inside].tolist()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffuscope.audit.component_levels import measure_components
 from diffuscope.audit.conventions import (
     INVERSES,
     READINGS,
@@ -212,3 +213,21 @@ def test_a_truncated_gaussian_says_what_it_holds():
     assert batch_size(1) == 4096
     assert fitted_examples(4, 2**28, torch.Generator()) is None
     assert len(fitted_examples(5, 2**28, torch.Generator().manual_seed(0))) == 4  # pyright: ignore[reportArgumentType]
+
+
+def test_where_every_component_is_below_the_lowest_level_none_is_measured():
+    x = 0.01 * torch.tensor([[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]]).double()
+    gaussian, ratios = Gaussian.fit([x]), torch.tensor([0.5, 0.1]).double()
+    session = SimpleNamespace(
+        subject=SimpleNamespace(denoiser=ExactDenoiser(gaussian, VE(0.01, 50.0)), train=x),
+        references=SimpleNamespace(gaussian=gaussian),
+        levels=Levels(ratios, ratios),
+        generated={"states": torch.ones(2, 3, 2).double().numpy()},
+    )
+    found = inspect.unwrap(measure_components)(session)
+    assert found["variances"].shape == (0,)
+    assert found["squares"].shape == (3, 2, 0)
+    session.levels = Levels(ratios / 50, ratios / 50)  # twice 0.002 is below the deviations of both
+    found = inspect.unwrap(measure_components)(session)
+    assert found["variances"].tolist() == pytest.approx([4.5e-4, 0.5e-4])
+    assert found["squares"].shape == (3, 2, 2)

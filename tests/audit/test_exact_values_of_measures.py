@@ -87,6 +87,8 @@ def test_a_permuted_statistic_is_compared_on_the_side_of_copies_within_its_bound
     assert (free.low, free.high) == pytest.approx((0.11, 0.89))  # 0.025 * 82 = 2.05: the second of either end
     tied = permuted_measure("s", 0.5, np.full(9, 0.5 - 5e-7), copies="high", meaning="")
     assert tied.p_value == 1.0
+    beyond = permuted_measure("s", 0.5, np.full(9, 0.5 - 1.05e-6), copies="high", meaning="")  # than a millionth
+    assert beyond.p_value == 0.1
     assert permuted_measure("s", 0.5, np.full(9, 0.5 - 5e-7), copies="high", meaning="", tied=1e-9).p_value == 0.1
     assert permuted_range(np.arange(1.0, 120)) == (3.0, 117.0)  # 0.025 * 120 = 3
     assert permuted_range(np.arange(1.0, 10)) == (1.0, 9.0)

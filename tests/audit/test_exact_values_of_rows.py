@@ -1,6 +1,8 @@
 """Neighbors, rows, their effective number and densities around samples, in cases counted by hand."""
 
+import inspect
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,9 +11,12 @@ from test_exact_values_of_measures import rng
 
 from diffuscope.audit.closeness import Neighborhood, neighborhood
 from diffuscope.audit.column_permutations import drawn_sets, effective_number, shrinking
+from diffuscope.audit.copy_queries import Queries
 from diffuscope.audit.distance_measures import distinct_rows
 from diffuscope.audit.feature_likelihood import fitted_variances, log_likelihood
+from diffuscope.audit.questions.memorized import _nearness
 from diffuscope.audit.rows_of import AT_ONCE, RowsOf, at_once, few_enough, nearest_rows, part_of, rows_of
+from diffuscope.errors import InputError
 from diffuscope.exact import nearest_neighbors
 
 # neighbors, rows and permutations
@@ -107,3 +112,29 @@ def test_the_variances_of_gaussians_around_samples_follow_the_rows_they_explain(
     density = log_likelihood(square[:1], fitted, 2)
     exact = math.log(0.5) - math.log(2 * math.pi * float(fitted[0])) - float(square[0, 0]) / (2 * float(fitted[0]))
     assert float(density[0]) == pytest.approx(exact)
+
+
+def test_a_part_of_queries_has_their_statistics():
+    generator = torch.Generator().manual_seed(0)
+    rows, train = torch.randn(5, 2, generator=generator), torch.randn(9, 2, generator=generator)
+    near = neighborhood(rows, train, 9)
+    whole = Queries(rows, train, np.ones(9, dtype=int), near, list("abcde"), np.arange(5.0))
+    chosen = np.array([3, 0, 4])
+    part = whole.part(chosen)
+    assert part.transformation == ["d", "a", "e"]
+    assert part.untransformed.tolist() == [3.0, 0.0, 4.0]
+    assert part.train is train
+    assert part.times.tolist() == [1] * 9
+    for radius in (0.0, 0.7):
+        assert part.statistic(radius) == pytest.approx(whole.statistic(radius)[chosen])
+        assert part.next_distance(radius).tolist() == whole.next_distance(radius)[chosen].tolist()
+    nearest = torch.cdist(rows.double(), train.double()).min(1).values[chosen]
+    assert part.distance == pytest.approx(nearest.numpy(), rel=1e-5)
+
+
+def test_without_heldout_examples_there_is_no_nearness():
+    nobody = SimpleNamespace(heldout=np.array([], dtype=int), leaked={0: 3, 1: 4})
+    x = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
+    session = SimpleNamespace(subject=SimpleNamespace(train=x, heldout=x + 1), samples=x)
+    with pytest.raises(InputError, match="heldout: expected examples that are no training examples, got 2 that are"):
+        inspect.unwrap(_nearness)(session, lambda x: x, nobody, "pixels", 0.01)

@@ -1,6 +1,8 @@
 """Data that repeat themselves nearly: fresh samples that do so are no copies, copies are found, leaks are left out."""
 
+import inspect
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from audit_subjects import digits
 from diffuscope.audit import copy_search, planting
 from diffuscope.audit.copy_search import copies, copies_finding
 from diffuscope.audit.exact_matches import near_matches
-from diffuscope.audit.leaked import NEAR_CHANCE
+from diffuscope.audit.leaked import NEAR_CHANCE, _exact_repeats
 from diffuscope.audit.memorization import Memorization, verdict
 from diffuscope.audit.nearness import nearness
 from diffuscope.audit.transformations import NAMES, transformations
@@ -149,3 +151,20 @@ def test_images_that_repeat_each_other_under_transformations_are_natural_and_the
     stated = copies_finding(found, "pixels").null
     assert f"{found.natural} of which nearly repeat a training example" in stated
     assert "exact" in copies_finding(found, "pixels").power
+
+
+@pytest.mark.parametrize(
+    ("of_heldout", "of_training", "others", "repeats"),
+    [(5, 1, 10_000, 3), (1, 50, 2, 30)],
+    ids=["held-out", "training"],
+)
+def test_values_that_are_coarse_in_one_set_alone_explain_no_repeats(of_heldout, of_training, others, repeats):
+    """By chance as many coincide as in the set with fewer pairs: with none seen, at most 4.6 at the level of 1%."""
+    rows = torch.arange(100 // of_heldout).repeat(of_heldout)[:, None].float()
+    distance = np.where(np.arange(100) < repeats, 0.0, 1.0)
+    fresh = SimpleNamespace(distance=distance, rows=rows, times=np.full(others, of_training))
+    exact = inspect.unwrap(_exact_repeats)(fresh)
+    assert exact.sum() == repeats
+    coarse = np.full(300, 50 if of_training == 1 else 1)  # now coarse in both, or in neither: as many held-out pairs
+    both = SimpleNamespace(distance=distance, rows=rows, times=coarse)
+    assert inspect.unwrap(_exact_repeats)(both).sum() == (0 if of_training == 1 else repeats)

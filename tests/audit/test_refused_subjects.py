@@ -47,7 +47,7 @@ def originals(train, heldout):
         ({"originals": originals(21, 20)}, "originals: expected 22 train examples, one for each, got 21"),
         ({"originals": originals(22, 21)}, "originals: expected 20 heldout examples, one for each, got 21"),
         ({"train_labels": NAMES.float()}, "train_labels: expected integers, got torch.float32"),
-        ({"train_labels": NAMES.cfloat()}, "train_labels: expected integers, got torch.complex64"),
+        ({"train_labels": NAMES.to(torch.complex64)}, "train_labels: expected integers, got torch.complex64"),
         ({"heldout_labels": NAMES[:20] > 3}, "heldout_labels: expected integers, got torch.bool"),
         ({"train_owners": NAMES[:20]}, "train_owners: expected one for each example (22), got 20"),
         ({"heldout_owners": NAMES}, "heldout_owners: expected one for each example (20), got 22"),

@@ -10,7 +10,7 @@ from diffuscope.audit.column_permutations import permuted_names
 from diffuscope.audit.standing_charts import target_chart
 from diffuscope.audit.target_noise import TargetNoise
 from diffuscope.findings import Bars, Line
-from immutable import compared_other_than_their_fields, long_positional, mutable_dataclasses
+from immutable import compared_other_than_their_fields, long_positional, mutable_dataclasses, partly_printed
 
 
 @pytest.mark.parametrize(("heldout", "samples", "level"), [(100, 100, 0.05), (100, 100, 0.001), (50, 200, 0.01)])
@@ -80,3 +80,8 @@ def test_long_records_of_audit_are_made_by_names():
         "Subject",
     }
     assert long_positional("audit") == known
+
+
+def test_of_other_records_of_audit_all_arrays_are_printed_or_none():
+    mixed = {"ClassifierFeatures", "ColumnShares", "Latents", "Modes", "Permuted", "Subject"}
+    assert partly_printed("audit") == mixed

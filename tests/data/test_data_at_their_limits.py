@@ -11,6 +11,7 @@ from diffuscope.data import as_tensors, data_statistics, examples, fit_table, op
 from diffuscope.data.array_file import _listed
 from diffuscope.data.dataset import drawn
 from diffuscope.data.examples import Examples, _require_finite, checked_labels, extremes
+from diffuscope.data.places import require_file
 from diffuscope.data.range_of import ROUNDING, UNIT_RATIO, _range_of_values, _require_one_unit
 from diffuscope.data.ranks import EXACT, KNOTS, ranks_of
 from diffuscope.data.raw_column import LARGEST, raw_column
@@ -334,3 +335,16 @@ def test_a_disk_that_pictures_fill_has_room_for_them(free, room, tmp_path, monke
     else:
         with pytest.raises(InputError, match="GB decoded; expected as much room"):
             picture_cache._require_room(*arguments)
+
+
+def test_a_file_is_looked_for_in_the_subfolders_of_the_folder_that_the_variable_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("DIFFUSCOPE_DATA", str(tmp_path))
+    monkeypatch.setattr("diffuscope.data.places.cache_folder", lambda: tmp_path / "cache")
+    with pytest.raises(InputError) as refused:
+        require_file("x.npz", "weights", ("", "deep"))
+    places = [tmp_path / "x.npz", tmp_path / "deep/x.npz", tmp_path / "cache/x.npz", tmp_path / "cache/deep/x.npz"]
+    assert str(refused.value).startswith(f"weights: x.npz was looked for as {', '.join(map(str, places))}; expected it")
+    for path in places[::-1]:  # the first of them is taken
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        assert require_file("x.npz", "weights", ("", "deep")) == path

@@ -10,7 +10,7 @@ from PIL import Image
 from diffuscope.data import DataSet, data_from_arrays, load_data
 from diffuscope.data.split import group_split
 from diffuscope.errors import InputError
-from immutable import compared_other_than_their_fields, long_positional, mutable_dataclasses
+from immutable import compared_other_than_their_fields, long_positional, mutable_dataclasses, partly_printed
 
 N = 60
 
@@ -218,3 +218,7 @@ def test_records_of_data_that_hold_arrays_are_compared_by_identity():
 
 def test_long_records_of_data_are_made_by_names():
     assert long_positional("data") == {"DataSet", "ExampleStream", "Examples"}
+
+
+def test_of_a_record_of_data_all_arrays_are_printed_or_none():
+    assert partly_printed("data") == set()

@@ -18,6 +18,7 @@ from diffuscope.findings import (
     label_permutation,
     paired_permutation,
 )
+from diffuscope.findings.statistics import bonferroni
 
 
 @pytest.mark.parametrize(("count", "total"), [(5, 3), (-1, 3), (0, 0)])
@@ -166,3 +167,7 @@ def test_the_stated_shift_is_found_with_the_stated_probability():
     shift = detectable_shift(0.1, level=0.01)
     draws = np.random.default_rng(0).normal(shift, 0.1, size=20_000)
     assert abs((draws > stats.norm.isf(0.01) * 0.1).mean() - 0.95) < 4 * 0.0016
+
+
+def test_a_p_value_of_several_tests_is_multiplied_and_at_most_one():
+    assert [bonferroni(0.25, tests) for tests in (1, 3, 4, 5)] == [0.25, 0.75, 1.0, 1.0]

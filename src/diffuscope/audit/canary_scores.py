@@ -17,7 +17,7 @@ from diffuscope.denoisers import Denoiser
 from .attack_scores import log_losses, residuals
 from .difficulty import difficulty
 from .level_measures import TRIVIAL
-from .subject import Levels, evaluate, noise_levels
+from .subject import Levels, evaluate, noise_levels, noised
 
 DRAWS = 2
 
@@ -48,10 +48,7 @@ def canary_scores(
     left = []
     for _ in range(DRAWS if len(levels) else 0):
         noise = torch.randn(x.shape[1:], generator=generator).expand_as(x)
-        squares = [
-            (evaluate(denoiser, float(schedule.alpha(t)) * x + float(schedule.sigma(t)) * noise, t) - x)
-            for t, _ in levels
-        ]
+        squares = [evaluate(denoiser, noised(schedule, x, noise, t), t) - x for t, _ in levels]
         losses = torch.stack([d.flatten(1).double().square().sum(1) for d in squares], 1).numpy()
         easy = difficulty(x, noise, levels, schedule).numpy()
         left.append(residuals(log_losses(losses, variance), log_losses(easy, variance)).mean(1))

@@ -20,6 +20,8 @@ from jaxtyping import Float
 from numpy import ndarray
 from scipy import stats
 
+from diffuscope.findings.statistics import bonferroni
+
 from .copy_search import Copies
 from .exact_matches import exact_matches, near_matches
 from .owner_sets import holm
@@ -59,7 +61,7 @@ def copies_p_value(result: AuditResult) -> float | None:
                 exact_matches(found).p_value,
                 near_matches(found).p_value,
             ]
-    return min(1.0, len(tests) * min(tests)) if tests else None
+    return bonferroni(min(tests), len(tests)) if tests else None
 
 
 def corrected_copies(results: Mapping[int, AuditResult]) -> dict[int, float]:

@@ -45,6 +45,7 @@ from numpy import ndarray
 from scipy import special
 
 from diffuscope.errors import InputError
+from diffuscope.findings.statistics import bonferroni
 
 FEWEST = 20  # canaries
 LARGEST = 60.0  # of the bounds that are searched; more would need e^60 canaries
@@ -136,7 +137,7 @@ def epsilon_lower_bound(
         canaries=m,
         guessed=guessed,
         correct=correct,
-        p_value=min(1.0, len(grid) * min(p_values)),
+        p_value=bonferroni(min(p_values), len(grid)),
     )
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy import ndarray
 
 from diffuscope.findings import Chart, Finding, Line, Panel, Tone, detectable_shift, line
+from diffuscope.findings.statistics import bonferroni
 from diffuscope.report import Block, Table
 
 from .attack_scores import ATTACKS, Attack, PairedLosses, attacks
@@ -88,14 +89,14 @@ def membership(
     each = {name: measures(attack, rng, 0.95) for name, attack in found.items()}
     joint = {name: measures(attack, rng, 1 - 0.05 / len(ATTACKS)) for name, attack in found.items()}
     rare = [each[name].true_positives[FALSE_POSITIVES[0]].p_value for name in ATTACKS]
-    p_rare = min(1.0, len(ATTACKS) * min(rare)) if not np.isnan(rare[0]) else 1.0
+    p_rare = bonferroni(min(rare), len(ATTACKS)) if not np.isnan(rare[0]) else 1.0
     pairs = model.pairs
     # half of the level for the areas, divided among the attacks
     shift = detectable_shift(null_deviation(pairs, pairs), significance / (2 * len(ATTACKS)))
     return Membership(
         each=each,
         joint=joint,
-        p_value=min(1.0, 2 * min(p_area, p_rare)),
+        p_value=bonferroni(min(p_area, p_rare), 2),
         detectable=0.5 + shift if shift < 0.5 else float("inf"),
         memorizer=_loss_area(memorizer),
         control=_loss_area(control),
@@ -238,7 +239,7 @@ def _true_positives(result: Membership, rate: float, of: str, significance: floa
         tone="attention" if beyond else "good",
         interval=(100 * best.low, 100 * best.high),
         null=f"{shown}: guessing. The interval includes the error of the threshold.",
-        p_value=min(1.0, best.p_value * len(ATTACKS)),
+        p_value=bonferroni(best.p_value, len(ATTACKS)),
         power=f"{result.pairs:,} {result.unit} of each kind; {of}.",
     )
 

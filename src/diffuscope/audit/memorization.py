@@ -12,6 +12,7 @@ divided among the feature spaces.
 from dataclasses import dataclass
 
 from diffuscope.findings import Finding, exact_share_interval
+from diffuscope.findings.statistics import bonferroni
 
 from .copy_search import Copies, why_unknown
 from .denoising_gap import Gap
@@ -37,8 +38,8 @@ def verdict(result: Memorization, significance: float) -> Finding:
     listed = exact_share_interval(int(worst.listed.sum()), len(worst.listed))
     exact = min((exact_matches(found) for found in result.copies.values()), key=lambda found: found.p_value)
     near_repeats = min((near_matches(found) for found in result.copies.values()), key=lambda found: found.p_value)
-    of_copies = worst.share, listed, min(1.0, spaces * worst.p_value)
-    exact_p, near_p = (min(1.0, spaces * matches.p_value) for matches in (exact, near_repeats))
+    of_copies = worst.share, listed, bonferroni(worst.p_value, spaces)
+    exact_p, near_p = (bonferroni(matches.p_value, spaces) for matches in (exact, near_repeats))
     known = [found for found in result.copies.values() if found.heldout_known and result.gap is not None]
     biases, of_bias = [], of_copies
     gap = result.gap
@@ -48,7 +49,7 @@ def verdict(result: Memorization, significance: float) -> Finding:
     if nearer:
         most = max(nearer, key=lambda near: near.share)
         biases.insert(0, f"{most.share:.1%} of its samples are nearer to training than to held-out data")
-        of_bias = most.share, most.interval, min(1.0, spaces * most.p_value)
+        of_bias = most.share, most.interval, bonferroni(most.p_value, spaces)
     # the number that decides
     value, (low, high), p_value = of_copies if worst.listed.any() else of_bias
     tone = "good"

@@ -162,6 +162,16 @@ def chi_squared_permutation(
     return (1 + exceed) / (1 + permutations)
 
 
+def bonferroni(p_value: float, tests: int) -> float:
+    """The corrected p-value of the smallest of so many `tests`, which may depend on each other: min(1, tests * p).
+
+    >>> from diffuscope.findings.statistics import bonferroni
+    >>> bonferroni(0.25, 3), bonferroni(0.25, 5)
+    (0.75, 1.0)
+    """
+    return min(1.0, tests * p_value)
+
+
 def conformal_p_values(
     observed: Float[ndarray, " samples"], null: Float[ndarray, " calibration"]
 ) -> Float[ndarray, " samples"]:

@@ -27,6 +27,7 @@ from numpy import ndarray
 from scipy import stats
 
 from diffuscope.errors import InputError
+from diffuscope.findings.statistics import bonferroni
 
 PLACES = (1, 2, 4, 8, 16)  # j
 
@@ -60,7 +61,7 @@ def rank_p_value(p_values: Float[ndarray, " samples"], calibration: int) -> floa
         return 1.0
     below = np.rint(p_values * (calibration + 1))  # 1 + the number of held-out examples that are as close
     tails = [_tail(int((below <= j).sum()), j, len(p_values), calibration) for j in places]
-    return float(min(1.0, len(places) * min(tails)))
+    return bonferroni(min(tails), len(places))
 
 
 def rank_bounds(samples: int, calibration: int, level: float | int) -> Float[ndarray, " samples"]:
