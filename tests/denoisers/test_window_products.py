@@ -14,6 +14,7 @@ from diffuscope.denoisers.analytic import (
     checked_images,
     circular_views,
     crop_views,
+    equivariant,
     equivariant_score,
     local_views,
 )
@@ -235,3 +236,20 @@ def test_a_view_follows_the_data_to_their_device():
 
 def test_a_line_continues_periodically():
     assert Line(range(-1, 2), 3, 1, 4).windows().tolist() == [[3, 0, 1], [0, 1, 2], [1, 2, 3]]
+
+
+@pytest.mark.parametrize("by_windows", [True, False])
+@pytest.mark.parametrize("shape", [(3, 5), (5, 3)])
+def test_pixels_of_oblong_images_have_the_mean_over_the_windows_of_all_pixels(monkeypatch, shape, by_windows):
+    """Weights exp(-|w - alpha w_i|^2 / 2 sigma^2) of the 3 x 3 windows around every pixel of all images."""
+    monkeypatch.setattr(equivariant, "active_share", lambda *_: 0.0 if by_windows else 1e9)
+    data, x, alpha, sigma = normal(4, 1, *shape), normal(2, 1, *shape, seed=5), 0.8, 0.6
+
+    def windows(images: Tensor) -> Tensor:
+        shifts = [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1)]
+        return torch.stack([images.roll(shift, (-2, -1)) for shift in shifts], -1).reshape(len(images), -1, 9)
+
+    squares = (windows(x)[:, :, None] - alpha * windows(data).reshape(1, 1, -1, 9)).square().sum(3)
+    expected = (-squares / (2 * sigma**2)).softmax(2) @ data.flatten()
+    found = Circular(lambda _: 3)(x, data.permute(1, 2, 3, 0).contiguous(), alpha, sigma, memory=MEMORY)
+    torch.testing.assert_close(found, expected.reshape(2, 1, *shape), rtol=1e-9, atol=1e-9)

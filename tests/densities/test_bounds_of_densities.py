@@ -1,6 +1,7 @@
 """Grids, kernels and reversals: refused just beyond their bounds, accepted just at them."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -151,8 +152,9 @@ def test_what_is_just_at_the_bound_is_accepted():
 
 
 def test_rates_are_asked_of_equations_that_conserve_mass():
-    def equation(**change):
-        return ito_equation(LINE, lambda x, t: 0 * x, 1.0, **({"steady": True} | change))  # noqa: ARG005
+    def equation(**change: Any):
+        given: dict[str, Any] = {"steady": True} | change
+        return ito_equation(LINE, lambda x, t: 0 * x, 1.0, **given)  # noqa: ARG005
 
     assert len(relaxation_rates(equation(), 1)) == 1
     for given, count, shift, said in (
