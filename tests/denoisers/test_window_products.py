@@ -253,3 +253,17 @@ def test_pixels_of_oblong_images_have_the_mean_over_the_windows_of_all_pixels(mo
     expected = (-squares / (2 * sigma**2)).softmax(2) @ data.flatten()
     found = Circular(lambda _: 3)(x, data.permute(1, 2, 3, 0).contiguous(), alpha, sigma, memory=MEMORY)
     torch.testing.assert_close(found, expected.reshape(2, 1, *shape), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("kind", "views"), [(Circular, "circular_views"), (BoundaryAware, "boundary_views")])
+def test_differences_are_taken_where_products_round_by_more_than_the_tolerance(monkeypatch, kind, views):
+    data, x = normal(1, 3, 3, 4, seed=1), normal(2, 1, 3, 3)
+    taken: list[int] = []
+    real = getattr(equivariant, views)
+    monkeypatch.setattr(equivariant, views, lambda *given: taken.append(1) or real(*given))
+    for size, expected in ((TOLERANCE, 0), (math.nextafter(TOLERANCE, 1), 1)):
+        monkeypatch.setattr(
+            equivariant, "rounding", lambda x_t, *_, size=size: torch.full((len(x_t),), size, dtype=torch.float64)
+        )
+        kind(lambda _: 3)(x, data, 0.8, 0.6, memory=MEMORY)
+        assert len(taken) == expected
