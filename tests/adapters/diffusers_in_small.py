@@ -479,8 +479,9 @@ def classes() -> Any:
 
 
 def here(*names: str) -> list[str]:
-    """Those of these schedulers that there are."""
-    return [name for name in names if hasattr(classes(), name)]
+    """Those of these schedulers that there are, and that lack no package of their own."""
+    found = {name: getattr(classes(), name, None) for name in names}
+    return [name for name, kind in found.items() if kind is not None and ".dummy_" not in kind.__module__]
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Any:
