@@ -267,3 +267,10 @@ def test_differences_are_taken_where_products_round_by_more_than_the_tolerance(m
         )
         kind(lambda _: 3)(x, data, 0.8, 0.6, memory=MEMORY)
         assert len(taken) == expected
+
+
+def test_what_products_round_depends_on_sizes_and_not_on_signs():
+    x, data = normal(2, 1, 3, 5) - 3, normal(1, 3, 5, 3, seed=1)  # an odd number of values has one median
+    found = rounding(x, data, 9, 0.8, 0.6)
+    torch.testing.assert_close(rounding(-x, -data, 9, 0.8, 0.6), found, rtol=1e-12, atol=0)
+    assert bool((rounding(2 * x, 2 * data, 9, 0.8, 0.6) > found).all())

@@ -113,6 +113,7 @@ def square(x):
         (lambda: gaussian_entropy(STANDARD, 1.0, 0.0), "alpha, sigma"),
         (lambda: variational_bound(EXACT, POINTS, levels=0, repeats=2, generator=seeded()), "levels, repeats"),
         (lambda: variational_bound(EXACT, POINTS, levels=1, repeats=1, generator=seeded()), "levels, repeats"),
+        (lambda: equal_steps(-math.inf, 0.0, 1), "times"),
         (lambda: dequantize(LEVELS, 255, generator=seeded()), "levels"),
         (lambda: dequantize(LEVELS - 1, generator=seeded()), "levels"),
         (lambda: dequantize(LEVELS, 1, generator=seeded()), "count, data_range"),
