@@ -97,3 +97,8 @@ def partly_printed(subpackage: str) -> set[str]:
         if len({field.repr for field in arrays}) == 2:
             found.add(cls.__name__)
     return found
+
+
+def equal_by_fields(subpackage: str, method: str) -> set[str]:
+    """The names of those with this method that are equal where their fields are."""
+    return {cls.__name__ for cls in dataclasses_of(subpackage) if hasattr(cls, method) and not by_identity(cls)}

@@ -83,12 +83,12 @@ def test_a_file_in_place_of_the_folder_is_found_before_the_work(tmp_path):
 
 
 def test_other_inputs_have_another_folder_in_any_order_of_their_names(tmp_path):
-    first, again, other = (
-        Store(tmp_path, inputs) for inputs in ({"a": 1, "b": Path("x")}, {"b": Path("x"), "a": 1}, {"a": 1})
-    )
-    assert first.folder == again.folder != other.folder
-    assert first.folder.parent == tmp_path / "state"
-    assert len(first.folder.name) == 16
+    inputs: list[dict[str, object]] = [{"a": 1, "b": Path("x")}, {"b": Path("x"), "a": 1}, {"a": 1}]
+    first, again, other = (Store(tmp_path, each).folder for each in inputs)
+    assert first is not None
+    assert first == again != other
+    assert first.parent == tmp_path / "state"
+    assert len(first.name) == 16
     assert Store(None, {}).folder is None
 
 

@@ -6,7 +6,7 @@ The real thing, by Gloo, is in `launched`; here a test is as quick as its work, 
 import itertools
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +14,6 @@ from torch import Tensor
 
 from diffuscope import distributed, shared_work
 
-Found = TypeVar("Found")
 PATIENCE = 20  # seconds
 
 
@@ -89,8 +88,8 @@ class _Calls(threading.local):
 
 
 def in_processes(
-    monkeypatch: pytest.MonkeyPatch, count: int, work: Callable[[], Found], backend: str = "gloo"
-) -> list[Found | BaseException]:
+    monkeypatch: pytest.MonkeyPatch, count: int, work: Callable[[], Any], backend: str = "gloo"
+) -> list[Any]:
     """What `work` returns or raises in each of `count` ranks."""
     group, found = Group(count, backend), list[Any]([None] * count)
 

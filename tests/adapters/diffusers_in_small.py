@@ -198,7 +198,7 @@ class EulerDiscreteScheduler(Scheduler):
     def _table_of_ratios(self) -> Tensor:
         return (1 / self.alphas_cumprod - 1).sqrt()
 
-    def set_timesteps(self, num_inference_steps=None, timesteps=None) -> None:
+    def set_timesteps(self, num_inference_steps: Any = None, timesteps: Any = None) -> None:
         steps = self._spaced(num_inference_steps) if timesteps is None else torch.tensor(timesteps).double()
         table = self._table_of_ratios
         ratios = table[steps.long()] + (steps - steps.long()) * (
@@ -255,7 +255,7 @@ class HeunDiscreteScheduler(EulerDiscreteScheduler):
         self.timesteps = torch.cat([steps[:1], steps[1:].repeat_interleave(2)])
         self.kept: Any = None
 
-    def step(self, model_output: Tensor, timestep: Any, sample: Tensor) -> Any:
+    def step(self, model_output: Tensor, timestep: Any, sample: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         index = self._index(timestep)
         self.step_index = index + 1
         if self.kept is None:
@@ -282,7 +282,7 @@ class DPMSolverMultistepScheduler(EulerDiscreteScheduler):
         self._table()
 
     init_noise_sigma: Any = 1.0
-    scale_model_input = DDPMScheduler.scale_model_input
+    scale_model_input: Any = DDPMScheduler.scale_model_input  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def _spaced(self, steps: int) -> Tensor:
         """Of linspace, those before the step to the first of the table."""
@@ -303,7 +303,7 @@ class DPMSolverMultistepScheduler(EulerDiscreteScheduler):
         super()._lay_out(ratios, steps)
         self.kept: Any = None
 
-    def step(self, model_output: Tensor, timestep: Any, sample: Tensor) -> Any:
+    def step(self, model_output: Tensor, timestep: Any, sample: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         index = self._index(timestep)
         here, there = self.sigmas[index : index + 2]
         flow = self.config.use_flow_sigmas
@@ -348,7 +348,7 @@ class FlowMatchEulerDiscreteScheduler(Scheduler):
         s = timestep / self.config.num_train_timesteps
         return (1 - s) * sample + s * noise
 
-    def set_timesteps(self, num_inference_steps=None, sigmas=None) -> None:
+    def set_timesteps(self, num_inference_steps: Any = None, sigmas: Any = None) -> None:
         if sigmas is None:
             sigmas = torch.linspace(self.sigma_max, self.sigma_min, num_inference_steps, dtype=torch.float64)
         s, shift = torch.as_tensor(sigmas, dtype=torch.float64), self.config.shift
@@ -373,7 +373,7 @@ class FlowMatchHeunDiscreteScheduler(FlowMatchEulerDiscreteScheduler):
         self._described(locals())
         self.kept: Any = None
 
-    def step(self, model_output: Tensor, timestep: Any, sample: Tensor) -> Any:
+    def step(self, model_output: Tensor, timestep: Any, sample: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         index = self._index(timestep)
         self.step_index = index + 1
         if self.kept is None:
@@ -479,8 +479,9 @@ def classes() -> Any:
 
 
 def here(*names: str) -> list[str]:
-    """Those of these schedulers that there are."""
-    return [name for name in names if hasattr(classes(), name)]
+    """Those of these schedulers that there are, and that lack no package of their own."""
+    found = {name: getattr(classes(), name, None) for name in names}
+    return [name for name, kind in found.items() if kind is not None and ".dummy_" not in kind.__module__]
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Any:

@@ -19,7 +19,15 @@ Velocity = Callable[[Tensor, Tensor], Tensor]
 
 
 def samples(
-    model: Any, sigmas: Tensor, gam=1.0, mu=0.0, cond=None, cfg_scale=0.0, batchsize=1, xt=None, accelerator=None
+    model: Any,
+    sigmas: Tensor,
+    gam=1.0,
+    mu=0.0,
+    cond=None,
+    cfg_scale=0.0,
+    batchsize=1,
+    xt: Any = None,
+    accelerator: Any = None,
 ):
     """arXiv:2306.04848: noise averaged with that of the step before, and drawn to mu."""
     assert batchsize == 1
@@ -38,7 +46,14 @@ def samples(
 
 class EDMDiffusionSDE:
     def __init__(
-        self, sigma_t=None, scale_t=None, sigma_prime_t=None, scale_prime_t=None, alpha=0.0, denoiser=None, device=None
+        self,
+        sigma_t: Any = None,
+        scale_t: Any = None,
+        sigma_prime_t: Any = None,
+        scale_prime_t: Any = None,
+        alpha=0.0,
+        denoiser: Any = None,
+        device=None,
     ):
         self.sigma_t, self.scale_t, self.sigma_prime_t, self.scale_prime_t = (
             sigma_t,

@@ -10,9 +10,10 @@ import diffusers_in_small
 import pytest
 import safetensors.torch
 import torch
+from exact_gaussian import load_model
 from torch import Tensor, nn
 
-from diffuscope.adapters import from_diffusers, from_diffusers_folder, load_model
+from diffuscope.adapters import diffusers_trained, from_diffusers, from_diffusers_folder
 from diffuscope.adapters.diffusers_trained import Angle, trained_for
 from diffuscope.errors import InputError
 from diffuscope.samplers import is_one_step
@@ -91,6 +92,7 @@ def of(name: str, **config: Any) -> Any:
 
 
 def test_the_schedule_clock_and_sign_of_every_kind():
+    trained_for: Any = diffusers_trained.trained_for
     flow = trained_for(of("FlowMatchEulerDiscreteScheduler", num_train_timesteps=400, shift=3.0))
     assert flow.schedule == RectifiedFlow(3 / 402)
     assert flow.sign == 1

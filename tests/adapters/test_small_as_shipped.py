@@ -190,7 +190,7 @@ def test_what_cannot_be_driven_is_one_line():
 
 def test_other_errors_of_a_step_are_the_librarys():
     class Raises(diffusers_in_small.EulerDiscreteScheduler):
-        def step(self, model_output, timestep, sample):  # noqa: ARG002
+        def step(self, model_output, timestep, sample):  # noqa: ARG002  # pyright: ignore[reportIncompatibleMethodOverride]
             raise ValueError("no such index")
 
     with pytest.raises(ValueError, match="no such index"):

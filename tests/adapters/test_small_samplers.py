@@ -60,7 +60,9 @@ def sample_heun(model, x, sigmas, extra_args=None, callback=None, disable=None):
     return x
 
 
-def sample_euler_ancestral(model, x, sigmas, extra_args=None, callback=None, disable=None, eta=1.0, noise_sampler=None):
+def sample_euler_ancestral(
+    model, x, sigmas, extra_args=None, callback=None, disable=None, eta=1.0, noise_sampler: Any = None
+):
     del extra_args, callback, disable
     for level, following in pairwise(sigmas):
         up = eta * (following**2 * (level**2 - following**2) / level**2).sqrt()
@@ -349,7 +351,7 @@ def test_our_sampler_as_one_of_azula_ends_where_our_sample_ends(sampler):
     def draws() -> torch.Generator:
         return torch.Generator().manual_seed(2)
 
-    made = azula_sampler.AzulaSampler(Exact(), sampler, generator=draws(), steps=9, silent=True)
+    made: Any = azula_sampler.AzulaSampler(Exact(), sampler, generator=draws(), steps=9, silent=True)
     assert isinstance(made, Sampler)
     twice = [made(start()) for _ in range(1 if sampler.stochastic else 2)]
     ours = sample(sampler, ExactDenoiser(MIXTURE, schedule), start(), made.timesteps, noise=draws())
@@ -360,7 +362,8 @@ def test_our_sampler_as_one_of_azula_ends_where_our_sample_ends(sampler):
         after = made.step(start(), t[0], t[1])
         new = azula_sampler.AzulaSampler(Exact(), sampler, steps=9, silent=True)
         assert torch.equal(made.step(after, t[2], t[3]), new.step(after, t[2], t[3]))
-    ends = made.step(start(), made.timesteps[0], made.timesteps[1], scale=0.0)
+    scaled: Any = made.step
+    ends = scaled(start(), made.timesteps[0], made.timesteps[1], scale=0.0)
     again = made.step(start(), made.timesteps[0], made.timesteps[1])
     assert not torch.allclose(ends, again)
     with pytest.raises(
@@ -449,7 +452,8 @@ def test_the_methods_are_named_and_a_guide_is_sampled_by_our_sampler():
             return denoiser(x_t, t) + 1
 
     for name in ("MMPS", "TMPD", "DiffPIR"):
-        ended = found[f"azula:{name}"].method(denoiser, NODES, Y, 4, seed=3, steps=5)
+        method: Any = found[f"azula:{name}"].method
+        ended = method(denoiser, NODES, Y, 4, seed=3, steps=5)
         torch.testing.assert_close(ended, generate(Plus(), 4, steps=5, seed=3), rtol=1e-5, atol=1e-5)
 
 
@@ -475,7 +479,7 @@ def test_a_sampler_takes_its_steps_over_our_times_from_our_noise_and_ends_with_a
 
 @pytest.mark.usefixtures("guides")
 def test_what_is_given_to_azulas_methods_is_the_observation_in_their_terms():
-    guidance, theirs, y = azula_posterior.library("azula.guidance"), object(), Y.float()
+    guidance, theirs, y = azula_posterior.library("azula.guidance", "azula"), object(), Y.float()
     mmps = azula_posterior._mmps(guidance, theirs, NODES, y)
     assert mmps.given[:3] == (theirs, y, NODES)
     assert mmps.given[3] == ("isotropic", torch.tensor(0.25))

@@ -1,6 +1,7 @@
 """`module:object` finds a denoiser in the current folder, and says in one line why it does not."""
 
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -120,7 +121,7 @@ def test_weights_are_put_into_what_a_class_or_a_function_makes_or_into_a_copy_of
     weights = {"weight": torch.tensor([[3.0]]), "bias": torch.tensor([4.0])}
     torch.save(weights, tmp_path / "net.pt")
     try:
-        found = load_network(f"their_networks:{name}", Weights("net.pt"))
+        found: Any = load_network(f"their_networks:{name}", Weights("net.pt"))
         assert found(torch.tensor([[10.0]])).item() == 34
         assert isinstance(found, torch.nn.Module)
         kept = load_network(f"their_networks:{name}", None)

@@ -1,5 +1,7 @@
 """A network that predicts exactly what it should makes the exact denoiser, whichever of the predictions it is."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -165,7 +167,8 @@ def test_the_network_computes_in_its_own_dtype_and_the_answer_has_that_of_the_st
 def test_shapes_that_do_not_fit_are_refused_by_name():
     with pytest.raises(InputError, match=r"network: expected .* \(4, 2, 3\), got \(4, 6\)"):
         DataPredictor(lambda x, _: x.flatten(1), VP(), **SHAPE)(torch.zeros(4, 2, 3), 0.5)
+    tuples: Any = lambda x, _: (x,)  # noqa: E731
     with pytest.raises(InputError, match=r"^network: expected an output that is a tensor, got tuple$"):
-        DataPredictor(lambda x, _: (x,), VP(), **SHAPE)(torch.zeros(4, 2, 3), 0.5)
+        DataPredictor(tuples, VP(), **SHAPE)(torch.zeros(4, 2, 3), 0.5)
     with pytest.raises(InputError, match=r"x_t: expected shape \(batch, 2, 3\), got \(batch, 5\)"):
         DataPredictor(lambda x, _: x, VP(), **SHAPE)(torch.zeros(4, 5), 0.5)

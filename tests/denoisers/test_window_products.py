@@ -14,6 +14,7 @@ from diffuscope.denoisers.analytic import (
     checked_images,
     circular_views,
     crop_views,
+    equivariant,
     equivariant_score,
     local_views,
 )
@@ -235,3 +236,41 @@ def test_a_view_follows_the_data_to_their_device():
 
 def test_a_line_continues_periodically():
     assert Line(range(-1, 2), 3, 1, 4).windows().tolist() == [[3, 0, 1], [0, 1, 2], [1, 2, 3]]
+
+
+@pytest.mark.parametrize("by_windows", [True, False])
+@pytest.mark.parametrize("shape", [(3, 5), (5, 3)])
+def test_pixels_of_oblong_images_have_the_mean_over_the_windows_of_all_pixels(monkeypatch, shape, by_windows):
+    """Weights exp(-|w - alpha w_i|^2 / 2 sigma^2) of the 3 x 3 windows around every pixel of all images."""
+    monkeypatch.setattr(equivariant, "active_share", lambda *_: 0.0 if by_windows else 1e9)
+    data, x, alpha, sigma = normal(4, 1, *shape), normal(2, 1, *shape, seed=5), 0.8, 0.6
+
+    def windows(images: Tensor) -> Tensor:
+        shifts = [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1)]
+        return torch.stack([images.roll(shift, (-2, -1)) for shift in shifts], -1).reshape(len(images), -1, 9)
+
+    squares = (windows(x)[:, :, None] - alpha * windows(data).reshape(1, 1, -1, 9)).square().sum(3)
+    expected = (-squares / (2 * sigma**2)).softmax(2) @ data.flatten()
+    found = Circular(lambda _: 3)(x, data.permute(1, 2, 3, 0).contiguous(), alpha, sigma, memory=MEMORY)
+    torch.testing.assert_close(found, expected.reshape(2, 1, *shape), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("kind", "views"), [(Circular, "circular_views"), (BoundaryAware, "boundary_views")])
+def test_differences_are_taken_where_products_round_by_more_than_the_tolerance(monkeypatch, kind, views):
+    data, x = normal(1, 3, 3, 4, seed=1), normal(2, 1, 3, 3)
+    taken: list[int] = []
+    real = getattr(equivariant, views)
+    monkeypatch.setattr(equivariant, views, lambda *given: taken.append(1) or real(*given))
+    for size, expected in ((TOLERANCE, 0), (math.nextafter(TOLERANCE, 1), 1)):
+        monkeypatch.setattr(
+            equivariant, "rounding", lambda x_t, *_, size=size: torch.full((len(x_t),), size, dtype=torch.float64)
+        )
+        kind(lambda _: 3)(x, data, 0.8, 0.6, memory=MEMORY)
+        assert len(taken) == expected
+
+
+def test_what_products_round_depends_on_sizes_and_not_on_signs():
+    x, data = normal(2, 1, 3, 5) - 3, normal(1, 3, 5, 3, seed=1)  # an odd number of values has one median
+    found = rounding(x, data, 9, 0.8, 0.6)
+    torch.testing.assert_close(rounding(-x, -data, 9, 0.8, 0.6), found, rtol=1e-12, atol=0)
+    assert bool((rounding(2 * x, 2 * data, 9, 0.8, 0.6) > found).all())

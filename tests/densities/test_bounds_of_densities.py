@@ -1,6 +1,7 @@
 """Grids, kernels and reversals: refused just beyond their bounds, accepted just at them."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -112,6 +113,7 @@ def square(x):
         (lambda: gaussian_entropy(STANDARD, 1.0, 0.0), "alpha, sigma"),
         (lambda: variational_bound(EXACT, POINTS, levels=0, repeats=2, generator=seeded()), "levels, repeats"),
         (lambda: variational_bound(EXACT, POINTS, levels=1, repeats=1, generator=seeded()), "levels, repeats"),
+        (lambda: equal_steps(-math.inf, 0.0, 1), "times"),
         (lambda: dequantize(LEVELS, 255, generator=seeded()), "levels"),
         (lambda: dequantize(LEVELS - 1, generator=seeded()), "levels"),
         (lambda: dequantize(LEVELS, 1, generator=seeded()), "count, data_range"),
@@ -151,8 +153,9 @@ def test_what_is_just_at_the_bound_is_accepted():
 
 
 def test_rates_are_asked_of_equations_that_conserve_mass():
-    def equation(**change):
-        return ito_equation(LINE, lambda x, t: 0 * x, 1.0, **({"steady": True} | change))  # noqa: ARG005
+    def equation(**change: Any):
+        given: dict[str, Any] = {"steady": True} | change
+        return ito_equation(LINE, lambda x, t: 0 * x, 1.0, **given)  # noqa: ARG005
 
     assert len(relaxation_rates(equation(), 1)) == 1
     for given, count, shift, said in (

@@ -240,3 +240,12 @@ def test_bad_input_is_one_clear_line():
 
     with pytest.raises(InputError, match="denoiser: expected finite answers"):
         transport(Broken(schedule), good, 0.1, 1.0, divergence=JacobianDivergence())
+
+
+@pytest.mark.parametrize(("near", "far"), [(2.0, 50.0), (0.5, 0.01)])
+def test_of_several_samples_the_one_that_is_farthest_from_its_end_is_named(near: float, far: float):
+    one, ends = torch.ones(2, dtype=torch.float64), torch.tensor([near, far], dtype=torch.float64)
+    denoiser, x = ExactDenoiser(unequal_gaussian(), VE()), torch.zeros(2, 2, dtype=torch.float64)
+    for t, s, said in ((one, ends, f"from t = 1 to {far:g} at"), (ends, one, f"from t = {far:g} to 1 at")):
+        with pytest.raises(InputError, match=said):
+            transport(denoiser, x, t, s, divergence=ExactDivergence(), max_evaluations=10)

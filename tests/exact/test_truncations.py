@@ -55,8 +55,8 @@ def test_pairs_of_weighted_examples_by_a_probe_are_those_of_their_covariance(mon
     covariance = (flat - expected).T @ (shares[:, None] * (flat - expected)) + 0.25 * torch.eye(6).double()
     every, axes = torch.linalg.eigh(covariance)
     torch.testing.assert_close(mean, expected, rtol=1e-12, atol=1e-12)
-    close = {"rtol": 1e-9, "atol": 1e-9} if dense else {"rtol": 0.05, "atol": 1e-9}  # of six dimensions, by two passes
-    torch.testing.assert_close(values, every.flip(0)[:3], **close)
+    rtol = 1e-9 if dense else 0.05  # of six dimensions, by two passes
+    torch.testing.assert_close(values, every.flip(0)[:3], rtol=rtol, atol=1e-9)
     assert float(values.sum() + 3 * tail) == pytest.approx(float(every.sum()), rel=1e-9)
     if dense:
         axes = axes.flip(1)[:, :3]

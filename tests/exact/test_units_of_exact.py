@@ -14,7 +14,7 @@ from diffuscope.exact._screening import PointTable
 from diffuscope.exact.tracked_points import GridPoints
 from diffuscope.exact.tracked_scores import TrackedLevel, TrackedScores, float64_mean
 from diffuscope.exact.tracked_survivors import Survivors
-from immutable import mutable_dataclasses
+from immutable import equal_by_fields, mutable_dataclasses
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -195,3 +195,7 @@ def test_errors_that_are_sampled_are_those_of_points_spread_over_all(still, gene
     typical = 2 * u * (q.double().norm(dim=1) * table.typical_norm + 0.01 * table.half_squares.mean())
     expected = torch.minimum(typical, 4 * found)
     torch.testing.assert_close(table.score_error(q, kappa), expected, rtol=1e-5, atol=0)
+
+
+def test_a_distribution_of_arrays_is_equal_to_itself_alone_and_one_of_numbers_where_these_are():
+    assert equal_by_fields("exact", "denoise") == {"Ring"}

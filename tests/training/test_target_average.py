@@ -188,3 +188,11 @@ def test_another_objective_or_number_of_targets_does_not_resume_a_run(tmp_path):
 def test_no_targets_are_refused():
     with pytest.raises(InputError, match="targets: expected a whole number >= 1, got 0"):
         AveragedTarget(0)
+
+
+def test_the_last_example_is_drawn_where_the_uniform_number_rounds_to_one(monkeypatch):
+    posterior = DataPosterior(torch.tensor([[0.0], [1.0], [5.0]]))
+    monkeypatch.setattr(torch, "rand", lambda *shape, **_: torch.ones(*shape, dtype=torch.float64))
+    one = torch.ones(2, dtype=torch.float64)
+    drawn = posterior.draw(torch.zeros(2, 1), one, one, 3, generator=torch.Generator())
+    assert drawn.tolist() == [[2, 2, 2]] * 2
