@@ -160,7 +160,7 @@ def test_noise_of_any_shape_precision_and_law_has_its_exact_covariance(kind: str
 )
 def test_noise_that_cannot_be_chosen_row_by_row_has_no_affine_map(noise):
     problem = unequal_gaussian()
-    with pytest.raises(NotChosenError, match="^(rows share a draw|draws that cannot be chosen)$"):
+    with pytest.raises(NotChosenError, match=r"^(rows share a draw|draws that cannot be chosen)$"):
         affine_map(drawing(noise), problem.denoiser(VE()), problem.times(VE(), 1))
 
 
