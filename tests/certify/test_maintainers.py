@@ -3,6 +3,7 @@
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -206,7 +207,7 @@ def test_guidance_and_maps_are_certified_from_the_command_line(tmp_path, monkeyp
 
 
 def test_what_returns_nothing_fails_by_its_name():
-    def forgets(denoiser, x, t, generator):  # noqa: ARG001
+    def forgets(denoiser, x, t, generator) -> Any:  # noqa: ARG001
         return None
 
     with pytest.raises(AssertionError, match=r"forgets .* fails\nruns: it returns a NoneType"):
