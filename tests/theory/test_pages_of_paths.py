@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from diffuscope.findings import arrows, line, points
-from diffuscope.theory.paths import Dynamics, MostLikelyPath, PathReport, most_likely_path
+from diffuscope.theory.paths import Dynamics, MostLikelyPath, PathReport, most_likely_path, time_shift, translation
 from diffuscope.theory.paths.path_page import _point, _wide
 
 
@@ -121,6 +121,11 @@ def test_symmetries_are_looked_for_at_states_of_the_domain_not_at_velocities() -
     grown = Dynamics(lambda x: x.log(), 0.25, domain=(0.5, 10.0))
     found = most_likely_path(grown, double(3.0), double(5.0), 1.0, nodes=9)
     assert [each.name for each in found.conserved or ()] == ["time"]
+
+
+def test_the_charges_of_a_shift_of_time_and_of_space_are_the_energy_and_the_momentum() -> None:
+    assert time_shift().charge(FOUND.path)[0].tolist() == pytest.approx([3.75] * 3)
+    assert translation([2.0]).charge(FOUND.path)[0].tolist() == pytest.approx([6.0] * 3)
 
 
 def test_coordinates_are_drawn_over_time_or_length_six_at_most() -> None:
