@@ -190,6 +190,9 @@ def test_a_certificate_without_errors_has_no_figure_and_one_without_an_order_no_
     undeclared = small_certificate(target=Target("mine", sampler_target(DDIM()).run, None, False, 2))
     (chart,) = [block for block in undeclared.page().sections[1].blocks if isinstance(block, Chart)]
     assert len(chart.panels[0].marks) == 2
+    single = small_certificate(errors={"gaussian": [(10, 20, 0.04)]})
+    (chart,) = [block for block in single.page().sections[1].blocks if isinstance(block, Chart)]
+    assert (len(chart.panels[0].marks), chart.panels[0].x_range) == (1, None)
     assert chart.panels[0].x_range is None
 
 

@@ -68,6 +68,8 @@ def test_the_page_and_the_code_say_the_same_numbers():
     assert len(likelihood.LEVELS) == 5
     assert (likelihood.LEVELS[0], likelihood.LEVELS[-1]) == (0.02, pytest.approx(10, rel=1e-12))
     assert default(likelihood.certify_likelihood, "budget") == 120.0
+    assert default(likelihood.certify_likelihood, "tolerance") == 0.01
+    assert likelihood.ALLOWED_TOGETHER == 8
     assert (likelihood_interval.MEAN_WIDTH, likelihood_interval.SAMPLE_WIDTH) == (0.2, 0.8)
     assert (likelihood_interval.FALSE_ALARMS, likelihood_interval.MISSES) == (3e-4, 0.01)
     assert flow_maps.LEVELS[0] == max(flow_maps.LEVELS)

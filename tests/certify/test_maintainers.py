@@ -3,6 +3,7 @@
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from diffuscope.certify import (
     Target,
     certify_sampler,
     check_likelihood,
+    check_sampler,
     sampler_target,
     target_of,
     write_junit,
@@ -202,3 +204,13 @@ def test_guidance_and_maps_are_certified_from_the_command_line(tmp_path, monkeyp
         assert "fails" in (tmp_path / "bad" / "certificate.html").read_text()
     assert sys.modules.pop("my_guides")
     assert "JUnit: junit.xml" in capsys.readouterr().out
+
+
+def test_what_returns_nothing_fails_by_its_name():
+    def forgets(denoiser, x, t, generator) -> Any:  # noqa: ARG001
+        return None
+
+    with pytest.raises(AssertionError, match=r"forgets .* fails\nruns: it returns a NoneType"):
+        check_sampler(forgets)
+    with pytest.raises(AssertionError, match=r"forgets fails\nlikelihood\.runs: "):
+        check_likelihood(forgets)

@@ -189,6 +189,15 @@ def test_heat_multiplies_every_discrete_mode_by_its_factor() -> None:
     assert torch.allclose(heat.solve(a[None])[0], powers * a, rtol=0, atol=1e-14)
 
 
+def test_equations_have_unit_coefficients_by_default() -> None:
+    """A discrete mode at rest decays at the rate of the Laplacian alone."""
+    grid = Grid((3, 8), (0.1, 1.0), (False, True))
+    wave = torch.cos(2 * math.pi * grid.along(1))[None]
+    decay = -4 * 64 * math.sin(math.pi / 8) ** 2
+    for equation in (Heat(grid), AdvectionDiffusion(grid, (0.0,))):
+        assert torch.allclose(equation.rate(wave), decay * wave, rtol=0, atol=1e-12)
+
+
 def test_advection_multiplies_every_discrete_mode_by_its_complex_factor() -> None:
     grid = Grid((4, 8, 6), (0.3, 1.0, 1.5), (False, True, True))
     x, y = grid.coordinates[0, ..., 1:].unbind(-1)

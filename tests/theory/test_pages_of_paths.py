@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from diffuscope.findings import arrows, line, points
-from diffuscope.theory.paths import Dynamics, MostLikelyPath, PathReport, most_likely_path
+from diffuscope.theory.paths import Dynamics, MostLikelyPath, PathReport, most_likely_path, time_shift, translation
 from diffuscope.theory.paths.path_page import _point, _wide
 
 
@@ -116,6 +116,18 @@ def test_the_energy_is_constant_or_zero_or_a_range() -> None:
     assert gust.page().sections[2].blocks[0].rows[5][1] is None  # pyright: ignore
 
 
+def test_symmetries_are_looked_for_at_states_of_the_domain_not_at_velocities() -> None:
+    """Where the logarithm is defined; velocities of either sign are no states."""
+    grown = Dynamics(lambda x: x.log(), 0.25, domain=(0.5, 10.0))
+    found = most_likely_path(grown, double(3.0), double(5.0), 1.0, nodes=9)
+    assert [each.name for each in found.conserved or ()] == ["time"]
+
+
+def test_the_charges_of_a_shift_of_time_and_of_space_are_the_energy_and_the_momentum() -> None:
+    assert time_shift().charge(FOUND.path)[0].tolist() == pytest.approx([3.75] * 3)
+    assert translation([2.0]).charge(FOUND.path)[0].tolist() == pytest.approx([6.0] * 3)
+
+
 def test_coordinates_are_drawn_over_time_or_length_six_at_most() -> None:
     (panel,) = report().charts()[0].panels
     assert list(panel.marks) == [line(TIMES, FOUND.states[:, 0], "coordinate 0")]
@@ -201,6 +213,9 @@ def test_arrows_are_left_out_outside_the_domain_and_taken_halfway_in_time() -> N
     assert max(inside.y) <= 1.75 < max(PathReport("wind", path).charts()[0].panels[0].marks[3].y)  # pyright: ignore
     never = Dynamics(lambda x: x / 0, 0.25)
     assert len(PathReport("wind", dataclasses.replace(path, dynamics=never)).charts()[0].panels[0].marks) == 3
+    rest = dataclasses.replace(path.path, states=torch.zeros_like(path.path.states))
+    still = PathReport("wind", dataclasses.replace(path, path=rest)).charts()[0].panels[0]
+    assert still.x_range == still.y_range == (-5e-10, 5e-10)
     late = Dynamics(
         lambda x, t: t[:, None] * torch.tensor([1.0, 0.0]).double().expand_as(x) - (t[:, None] != 1) * x, 0.25
     )

@@ -164,7 +164,7 @@ def _each_exact_one_once(sensors: Sensors, argument: str) -> Sensors:
             key = (float(sensors.channels[i]), *sensors.points[i].tolist())
             first = seen.setdefault(key, i)
             a, b = float(sensors.values[first]), float(sensors.values[i])
-            if abs(a - b) > 1e-12 * max(abs(a), abs(b)):
+            if abs(a - b) > 1e-12 * abs(a):
                 raise InputError(
                     f"{argument}: {sensors.origin}, {_row(sensors, first)} and {_row(sensors, i)[4:]}: expected one "
                     f"exact value (noise 0) at a point, got {a:g} and {b:g}"

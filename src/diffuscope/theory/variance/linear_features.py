@@ -101,9 +101,6 @@ class LinearFeatures:
         _check(samples, ridge)
         return cls(population, features, feature_moments(population, features, ridge), samples, float(ridge))
 
-    def __post_init__(self) -> None:
-        _check(self.samples, self.ridge)
-
     @property
     def schedule(self) -> Schedule:
         return self.population.schedule
