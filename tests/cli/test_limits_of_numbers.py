@@ -1,6 +1,7 @@
 """Every number that a command takes has limits, and beyond them the command ends at once in one line that names it."""
 
 import pytest
+
 from test_cli import refused
 
 FAR = 10**20  # beyond any count
