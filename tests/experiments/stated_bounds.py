@@ -64,10 +64,9 @@ def assigned(block: ast.AST) -> Iterator[tuple[str, ast.expr]]:
     for node in ast.walk(block):
         if isinstance(node, ast.Assign):
             target, value = node.targets[0], node.value
-            both = (
-                isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts)
-            )
-            for name, given in zip(target.elts, value.elts, strict=True) if both else [(target, value)]:
+            names = target.elts if isinstance(target, ast.Tuple) else [target]
+            values = value.elts if isinstance(value, ast.Tuple) and len(value.elts) == len(names) else None
+            for name, given in zip(names, values or [value] * len(names), strict=True):
                 yield from ((each.id, given) for each in ast.walk(name) if isinstance(each, ast.Name))
         elif isinstance(node, ast.AugAssign | ast.For):
             value = node.value if isinstance(node, ast.AugAssign) else node.iter

@@ -286,7 +286,7 @@ def one_claim_and_mnist():
     @short.part("Is it small?")
     def other(part):
         part.at_most("number", "A number is small", 0.5, 1, "it is")
-        part.chart("One line", Panel("", "x", "y", (line([1, 2], [1, 2]),)), how_to_read="Up.")
+        part.chart("One line", Panel("", "t", "y", (line([1, 2], [1, 2]),)), how_to_read="Up.")
         return "Yes."
 
     short.parts.append(EXPERIMENT.parts[2])

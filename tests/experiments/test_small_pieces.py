@@ -102,9 +102,9 @@ def test_how_close_a_claim_is_in_words(used, words):
 
 
 def test_arrows_are_the_drift_with_the_longest_as_long_as_their_spacing():
-    """f = (x + 2 t, 3) on a lattice of [0, 11] x [-1, 10], t = 1/2: spacing 1, the longest f at x = 11."""
+    """f = (x + exp(t), 3) on a lattice of [0, 11] x [-1, 10], t = 0: spacing 1, the longest f at x = 11."""
     shown = path_panels.field(
-        Dynamics(lambda x, t: torch.stack([x[:, 0] + 2 * t, 3 + 0 * t], 1), 1.0), (0.0, 11.0, -1.0, 10.0), 0.5
+        Dynamics(lambda x, t: torch.stack([x[:, 0] + t.exp(), 3 + 0 * t], 1), 1.0), (0.0, 11.0, -1.0, 10.0)
     )
     assert isinstance(shown, Arrows)
     longest = math.hypot(12, 3)

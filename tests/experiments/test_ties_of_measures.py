@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffuscope.data import load_data
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Gaussian
 from diffuscope.experiments import (
@@ -21,9 +22,11 @@ from diffuscope.experiments import (
     variations,
 )
 from diffuscope.experiments import samplers as sampling
+from diffuscope.experiments.digit_models import digit_models
 from diffuscope.experiments.double_moon.measures import VISIBLE, Agreement, Plane, by_density
 from diffuscope.experiments.memorization_transition import gaps
 from diffuscope.experiments.neural_vs_analytic import figures
+from diffuscope.experiments.part import PIXEL_RANGE
 from diffuscope.experiments.record import Record
 from diffuscope.experiments.spectral_bias.linear_training import learning_rates
 from diffuscope.experiments.support import starts
@@ -183,3 +186,9 @@ def test_the_largest_difference_is_that_of_either_sign_and_not_a_number_where_on
     assert largest_difference(a, b) == largest_difference(b, a) == 2.5
     assert (largest_difference(a, 0), largest_difference(-a, 0), largest_difference(a, 3.0)) == (4, 4, 3)
     assert math.isnan(largest_difference(torch.tensor([1.0, math.nan, 0.0]), 0))
+
+
+def test_the_digits_of_experiments_reach_from_minus_one_to_one():
+    pixels = load_data("digits").in_range(*PIXEL_RANGE).train
+    assert (float(pixels.min()), float(pixels.max())) == (-1, 1)
+    assert torch.equal(pixels.flatten(1).double(), digit_models(0).train)

@@ -101,3 +101,29 @@ def test_a_legend_has_two_labels_at_least_and_five_columns_at_most(labels, colum
     drawing._legends(figure, every)  # pyright: ignore[reportArgumentType]
     found = [vars(legend)["_ncols"] for legend in figure.legends]
     assert found == ([] if columns is None else [columns])
+
+
+def test_a_legend_of_one_panel_is_in_it_and_one_of_equal_panels_is_below_them():
+    """Bars leave no corner free."""
+    cases = [(1, False, "ab", 0, 1), (2, False, "ab", 1, 0), (1, True, "ab", 1, 0), (1, False, "a", 0, 0)]
+    for panels, bars, labels, below, inside in cases:
+        figure = Figure()
+        every = list(np.atleast_1d(figure.subplots(1, panels)))
+        for axes in every:
+            for k, label in enumerate(labels):
+                axes.bar([0], [k], label=label) if bars else axes.plot([0, 1], [0, k], label=label)
+        drawing._legends(figure, every)  # pyright: ignore[reportArgumentType]
+        assert len(figure.legends) == below
+        assert [axes.get_legend() is not None for axes in every] == [bool(inside)] * panels
+
+
+def test_panels_of_other_labels_have_a_legend_each():
+    figure = Figure()
+    one, other = figure.subplots(1, 2)
+    for axes, labels in ((one, "ab"), (other, "ac")):
+        for k, label in enumerate(labels):
+            axes.plot([0, 1], [0, k], label=label)
+    drawing._legends(figure, [one, other])  # pyright: ignore[reportArgumentType]
+    assert figure.legends == []
+    shown = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in (one, other)]
+    assert shown == [["a", "b"], ["a", "c"]]

@@ -6,6 +6,8 @@ from diffuscope.denoisers import Denoiser
 from diffuscope.errors import InputError
 from diffuscope.files import load_object
 
+from .part import PIXEL_RANGE
+
 NETWORKS = "DIFFUSCOPE_NETWORKS"
 
 
@@ -27,5 +29,5 @@ def brought() -> dict[str, Denoiser]:
 
 def data_range(network: Denoiser) -> tuple[float, float]:
     """The range that the network was trained in, [-1, 1] unless it says so."""
-    low, high = getattr(network, "data_range", (-1.0, 1.0))
+    low, high = getattr(network, "data_range", PIXEL_RANGE)
     return float(low), float(high)

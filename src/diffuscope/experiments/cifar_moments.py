@@ -30,7 +30,7 @@ from diffuscope.findings import points as dots
 
 from .cifar_images import cifar
 from .experiment import Experiment
-from .part import Part, largest_difference, loglog
+from .part import PIXEL_RANGE, Part, largest_difference, loglog
 
 DRAWS = 64  # noises of every digit
 DIGIT_LEVELS = (0.1, 0.5, 2.0, 10.0)
@@ -72,7 +72,7 @@ def score_energy(gaussian: Gaussian, sigma: float) -> float:
 @EXPERIMENT.part("Do the closed forms hold for data that are not Gaussian?")
 def digits(part: Part) -> str:
     """Averages over noised digits against the closed forms."""
-    data = load_data("digits").in_range(-1.0, 1.0)
+    data = load_data("digits").in_range(*PIXEL_RANGE)
     images = torch.cat([data.train, data.heldout]).flatten(1).double()
     gaussian, apart = Gaussian.fit([images]), []
     for sigma in DIGIT_LEVELS:

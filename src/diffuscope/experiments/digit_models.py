@@ -19,6 +19,8 @@ from diffuscope.schedules import VE
 from diffuscope.streams import torch_stream
 from diffuscope.training import fit, recipe
 
+from .part import PIXEL_RANGE
+
 COMPONENTS, STEPS, BATCH = 10, 1000, 64
 NETWORK = f"MLP of 128 x 2, {STEPS} steps of {BATCH} examples"
 PIXELS, SIDE = 64, 8
@@ -47,7 +49,7 @@ class DigitModels:
 @cache
 def digit_models(seed: int) -> DigitModels:
     """The models of one half of the digits; the clusters are drawn with `seed`."""
-    train = load_data("digits").in_range(-1.0, 1.0).train.double().flatten(1)
+    train = load_data("digits").in_range(*PIXEL_RANGE).train.double().flatten(1)
     gaussian, stream = Gaussian.fit([train]), torch_stream(seed, "digit models", "k-means")
     ridge = 1e-4 * gaussian.trace / PIXELS
     mixture = GaussianMixture.fit_kmeans(train, COMPONENTS, rank=PIXELS, ridge=ridge, generator=stream)
@@ -79,7 +81,7 @@ def digit_network(seed: int) -> InDouble:
     with seeded(seed):
         network = MLP((PIXELS,), width=128, depth=2)
     model = Preconditioned(
-        network, models.schedule, spread, event_shape=(PIXELS,), data_range=(-1.0, 1.0), data_mean=mean
+        network, models.schedule, spread, event_shape=(PIXELS,), data_range=PIXEL_RANGE, data_mean=mean
     )
     settings = recipe(spread, steps=STEPS, batch_size=BATCH, seed=seed)
     return InDouble(fit(model, models.train.float(), settings).eval())

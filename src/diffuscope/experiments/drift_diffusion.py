@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
-from diffuscope.findings import Line, largest, line
+from diffuscope.findings import Line, farthest, largest, line
 from diffuscope.theory.paths import Dynamics, least_action, straight
 
 from .experiment import Experiment
@@ -131,7 +131,7 @@ def most_likely(part: Part) -> str:
     ends = torch.tensor([START], dtype=torch.float64), torch.tensor([BOUND], dtype=torch.float64)
     path = least_action(process, *ends, times)
     off = largest_difference(path.states, straight(ends[0][None], ends[1][None], times))
-    worst = max(path.momenta.reshape(-1).tolist(), key=lambda p: abs(p + 1.6))
+    worst = farthest(path.momenta.flatten().tolist(), -1.6)
     part.equals(
         "momentum", "The momentum, where it is farthest from (x_T − x_0)/T − v = -1.6", worst, -1.6, 1e-12, "rounding"
     )

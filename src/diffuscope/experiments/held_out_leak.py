@@ -24,7 +24,7 @@ from diffuscope.findings import Numbers, Panel, Repeated, groups, line
 
 from .cifar_images import cifar
 from .experiment import Experiment
-from .part import Part, drawn, panel
+from .part import PIXEL_RANGE, Part, drawn, panel
 
 DIGIT_LEVELS = (0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 DIGIT_CLAIM, DIGIT_POINTS = 0.2, 512
@@ -90,7 +90,7 @@ def claim_flip(part: Part, data: str, found: dict[str, Errors]) -> None:
 @EXPERIMENT.part("Which of the two is better on digits?")
 def digits(part: Part) -> str:
     """The errors of both at several levels, at training and at held-out digits."""
-    data = load_data("digits").in_range(-1.0, 1.0)
+    data = load_data("digits").in_range(*PIXEL_RANGE)
     sets = {"training": data.train, "held-out": data.heldout}
     empirical, gaussian = Empirical(data.train), Gaussian.fit([data.train])
     points = {name: drawn(rows, DIGIT_POINTS, part.generator) for name, rows in sets.items()}

@@ -40,7 +40,7 @@ from diffuscope.theory.geometry import (
 
 from .digit_models import NETWORK, digit_models, digit_network
 from .experiment import Experiment
-from .part import Part, largest_difference
+from .part import PIXEL_RANGE, Part, largest_difference
 
 STARTS = 10
 DDIM_STEPS, STRIDE = 51, 19  # the grid of diffusers' DDIM: every 19th of 1,000 steps, down to the first
@@ -139,7 +139,7 @@ def plane_panel(run: Trajectories, shown: int = 8) -> Panel:
 def cifar(part: Part) -> str:
     """Ten closed-form trajectories; without the data set the reason, and no claims."""
     try:
-        data = load_data("cifar10", train_limit=CIFAR_EXAMPLES, seed=part.seed).in_range(-1.0, 1.0)
+        data = load_data("cifar10", train_limit=CIFAR_EXAMPLES, seed=part.seed).in_range(*PIXEL_RANGE)
     except InputError as error:
         return f"Not run, and nothing is claimed. {error}."
     gaussian = Gaussian.fit(data.train.flatten(1).split(FIT_BATCH))

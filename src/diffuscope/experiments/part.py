@@ -21,6 +21,7 @@ from diffuscope.findings import AGREES, Chart, Claim, Mark, Panel, Repeated, at_
 from diffuscope.streams import numpy_stream, torch_stream
 
 KOLMOGOROV = 1.95  # the distance of n draws exceeds 1.95 / sqrt(n) once in a thousand
+PIXEL_RANGE = (-1.0, 1.0)  # of images, unless a network that was brought has another
 Number = float | int
 
 

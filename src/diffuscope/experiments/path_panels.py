@@ -13,12 +13,12 @@ Box = tuple[float, float, float, float]
 SPACING = 12  # arrows per axis
 
 
-def field(dynamics: Dynamics, box: Box, t: float = 0.0) -> Arrows:
-    """The drift at time t on a lattice over the box (left, right, bottom, top), the longest as long as the spacing."""
+def field(dynamics: Dynamics, box: Box) -> Arrows:
+    """The drift at time 0 on a lattice over the box (left, right, bottom, top), the longest as long as the spacing."""
     left, right, bottom, top = box
     across, up = (torch.linspace(a, b, SPACING, dtype=torch.float64) for a, b in ((left, right), (bottom, top)))
     x = torch.cartesian_prod(across, up)
-    f = dynamics.drift_at(x, torch.full((len(x),), t, dtype=torch.float64)).detach()
+    f = dynamics.drift_at(x, torch.zeros(len(x), dtype=torch.float64)).detach()
     f = f * float(across[1] - across[0]) / float(f.norm(dim=1).max())
     return arrows(x[:, 0], x[:, 1], f[:, 0], f[:, 1])
 

@@ -48,7 +48,7 @@ from diffuscope.theory.paths import (
 
 from .experiment import Experiment
 from .noised_data import Mixture, Noised, Ring
-from .part import Part, largest_difference
+from .part import PIXEL_RANGE, Part, largest_difference
 from .path_panels import along, plane
 
 INTERVALS, DIGIT_INTERVALS = 400, 160
@@ -134,7 +134,7 @@ def mixture_case() -> Case:
 
 def digit_case(generator: torch.Generator) -> Case:
     """From noise to a digit."""
-    data = load_data("digits").in_range(-1.0, 1.0).train.double().flatten(1)
+    data = load_data("digits").in_range(*PIXEL_RANGE).train.double().flatten(1)
     noise = torch.randn(2, data.shape[1], dtype=torch.float64, generator=generator)
     finite = Mixture(data, torch.zeros(len(data), dtype=torch.float64))
     return Case(finite, 8 * noise[0], data[0] + 0.3 * noise[1], levels(8.0, 0.3, DIGIT_INTERVALS))

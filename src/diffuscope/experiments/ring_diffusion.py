@@ -140,7 +140,7 @@ def through(part: Part) -> str:
     circle = torch.linspace(0, 2 * math.pi, 200, dtype=torch.float64)
     ring = RING.radius * torch.stack([circle.cos(), circle.sin()], 1)
     paths = {f"θ = {name}": in_plane(path) for name, (path, _) in found.items()}
-    flow = field(Dynamics(lambda x, t: RING.score(x, t), 1.0), BOX, 1.0)
+    flow = field(Dynamics(lambda x, t: RING.score(x, torch.ones_like(t)), 1.0), BOX)
     shown = plane("over the score at t = 1", paths, BOX, flow)
     shown = Panel(
         shown.title,

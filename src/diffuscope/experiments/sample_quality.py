@@ -9,7 +9,6 @@ that only replays its training half.
 Source: Heusel et al. 2017, https://arxiv.org/abs/1706.08500 (the distance); the bars are requirements of ours.
 """
 
-import math
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -27,7 +26,7 @@ from diffuscope.audit.nearness import nearness
 from diffuscope.data import DataSet, load_data
 from diffuscope.denoisers import Preconditioned
 from diffuscope.exact import Gaussian, GaussianMixture
-from diffuscope.findings import Panel, density_bars, exact_share_interval, frechet_distance, groups, heat_map, line
+from diffuscope.findings import Panel, density_bars, exact_share_interval, frechet_distance, groups, line
 from diffuscope.findings.numbers import p_relation
 from diffuscope.samplers import DPMSolverPP2M, finish
 from diffuscope.streams import torch_stream
@@ -35,7 +34,8 @@ from diffuscope.times import karras_times
 from diffuscope.training import fit, new_denoiser, recipe
 
 from .experiment import Experiment
-from .part import Part, loglog, panel
+from .part import PIXEL_RANGE, Part, loglog, panel
+from .picture_panels import pictures
 
 STEPS, BATCH, RATE = 2000, 64, 3e-3
 NFE = 40
@@ -74,7 +74,7 @@ class Digits:
 @cache
 def digits(seed: int) -> Digits:
     """The digits divided by `seed` into a training and a held-out half, in [-1, 1]."""
-    data = load_data("digits", seed=seed).in_range(-1.0, 1.0)
+    data = load_data("digits", seed=seed).in_range(*PIXEL_RANGE)
     assert data.train_labels is not None
     assert data.heldout_labels is not None
     features = fit_classifier(data.train, data.train_labels, data.heldout, data.heldout_labels)
@@ -84,7 +84,7 @@ def digits(seed: int) -> Digits:
 
 def untrained(seed: int) -> Preconditioned:
     """The network before training: EDM's preconditioning around random weights."""
-    return new_denoiser(digits(seed).data.train, (-1.0, 1.0), seed).eval()
+    return new_denoiser(digits(seed).data.train, PIXEL_RANGE, seed).eval()
 
 
 def generated(denoiser: Preconditioned, n: int, generator: torch.Generator) -> Float[Tensor, "n 1 8 8"]:
@@ -168,9 +168,7 @@ def trained(part: Part) -> str:
 
 def _pictures(title: str, images: Float[Tensor, "n 1 8 8"]) -> Panel:
     """The first forty, ten a row."""
-    framed = torch.nn.functional.pad(images[:40, 0].clamp(-1, 1), (0, 1, 0, 1), value=math.nan)  # a gap between them
-    cells = framed.reshape(4, 10, 9, 9).transpose(1, 2).reshape(36, 90)
-    return Panel(title, "", "", (heat_map(range(91), range(36, -1, -1), cells),), equal_scales=True)
+    return pictures(title, images[:40, 0].unflatten(0, (4, 10)))
 
 
 def blurred(images: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:

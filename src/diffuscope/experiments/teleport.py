@@ -36,7 +36,7 @@ from diffuscope.theory import agreement
 from diffuscope.times import karras_times
 
 from .experiment import Experiment
-from .part import Part, largest_difference, loglog
+from .part import PIXEL_RANGE, Part, largest_difference, loglog
 
 SCHEDULE, HIGHEST, LOWEST = VE(), 80.0, 0.002
 LEVELS = (80.0, 20.0, 10.0, 5.0, 2.5, 1.0)  # of the jump; the first is no jump
@@ -63,7 +63,7 @@ EXPERIMENT = Experiment(
 @cache
 def digits(seed: int) -> tuple[Float[Tensor, "n D"], Gaussian, GaussianMixture]:
     """All digits, their Gaussian, and the mixture of the tightest clusters of several k-means runs."""
-    data = load_data("digits").in_range(-1.0, 1.0)
+    data = load_data("digits").in_range(*PIXEL_RANGE)
     images = torch.cat([data.train, data.heldout]).flatten(1).double()
     generator = torch_stream(seed, "teleport", "k-means")
     fits = [GaussianMixture.fit_kmeans(images, CLUSTERS, generator=generator) for _ in range(CLUSTERINGS)]

@@ -48,7 +48,7 @@ from diffuscope.times import karras_times
 from diffuscope.training import EDMWeight, LogNormalNoise, TrainingSettings, fit
 
 from .experiment import Experiment
-from .part import Part, loglog, panel
+from .part import PIXEL_RANGE, Part, loglog, panel
 from .side_by_side import SideBySide, stacked
 
 PIXELS, EXAMPLES, MEMBERS = 64, 8, 16
@@ -92,7 +92,7 @@ def on_digits(network: nn.Module, scale: float, mean: float, *models: int) -> Pr
         schedule,
         scale,
         event_shape=(*models, PIXELS),
-        data_range=(-1.0, 1.0),
+        data_range=PIXEL_RANGE,
         data_mean=mean,
     )
 
@@ -108,7 +108,7 @@ class Digits:
     @classmethod
     def shuffled(cls, stream: torch.Generator) -> "Digits":
         """In the order that `stream` draws."""
-        rows = load_data("digits").in_range(-1.0, 1.0).train.double().flatten(1)
+        rows = load_data("digits").in_range(*PIXEL_RANGE).train.double().flatten(1)
         return cls(rows[torch.randperm(len(rows), generator=stream)], float(rows.std()), float(rows.mean()))
 
     def trained(self, sets: Sequence[Float[Tensor, "_ 64"]], seed: int) -> list[Denoiser]:

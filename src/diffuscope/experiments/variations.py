@@ -25,7 +25,7 @@ from diffuscope.data import DataSet, load_data
 from diffuscope.denoisers import Denoiser
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
-from diffuscope.findings import Panel, heat_map, line
+from diffuscope.findings import Panel, line
 from diffuscope.samplers import DDIM, model_times
 from diffuscope.theory.geometry import (
     Trajectories,
@@ -40,7 +40,8 @@ from diffuscope.theory.geometry import (
 from .brought_networks import NETWORKS, brought, data_range
 from .digit_models import NETWORK, SIDE, digit_models, digit_network
 from .experiment import Experiment
-from .part import Part
+from .part import PIXEL_RANGE, Part
+from .picture_panels import pictures
 
 STEPS, DIRECTIONS = 30, 4
 PUSHED_AFTER = (0, 8, 14, 19, 24)  # steps
@@ -131,7 +132,7 @@ def digits(part: Part) -> str:
     title = "Late over early pushes along random directions: as Gaussian data say, more and not less"
     late, of_gaussian = found.over_first(found.random), found.over_first(found.expected_random)
     part.at_least("digits-late", title, late, 1.0, f"Gaussian data: {of_gaussian:.2f}; most variances are below 1")
-    show(part, "digits", network, found, DIGITS_SIZE, SIDE, (-1.0, 1.0))
+    show(part, "digits", network, found, DIGITS_SIZE, SIDE, PIXEL_RANGE)
     return (
         f"Principal directions move an image {found.over_random(0):.2f} times as far as random ones when pushed "
         "early; in 64 dimensions random directions meet the data too. Along random directions a late push moves it "
@@ -227,12 +228,5 @@ def show(
 
 def montage(title: str, images: Float[Tensor, "n h w"], data_range: tuple[float, float]) -> Panel:
     """Images in rows of len(MONTAGE), with gaps between them; large ones at half the resolution."""
-    pictures = images.double().clamp(*data_range)
-    if pictures.shape[1] > 2 * SIDE:
-        pictures = torch.nn.functional.avg_pool2d(pictures[:, None], 2)[:, 0]
-    framed = torch.nn.functional.pad(pictures, (0, 1, 0, 1), value=math.nan)
-    side, columns = framed.shape[1], len(MONTAGE)
-    rows = len(framed) // columns
-    cells = framed.reshape(rows, columns, side, side).transpose(1, 2).reshape(rows * side, columns * side)
-    marks = heat_map(range(columns * side + 1), range(rows * side, -1, -1), cells)
-    return Panel(title, "", "", (marks,), equal_scales=True)
+    shown = torch.nn.functional.avg_pool2d(images[:, None], 2)[:, 0] if images.shape[1] > 2 * SIDE else images
+    return pictures(title, shown.unflatten(0, (-1, len(MONTAGE))), data_range)

@@ -35,7 +35,7 @@ from diffuscope.streams import torch_stream
 from ..brought_networks import NETWORKS, brought, data_range
 from ..digit_models import NETWORK, PIXELS, SIDE, digit_network
 from ..experiment import Experiment
-from ..part import Part, drawn, largest_difference
+from ..part import PIXEL_RANGE, Part, drawn, largest_difference
 from .figures import NOISE, Found, level_charts, shortcut_chart, table_charts
 from .methods import SHORTCUTS, Sizes, all_methods
 from .peers import NearestOnly, PerBatch
@@ -104,7 +104,7 @@ class AsImages:
 @cache
 def digit_sets() -> dict[str, Batch]:
     """Training and held-out digits as images in [-1, 1]."""
-    data = load_data("digits").in_range(-1.0, 1.0)
+    data = load_data("digits").in_range(*PIXEL_RANGE)
     sets = {"training": data.train[:TRAINING], "held-out": data.heldout}
     return {name: rows.double().reshape(len(rows), SIDE, SIDE) for name, rows in sets.items()}
 

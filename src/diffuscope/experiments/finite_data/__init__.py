@@ -37,13 +37,14 @@ from torch import Tensor
 
 from diffuscope.denoisers import ExactDenoiser
 from diffuscope.exact import Blurred, Empirical, nearest_neighbors
-from diffuscope.findings import Numbers, Panel, groups, heat_map, largest, line, points
+from diffuscope.findings import Numbers, Panel, groups, largest, line, points
 from diffuscope.samplers import DDIM, Instant, MixtureTransition, RungeKutta4, instant, instants, sample, trajectory
 from diffuscope.times import log_snr_times
 
 from ..experiment import Experiment
 from ..four_points import HORIZON, OU, POINTS, FourPoints, distribution_function, nearest, weights
 from ..part import Part, largest_difference, loglog, panel
+from ..picture_panels import pictures
 from . import digits
 from .digits import Digits
 
@@ -291,10 +292,7 @@ def overfitting(part: Part) -> str:
 def _pictures(title: str, samples: Float[Tensor, "n 64"], data: Digits) -> Panel:
     """Samples over the training digits that are nearest to them."""
     near = data.train[nearest_neighbors(samples, data.train, 1)[1][:, 0]]
-    rows = torch.stack([samples, near]).clamp(-1, 1).reshape(2, len(samples), 8, 8)
-    framed = torch.nn.functional.pad(rows, (0, 1, 0, 1), value=math.nan)  # a gap between pictures
-    cells = framed.permute(0, 2, 1, 3).reshape(18, 9 * len(samples))
-    return Panel(title, "", "", (heat_map(range(cells.shape[1] + 1), range(18, -1, -1), cells),), equal_scales=True)
+    return pictures(title, torch.stack([samples, near]).unflatten(2, (8, 8)))
 
 
 @EXPERIMENT.part("Are held-out digits likely under the exact score?")

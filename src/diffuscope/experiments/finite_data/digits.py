@@ -10,12 +10,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.data import load_data
-from diffuscope.denoisers import MLP, Batch, BatchTime, Denoiser, ExactDenoiser, Preconditioned, seeded
+from diffuscope.denoisers import MLP, Denoiser, ExactDenoiser, Preconditioned, seeded
 from diffuscope.exact import Empirical, nearest_neighbors
 from diffuscope.samplers import DPMSolverPP2M, finish
 from diffuscope.schedules import VE
 from diffuscope.times import karras_times
 from diffuscope.training import averaged, recipe, train
+
+from ..digit_models import InDouble
+from ..part import PIXEL_RANGE
 
 DIGITS, SAMPLES, PIXELS = 200, 200, 64
 SCHEDULE = VE(0.01, 40.0)
@@ -34,7 +37,7 @@ class Digits:
     @classmethod
     def load(cls) -> "Digits":
         """DIGITS of scikit-learn's for training, and its held-out half."""
-        data = load_data("digits").in_range(-1.0, 1.0)
+        data = load_data("digits").in_range(*PIXEL_RANGE)
         train = data.subset(DIGITS, 2).train
         return cls(train.double().reshape(DIGITS, -1), data.heldout.double().reshape(len(data.heldout), -1))
 
@@ -52,24 +55,12 @@ class Digits:
         return float(torch.stack(errors).mean().sqrt() / self.train.std())
 
 
-@dataclass(frozen=True, eq=False)
-class InDouble:
-    """A float32 network evaluated at float64 states."""
-
-    network: Preconditioned
-    schedule: VE = SCHEDULE
-
-    @torch.no_grad()
-    def __call__(self, x_t: Batch, t: BatchTime) -> Batch:
-        return self.network(x_t.float(), t).double()
-
-
 def trained(digits: Digits, seed: int) -> dict[int, InDouble]:
     """A small network on the training digits, after each number of steps of TRAINING."""
     with seeded(seed):
         network = MLP((PIXELS,), width=128, depth=2)
     scale, mean = float(digits.train.std()), float(digits.train.mean())
-    model = Preconditioned(network, SCHEDULE, scale, event_shape=(PIXELS,), data_range=(-1.0, 1.0), data_mean=mean)
+    model = Preconditioned(network, SCHEDULE, scale, event_shape=(PIXELS,), data_range=PIXEL_RANGE, data_mean=mean)
     settings = recipe(scale, steps=TRAINING[-1], batch_size=64, seed=seed)
     return {
         progress.step: InDouble(averaged(model, progress.average).eval())

@@ -31,7 +31,7 @@ from diffuscope.progress import progress_bar
 from diffuscope.training import new_denoiser, recipe, show_progress, train
 
 from ..experiment import Experiment
-from ..part import Part
+from ..part import PIXEL_RANGE, Part
 from .made_denoisers import LEVEL, PLATEAU, POINTS, TURNING, MadeDenoisers, detect
 from .made_denoisers import STEPS as MADE_STEPS
 from .residuals import SIGNIFICANCE, Curves, standard_deviation, watch
@@ -71,7 +71,7 @@ EXPERIMENT = Experiment(
 @cache
 def digit_vectors() -> Mapping[str, torch.Tensor]:
     """Held-out and training digits as vectors in [-1, 1]."""
-    data = load_data("digits").in_range(-1.0, 1.0)
+    data = load_data("digits").in_range(*PIXEL_RANGE)
     return {"held-out": data.heldout.flatten(1), "training": data.train.flatten(1)}
 
 
@@ -140,7 +140,7 @@ def watch_digits(part: Part) -> dict[str, list[Curves]]:
     data = digit_vectors()
     examples, scale = data["training"], standard_deviation(data["training"])
     references = fit_references(examples, data["held-out"], COMPONENTS, part.generator)
-    model = new_denoiser(examples, (-1.0, 1.0), part.seed)
+    model = new_denoiser(examples, PIXEL_RANGE, part.seed)
     settings = recipe(float(examples.std()), steps=STEPS, batch_size=BATCH, seed=part.seed)
     logged = {1, *(round(step) for step in torch.logspace(1, math.log10(STEPS), LOOKS).tolist())}
     training = show_progress(train(model, examples, settings, checkpoint=None), "digits")
@@ -198,7 +198,7 @@ def checkpoints() -> tuple[dict[int, Denoiser], DataSet]:
             raise InputError(f"{CHECKPOINTS}: {expected}, which are whole numbers from 1 on, got {epoch!r}")
         if not isinstance(network, Denoiser):
             raise InputError(f"{CHECKPOINTS}: {expected}, got a {type(network).__name__} for {epoch!r}")
-    data_range = getattr(next(iter(networks.values())), "data_range", (-1.0, 1.0))
+    data_range = getattr(next(iter(networks.values())), "data_range", PIXEL_RANGE)
     return dict(sorted(networks.items())), load_data("mnist").in_range(*data_range)
 
 

@@ -40,7 +40,7 @@ from diffuscope.training import new_denoiser, recipe, show_progress, train
 from ..brought_networks import NETWORKS, brought, data_range
 from ..experiment import Experiment
 from ..learning_curve import CHECKPOINTS, checkpoints
-from ..part import Part, drawn
+from ..part import PIXEL_RANGE, Part, drawn
 from . import published
 from .figures import map_chart, noise_charts, training_chart, trajectory_chart
 from .measures import Compared, along, as_gaussian, mapped, measured, noised
@@ -80,7 +80,7 @@ EXPERIMENT = Experiment(
 @cache
 def digit_vectors() -> dict[str, Float[Tensor, "_ D"]]:
     """Held-out and training digits as vectors in [-1, 1]."""
-    data = load_data("digits").in_range(-1.0, 1.0)
+    data = load_data("digits").in_range(*PIXEL_RANGE)
     return {"held-out": data.heldout.flatten(1), "training": data.train.flatten(1)}
 
 
@@ -88,7 +88,7 @@ def digit_vectors() -> dict[str, Float[Tensor, "_ D"]]:
 def trained(seed: int) -> dict[int, Denoiser]:
     """The network on digits at steps equally spaced in logarithm, the last at the end; shows the progress."""
     examples = digit_vectors()["training"]
-    model = new_denoiser(examples, (-1.0, 1.0), seed)
+    model = new_denoiser(examples, PIXEL_RANGE, seed)
     settings = recipe(float(examples.std()), steps=STEPS, batch_size=BATCH, seed=seed)
     logged = {1, *(round(step) for step in torch.logspace(1, math.log10(STEPS), LOOKS).tolist())}
     training = show_progress(train(model, examples, settings, checkpoint=None), "digits")

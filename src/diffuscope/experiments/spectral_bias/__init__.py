@@ -36,11 +36,11 @@ from diffuscope.times import karras_times
 from diffuscope.training import EDMWeight, LogNormalNoise, TrainingSettings, train
 
 from ..experiment import Experiment
-from ..part import Part, largest_difference, loglog
+from ..part import PIXEL_RANGE, Part, largest_difference, loglog
 from .linear_training import descend, gains, gauss_legendre, generated_gains, learning_rates, times_after
 
 LEVELS, LEVEL = torch.tensor([0.2, 0.5, 1.0], dtype=torch.float64), 0.5  # LEVEL: shown, and of the real batches
-DIGITS_SCHEDULE, RANGE = VE(0.01, 10.0), (-1.0, 1.0)
+DIGITS_SCHEDULE = VE(0.01, 10.0)
 START, STOCHASTIC_START = 0.01, 0.05  # of P P^T; a longer wait lets the noise of batches grow
 DIGITS_BATCH, BAR = 4096, 0.01  # BAR: 1% of the height
 COMPONENTS, NODES, SIGMA_0, SIGMA_T, GENERATED_START, END = 32, 12, 0.03, 4.0, 0.05, 20.0  # END: training time
@@ -69,7 +69,7 @@ EXPERIMENT = Experiment(
 @cache
 def digits() -> Float[Tensor, "n 64"]:
     """The training half of scikit-learn's digits as vectors in [-1, 1], float64."""
-    return load_data("digits").in_range(*RANGE).train.double().flatten(1)
+    return load_data("digits").in_range(*PIXEL_RANGE).train.double().flatten(1)
 
 
 def digits_gaussian() -> Gaussian:
@@ -90,7 +90,7 @@ def one_layer(part: Part) -> str:
     vectors, lam = p.eigenvectors[:, varying], p.eigenvalues[varying]
     learnings = [theory.AffineLearning(p, 1, sigma) for sigma in sigmas]
     rates = learning_rates(0.02, 1e-4, 0.9 * min(learning.largest_learning_rate for learning in learnings), 8.0)
-    model = LinearDenoiser(DIGITS_SCHEDULE, LEVELS, event_shape=(64,), data_range=RANGE).double()
+    model = LinearDenoiser(DIGITS_SCHEDULE, LEVELS, event_shape=(64,), data_range=PIXEL_RANGE).double()
     zero = theory.AffineMap(torch.zeros(64, 64, dtype=torch.float64), torch.zeros(64, dtype=torch.float64))
     batch, looks, flows = theory.moment_batch(p), [], []
     for step in descend(model, LEVELS, lambda: batch, rates):
@@ -115,7 +115,7 @@ def two_layers(part: Part) -> str:
     """W = P P^T on centered digits: a logistic curve for each component."""
     p, sigmas = centered(digits_gaussian()), LEVELS.tolist()
     rates, lam = learning_rates(0.015, 1e-3, 0.05, 12.0), p.eigenvalues.clamp(min=0)
-    model = SymmetricLinearDenoiser(DIGITS_SCHEDULE, LEVELS, mean=p.mean, data_range=RANGE, start=START).double()
+    model = SymmetricLinearDenoiser(DIGITS_SCHEDULE, LEVELS, mean=p.mean, data_range=PIXEL_RANGE, start=START).double()
     model.factor.data = model.factor.data.sign() * math.sqrt(START)  # exact in float64
     batch, times, looks = theory.moment_batch(p), times_after(rates), []
     for _ in descend(model, LEVELS, lambda: batch, rates):
@@ -138,8 +138,8 @@ def stochastic(part: Part) -> str:
     vectors, lam = p.eigenvectors[:, above], p.eigenvalues[above]
     rates = learning_rates(0.01, 1e-3, 0.01, 3.0)
     times = times_after(rates)
-    one = LinearDenoiser(DIGITS_SCHEDULE, level, event_shape=(64,), data_range=RANGE)
-    two = SymmetricLinearDenoiser(DIGITS_SCHEDULE, level, mean=p.mean, data_range=RANGE, start=STOCHASTIC_START)
+    one = LinearDenoiser(DIGITS_SCHEDULE, level, event_shape=(64,), data_range=PIXEL_RANGE)
+    two = SymmetricLinearDenoiser(DIGITS_SCHEDULE, level, mean=p.mean, data_range=PIXEL_RANGE, start=STOCHASTIC_START)
 
     def batches() -> tuple[Tensor, Tensor]:
         index = torch.randint(len(rows), (DIGITS_BATCH,), generator=part.generator)
@@ -225,8 +225,10 @@ def train_levels(kind: str, p: Gaussian) -> tuple[Tensor, Tensor, Tensor]:
     """Full-batch descent at all nodes, with one layer or two: times, and the generated variances beside the theory."""
     (levels, weights), schedule = gauss_legendre(NODES, SIGMA_0, SIGMA_T), VE(SIGMA_0, SIGMA_T)
     models = {
-        "one": LinearDenoiser(schedule, levels, event_shape=(COMPONENTS,), data_range=RANGE, start=GENERATED_START),
-        "two": SymmetricLinearDenoiser(schedule, levels, mean=p.mean, data_range=RANGE, start=GENERATED_START),
+        "one": LinearDenoiser(
+            schedule, levels, event_shape=(COMPONENTS,), data_range=PIXEL_RANGE, start=GENERATED_START
+        ),
+        "two": SymmetricLinearDenoiser(schedule, levels, mean=p.mean, data_range=PIXEL_RANGE, start=GENERATED_START),
     }
     model = models[kind].double()
     rates, batch = learning_rates(SHARE[kind], 1e-3, 0.05, END), theory.moment_batch(p)
@@ -277,7 +279,7 @@ def train_network(sigma_data: float | None, generator: torch.Generator) -> tuple
     scale = sigma_data or float(data.std())
     with seeded(seed):
         mlp = MLP((d,), width=96, depth=2)
-    model = Preconditioned(mlp, NETWORK_SCHEDULE, scale, event_shape=(d,), data_range=RANGE)
+    model = Preconditioned(mlp, NETWORK_SCHEDULE, scale, event_shape=(d,), data_range=PIXEL_RANGE)
     levels, weight = LogNormalNoise(math.log(scale), 1.8), EDMWeight(scale)
     settings = TrainingSettings(
         steps=STEPS, batch_size=BATCH, warmup_steps=0, final_fraction=1.0, noise=levels, weight=weight, seed=seed

@@ -36,7 +36,7 @@ from diffuscope.times import log_snr_times
 
 from ..experiment import Experiment
 from ..four_points import HORIZON, OU, POINTS, FourPoints
-from ..part import Part, largest_difference, loglog, panel
+from ..part import PIXEL_RANGE, Part, largest_difference, loglog, panel
 from .starts import angle_density, bayes_weight, bell, gaussian, mean_on_circle, point, square, uniform
 
 CIRCLE_HORIZON, CIRCLE_END, CIRCLE_PARTICLES, SHOWN = 1.0, 1e-6, 20_000, 200
@@ -188,7 +188,7 @@ def contraction(part: Part) -> str:
 
 def some_digits() -> Float[Tensor, "n 64"]:
     """DIGITS training digits as vectors of 64 numbers in [-1, 1]."""
-    data = load_data("digits").in_range(-1.0, 1.0).subset(DIGITS, 2)
+    data = load_data("digits").in_range(*PIXEL_RANGE).subset(DIGITS, 2)
     return data.train.double().reshape(DIGITS, -1)
 
 
