@@ -72,11 +72,11 @@ def held(cls: type) -> list[type]:
 
 def wrapped(*hints: object) -> list[type]:
     """The types in annotations, in whatever they are wrapped; not those of functions."""
-    hints = list(hints)
-    for hint in hints:  # grows
-        if get_origin(hint) not in (collections.abc.Callable, Literal):
-            hints.extend(get_args(hint))
-    return [hint for hint in hints if inspect.isclass(hint) and get_origin(hint) is None]
+    kinds = list(hints)
+    for kind in kinds:  # grows
+        if get_origin(kind) not in (collections.abc.Callable, Literal):
+            kinds.extend(get_args(kind))
+    return [kind for kind in kinds if inspect.isclass(kind) and get_origin(kind) is None]
 
 
 def long_positional(subpackage: str) -> set[str]:

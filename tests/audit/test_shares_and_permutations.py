@@ -83,5 +83,5 @@ def test_long_records_of_audit_are_made_by_names():
 
 
 def test_of_other_records_of_audit_all_arrays_are_printed_or_none():
-    mixed = {"ClassifierFeatures", "ColumnShares", "Latents", "Modes", "Permuted", "Subject"}
+    mixed = {"ClassifierFeatures", "ColumnShares", "Permuted", "Subject"}
     assert partly_printed("audit") == mixed

@@ -45,7 +45,7 @@ def test_the_page_and_the_json_have_the_numbers_of_the_path() -> None:
     path, conserved, certificate = page.sections
     assert path.answer.startswith("(1) to (5), in a time of 2, Freidlin-Wentzell, 5 nodes")
     charges, table = conserved.blocks
-    assert charges.title == "Action, energy and charges"  # pyright: ignore
+    assert charges.title == "Action, energy, charges"  # pyright: ignore
     assert {row[0] for row in table.rows} == {each.name for each in FOUND.conserved or ()}  # pyright: ignore
     for row, each in zip(table.rows, FOUND.conserved or (), strict=True):  # pyright: ignore
         assert row[1:] == [each.symmetry.violation, each.mean, each.departure]

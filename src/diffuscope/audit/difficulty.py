@@ -32,7 +32,7 @@ def fit_difficulty(examples: Batch, components: int = COMPONENTS) -> tuple[Gauss
     rows = examples[:FITTED].flatten(1).double()
     count, dimension = rows.shape
     mean = rows.mean(0)
-    kept = min(components, dimension - 1, chunk_size(count, each=CONTROL_EXAMPLES_PER_COMPONENT))
+    kept = min(components, dimension - 1, max(1, count // CONTROL_EXAMPLES_PER_COMPONENT))
     _, spread, basis = torch.linalg.svd(rows - mean, full_matrices=False)
     variances, total = spread.square() / count, float((rows - mean).square().sum()) / count
     event = mean.reshape(examples.shape[1:])

@@ -26,7 +26,6 @@ from scipy import stats
 from torch import Tensor
 
 from diffuscope.findings import NORMAL_95
-from diffuscope.memory import chunk_size
 
 from .measure import Measure, quantile_measure, share_measure
 from .nearness import kmeans
@@ -209,7 +208,7 @@ def _authentic(found: _Distances, train: AnyRows) -> Bool[ndarray, " n"]:
 
 
 def _cells(samples: Rows, heldout: Rows, train: AnyRows, rng: np.random.Generator) -> tuple[ndarray, ndarray]:
-    count = min(CELLS, chunk_size(min(len(samples), len(heldout)), each=2 * LEAST_IN_CELL))
+    count = max(1, min(CELLS, min(len(samples), len(heldout)) // (2 * LEAST_IN_CELL)))
     part = train[torch.from_numpy(rng.permutation(len(train))[: few_enough(10_000, train.shape[1])])]
     cell = kmeans(part, count, int(rng.integers(2**32)))
     return cell(samples), cell(heldout)

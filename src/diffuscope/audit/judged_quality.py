@@ -17,7 +17,6 @@ from torch import Tensor
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.findings import exact_share_interval
-from diffuscope.memory import chunk_size
 
 from .classifier import ClassifierFeatures, fit_classifier
 from .column_pairs import ColumnPairs
@@ -105,7 +104,7 @@ def judge(
     sets = [_some(x, generator) for x in (samples, units.train, units.heldout)]
     base, others = _halves(units, generator)
     faults = planted_faults(base, gaussian, min(len(samples), _most(samples)), generator)
-    affordable = chunk_size(min(*(len(x) for x in sets[:2]), len(sets[2]) // 2), each=FEATURES_PER_EXAMPLE)
+    affordable = max(1, min(*(len(x) for x in sets[:2]), len(sets[2]) // 2) // FEATURES_PER_EXAMPLE)
     judged, seen = [], set()
     for fit in feature_spaces(subject.train, gaussian, own, classifier, affordable, seed, load):
         try:

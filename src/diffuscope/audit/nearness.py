@@ -27,7 +27,6 @@ from torch import Tensor
 from diffuscope.byte_examples import all_floats, as_floats
 from diffuscope.findings import Finding, binomial_p_value, detectable_shift, label_permutation
 from diffuscope.findings.numbers import p_relation
-from diffuscope.memory import chunk_size
 
 from .rows_of import AnyRows, at_once, few_enough, nearest_rows, part_of
 from .wide_rows import Span, are_wide
@@ -61,7 +60,7 @@ class Nearness:
 def clusters(train: AnyRows, heldout: AnyRows, seed: int) -> Cells:
     """The k-means cluster of every training and held-out example, of both kinds pooled in equal numbers."""
     size = min(len(train), len(heldout))
-    count = min(CELLS, chunk_size(size, each=LEAST_IN_CELL))
+    count = max(1, min(CELLS, size // LEAST_IN_CELL))
     size = min(size, few_enough(max(size, FITTED), 2 * train.shape[1]))
     parts = [
         rows[torch.from_numpy(np.random.default_rng(seed).permutation(len(rows))[:size])] for rows in (train, heldout)

@@ -102,7 +102,7 @@ def fit_references(
         "mixture": mixture,
         "empirical": empirical,
     }
-    control = gaussian.truncate(min(16, dimension, chunk_size(len(train), each=CONTROL_EXAMPLES_PER_COMPONENT)))
+    control = gaussian.truncate(max(1, min(16, dimension, len(train) // CONTROL_EXAMPLES_PER_COMPONENT)))
     return References(gaussian, control, mixture, models, empirical, Empirical(heldout), truncation)
 
 

@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffuscope.denoisers import Batch
-from diffuscope.memory import chunk_size
 from diffuscope.samplers import (
     DDIM,
     DPMSolverPP2M,
@@ -116,4 +115,4 @@ def measure_steps(session: Session) -> Arrays:
 
 def steps_within(budget: int, nfe_per_step: int) -> int:
     """Steps that leave one function evaluation for the last denoise."""
-    return chunk_size(budget - 1, each=nfe_per_step)
+    return max(1, (budget - 1) // nfe_per_step)
