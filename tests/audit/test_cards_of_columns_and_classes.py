@@ -194,7 +194,7 @@ def test_the_card_of_the_class_names_ratio_and_power():
     assert "the errors of class 3 are 1.30 times as large" in found.verdict
     assert found.interval == pytest.approx((1.3 - 1.96 * 0.2 / 8, 1.3 + 1.96 * 0.2 / 8), abs=0.006)
     # d = 0.3 +- 0.2: (2.3263 + 1.6449) * 0.2 / 8
-    assert fit(1.3, spread=0.1).told(0.01) == pytest.approx((2.32635 + 1.64485) * 0.2 / 8, rel=1e-5)
+    assert fit(1.3, spread=0.1).detectable(0.01) == pytest.approx((2.32635 + 1.64485) * 0.2 / 8, rel=1e-5)
     assert found.power == (
         "64 training examples at 2 noise levels; a difference of 9.9% would be found with probability 0.95. 9 other "
         "classes were tried."

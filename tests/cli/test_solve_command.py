@@ -130,7 +130,7 @@ def test_too_few_agreeing_fields_end_with_exit_code_3_and_files(capsys):
     assert ended.value.code == 3
     captured = capsys.readouterr()
     assert captured.err.splitlines()[-1].startswith("poisson-1d: cannot tell: ")
-    assert not solution()["told"]
+    assert not solution()["has_intervals"]
     with np.load("out/solution.npz") as held:
         assert "quantile_05" not in held.files
 

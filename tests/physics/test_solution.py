@@ -83,7 +83,7 @@ def test_the_gaussian_solution_of_poisson_and_its_files_are_the_closed_form(tmp_
     expected = -0.5 * (y @ torch.linalg.solve(total, y) + torch.logdet(2 * math.pi * total))
     assert found.log_evidence == pytest.approx(float(expected), abs=1e-9)
     written = json.loads((tmp_path / "solution.json").read_text())
-    assert written["told"]
+    assert written["has_intervals"]
     assert written["readings"]["values"] == y.tolist()
     assert max(written["residual"]) < 1e-14
     assert "What was inferred" in page.read_text()
@@ -148,7 +148,7 @@ def test_too_few_agreeing_fields_give_no_interval_but_the_number_that_would_do()
     report = SolutionReport(found)
     assert found.effective is not None
     assert found.effective < ENOUGH
-    assert not found.told
+    assert not found.has_intervals
     assert "mean" not in report.arrays()
     assert "Cannot tell: too few of the 400 fields of the prior agree" in report.headline
     assert "--prior gaussian" in report.headline

@@ -130,12 +130,12 @@ def test_numbers_of_fields_that_would_do_are_rounded_up_to_one_digit() -> None:
 def test_the_page_the_table_and_the_json_of_a_solution_have_its_numbers() -> None:
     found = solution()
     report = SolutionReport(found)
-    told = report.as_json()
-    assert told["percentile"] == pytest.approx(0.51)
-    assert told["misfit"] == 1.0
-    assert told["residual"] == [1e-9, 3e-9]
-    assert told["calibration"]["coverage"] == pytest.approx([0.9, 0.9])  # pyright: ignore
-    assert told["calibration"]["standard_error"] == pytest.approx([0.01, 0.01])  # pyright: ignore
+    written = report.as_json()
+    assert written["percentile"] == pytest.approx(0.51)
+    assert written["misfit"] == 1.0
+    assert written["residual"] == [1e-9, 3e-9]
+    assert written["calibration"]["coverage"] == pytest.approx([0.9, 0.9])  # pyright: ignore
+    assert written["calibration"]["standard_error"] == pytest.approx([0.01, 0.01])  # pyright: ignore
     assert report._residuals().rows == [
         ["largest residual over |A| |u|", 3e-9], ["samples checked", 2],
         ["samples where the equation is not defined", 0], ["misfit of the samples, in standard deviations", 1.0],

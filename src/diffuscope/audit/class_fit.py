@@ -93,10 +93,10 @@ class ClassFit:
         """What was compared, and the smallest difference that would have been told."""
         return (
             f"{len(self.differences)} {examples} at {len(self.own)} noise levels; a difference of "
-            f"{100 * self.told(level):.2g}% would be found with probability {POWER}."
+            f"{100 * self.detectable(level):.2g}% would be found with probability {POWER}."
         )
 
-    def told(self, level: float) -> float:
+    def detectable(self, level: float) -> float:
         """The smallest mean of d that the test finds with probability POWER, by its deviation."""
         wanted = stats.norm.isf(level) + stats.norm.isf(1 - POWER)
         return float(wanted * self.differences.std() / math.sqrt(len(self.differences)))

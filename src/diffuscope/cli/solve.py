@@ -105,7 +105,7 @@ class Solve:
         report = SolutionReport(found)
         page = report.save(self.out)
         print("\n".join([*report.lines(), f"Report: {page}"]))
-        if not found.told:
+        if not found.has_intervals:
             print(f"{self.problem}: {report.headline[0].lower()}{report.headline[1:].rstrip('.')}", file=sys.stderr)
             sys.exit(UNDECIDED)
 

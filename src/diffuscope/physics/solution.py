@@ -58,7 +58,7 @@ class Solution:
     >>> prior = Prior(name="white", words="white noise", distribution=Gaussian.isotropic(torch.zeros(2, 5), 3.0))
     >>> readings = Sensors(points=at, channels=of, values=value, noise=r)
     >>> found = solve_inverse(PROBLEMS["poisson-1d"](nodes=5), readings, prior)
-    >>> found.told, found.percentile  # nothing was simulated to compare the evidence with
+    >>> found.has_intervals, found.percentile  # nothing was simulated to compare the evidence with
     (True, None)
     >>> round(float(found.moments.high[1, 1] - found.moments.low[1, 1]), 6)  # 2 x 1.644854 sqrt(3 x 1 / (3 + 1))
     2.84897
@@ -102,7 +102,7 @@ class Solution:
         return p is not None and p > 1 - SURPRISING
 
     @property
-    def told(self) -> bool:
+    def has_intervals(self) -> bool:
         """Whether intervals can be given."""
         return self.moments is not None
 

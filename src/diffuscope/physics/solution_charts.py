@@ -40,7 +40,8 @@ def _curves(found: Solution, k: int) -> Chart:
     return Chart(
         f"The {name}", (Panel("", axis, labeled(found, name), tuple(marks)),),
         _how(found) + " The band holds the field at every point with probability 90%."
-        if found.told else "Samples of the few fields that agree with the readings: not enough for an interval.",
+        if found.has_intervals
+        else "Samples of the few fields that agree with the readings: not enough for an interval.",
     )  # fmt: skip
 
 

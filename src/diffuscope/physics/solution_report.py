@@ -85,8 +85,8 @@ class SolutionReport:
         ]  # fmt: skip
         tones = {finding.tone for finding in self.findings}
         tone = (
-            "unknown" if not found.told else "alarm" if "alarm" in tones else "attention" if "attention" in tones
-            else "unknown" if "unknown" in tones else "good"
+            "unknown" if not found.has_intervals else "alarm" if "alarm" in tones
+            else "attention" if "attention" in tones else "unknown" if "unknown" in tones else "good"
         )  # fmt: skip
         return Page(
             f"{found.problem.title}: fields from {len(found.sensors)} readings", found.prior.words, self.headline,
@@ -186,7 +186,7 @@ class SolutionReport:
                      "periodic": list(grid.periodic)},
             "prior": {"name": found.prior.name, "words": found.prior.words,
                       "fields": None if found.prior.fields is None else len(found.prior.fields)},
-            "told": found.told,
+            "has_intervals": found.has_intervals,
             "headline": self.headline,
             "effective_fields": found.effective,
             "log_evidence": found.log_evidence,
@@ -213,7 +213,7 @@ class SolutionReport:
         }  # fmt: skip
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Samples, and where they can be told mean, standard deviation and the ends of the 90% interval."""
+        """Samples, and where they can be given mean, standard deviation and the ends of the 90% interval."""
         found = self.found
         grid = found.problem.equation.grid
         held = {name: grid.along(k).numpy() for k, name in enumerate(axis_names(found.problem))}

@@ -34,7 +34,7 @@ class SolutionVerdicts:
     def headline(self) -> str:
         """One sentence."""
         found = self.found
-        if not found.told:
+        if not found.has_intervals:
             return f"Cannot tell: {self._too_few()}."
         if found.contradicted:
             return "The readings contradict the prior: do not trust the intervals."
@@ -49,21 +49,21 @@ class SolutionVerdicts:
 
     def _inferred(self) -> Finding:
         found = self.found
-        if not found.told:
+        if not found.has_intervals:
             return Finding(
                 name="solve.inferred", title="What was inferred", value=found.effective or math.nan, unit="fields",
                 verdict=f"Cannot tell: {self._too_few()}.", tone="unknown",
                 power=f"Below {ENOUGH} effective fields no interval is given: its ends would be single fields.",
             )  # fmt: skip
         shares = self._shares()
-        told = " and ".join(f"the {name} to ±{number(half)}{share}" for name, half, share in shares)
+        known = " and ".join(f"the {name} to ±{number(half)}{share}" for name, half, share in shares)
         k = len(found.problem.channels) - 1
         power = "The half-width of the 90% intervals, as root mean square over the values that are not known beforehand"
         if found.effective is not None:
             power += f"; {found.effective:,.0f} effective fields of {_count(found):,} agree with the data"
         return Finding(
             name="solve.inferred", title="What was inferred", value=self._half_width(k),
-            unit=unit_of(found, "solution"), verdict=f"The readings determine {told}.", tone="neutral",
+            unit=unit_of(found, "solution"), verdict=f"The readings determine {known}.", tone="neutral",
             power=f"{power}.",
         )  # fmt: skip
 
@@ -81,7 +81,7 @@ class SolutionVerdicts:
         return sd[k] > KNOWN * float(sd[k].max())
 
     def _shares(self) -> list[tuple[str, float, str]]:
-        found, told = self.found, []
+        found, widths = self.found, []
         assert found.moments is not None
         for k, name in enumerate(found.problem.channels):
             share = ""
@@ -89,8 +89,8 @@ class SolutionVerdicts:
                 free = self.free(k)
                 ratio = (found.moments.sd[k][free].square().mean() / found.prior_sd[k][free].square().mean()).sqrt()
                 share = f" ({100 * float(ratio):.2g}% of the prior's spread)"
-            told.append((name, self._half_width(k), share))
-        return told
+            widths.append((name, self._half_width(k), share))
+        return widths
 
     def _agreement(self) -> Finding:
         found, p = self.found, self.found.percentile
@@ -147,7 +147,7 @@ class SolutionVerdicts:
                 power="Calibration is measured on simulated fields whose truth is known.",
             )  # fmt: skip
         value, error = calibration.at(k)
-        if not found.told:
+        if not found.has_intervals:
             return finding(
                 value=math.nan, tone="unknown",
                 verdict=f"Cannot tell: no interval is given. Of {len(calibration.log_evidence)} simulated fields "
