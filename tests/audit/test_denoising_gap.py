@@ -38,6 +38,14 @@ def measures_of(train, heldout, remembered=0.0):
     return LevelMeasures(ratios=ratios, scale=1.0, dimension=1, models=("empirical",), sums=sums)
 
 
+def test_the_gap_of_the_control_is_a_share_of_its_held_out_error():
+    errors = np.ones((4, 2))
+    measures = measures_of(errors, errors)
+    for level, (train, heldout) in zip(measures.sums, ((1.0, 4.0), (3.0, 2.0)), strict=True):
+        level["training.control_error"], level["heldout.control_error"] = np.full(4, train), np.full(4, heldout)
+    assert denoising_gap(measures, 0.01, np.random.default_rng(0)).control.tolist() == [0.75, -0.5]
+
+
 def test_a_known_gap_is_measured_with_its_size_and_found():
     rng = np.random.default_rng(0)
     heldout = rng.gamma(20, 0.05, size=(400, 3))

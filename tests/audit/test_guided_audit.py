@@ -89,6 +89,7 @@ def test_the_steps_are_those_of_the_guided_flow(subject):
     off = abs(jumped - flow(level, top)) * last * deviation / asked_of.scale
     measured = float((arrays["measured"] ** 2).mean() ** 0.5)
     assert measured == pytest.approx(off, rel=0.3)  # a chi of 256 coordinates: 4%, and that of the fitted variance
+    assert all((arrays[name] >= 0).all() for name in ("plain", "teleported", "reference_error", "measured"))
     # without guidance the jump may go all the way down
     plain = measure_steps(Session(replace(asked_of, sampled=None), session.settings))
     assert float(plain["skip"]) == pytest.approx(low)

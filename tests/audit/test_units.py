@@ -1,9 +1,16 @@
-"""Moments for the comparison of units: medians over samples, of an argument that stays as it was."""
+"""The comparison of units: moments, and what units are tried."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 
+from diffuscope.audit import units
 from diffuscope.audit.units import moments
+from diffuscope.denoisers import ExactDenoiser
+from diffuscope.exact import Gaussian
+from diffuscope.schedules import VE
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64])
@@ -16,3 +23,21 @@ def test_moments_are_medians_over_samples_and_leave_their_argument_as_it_was(kin
     assert distance == pytest.approx(10**0.5, rel=1e-12)
     assert torch.equal(x, given)
     assert torch.equal(center, torch.tensor([[1.0, 3.0]]).double())
+
+
+class AskedError(Exception):
+    """What the search is asked."""
+
+
+def test_the_usual_units_are_sought_about_the_mean_and_the_deviation_of_the_training_examples(monkeypatch):
+    """Of columns 0, 2 and 1, 5: means 1 and 3, variances 1 and 4."""
+
+    def asked(ends, mean, deviation):
+        raise AskedError(*ends, mean, deviation)
+
+    monkeypatch.setattr(units, "usual_maps", asked)
+    model = ExactDenoiser(Gaussian.isotropic(torch.zeros(2), 1.0), VE())
+    points, train = torch.zeros(4, 2), torch.tensor([[0.0, 1.0], [2.0, 5.0]])
+    with pytest.raises(AskedError) as found:
+        units.best_units(model, torch.ones(2), np.ones(3), points, points, train, None, np.random.default_rng(0))
+    assert found.value.args == pytest.approx((0.0, 5.0, 2.0, math.sqrt(2.5)), rel=1e-6)

@@ -343,3 +343,8 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
 def test_the_first_value_outside_is_refused(call: Callable[[], object], message: str) -> None:
     with pytest.raises(InputError, match=f"^{message}"):
         call()
+
+
+def test_a_draw_far_from_every_point_of_a_finite_set_stays_where_it_is():
+    near, far = FIELDS[1] + 1e-12, double(50.0, 50.0)
+    assert torch.equal(Grader(case(None))._on_points(torch.stack([near, far])), torch.stack([FIELDS[1], far]))

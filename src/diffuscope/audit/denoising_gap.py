@@ -85,7 +85,7 @@ def denoising_gap(
     train, heldout = measures.rows("training.error")[first], measures.rows("heldout.error")[second]
     memorized = measures.rows("training.exact_error")[first][:, :, -1].mean(0)
     control_of_train, control_of_heldout = (measures.rows(f"{name}.control_error") for name in ("training", "heldout"))
-    control = 1 - _share(control_of_train[first].mean(0), control_of_heldout[second].mean(0))
+    control = _share(control_of_train[first].mean(0), control_of_heldout[second].mean(0))
     p_values, p_value = paired_permutation(heldout - train, rng)
     levels = train.shape[1]
     resampled = bootstrap_sums(np.concatenate([train, heldout], 1), rng)
@@ -105,7 +105,7 @@ def denoising_gap(
         low=low,
         high=high,
         p_values=p_values,
-        control=1 - control,
+        control=control,
         mean_share=float(share.mean()),
         mean_interval=(float(mean_low), float(mean_high)),
         p_value=p_value,
