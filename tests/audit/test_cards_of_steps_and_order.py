@@ -139,6 +139,7 @@ def test_without_a_jump_the_estimate_one_level_down_is_named():
 def test_charts_and_table_have_the_numbers_of_the_result():
     result = hand_made()
     chart = budgets_chart(result)
+    assert chart.shared_y
     assert chart.panels[1].title == "teleported to σ/α = 2.5"
     for panel, table in zip(chart.panels, (result.plain, result.teleported), strict=True):
         assert panel.x_ticks == tuple(map(float, BUDGETS))

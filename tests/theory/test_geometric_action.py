@@ -13,6 +13,7 @@ from diffuscope.theory.paths import (
     GeometricAction,
     adapted_times,
     curve_of_duration,
+    curve_path,
     geometric_action,
     least_action,
     stiff_least_action,
@@ -220,3 +221,12 @@ def _length_at(curve: GeometricAction, times: Tensor) -> np.ndarray:
     reached = torch.cat([torch.zeros(1, dtype=torch.float64), (x.diff().abs() / speed).cumsum(0)])
     share = torch.cat([torch.zeros(1, dtype=torch.float64), x.diff().abs().cumsum(0)])
     return np.interp((times / times[-1] * reached[-1]).numpy(), reached.numpy(), (share / share[-1]).numpy())
+
+
+def test_times_along_a_curve_without_energy_are_those_at_the_speed_of_the_drift():
+    """dt = dx / x for the drift -x, climbed at its own speed: on four pieces of [1, 3] at their middles."""
+    spring = Dynamics(lambda x: -x, 0.5)
+    path = curve_path(spring, geometric_action(spring, torch.tensor([1.0]), torch.tensor([3.0]), 4))
+    expected = torch.cumsum(0.5 / torch.tensor([1.25, 1.75, 2.25, 2.75], dtype=torch.float64), 0)
+    assert path.times[0] == 0
+    torch.testing.assert_close(path.times[1:], expected, rtol=1e-6, atol=0)
