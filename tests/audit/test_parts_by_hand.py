@@ -24,8 +24,8 @@ def test_half_a_pixel_forward_is_the_value_half_a_pixel_before(axis, step):
 def test_columns_and_their_pairs_share_the_level_of_significance(monkeypatch):
     """Two families of tests, half of the level each; what is shown of a column is judged as its finding is."""
     asked = {}
-    columns, pairs, block = (object.__new__(kind) for kind in (ColumnShares, ColumnPairs, Table))
-    finding, another = (object.__new__(Finding) for _ in range(2))
+    columns, pairs, block = object.__new__(ColumnShares), object.__new__(ColumnPairs), object.__new__(Table)
+    finding, another = object.__new__(Finding), object.__new__(Finding)
 
     def called(name, answer):
         def answered(_, *level):

@@ -5,12 +5,14 @@ import torch
 
 from diffuscope.experiments import trained_denoiser
 from diffuscope.experiments.neural_vs_analytic.figures import map_chart
+from diffuscope.findings import Cells
 
 
 @pytest.mark.parametrize(("largest", "end"), [(0.5, 0.5), (1.05, 1.0), (3.0, 1.0)])
 def test_colors_of_unexplained_shares_end_at_the_largest_or_at_all(largest, end):
     (panel,) = map_chart("digits", [0.5], [torch.tensor([[0.1, largest]])], [2], [0, 1]).panels
     (matrix,) = panel.marks
+    assert isinstance(matrix, Cells)
     assert matrix.color_range == (0.0, end)
     assert matrix.values[0] == pytest.approx((0.1, end))
 
