@@ -52,6 +52,8 @@ def test_half_a_pixel_of_a_ramp_is_exact_inside():
     (shift,) = [t for t in transformations(NAMES, SHAPE) if t.name == "shift"]
     assert shift.finer is not None
     halves = versions(x, [shift.finer])
+    steps = [(down, right) for down in ("0", "0.5", "-0.5") for right in ("0", "0.5", "-0.5")]
+    assert list(labels([shift.finer])) == ["", *(f"shifted by ({down}, {right})" for down, right in steps[1:])]
     moved = halves[:, labels([shift.finer]).index("shifted by (0, 0.5)")]
     assert torch.allclose(moved[..., 3:-3], x[..., 3:-3] - 0.5, atol=1e-5)
 
