@@ -29,9 +29,8 @@ from jaxtyping import Float
 from scipy import special
 from torch import Tensor
 
+from diffuscope.checked_numbers import require_positive
 from diffuscope.errors import InputError
-
-from .positive import require_positive
 
 
 @runtime_checkable

@@ -22,11 +22,11 @@ from jaxtyping import Float
 from scipy.special import gamma, kv
 from torch import Tensor
 
+from diffuscope.checked_numbers import require_positive
 from diffuscope.errors import InputError
 from diffuscope.memory import chunk_size, ranges
 
 from .grid import Grid
-from .positive import require_positive
 
 MOST_NODES = 2**22  # of an embedding: 64 MB of complex numbers
 MOST_IMAGES = 10_000  # of the box, in the sum over them

@@ -19,9 +19,9 @@ from jaxtyping import Float
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from diffuscope.checked_numbers import require_positive
 from diffuscope.errors import InputError
 from diffuscope.physics.grid import Grid
-from diffuscope.physics.positive import require_positive
 
 from .evolution import Evolution, repeated
 from .transport import outflow, outflow_matrix

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffuscope.checked_numbers import require_positive
 from diffuscope.errors import InputError
 from diffuscope.physics.grid import Grid
-from diffuscope.physics.positive import require_positive
 from diffuscope.physics.random_fields import two_phase
 
 from .laplacian import synthesis, wavenumbers

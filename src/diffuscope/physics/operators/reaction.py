@@ -13,8 +13,8 @@ from jaxtyping import Float
 from scipy.sparse import csr_array, diags_array
 from torch import Tensor
 
+from diffuscope.checked_numbers import require_positive
 from diffuscope.physics.grid import Grid
-from diffuscope.physics.positive import require_positive
 
 from .evolution import Evolution, repeated
 

@@ -18,9 +18,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from diffuscope.checked_numbers import require_positive
 from diffuscope.errors import InputError
 
-from .checked_numbers import check_positive
 from .conditioned import ConditionedPaths, kept_paths
 from .discrete_action import Nodes
 from .dynamics import Dynamics
@@ -82,8 +82,8 @@ def absorbed_mean(
     low, high = bounds
     if not low < start < high:
         raise InputError(f"start: expected a state between the bounds {low:g} and {high:g}, got {start:g}")
-    check_positive("diffusion", diffusion)
-    check_positive("duration", duration)
+    require_positive(diffusion=diffusion)
+    require_positive(duration=duration)
     t = times.double()
     if not bool(((t > 0) & (t < duration)).all()):
         raise InputError(f"times: expected times between 0 and the duration {duration:g}")

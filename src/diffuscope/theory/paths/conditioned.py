@@ -20,9 +20,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from diffuscope.checked_numbers import require_count, require_positive
 from diffuscope.errors import InputError
 
-from .checked_numbers import check_count, check_positive
 from .discrete_action import Mesh, Nodes
 from .dynamics import Dynamics, States
 from .lagrangian import Lagrangian
@@ -97,7 +97,7 @@ class LinearBridge:
 
     def sample(self, count: int, generator: torch.Generator) -> ConditionedPaths:
         """`count` exact paths. Raises InputError for fewer than two."""
-        check_count("count", count, 2)
+        require_count("count", count, 2)
         d = self.mean.shape[1]
         x = torch.zeros(count, d, dtype=torch.float64)  # about the mean of the free process
         nodes = [x]
@@ -178,7 +178,7 @@ def conditioned_paths(
     True
     """
     a, b = checked_ends(dynamics, start, end)
-    check_positive("window", window)
+    require_positive(window=window)
 
     def near(x: Nodes, left: Int[Tensor, " paths"]) -> Bool[Tensor, " paths"]:
         return (left >= x.shape[1] - 1) & ((x[:, -1] - b).abs() <= window).all(1)
@@ -195,7 +195,7 @@ def kept_paths(
     generator: torch.Generator,
 ) -> ConditionedPaths:
     """The simulated paths for which `keep` (states, node at which the domain was left) holds."""
-    check_count("attempts", attempts, 2)
+    require_count("attempts", attempts, 2)
     size, kept = max(CHUNK // (len(times) * len(start)), 1), []
     for begin in range(0, attempts, size):
         x, left = euler_maruyama(dynamics, start.expand(min(size, attempts - begin), -1), times, generator)

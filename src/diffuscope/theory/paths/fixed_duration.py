@@ -20,10 +20,10 @@ from scipy.interpolate import PchipInterpolator
 from scipy.optimize import brentq
 from torch import Tensor
 
+from diffuscope.checked_numbers import require_count, require_positive
 from diffuscope.errors import InputError
 
 from .adapted_mesh import spread
-from .checked_numbers import check_count, check_positive
 from .discrete_action import MIDPOINT, Mesh, edgewise
 from .dynamics import Dynamics
 from .geometric_action import CurveDensity, GeometricAction, geometric_action
@@ -124,7 +124,7 @@ def stiff_least_action(
     >>> round(float(found.action), 6)  # (7 - 2)^2 / (4 x 0.5)
     12.5
     """
-    check_count("intervals", intervals, 2)
+    require_count("intervals", intervals, 2)
     found = _curve(dynamics, start, end, duration, INTERVALS, initial)
     times = adapted_times(dynamics, found, duration, intervals)
     return least_action(dynamics, start, end, times, initial=timed(dynamics, found, times)[None])
@@ -141,7 +141,7 @@ def _curve(
     dynamics: Dynamics, start: Tensor, end: Tensor, duration: float | int, intervals: int, initial: Tensor | None
 ) -> GeometricAction:
     """The curve of a duration, whether the mesh resolves that or not."""
-    check_positive("duration", duration)
+    require_positive(duration=duration)
     K = dynamics.precision_at(start.double()[None], torch.zeros(1, dtype=torch.float64))[0].detach()
     way = (end - start).detach().double()
     free = float(way @ K @ way) / (4 * duration**2)

@@ -24,9 +24,9 @@ from jaxtyping import Float
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
+from diffuscope.checked_numbers import require_count
 from diffuscope.errors import InputError
 
-from .checked_numbers import check_count
 from .discrete_action import MIDPOINT, Mesh, Nodes, edgewise
 from .dynamics import Dynamics, require_regular
 from .least_action import checked_ends, halved_mesh, on_halved_mesh, straight
@@ -89,7 +89,7 @@ def geometric_action(
     a, b = checked_ends(dynamics, start, end)
     if len(a) != 1 or start.ndim != 1:
         raise InputError(f"start: expected one state, (d,), got shape {tuple(start.shape)}")
-    check_count("intervals", intervals, 2)
+    require_count("intervals", intervals, 2)
     if not dynamics.autonomous:
         raise InputError("drift: expected a function of (x) alone where the duration is free, got one of (x, t)")
     if dynamics.silent(a.shape[1]).shape[1]:

@@ -23,9 +23,9 @@ from scipy.interpolate import CubicSpline
 from scipy.optimize import brentq
 from torch import Tensor
 
+from diffuscope.checked_numbers import require_count
 from diffuscope.errors import InputError
 
-from .checked_numbers import check_count
 from .dynamics import Dynamics, require_regular
 from .geometric_action import equidistant
 from .lagrangian import Lagrangian
@@ -84,7 +84,7 @@ def string(
     a, b = checked_ends(dynamics, start, end)
     if not dynamics.autonomous or not dynamics.constant or dynamics.silent(a.shape[1]).shape[1]:
         raise InputError("dynamics: expected a drift of (x) alone and a constant, regular D, as a potential has")
-    check_count("intervals", intervals, 2)
+    require_count("intervals", intervals, 2)
     mesh = torch.linspace(0, 1, intervals + 1, dtype=torch.float64)
     x = straight(a, b, mesh) if initial is None else torch.cat([a, initial.detach().double()[1:-1], b])[None]
     require_regular(dynamics, x[0], mesh.new_zeros(x.shape[1]))

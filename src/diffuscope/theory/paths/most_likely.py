@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from diffuscope.checked_numbers import require_count, require_positive
 from diffuscope.errors import InputError
 
 from .adapted_mesh import energy_departure, on_adapted_mesh
-from .checked_numbers import check_count, check_positive
 from .curve_path import curve_path
 from .dynamics import Dynamics, States
 from .lagrangian import Functional, Lagrangian
@@ -135,9 +135,9 @@ def most_likely_path(
     >>> round(found.action, 5)  # (3 - 2 exp(-T))^2 / (2 x 0.5 (1 - exp(-2 T))) = 16 / 3
     5.33333
     """
-    check_count("nodes", nodes, 3)
+    require_count("nodes", nodes, 3)
     if duration is not None:
-        check_positive("duration", duration)
+        require_positive(duration=duration)
     if duration is None and functional == "OM":
         raise InputError("functional: expected 'FW' where the duration is free, got 'OM'")
     density = Lagrangian(dynamics, functional)

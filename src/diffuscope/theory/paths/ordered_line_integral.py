@@ -25,9 +25,9 @@ from jaxtyping import Float
 from scipy.linalg import solve_continuous_lyapunov
 from torch import Tensor
 
+from diffuscope.checked_numbers import require_count
 from diffuscope.errors import InputError
 
-from .checked_numbers import check_count
 from .dynamics import Dynamics
 from .fixed_points import fixed_point
 
@@ -84,9 +84,9 @@ def quasipotential(
     x0, x1, y0, y1 = map(float, box)
     if not (x0 < x1 and y0 < y1):
         raise InputError(f"box: expected x0 < x1 and y0 < y1, got {box}")
-    check_count("nodes", nodes, 9)
+    require_count("nodes", nodes, 9)
     if reach is not None:
-        check_count("reach", reach, 1)
+        require_count("reach", reach, 1)
     begin = fixed_point(dynamics, start.double(), "start")
     if begin.kind != "stable":
         raise InputError(f"start: expected a stable fixed point, got one that is {begin.kind}")

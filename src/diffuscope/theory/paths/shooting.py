@@ -25,9 +25,9 @@ from scipy.sparse import block_array, csc_array, csr_array, eye_array
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
+from diffuscope.checked_numbers import require_count
 from diffuscope.errors import InputError
 
-from .checked_numbers import check_count
 from .dynamics import Dynamics
 from .lagrangian import Functional, Lagrangian, divergence
 from .least_action import LeastAction
@@ -74,7 +74,7 @@ def shoot(
     """
     Lagrangian(dynamics, functional)  # refuses "OM" for a D that depends on the state
     N = len(near.times) - 1
-    check_count("segments", segments, 1)
+    require_count("segments", segments, 1)
     if segments > N // 2:
         raise InputError(f"segments: expected 1 to {N // 2} (half the intervals of the path), got {segments}")
     at = torch.linspace(0, N, segments + 1, dtype=torch.float64).round().long()
