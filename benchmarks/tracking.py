@@ -20,7 +20,8 @@ from torch import Tensor
 
 from diffuscope.data import load_data
 from diffuscope.exact import Empirical, TrackedEmpirical
-from diffuscope.exact._posterior import Noised, fused_mean
+from diffuscope.exact._means import mean_at_one_level
+from diffuscope.exact._posterior import Noised
 from diffuscope.exact.tracked_scores import float64_mean
 from diffuscope.samplers import DPMSolverPP2M, Heun, trajectory
 from diffuscope.schedules import VE
@@ -49,7 +50,7 @@ class Contest:
         ones, sigmas = torch.ones(n, dtype=torch.float64), torch.full((n,), sigma, dtype=torch.float64)
 
         def attention() -> Tensor:
-            return fused_mean(table, Noised.at(x_t.flatten(1), ones, sigmas, table.center, torch.float32))
+            return mean_at_one_level(table, Noised.at(x_t.flatten(1), ones, sigmas, table.center, torch.float32))
 
         record: dict = {"sigma": sigma, "attention": timed(attention)[1]}
         record["empirical"] = timed(lambda: self.empirical.denoise(x_t, alpha, sigma))[1]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffuscope.byte_examples import ByteExamples
-from diffuscope.exact import Empirical, _posterior, _products, _screening
+from diffuscope.exact import Empirical, _means, _products, _screening, _weighted_sums
 from diffuscope.exact._digit_products import DigitPass, DigitProducts
 from diffuscope.exact._products import byte_products, chunks
 from diffuscope.exact._screening import PointTable
@@ -28,7 +28,7 @@ def rows_of(pieces: Iterable[tuple[int, int]], n: int) -> int:
     [
         (10, 32 * KIB, 102),  # 4 KiB of 40 bytes
         (4096, 8 * KIB, 16),  # never fewer than 16
-        (3, 1024 * MIB, 8192),  # never more than 8,192
+        (3, 1024 * MIB, 2048),  # never more than are summed in one precision
         (2048, 1024 * MIB, 1024),  # 8 MiB of rows of 8 KiB
         (2**19, 2048 * MIB, 64),  # 64 rows, where that is more than 8 MiB
         (2**19, 16 * MIB, 16),
@@ -83,7 +83,9 @@ def test_no_answer_depends_on_the_memory(sigma, dtype, generator, monkeypatch):
         ]
 
     whole = answers(128 * MIB)
-    monkeypatch.setattr(_posterior, "FEW_SCORES", 0)
+    monkeypatch.setattr(_means, "ROWS", 2)
+    monkeypatch.setattr(_means, "COLLECTED", 7)
+    monkeypatch.setattr(_weighted_sums, "BLOCK", 3)
     monkeypatch.setattr(_screening, "CHECKED", 1)
     monkeypatch.setattr(_products, "CHUNK", 1)
     tolerance = 2e-4 if dtype == torch.float32 else 1e-10

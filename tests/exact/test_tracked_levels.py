@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffuscope.exact import _posterior
+from diffuscope.exact import _means, _posterior
 from diffuscope.exact._screening import PointTable
 from diffuscope.exact.tracked_points import _levels
 from diffuscope.exact.tracked_scores import float64_mean
@@ -52,15 +52,18 @@ def test_the_mean_in_float64_is_weighted_by_the_points_own_weights():
     assert bool((error < 1e-10).all())
 
 
-@pytest.mark.parametrize("queries", [1, 3, 4, 6])
-def test_queries_that_do_not_fill_the_groups_of_the_threads_have_the_same_mean(monkeypatch, queries):
+@pytest.mark.parametrize("queries", [1, 3, 4])
+def test_rows_and_points_in_parts_have_the_mean_of_all(monkeypatch, queries):
+    """Two rows and four points at a time; the largest score comes first, in the middle, last."""
+    monkeypatch.setattr(_means, "ROWS", 2)
+    monkeypatch.setattr(_means, "COLLECTED", 4)
     generator = torch.Generator().manual_seed(0)
     points = torch.randn(9, 3, dtype=torch.float64, generator=generator)
-    of = table(points, -torch.arange(9.0, dtype=torch.float64) / 9)
-    x = torch.randn(queries, 3, dtype=torch.float64, generator=generator)
+    log_weights = -torch.arange(9.0, dtype=torch.float64) / 9
+    of = table(points, log_weights)
+    x = 0.8 * points[torch.tensor([8, 0, 5, 3])[:queries]]
     ones = torch.ones(queries, dtype=torch.float64)
-    noised = _posterior.Noised.at(x, 0.8 * ones, 0.6 * ones, of.center, torch.float64)
-    few = _posterior.fused_mean(of, noised)
-    monkeypatch.setattr(_posterior, "FEW_SCORES", 0)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    torch.testing.assert_close(_posterior.fused_mean(of, noised), few, rtol=1e-10, atol=1e-10)
+    found = _means.mean_at_one_level(of, _posterior.Noised.at(x, 0.8 * ones, 0.1 * ones, of.center, torch.float64))
+    square = (x[:, None] - 0.8 * points).square().sum(2)
+    weights = (log_weights - square / (2 * 0.1**2)).softmax(1)
+    torch.testing.assert_close(found, weights @ points, rtol=1e-10, atol=1e-10)

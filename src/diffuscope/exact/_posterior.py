@@ -15,17 +15,16 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
 from diffuscope.memory import chunk_size
 
 from ._log_odds import compensated_log_odds, log_odds
-from ._screening import Multiplied, PointTable
-from ._stream import LEAST_LOG_WEIGHT, Sums, streamed, summation_error
+from ._screening import PointTable
+from ._stream import LEAST_LOG_WEIGHT, Sums, streamed
+from ._weighted_sums import add_weighted, summation_error
 
 ZERO_LOG_WEIGHT = 746.0  # exp(-746) is zero in float64
 ROUNDED = 4.0  # standard deviations by which rounded weights may move a sum
-FEW_SCORES = 2**19  # up to this many scores (2 MiB, less than one chunk) are held at once
 
 
 @dataclass(frozen=True)
@@ -54,53 +53,6 @@ class Noised:
     def log_likelihood(self, y: Float[Tensor, "batch d"]) -> Float[Tensor, " batch"]:
         """-|x - alpha y|^2 / 2 sigma^2."""
         return -(self.x - self.alpha[:, None] * y).square_().sum(1) / (2 * self.sigma**2)
-
-
-def fused_mean(table: PointTable, noised: Noised) -> Float[Tensor, "batch d"]:
-    """E[y | x] by one fused attention: keys and values are the points, -kappa h the bias.
-
-    Two matrix products and O(1) memory. All rows must have the same levels, and the scores must be exact enough.
-    """
-    queries = noised.queries
-    bias = (table.log_weights - noised.kappa[0] * table.products(queries.dtype).half_squares).to(queries.dtype)
-    if queries.shape[0] * len(table) <= FEW_SCORES:
-        weights = torch.addmm(bias, queries, table.points.T)
-        weights -= weights.amax(1, keepdim=True)
-        torch.threshold_(weights, LEAST_LOG_WEIGHT[queries.dtype], -torch.inf).exp_()
-        return (weights @ table.points) / weights.sum(1, keepdim=True)
-    # a group for every thread: the kernel runs groups side by side, but the products of a small group one by one
-    groups = torch.get_num_threads()
-    rows = torch.arange(-(-len(queries) // groups) * groups).clamp_max(len(queries) - 1)
-    keys = table.points.expand(groups, 1, -1, -1)
-    attended = scaled_dot_product_attention(
-        queries[rows].reshape(groups, 1, -1, queries.shape[1]), keys, keys, bias[None, None, None], scale=1.0
-    )
-    return attended.reshape(-1, queries.shape[1])[: len(queries)]
-
-
-@dataclass(frozen=True)
-class StreamedMean:
-    """By products alone: E[y | x], log sum_i w0_i p(x | y_i) / p(x | c), and the errors of the two."""
-
-    mean: Float[Tensor, "batch d"]
-    log_mass: Float[Tensor, " batch"]
-    error: Float[Tensor, " batch"]
-    log_error: Float[Tensor, " batch"]
-
-
-def streamed_mean(table: PointTable, products: Multiplied, noised: Noised) -> StreamedMean:
-    """One pass over the points; the error of the scores is taken to be the typical one."""
-    queries, kappa = noised.queries, noised.kappa
-    sums = streamed(table, products, queries, kappa, 0, torch.full_like(kappa, torch.inf))
-    mean = sums.first / sums.mass[:, None]
-    variance = (sums.square / sums.mass - (mean - table.center).square().sum(1)).clamp_min(0)
-    variance = variance + torch.finfo(queries.dtype).eps * table.radius**2
-    log_error = table.score_error(queries, kappa, products)
-    error = 2 * log_error * variance.sqrt() + 2 * table.radius * sums.dropped / sums.mass
-    error = error + summation_error(products.typical_norm, queries.dtype, len(table))
-    error = error + ROUNDED * sums.rounded / sums.mass
-    at_center = queries.double() @ table.center - products.constant(queries)
-    return StreamedMean(mean, sums.peak + sums.mass.log() - at_center, error, log_error)
 
 
 @dataclass(frozen=True)
@@ -153,7 +105,9 @@ class Posterior:
             unit = (v[rows] / length[:, None]).to(weights.dtype)
             along = weights * (unit @ points.T - (at_reference[rows] / length).to(weights.dtype)[:, None])
             sums = along.sum(1, dtype=torch.float64)
-            product[rows] += length[:, None] * ((along @ points).double() - sums[:, None] * reference[rows])
+            summed = torch.zeros_like(reference[rows])
+            add_weighted(summed, along.T, points)
+            product[rows] += length[:, None] * (summed - sums[:, None] * reference[rows])
             first[rows] += length * sums
         return product - (self.mean - reference) * first[:, None]
 
@@ -166,8 +120,10 @@ class Posterior:
         for rows, weights, points in self.light_weights():
             about = reference[rows]
             mass = weights.sum(1, dtype=torch.float64)[:, None]
-            squares[rows] += (weights @ points.square()).double() - 2 * (weights @ points).double() * about
-            squares[rows] += mass * about.square()
+            of_squares, summed = torch.zeros_like(about), torch.zeros_like(about)
+            add_weighted(of_squares, weights.T, points.square())
+            add_weighted(summed, weights.T, points)
+            squares[rows] += of_squares - 2 * summed * about + mass * about.square()
         return (squares - (self.mean - reference).square()).clamp_min(0)
 
 
@@ -339,9 +295,11 @@ def _light_moments(
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch d"], Float[Tensor, " batch"]]:
     """sum w, sum w y and sum w |y - c|^2 over the light points of the `rows` where they matter; zero elsewhere."""
     mass, mean, square = torch.zeros_like(offset), torch.zeros_like(noised.x), torch.zeros_like(offset)
+    first, half_square = torch.zeros_like(mean[rows]), torch.zeros_like(square[rows, None])
     half_squares = table.products(noised.queries.dtype).half_squares
     for start, stop, weights in _light_weights(table, noised, heavy, offset, rows):
         mass[rows] += weights.sum(1, dtype=torch.float64)
-        mean[rows] += (weights @ table.points[start:stop].to(weights.dtype)).double()
-        square[rows] += 2 * (weights @ half_squares[start:stop].to(weights.dtype)).double()
+        add_weighted(first, weights.T, table.points[start:stop].to(weights.dtype))
+        add_weighted(half_square, weights.T, half_squares[start:stop, None].to(weights.dtype))
+    mean[rows], square[rows] = first, 2 * half_square[:, 0]
     return mass, mean, square

@@ -32,6 +32,8 @@ from diffuscope.byte_examples import ByteExamples, as_floats
 from diffuscope.errors import InputError
 from diffuscope.memory import ranges
 
+from ._weighted_sums import COLLECTED, add_weighted
+
 EXACT_SQUARES = 256  # squares of 8-bit integers whose sum is exact in float32
 CHUNK = 8 * 2**20  # bytes of rows that a product takes at once: they are made and used twice in the cache
 
@@ -138,9 +140,11 @@ class FloatPass:
         Weights are not rounded for it: the variance is zero.
         """
         if columns is None:
-            collected.addmm_(weights.T, self._rows)
+            add_weighted(collected, weights, self._rows)
         else:
-            collected[columns] += weights.T @ self._rows
+            of_columns = collected[columns]
+            add_weighted(of_columns, weights, self._rows)
+            collected[columns] = of_columns
         return torch.zeros_like(heights, dtype=torch.float64)
 
 
@@ -150,7 +154,7 @@ def norms(queries: Float[Tensor, "batch d"]) -> Float64[Tensor, " batch"]:
 
 def chunks(n: int, d: int, memory: int) -> Iterator[tuple[int, int]]:
     """Ranges of rows that stay in the cache between two products, in float32, and take an eighth of `memory`."""
-    rows = min(8192, max(16, min(memory // 8, max(CHUNK, 64 * 4 * d)) // (4 * d)))
+    rows = min(COLLECTED, max(16, min(memory // 8, max(CHUNK, 64 * 4 * d)) // (4 * d)))
     return ranges(n, rows)
 
 
@@ -195,7 +199,7 @@ def byte_products(points: ByteExamples, memory: int) -> "tuple[Products, Product
 
     mean = torch.zeros(d, dtype=torch.float64, device=points.device)
     for _, _, R in parts():
-        mean += R.sum(0)  # exact in float32: at most 8,192 integers below 2^8
+        mean += R.sum(0)  # exact in float32: at most 2,048 integers below 2^8
     mean /= n
     nearest = mean.round()
     rest = mean - nearest

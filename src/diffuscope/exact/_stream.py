@@ -11,7 +11,6 @@ Samples for which a chunk weighs less than DROPPED of all before it are left out
 is counted as `dropped`. Weights near the subnormal numbers, which run many times slower, are zero.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -19,12 +18,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ._screening import Multiplied, PointTable, merge_largest
+from ._weighted_sums import COLLECTED, add_weighted
 
 # Points below these log-weights get weight zero.
 LEAST_LOG_WEIGHT = {torch.float32: -80.0, torch.float64: -700.0}
 SLACK = 8.0  # logits by which scores may exceed the peak
 DROPPED = {torch.float32: 1e-11, torch.float64: 1e-18}
-FLUSHED = 8192  # rows whose sums are collected in the working precision
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def streamed(
     """
     dtype, (batch, d) = queries.dtype, queries.shape
     zeros = torch.zeros(batch, dtype=torch.float64, device=queries.device)
-    mass, square, dropped, variance = zeros.clone(), zeros.clone(), zeros.clone(), zeros.clone()
+    mass, half_square, dropped, variance = zeros.clone(), zeros.clone(), zeros.clone(), zeros.clone()
     first = zeros.new_zeros(batch, d)
     values = queries.new_full((batch, k), -torch.inf)
     indices = torch.zeros(batch, k, dtype=torch.int64, device=queries.device)
@@ -75,17 +74,23 @@ def streamed(
         elif bool((largest > peak + SLACK).any()):
             higher = torch.where(largest > peak + SLACK, largest, peak)
             fade = (peak.double() - higher.double()).exp()
-            mass, square, dropped, first = mass * fade, square * fade, dropped * fade, first.mul_(fade[:, None])
+            mass, half_square, dropped = mass * fade, half_square * fade, dropped * fade
+            first.mul_(fade[:, None])
             variance = variance * fade.square()
             collected.mul_(fade.to(dtype)[:, None])
             peak = higher
+        if rows_collected + stop - start > COLLECTED:
+            first += collected
+            collected.zero_()
+            rows_collected = 0
+        rows_collected += stop - start
         weights = torch.threshold_(scores.sub_(peak), LEAST_LOG_WEIGHT[dtype], -torch.inf).exp_()
         chunk_mass = weights.sum(0).double()
         matter = chunk_mass > DROPPED[dtype] * mass
         some = matter.nonzero()[:, 0]
         if len(some) == batch:
             mass += chunk_mass
-            square += 2 * (h[start:stop] @ weights).double()
+            add_weighted(half_square[:, None], weights, h[start:stop, None])
             variance += run.add_weighted(collected, weights, None, largest - peak)
         else:
             dropped += torch.where(matter, 0, chunk_mass)
@@ -93,23 +98,10 @@ def streamed(
                 continue
             mass[some] += chunk_mass[some]
             weights = weights[:, some]
-            square[some] += 2 * (h[start:stop] @ weights).double()
+            of_some = half_square[some]
+            add_weighted(of_some[:, None], weights, h[start:stop, None])
+            half_square[some] = of_some
             variance[some] += run.add_weighted(collected, weights, some, (largest - peak)[some])
-        rows_collected += stop - start
-        if rows_collected >= FLUSHED:
-            first += collected
-            collected.zero_()
-            rows_collected = 0
     first = (first + collected).mul_(products.scale).add_(products.offset * mass[:, None])
     peak = zeros if peak is None else peak.double()
-    return Sums(peak, mass, first, square, dropped, variance.sqrt(), values.double(), indices)
-
-
-def summation_error(typical_norm: float, dtype: torch.dtype, n: int) -> float:
-    """The rounding error of summing n weighted points of this size, in norm, whatever the scores.
-
-    Not a bound, which would be n u: blocks are summed first, and their errors are of either sign. They are of one sign
-    where all summands are equal, as copies of a point are, or a background: of a few to 200,000 copies the errors found
-    are at most 45 + sqrt(n) / 8 units.
-    """
-    return (32 + math.sqrt(n) / 4) * torch.finfo(dtype).eps / 2 * typical_norm
+    return Sums(peak, mass, first, 2 * half_square, dropped, variance.sqrt(), values.double(), indices)

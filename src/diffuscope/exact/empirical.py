@@ -30,9 +30,10 @@ from diffuscope.errors import InputError
 from diffuscope.memory import chunk_size
 
 from ._finite_set import FiniteSet, checked_weights
-from ._posterior import Noised, Posterior, fused_mean, posterior, streamed_mean
+from ._means import mean_at_one_level, streamed_mean
+from ._posterior import Noised, Posterior, posterior
 from ._screening import Multiplied, PointTable, checked_rows
-from ._stream import summation_error
+from ._weighted_sums import summation_error
 from .distribution import Batch, Level, checked_levels
 
 # Relative error of the mean, and of the variance, above which a result is recomputed more exactly.
@@ -228,12 +229,12 @@ class Empirical(FiniteSet):
     def _mean(
         self, x_t: Tensor, alphas: Tensor, sigmas: Tensor
     ) -> tuple[Float[Tensor, "batch d"], Float[Tensor, " batch"]]:
-        """E[x_0 | x_t] and its error in norm: by the fused product where that is exact enough, else by `posterior`."""
-        fused = self._fused(x_t, alphas, sigmas)
-        if fused is None:
+        """E[x_0 | x_t] and its error in norm: by products alone where these are exact enough, else by `posterior`."""
+        plain = self._by_products(x_t, alphas, sigmas)
+        if plain is None:
             part = self.part(x_t, alphas, sigmas)
             return part.mean, part.error
-        mean, error = fused
+        mean, error = plain
         rest = (~(error <= ACCEPTED[self._precision(x_t)] * mean.norm(dim=1))).nonzero()[:, 0]
         mean = mean if len(rest) == 0 else mean.double()
         if len(rest):
@@ -241,10 +242,10 @@ class Empirical(FiniteSet):
                 mean[rest[rows]], error[rest[rows]] = block.mean, block.error
         return mean, error
 
-    def _fused(
+    def _by_products(
         self, x_t: Tensor, alphas: Tensor, sigmas: Tensor
     ) -> tuple[Float[Tensor, "batch d"], Float[Tensor, " batch"]] | None:
-        """Mean and error by one kernel for the batch: floats on a CPU, one level, scores exact enough; else None."""
+        """Mean and error where points are floats on a CPU, at one level, with scores exact enough; else None."""
         on_cpu = x_t.device.type == "cpu" and self._precision(x_t) == self._table.points.dtype == torch.float32
         on_cpu = on_cpu and not isinstance(self._table.points, ByteExamples)
         if len(x_t) == 0 or not on_cpu or bool((alphas != alphas[0]).any() | (sigmas != sigmas[0]).any()):
@@ -254,7 +255,7 @@ class Empirical(FiniteSet):
         if not bool(error.median() <= ACCEPTED[torch.float32] * self._table.typical_norm):
             return None
         summed = summation_error(self._table.typical_norm, torch.float32, len(self._table))
-        return fused_mean(self._table, noised), error + summed
+        return mean_at_one_level(self._table, noised), error + summed
 
     def _posteriors(
         self, x_t: Tensor, alphas: Tensor, sigmas: Tensor, accepted_variance: float | None

@@ -93,8 +93,9 @@ class MostLikelyPath:
 
     @property
     def error(self) -> float:
-        """What was removed, as the bound of what is left."""
-        return abs(float(self.path.action) - self.action)
+        """What was removed, as the bound of what is left, and the rounding of a sum over the nodes."""
+        rounding = len(self.states) * torch.finfo(self.states.dtype).eps * abs(self.action)
+        return abs(float(self.path.action) - self.action) + rounding
 
     @property
     def resolved(self) -> bool:
