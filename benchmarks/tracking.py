@@ -17,10 +17,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 from diffuscope.data import load_data
 from diffuscope.exact import Empirical, TrackedEmpirical
-from diffuscope.exact._means import mean_at_one_level
 from diffuscope.exact._posterior import Noised
 from diffuscope.exact.tracked_scores import float64_mean
 from diffuscope.samplers import DPMSolverPP2M, Heun, trajectory
@@ -50,7 +50,10 @@ class Contest:
         ones, sigmas = torch.ones(n, dtype=torch.float64), torch.full((n,), sigma, dtype=torch.float64)
 
         def attention() -> Tensor:
-            return mean_at_one_level(table, Noised.at(x_t.flatten(1), ones, sigmas, table.center, torch.float32))
+            noised = Noised.at(x_t.flatten(1), ones, sigmas, table.center, torch.float32)
+            bias = (-noised.kappa[0] * table.half_squares).float()[None, None, None]
+            keys = table.points.expand(1, 1, -1, -1)
+            return scaled_dot_product_attention(noised.queries[None, None], keys, keys, bias, scale=1.0)[0, 0]
 
         record: dict = {"sigma": sigma, "attention": timed(attention)[1]}
         record["empirical"] = timed(lambda: self.empirical.denoise(x_t, alpha, sigma))[1]
