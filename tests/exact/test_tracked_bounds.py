@@ -231,3 +231,26 @@ def test_the_error_of_the_mean_in_float64_is_that_of_its_scores_and_of_its_sums(
     eta = 2 * 17 * DOUBLE * sizes
     assert float(away) == pytest.approx(eta * math.sqrt(V) + 4 * 18 * DOUBLE * 6, rel=1e-9)
     assert float(float64_mean(table, float64([[1.2]]), 1e12 * alpha, float64([1e-4]))[1]) == 4.0
+
+
+def test_where_one_point_has_all_the_weight_its_variance_is_a_billionth_of_the_squared_radius():
+    table = table_of([[0.0], [4.0]], [0.0, -math.log(3)])
+    _, error = float64_mean(table, float64([[0.0]]), float64([1.0]), float64([1e-3]))
+    sizes = 2e6 * 2 + 1e6 * 2 + math.log(3) + 800 + 1e6 * (0 + 2) * 2
+    expected = 2 * 17 * DOUBLE * sizes * math.sqrt(1e-9 * 4) + 4 * 18 * DOUBLE * 6
+    assert float(error) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_largest_product_of_all_pieces_is_kept_and_the_center_is_off_by_the_rounding_of_its_sum():
+    """4,097 points are two pieces, the second of one point alone."""
+    points = torch.zeros(4097, 1)
+    points[0], points[1], points[4096] = 1.0, -1.0, 0.5
+    table = PointTable(points, torch.zeros(4097).double(), 2**20)
+    state = TrackedScores(table, GridPoints.of(table), 1, torch.float64)
+    state.move(float64([[1.0]]), LEVEL, float64([0.0]))
+    scores = 2.4 * (points[:, 0].double() - state.grid.offset) - 0.72 * points[:, 0].double().square()
+    assert float(state.size) == pytest.approx(float((points - state.grid.offset).abs().max()) / state.grid.step)
+    assert float(state.largest) == pytest.approx(float(scores.max()), abs=1e-3)
+    assert state._off_center() == 4097 * DOUBLE * 1.0
+    wide = state_of(table_of([[3.0, 4.0], [0.0, 0.0]]), grid_of([[[3, 4], [0, 0]]]))
+    assert wide._off_center() == pytest.approx(math.sqrt(2) * 2 * DOUBLE * 5, rel=1e-12)
