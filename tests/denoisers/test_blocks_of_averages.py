@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffuscope.denoisers.analytic import aggregation
+from diffuscope.denoisers.analytic import aggregation, equivariant
 from diffuscope.denoisers.analytic.aggregation import BUFFERS, WORKING, _by_blocks, _Sums
 from diffuscope.denoisers.analytic.views import Axis, SquareView
 
@@ -111,3 +111,16 @@ def test_what_is_negligible_is_exactly_what_lies_beyond_the_bound():
     counted = float(totals.sums)
     totals.add(one, float64([5.0001 + aggregation.NEGLIGIBLE] * 1000).reshape(1, 1, 1, 1, 1000), None)
     assert float(totals.sums) == counted == 1 + math.exp(-60)
+
+
+@pytest.mark.parametrize(("height", "rows"), [(15, 1), (16, 0), (17, 0)])
+def test_rows_of_windows_are_multiplied_where_that_is_less_work(
+    monkeypatch: pytest.MonkeyPatch, height: int, rows: int
+):
+    """3 x 3 windows cost 9 + 40 as they are and 3 + H + 30 by rows, if all of them differ from the background."""
+    taken: list[int] = []
+    by_rows = equivariant.row_mean
+    monkeypatch.setattr(equivariant, "row_mean", lambda *given, **memory: taken.append(1) or by_rows(*given, **memory))
+    images = torch.arange(3.0 * height).reshape(1, height, 3, 1).double() / (3 * height)
+    equivariant.Circular(lambda _: 3)(torch.zeros(1, 1, height, 3).double(), images, 0.8, 0.6, memory=2**20)
+    assert len(taken) == rows

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from diffuscope.denoisers import require_fits_data, require_fits_model, require_shape_and_range
 from diffuscope.denoisers.devices import carry
 from diffuscope.denoisers.statistics_fit import _mahalanobis
-from diffuscope.denoisers.weights_file import MOST, _collect, _collect_list
+from diffuscope.denoisers.weights_file import DEEPEST, MOST, _collect, _collect_list
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.schedules import VE, RectifiedFlow, Schedule
@@ -122,6 +122,13 @@ def test_a_file_may_have_as_many_entries_as_are_counted_and_no_more():
         dicts, shadows = {}, {}
         assert _collect_list([weight], ("shadow_params",), dicts, shadows, before) == before + 1
         assert list(shadows) == (["shadow_params"] if kept else [])
+
+
+def test_dictionaries_are_opened_within_four_others_and_no_deeper():
+    for depth, kept in ((DEEPEST, True), (DEEPEST + 1, False)):
+        dicts, keys = {}, ("a",) * depth
+        assert _collect({"w": torch.zeros(2)}, keys, dicts, {}, 7) == (9 if kept else 7)
+        assert list(dicts) == ([".".join(keys)] if kept else [])
 
 
 class Answering(nn.Module):
