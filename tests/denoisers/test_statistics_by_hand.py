@@ -1,6 +1,7 @@
 """How well statistics fit a model or data, at the very bounds of what is accepted."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from diffuscope.denoisers import require_fits_data, require_fits_model, require_shape_and_range
 from diffuscope.denoisers.devices import carry
 from diffuscope.denoisers.statistics_fit import _mahalanobis
-from diffuscope.denoisers.weights_file import DEEPEST, MOST, _collect, _collect_list
+from diffuscope.denoisers.weights_file import DEEPEST, MOST, _collect, _collect_list, _is_text, _what
 from diffuscope.errors import InputError
 from diffuscope.exact import Gaussian
 from diffuscope.schedules import VE, RectifiedFlow, Schedule
@@ -146,3 +147,18 @@ def test_an_answer_that_is_where_it_was_asked_for_is_the_models_own():
     model = Answering()
     carry(model, torch.device("meta"))
     assert model(torch.zeros(1, device="meta")) is model.answer
+
+
+def test_a_pickle_by_its_name_is_none_that_is_damaged():
+    for start in (b"PK\x03\x04", b"\x80\x02}q"):
+        assert _what(Path("weights.pt"), start).startswith("truncated or damaged")
+    assert _what(Path("weights.pkl"), b"\x80\x02}q").startswith("a plain pickle")
+    assert _what(Path("weights.pt"), b"\x80\x04}q").startswith("a plain pickle")
+    assert _what(Path("weights.pkl"), b"PK\x03\x04").startswith("truncated, damaged, or of an unknown kind")
+
+
+def test_the_last_character_of_a_text_may_be_cut_and_no_more():
+    """Of a character of four bytes three may be left."""
+    assert _is_text(b"text\n\t" + "\N{GRINNING FACE}".encode()[:3])
+    assert not _is_text(b"text" + 4 * b"\xff")
+    assert not _is_text(b"text\x00")
