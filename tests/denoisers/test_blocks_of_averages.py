@@ -55,9 +55,9 @@ def test_the_rounding_of_a_mean_is_that_of_its_least_cost_and_vanishes_with_the_
     sums = float64([1.1, 1.0, 7.0]).reshape(1, 1, 1, 1, 3)
     eps = 2.0**-23
     found = _Sums(least, sums).error(float64([10.0]))
-    assert float(found) == pytest.approx(eps * (2 * 4 + 10 * 2) * (2 - 2 / 1.1), rel=1e-12)
+    assert float(found) == pytest.approx(eps * (2 * 4 + 10 * 2) * (2 - 2 / 1.1), rel=1e-12, abs=0)
     many = _Sums(least, sums + 1).error(float64([10.0]))
-    assert float(many) == pytest.approx(eps * (2 * 9 + 10 * 3) * 0.5, rel=1e-12)
+    assert float(many) == pytest.approx(eps * (2 * 9 + 10 * 3) * 0.5, rel=1e-12, abs=0)
     assert float(_Sums(least, torch.full_like(sums, 0.9)).error(float64([10.0]))) == 0.0
 
 
@@ -75,7 +75,7 @@ def test_the_size_of_an_error_is_that_of_query_and_image_in_units_of_root_two_si
         images = float64(values).expand(1, 2, 2, 2)
         found = _by_blocks(block, x, images, [whole(2)], 0.5, 2.0, torch.float64, 2**20)
         size = (3 + 0.5 * 4) / (math.sqrt(2) * 2)
-        assert float(found.error) == pytest.approx(2.0**-52 / 2 * (2 + size), rel=1e-12)
+        assert float(found.error) == pytest.approx(2.0**-52 / 2 * (2 + size), rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize("rows", [1, 3])

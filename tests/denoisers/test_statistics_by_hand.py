@@ -44,7 +44,7 @@ def test_a_model_without_a_least_noise_is_asked_at_a_millionth():
     asked = Asked(RectifiedFlow(epsilon=0.0), factor=1.0)
     with pytest.raises(InputError, match="is inf times the distance"):  # of a single value, from which none differs
         require_fits_model(Gaussian.isotropic(torch.zeros(3), 0.0), asked)
-    assert asked.times == pytest.approx([1e-6], rel=1e-5)
+    assert asked.times == pytest.approx([1e-6], rel=1e-5, abs=0)
 
 
 def test_a_model_that_says_nothing_but_the_mean_misses_by_exactly_as_much_as_the_statistics_explain():
@@ -57,7 +57,7 @@ def test_squared_distances_are_relative_to_their_mean_under_the_statistics():
     """Variances 6 and 2, so v = 4: 1 / 10 + 4 / 6, over 6 / 10 + 2 / 6."""
     gaussian = Gaussian(torch.zeros(2), torch.eye(2), torch.tensor([6.0, 2.0]))
     found = _mahalanobis(gaussian, torch.tensor([[1.0, 2.0]]), 4.0)
-    assert float(found) == pytest.approx((1 / 10 + 4 / 6) / (6 / 10 + 2 / 6), rel=1e-12)
+    assert float(found) == pytest.approx((1 / 10 + 4 / 6) / (6 / 10 + 2 / 6), rel=1e-12, abs=0)
 
 
 def of_square(square: float) -> Tensor:

@@ -39,7 +39,7 @@ def test_at_the_mean_of_a_unit_gaussian_the_diffusion_part_is_an_integral_withou
     found = _diffusion_part(ExactDenoiser(UNIT, VE(0.5, 4.0)), ZERO, 200, seeded())
     first, last = math.log(1 + 1 / 16) / 2, math.log(1 + 4) / 2
     expected = D * (last - first + (math.exp(-2 * last) - math.exp(-2 * first)) / 2)
-    assert found.tolist() == pytest.approx([expected] * 2, rel=2e-3)
+    assert found.tolist() == pytest.approx([expected] * 2, rel=2e-3, abs=0)
 
 
 def test_the_prior_part_of_noise_about_the_state_is_the_logarithm_of_its_volume():
@@ -47,14 +47,14 @@ def test_the_prior_part_of_noise_about_the_state_is_the_logarithm_of_its_volume(
     schedule = VE(0.5, 4.0)
     x_0 = torch.arange(6.0).reshape(2, 3).double()
     off = _prior_part(ExactDenoiser(UNIT, schedule), x_0, lambda x: -(x - x_0).square().sum(1) / (2 * 4.0**2), seeded())
-    assert off.tolist() == pytest.approx([-D / 2 * math.log(2 * math.pi * 16)] * 2, rel=1e-12)
+    assert off.tolist() == pytest.approx([-D / 2 * math.log(2 * math.pi * 16)] * 2, rel=1e-12, abs=0)
 
 
 def test_the_reconstruction_part_of_a_denoiser_that_keeps_the_noise_is_its_variance():
     """x_0 = 0 and |D|^2 SNR = |xi|^2 SNR / (1 + SNR), which is what is subtracted but for its mean; SNR = 4."""
     found = _reconstruction_part(Shrinking(1 / math.sqrt(1.25), VE(0.5, 4.0)), ZERO, seeded())
     expected = (D * 4 / 5 + D * math.log(2 * math.pi / 4)) / 2
-    assert found.tolist() == pytest.approx([expected] * 2, rel=1e-12)
+    assert found.tolist() == pytest.approx([expected] * 2, rel=1e-12, abs=0)
 
 
 def test_a_path_is_integrated_by_trapezoids_and_its_error_is_a_third_of_that_of_every_other_level():
@@ -80,18 +80,18 @@ def test_the_information_of_noise_alone_is_that_of_its_own_gaussian():
     found = fisher_information(Shrinking(0.0, schedule), x_0, 1.0, generator=seeded())
     noise = torch.randn(50, D, dtype=torch.float64, generator=seeded()).square().sum(1)
     for mean in (found.own, found.shared, found.bound):
-        assert mean.value == pytest.approx(float(noise.mean()), rel=1e-12)
-        assert mean.standard_error == pytest.approx(float(noise.std()) / math.sqrt(50), rel=1e-12)
+        assert mean.value == pytest.approx(float(noise.mean()), rel=1e-12, abs=0)
+        assert mean.standard_error == pytest.approx(float(noise.std()) / math.sqrt(50), rel=1e-12, abs=0)
     # a denoiser of c x_t has the score -(1 - c alpha) x_t / sigma^2
     half = Shrinking(0.5, schedule)
     parts = fisher_information(half, 0 * x_0, 0.5, generator=seeded())
     scale = float(noise.mean()) * 0.75 / 0.25
-    assert parts.shared.value == pytest.approx(scale, rel=1e-12)
-    assert parts.own.value == pytest.approx(scale * 0.75, rel=1e-12)
-    assert parts.bound.value == pytest.approx(scale * 1.25, rel=1e-12)
+    assert parts.shared.value == pytest.approx(scale, rel=1e-12, abs=0)
+    assert parts.own.value == pytest.approx(scale * 0.75, rel=1e-12, abs=0)
+    assert parts.bound.value == pytest.approx(scale * 1.25, rel=1e-12, abs=0)
     # relative to the unit Gaussian, whose score is -x_t / (alpha^2 + sigma^2) = -2 x_t, and -3 x_t is the model's
     apart = relative_fisher(half, UNIT, 0 * x_0, 0.5, generator=seeded())
-    assert apart.value == pytest.approx(float(noise.mean()) * 0.5**2, rel=1e-12)
+    assert apart.value == pytest.approx(float(noise.mean()) * 0.5**2, rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize(

@@ -51,12 +51,12 @@ def test_points_that_weigh_less_than_a_tenth_of_the_error_accepted_are_left_out_
         found = of_two([share, share], far, accepted)
         assert found.light.tolist() == [counted]
         mass = 1 + share + (share if counted else 0)
-        assert float(found.log_mass) == pytest.approx(math.log(mass), rel=1e-9)
+        assert float(found.log_mass) == pytest.approx(math.log(mass), rel=1e-9, abs=0)
         left = 0.0 if counted else share / (1 + share)
         assert float(found.error) == pytest.approx(left * diameter, rel=1e-6, abs=1e-11)
         assert float(found.log_error) == pytest.approx(left, rel=1e-6, abs=1e-11)
-        assert found.mean.tolist() == [pytest.approx([(mass - 1) / mass * far, 3.0], rel=1e-9)]
-        assert float(found.variance) == pytest.approx(far**2 * (mass - 1) / mass**2, rel=1e-9)
+        assert found.mean.tolist() == [pytest.approx([(mass - 1) / mass * far, 3.0], rel=1e-9, abs=0)]
+        assert float(found.variance) == pytest.approx(far**2 * (mass - 1) / mass**2, rel=1e-9, abs=0)
 
 
 def test_points_that_would_change_a_variance_by_more_than_is_accepted_are_counted_however_little_they_weigh():
@@ -82,12 +82,15 @@ def test_scores_that_are_off_move_a_mean_by_the_root_of_the_light_mass_and_its_v
     noised = at(table, [0.0], alpha=0.5, sigma=0.25)
     found = posterior(table, noised, 1, accepted=1e-12, accepted_variance=None)
     scores = float(table.score_error(noised.queries, noised.kappa))
-    assert scores == pytest.approx(2 * U * 4 * 0.5, rel=1e-9)  # kappa = 4, h = 1/2
+    assert scores == pytest.approx(2 * U * 4 * 0.5, rel=1e-9, abs=0)  # kappa = 4, h = 1/2
     sums = 2 * summation_error(1.0, torch.float64, 2)
     # the light point is at distance 1, so that the sum over it is 1/2; all together weigh twice the reference
-    assert float(found.error) == pytest.approx(2 * scores * math.sqrt(0.5 * 0.5) + sums, rel=1e-6)
-    assert float(found.log_error) == pytest.approx(0.5 * scores, rel=1e-6)
-    assert (float(found.mean), float(found.variance)) == (pytest.approx(0, abs=1e-15), pytest.approx(1, rel=1e-12))
+    assert float(found.error) == pytest.approx(2 * scores * math.sqrt(0.5 * 0.5) + sums, rel=1e-6, abs=0)
+    assert float(found.log_error) == pytest.approx(0.5 * scores, rel=1e-6, abs=0)
+    assert (float(found.mean), float(found.variance)) == (
+        pytest.approx(0, abs=1e-15),
+        pytest.approx(1, rel=1e-12, abs=0),
+    )
 
 
 def test_the_mean_by_products_alone_is_off_by_its_scores_its_sums_and_what_was_dropped():
@@ -95,10 +98,10 @@ def test_the_mean_by_products_alone_is_off_by_its_scores_its_sums_and_what_was_d
     noised = at(table, [0.0], alpha=0.5, sigma=0.25)
     found = streamed_mean(table, table.products(torch.float64), noised)
     scores = 2 * U * (4 * 0.5 + 1)
-    assert float(found.log_error) == pytest.approx(scores, rel=1e-9)
-    assert float(found.error) == pytest.approx(2 * scores + summation_error(1.0, torch.float64, 4), rel=1e-6)
+    assert float(found.log_error) == pytest.approx(scores, rel=1e-9, abs=0)
+    assert float(found.error) == pytest.approx(2 * scores + summation_error(1.0, torch.float64, 4), rel=1e-6, abs=0)
     # relative to the center: |x - c|^2 - |x - y|^2 = - kappa h for all
-    assert float(found.log_mass) == pytest.approx(math.log(2 + 2 * math.exp(-2)) - 2, rel=1e-12)
+    assert float(found.log_mass) == pytest.approx(math.log(2 + 2 * math.exp(-2)) - 2, rel=1e-12, abs=0)
 
 
 def test_dropped_and_rounded_weights_are_shares_of_the_sum(monkeypatch: pytest.MonkeyPatch):
@@ -109,14 +112,14 @@ def test_dropped_and_rounded_weights_are_shares_of_the_sum(monkeypatch: pytest.M
     monkeypatch.setattr("diffuscope.exact._posterior.streamed", lambda *_: sums)
     found = streamed_mean(table, table.products(torch.float64), noised)
     # the radius is 1, and four standard deviations count
-    assert float(found.error) == pytest.approx(2 * 0.02 / 4 + 4 * 0.5 / 4, rel=1e-9)
+    assert float(found.error) == pytest.approx(2 * 0.02 / 4 + 4 * 0.5 / 4, rel=1e-9, abs=0)
     assert float(found.mean) == 1.0
     # a variance is at least a rounding of the squared radius: here that of the sums is 4 / 4 - 1^2 = 0
     exact = Sums(0 * one, 4 * one, 4 * one[:, None], 4 * one, 0 * one, 0 * one, one[:, None], one[:, None].long())
     monkeypatch.setattr("diffuscope.exact._posterior.streamed", lambda *_: exact)
     monkeypatch.setattr(PointTable, "score_error", lambda *_: one)
     least = streamed_mean(table, table.products(torch.float64), noised)
-    assert float(least.error) == pytest.approx(2 * math.sqrt(2 * U), rel=1e-6)
+    assert float(least.error) == pytest.approx(2 * math.sqrt(2 * U), rel=1e-6, abs=0)
 
 
 def bytes_of(rows: list[list[int]]) -> DigitProducts:
@@ -132,11 +135,11 @@ def test_a_query_of_one_digit_is_multiplied_by_roundings_of_its_own_size_and_of_
     assert (by.scale, by.radius, by.shift) == (0.25, 3.0, pytest.approx(math.hypot(5, 4) / 4))
     assert float(by.sizes) == pytest.approx(127 + 1)
     expected = 3 * (1e-15 * 127 + 8 * 2.0**-24 * 128)
-    assert float(by.product_bound(torch.tensor([[127.0, 0.0]]))) == pytest.approx(expected, rel=1e-9)
+    assert float(by.product_bound(torch.tensor([[127.0, 0.0]]))) == pytest.approx(expected, rel=1e-9, abs=0)
     scores = torch.zeros(2, 1)
     by.add_at(scores, torch.tensor([0, 1]), torch.tensor([[127.0, 0.0]]))
     products = scores.double() + by.constants
-    assert products.flatten().tolist() == pytest.approx([0.0, 127 * 10 / 4], rel=1e-6)
+    assert products.flatten().tolist() == pytest.approx([0.0, 127 * 10 / 4], rel=1e-6, abs=0)
     assert by.typical_norm == pytest.approx(math.sqrt((10**2 + 8**2) / 2) / 4)
 
 
@@ -147,7 +150,7 @@ def test_weights_are_rounded_to_units_of_the_largest_at_random_and_their_varianc
     collected, height = torch.zeros(1, 2), math.log(0.5)
     variance = run.add_weighted(collected, torch.tensor([[0.5], [0.25]]), None, torch.tensor([height]))
     radius = 3 + math.hypot(5, 4) / 4
-    assert float(variance) == pytest.approx(2 * radius**2 / 4 * (0.5 / LARGEST) ** 2, rel=1e-6)
+    assert float(variance) == pytest.approx(2 * radius**2 / 4 * (0.5 / LARGEST) ** 2, rel=1e-6, abs=0)
     assert collected[0].tolist() == pytest.approx([0.25 * 10, 0.25 * 8], abs=2 * 10 * 0.5 / LARGEST)
 
 
@@ -163,8 +166,8 @@ def test_a_peak_follows_scores_that_exceed_it_by_more_than_eight():
         found = streamed(table, products, 0 * one[:, None], 0 * one, 2, math.inf * one)
         assert float(found.peak) + gap == pytest.approx(peak)
         unit = math.exp(-gap - float(found.peak))
-        assert float(found.mass) == pytest.approx(16 * unit + unit * math.exp(gap), rel=1e-12)
-        assert float(found.first) == pytest.approx(unit * (-8 + 8 * math.exp(gap)), rel=1e-12)
+        assert float(found.mass) == pytest.approx(16 * unit + unit * math.exp(gap), rel=1e-12, abs=0)
+        assert float(found.first) == pytest.approx(unit * (-8 + 8 * math.exp(gap)), rel=1e-12, abs=0)
         squares = float((points[:16] - points.mean()).square().sum())
-        assert float(found.square) == pytest.approx(unit * (squares + 64 * math.exp(gap)), rel=1e-12)
+        assert float(found.square) == pytest.approx(unit * (squares + 64 * math.exp(gap)), rel=1e-12, abs=0)
         assert (found.scores.tolist(), float(found.indices[0, 0])) == ([[0.0, -gap]], 16)

@@ -56,7 +56,7 @@ def test_a_sample_has_no_more_degrees_of_freedom_than_examples_less_one():
 def test_inflation_is_infinite_where_no_degree_of_freedom_is_left():
     """n = 4 and three eigenvalues of 1: 4 / (3 - 3 / (1 + v)) - 1 = (1 + 4 / v) / 3 -> 1/3; without noise infinite."""
     fitted = Gaussian(torch.zeros(3), torch.eye(3), torch.ones(3), count=4)
-    assert inflation(fitted, 2.0) == pytest.approx(4 / (3 - 3 / 5) - 1, rel=1e-12)
+    assert inflation(fitted, 2.0) == pytest.approx(4 / (3 - 3 / 5) - 1, rel=1e-12, abs=0)
     full = Gaussian(torch.zeros(4), torch.eye(4), torch.full((4,), 1e30), count=4)
     assert inflation(full, 1e-3) == math.inf
 
@@ -66,7 +66,7 @@ def test_a_level_is_reliable_from_where_the_inflation_is_what_is_asked_for():
     fitted = Gaussian(torch.zeros(2), torch.eye(2), torch.tensor([9.0, 9.0]), count=22)
     for most in (0.06, 0.1, 0.14):
         d = (21 * most - 1) / (1 + most)
-        assert reliable_from(fitted, most) == pytest.approx(math.sqrt(18 / d - 9), rel=1e-8)
+        assert reliable_from(fitted, most) == pytest.approx(math.sqrt(18 / d - 9), rel=1e-8, abs=0)
     assert reliable_from(fitted, 3 / 19 + 1e-9) == 0.0  # d = 2 without noise
     assert reliable_from(fitted, 1 / 21 - 1e-9) == math.inf  # d = 0 in noise alone
     flat = Gaussian(torch.zeros(2), torch.eye(2), torch.zeros(2), count=3)
@@ -87,7 +87,7 @@ def test_shrinkage_counts_the_squares_of_the_tail_and_is_one_at_most():
     """tr = 18, tr^2 = 64 + 16 + 4 * 2.25 = 89, and 89 - 18^2 / 6 = 35; D = 6."""
     for n in (2, 30):
         expected = min(1.0, ((1 - 2 / 6) * 89 + 324) / ((n + 1 - 2 / 6) * 35))
-        assert shrinkage(low_rank(count=n)) == pytest.approx(expected, rel=1e-12)
+        assert shrinkage(low_rank(count=n)) == pytest.approx(expected, rel=1e-12, abs=0)
     assert shrinkage(low_rank(count=2)) == 1.0
     assert shrinkage(Gaussian(torch.zeros(2), torch.eye(2), torch.ones(2), count=9)) == 1.0
     half = shrunk(low_rank(), 0.5)

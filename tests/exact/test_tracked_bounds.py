@@ -57,22 +57,24 @@ def test_scores_without_any_error_have_that_of_the_exponential():
 def test_the_rounding_of_products_counts_in_units_of_the_scores():
     state = state_of(table_of(AT_ZERO), grid_of(ONE_DIGIT, step=0.25))
     state.factor, state.rounded = 3.0, float64([5.0])
-    assert errors(state)[0] == pytest.approx(2.4 * 0.25 * 3 * 5, rel=1e-12)
+    assert errors(state)[0] == pytest.approx(2.4 * 0.25 * 3 * 5, rel=1e-12, abs=0)
     # of another query as much as it is longer: |q| = 10 and |p| = 5
     state.p = float64([[3.0, 4.0]])
-    assert float(state.past_error(float64([[6.0, 8.0]]), LEVEL)) == pytest.approx(2 * 2.4 * 0.25 * 3 * 5, rel=1e-12)
+    assert float(state.past_error(float64([[6.0, 8.0]]), LEVEL)) == pytest.approx(
+        2 * 2.4 * 0.25 * 3 * 5, rel=1e-12, abs=0
+    )
 
 
 def test_scores_are_rounded_by_the_size_of_their_product_and_of_their_bias():
     state = state_of(table_of(AT_ZERO), grid_of(ONE_DIGIT, step=0.25), torch.float32)
     state.factor, state.size = 3.0, float64([7.0])
     three = 3 * 2.4 * 0.25 * 3 * 7
-    assert errors(state)[0] == pytest.approx(SINGLE * (1.001 * three + 32), rel=1e-12)
+    assert errors(state)[0] == pytest.approx(SINGLE * (1.001 * three + 32), rel=1e-12, abs=0)
     # h = 8 at most and a log-weight of -2: both in the bias of a score, rounded twice; in float64, h itself and its sum
     wide = table_of([[-4.0, 0.0], [4.0, 0.0]], [0.0, -2.0])
     bias = 1.44 * 8 + 2
     expected = SINGLE * (1.001 * 2 * bias + 32) + 18 * DOUBLE * bias
-    assert errors(state_of(wide, grid_of(ONE_DIGIT), torch.float32))[0] == pytest.approx(expected, rel=1e-12)
+    assert errors(state_of(wide, grid_of(ONE_DIGIT), torch.float32))[0] == pytest.approx(expected, rel=1e-12, abs=0)
 
 
 def test_what_the_digits_of_points_and_query_leave_out_counts_in_full():
@@ -80,11 +82,11 @@ def test_what_the_digits_of_points_and_query_leave_out_counts_in_full():
     state = state_of(table_of(AT_ZERO, radius=1.5), grid_of(ONE_DIGIT, residual=0.1))
     state.p, state.left = float64([[3.0, 4.0]]), float64([0.2])
     eta, epsilon = errors(state)
-    assert eta == pytest.approx(2.4 * 5 * 0.1, rel=1e-12)
-    assert epsilon - eta == pytest.approx(2.4 * 0.2 * 1.5, rel=1e-12)
+    assert eta == pytest.approx(2.4 * 5 * 0.1, rel=1e-12, abs=0)
+    assert epsilon - eta == pytest.approx(2.4 * 0.2 * 1.5, rel=1e-12, abs=0)
     exact = state_of(table_of(AT_ZERO, radius=1.5), grid_of(ONE_DIGIT))
     exact.p = state.p
-    assert errors(exact)[0] == pytest.approx(DOUBLE * (32 + 18 * 2.4 * 5 * 1.5), rel=1e-12)
+    assert errors(exact)[0] == pytest.approx(DOUBLE * (32 + 18 * 2.4 * 5 * 1.5), rel=1e-12, abs=0)
 
 
 def test_every_product_rounds_itself_and_every_sum_all_that_is_in_it():
@@ -97,9 +99,11 @@ def test_every_product_rounds_itself_and_every_sum_all_that_is_in_it():
         state.factor, state.size, state.rounded = 2.0, float64([size]), float64([1e-9])
         state._count_rounding(found, float64([before]))
         sums = 2 * (size + 20)
-        assert float(state.rounded) == pytest.approx(1e-9 + 1.001 * SINGLE * (3 * first + 3 * 20 + sums), rel=1e-12)
+        assert float(state.rounded) == pytest.approx(
+            1e-9 + 1.001 * SINGLE * (3 * first + 3 * 20 + sums), rel=1e-12, abs=0
+        )
     state._count_rounding([], float64([0.0]))
-    assert float(state.rounded) == pytest.approx(1e-9 + 1.001 * SINGLE * (3 * first + 60 + sums), rel=1e-12)
+    assert float(state.rounded) == pytest.approx(1e-9 + 1.001 * SINGLE * (3 * first + 60 + sums), rel=1e-12, abs=0)
 
 
 def test_a_query_that_is_a_multiple_of_the_last_takes_no_product_and_another_is_made_anew():
@@ -119,17 +123,19 @@ def test_a_query_that_is_a_multiple_of_the_last_takes_no_product_and_another_is_
         state.forget()
         state.move(float64([[1.0, 0.0]]), LEVEL, float64([math.inf]))
         assert (state.fresh, state.factor, state.products, state.p.tolist()) == (True, 1.0, 1, [[1.0, 0.0]])
-        assert float(state.left) == pytest.approx(64 * DOUBLE * 2, rel=1e-12)
-        assert state.G.flatten().tolist() == pytest.approx([-1.0, 1.0], rel=1e-14)
+        assert float(state.left) == pytest.approx(64 * DOUBLE * 2, rel=1e-12, abs=0)
+        assert state.G.flatten().tolist() == pytest.approx([-1.0, 1.0], rel=1e-14, abs=0)
         state.move(float64([query]), LEVEL, float64([math.inf]))
         assert (state.fresh, state.factor) == (anew, 1.0 if anew else query[0]), query
         assert state.products == 1 + (anew or query[1] != 0)
         products = float64([[-1.0, -1.0], [1.0, 1.0]]) @ state.p[0]
         torch.testing.assert_close(state.factor * state.G[:, 0], products, rtol=1e-12, atol=0)
         off, norm = (float64(query) - state.p[0]).norm(), math.hypot(*query)
-        assert float(state.left) == pytest.approx(float(off) + 64 * DOUBLE * (norm + float(state.p.norm())), rel=1e-6)
+        assert float(state.left) == pytest.approx(
+            float(off) + 64 * DOUBLE * (norm + float(state.p.norm())), rel=1e-6, abs=0
+        )
         assert float(off) <= abs(query[1]) / 100
-        assert float(state.size) == pytest.approx(abs(float(products[0])) / state.factor, rel=1e-12)
+        assert float(state.size) == pytest.approx(abs(float(products[0])) / state.factor, rel=1e-12, abs=0)
 
 
 def test_digits_are_added_until_what_is_left_is_allowed_and_five_at_most():
@@ -197,8 +203,8 @@ def test_the_bound_on_a_mean_is_the_sum_of_its_four_parts():
         V = 3 + 10 / 4 + residual * (8 * 2 + residual) + 1e-9 * 2**2
         parts = 2.4 * left * V + math.expm1(eta) * math.sqrt(V) + math.sqrt(2 * 10) / 4
         assert mean == 1.0
-        assert variance == pytest.approx(V, rel=1e-12)
-        assert error == pytest.approx(math.exp(2 * epsilon) * parts + residual, rel=1e-12)
+        assert variance == pytest.approx(V, rel=1e-12, abs=0)
+        assert error == pytest.approx(math.exp(2 * epsilon) * parts + residual, rel=1e-12, abs=0)
         assert effective == 4 / 2e9
 
 
@@ -216,11 +222,11 @@ def test_the_error_of_the_mean_in_float64_is_that_of_its_scores_and_of_its_sums(
     table = table_of([[0.0], [4.0]], [0.0, -math.log(3)])
     alpha, sigma = float64([0.6]), float64([0.5])
     mean, error = float64_mean(table, float64([[1.2]]), alpha, sigma)
-    assert float(mean) == pytest.approx(1, rel=1e-12)
+    assert float(mean) == pytest.approx(1, rel=1e-12, abs=0)
     sizes = 0 + 1.44 * 2 + math.log(3) + 800 + 2.4 * (1.2 + 0.6 * 2) * 2
     V = 3 + 1e-9 * 4
     eta = 2 * 17 * DOUBLE * sizes
-    assert float(error) == pytest.approx(eta * math.sqrt(V) + 4 * 18 * DOUBLE * (2 + 4), rel=1e-9)
+    assert float(error) == pytest.approx(eta * math.sqrt(V) + 4 * 18 * DOUBLE * (2 + 4), rel=1e-9, abs=0)
     # a query away from the center counts with its length; and no error exceeds the diameter
     x = 0.6 * 2 + 0.5
     _, away = float64_mean(table, float64([[x]]), alpha, sigma)
@@ -229,7 +235,7 @@ def test_the_error_of_the_mean_in_float64_is_that_of_its_scores_and_of_its_sums(
     sizes = 2.4 * 0.5 * 2 + 1.44 * 2 + math.log(3) + 800 + 2.4 * (x + 0.6 * 2) * 2
     V = 16 * share * (1 - share) + 1e-9 * 4
     eta = 2 * 17 * DOUBLE * sizes
-    assert float(away) == pytest.approx(eta * math.sqrt(V) + 4 * 18 * DOUBLE * 6, rel=1e-9)
+    assert float(away) == pytest.approx(eta * math.sqrt(V) + 4 * 18 * DOUBLE * 6, rel=1e-9, abs=0)
     assert float(float64_mean(table, float64([[1.2]]), 1e12 * alpha, float64([1e-4]))[1]) == 4.0
 
 
@@ -238,7 +244,7 @@ def test_where_one_point_has_all_the_weight_its_variance_is_a_billionth_of_the_s
     _, error = float64_mean(table, float64([[0.0]]), float64([1.0]), float64([1e-3]))
     sizes = 2e6 * 2 + 1e6 * 2 + math.log(3) + 800 + 1e6 * (0 + 2) * 2
     expected = 2 * 17 * DOUBLE * sizes * math.sqrt(1e-9 * 4) + 4 * 18 * DOUBLE * 6
-    assert float(error) == pytest.approx(expected, rel=1e-6)
+    assert float(error) == pytest.approx(expected, rel=1e-6, abs=0)
 
 
 def test_the_largest_product_of_all_pieces_is_kept_and_the_center_is_off_by_the_rounding_of_its_sum():
@@ -253,4 +259,4 @@ def test_the_largest_product_of_all_pieces_is_kept_and_the_center_is_off_by_the_
     assert float(state.largest) == pytest.approx(float(scores.max()), abs=1e-3)
     assert state._off_center() == 4097 * DOUBLE * 1.0
     wide = state_of(table_of([[3.0, 4.0], [0.0, 0.0]]), grid_of([[[3, 4], [0, 0]]]))
-    assert wide._off_center() == pytest.approx(math.sqrt(2) * 2 * DOUBLE * 5, rel=1e-12)
+    assert wide._off_center() == pytest.approx(math.sqrt(2) * 2 * DOUBLE * 5, rel=1e-12, abs=0)
