@@ -70,10 +70,9 @@ def require_fits_model(gaussian: Gaussian | DataStatistics, denoiser: Denoiser, 
     gaussian = gaussian.gaussian if isinstance(gaussian, DataStatistics) else gaussian
     require_shape_and_range(gaussian, denoiser)
     schedule, generator = denoiser.schedule, torch.Generator().manual_seed(seed)
-    level = float(gaussian.eigenvalues.max()) ** 0.5 if len(gaussian.eigenvalues) else gaussian.tail_variance**0.5
-    ends = (float(schedule.noise_to_signal(t)) for t in (schedule.t_min, schedule.t_max))
-    low, high = (max(1e-6, end) for end in ends)
-    wanted = schedule.time_of_noise_to_signal(torch.tensor([min(max(level, low), high)], dtype=torch.float64))
+    level = float(gaussian.variances.max()) ** 0.5
+    low, high = (float(schedule.noise_to_signal(t)) for t in (schedule.t_min, schedule.t_max))
+    wanted = schedule.time_of_noise_to_signal(torch.tensor([min(max(level, low, 1e-6), high)], dtype=torch.float64))
     t = float(nearest_trained_time(denoiser, wanted)[0])
     alpha, sigma = float(schedule.alpha(t)), float(schedule.sigma(t))
     clean = gaussian.sample(SAMPLES, generator=generator)

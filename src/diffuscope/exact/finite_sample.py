@@ -58,9 +58,8 @@ def degrees_of_freedom(population: Gaussian, kappa: float | int, power: int = 1)
     >>> degrees_of_freedom(population, 2.0), degrees_of_freedom(population, 2.0, 2)  # 3/4 + 1/2 + 1/2, 9/16 + 1/4 + 1/4
     (1.75, 1.0625)
     """
-    spectrum, tail = population.eigenvalues, population.tail_variance
-    of_tail = _rest(population) * (tail / (tail + kappa)) ** power
-    return float(((spectrum / (spectrum + kappa)) ** power).sum()) + of_tail
+    spectrum = population.variances
+    return float(((spectrum / (spectrum + kappa)) ** power).sum())
 
 
 def effective_variance(population: Gaussian, n: int, variance: float | int, *, known_mean: bool = False) -> float:
@@ -100,7 +99,7 @@ def inflation(fitted: Gaussian, noise_to_signal: float | int) -> float:
     """
     n, variance = _count(fitted), float(noise_to_signal) ** 2
     left = _degrees(n, variance, known_mean=False) - _sample_degrees(fitted, n, variance)
-    return n / left - 1 if left > 0 else math.inf
+    return (n - left) / left if left > 0 else math.inf
 
 
 def reliable_from(fitted: Gaussian, most: float = INFLATION) -> float:
@@ -211,7 +210,7 @@ def shrinkage(fitted: Gaussian) -> float:
     0.317073
     """
     n, D, trace = _count(fitted), fitted.dimension, fitted.trace
-    squares = float((fitted.eigenvalues**2).sum()) + _rest(fitted) * fitted.tail_variance**2
+    squares = float((fitted.variances**2).sum())
     anisotropy = squares - trace**2 / D
     if anisotropy <= 0:
         return 1.0
@@ -251,21 +250,18 @@ def _root(excess: Callable[[float], float], low: float, high: float, precision: 
 
 def _sample_spectrum(fitted: Gaussian, n: int) -> Tensor:
     """The eigenvalues with the tail, which has at most n - 1 - k of them above zero, of equal size."""
-    rest = min(_rest(fitted), n - 1 - len(fitted.eigenvalues))
+    kept = len(fitted.eigenvalues)
+    tail = fitted.variances[kept:]
+    rest = min(len(tail), n - 1 - kept)
     if rest <= 0:
         return fitted.eigenvalues
-    size = fitted.tail_variance * _rest(fitted) / rest
-    return torch.cat([fitted.eigenvalues, fitted.eigenvalues.new_full((rest,), size)])
+    return torch.cat([fitted.eigenvalues, tail.sum().expand(rest) / rest])
 
 
 def _sample_degrees(fitted: Gaussian, n: int, variance: float) -> float:
     spectrum = _sample_spectrum(fitted, n)
     # a sample of n has n - 1 eigenvalues above zero, also where shrinkage has filled the others
     return min(float((spectrum / (spectrum + variance)).sum()), n - 1.0)
-
-
-def _rest(gaussian: Gaussian) -> int:
-    return gaussian.dimension - len(gaussian.eigenvalues)
 
 
 def _count(fitted: Gaussian) -> int:

@@ -128,7 +128,7 @@ class Gaussian:
     @property
     def trace(self) -> float:
         """tr Sigma: the total variance of the data."""
-        return float(self.eigenvalues.sum()) + self.tail_variance * (self.dimension - len(self.eigenvalues))
+        return float(self.variances.sum())
 
     def rank_of_share(self, share: float) -> int | None:
         """How many leading eigenvalues have this share of the total variance; None if those that are kept have less."""
@@ -144,13 +144,11 @@ class Gaussian:
             raise InputError(f"rank: expected 0 .. {self.dimension}, got {rank}")
         if rank >= len(self.eigenvalues):
             return self
-        rest = self.trace - float(self.eigenvalues[:rank].sum())
-        tail = max(0.0, rest) / (self.dimension - rank)
         return replace(
             self,
             eigenvectors=self.eigenvectors[:, :rank].clone(),
             eigenvalues=self.eigenvalues[:rank],
-            tail_variance=tail,
+            tail_variance=float(self.variances[rank:].mean()),
         )
 
     def rescale(self, scale: float | int, shift: float | int) -> "Gaussian":

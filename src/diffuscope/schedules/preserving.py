@@ -20,9 +20,6 @@ class _VariancePreserving(Schedule):
     def _log_alpha_squared(self, t: Times) -> Times: ...
 
     @abstractmethod
-    def _log_alpha_squared_dot(self, t: Times) -> Times: ...
-
-    @abstractmethod
     def _time_of_log_alpha_squared(self, ell: Times) -> Times: ...
 
     def alpha(self, t: Time) -> Times:
@@ -30,9 +27,6 @@ class _VariancePreserving(Schedule):
 
     def sigma(self, t: Time) -> Times:
         return (-torch.expm1(self._log_alpha_squared(as_time(t)))).sqrt()
-
-    def alpha_dot(self, t: Time) -> Times:
-        return self.alpha(t) * self._log_alpha_squared_dot(as_time(t)) / 2
 
     def sigma_dot(self, t: Time) -> Times:
         # alpha alpha' + sigma sigma' = 0
@@ -71,8 +65,9 @@ class VP(UnitTime, _VariancePreserving):
     def _log_alpha_squared(self, t: Times) -> Times:
         return -(self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2)
 
-    def _log_alpha_squared_dot(self, t: Times) -> Times:
-        return -(self.beta_min + (self.beta_max - self.beta_min) * t)
+    def alpha_dot(self, t: Time) -> Times:
+        t = as_time(t)
+        return -self.alpha(t) * (self.beta_min + (self.beta_max - self.beta_min) * t) / 2
 
     def _time_of_log_alpha_squared(self, ell: Times) -> Times:
         slope = self.beta_max - self.beta_min
@@ -128,9 +123,10 @@ class DiscreteVP(_VariancePreserving):
         table, k = self._table.to(t.device), self._interval(t)
         return table[k] + (t - k) * (table[k + 1] - table[k])
 
-    def _log_alpha_squared_dot(self, t: Times) -> Times:
+    def alpha_dot(self, t: Time) -> Times:
+        t = as_time(t)
         table, k = self._table.to(t.device), self._interval(t)
-        return table[k + 1] - table[k]
+        return self.alpha(t) * (table[k + 1] - table[k]) / 2
 
     def _time_of_log_alpha_squared(self, ell: Times) -> Times:
         table = self._table.to(ell.device)
@@ -272,9 +268,6 @@ class Sigmoid(UnitTime, _VariancePreserving):
         # S(end) - S(u) = S(end) S(-u) (1 - exp(-(end - u)/tau)): exactly zero at t = 1
         rest = -torch.expm1(-(1 - t) * (self.end - self.start) / self.tau)
         return torch.log(high * torch.sigmoid(-self._argument(t)) * rest / (high - low))
-
-    def _log_alpha_squared_dot(self, t: Times) -> Times:
-        return self._alpha_squared_dot(t) / self._log_alpha_squared(t).exp()
 
     def _alpha_squared_dot(self, t: Times) -> Times:
         (low, high), logistic = self._ends, torch.sigmoid(self._argument(t))
