@@ -136,15 +136,17 @@ def test_categories_are_multiples_of_the_unit_vectors_and_another_one_of_their_s
 
 
 def test_a_row_stands_for_the_nearest_category():
-    """Between (c, 0) and -a (1, 1), and between (c, 0) and (0, c)."""
-    fitted, _ = coordinates(["a", "b"] * 2)
-    c, a = 1.0, math.sqrt(3) / 2 - 0.5
+    """Between (c, 0) and -a (1, 1), and between (c, 0) and (0, c): c^2 = 1 / (2 (1 - 5/8)), a = c (3^(1/2) - 1) / 2."""
+    fitted, _ = coordinates(["a", "b", "a", "a"])
+    c = math.sqrt(4 / 3)
+    a = c * (math.sqrt(3) - 1) / 2
     assert (fitted.scale, fitted._other) == (pytest.approx(c), pytest.approx(a))
     middle = np.array([(c - a) / 2, -a / 2])
     for nearer, code in ((0.01, 0), (-0.01, 2)):
         assert fitted.values((middle + nearer * np.array([c + a, a]))[None]).tolist() == [code]
     assert fitted.values(np.array([[0.5, 0.51], [0.51, 0.5]])).tolist() == [1, 0]
-    assert fitted.encode(column(["a", None, "c"]))[0].tolist() == [[1, 0], *[pytest.approx([-a, -a])] * 2]
+    found = fitted.encode(column(["a", None, "c"]))[0].tolist()
+    assert found == [pytest.approx([c, 0]), *[pytest.approx([-a, -a])] * 2]
     assert fitted.encode(column(["a", None, None]))[1] == (
         "column 'x': 2 values are missing, of which the data have none",
     )
