@@ -304,6 +304,7 @@ def test_where_a_sample_is_too_small_the_lowest_reliable_level_is_drawn_if_there
     isotropic = Gaussian.isotropic(torch.zeros(8, dtype=torch.float64), 2.0)
     assert len(spectrum_chart(isotropic).panels[0].marks) == 1  # not of a sample
     empty = Gaussian.isotropic(torch.zeros(3, dtype=torch.float64), 0.0)
-    share = spectrum_chart(empty).panels[1].marks[0]
+    (variance,), (share,) = (panel.marks for panel in spectrum_chart(empty).panels)
+    assert isinstance(variance, Line)
     assert isinstance(share, Line)
-    assert share.y == (0.0, 0.0, 0.0)
+    assert (variance.y, share.y) == ((), (0.0, 0.0, 0.0))
