@@ -110,7 +110,16 @@ def test_a_class_and_its_guidance_are_numbers():
             conditioned_by({"class": y})(model)
 
 
-# levels that models state
+# what models state
+
+
+def test_data_are_in_the_usual_range_unless_another_one_is_stated_or_none():
+    azula = Model(schedule=Scales(lambda t: 1 + t))
+    for make, network in ((from_edm, Model()), (from_k_diffusion, Model()), (from_azula, azula)):
+        stated: Any = make
+        assert stated(network, event_shape=(2,)).data_range == (-1.0, 1.0)
+        assert stated(network, event_shape=(2,), data_range=(0.0, 2.0)).data_range == (0.0, 2.0)
+        assert not hasattr(stated(network, event_shape=(2,), data_range=None), "data_range")
 
 
 def test_an_edm_network_has_the_levels_of_its_sampler_where_its_own_are_wider():
@@ -130,9 +139,7 @@ def test_an_edm_network_has_the_levels_of_its_sampler_where_its_own_are_wider():
     ("channels", "size", "shape"), [(3, 8, (3, 8, 8)), (1, (4, 6), (1, 4, 6)), (None, 8, None), (3, None, None)]
 )
 def test_a_network_states_its_shape(channels, size, shape):
-    network = type(
-        "Network", (), {"img_channels": channels, "img_resolution": size, "__call__": lambda self, x, s: x}
-    )()
+    network = Model(img_channels=channels, img_resolution=size)
     assert shape_of({"in_channels": channels, "sample_size": size}) == shape
     if shape is not None:
         assert from_edm(network).event_shape == shape
