@@ -310,3 +310,18 @@ def test_chosen_places_are_plain_floats_and_unequal_sets_are_unequal(name):
     changed = plain.clone()
     changed[-1, -1, -1, -1] += 1
     assert not torch.equal(held, changed)
+
+
+def test_a_table_is_affine_up_to_four_roundings_of_its_largest_value():
+    """The largest of |-1| .. |1| is 1: 4 * 2^-23."""
+    straight = torch.arange(256, dtype=torch.float64) / 127.5 - 1
+    for off, fits in ((3.9, True), (4.3, False)):
+        bent = straight.clone()
+        bent[100] += off * 2.0**-23
+        x = ByteExamples(torch.zeros(1, 1, dtype=torch.uint8), bent.float())
+        if fits:
+            assert (x.scale, x.offset) == (pytest.approx(1 / 127.5), -1)
+            assert x._affine()[2] == pytest.approx(off * 2.0**-23, abs=2.0**-27)  # in double precision
+        else:
+            with pytest.raises(InputError, match="expected them affine in the byte"):
+                _ = x.scale
