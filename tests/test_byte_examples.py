@@ -325,3 +325,17 @@ def test_a_table_is_affine_up_to_four_roundings_of_its_largest_value():
         else:
             with pytest.raises(InputError, match="expected them affine in the byte"):
                 _ = x.scale
+
+
+def test_bytes_are_looked_up_block_by_block_and_views_keep_their_order():
+    """2^20 values are looked up at once; here they are one more."""
+    table = torch.arange(256.0) * 2 - 7
+    stored = (torch.arange(2**20 + 1) % 251).to(torch.uint8)[:, None]
+    assert torch.equal(ByteExamples(stored, table).floats(), table[stored.long()])
+    x = ByteExamples(torch.arange(24, dtype=torch.uint8).reshape(4, 2, 3), table)
+    assert x.view(4, -1).shape == (4, 6)
+    assert x.view(-1, 6).tolist() == x.floats().view(-1, 6).tolist()
+    assert x.view(8, 3).shape == (8, 3)
+    assert [part.tolist() for part in x.split(3)] == [part.tolist() for part in x.floats().split(3)]
+    assert x[-1].tolist() == x.floats()[-1].tolist()
+    assert x[1:3, :, 1].tolist() == x.floats()[1:3, :, 1].tolist()

@@ -18,7 +18,7 @@ from diffuscope.cli.options import DataOptions, TrainOptions
 from diffuscope.cli.paths import Paths
 from diffuscope.cli.sample import Sample, contact_sheet
 from diffuscope.cli.solve import Solve, _typical
-from diffuscope.cli.statistics import lines
+from diffuscope.cli.statistics import Statistics, lines
 from diffuscope.cli.train import Train
 from diffuscope.data import ClassStatistics, DataStatistics, data_from_arrays
 from diffuscope.errors import InputError
@@ -136,6 +136,30 @@ def test_looks_are_due_within_the_training_or_it_is_refused(monkeypatch):
         Train(training=training, audit_every=101).run()
     with pytest.raises(InputError, match="stop_on: expected --audit-every as well"):
         Train(stop_on="copies").run()
+
+
+@pytest.mark.parametrize(("level", "taken"), [(None, True), (1e-9, True), (0.0, False), (-1.0, False)])
+def test_a_level_of_noise_is_positive(level, taken, monkeypatch):
+    monkeypatch.setattr("diffuscope.cli.statistics.require_writable_file", chosen)
+    with pytest.raises(Chosen if taken else InputError, match=None if taken else "level: expected a number > 0, got"):
+        Statistics(level=level).run()
+
+
+@pytest.mark.parametrize(("forecast", "where"), [(False, "train.train_denoiser"), (True, "forecast.forecast")])
+def test_a_small_model_is_trained_on_data_between_minus_one_and_one(forecast, where, monkeypatch, tmp_path):
+    ranges = []
+
+    def trained(data: Any, *_: Any, **__: Any) -> None:
+        ranges.append((data.data_range, float(data.train.min()), float(data.train.max())))
+        raise Chosen
+
+    monkeypatch.setattr(f"diffuscope.cli.{where}", trained)
+    monkeypatch.setattr("diffuscope.cli.audit.train_denoiser", trained)
+    with pytest.raises(Chosen):
+        Train(out=tmp_path / "train", forecast=forecast).run()
+    with pytest.raises(Chosen):
+        Audit(out=tmp_path / "audit").run()
+    assert ranges == [((-1.0, 1.0), -1.0, 1.0)] * 2
 
 
 @pytest.mark.parametrize(("budget", "taken"), [(1.0, True), (0.99, False), (float("inf"), False), (1e300, True)])

@@ -108,7 +108,7 @@ def _records(path: Path, argument: str) -> np.ndarray:
 
 def _array(path: Path, argument: str) -> np.ndarray:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode="r")  # which takes no pickles
     except Exception:  # NumPy's parser of a damaged header raises many kinds
         raise InputError(f"{argument}: {path} cannot be read; expected a whole .npy file of bytes") from None
     if array.dtype != np.uint8:

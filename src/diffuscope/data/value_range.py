@@ -3,7 +3,7 @@ r"""The range of values, and the affine map from one range [a, b] to another,
 .. math::  x \mapsto a' + \frac{x - a}{b - a}\,(b' - a') .
 """
 
-from math import isfinite
+from math import inf
 
 from jaxtyping import Float32
 from torch import Tensor
@@ -22,7 +22,7 @@ def in_words(data_range: Range) -> str:
 def checked_range(data_range: Range, argument: str) -> Range:
     """`data_range` as two floats; raises InputError unless low < high are finite."""
     low, high = float(data_range[0]), float(data_range[1])
-    if not (isfinite(low) and isfinite(high) and low < high):
+    if not -inf < low < high < inf:
         raise InputError(f"{argument}: got {low:g} {high:g}, expected two finite numbers, the lower first")
     return low, high
 
