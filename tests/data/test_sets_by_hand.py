@@ -14,6 +14,7 @@ from diffuscope.data import (
     assembly,
     data_from_arrays,
     data_statistics,
+    load_data,
     make_canaries,
     open_stream,
     statistics_of,
@@ -59,6 +60,29 @@ def test_statistics_claim_the_memory_of_their_formula(claimed):
         size, argument, what = claimed.pop()
         assert (size, argument) == (8 * (5 * (6 * 5 + kept) + 4 * 7 * 5), "data")
         assert what == f"a covariance of 5 dimensions and {'full rank' if rank is None else f'rank {rank}'}"
+
+
+def test_separate_classes_claim_a_covariance_each(claimed):
+    """Of 200 x 2 values: 8 (2 (6 * 2 + 2 k) + 4 * 200 * 2) for k Gaussians, one of which is that of all."""
+    x, labels = np.random.default_rng(0).normal(size=(200, 2)), np.arange(200) % 2
+    for classes, gaussians in (("none", 2), ("pooled", 2), ("separate", 3)):
+        data_statistics(x, classes=classes, labels=labels)
+        assert claimed.pop()[0] == 8 * (2 * (6 * 2 + 2 * gaussians) + 4 * 200 * 2)
+
+
+def test_a_covariance_of_no_pairs_has_converged(monkeypatch):
+    monkeypatch.setattr(statistics_of, "LARGEST_DENSE", 2)
+    found = data_statistics(np.random.default_rng(0).normal(size=(40, 3)), rank=0)
+    assert found.notes == ()
+    assert len(found.gaussian.eigenvalues) == 0
+
+
+def test_half_of_the_data_are_held_out_unless_another_share_is_asked_for(tmp_path):
+    x = np.arange(40.0).reshape(20, 2)
+    np.save(tmp_path / "x.npy", x)
+    for data in (load_data(str(tmp_path / "x.npy")), data_from_arrays(x)):
+        assert (len(data.train), len(data.heldout)) == (10, 10)
+    assert len(data_from_arrays(x, heldout_fraction=0.2).heldout) == 4
 
 
 def test_a_data_set_claims_float32_of_every_part_that_is_converted(claimed):

@@ -129,7 +129,8 @@ def monitor(**settings: Any) -> Monitor:
 
 
 def test_the_values_of_a_monitor_are_taken_up_to_their_limits():
-    assert monitor(every=1).every == 1
+    made = monitor(every=1)
+    assert (made.every, made.false_stop, made.seconds, made._last) == (1, 0.01, 0.0, 0.0)
     assert monitor(false_stop=0.999).false_stop == 0.999
     assert [monitor(budget=share).budget for share in (1, 1e-9, None)] == [1, 1e-9, None]
     for wrong in (

@@ -12,6 +12,7 @@ from diffuscope.byte_examples import ByteExamples
 from diffuscope.errors import InputError
 
 Range = tuple[float | int, float | int]
+BYTES = (0.0, 255.0)  # what 8 bits can say
 
 
 def in_words(data_range: Range) -> str:
