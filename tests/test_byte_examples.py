@@ -310,3 +310,32 @@ def test_chosen_places_are_plain_floats_and_unequal_sets_are_unequal(name):
     changed = plain.clone()
     changed[-1, -1, -1, -1] += 1
     assert not torch.equal(held, changed)
+
+
+def test_a_table_is_affine_up_to_four_roundings_of_its_largest_value():
+    """The largest of |-1| .. |1| is 1: 4 * 2^-23."""
+    straight = torch.arange(256, dtype=torch.float64) / 127.5 - 1
+    for off, fits in ((3.9, True), (4.3, False)):
+        bent = straight.clone()
+        bent[100] += off * 2.0**-23
+        x = ByteExamples(torch.zeros(1, 1, dtype=torch.uint8), bent.float())
+        if fits:
+            assert (x.scale, x.offset) == (pytest.approx(1 / 127.5), -1)
+            assert x._affine()[2] == pytest.approx(off * 2.0**-23, abs=2.0**-27)  # in double precision
+        else:
+            with pytest.raises(InputError, match="expected them affine in the byte"):
+                _ = x.scale
+
+
+def test_bytes_are_looked_up_block_by_block_and_views_keep_their_order():
+    """2^20 values are looked up at once; here they are one more."""
+    table = torch.arange(256.0) * 2 - 7
+    stored = (torch.arange(2**20 + 1) % 251).to(torch.uint8)[:, None]
+    assert torch.equal(ByteExamples(stored, table).floats(), table[stored.long()])
+    x = ByteExamples(torch.arange(24, dtype=torch.uint8).reshape(4, 2, 3), table)
+    assert x.view(4, -1).shape == (4, 6)
+    assert x.view(-1, 6).tolist() == x.floats().view(-1, 6).tolist()
+    assert x.view(8, 3).shape == (8, 3)
+    assert [part.tolist() for part in x.split(3)] == [part.tolist() for part in x.floats().split(3)]
+    assert x[-1].tolist() == x.floats()[-1].tolist()
+    assert x[1:3, :, 1].tolist() == x.floats()[1:3, :, 1].tolist()

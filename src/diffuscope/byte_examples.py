@@ -139,7 +139,8 @@ class ByteExamples(Tensor):
         """s, o and the largest |o + s b - values[b]|."""
         table = self.values.double()
         scale, offset = float(table[255] - table[0]) / 255, float(table[0])
-        off = float((offset + scale * torch.arange(256, device=table.device) - table).abs().max())
+        line = offset + scale * torch.arange(256, dtype=torch.float64, device=table.device)
+        off = float((line - table).abs().max())
         if not off <= 4 * torch.finfo(torch.float32).eps * float(table.abs().max()):
             raise InputError(f"values: expected them affine in the byte, got a table that differs by {off:.3g}")
         return scale, offset, off

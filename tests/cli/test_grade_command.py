@@ -1,12 +1,15 @@
 import json
 import os
+import queue
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from diffuscope.cli import main
+from diffuscope.cli.grade import Grade
 
 METHODS = """
 import torch
@@ -84,3 +87,37 @@ def test_families_side_by_side_have_the_results_of_one_after_the_other(tmp_path)
     assert one == two
     sorted((tmp_path / "two" / "kept").iterdir())[3].unlink()
     assert graded(2, "two") == two
+
+
+@pytest.mark.parametrize(
+    ("families", "cores", "threads"),
+    [(3, 8, 2), (3, 3, 1), (3, 2, 1), (2, 2, 1), (2, 5, 2), (1, 8, None), (3, 1, None)],
+)
+def test_as_many_families_are_graded_at_once_as_there_are_cores_which_they_share(families, cores, threads, monkeypatch):
+    """Each in a process of its own, with its part of the cores; a single one in this process."""
+    names, begun, running, most = [*"abc"][:families], [], [], []
+
+    class Process:
+        def __init__(self, *, target, args, daemon):
+            assert (target.__name__, daemon) == ("_one_family", True)
+            self.args = args
+
+        def start(self):
+            _, family, own, done = self.args
+            begun.append((family, own))
+            running.append(self)
+            most.append(len(running))
+            done.put(f"{family} done")
+
+        def is_alive(self):
+            running.clear()
+            return False
+
+    context = SimpleNamespace(Queue=queue.Queue, Process=Process)
+    monkeypatch.setattr("multiprocessing.get_context", lambda _: context)
+    monkeypatch.setattr("torch.get_num_threads", lambda: cores)
+    told = []
+    assert Grade()._side_by_side(names, told.append) == (threads is not None)
+    assert begun == [(name, threads) for name in names if threads]
+    assert told == [f"{name} done" for name in names if threads]
+    assert max(most, default=0) == (min(families, cores) if threads else 0)

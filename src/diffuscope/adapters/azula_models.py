@@ -18,7 +18,7 @@ from diffuscope.errors import InputError
 from diffuscope.schedules import Schedule, Time, Times, as_time
 
 from .libraries import Options
-from .model_inputs import Range, Shape, described, repeated, settings_of
+from .model_inputs import USUAL_RANGE, Range, Shape, described, repeated, settings_of
 
 SECTIONS, ROUNDS = 64, 9  # of [0, 1]: to 2^-54, the rounding of t
 
@@ -33,7 +33,7 @@ def from_azula(
     denoiser: Any,
     *,
     event_shape: Shape = None,
-    data_range: Range = (-1.0, 1.0),
+    data_range: Range = USUAL_RANGE,
     condition: Mapping[str, Any] | None = None,
 ) -> "AzulaDenoiser":
     """The denoiser of an azula denoiser; `condition` are its further arguments (`{"label": ...}`).

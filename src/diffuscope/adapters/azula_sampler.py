@@ -69,7 +69,7 @@ class _Steps:
     def _instant(self, t: Tensor) -> Instant:
         alpha, sigma = (float(scale) for scale in self.denoiser.schedule(t))
         lam = math.inf if sigma == 0 else -math.inf if alpha == 0 else math.log(alpha / sigma)
-        return Instant(float(t), alpha, sigma, 0.0, 0.0, lam)
+        return Instant(float(t), alpha, sigma, math.nan, math.nan, lam)  # no sampler on a grid reads the slopes
 
 
 @functools.cache

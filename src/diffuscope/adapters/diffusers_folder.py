@@ -16,7 +16,7 @@ from diffuscope.files import is_there
 from .diffusers import quietly
 from .diffusers_models import from_diffusers
 from .libraries import Options, library
-from .model_inputs import Range, Shape, settings_of
+from .model_inputs import USUAL_RANGE, Range, Shape, settings_of
 
 NETWORKS = ("unet", "transformer")
 ENCODERS = {"vae", "vqvae", "vqgan", "movq"}
@@ -62,7 +62,7 @@ def from_diffusers_folder(
     made = _network(diffusers, folder, network, index[network])
     scheduler = _loaded(_class(diffusers, folder, "scheduler", index["scheduler"]), folder, "scheduler")
     if data_range == "auto":
-        data_range = None if ENCODERS & index.keys() else (-1.0, 1.0)
+        data_range = None if ENCODERS & index.keys() else USUAL_RANGE
     return from_diffusers(
         made,
         scheduler,

@@ -16,7 +16,7 @@ from diffuscope.denoisers import Batch, Classes
 from diffuscope.errors import InputError
 
 from .diffusers_trained import trained_for
-from .model_inputs import ClassRows, Range, Shape, described, refusal, repeated, require_shape
+from .model_inputs import USUAL_RANGE, ClassRows, Range, Shape, described, refusal, repeated, require_shape
 
 
 def from_diffusers(
@@ -24,7 +24,7 @@ def from_diffusers(
     scheduler: Any,
     *,
     event_shape: Shape = None,
-    data_range: Range = (-1.0, 1.0),
+    data_range: Range = USUAL_RANGE,
     null_class: int | None = None,
     condition: Mapping[str, Any] | None = None,
 ) -> Any:
@@ -53,7 +53,7 @@ def from_diffusers(
     shape = require_shape(event_shape or shape_of(config), f"the config of the {type(network).__name__}")
     if shape[0] != (channels := config.get("in_channels") or shape[0]):
         raise InputError(f"event_shape: expected {channels} channels, which the network has, got {shape}")
-    return described(trained.denoiser(called, shape, data_range or (-1.0, 1.0)), network, data_range)
+    return described(trained.denoiser(called, shape, data_range or USUAL_RANGE), network, data_range)
 
 
 class Called(nn.Module):

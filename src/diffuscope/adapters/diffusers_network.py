@@ -75,9 +75,8 @@ class TrainedNetwork:
         low = (torch.searchsorted(table, levels) - 1).clamp(0, len(table) - 2)
         exact = (levels[:, None] - table).abs().min(dim=1)
         position = low + (levels - table[low]) / (table[low + 1] - table[low])
-        on_table = (exact.values < 1e-6) | (levels.isinf() & table[-1].isinf())
-        position = torch.where(on_table, exact.indices.double(), position)
-        position = torch.where(levels.isinf() & table[-1].isinf(), len(table) - 1.0, position)
+        position = torch.where(exact.values < 1e-6, exact.indices.double(), position)
+        position = torch.where(ratios.isinf() & table[-1].isinf(), len(table) - 1.0, position)
         outside = (timesteps < 0) | (timesteps > len(table) - 1)
         return torch.where(outside, math.inf, position - timesteps)
 

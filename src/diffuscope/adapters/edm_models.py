@@ -18,7 +18,7 @@ from diffuscope.errors import InputError
 from diffuscope.schedules import VE, Time, Times, as_time
 
 from .libraries import Options
-from .model_inputs import Range, Shape, described, require_shape, settings_of
+from .model_inputs import USUAL_RANGE, Range, Shape, described, require_shape, settings_of
 
 LOWEST, HIGHEST = 0.002, 80.0  # of EDM's sampler
 
@@ -33,7 +33,7 @@ def from_edm(
     net: Any,
     *,
     event_shape: Shape = None,
-    data_range: Range = (-1.0, 1.0),
+    data_range: Range = USUAL_RANGE,
     sigma_min: float | int | None = None,
     sigma_max: float | int | None = None,
 ) -> Any:
@@ -53,7 +53,7 @@ def from_edm(
     low = max(LOWEST, float(getattr(net, "sigma_min", 0.0))) if sigma_min is None else float(sigma_min)
     high = min(HIGHEST, float(getattr(net, "sigma_max", HIGHEST))) if sigma_max is None else float(sigma_max)
     made = DataPredictor(
-        _Called(net), VE(low, high), event_shape=shape, data_range=data_range or (-1.0, 1.0), clock=Rounded(net)
+        _Called(net), VE(low, high), event_shape=shape, data_range=data_range or USUAL_RANGE, clock=Rounded(net)
     )
     return described(made, net, data_range)
 

@@ -18,7 +18,7 @@ from diffuscope.errors import InputError
 from diffuscope.schedules import VE, Time, Times, as_time
 
 from .libraries import Options
-from .model_inputs import Range, Shape, described, repeated, require_shape, settings_of
+from .model_inputs import USUAL_RANGE, Range, Shape, described, repeated, require_shape, settings_of
 
 LOWEST, HIGHEST = 0.01, 160.0
 
@@ -33,7 +33,7 @@ def from_k_diffusion(
     wrapper: Any,
     *,
     event_shape: Shape = None,
-    data_range: Range = (-1.0, 1.0),
+    data_range: Range = USUAL_RANGE,
     sigma_min: float | int | None = None,
     sigma_max: float | int | None = None,
     condition: Mapping[str, Any] | None = None,
@@ -59,7 +59,7 @@ def from_k_diffusion(
         _Called(wrapper, condition or {}),
         VE(low, high),
         event_shape=shape,
-        data_range=data_range or (-1.0, 1.0),
+        data_range=data_range or USUAL_RANGE,
         clock=None if table is None else Levels(as_time(table.cpu().double())),
     )
     return described(made, wrapper, data_range)

@@ -34,7 +34,7 @@ from diffuscope.files import require_file
 from diffuscope.schedules import VE, VP, DiscreteVP, RectifiedFlow, Schedule
 
 from .libraries import Options, library
-from .model_inputs import ClassRows, Range, Shape, described, refusal, require_shape, settings_of
+from .model_inputs import USUAL_RANGE, ClassRows, Range, Shape, described, refusal, require_shape, settings_of
 
 PREDICTS = {"data": DataPredictor, "noise": NoisePredictor, "v": VPredictor, "velocity": VelocityPredictor}
 DTYPES = {
@@ -118,7 +118,7 @@ def from_onnx(
     if clock is None:
         clock = clock_of(schedule) if time_scale == 1 else ScheduleTime(float(time_scale))
     made: Any = PREDICTS[predicts](
-        network, schedule, event_shape=shape, data_range=data_range or (-1.0, 1.0), clock=clock
+        network, schedule, event_shape=shape, data_range=data_range or USUAL_RANGE, clock=clock
     )
     made.one_step = bool(one_step)
     return described(made, network, data_range)

@@ -21,6 +21,7 @@ transformers) needs `teleport_pipeline.teleported`.
 import copy
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
@@ -80,7 +81,7 @@ class TeleportScheduler:
         self._grid = replace(grid, scheduler=copy.deepcopy(scheduler))
         self.scheduler, self.gaussian, self.protocol = self._grid.scheduler, gaussian, protocol
         self.steps_saved = 0
-        self._start, self._end = (0.0, 1.0), (0.0, 1.0)  # alpha and sigma before and after the jump
+        self._start = self._end = (math.nan, math.nan)  # alpha and sigma before and after the jump, once it is laid out
         self._waiting, self._replaced = False, False  # for the first step; whether a state has been replaced since
         self._scaled: Batch | None = None  # what scale_model_input returned before the first step
         self._init_noise_sigma: Any = None

@@ -109,7 +109,7 @@ def _option(name: str, options: Mapping[str, Any]) -> str:
 
 def modules_named(words: Iterable[str]) -> set[str]:
     """The modules of the words of the form module:object."""
-    values = (word.partition("=")[2] if word.startswith("--") and "=" in word else word for word in words)
+    values = (word.partition("=")[2] if word.startswith("--") else word for word in words)
     names = (value.partition("?")[0].split(":") for value in values)  # LIBRARY:module:object?options among them
     return {module for parts in names for module in parts[:-1]}
 

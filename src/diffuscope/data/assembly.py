@@ -25,6 +25,8 @@ from .split import group_split, random_split
 from .table import Frame, Table, fit_frames
 from .value_range import Range, in_words
 
+HALF = 0.5  # held out, unless another share is asked for
+
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
@@ -35,7 +37,7 @@ class Choices:
     heldout_group: str | None = None
     data_range: Range | None = None
     train_limit: int | None = None
-    heldout_fraction: float = 0.5
+    heldout_fraction: float = HALF
     seed: int = 0
 
 

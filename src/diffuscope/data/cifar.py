@@ -14,6 +14,7 @@ import numpy as np
 from diffuscope.errors import InputError
 
 from .examples import Examples, Source
+from .value_range import BYTES
 
 FOLDER = "cifar-10-batches-bin"
 SHAPE = (3, 32, 32)
@@ -74,7 +75,7 @@ def read_arrays(folder: Path, argument: str) -> Source:
             )
         if int(labels.max()) >= CLASSES:
             raise InputError(f"{argument}: {folder}/{what}_labels.npy has a label {labels.max()}, expected 0 .. 9")
-        return Examples(argument, f"cifar10 ({what})", images, labels.astype(np.int64), (0.0, 255.0))
+        return Examples(argument, f"cifar10 ({what})", images, labels.astype(np.int64), BYTES)
 
     return Source("cifar10", part("train"), part("test"))
 
@@ -87,7 +88,7 @@ def read_batch(path: Path, argument: str) -> Source:
 def _examples(paths: list[Path], origin: str, argument: str) -> Examples:
     records = np.concatenate([_records(path, argument) for path in paths])
     values = records[:, 1:].reshape(-1, *SHAPE)
-    return Examples(argument, origin, values, records[:, 0].astype(np.int64), (0.0, 255.0))
+    return Examples(argument, origin, values, records[:, 0].astype(np.int64), BYTES)
 
 
 def _records(path: Path, argument: str) -> np.ndarray:
@@ -108,7 +109,7 @@ def _records(path: Path, argument: str) -> np.ndarray:
 
 def _array(path: Path, argument: str) -> np.ndarray:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode="r")  # which takes no pickles
     except Exception:  # NumPy's parser of a damaged header raises many kinds
         raise InputError(f"{argument}: {path} cannot be read; expected a whole .npy file of bytes") from None
     if array.dtype != np.uint8:

@@ -11,7 +11,7 @@ from diffuscope.errors import InputError
 from diffuscope.exact import TOYS
 
 from .as_tensors import as_tensors
-from .assembly import Choices, assembled, every, numbered
+from .assembly import HALF, Choices, assembled, every, numbered
 from .dataset import DataSet
 from .examples import Examples, Source, examples_of_array, laid_out
 from .reading import read_source
@@ -29,7 +29,7 @@ def load_data(
     group: str | None = None,
     heldout_group: str | None = None,
     train_limit: int | None = None,
-    heldout_fraction: float = 0.5,
+    heldout_fraction: float = HALF,
     seed: int = 0,
 ) -> DataSet:
     """The data set `spec`: a name (see NAMES), a file, or a folder.
@@ -92,7 +92,7 @@ def data_from_arrays(
     heldout_groups: np.ndarray | Tensor | None = None,
     data_range: Range | None = None,
     kind: str = "auto",
-    heldout_fraction: float = 0.5,
+    heldout_fraction: float = HALF,
     seed: int = 0,
     name: str = "array",
 ) -> DataSet:

@@ -20,9 +20,9 @@ from .idx import read_idx
 from .places import require_found
 from .registry import PUBLISHED
 from .toys import read_toy
+from .value_range import BYTES
 
 NAMES = ("digits", *PUBLISHED, *TOYS)
-BYTES = (0.0, 255.0)
 
 
 def read_named(name: str, argument: str, seed: int) -> Source:

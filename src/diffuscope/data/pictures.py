@@ -20,7 +20,7 @@ from diffuscope.memory import require_memory
 
 from .as_tensors import stay_bytes
 from .picture_cache import cached, decoded
-from .value_range import Range
+from .value_range import BYTES, Range
 
 GRAY_MODES = frozenset({"1", "L"})
 COLOR_MODES = frozenset({"RGB", "P", "CMYK", "YCbCr"})
@@ -54,7 +54,7 @@ def stacked(pictures: Sequence[Picture], identity: str, argument: str, origin: s
     """
     known = cached(identity)
     if known is not None and len(known) == len(pictures):
-        return known.transpose(0, 3, 1, 2), (0.0, 255.0)
+        return known.transpose(0, 3, 1, 2), BYTES
     first, *_ = headers = [_header(picture, argument) for picture in pictures]
     for picture, header in zip(pictures, headers, strict=True):
         if header.size != first.size:
@@ -77,7 +77,7 @@ def stacked(pictures: Sequence[Picture], identity: str, argument: str, origin: s
         return _pixels(pictures[i], None if first.deep else mode, argument).reshape(shape[1:])
 
     if not first.deep and stay_bytes(np.prod(shape, dtype=float)):
-        return decoded(identity, shape, pixels_of, argument, origin).transpose(0, 3, 1, 2), (0.0, 255.0)
+        return decoded(identity, shape, pixels_of, argument, origin).transpose(0, 3, 1, 2), BYTES
     needed = (4.0 + kind.itemsize) * np.prod(shape, dtype=float)  # as read and in float32
     require_memory(needed, argument, f"{origin}, {len(pictures):,} images of {_size(first.size)},")
     pixels = np.empty(shape, dtype=kind)

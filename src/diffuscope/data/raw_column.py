@@ -47,7 +47,7 @@ class RawColumn:
             words = [str(np.datetime64(round(v * _MICROSECONDS), "us")) if v == v else None for v in different]
         else:
             words = [None if v != v else str(int(v)) if v == int(v) else repr(float(v)) for v in different]
-        return np.array(words, dtype=object)[index.reshape(-1)]
+        return np.array(words, dtype=object)[index]
 
 
 def raw_column(values: Any, argument: str, origin: str) -> RawColumn:

@@ -1,5 +1,7 @@
 """The spectrum of a covariance as a picture: eigenvalues, and the variance that the leading ones explain."""
 
+import math
+
 import torch
 
 from diffuscope.exact import Gaussian, reliable_from
@@ -21,7 +23,7 @@ def spectrum_chart(gaussian: Gaussian) -> Chart:
     [0.625, 0.875, 1.0]
     """
     D, k = gaussian.dimension, len(gaussian.eigenvalues)
-    ranks = torch.logspace(0, torch.tensor(float(D)).log10().item(), DRAWN).round().long().clamp(1, D).unique()
+    ranks = torch.logspace(0, math.log10(D), DRAWN, dtype=torch.float64).round().long().unique()
     values = torch.where(
         ranks <= k,
         torch.cat([gaussian.eigenvalues, gaussian.eigenvalues.new_zeros(1)])[(ranks - 1).clamp(max=k)],

@@ -3,7 +3,7 @@ r"""The range of values, and the affine map from one range [a, b] to another,
 .. math::  x \mapsto a' + \frac{x - a}{b - a}\,(b' - a') .
 """
 
-from math import isfinite
+from math import inf
 
 from jaxtyping import Float32
 from torch import Tensor
@@ -12,6 +12,7 @@ from diffuscope.byte_examples import ByteExamples
 from diffuscope.errors import InputError
 
 Range = tuple[float | int, float | int]
+BYTES = (0.0, 255.0)  # what 8 bits can say
 
 
 def in_words(data_range: Range) -> str:
@@ -22,7 +23,7 @@ def in_words(data_range: Range) -> str:
 def checked_range(data_range: Range, argument: str) -> Range:
     """`data_range` as two floats; raises InputError unless low < high are finite."""
     low, high = float(data_range[0]), float(data_range[1])
-    if not (isfinite(low) and isfinite(high) and low < high):
+    if not -inf < low < high < inf:
         raise InputError(f"{argument}: got {low:g} {high:g}, expected two finite numbers, the lower first")
     return low, high
 

@@ -81,7 +81,7 @@ def charts_png(charts: tuple[Chart, ...], title: str) -> bytes:
         drawing.suptitle(title, fontweight="bold")
         rows = drawing.subfigures(len(charts), 1, squeeze=False, height_ratios=heights)
         for part, chart in zip(rows[:, 0], charts, strict=True):
-            part.suptitle(chart.title, fontsize=9.5)
+            part.suptitle(chart.title, fontsize="medium")
             _draw(part, chart)
         content = io.BytesIO()
         drawing.savefig(content, format="png", dpi=160, metadata={"Software": None})

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import matplotlib as mpl
+import numpy as np
 from cycler import cycler
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import ListedColormap
@@ -25,16 +26,11 @@ _HEAT = "diffuscope-heat"
 
 def _heat_ramp(low: str, middle: str, high: str) -> dict[str, str]:
     """HEAT_LEVELS colors from `low` through `middle` to `high`, linear in sRGB."""
-    anchors = [[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in (low, middle, high)]
-    ramp = {}
-    for level in range(HEAT_LEVELS):
-        place = 2 * level / (HEAT_LEVELS - 1)
-        start, end = (anchors[0], anchors[1]) if place < 1 else (anchors[1], anchors[2])
-        mix = place if place < 1 else place - 1
-        ramp[f"heat-{level}"] = "#" + "".join(
-            f"{round(a + mix * (b - a)):02x}" for a, b in zip(start, end, strict=True)
-        )
-    return ramp
+    anchors = np.array([list(bytes.fromhex(color.removeprefix("#"))) for color in (low, middle, high)])
+    places = np.linspace(0, 2, HEAT_LEVELS)
+    channels = [np.interp(places, range(3), channel) for channel in anchors.T]
+    levels = np.stack(channels, -1).round().astype(np.uint8)
+    return {f"heat-{k}": f"#{level.tobytes().hex()}" for k, level in enumerate(levels)}
 
 
 LIGHT: dict[str, str] = {
@@ -122,10 +118,9 @@ def figure_style() -> Iterator[None]:
             "axes.facecolor": "none",
             "axes.edgecolor": muted,
             "axes.labelcolor": ink,
-            "axes.labelsize": 9.5,
             "axes.labelpad": 5.0,
             "axes.linewidth": 0.7,
-            "axes.titlesize": 9.5,
+            "axes.titlesize": "medium",
             "axes.titleweight": "bold",
             "axes.titlelocation": "left",
             "axes.titlecolor": ink,
